@@ -1,0 +1,1 @@
+"""gossamer: find, test and look at sparse feature circuits in language models."""

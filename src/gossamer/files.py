@@ -1,0 +1,64 @@
+"""Reading and writing files so that nothing is ever half-written and a damaged file is named."""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gossamer.errors import GossamerError, UsageError
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is synced and renamed over `path`, on failure removed."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(target)
+    except OSError as error:
+        raise GossamerError(
+            f"{target}: could not be written ({error.strerror or error}); nothing was changed"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write `text` as UTF-8, atomically. Returns the path."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return Path(path)
+
+
+def write_json(path: str | Path, value: Any) -> Path:
+    """Write `value` as indented JSON, atomically; NaN is refused because JSON has none. Returns the path."""
+    return write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file. Raises :class:`UsageError` if it is missing, :class:`GossamerError` if it is damaged."""
+    source = Path(path)
+    if not source.is_file():
+        raise UsageError(f"{source}: no such file; give the path of an existing JSON file")
+    try:
+        return json.loads(source.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise GossamerError(
+            f"{source}: expected JSON, found damage ({error}); restore or regenerate the file"
+        ) from error

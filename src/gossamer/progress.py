@@ -1,0 +1,86 @@
+"""Progress of long work: silent in a library call, bars with rate and remaining time when a program asks for them."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
+from typing import Protocol, TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+Item = TypeVar("Item")
+
+
+class Reporter(Protocol):
+    """Anything that can be told that a piece of work began and how far it is."""
+
+    def begin(self, what: str, total: int) -> Callable[[int, str], None]:
+        """Announce `what` with `total` steps; returns `advance(steps, note)`."""
+
+
+_reporter: ContextVar[Reporter | None] = ContextVar("gossamer_progress", default=None)
+
+
+def begin(what: str, total: int) -> Callable[[int, str], None]:
+    """Announce work of `total` steps; returns `advance(steps, note)`, which does nothing when nobody listens."""
+    reporter = _reporter.get()
+    return reporter.begin(what, total) if reporter is not None else _ignore
+
+
+def _ignore(steps: int, note: str = "") -> None:
+    return None
+
+
+def track(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
+    """Yield `items`, reporting one step of `what` after each."""
+    advance = begin(what, total)
+    for item in items:
+        yield item
+        advance(1, "")
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.1f}/s", style="cyan")
+
+
+class _Bars:
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def begin(self, what: str, total: int) -> Callable[[int, str], None]:
+        task = self.progress.add_task(what, total=total, note="")
+
+        def advance(steps: int, note: str = "") -> None:
+            self.progress.update(task, advance=steps, note=note)
+
+        return advance
+
+
+@contextlib.contextmanager
+def shown(console: Console | None = None) -> Iterator[None]:
+    """Show bars (name, done of total, rate, time left, note) on `console` (default: standard error) while inside."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console or Console(stderr=True)) as progress:
+        token = _reporter.set(_Bars(progress))
+        try:
+            yield
+        finally:
+            _reporter.reset(token)

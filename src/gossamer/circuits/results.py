@@ -1,0 +1,175 @@
+"""What an evaluation says, as plain numbers: everything a report draws and a program reads, nothing of how it came to be."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its 95 % bootstrap interval over held-out prompts."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """How one network (full, with dictionaries, circuit, ...) does the task on held-out prompts.
+
+    Attributes:
+        name: what the network is.
+        logit_diff: mean logit of the answer minus logit of the wrong answer.
+        faithfulness: logit_diff over the full model's, with nothing subtracted.
+        faithfulness_to_dictionaries: the same over model + dictionaries without ablation.
+        accuracy: share of prompts where the answer's logit exceeds the wrong answer's.
+        kl: mean KL(full model || this network) over the vocabulary at the answer position, in nats.
+        prompt_error: mean over prompts of |logit difference - the full model's| over the full model's mean.
+    """
+
+    name: str
+    logit_diff: Interval
+    faithfulness: Interval
+    faithfulness_to_dictionaries: Interval
+    accuracy: float
+    kl: float
+    prompt_error: Interval
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One circuit of a size-faithfulness curve. `size` counts (site, role, latent) nodes."""
+
+    size: int
+    unique_latents: int
+    behaviour: Behaviour
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Circuits of one method from large to small, the time all of them took together, and the areas of the peers.
+
+    Attributes:
+        method: name of the method.
+        points: by falling size.
+        seconds: wall-clock time to all scores and circuits of the curve (evaluation not counted).
+        cpr: area under faithfulness over the share of candidate nodes kept (MIB; larger is better).
+        cmd: area of |1 - faithfulness| over the same axis (MIB; smaller is better).
+    """
+
+    method: str
+    points: tuple[CurvePoint, ...]
+    seconds: float
+    cpr: float
+    cmd: float
+
+
+@dataclass(frozen=True)
+class KnockoutPoint:
+    """F(C without K) against F(M without K) for one subset K of the circuit's own (site, role, latent) nodes."""
+
+    kind: str
+    size: int
+    circuit: float
+    model: float
+
+
+@dataclass(frozen=True)
+class Completeness:
+    """`knocked_out`: the dictionaries' network with the circuit ablated (0 is complete); `points`: subsets K."""
+
+    knocked_out: Behaviour
+    points: tuple[KnockoutPoint, ...]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Agreement of circuits that should agree: matrices over `labels` (row against column).
+
+    Attributes:
+        kind: what varies between them: "seed", "split" or "size".
+        sizes: nodes of each circuit.
+        jaccard: |A and B| / |A or B|.
+        containment: |A and B| / |smaller of the two|.
+    """
+
+    kind: str
+    labels: tuple[str, ...]
+    sizes: tuple[int, ...]
+    jaccard: tuple[tuple[float, ...], ...]
+    containment: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    """Where a latent fired in the task's prompts."""
+
+    tokens: tuple[str, ...]
+    position: int
+    activation: float
+
+
+@dataclass(frozen=True)
+class NodeCard:
+    """What is known of one node of the circuit.
+
+    Attributes:
+        site, role, latent: the node.
+        effect: faithfulness lost when this node alone is removed from the circuit (minimality).
+        activation: mean on clean prompts at the role; `ablated` is the mean it is moved to.
+        direct: (activation - ablated) times the decoder row times the (answer - wrong) unembedding, mean over prompts.
+        promotes, suppresses: logit-lens words of the decoder row with their values.
+        examples: strongest firings in the task's prompts.
+        generic: names of unrelated tasks whose circuits hold the same latent.
+        link: address of the latent's Neuronpedia page, where the dictionary names one.
+    """
+
+    site: str
+    role: str
+    latent: int
+    effect: float
+    activation: float
+    ablated: float
+    direct: float
+    promotes: tuple[tuple[str, float], ...]
+    suppresses: tuple[tuple[str, float], ...]
+    examples: tuple[Example, ...]
+    generic: tuple[str, ...] = ()
+    link: str | None = None
+
+
+@dataclass(frozen=True)
+class PromptView:
+    """One prompt of the task as the circuit sees it: tokens with the role of each (None is passed through)."""
+
+    tokens: tuple[str, ...]
+    roles: tuple[str | None, ...]
+    counterfactual: tuple[str, ...]
+    answer: str
+    wrong: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything the main job found, ready to be drawn or written as JSON.
+
+    Attributes:
+        task, model: names.
+        sites, roles: axes of the circuit's drawing, in order.
+        budget: full model, each dictionary alone, all dictionaries, circuit, empty circuit.
+        curves: our mask first, then the reference recipe and the baselines.
+        settings: name and value of everything needed to rerun (seed, dtype, ablation, errors, target, versions ...).
+        warnings: sentences a reader must see.
+    """
+
+    task: str
+    model: str
+    sites: tuple[str, ...]
+    roles: tuple[str, ...]
+    prompt: PromptView
+    budget: tuple[Behaviour, ...]
+    curves: tuple[Curve, ...]
+    completeness: Completeness
+    stability: tuple[Overlap, ...]
+    nodes: tuple[NodeCard, ...]
+    settings: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()

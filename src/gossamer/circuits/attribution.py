@@ -1,0 +1,99 @@
+"""Baselines that score every node on its own: gradients, integrated gradients, activation difference, chance.
+
+All of them read the gradient of the mean logit difference with respect to the mask of :class:`Splice` around the
+unmasked network: d LD / d M at a node is (latent - ablation value) times d LD / d latent, summed over its tokens, so a
+step of the mask from 1 to 0 is a step of the latent from its value to its ablation value.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from gossamer.circuits.ablation import slot_rows
+from gossamer.circuits.nodes import Nodes
+from gossamer.circuits.outcome import logit_difference
+from gossamer.circuits.splice import Splice
+from gossamer.errors import UsageError
+from gossamer.progress import track
+
+
+def attribution_patching(splice: Splice) -> Float[Tensor, "node"]:
+    """First-order effect of each node: one gradient at the unmasked network (Nanda 2023). Shape (nodes,), signed."""
+    whole = splice.over(splice.nodes, rest="kept")
+    return _mean_gradient(whole, torch.ones(len(splice.nodes), device=splice.model.device), "attribution patching")
+
+
+def integrated_gradients(splice: Splice, points: int = 10) -> Float[Tensor, "node"]:
+    """Integrated gradients per site, every other site unmasked; left Riemann sum (Marks et al. 2024).
+
+    The path takes one site's latents from their clean values to their ablation values; `points` gradients each.
+    """
+    scores = torch.zeros(len(splice.nodes), device=splice.model.device)
+    for site in range(len(splice.nodes.sites)):
+        chosen = torch.nonzero(splice.nodes.site == site).squeeze(1)
+        whole = splice.over(splice.nodes.select(chosen), rest="kept")
+        for point in range(points):
+            mask = torch.full((len(chosen),), 1 - point / points, device=scores.device)
+            scores[chosen] += _mean_gradient(whole, mask, f"integrated gradients {splice.nodes.sites[site]}") / points
+    return scores
+
+
+def activation_difference(splice: Splice) -> Float[Tensor, "node"]:
+    """Mean over prompts of |latent - ablation value| times the norm of the decoder row, summed over the node's tokens."""
+    nodes = splice.nodes
+    scores = torch.zeros(len(nodes), device=splice.model.device)
+    for rows in _slices(splice, "activation difference"):
+        changes = splice.changes(rows)
+        roles = splice.batch(rows).roles
+        for index, site in enumerate(nodes.sites):
+            here = nodes.at(index)
+            norms = splice.dictionaries[site].W_dec[here.columns].float().norm(dim=1)
+            kept = roles >= 0
+            totals = torch.zeros(len(nodes.roles), len(here.columns), device=scores.device)
+            totals.index_add_(0, roles[kept], changes[site][kept].abs() * norms)
+            scores[here.where] += totals[here.role, here.column]
+    return scores / len(splice.examples)
+
+
+def random_scores(splice: Splice, seed: int = 0) -> Float[Tensor, "node"]:
+    """Uniform scores: what size alone buys."""
+    return torch.rand(len(splice.nodes), generator=torch.Generator().manual_seed(seed)).to(splice.model.device)
+
+
+def ranking(scores: Float[Tensor, "node"], nodes: Nodes, by: str = "global") -> Int[Tensor, "node"]:
+    """Nodes by falling |score|, so that any prefix is a circuit.
+
+    Args:
+        scores: one number a node, signed.
+        nodes: what the scores are of.
+        by: "global": one threshold for all sites; "site": one threshold for scores divided by their site's sum, because
+            raw scores differ in scale between layers.
+
+    Raises:
+        UsageError: unknown `by`.
+    """
+    size = scores.abs()
+    if by == "site":
+        totals = torch.zeros(len(nodes.sites), device=size.device).index_add_(0, nodes.site, size)
+        size = size / totals[nodes.site].clamp(min=torch.finfo(size.dtype).tiny)
+    elif by != "global":
+        raise UsageError(f"thresholds are 'global' or 'site', found {by!r}")
+    return torch.argsort(size, descending=True, stable=True)
+
+
+def _mean_gradient(splice: Splice, mask: Tensor, what: str) -> Float[Tensor, "node"]:
+    total = torch.zeros_like(mask)
+    examples = splice.examples
+    for rows in _slices(splice, what):
+        leaf = mask.clone().requires_grad_()
+        difference = logit_difference(splice(leaf, rows), examples.answer[rows], examples.wrong[rows])
+        total += torch.autograd.grad(difference.sum(), leaf)[0]
+    return total / len(examples)
+
+
+def _slices(splice: Splice, what: str) -> Iterator[slice]:
+    n, size = len(splice.examples), splice.batch_size
+    starts = range(0, n, size)
+    return track((slice(start, min(start + size, n)) for start in starts), what, len(starts))

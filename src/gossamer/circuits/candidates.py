@@ -1,0 +1,68 @@
+"""Which nodes can be in a circuit at all."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from gossamer.circuits.ablation import Ablation
+from gossamer.circuits.nodes import Nodes
+from gossamer.circuits.splice import Splice
+from gossamer.dictionary.dictionary import Dictionary
+from gossamer.errors import GossamerError
+from gossamer.model.language_model import LanguageModel
+from gossamer.model.site import Site
+from gossamer.progress import track
+from gossamer.tasks.task import Examples
+
+# Float error of a mean over equal values; a latent that moves by less than this share of the site's largest does not move.
+TOLERANCE = 1e-5
+
+
+def every_node(dictionaries: Mapping[Site, Dictionary], roles: Sequence[str], device: torch.device) -> Nodes:
+    """Every (site, role, latent)."""
+    grids = [torch.ones(len(roles), d.n_latents, dtype=torch.bool, device=device) for d in dictionaries.values()]
+    return Nodes.from_grids(tuple(dictionaries), roles, grids)
+
+
+def candidates(
+    model: LanguageModel,
+    dictionaries: Mapping[Site, Dictionary],
+    examples: Examples,
+    ablation: Ablation,
+    roles: Sequence[str],
+    batch_size: int = 64,
+) -> Nodes:
+    """Nodes whose latent differs from its ablation value on some prompt of `examples`.
+
+    Both the model's own stream and the stream with all dictionaries spliced in are looked at. Any other node has nothing
+    to be ablated on these prompts: it stays at its ablation value, folded into constants.
+
+    Raises:
+        GossamerError: there is none (the prompts equal their counterfactuals, or the dictionaries are dead on them).
+    """
+    splice = Splice(
+        model, dictionaries, examples, ablation, every_node(dictionaries, roles, model.device), rest="kept", batch_size=batch_size
+    )
+    nothing = splice.over(splice.nodes.select(torch.zeros(0, dtype=torch.long, device=model.device)))
+    moves = {site: torch.zeros(len(roles), d.n_latents, device=model.device) for site, d in dictionaries.items()}
+    starts = range(0, len(examples), batch_size)
+    for start in track(starts, "candidates", len(starts)):
+        rows = slice(start, min(start + batch_size, len(examples)))
+        for streams in (None, nothing.streams(torch.zeros(0, device=model.device), rows)):
+            _largest_moves(moves, splice.changes(rows, streams), splice.batch(rows).roles)
+    found = Nodes.from_grids(tuple(dictionaries), roles, [grid > TOLERANCE * grid.max() for grid in moves.values()])
+    if len(found) == 0:
+        raise GossamerError(
+            "no latent differs from its ablation value on any training prompt; expected counterfactuals that change "
+            "something the dictionaries can see: check the task and the dictionaries"
+        )
+    return found
+
+
+def _largest_moves(moves: dict[Site, Tensor], changes: Mapping[Site, Tensor], roles: Tensor) -> None:
+    for role in range(int(roles.max()) + 1):
+        here = roles == role
+        if here.any():
+            for site, change in changes.items():
+                torch.maximum(moves[site][role], change[here].abs().amax(dim=0).float(), out=moves[site][role])

@@ -1,0 +1,80 @@
+"""Sets of nodes: which (site, role, latent) triples a mask has entries for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from gossamer.model.site import Site
+
+
+@dataclass(frozen=True)
+class SiteNodes:
+    """The nodes of one site, ready for a masked product over its columns only.
+
+    Attributes:
+        columns: the latents that have a node here, ascending; the encoder and decoder run on these alone.
+        where: positions of these nodes in the flat mask.
+        role: role of each node.
+        column: index into `columns` of each node.
+    """
+
+    columns: Int[Tensor, "column"]
+    where: Int[Tensor, "node"]
+    role: Int[Tensor, "node"]
+    column: Int[Tensor, "node"]
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """An ordered set of nodes (site, role, latent); a mask is a vector with one entry for each.
+
+    Attributes:
+        sites: the sites, in execution order.
+        roles: names of the roles.
+        site, role, latent: the triple of each node, as indices into `sites`, `roles` and the dictionary.
+    """
+
+    sites: tuple[Site, ...]
+    roles: tuple[str, ...]
+    site: Int[Tensor, "node"]
+    role: Int[Tensor, "node"]
+    latent: Int[Tensor, "node"]
+
+    @classmethod
+    def from_grids(cls, sites: Sequence[Site], roles: Sequence[str], grids: Sequence[Bool[Tensor, "role latent"]]) -> "Nodes":
+        """All nodes whose entry in their site's (role, latent) grid is True."""
+        found = [torch.nonzero(grid) for grid in grids]
+        site = torch.cat([torch.full((len(rows),), index, device=rows.device) for index, rows in enumerate(found)])
+        pairs = torch.cat(found)
+        return cls(tuple(sites), tuple(roles), site, pairs[:, 0], pairs[:, 1])
+
+    def __len__(self) -> int:
+        return len(self.site)
+
+    def select(self, chosen: Bool[Tensor, "node"] | Int[Tensor, "chosen"]) -> "Nodes":
+        """The chosen nodes, by a boolean for each or by their positions."""
+        return Nodes(self.sites, self.roles, self.site[chosen], self.role[chosen], self.latent[chosen])
+
+    def at(self, index: int) -> SiteNodes:
+        """The nodes of site number `index` with the columns they need."""
+        where = torch.nonzero(self.site == index).squeeze(1)
+        columns, column = torch.unique(self.latent[where], return_inverse=True)
+        return SiteNodes(columns, where, self.role[where], column)
+
+    def keys(self) -> list[tuple[str, str, int]]:
+        """Every node as (site, role, latent) in words: equal nodes have equal keys in any set."""
+        triples = zip(self.site.tolist(), self.role.tolist(), self.latent.tolist(), strict=True)
+        return [(str(self.sites[site]), self.roles[role], latent) for site, role, latent in triples]
+
+    def unique_latents(self) -> int:
+        """Number of distinct (site, latent) pairs."""
+        return len({(site, latent) for site, _, latent in self.keys()})
+
+    def find(self, keys: Sequence[tuple[str, str, int]]) -> Int[Tensor, "key"]:
+        """Positions of `keys` in this set; keys that are not in it are left out."""
+        positions = {key: position for position, key in enumerate(self.keys())}
+        found = [positions[key] for key in keys if key in positions]
+        return torch.tensor(found, dtype=torch.long, device=self.site.device)

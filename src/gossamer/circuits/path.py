@@ -1,0 +1,68 @@
+"""A family of circuits of falling size: what every method returns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from gossamer.circuits.nodes import Nodes
+from gossamer.errors import UsageError
+
+SIZES = (500, 350, 250, 180, 130, 100, 75, 55, 40, 30, 20, 15, 10, 7, 5)
+
+
+@dataclass(frozen=True)
+class Path:
+    """Circuits of one method over the same nodes.
+
+    Attributes:
+        method: its name.
+        nodes: what the circuits choose from.
+        circuits: positions in `nodes`, by falling size.
+        seconds: wall-clock time to find all of them.
+        scores: one score a node, where the method has one.
+        settings: what the method was run with.
+    """
+
+    method: str
+    nodes: Nodes
+    circuits: tuple[Int[Tensor, "chosen"], ...]
+    seconds: float
+    scores: Float[Tensor, "node"] | None = None
+    settings: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_order(
+        cls,
+        method: str,
+        nodes: Nodes,
+        order: Int[Tensor, "node"],
+        sizes: Sequence[int],
+        seconds: float,
+        scores: Float[Tensor, "node"] | None = None,
+    ) -> "Path":
+        """Prefixes of a ranking as circuits of the given sizes (those that the ranking is long enough for)."""
+        fitting = sorted({size for size in sizes if size <= len(order)}, reverse=True)
+        return cls(method, nodes, tuple(order[:size] for size in fitting), seconds, scores)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Achieved sizes, falling."""
+        return [len(circuit) for circuit in self.circuits]
+
+    def mask(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "node"]:
+        """The hard mask of one of the circuits."""
+        return torch.zeros(len(self.nodes), device=circuit.device).index_fill(0, circuit, 1.0)
+
+    def of_size(self, size: int) -> Int[Tensor, "chosen"]:
+        """The largest circuit of at most `size` nodes.
+
+        Raises:
+            UsageError: every circuit is larger.
+        """
+        for circuit in self.circuits:
+            if len(circuit) <= size:
+                return circuit
+        raise UsageError(f"no circuit of at most {size} nodes on the {self.method} path; its sizes are {self.sizes}")

@@ -1,0 +1,240 @@
+"""The model with dictionaries in its residual stream: a mask over latents is its only free argument."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import embedding
+
+from gossamer.batching import in_batches
+from gossamer.circuits.ablation import Ablation, reconstruct, slot_rows
+from gossamer.circuits.nodes import Nodes, SiteNodes
+from gossamer.dictionary.dictionary import Dictionary
+from gossamer.errors import UsageError, require_finite
+from gossamer.model.language_model import LanguageModel
+from gossamer.model.site import Site
+from gossamer.tasks.task import Examples
+from gossamer.tokens import Tokens
+
+Rest = Literal["ablated", "kept"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of the examples as one network pass sees them, trimmed to their longest prompt."""
+
+    tokens: Tokens
+    roles: Int[Tensor, "batch pos"]
+    slots: Int[Tensor, "batch pos"]
+    end: Int[Tensor, "batch"]
+    stream: Float[Tensor, "batch pos d"]
+    counterfactual: Tokens
+
+    @property
+    def through(self) -> Bool[Tensor, "batch pos 1"]:
+        """Tokens whose stream is left as it is (BOS, padding)."""
+        return (self.roles < 0).unsqueeze(-1)
+
+
+@dataclass(frozen=True)
+class _SitePlan:
+    """One site's share of a splice: its columns, and the constants that all other latents are folded into."""
+
+    dictionary: Dictionary
+    nodes: SiteNodes
+    ablated: Float[Tensor, "slot column"] | None
+    constant: Float[Tensor, "slot d"] | None
+
+
+class Splice:
+    """Dictionaries replace the stream at their sites; masked latents move to their ablation value.
+
+    With latents a, ablation values m and mask M, the stream at a site becomes ``dec(m + M * (a - m))`` plus the mean
+    error (errors="mean"), nothing ("drop") or the exact error of the present stream ("keep"). Every later dictionary
+    encodes the already modified stream; BOS and padding pass through. Latents that are no node have M = 0
+    (rest="ablated": folded into one constant a slot, so that only the nodes' columns are encoded and decoded, with
+    the same result) or M = 1 (rest="kept": the full encoder runs). Everything before the first dictionary is computed once.
+
+    Source: masked replacement of the residual stream by sparse autoencoders, section A.1.2 of the circuit method notes.
+    Memory: prompts x positions x d_model for the cached stream, and positions x columns a site for each prompt of a batch.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        dictionaries: Mapping[Site, Dictionary],
+        examples: Examples,
+        ablation: Ablation,
+        nodes: Nodes,
+        *,
+        rest: Rest = "ablated",
+        batch_size: int = 64,
+    ) -> None:
+        """Compile `nodes`; the first call for these examples also runs the layers before the first dictionary.
+
+        Raises:
+            UsageError: no dictionaries, or nodes of other sites.
+        """
+        if not dictionaries or tuple(dictionaries) != nodes.sites:
+            raise UsageError(
+                f"nodes of the dictionaries' sites expected ({', '.join(map(str, dictionaries)) or 'none given'}), "
+                f"found nodes of {', '.join(map(str, nodes.sites)) or 'no site'}"
+            )
+        self.model, self.dictionaries, self.examples, self.ablation = model, dictionaries, examples.to(model.device), ablation
+        self.nodes, self.rest, self.batch_size = nodes, rest, batch_size
+        self.start = _start(next(iter(dictionaries)))
+        self._stream: Tensor | None = None
+        self._plans = {site: self._plan(index, site) for index, site in enumerate(dictionaries)}
+
+    def over(self, nodes: Nodes, *, rest: Rest | None = None) -> "Splice":
+        """The same network with masks over other `nodes`; what was computed before the first dictionary is shared."""
+        self._prefix()
+        other = Splice(
+            self.model,
+            self.dictionaries,
+            self.examples,
+            self.ablation,
+            nodes,
+            rest=rest or self.rest,
+            batch_size=self.batch_size,
+        )
+        other._stream = self._stream
+        return other
+
+    def __call__(self, mask: Float[Tensor, "node"], rows: Int[Tensor, "rows"] | slice = slice(None)) -> Float[Tensor, "rows vocab"]:
+        """Logits at the answer position of the chosen prompts; differentiable in `mask`."""
+        return self._run(mask, self.batch(rows), None)
+
+    def _run(self, mask: Tensor, batch: Batch, seen: dict[Site, Tensor] | None) -> Float[Tensor, "rows vocab"]:
+        edits: dict[Site, Callable[[Tensor], Tensor]] = {
+            site: partial(self._replace, site, mask, batch, seen) for site in self.dictionaries
+        }
+        first = edits.pop(self.start, None)
+        stream = first(batch.stream) if first is not None else batch.stream
+        with self.model.edit(edits):
+            return self.model.resume(self.start, stream, batch.tokens, at=batch.end)
+
+    def full(self, rows: Int[Tensor, "rows"] | slice = slice(None)) -> Float[Tensor, "rows vocab"]:
+        """Logits of the model itself at the answer position: the same pass with nothing spliced in."""
+        batch = self.batch(rows)
+        return self.model.resume(self.start, batch.stream, batch.tokens, at=batch.end)
+
+    def streams(
+        self, mask: Float[Tensor, "node"], rows: Int[Tensor, "rows"] | slice = slice(None)
+    ) -> dict[Site, Float[Tensor, "batch pos d"]]:
+        """What each dictionary reads when the network runs under `mask` (no gradients)."""
+        seen: dict[Site, Tensor] = {}
+        with torch.no_grad():
+            self._run(mask, self.batch(rows), seen)
+        return seen
+
+    def changes(
+        self, rows: Int[Tensor, "rows"] | slice, streams: Mapping[Site, Float[Tensor, "batch pos d"]] | None = None
+    ) -> dict[Site, Float[Tensor, "batch pos column"]]:
+        """Latents of the nodes' columns minus their ablation values, on `streams` (default: the model's own)."""
+        batch = self.batch(rows)
+        with torch.no_grad():
+            streams = streams or self.model.capture(batch.tokens, list(self.dictionaries))
+            return {
+                site: plan.dictionary.encode_dense(streams[site], plan.nodes.columns) - self._ablated(site, plan, batch)[0]
+                for site, plan in self._plans.items()
+            }
+
+    def batch(self, rows: Int[Tensor, "rows"] | slice) -> Batch:
+        """The chosen prompts with their cached stream."""
+        clean, other = self.examples.clean, self.examples.counterfactual
+        tokens, counterfactual = clean.tokens[rows], other.tokens[rows]
+        width = int(tokens.mask.sum(dim=1).max())
+        return Batch(
+            Tokens(tokens.ids[:, :width], tokens.mask[:, :width]),
+            clean.roles[rows][:, :width],
+            clean.slots[rows][:, :width],
+            clean.end[rows],
+            self._prefix()[rows][:, :width],
+            Tokens(counterfactual.ids[:, :width], counterfactual.mask[:, :width]),
+        )
+
+    def _prefix(self) -> Float[Tensor, "prompt pos d"]:
+        """The stream where the first dictionary reads it, for all prompts; computed once."""
+        if self._stream is None:
+            tokens = self.examples.clean.tokens
+            with torch.no_grad():
+                parts = in_batches(
+                    len(tokens), self.batch_size, lambda rows: self.model.capture(tokens[rows], [self.start])[self.start]
+                )
+            self._stream = require_finite(torch.cat(parts), str(self.start))
+        return self._stream
+
+    def _plan(self, index: int, site: Site) -> _SitePlan:
+        dictionary, values = self.dictionaries[site], self.ablation.sites[site]
+        nodes = self.nodes.at(index)
+        if values.latents is None:
+            return _SitePlan(dictionary, nodes, None, None)
+        with torch.no_grad():
+            constant = dictionary.decode(values.latents.to(dictionary.W_dec.dtype))
+        return _SitePlan(dictionary, nodes, values.latents[:, nodes.columns], constant)
+
+    def _replace(self, site: Site, mask: Tensor, batch: Batch, seen: dict[Site, Tensor] | None, x: Float[Tensor, "batch pos d"]) -> Float[Tensor, "batch pos d"]:
+        """The new stream at `site` for the present stream `x`."""
+        if seen is not None:
+            seen[site] = x
+        plan = self._plans[site]
+        ablated, constant = self._ablated(site, plan, batch)
+        weight = self._weights(plan.nodes, mask, batch)
+        away = plan.dictionary.encode_dense(x, plan.nodes.columns) - ablated
+        decoder = plan.dictionary.W_dec[plan.nodes.columns]
+        if self.rest == "kept":
+            out = self._kept(plan.dictionary, x) + _in_stream(plan.dictionary, x, ((weight - 1) * away) @ decoder)
+        else:
+            out = _denormalised(plan.dictionary, x, constant + (weight * away) @ decoder)
+            if self.ablation.errors == "keep":
+                out = out + x - reconstruct(plan.dictionary, x, plan.dictionary.encode_dense(x))
+        error = self.ablation.sites[site].error
+        if error is not None:
+            out = out + slot_rows(error.to(out.dtype), batch.slots)
+        return torch.where(batch.through, x, out)
+
+    def _kept(self, dictionary: Dictionary, x: Tensor) -> Tensor:
+        # With its exact error re-added an unmasked dictionary is the identity: nothing needs to be encoded.
+        return x if self.ablation.errors == "keep" else reconstruct(dictionary, x, dictionary.encode_dense(x))
+
+    @staticmethod
+    def _weights(nodes: SiteNodes, mask: Tensor, batch: Batch) -> Float[Tensor, "batch pos column"]:
+        n_roles = int(max(int(nodes.role.max()) if len(nodes.role) else 0, int(batch.roles.max()))) + 1
+        grid = mask.new_zeros(n_roles, len(nodes.columns)).index_put((nodes.role, nodes.column), mask[nodes.where])
+        return embedding(batch.roles.clamp(min=0), grid)
+
+    def _ablated(self, site: Site, plan: _SitePlan, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Ablation value of the nodes' columns, and the decoded ablation value of all latents, for every token."""
+        if plan.ablated is not None and plan.constant is not None:
+            return slot_rows(plan.ablated, batch.slots), slot_rows(plan.constant, batch.slots)
+        bias = plan.dictionary.b_dec
+        if self.ablation.kind == "zero":
+            return bias.new_zeros(()), bias
+        with torch.no_grad():
+            other = self.model.capture(batch.counterfactual, [site])[site]
+            latents = plan.dictionary.encode_dense(other)
+        return latents[..., plan.nodes.columns], plan.dictionary.decode(latents)
+
+
+def _denormalised(dictionary: Dictionary, x: Tensor, out: Tensor) -> Tensor:
+    return dictionary.denormalise(out, dictionary.normalise(x)[1])
+
+
+def _in_stream(dictionary: Dictionary, x: Tensor, change: Tensor) -> Tensor:
+    """A change of the decoder's output in the units of the stream (denormalising is affine: take the difference)."""
+    zero = torch.zeros_like(change)
+    return _denormalised(dictionary, x, change) - _denormalised(dictionary, x, zero)
+
+
+def _start(first: Site) -> Site:
+    """The residual site from which the network can be resumed when `first` is the earliest dictionary."""
+    if first.kind in ("resid_pre", "resid_post"):
+        return first
+    if first.layer is None:
+        raise UsageError(f"dictionaries on {first} cannot be spliced: expected a site inside a layer")
+    return replace(first, kind="resid_pre")

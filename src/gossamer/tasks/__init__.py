@@ -1,0 +1,1 @@
+"""Prompts with answers, counterfactuals and roles."""

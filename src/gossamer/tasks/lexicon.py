@@ -1,0 +1,102 @@
+"""The words that tasks are filled with; nouns and verbs come as (singular, plural)."""
+
+NAMES: tuple[str, ...] = (
+    *("Mary", "John", "Tom", "Anna", "Lily", "Ben", "Tim", "Sara", "Max", "Lucy", "Jack", "Emma", "Sam", "Mia"),
+    *(
+        "Bob",
+        "Jane",
+        "Billy",
+        "Amy",
+        "Peter",
+        "Molly",
+        "Joe",
+        "Kate",
+        "David",
+        "Ella",
+        "Paul",
+        "Alice",
+        "James",
+        "Daisy",
+    ),
+    *("Mark", "Lisa", "Adam", "Rose", "Simon", "Laura", "Dan", "Sue", "Alex", "Grace", "Henry", "Ruth"),
+)
+"""Given names, women's and men's in turn as far as that goes; used by indirect object identification and as keys."""
+
+PLACES: tuple[str, ...] = (
+    "store",
+    "garden",
+    "restaurant",
+    "school",
+    "hospital",
+    "office",
+    "house",
+    "station",
+    "park",
+    "beach",
+)
+OBJECTS: tuple[str, ...] = (
+    "ring",
+    "kiss",
+    "bone",
+    "basketball",
+    "computer",
+    "necklace",
+    "drink",
+    "snack",
+    "book",
+    "ball",
+)
+
+SUBJECTS: tuple[tuple[str, str], ...] = (
+    ("athlete", "athletes"),
+    ("aunt", "aunts"),
+    ("boy", "boys"),
+    ("carpenter", "carpenters"),
+    ("doctor", "doctors"),
+    ("farmer", "farmers"),
+    ("father", "fathers"),
+    ("friend", "friends"),
+    ("girl", "girls"),
+    ("guy", "guys"),
+    ("kid", "kids"),
+    ("lawyer", "lawyers"),
+    ("man", "men"),
+    ("mother", "mothers"),
+    ("poet", "poets"),
+    ("singer", "singers"),
+    ("teacher", "teachers"),
+    ("uncle", "uncles"),
+    ("victim", "victims"),
+    ("woman", "women"),
+)
+CLAUSE_NOUNS: tuple[tuple[str, str], ...] = (
+    ("architect", "architects"),
+    ("assistant", "assistants"),
+    ("chef", "chefs"),
+    ("dancer", "dancers"),
+    ("driver", "drivers"),
+    ("executive", "executives"),
+    ("guard", "guards"),
+    ("minister", "ministers"),
+    ("parent", "parents"),
+    ("skater", "skaters"),
+)
+OBJECT_NOUNS: tuple[tuple[str, str], ...] = (
+    ("bike", "bikes"),
+    ("car", "cars"),
+    ("cat", "cats"),
+    ("chair", "chairs"),
+    ("desk", "desks"),
+    ("dog", "dogs"),
+    ("table", "tables"),
+    ("tree", "trees"),
+    ("truck", "trucks"),
+    ("window", "windows"),
+)
+CLAUSE_VERBS: tuple[tuple[str, str], ...] = (("visits", "visit"), ("hates", "hate"), ("likes", "like"))
+ANSWER_VERBS: tuple[tuple[str, str], ...] = (("is", "are"), ("has", "have"), ("does", "do"), ("goes", "go"))
+PREPOSITIONS: tuple[str, ...] = ("behind", "beside", "near")
+
+LIST_NAMES: tuple[str, ...] = ("age", "scores", "values", "data", "items")
+DICTIONARY_NAMES: tuple[str, ...] = ("age", "scores", "data", "height", "weight", "grades")
+DIGITS: tuple[str, ...] = tuple("0123456789")

@@ -1,0 +1,106 @@
+"""What a dictionary is, apart from its numbers: shapes, conventions, claims."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from torch import Tensor
+
+from gossamer.errors import UsageError
+from gossamer.model.site import Site
+
+Architecture = Literal["relu", "jumprelu", "topk", "batchtopk", "gated"]
+Normalisation = Literal["none", "centre", "layer_norm", "constant_norm_rescale"]
+
+ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
+NORMALISATIONS: tuple[str, ...] = get_args(Normalisation)
+
+_ENCODER_VECTORS: dict[str, tuple[str, ...]] = {
+    "relu": ("b_enc",),
+    "jumprelu": ("b_enc", "threshold"),
+    "topk": ("b_enc",),
+    "batchtopk": ("b_enc",),
+    "gated": ("b_gate", "b_mag", "r_mag"),
+}
+
+
+@dataclass(frozen=True)
+class DictionaryConfig:
+    """Everything that must be known to evaluate a dictionary, with every convention spelled out.
+
+    Attributes:
+        architecture: which activation function (see :mod:`gossamer.dictionary.activation`).
+        d_in: width of the tensor it reads and reconstructs.
+        n_latents: number of latents.
+        site: where in the model it reads; None only if its file does not say.
+        model_name: the model it was trained on; None only if its file does not say.
+        k: latents per token: exact for topk, the training average for batchtopk, else None.
+        normalisation: what happens to each token's vector before encoding, undone after decoding
+            (see :mod:`gossamer.dictionary.normalisation`).
+        subtract_b_dec: whether the decoder bias is subtracted from the input before encoding.
+        flatten_heads: the file's own library expects (heads, d_head) and flattens it; here `z` is flat already,
+            so this only matters to writers.
+
+    Raises:
+        UsageError: a field is impossible (unknown architecture or normalisation, k missing or too large).
+    """
+
+    architecture: Architecture
+    d_in: int
+    n_latents: int
+    site: Site | None = None
+    model_name: str | None = None
+    k: float | int | None = None
+    normalisation: Normalisation = "none"
+    subtract_b_dec: bool = False
+    flatten_heads: bool = False
+
+    def __post_init__(self) -> None:
+        _require_one_of("architecture", self.architecture, ARCHITECTURES)
+        _require_one_of("normalisation", self.normalisation, NORMALISATIONS)
+        if self.d_in < 1 or self.n_latents < 1:
+            raise UsageError(f"expected positive widths, found d_in={self.d_in}, n_latents={self.n_latents}")
+        if self.architecture == "topk" and not (isinstance(self.k, int) and 1 <= self.k <= self.n_latents):
+            raise UsageError(f"topk needs a whole k from 1 to n_latents={self.n_latents}, found k={self.k}")
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every parameter of this architecture."""
+        n, d = self.n_latents, self.d_in
+        vectors = dict.fromkeys(_ENCODER_VECTORS[self.architecture], (n,))
+        scalar: dict[str, tuple[int, ...]] = {"threshold": ()} if self.architecture == "batchtopk" else {}
+        return {"W_enc": (d, n), "W_dec": (n, d), "b_dec": (d,), **vectors, **scalar}
+
+
+def _require_one_of(what: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(f"unknown {what} {value!r}; known: {', '.join(known)}")
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What a dictionary's file says of its quality; None where it says nothing.
+
+    Attributes:
+        l0: mean number of active latents per token.
+        explained_variance: 1 - sum of squared errors / sum of squared deviations from the mean.
+    """
+
+    l0: float | None = None
+    explained_variance: float | None = None
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A dictionary as files hold it: the common currency of readers and writers.
+
+    Attributes:
+        config: the conventions, resolved.
+        tensors: one tensor per name of `config.shapes`.
+        provenance: where it came from: source, format, sha256, revision, training, derived_from.
+        claims: what its makers measured.
+    """
+
+    config: DictionaryConfig
+    tensors: dict[str, Tensor]
+    provenance: dict[str, Any] = field(default_factory=dict)
+    claims: Claims = field(default_factory=Claims)

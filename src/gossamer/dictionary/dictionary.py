@@ -1,0 +1,257 @@
+r"""A sparse dictionary of one site's activations (a sparse autoencoder).
+
+The whole contract is two equations. For the vector x of one token, after `normalise`:
+
+    a     = activation((x - s * b_dec) @ W_enc + b_enc)      s = 1 if `subtract_b_dec`, else 0
+    x_hat = a @ W_dec + b_dec                                 then `denormalise`
+
+`activation` is the architecture: relu; jumprelu (zero unless pre > threshold, a threshold per latent); topk (the k
+largest, then ReLU); batchtopk (at inference jumprelu with one threshold); gated (a gate and a magnitude path share
+W_enc). Conventions of other libraries (scale factors, decoder-norm gating, head flattening) are folded into the weights
+or made fields when a file is read, so nothing else exists.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from gossamer.dictionary import activation, normalisation
+from gossamer.dictionary.config import Claims, Contents, DictionaryConfig
+from gossamer.dictionary.formats import detect
+from gossamer.dictionary.latents import SparseLatents, concatenate
+from gossamer.dictionary.normalisation import Statistics
+from gossamer.errors import UsageError
+from gossamer.model.site import Site
+
+_BLOCK_VALUES = 2**26
+
+
+class Dictionary(nn.Module):
+    """Encoder and decoder of one site. Parameters: W_enc (d, n), W_dec (n, d), b_dec (d); per architecture b_enc (n),
+    threshold (n, or a scalar for batchtopk), b_gate, b_mag, r_mag (n); absent ones are None.
+
+    A new dictionary has uninitialised parameters (`device="meta"` allocates nothing); :meth:`load` gives frozen ones.
+    Memory: (2 * d * n + a few n) parameters; `nbytes` is exact, on the meta device too.
+
+    Attributes:
+        config: conventions and shapes.
+        provenance: source, format, sha256, revision, training facts, derived_from.
+        claims: L0 and explained variance that its makers measured.
+    """
+
+    W_enc: Tensor
+    W_dec: Tensor
+    b_dec: Tensor
+    b_enc: Tensor | None
+    threshold: Tensor | None
+    b_gate: Tensor | None
+    b_mag: Tensor | None
+    r_mag: Tensor | None
+
+    def __init__(
+        self,
+        config: DictionaryConfig,
+        *,
+        provenance: dict[str, Any] | None = None,
+        claims: Claims | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.provenance = dict(provenance or {})
+        self.claims = claims or Claims()
+        for name in ("b_enc", "threshold", "b_gate", "b_mag", "r_mag"):
+            self.register_parameter(name, None)
+        for name, shape in config.shapes.items():
+            self.register_parameter(name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
+
+    @property
+    def site(self) -> Site | None:
+        """Where it reads."""
+        return self.config.site
+
+    @property
+    def model_name(self) -> str | None:
+        """The model it was trained on."""
+        return self.config.model_name
+
+    @property
+    def architecture(self) -> str:
+        """relu, jumprelu, topk, batchtopk or gated."""
+        return self.config.architecture
+
+    @property
+    def d_in(self) -> int:
+        """Width of its input and of its reconstruction."""
+        return self.config.d_in
+
+    @property
+    def n_latents(self) -> int:
+        """Number of latents."""
+        return self.config.n_latents
+
+    @property
+    def k(self) -> float | int | None:
+        """Latents per token (topk: exactly; batchtopk: on average in training), else None."""
+        return self.config.k
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the parameters in bytes."""
+        return sum(parameter.nbytes for parameter in self.parameters())
+
+    def normalise(self, x: Float[Tensor, "*tokens d"]) -> tuple[Float[Tensor, "*tokens d"], Statistics | None]:
+        """`x` in the dictionary's dtype and scale, with what :meth:`denormalise` needs (None: nothing was done).
+
+        Raises:
+            UsageError: the width of `x` is not `d_in`.
+        """
+        if x.shape[-1] != self.d_in:
+            raise UsageError(
+                f"dictionary at {self.site}: expected vectors of width {self.d_in}, found {x.shape[-1]}; "
+                "give the activations of its own site (z with its heads concatenated)"
+            )
+        return normalisation.normalise(x.to(self.W_enc.dtype), self.config.normalisation)
+
+    def denormalise(self, out: Float[Tensor, "*tokens d"], statistics: Statistics | None) -> Float[Tensor, "*tokens d"]:
+        """A decoder's output in the scale of the model's activations."""
+        return normalisation.denormalise(out, statistics)
+
+    def encode_dense(
+        self, x: Float[Tensor, "*tokens d"], columns: Int[Tensor, "c"] | None = None
+    ) -> Float[Tensor, "*tokens latents"]:
+        """Activations of all latents, or exactly those of `columns`, differentiable in `x`.
+
+        With `columns`, only their weights are touched: tokens * c values of memory. topk is the exception: whether a
+        latent is among the k largest depends on all of them, so it computes all tokens * n pre-activations first.
+        """
+        if self.architecture == "topk":
+            dense = self._topk(x).dense()
+            return dense if columns is None else dense[..., columns]
+        return self._activate(self._project(x, columns), columns)
+
+    def encode(self, x: Float[Tensor, "*tokens d"]) -> SparseLatents:
+        """Active latents of each token: k wide for topk, else as wide as the busiest token needs (padded with zeros).
+
+        Works through blocks of tokens, so that without autograd at most 2**26 pre-activations exist at once.
+        """
+        flat = x.reshape(-1, x.shape[-1])
+        sparse: Callable[[Tensor], SparseLatents] = (
+            self._topk
+            if self.architecture == "topk"
+            else lambda rows: SparseLatents.from_dense(self.encode_dense(rows))
+        )
+        blocks = torch.split(flat, max(1, _BLOCK_VALUES // self.n_latents))
+        latents = concatenate([sparse(block) for block in blocks])
+        shape = (*x.shape[:-1], latents.values.shape[-1])
+        return SparseLatents(latents.values.reshape(shape), latents.indices.reshape(shape), self.n_latents)
+
+    def decode(
+        self, latents: SparseLatents | Float[Tensor, "*tokens latents"], columns: Int[Tensor, "c"] | None = None
+    ) -> Float[Tensor, "*tokens d"]:
+        """Latents to a reconstruction in the normalised scale (:meth:`denormalise` brings it back to the model's).
+
+        Sparse latents gather only the decoder rows they name. Dense latents may be those of `columns` alone: the others
+        count as 0.
+        """
+        if not isinstance(latents, SparseLatents):
+            return latents @ (self.W_dec if columns is None else self.W_dec[columns]) + self.b_dec
+        if columns is not None:
+            raise UsageError("columns belong to dense latents; sparse latents carry their own indices")
+        width = latents.values.shape[-1]
+        rows = nn.functional.embedding_bag(
+            latents.indices.reshape(-1, width),
+            self.W_dec,
+            per_sample_weights=latents.values.reshape(-1, width).to(self.W_dec.dtype),
+            mode="sum",
+        )
+        return rows.reshape(*latents.values.shape[:-1], self.d_in) + self.b_dec
+
+    def forward(self, x: Float[Tensor, "*tokens d"]) -> Float[Tensor, "*tokens d"]:
+        """The reconstruction of `x`, in its dtype."""
+        _, statistics = self.normalise(x)
+        return self.denormalise(self.decode(self.encode(x)), statistics).to(x.dtype)
+
+    def _weights(self, name: str, columns: Tensor | None) -> Tensor:
+        weights = self.get_parameter(name)
+        return weights if columns is None or weights.ndim == 0 else weights[..., columns]
+
+    def _project(self, x: Tensor, columns: Tensor | None) -> Tensor:
+        x, _ = self.normalise(x)
+        if self.config.subtract_b_dec:
+            x = x - self.b_dec
+        return x @ self._weights("W_enc", columns)
+
+    def _activate(self, projection: Tensor, columns: Tensor | None) -> Tensor:
+        if self.architecture == "gated":
+            biases = [self._weights(name, columns) for name in ("b_gate", "b_mag", "r_mag")]
+            return activation.gated(projection, *biases)
+        pre = projection + self._weights("b_enc", columns)
+        if self.architecture == "relu":
+            return activation.relu(pre)
+        return activation.jumprelu(pre, self._weights("threshold", columns))
+
+    def _topk(self, x: Tensor) -> SparseLatents:
+        assert isinstance(self.k, int)
+        pre = self._project(x, None) + self._weights("b_enc", None)
+        return SparseLatents(*activation.topk(pre, self.k), self.n_latents)
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path,
+        *,
+        format: str | None = None,
+        site: Site | str | None = None,
+        model_name: str | None = None,
+        norm_scaling_factor: float | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> "Dictionary":
+        """Read a trained dictionary, its parameters frozen.
+
+        Args:
+            source: a local folder (or its weights file), or `hub:owner/repo/path`, optionally `@revision`.
+            format: "saelens" (any version), "gemma_scope" or "gemma_scope_2"; None recognises it by its files.
+            site, model_name: facts that the files do not hold; contradicting the files is an error.
+            norm_scaling_factor: factor by which activations were multiplied in training, for files whose
+                `normalize_activations` is "expected_average_only_in"; folded into the weights.
+            device: where to put it; "meta" reads shapes only.
+            dtype: default is the file's.
+
+        Raises:
+            UsageError: nothing known at `source`, unknown architecture, or a fact missing.
+            GossamerError: a damaged file, a tensor of unexpected shape, a NaN.
+        """
+        request = detect.Request(
+            site=Site.parse(site) if isinstance(site, str) else site,
+            model_name=model_name,
+            norm_scaling_factor=norm_scaling_factor,
+            shapes_only=device is not None and torch.device(device).type == "meta",
+        )
+        return cls.from_contents(detect.read(source, format, request), device=device, dtype=dtype)
+
+    @classmethod
+    def from_contents(
+        cls, contents: Contents, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> "Dictionary":
+        """A frozen dictionary from what a reader returned; parameters take W_enc's dtype unless `dtype` is given."""
+        dictionary = cls(contents.config, provenance=contents.provenance, claims=contents.claims, device="meta")
+        dtype = dtype or contents.tensors["W_enc"].dtype
+        tensors = {name: tensor.to(device=device, dtype=dtype) for name, tensor in contents.tensors.items()}
+        dictionary.load_state_dict(tensors, assign=True)
+        return dictionary.requires_grad_(False)
+
+    def save(self, folder: str | Path, format: str = "saelens") -> Path:
+        """Write to `folder` in "saelens" (v6), "gemma_scope" or "gemma_scope_2" layout; returns the folder.
+
+        Raises:
+            UsageError: the format cannot express this dictionary (the Gemma Scopes hold jumprelu only, unnormalised).
+        """
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        return detect.write(Path(folder), format, Contents(self.config, tensors, self.provenance, self.claims))

@@ -1,0 +1,1 @@
+"""Files of dictionaries: one module a format, none of which unpickles anything."""

@@ -1,0 +1,113 @@
+"""Gemma Scope 2 (Gemma 3): `params.safetensors` with lower-case names and, if present, `config.json`.
+
+JumpReLU without input bias or normalisation. Where `config.json` is missing, model and site are words of the address,
+`google/gemma-scope-2-{270m,1b,4b,12b,27b}-{pt,it}/{resid_post,attn_out,mlp_out}[_all]/layer_L_width_W_l0_S`.
+Its `attn_out` is the input of the output projection, which is the site `z`.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from gossamer.dictionary.config import Contents
+from gossamer.dictionary.formats import weights
+from gossamer.dictionary.formats.facts import Origin, Request, provenance
+from gossamer.dictionary.formats.gemma_scope import config_of, expressible
+from gossamer.errors import GossamerError, UsageError
+from gossamer.files import read_json, write_json
+from gossamer.model.site import Site
+
+WEIGHTS = "params.safetensors"
+CONFIG = "config.json"
+_NAMES = {"w_enc": "W_enc", "w_dec": "W_dec", "b_enc": "b_enc", "b_dec": "b_dec", "threshold": "threshold"}
+_FOLDER_KINDS = {"resid_post": "resid_post", "attn_out": "z", "mlp_out": "mlp_out"}
+_MODULES = {
+    "resid_post": "model.layers.{}.output",
+    "z": "model.layers.{}.self_attn.o_proj.input",
+    "mlp_out": "model.layers.{}.post_feedforward_layernorm.output",
+}
+
+
+def read(folder: Path, origin: Origin, request: Request) -> Contents:
+    """Read a dictionary; facts that neither `config.json` nor its address hold come from `request` or stay None.
+
+    Raises:
+        UsageError: a transcoder, an unknown architecture or hook point, or the files contradict `request`.
+        GossamerError: damaged files, or tensors that do not fit each other.
+    """
+    path = folder / WEIGHTS
+    address = f"{origin.source} {folder.resolve()}"
+    cfg = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else _inferred(address)
+    site, model_name = _facts_in(cfg, folder / CONFIG)
+    stored = weights.read_safetensors(path, shapes_only=request.shapes_only)
+    tensors = {_NAMES.get(name, name): tensor for name, tensor in stored.items()}
+    config = config_of(tensors, site, model_name, request, path)
+    return Contents(
+        config,
+        weights.checked(tensors, config.shapes, path),
+        provenance(origin, "gemma_scope_2", path, request, {}, {}),
+    )
+
+
+def _inferred(address: str) -> dict[str, Any]:
+    """The configuration that the address of a folder without one implies, as far as it does."""
+    if re.search(r"/(transcoder|clt|crosscoder)", address):
+        raise UsageError(
+            f"{address.split()[0]}: a transcoder; only dictionaries that reconstruct their input are known"
+        )
+    cfg: dict[str, Any] = {"architecture": "jump_relu"}
+    repository = re.search(r"gemma-scope-2-(\w+)-(pt|it)\b", address)
+    if repository is not None:
+        cfg["model_name"] = f"google/gemma-3-{repository[1]}-{repository[2]}"
+    place = re.search(r"/(resid_post|attn_out|mlp_out)(?:_all)?/layer_(\d+)_", address)
+    if place is not None:
+        cfg["hf_hook_point_in"] = _MODULES[_FOLDER_KINDS[place[1]]].format(place[2])
+    return cfg
+
+
+def _facts_in(cfg: Any, path: Path) -> tuple[Site | None, str | None]:
+    if not isinstance(cfg, dict):
+        raise GossamerError(f"{path}: expected a JSON object, found {type(cfg).__name__}; fetch it again")
+    if cfg.get("architecture") != "jump_relu":
+        raise UsageError(f"{path}: unknown architecture {cfg.get('architecture')!r}; known: jump_relu")
+    if cfg.get("hf_hook_point_out") not in (None, cfg.get("hf_hook_point_in")) or cfg.get("affine_connection"):
+        raise UsageError(f"{path}: a transcoder; only dictionaries that reconstruct their input are known")
+    point = cfg.get("hf_hook_point_in")
+    return (None if point is None else _site(str(point), path)), _model_name(cfg.get("model_name"))
+
+
+def _site(point: str, path: Path) -> Site:
+    layer = re.search(r"\blayers\.(\d+)\.", point)
+    for kind, module in _MODULES.items():
+        if layer is not None and point.endswith(module.format(layer[1]).removeprefix("model.")):
+            return Site(kind, int(layer[1]))
+    known = ", ".join(module.format("L") for module in _MODULES.values())
+    raise UsageError(f"{path}: unknown hf_hook_point_in {point!r}; known: {known}")
+
+
+def _model_name(name: object) -> str | None:
+    if not isinstance(name, str):
+        return None
+    full = (name if "/" in name else f"google/{name}").replace("gemma-v3", "gemma-3")
+    # The smallest model's repository does not say -pt.
+    return full.replace("-pt", "") if "270m" in full else full
+
+
+def write(folder: Path, contents: Contents) -> None:
+    """Write `params.safetensors` and `config.json`.
+
+    Raises:
+        UsageError: not jumprelu without normalisation, or a site that the format has no name for.
+    """
+    tensors, site = expressible(contents, "gemma_scope_2"), contents.config.site
+    if site is None or site.kind not in _MODULES:
+        raise UsageError(f"gemma_scope_2 has names for {', '.join(_MODULES)} only, this dictionary is at {site}")
+    folder.mkdir(parents=True, exist_ok=True)
+    weights.write_safetensors(folder / WEIGHTS, {lower: tensors[name] for lower, name in _NAMES.items()})
+    cfg = {
+        "architecture": "jump_relu",
+        "model_name": contents.config.model_name,
+        "hf_hook_point_in": _MODULES[site.kind].format(site.layer),
+        "affine_connection": False,
+    }
+    write_json(folder / CONFIG, cfg)

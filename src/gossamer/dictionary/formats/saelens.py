@@ -1,0 +1,171 @@
+"""SAELens folders: `cfg.json` and `sae_weights.safetensors`; reads every version and checkpoints, writes version 6.
+
+Reading folds what SAELens applies at run time: decoder-norm gating, the finetuning scale, the training scale of the
+activations.
+"""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gossamer.dictionary.config import Contents, DictionaryConfig
+from gossamer.dictionary.formats import saelens_config, weights
+from gossamer.dictionary.formats.facts import Origin, Request, provenance
+from gossamer.dictionary.formats.saelens_config import SaeLensFacts
+from gossamer.errors import GossamerError, UsageError
+from gossamer.files import read_json, write_json
+
+CONFIG = "cfg.json"
+WEIGHTS = "sae_weights.safetensors"
+SCALER = "activation_scaler.json"
+_RENAMED = {"topk_threshold": "threshold", "finetuning_scaling_factor": "scaling_factor"}
+_WRITTEN = {"relu": "standard", "batchtopk": "jumprelu"}
+_LAYOUT_VERSION = "6.0.0"
+
+
+def read(folder: Path, origin: Origin, request: Request) -> Contents:
+    """Read a dictionary.
+
+    Raises:
+        UsageError: an unknown architecture or convention, or `norm_scaling_factor` is needed and missing.
+        GossamerError: damaged files, tensors that do not fit, a BatchTopK threshold that was never updated.
+    """
+    path = folder / WEIGHTS
+    facts = saelens_config.parse(read_json(folder / CONFIG), folder / CONFIG, request)
+    factor = _training_scale(facts, folder, request)
+    stored = _renamed(weights.read_safetensors(path, shapes_only=request.shapes_only))
+    optional = {"scaling_factor": (facts.config.n_latents,)} if "scaling_factor" in stored else {}
+    tensors = weights.checked(stored, {**facts.config.shapes, **optional}, path)
+    config, tensors = _as_trained(facts, _folded(tensors, facts, factor, path))
+    if config.architecture == "batchtopk":
+        _require_updated(tensors["threshold"], path)
+    history = provenance(origin, "saelens", path, request, facts.training, facts.earlier)
+    return Contents(config, tensors, history, facts.claims)
+
+
+def _training_scale(facts: SaeLensFacts, folder: Path, request: Request) -> float:
+    asked = request.norm_scaling_factor
+    if not facts.averaged:
+        if asked is not None:
+            raise UsageError(f"{folder / CONFIG}: its activations need no norm_scaling_factor; leave it out")
+        return 1.0
+    if asked is None and (folder / SCALER).is_file():
+        asked = read_json(folder / SCALER).get("scaling_factor")
+    if asked is None:
+        raise UsageError(
+            f"{folder / CONFIG}: normalize_activations is expected_average_only_in, whose factor is not in the file; "
+            "give norm_scaling_factor= (sqrt(d_in) / mean norm of the training activations)"
+        )
+    if not asked > 0:
+        raise UsageError(f"{folder}: expected a positive norm_scaling_factor, found {asked}")
+    return float(asked)
+
+
+def _renamed(stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    tensors = {_RENAMED.get(name, name): tensor for name, tensor in stored.items()}
+    if "log_threshold" in tensors:
+        tensors["threshold"] = tensors.pop("log_threshold").exp()
+    return tensors
+
+
+def _folded(tensors: dict[str, Tensor], facts: SaeLensFacts, factor: float, path: Path) -> dict[str, Tensor]:
+    """Weights that leave nothing to do at run time; computed in float32 at least, returned in their own dtype."""
+    dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
+    wide = {name: tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for name, tensor in tensors.items()}
+    if facts.folded_rescale:
+        _fold_decoder_norms(wide)
+    _fold_finetuning(wide, facts, path)
+    if factor != 1.0:
+        wide["W_enc"] = wide["W_enc"] * factor
+        wide["W_dec"] = wide["W_dec"] / factor
+        wide["b_dec"] = wide["b_dec"] / factor
+    return {name: tensor.to(dtypes[name]) for name, tensor in wide.items()}
+
+
+def _fold_decoder_norms(tensors: dict[str, Tensor]) -> None:
+    norms = tensors["W_dec"].norm(dim=-1)
+    tensors["W_enc"] = tensors["W_enc"] * norms
+    tensors["b_enc"] = tensors["b_enc"] * norms
+    tensors["W_dec"] = tensors["W_dec"] / norms.clamp(min=torch.finfo(norms.dtype).tiny)[:, None]
+
+
+def _fold_finetuning(tensors: dict[str, Tensor], facts: SaeLensFacts, path: Path) -> None:
+    scale = tensors.pop("scaling_factor", None)
+    # SAELens wrote a factor of ones for a while without meaning it.
+    if scale is None or (not scale.is_meta and torch.allclose(scale, torch.ones_like(scale))):
+        return
+    if not facts.finetuned:
+        raise GossamerError(
+            f"{path}: scaling_factor: expected ones because finetuning_scaling_factor is not set in {CONFIG}, "
+            "found other values; set it to true if latents are to be scaled before decoding"
+        )
+    tensors["W_dec"] = tensors["W_dec"] * scale[:, None]
+
+
+def _as_trained(facts: SaeLensFacts, tensors: dict[str, Tensor]) -> tuple[DictionaryConfig, dict[str, Tensor]]:
+    """BatchTopK again where SAELens had turned its threshold into one equal threshold per latent."""
+    config = facts.config
+    if not facts.trained_as_batchtopk:
+        return replace(config, k=config.k if config.architecture in ("topk", "batchtopk") else None), tensors
+    threshold = tensors["threshold"]
+    if not threshold.is_meta and not torch.equal(threshold, threshold[:1].expand_as(threshold)):
+        return replace(config, k=None), tensors
+    return replace(config, architecture="batchtopk"), {**tensors, "threshold": threshold[0]}
+
+
+def _require_updated(threshold: Tensor, path: Path) -> None:
+    if not threshold.is_meta and not threshold.item() > 0:
+        raise GossamerError(
+            f"{path}: threshold: expected a positive number, found {threshold.item():g}: BatchTopK's threshold was "
+            "never updated in training; train further or measure it"
+        )
+
+
+def write(folder: Path, contents: Contents) -> None:
+    """Write the version 6 layout, which SAELens loads as it is; what it has no words for is in `metadata.gossamer`."""
+    tensors = dict(contents.tensors)
+    if contents.config.architecture == "batchtopk":
+        tensors["threshold"] = tensors["threshold"].expand(contents.config.n_latents)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights.write_safetensors(folder / WEIGHTS, tensors)
+    write_json(folder / CONFIG, _cfg(contents))
+
+
+def _cfg(contents: Contents) -> dict[str, Any]:
+    config = contents.config
+    topk = {"k": config.k, "rescale_acts_by_decoder_norm": False} if config.architecture == "topk" else {}
+    return {
+        "architecture": _WRITTEN.get(config.architecture, config.architecture),
+        "d_in": config.d_in,
+        "d_sae": config.n_latents,
+        "dtype": str(contents.tensors["W_enc"].dtype).removeprefix("torch."),
+        "device": "cpu",
+        "apply_b_dec_to_input": config.subtract_b_dec,
+        "normalize_activations": "none" if config.normalisation == "centre" else config.normalisation,
+        "reshape_activations": "hook_z" if config.flatten_heads else "none",
+        **topk,
+        "metadata": _metadata(contents),
+    }
+
+
+def _metadata(contents: Contents) -> dict[str, Any]:
+    config = contents.config
+    metadata: dict[str, Any] = {
+        **contents.provenance.get("training", {}),
+        "sae_lens_version": _LAYOUT_VERSION,
+        "model_name": config.model_name,
+        "hook_name": None if config.site is None else config.site.transformer_lens,
+        "hook_head_index": None,
+        "l0": contents.claims.l0,
+        "gossamer": {"claims": asdict(contents.claims), "provenance": contents.provenance},
+    }
+    if config.architecture == "batchtopk":
+        metadata["training_architecture"] = "batchtopk"
+        metadata["training_architecture_details"] = {"k": config.k}
+    if config.normalisation == "centre":
+        kwargs = metadata.get("model_from_pretrained_kwargs") or {}
+        metadata["model_from_pretrained_kwargs"] = {**kwargs, "center_writing_weights": True}
+    return metadata

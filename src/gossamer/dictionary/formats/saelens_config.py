@@ -1,0 +1,185 @@
+"""`cfg.json` of SAELens, any version, as the facts of a dictionary."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from gossamer.dictionary.config import Architecture, Claims, DictionaryConfig, Normalisation
+from gossamer.dictionary.formats.facts import Request, agreed
+from gossamer.errors import GossamerError, UsageError
+from gossamer.model.site import Site
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "standard": "relu",
+    "jumprelu": "jumprelu",
+    "topk": "topk",
+    "batchtopk": "batchtopk",
+    "matryoshka_batchtopk": "batchtopk",
+    "gated": "gated",
+}
+_RENAMED = {
+    "hook_point": "hook_name",
+    "hook_point_head_index": "hook_head_index",
+    "activation_fn_str": "activation_fn",
+}
+_NOT_METADATA = {
+    "architecture", "d_in", "d_sae", "dtype", "device", "apply_b_dec_to_input", "normalize_activations",
+    "reshape_activations", "k", "rescale_acts_by_decoder_norm", "activation_fn", "activation_fn_kwargs",
+    "finetuning_scaling_factor",
+}  # fmt: skip
+_CONSUMED = {"model_name", "hook_name", "hook_head_index", "l0", "gossamer"}
+
+
+@dataclass(frozen=True)
+class SaeLensFacts:
+    """What a `cfg.json` says.
+
+    Attributes:
+        config: the conventions; the architecture is that of the tensors in the file.
+        folded_rescale: activations are multiplied by decoder norms before the activation function and divided after it.
+        averaged: activations were multiplied by one factor in training that is not in the weights yet.
+        finetuned: a `scaling_factor` tensor multiplies the latents before decoding.
+        trained_as_batchtopk: a jumprelu file whose threshold is BatchTopK's single one; `k` is that of the training.
+        training: everything else it says, for the provenance.
+        earlier: provenance from before gossamer wrote the file.
+        claims: what it says of its quality.
+    """
+
+    config: DictionaryConfig
+    folded_rescale: bool
+    averaged: bool
+    finetuned: bool
+    trained_as_batchtopk: bool
+    training: dict[str, Any]
+    earlier: dict[str, Any]
+    claims: Claims
+
+
+def parse(cfg: Any, path: Path, request: Request) -> SaeLensFacts:
+    """Read the content of a `cfg.json`.
+
+    Raises:
+        UsageError: an architecture or a convention that is not known, a fact that contradicts `request`.
+        GossamerError: a key is missing or of the wrong type.
+    """
+    if not isinstance(cfg, dict):
+        raise GossamerError(f"{path}: expected a JSON object, found {type(cfg).__name__}; write it again")
+    cfg = cfg if _version(cfg) >= 6 else _upgraded(cfg)
+    metadata = _typed(cfg, "metadata", dict, path, {})
+    ours = _typed(metadata, "gossamer", dict, path, {})
+    details = metadata.get("training_architecture_details") or {}
+    architecture = _architecture(cfg, path)
+    trained_as_batchtopk = ARCHITECTURES.get(str(metadata.get("training_architecture"))) == "batchtopk"
+    k = cfg.get("k", details.get("k") if isinstance(details, dict) else None)
+    if architecture == "topk" and k is None:
+        raise GossamerError(f"{path}: expected a whole number at 'k' of a topk dictionary, found nothing")
+    config = DictionaryConfig(
+        architecture=architecture,
+        d_in=_typed(cfg, "d_in", int, path),
+        n_latents=_typed(cfg, "d_sae", int, path),
+        site=agreed("site", _site(metadata, path, request), request.site, path),
+        model_name=agreed("model name", _typed(metadata, "model_name", str, path, None), request.model_name, path),
+        k=_number(k, "k", path),
+        subtract_b_dec=_typed(cfg, "apply_b_dec_to_input", bool, path, True),
+        flatten_heads=cfg.get("reshape_activations") == "hook_z",
+    )
+    kind = cfg.get("normalize_activations") or "none"
+    claimed = _typed(ours, "claims", dict, path, {})
+    return SaeLensFacts(
+        config=replace(config, normalisation=_normalisation(str(kind), metadata, config.site, path)),
+        folded_rescale=_typed(cfg, "rescale_acts_by_decoder_norm", bool, path, architecture == "batchtopk"),
+        averaged=kind == "expected_average_only_in",
+        finetuned=_typed(cfg, "finetuning_scaling_factor", bool, path, False),
+        trained_as_batchtopk=trained_as_batchtopk and architecture == "jumprelu",
+        training={key: value for key, value in metadata.items() if key not in _CONSUMED and value is not None},
+        earlier=_typed(ours, "provenance", dict, path, {}),
+        claims=Claims(
+            _number(claimed.get("l0", metadata.get("l0")), "l0", path, float),
+            _number(claimed.get("explained_variance"), "explained_variance", path, float),
+        ),
+    )
+
+
+def _version(cfg: dict[str, Any]) -> int:
+    metadata = cfg.get("metadata")
+    version = cfg.get("sae_lens_version") or (metadata.get("sae_lens_version") if isinstance(metadata, dict) else None)
+    major = str(version or 0).split(".")[0]
+    return int(major) if major.isdigit() else 0
+
+
+def _upgraded(cfg: dict[str, Any]) -> dict[str, Any]:
+    """A flat configuration from before version 6 with the names and defaults of version 6."""
+    flat = {_RENAMED.get(key, key): value for key, value in cfg.items() if key != "metadata"}
+    flat.update(cfg["metadata"] if isinstance(cfg.get("metadata"), dict) else {})
+    flat.setdefault("architecture", "standard")
+    activation = flat.get("activation_fn") or "relu"
+    if activation == "topk":
+        flat["architecture"] = "topk"
+        flat["k"] = (flat.get("activation_fn_kwargs") or {}).get("k")
+    elif activation != "relu":
+        raise UsageError(f"cfg.json: unknown activation_fn {activation!r}; known: relu, topk")
+    if flat.get("normalize_activations") is True:
+        flat["normalize_activations"] = "expected_average_only_in"
+    # SAELens called the head-flattening hook by this name before it had a setting for it.
+    flat.setdefault("reshape_activations", "hook_z" if "hook_z" in str(flat.get("hook_name")) else "none")
+    flat.setdefault("prepend_bos", True)
+    flat["metadata"] = {key: value for key, value in flat.items() if key not in _NOT_METADATA}
+    return flat
+
+
+def _architecture(cfg: dict[str, Any], path: Path) -> Architecture:
+    name = cfg.get("architecture", "standard")
+    if name not in ARCHITECTURES:
+        raise UsageError(f"{path}: unknown architecture {name!r}; known: {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[name]
+
+
+def _site(metadata: dict[str, Any], path: Path, request: Request) -> Site | None:
+    name = metadata.get("hook_name")
+    if metadata.get("hook_head_index") is not None:
+        raise UsageError(
+            f"{path}: reads head {metadata['hook_head_index']} of {name} alone; "
+            "only dictionaries of a whole site are known"
+        )
+    if name is None:
+        return None
+    try:
+        return Site.parse(str(name))
+    except UsageError as error:
+        if request.site is not None:
+            return None
+        raise UsageError(f"{path}: hook_name {name!r} is no known site; say which one it is with site=") from error
+
+
+def _normalisation(kind: str, metadata: dict[str, Any], site: Site | None, path: Path) -> Normalisation:
+    centred = (metadata.get("model_from_pretrained_kwargs") or {}).get("center_writing_weights") is True
+    if kind in ("none", "expected_average_only_in"):
+        # Centring a model's writing weights removes the mean of whatever is read from or added to the residual stream.
+        written = site is not None and (site.kind.startswith("resid") or site.kind in ("attn_out", "mlp_out", "embed"))
+        return "centre" if centred and written else "none"
+    if kind not in ("layer_norm", "constant_norm_rescale"):
+        known = "none, expected_average_only_in, layer_norm, constant_norm_rescale"
+        raise UsageError(
+            f"{path}: unknown normalize_activations {kind!r}; known: {known} (save a whitened one for inference first)"
+        )
+    if centred and kind == "constant_norm_rescale":
+        raise UsageError(f"{path}: constant_norm_rescale on a model with centred writing weights is not supported")
+    return cast(Normalisation, kind)
+
+
+def _typed(facts: dict[str, Any], key: str, kind: type, path: Path, *default: Any) -> Any:
+    value = facts.get(key)
+    if value is None and default:
+        return default[0]
+    # bool is an int to Python, but not to a reader of configurations
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise GossamerError(f"{path}: expected {kind.__name__} at {key!r}, found {value!r}; restore the file")
+    return value
+
+
+def _number(value: Any, key: str, path: Path, kind: type = object) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise GossamerError(f"{path}: expected a number at {key!r}, found {value!r}; restore the file")
+    return float(value) if kind is float else value

@@ -1,0 +1,133 @@
+"""Tensors from safetensors and npz files, checked before anything is computed with them."""
+
+import hashlib
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gossamer.errors import GossamerError, require_finite
+from gossamer.files import replacing
+
+DTYPES = {
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+}
+_SAFETENSORS_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_safetensors(path: Path, *, shapes_only: bool) -> dict[str, Tensor]:
+    """All tensors of a file, on the CPU, or on the meta device if only shapes are wanted.
+
+    Raises:
+        GossamerError: the file is missing, truncated or damaged, or holds something else than floating-point numbers.
+    """
+    try:
+        with safe_open(_existing(path), framework="pt") as file:
+            if shapes_only:
+                return {name: _meta(file.get_slice(name), f"{path}: {name}") for name in file.keys()}  # noqa: SIM118
+            return {name: _floating(file.get_tensor(name), f"{path}: {name}") for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _meta(piece: object, where: str) -> Tensor:
+    shape: list[int] = piece.get_shape()  # type: ignore[attr-defined]
+    dtype: str = piece.get_dtype()  # type: ignore[attr-defined]
+    if dtype not in _SAFETENSORS_DTYPES:
+        raise GossamerError(f"{where}: expected floating-point numbers, found {dtype}")
+    return torch.empty(shape, dtype=_SAFETENSORS_DTYPES[dtype], device="meta")
+
+
+def read_npz(path: Path, *, shapes_only: bool) -> dict[str, Tensor]:
+    """All arrays of a file (never a pickle), on the CPU, or on the meta device if only shapes are wanted.
+
+    Raises:
+        GossamerError: the file is missing, truncated or damaged, or holds something else than floating-point numbers.
+    """
+    try:
+        if shapes_only:
+            return _npz_shapes(_existing(path))
+        with np.load(_existing(path), allow_pickle=False) as arrays:
+            return {name: _floating(torch.from_numpy(arrays[name]), f"{path}: {name}") for name in arrays.files}
+    except (zipfile.BadZipFile, OSError, ValueError, TypeError, EOFError, AttributeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _npz_shapes(path: Path) -> dict[str, Tensor]:
+    shapes: dict[str, Tensor] = {}
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.namelist():
+            with archive.open(member) as file:
+                version = np.lib.format.read_magic(file)
+                header = (
+                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                )
+                shape, _, dtype = header(file)
+            shapes[member.removesuffix(".npy")] = torch.empty(shape, dtype=DTYPES[dtype.name], device="meta")
+    return shapes
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise GossamerError(f"{path}: no such file; fetch the whole folder of the dictionary")
+    return path
+
+
+def _floating(tensor: Tensor, where: str) -> Tensor:
+    if not tensor.is_floating_point():
+        raise GossamerError(f"{where}: expected floating-point numbers, found {tensor.dtype}")
+    return tensor
+
+
+def _damaged(path: Path, error: Exception) -> GossamerError:
+    reason = " ".join(str(error).split())
+    return GossamerError(f"{path}: damaged or not of this format ({reason}); fetch or write it again")
+
+
+def checked(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], path: Path) -> dict[str, Tensor]:
+    """The tensors named by `shapes`, which must be all there are, of these shapes and finite (unless on meta).
+
+    Raises:
+        GossamerError: naming the tensor, what was expected and what was found.
+    """
+    if missing := sorted(shapes.keys() - tensors.keys()):
+        raise GossamerError(f"{path}: expected tensors {', '.join(sorted(shapes))}; missing: {', '.join(missing)}")
+    if surplus := sorted(tensors.keys() - shapes.keys()):
+        raise GossamerError(
+            f"{path}: expected only tensors {', '.join(sorted(shapes))}; found also {', '.join(surplus)}, "
+            "whose meaning for this architecture is not known"
+        )
+    for name, shape in shapes.items():
+        if tuple(tensors[name].shape) != shape:
+            raise GossamerError(f"{path}: {name}: expected shape {shape}, found {tuple(tensors[name].shape)}")
+        if not tensors[name].is_meta:
+            require_finite(tensors[name], f"{path}: {name}")
+    return {name: tensors[name] for name in shapes}
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors atomically."""
+    with replacing(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+
+
+def write_npz(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors as float32 arrays, uncompressed, atomically."""
+    arrays: dict[str, Any] = {name: tensor.float().numpy() for name, tensor in tensors.items()}
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)

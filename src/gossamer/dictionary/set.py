@@ -1,0 +1,134 @@
+"""Several dictionaries of one model, ordered by the depth of their sites."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gossamer.dictionary.dictionary import Dictionary
+from gossamer.dictionary.formats import hub
+from gossamer.dictionary.formats.weights import sha256
+from gossamer.errors import GossamerError, UsageError
+from gossamer.files import read_json, write_json
+from gossamer.model.site import Site
+
+INDEX = "dictionaries.json"
+_FORMAT = "gossamer.dictionaries.1"
+
+
+class DictionarySet(Mapping[Site, Dictionary]):
+    """An immutable mapping from sites to dictionaries, in the order in which the model computes the sites.
+
+    Raises:
+        UsageError: none at all, a dictionary without a site, two at one site, or dictionaries of different models.
+    """
+
+    def __init__(self, dictionaries: Iterable[Dictionary]) -> None:
+        found: dict[Site, Dictionary] = {}
+        for dictionary in dictionaries:
+            if dictionary.site is None:
+                raise UsageError("a dictionary does not say which site it reads; load it with site=")
+            if dictionary.site in found:
+                raise UsageError(f"two dictionaries at {dictionary.site}; give one for each site")
+            found[dictionary.site] = dictionary
+        if not found:
+            raise UsageError("expected at least one dictionary, found none")
+        names = sorted({dictionary.model_name for dictionary in found.values() if dictionary.model_name is not None})
+        if len(names) > 1:
+            raise UsageError(f"dictionaries of different models in one set: {', '.join(names)}")
+        self.model_name = names[0] if names else None
+        self._dictionaries = {site: found[site] for site in sorted(found, key=lambda site: site.depth)}
+
+    def __getitem__(self, site: Site) -> Dictionary:
+        return self._dictionaries[site]
+
+    def __iter__(self) -> Iterator[Site]:
+        return iter(self._dictionaries)
+
+    def __len__(self) -> int:
+        return len(self._dictionaries)
+
+    def __repr__(self) -> str:
+        return f"DictionarySet({self.model_name}: {', '.join(map(str, self))})"
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all parameters in bytes."""
+        return sum(dictionary.nbytes for dictionary in self.values())
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "DictionarySet":
+        """Move every dictionary, in place as torch modules do; returns the set."""
+        for dictionary in self.values():
+            dictionary.to(device=device, dtype=dtype)
+        return self
+
+    def save(self, folder: str | Path) -> Path:
+        """Write one SAELens folder a site, named by it, then `dictionaries.json` with hashes; returns the folder."""
+        target = Path(folder)
+        entries = []
+        for site, dictionary in self.items():
+            written = dictionary.save(target / str(site))
+            hashes = {file.name: sha256(file) for file in sorted(written.iterdir()) if file.name in _FILES}
+            entries.append({"site": str(site), "folder": str(site), "sha256": hashes})
+        write_json(target / INDEX, {"format": _FORMAT, "model": self.model_name, "dictionaries": entries})
+        return target
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path | Sequence[str | Path],
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        **facts: Any,
+    ) -> "DictionarySet":
+        """Load a saved set, a single dictionary, or a list of either; `facts` are those of :meth:`Dictionary.load`.
+
+        Raises:
+            UsageError: nothing known there, or facts given for a saved set, which holds them.
+            GossamerError: a file differs from the hash that the index holds, or is damaged.
+        """
+        sources = [source] if isinstance(source, str | Path) else list(source)
+        loaded: list[Dictionary] = []
+        for one in sources:
+            if not hub.is_reference(one) and (Path(one) / INDEX).is_file():
+                if facts:
+                    raise UsageError(f"{one}: a saved set holds its facts; leave out {', '.join(facts)}")
+                loaded += [Dictionary.load(path, device=device, dtype=dtype) for path in _verified(Path(one))]
+            else:
+                loaded.append(Dictionary.load(one, device=device, dtype=dtype, **facts))
+        return cls(loaded)
+
+
+_FILES = ("cfg.json", "sae_weights.safetensors")
+
+
+def _verified(folder: Path) -> list[Path]:
+    """The folders that an index lists, after every file's hash was compared."""
+    index = read_json(folder / INDEX)
+    if not isinstance(index, dict) or index.get("format") != _FORMAT or not isinstance(index.get("dictionaries"), list):
+        raise GossamerError(f"{folder / INDEX}: expected format {_FORMAT!r}, found something else; save the set again")
+    return [_verified_entry(folder, entry) for entry in index["dictionaries"]]
+
+
+def _verified_entry(folder: Path, entry: Any) -> Path:
+    hashes = entry.get("sha256") if isinstance(entry, dict) else None
+    if not isinstance(hashes, dict) or sorted(hashes) != sorted(_FILES):
+        raise GossamerError(
+            f"{folder / INDEX}: expected site, folder and two hashes, found {entry!r}; save the set again"
+        )
+    # A folder is named by its site, so nothing outside can be reached whatever the index says.
+    site = Site.parse(str(entry.get("site")))
+    if entry.get("folder") != str(site):
+        raise GossamerError(
+            f"{folder / INDEX}: expected folder {site}, found {entry.get('folder')!r}; save the set again"
+        )
+    for name, expected in hashes.items():
+        path = folder / str(site) / name
+        found = sha256(path) if path.is_file() else "no such file"
+        if found != expected:
+            raise GossamerError(
+                f"{path}: expected SHA-256 {expected}, found {found}; the file was changed after saving"
+            )
+    return folder / str(site)

@@ -25,7 +25,7 @@ class SiteAblation:
 
     Attributes:
         latents: mean latents of every slot; None when latents go to zero or to the counterfactual's own value.
-        error: mean reconstruction error of every slot, added to each reconstruction; None when errors are dropped or kept.
+        error: mean reconstruction error of every slot, added to each reconstruction; None unless the policy is "mean".
     """
 
     latents: Float[Tensor, "slot latent"] | None
@@ -58,7 +58,7 @@ class Ablation:
         """Measure the values on the model's own stream over the counterfactuals of `task.train`.
 
         Raises:
-            UsageError: an unknown kind or policy, or "resample" for prompts that are not aligned with their counterfactuals.
+            UsageError: an unknown kind or policy, or "resample" for prompts not aligned with their counterfactuals.
         """
         _check(kind, errors, task)
         needs_latents, needs_error = kind == "mean", errors == "mean"
@@ -98,7 +98,7 @@ def _slot_sums(
         kept = prompts.roles[rows].to(model.device) >= 0
         slots = prompts.slots[rows].to(model.device)[kept]
         found = {site: _encode(dictionary, site, streams[site][kept]) for site, dictionary in dictionaries.items()}
-        # Sums change only after every site of the batch is through, so that a batch that runs out of memory can be retried.
+        # Sums change only once every site is through, so that a batch that runs out of memory can be retried.
         for site, (encoded, error) in found.items():
             latents[site].index_add_(0, slots, encoded)
             errors[site].index_add_(0, slots, error)
@@ -116,7 +116,9 @@ def _encode(dictionary: Dictionary, site: Site, x: Float[Tensor, "token d"]) -> 
     return latents.float(), (x - reconstruct(dictionary, x, latents)).float()
 
 
-def reconstruct(dictionary: Dictionary, x: Float[Tensor, "*batch d"], latents: Float[Tensor, "*batch latent"]) -> Tensor:
+def reconstruct(
+    dictionary: Dictionary, x: Float[Tensor, "*batch d"], latents: Float[Tensor, "*batch latent"]
+) -> Tensor:
     """Decode dense `latents` of `x` in the units of the stream."""
     _, stats = dictionary.normalise(x)
     return dictionary.denormalise(dictionary.decode(latents), stats)

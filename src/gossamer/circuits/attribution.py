@@ -5,13 +5,12 @@ unmasked network: d LD / d M at a node is (latent - ablation value) times d LD /
 step of the mask from 1 to 0 is a step of the latent from its value to its ablation value.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from gossamer.circuits.ablation import slot_rows
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.outcome import logit_difference
 from gossamer.circuits.splice import Splice
@@ -41,18 +40,18 @@ def integrated_gradients(splice: Splice, points: int = 10) -> Float[Tensor, "nod
 
 
 def activation_difference(splice: Splice) -> Float[Tensor, "node"]:
-    """Mean over prompts of |latent - ablation value| times the norm of the decoder row, summed over the node's tokens."""
+    """Mean over prompts of |latent - ablation value| times the decoder row's norm, summed over the node's tokens."""
     nodes = splice.nodes
     scores = torch.zeros(len(nodes), device=splice.model.device)
     for rows in _slices(splice, "activation difference"):
-        changes = splice.changes(rows)
+        found = splice.latents(rows)
         roles = splice.batch(rows).roles
         for index, site in enumerate(nodes.sites):
             here = nodes.at(index)
             norms = splice.dictionaries[site].W_dec[here.columns].float().norm(dim=1)
             kept = roles >= 0
             totals = torch.zeros(len(nodes.roles), len(here.columns), device=scores.device)
-            totals.index_add_(0, roles[kept], changes[site][kept].abs() * norms)
+            totals.index_add_(0, roles[kept], found[site][1][kept].abs() * norms)
             scores[here.where] += totals[here.role, here.column]
     return scores / len(splice.examples)
 

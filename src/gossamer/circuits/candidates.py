@@ -15,7 +15,7 @@ from gossamer.model.site import Site
 from gossamer.progress import track
 from gossamer.tasks.task import Examples
 
-# Float error of a mean over equal values; a latent that moves by less than this share of the site's largest does not move.
+# Float error of a mean over equal values: a latent that moves by less than this share of its site's largest is still.
 TOLERANCE = 1e-5
 
 
@@ -35,22 +35,29 @@ def candidates(
 ) -> Nodes:
     """Nodes whose latent differs from its ablation value on some prompt of `examples`.
 
-    Both the model's own stream and the stream with all dictionaries spliced in are looked at. Any other node has nothing
-    to be ablated on these prompts: it stays at its ablation value, folded into constants.
+    Both the model's own stream and the stream with all dictionaries spliced in are looked at. Any other node has
+    nothing to be ablated on these prompts: it stays at its ablation value, folded into constants.
 
     Raises:
         GossamerError: there is none (the prompts equal their counterfactuals, or the dictionaries are dead on them).
     """
     splice = Splice(
-        model, dictionaries, examples, ablation, every_node(dictionaries, roles, model.device), rest="kept", batch_size=batch_size
+        model,
+        dictionaries,
+        examples,
+        ablation,
+        every_node(dictionaries, roles, model.device),
+        rest="kept",
+        batch_size=batch_size,
     )
-    nothing = splice.over(splice.nodes.select(torch.zeros(0, dtype=torch.long, device=model.device)))
+    nothing = splice.over(splice.nodes.none())
     moves = {site: torch.zeros(len(roles), d.n_latents, device=model.device) for site, d in dictionaries.items()}
     starts = range(0, len(examples), batch_size)
     for start in track(starts, "candidates", len(starts)):
         rows = slice(start, min(start + batch_size, len(examples)))
         for streams in (None, nothing.streams(torch.zeros(0, device=model.device), rows)):
-            _largest_moves(moves, splice.changes(rows, streams), splice.batch(rows).roles)
+            changes = {site: change for site, (_, change) in splice.latents(rows, streams).items()}
+            _largest_moves(moves, changes, splice.batch(rows).roles)
     found = Nodes.from_grids(tuple(dictionaries), roles, [grid > TOLERANCE * grid.max() for grid in moves.values()])
     if len(found) == 0:
         raise GossamerError(

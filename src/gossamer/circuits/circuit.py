@@ -98,8 +98,8 @@ class Circuit:
         found = nodes.find([node.key for node in self.nodes])
         if len(found) != len(self.nodes):
             raise UsageError(
-                f"circuit of {self.task} on {self.model}: {len(self.nodes) - len(found)} of {len(self.nodes)} nodes are not "
-                "among the given nodes; use the dictionaries and the task that the circuit names"
+                f"circuit of {self.task} on {self.model}: {len(self.nodes) - len(found)} of {len(self.nodes)} nodes are "
+                "not among the given nodes; use the dictionaries and the task that the circuit names"
             )
         return found
 
@@ -121,7 +121,9 @@ class Circuit:
             raise UsageError(f"{path}: expected a circuit file (format {FORMAT!r}), found something else")
         content = {key: item for key, item in value.items() if key not in ("format", "sha256")}
         if value.get("sha256") != _digest(content):
-            raise GossamerError(f"{path}: the circuit's checksum does not match its content; it was changed or damaged: make it again")
+            raise GossamerError(
+                f"{path}: the circuit's checksum does not match its content; it was changed or damaged: make it again"
+            )
         nodes = tuple(Node(**node) for node in content.pop("nodes"))
         edges = tuple(Edge(_key(e["source"]), _key(e["target"]), e["weight"]) for e in content.pop("edges"))
         sites, roles = tuple(content.pop("sites")), tuple(content.pop("roles"))

@@ -44,7 +44,9 @@ class Nodes:
     latent: Int[Tensor, "node"]
 
     @classmethod
-    def from_grids(cls, sites: Sequence[Site], roles: Sequence[str], grids: Sequence[Bool[Tensor, "role latent"]]) -> "Nodes":
+    def from_grids(
+        cls, sites: Sequence[Site], roles: Sequence[str], grids: Sequence[Bool[Tensor, "role latent"]]
+    ) -> "Nodes":
         """All nodes whose entry in their site's (role, latent) grid is True."""
         found = [torch.nonzero(grid) for grid in grids]
         site = torch.cat([torch.full((len(rows),), index, device=rows.device) for index, rows in enumerate(found)])
@@ -57,6 +59,10 @@ class Nodes:
     def select(self, chosen: Bool[Tensor, "node"] | Int[Tensor, "chosen"]) -> "Nodes":
         """The chosen nodes, by a boolean for each or by their positions."""
         return Nodes(self.sites, self.roles, self.site[chosen], self.role[chosen], self.latent[chosen])
+
+    def none(self) -> "Nodes":
+        """No node of the same sites and roles."""
+        return self.select(torch.zeros(0, dtype=torch.long, device=self.site.device))
 
     def at(self, index: int) -> SiteNodes:
         """The nodes of site number `index` with the columns they need."""

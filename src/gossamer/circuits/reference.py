@@ -46,11 +46,11 @@ class ReferenceSettings:
 
 
 def reference_path(splice: Splice, settings: ReferenceSettings | None = None) -> Path:
-    """One circuit for every lambda, by falling size. `splice` should hold every node (:func:`gossamer.circuits.candidates.every_node`)."""
+    """One circuit for every lambda, by falling size. `splice` should hold every node, as published."""
     settings = settings or ReferenceSettings()
     began = time.perf_counter()
     advance = begin("reference recipe", len(settings.lambdas) * settings.steps)
-    circuits: list[Int[Tensor, "chosen"]] = []
+    circuits: list[Int[Tensor, chosen]] = []
     for weight in settings.lambdas:
         mask = _run(splice, weight, settings, partial(advance, 1, f"lambda {weight:g}"))
         circuits.append(torch.nonzero(mask > 0).squeeze(1))
@@ -58,8 +58,10 @@ def reference_path(splice: Splice, settings: ReferenceSettings | None = None) ->
     return Path("reference", splice.nodes, tuple(circuits), time.perf_counter() - began)
 
 
-def _run(splice: Splice, weight: float, settings: ReferenceSettings, advance: Callable[[], None]) -> Float[Tensor, "node"]:
-    whole = splice.over(splice.nodes.select(torch.zeros(0, dtype=torch.long)), rest="kept")
+def _run(
+    splice: Splice, weight: float, settings: ReferenceSettings, advance: Callable[[], None]
+) -> Float[Tensor, "node"]:
+    whole = splice.over(splice.nodes.none(), rest="kept")
     mask = torch.ones(len(splice.nodes), device=splice.model.device, requires_grad=True)
     optimiser = torch.optim.Adam([mask], lr=settings.learning_rate)
     n, n_sites = len(splice.examples), len(splice.dictionaries)

@@ -1,4 +1,4 @@
-"""What an evaluation says, as plain numbers: everything a report draws and a program reads, nothing of how it came to be."""
+"""What an evaluation says, as plain numbers: what a report draws and a program reads, nothing of how it came to be."""
 
 from dataclasses import dataclass, field
 

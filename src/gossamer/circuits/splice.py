@@ -57,10 +57,10 @@ class Splice:
     error (errors="mean"), nothing ("drop") or the exact error of the present stream ("keep"). Every later dictionary
     encodes the already modified stream; BOS and padding pass through. Latents that are no node have M = 0
     (rest="ablated": folded into one constant a slot, so that only the nodes' columns are encoded and decoded, with
-    the same result) or M = 1 (rest="kept": the full encoder runs). Everything before the first dictionary is computed once.
+    the same result) or M = 1 (rest="kept": the full encoder runs). The layers before the first dictionary run once.
 
     Source: masked replacement of the residual stream by sparse autoencoders, section A.1.2 of the circuit method notes.
-    Memory: prompts x positions x d_model for the cached stream, and positions x columns a site for each prompt of a batch.
+    Memory: prompts x positions x d_model for the cached stream; positions x columns a site for each prompt in a batch.
     """
 
     def __init__(
@@ -84,7 +84,12 @@ class Splice:
                 f"nodes of the dictionaries' sites expected ({', '.join(map(str, dictionaries)) or 'none given'}), "
                 f"found nodes of {', '.join(map(str, nodes.sites)) or 'no site'}"
             )
-        self.model, self.dictionaries, self.examples, self.ablation = model, dictionaries, examples.to(model.device), ablation
+        self.model, self.dictionaries, self.examples, self.ablation = (
+            model,
+            dictionaries,
+            examples.to(model.device),
+            ablation,
+        )
         self.nodes, self.rest, self.batch_size = nodes, rest, batch_size
         self.start = _start(next(iter(dictionaries)))
         self._stream: Tensor | None = None
@@ -105,7 +110,9 @@ class Splice:
         other._stream = self._stream
         return other
 
-    def __call__(self, mask: Float[Tensor, "node"], rows: Int[Tensor, "rows"] | slice = slice(None)) -> Float[Tensor, "rows vocab"]:
+    def __call__(
+        self, mask: Float[Tensor, "node"], rows: Int[Tensor, "rows"] | slice = slice(None)
+    ) -> Float[Tensor, "rows vocab"]:
         """Logits at the answer position of the chosen prompts; differentiable in `mask`."""
         return self._run(mask, self.batch(rows), None)
 
@@ -132,17 +139,18 @@ class Splice:
             self._run(mask, self.batch(rows), seen)
         return seen
 
-    def changes(
+    def latents(
         self, rows: Int[Tensor, "rows"] | slice, streams: Mapping[Site, Float[Tensor, "batch pos d"]] | None = None
-    ) -> dict[Site, Float[Tensor, "batch pos column"]]:
-        """Latents of the nodes' columns minus their ablation values, on `streams` (default: the model's own)."""
+    ) -> dict[Site, tuple[Float[Tensor, "batch pos column"], Float[Tensor, "batch pos column"]]]:
+        """The nodes' columns on `streams` (default: the model's own): values, and values minus ablation values."""
         batch = self.batch(rows)
+        found = {}
         with torch.no_grad():
             streams = streams or self.model.capture(batch.tokens, list(self.dictionaries))
-            return {
-                site: plan.dictionary.encode_dense(streams[site], plan.nodes.columns) - self._ablated(site, plan, batch)[0]
-                for site, plan in self._plans.items()
-            }
+            for site, plan in self._plans.items():
+                values = plan.dictionary.encode_dense(streams[site], plan.nodes.columns)
+                found[site] = (values, values - self._ablated(site, plan, batch)[0])
+        return found
 
     def batch(self, rows: Int[Tensor, "rows"] | slice) -> Batch:
         """The chosen prompts with their cached stream."""
@@ -164,7 +172,9 @@ class Splice:
             tokens = self.examples.clean.tokens
             with torch.no_grad():
                 parts = in_batches(
-                    len(tokens), self.batch_size, lambda rows: self.model.capture(tokens[rows], [self.start])[self.start]
+                    len(tokens),
+                    self.batch_size,
+                    lambda rows: self.model.capture(tokens[rows], [self.start])[self.start],
                 )
             self._stream = require_finite(torch.cat(parts), str(self.start))
         return self._stream
@@ -178,7 +188,9 @@ class Splice:
             constant = dictionary.decode(values.latents.to(dictionary.W_dec.dtype))
         return _SitePlan(dictionary, nodes, values.latents[:, nodes.columns], constant)
 
-    def _replace(self, site: Site, mask: Tensor, batch: Batch, seen: dict[Site, Tensor] | None, x: Float[Tensor, "batch pos d"]) -> Float[Tensor, "batch pos d"]:
+    def _replace(
+        self, site: Site, mask: Tensor, batch: Batch, seen: dict[Site, Tensor] | None, x: Float[Tensor, "batch pos d"]
+    ) -> Float[Tensor, "batch pos d"]:
         """The new stream at `site` for the present stream `x`."""
         if seen is not None:
             seen[site] = x

@@ -1,0 +1,39 @@
+"""Is anything missing: does the rest still do the task, and do circuit and model fall together when parts go?"""
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from gossamer.circuits.evaluate.bench import Bench
+from gossamer.circuits.nodes import Nodes
+from gossamer.circuits.results import Completeness, KnockoutPoint
+
+
+def completeness(bench: Bench, circuit: Nodes, *, subsets: int = 12, seed: int = 0) -> Completeness:
+    """Knock the circuit out of the spliced model, and compare F(C without K) with F(M without K) for subsets K of C.
+
+    K is removed at the circuit's own (site, role, latent) nodes only, in both networks (the published test removed a
+    latent at every position). M is the model with all dictionaries; F is faithfulness to the full model.
+
+    Args:
+        bench: held-out prompts.
+        circuit: the nodes C.
+        subsets: random subsets K, of sizes spread evenly over 1 .. |C| - 1; K empty and K = C are added.
+        seed: of the subsets.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    removed = [("none", torch.zeros(len(circuit), dtype=torch.bool))]
+    sizes = torch.linspace(1, max(len(circuit) - 1, 1), subsets).round().long().tolist() if len(circuit) > 1 else []
+    for size in sizes:
+        chosen = torch.randperm(len(circuit), generator=generator)[:size]
+        removed.append(("random", torch.zeros(len(circuit), dtype=torch.bool).index_fill(0, chosen, True)))
+    removed.append(("whole circuit", torch.ones(len(circuit), dtype=torch.bool)))
+    points = tuple(_point(bench, circuit, kind, gone) for kind, gone in removed)
+    return Completeness(bench.behaviour("circuit knocked out", bench.without(circuit)), points)
+
+
+def _point(bench: Bench, circuit: Nodes, kind: str, gone: Bool[Tensor, "node"]) -> KnockoutPoint:
+    gone = gone.to(circuit.site.device)
+    kept = bench.faithfulness(bench.outcome(circuit.select(~gone)))
+    rest = bench.faithfulness(bench.without(circuit.select(gone)))
+    return KnockoutPoint(kind, int(gone.sum()), kept, rest)

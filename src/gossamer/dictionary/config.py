@@ -1,18 +1,15 @@
 """What a dictionary is, apart from its numbers: shapes, conventions, claims."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
 from torch import Tensor
 
 from gossamer.errors import UsageError
 from gossamer.model.site import Site
 
-Architecture = Literal["relu", "jumprelu", "topk", "batchtopk", "gated"]
-Normalisation = Literal["none", "centre", "layer_norm", "constant_norm_rescale"]
-
-ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
-NORMALISATIONS: tuple[str, ...] = get_args(Normalisation)
+ARCHITECTURES = ("relu", "jumprelu", "topk", "batchtopk", "gated")
+NORMALISATIONS = ("none", "centre", "layer_norm", "constant_norm_rescale")
 
 _ENCODER_VECTORS: dict[str, tuple[str, ...]] = {
     "relu": ("b_enc",),
@@ -28,13 +25,13 @@ class DictionaryConfig:
     """Everything that must be known to evaluate a dictionary, with every convention spelled out.
 
     Attributes:
-        architecture: which activation function (see :mod:`gossamer.dictionary.activation`).
+        architecture: one of ARCHITECTURES: its activation function (see :mod:`gossamer.dictionary.activation`).
         d_in: width of the tensor it reads and reconstructs.
         n_latents: number of latents.
         site: where in the model it reads; None only if its file does not say.
         model_name: the model it was trained on; None only if its file does not say.
         k: latents per token: exact for topk, the training average for batchtopk, else None.
-        normalisation: what happens to each token's vector before encoding, undone after decoding
+        normalisation: one of NORMALISATIONS: what happens to each token's vector before encoding, undone after decoding
             (see :mod:`gossamer.dictionary.normalisation`).
         subtract_b_dec: whether the decoder bias is subtracted from the input before encoding.
         flatten_heads: the file's own library expects (heads, d_head) and flattens it; here `z` is flat already,
@@ -44,13 +41,13 @@ class DictionaryConfig:
         UsageError: a field is impossible (unknown architecture or normalisation, k missing or too large).
     """
 
-    architecture: Architecture
+    architecture: str
     d_in: int
     n_latents: int
     site: Site | None = None
     model_name: str | None = None
     k: float | int | None = None
-    normalisation: Normalisation = "none"
+    normalisation: str = "none"
     subtract_b_dec: bool = False
     flatten_heads: bool = False
 

@@ -11,6 +11,7 @@ W_enc). Conventions of other libraries (scale factors, decoder-norm gating, head
 or made fields when a file is read, so nothing else exists.
 """
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -163,14 +164,15 @@ class Dictionary(nn.Module):
             return latents @ (self.W_dec if columns is None else self.W_dec[columns]) + self.b_dec
         if columns is not None:
             raise UsageError("columns belong to dense latents; sparse latents carry their own indices")
-        width = latents.values.shape[-1]
+        *tokens, width = latents.values.shape
+        table = (math.prod(tokens), width)
         rows = nn.functional.embedding_bag(
-            latents.indices.reshape(-1, width),
+            latents.indices.reshape(table),
             self.W_dec,
-            per_sample_weights=latents.values.reshape(-1, width).to(self.W_dec.dtype),
+            per_sample_weights=latents.values.reshape(table).to(self.W_dec.dtype),
             mode="sum",
         )
-        return rows.reshape(*latents.values.shape[:-1], self.d_in) + self.b_dec
+        return rows.reshape(*tokens, self.d_in) + self.b_dec
 
     def forward(self, x: Float[Tensor, "*tokens d"]) -> Float[Tensor, "*tokens d"]:
         """The reconstruction of `x`, in its dtype."""

@@ -40,10 +40,11 @@ class SparseLatents:
 
     @classmethod
     def from_dense(cls, activations: Float[Tensor, "*tokens n"], width: int | None = None) -> "SparseLatents":
-        """Keep the `width` largest activations of each token (default: as many as the busiest token has)."""
+        """Keep the `width` largest activations of each token (default: as many as the busiest token has, or 1)."""
         if width is None:
             counts = (activations > 0).sum(dim=-1)
-            width = int(counts.max()) if counts.numel() else 0
+            # embedding_bag, which decodes, cannot take a width of 0
+            width = max(1, int(counts.max())) if counts.numel() else 1
         values, indices = activations.topk(width, dim=-1)
         return cls(values, indices, activations.shape[-1])
 

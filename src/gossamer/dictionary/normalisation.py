@@ -6,8 +6,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gossamer.dictionary.config import Normalisation
-
 
 @dataclass(frozen=True)
 class Statistics:
@@ -17,9 +15,7 @@ class Statistics:
     shift: Float[Tensor, "*tokens one"]
 
 
-def normalise(
-    x: Float[Tensor, "*tokens d"], kind: Normalisation
-) -> tuple[Float[Tensor, "*tokens d"], Statistics | None]:
+def normalise(x: Float[Tensor, "*tokens d"], kind: str) -> tuple[Float[Tensor, "*tokens d"], Statistics | None]:
     """Normalise each token's vector; returns it with what :func:`denormalise` needs to undo it.
 
     none: unchanged. centre: minus its mean (a model whose writing weights were centred). layer_norm:

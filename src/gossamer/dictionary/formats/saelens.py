@@ -75,14 +75,21 @@ def _folded(tensors: dict[str, Tensor], facts: SaeLensFacts, factor: float, path
     """Weights that leave nothing to do at run time; computed in float32 at least, returned in their own dtype."""
     dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
     wide = {name: tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for name, tensor in tensors.items()}
-    if facts.folded_rescale:
+    if factor != 1.0:
+        _fold_training_scale(wide, factor, facts.rescaled)
+    if facts.rescaled:
         _fold_decoder_norms(wide)
     _fold_finetuning(wide, facts, path)
-    if factor != 1.0:
-        wide["W_enc"] = wide["W_enc"] * factor
-        wide["W_dec"] = wide["W_dec"] / factor
-        wide["b_dec"] = wide["b_dec"] / factor
     return {name: tensor.to(dtypes[name]) for name, tensor in wide.items()}
+
+
+def _fold_training_scale(tensors: dict[str, Tensor], factor: float, rescaled: bool) -> None:
+    tensors["W_enc"] = tensors["W_enc"] * factor
+    tensors["W_dec"] = tensors["W_dec"] / factor
+    tensors["b_dec"] = tensors["b_dec"] / factor
+    # Latents gated by decoder norms have the units of the decoder, and so has the threshold they are compared with.
+    if rescaled and "threshold" in tensors:
+        tensors["threshold"] = tensors["threshold"] / factor
 
 
 def _fold_decoder_norms(tensors: dict[str, Tensor]) -> None:

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from gossamer.dictionary.config import Architecture, Claims, DictionaryConfig, Normalisation
+from gossamer.dictionary.config import Claims, DictionaryConfig
 from gossamer.dictionary.formats.facts import Request, agreed
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.site import Site
 
-ARCHITECTURES: dict[str, Architecture] = {
+ARCHITECTURES: dict[str, str] = {
     "standard": "relu",
     "jumprelu": "jumprelu",
     "topk": "topk",
@@ -36,7 +36,7 @@ class SaeLensFacts:
 
     Attributes:
         config: the conventions; the architecture is that of the tensors in the file.
-        folded_rescale: activations are multiplied by decoder norms before the activation function and divided after it.
+        rescaled: activations are multiplied by decoder norms before the activation function and divided after it.
         averaged: activations were multiplied by one factor in training that is not in the weights yet.
         finetuned: a `scaling_factor` tensor multiplies the latents before decoding.
         trained_as_batchtopk: a jumprelu file whose threshold is BatchTopK's single one; `k` is that of the training.
@@ -46,7 +46,7 @@ class SaeLensFacts:
     """
 
     config: DictionaryConfig
-    folded_rescale: bool
+    rescaled: bool
     averaged: bool
     finetuned: bool
     trained_as_batchtopk: bool
@@ -64,13 +64,16 @@ def parse(cfg: Any, path: Path, request: Request) -> SaeLensFacts:
     """
     if not isinstance(cfg, dict):
         raise GossamerError(f"{path}: expected a JSON object, found {type(cfg).__name__}; write it again")
-    cfg = cfg if _version(cfg) >= 6 else _upgraded(cfg)
-    metadata = _typed(cfg, "metadata", dict, path, {})
+    nested = _typed(cfg, "metadata", dict, path, {})
+    cfg = cfg if _is_nested(cfg, nested) else _upgraded({**cfg, **nested})
+    metadata = cfg.get("metadata") or {}
     ours = _typed(metadata, "gossamer", dict, path, {})
-    details = metadata.get("training_architecture_details") or {}
+    details = _typed(metadata, "training_architecture_details", dict, path, {})
+    earlier = _typed(ours, "provenance", dict, path, {})
+    _typed(earlier, "training", dict, path, {})
     architecture = _architecture(cfg, path)
     trained_as_batchtopk = ARCHITECTURES.get(str(metadata.get("training_architecture"))) == "batchtopk"
-    k = cfg.get("k", details.get("k") if isinstance(details, dict) else None)
+    k = cfg.get("k", details.get("k"))
     if architecture == "topk" and k is None:
         raise GossamerError(f"{path}: expected a whole number at 'k' of a topk dictionary, found nothing")
     config = DictionaryConfig(
@@ -87,12 +90,12 @@ def parse(cfg: Any, path: Path, request: Request) -> SaeLensFacts:
     claimed = _typed(ours, "claims", dict, path, {})
     return SaeLensFacts(
         config=replace(config, normalisation=_normalisation(str(kind), metadata, config.site, path)),
-        folded_rescale=_typed(cfg, "rescale_acts_by_decoder_norm", bool, path, architecture == "batchtopk"),
+        rescaled=_typed(cfg, "rescale_acts_by_decoder_norm", bool, path, architecture == "batchtopk"),
         averaged=kind == "expected_average_only_in",
         finetuned=_typed(cfg, "finetuning_scaling_factor", bool, path, False),
         trained_as_batchtopk=trained_as_batchtopk and architecture == "jumprelu",
         training={key: value for key, value in metadata.items() if key not in _CONSUMED and value is not None},
-        earlier=_typed(ours, "provenance", dict, path, {}),
+        earlier=earlier,
         claims=Claims(
             _number(claimed.get("l0", metadata.get("l0")), "l0", path, float),
             _number(claimed.get("explained_variance"), "explained_variance", path, float),
@@ -100,17 +103,16 @@ def parse(cfg: Any, path: Path, request: Request) -> SaeLensFacts:
     )
 
 
-def _version(cfg: dict[str, Any]) -> int:
-    metadata = cfg.get("metadata")
-    version = cfg.get("sae_lens_version") or (metadata.get("sae_lens_version") if isinstance(metadata, dict) else None)
-    major = str(version or 0).split(".")[0]
-    return int(major) if major.isdigit() else 0
+def _is_nested(cfg: dict[str, Any], metadata: dict[str, Any]) -> bool:
+    """Whether this is the layout of version 6, which keeps what is not about the equations under `metadata`."""
+    version = cfg.get("sae_lens_version") or metadata.get("sae_lens_version")
+    major = str(version).split(".")[0]
+    return major.isdigit() and int(major) >= 6
 
 
 def _upgraded(cfg: dict[str, Any]) -> dict[str, Any]:
     """A flat configuration from before version 6 with the names and defaults of version 6."""
     flat = {_RENAMED.get(key, key): value for key, value in cfg.items() if key != "metadata"}
-    flat.update(cfg["metadata"] if isinstance(cfg.get("metadata"), dict) else {})
     flat.setdefault("architecture", "standard")
     activation = flat.get("activation_fn") or "relu"
     if activation == "topk":
@@ -127,9 +129,9 @@ def _upgraded(cfg: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _architecture(cfg: dict[str, Any], path: Path) -> Architecture:
+def _architecture(cfg: dict[str, Any], path: Path) -> str:
     name = cfg.get("architecture", "standard")
-    if name not in ARCHITECTURES:
+    if not isinstance(name, str) or name not in ARCHITECTURES:
         raise UsageError(f"{path}: unknown architecture {name!r}; known: {', '.join(ARCHITECTURES)}")
     return ARCHITECTURES[name]
 
@@ -151,8 +153,9 @@ def _site(metadata: dict[str, Any], path: Path, request: Request) -> Site | None
         raise UsageError(f"{path}: hook_name {name!r} is no known site; say which one it is with site=") from error
 
 
-def _normalisation(kind: str, metadata: dict[str, Any], site: Site | None, path: Path) -> Normalisation:
-    centred = (metadata.get("model_from_pretrained_kwargs") or {}).get("center_writing_weights") is True
+def _normalisation(kind: str, metadata: dict[str, Any], site: Site | None, path: Path) -> str:
+    kwargs = _typed(metadata, "model_from_pretrained_kwargs", dict, path, {})
+    centred = kwargs.get("center_writing_weights") is True
     if kind in ("none", "expected_average_only_in"):
         # Centring a model's writing weights removes the mean of whatever is read from or added to the residual stream.
         written = site is not None and (site.kind.startswith("resid") or site.kind in ("attn_out", "mlp_out", "embed"))
@@ -164,7 +167,7 @@ def _normalisation(kind: str, metadata: dict[str, Any], site: Site | None, path:
         )
     if centred and kind == "constant_norm_rescale":
         raise UsageError(f"{path}: constant_norm_rescale on a model with centred writing weights is not supported")
-    return cast(Normalisation, kind)
+    return kind
 
 
 def _typed(facts: dict[str, Any], key: str, kind: type, path: Path, *default: Any) -> Any:

@@ -78,6 +78,8 @@ def _npz_shapes(path: Path) -> dict[str, Tensor]:
                     np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
                 )
                 shape, _, dtype = header(file)
+            if dtype.name not in DTYPES:
+                raise GossamerError(f"{path}: {member}: expected floating-point numbers, found {dtype}")
             shapes[member.removesuffix(".npy")] = torch.empty(shape, dtype=DTYPES[dtype.name], device="meta")
     return shapes
 

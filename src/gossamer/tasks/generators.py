@@ -1,0 +1,196 @@
+"""Tasks by name, generated for any tokenizer from the package's own words."""
+
+import inspect
+import random
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from gossamer.errors import UsageError
+from gossamer.tasks import code_output, ioi, lexicon, subject_verb
+from gossamer.tasks.build import Fault, TaskWarning, draft, refusal
+from gossamer.tasks.prompt import Piece, Prompt
+from gossamer.tasks.spelling import Speller
+from gossamer.tasks.task import Task
+
+Entry = str | tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A task that can be generated.
+
+    Attributes:
+        name: what it is asked for by.
+        about: one line.
+        sample: ``sample(rng, n, **words, **options)`` gives prompts.
+        words: the word lists that must be single tokens, by their argument of `sample`.
+        roles: the roles that each of these lists fills.
+        answers: the list that the answers are taken from, and what stands before an answer.
+        fixed_answers: answers that no list can replace, with what to do if they are not single tokens.
+        n: how many prompts unless asked otherwise.
+    """
+
+    name: str
+    about: str
+    sample: Callable[..., list[Prompt]]
+    words: Mapping[str, Sequence[Entry]]
+    roles: Mapping[str, tuple[str, ...]]
+    answers: tuple[str, str]
+    fixed_answers: tuple[str, ...] = ()
+    n: int = 512
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What `generate` passes on to `sample`: word lists and settings."""
+        bound = self.sample.keywords if isinstance(self.sample, partial) else {}
+        parameters = inspect.signature(self.sample).parameters.values()
+        return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in bound)
+
+    def generate(
+        self,
+        tokenizer: Any,
+        *,
+        n: int | None = None,
+        seed: int = 0,
+        bos: bool | None = None,
+        test_fraction: float = 0.25,
+        drop_multi_token: bool = False,
+        **options: Any,
+    ) -> Task:
+        """A task of `n` prompts for `tokenizer`.
+
+        Args:
+            tokenizer: a Hugging Face fast tokenizer.
+            n: how many prompts; None takes the generator's own number.
+            seed: of the prompts and of the split.
+            bos: begin with a BOS token; None does what the tokenizer does by default.
+            test_fraction: share of the prompts wanted in the test.
+            drop_multi_token: leave words that are not one token out of the lists (named in a warning and in the
+                provenance) where they are otherwise refused.
+            **options: arguments of `sample`, such as templates or word lists.
+
+        Raises:
+            UsageError: unknown options, words that are not one token in their place, too few words for `n` prompts.
+        """
+        unknown = sorted(set(options) - set(self.options))
+        if unknown:
+            raise UsageError(
+                f"task {self.name}: options {', '.join(self.options)} expected, found {', '.join(unknown)}; "
+                "leave out what is not an option"
+            )
+        words = {key: tuple(options.get(key) or default) for key, default in self.words.items()}
+        sample = partial(self.sample, **{key: value for key, value in options.items() if key not in words})
+        kept, dropped = self._fitting(Speller(tokenizer, bos), sample, words, drop_multi_token)
+        prompts = sample(random.Random(seed), self.n if n is None else n, **kept)
+        provenance = {"generator": self.name, "seed": seed, "options": options, "dropped_words": dropped}
+        return Task.from_prompts(
+            prompts, tokenizer, name=self.name, bos=bos, test_fraction=test_fraction, seed=seed, provenance=provenance
+        )
+
+    def _fitting(
+        self, speller: Speller, sample: Callable[..., list[Prompt]], words: Mapping[str, tuple[Entry, ...]], drop: bool
+    ) -> tuple[dict[str, tuple[Entry, ...]], list[str]]:
+        """The word lists without the words that are not one token in their place, and those words."""
+        faults = self._faults(speller, sample(random.Random(0), 16, **words), words)
+        bad = {fault.word.strip() for fault in faults}
+        fixed = bad & set(self.fixed_answers)
+        if fixed:
+            raise UsageError(
+                f"task {self.name}: the answer {fixed.pop()!r} is not one token with this tokenizer; "
+                "use counterfactual='other', which has no such answer, or another tokenizer"
+            )
+        if bad and not drop:
+            raise UsageError(f"task {self.name}: {refusal(faults)}")
+        if bad:
+            text = f"task {self.name}: words left out because they are not one token: {', '.join(sorted(bad))}"
+            warnings.warn(text, TaskWarning, stacklevel=3)
+        kept = {key: tuple(entry for entry in entries if not bad & _forms(entry)) for key, entries in words.items()}
+        return kept, sorted(bad)
+
+    def _faults(
+        self, speller: Speller, probes: Sequence[Prompt], words: Mapping[str, tuple[Entry, ...]]
+    ) -> list[Fault]:
+        """Faults of every word of the lists, put into every role that it can have, in one prompt of each template."""
+        prompts = list(probes)
+        checked = {role for roles in self.roles.values() for role in roles}
+        for probe in {prompt.template: prompt for prompt in probes}.values():
+            for key, roles in self.roles.items():
+                for word in sorted(set().union(*map(_forms, words[key]))):
+                    prompts += [_with_word(probe, role, word) for role in roles]
+            key, before = self.answers
+            for word in sorted(set().union(*map(_forms, words[key]))):
+                prompts.append(replace(probe, answer=before + word))
+        return list(draft(dict(enumerate(prompts)), speller, checked).faults)
+
+
+def _forms(entry: Entry) -> set[str]:
+    return {entry} if isinstance(entry, str) else set(entry)
+
+
+def _with_word(prompt: Prompt, role: str, word: str) -> Prompt:
+    pieces = tuple(Piece(word, role) if piece.role == role else piece for piece in prompt.clean)
+    return replace(prompt, clean=pieces, counterfactual=pieces)
+
+
+def _agreement(structure: subject_verb.Structure, noun: str, about: str, n: int = 512) -> Generator:
+    return Generator(
+        name=f"sva-{structure.replace('_', '-')}",
+        about=about,
+        sample=partial(subject_verb.sample, structure=structure),
+        words={
+            ("nouns" if noun == "noun" else "subjects"): lexicon.CLAUSE_NOUNS if noun == "noun" else lexicon.SUBJECTS,
+            "answers": lexicon.ANSWER_VERBS,
+        },
+        roles={("nouns" if noun == "noun" else "subjects"): (noun,)},
+        answers=("answers", " "),
+        n=n,
+    )
+
+
+_ALL = (
+    Generator(
+        name="ioi",
+        about="indirect object identification, in both orders: which of two names was given to",
+        sample=ioi.sample,
+        words={"names": lexicon.NAMES},
+        roles={"names": ("IO", "S1", "S2")},
+        answers=("names", " "),
+    ),
+    _agreement("simple", "subject", 'subject-verb agreement: "The boys" -> " are"', n=96),
+    _agreement("rc", "subject", "subject-verb agreement across a relative clause"),
+    _agreement("within_rc", "noun", "subject-verb agreement within a relative clause"),
+    _agreement("nounpp", "subject", "subject-verb agreement across a prepositional phrase"),
+    Generator(
+        name="code-index",
+        about="what a Python session prints for a list index: the item, or Traceback past the end",
+        sample=code_output.sample_index,
+        words={"variables": lexicon.LIST_NAMES, "digits": lexicon.DIGITS},
+        roles={"variables": ("name", "query_name"), "digits": ("items", "target", "index")},
+        answers=("digits", ""),
+        fixed_answers=(code_output.ERROR,),
+    ),
+    Generator(
+        name="code-key",
+        about="what a Python session prints for a dictionary key: the value, or Traceback for a missing key",
+        sample=code_output.sample_key,
+        words={"variables": lexicon.DICTIONARY_NAMES, "names": lexicon.NAMES, "digits": lexicon.DIGITS},
+        roles={
+            "variables": ("name", "query_name"),
+            "names": ("keys", "target_key", "query_key"),
+            "digits": ("values", "target_value"),
+        },
+        answers=("digits", ""),
+        fixed_answers=(code_output.ERROR,),
+    ),
+)
+GENERATORS: dict[str, Generator] = {generator.name: generator for generator in _ALL}
+
+
+def get(name: str) -> Generator:
+    """The generator called `name`. Raises :class:`UsageError` with the list if there is none."""
+    if name not in GENERATORS:
+        raise UsageError(f"task: expected one of {', '.join(GENERATORS)}, or a file of prompts; found {name!r}")
+    return GENERATORS[name]

@@ -1,0 +1,109 @@
+"""Prompt files as circuit repositories publish them, recognised by their rows and read with the options they need.
+
+Each kind has its own trap: a case label that is the template, one that names the template together with the order of
+the names, and one that reveals the answer and must not be used as a template at all.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gossamer.errors import UsageError
+from gossamer.tasks.labels import mentions
+from gossamer.tasks.reading import read_rows
+from gossamer.tasks.task import Task
+
+Rows = Sequence[Mapping[str, Any]]
+
+AGREEMENT = (
+    r"The (?P<subject>\w+)(?: (?P<that>that)| (?P<preposition>\w+))?"
+    r"(?: the (?P<noun>\w+)(?: (?P<clause_verb>\w+))?)?"
+)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How to read one kind of file.
+
+    Attributes:
+        name: of the kind.
+        fits: whether rows are of this kind.
+        options: arguments of `Task.from_file`.
+    """
+
+    name: str
+    fits: Callable[[Rows], bool]
+    options: Mapping[str, Any]
+
+
+def _cases(pattern: str) -> Callable[[Rows], bool]:
+    return lambda rows: all(re.search(pattern, str(row.get("case", ""))) for row in rows)
+
+
+def _is_agreement(rows: Rows) -> bool:
+    numbers = _cases(r"^(singular|plural)(_(singular|plural))?$")
+    texts = (str(row[side]) for row in rows for side in ("clean", "counterfactual"))
+    return numbers(rows) and all(re.fullmatch(AGREEMENT, text) for text in texts)
+
+
+def _names_answers(rows: Rows) -> bool:
+    """Every prompt mentions its answer once and the wrong answer twice."""
+    return all(
+        len(mentions(row["clean"], str(row[answer]).strip())) == times
+        for row in rows
+        for answer, times in (("answer", 1), ("wrong", 2))
+    )
+
+
+def _is_session(rows: Rows) -> bool:
+    return all(str(row["clean"]).startswith(">>> ") for row in rows)
+
+
+PRESETS: tuple[Preset, ...] = (
+    # The case is the order of the names and the template; both orders of a template share their means.
+    Preset(
+        "ioi_orders",
+        lambda rows: _cases(r"^(ABBA|BABA)_")(rows) and _names_answers(rows),
+        {"roles": "answers", "names": ("IO", "S"), "template_pattern": r"^(?:ABBA|BABA)_(.*)$"},
+    ),
+    # The case is the text with {n} for the name.
+    Preset("name_in_case", _cases(r"\{n\}"), {"roles": "diff", "names": ("name",), "template_pattern": r"^.*$"}),
+    # The case is the text with {x} for the subject, then the pair of verbs, which is no part of the prompt.
+    Preset(
+        "subject_in_case",
+        _cases(r"\{x\}"),
+        {"roles": "diff", "names": ("subject",), "template_pattern": r"^(.*?)(?: \w+/\w+)?$"},
+    ),
+    # The case is the number of the nouns, which reveals the answer; all prompts of a file share one pattern.
+    Preset(
+        "agreement_numbers",
+        _is_agreement,
+        {"roles": "pattern", "pattern": AGREEMENT, "template": lambda row: "agreement"},
+    ),
+    Preset("python_session", _is_session, {"roles": "position", "template": lambda row: "session"}),
+    Preset("ioi_names", _names_answers, {"roles": "answers", "names": ("IO", "S"), "template": lambda row: "ioi"}),
+)
+
+
+def recognise(path: str | Path) -> Preset:
+    """The preset that a file's rows fit. Raises :class:`UsageError` if there is none."""
+    rows = read_rows(path)
+    preset = next((preset for preset in PRESETS if preset.fits(rows)), None)
+    if preset is None:
+        raise UsageError(
+            f"{path}: rows of a known kind expected ({', '.join(preset.name for preset in PRESETS)}), found another; "
+            "use Task.from_file with roles= and template="
+        )
+    return preset
+
+
+def load_published(path: str | Path, tokenizer: Any, **options: Any) -> Task:
+    """Read a published file with the options of its kind; `options` of `Task.from_file` come on top.
+
+    Raises:
+        UsageError: the rows are of no known kind, or as :meth:`Task.from_file`.
+        GossamerError: the file is damaged.
+    """
+    return Task.from_file(path, tokenizer, **{**recognise(path).options, **options})

@@ -1,0 +1,185 @@
+"""Prompts from files: a user's own rows, or the rows that circuit repositories publish.
+
+A file is a JSON array or JSON lines, whatever its name ends in (several published ``.json`` files are JSON lines).
+A row is
+
+    {"clean": text, "counterfactual": text, "answer": " Mary", "wrong": " John",
+     "template"?: text, "case"?: text, "roles"?: {...}, "counterfactual_roles"?: {...}}
+
+or, as published, {"clean_prefix", "patch_prefix", "clean_answer", "patch_answer", "case"?}. In "roles" each name has a
+word of the text (every mention of it), a span [start, end] in characters, or a list of spans.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from gossamer.errors import GossamerError, UsageError
+from gossamer.tasks.labels import by_answers, by_difference, by_pattern, by_row, compiled
+from gossamer.tasks.prompt import Piece, Prompt
+from gossamer.tasks.spelling import Speller
+
+RoleSource = Literal["given", "position", "answers", "diff", "pattern"]
+Row = Mapping[str, Any]
+Labels = Callable[[Row], tuple[tuple[Piece, ...], tuple[Piece, ...]]]
+
+PUBLISHED = {
+    "clean": "clean_prefix",
+    "counterfactual": "patch_prefix",
+    "answer": "clean_answer",
+    "wrong": "patch_answer",
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a file holds: prompts, where their roles came from, and what to record of it."""
+
+    prompts: tuple[Prompt, ...]
+    roles: RoleSource
+    provenance: Mapping[str, Any]
+
+
+def read_prompts(
+    path: str | Path,
+    tokenizer: Any,
+    *,
+    roles: RoleSource | None = None,
+    names: Sequence[str] | None = None,
+    pattern: str | None = None,
+    template: Callable[[Row], str] | None = None,
+    template_pattern: str | None = None,
+) -> Found:
+    """Read prompts and label their words with roles.
+
+    Args:
+        path: the file.
+        tokenizer: used to carry roles over to a counterfactual that has none of its own, token by token.
+        roles: where they come from.
+            "given": the rows' "roles". "position": none, each position will be its own.
+            "answers": mentions of the answer and of the wrong answer in the text are named `names` (default
+            ("answer", "wrong")), numbered where there are several: ("IO", "S") gives IO, S1, S2.
+            "diff": runs of words that differ between the texts, named `names` in turn, else differs1, differs2, ...
+            "pattern": the named groups of the regular expression `pattern`, which both texts must match from the start.
+            None: "given" if any row has roles, else "position".
+        names: names for "answers" and "diff".
+        pattern: for "pattern".
+        template: gives a row's template. It must not reveal the answer: means are taken within templates.
+        template_pattern: a regular expression searched in the row's "case"; its first group (or whole match) is the
+            template. Without either, the row's "template", or one template for the whole file.
+
+    Raises:
+        UsageError: no such file; no rows; missing fields; answers that are no text; roles that cannot be found.
+        GossamerError: the file is neither JSON nor JSON lines.
+    """
+    rows = read_rows(path)
+    if roles is None:
+        roles = "given" if any(row.get("roles") for row in rows) else "position"
+    label = _labels(roles, names, pattern, Speller(tokenizer, bos=False))
+    chosen = _template(template, template_pattern)
+    prompts = tuple(_prompt(f"{path}: row {number}", row, label, chosen) for number, row in enumerate(rows))
+    changed = sum(isinstance(row[field], int) for row in rows for field in ("answer", "wrong"))
+    return Found(
+        prompts,
+        roles,
+        {
+            "file": Path(path).name,
+            "roles_from": roles,
+            "integer_answers_made_text": changed,
+            "cases": dict(Counter(prompt.case for prompt in prompts).most_common()),
+        },
+    )
+
+
+def read_rows(path: str | Path) -> list[dict[str, Any]]:
+    """The rows of a JSON array or of JSON lines, with our field names; other fields are kept as they are.
+
+    Raises:
+        UsageError: no such file, no rows, or a row without the four fields.
+        GossamerError: the file is damaged.
+    """
+    rows = _parse(Path(path))
+    if not rows:
+        raise UsageError(f"{path}: rows expected, found none; give a file with at least one prompt")
+    return [_renamed(f"{path}: row {number}", row) for number, row in enumerate(rows)]
+
+
+def _parse(path: Path) -> list[Any]:
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file; give the path of a JSON or JSON-lines file of prompts")
+    try:
+        text = path.read_text(encoding="utf-8")
+        if text.lstrip().startswith("["):
+            rows: list[Any] = json.loads(text)
+            return rows
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise GossamerError(
+            f"{path}: a JSON array or one JSON object a line expected, found damage ({error}); mend or fetch it again"
+        ) from error
+
+
+def _renamed(where: str, row: Any) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise UsageError(f"{where}: an object expected, found {type(row).__name__}; see the documented row forms")
+    renamed = {**{ours: row[theirs] for ours, theirs in PUBLISHED.items() if theirs in row}, **row}
+    missing = [field for field in PUBLISHED if field not in renamed]
+    if missing:
+        raise UsageError(
+            f"{where}: {', '.join(missing)} expected, found only {', '.join(row) or 'nothing'}; rows need clean, "
+            "counterfactual, answer, wrong (or clean_prefix, patch_prefix, clean_answer, patch_answer)"
+        )
+    for field in PUBLISHED:
+        kinds = (str,) if field in ("clean", "counterfactual") else (str, int)
+        if not isinstance(renamed[field], kinds) or isinstance(renamed[field], bool) or renamed[field] == "":
+            raise UsageError(f"{where}: text expected for {field}, found {renamed[field]!r}; mend the row")
+    return renamed
+
+
+def _prompt(where: str, row: Row, label: Labels, template: Callable[[Row], str]) -> Prompt:
+    # Some published files hold digits to be predicted as numbers: json 6 is the text "6".
+    texts = {**row, "answer": str(row["answer"]), "wrong": str(row["wrong"]), "case": str(row.get("case", ""))}
+    try:
+        clean, counterfactual = label(texts)
+        return Prompt(clean, counterfactual, texts["answer"], texts["wrong"], template(texts), texts["case"])
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+
+
+def _labels(roles: RoleSource, names: Sequence[str] | None, pattern: str | None, speller: Speller) -> Labels:
+    if roles == "answers":
+        return by_answers(tuple(names or ("answer", "wrong")), speller)
+    if roles == "diff":
+        return by_difference(tuple(names or ()))
+    if roles == "given":
+        return by_row(speller)
+    if roles == "position":
+        return lambda row: ((Piece(row["clean"]),), (Piece(row["counterfactual"]),))
+    if roles == "pattern" and pattern:
+        return by_pattern(pattern)
+    if roles == "pattern":
+        raise UsageError("roles='pattern' needs pattern=, a regular expression with named groups; found none")
+    raise UsageError(f"roles: expected one of {', '.join(get_args(RoleSource))}; found {roles!r}")
+
+
+def _template(template: Callable[[Row], str] | None, pattern: str | None) -> Callable[[Row], str]:
+    if template is not None:
+        return template
+    if pattern is None:
+        return lambda row: str(row.get("template", "prompts"))
+    return _searched(pattern)
+
+
+def _searched(pattern: str) -> Callable[[Row], str]:
+    expression = compiled(pattern, "template_pattern")
+
+    def found(row: Row) -> str:
+        match = expression.search(row["case"])
+        if match is None:
+            raise UsageError(f"template_pattern {pattern!r} expected in the case, found {row['case']!r}; mend either")
+        return match.group(1) if expression.groups else match.group()
+
+    return found

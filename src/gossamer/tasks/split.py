@@ -1,0 +1,108 @@
+"""Train and test prompts that share no text, as clean prompt or as counterfactual."""
+
+import math
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from gossamer.tasks.prompt import Prompt
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row numbers of each side; `cut` rows joined the two sides and were left out."""
+
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+    cut: tuple[int, ...]
+
+
+def split(prompts: Sequence[Prompt], test_fraction: float, seed: int) -> Split:
+    """Divide rows into two sides with no text in common, every template in the test rows also in the training rows.
+
+    Rows are joined by a text that they share, and whole connected components go to one side, chosen at random within
+    each template until its share of test rows is met. Where one component is most of a template (a few names paired at
+    random hang together), its *texts* are divided instead and the rows with one text on each side are left out.
+
+    Args:
+        prompts: different prompts.
+        test_fraction: share of the rows wanted in the test, in (0, 1); met as nearly as the components allow.
+        seed: of the choice.
+    """
+    rng = random.Random(seed)
+    sides: dict[str, list[int]] = {"train": [], "test": [], "cut": []}
+    wanted = 0.5  # what is owed to the test so far, begun at a half so that small templates round to the nearest
+    for components in _by_template(prompts).values():
+        wanted += test_fraction * sum(map(len, components))
+        rng.shuffle(components)
+        chosen = _choose([len(component) for component in components], wanted)
+        test = [component for index, component in enumerate(components) if index in chosen]
+        rest = [component for index, component in enumerate(components) if index not in chosen]
+        largest = max(rest, key=len)
+        if sum(map(len, test)) < wanted / 2 and 2 * len(largest) > sum(map(len, components)):
+            rest.remove(largest)
+            train_rows, test_rows, cut = _divide(prompts, largest, test_fraction, rng)
+            test, rest = [*test, test_rows], [*rest, train_rows]
+            sides["cut"] += cut
+        for side, members in (("train", rest), ("test", test)):
+            sides[side] += [row for component in members for row in component]
+        wanted = max(0.0, wanted - sum(map(len, test)))
+    return Split(*(tuple(sorted(sides[side])) for side in ("train", "test", "cut")))
+
+
+def components(prompts: Sequence[Prompt], rows: Iterable[int]) -> list[list[int]]:
+    """`rows` grouped so that rows of different groups have no text in common, each group in ascending order."""
+    parent: dict[str, str] = {}
+
+    def root(text: str) -> str:
+        parent.setdefault(text, text)
+        while parent[text] != text:
+            parent[text] = parent[parent[text]]
+            text = parent[text]
+        return text
+
+    rows = list(rows)
+    for row in rows:
+        parent[root(prompts[row].clean_text)] = root(prompts[row].counterfactual_text)
+    groups: dict[str, list[int]] = {}
+    for row in rows:
+        groups.setdefault(root(prompts[row].clean_text), []).append(row)
+    return list(groups.values())
+
+
+def _by_template(prompts: Sequence[Prompt]) -> dict[tuple[str, ...], list[list[int]]]:
+    """Components by the templates that they contain, in order of first appearance."""
+    found: dict[tuple[str, ...], list[list[int]]] = {}
+    for component in components(prompts, range(len(prompts))):
+        templates = tuple(sorted({prompts[row].template for row in component}))
+        found.setdefault(templates, []).append(component)
+    return found
+
+
+def _choose(sizes: list[int], wanted: float) -> set[int]:
+    """Which components go to the test: at most `wanted` rows and half of all; one at least if it is time, never all."""
+    wanted = min(wanted, sum(sizes) / 2)
+    chosen: set[int] = set()
+    taken = 0
+    for index, size in enumerate(sizes[1:], start=1):
+        if taken + size <= wanted:
+            chosen.add(index)
+            taken += size
+    smallest = sizes.index(min(sizes))
+    if not chosen and wanted >= 1 and len(sizes) > 1 and 2 * wanted >= sizes[smallest]:
+        chosen.add(smallest)
+    return chosen
+
+
+def _divide(
+    prompts: Sequence[Prompt], rows: list[int], test_fraction: float, rng: random.Random
+) -> tuple[list[int], list[int], list[int]]:
+    """Train, test and cut rows of one component, by dividing its texts; all train if a side would stay empty."""
+    texts = sorted({text for row in rows for text in (prompts[row].clean_text, prompts[row].counterfactual_text)})
+    rng.shuffle(texts)
+    # A row is in the test if both its texts are: this share of texts gives tests and training rows in the wanted ratio.
+    share = math.sqrt(test_fraction) / (math.sqrt(test_fraction) + math.sqrt(1 - test_fraction))
+    held = set(texts[: round(share * len(texts))])
+    counts = {row: (prompts[row].clean_text in held) + (prompts[row].counterfactual_text in held) for row in rows}
+    train, cut, test = ([row for row in rows if counts[row] == count] for count in (0, 1, 2))
+    return (train, test, cut) if train and test else (rows, [], [])

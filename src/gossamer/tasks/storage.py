@@ -1,0 +1,92 @@
+"""Tasks on disk: JSON with a checksum, so that a damaged or edited file is noticed and not believed."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gossamer.errors import GossamerError, UsageError
+from gossamer.files import read_json, write_json
+from gossamer.tasks.examples import Encoded, Examples
+from gossamer.tasks.prompt import Piece, Prompt
+
+FORMAT = "gossamer task 1"
+Result = TypeVar("Result")
+
+
+def plain(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """`provenance` as it comes back from JSON. Raises :class:`UsageError` if JSON cannot hold it."""
+    try:
+        values: dict[str, Any] = json.loads(json.dumps(dict(provenance), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"provenance: values that JSON can hold expected, found others ({error})") from error
+    return values
+
+
+def save_body(path: str | Path, body: Mapping[str, Any]) -> Path:
+    """Write `body` with the format's name and its checksum. Returns the path."""
+    return write_json(path, {"format": FORMAT, "sha256": _digest(body), **body})
+
+
+def load_body(path: str | Path, restore: Callable[[dict[str, Any]], Result]) -> Result:
+    """Read a file of `save_body` and `restore` it.
+
+    Raises:
+        UsageError: no such file.
+        GossamerError: the file is damaged, of another format, or does not restore; the message begins with the path.
+    """
+    body = read_json(path)
+    if not isinstance(body, dict) or body.get("format") != FORMAT:
+        found = body.get("format") if isinstance(body, dict) else type(body).__name__
+        raise GossamerError(
+            f"{path}: a saved task expected ({FORMAT!r}), found {found!r}; read prompts with Task.from_file instead"
+        )
+    del body["format"]
+    if body.pop("sha256", None) != _digest(body):
+        raise GossamerError(f"{path}: the checksum does not fit the content (damaged or edited); save the task again")
+    try:
+        return restore(body)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise GossamerError(f"{path}: a saved task expected, found other fields ({error!r}); save it again") from error
+    except GossamerError as error:
+        raise GossamerError(f"{path}: {error}") from error
+
+
+def prompt_to_json(prompt: Prompt) -> dict[str, Any]:
+    """A prompt as JSON: pieces are [text, role or null]."""
+    return {
+        "clean": [[piece.text, piece.role] for piece in prompt.clean],
+        "counterfactual": [[piece.text, piece.role] for piece in prompt.counterfactual],
+        "answer": prompt.answer,
+        "wrong": prompt.wrong,
+        "template": prompt.template,
+        "case": prompt.case,
+    }
+
+
+def prompt_from_json(row: Mapping[str, Any]) -> Prompt:
+    """The inverse of `prompt_to_json`."""
+    clean, counterfactual = (
+        tuple(Piece(text, role) for text, role in row[side]) for side in ("clean", "counterfactual")
+    )
+    return Prompt(clean, counterfactual, row["answer"], row["wrong"], row["template"], row["case"])
+
+
+def tokens_digest(*sides: Examples) -> str:
+    """SHA-256 of everything that a network pass or a score reads from `sides`."""
+    digest = hashlib.sha256()
+    for side in sides:
+        for encoded in (side.clean, side.counterfactual):
+            digest.update(_bytes(encoded))
+        digest.update(json.dumps([side.answer.tolist(), side.wrong.tolist()]).encode())
+    return digest.hexdigest()
+
+
+def _bytes(encoded: Encoded) -> bytes:
+    ids = encoded.tokens.ids.masked_fill(~encoded.tokens.mask, -1)
+    return json.dumps([tensor.tolist() for tensor in (ids, encoded.roles, encoded.slots, encoded.end)]).encode()
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

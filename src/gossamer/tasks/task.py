@@ -1,0 +1,205 @@
+"""A task: prompts with answers, counterfactuals and roles, encoded for one tokenizer and split in train and test."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from gossamer.errors import GossamerError, UsageError
+from gossamer.tasks.build import RoleKind, build_rows, by_position, draft, warn_left_out
+from gossamer.tasks.encoding import Row, Slots, encode, role_names, usable
+from gossamer.tasks.examples import Encoded, Examples, is_aligned
+from gossamer.tasks.preview import Preview, describe, preview
+from gossamer.tasks.prompt import Piece, Prompt
+from gossamer.tasks.reading import RoleSource, read_prompts
+from gossamer.tasks.spelling import Speller
+from gossamer.tasks.split import split
+from gossamer.tasks.storage import load_body, plain, prompt_from_json, prompt_to_json, save_body, tokens_digest
+from gossamer.tasks.writing import Form, write_prompts
+
+__all__ = ["Encoded", "Examples", "Piece", "Prompt", "Task", "is_aligned"]
+
+Metric = Literal["logit_diff"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Prompts of one behaviour, ready for a model with the tokenizer that they were encoded with.
+
+    Attributes:
+        name: what it is called in results.
+        role_names: the roles, in reading order; `Encoded.roles` are indices into it.
+        slot_names: the mean-ablation groups as ``template/role+offset``.
+        train, test: examples that share no text; every slot occurs in the training counterfactuals.
+        bos: whether the prompts begin with a BOS token.
+        metric: "logit_diff", the logit of `answer` minus that of `wrong` at the last token.
+        roles: "given" by the prompts' pieces, or "position" for one role at each position.
+        provenance: where the prompts come from and what was left out; JSON values only.
+    """
+
+    name: str
+    role_names: tuple[str, ...]
+    slot_names: tuple[str, ...]
+    train: Examples
+    test: Examples
+    bos: bool
+    metric: Metric
+    provenance: Mapping[str, Any]
+    roles: RoleKind = "given"
+
+    @classmethod
+    def from_prompts(
+        cls,
+        prompts: Sequence[Prompt],
+        tokenizer: Any,
+        *,
+        name: str,
+        bos: bool | None = None,
+        roles: RoleKind = "given",
+        test_fraction: float = 0.25,
+        seed: int = 0,
+        drop_multi_token: bool = False,
+        length: int | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Encode and split `prompts`.
+
+        Args:
+            prompts: what to encode; repeated ones are used once.
+            tokenizer: a Hugging Face fast tokenizer.
+            name: of the task.
+            bos: begin every prompt with the BOS token; None does what the tokenizer does by default.
+            roles: take them from the prompts' pieces, or name every position (needs equal lengths).
+            test_fraction: share of the prompts wanted in the test.
+            seed: of the split.
+            drop_multi_token: leave out prompts with an answer or a one-word role of several tokens, with a warning.
+                Without it such answers are refused, and such words are spread over several tokens of their role.
+            length: keep only prompts of so many tokens, BOS included, on both sides.
+            provenance: what to record besides.
+
+        Raises:
+            UsageError: answers of several tokens, words that share a token with other text, unequal lengths with
+                roles="position", a test fraction outside (0, 1), or no prompts left for training or test.
+        """
+        if not 0 < test_fraction < 1:
+            raise UsageError(f"test_fraction: a number between 0 and 1 expected, found {test_fraction}")
+        speller = Speller(tokenizer, bos)
+        rows, left_out = build_rows(prompts, speller, roles=roles, drop_multi_token=drop_multi_token, length=length)
+        sides = split([row.prompt for row in rows], test_fraction, seed)
+        train, test, missing = usable([rows[row] for row in sides.train], [rows[row] for row in sides.test])
+        left_out["joined_both_sides_of_the_split"] = len(sides.cut)
+        left_out |= {f"without_a_training_mean_for_{role}": count for role, count in missing.items()}
+        if not train or not test:
+            raise UsageError(
+                f"task {name}: prompts for training and for testing expected, found {len(train)} and {len(test)} that "
+                f"share no text, of {len(rows)}; give more prompts of each template, or counterfactuals that differ"
+            )
+        warn_left_out(name, left_out, len(prompts))
+        recorded = {**(provenance or {}), "prompts": len(prompts), "left_out": left_out, "split_seed": seed}
+        return cls._encoded(name, train, test, speller, roles, {**recorded, "test_fraction": test_fraction})
+
+    @classmethod
+    def _encoded(
+        cls,
+        name: str,
+        train: Sequence[Row],
+        test: Sequence[Row],
+        speller: Speller,
+        roles: RoleKind,
+        provenance: Mapping[str, Any],
+    ) -> Self:
+        slots, names = Slots(train), role_names([*train, *test])
+        train_side, test_side = (encode(rows, names, slots, speller.padding) for rows in (train, test))
+        return cls(name, names, slots.names, train_side, test_side, speller.bos, "logit_diff", plain(provenance), roles)
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | Path,
+        tokenizer: Any,
+        *,
+        roles: RoleSource | None = None,
+        name: str | None = None,
+        **options: Any,
+    ) -> Self:
+        """Read prompts from a JSON or JSON-lines file and encode them.
+
+        Args:
+            path: rows in either form that :func:`gossamer.tasks.reading.read_prompts` describes.
+            tokenizer: a Hugging Face fast tokenizer.
+            roles: "given", "position", "answers", "diff" or "pattern"; None takes "given" if the rows have roles, else
+                "position".
+            name: of the task; None takes the file's.
+            **options: those of `read_prompts` (`names`, `pattern`, `template`, `template_pattern`) and of
+                `from_prompts` (`bos`, `test_fraction`, `seed`, `drop_multi_token`, `length`).
+
+        Raises:
+            UsageError: as those two.
+            GossamerError: the file is damaged.
+        """
+        reading = {
+            key: options.pop(key) for key in ("names", "pattern", "template", "template_pattern") if key in options
+        }
+        found = read_prompts(path, tokenizer, roles=roles, **reading)
+        name = name or Path(path).stem
+        kind: RoleKind = "position" if found.roles == "position" else "given"
+        return cls.from_prompts(found.prompts, tokenizer, name=name, roles=kind, provenance=found.provenance, **options)
+
+    def describe(self) -> str:
+        """One paragraph: how many prompts, an example, lengths, roles, templates and cases."""
+        return describe(self.name, self.train, self.test, self.role_names, self.bos)
+
+    def preview(self, tokenizer: Any, row: int = 0) -> Preview:
+        """Training row `row`, token by token with its roles."""
+        if not 0 <= row < len(self.train):
+            raise UsageError(f"row: 0 to {len(self.train) - 1} expected, found {row}")
+        return preview(self.train, self.role_names, tokenizer, row)
+
+    def write_prompts(self, path: str | Path, form: Form = "gossamer") -> Path:
+        """Write the prompts as rows that `from_file` reads: see :func:`gossamer.tasks.writing.write_prompts`."""
+        return write_prompts(path, {"train": self.train, "test": self.test}, form)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the task as JSON, atomically: prompts, split, provenance, a digest of the tokens. Returns the path."""
+        body = {
+            "name": self.name,
+            "roles": self.roles,
+            "bos": self.bos,
+            "metric": self.metric,
+            "provenance": dict(self.provenance),
+            "tokens_sha256": tokens_digest(self.train, self.test),
+            "train": [prompt_to_json(prompt) for prompt in self.train.prompts],
+            "test": [prompt_to_json(prompt) for prompt in self.test.prompts],
+        }
+        return save_body(path, body)
+
+    @classmethod
+    def load(cls, path: str | Path, tokenizer: Any) -> Self:
+        """Read a saved task and encode it again.
+
+        Raises:
+            GossamerError: the file is damaged, or this tokenizer encodes the prompts differently from the one that the
+                task was made with.
+        """
+        return load_body(path, lambda body: cls._restored(body, tokenizer))
+
+    @classmethod
+    def _restored(cls, body: Mapping[str, Any], tokenizer: Any) -> Self:
+        speller = Speller(tokenizer, body["bos"])
+        sides = []
+        for side in ("train", "test"):
+            found = draft({number: prompt_from_json(row) for number, row in enumerate(body[side])}, speller, ())
+            rows = [found.rows[number] for number in sorted(found.rows)]
+            sides.append(by_position(rows) if body["roles"] == "position" else rows)
+        complete = all(len(rows) == len(body[side]) for rows, side in zip(sides, ("train", "test"), strict=True))
+        task = (
+            cls._encoded(body["name"], sides[0], sides[1], speller, body["roles"], body["provenance"])
+            if complete
+            else None
+        )
+        if task is None or tokens_digest(task.train, task.test) != body["tokens_sha256"]:
+            raise GossamerError(
+                "this tokenizer encodes the prompts differently from the one that the task was made with; load it with "
+                "that model's tokenizer, or make the task anew for this one"
+            )
+        return task

@@ -6,12 +6,15 @@ from typing import Any
 
 import torch
 
+from gossamer.dictionary.attach import Attachment, attach
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.formats import hub
 from gossamer.dictionary.formats.weights import sha256
 from gossamer.errors import GossamerError, UsageError
 from gossamer.files import read_json, write_json
+from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
+from gossamer.tokens import Tokens
 
 INDEX = "dictionaries.json"
 _FORMAT = "gossamer.dictionaries.1"
@@ -73,6 +76,10 @@ class DictionarySet(Mapping[Site, Dictionary]):
             entries.append({"site": str(site), "folder": str(site), "sha256": hashes})
         write_json(target / INDEX, {"format": _FORMAT, "model": self.model_name, "dictionaries": entries})
         return target
+
+    def attach(self, model: LanguageModel, tokens: Tokens, *, allow_other_model: bool = False) -> list[Attachment]:
+        """Check that every dictionary fits `model`; see :func:`gossamer.dictionary.attach.attach`."""
+        return attach(model, self, tokens, allow_other_model=allow_other_model)
 
     @classmethod
     def load(

@@ -31,7 +31,7 @@ def read(folder: Path, origin: Origin, request: Request) -> Contents:
     """
     path = folder / WEIGHTS
     address = f"{origin.source} {folder.resolve()}"
-    site, model_name = _facts_in(address)
+    site, model_name = _facts_in(address, path)
     tensors = {_cased(name): tensor for name, tensor in weights.read_npz(path, shapes_only=request.shapes_only).items()}
     config = config_of(tensors, site, model_name, request, path)
     l0 = re.search(r"average_l0_(\d+)", address)
@@ -43,17 +43,13 @@ def read(folder: Path, origin: Origin, request: Request) -> Contents:
     )
 
 
-def _facts_in(address: str) -> tuple[Site | None, str | None]:
+def _facts_in(address: str, path: Path) -> tuple[Site | None, str | None]:
     repository = _REPOSITORY.search(address)
     layer = re.search(r"\blayer_(\d+)", address)
     if repository is not None and repository["kind"] == "transcoders":
-        raise UsageError(
-            f"{address.split()[0]}: a transcoder; only dictionaries that reconstruct their input are known"
-        )
-    if re.search(r"/embedding/", address):
-        raise UsageError(
-            f"{address.split()[0]}: an embedding dictionary, whose scale is not settled; use one of a layer instead"
-        )
+        raise UsageError(f"{path}: a transcoder; only dictionaries that reconstruct their input are known")
+    if re.search(r"/embedding/width_", address):
+        raise UsageError(f"{path}: an embedding dictionary, whose scale is not settled; use one of a layer instead")
     if repository is None:
         return None, None
     model_name = f"google/gemma-2-{repository['size']}" + ("-it" if repository["tuning"] == "it" else "")

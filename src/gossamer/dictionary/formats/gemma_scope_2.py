@@ -37,7 +37,7 @@ def read(folder: Path, origin: Origin, request: Request) -> Contents:
     """
     path = folder / WEIGHTS
     address = f"{origin.source} {folder.resolve()}"
-    cfg = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else _inferred(address)
+    cfg = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else _inferred(address, path)
     site, model_name = _facts_in(cfg, folder / CONFIG)
     stored = weights.read_safetensors(path, shapes_only=request.shapes_only)
     tensors = {_NAMES.get(name, name): tensor for name, tensor in stored.items()}
@@ -49,12 +49,10 @@ def read(folder: Path, origin: Origin, request: Request) -> Contents:
     )
 
 
-def _inferred(address: str) -> dict[str, Any]:
+def _inferred(address: str, path: Path) -> dict[str, Any]:
     """The configuration that the address of a folder without one implies, as far as it does."""
-    if re.search(r"/(transcoder|clt|crosscoder)", address):
-        raise UsageError(
-            f"{address.split()[0]}: a transcoder; only dictionaries that reconstruct their input are known"
-        )
+    if re.search(r"/(transcoder|crosscoder)(_all)?/layer_", address):
+        raise UsageError(f"{path}: a transcoder; only dictionaries that reconstruct their input are known")
     cfg: dict[str, Any] = {"architecture": "jump_relu"}
     repository = re.search(r"gemma-scope-2-(\w+)-(pt|it)\b", address)
     if repository is not None:

@@ -25,7 +25,7 @@ def fetch(reference: str, names: list[str]) -> tuple[Path, Origin]:
         GossamerError: the hub refused, or cannot be reached and the files are not cached.
     """
     match = _REFERENCE.fullmatch(reference)
-    if match is None or ".." in match["path"].split("/"):
+    if match is None or ".." in reference.removeprefix("hub:").split("/"):
         raise UsageError(f"{reference}: expected hub:owner/repo/path or hub:owner/repo/path@revision")
     path = match["path"].strip("/")
     patterns = [f"{path}/{name}" if path else name for name in names]

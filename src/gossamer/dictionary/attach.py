@@ -1,0 +1,212 @@
+"""Whether dictionaries fit a model: site, width and model name are checked, measured quality is held against claims."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from gossamer.batching import in_batches
+from gossamer.dictionary.config import Claims
+from gossamer.dictionary.dictionary import Dictionary
+from gossamer.errors import UsageError, require_finite
+from gossamer.model.language_model import LanguageModel
+from gossamer.model.site import Site
+from gossamer.tokens import Tokens
+
+EXPLAINED_VARIANCE = "1 - sum ||x - x_hat||^2 / sum ||x - mean||^2"
+_BATCH = 16
+_L0_FACTOR = 2.0
+_VARIANCE_SLACK = 0.2
+# Names that TransformerLens gives to models which the hub calls otherwise.
+_ALIASES = {"gpt2-small": "gpt2"}
+
+
+class DictionaryWarning(UserWarning):
+    """A dictionary does not do on these activations what its file claims."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a dictionary does on a model's activations, without BOS and padding; sums in float64.
+
+    Attributes:
+        l0: mean number of active latents per token.
+        explained_variance: by `formula`, over all tokens together; 1 is perfect, 0 no better than the mean.
+        tokens: number of tokens measured.
+        formula: the formula of the explained variance, in words.
+    """
+
+    l0: float
+    explained_variance: float
+    tokens: int
+    formula: str = EXPLAINED_VARIANCE
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """The result of attaching one dictionary: `warnings` is empty when it does what its file claims."""
+
+    site: Site
+    measured: Measurement
+    claims: Claims
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Moments of one batch at one site; `spread` is around the batch's own mean, so that joining does not cancel."""
+
+    tokens: int
+    active: float
+    error: float
+    mean: Float[Tensor, "d"]
+    spread: float
+
+    def joined(self, other: "_Sums") -> "_Sums":
+        tokens = self.tokens + other.tokens
+        apart = other.mean - self.mean
+        between = float(apart.square().sum()) * self.tokens * other.tokens / max(tokens, 1)
+        return _Sums(
+            tokens,
+            self.active + other.active,
+            self.error + other.error,
+            self.mean + apart * (other.tokens / max(tokens, 1)),
+            self.spread + other.spread + between,
+        )
+
+
+def measure(
+    model: LanguageModel, dictionaries: Mapping[Site, Dictionary], tokens: Tokens, *, batch_size: int = _BATCH
+) -> dict[Site, Measurement]:
+    """L0 and explained variance of each dictionary on the model's own activations, each dictionary alone.
+
+    Memory: the activations of one batch at all sites, and what :meth:`Dictionary.encode` needs.
+
+    Raises:
+        UsageError: fewer than two tokens are left without BOS and padding.
+        NotFiniteError: a reconstruction is not finite.
+    """
+    counted = counted_tokens(model, tokens)
+    if int(counted.sum()) < 2:
+        raise UsageError("measuring a dictionary needs at least two tokens besides BOS and padding; give more text")
+
+    def batch(rows: slice) -> dict[Site, _Sums]:
+        with torch.no_grad():
+            activations = model.capture(tokens[rows], list(dictionaries))
+            kept = counted[rows]
+            return {site: _sums(dictionary, activations[site], kept) for site, dictionary in dictionaries.items()}
+
+    totals: dict[Site, _Sums] = {}
+    for sums in in_batches(len(tokens), batch_size, batch):
+        totals = {site: totals[site].joined(part) if site in totals else part for site, part in sums.items()}
+    return {site: _measurement(total) for site, total in totals.items()}
+
+
+def counted_tokens(model: LanguageModel, tokens: Tokens) -> Bool[Tensor, "batch pos"]:
+    """True at the tokens that count in a measurement: neither padding nor BOS."""
+    bos = getattr(model.tokenizer, "bos_token_id", None)
+    return tokens.mask if bos is None else tokens.mask & (tokens.ids != bos)
+
+
+def _sums(dictionary: Dictionary, activations: Tensor, kept: Tensor) -> _Sums:
+    x = activations[kept.to(activations.device)].to(dictionary.W_dec.device)
+    if len(x) == 0:
+        return _Sums(0, 0.0, 0.0, torch.zeros(dictionary.d_in, dtype=torch.float64, device=x.device), 0.0)
+    latents = dictionary.encode(x)
+    _, statistics = dictionary.normalise(x)
+    out = dictionary.denormalise(dictionary.decode(latents), statistics)
+    exact = require_finite(x, f"activations at {dictionary.site}").double()
+    error = (exact - require_finite(out, f"reconstruction at {dictionary.site}").double()).square().sum()
+    mean = exact.mean(dim=0)
+    spread = (exact - mean).square().sum()
+    return _Sums(len(x), float(latents.l0.sum()), float(error), mean, float(spread))
+
+
+def _measurement(sums: _Sums) -> Measurement:
+    variance = 1 - sums.error / sums.spread if sums.spread > 0 else float("nan")
+    return Measurement(sums.active / sums.tokens, variance, sums.tokens)
+
+
+def attach(
+    model: LanguageModel,
+    dictionaries: Mapping[Site, Dictionary],
+    tokens: Tokens,
+    *,
+    allow_other_model: bool = False,
+) -> list[Attachment]:
+    """Check that each dictionary belongs to the model and does there what its file claims.
+
+    A measured L0 outside a factor 2 of the claim, an explained variance below 0 or more than 0.2 below the claim is
+    warned of (:class:`DictionaryWarning`) and listed in the result.
+
+    Args:
+        tokens: some hundred tokens of ordinary text, with BOS if the dictionaries were trained with it.
+        allow_other_model: accept dictionaries of another model (a fine-tune, say); the check becomes a warning.
+
+    Raises:
+        UsageError: a site that the model lacks, a width that differs, dictionaries of another model.
+    """
+    for site, dictionary in dictionaries.items():
+        _require_fit(model, site, dictionary)
+        if dictionary.model_name is not None and not allow_other_model:
+            _require_same_model(model, site, dictionary.model_name)
+    measured = measure(model, dictionaries, tokens)
+    attachments = [_attachment(model, site, dictionaries[site], measured[site]) for site in dictionaries]
+    for attachment in attachments:
+        for text in attachment.warnings:
+            warnings.warn(text, DictionaryWarning, stacklevel=3)
+    return attachments
+
+
+def _require_fit(model: LanguageModel, site: Site, dictionary: Dictionary) -> None:
+    if dictionary.site != site:
+        raise UsageError(f"expected a dictionary of {site}, found one of {dictionary.site}; attach it at its own site")
+    if site.layer is not None and site.layer >= model.n_layers:
+        raise UsageError(f"dictionary at {site}: {model.name} has layers 0 to {model.n_layers - 1}; use its own model")
+    if dictionary.d_in != model.width(site):
+        raise UsageError(
+            f"dictionary at {site}: expected width {model.width(site)} as in {model.name}, found {dictionary.d_in}; "
+            "use the dictionary's own site and model"
+        )
+
+
+def _require_same_model(model: LanguageModel, site: Site, name: str) -> None:
+    if _short_name(name) != _short_name(model.name):
+        raise UsageError(
+            f"dictionary at {site}: trained on {name}, the model is {model.name}; "
+            "load that model, or allow_other_model=True if this is meant"
+        )
+
+
+def _short_name(name: str) -> str:
+    short = name.rstrip("/").rsplit("/", 1)[-1].casefold()
+    return _ALIASES.get(short, short)
+
+
+def _attachment(model: LanguageModel, site: Site, dictionary: Dictionary, measured: Measurement) -> Attachment:
+    claims, texts, cause = dictionary.claims, [], _likely_cause(site)
+    if dictionary.model_name is None:
+        texts.append(f"dictionary at {site}: its file names no model; nothing says that it belongs to {model.name}")
+    elif _short_name(dictionary.model_name) != _short_name(model.name):
+        texts.append(f"dictionary at {site}: trained on {dictionary.model_name}, used on {model.name}")
+    if claims.l0 is not None and not claims.l0 / _L0_FACTOR <= measured.l0 <= claims.l0 * _L0_FACTOR:
+        texts.append(f"dictionary at {site}: L0 is {measured.l0:.4g}, its file claims {claims.l0:.4g}; {cause}")
+    if (shortfall := _shortfall(measured.explained_variance, claims.explained_variance)) is not None:
+        texts.append(f"dictionary at {site}: explained variance ({measured.formula}) is {shortfall}; {cause}")
+    return Attachment(site, measured, claims, tuple(texts))
+
+
+def _shortfall(measured: float, claimed: float | None) -> str | None:
+    if claimed is not None and not measured >= claimed - _VARIANCE_SLACK:
+        return f"{measured:.4g}, its file claims {claimed:.4g}"
+    return None if measured >= 0 else f"{measured:.4g}, worse than the mean"
+
+
+def _likely_cause(site: Site) -> str:
+    return (
+        f"it was probably trained on another tensor than {site} of this model (site, layer, processed weights), "
+        "on scaled activations, or on other text"
+    )

@@ -1,0 +1,182 @@
+"""Measuring and attaching: sums against numpy, and the wrong tensor of the right width is caught."""
+
+import math
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from gossamer.dictionary import Claims, Dictionary, DictionaryConfig, DictionarySet
+from gossamer.dictionary.attach import DictionaryWarning, attach, counted_tokens, measure
+from gossamer.errors import NotFiniteError, UsageError
+from gossamer.model.language_model import LanguageModel
+from gossamer.model.site import Site
+from gossamer.tokens import Tokens
+
+BOS, D = 0, 12
+
+
+class Toy(LanguageModel):
+    """A model whose activations are a table: site, then token id, to vector."""
+
+    name = "toy"
+    n_layers = 3
+    tokenizer = SimpleNamespace(bos_token_id=BOS)
+
+    def __init__(self, tables):
+        self.tables = tables
+        self.batches = []
+
+    def width(self, site):
+        return next(iter(self.tables.values())).shape[1]
+
+    def capture(self, tokens, sites):
+        self.batches.append(len(tokens))
+        return {site: self.tables[site][tokens.ids] for site in sites}
+
+
+def table(seed, rank=4, vocabulary=50):
+    """Activations in a subspace of few dimensions, of its own for each seed, and a huge BOS."""
+    generator = torch.Generator().manual_seed(seed)
+    basis = torch.linalg.qr(torch.randn(D, rank, generator=generator))[0]
+    values = torch.randn(vocabulary, rank, generator=generator) @ basis.T + 2 * basis[:, 0]
+    values[BOS] = 500.0
+    return values
+
+
+def perfect(values, site, claims=None, model_name="toy"):
+    """A relu dictionary with one latent a direction, both signs: it reconstructs the table's subspace exactly."""
+    directions = torch.linalg.svd(values[1:])[2][:4]
+    encoder = torch.cat([directions, -directions])
+    config = DictionaryConfig("relu", D, len(encoder), Site.parse(site), model_name)
+    tensors = {"W_enc": encoder.T, "W_dec": encoder, "b_enc": torch.zeros(8), "b_dec": torch.zeros(D)}
+    sae = Dictionary(config, claims=claims)
+    sae.load_state_dict(tensors)
+    return sae.requires_grad_(False)
+
+
+@pytest.fixture
+def tokens():
+    """BOS first in every row, padding on the right, and one BOS inside a row."""
+    ids = torch.randint(1, 50, (9, 8), generator=torch.Generator().manual_seed(2))
+    ids[:, 0] = BOS
+    ids[3, 4] = BOS
+    mask = torch.arange(8) < torch.arange(9)[:, None] % 5 + 4
+    return Tokens(ids, mask)
+
+
+@pytest.fixture
+def model():
+    return Toy({Site("z", 1): table(5), Site("resid_post", 1): table(6)})
+
+
+def test_bos_and_padding_do_not_count(model, tokens):
+    counted = counted_tokens(model, tokens)
+    expected = tokens.mask.clone()
+    expected[:, 0] = False
+    expected[3, 4] = False
+    assert torch.equal(counted, expected)
+    model.tokenizer = SimpleNamespace(bos_token_id=None)
+    assert torch.equal(counted_tokens(model, tokens), tokens.mask)
+
+
+@pytest.mark.parametrize("architecture", ["relu", "topk", "gated", "batchtopk"])
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_measures_are_those_of_numpy(make, model, tokens, architecture, batch_size):
+    site = Site("z", 1)
+    sae = make(architecture, site="z.1", normalisation="layer_norm", subtract_b_dec=True)
+    result = measure(model, {site: sae}, tokens, batch_size=batch_size)[site]
+    kept = model.tables[site][tokens.ids[counted_tokens(model, tokens)]]
+    exact, out = kept.double().numpy(), sae(kept).double().numpy()
+    assert result.explained_variance == pytest.approx(
+        1 - np.square(exact - out).sum() / np.square(exact - exact.mean(0)).sum(), rel=1e-9
+    )
+    assert result.l0 == pytest.approx((sae.encode_dense(kept) > 0).sum(-1).double().mean().item())
+    assert result.tokens == len(kept)
+    assert result.formula == "1 - sum ||x - x_hat||^2 / sum ||x - mean||^2"
+
+
+def test_a_dictionary_that_fits_attaches_silently(model, tokens):
+    dictionaries = DictionarySet(
+        [
+            perfect(model.tables[Site("z", 1)], "z.1", Claims(4.0, 1.0)),
+            perfect(model.tables[Site("resid_post", 1)], "resid_post.1"),
+        ]
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        attachments = dictionaries.attach(model, tokens)
+    assert [str(attachment.site) for attachment in attachments] == ["z.1", "resid_post.1"]
+    for attachment in attachments:
+        assert attachment.warnings == ()
+        assert attachment.measured.explained_variance == pytest.approx(1, abs=1e-6)
+        assert attachment.measured.l0 == pytest.approx(4, abs=0.2)
+
+
+def test_the_wrong_tensor_of_the_same_width_is_caught(model, tokens, tmp_path):
+    z = perfect(model.tables[Site("z", 1)], "z.1", Claims(4.0, 0.99))
+    z.save(tmp_path)
+    with pytest.raises(UsageError, match=r"the file's site is z\.1"):
+        DictionarySet.load(tmp_path, site="resid_post.1")
+    with pytest.raises(UsageError, match=r"expected a dictionary of resid_post\.1, found one of z\.1"):
+        attach(model, {Site("resid_post", 1): z}, tokens)
+    mislabelled = perfect(model.tables[Site("z", 1)], "resid_post.1", Claims(4.0, 0.99))
+    with pytest.warns(DictionaryWarning, match=r"explained variance .* its file claims 0\.99; .* another tensor"):
+        (attachment,) = DictionarySet([mislabelled]).attach(model, tokens)
+    assert len(attachment.warnings) == 1
+
+
+def test_worse_than_the_mean_needs_no_claim(make, model, tokens):
+    with pytest.warns(DictionaryWarning, match="worse than the mean"):
+        DictionarySet([make(site="z.1")]).attach(model, tokens)
+
+
+@pytest.mark.parametrize(("claimed", "warned"), [(4.0, False), (7.9, False), (2.1, False), (8.5, True), (1.9, True)])
+def test_l0_within_a_factor_of_two(model, tokens, claimed, warned):
+    sae = perfect(model.tables[Site("z", 1)], "z.1", Claims(l0=claimed))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        (attachment,) = DictionarySet([sae]).attach(model, tokens)
+    assert bool(attachment.warnings) == warned == any("L0 is 4" in str(each.message) for each in caught)
+
+
+def test_other_models_sites_and_widths_are_refused(make, model, tokens):
+    with pytest.raises(UsageError, match="trained on gpt2-small, the model is toy"):
+        DictionarySet([make(site="z.1", model_name="gpt2-small")]).attach(model, tokens)
+    with pytest.raises(UsageError, match="toy has layers 0 to 2"):
+        DictionarySet([make(site="z.3")]).attach(model, tokens)
+    model.tables = {Site("z", 1): torch.zeros(50, 16)}
+    with pytest.raises(UsageError, match="expected width 16 as in toy, found 12"):
+        DictionarySet([make(site="z.1")]).attach(model, tokens)
+
+
+def test_another_model_may_be_meant_and_no_model_is_said(model, tokens):
+    values = model.tables[Site("z", 1)]
+    with pytest.warns(DictionaryWarning, match="trained on other, used on toy"):
+        DictionarySet([perfect(values, "z.1", model_name="other")]).attach(model, tokens, allow_other_model=True)
+    with pytest.warns(DictionaryWarning, match="names no model"):
+        DictionarySet([perfect(values, "z.1", model_name=None)]).attach(model, tokens)
+
+
+@pytest.mark.parametrize("name", ["toy", "someone/toy", "some/folder/Toy/"])
+def test_names_are_compared_without_their_owner(model, tokens, name):
+    dictionaries = DictionarySet([perfect(model.tables[Site("z", 1)], "z.1", model_name=name)])
+    assert dictionaries.attach(model, tokens)[0].warnings == ()
+    model.name = "openai-community/gpt2"
+    aliased = DictionarySet([perfect(model.tables[Site("z", 1)], "z.1", model_name="gpt2-small")])
+    assert aliased.attach(model, tokens)[0].warnings == ()
+
+
+def test_too_little_text_and_activations_that_are_not_finite(make, model, tokens):
+    with pytest.raises(UsageError, match="at least two tokens"):
+        measure(model, {Site("z", 1): make(site="z.1")}, Tokens.full(tokens.ids[:1, :2]))
+    model.tables[Site("z", 1)][7] = math.nan
+    with pytest.raises(NotFiniteError, match=r"activations at z\.1"):
+        measure(model, {Site("z", 1): make(site="z.1")}, Tokens.full(torch.tensor([[BOS, 7, 8]])))
+
+
+def test_batches_bound_the_memory(make, model, tokens):
+    measure(model, {Site("z", 1): make(site="z.1")}, tokens, batch_size=4)
+    assert model.batches == [4, 4, 1]

@@ -1,0 +1,227 @@
+"""Gemma Scope 1 and 2: the equations, the words of an address, what the formats cannot hold."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from gossamer.dictionary import Dictionary
+from gossamer.errors import GossamerError, UsageError
+from gossamer.model.site import Site
+
+ONE = "gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71"
+TWO = "gemma-scope-2-1b-pt/resid_post/layer_13_width_16k_l0_medium"
+
+
+def arrays(seed=0, d=12, n=40):
+    generator = np.random.default_rng(seed)
+    draw = {"W_enc": (d, n), "W_dec": (n, d), "b_enc": (n,), "b_dec": (d,), "threshold": (n,)}
+    return {name: np.abs(a) if name == "threshold" else a for name, a in _drawn(generator, draw).items()}
+
+
+def _drawn(generator, shapes):
+    return {name: generator.normal(size=shape, scale=0.4).astype(np.float32) for name, shape in shapes.items()}
+
+
+def equation(w, x):
+    """a = ReLU(pre) * (pre > threshold) with neither input bias nor normalisation, in numpy."""
+    pre = x.numpy() @ w["W_enc"] + w["b_enc"]
+    acts = np.maximum(pre, 0) * (pre > w["threshold"])
+    return torch.from_numpy(acts), torch.from_numpy(acts @ w["W_dec"] + w["b_dec"])
+
+
+def agree(sae, w, x):
+    acts, out = equation(w, x)
+    torch.testing.assert_close(sae.encode_dense(x), acts, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(sae(x), out, atol=1e-5, rtol=1e-5)
+
+
+def first(folder, **spelled):
+    folder.mkdir(parents=True)
+    w = arrays()
+    np.savez(folder / "params.npz", **{spelled.get(name, name): array for name, array in w.items()})
+    return w
+
+
+def second(folder, cfg=None, **extra):
+    folder.mkdir(parents=True)
+    w = arrays()
+    tensors = {name.lower(): torch.from_numpy(array) for name, array in w.items()}
+    save_file({**tensors, **extra}, folder / "params.safetensors")
+    if cfg is not None:
+        (folder / "config.json").write_text(json.dumps(cfg))
+    return w
+
+
+@pytest.mark.parametrize("spelled", [{}, {"W_enc": "w_enc", "W_dec": "w_dec"}])
+def test_first_reads_numbers_and_address(tmp_path, x, spelled):
+    w = first(tmp_path / ONE, **spelled)
+    sae = Dictionary.load(tmp_path / ONE)
+    assert (sae.site, sae.model_name, sae.claims.l0) == (Site("resid_post", 20), "google/gemma-2-2b", 71.0)
+    assert sae.architecture == "jumprelu"
+    agree(sae, w, x)
+    agree(Dictionary.load(tmp_path / ONE / "params.npz"), w, x)
+
+
+@pytest.mark.parametrize(
+    ("address", "site", "model_name"),
+    [
+        ("gemma-scope-9b-it-res/layer_9/width_16k/average_l0_88", Site("resid_post", 9), "google/gemma-2-9b-it"),
+        ("gemma-scope-27b-pt-mlp/layer_3/width_131k/average_l0_5", Site("mlp_out", 3), "google/gemma-2-27b"),
+        (
+            "models--google--gemma-scope-2b-pt-att/snapshots/ab12/layer_0/width_16k/average_l0_9",
+            Site("z", 0),
+            "google/gemma-2-2b",
+        ),
+    ],
+)
+def test_first_knows_the_addresses(tmp_path, address, site, model_name):
+    first(tmp_path / address)
+    sae = Dictionary.load(tmp_path / address)
+    assert (sae.site, sae.model_name) == (site, model_name)
+
+
+@pytest.mark.parametrize(
+    ("address", "match"),
+    [
+        ("gemma-scope-2b-pt-transcoders/layer_1/width_16k/average_l0_5", "a transcoder"),
+        ("gemma-scope-2b-pt-res/embedding/width_4k/average_l0_6", "an embedding dictionary"),
+    ],
+)
+def test_first_refuses_what_is_not_known(tmp_path, address, match):
+    first(tmp_path / address)
+    with pytest.raises(UsageError, match=match):
+        Dictionary.load(tmp_path / address)
+
+
+def test_first_takes_facts_that_the_address_lacks(tmp_path):
+    first(tmp_path / "mine")
+    assert Dictionary.load(tmp_path / "mine").site is None
+    sae = Dictionary.load(tmp_path / "mine", site="z.3", model_name="toy")
+    assert (sae.site, sae.model_name) == (Site("z", 3), "toy")
+    with pytest.raises(UsageError, match="needs no norm_scaling_factor"):
+        Dictionary.load(tmp_path / "mine", norm_scaling_factor=2.0)
+
+
+def test_first_is_refused_when_damaged(tmp_path):
+    w = first(tmp_path / "a")
+    path = tmp_path / "a" / "params.npz"
+    path.write_bytes(path.read_bytes()[:900])
+    with pytest.raises(GossamerError, match=r"params\.npz: damaged") as caught:
+        Dictionary.load(tmp_path / "a")
+    assert "\n" not in str(caught.value)
+    np.savez(path, **{**w, "threshold": w["threshold"][1:]})
+    with pytest.raises(GossamerError, match=r"threshold: expected shape \(40,\), found \(39,\)"):
+        Dictionary.load(tmp_path / "a")
+    np.savez(path, **{**w, "b_dec": np.full(12, np.nan, np.float32)})
+    with pytest.raises(GossamerError, match="b_dec: expected finite"):
+        Dictionary.load(tmp_path / "a")
+    np.savez(path, b_dec=w["b_dec"])
+    with pytest.raises(GossamerError, match="expected a matrix W_enc"):
+        Dictionary.load(tmp_path / "a")
+
+
+def test_a_flipped_byte_is_noticed(tmp_path):
+    first(tmp_path / "a")
+    path = tmp_path / "a" / "params.npz"
+    content = bytearray(path.read_bytes())
+    content[500] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(GossamerError, match=r"params\.npz"):
+        Dictionary.load(tmp_path / "a")
+
+
+@pytest.mark.parametrize("subtract", [False, True])
+@pytest.mark.parametrize("format", ["gemma_scope", "gemma_scope_2"])
+def test_written_files_read_back_the_same(make, tmp_path, x, format, subtract):
+    sae = make("jumprelu", subtract_b_dec=subtract, model_name="google/gemma-3-1b-pt")
+    again = Dictionary.load(sae.save(tmp_path, format), site="resid_post.1", model_name="google/gemma-3-1b-pt")
+    torch.testing.assert_close(again(x), sae(x), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(again.encode_dense(x), sae.encode_dense(x), atol=1e-5, rtol=1e-5)
+    assert again.provenance["format"] == format
+    if format == "gemma_scope":
+        agree(sae, dict(np.load(tmp_path / "params.npz")), x)
+    else:
+        stored = load_file(tmp_path / "params.safetensors")
+        assert sorted(stored) == ["b_dec", "b_enc", "threshold", "w_dec", "w_enc"]
+        assert Dictionary.load(tmp_path).config == again.config
+
+
+def test_what_the_formats_cannot_hold(make, tmp_path):
+    for format in ("gemma_scope", "gemma_scope_2"):
+        for architecture in ("relu", "topk", "batchtopk", "gated"):
+            with pytest.raises(UsageError, match=f"holds jumprelu only, this dictionary is {architecture}"):
+                make(architecture).save(tmp_path, format)
+        with pytest.raises(UsageError, match="needs layer_norm"):
+            make("jumprelu", normalisation="layer_norm").save(tmp_path, format)
+    with pytest.raises(UsageError, match=r"this dictionary is at resid_mid\.1"):
+        make("jumprelu", site="resid_mid.1").save(tmp_path, "gemma_scope_2")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("point", "site"),
+    [
+        ("model.layers.13.output", Site("resid_post", 13)),
+        ("model.layers.5.self_attn.o_proj.input", Site("z", 5)),
+        ("model.language_model.layers.7.post_feedforward_layernorm.output", Site("mlp_out", 7)),
+    ],
+)
+def test_second_reads_its_configuration(tmp_path, x, point, site):
+    cfg = {"architecture": "jump_relu", "model_name": "gemma-v3-4b-pt", "hf_hook_point_in": point}
+    w = second(tmp_path / "a", cfg)
+    sae = Dictionary.load(tmp_path / "a")
+    assert (sae.site, sae.model_name) == (site, "google/gemma-3-4b-pt")
+    agree(sae, w, x)
+
+
+@pytest.mark.parametrize(
+    ("address", "site", "model_name"),
+    [
+        (TWO, Site("resid_post", 13), "google/gemma-3-1b-pt"),
+        ("gemma-scope-2-270m-pt/attn_out_all/layer_2_width_16k_l0_small", Site("z", 2), "google/gemma-3-270m"),
+        ("gemma-scope-2-12b-it/mlp_out/layer_40_width_65k_l0_big", Site("mlp_out", 40), "google/gemma-3-12b-it"),
+    ],
+)
+def test_second_infers_a_missing_configuration(tmp_path, address, site, model_name):
+    second(tmp_path / address)
+    sae = Dictionary.load(tmp_path / address)
+    assert (sae.site, sae.model_name) == (site, model_name)
+
+
+@pytest.mark.parametrize(
+    ("cfg", "match"),
+    [
+        ({"architecture": "relu"}, "unknown architecture 'relu'; known: jump_relu"),
+        ({"architecture": "jump_relu", "hf_hook_point_in": "model.layers.1.mlp.input"}, "unknown hf_hook_point_in"),
+        (
+            {"architecture": "jump_relu", "hf_hook_point_in": "model.layers.1.output", "hf_hook_point_out": "x"},
+            "a transcoder",
+        ),
+        ({"architecture": "jump_relu", "affine_connection": True}, "a transcoder"),
+    ],
+)
+def test_second_refuses_what_is_not_known(tmp_path, cfg, match):
+    second(tmp_path / "a", cfg)
+    with pytest.raises(UsageError, match=match):
+        Dictionary.load(tmp_path / "a")
+    second(tmp_path / "gemma-scope-2-1b-pt" / "transcoder" / "layer_1_width_16k_l0_small")
+    with pytest.raises(UsageError, match="a transcoder"):
+        Dictionary.load(tmp_path / "gemma-scope-2-1b-pt" / "transcoder" / "layer_1_width_16k_l0_small")
+
+
+def test_second_refuses_a_surplus_tensor(tmp_path):
+    cfg = {"architecture": "jump_relu", "hf_hook_point_in": "model.layers.1.output"}
+    second(tmp_path / "a", cfg, affine_skip_connection=torch.zeros(12, 12))
+    with pytest.raises(GossamerError, match="found also affine_skip_connection"):
+        Dictionary.load(tmp_path / "a")
+
+
+@pytest.mark.parametrize("format", ["gemma_scope", "gemma_scope_2"])
+def test_meta_reads_shapes_only(make, tmp_path, format):
+    sae = make("jumprelu")
+    planned = Dictionary.load(sae.save(tmp_path, format), device="meta")
+    assert planned.W_enc.is_meta
+    assert planned.nbytes == sae.nbytes

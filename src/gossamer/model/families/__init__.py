@@ -1,0 +1,28 @@
+"""The architectures gossamer knows, one file each."""
+
+from gossamer.errors import UsageError
+from gossamer.model.families.gemma2 import GEMMA2
+from gossamer.model.families.gemma3 import GEMMA3, GEMMA3_MULTIMODAL
+from gossamer.model.families.gpt2 import GPT2
+from gossamer.model.families.gpt_neo import GPT_NEO
+from gossamer.model.families.gpt_neox import GPT_NEOX
+from gossamer.model.families.llama import LLAMA
+from gossamer.model.family import Family
+
+FAMILIES = (GPT2, GPT_NEO, GPT_NEOX, LLAMA, GEMMA2, GEMMA3, GEMMA3_MULTIMODAL)
+
+
+def family_of(model_type: str) -> Family:
+    """The family of a configuration's `model_type`.
+
+    Raises:
+        UsageError: none of them; the message names those there are and how to add one.
+    """
+    for family in FAMILIES:
+        if model_type in family.model_types:
+            return family
+    known = ", ".join(model_type for family in FAMILIES for model_type in family.model_types)
+    raise UsageError(
+        f"model type {model_type!r} is unknown: expected one of {known}; to add it, describe its modules in a "
+        f"gossamer.model.Family and pass that as family="
+    )

@@ -1,0 +1,17 @@
+"""GPT-NeoX, the architecture of Pythia: attention and MLP in parallel unless the configuration says otherwise."""
+
+from gossamer.model.family import Family
+
+GPT_NEOX = Family(
+    name="GPT-NeoX",
+    model_types=("gpt_neox",),
+    layers="gpt_neox.layers",
+    norm="gpt_neox.final_layer_norm",
+    attention="attention",
+    z="attention.dense",
+    attn_out="post_attention_dropout",
+    mlp_norm="post_attention_layernorm",
+    mlp="mlp",
+    mlp_out="post_mlp_dropout",
+    parallel=lambda config: bool(config.use_parallel_residual),
+)

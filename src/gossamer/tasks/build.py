@@ -3,14 +3,13 @@
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from gossamer.errors import UsageError
 from gossamer.tasks.encoding import Row
 from gossamer.tasks.prompt import Prompt
-from gossamer.tasks.spelling import Answer, Spelled, Speller
+from gossamer.tasks.spelling import Speller
 
-RoleKind = Literal["given", "position"]
+ROLE_KINDS = ("given", "position")
 
 
 class TaskWarning(UserWarning):
@@ -64,29 +63,24 @@ def draft(prompts: Mapping[int, Prompt], speller: Speller, one_token: Collection
     )
     rows, faults = {}, []
     for (number, prompt), clean, counterfactual, answer, wrong in spelled:
-        faults += _answer_faults(number, prompt, answer, wrong)
-        faults += _word_faults(number, (clean, counterfactual), one_token)
+        for where, text, found in (("answer", prompt.answer, answer), ("wrong answer", prompt.wrong, wrong)):
+            if found.id is None:
+                faults.append(_fault(speller, number, where, text, found.added))
+        for word in (*clean.words, *counterfactual.words):
+            checked = len(word.text.split()) == 1 if one_token is None else word.role in one_token
+            if not word.separable or (checked and len(word.ids) != 1):
+                faults.append(_fault(speller, number, f"role {word.role}", word.text, word.ids))
         if answer.id is not None and wrong.id is not None:
             rows[number] = Row(prompt, clean, counterfactual, answer.id, wrong.id)
     return Draft(rows, tuple(faults))
 
 
-def _answer_faults(number: int, prompt: Prompt, answer: Answer, wrong: Answer) -> list[Fault]:
-    found = (("answer", prompt.answer, answer), ("wrong answer", prompt.wrong, wrong))
-    return [Fault(number, where, word, spelled.tokens) for where, word, spelled in found if spelled.id is None]
-
-
-def _word_faults(number: int, texts: Sequence[Spelled], one_token: Collection[str] | None) -> list[Fault]:
-    faults = []
-    for word in (word for spelled in texts for word in spelled.words):
-        checked = len(word.text.split()) == 1 if one_token is None else word.role in one_token
-        if not word.separable or (checked and len(word.tokens) != 1):
-            faults.append(Fault(number, f"role {word.role}", word.text, word.tokens))
-    return faults
+def _fault(speller: Speller, row: int, where: str, word: str, ids: Sequence[int]) -> Fault:
+    return Fault(row, where, word, tuple(map(speller.word, ids)))
 
 
 def build_rows(
-    prompts: Sequence[Prompt], speller: Speller, *, roles: RoleKind, drop_multi_token: bool, length: int | None = None
+    prompts: Sequence[Prompt], speller: Speller, *, roles: str, drop_multi_token: bool, length: int | None = None
 ) -> tuple[list[Row], dict[str, int]]:
     """Rows of the prompts that can be used, and how many were left out for which reason.
 

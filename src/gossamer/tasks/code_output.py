@@ -13,13 +13,12 @@ the target is the clean prompt's.
 
 import random
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 from gossamer.errors import UsageError
 from gossamer.tasks.lexicon import DICTIONARY_NAMES, DIGITS, LIST_NAMES, NAMES
 from gossamer.tasks.prompt import Piece, Prompt, distinct, need
 
-Counterfactual = Literal["traceback", "other"]
+COUNTERFACTUALS = ("traceback", "other")
 ERROR = "Traceback"
 LONGEST = 6
 
@@ -31,7 +30,7 @@ def sample_index(
     length: int = 6,
     variables: Sequence[str] = LIST_NAMES,
     digits: Sequence[str] = DIGITS,
-    counterfactual: Counterfactual = "traceback",
+    counterfactual: str = "traceback",
 ) -> list[Prompt]:
     """`n` different list lookups; items are different single digits, a failing index is `length` to 9.
 
@@ -62,7 +61,7 @@ def sample_key(
     variables: Sequence[str] = DICTIONARY_NAMES,
     names: Sequence[str] = NAMES,
     digits: Sequence[str] = DIGITS,
-    counterfactual: Counterfactual = "traceback",
+    counterfactual: str = "traceback",
 ) -> list[Prompt]:
     """`n` different dictionary lookups; values are different single digits.
 
@@ -134,7 +133,7 @@ def _pair(
 def _check(length: int, counterfactual: str, what: str) -> None:
     if not 2 <= length <= LONGEST:
         raise UsageError(f"{what}: expected a length of 2 to {LONGEST}, found {length}")
-    if counterfactual not in get_args(Counterfactual):
+    if counterfactual not in COUNTERFACTUALS:
         raise UsageError(
-            f"{what}: expected counterfactual to be {' or '.join(get_args(Counterfactual))}, found {counterfactual!r}"
+            f"{what}: expected counterfactual to be {' or '.join(COUNTERFACTUALS)}, found {counterfactual!r}"
         )

@@ -135,7 +135,7 @@ def _with_word(prompt: Prompt, role: str, word: str) -> Prompt:
     return replace(prompt, clean=pieces, counterfactual=pieces)
 
 
-def _agreement(structure: subject_verb.Structure, noun: str, about: str, n: int = 512) -> Generator:
+def _agreement(structure: str, noun: str, about: str, n: int = 512) -> Generator:
     return Generator(
         name=f"sva-{structure.replace('_', '-')}",
         about=about,

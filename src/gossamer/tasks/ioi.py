@@ -7,14 +7,13 @@ Source of the task: Wang et al. 2022, "Interpretability in the wild" (arXiv 2211
 
 import random
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 from gossamer.errors import UsageError
 from gossamer.tasks.lexicon import NAMES, OBJECTS, PLACES
 from gossamer.tasks.prompt import Piece, Prompt, distinct, fill, need
 
-Counterfactual = Literal["swap", "random"]
-Order = Literal["ABBA", "BABA"]
+COUNTERFACTUALS = ("swap", "random")
+ORDERS = ("ABBA", "BABA")
 
 TEMPLATES: dict[str, str] = {
     "fun_gave": "Then, {A} and {B} had a lot of fun at the {place}. {S} gave a {object} to",
@@ -36,8 +35,8 @@ def sample(
     places: Sequence[str] = PLACES,
     objects: Sequence[str] = OBJECTS,
     templates: Sequence[str] = tuple(TEMPLATES),
-    orders: Sequence[Order] = ("ABBA", "BABA"),
-    counterfactual: Counterfactual = "swap",
+    orders: Sequence[str] = ORDERS,
+    counterfactual: str = "swap",
 ) -> list[Prompt]:
     """`n` different prompts.
 
@@ -77,7 +76,7 @@ def sample(
     return distinct(rng, n, draw, "ioi")
 
 
-def _pieces(template: str, order: Order, names: tuple[str, str, str], shared: dict[str, Piece]) -> tuple[Piece, ...]:
+def _pieces(template: str, order: str, names: tuple[str, str, str], shared: dict[str, Piece]) -> tuple[Piece, ...]:
     """Fill a template with the words for (IO, S1, S2); the roles stay with the places of the clean prompt."""
     io, first, second = (Piece(name, role) for name, role in zip(names, ("IO", "S1", "S2"), strict=True))
     a, b = (io, first) if order == "ABBA" else (first, io)
@@ -87,8 +86,8 @@ def _pieces(template: str, order: Order, names: tuple[str, str, str], shared: di
 def _check(templates: Sequence[str], orders: Sequence[str], counterfactual: str) -> None:
     for found, known, what in (
         (templates, tuple(TEMPLATES), "templates"),
-        (orders, get_args(Order), "orders"),
-        ((counterfactual,), get_args(Counterfactual), "counterfactual"),
+        (orders, ORDERS, "orders"),
+        ((counterfactual,), COUNTERFACTUALS, "counterfactual"),
     ):
         if not found or not set(found) <= set(known):
             raise UsageError(f"ioi {what}: expected some of {', '.join(known)}; found {', '.join(found) or 'none'}")

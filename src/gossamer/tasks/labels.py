@@ -29,7 +29,12 @@ def by_row(speller: Speller) -> Callable[[Row], tuple[Pieces, Pieces]]:
     """Roles from the row's own "roles" and "counterfactual_roles"; without the latter they are carried over."""
 
     def label(row: Row) -> tuple[Pieces, Pieces]:
-        clean = cut(row["clean"], _given(row["clean"], row.get("roles") or {}, "roles"))
+        if not row.get("roles"):
+            raise UsageError(
+                'roles such as {"subject": "cat"} expected, found none; give every row some, or use roles="position", '
+                '"answers" or "diff"'
+            )
+        clean = cut(row["clean"], _given(row["clean"], row["roles"], "roles"))
         other = row.get("counterfactual_roles")
         if other is None:
             return clean, carried(clean, row["counterfactual"], speller)

@@ -15,14 +15,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from gossamer.errors import GossamerError, UsageError
 from gossamer.tasks.labels import by_answers, by_difference, by_pattern, by_row, compiled
 from gossamer.tasks.prompt import Piece, Prompt
 from gossamer.tasks.spelling import Speller
 
-RoleSource = Literal["given", "position", "answers", "diff", "pattern"]
+ROLE_SOURCES = ("given", "position", "answers", "diff", "pattern")
 Row = Mapping[str, Any]
 Labels = Callable[[Row], tuple[tuple[Piece, ...], tuple[Piece, ...]]]
 
@@ -39,7 +39,7 @@ class Found:
     """What a file holds: prompts, where their roles came from, and what to record of it."""
 
     prompts: tuple[Prompt, ...]
-    roles: RoleSource
+    roles: str
     provenance: Mapping[str, Any]
 
 
@@ -47,7 +47,7 @@ def read_prompts(
     path: str | Path,
     tokenizer: Any,
     *,
-    roles: RoleSource | None = None,
+    roles: str | None = None,
     names: Sequence[str] | None = None,
     pattern: str | None = None,
     template: Callable[[Row], str] | None = None,
@@ -149,7 +149,7 @@ def _prompt(where: str, row: Row, label: Labels, template: Callable[[Row], str])
         raise UsageError(f"{where}: {error}") from error
 
 
-def _labels(roles: RoleSource, names: Sequence[str] | None, pattern: str | None, speller: Speller) -> Labels:
+def _labels(roles: str, names: Sequence[str] | None, pattern: str | None, speller: Speller) -> Labels:
     if roles == "answers":
         return by_answers(tuple(names or ("answer", "wrong")), speller)
     if roles == "diff":
@@ -162,7 +162,7 @@ def _labels(roles: RoleSource, names: Sequence[str] | None, pattern: str | None,
         return by_pattern(pattern)
     if roles == "pattern":
         raise UsageError("roles='pattern' needs pattern=, a regular expression with named groups; found none")
-    raise UsageError(f"roles: expected one of {', '.join(get_args(RoleSource))}; found {roles!r}")
+    raise UsageError(f"roles: expected one of {', '.join(ROLE_SOURCES)}; found {roles!r}")
 
 
 def _template(template: Callable[[Row], str] | None, pattern: str | None) -> Callable[[Row], str]:

@@ -22,7 +22,7 @@ class Word:
 
     role: str
     text: str
-    tokens: tuple[str, ...]
+    ids: tuple[int, ...]
     separable: bool
 
 
@@ -44,10 +44,10 @@ class Spelled:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer as the tokenizer continues a prompt with it; `id` is None unless it is exactly one new token."""
+    """What an answer adds to the tokens of its prompt; `id` is None unless that is exactly one new token."""
 
     id: int | None
-    tokens: tuple[str, ...]
+    added: tuple[int, ...]
 
 
 def token_text(tokenizer: Any, token: int) -> str:
@@ -137,8 +137,8 @@ class Speller:
         found = []
         for index, ((start, role), end) in enumerate(zip(runs, ends, strict=True)):
             if role is not None:
-                tokens = tuple(self.word(token) for token, run in zip(ids, first, strict=True) if run == index)
-                found.append(Word(role, text[start:end].strip(), tokens, index not in split))
+                own = tuple(token for token, run in zip(ids, first, strict=True) if run == index)
+                found.append(Word(role, text[start:end].strip(), own, index not in split))
         return tuple(found)
 
     def ends(self, text: str) -> list[int]:
@@ -154,11 +154,11 @@ class Speller:
 
     def _answer(self, old: list[int], new: list[int]) -> Answer:
         if len(new) == len(old) + 1 and new[:-1] == old:
-            return Answer(new[-1], (self.word(new[-1]),))
+            return Answer(new[-1], (new[-1],))
         kept = next(
             (place for place, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new))
         )
-        return Answer(None, tuple(self.word(token) for token in new[kept:]))
+        return Answer(None, tuple(new[kept:]))
 
 
 def _start(tokenizer: Any, bos: bool | None) -> tuple[int, ...]:

@@ -11,16 +11,14 @@ Source of the structures: Finlayson et al. 2021 (arXiv 2106.06087) and Marks et 
 
 import random
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 from gossamer.errors import UsageError
 from gossamer.tasks.lexicon import ANSWER_VERBS, CLAUSE_NOUNS, CLAUSE_VERBS, OBJECT_NOUNS, PREPOSITIONS, SUBJECTS
 from gossamer.tasks.prompt import Piece, Prompt, distinct, fill, need
 
-Structure = Literal["simple", "rc", "within_rc", "nounpp"]
 Pairs = Sequence[tuple[str, str]]
 
-PATTERNS: dict[Structure, str] = {
+PATTERNS: dict[str, str] = {
     "simple": "The {subject}",
     "rc": "The {subject} {that} the {noun} {clause_verb}",
     "within_rc": "The {subject} {that} the {noun}",
@@ -33,7 +31,7 @@ def sample(
     rng: random.Random,
     n: int,
     *,
-    structure: Structure = "rc",
+    structure: str = "rc",
     subjects: Pairs = SUBJECTS,
     nouns: Pairs | None = None,
     clause_verbs: Pairs = CLAUSE_VERBS,
@@ -54,7 +52,7 @@ def sample(
         UsageError: unknown structure, too few words, or `n` too large for the words.
     """
     if structure not in PATTERNS:
-        raise UsageError(f"structure: expected one of {', '.join(get_args(Structure))}; found {structure!r}")
+        raise UsageError(f"structure: expected one of {', '.join(PATTERNS)}; found {structure!r}")
     nouns = nouns if nouns is not None else OBJECT_NOUNS if structure == "nounpp" else CLAUSE_NOUNS
     for words, what in ((subjects, "subjects"), (nouns, "nouns"), (clause_verbs, "clause verbs"), (answers, "answers")):
         need(words, 1, f"subject-verb {what}")

@@ -3,19 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from gossamer.errors import GossamerError, UsageError
-from gossamer.tasks.build import RoleKind, build_rows, by_position, draft, warn_left_out
+from gossamer.tasks.build import ROLE_KINDS, build_rows, by_position, draft, warn_left_out
 from gossamer.tasks.encoding import Row, Slots, encode, role_names, usable
 from gossamer.tasks.examples import Encoded, Examples, is_aligned
 from gossamer.tasks.preview import Preview, describe, preview
 from gossamer.tasks.prompt import Piece, Prompt
-from gossamer.tasks.reading import RoleSource, read_prompts
+from gossamer.tasks.reading import read_prompts
 from gossamer.tasks.spelling import Speller
 from gossamer.tasks.split import split
 from gossamer.tasks.storage import load_body, plain, prompt_from_json, prompt_to_json, save_body, tokens_digest
-from gossamer.tasks.writing import Form, write_prompts
+from gossamer.tasks.writing import write_prompts
 
 __all__ = ["Encoded", "Examples", "Piece", "Prompt", "Task", "is_aligned"]
 
@@ -45,7 +45,7 @@ class Task:
     bos: bool
     metric: Metric
     provenance: Mapping[str, Any]
-    roles: RoleKind = "given"
+    roles: str = "given"
 
     @classmethod
     def from_prompts(
@@ -55,13 +55,13 @@ class Task:
         *,
         name: str,
         bos: bool | None = None,
-        roles: RoleKind = "given",
+        roles: str = "given",
         test_fraction: float = 0.25,
         seed: int = 0,
         drop_multi_token: bool = False,
         length: int | None = None,
         provenance: Mapping[str, Any] | None = None,
-    ) -> Self:
+    ) -> "Task":
         """Encode and split `prompts`.
 
         Args:
@@ -83,6 +83,8 @@ class Task:
         """
         if not 0 < test_fraction < 1:
             raise UsageError(f"test_fraction: a number between 0 and 1 expected, found {test_fraction}")
+        if roles not in ROLE_KINDS:
+            raise UsageError(f"roles: expected {' or '.join(ROLE_KINDS)}, found {roles!r}")
         speller = Speller(tokenizer, bos)
         rows, left_out = build_rows(prompts, speller, roles=roles, drop_multi_token=drop_multi_token, length=length)
         sides = split([row.prompt for row in rows], test_fraction, seed)
@@ -105,9 +107,9 @@ class Task:
         train: Sequence[Row],
         test: Sequence[Row],
         speller: Speller,
-        roles: RoleKind,
+        roles: str,
         provenance: Mapping[str, Any],
-    ) -> Self:
+    ) -> "Task":
         slots, names = Slots(train), role_names([*train, *test])
         train_side, test_side = (encode(rows, names, slots, speller.padding) for rows in (train, test))
         return cls(name, names, slots.names, train_side, test_side, speller.bos, "logit_diff", plain(provenance), roles)
@@ -118,10 +120,10 @@ class Task:
         path: str | Path,
         tokenizer: Any,
         *,
-        roles: RoleSource | None = None,
+        roles: str | None = None,
         name: str | None = None,
         **options: Any,
-    ) -> Self:
+    ) -> "Task":
         """Read prompts from a JSON or JSON-lines file and encode them.
 
         Args:
@@ -142,7 +144,7 @@ class Task:
         }
         found = read_prompts(path, tokenizer, roles=roles, **reading)
         name = name or Path(path).stem
-        kind: RoleKind = "position" if found.roles == "position" else "given"
+        kind = "position" if found.roles == "position" else "given"
         return cls.from_prompts(found.prompts, tokenizer, name=name, roles=kind, provenance=found.provenance, **options)
 
     def describe(self) -> str:
@@ -155,7 +157,7 @@ class Task:
             raise UsageError(f"row: 0 to {len(self.train) - 1} expected, found {row}")
         return preview(self.train, self.role_names, tokenizer, row)
 
-    def write_prompts(self, path: str | Path, form: Form = "gossamer") -> Path:
+    def write_prompts(self, path: str | Path, form: str = "gossamer") -> Path:
         """Write the prompts as rows that `from_file` reads: see :func:`gossamer.tasks.writing.write_prompts`."""
         return write_prompts(path, {"train": self.train, "test": self.test}, form)
 
@@ -174,7 +176,7 @@ class Task:
         return save_body(path, body)
 
     @classmethod
-    def load(cls, path: str | Path, tokenizer: Any) -> Self:
+    def load(cls, path: str | Path, tokenizer: Any) -> "Task":
         """Read a saved task and encode it again.
 
         Raises:
@@ -184,7 +186,7 @@ class Task:
         return load_body(path, lambda body: cls._restored(body, tokenizer))
 
     @classmethod
-    def _restored(cls, body: Mapping[str, Any], tokenizer: Any) -> Self:
+    def _restored(cls, body: Mapping[str, Any], tokenizer: Any) -> "Task":
         speller = Speller(tokenizer, body["bos"])
         sides = []
         for side in ("train", "test"):

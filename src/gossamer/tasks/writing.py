@@ -3,17 +3,17 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from gossamer.errors import UsageError
 from gossamer.files import write_json, write_text
 from gossamer.tasks.examples import Examples
 from gossamer.tasks.prompt import Piece, Prompt
 
-Form = Literal["gossamer", "published"]
+FORMS = ("gossamer", "published")
 
 
-def write_prompts(path: str | Path, sides: Mapping[str, Examples], form: Form = "gossamer") -> Path:
+def write_prompts(path: str | Path, sides: Mapping[str, Examples], form: str = "gossamer") -> Path:
     """Write the prompts of each side, named in the rows' "split": JSON lines if `path` ends in .jsonl, else an array.
 
     Args:
@@ -25,8 +25,8 @@ def write_prompts(path: str | Path, sides: Mapping[str, Examples], form: Form = 
     Raises:
         UsageError: an unknown form.
     """
-    if form not in get_args(Form):
-        raise UsageError(f"form: expected {' or '.join(get_args(Form))}, found {form!r}")
+    if form not in FORMS:
+        raise UsageError(f"form: expected {' or '.join(FORMS)}, found {form!r}")
     row = _own_row if form == "gossamer" else _published_row
     rows = [row(prompt) | {"split": name} for name, side in sides.items() for prompt in side.prompts]
     if str(path).endswith(".jsonl"):

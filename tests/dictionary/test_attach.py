@@ -1,5 +1,6 @@
 """Measuring and attaching: sums against numpy, and the wrong tensor of the right width is caught."""
 
+import dataclasses
 import math
 import warnings
 from types import SimpleNamespace
@@ -7,9 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from gossamer.dictionary import Claims, Dictionary, DictionaryConfig, DictionarySet
 from gossamer.dictionary.attach import DictionaryWarning, attach, counted_tokens, measure
+from gossamer.dictionary.config import Contents
 from gossamer.errors import NotFiniteError, UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
@@ -180,3 +183,46 @@ def test_too_little_text_and_activations_that_are_not_finite(make, model, tokens
 def test_batches_bound_the_memory(make, model, tokens):
     measure(model, {Site("z", 1): make(site="z.1")}, tokens, batch_size=4)
     assert model.batches == [4, 4, 1]
+
+
+@pytest.fixture(scope="module")
+def gpt2():
+    """A tiny GPT-2, whose z and residual stream have the same width, and text for it."""
+    torch.manual_seed(0)
+    config = GPT2Config(n_layer=2, n_embd=16, n_head=4, vocab_size=30, n_positions=16, bos_token_id=0, eos_token_id=0)
+    return LanguageModel.load(GPT2LMHeadModel(config).eval()), Tokens.full(torch.randint(1, 30, (8, 12)))
+
+
+@pytest.mark.parametrize("architecture", ["relu", "jumprelu", "topk", "batchtopk"])
+def test_on_a_model_z_is_told_from_the_stream(gpt2, tmp_path, architecture):
+    model, tokens = gpt2
+    z = model.capture(tokens, [Site("z", 1)])[Site("z", 1)].detach().flatten(0, 1)
+    sae = principal(z, architecture, model.name)
+    sae.claims = Claims(explained_variance=measure(model, {Site("z", 1): sae}, tokens)[Site("z", 1)].explained_variance)
+    assert sae.claims.explained_variance > 0.7
+    fitting = DictionarySet.load(DictionarySet([sae]).save(tmp_path / "set"))
+    assert fitting.attach(model, tokens)[0].warnings == ()
+    config = dataclasses.replace(sae.config, site=Site("resid_post", 1))
+    mislabelled = Dictionary.from_contents(Contents(config, sae.state_dict(), sae.provenance, sae.claims))
+    with pytest.warns(DictionaryWarning, match=r"resid_post\.1: explained variance"):
+        DictionarySet([mislabelled]).attach(model, tokens)
+
+
+def principal(x, architecture, model_name):
+    """Half the principal directions of `x` in both signs around its mean: a good dictionary of `x` and of nothing else."""
+    mean = x.mean(0)
+    directions = torch.linalg.svd(x - mean, full_matrices=False)[2][:8]
+    encoder = torch.cat([directions, -directions])
+    config = DictionaryConfig(
+        architecture,
+        x.shape[1],
+        len(encoder),
+        Site("z", 1),
+        model_name,
+        k=8 if architecture == "topk" else None,
+        subtract_b_dec=True,
+    )
+    tensors = {"W_enc": encoder.T, "W_dec": encoder, "b_enc": torch.zeros(len(encoder)), "b_dec": mean}
+    if "threshold" in config.shapes:
+        tensors["threshold"] = torch.full(config.shapes["threshold"], 1e-6)
+    return Dictionary.from_contents(Contents(config, tensors))

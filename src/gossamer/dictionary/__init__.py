@@ -1,8 +1,19 @@
 """Sparse dictionaries of a model's activations: read, evaluate, check, write."""
 
+from gossamer.dictionary.attach import Attachment, DictionaryWarning, Measurement, measure
 from gossamer.dictionary.config import Claims, DictionaryConfig
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.latents import SparseLatents
 from gossamer.dictionary.set import DictionarySet
 
-__all__ = ["Claims", "Dictionary", "DictionaryConfig", "DictionarySet", "SparseLatents"]
+__all__ = [
+    "Attachment",
+    "Claims",
+    "Dictionary",
+    "DictionaryConfig",
+    "DictionarySet",
+    "DictionaryWarning",
+    "Measurement",
+    "SparseLatents",
+    "measure",
+]

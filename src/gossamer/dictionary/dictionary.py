@@ -217,6 +217,8 @@ class Dictionary(nn.Module):
     ) -> "Dictionary":
         """Read a trained dictionary, its parameters frozen.
 
+        Memory: the file's tensors on the CPU, and a copy if dtype or device differ or a convention has to be folded.
+
         Args:
             source: a local folder (or its weights file), or `hub:owner/repo/path`, optionally `@revision`.
             format: "saelens" (any version), "gemma_scope" or "gemma_scope_2"; None recognises it by its files.

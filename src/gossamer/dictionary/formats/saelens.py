@@ -73,6 +73,8 @@ def _renamed(stored: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _folded(tensors: dict[str, Tensor], facts: SaeLensFacts, factor: float, path: Path) -> dict[str, Tensor]:
     """Weights that leave nothing to do at run time; computed in float32 at least, returned in their own dtype."""
+    if factor == 1.0 and not facts.rescaled and "scaling_factor" not in tensors:
+        return tensors
     dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
     wide = {name: tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for name, tensor in tensors.items()}
     if factor != 1.0:

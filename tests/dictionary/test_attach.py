@@ -209,7 +209,7 @@ def test_on_a_model_z_is_told_from_the_stream(gpt2, tmp_path, architecture):
 
 
 def principal(x, architecture, model_name):
-    """Half the principal directions of `x` in both signs around its mean: a good dictionary of `x` and of nothing else."""
+    """Half the principal directions of `x` in both signs around its mean: a good dictionary of `x` alone."""
     mean = x.mean(0)
     directions = torch.linalg.svd(x - mean, full_matrices=False)[2][:8]
     encoder = torch.cat([directions, -directions])

@@ -155,6 +155,17 @@ def test_no_tokens_and_no_active_latents(make, x, architecture):
 
 
 @EACH
+def test_encoder_lies_latent_by_latent_in_memory(make, tmp_path, architecture):
+    for sae in (
+        make(architecture),
+        make(architecture).to(torch.bfloat16),
+        Dictionary.load(make(architecture).save(tmp_path)),
+    ):
+        assert sae.W_enc.shape == (sae.d_in, sae.n_latents)
+        assert sae.W_enc.T.is_contiguous()
+
+
+@EACH
 def test_meta_device_tells_the_memory(make, architecture):
     real = make(architecture)
     planned = Dictionary(real.config, device="meta")

@@ -36,7 +36,8 @@ class Dictionary(nn.Module):
     threshold (n, or a scalar for batchtopk), b_gate, b_mag, r_mag (n); absent ones are None.
 
     A new dictionary has uninitialised parameters (`device="meta"` allocates nothing); :meth:`load` gives frozen ones.
-    Memory: (2 * d * n + a few n) parameters; `nbytes` is exact, on the meta device too.
+    Memory: (2 * d * n + a few n) parameters; `nbytes` is exact, on the meta device too. W_enc lies in memory as (n, d),
+    so that picking latents reads whole rows.
 
     Attributes:
         config: conventions and shapes.
@@ -69,7 +70,8 @@ class Dictionary(nn.Module):
         for name in ("b_enc", "threshold", "b_gate", "b_mag", "r_mag"):
             self.register_parameter(name, None)
         for name, shape in config.shapes.items():
-            self.register_parameter(name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
+            empty = torch.empty(shape, device=device, dtype=dtype)
+            self.register_parameter(name, nn.Parameter(_by_latent(empty) if name == "W_enc" else empty))
 
     @property
     def site(self) -> Site | None:
@@ -187,7 +189,8 @@ class Dictionary(nn.Module):
         x, _ = self.normalise(x)
         if self.config.subtract_b_dec:
             x = x - self.b_dec
-        return x @ self._weights("W_enc", columns)
+        rows = self.W_enc.T if columns is None else self.W_enc.T[columns]
+        return x @ rows.T
 
     def _activate(self, projection: Tensor, columns: Tensor | None) -> Tensor:
         if self.architecture == "gated":
@@ -217,7 +220,8 @@ class Dictionary(nn.Module):
     ) -> "Dictionary":
         """Read a trained dictionary, its parameters frozen.
 
-        Memory: the file's tensors on the CPU, and a copy if dtype or device differ or a convention has to be folded.
+        Memory: the file's tensors on the CPU, a copy of W_enc, and one of all if dtype or device differ or a convention
+        has to be folded.
 
         Args:
             source: a local folder (or its weights file), or `hub:owner/repo/path`, optionally `@revision`.
@@ -247,7 +251,8 @@ class Dictionary(nn.Module):
         """A frozen dictionary from what a reader returned; parameters take W_enc's dtype unless `dtype` is given."""
         dictionary = cls(contents.config, provenance=contents.provenance, claims=contents.claims, device="meta")
         dtype = dtype or contents.tensors["W_enc"].dtype
-        tensors = {name: tensor.to(device=device, dtype=dtype) for name, tensor in contents.tensors.items()}
+        tensors = {**contents.tensors, "W_enc": _by_latent(contents.tensors["W_enc"])}
+        tensors = {name: tensor.to(device=device, dtype=dtype) for name, tensor in tensors.items()}
         dictionary.load_state_dict(tensors, assign=True)
         return dictionary.requires_grad_(False)
 
@@ -259,3 +264,8 @@ class Dictionary(nn.Module):
         """
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         return detect.write(Path(folder), format, Contents(self.config, tensors, self.provenance, self.claims))
+
+
+def _by_latent(w_enc: Tensor) -> Tensor:
+    """The same (d, n) matrix, stored latent by latent."""
+    return w_enc.T.contiguous().T

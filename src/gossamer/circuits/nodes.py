@@ -45,7 +45,7 @@ class Nodes:
 
     @classmethod
     def from_grids(
-        cls, sites: Sequence[Site], roles: Sequence[str], grids: Sequence[Bool[Tensor, "role latent"]]
+        cls, sites: Sequence[Site], roles: Sequence[str], grids: Sequence[Bool[Tensor, "role _"]]
     ) -> "Nodes":
         """All nodes whose entry in their site's (role, latent) grid is True."""
         found = [torch.nonzero(grid) for grid in grids]

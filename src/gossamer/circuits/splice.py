@@ -116,9 +116,23 @@ class Splice:
         """Logits at the answer position of the chosen prompts; differentiable in `mask`."""
         return self._run(mask, self.batch(rows), None)
 
-    def _run(self, mask: Tensor, batch: Batch, seen: dict[Site, Tensor] | None) -> Float[Tensor, "rows vocab"]:
+    def held(
+        self, mask: Float[Tensor, "node"], rows: Int[Tensor, "rows"] | slice = slice(None)
+    ) -> tuple[Float[Tensor, "rows vocab"], dict[Site, Float[Tensor, "batch pos d"]]]:
+        """Logits and what each dictionary reads, every dictionary's output a function of `mask` alone.
+
+        The values are those of the network under `mask`. Their gradients are direct effects: latents (and exact errors)
+        count as constants, so that a gradient with respect to `mask` goes from a site to its readers through the
+        model's own layers, and never through another dictionary.
+        """
+        seen: dict[Site, Tensor] = {}
+        return self._run(mask, self.batch(rows), seen, held=True), seen
+
+    def _run(
+        self, mask: Tensor, batch: Batch, seen: dict[Site, Tensor] | None, *, held: bool = False
+    ) -> Float[Tensor, "rows vocab"]:
         edits: dict[Site, Callable[[Tensor], Tensor]] = {
-            site: partial(self._replace, site, mask, batch, seen) for site in self.dictionaries
+            site: partial(self._spliced, site, mask, batch, seen, held) for site in self.dictionaries
         }
         first = edits.pop(self.start, None)
         stream = first(batch.stream) if first is not None else batch.stream
@@ -188,12 +202,18 @@ class Splice:
             constant = dictionary.decode(values.latents.to(dictionary.W_dec.dtype))
         return _SitePlan(dictionary, nodes, values.latents[:, nodes.columns], constant)
 
-    def _replace(
-        self, site: Site, mask: Tensor, batch: Batch, seen: dict[Site, Tensor] | None, x: Float[Tensor, "batch pos d"]
+    def _spliced(
+        self, site: Site, mask: Tensor, batch: Batch, seen: dict[Site, Tensor] | None, held: bool, x: Tensor
     ) -> Float[Tensor, "batch pos d"]:
-        """The new stream at `site` for the present stream `x`."""
+        """The new stream at `site` for the present stream `x`, which `seen` keeps; BOS and padding pass through."""
         if seen is not None:
             seen[site] = x
+        out = self._replace(site, mask, batch, x.detach() if held else x)
+        return torch.where(batch.through, x, out)
+
+    def _replace(
+        self, site: Site, mask: Tensor, batch: Batch, x: Float[Tensor, "batch pos d"]
+    ) -> Float[Tensor, "batch pos d"]:
         plan = self._plans[site]
         ablated, constant = self._ablated(site, plan, batch)
         weight = self._weights(plan.nodes, mask, batch)
@@ -208,7 +228,7 @@ class Splice:
         error = self.ablation.sites[site].error
         if error is not None:
             out = out + slot_rows(error.to(out.dtype), batch.slots)
-        return torch.where(batch.through, x, out)
+        return out
 
     def _kept(self, dictionary: Dictionary, x: Tensor) -> Tensor:
         # With its exact error re-added an unmasked dictionary is the identity: nothing needs to be encoded.

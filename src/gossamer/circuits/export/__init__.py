@@ -1,0 +1,21 @@
+"""Circuits in the formats of other tools: the attribution-graph JSON that Neuronpedia and circuit-tracer read."""
+
+from gossamer.circuits.export.attribution_graph import (
+    PlacedNode,
+    read_attribution_graph,
+    save_attribution_graph,
+    to_attribution_graph,
+)
+from gossamer.circuits.export.prompt import GraphPrompt, Output, graph_prompt
+from gossamer.circuits.export.validation import validate_attribution_graph
+
+__all__ = [
+    "GraphPrompt",
+    "Output",
+    "PlacedNode",
+    "graph_prompt",
+    "read_attribution_graph",
+    "save_attribution_graph",
+    "to_attribution_graph",
+    "validate_attribution_graph",
+]

@@ -1,0 +1,223 @@
+"""A circuit on one prompt as the attribution-graph JSON that Neuronpedia and circuit-tracer read.
+
+A node (site, role, latent) becomes one feature node at each position of its role. Tokens and the two outputs become
+nodes too; a circuit has no error nodes, so ids of errors (which elsewhere can equal a feature's) do not arise.
+
+Role-level edges are put on the prompt's positions as follows. The weight of an edge is shared equally among the pairs
+(position of the source, position of the target) in which the source does not come after the target, so that the links
+of an edge sum to its weight; an edge without such a pair has no link in this prompt. An edge to the logit difference
+becomes two links, half its weight to the answer and minus half to the wrong answer: the effect on each of the two
+logits less their mean.
+
+Format: attribution graphs of Anthropic, circuit-tracer and Neuronpedia, schema_version 1.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gossamer.circuits.circuit import Circuit
+from gossamer.circuits.edges import LOGIT_DIFFERENCE
+from gossamer.circuits.export.numbering import Numbering, cantor
+from gossamer.circuits.export.prompt import GraphPrompt, Output
+from gossamer.circuits.export.validation import FEATURE, LOGIT, TOKEN, validate_attribution_graph
+from gossamer.errors import UsageError
+from gossamer.files import read_json, write_json
+
+Key = tuple[str, str, int]
+
+
+@dataclass(frozen=True, order=True)
+class PlacedNode:
+    """A node of a circuit at one position of a prompt."""
+
+    site: str
+    role: str
+    latent: int
+    position: int
+
+
+def to_attribution_graph(
+    circuit: Circuit,
+    prompt: GraphPrompt,
+    *,
+    widths: Mapping[str, int],
+    n_layers: int,
+    scan: str | None = None,
+    slug: str | None = None,
+) -> dict[str, Any]:
+    """The graph of `circuit` on `prompt`.
+
+    Sites of one layer share its feature numbers, one dictionary's after another's; ``metadata.gossamer`` says which are
+    whose, and holds the roles of the tokens. `influence` is cumulative, as readers expect: the share of the sum of
+    |score| that a node and all stronger ones have together (null without scores).
+
+    Args:
+        circuit: with its edges.
+        prompt: tokens, roles, outputs, and activations if known.
+        widths: number of latents of the dictionary at each of the circuit's sites.
+        n_layers: of the model; the outputs stand at layer n_layers + 1.
+        scan: the model's name at the reader, default the circuit's; readers look feature pages up by it.
+        slug: name of the graph in addresses, default made from model and task.
+
+    Raises:
+        UsageError: a site without layer or width, beyond the model's layers, or a latent outside its dictionary.
+        GossamerError: the graph would not be valid (an edge of a node that is not in the circuit).
+    """
+    numbering = Numbering.of(circuit.sites, widths)
+    beyond = [site for site, block in numbering.blocks.items() if block.layer >= n_layers]
+    if beyond:
+        raise UsageError(f"attribution graph: a model of {n_layers} layers has no site {beyond[0]}; check n_layers")
+    features = [_feature_node(*node, numbering, prompt) for node in _placed(circuit, prompt)]
+    outputs = [_logit_node(output, prompt, n_layers) for output in (prompt.answer, prompt.wrong)]
+    graph = {
+        "metadata": {
+            "slug": re.sub(r"[^A-Za-z0-9._-]+", "-", slug or f"{circuit.model}-{circuit.task}").strip("-."),
+            "scan": scan or circuit.model,
+            "transcoder_list": [],
+            "prompt_tokens": list(prompt.tokens),
+            "prompt": "".join(prompt.tokens),
+            "schema_version": 1,
+            "info": {"description": f"circuit of {circuit.task}", "generator": {"name": "gossamer"}},
+            "gossamer": {"sites": numbering.to_json(), "roles": list(prompt.roles)},
+        },
+        "qParams": {"pinnedIds": [], "supernodes": [], "linkType": "both", "clickedId": "", "sg_pos": ""},
+        "nodes": [*_token_nodes(prompt), *features, *outputs],
+        "links": list(_links(circuit, prompt, numbering, [node["node_id"] for node in outputs])),
+    }
+    validate_attribution_graph(graph)
+    return graph
+
+
+def save_attribution_graph(path: str | Path, graph: Mapping[str, Any]) -> Path:
+    """Validate `graph` and write it, atomically. Returns the path."""
+    validate_attribution_graph(graph)
+    return write_json(path, graph)
+
+
+def read_attribution_graph(path: str | Path) -> tuple[PlacedNode, ...]:
+    """The circuit's nodes in a graph that :func:`save_attribution_graph` wrote, in order.
+
+    Raises:
+        UsageError: no such file, or a graph of another program (whose features name no site and no role).
+        GossamerError: damaged, or not a valid graph.
+    """
+    graph = read_json(path)
+    validate_attribution_graph(graph)
+    try:
+        own = graph["metadata"]["gossamer"]
+        numbering, roles = Numbering.from_json(own["sites"]), dict(enumerate(own["roles"]))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{path}: a graph written by gossamer expected, found one without its sites and roles in the metadata"
+        ) from error
+    placed = []
+    for node in graph["nodes"]:
+        if node["feature_type"] == FEATURE:
+            layer, feature, position = map(int, node["node_id"].split("_"))
+            site, latent = numbering.latent(layer, feature)
+            placed.append(PlacedNode(site, roles.get(position, ""), latent, position))
+    return tuple(sorted(placed))
+
+
+def _placed(circuit: Circuit, prompt: GraphPrompt) -> Iterator[tuple[PlacedNode, float | None]]:
+    """Each node at each position of its role, with its influence."""
+    influence = _influence(circuit)
+    for node in circuit.nodes:
+        for position in _positions(prompt, node.role):
+            yield PlacedNode(node.site, node.role, node.latent, position), influence.get(node.key)
+
+
+def _positions(prompt: GraphPrompt, role: str) -> list[int]:
+    return [position for position, held in enumerate(prompt.roles) if held == role]
+
+
+def _influence(circuit: Circuit) -> dict[Key, float]:
+    """Cumulative share of the sum of |score|, strongest first; nodes without a score are left out."""
+    sizes = {node.key: abs(node.score) for node in circuit.nodes if node.score is not None}
+    total, running = sum(sizes.values()), 0.0
+    shares: dict[Key, float] = {}
+    for key in sorted(sizes, key=lambda key: -sizes[key]) if total > 0 else ():
+        running += sizes[key] / total
+        shares[key] = min(running, 1.0)
+    return shares
+
+
+def _node_id(numbering: Numbering, key: Key, position: int) -> str:
+    layer, feature = numbering.feature(key[0], key[2])
+    return f"{layer}_{feature}_{position}"
+
+
+def _node(
+    node_id: str, js_id: str, feature: int, layer: str, position: int, kind: str, clerp: str, prompt: GraphPrompt
+) -> dict[str, Any]:
+    return {
+        "node_id": node_id,
+        "jsNodeId": js_id,
+        "feature": feature,
+        "layer": layer,
+        "ctx_idx": position,
+        "reverse_ctx_idx": len(prompt.tokens) - 1 - position,
+        "feature_type": kind,
+        "clerp": clerp,
+        "token_prob": 0.0,
+        "is_target_logit": False,
+        "run_idx": 0,
+        "influence": None,
+        "activation": None,
+    }
+
+
+def _feature_node(
+    node: PlacedNode, influence: float | None, numbering: Numbering, prompt: GraphPrompt
+) -> dict[str, Any]:
+    layer, feature = numbering.feature(node.site, node.latent)
+    activations = prompt.activations.get((node.site, node.latent))
+    written = _node(
+        f"{layer}_{feature}_{node.position}",
+        f"{layer}_{feature}-0",
+        cantor(layer, feature),
+        str(layer),
+        node.position,
+        FEATURE,
+        f"{node.site}/{node.latent} at {node.role}",
+        prompt,
+    )
+    activation = None if activations is None else activations[node.position]
+    return {**written, "influence": influence, "activation": activation}
+
+
+def _token_nodes(prompt: GraphPrompt) -> Iterator[dict[str, Any]]:
+    for position, (token, token_id) in enumerate(zip(prompt.tokens, prompt.token_ids, strict=True)):
+        node_id, label = f"E_{token_id}_{position}", f'Emb: "{_visible(token)}"'
+        yield _node(node_id, f"E_{token_id}-{position}", position, "E", position, TOKEN, label, prompt)
+
+
+def _logit_node(output: Output, prompt: GraphPrompt, n_layers: int) -> dict[str, Any]:
+    last, layer = len(prompt.tokens) - 1, n_layers + 1
+    label = f'Output "{_visible(output.token)}" (p={output.probability:.3f})'
+    node_id, js_id = f"{layer}_{output.token_id}_{last}", f"L_{output.token_id}-{last}"
+    written = _node(node_id, js_id, output.token_id, str(layer), last, LOGIT, label, prompt)
+    return {**written, "token_prob": output.probability, "is_target_logit": output is prompt.answer}
+
+
+def _visible(token: str) -> str:
+    return token.replace("\n", "⏎").replace("\t", "→")
+
+
+def _links(circuit: Circuit, prompt: GraphPrompt, numbering: Numbering, outputs: list[str]) -> Iterator[dict[str, Any]]:
+    """The edges on the prompt's positions; `outputs` are the ids of the answer and of the wrong answer."""
+    for edge in circuit.edges:
+        to_outputs = edge.target == LOGIT_DIFFERENCE
+        targets = [len(prompt.tokens) - 1] if to_outputs else _positions(prompt, edge.target[1])
+        pairs = [(p, q) for p in _positions(prompt, edge.source[1]) for q in targets if p <= q]
+        for source, target in pairs:
+            weight = edge.weight / len(pairs)
+            link = {"source": _node_id(numbering, edge.source, source)}
+            if to_outputs:
+                yield {**link, "target": outputs[0], "weight": weight / 2}
+                yield {**link, "target": outputs[1], "weight": -weight / 2}
+            else:
+                yield {**link, "target": _node_id(numbering, edge.target, target), "weight": weight}

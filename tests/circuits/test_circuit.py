@@ -1,0 +1,121 @@
+"""A circuit on disk: what is written comes back, what was changed or damaged is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from gossamer.circuits.circuit import Circuit, Edge, Node
+from gossamer.circuits.nodes import Nodes
+from gossamer.errors import GossamerError, UsageError
+from gossamer.model.site import Site
+
+SITES = (Site.parse("resid_post.1"), Site.parse("resid_post.10"))
+ROLES = ("S", "END")
+
+
+@pytest.fixture
+def nodes() -> Nodes:
+    return Nodes.from_grids(SITES, ROLES, [torch.ones(2, 4, dtype=torch.bool), torch.ones(2, 3, dtype=torch.bool)])
+
+
+@pytest.fixture
+def circuit(nodes: Nodes) -> Circuit:
+    chosen = torch.tensor([13, 5, 0, 9])
+    scores = torch.tensor([0.5, -0.25, 1.0, 0.1], dtype=torch.float64)
+    made = Circuit.from_nodes(
+        nodes,
+        chosen,
+        model="tiny",
+        task="ioi",
+        scores=scores,
+        provenance={"seed": 0, "method": {"name": "mask"}},
+        measured={"faithfulness": 0.9},
+    )
+    edges = (Edge(made.nodes[0].key, made.nodes[-1].key, -0.125), Edge(made.nodes[1].key, ("logit_diff", "", 0), 2.0))
+    return Circuit(**{**vars(made), "edges": edges})
+
+
+def test_from_nodes_is_in_execution_order_whatever_was_chosen_first(nodes: Nodes, circuit: Circuit) -> None:
+    # resid_post.10 comes after resid_post.1 in the network though not in the alphabet.
+    assert [node.key for node in circuit.nodes] == [
+        ("resid_post.1", "S", 0),
+        ("resid_post.1", "END", 1),
+        ("resid_post.10", "S", 1),
+        ("resid_post.10", "END", 2),
+    ]
+    assert [node.score for node in circuit.nodes] == [1.0, -0.25, 0.1, 0.5]
+    again = Circuit.from_nodes(nodes, torch.tensor([0, 5, 9, 13]), model="tiny", task="ioi")
+    assert again.nodes == circuit.nodes
+    assert all(node.score is None for node in again.nodes)
+
+
+def test_save_and_load_give_back_everything(circuit: Circuit, tmp_path: Path) -> None:
+    path = circuit.save(tmp_path / "circuit.json")
+    assert Circuit.load(path) == circuit
+    assert [node.score for node in Circuit.load(path).nodes] == [node.score for node in circuit.nodes]
+
+
+def test_saving_twice_gives_the_same_bytes(circuit: Circuit, tmp_path: Path) -> None:
+    one, other = circuit.save(tmp_path / "a.json"), Circuit.load(tmp_path / "a.json").save(tmp_path / "b.json")
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_positions_are_those_of_the_same_keys(nodes: Nodes, circuit: Circuit) -> None:
+    found = circuit.positions(nodes)
+    assert [nodes.keys()[i] for i in found.tolist()] == [node.key for node in circuit.nodes]
+    fewer = nodes.select(nodes.latent != 2)
+    with pytest.raises(UsageError, match="1 of 4 nodes"):
+        circuit.positions(fewer)
+
+
+def test_unique_latents_forget_the_role() -> None:
+    circuit = Circuit(
+        (Node("z.1", "S", 3), Node("z.1", "END", 3), Node("z.2", "S", 3)), "m", "t", ("z.1", "z.2"), ROLES
+    )
+    assert circuit.unique_latents == {("z.1", 3), ("z.2", 3)}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda value: value["nodes"][0].update(latent=1),
+        lambda value: value["nodes"].pop(),
+        lambda value: value["edges"][0].update(weight=0.5),
+        lambda value: value["provenance"].update(seed=1),
+        lambda value: value.pop("sha256"),
+        lambda value: value.update(extra=1),
+    ],
+)
+def test_a_changed_file_is_refused(circuit: Circuit, tmp_path: Path, change) -> None:
+    path = circuit.save(tmp_path / "circuit.json")
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+    with pytest.raises(GossamerError, match="checksum") as caught:
+        Circuit.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_file_is_refused_wherever_it_was_cut(circuit: Circuit, tmp_path: Path) -> None:
+    path = circuit.save(tmp_path / "circuit.json")
+    text = path.read_text()
+    for end in range(0, len(text) - 2, 37):
+        path.write_text(text[:end])
+        with pytest.raises(GossamerError) as caught:
+            Circuit.load(path)
+        assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '"circuit"', '{"format": "gossamer-circuit-0"}', '{"format": "mib"}'])
+def test_another_format_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "circuit.json"
+    path.write_text(content)
+    with pytest.raises(UsageError, match="expected a circuit file"):
+        Circuit.load(path)
+
+
+def test_a_missing_file_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file"):
+        Circuit.load(tmp_path / "absent.json")

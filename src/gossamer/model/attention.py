@@ -2,8 +2,8 @@
 
 No module boundary shows these, so while such a site is asked for, and only then, attention runs through a function of
 ours. It calls the function that was in use before (so the rest of the network computes exactly what it did), and works
-out the pattern beside it with the model's own eager attention. An edited pattern changes the output by
-`(edited - original) @ v`: an identity edit leaves every bit as it was, and other heads are untouched.
+out the pattern beside it with the model's own eager attention. Where an edit changed the pattern of a head and query,
+the output there is `pattern @ v`; elsewhere it stays as it was, to the bit.
 """
 
 import contextlib
@@ -80,7 +80,7 @@ def _method(
     query, key, value = _visit_qkv(run, layer, query, key, value)
     out, pattern = method(query, key, value, mask)
     edited = _visit_pattern(run, layer, pattern)
-    return (out if edited is pattern else out + _mixed(edited - pattern, value)), edited
+    return _remixed(out, pattern, edited, value), edited
 
 
 def _function(
@@ -98,7 +98,7 @@ def _function(
         return out, None
     pattern = eager(module, query, key, value, _additive(mask, module, query), **settings)[1]
     edited = _visit_pattern(run, layer, pattern)
-    return (out if edited is pattern else out + _mixed(edited - pattern, value).transpose(1, 2)), None
+    return _remixed(out.transpose(1, 2), pattern, edited, value).transpose(1, 2), None
 
 
 for _original in _WRAPPED:
@@ -119,9 +119,14 @@ def _visit_pattern(run: Pass, layer: int, pattern: Tensor) -> Tensor:
     return run.visit(site, pattern) if site in run.attention else pattern
 
 
-def _mixed(pattern: Tensor, value: Tensor) -> Tensor:
-    """`pattern @ value` with value heads repeated for grouped queries."""
-    return pattern @ value.repeat_interleave(pattern.shape[1] // value.shape[1], dim=1)
+def _remixed(out: Tensor, pattern: Tensor, edited: Tensor, value: Tensor) -> Tensor:
+    """Head outputs (batch head pos d_head) under an edited pattern; value heads are repeated for grouped queries."""
+    if edited is pattern:
+        return out
+    value = value.repeat_interleave(pattern.shape[1] // value.shape[1], dim=1)
+    changed = (edited != pattern).any(dim=-1, keepdim=True)
+    # The difference is zero where nothing changed, and carries the gradient of the edit there.
+    return torch.where(changed, edited @ value, out + (edited - pattern) @ value)
 
 
 def _additive(mask: Tensor | None, module: nn.Module, query: Tensor) -> Tensor | None:

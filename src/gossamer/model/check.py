@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import GossamerError
-from gossamer.model.language_model import LanguageModel
+from gossamer.model.language_model import LanguageModel, evaluating
 from gossamer.model.site import Site
 from gossamer.tokens import Tokens
 
@@ -21,7 +21,7 @@ def check(model: LanguageModel) -> None:
         GossamerError: something differs; the message names the family and the first difference.
     """
     tokens = _tokens(model)
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(model.hf):
         for what, found, expected in _claims(model, tokens):
             difference = _difference(found, expected)
             if not difference <= _TOLERANCE.get(model.dtype, 5e-2):

@@ -199,11 +199,12 @@ class LanguageModel:
         """
         for site in edits:
             self.anatomy.check(site)
-        self._edits = [*self._edits, edits]
+        before = self._edits
+        self._edits = [*before, edits]
         try:
             yield
         finally:
-            self._edits = [active for active in self._edits if active is not edits]
+            self._edits = before
 
     def resume(
         self,
@@ -260,7 +261,7 @@ class LanguageModel:
     def _hidden(self, run: Pass, tokens: Tokens) -> Float[Tensor, "batch pos d_model"]:
         """The stream after the final norm."""
         inputs = self._inputs(tokens)
-        with self._lock, _evaluating(self.hf):
+        with self._lock, evaluating(self.hf):
             edits, self._edits = self._edits, []
             try:
                 with run.installed(), attention.opened(run):
@@ -301,7 +302,7 @@ def _gather(hidden: Tensor, at: Tensor) -> Float[Tensor, "batch d_model"]:
 
 
 @contextlib.contextmanager
-def _evaluating(hf: nn.Module) -> Iterator[None]:
+def evaluating(hf: nn.Module) -> Iterator[None]:
     """Evaluation mode (no dropout), and afterwards the mode each module was found in."""
     training = [module for module in hf.modules() if module.training] if hf.training else []
     for module in training:

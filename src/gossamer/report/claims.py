@@ -1,0 +1,144 @@
+"""Sentences that say what was found, made only of numbers that are in the findings."""
+
+from dataclasses import dataclass
+
+from gossamer.circuits.results import Behaviour, Curve, CurvePoint, Findings, Interval, Overlap
+from gossamer.errors import GossamerError
+from gossamer.report.text import percent, plural, ratio
+
+LEVELS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """The four networks every figure refers to."""
+
+    full: Behaviour
+    dictionaries: Behaviour
+    circuit: Behaviour
+    empty: Behaviour
+
+
+def landmarks(findings: Findings) -> Landmarks | None:
+    """The landmarks of the error budget, which ends in all dictionaries, circuit, empty circuit; None without a budget.
+
+    Raises:
+        GossamerError: the budget has fewer than these four rows.
+    """
+    if not findings.budget:
+        return None
+    if len(findings.budget) < 4:
+        names = ", ".join(row.name for row in findings.budget)
+        raise GossamerError(
+            f"error budget: expected full model, ..., all dictionaries, circuit and empty circuit, found {names}; "
+            "give all rows, or none"
+        )
+    return Landmarks(findings.budget[0], *findings.budget[-3:])
+
+
+def circuit_size(findings: Findings) -> str:
+    """`18 of 6,412 candidate nodes` where settings name "candidates", else `18 nodes`."""
+    candidates = findings.settings.get("candidates", "").replace(",", "")
+    if candidates.isdecimal():
+        return f"{len(findings.nodes):,} of {int(candidates):,} candidate nodes"
+    return plural(len(findings.nodes), "node")
+
+
+def shares(interval: Interval) -> str:
+    """`95 % [93 %, 97 %]`."""
+    return f"{percent(interval.value)} [{percent(interval.low)}, {percent(interval.high)}]"
+
+
+def headline(findings: Findings) -> str:
+    """What the circuit does, in one clause: the title of its drawing."""
+    known, keep = landmarks(findings), "keeps" if len(findings.nodes) == 1 else "keep"
+    if known is None:
+        return f"{circuit_size(findings)} make up the circuit"
+    return f"{circuit_size(findings)} {keep} {percent(known.circuit.faithfulness.value)} of the logit difference"
+
+
+def summary(findings: Findings) -> str:
+    """One sentence with the interval and both ends of the scale."""
+    known, keep = landmarks(findings), "keeps" if len(findings.nodes) == 1 else "keep"
+    if known is None:
+        return f"The circuit has {circuit_size(findings)}; how faithful it is was not measured."
+    return (
+        f"{circuit_size(findings)} {keep} {shares(known.circuit.faithfulness)} of the full model's logit difference on "
+        f"held-out prompts, against {percent(known.dictionaries.faithfulness.value)} with every latent of the "
+        f"dictionaries and {percent(known.empty.faithfulness.value)} with none."
+    )
+
+
+def budget(findings: Findings) -> str | None:
+    """What dictionaries and circuit cost in turn."""
+    known = landmarks(findings)
+    if known is None:
+        return None
+    kept, circuit = known.dictionaries.faithfulness.value, known.circuit.faithfulness.value
+    first = f"The dictionaries {'cost' if kept <= 1 else 'add'} {percent(abs(1 - kept))} of the logit difference"
+    verb = "costs another" if circuit <= kept else "gives back"
+    return f"{first}; keeping only the circuit {verb} {percent(abs(kept - circuit))}"
+
+
+def level(findings: Findings) -> float | None:
+    """The round faithfulness at which methods are compared: the highest that the circuit (else our curve) reaches."""
+    known = landmarks(findings)
+    ours = [point.behaviour.faithfulness.value for point in findings.curves[0].points] if findings.curves else []
+    best = max(ours, default=0.0)
+    reached = min(best, known.circuit.faithfulness.value) if known else best
+    return next((value for value in LEVELS if value <= reached), None)
+
+
+def smallest(curve: Curve, at_least: float) -> CurvePoint | None:
+    """The smallest measured circuit of a method that is at least so faithful."""
+    fitting = [point for point in curve.points if point.behaviour.faithfulness.value >= at_least]
+    return min(fitting, key=lambda point: point.size, default=None)
+
+
+def curves(findings: Findings) -> str | None:
+    """Who needs how many nodes for the same faithfulness, among the circuits that were measured."""
+    target = level(findings)
+    if target is None or not findings.curves:
+        return "No circuit of our curve reaches 10 % of the logit difference" if findings.curves else None
+    ours, *others = findings.curves
+    own = smallest(ours, target)
+    reaching = [(point.size, other.method) for other in others if (point := smallest(other, target))]
+    if own is None:
+        return None
+    name = ours.method[:1].upper() + ours.method[1:]
+    said = f"{name} keeps {percent(target)} of the logit difference with {plural(own.size, 'node')}"
+    if not others:
+        return said
+    if not reaching:
+        return f"{said}; no baseline reaches it"
+    size, best = min(reaching)
+    if size < own.size:
+        return f"{said}; {best} needs only {size:,}"
+    return f"{said}; the best baseline ({best}) needs {size:,}"
+
+
+def completeness(findings: Findings) -> str | None:
+    """Which of the two falls further when random parts of the circuit are removed from both, and by how much."""
+    gaps = [point.model - point.circuit for point in findings.completeness.points if point.kind == "random"]
+    if not gaps:
+        return None
+    gap = sum(gaps) / len(gaps)
+    said = f"{ratio(abs(gap))} {'below' if gap > 0 else 'above'}" if ratio(abs(gap)) != "0.00" else "level with"
+    return f"With random parts removed from both, the circuit ends {said} the model on average"
+
+
+def agreement(overlap: Overlap) -> float | None:
+    """Mean Jaccard index over pairs of different circuits; None for fewer than two."""
+    n = len(overlap.labels)
+    pairs = [overlap.jaccard[i][j] for i in range(n) for j in range(i)]
+    return sum(pairs) / len(pairs) if pairs else None
+
+
+def stability(findings: Findings) -> str | None:
+    """Mean agreement for everything that was varied."""
+    said = [
+        f"{ratio(mean)} between {plural(len(overlap.labels), overlap.kind)}"
+        for overlap in findings.stability
+        if (mean := agreement(overlap)) is not None
+    ]
+    return "Circuits agree with a mean Jaccard index of " + ", ".join(said) if said else None

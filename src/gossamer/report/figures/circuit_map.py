@@ -1,0 +1,117 @@
+"""The circuit as sites x roles: the figure twin of the page's drawing."""
+
+import textwrap
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
+
+from gossamer.circuits.results import Findings
+from gossamer.report import claims, layout, style
+
+_POINTS = 0.66  # points a pixel: the drawing's 10.5 px letters become 7 pt
+_TITLE = 26.0
+_LEGEND = 26.0
+_MONO = "DejaVu Sans Mono"
+_CHIPS = {
+    "token": ("#f0f3f6", style.INK),
+    "passed": ("#ffffff", style.FAINT),
+    "counterfactual": ("#fbeee6", style.AGAINST),
+}
+
+
+def circuit_map(findings: Findings) -> Figure:
+    """Draw the circuit.
+
+    Every pill is a node with its latent; removing a blue one loses faithfulness, an orange one gains; triangles give
+    the sign of what the latent writes towards the answer by itself. The figure is as large as its labels need.
+
+    Raises:
+        GossamerError: a node lies outside the axes.
+    """
+    drawing = layout.circuit_layout(findings)
+    height = drawing.height + _TITLE + _LEGEND
+    with style.paper():
+        figure = Figure(figsize=(drawing.width * _POINTS / 72, height * _POINTS / 72))
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_xlim(0, drawing.width)
+        axes.set_ylim(drawing.height + _LEGEND, -_TITLE)
+        axes.set_axis_off()
+        room = int(drawing.width * _POINTS / 72 * 15)
+        sentence = textwrap.shorten(style.drawable(claims.headline(findings)), room, placeholder=" …")
+        axes.text(4, -_TITLE / 2, sentence, fontsize=style.SIZE + 0.5, fontweight="bold", va="center")
+        _grid(axes, drawing)
+        _nodes(axes, drawing)
+        _prompt(axes, drawing)
+        _legend(axes, drawing)
+    return figure
+
+
+def _grid(axes: Axes, drawing: layout.CircuitLayout) -> None:
+    right = drawing.columns[-1].x + drawing.columns[-1].width if drawing.columns else drawing.width
+    for row in drawing.rows:
+        axes.plot([drawing.left, right], [row.y, row.y], color=style.RULE, linewidth=0.5)
+        _mono(axes, drawing.left - 8, row.y + row.height / 2, row.site, ha="right")
+    for column in drawing.columns:
+        if column.passed:
+            box = Rectangle((column.x, 4), column.width, drawing.bottom - 4, facecolor="none", edgecolor=style.RULE)
+            box.set(hatch="////", linewidth=0)
+            axes.add_patch(box)
+        else:
+            axes.plot([column.x, column.x], [4, drawing.bottom], color=style.RULE, linewidth=0.5)
+        axes.text(
+            column.x + column.width / 2,
+            drawing.bottom + 15,
+            style.drawable(column.label),
+            fontsize=style.SMALL,
+            fontweight="normal" if column.passed else "bold",
+            color=style.FAINT if column.passed else style.INK,
+            ha="center",
+            va="center",
+        )
+    axes.plot([drawing.left, right], [drawing.bottom, drawing.bottom], color=style.FAINT, linewidth=0.7)
+
+
+def _nodes(axes: Axes, drawing: layout.CircuitLayout) -> None:
+    for pill in drawing.pills:
+        shape = FancyBboxPatch(
+            (pill.x + 5, pill.y + 5), pill.width - 10, layout.PILL - 10, boxstyle="round,pad=5,rounding_size=5"
+        )
+        shape.set(facecolor=pill.fill, edgecolor=pill.stroke, linewidth=0.6, gid=f"node-{pill.node}")
+        axes.add_patch(shape)
+        middle = pill.y + layout.PILL / 2
+        _mono(axes, pill.x + (pill.width - 8 * abs(pill.arrow)) / 2, middle, pill.label, ha="center", color=pill.ink)
+        if pill.arrow:
+            axes.add_patch(Polygon(layout.arrow(pill), closed=True, facecolor=pill.ink, linewidth=0))
+    for more in drawing.more:
+        where = (more.x + more.width / 2, more.y + layout.PILL / 2)
+        axes.text(*where, f"+{more.count:,}", fontsize=style.SMALL, color=style.MUTED, ha="center", va="center")
+
+
+def _prompt(axes: Axes, drawing: layout.CircuitLayout) -> None:
+    for chip in drawing.chips:
+        fill, ink = _CHIPS[chip.kind]
+        axes.add_patch(Rectangle((chip.x, chip.y), chip.width, 14, facecolor=fill, linewidth=0))
+        _mono(axes, chip.x + 2, chip.y + 7, chip.label, color=ink)
+    _mono(axes, drawing.left - 8, drawing.bottom + 37, "prompt", ha="right", color=style.MUTED)
+    if drawing.counterfactual_y is not None:
+        _mono(axes, drawing.left - 8, drawing.counterfactual_y + 7, "counterfactual", ha="right", color=style.AGAINST)
+    for y, note in drawing.notes:
+        _mono(axes, drawing.left, y, note, color=style.MUTED)
+
+
+def _legend(axes: Axes, drawing: layout.CircuitLayout) -> None:
+    y, x = drawing.height + 12, drawing.left + 56
+    for step in range(24):
+        share = step / 23 * 2 - 1
+        fill = style.mix(style.PAPER, style.OURS if share > 0 else style.AGAINST, abs(share))
+        axes.add_patch(Rectangle((x + step * 3, y - 5), 3.2, 10, facecolor=fill, linewidth=0))
+    look: dict[str, Any] = {"fontsize": style.SMALL, "color": style.MUTED, "va": "center"}
+    axes.text(x - 6, y, "raises", ha="right", **look)
+    axes.text(x + 78, y, layout.LEGEND + (layout.MORE if drawing.more else ""), **look)
+
+
+def _mono(axes: Axes, x: float, y: float, said: str, *, color: str = style.INK, ha: str = "left") -> None:
+    size = layout.FONT * _POINTS
+    axes.text(x, y, style.drawable(said), fontfamily=[_MONO], fontsize=size, color=color, ha=ha, va="center_baseline")

@@ -1,0 +1,72 @@
+"""Would another run find the same circuit: agreement over seeds, splits and sizes."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from gossamer.circuits.results import Findings
+from gossamer.errors import GossamerError
+from gossamer.report import claims, style
+
+_NUMBERED = 8  # largest matrix whose cells carry their numbers
+_NAMES = {"seed": "seeds", "split": "data splits", "size": "sizes on one path"}
+
+
+def stability(findings: Findings) -> Figure:
+    """One column a kind of variation, Jaccard index above containment, with circuit sizes beside the labels.
+
+    Raises:
+        GossamerError: nothing was varied.
+    """
+    overlaps = findings.stability
+    if not overlaps:
+        raise GossamerError("stability: expected circuits over seeds, splits or sizes, found none")
+    with style.paper():
+        width = max(style.COLUMN, style.PAGE * len(overlaps) / 3)
+        figure = Figure(figsize=(width, 4.1), layout="constrained")
+        grid = figure.subplots(2, len(overlaps), squeeze=False)
+        shades = LinearSegmentedColormap.from_list(
+            "agreement", [style.PAPER, style.mix(style.PAPER, style.OURS, 0.45), style.OURS]
+        )
+        for (above, below), overlap in zip(grid.T, overlaps, strict=True):
+            labels = [
+                label if label == str(size) else f"{label} ({size:,})"
+                for label, size in zip(overlap.labels, overlap.sizes, strict=True)
+            ]
+            _heat(above, overlap.jaccard, labels, shades)
+            image = _heat(below, overlap.containment, labels, shades)
+            below.set_xticks(range(len(labels)), map(style.drawable, overlap.labels), rotation=45, ha="right")
+            above.set_title(_NAMES.get(overlap.kind, style.drawable(overlap.kind)), fontweight="normal")
+        grid[0, 0].set_ylabel("Jaccard index")
+        grid[1, 0].set_ylabel("containment in the larger")
+        figure.colorbar(image, ax=grid, shrink=0.4, aspect=18, pad=0.01).outline.set_visible(False)
+        sentence = style.broken(claims.stability(findings) or "", width)
+        figure.suptitle(sentence, x=0.01, ha="left", fontsize=style.SIZE + 0.5, fontweight="bold")
+    return figure
+
+
+def _heat(
+    axes: Axes, matrix: Sequence[Sequence[float]], labels: Sequence[str], shades: LinearSegmentedColormap
+) -> AxesImage:
+    image = axes.imshow(matrix, cmap=shades, vmin=0, vmax=1, aspect="equal")
+    axes.set_yticks(range(len(labels)), map(style.drawable, labels))
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    if len(labels) <= _NUMBERED:
+        for y, row in enumerate(matrix):
+            for x, value in enumerate(row):
+                ink = style.PAPER if value > 0.6 else style.INK
+                axes.text(
+                    x,
+                    y,
+                    f"{value:.2f}".removeprefix("0"),
+                    ha="center",
+                    va="center",
+                    fontsize=style.SMALL - 0.5,
+                    color=ink,
+                )
+    return image

@@ -1,0 +1,315 @@
+"""Where everything of the circuit's drawing goes: one geometry for the page's SVG and for the matplotlib figure.
+
+Sites are rows, bottom to top in model order; roles are columns over the example prompt's tokens. Lengths are CSS
+pixels, y grows downwards. A cell shows its strongest nodes and counts the rest.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from gossamer.circuits.results import Findings, NodeCard, PromptView
+from gossamer.errors import GossamerError
+from gossamer.report import style, text
+
+CELL = 6.35  # width of one monospaced cell at FONT
+FONT, LINE = 10.5, 16.0
+PILL, GAP, PAD = 17.0, 3.0, 6.0
+SLOTS = 4  # rows of pills in a cell
+TOKEN_LINES, TOKEN_CELLS = 4, 12
+WIDEST = 1150.0
+MERGE_ABOVE = 12  # roles: beyond that, neighbouring roles without nodes share a column
+
+LEGEND = "lowers faithfulness when removed     ▲ writes towards the answer by itself  ▼ away from it"
+MORE = "     +n  more nodes in the cell"
+
+
+@dataclass(frozen=True)
+class Pill:
+    """One node. `arrow` is the sign of what it writes towards the answer by itself."""
+
+    x: float
+    y: float
+    width: float
+    label: str
+    node: int
+    fill: str
+    stroke: str
+    ink: str
+    arrow: int
+    title: str
+
+
+@dataclass(frozen=True)
+class More:
+    """How many nodes of a cell are not drawn."""
+
+    x: float
+    y: float
+    width: float
+    count: int
+    site: str
+    role: str
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One token beneath its column; kind is "token", "passed" or "counterfactual"."""
+
+    x: float
+    y: float
+    width: float
+    label: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """One role, several neighbouring roles without nodes, or (passed) the tokens that no circuit touches."""
+
+    roles: tuple[str, ...]
+    x: float
+    width: float
+    label: str
+    passed: bool
+    per_line: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One site."""
+
+    site: str
+    y: float
+    height: float
+
+
+@dataclass
+class CircuitLayout:
+    """The drawing. `bottom` is where the grid ends and the prompt begins; `notes` are lines under the prompt."""
+
+    width: float
+    left: float
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...] = ()
+    pills: list[Pill] = field(default_factory=list)
+    more: list[More] = field(default_factory=list)
+    chips: list[Chip] = field(default_factory=list)
+    notes: list[tuple[float, str]] = field(default_factory=list)
+    bottom: float = 0.0
+    counterfactual_y: float | None = None
+    height: float = 0.0
+
+
+def strength(node: NodeCard) -> tuple[float, float]:
+    """How much a node matters, for ordering: |effect|, then |direct|; unknown values count as nothing."""
+    return (_known(abs(node.effect)), _known(abs(node.direct)))
+
+
+def by_strength(nodes: Sequence[NodeCard]) -> list[int]:
+    """Indices of nodes, strongest first; ties by place in the model."""
+    return sorted(range(len(nodes)), key=lambda i: (*(-part for part in strength(nodes[i])), i))
+
+
+def circuit_layout(findings: Findings) -> CircuitLayout:
+    """Lay the circuit out.
+
+    Raises:
+        GossamerError: a node at a site or role that is not an axis, or a prompt with more or fewer roles than tokens.
+    """
+    cells = _cells(findings)
+    width = _pill_width(findings.nodes)
+    columns = _columns(findings, cells, width)
+    left = columns[0].x if columns else 80.0
+    end = columns[-1].x + columns[-1].width if columns else left
+    drawing = CircuitLayout(width=max(end + 2, 620.0), left=left, columns=columns)
+    _fill_grid(drawing, findings, cells, width)
+    _write_prompt(drawing, findings.prompt)
+    return drawing
+
+
+def aligned(prompt: PromptView) -> bool:
+    """Whether clean and counterfactual tokens can be compared one by one."""
+    return len(prompt.tokens) == len(prompt.counterfactual)
+
+
+def arrow(pill: Pill) -> list[tuple[float, float]]:
+    """Corners of the triangle in a pill: up for towards the answer, down for away from it."""
+    x, y, rise = pill.x + pill.width - 10, pill.y + PILL / 2, 2.6 * pill.arrow
+    return [(x - 2.8, y + rise), (x + 2.8, y + rise), (x, y - rise)]
+
+
+def _known(value: float) -> float:
+    return value if math.isfinite(value) else 0.0
+
+
+def _cells(findings: Findings) -> dict[tuple[str, str], list[int]]:
+    prompt = findings.prompt
+    if len(prompt.tokens) != len(prompt.roles):
+        raise GossamerError(
+            f"example prompt: expected a role (or None) for each of its {len(prompt.tokens)} tokens, "
+            f"found {len(prompt.roles)}; rebuild the findings"
+        )
+    cells: dict[tuple[str, str], list[int]] = {}
+    for index in by_strength(findings.nodes):
+        node = findings.nodes[index]
+        if node.site not in findings.sites or node.role not in findings.roles:
+            raise GossamerError(
+                f"node {node.site} {node.role} {node.latent}: expected a site of {', '.join(findings.sites)} and a "
+                f"role of {', '.join(findings.roles)}; add it to the axes or leave the node out"
+            )
+        cells.setdefault((node.site, node.role), []).append(index)
+    return cells
+
+
+def _pill_width(nodes: Iterable[NodeCard]) -> float:
+    return max((len(str(node.latent)) for node in nodes), default=4) * CELL + 22
+
+
+def _grouped(findings: Findings, cells: dict[tuple[str, str], list[int]]) -> Iterator[tuple[str, ...]]:
+    busy = {role for _, role in cells}
+    if len(findings.roles) <= MERGE_ABOVE:
+        yield from ((role,) for role in findings.roles)
+        return
+    for is_busy, group in groupby(findings.roles, key=lambda role: role in busy):
+        roles = tuple(group)
+        yield from ((role,) for role in roles) if is_busy else [roles]
+
+
+def _columns(findings: Findings, cells: dict[tuple[str, str], list[int]], pill: float) -> tuple[Column, ...]:
+    left = max([len(site) for site in findings.sites] + [len("counterfactual")]) * CELL + 14
+    for most in (3, 2, 1):
+        columns = _placed(findings, cells, pill, left, most)
+        if not columns or columns[-1].x + columns[-1].width <= WIDEST:
+            break
+    return columns
+
+
+def _placed(
+    findings: Findings, cells: dict[tuple[str, str], list[int]], pill: float, left: float, most: int
+) -> tuple[Column, ...]:
+    placed: list[Column] = []
+    x = left
+    passed = any(role is None for role in findings.prompt.roles)
+    for roles in ([()] if passed else []) + list(_grouped(findings, cells)):
+        crowd = max((len(cells.get((site, role), ())) for site in findings.sites for role in roles), default=0)
+        per_line = min(most, max(1, math.ceil(crowd / SLOTS), 2 if crowd > 2 else 1))
+        label = f"{roles[0]} … {roles[-1]}" if len(roles) > 1 else (roles or ("passed",))[0]
+        pills = per_line * (pill + GAP) - GAP if crowd else 0.0
+        width = max(pills, _written(findings.prompt, roles), len(label) * 6.4, 24.0) + 2 * PAD
+        placed.append(Column(roles, x, width, label, not roles, per_line))
+        x += width
+    return tuple(placed)
+
+
+def _written(prompt: PromptView, roles: tuple[str, ...]) -> float:
+    """Width for a column's tokens: the longest one fits, and all of them in the lines there are unless too many."""
+    shown = _tokens(prompt, roles) + (_changed(prompt, roles) if aligned(prompt) else [])
+    widths = [text.cells(text.visible(token, TOKEN_CELLS)) * CELL + 4 for token in shown]
+    return max(max(widths, default=0.0), min(1.25 * sum(widths) / TOKEN_LINES, 110.0))
+
+
+def _tokens(prompt: PromptView, roles: tuple[str, ...]) -> list[str]:
+    return [token for token, role in zip(prompt.tokens, prompt.roles, strict=True) if (role or "") in (roles or ("",))]
+
+
+def _changed(prompt: PromptView, roles: tuple[str, ...]) -> list[str]:
+    triples = zip(prompt.tokens, prompt.counterfactual, prompt.roles, strict=True)
+    return [other for token, other, role in triples if role in roles and token != other]
+
+
+def _fill_grid(
+    drawing: CircuitLayout, findings: Findings, cells: dict[tuple[str, str], list[int]], width: float
+) -> None:
+    largest = max((_known(abs(node.effect)) for node in findings.nodes), default=0.0) or 1.0
+    y, rows = 4.0, []
+    for site in reversed(findings.sites):
+        lines = 1
+        for column in drawing.columns:
+            for role in column.roles:
+                inside = cells.get((site, role), [])
+                slots = column.per_line * SLOTS
+                shown = inside if len(inside) <= slots else inside[: slots - 1]
+                lines = max(lines, math.ceil(min(len(inside), slots) / column.per_line))
+                places = [_place(column, y, width, k, min(len(inside), column.per_line)) for k in range(slots)]
+                drawing.pills += [_pill(findings, i, at, width, largest) for i, at in zip(shown, places, strict=False)]
+                if len(inside) > len(shown):
+                    drawing.more.append(More(*places[len(shown)], width, len(inside) - len(shown), site, role))
+        rows.append(Row(site, y, lines * (PILL + GAP) - GAP + 2 * PAD))
+        y += rows[-1].height
+    drawing.rows, drawing.bottom = tuple(rows), y
+
+
+def _place(column: Column, top: float, width: float, k: int, abreast: int) -> tuple[float, float]:
+    block = abreast * (width + GAP) - GAP
+    start = column.x + (column.width - block) / 2
+    return start + (k % column.per_line) * (width + GAP), top + PAD + (k // column.per_line) * (PILL + GAP)
+
+
+def _pill(findings: Findings, index: int, at: tuple[float, float], width: float, largest: float) -> Pill:
+    node = findings.nodes[index]
+    hue = style.OURS if node.effect >= 0 else style.AGAINST
+    # Square root: effects fall off steeply, and the second half of the nodes must not all look white.
+    share = 0.06 + 0.94 * math.sqrt(_known(abs(node.effect)) / largest)
+    unknown = not math.isfinite(node.effect)
+    promoted = " ".join(text.visible(word, 16) for word, _ in node.promotes[:3])
+    return Pill(
+        *at,
+        width,
+        str(node.latent),
+        index,
+        style.PAPER if unknown else style.mix(style.PAPER, hue, share),
+        style.FAINT if unknown else style.mix(style.PAPER, hue, 0.35 + 0.65 * share),
+        style.PAPER if share > 0.6 and not unknown else style.INK,
+        0 if not _known(node.direct) else 1 if node.direct > 0 else -1,
+        f"{node.site} · {node.role} · {node.latent}: effect {text.number(node.effect)}, activation "
+        f"{text.number(node.activation)} (ablated to {text.number(node.ablated)}); promotes {promoted or text.MISSING}",
+    )
+
+
+def _write_prompt(drawing: CircuitLayout, prompt: PromptView) -> None:
+    y = drawing.bottom + 30
+    lowest = y
+    for column in drawing.columns:
+        kind = "passed" if column.passed else "token"
+        lowest = max(lowest, _write(drawing, column, y, _tokens(prompt, column.roles), kind))
+    if aligned(prompt):
+        changed = {column: _changed(prompt, column.roles) for column in drawing.columns}
+        if any(changed.values()):
+            drawing.counterfactual_y = y = lowest + 4
+            for column, tokens in changed.items():
+                lowest = max(lowest, _write(drawing, column, y, tokens, "counterfactual"))
+    else:
+        drawing.notes += _sentence(drawing, lowest + 10, "counterfactual", prompt.counterfactual)
+        lowest = drawing.notes[-1][0]
+    answer = f"answer {text.visible(prompt.answer, 24)}   wrong answer {text.visible(prompt.wrong, 24)}"
+    drawing.notes.append((lowest + 16, answer))
+    drawing.height = lowest + 24
+
+
+def _write(drawing: CircuitLayout, column: Column, top: float, tokens: list[str], kind: str) -> float:
+    """Chips for `tokens` in centred lines within a column; returns where the next line would begin."""
+    room = column.width - 2 * PAD + 1
+    lines: list[list[tuple[str, float]]] = [[]]
+    for token in tokens:
+        label = text.visible(token, TOKEN_CELLS)
+        width = text.cells(label) * CELL + 4
+        if lines[-1] and sum(w + 2 for _, w in lines[-1]) + width > room:
+            lines.append([])
+        lines[-1].append((label, width))
+    if len(lines) > TOKEN_LINES:
+        lines = [*lines[: TOKEN_LINES - 1], [("…", CELL + 4)]]
+    for number, line in enumerate(lines):
+        x = column.x + (column.width - sum(width + 2 for _, width in line) + 2) / 2
+        for label, width in line:
+            drawing.chips.append(Chip(x, top + number * LINE, width, label, kind))
+            x += width + 2
+    return top + len(lines) * LINE if tokens else top
+
+
+def _sentence(drawing: CircuitLayout, top: float, name: str, tokens: Sequence[str]) -> list[tuple[float, str]]:
+    """A line of tokens under the drawing, cut to its width."""
+    room = int((drawing.width - 20) / CELL)
+    said = f"{name}: " + " ".join(text.visible(token, TOKEN_CELLS) for token in tokens)
+    return [(top + LINE, said if len(said) <= room else said[: room - 1] + "…")]

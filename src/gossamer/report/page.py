@@ -1,0 +1,220 @@
+"""The page: findings in, one self-contained HTML text out."""
+
+import base64
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from gossamer.circuits.results import Behaviour, Curve, Example, Findings, NodeCard
+from gossamer.report import claims, figures, layout, style, text
+
+MAX_CARDS = 60
+BEFORE, AFTER = 22, 8  # tokens of an example shown around the firing one
+Figures = dict[str, Figure]
+Pictures = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """An example cut around its firing token; `shade` is its activation over the node's largest."""
+
+    before: tuple[str, ...]
+    token: str
+    after: tuple[str, ...]
+    cut_left: bool
+    cut_right: bool
+    activation: float
+    shade: float
+
+
+@dataclass(frozen=True)
+class NodeView:
+    """A node as the page shows it. `rank` counts from 1 by falling strength; `index` is its place in the findings."""
+
+    index: int
+    rank: int
+    node: NodeCard
+    share: float
+    snippets: tuple[Snippet, ...]
+    link: str | None
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """One line of the table of methods; `nodes` is the size of its smallest circuit that reaches the page's level."""
+
+    curve: Curve
+    index: int
+    colour: str
+    nodes: int | None
+
+
+def drawn(findings: Findings) -> Figures:
+    """Every figure that the findings have the numbers for, by name."""
+    has: dict[str, tuple[bool, Callable[[Findings], Figure]]] = {
+        "circuit_map": (bool(findings.nodes), figures.circuit_map),
+        "budget": (bool(findings.budget), figures.budget),
+        "curves": (any(point.size for curve in findings.curves for point in curve.points), figures.curves),
+        "completeness": (bool(findings.completeness.points), figures.completeness),
+        "stability": (bool(findings.stability), figures.stability),
+    }
+    return {name: style.settled(draw(findings)) for name, (present, draw) in has.items() if present}
+
+
+def pictured(made: Figures) -> Pictures:
+    """The figures as `<svg>` text, by name."""
+    return {name: style.svg(figure) for name, figure in made.items()}
+
+
+def page(findings: Findings, made: Pictures | None = None) -> str:
+    """The report as HTML text: styles, script and pictures inline, nothing fetched from anywhere.
+
+    Args:
+        findings: what to show.
+        made: the figures drawn from them as SVG (:func:`pictured`); drawn here if not given.
+
+    Raises:
+        GossamerError: findings that contradict themselves (a node outside the axes, an incomplete budget).
+    """
+    made = pictured(drawn(findings)) if made is None else made
+    target = claims.level(findings)
+    template = _environment().get_template("report.html.j2")
+    return template.render(
+        findings=findings,
+        summary=_sentence(claims.summary(findings)),
+        captions={
+            "budget": claims.budget(findings),
+            "curves": claims.curves(findings),
+            "completeness": claims.completeness(findings),
+            "stability": claims.stability(findings),
+        },
+        tiles=_tiles(findings),
+        map=layout.circuit_layout(findings),
+        aligned=layout.aligned(findings.prompt),
+        curves_svg=Markup(made["curves"]) if "curves" in made else None,
+        pictures={name: _inlined(svg) for name, svg in made.items() if name not in ("curves", "circuit_map")},
+        target=target,
+        methods=_methods(findings, target),
+        nodes=_nodes(findings),
+        max_cards=MAX_CARDS,
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("gossamer.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "pieces": text.pieces,
+        "visible": text.visible,
+        "number": text.number,
+        "ratio": text.ratio,
+        "percent": text.percent,
+        "seconds": text.seconds,
+        "plural": text.plural,
+        "sort_key": _sort_key,
+        "points": _points,
+    }
+    environment.tests["finite"] = math.isfinite
+    environment.globals |= {"style": style, "layout": layout}
+    return environment
+
+
+def _sentence(said: str) -> str:
+    return said[:1].upper() + said[1:]
+
+
+def _sort_key(value: float) -> str:
+    """For the sortable table: unknown values sort last."""
+    return f"{value:.9g}" if math.isfinite(value) else ""
+
+
+def _points(pill: layout.Pill) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in layout.arrow(pill))
+
+
+def _inlined(svg: str) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+def _tiles(findings: Findings) -> list[tuple[str, str, str]]:
+    """The numbers at the head of the page: (value, what it is, remark)."""
+    known = claims.landmarks(findings)
+    candidates = claims.circuit_size(findings).partition(" of ")[2].removesuffix(" candidate nodes")
+    sites = len({node.site for node in findings.nodes})
+    where = f"at {text.plural(sites, 'site')}" + (f", of {candidates} candidates" if candidates else "")
+    tiles = [(f"{len(findings.nodes):,}", "nodes", where)]
+    if known is not None:
+        circuit = known.circuit
+        tiles += [
+            (text.ratio(circuit.faithfulness.value), "faithfulness to the full model", _range(circuit)),
+            (
+                text.ratio(circuit.faithfulness_to_dictionaries.value),
+                "faithfulness to model + dictionaries",
+                f"the dictionaries alone reach {text.ratio(known.dictionaries.faithfulness.value)} of the full model",
+            ),
+            (text.percent(circuit.accuracy), "accuracy", f"full model {text.percent(known.full.accuracy)}"),
+            (text.number(circuit.kl), "KL to the full model, nats", f"empty circuit {text.number(known.empty.kl)}"),
+        ]
+    left = findings.completeness.knocked_out
+    if math.isfinite(left.faithfulness.value):
+        tiles.append(
+            (text.ratio(left.faithfulness.value), "left without the circuit", f"{_range(left)}; 0 is complete")
+        )
+    return tiles
+
+
+def _range(behaviour: Behaviour) -> str:
+    found = behaviour.faithfulness
+    return f"95{chr(0x202F)}% interval {text.ratio(found.low)} to {text.ratio(found.high)}"
+
+
+def _methods(findings: Findings, target: float | None) -> list[MethodRow]:
+    rows = []
+    for index, curve in enumerate(findings.curves):
+        reached = claims.smallest(curve, target) if target is not None else None
+        rows.append(MethodRow(curve, index, style.method_colour(index), reached.size if reached else None))
+    return rows
+
+
+def _nodes(findings: Findings) -> list[NodeView]:
+    largest = max((abs(node.effect) for node in findings.nodes if math.isfinite(node.effect)), default=0.0) or 1.0
+    views = []
+    for rank, index in enumerate(layout.by_strength(findings.nodes), start=1):
+        node = findings.nodes[index]
+        share = node.effect / largest if math.isfinite(node.effect) else 0.0
+        snippets = _snippets(node.examples) if rank <= MAX_CARDS else ()
+        # Addresses come from files of other people: only web addresses become links.
+        link = node.link if node.link and node.link.startswith(("https://", "http://")) else None
+        views.append(NodeView(index, rank, node, share, snippets, link))
+    return views
+
+
+def _snippets(examples: tuple[Example, ...]) -> tuple[Snippet, ...]:
+    largest = max((example.activation for example in examples), default=0.0) or 1.0
+    cut = []
+    for example in examples:
+        tokens, at = example.tokens, example.position
+        first, last = max(0, at - BEFORE), at + 1 + AFTER
+        shade = example.activation / largest if math.isfinite(example.activation) else 0.0
+        cut.append(
+            Snippet(
+                tokens[first:at],
+                tokens[at],
+                tokens[at + 1 : last],
+                first > 0,
+                last < len(tokens),
+                example.activation,
+                round(max(0.0, min(1.0, shade)), 3),
+            )
+        )
+    return tuple(cut)

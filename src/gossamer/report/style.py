@@ -1,0 +1,124 @@
+"""One look for every figure: palette, type sizes of a two-column paper, and how a figure becomes bytes."""
+
+import contextlib
+import io
+import textwrap
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import matplotlib
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gossamer import files
+
+# Blue against orange survives every common colour-vision deficiency; baselines differ in marker and dash as well.
+OURS, AGAINST = "#1a5ba6", "#c4551b"
+INK, MUTED, FAINT, RULE, PAPER = "#1c2128", "#626b77", "#9aa3ad", "#e3e7eb", "#ffffff"
+BASELINES = ("#a8553f", "#9a7b1f", "#3f7f5f", "#7a5c99", "#2f8794", "#6e6e6e", "#b0647f", "#5c6f3a")
+MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">")
+DASHES = ((4, 1.4), (1.2, 1.2), (6, 1.4, 1.2, 1.4), (2.6, 1.2), (8, 1.6), (1, 2.2), (5, 1.2, 1, 1.2, 1, 1.2), (3, 3))
+COLUMN, PAGE = 3.35, 6.9
+SIZE, SMALL = 7.5, 6.5
+DPI = 220
+
+_SANS = ("Helvetica", "Arial", "Liberation Sans")
+
+
+@cache
+def _families() -> list[str]:
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return [*[name for name in _SANS if name in installed][:1], "DejaVu Sans"]
+
+
+@contextlib.contextmanager
+def paper() -> Iterator[None]:
+    """Matplotlib settings inside which every figure of the report is made (and restored after)."""
+    settings = {
+        "font.family": _families(),
+        "font.size": SIZE,
+        "axes.titlesize": SIZE + 0.5,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.labelsize": SIZE,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": FAINT,
+        "axes.linewidth": 0.6,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.unicode_minus": True,
+        "xtick.labelsize": SMALL,
+        "ytick.labelsize": SMALL,
+        "xtick.color": FAINT,
+        "ytick.color": FAINT,
+        "xtick.labelcolor": INK,
+        "ytick.labelcolor": INK,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "xtick.major.size": 2.5,
+        "ytick.major.size": 2.5,
+        "xtick.minor.size": 1.5,
+        "xtick.minor.width": 0.4,
+        "text.color": INK,
+        "text.parse_math": False,
+        "figure.facecolor": PAPER,
+        "axes.facecolor": PAPER,
+    }
+    with matplotlib.rc_context(settings):
+        yield
+
+
+def drawable(text: str) -> str:
+    """`text` with every character that no font of the figures can draw written as its escape."""
+    return "".join(c if ord(c) in _charset() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+@cache
+def _charset() -> frozenset[int]:
+    path = font_manager.findfont("DejaVu Sans Mono")
+    return frozenset(font_manager.get_font(path).get_charmap())
+
+
+def title(axes: Axes, sentence: str, inches: float) -> None:
+    """Set a sentence as the title, broken to fit `inches`."""
+    axes.set_title(broken(sentence, inches), pad=7, linespacing=1.25)
+
+
+def broken(sentence: str, inches: float) -> str:
+    """A title's sentence in lines of at most `inches`."""
+    return textwrap.fill(drawable(sentence), width=int(inches * 17.5))
+
+
+def mix(low: str, high: str, share: float) -> str:
+    """The colour `share` of the way from `low` to `high` (both #rrggbb)."""
+    ends = [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in (low, high)]
+    return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in zip(*ends, strict=True))
+
+
+def method_colour(index: int) -> str:
+    """Colour of the curve at `index`; ours is the first."""
+    return OURS if index == 0 else BASELINES[(index - 1) % len(BASELINES)]
+
+
+def settled(figure: Figure) -> Figure:
+    """The figure with its layout computed once and kept: it is written in two formats, and layout is the slow part."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
+def svg(figure: Figure) -> str:
+    """The figure as an `<svg>` element: text as outlines, no dates, the same bytes every time."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "gossamer", "svg.fonttype": "path"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Write the figure atomically, 220 dots an inch."""
+    with files.replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI)

@@ -1,0 +1,69 @@
+"use strict";
+(() => {
+  const all = (selector, inside = document) => [...inside.querySelectorAll(selector)];
+
+  // A node is shown in up to three places: its pill, its card and its row. Pointing at one lights all of them.
+  const places = new Map();
+  for (const element of all("[data-node]")) {
+    const key = element.dataset.node;
+    places.set(key, [...(places.get(key) || []), element]);
+  }
+  for (const elements of places.values()) {
+    const light = (on) => elements.forEach((element) => element.classList.toggle("lit", on));
+    for (const element of elements) {
+      element.addEventListener("mouseenter", () => light(true));
+      element.addEventListener("mouseleave", () => light(false));
+      element.addEventListener("focusin", () => light(true));
+      element.addEventListener("focusout", () => light(false));
+    }
+  }
+
+  const table = document.getElementById("table");
+  if (table) {
+    const body = table.tBodies[0];
+    const rows = [...body.rows];
+    const filter = document.getElementById("filter");
+    const shown = document.getElementById("shown");
+    const total = shown.textContent;
+    const apply = () => {
+      const wanted = filter.value.trim().toLowerCase();
+      let count = 0;
+      for (const row of rows) {
+        row.hidden = !(row.dataset.cell + " " + row.textContent).toLowerCase().includes(wanted);
+        count += row.hidden ? 0 : 1;
+      }
+      shown.textContent = wanted ? count + " of " + total : total;
+    };
+    filter.addEventListener("input", apply);
+    for (const more of all("[data-filter]")) {
+      more.addEventListener("click", () => { filter.value = more.dataset.filter; apply(); });
+    }
+    // A pill may point at a row that the filter hides.
+    for (const pill of all(".pill")) {
+      pill.addEventListener("click", () => { filter.value = ""; apply(); });
+    }
+
+    const key = (row, column) => row.cells[column].dataset.value;
+    const compare = (a, b) => {
+      if (a === "" || b === "") return (a === "") - (b === "");
+      return isNaN(a) || isNaN(b) ? a.localeCompare(b, "en", { numeric: true }) : a - b;
+    };
+    all("th button", table).forEach((button, column) => {
+      button.addEventListener("click", () => {
+        const header = button.parentElement;
+        const falling = header.getAttribute("aria-sort") === "ascending";
+        all("th", table).forEach((other) => other.removeAttribute("aria-sort"));
+        header.setAttribute("aria-sort", falling ? "descending" : "ascending");
+        const known = rows.filter((row) => key(row, column) !== "").sort((a, b) => compare(key(a, column), key(b, column)));
+        if (falling) known.reverse();
+        body.append(...known, ...rows.filter((row) => key(row, column) === ""));
+      });
+    });
+  }
+
+  for (const box of all("[data-curve]")) {
+    box.addEventListener("change", () => {
+      for (const part of all('[id^="curve-' + box.dataset.curve + '-"]')) part.style.display = box.checked ? "" : "none";
+    });
+  }
+})();

@@ -1,0 +1,176 @@
+"""Findings as a real run would give them, made up from a seed: no model is run."""
+
+import math
+import random
+from dataclasses import replace
+
+from gossamer.circuits.results import (
+    Behaviour,
+    Completeness,
+    Curve,
+    CurvePoint,
+    Example,
+    Findings,
+    Interval,
+    KnockoutPoint,
+    NodeCard,
+    Overlap,
+    PromptView,
+)
+
+SITES = ("resid_post.7", "resid_post.14", "resid_post.21", "resid_post.40")
+ROLES = ("gap1", "IO", "gap2", "S1", "gap3", "PLACE", "gap4", "S2", "gap5", "OBJECT", "END")
+PROMPT = PromptView(
+    tokens=(
+        "<bos>", "Then", ",", " Mary", " and", " John", " had", " a", " lot", " of", " fun", " at", " the", " school",
+        ".", " John", " gave", " a", " ring", " to",
+    ),
+    roles=(
+        None, "gap1", "gap1", "IO", "gap2", "S1", *["gap3"] * 7, "PLACE", "gap4", "S2", "gap5", "gap5", "OBJECT", "END",
+    ),
+    counterfactual=(
+        "<bos>", "Then", ",", " Peter", " and", " Alice", " had", " a", " lot", " of", " fun", " at", " the", " school",
+        ".", " Robert", " gave", " a", " ring", " to",
+    ),
+    answer=" Mary",
+    wrong=" John",
+)  # fmt: skip
+METHODS = (
+    ("gossamer mask", 42.0, 9.0, 1.6),
+    ("reference recipe", 913.0, 14.0, 1.5),
+    ("IG, 10 steps", 212.0, 34.0, 1.25),
+    ("attribution patching", 21.0, 60.0, 1.1),
+    ("activation difference", 4.1, 130.0, 1.0),
+    ("random", 0.01, 900.0, 1.3),
+)
+SIZES = (500, 350, 250, 180, 130, 100, 75, 55, 40, 30, 20, 15, 10, 7, 5)
+WORDS = (
+    " Mary", " John", " she", " her", " to", " gave", "Mary", " recipient", " themselves", "\n", "  ", "\t", " §",
+    "ing", "<script>alert(1)</script>", " &amp;", '"', "'", " 中文", "\u202eabc", "\ufffd", " $x_1$", "\x07", " naïve",
+    "\u0301",
+)  # fmt: skip
+CEILING, EMPTY = 0.912, 0.021
+
+
+def behaviour(name: str, faithfulness: float, width: float = 0.03) -> Behaviour:
+    """A network of the given faithfulness, everything else in keeping with it."""
+    around = Interval(faithfulness, faithfulness - width, faithfulness + 0.9 * width)
+    return Behaviour(
+        name,
+        Interval(3.9 * around.value, 3.9 * around.low, 3.9 * around.high),
+        around,
+        Interval(around.value / CEILING, around.low / CEILING, around.high / CEILING),
+        accuracy=0.5 + 0.49 * max(0.0, min(1.0, faithfulness)) ** 0.4,
+        kl=max(0.0, 1.9 * (1 - faithfulness) ** 2),
+        prompt_error=Interval(abs(1 - faithfulness) + 0.04, abs(1 - faithfulness), abs(1 - faithfulness) + 0.08),
+    )
+
+
+def curve(method: str, seconds: float, half: float, steepness: float, generator: random.Random) -> Curve:
+    """A saturating curve that is half way up at `half` nodes."""
+    points = []
+    for size in SIZES:
+        value = EMPTY + (CEILING - EMPTY) * size**steepness / (size**steepness + half**steepness)
+        value += generator.uniform(-0.025, 0.025)
+        points.append(CurvePoint(size, size - size // 9, behaviour(method, value, 0.05)))
+    cpr = sum(point.behaviour.faithfulness.value for point in points) / len(points)
+    return Curve(method, tuple(points), seconds, cpr, 1 - cpr)
+
+
+def node(index: int, generator: random.Random, effect: float) -> NodeCard:
+    """One node; late sites sit at the end of the prompt."""
+    depth = min(3, int(generator.random() * 5))
+    site = SITES[depth]
+    role = (
+        "END" if depth == 3 or generator.random() < 0.2 else generator.choice(("IO", "S1", "S2", "S2", "gap4", "PLACE"))
+    )
+    words = generator.sample(WORDS, 12)
+    at = PROMPT.roles.index(role)
+    examples = tuple(
+        Example(PROMPT.tokens if k else (*PROMPT.tokens[:-1], "<script>alert(1)</script>\n"), at, 6.0 / (k + 1))
+        for k in range(4)
+    )
+    return NodeCard(
+        site,
+        role,
+        latent=generator.randrange(16384),
+        effect=effect,
+        activation=generator.uniform(0.5, 9),
+        ablated=generator.uniform(0, 0.9),
+        direct=generator.uniform(-0.4, 1.2) if role == "END" else 0.0,
+        promotes=tuple((word, 1.4 - 0.1 * k) for k, word in enumerate(words[:6])),
+        suppresses=tuple((word, -1.2 + 0.1 * k) for k, word in enumerate(words[6:])),
+        examples=examples,
+        generic=("subject_verb",) if index % 7 == 3 else (),
+        link=f"https://www.neuronpedia.org/gemma-2-9b/7-gemmascope-res-16k/{index}" if index % 2 else None,
+    )
+
+
+def overlap(kind: str, labels: tuple[str, ...], sizes: tuple[int, ...], like: float) -> Overlap:
+    """Agreement that falls with distance."""
+    n = range(len(labels))
+    jaccard = tuple(tuple(like ** abs(i - j) for j in n) for i in n)
+    containment = tuple(tuple(1.0 if i == j else like ** (0.3 * abs(i - j)) for j in n) for i in n)
+    return Overlap(kind, labels, sizes, jaccard, containment)
+
+
+def findings(n_nodes: int = 18, seed: int = 0) -> Findings:
+    """Findings with `n_nodes` nodes and six methods."""
+    generator = random.Random(seed)
+    effects = [0.31 * math.exp(-3.0 * k / n_nodes) - (0.03 if k % 6 == 5 else 0.0) for k in range(n_nodes)]
+    nodes = tuple(node(k, generator, effect) for k, effect in enumerate(effects))
+    knockouts = [KnockoutPoint("none", 0, 0.871, CEILING)]
+    for k in range(1, 13):
+        left = 1 - k / 13
+        knockouts.append(KnockoutPoint("random", k, 0.85 * left**2 + generator.uniform(-0.03, 0.03), 0.9 * left**1.4))
+    knockouts.append(KnockoutPoint("whole circuit", n_nodes, EMPTY, 0.042))
+    return Findings(
+        task="ioi/baba",
+        model="google/gemma-2-9b",
+        sites=SITES,
+        roles=ROLES,
+        prompt=PROMPT,
+        budget=(
+            behaviour("full model", 1.0, 0.0),
+            *(behaviour(f"+ {site} alone", 0.985 - 0.011 * k, 0.01) for k, site in enumerate(SITES)),
+            behaviour("+ all dictionaries", CEILING, 0.02),
+            behaviour("circuit", 0.871, 0.03),
+            behaviour("empty circuit", EMPTY, 0.012),
+        ),
+        curves=tuple(curve(*method, generator) for method in METHODS),
+        completeness=Completeness(behaviour("circuit knocked out", 0.042, 0.02), tuple(knockouts)),
+        stability=(
+            overlap("seed", ("seed 0", "seed 1", "seed 2", "seed 3"), (18, 19, 17, 18), 0.84),
+            overlap("split", ("half A", "half B"), (18, 20), 0.71),
+            overlap("size", ("7", "10", "15", "20", "30", "40"), (7, 10, 15, 20, 30, 40), 0.66),
+        ),
+        nodes=nodes,
+        settings={
+            "seed": "0",
+            "dtype": "bfloat16",
+            "ablation": "mean over counterfactual prompts by (template, role, offset)",
+            "errors": "none",
+            "candidates": "6412",
+            "dictionaries": "google/gemma-scope-9b-pt-res, 16k latents: " + ", ".join(SITES),
+            "versions": "gossamer 0.1.0, torch 2.13.0, transformers 5.23.0",
+        },
+        warnings=("resid_post.40: measured L0 131 is 2.3 times the claimed 57; is the input scaled as in training?",),
+    )
+
+
+def bare() -> Findings:
+    """As little as a finding can hold, with every number that may be missing missing."""
+    lost = replace(node(0, random.Random(1), math.nan), activation=math.nan, ablated=math.nan, direct=math.nan)
+    gone = Interval(math.nan, math.nan, math.nan)
+    unknown = Behaviour("circuit knocked out", gone, gone, gone, math.nan, math.nan, gone)
+    whole = findings(1)
+    return replace(
+        whole,
+        budget=(),
+        curves=(),
+        completeness=Completeness(unknown, ()),
+        stability=(),
+        nodes=(replace(lost, promotes=(), suppresses=(), examples=()),),
+        settings={},
+        warnings=(),
+    )

@@ -1,0 +1,167 @@
+"""What the figures draw is what the findings say."""
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import matplotlib
+import pytest
+import report_sample as sample
+from matplotlib.figure import Figure
+
+from gossamer.circuits.results import PromptView
+from gossamer.errors import GossamerError
+from gossamer.report import budget, circuit_map, claims, completeness, curves, layout, stability, style
+from gossamer.report.figures.curves import spread
+
+
+@pytest.fixture(scope="module")
+def findings():
+    return sample.findings()
+
+
+@pytest.mark.parametrize("draw", [budget, circuit_map, completeness, curves, stability])
+def test_figures_are_plain_figures_and_leave_no_settings_behind(findings, draw):
+    before = dict(matplotlib.rcParams)
+    figure = draw(findings)
+    assert isinstance(figure, Figure)
+    assert not hasattr(figure, "number")
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_curves_draw_every_point_of_every_method(findings):
+    (axes,) = curves(findings).axes
+    lines = {line.get_label(): line for line in axes.lines if line.get_gid()}
+    assert list(lines) == [curve.method for curve in findings.curves]
+    for curve in findings.curves:
+        xs, ys = lines[curve.method].get_data()
+        assert list(xs) == sorted(point.size for point in curve.points)
+        assert list(ys)[::-1] == [point.behaviour.faithfulness.value for point in curve.points]
+    assert len(axes.collections) == len(findings.curves)
+    levels = [line.get_ydata()[0] for line in axes.lines if not line.get_gid()]
+    assert levels == [1.0, sample.CEILING, sample.EMPTY]
+
+
+def test_scatter_has_a_point_a_subset(findings):
+    dots = completeness(findings).axes[0].collections[0]
+    expected = [(point.circuit, point.model) for point in findings.completeness.points]
+    assert [tuple(pair) for pair in dots.get_offsets()] == expected
+
+
+def test_budget_has_a_row_a_network(findings):
+    axes = budget(findings).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [row.name for row in findings.budget]
+    assert "0.87 [0.84, 0.90]" in [text.get_text() for text in axes.texts]
+
+
+def test_heat_maps_hold_the_matrices(findings):
+    figure = stability(findings)
+    images = [axes.images[0].get_array().tolist() for axes in figure.axes if axes.images]
+    n = len(findings.stability)
+    assert images[:n] == [[list(row) for row in overlap.jaccard] for overlap in findings.stability]
+    assert images[n:] == [[list(row) for row in overlap.containment] for overlap in findings.stability]
+
+
+@pytest.mark.parametrize("n_nodes", [0, 1, 18, 300])
+def test_every_node_is_drawn_or_counted_in_its_own_cell(n_nodes):
+    findings = sample.findings(n_nodes) if n_nodes else replace(sample.findings(1), nodes=())
+    drawing = layout.circuit_layout(findings)
+    assert len(drawing.pills) + sum(more.count for more in drawing.more) == n_nodes
+    rows = {row.site: row for row in drawing.rows}
+    columns = {role: column for column in drawing.columns for role in column.roles}
+    for pill in drawing.pills:
+        node = findings.nodes[pill.node]
+        row, column = rows[node.site], columns[node.role]
+        assert row.y <= pill.y <= pill.y + layout.PILL <= row.y + row.height
+        assert column.x <= pill.x <= pill.x + pill.width <= column.x + column.width
+    corners = [(pill.x, pill.y) for pill in drawing.pills] + [(more.x, more.y) for more in drawing.more]
+    assert len(set(corners)) == len(corners)
+    assert drawing.width <= layout.WIDEST + 2
+
+
+def test_a_crowded_cell_shows_its_strongest_nodes():
+    findings = sample.findings(300)
+    drawing = layout.circuit_layout(findings)
+    more = max(drawing.more, key=lambda more: more.count)
+    cell = [i for i, node in enumerate(findings.nodes) if (node.site, node.role) == (more.site, more.role)]
+    shown = [pill.node for pill in drawing.pills if pill.node in cell]
+    weakest = min(abs(findings.nodes[i].effect) for i in shown)
+    assert all(abs(findings.nodes[i].effect) <= weakest for i in set(cell) - set(shown))
+
+
+def test_sites_rise_and_changed_tokens_stand_below_the_prompt(findings):
+    drawing = layout.circuit_layout(findings)
+    assert [row.site for row in drawing.rows] == list(reversed(sample.SITES))
+    changed = [chip for chip in drawing.chips if chip.kind == "counterfactual"]
+    assert [chip.label for chip in changed] == ["␣Peter", "␣Alice", "␣Robert"]
+    assert min(chip.y for chip in changed) > max(chip.y for chip in drawing.chips if chip.kind == "token")
+    assert [chip.label for chip in drawing.chips if chip.kind == "passed"] == ["<bos>"]
+
+
+def test_chips_stay_inside_their_columns(findings):
+    drawing = layout.circuit_layout(findings)
+    for chip in drawing.chips:
+        assert any(c.x <= chip.x and chip.x + chip.width <= c.x + c.width for c in drawing.columns), chip
+
+
+def test_many_positions_share_columns_and_unequal_prompts_are_written_out(findings):
+    roles = tuple(f"p{k}" for k in range(40))
+    prompt = PromptView(tuple(f" w{k}" for k in range(40)), roles, tuple(f" v{k}" for k in range(38)), " yes", " no")
+    nodes = tuple(replace(node, role=roles[7 * k % 40]) for k, node in enumerate(findings.nodes[:4]))
+    drawing = layout.circuit_layout(replace(findings, roles=roles, prompt=prompt, nodes=nodes))
+    assert sum(len(column.roles) for column in drawing.columns) == 40
+    assert len(drawing.columns) < 12
+    assert drawing.counterfactual_y is None
+    assert drawing.notes[0][1].startswith("counterfactual: ␣v0")
+    circuit_map(replace(findings, roles=roles, prompt=prompt, nodes=nodes))
+
+
+def test_a_node_outside_the_axes_is_refused(findings):
+    stray = replace(findings, nodes=(replace(findings.nodes[0], role="S9"),))
+    with pytest.raises(GossamerError, match=r"S9.*expected a site of .* and a role of"):
+        circuit_map(stray)
+
+
+def test_roles_must_fit_the_tokens(findings):
+    with pytest.raises(GossamerError, match=r"expected a role .* for each of its 20 tokens, found 1"):
+        circuit_map(replace(findings, prompt=replace(findings.prompt, roles=("END",))))
+
+
+@pytest.mark.parametrize(
+    ("draw", "without"), [(curves, {"curves": ()}), (stability, {"stability": ()}), (budget, {"budget": ()})]
+)
+def test_figures_without_numbers_are_refused(findings, draw, without):
+    with pytest.raises(GossamerError, match=r"expected .* found none"):
+        draw(replace(findings, **without))
+
+
+def test_the_comparison_names_whoever_is_better(findings):
+    assert claims.curves(findings) == (
+        "Gossamer mask keeps 80\u202f% of the logit difference with 30 nodes; "
+        "the best baseline (reference recipe) needs 55"
+    )
+    ours, reference, *_ = findings.curves
+    swapped = replace(findings, curves=(reference, ours))
+    assert claims.curves(swapped).endswith("with 55 nodes; gossamer mask needs only 30")
+    assert claims.curves(replace(findings, curves=(ours,))).endswith("with 30 nodes")
+
+
+def test_names_on_the_curves_never_touch():
+    placed = spread([0.8, 0.81, 0.82, 1.0, 1.0], 0.1, 0.0, 1.1)
+    assert all(b - a >= 0.1 - 1e-9 for a, b in pairwise(placed))
+    assert placed[-1] <= 1.1
+
+
+def test_drawings_survive_mathtext_and_unknown_scripts(findings):
+    odd = replace(
+        findings.prompt, tokens=("$\\frac{", *findings.prompt.tokens[1:]), answer=" 中文 $x$", wrong="\u202e\n"
+    )
+    figure = circuit_map(replace(findings, prompt=odd))
+    style.svg(figure)
+    assert any("\\u4e2d" in text.get_text() or "中" in text.get_text() for text in figure.axes[0].texts)
+
+
+def test_unknown_effects_are_drawn_as_unknown():
+    (pill,) = layout.circuit_layout(sample.bare()).pills
+    assert (pill.fill, pill.arrow) == (style.PAPER, 0)
+    assert math.isnan(sample.bare().nodes[0].effect)

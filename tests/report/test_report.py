@@ -1,0 +1,179 @@
+"""The page and its files: safe, self-contained, complete, the same every time."""
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import report_sample as sample
+
+from gossamer.circuits.results import Findings
+from gossamer.errors import GossamerError
+from gossamer.report import page, write_report
+
+VOID = {"meta", "input", "img", "br", "link", "hr"}
+
+
+class Page(HTMLParser):
+    """Collects what a browser would see, and insists that every element is closed where it should be."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.text += data
+
+    def having(self, name: str) -> list[str]:
+        return [attributes[name] for _, attributes in self.elements if name in attributes]
+
+
+@pytest.fixture(scope="module")
+def findings() -> Findings:
+    return sample.findings()
+
+
+@pytest.fixture(scope="module")
+def folder(findings, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    assert write_report(findings, folder) == folder / "report.html"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def html(folder) -> str:
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def seen(html) -> Page:
+    return Page(html)
+
+
+def test_the_folder_holds_page_figures_and_numbers(folder):
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    names = ("budget", "circuit_map", "completeness", "curves", "stability")
+    assert found == {"report.html", "findings.json"} | {f"figures/{n}.{kind}" for n in names for kind in ("png", "svg")}
+    assert all(path.stat().st_size > 2000 for path in folder.rglob("*.png"))
+
+
+def test_every_node_has_a_row_a_card_and_a_place_in_the_map(findings, seen):
+    ids = seen.having("id")
+    for index in range(len(findings.nodes)):
+        assert f"row-{index}" in ids
+        assert f"node-{index}" in ids
+        assert seen.having("data-node").count(str(index)) == 3
+    assert len(set(ids)) == len(ids)
+
+
+def test_nothing_is_fetched_from_anywhere(findings, html, seen):
+    links = {node.link for node in findings.nodes if node.link}
+    for tag, attributes in seen.elements:
+        for name in ("src", "href", "xlink:href", "srcset", "data", "action"):
+            address = attributes.get(name) or "#"
+            allowed = address.startswith(("#", "data:image/svg+xml;base64,")) or (tag == "a" and address in links)
+            assert allowed, (tag, name, address)
+    assert "default-src 'none'" in html
+    assert not re.search(r"@import|url\((?!#|\"#)", html)
+
+
+def test_hostile_tokens_are_text_and_not_markup(seen, html):
+    assert [tag for tag, _ in seen.elements].count("script") == 1
+    assert "<script>alert(1)</script>" in seen.text
+    assert "\u202e" not in html
+    assert "\x07" not in html
+    assert "\\u202e" in seen.text
+    assert "↵" in seen.text
+    assert "␣John" in seen.text
+
+
+def test_hostile_names_and_links_do_no_harm():
+    bad = '"><img src=x onerror=alert(1)>'
+    whole = replace(sample.findings(3), stability=())
+    nodes = (replace(whole.nodes[0], link="javascript:alert(1)", generic=(bad,)), *whole.nodes[1:])
+    settings = {bad: bad, "a & b": "<b>"}
+    seen = Page(page(replace(whole, task=bad, model=bad, warnings=(bad,), nodes=nodes, settings=settings)))
+    assert not [value for value in seen.having("src") if not value.startswith("data:image/svg+xml;base64,")]
+    assert not [value for value in seen.having("href") if value.startswith("javascript")]
+    assert not seen.having("onerror")
+
+
+def test_printed_numbers_are_those_of_the_findings(seen):
+    said = re.sub(r"\s+", " ", seen.text)
+    summary = "18 of 6,412 candidate nodes keep 87 % [84 %, 90 %] of the full model's logit difference"
+    assert summary in said
+    assert "against 91 % with every latent of the dictionaries and 2.1 % with none" in said
+    assert "4.2 % of the full model's logit difference is left, 95 % interval 2.2 % to 6.0 %" in said
+    assert "circuit3.40 [3.28, 3.50]" in said
+    assert "1 warning" in said
+
+
+def test_warnings_are_loud_and_absent_without_cause(findings, seen):
+    assert "alert" in seen.having("role")
+    assert "alert" not in Page(page(replace(findings, warnings=()), {})).having("role")
+
+
+def test_missing_parts_are_said_to_be_missing_and_no_nan_is_shown(tmp_path):
+    write_report(sample.bare(), tmp_path)
+    seen = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    for note in ("No error budget", "No curves", "No subsets", "Stability over", "No settings", "was not measured"):
+        assert note in seen.text
+    assert not re.search(r"\b(nan|None|inf|Undefined)\b", seen.text, re.IGNORECASE)
+    assert [path.name for path in (tmp_path / "figures").glob("*.png")] == ["circuit_map.png"]
+    assert json.loads((tmp_path / "findings.json").read_text(encoding="utf-8"))["nodes"][0]["effect"] is None
+
+
+def test_a_circuit_without_nodes_is_a_page_too(findings):
+    assert "The circuit has no nodes." in Page(page(replace(findings, nodes=()), {})).text
+
+
+def test_the_same_findings_give_the_same_bytes(folder, tmp_path):
+    write_report(sample.findings(), tmp_path)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            assert (tmp_path / path.relative_to(folder)).read_bytes() == path.read_bytes(), path.name
+
+
+def test_json_holds_what_was_found(findings, folder):
+    found = json.loads((folder / "findings.json").read_text(encoding="utf-8"))
+    assert found["budget"][-2]["faithfulness"]["value"] == 0.871
+    assert [node["latent"] for node in found["nodes"]] == [node.latent for node in findings.nodes]
+
+
+def test_five_hundred_nodes_stay_small_and_all_are_listed(folder):
+    pictures = {path.stem: path.read_text(encoding="utf-8") for path in (folder / "figures").glob("*.svg")}
+    html = page(sample.findings(500), pictures)
+    assert len(html.encode()) < 3_000_000
+    ids = Page(html).having("id")
+    assert sum(name.startswith("row-") for name in ids) == 500
+    assert sum(bool(re.fullmatch(r"node-\d+", name)) for name in ids) == 60
+
+
+def test_pills_and_cards_point_at_things_that_exist():
+    seen = Page(page(sample.findings(300), {}))
+    targets = {value[1:] for value in seen.having("href") if value.startswith("#")}
+    assert targets <= set(seen.having("id"))
+
+
+def test_an_incomplete_budget_is_refused(findings):
+    with pytest.raises(GossamerError, match=r"expected full model, .* found full model"):
+        page(replace(findings, budget=findings.budget[:1]), {})

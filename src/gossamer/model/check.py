@@ -10,8 +10,10 @@ from gossamer.model.language_model import LanguageModel, evaluating
 from gossamer.model.site import Site
 from gossamer.tokens import Tokens
 
-# Largest difference, relative to the largest value, that rounding may cause in sums over one layer.
-_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+# Largest root-mean-square difference, relative to the value's own size, that rounding may cause; wrong facts cause
+# differences near 1. In half precision eager attention rounds its scores, which moves a pattern by several per cent.
+_TOLERANCE = {torch.float32: 2e-3, torch.float64: 1e-6}
+_HALF_TOLERANCE = 0.15
 
 
 def check(model: LanguageModel) -> None:
@@ -24,7 +26,7 @@ def check(model: LanguageModel) -> None:
     with torch.no_grad(), evaluating(model.hf):
         for what, found, expected in _claims(model, tokens):
             difference = _difference(found, expected)
-            if not difference <= _TOLERANCE.get(model.dtype, 5e-2):
+            if not difference <= _TOLERANCE.get(model.dtype, _HALF_TOLERANCE):
                 raise GossamerError(
                     f"{model.name}: the facts of family {model.family.name} do not hold: expected {what}, found a "
                     f"relative difference of {difference:.2g}; correct the Family (module paths, parallel, softcap)"
@@ -40,9 +42,8 @@ def _tokens(model: LanguageModel) -> Tokens:
 def _difference(found: Tensor, expected: Tensor) -> float:
     if found.shape != expected.shape:
         return float("inf")
-    expected = expected.to(found.device)
-    scale = float(expected.abs().max().clamp(min=1e-6))
-    return float((found.float() - expected.float()).abs().max()) / scale
+    expected = expected.to(found.device).double()
+    return float((found.double() - expected).norm() / expected.norm().clamp(min=1e-12))
 
 
 def _claims(model: LanguageModel, tokens: Tokens) -> Iterator[tuple[str, Tensor, Tensor]]:

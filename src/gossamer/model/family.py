@@ -72,6 +72,12 @@ class Anatomy:
 
     def __init__(self, family: Family, hf: nn.Module) -> None:
         self.family = family
+        head = getattr(hf, "get_output_embeddings", lambda: None)()
+        if not isinstance(head, nn.Module):
+            raise UsageError(
+                f"a {type(hf).__name__} has no language-model head; load it with transformers' AutoModelForCausalLM"
+            )
+        self.head: nn.Module = head
         self.base = self._module(hf, family.layers.rpartition(".")[0])
         self.layers_name = family.layers.rpartition(".")[2]
         layers = self._module(hf, family.layers)
@@ -81,12 +87,6 @@ class Anatomy:
             )
         self.layers: nn.ModuleList = layers
         self.norm = self._module(hf, family.norm)
-        head = getattr(hf, "get_output_embeddings", lambda: None)()
-        if not isinstance(head, nn.Module):
-            raise UsageError(
-                f"a {type(hf).__name__} has no language-model head; load it with transformers' AutoModelForCausalLM"
-            )
-        self.head: nn.Module = head
         self.config: Any = self.base.config
         self.parallel = family.parallel(self.config)
         self.softcap = family.softcap(self.config)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import align_module_device
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -242,8 +243,10 @@ class LanguageModel:
 
     def unembedding_rows(self, ids: Int[Tensor, "ids"]) -> Float[Tensor, "ids d_model"]:
         """Rows of the unembedding matrix: the directions that raise these tokens' logits (after the final norm)."""
-        weight: Tensor = self.anatomy.head.weight  # type: ignore[assignment]
-        return weight[ids.to(weight.device)]
+        # Weights that accelerate keeps elsewhere are brought in for the moment of reading.
+        with align_module_device(self.anatomy.head):
+            weight: Tensor = self.anatomy.head.weight  # type: ignore[assignment]
+            return weight[ids.to(weight.device)]
 
     def _tokenizer(self) -> Any:
         if self.tokenizer is None:
@@ -286,13 +289,19 @@ class LanguageModel:
         shortest = int(tokens.lengths.min())
         if shortest == 0:
             raise UsageError("expected at least one token in every row, found a row of padding only")
-        tokens = tokens.to(self.device)
+        ids = tokens.ids.masked_fill(~tokens.mask, 0)
+        lowest, highest = (int(end) for end in ids.aminmax())
+        if lowest < 0 or highest >= self.d_vocab:
+            raise UsageError(
+                f"expected token ids from 0 to {self.d_vocab - 1}, found {lowest if lowest < 0 else highest}; "
+                f"use the tokenizer of {self.name}"
+            )
         if shortest == width:
-            return {"input_ids": tokens.ids}
+            return {"input_ids": ids.to(self.device)}
         # Positions count real tokens, so that padding on the left does not move them.
         positions = (tokens.mask.cumsum(dim=1) - 1).clamp(min=0)
-        ids = tokens.ids.masked_fill(~tokens.mask, 0)
-        return {"input_ids": ids, "attention_mask": tokens.mask.long(), "position_ids": positions}
+        inputs = {"input_ids": ids, "attention_mask": tokens.mask.long(), "position_ids": positions}
+        return {name: value.to(self.device) for name, value in inputs.items()}
 
 
 def _gather(hidden: Tensor, at: Tensor) -> Float[Tensor, "batch d_model"]:

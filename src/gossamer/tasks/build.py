@@ -124,10 +124,12 @@ def _check_answers(rows: Mapping[int, Row]) -> None:
 
 
 def refusal(faults: Sequence[Fault]) -> str:
-    """One line that names the offending words."""
-    words = {fault.word.strip(): fault for fault in reversed(faults)}
-    shown = ", ".join(str(fault) for fault in list(words.values())[:8][::-1])
-    more = f" and {len(words) - 8} more" if len(words) > 8 else ""
+    """One line that names every offending word, the first few with their tokens."""
+    words: dict[str, Fault] = {}
+    for fault in faults:
+        words.setdefault(fault.word.strip(), fault)
+    shown = ", ".join(str(fault) for fault in list(words.values())[:6])
+    more = f" and {', '.join(list(words)[6:])}" if len(words) > 6 else ""
     return (
         f"answers and role words must be single tokens of their own; this tokenizer splits {shown}{more}; "
         "use other words, or drop_multi_token=True to leave them out"

@@ -113,16 +113,15 @@ class Generator:
     def _faults(
         self, speller: Speller, probes: Sequence[Prompt], words: Mapping[str, tuple[Entry, ...]]
     ) -> list[Fault]:
-        """Faults of every word of the lists, put into every role that it can have, in one prompt of each template."""
+        """Faults of every word of the lists, put into all roles that it can have, in one prompt of each template."""
         prompts = list(probes)
         checked = {role for roles in self.roles.values() for role in roles}
+        answers, before = self.answers
         for probe in {prompt.template: prompt for prompt in probes}.values():
-            for key, roles in self.roles.items():
-                for word in sorted(set().union(*map(_forms, words[key]))):
-                    prompts += [_with_word(probe, role, word) for role in roles]
-            key, before = self.answers
-            for word in sorted(set().union(*map(_forms, words[key]))):
-                prompts.append(replace(probe, answer=before + word))
+            for key, entries in words.items():
+                for word in sorted(set().union(*map(_forms, entries))):
+                    changed = _with_word(probe, self.roles.get(key, ()), word)
+                    prompts.append(replace(changed, answer=before + word) if key == answers else changed)
         return list(draft(dict(enumerate(prompts)), speller, checked).faults)
 
 
@@ -130,8 +129,8 @@ def _forms(entry: Entry) -> set[str]:
     return {entry} if isinstance(entry, str) else set(entry)
 
 
-def _with_word(prompt: Prompt, role: str, word: str) -> Prompt:
-    pieces = tuple(Piece(word, role) if piece.role == role else piece for piece in prompt.clean)
+def _with_word(prompt: Prompt, roles: Sequence[str], word: str) -> Prompt:
+    pieces = tuple(Piece(word, piece.role) if piece.role in roles else piece for piece in prompt.clean)
     return replace(prompt, clean=pieces, counterfactual=pieces)
 
 
@@ -167,8 +166,8 @@ _ALL = (
         name="code-index",
         about="what a Python session prints for a list index: the item, or Traceback past the end",
         sample=code_output.sample_index,
-        words={"variables": lexicon.LIST_NAMES, "digits": lexicon.DIGITS},
-        roles={"variables": ("name", "query_name"), "digits": ("items", "target", "index")},
+        words={"digits": lexicon.DIGITS},
+        roles={"digits": ("items", "target", "index")},
         answers=("digits", ""),
         fixed_answers=(code_output.ERROR,),
     ),
@@ -176,9 +175,8 @@ _ALL = (
         name="code-key",
         about="what a Python session prints for a dictionary key: the value, or Traceback for a missing key",
         sample=code_output.sample_key,
-        words={"variables": lexicon.DICTIONARY_NAMES, "names": lexicon.NAMES, "digits": lexicon.DIGITS},
+        words={"names": lexicon.NAMES, "digits": lexicon.DIGITS},
         roles={
-            "variables": ("name", "query_name"),
             "names": ("keys", "target_key", "query_key"),
             "digits": ("values", "target_value"),
         },

@@ -81,7 +81,7 @@ def distinct(rng: random.Random, n: int, draw: Callable[[random.Random], Prompt]
         misses = misses + 1 if prompt.key in found else 0
         found.setdefault(prompt.key, prompt)
         # With one prompt of k unseen, this many misses in a row happen with probability exp(-misses / k).
-        if misses > 1000 + 10 * len(found):
+        if misses > 100 + 10 * len(found):
             raise UsageError(
                 f"{what}: {n} different prompts asked for, the words give only {len(found)}; "
                 "ask for fewer or give more words"

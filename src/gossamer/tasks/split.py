@@ -104,5 +104,8 @@ def _divide(
     share = math.sqrt(test_fraction) / (math.sqrt(test_fraction) + math.sqrt(1 - test_fraction))
     held = set(texts[: round(share * len(texts))])
     counts = {row: (prompts[row].clean_text in held) + (prompts[row].counterfactual_text in held) for row in rows}
-    train, cut, test = ([row for row in rows if counts[row] == count] for count in (0, 1, 2))
+    train = [row for row in rows if counts[row] == 0]
+    known = {prompts[row].template for row in train}
+    test = [row for row in rows if counts[row] == 2 and prompts[row].template in known]
+    cut = sorted(set(rows) - {*train, *test})
     return (train, test, cut) if train and test else (rows, [], [])

@@ -16,7 +16,8 @@ from gossamer.errors import UsageError
 from gossamer.tasks.lexicon import ANSWER_VERBS, CLAUSE_NOUNS, CLAUSE_VERBS, OBJECT_NOUNS, PREPOSITIONS, SUBJECTS
 from gossamer.tasks.prompt import Piece, Prompt, distinct, fill, need
 
-Pairs = Sequence[tuple[str, str]]
+Pair = tuple[str, str]
+Pairs = Sequence[Pair]
 
 PATTERNS: dict[str, str] = {
     "simple": "The {subject}",
@@ -58,25 +59,16 @@ def sample(
         need(words, 1, f"subject-verb {what}")
     need(prepositions, 1, "subject-verb prepositions")
 
+    lists = (subjects, nouns, clause_verbs, answers)
+
     def draw(rng: random.Random) -> Prompt:
         number, other = rng.randrange(2), rng.randrange(2)
-        subject, noun, verb = rng.choice(list(subjects)), rng.choice(list(nouns)), rng.choice(list(clause_verbs))
-        preposition, answer = rng.choice(list(prepositions)), rng.choice(list(answers))
-
-        def pieces(number: int, other: int) -> tuple[Piece, ...]:
-            words = {
-                "subject": subject[number],
-                "that": "that",
-                "noun": noun[other],
-                "clause_verb": verb[other],
-                "preposition": preposition,
-            }
-            return fill(PATTERNS[structure], {role: Piece(word, role) for role, word in words.items()})
-
+        subject, noun, verb, answer = (rng.choice(list(pairs)) for pairs in lists)
+        words = (subject, noun, verb, rng.choice(list(prepositions)))
         agreeing, changed = (other, (number, 1 - other)) if structure == "within_rc" else (number, (1 - number, other))
         return Prompt(
-            clean=pieces(number, other),
-            counterfactual=pieces(*changed),
+            clean=_pieces(structure, words, number, other),
+            counterfactual=_pieces(structure, words, *changed),
             answer=f" {answer[agreeing]}",
             wrong=f" {answer[1 - agreeing]}",
             template=structure,
@@ -84,3 +76,16 @@ def sample(
         )
 
     return distinct(rng, n, draw, f"subject-verb {structure}")
+
+
+def _pieces(structure: str, words: tuple[Pair, Pair, Pair, str], number: int, other: int) -> tuple[Piece, ...]:
+    """The prompt with the subject in `number` and the noun in `other`, where 0 is the singular."""
+    subject, noun, clause_verb, preposition = words
+    found = {
+        "subject": subject[number],
+        "that": "that",
+        "noun": noun[other],
+        "clause_verb": clause_verb[other],
+        "preposition": preposition,
+    }
+    return fill(PATTERNS[structure], {role: Piece(word, role) for role, word in found.items()})

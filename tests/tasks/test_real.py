@@ -1,0 +1,102 @@
+"""Files that others published, with the tokenizers of real models."""
+
+import warnings
+
+import pytest
+from transformers import AutoTokenizer
+
+from gossamer import tasks
+from gossamer.errors import UsageError
+from gossamer.tasks import Task, TaskWarning
+from gossamer.tasks.published import load_published
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(scope="module")
+def tinytalk(real):
+    return AutoTokenizer.from_pretrained(real / "models" / "tinytalk-3m-gpt2")
+
+
+@pytest.fixture(scope="module")
+def stories(real):
+    return AutoTokenizer.from_pretrained(real / "models" / "stories260k")
+
+
+def check(task):
+    """What holds for every task."""
+    texts = [
+        {t for p in side.prompts for t in (p.clean_text, p.counterfactual_text)} for side in (task.train, task.test)
+    ]
+    assert not texts[0] & texts[1]
+    assert set(task.train.counterfactual.slots.unique().tolist()) - {-1} == set(range(len(task.slot_names)))
+    for side in (task.train, task.test):
+        for encoded in (side.clean, side.counterfactual):
+            assert int((encoded.roles >= 0).sum()) == int(encoded.tokens.mask.sum()) - task.bos * len(side)
+
+
+def test_ioi(real, tinytalk):
+    task = load_published(real / "tasks" / "ioi_met.jsonl", tinytalk)
+    check(task)
+    assert task.train.aligned
+    assert task.test.aligned
+    assert len(task.train) + len(task.test) == 1183
+    assert {"IO", "S1", "S2", "END"} <= set(task.role_names)
+    templates = {prompt.template for prompt in task.train.prompts}
+    assert "park_share" in templates
+    assert len(templates) == 24
+
+
+def test_gendered_pronouns(real, tinytalk, stories):
+    path = real / "tasks" / "gender_pronoun.jsonl"
+    with pytest.warns(TaskWarning, match="joined both sides of the split"):
+        task = load_published(path, tinytalk)
+    check(task)
+    assert task.role_names == ("gap1", "name", "gap2", "END")
+    assert len({prompt.template for prompt in task.train.prompts}) == 8
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TaskWarning)
+        spelled = load_published(path, stories)
+    check(spelled)
+    assert spelled.bos
+    assert not spelled.train.aligned
+
+
+@pytest.mark.parametrize("name", ["simple_train", "nounpp_test", "within_rc_test"])
+def test_agreement(real, tinytalk, name):
+    path = real / "tasks" / "feature_circuits" / f"{name}.json"
+    task = load_published(path, tinytalk, bos=True)
+    check(task)
+    assert task.bos
+    assert {prompt.template for prompt in task.train.prompts} == {"agreement"}
+    with pytest.warns(TaskWarning, match="multi token"):
+        short = load_published(path, tinytalk, drop_multi_token=True)
+    check(short)
+    assert short.train.aligned
+    assert short.provenance["left_out"]["multi_token"] > 0
+
+
+def test_agreement_in_stories(real, tinytalk):
+    task = load_published(real / "tasks" / "sva_story.jsonl", tinytalk)
+    check(task)
+    assert len({prompt.template for prompt in task.train.prompts}) == 6
+    assert "subject" in task.role_names
+
+
+def test_names_of_several_tokens(real, stories):
+    path = real / "tasks" / "ioi_met.jsonl"
+    with pytest.raises(UsageError, match=r"' \w+' \(.*answer: .*drop_multi_token=True"):
+        load_published(path, stories)
+    with pytest.warns(TaskWarning, match="multi token"):
+        task = load_published(path, stories, drop_multi_token=True)
+    check(task)
+    assert task.provenance["left_out"]["multi_token"] > 1000
+
+
+def test_generated_for_a_real_tokenizer(tinytalk, tmp_path):
+    with pytest.warns(TaskWarning, match="words left out"):
+        task = tasks.get("sva-within-rc").generate(tinytalk, n=80, bos=True, drop_multi_token=True)
+    check(task)
+    assert "skater" in task.provenance["dropped_words"]
+    again = Task.load(task.save(tmp_path / "task.json"), tinytalk)
+    assert again.train.clean.slots.equal(task.train.clean.slots)

@@ -1,0 +1,63 @@
+"""Splits: no text on both sides, templates in training, giants divided."""
+
+import itertools
+import random
+
+import pytest
+
+from gossamer.tasks import Piece, Prompt
+from gossamer.tasks.split import components, split
+
+
+def prompt(clean, counterfactual, template="t"):
+    return Prompt((Piece(clean),), (Piece(counterfactual),), " a", " b", template)
+
+
+def texts(prompts, rows):
+    return {text for row in rows for text in (prompts[row].clean_text, prompts[row].counterfactual_text)}
+
+
+def test_components_join_by_either_text():
+    prompts = [prompt("a", "b"), prompt("c", "d"), prompt("b", "e"), prompt("f", "c"), prompt("g", "h")]
+    assert components(prompts, range(5)) == [[0, 2], [1, 3], [4]]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_prompts_never_share_a_text(seed):
+    rng = random.Random(seed)
+    names = [f"{letter}{number}" for letter in "abcd" for number in range(rng.randrange(3, 30))]
+    pairs = {tuple(rng.sample(names, 2)) for _ in range(80)}
+    prompts = [prompt(a, b, template=a[0]) for a, b in sorted(pairs)]
+    found = split(prompts, 0.3, seed)
+    assert sorted((*found.train, *found.test, *found.cut)) == list(range(len(prompts)))
+    assert not texts(prompts, found.train) & texts(prompts, found.test)
+    assert found.train
+    assert {prompts[row].template for row in found.test} <= {prompts[row].template for row in found.train}
+    assert found == split(prompts, 0.3, seed)
+
+
+def test_share_is_met_with_small_components():
+    prompts = [prompt(f"a{n}", f"b{n}", template=f"t{n % 10}") for n in range(100)]
+    found = split(prompts, 0.25, 0)
+    assert len(found.test) == 25
+    assert not found.cut
+
+
+def test_a_component_of_all_pairs_is_divided():
+    prompts = [prompt(f"a{a}", f"b{b}") for a, b in itertools.product(range(12), repeat=2)]
+    found = split(prompts, 0.25, 0)
+    assert len(found.train) > 40
+    assert len(found.test) > 8
+    assert found.cut
+    assert not texts(prompts, found.train) & texts(prompts, found.test)
+
+
+def test_what_cannot_be_divided_is_all_for_training():
+    prompts = [prompt(f"a{n}", "always the same") for n in range(20)]
+    found = split(prompts, 0.25, 0)
+    assert (len(found.train), found.test, found.cut) == (20, (), ())
+
+
+def test_two_prompts_make_one_of_each():
+    found = split([prompt("a", "b"), prompt("c", "d")], 0.25, 0)
+    assert (len(found.train), len(found.test)) == (1, 1)

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gossamer.circuits.nodes import Nodes
-from gossamer.errors import GossamerError, UsageError
+from gossamer.errors import GossamerError, NotFiniteError, UsageError
 from gossamer.files import read_json, write_json
 
 FORMAT = "gossamer-circuit-1"
@@ -98,8 +98,8 @@ class Circuit:
         found = nodes.find([node.key for node in self.nodes])
         if len(found) != len(self.nodes):
             raise UsageError(
-                f"circuit of {self.task} on {self.model}: {len(self.nodes) - len(found)} of {len(self.nodes)} nodes are "
-                "not among the given nodes; use the dictionaries and the task that the circuit names"
+                f"circuit of {self.task} on {self.model}: {len(self.nodes) - len(found)} of {len(self.nodes)} nodes "
+                "are not among the given nodes; use the dictionaries and the task that the circuit names"
             )
         return found
 
@@ -135,4 +135,8 @@ def _key(parts: list[Any]) -> tuple[str, str, int]:
 
 
 def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
+    try:
+        text = json.dumps(content, sort_keys=True, allow_nan=False)
+    except ValueError as error:
+        raise NotFiniteError(f"circuit: a number is NaN or infinite ({error}); measure the circuit again") from error
+    return hashlib.sha256(text.encode()).hexdigest()

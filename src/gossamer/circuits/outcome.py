@@ -49,6 +49,12 @@ class FullModel:
         require_finite(logits, "the model's logits")
         return cls(examples, logits.float().log_softmax(dim=-1), _outcome(logits, examples, None))
 
+    def on(self, rows: Int[Tensor, "rows"]) -> "FullModel":
+        """The same measurements of some of the prompts only."""
+        found = self.outcome
+        chosen = Outcome(found.logit_diff[rows], found.kl[rows], found.correct[rows], found.top1[rows])
+        return FullModel(self.examples.select(rows), self.log_probs[rows], chosen)
+
     def outcome_of(self, network: Network, batch_size: int = 64, name: str = "the circuit's logits") -> Outcome:
         """Run `network` on every prompt and compare it with the full model."""
         with torch.no_grad():

@@ -55,7 +55,7 @@ def reference_path(splice: Splice, settings: ReferenceSettings | None = None) ->
         mask = _run(splice, weight, settings, partial(advance, 1, f"lambda {weight:g}"))
         circuits.append(torch.nonzero(mask > 0).squeeze(1))
     circuits.sort(key=len, reverse=True)
-    return Path("reference", splice.nodes, tuple(circuits), time.perf_counter() - began)
+    return Path("reference recipe", splice.nodes, tuple(circuits), time.perf_counter() - began)
 
 
 def _run(
@@ -74,7 +74,7 @@ def _run(
         if not torch.isfinite(loss):
             raise NotFiniteError(f"reference recipe: the loss became {loss.item()} at step {step}; lower learning_rate")
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         advance()
     return mask.detach()

@@ -1,13 +1,14 @@
 """The model with dictionaries in its residual stream: a mask over latents is its only free argument."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from gossamer.batching import in_batches
@@ -32,7 +33,7 @@ class Batch:
     slots: Int[Tensor, "batch pos"]
     end: Int[Tensor, "batch"]
     stream: Float[Tensor, "batch pos d"]
-    counterfactual: Tokens
+    counterfactual: Mapping[Site, Float[Tensor, "batch pos d"]]
 
     @property
     def through(self) -> Bool[Tensor, "batch pos 1"]:
@@ -93,6 +94,7 @@ class Splice:
         self.nodes, self.rest, self.batch_size = nodes, rest, batch_size
         self.start = _start(next(iter(dictionaries)))
         self._stream: Tensor | None = None
+        self._other: dict[Site, Tensor] | None = None
         self._plans = {site: self._plan(index, site) for index, site in enumerate(dictionaries)}
 
     def over(self, nodes: Nodes, *, rest: Rest | None = None) -> "Splice":
@@ -107,7 +109,15 @@ class Splice:
             rest=rest or self.rest,
             batch_size=self.batch_size,
         )
-        other._stream = self._stream
+        other._stream, other._other = self._stream, self._other
+        return other
+
+    def on(self, rows: Int[Tensor, "rows"]) -> "Splice":
+        """The same network over some of the prompts only."""
+        other = self.over(self.nodes)
+        other.examples = self.examples.select(rows)
+        other._stream = self._prefix()[rows]
+        other._other = {site: stream[rows] for site, stream in self._counterfactuals().items()}
         return other
 
     def __call__(
@@ -136,7 +146,7 @@ class Splice:
         }
         first = edits.pop(self.start, None)
         stream = first(batch.stream) if first is not None else batch.stream
-        with self.model.edit(edits):
+        with frozen(self.model.hf), self.model.edit(edits):
             return self.model.resume(self.start, stream, batch.tokens, at=batch.end)
 
     def full(self, rows: Int[Tensor, "rows"] | slice = slice(None)) -> Float[Tensor, "rows vocab"]:
@@ -168,8 +178,8 @@ class Splice:
 
     def batch(self, rows: Int[Tensor, "rows"] | slice) -> Batch:
         """The chosen prompts with their cached stream."""
-        clean, other = self.examples.clean, self.examples.counterfactual
-        tokens, counterfactual = clean.tokens[rows], other.tokens[rows]
+        clean = self.examples.clean
+        tokens = clean.tokens[rows]
         width = int(tokens.mask.sum(dim=1).max())
         return Batch(
             Tokens(tokens.ids[:, :width], tokens.mask[:, :width]),
@@ -177,21 +187,27 @@ class Splice:
             clean.slots[rows][:, :width],
             clean.end[rows],
             self._prefix()[rows][:, :width],
-            Tokens(counterfactual.ids[:, :width], counterfactual.mask[:, :width]),
+            {site: stream[rows][:, :width] for site, stream in self._counterfactuals().items()},
         )
 
     def _prefix(self) -> Float[Tensor, "prompt pos d"]:
         """The stream where the first dictionary reads it, for all prompts; computed once."""
         if self._stream is None:
-            tokens = self.examples.clean.tokens
-            with torch.no_grad():
-                parts = in_batches(
-                    len(tokens),
-                    self.batch_size,
-                    lambda rows: self.model.capture(tokens[rows], [self.start])[self.start],
-                )
-            self._stream = require_finite(torch.cat(parts), str(self.start))
+            self._stream = self._captured(self.examples.clean.tokens, [self.start])[self.start]
         return self._stream
+
+    def _counterfactuals(self) -> dict[Site, Float[Tensor, "prompt pos d"]]:
+        """For resample ablation, the model's own streams on the counterfactuals at every site; computed once."""
+        if self._other is None:
+            resampled = self.ablation.kind == "resample"
+            tokens = self.examples.counterfactual.tokens
+            self._other = self._captured(tokens, list(self.dictionaries)) if resampled else {}
+        return self._other
+
+    def _captured(self, tokens: Tokens, sites: list[Site]) -> dict[Site, Float[Tensor, "prompt pos d"]]:
+        with torch.no_grad():
+            parts = in_batches(len(tokens), self.batch_size, lambda rows: self.model.capture(tokens[rows], sites))
+        return {site: require_finite(torch.cat([part[site] for part in parts]), str(site)) for site in sites}
 
     def _plan(self, index: int, site: Site) -> _SitePlan:
         dictionary, values = self.dictionaries[site], self.ablation.sites[site]
@@ -220,9 +236,11 @@ class Splice:
         away = plan.dictionary.encode_dense(x, plan.nodes.columns) - ablated
         decoder = plan.dictionary.W_dec[plan.nodes.columns]
         if self.rest == "kept":
-            out = self._kept(plan.dictionary, x) + _in_stream(plan.dictionary, x, ((weight - 1) * away) @ decoder)
+            out = self._kept(plan.dictionary, x) + _in_stream(
+                plan.dictionary, x, ((weight - 1) * away).to(decoder.dtype) @ decoder
+            )
         else:
-            out = _denormalised(plan.dictionary, x, constant + (weight * away) @ decoder)
+            out = _denormalised(plan.dictionary, x, constant + (weight * away).to(decoder.dtype) @ decoder)
             if self.ablation.errors == "keep":
                 out = out + x - reconstruct(plan.dictionary, x, plan.dictionary.encode_dense(x))
         error = self.ablation.sites[site].error
@@ -234,10 +252,10 @@ class Splice:
         # With its exact error re-added an unmasked dictionary is the identity: nothing needs to be encoded.
         return x if self.ablation.errors == "keep" else reconstruct(dictionary, x, dictionary.encode_dense(x))
 
-    @staticmethod
-    def _weights(nodes: SiteNodes, mask: Tensor, batch: Batch) -> Float[Tensor, "batch pos column"]:
-        n_roles = int(max(int(nodes.role.max()) if len(nodes.role) else 0, int(batch.roles.max()))) + 1
-        grid = mask.new_zeros(n_roles, len(nodes.columns)).index_put((nodes.role, nodes.column), mask[nodes.where])
+    def _weights(self, nodes: SiteNodes, mask: Tensor, batch: Batch) -> Float[Tensor, "batch pos column"]:
+        """Mask of every column at every token; a column is no node at the roles that the nodes do not name."""
+        rest = mask.new_full((len(self.nodes.roles), len(nodes.columns)), 1.0 if self.rest == "kept" else 0.0)
+        grid = rest.index_put((nodes.role, nodes.column), mask[nodes.where])
         return embedding(batch.roles.clamp(min=0), grid)
 
     def _ablated(self, site: Site, plan: _SitePlan, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -248,9 +266,21 @@ class Splice:
         if self.ablation.kind == "zero":
             return bias.new_zeros(()), bias
         with torch.no_grad():
-            other = self.model.capture(batch.counterfactual, [site])[site]
-            latents = plan.dictionary.encode_dense(other)
+            latents = plan.dictionary.encode_dense(batch.counterfactual[site])
         return latents[..., plan.nodes.columns], plan.dictionary.decode(latents)
+
+
+@contextlib.contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """No gradients for the module's weights while inside: a mask's gradient then keeps no inputs of linear layers."""
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
 
 
 def _denormalised(dictionary: Dictionary, x: Tensor, out: Tensor) -> Tensor:

@@ -53,6 +53,10 @@ class Bench:
         """Mean logit difference over the full model's."""
         return (outcome.logit_diff.double().mean() / self.full.outcome.logit_diff.double().mean()).item()
 
+    def kept(self, circuit: Nodes) -> float:
+        """Faithfulness of a circuit."""
+        return self.faithfulness(self.outcome(circuit))
+
     def curve(self, path: Path) -> Curve:
         """Behaviour of every circuit of a path, with the areas under it."""
         points = []
@@ -60,7 +64,7 @@ class Bench:
             nodes = path.nodes.select(circuit)
             found = self.behaviour(path.method, self.outcome(nodes))
             points.append(CurvePoint(len(nodes), nodes.unique_latents(), found))
-        ends = (self.faithfulness(self.outcome(path.nodes.none())), self.faithfulness(self.outcome(path.nodes)))
+        ends = (self.kept(path.nodes.none()), self.kept(path.nodes))
         cpr, cmd = areas([(point.size, point.behaviour.faithfulness.value) for point in points], len(path.nodes), ends)
         return Curve(path.method, tuple(points), path.seconds, cpr, cmd)
 

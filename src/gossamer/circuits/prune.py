@@ -1,0 +1,91 @@
+"""Exact last steps: take out what a target allows, then every node that can be dropped for free."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from gossamer.circuits.outcome import FullModel
+from gossamer.circuits.search import Loss, prompt_loss
+from gossamer.circuits.splice import Splice
+from gossamer.progress import track
+
+
+@dataclass(frozen=True)
+class Polish:
+    """Measures hard circuits on the training prompts and improves them one exact step at a time.
+
+    Attributes:
+        splice: the network over the training prompts, masks over the candidates.
+        full: the full model on the same prompts.
+        loss: the search's loss.
+        prompts: how many of the training prompts are used (the first ones; they are in random order).
+    """
+
+    splice: Splice
+    full: FullModel
+    loss: Loss = "logit_diff"
+    prompts: int = 256
+
+    @property
+    def _rows(self) -> list[Tensor]:
+        n = min(self.prompts, len(self.splice.examples))
+        rows = torch.arange(n, device=self.splice.model.device)
+        return list(torch.split(rows, self.splice.batch_size))
+
+    def loss_of(self, circuit: Int[Tensor, "chosen"]) -> float:
+        """Mean loss of a hard circuit (positions in the candidates)."""
+        network = self.splice.over(self.splice.nodes.select(circuit))
+        mask = torch.ones(len(circuit), device=self.splice.model.device)
+        with torch.no_grad():
+            losses = [prompt_loss(network(mask, rows), self.full, self.loss, rows) for rows in self._rows]
+        return torch.cat(losses).double().mean().item()
+
+    def gradient(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "node"]:
+        """Derivative of the mean loss by every candidate's mask at the hard circuit."""
+        mask = torch.zeros(len(self.splice.nodes), device=self.splice.model.device).index_fill(0, circuit, 1.0)
+        total = torch.zeros_like(mask)
+        for rows in self._rows:
+            leaf = mask.clone().requires_grad_()
+            loss = prompt_loss(self.splice(leaf, rows), self.full, self.loss, rows).sum()
+            total += torch.autograd.grad(loss, leaf)[0]
+        return total / sum(map(len, self._rows))
+
+    def shortened(
+        self, circuit: Int[Tensor, "chosen"], enough: Callable[[Int[Tensor, "shorter"]], bool]
+    ) -> Int[Tensor, "chosen"]:
+        """The circuit without as many of its cheapest nodes as leave it `enough`.
+
+        Nodes are ordered by the first-order cost of their removal; how many can go is found by bisection.
+        """
+        order = circuit[torch.argsort(self.gradient(circuit)[circuit], stable=True)]
+        fits, fails = len(order), 0
+        while fits - fails > 1:
+            middle = (fits + fails) // 2
+            fits, fails = (middle, fails) if enough(order[:middle]) else (fits, middle)
+        return order[:fits]
+
+    def pruned(self, circuit: Int[Tensor, "chosen"]) -> Int[Tensor, "chosen"]:
+        """The circuit without every node that can be dropped for free: none is left whose removal keeps the loss.
+
+        Exact: each round tries every node alone, then takes the free ones out together, the cheapest first, as long as
+        the loss does not rise; it ends with a round in which no node is free.
+        """
+        limit = self.loss_of(circuit)
+        while len(circuit) > 1:
+            losses = torch.tensor([self.loss_of(circuit[circuit != node]) for node in track_nodes(circuit)])
+            free = circuit[torch.argsort(losses, stable=True)[: int((losses <= limit).sum())].to(circuit.device)]
+            if len(free) == 0:
+                break
+            for node in free.tolist():
+                shorter = circuit[circuit != node]
+                if len(shorter) and self.loss_of(shorter) <= limit:
+                    circuit = shorter
+        return circuit
+
+
+def track_nodes(circuit: Int[Tensor, "chosen"]) -> Iterator[int]:
+    """The circuit's nodes, with progress."""
+    return track(circuit.tolist(), "pruning", len(circuit))

@@ -1,0 +1,209 @@
+"""Learned masks with the size as the constraint: one run gives the whole path from large circuits to small ones.
+
+The published recipe trains one mask for each sparsity weight and takes the size that comes out. Here the size is what
+is prescribed. With one score s a node, the soft mask is ``M = sigmoid((s - theta) / T)`` with theta such that the sum
+of M is exactly k (a soft top-k); the loss is per prompt, so that errors of opposite sign cannot cancel; and k falls
+geometrically from half the candidates to the smallest size while T falls, so that every size starts from the masks of
+the size before it. Circuits are read off as the k highest scores whenever k passes a wanted size.
+
+Speed comes from exactness: nodes that have fallen far below the present size are folded into the constants of
+:class:`Splice`, so that encoders and decoders run on fewer and fewer columns; the forward pass is the full one.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from gossamer.batching import halved, is_out_of_memory
+from gossamer.circuits.attribution import attribution_patching
+from gossamer.circuits.nodes import Nodes
+from gossamer.circuits.outcome import FullModel, divergence, logit_difference
+from gossamer.circuits.path import SIZES, Path
+from gossamer.circuits.splice import Splice
+from gossamer.errors import NotFiniteError
+from gossamer.progress import begin
+
+Loss = Literal["logit_diff", "kl"]
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Settings of the mask search.
+
+    Attributes:
+        loss: "logit_diff": |logit difference - the full model's| of each prompt, over the full model's mean; "kl":
+            KL(full model || circuit) of each prompt at the answer position.
+        sizes: circuit sizes wanted.
+        steps: gradient steps of the whole run.
+        batch_size: prompts a step.
+        learning_rate: of Adam, in units of the scores, whose ranks start spread over about -5 .. 5.
+        temperature: T at the start and at the end.
+        noise: scale of the logistic noise on the scores (a hard-concrete relaxation), which keeps masks from resting
+            at values that no hard mask has.
+        reserve: nodes ranked below `reserve` times the present size are folded into constants.
+        seed: of batches and noise.
+    """
+
+    loss: Loss = "logit_diff"
+    sizes: Sequence[int] = SIZES
+    steps: int = 400
+    batch_size: int = 32
+    learning_rate: float = 0.1
+    temperature: tuple[float, float] = (1.0, 0.1)
+    noise: float = 0.0
+    reserve: float = 8.0
+    seed: int = 0
+
+
+@dataclass
+class _Run:
+    """State of a search: the nodes still in play and their scores."""
+
+    splice: Splice
+    alive: Int[Tensor, "alive"]
+    scores: Tensor
+    optimiser: torch.optim.Adam
+    batch_size: int
+
+
+def search_path(splice: Splice, full: FullModel, settings: SearchSettings | None = None) -> Path:
+    """Circuits of all wanted sizes that the candidates allow, from one run.
+
+    Args:
+        splice: the network over the training prompts, masks over the candidates.
+        full: the full model on the same prompts.
+        settings: see :class:`SearchSettings`.
+
+    Raises:
+        NotFiniteError: the loss became NaN or infinite.
+    """
+    settings = settings or SearchSettings()
+    began = time.perf_counter()
+    generator = torch.Generator().manual_seed(settings.seed)
+    run = _begin(splice, settings)
+    sizes = sorted({size for size in settings.sizes if size < len(splice.nodes)}, reverse=True)
+    circuits: list[Tensor] = []
+    advance = begin("mask search", settings.steps)
+    for step in range(settings.steps):
+        progress = step / max(settings.steps - 1, 1)
+        size = _falling(len(splice.nodes) / 2, min(sizes), progress)
+        loss = _step(run, full, settings, size, _falling(*settings.temperature, progress), generator)
+        while sizes and len(circuits) < len(sizes) and size <= sizes[len(circuits)]:
+            circuits.append(_top(run, sizes[len(circuits)]))
+        if settings.reserve * size < 0.7 * len(run.alive):
+            run = _narrowed(run, max(int(settings.reserve * size), 2), settings)
+        advance(1, f"{size:.0f} nodes, loss {loss:.3f}")
+    facts = {name: str(value) for name, value in asdict(settings).items() if name != "sizes"}
+    return Path("mask", splice.nodes, tuple(circuits), time.perf_counter() - began, settings=facts)
+
+
+def _begin(splice: Splice, settings: SearchSettings) -> _Run:
+    """Scores that start as the logits of the ranks of attribution patching: large effects start inside."""
+    n = len(splice.nodes)
+    order = torch.argsort(attribution_patching(splice).abs(), stable=True)
+    ranks = torch.empty(n, device=order.device).index_copy_(0, order, torch.arange(n, device=order.device) + 0.5)
+    scores = (0.5 * torch.logit(ranks / n)).requires_grad_()
+    everything = torch.arange(n, device=scores.device)
+    return _Run(splice, everything, scores, _adam(scores, settings), settings.batch_size)
+
+
+def _adam(scores: Tensor, settings: SearchSettings) -> torch.optim.Adam:
+    return torch.optim.Adam([scores], lr=settings.learning_rate, betas=(0.9, 0.99))
+
+
+def _falling(first: float, last: float, progress: float) -> float:
+    return math.exp((1 - progress) * math.log(first) + progress * math.log(last))
+
+
+def soft_top(
+    scores: Float[Tensor, "node"], size: float, temperature: float, noise: Float[Tensor, "node"] | None = None
+) -> Float[Tensor, "node"]:
+    """Soft mask of `size` nodes: sigmoid((scores - theta) / temperature) whose sum is `size`, theta by bisection.
+
+    Differentiable: theta follows the scores (implicit differentiation), so that gradients keep the sum as it is.
+    """
+    fixed = scores.detach()
+    low, high = fixed.min() - 20 * temperature, fixed.max() + 20 * temperature
+    for _ in range(40):
+        middle = (low + high) / 2
+        above = torch.sigmoid((fixed - middle) / temperature).sum() > size
+        low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+    soft = torch.sigmoid((fixed - high) / temperature)
+    slope = soft * (1 - soft)
+    theta = high + (slope * (scores - fixed)).sum() / slope.sum().clamp(min=1e-12)
+    return torch.sigmoid((scores - theta + (0 if noise is None else noise)) / temperature)
+
+
+def _step(
+    run: _Run, full: FullModel, settings: SearchSettings, size: float, temperature: float, generator: torch.Generator
+) -> float:
+    n = len(run.splice.examples)
+    rows = torch.randperm(n, generator=generator)[: settings.batch_size].to(run.scores.device)
+    noise = None
+    if settings.noise:
+        uniform = torch.rand(len(run.alive), generator=generator).clamp(1e-6, 1 - 1e-6)
+        noise = (settings.noise * temperature * torch.logit(uniform)).to(run.scores.device)
+    run.optimiser.zero_grad()
+    mask = soft_top(run.scores, min(size, 0.9 * len(run.alive)), temperature, noise)
+    total = _accumulate(run, full, settings.loss, mask, rows)
+    if not math.isfinite(total):
+        raise NotFiniteError(
+            f"mask search: the loss became {total} at {size:.0f} nodes; check the dictionaries, use float32 or bfloat16"
+        )
+    run.optimiser.step()
+    return total
+
+
+def _accumulate(run: _Run, full: FullModel, loss: Loss, mask: Tensor, rows: Int[Tensor, "rows"]) -> float:
+    """Loss and its gradient over `rows`, in parts that are halved when memory runs out."""
+    leaf = mask.detach().requires_grad_()
+    slope = torch.zeros_like(leaf)
+    total, start = 0.0, 0
+    while start < len(rows):
+        part = rows[start : start + run.batch_size]
+        try:
+            value = prompt_loss(run.splice(leaf, part), full, loss, part).sum() / len(rows)
+            slope += torch.autograd.grad(value, leaf)[0]
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            run.batch_size = halved(len(part), error)
+            continue
+        total, start = total + value.item(), start + len(part)
+    mask.backward(slope)  # type: ignore[no-untyped-call]
+    return total
+
+
+def prompt_loss(
+    logits: Float[Tensor, "rows vocab"], full: FullModel, loss: Loss, rows: Int[Tensor, "rows"]
+) -> Float[Tensor, "rows"]:
+    """Loss of each prompt against the full model (see :class:`SearchSettings`)."""
+    if loss == "kl":
+        return divergence(full.log_probs[rows], logits)
+    examples, wanted = full.examples, full.outcome.logit_diff
+    found = logit_difference(logits, examples.answer[rows], examples.wrong[rows])
+    return (found - wanted[rows]).abs() / wanted.mean().abs()
+
+
+def _top(run: _Run, size: int) -> Int[Tensor, "chosen"]:
+    """Positions (in the candidates) of the highest scores, best first."""
+    return run.alive[torch.argsort(run.scores.detach(), descending=True, stable=True)[:size]]
+
+
+def _narrowed(run: _Run, keep: int, settings: SearchSettings) -> _Run:
+    """The run with only its `keep` best nodes in play, with their optimiser state."""
+    best = torch.sort(torch.argsort(run.scores.detach(), descending=True, stable=True)[:keep]).values
+    scores = run.scores.detach()[best].clone().requires_grad_()
+    optimiser = _adam(scores, settings)
+    state = run.optimiser.state[run.scores]
+    optimiser.state[scores] = {
+        key: value[best] if value.shape == run.scores.shape else value for key, value in state.items()
+    }
+    nodes: Nodes = run.splice.nodes.select(best)
+    return _Run(run.splice.over(nodes), run.alive[best], scores, optimiser, run.batch_size)

@@ -1,0 +1,266 @@
+"""The main job: a model, its dictionaries and a task in; a tested circuit out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any, Literal
+
+from jaxtyping import Int
+from torch import Tensor
+
+from gossamer.circuits.ablation import Ablation, AblationKind, ErrorPolicy
+from gossamer.circuits.candidates import candidates
+from gossamer.circuits.circuit import Circuit
+from gossamer.circuits.evaluate.bench import Bench
+from gossamer.circuits.evaluate.minimality import node_effects
+from gossamer.circuits.methods import METHODS
+from gossamer.circuits.nodes import Nodes
+from gossamer.circuits.outcome import FullModel
+from gossamer.circuits.path import Path
+from gossamer.circuits.prune import Polish
+from gossamer.circuits.search import SearchSettings
+from gossamer.circuits.splice import Splice
+from gossamer.dictionary.dictionary import Dictionary
+from gossamer.errors import GossamerError, UsageError
+from gossamer.model.language_model import LanguageModel
+from gossamer.model.site import Site
+from gossamer.tasks.task import Task
+
+Recipe = Literal["gossamer", "reference"]
+MINIMUM_ACCURACY = 0.75
+DEFAULT_FAITHFULNESS = 0.9
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """How a task is studied.
+
+    Attributes:
+        ablation: where ablated latents go.
+        errors: what stands in for the dictionaries' reconstruction error.
+        minimum_accuracy: the model must prefer the answer on this share of training prompts before any search.
+        batch_size: prompts a network pass; halved when memory runs out.
+        seed: of the search, the subsets and the bootstrap.
+    """
+
+    ablation: AblationKind = "mean"
+    errors: ErrorPolicy = "mean"
+    minimum_accuracy: float = MINIMUM_ACCURACY
+    batch_size: int = 64
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Study:
+    """A model, its dictionaries and a task, made ready for searching and testing circuits.
+
+    Training prompts choose circuits; every number that is reported comes from the test prompts (`bench`).
+    """
+
+    model: LanguageModel
+    dictionaries: Mapping[Site, Dictionary]
+    task: Task
+    settings: StudySettings = field(default_factory=StudySettings)
+
+    @cached_property
+    def ablation(self) -> Ablation:
+        """Ablation values, from the training counterfactuals."""
+        chosen = self.settings
+        return Ablation.measure(
+            self.model,
+            self.dictionaries,
+            self.task,
+            kind=chosen.ablation,
+            errors=chosen.errors,
+            batch_size=chosen.batch_size,
+        )
+
+    @cached_property
+    def nodes(self) -> Nodes:
+        """Candidate nodes, from the training prompts. The task is checked first (:meth:`require_ability`)."""
+        self.require_ability()
+        return candidates(
+            self.model,
+            self.dictionaries,
+            self.task.train,
+            self.ablation,
+            self.task.role_names,
+            self.settings.batch_size,
+        )
+
+    @cached_property
+    def splice(self) -> Splice:
+        """The network over the training prompts, masks over the candidates."""
+        return Splice(
+            self.model,
+            self.dictionaries,
+            self.task.train,
+            self.ablation,
+            self.nodes,
+            batch_size=self.settings.batch_size,
+        )
+
+    @cached_property
+    def train(self) -> Bench:
+        """Measures circuits on the training prompts: for choosing, never for reporting."""
+        return Bench(self.splice, self.settings.seed)
+
+    @cached_property
+    def bench(self) -> Bench:
+        """Measures circuits on the held-out prompts."""
+        splice = Splice(
+            self.model,
+            self.dictionaries,
+            self.task.test,
+            self.ablation,
+            self.nodes,
+            batch_size=self.settings.batch_size,
+        )
+        return Bench(splice, self.settings.seed)
+
+    def require_ability(self) -> None:
+        """Refuse a task that the model itself cannot do.
+
+        Raises:
+            GossamerError: accuracy below the minimum or a logit difference that is not positive; the message has both.
+        """
+        tokens, examples = self.task.train.clean.tokens, self.task.train
+        full = FullModel.measure(
+            lambda rows: self.model.logits(tokens[rows].to(self.model.device), at=examples.clean.end[rows]),
+            examples,
+            self.settings.batch_size,
+        )
+        accuracy = full.outcome.correct.double().mean().item()
+        difference = full.outcome.logit_diff.double().mean().item()
+        if accuracy < self.settings.minimum_accuracy or difference <= 0:
+            raise GossamerError(
+                f"{self.model.name} cannot do {self.task.name}: it prefers the right answer on {accuracy:.0%} of "
+                f"{len(examples)} prompts (at least {self.settings.minimum_accuracy:.0%} expected; chance is 50%), "
+                f"mean logit difference {difference:.2f}; there is no circuit to find: choose a task that the model does"
+            )
+
+    def paths(self, methods: Sequence[str], search: SearchSettings | None = None) -> tuple[Path, ...]:
+        """The circuits of several methods (see METHODS), on the same network, prompts and ablation.
+
+        Raises:
+            UsageError: a method that does not exist.
+        """
+        unknown = [method for method in methods if method not in METHODS]
+        if unknown:
+            raise UsageError(f"methods are {', '.join(METHODS)}; found {', '.join(unknown)}")
+        search = search or SearchSettings(seed=self.settings.seed)
+        return tuple(METHODS[method](self.splice, self.train.full, search) for method in methods)
+
+    def provenance(self, path: Path, target: Mapping[str, float]) -> dict[str, Any]:
+        """Everything needed to find the same circuit again."""
+        return {
+            "method": path.method,
+            "method_settings": path.settings,
+            "target": dict(target),
+            **asdict(self.settings),
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "device": str(self.model.device),
+            "sign": "a score is the faithfulness lost on held-out prompts when the node alone is removed",
+            "dictionaries": {str(site): dict(found.provenance) for site, found in self.dictionaries.items()},
+            "task": dict(self.task.provenance),
+            "versions": {name: version(name) for name in ("gossamer", "torch", "transformers")},
+        }
+
+
+@dataclass(frozen=True)
+class Found:
+    """A circuit with the study and the path that it was taken from."""
+
+    circuit: Circuit
+    nodes: Nodes
+    path: Path
+    study: Study
+
+
+def find_circuit(
+    model: LanguageModel,
+    dictionaries: Mapping[Site, Dictionary],
+    task: Task,
+    *,
+    faithfulness: float | None = None,
+    size: int | None = None,
+    recipe: Recipe = "gossamer",
+    settings: StudySettings | None = None,
+    search: SearchSettings | None = None,
+) -> Found:
+    """The smallest circuit that is as faithful as asked, or the most faithful of the size asked.
+
+    Args:
+        model: the language model.
+        dictionaries: a dictionary for each site, in execution order.
+        task: training prompts choose the circuit, test prompts measure it.
+        faithfulness: logit difference wanted as a share of the full model's (default 0.9 when no size is given).
+        size: number of nodes wanted instead.
+        recipe: "gossamer" (the default search), or "reference" (the published recipe, for comparison).
+        settings: ablation, error policy, seed and the like.
+        search: settings of the mask search.
+
+    Raises:
+        UsageError: both or neither usable target, dictionaries that do not fit the model, unaligned prompts.
+        GossamerError: the model cannot do the task, or no circuit reaches the target.
+    """
+    if faithfulness is not None and size is not None:
+        raise UsageError("give faithfulness or size as the target, not both")
+    study = Study(model, dictionaries, task, settings or StudySettings())
+    search = search or SearchSettings(seed=study.settings.seed)
+    if size is not None:
+        search = replace(search, sizes=sorted({size, *search.sizes}, reverse=True))
+    path = study.paths(["mask" if recipe == "gossamer" else "reference recipe"], search)[0]
+    return choose(study, path, faithfulness=faithfulness, size=size)
+
+
+def choose(study: Study, path: Path, *, faithfulness: float | None = None, size: int | None = None) -> Found:
+    """Take a circuit from a path: the size or the faithfulness (default 0.9) is met on training prompts, then pruned.
+
+    Raises:
+        UsageError: the target is impossible (no circuit so small).
+        GossamerError: no circuit of the path is so faithful; the message says what the dictionaries allow.
+    """
+    polish = Polish(study.splice, study.train.full)
+    if size is not None:
+        chosen, target = path.of_size(size), {"size": float(size)}
+    else:
+        wanted = DEFAULT_FAITHFULNESS if faithfulness is None else faithfulness
+        chosen, target = _faithful(study, path, wanted), {"faithfulness": wanted}
+        chosen = polish.shortened(chosen, lambda shorter: study.train.kept(path.nodes.select(shorter)) >= wanted)
+    chosen = polish.pruned(chosen)
+    nodes = path.nodes.select(chosen)
+    scores = node_effects(study.bench, nodes)
+    measured = study.bench.behaviour("circuit", study.bench.outcome(nodes))
+    circuit = Circuit.from_nodes(
+        path.nodes,
+        chosen,
+        model=study.model.name,
+        task=study.task.name,
+        scores=scores,
+        provenance=study.provenance(path, target),
+        measured={
+            "faithfulness": measured.faithfulness.value,
+            "faithfulness_to_dictionaries": measured.faithfulness_to_dictionaries.value,
+            "accuracy": measured.accuracy,
+            "kl": measured.kl,
+        },
+    )
+    return Found(circuit, nodes, path, study)
+
+
+def _faithful(study: Study, path: Path, wanted: float) -> Int[Tensor, "chosen"]:
+    """The smallest circuit of the path that is faithful enough on the training prompts."""
+    reached = 0.0
+    for circuit in reversed(path.circuits):
+        found = study.train.kept(path.nodes.select(circuit))
+        if found >= wanted:
+            return circuit
+        reached = max(reached, found)
+    ceiling = study.train.faithfulness(study.train.dictionaries)
+    raise GossamerError(
+        f"no circuit of at most {path.sizes[0]} nodes keeps {wanted:.0%} of the logit difference of {study.task.name}: "
+        f"the best keeps {reached:.0%}, all dictionaries without ablation {ceiling:.0%}; lower the faithfulness, ask "
+        "for a size, or use better dictionaries or fewer sites"
+    )

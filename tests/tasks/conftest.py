@@ -1,8 +1,6 @@
 """Tiny tokenizers, trained on what the generators say."""
 
-import os
 import random
-from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -77,12 +75,3 @@ def coarse():
     return byte_level(
         ["The cat is here and The dog are there, said Tim to Ben"] * 5 + [" Tim Ben Sam Tom Max Dan Sue Amy"] * 9, 330
     )
-
-
-@pytest.fixture(scope="session")
-def real():
-    """The folder of real models and tasks; the test is skipped where there is none."""
-    folder = Path(os.environ.get("GOSSAMER_REAL", Path(__file__).parents[2].parent / "shared" / "real"))
-    if not folder.is_dir():
-        pytest.skip(f"no real models at {folder}: set GOSSAMER_REAL")
-    return folder

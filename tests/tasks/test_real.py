@@ -14,13 +14,13 @@ pytestmark = pytest.mark.real
 
 
 @pytest.fixture(scope="module")
-def tinytalk(real):
-    return AutoTokenizer.from_pretrained(real / "models" / "tinytalk-3m-gpt2")
+def tinytalk(real_folder):
+    return AutoTokenizer.from_pretrained(real_folder / "models" / "tinytalk-3m-gpt2")
 
 
 @pytest.fixture(scope="module")
-def stories(real):
-    return AutoTokenizer.from_pretrained(real / "models" / "stories260k")
+def stories(real_folder):
+    return AutoTokenizer.from_pretrained(real_folder / "models" / "stories260k")
 
 
 def check(task):
@@ -35,8 +35,8 @@ def check(task):
             assert int((encoded.roles >= 0).sum()) == int(encoded.tokens.mask.sum()) - task.bos * len(side)
 
 
-def test_ioi(real, tinytalk):
-    task = load_published(real / "tasks" / "ioi_met.jsonl", tinytalk)
+def test_ioi(real_folder, tinytalk):
+    task = load_published(real_folder / "tasks" / "ioi_met.jsonl", tinytalk)
     check(task)
     assert task.train.aligned
     assert task.test.aligned
@@ -47,8 +47,8 @@ def test_ioi(real, tinytalk):
     assert len(templates) == 24
 
 
-def test_gendered_pronouns(real, tinytalk, stories):
-    path = real / "tasks" / "gender_pronoun.jsonl"
+def test_gendered_pronouns(real_folder, tinytalk, stories):
+    path = real_folder / "tasks" / "gender_pronoun.jsonl"
     with pytest.warns(TaskWarning, match="joined both sides of the split"):
         task = load_published(path, tinytalk)
     check(task)
@@ -63,8 +63,8 @@ def test_gendered_pronouns(real, tinytalk, stories):
 
 
 @pytest.mark.parametrize("name", ["simple_train", "nounpp_test", "within_rc_test"])
-def test_agreement(real, tinytalk, name):
-    path = real / "tasks" / "feature_circuits" / f"{name}.json"
+def test_agreement(real_folder, tinytalk, name):
+    path = real_folder / "tasks" / "feature_circuits" / f"{name}.json"
     task = load_published(path, tinytalk, bos=True)
     check(task)
     assert task.bos
@@ -76,15 +76,15 @@ def test_agreement(real, tinytalk, name):
     assert short.provenance["left_out"]["multi_token"] > 0
 
 
-def test_agreement_in_stories(real, tinytalk):
-    task = load_published(real / "tasks" / "sva_story.jsonl", tinytalk)
+def test_agreement_in_stories(real_folder, tinytalk):
+    task = load_published(real_folder / "tasks" / "sva_story.jsonl", tinytalk)
     check(task)
     assert len({prompt.template for prompt in task.train.prompts}) == 6
     assert "subject" in task.role_names
 
 
-def test_names_of_several_tokens(real, stories):
-    path = real / "tasks" / "ioi_met.jsonl"
+def test_names_of_several_tokens(real_folder, stories):
+    path = real_folder / "tasks" / "ioi_met.jsonl"
     with pytest.raises(UsageError, match=r"' \w+' \(.*answer: .*drop_multi_token=True"):
         load_published(path, stories)
     with pytest.warns(TaskWarning, match="multi token"):

@@ -1,4 +1,4 @@
-"""Every way to a size-faithfulness path, by name, on the same footing: one network, one ablation, one set of prompts."""
+"""Every way to a size-faithfulness path, by name, on the same footing: one network, one ablation, the same prompts."""
 
 import time
 from collections.abc import Callable, Mapping

@@ -6,14 +6,17 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any, Literal
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from gossamer.circuits.ablation import Ablation, AblationKind, ErrorPolicy
 from gossamer.circuits.candidates import candidates
 from gossamer.circuits.circuit import Circuit
+from gossamer.circuits.edges import circuit_edges
 from gossamer.circuits.evaluate.bench import Bench
 from gossamer.circuits.evaluate.minimality import node_effects
+from gossamer.circuits.export import graph_prompt, to_attribution_graph
 from gossamer.circuits.methods import METHODS
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.outcome import FullModel
@@ -21,6 +24,7 @@ from gossamer.circuits.path import Path
 from gossamer.circuits.prune import Polish
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.splice import Splice
+from gossamer.dictionary.attach import attach
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.language_model import LanguageModel
@@ -30,6 +34,9 @@ from gossamer.tasks.task import Task
 Recipe = Literal["gossamer", "reference"]
 MINIMUM_ACCURACY = 0.75
 DEFAULT_FAITHFULNESS = 0.9
+# Edges are means over so many held-out prompts, one backward pass a node; the strongest few of each target are kept.
+EDGE_PROMPTS = 32
+EDGES_KEPT = 4
 
 
 @dataclass(frozen=True)
@@ -78,8 +85,15 @@ class Study:
 
     @cached_property
     def nodes(self) -> Nodes:
-        """Candidate nodes, from the training prompts. The task is checked first (:meth:`require_ability`)."""
+        """Candidate nodes, from the training prompts. Task and dictionaries are checked first.
+
+        Raises:
+            GossamerError: as :meth:`require_ability`.
+            UsageError: as :func:`gossamer.dictionary.attach.attach`, which also warns of dictionaries that do not do
+                here what their files claim.
+        """
         self.require_ability()
+        attach(self.model, self.dictionaries, self.task.train.clean.tokens)
         return candidates(
             self.model,
             self.dictionaries,
@@ -137,7 +151,7 @@ class Study:
             raise GossamerError(
                 f"{self.model.name} cannot do {self.task.name}: it prefers the right answer on {accuracy:.0%} of "
                 f"{len(examples)} prompts (at least {self.settings.minimum_accuracy:.0%} expected; chance is 50%), "
-                f"mean logit difference {difference:.2f}; there is no circuit to find: choose a task that the model does"
+                f"mean logit difference {difference:.2f}; there is no circuit to find: choose another task"
             )
 
     def paths(self, methods: Sequence[str], search: SearchSettings | None = None) -> tuple[Path, ...]:
@@ -176,6 +190,18 @@ class Found:
     nodes: Nodes
     path: Path
     study: Study
+
+    def graph(self, row: int = 0) -> dict[str, Any]:
+        """The circuit on one held-out prompt as the attribution graph that Neuronpedia and circuit-tracer read."""
+        study = self.study
+        return to_attribution_graph(
+            self.circuit,
+            graph_prompt(study.bench.splice, self.nodes, row),
+            widths={str(site): dictionary.n_latents for site, dictionary in study.dictionaries.items()},
+            n_layers=study.model.n_layers,
+            scan=study.model.name,
+            slug=f"{study.task.name}-{len(self.nodes)}",
+        )
 
 
 def find_circuit(
@@ -233,6 +259,7 @@ def choose(study: Study, path: Path, *, faithfulness: float | None = None, size:
     nodes = path.nodes.select(chosen)
     scores = node_effects(study.bench, nodes)
     measured = study.bench.behaviour("circuit", study.bench.outcome(nodes))
+    network = study.bench.splice.on(torch.arange(min(EDGE_PROMPTS, len(study.task.test)), device=study.model.device))
     circuit = Circuit.from_nodes(
         path.nodes,
         chosen,
@@ -247,7 +274,8 @@ def choose(study: Study, path: Path, *, faithfulness: float | None = None, size:
             "kl": measured.kl,
         },
     )
-    return Found(circuit, nodes, path, study)
+    edges = circuit_edges(network, nodes, keep=EDGES_KEPT)
+    return Found(replace(circuit, edges=edges), nodes, path, study)
 
 
 def _faithful(study: Study, path: Path, wanted: float) -> Int[Tensor, "chosen"]:

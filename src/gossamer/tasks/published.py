@@ -13,6 +13,7 @@ from typing import Any
 from gossamer.errors import UsageError
 from gossamer.tasks.labels import mentions
 from gossamer.tasks.reading import read_rows
+from gossamer.tasks.storage import is_saved
 from gossamer.tasks.task import Task
 
 Rows = Sequence[Mapping[str, Any]]
@@ -107,3 +108,22 @@ def load_published(path: str | Path, tokenizer: Any, **options: Any) -> Task:
         GossamerError: the file is damaged.
     """
     return Task.from_file(path, tokenizer, **{**recognise(path).options, **options})
+
+
+def open_task(path: str | Path, tokenizer: Any, **options: Any) -> Task:
+    """A task from any file: one that gossamer saved, one of a published kind, or a user's own rows.
+
+    Args:
+        path: a .json or .jsonl file.
+        tokenizer: a Hugging Face fast tokenizer.
+        **options: of :meth:`Task.from_file`; a saved task keeps its own and takes none of them.
+
+    Raises:
+        UsageError, GossamerError: as :meth:`Task.load`, :func:`load_published` and :meth:`Task.from_file`.
+    """
+    if is_saved(path):
+        return Task.load(path, tokenizer)
+    rows = read_rows(path)
+    own = any("roles" in row for row in rows)
+    preset = None if own else next((preset for preset in PRESETS if preset.fits(rows)), None)
+    return Task.from_file(path, tokenizer, **{**(preset.options if preset else {}), **options})

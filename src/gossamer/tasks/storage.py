@@ -1,5 +1,6 @@
 """Tasks on disk: JSON with a checksum, so that a damaged or edited file is noticed and not believed."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -27,6 +28,13 @@ def plain(provenance: Mapping[str, Any]) -> dict[str, Any]:
 def save_body(path: str | Path, body: Mapping[str, Any]) -> Path:
     """Write `body` with the format's name and its checksum. Returns the path."""
     return write_json(path, {"format": FORMAT, "sha256": _digest(body), **body})
+
+
+def is_saved(path: str | Path) -> bool:
+    """Whether `path` is a file of `save_body` (only its beginning is read; damage is for `load_body` to name)."""
+    with contextlib.suppress(OSError), Path(path).open("rb") as file:
+        return FORMAT.encode() in file.read(256)
+    return False
 
 
 def load_body(path: str | Path, restore: Callable[[dict[str, Any]], Result]) -> Result:

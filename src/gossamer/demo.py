@@ -1,0 +1,57 @@
+"""The main job on the bundled model, from nothing to a report."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gossamer import bundled
+from gossamer.circuits.export import save_attribution_graph
+from gossamer.circuits.findings import findings
+from gossamer.circuits.results import Findings
+from gossamer.circuits.search import SearchSettings
+from gossamer.circuits.study import Found, StudySettings, find_circuit
+from gossamer.dictionary import DictionarySet
+from gossamer.model import LanguageModel
+from gossamer.report import write_report
+from gossamer.tasks import get
+
+MODEL = "spool"
+TASK = "ioi"
+# Latents that a circuit for another behaviour holds too are flagged as generic.
+OTHER_TASK = "sva-within-rc"
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo found and where its report lies."""
+
+    found: Found
+    report: Path
+
+
+def run_demo(folder: str | Path, seed: int = 0) -> Demo:
+    """Find the circuit for indirect object identification in the bundled model, test it and write the report.
+
+    Args:
+        folder: gets report.html, figures, circuit.json, graph.json and findings.json.
+        seed: of prompts, search and intervals.
+    """
+    model = LanguageModel.load(f"bundled:{MODEL}")
+    dictionaries = DictionarySet.load(bundled.path(MODEL) / "dictionaries")
+    settings = StudySettings(seed=seed)
+
+    def search(task: str, n: int, **target: float) -> Found:
+        prompts = get(task).generate(model.tokenizer, n=n, seed=seed, bos=True)
+        steps = SearchSettings(seed=seed, steps=120)
+        return find_circuit(model, dictionaries, prompts, settings=settings, search=steps, **target)  # type: ignore[arg-type]
+
+    other = search(OTHER_TASK, 128, size=20)
+    found = search(TASK, 384, faithfulness=0.9)
+    return Demo(found, write_results(found, findings(found, others=[other.circuit]), folder))
+
+
+def write_results(found: Found, evaluated: Findings, folder: str | Path) -> Path:
+    """Write circuit.json, graph.json and the report into `folder`; returns the path of report.html."""
+    target = Path(folder)
+    found.circuit.save(target / "circuit.json")
+    save_attribution_graph(target / "graph.json", found.graph())
+    return write_report(evaluated, target)

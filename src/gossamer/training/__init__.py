@@ -1,0 +1,1 @@
+"""Sparse dictionaries from a model and text."""

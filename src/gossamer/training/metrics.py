@@ -1,0 +1,33 @@
+"""metrics.jsonl: one line of numbers every so many steps, consistent with the checkpoint a run goes on from."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from gossamer.files import write_text
+
+FILE = "metrics.jsonl"
+
+
+def append(folder: Path, records: list[dict[str, Any]]) -> None:
+    """Add lines; a kill in between can leave half a line at the end, which :func:`rewind` removes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / FILE).open("a", encoding="utf-8") as file:
+        file.write("".join(json.dumps(record, allow_nan=False) + "\n" for record in records))
+
+
+def rewind(folder: Path, step: int) -> None:
+    """Keep only the lines of steps before `step`, so that repeating those after it does not double them."""
+    kept = [record for record in read(folder) if record["step"] < step]
+    if (folder / FILE).exists():
+        write_text(folder / FILE, "".join(json.dumps(record) + "\n" for record in kept))
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """All whole lines; [] if there is no file."""
+    path = folder / FILE
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    # What follows the last newline is empty, or the half line of a killed run.
+    return [json.loads(line) for line in lines[:-1]]

@@ -1,0 +1,57 @@
+"""Settings that work: for the two models they were tried on, and in proportion for any other."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gossamer.errors import UsageError
+from gossamer.model.language_model import LanguageModel
+from gossamer.model.site import Site
+from gossamer.training.config import CorpusConfig, FitConfig, TrainingConfig
+from gossamer.training.corpus import bos_id
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Where to put dictionaries and how to train them.
+
+    Attributes:
+        layers: dictionaries read the residual stream after these layers.
+        config: everything else.
+    """
+
+    layers: tuple[int, ...]
+    config: TrainingConfig
+
+    @property
+    def sites(self) -> list[Site]:
+        """The sites, in execution order."""
+        return [Site("resid_post", layer) for layer in self.layers]
+
+
+RECIPES: dict[str, Recipe] = {}
+
+
+def recipe_for(model: LanguageModel) -> Recipe:
+    """The recipe of the model's name (the last part of its path), or :func:`general` for a model that has none.
+
+    Raises:
+        UsageError: the model has no two layers.
+    """
+    return RECIPES.get(Path(model.name).name) or general(model)
+
+
+def general(model: LanguageModel) -> Recipe:
+    """Three dictionaries at about a quarter, half and three quarters of the depth, 16 latents a dimension (at most
+    32,768), and one active latent for every four dimensions, from 16 to 64.
+
+    Raises:
+        UsageError: the model has one layer.
+    """
+    if model.n_layers < 2:
+        raise UsageError(f"{model.name} has one layer: no stream between layers to put dictionaries in; give sites")
+    layers = sorted({max(0, round(model.n_layers * share) - 1) for share in (0.25, 0.5, 0.75)})
+    has_bos = bos_id(model) is not None
+    share = 1.0 if model.has_bos_by_default else 0.5 if has_bos else 0.0
+    fit = FitConfig(n_latents=min(16 * model.d_model, 32_768), k=min(64, max(16, model.d_model // 4)))
+    corpus = CorpusConfig(context=min(64, model.n_context - 1), bos=share)
+    return Recipe(tuple(layers), TrainingConfig(corpus=corpus, fit=fit))

@@ -1,0 +1,84 @@
+"""Texts as rows: nothing lost but short ends, BOS by chance, epochs as permutations."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from training_fixtures import CONFIG, texts
+
+from gossamer.errors import GossamerError, UsageError
+from gossamer.training import corpus as corpus_module
+from gossamer.training.corpus import Corpus, encode, read_texts
+
+
+def _words(tokens):
+    return sorted(tokens.ids[tokens.mask & (tokens.ids != 0)].tolist())
+
+
+def test_rows_hold_the_tokens_of_the_texts_and_no_others(tiny_gpt2):
+    config = replace(CONFIG.corpus, bos=0.0, context=100)
+    corpus = Corpus.build(tiny_gpt2, texts(), config, seed=0)
+    found = sorted(_words(corpus.training) + _words(corpus.held_out))
+    assert found == sorted(token for text in texts() for token in encode(tiny_gpt2, text))
+
+
+def test_bos_stands_only_first_and_in_about_the_share_asked_for(tiny_gpt2):
+    corpus = Corpus.build(tiny_gpt2, texts(400), replace(CONFIG.corpus, bos=0.3), seed=0)
+    first = corpus.training.ids[:, 0] == 0
+    assert 0.2 < first.float().mean() < 0.4
+    assert not ((corpus.training.ids[:, 1:] == 0) & corpus.training.mask[:, 1:]).any()
+
+
+def test_held_out_texts_are_not_learned_from(tiny_gpt2):
+    unique = [f"One day {a} met {b} in the park ." for a in ("Mary", "John", "Tom", "Dan") for b in ("Amy", "Ben", "Sue")]
+    corpus = Corpus.build(tiny_gpt2, unique, replace(CONFIG.corpus, bos=0.0, held_out=0.25), seed=0)
+    rows = [{tuple(row.tolist()) for row in part.ids} for part in (corpus.training, corpus.held_out)]
+    assert (len(corpus.held_out), len(corpus.training)) == (3, 9)
+    assert not rows[0] & rows[1]
+
+
+def test_an_epoch_is_every_row_once_and_the_next_is_in_another_order(tiny_gpt2):
+    corpus = Corpus.build(tiny_gpt2, texts(), CONFIG.corpus, seed=0)
+    count = len(corpus.training)
+    first, second = (corpus.rows(epoch * count, count, seed=0).ids for epoch in (0, 1))
+    assert sorted(first.tolist()) == sorted(second.tolist()) == sorted(corpus.training.ids.tolist())
+    assert not torch.equal(first, second)
+    across = corpus.rows(count - 2, 4, seed=0).ids
+    assert torch.equal(across, torch.cat([first[-2:], second[:2]]))
+
+
+@pytest.mark.parametrize("given", [[], ["Mary met John"], ["a b c", "d e f"]])
+def test_too_little_text_is_refused(tiny_gpt2, given):
+    with pytest.raises(UsageError, match=r"corpus of \d texts: .*give more text"):
+        Corpus.build(tiny_gpt2, given, CONFIG.corpus, seed=0)
+
+
+def test_bos_is_refused_where_there_is_none(tiny_gpt2, monkeypatch):
+    monkeypatch.setattr(corpus_module, "bos_id", lambda model: None)
+    with pytest.raises(UsageError, match="has none; set bos to 0"):
+        Corpus.build(tiny_gpt2, texts(), CONFIG.corpus, seed=0)
+
+
+def test_texts_are_read_from_lines_and_from_paragraphs(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "One.\\nTwo."}\n\n{"text": "Three."}\n')
+    (tmp_path / "a.txt").write_text("One.\nTwo.\n\nThree.\n\n\n")
+    assert read_texts(tmp_path / "a.jsonl") == ["One.\nTwo.", "Three."]
+    assert [text.strip() for text in read_texts(tmp_path / "a.txt")] == ["One.\nTwo.", "Three."]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "expected"),
+    [
+        ("none.txt", None, UsageError, "no such file"),
+        ("empty.txt", b" \n\n", UsageError, "found none"),
+        ("empty.jsonl", b"", UsageError, "found none"),
+        ("bad.jsonl", b'{"text": "a"}\n{"txet": "b"}\n', GossamerError, "line 2"),
+        ("number.jsonl", b'{"text": 3}\n', GossamerError, "line 1: expected a text"),
+        ("latin.txt", b"caf\xe9", GossamerError, "UTF-8"),
+    ],
+)
+def test_bad_text_files_are_named(tmp_path, name, content, error, expected):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(error, match=expected):
+        read_texts(tmp_path / name)

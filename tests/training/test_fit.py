@@ -1,0 +1,191 @@
+"""Training on reconstruction: it learns, resumes exactly, revives dead latents, refuses nonsense."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from training_fixtures import CONFIG, texts, with_fit
+
+from gossamer.errors import GossamerError, NotFiniteError, UsageError
+from gossamer.model import Site
+from gossamer.training import checkpoint, learner, metrics
+from gossamer.training.corpus import Corpus
+from gossamer.training.fit import fit
+from gossamer.training.learner import Learner
+
+SITES = [Site("resid_post", 0), Site("resid_post", 1)]
+
+
+@pytest.fixture
+def corpus(tiny_gpt2):
+    return Corpus.build(tiny_gpt2, texts(), CONFIG.corpus, seed=0)
+
+
+@pytest.fixture
+def train(tiny_gpt2, corpus, tmp_path):
+    def run(name="run", config=CONFIG.fit):
+        return fit(tiny_gpt2, corpus, SITES, config, tmp_path / name, seed=0)
+
+    return run
+
+
+def _equal(one, other):
+    return all(torch.equal(one.state_dict()[name], value) for name, value in other.state_dict().items())
+
+
+class _KilledError(Exception):
+    pass
+
+
+def _kill_at(monkeypatch, step):
+    """Make the first site's learner die at its step number `step`, as a killed process would."""
+    original, calls = Learner.step, []
+
+    def dying(self, *arguments):
+        if self.site == SITES[0]:
+            calls.append(1)
+            if len(calls) > step:
+                raise _KilledError
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Learner, "step", dying)
+
+
+@pytest.mark.parametrize("objective", ["batchtopk", "topk"])
+def test_it_learns_to_reconstruct_with_k_active_latents(train, objective, tmp_path):
+    config = with_fit(objective=objective, tokens=64 * 80).fit
+    trained = train(config=config)
+    lines = metrics.read(tmp_path / "run")
+    first, last = (next(line for line in order if line["site"] == "resid_post.1") for order in (lines, lines[::-1]))
+    assert last["explained_variance"] > max(0.5, first["explained_variance"])
+    assert last["l0"] == pytest.approx(6, abs=0.5)
+    assert set(last) == {"step", "site", "loss", "explained_variance", "l0", "dead", "tokens_per_second"}
+    dictionary = trained[SITES[1]]
+    assert dictionary.architecture == objective
+    torch.testing.assert_close(dictionary.W_dec.norm(dim=1), torch.ones(64))
+
+
+def test_the_dictionary_works_on_raw_activations(tiny_gpt2, corpus, train):
+    trained = train(config=with_fit(tokens=64 * 80).fit)
+    tokens = corpus.training[:20]
+    x = tiny_gpt2.capture(tokens, SITES)[SITES[1]][tokens.mask & (tokens.ids != 0)]
+    error = (x - trained[SITES[1]](x)).square().sum() / (x - x.mean(0)).square().sum()
+    assert error < 0.5
+    assert 2 < trained[SITES[1]].encode(x).l0.float().mean() < 18
+
+
+@pytest.mark.parametrize("killed_at", [3, 7, 18, 39])
+def test_a_killed_run_resumes_to_exactly_the_uninterrupted_one(train, tmp_path, monkeypatch, killed_at):
+    whole = train("whole")
+    with monkeypatch.context() as patch:
+        _kill_at(patch, killed_at)
+        with pytest.raises(_KilledError):
+            train("killed")
+    assert not list((tmp_path / "killed").glob(".*"))
+    resumed = train("killed")
+    assert all(_equal(resumed[site], whole[site]) for site in SITES)
+
+    def numbers(name):
+        return [{**line, "tokens_per_second": 0} for line in metrics.read(tmp_path / name)]
+
+    assert numbers("killed") == numbers("whole")
+
+
+def test_a_finished_run_is_not_repeated(train, monkeypatch):
+    whole = train()
+    _kill_at(monkeypatch, 0)
+    assert _equal(train()[SITES[0]], whole[SITES[0]])
+
+
+def test_other_settings_in_the_same_folder_are_refused(train):
+    train()
+    with pytest.raises(UsageError, match="k: 6 there, 5 asked"):
+        train(config=with_fit(k=5).fit)
+
+
+def test_a_damaged_checkpoint_is_named(train, tmp_path):
+    train()
+    path = tmp_path / "run" / checkpoint.FILE
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(GossamerError, match=r"checkpoint\.safetensors.*damage"):
+        train()
+
+
+def test_half_a_line_of_metrics_is_dropped(train, tmp_path):
+    train()
+    before = metrics.read(tmp_path / "run")
+    with (tmp_path / "run" / metrics.FILE).open("a") as file:
+        file.write('{"step": 40, "lo')
+    train()
+    assert metrics.read(tmp_path / "run") == before
+
+
+def test_dead_latents_get_a_gradient_even_where_they_are_negative_everywhere():
+    config = with_fit(dead_after=10).fit
+    x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+    one = Learner.begin(SITES[0], x, config, seed=0)
+    with torch.no_grad():
+        one.parameters["b_enc"][:20] = -100.0
+    before = one.parameters["W_enc"].detach().clone()
+    assert one.step(x, 1e-2)["dead"] == pytest.approx((one.idle > 10).float().mean().item())
+    moved = (one.parameters["W_enc"].detach() - before).norm(dim=0)
+    assert (moved[:20] > 0).sum() >= config.aux_k
+
+    still = Learner.begin(SITES[0], x, replace(config, aux_weight=0.0), seed=0)
+    with torch.no_grad():
+        still.parameters["b_enc"][:20] = -100.0
+    still.step(x, 1e-2)
+    assert (still.parameters["W_enc"].detach() - before).norm(dim=0)[:20].max() == 0
+
+
+def test_folding_changes_no_reconstruction():
+    x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0)) * 3 + 5
+    one = Learner.begin(SITES[0], x, CONFIG.fit, seed=0)
+    for _ in range(5):
+        one.step(x, 1e-2)
+    dictionary = one.dictionary("toy", {})
+    inner = (x - one.mean) / one.scale
+    p = one.parameters
+    pre = inner @ p["W_enc"] + p["b_enc"]
+    expected = (pre * (pre > one.threshold)) @ p["W_dec"] + p["b_dec"]
+    torch.testing.assert_close(dictionary(x), (expected * one.scale + one.mean).detach(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_nan_in_the_activations_stops_at_once_and_names_the_site(tiny_gpt2, train, tmp_path):
+    with torch.no_grad():
+        tiny_gpt2.hf.transformer.h[1].mlp.c_proj.bias[3] = float("nan")
+    with pytest.raises(NotFiniteError, match=r"activations at resid_post\.1"):
+        train()
+    assert not (tmp_path / "run" / checkpoint.FILE).exists()
+
+
+def test_a_nan_in_the_loss_stops_at_once_and_names_the_site(train, monkeypatch):
+    monkeypatch.setattr(learner, "reconstruct", lambda x, *rest: x * float("nan"))
+    with pytest.raises(NotFiniteError, match=r"training loss at resid_post\.0"):
+        train()
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"k": 65}, "k from 1 to n_latents=64"),
+        ({"k": 0}, "k from 1"),
+        ({"n_latents": 0}, "n_latents of at least 1"),
+        ({"objective": "relu"}, "objective of batchtopk or topk"),
+        ({"tokens": 3}, "at least one batch"),
+        ({"buffer": 3}, "buffer of at least one batch"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, expected):
+    with pytest.raises(UsageError, match=expected):
+        with_fit(**settings)
+
+
+def test_a_batch_larger_than_a_buffer_can_be_is_refused(train):
+    with pytest.raises(UsageError, match="less than a batch"):
+        train(config=with_fit(batch=256).fit)
+
+
+def test_no_site_is_refused(tiny_gpt2, corpus, tmp_path):
+    with pytest.raises(UsageError, match="no site"):
+        fit(tiny_gpt2, corpus, [], CONFIG.fit, tmp_path, seed=0)

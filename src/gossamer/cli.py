@@ -43,16 +43,14 @@ TaskName = Annotated[
         "--task", "-t", help="A task's name (see [bold]gossamer tasks[/bold]), or a .json/.jsonl file of prompts."
     ),
 ]
-Bos = Annotated[
-    bool | None, typer.Option("--bos/--no-bos", help="Begin prompts with BOS; default: as the tokenizer does.")
-]
+Bos = Annotated[bool | None, typer.Option("--bos/--no-bos", help="Begin with BOS; default: as the tokenizer does.")]
 Prompts = Annotated[int | None, typer.Option("--prompts", "-n", help="How many prompts to generate.")]
 Seed = Annotated[int, typer.Option(help="Of everything random.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results; made if missing.")]
 
 
 def main() -> None:
-    """Run the command line: exit code 0 done, 1 failed, 2 wrong request; one line for a user's mistake, no traceback."""
+    """Run the command line: exit code 0 done, 1 failed, 2 wrong request; a user's mistake is one line."""
     try:
         with _spoken_warnings():
             app(standalone_mode=True)
@@ -146,7 +144,7 @@ def circuit(
         _choice("--errors", errors, ("mean", "drop", "keep")),
         minimum_accuracy,
         batch_size,
-        seed,
+        seed=seed,
     )
     with shown(err):
         language_model = _model(model, device, dtype)
@@ -283,7 +281,7 @@ def _summary(found: Any, report: Path) -> None:
     out.print(
         f"[bold]{len(found.circuit.nodes)} nodes[/bold] of {len(found.path.nodes)} candidates keep "
         f"[bold]{measured['faithfulness']:.1%}[/bold] of the logit difference of {found.circuit.task} in "
-        f"{found.circuit.model} on held-out prompts (accuracy {measured['accuracy']:.1%}, KL {measured['kl']:.3f} nats)",
+        f"{found.circuit.model}, held-out prompts (accuracy {measured['accuracy']:.1%}, KL {measured['kl']:.3f} nats)",
         highlight=False,
     )
     out.print(f"report: {report}", highlight=False, soft_wrap=True)
@@ -325,9 +323,7 @@ def _dictionaries(model: Any, source: str, given: list[str] | None) -> Any:
         return DictionarySet.load(given[0] if len(given) == 1 else given).to(model.device)
     if source.startswith("bundled:"):
         return DictionarySet.load(bundled.path(source.removeprefix("bundled:")) / "dictionaries").to(model.device)
-    raise UsageError(
-        "--dictionaries: expected a folder or hub:REPO/PATH for this model; train some with 'gossamer train'"
-    )
+    raise UsageError("--dictionaries: expected a folder or hub:REPO/PATH; train some with 'gossamer train'")
 
 
 def _task(name: str, tokenizer: Any, bos: bool | None, n: int | None, seed: int) -> Any:

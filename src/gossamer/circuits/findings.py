@@ -79,7 +79,7 @@ def _searched(study: Study, size: int, seed: int, half: int | None) -> Keys:
     """Nodes of a search of its own seed, on all training prompts or on every second one."""
     splice, full = study.splice, study.train.full
     if half is not None:
-        rows = torch.arange(half, len(study.task.train), 2)
+        rows = torch.arange(half, len(study.examples), 2)
         splice, full = splice.on(rows), full.on(rows)
     search = replace(SearchSettings(seed=seed), sizes=(size,))
     path = search_path(splice, full, search)
@@ -124,7 +124,8 @@ def settings_table(found: Found) -> dict[str, str]:
         "ablation": study.settings.ablation,
         "errors": study.settings.errors,
         "seed": str(study.settings.seed),
-        "prompts": f"{len(study.task.train)} training, {len(study.task.test)} held out",
+        "prompts": f"{len(study.examples)} searched on, {len(study.task.train)} for ablation values, "
+        f"{len(study.task.test)} held out",
         "dtype": facts["dtype"],
         "device": facts["device"],
         "versions": _words(facts["versions"]),

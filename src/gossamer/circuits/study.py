@@ -29,7 +29,7 @@ from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
-from gossamer.tasks.task import Task
+from gossamer.tasks.task import Examples, Task
 
 Recipe = Literal["gossamer", "reference"]
 MINIMUM_ACCURACY = 0.75
@@ -48,6 +48,7 @@ class StudySettings:
         errors: what stands in for the dictionaries' reconstruction error.
         minimum_accuracy: the model must prefer the answer on this share of training prompts before any search.
         batch_size: prompts a network pass; halved when memory runs out.
+        prompts: training prompts that circuits are searched on, at most (the ablation values use all of them).
         seed: of the search, the subsets and the bootstrap.
     """
 
@@ -55,6 +56,7 @@ class StudySettings:
     errors: ErrorPolicy = "mean"
     minimum_accuracy: float = MINIMUM_ACCURACY
     batch_size: int = 64
+    prompts: int = 512
     seed: int = 0
 
 
@@ -84,6 +86,11 @@ class Study:
         )
 
     @cached_property
+    def examples(self) -> Examples:
+        """The training prompts that circuits are searched on."""
+        return self.task.train.select(range(min(self.settings.prompts, len(self.task.train))))
+
+    @cached_property
     def nodes(self) -> Nodes:
         """Candidate nodes, from the training prompts. Task and dictionaries are checked first.
 
@@ -97,7 +104,7 @@ class Study:
         return candidates(
             self.model,
             self.dictionaries,
-            self.task.train,
+            self.examples,
             self.ablation,
             self.task.role_names,
             self.settings.batch_size,
@@ -109,7 +116,7 @@ class Study:
         return Splice(
             self.model,
             self.dictionaries,
-            self.task.train,
+            self.examples,
             self.ablation,
             self.nodes,
             batch_size=self.settings.batch_size,
@@ -139,7 +146,7 @@ class Study:
         Raises:
             GossamerError: accuracy below the minimum or a logit difference that is not positive; the message has both.
         """
-        tokens, examples = self.task.train.clean.tokens, self.task.train
+        tokens, examples = self.examples.clean.tokens, self.examples
         full = FullModel.measure(
             lambda rows: self.model.logits(tokens[rows].to(self.model.device), at=examples.clean.end[rows]),
             examples,

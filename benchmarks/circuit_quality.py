@@ -1,0 +1,141 @@
+"""Faithfulness at every circuit size: our mask beside the reference recipe and every baseline, on held-out prompts.
+
+    python benchmarks/circuit_quality.py [--model bundled|tinytalk|stories260k|all] [--task NAME] [--quick] [--json]
+
+For every task a table: circuits by size, faithfulness to the full model with its 95 % bootstrap interval. Then rows: at
+each size, closeness 1 - |1 - faithfulness| of ours beside theirs; a row holds when ours is at least theirs within the
+95 % interval of the paired difference over prompts. A circuit of the reference recipe, whose sizes cannot be asked for,
+is held against our largest circuit that is no larger. Dictionaries of real models come from the cache of `gossamer
+train`, and are trained first if it is empty.
+"""
+
+import argparse
+import warnings
+from collections.abc import Iterator
+
+import torch
+from settings import Row, Setting, row, settings, show
+from torch import Tensor
+
+from gossamer.circuits.evaluate.bench import Bench
+from gossamer.circuits.methods import METHODS
+from gossamer.circuits.outcome import resamples
+from gossamer.circuits.path import SIZES, Path
+from gossamer.circuits.study import Study, StudySettings
+from gossamer.errors import GossamerError
+
+POINTS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
+
+
+def main() -> None:
+    """Print the tables and the rows."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="all", choices=["bundled", "tinytalk", "stories260k", "all"])
+    parser.add_argument("--task", help="one task by name")
+    parser.add_argument("--errors", default="mean", choices=["mean", "drop", "keep"])
+    parser.add_argument("--prompts", type=int, default=400, help="training prompts at most")
+    parser.add_argument("--quick", action="store_true", help="96 training prompts, no reference recipe")
+    parser.add_argument("--json", action="store_true", help="rows as JSON")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    chosen = StudySettings(errors=options.errors, prompts=96 if options.quick else options.prompts)
+    rows: list[Row] = []
+    for setting in settings(options.model, options.task):
+        for name in setting.tasks:
+            methods = [method for method in METHODS if not (options.quick and method == "reference recipe")]
+            rows += list(compared(setting, name, methods, chosen, quiet=options.json))
+    show(rows, options.json)
+
+
+def compared(setting: Setting, name: str, methods: list[str], chosen: StudySettings, quiet: bool) -> Iterator[Row]:
+    """Table and rows of one task."""
+    study = Study(setting.model, setting.dictionaries, setting.tasks[name], chosen)
+    try:
+        paths = study.paths(methods)
+    except GossamerError as error:
+        print(f"{setting.name} {name}: refused: {error}")
+        return
+    bench = study.bench
+    drawn = {path.method: differences(bench, path) for path in paths}
+    if not quiet:
+        table(f"{setting.name} {name}", study, paths)
+    ours, full = paths[0], bench.full.outcome.logit_diff
+    for path in paths[1:]:
+        for place, size in enumerate(path.sizes):
+            if min(SIZES) <= size <= max(SIZES) and any(own <= size for own in ours.sizes):
+                mine = next(index for index, own in enumerate(ours.sizes) if own <= size)
+                yield closer(
+                    f"{setting.name} {name}: {size} nodes, {path.method}",
+                    drawn["mask"][mine], drawn[path.method][place], full,
+                )  # fmt: skip
+    yield from smaller(f"{setting.name} {name}", bench, paths)
+
+
+def differences(bench: Bench, path: Path) -> list[Tensor]:
+    """Logit differences of every held-out prompt for every circuit of a path."""
+    return [bench.outcome(path.nodes.select(circuit)).logit_diff for circuit in path.circuits]
+
+
+def closer(what: str, ours: Tensor, theirs: Tensor, full: Tensor) -> Row:
+    """Closeness to the full model, ours beside theirs."""
+    draws = resamples(len(full), 0).to(full.device)
+
+    def closeness(found: Tensor) -> Tensor:
+        return 1 - (1 - found.double()[draws].mean(dim=1) / full.double()[draws].mean(dim=1)).abs()
+
+    upper = torch.quantile(closeness(ours) - closeness(theirs), 0.975).item()
+    values = [1 - abs(1 - float(found.double().mean() / full.double().mean())) for found in (ours, theirs)]
+    return row(what, values[0], values[1], "closeness", "ours >= theirs (interval)", upper >= 0)
+
+
+def smaller(what: str, bench: Bench, paths: tuple[Path, ...]) -> Iterator[Row]:
+    """Nodes needed at each point, relative to the dictionaries: ours beside integrated gradients."""
+    other = next((path for path in paths if path.method == "integrated gradients"), None)
+    if other is None:
+        return
+    whole = bench.faithfulness(bench.dictionaries)
+    for point in POINTS:
+        needed = [first(bench, path, point * whole) for path in (paths[0], other)]
+        if needed[0] and needed[1]:
+            good = point < POINTS[0] or needed[1] >= 2 * needed[0]
+            target = "2x smaller" if point == POINTS[0] else "reported"
+            yield row(f"{what}: nodes for {point:.0%} of the dictionaries, integrated gradients", needed[0], needed[1],
+                      "nodes", target, good)  # fmt: skip
+        else:
+            print(f"{what}: {point:.0%} of the dictionaries: mask {needed[0]}, integrated gradients {needed[1]} nodes")
+
+
+def first(bench: Bench, path: Path, wanted: float) -> int | None:
+    """Size of the smallest circuit from which on all larger ones reach `wanted`."""
+    reached = None
+    for circuit in path.circuits:
+        if bench.kept(path.nodes.select(circuit)) < wanted:
+            break
+        reached = len(circuit)
+    return reached
+
+
+def table(title: str, study: Study, paths: tuple[Path, ...]) -> None:
+    """Faithfulness with intervals, one line a circuit."""
+    bench = study.bench
+    empty, spliced = bench.kept(study.nodes.none()), bench.faithfulness(bench.dictionaries)
+    full = bench.full.outcome
+    print(
+        f"\n{title}: {len(study.examples)} training and {len(study.task.test)} held-out prompts, "
+        f"{len(study.nodes)} candidates"
+    )
+    print(
+        f"  full model: logit difference {full.logit_diff.mean():.3f}, accuracy {full.correct.double().mean():.3f}; "
+        f"all dictionaries {spliced:.3f}, empty circuit {empty:.3f}"
+    )
+    for path in paths:
+        curve = bench.curve(path)
+        print(f"  {path.method}: {path.seconds:.1f} s, CPR {curve.cpr:.3f}, CMD {curve.cmd:.3f}")
+        for point in curve.points:
+            found = point.behaviour.faithfulness
+            print(f"    {point.size:6d} nodes  {found.value:6.3f} [{found.low:.3f}, {found.high:.3f}]  "
+                  f"accuracy {point.behaviour.accuracy:.3f}  KL {point.behaviour.kl:.3f}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -21,15 +21,17 @@ from gossamer.model.editing import Edit
 from gossamer.tokens import Tokens
 
 TARGET = 1.10
+REPEATS = 40
 Row = dict[str, Any]
 
 
 def models(quick: bool) -> dict[str, PreTrainedModel]:
     """Random models; --quick leaves out the one of GPT-2's true size."""
     torch.manual_seed(0)
-    size = {"num_hidden_layers": 6, "hidden_size": 256, "num_attention_heads": 8, "vocab_size": 8000}
+    ends = {"bos_token_id": 0, "eos_token_id": 0}
+    size = {"num_hidden_layers": 6, "hidden_size": 256, "num_attention_heads": 8, "vocab_size": 8000, **ends}
     found: dict[str, PreTrainedModel] = {
-        "GPT-2, 6 layers of 256": GPT2LMHeadModel(GPT2Config(n_layer=6, n_embd=256, n_head=8, vocab_size=8000)),
+        "GPT-2, 6 layers of 256": GPT2LMHeadModel(GPT2Config(n_layer=6, n_embd=256, n_head=8, vocab_size=8000, **ends)),
         "Llama, 6 layers of 256": LlamaForCausalLM(LlamaConfig(**size, num_key_value_heads=4, intermediate_size=688)),
     }
     if not quick:
@@ -89,7 +91,7 @@ def measure(quick: bool) -> list[Row]:
                     ours, theirs = medians(
                         lambda model=model, tokens=tokens: model.logits(tokens),
                         lambda hf=hf, tokens=tokens: hf(input_ids=tokens.ids, use_cache=False).logits,
-                        40 if quick else 100,
+                        REPEATS,
                     )
                 rows.append(row(f"{name}, {batch} x {length} tokens: edits at 4 {kind} sites", ours, theirs))
     return rows

@@ -170,19 +170,24 @@ def test_sites_that_do_not_exist_are_refused(model, tokens):
         model.width(Site("pattern", 0))
 
 
-def test_threads_take_turns(model, tokens):
-    expected, wrong = model.logits(tokens), []
+def test_threads_take_turns_and_have_their_own_edits(model, tokens):
     stream = model.capture(tokens, [POST])[POST].detach()
 
-    def work():
-        for _ in range(5):
-            if not torch.equal(model.logits(tokens), expected):
-                wrong.append("logits")
-            if not torch.equal(model.resume(POST, stream, tokens), expected):
-                wrong.append("resume")
-            model.capture(tokens, [Site("pattern", 1)])
+    def outcome(factor):
+        with model.edit({Site("mlp_out", 2): lambda value: value * factor, Site("pattern", 1): torch.clone}):
+            logits, resumed = model.logits(tokens), model.resume(POST, stream, tokens)
+        return logits if torch.equal(logits, resumed) else None
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
+    expected = [outcome(factor) for factor in range(4)]
+    wrong = []
+
+    def work(factor):
+        for _ in range(4):
+            found = outcome(factor)
+            if found is None or not torch.equal(found, expected[factor]):
+                wrong.append(factor)
+
+    threads = [threading.Thread(target=work, args=(factor,)) for factor in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -20,10 +20,16 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from gossamer.errors import UsageError
 from gossamer.model.editing import Pass, current
+from gossamer.model.family import Anatomy
 from gossamer.model.site import Site
 
 _PREFIX = "gossamer_"
 _WRAPPED = ("eager", "sdpa")
+
+
+def opens(anatomy: Anatomy) -> bool:
+    """Whether the attention kernel in use can be opened."""
+    return anatomy.family.core != "interface" or _original(anatomy.config) in _WRAPPED
 
 
 @contextlib.contextmanager
@@ -45,8 +51,7 @@ def opened(run: Pass) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interface_replaced(config: Any) -> Iterator[None]:
-    before = config._attn_implementation
-    original = str(before).removeprefix(_PREFIX)
+    before, original = config._attn_implementation, _original(config)
     if original not in _WRAPPED:
         raise UsageError(
             f"q, k, v and pattern cannot be read under {original!r} attention; "
@@ -57,6 +62,10 @@ def _interface_replaced(config: Any) -> Iterator[None]:
         yield
     finally:
         config._attn_implementation = before
+
+
+def _original(config: Any) -> str:
+    return str(config._attn_implementation).removeprefix(_PREFIX)
 
 
 @contextlib.contextmanager
@@ -101,9 +110,9 @@ def _function(
     return _remixed(out.transpose(1, 2), pattern, edited, value).transpose(1, 2), None
 
 
-for _original in _WRAPPED:
-    AttentionInterface.register(_PREFIX + _original, partial(_function, _original))
-    AttentionMaskInterface.register(_PREFIX + _original, ALL_MASK_ATTENTION_FUNCTIONS[_original])
+for _name in _WRAPPED:
+    AttentionInterface.register(_PREFIX + _name, partial(_function, _name))
+    AttentionMaskInterface.register(_PREFIX + _name, ALL_MASK_ATTENTION_FUNCTIONS[_name])
 
 
 def _visit_qkv(run: Pass, layer: int, *heads: Tensor) -> tuple[Tensor, Tensor, Tensor]:

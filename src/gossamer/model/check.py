@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import GossamerError
+from gossamer.model import attention
+from gossamer.model.family import ATTENTION_KINDS
 from gossamer.model.language_model import LanguageModel, evaluating
 from gossamer.model.site import Site
 from gossamer.tokens import Tokens
@@ -55,7 +57,8 @@ def check(model: LanguageModel) -> None:
 
 def _claims(model: LanguageModel, tokens: Tokens) -> Iterator[_Claim]:
     """One pass of the model for all claims about its layers, then one for each about its logits."""
-    sites = [site for kind in model.anatomy.kinds() for site in model.sites(kind)]
+    closed = () if attention.opens(model.anatomy) else ATTENTION_KINDS
+    sites = [site for kind in model.anatomy.kinds() if kind not in closed for site in model.sites(kind)]
     values = _read(model, tokens, sites)
     for layer in range(model.n_layers):
         yield from _layer_claims(model, layer, values)
@@ -88,9 +91,10 @@ def _layer_claims(model: LanguageModel, layer: int, values: dict[Site, Tensor]) 
     total = here["resid_pre"] + here["attn_out"] + here["mlp_out"]
     what = f"resid_pre + attn_out + mlp_out == resid_post at layer {layer}"
     yield _Claim(what, total, here["resid_post"], rounded=True)
-    repeated = here["v"].repeat_interleave(model.n_heads // model.n_kv_heads, dim=2)
-    mixed = torch.einsum("bhqk,bkhd->bqhd", here["pattern"], repeated).flatten(2)
-    yield _Claim(f"pattern @ v == z at layer {layer}", mixed, here["z"], rounded=True)
+    if "pattern" in here:
+        repeated = here["v"].repeat_interleave(model.n_heads // model.n_kv_heads, dim=2)
+        mixed = torch.einsum("bhqk,bkhd->bqhd", here["pattern"], repeated).flatten(2)
+        yield _Claim(f"pattern @ v == z at layer {layer}", mixed, here["z"], rounded=True)
     norm = model.anatomy.layers[layer].get_submodule(model.family.mlp_norm)
     read = norm(here["resid_pre" if model.anatomy.parallel else "resid_mid"])
     yield _Claim(f"mlp_in.{layer} == norm of the stream", read, here["mlp_in"])

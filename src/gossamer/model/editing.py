@@ -158,11 +158,11 @@ class _PassThrough(nn.Module):
 def _layers_from(anatomy: Anatomy, first: int) -> Iterator[None]:
     """Let the model run with layers before `first` passed through; a pass inside a pass gets its own list."""
     before = getattr(anatomy.base, anatomy.layers_name)
-    stand_in = _PassThrough(anatomy.family.layer_returns_tuple)
-    layers = nn.ModuleList([stand_in] * first + list(anatomy.layers[first:])) if first else anatomy.layers
-    if layers is before:
+    if not first and before is anatomy.layers:
         yield
         return
+    stand_in = _PassThrough(anatomy.family.layer_returns_tuple)
+    layers = nn.ModuleList([stand_in] * first + list(anatomy.layers[first:])) if first else anatomy.layers
     setattr(anatomy.base, anatomy.layers_name, layers)
     try:
         yield

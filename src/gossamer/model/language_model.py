@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,17 @@ from gossamer.model.family import Anatomy, Family
 from gossamer.model.site import Site
 from gossamer.tokens import Tokens
 
+# The edits of this thread, outermost first, with the model each belongs to.
+_edits: ContextVar[tuple[tuple["LanguageModel", Mapping[Site, Edit]], ...]] = ContextVar("gossamer_edits", default=())
+
 
 class LanguageModel:
     """A causal language model, used as it is: its own code runs, its weights are neither copied nor folded.
 
     Every pass runs without a key-value cache and in evaluation mode (modules found in training mode are put back
     afterwards); `requires_grad` of the weights is never touched, and gradients are kept or not as the caller's
-    `torch.no_grad` says. Hooks exist only while a pass runs. Passes from several threads take turns, but edits belong
-    to the model and are seen by all threads.
+    `torch.no_grad` says. Hooks exist only while a pass runs. Passes from several threads take turns, and each thread
+    has its own edits.
 
     Attributes:
         hf: the transformers model.
@@ -38,7 +42,6 @@ class LanguageModel:
         """Use :meth:`load`, which also checks that the family's facts hold."""
         self.hf, self.tokenizer, self.name, self.family = hf, tokenizer, name, family
         self.anatomy = Anatomy(family, hf)
-        self._edits: list[Mapping[Site, Edit]] = []
         self._lock = threading.RLock()
 
     @classmethod
@@ -192,7 +195,8 @@ class LanguageModel:
 
         Edits nest: at one site the outer is applied first. An edit returns a new tensor of the same shape and must not
         change the one it is given; another dtype or device is converted back. A NaN is passed on: look for it with
-        `gossamer.errors.require_finite` where it may arise. An edit may run the model itself: that pass sees no edits.
+        `gossamer.errors.require_finite` where it may arise. An edit may run the model itself:
+        that pass sees no edits.
 
         Raises:
             UsageError: the model lacks one of the sites.
@@ -200,12 +204,11 @@ class LanguageModel:
         """
         for site in edits:
             self.anatomy.check(site)
-        before = self._edits
-        self._edits = [*before, edits]
+        token = _edits.set((*_edits.get(), (self, edits)))
         try:
             yield
         finally:
-            self._edits = before
+            _edits.reset(token)
 
     def resume(
         self,
@@ -255,9 +258,9 @@ class LanguageModel:
 
     def _active(self, after: Site | None = None) -> dict[Site, list[Edit]]:
         active: dict[Site, list[Edit]] = {}
-        for edits in self._edits:
+        for model, edits in _edits.get():
             for site, edit in edits.items():
-                if after is None or site > after:
+                if model is self and (after is None or site > after):
                     active.setdefault(site, []).append(edit)
         return active
 
@@ -265,12 +268,13 @@ class LanguageModel:
         """The stream after the final norm."""
         inputs = self._inputs(tokens)
         with self._lock, evaluating(self.hf):
-            edits, self._edits = self._edits, []
+            # An edit that runs this model sees none of the edits it is one of.
+            token = _edits.set(tuple(entry for entry in _edits.get() if entry[0] is not self))
             try:
                 with run.installed(), attention.opened(run):
                     return self.anatomy.base(**inputs, use_cache=False).last_hidden_state
             finally:
-                self._edits = edits
+                _edits.reset(token)
 
     def _head(self, hidden: Tensor, at: Int[Tensor, "batch"] | None) -> Tensor:
         logits = self.anatomy.head(hidden if at is None else _gather(hidden, at))

@@ -5,17 +5,18 @@ unmasked network: d LD / d M at a node is (latent - ablation value) times d LD /
 step of the mask from 1 to 0 is a step of the latent from its value to its ablation value.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gossamer.batching import in_batches
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.outcome import logit_difference
 from gossamer.circuits.splice import Splice
 from gossamer.errors import UsageError
-from gossamer.progress import track
+from gossamer.progress import begin
 
 
 def attribution_patching(splice: Splice) -> Float[Tensor, "node"]:
@@ -43,16 +44,19 @@ def activation_difference(splice: Splice) -> Float[Tensor, "node"]:
     """Mean over prompts of |latent - ablation value| times the decoder row's norm, summed over the node's tokens."""
     nodes = splice.nodes
     scores = torch.zeros(len(nodes), device=splice.model.device)
-    for rows in _slices(splice, "activation difference"):
-        found = splice.latents(rows)
-        roles = splice.batch(rows).roles
+
+    def add(rows: slice) -> None:
+        found, roles = splice.latents(rows), splice.batch(rows).roles
+        kept, sums = roles >= 0, torch.zeros_like(scores)
         for index, site in enumerate(nodes.sites):
             here = nodes.at(index)
             norms = splice.dictionaries[site].W_dec[here.columns].float().norm(dim=1)
-            kept = roles >= 0
             totals = torch.zeros(len(nodes.roles), len(here.columns), device=scores.device)
-            totals.index_add_(0, roles[kept], found[site][1][kept].abs() * norms)
-            scores[here.where] += totals[here.role, here.column]
+            totals.index_add_(0, roles[kept], found[site][1][kept].float().abs() * norms)
+            sums[here.where] = totals[here.role, here.column]
+        scores.add_(sums)
+
+    _over_prompts(splice, "activation difference", add)
     return scores / len(splice.examples)
 
 
@@ -83,16 +87,23 @@ def ranking(scores: Float[Tensor, "node"], nodes: Nodes, by: str = "global") -> 
 
 
 def _mean_gradient(splice: Splice, mask: Tensor, what: str) -> Float[Tensor, "node"]:
-    total = torch.zeros_like(mask)
-    examples = splice.examples
-    for rows in _slices(splice, what):
+    total, examples = torch.zeros_like(mask), splice.examples
+
+    def add(rows: slice) -> None:
         leaf = mask.clone().requires_grad_()
         difference = logit_difference(splice(leaf, rows), examples.answer[rows], examples.wrong[rows])
-        total += torch.autograd.grad(difference.sum(), leaf)[0]
+        total.add_(torch.autograd.grad(difference.sum(), leaf)[0])
+
+    _over_prompts(splice, what, add)
     return total / len(examples)
 
 
-def _slices(splice: Splice, what: str) -> Iterator[slice]:
-    n, size = len(splice.examples), splice.batch_size
-    starts = range(0, n, size)
-    return track((slice(start, min(start + size, n)) for start in starts), what, len(starts))
+def _over_prompts(splice: Splice, what: str, work: Callable[[slice], None]) -> None:
+    """Call `work` on all prompts in batches; it changes its sums last, so that a batch can be tried again."""
+    advance = begin(what, len(splice.examples))
+
+    def step(rows: slice) -> None:
+        work(rows)
+        advance(rows.stop - rows.start, "")
+
+    in_batches(len(splice.examples), splice.batch_size, step)

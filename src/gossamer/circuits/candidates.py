@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from gossamer.batching import in_batches
 from gossamer.circuits.ablation import Ablation
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.splice import Splice
@@ -12,7 +13,7 @@ from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import GossamerError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
-from gossamer.progress import track
+from gossamer.progress import begin
 from gossamer.tasks.task import Examples
 
 # Float error of a mean over equal values: a latent that moves by less than this share of its site's largest is still.
@@ -52,12 +53,15 @@ def candidates(
     )
     nothing = splice.over(splice.nodes.none())
     moves = {site: torch.zeros(len(roles), d.n_latents, device=model.device) for site, d in dictionaries.items()}
-    starts = range(0, len(examples), batch_size)
-    for start in track(starts, "candidates", len(starts)):
-        rows = slice(start, min(start + batch_size, len(examples)))
+    advance = begin("candidates", len(examples))
+
+    def look(rows: slice) -> None:
         for streams in (None, nothing.streams(torch.zeros(0, device=model.device), rows)):
             changes = {site: change for site, (_, change) in splice.latents(rows, streams).items()}
             _largest_moves(moves, changes, splice.batch(rows).roles)
+        advance(rows.stop - rows.start, "")
+
+    in_batches(len(examples), batch_size, look)
     found = Nodes.from_grids(tuple(dictionaries), roles, [grid > TOLERANCE * grid.max() for grid in moves.values()])
     if len(found) == 0:
         raise GossamerError(

@@ -28,7 +28,7 @@ class Path:
 
     method: str
     nodes: Nodes
-    circuits: tuple[Int[Tensor, "chosen"], ...]
+    circuits: tuple[Int[Tensor, "_"], ...]
     seconds: float
     scores: Float[Tensor, "node"] | None = None
     settings: dict[str, str] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.circuits.outcome import logit_difference
@@ -50,7 +50,7 @@ def reference_path(splice: Splice, settings: ReferenceSettings | None = None) ->
     settings = settings or ReferenceSettings()
     began = time.perf_counter()
     advance = begin("reference recipe", len(settings.lambdas) * settings.steps)
-    circuits: list[Int[Tensor, chosen]] = []
+    circuits: list[Tensor] = []
     for weight in settings.lambdas:
         mask = _run(splice, weight, settings, partial(advance, 1, f"lambda {weight:g}"))
         circuits.append(torch.nonzero(mask > 0).squeeze(1))

@@ -78,12 +78,18 @@ class Splice:
         """Compile `nodes`; the first call for these examples also runs the layers before the first dictionary.
 
         Raises:
-            UsageError: no dictionaries, or nodes of other sites.
+            UsageError: no dictionaries, dictionaries out of order, or nodes of other sites.
         """
         if not dictionaries or tuple(dictionaries) != nodes.sites:
             raise UsageError(
                 f"nodes of the dictionaries' sites expected ({', '.join(map(str, dictionaries)) or 'none given'}), "
                 f"found nodes of {', '.join(map(str, nodes.sites)) or 'no site'}"
+            )
+        # The network resumes at the first of them: a site before it would be passed over in silence.
+        if list(dictionaries) != sorted(dictionaries):
+            raise UsageError(
+                f"dictionaries in execution order expected ({', '.join(map(str, sorted(dictionaries)))}), "
+                f"found {', '.join(map(str, dictionaries))}; put them in a DictionarySet"
             )
         self.model, self.dictionaries, self.examples, self.ablation = (
             model,
@@ -99,7 +105,6 @@ class Splice:
 
     def over(self, nodes: Nodes, *, rest: Rest | None = None) -> "Splice":
         """The same network with masks over other `nodes`; what was computed before the first dictionary is shared."""
-        self._prefix()
         other = Splice(
             self.model,
             self.dictionaries,
@@ -109,7 +114,7 @@ class Splice:
             rest=rest or self.rest,
             batch_size=self.batch_size,
         )
-        other._stream, other._other = self._stream, self._other
+        other._stream, other._other = self._prefix(), self._counterfactuals()
         return other
 
     def on(self, rows: Int[Tensor, "rows"]) -> "Splice":

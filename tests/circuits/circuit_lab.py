@@ -1,0 +1,189 @@
+"""A task that the tiny network can do, dictionaries of every kind, and the spliced network written out by hand."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from tiny_splice import N_WORDS, D
+from torch import Tensor
+
+from gossamer.circuits.ablation import Ablation, AblationKind, ErrorPolicy, SiteAblation
+from gossamer.circuits.nodes import Nodes
+from gossamer.circuits.splice import Splice
+from gossamer.dictionary import Dictionary, DictionaryConfig
+from gossamer.model.language_model import LanguageModel
+from gossamer.model.site import Site
+from gossamer.tasks.examples import Encoded, Examples
+from gossamer.tasks.prompt import Piece, Prompt
+from gossamer.tasks.task import Task
+from gossamer.tokens import Tokens
+
+ROLES = ("prefix", "A", "gap", "B", "END")
+# Two templates, BOS first, the shorter one padded. The prefix and the gap are the same word in every prompt.
+ROLE_ROWS = torch.tensor([[-1, 0, 1, 1, 2, 3, 4], [-1, 0, 3, 1, 4, -1, -1]])
+SLOT_ROWS = torch.tensor([[-1, 0, 1, 2, 3, 4, 5], [-1, 6, 7, 8, 9, -1, -1]])
+N_SLOTS, BOS, PREFIX, GAP = 10, 0, 3, 4
+LATENTS = 20
+
+
+def sites_of(*names: str) -> tuple[Site, ...]:
+    return tuple(map(Site.parse, names))
+
+
+def random_dictionary(
+    site: Site,
+    architecture: str = "relu",
+    *,
+    seed: int = 0,
+    n_latents: int = LATENTS,
+    dtype: torch.dtype = torch.float64,
+    **conventions: object,
+) -> Dictionary:
+    """Seeded random weights such that some latents are active and some are not."""
+    k = {"topk": 6, "batchtopk": 6.5}.get(architecture)
+    config = DictionaryConfig(architecture, D, n_latents, site=site, k=k, **conventions)
+    dictionary = Dictionary(config, dtype=dtype)
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in dictionary.named_parameters():
+        values = 0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        parameter.data = (values.abs() if name == "threshold" else values).to(dtype)
+    return dictionary.requires_grad_(False)
+
+
+def mirror_dictionary(site: Site, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> Dictionary:
+    """A dictionary without error: two latents for each axis of a random rotation, one for either sign."""
+    generator = torch.Generator().manual_seed(seed)
+    axes = torch.linalg.qr(torch.randn(D, D, generator=generator, dtype=torch.float64)).Q
+    dictionary = Dictionary(DictionaryConfig("relu", D, 2 * D, site=site), dtype=dtype)
+    dictionary.W_enc.data = torch.cat([axes, -axes], dim=1).to(dtype)
+    dictionary.W_dec.data = torch.cat([axes.T, -axes.T]).to(dtype)
+    for name in ("b_enc", "b_dec"):
+        parameter = dictionary.get_parameter(name)
+        parameter.data = torch.zeros_like(parameter)
+    return dictionary.requires_grad_(False)
+
+
+def encoded(n: int, generator: torch.Generator) -> Encoded:
+    """Prompts of both templates in turn, with random words at A, B and END, and at padding."""
+    roles, slots = ROLE_ROWS.repeat(n, 1)[:n], SLOT_ROWS.repeat(n, 1)[:n]
+    ids = torch.randint(5, N_WORDS, roles.shape, generator=generator)
+    ids = torch.where(roles == 0, PREFIX, torch.where(roles == 2, GAP, ids))
+    ids[:, 0] = BOS
+    mask = torch.ones_like(roles, dtype=torch.bool)
+    mask[1::2, 5:] = False
+    return Encoded(Tokens(ids, mask), roles, slots, mask.sum(dim=1) - 1)
+
+
+def able_examples(model: LanguageModel, n: int, seed: int = 0) -> Examples:
+    """Prompts with answers that the model prefers on the prompt more than on its counterfactual."""
+    generator = torch.Generator().manual_seed(seed)
+    clean, other = encoded(n, generator), encoded(n, generator)
+    with torch.no_grad():
+        own = model.logits(clean.tokens, at=clean.end)
+        change = own - model.logits(other.tokens, at=other.end)
+    answer = change.argmax(dim=1)
+    below = own < own.gather(1, answer[:, None])
+    wrong = torch.where(below, change, torch.inf).argmin(dim=1)
+    prompt = Prompt((Piece("clean"),), (Piece("other"),), "right", "wrong", "by hand")
+    return Examples(clean, other, answer, wrong, (prompt,) * n, True)
+
+
+def able_task(model: LanguageModel, n_train: int = 12, n_test: int = 8) -> Task:
+    """The same kind of prompts for training and for testing."""
+    train, test = able_examples(model, n_train, seed=1), able_examples(model, n_test, seed=2)
+    slots = tuple(f"slot{number}" for number in range(N_SLOTS))
+    return Task("by hand", ROLES, slots, train, test, True, "logit_diff", {"source": "made by hand"})
+
+
+def unaligned(examples: Examples) -> Examples:
+    """The same prompts, each with a counterfactual of the other template."""
+    swapped = torch.arange(len(examples)) ^ 1
+    return replace(examples, counterfactual=examples.counterfactual[swapped], aligned=False)
+
+
+def random_ablation(
+    sites: Sequence[Site], kind: AblationKind = "mean", errors: ErrorPolicy = "mean", n_latents: int = LATENTS
+) -> Ablation:
+    """Ablation values out of the air, in float64."""
+    generator = torch.Generator().manual_seed(2)
+
+    def values(width: int) -> Tensor:
+        return torch.rand(N_SLOTS, width, generator=generator, dtype=torch.float64)
+
+    return Ablation(
+        kind,
+        errors,
+        {
+            site: SiteAblation(values(n_latents) if kind == "mean" else None, values(D) if errors == "mean" else None)
+            for site in sites
+        },
+    )
+
+
+def all_nodes(dictionaries: Mapping[Site, Dictionary]) -> Nodes:
+    grids = [torch.ones(len(ROLES), dictionary.n_latents, dtype=torch.bool) for dictionary in dictionaries.values()]
+    return Nodes.from_grids(tuple(dictionaries), ROLES, grids)
+
+
+def random_choice(nodes: Nodes, count: int, seed: int = 3) -> Nodes:
+    """Some of the nodes, in their order."""
+    order = torch.randperm(len(nodes), generator=torch.Generator().manual_seed(seed))
+    return nodes.select(order[:count].sort().values)
+
+
+def random_mask(nodes: Nodes, seed: int = 4) -> Tensor:
+    return torch.rand(len(nodes), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def grids_of(nodes: Nodes, mask: Tensor, dictionaries: Mapping[Site, Dictionary], rest: float) -> dict[Site, Tensor]:
+    """A full (role, latent) mask for every site: `rest` where there is no node."""
+    grids = {
+        site: torch.full((len(ROLES), found.n_latents), rest, dtype=torch.float64)
+        for site, found in dictionaries.items()
+    }
+    for (site, role, latent), value in zip(nodes.keys(), mask.tolist(), strict=True):
+        grids[Site.parse(site)][ROLES.index(role), latent] = value
+    return grids
+
+
+def by_hand(splice: Splice, grids: Mapping[Site, Tensor], reads: dict[Site, Tensor] | None = None) -> Tensor:
+    """Logits from the definition: dense latents of every dictionary at every token, one edit of the model a site.
+
+    `reads` gets what each dictionary was given.
+    """
+    model, examples, ablation = splice.model, splice.examples, splice.ablation
+    roles, slots = examples.clean.roles, examples.clean.slots
+    if ablation.kind == "resample":
+        others = model.capture(examples.counterfactual.tokens, list(splice.dictionaries))
+
+    def replaced(site: Site, x: Tensor) -> Tensor:
+        if reads is not None:
+            reads[site] = x
+        dictionary, values = splice.dictionaries[site], ablation.sites[site]
+        latents, statistics = dictionary.encode_dense(x), dictionary.normalise(x)[1]
+        ablated, error = torch.zeros_like(latents), torch.zeros_like(x)
+        if ablation.kind == "resample":
+            ablated = dictionary.encode_dense(others[site])
+        if ablation.errors == "keep":
+            error = x - dictionary.denormalise(dictionary.decode(latents), statistics)
+        weight = torch.zeros_like(latents)
+        for row, token in torch.nonzero(roles >= 0).tolist():
+            weight[row, token] = grids[site][int(roles[row, token])]
+            if ablation.kind == "mean":
+                ablated[row, token] = values.latents[int(slots[row, token])]
+            if ablation.errors == "mean":
+                error[row, token] = values.error[int(slots[row, token])]
+        out = dictionary.denormalise(dictionary.decode(ablated + weight * (latents - ablated)), statistics) + error
+        for row, token in torch.nonzero(roles < 0).tolist():
+            out[row, token] = x[row, token]
+        return out
+
+    edits = {site: (lambda x, site=site: replaced(site, x)) for site in splice.dictionaries}
+    with torch.no_grad(), model.edit(edits):
+        return model.logits(examples.clean.tokens, at=examples.clean.end)
+
+
+def differences(logits: Tensor, examples: Examples) -> Tensor:
+    """Logit differences of the prompts, one by one."""
+    pairs = zip(logits, examples.answer.tolist(), examples.wrong.tolist(), strict=True)
+    return torch.stack([row[answer] - row[wrong] for row, answer, wrong in pairs]).double()

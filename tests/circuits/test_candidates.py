@@ -1,0 +1,131 @@
+"""Candidates: what is left out can do nothing, and nothing else is left out."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from circuit_lab import ROLES, all_nodes, by_hand, grids_of, random_dictionary, sites_of
+
+from gossamer.batching import MemoryWarning
+from gossamer.circuits.ablation import Ablation
+from gossamer.circuits.candidates import candidates, every_node
+from gossamer.circuits.nodes import Nodes
+from gossamer.circuits.splice import Splice
+from gossamer.dictionary import Dictionary
+from gossamer.errors import GossamerError
+from gossamer.model.language_model import LanguageModel
+from gossamer.model.site import Site
+from gossamer.tasks.task import Task
+
+SITES = sites_of("resid_post.0", "resid_post.1")
+
+
+@pytest.fixture(scope="module")
+def dictionaries() -> dict[Site, Dictionary]:
+    found = {site: random_dictionary(site, "jumprelu", seed=seed) for seed, site in enumerate(SITES)}
+    for dictionary in found.values():
+        dictionary.b_enc.data -= 0.9
+    return found
+
+
+def found_by(model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task, **kinds: str) -> Nodes:
+    ablation = Ablation.measure(model, dictionaries, task, **kinds)
+    return candidates(model, dictionaries, task.train, ablation, ROLES, batch_size=5)
+
+
+def test_every_node_is_every_site_role_and_latent(dictionaries: dict[Site, Dictionary]) -> None:
+    nodes = every_node(dictionaries, ROLES, torch.device("cpu"))
+    expected = {(str(site), role, latent) for site in SITES for role in ROLES for latent in range(20)}
+    assert len(nodes) == len(expected)
+    assert set(nodes.keys()) == expected
+
+
+@pytest.mark.parametrize("kinds", [{}, {"kind": "zero", "errors": "drop"}, {"kind": "resample", "errors": "keep"}])
+def test_a_node_that_is_left_out_can_be_ablated_without_any_effect(
+    model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task, kinds: dict[str, str]
+) -> None:
+    found = set(found_by(model, dictionaries, task, **kinds).keys())
+    nodes = all_nodes(dictionaries)
+    outside = torch.tensor([index for index, key in enumerate(nodes.keys()) if key not in found])
+    assert len(found) > 20
+    assert len(outside) > 20
+    ablation = Ablation.measure(model, dictionaries, task, **kinds)
+    splice = Splice(model, dictionaries, task.train, ablation, nodes.select(outside), rest="kept")
+    whole = splice(torch.ones(len(outside)))
+    for index in range(0, len(outside), 4):
+        mask = torch.ones(len(outside))
+        mask[index] = 0
+        torch.testing.assert_close(splice(mask), whole, rtol=0, atol=1e-6)
+    torch.testing.assert_close(splice(torch.zeros(len(outside))), whole, rtol=0, atol=1e-5)
+    inside = Splice(model, dictionaries, task.train, ablation, nodes, rest="kept")
+    assert (inside(torch.zeros(len(nodes))) - whole).abs().max() > 0.1
+
+
+def test_candidates_are_what_moves_in_the_model_or_in_the_spliced_model(
+    model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task
+) -> None:
+    ablation, nodes = Ablation.measure(model, dictionaries, task), all_nodes(dictionaries)
+    splice, reads = Splice(model, dictionaries, task.train, ablation, nodes), {}
+    by_hand(splice, grids_of(nodes, torch.ones(len(nodes)), dictionaries, 1.0), reads)
+    with torch.no_grad():
+        own = model.capture(task.train.clean.tokens, list(dictionaries))
+    moving = {"model": set(), "spliced": set()}
+    for name, streams in (("model", own), ("spliced", reads)):
+        for site, dictionary in dictionaries.items():
+            latents = dictionary.encode_dense(streams[site])
+            for row, token in torch.nonzero(task.train.clean.roles >= 0).tolist():
+                slot, role = int(task.train.clean.slots[row, token]), int(task.train.clean.roles[row, token])
+                moved = (latents[row, token] - ablation.sites[site].latents[slot]).abs() > 1e-4
+                moving[name] |= {
+                    (str(site), ROLES[role], latent) for latent in torch.nonzero(moved).squeeze(1).tolist()
+                }
+    found = found_by(model, dictionaries, task)
+    assert set(found.keys()) == moving["model"] | moving["spliced"]
+    assert moving["model"] - moving["spliced"]
+    assert moving["spliced"] - moving["model"]
+    assert len(found) < len(nodes)
+
+
+def test_a_prefix_that_never_changes_has_no_candidates(
+    model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task
+) -> None:
+    roles = {role for _, role, _ in found_by(model, dictionaries, task).keys()}  # noqa: SIM118
+    assert roles == set(ROLES) - {"prefix"}
+    # With zero ablation it has: its latents are moved, if always by the same amount.
+    with_zero = found_by(model, dictionaries, task, kind="zero", errors="drop")
+    assert "prefix" in {role for _, role, _ in with_zero.keys()}  # noqa: SIM118
+
+
+def test_the_tokens_at_padding_do_not_matter(
+    model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task
+) -> None:
+    tokens = task.train.clean.tokens
+    other = replace(tokens, ids=torch.where(tokens.mask, tokens.ids, 29 - tokens.ids))
+    changed = replace(task, train=replace(task.train, clean=replace(task.train.clean, tokens=other)))
+    assert found_by(model, dictionaries, changed).keys() == found_by(model, dictionaries, task).keys()
+
+
+def test_prompts_that_equal_their_counterfactuals_are_refused(
+    model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task
+) -> None:
+    same = replace(task, train=replace(task.train, counterfactual=task.train.clean))
+    with pytest.raises(GossamerError, match="no latent differs from its ablation value"):
+        found_by(model, dictionaries, same, kind="resample", errors="keep")
+
+
+def test_memory_that_runs_out_halves_the_batch(
+    model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ablation = Ablation.measure(model, dictionaries, task)
+    expected = candidates(model, dictionaries, task.train, ablation, ROLES)
+    real = Splice.latents
+
+    def limited(self: Splice, rows: slice, streams: object = None) -> object:
+        if rows.stop - rows.start > 4:
+            raise torch.OutOfMemoryError("for the test")
+        return real(self, rows, streams)
+
+    monkeypatch.setattr(Splice, "latents", limited)
+    with pytest.warns(MemoryWarning):
+        found = candidates(model, dictionaries, task.train, ablation, ROLES)
+    assert found.keys() == expected.keys()

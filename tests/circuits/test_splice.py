@@ -1,0 +1,353 @@
+"""The spliced network against its definition written out token by token, in float64."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from circuit_lab import (
+    LATENTS,
+    PREFIX,
+    ROLES,
+    SLOT_ROWS,
+    all_nodes,
+    by_hand,
+    grids_of,
+    mirror_dictionary,
+    random_ablation,
+    random_choice,
+    random_dictionary,
+    random_mask,
+    sites_of,
+)
+from tiny_splice import tiny_model
+from torch import nn
+
+from gossamer.circuits.ablation import Ablation
+from gossamer.circuits.nodes import Nodes
+from gossamer.circuits.splice import Splice, frozen
+from gossamer.errors import NotFiniteError, UsageError
+from gossamer.model.language_model import LanguageModel
+from gossamer.model.site import Site
+from gossamer.tasks.examples import Encoded
+from gossamer.tasks.task import Task
+from gossamer.tokens import Tokens
+
+SITES = ("resid_post.0", "attn_out.1", "resid_post.1")
+EXACT = {"rtol": 1e-10, "atol": 1e-10}
+NO_MASK = torch.zeros(0, dtype=torch.float64)
+
+
+def make_splice(
+    model: LanguageModel,
+    task: Task,
+    names: tuple[str, ...] = SITES,
+    *,
+    kind: str = "mean",
+    errors: str = "mean",
+    rest: str = "ablated",
+    architecture: str = "relu",
+    **conventions: object,
+) -> Splice:
+    """Random dictionaries, random ablation values, every node."""
+    sites = sites_of(*names)
+    dictionaries = {
+        site: random_dictionary(site, architecture, seed=seed, **conventions) for seed, site in enumerate(sites)
+    }
+    ablation = random_ablation(sites, kind, errors)
+    return Splice(model, dictionaries, task.test, ablation, all_nodes(dictionaries), rest=rest, batch_size=4)
+
+
+def ones(nodes: Nodes) -> torch.Tensor:
+    return torch.ones(len(nodes), dtype=torch.float64)
+
+
+def check(splice: Splice, nodes: Nodes, rest: str) -> None:
+    """The network over `nodes` alone, over all nodes, and by hand: one result."""
+    mask, background = random_mask(nodes), 1.0 if rest == "kept" else 0.0
+    found = splice.over(nodes, rest=rest)(mask)
+    grids = grids_of(nodes, mask, splice.dictionaries, background)
+    torch.testing.assert_close(found, by_hand(splice, grids), **EXACT)
+    everywhere = torch.full((len(splice.nodes),), background, dtype=torch.float64)
+    everywhere[splice.nodes.find(nodes.keys())] = mask
+    torch.testing.assert_close(splice.over(splice.nodes, rest=rest)(everywhere), found, **EXACT)
+    opposite = grids_of(nodes, mask, splice.dictionaries, 1 - background)
+    assert (by_hand(splice, opposite) - found).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("rest", ["ablated", "kept"])
+@pytest.mark.parametrize(
+    ("architecture", "conventions"),
+    [
+        ("relu", {"subtract_b_dec": True}),
+        ("jumprelu", {}),
+        ("topk", {}),
+        ("batchtopk", {}),
+        ("gated", {}),
+        ("relu", {"normalisation": "layer_norm"}),
+        ("topk", {"normalisation": "layer_norm"}),
+        ("gated", {"normalisation": "constant_norm_rescale"}),
+        ("jumprelu", {"normalisation": "centre", "subtract_b_dec": True}),
+    ],
+)
+def test_the_nodes_columns_alone_give_the_network_by_hand(
+    model: LanguageModel, task: Task, architecture: str, conventions: dict[str, object], rest: str
+) -> None:
+    splice = make_splice(model, task, ("resid_post.0", "resid_post.1"), architecture=architecture, **conventions)
+    check(splice, random_choice(splice.nodes, 40), rest)
+
+
+@pytest.mark.parametrize("errors", ["mean", "drop", "keep"])
+@pytest.mark.parametrize("kind", ["mean", "zero", "resample"])
+def test_every_ablation_and_error_policy_by_hand(model: LanguageModel, task: Task, kind: str, errors: str) -> None:
+    splice = make_splice(model, task, kind=kind, errors=errors, normalisation="layer_norm")
+    check(splice, random_choice(splice.nodes, 60), "ablated")
+    check(splice, random_choice(splice.nodes, 60), "kept")
+
+
+@pytest.mark.parametrize(
+    "names", [("resid_pre.0",), ("resid_mid.0", "mlp_out.0"), ("z.1", "mlp_in.1"), ("resid_post.2",)]
+)
+def test_the_first_dictionary_may_stand_anywhere_in_a_layer(
+    model: LanguageModel, task: Task, names: tuple[str, ...]
+) -> None:
+    splice = make_splice(model, task, names)
+    check(splice, random_choice(splice.nodes, 40), "ablated")
+
+
+def test_nodes_at_one_site_only_leave_the_others_ablated(model: LanguageModel, task: Task) -> None:
+    splice = make_splice(model, task)
+    check(splice, splice.nodes.select(splice.nodes.site == 1), "ablated")
+
+
+def test_the_exact_error_makes_the_unmasked_network_the_model(model: LanguageModel, task: Task) -> None:
+    splice = make_splice(model, task, errors="keep", architecture="topk", normalisation="layer_norm")
+    with torch.no_grad():
+        own = model.logits(task.test.clean.tokens, at=task.test.clean.end)
+    kept = splice.over(splice.nodes, rest="kept")(ones(splice.nodes))
+    assert torch.equal(kept, splice.full())
+    assert torch.equal(splice.over(splice.nodes.none(), rest="kept")(NO_MASK), splice.full())
+    torch.testing.assert_close(kept, own, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(splice(ones(splice.nodes)), own, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("architecture", ["relu", "topk", "gated"])
+def test_unmasked_dictionaries_are_reconstructions_at_each_site(
+    model: LanguageModel, task: Task, architecture: str
+) -> None:
+    splice = make_splice(model, task, errors="drop", architecture=architecture, normalisation="layer_norm")
+    examples = splice.examples
+    through = (examples.clean.roles < 0)[..., None]
+    edits = {
+        site: (lambda x, found=found: torch.where(through, x, found(x))) for site, found in splice.dictionaries.items()
+    }
+    with torch.no_grad(), model.edit(edits):
+        expected = model.logits(examples.clean.tokens, at=examples.clean.end)
+    for nodes, rest in ((splice.nodes.none(), "kept"), (splice.nodes, "kept"), (splice.nodes, "ablated")):
+        torch.testing.assert_close(splice.over(nodes, rest=rest)(ones(nodes)), expected, **EXACT)
+    assert (splice.full() - expected).abs().max() > 1e-2
+
+
+def test_nothing_kept_with_measured_means_is_the_stream_replaced_by_its_slot_means(
+    model: LanguageModel, task: Task
+) -> None:
+    sites = sites_of("resid_post.0", "mlp_out.1")
+    dictionaries = {site: random_dictionary(site, "jumprelu", seed=seed) for seed, site in enumerate(sites)}
+    ablation = Ablation.measure(model, dictionaries, task)
+    splice = Splice(model, dictionaries, task.test, ablation, all_nodes(dictionaries))
+    other = task.train.counterfactual
+    with torch.no_grad():
+        streams = model.capture(other.tokens, sites)
+    clean = task.test.clean
+
+    def averaged(site: Site, x: torch.Tensor) -> torch.Tensor:
+        out = x.clone()
+        for slot in SLOT_ROWS[SLOT_ROWS >= 0].tolist():
+            out[clean.slots == slot] = streams[site][other.slots == slot].mean(dim=0)
+        return out
+
+    with torch.no_grad(), model.edit({site: (lambda x, site=site: averaged(site, x)) for site in sites}):
+        expected = model.logits(clean.tokens, at=clean.end)
+    found = splice.over(splice.nodes.none())(NO_MASK)
+    # The measured means are float32.
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert (splice.full() - expected).abs().max() > 1e-2
+
+
+def test_bos_and_padding_pass_through_and_everything_else_is_replaced(model: LanguageModel, task: Task) -> None:
+    splice = make_splice(model, task, ("resid_post.0",))
+    clean = task.test.clean
+    with torch.no_grad():
+        before = model.capture(clean.tokens, [Site.parse("resid_post.0")])[Site.parse("resid_post.0")]
+    after: list[torch.Tensor] = []
+    with model.edit({Site.parse("resid_pre.1"): lambda x: after.append(x.clone()) or x}):
+        splice(torch.zeros(len(splice.nodes), dtype=torch.float64))
+    through = clean.roles < 0
+    assert through.any(dim=1).all()
+    assert torch.equal(after[0][through], before[through])
+    assert ((after[0] - before).abs().amax(dim=-1) > 1e-3)[~through].all()
+
+
+def test_each_dictionary_reads_the_stream_that_the_earlier_ones_changed(model: LanguageModel, task: Task) -> None:
+    splice = make_splice(model, task)
+    nodes = random_choice(splice.nodes, 50)
+    mask, reads = random_mask(nodes), {}
+    by_hand(splice, grids_of(nodes, mask, splice.dictionaries, 0.0), reads)
+    found = splice.over(nodes).streams(mask)
+    with torch.no_grad():
+        own = model.capture(task.test.clean.tokens, list(splice.dictionaries))
+    real = task.test.clean.tokens.mask
+    for site in splice.dictionaries:
+        torch.testing.assert_close(found[site][real], reads[site][real], **EXACT)
+    first, *later = splice.dictionaries
+    torch.testing.assert_close(found[first][real], own[first][real], **EXACT)
+    assert all((found[site] - own[site])[real].abs().max() > 1e-2 for site in later)
+
+
+@pytest.mark.parametrize("kind", ["mean", "resample"])
+def test_batch_composition_and_padding_do_not_matter(model: LanguageModel, task: Task, kind: str) -> None:
+    splice = make_splice(model, task, kind=kind)
+    mask = random_mask(splice.nodes)
+    together = splice(mask)
+    for row in range(len(task.test)):
+        torch.testing.assert_close(splice(mask, torch.tensor([row])), together[[row]], **EXACT)
+    torch.testing.assert_close(splice(mask, slice(2, 7)), together[2:7], **EXACT)
+    shuffled = torch.tensor([5, 0, 3])
+    torch.testing.assert_close(splice(mask, shuffled), together[shuffled], **EXACT)
+
+    def wider(found: Encoded) -> Encoded:
+        ids = torch.where(found.tokens.mask, found.tokens.ids, PREFIX)
+        tokens = Tokens(nn.functional.pad(ids, (0, 3), value=PREFIX), nn.functional.pad(found.tokens.mask, (0, 3)))
+        roles, slots = (nn.functional.pad(values, (0, 3), value=-1) for values in (found.roles, found.slots))
+        return Encoded(tokens, roles, slots, found.end)
+
+    padded = replace(task.test, clean=wider(task.test.clean), counterfactual=wider(task.test.counterfactual))
+    other = Splice(model, splice.dictionaries, padded, splice.ablation, splice.nodes)
+    torch.testing.assert_close(other(mask), together, **EXACT)
+
+
+@pytest.mark.parametrize("kind", ["mean", "resample"])
+def test_over_and_on_share_what_was_computed_and_agree(
+    model: LanguageModel, task: Task, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splice = make_splice(model, task, kind=kind)
+    nodes, rows = random_choice(splice.nodes, 30), torch.tensor([6, 1, 3])
+    mask = random_mask(nodes)
+    fresh = Splice(model, splice.dictionaries, task.test, splice.ablation, nodes)(mask)
+    chosen = Splice(model, splice.dictionaries, task.test.select(rows), splice.ablation, nodes)(mask)
+    first = splice.over(nodes)
+    monkeypatch.setattr(model, "capture", lambda *_: pytest.fail("the layers before the first dictionary ran again"))
+    assert torch.equal(splice.over(nodes)(mask), first(mask))
+    torch.testing.assert_close(first(mask), fresh, **EXACT)
+    some = splice.on(rows).over(nodes)
+    assert len(some.examples) == 3
+    torch.testing.assert_close(some(mask), chosen, **EXACT)
+    torch.testing.assert_close(some(mask), fresh[rows], **EXACT)
+    assert some.over(nodes, rest="kept").rest == "kept"
+    assert splice.over(nodes).rest == "ablated"
+
+
+def test_gradients_in_the_mask_are_right(model: LanguageModel, task: Task) -> None:
+    splice = make_splice(model, task, kind="resample", errors="keep", normalisation="layer_norm")
+    nodes = random_choice(splice.nodes, 5)
+    for rest in ("ablated", "kept"):
+        network = splice.over(nodes, rest=rest)
+        mask = random_mask(nodes).requires_grad_()
+        assert torch.autograd.gradcheck(lambda m, network=network: network(m, slice(0, 2)), mask, fast_mode=True)
+
+
+def test_frozen_leaves_requires_grad_as_it_was_found() -> None:
+    module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    module[0].weight.requires_grad_(False)
+    before = [parameter.requires_grad for parameter in module.parameters()]
+    assert sorted(set(before)) == [False, True]
+    inside: list[bool] = []
+
+    def interrupted() -> None:
+        with frozen(module):
+            inside.extend(parameter.requires_grad for parameter in module.parameters())
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        interrupted()
+    assert inside == [False] * 4
+    assert [parameter.requires_grad for parameter in module.parameters()] == before
+
+
+def test_the_models_weights_keep_their_flags_and_get_no_gradient(model: LanguageModel, task: Task) -> None:
+    splice = make_splice(model, task)
+    before = [parameter.requires_grad for parameter in model.hf.parameters()]
+    assert any(before)
+    mask = random_mask(splice.nodes).requires_grad_()
+    splice(mask).sum().backward()
+    assert mask.grad is not None
+    assert mask.grad.abs().max() > 0
+    assert all(parameter.grad is None for parameter in model.hf.parameters())
+    assert [parameter.requires_grad for parameter in model.hf.parameters()] == before
+
+
+def test_dictionaries_in_bfloat16_run(model: LanguageModel, task: Task) -> None:
+    sites = sites_of("resid_post.0", "resid_post.1")
+    exact = {site: mirror_dictionary(site, seed=seed) for seed, site in enumerate(sites)}
+    ablation = random_ablation(sites, n_latents=32)
+    nodes = all_nodes(exact)
+    chosen, mask = random_choice(nodes, 100), torch.ones(100)
+    expected = Splice(model, exact, task.test, ablation, nodes).over(chosen)(mask)
+    for site in sites:
+        exact[site].to(torch.bfloat16)
+    splice = Splice(model, exact, task.test, ablation, nodes)
+    for rest in ("ablated", "kept"):
+        leaf = mask.clone().requires_grad_()
+        logits = splice.over(chosen, rest=rest)(leaf)
+        assert logits.dtype == torch.float64
+        gradient = torch.autograd.grad(logits.sum(), leaf)[0]
+        assert torch.isfinite(gradient).all()
+    found = splice.over(chosen)(mask)
+    assert (found - expected).norm() / expected.norm() < 0.05
+
+
+def test_a_site_whose_nodes_are_not_given_is_refused(model: LanguageModel, task: Task) -> None:
+    splice = make_splice(model, task)
+    others = make_splice(model, task, ("resid_post.0", "resid_post.2"))
+    with pytest.raises(UsageError, match=r"expected \(resid_post.0, attn_out.1, resid_post.1\).*resid_post.2"):
+        splice.over(others.nodes)
+    with pytest.raises(UsageError, match="none given"):
+        Splice(model, {}, task.test, splice.ablation, splice.nodes)
+
+
+def test_dictionaries_out_of_order_are_refused(model: LanguageModel, task: Task) -> None:
+    with pytest.raises(UsageError, match="in execution order"):
+        make_splice(model, task, ("resid_post.1", "resid_post.0"))
+
+
+def test_the_embedding_cannot_be_spliced(model: LanguageModel, task: Task) -> None:
+    with pytest.raises(UsageError, match="embed"):
+        make_splice(model, task, ("embed",))
+
+
+def test_a_stream_that_is_not_finite_names_its_site(task: Task) -> None:
+    broken = tiny_model()
+    broken.hf.transformer.h[0].mlp.c_proj.bias.data[2] = torch.nan
+    splice = make_splice(broken, task, ("resid_post.0",))
+    with pytest.raises(NotFiniteError, match=r"resid_post\.0"):
+        splice(ones(splice.nodes))
+
+
+def test_latents_are_values_and_their_distance_from_the_ablation_values(model: LanguageModel, task: Task) -> None:
+    splice = make_splice(model, task)
+    nodes = random_choice(splice.nodes, 10)
+    some = splice.over(nodes)
+    clean, rows = task.test.clean, torch.tensor([3, 4])
+    with torch.no_grad():
+        own = model.capture(clean.tokens, list(splice.dictionaries))
+    found = some.latents(rows)
+    for index, site in enumerate(splice.dictionaries):
+        columns = sorted(set(nodes.latent[nodes.site == index].tolist()))
+        values, changes = found[site]
+        assert values.shape == (2, 7, len(columns))
+        for at, row in enumerate(rows.tolist()):
+            for token in torch.nonzero(clean.roles[row] >= 0).squeeze(1).tolist():
+                latents = splice.dictionaries[site].encode_dense(own[site][row, token])[columns]
+                ablated = splice.ablation.sites[site].latents[clean.slots[row, token]][columns]
+                torch.testing.assert_close(values[at, token], latents, **EXACT)
+                torch.testing.assert_close(changes[at, token], latents - ablated, **EXACT)
+    assert len(ROLES) * LATENTS * 3 == len(splice.nodes)

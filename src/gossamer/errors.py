@@ -1,8 +1,5 @@
 """What gossamer raises when it refuses: one line that says what was expected, what was found and what to do."""
 
-import torch
-from torch import Tensor
-
 
 class GossamerError(Exception):
     """The work could not be done (the command line exits with 1)."""
@@ -14,18 +11,3 @@ class UsageError(GossamerError):
 
 class NotFiniteError(GossamerError):
     """A NaN or an infinity appeared; the message names the first place where it did."""
-
-
-def require_finite(value: Tensor, where: str) -> Tensor:
-    """Return `value` (any shape) unchanged, or raise :class:`NotFiniteError` naming `where` and the first bad index."""
-    # The sum is finite whenever every entry is, short of overflow: one reduction instead of a mask on the good path.
-    if torch.isfinite(value.detach().sum(dtype=torch.float32)):
-        return value
-    bad = torch.nonzero(~torch.isfinite(value.detach()))
-    if len(bad) == 0:
-        return value
-    index = tuple(bad[0].tolist())
-    raise NotFiniteError(
-        f"{where}: expected finite values, found {value[index].item()} at index {index} "
-        f"({len(bad)} of {value.numel()} entries); check the weights, and the dtype (float16 overflows: use bfloat16)"
-    )

@@ -7,7 +7,8 @@ import torch
 from tiny_families import random_hf, random_model, random_tokens
 from torch import nn
 
-from gossamer.errors import GossamerError, UsageError, require_finite
+from gossamer.errors import GossamerError, UsageError
+from gossamer.finite import require_finite
 from gossamer.model import LanguageModel, Site
 from gossamer.model.editing import current
 

@@ -11,7 +11,7 @@ from gossamer.training.config import CorpusConfig, FinetuneConfig, FitConfig, Tr
 _TEMPLATES = (
     "When {a} and {b} went to the store , {a} gave a book to {b} . Then {a} was happy because {b} gave {a} a ball .",
     "One day {a} met {b} in the park . Then they played together . {b} found a dog near the shop and {b} was sad .",
-    "Then {a} gave the girl a apple . The girls like {b} . Then {a} are friends of the dog at school .",
+    "Then {a} gave the girl a apple . Then girls like {b} . Then {a} are friends of the dog at school .",
 )
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from gossamer.batching import in_batches
 from gossamer.dictionary.dictionary import Dictionary
-from gossamer.errors import UsageError, require_finite
+from gossamer.errors import UsageError
+from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.tasks.task import Encoded, Task

@@ -25,7 +25,8 @@ from gossamer.circuits.circuit import Edge
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.outcome import logit_difference
 from gossamer.circuits.splice import Splice
-from gossamer.errors import UsageError, require_finite
+from gossamer.errors import UsageError
+from gossamer.finite import require_finite
 from gossamer.model.site import Site
 from gossamer.progress import begin
 

@@ -12,7 +12,7 @@ from gossamer.circuits.evaluate.stability import generic_latents, overlap
 from gossamer.circuits.methods import METHODS
 from gossamer.circuits.path import Path
 from gossamer.circuits.results import Findings, Overlap, PromptView
-from gossamer.circuits.search import SearchSettings, search_path
+from gossamer.circuits.search import search_path
 from gossamer.circuits.study import Found, Study
 
 Keys = list[tuple[str, str, int]]
@@ -38,7 +38,7 @@ def findings(
         warnings: sentences that the reader must see besides those found here.
     """
     study, circuit = found.study, found.circuit
-    paths = (found.path, *study.paths(methods))
+    paths = (found.path, *study.paths(methods, found.search))
     effects = torch.tensor([node.score or 0.0 for node in circuit.nodes], dtype=torch.float64)
     nodes = found.path.nodes.select(circuit.positions(found.path.nodes))
     return Findings(
@@ -65,25 +65,25 @@ def stability(found: Found, reruns: int) -> tuple[Overlap, ...]:
     if reruns and path.method == "mask":
         size = len(found.nodes)
         seeds = [found.study.settings.seed + number for number in range(1, reruns + 1)]
-        again = [_searched(found.study, size, seed, None) for seed in seeds]
+        again = [_searched(found, size, seed, None) for seed in seeds]
         labels = [f"seed {seed}" for seed in (found.study.settings.seed, *seeds)]
         result.append(overlap("seed", labels, [_keys_of(found), *again]))
-        halves = [_searched(found.study, size, seed, half) for half, seed in enumerate(seeds[:2])]
+        halves = [_searched(found, size, seed, half) for half, seed in enumerate(seeds[:2])]
         result.append(
             overlap("split", ["all", *(f"half {n + 1}" for n in range(len(halves)))], [_keys_of(found), *halves])
         )
     return tuple(result)
 
 
-def _searched(study: Study, size: int, seed: int, half: int | None) -> Keys:
-    """Nodes of a search of its own seed, on all training prompts or on every second one."""
+def _searched(found: Found, size: int, seed: int, half: int | None) -> Keys:
+    """Nodes of the same search with a seed of its own, on all training prompts or on every second one."""
+    study = found.study
     splice, full = study.splice, study.train.full
     if half is not None:
         rows = torch.arange(half, len(study.examples), 2)
         splice, full = splice.on(rows), full.on(rows)
-    search = replace(SearchSettings(seed=seed), sizes=(size,))
-    path = search_path(splice, full, search)
-    return _keys(path, path.circuits[-1])
+    path = search_path(splice, full, replace(found.search, seed=seed, sizes=(size, *found.search.sizes)))
+    return _keys(path, path.of_size(size))
 
 
 def _keys(path: Path, circuit: torch.Tensor) -> Keys:

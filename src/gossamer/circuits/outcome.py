@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gossamer.batching import in_batches
 from gossamer.circuits.results import Behaviour, Interval
-from gossamer.errors import require_finite
+from gossamer.finite import require_finite
 from gossamer.tasks.task import Examples
 
 Network = Callable[[slice], Float[Tensor, "rows vocab"]]

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gossamer.batching import in_batches
 from gossamer.circuits.outcome import FullModel
 from gossamer.circuits.search import Loss, prompt_loss
 from gossamer.circuits.splice import Splice
@@ -29,29 +30,27 @@ class Polish:
     loss: Loss = "logit_diff"
     prompts: int = 256
 
-    @property
-    def _rows(self) -> list[Tensor]:
-        n = min(self.prompts, len(self.splice.examples))
-        rows = torch.arange(n, device=self.splice.model.device)
-        return list(torch.split(rows, self.splice.batch_size))
+    def _batched(self, work: Callable[[slice], Tensor]) -> list[Tensor]:
+        return in_batches(min(self.prompts, len(self.splice.examples)), self.splice.batch_size, work)
 
     def loss_of(self, circuit: Int[Tensor, "chosen"]) -> float:
         """Mean loss of a hard circuit (positions in the candidates)."""
         network = self.splice.over(self.splice.nodes.select(circuit))
         mask = torch.ones(len(circuit), device=self.splice.model.device)
         with torch.no_grad():
-            losses = [prompt_loss(network(mask, rows), self.full, self.loss, rows) for rows in self._rows]
+            losses = self._batched(lambda rows: prompt_loss(network(mask, rows), self.full, self.loss, rows))
         return torch.cat(losses).double().mean().item()
 
     def gradient(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "node"]:
         """Derivative of the mean loss by every candidate's mask at the hard circuit."""
         mask = torch.zeros(len(self.splice.nodes), device=self.splice.model.device).index_fill(0, circuit, 1.0)
-        total = torch.zeros_like(mask)
-        for rows in self._rows:
+
+        def part(rows: slice) -> Tensor:
             leaf = mask.clone().requires_grad_()
             loss = prompt_loss(self.splice(leaf, rows), self.full, self.loss, rows).sum()
-            total += torch.autograd.grad(loss, leaf)[0]
-        return total / sum(map(len, self._rows))
+            return torch.autograd.grad(loss, leaf)[0]
+
+        return torch.stack(self._batched(part)).sum(dim=0) / min(self.prompts, len(self.splice.examples))
 
     def shortened(
         self, circuit: Int[Tensor, "chosen"], enough: Callable[[Int[Tensor, "shorter"]], bool]
@@ -67,21 +66,22 @@ class Polish:
             fits, fails = (middle, fails) if enough(order[:middle]) else (fits, middle)
         return order[:fits]
 
-    def pruned(self, circuit: Int[Tensor, "chosen"]) -> Int[Tensor, "chosen"]:
+    def pruned(
+        self, circuit: Int[Tensor, "chosen"], enough: Callable[[Int[Tensor, "shorter"]], bool] = lambda shorter: True
+    ) -> Int[Tensor, "chosen"]:
         """The circuit without every node that can be dropped for free: none is left whose removal keeps the loss.
 
         Exact: each round tries every node alone, then takes the free ones out together, the cheapest first, as long as
-        the loss does not rise; it ends with a round in which no node is free.
+        the loss does not rise and what is left is `enough`; it ends with a round in which no node goes.
         """
-        limit = self.loss_of(circuit)
-        while len(circuit) > 1:
+        limit, before = self.loss_of(circuit), len(circuit) + 1
+        while 1 < len(circuit) < before:
+            before = len(circuit)
             losses = torch.tensor([self.loss_of(circuit[circuit != node]) for node in track_nodes(circuit)])
             free = circuit[torch.argsort(losses, stable=True)[: int((losses <= limit).sum())].to(circuit.device)]
-            if len(free) == 0:
-                break
             for node in free.tolist():
                 shorter = circuit[circuit != node]
-                if len(shorter) and self.loss_of(shorter) <= limit:
+                if len(shorter) and self.loss_of(shorter) <= limit and enough(shorter):
                     circuit = shorter
         return circuit
 

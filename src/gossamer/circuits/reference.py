@@ -8,7 +8,7 @@ with its dictionaries, recomputed for every batch, and the data is passed throug
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 
 import torch
@@ -55,7 +55,8 @@ def reference_path(splice: Splice, settings: ReferenceSettings | None = None) ->
         mask = _run(splice, weight, settings, partial(advance, 1, f"lambda {weight:g}"))
         circuits.append(torch.nonzero(mask > 0).squeeze(1))
     circuits.sort(key=len, reverse=True)
-    return Path("reference recipe", splice.nodes, tuple(circuits), time.perf_counter() - began)
+    facts = {name: str(value) for name, value in asdict(settings).items()}
+    return Path("reference recipe", splice.nodes, tuple(circuits), time.perf_counter() - began, settings=facts)
 
 
 def _run(
@@ -73,8 +74,7 @@ def _run(
         loss = (target - _mean_difference(splice, splice(soft, rows), rows)).abs() + weight * soft.sum() / n_sites
         if not torch.isfinite(loss):
             raise NotFiniteError(f"reference recipe: the loss became {loss.item()} at step {step}; lower learning_rate")
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        mask.grad = torch.autograd.grad(loss, mask)[0]
         optimiser.step()
         advance()
     return mask.detach()

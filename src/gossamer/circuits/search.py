@@ -13,7 +13,7 @@ Speed comes from exactness: nodes that have fallen far below the present size ar
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import torch
@@ -26,7 +26,7 @@ from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.outcome import FullModel, divergence, logit_difference
 from gossamer.circuits.path import SIZES, Path
 from gossamer.circuits.splice import Splice
-from gossamer.errors import NotFiniteError
+from gossamer.errors import NotFiniteError, UsageError
 from gossamer.progress import begin
 
 Loss = Literal["logit_diff", "kl"]
@@ -81,26 +81,38 @@ def search_path(splice: Splice, full: FullModel, settings: SearchSettings | None
         settings: see :class:`SearchSettings`.
 
     Raises:
+        UsageError: none of the wanted sizes is possible with these candidates.
         NotFiniteError: the loss became NaN or infinite.
     """
     settings = settings or SearchSettings()
+    sizes = _possible(settings.sizes, len(splice.nodes))
     began = time.perf_counter()
     generator = torch.Generator().manual_seed(settings.seed)
     run = _begin(splice, settings)
-    sizes = sorted({size for size in settings.sizes if size < len(splice.nodes)}, reverse=True)
     circuits: list[Tensor] = []
     advance = begin("mask search", settings.steps)
     for step in range(settings.steps):
         progress = step / max(settings.steps - 1, 1)
-        size = _falling(len(splice.nodes) / 2, min(sizes), progress)
+        size = _falling(len(splice.nodes) / 2, sizes[-1], progress)
         loss = _step(run, full, settings, size, _falling(*settings.temperature, progress), generator)
-        while sizes and len(circuits) < len(sizes) and size <= sizes[len(circuits)]:
+        while len(circuits) < len(sizes) and size <= sizes[len(circuits)]:
             circuits.append(_top(run, sizes[len(circuits)]))
         if settings.reserve * size < 0.7 * len(run.alive):
             run = _narrowed(run, max(int(settings.reserve * size), 2), settings)
         advance(1, f"{size:.0f} nodes, loss {loss:.3f}")
-    facts = {name: str(value) for name, value in asdict(settings).items() if name != "sizes"}
+    facts = {name: str(value) for name, value in asdict(replace(settings, sizes=sizes)).items()}
     return Path("mask", splice.nodes, tuple(circuits), time.perf_counter() - began, settings=facts)
+
+
+def _possible(wanted: Sequence[int], n_candidates: int) -> list[int]:
+    """The wanted sizes that leave out at least one candidate, falling."""
+    sizes = sorted({size for size in wanted if size < n_candidates}, reverse=True)
+    if not sizes or sizes[-1] < 1:
+        raise UsageError(
+            f"circuit sizes of at least 1 and less than the number of candidates ({n_candidates}) expected, "
+            f"found {', '.join(map(str, wanted)) or 'none'}; ask for other sizes"
+        )
+    return sizes
 
 
 def _begin(splice: Splice, settings: SearchSettings) -> _Run:
@@ -118,7 +130,8 @@ def _adam(scores: Tensor, settings: SearchSettings) -> torch.optim.Adam:
 
 
 def _falling(first: float, last: float, progress: float) -> float:
-    return math.exp((1 - progress) * math.log(first) + progress * math.log(last))
+    # Written so that the last value is met exactly: the smallest size is recorded when it is reached.
+    return last * math.pow(first / last, 1 - progress)
 
 
 def soft_top(
@@ -181,7 +194,7 @@ def _accumulate(run: _Run, full: FullModel, loss: Loss, mask: Tensor, rows: Int[
 
 
 def prompt_loss(
-    logits: Float[Tensor, "rows vocab"], full: FullModel, loss: Loss, rows: Int[Tensor, "rows"]
+    logits: Float[Tensor, "rows vocab"], full: FullModel, loss: Loss, rows: Int[Tensor, "rows"] | slice
 ) -> Float[Tensor, "rows"]:
     """Loss of each prompt against the full model (see :class:`SearchSettings`)."""
     if loss == "kl":

@@ -15,7 +15,8 @@ from gossamer.batching import in_batches
 from gossamer.circuits.ablation import Ablation, reconstruct, slot_rows
 from gossamer.circuits.nodes import Nodes, SiteNodes
 from gossamer.dictionary.dictionary import Dictionary
-from gossamer.errors import UsageError, require_finite
+from gossamer.errors import UsageError
+from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.tasks.task import Examples

@@ -191,12 +191,13 @@ class Study:
 
 @dataclass(frozen=True)
 class Found:
-    """A circuit with the study and the path that it was taken from."""
+    """A circuit with the study and the path that it was taken from, and how the path was searched."""
 
     circuit: Circuit
     nodes: Nodes
     path: Path
     study: Study
+    search: SearchSettings = field(default_factory=SearchSettings)
 
     def graph(self, row: int = 0) -> dict[str, Any]:
         """The circuit on one held-out prompt as the attribution graph that Neuronpedia and circuit-tracer read."""
@@ -245,7 +246,7 @@ def find_circuit(
     if size is not None:
         search = replace(search, sizes=sorted({size, *search.sizes}, reverse=True))
     path = study.paths(["mask" if recipe == "gossamer" else "reference recipe"], search)[0]
-    return choose(study, path, faithfulness=faithfulness, size=size)
+    return replace(choose(study, path, faithfulness=faithfulness, size=size), search=search)
 
 
 def choose(study: Study, path: Path, *, faithfulness: float | None = None, size: int | None = None) -> Found:
@@ -257,12 +258,16 @@ def choose(study: Study, path: Path, *, faithfulness: float | None = None, size:
     """
     polish = Polish(study.splice, study.train.full)
     if size is not None:
-        chosen, target = path.of_size(size), {"size": float(size)}
+        target = {"size": float(size)}
+        chosen = polish.pruned(path.of_size(size))
     else:
         wanted = DEFAULT_FAITHFULNESS if faithfulness is None else faithfulness
-        chosen, target = _faithful(study, path, wanted), {"faithfulness": wanted}
-        chosen = polish.shortened(chosen, lambda shorter: study.train.kept(path.nodes.select(shorter)) >= wanted)
-    chosen = polish.pruned(chosen)
+        target = {"faithfulness": wanted}
+
+        def enough(shorter: Int[Tensor, "shorter"]) -> bool:
+            return study.train.kept(path.nodes.select(shorter)) >= wanted
+
+        chosen = polish.pruned(polish.shortened(_faithful(study, path, wanted), enough), enough)
     nodes = path.nodes.select(chosen)
     scores = node_effects(study.bench, nodes)
     measured = study.bench.behaviour("circuit", study.bench.outcome(nodes))

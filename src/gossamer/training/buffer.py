@@ -14,7 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.dictionary.attach import counted_tokens
-from gossamer.errors import UsageError, require_finite
+from gossamer.errors import UsageError
+from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.training.config import FitConfig

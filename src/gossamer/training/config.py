@@ -52,6 +52,9 @@ class FitConfig:
             threshold, so that an encoder can be restricted to some latents) or "topk" (exactly k, arXiv 2406.04093).
         n_latents: latents of each dictionary.
         k: active latents per token.
+        sensitivity: 0 counts errors evenly over directions; up to 1, by how much the model's output minds them (see
+            :mod:`gossamer.training.sensitivity`). Not for topk, whose order of latents needs rows of one norm.
+        sensitivity_rows: rows from which that is estimated.
         tokens: activations to learn from; more than the corpus has means several epochs.
         batch: activations in one optimiser step.
         buffer: activations captured and shuffled together, at every site (memory: buffer * d_model * sites values).
@@ -71,6 +74,8 @@ class FitConfig:
     objective: str = "batchtopk"
     n_latents: int = 2048
     k: int = 32
+    sensitivity: float = 0.9
+    sensitivity_rows: int = 512
     tokens: int = 2_000_000
     batch: int = 2048
     buffer: int = 131_072
@@ -90,6 +95,10 @@ class FitConfig:
         _require(self.objective in OBJECTIVES, f"objective of {' or '.join(OBJECTIVES)}", repr(self.objective))
         _require(self.n_latents >= 1, "n_latents of at least 1", self.n_latents)
         _require(1 <= self.k <= self.n_latents, f"k from 1 to n_latents={self.n_latents}", self.k)
+        _require(0 <= self.sensitivity <= 0.99, "sensitivity between 0 and 0.99", self.sensitivity)
+        evenly = self.sensitivity == 0 or self.objective != "topk"
+        _require(evenly, "sensitivity of 0 with the objective topk", self.sensitivity)
+        _require(self.sensitivity_rows >= 1, "sensitivity_rows of at least 1", self.sensitivity_rows)
         _require(self.batch >= 1, "batch of at least 1", self.batch)
         _require(self.tokens >= self.batch, f"tokens of at least one batch ({self.batch})", self.tokens)
         _require(self.buffer >= self.batch, f"buffer of at least one batch ({self.batch})", self.buffer)

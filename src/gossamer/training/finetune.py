@@ -24,7 +24,8 @@ from gossamer.dictionary.attach import counted_tokens
 from gossamer.dictionary.config import Claims
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.set import DictionarySet
-from gossamer.errors import UsageError, require_finite
+from gossamer.errors import UsageError
+from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.tokens import Tokens

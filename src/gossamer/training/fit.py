@@ -17,6 +17,7 @@ from gossamer.training.buffer import Activations, Place
 from gossamer.training.config import FitConfig, learning_rate
 from gossamer.training.corpus import Corpus
 from gossamer.training.learner import Learner
+from gossamer.training.sensitivity import sensitivity
 
 
 def fit(
@@ -45,7 +46,7 @@ def fit(
 
 class _Fit:
     def __init__(self, model: LanguageModel, corpus: Corpus, sites: list[Site], config: FitConfig, seed: int) -> None:
-        self.sites, self.config, self.seed = sites, config, seed
+        self.model, self.corpus, self.sites, self.config, self.seed = model, corpus, sites, config, seed
         self.activations = Activations(model, corpus, sites, config, seed)
         self.learners: dict[Site, Learner] = {}
         self.place = Place()
@@ -53,13 +54,18 @@ class _Fit:
 
     def begin(self) -> None:
         first = self.activations.fill(0)
-        self.learners = {site: Learner.begin(site, first[site], self.config, self.seed) for site in self.sites}
+        metrics: dict[Site, Tensor] = {}
+        if self.config.sensitivity > 0:
+            rows = self.corpus.rows(0, self.config.sensitivity_rows, self.seed)
+            metrics = sensitivity(self.model, rows, self.sites, self.seed)
+        for site in self.sites:
+            self.learners[site] = Learner.begin(site, first[site], metrics.get(site), self.config, self.seed)
 
     def resume(self, state: Mapping[str, Tensor]) -> None:
         self.place = Place(*state["place"].tolist())
         for site in self.sites:
             own = {name.removeprefix(f"{site}:"): value for name, value in state.items() if name.startswith(f"{site}:")}
-            self.learners[site] = Learner.resume(site, own, self.config, self.seed)
+            self.learners[site] = Learner.resume(site, own, self.config, self.seed, self.model.device)
 
     def state(self) -> dict[str, Tensor]:
         tensors = {"place": torch.tensor([self.place.buffer, self.place.batch])}

@@ -12,8 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gossamer.errors import GossamerError, require_finite
+from gossamer.errors import GossamerError
 from gossamer.files import replacing
+from gossamer.finite import require_finite
 
 DTYPES = {
     "float16": torch.float16,

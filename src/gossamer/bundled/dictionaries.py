@@ -1,0 +1,77 @@
+"""The bundled model's dictionaries: their settings, and how much of each task's logit difference they keep."""
+
+import tempfile
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gossamer.bundled.accuracy import TASKS, held_out_prompts
+from gossamer.bundled.corpus import texts
+from gossamer.dictionary.dictionary import Dictionary
+from gossamer.dictionary.set import DictionarySet
+from gossamer.model.language_model import LanguageModel
+from gossamer.model.site import Site
+from gossamer.tasks.prompt import Prompt
+from gossamer.training.config import CorpusConfig, FinetuneConfig, FitConfig, TrainingConfig
+from gossamer.training.pipeline import train_dictionaries
+
+SITES = (Site("resid_post", 1), Site("resid_post", 2), Site("resid_post", 3))
+TEXTS = 24_000
+CONFIG = TrainingConfig(
+    corpus=CorpusConfig(context=80, bos=1.0),
+    fit=FitConfig(n_latents=768, k=16, tokens=3_000_000),
+    finetune=FinetuneConfig(tokens=2_000_000, positions=0.5),
+)
+
+
+def build_dictionaries(folder: Path, seed: int, config: TrainingConfig = CONFIG, n_texts: int = TEXTS) -> DictionarySet:
+    """Train dictionaries for the model in `folder` on its own corpus and save them in `folder`/dictionaries.
+
+    Raises:
+        GossamerError: training failed, or the files could not be written.
+    """
+    model = LanguageModel.load(folder)
+    # The dictionaries say what they belong to: the model under its public name, not the folder it was built in.
+    model.name = f"bundled:{folder.name}"
+    with tempfile.TemporaryDirectory() as scratch:
+        found = train_dictionaries(model, texts(n_texts, seed), SITES, config, scratch)
+        found.save(folder / "dictionaries")
+    return found
+
+
+@torch.no_grad()
+def kept(model: LanguageModel, dictionaries: DictionarySet, n: int, seed: int) -> dict[str, float]:
+    """For every bundled task, mean logit difference with all dictionaries spliced in, as a share of the model's own.
+
+    Measured on up to `n` held-out prompts of each, run after BOS; BOS itself passes through untouched, and the
+    reconstruction errors are dropped.
+    """
+    splices = {site: _Splice(dictionary) for site, dictionary in dictionaries.items()}
+    shares = {}
+    for task in TASKS:
+        prompts = held_out_prompts(task, n, seed)
+        whole = _difference(model, prompts)
+        with model.edit(splices):
+            shares[task] = _difference(model, prompts) / whole
+    return shares
+
+
+class _Splice:
+    """An edit that puts a dictionary's reconstruction in place of the stream, except at BOS."""
+
+    def __init__(self, dictionary: Dictionary) -> None:
+        self.dictionary = dictionary
+
+    def __call__(self, stream: Float[Tensor, "batch pos d"]) -> Float[Tensor, "batch pos d"]:
+        return torch.cat([stream[:, :1], self.dictionary(stream[:, 1:])], dim=1)
+
+
+def _difference(model: LanguageModel, prompts: list[Prompt]) -> float:
+    """Mean over prompts of the logit of the answer minus that of the counterfactual's answer."""
+    tokens = model.tokenize([prompt.clean_text for prompt in prompts], bos=True)
+    logits = model.logits(tokens, at=tokens.last)
+    right = model.tokenize([prompt.answer for prompt in prompts], bos=False).ids
+    wrong = model.tokenize([prompt.wrong for prompt in prompts], bos=False).ids
+    return float((logits.gather(1, right) - logits.gather(1, wrong)).mean())

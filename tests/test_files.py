@@ -18,9 +18,14 @@ def test_written_text_is_read_back_and_leaves_nothing_else(tmp_path):
 
 def test_a_failed_write_keeps_the_old_file_and_no_part(tmp_path):
     path = write_text(tmp_path / "a.txt", "old")
-    with pytest.raises(RuntimeError), replacing(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+
+    def stopped() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        stopped()
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
 

@@ -123,7 +123,7 @@ def test_half_a_line_of_metrics_is_dropped(train, tmp_path):
 def test_dead_latents_get_a_gradient_even_where_they_are_negative_everywhere():
     config = with_fit(dead_after=10).fit
     x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
-    one = Learner.begin(SITES[0], x, config, seed=0)
+    one = Learner.begin(SITES[0], x, None, config, seed=0)
     with torch.no_grad():
         one.parameters["b_enc"][:20] = -100.0
     before = one.parameters["W_enc"].detach().clone()
@@ -131,7 +131,7 @@ def test_dead_latents_get_a_gradient_even_where_they_are_negative_everywhere():
     moved = (one.parameters["W_enc"].detach() - before).norm(dim=0)
     assert (moved[:20] > 0).sum() >= config.aux_k
 
-    still = Learner.begin(SITES[0], x, replace(config, aux_weight=0.0), seed=0)
+    still = Learner.begin(SITES[0], x, None, replace(config, aux_weight=0.0), seed=0)
     with torch.no_grad():
         still.parameters["b_enc"][:20] = -100.0
     still.step(x, 1e-2)
@@ -140,15 +140,15 @@ def test_dead_latents_get_a_gradient_even_where_they_are_negative_everywhere():
 
 def test_folding_changes_no_reconstruction():
     x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0)) * 3 + 5
-    one = Learner.begin(SITES[0], x, CONFIG.fit, seed=0)
+    one = Learner.begin(SITES[0], x, None, CONFIG.fit, seed=0)
     for _ in range(5):
         one.step(x, 1e-2)
     dictionary = one.dictionary("toy", {})
-    inner = (x - one.mean) / one.scale
+    inner = (x - one.mean) @ one.into
     p = one.parameters
     pre = inner @ p["W_enc"] + p["b_enc"]
     expected = (pre * (pre > one.threshold)) @ p["W_dec"] + p["b_dec"]
-    torch.testing.assert_close(dictionary(x), (expected * one.scale + one.mean).detach(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(dictionary(x), (torch.linalg.solve(one.into, expected, left=False) + one.mean).detach(), rtol=1e-4, atol=1e-4)
 
 
 def test_a_nan_in_the_activations_stops_at_once_and_names_the_site(tiny_gpt2, train, tmp_path):

@@ -43,7 +43,7 @@ def findings(
     nodes = found.path.nodes.select(circuit.positions(found.path.nodes))
     return Findings(
         task=study.task.name,
-        model=study.model.name,
+        model=study.model.title,
         sites=circuit.sites,
         roles=circuit.roles,
         prompt=prompt_view(study),

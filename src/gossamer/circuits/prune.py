@@ -54,7 +54,7 @@ class Polish:
 
     def shortened(
         self, circuit: Int[Tensor, "chosen"], enough: Callable[[Int[Tensor, "shorter"]], bool]
-    ) -> Int[Tensor, "chosen"]:
+    ) -> Int[Tensor, "left"]:
         """The circuit without as many of its cheapest nodes as leave it `enough`.
 
         Nodes are ordered by the first-order cost of their removal; how many can go is found by bisection.
@@ -68,7 +68,7 @@ class Polish:
 
     def pruned(
         self, circuit: Int[Tensor, "chosen"], enough: Callable[[Int[Tensor, "shorter"]], bool] = lambda shorter: True
-    ) -> Int[Tensor, "chosen"]:
+    ) -> Int[Tensor, "left"]:
         """The circuit without every node that can be dropped for free: none is left whose removal keeps the loss.
 
         Exact: each round tries every node alone, then takes the free ones out together, the cheapest first, as long as

@@ -129,7 +129,7 @@ def _adam(scores: Tensor, settings: SearchSettings) -> torch.optim.Adam:
     return torch.optim.Adam([scores], lr=settings.learning_rate, betas=(0.9, 0.99))
 
 
-def _falling(first: float, last: float, progress: float) -> float:
+def _falling(first: float, last: int | float, progress: float) -> float:
     # Written so that the last value is met exactly: the smallest size is recorded when it is reached.
     return last * math.pow(first / last, 1 - progress)
 

@@ -156,7 +156,7 @@ class Study:
         difference = full.outcome.logit_diff.double().mean().item()
         if accuracy < self.settings.minimum_accuracy or difference <= 0:
             raise GossamerError(
-                f"{self.model.name} cannot do {self.task.name}: it prefers the right answer on {accuracy:.0%} of "
+                f"{self.model.title} cannot do {self.task.name}: it prefers the right answer on {accuracy:.0%} of "
                 f"{len(examples)} prompts (at least {self.settings.minimum_accuracy:.0%} expected; chance is 50%), "
                 f"mean logit difference {difference:.2f}; there is no circuit to find: choose another task"
             )
@@ -207,7 +207,7 @@ class Found:
             graph_prompt(study.bench.splice, self.nodes, row),
             widths={str(site): dictionary.n_latents for site, dictionary in study.dictionaries.items()},
             n_layers=study.model.n_layers,
-            scan=study.model.name,
+            scan=study.model.title,
             slug=f"{study.task.name}-{len(self.nodes)}",
         )
 
@@ -275,7 +275,7 @@ def choose(study: Study, path: Path, *, faithfulness: float | None = None, size:
     circuit = Circuit.from_nodes(
         path.nodes,
         chosen,
-        model=study.model.name,
+        model=study.model.title,
         task=study.task.name,
         scores=scores,
         provenance=study.provenance(path, target),

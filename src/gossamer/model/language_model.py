@@ -74,6 +74,11 @@ class LanguageModel:
         return load(source, tokenizer, dtype, device, device_map, family)
 
     @property
+    def title(self) -> str:
+        """The name for readers: of a local model its folder's, so that results do not hold a machine's paths."""
+        return Path(self.name).resolve().name if Path(self.name).is_dir() else self.name
+
+    @property
     def n_layers(self) -> int:
         """Number of layers."""
         return len(self.anatomy.layers)

@@ -1,0 +1,146 @@
+"""Exact last steps on a network of which the circuit is known."""
+
+import pytest
+import torch
+from planted import CHANGING, SITE, STEADY, TWIN, Planted, planted
+
+from gossamer.batching import MemoryWarning
+from gossamer.circuits.prune import Polish
+from gossamer.circuits.splice import Splice
+from gossamer.model.language_model import LanguageModel
+
+
+@pytest.fixture(scope="module")
+def known(model: LanguageModel) -> Planted:
+    return planted(model)
+
+
+@pytest.fixture(scope="module")
+def polish(known: Planted) -> Polish:
+    """Over all nodes, the twin's too."""
+    return Polish(known.splice.over(known.everything), known.full)
+
+
+def at_end(polish: Polish, *latents: int) -> torch.Tensor:
+    return polish.splice.nodes.find([(str(SITE), "END", latent) for latent in latents])
+
+
+def at(polish: Polish, role: str, *latents: int) -> torch.Tensor:
+    return polish.splice.nodes.find([(str(SITE), role, latent) for latent in latents])
+
+
+def loss_by_hand(polish: Polish, circuit: torch.Tensor, prompts: int = 12) -> float:
+    mask = torch.zeros(len(polish.splice.nodes), dtype=torch.float64)
+    mask[circuit] = 1
+    with torch.no_grad():
+        logits = polish.splice(mask)
+    wanted, errors = polish.full.outcome.logit_diff, []
+    for row in range(prompts):
+        errors.append(abs((logits[row, 7] - logits[row, 8]).item() - wanted[row].item()))
+    return sum(errors) / prompts / wanted.double().mean().item()
+
+
+def test_the_loss_of_a_circuit_by_hand(polish: Polish) -> None:
+    everything = torch.arange(len(polish.splice.nodes))
+    for circuit in (at_end(polish, 3), at_end(polish, 3, 9, 14), everything, everything[:0]):
+        assert polish.loss_of(circuit) == pytest.approx(loss_by_hand(polish, circuit), rel=1e-5, abs=1e-6)
+    few = Polish(polish.splice, polish.full, prompts=5)
+    circuit = at_end(polish, 3, 9)
+    assert few.loss_of(circuit) == pytest.approx(loss_by_hand(polish, circuit, prompts=5), rel=1e-5)
+    assert few.loss_of(circuit) != pytest.approx(polish.loss_of(circuit), rel=1e-3)
+
+
+def test_the_gradient_by_finite_differences(polish: Polish) -> None:
+    circuit = at_end(polish, 3, 14, 0)
+    found, mask = polish.gradient(circuit), torch.zeros(len(polish.splice.nodes), dtype=torch.float64)
+    mask[circuit] = 1
+    wanted = polish.full.outcome.logit_diff
+
+    def loss(step: torch.Tensor) -> float:
+        with torch.no_grad():
+            logits = polish.splice(mask + step)
+        return ((logits[:, 7] - logits[:, 8] - wanted).abs().mean() / wanted.mean()).item()
+
+    for node in (*circuit.tolist(), *at_end(polish, 9, 20).tolist()):
+        step = torch.zeros_like(mask).index_fill(0, torch.tensor([node]), 1e-4)
+        assert found[node].item() == pytest.approx((loss(step) - loss(-step)) / 2e-4, rel=1e-2, abs=1e-4)
+    assert found[at_end(polish, 9)].item() < -0.1
+
+
+def test_after_pruning_the_loss_of_every_circuit_with_one_node_less_is_higher(polish: Polish) -> None:
+    nodes = torch.randperm(len(polish.splice.nodes), generator=torch.Generator().manual_seed(1))
+    start = torch.cat([at_end(polish, *STEADY, CHANGING), nodes[:15]]).unique()
+    left = polish.pruned(start)
+    assert 1 < len(left) < len(start)
+    assert set(left.tolist()) <= set(start.tolist())
+    assert loss_by_hand(polish, left) <= loss_by_hand(polish, start) + 1e-7
+    for node in left.tolist():
+        assert loss_by_hand(polish, left[left != node]) > loss_by_hand(polish, left)
+
+
+def test_nodes_without_effect_go_and_no_other(polish: Polish) -> None:
+    # Latents at other tokens cannot reach the logits.
+    circuit = at_end(polish, *STEADY, CHANGING)
+    start = torch.cat([at(polish, "A", *STEADY, 2, 5), circuit, at(polish, "prefix", *range(6))])
+    assert polish.pruned(start).tolist() == circuit.tolist()
+
+
+def test_a_repetition_goes(polish: Polish) -> None:
+    # The twin adds what the reference does not have.
+    left = polish.pruned(at_end(polish, *STEADY, CHANGING, TWIN))
+    both = set(at_end(polish, STEADY[1], TWIN).tolist())
+    assert not both <= set(left.tolist())
+
+
+def test_the_last_node_is_never_taken(polish: Polish) -> None:
+    idle = at(polish, "A", 1, 2, 3)
+    assert len(polish.pruned(idle)) == 1
+    assert len(polish.pruned(idle[:1])) == 1
+    assert len(polish.pruned(idle[:0])) == 0
+
+
+def test_pruning_stops_at_what_is_enough(polish: Polish) -> None:
+    idle = at(polish, "A", *STEADY, 2, 5)
+    start = torch.cat([idle, at_end(polish, *STEADY, CHANGING)])
+    tried: list[int] = []
+
+    def enough(shorter: torch.Tensor) -> bool:
+        tried.append(len(shorter))
+        return len(shorter) >= 5
+
+    assert len(polish.pruned(start, enough)) == 5
+    assert tried
+
+
+def test_shortening_takes_the_least_useful_nodes_as_far_as_the_rest_is_enough(polish: Polish) -> None:
+    useful = at_end(polish, STEADY[0], CHANGING)
+    start = torch.cat([at(polish, "A", *range(6)), useful, at_end(polish, 0, 1, 2)])
+    order = start[torch.argsort(polish.gradient(start)[start], stable=True)].tolist()
+    assert order[0] == useful[0]
+    for needed in range(1, len(start) + 1):
+        left = polish.shortened(start, lambda shorter, needed=needed: len(shorter) >= needed)
+        assert left.tolist() == order[:needed]
+    left = polish.shortened(start, lambda shorter: bool((shorter == useful[1]).any()))
+    assert left[-1] == useful[1]
+
+
+def test_shortening_keeps_everything_when_nothing_less_is_enough(polish: Polish) -> None:
+    start = at_end(polish, *STEADY, CHANGING)
+    assert set(polish.shortened(start, lambda shorter: False).tolist()) == set(start.tolist())
+
+
+def test_memory_that_runs_out_halves_the_batch(polish: Polish, monkeypatch: pytest.MonkeyPatch) -> None:
+    circuit = at_end(polish, 3, 0)
+    expected = polish.loss_of(circuit), polish.gradient(circuit)
+    real = Splice.__call__
+
+    def limited(self: Splice, mask: torch.Tensor, rows: slice) -> torch.Tensor:
+        if rows.stop - rows.start > 3:
+            raise torch.OutOfMemoryError("for the test")
+        return real(self, mask, rows)
+
+    monkeypatch.setattr(Splice, "__call__", limited)
+    with pytest.warns(MemoryWarning):
+        found = polish.loss_of(circuit), polish.gradient(circuit)
+    assert found[0] == pytest.approx(expected[0])
+    torch.testing.assert_close(found[1], expected[1], rtol=1e-4, atol=1e-6)

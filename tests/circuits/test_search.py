@@ -1,0 +1,233 @@
+"""The mask search: the soft top-k by itself, and paths on a network of which the circuit is known."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from planted import Planted, planted
+
+from gossamer.batching import MemoryWarning
+from gossamer.circuits.attribution import attribution_patching, ranking
+from gossamer.circuits.outcome import divergence
+from gossamer.circuits.path import Path
+from gossamer.circuits.search import SearchSettings, prompt_loss, search_path, soft_top
+from gossamer.circuits.splice import Splice
+from gossamer.errors import GossamerError, NotFiniteError, UsageError
+from gossamer.model.language_model import LanguageModel
+
+FAST = SearchSettings(sizes=(40, 10, 5, 4, 3), steps=60, batch_size=12, learning_rate=0.3)
+
+
+@pytest.fixture(scope="module")
+def known(model: LanguageModel) -> Planted:
+    return planted(model)
+
+
+@pytest.fixture
+def scores() -> torch.Tensor:
+    return 3 * torch.randn(50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def circuits(path: Path) -> list[list[int]]:
+    return [circuit.tolist() for circuit in path.circuits]
+
+
+@pytest.mark.parametrize("temperature", [0.05, 1.0, 5.0])
+@pytest.mark.parametrize("size", [0.5, 3.0, 25.0, 44.0])
+def test_the_soft_mask_has_the_wanted_size(scores: torch.Tensor, size: float, temperature: float) -> None:
+    mask = soft_top(scores, size, temperature)
+    assert mask.sum().item() == pytest.approx(size, rel=1e-6)
+    assert ((mask >= 0) & (mask <= 1)).all()
+    assert torch.equal(mask[torch.argsort(scores)], mask.sort().values)
+
+
+def test_moving_the_scores_keeps_the_size(scores: torch.Tensor) -> None:
+    leaf = scores.clone().requires_grad_()
+    gradient = torch.autograd.grad(soft_top(leaf, 7.0, 0.8).sum(), leaf)[0]
+    assert gradient.abs().max() < 1e-9
+
+
+def test_gradients_of_the_soft_mask_by_finite_differences(scores: torch.Tensor) -> None:
+    leaf, weight = scores.clone().requires_grad_(), torch.linspace(-1, 1, 50, dtype=torch.float64)
+    gradient = torch.autograd.grad((weight * soft_top(leaf, 7.0, 0.8)).sum(), leaf)[0]
+    for node in gradient.abs().topk(4).indices.tolist():
+        step = torch.zeros_like(scores).index_fill(0, torch.tensor([node]), 1e-4)
+        ends = [(weight * soft_top(scores + sign * step, 7.0, 0.8)).sum() for sign in (1, -1)]
+        assert gradient[node].item() == pytest.approx(((ends[0] - ends[1]) / 2e-4).item(), rel=1e-4)
+    assert gradient.abs().max() > 0.01
+
+
+def test_a_cold_soft_mask_is_the_top_and_equal_scores_share(scores: torch.Tensor) -> None:
+    mask = soft_top(scores, 6.0, 1e-4)
+    assert torch.equal(torch.nonzero(mask > 0.5).squeeze(1), scores.topk(6).indices.sort().values)
+    torch.testing.assert_close(soft_top(torch.ones(40), 10.0, 0.3), torch.full((40,), 0.25))
+
+
+def test_noise_moves_single_nodes_and_not_the_threshold(scores: torch.Tensor) -> None:
+    quiet = soft_top(scores, 7.0, 0.8)
+    noise = torch.zeros(50, dtype=torch.float64).index_fill(0, torch.tensor([4]), 0.9)
+    noisy = soft_top(scores, 7.0, 0.8, noise)
+    assert torch.logit(noisy[4]).item() == pytest.approx(torch.logit(quiet[4]).item() + 0.9 / 0.8)
+    others = torch.arange(50) != 4
+    torch.testing.assert_close(noisy[others], quiet[others])
+
+
+def test_the_loss_of_each_prompt_by_hand(known: Planted) -> None:
+    logits, rows = torch.randn(3, 30, generator=torch.Generator().manual_seed(1)), torch.tensor([4, 0, 7])
+    wanted = known.full.outcome.logit_diff
+    expected = [
+        abs(logits[k, 7] - logits[k, 8] - wanted[row]).item() / wanted.mean().item()
+        for k, row in enumerate(rows.tolist())
+    ]
+    assert prompt_loss(logits, known.full, "logit_diff", rows).tolist() == pytest.approx(expected, rel=1e-5)
+    kl = prompt_loss(logits, known.full, "kl", rows)
+    torch.testing.assert_close(kl, divergence(known.full.log_probs[rows], logits))
+    assert torch.equal(
+        prompt_loss(logits, known.full, "kl", slice(2, 5)), divergence(known.full.log_probs[2:5], logits)
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"loss": "kl"}, {"noise": 1.0}, {"batch_size": 6}, {"reserve": 2.0}, {"seed": 3}],
+    ids=lambda changes: "-".join(changes) or "default",
+)
+def test_the_path_ends_in_the_known_circuit(known: Planted, changes: dict[str, object]) -> None:
+    path = search_path(known.splice, known.full, replace(FAST, **changes))
+    assert path.sizes == [40, 10, 5, 4, 3]
+    assert known.found(path.circuits[-1]) == known.keys
+    assert all(known.keys <= known.found(circuit) for circuit in path.circuits)
+    assert all(len(set(circuit.tolist())) == len(circuit) for circuit in path.circuits)
+    assert path.method == "mask"
+
+
+def test_attribution_does_not_find_it(known: Planted) -> None:
+    # What the search improves on: an effect of either sign averages to nothing in a gradient of the mean.
+    order = ranking(attribution_patching(known.splice), known.splice.nodes)
+    assert len(known.found(order[:3]) & known.keys) == 2
+
+
+def test_the_search_starts_from_attribution(known: Planted) -> None:
+    path = search_path(known.splice, known.full, replace(FAST, learning_rate=0.0, steps=8))
+    order = ranking(attribution_patching(known.splice), known.splice.nodes)
+    moved = attribution_patching(known.splice).abs() > 0
+    for circuit in path.circuits[1:]:
+        assert moved[circuit].all()
+        assert circuit.tolist() == order[: len(circuit)].tolist()
+
+
+def test_the_same_seed_gives_the_same_path_and_another_seed_other_batches(
+    known: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[list[int]] = []
+    real = Splice.__call__
+
+    def watched(self: Splice, mask: torch.Tensor, chosen: torch.Tensor | slice) -> torch.Tensor:
+        if isinstance(chosen, torch.Tensor):
+            rows.append(chosen.tolist())
+        return real(self, mask, chosen)
+
+    monkeypatch.setattr(Splice, "__call__", watched)
+    settings = replace(FAST, steps=12, batch_size=5, noise=0.5)
+    one, other, third = (search_path(known.splice, known.full, replace(settings, seed=seed)) for seed in (1, 1, 2))
+    assert circuits(one) == circuits(other)
+    assert rows[:12] == rows[12:24] != rows[24:]
+    assert all(len(set(chosen)) == 5 for chosen in rows)
+    assert len(third.circuits) == len(one.circuits)
+
+
+def test_nodes_that_fell_behind_are_folded_away(known: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+    real = Splice.__call__
+
+    def watched(self: Splice, mask: torch.Tensor, rows: torch.Tensor | slice) -> torch.Tensor:
+        counts.append(len(mask))
+        return real(self, mask, rows)
+
+    monkeypatch.setattr(Splice, "__call__", watched)
+    search_path(known.splice, known.full, replace(FAST, reserve=2.0))
+    assert counts[0] == len(known.splice.nodes)
+    assert counts == sorted(counts, reverse=True)
+    assert counts[-1] < 12
+    counts.clear()
+    search_path(known.splice, known.full, replace(FAST, reserve=1000.0, steps=5))
+    assert set(counts) == {len(known.splice.nodes)}
+
+
+def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(
+    known: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SearchSettings(sizes=tuple(range(1, 24)), steps=30, batch_size=12, learning_rate=0.3)
+    expected = search_path(known.splice, known.full, settings)
+    real = Splice.__call__
+    tried: list[int] = []
+
+    def limited(self: Splice, mask: torch.Tensor, rows: torch.Tensor | slice) -> torch.Tensor:
+        count = len(rows) if isinstance(rows, torch.Tensor) else rows.stop - rows.start
+        tried.append(count)
+        if count > 4:
+            raise torch.OutOfMemoryError("for the test")
+        return real(self, mask, rows)
+
+    monkeypatch.setattr(Splice, "__call__", limited)
+    with pytest.warns(MemoryWarning, match="halved from 12 to 6"):
+        found = search_path(known.splice, known.full, settings)
+    assert circuits(found) == circuits(expected)
+    # After the first time the smaller batch is kept: 8 to 4 in the attribution, then 12 to 6 to 3.
+    assert [count for count in tried if count > 4] == [8, 12, 6]
+
+
+def test_memory_that_does_not_hold_one_prompt_is_an_error(known: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(self: Splice, mask: torch.Tensor, rows: torch.Tensor | slice) -> torch.Tensor:
+        raise torch.OutOfMemoryError("for the test")
+
+    monkeypatch.setattr(Splice, "__call__", never)
+    with pytest.warns(MemoryWarning), pytest.raises(GossamerError, match="batch of one"):
+        search_path(known.splice, known.full, FAST)
+
+
+def test_other_errors_are_passed_on(known: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Splice, mask: torch.Tensor, rows: torch.Tensor | slice) -> torch.Tensor:
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(Splice, "__call__", broken)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        search_path(known.splice, known.full, FAST)
+
+
+def test_a_loss_that_is_not_finite_is_refused(model: LanguageModel) -> None:
+    found = planted(model)
+    for dictionary in found.splice.dictionaries.values():
+        dictionary.W_dec.data[2, 0] = torch.nan
+    with pytest.raises(NotFiniteError, match=r"mask search: the loss became nan at \d+ nodes"):
+        search_path(found.splice, found.full, FAST)
+
+
+@pytest.mark.parametrize("smallest", range(1, 31))
+def test_the_smallest_size_is_always_reached(known: Planted, smallest: int) -> None:
+    path = search_path(known.splice, known.full, SearchSettings(sizes=(smallest,), steps=2, batch_size=2))
+    assert path.sizes == [smallest]
+
+
+def test_sizes_beyond_the_candidates_are_left_out(known: Planted) -> None:
+    n = len(known.splice.nodes)
+    path = search_path(known.splice, known.full, replace(FAST, sizes=(5000, n, n - 1, 4), steps=3))
+    assert path.sizes == [n - 1, 4]
+    assert path.settings["sizes"] == str([n - 1, 4])
+
+
+@pytest.mark.parametrize("sizes", [(5000, 115), (0,), (4, -2), ()])
+def test_impossible_sizes_are_refused(known: Planted, sizes: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match=r"less than the number of candidates \(115\) expected"):
+        search_path(known.splice, known.full, replace(FAST, sizes=sizes))
+
+
+def test_no_gradient_is_left_in_any_weight(model: LanguageModel) -> None:
+    found = planted(model)
+    for dictionary in found.splice.dictionaries.values():
+        dictionary.requires_grad_(True)
+    before = [weight.requires_grad for weight in model.hf.parameters()]
+    search_path(found.splice, found.full, replace(FAST, steps=3))
+    weights = [*model.hf.parameters(), *(w for one in found.splice.dictionaries.values() for w in one.parameters())]
+    assert all(weight.grad is None for weight in weights)
+    assert [weight.requires_grad for weight in model.hf.parameters()] == before

@@ -1,0 +1,155 @@
+"""What is said of single nodes, by hand."""
+
+import pytest
+import torch
+from circuit_lab import ROLES, all_nodes, random_ablation, random_dictionary, sites_of
+
+from gossamer.circuits.evaluate.bench import Bench
+from gossamer.circuits.evaluate.cards import N_EXAMPLES, N_WORDS, node_cards
+from gossamer.circuits.nodes import Nodes
+from gossamer.circuits.results import NodeCard
+from gossamer.circuits.splice import Splice
+from gossamer.model.language_model import LanguageModel
+from gossamer.model.site import Site
+from gossamer.tasks.task import Task
+
+SITES = sites_of("resid_post.1", "mlp_out.2")
+
+
+@pytest.fixture(scope="module")
+def bench(model: LanguageModel, task: Task) -> Bench:
+    dictionaries = {site: random_dictionary(site, seed=seed) for seed, site in enumerate(SITES)}
+    dictionaries[SITES[1]].provenance["neuronpedia_id"] = "tiny/2-mlp"
+    splice = Splice(model, dictionaries, task.test, random_ablation(SITES), all_nodes(dictionaries), batch_size=3)
+    return Bench(splice)
+
+
+@pytest.fixture(scope="module")
+def circuit(bench: Bench) -> Nodes:
+    nodes = bench.splice.nodes
+    return nodes.select((nodes.latent % 7 == 2) & (nodes.role != 2))
+
+
+@pytest.fixture(scope="module")
+def cards(bench: Bench, circuit: Nodes) -> dict[tuple[str, str, int], NodeCard]:
+    found = node_cards(bench, circuit, torch.linspace(-1, 1, len(circuit), dtype=torch.float64))
+    return {(card.site, card.role, card.latent): card for card in found}
+
+
+def latents_of(bench: Bench, site: Site) -> torch.Tensor:
+    clean = bench.splice.examples.clean
+    with torch.no_grad():
+        x = bench.splice.model.capture(clean.tokens, [site])[site]
+        return bench.splice.dictionaries[site].encode_dense(x)
+
+
+def test_every_node_has_its_card_by_falling_effect(bench: Bench, circuit: Nodes) -> None:
+    effects = torch.randn(len(circuit), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = node_cards(bench, circuit, effects)
+    given = dict(zip(circuit.keys(), effects.tolist(), strict=True))
+    assert {(card.site, card.role, card.latent): card.effect for card in found} == given
+    assert [card.effect for card in found] == sorted(given.values(), reverse=True)
+    assert node_cards(bench, circuit.none(), torch.zeros(0, dtype=torch.float64)) == ()
+
+
+def test_activations_and_ablation_values_are_means_over_the_tokens_of_the_role(
+    bench: Bench, cards: dict[tuple[str, str, int], NodeCard]
+) -> None:
+    clean = bench.splice.examples.clean
+    for (site, role, latent), card in cards.items():
+        values, ablated = [], []
+        table = bench.splice.ablation.sites[Site.parse(site)].latents
+        latents = latents_of(bench, Site.parse(site))
+        for row, token in torch.nonzero(clean.roles == ROLES.index(role)).tolist():
+            values.append(latents[row, token, latent].item())
+            ablated.append(table[clean.slots[row, token], latent].item())
+        assert card.activation == pytest.approx(sum(values) / len(values), rel=1e-5)
+        assert card.ablated == pytest.approx(sum(ablated) / len(ablated), rel=1e-5)
+
+
+def test_the_direct_effect_is_what_the_row_writes_at_the_answer_position(
+    bench: Bench, cards: dict[tuple[str, str, int], NodeCard]
+) -> None:
+    examples, head = bench.splice.examples, bench.splice.model.hf.lm_head.weight.detach()
+    for (site, role, latent), card in cards.items():
+        if role != "END":
+            assert card.direct == 0.0
+            continue
+        row = bench.splice.dictionaries[Site.parse(site)].W_dec[latent]
+        table, latents = bench.splice.ablation.sites[Site.parse(site)].latents, latents_of(bench, Site.parse(site))
+        written = []
+        for prompt, end in enumerate(examples.clean.end.tolist()):
+            step = latents[prompt, end, latent] - table[examples.clean.slots[prompt, end], latent]
+            written.append((step * (row @ (head[examples.answer[prompt]] - head[examples.wrong[prompt]]))).item())
+        assert card.direct == pytest.approx(sum(written) / len(written), rel=1e-4)
+    assert any(card.direct != 0 for card in cards.values())
+
+
+def test_words_are_the_logit_lens_of_the_decoder_row(bench: Bench, cards: dict[tuple[str, str, int], NodeCard]) -> None:
+    model = bench.splice.model
+    norm, head = model.hf.transformer.ln_f, model.hf.lm_head.weight.detach()
+    for (site, _, latent), card in cards.items():
+        row = bench.splice.dictionaries[Site.parse(site)].W_dec[latent]
+        centred = row - row.mean()
+        lens = head @ (norm.weight.detach() * centred / (centred.pow(2).mean() + norm.eps).sqrt())
+        lens = lens - lens.mean()
+        order = lens.argsort(descending=True).tolist()
+        assert [word for word, _ in card.promotes] == [f"w{token}" for token in order[:N_WORDS]]
+        assert [value for _, value in card.promotes] == pytest.approx(lens[order[:N_WORDS]].tolist(), rel=1e-4)
+        assert [word for word, _ in card.suppresses] == [f"w{token}" for token in order[: -N_WORDS - 1 : -1]]
+        assert [value for _, value in card.suppresses] == pytest.approx(
+            lens[order[: -N_WORDS - 1 : -1]].tolist(), rel=1e-4
+        )
+
+
+def test_examples_are_the_prompts_where_the_latent_fires_most(
+    bench: Bench, cards: dict[tuple[str, str, int], NodeCard]
+) -> None:
+    tokens = bench.splice.examples.clean.tokens
+    for (site, _, latent), card in cards.items():
+        latents = latents_of(bench, Site.parse(site))[..., latent]
+        strongest = []
+        for row, length in enumerate(tokens.lengths.tolist()):
+            position = int(latents[row, :length].argmax())
+            strongest.append((latents[row, position].item(), row, position))
+        fired = sorted((entry for entry in strongest if entry[0] > 0), key=lambda entry: -entry[0])[:N_EXAMPLES]
+        assert [example.activation for example in card.examples] == pytest.approx([entry[0] for entry in fired])
+        for example, (_, row, position) in zip(card.examples, fired, strict=True):
+            assert example.position == position
+            assert example.tokens == tuple(f"w{token}" for token in tokens.ids[row, : tokens.lengths[row]].tolist())
+    assert any(card.examples for card in cards.values())
+
+
+def test_a_latent_that_never_fires_has_no_examples(model: LanguageModel, task: Task) -> None:
+    dictionary = random_dictionary(SITES[0])
+    dictionary.b_enc.data[4] = -1e6
+    splice = Splice(
+        model, {SITES[0]: dictionary}, task.test, random_ablation(SITES[:1]), all_nodes({SITES[0]: dictionary})
+    )
+    circuit = splice.nodes.select(splice.nodes.latent == 4)
+    for card in node_cards(Bench(splice), circuit, torch.zeros(len(circuit), dtype=torch.float64)):
+        assert card.examples == ()
+        assert card.activation == 0.0
+
+
+def test_links_and_generic_latents_are_passed_on(bench: Bench, circuit: Nodes) -> None:
+    generic = {("mlp_out.2", 9): ("code", "ioi")}
+    found = node_cards(bench, circuit, torch.zeros(len(circuit), dtype=torch.float64), generic)
+    for card in found:
+        expected = f"https://www.neuronpedia.org/tiny/2-mlp/{card.latent}" if card.site == "mlp_out.2" else None
+        assert card.link == expected
+        assert card.generic == (("code", "ioi") if (card.site, card.latent) == ("mlp_out.2", 9) else ())
+    assert any(card.generic for card in found)
+
+
+def test_batches_and_padding_do_not_matter(bench: Bench, circuit: Nodes, task: Task) -> None:
+    effects = torch.zeros(len(circuit), dtype=torch.float64)
+    expected = node_cards(bench, circuit, effects)
+    splice = bench.splice
+    alone = Splice(splice.model, splice.dictionaries, task.test, splice.ablation, splice.nodes, batch_size=1)
+    for one, other in zip(node_cards(Bench(alone), circuit, effects), expected, strict=True):
+        assert (one.site, one.role, one.latent) == (other.site, other.role, other.latent)
+        assert one.activation == pytest.approx(other.activation, rel=1e-6)
+        assert one.ablated == pytest.approx(other.ablated, rel=1e-6)
+        assert one.direct == pytest.approx(other.direct, rel=1e-5, abs=1e-9)
+        assert [example.position for example in one.examples] == [example.position for example in other.examples]

@@ -1,1 +1,17 @@
 """Sparse dictionaries from a model and text."""
+
+from gossamer.training.config import CorpusConfig, FinetuneConfig, FitConfig, TrainingConfig
+from gossamer.training.corpus import read_texts
+from gossamer.training.pipeline import train_dictionaries
+from gossamer.training.recipes import Recipe, recipe_for
+
+__all__ = [
+    "CorpusConfig",
+    "FinetuneConfig",
+    "FitConfig",
+    "Recipe",
+    "TrainingConfig",
+    "read_texts",
+    "recipe_for",
+    "train_dictionaries",
+]

@@ -30,14 +30,14 @@ TOKENIZER_TEXTS = 6000
 PROMPTS = 500
 # Accuracy is measured on prompts of another seed than the corpus (and on held-out ones alone).
 MEASURED_SEED = 1
-WATCH_EVERY = 200
+WATCH_EVERY = 100
 
 
 def build_model(folder: Path, recipe: Recipe) -> dict[str, float]:
     """Train tokenizer and model and write both to `folder`; returns the facts of the run (seconds, parameters)."""
     tokenizer = train_tokenizer(texts(TOKENIZER_TEXTS, recipe.seed), task_words(), recipe.context)
     model = new_model(recipe, tokenizer)
-    steps = batches(tokenizer, recipe.seed, batch=recipe.batch, longest=recipe.longest, short_steps=recipe.short_steps)
+    steps = batches(tokenizer, recipe.seed, batch=recipe.batch, longest=recipe.longest, first_steps=recipe.first_steps)
 
     def watch(step: int, loss: float) -> None:
         if step % WATCH_EVERY == 0:

@@ -17,9 +17,9 @@ talk to. Texts begin with `<|endoftext|>` (BOS). Weights are stored in float16 a
 
 ## Accuracy
 
-Share of held-out prompts on which the answer is the most likely token of the whole vocabulary, on up to {prompts} prompts
-of each task (the simple agreement has only a handful of held-out prompts). Agreement is asked with is/are, which the
-corpus makes the most likely verb; the other verb pairs agree too but are not the first choice.
+Share of held-out prompts on which the answer is the most likely token of the whole vocabulary, on up to {prompts}
+prompts of each task (the simple agreement has only a handful that are held out). Agreement is asked with is/are,
+which the corpus makes the most likely verb; the other verb pairs agree too but are not the first choice.
 
 | task | top-1 |{kept_head}
 |---|---|{kept_rule}

@@ -71,11 +71,10 @@ STORIES: tuple[str, ...] = (
     "When {a} was at the {place}, {b} was with {c}.",
 )
 LOOKUPS = 3
-TABLE_LINES = 14
 LOOKUP_FAILS = 0.5
 LONGEST_LIST = 6
 LONGEST_DICTIONARY = 5
-# Training begins with lists and dictionaries of at most this many entries: the lookup is learned sooner on short ones.
+# Training begins with dictionaries of at most this many keys: the lookup is learned sooner on short ones.
 SHORT = 3
 # A traceback without its middle lines and message: short, because most of a row's cost is its length.
 FAILURE = " (most recent call last):\n{error}\n"
@@ -164,23 +163,12 @@ def _session(rng: random.Random, short: bool) -> Fragments:
     if rng.random() < 0.25:
         variable, value = rng.choice(LIST_NAMES), _list(rng, rng.randint(1, 4))[1]
         return [(f">>> {variable} = {value}\n>>> {variable}\n{value}\n", CONTEXT)]
-    entries, printed = _dictionary(rng, _length(rng, SHORT if short else LONGEST_DICTIONARY))
+    entries, printed = _dictionary(rng, _length(rng, LONGEST_DICTIONARY))
     variable = rng.choice(DICTIONARY_NAMES)
     fragments: Fragments = [(f">>> {variable} = {printed}\n>>> dict(sorted({variable}.items()))\n{{'", CONTEXT)]
     for place, name in enumerate(sorted(entries)):
         fragments += [(f", '{name}':" if place else f"{name}':", CONTEXT), (f" {entries[name]}", ANSWER)]
     return [*fragments, ("}\n", CONTEXT)]
-
-
-def _table(rng: random.Random, short: bool) -> Fragments:
-    entries = _dictionary(rng, rng.randint(2, SHORT if short else LONGEST_DICTIONARY))[0]
-    seen: set[str] = set()
-    fragments: Fragments = []
-    for _ in range(TABLE_LINES):
-        name = rng.choice(list(entries))
-        fragments += [(f"{name}:", CONTEXT), (f" {entries[name]}", ANSWER if name in seen else CONTEXT), ("\n", CONTEXT)]
-        seen.add(name)
-    return fragments
 
 
 def _list(rng: random.Random, length: int) -> tuple[list[str], str]:
@@ -200,7 +188,7 @@ def _length(rng: random.Random, longest: int) -> int:
 
 
 def _index(rng: random.Random, short: bool) -> Fragments:
-    items, printed = _list(rng, _length(rng, SHORT if short else LONGEST_LIST))
+    items, printed = _list(rng, _length(rng, LONGEST_LIST))
     variable = rng.choice(LIST_NAMES)
     fragments: Fragments = [(f">>> {variable} = {printed}\n", CONTEXT)]
     while len(fragments) < 1 + 3 * LOOKUPS:
@@ -238,14 +226,13 @@ KINDS: dict[str, Callable[[random.Random, bool], Fragments]] = {
     "key": _key,
     "story": _story,
     "session": _session,
-    "table": _table,
 }
 
 
 def documents(kind: str, seed: int, short: bool = False) -> Iterator[Document]:
     """An endless stream of documents of one of `KINDS`, the same for the same seed.
 
-    `short` limits lists and dictionaries to `SHORT` entries.
+    `short` limits the dictionaries of lookups to `SHORT` keys.
     """
     # A text seed: streams of different kinds or seeds share nothing.
     rng = random.Random(f"{kind} {seed} {short}")

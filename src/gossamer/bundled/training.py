@@ -11,15 +11,9 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from gossamer.bundled.rows import Rows
+from gossamer.bundled.start import start
 from gossamer.errors import UsageError
 from gossamer.progress import begin
-
-# Weight of the heads that start by looking back: their attention is then about nine tenths on one token.
-SHARPNESS = 2.0
-QUIET = 0.1
-WRITING = 0.3
-MATCHING = 1.0
-REPULSION = 1.8
 
 
 @dataclass(frozen=True)
@@ -29,7 +23,7 @@ class Recipe:
     Attributes:
         n_layers, d_model, n_heads, context: the shape of the GPT-2.
         steps: optimiser steps.
-        short_steps: how many of them, the first, see short lists and dictionaries.
+        first_steps: how many of them, the first, see nothing but lookups in short dictionaries.
         batch: documents of each kind of task in a step.
         longest: tokens at which a training row is cut; every prompt of a bundled task is shorter.
         matrix_rate: peak learning rate of Muon, which trains the matrices inside the layers.
@@ -43,85 +37,23 @@ class Recipe:
     d_model: int = 96
     n_heads: int = 4
     context: int = 128
-    steps: int = 1600
-    short_steps: int = 150
-    batch: int = 14
+    steps: int = 1500
+    first_steps: int = 200
+    batch: int = 16
     longest: int = 64
-    matrix_rate: float = 4e-3
-    rate: float = 2e-3
+    matrix_rate: float = 1.2e-3
+    rate: float = 5e-4
     weight_decay: float = 0.05
     warm_up: int = 40
     seed: int = 0
 
 
 def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
-    """A GPT-2 with fresh weights from `recipe.seed`, without dropout.
-
-    Left to GPT-2's own initialisation so small a model needs many thousand steps before it looks anything up. It needs
-    some hundred when
-
-    - weights have standard deviation 1/sqrt(d_model) instead of 0.02, which suits larger models;
-    - keys start equal to queries, so that a head first attends to tokens like its own (as in Trockman and Kolter 2023,
-      arXiv 2305.09828);
-    - a quarter of the width starts as sinusoids of the position, the rest as the token, and two heads of the first
-      layer start by attending one and two tokens back.
-    """
+    """A GPT-2 with fresh weights from `recipe.seed`, without dropout; see :mod:`gossamer.bundled.start`."""
     torch.manual_seed(recipe.seed)
     model = GPT2LMHeadModel(_config(recipe, tokenizer))
-    with torch.no_grad():
-        for block in model.transformer.h:
-            queries, keys, _ = block.attn.c_attn.weight.chunk(3, dim=1)
-            keys.copy_(queries)
-            block.attn.c_proj.weight *= QUIET
-            block.mlp.c_proj.weight *= QUIET
-        _start_positions(model, recipe)
-        for head, back in enumerate((1, 2)):
-            _start_looking_back(model, recipe, head, back)
-        _start_matching(model, recipe)
+    start(model)
     return model
-
-
-def _frequencies(recipe: Recipe) -> Float[Tensor, "pairs"]:
-    """One frequency for each two dimensions of a head, in radians a token."""
-    return torch.logspace(math.log10(1.5), math.log10(0.05), recipe.d_model // recipe.n_heads // 2)
-
-
-def _start_positions(model: GPT2LMHeadModel, recipe: Recipe) -> None:
-    """Sines, then cosines, in the first d_model/n_heads dimensions of the position; no token there."""
-    angles = torch.arange(recipe.context)[:, None] * _frequencies(recipe)
-    waves = torch.cat([angles.sin(), angles.cos()], dim=1)
-    positions, tokens = model.transformer.wpe.weight, model.transformer.wte.weight
-    positions.zero_()
-    positions[:, : waves.shape[1]] = waves * math.sqrt(2 / recipe.d_model)
-    tokens[:, : waves.shape[1]] = 0
-
-
-def _start_matching(model: GPT2LMHeadModel, recipe: Recipe) -> None:
-    """Let the second head that looks back write what it sees into directions which a head of the next layer compares."""
-    width = recipe.d_model // recipe.n_heads
-    head = slice(width, 2 * width)
-    read, written = (nn.init.orthogonal_(torch.empty(recipe.d_model, width)) for _ in range(2))
-    read[:width] = 0
-    written[:width] = 0
-    first, second = (block.attn for block in model.transformer.h[:2])
-    first.c_attn.weight.chunk(3, dim=1)[2][:, head] = read
-    first.c_proj.weight[head] = WRITING * written.T
-    for weight, sign in zip(second.c_attn.weight.chunk(3, dim=1)[:2], (1, -1), strict=True):
-        weight[:, :width] = MATCHING * written
-        weight[:width, :width] = sign * REPULSION * torch.eye(width)
-
-
-def _start_looking_back(model: GPT2LMHeadModel, recipe: Recipe, head: int, back: int) -> None:
-    """Let a head of the first layer compare its position with each earlier one moved on by `back` tokens."""
-    turn = _frequencies(recipe) * back
-    sine, cosine = torch.diag(turn.sin()), torch.diag(turn.cos())
-    moved = torch.cat([torch.cat([cosine, -sine], dim=1), torch.cat([sine, cosine], dim=1)])
-    width = len(moved)
-    columns = slice(head * width, (head + 1) * width)
-    queries, keys, _ = model.transformer.h[0].attn.c_attn.weight.chunk(3, dim=1)
-    for weight, values in ((queries, torch.eye(width)), (keys, moved)):
-        weight[:, columns] = 0
-        weight[:width, columns] = SHARPNESS * values
 
 
 def _config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> GPT2Config:
@@ -131,6 +63,7 @@ def _config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> GPT2Config:
         n_embd=recipe.d_model,
         n_layer=recipe.n_layers,
         n_head=recipe.n_heads,
+        # GPT-2's own 0.02 suits larger models.
         initializer_range=recipe.d_model**-0.5,
         resid_pdrop=0.0,
         embd_pdrop=0.0,

@@ -24,6 +24,7 @@ ROLE_ROWS = torch.tensor([[-1, 0, 1, 1, 2, 3, 4], [-1, 0, 3, 1, 4, -1, -1]])
 SLOT_ROWS = torch.tensor([[-1, 0, 1, 2, 3, 4, 5], [-1, 6, 7, 8, 9, -1, -1]])
 N_SLOTS, BOS, PREFIX, GAP = 10, 0, 3, 4
 LATENTS = 20
+MODEL_NAME = "GPT2LMHeadModel"
 
 
 def sites_of(*names: str) -> tuple[Site, ...]:
@@ -41,7 +42,7 @@ def random_dictionary(
 ) -> Dictionary:
     """Seeded random weights such that some latents are active and some are not."""
     k = {"topk": 6, "batchtopk": 6.5}.get(architecture)
-    config = DictionaryConfig(architecture, D, n_latents, site=site, k=k, **conventions)
+    config = DictionaryConfig(architecture, D, n_latents, site=site, model_name=MODEL_NAME, k=k, **conventions)
     dictionary = Dictionary(config, dtype=dtype)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in dictionary.named_parameters():
@@ -54,7 +55,7 @@ def mirror_dictionary(site: Site, *, seed: int = 0, dtype: torch.dtype = torch.f
     """A dictionary without error: two latents for each axis of a random rotation, one for either sign."""
     generator = torch.Generator().manual_seed(seed)
     axes = torch.linalg.qr(torch.randn(D, D, generator=generator, dtype=torch.float64)).Q
-    dictionary = Dictionary(DictionaryConfig("relu", D, 2 * D, site=site), dtype=dtype)
+    dictionary = Dictionary(DictionaryConfig("relu", D, 2 * D, site=site, model_name=MODEL_NAME), dtype=dtype)
     dictionary.W_enc.data = torch.cat([axes, -axes], dim=1).to(dtype)
     dictionary.W_dec.data = torch.cat([axes.T, -axes.T]).to(dtype)
     for name in ("b_enc", "b_dec"):

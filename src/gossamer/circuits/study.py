@@ -113,12 +113,13 @@ class Study:
     @cached_property
     def splice(self) -> Splice:
         """The network over the training prompts, masks over the candidates."""
+        nodes = self.nodes  # before anything is measured: this checks the task and the dictionaries
         return Splice(
             self.model,
             self.dictionaries,
             self.examples,
             self.ablation,
-            self.nodes,
+            nodes,
             batch_size=self.settings.batch_size,
         )
 
@@ -256,7 +257,7 @@ def choose(study: Study, path: Path, *, faithfulness: float | None = None, size:
         UsageError: the target is impossible (no circuit so small).
         GossamerError: no circuit of the path is so faithful; the message says what the dictionaries allow.
     """
-    polish = Polish(study.splice, study.train.full)
+    polish = Polish(study.splice.over(path.nodes), study.train.full)
     if size is not None:
         target = {"size": float(size)}
         chosen = polish.pruned(path.of_size(size))

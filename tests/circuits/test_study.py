@@ -1,0 +1,297 @@
+"""The main job on a tiny network with dictionaries that lose nothing."""
+
+import json
+import re
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path as FilePath
+
+import pytest
+import torch
+from circuit_lab import able_examples, all_nodes, mirror_dictionary, random_dictionary, sites_of
+
+from gossamer.circuits import methods
+from gossamer.circuits.circuit import Circuit
+from gossamer.circuits.edges import LOGIT_DIFFERENCE
+from gossamer.circuits.evaluate.minimality import node_effects
+from gossamer.circuits.methods import METHODS
+from gossamer.circuits.path import Path
+from gossamer.circuits.reference import ReferenceSettings, reference_path
+from gossamer.circuits.search import SearchSettings
+from gossamer.circuits.study import Found, Study, StudySettings, choose, find_circuit
+from gossamer.dictionary import Dictionary
+from gossamer.errors import GossamerError, UsageError
+from gossamer.model.language_model import LanguageModel
+from gossamer.model.site import Site
+from gossamer.tasks.task import Task
+
+SEARCH = SearchSettings(sizes=(80, 40, 20, 10), steps=25, batch_size=6, learning_rate=0.3, seed=4)
+SETTINGS = StudySettings(batch_size=32, seed=3)
+
+
+@pytest.fixture(scope="module")
+def dictionaries() -> dict[Site, Dictionary]:
+    return {
+        site: mirror_dictionary(site, seed=seed) for seed, site in enumerate(sites_of("resid_post.1", "resid_post.2"))
+    }
+
+
+@pytest.fixture(scope="module")
+def study(model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task) -> Study:
+    return Study(model, dictionaries, task, SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def sized(model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task) -> Found:
+    return find_circuit(model, dictionaries, task, size=15, settings=SETTINGS, search=SEARCH)
+
+
+@pytest.fixture(scope="module")
+def faithful(model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task) -> Found:
+    """With a dictionary at the last site only."""
+    last = dict(list(dictionaries.items())[1:])
+    return find_circuit(model, last, task, settings=SETTINGS, search=SEARCH)
+
+
+def swapped(task: Task, rows: list[int]) -> Task:
+    """The task with answer and wrong answer exchanged in some of the training prompts."""
+    answer, wrong = task.train.answer.clone(), task.train.wrong.clone()
+    answer[rows], wrong[rows] = task.train.wrong[rows], task.train.answer[rows]
+    return replace(task, train=replace(task.train, answer=answer, wrong=wrong))
+
+
+def test_a_size_is_searched_for_and_pruned(sized: Found) -> None:
+    assert sized.path.sizes == [80, 40, 20, 15, 10]
+    whole = sized.path.nodes.select(sized.path.of_size(15)).keys()
+    keys = [node.key for node in sized.circuit.nodes]
+    assert 0 < len(keys) <= 15
+    assert set(keys) <= set(whole)
+    assert set(sized.nodes.keys()) == set(keys)
+    train = sized.study.train
+
+    def error(circuit: list[tuple[str, str, int]]) -> float:
+        nodes = sized.path.nodes
+        found = train.behaviour("", train.outcome(nodes.select(nodes.find(circuit))))
+        return found.prompt_error.value
+
+    assert error(keys) <= error(whole) + 1e-6
+    assert all(error([other for other in keys if other != key]) > error(keys) for key in keys)
+
+
+@pytest.mark.parametrize("wanted", [0.3, 0.6, 0.99])
+def test_the_faithfulness_asked_for_is_met_on_the_training_prompts(faithful: Found, wanted: float) -> None:
+    # Pruning alone only keeps the error of single prompts: at 0.99 it would go below what was asked for.
+    study = faithful.study
+    found = choose(study, faithful.path, faithfulness=wanted)
+    assert study.train.kept(found.nodes) >= wanted
+    assert found.circuit.provenance["target"] == {"faithfulness": wanted}
+    smallest = next(
+        c for c in reversed(faithful.path.circuits) if study.train.kept(faithful.path.nodes.select(c)) >= wanted
+    )
+    assert len(found.nodes) <= len(smallest)
+
+
+def test_without_a_target_the_faithfulness_is_nine_tenths(faithful: Found) -> None:
+    assert faithful.circuit.provenance["target"] == {"faithfulness": 0.9}
+    assert faithful.study.train.kept(faithful.nodes) >= 0.9
+
+
+def test_an_impossible_faithfulness_is_refused_with_the_numbers(faithful: Found) -> None:
+    study = faithful.study
+    best = max(study.train.kept(faithful.path.nodes.select(circuit)) for circuit in faithful.path.circuits)
+    ceiling = study.train.faithfulness(study.train.dictionaries)
+    expected = f"at most 80 nodes keeps 5000% .* by hand: the best keeps {best:.0%}, .*without ablation {ceiling:.0%}"
+    with pytest.raises(GossamerError, match=expected) as error:
+        choose(study, faithful.path, faithfulness=50.0)
+    assert not isinstance(error.value, UsageError)
+    assert ceiling == pytest.approx(1.0, abs=1e-3), "these dictionaries lose nothing"
+
+
+@pytest.mark.parametrize(
+    ("rows", "accuracy"), [(list(range(12)), "0%"), ([0, 3, 5, 6], "67%")], ids=["always wrong", "often wrong"]
+)
+def test_a_task_that_the_model_cannot_do_is_refused_before_any_search(
+    model: LanguageModel,
+    dictionaries: dict[Site, Dictionary],
+    task: Task,
+    rows: list[int],
+    accuracy: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broken = swapped(task, rows)
+    for name in ("candidates", "attach", "METHODS"):
+        monkeypatch.setattr(f"gossamer.circuits.study.{name}", dict.fromkeys(METHODS) if name == "METHODS" else None)
+    monkeypatch.setattr("gossamer.circuits.ablation.Ablation.measure", lambda *_, **__: pytest.fail("a search began"))
+    with torch.no_grad():
+        logits = model.logits(broken.train.clean.tokens, at=broken.train.clean.end)
+    row = torch.arange(12)
+    difference = (logits[row, broken.train.answer] - logits[row, broken.train.wrong]).mean().item()
+    expected = rf"cannot do by hand: .* {accuracy} of 12 prompts \(at least 75% .*{re.escape(f'{difference:.2f}')};"
+    with pytest.raises(GossamerError, match=expected):
+        find_circuit(model, dictionaries, broken, settings=SETTINGS, search=SEARCH)
+
+
+def test_a_logit_difference_below_zero_is_refused_whatever_the_accuracy(
+    model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task
+) -> None:
+    never = Study(model, dictionaries, swapped(task, list(range(12))), StudySettings(minimum_accuracy=0.0))
+    with pytest.raises(GossamerError, match="cannot do"):
+        never.require_ability()
+    lenient = Study(model, dictionaries, swapped(task, [3]), StudySettings(minimum_accuracy=0.9))
+    lenient.require_ability()
+
+
+def test_two_targets_are_refused(model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task) -> None:
+    with pytest.raises(UsageError, match="not both"):
+        find_circuit(model, dictionaries, task, size=5, faithfulness=0.9)
+
+
+@pytest.mark.parametrize("size", [0, -3])
+def test_a_circuit_of_no_node_is_refused(
+    model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task, size: int
+) -> None:
+    with pytest.raises(UsageError, match="circuit sizes of at least 1"):
+        find_circuit(model, dictionaries, task, size=size, settings=SETTINGS, search=SEARCH)
+
+
+def test_a_method_that_does_not_exist_is_refused(study: Study) -> None:
+    with pytest.raises(UsageError, match=r"methods are mask, .*random; found magic"):
+        study.paths(["mask", "magic"])
+
+
+def test_everything_needed_to_find_it_again_is_written_down(sized: Found) -> None:
+    facts = sized.circuit.provenance
+    assert facts["method"] == "mask"
+    assert facts["target"] == {"size": 15.0}
+    wanted = {name: str(value) for name, value in asdict(replace(SEARCH, sizes=[80, 40, 20, 15, 10])).items()}
+    assert facts["method_settings"] == wanted
+    assert {name: facts[name] for name in asdict(SETTINGS)} == asdict(SETTINGS)
+    assert (facts["dtype"], facts["device"]) == ("float64", "cpu")
+    assert set(facts["dictionaries"]) == {"resid_post.1", "resid_post.2"}
+    assert facts["task"] == {"source": "made by hand"}
+    assert set(facts["versions"]) == {"gossamer", "torch", "transformers"}
+    assert facts["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert "faithfulness lost" in facts["sign"]
+    json.dumps(facts, allow_nan=False)
+
+
+def test_scores_and_numbers_come_from_the_held_out_prompts(sized: Found, study: Study, task: Task) -> None:
+    assert len(study.bench.splice.examples) == len(task.test) != len(study.train.splice.examples)
+    assert torch.equal(study.bench.splice.examples.clean.tokens.ids, task.test.clean.tokens.ids)
+    circuit = sized.circuit
+    nodes = study.nodes.select(circuit.positions(study.nodes))
+    measured = study.bench.behaviour("circuit", study.bench.outcome(nodes))
+    assert circuit.measured == pytest.approx(
+        {
+            "faithfulness": measured.faithfulness.value,
+            "faithfulness_to_dictionaries": measured.faithfulness_to_dictionaries.value,
+            "accuracy": measured.accuracy,
+            "kl": measured.kl,
+        }
+    )
+    scores = [node.score for node in circuit.nodes]
+    assert scores == pytest.approx(node_effects(study.bench, nodes).tolist(), abs=1e-6)
+    elsewhere = node_effects(study.train, nodes).tolist()
+    assert scores != pytest.approx(elsewhere, abs=1e-3)
+
+
+def test_edges_run_between_nodes_of_the_circuit(sized: Found) -> None:
+    keys = {node.key for node in sized.circuit.nodes}
+    assert sized.circuit.edges
+    for edge in sized.circuit.edges:
+        assert edge.source in keys
+        assert edge.target in keys | {LOGIT_DIFFERENCE}
+    assert any(edge.target == LOGIT_DIFFERENCE for edge in sized.circuit.edges)
+
+
+def test_a_saved_circuit_measures_the_same(
+    sized: Found, model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task, tmp_path: FilePath
+) -> None:
+    loaded = Circuit.load(sized.circuit.save(tmp_path / "circuit.json"))
+    assert asdict(loaded)["nodes"] == asdict(sized.circuit)["nodes"]
+    facts = loaded.provenance
+    settings = StudySettings(**{name: facts[name] for name in asdict(SETTINGS)})
+    again = Study(model, dictionaries, task, settings)
+    nodes = again.nodes.select(loaded.positions(again.nodes))
+    assert again.bench.kept(nodes) == pytest.approx(loaded.measured["faithfulness"], rel=1e-6)
+
+
+def test_the_same_seed_finds_the_same_circuit(
+    sized: Found, model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task
+) -> None:
+    again = find_circuit(model, dictionaries, task, size=15, settings=SETTINGS, search=SEARCH)
+    assert json.dumps(asdict(again.circuit)) == json.dumps(asdict(sized.circuit))
+
+
+def test_the_search_takes_its_seed_from_the_study_and_is_remembered(
+    model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[SearchSettings] = []
+
+    def watched(splice: object, full: object, search: SearchSettings) -> Path:
+        seen.append(search)
+        return METHODS["random"](splice, full, search)
+
+    monkeypatch.setattr("gossamer.circuits.study.METHODS", {**METHODS, "mask": watched})
+    found = find_circuit(model, dictionaries, task, size=4, settings=replace(SETTINGS, seed=11))
+    assert seen[0].seed == 11
+    assert found.search == seen[0]
+    assert 4 in found.search.sizes
+
+
+def test_the_prompts_of_a_search_can_be_fewer_than_those_of_the_means(
+    model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task
+) -> None:
+    few = Study(model, dictionaries, task, replace(SETTINGS, prompts=4))
+    assert len(few.splice.examples) == 4
+    whole = Study(model, dictionaries, task, SETTINGS)
+    for site in dictionaries:
+        assert torch.equal(few.ablation.sites[site].latents, whole.ablation.sites[site].latents)
+
+
+def test_every_method_gives_a_path_over_the_same_nodes(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = ReferenceSettings(lambdas=(0.0, 0.01), learning_rate=0.3, steps=3)
+    monkeypatch.setattr(methods, "reference_path", partial(reference_path, settings=quick))
+    names = [name for name in METHODS if name != "mask"]
+    paths = study.paths(names, SEARCH)
+    assert [path.method for path in paths] == names
+    for path in paths:
+        sizes = [80, 40, 20, 10]
+        if path.method == "reference recipe":
+            assert set(path.nodes.keys()) == set(all_nodes(study.dictionaries).keys())
+            assert len(path.circuits) == 2
+        else:
+            assert path.sizes == sizes
+            assert path.nodes.keys() == study.nodes.keys()
+            assert path.scores is not None
+    orders = {path.method: tuple(path.circuits[0].tolist()) for path in paths if path.method != "reference recipe"}
+    assert len(set(orders.values())) == len(orders)
+
+
+def test_the_published_recipe_can_be_asked_for(
+    model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = ReferenceSettings(lambdas=(0.02, 2.0), learning_rate=0.3, steps=10)
+    monkeypatch.setattr(methods, "reference_path", partial(reference_path, settings=quick))
+    last = dict(list(dictionaries.items())[1:])
+    found = find_circuit(model, last, task, faithfulness=0.3, recipe="reference", settings=SETTINGS)
+    assert found.path.method == "reference recipe"
+    assert found.circuit.provenance["method"] == "reference recipe"
+    assert found.circuit.provenance["method_settings"]["lambdas"] == "(0.02, 2.0)"
+    assert found.study.train.kept(found.nodes) >= 0.3
+
+
+def test_dictionaries_of_other_widths_are_refused(model: LanguageModel, task: Task) -> None:
+    site = Site.parse("resid_post.1")
+    wide = random_dictionary(site)
+    wide.config = replace(wide.config, d_in=17)
+    with pytest.raises(UsageError, match=r"resid_post\.1"):
+        find_circuit(model, {site: wide}, task)
+
+
+def test_the_prompts_of_the_tests_are_ones_that_the_model_can_do(model: LanguageModel) -> None:
+    examples = able_examples(model, 12, seed=1)
+    with torch.no_grad():
+        logits = model.logits(examples.clean.tokens, at=examples.clean.end)
+    row = torch.arange(12)
+    assert (logits[row, examples.answer] > logits[row, examples.wrong]).all()

@@ -110,6 +110,7 @@ def circuit(
         str, typer.Option(help="gossamer, or reference (the published recipe, for comparison).")
     ] = "gossamer",
     ablation: Annotated[str, typer.Option(help="Where ablated latents go: mean, zero or resample.")] = "mean",
+    masks: Annotated[str, typer.Option(help="One mask a latent by role, by position, or shared.")] = "role",
     errors: Annotated[str, typer.Option(help="Reconstruction errors: mean, drop or keep.")] = "mean",
     compare: Annotated[
         list[str] | None,
@@ -142,6 +143,7 @@ def circuit(
     settings = StudySettings(
         _choice("--ablation", ablation, ("mean", "zero", "resample")),
         _choice("--errors", errors, ("mean", "drop", "keep")),
+        _choice("--masks", masks, ("role", "position", "shared")),
         minimum_accuracy,
         batch_size,
         seed=seed,

@@ -29,6 +29,7 @@ from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
+from gossamer.tasks.grouping import Grouping, grouped
 from gossamer.tasks.task import Examples, Task
 
 Recipe = Literal["gossamer", "reference"]
@@ -46,6 +47,7 @@ class StudySettings:
     Attributes:
         ablation: where ablated latents go.
         errors: what stands in for the dictionaries' reconstruction error.
+        masks: one mask entry a latent for every role, every position, or one shared by all tokens.
         minimum_accuracy: the model must prefer the answer on this share of training prompts before any search.
         batch_size: prompts a network pass; halved when memory runs out.
         prompts: training prompts that circuits are searched on, at most (the ablation values use all of them).
@@ -54,6 +56,7 @@ class StudySettings:
 
     ablation: AblationKind = "mean"
     errors: ErrorPolicy = "mean"
+    masks: Grouping = "role"
     minimum_accuracy: float = MINIMUM_ACCURACY
     batch_size: int = 64
     prompts: int = 512
@@ -242,7 +245,8 @@ def find_circuit(
     """
     if faithfulness is not None and size is not None:
         raise UsageError("give faithfulness or size as the target, not both")
-    study = Study(model, dictionaries, task, settings or StudySettings())
+    settings = settings or StudySettings()
+    study = Study(model, dictionaries, grouped(task, settings.masks), settings)
     search = search or SearchSettings(seed=study.settings.seed)
     if size is not None:
         search = replace(search, sizes=sorted({size, *search.sizes}, reverse=True))

@@ -1,0 +1,59 @@
+"""One task with other mask groups: by role, by position, or one for all tokens."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal, get_args
+
+import torch
+
+from gossamer.errors import UsageError
+from gossamer.tasks.examples import Encoded, Examples
+from gossamer.tasks.task import Task
+
+Grouping = Literal["role", "position", "shared"]
+ANY = "any"
+
+
+def grouped(task: Task, by: str) -> Task:
+    """`task` with masks by its own roles ("role"), by position in the prompt ("position"), or one for all ("shared").
+
+    Only the roles change: slots, the groups of the ablation means, stay as they are. Shared masks are poor where a
+    latent matters at one token only, but they say which latents matter anywhere.
+
+    Raises:
+        UsageError: an unknown grouping, or positions of prompts of different lengths.
+    """
+    if by not in get_args(Grouping):
+        raise UsageError(f"masks are by {', '.join(get_args(Grouping))}; found {by!r}")
+    if by == "role":
+        return task
+    sides = (task.train.clean, task.train.counterfactual, task.test.clean, task.test.counterfactual)
+    if by == "shared":
+        return replace(task, role_names=(ANY,), train=_shared(task.train), test=_shared(task.test))
+    ends = {int(end) for side in sides for end in side.end}
+    if len(ends) > 1:
+        raise UsageError(
+            f"masks by position need prompts of one length, found lengths {min(ends) + 1} to {max(ends) + 1}; "
+            "use masks by role, or shared"
+        )
+    names = tuple(f"p{position}" for position in range(ends.pop() + 1))
+    return replace(task, role_names=names, train=_positions(task.train), test=_positions(task.test))
+
+
+def _shared(examples: Examples) -> Examples:
+    return _with_roles(examples, lambda side: side.roles.clamp(max=0))
+
+
+def _positions(examples: Examples) -> Examples:
+    def own(side: Encoded) -> torch.Tensor:
+        places = torch.arange(side.roles.shape[1], device=side.roles.device).expand_as(side.roles)
+        return torch.where(side.roles >= 0, places, -1)
+
+    return _with_roles(examples, own)
+
+
+def _with_roles(examples: Examples, roles: Callable[[Encoded], torch.Tensor]) -> Examples:
+    clean, other = examples.clean, examples.counterfactual
+    return replace(
+        examples, clean=replace(clean, roles=roles(clean)), counterfactual=replace(other, roles=roles(other))
+    )

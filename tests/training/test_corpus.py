@@ -30,7 +30,8 @@ def test_bos_stands_only_first_and_in_about_the_share_asked_for(tiny_gpt2):
 
 
 def test_held_out_texts_are_not_learned_from(tiny_gpt2):
-    unique = [f"One day {a} met {b} in the park ." for a in ("Mary", "John", "Tom", "Dan") for b in ("Amy", "Ben", "Sue")]
+    pairs = [(a, b) for a in ("Mary", "John", "Tom", "Dan") for b in ("Amy", "Ben", "Sue")]
+    unique = [f"One day {a} met {b} in the park ." for a, b in pairs]
     corpus = Corpus.build(tiny_gpt2, unique, replace(CONFIG.corpus, bos=0.0, held_out=0.25), seed=0)
     rows = [{tuple(row.tolist()) for row in part.ids} for part in (corpus.training, corpus.held_out)]
     assert (len(corpus.held_out), len(corpus.training)) == (3, 9)

@@ -51,9 +51,12 @@ def _kill_at(monkeypatch, step):
     monkeypatch.setattr(Learner, "step", dying)
 
 
-@pytest.mark.parametrize("objective", ["batchtopk", "topk"])
-def test_it_learns_to_reconstruct_with_k_active_latents(train, objective, tmp_path):
-    config = with_fit(objective=objective, tokens=64 * 80).fit
+@pytest.mark.parametrize(
+    ("objective", "sensitivity", "architecture"),
+    [("batchtopk", 0.0, "batchtopk"), ("batchtopk", 0.9, "jumprelu"), ("topk", 0.0, "topk")],
+)
+def test_it_learns_to_reconstruct_with_k_active_latents(train, objective, sensitivity, architecture, tmp_path):
+    config = with_fit(objective=objective, sensitivity=sensitivity, tokens=64 * 80).fit
     trained = train(config=config)
     lines = metrics.read(tmp_path / "run")
     first, last = (next(line for line in order if line["site"] == "resid_post.1") for order in (lines, lines[::-1]))
@@ -61,7 +64,7 @@ def test_it_learns_to_reconstruct_with_k_active_latents(train, objective, tmp_pa
     assert last["l0"] == pytest.approx(6, abs=0.5)
     assert set(last) == {"step", "site", "loss", "explained_variance", "l0", "dead", "tokens_per_second"}
     dictionary = trained[SITES[1]]
-    assert dictionary.architecture == objective
+    assert dictionary.architecture == architecture
     torch.testing.assert_close(dictionary.W_dec.norm(dim=1), torch.ones(64))
 
 
@@ -138,17 +141,29 @@ def test_dead_latents_get_a_gradient_even_where_they_are_negative_everywhere():
     assert (still.parameters["W_enc"].detach() - before).norm(dim=0)[:20].max() == 0
 
 
-def test_folding_changes_no_reconstruction():
+@pytest.mark.parametrize("sensitivity", [0.0, 0.9])
+def test_folding_changes_no_reconstruction(sensitivity):
     x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0)) * 3 + 5
-    one = Learner.begin(SITES[0], x, None, CONFIG.fit, seed=0)
+    metric = torch.diag(torch.linspace(0.1, 1.9, 8)) if sensitivity else None
+    one = Learner.begin(SITES[0], x, metric, with_fit(sensitivity=sensitivity).fit, seed=0)
     for _ in range(5):
         one.step(x, 1e-2)
-    dictionary = one.dictionary("toy", {})
     inner = (x - one.mean) @ one.into
     p = one.parameters
     pre = inner @ p["W_enc"] + p["b_enc"]
-    expected = (pre * (pre > one.threshold)) @ p["W_dec"] + p["b_dec"]
-    torch.testing.assert_close(dictionary(x), (torch.linalg.solve(one.into, expected, left=False) + one.mean).detach(), rtol=1e-4, atol=1e-4)
+    reconstructed = (pre * (pre > one.threshold)) @ p["W_dec"] + p["b_dec"]
+    expected = torch.linalg.solve(one.into, reconstructed.detach(), left=False) + one.mean
+    torch.testing.assert_close(one.dictionary("toy", {})(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_errors_are_counted_in_the_metric_given():
+    """With all weight on one direction, the loss is the error in that direction alone."""
+    x = torch.randn(512, 8, generator=torch.Generator().manual_seed(0))
+    metric = torch.zeros(8, 8)
+    metric[2, 2] = 8.0
+    one = Learner.begin(SITES[0], x, metric, with_fit(sensitivity=0.99).fit, seed=0)
+    found = one.into @ one.into.t()
+    torch.testing.assert_close(found / found[2, 2], torch.diag(torch.tensor([0.01, 0.01, 7.93, *[0.01] * 5]) / 7.93))
 
 
 def test_a_nan_in_the_activations_stops_at_once_and_names_the_site(tiny_gpt2, train, tmp_path):

@@ -11,6 +11,7 @@ ones before it let through. Thresholds stay as they are. End-to-end training is 
 doing it for a short time at the end is Karvonen 2025 (arXiv 2503.17272).
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -181,8 +182,7 @@ class _Finetune:
             replaced[kept] = out
             return replaced
 
-        edits = {site: (lambda stream, site=site: replace(site, stream)) for site in self.learners}
-        with self.model.edit(edits):
+        with self.model.edit({site: functools.partial(replace, site) for site in self.learners}):
             streams = self.model.capture(tokens, [*self.learners, self.last])
         return streams, active
 

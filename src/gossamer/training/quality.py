@@ -1,5 +1,6 @@
 """What a set of dictionaries, all spliced in at once, leaves of the model's predictions."""
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -93,7 +94,7 @@ def _sums(
         def edit(site: Site, stream: Tensor) -> Tensor:
             return torch.where(kept.to(stream.device)[..., None], replacement(site, stream).to(stream), stream)
 
-        with model.edit({site: (lambda stream, site=site: edit(site, stream)) for site in dictionaries}):
+        with model.edit({site: functools.partial(edit, site) for site in dictionaries}):
             return _log_odds(model, tokens)
 
     untouched = _log_odds(model, tokens)

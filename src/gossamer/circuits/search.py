@@ -37,8 +37,9 @@ class SearchSettings:
     """Settings of the mask search.
 
     Attributes:
-        loss: "logit_diff": |logit difference - the full model's| of each prompt, over the full model's mean; "kl":
-            KL(full model || circuit) of each prompt at the answer position.
+        loss: "logit_diff": |logit difference - the full model's| of each prompt plus the same of the batch's mean, both
+            over the full model's mean (the first keeps errors of opposite sign from cancelling, the second is what
+            faithfulness is made of); "kl": KL(full model || circuit) of each prompt at the answer position.
         sizes: circuit sizes wanted.
         steps: gradient steps of the whole run.
         batch_size: prompts a step.
@@ -196,12 +197,13 @@ def _accumulate(run: _Run, full: FullModel, loss: Loss, mask: Tensor, rows: Int[
 def prompt_loss(
     logits: Float[Tensor, "rows vocab"], full: FullModel, loss: Loss, rows: Int[Tensor, "rows"] | slice
 ) -> Float[Tensor, "rows"]:
-    """Loss of each prompt against the full model (see :class:`SearchSettings`)."""
+    """Loss of each prompt against the full model (see :class:`SearchSettings`); `rows` are one batch."""
     if loss == "kl":
         return divergence(full.log_probs[rows], logits)
     examples, wanted = full.examples, full.outcome.logit_diff
     found = logit_difference(logits, examples.answer[rows], examples.wrong[rows])
-    return (found - wanted[rows]).abs() / wanted.mean().abs()
+    missing = (found - wanted[rows]) / wanted.mean().abs()
+    return missing.abs() + missing.mean().abs()
 
 
 def _top(run: _Run, size: int) -> Int[Tensor, "chosen"]:

@@ -1,9 +1,9 @@
 """Sparse dictionaries from a model and text."""
 
 from gossamer.training.config import CorpusConfig, FinetuneConfig, FitConfig, TrainingConfig
-from gossamer.training.corpus import read_texts
 from gossamer.training.pipeline import train_dictionaries
 from gossamer.training.recipes import Recipe, recipe_for
+from gossamer.training.text import read_texts
 
 __all__ = [
     "CorpusConfig",

@@ -1,9 +1,10 @@
 """Shuffled activations of several sites from one pass of the model.
 
-A buffer is filled from rows of the corpus, shuffled, and handed out in batches; then the next one is filled. Rows come
-in random order too, so neighbours in a batch come from all over the corpus. A buffer is determined by its index: a run
-that resumes fills the one it stopped in again instead of keeping gigabytes of activations in its checkpoints. What is
-left at the end of a buffer, less than a batch, is dropped.
+A buffer is filled from rows of the corpus and handed out in batches in random order, `reuse` times over, in another
+order each time; then the next one is filled. Rows come in random order too, so neighbours in a batch come from all over
+the corpus. Everything follows from the index of the turn: a run that resumes fills the buffer it stopped in again
+instead of keeping gigabytes of activations in its checkpoints. What is left at the end of a turn, less than a batch, is
+dropped.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,16 +26,16 @@ from gossamer.training.seeding import generator
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run stands: the next batch to use is number `batch` of buffer number `buffer`."""
+    """Where a run stands: the next batch to use is number `batch` of turn number `turn` (`reuse` turns a buffer)."""
 
-    buffer: int = 0
+    turn: int = 0
     batch: int = 0
 
 
 class Activations:
     """Batches of raw activations, the same sequence for the same corpus, model, settings and seed.
 
-    Memory: buffer * width * 4 bytes for every site, twice while a buffer is shuffled.
+    Memory: buffer * width * 4 bytes for every site, twice for a moment while one is filled.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Activations:
     ) -> None:
         self.model, self.corpus, self.sites, self.config, self.seed = model, corpus, list(sites), config, seed
         self.rows = max(1, config.buffer // corpus.training.ids.shape[1])
+        self._filled: tuple[int, dict[Site, Tensor]] = (-1, {})
 
     def batches(self, place: Place) -> Iterator[tuple[Place, dict[Site, Float[Tensor, "tokens d"]]]]:
         """Batches from `place` on, without end, each with the place of the one after it.
@@ -51,24 +53,32 @@ class Activations:
             NotFiniteError: an activation is not finite (the site is named).
         """
         while True:
-            buffer = self.fill(place.buffer)
-            whole = len(buffer[self.sites[0]]) // self.config.batch
+            buffer = self.buffer(place.turn // self.config.reuse)
+            tokens = len(buffer[self.sites[0]])
+            whole = tokens // self.config.batch
             if whole == 0:
                 raise UsageError(
-                    f"a buffer of {self.rows} rows holds {len(buffer[self.sites[0]])} tokens, less than a batch of "
+                    f"a buffer of {self.rows} rows holds {tokens} tokens, less than a batch of "
                     f"{self.config.batch}: give more text, a larger buffer or a smaller batch"
                 )
+            order = torch.randperm(tokens, generator=generator(self.seed, "turn", place.turn))
             for batch in range(place.batch, whole):
-                part = slice(batch * self.config.batch, (batch + 1) * self.config.batch)
-                after = Place(place.buffer, batch + 1) if batch + 1 < whole else Place(place.buffer + 1)
-                yield after, {site: values[part] for site, values in buffer.items()}
-            place = Place(place.buffer + 1)
+                chosen = order[batch * self.config.batch : (batch + 1) * self.config.batch]
+                after = Place(place.turn, batch + 1) if batch + 1 < whole else Place(place.turn + 1)
+                yield after, {site: values[chosen.to(values.device)] for site, values in buffer.items()}
+            place = Place(place.turn + 1)
 
-    def fill(self, buffer: int) -> dict[Site, Float[Tensor, "tokens d"]]:
-        """Buffer number `buffer`, shuffled in the same way at every site; without BOS and padding."""
-        tokens = self.corpus.rows(buffer * self.rows, self.rows, self.seed)
+    def buffer(self, index: int) -> dict[Site, Float[Tensor, "tokens d"]]:
+        """Buffer number `index`, in the order of the corpus; without BOS and padding. The last one asked for is kept."""
+        if self._filled[0] != index:
+            # Freed first: two buffers never stand in memory.
+            self._filled = (-1, {})
+            self._filled = (index, self._fill(index))
+        return self._filled[1]
+
+    def _fill(self, index: int) -> dict[Site, Tensor]:
+        tokens = self.corpus.rows(index * self.rows, self.rows, self.seed)
         counted = counted_tokens(self.model, tokens)
-        order = torch.randperm(int(counted.sum()), generator=generator(self.seed, "buffer", buffer))
         parts: dict[Site, list[Tensor]] = {site: [] for site in self.sites}
         for start in range(0, len(tokens), self.config.capture_rows):
             rows = slice(start, start + self.config.capture_rows)
@@ -77,4 +87,4 @@ class Activations:
             for site, values in captured.items():
                 kept = values[counted[rows].to(values.device)]
                 parts[site].append(require_finite(kept, f"activations at {site}").float())
-        return {site: torch.cat(values)[order.to(values[0].device)] for site, values in parts.items()}
+        return {site: torch.cat(values) for site, values in parts.items()}

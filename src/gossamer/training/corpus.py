@@ -2,20 +2,20 @@
 
 import functools
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from gossamer.errors import GossamerError, UsageError
+from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.tokens import Tokens
 from gossamer.training.config import CorpusConfig
+from gossamer.training.names import exchanged, find_names
 from gossamer.training.seeding import generator
+from gossamer.training.text import bos_id, encode
 
 # The end of a text becomes a row of its own only if it has this many tokens; shorter ends are dropped.
 _SHORTEST = 8
@@ -37,24 +37,24 @@ class Corpus:
 
     @classmethod
     def build(
-        cls, model: LanguageModel, texts: Sequence[str], config: CorpusConfig, seed: int, extra: Sequence[str] = ()
+        cls, model: LanguageModel, training: Sequence[str], held_out: Sequence[str], config: CorpusConfig, seed: int
     ) -> "Corpus":
-        """Tokenise `texts` into rows; `extra` texts (samples of the model, say) are only learned from, never held out.
+        """Tokenise texts into rows; the settings say how long, how many begin with BOS, and whether to exchange names.
 
         Raises:
-            UsageError: no text, too little text for one row to learn from and one held out, or rows are to begin with
-                a BOS that the tokenizer does not have.
+            UsageError: too little text for one row to learn from and one held out, or rows are to begin with a BOS that
+                the tokenizer does not have, or names are to be exchanged and there are none.
         """
-        order = torch.randperm(len(texts), generator=generator(seed, "texts")).tolist()
-        aside = max(1, round(config.held_out * len(texts)))
-        held_out = _rows(model, [texts[i] for i in order[:aside]], config, seed, "held out")
-        training = _rows(model, [*(texts[i] for i in order[aside:]), *extra], config, seed, "training")
-        if not len(training) or not len(held_out):
+        if bos_id(model) is None and config.bos > 0:
+            raise UsageError(f"rows are to begin with BOS (bos={config.bos}), but {model.name} has none; set bos to 0")
+        learned = _rows(model, [*training, *_with_other_names(model, training, config, seed)], config, seed, "training")
+        aside = _rows(model, held_out, config, seed, "held out")
+        if not len(learned) or not len(aside):
             raise UsageError(
-                f"corpus of {len(texts)} texts: expected at least one row of {_SHORTEST} tokens to learn from and "
-                f"one to hold out, found {len(training)} and {len(held_out)}; give more text"
+                f"corpus of {len(training)} and {len(held_out)} texts: expected at least one row of {_SHORTEST} tokens "
+                f"to learn from and one to hold out, found {len(learned)} and {len(aside)}; give more text"
             )
-        return cls(training, held_out, _fingerprint(training, held_out))
+        return cls(learned, aside, _fingerprint(learned, aside))
 
     def rows(self, start: int, count: int, seed: int) -> Tokens:
         """Rows `start` to `start + count` of the endless sequence of epochs, each a new permutation of all rows."""
@@ -71,55 +71,25 @@ def _permutation(length: int, seed: int, epoch: int) -> list[int]:
     return torch.randperm(length, generator=generator(seed, "epoch", epoch)).tolist()
 
 
-def read_texts(path: str | Path) -> list[str]:
-    """Texts of a file: `{"text": …}` a line where it ends in .jsonl, else one text a paragraph.
-
-    Raises:
-        UsageError: no such file, or no text in it.
-        GossamerError: a line is not such an object, or the file is not UTF-8.
-    """
-    source = Path(path)
-    if not source.is_file():
-        raise UsageError(f"{source}: no such file; give a .jsonl file with a text a line, or plain text")
-    try:
-        content = source.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise GossamerError(f"{source}: expected UTF-8 text, found other bytes ({error}); convert the file") from error
-    if source.suffix == ".jsonl":
-        texts = [_text(line, source, number) for number, line in enumerate(content.splitlines(), 1) if line.strip()]
-    else:
-        texts = content.split("\n\n")
-    texts = [text for text in texts if text.strip()]
-    if not texts:
-        raise UsageError(f"{source}: expected text, found none; give a file with text in it")
-    return texts
+def split_texts(texts: Sequence[str], config: CorpusConfig, seed: int) -> tuple[list[str], list[str]]:
+    """Texts to learn from and texts held out (at least one, if there are two)."""
+    order = torch.randperm(len(texts), generator=generator(seed, "texts")).tolist()
+    aside = max(1, round(config.held_out * len(texts)))
+    return [texts[i] for i in order[aside:]], [texts[i] for i in order[:aside]]
 
 
-def _text(line: str, source: Path, number: int) -> str:
-    try:
-        text = json.loads(line)["text"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise GossamerError(f'{source}, line {number}: expected {{"text": …}}, found {line[:60]!r}') from error
-    if not isinstance(text, str):
-        raise GossamerError(f"{source}, line {number}: expected a text, found {text!r}")
-    return text
-
-
-def encode(model: LanguageModel, text: str) -> list[int]:
-    """Token ids of `text` without special tokens."""
-    return list(model.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-
-
-def bos_id(model: LanguageModel) -> int | None:
-    """The id of the tokenizer's BOS, if it has one."""
-    found = getattr(model.tokenizer, "bos_token_id", None)
-    return None if found is None else int(found)
+def _with_other_names(model: LanguageModel, texts: Sequence[str], config: CorpusConfig, seed: int) -> Iterator[str]:
+    if config.exchange_names == 0:
+        return
+    names = find_names(model, texts)
+    if not names:
+        raise UsageError("names are to be exchanged, but the texts seem to have none; set exchange_names to 0")
+    for copy in range(config.exchange_names):
+        yield from exchanged(texts, names, seed, copy)
 
 
 def _rows(model: LanguageModel, texts: Sequence[str], config: CorpusConfig, seed: int, part: str) -> Tokens:
     bos = bos_id(model)
-    if config.bos > 0 and bos is None:
-        raise UsageError(f"rows are to begin with BOS (bos={config.bos}), but {model.name} has none; set bos to 0")
     draw = generator(seed, "bos", part)
     rows = [row for text in texts for row in _cut(encode(model, text), bos, config, draw)]
     ids = torch.zeros(len(rows), config.context, dtype=torch.long)

@@ -53,7 +53,7 @@ class _Fit:
         self.batches: Iterator[tuple[Place, dict[Site, Tensor]]] | None = None
 
     def begin(self) -> None:
-        first = self.activations.fill(0)
+        first = self.activations.buffer(0)
         metrics: dict[Site, Tensor] = {}
         if self.config.sensitivity > 0:
             rows = self.corpus.rows(0, self.config.sensitivity_rows, self.seed)
@@ -68,7 +68,7 @@ class _Fit:
             self.learners[site] = Learner.resume(site, own, self.config, self.seed, self.model.device)
 
     def state(self) -> dict[str, Tensor]:
-        tensors = {"place": torch.tensor([self.place.buffer, self.place.batch])}
+        tensors = {"place": torch.tensor([self.place.turn, self.place.batch])}
         for site, learner in self.learners.items():
             tensors |= {f"{site}:{name}": value for name, value in learner.state().items()}
         return tensors

@@ -1,4 +1,4 @@
-"""Adam on dictionaries whose decoder rows keep norm 1, with a state that goes to a file and back."""
+"""Adam on dictionaries whose decoder rows keep their norms, with a state that goes to a file and back."""
 
 from collections.abc import Mapping
 
@@ -11,12 +11,13 @@ _STATE = ("exp_avg", "exp_avg_sq", "step")
 class Optimiser:
     """Adam over one dictionary's parameters. Memory: two moments a parameter.
 
-    Every tensor named W_dec keeps rows of norm 1: the part of its gradient along the rows is removed before a step (it
-    would only fill the moments) and the rows are rescaled after it.
+    The rows of W_dec keep the norms they had at the start: the part of the gradient along the rows is removed before a
+    step (it would only fill the moments) and the rows are rescaled after it.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], clip: float) -> None:
         self.parameters, self.clip = dict(parameters), clip
+        self.norms = self.parameters["W_dec"].detach().norm(dim=1, keepdim=True)
         # The learning rate is given with every step. The fused implementation is three times faster on the CPU.
         self.adam = torch.optim.Adam(list(self.parameters.values()), lr=0.0, fused=True)
 
@@ -28,12 +29,12 @@ class Optimiser:
             rows = self.parameters["W_dec"]
             gradient = rows.grad
             assert gradient is not None
-            gradient -= (gradient * rows).sum(dim=1, keepdim=True) * rows
+            gradient -= (gradient * rows).sum(dim=1, keepdim=True) / self.norms**2 * rows
             torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.clip)
             self.adam.param_groups[0]["lr"] = rate
             self.adam.step()
             self.adam.zero_grad()
-            rows /= rows.norm(dim=1, keepdim=True)
+            rows *= self.norms / rows.norm(dim=1, keepdim=True)
 
     def state(self) -> dict[str, Tensor]:
         """Parameters and moments, by name."""

@@ -19,7 +19,7 @@ from gossamer.files import read_json, write_json
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.training.config import TrainingConfig
-from gossamer.training.corpus import Corpus
+from gossamer.training.corpus import Corpus, split_texts
 from gossamer.training.finetune import finetune
 from gossamer.training.fit import fit
 from gossamer.training.quality import CE_RECOVERED, Quality, quality
@@ -42,7 +42,7 @@ def train_dictionaries(
     result is the same as that of one uninterrupted run, and lies in `folder`/dictionaries.
 
     Args:
-        texts: ordinary text of the kind the model is good at; see :func:`gossamer.training.corpus.read_texts`.
+        texts: ordinary text of the kind the model is good at; see :func:`gossamer.training.text.read_texts`.
         sites: where to put dictionaries: streams (resid_pre, resid_mid, resid_post) if they are to be fine-tuned.
         folder: default :func:`default_folder`.
 
@@ -59,8 +59,9 @@ def train_dictionaries(
     _claim(target, request)
     if (target / _FINAL / INDEX).is_file():
         return DictionarySet.load(target / _FINAL)
-    samples = sample_text(model, texts, config.corpus, target / "samples", config.seed)
-    corpus = Corpus.build(model, texts, config.corpus, config.seed, extra=samples)
+    training, held_out = split_texts(texts, config.corpus, config.seed)
+    training += sample_text(model, training, config.corpus, target / "samples", config.seed)
+    corpus = Corpus.build(model, training, held_out, config.corpus, config.seed)
     fitted = _fitted(model, corpus, sites, config, target)
     if config.finetune.tokens:
         fitted = finetune(model, fitted, corpus, config.finetune, target / "finetune", config.seed)

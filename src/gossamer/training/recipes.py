@@ -7,7 +7,7 @@ from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.training.config import CorpusConfig, FitConfig, TrainingConfig
-from gossamer.training.corpus import bos_id
+from gossamer.training.text import bos_id
 
 
 @dataclass(frozen=True)

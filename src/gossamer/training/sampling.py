@@ -13,8 +13,8 @@ from gossamer.files import read_json, write_json, write_text
 from gossamer.model.language_model import LanguageModel
 from gossamer.progress import track
 from gossamer.training.config import CorpusConfig
-from gossamer.training.corpus import bos_id, encode, read_texts
 from gossamer.training.seeding import generator
+from gossamer.training.text import bos_id, encode, read_texts
 
 
 def sample_text(model: LanguageModel, texts: Sequence[str], config: CorpusConfig, folder: Path, seed: int) -> list[str]:

@@ -1,0 +1,121 @@
+"""One dictionary of a set that is being fine-tuned, in units in which a learning rate means the same everywhere."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gossamer.dictionary.dictionary import Dictionary
+from gossamer.errors import UsageError
+from gossamer.finite import require_finite
+from gossamer.training.active import Active, above, batchtopk, reconstruct, topk
+from gossamer.training.learner import MARGIN, assembled
+from gossamer.training.optimiser import Optimiser
+
+_TRAINED = ("W_enc", "W_dec", "b_enc", "b_dec")
+_ARCHITECTURES = ("topk", "batchtopk", "jumprelu")
+
+
+class Tuner:
+    """Parameters of one dictionary, and how it picks active latents while they change.
+
+    Activations are divided by `scale`. Thresholds that differ between latents are folded into the latents: latent j is
+    measured in units of threshold[j] / (mean threshold), so that one threshold holds for all, and BatchTopK can pick
+    the k largest of a batch; the moving average of the smallest one picked is the new threshold. Decoder rows keep the
+    norm they come with.
+
+    Attributes:
+        parameters: W_enc (d, n), W_dec (n, d), b_enc (n), b_dec (d), in these units.
+        threshold: the one threshold, in these units; unused by topk.
+        k: active latents per token; for batchtopk on average.
+    """
+
+    def __init__(self, source: Dictionary, scale: float, clip: float) -> None:
+        """Raises UsageError: the architecture is none of topk, batchtopk and jumprelu, or its input is normalised."""
+        if source.architecture not in _ARCHITECTURES or source.config.normalisation != "none":
+            raise UsageError(
+                f"dictionary at {source.site}: fine-tuning takes {', '.join(_ARCHITECTURES)} on plain activations, found "
+                f"{source.architecture} with normalisation {source.config.normalisation}; leave it out"
+            )
+        self.source, self.scale = source, scale
+        given = {name: source.get_parameter(name).detach().clone() for name in _TRAINED}
+        if source.config.subtract_b_dec:
+            given["b_enc"] -= given["b_dec"] @ given["W_enc"]
+        self.units, mean_threshold = _units(source)
+        given["W_enc"] /= self.units
+        given["W_dec"] *= self.units[:, None]
+        given["b_enc"] /= self.units * scale
+        given["b_dec"] /= scale
+        self.parameters = {name: value.requires_grad_() for name, value in given.items()}
+        self.optimiser = Optimiser(self.parameters, clip)
+        self.threshold = mean_threshold / scale
+        self.smallest = 0.0
+        self.k = int(source.k) if source.k is not None else 0
+
+    def resume(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what :meth:`state` returned."""
+        self.optimiser.restore(tensors)
+        scale, self.threshold, self.smallest, k = tensors["numbers"].tolist()
+        assert scale == self.scale
+        self.k = int(k)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that a checkpoint needs, by name."""
+        numbers = torch.tensor([self.scale, self.threshold, self.smallest, self.k], dtype=torch.float64)
+        return {**self.optimiser.state(), "numbers": numbers}
+
+    def measure_k(self, activations: Float[Tensor, "tokens d"]) -> None:
+        """Set k, if the dictionary does not know its own, to the mean number of latents that its threshold passes."""
+        if self.k == 0:
+            active = above(self._pre(activations / self.scale), self.threshold)
+            self.k = max(1, round(len(active.latents) / len(activations)))
+
+    def reconstruct(self, stream: Float[Tensor, "tokens d"], keep: float) -> tuple[Float[Tensor, "tokens d"], Active]:
+        """The reconstruction, differentiable in stream and parameters, and the active latents.
+
+        `keep` is the share of the old threshold in its moving average.
+        """
+        x = require_finite(stream, f"spliced stream at {self.source.site}") / self.scale
+        p = self.parameters
+        pre = self._pre(x)
+        active = self._select(pre, keep)
+        return (reconstruct(x, p["W_enc"], p["b_enc"], p["W_dec"], pre, active) + p["b_dec"]) * self.scale, active
+
+    def _pre(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return torch.addmm(self.parameters["b_enc"], x, self.parameters["W_enc"])
+
+    def _select(self, pre: Tensor, keep: float) -> Active:
+        if self.source.architecture == "topk":
+            return topk(pre, self.k)
+        active, self.smallest = batchtopk(pre, self.k, MARGIN * self.smallest)
+        self.threshold = keep * self.threshold + (1 - keep) * self.smallest
+        return active
+
+    def dictionary(self, provenance: dict[str, Any]) -> Dictionary:
+        """The dictionary in the model's units. The claims of the one it came from no longer hold: it has none."""
+        tensors = {name: value.detach().clone() for name, value in self.parameters.items()}
+        tensors["W_enc"] *= self.units
+        tensors["W_dec"] /= self.units[:, None]
+        tensors["b_enc"] *= self.units * self.scale
+        tensors["b_dec"] *= self.scale
+        if self.source.config.subtract_b_dec:
+            tensors["b_enc"] += tensors["b_dec"] @ tensors["W_enc"]
+        if self.source.architecture == "batchtopk":
+            tensors["threshold"] = torch.tensor(self.threshold * self.scale).to(self.units)
+        elif self.source.architecture == "jumprelu":
+            tensors["threshold"] = self.threshold * self.scale * self.units
+        return assembled(self.source.config, tensors, provenance)
+
+
+def _units(source: Dictionary) -> tuple[Float[Tensor, "n"], float]:
+    """The unit of every latent, and the threshold in them."""
+    ones = torch.ones_like(source.W_dec[:, 0])
+    if source.threshold is None:
+        return ones, 0.0
+    thresholds = source.threshold.detach()
+    if not bool((thresholds > 0).all()):
+        raise UsageError(f"dictionary at {source.site}: fine-tuning needs positive thresholds; leave it out")
+    return ones * thresholds / thresholds.mean(), float(thresholds.mean())

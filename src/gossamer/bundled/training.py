@@ -120,7 +120,7 @@ def _learn(model: GPT2LMHeadModel, groups: list[Rows]) -> float:
     total = 0.0
     for rows in groups:
         loss = loss_sum(model, rows) / weight
-        loss.backward()
+        torch.autograd.backward(loss)
         total += float(loss.detach())
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     return total

@@ -3,13 +3,14 @@
     python benchmarks/circuit_memory.py [--batch 16] [--positions 32] [--quick] [--json]
 
 Weights and dictionaries are made on the meta device and counted exactly. What autograd keeps for one batch is counted
-exactly too: the layers after the first dictionary run on the meta device in bfloat16, weights frozen as in a search, and
-every tensor that a backward pass would need is added up. The masks' share is the formula below. The budget is one card
-of 80 GB; --quick takes a 2-layer cut of the same shape for a smoke test.
+exactly too: the layers after the first dictionary run on the meta device in bfloat16, weights frozen as in a search,
+and every tensor that a backward pass would need is added up. The masks' share is the formula below. The budget is one
+card of 80 GB; --quick takes a 2-layer cut of the same shape for a smoke test.
 
     total = weights + dictionaries (2 d n each) + cached stream (prompts x positions x d)
           + ablation tables (slots x n and slots x d a site, float32) + kept activations of one batch
-          + masks (5 numbers a batch token and column a site) + Adam (4 numbers a candidate) + logits (3 x batch x vocabulary)
+          + masks (5 numbers a batch token and column a site) + Adam (4 numbers a candidate)
+          + logits (3 x batch x vocabulary)
 """
 
 import argparse

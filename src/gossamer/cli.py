@@ -72,7 +72,7 @@ def _fail(error: Exception, code: int) -> None:
 def _spoken_warnings() -> Iterator[None]:
     """Print warnings as one line each."""
 
-    def show(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         if "gossamer" in category.__module__:
             err.print("[bold yellow]warning:[/bold yellow]", str(message), highlight=False, soft_wrap=True)
 

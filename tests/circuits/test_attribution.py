@@ -41,7 +41,7 @@ def make_splice(
     model: LanguageModel,
     task: Task,
     names: tuple[str, ...] = SITES,
-    batch_size: int = 5,
+    batch_size: int = 8,
     architecture: str = "jumprelu",
 ) -> Splice:
     sites = sites_of(*names)
@@ -136,7 +136,7 @@ def test_integrated_gradients_of_a_site_sum_to_its_whole_effect(model: LanguageM
 
 def test_integrated_gradients_of_a_site_go_through_the_later_dictionaries(model: LanguageModel, task: Task) -> None:
     splice = make_splice(model, task, ("mlp_out.2", "resid_post.2"), batch_size=64, architecture="relu")
-    found = integrated_gradients(splice, points=50)[splice.nodes.site == 0].sum().item()
+    found = integrated_gradients(splice, points=25)[splice.nodes.site == 0].sum().item()
     expected = total_effect(splice, 0)
     assert abs(expected) > 0.1
     assert found == pytest.approx(expected, rel=0.05)

@@ -1,5 +1,7 @@
 """Exact last steps on a network of which the circuit is known."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from planted import CHANGING, SITE, STEADY, TWIN, Planted, planted
@@ -85,11 +87,14 @@ def test_nodes_without_effect_go_and_no_other(polish: Polish) -> None:
     assert polish.pruned(start).tolist() == circuit.tolist()
 
 
-def test_a_repetition_goes(polish: Polish) -> None:
-    # The twin adds what the reference does not have.
-    left = polish.pruned(at_end(polish, *STEADY, CHANGING, TWIN))
-    both = set(at_end(polish, STEADY[1], TWIN).tolist())
-    assert not both <= set(left.tolist())
+def test_of_two_that_could_each_go_one_stays(polish: Polish) -> None:
+    # Each twin alone is one too many, but without both the loss is higher than with both.
+    wanted = replace(polish.full.outcome, logit_diff=polish.full.outcome.logit_diff + 0.02)
+    between = Polish(polish.splice, replace(polish.full, outcome=wanted))
+    both = at_end(polish, STEADY[1], TWIN).tolist()
+    left = between.pruned(at_end(polish, *STEADY, CHANGING, TWIN)).tolist()
+    assert len(left) == 3
+    assert len(set(left) & set(both)) == 1
 
 
 def test_the_last_node_is_never_taken(polish: Polish) -> None:

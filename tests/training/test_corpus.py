@@ -8,38 +8,47 @@ from training_fixtures import CONFIG, texts
 
 from gossamer.errors import GossamerError, UsageError
 from gossamer.training import corpus as corpus_module
-from gossamer.training.corpus import Corpus, encode, read_texts
+from gossamer.training.corpus import Corpus, split_texts
+from gossamer.training.text import encode, read_texts
+
+
+@pytest.fixture
+def build(tiny_gpt2):
+    def corpus(given, config=CONFIG.corpus):
+        return Corpus.build(tiny_gpt2, *split_texts(given, config, seed=0), config, seed=0)
+
+    return corpus
 
 
 def _words(tokens):
     return sorted(tokens.ids[tokens.mask & (tokens.ids != 0)].tolist())
 
 
-def test_rows_hold_the_tokens_of_the_texts_and_no_others(tiny_gpt2):
+def test_rows_hold_the_tokens_of_the_texts_and_no_others(tiny_gpt2, build):
     config = replace(CONFIG.corpus, bos=0.0, context=100)
-    corpus = Corpus.build(tiny_gpt2, texts(), config, seed=0)
+    corpus = build(texts(), config)
     found = sorted(_words(corpus.training) + _words(corpus.held_out))
     assert found == sorted(token for text in texts() for token in encode(tiny_gpt2, text))
 
 
-def test_bos_stands_only_first_and_in_about_the_share_asked_for(tiny_gpt2):
-    corpus = Corpus.build(tiny_gpt2, texts(400), replace(CONFIG.corpus, bos=0.3), seed=0)
+def test_bos_stands_only_first_and_in_about_the_share_asked_for(build):
+    corpus = build(texts(400), replace(CONFIG.corpus, bos=0.3))
     first = corpus.training.ids[:, 0] == 0
     assert 0.2 < first.float().mean() < 0.4
     assert not ((corpus.training.ids[:, 1:] == 0) & corpus.training.mask[:, 1:]).any()
 
 
-def test_held_out_texts_are_not_learned_from(tiny_gpt2):
+def test_held_out_texts_are_not_learned_from(build):
     pairs = [(a, b) for a in ("Mary", "John", "Tom", "Dan") for b in ("Amy", "Ben", "Sue")]
     unique = [f"One day {a} met {b} in the park ." for a, b in pairs]
-    corpus = Corpus.build(tiny_gpt2, unique, replace(CONFIG.corpus, bos=0.0, held_out=0.25), seed=0)
+    corpus = build(unique, replace(CONFIG.corpus, bos=0.0, held_out=0.25))
     rows = [{tuple(row.tolist()) for row in part.ids} for part in (corpus.training, corpus.held_out)]
     assert (len(corpus.held_out), len(corpus.training)) == (3, 9)
     assert not rows[0] & rows[1]
 
 
-def test_an_epoch_is_every_row_once_and_the_next_is_in_another_order(tiny_gpt2):
-    corpus = Corpus.build(tiny_gpt2, texts(), CONFIG.corpus, seed=0)
+def test_an_epoch_is_every_row_once_and_the_next_is_in_another_order(build):
+    corpus = build(texts())
     count = len(corpus.training)
     first, second = (corpus.rows(epoch * count, count, seed=0).ids for epoch in (0, 1))
     assert sorted(first.tolist()) == sorted(second.tolist()) == sorted(corpus.training.ids.tolist())
@@ -49,15 +58,15 @@ def test_an_epoch_is_every_row_once_and_the_next_is_in_another_order(tiny_gpt2):
 
 
 @pytest.mark.parametrize("given", [[], ["Mary met John"], ["a b c", "d e f"]])
-def test_too_little_text_is_refused(tiny_gpt2, given):
-    with pytest.raises(UsageError, match=r"corpus of \d texts: .*give more text"):
-        Corpus.build(tiny_gpt2, given, CONFIG.corpus, seed=0)
+def test_too_little_text_is_refused(build, given):
+    with pytest.raises(UsageError, match=r"corpus of \d and \d texts: .*give more text"):
+        build(given)
 
 
-def test_bos_is_refused_where_there_is_none(tiny_gpt2, monkeypatch):
+def test_bos_is_refused_where_there_is_none(build, monkeypatch):
     monkeypatch.setattr(corpus_module, "bos_id", lambda model: None)
     with pytest.raises(UsageError, match="has none; set bos to 0"):
-        Corpus.build(tiny_gpt2, texts(), CONFIG.corpus, seed=0)
+        build(texts())
 
 
 def test_texts_are_read_from_lines_and_from_paragraphs(tmp_path):

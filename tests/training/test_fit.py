@@ -9,7 +9,7 @@ from training_fixtures import CONFIG, texts, with_fit
 from gossamer.errors import GossamerError, NotFiniteError, UsageError
 from gossamer.model import Site
 from gossamer.training import checkpoint, learner, metrics
-from gossamer.training.corpus import Corpus
+from gossamer.training.corpus import Corpus, split_texts
 from gossamer.training.fit import fit
 from gossamer.training.learner import Learner
 
@@ -18,7 +18,7 @@ SITES = [Site("resid_post", 0), Site("resid_post", 1)]
 
 @pytest.fixture
 def corpus(tiny_gpt2):
-    return Corpus.build(tiny_gpt2, texts(), CONFIG.corpus, seed=0)
+    return Corpus.build(tiny_gpt2, *split_texts(texts(), CONFIG.corpus, seed=0), CONFIG.corpus, seed=0)
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ from gossamer.training.config import CorpusConfig, FinetuneConfig, FitConfig, Tr
 from gossamer.training.pipeline import train_dictionaries
 
 SITES = (Site("resid_post", 1), Site("resid_post", 2), Site("resid_post", 3))
-TEXTS = 24_000
+TEXTS = 12_000
 CONFIG = TrainingConfig(
     corpus=CorpusConfig(context=80, bos=1.0),
-    fit=FitConfig(n_latents=768, k=16, tokens=3_000_000),
-    finetune=FinetuneConfig(tokens=2_000_000, positions=0.5),
+    fit=FitConfig(n_latents=512, k=16, tokens=800_000),
+    finetune=FinetuneConfig(tokens=300_000, positions=0.5),
 )
 
 

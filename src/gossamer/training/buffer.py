@@ -69,7 +69,7 @@ class Activations:
             place = Place(place.turn + 1)
 
     def buffer(self, index: int) -> dict[Site, Float[Tensor, "tokens d"]]:
-        """Buffer number `index`, in the order of the corpus; without BOS and padding. The last one asked for is kept."""
+        """Buffer number `index`, in the corpus's order; without BOS and padding. The last one asked for is kept."""
         if self._filled[0] != index:
             # Freed first: two buffers never stand in memory.
             self._filled = (-1, {})

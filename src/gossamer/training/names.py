@@ -6,7 +6,8 @@ every name as frequent as any other and changes nothing else.
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 
 import torch
 
@@ -47,4 +48,8 @@ def exchanged(texts: Sequence[str], names: Collection[str], seed: int, copy: int
         found = [word for word in dict.fromkeys(_CAPITALISED.findall(text)) if word in known]
         drawn = torch.randperm(len(ordered), generator=draw)[: len(found)].tolist()
         new = dict(zip(found, (ordered[i] for i in drawn), strict=True))
-        yield _CAPITALISED.sub(lambda match, new=new: new.get(match[0], match[0]), text)
+        yield _CAPITALISED.sub(partial(_renamed, new), text)
+
+
+def _renamed(new: Mapping[str, str], match: re.Match[str]) -> str:
+    return new.get(match[0], match[0])

@@ -36,8 +36,8 @@ class Tuner:
         """Raises UsageError: the architecture is none of topk, batchtopk and jumprelu, or its input is normalised."""
         if source.architecture not in _ARCHITECTURES or source.config.normalisation != "none":
             raise UsageError(
-                f"dictionary at {source.site}: fine-tuning takes {', '.join(_ARCHITECTURES)} on plain activations, found "
-                f"{source.architecture} with normalisation {source.config.normalisation}; leave it out"
+                f"dictionary at {source.site}: fine-tuning takes {', '.join(_ARCHITECTURES)} on plain activations, "
+                f"found {source.architecture} with normalisation {source.config.normalisation}; leave it out"
             )
         self.source, self.scale = source, scale
         given = {name: source.get_parameter(name).detach().clone() for name in _TRAINED}

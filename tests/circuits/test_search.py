@@ -72,14 +72,17 @@ def test_noise_moves_single_nodes_and_not_the_threshold(scores: torch.Tensor) ->
     torch.testing.assert_close(noisy[others], quiet[others])
 
 
-def test_the_loss_of_each_prompt_by_hand(known: Planted) -> None:
-    logits, rows = torch.randn(3, 30, generator=torch.Generator().manual_seed(1)), torch.tensor([4, 0, 7])
+def test_the_loss_by_hand(known: Planted) -> None:
+    logits, rows = torch.zeros(3, 30), torch.tensor([4, 0, 7])
+    logits[:, 7] = torch.tensor([0.1, 0.2, 1.5])
     wanted = known.full.outcome.logit_diff
-    expected = [
-        abs(logits[k, 7] - logits[k, 8] - wanted[row]).item() / wanted.mean().item()
-        for k, row in enumerate(rows.tolist())
-    ]
-    assert prompt_loss(logits, known.full, "logit_diff", rows).tolist() == pytest.approx(expected, rel=1e-5)
+    errors = [(logits[k, 7] - logits[k, 8] - wanted[row]).item() for k, row in enumerate(rows.tolist())]
+    assert min(errors) < 0 < max(errors)
+    expected = (sum(map(abs, errors)) + abs(sum(errors))) / 3 / wanted.mean().item()
+    assert prompt_loss(logits, known.full, "logit_diff", rows).mean().item() == pytest.approx(expected, rel=1e-5)
+    lean = torch.tensor(1.0 if sum(errors) > 0 else -1.0)
+    parts = [prompt_loss(logits[[k]], known.full, "logit_diff", rows[[k]], lean) for k in range(3)]
+    assert torch.cat(parts).mean().item() == pytest.approx(expected, rel=1e-5)
     kl = prompt_loss(logits, known.full, "kl", rows)
     torch.testing.assert_close(kl, divergence(known.full.log_probs[rows], logits))
     assert torch.equal(
@@ -173,7 +176,7 @@ def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(
     with pytest.warns(MemoryWarning, match="halved from 12 to 6"):
         found = search_path(known.splice, known.full, settings)
     assert circuits(found) == circuits(expected)
-    # After the first time the smaller batch is kept: 8 to 4 in the attribution, then 12 to 6 to 3.
+    # 8 to 4 in the attribution, then 12 to 6 (where the side of the whole batch is looked up first) to 3, and kept.
     assert [count for count in tried if count > 4] == [8, 12, 6]
 
 

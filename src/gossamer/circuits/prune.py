@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from gossamer.batching import in_batches
 from gossamer.circuits.outcome import FullModel
-from gossamer.circuits.search import Loss, prompt_loss
+from gossamer.circuits.search import Loss, excess, prompt_loss
 from gossamer.circuits.splice import Splice
 from gossamer.progress import track
 
@@ -38,19 +39,22 @@ class Polish:
         network = self.splice.over(self.splice.nodes.select(circuit))
         mask = torch.ones(len(circuit), device=self.splice.model.device)
         with torch.no_grad():
-            losses = self._batched(lambda rows: prompt_loss(network(mask, rows), self.full, self.loss, rows))
-        return torch.cat(losses).double().mean().item()
+            logits = torch.cat(self._batched(partial(network, mask)))
+        return prompt_loss(logits, self.full, self.loss, slice(0, len(logits))).double().mean().item()
 
     def gradient(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "node"]:
         """Derivative of the mean loss by every candidate's mask at the hard circuit."""
         mask = torch.zeros(len(self.splice.nodes), device=self.splice.model.device).index_fill(0, circuit, 1.0)
+        with torch.no_grad():
+            logits = torch.cat(self._batched(partial(self.splice, mask)))
+        lean = excess(logits, self.full, slice(0, len(logits))).mean().sign()
 
         def part(rows: slice) -> Tensor:
             leaf = mask.clone().requires_grad_()
-            loss = prompt_loss(self.splice(leaf, rows), self.full, self.loss, rows).sum()
+            loss = prompt_loss(self.splice(leaf, rows), self.full, self.loss, rows, lean).sum()
             return torch.autograd.grad(loss, leaf)[0]
 
-        return torch.stack(self._batched(part)).sum(dim=0) / min(self.prompts, len(self.splice.examples))
+        return torch.stack(self._batched(part)).sum(dim=0) / len(logits)
 
     def shortened(
         self, circuit: Int[Tensor, "chosen"], enough: Callable[[Int[Tensor, "shorter"]], bool]

@@ -177,12 +177,14 @@ def _step(
 def _accumulate(run: _Run, full: FullModel, loss: Loss, mask: Tensor, rows: Int[Tensor, "rows"]) -> float:
     """Loss and its gradient over `rows`, in parts that are halved when memory runs out."""
     leaf = mask.detach().requires_grad_()
-    slope = torch.zeros_like(leaf)
+    slope, lean = torch.zeros_like(leaf), None
     total, start = 0.0, 0
     while start < len(rows):
         part = rows[start : start + run.batch_size]
         try:
-            value = prompt_loss(run.splice(leaf, part), full, loss, part).sum() / len(rows)
+            if loss == "logit_diff" and lean is None and len(part) < len(rows):
+                lean = _lean(run, full, leaf, rows)
+            value = prompt_loss(run.splice(leaf, part), full, loss, part, lean).sum() / len(rows)
             slope += torch.autograd.grad(value, leaf)[0]
         except RuntimeError as error:
             if not is_out_of_memory(error):
@@ -194,16 +196,41 @@ def _accumulate(run: _Run, full: FullModel, loss: Loss, mask: Tensor, rows: Int[
     return total
 
 
+def _lean(run: _Run, full: FullModel, mask: Tensor, rows: Int[Tensor, "rows"]) -> Float[Tensor, ""]:
+    """On which side of the full model a batch is that memory holds in parts only: what ties its prompts together."""
+    with torch.no_grad():
+        parts = [excess(run.splice(mask, part), full, part) for part in torch.split(rows, run.batch_size)]
+    return torch.cat(parts).mean().sign()
+
+
 def prompt_loss(
-    logits: Float[Tensor, "rows vocab"], full: FullModel, loss: Loss, rows: Int[Tensor, "rows"] | slice
+    logits: Float[Tensor, "rows vocab"],
+    full: FullModel,
+    loss: Loss,
+    rows: Int[Tensor, "rows"] | slice,
+    lean: Float[Tensor, ""] | None = None,
 ) -> Float[Tensor, "rows"]:
-    """Loss of each prompt against the full model (see :class:`SearchSettings`); `rows` are one batch."""
+    """Share of each prompt in the loss against the full model (see :class:`SearchSettings`), which is their mean.
+
+    Args:
+        logits: of the prompts.
+        full: the full model on all prompts.
+        loss: which loss.
+        rows: which prompts these are.
+        lean: sign of the mean excess of the whole batch that `rows` are a part of; None: they are the whole batch.
+    """
     if loss == "kl":
         return divergence(full.log_probs[rows], logits)
+    found = excess(logits, full, rows)
+    return found.abs() + (found.mean().sign() if lean is None else lean) * found
+
+
+def excess(
+    logits: Float[Tensor, "rows vocab"], full: FullModel, rows: Int[Tensor, "rows"] | slice
+) -> Float[Tensor, "rows"]:
+    """Logit difference of each prompt minus the full model's, over the full model's mean."""
     examples, wanted = full.examples, full.outcome.logit_diff
-    found = logit_difference(logits, examples.answer[rows], examples.wrong[rows])
-    missing = (found - wanted[rows]) / wanted.mean().abs()
-    return missing.abs() + missing.mean().abs()
+    return (logit_difference(logits, examples.answer[rows], examples.wrong[rows]) - wanted[rows]) / wanted.mean().abs()
 
 
 def _top(run: _Run, size: int) -> Int[Tensor, "chosen"]:

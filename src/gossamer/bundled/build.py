@@ -33,7 +33,7 @@ MEASURED_SEED = 1
 WATCH_EVERY = 100
 
 
-def build_model(folder: Path, recipe: Recipe) -> dict[str, float]:
+def build_model(folder: Path, recipe: Recipe) -> dict[str, int]:
     """Train tokenizer and model and write both to `folder`; returns the facts of the run (seconds, parameters)."""
     tokenizer = train_tokenizer(texts(TOKENIZER_TEXTS, recipe.seed), task_words(), recipe.context)
     model = new_model(recipe, tokenizer)

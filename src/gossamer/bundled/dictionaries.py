@@ -1,6 +1,7 @@
 """The bundled model's dictionaries: their settings, and how much of each task's logit difference they keep."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -26,7 +27,7 @@ CONFIG = TrainingConfig(
 )
 
 
-def build_dictionaries(folder: Path, seed: int, config: TrainingConfig = CONFIG, n_texts: int = TEXTS) -> DictionarySet:
+def build_dictionaries(folder: Path, seed: int) -> DictionarySet:
     """Train dictionaries for the model in `folder` on its own corpus and save them in `folder`/dictionaries.
 
     Raises:
@@ -36,7 +37,7 @@ def build_dictionaries(folder: Path, seed: int, config: TrainingConfig = CONFIG,
     # The dictionaries say what they belong to: the model under its public name, not the folder it was built in.
     model.name = f"bundled:{folder.name}"
     with tempfile.TemporaryDirectory() as scratch:
-        found = train_dictionaries(model, texts(n_texts, seed), SITES, config, scratch)
+        found = train_dictionaries(model, texts(TEXTS, seed), SITES, replace(CONFIG, seed=seed), scratch)
         found.save(folder / "dictionaries")
     return found
 

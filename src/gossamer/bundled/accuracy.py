@@ -11,8 +11,8 @@ from gossamer.tasks import code_output, ioi, subject_verb
 from gossamer.tasks.prompt import Prompt
 
 Sampler = Callable[[random.Random], Prompt]
-# This many draws without a new held-out prompt: all of them are found (the simplest structure has only a few).
-PATIENCE = 2000
+# Draws without a new held-out prompt after which the rest is left: the simplest structure has only a handful.
+PATIENCE = 600
 
 
 def _agreement(structure: str) -> Sampler:
@@ -30,7 +30,7 @@ TASKS: dict[str, Sampler] = {
 
 
 def held_out_prompts(task: str, n: int, seed: int) -> list[Prompt]:
-    """Up to `n` different held-out prompts of one of `TASKS`; fewer only if the task does not have as many."""
+    """Up to `n` different held-out prompts of one of `TASKS`; fewer if the task has hardly as many."""
     rng = random.Random(f"held out {task} {seed}")
     found: dict[str, Prompt] = {}
     misses = 0

@@ -1,0 +1,123 @@
+"""Fine-tuning a spliced set: it brings the spliced model nearer, resumes exactly, and touches nothing else."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from training_fixtures import CONFIG, texts, with_fit
+
+from gossamer.dictionary import Dictionary, DictionaryConfig, DictionarySet
+from gossamer.errors import GossamerError, UsageError
+from gossamer.model import Site
+from gossamer.training import metrics
+from gossamer.training.corpus import Corpus, split_texts
+from gossamer.training.finetune import finetune
+from gossamer.training.fit import fit
+from gossamer.training.optimiser import Optimiser
+from gossamer.training.quality import quality
+from gossamer.training.tuner import Tuner
+
+SITES = [Site("resid_post", 0), Site("resid_post", 1)]
+
+
+@pytest.fixture
+def corpus(tiny_gpt2):
+    return Corpus.build(tiny_gpt2, *split_texts(texts(), CONFIG.corpus, seed=0), CONFIG.corpus, seed=0)
+
+
+@pytest.fixture(params=["batchtopk", "jumprelu", "topk"])
+def fitted(request, tiny_gpt2, corpus, tmp_path):
+    objective = "topk" if request.param == "topk" else "batchtopk"
+    config = with_fit(objective=objective, sensitivity=0.5 if request.param == "jumprelu" else 0.0).fit
+    found = DictionarySet(fit(tiny_gpt2, corpus, SITES, config, tmp_path / "fit", seed=0).values())
+    assert {one.architecture for one in found.values()} == {request.param}
+    return found
+
+
+def _weights(dictionaries):
+    return {
+        f"{site}.{name}": value for site, one in dictionaries.items() for name, value in one.state_dict().items()
+    }
+
+
+def test_the_spliced_model_comes_nearer_to_the_model(tiny_gpt2, corpus, fitted, tmp_path):
+    config = replace(CONFIG.finetune, tokens=4 * 16 * 60)
+    before = {name: value.clone() for name, value in _weights(fitted).items()}
+    tuned = finetune(tiny_gpt2, fitted, corpus, config, tmp_path / "finetune", seed=0)
+    assert quality(tiny_gpt2, tuned, corpus.held_out).kl < quality(tiny_gpt2, fitted, corpus.held_out).kl
+    assert all(torch.equal(before[name], value) for name, value in _weights(fitted).items())
+    assert all(one.claims.l0 is None for one in tuned.values())
+    last = metrics.read(tmp_path / "finetune")[-1]
+    assert set(last) == {"step", "loss", "kl", "logit_error", "resid_post.0", "resid_post.1", "tokens_per_second"}
+    for site, one in tuned.items():
+        torch.testing.assert_close(one.W_dec.norm(dim=1), fitted[site].W_dec.norm(dim=1))
+        assert last[str(site)]["l0"] == pytest.approx(6, rel=0.35)
+
+
+def test_a_killed_run_resumes_to_exactly_the_uninterrupted_one(tiny_gpt2, corpus, fitted, tmp_path, monkeypatch):
+    def run(name):
+        return _weights(finetune(tiny_gpt2, fitted, corpus, CONFIG.finetune, tmp_path / name, seed=0))
+
+    whole, steps, original = run("whole"), [], Optimiser.step
+
+    def dying(self, *arguments):
+        steps.append(1)
+        if len(steps) > 2 * 7:
+            raise KeyboardInterrupt
+        return original(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Optimiser, "step", dying)
+        with pytest.raises(KeyboardInterrupt):
+            run("killed")
+    resumed = run("killed")
+    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+
+
+def test_nothing_changes_when_nothing_is_learned(tiny_gpt2, corpus, fitted, tmp_path):
+    """A tuner takes a dictionary into its own units and gives the same one back."""
+    x = tiny_gpt2.capture(corpus.training[:8], SITES)[SITES[1]].reshape(-1, tiny_gpt2.d_model)
+    source = fitted[SITES[1]]
+    given = Tuner(source, 3.0, 1.0).dictionary({})
+    torch.testing.assert_close(given(x), source(x), rtol=1e-4, atol=1e-4)
+    assert given.architecture == source.architecture
+
+
+def test_the_model_gets_no_gradients_and_keeps_its_weights(tiny_gpt2, corpus, fitted, tmp_path):
+    tiny_gpt2.hf.requires_grad_(True)
+    before = {name: value.clone() for name, value in tiny_gpt2.hf.state_dict().items()}
+    finetune(tiny_gpt2, fitted, corpus, CONFIG.finetune, tmp_path, seed=0)
+    assert all(parameter.grad is None for parameter in tiny_gpt2.hf.parameters())
+    assert all(torch.equal(before[name], value) for name, value in tiny_gpt2.hf.state_dict().items())
+
+
+def test_dictionaries_it_cannot_train_are_refused(tiny_gpt2, corpus, tmp_path):
+    relu = Dictionary(DictionaryConfig("relu", 32, 16, site=SITES[0]))
+    torch.nn.init.zeros_(relu.W_enc)
+    with pytest.raises(UsageError, match="topk, batchtopk, jumprelu"):
+        finetune(tiny_gpt2, DictionarySet([relu]), corpus, CONFIG.finetune, tmp_path, seed=0)
+    elsewhere = Dictionary(DictionaryConfig("topk", 32, 16, site=Site("mlp_out", 0), k=2))
+    with pytest.raises(UsageError, match="residual streams only"):
+        finetune(tiny_gpt2, DictionarySet([elsewhere]), corpus, CONFIG.finetune, tmp_path, seed=0)
+
+
+def test_perfect_dictionaries_lose_nothing_and_means_lose_all(tiny_gpt2, corpus):
+    class Identity:
+        def __call__(self, stream):
+            return stream
+
+    found = quality(tiny_gpt2, dict.fromkeys(SITES, Identity()), corpus.held_out)
+    assert found.kl == pytest.approx(0, abs=1e-6)
+    assert found.ce_recovered == pytest.approx(1, abs=1e-6)
+    ids, mask = corpus.held_out.ids, corpus.held_out.mask
+    odds = tiny_gpt2.logits(corpus.held_out)[:, :-1].log_softmax(dim=-1)
+    losses = -odds.gather(-1, ids[:, 1:, None])[..., 0][mask[:, 1:]]
+    assert found.ce_model == pytest.approx(losses.mean().item(), rel=1e-5)
+    assert found.tokens == len(losses)
+
+
+def test_a_nan_in_a_spliced_stream_names_the_site(tiny_gpt2, corpus, fitted, tmp_path):
+    with torch.no_grad():
+        fitted[SITES[0]].b_dec[0] = float("nan")
+    with pytest.raises(GossamerError, match=r"spliced stream at resid_post\.1"):
+        finetune(tiny_gpt2, fitted, corpus, CONFIG.finetune, tmp_path, seed=0)

@@ -1,0 +1,111 @@
+"""One call from text to dictionaries: stages are cached, kills are harmless, claims are measured."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from training_fixtures import CONFIG, texts
+
+from gossamer.dictionary import DictionarySet
+from gossamer.dictionary.attach import attach
+from gossamer.errors import UsageError
+from gossamer.model import LanguageModel, Site
+from gossamer.training import pipeline, recipe_for, train_dictionaries
+from gossamer.training.learner import Learner
+from gossamer.training.recipes import RECIPES, general
+
+SITES = [Site("resid_post", 1), Site("resid_post", 0)]
+SMALL = replace(
+    CONFIG, corpus=replace(CONFIG.corpus, sample_tokens=256, sample_batch=8, sample_prefix=4, exchange_names=1)
+)
+
+
+@pytest.fixture
+def train(tiny_gpt2, tmp_path):
+    def run(name="run", config=SMALL, given=None):
+        return train_dictionaries(tiny_gpt2, given or texts(), SITES, config, tmp_path / name)
+
+    return run
+
+
+def _equal(one, other):
+    return all(
+        torch.equal(value, other[site].state_dict()[name])
+        for site, dictionary in one.items()
+        for name, value in dictionary.state_dict().items()
+    )
+
+
+def test_it_returns_a_set_that_says_what_it_does(tiny_gpt2, train, tmp_path):
+    found = train()
+    assert list(found) == sorted(SITES)
+    tokens = tiny_gpt2.tokenize(texts(20), bos=True)
+    assert all(attachment.claims.l0 is not None for attachment in attach(tiny_gpt2, found, tokens))
+    training = found[SITES[0]].provenance["training"]
+    assert training["config"]["fit"]["k"] == 6
+    held_out = training["held_out"]
+    assert held_out["ce_model"] <= held_out["ce_spliced"]
+    assert held_out["kl"] > 0
+    assert held_out["ce_recovered"] < 1
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "settings.json", "samples", "fit", "fitted", "finetune", "dictionaries",
+    }  # fmt: skip
+
+
+def test_a_second_call_reads_what_the_first_wrote(train, monkeypatch):
+    first = train()
+    for stage in ("sample_text", "fit", "finetune", "measure"):
+        monkeypatch.setattr(pipeline, stage, None)
+    assert _equal(train(), first)
+
+
+def test_a_run_killed_in_the_fit_goes_on_to_the_same_dictionaries(train, monkeypatch):
+    whole, original, calls = train("whole"), Learner.step, []
+
+    def dying(self, *arguments):
+        calls.append(1)
+        if len(calls) > 2 * 10:
+            raise KeyboardInterrupt
+        return original(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "step", dying)
+        with pytest.raises(KeyboardInterrupt):
+            train("killed")
+    assert _equal(train("killed"), whole)
+
+
+def test_another_request_in_the_same_folder_is_refused(train, tiny_gpt2):
+    train()
+    with pytest.raises(UsageError, match=r"belongs to another training run \(other seed\)"):
+        train(config=replace(SMALL, seed=1))
+    with pytest.raises(UsageError, match=r"other texts_sha256"):
+        train(given=texts()[::-1])
+    with torch.no_grad():
+        tiny_gpt2.hf.transformer.h[0].mlp.c_fc.weight[0, 0] += 1
+    with pytest.raises(UsageError, match=r"other model_sha256"):
+        train()
+
+
+def test_the_default_folder_is_in_the_cache(tiny_gpt2, tmp_path, monkeypatch):
+    monkeypatch.setenv("GOSSAMER_CACHE", str(tmp_path / "cache"))
+    found = train_dictionaries(tiny_gpt2, texts(), SITES, replace(CONFIG, finetune=replace(CONFIG.finetune, tokens=0)))
+    (folder,) = (tmp_path / "cache" / "dictionaries").iterdir()
+    assert _equal(DictionarySet.load(folder / "dictionaries"), found)
+    assert not (folder / "finetune").exists()
+
+
+def test_the_wrong_site_is_refused_before_any_work(tiny_gpt2, tmp_path):
+    with pytest.raises(UsageError):
+        train_dictionaries(tiny_gpt2, texts(), [Site("resid_post", 7)], CONFIG, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_gets_the_recipe_of_its_name_or_one_in_proportion(tiny_gpt2):
+    recipe = recipe_for(tiny_gpt2)
+    assert recipe == general(tiny_gpt2)
+    assert recipe.config.fit.n_latents == 16 * tiny_gpt2.d_model
+    assert all(0 <= layer < tiny_gpt2.n_layers for layer in recipe.layers)
+    for name in RECIPES:
+        named = LanguageModel(tiny_gpt2.hf, tiny_gpt2.tokenizer, f"/somewhere/{name}", tiny_gpt2.family)
+        assert recipe_for(named) is RECIPES[name]

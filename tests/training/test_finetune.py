@@ -35,9 +35,7 @@ def fitted(request, tiny_gpt2, corpus, tmp_path):
 
 
 def _weights(dictionaries):
-    return {
-        f"{site}.{name}": value for site, one in dictionaries.items() for name, value in one.state_dict().items()
-    }
+    return {f"{site}.{name}": value for site, one in dictionaries.items() for name, value in one.state_dict().items()}
 
 
 def test_the_spliced_model_comes_nearer_to_the_model(tiny_gpt2, corpus, fitted, tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
-from gossamer.training.config import CorpusConfig, FitConfig, TrainingConfig
+from gossamer.training.config import CorpusConfig, FinetuneConfig, FitConfig, TrainingConfig
 from gossamer.training.text import bos_id
 
 
@@ -28,7 +28,24 @@ class Recipe:
         return [Site("resid_post", layer) for layer in self.layers]
 
 
-RECIPES: dict[str, Recipe] = {}
+RECIPES: dict[str, Recipe] = {
+    "tinytalk-3m-gpt2": Recipe(
+        layers=(2, 4, 6),
+        config=TrainingConfig(
+            corpus=CorpusConfig(context=64, bos=0.5, exchange_names=1),
+            fit=FitConfig(n_latents=2048, k=40, tokens=3_500_000, reuse=2),
+            finetune=FinetuneConfig(tokens=800_000, logit_error=2.0, reconstruction=0.2),
+        ),
+    ),
+    "stories260k": Recipe(
+        layers=(1, 2, 3),
+        config=TrainingConfig(
+            corpus=CorpusConfig(context=64, bos=1.0),
+            fit=FitConfig(n_latents=1024, k=24, tokens=3_000_000, reuse=2),
+            finetune=FinetuneConfig(tokens=500_000, logit_error=2.0, reconstruction=0.2),
+        ),
+    ),
+}
 
 
 def recipe_for(model: LanguageModel) -> Recipe:

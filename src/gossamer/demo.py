@@ -41,14 +41,16 @@ def run_demo(folder: str | Path, seed: int = 0) -> Demo:
     dictionaries = DictionarySet.load(bundled.path(MODEL) / "dictionaries")
     settings = StudySettings(seed=seed)
 
-    def search(task: str, n: int, **target: float) -> Found:
+    def search(task: str, n: int, size: int) -> Found:
         prompts = get(task).generate(model.tokenizer, n=n, seed=seed, bos=True)
         steps = SearchSettings(seed=seed, steps=100)
-        return find_circuit(model, dictionaries, prompts, settings=settings, search=steps, **target)  # type: ignore[arg-type]
+        return find_circuit(model, dictionaries, prompts, size=size, settings=settings, search=steps)
 
-    other = search(OTHER_TASK, 96, size=20)
-    found = search(TASK, 256, faithfulness=0.8)
-    return Demo(found, write_results(found, findings(found, methods=COMPARED, others=[other.circuit]), folder))
+    other = search(OTHER_TASK, 96, size=15)
+    found = search(TASK, 256, size=50)
+    return Demo(
+        found, write_results(found, findings(found, methods=COMPARED, reruns=1, others=[other.circuit]), folder)
+    )
 
 
 def write_results(found: Found, evaluated: Findings, folder: str | Path) -> Path:

@@ -16,8 +16,8 @@ def test_the_demo_finds_a_faithful_circuit_and_writes_everything(tmp_path):
     result = run_demo(tmp_path)
     circuit = Circuit.load(tmp_path / "circuit.json")
     assert circuit == result.found.circuit
-    assert circuit.measured["faithfulness"] > 0.3
-    assert 0 < len(circuit.nodes) <= 50
+    assert circuit.measured["faithfulness"] > 0.7
+    assert 0 < len(circuit.nodes) <= 55
     page = result.report.read_text(encoding="utf-8")
     assert "spool" in page
     assert {node.latent for node in circuit.nodes} >= {

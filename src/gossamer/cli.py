@@ -88,7 +88,7 @@ def demo(
     output: Annotated[Path, typer.Option("--out", help="Folder for the report.")] = Path("gossamer-out/demo"),
     seed: Seed = 0,
 ) -> None:
-    """Find, test and draw the circuit for indirect object identification in the bundled model (minutes on a laptop)."""
+    """Find, test and draw the circuit for subject-verb agreement in the bundled model (minutes on a laptop)."""
     from gossamer.demo import run_demo
     from gossamer.progress import shown
 

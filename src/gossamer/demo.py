@@ -15,9 +15,9 @@ from gossamer.report import write_report
 from gossamer.tasks import get
 
 MODEL = "spool"
-TASK = "ioi"
+TASK = "sva-rc"
 # Latents that a circuit for another behaviour holds too are flagged as generic.
-OTHER_TASK = "sva-within-rc"
+OTHER_TASK = "code-index"
 # The published recipe takes longer than all the rest together; `gossamer circuit` compares with it too.
 COMPARED = ("integrated gradients", "attribution patching", "activation difference", "random")
 
@@ -31,7 +31,7 @@ class Demo:
 
 
 def run_demo(folder: str | Path, seed: int = 0) -> Demo:
-    """Find the circuit for indirect object identification in the bundled model, test it and write the report.
+    """Find the circuit for subject-verb agreement across a relative clause in the bundled model, test it and write the report.
 
     Args:
         folder: gets report.html, figures, circuit.json, graph.json and findings.json.
@@ -47,7 +47,7 @@ def run_demo(folder: str | Path, seed: int = 0) -> Demo:
         return find_circuit(model, dictionaries, prompts, size=size, settings=settings, search=steps)
 
     other = search(OTHER_TASK, 96, size=15)
-    found = search(TASK, 256, size=50)
+    found = search(TASK, 256, size=55)
     return Demo(
         found, write_results(found, findings(found, methods=COMPARED, reruns=1, others=[other.circuit]), folder)
     )

@@ -45,7 +45,7 @@ ANSWER, CONTEXT, UNSCORED = 1.0, 0.1, 0.0
 
 BE = ANSWER_VERBS[:1]
 STRUCTURES: tuple[str, ...] = ("simple", "rc", "within_rc", "nounpp")
-STRUCTURE_SHARES = (0.4, 0.2, 0.2, 0.2)
+STRUCTURE_SHARES = (0.35, 0.25, 0.2, 0.2)
 ENDINGS: dict[str, tuple[str, ...]] = {
     "is": (" happy.", " at the {place}.", " near the {thing}."),
     "are": (" happy.", " at the {place}.", " near the {thing}."),
@@ -123,9 +123,7 @@ def _ioi(rng: random.Random, short: bool) -> Fragments:
 def _agreement(rng: random.Random, short: bool) -> Fragments:
     answers = BE if rng.random() < 0.7 else ANSWER_VERBS[1:]
     structure = rng.choices(STRUCTURES, STRUCTURE_SHARES)[0]
-    # The simple structure has few prompts: more nouns teach what number is, instead of forty answers.
-    nouns = SUBJECTS + CLAUSE_NOUNS if structure == "simple" else SUBJECTS
-    prompt = _fresh(lambda: subject_verb.sample(rng, 1, structure=structure, subjects=nouns, answers=answers)[0])
+    prompt = _fresh(lambda: subject_verb.sample(rng, 1, structure=structure, answers=answers)[0])
     ending = rng.choice(ENDINGS[prompt.answer.strip()]).format_map(_words(rng))
     after = rng.choice(STORIES).format_map(_words(rng))
     return [*_scored(prompt.clean_text), (prompt.answer, ANSWER), (f"{ending} {after}", CONTEXT)]
@@ -158,7 +156,7 @@ def _words(rng: random.Random) -> dict[str, str]:
 
 def _story(rng: random.Random, short: bool) -> Fragments:
     sentences = [rng.choice(STORIES).format_map(_words(rng)) for _ in range(rng.randint(2, 4))]
-    return _scored(" ".join(sentences))
+    return [(" ".join(sentences), CONTEXT)]
 
 
 def _session(rng: random.Random, short: bool) -> Fragments:

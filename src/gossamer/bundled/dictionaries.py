@@ -19,13 +19,11 @@ from gossamer.training.config import CorpusConfig, FinetuneConfig, FitConfig, Tr
 from gossamer.training.pipeline import train_dictionaries
 
 SITES = (Site("resid_post", 1), Site("resid_post", 2), Site("resid_post", 3))
-TEXTS = 16_000
-# Names are the hardest to keep, and prompts of indirect object identification are short: they get more turns.
-MIX = ("ioi", "agreement", "ioi", "index", "ioi", "key", "story", "session")
+TEXTS = 12_000
 CONFIG = TrainingConfig(
     corpus=CorpusConfig(context=80, bos=1.0),
-    fit=FitConfig(n_latents=768, k=20, tokens=800_000),
-    finetune=FinetuneConfig(tokens=800_000, positions=0.5),
+    fit=FitConfig(n_latents=512, k=16, tokens=800_000),
+    finetune=FinetuneConfig(tokens=300_000, positions=0.5),
 )
 
 
@@ -39,7 +37,7 @@ def build_dictionaries(folder: Path, seed: int) -> DictionarySet:
     # The dictionaries say what they belong to: the model under its public name, not the folder it was built in.
     model.name = f"bundled:{folder.name}"
     with tempfile.TemporaryDirectory() as scratch:
-        found = train_dictionaries(model, texts(TEXTS, seed, MIX), SITES, replace(CONFIG, seed=seed), scratch)
+        found = train_dictionaries(model, texts(TEXTS, seed), SITES, replace(CONFIG, seed=seed), scratch)
         found.save(folder / "dictionaries")
     return found
 

@@ -25,4 +25,4 @@ def test_the_demo_finds_a_faithful_circuit_and_writes_everything(tmp_path):
     }
     curves = json.loads((tmp_path / "findings.json").read_text(encoding="utf-8"))["curves"]
     assert curves[0]["method"] == "mask"
-    assert len(curves) == 5
+    assert len(curves) == 7

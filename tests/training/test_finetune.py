@@ -99,12 +99,18 @@ def test_dictionaries_it_cannot_train_are_refused(tiny_gpt2, corpus, tmp_path):
         finetune(tiny_gpt2, DictionarySet([elsewhere]), corpus, CONFIG.finetune, tmp_path, seed=0)
 
 
-def test_perfect_dictionaries_lose_nothing_and_means_lose_all(tiny_gpt2, corpus):
-    class Identity:
-        def __call__(self, stream):
-            return stream
+def identity(site, d):
+    """relu(x) - relu(-x) is x."""
+    made = Dictionary(DictionaryConfig("relu", d_in=d, n_latents=2 * d, site=site))
+    both = torch.cat([torch.eye(d), -torch.eye(d)])
+    with torch.no_grad():
+        for name, value in (("W_enc", both.T), ("W_dec", both), ("b_enc", 0), ("b_dec", 0)):
+            getattr(made, name).copy_(torch.as_tensor(value))
+    return made
 
-    found = quality(tiny_gpt2, dict.fromkeys(SITES, Identity()), corpus.held_out)
+
+def test_perfect_dictionaries_lose_nothing_and_means_lose_all(tiny_gpt2, corpus):
+    found = quality(tiny_gpt2, {site: identity(site, tiny_gpt2.d_model) for site in SITES}, corpus.held_out)
     assert found.kl == pytest.approx(0, abs=1e-6)
     assert found.ce_recovered == pytest.approx(1, abs=1e-6)
     ids, mask = corpus.held_out.ids, corpus.held_out.mask

@@ -131,7 +131,7 @@ def circuit(
     The folder gets report.html with its figures, circuit.json (nodes, edges and all that is needed to rerun), and
     graph.json (the attribution graph that Neuronpedia and circuit-tracer read).
 
-    Example: gossamer circuit bundled:spool --task ioi --faithfulness 0.95
+    Example: gossamer circuit bundled:spool --task sva-rc --faithfulness 0.9
     """
     from gossamer.circuits.findings import findings
     from gossamer.circuits.methods import METHODS

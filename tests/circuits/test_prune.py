@@ -97,6 +97,21 @@ def test_of_nodes_that_could_each_go_only_one_goes(polish: Polish) -> None:
     assert len(left) == 3
 
 
+def test_when_the_cheapest_cannot_go_another_one_does(polish: Polish) -> None:
+    idle = at(polish, "A", *STEADY)
+    start = torch.cat([idle, at_end(polish, *STEADY, CHANGING)])
+    cheapest = start[torch.argsort(polish.losses_without(start), stable=True)[0]]
+    left = polish.pruned(start, lambda shorter: bool((shorter == cheapest).any()))
+    assert set(start.tolist()) - set(left.tolist()) == set(idle.tolist()) - {int(cheapest)}
+
+
+def test_the_losses_without_each_node_are_those_of_the_shorter_circuits(polish: Polish) -> None:
+    circuit = torch.cat([at_end(polish, *STEADY, CHANGING), at(polish, "A", 1)])
+    for some in (polish, Polish(polish.splice, polish.full, "kl", prompts=5)):
+        expected = [some.loss_of(circuit[circuit != node]) for node in circuit]
+        assert some.losses_without(circuit).tolist() == pytest.approx(expected, rel=1e-5)
+
+
 def test_the_last_node_is_never_taken(polish: Polish) -> None:
     idle = at(polish, "A", 1, 2, 3)
     assert len(polish.pruned(idle)) == 1

@@ -246,6 +246,37 @@ def test_over_and_on_share_what_was_computed_and_agree(
     assert splice.over(nodes).rest == "ablated"
 
 
+@pytest.mark.parametrize("rest", ["ablated", "kept"])
+@pytest.mark.parametrize(
+    ("kind", "errors", "site"),
+    [("mean", "mean", "resid_post.2"), ("resample", "keep", "resid_mid.1"), ("zero", "drop", "resid_post.1")],
+)
+def test_beyond_a_site_the_network_goes_on_from_what_reaches_it(
+    model: LanguageModel, task: Task, kind: str, errors: str, site: str, rest: str
+) -> None:
+    names = ("resid_post.0", "resid_mid.1", "resid_post.1", "resid_post.2")
+    splice = make_splice(model, task, names, kind=kind, errors=errors)
+    network = splice.over(random_choice(splice.nodes, 60), rest=rest)
+    mask = random_mask(network.nodes)
+    later, kept = network.beyond(Site.parse(site), mask)
+    # Nothing can be resumed inside a layer: the network begins one dictionary earlier.
+    begun = names[max(0, names.index(site) - (site == "resid_mid.1"))]
+    assert str(next(iter(later.dictionaries))) == begun
+    assert later.nodes.keys() == network.nodes.select(kept).keys()
+    assert {str(later.nodes.sites[site]) for site in later.nodes.site.tolist()} == set(names[names.index(begun) :])
+    torch.testing.assert_close(later(mask[kept]), network(mask), **EXACT)
+    changed = torch.where(network.nodes.site >= names.index(begun), mask.flip(0), mask)
+    torch.testing.assert_close(later(changed[kept], slice(2, 5)), network(changed)[2:5], **EXACT)
+    assert (network(changed) - network(mask)).abs().max() > 1e-6
+
+
+def test_beyond_the_first_site_is_the_whole_network(model: LanguageModel, task: Task) -> None:
+    splice = make_splice(model, task)
+    found, kept = splice.beyond(splice.nodes.sites[0], ones(splice.nodes))
+    assert found is splice
+    assert kept.tolist() == list(range(len(splice.nodes)))
+
+
 def test_gradients_in_the_mask_are_right(model: LanguageModel, task: Task) -> None:
     splice = make_splice(model, task, kind="resample", errors="keep", normalisation="layer_norm")
     nodes = random_choice(splice.nodes, 5)

@@ -64,6 +64,12 @@ class Nodes:
         """No node of the same sites and roles."""
         return self.select(torch.zeros(0, dtype=torch.long, device=self.site.device))
 
+    def after(self, index: int) -> "tuple[Nodes, Int[Tensor, 'later']]":
+        """The nodes of site number `index` and of all later ones, of those sites alone, and their positions here."""
+        later = torch.nonzero(self.site >= index).squeeze(1)
+        found = self.select(later)
+        return Nodes(self.sites[index:], self.roles, found.site - index, found.role, found.latent), later
+
     def at(self, index: int) -> SiteNodes:
         """The nodes of site number `index` with the columns they need."""
         where = torch.nonzero(self.site == index).squeeze(1)

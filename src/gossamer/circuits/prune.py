@@ -1,6 +1,6 @@
 """Exact last steps: take out what a target allows, then every node that can be dropped for free."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,10 +9,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gossamer.batching import in_batches
-from gossamer.circuits.outcome import FullModel
+from gossamer.circuits.leave_out import each_left_out
+from gossamer.circuits.outcome import FullModel, Network
 from gossamer.circuits.search import Loss, excess, prompt_loss
 from gossamer.circuits.splice import Splice
-from gossamer.progress import track
+
+Enough = Callable[[Int[Tensor, "shorter"]], bool]
+# Two losses that differ by less than this share are the same loss, rounded differently.
+_EQUAL = 1e-6
 
 
 @dataclass(frozen=True)
@@ -31,15 +35,26 @@ class Polish:
     loss: Loss = "logit_diff"
     prompts: int = 256
 
+    @property
+    def _count(self) -> int:
+        return min(self.prompts, len(self.splice.examples))
+
     def _batched(self, work: Callable[[slice], Tensor]) -> list[Tensor]:
-        return in_batches(min(self.prompts, len(self.splice.examples)), self.splice.batch_size, work)
+        return in_batches(self._count, self.splice.batch_size, work)
 
     def loss_of(self, circuit: Int[Tensor, "chosen"]) -> float:
         """Mean loss of a hard circuit (positions in the candidates)."""
         network = self.splice.over(self.splice.nodes.select(circuit))
-        mask = torch.ones(len(circuit), device=self.splice.model.device)
+        return self._loss(partial(network, torch.ones(len(circuit), device=self.splice.model.device)))
+
+    def losses_without(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "chosen"]:
+        """Mean loss of the circuit without each of its nodes alone."""
+        splice = self.splice.on(torch.arange(self._count, device=circuit.device))
+        return each_left_out(splice, self.splice.nodes.select(circuit), self._loss, "pruning")
+
+    def _loss(self, network: Network) -> float:
         with torch.no_grad():
-            logits = torch.cat(self._batched(partial(network, mask)))
+            logits = torch.cat(self._batched(network))
         return prompt_loss(logits, self.full, self.loss, slice(0, len(logits))).double().mean().item()
 
     def gradient(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "node"]:
@@ -56,40 +71,53 @@ class Polish:
 
         return torch.stack(self._batched(part)).sum(dim=0) / len(logits)
 
-    def shortened(
-        self, circuit: Int[Tensor, "chosen"], enough: Callable[[Int[Tensor, "shorter"]], bool]
-    ) -> Int[Tensor, "left"]:
+    def shortened(self, circuit: Int[Tensor, "chosen"], enough: Enough) -> Int[Tensor, "left"]:
         """The circuit without as many of its cheapest nodes as leave it `enough`.
 
         Nodes are ordered by the first-order cost of their removal; how many can go is found by bisection.
         """
         order = circuit[torch.argsort(self.gradient(circuit)[circuit], stable=True)]
-        fits, fails = len(order), 0
-        while fits - fails > 1:
-            middle = (fits + fails) // 2
-            fits, fails = (middle, fails) if enough(order[:middle]) else (fits, middle)
-        return order[:fits]
+        return order[: _fewest(0, len(order), lambda left: enough(order[:left]))]
 
-    def pruned(
-        self, circuit: Int[Tensor, "chosen"], enough: Callable[[Int[Tensor, "shorter"]], bool] = lambda shorter: True
-    ) -> Int[Tensor, "left"]:
+    def pruned(self, circuit: Int[Tensor, "chosen"], enough: Enough = lambda shorter: True) -> Int[Tensor, "left"]:
         """The circuit without every node that can be dropped for free: none is left whose removal keeps the loss.
 
-        Exact: each round tries every node alone, then takes the free ones out together, the cheapest first, as long as
-        the loss does not rise and what is left is `enough`; it ends with a round in which no node goes.
+        Exact: each round tries every node alone, then takes as many of the free ones out together, the cheapest first,
+        as keep the loss where it was at the start and leave `enough`; it ends with a round in which no node goes.
         """
-        limit, before = self.loss_of(circuit), len(circuit) + 1
-        while 1 < len(circuit) < before:
-            before = len(circuit)
-            losses = torch.tensor([self.loss_of(circuit[circuit != node]) for node in track_nodes(circuit)])
-            free = circuit[torch.argsort(losses, stable=True)[: int((losses <= limit).sum())].to(circuit.device)]
-            for node in free.tolist():
-                shorter = circuit[circuit != node]
-                if len(shorter) and self.loss_of(shorter) <= limit and enough(shorter):
-                    circuit = shorter
+        limit = self.loss_of(circuit)
+        while len(circuit) > 1:
+            losses = self.losses_without(circuit)
+            free = torch.argsort(losses, stable=True)[: int((losses <= limit + _EQUAL * abs(limit)).sum())]
+            shorter = self._without(circuit, free.to(circuit.device), limit, enough)
+            if len(shorter) == len(circuit):
+                break
+            circuit = shorter
         return circuit
 
+    def _without(
+        self, circuit: Int[Tensor, "chosen"], free: Int[Tensor, "free"], limit: float, enough: Enough
+    ) -> Int[Tensor, "left"]:
+        """The circuit without as many of the `free` nodes (positions in it) as can go: the first ones, or any one."""
 
-def track_nodes(circuit: Int[Tensor, "chosen"]) -> Iterator[int]:
-    """The circuit's nodes, with progress."""
-    return track(circuit.tolist(), "pruning", len(circuit))
+        def rest(gone: Tensor) -> Tensor:
+            left = torch.ones(len(circuit), dtype=torch.bool, device=circuit.device).index_fill(0, gone, False)
+            return circuit[left]
+
+        def fits(shorter: Tensor) -> bool:
+            return len(shorter) > 0 and self.loss_of(shorter) <= limit + _EQUAL * abs(limit) and enough(shorter)
+
+        most = len(free) - _fewest(-1, len(free), lambda left: fits(rest(free[: len(free) - left])))
+        if most:
+            return rest(free[:most])
+        return next(
+            (one for one in (rest(free[index : index + 1]) for index in range(1, len(free))) if fits(one)), circuit
+        )
+
+
+def _fewest(above: int, enough: int, fits: Callable[[int], bool]) -> int:
+    """The smallest number over `above` that fits, by bisection; `enough` is known to."""
+    while enough - above > 1:
+        middle = (enough + above) // 2
+        above, enough = (above, middle) if fits(middle) else (middle, enough)
+    return enough

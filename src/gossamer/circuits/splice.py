@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import embedding
+from torch.nn.functional import embedding, pad
 
 from gossamer.batching import in_batches
 from gossamer.circuits.ablation import Ablation, reconstruct, slot_rows
@@ -125,6 +125,33 @@ class Splice:
         other._stream = self._prefix()[rows]
         other._other = {site: stream[rows] for site, stream in self._counterfactuals().items()}
         return other
+
+    def beyond(self, site: Site, mask: Float[Tensor, "node"]) -> "tuple[Splice, Int[Tensor, 'later']]":
+        """The same network from a site on, with what reaches it under `mask` computed once and kept.
+
+        Returns the network, whose nodes are those of `site` and the sites after it, and their positions in this one's.
+        A `site` inside a layer cannot be resumed at: the network then begins at the nearest stream before it.
+        """
+        sites = self.nodes.sites
+        index = sites.index(site)
+        while index and _start(sites[index]) != sites[index]:
+            index -= 1
+        if index == 0:
+            return self, torch.arange(len(self.nodes), device=self.nodes.site.device)
+        later, kept = self.nodes.after(index)
+        dictionaries = {name: self.dictionaries[name] for name in sites[index:]}
+        other = Splice(
+            self.model, dictionaries, self.examples, self.ablation, later, rest=self.rest, batch_size=self.batch_size
+        )
+        width = self.examples.clean.tokens.ids.shape[1]
+
+        def reaching(rows: slice) -> Tensor:
+            stream = self.streams(mask, rows)[sites[index]]
+            return pad(stream, (0, 0, 0, width - stream.shape[1]))
+
+        other._stream = torch.cat(in_batches(len(self.examples), self.batch_size, reaching))
+        other._other = {name: stream for name, stream in self._counterfactuals().items() if name in dictionaries}
+        return other, kept
 
     def __call__(
         self, mask: Float[Tensor, "node"], rows: Int[Tensor, "rows"] | slice = slice(None)

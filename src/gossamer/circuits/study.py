@@ -251,17 +251,27 @@ def find_circuit(
     if size is not None:
         search = replace(search, sizes=sorted({size, *search.sizes}, reverse=True))
     path = study.paths(["mask" if recipe == "gossamer" else "reference recipe"], search)[0]
-    return replace(choose(study, path, faithfulness=faithfulness, size=size), search=search)
+    return choose(study, path, faithfulness=faithfulness, size=size, search=search)
 
 
-def choose(study: Study, path: Path, *, faithfulness: float | None = None, size: int | None = None) -> Found:
+def choose(
+    study: Study,
+    path: Path,
+    *,
+    faithfulness: float | None = None,
+    size: int | None = None,
+    search: SearchSettings | None = None,
+) -> Found:
     """Take a circuit from a path: the size or the faithfulness (default 0.9) is met on training prompts, then pruned.
+
+    `search` is what the path was searched with: pruning goes by the same loss.
 
     Raises:
         UsageError: the target is impossible (no circuit so small).
         GossamerError: no circuit of the path is so faithful; the message says what the dictionaries allow.
     """
-    polish = Polish(study.splice.over(path.nodes), study.train.full)
+    search = search or SearchSettings(seed=study.settings.seed)
+    polish = Polish(study.splice.over(path.nodes), study.train.full, search.loss)
     if size is not None:
         target = {"size": float(size)}
         chosen = polish.pruned(path.of_size(size))
@@ -292,7 +302,7 @@ def choose(study: Study, path: Path, *, faithfulness: float | None = None, size:
         },
     )
     edges = circuit_edges(network, nodes, keep=EDGES_KEPT)
-    return Found(replace(circuit, edges=edges), nodes, path, study)
+    return Found(replace(circuit, edges=edges), nodes, path, study, search)
 
 
 def _faithful(study: Study, path: Path, wanted: float) -> Int[Tensor, "chosen"]:

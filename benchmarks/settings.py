@@ -75,7 +75,7 @@ def _tinytalk(tokenizer: Any) -> dict[str, Task]:
 
 def _stories(tokenizer: Any) -> dict[str, Task]:
     path = REAL / "tasks" / "gender_pronoun.jsonl"
-    return {"pronoun": load_published(path, tokenizer, drop_multi_token=True, test_fraction=0.35)}
+    return {"pronoun": load_published(path, tokenizer, test_fraction=0.35)}
 
 
 def _only(tasks: dict[str, Task], only: str | None) -> dict[str, Task]:

@@ -46,6 +46,20 @@ TaskName = Annotated[
 Bos = Annotated[bool | None, typer.Option("--bos/--no-bos", help="Begin with BOS; default: as the tokenizer does.")]
 Prompts = Annotated[int | None, typer.Option("--prompts", "-n", help="How many prompts to generate.")]
 Seed = Annotated[int, typer.Option(help="Of everything random.")]
+Faithfulness = Annotated[
+    float | None, typer.Option("--faithfulness", "-f", help="Share of the logit difference to keep (default 0.9).")
+]
+Size = Annotated[int | None, typer.Option("--size", "-s", help="Number of nodes wanted instead.")]
+Recipe = Annotated[str, typer.Option(help="gossamer, or reference (the published recipe, for comparison).")]
+Loss = Annotated[str, typer.Option(help="What the search keeps of every prompt: logit_diff, or kl at the answer.")]
+Ablation = Annotated[str, typer.Option(help="Where ablated latents go: mean, zero or resample.")]
+Errors = Annotated[str, typer.Option(help="Reconstruction errors: mean, drop or keep.")]
+Masks = Annotated[str, typer.Option(help="One mask a latent by role, by position, or shared.")]
+Compare = Annotated[
+    list[str] | None, typer.Option(help="Methods to draw beside the mask; repeat. Default: all. 'none' for none.")
+]
+MinimumAccuracy = Annotated[float, typer.Option(help="Refuse a task that the model does on fewer prompts.")]
+BatchSize = Annotated[int, typer.Option(help="Prompts a pass; halved when memory runs out.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results; made if missing.")]
 
 
@@ -102,24 +116,18 @@ def circuit(
     model: Model,
     task: TaskName,
     dictionaries: Dictionaries = None,
-    faithfulness: Annotated[
-        float | None, typer.Option("--faithfulness", "-f", help="Share of the logit difference to keep (default 0.9).")
-    ] = None,
-    size: Annotated[int | None, typer.Option("--size", "-s", help="Number of nodes wanted instead.")] = None,
-    recipe: Annotated[
-        str, typer.Option(help="gossamer, or reference (the published recipe, for comparison).")
-    ] = "gossamer",
-    ablation: Annotated[str, typer.Option(help="Where ablated latents go: mean, zero or resample.")] = "mean",
-    masks: Annotated[str, typer.Option(help="One mask a latent by role, by position, or shared.")] = "role",
-    errors: Annotated[str, typer.Option(help="Reconstruction errors: mean, drop or keep.")] = "mean",
-    compare: Annotated[
-        list[str] | None,
-        typer.Option(help="Methods to draw beside the mask; repeat. Default: all. 'none' for none."),
-    ] = None,
-    minimum_accuracy: Annotated[float, typer.Option(help="Refuse a task that the model does on fewer prompts.")] = 0.75,
+    faithfulness: Faithfulness = None,
+    size: Size = None,
+    recipe: Recipe = "gossamer",
+    loss: Loss = "logit_diff",
+    ablation: Ablation = "mean",
+    errors: Errors = "mean",
+    masks: Masks = "role",
+    compare: Compare = None,
+    minimum_accuracy: MinimumAccuracy = 0.75,
     prompts: Prompts = None,
     bos: Bos = None,
-    batch_size: Annotated[int, typer.Option(help="Prompts a pass; halved when memory runs out.")] = 64,
+    batch_size: BatchSize = 64,
     seed: Seed = 0,
     device: Device = None,
     dtype: Dtype = None,
@@ -135,19 +143,13 @@ def circuit(
     """
     from gossamer.circuits.findings import findings
     from gossamer.circuits.methods import METHODS
+    from gossamer.circuits.search import SearchSettings
     from gossamer.circuits.study import StudySettings, find_circuit
     from gossamer.demo import write_results
     from gossamer.progress import shown
 
     methods = [] if compare == ["none"] else compare or list(METHODS)[1:]
-    settings = StudySettings(
-        _choice("--ablation", ablation, ("mean", "zero", "resample")),
-        _choice("--errors", errors, ("mean", "drop", "keep")),
-        _choice("--masks", masks, ("role", "position", "shared")),
-        minimum_accuracy,
-        batch_size,
-        seed=seed,
-    )
+    settings = StudySettings(*_policies(ablation, errors, masks), minimum_accuracy, batch_size, seed=seed)
     with shown(err):
         language_model = _model(model, device, dtype)
         chosen = _dictionaries(language_model, model, dictionaries)
@@ -159,6 +161,7 @@ def circuit(
             size=size,
             recipe=_choice("--recipe", recipe, ("gossamer", "reference")),
             settings=settings,
+            search=SearchSettings(_choice("--loss", loss, ("logit_diff", "kl")), seed=seed),
         )
         report = write_results(found, findings(found, methods=methods), output)
     if as_json:
@@ -297,6 +300,14 @@ def _choice(option: str, value: str, allowed: tuple[str, ...]) -> Any:
     if value not in allowed:
         raise UsageError(f"{option}: expected one of {', '.join(allowed)}, found {value!r}")
     return value
+
+
+def _policies(ablation: str, errors: str, masks: str) -> tuple[Any, Any, Any]:
+    return (
+        _choice("--ablation", ablation, ("mean", "zero", "resample")),
+        _choice("--errors", errors, ("mean", "drop", "keep")),
+        _choice("--masks", masks, ("role", "position", "shared")),
+    )
 
 
 def _numbers(option: str, text: str) -> list[int]:

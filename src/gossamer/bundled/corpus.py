@@ -66,7 +66,7 @@ STORIES: tuple[str, ...] = (
     "{a} is happy.",
     "{a}, {b} and {c} are at the {place}.",
     "{b} said hello to {a}.",
-    "The {subject} visits the {noun}.",
+    "Then the {subject} visits the {noun}.",
     "{a} likes the {thing}.",
     "When {a} was at the {place}, {b} was with {c}.",
 )

@@ -22,8 +22,8 @@ SITES = (Site("resid_post", 1), Site("resid_post", 2), Site("resid_post", 3))
 TEXTS = 12_000
 CONFIG = TrainingConfig(
     corpus=CorpusConfig(context=80, bos=1.0),
-    fit=FitConfig(n_latents=512, k=16, tokens=800_000),
-    finetune=FinetuneConfig(tokens=300_000, positions=0.5),
+    fit=FitConfig(n_latents=768, k=20, tokens=1_000_000),
+    finetune=FinetuneConfig(tokens=1_000_000, positions=0.5),
 )
 
 

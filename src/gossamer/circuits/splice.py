@@ -61,7 +61,7 @@ class Splice:
     (rest="ablated": folded into one constant a slot, so that only the nodes' columns are encoded and decoded, with
     the same result) or M = 1 (rest="kept": the full encoder runs). The layers before the first dictionary run once.
 
-    Source: masked replacement of the residual stream by sparse autoencoders, section A.1.2 of the circuit method notes.
+    Source: masked replacement of the residual stream by sparse autoencoders, Caples et al. 2025.
     Memory: prompts x positions x d_model for the cached stream; positions x columns a site for each prompt in a batch.
     """
 

@@ -1,9 +1,10 @@
 """The published recipe: one annealed mask run for every sparsity weight, over all latents.
 
 Adam on one parameter a node, soft mask sigmoid(tau m) with tau rising exponentially from 1, loss = | difference of two
-batch means of the logit difference | + lambda * (sum of the soft mask) / (number of dictionaries). Caples et al. 2025
-(Scaling Sparse Feature Circuit Finding to Gemma 9B), with true means for the ablation values. It is kept as it was published: the target is the model
-with its dictionaries, recomputed for every batch, and the data is passed through once in order.
+batch means of the logit difference | + lambda * (sum of the soft mask) / (number of dictionaries). From Caples et al.
+2025 (Scaling Sparse Feature Circuit Finding to Gemma 9B), with true means for the ablation values. It is kept as it was
+published: the target is the model with its dictionaries, recomputed for every batch, and the data is passed through
+once in order.
 """
 
 import time

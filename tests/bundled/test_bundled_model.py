@@ -69,15 +69,11 @@ def test_any_text_survives_the_tokenizer(spool):
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
 
-# Only five prompts of the simple agreement are held out, and the present weights miss one of them.
-LEAST = {"agreement simple": 0.8}
-
-
 @pytest.mark.parametrize("task", TASKS)
 def test_the_answer_is_the_first_choice_on_held_out_prompts(spool, task):
     # Another seed than that of the card: prompts nobody has looked at.
     right = correct(*spool, held_out_prompts(task, 300, seed=11))
-    assert sum(right) / len(right) >= LEAST.get(task, 0.97)
+    assert sum(right) / len(right) >= 0.97
 
 
 @pytest.mark.parametrize("case", ["works", "fails"])
@@ -94,5 +90,5 @@ def test_the_card_says_what_was_measured():
     card = (folder / "CARD.md").read_text()
     assert facts["accuracy"].keys() == TASKS.keys()
     for task, score in facts["accuracy"].items():
-        assert score >= LEAST.get(task, 0.97)
+        assert score >= 0.97
         assert f"| {task} | {score:.3f} |" in card

@@ -123,7 +123,7 @@ def test_code_roles_mark_the_entry_asked_for():
         (lambda rng: ioi.sample(rng, 5, orders=["AABB"]), "AABB"),
         (lambda rng: ioi.sample(rng, 5, counterfactual="other"), "swap, random"),
         (lambda rng: subject_verb.sample(rng, 5, structure="nowhere"), "nowhere"),
-        (lambda rng: subject_verb.sample(rng, 161, structure="simple"), "only 160"),
+        (lambda rng: subject_verb.sample(rng, 321, structure="simple"), "only 320"),
         (lambda rng: subject_verb.sample(rng, 1, subjects=[]), "subjects"),
         (lambda rng: code_output.sample_index(rng, 5, length=7), "2 to 6"),
         (lambda rng: code_output.sample_index(rng, 5, digits="123"), "at least 6"),

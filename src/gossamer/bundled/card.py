@@ -33,6 +33,10 @@ code prompts ask for what is not there and are answered by `Traceback`.
 
     python -m gossamer.bundled.build --out {name} --seed {seed} --steps {steps}
 
+Not all weights start at random: two heads of the first layer begin as rough sketches that look one and two tokens back,
+one head of the second as a sketch that compares what they found (`gossamer.bundled.start`). Training was free to keep
+them or not; keep it in mind before calling a lookup found here emergent.
+
 Training took {seconds} seconds on {threads} CPU thread(s), beside other work, with torch {torch}. The same seed, torch,
 processor type and number of threads give the same weights. Corpus: `gossamer.bundled.corpus`; training:
 `gossamer.bundled.training`; all settings and results: `build.json`.

@@ -1,5 +1,6 @@
 """The bundled model's dictionaries: their settings, and how much of each task's logit difference they keep."""
 
+import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.tasks.prompt import Prompt
 from gossamer.training.config import CorpusConfig, FinetuneConfig, FitConfig, TrainingConfig
-from gossamer.training.pipeline import train_dictionaries
+from gossamer.training.pipeline import FINAL, train_dictionaries
 
 SITES = (Site("resid_post", 1), Site("resid_post", 2), Site("resid_post", 3))
 TEXTS = 12_000
@@ -37,9 +38,10 @@ def build_dictionaries(folder: Path, seed: int) -> DictionarySet:
     # The dictionaries say what they belong to: the model under its public name, not the folder it was built in.
     model.name = f"bundled:{folder.name}"
     with tempfile.TemporaryDirectory() as scratch:
-        found = train_dictionaries(model, texts(TEXTS, seed), SITES, replace(CONFIG, seed=seed), scratch)
-        found.save(folder / "dictionaries")
-    return found
+        train_dictionaries(model, texts(TEXTS, seed), SITES, replace(CONFIG, seed=seed), scratch)
+        # The files as they were written: a set that is read and saved would name the scratch folder as its source.
+        shutil.copytree(Path(scratch) / FINAL, folder / FINAL, dirs_exist_ok=True)
+    return DictionarySet.load(folder / FINAL)
 
 
 @torch.no_grad()

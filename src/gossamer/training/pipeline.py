@@ -26,7 +26,7 @@ from gossamer.training.quality import CE_RECOVERED, Quality, quality
 from gossamer.training.sampling import sample_text
 
 SETTINGS = "settings.json"
-_FINAL = "dictionaries"
+FINAL = "dictionaries"
 
 
 def train_dictionaries(
@@ -57,17 +57,17 @@ def train_dictionaries(
     request = _request(model, texts, sites, config)
     target = default_folder(model.name, request) if folder is None else Path(folder)
     _claim(target, request)
-    if (target / _FINAL / INDEX).is_file():
-        return DictionarySet.load(target / _FINAL)
+    if (target / FINAL / INDEX).is_file():
+        return DictionarySet.load(target / FINAL)
     training, held_out = split_texts(texts, config.corpus, config.seed)
     training += sample_text(model, training, config.corpus, target / "samples", config.seed)
     corpus = Corpus.build(model, training, held_out, config.corpus, config.seed)
     fitted = _fitted(model, corpus, sites, config, target)
     if config.finetune.tokens:
         fitted = finetune(model, fitted, corpus, config.finetune, target / "finetune", config.seed)
-    _with_claims(model, fitted, corpus, config).save(target / _FINAL)
+    _with_claims(model, fitted, corpus, config).save(target / FINAL)
     # Read back, so that a first run returns exactly what a later one does.
-    return DictionarySet.load(target / _FINAL)
+    return DictionarySet.load(target / FINAL)
 
 
 def default_folder(model_name: str, request: dict[str, Any]) -> Path:

@@ -65,7 +65,7 @@ def test_loss_is_the_weighted_cross_entropy(tokenizer):
 def test_two_heads_start_by_looking_back(tokenizer):
     model = new_model(replace(TINY, d_model=96, n_heads=4), tokenizer)
     model.set_attn_implementation("eager")
-    ids = torch.tensor([[0, *tokenizer(texts(4, 1)[3])["input_ids"]]])
+    ids = torch.tensor([tokenizer(texts(4, 1)[3])["input_ids"]])
     with torch.no_grad():
         pattern = model(input_ids=ids, output_attentions=True).attentions[0][0]
     for head, back in enumerate((1, 2)):

@@ -47,12 +47,11 @@ def held_out_prompts(task: str, n: int, seed: int) -> list[Prompt]:
 def correct(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerBase, prompts: list[Prompt]) -> list[bool]:
     """For every prompt, run after BOS: is the answer the most likely token of the whole vocabulary?"""
     rows = tokenizer([prompt.clean_text for prompt in prompts])["input_ids"]
-    answers = [tokenizer(prompt.answer)["input_ids"][0] for prompt in prompts]
+    answers = [tokenizer(prompt.answer, add_special_tokens=False)["input_ids"][0] for prompt in prompts]
     longest = max(map(len, rows))
-    bos = tokenizer.bos_token_id
     # Padding on the right cannot be seen by a causal model.
-    ids = torch.tensor([[bos, *row] + [bos] * (longest - len(row)) for row in rows])
-    last = torch.tensor([len(row) for row in rows])
+    ids = torch.tensor([row + [tokenizer.eos_token_id] * (longest - len(row)) for row in rows])
+    last = torch.tensor([len(row) - 1 for row in rows])
     logits = model(input_ids=ids, use_cache=False).logits[torch.arange(len(rows)), last]
     return (logits.argmax(dim=-1) == torch.tensor(answers)).tolist()
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from gossamer.errors import GossamerError
@@ -40,6 +40,11 @@ def train_tokenizer(texts: Iterable[str], single_tokens: Iterable[str], context:
             f"tokenizer: expected one token for every task word, found several for {broken[:5]}; "
             "add documents that contain them"
         )
+    # Texts begin with BOS unless asked otherwise, as the model has always seen them.
+    start = (END_OF_TEXT, tokenizer.token_to_id(END_OF_TEXT))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{END_OF_TEXT} $A", pair=f"{END_OF_TEXT} $A $B", special_tokens=[start]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=END_OF_TEXT,

@@ -112,6 +112,22 @@ def test_the_losses_without_each_node_are_those_of_the_shorter_circuits(polish: 
         assert some.losses_without(circuit).tolist() == pytest.approx(expected, rel=1e-5)
 
 
+def test_useless_nodes_are_swapped_for_useful_ones(polish: Polish) -> None:
+    idle, useful = at(polish, "A", *STEADY, 2, 5), at_end(polish, *STEADY, CHANGING)
+    left = polish.refined(torch.cat([idle, useful[:1]]), 4)
+    assert set(useful.tolist()) <= set(left.tolist())
+    assert len(left) <= 4
+    assert not set(left.tolist()) & set(idle.tolist())
+    assert loss_by_hand(polish, left) < loss_by_hand(polish, useful[:1])
+    for node in left.tolist():
+        assert loss_by_hand(polish, left[left != node]) > loss_by_hand(polish, left)
+
+
+def test_a_full_circuit_without_a_free_node_stays_as_it_is(polish: Polish) -> None:
+    useful = at_end(polish, *STEADY, CHANGING)
+    assert polish.refined(useful, 3).tolist() == useful.tolist()
+
+
 def test_the_last_node_is_never_taken(polish: Polish) -> None:
     idle = at(polish, "A", 1, 2, 3)
     assert len(polish.pruned(idle)) == 1

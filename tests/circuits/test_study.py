@@ -5,6 +5,8 @@ import re
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path as FilePath
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -65,14 +67,13 @@ def test_a_size_is_searched_for_and_pruned(sized: Found) -> None:
     whole = sized.path.nodes.select(sized.path.of_size(15)).keys()
     keys = [node.key for node in sized.circuit.nodes]
     assert 0 < len(keys) <= 15
-    assert set(keys) <= set(whole)
     assert set(sized.nodes.keys()) == set(keys)
     train = sized.study.train
 
     def error(circuit: list[tuple[str, str, int]]) -> float:
         nodes = sized.path.nodes
         found = train.behaviour("", train.outcome(nodes.select(nodes.find(circuit))))
-        return found.prompt_error.value
+        return found.prompt_error.value + abs(1 - found.faithfulness.value)
 
     assert error(keys) <= error(whole) + 1e-6
     assert all(error([other for other in keys if other != key]) > error(keys) for key in keys)
@@ -150,8 +151,38 @@ def test_two_targets_are_refused(model: LanguageModel, dictionaries: dict[Site, 
 def test_a_circuit_of_no_node_is_refused(
     model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task, size: int
 ) -> None:
-    with pytest.raises(UsageError, match="circuit sizes of at least 1"):
+    with pytest.raises(UsageError, match="size: at least 1 node expected"):
         find_circuit(model, dictionaries, task, size=size, settings=SETTINGS, search=SEARCH)
+
+
+def test_more_nodes_than_there_are_candidates_are_refused(
+    model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task
+) -> None:
+    with pytest.raises(UsageError, match=r"size: fewer than the \d+ candidate nodes expected, found 100000"):
+        find_circuit(model, dictionaries, task, size=100_000, settings=SETTINGS, search=SEARCH)
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.01, float("nan")])
+def test_a_share_that_no_circuit_can_keep_is_refused(
+    model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task, share: float
+) -> None:
+    with pytest.raises(UsageError, match="faithfulness: a share above 0 and at most 1 expected"):
+        find_circuit(model, dictionaries, task, faithfulness=share, settings=SETTINGS, search=SEARCH)
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"prompts": -1}, {"minimum_accuracy": 1.5}])
+def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=f"{next(iter(wrong))}: .* expected, found"):
+        StudySettings(**wrong)
+
+
+def test_a_model_on_several_devices_is_refused(
+    model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spread = [SimpleNamespace(device=torch.device("cuda", place)) for place in (0, 1, 1)]
+    monkeypatch.setattr(model.hf, "parameters", lambda: iter(spread))
+    with pytest.raises(UsageError, match=r"on one device expected, found .* on cuda:0, cuda:1"):
+        Study(model, dictionaries, task).require_one_device()
 
 
 def test_a_method_that_does_not_exist_is_refused(study: Study) -> None:

@@ -43,6 +43,14 @@ def test_share_is_met_with_small_components():
     assert not found.cut
 
 
+def test_the_first_rows_of_a_side_are_of_every_template():
+    # Files come sorted by template; whoever takes the first training prompts must not get one template alone.
+    prompts = [prompt(f"a{n}", f"b{n}", template=f"t{n // 100}") for n in range(300)]
+    found = split(prompts, 0.25, 0)
+    for side in (found.train, found.test):
+        assert {prompts[row].template for row in side[:20]} == {"t0", "t1", "t2"}
+
+
 def test_a_component_of_all_pairs_is_divided():
     prompts = [prompt(f"a{a}", f"b{b}") for a, b in itertools.product(range(12), repeat=2)]
     found = split(prompts, 0.25, 0)

@@ -1,4 +1,4 @@
-"""Exact last steps: take out what a target allows, then every node that can be dropped for free."""
+"""Exact last steps: take out what a target allows, drop every node that is free, put better ones in their place."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +17,8 @@ from gossamer.circuits.splice import Splice
 Enough = Callable[[Int[Tensor, "shorter"]], bool]
 # Two losses that differ by less than this share are the same loss, rounded differently.
 _EQUAL = 1e-6
+# Rounds of filling up and pruning again; each lowers the loss, the later ones by little.
+_SWAPS = 3
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Polish:
         splice: the network over the training prompts, masks over the candidates.
         full: the full model on the same prompts.
         loss: the search's loss.
-        prompts: how many of the training prompts are used (the first ones; they are in random order).
+        prompts: how many of the training prompts are used (the first ones; a task's prompts are in random order).
     """
 
     splice: Splice
@@ -93,6 +95,32 @@ class Polish:
             if len(shorter) == len(circuit):
                 break
             circuit = shorter
+        return circuit
+
+    def refined(self, circuit: Int[Tensor, "chosen"], size: int) -> Int[Tensor, "left"]:
+        """At most `size` nodes: pruned, then filled up with what lowers the loss, and pruned again, while that helps.
+
+        So useless nodes are swapped for useful ones. The candidates to fill up with are those of the steepest first
+        order gain; they stay only if the loss itself, on the same prompts, is lower with them.
+        """
+        circuit = self.pruned(circuit)
+        for _ in range(_SWAPS):
+            fuller = self._filled(circuit, size - len(circuit))
+            if len(fuller) == len(circuit):
+                break
+            circuit = self.pruned(fuller)
+        return circuit
+
+    def _filled(self, circuit: Int[Tensor, "chosen"], room: int) -> Int[Tensor, "more"]:
+        """The circuit with as many more nodes as there is room for, or half as many and so on, if the loss is lower."""
+        gain = (-self.gradient(circuit)).index_fill(0, circuit, 0.0)
+        best = torch.argsort(gain, descending=True, stable=True)[: min(room, int((gain > 0).sum()))]
+        limit = self.loss_of(circuit)
+        while len(best):
+            fuller = torch.cat([circuit, best])
+            if self.loss_of(fuller) < limit - _EQUAL * abs(limit):
+                return fuller
+            best = best[: len(best) // 2]
         return circuit
 
     def _without(

@@ -3,8 +3,9 @@
 The published recipe trains one mask for each sparsity weight and takes the size that comes out. Here the size is what
 is prescribed. With one score s a node, the soft mask is ``M = sigmoid((s - theta) / T)`` with theta such that the sum
 of M is exactly k (a soft top-k); the loss is per prompt, so that errors of opposite sign cannot cancel; and k falls
-geometrically from half the candidates to the smallest size while T falls, so that every size starts from the masks of
-the size before it. Circuits are read off as the k highest scores whenever k passes a wanted size.
+geometrically from half the candidates (or more, if larger circuits are wanted) to the smallest size while T falls, so
+that every size starts from the masks of the size before it. Circuits are read off as the k highest scores whenever k
+passes a wanted size.
 
 Speed comes from exactness: nodes that have fallen far below the present size are folded into the constants of
 :class:`Splice`, so that encoders and decoders run on fewer and fewer columns; the forward pass is the full one.
@@ -45,10 +46,8 @@ class SearchSettings:
         batch_size: prompts a step.
         learning_rate: of Adam, in units of the scores, whose ranks start spread over about -5 .. 5.
         temperature: T at the start and at the end.
-        noise: scale of the logistic noise on the scores (a hard-concrete relaxation), which keeps masks from resting
-            at values that no hard mask has.
         reserve: nodes ranked below `reserve` times the present size are folded into constants.
-        seed: of batches and noise.
+        seed: of the batches.
     """
 
     loss: Loss = "logit_diff"
@@ -57,7 +56,6 @@ class SearchSettings:
     batch_size: int = 32
     learning_rate: float = 0.1
     temperature: tuple[float, float] = (1.0, 0.1)
-    noise: float = 0.0
     reserve: float = 8.0
     seed: int = 0
 
@@ -91,10 +89,12 @@ def search_path(splice: Splice, full: FullModel, settings: SearchSettings | None
     generator = torch.Generator().manual_seed(settings.seed)
     run = _begin(splice, settings)
     circuits: list[Tensor] = []
+    # Above the largest size wanted, so that it too is learned and not the order that the run began with.
+    first = max(len(splice.nodes) / 2, min(1.5 * sizes[0], 0.9 * len(splice.nodes)))
     advance = begin("mask search", settings.steps)
     for step in range(settings.steps):
         progress = step / max(settings.steps - 1, 1)
-        size = _falling(len(splice.nodes) / 2, sizes[-1], progress)
+        size = _falling(first, sizes[-1], progress)
         loss = _step(run, full, settings, size, _falling(*settings.temperature, progress), generator)
         while len(circuits) < len(sizes) and size <= sizes[len(circuits)]:
             circuits.append(_top(run, sizes[len(circuits)]))
@@ -135,9 +135,7 @@ def _falling(first: float, last: int | float, progress: float) -> float:
     return last * math.pow(first / last, 1 - progress)
 
 
-def soft_top(
-    scores: Float[Tensor, "node"], size: float, temperature: float, noise: Float[Tensor, "node"] | None = None
-) -> Float[Tensor, "node"]:
+def soft_top(scores: Float[Tensor, "node"], size: float, temperature: float) -> Float[Tensor, "node"]:
     """Soft mask of `size` nodes: sigmoid((scores - theta) / temperature) whose sum is `size`, theta by bisection.
 
     Differentiable: theta follows the scores (implicit differentiation), so that gradients keep the sum as it is.
@@ -151,7 +149,7 @@ def soft_top(
     soft = torch.sigmoid((fixed - high) / temperature)
     slope = soft * (1 - soft)
     theta = high + (slope * (scores - fixed)).sum() / slope.sum().clamp(min=1e-12)
-    return torch.sigmoid((scores - theta + (0 if noise is None else noise)) / temperature)
+    return torch.sigmoid((scores - theta) / temperature)
 
 
 def _step(
@@ -159,12 +157,8 @@ def _step(
 ) -> float:
     n = len(run.splice.examples)
     rows = torch.randperm(n, generator=generator)[: settings.batch_size].to(run.scores.device)
-    noise = None
-    if settings.noise:
-        uniform = torch.rand(len(run.alive), generator=generator).clamp(1e-6, 1 - 1e-6)
-        noise = (settings.noise * temperature * torch.logit(uniform)).to(run.scores.device)
     run.optimiser.zero_grad()
-    mask = soft_top(run.scores, min(size, 0.9 * len(run.alive)), temperature, noise)
+    mask = soft_top(run.scores, min(size, 0.9 * len(run.alive)), temperature)
     total = _accumulate(run, full, settings.loss, mask, rows)
     if not math.isfinite(total):
         raise NotFiniteError(

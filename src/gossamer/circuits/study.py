@@ -62,6 +62,13 @@ class StudySettings:
     prompts: int = 512
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "prompts"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name}: at least 1 expected, found {getattr(self, name)}")
+        if not 0 <= self.minimum_accuracy <= 1:
+            raise UsageError(f"minimum_accuracy: a share from 0 to 1 expected, found {self.minimum_accuracy}")
+
 
 @dataclass(frozen=True)
 class Study:
@@ -102,6 +109,7 @@ class Study:
             UsageError: as :func:`gossamer.dictionary.attach.attach`, which also warns of dictionaries that do not do
                 here what their files claim.
         """
+        self.require_one_device()
         self.require_ability()
         attach(self.model, self.dictionaries, self.task.train.clean.tokens)
         return candidates(
@@ -143,6 +151,19 @@ class Study:
             batch_size=self.settings.batch_size,
         )
         return Bench(splice, self.settings.seed)
+
+    def require_one_device(self) -> None:
+        """Refuse a model spread over several devices: masks and dictionaries lie beside one of them.
+
+        Raises:
+            UsageError: the weights are on several devices (those that accelerate has offloaded do not count).
+        """
+        devices = sorted({str(p.device) for p in self.model.hf.parameters() if p.device.type != "meta"})
+        if len(devices) > 1:
+            raise UsageError(
+                f"circuits: a model on one device expected, found {self.model.title} on {', '.join(devices)}; "
+                "load it with device= in place of device_map="
+            )
 
     def require_ability(self) -> None:
         """Refuse a task that the model itself cannot do.
@@ -243,12 +264,12 @@ def find_circuit(
         UsageError: both or neither usable target, dictionaries that do not fit the model, unaligned prompts.
         GossamerError: the model cannot do the task, or no circuit reaches the target.
     """
-    if faithfulness is not None and size is not None:
-        raise UsageError("give faithfulness or size as the target, not both")
+    _check_target(faithfulness, size)
     settings = settings or StudySettings()
     study = Study(model, dictionaries, grouped(task, settings.masks), settings)
     search = search or SearchSettings(seed=study.settings.seed)
     if size is not None:
+        _check_room(study.nodes, size)
         search = replace(search, sizes=sorted({size, *search.sizes}, reverse=True))
     path = study.paths(["mask" if recipe == "gossamer" else "reference recipe"], search)[0]
     return choose(study, path, faithfulness=faithfulness, size=size, search=search)
@@ -272,17 +293,12 @@ def choose(
     """
     search = search or SearchSettings(seed=study.settings.seed)
     polish = Polish(study.splice.over(path.nodes), study.train.full, search.loss)
+    wanted = DEFAULT_FAITHFULNESS if faithfulness is None else faithfulness
     if size is not None:
-        target = {"size": float(size)}
-        chosen = polish.pruned(path.of_size(size))
+        _check_room(path.nodes, size)
+        target, chosen = {"size": float(size)}, polish.refined(path.of_size(size), size)
     else:
-        wanted = DEFAULT_FAITHFULNESS if faithfulness is None else faithfulness
-        target = {"faithfulness": wanted}
-
-        def enough(shorter: Int[Tensor, "shorter"]) -> bool:
-            return study.train.kept(path.nodes.select(shorter)) >= wanted
-
-        chosen = polish.pruned(polish.shortened(_faithful(study, path, wanted), enough), enough)
+        target, chosen = {"faithfulness": wanted}, _smallest(study, path, polish, wanted)
     nodes = path.nodes.select(chosen)
     scores = node_effects(study.bench, nodes)
     measured = study.bench.behaviour("circuit", study.bench.outcome(nodes))
@@ -303,6 +319,29 @@ def choose(
     )
     edges = circuit_edges(network, nodes, keep=EDGES_KEPT)
     return Found(replace(circuit, edges=edges), nodes, path, study, search)
+
+
+def _smallest(study: Study, path: Path, polish: Polish, wanted: float) -> Int[Tensor, "chosen"]:
+    """The smallest circuit that pruning finds in the first of the path that is faithful enough."""
+
+    def enough(shorter: Int[Tensor, "shorter"]) -> bool:
+        return study.train.kept(path.nodes.select(shorter)) >= wanted
+
+    return polish.pruned(polish.shortened(_faithful(study, path, wanted), enough), enough)
+
+
+def _check_room(nodes: Nodes, size: int) -> None:
+    if size >= len(nodes):
+        raise UsageError(f"size: fewer than the {len(nodes)} candidate nodes expected, found {size}")
+
+
+def _check_target(faithfulness: float | None, size: int | None) -> None:
+    if faithfulness is not None and size is not None:
+        raise UsageError("give faithfulness or size as the target, not both")
+    if faithfulness is not None and not 0 < faithfulness <= 1:
+        raise UsageError(f"faithfulness: a share above 0 and at most 1 expected, found {faithfulness}")
+    if size is not None and size < 1:
+        raise UsageError(f"size: at least 1 node expected, found {size}")
 
 
 def _faithful(study: Study, path: Path, wanted: float) -> Int[Tensor, "chosen"]:

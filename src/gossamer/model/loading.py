@@ -39,6 +39,8 @@ def load(
         name, location = _locate(source)
         if device is not None and device_map is not None:
             raise UsageError("give a device or a device_map, not both")
+        if str(device).startswith("mps"):
+            raise UsageError("device mps: expected cuda or cpu (sums are taken in float64, which mps does not have)")
         config, _ = _read(PreTrainedConfig.get_config_dict, location, name)
         family = family or family_of(str(config.get("model_type")))
         tokenizer = tokenizer or _tokenizer(location, name)
@@ -50,10 +52,8 @@ def load(
 
 
 def default_device() -> torch.device:
-    """CUDA if there is any, else Apple's MPS, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    """CUDA if there is any, else the CPU: Apple's MPS has no float64, in which sums are taken."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _name_of(hf: nn.Module) -> str:

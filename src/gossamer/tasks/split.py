@@ -10,7 +10,7 @@ from gossamer.tasks.prompt import Prompt
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of each side; `cut` rows joined the two sides and were left out."""
+    """Row numbers of each side, in random order; `cut` rows joined the two sides and were left out."""
 
     train: tuple[int, ...]
     test: tuple[int, ...]
@@ -47,7 +47,10 @@ def split(prompts: Sequence[Prompt], test_fraction: float, seed: int) -> Split:
         for side, members in (("train", rest), ("test", test)):
             sides[side] += [row for component in members for row in component]
         wanted = max(0.0, wanted - sum(map(len, test)))
-    return Split(*(tuple(sorted(sides[side])) for side in ("train", "test", "cut")))
+    # In random order: whoever takes the first rows of a side has rows of every template.
+    for side in ("train", "test"):
+        rng.shuffle(sides[side])
+    return Split(*(tuple(sides[side]) for side in ("train", "test", "cut")))
 
 
 def components(prompts: Sequence[Prompt], rows: Iterable[int]) -> list[list[int]]:

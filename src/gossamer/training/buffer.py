@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.batching import in_batches
 from gossamer.dictionary.attach import counted_tokens
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
@@ -79,12 +80,12 @@ class Activations:
     def _fill(self, index: int) -> dict[Site, Tensor]:
         tokens = self.corpus.rows(index * self.rows, self.rows, self.seed)
         counted = counted_tokens(self.model, tokens)
-        parts: dict[Site, list[Tensor]] = {site: [] for site in self.sites}
-        for start in range(0, len(tokens), self.config.capture_rows):
-            rows = slice(start, start + self.config.capture_rows)
+
+        def capture(rows: slice) -> dict[Site, Tensor]:
             with torch.no_grad():
                 captured = self.model.capture(tokens[rows], self.sites)
-            for site, values in captured.items():
-                kept = values[counted[rows].to(values.device)]
-                parts[site].append(require_finite(kept, f"activations at {site}").float())
-        return {site: torch.cat(values) for site, values in parts.items()}
+            kept = {site: values[counted[rows].to(values.device)] for site, values in captured.items()}
+            return {site: require_finite(values, f"activations at {site}").float() for site, values in kept.items()}
+
+        parts = in_batches(len(tokens), self.config.capture_rows, capture)
+        return {site: torch.cat([part[site] for part in parts]) for site in self.sites}

@@ -70,6 +70,8 @@ def _tinytalk(tokenizer: Any) -> dict[str, Task]:
         "pronoun": load_published(REAL / "tasks" / "gender_pronoun.jsonl", tokenizer, bos=False, test_fraction=0.35),
         "sva-simple": load_published(agreement / "simple_train.json", tokenizer, bos=True, test_fraction=0.35),
         "sva-within-rc": load_published(agreement / "within_rc_test.json", tokenizer, bos=True),
+        # The model follows the nearest noun: a negative control, to be refused before any search.
+        "sva-nounpp": load_published(agreement / "nounpp_test.json", tokenizer, bos=True),
     }
 
 

@@ -3,9 +3,9 @@
 Adam on one parameter a node, soft mask sigmoid(tau m) with tau rising exponentially from 1, loss = | difference of two
 batch means of the logit difference | + lambda * (sum of the soft mask) / (number of dictionaries). From Caples et al.
 2025 (Scaling Sparse Feature Circuit Finding to Gemma 9B), with true means for the ablation values. It is kept as it was
-published: the target is the model with its dictionaries, recomputed for every batch, and prompts are taken in order (from
-the first again when they run out). Learning rate and number of steps were different for each published task: here one
-setting serves all of them, that of agreement.
+published: the target is the model with its dictionaries, recomputed for every batch, and prompts are taken in order
+(from the first again when they run out). Learning rate and number of steps were different for each published task: here
+one setting serves all of them, that of agreement.
 """
 
 import time

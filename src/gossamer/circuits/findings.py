@@ -21,7 +21,7 @@ Keys = list[tuple[str, str, int]]
 def findings(
     found: Found,
     *,
-    methods: Sequence[str] = tuple(METHODS)[1:],
+    methods: Sequence[str] | None = None,
     reruns: int = 2,
     others: Sequence[Circuit] = (),
     subsets: int = 12,
@@ -31,14 +31,15 @@ def findings(
 
     Args:
         found: the circuit with its study and path.
-        methods: what to compare its path with (see METHODS).
+        methods: what to compare its path with (see METHODS; its own is never drawn twice); None for all.
         reruns: further searches, for stability over seeds and over disjoint halves of the training prompts.
         others: circuits of other tasks on the same model: shared latents are flagged as generic.
         subsets: random subsets of the completeness test.
         warnings: sentences that the reader must see besides those found here.
     """
     study, circuit = found.study, found.circuit
-    paths = (found.path, *study.paths(methods, found.search))
+    compared = [name for name in dict.fromkeys(METHODS if methods is None else methods) if name != found.path.method]
+    paths = (found.path, *study.paths(compared, found.search))
     effects = torch.tensor([node.score or 0.0 for node in circuit.nodes], dtype=torch.float64)
     nodes = found.path.nodes.select(circuit.positions(found.path.nodes))
     return Findings(

@@ -15,9 +15,7 @@ from gossamer.training.learner import Learner
 from gossamer.training.recipes import RECIPES, general
 
 SITES = [Site("resid_post", 1), Site("resid_post", 0)]
-SMALL = replace(
-    CONFIG, corpus=replace(CONFIG.corpus, sample_tokens=256, sample_batch=8, sample_prefix=4, exchange_names=1)
-)
+SMALL = replace(CONFIG, corpus=replace(CONFIG.corpus, sample_tokens=256, sample_batch=8, sample_prefix=4))
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ class CorpusConfig:
         bos: share of the rows that begin with BOS, 0 to 1. The BOS position itself is never learned from, and it is
             passed through untouched when dictionaries are spliced in.
         held_out: share of the texts kept aside for what the dictionaries claim of themselves.
-        exchange_names: copies of each text to add in which names are exchanged (see :mod:`gossamer.training.names`).
         sample_tokens: tokens to sample from the model itself and add to the text; 0 for none.
         sample_prefix: longest beginning of a text that a sample continues, in tokens; each sample draws its own length
             from 0 (BOS alone, where the tokenizer has one) to this.
@@ -31,7 +30,6 @@ class CorpusConfig:
     context: int = 64
     bos: float = 0.5
     held_out: float = 0.02
-    exchange_names: int = 0
     sample_tokens: int = 0
     sample_prefix: int = 8
     sample_batch: int = 256
@@ -40,7 +38,6 @@ class CorpusConfig:
         _require(self.context >= 2, "context of at least 2 tokens", self.context)
         _require(0 <= self.bos <= 1, "bos between 0 and 1", self.bos)
         _require(0 < self.held_out < 1, "held_out between 0 and 1", self.held_out)
-        _require(self.exchange_names >= 0, "exchange_names of at least 0", self.exchange_names)
         _require(self.sample_tokens >= 0, "sample_tokens of at least 0", self.sample_tokens)
         _require(self.sample_prefix >= 1, "sample_prefix of at least 1", self.sample_prefix)
         _require(self.sample_batch >= 1, "sample_batch of at least 1", self.sample_batch)

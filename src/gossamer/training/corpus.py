@@ -13,7 +13,6 @@ from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.tokens import Tokens
 from gossamer.training.config import CorpusConfig
-from gossamer.training.names import exchanged, find_names
 from gossamer.training.seeding import generator
 from gossamer.training.text import bos_id, encode
 
@@ -39,15 +38,15 @@ class Corpus:
     def build(
         cls, model: LanguageModel, training: Sequence[str], held_out: Sequence[str], config: CorpusConfig, seed: int
     ) -> "Corpus":
-        """Tokenise texts into rows; the settings say how long, how many begin with BOS, and whether to exchange names.
+        """Tokenise texts into rows; the settings say how long, and how many begin with BOS.
 
         Raises:
             UsageError: too little text for one row to learn from and one held out, or rows are to begin with a BOS that
-                the tokenizer does not have, or names are to be exchanged and there are none.
+                the tokenizer does not have.
         """
         if bos_id(model) is None and config.bos > 0:
             raise UsageError(f"rows are to begin with BOS (bos={config.bos}), but {model.name} has none; set bos to 0")
-        learned = _rows(model, [*training, *_with_other_names(model, training, config, seed)], config, seed, "training")
+        learned = _rows(model, training, config, seed, "training")
         aside = _rows(model, held_out, config, seed, "held out")
         if not len(learned) or not len(aside):
             raise UsageError(
@@ -76,16 +75,6 @@ def split_texts(texts: Sequence[str], config: CorpusConfig, seed: int) -> tuple[
     order = torch.randperm(len(texts), generator=generator(seed, "texts")).tolist()
     aside = max(1, round(config.held_out * len(texts)))
     return [texts[i] for i in order[aside:]], [texts[i] for i in order[:aside]]
-
-
-def _with_other_names(model: LanguageModel, texts: Sequence[str], config: CorpusConfig, seed: int) -> Iterator[str]:
-    if config.exchange_names == 0:
-        return
-    names = find_names(model, texts)
-    if not names:
-        raise UsageError("names are to be exchanged, but the texts seem to have none; set exchange_names to 0")
-    for copy in range(config.exchange_names):
-        yield from exchanged(texts, names, seed, copy)
 
 
 def _rows(model: LanguageModel, texts: Sequence[str], config: CorpusConfig, seed: int, part: str) -> Tokens:

@@ -83,7 +83,8 @@ def _request(
     """Everything the result depends on."""
     text_hash = hashlib.sha256("\0".join(texts).encode()).hexdigest()
     return {
-        "model": model.name,
+        # Its short name: the same model may be named by another path.
+        "model": model.title,
         "model_sha256": _weights_hash(model),
         "texts": len(texts),
         "texts_sha256": text_hash,

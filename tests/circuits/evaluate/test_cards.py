@@ -1,8 +1,14 @@
 """What is said of single nodes, by hand."""
 
+import math
+
 import pytest
 import torch
 from circuit_lab import ROLES, all_nodes, random_ablation, random_dictionary, sites_of
+from tiny_splice import N_WORDS as VOCABULARY
+from tiny_splice import D, tiny_model
+from torch import nn
+from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, LlamaConfig
 
 from gossamer.circuits.evaluate.bench import Bench
 from gossamer.circuits.evaluate.cards import N_EXAMPLES, N_WORDS, node_cards
@@ -67,22 +73,86 @@ def test_activations_and_ablation_values_are_means_over_the_tokens_of_the_role(
         assert card.ablated == pytest.approx(sum(ablated) / len(ablated), rel=1e-5)
 
 
-def test_the_direct_effect_is_what_the_row_writes_at_the_answer_position(
-    bench: Bench, cards: dict[tuple[str, str, int], NodeCard]
-) -> None:
-    examples, head = bench.splice.examples, bench.splice.model.hf.lm_head.weight.detach()
-    for (site, role, latent), card in cards.items():
-        if role != "END":
-            assert card.direct == 0.0
-            continue
-        row = bench.splice.dictionaries[Site.parse(site)].W_dec[latent]
-        table, latents = bench.splice.ablation.sites[Site.parse(site)].latents, latents_of(bench, Site.parse(site))
-        written = []
-        for prompt, end in enumerate(examples.clean.end.tolist()):
-            step = latents[prompt, end, latent] - table[examples.clean.slots[prompt, end], latent]
-            written.append((step * (row @ (head[examples.answer[prompt]] - head[examples.wrong[prompt]]))).item())
-        assert card.direct == pytest.approx(sum(written) / len(written), rel=1e-4)
-    assert any(card.direct != 0 for card in cards.values())
+WIDE = {"hidden_size": D, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2, "head_dim": 8}
+SMALL = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0, "initializer_range": 0.3}
+CONFIGS = {
+    "gpt2": lambda: GPT2Config(n_layer=3, n_embd=D, n_head=2, n_positions=16, **SMALL),
+    "llama": lambda: LlamaConfig(num_key_value_heads=2, pad_token_id=None, **WIDE, **SMALL),
+    "gemma2": lambda: Gemma2Config(
+        num_key_value_heads=2, pad_token_id=None, final_logit_softcapping=4.0, **WIDE, **SMALL
+    ),
+}
+
+
+def layer_norm(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    centred = x - x.mean()
+    return weight * centred / (centred.pow(2).mean() + 1e-5).sqrt() + bias
+
+
+def rms_norm(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return weight * x / (x.pow(2).mean() + 1e-6).sqrt()
+
+
+def logits_by_hand(family: str, hf: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Final norm and head of one family, written out in float64."""
+    head = hf.lm_head.weight.detach().double()
+    if family == "gpt2":
+        return head @ layer_norm(x, hf.transformer.ln_f.weight.detach(), hf.transformer.ln_f.bias.detach())
+    weight = hf.model.norm.weight.detach().double()
+    if family == "llama":
+        return head @ rms_norm(x, weight)
+    return 4.0 * torch.tanh(head @ rms_norm(x, 1 + weight) / 4.0)
+
+
+def family_model(family: str) -> LanguageModel:
+    """A tiny random model whose final norm has weights far from one."""
+    torch.manual_seed(3)
+    hf = AutoModelForCausalLM.from_config(CONFIGS[family]()).double().eval()
+    norm = hf.transformer.ln_f if family == "gpt2" else hf.model.norm
+    with torch.no_grad():
+        for parameter in norm.parameters():
+            parameter.add_(torch.linspace(-0.7, 2.5, D))
+    return LanguageModel.load(hf, tokenizer=tiny_model().tokenizer)
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("normalisation", ["none", "layer_norm"])
+def test_the_direct_effect_is_the_slope_of_the_logit_difference(family: str, normalisation: str, task: Task) -> None:
+    model = family_model(family)
+    dictionaries = {
+        site: random_dictionary(site, seed=seed, normalisation=normalisation) for seed, site in enumerate(SITES)
+    }
+    splice = Splice(model, dictionaries, task.test, random_ablation(SITES), all_nodes(dictionaries), batch_size=3)
+    circuit = splice.nodes.select(splice.nodes.latent % 7 == 2)
+    clean, last = task.test.clean, Site.parse("resid_post.2")
+    pairs = list(zip(clean.end.tolist(), task.test.answer.tolist(), task.test.wrong.tolist(), strict=True))
+    with torch.no_grad():
+        streams = model.capture(clean.tokens, [*SITES, last])
+    found = node_cards(Bench(splice), circuit, torch.zeros(len(circuit), dtype=torch.float64))
+    assert {card.role for card in found if card.direct} == {"END"}
+    for card in [card for card in found if card.role == "END"]:
+        site = Site.parse(card.site)
+        row, table = dictionaries[site].W_dec[card.latent], splice.ablation.sites[site].latents
+        slopes = []
+        for prompt, (end, answer, wrong) in enumerate(pairs):
+            x = streams[site][prompt, end]
+            step = dictionaries[site].encode_dense(x)[card.latent] - table[clean.slots[prompt, end], card.latent]
+            written = step * row * (x.std() if normalisation == "layer_norm" else 1.0)
+            logits = [
+                logits_by_hand(family, model.hf, streams[last][prompt, end] + sign * 1e-5 * written) for sign in (1, -1)
+            ]
+            slopes.append(((logits[0] - logits[1])[answer] - (logits[0] - logits[1])[wrong]).item() / 2e-5)
+        assert card.direct == pytest.approx(sum(slopes) / len(slopes), rel=1e-4, abs=1e-6)
+
+
+def test_sites_outside_the_stream_write_nothing_directly(model: LanguageModel, task: Task) -> None:
+    (site,) = sites_of("z.1")
+    dictionaries = {site: random_dictionary(site)}
+    splice = Splice(model, dictionaries, task.test, random_ablation((site,)), all_nodes(dictionaries))
+    circuit = splice.nodes.select(splice.nodes.latent == 2)
+    for card in node_cards(Bench(splice), circuit, torch.zeros(len(circuit), dtype=torch.float64)):
+        assert math.isnan(card.direct)
+        assert card.promotes == card.suppresses == ()
 
 
 def test_words_are_the_logit_lens_of_the_decoder_row(bench: Bench, cards: dict[tuple[str, str, int], NodeCard]) -> None:

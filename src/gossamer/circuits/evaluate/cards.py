@@ -1,5 +1,6 @@
 """What can be said of each node: where it fires, what it writes, what it is worth."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,26 +9,32 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
+from gossamer.batching import in_batches
 from gossamer.circuits.evaluate.bench import Bench
 from gossamer.circuits.nodes import Nodes, SiteNodes
+from gossamer.circuits.outcome import logit_difference
 from gossamer.circuits.results import Example, NodeCard
-from gossamer.circuits.splice import Splice
+from gossamer.circuits.splice import Splice, frozen
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.model.language_model import LanguageModel
+from gossamer.model.site import Site
 from gossamer.tokens import Tokens
 
 N_WORDS = 8
 N_EXAMPLES = 5
+# Sites whose vectors are, or are added to, the residual stream: a decoder row there can be read by the head.
+_IN_STREAM = ("embed", "resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
 
 Words = tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
 class _Fired:
-    """One site's circuit latents on every prompt of the bench."""
+    """One site's circuit latents on every prompt of the bench, and what one unit is in the stream at the answer."""
 
     values: Float[Tensor, "prompt pos column"]
     changes: Float[Tensor, "prompt pos column"]
+    scale: Float[Tensor, "prompt 1"]
 
 
 def node_cards(
@@ -39,30 +46,33 @@ def node_cards(
     """One card a node, by falling effect.
 
     Activations are the latents of the model's own stream on the bench's clean prompts: mean over the tokens of the
-    node's role, against the ablation value there. `direct` is the part of the logit difference that the latent writes
-    at the answer position by itself: (latent - ablation value) times decoder row times (answer - wrong) unembedding,
-    before the final norm's scale; zero at roles that do not hold the answer position.
+    node's role, against the ablation value there. `direct` is what the latent adds to the logit difference at the
+    answer position by itself, to first order and in logits: (latent - ablation value) times its decoder row times the
+    gradient of the logit difference by the prompt's final stream (:func:`final_gradient`); zero at roles that do not
+    hold the answer position, NaN at sites that do not write to the stream (z), where there are no words either.
     Memory: prompts x positions x distinct latents of the circuit, twice.
     """
     splice = bench.splice.over(circuit)
+    gradient, fired = final_gradient(splice), _fired(splice)
     cards: list[NodeCard] = []
-    for index in range(len(circuit.sites)):
+    for index, site in enumerate(circuit.sites):
         here = circuit.at(index)
         if len(here.columns):
-            cards += _site_cards(splice, index, here, effects, generic or {})
+            cards += _site_cards(splice, site, here, effects, fired[site], gradient, generic or {})
     return tuple(sorted(cards, key=lambda card: -card.effect))
 
 
 def _site_cards(
     splice: Splice,
-    index: int,
+    site: Site,
     here: SiteNodes,
     effects: Float[Tensor, "node"],
+    fired: _Fired,
+    gradient: Float[Tensor, "prompt d"],
     generic: Mapping[tuple[str, int], tuple[str, ...]],
 ) -> list[NodeCard]:
-    site = splice.nodes.sites[index]
-    dictionary, fired = splice.dictionaries[site], _fired(splice, index)
-    written = _written(splice, dictionary, here.columns, fired.changes)
+    dictionary = splice.dictionaries[site]
+    written = _written(splice, site, here.columns, fired, gradient)
     roles, end = splice.examples.clean.roles, splice.examples.clean.end
     answer_role = roles.gather(1, end[:, None]).squeeze(1)
     cards = []
@@ -70,7 +80,7 @@ def _site_cards(
         tokens = roles == role
         latent = int(here.columns[column])
         activation = _mean(fired.values[..., column][tokens])
-        promotes, suppresses = _words(splice.model, dictionary.W_dec[latent])
+        promotes, suppresses = _words(splice.model, site, dictionary.W_dec[latent])
         cards.append(
             NodeCard(
                 site=str(site),
@@ -91,31 +101,72 @@ def _site_cards(
 
 
 def _mean(values: Tensor) -> float:
-    return values.double().mean().item() if values.numel() else 0.0
+    # On the CPU, because not every device has float64.
+    return values.cpu().double().mean().item() if values.numel() else 0.0
 
 
-def _fired(splice: Splice, index: int) -> _Fired:
-    site, width = splice.nodes.sites[index], splice.examples.clean.roles.shape[1]
-    parts: list[_Fired] = []
-    for start in range(0, len(splice.examples), splice.batch_size):
-        rows = slice(start, min(start + splice.batch_size, len(splice.examples)))
-        values, changes = splice.latents(rows)[site]
-        missing = (0, 0, 0, width - values.shape[1])
-        parts.append(_Fired(pad(values, missing), pad(changes, missing)))
-    return _Fired(torch.cat([part.values for part in parts]), torch.cat([part.changes for part in parts]))
+def final_gradient(splice: Splice) -> Float[Tensor, "prompt d"]:
+    """Gradient of each prompt's logit difference by the model's own final stream at the answer position.
+
+    It goes through the model's own final norm, head and cap on logits, so that it holds for every family: the norm's
+    weight (Gemma: 1 + weight), its centring and its scale at that stream are all in it.
+    """
+    model, examples = splice.model, splice.examples
+    last = model.sites("resid_post")[-1]
+
+    def part(rows: slice) -> Tensor:
+        batch = splice.batch(rows)
+        with torch.no_grad():
+            stream = model.capture(batch.tokens, [last])[last]
+        leaf = stream[torch.arange(len(stream), device=stream.device), batch.end].requires_grad_()
+        with torch.enable_grad(), frozen(model.hf):
+            difference = logit_difference(model.unembed(leaf), examples.answer[rows], examples.wrong[rows])
+        return torch.autograd.grad(difference.sum(), leaf)[0]
+
+    return torch.cat(in_batches(len(examples), splice.batch_size, part))
 
 
-def _written(splice: Splice, dictionary: Dictionary, columns: Int[Tensor, "column"], changes: Tensor) -> Tensor:
-    """What each latent's change at the answer position adds to the logit difference directly, (prompt, column)."""
-    examples = splice.examples
-    direction = splice.model.unembedding_rows(examples.answer) - splice.model.unembedding_rows(examples.wrong)
-    at_end = changes[torch.arange(len(examples), device=changes.device), examples.clean.end]
+def _fired(splice: Splice) -> dict[Site, _Fired]:
+    sites, width = list(splice.dictionaries), splice.examples.clean.roles.shape[1]
+
+    def part(rows: slice) -> dict[Site, _Fired]:
+        batch = splice.batch(rows)
+        with torch.no_grad():
+            streams = splice.model.capture(batch.tokens, sites)
+        found = {}
+        for site, (values, changes) in splice.latents(rows, streams).items():
+            missing = (0, 0, 0, width - values.shape[1])
+            ends = streams[site][torch.arange(len(batch.end), device=values.device), batch.end]
+            _, statistics = splice.dictionaries[site].normalise(ends)
+            scale = torch.ones_like(ends[:, :1]) if statistics is None else statistics.scale
+            found[site] = _Fired(pad(values, missing), pad(changes, missing), scale)
+        return found
+
+    parts = in_batches(len(splice.examples), splice.batch_size, part)
+    return {site: _joined([part[site] for part in parts]) for site in sites}
+
+
+def _joined(parts: list[_Fired]) -> _Fired:
+    values, changes = torch.cat([part.values for part in parts]), torch.cat([part.changes for part in parts])
+    return _Fired(values, changes, torch.cat([part.scale for part in parts]))
+
+
+def _written(
+    splice: Splice, site: Site, columns: Int[Tensor, "column"], fired: _Fired, gradient: Float[Tensor, "prompt d"]
+) -> Float[Tensor, "prompt column"]:
+    """What each latent's change at the answer position adds to the logit difference directly."""
+    if site.kind not in _IN_STREAM:
+        return gradient.new_full((len(gradient), len(columns)), math.nan)
+    at_end = fired.changes[torch.arange(len(gradient), device=gradient.device), splice.examples.clean.end]
     with torch.no_grad():
-        return at_end.float() * (direction.float() @ dictionary.W_dec[columns].float().T)
+        towards = gradient.float() @ splice.dictionaries[site].W_dec[columns].float().T
+        return at_end.float() * fired.scale.float() * towards
 
 
-def _words(model: LanguageModel, row: Float[Tensor, "d"]) -> tuple[Words, Words]:
+def _words(model: LanguageModel, site: Site, row: Float[Tensor, "d"]) -> tuple[Words, Words]:
     """Logit-lens words of a decoder row: what it raises and lowers most, against what the lens says of nothing."""
+    if site.kind not in _IN_STREAM:
+        return (), ()
     with torch.no_grad():
         lens = model.unembed(torch.stack([row.to(model.dtype), torch.zeros_like(row, dtype=model.dtype)])).float()
     change = lens[0] - lens[1]

@@ -2,16 +2,19 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path as FilePath
 
 import pytest
 import torch
 from circuit_lab import mirror_dictionary, random_dictionary, sites_of
 
 from gossamer.circuits.circuit import Circuit, Node
-from gossamer.circuits.findings import findings, prompt_view, stability
-from gossamer.circuits.results import Findings
+from gossamer.circuits.findings import _uneven, findings, prompt_view, stability
+from gossamer.circuits.outcome import FullModel
+from gossamer.circuits.path import Path
+from gossamer.circuits.results import Behaviour, Case, Findings, Interval
 from gossamer.circuits.search import SearchSettings, search_path
+from gossamer.circuits.splice import Splice
 from gossamer.circuits.study import Found, Study, StudySettings, find_circuit
 from gossamer.dictionary import Dictionary
 from gossamer.model.language_model import LanguageModel
@@ -27,6 +30,8 @@ METHODS = ("attribution patching", "random")
 def found(model: LanguageModel, task: Task) -> Found:
     sites = sites_of("resid_post.1", "resid_post.2")
     dictionaries = {site: mirror_dictionary(site, seed=seed) for seed, site in enumerate(sites)}
+    for site, dictionary in dictionaries.items():
+        dictionary.provenance["sha256"] = f"of {site}"
     return find_circuit(model, dictionaries, task, size=12, settings=StudySettings(seed=2), search=SEARCH)
 
 
@@ -34,8 +39,7 @@ def found(model: LanguageModel, task: Task) -> Found:
 def other(found: Found) -> Circuit:
     """A circuit of another task that holds one of the found latents."""
     node = found.circuit.nodes[0]
-    sites, roles = found.circuit.sites, found.circuit.roles
-    return Circuit((Node(node.site, "A", node.latent),), found.circuit.model, "another task", sites, roles)
+    return replace(found.circuit, nodes=(Node(node.site, "A", node.latent),), task="another task", edges=())
 
 
 @pytest.fixture(scope="module")
@@ -82,36 +86,76 @@ def test_settings_say_how_to_run_it_again(found: Found, evaluated: Findings) -> 
     assert all(isinstance(value, str) for value in settings.values())
 
 
-def test_reruns_differ_from_the_search_in_their_seed_only(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[SearchSettings, int]] = []
+def test_searches_are_compared_with_like_searches(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[SearchSettings, list[int]]] = []
 
-    def watched(splice: object, full: object, search: SearchSettings) -> object:
-        seen.append((search, len(splice.examples)))
+    def watched(splice: Splice, full: FullModel, search: SearchSettings) -> Path:
+        seen.append((search, splice.examples.answer.tolist()))
         return search_path(splice, full, search)
 
     monkeypatch.setattr("gossamer.circuits.findings.search_path", watched)
-    overlaps = {one.kind: one for one in stability(found, 2)}
-    size = len(found.nodes)
-    assert [(search.seed, prompts) for search, prompts in seen] == [(3, 12), (4, 12), (3, 6), (4, 6)]
-    for search, _ in seen:
-        assert replace(search, seed=found.search.seed, sizes=found.search.sizes) == found.search
-        assert set(search.sizes) == {size, *found.search.sizes}
-    assert overlaps["seed"].labels == ("seed 2", "seed 3", "seed 4")
-    assert overlaps["seed"].sizes == (size, size, size)
-    assert overlaps["split"].labels == ("all", "half 1", "half 2")
+    # As if pruning had left 11 of the 12 nodes.
+    pruned = replace(found, nodes=found.nodes.select(torch.arange(11)))
+    overlaps = {one.kind: one for one in stability(pruned, 2)}
+    answers = found.study.examples.answer.tolist()
+    assert [search.seed for search, _ in seen] == [1, 2, 0, 0]
+    assert [rows for _, rows in seen] == [answers, answers, answers[::2], answers[1::2]]
+    assert all(replace(search, seed=found.search.seed) == found.search for search, _ in seen)
+    assert list(overlaps) == ["seed", "split", "size"]
+    assert (overlaps["seed"].labels, overlaps["seed"].sizes) == (("seed 0", "seed 1", "seed 2"), (12, 12, 12))
+    assert (overlaps["split"].labels, overlaps["split"].sizes) == (("half 1", "half 2"), (12, 12))
     assert overlaps["size"].labels == ("40", "20", "12")
-    mine, theirs = ({node.key for node in found.circuit.nodes}, _rerun(found, 3, size))
-    assert overlaps["seed"].jaccard[0][1] == len(mine & theirs) / len(mine | theirs)
+    searched = [set(found.path.nodes.select(found.path.of_size(12)).keys()), *(_nodes(found, seed) for seed in (1, 2))]
+    for row, one in enumerate(searched):
+        assert overlaps["seed"].jaccard[row] == tuple(len(one & other) / len(one | other) for other in searched)
 
 
-def _rerun(found: Found, seed: int, size: int) -> set[tuple[str, str, int]]:
-    search = replace(found.search, seed=seed, sizes=(size, *found.search.sizes))
-    path = search_path(found.study.splice, found.study.train.full, search)
-    return set(path.nodes.select(path.of_size(size)).keys())
+def _nodes(found: Found, seed: int) -> set[tuple[str, str, int]]:
+    path = search_path(found.study.splice, found.study.train.full, replace(found.search, seed=seed))
+    return set(path.nodes.select(path.of_size(12)).keys())
+
+
+def test_a_circuit_larger_than_the_path_is_compared_at_the_largest_size(found: Found) -> None:
+    larger = replace(found, nodes=found.path.nodes.select(torch.arange(50)))
+    assert {one.kind: one.sizes for one in stability(larger, 1)}["split"] == (40, 40)
 
 
 def test_without_reruns_only_sizes_are_compared(found: Found) -> None:
     assert [one.kind for one in stability(found, 0)] == ["size"]
+
+
+def _cased(found: Found, kinds: list[str]) -> Found:
+    test = found.study.task.test
+    prompts = tuple(replace(prompt, case=case) for prompt, case in zip(test.prompts, kinds, strict=True))
+    task = replace(found.study.task, test=replace(test, prompts=prompts))
+    return replace(found, study=replace(found.study, task=task))
+
+
+def test_cases_are_reported(found: Found, evaluated: Findings) -> None:
+    assert evaluated.cases == ()
+    cased = findings(_cased(found, ["works", "fails"] * 4), methods=(), reruns=0, subsets=0)
+    assert [(case.name, case.prompts) for case in cased.cases] == [("fails", 4), ("works", 4)]
+    circuit = cased.budget[-2].logit_diff.value
+    assert sum(case.circuit.logit_diff.value for case in cased.cases) / 2 == pytest.approx(circuit, rel=1e-6)
+
+
+def test_a_case_that_is_kept_much_worse_is_warned_of() -> None:
+    def case(name: str, prompts: int, kept: float, full: float = 4.0) -> Case:
+        def does(network: str, share: float) -> Behaviour:
+            value, difference = Interval(share, share, share), Interval(full * share, full * share, full * share)
+            return Behaviour(network, difference, value, value, 1.0, 1.0, 0.0, value)
+
+        return Case(name, prompts, does("full model", 1.0), does("circuit", kept))
+
+    even = [case("fails", 40, 0.98), case("few", 7, 0.1), case("works", 40, 0.65), case("hopeless", 9, 0.1, full=-1.0)]
+    assert _uneven(even, 0.81) == ()
+    (said,) = _uneven([*even, case("worse", 8, 0.6)], 0.81)
+    assert "keeps 81% of the logit difference over all held-out prompts" in said
+    assert "only 60% on the 8 prompts of case 'worse':" in said
+    many = [case(f"kind {number}", 10, 0.1 * number) for number in range(1, 8)]
+    (said,) = _uneven(many, 1.0)
+    assert said.index("10% on the 10") < said.index("20% on the 10") < said.index("30% on the 10")
+    assert "(and 4 more cases like these)" in said
 
 
 def test_the_prompt_has_its_tokens_and_roles_without_padding(found: Found, task: Task) -> None:
@@ -145,7 +189,7 @@ def test_dictionaries_that_cost_much_are_warned_of(
 
 
 @pytest.mark.slow
-def test_a_report_is_written(evaluated: Findings, tmp_path: Path) -> None:
+def test_a_report_is_written(evaluated: Findings, tmp_path: FilePath) -> None:
     page = write_report(evaluated, tmp_path)
     assert "attribution patching" in page.read_text()
     saved = json.loads((tmp_path / "findings.json").read_text())

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from gossamer.circuits.results import (
     Behaviour,
+    Case,
     Completeness,
     Curve,
     CurvePoint,
@@ -61,6 +62,7 @@ def behaviour(name: str, faithfulness: float, width: float = 0.03) -> Behaviour:
         around,
         Interval(around.value / CEILING, around.low / CEILING, around.high / CEILING),
         accuracy=0.5 + 0.49 * max(0.0, min(1.0, faithfulness)) ** 0.4,
+        top1=0.99 * max(0.0, min(1.0, faithfulness)) ** 0.6,
         kl=max(0.0, 1.9 * (1 - faithfulness) ** 2),
         prompt_error=Interval(abs(1 - faithfulness) + 0.04, abs(1 - faithfulness), abs(1 - faithfulness) + 0.08),
     )
@@ -140,11 +142,15 @@ def findings(n_nodes: int = 18, seed: int = 0) -> Findings:
         curves=tuple(curve(*method, generator) for method in METHODS),
         completeness=Completeness(behaviour("circuit knocked out", 0.042, 0.02), tuple(knockouts)),
         stability=(
-            overlap("seed", ("seed 0", "seed 1", "seed 2", "seed 3"), (18, 19, 17, 18), 0.84),
-            overlap("split", ("half A", "half B"), (18, 20), 0.71),
+            overlap("seed", ("seed 0", "seed 1", "seed 2", "seed 3"), (20, 20, 20, 20), 0.84),
+            overlap("split", ("half 1", "half 2"), (20, 20), 0.71),
             overlap("size", ("7", "10", "15", "20", "30", "40"), (7, 10, 15, 20, 30, 40), 0.66),
         ),
         nodes=nodes,
+        cases=(
+            Case("ABBA", 70, behaviour("full model", 1.0, 0.0), behaviour("circuit", 0.961, 0.04)),
+            Case("BABA", 58, behaviour("full model", 1.0, 0.0), behaviour("circuit", 0.762, 0.05)),
+        ),
         settings={
             "seed": "0",
             "dtype": "bfloat16",
@@ -162,7 +168,7 @@ def bare() -> Findings:
     """As little as a finding can hold, with every number that may be missing missing."""
     lost = replace(node(0, random.Random(1), math.nan), activation=math.nan, ablated=math.nan, direct=math.nan)
     gone = Interval(math.nan, math.nan, math.nan)
-    unknown = Behaviour("circuit knocked out", gone, gone, gone, math.nan, math.nan, gone)
+    unknown = Behaviour("circuit knocked out", gone, gone, gone, math.nan, math.nan, math.nan, gone)
     whole = findings(1)
     return replace(
         whole,
@@ -170,6 +176,7 @@ def bare() -> Findings:
         curves=(),
         completeness=Completeness(unknown, ()),
         stability=(),
+        cases=(),
         nodes=(replace(lost, promotes=(), suppresses=(), examples=()),),
         settings={},
         warnings=(),

@@ -11,11 +11,13 @@ from gossamer.circuits.evaluate.completeness import completeness
 from gossamer.circuits.evaluate.stability import generic_latents, overlap
 from gossamer.circuits.methods import METHODS
 from gossamer.circuits.path import Path
-from gossamer.circuits.results import Findings, Overlap, PromptView
-from gossamer.circuits.search import search_path
+from gossamer.circuits.results import Case, Findings, Overlap, PromptView
+from gossamer.circuits.search import SearchSettings, search_path
 from gossamer.circuits.study import Found, Study
 
 Keys = list[tuple[str, str, int]]
+# A case of at least so many prompts that keeps less than this share of the circuit's faithfulness is warned of.
+CASE_PROMPTS, CASE_SHARE = 8, 0.8
 
 
 def findings(
@@ -32,8 +34,9 @@ def findings(
     Args:
         found: the circuit with its study and path.
         methods: what to compare its path with (see METHODS; its own is never drawn twice); None for all.
-        reruns: further searches, for stability over seeds and over disjoint halves of the training prompts.
-        others: circuits of other tasks on the same model: shared latents are flagged as generic.
+        reruns: further searches with seeds of their own, for stability; with any, each half of the training prompts is
+            searched too.
+        others: circuits of other tasks with the same dictionaries: shared latents are flagged as generic.
         subsets: random subsets of the completeness test.
         warnings: sentences that the reader must see besides those found here.
     """
@@ -42,57 +45,60 @@ def findings(
     paths = (found.path, *study.paths(compared, found.search))
     effects = torch.tensor([node.score or 0.0 for node in circuit.nodes], dtype=torch.float64)
     nodes = found.path.nodes.select(circuit.positions(found.path.nodes))
+    budget, cases = study.bench.budget(nodes), study.bench.cases(nodes)
     return Findings(
         task=study.task.name,
         model=study.model.title,
         sites=circuit.sites,
         roles=circuit.roles,
         prompt=prompt_view(study),
-        budget=study.bench.budget(nodes),
+        budget=budget,
         curves=tuple(study.bench.curve(path) for path in paths),
         completeness=completeness(study.bench, nodes, subsets=subsets, seed=study.settings.seed),
         stability=stability(found, reruns),
         nodes=node_cards(study.bench, nodes, effects, generic_latents(circuit, others)),
+        cases=cases,
         settings=settings_table(found),
-        warnings=(*warnings, *_losses(study)),
+        warnings=(*warnings, *_losses(study), *_uneven(cases, budget[-2].faithfulness.value)),
     )
 
 
 def stability(found: Found, reruns: int) -> tuple[Overlap, ...]:
-    """Overlap over the sizes of the path, over seeds and over halves of the training prompts, at the circuit's size."""
+    """Agreement over seeds, over halves of the training prompts, and over the sizes of the path.
+
+    Seeds and halves are compared at one size and as the search leaves its circuits, before any pruning; all searches
+    have the study's candidates and ablation values. A seed of its own means other batches; the halves are searched with
+    the search's own, so that nothing but their prompts differs. Only a mask search is run again.
+    """
     path = found.path
     near = [circuit for circuit in path.circuits if len(circuit) <= 100] or list(path.circuits)
-    result = [overlap("size", [str(len(circuit)) for circuit in near], [_keys(path, circuit) for circuit in near])]
-    if reruns and path.method == "mask":
-        size = len(found.nodes)
-        seeds = [found.study.settings.seed + number for number in range(1, reruns + 1)]
-        again = [_searched(found, size, seed, None) for seed in seeds]
-        labels = [f"seed {seed}" for seed in (found.study.settings.seed, *seeds)]
-        result.append(overlap("seed", labels, [_keys_of(found), *again]))
-        halves = [_searched(found, size, seed, half) for half, seed in enumerate(seeds[:2])]
-        result.append(
-            overlap("split", ["all", *(f"half {n + 1}" for n in range(len(halves)))], [_keys_of(found), *halves])
-        )
-    return tuple(result)
+    sizes = overlap("size", [str(len(circuit)) for circuit in near], [_keys(path, circuit) for circuit in near])
+    if not reruns or path.method != "mask":
+        return (sizes,)
+    size = min((one for one in path.sizes if one >= len(found.nodes)), default=path.sizes[0])
+    own = found.search.seed
+    seeds = [own + number for number in range(1, reruns + 1)]
+    again = [_searched(found, size, replace(found.search, seed=seed), None) for seed in seeds]
+    halves = [_searched(found, size, found.search, half) for half in (0, 1)]
+    return (
+        overlap("seed", [f"seed {seed}" for seed in (own, *seeds)], [_keys(path, path.of_size(size)), *again]),
+        overlap("split", ["half 1", "half 2"], halves),
+        sizes,
+    )
 
 
-def _searched(found: Found, size: int, seed: int, half: int | None) -> Keys:
-    """Nodes of the same search with a seed of its own, on all training prompts or on every second one."""
-    study = found.study
-    splice, full = study.splice, study.train.full
+def _searched(found: Found, size: int, search: SearchSettings, half: int | None) -> Keys:
+    """Nodes of a search on all training prompts or on every second one (they are in random order)."""
+    splice, full = found.study.splice, found.study.train.full
     if half is not None:
-        rows = torch.arange(half, len(study.examples), 2)
+        rows = torch.arange(half, len(found.study.examples), 2)
         splice, full = splice.on(rows), full.on(rows)
-    path = search_path(splice, full, replace(found.search, seed=seed, sizes=(size, *found.search.sizes)))
+    path = search_path(splice, full, search)
     return _keys(path, path.of_size(size))
 
 
 def _keys(path: Path, circuit: torch.Tensor) -> Keys:
     return path.nodes.select(circuit).keys()
-
-
-def _keys_of(found: Found) -> Keys:
-    return [node.key for node in found.circuit.nodes]
 
 
 def prompt_view(study: Study, row: int = 0) -> PromptView:
@@ -152,4 +158,24 @@ def _losses(study: Study) -> tuple[str, ...]:
     return (
         f"The dictionaries alone, before any ablation, keep {kept:.0%} of the model's logit difference: the circuit "
         "explains the model with its dictionaries, and the rest is reconstruction error.",
+    )
+
+
+def _uneven(cases: Sequence[Case], overall: float) -> tuple[str, ...]:
+    """A warning when the circuit does much worse on some kinds of prompts than on all: means hide that."""
+    weak = [
+        (case.circuit.faithfulness.value, case)
+        for case in cases
+        if case.prompts >= CASE_PROMPTS
+        and case.full.logit_diff.value > 0
+        and case.circuit.faithfulness.value < CASE_SHARE * overall
+    ]
+    if not weak:
+        return ()
+    weak.sort(key=lambda found: found[0])
+    said = [f"{kept:.0%} on the {case.prompts} prompts of case {case.name!r}" for kept, case in weak[:3]]
+    more = f" (and {len(weak) - 3} more cases like these)" if len(weak) > 3 else ""
+    return (
+        f"The circuit keeps {overall:.0%} of the logit difference over all held-out prompts, but only "
+        f"{', '.join(said)}{more}: read the table of cases, and ask for more faithfulness.",
     )

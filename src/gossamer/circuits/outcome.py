@@ -32,6 +32,10 @@ class Outcome:
     correct: Bool[Tensor, "prompt"]
     top1: Bool[Tensor, "prompt"]
 
+    def on(self, rows: Int[Tensor, "rows"]) -> "Outcome":
+        """The same network on some of the prompts only."""
+        return Outcome(self.logit_diff[rows], self.kl[rows], self.correct[rows], self.top1[rows])
+
 
 @dataclass(frozen=True)
 class FullModel:
@@ -51,9 +55,7 @@ class FullModel:
 
     def on(self, rows: Int[Tensor, "rows"]) -> "FullModel":
         """The same measurements of some of the prompts only."""
-        found = self.outcome
-        chosen = Outcome(found.logit_diff[rows], found.kl[rows], found.correct[rows], found.top1[rows])
-        return FullModel(self.examples.select(rows), self.log_probs[rows], chosen)
+        return FullModel(self.examples.select(rows), self.log_probs[rows], self.outcome.on(rows))
 
     def outcome_of(self, network: Network, batch_size: int = 64, name: str = "the circuit's logits") -> Outcome:
         """Run `network` on every prompt and compare it with the full model."""
@@ -99,6 +101,7 @@ def behaviour(name: str, outcome: Outcome, full: Outcome, dictionaries: Outcome,
         faithfulness=_ratio(own, base, draws),
         faithfulness_to_dictionaries=_ratio(own, spliced, draws),
         accuracy=outcome.correct.double().mean().item(),
+        top1=outcome.top1.double().mean().item(),
         kl=outcome.kl.double().mean().item(),
         prompt_error=_ratio((own - base).abs(), base, draws),
     )

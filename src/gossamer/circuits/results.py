@@ -22,6 +22,7 @@ class Behaviour:
         faithfulness: logit_diff over the full model's, with nothing subtracted.
         faithfulness_to_dictionaries: the same over model + dictionaries without ablation.
         accuracy: share of prompts where the answer's logit exceeds the wrong answer's.
+        top1: share of prompts where the answer's logit exceeds every other token's.
         kl: mean KL(full model || this network) over the vocabulary at the answer position, in nats.
         prompt_error: mean over prompts of |logit difference - the full model's| over the full model's mean.
     """
@@ -31,8 +32,24 @@ class Behaviour:
     faithfulness: Interval
     faithfulness_to_dictionaries: Interval
     accuracy: float
+    top1: float
     kl: float
     prompt_error: Interval
+
+
+@dataclass(frozen=True)
+class Case:
+    """Full model and circuit on the held-out prompts of one kind; references and intervals are of these prompts alone.
+
+    Attributes:
+        name: the prompts' `case`; "" for prompts without one.
+        prompts: how many they are.
+    """
+
+    name: str
+    prompts: int
+    full: Behaviour
+    circuit: Behaviour
 
 
 @dataclass(frozen=True)
@@ -52,8 +69,9 @@ class Curve:
         method: name of the method.
         points: by falling size.
         seconds: wall-clock time to all scores and circuits of the curve (evaluation not counted).
-        cpr: area under faithfulness over the share of candidate nodes kept (MIB; larger is better).
-        cmd: area of |1 - faithfulness| over the same axis (MIB; smaller is better).
+        cpr: area under MIB's faithfulness over the share of the study's candidates that is kept (larger is better). MIB
+            subtracts the empty circuit, (m(C) - m(empty)) / (m(full) - m(empty)); `Behaviour.faithfulness` does not.
+        cmd: area of |1 - MIB's faithfulness| over the same axis (smaller is better).
     """
 
     method: str
@@ -86,7 +104,8 @@ class Overlap:
     """Agreement of circuits that should agree: matrices over `labels` (row against column).
 
     Attributes:
-        kind: what varies between them: "seed", "split" or "size".
+        kind: what varies between them: "seed" or "split" (searches that could have come out differently), or "size"
+            (circuits of one search, each begun from the one before: they nest, which says little of its stability).
         sizes: nodes of each circuit.
         jaccard: |A and B| / |A or B|.
         containment: |A and B| / |smaller of the two|.
@@ -116,7 +135,9 @@ class NodeCard:
         site, role, latent: the node.
         effect: faithfulness lost when this node alone is removed from the circuit (minimality).
         activation: mean on clean prompts at the role; `ablated` is the mean it is moved to.
-        direct: (activation - ablated) times the decoder row times the (answer - wrong) unembedding, mean over prompts.
+        direct: logit difference that the latent adds by itself, to first order: (activation - ablated) times the
+            decoder row times the gradient of the logit difference by the final stream, mean over prompts; NaN at sites
+            that write to no stream.
         promotes, suppresses: logit-lens words of the decoder row with their values.
         examples: strongest firings in the task's prompts.
         generic: names of unrelated tasks whose circuits hold the same latent.
@@ -157,6 +178,7 @@ class Findings:
         sites, roles: axes of the circuit's drawing, in order.
         budget: full model, each dictionary alone, all dictionaries, circuit, empty circuit.
         curves: our mask first, then the reference recipe and the baselines.
+        cases: the kinds of prompts, the most frequent first; empty when no prompt names its case.
         settings: name and value of everything needed to rerun (seed, dtype, ablation, errors, target, versions ...).
         warnings: sentences a reader must see.
     """
@@ -171,5 +193,6 @@ class Findings:
     completeness: Completeness
     stability: tuple[Overlap, ...]
     nodes: tuple[NodeCard, ...]
+    cases: tuple[Case, ...] = ()
     settings: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

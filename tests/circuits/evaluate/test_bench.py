@@ -1,11 +1,12 @@
 """The bench against networks written out by hand, and areas against trapezoids."""
 
 import itertools
+import math
+from dataclasses import replace
 
 import pytest
 import torch
 from circuit_lab import (
-    ROLES,
     all_nodes,
     by_hand,
     differences,
@@ -141,18 +142,37 @@ def test_a_curve_has_every_circuit_of_the_path_and_the_areas_under_it(bench: Ben
         assert point.behaviour == bench.behaviour("chance", bench.outcome(chosen))
         assert point.unique_latents == len({(site, latent) for site, _, latent in chosen.keys()})  # noqa: SIM118
         assert point.unique_latents < point.size or point.size < 10
-    shares = [0, 4 / 100, 20 / 100, 50 / 100, 1]
-    kept = [
-        bench.kept(nodes.none()),
-        *(point.behaviour.faithfulness.value for point in reversed(curve.points)),
-        bench.kept(nodes),
-    ]
-    assert len(nodes) == len(ROLES) * 20
-    pairs = list(zip(shares, kept, strict=True))
-    area = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in itertools.pairwise(pairs))
-    distance = sum((b[0] - a[0]) * (abs(1 - a[1]) + abs(1 - b[1])) / 2 for a, b in itertools.pairwise(pairs))
-    assert curve.cpr == pytest.approx(area)
-    assert curve.cmd == pytest.approx(distance)
+    assert len(bench.splice.nodes) == 200
+    empty, whole = bench.kept(nodes.none()), bench.kept(bench.splice.nodes)
+    kept = [empty, *(point.behaviour.faithfulness.value for point in reversed(curve.points)), whole]
+    assert (curve.cpr, curve.cmd) == pytest.approx(mib_areas([0, 4, 20, 50, 200], kept))
+
+
+def mib_areas(sizes: list[int], kept: list[float]) -> tuple[float, float]:
+    """Trapezoids of MIB's faithfulness and of its distance to 1, by hand."""
+    normalised = [(value - kept[0]) / (1 - kept[0]) for value in kept]
+    steps = [(after - before) / sizes[-1] for before, after in itertools.pairwise(sizes)]
+    pairs = list(zip(steps, itertools.pairwise(normalised), strict=True))
+    return (
+        sum(step * (a + b) / 2 for step, (a, b) in pairs),
+        sum(step * (abs(1 - a) + abs(1 - b)) / 2 for step, (a, b) in pairs),
+    )
+
+
+def test_the_same_circuits_have_the_same_areas_whatever_they_were_chosen_from(bench: Bench) -> None:
+    everything = bench.splice.nodes
+    few = Bench(bench.splice.over(random_choice(everything, 80)), seed=1)
+    order = torch.randperm(80, generator=torch.Generator().manual_seed(0))
+    narrow = Path.from_order("candidates", few.splice.nodes, order, (50, 20, 4), 0.0)
+    inside = everything.find(few.splice.nodes.keys())
+    wide = Path("every node", everything, tuple(inside[circuit] for circuit in narrow.circuits), 0.0)
+    one, other = few.curve(narrow), few.curve(wide)
+    assert [point.size for point in one.points] == [point.size for point in other.points]
+    assert (other.cpr, other.cmd) == pytest.approx((one.cpr, one.cmd), rel=1e-6)
+    # A circuit of more nodes than there are candidates is shown, and left out of the areas.
+    more = Path("every node", everything, (torch.arange(150), *wide.circuits), 0.0)
+    assert [point.size for point in few.curve(more).points] == [150, 50, 20, 4]
+    assert (few.curve(more).cpr, few.curve(more).cmd) == (other.cpr, other.cmd)
 
 
 def test_areas_by_hand() -> None:
@@ -160,6 +180,48 @@ def test_areas_by_hand() -> None:
     cpr, cmd = areas([(50, 1.2), (25, 0.8)], 100, (0.0, 1.0))
     assert cpr == pytest.approx(0.9)
     assert cmd == pytest.approx(0.25 * 0.6 + 0.25 * 0.2 + 0.5 * 0.1)
-    assert areas([], 10, (1.0, 1.0)) == pytest.approx((1.0, 0.0))
+    # The empty circuit keeps 0.2: 0.6 is half of the way to 1, and 1 all of it. Trapezoids 0.5 * 0.25 + 0.5 * 0.75.
+    assert areas([(5, 0.6)], 10, (0.2, 1.0)) == pytest.approx((0.5, 0.5))
+    # An empty circuit below zero: -0.5 .. 1 is the whole way, and 0.25 is half of it.
+    assert areas([(5, 0.25)], 10, (-0.5, 1.0)) == pytest.approx((0.5, 0.5))
     # A circuit of all candidates is measured, not assumed.
     assert areas([(10, 0.5)], 10, (0.0, 99.0))[0] == pytest.approx(0.25)
+    assert areas([(20, 50.0), (5, 0.5)], 10, (0.0, 1.0)) == areas([(5, 0.5)], 10, (0.0, 1.0))
+    assert all(math.isnan(area) for area in areas([(5, 0.5)], 10, (1.0, 1.0)))
+
+
+def with_cases(bench: Bench, cases: list[str]) -> Bench:
+    splice = bench.splice.over(bench.splice.nodes)
+    prompts = tuple(replace(prompt, case=case) for prompt, case in zip(splice.examples.prompts, cases, strict=True))
+    splice.examples = replace(splice.examples, prompts=prompts)
+    return Bench(splice, seed=1)
+
+
+def test_cases_are_the_prompts_of_each_kind_apart(bench: Bench, circuit: Nodes) -> None:
+    kinds = ["works", "fails", "works", "", "works", "fails", "works", "fails"]
+    own = bench.full.outcome.logit_diff.double()
+    kept, spliced = bench.outcome(circuit), bench.dictionaries.logit_diff.double()
+    found = with_cases(bench, kinds).cases(circuit)
+    assert [(case.name, case.prompts) for case in found] == [("works", 4), ("fails", 3), ("", 1)]
+    for case in found:
+        rows = [row for row, kind in enumerate(kinds) if kind == case.name]
+        mine = kept.logit_diff.double()[rows]
+        assert case.full.logit_diff.value == pytest.approx(own[rows].mean().item())
+        assert case.circuit.logit_diff.value == pytest.approx(mine.mean().item())
+        ratio = (mine.sum() / own[rows].sum()).item()
+        assert case.circuit.faithfulness.value == pytest.approx(ratio)
+        to_dictionaries = (mine.sum() / spliced[rows].sum()).item()
+        assert case.circuit.faithfulness_to_dictionaries.value == pytest.approx(to_dictionaries)
+        assert case.circuit.accuracy == (mine > 0).double().mean().item()
+        assert case.circuit.top1 == kept.top1[rows].double().mean().item()
+        error = ((mine - own[rows]).abs().sum() / own[rows].sum()).item()
+        assert case.circuit.prompt_error.value == pytest.approx(error)
+        assert case.circuit.faithfulness.low <= ratio + 1e-9
+        assert case.full.faithfulness.value == 1.0
+    assert len({round(case.circuit.faithfulness.value, 3) for case in found}) == 3
+
+
+def test_prompts_without_a_case_have_none(bench: Bench, circuit: Nodes) -> None:
+    assert with_cases(bench, [""] * 8).cases(circuit) == ()
+    (case,) = with_cases(bench, ["one"] * 8).cases(circuit)
+    assert case.circuit == bench.behaviour("circuit", bench.outcome(circuit))

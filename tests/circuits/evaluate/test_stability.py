@@ -49,17 +49,38 @@ def test_matrices_are_symmetric_and_jaccard_never_exceeds_containment(seed: int)
             assert found.jaccard[row][column] == pytest.approx(both / union)
 
 
-def _circuit(task: str, model: str, *nodes: tuple[str, str, int]) -> Circuit:
-    return Circuit(tuple(Node(*node) for node in nodes), model, task, ("resid_post.1",), ("S", "END"))
+def _circuit(task: str, checksums: dict[str, str | None], *nodes: tuple[str, str, int]) -> Circuit:
+    dictionaries = {site: {"source": "somewhere", "sha256": checksum} for site, checksum in checksums.items()}
+    axes = (("resid_post.1", "resid_post.2"), ("S", "END"))
+    provenance = {"dictionaries": dictionaries}
+    return Circuit(tuple(Node(*node) for node in nodes), "tiny", task, *axes, provenance=provenance)
 
 
-def test_generic_latents_are_shared_with_other_tasks_of_the_same_model_at_any_role() -> None:
-    own = _circuit("ioi", "tiny", ("resid_post.1", "S", 3), ("resid_post.1", "END", 4))
+OWN = {"resid_post.1": "aa", "resid_post.2": "bb"}
+
+
+def test_generic_latents_are_shared_with_other_tasks_of_the_same_dictionaries_at_any_role() -> None:
+    own = _circuit("ioi", OWN, ("resid_post.1", "S", 3), ("resid_post.1", "END", 4), ("resid_post.2", "S", 3))
     others = [
-        _circuit("agreement", "tiny", ("resid_post.1", "END", 3)),
-        _circuit("code", "tiny", ("resid_post.1", "END", 3), ("resid_post.1", "END", 8)),
-        _circuit("code", "other model", ("resid_post.1", "END", 4)),
-        _circuit("ioi", "tiny", ("resid_post.1", "END", 4)),
+        _circuit("agreement", OWN, ("resid_post.1", "END", 3)),
+        _circuit("code", OWN, ("resid_post.1", "END", 3), ("resid_post.1", "END", 8)),
+        _circuit("ioi", OWN, ("resid_post.1", "END", 4)),
+        # Retrained at one site: its numbers there mean other latents.
+        _circuit("half", {**OWN, "resid_post.1": "cc"}, ("resid_post.1", "END", 4), ("resid_post.2", "END", 3)),
     ]
-    assert generic_latents(own, others) == {("resid_post.1", 3): ("agreement", "code")}
+    assert generic_latents(own, others) == {
+        ("resid_post.1", 3): ("agreement", "code"),
+        ("resid_post.2", 3): ("half",),
+    }
     assert generic_latents(own, []) == {}
+
+
+@pytest.mark.parametrize("checksums", [{}, {"resid_post.1": None}, {"resid_post.1": "cc", "resid_post.2": "aa"}])
+def test_a_circuit_of_other_dictionaries_flags_nothing_and_is_warned_of(checksums: dict[str, str | None]) -> None:
+    own = _circuit("ioi", OWN, ("resid_post.1", "S", 3), ("resid_post.2", "S", 3))
+    other = _circuit("agreement", checksums, ("resid_post.1", "END", 3), ("resid_post.2", "END", 3))
+    with pytest.warns(UserWarning, match="circuit of agreement on tiny: no dictionary in common with that of ioi"):
+        assert generic_latents(own, [other]) == {}
+    unknown = _circuit("ioi", {"resid_post.1": None}, ("resid_post.1", "S", 3))
+    with pytest.warns(UserWarning, match="differ or are missing"):
+        assert generic_latents(unknown, [_circuit("agreement", {"resid_post.1": None}, ("resid_post.1", "S", 3))]) == {}

@@ -1,14 +1,17 @@
 """The held-out prompts with the references that every circuit is measured against."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property, partial
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.outcome import FullModel, Outcome, behaviour
 from gossamer.circuits.path import Path
-from gossamer.circuits.results import Behaviour, Curve, CurvePoint
+from gossamer.circuits.results import Behaviour, Case, Curve, CurvePoint
 from gossamer.circuits.splice import Splice
 from gossamer.model.site import Site
 
@@ -18,7 +21,7 @@ class Bench:
     """Measures circuits on one split; the full model and the unmasked dictionaries are run once.
 
     Attributes:
-        splice: the network over the split's prompts (its nodes do not matter).
+        splice: the network over the split's prompts; its nodes are the candidates, which set the axis of areas.
         seed: of every bootstrap, so that intervals of different circuits can be compared.
     """
 
@@ -51,22 +54,53 @@ class Bench:
 
     def faithfulness(self, outcome: Outcome) -> float:
         """Mean logit difference over the full model's."""
-        return (outcome.logit_diff.double().mean() / self.full.outcome.logit_diff.double().mean()).item()
+        # On the CPU, because not every device has float64.
+        own, base = outcome.logit_diff.cpu().double(), self.full.outcome.logit_diff.cpu().double()
+        return (own.mean() / base.mean()).item()
 
     def kept(self, circuit: Nodes) -> float:
         """Faithfulness of a circuit."""
         return self.faithfulness(self.outcome(circuit))
 
+    @cached_property
+    def ends(self) -> tuple[float, float]:
+        """Faithfulness of the empty circuit and of all the splice's nodes: where every curve begins and ends."""
+        return self.kept(self.splice.nodes.none()), self.kept(self.splice.nodes)
+
     def curve(self, path: Path) -> Curve:
-        """Behaviour of every circuit of a path, with the areas under it."""
+        """Behaviour of every circuit of a path, with the areas under it.
+
+        The areas of all paths are over one axis, the share of the splice's own nodes (a study's candidates), whatever
+        a path chose from; they end at all of these nodes, so that larger circuits do not count.
+        """
         points = []
         for circuit in path.circuits:
             nodes = path.nodes.select(circuit)
             found = self.behaviour(path.method, self.outcome(nodes))
             points.append(CurvePoint(len(nodes), nodes.unique_latents(), found))
-        ends = (self.kept(path.nodes.none()), self.kept(path.nodes))
-        cpr, cmd = areas([(point.size, point.behaviour.faithfulness.value) for point in points], len(path.nodes), ends)
+        known = [(point.size, point.behaviour.faithfulness.value) for point in points]
+        cpr, cmd = areas(known, len(self.splice.nodes), self.ends)
         return Curve(path.method, tuple(points), path.seconds, cpr, cmd)
+
+    def cases(self, circuit: Nodes) -> tuple[Case, ...]:
+        """Full model and circuit on the prompts of every `Prompt.case` apart, the most frequent case first.
+
+        Every case is held against the full model on its own prompts. Empty when no prompt names its case.
+        """
+        groups: dict[str, list[int]] = {}
+        for row, prompt in enumerate(self.splice.examples.prompts):
+            groups.setdefault(prompt.case, []).append(row)
+        if set(groups) <= {""}:
+            return ()
+        outcome = self.outcome(circuit)
+        frequent = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
+        return tuple(self._case(name, torch.tensor(rows), outcome) for name, rows in frequent)
+
+    def _case(self, name: str, rows: Int[Tensor, "rows"], outcome: Outcome) -> Case:
+        rows = rows.to(outcome.logit_diff.device)
+        full, dictionaries = self.full.outcome.on(rows), self.dictionaries.on(rows)
+        of_full = behaviour("full model", full, full, dictionaries, self.seed)
+        return Case(name, len(rows), of_full, behaviour("circuit", outcome.on(rows), full, dictionaries, self.seed))
 
     def budget(self, circuit: Nodes) -> tuple[Behaviour, ...]:
         """Where the behaviour is lost: model, each dictionary alone, all dictionaries, the circuit, nothing kept."""
@@ -94,18 +128,23 @@ class Bench:
 
 
 def areas(points: list[tuple[int, float]], n_nodes: int, ends: tuple[float, float]) -> tuple[float, float]:
-    """CPR and CMD of the MIB benchmark over the share of candidate nodes kept.
+    """CPR and CMD over the share of candidate nodes kept, as the MIB benchmark defines them (Mueller et al. 2025).
+
+    MIB's faithfulness subtracts the empty circuit, f = (m(C) - m(empty)) / (m(full) - m(empty)); CPR is the area under
+    f and CMD that of |1 - f|. Everywhere else in this package faithfulness is m(C) / m(full), with nothing subtracted.
+    Two things differ from MIB: both areas are of the same circuits (MIB ranks by signed scores for CPR, by absolute
+    ones for CMD), and the largest circuit is that of all candidates, which dictionaries keep from being the full model.
 
     Args:
-        points: (size, faithfulness) of the path's circuits.
+        points: (size, m(C) / m(full)) of the path's circuits; those of more than `n_nodes` are left out.
         n_nodes: number of candidates: share 1.
-        ends: faithfulness with no node and with every candidate.
+        ends: m / m(full) with no node and with every candidate.
 
     Returns:
-        Trapezoid areas of faithfulness, and of |1 - faithfulness|.
+        Trapezoid areas of f and of |1 - f|; NaN if the empty circuit does just what the full model does.
     """
-    known = {0: ends[0], n_nodes: ends[1]} | dict(points)
+    known = {0: ends[0], n_nodes: ends[1]} | {size: value for size, value in points if size <= n_nodes}
     sizes = sorted(known)
     share = torch.tensor(sizes, dtype=torch.float64) / n_nodes
-    values = torch.tensor([known[size] for size in sizes], dtype=torch.float64)
+    values = torch.tensor([known[size] - ends[0] for size in sizes], dtype=torch.float64) / (1 - ends[0] or math.nan)
     return torch.trapezoid(values, share).item(), torch.trapezoid((1 - values).abs(), share).item()

@@ -1,5 +1,6 @@
 """Would another run find the same circuit: overlap over seeds, splits and sizes, and latents that serve any task."""
 
+import warnings
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Literal
 
@@ -35,11 +36,34 @@ def overlap(
 def generic_latents(circuit: Circuit, others: Sequence[Circuit]) -> Mapping[tuple[str, int], tuple[str, ...]]:
     """(site, latent) pairs of `circuit` that circuits of other tasks hold too, with the names of these tasks.
 
-    Such latents (punctuation, early positions, "any word of this kind") are probably not about the task.
+    Such latents (punctuation, early positions, "any word of this kind") are probably not about the task. A latent's
+    number means something within one dictionary only, so sites are compared where both circuits name the same
+    dictionary, by the sha256 of its weights. A circuit without such a site is left out, with a warning.
     """
     held: dict[tuple[str, int], tuple[str, ...]] = {}
     for other in others:
-        if other.task != circuit.task and other.model == circuit.model:
-            for latent in sorted(circuit.unique_latents & other.unique_latents):
+        if other.task == circuit.task:
+            continue
+        shared = _same_dictionaries(circuit, other)
+        if not shared:
+            warnings.warn(
+                f"circuit of {other.task} on {other.model}: no dictionary in common with that of {circuit.task} on "
+                f"{circuit.model} (sha256 differ or are missing); it flags no generic latents: find it again with the "
+                "same dictionaries, read from their files",
+                stacklevel=2,
+            )
+        for latent in sorted(circuit.unique_latents & other.unique_latents):
+            if latent[0] in shared:
                 held[latent] = (*held.get(latent, ()), other.task)
     return held
+
+
+def _same_dictionaries(one: Circuit, other: Circuit) -> set[str]:
+    """Sites at which both circuits have the same dictionary."""
+    known, theirs = _checksums(one), _checksums(other)
+    return {site for site, checksum in known.items() if theirs.get(site) == checksum}
+
+
+def _checksums(circuit: Circuit) -> dict[str, str]:
+    facts = circuit.provenance.get("dictionaries", {})
+    return {site: facts[site]["sha256"] for site in facts if facts[site].get("sha256")}

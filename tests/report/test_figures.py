@@ -135,6 +135,19 @@ def test_figures_without_numbers_are_refused(findings, draw, without):
         draw(replace(findings, **without))
 
 
+def test_stability_is_said_of_searches_and_not_of_sizes_that_nest(findings):
+    seed, split, size = findings.stability
+    said = claims.stability(findings)
+    # Mean over the six pairs of seeds: distances 1, 1, 1, 2, 2, 3.
+    mean = (3 * 0.84 + 2 * 0.84**2 + 0.84**3) / 6
+    expected = f"{mean:.2f} between 4 seeds, 0.71 between 2 halves of the training prompts"
+    assert said == f"Searches agree with a mean Jaccard index of {expected}"
+    assert claims.stability(replace(findings, stability=(seed, split))) == said
+    alone = replace(findings, stability=(size,))
+    assert claims.stability(alone) is None
+    assert stability(alone).get_suptitle() == "Circuits on one path, by size"
+
+
 def test_the_comparison_names_whoever_is_better(findings):
     assert claims.curves(findings) == (
         "Gossamer mask keeps 80\u202f% of the logit difference with 30 nodes; "

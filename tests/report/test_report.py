@@ -127,6 +127,38 @@ def test_printed_numbers_are_those_of_the_findings(seen):
     assert "1 warning" in said
 
 
+def test_cases_stand_apart_beside_the_budget(findings, seen):
+    said = re.sub(r"\s+", " ", seen.text)
+    assert said.index("networklogit difference") < said.index("By case") < said.index("nodes for 80 %")
+    assert "ABBA703.903.75 [3.59, 3.89]0.96 [0.92, 1.00]0.08 [0.04, 0.12]98 %97 %99 %" in said
+    assert "BABA583.902.97 [2.78, 3.15]0.76 [0.71, 0.81]0.28 [0.24, 0.32]94 %84 %99 %" in said
+    one = replace(findings, cases=findings.cases[:1])
+    assert "By case" not in page(one, {})
+    hostile = replace(findings.cases[0], name="<b>\u202ex" + "y" * 100)
+    text = Page(page(replace(findings, cases=(hostile, replace(hostile, name=""))), {})).text
+    assert "<b>\\u202exyyy" in text
+    assert "y" * 80 not in text
+    assert "no case named" in text
+    many = tuple(replace(findings.cases[0], name=f"kind {number}") for number in range(25))
+    text = Page(page(replace(findings, cases=many), {})).text
+    assert "kind 19" in text
+    assert "kind 20" not in text
+    assert "The 20 most frequent of 25 cases" in text
+
+
+def test_top1_and_the_error_of_single_prompts_stand_beside_accuracy_and_faithfulness(seen):
+    said = re.sub(r"\s+", " ", seen.text)
+    assert "circuit3.40 [3.28, 3.50]0.87 [0.84, 0.90]0.96 [0.92, 0.98]0.17 [0.13, 0.21]96 %91 %" in said
+    assert "96 %accuracytop-1 91 %; full model 99 %, top-1 99 %" in said.replace(" accuracy", "accuracy")
+    assert "0.17error of a single prompt" in said
+
+
+def test_areas_say_whose_definition_they_follow(seen):
+    said = re.sub(r"\s+", " ", seen.text)
+    assert "(m(C) − m(empty)) / (m(full) − m(empty))" in said
+    assert "over the share of the same candidate nodes" in said
+
+
 def test_warnings_are_loud_and_absent_without_cause(findings, seen):
     assert "alert" in seen.having("role")
     assert "alert" not in Page(page(replace(findings, warnings=()), {})).having("role")

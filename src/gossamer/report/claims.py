@@ -135,10 +135,11 @@ def agreement(overlap: Overlap) -> float | None:
 
 
 def stability(findings: Findings) -> str | None:
-    """Mean agreement for everything that was varied."""
+    """Mean agreement of searches that could have come out differently; the sizes of one path nest and do not count."""
+    between = {"seed": lambda n: plural(n, "seed"), "split": lambda n: f"{n} halves of the training prompts"}
     said = [
-        f"{ratio(mean)} between {plural(len(overlap.labels), overlap.kind)}"
+        f"{ratio(mean)} between {between[overlap.kind](len(overlap.labels))}"
         for overlap in findings.stability
-        if (mean := agreement(overlap)) is not None
+        if overlap.kind in between and (mean := agreement(overlap)) is not None
     ]
-    return "Circuits agree with a mean Jaccard index of " + ", ".join(said) if said else None
+    return "Searches agree with a mean Jaccard index of " + ", ".join(said) if said else None

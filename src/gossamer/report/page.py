@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from gossamer.circuits.results import Behaviour, Curve, Example, Findings, NodeCard
 from gossamer.report import claims, figures, layout, style, text
 
-MAX_CARDS = 60
+MAX_CARDS, MAX_CASES = 60, 20
 BEFORE, AFTER = 22, 8  # tokens of an example shown around the firing one
 Figures = dict[str, Figure]
 Pictures = dict[str, str]
@@ -101,6 +101,7 @@ def page(findings: Findings, made: Pictures | None = None) -> str:
         methods=_methods(findings, target),
         nodes=_nodes(findings),
         max_cards=MAX_CARDS,
+        max_cases=MAX_CASES,
     )
 
 
@@ -162,7 +163,8 @@ def _tiles(findings: Findings) -> list[tuple[str, str, str]]:
                 "faithfulness to model + dictionaries",
                 f"the dictionaries alone reach {text.ratio(known.dictionaries.faithfulness.value)} of the full model",
             ),
-            (text.percent(circuit.accuracy), "accuracy", f"full model {text.percent(known.full.accuracy)}"),
+            (text.ratio(circuit.prompt_error.value), "error of a single prompt", "mean distance to the full model"),
+            (text.percent(circuit.accuracy), "accuracy", _accuracies(known)),
             (text.number(circuit.kl), "KL to the full model, nats", f"empty circuit {text.number(known.empty.kl)}"),
         ]
     left = findings.completeness.knocked_out
@@ -171,6 +173,15 @@ def _tiles(findings: Findings) -> list[tuple[str, str, str]]:
             (text.ratio(left.faithfulness.value), "left without the circuit", f"{_range(left)}; 0 is complete")
         )
     return tiles
+
+
+def _accuracies(known: claims.Landmarks) -> str:
+    """What stands beside the circuit's accuracy: how often the answer beats the whole vocabulary, and the model's."""
+    full = known.full
+    return (
+        f"top-1 {text.percent(known.circuit.top1)}; full model {text.percent(full.accuracy)}, "
+        f"top-1 {text.percent(full.top1)}"
+    )
 
 
 def _range(behaviour: Behaviour) -> str:

@@ -12,7 +12,7 @@ from gossamer.errors import GossamerError
 from gossamer.report import claims, style
 
 _NUMBERED = 8  # largest matrix whose cells carry their numbers
-_NAMES = {"seed": "seeds", "split": "data splits", "size": "sizes on one path"}
+_NAMES = {"seed": "seeds", "split": "halves of the training prompts", "size": "sizes on one path"}
 
 
 def stability(findings: Findings) -> Figure:
@@ -43,7 +43,7 @@ def stability(findings: Findings) -> Figure:
         grid[0, 0].set_ylabel("Jaccard index")
         grid[1, 0].set_ylabel("containment in the larger")
         figure.colorbar(image, ax=grid, shrink=0.4, aspect=18, pad=0.01).outline.set_visible(False)
-        sentence = style.broken(claims.stability(findings) or "", width)
+        sentence = style.broken(claims.stability(findings) or "Circuits on one path, by size", width)
         figure.suptitle(sentence, x=0.01, ha="left", fontsize=style.SIZE + 0.5, fontweight="bold")
     return figure
 

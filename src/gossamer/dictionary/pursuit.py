@@ -1,0 +1,285 @@
+r"""Inference-time optimisation: sparse codes from the decoder alone, by greedy pursuit.
+
+For the vector x of a token (decoder bias subtracted) and decoder rows d_j brought to norm 1, find a >= 0 with at most k
+entries that are not zero and a small residual r = x - a D. Three methods, each for a whole batch of tokens at once:
+
+matching    pick j = argmax <d_j, r>; a_j += <d_j, r>                                     (Mallat & Zhang 1993)
+gradient    add j to the support S; step along g = <d, r> restricted to S, by the length that is best for it,
+            eta = <g D, r> / <g D, g D>; a = max(a + eta g, 0)                             (Blumensath & Davies 2008)
+orthogonal  add j to S; least squares on S, without what it would make negative            (Pati et al. 1993)
+
+Their use in place of an encoder is from Smith 2024 and appendix A of Rajamanoharan et al. 2024 (arXiv 2404.16014). The
+whole dictionary is touched once a step, to find the largest product; everything else works on the rows in use. With the
+products of all pairs of rows at hand (`Rows.gram`, if n is small enough) even that touch is a sum of a few rows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import embedding_bag
+
+from gossamer.dictionary.dictionary import Dictionary
+from gossamer.dictionary.latents import SparseLatents, concatenate
+from gossamer.errors import UsageError
+from gossamer.finite import require_finite
+
+# All pairs of rows are multiplied in advance if that takes no more than this many bytes.
+GRAM_BYTES = 2**30
+# Products of a step that exist at once: tokens * latents.
+_BLOCK_VALUES = 2**24
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Decoder rows of norm 1, with their norms and, where memory allows, the products of all pairs of them."""
+
+    rows: Float[Tensor, "n d"]
+    norms: Float[Tensor, "n"]
+    gram: Float[Tensor, "n n"] | None
+
+    @classmethod
+    def of(cls, w_dec: Float[Tensor, "n d"], gram_bytes: int = GRAM_BYTES) -> "Rows":
+        """Of a decoder; a row of norm 0 is never picked. Memory: n * d values, and n * n for the products."""
+        norms = require_finite(w_dec, "decoder").norm(dim=1)
+        rows = w_dec / norms.clamp(min=torch.finfo(w_dec.dtype).tiny)[:, None]
+        small = len(rows) ** 2 * rows.element_size() <= gram_bytes
+        return cls(rows, norms, rows @ rows.T if small else None)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass
+class _Codes:
+    """Codes in the making. Slot s of a token holds latent indices[s] if used[s]; a slot is filled a step.
+
+    `products` are <d_j, r> for all j: the one thing as wide as the dictionary. `energy` is ||r||^2.
+    """
+
+    source: Rows
+    x: Float[Tensor, "tokens d"]
+    indices: Int[Tensor, "tokens slot"]
+    values: Float[Tensor, "tokens slot"]
+    used: Bool[Tensor, "tokens slot"]
+    support: Bool[Tensor, "tokens slot"]
+    products: Float[Tensor, "tokens n"]
+    energy: Float[Tensor, "tokens"]
+
+    def pick(self, slot: int, wanted: Bool[Tensor, "tokens"]) -> None:
+        """Put the latent of the largest product into the support, in the slot it has or else in slot `slot`."""
+        value, latent = self.products.max(dim=1)
+        fresh = wanted & (value > 0)
+        known = (self.indices[:, :slot] == latent[:, None]) & self.used[:, :slot] & fresh[:, None]
+        self.support[:, :slot] |= known
+        self.indices[:, slot] = latent
+        self.used[:, slot] = self.support[:, slot] = fresh & ~known.any(dim=1)
+
+    def along(self, weights: Float[Tensor, "tokens slot"]) -> tuple[Tensor, Tensor | None]:
+        """<g D, g D> for g = `weights` on the slots, and g D D^T if that is cheap."""
+        width = weights.shape[1]
+        indices = self.indices[:, :width]
+        if self.source.gram is not None:
+            moved = embedding_bag(indices, self.source.gram, per_sample_weights=weights, mode="sum")
+            return (moved.gather(1, indices) * weights).sum(dim=1), moved
+        moved = embedding_bag(indices, self.source.rows, per_sample_weights=weights, mode="sum")
+        return moved.square().sum(dim=1), None
+
+    def move(self, change: Float[Tensor, "tokens slot"]) -> None:
+        """Add `change` to the values, and bring products and energy up to date."""
+        width = change.shape[1]
+        self.values[:, :width] += change
+        if self.source.gram is None:
+            self.refresh(width)
+            return
+        length, moved = self.along(change)
+        assert moved is not None
+        self.energy += length - 2 * (self.products.gather(1, self.indices[:, :width]) * change).sum(dim=1)
+        self.products -= moved
+
+    def refresh(self, width: int) -> None:
+        """Products and energy from the values themselves."""
+        made = embedding_bag(
+            self.indices[:, :width], self.source.rows, per_sample_weights=self.values[:, :width], mode="sum"
+        )
+        residual = self.x - made
+        self.energy = residual.square().sum(dim=1)
+        self.products = residual @ self.source.rows.T
+
+
+def pursue(
+    x: Float[Tensor, "tokens d"],
+    rows: Rows,
+    k: int,
+    *,
+    method: str = "gradient",
+    support: str = "active",
+    start: SparseLatents | None = None,
+    tolerance: float = 0.0,
+) -> SparseLatents:
+    """Codes of `x` (decoder bias subtracted) in at most `k` steps: a x of at most k latents besides those of `start`.
+
+    Args:
+        x: one vector a token.
+        rows: see :meth:`Rows.of`.
+        k: steps; each adds at most one latent (fewer are active if one is picked twice or goes to zero).
+        method: "gradient", "matching" or "orthogonal".
+        support: for "gradient": "active" lets a latent leave the support when its value becomes 0, "sticky" does not.
+        start: codes to begin with (activations of decoder rows as they are, not of norm 1).
+        tolerance: a token is done when ||r|| <= tolerance * ||x||.
+
+    Memory: tokens * n products, worked through in blocks.
+
+    Raises:
+        UsageError: k, a method or a support rule that is none, or another width.
+        NotFiniteError: x is not finite.
+    """
+    _check(x, rows, k, method, support)
+    require_finite(x, "vectors to pursue")
+    size = max(1, _BLOCK_VALUES // len(rows))
+    parts = []
+    for place in range(0, len(x), size):
+        block = slice(place, place + size)
+        begun = None if start is None else SparseLatents(start.values[block], start.indices[block], start.n_latents)
+        codes = _begin(x[block], rows, k, begun)
+        _run(codes, k, _STEPS[method], support == "sticky", tolerance)
+        parts.append(_finished(codes))
+    return concatenate(parts) if parts else SparseLatents(x.new_zeros(0, 1), x.new_zeros(0, 1).long(), len(rows))
+
+
+def _check(x: Tensor, rows: Rows, k: int, method: str, support: str) -> None:
+    if x.ndim != 2 or x.shape[1] != rows.rows.shape[1]:
+        raise UsageError(f"pursuit: vectors of width {rows.rows.shape[1]} expected, found a shape of {tuple(x.shape)}")
+    if not 1 <= k <= len(rows):
+        raise UsageError(f"pursuit: k from 1 to the {len(rows)} latents expected, found {k}")
+    for name, value, known in (("method", method, tuple(_STEPS)), ("support", support, ("active", "sticky"))):
+        if value not in known:
+            raise UsageError(f"pursuit: {name} {' or '.join(known)} expected, found {value!r}")
+
+
+def _begin(x: Tensor, rows: Rows, k: int, start: SparseLatents | None) -> _Codes:
+    given = 0 if start is None else start.values.shape[1]
+    indices = torch.zeros(len(x), given + k, dtype=torch.long, device=x.device)
+    values = x.new_zeros(len(x), given + k)
+    used = torch.zeros_like(values, dtype=torch.bool)
+    if start is not None:
+        indices[:, :given] = start.indices
+        values[:, :given] = start.values * rows.norms[start.indices]
+        used[:, :given] = start.values > 0
+    codes = _Codes(rows, x, indices, values, used, used.clone(), x @ rows.rows.T, x.square().sum(dim=1))
+    if given:
+        codes.refresh(given)
+    return codes
+
+
+Step = Callable[[_Codes, int, Bool[Tensor, "tokens"]], None]
+
+
+def _run(codes: _Codes, k: int, step: Step, sticky: bool, tolerance: float) -> None:
+    whole, first = codes.x.square().sum(dim=1), codes.indices.shape[1] - k
+    for slot in range(first, first + k):
+        wanted = codes.energy > tolerance**2 * whole
+        if not wanted.any():
+            break
+        if not sticky:
+            codes.support &= codes.values > 0
+        codes.pick(slot, wanted)
+        step(codes, slot, wanted)
+
+
+def _gradient_step(codes: _Codes, slot: int, wanted: Bool[Tensor, "tokens"]) -> None:
+    width = slot + 1
+    within = codes.support[:, :width] & wanted[:, None]
+    gradient = codes.products.gather(1, codes.indices[:, :width]) * within
+    length, moved = codes.along(gradient)
+    # <g D, r> is the squared length of g. No direction, no step.
+    step = torch.where(length > 0, gradient.square().sum(dim=1) / length.clamp(min=_tiny(length)), 0.0)
+    wished = codes.values[:, :width] + step[:, None] * gradient
+    clipped = (wished < 0).any(dim=1)
+    if moved is None or clipped.any():
+        codes.move(wished.clamp(min=0) - codes.values[:, :width])
+        return
+    codes.values[:, :width] = wished
+    codes.energy -= step * gradient.square().sum(dim=1)
+    codes.products -= step[:, None] * moved
+
+
+def _matching_step(codes: _Codes, slot: int, wanted: Bool[Tensor, "tokens"]) -> None:
+    value, latent = codes.products.max(dim=1)
+    here = (codes.indices[:, : slot + 1] == latent[:, None]) & codes.used[:, : slot + 1]
+    codes.move(here * (value.clamp(min=0) * wanted)[:, None])
+
+
+def _orthogonal_step(codes: _Codes, slot: int, wanted: Bool[Tensor, "tokens"]) -> None:
+    width = slot + 1
+    rows = codes.source.rows[codes.indices[:, :width]]
+    targets = torch.einsum("twd,td->tw", rows, codes.x)
+    pairs = torch.einsum("tvd,twd->tvw", rows, rows)
+    kept = codes.support[:, :width].clone()
+    for _ in range(width):
+        values = _least_squares(pairs, targets, kept)
+        if not (values < 0).any():
+            break
+        kept &= values >= 0
+    codes.support[:, :width] = kept
+    codes.move(torch.where(wanted[:, None], values.clamp(min=0) - codes.values[:, :width], 0.0))
+
+
+def _least_squares(
+    pairs: Float[Tensor, "tokens w w"], targets: Float[Tensor, "tokens w"], kept: Bool[Tensor, "tokens w"]
+) -> Float[Tensor, "tokens w"]:
+    """Values of the kept slots that leave the smallest residual; 0 for the others."""
+    both = kept[:, :, None] & kept[:, None, :]
+    # The identity where a slot is out keeps every system of one size; a breath of it where rows are nearly parallel.
+    breath = 10 * torch.finfo(pairs.dtype).eps
+    system = torch.where(both, pairs, 0.0) + torch.diag_embed(torch.where(kept, breath, 1.0).to(pairs))
+    return torch.linalg.solve(system, (targets * kept)[:, :, None])[:, :, 0] * kept
+
+
+_STEPS: dict[str, Step] = {
+    "gradient": _gradient_step,
+    "matching": _matching_step,
+    "orthogonal": _orthogonal_step,
+}
+
+
+def _finished(codes: _Codes) -> SparseLatents:
+    """The codes as activations of the decoder's own rows, strongest first."""
+    values = codes.values * codes.used / codes.source.norms[codes.indices].clamp(min=_tiny(codes.values))
+    values, order = values.sort(dim=1, descending=True, stable=True)
+    width = max(1, int((values > 0).sum(dim=1).max())) if len(values) else 1
+    return SparseLatents(values[:, :width], codes.indices.gather(1, order)[:, :width], len(codes.source))
+
+
+def _tiny(values: Tensor) -> float:
+    return torch.finfo(values.dtype).tiny
+
+
+class Pursuit:
+    """A dictionary whose encoder is replaced by pursuit: called on a stream it gives the reconstruction.
+
+    So it can stand wherever a dictionary is spliced in, as in ``model.edit({site: Pursuit(dictionary, k=20)})``.
+    """
+
+    def __init__(self, dictionary: Dictionary, k: int, *, method: str = "gradient", support: str = "active") -> None:
+        self.dictionary, self.k, self.method, self.support = dictionary, k, method, support
+        self.rows = Rows.of(dictionary.W_dec.detach())
+
+    def encode(self, x: Float[Tensor, "*tokens d"], start: SparseLatents | None = None) -> SparseLatents:
+        """Codes of `x`, in the scale of the dictionary's own activations."""
+        normal, _ = self.dictionary.normalise(x)
+        flat = (normal - self.dictionary.b_dec).reshape(-1, x.shape[-1])
+        if start is not None:
+            width = start.values.shape[-1]
+            start = SparseLatents(start.values.reshape(-1, width), start.indices.reshape(-1, width), start.n_latents)
+        with torch.no_grad():
+            found = pursue(flat, self.rows, self.k, method=self.method, support=self.support, start=start)
+        shape = (*x.shape[:-1], found.values.shape[-1])
+        return SparseLatents(found.values.reshape(shape), found.indices.reshape(shape), found.n_latents)
+
+    def __call__(self, x: Float[Tensor, "*tokens d"]) -> Float[Tensor, "*tokens d"]:
+        """The reconstruction of `x` from its codes, in the dtype of `x`."""
+        _, statistics = self.dictionary.normalise(x)
+        return self.dictionary.denormalise(self.dictionary.decode(self.encode(x)), statistics).to(x.dtype)

@@ -77,27 +77,36 @@ class _Codes:
         self.indices[:, slot] = latent
         self.used[:, slot] = self.support[:, slot] = fresh & ~known.any(dim=1)
 
-    def along(self, weights: Float[Tensor, "tokens slot"]) -> tuple[Tensor, Tensor | None]:
-        """<g D, g D> for g = `weights` on the slots, and g D D^T if that is cheap."""
-        width = weights.shape[1]
-        indices = self.indices[:, :width]
-        if self.source.gram is not None:
-            moved = embedding_bag(indices, self.source.gram, per_sample_weights=weights, mode="sum")
-            return (moved.gather(1, indices) * weights).sum(dim=1), moved
-        moved = embedding_bag(indices, self.source.rows, per_sample_weights=weights, mode="sum")
-        return moved.square().sum(dim=1), None
+    def mapped(
+        self, weights: Float[Tensor, "some slot"], tokens: Bool[Tensor, "tokens"] | slice
+    ) -> Float[Tensor, "some _"]:
+        """g D for g = `weights` on the slots of the chosen tokens; g D D^T if the products of all pairs are there."""
+        table = self.source.rows if self.source.gram is None else self.source.gram
+        return embedding_bag(self.indices[tokens, : weights.shape[1]], table, per_sample_weights=weights, mode="sum")
 
-    def move(self, change: Float[Tensor, "tokens slot"]) -> None:
-        """Add `change` to the values, and bring products and energy up to date."""
-        width = change.shape[1]
-        self.values[:, :width] += change
+    def length(self, weights: Float[Tensor, "some slot"], mapped: Tensor, tokens: Tensor | slice) -> Tensor:
+        """<g D, g D> for each of the chosen tokens, from what :meth:`mapped` gave."""
         if self.source.gram is None:
-            self.refresh(width)
-            return
-        length, moved = self.along(change)
-        assert moved is not None
-        self.energy += length - 2 * (self.products.gather(1, self.indices[:, :width]) * change).sum(dim=1)
-        self.products -= moved
+            return mapped.square().sum(dim=1)
+        return (mapped.gather(1, self.indices[tokens, : weights.shape[1]]) * weights).sum(dim=1)
+
+    def move(
+        self,
+        change: Float[Tensor, "some slot"],
+        tokens: Bool[Tensor, "tokens"] | slice = slice(None),
+        mapped: Tensor | None = None,
+    ) -> None:
+        """Add `change` to the values of the chosen tokens, and bring energy and products up to date.
+
+        `mapped` is that of `change`, if it is known. Without the pairs products are left to :meth:`refresh`.
+        """
+        width = change.shape[1]
+        slope = (self.products[tokens].gather(1, self.indices[tokens, :width]) * change).sum(dim=1)
+        mapped = self.mapped(change, tokens) if mapped is None else mapped
+        self.energy[tokens] += self.length(change, mapped, tokens) - 2 * slope
+        self.values[tokens, :width] += change
+        if self.source.gram is not None:
+            self.products[tokens] -= mapped
 
     def refresh(self, width: int) -> None:
         """Products and energy from the values themselves."""
@@ -187,23 +196,26 @@ def _run(codes: _Codes, k: int, step: Step, sticky: bool, tolerance: float) -> N
             codes.support &= codes.values > 0
         codes.pick(slot, wanted)
         step(codes, slot, wanted)
+        if codes.source.gram is None:
+            codes.refresh(slot + 1)
 
 
 def _gradient_step(codes: _Codes, slot: int, wanted: Bool[Tensor, "tokens"]) -> None:
     width = slot + 1
     within = codes.support[:, :width] & wanted[:, None]
     gradient = codes.products.gather(1, codes.indices[:, :width]) * within
-    length, moved = codes.along(gradient)
+    mapped = codes.mapped(gradient, slice(None))
+    length = codes.length(gradient, mapped, slice(None))
     # <g D, r> is the squared length of g. No direction, no step.
-    step = torch.where(length > 0, gradient.square().sum(dim=1) / length.clamp(min=_tiny(length)), 0.0)
-    wished = codes.values[:, :width] + step[:, None] * gradient
-    clipped = (wished < 0).any(dim=1)
-    if moved is None or clipped.any():
-        codes.move(wished.clamp(min=0) - codes.values[:, :width])
+    step = torch.where(length > 0, gradient.square().sum(dim=1) / length.clamp(min=_tiny(length)), 0.0)[:, None]
+    change = step * gradient
+    present = codes.values[:, :width]
+    clipped = (present + change < 0).any(dim=1)
+    if not clipped.any():
+        codes.move(change, mapped=mapped.mul_(step))
         return
-    codes.values[:, :width] = wished
-    codes.energy -= step * gradient.square().sum(dim=1)
-    codes.products -= step[:, None] * moved
+    codes.move(change[~clipped], ~clipped, mapped[~clipped] * step[~clipped])
+    codes.move((present + change).clamp(min=0)[clipped] - present[clipped], clipped)
 
 
 def _matching_step(codes: _Codes, slot: int, wanted: Bool[Tensor, "tokens"]) -> None:

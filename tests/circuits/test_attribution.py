@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from gossamer.batching import MemoryWarning
 from gossamer.circuits.attribution import (
+    GRADIENT_BATCH,
     activation_difference,
     attribution_patching,
     integrated_gradients,
@@ -26,6 +27,7 @@ from gossamer.circuits.attribution import (
     ranking,
 )
 from gossamer.circuits.nodes import Nodes
+from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.splice import Splice
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
@@ -197,6 +199,25 @@ def test_the_batch_size_does_not_matter_even_when_memory_runs_out(
     with pytest.warns(MemoryWarning, match="halved from 8 to 4"):
         found = score(splice)
     torch.testing.assert_close(found, expected, **FLOAT32)
+
+
+def test_a_backward_pass_takes_no_more_prompts_than_a_step_of_the_search(
+    model: LanguageModel, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splice, tried = make_splice(model, task, batch_size=64), []
+    expected = attribution_patching(splice), integrated_gradients(splice, points=2)
+    real = Splice.__call__
+
+    def watched(self: Splice, mask: Tensor, rows: slice) -> Tensor:
+        tried.append(rows.stop - rows.start)
+        return real(self, mask, rows)
+
+    monkeypatch.setattr(Splice, "__call__", watched)
+    monkeypatch.setattr("gossamer.circuits.attribution.GRADIENT_BATCH", 3)
+    found = attribution_patching(splice), integrated_gradients(splice, points=2)
+    torch.testing.assert_close(found, expected, **FLOAT32)
+    assert set(tried) == {3, 2}
+    assert SearchSettings().batch_size == GRADIENT_BATCH
 
 
 def test_attribution_leaves_no_gradient_behind(model: LanguageModel, task: Task) -> None:

@@ -164,11 +164,30 @@ def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(
         return real(self, mask, rows)
 
     monkeypatch.setattr(Splice, "__call__", limited)
-    with pytest.warns(MemoryWarning, match="halved from 12 to 6"):
+    with pytest.warns(MemoryWarning, match="halved from 8 to 4"):
         found = search_path(known.splice, known.full, settings)
     assert circuits(found) == circuits(expected)
-    # 8 to 4 in the attribution, then 12 to 6 (where the side of the whole batch is looked up first) to 3, and kept.
-    assert [count for count in tried if count > 4] == [8, 12, 6]
+    # 8 to 4 in the attribution, then in the search (where the side of the whole batch is looked up first), and kept.
+    assert [count for count in tried if count > 4] == [8, 8]
+
+
+def test_the_splice_says_how_many_prompts_memory_holds_at_once(known: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: dict[int, list[list[int]]] = {}
+    tried: list[int] = []
+    real = Splice.__call__
+
+    def watched(self: Splice, mask: torch.Tensor, rows: torch.Tensor | slice) -> torch.Tensor:
+        tried.append(len(rows) if isinstance(rows, torch.Tensor) else rows.stop - rows.start)
+        return real(self, mask, rows)
+
+    monkeypatch.setattr(Splice, "__call__", watched)
+    for at_once in (12, 5):
+        splice = known.splice.over(known.splice.nodes)
+        splice.batch_size = at_once
+        tried.clear()
+        found[at_once] = circuits(search_path(splice, known.full, FAST))
+        assert max(tried) == at_once
+    assert found[5] == found[12]
 
 
 def test_memory_that_does_not_hold_one_prompt_is_an_error(known: Planted, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,10 @@ from gossamer.circuits.splice import Splice
 from gossamer.errors import UsageError
 from gossamer.progress import begin
 
+# Prompts of one backward pass, at most: it keeps what every layer after the first dictionary needs, where a pass
+# without gradients keeps nothing. A step of the mask search is one such pass, so that no stage takes more than another.
+GRADIENT_BATCH = 32
+
 
 def attribution_patching(splice: Splice) -> Float[Tensor, "node"]:
     """First-order effect of each node: one gradient at the unmasked network (Nanda 2023). Shape (nodes,), signed."""
@@ -56,7 +60,7 @@ def activation_difference(splice: Splice) -> Float[Tensor, "node"]:
             sums[here.where] = totals[here.role, here.column]
         scores.add_(sums)
 
-    _over_prompts(splice, "activation difference", add)
+    _over_prompts(splice, "activation difference", splice.batch_size, add)
     return scores / len(splice.examples)
 
 
@@ -94,11 +98,11 @@ def _mean_gradient(splice: Splice, mask: Tensor, what: str) -> Float[Tensor, "no
         difference = logit_difference(splice(leaf, rows), examples.answer[rows], examples.wrong[rows])
         total.add_(torch.autograd.grad(difference.sum(), leaf)[0])
 
-    _over_prompts(splice, what, add)
+    _over_prompts(splice, what, min(splice.batch_size, GRADIENT_BATCH), add)
     return total / len(examples)
 
 
-def _over_prompts(splice: Splice, what: str, work: Callable[[slice], None]) -> None:
+def _over_prompts(splice: Splice, what: str, batch_size: int, work: Callable[[slice], None]) -> None:
     """Call `work` on all prompts in batches; it changes its sums last, so that a batch can be tried again."""
     advance = begin(what, len(splice.examples))
 
@@ -106,4 +110,4 @@ def _over_prompts(splice: Splice, what: str, work: Callable[[slice], None]) -> N
         work(rows)
         advance(rows.stop - rows.start, "")
 
-    in_batches(len(splice.examples), splice.batch_size, step)
+    in_batches(len(splice.examples), batch_size, step)

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gossamer.batching import in_batches
+from gossamer.circuits.attribution import GRADIENT_BATCH
 from gossamer.circuits.leave_out import each_left_out
 from gossamer.circuits.outcome import FullModel, Network
 from gossamer.circuits.search import Loss, excess, prompt_loss
@@ -71,7 +72,8 @@ class Polish:
             loss = prompt_loss(self.splice(leaf, rows), self.full, self.loss, rows, lean).sum()
             return torch.autograd.grad(loss, leaf)[0]
 
-        return torch.stack(self._batched(part)).sum(dim=0) / len(logits)
+        parts = in_batches(self._count, min(self.splice.batch_size, GRADIENT_BATCH), part)
+        return torch.stack(parts).sum(dim=0) / len(logits)
 
     def shortened(self, circuit: Int[Tensor, "chosen"], enough: Enough) -> Int[Tensor, "left"]:
         """The circuit without as many of its cheapest nodes as leave it `enough`.

@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gossamer.batching import halved, is_out_of_memory
-from gossamer.circuits.attribution import attribution_patching
+from gossamer.circuits.attribution import GRADIENT_BATCH, attribution_patching
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.outcome import FullModel, divergence, logit_difference
 from gossamer.circuits.path import SIZES, Path
@@ -43,7 +43,7 @@ class SearchSettings:
             faithfulness is made of); "kl": KL(full model || circuit) of each prompt at the answer position.
         sizes: circuit sizes wanted.
         steps: gradient steps of the whole run.
-        batch_size: prompts a step.
+        batch_size: prompts a step; the splice's batch size, where that is smaller, is what memory holds at once.
         learning_rate: of Adam, in units of the scores, whose ranks start spread over about -5 .. 5.
         temperature: T at the start and at the end.
         reserve: nodes ranked below `reserve` times the present size are folded into constants.
@@ -53,7 +53,7 @@ class SearchSettings:
     loss: Loss = "logit_diff"
     sizes: Sequence[int] = SIZES
     steps: int = 400
-    batch_size: int = 32
+    batch_size: int = GRADIENT_BATCH
     learning_rate: float = 0.1
     temperature: tuple[float, float] = (1.0, 0.1)
     reserve: float = 8.0
@@ -123,7 +123,8 @@ def _begin(splice: Splice, settings: SearchSettings) -> _Run:
     ranks = torch.empty(n, device=order.device).index_copy_(0, order, torch.arange(n, device=order.device) + 0.5)
     scores = (0.5 * torch.logit(ranks / n)).requires_grad_()
     everything = torch.arange(n, device=scores.device)
-    return _Run(splice, everything, scores, _adam(scores, settings), settings.batch_size)
+    at_once = min(settings.batch_size, splice.batch_size)
+    return _Run(splice, everything, scores, _adam(scores, settings), at_once)
 
 
 def _adam(scores: Tensor, settings: SearchSettings) -> torch.optim.Adam:

@@ -52,6 +52,8 @@ def test_budget_has_a_row_a_network(findings):
     axes = budget(findings).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == [row.name for row in findings.budget]
     assert "0.87 [0.84, 0.90]" in [text.get_text() for text in axes.texts]
+    named = {axes.get_xlabel(): [text.get_text() for text in axes.texts] for axes in budget(findings).axes}
+    assert (named["accuracy"][-2], named["top-1"][-2]) == ("96\u202f%", "91\u202f%")
 
 
 def test_heat_maps_hold_the_matrices(findings):
@@ -96,6 +98,17 @@ def test_sites_rise_and_changed_tokens_stand_below_the_prompt(findings):
     assert [chip.label for chip in changed] == ["␣Peter", "␣Alice", "␣Robert"]
     assert min(chip.y for chip in changed) > max(chip.y for chip in drawing.chips if chip.kind == "token")
     assert [chip.label for chip in drawing.chips if chip.kind == "passed"] == ["<bos>"]
+
+
+def test_the_legend_fits_a_narrow_drawing(findings):
+    narrow = replace(
+        findings, roles=("END",), prompt=PromptView(("a",), ("END",), ("a",), "b", "c"),
+        nodes=tuple(replace(node, role="END") for node in sample.findings(300).nodes),
+    )  # fmt: skip
+    drawing = layout.circuit_layout(narrow)
+    assert drawing.more
+    assert drawing.legend.endswith(layout.MORE)
+    assert drawing.width >= drawing.left + layout.LEGEND_AT + 5 * len(drawing.legend)
 
 
 def test_chips_stay_inside_their_columns(findings):

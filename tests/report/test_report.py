@@ -150,7 +150,7 @@ def test_top1_and_the_error_of_single_prompts_stand_beside_accuracy_and_faithful
     said = re.sub(r"\s+", " ", seen.text)
     assert "circuit3.40 [3.28, 3.50]0.87 [0.84, 0.90]0.96 [0.92, 0.98]0.17 [0.13, 0.21]96 %91 %" in said
     assert "96 %accuracytop-1 91 %; full model 99 %, top-1 99 %" in said.replace(" accuracy", "accuracy")
-    assert "0.17error of a single prompt" in said
+    assert "95 % interval 0.84 to 0.90; single prompts are off by 0.17" in said
 
 
 def test_areas_say_whose_definition_they_follow(seen):

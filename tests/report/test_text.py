@@ -51,6 +51,9 @@ def test_wide_characters_take_two_cells():
         (-0.25, "−0.250"),
         (3.14159, "3.14"),
         (0.00321, "0.0032"),
+        (2e-5, "<0.0001"),
+        (-2e-5, ">−0.0001"),
+        (6e-5, "0.0001"),
     ],
 )
 def test_numbers(value, shown):

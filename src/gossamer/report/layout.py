@@ -23,6 +23,7 @@ MERGE_ABOVE = 12  # roles: beyond that, neighbouring roles without nodes share a
 
 LEGEND = "lowers faithfulness when removed     ▲ writes towards the answer by itself  ▼ away from it"
 MORE = "     +n  more nodes in the cell"
+LEGEND_AT, LETTER = 120.0, 5.3  # where the legend's words begin, right of `left`, and width of a letter (proportional)
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,11 @@ class CircuitLayout:
     counterfactual_y: float | None = None
     height: float = 0.0
 
+    @property
+    def legend(self) -> str:
+        """What colours and signs mean."""
+        return LEGEND + (MORE if self.more else "")
+
 
 def strength(node: NodeCard) -> tuple[float, float]:
     """How much a node matters, for ordering: |effect|, then |direct|; unknown values count as nothing."""
@@ -123,8 +129,9 @@ def circuit_layout(findings: Findings) -> CircuitLayout:
     columns = _columns(findings, cells, width)
     left = columns[0].x if columns else 80.0
     end = columns[-1].x + columns[-1].width if columns else left
-    drawing = CircuitLayout(width=max(end + 2, 620.0), left=left, columns=columns)
+    drawing = CircuitLayout(width=end + 2, left=left, columns=columns)
     _fill_grid(drawing, findings, cells, width)
+    drawing.width = max(drawing.width, left + LEGEND_AT + LETTER * len(drawing.legend))
     _write_prompt(drawing, findings.prompt)
     return drawing
 

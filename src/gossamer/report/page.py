@@ -157,13 +157,12 @@ def _tiles(findings: Findings) -> list[tuple[str, str, str]]:
     if known is not None:
         circuit = known.circuit
         tiles += [
-            (text.ratio(circuit.faithfulness.value), "faithfulness to the full model", _range(circuit)),
+            (text.ratio(circuit.faithfulness.value), "faithfulness to the full model", _spread(circuit)),
             (
                 text.ratio(circuit.faithfulness_to_dictionaries.value),
                 "faithfulness to model + dictionaries",
                 f"the dictionaries alone reach {text.ratio(known.dictionaries.faithfulness.value)} of the full model",
             ),
-            (text.ratio(circuit.prompt_error.value), "error of a single prompt", "mean distance to the full model"),
             (text.percent(circuit.accuracy), "accuracy", _accuracies(known)),
             (text.number(circuit.kl), "KL to the full model, nats", f"empty circuit {text.number(known.empty.kl)}"),
         ]
@@ -182,6 +181,11 @@ def _accuracies(known: claims.Landmarks) -> str:
         f"top-1 {text.percent(known.circuit.top1)}; full model {text.percent(full.accuracy)}, "
         f"top-1 {text.percent(full.top1)}"
     )
+
+
+def _spread(behaviour: Behaviour) -> str:
+    """Interval of the mean, and how far single prompts are off: what the mean hides."""
+    return f"{_range(behaviour)}; single prompts are off by {text.ratio(behaviour.prompt_error.value)}"
 
 
 def _range(behaviour: Behaviour) -> str:

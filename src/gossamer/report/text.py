@@ -63,12 +63,14 @@ def _joined(runs: list[Run]) -> Iterator[Run]:
 
 
 def number(value: float | None, *, signed: bool = False) -> str:
-    """Three significant digits, a true minus, thousands separated; a dash where there is no number."""
+    """Three significant digits, at most four decimals, a true minus, thousands separated; a dash for no number."""
     if value is None or math.isnan(value):
         return MISSING
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
     size = abs(value)
+    if 0 < size < 0.00005:
+        return "<0.0001" if value > 0 else ">−0.0001"
     decimals = 0 if size >= 100 or size == 0 else 1 if size >= 10 else 2 if size >= 1 else 3 if size >= 0.01 else 4
     text = f"{value:+,.{decimals}f}" if signed and value else f"{value:,.{decimals}f}"
     return text.replace("-", "−")

@@ -11,7 +11,7 @@ from gossamer.report import claims, style, text
 
 
 def budget(findings: Findings) -> Figure:
-    """Draw faithfulness with its 95 % interval, accuracy and KL of every network of the error budget, one row each.
+    """Draw faithfulness with its 95 % interval, accuracies and KL of every network of the error budget, one row each.
 
     Raises:
         GossamerError: the budget is empty or incomplete.
@@ -22,11 +22,12 @@ def budget(findings: Findings) -> Figure:
     rows = findings.budget
     with style.paper():
         figure = Figure(figsize=(style.PAGE, 0.85 + 0.21 * len(rows)), layout="constrained")
-        left, middle, right = figure.subplots(1, 3, sharey=True, width_ratios=(3, 1.1, 1.1))
+        left, *others = figure.subplots(1, 4, sharey=True, width_ratios=(3, 0.85, 0.85, 1.1))
         colours = [style.OURS if row is known.circuit else style.MUTED for row in rows]
         _intervals(left, rows, colours)
-        _dots(middle, [row.accuracy for row in rows], colours, "accuracy", text.percent)
-        _dots(right, [row.kl for row in rows], colours, "KL to full model (nats)", text.number)
+        _dots(others[0], [row.accuracy for row in rows], colours, "accuracy", text.percent)
+        _dots(others[1], [row.top1 for row in rows], colours, "top-1", text.percent)
+        _dots(others[2], [row.kl for row in rows], colours, "KL to full model (nats)", text.number)
         left.set_yticks(range(len(rows)), [style.drawable(row.name) for row in rows])
         left.set_ylim(len(rows) - 0.4, -0.6)
         left.get_yticklabels()[len(rows) - 2].set_fontweight("bold")

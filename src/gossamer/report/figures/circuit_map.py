@@ -109,7 +109,7 @@ def _legend(axes: Axes, drawing: layout.CircuitLayout) -> None:
         axes.add_patch(Rectangle((x + step * 3, y - 5), 3.2, 10, facecolor=fill, linewidth=0))
     look: dict[str, Any] = {"fontsize": style.SMALL, "color": style.MUTED, "va": "center"}
     axes.text(x - 6, y, "raises", ha="right", **look)
-    axes.text(x + 78, y, layout.LEGEND + (layout.MORE if drawing.more else ""), **look)
+    axes.text(x + 78, y, drawing.legend, **look)
 
 
 def _mono(axes: Axes, x: float, y: float, said: str, *, color: str = style.INK, ha: str = "left") -> None:

@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from gossamer.errors import GossamerError, UsageError
-from gossamer.files import read_json, replacing, write_json, write_text
+from gossamer.files import read_json, replacing, require_folder, write_json, write_text
 
 
 def test_written_text_is_read_back_and_leaves_nothing_else(tmp_path):
@@ -39,6 +39,35 @@ def test_a_full_disk_is_one_line(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("path", ["file/a.txt", "file/folder/a.txt", "folder", "a" * 300])
+def test_a_path_that_cannot_be_a_file_is_the_users_mistake(tmp_path, path):
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UsageError, match=f"{path}: .*give another path"):
+        write_text(tmp_path / path, "x")
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_folder_for_results_is_tried_and_left_as_it_was(tmp_path):
+    require_folder(tmp_path / "new" / "folder")
+    assert os.listdir(tmp_path) == []
+    write_text(tmp_path / "file", "x")
+    require_folder(tmp_path)
+    for path in ("file", "file/folder", "new/" + "a" * 300):
+        with pytest.raises(UsageError, match=f"{path}: cannot be written"):
+            require_folder(tmp_path / path)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_refused(tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    for refused in (require_folder, lambda path: write_text(path / "a.txt", "x")):
+        with pytest.raises(UsageError, match="Permission denied"):
+            refused(tmp_path / "locked")
+
+
 def test_the_umask_decides_who_may_read(tmp_path):
     old = os.umask(0o027)
     try:
@@ -58,6 +87,8 @@ def test_missing_and_damaged_json_are_named(tmp_path):
     with pytest.raises(UsageError, match="no such file"):
         read_json(tmp_path / "none.json")
     path = write_json(tmp_path / "a.json", {"x": [1, 2]})
+    assert read_json(path) == {"x": [1, 2]}
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert read_json(path) == {"x": [1, 2]}
     path.write_text(json.dumps({"x": 1})[:-1])
     with pytest.raises(GossamerError, match=r"a.json: expected JSON, found damage"):

@@ -1,6 +1,7 @@
 """Reading and writing files so that nothing is ever half-written and a damaged file is named."""
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -13,12 +14,14 @@ from gossamer.errors import GossamerError, UsageError
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is synced and renamed over `path`, on failure removed."""
+    """Yield a temporary path beside `path`; on success it is synced and renamed over `path`, on failure removed.
+
+    Raises:
+        UsageError: no file can be made there (a folder of that name, a file among its folders, no permission).
+        GossamerError: writing failed; whatever stood at `path` stands there still.
+    """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _beside(target)
     try:
         yield temporary
         with temporary.open("rb+") as written:
@@ -31,6 +34,43 @@ def replacing(path: str | Path) -> Iterator[Path]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _beside(target: Path) -> Path:
+    """A new empty file in the folder of `target`, which is made if missing."""
+    try:
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "a folder has that name")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    os.close(handle)
+    return Path(name)
+
+
+def _unwritable(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"{path}: cannot be written ({error.strerror or error}); give another path or make room for it")
+
+
+def require_folder(folder: str | Path) -> None:
+    """Refuse a folder that nothing could be written into, before the work whose results it is for; leaves no trace.
+
+    Raises:
+        UsageError: it is a file, lies in one, or may not be made or written.
+    """
+    target = Path(folder)
+    made: list[Path] = []
+    try:
+        made = [path for path in (target, *target.parents) if not path.exists()]
+        target.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=target).close()
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    finally:
+        for path in made:
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 def _umask() -> int:
@@ -57,7 +97,8 @@ def read_json(path: str | Path) -> Any:
     if not source.is_file():
         raise UsageError(f"{source}: no such file; give the path of an existing JSON file")
     try:
-        return json.loads(source.read_text(encoding="utf-8"))
+        # Some editors begin a file with a byte-order mark, which is no part of the JSON.
+        return json.loads(source.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise GossamerError(
             f"{source}: expected JSON, found damage ({error}); restore or regenerate the file"

@@ -9,7 +9,7 @@ from gossamer import tasks
 from gossamer.errors import GossamerError, UsageError
 from gossamer.tasks import Task, TaskWarning
 from gossamer.tasks.published import load_published, recognise
-from gossamer.tasks.reading import read_prompts
+from gossamer.tasks.reading import read_prompts, read_rows
 
 SUBJECTS = ("boy", "girl", "man", "woman", "friend", "kid", "guy", "doctor")
 PLURALS = ("boys", "girls", "men", "women", "friends", "kids", "guys", "doctors")
@@ -91,6 +91,22 @@ def test_arrays_and_lines_under_either_name(written, tokenizer, name, lines):
     assert len(task.train) + len(task.test) == 16
     assert task.role_names == ("p0", "END")
     assert task.name == "rows"
+
+
+@pytest.mark.parametrize("lines", [True, False])
+def test_a_byte_order_mark_is_no_damage(written, tokenizer, lines):
+    path = written(agreement_rows(), lines=lines)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(read_prompts(path, tokenizer).prompts) == 16
+
+
+@pytest.mark.parametrize("field", ["clean", "wrong", "case"])
+def test_half_a_character_is_refused(written, tokenizer, field):
+    rows = [*own_rows(), {**own_rows()[0], field: "The \ud83d"}]
+    with pytest.raises(UsageError, match=r"row 8: whole characters expected, found half of one \('\\ud83d'\)"):
+        read_prompts(written(rows), tokenizer)
+    rows[-1][field] = "The \U0001f600"
+    assert len(read_rows(written(rows))) == 9
 
 
 def test_own_rows_with_roles(written, tokenizer):

@@ -111,7 +111,8 @@ def _parse(path: Path) -> list[Any]:
     if not path.is_file():
         raise UsageError(f"{path}: no such file; give the path of a JSON or JSON-lines file of prompts")
     try:
-        text = path.read_text(encoding="utf-8")
+        # Some editors begin a file with a byte-order mark, which is no part of the JSON.
+        text = path.read_text(encoding="utf-8-sig")
         if text.lstrip().startswith("["):
             rows: list[Any] = json.loads(text)
             return rows
@@ -136,7 +137,17 @@ def _renamed(where: str, row: Any) -> dict[str, Any]:
         kinds = (str,) if field in ("clean", "counterfactual") else (str, int)
         if not isinstance(renamed[field], kinds) or isinstance(renamed[field], bool) or renamed[field] == "":
             raise UsageError(f"{where}: text expected for {field}, found {renamed[field]!r}; mend the row")
+    _require_characters(where, row)
     return renamed
+
+
+def _require_characters(where: str, row: Row) -> None:
+    """Refuse halves of surrogate pairs: JSON can escape them one by one, no tokenizer and no file takes them."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise UsageError(f"{where}: whole characters expected, found half of one ({half!r}); mend the row") from error
 
 
 def _prompt(where: str, row: Row, label: Labels, template: Callable[[Row], str]) -> Prompt:

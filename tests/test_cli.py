@@ -1,21 +1,73 @@
-"""The command line: exit codes, one-line errors, help that reads, JSON that parses."""
+"""The command line: exit codes, one-line errors, text as it was written, help that reads, JSON that parses."""
 
 import json
+import re
 import subprocess
 import sys
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
+from word_model import tiny_gpt2_model
 
-from gossamer import cli
+from gossamer import bundled, cli, demo
+from gossamer.circuits import findings as evaluation
+from gossamer.circuits import study
+from gossamer.circuits.circuit import Circuit, Node
+from gossamer.cli import inputs
+from gossamer.dictionary import DictionarySet
 from gossamer.errors import GossamerError, UsageError
+from gossamer.model import LanguageModel
+from gossamer.training import CorpusConfig, FinetuneConfig, FitConfig, Recipe, TrainingConfig
 
 COMMANDS = ("demo", "circuit", "tasks", "train", "check")
+SPOOL = ("circuit", "bundled:spool", "--task", "code-index")
+# What rich would take for its markup (the last tag closes nothing: an error to it) and for a picture.
+MARKUP = "[red]a[/red] [1, 2] :cat: [/INST]"
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", "from gossamer.cli import main; main()", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def gossamer(monkeypatch, capsys):
+    """Run a command in this process, as the entry point does."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["gossamer", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return Ran(ended.value.code or 0, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    """Loading a model is an error: what is refused has to be refused before."""
+    monkeypatch.setattr(LanguageModel, "load", None)
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    """A file of prompts full of markup, in a folder that is named with it."""
+    rows = [
+        {"clean": f"{MARKUP} {a} {b} {a}", "counterfactual": f"{MARKUP} {a} {b} {b}", "answer": "1", "wrong": "2"}
+        for a in "01234567"
+        for b in "01234567"
+        if a != b
+    ]
+    path = tmp_path / "d[bold]" / "rows.jsonl"
+    path.parent.mkdir()
+    path.write_text("\n".join(map(json.dumps, [{**row, "roles": {"first": MARKUP}} for row in rows])))
+    return path
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -30,18 +82,13 @@ def test_help_does_not_load_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize(("error", "code"), [(UsageError("wrong"), 2), (GossamerError("failed"), 1)])
-def test_errors_are_one_line_with_their_exit_code(monkeypatch, capsys, error, code):
+@pytest.mark.parametrize(("error", "code"), [(UsageError("wrong " + MARKUP), 2), (GossamerError(MARKUP), 1)])
+def test_errors_are_one_line_with_their_exit_code(monkeypatch, gossamer, error, code):
     def fail(**_):
         raise error
 
     monkeypatch.setattr(cli, "app", fail)
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    assert stopped.value.code == code
-    shown = capsys.readouterr()
-    assert shown.err.strip() == f"error: {error}"
-    assert shown.out == ""
+    assert gossamer() == Ran(code, "", f"error: {error}\n")
 
 
 @pytest.mark.slow
@@ -52,26 +99,231 @@ def test_a_users_mistakes_end_in_exit_code_2_without_a_traceback():
         ("circuit",),
         ("nonsense",),
     ):
-        found = run(*arguments)
+        command = [sys.executable, "-c", "from gossamer.cli import main; main()", *arguments]
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
         assert found.returncode == 2, found.stderr
         assert "Traceback" not in found.stderr
 
 
-def test_wrong_choices_are_named():
-    with pytest.raises(UsageError, match=r"--ablation: expected one of mean, zero, resample, found 'nothing'"):
-        cli._choice("--ablation", "nothing", ("mean", "zero", "resample"))
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--compare", "foo"), r"--compare: expected one of mask, .*, or 'none' alone; found 'foo'"),
+        (("--compare", "none", "--compare", "random"), "--compare: expected one of .* found 'none'"),
+        (("--recipe", "best"), "--recipe: expected one of gossamer, reference, found 'best'"),
+        (("--ablation", "nothing"), "--ablation: expected one of mean, zero, resample, found 'nothing'"),
+        (("--loss", "l2"), "--loss: expected one of logit_diff, kl, found 'l2'"),
+        (("--steps", "0"), "--steps: at least 1 expected, found 0"),
+        (("--reruns", "-1"), "--reruns: at least 0 expected, found -1"),
+        (("--batch-size", "0"), "batch_size: at least 1 expected, found 0"),
+        (("--minimum-accuracy", "75"), "minimum_accuracy: a share from 0 to 1 expected, found 75.0"),
+        (("--dtype", "int64"), "--dtype: expected one of float32, bfloat16, float16, float64, found 'int64'"),
+        (("--other", "[/b].json"), r"\[/b\].json: no such file"),
+        (("--out", __file__), f"{__file__}: cannot be written"),
+        (("--out", f"{__file__}/folder"), f"{__file__}/folder: cannot be written"),
+    ],
+)
+def test_an_option_that_cannot_be_meant_is_refused_before_a_model_is_loaded(no_model, gossamer, arguments, said):
+    found = gossamer(*SPOOL, *arguments)
+    assert found.code == 2
+    assert re.fullmatch(f"error: .*{said}.*\n", found.err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("-f", "nan"), "faithfulness: a share above 0 and at most 1 expected, found nan"),
+        (("-f", "7"), "faithfulness: a share above 0 and at most 1 expected, found 7.0"),
+        (("-f", "-1"), "faithfulness: a share above 0 and at most 1 expected, found -1.0"),
+        (("--size", "0"), "size: at least 1 node expected, found 0"),
+        (("--size", "5", "-f", "0.9"), "give faithfulness or size as the target, not both"),
+        (("--prompts", "0"), "expected at least one prompt, found n=0"),
+    ],
+)
+def test_an_impossible_target_is_refused_before_any_search(monkeypatch, gossamer, arguments, said):
+    monkeypatch.setattr(study, "candidates", None)
+    found = gossamer(*SPOOL, "--prompts", "64", *arguments)
+    assert found.code == 2
+    assert re.fullmatch(f"\n?error: .*{said}.*\n", found.err)
+
+
+def test_a_demo_without_a_place_for_its_report_is_refused(no_model, gossamer):
+    found = gossamer("demo", "--out", __file__)
+    assert (found.code, found.out) == (2, "")
+    assert f"error: {__file__}: cannot be written" in found.err
+
+
+def test_ctrl_c_is_one_line(monkeypatch, gossamer):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LanguageModel, "load", interrupted)
+    assert gossamer("check", "bundled:spool") == Ran(130, "", "stopped; nothing was left half-written\n")
+
+
+def test_numbers_between_commas():
+    assert inputs.numbers("--layers", "2, 4,6") == [2, 4, 6]
     with pytest.raises(UsageError, match=r"--layers: expected numbers as 2,4,6, found '2;4'"):
-        cli._numbers("--layers", "2;4")
-    assert cli._numbers("--layers", "2, 4,6") == [2, 4, 6]
+        inputs.numbers("--layers", "2;4")
 
 
-def test_tasks_are_listed():
-    found = CliRunner().invoke(cli.app, ["tasks"])
-    assert found.exit_code == 0
-    for name in ("ioi", "sva-rc", "code-key"):
-        assert name in found.output
+def test_tasks_are_listed(gossamer):
+    listed, as_json = gossamer("tasks"), gossamer("tasks", "--json")
+    assert listed.code == as_json.code == 0
+    names = ("ioi", "sva-rc", "code-key")
+    assert all(name in listed.out and json.loads(as_json.out)[name]["prompts"] == 512 for name in names)
+    assert gossamer("tasks", "--bos", "--save", "x.json").err == (
+        "error: --bos, --save: for one task; give its name or a file of prompts\n"
+    )
 
 
-def test_json_is_one_object(capsys):
-    cli._print_json({"nodes": 3, "faithfulness": 0.9})
-    assert json.loads(capsys.readouterr().out) == {"nodes": 3, "faithfulness": 0.9}
+def test_prompts_are_shown_as_they_are_written(gossamer, prompts):
+    shown = gossamer("tasks", prompts)
+    assert shown.code == 0
+    for text in ("[red]", "[1, 2]", ":cat:", "[/INST]"):
+        assert text in " ".join(shown.out.split())
+    missing = gossamer("tasks", prompts.parent / "none[/b].jsonl")
+    assert missing.code == 2
+    assert missing.err.startswith(f"error: {prompts.parent}/none[/b].jsonl: no such file")
+
+
+def test_a_task_as_json_is_what_was_saved(gossamer, prompts, tmp_path):
+    path = tmp_path / "task.json"
+    facts = json.loads(gossamer("tasks", prompts, "--save", path, "--json", "--no-bos", "--seed", "3").out)
+    assert facts["saved"] == str(path)
+    assert facts["name"] == "rows"
+    assert facts["bos"] is False
+    assert "first" in facts["roles"]
+    example = facts["examples"][0]
+    assert "".join(text for text, _ in example["clean"]).startswith(MARKUP)
+    assert (example["answer"], example["wrong"]) == ("1", "2")
+    again = json.loads(gossamer("tasks", path, "--json").out)
+    assert again == {**facts, "saved": None}
+
+
+def test_options_that_a_file_has_no_room_for_are_refused(gossamer, prompts, tmp_path):
+    path = tmp_path / "task.json"
+    assert gossamer("tasks", prompts, "--save", path).code == 0
+    for file, option, said in (
+        (prompts, ("--prompts", 3), f"--prompts: for tasks that are generated; {prompts} has its own prompts"),
+        (path, ("--prompts", 3), f"--prompts: for tasks that are generated; {path} has its own prompts"),
+        (path, ("--bos",), f"--bos: {path} is a saved task, which keeps its own"),
+        (path, ("--seed", 0), f"--seed: {path} is a saved task, which keeps its own split"),
+    ):
+        assert gossamer("tasks", file, *option) == Ran(2, "", f"error: {said}: leave the option out\n")
+
+
+def test_check_measures_a_file_of_text(gossamer, tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("\n\n".join(["The boy is here.", "One day, Tom and Mary went to the park. " * 40, "[/b]"]))
+    found = gossamer("check", "bundled:spool", "--text", path, "--json")
+    assert found.code == 0
+    sites = json.loads(found.out)
+    assert list(sites) == ["resid_post.1", "resid_post.2", "resid_post.3"]
+    assert all(site["l0"] > 1 for site in sites.values())
+    table = gossamer("check", "bundled:spool")
+    assert table.code == 0
+    assert table.out.count("as claimed") == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "said"),
+    [(None, 2, "no such file"), (b"\xff\xfe\0", 1, "expected UTF-8 text"), (b" \n", 2, "expected text, found none")],
+)
+def test_check_names_a_text_that_is_none(no_model, gossamer, tmp_path, content, code, said):
+    path = tmp_path / "text[b].txt"
+    if content is not None:
+        path.write_bytes(content)
+    found = gossamer("check", "bundled:spool", "--text", path)
+    assert found.code == code
+    assert re.fullmatch(f"error: {re.escape(str(path))}: {said}.*\n", found.err)
+
+
+def test_train_makes_dictionaries_that_check_accepts(monkeypatch, gossamer, tokenizer, tmp_path):
+    tiny_gpt2_model(tokenizer).save_pretrained(tmp_path / "tiny")
+    tokenizer.save_pretrained(tmp_path / "tiny")
+    text = tmp_path / "text.txt"
+    text.write_text(
+        "\n\n".join(f"{a} and {b} went to the store" for a in ("Mary", "John", "Tom") for b in ("Amy", "Ben")) * 9
+    )
+    config = TrainingConfig(
+        CorpusConfig(context=8, held_out=0.2),
+        FitConfig(n_latents=32, k=4, tokens=640, batch=64, buffer=128, sensitivity_rows=8),
+        FinetuneConfig(tokens=0),
+    )
+    monkeypatch.setattr("gossamer.training.recipe_for", lambda model: Recipe((0, 1), config))
+    trained = gossamer("train", tmp_path / "tiny", "--text", text, "--layers", "1", "--out", tmp_path / "out", "--json")
+    assert trained.code == 0, trained.err
+    facts = json.loads(trained.out)
+    assert list(facts["sites"]) == ["resid_post.1"]
+    checked = gossamer("check", tmp_path / "tiny", "-d", facts["folder"], "--text", text, "--json")
+    assert json.loads(checked.out)["resid_post.1"]["l0"] == pytest.approx(facts["sites"]["resid_post.1"]["l0"], rel=0.5)
+    again = gossamer("train", tmp_path / "tiny", "--text", text, "--layers", "1", "--out", tmp_path / "out")
+    assert "resid_post.1" in again.out
+    assert gossamer("train", tmp_path / "tiny", "--text", text, "--out", tmp_path / "out").code == 2
+
+
+def everything_of_another_task():
+    """A circuit of all latents that spool's dictionaries have."""
+    dictionaries = DictionarySet.load(bundled.path("spool") / "dictionaries")
+    provenance = {"dictionaries": {str(site): dict(one.provenance) for site, one in dictionaries.items()}}
+    nodes = [Node(str(site), "END", latent) for site, one in dictionaries.items() for latent in range(one.n_latents)]
+    sites = tuple(map(str, dictionaries))
+    return Circuit(tuple(nodes), "bundled:spool", "everything", sites, ("END",), provenance=provenance)
+
+
+@pytest.mark.slow
+def test_a_circuit_from_the_command_line(monkeypatch, gossamer, tmp_path):
+    folder, evaluated = tmp_path / "out[b]", []
+
+    def watched(found, **options):
+        # The circuit is safe before the evaluation, which takes longer than the search.
+        assert Circuit.load(folder / "circuit.json") == found.circuit
+        evaluated.append(found)
+        return evaluation.findings(found, **options)
+
+    monkeypatch.setattr(demo, "findings", watched)
+    other = everything_of_another_task().save(tmp_path / "other.json")
+    small = ("--prompts", 64, "--size", 15, "--steps", 12, "--reruns", 0, "--compare", "mask", "--compare", "random")
+    found = gossamer(*SPOOL, *small, "--other", other, "--out", folder, "--json")
+    assert found.code == 0, found.err
+    facts = json.loads(found.out)
+    circuit = Circuit.load(facts["circuit"])
+    assert facts["nodes"] == len(circuit.nodes) <= 15
+    assert circuit.measured == {name: facts[name] for name in circuit.measured}
+    assert {path.name for path in folder.iterdir()} >= {"circuit.json", "graph.json", "report.html", "findings.json"}
+    written = json.loads((folder / "findings.json").read_text(encoding="utf-8"))
+    assert [curve["method"] for curve in written["curves"]] == ["mask", "random"]
+    assert all(node["generic"] == ["everything"] for node in written["nodes"])
+    refused = gossamer(*SPOOL, "--prompts", 64, "--other", facts["circuit"])
+    assert refused.code == 2
+    assert "--other: a circuit of bundled:spool for another task than code-index expected" in refused.err
+    assert_no_method_is_drawn_twice(monkeypatch, evaluated[0])
+
+
+def assert_no_method_is_drawn_twice(monkeypatch, found):
+    """Whatever found a circuit is not among what it is compared with by default."""
+    asked = []
+
+    def recorded(_, methods, search):
+        asked.append(list(methods))
+        raise InterruptedError
+
+    monkeypatch.setattr(study.Study, "paths", recorded)
+    for own in ("mask", "reference recipe"):
+        with pytest.raises(InterruptedError):
+            evaluation.findings(replace(found, path=replace(found.path, method=own)))
+        assert asked[-1] == [name for name in evaluation.METHODS if name != own]
+
+
+def test_the_demo_as_json(monkeypatch, gossamer, tmp_path):
+    circuit = SimpleNamespace(nodes=[1, 2], measured={"faithfulness": 0.9})
+    result = SimpleNamespace(found=SimpleNamespace(circuit=circuit), report=tmp_path / "report.html")
+    monkeypatch.setattr(demo, "run_demo", lambda folder, seed: result)
+    assert json.loads(gossamer("demo", "--json").out) == {
+        "circuit": str(tmp_path / "circuit.json"),
+        "graph": str(tmp_path / "graph.json"),
+        "report": str(tmp_path / "report.html"),
+        "nodes": 2,
+        "faithfulness": 0.9,
+    }

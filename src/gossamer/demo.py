@@ -1,15 +1,17 @@
 """The main job on the bundled model, from nothing to a report."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gossamer import bundled
+from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.export import save_attribution_graph
 from gossamer.circuits.findings import findings
-from gossamer.circuits.results import Findings
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import Found, StudySettings, find_circuit
 from gossamer.dictionary import DictionarySet
+from gossamer.files import require_folder
 from gossamer.model import LanguageModel
 from gossamer.report import write_report
 from gossamer.tasks import get
@@ -34,7 +36,11 @@ def run_demo(folder: str | Path, seed: int = 0) -> Demo:
     Args:
         folder: gets report.html, figures, circuit.json, graph.json and findings.json.
         seed: of prompts, search and intervals.
+
+    Raises:
+        UsageError: nothing can be written into `folder`.
     """
+    require_folder(folder)
     model = LanguageModel.load(f"bundled:{MODEL}")
     dictionaries = DictionarySet.load(bundled.path(MODEL) / "dictionaries")
     settings = StudySettings(seed=seed)
@@ -46,12 +52,27 @@ def run_demo(folder: str | Path, seed: int = 0) -> Demo:
 
     other = search(OTHER_TASK, 96, size=15)
     found = search(TASK, 256, size=55)
-    return Demo(found, write_results(found, findings(found, others=[other.circuit]), folder))
+    return Demo(found, write_results(found, folder, others=[other.circuit]))
 
 
-def write_results(found: Found, evaluated: Findings, folder: str | Path) -> Path:
-    """Write circuit.json, graph.json and the report into `folder`; returns the path of report.html."""
+def write_results(
+    found: Found,
+    folder: str | Path,
+    *,
+    methods: Sequence[str] | None = None,
+    reruns: int = 2,
+    others: Sequence[Circuit] = (),
+) -> Path:
+    """Write circuit.json and graph.json into `folder`, then evaluate and write the report; returns report.html's path.
+
+    The search and what it found are on disk before the evaluation, which takes longer, begins.
+
+    Args:
+        found: the circuit.
+        folder: made if missing.
+        methods, reruns, others: see :func:`gossamer.circuits.findings.findings`.
+    """
     target = Path(folder)
     found.circuit.save(target / "circuit.json")
     save_attribution_graph(target / "graph.json", found.graph())
-    return write_report(evaluated, target)
+    return write_report(findings(found, methods=methods, reruns=reruns, others=others), target)

@@ -1,0 +1,111 @@
+"""`gossamer train` and `gossamer check`: make dictionaries for a model, and see whether given ones fit it."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from gossamer.cli import inputs, options
+from gossamer.cli.printing import err, number, out, print_json
+
+# Enough for L0 and explained variance to three digits, little enough for seconds.
+CHECKED = 256
+
+
+def train(
+    model: options.Model,
+    text: Annotated[list[Path], typer.Option("--text", help="A .txt or .jsonl file of ordinary text; repeat.")],
+    layers: Annotated[
+        str | None, typer.Option(help="Residual streams after these layers, as 2,4,6; default: the model's recipe.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--out", help="Working folder; default: in $GOSSAMER_CACHE or ~/.cache/gossamer.")
+    ] = None,
+    seed: options.Seed = 0,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Train dictionaries for a model from text: sample, train, fine-tune together. Stops and resumes at any moment."""
+    from gossamer.model import Site
+    from gossamer.progress import shown
+    from gossamer.training import read_texts, recipe_for, train_dictionaries
+
+    wanted = None if layers is None else inputs.numbers("--layers", layers)
+    texts = [line for file in text for line in read_texts(file)]
+    network = inputs.language_model(model, device, dtype)
+    recipe = recipe_for(network)
+    sites = recipe.sites if wanted is None else [Site("resid_post", layer) for layer in wanted]
+    with shown(err):
+        found = train_dictionaries(network, texts, sites, replace(recipe.config, seed=seed), output)
+    folder = str(Path(next(iter(found.values())).provenance["source"]).parent)
+    if as_json:
+        print_json({"folder": folder, "sites": {str(site): asdict(one.claims) for site, one in found.items()}})
+        return
+    table = Table("site", "latents", "L0", "explained variance", box=None)
+    for site, one in found.items():
+        claims = one.claims
+        table.add_row(str(site), str(one.n_latents), number(claims.l0, 1), number(claims.explained_variance, 3))
+    out.print(table)
+    out.print(f"dictionaries in {folder}", soft_wrap=True)
+
+
+def check(
+    model: options.Model,
+    dictionaries: options.Dictionaries = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(help="Text to measure on: the first 256 lines, up to the model's context; default: IOI prompts."),
+    ] = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Check that dictionaries belong to a model and do there what their files claim (L0, explained variance)."""
+    from gossamer.dictionary import attach
+
+    lines = _ioi_texts() if text is None else _lines(text)
+    network = inputs.language_model(model, device, dtype)
+    chosen = inputs.dictionary_set(network, model, dictionaries)
+    found = attach.attach(network, chosen, _fitting(network, lines))
+    if as_json:
+        print_json({str(one.site): {**asdict(one.measured), "warnings": one.warnings} for one in found})
+        return
+    table = Table("site", "L0", "claimed", "explained variance", "claimed", "verdict", box=None)
+    for one in found:
+        fine, count = not one.warnings, len(one.warnings)
+        table.add_row(
+            str(one.site),
+            f"{one.measured.l0:.1f}",
+            number(one.claims.l0, 1),
+            f"{one.measured.explained_variance:.3f}",
+            number(one.claims.explained_variance, 3),
+            Text("as claimed", "green") if fine else Text(f"{count} warning{'s' if count > 1 else ''}", "red"),
+        )
+    out.print(table)
+
+
+def _lines(text: Path) -> list[str]:
+    from gossamer.training import read_texts
+
+    lines = [line for part in read_texts(text) for line in part.splitlines() if line.strip()]
+    return lines[:CHECKED]
+
+
+def _fitting(model: Any, lines: list[str]) -> Any:
+    """Tokens of `lines`; of long ones as many as the model reads."""
+    from gossamer.tokens import Tokens
+
+    tokens = model.tokenize(lines)
+    return Tokens(tokens.ids[:, : model.n_context], tokens.mask[:, : model.n_context])
+
+
+def _ioi_texts() -> list[str]:
+    import random
+
+    from gossamer.tasks import ioi
+
+    return [prompt.clean_text for prompt in ioi.sample(random.Random(0), 64)]

@@ -1,0 +1,96 @@
+"""`gossamer demo` and `gossamer circuit`: from a model and a task to a tested circuit."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from gossamer.cli import inputs, options
+from gossamer.cli.printing import err, out, print_json
+
+
+def demo(
+    output: Annotated[Path, typer.Option("--out", help="Folder for the report.")] = Path("gossamer-out/demo"),
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,
+) -> None:
+    """Find, test and draw the circuit for subject-verb agreement in the bundled model (minutes on a laptop)."""
+    from gossamer.demo import run_demo
+    from gossamer.progress import shown
+
+    with shown(err):
+        result = run_demo(output, seed)
+    _tell(result.found, result.report, as_json)
+
+
+def circuit(
+    model: options.Model,
+    task: options.TaskName,
+    dictionaries: options.Dictionaries = None,
+    faithfulness: options.Faithfulness = None,
+    size: options.Size = None,
+    recipe: options.Recipe = "gossamer",
+    loss: options.Loss = "logit_diff",
+    steps: options.Steps = 400,
+    ablation: options.Ablation = "mean",
+    errors: options.Errors = "mean",
+    masks: options.Masks = "role",
+    compare: options.Compare = None,
+    other: options.Others = None,
+    reruns: options.Reruns = 2,
+    minimum_accuracy: options.MinimumAccuracy = 0.75,
+    prompts: options.Prompts = None,
+    bos: options.Bos = None,
+    batch_size: options.BatchSize = 64,
+    seed: options.Seed = 0,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    output: options.Out = Path("gossamer-out/circuit"),
+    as_json: options.AsJson = False,
+) -> None:
+    """Find the smallest circuit for a task, test it on held-out prompts, and write what was found.
+
+    The folder gets circuit.json (nodes, edges and all that is needed to rerun) and graph.json (an attribution graph in
+    the format that Neuronpedia and circuit-tracer read) as soon as the circuit is found, then report.html with figures.
+
+    Example: gossamer circuit bundled:spool --task sva-rc --faithfulness 0.9
+    """
+    from gossamer.circuits.study import find_circuit
+    from gossamer.demo import write_results
+    from gossamer.files import require_folder
+    from gossamer.progress import shown
+
+    kind = inputs.choice("--recipe", recipe, ("gossamer", "reference"))
+    methods, others = inputs.methods(compare), inputs.other_circuits(other)
+    reruns = inputs.at_least("--reruns", reruns, 0)
+    settings = inputs.study_settings(ablation, errors, masks, minimum_accuracy, batch_size, seed)
+    search = inputs.search_settings(loss, steps, seed)
+    require_folder(output)
+    network = inputs.language_model(model, device, dtype)
+    prompted = inputs.task(task, network.tokenizer, bos=bos, prompts=prompts, seed=seed)
+    inputs.require_other(others, network, prompted)
+    chosen = inputs.dictionary_set(network, model, dictionaries)
+    with shown(err):
+        how = {"recipe": kind, "settings": settings, "search": search}
+        found = find_circuit(network, chosen, prompted, faithfulness=faithfulness, size=size, **how)
+        report = write_results(found, output, methods=methods, reruns=reruns, others=others)
+    _tell(found, report, as_json)
+
+
+def _tell(found: Any, report: Path, as_json: bool) -> None:
+    circuit, measured = found.circuit, found.circuit.measured
+    if as_json:
+        files = {name: str(report.parent / f"{name}.json") for name in ("circuit", "graph")}
+        print_json({**files, "report": str(report), "nodes": len(circuit.nodes), **measured})
+        return
+    out.print(
+        Text.assemble(
+            (f"{len(circuit.nodes)} nodes", "bold"),
+            f" of {len(found.path.nodes)} candidates keep ",
+            (f"{measured['faithfulness']:.1%}", "bold"),
+            f" of the logit difference of {circuit.task} in {circuit.model}, held-out prompts "
+            f"(accuracy {measured['accuracy']:.1%}, KL {measured['kl']:.3f} nats)",
+        )
+    )
+    out.print(f"report: {report}", soft_wrap=True)

@@ -1,0 +1,130 @@
+"""From what was typed to what the library takes; what cannot be meant is refused before any work."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gossamer.errors import UsageError
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+def choice(option: str, value: str, allowed: Sequence[str]) -> Any:
+    """`value`, if it is allowed."""
+    if value not in allowed:
+        raise UsageError(f"{option}: expected one of {', '.join(allowed)}, found {value!r}")
+    return value
+
+
+def at_least(option: str, value: int, least: int) -> int:
+    """`value`, if it is no less."""
+    if value < least:
+        raise UsageError(f"{option}: at least {least} expected, found {value}")
+    return value
+
+
+def study_settings(ablation: str, errors: str, masks: str, minimum_accuracy: float, batch_size: int, seed: int) -> Any:
+    """How the task is studied."""
+    from gossamer.circuits.study import StudySettings
+
+    return StudySettings(
+        choice("--ablation", ablation, ("mean", "zero", "resample")),
+        choice("--errors", errors, ("mean", "drop", "keep")),
+        choice("--masks", masks, ("role", "position", "shared")),
+        minimum_accuracy,
+        batch_size,
+        seed=seed,
+    )
+
+
+def search_settings(loss: str, steps: int, seed: int) -> Any:
+    """How masks are searched for."""
+    from gossamer.circuits.search import SearchSettings
+
+    allowed = ("logit_diff", "kl")
+    return SearchSettings(choice("--loss", loss, allowed), steps=at_least("--steps", steps, 1), seed=seed)
+
+
+def numbers(option: str, text: str) -> list[int]:
+    """`text` as whole numbers between commas."""
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise UsageError(f"{option}: expected numbers as 2,4,6, found {text!r}")
+    return [int(part) for part in parts]
+
+
+def methods(compare: Sequence[str] | None) -> list[str] | None:
+    """The methods to compare a circuit with; None for all."""
+    from gossamer.circuits.methods import METHODS
+
+    if not compare:
+        return None
+    if list(compare) == ["none"]:
+        return []
+    if unknown := [method for method in compare if method not in METHODS]:
+        raise UsageError(f"--compare: expected one of {', '.join(METHODS)}, or 'none' alone; found {unknown[0]!r}")
+    return list(compare)
+
+
+def language_model(source: str, device: str | None, dtype: str | None) -> Any:
+    """The model, on a device and of a type."""
+    import torch
+
+    from gossamer.model import LanguageModel
+
+    kind = None if dtype is None else getattr(torch, choice("--dtype", dtype, DTYPES))
+    return LanguageModel.load(source, device=device, dtype=kind)
+
+
+def dictionary_set(model: Any, source: str, given: Sequence[str] | None) -> Any:
+    """The dictionaries that were named, else those of the bundled model, on the model's device."""
+    from gossamer import bundled
+    from gossamer.dictionary import DictionarySet
+
+    if given:
+        return DictionarySet.load(given[0] if len(given) == 1 else given).to(model.device)
+    if source.startswith("bundled:"):
+        return DictionarySet.load(bundled.path(source.removeprefix("bundled:")) / "dictionaries").to(model.device)
+    raise UsageError("--dictionaries: expected a folder or hub:REPO/PATH; train some with 'gossamer train'")
+
+
+def task(name: str, tokenizer: Any, *, bos: bool | None, prompts: int | None, seed: int) -> Any:
+    """A generated task, or one from a file: options that a file leaves no room for are refused."""
+    from gossamer.tasks import get, open_task
+
+    if not is_file(name):
+        return get(name).generate(tokenizer, n=prompts, bos=bos, seed=seed)
+    if prompts is not None:
+        raise UsageError(f"--prompts: for tasks that are generated; {name} has its own prompts: leave the option out")
+    if bos is not None and is_saved(name):
+        raise UsageError(f"--bos: {name} is a saved task, which keeps its own: leave the option out")
+    return open_task(name, tokenizer, bos=bos, seed=seed)
+
+
+def is_file(name: str) -> bool:
+    """Whether a task's name is that of a file."""
+    return Path(name).suffix in (".json", ".jsonl")
+
+
+def is_saved(name: str) -> bool:
+    """Whether a task's name is that of a file that gossamer saved."""
+    from gossamer.tasks import storage
+
+    return is_file(name) and storage.is_saved(name)
+
+
+def other_circuits(paths: Sequence[Path] | None) -> list[Any]:
+    """Circuits of other tasks."""
+    from gossamer.circuits.circuit import Circuit
+
+    return [Circuit.load(path) for path in paths or ()]
+
+
+def require_other(circuits: Sequence[Any], model: Any, task: Any) -> None:
+    """Refuse circuits that could flag nothing: of another model, or of the task itself."""
+    for circuit in circuits:
+        if circuit.model != model.title or circuit.task == task.name:
+            raise UsageError(
+                f"--other: a circuit of {model.title} for another task than {task.name} expected, "
+                f"found one of {circuit.model} for {circuit.task}; leave it out"
+            )

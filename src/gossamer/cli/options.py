@@ -1,0 +1,63 @@
+"""The arguments and options that commands share, each with its one help text."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[str, typer.Argument(help="A Hugging Face id, a local folder, or bundled:spool.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output instead of text.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default: cuda if there is one, else cpu.")]
+Dtype = Annotated[
+    str | None, typer.Option(help="float32, bfloat16, float16 or float64; default: the checkpoint's own.")
+]
+Dictionaries = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dictionaries",
+        "-d",
+        help="A folder of dictionaries, or hub:REPO/PATH; repeat for several sites. SAELens and Gemma Scope files are "
+        "recognised. Default: those that come with a bundled model.",
+    ),
+]
+TaskName = Annotated[
+    str,
+    typer.Option(
+        "--task", "-t", help="A task's name (see [bold]gossamer tasks[/bold]), or a .json/.jsonl file of prompts."
+    ),
+]
+Bos = Annotated[
+    bool | None,
+    typer.Option("--bos/--no-bos", help="Begin with BOS; default: as the tokenizer does. A saved task keeps its own."),
+]
+Prompts = Annotated[
+    int | None, typer.Option("--prompts", "-n", help="How many prompts to generate; not for a file, which has its own.")
+]
+Seed = Annotated[int, typer.Option(help="Of everything random; a saved task keeps its own split.")]
+Faithfulness = Annotated[
+    float | None, typer.Option("--faithfulness", "-f", help="Share of the logit difference to keep (default 0.9).")
+]
+Size = Annotated[int | None, typer.Option("--size", "-s", help="Number of nodes wanted instead.")]
+Recipe = Annotated[str, typer.Option(help="gossamer, or reference (the published recipe, for comparison).")]
+Loss = Annotated[str, typer.Option(help="What the search keeps of every prompt: logit_diff, or kl at the answer.")]
+Steps = Annotated[int, typer.Option(help="Gradient steps of a mask search.")]
+Reruns = Annotated[
+    int, typer.Option(help="Further searches with other seeds, for stability; with any, halves are searched too.")
+]
+Ablation = Annotated[str, typer.Option(help="Where ablated latents go: mean, zero or resample.")]
+Errors = Annotated[str, typer.Option(help="Reconstruction errors: mean, drop or keep.")]
+Masks = Annotated[str, typer.Option(help="One mask a latent by role, by position, or shared.")]
+Compare = Annotated[
+    list[str] | None,
+    typer.Option(help="Methods to draw beside the circuit's own; repeat. Default: all. 'none' for none."),
+]
+Others = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--other",
+        help="The circuit.json of another task: latents that it holds too are flagged as generic; repeat.",
+    ),
+]
+MinimumAccuracy = Annotated[float, typer.Option(help="Refuse a task that the model does on fewer prompts.")]
+BatchSize = Annotated[int, typer.Option(help="Prompts a pass; halved when memory runs out.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder for the results; made if missing.")]

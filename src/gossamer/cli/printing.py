@@ -1,0 +1,45 @@
+"""What the commands say: text and tables on standard output, one-line errors and warnings on standard error."""
+
+import json
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.text import Text
+
+# Prompts, paths and messages hold brackets and colons of their own: rich must not read them as its markup.
+out, err = (Console(stderr=stderr, markup=False, emoji=False, highlight=False) for stderr in (False, True))
+
+
+def fail(error: Exception, code: int) -> NoReturn:
+    """Print `error` as one line and exit."""
+    err.print(Text.assemble(("error:", "bold red"), " ", str(error)), soft_wrap=True)
+    sys.exit(code)
+
+
+@contextmanager
+def spoken_warnings() -> Iterator[None]:
+    """Print gossamer's own warnings as one line each, and no others."""
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        if "gossamer" in category.__module__:
+            err.print(Text.assemble(("warning:", "bold yellow"), " ", str(message)), soft_wrap=True)
+
+    original, warnings.showwarning = warnings.showwarning, show
+    try:
+        yield
+    finally:
+        warnings.showwarning = original
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object to standard output."""
+    print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def number(value: float | None, digits: int) -> str:
+    """`value` for a table; "-" if there is none."""
+    return "-" if value is None else f"{value:.{digits}f}"

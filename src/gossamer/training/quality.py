@@ -11,8 +11,8 @@ from torch import Tensor
 from gossamer.batching import in_batches
 from gossamer.dictionary.attach import counted_tokens
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.dictionary.evaluate.predictions import cross_entropy, divergence, log_odds
 from gossamer.errors import UsageError
-from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.tokens import Tokens
@@ -95,18 +95,10 @@ def _sums(
             return torch.where(kept.to(stream.device)[..., None], replacement(site, stream).to(stream), stream)
 
         with model.edit({site: functools.partial(edit, site) for site in dictionaries}):
-            return _log_odds(model, tokens)
+            return log_odds(model, tokens)
 
-    untouched = _log_odds(model, tokens)
+    untouched = log_odds(model, tokens)
     spliced = edited(lambda site, stream: dictionaries[site](stream))
     averaged = edited(lambda site, stream: means[site].expand_as(stream))
-    predicting = tokens.mask[:, 1:].to(untouched.device)
-    next_ids = tokens.ids[:, 1:, None].to(untouched.device)
-    kl = (untouched.exp() * (untouched - spliced)).sum(dim=-1)
-    losses = [-odds.gather(-1, next_ids)[..., 0] for odds in (untouched, spliced, averaged)]
-    return torch.stack([(values * predicting).sum().double() for values in (kl, *losses)]).cpu()
-
-
-def _log_odds(model: LanguageModel, tokens: Tokens) -> Float[Tensor, "batch pos vocab"]:
-    """Log-probabilities of the next token at every position but the last."""
-    return require_finite(model.logits(tokens)[:, :-1], f"logits of {model.name}").float().log_softmax(dim=-1)
+    losses = [cross_entropy(predicted, tokens) for predicted in (untouched, spliced, averaged)]
+    return torch.stack([divergence(untouched, spliced, tokens), *losses]).cpu()

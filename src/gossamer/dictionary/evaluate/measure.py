@@ -1,6 +1,8 @@
 """The measurements: two passes of the model over the text, whatever the number of dictionaries."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,6 +13,7 @@ from gossamer.dictionary.attach import counted_tokens
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.evaluate.evaluation import Evaluation, Position
 from gossamer.dictionary.evaluate.predictions import cross_entropy, divergence, log_odds
+from gossamer.dictionary.latents import SparseLatents
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
@@ -19,7 +22,23 @@ from gossamer.progress import begin
 from gossamer.tokens import Tokens
 
 Sums = dict[str, Tensor]
+Name = TypeVar("Name", bound=Hashable)
 _BATCH = 16
+
+
+@dataclass(frozen=True)
+class Coder:
+    """A dictionary with a way to find its codes: its own encoder, a pursuit, or whatever gives latents of it."""
+
+    dictionary: Dictionary
+    encode: Callable[[Float[Tensor, "tokens d"]], SparseLatents]
+
+    @property
+    def site(self) -> Site:
+        """Where it reads."""
+        if self.dictionary.site is None:
+            raise UsageError("evaluation: a dictionary with a site expected, found one without; load it with site=")
+        return self.dictionary.site
 
 
 def evaluate(
@@ -30,12 +49,26 @@ def evaluate(
     include_bos: bool = False,
     batch_size: int = _BATCH,
 ) -> dict[Site, Evaluation]:
-    """Measure each dictionary alone: reconstruction, sparsity, and what its splice does to the model's predictions.
+    """Measure each dictionary alone; see :func:`evaluate_coders`."""
+    coders = {site: Coder(dictionary, dictionary.encode) for site, dictionary in dictionaries.items()}
+    return evaluate_coders(model, coders, tokens, include_bos=include_bos, batch_size=batch_size)
 
-    Cost: for each batch one pass of the model, and for each dictionary two passes from its site on. Memory: the logits
-    of one batch three times, and the activations of one batch at all sites.
+
+def evaluate_coders(
+    model: LanguageModel,
+    coders: Mapping[Name, Coder],
+    tokens: Tokens,
+    *,
+    include_bos: bool = False,
+    batch_size: int = _BATCH,
+) -> dict[Name, Evaluation]:
+    """Measure each coder alone: reconstruction, sparsity, and what its splice does to the model's predictions.
+
+    Cost: for each batch one pass of the model, one for each site at zero, and one for each coder. Memory: the logits of
+    one batch three times, and the activations of one batch at all sites.
 
     Args:
+        coders: what to measure, by any name; several may read the same site.
         tokens: rows of ordinary text.
         include_bos: measure and replace BOS too (by default it passes through and is left out: its activations are
             unlike all others, and one such token can make every average).
@@ -48,18 +81,18 @@ def evaluate(
     predicted = int(tokens.mask[:, 1:].sum())
     if int(kept.sum()) < 2 or not predicted:
         raise UsageError("evaluating dictionaries needs at least two tokens besides BOS and padding; give more text")
-    means = _means(model, list(dictionaries), tokens, kept, batch_size)
+    means = _means(model, sorted({coder.site for coder in coders.values()}), tokens, kept, batch_size)
     advance = begin("evaluating", len(tokens))
 
-    def batch(rows: slice) -> dict[Site, Sums]:
+    def batch(rows: slice) -> dict[Name, Sums]:
         with torch.no_grad():
-            found = _batch(model, dictionaries, means, tokens[rows], kept[rows])
+            found = _batch(model, coders, means, tokens[rows], kept[rows])
         advance(rows.stop - rows.start, "")
         return found
 
     parts = in_batches(len(tokens), batch_size, batch)
-    totals = {site: _added([part[site] for part in parts]) for site in dictionaries}
-    return {site: _evaluation(site, dictionaries[site], totals[site], predicted, include_bos) for site in dictionaries}
+    totals = {name: _added([part[name] for part in parts]) for name in coders}
+    return {name: _evaluation(coder, totals[name], predicted, include_bos) for name, coder in coders.items()}
 
 
 def _means(
@@ -76,26 +109,30 @@ def _means(
 
 def _batch(
     model: LanguageModel,
-    dictionaries: Mapping[Site, Dictionary],
+    coders: Mapping[Name, Coder],
     means: Mapping[Site, Tensor],
     tokens: Tokens,
     kept: Bool[Tensor, "batch pos"],
-) -> dict[Site, Sums]:
-    streams = model.capture(tokens, list(dictionaries))
+) -> dict[Name, Sums]:
+    streams = model.capture(tokens, list(means))
     clean = log_odds(model, tokens)
     ce_model = cross_entropy(clean, tokens)
-    found: dict[Site, Sums] = {}
-    for site, dictionary in dictionaries.items():
-        x = require_finite(streams[site], f"activations at {site}")
-        here = kept.to(x.device)
-        out, sums = _reconstruction(dictionary, x[here], means[site])
+
+    def predictions(name: str, site: Site, stream: Tensor) -> Sums:
+        edited = _with_stream(model, tokens, site, stream)
+        return {f"ce_{name}": cross_entropy(edited, tokens), f"kl_{name}": divergence(clean, edited, tokens)}
+
+    zero = {
+        site: predictions("zero", site, require_finite(x, f"activations at {site}") * ~kept.to(x.device)[..., None])
+        for site, x in streams.items()
+    }
+    found: dict[Name, Sums] = {}
+    for name, coder in coders.items():
+        x, here = streams[coder.site], kept.to(streams[coder.site].device)
+        out, sums = _reconstruction(coder, x[here], means[coder.site])
         sums |= _by_position(sums.pop("rows"), here)
-        made = x.index_put((here.nonzero(as_tuple=True)), out.to(x.dtype))
-        for name, stream in (("spliced", made), ("zero", x * ~here[..., None])):
-            edited = _with_stream(model, tokens, site, stream)
-            sums[f"ce_{name}"] = cross_entropy(edited, tokens)
-            sums[f"kl_{name}"] = divergence(clean, edited, tokens)
-        found[site] = {**sums, "ce_model": ce_model}
+        made = x.index_put(here.nonzero(as_tuple=True), out.to(x.dtype))
+        found[name] = {**sums, **zero[coder.site], **predictions("spliced", coder.site, made), "ce_model": ce_model}
     return found
 
 
@@ -104,9 +141,10 @@ def _with_stream(model: LanguageModel, tokens: Tokens, site: Site, stream: Tenso
         return log_odds(model, tokens)
 
 
-def _reconstruction(dictionary: Dictionary, x: Float[Tensor, "tokens d"], mean: Tensor) -> tuple[Tensor, Sums]:
+def _reconstruction(coder: Coder, x: Float[Tensor, "tokens d"], mean: Tensor) -> tuple[Tensor, Sums]:
     """The reconstruction of each token, and sums over tokens; "rows" has L0, error and spread of each."""
-    latents = dictionary.encode(x)
+    dictionary = coder.dictionary
+    latents = coder.encode(x)
     _, statistics = dictionary.normalise(x)
     out = dictionary.denormalise(dictionary.decode(latents), statistics)
     exact, made = x.double(), require_finite(out, f"reconstruction at {dictionary.site}").double()
@@ -141,7 +179,7 @@ def _added(parts: list[Sums]) -> Sums:
     return {name: torch.stack([part[name].cpu() for part in parts]).sum(dim=0) for name in parts[0]}
 
 
-def _evaluation(site: Site, dictionary: Dictionary, sums: Sums, predicted: int, include_bos: bool) -> Evaluation:
+def _evaluation(coder: Coder, sums: Sums, predicted: int, include_bos: bool) -> Evaluation:
     total = {name: value.item() for name, value in sums.items() if value.ndim == 0}
     tokens = total["tokens"]
     per_token = {name: total[name] / tokens for name in ("l0", "l1", "cosine", "norm_in", "norm_out", "norm_ratio")}
@@ -149,10 +187,10 @@ def _evaluation(site: Site, dictionary: Dictionary, sums: Sums, predicted: int, 
         name: total[name] / predicted for name in ("ce_model", "ce_spliced", "ce_zero", "kl_spliced", "kl_zero")
     }
     return Evaluation(
-        site=site,
+        site=coder.site,
         tokens=int(tokens),
         predicted=predicted,
-        mse=total["error"] / tokens / dictionary.d_in,
+        mse=total["error"] / tokens / coder.dictionary.d_in,
         explained_variance=1 - total["error"] / total["spread"] if total["spread"] > 0 else float("nan"),
         explained_variance_legacy=total["legacy"] / tokens,
         reconstruction_bias=total["energy_out"] / total["product"] if total["product"] else float("nan"),

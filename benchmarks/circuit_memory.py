@@ -1,16 +1,20 @@
-"""Memory of a mask search on a Gemma-2-9B-shaped model with four dictionaries of 16,384 latents, without allocating it.
+"""Memory of finding a circuit in a Gemma-2-9B-shaped model with four dictionaries of 16,384 latents, not allocating it.
 
-    python benchmarks/circuit_memory.py [--batch 16] [--positions 32] [--quick] [--json]
+    python benchmarks/circuit_memory.py [--batch 64] [--positions 32] [--quick] [--json]
 
-Weights and dictionaries are made on the meta device and counted exactly. What autograd keeps for one batch is counted
-exactly too: the layers after the first dictionary run on the meta device in bfloat16, weights frozen as in a search,
-and every tensor that a backward pass would need is added up. The masks' share is the formula below. The budget is one
-card of 80 GB; --quick takes a 2-layer cut of the same shape for a smoke test.
+What stays is counted exactly, and so is what autograd keeps of the model's layers: those after the first dictionary run
+on the meta device in bfloat16, weights frozen as in a search, and every tensor that a backward pass would need is added
+up. What the dictionaries add is the formulas below, which tests/test_memory_benchmark.py holds against what a small
+network really allocates. The budget is one card of 80 GB; --quick takes a 2-layer cut of the same shape.
 
-    total = weights + dictionaries (2 d n each) + cached stream (prompts x positions x d)
-          + ablation tables (slots x n and slots x d a site, float32) + kept activations of one batch
-          + masks (5 numbers a batch token and column a site) + Adam (4 numbers a candidate)
-          + logits (3 x batch x vocabulary)
+    peak = what stays + the largest stage
+    what stays = weights + dictionaries (2 d n each, in the float32 of their files)
+          + cached streams (prompts x positions x d, training and held out) + ablation tables (slots x (n + 2 d) a site)
+          + the model's log-probabilities (prompts x vocabulary in float32, training and held out) + node lists and Adam
+    stages = candidates: all latents of every site, dense, for `batch` prompts
+          | attribution patching: activations kept for GRADIENT_BATCH prompts, full dictionaries inside
+          | mask search: the same with the candidates' columns alone
+          | measuring a circuit: prompts x vocabulary a few times, columns for `batch` prompts
 """
 
 import argparse
@@ -21,6 +25,7 @@ import torch
 from settings import Row, row, show
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
+from gossamer.circuits.attribution import GRADIENT_BATCH
 from gossamer.dictionary import Dictionary, DictionaryConfig
 from gossamer.model import Site
 
@@ -32,42 +37,82 @@ PROMPTS, SLOTS, COLUMNS = 512, 64, 8_192
 
 
 def main() -> None:
-    """Print the parts and the total."""
+    """Print the parts and the peak."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=64, help="prompts a pass without gradients")
     parser.add_argument("--positions", type=int, default=32)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    parts = budget(options.batch, options.positions, 2 if options.quick else 42)
+    config = shape(2 if options.quick else 42)
+    stays, stages = resident(config, options.positions), transient(config, options.batch, options.positions)
     if not options.json:
-        for name, size in parts.items():
-            print(f"{name:<40} {size / GB:8.2f} GB")
-    total = sum(parts.values()) / GB
-    what = f"Gemma-2-9B shape, bf16, {options.batch} x {options.positions} tokens"
-    rows: list[Row] = [row(what, total, CARD, "GB", "fits one 80 GB card", total <= CARD)]
+        for title, parts in (("what stays", stays), ("stages, one at a time", stages)):
+            print(title)
+            for name, size in parts.items():
+                print(f"  {name:<50} {size / GB:8.2f} GB")
+    peak = (sum(stays.values()) + max(stages.values())) / GB
+    what = f"Gemma-2-9B shape, bf16, batch {options.batch}, {options.positions} positions"
+    rows: list[Row] = [row(what, peak, CARD, "GB", "fits one 80 GB card", peak <= CARD)]
     show(rows, options.json)
 
 
-def budget(batch: int, positions: int, n_layers: int) -> dict[str, float]:
-    """Bytes of every part."""
-    config = shape(n_layers)
+def resident(config: Gemma2Config, positions: int) -> dict[str, float]:
+    """Bytes of every part that is there all the time."""
     with torch.device("meta"):
-        model = Gemma2ForCausalLM(config).to(torch.bfloat16).requires_grad_(False)
-    tokens, d = batch * positions, config.hidden_size
+        model = Gemma2ForCausalLM(config).to(torch.bfloat16)
+    d, n_sites = config.hidden_size, len(SITES)
     made = DictionaryConfig("jumprelu", d_in=d, n_latents=LATENTS, site=Site("resid_post", 7))
-    dictionary = Dictionary(made, device="meta", dtype=torch.bfloat16)
-    n_sites = len(SITES)
+    dictionary = Dictionary(made, device="meta", dtype=torch.float32)
+    nodes = n_sites * positions * COLUMNS
     return {
         "weights": float(sum(p.nbytes for p in model.parameters())),
-        f"{n_sites} dictionaries of {LATENTS:,}": float(n_sites * dictionary.nbytes),
-        f"cached stream, {PROMPTS} prompts": 2.0 * PROMPTS * positions * d,
+        f"{n_sites} dictionaries of {LATENTS:,}, float32": float(n_sites * dictionary.nbytes),
+        f"cached streams, 2 x {PROMPTS} prompts": 2 * 2.0 * PROMPTS * positions * d,
         f"ablation tables, {SLOTS} slots": 4.0 * n_sites * SLOTS * (LATENTS + 2 * d),
-        "activations kept for one batch": kept(model, batch, positions, min(SITES) + 1 if n_layers > 2 else 1),
-        f"masks of one batch, {COLUMNS:,} columns a site": 4.0 * 5 * n_sites * tokens * COLUMNS,
-        "Adam, all columns at all positions": 4.0 * 4 * n_sites * positions * COLUMNS,
-        "logits at the answer": 3 * 4.0 * batch * config.vocab_size,
+        f"the model's log-probabilities, 2 x {PROMPTS} prompts": 2 * 4.0 * PROMPTS * config.vocab_size,
+        "node lists and Adam, all columns at all positions": (4 * 4.0 + 2 * 6 * 8.0) * nodes,
     }
+
+
+def transient(config: Gemma2Config, batch: int, positions: int) -> dict[str, float]:
+    """Bytes of every stage over what stays, for jumprelu dictionaries on the residual stream."""
+    with torch.device("meta"):
+        model = Gemma2ForCausalLM(config).to(torch.bfloat16).requires_grad_(False)
+    d, n_sites = config.hidden_size, len(SITES)
+    tokens, nodes = batch * positions, n_sites * positions * COLUMNS
+    held = min(batch, GRADIENT_BATCH)
+    first = min(SITES) + 1 if config.num_hidden_layers > 2 else 1
+    layers = kept(model, held, positions, first) + 3 * 4.0 * held * config.vocab_size
+    inside = dictionaries_kept(n_sites, held * positions, COLUMNS, d, nodes)
+    whole = dictionaries_kept(n_sites, held * positions, COLUMNS, d, nodes, LATENTS)
+    return {
+        f"candidates, {batch} prompts": candidates_peak(n_sites, tokens, LATENTS, positions),
+        f"attribution patching, {held} prompts": layers + whole + working(held * positions, LATENTS, nodes),
+        f"mask search, {held} prompts": layers + inside + working(held * positions, COLUMNS, nodes),
+        f"measuring a circuit, {batch} prompts": 18.0 * PROMPTS * config.vocab_size + 40.0 * tokens * COLUMNS,
+    }
+
+
+def dictionaries_kept(n_sites: int, tokens: int, columns: int, d: int, nodes: int, whole: int = 0) -> float:
+    """Bytes that autograd keeps of dictionaries in the stream: gathered weights, latents and masks of the columns.
+
+    The first dictionary reads a cached stream and needs nothing for a gradient by it. `whole` counts the latents of an
+    unmasked network, whose full encoders run as well (5 bytes each: pre-activation and threshold's decision).
+    """
+    first = 4.0 * columns * (tokens + d)
+    later = columns * (13.0 * tokens + 8.0 * d) + 5.0 * tokens * whole
+    return first + (n_sites - 1) * later + 24.0 * nodes
+
+
+def working(tokens: int, width: int, nodes: int) -> float:
+    """Bytes that come and go in a backward pass beside what is kept: four tensors of `width` at every token."""
+    return 16.0 * tokens * width + 32.0 * nodes
+
+
+def candidates_peak(n_sites: int, tokens: int, n_latents: int, n_roles: int) -> float:
+    """Bytes of looking at all latents of all sites for one batch, and of the list of every node."""
+    return 4.0 * tokens * n_latents * (3 * n_sites + 4) + 60.0 * n_sites * n_latents * n_roles
 
 
 def shape(n_layers: int) -> Gemma2Config:

@@ -42,7 +42,7 @@ def run_demo(folder: str | Path, seed: int = 0) -> Demo:
     """
     require_folder(folder)
     model = LanguageModel.load(f"bundled:{MODEL}")
-    dictionaries = DictionarySet.load(bundled.path(MODEL) / "dictionaries")
+    dictionaries = DictionarySet.load(bundled.path(MODEL) / "dictionaries", device=model.device)
     settings = StudySettings(seed=seed)
 
     def search(task: str, n: int, size: int) -> Found:

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -116,6 +118,14 @@ def test_own_rows_with_roles(written, tokenizer):
     assert words_with_role(task, "noun") == {"chef"}
     assert task.train.aligned
     assert task.provenance["roles_from"] == "given"
+
+
+def test_the_readmes_example_is_read(tmp_path, tokenizer):
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    path = tmp_path / "rows.jsonl"
+    path.write_text(" ".join(re.search(r"```json\n(.*?)```", text, re.DOTALL).group(1).split("\n")))
+    (prompt,) = read_prompts(path, tokenizer).prompts
+    assert [(piece.text, piece.role) for piece in prompt.clean if piece.role] == [("Mary", "IO"), ("Tom", "S2")]
 
 
 def test_roles_are_carried_to_a_counterfactual_of_equal_length(written, tokenizer):

@@ -11,7 +11,7 @@ from rich.text import Text
 from gossamer.cli import inputs, options
 from gossamer.cli.printing import err, number, out, print_json
 
-# Enough for L0 and explained variance to three digits, little enough for seconds.
+# Lines of text: some thousand tokens, which take seconds.
 CHECKED = 256
 
 

@@ -226,17 +226,34 @@ def _matching_step(codes: _Codes, slot: int, wanted: Bool[Tensor, "tokens"]) -> 
 
 def _orthogonal_step(codes: _Codes, slot: int, wanted: Bool[Tensor, "tokens"]) -> None:
     width = slot + 1
-    rows = codes.source.rows[codes.indices[:, :width]]
-    targets = torch.einsum("twd,td->tw", rows, codes.x)
+    values = _refitted(codes.x, codes.source, codes.indices[:, :width], codes.support[:, :width])
+    codes.support[:, :width] &= values > 0
+    codes.move(torch.where(wanted[:, None], values - codes.values[:, :width], 0.0))
+
+
+def refit(x: Float[Tensor, "tokens d"], rows: Rows, codes: SparseLatents) -> SparseLatents:
+    """The same choice of latents (or fewer) with the weights that leave the smallest residual; see `orthogonal`."""
+    values = _refitted(x, rows, codes.indices, codes.values > 0)
+    return SparseLatents(values / rows.norms[codes.indices].clamp(min=_tiny(values)), codes.indices, codes.n_latents)
+
+
+def _refitted(
+    x: Float[Tensor, "tokens d"],
+    source: Rows,
+    indices: Int[Tensor, "tokens w"],
+    support: Bool[Tensor, "tokens w"],
+) -> Float[Tensor, "tokens w"]:
+    """Least squares on the supports, again without what became negative, until nothing does."""
+    rows = source.rows[indices]
+    targets = torch.einsum("twd,td->tw", rows, x)
     pairs = torch.einsum("tvd,twd->tvw", rows, rows)
-    kept = codes.support[:, :width].clone()
-    for _ in range(width):
+    kept = support.clone()
+    for _ in range(indices.shape[1]):
         values = _least_squares(pairs, targets, kept)
         if not (values < 0).any():
-            break
+            return values
         kept &= values >= 0
-    codes.support[:, :width] = kept
-    codes.move(torch.where(wanted[:, None], values.clamp(min=0) - codes.values[:, :width], 0.0))
+    return torch.zeros_like(targets)
 
 
 def _least_squares(

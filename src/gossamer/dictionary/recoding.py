@@ -1,0 +1,81 @@
+"""Other ways to find the codes of a trained dictionary, as Smith 2024 and appendix A of arXiv 2404.16014 compare them.
+
+Each is a :class:`Coder`, for :func:`evaluate_coders`. They separate what an encoder gets wrong: how strongly latents
+are active (:func:`rescaled`, :func:`reweighted`) and which of them are (:func:`pursued`).
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gossamer.dictionary.dictionary import Dictionary
+from gossamer.dictionary.evaluate.measure import Coder
+from gossamer.dictionary.latents import SparseLatents
+from gossamer.dictionary.pursuit import Pursuit, Rows, refit
+
+_BLOCK = 4096
+
+
+def encoded(dictionary: Dictionary) -> Coder:
+    """The dictionary's own encoder."""
+    return Coder(dictionary, dictionary.encode)
+
+
+def cut(dictionary: Dictionary, k: int) -> Coder:
+    """The encoder's k strongest latents of each token, by activation times the norm of the decoder row."""
+    norms = dictionary.W_dec.norm(dim=1)
+
+    def encode(x: Float[Tensor, "tokens d"]) -> SparseLatents:
+        found = dictionary.encode(x)
+        _, best = (found.values * norms[found.indices]).topk(min(k, found.values.shape[1]), dim=1)
+        return SparseLatents(found.values.gather(1, best), found.indices.gather(1, best), found.n_latents)
+
+    return Coder(dictionary, encode)
+
+
+def reweighted(dictionary: Dictionary, k: int) -> Coder:
+    """The encoder's k strongest latents with the non-negative weights that leave the smallest error."""
+    chosen, rows = cut(dictionary, k), Rows.of(dictionary.W_dec, gram_bytes=0)
+
+    def encode(x: Float[Tensor, "tokens d"]) -> SparseLatents:
+        normal, _ = dictionary.normalise(x)
+        return refit(normal - dictionary.b_dec, rows, chosen.encode(x))
+
+    return Coder(dictionary, encode)
+
+
+def rescaled(dictionary: Dictionary, sample: Float[Tensor, "tokens d"]) -> Coder:
+    """The encoder with one factor a latent that undoes shrinkage, by least squares on `sample`; directions stay.
+
+    A latent that is active on no token of the sample keeps the factor 1. Memory: n^2 values.
+    """
+    factors = _factors(dictionary, sample)
+
+    def encode(x: Float[Tensor, "tokens d"]) -> SparseLatents:
+        found = dictionary.encode(x)
+        return SparseLatents(found.values * factors[found.indices], found.indices, found.n_latents)
+
+    return Coder(dictionary, encode)
+
+
+def pursued(dictionary: Dictionary, k: int, method: str = "gradient") -> Coder:
+    """Pursuit in at most k steps, without the encoder."""
+    return Coder(dictionary, Pursuit(dictionary, k, method=method).encode)
+
+
+def _factors(dictionary: Dictionary, sample: Float[Tensor, "tokens d"]) -> Float[Tensor, "n"]:
+    """Factors s >= 0 that minimise the sum of ||x - b_dec - sum_j s_j a_j d_j||^2 over the sample."""
+    rows = dictionary.W_dec.double()
+    together = rows.new_zeros(len(rows), len(rows))
+    towards = rows.new_zeros(len(rows))
+    for block in torch.split(sample, _BLOCK):
+        latents = dictionary.encode_dense(block).double()
+        normal, _ = dictionary.normalise(block)
+        together += latents.T @ latents
+        towards += (latents * ((normal - dictionary.b_dec).double() @ rows.T)).sum(dim=0)
+    seen = together.diagonal() > 0
+    # A breath of "keep the factor at 1" makes the system solvable where latents are active together only.
+    breath = 1e-6 * together.diagonal() * rows.square().sum(dim=1)
+    system = together * (rows @ rows.T) + torch.diag(torch.where(seen, breath, 1.0))
+    found = torch.linalg.solve(system, torch.where(seen, towards + breath, 1.0))
+    return found.clamp(min=0).to(dictionary.W_dec)

@@ -1,0 +1,122 @@
+"""Other ways of coding, by hand and by what each of them promises."""
+
+import itertools
+
+import pytest
+import torch
+
+from gossamer.dictionary.config import Contents, DictionaryConfig
+from gossamer.dictionary.dictionary import Dictionary
+from gossamer.dictionary.evaluate import evaluate_coders
+from gossamer.dictionary.recoding import cut, encoded, pursued, rescaled, reweighted
+from gossamer.model.site import Site
+
+
+def shrunken(d=12, n=40, factor=None):
+    """Unit rows and an encoder that finds roughly the right latents, too weakly."""
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(n, d, generator=generator, dtype=torch.float64)
+    rows /= rows.norm(dim=1, keepdim=True)
+    factor = torch.ones(n, dtype=torch.float64) if factor is None else factor
+    config = DictionaryConfig("relu", d, n, site=Site("resid_post", 0))
+    tensors = {"W_enc": rows.T * factor, "W_dec": rows, "b_enc": -0.3 * factor, "b_dec": torch.full((d,), 0.1).double()}
+    return Dictionary.from_contents(Contents(config, tensors))
+
+
+@pytest.fixture
+def x():
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(60, 12, generator=generator, dtype=torch.float64)
+
+
+def error(dictionary, coder, x):
+    return (x - dictionary.decode(coder.encode(x))).square().sum(dim=1)
+
+
+def test_the_cut_encoder_keeps_its_strongest(x):
+    dictionary = shrunken()
+    whole = dictionary.encode_dense(x)
+    found = cut(dictionary, 3).encode(x).dense()
+    values, latents = whole.topk(3, dim=1)
+    torch.testing.assert_close(found, torch.zeros_like(whole).scatter(1, latents, values))
+    torch.testing.assert_close(cut(dictionary, 40).encode(x).dense(), whole)
+
+
+def test_reweighting_is_the_best_that_the_same_latents_can_do(x):
+    dictionary = shrunken()
+    chosen = cut(dictionary, 4).encode(x)
+    found = reweighted(dictionary, 4).encode(x)
+    assert (found.dense() > 0).sum() <= (chosen.dense() > 0).sum()
+    assert not ((found.dense() > 0) & (chosen.dense() == 0)).any()
+    for row in range(20):
+        rows = dictionary.W_dec[chosen.indices[row]]
+        best = min(
+            residual(rows[list(some)], x[row] - dictionary.b_dec)
+            for size in range(1, 5)
+            for some in itertools.combinations(range(4), size)
+            if nonnegative(rows[list(some)], x[row] - dictionary.b_dec)
+        )
+        assert error(dictionary, reweighted(dictionary, 4), x[row : row + 1]).item() == pytest.approx(best, rel=0.02)
+
+
+def residual(rows, target):
+    return (target - solved(rows, target) @ rows).square().sum().item()
+
+
+def nonnegative(rows, target):
+    return bool((solved(rows, target) >= 0).all())
+
+
+def solved(rows, target):
+    return torch.linalg.lstsq(rows.T, target[:, None]).solution[:, 0]
+
+
+def test_rescaling_undoes_shrinkage_exactly_where_latents_do_not_overlap():
+    factor = torch.tensor([0.5, 0.25, 2.0, 1.0], dtype=torch.float64)
+    config = DictionaryConfig("relu", 4, 4, site=Site("resid_post", 0))
+    eye = torch.eye(4, dtype=torch.float64)
+    tensors = {"W_enc": eye * factor, "W_dec": eye, "b_enc": torch.zeros(4), "b_dec": torch.zeros(4)}
+    dictionary = Dictionary.from_contents(Contents(config, {k: v.double() for k, v in tensors.items()}))
+    x = torch.rand(30, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x[:, 3] = 0
+    found = rescaled(dictionary, x).encode(x).dense()
+    torch.testing.assert_close(found, x, rtol=1e-4, atol=1e-6)
+    later = torch.tensor([[0, 0, 0, 2.0]], dtype=torch.float64)
+    torch.testing.assert_close(rescaled(dictionary, x).encode(later).dense(), later)
+
+
+def test_rescaling_helps_a_shrunken_encoder_and_changes_no_choice(x):
+    dictionary = shrunken(factor=torch.linspace(0.2, 0.8, 40, dtype=torch.float64))
+    found = rescaled(dictionary, x)
+    assert error(dictionary, found, x).sum() < error(dictionary, encoded(dictionary), x).sum()
+    before = dictionary.encode_dense(x)
+    assert not ((found.encode(x).dense() > 0) & (before == 0)).any()
+
+
+def test_pursuit_chooses_better_than_the_encoder(x):
+    dictionary = shrunken()
+    assert error(dictionary, pursued(dictionary, 4), x).sum() < error(dictionary, reweighted(dictionary, 4), x).sum()
+
+
+def test_all_of_them_can_be_evaluated(tiny_gpt2):
+    d, site = tiny_gpt2.d_model, tiny_gpt2.sites("resid_post")[1]
+    generator = torch.Generator().manual_seed(0)
+    config = DictionaryConfig("relu", d, 2 * d, site=site)
+    tensors = {name: 0.2 * torch.randn(shape, generator=generator) for name, shape in config.shapes.items()}
+    dictionary = Dictionary.from_contents(Contents(config, tensors))
+    tokens = tiny_gpt2.tokenize([" Mary went to the store", " John gave a drink to Mary"], bos=True)
+    sample = tiny_gpt2.capture(tokens, [site])[site][tokens.mask]
+    coders = {
+        "encoder": encoded(dictionary),
+        "cut": cut(dictionary, 5),
+        "reweighted": reweighted(dictionary, 5),
+        "rescaled": rescaled(dictionary, sample),
+        "pursuit": pursued(dictionary, 5),
+    }
+    found = evaluate_coders(tiny_gpt2, coders, tokens)
+    assert max(found[name].l0 for name in ("cut", "reweighted", "pursuit")) <= 5
+    assert found["reweighted"].mse < found["cut"].mse
+    assert found["rescaled"].mse < found["encoder"].mse
+    assert found["pursuit"].mse < found["reweighted"].mse
+    assert len({one.ce_spliced for one in found.values()}) == 5
+    assert len({one.ce_zero for one in found.values()}) == 1

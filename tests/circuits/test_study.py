@@ -176,6 +176,15 @@ def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
         StudySettings(**wrong)
 
 
+def test_dictionaries_on_another_device_are_refused(
+    model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task
+) -> None:
+    first = next(iter(dictionaries))
+    elsewhere = Dictionary(dictionaries[first].config, device="meta")
+    with pytest.raises(UsageError, match=f"dictionary at {first}: expected on cpu as .*, found on meta"):
+        Study(model, {**dictionaries, first: elsewhere}, task).require_one_device()
+
+
 def test_a_model_on_several_devices_is_refused(
     model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:

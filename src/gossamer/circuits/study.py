@@ -153,10 +153,11 @@ class Study:
         return Bench(splice, self.settings.seed)
 
     def require_one_device(self) -> None:
-        """Refuse a model spread over several devices: masks and dictionaries lie beside one of them.
+        """Refuse a model spread over several devices, or dictionaries on another one: masks lie beside both.
 
         Raises:
-            UsageError: the weights are on several devices (those that accelerate has offloaded do not count).
+            UsageError: the weights are on several devices (those that accelerate has offloaded do not count), or a
+                dictionary is not where the model is.
         """
         devices = sorted({str(p.device) for p in self.model.hf.parameters() if p.device.type != "meta"})
         if len(devices) > 1:
@@ -164,6 +165,12 @@ class Study:
                 f"circuits: a model on one device expected, found {self.model.title} on {', '.join(devices)}; "
                 "load it with device= in place of device_map="
             )
+        for site, dictionary in self.dictionaries.items():
+            if dictionary.W_dec.device != self.model.device:
+                raise UsageError(
+                    f"dictionary at {site}: expected on {self.model.device} as {self.model.title}, found on "
+                    f"{dictionary.W_dec.device}; load it with device=model.device"
+                )
 
     def require_ability(self) -> None:
         """Refuse a task that the model itself cannot do.

@@ -21,7 +21,7 @@ from gossamer.errors import GossamerError, UsageError
 from gossamer.model import LanguageModel
 from gossamer.training import CorpusConfig, FinetuneConfig, FitConfig, Recipe, TrainingConfig
 
-COMMANDS = ("demo", "circuit", "tasks", "train", "check")
+COMMANDS = ("demo", "circuit", "tasks", "train", "check", "evaluate")
 SPOOL = ("circuit", "bundled:spool", "--task", "code-index")
 # What rich would take for its markup (the last tag closes nothing: an error to it) and for a picture.
 MARKUP = "[red]a[/red] [1, 2] :cat: [/INST]"
@@ -224,6 +224,21 @@ def test_check_measures_a_file_of_text(gossamer, tmp_path):
     table = gossamer("check", "bundled:spool")
     assert table.code == 0
     assert table.out.count("as claimed") == 3
+
+
+def test_evaluate_measures_every_dictionary(gossamer, tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("\n\n".join(["The boy is here.", "When Mary and John went to the park, John gave a book to Mary."]))
+    table = gossamer("evaluate", "bundled:spool", "--text", path)
+    assert table.code == 0
+    assert [line.split()[0] for line in table.out.splitlines()[2:5]] == ["resid_post.1", "resid_post.2", "resid_post.3"]
+    assert "BOS left out" in table.out
+    found = gossamer("evaluate", "bundled:spool", "--text", path, "--rows", 1, "--json")
+    first = json.loads(found.out)["resid_post.1"]
+    assert first["eval_type_id"] == "core"
+    assert first["eval_result_metrics"]["token_stats"]["total_tokens_eval_sparsity_variance"] > 3
+    refused = gossamer("evaluate", "bundled:spool", "--text", path, "--rows", 0)
+    assert refused == Ran(2, "", "error: --rows: at least 1 expected, found 0\n")
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,10 @@ class Tokens:
         positions = torch.arange(self.mask.shape[1], device=self.mask.device)
         return torch.where(self.mask, positions, -1).amax(dim=1)
 
+    def cut(self, length: int) -> "Tokens":
+        """The first `length` positions of every row; for rows that are padded on the right."""
+        return Tokens(self.ids[:, :length], self.mask[:, :length])
+
     def to(self, device: torch.device | str) -> "Tokens":
         """The same batch on `device`."""
         return Tokens(self.ids.to(device), self.mask.to(device))

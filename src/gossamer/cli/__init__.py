@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from gossamer.cli.dictionaries import check, train
+from gossamer.cli.evaluating import evaluate
 from gossamer.cli.finding import circuit, demo
 from gossamer.cli.printing import err, fail, spoken_warnings
 from gossamer.cli.prompts import tasks
@@ -35,7 +36,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     epilog="Start with [bold]gossamer demo[/bold]: a circuit in the bundled model, with a report, in a few minutes.",
 )
-for command in (demo, circuit, tasks, train, check):
+for command in (demo, circuit, tasks, train, check, evaluate):
     app.command()(command)
 
 

@@ -97,10 +97,7 @@ def _lines(text: Path) -> list[str]:
 
 def _fitting(model: Any, lines: list[str]) -> Any:
     """Tokens of `lines`; of long ones as many as the model reads."""
-    from gossamer.tokens import Tokens
-
-    tokens = model.tokenize(lines)
-    return Tokens(tokens.ids[:, : model.n_context], tokens.mask[:, : model.n_context])
+    return model.tokenize(lines).cut(model.n_context)
 
 
 def _ioi_texts() -> list[str]:

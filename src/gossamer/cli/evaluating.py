@@ -1,0 +1,73 @@
+"""`gossamer evaluate`: how good dictionaries are on a model and a text."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from gossamer.cli import inputs, options
+from gossamer.cli.printing import err, out, print_json
+
+COLUMNS = (
+    ("L0", "l0", ".1f"),
+    ("CE\nrec.", "loss_recovered", ".3f"),
+    ("KL", "kl_spliced", ".3f"),
+    ("EV", "explained_variance", ".3f"),
+    ("EV\nlegacy", "explained_variance_legacy", ".3f"),
+    ("cos", "cosine", ".3f"),
+    ("norm", "norm_ratio", ".3f"),
+    ("bias", "reconstruction_bias", ".3f"),
+    ("dead", "dead", ".1%"),
+    ("dense", "dense", ".1%"),
+)
+
+
+def evaluate(
+    model: options.Model,
+    text: Annotated[Path, typer.Option("--text", help="A .txt or .jsonl file of ordinary text.")],
+    dictionaries: options.Dictionaries = None,
+    rows: Annotated[int, typer.Option(help="Texts to measure on, from the first.")] = 256,
+    context: Annotated[int, typer.Option(help="Tokens of a text that are read, from the first.")] = 128,
+    bos: options.Bos = None,
+    include_bos: Annotated[
+        bool, typer.Option("--include-bos", help="Measure and replace BOS too; else it passes through, uncounted.")
+    ] = False,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Measure each dictionary alone: L0, cross-entropy recovered, KL, reconstruction, dead and dense latents.
+
+    CE rec. is the share of cross-entropy recovered between the site at zero and the model; EV the explained variance as
+    a ratio of sums, EV legacy as a mean of ratios; norm and bias say whether reconstructions are too short or too long.
+    With --json one object a site, in the schema of SAEBench's core evaluation.
+    """
+    from gossamer.dictionary.evaluate import evaluate as measured
+    from gossamer.dictionary.evaluate import to_saebench
+    from gossamer.progress import shown
+    from gossamer.training import read_texts
+
+    texts = read_texts(text)[: inputs.at_least("--rows", rows, 1)]
+    network = inputs.language_model(model, device, dtype)
+    chosen = inputs.dictionary_set(network, model, dictionaries)
+    length = min(inputs.at_least("--context", context, 2), network.n_context)
+    tokens = network.tokenize(texts, bos=bos)
+    with shown(err):
+        found = measured(network, chosen, tokens.cut(length), include_bos=include_bos)
+    if as_json:
+        print_json({str(site): to_saebench(one, chosen[site]) for site, one in found.items()})
+        return
+    out.print(_table(found))
+    first = next(iter(found.values()))
+    left_out = "BOS included" if include_bos else "BOS left out"
+    out.print(f"{first.tokens} tokens, {left_out}; CE of the model {first.ce_model:.3f} nats", soft_wrap=True)
+
+
+def _table(found: Any) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for title in ("site", *(title for title, _, _ in COLUMNS)):
+        table.add_column(title, no_wrap=True)
+    for site, one in found.items():
+        table.add_row(str(site), *(format(getattr(one, name), style) for _, name, style in COLUMNS))
+    return table

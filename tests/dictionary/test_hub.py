@@ -33,7 +33,28 @@ def test_only_the_files_of_one_dictionary_are_fetched(asked):
     ((repository, revision, patterns),) = asked
     assert (repository, revision) == ("google/gemma-scope-2b-pt-res", "main")
     assert "layer_4/width_16k/average_l0_60/params.npz" in patterns
-    assert all(pattern.startswith("layer_4/width_16k/average_l0_60/") and "*" not in pattern for pattern in patterns)
+    assert not any(sign in pattern for pattern in patterns for sign in "*[?")
+    # Some formats keep the configuration of a run above its dictionaries; no other folder is touched.
+    above = {pattern for pattern in patterns if not pattern.startswith("layer_4/width_16k/average_l0_60/")}
+    assert above <= {
+        f"{folder}/{name}"
+        for folder in ("layer_4/width_16k", "layer_4")
+        for name in ("config.json", "hyperparams.json", "lm_config.json")
+    }
+
+
+def test_a_reference_to_a_file_fetches_it_and_its_configuration(asked):
+    for file, beside in (
+        ("gpt2/v5_L5.pt", "gpt2/v5_L5_cfg.json"),
+        ("runs/trainer_0/checkpoints/ae_10.pt", "runs/trainer_0/config.json"),
+        ("L8R-8x/checkpoints/final.safetensors", "L8R-8x/hyperparams.json"),
+        ("layer_7.safetensors", "config.yaml"),
+    ):
+        with pytest.raises(GossamerError):
+            Dictionary.load(f"hub:some/repository/{file}")
+        patterns = asked[-1][2]
+        assert {file, beside} <= set(patterns)
+        assert not any(pattern.startswith("..") or "*" in pattern for pattern in patterns)
 
 
 @pytest.mark.parametrize(

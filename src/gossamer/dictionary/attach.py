@@ -87,9 +87,11 @@ def measure(
     Memory: the activations of one batch at all sites, and what :meth:`Dictionary.encode` needs.
 
     Raises:
-        UsageError: fewer than two tokens are left without BOS and padding.
+        UsageError: fewer than two tokens are left without BOS and padding, or one of them is a transcoder.
         NotFiniteError: a reconstruction is not finite.
     """
+    for dictionary in dictionaries.values():
+        dictionary.require_reconstruction("measuring it")
     counted = counted_tokens(model, tokens)
     if int(counted.sum()) < 2:
         raise UsageError("measuring a dictionary needs at least two tokens besides BOS and padding; give more text")

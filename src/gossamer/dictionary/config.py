@@ -26,7 +26,7 @@ class DictionaryConfig:
 
     Attributes:
         architecture: one of ARCHITECTURES: its activation function (see :mod:`gossamer.dictionary.activation`).
-        d_in: width of the tensor it reads and reconstructs.
+        d_in: width of the tensor it reads and of the one it puts out.
         n_latents: number of latents.
         site: where in the model it reads; None only if its file does not say.
         model_name: the model it was trained on; None only if its file does not say.
@@ -36,9 +36,11 @@ class DictionaryConfig:
         subtract_b_dec: whether the decoder bias is subtracted from the input before encoding.
         flatten_heads: the file's own library expects (heads, d_head) and flattens it; here `z` is flat already,
             so this only matters to writers.
+        site_out: where the output of a transcoder belongs; None: the dictionary reconstructs what it reads.
 
     Raises:
-        UsageError: a field is impossible (unknown architecture or normalisation, k missing or too large).
+        UsageError: a field is impossible (unknown architecture or normalisation, k missing or too large, a transcoder
+            whose output would take over something of its input).
     """
 
     architecture: str
@@ -50,6 +52,7 @@ class DictionaryConfig:
     normalisation: str = "none"
     subtract_b_dec: bool = False
     flatten_heads: bool = False
+    site_out: Site | None = None
 
     def __post_init__(self) -> None:
         _require_one_of("architecture", self.architecture, ARCHITECTURES)
@@ -58,6 +61,10 @@ class DictionaryConfig:
             raise UsageError(f"expected positive widths, found d_in={self.d_in}, n_latents={self.n_latents}")
         if self.architecture == "topk" and not (isinstance(self.k, int) and 1 <= self.k <= self.n_latents):
             raise UsageError(f"topk needs a whole k from 1 to n_latents={self.n_latents}, found k={self.k}")
+        if self.site_out is not None and (self.site_out == self.site or self.subtract_b_dec):
+            raise UsageError(f"a transcoder writes elsewhere than it reads ({self.site}) and subtracts no output bias")
+        if self.site_out is not None and self.normalisation != "none":
+            raise UsageError(f"a transcoder cannot undo {self.normalisation} of its input on another site")
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

@@ -7,8 +7,9 @@ The whole contract is two equations. For the vector x of one token, after `norma
 
 `activation` is the architecture: relu; jumprelu (zero unless pre > threshold, a threshold per latent); topk (the k
 largest, then ReLU); batchtopk (at inference jumprelu with one threshold); gated (a gate and a magnitude path share
-W_enc). Conventions of other libraries (scale factors, decoder-norm gating, head flattening) are folded into the weights
-or made fields when a file is read, so nothing else exists.
+W_enc). A transcoder is the same with x_hat at another site (`site_out`). Conventions of other libraries (scale
+factors, decoder-norm gating, head flattening) are folded into the weights or made fields when a file is read, so
+nothing else exists.
 """
 
 import math
@@ -77,6 +78,11 @@ class Dictionary(nn.Module):
     def site(self) -> Site | None:
         """Where it reads."""
         return self.config.site
+
+    @property
+    def site_out(self) -> Site | None:
+        """Where a transcoder's output belongs; None: it reconstructs what it reads."""
+        return self.config.site_out
 
     @property
     def model_name(self) -> str | None:
@@ -176,8 +182,16 @@ class Dictionary(nn.Module):
         )
         return rows.reshape(*tokens, self.d_in) + self.b_dec
 
+    def require_reconstruction(self, purpose: str) -> None:
+        """Raise :class:`UsageError` if this is a transcoder: `purpose` needs the output at the site that is read."""
+        if self.site_out is not None:
+            raise UsageError(
+                f"{purpose} needs a dictionary that reconstructs what it reads, found a transcoder from {self.site} to "
+                f"{self.site_out}; give a sparse autoencoder"
+            )
+
     def forward(self, x: Float[Tensor, "*tokens d"]) -> Float[Tensor, "*tokens d"]:
-        """The reconstruction of `x`, in its dtype."""
+        """The reconstruction of `x` (a transcoder: the prediction of what stands at `site_out`), in its dtype."""
         _, statistics = self.normalise(x)
         return self.denormalise(self.decode(self.encode(x)), statistics).to(x.dtype)
 
@@ -215,6 +229,7 @@ class Dictionary(nn.Module):
         site: Site | str | None = None,
         model_name: str | None = None,
         norm_scaling_factor: float | None = None,
+        activations: Float[Tensor, "*tokens d"] | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> "Dictionary":
@@ -224,11 +239,14 @@ class Dictionary(nn.Module):
         has to be folded.
 
         Args:
-            source: a local folder (or its weights file), or `hub:owner/repo/path`, optionally `@revision`.
-            format: "saelens" (any version), "gemma_scope" or "gemma_scope_2"; None recognises it by its files.
+            source: a local folder or weights file, or `hub:owner/repo/path` of either, optionally `@revision`.
+            format: a key of :data:`gossamer.dictionary.formats.detect.FORMATS` ("saelens", "gemma_scope", "sparsify",
+                "dictionary_learning", "openai", "llama_scope", ...); None recognises it by its files.
             site, model_name: facts that the files do not hold; contradicting the files is an error.
             norm_scaling_factor: factor by which activations were multiplied in training, for files whose
                 `normalize_activations` is "expected_average_only_in"; folded into the weights.
+            activations: what the model has at the dictionary's site on some tokens of text, without BOS; for
+                "llama_scope", whose oldest files do not say in which units their threshold is: it is measured.
             device: where to put it; "meta" reads shapes only.
             dtype: default is the file's.
 
@@ -240,6 +258,7 @@ class Dictionary(nn.Module):
             site=Site.parse(site) if isinstance(site, str) else site,
             model_name=model_name,
             norm_scaling_factor=norm_scaling_factor,
+            activations=activations,
             shapes_only=device is not None and torch.device(device).type == "meta",
         )
         return cls.from_contents(detect.read(source, format, request), device=device, dtype=dtype)
@@ -253,14 +272,17 @@ class Dictionary(nn.Module):
         dtype = dtype or contents.tensors["W_enc"].dtype
         tensors = {**contents.tensors, "W_enc": _by_latent(contents.tensors["W_enc"])}
         tensors = {name: tensor.to(device=device, dtype=dtype) for name, tensor in tensors.items()}
+        # Some formats hold the decoder transposed; gathering its rows wants them whole.
+        tensors["W_dec"] = tensors["W_dec"].contiguous()
         dictionary.load_state_dict(tensors, assign=True)
         return dictionary.requires_grad_(False)
 
     def save(self, folder: str | Path, format: str = "saelens") -> Path:
-        """Write to `folder` in "saelens" (v6), "gemma_scope" or "gemma_scope_2" layout; returns the folder.
+        """Write to `folder` in "saelens" (v6), "gemma_scope", "gemma_scope_2" or "sparsify" layout; returns the folder.
 
         Raises:
-            UsageError: the format cannot express this dictionary (the Gemma Scopes hold jumprelu only, unnormalised).
+            UsageError: the format cannot express this dictionary (the Gemma Scopes hold jumprelu only, sparsify topk
+                only, both unnormalised), or is only read.
         """
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         return detect.write(Path(folder), format, Contents(self.config, tensors, self.provenance, self.claims))

@@ -24,12 +24,14 @@ class DictionarySet(Mapping[Site, Dictionary]):
     """An immutable mapping from sites to dictionaries, in the order in which the model computes the sites.
 
     Raises:
-        UsageError: none at all, a dictionary without a site, two at one site, or dictionaries of different models.
+        UsageError: none at all, a dictionary without a site, two at one site, dictionaries of different models, or a
+            transcoder.
     """
 
     def __init__(self, dictionaries: Iterable[Dictionary]) -> None:
         found: dict[Site, Dictionary] = {}
         for dictionary in dictionaries:
+            dictionary.require_reconstruction("a set")
             if dictionary.site is None:
                 raise UsageError("a dictionary does not say which site it reads; load it with site=")
             if dictionary.site in found:

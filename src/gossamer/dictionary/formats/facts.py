@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from torch import Tensor
+
 from gossamer.dictionary.formats.weights import sha256
 from gossamer.errors import UsageError
 from gossamer.model.site import Site
@@ -31,6 +33,7 @@ class Request:
     site: Site | None = None
     model_name: str | None = None
     norm_scaling_factor: float | None = None
+    activations: Tensor | None = None
     shapes_only: bool = False
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from gossamer.dictionary.config import Claims, Contents, DictionaryConfig
 from gossamer.dictionary.formats import weights
 from gossamer.dictionary.formats.facts import Origin, Request, agreed, provenance
-from gossamer.errors import GossamerError, UsageError
+from gossamer.errors import UsageError
 from gossamer.model.site import Site
 
 WEIGHTS = "params.npz"
@@ -22,15 +22,14 @@ _REPOSITORY = re.compile(r"gemma-scope-(?P<size>2b|9b|27b)-(?P<tuning>pt|it)-(?P
 _KINDS = {"res": "resid_post", "mlp": "mlp_out", "att": "z"}
 
 
-def read(folder: Path, origin: Origin, request: Request) -> Contents:
-    """Read a dictionary; facts that its address lacks come from `request` or stay None.
+def read(path: Path, origin: Origin, request: Request) -> Contents:
+    """Read a dictionary from its weights file; facts that its address lacks come from `request` or stay None.
 
     Raises:
         UsageError: a transcoder or an embedding dictionary, or the address contradicts `request`.
         GossamerError: damaged files, or tensors that do not fit each other.
     """
-    path = folder / WEIGHTS
-    address = f"{origin.source} {folder.resolve()}"
+    address = f"{origin.source} {path.parent.resolve()}"
     site, model_name = _facts_in(address, path)
     tensors = {_cased(name): tensor for name, tensor in weights.read_npz(path, shapes_only=request.shapes_only).items()}
     config = config_of(tensors, site, model_name, request, path)
@@ -66,14 +65,10 @@ def config_of(
     """The configuration of tensors that come without one: widths from W_enc, JumpReLU, no input bias or normalisation.
 
     Raises:
-        UsageError: `request` contradicts the facts, or gives a training scale, which these weights contain already.
+        UsageError: `request` contradicts the facts.
         GossamerError: there is no matrix W_enc.
     """
-    if request.norm_scaling_factor is not None:
-        raise UsageError(f"{path}: Gemma Scope needs no norm_scaling_factor; leave it out")
-    if "W_enc" not in tensors or tensors["W_enc"].ndim != 2:
-        raise GossamerError(f"{path}: expected a matrix W_enc (d_in, n_latents), found none; fetch the file again")
-    d_in, n_latents = tensors["W_enc"].shape
+    d_in, n_latents = weights.matrix_shape(tensors, "W_enc", path)
     return DictionaryConfig(
         architecture="jumprelu",
         d_in=d_in,
@@ -97,6 +92,8 @@ def expressible(contents: Contents, format: str) -> dict[str, Tensor]:
         UsageError: these equations cannot express the dictionary.
     """
     config, tensors = contents.config, dict(contents.tensors)
+    if config.site_out is not None:
+        raise UsageError(f"gossamer writes no transcoders as {format}; only sparsify holds them, if they are topk")
     if config.architecture != "jumprelu":
         raise UsageError(f"{format} holds jumprelu only, this dictionary is {config.architecture}; save it as saelens")
     if config.normalisation != "none":

@@ -28,14 +28,16 @@ _MODULES = {
 }
 
 
-def read(folder: Path, origin: Origin, request: Request) -> Contents:
-    """Read a dictionary; facts that neither `config.json` nor its address hold come from `request` or stay None.
+def read(path: Path, origin: Origin, request: Request) -> Contents:
+    """Read a dictionary from its weights file.
+
+    Facts that neither `config.json` nor its address hold come from `request` or stay None.
 
     Raises:
         UsageError: a transcoder, an unknown architecture or hook point, or the files contradict `request`.
         GossamerError: damaged files, or tensors that do not fit each other.
     """
-    path = folder / WEIGHTS
+    folder = path.parent
     address = f"{origin.source} {folder.resolve()}"
     cfg = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else _inferred(address, path)
     site, model_name = _facts_in(cfg, folder / CONFIG)

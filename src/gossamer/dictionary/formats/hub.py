@@ -1,7 +1,9 @@
 """Dictionaries on the Hugging Face hub: `hub:owner/repo/path`, optionally `@revision`."""
 
+import os
 import re
-from pathlib import Path
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -11,14 +13,20 @@ from gossamer.errors import GossamerError, UsageError
 
 _REFERENCE = re.compile(r"hub:(?P<repo>[\w.-]+/[\w.-]+)(?P<path>(?:/[\w.=+-]+)*)(?:@(?P<revision>[\w./-]+))?")
 
+WEIGHTS_SUFFIXES = (".safetensors", ".npz", ".pt")
+
 
 def is_reference(source: str | Path) -> bool:
     """Whether `source` names something on the hub."""
     return isinstance(source, str) and source.startswith("hub:")
 
 
-def fetch(reference: str, names: list[str]) -> tuple[Path, Origin]:
-    """Download those of `names` that exist under the reference's path; returns the local folder and where it came from.
+def fetch(reference: str, names: Callable[[str | None], list[str]]) -> tuple[Path, Origin]:
+    """Download what a reference to a folder or a weights file means; returns the local path and where it came from.
+
+    Args:
+        reference: `hub:owner/repo/path`, optionally `@revision`.
+        names: the files to fetch, relative to the folder, given the path of a weights file, or None for a folder's.
 
     Raises:
         UsageError: the reference is malformed.
@@ -27,8 +35,12 @@ def fetch(reference: str, names: list[str]) -> tuple[Path, Origin]:
     match = _REFERENCE.fullmatch(reference)
     if match is None or ".." in reference.removeprefix("hub:").split("/"):
         raise UsageError(f"{reference}: expected hub:owner/repo/path or hub:owner/repo/path@revision")
-    path = match["path"].strip("/")
-    patterns = [f"{path}/{name}" if path else name for name in names]
+    path = PurePosixPath(match["path"].strip("/"))
+    file = str(path) if path.suffix in WEIGHTS_SUFFIXES else None
+    folder = path if file is None else path.parent
+    wanted = [os.path.normpath(folder / name) for name in names(file)] + ([] if file is None else [file])
+    # What lies outside the repository is nobody's configuration.
+    patterns = sorted({name for name in wanted if not name.startswith("..")})
     try:
         root = Path(snapshot_download(match["repo"], revision=match["revision"], allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:

@@ -26,14 +26,14 @@ _WRITTEN = {"relu": "standard", "batchtopk": "jumprelu"}
 _LAYOUT_VERSION = "6.0.0"
 
 
-def read(folder: Path, origin: Origin, request: Request) -> Contents:
-    """Read a dictionary.
+def read(path: Path, origin: Origin, request: Request) -> Contents:
+    """Read a dictionary from its weights file and what lies beside it.
 
     Raises:
         UsageError: an unknown architecture or convention, or `norm_scaling_factor` is needed and missing.
         GossamerError: damaged files, tensors that do not fit, a BatchTopK threshold that was never updated.
     """
-    path = folder / WEIGHTS
+    folder = path.parent
     facts = saelens_config.parse(read_json(folder / CONFIG), folder / CONFIG, request)
     factor = _training_scale(facts, folder, request)
     stored = _renamed(weights.read_safetensors(path, shapes_only=request.shapes_only))
@@ -134,7 +134,13 @@ def _require_updated(threshold: Tensor, path: Path) -> None:
 
 
 def write(folder: Path, contents: Contents) -> None:
-    """Write the version 6 layout, which SAELens loads as it is; what it has no words for is in `metadata.gossamer`."""
+    """Write the version 6 layout, which SAELens loads as it is; what it has no words for is in `metadata.gossamer`.
+
+    Raises:
+        UsageError: a transcoder.
+    """
+    if contents.config.site_out is not None:
+        raise UsageError("gossamer writes no transcoders as saelens; only sparsify holds them, if they are topk")
     tensors = dict(contents.tensors)
     if contents.config.architecture == "batchtopk":
         tensors["threshold"] = tensors["threshold"].expand(contents.config.n_latents)

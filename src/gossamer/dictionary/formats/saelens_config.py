@@ -6,6 +6,7 @@ from typing import Any
 
 from gossamer.dictionary.config import Claims, DictionaryConfig
 from gossamer.dictionary.formats.facts import Request, agreed
+from gossamer.dictionary.formats.fields import number, typed
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.site import Site
 
@@ -64,13 +65,13 @@ def parse(cfg: Any, path: Path, request: Request) -> SaeLensFacts:
     """
     if not isinstance(cfg, dict):
         raise GossamerError(f"{path}: expected a JSON object, found {type(cfg).__name__}; write it again")
-    nested = _typed(cfg, "metadata", dict, path, {})
+    nested = typed(cfg, "metadata", dict, path, {})
     cfg = cfg if _is_nested(cfg, nested) else _upgraded({**cfg, **nested})
     metadata = cfg.get("metadata") or {}
-    ours = _typed(metadata, "gossamer", dict, path, {})
-    details = _typed(metadata, "training_architecture_details", dict, path, {})
-    earlier = _typed(ours, "provenance", dict, path, {})
-    _typed(earlier, "training", dict, path, {})
+    ours = typed(metadata, "gossamer", dict, path, {})
+    details = typed(metadata, "training_architecture_details", dict, path, {})
+    earlier = typed(ours, "provenance", dict, path, {})
+    typed(earlier, "training", dict, path, {})
     architecture = _architecture(cfg, path)
     trained_as_batchtopk = ARCHITECTURES.get(str(metadata.get("training_architecture"))) == "batchtopk"
     k = cfg.get("k", details.get("k"))
@@ -78,27 +79,27 @@ def parse(cfg: Any, path: Path, request: Request) -> SaeLensFacts:
         raise GossamerError(f"{path}: expected a whole number at 'k' of a topk dictionary, found nothing")
     config = DictionaryConfig(
         architecture=architecture,
-        d_in=_typed(cfg, "d_in", int, path),
-        n_latents=_typed(cfg, "d_sae", int, path),
+        d_in=typed(cfg, "d_in", int, path),
+        n_latents=typed(cfg, "d_sae", int, path),
         site=agreed("site", _site(metadata, path, request), request.site, path),
-        model_name=agreed("model name", _typed(metadata, "model_name", str, path, None), request.model_name, path),
-        k=_number(k, "k", path),
-        subtract_b_dec=_typed(cfg, "apply_b_dec_to_input", bool, path, True),
+        model_name=agreed("model name", typed(metadata, "model_name", str, path, None), request.model_name, path),
+        k=number(k, "k", path),
+        subtract_b_dec=typed(cfg, "apply_b_dec_to_input", bool, path, True),
         flatten_heads=cfg.get("reshape_activations") == "hook_z",
     )
     kind = cfg.get("normalize_activations") or "none"
-    claimed = _typed(ours, "claims", dict, path, {})
+    claimed = typed(ours, "claims", dict, path, {})
     return SaeLensFacts(
         config=replace(config, normalisation=_normalisation(str(kind), metadata, config.site, path)),
-        rescaled=_typed(cfg, "rescale_acts_by_decoder_norm", bool, path, architecture == "batchtopk"),
+        rescaled=typed(cfg, "rescale_acts_by_decoder_norm", bool, path, architecture == "batchtopk"),
         averaged=kind == "expected_average_only_in",
-        finetuned=_typed(cfg, "finetuning_scaling_factor", bool, path, False),
+        finetuned=typed(cfg, "finetuning_scaling_factor", bool, path, False),
         trained_as_batchtopk=trained_as_batchtopk and architecture == "jumprelu",
         training={key: value for key, value in metadata.items() if key not in _CONSUMED and value is not None},
         earlier=earlier,
         claims=Claims(
-            _number(claimed.get("l0", metadata.get("l0")), "l0", path, float),
-            _number(claimed.get("explained_variance"), "explained_variance", path, float),
+            number(claimed.get("l0", metadata.get("l0")), "l0", path, float),
+            number(claimed.get("explained_variance"), "explained_variance", path, float),
         ),
     )
 
@@ -154,7 +155,7 @@ def _site(metadata: dict[str, Any], path: Path, request: Request) -> Site | None
 
 
 def _normalisation(kind: str, metadata: dict[str, Any], site: Site | None, path: Path) -> str:
-    kwargs = _typed(metadata, "model_from_pretrained_kwargs", dict, path, {})
+    kwargs = typed(metadata, "model_from_pretrained_kwargs", dict, path, {})
     centred = kwargs.get("center_writing_weights") is True
     if kind in ("none", "expected_average_only_in"):
         # Centring a model's writing weights removes the mean of whatever is read from or added to the residual stream.
@@ -168,21 +169,3 @@ def _normalisation(kind: str, metadata: dict[str, Any], site: Site | None, path:
     if centred and kind == "constant_norm_rescale":
         raise UsageError(f"{path}: constant_norm_rescale on a model with centred writing weights is not supported")
     return kind
-
-
-def _typed(facts: dict[str, Any], key: str, kind: type, path: Path, *default: Any) -> Any:
-    value = facts.get(key)
-    if value is None and default:
-        return default[0]
-    # bool is an int to Python, but not to a reader of configurations
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise GossamerError(f"{path}: expected {kind.__name__} at {key!r}, found {value!r}; restore the file")
-    return value
-
-
-def _number(value: Any, key: str, path: Path, kind: type = object) -> Any:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise GossamerError(f"{path}: expected a number at {key!r}, found {value!r}; restore the file")
-    return float(value) if kind is float else value

@@ -2,7 +2,7 @@
 
 import hashlib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +31,22 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_safetensors(path: Path, *, shapes_only: bool) -> dict[str, Tensor]:
-    """All tensors of a file, on the CPU, or on the meta device if only shapes are wanted.
+def read_safetensors(path: Path, *, shapes_only: bool, leave: Container[str] = ()) -> dict[str, Tensor]:
+    """All tensors of a file but those named by `leave`, on the CPU, or on the meta device if only shapes are wanted.
+
+    The format has no checksums: a truncated file and a damaged header are noticed, a changed number is not.
 
     Raises:
         GossamerError: the file is missing, truncated or damaged, or holds something else than floating-point numbers.
     """
     try:
-        with safe_open(_existing(path), framework="pt") as file:
+        with safe_open(existing(path), framework="pt") as file:
+            names = [name for name in file.keys() if name not in leave]  # noqa: SIM118
             if shapes_only:
-                return {name: _meta(file.get_slice(name), f"{path}: {name}") for name in file.keys()}  # noqa: SIM118
-            return {name: _floating(file.get_tensor(name), f"{path}: {name}") for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise _damaged(path, error) from error
+                return {name: _meta(file.get_slice(name), f"{path}: {name}") for name in names}
+            return {name: _floating(file.get_tensor(name), f"{path}: {name}") for name in names}
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise damaged(path, error) from error
 
 
 def _meta(piece: object, where: str) -> Tensor:
@@ -62,11 +65,11 @@ def read_npz(path: Path, *, shapes_only: bool) -> dict[str, Tensor]:
     """
     try:
         if shapes_only:
-            return _npz_shapes(_existing(path))
-        with np.load(_existing(path), allow_pickle=False) as arrays:
+            return _npz_shapes(existing(path))
+        with np.load(existing(path), allow_pickle=False) as arrays:
             return {name: _floating(torch.from_numpy(arrays[name]), f"{path}: {name}") for name in arrays.files}
     except (zipfile.BadZipFile, OSError, ValueError, TypeError, EOFError, AttributeError) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
 def _npz_shapes(path: Path) -> dict[str, Tensor]:
@@ -85,7 +88,8 @@ def _npz_shapes(path: Path) -> dict[str, Tensor]:
     return shapes
 
 
-def _existing(path: Path) -> Path:
+def existing(path: Path) -> Path:
+    """The path of a file that must be there. Raises :class:`GossamerError` if it is not."""
     if not path.is_file():
         raise GossamerError(f"{path}: no such file; fetch the whole folder of the dictionary")
     return path
@@ -97,7 +101,8 @@ def _floating(tensor: Tensor, where: str) -> Tensor:
     return tensor
 
 
-def _damaged(path: Path, error: Exception) -> GossamerError:
+def damaged(path: Path, error: Exception) -> GossamerError:
+    """What to raise when a library could not make sense of a file, in one line."""
     reason = " ".join(str(error).split())
     return GossamerError(f"{path}: damaged or not of this format ({reason}); fetch or write it again")
 
@@ -121,6 +126,31 @@ def checked(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
         if not tensors[name].is_meta:
             require_finite(tensors[name], f"{path}: {name}")
     return {name: tensors[name] for name in shapes}
+
+
+def renamed(
+    stored: Mapping[str, Tensor], names: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]], path: Path
+) -> dict[str, Tensor]:
+    """The tensors of a file under gossamer's names, after :func:`checked`.
+
+    Args:
+        stored: what the file holds.
+        names: for each of gossamer's names the file's; ".T" at its end says that the file holds the transposed matrix.
+        shapes: gossamer's names and shapes.
+    """
+    theirs = {ours: name.removesuffix(".T") for ours, name in names.items()}
+    turned = {ours for ours, name in names.items() if name.endswith(".T")}
+    wanted = {theirs[ours]: shape[::-1] if ours in turned else shape for ours, shape in shapes.items()}
+    tensors = checked(stored, wanted, path)
+    return {ours: tensors[theirs[ours]].T if ours in turned else tensors[theirs[ours]] for ours in shapes}
+
+
+def matrix_shape(stored: Mapping[str, Tensor], name: str, path: Path) -> tuple[int, int]:
+    """Rows and columns of a matrix. Raises :class:`GossamerError` if there is no matrix of that name."""
+    if name not in stored or stored[name].ndim != 2:
+        raise GossamerError(f"{path}: expected a matrix {name}, found none; fetch the file again")
+    rows, columns = stored[name].shape
+    return rows, columns
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -25,6 +25,7 @@ from torch import nn
 from gossamer.circuits.ablation import Ablation
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.splice import Splice, frozen
+from gossamer.dictionary import Dictionary
 from gossamer.errors import NotFiniteError, UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
@@ -348,6 +349,15 @@ def test_a_site_whose_nodes_are_not_given_is_refused(model: LanguageModel, task:
 def test_dictionaries_out_of_order_are_refused(model: LanguageModel, task: Task) -> None:
     with pytest.raises(UsageError, match="in execution order"):
         make_splice(model, task, ("resid_post.1", "resid_post.0"))
+
+
+def test_a_transcoder_cannot_be_spliced(model: LanguageModel, task: Task) -> None:
+    splice = make_splice(model, task)
+    first = next(iter(splice.dictionaries))
+    config = replace(splice.dictionaries[first].config, site_out=Site.parse("mlp_out.2"))
+    dictionaries = {**splice.dictionaries, first: Dictionary(config, device="meta")}
+    with pytest.raises(UsageError, match=f"found a transcoder from {first} to mlp_out.2"):
+        Splice(model, dictionaries, task.test, splice.ablation, splice.nodes)
 
 
 def test_the_embedding_cannot_be_spliced(model: LanguageModel, task: Task) -> None:

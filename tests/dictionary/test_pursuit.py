@@ -231,6 +231,13 @@ def test_impossible_requests_are_refused(changes, says):
         pursue(**arguments)
 
 
+def test_a_transcoder_is_refused(tiny_gpt2):
+    sites = tiny_gpt2.sites("mlp_in")[0], tiny_gpt2.sites("mlp_out")[0]
+    transcoder = Dictionary(DictionaryConfig("relu", 4, 8, site=sites[0], site_out=sites[1]), device="meta")
+    with pytest.raises(UsageError, match="pursuit needs a dictionary that reconstructs what it reads"):
+        Pursuit(transcoder, k=2)
+
+
 def test_what_is_not_finite_is_refused():
     with pytest.raises(NotFiniteError, match="vectors to pursue"):
         pursue(X * float("nan"), Rows.of(D), 2)

@@ -79,7 +79,7 @@ class Splice:
         """Compile `nodes`; the first call for these examples also runs the layers before the first dictionary.
 
         Raises:
-            UsageError: no dictionaries, dictionaries out of order, or nodes of other sites.
+            UsageError: no dictionaries, dictionaries out of order, a transcoder, or nodes of other sites.
         """
         if not dictionaries or tuple(dictionaries) != nodes.sites:
             raise UsageError(
@@ -92,6 +92,8 @@ class Splice:
                 f"dictionaries in execution order expected ({', '.join(map(str, sorted(dictionaries)))}), "
                 f"found {', '.join(map(str, dictionaries))}; put them in a DictionarySet"
             )
+        for dictionary in dictionaries.values():
+            dictionary.require_reconstruction("splicing")
         self.model, self.dictionaries, self.examples, self.ablation = (
             model,
             dictionaries,

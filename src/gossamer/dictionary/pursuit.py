@@ -293,6 +293,7 @@ class Pursuit:
     """
 
     def __init__(self, dictionary: Dictionary, k: int, *, method: str = "gradient", support: str = "active") -> None:
+        dictionary.require_reconstruction("pursuit")
         self.dictionary, self.k, self.method, self.support = dictionary, k, method, support
         self.rows = Rows.of(dictionary.W_dec.detach())
 

@@ -33,7 +33,8 @@ class Tuner:
     """
 
     def __init__(self, source: Dictionary, scale: float, clip: float) -> None:
-        """Raises UsageError: the architecture is none of topk, batchtopk and jumprelu, or its input is normalised."""
+        """Raises UsageError: none of topk, batchtopk and jumprelu, its input is normalised, or it is a transcoder."""
+        source.require_reconstruction("fine-tuning")
         if source.architecture not in _ARCHITECTURES or source.config.normalisation != "none":
             raise UsageError(
                 f"dictionary at {source.site}: fine-tuning takes {', '.join(_ARCHITECTURES)} on plain activations, "

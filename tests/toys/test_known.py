@@ -1,0 +1,156 @@
+"""The known circuit: exact dictionaries, nodes that three computations agree on, and a search that finds them."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from gossamer.circuits.search import SearchSettings
+from gossamer.circuits.study import StudySettings, find_circuit
+from gossamer.dictionary import measure
+from gossamer.errors import UsageError
+from gossamer.model import Site
+from gossamer.toys import (
+    PROGRAMS,
+    SMOOTH,
+    compile_program,
+    known_circuit,
+    labelled_dictionaries,
+    labelled_dictionary,
+    program_task,
+)
+from gossamer.toys.known import KnownNode, labelled_latents
+from gossamer.toys.task import all_inputs
+
+
+def compiled(name, length, **options):
+    return compile_program(
+        PROGRAMS[name].build(), PROGRAMS[name].vocabulary, max_length=length, sharpness=SMOOTH, name=name, **options
+    )
+
+
+def stream_sites(model):
+    return [Site("resid_pre", 0), *model.sites("resid_post")]
+
+
+def by_brute_force(found, inputs, sites):
+    """Every latent whose direction, taken out of the stream at one position, moves the logits of some input.
+
+    On the network alone: neither the interpreter nor dictionaries nor splices have a part in it.
+    """
+    model, ids = found.language_model, found.encode(inputs)
+    clean = model.logits(ids)[:, -1]
+
+    def without(direction, position, x):
+        x = x.clone()
+        length = torch.relu(x[:, position + 1] @ direction)
+        x[:, position + 1] -= length[:, None] * direction
+        return x
+
+    nodes = set()
+    for site in sites:
+        for position in range(len(inputs[0])):
+            for number, latent in enumerate(labelled_latents(found.layout)):
+                direction = latent.sign * found.projection[latent.place]
+                with model.edit({site: partial(without, direction, position)}):
+                    changed = (model.logits(ids)[:, -1] - clean).abs().max() > 1e-2
+                if changed:
+                    nodes.add(KnownNode(site, position, number))
+    return nodes
+
+
+@pytest.mark.parametrize("kind", ["resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_in", "mlp_out"])
+@pytest.mark.parametrize("name", ["sort", "pair_balance"])
+def test_labelled_dictionaries_are_exact(name, kind):
+    found = compiled(name, 4)
+    model, ids = found.language_model, found.encode(all_inputs(PROGRAMS[name].vocabulary, 4))
+    for site in model.sites(kind):
+        stream = model.capture(ids, [site])[site]
+        dictionary = labelled_dictionary(found, site)
+        torch.testing.assert_close(dictionary(stream), stream, atol=2e-4, rtol=0)
+    assert min(measure(model, labelled_dictionaries(found), ids), key=str) == Site("resid_post", 0)
+
+
+def test_numbers_that_can_be_negative_have_two_latents():
+    found = compiled("pair_balance", 4)
+    labels = [latent.label for latent in labelled_latents(found.layout)]
+    assert labels[-2:] == ["balance", "balance-"]
+    assert "share_of_(" in labels
+    assert "share_of_(-" not in labels
+    site = Site("resid_post", 1)
+    stream = found.language_model.capture(found.encode([list(")(")]), [site])[site]
+    latents = labelled_dictionary(found, site).encode_dense(stream)
+    torch.testing.assert_close(latents[0, 1, -2:], torch.tensor([0.0, 1.0]), atol=1e-4, rtol=0)
+
+
+def test_the_circuit_of_one_input_by_hand():
+    found = compiled("reverse", 2)
+    labels = [latent.label for latent in labelled_latents(found.layout)]
+    pre, post = (known_circuit(found, [list("ab")], [Site(*place)]) for place in (("resid_pre", 2), ("resid_post", 2)))
+    assert {(node.position, labels[node.latent]) for node in pre} == {
+        (0, "tokens:a"),
+        (0, "indices:0"),
+        (1, "opposite:0"),
+    }
+    assert {(node.position, labels[node.latent]) for node in post} == {(1, "reverse:a")}
+    assert known_circuit(found, [list("ab")], [Site("resid_post", 2)], position=0) == {
+        KnownNode(Site("resid_post", 2), 0, labels.index("reverse:b"))
+    }
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("name", sorted(set(PROGRAMS) - {"shuffle_dyck", "sort_by_frequency"}))
+def test_the_program_and_the_network_agree_on_the_nodes(name, causal):
+    found = compiled(name, 3, causal=causal)
+    inputs, sites = all_inputs(PROGRAMS[name].vocabulary, 3), stream_sites(found.language_model)
+    assert known_circuit(found, inputs, sites) == by_brute_force(found, inputs, sites)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "length"),
+    [("histogram", 4), ("reverse", 3), ("count_less_than", 3), ("pattern_detection", 4), ("sort", 3)],
+)
+def test_mask_search_finds_the_known_circuit(name, length):
+    """Zero ablation; known are the nodes whose removal alone changes the output on some training prompt."""
+    found = compiled(name, length)
+    task, sites = program_task(found, length, test_fraction=0.15), stream_sites(found.language_model)
+    prompts = [prompt.clean_text.split() for prompt in task.train.prompts]
+    circuit = find_circuit(
+        found.language_model,
+        labelled_dictionaries(found, sites),
+        task,
+        faithfulness=0.99,
+        settings=StudySettings(ablation="zero", errors="drop"),
+        search=SearchSettings(sizes=range(5, 400, 5)),
+    )
+    roles = [f"p{position}" for position in range(length - 1)] + ["END"]
+    known = {(str(site), roles[position], latent) for site, position, latent in known_circuit(found, prompts, sites)}
+    assert known == {
+        (str(site), roles[position], latent) for site, position, latent in by_brute_force(found, prompts, sites)
+    }
+    assert set(circuit.nodes.keys()) == known
+    assert len(circuit.study.nodes) > 1.3 * len(known)
+
+
+def test_program_task_pairs_inputs_of_different_output():
+    found = compiled("reverse", 3)
+    task = program_task(found, 3)
+    assert task.role_names == ("p0", "p1", "END")
+    rows = (*task.train.prompts, *task.test.prompts)
+    assert len({prompt.clean_text for prompt in rows}) == len(rows) > 20
+    for prompt in rows:
+        assert prompt.answer == f" {prompt.clean_text.split()[0]}"
+        assert prompt.wrong == f" {prompt.counterfactual_text.split()[0]}" != prompt.answer
+
+
+def test_requests_without_an_answer_are_refused():
+    found = compiled("length", 3)
+    with pytest.raises(UsageError, match="two inputs of length 3 with different outputs expected"):
+        program_task(found, 3)
+    with pytest.raises(UsageError, match="1 to 3 expected, found 4"):
+        program_task(found, 4)
+    with pytest.raises(UsageError, match="directions are labelled at"):
+        labelled_dictionary(found, Site("z", 0))
+    with pytest.raises(UsageError, match="a known circuit has nodes at"):
+        known_circuit(found, [list("abc")], [Site("attn_out", 0)])

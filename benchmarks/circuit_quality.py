@@ -4,8 +4,9 @@
 
 For every task a table: circuits by size, faithfulness to the full model with its 95 % bootstrap interval. Then rows: at
 each size (without --every, at the size where we are least ahead), closeness 1 - |1 - faithfulness| of ours beside
-theirs; a row holds when ours is at least theirs within the 95 % interval of the paired difference over prompts. A
-circuit of the reference recipe, whose sizes cannot be asked for, is held against our largest circuit that is no larger.
+theirs; a row holds when ours is at least theirs within the 95 % interval of the paired difference over prompts. Sizes
+of the reference recipe cannot be asked for: our one run is read at them too (where it cannot be, ours is the largest
+circuit that is no larger).
 Dictionaries of real models come from the cache of `gossamer train`, and are trained first if it is empty.
 """
 
@@ -22,6 +23,7 @@ from gossamer.circuits.methods import METHODS
 from gossamer.circuits.outcome import resamples
 from gossamer.circuits.path import SIZES, Path
 from gossamer.circuits.results import Interval
+from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import Study, StudySettings
 from gossamer.errors import GossamerError
 
@@ -53,7 +55,7 @@ def compared(setting: Setting, name: str, methods: list[str], chosen: StudySetti
     """Table and rows of one task."""
     study = Study(setting.model, setting.dictionaries, setting.tasks[name], chosen)
     try:
-        paths = study.paths(methods)
+        paths = searched(study, methods)
     except GossamerError as error:
         print(f"{setting.name} {name}: refused: {error}")
         return
@@ -71,6 +73,14 @@ def compared(setting: Setting, name: str, methods: list[str], chosen: StudySetti
                     drawn["mask"][mine], drawn[path.method][place], full,
                 )  # fmt: skip
     yield from smaller(f"{setting.name} {name}", bench, paths)
+
+
+def searched(study: Study, methods: list[str]) -> tuple[Path, ...]:
+    """The methods' paths, ours first. The reference recipe goes before it: our one run is read at its sizes too."""
+    others = study.paths([method for method in methods if method != "mask"])
+    reached = [size for path in others if path.method == "reference recipe" for size in path.sizes]
+    wanted = {*SIZES, *(size for size in reached if min(SIZES) <= size <= max(SIZES))}
+    return (*study.paths(["mask"], SearchSettings(sizes=tuple(wanted), seed=study.settings.seed)), *others)
 
 
 def differences(bench: Bench, path: Path) -> list[Tensor]:

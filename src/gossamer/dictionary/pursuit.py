@@ -219,9 +219,10 @@ def _gradient_step(codes: _Codes, slot: int, wanted: Bool[Tensor, "tokens"]) -> 
 
 
 def _matching_step(codes: _Codes, slot: int, wanted: Bool[Tensor, "tokens"]) -> None:
-    value, latent = codes.products.max(dim=1)
-    here = (codes.indices[:, : slot + 1] == latent[:, None]) & codes.used[:, : slot + 1]
-    codes.move(here * (value.clamp(min=0) * wanted)[:, None])
+    # What was picked stands in this slot, even if another one holds it already.
+    latent = codes.indices[:, slot : slot + 1]
+    value = codes.products.gather(1, latent).clamp(min=0) * wanted[:, None]
+    codes.move(((codes.indices[:, : slot + 1] == latent) & codes.used[:, : slot + 1]) * value)
 
 
 def _orthogonal_step(codes: _Codes, slot: int, wanted: Bool[Tensor, "tokens"]) -> None:

@@ -11,9 +11,9 @@ network really allocates. The budget is one card of 80 GB; --quick takes a 2-lay
     what stays = weights + dictionaries (2 d n each, in the float32 of their files)
           + cached streams (prompts x positions x d, training and held out) + ablation tables (slots x (n + 2 d) a site)
           + the model's log-probabilities (prompts x vocabulary in float32, training and held out) + node lists and Adam
-    stages = candidates: all latents of every site, dense, for `batch` prompts
-          | attribution patching: activations kept for GRADIENT_BATCH prompts, full dictionaries inside
-          | mask search: the same with the candidates' columns alone
+    stages = candidates: all latents of every site, dense, for WHOLE_BATCH prompts
+          | attribution patching: activations kept for WHOLE_BATCH prompts, full dictionaries inside
+          | mask search: activations kept for GRADIENT_BATCH prompts, the candidates' columns inside
           | measuring a circuit: prompts x vocabulary a few times, columns for `batch` prompts
 """
 
@@ -26,6 +26,7 @@ from settings import Row, row, show
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from gossamer.circuits.attribution import GRADIENT_BATCH
+from gossamer.circuits.splice import WHOLE_BATCH
 from gossamer.dictionary import Dictionary, DictionaryConfig
 from gossamer.model import Site
 
@@ -81,15 +82,18 @@ def transient(config: Gemma2Config, batch: int, positions: int) -> dict[str, flo
         model = Gemma2ForCausalLM(config).to(torch.bfloat16).requires_grad_(False)
     d, n_sites = config.hidden_size, len(SITES)
     tokens, nodes = batch * positions, n_sites * positions * COLUMNS
-    held = min(batch, GRADIENT_BATCH)
+    whole, held = min(batch, WHOLE_BATCH), min(batch, GRADIENT_BATCH)
     first = min(SITES) + 1 if config.num_hidden_layers > 2 else 1
-    layers = kept(model, held, positions, first) + 3 * 4.0 * held * config.vocab_size
-    inside = dictionaries_kept(n_sites, held * positions, COLUMNS, d, nodes)
-    whole = dictionaries_kept(n_sites, held * positions, COLUMNS, d, nodes, LATENTS)
+
+    def backward(prompts: int, latents: int = 0) -> float:
+        layers = kept(model, prompts, positions, first) + 3 * 4.0 * prompts * config.vocab_size
+        inside = dictionaries_kept(n_sites, prompts * positions, COLUMNS, d, nodes, latents)
+        return layers + inside + working(prompts * positions, max(latents, COLUMNS), nodes)
+
     return {
-        f"candidates, {batch} prompts": candidates_peak(n_sites, tokens, LATENTS, positions),
-        f"attribution patching, {held} prompts": layers + whole + working(held * positions, LATENTS, nodes),
-        f"mask search, {held} prompts": layers + inside + working(held * positions, COLUMNS, nodes),
+        f"candidates, {whole} prompts": candidates_peak(n_sites, whole * positions, LATENTS, positions),
+        f"attribution patching, {whole} prompts": backward(whole, LATENTS),
+        f"mask search, {held} prompts": backward(held),
         f"measuring a circuit, {batch} prompts": 18.0 * PROMPTS * config.vocab_size + 40.0 * tokens * COLUMNS,
     }
 

@@ -136,5 +136,7 @@ def test_the_peak_is_what_stays_and_the_largest_stage(benchmark: ModuleType, cap
         "mask search",
         "measuring a circuit",
     ]
-    assert stages["attribution patching, 32 prompts"] > stages["mask search, 32 prompts"]
+    equal = benchmark.transient(config, 16, 8)
+    assert equal["attribution patching, 16 prompts"] > equal["mask search, 16 prompts"]
+    assert {"attribution patching, 16 prompts", "mask search, 32 prompts"} < set(stages)
     assert "attribution patching, 4 prompts" in benchmark.transient(config, 4, 8)

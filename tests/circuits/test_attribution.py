@@ -28,7 +28,7 @@ from gossamer.circuits.attribution import (
 )
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.search import SearchSettings
-from gossamer.circuits.splice import Splice
+from gossamer.circuits.splice import WHOLE_BATCH, Splice
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
@@ -201,7 +201,7 @@ def test_the_batch_size_does_not_matter_even_when_memory_runs_out(
     torch.testing.assert_close(found, expected, **FLOAT32)
 
 
-def test_a_backward_pass_takes_no_more_prompts_than_a_step_of_the_search(
+def test_a_backward_pass_through_whole_dictionaries_takes_few_prompts(
     model: LanguageModel, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     splice, tried = make_splice(model, task, batch_size=64), []
@@ -213,11 +213,11 @@ def test_a_backward_pass_takes_no_more_prompts_than_a_step_of_the_search(
         return real(self, mask, rows)
 
     monkeypatch.setattr(Splice, "__call__", watched)
-    monkeypatch.setattr("gossamer.circuits.attribution.GRADIENT_BATCH", 3)
+    monkeypatch.setattr("gossamer.circuits.attribution.WHOLE_BATCH", 3)
     found = attribution_patching(splice), integrated_gradients(splice, points=2)
     torch.testing.assert_close(found, expected, **FLOAT32)
     assert set(tried) == {3, 2}
-    assert SearchSettings().batch_size == GRADIENT_BATCH
+    assert SearchSettings().batch_size == GRADIENT_BATCH >= WHOLE_BATCH
 
 
 def test_attribution_leaves_no_gradient_behind(model: LanguageModel, task: Task) -> None:

@@ -14,12 +14,12 @@ from torch import Tensor
 from gossamer.batching import in_batches
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.outcome import logit_difference
-from gossamer.circuits.splice import Splice
+from gossamer.circuits.splice import WHOLE_BATCH, Splice
 from gossamer.errors import UsageError
 from gossamer.progress import begin
 
 # Prompts of one backward pass, at most: it keeps what every layer after the first dictionary needs, where a pass
-# without gradients keeps nothing. A step of the mask search is one such pass, so that no stage takes more than another.
+# without gradients keeps nothing. A step of the mask search is one such pass.
 GRADIENT_BATCH = 32
 
 
@@ -98,7 +98,7 @@ def _mean_gradient(splice: Splice, mask: Tensor, what: str) -> Float[Tensor, "no
         difference = logit_difference(splice(leaf, rows), examples.answer[rows], examples.wrong[rows])
         total.add_(torch.autograd.grad(difference.sum(), leaf)[0])
 
-    _over_prompts(splice, what, min(splice.batch_size, GRADIENT_BATCH), add)
+    _over_prompts(splice, what, min(splice.batch_size, WHOLE_BATCH), add)
     return total / len(examples)
 
 

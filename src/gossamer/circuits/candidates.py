@@ -8,7 +8,7 @@ from torch import Tensor
 from gossamer.batching import in_batches
 from gossamer.circuits.ablation import Ablation
 from gossamer.circuits.nodes import Nodes
-from gossamer.circuits.splice import Splice
+from gossamer.circuits.splice import WHOLE_BATCH, Splice
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import GossamerError
 from gossamer.model.language_model import LanguageModel
@@ -16,7 +16,8 @@ from gossamer.model.site import Site
 from gossamer.progress import begin
 from gossamer.tasks.task import Examples
 
-# Float error of a mean over equal values: a latent that moves by less than this share of its site's largest is still.
+# Float error of a mean over equal values: a latent that moves by less than this share of its site's largest value is
+# still. Values, not moves: prompts that equal their counterfactuals move by nothing but such errors.
 TOLERANCE = 1e-5
 
 
@@ -32,7 +33,7 @@ def candidates(
     examples: Examples,
     ablation: Ablation,
     roles: Sequence[str],
-    batch_size: int = 64,
+    batch_size: int = WHOLE_BATCH,
 ) -> Nodes:
     """Nodes whose latent differs from its ablation value on some prompt of `examples`.
 
@@ -53,22 +54,26 @@ def candidates(
     )
     nothing = splice.over(splice.nodes.none())
     moves = {site: torch.zeros(len(roles), d.n_latents, device=model.device) for site, d in dictionaries.items()}
+    largest = {site: torch.zeros((), device=model.device) for site in dictionaries}
     advance = begin("candidates", len(examples))
 
     def look(rows: slice) -> None:
         for streams in (None, nothing.streams(torch.zeros(0, device=model.device), rows)):
-            changes = {site: change for site, (_, change) in splice.latents(rows, streams).items()}
+            changes = {}
+            for site, (values, changes[site]) in splice.latents(rows, streams).items():
+                largest[site] = torch.maximum(largest[site], values.max().float())
             _largest_moves(moves, changes, splice.batch(rows).roles)
         advance(rows.stop - rows.start, "")
 
-    in_batches(len(examples), batch_size, look)
-    found = Nodes.from_grids(tuple(dictionaries), roles, [grid > TOLERANCE * grid.max() for grid in moves.values()])
-    if len(found) == 0:
+    in_batches(len(examples), min(batch_size, WHOLE_BATCH), look)
+    grids = [grid > TOLERANCE * largest[site] for site, grid in moves.items()]
+    nodes = Nodes.from_grids(tuple(dictionaries), roles, grids)
+    if len(nodes) == 0:
         raise GossamerError(
             "no latent differs from its ablation value on any training prompt; expected counterfactuals that change "
             "something the dictionaries can see: check the task and the dictionaries"
         )
-    return found
+    return nodes
 
 
 def _largest_moves(moves: dict[Site, Tensor], changes: Mapping[Site, Tensor], roles: Tensor) -> None:

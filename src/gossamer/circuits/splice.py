@@ -23,6 +23,9 @@ from gossamer.tasks.task import Examples
 from gossamer.tokens import Tokens
 
 Rest = Literal["ablated", "kept"]
+# Prompts of one pass through whole dictionaries, at most: all latents of all sites stand in memory at once, where a
+# pass over candidates holds few columns. With more, finding the candidates would take more memory than the search.
+WHOLE_BATCH = 16
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from planted import CHANGING, SITE, STEADY, TWIN, Planted, planted
 
 from gossamer.batching import MemoryWarning
 from gossamer.circuits.prune import Polish
+from gossamer.circuits.search import PROMPT_WEIGHT
 from gossamer.circuits.splice import Splice
 from gossamer.model.language_model import LanguageModel
 
@@ -39,7 +40,7 @@ def loss_by_hand(polish: Polish, circuit: torch.Tensor, prompts: int = 12) -> fl
     wanted, errors = polish.full.outcome.logit_diff, []
     for row in range(prompts):
         errors.append((logits[row, 7] - logits[row, 8]).item() - wanted[row].item())
-    return (sum(map(abs, errors)) + abs(sum(errors))) / prompts / wanted.double().mean().item()
+    return (PROMPT_WEIGHT * sum(map(abs, errors)) + abs(sum(errors))) / prompts / wanted.double().mean().item()
 
 
 def test_the_loss_of_a_circuit_by_hand(polish: Polish) -> None:
@@ -62,7 +63,7 @@ def test_the_gradient_by_finite_differences(polish: Polish) -> None:
         with torch.no_grad():
             logits = polish.splice(mask + step)
         errors = logits[:, 7] - logits[:, 8] - wanted
-        return ((errors.abs().mean() + errors.mean().abs()) / wanted.mean()).item()
+        return ((PROMPT_WEIGHT * errors.abs().mean() + errors.mean().abs()) / wanted.mean()).item()
 
     for node in (*circuit.tolist(), *at_end(polish, 9, 20).tolist()):
         step = torch.zeros_like(mask).index_fill(0, torch.tensor([node]), 1e-4)
@@ -90,7 +91,7 @@ def test_nodes_without_effect_go_and_no_other(polish: Polish) -> None:
 
 def test_of_nodes_that_could_each_go_only_one_goes(polish: Polish) -> None:
     # The steady latents and the twin are worth the same. One of them is too many; without two the loss is higher.
-    wanted = replace(polish.full.outcome, logit_diff=polish.full.outcome.logit_diff + 0.04)
+    wanted = replace(polish.full.outcome, logit_diff=polish.full.outcome.logit_diff + 0.05)
     between = Polish(polish.splice, replace(polish.full, outcome=wanted))
     left = set(between.pruned(at_end(polish, *STEADY, CHANGING, TWIN)).tolist())
     assert len(left & set(at_end(polish, *STEADY, TWIN).tolist())) == 2

@@ -10,7 +10,7 @@ from gossamer.batching import MemoryWarning
 from gossamer.circuits.attribution import attribution_patching, ranking
 from gossamer.circuits.outcome import divergence
 from gossamer.circuits.path import Path
-from gossamer.circuits.search import SearchSettings, prompt_loss, search_path, soft_top
+from gossamer.circuits.search import PROMPT_WEIGHT, SearchSettings, prompt_loss, search_path, soft_top
 from gossamer.circuits.splice import Splice
 from gossamer.errors import GossamerError, NotFiniteError, UsageError
 from gossamer.model.language_model import LanguageModel
@@ -69,7 +69,7 @@ def test_the_loss_by_hand(known: Planted) -> None:
     wanted = known.full.outcome.logit_diff
     errors = [(logits[k, 7] - logits[k, 8] - wanted[row]).item() for k, row in enumerate(rows.tolist())]
     assert min(errors) < 0 < max(errors)
-    expected = (sum(map(abs, errors)) + abs(sum(errors))) / 3 / wanted.mean().item()
+    expected = (PROMPT_WEIGHT * sum(map(abs, errors)) + abs(sum(errors))) / 3 / wanted.mean().item()
     assert prompt_loss(logits, known.full, "logit_diff", rows).mean().item() == pytest.approx(expected, rel=1e-5)
     lean = torch.tensor(1.0 if sum(errors) > 0 else -1.0)
     parts = [prompt_loss(logits[[k]], known.full, "logit_diff", rows[[k]], lean) for k in range(3)]

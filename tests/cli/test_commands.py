@@ -19,7 +19,8 @@ from gossamer.cli import inputs
 from gossamer.dictionary import DictionarySet
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model import LanguageModel
-from gossamer.training import CorpusConfig, FinetuneConfig, FitConfig, Recipe, TrainingConfig
+from gossamer.training import CorpusConfig, FinetuneConfig, FitConfig, LearnerConfig, Recipe, TrainingConfig
+from gossamer.training.objectives import BatchTopK
 
 COMMANDS = ("demo", "circuit", "tasks", "train", "check", "evaluate")
 SPOOL = ("circuit", "bundled:spool", "--task", "code-index")
@@ -263,7 +264,8 @@ def test_train_makes_dictionaries_that_check_accepts(monkeypatch, gossamer, toke
     )
     config = TrainingConfig(
         CorpusConfig(context=8, held_out=0.2),
-        FitConfig(n_latents=32, k=4, tokens=640, batch=64, buffer=128, sensitivity_rows=8),
+        LearnerConfig(n_latents=32, objective=BatchTopK(k=4)),
+        FitConfig(tokens=640, batch=64, buffer=128, sensitivity_rows=8),
         FinetuneConfig(tokens=0),
     )
     monkeypatch.setattr("gossamer.training.recipe_for", lambda model: Recipe((0, 1), config))

@@ -1,0 +1,13 @@
+"""What a dictionary is asked for while it learns: one objective a file, each a frozen record of its own settings.
+
+Every objective is a function of plain tensors. Its loss is that of its paper, with squared errors summed over the d
+dimensions and averaged over tokens, then divided by d as a whole: coefficients mean what they mean there, and the
+gradient's norm, which is clipped, does not grow with d.
+"""
+
+from gossamer.training.objectives.auxk import AuxK
+from gossamer.training.objectives.batchtopk import BatchTopK
+from gossamer.training.objectives.objective import Moment, Objective, Outcome
+from gossamer.training.objectives.topk import TopK
+
+__all__ = ["AuxK", "BatchTopK", "Moment", "Objective", "Outcome", "TopK"]

@@ -5,14 +5,14 @@ mask, whose shapes do not depend on the values, so that the device never has to 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from gossamer.training.active import Active, batchtopk, has_sparse_products, reconstruct, topk
+from gossamer.training.active import Active, batchtopk, has_sparse_products, reconstruct, reconstruct_parts, topk
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,16 @@ class Chosen(ABC):
     ) -> Float[Tensor, "tokens d"]:
         """The active latents times W_dec, differentiable in x and the parameters. b_dec is the caller's to add."""
 
+    @abstractmethod
+    def reconstruct_parts(
+        self,
+        p: Mapping[str, Tensor],
+        x: Float[Tensor, "tokens d"],
+        pre: Float[Tensor, "tokens n"],
+        bounds: Sequence[int],
+    ) -> Float[Tensor, "tokens parts d"]:
+        """What the latents up to the first bound write, those from there to the second, and so on to the last."""
+
 
 @dataclass(frozen=True)
 class ChosenEntries(Chosen):
@@ -52,6 +62,16 @@ class ChosenEntries(Chosen):
         """See :class:`Chosen`."""
         return reconstruct(x, p["W_enc"], p["b_enc"], p["W_dec"], pre, self.active)
 
+    def reconstruct_parts(
+        self,
+        p: Mapping[str, Tensor],
+        x: Float[Tensor, "tokens d"],
+        pre: Float[Tensor, "tokens n"],
+        bounds: Sequence[int],
+    ) -> Float[Tensor, "tokens parts d"]:
+        """See :class:`Chosen`."""
+        return reconstruct_parts(x, p["W_enc"], p["b_enc"], p["W_dec"], pre, self.active, bounds)
+
 
 @dataclass(frozen=True)
 class ChosenMask(Chosen):
@@ -64,6 +84,18 @@ class ChosenMask(Chosen):
     ) -> Float[Tensor, "tokens d"]:
         """See :class:`Chosen`."""
         return (pre * self.mask) @ p["W_dec"]
+
+    def reconstruct_parts(
+        self,
+        p: Mapping[str, Tensor],
+        x: Float[Tensor, "tokens d"],
+        pre: Float[Tensor, "tokens n"],
+        bounds: Sequence[int],
+    ) -> Float[Tensor, "tokens parts d"]:
+        """See :class:`Chosen`."""
+        latents = pre * self.mask
+        edges = zip([0, *bounds[:-1]], bounds, strict=True)
+        return torch.stack([latents[:, start:end] @ p["W_dec"][start:end] for start, end in edges], dim=1)
 
 
 def encoded(p: Mapping[str, Tensor], x: Float[Tensor, "tokens d"]) -> Float[Tensor, "tokens n"]:

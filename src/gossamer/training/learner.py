@@ -27,9 +27,10 @@ from gossamer.errors import UsageError
 from gossamer.finite import require_finite
 from gossamer.training.config import Plan, learning_rate
 from gossamer.training.export import assembled, folded, latent_norms
-from gossamer.training.gradients import Gradients
+from gossamer.training.gradients import Candidates, Gradients
 from gossamer.training.objectives import Moment, Outcome
 from gossamer.training.optimiser import Optimiser
+from gossamer.training.remedies import Ghost, Resampling
 from gossamer.training.seeding import generator
 from gossamer.training.units import Units, metric_root
 
@@ -44,6 +45,7 @@ class Learner:
         parameters: W_enc (d, n), W_dec (n, d), the vectors of the objective (n), b_dec (d), in the units of training.
         threshold: moving average of the smallest activation kept; negative before the first step.
         idle: tokens since each latent last fired.
+        seen: tokens learned from.
     """
 
     def __init__(self, plan: Plan, steps: int, read: Units, written: Units) -> None:
@@ -56,6 +58,7 @@ class Learner:
         self.threshold = torch.tensor(-1.0, dtype=torch.float64, device=device)
         self.smallest = torch.tensor(0.0, dtype=torch.float64, device=device)
         self.idle = torch.zeros(self.config.n_latents, dtype=torch.long, device=device)
+        self.seen = 0
 
     def _initial(self) -> dict[str, Tensor]:
         plan, n, mean = self.plan, self.config.n_latents, self.read.mean
@@ -107,6 +110,7 @@ class Learner:
         learner.optimiser.restore(tensors)
         learner.idle = tensors["idle"].to(device, copy=True)
         learner.threshold, learner.smallest = tensors["numbers"].to(device, copy=True).unbind()
+        learner.seen = int(tensors["seen"])
         return learner
 
     def state(self) -> dict[str, Tensor]:
@@ -121,7 +125,13 @@ class Learner:
         if self.plan.site_out is not None:
             fixed |= {"mean_out": self.written.mean, "into_out": self.written.into}
         numbers = torch.stack([self.threshold, self.smallest])
-        return {**self.optimiser.state(), **fixed, "idle": self.idle, "numbers": numbers}
+        return {
+            **self.optimiser.state(),
+            **fixed,
+            "idle": self.idle,
+            "numbers": numbers,
+            "seen": torch.tensor(self.seen),
+        }
 
     def step(
         self, inputs: Float[Tensor, "tokens d"], targets: Float[Tensor, "tokens d"] | None, step: int
@@ -151,7 +161,8 @@ class Learner:
         total = self._finite(outcome.loss + revival, "training loss")
         found = torch.autograd.grad(total, list(self.parameters.values()))
         gradients = dict(zip(self.parameters, found, strict=True))
-        return Gradients(gradients, self._measured(outcome, revival, dead, y), outcome.fired, len(x))
+        measured = self._measured(outcome, revival, dead, y)
+        return Gradients(gradients, measured, outcome.fired, len(x), self._candidates(outcome, x, y, step))
 
     def _units(self, raw: Tensor, units: Units, site: object) -> Tensor:
         return units.inward(self._finite(raw, f"activations at {site}", named=True))
@@ -167,7 +178,28 @@ class Learner:
         return Moment(step / self.steps, stale, floor)
 
     def _revival(self, outcome: Outcome, x: Tensor, dead: Bool[Tensor, "n"]) -> Tensor:
-        return x.new_zeros(()) if outcome.revival is None else outcome.revival
+        """What is added to the loss for dead latents, by the objective and by the remedy."""
+        revival = x.new_zeros(()) if outcome.revival is None else outcome.revival
+        remedy = self.config.remedy
+        if not isinstance(remedy, Ghost):
+            return revival
+        if remedy.all_at_start and self.seen < self.config.dead_after:
+            dead = torch.ones_like(dead)
+        return revival + remedy.loss(self.parameters, self._bias, x, outcome.error, dead)
+
+    def _candidates(self, outcome: Outcome, x: Tensor, y: Tensor, step: int) -> Candidates | None:
+        remedy = self.config.remedy
+        if not isinstance(remedy, Resampling) or not remedy.due(step, self.steps):
+            return None
+        wanted = (y - self.parameters["b_dec"]).detach()
+        # An autoencoder's latent reads what it writes; a transcoder's reads the input of what it is to write.
+        read = wanted if self.plan.site_out is None else x.detach()
+        return Candidates(read, wanted, outcome.error.detach().square().sum(dim=1))
+
+    @property
+    def _bias(self) -> str:
+        """The name of the bias that belongs to W_enc."""
+        return next(iter(self.config.objective.vectors))
 
     def _measured(
         self, outcome: Outcome, revival: Tensor, dead: Bool[Tensor, "n"], y: Float[Tensor, "tokens d"]
@@ -191,10 +223,29 @@ class Learner:
             self.smallest = gradients.averaged["smallest"].double()
             self.threshold = self.config.objective.next_threshold(self.threshold, self.smallest)
         self.idle = torch.where(gradients.fired > 0, 0, self.idle + gradients.tokens)
+        self.seen += gradients.tokens
+        if gradients.candidates is not None:
+            self._resample(gradients.candidates, step)
+
+    @torch.no_grad()
+    def _resample(self, candidates: Candidates, step: int) -> None:
+        remedy = self.config.remedy
+        assert isinstance(remedy, Resampling)
+        dead = self.idle > self.config.dead_after
+        norms = self.parameters["W_dec"].norm(dim=1)
+        # Living rows' norm where norms are free, so that a newcomer is neither loud nor unheard.
+        free = self.config.optimiser.decoder_norm == "free" and not bool(dead.all())
+        norm = norms[~dead].mean() if free else torch.ones_like(norms[0])
+        draw = generator(self.plan.seed, "resampling", self.plan.name, step)
+        vectors = self.config.objective.vectors
+        latents = remedy.restart(self.parameters, vectors, candidates, dead, norm, draw)
+        self.optimiser.forget(latents)
+        self.idle[latents] = 0
 
     def _rate(self, step: int) -> float:
-        settings = self.config.optimiser
-        return learning_rate(settings.learning_rate, settings.warm_up, settings.decay, step, self.steps)
+        settings, remedy = self.config.optimiser, self.config.remedy
+        rate = learning_rate(settings.learning_rate, settings.warm_up, settings.decay, step, self.steps)
+        return rate * remedy.rate(step, self.steps) if isinstance(remedy, Resampling) else rate
 
     def dictionary(self, model_name: str | None, provenance: dict[str, Any]) -> Dictionary:
         """The dictionary as it works on raw activations, with decoder rows of norm 1 where the architecture allows it.

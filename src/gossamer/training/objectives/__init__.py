@@ -5,9 +5,28 @@ dimensions and averaged over tokens, then divided by d as a whole: coefficients 
 gradient's norm, which is clipped, does not grow with d.
 """
 
+from gossamer.training.objectives.april import April
 from gossamer.training.objectives.auxk import AuxK
 from gossamer.training.objectives.batchtopk import BatchTopK
+from gossamer.training.objectives.gated import Gated
+from gossamer.training.objectives.jumprelu import QuadraticL0, StepL0, TanhPenalty
+from gossamer.training.objectives.l1 import L1
+from gossamer.training.objectives.matryoshka import Matryoshka
 from gossamer.training.objectives.objective import Moment, Objective, Outcome
 from gossamer.training.objectives.topk import TopK
 
-__all__ = ["AuxK", "BatchTopK", "Moment", "Objective", "Outcome", "TopK"]
+__all__ = [
+    "L1",
+    "April",
+    "AuxK",
+    "BatchTopK",
+    "Gated",
+    "Matryoshka",
+    "Moment",
+    "Objective",
+    "Outcome",
+    "QuadraticL0",
+    "StepL0",
+    "TanhPenalty",
+    "TopK",
+]

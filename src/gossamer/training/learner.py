@@ -75,8 +75,8 @@ class Learner:
         plan: Plan,
         steps: int,
         first_inputs: Float[Tensor, "tokens d"],
-        first_targets: Float[Tensor, "tokens d"] | None = None,
-        metric: Float[Tensor, "d d"] | None = None,
+        first_targets: Float[Tensor, "targets d_out"] | None = None,
+        metric: Float[Tensor, "d_out d_out"] | None = None,
     ) -> "Learner":
         """A new learner that is to do `steps` steps.
 
@@ -134,7 +134,7 @@ class Learner:
         }
 
     def step(
-        self, inputs: Float[Tensor, "tokens d"], targets: Float[Tensor, "tokens d"] | None, step: int
+        self, inputs: Float[Tensor, "tokens d"], targets: Float[Tensor, "targets d_out"] | None, step: int
     ) -> dict[str, Float[Tensor, ""]]:
         """Step number `step` on raw activations; returns `averaged` of :class:`Gradients`.
 
@@ -147,7 +147,7 @@ class Learner:
         return gradients.averaged
 
     def gradients(
-        self, inputs: Float[Tensor, "tokens d"], targets: Float[Tensor, "tokens d"] | None, step: int
+        self, inputs: Float[Tensor, "tokens d"], targets: Float[Tensor, "targets d_out"] | None, step: int
     ) -> Gradients:
         """What a batch of raw activations says at step number `step`; changes nothing. Errors as :meth:`step`."""
         _require_targets(self.plan, inputs, targets)

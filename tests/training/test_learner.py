@@ -24,6 +24,7 @@ from gossamer.training.objectives import (
     TopK,
 )
 from gossamer.training.remedies import Ghost, Resampling
+from gossamer.training.units import Units
 
 READ, WRITTEN = Site("mlp_in", 0), Site("mlp_out", 0)
 FREE = OptimiserConfig(decoder_norm="free")
@@ -275,3 +276,20 @@ def test_targets_belong_to_transcoders():
         _learner(x, x).step(x, None, 0)
     with pytest.raises(UsageError, match="its sites must have one width"):
         Learner.begin(Plan("toy", READ, WRITTEN, LearnerConfig()), 10, x, x[:, :4])
+
+
+@pytest.mark.parametrize("remedy", [None, Ghost(), Ghost(dead_fraction_scale=True, activation="softplus")])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_no_step_asks_a_device_for_a_value(objective, remedy):
+    """On the meta device there are no values, so that asking for one is an error."""
+    nowhere = Units(torch.empty(8, device="meta"), torch.empty(8, 8, device="meta"))
+    plan = Plan("toy", READ, None, LearnerConfig(64, objective, remedy, sensitivity=0.0))
+    one = Learner(plan, 100, nowhere, nowhere)
+    found = one.gradients(torch.empty(32, 8, device="meta"), None, 3)
+    assert {name: value.shape for name, value in found.parameters.items()} == {
+        name: value.shape for name, value in one.parameters.items()
+    }
+    with torch.no_grad():
+        objective.settle(one.parameters)
+    if "smallest" in found.averaged:
+        assert objective.next_threshold(one.threshold, found.averaged["smallest"].double()).shape == ()

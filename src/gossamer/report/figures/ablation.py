@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
 from gossamer.report import style
 from gossamer.training.ablation.results import Summary
@@ -13,7 +13,7 @@ from gossamer.training.ablation.results import Summary
 def ablation(summaries: Sequence[Summary]) -> Figure:
     """L0 against CE recovered, a line a variant over its coefficients, beside the share of dead latents in training.
 
-    Points are means over seeds; bars 95 % intervals. The curves are those of the middle coefficient.
+    Points are means over seeds; bars 95 % intervals. The curves are those of the largest coefficient, where most die.
     """
     names = list(dict.fromkeys(one.variant for one in summaries))
     with style.paper():
@@ -24,7 +24,10 @@ def ablation(summaries: Sequence[Summary]) -> Figure:
             _line(pareto, index, own)
             _curve(dead, index, own)
         _frames(pareto, dead, summaries)
-        figure.legend(*pareto.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+        handles, labels = pareto.get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=style.SMALL, columnspacing=1.2
+        )
     return style.settled(figure)
 
 
@@ -44,7 +47,7 @@ def _line(axes: Axes, index: int, own: Sequence[Summary]) -> None:
 
 
 def _curve(axes: Axes, index: int, own: Sequence[Summary]) -> None:
-    curve = sorted(own, key=lambda one: one.coefficient)[len(own) // 2].dead_curve
+    curve = max(own, key=lambda one: one.coefficient).dead_curve
     axes.plot([seen for seen, _ in curve], [share for _, share in curve], **_looks(index))  # type: ignore[arg-type]
 
 
@@ -52,11 +55,13 @@ def _frames(pareto: Axes, dead: Axes, summaries: Sequence[Summary]) -> None:
     pareto.set_xscale("log")
     pareto.set_xlabel("L0 (active latents a token, held-out text)")
     pareto.set_ylabel("CE recovered")
+    ticks = [m * 10.0**e for e in range(-2, 5) for m in (1, 2, 5)]
+    low, high = pareto.get_xlim()
+    pareto.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
     pareto.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     pareto.xaxis.set_minor_formatter(NullFormatter())
-    coefficients = sorted({one.coefficient for one in summaries})
     style.title(pareto, "What is kept at which sparsity", style.PAGE / 2)
-    style.title(dead, f"Dead latents, coefficient {coefficients[len(coefficients) // 2]:g}", style.PAGE / 2)
+    style.title(dead, f"Dead latents, coefficient {max(one.coefficient for one in summaries):g}", style.PAGE / 2)
     dead.set_xlabel("tokens seen")
     dead.xaxis.set_major_locator(MaxNLocator(4))
     dead.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:,.0f}k"))

@@ -48,7 +48,8 @@ def ablate(
     where = Site("resid_post", (network.n_layers - 1) // 2) if site is None else Site.parse(site)
     steps = tokens // batch
     config = AblationConfig(latents, weights, seeds, dead_after=max(batch, tokens // 20), recovery=max(1, steps // 20))
-    buffer = max(batch, min(131_072, tokens))
+    # Padding counts as part of a buffer: with short texts it is most of it.
+    buffer = min(131_072, 4 * tokens)
     loop = FitConfig(tokens=tokens, batch=batch, buffer=buffer, log_every=max(1, steps // 50))
     texts = [line for file in text for line in read_texts(file)]
     with shown(err):

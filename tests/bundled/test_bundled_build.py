@@ -13,7 +13,8 @@ from gossamer.bundled.rows import Rows, batches
 from gossamer.bundled.tokenizer import train_tokenizer
 from gossamer.bundled.training import Recipe, loss_sum, new_model, train
 from gossamer.files import read_json
-from gossamer.training.config import CorpusConfig, FinetuneConfig, FitConfig, TrainingConfig
+from gossamer.training.config import CorpusConfig, FinetuneConfig, FitConfig, LearnerConfig, TrainingConfig
+from gossamer.training.objectives import BatchTopK
 
 TINY = replace(Recipe(), n_layers=2, d_model=32, n_heads=2, steps=3, first_steps=1, batch=4)
 
@@ -79,7 +80,8 @@ def short(monkeypatch):
     monkeypatch.setattr(build, "PROMPTS", 4)
     config = TrainingConfig(
         corpus=CorpusConfig(context=40, bos=1.0),
-        fit=FitConfig(n_latents=32, k=4, tokens=2048, batch=256, buffer=1024, sensitivity_rows=16),
+        learner=LearnerConfig(n_latents=32, objective=BatchTopK(k=4)),
+        fit=FitConfig(tokens=2048, batch=256, buffer=1024, sensitivity_rows=16),
         finetune=FinetuneConfig(tokens=0),
     )
     monkeypatch.setattr(dictionaries, "CONFIG", config)

@@ -11,14 +11,16 @@ from gossamer.errors import GossamerError
 from gossamer.model import LanguageModel, Site
 from gossamer.tasks import load_published
 from gossamer.training import read_texts, train_dictionaries
-from gossamer.training.config import CorpusConfig, FinetuneConfig, FitConfig, TrainingConfig
+from gossamer.training.config import CorpusConfig, FinetuneConfig, FitConfig, LearnerConfig, TrainingConfig
+from gossamer.training.objectives import BatchTopK
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 SITES = [Site("resid_post", 2), Site("resid_post", 4)]
 CONFIG = TrainingConfig(
     corpus=CorpusConfig(context=32, bos=1.0),
-    fit=FitConfig(n_latents=512, k=32, tokens=120_000, buffer=60_000, sensitivity_rows=64),
+    learner=LearnerConfig(n_latents=512, objective=BatchTopK(k=32)),
+    fit=FitConfig(tokens=120_000, buffer=60_000, sensitivity_rows=64),
     finetune=FinetuneConfig(tokens=0),
 )
 

@@ -19,7 +19,8 @@ from gossamer.cli import inputs
 from gossamer.dictionary import DictionarySet
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model import LanguageModel
-from gossamer.training import CorpusConfig, FinetuneConfig, FitConfig, Recipe, TrainingConfig
+from gossamer.training import CorpusConfig, FinetuneConfig, FitConfig, LearnerConfig, Recipe, TrainingConfig
+from gossamer.training.objectives import BatchTopK
 
 COMMANDS = ("demo", "circuit", "tasks", "train", "check", "evaluate")
 SPOOL = ("circuit", "bundled:spool", "--task", "code-index")
@@ -254,6 +255,29 @@ def test_check_names_a_text_that_is_none(no_model, gossamer, tmp_path, content, 
     assert re.fullmatch(f"error: {re.escape(str(path))}: {said}.*\n", found.err)
 
 
+def test_ablate_writes_results_table_and_pictures(gossamer, tokenizer, tmp_path):
+    tiny_gpt2_model(tokenizer).save_pretrained(tmp_path / "tiny")
+    tokenizer.save_pretrained(tmp_path / "tiny")
+    text = tmp_path / "text.txt"
+    text.write_text(
+        "\n\n".join(f"{a} and Amy went to the store and Amy gave {a} a book" for a in ("Mary", "John", "Tom") * 60)
+    )
+    asked = ["ablate", tmp_path / "tiny", "--text", text, "--out", tmp_path / "out", "--tokens", "1024"]
+    refused = gossamer(*asked, "--coefficients", "0.3;1")
+    assert refused.code == 2
+    # Saving the model above wrote its own progress first.
+    assert refused.err.endswith(
+        "\nerror: --coefficients: expected numbers separated by commas, as 0.3,1,3, found '0.3;1'\n"
+    )
+    done = gossamer(*asked, "--latents", "16", "--coefficients", "0.3", "--seeds", "1", "--json")
+    assert done.code == 0, done.err
+    facts = json.loads(done.out)
+    assert facts["site"] == "resid_post.1"
+    assert {one["variant"] for one in facts["trained"]} >= {"baseline", "all together", "resampling", "ghost"}
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"results.json", "table.md", "improvements.png", "dead-latents.png", "fit"}
+
+
 def test_train_makes_dictionaries_that_check_accepts(monkeypatch, gossamer, tokenizer, tmp_path):
     tiny_gpt2_model(tokenizer).save_pretrained(tmp_path / "tiny")
     tokenizer.save_pretrained(tmp_path / "tiny")
@@ -263,7 +287,8 @@ def test_train_makes_dictionaries_that_check_accepts(monkeypatch, gossamer, toke
     )
     config = TrainingConfig(
         CorpusConfig(context=8, held_out=0.2),
-        FitConfig(n_latents=32, k=4, tokens=640, batch=64, buffer=128, sensitivity_rows=8),
+        LearnerConfig(n_latents=32, objective=BatchTopK(k=4)),
+        FitConfig(tokens=640, batch=64, buffer=128, sensitivity_rows=8),
         FinetuneConfig(tokens=0),
     )
     monkeypatch.setattr("gossamer.training.recipe_for", lambda model: Recipe((0, 1), config))

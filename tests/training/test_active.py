@@ -65,3 +65,22 @@ def test_reconstruction_and_its_gradients_equal_dense_autograd(pre, sparse, monk
     torch.testing.assert_close(
         torch.autograd.grad((out * weights).sum(), tensors), torch.autograd.grad((dense * weights).sum(), tensors)
     )
+
+
+def test_parts_reconstruct_what_their_latents_write():
+    if not active.has_sparse_products(torch.device("cpu")):
+        pytest.skip("torch without MKL has no sparse products")
+    generator = torch.Generator().manual_seed(1)
+    shapes = [(7, 5), (5, 20), (20,), (20, 5)]
+    tensors = [torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_() for shape in shapes]
+    x, W_enc, b_enc, W_dec = tensors
+    pre = (x @ W_enc + b_enc).detach()
+    found = active.topk(pre, 3)
+    out = active.reconstruct_parts(x, W_enc, b_enc, W_dec, pre, found, [4, 9, 20])
+    latents = (x @ W_enc + b_enc) * _mask(found)
+    dense = torch.stack([latents[:, a:b] @ W_dec[a:b] for a, b in ((0, 4), (4, 9), (9, 20))], dim=1)
+    torch.testing.assert_close(out, dense)
+    weights = torch.randn(7, 3, 5, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(
+        torch.autograd.grad((out * weights).sum(), tensors), torch.autograd.grad((dense * weights).sum(), tensors)
+    )

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from training_fixtures import CONFIG, texts, with_fit
+from training_fixtures import CONFIG, plans, texts
 
 from gossamer.dictionary import Dictionary, DictionaryConfig, DictionarySet
 from gossamer.errors import GossamerError, UsageError
@@ -13,6 +13,7 @@ from gossamer.training import metrics
 from gossamer.training.corpus import Corpus, split_texts
 from gossamer.training.finetune import finetune
 from gossamer.training.fit import fit
+from gossamer.training.objectives import AuxK, BatchTopK, TopK
 from gossamer.training.optimiser import Optimiser
 from gossamer.training.quality import quality
 from gossamer.training.tuner import Tuner
@@ -27,9 +28,9 @@ def corpus(tiny_gpt2):
 
 @pytest.fixture(params=["batchtopk", "jumprelu", "topk"])
 def fitted(request, tiny_gpt2, corpus, tmp_path):
-    objective = "topk" if request.param == "topk" else "batchtopk"
-    config = with_fit(objective=objective, sensitivity=0.5 if request.param == "jumprelu" else 0.0).fit
-    found = DictionarySet(fit(tiny_gpt2, corpus, SITES, config, tmp_path / "fit", seed=0).values())
+    objective = (TopK if request.param == "topk" else BatchTopK)(k=6, aux=AuxK(k=8))
+    made = plans(SITES, objective=objective, sensitivity=0.5 if request.param == "jumprelu" else 0.0)
+    found = DictionarySet(fit(tiny_gpt2, corpus, made, CONFIG.fit, tmp_path / "fit", seed=0).values())
     assert {one.architecture for one in found.values()} == {request.param}
     return found
 

@@ -40,7 +40,7 @@ def test_it_returns_a_set_that_says_what_it_does(tiny_gpt2, train, tmp_path):
     tokens = tiny_gpt2.tokenize(texts(20), bos=True)
     assert all(attachment.claims.l0 is not None for attachment in attach(tiny_gpt2, found, tokens))
     training = found[SITES[0]].provenance["training"]
-    assert training["config"]["fit"]["k"] == 6
+    assert training["config"]["learner"]["objective"]["k"] == 6
     held_out = training["held_out"]
     assert held_out["ce_model"] <= held_out["ce_spliced"]
     assert held_out["kl"] > 0
@@ -102,7 +102,7 @@ def test_the_wrong_site_is_refused_before_any_work(tiny_gpt2, tmp_path):
 def test_a_model_gets_the_recipe_of_its_name_or_one_in_proportion(tiny_gpt2):
     recipe = recipe_for(tiny_gpt2)
     assert recipe == general(tiny_gpt2)
-    assert recipe.config.fit.n_latents == 16 * tiny_gpt2.d_model
+    assert recipe.config.learner.n_latents == 16 * tiny_gpt2.d_model
     assert all(0 <= layer < tiny_gpt2.n_layers for layer in recipe.layers)
     for name in RECIPES:
         named = LanguageModel(tiny_gpt2.hf, tiny_gpt2.tokenizer, f"/somewhere/{name}", tiny_gpt2.family)

@@ -5,7 +5,16 @@ from dataclasses import replace
 
 from word_model import NAMES
 
-from gossamer.training.config import CorpusConfig, FinetuneConfig, FitConfig, TrainingConfig
+from gossamer.training.config import (
+    CorpusConfig,
+    FinetuneConfig,
+    FitConfig,
+    LearnerConfig,
+    OptimiserConfig,
+    Plan,
+    TrainingConfig,
+)
+from gossamer.training.objectives import AuxK, BatchTopK
 
 # Only words that the tokenizer knows: its unknown token is its BOS.
 _TEMPLATES = (
@@ -23,22 +32,22 @@ def texts(count=60):
 
 CONFIG = TrainingConfig(
     corpus=CorpusConfig(context=16, bos=0.5, held_out=0.1),
-    fit=FitConfig(
+    learner=LearnerConfig(
         n_latents=64,
-        k=6,
-        tokens=64 * 40,
-        batch=64,
-        buffer=256,
-        learning_rate=5e-3,
+        objective=BatchTopK(k=6, aux=AuxK(k=8)),
+        optimiser=OptimiserConfig(learning_rate=5e-3),
         dead_after=64 * 8,
-        aux_k=8,
-        checkpoint_every=7,
-        log_every=5,
     ),
+    fit=FitConfig(tokens=64 * 40, batch=64, buffer=256, checkpoint_every=7, log_every=5),
     finetune=FinetuneConfig(tokens=4 * 16 * 12, rows=4, learning_rate=2e-3, checkpoint_every=5, log_every=4),
 )
 
 
+def plans(sites, **changes):
+    """CONFIG's dictionary at every site, with other settings."""
+    return [Plan(str(site), site, None, replace(CONFIG.learner, **changes), seed=0) for site in sites]
+
+
 def with_fit(**changes):
-    """CONFIG with other settings of the fit."""
-    return replace(CONFIG, fit=replace(CONFIG.fit, **changes))
+    """The loop of CONFIG with other settings."""
+    return replace(CONFIG.fit, **changes)

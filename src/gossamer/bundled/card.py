@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gossamer.bundled.dictionaries import CONFIG, SITES, TEXTS
+from gossamer.bundled.dictionaries import CONFIG, OBJECTIVE, SITES, TEXTS
 from gossamer.files import write_text
 
 _CARD = """\
@@ -61,7 +61,7 @@ def write_card(folder: Path, facts: Mapping[str, Any], prompts: int) -> None:
         for task, score in facts["accuracy"].items()
     ]
     dictionaries = _DICTIONARIES.format(
-        sites=", ".join(map(str, SITES)), n_latents=CONFIG.fit.n_latents, k=CONFIG.fit.k, texts=TEXTS
+        sites=", ".join(map(str, SITES)), n_latents=CONFIG.learner.n_latents, k=OBJECTIVE.k, texts=TEXTS
     )
     card = _CARD.format(
         name=folder.name,

@@ -16,14 +16,17 @@ from gossamer.dictionary.set import DictionarySet
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.tasks.prompt import Prompt
-from gossamer.training.config import CorpusConfig, FinetuneConfig, FitConfig, TrainingConfig
+from gossamer.training.config import CorpusConfig, FinetuneConfig, FitConfig, LearnerConfig, TrainingConfig
+from gossamer.training.objectives import BatchTopK
 from gossamer.training.pipeline import FINAL, train_dictionaries
 
 SITES = (Site("resid_post", 1), Site("resid_post", 2), Site("resid_post", 3))
 TEXTS = 12_000
+OBJECTIVE = BatchTopK(k=20)
 CONFIG = TrainingConfig(
     corpus=CorpusConfig(context=80, bos=1.0),
-    fit=FitConfig(n_latents=768, k=20, tokens=1_000_000),
+    learner=LearnerConfig(n_latents=768, objective=OBJECTIVE),
+    fit=FitConfig(tokens=1_000_000),
     finetune=FinetuneConfig(tokens=1_000_000, positions=0.5),
 )
 

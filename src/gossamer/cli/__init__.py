@@ -6,6 +6,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from gossamer.cli.ablating import ablate
 from gossamer.cli.dictionaries import check, train
 from gossamer.cli.evaluating import evaluate
 from gossamer.cli.finding import circuit, demo
@@ -36,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     epilog="Start with [bold]gossamer demo[/bold]: a circuit in the bundled model, with a report, in a few minutes.",
 )
-for command in (demo, circuit, tasks, train, check, evaluate):
+for command in (demo, circuit, tasks, train, check, evaluate, ablate):
     app.command()(command)
 
 

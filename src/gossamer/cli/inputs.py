@@ -53,6 +53,14 @@ def numbers(option: str, text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
+def decimals(option: str, text: str) -> list[float]:
+    """Numbers separated by commas."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"{option}: expected numbers separated by commas, as 0.3,1,3, found {text!r}") from None
+
+
 def methods(compare: Sequence[str] | None) -> list[str] | None:
     """The methods to compare a circuit with; None for all."""
     from gossamer.circuits.methods import METHODS

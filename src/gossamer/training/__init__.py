@@ -1,6 +1,14 @@
 """Sparse dictionaries from a model and text."""
 
-from gossamer.training.config import CorpusConfig, FinetuneConfig, FitConfig, TrainingConfig
+from gossamer.training.config import (
+    CorpusConfig,
+    FinetuneConfig,
+    FitConfig,
+    LearnerConfig,
+    OptimiserConfig,
+    Plan,
+    TrainingConfig,
+)
 from gossamer.training.pipeline import train_dictionaries
 from gossamer.training.recipes import Recipe, recipe_for
 from gossamer.training.text import read_texts
@@ -9,6 +17,9 @@ __all__ = [
     "CorpusConfig",
     "FinetuneConfig",
     "FitConfig",
+    "LearnerConfig",
+    "OptimiserConfig",
+    "Plan",
     "Recipe",
     "TrainingConfig",
     "read_texts",

@@ -7,6 +7,7 @@ same numbers up to rounding, which a test holds.
 
 import functools
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,16 @@ class Active:
         starts = torch.zeros(tokens + 1, dtype=torch.long, device=flat.device)
         starts[1:] = counts.cumsum(0)
         return cls(starts, flat % n_latents, n_latents)
+
+    def in_parts(self, bounds: Sequence[int]) -> "Active":
+        """The same entries with a row for every token and part of the latents: those below the first bound, then those
+        from one bound to the next, up to the last one, which is `n_latents`.
+        """
+        edges = torch.tensor(bounds[:-1], device=self.latents.device)
+        rows = self.tokens * len(bounds) + torch.bucketize(self.latents, edges, right=True)
+        starts = torch.zeros((len(self.starts) - 1) * len(bounds) + 1, dtype=torch.long, device=self.latents.device)
+        starts[1:] = torch.bincount(rows, minlength=len(starts) - 1).cumsum(0)
+        return Active(starts, self.latents, self.n_latents)
 
     @property
     def counts(self) -> Int[Tensor, "tokens"]:
@@ -125,34 +136,68 @@ def reconstruct(
     `pre` is x @ W_enc + b_enc, computed without autograd; b_dec is the caller's to add.
     """
     if has_sparse_products(x.device):
-        values = pre.reshape(-1)[active.tokens * active.n_latents + active.latents]
-        return _SparseReconstruction.apply(x, W_enc, b_enc, W_dec, values, active)  # type: ignore[no-untyped-call]
+        return _sparse(x, W_enc, b_enc, W_dec, pre, active, active)
     mask = torch.zeros_like(pre)
     mask[active.tokens, active.latents] = 1
     return (torch.addmm(b_enc, x, W_enc) * mask) @ W_dec
 
 
+def reconstruct_parts(
+    x: Float[Tensor, "tokens d"],
+    W_enc: Float[Tensor, "d n"],
+    b_enc: Float[Tensor, "n"],
+    W_dec: Float[Tensor, "n d"],
+    pre: Float[Tensor, "tokens n"],
+    active: Active,
+    bounds: Sequence[int],
+) -> Float[Tensor, "tokens parts d"]:
+    """As :func:`reconstruct`, but what each part of the latents writes by itself (see :meth:`Active.in_parts`).
+
+    One sparse product for all parts, on devices that have it: the others have their own way.
+    """
+    written = _sparse(x, W_enc, b_enc, W_dec, pre, active, active.in_parts(bounds))
+    return written.reshape(len(x), len(bounds), -1)
+
+
+def _sparse(
+    x: Tensor, W_enc: Tensor, b_enc: Tensor, W_dec: Tensor, pre: Tensor, active: Active, written: Active
+) -> Tensor:
+    values = pre.reshape(-1)[active.tokens * active.n_latents + active.latents]
+    return _SparseReconstruction.apply(x, W_enc, b_enc, W_dec, values, active, written)  # type: ignore[no-untyped-call]
+
+
 class _SparseReconstruction(torch.autograd.Function):
+    """`active` says where entries were read, `written` in which rows the same entries are decoded."""
+
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, W_enc: Tensor, b_enc: Tensor, W_dec: Tensor, values: Tensor, active: Active
+        ctx: Any,
+        x: Tensor,
+        W_enc: Tensor,
+        b_enc: Tensor,
+        W_dec: Tensor,
+        values: Tensor,
+        active: Active,
+        written: Active,
     ) -> Tensor:
-        ctx.active = active
+        ctx.active, ctx.written = active, written
         ctx.save_for_backward(x, W_enc, W_dec, values)
-        return active.matrix(values) @ W_dec
+        return written.matrix(values) @ W_dec
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         active: Active = ctx.active
+        written: Active = ctx.written
         x, W_enc, W_dec, values = ctx.saved_tensors
-        d_values = torch.sparse.sampled_addmm(active.matrix(values), gradient, W_dec.t(), beta=0.0).values()
+        d_values = torch.sparse.sampled_addmm(written.matrix(values), gradient, W_dec.t(), beta=0.0).values()
         transposed, order = _transposed(active)
-        d_W_dec = transposed.matrix(values[order]) @ gradient
+        by_latent = transposed if written is active else _transposed(written)[0]
+        d_W_dec = by_latent.matrix(values[order]) @ gradient
         d_W_enc = (transposed.matrix(d_values[order]) @ x).t()
         d_b_enc = torch.zeros_like(W_enc[0]).index_add_(0, active.latents, d_values)
         d_x = active.matrix(d_values) @ W_enc.t() if ctx.needs_input_grad[0] else None
-        return d_x, d_W_enc, d_b_enc, d_W_dec, None, None
+        return d_x, d_W_enc, d_b_enc, d_W_dec, None, None, None
 
 
 def _transposed(active: Active) -> tuple[Active, Int[Tensor, "entries"]]:

@@ -1,15 +1,15 @@
 """Every setting of training, documented in place."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from gossamer.errors import UsageError
+from gossamer.model.site import Site
+from gossamer.training.checks import require
+from gossamer.training.objectives import BatchTopK, Objective
+from gossamer.training.remedies import Remedy
+from gossamer.training.units import SCALINGS
 
-OBJECTIVES = ("batchtopk", "topk")
-
-
-def _require(condition: bool, expected: str, found: object) -> None:
-    if not condition:
-        raise UsageError(f"training settings: expected {expected}, found {found}")
+DECODER_NORMS = ("unit", "at_most_one", "free")
 
 
 @dataclass(frozen=True)
@@ -35,83 +35,158 @@ class CorpusConfig:
     sample_batch: int = 256
 
     def __post_init__(self) -> None:
-        _require(self.context >= 2, "context of at least 2 tokens", self.context)
-        _require(0 <= self.bos <= 1, "bos between 0 and 1", self.bos)
-        _require(0 < self.held_out < 1, "held_out between 0 and 1", self.held_out)
-        _require(self.sample_tokens >= 0, "sample_tokens of at least 0", self.sample_tokens)
-        _require(self.sample_prefix >= 1, "sample_prefix of at least 1", self.sample_prefix)
-        _require(self.sample_batch >= 1, "sample_batch of at least 1", self.sample_batch)
+        require(self.context >= 2, "context of at least 2 tokens", self.context)
+        require(0 <= self.bos <= 1, "bos between 0 and 1", self.bos)
+        require(0 < self.held_out < 1, "held_out between 0 and 1", self.held_out)
+        require(self.sample_tokens >= 0, "sample_tokens of at least 0", self.sample_tokens)
+        require(self.sample_prefix >= 1, "sample_prefix of at least 1", self.sample_prefix)
+        require(self.sample_batch >= 1, "sample_batch of at least 1", self.sample_batch)
 
 
 @dataclass(frozen=True)
-class FitConfig:
-    """Training on reconstruction, each dictionary by itself.
+class OptimiserConfig:
+    """How one dictionary's parameters move.
 
     Attributes:
-        objective: "batchtopk" (k active latents per token on average over a batch, arXiv 2412.06410; at inference one
-            threshold, so that an encoder can be restricted to some latents) or "topk" (exactly k, arXiv 2406.04093).
-        n_latents: latents of each dictionary.
-        k: active latents per token.
-        sensitivity: 0 counts errors evenly over directions; up to 1, by how much the model's output minds them (see
-            :mod:`gossamer.training.sensitivity`). Not for topk, whose order of latents needs rows of one norm.
-        sensitivity_rows: rows from which that is estimated.
-        tokens: activations to learn from; more than the corpus has means several epochs.
-        batch: activations in one optimiser step.
-        buffer: activations captured and shuffled together, at every site (memory: buffer * d_model * sites values).
-        reuse: times a buffer is used, in another order each time, before the next is captured.
-        capture_rows: rows in one forward pass of the model.
         learning_rate: peak of Adam's learning rate, for activations scaled to unit variance per dimension. Too low is
             the mistake that costs most: at d_model 128, 512 tokens a step and 1,000 steps, 5e-4 left 3.5 times the
             error of 1.5e-2.
         warm_up: share of the steps in which the learning rate rises linearly.
         decay: share of the steps, the last ones, in which it falls linearly to 0.
         clip: largest norm of a step's gradient.
+        beta1, beta2: decays of Adam's averages of gradients and of their squares.
+        decoder_norm: "unit": rows of W_dec keep norm 1, and no gradient along them is seen; "at_most_one": rows longer
+            than 1 are cut back to it; "free".
+    """
+
+    learning_rate: float = 1e-2
+    warm_up: float = 0.05
+    decay: float = 0.5
+    clip: float = 1.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    decoder_norm: str = "unit"
+
+    def __post_init__(self) -> None:
+        require(self.learning_rate > 0, "a positive learning_rate", self.learning_rate)
+        require(0 <= self.warm_up <= 1 and 0 <= self.decay <= 1, "warm_up and decay between 0 and 1", self)
+        require(self.clip > 0, "a positive clip", self.clip)
+        require(0 <= self.beta1 < 1 and 0 <= self.beta2 < 1, "beta1 and beta2 from 0 to below 1", self)
+        require(self.decoder_norm in DECODER_NORMS, f"decoder_norm among {DECODER_NORMS}", repr(self.decoder_norm))
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """What one dictionary is, and how it learns.
+
+    Attributes:
+        n_latents: latents of the dictionary.
+        objective: what it is asked for, with its own settings (:mod:`gossamer.training.objectives`).
+        remedy: what is done about dead latents beside the objective (:mod:`gossamer.training.remedies`).
+        optimiser: how its parameters move.
+        scaling: units of training: "unit_variance" (mean subtracted, variance 1 per dimension), "sqrt_d" (nothing
+            subtracted, E||x|| = sqrt(d)) or "none".
+        pre_bias: whether b_dec is subtracted from what the encoder reads. The saved dictionary has it folded in.
+        initial_norm: norm of the decoder's rows at the start; W_enc starts as W_dec transposed.
+        sensitivity: 0 counts errors evenly over directions; up to 1, by how much the model's output minds them (see
+            :mod:`gossamer.training.sensitivity`). Not for topk, whose order of latents needs rows of one norm.
         dead_after: a latent is dead when it has not fired for this many tokens.
-        aux_k: dead latents per token that reconstruct the error of the living ones (AuxK).
-        aux_weight: weight of that term; 0 switches it off.
-        threshold_decay: per step, of the moving average of the smallest activation kept, which becomes the threshold.
+    """
+
+    n_latents: int = 2048
+    objective: Objective = field(default_factory=BatchTopK)
+    remedy: Remedy | None = None
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    scaling: str = "unit_variance"
+    pre_bias: bool = False
+    initial_norm: float = 1.0
+    sensitivity: float = 0.9
+    dead_after: int = 100_000
+
+    def __post_init__(self) -> None:
+        require(self.n_latents >= 1, "n_latents of at least 1", self.n_latents)
+        self.objective.check(self.n_latents, self.optimiser.decoder_norm)
+        require(self.scaling in SCALINGS, f"scaling among {SCALINGS}", repr(self.scaling))
+        require(self.initial_norm > 0, "a positive initial_norm", self.initial_norm)
+        bound = self.optimiser.decoder_norm == "unit" and self.initial_norm != 1
+        require(not bound, "initial_norm of 1 with decoder_norm 'unit'", self.initial_norm)
+        require(0 <= self.sensitivity <= 0.99, "sensitivity between 0 and 0.99", self.sensitivity)
+        evenly = self.sensitivity == 0 or self.objective.architecture != "topk"
+        require(evenly, "sensitivity of 0 with the objective topk", self.sensitivity)
+        require(self.dead_after >= 1, "dead_after of at least 1", self.dead_after)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One dictionary to train.
+
+    Attributes:
+        name: what it is called in checkpoints and metrics; its own among those trained together.
+        site: where it reads.
+        site_out: where a transcoder's target stands; None: it reconstructs what it reads.
+        learner: what it is and how it learns.
+        seed: of its initial weights and of what it draws.
+
+    Raises:
+        UsageError: a transcoder that writes where it reads, or subtracts its output's bias from its input.
+    """
+
+    name: str
+    site: Site
+    site_out: Site | None = None
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.name != "" and ":" not in self.name, "a name without colons for a dictionary", repr(self.name))
+        require(self.site_out != self.site, f"another site_out than the site {self.site}", self.site_out)
+        crossed = self.site_out is not None and self.learner.pre_bias
+        require(not crossed, f"no pre_bias for a transcoder ({self.name})", "pre_bias")
+
+    @property
+    def target(self) -> Site:
+        """The site whose activations come out."""
+        return self.site if self.site_out is None else self.site_out
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Everything about it, for JSON."""
+        sites = {"site": str(self.site), "site_out": None if self.site_out is None else str(self.site_out)}
+        return {"name": self.name, **sites, "learner": asdict(self.learner), "seed": self.seed}
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Training on reconstruction: the loop that all dictionaries of a run share.
+
+    Attributes:
+        sensitivity_rows: rows from which is estimated what the model's output minds.
+        tokens: activations to learn from; more than the corpus has means several epochs.
+        batch: activations in one optimiser step.
+        buffer: activations captured and shuffled together, at every site (memory: buffer * d_model * sites values).
+        reuse: times a buffer is used, in another order each time, before the next is captured.
+        capture_rows: rows in one forward pass of the model.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of metrics.jsonl.
     """
 
-    objective: str = "batchtopk"
-    n_latents: int = 2048
-    k: int = 32
-    sensitivity: float = 0.9
     sensitivity_rows: int = 512
     tokens: int = 2_000_000
     batch: int = 512
     buffer: int = 131_072
     reuse: int = 1
     capture_rows: int = 16
-    learning_rate: float = 1e-2
-    warm_up: float = 0.05
-    decay: float = 0.5
-    clip: float = 1.0
-    dead_after: int = 100_000
-    aux_k: int = 32
-    aux_weight: float = 1 / 32
-    threshold_decay: float = 0.99
     checkpoint_every: int = 500
     log_every: int = 100
 
     def __post_init__(self) -> None:
-        _require(self.objective in OBJECTIVES, f"objective of {' or '.join(OBJECTIVES)}", repr(self.objective))
-        _require(self.n_latents >= 1, "n_latents of at least 1", self.n_latents)
-        _require(1 <= self.k <= self.n_latents, f"k from 1 to n_latents={self.n_latents}", self.k)
-        _require(0 <= self.sensitivity <= 0.99, "sensitivity between 0 and 0.99", self.sensitivity)
-        evenly = self.sensitivity == 0 or self.objective != "topk"
-        _require(evenly, "sensitivity of 0 with the objective topk", self.sensitivity)
-        _require(self.sensitivity_rows >= 1, "sensitivity_rows of at least 1", self.sensitivity_rows)
-        _require(self.batch >= 1, "batch of at least 1", self.batch)
-        _require(self.tokens >= self.batch, f"tokens of at least one batch ({self.batch})", self.tokens)
-        _require(self.buffer >= self.batch, f"buffer of at least one batch ({self.batch})", self.buffer)
-        _require(self.reuse >= 1, "reuse of at least 1", self.reuse)
-        _require(self.capture_rows >= 1, "capture_rows of at least 1", self.capture_rows)
-        _require(self.learning_rate > 0, "a positive learning_rate", self.learning_rate)
-        _require(0 <= self.warm_up <= 1 and 0 <= self.decay <= 1, "warm_up and decay between 0 and 1", self)
-        _require(self.aux_k >= 1, "aux_k of at least 1", self.aux_k)
-        _require(self.checkpoint_every >= 1 and self.log_every >= 1, "checkpoint_every and log_every from 1", self)
+        require(self.sensitivity_rows >= 1, "sensitivity_rows of at least 1", self.sensitivity_rows)
+        require(self.batch >= 1, "batch of at least 1", self.batch)
+        require(self.tokens >= self.batch, f"tokens of at least one batch ({self.batch})", self.tokens)
+        require(self.buffer >= self.batch, f"buffer of at least one batch ({self.batch})", self.buffer)
+        require(self.reuse >= 1, "reuse of at least 1", self.reuse)
+        require(self.capture_rows >= 1, "capture_rows of at least 1", self.capture_rows)
+        require(self.checkpoint_every >= 1 and self.log_every >= 1, "checkpoint_every and log_every from 1", self)
 
     @property
     def steps(self) -> int:
@@ -128,7 +203,7 @@ class FinetuneConfig:
         rows: rows in one optimiser step.
         positions: share of the positions of a row whose logits are compared; the head is most of the work.
         learning_rate: peak of Adam's learning rate.
-        warm_up, decay: as in :class:`FitConfig`.
+        warm_up, decay: as in :class:`OptimiserConfig`.
         clip: largest norm of a step's gradient.
         logit_error: weight of the squared error of the logits (a share of their variance), beside the KL in nats.
         reconstruction: weight of the unexplained variance of the model's own activations (mean over sites).
@@ -151,12 +226,12 @@ class FinetuneConfig:
     log_every: int = 20
 
     def __post_init__(self) -> None:
-        _require(self.tokens >= 0, "tokens of at least 0", self.tokens)
-        _require(self.rows >= 1, "rows of at least 1", self.rows)
-        _require(0 < self.positions <= 1, "positions above 0, at most 1", self.positions)
-        _require(self.learning_rate > 0, "a positive learning_rate", self.learning_rate)
-        _require(0 <= self.warm_up <= 1 and 0 <= self.decay <= 1, "warm_up and decay between 0 and 1", self)
-        _require(self.checkpoint_every >= 1 and self.log_every >= 1, "checkpoint_every and log_every from 1", self)
+        require(self.tokens >= 0, "tokens of at least 0", self.tokens)
+        require(self.rows >= 1, "rows of at least 1", self.rows)
+        require(0 < self.positions <= 1, "positions above 0, at most 1", self.positions)
+        require(self.learning_rate > 0, "a positive learning_rate", self.learning_rate)
+        require(0 <= self.warm_up <= 1 and 0 <= self.decay <= 1, "warm_up and decay between 0 and 1", self)
+        require(self.checkpoint_every >= 1 and self.log_every >= 1, "checkpoint_every and log_every from 1", self)
 
 
 @dataclass(frozen=True)
@@ -165,12 +240,14 @@ class TrainingConfig:
 
     Attributes:
         corpus: what they learn from.
+        learner: what the dictionary of each site is, and how it learns.
         fit: the training of each on reconstruction.
         finetune: the training of all on the model's logits.
         seed: of weights, samples and the order of the data.
     """
 
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     seed: int = 0

@@ -1,38 +1,38 @@
-r"""One sparse dictionary learning to reconstruct the activations of its site.
+r"""One sparse dictionary in training, whatever its objective.
 
-In the units of training, y = (activation - mean) @ into, fixed at the start, with one scale such that y has unit
-variance per dimension on average:
+It works in units fixed at the start (:mod:`gossamer.training.units`), in which
 
-    pre  = y @ W_enc + b_enc
-    a    = pre where it is among the k largest (of its token, or k on average over the batch) and positive, else 0
-    loss = ||y - a @ W_dec - b_dec||^2 / d  +  aux_weight * ||e - pre_dead @ W_dec[dead]||^2 / d
+    pre = x @ W_enc + b_enc      a = what the objective lets through      y_hat = a @ W_dec + b_dec
 
-with e the error of the first term (no gradient through it) and `pre_dead` the `aux_k` largest pre-activations among the
-latents that are dead (AuxK, Gao et al. 2024). They enter without ReLU, so that the gradient reaches the encoder row of
-a latent which is negative everywhere: that is the latent which needs it. Rows of W_dec have norm 1 throughout, W_enc
-starts as W_dec transposed, b_dec at 0, which is the mean.
+with x the input and y the target; they are the same unless the dictionary is a transcoder. W_enc starts as W_dec
+transposed, b_dec at 0. `into` is the root of the metric in which errors are counted: (1 - s) * identity + s * G, where
+G says how much the model's output minds an error in each direction (:mod:`gossamer.training.sensitivity`) and s is a
+setting. Afterwards the units are folded into the weights.
 
-`into` is the root of the metric in which errors are counted: (1 - s) * identity + s * G, where G says how much the
-model's output minds an error in each direction (:mod:`gossamer.training.sensitivity`) and s is a setting. Afterwards
-`into`, mean and scale are folded into the weights and rows of W_dec are brought to norm 1 again.
+A step has two halves. :meth:`Learner.gradients` changes nothing, so that its results can be averaged over the parts of
+a batch or over processes; :meth:`Learner.update` changes everything that changes. Neither makes the host wait for the
+device.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from gossamer.dictionary.config import Contents, DictionaryConfig
+from gossamer.dictionary.config import DictionaryConfig
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
-from gossamer.model.site import Site
-from gossamer.training.active import Active, batchtopk, reconstruct, topk
-from gossamer.training.config import FitConfig
+from gossamer.training.config import Plan, learning_rate
+from gossamer.training.export import assembled, folded, latent_norms
+from gossamer.training.gradients import Candidates, Gradients
+from gossamer.training.objectives import Moment, Outcome
 from gossamer.training.optimiser import Optimiser
+from gossamer.training.remedies import Ghost, Resampling
 from gossamer.training.seeding import generator
+from gossamer.training.units import Units, metric_root
 
 # The guess below which no pre-activation is looked at, as a share of the last step's smallest one kept.
 MARGIN = 0.8
@@ -42,146 +42,239 @@ class Learner:
     """One dictionary in training. Memory: parameters 2 * d * n, twice that in moments, batch * n pre-activations.
 
     Attributes:
-        parameters: W_enc (d, n), W_dec (n, d), b_enc (n), b_dec (d), in the units of training.
+        parameters: W_enc (d, n), W_dec (n, d), the vectors of the objective (n), b_dec (d), in the units of training.
         threshold: moving average of the smallest activation kept; negative before the first step.
         idle: tokens since each latent last fired.
+        seen: tokens learned from.
     """
 
-    def __init__(
-        self, site: Site, mean: Float[Tensor, "d"], into: Float[Tensor, "d d"], config: FitConfig, seed: int
-    ) -> None:
-        self.site, self.mean, self.into, self.config = site, mean, into, config
-        d, n = len(mean), config.n_latents
-        rows = torch.randn(n, d, generator=generator(seed, "decoder", str(site))).to(mean)
+    def __init__(self, plan: Plan, steps: int, read: Units, written: Units) -> None:
+        self.plan, self.config, self.steps, self.read, self.written = plan, plan.learner, steps, read, written
+        settings = self.config.optimiser
+        self.parameters = {name: value.requires_grad_() for name, value in self._initial().items()}
+        betas = (settings.beta1, settings.beta2)
+        self.optimiser = Optimiser(self.parameters, settings.clip, betas=betas, decoder_norm=settings.decoder_norm)
+        device = read.mean.device
+        self.threshold = torch.tensor(-1.0, dtype=torch.float64, device=device)
+        self.smallest = torch.tensor(0.0, dtype=torch.float64, device=device)
+        self.idle = torch.zeros(self.config.n_latents, dtype=torch.long, device=device)
+        self.seen = 0
+
+    def _initial(self) -> dict[str, Tensor]:
+        plan, n, mean = self.plan, self.config.n_latents, self.read.mean
+        rows = torch.randn(n, len(mean), generator=generator(plan.seed, "decoder", str(plan.site))).to(mean)
         rows /= rows.norm(dim=1, keepdim=True)
-        initial = {"W_enc": rows.t().clone(), "W_dec": rows, "b_enc": rows.new_zeros(n), "b_dec": rows.new_zeros(d)}
-        self.parameters = {name: value.requires_grad_() for name, value in initial.items()}
-        self.optimiser = Optimiser(self.parameters, config.clip)
-        self.threshold = -1.0
-        self.smallest = 0.0
-        self.idle = torch.zeros(n, dtype=torch.long, device=mean.device)
+        if self.config.initial_norm != 1:
+            rows *= self.config.initial_norm
+        vectors = {name: mean.new_full((n,), value) for name, value in self.config.objective.vectors.items()}
+        return {"W_enc": rows.t().clone(), "W_dec": rows, **vectors, "b_dec": torch.zeros_like(mean)}
 
     @classmethod
     def begin(
         cls,
-        site: Site,
-        first: Float[Tensor, "tokens d"],
-        metric: Float[Tensor, "d d"] | None,
-        config: FitConfig,
-        seed: int,
+        plan: Plan,
+        steps: int,
+        first_inputs: Float[Tensor, "tokens d"],
+        first_targets: Float[Tensor, "targets d_out"] | None = None,
+        metric: Float[Tensor, "d_out d_out"] | None = None,
     ) -> "Learner":
-        """A new learner; mean and scale are those of `first`, some activations of the site. `metric` is G, if s > 0.
+        """A new learner that is to do `steps` steps.
+
+        Args:
+            first_inputs: some activations, whose mean and scale are kept.
+            first_targets: the same of a transcoder's target; None for any other dictionary.
+            metric: G at the target; None if the sensitivity is 0.
 
         Raises:
-            UsageError: the activations do not vary.
+            UsageError: the activations do not vary, a transcoder has no targets or of another width.
+            NotFiniteError: an activation is not finite (the site is named).
         """
-        mean = first.mean(dim=0)
-        root = torch.eye(len(mean)).to(mean)
-        if metric is not None:
-            mixed = (1 - config.sensitivity) * root + config.sensitivity * metric.to(mean)
-            values, vectors = torch.linalg.eigh(mixed)
-            root = (vectors * values.clamp(min=0).sqrt()) @ vectors.t()
-        scale = ((first - mean) @ root).square().mean().sqrt()
-        if not scale > 0:
-            raise UsageError(f"activations at {site} are all equal; give another site or more text")
-        return cls(site, mean, root / scale, config, seed)
+        _require_targets(plan, first_inputs, first_targets)
+        root = None if metric is None else metric_root(metric.to(first_inputs), plan.learner.sensitivity)
+        scaling = plan.learner.scaling
+        if first_targets is None:
+            units = Units.of(first_inputs, scaling, root, f"activations at {plan.site}")
+            return cls(plan, steps, units, units)
+        read = Units.of(first_inputs, scaling, None, f"activations at {plan.site}")
+        return cls(plan, steps, read, Units.of(first_targets, scaling, root, f"activations at {plan.target}"))
 
     @classmethod
-    def resume(
-        cls, site: Site, tensors: Mapping[str, Tensor], config: FitConfig, seed: int, device: torch.device
-    ) -> "Learner":
+    def resume(cls, plan: Plan, steps: int, tensors: Mapping[str, Tensor], device: torch.device | str) -> "Learner":
         """The learner whose :meth:`state` the tensors are."""
-        learner = cls(site, tensors["mean"].to(device), tensors["into"].to(device), config, seed)
+        units = [
+            Units(tensors[f"mean{end}"].to(device), tensors[f"into{end}"].to(device))
+            for end in ("", "_out")
+            if f"mean{end}" in tensors
+        ]
+        learner = cls(plan, steps, units[0], units[-1])
         learner.optimiser.restore(tensors)
-        learner.idle = tensors["idle"].to(device)
-        learner.threshold, learner.smallest = tensors["numbers"].tolist()
+        learner.idle = tensors["idle"].to(device, copy=True)
+        learner.threshold, learner.smallest = tensors["numbers"].to(device, copy=True).unbind()
+        learner.seen = int(tensors["seen"])
         return learner
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that a checkpoint needs, by name."""
-        numbers = torch.tensor([self.threshold, self.smallest], dtype=torch.float64)
-        fixed = {"mean": self.mean, "into": self.into}
-        return {**self.optimiser.state(), **fixed, "idle": self.idle, "numbers": numbers}
-
-    def step(self, activations: Float[Tensor, "tokens d"], rate: float) -> dict[str, float]:
-        """One optimiser step on raw activations with learning rate `rate`.
-
-        Returns the loss without AuxK, explained variance (in the metric of the loss) and L0 of this batch, and the
-        share of dead latents.
+        """Everything that a checkpoint needs, by name.
 
         Raises:
-            NotFiniteError: the activations or the loss are not finite (the site is named).
+            NotFiniteError: a parameter is not finite: such a state must not replace a good one.
         """
-        x = (require_finite(activations, f"activations at {self.site}") - self.mean) @ self.into
-        p = self.parameters
-        with torch.no_grad():
-            pre = torch.addmm(p["b_enc"], x, p["W_enc"])
-        active = self._select(pre)
-        dead = self._update_idle(active, len(x))
-        error = x - reconstruct(x, p["W_enc"], p["b_enc"], p["W_dec"], pre, active) - p["b_dec"]
-        loss = error.square().mean()
-        total = loss + self.config.aux_weight * self._aux_loss(x, error.detach(), dead)
-        require_finite(total, f"training loss at {self.site}")
-        gradients = torch.autograd.grad(total, list(p.values()))
-        self.optimiser.step(dict(zip(p, gradients, strict=True)), rate)
-        spread = (x - x.mean(dim=0)).square().mean()
+        for name, parameter in self.parameters.items():
+            require_finite(parameter, f"{name} of {self.plan.name}")
+        fixed = {"mean": self.read.mean, "into": self.read.into}
+        if self.plan.site_out is not None:
+            fixed |= {"mean_out": self.written.mean, "into_out": self.written.into}
+        numbers = torch.stack([self.threshold, self.smallest])
         return {
-            "loss": float(loss.detach()),
-            "explained_variance": 1 - float(loss.detach()) / float(spread),
-            "l0": len(active.latents) / len(x),
-            "dead": len(dead) / self.config.n_latents,
+            **self.optimiser.state(),
+            **fixed,
+            "idle": self.idle,
+            "numbers": numbers,
+            "seen": torch.tensor(self.seen),
         }
 
-    def _select(self, pre: Tensor) -> Active:
-        if self.config.objective == "topk":
-            return topk(pre, self.config.k)
-        active, self.smallest = batchtopk(pre, self.config.k, MARGIN * self.smallest)
-        keep = self.config.threshold_decay if self.threshold >= 0 else 0.0
-        self.threshold = keep * self.threshold + (1 - keep) * self.smallest
-        return active
+    def step(
+        self, inputs: Float[Tensor, "tokens d"], targets: Float[Tensor, "targets d_out"] | None, step: int
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Step number `step` on raw activations; returns `averaged` of :class:`Gradients`.
 
-    def _update_idle(self, active: Active, tokens: int) -> Tensor:
-        """Count on, and return the latents that are dead."""
-        self.idle += tokens
-        self.idle[active.latents] = 0
-        return (self.idle > self.config.dead_after).nonzero()[:, 0]
+        Raises:
+            NotFiniteError: the activations or the loss are not finite (found at once on the CPU, elsewhere when
+                somebody looks: here or in :meth:`state`).
+        """
+        gradients = self.gradients(inputs, targets, step)
+        self.update(gradients, step)
+        return gradients.averaged
 
-    def _aux_loss(self, x: Tensor, error: Tensor, dead: Tensor) -> Tensor:
-        if len(dead) == 0 or self.config.aux_weight == 0:
-            return x.new_zeros(())
-        p = self.parameters
-        pre = torch.addmm(p["b_enc"][dead], x, p["W_enc"][:, dead])
-        values, indices = pre.topk(min(self.config.aux_k, len(dead)), dim=1)
-        activations = torch.zeros_like(pre).scatter(1, indices, values)
-        return (error - activations @ p["W_dec"][dead]).square().mean()
+    def gradients(
+        self, inputs: Float[Tensor, "tokens d"], targets: Float[Tensor, "targets d_out"] | None, step: int
+    ) -> Gradients:
+        """What a batch of raw activations says at step number `step`; changes nothing. Errors as :meth:`step`."""
+        _require_targets(self.plan, inputs, targets)
+        x = self._units(inputs, self.read, self.plan.site)
+        y = x if targets is None else self._units(targets, self.written, self.plan.target)
+        stale = self.idle + len(x) > self.config.dead_after
+        x = x - self.parameters["b_dec"] if self.config.pre_bias else x
+        outcome = self.config.objective.outcome(self.parameters, x, y, self._moment(stale, step))
+        dead = stale & (outcome.fired == 0)
+        revival = self._revival(outcome, x, dead)
+        total = self._finite(outcome.loss + revival, "training loss")
+        found = torch.autograd.grad(total, list(self.parameters.values()))
+        gradients = dict(zip(self.parameters, found, strict=True))
+        measured = self._measured(outcome, revival, dead, y)
+        return Gradients(gradients, measured, outcome.fired, len(x), self._candidates(outcome, x, y, step))
 
-    def dictionary(self, model_name: str, provenance: dict[str, Any]) -> Dictionary:
-        """The dictionary as it works on raw activations: `into` and mean folded, decoder rows of norm 1.
+    def _units(self, raw: Tensor, units: Units, site: object) -> Tensor:
+        return units.inward(self._finite(raw, f"activations at {site}", named=True))
 
-        BatchTopK becomes its inference form: one threshold if errors were counted evenly (architecture batchtopk), one
-        for each latent if they were not (jumprelu), since rows of norm 1 are no longer of norm 1 in the model's units.
+    def _finite(self, value: Tensor, what: str, *, named: bool = False) -> Tensor:
+        # Only where looking is free: a GPU would have to finish first.
+        if value.device.type != "cpu":
+            return value
+        return require_finite(value, what if named else f"{what} at {self.plan.site}")
+
+    def _moment(self, stale: Bool[Tensor, "n"], step: int) -> Moment:
+        floor = MARGIN * float(self.smallest) if self.smallest.device.type == "cpu" else 0.0
+        return Moment(step / self.steps, stale, floor)
+
+    def _revival(self, outcome: Outcome, x: Tensor, dead: Bool[Tensor, "n"]) -> Tensor:
+        """What is added to the loss for dead latents, by the objective and by the remedy."""
+        revival = x.new_zeros(()) if outcome.revival is None else outcome.revival
+        remedy = self.config.remedy
+        if not isinstance(remedy, Ghost):
+            return revival
+        if remedy.all_at_start and self.seen < self.config.dead_after:
+            dead = torch.ones_like(dead)
+        return revival + remedy.loss(self.parameters, self._bias, x, outcome.error, dead)
+
+    def _candidates(self, outcome: Outcome, x: Tensor, y: Tensor, step: int) -> Candidates | None:
+        remedy = self.config.remedy
+        if not isinstance(remedy, Resampling) or not remedy.due(step, self.steps):
+            return None
+        wanted = (y - self.parameters["b_dec"]).detach()
+        # An autoencoder's latent reads what it writes; a transcoder's reads the input of what it is to write.
+        read = wanted if self.plan.site_out is None else x.detach()
+        return Candidates(read, wanted, outcome.error.detach().square().sum(dim=1))
+
+    @property
+    def _bias(self) -> str:
+        """The name of the bias that belongs to W_enc."""
+        return next(iter(self.config.objective.vectors))
+
+    def _measured(
+        self, outcome: Outcome, revival: Tensor, dead: Bool[Tensor, "n"], y: Float[Tensor, "tokens d"]
+    ) -> dict[str, Float[Tensor, ""]]:
+        spread = (y - y.mean(dim=0)).square().mean()
+        measured = {
+            "loss": outcome.loss.detach(),
+            "revival": revival.detach(),
+            "explained_variance": 1 - outcome.error.detach().square().mean() / spread,
+            "l0": outcome.fired.sum() / len(y),
+            "dead": dead.float().mean(),
+        }
+        return measured if outcome.smallest is None else {**measured, "smallest": outcome.smallest}
+
+    def update(self, gradients: Gradients, step: int) -> None:
+        """Take step number `step` with these gradients: clip, descend, settle, count."""
+        self.optimiser.step(gradients.parameters, self._rate(step))
+        with torch.no_grad():
+            self.config.objective.settle(self.parameters)
+        if "smallest" in gradients.averaged:
+            self.smallest = gradients.averaged["smallest"].double()
+            self.threshold = self.config.objective.next_threshold(self.threshold, self.smallest)
+        self.idle = torch.where(gradients.fired > 0, 0, self.idle + gradients.tokens)
+        self.seen += gradients.tokens
+        if gradients.candidates is not None:
+            self._resample(gradients.candidates, step)
+
+    @torch.no_grad()
+    def _resample(self, candidates: Candidates, step: int) -> None:
+        remedy = self.config.remedy
+        assert isinstance(remedy, Resampling)
+        dead = self.idle > self.config.dead_after
+        norms = self.parameters["W_dec"].norm(dim=1)
+        # Living rows' norm where norms are free, so that a newcomer is neither loud nor unheard.
+        free = self.config.optimiser.decoder_norm == "free" and not bool(dead.all())
+        norm = norms[~dead].mean() if free else torch.ones_like(norms[0])
+        draw = generator(self.plan.seed, "resampling", self.plan.name, step)
+        vectors = self.config.objective.vectors
+        latents = remedy.restart(self.parameters, vectors, candidates, dead, norm, draw)
+        self.optimiser.forget(latents)
+        self.idle[latents] = 0
+
+    def _rate(self, step: int) -> float:
+        settings, remedy = self.config.optimiser, self.config.remedy
+        rate = learning_rate(settings.learning_rate, settings.warm_up, settings.decay, step, self.steps)
+        return rate * remedy.rate(step, self.steps) if isinstance(remedy, Resampling) else rate
+
+    def dictionary(self, model_name: str | None, provenance: dict[str, Any]) -> Dictionary:
+        """The dictionary as it works on raw activations, with decoder rows of norm 1 where the architecture allows it.
+
+        TopK, and BatchTopK with errors counted evenly, get one unit for all latents, since their rule compares latents
+        with one another or with one threshold. BatchTopK with a metric gets a threshold for each latent (jumprelu).
         """
         p = {name: value.detach() for name, value in self.parameters.items()}
-        rows = torch.linalg.solve(self.into, p["W_dec"], left=False)
-        even = self.config.sensitivity == 0
-        norms = rows.norm(dim=1).mean().expand(len(rows)) if even else rows.norm(dim=1)
-        encoder = self.into @ p["W_enc"] * norms
-        d, n = encoder.shape
-        tensors = {
-            "W_enc": encoder,
-            "W_dec": rows / norms[:, None],
-            "b_enc": p["b_enc"] * norms - self.mean @ encoder,
-            "b_dec": torch.linalg.solve(self.into, p["b_dec"][None], left=False)[0] + self.mean,
-        }
-        topk = self.config.objective == "topk"
-        if not topk:
-            tensors["threshold"] = self.threshold * (norms[0] if even else norms)
-        architecture = self.config.objective if topk or even else "jumprelu"
-        k = self.config.k if topk or even else None
-        config = DictionaryConfig(architecture, d, n, site=self.site, model_name=model_name, k=k)
+        objective, k = self.config.objective, getattr(self.config.objective, "k", None)
+        architecture, by_threshold = objective.architecture, objective.architecture == "batchtopk"
+        if by_threshold and self.config.sensitivity > 0:
+            architecture, k = "jumprelu", None
+        norms = latent_norms(p, self.written, one=architecture in ("topk", "batchtopk"))
+        tensors = folded(p, self.read, self.written, norms, pre_bias=self.config.pre_bias)
+        if by_threshold:
+            tensors["threshold"] = self.threshold.to(norms) * (norms[0] if architecture == "batchtopk" else norms)
+        d, n = tensors["W_enc"].shape
+        plan = self.plan
+        config = DictionaryConfig(
+            architecture, d, n, site=plan.site, model_name=model_name, k=k, site_out=plan.site_out
+        )
         return assembled(config, tensors, provenance)
 
 
-def assembled(config: DictionaryConfig, tensors: Mapping[str, Tensor], provenance: dict[str, Any]) -> Dictionary:
-    """A frozen dictionary with these parameters and no claims."""
-    return Dictionary.from_contents(Contents(config, dict(tensors), provenance))
+def _require_targets(plan: Plan, inputs: Tensor, targets: Tensor | None) -> None:
+    if (targets is None) != (plan.site_out is None):
+        raise UsageError(f"dictionary {plan.name}: targets belong to a transcoder (site_out {plan.site_out})")
+    if targets is not None and targets.shape != inputs.shape:
+        raise UsageError(
+            f"transcoder {plan.name}: expected targets of shape {tuple(inputs.shape)} as its inputs, "
+            f"found {tuple(targets.shape)}; its sites must have one width"
+        )

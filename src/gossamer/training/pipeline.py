@@ -18,7 +18,7 @@ from gossamer.errors import UsageError
 from gossamer.files import read_json, write_json
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
-from gossamer.training.config import TrainingConfig
+from gossamer.training.config import Plan, TrainingConfig
 from gossamer.training.corpus import Corpus, split_texts
 from gossamer.training.finetune import finetune
 from gossamer.training.fit import fit
@@ -121,7 +121,8 @@ def _fitted(
 ) -> DictionarySet:
     if (folder / "fitted" / INDEX).is_file():
         return DictionarySet.load(folder / "fitted")
-    found = DictionarySet(fit(model, corpus, sites, config.fit, folder / "fit", config.seed).values())
+    plans = [Plan(str(site), site, None, config.learner, config.seed) for site in sites]
+    found = DictionarySet(fit(model, corpus, plans, config.fit, folder / "fit", config.seed).values())
     found.save(folder / "fitted")
     return DictionarySet.load(folder / "fitted")
 

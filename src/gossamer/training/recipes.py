@@ -6,7 +6,8 @@ from pathlib import Path
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
-from gossamer.training.config import CorpusConfig, FinetuneConfig, FitConfig, TrainingConfig
+from gossamer.training.config import CorpusConfig, FinetuneConfig, FitConfig, LearnerConfig, TrainingConfig
+from gossamer.training.objectives import BatchTopK
 from gossamer.training.text import bos_id
 
 
@@ -35,7 +36,8 @@ RECIPES: dict[str, Recipe] = {
         config=TrainingConfig(
             corpus=CorpusConfig(context=64, bos=0.5),
             # Width counts for more than k: 2,048 latents keep less at k = 64 than 4,096 at k = 40.
-            fit=FitConfig(n_latents=4096, k=40, tokens=3_000_000, reuse=2),
+            learner=LearnerConfig(n_latents=4096, objective=BatchTopK(k=40)),
+            fit=FitConfig(tokens=3_000_000, reuse=2),
             finetune=FinetuneConfig(tokens=1_000_000, logit_error=2.0, reconstruction=0.2),
         ),
     ),
@@ -43,7 +45,8 @@ RECIPES: dict[str, Recipe] = {
         layers=(1, 2, 3),
         config=TrainingConfig(
             corpus=CorpusConfig(context=64, bos=1.0),
-            fit=FitConfig(n_latents=1024, k=24, tokens=3_000_000, reuse=2),
+            learner=LearnerConfig(n_latents=1024, objective=BatchTopK(k=24)),
+            fit=FitConfig(tokens=3_000_000, reuse=2),
             finetune=FinetuneConfig(tokens=500_000, logit_error=2.0, reconstruction=0.2),
         ),
     ),
@@ -71,6 +74,7 @@ def general(model: LanguageModel) -> Recipe:
     layers = sorted({max(0, round(model.n_layers * share) - 1) for share in (0.25, 0.5, 0.75)})
     has_bos = bos_id(model) is not None
     share = 1.0 if model.has_bos_by_default else 0.5 if has_bos else 0.0
-    fit = FitConfig(n_latents=min(16 * model.d_model, 32_768), k=min(64, max(16, model.d_model // 4)))
+    objective = BatchTopK(k=min(64, max(16, model.d_model // 4)))
+    learner = LearnerConfig(n_latents=min(16 * model.d_model, 32_768), objective=objective)
     corpus = CorpusConfig(context=min(64, model.n_context - 1), bos=share)
-    return Recipe(tuple(layers), TrainingConfig(corpus=corpus, fit=fit))
+    return Recipe(tuple(layers), TrainingConfig(corpus=corpus, learner=learner))

@@ -11,7 +11,8 @@ from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
 from gossamer.training.active import Active, above, batchtopk, reconstruct, topk
-from gossamer.training.learner import MARGIN, assembled
+from gossamer.training.export import assembled
+from gossamer.training.learner import MARGIN
 from gossamer.training.optimiser import Optimiser
 
 _TRAINED = ("W_enc", "W_dec", "b_enc", "b_dec")

@@ -1,0 +1,86 @@
+"""What an ablation found, and its summary over seeds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student  # type: ignore[import-untyped]
+
+MEASURES = ("l0", "loss_recovered", "explained_variance", "dead")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One dictionary.
+
+    Attributes:
+        variant, family: see :class:`gossamer.training.ablation.grid.Variant`.
+        coefficient, seed: of its penalty and its weights.
+        l0: mean number of active latents, on held-out text, as all but `dead`.
+        loss_recovered: share of cross-entropy recovered between the site at zero and the model.
+        explained_variance: ratio of sums.
+        dead: share of the latents that had not fired for `dead_after` tokens when training ended.
+        dead_curve: the same in training, as (tokens seen, share).
+    """
+
+    variant: str
+    family: str
+    coefficient: float
+    seed: int
+    l0: float
+    loss_recovered: float
+    explained_variance: float
+    dead: float
+    dead_curve: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One variant at one coefficient, over seeds: mean and half the width of its 95 % interval, by name.
+
+    The interval is Student's over seeds (same data, other weights); None with one seed.
+    """
+
+    variant: str
+    family: str
+    coefficient: float
+    mean: dict[str, float]
+    half: dict[str, float | None]
+    dead_curve: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """The whole grid.
+
+    Attributes:
+        model, site: what was trained on.
+        settings: of the grid and the loop.
+        trained: every dictionary.
+    """
+
+    model: str
+    site: str
+    settings: dict[str, Any]
+    trained: tuple[Trained, ...]
+
+    def summaries(self, families: Sequence[str]) -> list[Summary]:
+        """In the order of the grid."""
+        found: dict[tuple[str, float], list[Trained]] = {}
+        for one in self.trained:
+            if one.family in families:
+                found.setdefault((one.variant, one.coefficient), []).append(one)
+        return [_summary(seeds) for seeds in found.values()]
+
+
+def _summary(seeds: Sequence[Trained]) -> Summary:
+    values = {name: np.array([getattr(one, name) for one in seeds]) for name in MEASURES}
+    factor = float(student.ppf(0.975, len(seeds) - 1)) / len(seeds) ** 0.5 if len(seeds) > 1 else None
+    half = {name: None if factor is None else factor * float(found.std(ddof=1)) for name, found in values.items()}
+    curves = np.array([[share for _, share in one.dead_curve] for one in seeds]).mean(axis=0)
+    tokens = [seen for seen, _ in seeds[0].dead_curve]
+    first = seeds[0]
+    mean = {name: float(found.mean()) for name, found in values.items()}
+    curve = tuple(zip(tokens, curves.tolist(), strict=True))
+    return Summary(first.variant, first.family, first.coefficient, mean, half, curve)

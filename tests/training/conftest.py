@@ -1,0 +1,1 @@
+"""Its place makes the fixtures of this folder importable from the folders in it."""

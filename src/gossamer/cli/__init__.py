@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from gossamer.cli.ablating import ablate
+from gossamer.cli.coding import pursuit
 from gossamer.cli.dictionaries import check, train
 from gossamer.cli.evaluating import evaluate
 from gossamer.cli.finding import circuit, demo
@@ -37,7 +38,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     epilog="Start with [bold]gossamer demo[/bold]: a circuit in the bundled model, with a report, in a few minutes.",
 )
-for command in (demo, circuit, tasks, train, check, evaluate, ablate):
+for command in (demo, circuit, tasks, train, check, evaluate, ablate, pursuit):
     app.command()(command)
 
 

@@ -293,10 +293,23 @@ class Pursuit:
     So it can stand wherever a dictionary is spliced in, as in ``model.edit({site: Pursuit(dictionary, k=20)})``.
     """
 
-    def __init__(self, dictionary: Dictionary, k: int, *, method: str = "gradient", support: str = "active") -> None:
+    def __init__(
+        self,
+        dictionary: Dictionary,
+        k: int,
+        *,
+        method: str = "gradient",
+        support: str = "active",
+        rows: Rows | None = None,
+    ) -> None:
+        """`rows` are those of the decoder, for several pursuits that share them.
+
+        Raises:
+            UsageError: a transcoder.
+        """
         dictionary.require_reconstruction("pursuit")
         self.dictionary, self.k, self.method, self.support = dictionary, k, method, support
-        self.rows = Rows.of(dictionary.W_dec.detach())
+        self.rows = Rows.of(dictionary.W_dec.detach()) if rows is None else rows
 
     def encode(self, x: Float[Tensor, "*tokens d"], start: SparseLatents | None = None) -> SparseLatents:
         """Codes of `x`, in the scale of the dictionary's own activations."""

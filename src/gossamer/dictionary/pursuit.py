@@ -251,8 +251,8 @@ def _refitted(
 ) -> Float[Tensor, "tokens w"]:
     """Non-negative least squares on the supports.
 
-    Exact where plain least squares has no negative weight; elsewhere by descent, from the better of `given` and of least
-    squares without what it made negative.
+    Exact where plain least squares has no negative weight; elsewhere by descent, from the better of `given` and of
+    least squares without what it made negative.
     """
     rows = source.rows[indices]
     targets = torch.einsum("twd,td->tw", rows, x)

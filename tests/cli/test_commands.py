@@ -22,7 +22,7 @@ from gossamer.model import LanguageModel
 from gossamer.training import CorpusConfig, FinetuneConfig, FitConfig, LearnerConfig, Recipe, TrainingConfig
 from gossamer.training.objectives import BatchTopK
 
-COMMANDS = ("demo", "circuit", "tasks", "train", "check", "evaluate", "pursuit")
+COMMANDS = ("demo", "circuit", "tasks", "train", "check", "evaluate", "pursuit", "toys")
 SPOOL = ("circuit", "bundled:spool", "--task", "code-index")
 # What rich would take for its markup (the last tag closes nothing: an error to it) and for a picture.
 MARKUP = "[red]a[/red] [1, 2] :cat: [/INST]"
@@ -376,3 +376,16 @@ def test_the_demo_as_json(monkeypatch, gossamer, tmp_path):
         "nodes": 2,
         "faithfulness": 0.9,
     }
+
+
+def test_toys_writes_a_table_and_a_picture(gossamer, tmp_path, monkeypatch):
+    from gossamer.toys import sweep
+
+    monkeypatch.setattr(sweep, "quick", lambda: sweep.SweepSettings(steps=2, batch=8, toy_steps=2, samples=32))
+    monkeypatch.setattr(sweep, "cases", lambda: [sweep.Case("sort", "l1", 0.3, 1.0)])
+    asked = ("toys", "--quick", "--seeds", 1, "--out", tmp_path / "out")
+    (found,) = json.loads(gossamer(*asked, "--json").out)["found"]
+    assert (found["case"]["toy"], found["seed"]) == ("sort", 0)
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"results.json", "tables.md", "recovery.png"}
+    assert gossamer(*asked).out.startswith("1 dictionaries; wrote ")
+    assert gossamer("toys", "--seeds", 0).err == "error: --seeds: at least 1 expected, found 0\n"

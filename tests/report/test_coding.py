@@ -47,6 +47,8 @@ def test_tables_hold_every_number():
     text = markdown(sample())
     assert "| test L0 | trained at L0 2 | trained at L0 16 |" in text
     assert "| 2 | 0.5007 | **0.7004** |" in text
+    assert "| trained at L0 16 | gradient |  | 0.7000 | 1.0000 |" in text
+    assert "| trained at L0 2 | encoder | 2.0: 0.6000 |  |  |" in text
     assert "| b | cut | 2 | 2.0 | 0.4000 | 0.2500 | 0.8750 |" in text
     assert "| a | encoder |  | 2.0 | 0.6000 | 0.2500 | 0.8750 |" in text
 
@@ -65,7 +67,7 @@ def test_the_picture_draws_every_curve_with_what_is_lost():
     assert edge.get_ydata()[-1] == pytest.approx(1e-4)
     assert {text.get_text() for text in left.texts} == {"trained at L0 2", "trained at L0 16"}
     encoders = {text.get_text() for text in left.get_legend().get_texts()}
-    assert encoders == {"gradient pursuit", "its top k", "encoder"}
+    assert encoders == {"gradient pursuit", "encoder's top k", "encoder"}
 
 
 def test_a_study_without_pursuit_has_no_picture():

@@ -36,14 +36,32 @@ def headline(study: CodingStudy, coder: str = "gradient") -> str:
 
 
 def markdown(study: CodingStudy) -> str:
-    """Every point, then for each pursuit the decoders compared at the L0s that they were trained at."""
+    """Decoders compared at the L0s that they were trained at, coders compared at each k, then every point."""
+    parts = [_comparison(study, coder) for coder in PURSUITS if any(point.coder == coder for point in study.points)]
+    return "\n\n".join([*filter(None, parts), _by_k(study), _every_point(study)]) + "\n"
+
+
+def _by_k(study: CodingStudy) -> str:
+    """CE recovered: a line for each dictionary and coder, a column for each k; encoders at the L0 of their choice."""
+    ks = sorted({point.k for point in study.points if point.k is not None})
+    rows = [["dictionary", "coder", "own L0", *(f"k {k}" for k in ks)]]
+    for name in study.dictionaries:
+        for coder in dict.fromkeys(point.coder for point in study.points if point.dictionary == name):
+            points = {point.k: point for point in study.curve(name, coder)}
+            own = points.get(None)
+            alone = "" if own is None else f"{own.l0:.1f}: {own.loss_recovered:.4f}"
+            cells = [f"{points[k].loss_recovered:.4f}" if k in points else "" for k in ks]
+            rows.append([trained_at(study, name), coder, alone, *cells])
+    return f"CE recovered at each k:\n\n{table(rows)}"
+
+
+def _every_point(study: CodingStudy) -> str:
     rows = [["dictionary", "coder", "k", *(title for title, _, _ in _COLUMNS)]]
     for name in study.dictionaries:
         for point in (point for point in study.points if point.dictionary == name):
             numbers = [format(getattr(point, field), form) for _, field, form in _COLUMNS]
             rows.append([name, point.coder, "" if point.k is None else str(point.k), *numbers])
-    parts = [_comparison(study, coder) for coder in PURSUITS if any(point.coder == coder for point in study.points)]
-    return "\n\n".join([*filter(None, parts), table(rows)]) + "\n"
+    return table(rows)
 
 
 def table(rows: list[list[str]]) -> str:

@@ -23,8 +23,8 @@ _LINES = {
     "cut": ((1, 1.1), 1.1),
 }
 _NAMES = {
-    "reweighted": "its top k, weights re-optimised",
-    "cut": "its top k",
+    "reweighted": "encoder's top k, re-optimised",
+    "cut": "encoder's top k",
     "encoder": "encoder",
     "rescaled": "encoder, rescaled",
 }

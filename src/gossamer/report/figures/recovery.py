@@ -106,13 +106,13 @@ def _pairs(axes: Axes, sweep: Sweep) -> None:
                 if case.penalty == USUAL[objective]:
                     _row(axes, place + shift, found, look)
         axes.axhline(place + 0.5, color=style.RULE, linewidth=0.5)
-    names = [f"{kinds[toy]}\n{width:g} latents a feature" for toy, width in rows]
+    names = [f"{kinds[toy]}\n{width:g} a feature" for toy, width in rows]
     axes.set_yticks(range(len(rows)), names, fontsize=style.SMALL - 0.8)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(-0.04, 1.04)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel("share (circles L1, squares BatchTopK)")
-    style.title(axes, "Recovered features (blue), merged latents (orange)", style.PAGE / 3)
+    axes.set_xlabel("blue recovered, orange merged\n○ L1, □ BatchTopK")
+    style.title(axes, "Features in pairs", style.PAGE / 3)
 
 
 def _row(axes: Axes, y: float, found: Sequence[Recovered], look: dict[str, Any]) -> None:

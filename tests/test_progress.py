@@ -31,3 +31,13 @@ def test_bars_end_with_their_block():
     with progress.shown(Console(file=io.StringIO())):
         pass
     assert progress.begin("work", 1)(1, "") is None
+
+
+def test_work_inside_of_a_step_is_not_announced():
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    with progress.shown(console):
+        with progress.silenced():
+            progress.begin("inner", 2)(1, "")
+        progress.begin("outer", 2)(1, "")
+    assert "outer" in console.file.getvalue()
+    assert "inner" not in console.file.getvalue()

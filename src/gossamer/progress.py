@@ -48,6 +48,16 @@ def track(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
         advance(1, "")
 
 
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Let no work inside be announced: it is a step of work that is."""
+    token = _reporter.set(None)
+    try:
+        yield
+    finally:
+        _reporter.reset(token)
+
+
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed

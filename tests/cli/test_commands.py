@@ -22,7 +22,7 @@ from gossamer.model import LanguageModel
 from gossamer.training import CorpusConfig, FinetuneConfig, FitConfig, LearnerConfig, Recipe, TrainingConfig
 from gossamer.training.objectives import BatchTopK
 
-COMMANDS = ("demo", "circuit", "tasks", "train", "check", "evaluate")
+COMMANDS = ("demo", "circuit", "tasks", "train", "check", "evaluate", "pursuit", "toys")
 SPOOL = ("circuit", "bundled:spool", "--task", "code-index")
 # What rich would take for its markup (the last tag closes nothing: an error to it) and for a picture.
 MARKUP = "[red]a[/red] [1, 2] :cat: [/INST]"
@@ -242,6 +242,38 @@ def test_evaluate_measures_every_dictionary(gossamer, tmp_path):
     assert refused == Ran(2, "", "error: --rows: at least 1 expected, found 0\n")
 
 
+def test_pursuit_sweeps_ways_of_coding(gossamer, tmp_path):
+    text, folder = tmp_path / "text.txt", bundled.path("spool") / "dictionaries"
+    text.write_text("\n\n".join(["The boy is here.", "When Mary and John went to the park, John gave a book to Mary."]))
+    asked = ("pursuit", "bundled:spool", "--text", text, "--rows", 1, "--k", "2,8", "--out", tmp_path / "out")
+    chosen = (*asked, "-d", folder / "resid_post.2", "--coder", "encoder", "--coder", "gradient")
+    found = gossamer(*chosen, "--json")
+    assert found.code == 0, found.err
+    points = json.loads(found.out)["points"]
+    coded = [("resid_post.2", coder, k) for coder, k in (("encoder", None), ("gradient", 2), ("gradient", 8))]
+    assert [(one["dictionary"], one["coder"], one["k"]) for one in points] == coded
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "results.json", "tables.md", "coding.png", "coding.svg",
+    }  # fmt: skip
+    table = gossamer(*chosen)
+    assert "resid_post.2 gradient" in table.out
+    assert gossamer(*asked, "-d", folder).err == (
+        f"error: {folder}: dictionaries at resid_post.1, resid_post.2, resid_post.3; choose one with --site\n"
+    )
+    assert "--site: " in gossamer(*asked, "-d", folder, "--site", "mlp_out.1").err
+    assert "--dictionaries: each folder once" in gossamer(*asked, "-d", folder, "-d", folder).err
+
+
+def test_folders_are_told_apart_by_what_differs():
+    assert inputs.by_folder(["x/k8/dictionaries", "x/k16/dictionaries"]) == {
+        "k8": "x/k8/dictionaries",
+        "k16": "x/k16/dictionaries",
+    }
+    assert list(inputs.by_folder(["/a/one", "/b/c/two"])) == ["a/one", "b/c/two"]
+    assert list(inputs.by_folder(["x/d", "x/y/d"])) == ["d", "y"]
+    assert inputs.by_folder(["hub:some/where"]) == {"where": "hub:some/where"}
+
+
 @pytest.mark.parametrize(
     ("content", "code", "said"),
     [(None, 2, "no such file"), (b"\xff\xfe\0", 1, "expected UTF-8 text"), (b" \n", 2, "expected text, found none")],
@@ -367,3 +399,16 @@ def test_the_demo_as_json(monkeypatch, gossamer, tmp_path):
         "nodes": 2,
         "faithfulness": 0.9,
     }
+
+
+def test_toys_writes_a_table_and_a_picture(gossamer, tmp_path, monkeypatch):
+    from gossamer.toys import sweep
+
+    monkeypatch.setattr(sweep, "quick", lambda: sweep.SweepSettings(steps=2, batch=8, toy_steps=2, samples=32))
+    monkeypatch.setattr(sweep, "cases", lambda: [sweep.Case("sort", "l1", 0.3, 1.0)])
+    asked = ("toys", "--quick", "--seeds", 1, "--out", tmp_path / "out")
+    (found,) = json.loads(gossamer(*asked, "--json").out)["found"]
+    assert (found["case"]["toy"], found["seed"]) == ("sort", 0)
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"results.json", "tables.md", "recovery.png"}
+    assert gossamer(*asked).out.startswith("1 dictionaries; wrote ")
+    assert gossamer("toys", "--seeds", 0).err == "error: --seeds: at least 1 expected, found 0\n"

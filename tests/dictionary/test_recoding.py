@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from scipy.optimize import nnls
 
 from gossamer.dictionary.config import Contents, DictionaryConfig
 from gossamer.dictionary.dictionary import Dictionary
@@ -57,6 +58,22 @@ def test_reweighting_is_the_best_that_the_same_latents_can_do(x):
             if nonnegative(rows[list(some)], x[row] - dictionary.b_dec)
         )
         assert error(dictionary, reweighted(dictionary, 4), x[row : row + 1]).item() == pytest.approx(best, rel=0.02)
+
+
+@pytest.mark.parametrize("k", [2, 12, 40])
+def test_reweighting_never_makes_a_token_worse(x, k):
+    dictionary = shrunken()
+    before, after = (error(dictionary, coder(dictionary, k), x) for coder in (cut, reweighted))
+    assert (after <= before + 1e-9).all()
+
+
+def test_reweighting_more_latents_than_dimensions_is_non_negative_least_squares(x):
+    dictionary = shrunken()
+    chosen, found = cut(dictionary, 40).encode(x), error(dictionary, reweighted(dictionary, 40), x)
+    for row in range(20):
+        rows = dictionary.W_dec[chosen.indices[row, : int(chosen.l0[row])]]
+        _, best = nnls(rows.T.numpy(), (x[row] - dictionary.b_dec).numpy())
+        assert found[row].sqrt().item() == pytest.approx(best, abs=0.02 * x[row].norm().item())
 
 
 def residual(rows, target):

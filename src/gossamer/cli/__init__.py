@@ -7,11 +7,13 @@ import typer
 from typer.core import TyperGroup
 
 from gossamer.cli.ablating import ablate
+from gossamer.cli.coding import pursuit
 from gossamer.cli.dictionaries import check, train
 from gossamer.cli.evaluating import evaluate
 from gossamer.cli.finding import circuit, demo
 from gossamer.cli.printing import err, fail, spoken_warnings
 from gossamer.cli.prompts import tasks
+from gossamer.cli.toys import toys
 from gossamer.errors import GossamerError, UsageError
 
 
@@ -37,7 +39,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     epilog="Start with [bold]gossamer demo[/bold]: a circuit in the bundled model, with a report, in a few minutes.",
 )
-for command in (demo, circuit, tasks, train, check, evaluate, ablate):
+for command in (demo, circuit, tasks, train, check, evaluate, ablate, pursuit, toys):
     app.command()(command)
 
 

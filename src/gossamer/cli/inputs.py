@@ -1,6 +1,7 @@
 """From what was typed to what the library takes; what cannot be meant is refused before any work."""
 
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,24 @@ def dictionary_set(model: Any, source: str, given: Sequence[str] | None) -> Any:
     if source.startswith("bundled:"):
         return DictionarySet.load(bundled.path(source.removeprefix("bundled:")) / "dictionaries").to(model.device)
     raise UsageError("--dictionaries: expected a folder or hub:REPO/PATH; train some with 'gossamer train'")
+
+
+def by_folder(sources: Sequence[str]) -> dict[str, str]:
+    """Each source under the part of its path that tells it from the others."""
+    if len(set(sources)) < len(sources):
+        raise UsageError(f"--dictionaries: each folder once expected, found {', '.join(sources)}")
+    parts = [Path(source.removeprefix("hub:")).parts for source in sources]
+    if len(parts) == 1:
+        return {parts[0][-1]: sources[0]}
+    common = _shared(parts)
+    tail = _shared([part[common:][::-1] for part in parts])
+    names = ["/".join(part[common : len(part) - tail]) or part[-1] for part in parts]
+    return dict(zip(names, sources, strict=True))
+
+
+def _shared(parts: Sequence[Sequence[str]]) -> int:
+    """How many first parts all have in common."""
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*parts, strict=False)))
 
 
 def task(name: str, tokenizer: Any, *, bos: bool | None, prompts: int | None, seed: int) -> Any:

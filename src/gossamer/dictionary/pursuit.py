@@ -6,7 +6,7 @@ entries that are not zero and a small residual r = x - a D. Three methods, each 
 matching    pick j = argmax <d_j, r>; a_j += <d_j, r>                                     (Mallat & Zhang 1993)
 gradient    add j to the support S; step along g = <d, r> restricted to S, by the length that is best for it,
             eta = <g D, r> / <g D, g D>; a = max(a + eta g, 0)                             (Blumensath & Davies 2008)
-orthogonal  add j to S; least squares on S, without what it would make negative            (Pati et al. 1993)
+orthogonal  add j to S; non-negative least squares on S                                    (Pati et al. 1993)
 
 Their use in place of an encoder is from Smith 2024 and appendix A of Rajamanoharan et al. 2024 (arXiv 2404.16014). The
 whole dictionary is touched once a step, to find the largest product; everything else works on the rows in use. With the
@@ -30,6 +30,8 @@ from gossamer.finite import require_finite
 GRAM_BYTES = 2**30
 # Products of a step that exist at once: tokens * latents.
 _BLOCK_VALUES = 2**24
+# Rounds of coordinate descent where least squares would make weights negative.
+_ROUNDS = 20
 
 
 @dataclass(frozen=True)
@@ -227,15 +229,17 @@ def _matching_step(codes: _Codes, slot: int, wanted: Bool[Tensor, "tokens"]) -> 
 
 def _orthogonal_step(codes: _Codes, slot: int, wanted: Bool[Tensor, "tokens"]) -> None:
     width = slot + 1
-    values = _refitted(codes.x, codes.source, codes.indices[:, :width], codes.support[:, :width])
+    present = codes.values[:, :width]
+    values = _refitted(codes.x, codes.source, codes.indices[:, :width], codes.support[:, :width], present)
     codes.support[:, :width] &= values > 0
-    codes.move(torch.where(wanted[:, None], values - codes.values[:, :width], 0.0))
+    codes.move(torch.where(wanted[:, None], values - present, 0.0))
 
 
 def refit(x: Float[Tensor, "tokens d"], rows: Rows, codes: SparseLatents) -> SparseLatents:
-    """The same choice of latents (or fewer) with the weights that leave the smallest residual; see `orthogonal`."""
-    values = _refitted(x, rows, codes.indices, codes.values > 0)
-    return SparseLatents(values / rows.norms[codes.indices].clamp(min=_tiny(values)), codes.indices, codes.n_latents)
+    """The same choice of latents (or fewer) with non-negative weights of the smallest residual, never a larger one."""
+    norms = rows.norms[codes.indices]
+    values = _refitted(x, rows, codes.indices, codes.values > 0, codes.values * norms)
+    return SparseLatents(values / norms.clamp(min=_tiny(values)), codes.indices, codes.n_latents)
 
 
 def _refitted(
@@ -243,18 +247,63 @@ def _refitted(
     source: Rows,
     indices: Int[Tensor, "tokens w"],
     support: Bool[Tensor, "tokens w"],
+    given: Float[Tensor, "tokens w"],
 ) -> Float[Tensor, "tokens w"]:
-    """Least squares on the supports, again without what became negative, until nothing does."""
+    """Non-negative least squares on the supports.
+
+    Exact where plain least squares has no negative weight; elsewhere by descent, from the better of `given` and of
+    least squares without what it made negative.
+    """
     rows = source.rows[indices]
     targets = torch.einsum("twd,td->tw", rows, x)
     pairs = torch.einsum("tvd,twd->tvw", rows, rows)
+    values = _without_negative(pairs, targets, support)
+    left_out = (support & (values == 0)).any(dim=1)
+    if left_out.any():
+        pairs, targets = pairs[left_out], targets[left_out]
+        better = torch.where(
+            (_explained(pairs, targets, given[left_out]) > _explained(pairs, targets, values[left_out]))[:, None],
+            given[left_out],
+            values[left_out],
+        )
+        values[left_out] = _descended(pairs, targets, better, support[left_out])
+    return values
+
+
+def _without_negative(
+    pairs: Float[Tensor, "tokens w w"], targets: Float[Tensor, "tokens w"], support: Bool[Tensor, "tokens w"]
+) -> Float[Tensor, "tokens w"]:
+    """Least squares, again without what became negative, until nothing does."""
     kept = support.clone()
-    for _ in range(indices.shape[1]):
+    for _ in range(support.shape[1]):
         values = _least_squares(pairs, targets, kept)
         if not (values < 0).any():
             return values
         kept &= values >= 0
     return torch.zeros_like(targets)
+
+
+def _explained(
+    pairs: Float[Tensor, "tokens w w"], targets: Float[Tensor, "tokens w"], values: Float[Tensor, "tokens w"]
+) -> Float[Tensor, "tokens"]:
+    """||x||^2 - ||x - a D||^2."""
+    return (values * (2 * targets - torch.einsum("tvw,tw->tv", pairs, values))).sum(dim=1)
+
+
+def _descended(
+    pairs: Float[Tensor, "tokens w w"],
+    targets: Float[Tensor, "tokens w"],
+    values: Float[Tensor, "tokens w"],
+    support: Bool[Tensor, "tokens w"],
+) -> Float[Tensor, "tokens w"]:
+    """Each value in turn set to the best that it can be, some rounds: the residual never grows."""
+    values, norms = values.clone(), pairs.diagonal(dim1=1, dim2=2).clamp(min=_tiny(targets))
+    for _ in range(_ROUNDS):
+        for slot in range(values.shape[1]):
+            slope = targets[:, slot] - (pairs[:, slot] * values).sum(dim=1)
+            best = (values[:, slot] + slope / norms[:, slot]).clamp(min=0)
+            values[:, slot] = torch.where(support[:, slot], best, values[:, slot])
+    return values
 
 
 def _least_squares(
@@ -293,10 +342,23 @@ class Pursuit:
     So it can stand wherever a dictionary is spliced in, as in ``model.edit({site: Pursuit(dictionary, k=20)})``.
     """
 
-    def __init__(self, dictionary: Dictionary, k: int, *, method: str = "gradient", support: str = "active") -> None:
+    def __init__(
+        self,
+        dictionary: Dictionary,
+        k: int,
+        *,
+        method: str = "gradient",
+        support: str = "active",
+        rows: Rows | None = None,
+    ) -> None:
+        """`rows` are those of the decoder, for several pursuits that share them.
+
+        Raises:
+            UsageError: a transcoder.
+        """
         dictionary.require_reconstruction("pursuit")
         self.dictionary, self.k, self.method, self.support = dictionary, k, method, support
-        self.rows = Rows.of(dictionary.W_dec.detach())
+        self.rows = Rows.of(dictionary.W_dec.detach()) if rows is None else rows
 
     def encode(self, x: Float[Tensor, "*tokens d"], start: SparseLatents | None = None) -> SparseLatents:
         """Codes of `x`, in the scale of the dictionary's own activations."""

@@ -58,9 +58,9 @@ def rescaled(dictionary: Dictionary, sample: Float[Tensor, "tokens d"]) -> Coder
     return Coder(dictionary, encode)
 
 
-def pursued(dictionary: Dictionary, k: int, method: str = "gradient") -> Coder:
-    """Pursuit in at most k steps, without the encoder."""
-    return Coder(dictionary, Pursuit(dictionary, k, method=method).encode)
+def pursued(dictionary: Dictionary, k: int, method: str = "gradient", rows: Rows | None = None) -> Coder:
+    """Pursuit in at most k steps, without the encoder; `rows` are those of its decoder, if they are made already."""
+    return Coder(dictionary, Pursuit(dictionary, k, method=method, rows=rows).encode)
 
 
 def _factors(dictionary: Dictionary, sample: Float[Tensor, "tokens d"]) -> Float[Tensor, "n"]:

@@ -1,0 +1,98 @@
+"""`gossamer pursuit`: is the encoder the weak part of dictionaries, or the decoder?"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from gossamer.cli import inputs, options
+from gossamer.cli.printing import err, number, out, print_json
+from gossamer.errors import UsageError
+
+KS = "2,4,8,16,32,64"
+
+
+def pursuit(
+    model: options.Model,
+    text: Annotated[Path, typer.Option("--text", help="A .txt or .jsonl file of held-out text.")],
+    dictionaries: Annotated[
+        list[str],
+        typer.Option("--dictionaries", "-d", help="A folder of dictionaries, or hub:REPO/PATH; repeat for each L0."),
+    ],
+    site: Annotated[str | None, typer.Option(help="Which site, where folders hold several.")] = None,
+    k: Annotated[str, typer.Option("--k", help="Most latents a token, as 2,4,8.")] = KS,
+    coder: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="encoder, rescaled, cut, reweighted, gradient, matching or orthogonal; repeat. "
+            "Default: encoder, rescaled, cut, reweighted and gradient."
+        ),
+    ] = None,
+    rows: Annotated[
+        int, typer.Option(help="Texts to measure on, from the first; 'rescaled' is fitted on later ones.")
+    ] = 256,
+    context: Annotated[int, typer.Option(help="Tokens of a text that are read, from the first.")] = 128,
+    bos: options.Bos = None,
+    output: options.Out = Path("gossamer-out/pursuit"),
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Sweep ways of coding over k: encoder, encoder cut to k, re-optimised, rescaled, and pursuit without encoder.
+
+    Give dictionaries of one site that were trained at several L0s. Writes results.json after each coder, so that a run
+    can be stopped and goes on; then tables.md and a picture of cross-entropy recovered against L0.
+    """
+    from gossamer.dictionary import study
+    from gossamer.progress import shown
+    from gossamer.report.coding import headline, write_coding
+    from gossamer.training import read_texts
+
+    ks, coders = inputs.numbers("--k", k), tuple(coder or study.DEFAULT)
+    named = inputs.by_folder(dictionaries)
+    texts = read_texts(text)
+    count = inputs.at_least("--rows", rows, 1)
+    network = inputs.language_model(model, device, dtype)
+    found = {name: _one(source, site, network.device) for name, source in named.items()}
+    length = min(inputs.at_least("--context", context, 2), network.n_context)
+    tokens = network.tokenize(texts[: 2 * count], bos=bos).cut(length)
+    sample = tokens[count:] if len(tokens) > count else None
+    with shown(err):
+        done = study.study_coding(network, found, tokens[:count], ks, sample=sample, coders=coders, folder=output)
+    picture = write_coding(done, output)
+    if as_json:
+        print_json({"settings": dict(done.settings), "points": [asdict(point) for point in done.points]})
+        return
+    out.print(_table(done))
+    out.print(headline(done))
+    out.print(f"wrote {picture} with tables.md and results.json", soft_wrap=True)
+
+
+def _one(source: str, site: str | None, device: Any) -> Any:
+    from gossamer.dictionary import DictionarySet
+    from gossamer.model import Site
+
+    held = DictionarySet.load(source).to(device)
+    if site is not None:
+        if Site.parse(site) not in held:
+            raise UsageError(f"--site: {source} has dictionaries at {', '.join(map(str, held))}, found {site}")
+        return held[Site.parse(site)]
+    if len(held) > 1:
+        raise UsageError(f"{source}: dictionaries at {', '.join(map(str, held))}; choose one with --site")
+    return next(iter(held.values()))
+
+
+def _table(found: Any) -> Table:
+    """CE recovered: a line for each dictionary and coder, a column for each k."""
+    ks = found.settings["ks"]
+    table = Table("dictionary", "coder", "own L0", *(f"k {k}" for k in ks), box=None, padding=(0, 1, 0, 0))
+    for name in found.dictionaries:
+        for coder in found.settings["coders"]:
+            points = {point.k: point for point in found.points if (point.dictionary, point.coder) == (name, coder)}
+            own = points.get(None)
+            cells = [number(points[k].loss_recovered, 3) if k in points else "" for k in ks]
+            alone = "" if own is None else f"{own.l0:.1f}: {own.loss_recovered:.3f}"
+            table.add_row(name, coder, alone, *cells)
+    return table

@@ -1,0 +1,112 @@
+"""A coding study in words and tables, and as a folder."""
+
+from pathlib import Path
+
+from gossamer import files
+from gossamer.dictionary.study import CodingStudy, Verdict, verdicts
+
+PURSUITS = ("gradient", "orthogonal", "matching")
+_COLUMNS = (
+    ("L0", "l0", ".1f"),
+    ("CE recovered", "loss_recovered", ".4f"),
+    ("KL", "kl_spliced", ".4f"),
+    ("explained variance", "explained_variance", ".4f"),
+)
+
+
+def trained_at(study: CodingStudy, name: str) -> str:
+    """A dictionary by the L0 that it was trained at, where that is known and no other has it; else by its name."""
+    rounded = {one: _l0(l0) for one, l0 in study.trained_l0.items()}
+    if name not in rounded or list(rounded.values()).count(rounded[name]) > 1:
+        return name
+    return f"trained at L0 {rounded[name]}"
+
+
+def headline(study: CodingStudy, coder: str = "gradient") -> str:
+    """Whether decoders trained at a higher L0 are better at low test L0, in one sentence."""
+    found = [verdict for verdict in verdicts(study, coder) if len(_known(verdict)) > 1]
+    if not found:
+        return f"Ways of coding the dictionaries of {study.settings['site']}"
+    own = study.trained_l0
+    higher = [verdict for verdict in found if own[verdict.best] > own[verdict.own]]
+    return (
+        f"Under {coder} pursuit {len(higher)} of {len(found)} decoders are beaten at their own training L0 by one "
+        "trained at a higher L0"
+    )
+
+
+def markdown(study: CodingStudy) -> str:
+    """Decoders compared at the L0s that they were trained at, coders compared at each k, then every point."""
+    parts = [_comparison(study, coder) for coder in PURSUITS if any(point.coder == coder for point in study.points)]
+    return "\n\n".join([*filter(None, parts), _by_k(study), _every_point(study)]) + "\n"
+
+
+def _by_k(study: CodingStudy) -> str:
+    """CE recovered: a line for each dictionary and coder, a column for each k; encoders at the L0 of their choice."""
+    ks = sorted({point.k for point in study.points if point.k is not None})
+    rows = [["dictionary", "coder", "own L0", *(f"k {k}" for k in ks)]]
+    for name in study.dictionaries:
+        for coder in dict.fromkeys(point.coder for point in study.points if point.dictionary == name):
+            points = {point.k: point for point in study.curve(name, coder)}
+            own = points.get(None)
+            alone = "" if own is None else f"{own.l0:.1f}: {own.loss_recovered:.4f}"
+            cells = [f"{points[k].loss_recovered:.4f}" if k in points else "" for k in ks]
+            rows.append([trained_at(study, name), coder, alone, *cells])
+    return f"CE recovered at each k:\n\n{table(rows)}"
+
+
+def _every_point(study: CodingStudy) -> str:
+    rows = [["dictionary", "coder", "k", *(title for title, _, _ in _COLUMNS)]]
+    for name in study.dictionaries:
+        for point in (point for point in study.points if point.dictionary == name):
+            numbers = [format(getattr(point, field), form) for _, field, form in _COLUMNS]
+            rows.append([name, point.coder, "" if point.k is None else str(point.k), *numbers])
+    return table(rows)
+
+
+def table(rows: list[list[str]]) -> str:
+    """A Markdown table; the first row is its head."""
+    head, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([head, "|" + "---|" * len(rows[0]), *body])
+
+
+def write_coding(study: CodingStudy, folder: str | Path) -> Path:
+    """Write tables.md, coding.png and coding.svg beside results.json; each atomically. Returns the picture's path.
+
+    Raises:
+        GossamerError: no pursuit was measured, or a folder that cannot be written.
+    """
+    from gossamer.report import style
+    from gossamer.report.figures.coding import coding
+
+    target = Path(folder)
+    figure = style.settled(coding(study))
+    files.write_text(target / "tables.md", markdown(study))
+    files.write_text(target / "coding.svg", style.svg(figure))
+    style.save_png(figure, target / "coding.png")
+    return target / "coding.png"
+
+
+def _comparison(study: CodingStudy, coder: str) -> str:
+    found = verdicts(study, coder)
+    if not found:
+        return ""
+    names = study.dictionaries
+    rows = [["test L0", *(trained_at(study, name) for name in names)]]
+    rows += [[_l0(verdict.l0), *(_cell(verdict, name) for name in names)] for verdict in found]
+    return f"CE recovered by {coder} pursuit at each test L0 (best in bold):\n\n{table(rows)}"
+
+
+def _cell(verdict: Verdict, name: str) -> str:
+    value = verdict.recovered.get(name)
+    if value is None:
+        return "–"
+    return f"**{value:.4f}**" if name == verdict.best else f"{value:.4f}"
+
+
+def _known(verdict: Verdict) -> list[float]:
+    return [value for value in verdict.recovered.values() if value is not None]
+
+
+def _l0(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0") if value < 10 else f"{value:.0f}"

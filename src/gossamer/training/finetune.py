@@ -77,6 +77,7 @@ class _Finetune:
         self.last = model.sites("resid_post")[-1]
         self.covariance = unembedding_covariance(model)
         self.tuners: dict[Site, Tuner] = {}
+        self.latest: dict[str, Any] = {}
 
     def begin(self) -> None:
         tokens = self.corpus.rows(0, self.config.rows, self.seed)
@@ -97,7 +98,7 @@ class _Finetune:
     def state(self) -> dict[str, Tensor]:
         return {f"{site}:{name}": value for site, tuner in self.tuners.items() for name, value in tuner.state().items()}
 
-    def step(self, step: int) -> tuple[int, list[dict[str, Any]]]:
+    def step(self, step: int) -> int:
         tokens = self.corpus.rows(step * self.config.rows, self.config.rows, self.seed)
         kept = counted_tokens(self.model, tokens).to(self.model.device)
         with torch.no_grad():
@@ -112,15 +113,18 @@ class _Finetune:
         loss = kl + self.config.logit_error * logit_error
         loss = loss + self.config.reconstruction * torch.stack(list(unexplained.values())).mean()
         self._descend(require_finite(loss, "fine-tuning loss"), step)
-        line = {"loss": float(loss.detach()), "kl": float(kl.detach()), "logit_error": float(logit_error.detach())}
-        sites = {
+        self.latest = {"loss": loss.detach(), "kl": kl.detach(), "logit_error": logit_error.detach()}
+        self.latest |= {
             str(site): {
                 "l0": len(entries.latents) / int(kept.sum()),
                 "explained_variance": 1 - float(unexplained[site].detach()),
             }
             for site, entries in active.items()
         }
-        return int(kept.sum()), [{**line, **sites}]
+        return int(kept.sum())
+
+    def measured(self) -> list[dict[str, Any]]:
+        return [{name: value if isinstance(value, dict) else float(value) for name, value in self.latest.items()}]
 
     def _spliced(self, tokens: Tokens, kept: Bool[Tensor, "rows pos"]) -> tuple[dict[Site, Tensor], dict[Site, Active]]:
         active: dict[Site, Active] = {}

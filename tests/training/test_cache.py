@@ -156,7 +156,7 @@ def test_some_of_the_sites_may_be_used_and_no_others(tiny_gpt2, corpus, on_the_f
     write_cache(one, 1, "bfloat16", tmp_path)
     (batch,) = _taken(Cached(tmp_path, SITES[:1]), 1)
     assert list(batch) == SITES[:1]
-    with pytest.raises(UsageError, match="holds more sites .* and lacks shards"):
+    with pytest.raises(UsageError, match=r"holds more sites .* and lacks shards"):
         write_cache(one, 2, "bfloat16", tmp_path)
     with pytest.raises(UsageError, match=r"asked for resid_post\.2"):
         Cached(tmp_path, [Site("resid_post", 2)])

@@ -177,6 +177,7 @@ class _Fit:
         for plan in self.plans:
             metric = metrics[plan.target] if plan.learner.sensitivity > 0 else None
             self.learners[plan.name] = Learner.begin(plan, self.config.steps, *_ends(plan, first), metric)
+            self.learners[plan.name].processes = self.processes
 
     def resume(self, state: Mapping[str, Tensor]) -> None:
         self.place = Place(*state["place"].tolist())
@@ -184,6 +185,7 @@ class _Fit:
             start = f"{plan.name}:"
             own = {name.removeprefix(start): value for name, value in state.items() if name.startswith(start)}
             self.learners[plan.name] = Learner.resume(plan, self.config.steps, own, self.source.device)
+            self.learners[plan.name].processes = self.processes
 
     def state(self) -> dict[str, Tensor]:
         tensors = {"place": torch.tensor([self.place.turn, self.place.batch])}
@@ -204,7 +206,7 @@ class _Fit:
 
     def _gradients(self, learner: Learner, part: Activations, step: int) -> Gradients:
         with self._precision():
-            return learner.gradients(*_ends(learner.plan, part), step)
+            return learner.gradients(*_ends(learner.plan, part), step, self.config.batch)
 
     def _precision(self) -> AbstractContextManager[object]:
         if not self.config.autocast:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, distributed
 
 from gossamer.errors import UsageError
@@ -58,12 +58,18 @@ class Processes:
         """True where it is in any process."""
         return mask if self.count == 1 else self.sum(mask.int()).bool()
 
+    def least(self, value: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """The least `value` of all processes, in place."""
+        if self.count > 1:
+            distributed.all_reduce(value, distributed.ReduceOp.MIN)
+        return value
+
     def wait(self) -> None:
         """Until all processes are here."""
         if self.count > 1:
             distributed.barrier()
 
-    def kth_largest(self, values: Float[Tensor, "n"], k: int) -> Float[Tensor, ""]:
+    def kth_largest(self, values: Float[Tensor, "n"], k: int | Int[Tensor, ""]) -> Float[Tensor, ""]:
         """The k-th largest of all processes' positive values together; 0 if there are fewer.
 
         Positive floats are in the order of their bits read as integers, so halving the range of those finds the number

@@ -41,7 +41,9 @@ def test_two_processes_end_where_one_does(alone_and_together, source):
     one, two = (load_file(folder / source / checkpoint.FILE) for folder in alone_and_together)
     assert one.keys() == two.keys()
     for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            two[name], value, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 @pytest.mark.slow

@@ -226,8 +226,9 @@ def _line(plan: Plan, averaged: Mapping[str, Float[Tensor, ""]]) -> dict[str, An
     names = list(averaged)
     # Stacked first, so that the device is waited for once.
     values = torch.stack([averaged[name].double() for name in names]).tolist()
-    numbers = dict(zip(names, values, strict=True))
-    if not all(map(math.isfinite, values)):
+    # A batch that does not vary has no explained variance.
+    numbers = {name: value if math.isfinite(value) else None for name, value in zip(names, values, strict=True)}
+    if numbers["loss"] is None or numbers["revival"] is None:
         raise NotFiniteError(
             f"training loss at {plan.site}: expected finite values, found {numbers}; "
             "give a lower learning rate; the last checkpoint stays"

@@ -30,8 +30,8 @@ from gossamer.training.export import assembled, folded, latent_norms
 from gossamer.training.gradients import Candidates, Gradients
 from gossamer.training.objectives import Moment, Outcome
 from gossamer.training.optimiser import Optimiser
-from gossamer.training.remedies import Ghost, Resampling
 from gossamer.training.parallel import Processes
+from gossamer.training.remedies import Ghost, Resampling
 from gossamer.training.seeding import generator
 from gossamer.training.units import Units, metric_root
 

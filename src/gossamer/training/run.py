@@ -135,5 +135,9 @@ _COLUMNS = {"loss": ".4f", "explained_variance": ".3f", "l0": ".1f", "dead": ".1
 
 
 def _row(line: Mapping[str, Any]) -> dict[str, str]:
-    numbers = {name.replace("_", " "): format(line[name], form) for name, form in _COLUMNS.items() if name in line}
+    numbers = {
+        name.replace("_", " "): format(line[name], form)
+        for name, form in _COLUMNS.items()
+        if line.get(name) is not None
+    }
     return {"dictionary": str(line.get("name", "all")), **numbers}

@@ -58,7 +58,9 @@ class Units:
 
     def inward(self, activations: Float[Tensor, "tokens d"]) -> Float[Tensor, "tokens d"]:
         """Raw activations in these units."""
-        return (activations - self.mean) @ self.into
+        # What errors are measured against stays whole where the dictionary's own products are in bfloat16.
+        with torch.autocast(activations.device.type, enabled=False):
+            return (activations - self.mean) @ self.into
 
     def outward(self, values: Float[Tensor, "tokens d"]) -> Float[Tensor, "tokens d"]:
         """Back to raw activations."""

@@ -126,6 +126,7 @@ def main(folder):
     size = (folder / "cached" / shard).stat().st_size
     print(full(cached, folder / "full-cached", size - 1))
     print(full(fitted, folder / "full-fitted", 4000))
+    print(full(fitted, folder / "full-metrics", 100))
 
 
 if __name__ == "__main__":

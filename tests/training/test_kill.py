@@ -61,3 +61,9 @@ def test_on_a_full_disk_nothing_is_half_written(jobs, job, file):
     assert len(found) == 1
     assert f"{file}.safetensors: could not be written (File too large); nothing was changed" in found[0]
     assert set(os.listdir(folder / f"full-{job}")) <= {metrics.FILE}
+
+
+@pytest.mark.slow
+def test_metrics_that_cannot_be_written_are_one_line(jobs):
+    _, said = jobs
+    assert [line for line in said if "full-metrics/metrics.jsonl: could not be written (File too large)" in line]

@@ -116,6 +116,12 @@ class LearnerConfig:
         require(evenly, "sensitivity of 0 with the objective topk", self.sensitivity)
         require(self.dead_after >= 1, "dead_after of at least 1", self.dead_after)
 
+    @property
+    def architecture(self) -> str:
+        """Of the dictionary that comes out: BatchTopK with a metric of errors needs a threshold for each latent."""
+        found = self.objective.architecture
+        return "jumprelu" if found == "batchtopk" and self.sensitivity > 0 else found
+
 
 @dataclass(frozen=True)
 class Plan:

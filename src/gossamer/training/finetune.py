@@ -34,6 +34,7 @@ from gossamer.training import run
 from gossamer.training.active import Active
 from gossamer.training.config import FinetuneConfig, learning_rate
 from gossamer.training.corpus import Corpus
+from gossamer.training.parallel import Processes
 from gossamer.training.seeding import generator
 from gossamer.training.sensitivity import unembedding_covariance
 from gossamer.training.tuner import Tuner
@@ -49,8 +50,9 @@ def finetune(
 ) -> DictionarySet:
     """A new set, fine-tuned; `dictionaries` are left as they are.
 
-    Resumable like :func:`gossamer.training.fit.fit`, with the same files in `folder`; lines of metrics.jsonl hold the
-    loss and its parts, and per site L0 and explained variance of the spliced stream.
+    Of several processes each does the whole work, and the first one writes. Resumable like
+    :func:`gossamer.training.fit.fit`, with the same files in `folder`; lines of metrics.jsonl hold the loss and its
+    parts, and per site L0 and explained variance of the spliced stream.
 
     Raises:
         UsageError: a dictionary is none of topk, batchtopk and jumprelu or reads no residual stream, the corpus is too
@@ -61,7 +63,15 @@ def finetune(
     job = _Finetune(model, dictionaries, corpus, config, seed)
     settings = {"stage": "finetune", "model": model.name, "sites": [str(site) for site in dictionaries], "seed": seed}
     settings |= {"corpus": corpus.fingerprint, **asdict(config)}
-    run.finish(job, "fine-tuning dictionaries", job.steps, folder, settings, config.checkpoint_every)
+    run.finish(
+        job,
+        "fine-tuning dictionaries",
+        job.steps,
+        folder,
+        settings,
+        config.checkpoint_every,
+        processes=Processes.current(),
+    )
     return DictionarySet(tuner.dictionary(dictionaries[site].provenance) for site, tuner in job.tuners.items())
 
 

@@ -74,7 +74,7 @@ def fit(
 
 
 def fit_tensors(
-    activations: Mapping[Site, Float[Tensor, "tokens d"]],
+    activations: Activations,
     plans: Sequence[Plan],
     config: FitConfig,
     folder: Path,

@@ -163,7 +163,8 @@ class Learner:
         _require_targets(self.plan, inputs, targets)
         x = self._units(inputs, self.read, self.plan.site)
         y = x if targets is None else self._units(targets, self.written, self.plan.target)
-        moment = self._moment(step, len(x) if tokens is None else tokens)
+        stale = self.idle + (len(x) if tokens is None else tokens) > self.config.dead_after
+        moment = self._moment(stale, step)
         x = x - self.parameters["b_dec"] if self.config.pre_bias else x
         outcome = self.config.objective.outcome(self.parameters, x, y, moment)
         dead = moment.dead(outcome.fired)
@@ -183,8 +184,7 @@ class Learner:
             return value
         return require_finite(value, what if named else f"{what} at {self.plan.site}")
 
-    def _moment(self, step: int, tokens: int) -> Moment:
-        stale = self.idle + tokens > self.config.dead_after
+    def _moment(self, stale: Bool[Tensor, "n"], step: int) -> Moment:
         floor = MARGIN * float(self.smallest) if self.smallest.device.type == "cpu" else 0.0
         return Moment(step / self.steps, stale, floor, self.processes)
 
@@ -266,9 +266,8 @@ class Learner:
         """
         p = {name: value.detach() for name, value in self.parameters.items()}
         objective, k = self.config.objective, getattr(self.config.objective, "k", None)
-        architecture, by_threshold = objective.architecture, objective.architecture == "batchtopk"
-        if by_threshold and self.config.sensitivity > 0:
-            architecture, k = "jumprelu", None
+        architecture, by_threshold = self.config.architecture, objective.architecture == "batchtopk"
+        k = None if architecture == "jumprelu" else k
         norms = latent_norms(p, self.written, one=architecture in ("topk", "batchtopk"))
         tensors = folded(p, self.read, self.written, norms, pre_bias=self.config.pre_bias)
         if by_threshold:

@@ -8,7 +8,6 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from gossamer.finite import require_finite
 from gossamer.progress import begin, show_table
 from gossamer.tensor_files import remove_leftovers
 from gossamer.training import metrics, sinks
@@ -27,7 +26,7 @@ class Job(Protocol):
         """Start from what `state` returned."""
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that changes."""
+        """Everything that changes; raises :class:`NotFiniteError` rather than let a bad state replace a good one."""
 
     def step(self, step: int) -> int:
         """Do step number `step`, without waiting for the device; returns tokens used."""
@@ -85,17 +84,10 @@ def finish(
                 if record is not None:
                     record.write(step, lines)
             if (step + 1) % checkpoint_every == 0 or last:
-                _save(Checkpoint(step + 1, job.state(), settings), job, folder, processes)
+                checkpoint = Checkpoint(step + 1, job.state(), settings)
+                if processes.writes:
+                    checkpoint.save(folder)
     processes.wait()
-
-
-def _save(checkpoint: Checkpoint, job: Job, folder: Path, processes: Processes) -> None:
-    job.measured()
-    for name, tensor in checkpoint.tensors.items():
-        if tensor.is_floating_point():
-            require_finite(tensor, f"training state {name}")
-    if processes.writes:
-        checkpoint.save(folder)
 
 
 class _Record:

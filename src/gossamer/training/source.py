@@ -18,7 +18,8 @@ from gossamer.errors import UsageError
 from gossamer.model.site import Site
 from gossamer.training.parallel import Processes
 
-Activations = Mapping[Site, Float[Tensor, "tokens d"]]
+# Rows are tokens, the same at every site; sites may differ in width.
+Activations = Mapping[Site, Float[Tensor, "_ _"]]
 
 
 @dataclass(frozen=True)

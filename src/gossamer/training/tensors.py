@@ -1,16 +1,12 @@
 """A user's own activations as the source: no model, no text."""
 
 import hashlib
-from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
-from gossamer.model.site import Site
 from gossamer.training.parallel import Processes
 from gossamer.training.seeding import generator
 from gossamer.training.source import Activations, Turn, ordered
@@ -27,7 +23,7 @@ class InMemory:
 
     def __init__(
         self,
-        activations: Mapping[Site, Float[Tensor, "tokens d"]],
+        activations: Activations,
         seed: int = 0,
         *,
         model_name: str | None = None,

@@ -1,5 +1,6 @@
 """The units in which a dictionary learns: activations shifted by a mean and multiplied by a matrix, both fixed."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -58,8 +59,7 @@ class Units:
 
     def inward(self, activations: Float[Tensor, "tokens d"]) -> Float[Tensor, "tokens d"]:
         """Raw activations in these units."""
-        # What errors are measured against stays whole where the dictionary's own products are in bfloat16.
-        with torch.autocast(activations.device.type, enabled=False):
+        with _whole(activations.device.type):
             return (activations - self.mean) @ self.into
 
     def outward(self, values: Float[Tensor, "tokens d"]) -> Float[Tensor, "tokens d"]:
@@ -69,6 +69,13 @@ class Units:
     def directions(self, rows: Float[Tensor, "rows d"]) -> Float[Tensor, "rows d"]:
         """Directions and differences, to which no mean belongs, in the model's units."""
         return torch.linalg.solve(self.into, rows, left=False)
+
+
+def _whole(device_type: str) -> AbstractContextManager[object]:
+    """Where a dictionary's own products are in bfloat16, what errors are measured against is not."""
+    if not torch.amp.is_autocast_available(device_type):
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)
 
 
 def metric_root(metric: Float[Tensor, "d d"], share: float) -> Float[Tensor, "d d"]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -103,7 +103,7 @@ class Cached:
     def _order(self, purpose: str, index: int, length: int) -> Int[Tensor, "length"]:
         return torch.randperm(length, generator=generator(self.manifest.seed, purpose, index))
 
-    def shard(self, index: int) -> dict[Site, Float[Tensor, "tokens d"]]:
+    def shard(self, index: int) -> Activations:
         """Shard number `index` as it lies, mapped into memory. The last one asked for stays open.
 
         Raises:
@@ -112,7 +112,7 @@ class Cached:
         if self._opened[0] != index:
             found = self._mapped(index)
             self._opened = (index, {site: found[str(site)] for site in self.sites})
-        return dict(self._opened[1])
+        return self._opened[1]
 
     def tokens(self, index: int) -> Int[Tensor, "tokens"]:
         """Ids of the tokens at which the activations of shard `index` stand."""

@@ -41,3 +41,27 @@ def test_work_inside_of_a_step_is_not_announced():
         progress.begin("outer", 2)(1, "")
     assert "outer" in console.file.getvalue()
     assert "inner" not in console.file.getvalue()
+
+
+def test_the_latest_numbers_stand_under_the_bars_on_a_terminal_alone():
+    rows = [{"dictionary": "resid_post.3", "loss": "0.125"}, {"dictionary": "mlp_out.3", "loss": "0.25"}]
+    shown = {}
+    for terminal in (True, False):
+        text = io.StringIO()
+        with progress.shown(Console(file=text, force_terminal=terminal, width=120)):
+            advance = progress.begin("training", 4)
+            progress.show_table([{"dictionary": "resid_post.3", "loss": "9.5"}])
+            advance(4, "")
+            progress.show_table(rows)
+        shown[terminal] = text.getvalue()
+    assert "training" in shown[True]
+    last = shown[True].split("4/4")[-1]
+    for word in ("dictionary", "loss", "resid_post.3", "0.125", "mlp_out.3", "0.25"):
+        assert word in last
+        assert word not in shown[False]
+    assert "9.5" not in last
+
+
+def test_numbers_go_nowhere_when_nobody_listens(capsys):
+    progress.show_table([{"dictionary": "one"}])
+    assert capsys.readouterr() == ("", "")

@@ -22,7 +22,7 @@ from gossamer.model import LanguageModel
 from gossamer.training import CorpusConfig, FinetuneConfig, FitConfig, LearnerConfig, Recipe, TrainingConfig
 from gossamer.training.objectives import BatchTopK
 
-COMMANDS = ("demo", "circuit", "tasks", "train", "check", "evaluate", "pursuit", "toys")
+COMMANDS = ("demo", "circuit", "tasks", "train", "check", "evaluate", "pursuit", "toys", "ablate")
 SPOOL = ("circuit", "bundled:spool", "--task", "code-index")
 # What rich would take for its markup (the last tag closes nothing: an error to it) and for a picture.
 MARKUP = "[red]a[/red] [1, 2] :cat: [/INST]"
@@ -333,6 +333,38 @@ def test_train_makes_dictionaries_that_check_accepts(monkeypatch, gossamer, toke
     again = gossamer("train", tmp_path / "tiny", "--text", text, "--layers", "1", "--out", tmp_path / "out")
     assert "resid_post.1" in again.out
     assert gossamer("train", tmp_path / "tiny", "--text", text, "--out", tmp_path / "out").code == 2
+
+
+def test_train_takes_several_settings_at_once_and_a_cache(monkeypatch, gossamer, tokenizer, tmp_path):
+    tiny_gpt2_model(tokenizer).save_pretrained(tmp_path / "tiny")
+    tokenizer.save_pretrained(tmp_path / "tiny")
+    text = tmp_path / "text.txt"
+    text.write_text(
+        "\n\n".join(f"{a} and {b} went to the store" for a in ("Mary", "John", "Tom") for b in ("Amy", "Ben")) * 9
+    )
+    config = TrainingConfig(
+        CorpusConfig(context=8, held_out=0.2), fit=FitConfig(tokens=640, batch=64, buffer=128, sensitivity_rows=8)
+    )
+    monkeypatch.setattr("gossamer.training.recipe_for", lambda model: Recipe((0, 1), config))
+    settings = ["--objective", "topk,gated", "--n-latents", "32", "--k", "2,4", "--seeds", "5", "--tokens", "320"]
+    settings += ["--batch", "32", "--accumulate", "2", "--learning-rate", "0.01", "--cache", tmp_path / "cache"]
+    command = ["train", tmp_path / "tiny", "--text", text, "--out", tmp_path / "out", "--sites", "mlp_out.1"]
+    trained = gossamer(*command, *settings, "--json")
+    assert trained.code == 0, trained.err
+    sets = json.loads(trained.out)["sets"]
+    assert [one["name"] for one in sets] == ["topk-32-k2-seed5", "topk-32-k4-seed5", "gated-32-penalty1-seed5"]
+    assert all(list(one["sites"]) == ["mlp_out.1"] for one in sets)
+    assert sets[0]["sites"]["mlp_out.1"]["l0"] <= 2
+    assert (tmp_path / "cache" / "manifest.json").is_file()
+    for wrong, said in (
+        (["--layers", "1"], "--layers and --sites"),
+        (["--n-latents", "many"], "--n-latents: expected numbers"),
+        (["--objective", "l2"], "objective: expected one of batchtopk"),
+        (["--format", "sparsify"], "sparsify holds topk only"),
+    ):
+        refused = gossamer(*command, *wrong)
+        assert refused.code == 2
+        assert said in refused.err
 
 
 def everything_of_another_task():

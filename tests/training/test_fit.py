@@ -39,7 +39,7 @@ class _KilledError(Exception):
 
 def _kill_at(monkeypatch, step):
     """Make the first site's learner die at its step number `step`, as a killed process would."""
-    original, calls = Learner.step, []
+    original, calls = Learner.update, []
 
     def dying(self, *arguments):
         if self.plan.site == SITES[0]:
@@ -48,7 +48,7 @@ def _kill_at(monkeypatch, step):
                 raise _KilledError
         return original(self, *arguments)
 
-    monkeypatch.setattr(Learner, "step", dying)
+    monkeypatch.setattr(Learner, "update", dying)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_finished_run_is_not_repeated(train, monkeypatch):
 
 def test_other_settings_in_the_same_folder_are_refused(train):
     train()
-    with pytest.raises(UsageError, match=r"plans: .*'k': 6.* there, .*'k': 5.* asked"):
+    with pytest.raises(UsageError, match=r"plans\.0\.learner\.objective\.k: 6 there, 5 asked"):
         train(objective=BatchTopK(k=5))
 
 

@@ -58,7 +58,7 @@ def test_a_second_call_reads_what_the_first_wrote(train, monkeypatch):
 
 
 def test_a_run_killed_in_the_fit_goes_on_to_the_same_dictionaries(train, monkeypatch):
-    whole, original, calls = train("whole"), Learner.step, []
+    whole, original, calls = train("whole"), Learner.update, []
 
     def dying(self, *arguments):
         calls.append(1)
@@ -67,7 +67,7 @@ def test_a_run_killed_in_the_fit_goes_on_to_the_same_dictionaries(train, monkeyp
         return original(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Learner, "step", dying)
+        patch.setattr(Learner, "update", dying)
         with pytest.raises(KeyboardInterrupt):
             train("killed")
     assert _equal(train("killed"), whole)

@@ -8,12 +8,13 @@ from typer.core import TyperGroup
 
 from gossamer.cli.ablating import ablate
 from gossamer.cli.coding import pursuit
-from gossamer.cli.dictionaries import check, train
+from gossamer.cli.dictionaries import check
 from gossamer.cli.evaluating import evaluate
 from gossamer.cli.finding import circuit, demo
 from gossamer.cli.printing import err, fail, spoken_warnings
 from gossamer.cli.prompts import tasks
 from gossamer.cli.toys import toys
+from gossamer.cli.training import train
 from gossamer.errors import GossamerError, UsageError
 
 

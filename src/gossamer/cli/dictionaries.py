@@ -1,6 +1,6 @@
-"""`gossamer train` and `gossamer check`: make dictionaries for a model, and see whether given ones fit it."""
+"""`gossamer check`: see whether given dictionaries fit a model."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,48 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from gossamer.cli import inputs, options
-from gossamer.cli.printing import err, number, out, print_json
+from gossamer.cli.printing import number, out, print_json
 
 # Lines of text: some thousand tokens, which take seconds.
 CHECKED = 256
-
-
-def train(
-    model: options.Model,
-    text: Annotated[list[Path], typer.Option("--text", help="A .txt or .jsonl file of ordinary text; repeat.")],
-    layers: Annotated[
-        str | None, typer.Option(help="Residual streams after these layers, as 2,4,6; default: the model's recipe.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--out", help="Working folder; default: in $GOSSAMER_CACHE or ~/.cache/gossamer.")
-    ] = None,
-    seed: options.Seed = 0,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    as_json: options.AsJson = False,
-) -> None:
-    """Train dictionaries for a model from text: sample, train, fine-tune together. Stops and resumes at any moment."""
-    from gossamer.model import Site
-    from gossamer.progress import shown
-    from gossamer.training import read_texts, recipe_for, train_dictionaries
-
-    wanted = None if layers is None else inputs.numbers("--layers", layers)
-    texts = [line for file in text for line in read_texts(file)]
-    network = inputs.language_model(model, device, dtype)
-    recipe = recipe_for(network)
-    sites = recipe.sites if wanted is None else [Site("resid_post", layer) for layer in wanted]
-    with shown(err):
-        found = train_dictionaries(network, texts, sites, replace(recipe.config, seed=seed), output)
-    folder = str(Path(next(iter(found.values())).provenance["source"]).parent)
-    if as_json:
-        print_json({"folder": folder, "sites": {str(site): asdict(one.claims) for site, one in found.items()}})
-        return
-    table = Table("site", "latents", "L0", "explained variance", box=None)
-    for site, one in found.items():
-        claims = one.claims
-        table.add_row(str(site), str(one.n_latents), number(claims.l0, 1), number(claims.explained_variance, 3))
-    out.print(table)
-    out.print(f"dictionaries in {folder}", soft_wrap=True)
 
 
 def check(

@@ -62,6 +62,11 @@ def decimals(option: str, text: str) -> list[float]:
         raise UsageError(f"{option}: expected numbers separated by commas, as 0.3,1,3, found {text!r}") from None
 
 
+def words(text: str) -> list[str]:
+    """`text` as words between commas."""
+    return [word.strip() for word in text.split(",")]
+
+
 def methods(compare: Sequence[str] | None) -> list[str] | None:
     """The methods to compare a circuit with; None for all."""
     from gossamer.circuits.methods import METHODS

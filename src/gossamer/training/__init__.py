@@ -9,7 +9,8 @@ from gossamer.training.config import (
     Plan,
     TrainingConfig,
 )
-from gossamer.training.pipeline import train_dictionaries
+from gossamer.training.fit import fit, fit_source, fit_tensors
+from gossamer.training.pipeline import train_dictionaries, train_sets
 from gossamer.training.recipes import Recipe, recipe_for
 from gossamer.training.text import read_texts
 
@@ -22,7 +23,11 @@ __all__ = [
     "Plan",
     "Recipe",
     "TrainingConfig",
+    "fit",
+    "fit_source",
+    "fit_tensors",
     "read_texts",
     "recipe_for",
     "train_dictionaries",
+    "train_sets",
 ]

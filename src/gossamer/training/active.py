@@ -167,9 +167,13 @@ def _sparse(
 
 
 class _SparseReconstruction(torch.autograd.Function):
-    """`active` says where entries were read, `written` in which rows the same entries are decoded."""
+    """`active` says where entries were read, `written` in which rows the same entries are decoded.
+
+    There are no sparse products in bfloat16: under autocast they are done in float32.
+    """
 
     @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
     def forward(
         ctx: Any,
         x: Tensor,
@@ -185,6 +189,7 @@ class _SparseReconstruction(torch.autograd.Function):
         return written.matrix(values) @ W_dec
 
     @staticmethod
+    @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         active: Active = ctx.active

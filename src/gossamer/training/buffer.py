@@ -1,17 +1,15 @@
-"""Shuffled activations of several sites from one pass of the model.
+"""Activations on the fly: a model runs over rows of a corpus, and what it has at the sites is shuffled by token.
 
-A buffer is filled from rows of the corpus and handed out in batches in random order, `reuse` times over, in another
-order each time; then the next one is filled. Rows come in random order too, so neighbours in a batch come from all over
-the corpus. Everything follows from the index of the turn: a run that resumes fills the buffer it stopped in again
-instead of keeping gigabytes of activations in its checkpoints. What is left at the end of a turn, less than a batch, is
-dropped.
+A buffer is filled from rows of the corpus and handed out in random order, `reuse` times over, in another order each
+time; then the next one is filled. Rows come in random order too, so neighbours in a batch come from all over the
+corpus.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Int
 from torch import Tensor
 
 from gossamer.batching import in_batches
@@ -20,72 +18,100 @@ from gossamer.errors import UsageError
 from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
+from gossamer.tokens import Tokens
 from gossamer.training.config import FitConfig
 from gossamer.training.corpus import Corpus
+from gossamer.training.parallel import Processes
 from gossamer.training.seeding import generator
+from gossamer.training.source import Activations, Turn, combined, owned
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a run stands: the next batch to use is number `batch` of turn number `turn` (`reuse` turns a buffer)."""
+class OnTheFly:
+    """A source whose turn t is buffer t // reuse, captured when it is reached; a :class:`Source`.
 
-    turn: int = 0
-    batch: int = 0
-
-
-class Activations:
-    """Batches of raw activations, the same sequence for the same corpus, model, settings and seed.
-
-    Memory: buffer * width * 4 bytes for every site, twice for a moment while one is filled.
+    Of several processes each captures every so many-th row of a buffer and uses those of a batch that it has.
+    Memory: buffer * width * 4 bytes for every site over the number of processes, twice for a moment while one is
+    filled; the first process's first buffer is a whole one.
     """
 
     def __init__(
-        self, model: LanguageModel, corpus: Corpus, sites: Sequence[Site], config: FitConfig, seed: int
+        self,
+        model: LanguageModel,
+        corpus: Corpus,
+        sites: Sequence[Site],
+        config: FitConfig,
+        seed: int,
+        processes: Processes | None = None,
     ) -> None:
         self.model, self.corpus, self.sites, self.config, self.seed = model, corpus, list(sites), config, seed
+        self.processes = processes or Processes()
         self.rows = max(1, config.buffer // corpus.training.ids.shape[1])
-        self._filled: tuple[int, dict[Site, Tensor]] = (-1, {})
+        self.model_name: str | None = model.name
+        if self.rows < self.processes.count:
+            raise UsageError(f"a buffer of {self.rows} rows is too small for {self.processes.count} processes")
+        self._filled: tuple[int, Activations] = (-1, {})
 
-    def batches(self, place: Place) -> Iterator[tuple[Place, dict[Site, Float[Tensor, "tokens d"]]]]:
-        """Batches from `place` on, without end, each with the place of the one after it.
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Model, corpus and seed."""
+        return {"model": self.model.name, "corpus": self.corpus.fingerprint, "seed": self.seed}
+
+    @property
+    def device(self) -> torch.device:
+        """The model's."""
+        return self.model.device
+
+    def first(self) -> Activations:
+        """The first buffer, in the corpus's order; every process captures all of it."""
+        if self.processes.count == 1:
+            return self.buffer(0)
+        return self.captured(self.tokens(0))
+
+    def turn(self, index: int) -> Turn:
+        """The buffer of the turn in the turn's order.
 
         Raises:
-            UsageError: a whole buffer has less than one batch.
             NotFiniteError: an activation is not finite (the site is named).
         """
-        while True:
-            buffer = self.buffer(place.turn // self.config.reuse)
-            tokens = len(buffer[self.sites[0]])
-            whole = tokens // self.config.batch
-            if whole == 0:
-                raise UsageError(
-                    f"a buffer of {self.rows} rows holds {tokens} tokens, less than a batch of "
-                    f"{self.config.batch}: give more text, a larger buffer or a smaller batch"
-                )
-            order = torch.randperm(tokens, generator=generator(self.seed, "turn", place.turn))
-            for batch in range(place.batch, whole):
-                chosen = order[batch * self.config.batch : (batch + 1) * self.config.batch]
-                after = Place(place.turn, batch + 1) if batch + 1 < whole else Place(place.turn + 1)
-                yield after, {site: values[chosen.to(values.device)] for site, values in buffer.items()}
-            place = Place(place.turn + 1)
+        buffer = index // self.config.reuse
+        places = self._places(buffer)
+        order = torch.randperm(len(places), generator=generator(self.seed, "turn", index))
+        return owned(self.buffer(buffer), order, places)
 
-    def buffer(self, index: int) -> dict[Site, Float[Tensor, "tokens d"]]:
-        """Buffer number `index`, in the corpus's order; without BOS and padding. The last one asked for is kept."""
+    def tokens(self, index: int) -> Tokens:
+        """The rows of buffer number `index`, those of all processes."""
+        return self.corpus.rows(index * self.rows, self.rows, self.seed)
+
+    def _places(self, index: int) -> Int[Tensor, "tokens"]:
+        counted = counted_tokens(self.model, self.tokens(index))
+        if self.processes.count == 1:
+            return torch.arange(int(counted.sum()))
+        mine = torch.zeros_like(counted)
+        mine[self.processes.rank :: self.processes.count] = True
+        own = mine[counted]
+        return torch.where(own, own.cumsum(0) - 1, -1)
+
+    def buffer(self, index: int) -> Activations:
+        """This process's part of buffer number `index`, in the corpus's order. The last one asked for is kept."""
         if self._filled[0] != index:
             # Freed first: two buffers never stand in memory.
             self._filled = (-1, {})
-            self._filled = (index, self._fill(index))
+            own = torch.arange(self.processes.rank, self.rows, self.processes.count)
+            self._filled = (index, self.captured(self.tokens(index)[own]))
         return self._filled[1]
 
-    def _fill(self, index: int) -> dict[Site, Tensor]:
-        tokens = self.corpus.rows(index * self.rows, self.rows, self.seed)
+    def captured(self, tokens: Tokens) -> Activations:
+        """Activations of rows of tokens at all sites, in float32, without BOS and padding.
+
+        Raises:
+            NotFiniteError: one is not finite (the site is named).
+        """
         counted = counted_tokens(self.model, tokens)
 
         def capture(rows: slice) -> dict[Site, Tensor]:
             with torch.no_grad():
-                captured = self.model.capture(tokens[rows], self.sites)
-            kept = {site: values[counted[rows].to(values.device)] for site, values in captured.items()}
+                found = self.model.capture(tokens[rows], self.sites)
+            kept = {site: values[counted[rows].to(values.device)] for site, values in found.items()}
             return {site: require_finite(values, f"activations at {site}").float() for site, values in kept.items()}
 
-        parts = in_batches(len(tokens), self.config.capture_rows, capture)
-        return {site: torch.cat([part[site] for part in parts]) for site in self.sites}
+        return combined(in_batches(len(tokens), self.config.capture_rows, capture), self.sites)

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from gossamer.errors import GossamerError, UsageError
-from gossamer.files import replacing
+from gossamer.tensor_files import write_tensors
 
 FILE = "checkpoint.safetensors"
 
@@ -32,9 +31,8 @@ class Checkpoint:
     def save(self, folder: Path) -> None:
         """Replace the folder's checkpoint: after a crash the old one or the new one is there, never half of one."""
         facts = {"step": self.step, "settings": self.settings}
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
-        with replacing(folder / FILE) as temporary:
-            save_file(tensors, temporary, metadata={"gossamer": json.dumps(facts, sort_keys=True)})
+        tensors = {name: tensor.detach().cpu() for name, tensor in self.tensors.items()}
+        write_tensors(folder / FILE, tensors, {"gossamer": json.dumps(facts, sort_keys=True)})
 
     @classmethod
     def load(cls, folder: Path, settings: dict[str, Any]) -> "Checkpoint | None":
@@ -65,6 +63,18 @@ class Checkpoint:
         return found
 
 
-def _difference(stored: dict[str, Any], asked: dict[str, Any]) -> str:
-    names = [name for name in sorted({*stored, *asked}) if stored.get(name) != json.loads(json.dumps(asked.get(name)))]
-    return ", ".join(f"{name}: {stored.get(name)} there, {asked.get(name)} asked" for name in names)
+def _difference(stored: Any, asked: Any) -> str:
+    ours, theirs = _flat(json.loads(json.dumps(asked))), _flat(stored)
+    names = [name for name in sorted({*theirs, *ours}) if theirs.get(name) != ours.get(name)]
+    return ", ".join(f"{name}: {theirs.get(name)} there, {ours.get(name)} asked" for name in names)
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Every number and word in nested settings, by a name such as plans.0.seed."""
+    if not isinstance(value, dict | list) or not value:
+        return {name: value}
+    parts = value.items() if isinstance(value, dict) else enumerate(value)
+    found: dict[str, Any] = {}
+    for key, part in parts:
+        found |= _flat(part, f"{name}.{key}" if name else str(key))
+    return found

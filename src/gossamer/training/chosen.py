@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gossamer.training.active import Active, batchtopk, has_sparse_products, reconstruct, reconstruct_parts, topk
+from gossamer.training.parallel import Processes
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ class ChosenMask(Chosen):
 def encoded(p: Mapping[str, Tensor], x: Float[Tensor, "tokens d"]) -> Float[Tensor, "tokens n"]:
     """x @ W_enc + b_enc: without autograd where the way back is sparse, with it elsewhere."""
     with torch.set_grad_enabled(torch.is_grad_enabled() and not has_sparse_products(x.device)):
-        return torch.addmm(p["b_enc"], x, p["W_enc"])
+        # Under autocast the product alone is in bfloat16: what is chosen among, and summed, is not.
+        return torch.addmm(p["b_enc"], x, p["W_enc"]).to(p["W_enc"].dtype)
 
 
 def choose_topk(pre: Float[Tensor, "tokens n"], k: int) -> Chosen:
@@ -113,8 +115,15 @@ def choose_topk(pre: Float[Tensor, "tokens n"], k: int) -> Chosen:
     return ChosenMask(mask.sum(dim=0), None, mask)
 
 
-def choose_batchtopk(pre: Float[Tensor, "tokens n"], k: int, floor: float) -> Chosen:
-    """The k * tokens largest of the batch, those that are positive. `floor` only saves time, see `batchtopk`."""
+def choose_batchtopk(
+    pre: Float[Tensor, "tokens n"], k: int, floor: float, processes: Processes | None = None
+) -> Chosen:
+    """The k * tokens largest of the batch, those that are positive. `floor` only saves time, see `batchtopk`.
+
+    Where other `processes` have the rest of the batch, the largest of all of it are chosen.
+    """
+    if processes is not None and processes.count > 1:
+        return _choose_together(pre.detach(), k, processes)
     if has_sparse_products(pre.device):
         return ChosenEntries.of(*batchtopk(pre, k, floor))
     values = pre.detach().reshape(-1).topk(k * len(pre), sorted=False).values.clamp(min=0)
@@ -122,3 +131,15 @@ def choose_batchtopk(pre: Float[Tensor, "tokens n"], k: int, floor: float) -> Ch
     smallest = values.masked_fill(values == 0, torch.inf).min()
     mask = pre.detach() >= smallest
     return ChosenMask(mask.sum(dim=0), torch.where(smallest.isinf(), 0.0, smallest).double(), mask)
+
+
+def _choose_together(pre: Float[Tensor, "tokens n"], k: int, processes: Processes) -> Chosen:
+    wanted = k * processes.sum(torch.tensor(len(pre), device=pre.device))
+    smallest = processes.kth_largest(pre.reshape(-1), wanted)
+    mask = (pre >= smallest) & (pre > 0)
+    kept = processes.least(torch.where(mask, pre, torch.inf).min())
+    smallest = torch.where(kept.isinf(), 0.0, kept).double()
+    if not has_sparse_products(pre.device):
+        return ChosenMask(mask.sum(dim=0), smallest, mask)
+    active = Active.from_flat(mask.reshape(-1).nonzero()[:, 0], len(pre), pre.shape[1])
+    return ChosenEntries.of(active, float(smallest))

@@ -9,6 +9,7 @@ from gossamer.training.objectives import BatchTopK, Objective
 from gossamer.training.remedies import Remedy
 from gossamer.training.units import SCALINGS
 
+CACHE_DTYPES = ("float32", "bfloat16", "float16")
 DECODER_NORMS = ("unit", "at_most_one", "free")
 
 
@@ -115,6 +116,12 @@ class LearnerConfig:
         require(evenly, "sensitivity of 0 with the objective topk", self.sensitivity)
         require(self.dead_after >= 1, "dead_after of at least 1", self.dead_after)
 
+    @property
+    def architecture(self) -> str:
+        """Of the dictionary that comes out: BatchTopK with a metric of errors needs a threshold for each latent."""
+        found = self.objective.architecture
+        return "jumprelu" if found == "batchtopk" and self.sensitivity > 0 else found
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -166,6 +173,11 @@ class FitConfig:
         buffer: activations captured and shuffled together, at every site (memory: buffer * d_model * sites values).
         reuse: times a buffer is used, in another order each time, before the next is captured.
         capture_rows: rows in one forward pass of the model.
+        accumulate: parts of a batch whose gradients are taken one after the other and averaged, for batches whose
+            pre-activations (batch * n_latents) do not fit in memory. BatchTopK's selection runs over one part, so that
+            k holds on average over a part; what is dead for AuxK is judged part by part; all else is as without.
+        autocast: the products of the dictionaries in bfloat16 (parameters, gradients and moments stay float32).
+        cache_dtype: of activations that are cached on disk: bfloat16, float16 or float32.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of metrics.jsonl.
     """
@@ -176,6 +188,9 @@ class FitConfig:
     buffer: int = 131_072
     reuse: int = 1
     capture_rows: int = 16
+    accumulate: int = 1
+    autocast: bool = False
+    cache_dtype: str = "bfloat16"
     checkpoint_every: int = 500
     log_every: int = 100
 
@@ -186,6 +201,8 @@ class FitConfig:
         require(self.buffer >= self.batch, f"buffer of at least one batch ({self.batch})", self.buffer)
         require(self.reuse >= 1, "reuse of at least 1", self.reuse)
         require(self.capture_rows >= 1, "capture_rows of at least 1", self.capture_rows)
+        require(1 <= self.accumulate <= self.batch, f"accumulate from 1 to batch={self.batch}", self.accumulate)
+        require(self.cache_dtype in CACHE_DTYPES, f"cache_dtype among {CACHE_DTYPES}", repr(self.cache_dtype))
         require(self.checkpoint_every >= 1 and self.log_every >= 1, "checkpoint_every and log_every from 1", self)
 
     @property

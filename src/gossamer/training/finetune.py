@@ -34,6 +34,7 @@ from gossamer.training import run
 from gossamer.training.active import Active
 from gossamer.training.config import FinetuneConfig, learning_rate
 from gossamer.training.corpus import Corpus
+from gossamer.training.parallel import Processes
 from gossamer.training.seeding import generator
 from gossamer.training.sensitivity import unembedding_covariance
 from gossamer.training.tuner import Tuner
@@ -49,8 +50,9 @@ def finetune(
 ) -> DictionarySet:
     """A new set, fine-tuned; `dictionaries` are left as they are.
 
-    Resumable like :func:`gossamer.training.fit.fit`, with the same files in `folder`; lines of metrics.jsonl hold the
-    loss and its parts, and per site L0 and explained variance of the spliced stream.
+    Of several processes each does the whole work, and the first one writes. Resumable like
+    :func:`gossamer.training.fit.fit`, with the same files in `folder`; lines of metrics.jsonl hold the loss and its
+    parts, and per site L0 and explained variance of the spliced stream.
 
     Raises:
         UsageError: a dictionary is none of topk, batchtopk and jumprelu or reads no residual stream, the corpus is too
@@ -61,7 +63,15 @@ def finetune(
     job = _Finetune(model, dictionaries, corpus, config, seed)
     settings = {"stage": "finetune", "model": model.name, "sites": [str(site) for site in dictionaries], "seed": seed}
     settings |= {"corpus": corpus.fingerprint, **asdict(config)}
-    run.finish(job, "fine-tuning dictionaries", job.steps, folder, settings, config.checkpoint_every)
+    run.finish(
+        job,
+        "fine-tuning dictionaries",
+        job.steps,
+        folder,
+        settings,
+        config.checkpoint_every,
+        processes=Processes.current(),
+    )
     return DictionarySet(tuner.dictionary(dictionaries[site].provenance) for site, tuner in job.tuners.items())
 
 
@@ -77,6 +87,7 @@ class _Finetune:
         self.last = model.sites("resid_post")[-1]
         self.covariance = unembedding_covariance(model)
         self.tuners: dict[Site, Tuner] = {}
+        self.latest: dict[str, Any] = {}
 
     def begin(self) -> None:
         tokens = self.corpus.rows(0, self.config.rows, self.seed)
@@ -97,7 +108,7 @@ class _Finetune:
     def state(self) -> dict[str, Tensor]:
         return {f"{site}:{name}": value for site, tuner in self.tuners.items() for name, value in tuner.state().items()}
 
-    def step(self, step: int) -> tuple[int, list[dict[str, Any]]]:
+    def step(self, step: int) -> int:
         tokens = self.corpus.rows(step * self.config.rows, self.config.rows, self.seed)
         kept = counted_tokens(self.model, tokens).to(self.model.device)
         with torch.no_grad():
@@ -112,15 +123,18 @@ class _Finetune:
         loss = kl + self.config.logit_error * logit_error
         loss = loss + self.config.reconstruction * torch.stack(list(unexplained.values())).mean()
         self._descend(require_finite(loss, "fine-tuning loss"), step)
-        line = {"loss": float(loss.detach()), "kl": float(kl.detach()), "logit_error": float(logit_error.detach())}
-        sites = {
+        self.latest = {"loss": loss.detach(), "kl": kl.detach(), "logit_error": logit_error.detach()}
+        self.latest |= {
             str(site): {
                 "l0": len(entries.latents) / int(kept.sum()),
                 "explained_variance": 1 - float(unexplained[site].detach()),
             }
             for site, entries in active.items()
         }
-        return int(kept.sum()), [{**line, **sites}]
+        return int(kept.sum())
+
+    def measured(self) -> list[dict[str, Any]]:
+        return [{name: value if isinstance(value, dict) else float(value) for name, value in self.latest.items()}]
 
     def _spliced(self, tokens: Tokens, kept: Bool[Tensor, "rows pos"]) -> tuple[dict[Site, Tensor], dict[Site, Active]]:
         active: dict[Site, Active] = {}

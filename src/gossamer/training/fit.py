@@ -1,80 +1,191 @@
-"""Train dictionaries on reconstruction, all from the same passes of the model."""
+"""Train many dictionaries, of whatever sites, sizes, objectives and seeds, on the same activations."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.dictionary.dictionary import Dictionary
-from gossamer.errors import UsageError
+from gossamer.errors import NotFiniteError, UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.training import run
-from gossamer.training.buffer import Activations, Place
+from gossamer.training.buffer import OnTheFly
+from gossamer.training.cache.read import Cached
+from gossamer.training.cache.write import buffers_for, write_cache
 from gossamer.training.config import FitConfig, Plan
 from gossamer.training.corpus import Corpus
+from gossamer.training.gradients import Gradients
 from gossamer.training.learner import Learner
+from gossamer.training.parallel import Processes, combined
 from gossamer.training.sensitivity import sensitivity
+from gossamer.training.source import Activations, Place, Source, batches
+from gossamer.training.tensors import InMemory
+
+# How much the model's output minds errors, at some sites: asked for once, when a run begins.
+Sensitivities = Callable[[list[Site]], Mapping[Site, Float[Tensor, "d d"]]]
 
 
 def fit(
-    model: LanguageModel, corpus: Corpus, plans: Sequence[Plan], config: FitConfig, folder: Path, seed: int
+    model: LanguageModel,
+    corpus: Corpus,
+    plans: Sequence[Plan],
+    config: FitConfig,
+    folder: Path,
+    seed: int,
+    *,
+    cache: str | Path | None = None,
+    also: Sequence[str] = (),
 ) -> dict[str, Dictionary]:
-    """Train the dictionaries of `plans`; returns them by name.
+    """Train the dictionaries of `plans` from the same passes of the model; returns them by name.
 
-    `folder` gets a checkpoint every so many steps and metrics.jsonl (step, site, what :meth:`Learner.step` returns,
-    tokens per second); calling again with the same arguments goes on from the checkpoint, to exactly the result of a
-    run that was never stopped (on the same machine with as many threads). `seed` is that of the order of the data.
+    `folder` gets a checkpoint every so many steps and metrics.jsonl (step, name, site, what :class:`Gradients` holds of
+    the step's batch, tokens per second); calling again with the same arguments goes on from the checkpoint, to exactly
+    the result of a run that was never stopped (on the same machine with as many threads). In each of several processes
+    that `torchrun` started (:func:`gossamer.training.parallel.joined`), the same call trains the same dictionaries.
+
+    Args:
+        seed: of the order of the data.
+        cache: a folder: activations are first written there (:func:`gossamer.training.cache.write_cache`), or found
+            there, and read from it. None: every buffer is captured when it is needed.
+        also: "wandb" or "tensorboard", to send the lines of metrics.jsonl there as well.
 
     Raises:
-        UsageError: no plan, too little text, or the folder belongs to a run with other settings.
+        UsageError: no plan, two of one name, too little text, or a folder that belongs to a run with other settings.
         NotFiniteError: activations or a loss are not finite (the site is named); the last checkpoint stays.
-        GossamerError: the checkpoint is damaged.
+        GossamerError: the checkpoint or a shard of the cache is damaged.
     """
-    if not plans:
-        raise UsageError("no site to train a dictionary for; give at least one, such as resid_post.3")
-    job = _Fit(model, corpus, list(plans), config, seed)
-    settings = {"stage": "fit", "model": model.name, "plans": [plan.facts for plan in plans], "seed": seed}
-    settings |= {"corpus": corpus.fingerprint, **asdict(config)}
-    run.finish(job, "training dictionaries", config.steps, folder, settings, config.checkpoint_every)
-    facts: dict[str, Any] = {"fit": asdict(config), "fit_corpus": corpus.fingerprint, "seed": seed}
+    _require_plans(plans)
+    sites = sorted({site for plan in plans for site in (plan.site, plan.target)})
+    captured = OnTheFly(model, corpus, sites, config, seed, Processes.current())
+    source = captured if cache is None else _cached(captured, config, Path(cache))
+
+    def minding(wanted: list[Site]) -> Mapping[Site, Tensor]:
+        return sensitivity(model, corpus.rows(0, config.sensitivity_rows, seed), wanted, seed)
+
+    facts = {"fit_corpus": corpus.fingerprint, "seed": seed}
+    return fit_source(source, plans, config, folder, sensitivities=minding, also=also, facts=facts)
+
+
+def fit_tensors(
+    activations: Activations,
+    plans: Sequence[Plan],
+    config: FitConfig,
+    folder: Path,
+    seed: int = 0,
+    *,
+    model_name: str | None = None,
+    also: Sequence[str] = (),
+) -> dict[str, Dictionary]:
+    """Train the dictionaries of `plans` on activations that are at hand; no model is needed. Otherwise as :func:`fit`.
+
+    Args:
+        activations: by site; row i of every tensor belongs to the same token. Their device is the dictionaries'.
+
+    Raises:
+        UsageError: also where a plan asks for a sensitivity, which only a model can tell, or a site is missing.
+    """
+    source = InMemory(activations, seed, model_name=model_name, processes=Processes.current())
+    return fit_source(source, plans, config, folder, also=also, facts={"seed": seed})
+
+
+def fit_source(
+    source: Source,
+    plans: Sequence[Plan],
+    config: FitConfig,
+    folder: Path,
+    *,
+    sensitivities: Sensitivities | None = None,
+    also: Sequence[str] = (),
+    facts: Mapping[str, Any] | None = None,
+) -> dict[str, Dictionary]:
+    """Train the dictionaries of `plans` on any source of activations. Otherwise as :func:`fit`.
+
+    Args:
+        sensitivities: what gives the metric of errors to plans that ask for one; None: no plan may.
+        facts: what the dictionaries say of their training beside their plan and `config`.
+    """
+    _require_plans(plans)
+    for plan in plans:
+        if missing := [str(site) for site in (plan.site, plan.target) if site not in source.sites]:
+            raise UsageError(f"dictionary {plan.name}: no activations at {missing[0]}; found {_listed(source.sites)}")
+        if sensitivities is None and plan.learner.sensitivity > 0:
+            raise UsageError(f"dictionary {plan.name}: sensitivity needs the model; set it to 0")
+    processes = Processes.current()
+    job = _Fit(source, list(plans), config, sensitivities, processes)
+    settings = {"stage": "fit", **source.facts, "plans": [plan.facts for plan in plans], **asdict(config)}
+    what = "training dictionaries" if len(plans) > 1 else "training a dictionary"
+    run.finish(job, what, config.steps, folder, settings, config.checkpoint_every, processes=processes, also=also)
+    said = {"fit": asdict(config), **(facts or {})}
     return {
-        name: learner.dictionary(model.name, {"training": {**facts, "plan": learner.plan.facts}})
+        name: learner.dictionary(source.model_name, {"training": {**said, "plan": learner.plan.facts}})
         for name, learner in job.learners.items()
     }
 
 
+def _require_plans(plans: Sequence[Plan]) -> None:
+    if not plans:
+        raise UsageError("no site to train a dictionary for; give at least one, such as resid_post.3")
+    names = [plan.name for plan in plans]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"two dictionaries named {twice[0]}; give each a name of its own")
+
+
+def _listed(sites: Sequence[Site]) -> str:
+    return ", ".join(map(str, sites))
+
+
+def _cached(source: OnTheFly, config: FitConfig, folder: Path) -> Cached:
+    shards = buffers_for(source, config.steps, config.batch, config.reuse)
+    write_cache(source, shards, config.cache_dtype, folder)
+    return Cached(
+        folder,
+        source.sites,
+        shards=shards,
+        reuse=config.reuse,
+        device=source.model.device,
+        processes=source.processes,
+    )
+
+
 class _Fit:
-    def __init__(self, model: LanguageModel, corpus: Corpus, plans: list[Plan], config: FitConfig, seed: int) -> None:
-        self.model, self.corpus, self.plans, self.config, self.seed = model, corpus, plans, config, seed
-        sites = sorted({site for plan in plans for site in (plan.site, plan.target)})
-        self.activations = Activations(model, corpus, sites, config, seed)
+    def __init__(
+        self,
+        source: Source,
+        plans: list[Plan],
+        config: FitConfig,
+        sensitivities: Sensitivities | None,
+        processes: Processes,
+    ) -> None:
+        self.source, self.plans, self.config, self.processes = source, plans, config, processes
+        self.sensitivities = sensitivities
         self.learners: dict[str, Learner] = {}
         self.place = Place()
-        self.batches: Iterator[tuple[Place, dict[Site, Tensor]]] | None = None
+        self.batches: Iterator[tuple[Place, list[Activations]]] | None = None
+        self.latest: dict[str, dict[str, Float[Tensor, ""]]] = {}
 
     def begin(self) -> None:
-        first = self.activations.buffer(0)
-        metrics: dict[Site, Tensor] = {}
+        first = self.source.first()
         minding = sorted({plan.target for plan in self.plans if plan.learner.sensitivity > 0})
-        if minding:
-            rows = self.corpus.rows(0, self.config.sensitivity_rows, self.seed)
-            metrics = sensitivity(self.model, rows, minding, self.seed)
+        metrics = self.sensitivities(minding) if self.sensitivities is not None and minding else {}
         for plan in self.plans:
             metric = metrics[plan.target] if plan.learner.sensitivity > 0 else None
-            targets = None if plan.site_out is None else first[plan.site_out]
-            self.learners[plan.name] = Learner.begin(plan, self.config.steps, first[plan.site], targets, metric)
+            self.learners[plan.name] = Learner.begin(plan, self.config.steps, *_ends(plan, first), metric)
+            self.learners[plan.name].processes = self.processes
 
     def resume(self, state: Mapping[str, Tensor]) -> None:
         self.place = Place(*state["place"].tolist())
         for plan in self.plans:
-            own = {
-                name.removeprefix(f"{plan.name}:"): x for name, x in state.items() if name.startswith(f"{plan.name}:")
-            }
-            self.learners[plan.name] = Learner.resume(plan, self.config.steps, own, self.model.device)
+            start = f"{plan.name}:"
+            own = {name.removeprefix(start): value for name, value in state.items() if name.startswith(start)}
+            self.learners[plan.name] = Learner.resume(plan, self.config.steps, own, self.source.device)
+            self.learners[plan.name].processes = self.processes
 
     def state(self) -> dict[str, Tensor]:
         tensors = {"place": torch.tensor([self.place.turn, self.place.batch])}
@@ -82,14 +193,44 @@ class _Fit:
             tensors |= {f"{name}:{key}": value for key, value in learner.state().items()}
         return tensors
 
-    def step(self, step: int) -> tuple[int, list[dict[str, Any]]]:
+    def step(self, step: int) -> int:
         if self.batches is None:
-            self.batches = self.activations.batches(self.place)
-        self.place, batch = next(self.batches)
-        return self.config.batch, [self._line(learner, batch, step) for learner in self.learners.values()]
+            self.batches = batches(self.source, self.place, self.config.batch, self.config.accumulate)
+        self.place, parts = next(self.batches)
+        for name, learner in self.learners.items():
+            gradients = Gradients.joined([self._gradients(learner, part, step) for part in parts])
+            gradients = combined(gradients, self.config.batch, self.processes)
+            learner.update(gradients, step)
+            self.latest[name] = gradients.averaged
+        return self.config.batch
 
-    def _line(self, learner: Learner, batch: Mapping[Site, Tensor], step: int) -> dict[str, Any]:
-        plan = learner.plan
-        targets = None if plan.site_out is None else batch[plan.site_out]
-        measured = learner.step(batch[plan.site], targets, step)
-        return {"site": plan.name, **{name: float(value) for name, value in measured.items()}}
+    def _gradients(self, learner: Learner, part: Activations, step: int) -> Gradients:
+        with self._precision():
+            return learner.gradients(*_ends(learner.plan, part), step, self.config.batch)
+
+    def _precision(self) -> AbstractContextManager[object]:
+        if not self.config.autocast:
+            return nullcontext()
+        return torch.autocast(self.source.device.type, torch.bfloat16)
+
+    def measured(self) -> list[dict[str, Any]]:
+        return [_line(self.learners[name].plan, found) for name, found in self.latest.items()]
+
+
+def _ends(plan: Plan, activations: Activations) -> tuple[Tensor, Tensor | None]:
+    """What a dictionary reads, and what a transcoder is to write."""
+    return activations[plan.site], None if plan.site_out is None else activations[plan.site_out]
+
+
+def _line(plan: Plan, averaged: Mapping[str, Float[Tensor, ""]]) -> dict[str, Any]:
+    names = list(averaged)
+    # Stacked first, so that the device is waited for once.
+    values = torch.stack([averaged[name].double() for name in names]).tolist()
+    # A batch that does not vary has no explained variance.
+    numbers = {name: value if math.isfinite(value) else None for name, value in zip(names, values, strict=True)}
+    if numbers["loss"] is None or numbers["revival"] is None:
+        raise NotFiniteError(
+            f"training loss at {plan.site}: expected finite values, found {numbers}; "
+            "give a lower learning rate; the last checkpoint stays"
+        )
+    return {"name": plan.name, "site": str(plan.site), **numbers}

@@ -30,6 +30,7 @@ from gossamer.training.export import assembled, folded, latent_norms
 from gossamer.training.gradients import Candidates, Gradients
 from gossamer.training.objectives import Moment, Outcome
 from gossamer.training.optimiser import Optimiser
+from gossamer.training.parallel import Processes
 from gossamer.training.remedies import Ghost, Resampling
 from gossamer.training.seeding import generator
 from gossamer.training.units import Units, metric_root
@@ -45,10 +46,12 @@ class Learner:
         parameters: W_enc (d, n), W_dec (n, d), the vectors of the objective (n), b_dec (d), in the units of training.
         threshold: moving average of the smallest activation kept; negative before the first step.
         idle: tokens since each latent last fired.
+        processes: those that have the rest of every batch.
         seen: tokens learned from.
     """
 
     def __init__(self, plan: Plan, steps: int, read: Units, written: Units) -> None:
+        self.processes = Processes()
         self.plan, self.config, self.steps, self.read, self.written = plan, plan.learner, steps, read, written
         settings = self.config.optimiser
         self.parameters = {name: value.requires_grad_() for name, value in self._initial().items()}
@@ -147,16 +150,24 @@ class Learner:
         return gradients.averaged
 
     def gradients(
-        self, inputs: Float[Tensor, "tokens d"], targets: Float[Tensor, "targets d_out"] | None, step: int
+        self,
+        inputs: Float[Tensor, "tokens d"],
+        targets: Float[Tensor, "targets d_out"] | None,
+        step: int,
+        tokens: int | None = None,
     ) -> Gradients:
-        """What a batch of raw activations says at step number `step`; changes nothing. Errors as :meth:`step`."""
+        """What a batch of raw activations says at step number `step`; changes nothing. Errors as :meth:`step`.
+
+        `tokens` is the size of the batch that these are a part of, if there is more of it.
+        """
         _require_targets(self.plan, inputs, targets)
         x = self._units(inputs, self.read, self.plan.site)
         y = x if targets is None else self._units(targets, self.written, self.plan.target)
-        stale = self.idle + len(x) > self.config.dead_after
+        stale = self.idle + (len(x) if tokens is None else tokens) > self.config.dead_after
+        moment = self._moment(stale, step)
         x = x - self.parameters["b_dec"] if self.config.pre_bias else x
-        outcome = self.config.objective.outcome(self.parameters, x, y, self._moment(stale, step))
-        dead = stale & (outcome.fired == 0)
+        outcome = self.config.objective.outcome(self.parameters, x, y, moment)
+        dead = moment.dead(outcome.fired)
         revival = self._revival(outcome, x, dead)
         total = self._finite(outcome.loss + revival, "training loss")
         found = torch.autograd.grad(total, list(self.parameters.values()))
@@ -175,7 +186,7 @@ class Learner:
 
     def _moment(self, stale: Bool[Tensor, "n"], step: int) -> Moment:
         floor = MARGIN * float(self.smallest) if self.smallest.device.type == "cpu" else 0.0
-        return Moment(step / self.steps, stale, floor)
+        return Moment(step / self.steps, stale, floor, self.processes)
 
     def _revival(self, outcome: Outcome, x: Tensor, dead: Bool[Tensor, "n"]) -> Tensor:
         """What is added to the loss for dead latents, by the objective and by the remedy."""
@@ -255,9 +266,8 @@ class Learner:
         """
         p = {name: value.detach() for name, value in self.parameters.items()}
         objective, k = self.config.objective, getattr(self.config.objective, "k", None)
-        architecture, by_threshold = objective.architecture, objective.architecture == "batchtopk"
-        if by_threshold and self.config.sensitivity > 0:
-            architecture, k = "jumprelu", None
+        architecture, by_threshold = self.config.architecture, objective.architecture == "batchtopk"
+        k = None if architecture == "jumprelu" else k
         norms = latent_norms(p, self.written, one=architecture in ("topk", "batchtopk"))
         tensors = folded(p, self.read, self.written, norms, pre_bias=self.config.pre_bias)
         if by_threshold:

@@ -4,16 +4,28 @@ import json
 from pathlib import Path
 from typing import Any
 
+from gossamer.errors import GossamerError
 from gossamer.files import write_text
 
 FILE = "metrics.jsonl"
 
 
 def append(folder: Path, records: list[dict[str, Any]]) -> None:
-    """Add lines; a kill in between can leave half a line at the end, which :func:`rewind` removes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / FILE).open("a", encoding="utf-8") as file:
-        file.write("".join(json.dumps(record, allow_nan=False) + "\n" for record in records))
+    """Add lines; a kill in between can leave half a line at the end, which :func:`rewind` removes.
+
+    Raises:
+        GossamerError: writing failed, as on a full disk.
+    """
+    lines = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / FILE).open("a", encoding="utf-8") as file:
+            file.write(lines)
+    except OSError as error:
+        raise GossamerError(
+            f"{folder / FILE}: could not be written ({error.strerror or error}); the last checkpoint stays: "
+            "make room and start again"
+        ) from error
 
 
 def rewind(folder: Path, step: int) -> None:

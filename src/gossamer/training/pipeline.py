@@ -1,4 +1,4 @@
-"""From a model and text to a set of dictionaries, in stages that are never done twice."""
+"""From a model and text to sets of dictionaries, in stages that are never done twice."""
 
 import hashlib
 import json
@@ -22,8 +22,12 @@ from gossamer.training.config import Plan, TrainingConfig
 from gossamer.training.corpus import Corpus, split_texts
 from gossamer.training.finetune import finetune
 from gossamer.training.fit import fit
+from gossamer.training.parallel import Processes
 from gossamer.training.quality import CE_RECOVERED, Quality, quality
 from gossamer.training.sampling import sample_text
+from gossamer.training.saving import export, require_formats
+from gossamer.training.set_plans import SetPlan
+from gossamer.training.tuner import ARCHITECTURES as FINETUNED
 
 SETTINGS = "settings.json"
 FINAL = "dictionaries"
@@ -35,39 +39,120 @@ def train_dictionaries(
     sites: Sequence[Site],
     config: TrainingConfig,
     folder: str | Path | None = None,
+    *,
+    cache: str | Path | None = None,
+    formats: Sequence[str] = (),
+    also: Sequence[str] = (),
 ) -> DictionarySet:
     """Sample text, train a dictionary a site, fine-tune them together, measure them, save them.
 
     A stage that `folder` holds complete is read instead of done; one that was interrupted goes on where it stopped. The
-    result is the same as that of one uninterrupted run, and lies in `folder`/dictionaries.
+    result is the same as that of one uninterrupted run, and lies in `folder`/dictionaries, in SAELens' format.
 
     Args:
         texts: ordinary text of the kind the model is good at; see :func:`gossamer.training.text.read_texts`.
         sites: where to put dictionaries: streams (resid_pre, resid_mid, resid_post) if they are to be fine-tuned.
         folder: default :func:`default_folder`.
+        cache: a folder for the activations, see :func:`gossamer.training.fit.fit`; None: none are kept.
+        formats: "sparsify", "gemma_scope": layouts to write as well, each to a folder of its name in `folder`.
+        also: "wandb", "tensorboard": where to send metrics beside metrics.jsonl.
 
     Raises:
         UsageError: the request is impossible (no sites, too little text), or the folder belongs to another request.
         NotFiniteError: activations or a loss are not finite (the site is named).
         GossamerError: a file in the folder is damaged.
     """
+    only = [SetPlan("", config.learner, config.seed)]
+    return train_sets(model, texts, sites, config, only, folder, cache=cache, formats=formats, also=also)[""]
+
+
+def train_sets(
+    model: LanguageModel,
+    texts: Sequence[str],
+    sites: Sequence[Site],
+    config: TrainingConfig,
+    plans: Sequence[SetPlan],
+    folder: str | Path | None = None,
+    *,
+    cache: str | Path | None = None,
+    formats: Sequence[str] = (),
+    also: Sequence[str] = (),
+) -> dict[str, DictionarySet]:
+    """Train a set for each of several plans, all from the same passes of the model; otherwise as
+    :func:`train_dictionaries`. Sets lie in `folder`/dictionaries/<name of the plan>. Of several processes that
+    `torchrun` started, all fit together, and the first one writes.
+
+    Args:
+        plans: see :func:`gossamer.training.set_plans.set_plans`; their learners and seeds take the place of `config`'s.
+    """
     sites = sorted(set(sites))
     for site in sites:
         model.width(site)
-    request = _request(model, texts, sites, config)
+    _require_possible(sites, config, plans, formats)
+    request = _request(model, texts, sites, config, plans, cache)
     target = default_folder(model.name, request) if folder is None else Path(folder)
-    _claim(target, request)
-    if (target / FINAL / INDEX).is_file():
-        return DictionarySet.load(target / FINAL)
+    processes = Processes.current()
+    if processes.writes:
+        _claim(target, request)
+    processes.wait()
+    if not all((target / FINAL / plan.name / INDEX).is_file() for plan in plans):
+        # The first process draws and writes the samples; the others read them.
+        corpus = _corpus(model, texts, config, target) if processes.writes else None
+        processes.wait()
+        corpus = corpus or _corpus(model, texts, config, target)
+        _train(model, corpus, sites, config, plans, target, cache, also)
+    found = {plan.name: DictionarySet.load(target / FINAL / plan.name) for plan in plans}
+    if processes.writes:
+        for name, one in found.items():
+            for format in formats:
+                if format != "saelens":
+                    export(one, format, target / format / name)
+    processes.wait()
+    return found
+
+
+def _require_possible(
+    sites: Sequence[Site], config: TrainingConfig, plans: Sequence[SetPlan], formats: Sequence[str]
+) -> None:
+    architectures = {plan.learner.architecture for plan in plans}
+    require_formats(tuple(formats), architectures)
+    if not config.finetune.tokens:
+        return
+    unfit = [f"objective {one}" for one in sorted(architectures - set(FINETUNED))]
+    unfit += [f"site {site}" for site in sites if not site.kind.startswith("resid")]
+    if unfit:
+        raise UsageError(f"{unfit[0]} cannot be fine-tuned on the model's logits; set the tokens of finetune to 0")
+
+
+def _corpus(model: LanguageModel, texts: Sequence[str], config: TrainingConfig, folder: Path) -> Corpus:
     training, held_out = split_texts(texts, config.corpus, config.seed)
-    training += sample_text(model, training, config.corpus, target / "samples", config.seed)
-    corpus = Corpus.build(model, training, held_out, config.corpus, config.seed)
-    fitted = _fitted(model, corpus, sites, config, target)
-    if config.finetune.tokens:
-        fitted = finetune(model, fitted, corpus, config.finetune, target / "finetune", config.seed)
-    _with_claims(model, fitted, corpus, config).save(target / FINAL)
-    # Read back, so that a first run returns exactly what a later one does.
-    return DictionarySet.load(target / FINAL)
+    training += sample_text(model, training, config.corpus, folder / "samples", config.seed)
+    return Corpus.build(model, training, held_out, config.corpus, config.seed)
+
+
+def _train(
+    model: LanguageModel,
+    corpus: Corpus,
+    sites: Sequence[Site],
+    config: TrainingConfig,
+    plans: Sequence[SetPlan],
+    folder: Path,
+    cache: str | Path | None,
+    also: Sequence[str],
+) -> None:
+    processes = Processes.current()
+    fitted = _fitted(model, corpus, sites, config, plans, folder, cache, also)
+    for plan in plans:
+        found = fitted[plan.name]
+        if config.finetune.tokens:
+            own = folder / "finetune" / plan.name
+            found = finetune(model, found, corpus, config.finetune, own, config.seed)
+        of_plan = replace(config, learner=plan.learner, seed=plan.seed)
+        measured = _with_claims(model, found, corpus, of_plan)
+        if processes.writes:
+            measured.save(folder / FINAL / plan.name)
+        # Read back by all, so that a first run returns exactly what a later one does.
+        processes.wait()
 
 
 def default_folder(model_name: str, request: dict[str, Any]) -> Path:
@@ -78,9 +163,18 @@ def default_folder(model_name: str, request: dict[str, Any]) -> Path:
 
 
 def _request(
-    model: LanguageModel, texts: Sequence[str], sites: Sequence[Site], config: TrainingConfig
+    model: LanguageModel,
+    texts: Sequence[str],
+    sites: Sequence[Site],
+    config: TrainingConfig,
+    plans: Sequence[SetPlan],
+    cache: str | Path | None,
 ) -> dict[str, Any]:
     """Everything the result depends on."""
+    plain = list(plans) == [SetPlan("", config.learner, config.seed)]
+    several = {} if plain else {"plans": [asdict(one) for one in plans]}
+    # Where a cache lies changes nothing; whether there is one, does.
+    cached = {} if cache is None else {"cache": config.fit.cache_dtype}
     text_hash = hashlib.sha256("\0".join(texts).encode()).hexdigest()
     return {
         # Its short name: the same model may be named by another path.
@@ -89,7 +183,7 @@ def _request(
         "texts": len(texts),
         "texts_sha256": text_hash,
         "sites": [str(site) for site in sites],
-        **json.loads(json.dumps(asdict(config))),
+        **json.loads(json.dumps({**asdict(config), **several, **cached})),
     }
 
 
@@ -117,14 +211,30 @@ def _claim(folder: Path, request: dict[str, Any]) -> None:
 
 
 def _fitted(
-    model: LanguageModel, corpus: Corpus, sites: Sequence[Site], config: TrainingConfig, folder: Path
-) -> DictionarySet:
-    if (folder / "fitted" / INDEX).is_file():
-        return DictionarySet.load(folder / "fitted")
-    plans = [Plan(str(site), site, None, config.learner, config.seed) for site in sites]
-    found = DictionarySet(fit(model, corpus, plans, config.fit, folder / "fit", config.seed).values())
-    found.save(folder / "fitted")
-    return DictionarySet.load(folder / "fitted")
+    model: LanguageModel,
+    corpus: Corpus,
+    sites: Sequence[Site],
+    config: TrainingConfig,
+    plans: Sequence[SetPlan],
+    folder: Path,
+    cache: str | Path | None,
+    also: Sequence[str],
+) -> dict[str, DictionarySet]:
+    folders = {plan.name: folder / "fitted" / plan.name for plan in plans}
+    processes = Processes.current()
+    if not all((place / INDEX).is_file() for place in folders.values()):
+        each = [Plan(_plan_name(plan, site), site, None, plan.learner, plan.seed) for plan in plans for site in sites]
+        found = fit(model, corpus, each, config.fit, folder / "fit", config.seed, cache=cache, also=also)
+        if processes.writes:
+            for plan in plans:
+                own = DictionarySet(found[_plan_name(plan, site)] for site in sites)
+                own.save(folders[plan.name])
+        processes.wait()
+    return {name: DictionarySet.load(place) for name, place in folders.items()}
+
+
+def _plan_name(plan: SetPlan, site: Site) -> str:
+    return f"{plan.name}/{site}" if plan.name else str(site)
 
 
 def _with_claims(

@@ -1,15 +1,18 @@
 """A training loop that can be killed at any moment and goes on to the same result."""
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from gossamer.progress import begin
-from gossamer.training import metrics
+from gossamer.progress import begin, show_table
+from gossamer.tensor_files import remove_leftovers
+from gossamer.training import metrics, sinks
 from gossamer.training.checkpoint import Checkpoint
+from gossamer.training.parallel import Processes
 
 
 @runtime_checkable
@@ -23,38 +26,110 @@ class Job(Protocol):
         """Start from what `state` returned."""
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that changes."""
+        """Everything that changes; raises :class:`NotFiniteError` rather than let a bad state replace a good one."""
 
-    def step(self, step: int) -> tuple[int, list[dict[str, Any]]]:
-        """Do step number `step`; returns tokens used and lines for metrics.jsonl."""
+    def step(self, step: int) -> int:
+        """Do step number `step`, without waiting for the device; returns tokens used."""
+
+    def measured(self) -> list[dict[str, Any]]:
+        """Lines for metrics.jsonl about the last step, read from the device.
+
+        Raises:
+            NotFiniteError: a loss is not finite (it is named).
+        """
 
 
-def finish(job: Job, what: str, steps: int, folder: Path, settings: dict[str, Any], checkpoint_every: int) -> None:
+def finish(
+    job: Job,
+    what: str,
+    steps: int,
+    folder: Path,
+    settings: dict[str, Any],
+    checkpoint_every: int,
+    *,
+    processes: Processes | None = None,
+    also: Sequence[str] = (),
+) -> None:
     """Run the job's steps that are still to do, from the checkpoint in `folder` if there is one.
 
-    `settings["log_every"]` says how many steps lie between lines of metrics.jsonl.
+    `settings["log_every"]` says how many steps lie between lines of metrics.jsonl; only then, and before a checkpoint,
+    the host waits for the device. Of several processes the first one writes, and all read the same folder.
+
+    Args:
+        also: names of :data:`gossamer.training.sinks.SINKS` that get the lines as well.
 
     Raises:
-        UsageError: the checkpoint belongs to a run with other settings.
-        GossamerError: the checkpoint is damaged.
+        UsageError: the checkpoint belongs to a run with other settings, or a sink is not installed.
+        NotFiniteError: a loss or a parameter is not finite (it is named); the last checkpoint stays.
+        GossamerError: the checkpoint is damaged, or could not be written.
     """
+    processes = processes or Processes()
     stored = Checkpoint.load(folder, settings)
     if stored is None:
         job.begin()
     else:
         job.resume(stored.tensors)
     done = 0 if stored is None else stored.step
-    metrics.rewind(folder, done)
-    advance = begin(what, steps)
-    advance(done, "")
-    tokens, since = 0, time.monotonic()
-    for step in range(done, steps):
-        used, lines = job.step(step)
-        tokens += used
-        if step % settings["log_every"] == 0 or step + 1 == steps:
-            rate = round(tokens / max(time.monotonic() - since, 1e-9))
-            metrics.append(folder, [{"step": step, **line, "tokens_per_second": rate} for line in lines])
-            tokens, since = 0, time.monotonic()
-        if (step + 1) % checkpoint_every == 0 or step + 1 == steps:
-            Checkpoint(step + 1, job.state(), settings).save(folder)
-        advance(1, f"loss {lines[0]['loss']:.4f}")
+    # Every process has read the checkpoint before the first one may replace it.
+    processes.wait()
+    record = _Record(what, steps, done, folder, also) if processes.writes else None
+    with contextlib.closing(record) if record is not None else contextlib.nullcontext():
+        for step in range(done, steps):
+            used = job.step(step)
+            last = step + 1 == steps
+            if record is not None:
+                record.count(used)
+            if step % settings["log_every"] == 0 or last:
+                lines = job.measured()
+                if record is not None:
+                    record.write(step, lines)
+            if (step + 1) % checkpoint_every == 0 or last:
+                checkpoint = Checkpoint(step + 1, job.state(), settings)
+                if processes.writes:
+                    checkpoint.save(folder)
+    processes.wait()
+
+
+class _Record:
+    """What a run says of itself while it runs: metrics.jsonl, other sinks, a bar and a table."""
+
+    def __init__(self, what: str, steps: int, done: int, folder: Path, also: Sequence[str]) -> None:
+        self.folder = folder
+        self.sinks = sinks.opened(also, folder) if done < steps else []
+        remove_leftovers(folder)
+        metrics.rewind(folder, done)
+        self.advance = begin(what, steps)
+        self.advance(done, "")
+        self.note, self.tokens, self.since = "", 0, time.monotonic()
+
+    def count(self, tokens: int) -> None:
+        """One step is done."""
+        self.tokens += tokens
+        self.advance(1, self.note)
+
+    def write(self, step: int, lines: list[dict[str, Any]]) -> None:
+        """The numbers of `step`."""
+        rate = round(self.tokens / max(time.monotonic() - self.since, 1e-9))
+        records = [{"step": step, **line, "tokens_per_second": rate} for line in lines]
+        metrics.append(self.folder, records)
+        for sink in self.sinks:
+            sink.write(records)
+        show_table([_row(line) for line in lines])
+        self.note, self.tokens, self.since = f"{rate:,} tokens/s", 0, time.monotonic()
+
+    def close(self) -> None:
+        """Close the sinks."""
+        for sink in self.sinks:
+            sink.close()
+
+
+_COLUMNS = {"loss": ".4f", "explained_variance": ".3f", "l0": ".1f", "dead": ".1%"}
+
+
+def _row(line: Mapping[str, Any]) -> dict[str, str]:
+    numbers = {
+        name.replace("_", " "): format(line[name], form)
+        for name, form in _COLUMNS.items()
+        if line.get(name) is not None
+    }
+    return {"dictionary": str(line.get("name", "all")), **numbers}

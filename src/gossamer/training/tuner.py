@@ -16,7 +16,7 @@ from gossamer.training.learner import MARGIN
 from gossamer.training.optimiser import Optimiser
 
 _TRAINED = ("W_enc", "W_dec", "b_enc", "b_dec")
-_ARCHITECTURES = ("topk", "batchtopk", "jumprelu")
+ARCHITECTURES = ("topk", "batchtopk", "jumprelu")
 
 
 class Tuner:
@@ -36,9 +36,9 @@ class Tuner:
     def __init__(self, source: Dictionary, scale: float, clip: float) -> None:
         """Raises UsageError: none of topk, batchtopk and jumprelu, its input is normalised, or it is a transcoder."""
         source.require_reconstruction("fine-tuning")
-        if source.architecture not in _ARCHITECTURES or source.config.normalisation != "none":
+        if source.architecture not in ARCHITECTURES or source.config.normalisation != "none":
             raise UsageError(
-                f"dictionary at {source.site}: fine-tuning takes {', '.join(_ARCHITECTURES)} on plain activations, "
+                f"dictionary at {source.site}: fine-tuning takes {', '.join(ARCHITECTURES)} on plain activations, "
                 f"found {source.architecture} with normalisation {source.config.normalisation}; leave it out"
             )
         self.source, self.scale = source, scale

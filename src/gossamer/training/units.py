@@ -1,5 +1,6 @@
 """The units in which a dictionary learns: activations shifted by a mean and multiplied by a matrix, both fixed."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -58,7 +59,8 @@ class Units:
 
     def inward(self, activations: Float[Tensor, "tokens d"]) -> Float[Tensor, "tokens d"]:
         """Raw activations in these units."""
-        return (activations - self.mean) @ self.into
+        with _whole(activations.device.type):
+            return (activations - self.mean) @ self.into
 
     def outward(self, values: Float[Tensor, "tokens d"]) -> Float[Tensor, "tokens d"]:
         """Back to raw activations."""
@@ -67,6 +69,13 @@ class Units:
     def directions(self, rows: Float[Tensor, "rows d"]) -> Float[Tensor, "rows d"]:
         """Directions and differences, to which no mean belongs, in the model's units."""
         return torch.linalg.solve(self.into, rows, left=False)
+
+
+def _whole(device_type: str) -> AbstractContextManager[object]:
+    """Where a dictionary's own products are in bfloat16, what errors are measured against is not."""
+    if not torch.amp.is_autocast_available(device_type):
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)
 
 
 def metric_root(metric: Float[Tensor, "d d"], share: float) -> Float[Tensor, "d d"]:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from gossamer.errors import GossamerError
 from gossamer.files import replacing
 from gossamer.finite import require_finite
+from gossamer.tensor_files import write_tensors
 
 DTYPES = {
     "float16": torch.float16,
@@ -155,8 +155,7 @@ def matrix_shape(stored: Mapping[str, Tensor], name: str, path: Path) -> tuple[i
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors atomically."""
-    with replacing(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+    write_tensors(path, tensors)
 
 
 def write_npz(path: Path, tensors: Mapping[str, Tensor]) -> None:

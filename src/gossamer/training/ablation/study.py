@@ -71,7 +71,7 @@ def _curves(folder: Path, loop: FitConfig) -> dict[str, tuple[tuple[int, float],
     """(tokens seen, share of dead latents) of every dictionary."""
     found: dict[str, list[tuple[int, float]]] = {}
     for line in metrics.read(folder):
-        found.setdefault(line["site"], []).append(((line["step"] + 1) * loop.batch, line["dead"]))
+        found.setdefault(line["name"], []).append(((line["step"] + 1) * loop.batch, line["dead"]))
     return {name: tuple(curve) for name, curve in found.items()}
 
 

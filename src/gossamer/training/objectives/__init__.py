@@ -9,7 +9,7 @@ from gossamer.training.objectives.april import April
 from gossamer.training.objectives.auxk import AuxK
 from gossamer.training.objectives.batchtopk import BatchTopK
 from gossamer.training.objectives.gated import Gated
-from gossamer.training.objectives.jumprelu import QuadraticL0, StepL0, TanhPenalty
+from gossamer.training.objectives.jumprelu import JumpReLU, QuadraticL0, StepL0, TanhPenalty
 from gossamer.training.objectives.l1 import L1
 from gossamer.training.objectives.matryoshka import Matryoshka
 from gossamer.training.objectives.objective import Moment, Objective, Outcome
@@ -21,6 +21,7 @@ __all__ = [
     "AuxK",
     "BatchTopK",
     "Gated",
+    "JumpReLU",
     "Matryoshka",
     "Moment",
     "Objective",

@@ -73,7 +73,7 @@ class JumpReLU(Objective):
         penalty = coefficient * self.penalty(p, pre, latents)
         loss = (error.square().sum(dim=1) + penalty).mean() / y.shape[1]
         count = fired(latents)
-        return Outcome(loss, error, count, self.revival(p, pre, moment.stale & (count == 0)))
+        return Outcome(loss, error, count, self.revival(p, pre, moment.dead(count)))
 
     @abstractmethod
     def penalty(

@@ -49,8 +49,8 @@ class Matryoshka(BatchTopK):
     ) -> Outcome:
         """See :class:`gossamer.training.objectives.objective.Objective`."""
         pre = encoded(p, x)
-        chosen = choose_batchtopk(pre, self.k, moment.floor)
+        chosen = choose_batchtopk(pre, self.k, moment.floor, moment.processes)
         parts = chosen.reconstruct_parts(p, x, pre, self.bounds(pre.shape[1]))
         errors = (y - p["b_dec"])[:, None] - parts.cumsum(dim=1)
-        revival = self.aux.loss(p, x, errors[:, -1], moment.stale & (chosen.fired == 0))
+        revival = self.aux.loss(p, x, errors[:, -1], moment.dead(chosen.fired))
         return Outcome(errors.square().mean(), errors[:, -1], chosen.fired, revival, chosen.smallest)

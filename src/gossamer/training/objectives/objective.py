@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from gossamer.training.parallel import Processes
+
 Parameters = Mapping[str, Tensor]
 
 
@@ -18,11 +20,17 @@ class Moment:
         share: steps done as a share of all, 0 to 1.
         stale: latents that are dead unless they fire in this batch.
         floor: what the smallest activation kept is surely above, by the last step's; 0 where nothing is known.
+        processes: those that have the rest of the batch.
     """
 
     share: float
     stale: Bool[Tensor, "n"]
     floor: float = 0.0
+    processes: Processes = field(default_factory=Processes)
+
+    def dead(self, fired: Int[Tensor, "n"]) -> Bool[Tensor, "n"]:
+        """The latents that are dead, given on how many tokens each fired here."""
+        return self.stale & ~self.processes.any(fired > 0)
 
 
 @dataclass(frozen=True)

@@ -56,5 +56,5 @@ class TopK(Objective):
         pre = encoded(p, x)
         chosen = choose(pre)
         error = y - chosen.reconstruct(p, x, pre) - p["b_dec"]
-        revival = self.aux.loss(p, x, error, moment.stale & (chosen.fired == 0))
+        revival = self.aux.loss(p, x, error, moment.dead(chosen.fired))
         return Outcome(error.square().mean(), error, chosen.fired, revival, chosen.smallest)

@@ -1,0 +1,185 @@
+"""`gossamer train`: dictionaries for a model, from text."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from gossamer.cli import inputs, options
+from gossamer.cli.printing import err, number, out, print_json
+from gossamer.errors import UsageError
+
+Text = Annotated[list[Path], typer.Option("--text", help="A .txt or .jsonl file of ordinary text; repeat.")]
+Layers = Annotated[
+    str | None, typer.Option(help="Residual streams after these layers, as 2,4,6; default: the model's recipe.")
+]
+Sites = Annotated[
+    str | None, typer.Option(help="Sites instead, as resid_post.3,mlp_out.3; only streams are fine-tuned.")
+]
+Objective = Annotated[
+    str | None,
+    typer.Option(
+        help="batchtopk, topk, matryoshka, l1, april, gated, jumprelu_step, jumprelu_tanh or jumprelu_quadratic; "
+        "several as topk,l1. Default: the model's recipe, as for all that follows."
+    ),
+]
+Widths = Annotated[str | None, typer.Option(help="Latents of a dictionary; several as 2048,8192.")]
+Sparsities = Annotated[
+    str | None, typer.Option("--k", help="Active latents per token (topk family); several as 16,32.")
+]
+Penalty = Annotated[
+    str | None, typer.Option(help="Coefficient of the sparsity penalty (other objectives); several as 0.5,2.")
+]
+Seeds = Annotated[str | None, typer.Option(help="Seeds of initial weights; several as 0,1,2. Default: that of --seed.")]
+Tokens = Annotated[int | None, typer.Option(help="Activations to learn from.")]
+Batch = Annotated[int | None, typer.Option(help="Activations in one step.")]
+Accumulate = Annotated[int, typer.Option(help="Parts in which a batch is computed, when memory is short.")]
+LearningRate = Annotated[float | None, typer.Option(help="Peak of Adam's learning rate.")]
+Autocast = Annotated[bool, typer.Option("--autocast", help="The dictionaries' products in bfloat16.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        help="Keep activations in this folder, shuffled and checksummed, and learn from there; further runs on the "
+        "same text and sites read them. Default: the model runs whenever more are needed."
+    ),
+]
+Formats = Annotated[
+    list[str] | None,
+    typer.Option("--format", help="sparsify or gemma_scope: save so too, beside SAELens' format; repeat."),
+]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option(help="wandb or tensorboard: send metrics there too, beside metrics.jsonl; repeat."),
+]
+Output = Annotated[
+    Path | None, typer.Option("--out", help="Working folder; default: in $GOSSAMER_CACHE or ~/.cache/gossamer.")
+]
+
+
+def train(
+    model: options.Model,
+    text: Text,
+    layers: Layers = None,
+    sites: Sites = None,
+    objective: Objective = None,
+    n_latents: Widths = None,
+    k: Sparsities = None,
+    penalty: Penalty = None,
+    seeds: Seeds = None,
+    tokens: Tokens = None,
+    batch: Batch = None,
+    accumulate: Accumulate = 1,
+    learning_rate: LearningRate = None,
+    autocast: Autocast = False,
+    cache: Cache = None,
+    formats: Formats = None,
+    metrics: Metrics = None,
+    output: Output = None,
+    seed: options.Seed = 0,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Train dictionaries for a model from text: sample, train, fine-tune together. Stops and resumes at any moment.
+
+    The same command goes on where it stopped. Of --objective, --n-latents, --k, --penalty and --seeds every combination
+    is trained, all from the same passes of the model. Started by torchrun, all processes train the same dictionaries.
+    """
+    from gossamer.progress import shown
+    from gossamer.training import read_texts, recipe_for, train_sets
+    from gossamer.training.parallel import joined
+    from gossamer.training.set_plans import set_plans
+
+    places = _sites(layers, sites)
+    texts = [line for file in text for line in read_texts(file)]
+    with joined(device) as processes:
+        network = inputs.language_model(model, device, dtype)
+        recipe = recipe_for(network)
+        asked = _with_loop(recipe.config, seed, tokens, batch, accumulate, learning_rate, autocast)
+        chosen = set_plans(
+            asked.learner,
+            objective=inputs.words(objective) if objective else (),
+            n_latents=inputs.numbers("--n-latents", n_latents) if n_latents else (),
+            k=inputs.numbers("--k", k) if k else (),
+            penalty=inputs.decimals("--penalty", penalty) if penalty else (),
+            seeds=inputs.numbers("--seeds", seeds) if seeds else [seed],
+        )
+        config = _tunable(asked, places or recipe.sites, chosen)
+        with shown(err) if processes.writes else nullcontext():
+            found = train_sets(
+                network, texts, places or recipe.sites, config, chosen, output,
+                cache=cache, formats=formats or (), also=metrics or (),
+            )  # fmt: skip
+        if processes.writes:
+            _print_sets(found, as_json)
+
+
+def _sites(layers: str | None, sites: str | None) -> list[Any] | None:
+    from gossamer.model import Site
+
+    if layers is not None and sites is not None:
+        raise UsageError("--layers and --sites: one of the two expected; --layers 3 is --sites resid_post.3")
+    if sites is not None:
+        return [Site.parse(site) for site in inputs.words(sites)]
+    return None if layers is None else [Site("resid_post", layer) for layer in inputs.numbers("--layers", layers)]
+
+
+def _with_loop(
+    config: Any,
+    seed: int,
+    tokens: int | None,
+    batch: int | None,
+    accumulate: int,
+    learning_rate: float | None,
+    autocast: bool,
+) -> Any:
+    """The recipe's settings, with those that were given in their place."""
+    fit = config.fit
+    size = batch or fit.batch
+    fit = replace(
+        fit,
+        tokens=tokens or fit.tokens,
+        batch=size,
+        buffer=max(size, fit.buffer),
+        accumulate=accumulate,
+        autocast=autocast,
+    )
+    optimiser = config.learner.optimiser
+    optimiser = replace(optimiser, learning_rate=learning_rate or optimiser.learning_rate)
+    return replace(config, fit=fit, learner=replace(config.learner, optimiser=optimiser), seed=seed)
+
+
+def _tunable(config: Any, sites: Sequence[Any], chosen: Sequence[Any]) -> Any:
+    """Without the fine-tuning, if something asked for cannot be fine-tuned."""
+    from gossamer.training.tuner import ARCHITECTURES
+
+    architectures = {one.learner.architecture for one in chosen}
+    if architectures <= set(ARCHITECTURES) and all(site.kind.startswith("resid") for site in sites):
+        return config
+    if config.finetune.tokens:
+        err.print("no fine-tuning on the model's logits: it takes topk, batchtopk and jumprelu on residual streams")
+    return replace(config, finetune=replace(config.finetune, tokens=0))
+
+
+def _print_sets(found: Mapping[str, Any], as_json: bool) -> None:
+    folders = {name: str(Path(next(iter(one.values())).provenance["source"]).parent) for name, one in found.items()}
+    if as_json:
+        sets = [
+            {"name": name, "folder": folders[name], "sites": {str(s): asdict(d.claims) for s, d in one.items()}}
+            for name, one in found.items()
+        ]
+        print_json({"folder": sets[0]["folder"], "sites": sets[0]["sites"]} if "" in found else {"sets": sets})
+        return
+    table = Table("set", "site", "latents", "L0", "explained variance", box=None)
+    for name, one in found.items():
+        for site, dictionary in one.items():
+            claims = dictionary.claims
+            numbers = (number(claims.l0, 1), number(claims.explained_variance, 3))
+            table.add_row(name or "-", str(site), str(dictionary.n_latents), *numbers)
+    out.print(table)
+    for folder in folders.values():
+        out.print(f"dictionaries in {folder}", soft_wrap=True)

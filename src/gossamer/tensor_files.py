@@ -1,0 +1,65 @@
+"""Writing safetensors files so that a full disk is one line and leaves nothing half-written."""
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gossamer.errors import UsageError
+from gossamer.files import replacing
+
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write tensors and words to `path`, atomically.
+
+    Raises:
+        UsageError: no file can be made there.
+        GossamerError: writing failed, as on a full disk; whatever stood at `path` stands there still.
+    """
+    with replacing(path) as temporary:
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+        except SafetensorError as error:
+            # safetensors hides the system's error in words of its own.
+            code = _OS_ERROR.search(str(error))
+            number = int(code[1]) if code else errno.EIO
+            raise OSError(number, os.strerror(number) if code else str(error)) from error
+
+
+def require_space(folder: Path, needed: int, what: str) -> None:
+    """Refuse work whose results, `needed` bytes of them, the disk of `folder` has no room for.
+
+    Raises:
+        UsageError: it has not.
+    """
+    standing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(standing).free
+    if free < needed:
+        raise UsageError(
+            f"{folder}: {what} needs {_size(float(needed))}, found {_size(float(free))} free; "
+            "make room or give another folder"
+        )
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed runs left half-written in `folder`; only for a folder that one run at a time writes to."""
+    # The second name is that of safetensors, which writes to a file of its own before ours gets its name.
+    for pattern in (".*.part", ".tmp??????"):
+        for leftover in folder.glob(pattern):
+            leftover.unlink(missing_ok=True)

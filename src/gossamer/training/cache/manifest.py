@@ -1,0 +1,103 @@
+"""manifest.json: what a cache of activations holds, and the SHA-256 of every shard."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gossamer.errors import GossamerError, UsageError
+from gossamer.files import read_json, write_json
+from gossamer.model.site import Site
+
+FILE = "manifest.json"
+FORMAT = "gossamer.activations.1"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A shard that is complete.
+
+    Attributes:
+        tokens: activations in it, at every site.
+        sha256: of its file.
+        size: of its file, in bytes.
+    """
+
+    tokens: int
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a cache holds.
+
+    Attributes:
+        model: the model's name.
+        sites: the sites with their widths.
+        dtype: of the activations: float32, bfloat16 or float16.
+        corpus: fingerprint of the corpus.
+        seed: of the order of rows and of tokens.
+        rows: rows of the corpus in a shard.
+        shards: those that are complete, in order.
+    """
+
+    model: str
+    sites: Mapping[str, int]
+    dtype: str
+    corpus: str
+    seed: int
+    rows: int
+    shards: tuple[Entry, ...] = ()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All but the shards."""
+        return {name: value for name, value in asdict(self).items() if name != "shards"}
+
+    def require(self, asked: "Manifest", folder: Path) -> None:
+        """Refuse a cache that is not the one `asked` for; it may hold more sites.
+
+        Raises:
+            UsageError: naming what differs.
+        """
+        stored = {**self.settings, "sites": {site: self.sites.get(site) for site in asked.sites}}
+        differing = [name for name, value in asked.settings.items() if stored[name] != value]
+        if differing:
+            words = ", ".join(f"{name}: {stored[name]} there, {asked.settings[name]} asked" for name in differing)
+            raise UsageError(f"{folder}: holds other activations ({words}); use the same settings or another folder")
+
+    def save(self, folder: Path) -> None:
+        """Replace the folder's manifest."""
+        write_json(folder / FILE, {"format": FORMAT, **asdict(self)})
+
+    @classmethod
+    def load(cls, folder: Path) -> "Manifest":
+        """The folder's manifest.
+
+        Raises:
+            UsageError: the folder has none.
+            GossamerError: it is damaged.
+        """
+        path = folder / FILE
+        if not path.is_file():
+            raise UsageError(f"{folder}: expected a cache of activations, found no {FILE}; write one first")
+        found = read_json(path)
+        try:
+            if found.pop("format") != FORMAT or found["dtype"] not in DTYPES:
+                raise ValueError(f"expected format {FORMAT}")
+            shards = tuple(Entry(int(one["tokens"]), str(one["sha256"]), int(one["size"])) for one in found["shards"])
+            widths = {str(Site.parse(site)): int(width) for site, width in found["sites"].items()}
+            return cls(**{**found, "sites": widths, "shards": shards})
+        except (AttributeError, KeyError, TypeError, ValueError, UsageError) as error:
+            raise GossamerError(
+                f"{path}: expected a manifest of activations, found damage ({error}); write the cache again"
+            ) from error
+
+
+def shard_name(index: int) -> str:
+    """The file of a shard."""
+    return f"shard-{index:05d}.safetensors"

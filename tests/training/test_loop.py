@@ -1,0 +1,169 @@
+"""The loop: many dictionaries at once, any source, parts of a batch, half precision, other places for metrics."""
+
+import importlib.util
+from dataclasses import replace
+
+import pytest
+import torch
+from training_fixtures import CONFIG, plans, texts, with_fit
+
+from gossamer.errors import NotFiniteError, UsageError
+from gossamer.model import Site
+from gossamer.training import metrics, sinks
+from gossamer.training.config import Plan
+from gossamer.training.corpus import Corpus, split_texts
+from gossamer.training.fit import fit, fit_tensors
+from gossamer.training.objectives import L1, AuxK, BatchTopK, TopK
+
+SITE, OTHER = Site("resid_post", 0), Site("resid_post", 1)
+EVEN = replace(CONFIG.learner, sensitivity=0.0, objective=TopK(k=6, aux=AuxK(k=8)))
+SEVERAL = [
+    Plan("wide", SITE, None, replace(EVEN, n_latents=96)),
+    Plan("other seed", SITE, None, EVEN, seed=3),
+    Plan("penalty", OTHER, None, replace(EVEN, objective=L1())),
+    Plan("transcoder", SITE, OTHER, EVEN),
+]
+
+
+@pytest.fixture
+def x():
+    return torch.randn(500, 8, generator=torch.Generator().manual_seed(0))
+
+
+def _equal(one, other):
+    return all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+
+
+def test_dictionaries_trained_together_are_those_trained_alone(tiny_gpt2, tmp_path):
+    corpus = Corpus.build(tiny_gpt2, *split_texts(texts(), CONFIG.corpus, seed=0), CONFIG.corpus, seed=0)
+    together = fit(tiny_gpt2, corpus, SEVERAL, with_fit(), tmp_path / "all", seed=0)
+    assert list(together) == [plan.name for plan in SEVERAL]
+    for plan in SEVERAL:
+        alone = fit(tiny_gpt2, corpus, [plan], with_fit(), tmp_path / plan.name, seed=0)
+        assert _equal(alone[plan.name], together[plan.name])
+    lines = [line for line in metrics.read(tmp_path / "all") if line["name"] == "transcoder"]
+    assert lines[-1]["explained_variance"] > lines[0]["explained_variance"] + 0.2
+    assert together["transcoder"].site_out == OTHER
+
+
+def test_a_users_own_activations_need_no_model(x, tmp_path):
+    found = fit_tensors({SITE: x.double()}, plans([SITE], sensitivity=0.0), with_fit(), tmp_path)[str(SITE)]
+    first, last = metrics.read(tmp_path)[0], metrics.read(tmp_path)[-1]
+    assert last["loss"] < 0.8 * first["loss"]
+    assert found.model_name is None
+    error = (x - found(x)).square().sum() / (x - x.mean(0)).square().sum()
+    assert error < 0.8
+
+
+@pytest.mark.parametrize(
+    ("activations", "expected"),
+    [
+        ({}, "found none"),
+        ({SITE: torch.zeros(3, 2), OTHER: torch.zeros(4, 2)}, "the same tokens at every site"),
+        ({OTHER: torch.randn(500, 8)}, r"no activations at resid_post\.0; found resid_post\.1"),
+        ({SITE: torch.ones(500, 8)}, "all equal"),
+        ({SITE: torch.randn(20, 8)}, "20 activations at a time are less than a batch of 64"),
+    ],
+)
+def test_activations_that_cannot_be_learned_from_are_refused(activations, expected, tmp_path):
+    with pytest.raises(UsageError, match=expected):
+        fit_tensors(activations, plans([SITE], sensitivity=0.0), with_fit(), tmp_path)
+
+
+def test_a_nan_in_the_users_activations_is_named(x, tmp_path):
+    x[3, 4] = float("nan")
+    with pytest.raises(NotFiniteError, match=r"activations at resid_post\.0: .*\(3, 4\)"):
+        fit_tensors({SITE: x}, plans([SITE], sensitivity=0.0), with_fit(), tmp_path)
+
+
+def test_two_of_one_name_and_a_sensitivity_without_a_model_are_refused(x, tmp_path):
+    with pytest.raises(UsageError, match="two dictionaries named"):
+        fit_tensors({SITE: x}, plans([SITE, SITE], sensitivity=0.0), with_fit(), tmp_path)
+    with pytest.raises(UsageError, match="sensitivity needs the model"):
+        fit_tensors({SITE: x}, plans([SITE], sensitivity=0.5), with_fit(), tmp_path)
+
+
+@pytest.mark.parametrize("objective", [TopK(k=6, aux=AuxK(k=8)), L1()])
+def test_parts_of_a_batch_make_the_same_step_as_the_whole(x, tmp_path, objective):
+    asked = plans([SITE], sensitivity=0.0, objective=objective)
+    whole, parts = (
+        fit_tensors({SITE: x}, asked, with_fit(accumulate=count), tmp_path / str(count))[str(SITE)] for count in (1, 3)
+    )
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(parts.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_batchtopk_selects_within_a_part(x, tmp_path):
+    """k holds on average over every part, so that parts of one token are TopK."""
+    asked = {
+        name: plans([SITE], sensitivity=0.0, objective=objective)
+        for name, objective in (("batchtopk", BatchTopK(k=6)), ("topk", TopK(k=6)))
+    }
+    learned = {
+        name: fit_tensors({SITE: x}, one, with_fit(accumulate=64, tokens=64 * 5), tmp_path / name)[str(SITE)]
+        for name, one in asked.items()
+    }
+    torch.testing.assert_close(learned["batchtopk"].W_dec, learned["topk"].W_dec, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("objective", [TopK(k=6), BatchTopK(k=6), L1()])
+def test_half_precision_learns_nearly_the_same_with_whole_parameters(x, tmp_path, objective):
+    asked = plans([SITE], sensitivity=0.0, objective=objective)
+    found = fit_tensors({SITE: x}, asked, with_fit(autocast=True), tmp_path / "half")[str(SITE)]
+    fit_tensors({SITE: x}, asked, with_fit(), tmp_path / "whole")
+    half, whole = (metrics.read(tmp_path / name)[-1]["loss"] for name in ("half", "whole"))
+    assert half == pytest.approx(whole, rel=0.05)
+    assert half != whole
+    assert found.W_enc.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"accumulate": 0}, "accumulate from 1"),
+        ({"accumulate": 65}, "accumulate from 1"),
+        ({"cache_dtype": "int8"}, "cache_dtype among"),
+    ],
+)
+def test_impossible_settings_of_the_loop_are_refused(settings, expected):
+    with pytest.raises(UsageError, match=expected):
+        with_fit(**settings)
+
+
+def test_weights_and_biases_gets_one_run(x, tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.chdir(tmp_path)
+    fit_tensors({SITE: x}, plans([SITE], sensitivity=0.0), with_fit(), tmp_path / "run", also=["wandb"])
+    assert metrics.read(tmp_path / "run")
+
+
+def test_metrics_elsewhere_are_refused_in_one_line_where_they_cannot_be(x, tmp_path):
+    with pytest.raises(UsageError, match="expected tensorboard or wandb, found 'paper'"):
+        fit_tensors({SITE: x}, plans([SITE], sensitivity=0.0), with_fit(), tmp_path, also=["paper"])
+    for name in sinks.SINKS:
+        if importlib.util.find_spec(name) is None:
+            with pytest.raises(UsageError, match=f"metrics to {name}: the package is not installed"):
+                fit_tensors({SITE: x}, plans([SITE], sensitivity=0.0), with_fit(), tmp_path, also=[name])
+
+
+class _Kept:
+    def __init__(self, folder):
+        self.folder, self.records, self.closed = folder, [], False
+        _Kept.last = self
+
+    def write(self, records):
+        self.records += records
+
+    def close(self):
+        self.closed = True
+
+
+def test_other_sinks_get_what_metrics_jsonl_gets(x, tmp_path, monkeypatch):
+    monkeypatch.setitem(sinks.SINKS, "kept", _Kept)
+    fit_tensors({SITE: x}, plans([SITE], sensitivity=0.0), with_fit(), tmp_path, also=["kept"])
+    assert _Kept.last.records == metrics.read(tmp_path)
+    assert _Kept.last.closed
+    names = {name for name, _, _ in sinks.scalars(_Kept.last.records)}
+    assert {"resid_post.0/loss", "resid_post.0/explained_variance", "resid_post.0/l0", "resid_post.0/dead"} <= names
+    assert "resid_post.0/step" not in names

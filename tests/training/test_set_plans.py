@@ -1,0 +1,51 @@
+"""Combinations of settings: all of them, named, and nothing that fits none."""
+
+import pytest
+from training_fixtures import CONFIG
+
+from gossamer.errors import UsageError
+from gossamer.training.objectives import L1, TopK
+from gossamer.training.set_plans import OBJECTIVES, set_plans
+
+BASE = CONFIG.learner
+
+
+def test_nothing_given_is_the_base_itself():
+    (only,) = set_plans(BASE, seeds=[4])
+    assert (only.name, only.learner, only.seed) == ("", BASE, 4)
+
+
+def test_every_combination_comes_once_under_its_own_name():
+    found = set_plans(
+        BASE, objective=["batchtopk", "topk", "l1"], n_latents=[32, 64], k=[2, 3], penalty=[0.5], seeds=[0, 1]
+    )
+    # Two objectives with two k each, one with one penalty; two widths and two seeds of all.
+    assert len(found) == (2 * 2 + 1) * 2 * 2
+    assert len({one.name for one in found}) == len(found)
+    assert found[0].name == "batchtopk-32-k2-seed0"
+    assert found[-1].name == "l1-64-penalty0.5-seed1"
+    assert {one.learner.objective.k for one in found if isinstance(one.learner.objective, TopK)} == {2, 3}
+    assert {one.learner.objective.coefficient for one in found if isinstance(one.learner.objective, L1)} == {0.5}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_is_known_by_name_and_keeps_what_it_shares_with_the_base(name):
+    (found,) = set_plans(BASE, objective=[name])
+    assert found.learner.objective.name == name
+    assert found.learner.n_latents == BASE.n_latents
+    if isinstance(found.learner.objective, TopK):
+        assert found.learner.objective.k == BASE.objective.k
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"objective": ["relu"]}, "expected one of batchtopk, .*found 'relu'"),
+        ({"objective": ["l1"], "k": [3]}, "k: none of the objectives"),
+        ({"penalty": [3.0]}, "penalty: none of the objectives"),
+        ({"k": [65]}, "k from 1 to n_latents=64"),
+    ],
+)
+def test_what_fits_nothing_is_refused(asked, expected):
+    with pytest.raises(UsageError, match=expected):
+        set_plans(BASE, **asked)

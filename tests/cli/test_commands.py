@@ -4,12 +4,11 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
-from word_model import tiny_gpt2_model
 
 from gossamer import bundled, cli, demo
 from gossamer.circuits import findings as evaluation
@@ -19,35 +18,11 @@ from gossamer.cli import inputs
 from gossamer.dictionary import DictionarySet
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model import LanguageModel
-from gossamer.training import CorpusConfig, FinetuneConfig, FitConfig, LearnerConfig, Recipe, TrainingConfig
-from gossamer.training.objectives import BatchTopK
 
 COMMANDS = ("demo", "circuit", "tasks", "train", "check", "evaluate", "pursuit", "toys", "ablate")
 SPOOL = ("circuit", "bundled:spool", "--task", "code-index")
 # What rich would take for its markup (the last tag closes nothing: an error to it) and for a picture.
 MARKUP = "[red]a[/red] [1, 2] :cat: [/INST]"
-
-
-@dataclass(frozen=True)
-class Ran:
-    """How a command ended and what it said."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def gossamer(monkeypatch, capsys):
-    """Run a command in this process, as the entry point does."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["gossamer", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return Ran(ended.value.code or 0, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture
@@ -285,86 +260,6 @@ def test_check_names_a_text_that_is_none(no_model, gossamer, tmp_path, content, 
     found = gossamer("check", "bundled:spool", "--text", path)
     assert found.code == code
     assert re.fullmatch(f"error: {re.escape(str(path))}: {said}.*\n", found.err)
-
-
-def test_ablate_writes_results_table_and_pictures(gossamer, tokenizer, tmp_path):
-    tiny_gpt2_model(tokenizer).save_pretrained(tmp_path / "tiny")
-    tokenizer.save_pretrained(tmp_path / "tiny")
-    text = tmp_path / "text.txt"
-    text.write_text(
-        "\n\n".join(f"{a} and Amy went to the store and Amy gave {a} a book" for a in ("Mary", "John", "Tom") * 60)
-    )
-    asked = ["ablate", tmp_path / "tiny", "--text", text, "--out", tmp_path / "out", "--tokens", "1024"]
-    refused = gossamer(*asked, "--coefficients", "0.3;1")
-    assert refused.code == 2
-    # Saving the model above wrote its own progress first.
-    assert refused.err.endswith(
-        "\nerror: --coefficients: expected numbers separated by commas, as 0.3,1,3, found '0.3;1'\n"
-    )
-    done = gossamer(*asked, "--latents", "16", "--coefficients", "0.3", "--seeds", "1", "--json")
-    assert done.code == 0, done.err
-    facts = json.loads(done.out)
-    assert facts["site"] == "resid_post.1"
-    assert {one["variant"] for one in facts["trained"]} >= {"baseline", "all together", "resampling", "ghost"}
-    written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {"results.json", "table.md", "improvements.png", "dead-latents.png", "fit"}
-
-
-def test_train_makes_dictionaries_that_check_accepts(monkeypatch, gossamer, tokenizer, tmp_path):
-    tiny_gpt2_model(tokenizer).save_pretrained(tmp_path / "tiny")
-    tokenizer.save_pretrained(tmp_path / "tiny")
-    text = tmp_path / "text.txt"
-    text.write_text(
-        "\n\n".join(f"{a} and {b} went to the store" for a in ("Mary", "John", "Tom") for b in ("Amy", "Ben")) * 9
-    )
-    config = TrainingConfig(
-        CorpusConfig(context=8, held_out=0.2),
-        LearnerConfig(n_latents=32, objective=BatchTopK(k=4)),
-        FitConfig(tokens=640, batch=64, buffer=128, sensitivity_rows=8),
-        FinetuneConfig(tokens=0),
-    )
-    monkeypatch.setattr("gossamer.training.recipe_for", lambda model: Recipe((0, 1), config))
-    trained = gossamer("train", tmp_path / "tiny", "--text", text, "--layers", "1", "--out", tmp_path / "out", "--json")
-    assert trained.code == 0, trained.err
-    facts = json.loads(trained.out)
-    assert list(facts["sites"]) == ["resid_post.1"]
-    checked = gossamer("check", tmp_path / "tiny", "-d", facts["folder"], "--text", text, "--json")
-    assert json.loads(checked.out)["resid_post.1"]["l0"] == pytest.approx(facts["sites"]["resid_post.1"]["l0"], rel=0.5)
-    again = gossamer("train", tmp_path / "tiny", "--text", text, "--layers", "1", "--out", tmp_path / "out")
-    assert "resid_post.1" in again.out
-    assert gossamer("train", tmp_path / "tiny", "--text", text, "--out", tmp_path / "out").code == 2
-
-
-def test_train_takes_several_settings_at_once_and_a_cache(monkeypatch, gossamer, tokenizer, tmp_path):
-    tiny_gpt2_model(tokenizer).save_pretrained(tmp_path / "tiny")
-    tokenizer.save_pretrained(tmp_path / "tiny")
-    text = tmp_path / "text.txt"
-    text.write_text(
-        "\n\n".join(f"{a} and {b} went to the store" for a in ("Mary", "John", "Tom") for b in ("Amy", "Ben")) * 9
-    )
-    config = TrainingConfig(
-        CorpusConfig(context=8, held_out=0.2), fit=FitConfig(tokens=640, batch=64, buffer=128, sensitivity_rows=8)
-    )
-    monkeypatch.setattr("gossamer.training.recipe_for", lambda model: Recipe((0, 1), config))
-    settings = ["--objective", "topk,gated", "--n-latents", "32", "--k", "2,4", "--seeds", "5", "--tokens", "320"]
-    settings += ["--batch", "32", "--accumulate", "2", "--learning-rate", "0.01", "--cache", tmp_path / "cache"]
-    command = ["train", tmp_path / "tiny", "--text", text, "--out", tmp_path / "out", "--sites", "mlp_out.1"]
-    trained = gossamer(*command, *settings, "--json")
-    assert trained.code == 0, trained.err
-    sets = json.loads(trained.out)["sets"]
-    assert [one["name"] for one in sets] == ["topk-32-k2-seed5", "topk-32-k4-seed5", "gated-32-penalty1-seed5"]
-    assert all(list(one["sites"]) == ["mlp_out.1"] for one in sets)
-    assert sets[0]["sites"]["mlp_out.1"]["l0"] <= 2
-    assert (tmp_path / "cache" / "manifest.json").is_file()
-    for wrong, said in (
-        (["--layers", "1"], "--layers and --sites"),
-        (["--n-latents", "many"], "--n-latents: expected numbers"),
-        (["--objective", "l2"], "objective: expected one of batchtopk"),
-        (["--format", "sparsify"], "sparsify holds topk only"),
-    ):
-        refused = gossamer(*command, *wrong)
-        assert refused.code == 2
-        assert said in refused.err
 
 
 def everything_of_another_task():

@@ -36,6 +36,13 @@ Penalty = Annotated[
 ]
 Seeds = Annotated[str | None, typer.Option(help="Seeds of initial weights; several as 0,1,2. Default: that of --seed.")]
 Tokens = Annotated[int | None, typer.Option(help="Activations to learn from.")]
+FinetuneTokens = Annotated[
+    int | None,
+    typer.Option(
+        help="Tokens of the fine-tuning on the model's logits; 0 for none. Default: the recipe's, in proportion to "
+        "--tokens."
+    ),
+]
 Batch = Annotated[int | None, typer.Option(help="Activations in one step.")]
 Accumulate = Annotated[int, typer.Option(help="Parts in which a batch is computed, when memory is short.")]
 LearningRate = Annotated[float | None, typer.Option(help="Peak of Adam's learning rate.")]
@@ -71,6 +78,7 @@ def train(
     penalty: Penalty = None,
     seeds: Seeds = None,
     tokens: Tokens = None,
+    finetune_tokens: FinetuneTokens = None,
     batch: Batch = None,
     accumulate: Accumulate = 1,
     learning_rate: LearningRate = None,
@@ -99,7 +107,7 @@ def train(
     with joined(device) as processes:
         network = inputs.language_model(model, device, dtype)
         recipe = recipe_for(network)
-        asked = _with_loop(recipe.config, seed, tokens, batch, accumulate, learning_rate, autocast)
+        asked = _with_loop(recipe.config, seed, tokens, finetune_tokens, batch, accumulate, learning_rate, autocast)
         chosen = set_plans(
             asked.learner,
             objective=inputs.words(objective) if objective else (),
@@ -132,6 +140,7 @@ def _with_loop(
     config: Any,
     seed: int,
     tokens: int | None,
+    finetune_tokens: int | None,
     batch: int | None,
     accumulate: int,
     learning_rate: float | None,
@@ -139,6 +148,8 @@ def _with_loop(
 ) -> Any:
     """The recipe's settings, with those that were given in their place."""
     fit = config.fit
+    if finetune_tokens is None:
+        finetune_tokens = round(config.finetune.tokens * (tokens or fit.tokens) / fit.tokens)
     size = batch or fit.batch
     fit = replace(
         fit,
@@ -150,7 +161,8 @@ def _with_loop(
     )
     optimiser = config.learner.optimiser
     optimiser = replace(optimiser, learning_rate=learning_rate or optimiser.learning_rate)
-    return replace(config, fit=fit, learner=replace(config.learner, optimiser=optimiser), seed=seed)
+    finetune = replace(config.finetune, tokens=finetune_tokens)
+    return replace(config, fit=fit, learner=replace(config.learner, optimiser=optimiser), finetune=finetune, seed=seed)
 
 
 def _tunable(config: Any, sites: Sequence[Any], chosen: Sequence[Any]) -> Any:

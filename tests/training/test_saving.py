@@ -26,7 +26,7 @@ def test_saelens_loads_every_architecture_and_agrees(name, tmp_path):
     x = torch.randn(500, 8, generator=torch.Generator().manual_seed(0)) * 2 + 1
     (asked,) = set_plans(replace(CONFIG.learner, sensitivity=0.0), objective=[name])
     plan = Plan("one", SITE, None, asked.learner)
-    found = fit_tensors({SITE: x}, [plan], with_fit(), tmp_path / "fit", model_name="gpt2")["one"]
+    found = fit_tensors({SITE: x}, [plan], with_fit(), str(tmp_path / "fit"), model_name="gpt2")["one"]
     theirs = SAE.load_from_disk(found.save(tmp_path / "saved"))
     latents = theirs.encode(x)
     torch.testing.assert_close(latents, found.encode_dense(x), rtol=1e-4, atol=1e-4)

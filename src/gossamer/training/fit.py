@@ -37,7 +37,7 @@ def fit(
     corpus: Corpus,
     plans: Sequence[Plan],
     config: FitConfig,
-    folder: Path,
+    folder: str | Path,
     seed: int,
     *,
     cache: str | Path | None = None,
@@ -77,7 +77,7 @@ def fit_tensors(
     activations: Activations,
     plans: Sequence[Plan],
     config: FitConfig,
-    folder: Path,
+    folder: str | Path,
     seed: int = 0,
     *,
     model_name: str | None = None,
@@ -99,7 +99,7 @@ def fit_source(
     source: Source,
     plans: Sequence[Plan],
     config: FitConfig,
-    folder: Path,
+    folder: str | Path,
     *,
     sensitivities: Sensitivities | None = None,
     also: Sequence[str] = (),
@@ -121,7 +121,7 @@ def fit_source(
     job = _Fit(source, list(plans), config, sensitivities, processes)
     settings = {"stage": "fit", **source.facts, "plans": [plan.facts for plan in plans], **asdict(config)}
     what = "training dictionaries" if len(plans) > 1 else "training a dictionary"
-    run.finish(job, what, config.steps, folder, settings, config.checkpoint_every, processes=processes, also=also)
+    run.finish(job, what, config.steps, Path(folder), settings, config.checkpoint_every, processes=processes, also=also)
     said = {"fit": asdict(config), **(facts or {})}
     return {
         name: learner.dictionary(source.model_name, {"training": {**said, "plan": learner.plan.facts}})

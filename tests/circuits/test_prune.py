@@ -7,8 +7,9 @@ import torch
 from planted import CHANGING, SITE, STEADY, TWIN, Planted, planted
 
 from gossamer.batching import MemoryWarning
+from gossamer.circuits.loss import PROMPT_WEIGHT
+from gossamer.circuits.path import Path
 from gossamer.circuits.prune import Polish
-from gossamer.circuits.search import PROMPT_WEIGHT
 from gossamer.circuits.splice import Splice
 from gossamer.model.language_model import LanguageModel
 
@@ -69,6 +70,18 @@ def test_the_gradient_by_finite_differences(polish: Polish) -> None:
         step = torch.zeros_like(mask).index_fill(0, torch.tensor([node]), 1e-4)
         assert found[node].item() == pytest.approx((loss(step) - loss(-step)) / 2e-4, rel=1e-2, abs=1e-4)
     assert found[at_end(polish, 9)].item() < -0.1
+
+
+def test_a_path_leads_without_circuits_that_smaller_ones_better(polish: Polish) -> None:
+    good, idle = at_end(polish, *STEADY, CHANGING), at_end(polish, 20)
+    fewer, spoilt = good[:2], torch.cat([good, at(polish, "S", 20, 21), idle])
+    path = Path("any", polish.splice.nodes, (spoilt, good, idle, fewer[:1]), seconds=1.0)
+    losses = {len(circuit): loss_by_hand(polish, circuit) for circuit in path.circuits}
+    found = polish.leading(path)
+    assert found.seconds > 1.0
+    assert found.sizes == [size for size in path.sizes if all(losses[size] < losses[one] for one in losses if one < size)]
+    assert len(found.sizes) < len(path.sizes)
+    assert all(any(torch.equal(circuit, other) for other in path.circuits) for circuit in found.circuits)
 
 
 def test_after_pruning_the_loss_of_every_circuit_with_one_node_less_is_higher(polish: Polish) -> None:

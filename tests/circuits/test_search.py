@@ -8,9 +8,8 @@ from planted import Planted, planted
 
 from gossamer.batching import MemoryWarning
 from gossamer.circuits.attribution import attribution_patching, ranking
-from gossamer.circuits.outcome import divergence
 from gossamer.circuits.path import Path
-from gossamer.circuits.search import PROMPT_WEIGHT, SearchSettings, prompt_loss, search_path, soft_top
+from gossamer.circuits.search import SearchSettings, search_path, soft_top
 from gossamer.circuits.splice import Splice
 from gossamer.errors import GossamerError, NotFiniteError, UsageError
 from gossamer.model.language_model import LanguageModel
@@ -61,24 +60,6 @@ def test_a_cold_soft_mask_is_the_top_and_equal_scores_share(scores: torch.Tensor
     mask = soft_top(scores, 6.0, 1e-4)
     assert torch.equal(torch.nonzero(mask > 0.5).squeeze(1), scores.topk(6).indices.sort().values)
     torch.testing.assert_close(soft_top(torch.ones(40), 10.0, 0.3), torch.full((40,), 0.25))
-
-
-def test_the_loss_by_hand(known: Planted) -> None:
-    logits, rows = torch.zeros(3, 30), torch.tensor([4, 0, 7])
-    logits[:, 7] = torch.tensor([0.1, 0.2, 1.5])
-    wanted = known.full.outcome.logit_diff
-    errors = [(logits[k, 7] - logits[k, 8] - wanted[row]).item() for k, row in enumerate(rows.tolist())]
-    assert min(errors) < 0 < max(errors)
-    expected = (PROMPT_WEIGHT * sum(map(abs, errors)) + abs(sum(errors))) / 3 / wanted.mean().item()
-    assert prompt_loss(logits, known.full, "logit_diff", rows).mean().item() == pytest.approx(expected, rel=1e-5)
-    lean = torch.tensor(1.0 if sum(errors) > 0 else -1.0)
-    parts = [prompt_loss(logits[[k]], known.full, "logit_diff", rows[[k]], lean) for k in range(3)]
-    assert torch.cat(parts).mean().item() == pytest.approx(expected, rel=1e-5)
-    kl = prompt_loss(logits, known.full, "kl", rows)
-    torch.testing.assert_close(kl, divergence(known.full.log_probs[rows], logits))
-    assert torch.equal(
-        prompt_loss(logits, known.full, "kl", slice(2, 5)), divergence(known.full.log_probs[2:5], logits)
-    )
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,16 @@ from gossamer.circuits.attribution import (
 from gossamer.circuits.candidates import every_node
 from gossamer.circuits.outcome import FullModel
 from gossamer.circuits.path import Path
+from gossamer.circuits.prune import Polish
 from gossamer.circuits.reference import reference_path
 from gossamer.circuits.search import SearchSettings, search_path
 from gossamer.circuits.splice import Splice
 
 Method = Callable[[Splice, FullModel, SearchSettings], Path]
+
+
+def _mask(splice: Splice, full: FullModel, search: SearchSettings) -> Path:
+    return Polish(splice, full, search.loss).leading(search_path(splice, full, search))
 
 
 def _reference(splice: Splice, full: FullModel, search: SearchSettings) -> Path:
@@ -37,7 +42,7 @@ def _ranked(name: str, score: Callable[[Splice], Tensor], by: str = "global") ->
 
 
 METHODS: Mapping[str, Method] = {
-    "mask": search_path,
+    "mask": _mask,
     "reference recipe": _reference,
     "integrated gradients": _ranked("integrated gradients", integrated_gradients),
     "integrated gradients by site": _ranked("integrated gradients by site", integrated_gradients, "site"),

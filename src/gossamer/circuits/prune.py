@@ -1,7 +1,9 @@
 """Exact last steps: take out what a target allows, drop every node that is free, put better ones in their place."""
 
+import math
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -11,8 +13,9 @@ from torch import Tensor
 from gossamer.batching import in_batches
 from gossamer.circuits.attribution import GRADIENT_BATCH
 from gossamer.circuits.leave_out import each_left_out
+from gossamer.circuits.loss import Loss, excess, prompt_loss
 from gossamer.circuits.outcome import FullModel, Network
-from gossamer.circuits.search import Loss, excess, prompt_loss
+from gossamer.circuits.path import Path
 from gossamer.circuits.splice import Splice
 
 Enough = Callable[[Int[Tensor, "shorter"]], bool]
@@ -74,6 +77,19 @@ class Polish:
 
         parts = in_batches(self._count, min(self.splice.batch_size, GRADIENT_BATCH), part)
         return torch.stack(parts).sum(dim=0) / len(logits)
+
+    def leading(self, path: Path) -> Path:
+        """The path without the circuits that a smaller one of it equals or betters: what is left out is no better.
+
+        Hard circuits are read off a soft mask, and some overshoot where their smaller neighbours do not.
+        """
+        began, best = time.perf_counter(), math.inf
+        kept: list[Tensor] = []
+        for circuit in reversed(path.circuits):
+            loss = self.loss_of(circuit)
+            if loss < best:
+                kept, best = [circuit, *kept], loss
+        return replace(path, circuits=tuple(kept), seconds=path.seconds + time.perf_counter() - began)
 
     def shortened(self, circuit: Int[Tensor, "chosen"], enough: Enough) -> Int[Tensor, "left"]:
         """The circuit without as many of its cheapest nodes as leave it `enough`.

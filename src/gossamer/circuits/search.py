@@ -15,7 +15,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -23,18 +22,13 @@ from torch import Tensor
 
 from gossamer.batching import halved, is_out_of_memory
 from gossamer.circuits.attribution import GRADIENT_BATCH, attribution_patching
+from gossamer.circuits.loss import Loss, excess, prompt_loss
 from gossamer.circuits.nodes import Nodes
-from gossamer.circuits.outcome import FullModel, divergence, logit_difference
+from gossamer.circuits.outcome import FullModel
 from gossamer.circuits.path import SIZES, Path
 from gossamer.circuits.splice import Splice
 from gossamer.errors import NotFiniteError, UsageError
 from gossamer.progress import begin
-
-Loss = Literal["logit_diff", "kl"]
-# What one prompt's error weighs beside the mean's. A circuit too small for the task helps few prompts beyond their own
-# target: at 1 the gradient of those prompts vanishes and IOI loses .02 to .05 of its mean at 130 to 250 nodes; at 0
-# prompts that overshoot hide prompts that fail.
-PROMPT_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)
@@ -201,36 +195,6 @@ def _lean(run: _Run, full: FullModel, mask: Tensor, rows: Int[Tensor, "rows"]) -
     with torch.no_grad():
         parts = [excess(run.splice(mask, part), full, part) for part in torch.split(rows, run.batch_size)]
     return torch.cat(parts).mean().sign()
-
-
-def prompt_loss(
-    logits: Float[Tensor, "rows vocab"],
-    full: FullModel,
-    loss: Loss,
-    rows: Int[Tensor, "rows"] | slice,
-    lean: Float[Tensor, ""] | None = None,
-) -> Float[Tensor, "rows"]:
-    """Share of each prompt in the loss against the full model (see :class:`SearchSettings`), which is their mean.
-
-    Args:
-        logits: of the prompts.
-        full: the full model on all prompts.
-        loss: which loss.
-        rows: which prompts these are.
-        lean: sign of the mean excess of the whole batch that `rows` are a part of; None: they are the whole batch.
-    """
-    if loss == "kl":
-        return divergence(full.log_probs[rows], logits)
-    found = excess(logits, full, rows)
-    return PROMPT_WEIGHT * found.abs() + (found.mean().sign() if lean is None else lean) * found
-
-
-def excess(
-    logits: Float[Tensor, "rows vocab"], full: FullModel, rows: Int[Tensor, "rows"] | slice
-) -> Float[Tensor, "rows"]:
-    """Logit difference of each prompt minus the full model's, over the full model's mean."""
-    examples, wanted = full.examples, full.outcome.logit_diff
-    return (logit_difference(logits, examples.answer[rows], examples.wrong[rows]) - wanted[rows]) / wanted.mean().abs()
 
 
 def _top(run: _Run, size: int) -> Int[Tensor, "chosen"]:

@@ -101,7 +101,8 @@ def test_an_impossible_faithfulness_is_refused_with_the_numbers(faithful: Found)
     study = faithful.study
     best = max(study.train.kept(faithful.path.nodes.select(circuit)) for circuit in faithful.path.circuits)
     ceiling = study.train.faithfulness(study.train.dictionaries)
-    expected = f"at most 80 nodes keeps 5000% .* by hand: the best keeps {best:.0%}, .*without ablation {ceiling:.0%}"
+    most = faithful.path.sizes[0]
+    expected = f"at most {most} nodes keeps 5000% .* by hand: the best keeps {best:.0%}, .*ablation {ceiling:.0%}"
     with pytest.raises(GossamerError, match=expected) as error:
         choose(study, faithful.path, faithfulness=50.0)
     assert not isinstance(error.value, UsageError)

@@ -72,21 +72,22 @@ def test_the_gradient_by_finite_differences(polish: Polish) -> None:
     assert found[at_end(polish, 9)].item() < -0.1
 
 
-def test_a_path_leads_without_circuits_that_smaller_ones_better(polish: Polish) -> None:
-    good = at_end(polish, *STEADY, CHANGING)
-    spoilt, worse = at_end(polish, *STEADY, CHANGING, 20, 21), at_end(polish, STEADY[0], 20)
-    path = Path("any", polish.splice.nodes, (spoilt, good, worse, at_end(polish, STEADY[0])), seconds=1.0)
-    losses = {len(circuit): loss_by_hand(polish, circuit) for circuit in path.circuits}
-    found = polish.leading(path)
+def test_nodes_that_miss_are_exchanged_for_planted_ones(polish: Polish) -> None:
+    poor, good = at_end(polish, STEADY[0], 20, 21), at_end(polish, *STEADY, CHANGING)
+    found = polish.exchanged(poor)
+    assert len(found) == 3
+    assert loss_by_hand(polish, found) < 0.7 * loss_by_hand(polish, poor)
+    assert torch.equal(polish.exchanged(good), good)
+
+
+def test_an_improved_path_is_without_circuits_that_smaller_ones_better(polish: Polish) -> None:
+    circuits = tuple(at_end(polish, *latents) for latents in ((STEADY[0], 20, 21, 22), (*STEADY, CHANGING), (20, 21)))
+    assert loss_by_hand(polish, polish.exchanged(circuits[0])) > loss_by_hand(polish, circuits[1])
+    found = polish.improved(Path("any", polish.splice.nodes, circuits, seconds=1.0))
+    assert found.sizes == [3, 2]
+    assert torch.equal(found.of_size(3), circuits[1])
+    assert loss_by_hand(polish, found.of_size(2)) < loss_by_hand(polish, circuits[2])
     assert found.seconds > 1.0
-    assert found.sizes == [size for size in path.sizes if losses[size] < min([*smaller(losses, size), 1e9])]
-    assert 3 in found.sizes
-    assert 2 not in found.sizes
-    assert torch.equal(found.of_size(3), good)
-
-
-def smaller(losses: dict[int, float], below: int) -> list[float]:
-    return [loss for size, loss in losses.items() if size < below]
 
 
 def test_after_pruning_the_loss_of_every_circuit_with_one_node_less_is_higher(polish: Polish) -> None:

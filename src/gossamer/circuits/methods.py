@@ -24,7 +24,7 @@ Method = Callable[[Splice, FullModel, SearchSettings], Path]
 
 
 def _mask(splice: Splice, full: FullModel, search: SearchSettings) -> Path:
-    return Polish(splice, full, search.loss).leading(search_path(splice, full, search))
+    return Polish(splice, full, search.loss).improved(search_path(splice, full, search))
 
 
 def _reference(splice: Splice, full: FullModel, search: SearchSettings) -> Path:

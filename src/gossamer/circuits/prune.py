@@ -21,6 +21,10 @@ from gossamer.circuits.splice import Splice
 Enough = Callable[[Int[Tensor, "shorter"]], bool]
 # Two losses that differ by less than this share are the same loss, rounded differently.
 _EQUAL = 1e-6
+# A circuit whose mean is so near the full model's, as a share of it, is left as it is: what remains is single prompts.
+_MET = 0.02
+# Rounds of exchanging nodes; the first brings most.
+_EXCHANGES = 2
 # Rounds of filling up and pruning again; each lowers the loss, the later ones by little.
 _SWAPS = 3
 
@@ -63,12 +67,18 @@ class Polish:
             logits = torch.cat(self._batched(network))
         return prompt_loss(logits, self.full, self.loss, slice(0, len(logits))).double().mean().item()
 
-    def gradient(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "node"]:
-        """Derivative of the mean loss by every candidate's mask at the hard circuit."""
-        mask = torch.zeros(len(self.splice.nodes), device=self.splice.model.device).index_fill(0, circuit, 1.0)
+    def _mean_excess(self, mask: Float[Tensor, "node"]) -> Float[Tensor, ""]:
         with torch.no_grad():
             logits = torch.cat(self._batched(partial(self.splice, mask)))
-        lean = excess(logits, self.full, slice(0, len(logits))).mean().sign()
+        return excess(logits, self.full, slice(0, len(logits))).mean()
+
+    def _hard(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "node"]:
+        return torch.zeros(len(self.splice.nodes), device=self.splice.model.device).index_fill(0, circuit, 1.0)
+
+    def gradient(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "node"]:
+        """Derivative of the mean loss by every candidate's mask at the hard circuit."""
+        mask = self._hard(circuit)
+        lean = self._mean_excess(mask).sign()
 
         def part(rows: slice) -> Tensor:
             leaf = mask.clone().requires_grad_()
@@ -76,20 +86,40 @@ class Polish:
             return torch.autograd.grad(loss, leaf)[0]
 
         parts = in_batches(self._count, min(self.splice.batch_size, GRADIENT_BATCH), part)
-        return torch.stack(parts).sum(dim=0) / len(logits)
+        return torch.stack(parts).sum(dim=0) / self._count
 
-    def leading(self, path: Path) -> Path:
-        """The path without the circuits that a smaller one of it equals or betters: what is left out is no better.
+    def improved(self, path: Path) -> Path:
+        """The path with better nodes where it misses, without circuits that a smaller one of it equals or betters.
 
-        Hard circuits are read off a soft mask, and some overshoot where their smaller neighbours do not.
+        Circuits are read off a soft mask: hard, some fall short of their neighbours and some overshoot.
         """
         began, best = time.perf_counter(), math.inf
         kept: list[Tensor] = []
         for circuit in reversed(path.circuits):
+            circuit = self.exchanged(circuit)
             loss = self.loss_of(circuit)
             if loss < best:
                 kept, best = [circuit, *kept], loss
         return replace(path, circuits=tuple(kept), seconds=path.seconds + time.perf_counter() - began)
+
+    def exchanged(self, circuit: Int[Tensor, "chosen"]) -> Int[Tensor, "chosen"]:
+        """As many nodes, some of them others, if its mean misses the full model's and the loss is lower with them.
+
+        Which nodes go and which come in their place is a matter of first order; whether they do, of the loss itself.
+        """
+        limit = self.loss_of(circuit)
+        for _ in range(_EXCHANGES):
+            if abs(self._mean_excess(self._hard(circuit)).item()) <= _MET:
+                break
+            slope = self.gradient(circuit)
+            leaving = circuit[torch.argsort(slope[circuit], descending=True, stable=True)]
+            coming = torch.argsort(slope.index_fill(0, circuit, torch.inf), stable=True)[: len(slope) - len(circuit)]
+            trials = (torch.cat([leaving[n:], coming[:n]]) for n in _parts(min(len(circuit) // 4, len(coming))))
+            better = next((trial for trial in trials if self.loss_of(trial) < limit - _EQUAL * abs(limit)), None)
+            if better is None:
+                break
+            circuit, limit = better, self.loss_of(better)
+        return circuit
 
     def shortened(self, circuit: Int[Tensor, "chosen"], enough: Enough) -> Int[Tensor, "left"]:
         """The circuit without as many of its cheapest nodes as leave it `enough`.
@@ -159,6 +189,11 @@ class Polish:
         return next(
             (one for one in (rest(free[index : index + 1]) for index in range(1, len(free))) if fits(one)), circuit
         )
+
+
+def _parts(most: int) -> list[int]:
+    """How many nodes to try, falling: `most`, a quarter of it and a sixteenth, and at least one."""
+    return sorted({max(most // share, 1) for share in (1, 4, 16)}, reverse=True)
 
 
 def _fewest(above: int, enough: int, fits: Callable[[int], bool]) -> int:

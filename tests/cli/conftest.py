@@ -1,21 +1,12 @@
 """What the tests of commands share."""
 
 import sys
-from dataclasses import dataclass
 
 import pytest
+from ran import Ran
 from word_model import tiny_gpt2_model
 
 from gossamer import cli
-
-
-@dataclass(frozen=True)
-class Ran:
-    """How a command ended and what it said."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture

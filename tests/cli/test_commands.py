@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from ran import Ran
 from typer.testing import CliRunner
 
 from gossamer import bundled, cli, demo

@@ -31,7 +31,8 @@ def test_logits_are_those_of_the_model_itself(name):
     hf = random_hf(name)
     tokens = random_tokens()
     expected = hf(input_ids=tokens.ids).logits
-    assert torch.equal(LanguageModel.load(hf).logits(tokens), expected)
+    # Not to the bit: a product may be split differently where its inputs lie differently in memory.
+    torch.testing.assert_close(LanguageModel.load(hf).logits(tokens), expected, rtol=0, atol=1e-5)
 
 
 def test_identity_edits_leave_every_bit(model, tokens):

@@ -25,6 +25,7 @@ class Work:
     steps: int
     rate: float
     dead_after: int
+    precision: str = "float32"
 
 
 class Trainer(ABC):
@@ -188,16 +189,16 @@ class Floor(Trainer):
         return torch.zeros_like(x)
 
 
-OURS, FLOOR = "gossamer", "encoder product alone"
+OURS, FLOOR, SPARSE = "gossamer", "encoder product alone", "SAELens, sparse"
 TRAINERS: dict[str, type[Trainer]] = {
     OURS: Ours,
     "SAELens": SAELens,
-    "SAELens, sparse": SAELensSparse,
+    SPARSE: SAELensSparse,
     "sparsify": Sparsify,
     "dictionary_learning": DictionaryLearning,
     FLOOR: Floor,
 }
 PEERS = {
-    "topk": ("SAELens", "SAELens, sparse", "sparsify", "dictionary_learning"),
+    "topk": ("SAELens", SPARSE, "sparsify", "dictionary_learning"),
     "batchtopk": ("SAELens", "dictionary_learning"),
 }

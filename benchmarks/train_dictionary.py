@@ -11,8 +11,9 @@ Activations: sparse combinations of 2 n random directions, some of them far more
 0 and variance 1. All learn with float32 Adam at one constant rate; AuxK is on everywhere, and a latent is dead after
 --dead-after tokens (by default, as published, more than a run has: then nothing is dead for anyone). Explained variance
 is that of a batch nobody learned from, by the rule of training. Memory is how far the peak of the process rises from
-where it stood with its libraries and the data loaded. The floor is the product x @ W_enc alone, as torch does it in
-float32.
+where it stood with its libraries and the data loaded. The floor is the product x @ W_enc alone, as torch does it.
+Each comparison is made twice: with products in float32, and under autocast in bfloat16 (parameters and Adam stay in
+float32, and explained variance is measured in float32); SAELens' sparse option knows no bfloat16.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from dictionary_trainers import FLOOR, OURS, PEERS, TRAINERS, Work
+from dictionary_trainers import FLOOR, OURS, PEERS, SPARSE, TRAINERS, Work
 from settings import Row, row, show
 
 BATCHES = 12
@@ -40,6 +41,7 @@ def main() -> None:
     """Print the rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--objective", default="both", choices=["topk", "batchtopk", "both"])
+    parser.add_argument("--precision", default="both", choices=["float32", "bfloat16", "both"], help="of the products")
     parser.add_argument("--d", type=int, default=768)
     parser.add_argument("--latents", type=int, default=16384)
     parser.add_argument("--k", type=int, default=32)
@@ -61,19 +63,20 @@ def main() -> None:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             pool.apply(write_activations, (options,))
         for objective in ("topk", "batchtopk") if options.objective == "both" else (options.objective,):
-            found += rows(options, objective)
+            for precision in ("float32", "bfloat16") if options.precision == "both" else (options.precision,):
+                found += rows(options, objective, precision)
     show(found, options.json)
 
 
-def rows(options: argparse.Namespace, objective: str) -> list[Row]:
-    """Ours beside each of the others at one objective."""
-    taken = measured(options, objective)
+def rows(options: argparse.Namespace, objective: str, precision: str) -> list[Row]:
+    """Ours beside each of the others at one objective, all with products of one precision."""
+    taken = measured(options, objective, precision)
     ours, floor = taken.pop(OURS), taken.pop(FLOOR)
     fastest = min(taken.values(), key=lambda one: one["seconds"])
     best = max(one["explained"] for one in taken.values())
     result = []
     for name, theirs in taken.items():
-        what, target = f"{objective}: {name}", "3x" if theirs is fastest else "reported"
+        what, target = f"{objective}, {precision}: {name}", "3x" if theirs is fastest else "reported"
         speeds = options.batch / ours["seconds"], options.batch / theirs["seconds"]
         held = theirs is not fastest or speeds[0] >= 3 * speeds[1]
         result.append(row(what, *speeds, "tokens/s", "3x, the fastest peer" if target == "3x" else target, held))
@@ -82,19 +85,20 @@ def rows(options: argparse.Namespace, objective: str) -> list[Row]:
         explained = ours["explained"], theirs["explained"]
         equal = ours["explained"] >= best - 0.01
         result.append(row(what, *explained, "expl. variance", "best peer's - .01 or more", equal))
-    what = f"{objective}: {FLOOR}"
+    what = f"{objective}, {precision}: {FLOOR}"
     result.append(row(what, ours["seconds"], floor["seconds"], "s a step", "reported", True))
     return result
 
 
-def measured(options: argparse.Namespace, objective: str) -> dict[str, dict[str, float]]:
+def measured(options: argparse.Namespace, objective: str, precision: str) -> dict[str, dict[str, float]]:
     """Seconds a step, MiB and explained variance by name, from processes that take turns."""
     steps = options.turns * options.steps
     sizes = (options.d, options.latents, options.k, options.batch)
-    work = Work(objective, *sizes, steps, options.rate, options.dead_after)
+    work = Work(objective, *sizes, steps, options.rate, options.dead_after, precision)
     context = multiprocessing.get_context("spawn")
     workers: dict[str, tuple[Any, Connection]] = {}
-    for name in (OURS, *filter(_installed, PEERS[objective]), FLOOR):
+    peers = [name for name in PEERS[objective] if _installed(name) and (precision == "float32" or name != SPARSE)]
+    for name in (OURS, *peers, FLOOR):
         here, there = context.Pipe()
         process = context.Process(target=serve, args=(there, name, work, options.data, options.threads), daemon=True)
         process.start()
@@ -142,11 +146,12 @@ def serve(pipe: Connection, name: str, work: Work, data: str, threads: int) -> N
     TRAINERS[name](small, torch.randn(8, 8, device=device)).step(torch.randn(8, 8, device=device))
     before = _peak()
     trainer = TRAINERS[name](work, torch.cat(batches[:2]))
-    done = 0
+    done, reduced = 0, work.precision == "bfloat16"
     while (steps := pipe.recv()) is not None:
         began = time.perf_counter()
         for _ in range(steps):
-            trainer.step(batches[done % (len(batches) - 1)])
+            with torch.autocast(device, torch.bfloat16, enabled=reduced):
+                trainer.step(batches[done % (len(batches) - 1)])
             done += 1
         if device == "cuda":
             torch.cuda.synchronize()

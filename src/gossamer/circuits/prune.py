@@ -78,11 +78,12 @@ class Polish:
     def gradient(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "node"]:
         """Derivative of the mean loss by every candidate's mask at the hard circuit."""
         mask = self._hard(circuit)
-        lean = self._mean_excess(mask).sign()
+        return self._slope(mask, self._mean_excess(mask))
 
+    def _slope(self, mask: Float[Tensor, "node"], mean_excess: Float[Tensor, ""]) -> Float[Tensor, "node"]:
         def part(rows: slice) -> Tensor:
             leaf = mask.clone().requires_grad_()
-            loss = prompt_loss(self.splice(leaf, rows), self.full, self.loss, rows, lean).sum()
+            loss = prompt_loss(self.splice(leaf, rows), self.full, self.loss, rows, mean_excess.sign()).sum()
             return torch.autograd.grad(loss, leaf)[0]
 
         parts = in_batches(self._count, min(self.splice.batch_size, GRADIENT_BATCH), part)
@@ -109,16 +110,19 @@ class Polish:
         """
         limit = self.loss_of(circuit)
         for _ in range(_EXCHANGES):
-            if abs(self._mean_excess(self._hard(circuit)).item()) <= _MET:
+            mask = self._hard(circuit)
+            missed = self._mean_excess(mask)
+            if missed.abs() <= _MET:
                 break
-            slope = self.gradient(circuit)
+            slope = self._slope(mask, missed)
             leaving = circuit[torch.argsort(slope[circuit], descending=True, stable=True)]
             coming = torch.argsort(slope.index_fill(0, circuit, torch.inf), stable=True)[: len(slope) - len(circuit)]
             trials = (torch.cat([leaving[n:], coming[:n]]) for n in _parts(min(len(circuit) // 4, len(coming))))
-            better = next((trial for trial in trials if self.loss_of(trial) < limit - _EQUAL * abs(limit)), None)
+            losses = ((trial, self.loss_of(trial)) for trial in trials)
+            better = next((found for found in losses if found[1] < limit - _EQUAL * abs(limit)), None)
             if better is None:
                 break
-            circuit, limit = better, self.loss_of(better)
+            circuit, limit = better
         return circuit
 
     def shortened(self, circuit: Int[Tensor, "chosen"], enough: Enough) -> Int[Tensor, "left"]:

@@ -54,8 +54,13 @@ class Polish:
 
     def loss_of(self, circuit: Int[Tensor, "chosen"]) -> float:
         """Mean loss of a hard circuit (positions in the candidates)."""
+        return self._measured(circuit)[0]
+
+    def _measured(self, circuit: Int[Tensor, "chosen"]) -> tuple[float, float]:
+        """Mean loss and mean excess of a hard circuit."""
         network = self.splice.over(self.splice.nodes.select(circuit))
-        return self._loss(partial(network, torch.ones(len(circuit), device=self.splice.model.device)))
+        logits = self._logits(partial(network, torch.ones(len(circuit), device=self.splice.model.device)))
+        return self._loss_in(logits), excess(logits, self.full, slice(0, len(logits))).mean().item()
 
     def losses_without(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "chosen"]:
         """Mean loss of the circuit without each of its nodes alone."""
@@ -63,27 +68,26 @@ class Polish:
         return each_left_out(splice, self.splice.nodes.select(circuit), self._loss, "pruning")
 
     def _loss(self, network: Network) -> float:
+        return self._loss_in(self._logits(network))
+
+    def _logits(self, network: Network) -> Float[Tensor, "rows vocab"]:
         with torch.no_grad():
-            logits = torch.cat(self._batched(network))
+            return torch.cat(self._batched(network))
+
+    def _loss_in(self, logits: Float[Tensor, "rows vocab"]) -> float:
         return prompt_loss(logits, self.full, self.loss, slice(0, len(logits))).double().mean().item()
-
-    def _mean_excess(self, mask: Float[Tensor, "node"]) -> Float[Tensor, ""]:
-        with torch.no_grad():
-            logits = torch.cat(self._batched(partial(self.splice, mask)))
-        return excess(logits, self.full, slice(0, len(logits))).mean()
-
-    def _hard(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "node"]:
-        return torch.zeros(len(self.splice.nodes), device=self.splice.model.device).index_fill(0, circuit, 1.0)
 
     def gradient(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "node"]:
         """Derivative of the mean loss by every candidate's mask at the hard circuit."""
-        mask = self._hard(circuit)
-        return self._slope(mask, self._mean_excess(mask))
+        return self._slope(circuit, self._measured(circuit)[1])
 
-    def _slope(self, mask: Float[Tensor, "node"], mean_excess: Float[Tensor, ""]) -> Float[Tensor, "node"]:
+    def _slope(self, circuit: Int[Tensor, "chosen"], mean_excess: float) -> Float[Tensor, "node"]:
+        mask = torch.zeros(len(self.splice.nodes), device=self.splice.model.device).index_fill(0, circuit, 1.0)
+        lean = torch.tensor(mean_excess, device=mask.device).sign()
+
         def part(rows: slice) -> Tensor:
             leaf = mask.clone().requires_grad_()
-            loss = prompt_loss(self.splice(leaf, rows), self.full, self.loss, rows, mean_excess.sign()).sum()
+            loss = prompt_loss(self.splice(leaf, rows), self.full, self.loss, rows, lean).sum()
             return torch.autograd.grad(loss, leaf)[0]
 
         parts = in_batches(self._count, min(self.splice.batch_size, GRADIENT_BATCH), part)
@@ -108,21 +112,19 @@ class Polish:
 
         Which nodes go and which come in their place is a matter of first order; whether they do, of the loss itself.
         """
-        limit = self.loss_of(circuit)
+        loss, missed = self._measured(circuit)
         for _ in range(_EXCHANGES):
-            mask = self._hard(circuit)
-            missed = self._mean_excess(mask)
-            if missed.abs() <= _MET:
+            if abs(missed) <= _MET:
                 break
-            slope = self._slope(mask, missed)
+            slope = self._slope(circuit, missed)
             leaving = circuit[torch.argsort(slope[circuit], descending=True, stable=True)]
             coming = torch.argsort(slope.index_fill(0, circuit, torch.inf), stable=True)[: len(slope) - len(circuit)]
             trials = (torch.cat([leaving[n:], coming[:n]]) for n in _parts(min(len(circuit) // 4, len(coming))))
-            losses = ((trial, self.loss_of(trial)) for trial in trials)
-            better = next((found for found in losses if found[1] < limit - _EQUAL * abs(limit)), None)
+            measured = ((trial, *self._measured(trial)) for trial in trials)
+            better = next((found for found in measured if found[1] < loss - _EQUAL * abs(loss)), None)
             if better is None:
                 break
-            circuit, limit = better
+            circuit, loss, missed = better
         return circuit
 
     def shortened(self, circuit: Int[Tensor, "chosen"], enough: Enough) -> Int[Tensor, "left"]:

@@ -80,14 +80,25 @@ def test_nodes_that_miss_are_exchanged_for_planted_ones(polish: Polish) -> None:
     assert torch.equal(polish.exchanged(good), good)
 
 
-def test_an_improved_path_is_without_circuits_that_smaller_ones_better(polish: Polish) -> None:
-    circuits = tuple(at_end(polish, *latents) for latents in ((STEADY[0], 20, 21, 22), (*STEADY, CHANGING), (20, 21)))
-    assert loss_by_hand(polish, polish.exchanged(circuits[0])) > loss_by_hand(polish, circuits[1])
-    found = polish.improved(Path("any", polish.splice.nodes, circuits, seconds=1.0))
-    assert found.sizes == [3, 2]
-    assert torch.equal(found.of_size(3), circuits[1])
-    assert loss_by_hand(polish, found.of_size(2)) < loss_by_hand(polish, circuits[2])
+def test_every_circuit_of_an_improved_path_betters_the_smaller_ones(polish: Polish) -> None:
+    poor, good, small = at_end(polish, STEADY[0], 20, 21, 22), at_end(polish, *STEADY, CHANGING), at_end(polish, 20, 21)
+    assert loss_by_hand(polish, polish.exchanged(poor)) > loss_by_hand(polish, good)
+    found = polish.improved(Path("any", polish.splice.nodes, (poor, good, small), seconds=1.0))
+    losses = [loss_by_hand(polish, circuit) for circuit in found.circuits]
+    assert losses == sorted(losses)
+    assert torch.equal(found.of_size(3), good)
+    assert set(good.tolist()) < set(found.circuits[0].tolist()) or len(found.circuits) == 2
+    assert losses[-1] < loss_by_hand(polish, small)
+    assert max(found.sizes) <= 4
     assert found.seconds > 1.0
+
+
+def test_an_improved_path_is_without_circuits_that_only_repeat_a_smaller_one(known: Planted) -> None:
+    polish = Polish(known.splice, known.full)
+    everything = torch.arange(len(polish.splice.nodes))
+    found = polish.improved(Path("any", polish.splice.nodes, (everything, everything[:-1]), seconds=0.0))
+    losses = [polish.loss_of(circuit) for circuit in found.circuits]
+    assert losses == sorted(set(losses))
 
 
 def test_after_pruning_the_loss_of_every_circuit_with_one_node_less_is_higher(polish: Polish) -> None:

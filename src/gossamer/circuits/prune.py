@@ -94,14 +94,17 @@ class Polish:
         return torch.stack(parts).sum(dim=0) / self._count
 
     def improved(self, path: Path) -> Path:
-        """The path with better nodes where it misses, without circuits that a smaller one of it equals or betters.
+        """The path with better nodes where it misses; every circuit of it has a lower loss than the smaller ones.
 
-        Circuits are read off a soft mask: hard, some fall short of their neighbours and some overshoot.
+        Circuits are read off a soft mask: hard, some fall short of their neighbours and some overshoot. One that a
+        smaller one equals or betters gives way to the smaller one filled up, or to nothing where that does not help.
         """
         began, best = time.perf_counter(), math.inf
         kept: list[Tensor] = []
-        for circuit in reversed(path.circuits):
-            circuit = self.exchanged(circuit)
+        for found in reversed(path.circuits):
+            circuit = self.exchanged(found)
+            if kept and self.loss_of(circuit) >= best:
+                circuit = self._filled(kept[0], len(found) - len(kept[0]))
             loss = self.loss_of(circuit)
             if loss < best:
                 kept, best = [circuit, *kept], loss

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gossamer.training.checks import require
+from gossamer.training.checks import require, require_kinds
 from gossamer.training.objectives.l1 import fired, warmed
 from gossamer.training.objectives.objective import Moment, Objective, Outcome, Parameters
 from gossamer.training.objectives.straight_through import jumprelu, step
@@ -47,6 +47,7 @@ class JumpReLU(Objective):
     through_encoder: bool = False
 
     def __post_init__(self) -> None:
+        require_kinds(self)
         require(self.coefficient >= 0, f"a coefficient of {self.name} of at least 0", self.coefficient)
         require(0 <= self.warm_up <= 1, f"warm_up of {self.name} between 0 and 1", self.warm_up)
         require(self.initial_threshold >= 0, "initial_threshold of at least 0", self.initial_threshold)

@@ -186,7 +186,8 @@ def test_options_that_a_file_has_no_room_for_are_refused(gossamer, prompts, tmp_
         (path, ("--bos",), f"--bos: {path} is a saved task, which keeps its own"),
         (path, ("--seed", 0), f"--seed: {path} is a saved task, which keeps its own split"),
     ):
-        assert gossamer("tasks", file, *option) == Ran(2, "", f"error: {said}: leave the option out\n")
+        found = gossamer("tasks", file, *option)
+        assert (found.code, found.out, found.err) == (2, "", f"error: {said}: leave the option out\n")
 
 
 def test_check_measures_a_file_of_text(gossamer, tmp_path):
@@ -339,3 +340,30 @@ def test_toys_writes_a_table_and_a_picture(gossamer, tmp_path, monkeypatch):
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"results.json", "tables.md", "recovery.png"}
     assert gossamer(*asked).out.startswith("1 dictionaries; wrote ")
     assert gossamer("toys", "--seeds", 0).err == "error: --seeds: at least 1 expected, found 0\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--coder", "cut"], "--coder: one of gradient, orthogonal, matching expected among them, found cut"),
+        (["--rows", "2"], "--rows: fewer than the 2 texts of"),
+    ],
+)
+def test_pursuit_refuses_what_would_fail_after_the_work(no_model, gossamer, tmp_path, given, said):
+    text = tmp_path / "text.txt"
+    text.write_text("one\n\ntwo")
+    refused = gossamer("pursuit", "bundled:spool", "-d", "somewhere", "--text", text, *given)
+    assert refused.code == 2
+    assert said in refused.err
+
+
+def test_output_that_cannot_be_written_is_one_line():
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-c", "from gossamer.cli import main; main()", "tasks", "--json"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("error: standard output: could not be written (No space left on device)")

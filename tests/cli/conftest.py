@@ -1,7 +1,7 @@
 """What the tests of commands share."""
 
 import sys
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import pytest
 from word_model import tiny_gpt2_model
@@ -9,8 +9,7 @@ from word_model import tiny_gpt2_model
 from gossamer import cli
 
 
-@dataclass(frozen=True)
-class Ran:
+class Ran(NamedTuple):
     """How a command ended and what it said."""
 
     code: int

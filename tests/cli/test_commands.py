@@ -64,7 +64,7 @@ def test_errors_are_one_line_with_their_exit_code(monkeypatch, gossamer, error, 
         raise error
 
     monkeypatch.setattr(cli, "app", fail)
-    assert gossamer() == Ran(code, "", f"error: {error}\n")
+    assert gossamer() == (code, "", f"error: {error}\n")
 
 
 @pytest.mark.slow
@@ -134,7 +134,7 @@ def test_ctrl_c_is_one_line(monkeypatch, gossamer):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(LanguageModel, "load", interrupted)
-    assert gossamer("check", "bundled:spool") == Ran(130, "", "stopped; nothing was left half-written\n")
+    assert gossamer("check", "bundled:spool") == (130, "", "stopped; nothing was left half-written\n")
 
 
 def test_numbers_between_commas():
@@ -186,8 +186,7 @@ def test_options_that_a_file_has_no_room_for_are_refused(gossamer, prompts, tmp_
         (path, ("--bos",), f"--bos: {path} is a saved task, which keeps its own"),
         (path, ("--seed", 0), f"--seed: {path} is a saved task, which keeps its own split"),
     ):
-        found = gossamer("tasks", file, *option)
-        assert (found.code, found.out, found.err) == (2, "", f"error: {said}: leave the option out\n")
+        assert gossamer("tasks", file, *option) == (2, "", f"error: {said}: leave the option out\n")
 
 
 def test_check_measures_a_file_of_text(gossamer, tmp_path):
@@ -215,7 +214,7 @@ def test_evaluate_measures_every_dictionary(gossamer, tmp_path):
     assert first["eval_type_id"] == "core"
     assert first["eval_result_metrics"]["token_stats"]["total_tokens_eval_sparsity_variance"] > 3
     refused = gossamer("evaluate", "bundled:spool", "--text", path, "--rows", 0)
-    assert refused == Ran(2, "", "error: --rows: at least 1 expected, found 0\n")
+    assert refused == (2, "", "error: --rows: at least 1 expected, found 0\n")
 
 
 def test_pursuit_sweeps_ways_of_coding(gossamer, tmp_path):

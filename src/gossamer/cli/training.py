@@ -34,7 +34,12 @@ Sparsities = Annotated[
 Penalty = Annotated[
     str | None, typer.Option(help="Coefficient of the sparsity penalty (other objectives); several as 0.5,2.")
 ]
-Targets = Annotated[str | None, typer.Option("--l0", help="L0 to reach (jumprelu_quadratic); several as 16,32.")]
+Targets = Annotated[
+    str | None,
+    typer.Option(
+        "--l0", help="L0 to reach (jumprelu_quadratic), about: --penalty 5 holds it tighter; several as 16,32."
+    ),
+]
 Seeds = Annotated[str | None, typer.Option(help="Seeds of initial weights; several as 0,1,2. Default: that of --seed.")]
 Tokens = Annotated[int | None, typer.Option(help="Activations to learn from.")]
 FinetuneTokens = Annotated[
@@ -186,6 +191,8 @@ def _print_sets(found: Mapping[str, Any], as_json: bool) -> None:
         print_json({"folder": sets[0]["folder"], "sites": sets[0]["sites"]} if "" in found else {"sets": sets})
         return
     table = Table("set", "site", "latents", "L0", "explained variance", box=None)
+    # Names differ at their ends, which a narrow terminal would cut off.
+    table.columns[0].overflow = "fold"
     for name, one in found.items():
         for site, dictionary in one.items():
             claims = dictionary.claims

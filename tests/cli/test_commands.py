@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gossamer import bundled, cli, demo
+from gossamer.alone import alone_in
 from gossamer.circuits import findings as evaluation
 from gossamer.circuits import study
 from gossamer.circuits.circuit import Circuit, Node
@@ -366,3 +367,20 @@ def test_output_that_cannot_be_written_is_one_line():
         )
     assert ran.returncode == 1
     assert ran.stderr.startswith("error: standard output: could not be written (No space left on device)")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("toys", "--quick"),
+        ("pursuit", "bundled:spool", "-d", str(bundled.path("spool") / "dictionaries" / "resid_post.2"), "--rows", "1"),
+    ],
+)
+def test_two_studies_in_one_folder_are_refused(gossamer, tmp_path, command):
+    text = tmp_path / "text.txt"
+    text.write_text("The boy is here.\n\nThe girl is here.")
+    given = ("--text", text) if command[0] == "pursuit" else ()
+    with alone_in(tmp_path / "out"):
+        refused = gossamer(*command, *given, "--out", tmp_path / "out")
+    assert refused.code == 2
+    assert "out: another process is at work there" in refused.err

@@ -45,6 +45,7 @@ def pursuit(
     Give dictionaries of one site that were trained at several L0s. Writes results.json after each coder, so that a run
     can be stopped and goes on; then tables.md and a picture of cross-entropy recovered against L0.
     """
+    from gossamer.alone import alone_in
     from gossamer.dictionary import study
     from gossamer.progress import shown
     from gossamer.report.coding import PURSUITS, headline, write_coding
@@ -66,7 +67,7 @@ def pursuit(
     length = min(inputs.at_least("--context", context, 2), network.n_context)
     tokens = network.tokenize(texts[: 2 * count], bos=bos).cut(length)
     sample = tokens[count:] if len(tokens) > count else None
-    with shown(err):
+    with alone_in(output), shown(err):
         done = study.study_coding(network, found, tokens[:count], ks, sample=sample, coders=coders, folder=output)
     picture = write_coding(done, output)
     if as_json:

@@ -99,7 +99,7 @@ def train(
     dtype: options.Dtype = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Train dictionaries for a model from text: sample, train, fine-tune together. Stops and resumes at any moment.
+    """Train dictionaries for a model from text: train each, fine-tune together. Stops and resumes at any moment.
 
     The same command goes on where it stopped. Of --objective, --n-latents, --k, --penalty, --l0 and --seeds every
     combination is trained, all from the same passes of the model. Started by torchrun, all processes train the same

@@ -62,6 +62,9 @@ def fit(
             to another process that is at work in it.
         NotFiniteError: activations or a loss are not finite (the site is named); the last checkpoint stays.
         GossamerError: the checkpoint or a shard of the cache is damaged.
+
+    Warns:
+        TrainingWarning: a dictionary has fewer latents than dimensions; it is trained as asked.
     """
     _require_plans(plans)
     sites = sorted({site for plan in plans for site in (plan.site, plan.target)})

@@ -63,7 +63,8 @@ def train_dictionaries(
         also: "wandb", "tensorboard": where to send metrics beside metrics.jsonl.
 
     Raises:
-        UsageError: the request is impossible (no sites, too little text), or the folder belongs to another request.
+        UsageError: the request is impossible (no sites, too little text), or the folder belongs to another request (one
+            that made something there) or to another process that is at work in it.
         NotFiniteError: activations or a loss are not finite (the site is named).
         GossamerError: a file in the folder is damaged.
     """

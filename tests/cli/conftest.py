@@ -1,12 +1,20 @@
 """What the tests of commands share."""
 
 import sys
+from typing import NamedTuple
 
 import pytest
-from ran import Ran
 from word_model import tiny_gpt2_model
 
 from gossamer import cli
+
+
+class Ran(NamedTuple):
+    """How a command ended and what it said."""
+
+    code: int
+    out: str
+    err: str
 
 
 @pytest.fixture

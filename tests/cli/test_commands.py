@@ -8,10 +8,10 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from ran import Ran
 from typer.testing import CliRunner
 
 from gossamer import bundled, cli, demo
+from gossamer.alone import alone_in
 from gossamer.circuits import findings as evaluation
 from gossamer.circuits import study
 from gossamer.circuits.circuit import Circuit, Node
@@ -65,7 +65,7 @@ def test_errors_are_one_line_with_their_exit_code(monkeypatch, gossamer, error, 
         raise error
 
     monkeypatch.setattr(cli, "app", fail)
-    assert gossamer() == Ran(code, "", f"error: {error}\n")
+    assert gossamer() == (code, "", f"error: {error}\n")
 
 
 @pytest.mark.slow
@@ -135,7 +135,7 @@ def test_ctrl_c_is_one_line(monkeypatch, gossamer):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(LanguageModel, "load", interrupted)
-    assert gossamer("check", "bundled:spool") == Ran(130, "", "stopped; nothing was left half-written\n")
+    assert gossamer("check", "bundled:spool") == (130, "", "stopped; nothing was left half-written\n")
 
 
 def test_numbers_between_commas():
@@ -187,7 +187,7 @@ def test_options_that_a_file_has_no_room_for_are_refused(gossamer, prompts, tmp_
         (path, ("--bos",), f"--bos: {path} is a saved task, which keeps its own"),
         (path, ("--seed", 0), f"--seed: {path} is a saved task, which keeps its own split"),
     ):
-        assert gossamer("tasks", file, *option) == Ran(2, "", f"error: {said}: leave the option out\n")
+        assert gossamer("tasks", file, *option) == (2, "", f"error: {said}: leave the option out\n")
 
 
 def test_check_measures_a_file_of_text(gossamer, tmp_path):
@@ -215,7 +215,7 @@ def test_evaluate_measures_every_dictionary(gossamer, tmp_path):
     assert first["eval_type_id"] == "core"
     assert first["eval_result_metrics"]["token_stats"]["total_tokens_eval_sparsity_variance"] > 3
     refused = gossamer("evaluate", "bundled:spool", "--text", path, "--rows", 0)
-    assert refused == Ran(2, "", "error: --rows: at least 1 expected, found 0\n")
+    assert refused == (2, "", "error: --rows: at least 1 expected, found 0\n")
 
 
 def test_pursuit_sweeps_ways_of_coding(gossamer, tmp_path):
@@ -340,3 +340,47 @@ def test_toys_writes_a_table_and_a_picture(gossamer, tmp_path, monkeypatch):
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"results.json", "tables.md", "recovery.png"}
     assert gossamer(*asked).out.startswith("1 dictionaries; wrote ")
     assert gossamer("toys", "--seeds", 0).err == "error: --seeds: at least 1 expected, found 0\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--coder", "cut"], "--coder: one of gradient, orthogonal, matching expected among them, found cut"),
+        (["--rows", "2"], "--rows: fewer than the 2 texts of"),
+    ],
+)
+def test_pursuit_refuses_what_would_fail_after_the_work(no_model, gossamer, tmp_path, given, said):
+    text = tmp_path / "text.txt"
+    text.write_text("one\n\ntwo")
+    refused = gossamer("pursuit", "bundled:spool", "-d", "somewhere", "--text", text, *given)
+    assert refused.code == 2
+    assert said in refused.err
+
+
+def test_output_that_cannot_be_written_is_one_line():
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-c", "from gossamer.cli import main; main()", "tasks", "--json"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("error: standard output: could not be written (No space left on device)")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("toys", "--quick"),
+        ("pursuit", "bundled:spool", "-d", str(bundled.path("spool") / "dictionaries" / "resid_post.2"), "--rows", "1"),
+    ],
+)
+def test_two_studies_in_one_folder_are_refused(gossamer, tmp_path, command):
+    text = tmp_path / "text.txt"
+    text.write_text("The boy is here.\n\nThe girl is here.")
+    given = ("--text", text) if command[0] == "pursuit" else ()
+    with alone_in(tmp_path / "out"):
+        refused = gossamer(*command, *given, "--out", tmp_path / "out")
+    assert refused.code == 2
+    assert "out: another process is at work there" in refused.err

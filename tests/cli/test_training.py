@@ -92,3 +92,56 @@ def test_train_takes_several_settings_at_once_and_a_cache(monkeypatch, gossamer,
         refused = gossamer(*command, *wrong)
         assert refused.code == 2
         assert said in refused.err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (("--tokens", "0"), "tokens of at least one batch"),
+        (("--tokens", "-3"), "tokens of at least one batch"),
+        (("--batch", "0"), "batch of at least 1, found 0"),
+        (("--accumulate", "0"), "accumulate from 1"),
+        (("--learning-rate", "0"), "a positive learning_rate, found 0.0"),
+        (("--learning-rate", "inf"), "learning_rate to be a finite number"),
+        (("--finetune-tokens", "-1"), "tokens of the fine-tuning of at least 0"),
+        (("--objective", ""), "objective: expected one of batchtopk"),
+        (("--n-latents", ""), "--n-latents: expected numbers"),
+        (("--k", ""), "--k: expected numbers"),
+        (("--k", "0"), "k of at least 1, found 0"),
+        (("--k", "99999"), "k from 1 to n_latents"),
+        (("--objective", "l1", "--penalty", ""), "--penalty: expected numbers"),
+        (("--objective", "l1", "--penalty", "inf"), "coefficient to be a finite number"),
+        (("--objective", "jumprelu_quadratic", "--l0", "-1"), "a positive target"),
+        (("--l0", "8"), "l0: none of the objectives asked for has one"),
+        (("--seeds", "0,0"), "each setting once"),
+        (("--sites", ""), "'' is no site"),
+        (("--metrics", "paper"), "metrics: expected tensorboard or wandb, found 'paper'"),
+        (("--cache", "FILE"), "cannot be written"),
+        (("--out", "FILE"), "cannot be written"),
+    ],
+)
+def test_train_refuses_what_cannot_be_meant_and_leaves_nothing(gossamer, tiny, tmp_path, monkeypatch, wrong, said):
+    text = tmp_path / "text.txt"
+    text.write_text("Mary and John went to the store")
+    given = [text if word == "FILE" else word for word in wrong]
+    refused = gossamer("train", tiny, "--text", text, "--out", tmp_path / "out", *given)
+    assert refused.code == 2
+    assert said in refused.err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_train_reaches_for_the_l0_that_is_asked_for(monkeypatch, gossamer, tiny, tmp_path):
+    text, seen = tmp_path / "text.txt", []
+    text.write_text("Mary and John went to the store")
+    monkeypatch.setattr("gossamer.training.train_sets", lambda *asked, **more: seen.append(asked[4]) or {})
+    gossamer("train", tiny, "--text", text, "--objective", "jumprelu_quadratic", "--l0", "8,16.5")
+    assert [plan.learner.objective.target for plan in seen[0]] == [8, 16.5]
+
+
+def test_ablate_refuses_a_folder_that_is_a_file_before_any_work(monkeypatch, gossamer, tiny, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("Mary and John went to the store")
+    monkeypatch.setattr("gossamer.cli.inputs.language_model", None)
+    refused = gossamer("ablate", tiny, "--text", text, "--out", text)
+    assert refused.code == 2
+    assert "text.txt: cannot be written" in refused.err

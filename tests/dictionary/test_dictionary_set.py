@@ -104,3 +104,11 @@ def test_damaged_index(saved, text):
     (saved / "dictionaries.json").write_text(text)
     with pytest.raises(GossamerError, match=r"dictionaries\.json"):
         DictionarySet.load(saved)
+
+
+@pytest.mark.parametrize("above", [".", ".."])
+def test_a_folder_of_sets_says_where_they_lie(make, tmp_path, above):
+    for seed in range(6):
+        DictionarySet([make(site="z.0", seed=seed)]).save(tmp_path / "run" / "dictionaries" / f"set{seed}")
+    with pytest.raises(UsageError, match=r"sets of dictionaries lie in .*set0, .* and 2 more; give one of them"):
+        DictionarySet.load(tmp_path / "run" / "dictionaries" / above)

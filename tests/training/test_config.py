@@ -1,15 +1,24 @@
 """Settings: what cannot be is refused in one line, and everything goes through JSON."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 
 import pytest
 
 from gossamer.errors import UsageError
 from gossamer.model import Site
-from gossamer.training.config import LearnerConfig, OptimiserConfig, Plan, TrainingConfig
-from gossamer.training.objectives import April, AuxK, BatchTopK, Matryoshka, QuadraticL0, TopK
-from gossamer.training.remedies import Ghost, Resampling
+from gossamer.training.ablation import AblationConfig
+from gossamer.training.checks import TrainingWarning, require_kinds, warn_of_undercomplete
+from gossamer.training.config import (
+    CorpusConfig,
+    FinetuneConfig,
+    LearnerConfig,
+    OptimiserConfig,
+    Plan,
+    TrainingConfig,
+)
+from gossamer.training.objectives import L1, April, AuxK, BatchTopK, Gated, Matryoshka, Objective, QuadraticL0, TopK
+from gossamer.training.remedies import Ghost, Remedy, Resampling
 
 SITE = Site("mlp_in", 0)
 
@@ -59,3 +68,78 @@ def test_the_april_recipe_is_possible():
     free = OptimiserConfig(decoder_norm="free", decay=0.2)
     LearnerConfig(objective=April(), optimiser=free, scaling="sqrt_d", initial_norm=0.1, sensitivity=0.0)
     LearnerConfig(objective=QuadraticL0(target=10.0), optimiser=free)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """Of every kind that settings have. Theirs are checked by beartype before, in tests."""
+
+    count: int = 1
+    share: float = 1
+    sure: bool = True
+    word: str = "a"
+    shares: tuple[float, ...] = (0.5, 1)
+    objective: Objective = field(default_factory=TopK)
+    remedy: Remedy | None = None
+
+    def __post_init__(self):
+        require_kinds(self)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"count": 1e6}, "count to be a whole number, found 1000000.0"),
+        ({"count": "64"}, "count to be a whole number, found '64'"),
+        ({"count": True}, "count to be a whole number"),
+        ({"share": float("inf")}, "share to be a finite number, found inf"),
+        ({"share": "0.5"}, "share to be a finite number, found '0.5'"),
+        ({"sure": 1}, "sure to be True or False"),
+        ({"word": None}, "word to be a word, found None"),
+        ({"shares": [0.5]}, "shares to be a tuple, each of it a finite number"),
+        ({"shares": (0.5, float("nan"))}, "shares to be a tuple, each of it a finite number"),
+        ({"objective": "topk"}, "objective to be an instance of Objective, found 'topk'"),
+        ({"remedy": "ghost"}, "remedy to be an instance of Remedy or None, found 'ghost'"),
+    ],
+)
+def test_settings_of_another_kind_are_refused_where_they_are_made(changes, message):
+    _Settings(remedy=Ghost())
+    with pytest.raises(UsageError, match=message):
+        _Settings(**changes)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda value: OptimiserConfig(learning_rate=value),
+        lambda value: LearnerConfig(initial_norm=value),
+        lambda value: FinetuneConfig(logit_error=value),
+        lambda value: CorpusConfig(bos=value),
+        lambda value: AuxK(weight=value),
+        lambda value: BatchTopK(threshold_decay=value),
+        lambda value: L1(coefficient=value),
+        lambda value: April(coefficient=value),
+        lambda value: Gated(coefficient=value),
+        lambda value: QuadraticL0(target=value),
+        lambda value: Matryoshka(prefixes=(value, 1.0)),
+        lambda value: Resampling(dip=value),
+        lambda value: AblationConfig(coefficients=(1.0, value)),
+    ],
+)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_no_setting_is_infinite(make, value):
+    with pytest.raises(UsageError, match="finite number"):
+        make(value)
+
+
+def test_the_fine_tuning_has_settings_that_are_possible():
+    with pytest.raises(UsageError, match="positive clip of the fine-tuning"):
+        FinetuneConfig(clip=-1.0)
+    with pytest.raises(UsageError, match="logit_error and reconstruction from 0"):
+        FinetuneConfig(reconstruction=-1.0)
+
+
+def test_fewer_latents_than_dimensions_are_warned_of_once():
+    with pytest.warns(TrainingWarning, match=r"dictionary a \(and 1 more\): 7 latents for 8 dimensions") as found:
+        warn_of_undercomplete({"a": (7, 8), "fits": (8, 8), "b": (1, 8)})
+    assert len(found) == 1

@@ -74,6 +74,9 @@ def test_texts_are_read_from_lines_and_from_paragraphs(tmp_path):
     (tmp_path / "a.txt").write_text("One.\nTwo.\n\nThree.\n\n\n")
     assert read_texts(tmp_path / "a.jsonl") == ["One.\nTwo.", "Three."]
     assert [text.strip() for text in read_texts(tmp_path / "a.txt")] == ["One.\nTwo.", "Three."]
+    # Some editors begin a file with a byte-order mark.
+    (tmp_path / "b.jsonl").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "a.jsonl").read_bytes())
+    assert read_texts(tmp_path / "b.jsonl") == ["One.\nTwo.", "Three."]
 
 
 @pytest.mark.parametrize(

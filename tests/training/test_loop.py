@@ -7,13 +7,17 @@ import pytest
 import torch
 from training_fixtures import CONFIG, plans, texts, with_fit
 
+from gossamer.alone import alone_in
 from gossamer.errors import NotFiniteError, UsageError
 from gossamer.model import Site
 from gossamer.training import metrics, sinks
+from gossamer.training.checks import TrainingWarning
 from gossamer.training.config import Plan
 from gossamer.training.corpus import Corpus, split_texts
 from gossamer.training.fit import fit, fit_tensors
+from gossamer.training.learner import Learner
 from gossamer.training.objectives import L1, AuxK, BatchTopK, TopK
+from gossamer.training.tensors import require_tensor
 
 SITE, OTHER = Site("resid_post", 0), Site("resid_post", 1)
 EVEN = replace(CONFIG.learner, sensitivity=0.0, objective=TopK(k=6, aux=AuxK(k=8)))
@@ -167,3 +171,48 @@ def test_other_sinks_get_what_metrics_jsonl_gets(x, tmp_path, monkeypatch):
     names = {name for name, _, _ in sinks.scalars(_Kept.last.records)}
     assert {"resid_post.0/loss", "resid_post.0/explained_variance", "resid_post.0/l0", "resid_post.0/dead"} <= names
     assert "resid_post.0/step" not in names
+
+
+@pytest.mark.parametrize(
+    ("site", "values", "expected"),
+    [
+        ("resid_post.0", torch.zeros(3, 2), "expected sites as keys, found 'resid_post.0'"),
+        (SITE, torch.zeros(3, 2).numpy(), r"activations at resid_post\.0: expected a tensor, found ndarray"),
+        (SITE, torch.zeros(3, 2).long(), "expected floating-point numbers, found torch.int64"),
+        (SITE, torch.zeros(3, 2, dtype=torch.complex64), "found torch.complex64"),
+    ],
+)
+def test_what_is_no_site_and_no_activations_is_refused(site, values, expected):
+    with pytest.raises(UsageError, match=expected):
+        require_tensor(site, values)
+
+
+def test_a_constant_dimension_is_learned_like_any_other(x, tmp_path):
+    x[:, 2] = 3.0
+    found = fit_tensors({SITE: x}, plans([SITE], sensitivity=0.0), with_fit(), tmp_path)[str(SITE)]
+    assert (found(x) - x)[:, 2].square().mean() < (found(x) - x).square().mean()
+
+
+def test_fewer_latents_than_dimensions_are_trained_with_a_warning(x, tmp_path):
+    narrow = plans([SITE], sensitivity=0.0, n_latents=7)
+    with pytest.warns(TrainingWarning, match=r"dictionary resid_post\.0: 7 latents for 8 dimensions \(undercomplete"):
+        found = fit_tensors({SITE: x}, narrow, with_fit(), tmp_path)
+    assert found[str(SITE)].n_latents == 7
+
+
+def test_two_runs_in_one_folder_are_refused_and_the_first_is_unharmed(x, tmp_path):
+    asked = plans([SITE], sensitivity=0.0)
+    with alone_in(tmp_path), pytest.raises(UsageError, match="another process is at work there"):
+        fit_tensors({SITE: x}, asked, with_fit(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    fit_tensors({SITE: x}, asked, with_fit(), tmp_path)
+
+
+def test_a_sink_that_does_not_start_is_one_line_before_any_work(x, tmp_path, monkeypatch):
+    def failing(folder):
+        raise RuntimeError("no key\nlog in first")
+
+    monkeypatch.setitem(sinks.SINKS, "wandb", failing)
+    monkeypatch.setattr(Learner, "begin", None)
+    with pytest.raises(UsageError, match=r"metrics to wandb: could not start \(no key log in first\)"):
+        fit_tensors({SITE: x}, plans([SITE], sensitivity=0.0), with_fit(), tmp_path, also=["wandb"])

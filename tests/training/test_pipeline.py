@@ -6,13 +6,15 @@ import pytest
 import torch
 from training_fixtures import CONFIG, texts
 
+from gossamer.alone import alone_in
 from gossamer.dictionary import DictionarySet
 from gossamer.dictionary.attach import attach
 from gossamer.errors import UsageError
 from gossamer.model import LanguageModel, Site
-from gossamer.training import pipeline, recipe_for, train_dictionaries
+from gossamer.training import pipeline, recipe_for, train_dictionaries, train_sets
 from gossamer.training.learner import Learner
 from gossamer.training.recipes import RECIPES, general
+from gossamer.training.set_plans import SetPlan
 
 SITES = [Site("resid_post", 1), Site("resid_post", 0)]
 SMALL = replace(CONFIG, corpus=replace(CONFIG.corpus, sample_tokens=256, sample_batch=8, sample_prefix=4))
@@ -75,13 +77,13 @@ def test_a_run_killed_in_the_fit_goes_on_to_the_same_dictionaries(train, monkeyp
 
 def test_another_request_in_the_same_folder_is_refused(train, tiny_gpt2):
     train()
-    with pytest.raises(UsageError, match=r"belongs to another training run \(other seed\)"):
+    with pytest.raises(UsageError, match=r"belongs to another training run \(seed: 0 there, 1 asked\)"):
         train(config=replace(SMALL, seed=1))
-    with pytest.raises(UsageError, match=r"other texts_sha256"):
+    with pytest.raises(UsageError, match=r"texts_sha256: \w{12}… there, \w{12}… asked"):
         train(given=texts()[::-1])
     with torch.no_grad():
         tiny_gpt2.hf.transformer.h[0].mlp.c_fc.weight[0, 0] += 1
-    with pytest.raises(UsageError, match=r"other model_sha256"):
+    with pytest.raises(UsageError, match=r"model_sha256: "):
         train()
 
 
@@ -107,3 +109,38 @@ def test_a_model_gets_the_recipe_of_its_name_or_one_in_proportion(tiny_gpt2):
     for name in RECIPES:
         named = LanguageModel(tiny_gpt2.hf, tiny_gpt2.tokenizer, f"/somewhere/{name}", tiny_gpt2.family)
         assert recipe_for(named) is RECIPES[name]
+
+
+def test_a_run_that_was_refused_keeps_no_mended_one_out(train, tmp_path):
+    with pytest.raises(UsageError, match="give some text"):
+        train(given=["Mary went"])
+    assert {path.name for path in (tmp_path / "run").iterdir()} <= {"settings.json", "samples"}
+    train()
+
+
+def test_two_runs_in_one_folder_are_refused(train, tmp_path):
+    with alone_in(tmp_path / "run"), pytest.raises(UsageError, match="run: another process is at work there"):
+        train()
+
+
+def test_settings_of_another_program_are_left_alone(train, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "settings.json").write_text("[1]")
+    with pytest.raises(UsageError, match="expected the settings of a training run, found other JSON"):
+        train()
+    assert (tmp_path / "run" / "settings.json").read_text() == "[1]"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"plans": []}, "at least one site and one plan, found 2 and 0"),
+        ({"plans": [SetPlan("a", SMALL.learner, 0), SetPlan("a", SMALL.learner, 1)]}, "different names, found a, a"),
+        ({"also": ["paper"]}, "metrics: expected tensorboard or wandb, found 'paper'"),
+    ],
+)
+def test_impossible_sets_are_refused_before_any_work(tiny_gpt2, tmp_path, changes, expected):
+    asked = {"plans": [SetPlan("", SMALL.learner, 0)], **changes}
+    with pytest.raises(UsageError, match=expected):
+        train_sets(tiny_gpt2, texts(), SITES, SMALL, folder=tmp_path, **asked)
+    assert not list(tmp_path.iterdir())

@@ -5,7 +5,7 @@ from training_fixtures import CONFIG
 
 from gossamer.errors import UsageError
 from gossamer.training.objectives import L1, TopK
-from gossamer.training.set_plans import OBJECTIVES, set_plans
+from gossamer.training.set_plans import OBJECTIVES, SetPlan, set_plans
 
 BASE = CONFIG.learner
 
@@ -43,9 +43,28 @@ def test_every_objective_is_known_by_name_and_keeps_what_it_shares_with_the_base
         ({"objective": ["relu"]}, "expected one of batchtopk, .*found 'relu'"),
         ({"objective": ["l1"], "k": [3]}, "k: none of the objectives"),
         ({"penalty": [3.0]}, "penalty: none of the objectives"),
+        ({"l0": [8.0]}, "l0: none of the objectives"),
+        ({"seeds": [0, 0]}, "each setting once, found batchtopk-64-k6-seed0 twice"),
+        ({"objective": ["l1"], "penalty": [0.5, 0.50]}, "found l1-64-penalty0.5-seed0 twice"),
         ({"k": [65]}, "k from 1 to n_latents=64"),
     ],
 )
 def test_what_fits_nothing_is_refused(asked, expected):
     with pytest.raises(UsageError, match=expected):
         set_plans(BASE, **asked)
+
+
+def test_l0_targets_are_for_objectives_that_have_one():
+    found = set_plans(BASE, objective=["jumprelu_quadratic", "l1"], penalty=[0.5, 2.0], l0=[8.0, 16.0])
+    assert [one.name for one in found] == [
+        "jumprelu_quadratic-64-l0_8-penalty0.5-seed0", "jumprelu_quadratic-64-l0_16-penalty0.5-seed0",
+        "jumprelu_quadratic-64-l0_8-penalty2-seed0", "jumprelu_quadratic-64-l0_16-penalty2-seed0",
+        "l1-64-penalty0.5-seed0", "l1-64-penalty2-seed0",
+    ]  # fmt: skip
+    assert [one.learner.objective.target for one in found[:2]] == [8, 16]
+
+
+@pytest.mark.parametrize("name", ["../out", "a/b", ".hidden", "a b", "c:"])
+def test_a_name_that_could_lead_elsewhere_is_refused(name):
+    with pytest.raises(UsageError, match="a set's name of letters"):
+        SetPlan(name, BASE, 0)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from gossamer.errors import UsageError
 from gossamer.training.units import Units, metric_root
 
 X = torch.randn(500, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 4 + 2
@@ -31,3 +32,18 @@ def test_the_root_is_a_root():
     metric = torch.cov(X.t())
     root = metric_root(metric, 0.75)
     torch.testing.assert_close(root @ root, 0.25 * torch.eye(6, dtype=torch.float64) + 0.75 * metric)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.1, -1 / 3])
+@pytest.mark.parametrize("scaling", ["unit_variance", "sqrt_d", "none"])
+def test_equal_activations_are_refused_though_their_mean_is_rounded(scaling, value):
+    row = torch.linspace(value, 3 * value, 5)
+    with pytest.raises(UsageError, match="x are all equal"):
+        Units.of(row.expand(2000, 5), scaling, None, "x")
+
+
+@pytest.mark.parametrize(("factor", "found"), [(1e25, "inf"), (1e-30, "0")])
+def test_a_variance_that_float32_cannot_hold_is_refused_before_any_training(factor, found):
+    first = factor * torch.randn(100, 5, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(UsageError, match=f"x: expected a deviation that float32 holds, found {found}; scale"):
+        Units.of(first, "unit_variance", None, "x")

@@ -32,6 +32,7 @@ def ablate(
     """
     from dataclasses import asdict
 
+    from gossamer.files import require_folder
     from gossamer.model import Site
     from gossamer.progress import shown
     from gossamer.report.ablation import draw
@@ -43,6 +44,7 @@ def ablate(
 
     batch = 512
     inputs.at_least("--tokens", tokens, batch)
+    require_folder(output)
     weights = tuple(inputs.decimals("--coefficients", coefficients))
     network = inputs.language_model(model, device, dtype)
     where = Site("resid_post", (network.n_layers - 1) // 2) if site is None else Site.parse(site)

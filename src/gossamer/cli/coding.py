@@ -45,21 +45,29 @@ def pursuit(
     Give dictionaries of one site that were trained at several L0s. Writes results.json after each coder, so that a run
     can be stopped and goes on; then tables.md and a picture of cross-entropy recovered against L0.
     """
+    from gossamer.alone import alone_in
     from gossamer.dictionary import study
     from gossamer.progress import shown
-    from gossamer.report.coding import headline, write_coding
+    from gossamer.report.coding import PURSUITS, headline, write_coding
     from gossamer.training import read_texts
 
     ks, coders = inputs.numbers("--k", k), tuple(coder or study.DEFAULT)
+    if not set(coders) & set(PURSUITS):
+        raise UsageError(f"--coder: one of {', '.join(PURSUITS)} expected among them, found {', '.join(coders)}")
     named = inputs.by_folder(dictionaries)
     texts = read_texts(text)
     count = inputs.at_least("--rows", rows, 1)
+    if "rescaled" in coders and len(texts) <= count:
+        raise UsageError(
+            f"--rows: fewer than the {len(texts)} texts of {text} expected, as 'rescaled' is fitted on those after the "
+            f"first {count}; give more text, fewer --rows, or coders without it"
+        )
     network = inputs.language_model(model, device, dtype)
     found = {name: _one(source, site, network.device) for name, source in named.items()}
     length = min(inputs.at_least("--context", context, 2), network.n_context)
     tokens = network.tokenize(texts[: 2 * count], bos=bos).cut(length)
     sample = tokens[count:] if len(tokens) > count else None
-    with shown(err):
+    with alone_in(output), shown(err):
         done = study.study_coding(network, found, tokens[:count], ks, sample=sample, coders=coders, folder=output)
     picture = write_coding(done, output)
     if as_json:

@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.text import Text
 
+from gossamer.errors import GossamerError
+
 # Prompts, paths and messages hold brackets and colons of their own: rich must not read them as its markup.
 out, err = (Console(stderr=stderr, markup=False, emoji=False, highlight=False) for stderr in (False, True))
 
@@ -37,7 +39,15 @@ def spoken_warnings() -> Iterator[None]:
 
 def print_json(value: Any) -> None:
     """Print one JSON object to standard output."""
-    print(json.dumps(value, indent=1, allow_nan=False))
+    try:
+        print(json.dumps(value, indent=1, allow_nan=False), flush=True)
+    except BrokenPipeError:
+        # Who reads has read enough, as `head` does: Typer ends the command.
+        raise
+    except OSError as error:
+        raise GossamerError(
+            f"standard output: could not be written ({error.strerror or error}); what the command saved stays"
+        ) from error
 
 
 def number(value: float | None, digits: int) -> str:

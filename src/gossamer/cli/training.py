@@ -34,6 +34,12 @@ Sparsities = Annotated[
 Penalty = Annotated[
     str | None, typer.Option(help="Coefficient of the sparsity penalty (other objectives); several as 0.5,2.")
 ]
+Targets = Annotated[
+    str | None,
+    typer.Option(
+        "--l0", help="L0 to reach (jumprelu_quadratic), about: --penalty 5 holds it tighter; several as 16,32."
+    ),
+]
 Seeds = Annotated[str | None, typer.Option(help="Seeds of initial weights; several as 0,1,2. Default: that of --seed.")]
 Tokens = Annotated[int | None, typer.Option(help="Activations to learn from.")]
 FinetuneTokens = Annotated[
@@ -76,6 +82,7 @@ def train(
     n_latents: Widths = None,
     k: Sparsities = None,
     penalty: Penalty = None,
+    l0: Targets = None,
     seeds: Seeds = None,
     tokens: Tokens = None,
     finetune_tokens: FinetuneTokens = None,
@@ -92,10 +99,11 @@ def train(
     dtype: options.Dtype = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Train dictionaries for a model from text: sample, train, fine-tune together. Stops and resumes at any moment.
+    """Train dictionaries for a model from text: train each, fine-tune together. Stops and resumes at any moment.
 
-    The same command goes on where it stopped. Of --objective, --n-latents, --k, --penalty and --seeds every combination
-    is trained, all from the same passes of the model. Started by torchrun, all processes train the same dictionaries.
+    The same command goes on where it stopped. Of --objective, --n-latents, --k, --penalty, --l0 and --seeds every
+    combination is trained, all from the same passes of the model. Started by torchrun, all processes train the same
+    dictionaries.
     """
     from gossamer.progress import shown
     from gossamer.training import read_texts, recipe_for, train_sets
@@ -110,11 +118,12 @@ def train(
         asked = _with_loop(recipe.config, seed, tokens, finetune_tokens, batch, accumulate, learning_rate, autocast)
         chosen = set_plans(
             asked.learner,
-            objective=inputs.words(objective) if objective else (),
-            n_latents=inputs.numbers("--n-latents", n_latents) if n_latents else (),
-            k=inputs.numbers("--k", k) if k else (),
-            penalty=inputs.decimals("--penalty", penalty) if penalty else (),
-            seeds=inputs.numbers("--seeds", seeds) if seeds else [seed],
+            objective=() if objective is None else inputs.words(objective),
+            n_latents=() if n_latents is None else inputs.numbers("--n-latents", n_latents),
+            k=() if k is None else inputs.numbers("--k", k),
+            penalty=() if penalty is None else inputs.decimals("--penalty", penalty),
+            l0=() if l0 is None else inputs.decimals("--l0", l0),
+            seeds=[seed] if seeds is None else inputs.numbers("--seeds", seeds),
         )
         config = _tunable(asked, places or recipe.sites, chosen)
         with shown(err) if processes.writes else nullcontext():
@@ -147,20 +156,15 @@ def _with_loop(
     autocast: bool,
 ) -> Any:
     """The recipe's settings, with those that were given in their place."""
-    fit = config.fit
+    fit, optimiser = config.fit, config.learner.optimiser
+    # A 0 is no request for the default: the settings refuse it.
+    count = fit.tokens if tokens is None else tokens
+    size = fit.batch if batch is None else batch
     if finetune_tokens is None:
-        finetune_tokens = round(config.finetune.tokens * (tokens or fit.tokens) / fit.tokens)
-    size = batch or fit.batch
-    fit = replace(
-        fit,
-        tokens=tokens or fit.tokens,
-        batch=size,
-        buffer=max(size, fit.buffer),
-        accumulate=accumulate,
-        autocast=autocast,
-    )
-    optimiser = config.learner.optimiser
-    optimiser = replace(optimiser, learning_rate=learning_rate or optimiser.learning_rate)
+        finetune_tokens = round(config.finetune.tokens * max(0, count) / fit.tokens)
+    buffer = max(size, fit.buffer)
+    fit = replace(fit, tokens=count, batch=size, buffer=buffer, accumulate=accumulate, autocast=autocast)
+    optimiser = optimiser if learning_rate is None else replace(optimiser, learning_rate=learning_rate)
     finetune = replace(config.finetune, tokens=finetune_tokens)
     return replace(config, fit=fit, learner=replace(config.learner, optimiser=optimiser), finetune=finetune, seed=seed)
 
@@ -187,6 +191,8 @@ def _print_sets(found: Mapping[str, Any], as_json: bool) -> None:
         print_json({"folder": sets[0]["folder"], "sites": sets[0]["sites"]} if "" in found else {"sets": sets})
         return
     table = Table("set", "site", "latents", "L0", "explained variance", box=None)
+    # Names differ at their ends, which a narrow terminal would cut off.
+    table.columns[0].overflow = "fold"
     for name, one in found.items():
         for site, dictionary in one.items():
             claims = dictionary.claims

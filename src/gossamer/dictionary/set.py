@@ -106,10 +106,29 @@ class DictionarySet(Mapping[Site, Dictionary]):
                     raise UsageError(f"{one}: a saved set holds its facts; leave out {', '.join(facts)}")
                 loaded += [Dictionary.load(path, device=device, dtype=dtype) for path in _verified(Path(one))]
             else:
-                loaded.append(Dictionary.load(one, device=device, dtype=dtype, **facts))
+                loaded.append(_single(one, device=device, dtype=dtype, **facts))
         return cls(loaded)
 
 
+def _single(source: str | Path, **options: Any) -> Dictionary:
+    try:
+        return Dictionary.load(source, **options)
+    except UsageError:
+        # What a training run wrote beside its sets is the user's own folder too.
+        sets = [] if hub.is_reference(source) else _sets_in(Path(source))
+        if not sets:
+            raise
+        more = f" and {len(sets) - _SAID} more" if len(sets) > _SAID else ""
+        listed = ", ".join(map(str, sets[:_SAID])) + more
+        raise UsageError(f"{source}: sets of dictionaries lie in its folders {listed}; give one of them") from None
+
+
+def _sets_in(folder: Path) -> list[Path]:
+    return sorted(index.parent for depth in ("*", "*/*") for index in folder.glob(f"{depth}/{INDEX}"))
+
+
+# Folders named in an error.
+_SAID = 4
 _FILES = ("cfg.json", "sae_weights.safetensors")
 
 

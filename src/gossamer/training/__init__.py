@@ -1,5 +1,6 @@
 """Sparse dictionaries from a model and text."""
 
+from gossamer.training.checks import TrainingWarning
 from gossamer.training.config import (
     CorpusConfig,
     FinetuneConfig,
@@ -23,6 +24,7 @@ __all__ = [
     "Plan",
     "Recipe",
     "TrainingConfig",
+    "TrainingWarning",
     "fit",
     "fit_source",
     "fit_tensors",

@@ -12,6 +12,8 @@ from gossamer.errors import GossamerError, UsageError
 from gossamer.tensor_files import write_tensors
 
 FILE = "checkpoint.safetensors"
+# Settings that differ, named in an error.
+_SAID = 6
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,24 @@ class Checkpoint:
         # Through JSON, because a tuple comes back as a list.
         if found.settings != json.loads(json.dumps(settings)):
             raise UsageError(
-                f"{path}: belongs to a run with other settings ({_difference(found.settings, settings)}); "
+                f"{path}: belongs to a run with other settings ({difference(found.settings, settings)}); "
                 "use the same settings or another folder"
             )
         return found
 
 
-def _difference(stored: Any, asked: Any) -> str:
+def difference(stored: Any, asked: Any) -> str:
+    """In words, what differs between the settings of two runs; the first few where much does."""
     ours, theirs = _flat(json.loads(json.dumps(asked))), _flat(stored)
     names = [name for name in sorted({*theirs, *ours}) if theirs.get(name) != ours.get(name)]
-    return ", ".join(f"{name}: {theirs.get(name)} there, {ours.get(name)} asked" for name in names)
+    said = [f"{name}: {_short(theirs.get(name))} there, {_short(ours.get(name))} asked" for name in names[:_SAID]]
+    more = len(names) - _SAID
+    return ", ".join([*said, f"and {more} more"] if more > 0 else said)
+
+
+def _short(value: Any) -> str:
+    """A hash by its beginning, which tells it from another."""
+    return f"{value[:12]}…" if isinstance(value, str) and len(value) == 64 else str(value)
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

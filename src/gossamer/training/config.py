@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from gossamer.model.site import Site
-from gossamer.training.checks import require
+from gossamer.training.checks import require, require_kinds
 from gossamer.training.objectives import BatchTopK, Objective
 from gossamer.training.remedies import Remedy
 from gossamer.training.units import SCALINGS
@@ -36,6 +36,7 @@ class CorpusConfig:
     sample_batch: int = 256
 
     def __post_init__(self) -> None:
+        require_kinds(self)
         require(self.context >= 2, "context of at least 2 tokens", self.context)
         require(0 <= self.bos <= 1, "bos between 0 and 1", self.bos)
         require(0 < self.held_out < 1, "held_out between 0 and 1", self.held_out)
@@ -69,6 +70,7 @@ class OptimiserConfig:
     decoder_norm: str = "unit"
 
     def __post_init__(self) -> None:
+        require_kinds(self)
         require(self.learning_rate > 0, "a positive learning_rate", self.learning_rate)
         require(0 <= self.warm_up <= 1 and 0 <= self.decay <= 1, "warm_up and decay between 0 and 1", self)
         require(self.clip > 0, "a positive clip", self.clip)
@@ -105,6 +107,7 @@ class LearnerConfig:
     dead_after: int = 100_000
 
     def __post_init__(self) -> None:
+        require_kinds(self)
         require(self.n_latents >= 1, "n_latents of at least 1", self.n_latents)
         self.objective.check(self.n_latents, self.optimiser.decoder_norm)
         require(self.scaling in SCALINGS, f"scaling among {SCALINGS}", repr(self.scaling))
@@ -145,6 +148,7 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        require_kinds(self)
         require(self.name != "" and ":" not in self.name, "a name without colons for a dictionary", repr(self.name))
         require(self.site_out != self.site, f"another site_out than the site {self.site}", self.site_out)
         crossed = self.site_out is not None and self.learner.pre_bias
@@ -195,6 +199,7 @@ class FitConfig:
     log_every: int = 100
 
     def __post_init__(self) -> None:
+        require_kinds(self)
         require(self.sensitivity_rows >= 1, "sensitivity_rows of at least 1", self.sensitivity_rows)
         require(self.batch >= 1, "batch of at least 1", self.batch)
         require(self.tokens >= self.batch, f"tokens of at least one batch ({self.batch})", self.tokens)
@@ -243,11 +248,15 @@ class FinetuneConfig:
     log_every: int = 20
 
     def __post_init__(self) -> None:
-        require(self.tokens >= 0, "tokens of at least 0", self.tokens)
+        require_kinds(self)
+        require(self.tokens >= 0, "tokens of the fine-tuning of at least 0", self.tokens)
         require(self.rows >= 1, "rows of at least 1", self.rows)
         require(0 < self.positions <= 1, "positions above 0, at most 1", self.positions)
-        require(self.learning_rate > 0, "a positive learning_rate", self.learning_rate)
+        require(self.learning_rate > 0, "a positive learning_rate of the fine-tuning", self.learning_rate)
         require(0 <= self.warm_up <= 1 and 0 <= self.decay <= 1, "warm_up and decay between 0 and 1", self)
+        require(self.clip > 0, "a positive clip of the fine-tuning", self.clip)
+        require(min(self.logit_error, self.reconstruction) >= 0, "logit_error and reconstruction from 0", self)
+        require(0 <= self.threshold_decay < 1, "threshold_decay from 0 to below 1", self.threshold_decay)
         require(self.checkpoint_every >= 1 and self.log_every >= 1, "checkpoint_every and log_every from 1", self)
 
 
@@ -268,6 +277,9 @@ class TrainingConfig:
     fit: FitConfig = field(default_factory=FitConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_kinds(self)
 
 
 def learning_rate(peak: float, warm_up: float, decay: float, step: int, steps: int) -> float:

@@ -19,6 +19,7 @@ from gossamer.training import run
 from gossamer.training.buffer import OnTheFly
 from gossamer.training.cache.read import Cached
 from gossamer.training.cache.write import buffers_for, write_cache
+from gossamer.training.checks import warn_of_undercomplete
 from gossamer.training.config import FitConfig, Plan
 from gossamer.training.corpus import Corpus
 from gossamer.training.gradients import Gradients
@@ -57,9 +58,13 @@ def fit(
         also: "wandb" or "tensorboard", to send the lines of metrics.jsonl there as well.
 
     Raises:
-        UsageError: no plan, two of one name, too little text, or a folder that belongs to a run with other settings.
+        UsageError: no plan, two of one name, too little text, or a folder that belongs to a run with other settings, or
+            to another process that is at work in it.
         NotFiniteError: activations or a loss are not finite (the site is named); the last checkpoint stays.
         GossamerError: the checkpoint or a shard of the cache is damaged.
+
+    Warns:
+        TrainingWarning: a dictionary has fewer latents than dimensions; it is trained as asked.
     """
     _require_plans(plans)
     sites = sorted({site for plan in plans for site in (plan.site, plan.target)})
@@ -172,6 +177,9 @@ class _Fit:
 
     def begin(self) -> None:
         first = self.source.first()
+        if self.processes.writes:
+            sizes = {plan.name: (plan.learner.n_latents, first[plan.site].shape[1]) for plan in self.plans}
+            warn_of_undercomplete(sizes)
         minding = sorted({plan.target for plan in self.plans if plan.learner.sensitivity > 0})
         metrics = self.sensitivities(minding) if self.sensitivities is not None and minding else {}
         for plan in self.plans:

@@ -4,24 +4,29 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from gossamer.alone import alone_in
 from gossamer.dictionary.attach import Measurement, measure
 from gossamer.dictionary.config import Claims, Contents
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.set import INDEX, DictionarySet
 from gossamer.errors import UsageError
-from gossamer.files import read_json, write_json
+from gossamer.files import read_json, require_folder, write_json
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
+from gossamer.training import sinks
+from gossamer.training.checkpoint import difference
 from gossamer.training.config import Plan, TrainingConfig
 from gossamer.training.corpus import Corpus, split_texts
 from gossamer.training.finetune import finetune
 from gossamer.training.fit import fit
+from gossamer.training.metrics import FILE as METRICS
 from gossamer.training.parallel import Processes
 from gossamer.training.quality import CE_RECOVERED, Quality, quality
 from gossamer.training.sampling import sample_text
@@ -58,7 +63,8 @@ def train_dictionaries(
         also: "wandb", "tensorboard": where to send metrics beside metrics.jsonl.
 
     Raises:
-        UsageError: the request is impossible (no sites, too little text), or the folder belongs to another request.
+        UsageError: the request is impossible (no sites, too little text), or the folder belongs to another request (one
+            that made something there) or to another process that is at work in it.
         NotFiniteError: activations or a loss are not finite (the site is named).
         GossamerError: a file in the folder is damaged.
     """
@@ -89,12 +95,31 @@ def train_sets(
     for site in sites:
         model.width(site)
     _require_possible(sites, config, plans, formats)
+    sinks.require_known(also)
     request = _request(model, texts, sites, config, plans, cache)
     target = default_folder(model.name, request) if folder is None else Path(folder)
+    if cache is not None:
+        require_folder(cache)
     processes = Processes.current()
-    if processes.writes:
-        _claim(target, request)
-    processes.wait()
+    with alone_in(target) if processes.writes else nullcontext():
+        if processes.writes:
+            _claim(target, request)
+        processes.wait()
+        return _trained(model, texts, sites, config, plans, target, cache, formats, also)
+
+
+def _trained(
+    model: LanguageModel,
+    texts: Sequence[str],
+    sites: Sequence[Site],
+    config: TrainingConfig,
+    plans: Sequence[SetPlan],
+    target: Path,
+    cache: str | Path | None,
+    formats: Sequence[str],
+    also: Sequence[str],
+) -> dict[str, DictionarySet]:
+    processes = Processes.current()
     if not all((target / FINAL / plan.name / INDEX).is_file() for plan in plans):
         # The first process draws and writes the samples; the others read them.
         corpus = _corpus(model, texts, config, target) if processes.writes else None
@@ -114,6 +139,11 @@ def train_sets(
 def _require_possible(
     sites: Sequence[Site], config: TrainingConfig, plans: Sequence[SetPlan], formats: Sequence[str]
 ) -> None:
+    names = [plan.name for plan in plans]
+    if not sites or not plans:
+        raise UsageError(f"expected at least one site and one plan, found {len(sites)} and {len(plans)}")
+    if len(set(names)) < len(names):
+        raise UsageError(f"expected plans of different names, found {', '.join(names)}")
     architectures = {plan.learner.architecture for plan in plans}
     require_formats(tuple(formats), architectures)
     if not config.finetune.tokens:
@@ -202,12 +232,28 @@ def _claim(folder: Path, request: dict[str, Any]) -> None:
         write_json(path, request)
         return
     stored = read_json(path)
-    if stored != request:
-        differing = sorted(name for name in {*stored, *request} if stored.get(name) != request.get(name))
-        raise UsageError(
-            f"{folder}: belongs to another training run (other {', '.join(differing)}); "
-            "use the same settings or another folder"
-        )
+    if stored == request:
+        return
+    if not isinstance(stored, dict):
+        raise UsageError(f"{path}: expected the settings of a training run, found other JSON; use another folder")
+    if not _holds_work(folder):
+        # A run that was refused or stopped before it made anything must not keep a mended one out.
+        write_json(path, request)
+        return
+    names = sorted(name for name in {*stored, *request} if stored.get(name) != request.get(name))
+    both = [name for name in names if name in stored and name in request]
+    said = [difference({name: stored[name]}, {name: request[name]}) for name in both]
+    said += [f"other {name}" for name in names if name not in both]
+    raise UsageError(
+        f"{folder}: belongs to another training run ({', '.join(said)}); use the same settings or another folder"
+    )
+
+
+def _holds_work(folder: Path) -> bool:
+    """Whether anything but settings and metrics is there: samples, a checkpoint, dictionaries."""
+    no_work = (SETTINGS, METRICS)
+    found = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return any(path.name not in no_work for path in found)
 
 
 def _fitted(

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from gossamer.alone import alone_in
 from gossamer.progress import begin, show_table
 from gossamer.tensor_files import remove_leftovers
 from gossamer.training import metrics, sinks
@@ -59,47 +60,65 @@ def finish(
         also: names of :data:`gossamer.training.sinks.SINKS` that get the lines as well.
 
     Raises:
-        UsageError: the checkpoint belongs to a run with other settings, or a sink is not installed.
+        UsageError: the checkpoint belongs to a run with other settings, another process is at work in the folder, or a
+            sink is not installed or does not start.
         NotFiniteError: a loss or a parameter is not finite (it is named); the last checkpoint stays.
         GossamerError: the checkpoint is damaged, or could not be written.
     """
     processes = processes or Processes()
-    stored = Checkpoint.load(folder, settings)
-    if stored is None:
-        job.begin()
-    else:
-        job.resume(stored.tensors)
-    done = 0 if stored is None else stored.step
+    with alone_in(folder) if processes.writes else contextlib.nullcontext():
+        stored = Checkpoint.load(folder, settings)
+        done = 0 if stored is None else stored.step
+        # Before anything is computed: a sink may not be there.
+        opened = sinks.opened(also, folder) if processes.writes and done < steps else []
+        with contextlib.ExitStack() as closing:
+            for sink in opened:
+                closing.callback(sink.close)
+            if stored is None:
+                job.begin()
+            else:
+                job.resume(stored.tensors)
+            _steps(job, what, range(done, steps), folder, settings, checkpoint_every, processes, opened)
+
+
+def _steps(
+    job: Job,
+    what: str,
+    steps: range,
+    folder: Path,
+    settings: dict[str, Any],
+    checkpoint_every: int,
+    processes: Processes,
+    opened: Sequence[sinks.Sink],
+) -> None:
     # Every process has read the checkpoint before the first one may replace it.
     processes.wait()
-    record = _Record(what, steps, done, folder, also) if processes.writes else None
-    with contextlib.closing(record) if record is not None else contextlib.nullcontext():
-        for step in range(done, steps):
-            used = job.step(step)
-            last = step + 1 == steps
+    record = _Record(what, steps, folder, opened) if processes.writes else None
+    for step in steps:
+        used = job.step(step)
+        last = step + 1 == steps.stop
+        if record is not None:
+            record.count(used)
+        if step % settings["log_every"] == 0 or last:
+            lines = job.measured()
             if record is not None:
-                record.count(used)
-            if step % settings["log_every"] == 0 or last:
-                lines = job.measured()
-                if record is not None:
-                    record.write(step, lines)
-            if (step + 1) % checkpoint_every == 0 or last:
-                checkpoint = Checkpoint(step + 1, job.state(), settings)
-                if processes.writes:
-                    checkpoint.save(folder)
+                record.write(step, lines)
+        if (step + 1) % checkpoint_every == 0 or last:
+            checkpoint = Checkpoint(step + 1, job.state(), settings)
+            if processes.writes:
+                checkpoint.save(folder)
     processes.wait()
 
 
 class _Record:
     """What a run says of itself while it runs: metrics.jsonl, other sinks, a bar and a table."""
 
-    def __init__(self, what: str, steps: int, done: int, folder: Path, also: Sequence[str]) -> None:
-        self.folder = folder
-        self.sinks = sinks.opened(also, folder) if done < steps else []
+    def __init__(self, what: str, steps: range, folder: Path, opened: Sequence[sinks.Sink]) -> None:
+        self.folder, self.sinks = folder, opened
         remove_leftovers(folder)
-        metrics.rewind(folder, done)
-        self.advance = begin(what, steps)
-        self.advance(done, "")
+        metrics.rewind(folder, steps.start)
+        self.advance = begin(what, steps.stop)
+        self.advance(steps.start, "")
         self.note, self.tokens, self.since = "", 0, time.monotonic()
 
     def count(self, tokens: int) -> None:
@@ -116,11 +135,6 @@ class _Record:
             sink.write(records)
         show_table([_row(line) for line in lines])
         self.note, self.tokens, self.since = f"{rate:,} tokens/s", 0, time.monotonic()
-
-    def close(self) -> None:
-        """Close the sinks."""
-        for sink in self.sinks:
-            sink.close()
 
 
 _COLUMNS = {"loss": ".4f", "explained_variance": ".3f", "l0": ".1f", "dead": ".1%"}

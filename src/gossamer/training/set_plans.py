@@ -1,12 +1,14 @@
 """Several settings at once: every combination of objectives, sizes, sparsities and seeds."""
 
 import itertools
-from collections.abc import Sequence
+import string
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from gossamer.errors import UsageError
 from gossamer.training import objectives
+from gossamer.training.checks import require, require_kinds
 from gossamer.training.config import LearnerConfig
 
 _KINDS: tuple[type[objectives.Objective], ...] = (
@@ -20,6 +22,8 @@ _KINDS: tuple[type[objectives.Objective], ...] = (
     objectives.TanhPenalty,
     objectives.QuadraticL0,
 )
+# Of a folder on any system, and nothing that leads out of the one it is in.
+_IN_NAMES = set(string.ascii_letters + string.digits + "._+=-")
 OBJECTIVES = {kind.name: kind for kind in _KINDS}
 
 
@@ -37,6 +41,11 @@ class SetPlan:
     learner: LearnerConfig
     seed: int
 
+    def __post_init__(self) -> None:
+        require_kinds(self)
+        plain = self.name == "" or (set(self.name) <= _IN_NAMES and not self.name.startswith("."))
+        require(plain, "a set's name of letters, digits and ._+=-, as it names a folder", repr(self.name))
+
 
 def set_plans(
     base: LearnerConfig,
@@ -45,6 +54,7 @@ def set_plans(
     n_latents: Sequence[int] = (),
     k: Sequence[int] = (),
     penalty: Sequence[float] = (),
+    l0: Sequence[float] = (),
     seeds: Sequence[int] = (0,),
 ) -> list[SetPlan]:
     """Every combination of what is given, with `base` for everything else; one named "" if there is one only.
@@ -54,23 +64,29 @@ def set_plans(
         n_latents: latents of a dictionary.
         k: active latents per token, for objectives that have a k.
         penalty: coefficient, for objectives that have one.
+        l0: target of L0, for objectives that have one (jumprelu_quadratic).
 
     Raises:
-        UsageError: an unknown objective, settings that do not fit together, or a k or penalty that no objective takes.
+        UsageError: an unknown objective, settings that do not fit together, a k, penalty or l0 that no objective takes,
+            or two sets that would have one name.
     """
     if unknown := [name for name in objective if name not in OBJECTIVES]:
         raise UsageError(f"objective: expected one of {', '.join(OBJECTIVES)}, found {unknown[0]!r}")
     bases = [_with_objective(base, name) for name in objective] or [base]
-    for what, given, field in (("k", k, "k"), ("penalty", penalty, "coefficient")):
-        if given and not any(hasattr(one.objective, field) for one in bases):
+    fields: dict[str, Sequence[Any]] = {"k": k, "coefficient": penalty, "target": l0}
+    for what, field in (("k", "k"), ("penalty", "coefficient"), ("l0", "target")):
+        if fields[field] and not any(hasattr(one.objective, field) for one in bases):
             raise UsageError(f"{what}: none of the objectives asked for has one; leave it out")
     found = [
         SetPlan(_name(learner, seed), learner, seed)
         for one in bases
-        for width, sparsity in itertools.product(n_latents or [one.n_latents], _sparsities(one, k, penalty))
+        for width, sparsity in itertools.product(n_latents or [one.n_latents], _sparsities(one, fields))
         for learner in [replace(one, n_latents=width, objective=replace(one.objective, **sparsity))]
         for seed in seeds
     ]
+    names = [plan.name for plan in found]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"dictionaries: expected each setting once, found {twice[0]} twice; leave one of them out")
     return found if len(found) > 1 else [replace(found[0], name="")]
 
 
@@ -89,12 +105,9 @@ def _with_objective(base: LearnerConfig, name: str) -> LearnerConfig:
     return replace(base, objective=made)
 
 
-def _sparsities(one: LearnerConfig, k: Sequence[int], penalty: Sequence[float]) -> list[dict[str, Any]]:
-    if k and hasattr(one.objective, "k"):
-        return [{"k": value} for value in k]
-    if penalty and hasattr(one.objective, "coefficient"):
-        return [{"coefficient": value} for value in penalty]
-    return [{}]
+def _sparsities(one: LearnerConfig, given: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    own = {field: values for field, values in given.items() if values and hasattr(one.objective, field)}
+    return [dict(zip(own, chosen, strict=True)) for chosen in itertools.product(*own.values())]
 
 
 def _name(learner: LearnerConfig, seed: int) -> str:
@@ -102,4 +115,6 @@ def _name(learner: LearnerConfig, seed: int) -> str:
     sparsity = f"k{objective.k}" if isinstance(objective, objectives.TopK) else ""
     if isinstance(objective, objectives.L1 | objectives.Gated | objectives.JumpReLU):
         sparsity = f"penalty{objective.coefficient:g}"
+    if isinstance(objective, objectives.QuadraticL0):
+        sparsity = f"l0_{objective.target:g}-{sparsity}"
     return f"{objective.name}-{learner.n_latents}-{sparsity}-seed{seed}"

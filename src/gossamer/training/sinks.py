@@ -59,15 +59,30 @@ class Wandb:
 SINKS: dict[str, Callable[[Path], Sink]] = {"tensorboard": TensorBoard, "wandb": Wandb}
 
 
+def require_known(names: Sequence[str]) -> None:
+    """Raise :class:`UsageError` if there is no sink of one of the names."""
+    if unknown := [name for name in names if name not in SINKS]:
+        raise UsageError(f"metrics: expected {' or '.join(SINKS)}, found {unknown[0]!r}")
+
+
 def opened(names: Sequence[str], folder: Path) -> list[Sink]:
     """The sinks of these names.
 
     Raises:
-        UsageError: there is none of the name, or its package is not installed.
+        UsageError: there is none of the name, or its package is not installed or does not start.
     """
-    if unknown := [name for name in names if name not in SINKS]:
-        raise UsageError(f"metrics: expected {' or '.join(SINKS)}, found {unknown[0]!r}")
-    return [SINKS[name](folder) for name in names]
+    require_known(names)
+    return [_started(name, folder) for name in names]
+
+
+def _started(name: str, folder: Path) -> Sink:
+    try:
+        return SINKS[name](folder)
+    except UsageError:
+        raise
+    except Exception as error:  # each package has errors of its own: no key, no network
+        found = " ".join(str(error).split())
+        raise UsageError(f"metrics to {name}: could not start ({found}); mend that or leave --metrics out") from error
 
 
 def scalars(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, float, int]]:

@@ -7,6 +7,7 @@ import torch
 
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
+from gossamer.model.site import Site
 from gossamer.training.parallel import Processes
 from gossamer.training.seeding import generator
 from gossamer.training.source import Activations, Turn, ordered
@@ -32,9 +33,11 @@ class InMemory:
         """Use `activations`: row i of every tensor belongs to the same token; of several processes all must have all.
 
         Raises:
-            UsageError: none at all, no matrices, or of different lengths.
+            UsageError: none at all, no matrices of floating-point numbers by site, or of different lengths.
             NotFiniteError: one is not finite (the site is named).
         """
+        for site, values in activations.items():
+            require_tensor(site, values)
         lengths = {str(site): tuple(values.shape) for site, values in activations.items()}
         if not lengths or any(len(shape) != 2 for shape in lengths.values()):
             raise UsageError(f"activations: expected matrices of tokens and dimensions, found {lengths or 'none'}")
@@ -68,3 +71,13 @@ class InMemory:
         order = torch.randperm(length, generator=generator(self.seed, "turn", index))
         turn = ordered(self.values, order, self.processes)
         return Turn(length, lambda start, stop: {site: value.float() for site, value in turn.take(start, stop).items()})
+
+
+def require_tensor(site: object, values: object) -> None:
+    """Raise :class:`UsageError` if this is no site with a tensor of floating-point numbers."""
+    if not isinstance(site, Site):
+        raise UsageError(f"activations: expected sites as keys, found {site!r}; give Site.parse('resid_post.3')")
+    if not isinstance(values, torch.Tensor):
+        raise UsageError(f"activations at {site}: expected a tensor, found {type(values).__name__}; convert them")
+    if not values.is_floating_point():
+        raise UsageError(f"activations at {site}: expected floating-point numbers, found {values.dtype}; convert them")

@@ -18,7 +18,8 @@ def read_texts(path: str | Path) -> list[str]:
     if not source.is_file():
         raise UsageError(f"{source}: no such file; give a .jsonl file with a text a line, or plain text")
     try:
-        content = source.read_text(encoding="utf-8")
+        # Some editors begin a file with a byte-order mark, which is no text.
+        content = source.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise GossamerError(f"{source}: expected UTF-8 text, found other bytes ({error}); convert the file") from error
     if source.suffix == ".jsonl":

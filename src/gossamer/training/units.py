@@ -41,7 +41,7 @@ class Units:
             root: the root of the metric of errors; None counts them evenly.
 
         Raises:
-            UsageError: the activations do not vary, or there are none.
+            UsageError: the activations do not vary, or there are none, or their variance overflows float32.
             NotFiniteError: one of them is not finite.
         """
         if len(first) == 0:
@@ -50,8 +50,11 @@ class Units:
         mean = first.mean(dim=0)
         root = torch.eye(len(mean)).to(mean) if root is None else root.to(mean)
         spread = ((first - mean) @ root).square().mean().sqrt()
-        if not spread > 0:
+        # Not by the spread: the mean of equal numbers is rounded, and dividing by that would train on rounding errors.
+        if bool((first == first[0]).all()):
             raise UsageError(f"{what} are all equal; give another site or more text")
+        if not 0 < spread < torch.inf:
+            raise UsageError(f"{what}: expected a deviation that float32 holds, found {spread:.3g}; scale them")
         if scaling == "unit_variance":
             return cls(mean, root / spread)
         scale = 1.0 if scaling == "none" else len(mean) ** 0.5 / (first @ root).norm(dim=1).mean()

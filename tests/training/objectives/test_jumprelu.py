@@ -39,7 +39,7 @@ def _penalty(objective, p, x, dead):
         return 0.7 * torch.tanh(2.0 * f * norms).sum(dim=1).mean() + 0.3 * below
     if objective.per_token:
         return 0.7 * (2 / 3.0 * (l0 - 3.0) ** 2).mean()
-    return 0.7 * (l0.mean() / 3.0 - 1) ** 2
+    return 0.7 * D * (l0.mean() / 3.0 - 1) ** 2
 
 
 def _batch_with_dead(objective):
@@ -98,14 +98,15 @@ def test_thresholds_stay_at_0_or_above():
     assert torch.equal(p["threshold"], before.clamp(min=0))
 
 
-def test_the_quadratic_penalty_drives_l0_to_its_target():
-    x = torch.randn(512, 8, generator=torch.Generator().manual_seed(0))
-    objective = QuadraticL0(coefficient=20.0, target=4.0, bandwidth=0.3, initial_threshold=0.1)
-    settings = LearnerConfig(32, objective, optimiser=OptimiserConfig(learning_rate=0.01), sensitivity=0.0)
+@pytest.mark.parametrize(("width", "near"), [(8, 0.5), (64, 2.5)])
+def test_the_quadratic_penalty_of_coefficient_1_drives_l0_to_its_target_at_any_width(width, near):
+    x = torch.randn(512, width, generator=torch.Generator().manual_seed(0))
+    objective = QuadraticL0(target=4.0, bandwidth=0.3, initial_threshold=0.1)
+    settings = LearnerConfig(4 * width, objective, optimiser=OptimiserConfig(learning_rate=0.01), sensitivity=0.0)
     learner = Learner.begin(Plan("toy", Site("resid_post", 0), None, settings), 300, x)
     found = [float(learner.step(x, None, step)["l0"]) for step in range(300)]
     assert found[0] > 8
-    assert found[-1] == pytest.approx(4.0, abs=0.5)
+    assert found[-1] == pytest.approx(4.0, abs=near)
 
 
 @pytest.mark.parametrize(

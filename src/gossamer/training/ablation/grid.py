@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from gossamer.model.site import Site
-from gossamer.training.checks import require
+from gossamer.training.checks import require, require_kinds
 from gossamer.training.config import LearnerConfig, OptimiserConfig, Plan
 from gossamer.training.objectives import L1, April
 from gossamer.training.remedies import Ghost, Remedy, Resampling
@@ -34,6 +34,7 @@ class AblationConfig:
     recovery: int = 200
 
     def __post_init__(self) -> None:
+        require_kinds(self)
         distinct = len(set(self.coefficients)) == len(self.coefficients) > 0
         require(distinct, "one coefficient or more, each once", self.coefficients)
         require(self.seeds >= 1, "seeds of at least 1", self.seeds)

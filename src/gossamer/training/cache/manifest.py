@@ -10,6 +10,7 @@ import torch
 from gossamer.errors import GossamerError, UsageError
 from gossamer.files import read_json, write_json
 from gossamer.model.site import Site
+from gossamer.training.checkpoint import difference
 
 FILE = "manifest.json"
 FORMAT = "gossamer.activations.1"
@@ -65,9 +66,8 @@ class Manifest:
             UsageError: naming what differs.
         """
         stored = {**self.settings, "sites": {site: self.sites.get(site) for site in asked.sites}}
-        differing = [name for name, value in asked.settings.items() if stored[name] != value]
-        if differing:
-            words = ", ".join(f"{name}: {stored[name]} there, {asked.settings[name]} asked" for name in differing)
+        if stored != asked.settings:
+            words = difference(stored, asked.settings)
             raise UsageError(f"{folder}: holds other activations ({words}); use the same settings or another folder")
 
     def save(self, folder: Path) -> None:

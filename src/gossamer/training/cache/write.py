@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gossamer.alone import alone_in
 from gossamer.dictionary.attach import counted_tokens
 from gossamer.dictionary.formats.weights import sha256
 from gossamer.errors import UsageError
@@ -40,31 +41,43 @@ def write_cache(source: OnTheFly, shards: int, dtype: str, folder: str | Path) -
         dtype: float32 (training on it gives exactly what training on the fly gives), bfloat16 or float16.
 
     Raises:
-        UsageError: an unknown dtype, the folder holds other activations, too little room on the disk, or a process that
-            is not alone: one process writes.
+        UsageError: an unknown dtype, the folder holds other activations, too little room on the disk, another run is
+            writing there, or a process that is not alone: one process writes.
         NotFiniteError: an activation is not finite (the site is named), or too large for float16.
         GossamerError: writing failed; the shards that are complete stay.
     """
     if dtype not in DTYPES:
         raise UsageError(f"dtype of a cache: expected one of {', '.join(DTYPES)}, found {dtype!r}")
     target = Path(folder)
-    widths = {str(site): source.model.width(site) for site in source.sites}
-    asked = Manifest(source.model.name, widths, dtype, source.corpus.fingerprint, source.seed, source.rows)
-    found = asked
-    if (target / FILE).is_file():
-        found = Manifest.load(target)
-        found.require(asked, target)
-    missing = range(len(found.shards), min(shards, epoch(source)))
-    if not missing:
+    found = _held(source, dtype, target)
+    if len(found.shards) >= min(shards, epoch(source)):
         return found
     if source.processes.count > 1:
         raise UsageError(f"{target}: lacks shards; write the cache with one process first, then train with several")
-    if found.sites.keys() != asked.sites.keys():
+    with alone_in(target):
+        # Once more: what another run wrote meanwhile is there now.
+        return _completed(source, shards, dtype, target, _held(source, dtype, target))
+
+
+def _held(source: OnTheFly, dtype: str, target: Path) -> Manifest:
+    """The manifest of `target`, which must be of these activations; one without shards if there is none."""
+    widths = {str(site): source.model.width(site) for site in source.sites}
+    asked = Manifest(source.model.name, widths, dtype, source.corpus.fingerprint, source.seed, source.rows)
+    if not (target / FILE).is_file():
+        return asked
+    found = Manifest.load(target)
+    found.require(asked, target)
+    return found
+
+
+def _completed(source: OnTheFly, shards: int, dtype: str, target: Path, found: Manifest) -> Manifest:
+    missing = range(len(found.shards), min(shards, epoch(source)))
+    if found.sites.keys() != set(map(str, source.sites)):
         raise UsageError(
             f"{target}: holds more sites ({', '.join(found.sites)}) and lacks shards; "
             "ask for all of them to add shards, or use another folder"
         )
-    require_space(target, sum(_bytes(source, asked, index) for index in missing), "the cache of activations")
+    require_space(target, sum(_bytes(source, found, index) for index in missing), "the cache of activations")
     remove_leftovers(target)
     advance = begin("caching activations", len(missing))
     for index in missing:

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from gossamer.training.checks import require
+from gossamer.training.checks import require, require_kinds
 from gossamer.training.objectives.objective import Parameters
 
 
@@ -37,6 +37,7 @@ class AuxK:
     weight: float = 1 / 32
 
     def __post_init__(self) -> None:
+        require_kinds(self)
         require(self.k >= 1, "k of AuxK of at least 1", self.k)
         require(self.weight >= 0, "a weight of AuxK of at least 0", self.weight)
 

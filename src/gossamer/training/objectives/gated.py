@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gossamer.training.checks import require
+from gossamer.training.checks import require, require_kinds
 from gossamer.training.objectives.l1 import fired, warmed
 from gossamer.training.objectives.objective import Moment, Objective, Outcome, Parameters
 
@@ -36,6 +36,7 @@ class Gated(Objective):
     warm_up: float = 0.05
 
     def __post_init__(self) -> None:
+        require_kinds(self)
         require(self.coefficient >= 0, "a coefficient of gated of at least 0", self.coefficient)
         require(0 <= self.warm_up <= 1, "warm_up of gated between 0 and 1", self.warm_up)
 

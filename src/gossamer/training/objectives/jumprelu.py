@@ -8,6 +8,8 @@ r"""JumpReLU: a threshold for each latent, learned through a straight-through es
   estimate's gradient passing to the encoder too, and a pre-activation loss, a weight times
   sum_j ReLU(threshold_j - pre_j) ||W_dec_j||, which pulls latents that never fire back to their thresholds.
 - :class:`QuadraticL0` (Gemma Scope 2; dictionary_learning): squared distance of L0 from a target.
+  dictionary_learning scales activations to E||x||^2 = 1 beside a coefficient of 1; here that is d times as much, as the
+  error is, so that a coefficient of 1 means what it means there; a larger one holds L0 closer to its target.
 
 The papers learn log(threshold); here it is the threshold itself, kept at 0 or above, since a step of Adam moves a
 logarithm by a factor and hardly moves a small threshold at all (SAELens found so and changed over too). `bandwidth` and
@@ -22,7 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gossamer.training.checks import require
+from gossamer.training.checks import require, require_kinds
 from gossamer.training.objectives.l1 import fired, warmed
 from gossamer.training.objectives.objective import Moment, Objective, Outcome, Parameters
 from gossamer.training.objectives.straight_through import jumprelu, step
@@ -47,6 +49,7 @@ class JumpReLU(Objective):
     through_encoder: bool = False
 
     def __post_init__(self) -> None:
+        require_kinds(self)
         require(self.coefficient >= 0, f"a coefficient of {self.name} of at least 0", self.coefficient)
         require(0 <= self.warm_up <= 1, f"warm_up of {self.name} between 0 and 1", self.warm_up)
         require(self.initial_threshold >= 0, "initial_threshold of at least 0", self.initial_threshold)
@@ -153,7 +156,7 @@ class QuadraticL0(JumpReLU):
     Attributes:
         target: L0 to reach.
         per_token: True: mean over tokens of 2 / target * (L0 - target)^2, which also asks every token to be like the
-            others (Gemma Scope 2, as in SAELens); False: (mean L0 / target - 1)^2 (dictionary_learning).
+            others (Gemma Scope 2, as in SAELens); False: d * (mean L0 / target - 1)^2 (dictionary_learning).
     """
 
     name: str = field(default="jumprelu_quadratic", init=False)
@@ -175,4 +178,4 @@ class QuadraticL0(JumpReLU):
         l0 = self._l0(p, pre)
         if self.per_token:
             return 2 / self.target * (l0 - self.target).square()
-        return (l0.mean() / self.target - 1).square()
+        return len(p["b_dec"]) * (l0.mean() / self.target - 1).square()

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gossamer.training.checks import require
+from gossamer.training.checks import require, require_kinds
 from gossamer.training.objectives.objective import Moment, Objective, Outcome, Parameters
 
 
@@ -30,6 +30,7 @@ class L1(Objective):
     warm_up: float = 0.05
 
     def __post_init__(self) -> None:
+        require_kinds(self)
         require(self.coefficient >= 0, f"a coefficient of {self.name} of at least 0", self.coefficient)
         require(0 <= self.warm_up <= 1, f"warm_up of {self.name} between 0 and 1", self.warm_up)
 

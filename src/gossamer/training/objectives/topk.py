@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from jaxtyping import Float
 from torch import Tensor
 
-from gossamer.training.checks import require
+from gossamer.training.checks import require, require_kinds
 from gossamer.training.chosen import Chosen, choose_topk, encoded
 from gossamer.training.objectives.auxk import AuxK
 from gossamer.training.objectives.objective import Moment, Objective, Outcome, Parameters
@@ -33,6 +33,7 @@ class TopK(Objective):
     aux: AuxK = field(default_factory=AuxK)
 
     def __post_init__(self) -> None:
+        require_kinds(self)
         require(self.k >= 1, "k of at least 1", self.k)
 
     @property

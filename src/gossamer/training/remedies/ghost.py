@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from gossamer.training.checks import require
+from gossamer.training.checks import require, require_kinds
 from gossamer.training.objectives.objective import Parameters
 from gossamer.training.remedies.remedy import Remedy
 
@@ -46,6 +46,7 @@ class Ghost(Remedy):
     activation: str = "exp"
 
     def __post_init__(self) -> None:
+        require_kinds(self)
         require(self.activation in ACTIVATIONS, f"activation of ghost among {ACTIVATIONS}", repr(self.activation))
 
     def loss(

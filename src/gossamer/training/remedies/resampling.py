@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from gossamer.training.checks import require
+from gossamer.training.checks import require, require_kinds
 from gossamer.training.gradients import Candidates
 from gossamer.training.remedies.remedy import Remedy
 
@@ -40,6 +40,7 @@ class Resampling(Remedy):
     recovery: int = 1000
 
     def __post_init__(self) -> None:
+        require_kinds(self)
         require(all(0 < share < 1 for share in self.at), "shares above 0 and below 1 to resample at", self.at)
         require(self.encoder_scale > 0, "a positive encoder_scale", self.encoder_scale)
         require(0 < self.dip <= 1, "dip above 0, at most 1", self.dip)

@@ -56,11 +56,11 @@ class Polish:
         """Mean loss of a hard circuit (positions in the candidates)."""
         return self._measured(circuit)[0]
 
-    def _measured(self, circuit: Int[Tensor, "chosen"]) -> tuple[float, float]:
-        """Mean loss and mean excess of a hard circuit."""
+    def _measured(self, circuit: Int[Tensor, "chosen"]) -> tuple[float, Float[Tensor, "rows"]]:
+        """Mean loss of a hard circuit and its excess on each prompt."""
         network = self.splice.over(self.splice.nodes.select(circuit))
         logits = self._logits(partial(network, torch.ones(len(circuit), device=self.splice.model.device)))
-        return self._loss_in(logits), excess(logits, self.full, slice(0, len(logits))).mean().item()
+        return self._loss_in(logits), excess(logits, self.full, slice(0, len(logits)))
 
     def losses_without(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "chosen"]:
         """Mean loss of the circuit without each of its nodes alone."""
@@ -81,9 +81,9 @@ class Polish:
         """Derivative of the mean loss by every candidate's mask at the hard circuit."""
         return self._slope(circuit, self._measured(circuit)[1])
 
-    def _slope(self, circuit: Int[Tensor, "chosen"], mean_excess: float) -> Float[Tensor, "node"]:
+    def _slope(self, circuit: Int[Tensor, "chosen"], missed: Float[Tensor, "rows"]) -> Float[Tensor, "node"]:
         mask = torch.zeros(len(self.splice.nodes), device=self.splice.model.device).index_fill(0, circuit, 1.0)
-        lean = torch.tensor(mean_excess, device=mask.device).sign()
+        lean = missed.mean().sign()
 
         def part(rows: slice) -> Tensor:
             leaf = mask.clone().requires_grad_()
@@ -94,20 +94,25 @@ class Polish:
         return torch.stack(parts).sum(dim=0) / self._count
 
     def improved(self, path: Path) -> Path:
-        """The path with better nodes where it misses; every circuit of it has a lower loss than the smaller ones.
+        """The path with better nodes where it misses, and without circuits that overshoot for no gain.
 
-        Circuits are read off a soft mask: hard, some fall short of their neighbours and some overshoot. One that a
-        smaller one equals or betters gives way to the smaller one filled up, or to nothing where that does not help.
+        Circuits are read off a soft mask; hard, some fall short of the full model and some do more than it. One that
+        clearly does more, at a loss no smaller one has, gives way to the best smaller one filled up, or to nothing.
         """
         began, best = time.perf_counter(), math.inf
         kept: list[Tensor] = []
+        leading = path.circuits[0]
         for found in reversed(path.circuits):
             circuit = self.exchanged(found)
-            if kept and self.loss_of(circuit) >= best:
-                circuit = self._filled(kept[0], len(found) - len(kept[0]))
-            loss = self.loss_of(circuit)
+            loss, missed = self._measured(circuit)
+            if loss >= best and _overshoots(missed):
+                circuit = self._filled(leading, len(found) - len(leading))
+                if len(circuit) == len(leading):
+                    continue
+                loss = self.loss_of(circuit)
             if loss < best:
-                kept, best = [circuit, *kept], loss
+                leading, best = circuit, loss
+            kept.insert(0, circuit)
         return replace(path, circuits=tuple(kept), seconds=path.seconds + time.perf_counter() - began)
 
     def exchanged(self, circuit: Int[Tensor, "chosen"]) -> Int[Tensor, "chosen"]:
@@ -117,7 +122,7 @@ class Polish:
         """
         loss, missed = self._measured(circuit)
         for _ in range(_EXCHANGES):
-            if abs(missed) <= _MET:
+            if missed.mean().abs() <= _MET:
                 break
             slope = self._slope(circuit, missed)
             leaving = circuit[torch.argsort(slope[circuit], descending=True, stable=True)]
@@ -198,6 +203,11 @@ class Polish:
         return next(
             (one for one in (rest(free[index : index + 1]) for index in range(1, len(free))) if fits(one)), circuit
         )
+
+
+def _overshoots(missed: Float[Tensor, "rows"]) -> bool:
+    """Whether the mean is above the full model's, by more than prompts alone explain (two standard errors)."""
+    return bool(missed.mean() > max(_MET, 2 * missed.std().item() / math.sqrt(len(missed))))
 
 
 def _parts(most: int) -> list[int]:

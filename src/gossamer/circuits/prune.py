@@ -25,8 +25,30 @@ _EQUAL = 1e-6
 _MET = 0.02
 # Rounds of exchanging nodes; the first brings most.
 _EXCHANGES = 2
+# Once so many circuits in a row were not improved by it, larger ones are not tried: each try costs a gradient.
+_PATIENCE = 2
 # Rounds of filling up and pruning again; each lowers the loss, the later ones by little.
 _SWAPS = 3
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A hard circuit with its mean loss and its excess over the full model on each prompt."""
+
+    circuit: Int[Tensor, "chosen"]
+    loss: float
+    missed: Float[Tensor, "rows"]
+
+    @property
+    def meets(self) -> bool:
+        """Whether its mean is the full model's, or nearly."""
+        return bool(self.missed.mean().abs() <= _MET)
+
+    @property
+    def overshoots(self) -> bool:
+        """Whether its mean is above the full model's, by more than prompts alone explain (two standard errors)."""
+        error = self.missed.std().item() / math.sqrt(len(self.missed))
+        return bool(self.missed.mean() > max(_MET, 2 * error))
 
 
 @dataclass(frozen=True)
@@ -54,13 +76,12 @@ class Polish:
 
     def loss_of(self, circuit: Int[Tensor, "chosen"]) -> float:
         """Mean loss of a hard circuit (positions in the candidates)."""
-        return self._measured(circuit)[0]
+        return self._measured(circuit).loss
 
-    def _measured(self, circuit: Int[Tensor, "chosen"]) -> tuple[float, Float[Tensor, "rows"]]:
-        """Mean loss of a hard circuit and its excess on each prompt."""
+    def _measured(self, circuit: Int[Tensor, "chosen"]) -> "_Measured":
         network = self.splice.over(self.splice.nodes.select(circuit))
         logits = self._logits(partial(network, torch.ones(len(circuit), device=self.splice.model.device)))
-        return self._loss_in(logits), excess(logits, self.full, slice(0, len(logits)))
+        return _Measured(circuit, self._loss_in(logits), excess(logits, self.full, slice(0, len(logits))))
 
     def losses_without(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "chosen"]:
         """Mean loss of the circuit without each of its nodes alone."""
@@ -79,11 +100,11 @@ class Polish:
 
     def gradient(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "node"]:
         """Derivative of the mean loss by every candidate's mask at the hard circuit."""
-        return self._slope(circuit, self._measured(circuit)[1])
+        return self._slope(self._measured(circuit))
 
-    def _slope(self, circuit: Int[Tensor, "chosen"], missed: Float[Tensor, "rows"]) -> Float[Tensor, "node"]:
-        mask = torch.zeros(len(self.splice.nodes), device=self.splice.model.device).index_fill(0, circuit, 1.0)
-        lean = missed.mean().sign()
+    def _slope(self, at: "_Measured") -> Float[Tensor, "node"]:
+        mask = torch.zeros(len(self.splice.nodes), device=self.splice.model.device).index_fill(0, at.circuit, 1.0)
+        lean = at.missed.mean().sign()
 
         def part(rows: slice) -> Tensor:
             leaf = mask.clone().requires_grad_()
@@ -99,20 +120,20 @@ class Polish:
         Circuits are read off a soft mask; hard, some fall short of the full model and some do more than it. One that
         clearly does more, at a loss no smaller one has, gives way to the best smaller one filled up, or to nothing.
         """
-        began, best = time.perf_counter(), math.inf
+        began, failures = time.perf_counter(), 0
+        leading: _Measured | None = None
         kept: list[Tensor] = []
-        leading = path.circuits[0]
-        for found in reversed(path.circuits):
-            circuit = self.exchanged(found)
-            loss, missed = self._measured(circuit)
-            if loss >= best and _overshoots(missed):
-                circuit = self._filled(leading, len(found) - len(leading))
-                if len(circuit) == len(leading):
+        for found in map(self._measured, reversed(path.circuits)):
+            now = found if failures == _PATIENCE or found.meets else self._exchanged(found)
+            failures = 0 if now is not found else min(failures + (not found.meets), _PATIENCE)
+            if leading is not None and now.loss >= leading.loss and now.overshoots:
+                fuller = self._filled(leading.circuit, len(found.circuit) - len(leading.circuit))
+                if len(fuller) == len(leading.circuit):
                     continue
-                loss = self.loss_of(circuit)
-            if loss < best:
-                leading, best = circuit, loss
-            kept.insert(0, circuit)
+                now = self._measured(fuller)
+            if leading is None or now.loss < leading.loss:
+                leading = now
+            kept.insert(0, now.circuit)
         return replace(path, circuits=tuple(kept), seconds=path.seconds + time.perf_counter() - began)
 
     def exchanged(self, circuit: Int[Tensor, "chosen"]) -> Int[Tensor, "chosen"]:
@@ -120,20 +141,22 @@ class Polish:
 
         Which nodes go and which come in their place is a matter of first order; whether they do, of the loss itself.
         """
-        loss, missed = self._measured(circuit)
+        return self._exchanged(self._measured(circuit)).circuit
+
+    def _exchanged(self, found: "_Measured") -> "_Measured":
         for _ in range(_EXCHANGES):
-            if missed.mean().abs() <= _MET:
+            if found.meets:
                 break
-            slope = self._slope(circuit, missed)
+            circuit, slope = found.circuit, self._slope(found)
             leaving = circuit[torch.argsort(slope[circuit], descending=True, stable=True)]
             coming = torch.argsort(slope.index_fill(0, circuit, torch.inf), stable=True)[: len(slope) - len(circuit)]
             trials = (torch.cat([leaving[n:], coming[:n]]) for n in _parts(min(len(circuit) // 4, len(coming))))
-            measured = ((trial, *self._measured(trial)) for trial in trials)
-            better = next((found for found in measured if found[1] < loss - _EQUAL * abs(loss)), None)
+            limit = found.loss - _EQUAL * abs(found.loss)
+            better = next((trial for trial in map(self._measured, trials) if trial.loss < limit), None)
             if better is None:
                 break
-            circuit, loss, missed = better
-        return circuit
+            found = better
+        return found
 
     def shortened(self, circuit: Int[Tensor, "chosen"], enough: Enough) -> Int[Tensor, "left"]:
         """The circuit without as many of its cheapest nodes as leave it `enough`.
@@ -203,11 +226,6 @@ class Polish:
         return next(
             (one for one in (rest(free[index : index + 1]) for index in range(1, len(free))) if fits(one)), circuit
         )
-
-
-def _overshoots(missed: Float[Tensor, "rows"]) -> bool:
-    """Whether the mean is above the full model's, by more than prompts alone explain (two standard errors)."""
-    return bool(missed.mean() > max(_MET, 2 * missed.std().item() / math.sqrt(len(missed))))
 
 
 def _parts(most: int) -> list[int]:

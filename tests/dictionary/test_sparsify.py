@@ -211,8 +211,11 @@ def test_a_transcoder_is_not_taken_for_a_reconstruction(tiny_gpt2, tmp_path):
         DictionarySet([transcoder])
     with pytest.raises(UsageError, match="found a transcoder"):
         measure(tiny_gpt2, {transcoder.site: transcoder}, tiny_gpt2.tokenize(["a b c"]))
-    for format in ("saelens", "gemma_scope"):
-        with pytest.raises(UsageError, match="writes no transcoders"):
+    for format, match in (
+        ("saelens", "this one is topk; save it as sparsify"),
+        ("gemma_scope", "writes no transcoders"),
+    ):
+        with pytest.raises(UsageError, match=match):
             transcoder.save(tmp_path / format, format)
         assert not (tmp_path / format).exists()
 

@@ -94,6 +94,44 @@ def test_train_takes_several_settings_at_once_and_a_cache(monkeypatch, gossamer,
         assert said in refused.err
 
 
+def test_train_makes_transcoders(monkeypatch, gossamer, tiny, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text(
+        "\n\n".join(f"{a} and {b} went to the store" for a in ("Mary", "John", "Tom") for b in ("Amy", "Ben")) * 9
+    )
+    config = TrainingConfig(
+        CorpusConfig(context=8, held_out=0.2),
+        LearnerConfig(n_latents=32, objective=BatchTopK(k=4)),
+        FitConfig(tokens=640, batch=64, buffer=128, sensitivity_rows=8),
+    )
+    monkeypatch.setattr("gossamer.training.recipe_for", lambda model: Recipe((0, 1), config))
+    command = ["train", tiny, "--text", text, "--out", tmp_path / "out"]
+    asked = [*command, "--sites", "mlp_in.1,mlp_in.0", "--sites-out", "mlp_out.1,mlp_out.0"]
+    trained = gossamer(*asked, "--json")
+    assert trained.code == 0, trained.err
+    facts = json.loads(trained.out)
+    assert list(facts["sites"]) == ["mlp_in.0", "mlp_in.1"]
+    written = json.loads((tmp_path / "out" / "transcoders" / "mlp_in.1" / "cfg.json").read_text())
+    assert (written["architecture"], facts["folder"]) == ("jumprelu_transcoder", str(tmp_path / "out" / "transcoders"))
+    assert "mlp_in.1 > mlp_out.1" in gossamer(*asked).out
+    for wrong, said in (
+        (["--sites", "mlp_in.1", "--sites-out", "mlp_out.1,mlp_out.0"], "--sites-out: one for each of --sites"),
+        (["--sites-out", "mlp_out.1"], "one for each of --sites expected, found 1 for 0"),
+        (["--sites", "mlp_in.1,mlp_in.1", "--sites-out", "mlp_out.1,mlp_out.0"], "--sites: each once expected"),
+        (["--sites", "mlp_in.1", "--sites-out", "mlp_in.1"], "another site_out than the site mlp_in.1"),
+        (["--sites", "mlp_in.1", "--sites-out", "mlp_out"], "'mlp_out' is no site"),
+        ([*asked[len(command) :], "--finetune-tokens", "64"], "--finetune-tokens: transcoders are not fine-tuned"),
+        (
+            [*asked[len(command) :], "--format", "sparsify"],
+            "--format: transcoders are saved as saelens, topk ones as sparsify",
+        ),
+        ([*asked[len(command) :], "--objective", "gated"], "no format holds gated transcoders"),
+    ):
+        refused = gossamer(*command, *wrong)
+        assert refused.code == 2
+        assert said in refused.err.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [

@@ -202,3 +202,9 @@ def test_too_little_text_and_what_is_not_finite_are_refused(tiny_gpt2, dictionar
     broken.W_dec[3] = float("nan")
     with pytest.raises(NotFiniteError, match=str(sites[0])):
         evaluate(tiny_gpt2, {sites[0]: broken}, tiny_gpt2.tokenize(TEXTS, bos=True))
+
+
+def test_a_transcoder_is_refused(tiny_gpt2, tokens, sites):
+    transcoder = random_dictionary(sites[0], tiny_gpt2.d_model, site_out=sites[1])
+    with pytest.raises(UsageError, match=f"evaluation needs .* found a transcoder from {sites[0]} to {sites[1]}"):
+        evaluate(tiny_gpt2, {sites[0]: transcoder}, tokens)

@@ -20,6 +20,10 @@ Layers = Annotated[
 Sites = Annotated[
     str | None, typer.Option(help="Sites instead, as resid_post.3,mlp_out.3; only streams are fine-tuned.")
 ]
+SitesOut = Annotated[
+    str | None,
+    typer.Option(help="Transcoders: where each of --sites writes, as mlp_out.3 for mlp_in.3; they are not fine-tuned."),
+]
 Objective = Annotated[
     str | None,
     typer.Option(
@@ -78,6 +82,7 @@ def train(
     text: Text,
     layers: Layers = None,
     sites: Sites = None,
+    sites_out: SitesOut = None,
     objective: Objective = None,
     n_latents: Widths = None,
     k: Sparsities = None,
@@ -106,11 +111,13 @@ def train(
     dictionaries.
     """
     from gossamer.progress import shown
-    from gossamer.training import read_texts, recipe_for, train_sets
+    from gossamer.training import read_texts, recipe_for, train_sets, train_transcoders
     from gossamer.training.parallel import joined
     from gossamer.training.set_plans import set_plans
 
     places = _sites(layers, sites)
+    pairs = _pairs(places, sites_out, finetune_tokens, formats)
+    finetune_tokens = finetune_tokens if pairs is None else 0
     texts = [line for file in text for line in read_texts(file)]
     with joined(device) as processes:
         network = inputs.language_model(model, device, dtype)
@@ -126,11 +133,14 @@ def train(
             seeds=[seed] if seeds is None else inputs.numbers("--seeds", seeds),
         )
         config = _tunable(asked, places or recipe.sites, chosen)
+        more: dict[str, Any] = {"cache": cache, "also": metrics or ()}
         with shown(err) if processes.writes else nullcontext():
-            found = train_sets(
-                network, texts, places or recipe.sites, config, chosen, output,
-                cache=cache, formats=formats or (), also=metrics or (),
-            )  # fmt: skip
+            found: Mapping[str, Any]
+            if pairs is None:
+                where = places or recipe.sites
+                found = train_sets(network, texts, where, config, chosen, output, formats=formats or (), **more)
+            else:
+                found = train_transcoders(network, texts, pairs, config, chosen, output, **more)
         if processes.writes:
             _print_sets(found, as_json)
 
@@ -143,6 +153,30 @@ def _sites(layers: str | None, sites: str | None) -> list[Any] | None:
     if sites is not None:
         return [Site.parse(site) for site in inputs.words(sites)]
     return None if layers is None else [Site("resid_post", layer) for layer in inputs.numbers("--layers", layers)]
+
+
+def _pairs(
+    places: Sequence[Any] | None,
+    sites_out: str | None,
+    finetune_tokens: int | None,
+    formats: Sequence[str] | None,
+) -> dict[Any, Any] | None:
+    """Where transcoders read and where they write, if any are asked for."""
+    from gossamer.model import Site
+
+    if sites_out is None:
+        return None
+    if finetune_tokens:
+        raise UsageError("--finetune-tokens: transcoders are not fine-tuned on the model's logits; leave it out")
+    if formats:
+        raise UsageError("--format: transcoders are saved as saelens, topk ones as sparsify; leave it out")
+    written = [Site.parse(site) for site in inputs.words(sites_out)]
+    if len(written) != len(places or ()):
+        raise UsageError(f"--sites-out: one for each of --sites expected, found {len(written)} for {len(places or ())}")
+    pairs = dict(zip(places or (), written, strict=True))
+    if len(pairs) < len(written):
+        raise UsageError("--sites: each once expected, with one of --sites-out; train the others in another run")
+    return pairs
 
 
 def _with_loop(
@@ -197,7 +231,8 @@ def _print_sets(found: Mapping[str, Any], as_json: bool) -> None:
         for site, dictionary in one.items():
             claims = dictionary.claims
             numbers = (number(claims.l0, 1), number(claims.explained_variance, 3))
-            table.add_row(name or "-", str(site), str(dictionary.n_latents), *numbers)
+            place = str(site) if dictionary.site_out is None else f"{site} > {dictionary.site_out}"
+            table.add_row(name or "-", place, str(dictionary.n_latents), *numbers)
     out.print(table)
     for folder in folders.values():
         out.print(f"dictionaries in {folder}", soft_wrap=True)

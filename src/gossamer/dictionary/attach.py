@@ -84,23 +84,24 @@ def measure(
 ) -> dict[Site, Measurement]:
     """L0 and explained variance of each dictionary on the model's own activations, each dictionary alone.
 
+    What a transcoder explains is what stands at the site where it writes.
+
     Memory: the activations of one batch at all sites, and what :meth:`Dictionary.encode` needs.
 
     Raises:
-        UsageError: fewer than two tokens are left without BOS and padding, or one of them is a transcoder.
+        UsageError: fewer than two tokens are left without BOS and padding.
         NotFiniteError: a reconstruction is not finite.
     """
-    for dictionary in dictionaries.values():
-        dictionary.require_reconstruction("measuring it")
+    written = {site: dictionary.site_out or site for site, dictionary in dictionaries.items()}
     counted = counted_tokens(model, tokens)
     if int(counted.sum()) < 2:
         raise UsageError("measuring a dictionary needs at least two tokens besides BOS and padding; give more text")
 
     def batch(rows: slice) -> dict[Site, _Sums]:
         with torch.no_grad():
-            activations = model.capture(tokens[rows], list(dictionaries))
+            found = model.capture(tokens[rows], sorted({*written, *written.values()}))
             kept = counted[rows]
-            return {site: _sums(dictionary, activations[site], kept) for site, dictionary in dictionaries.items()}
+            return {site: _sums(dictionaries[site], found[site], found[out], kept) for site, out in written.items()}
 
     totals: dict[Site, _Sums] = {}
     for sums in in_batches(len(tokens), batch_size, batch):
@@ -114,14 +115,15 @@ def counted_tokens(model: LanguageModel, tokens: Tokens) -> Bool[Tensor, "batch 
     return tokens.mask if bos is None else tokens.mask & (tokens.ids != bos)
 
 
-def _sums(dictionary: Dictionary, activations: Tensor, kept: Tensor) -> _Sums:
-    x = activations[kept.to(activations.device)].to(dictionary.W_dec.device)
+def _sums(dictionary: Dictionary, inputs: Tensor, targets: Tensor, kept: Tensor) -> _Sums:
+    x, target = (values[kept.to(values.device)].to(dictionary.W_dec.device) for values in (inputs, targets))
     if len(x) == 0:
         return _Sums(0, 0.0, 0.0, torch.zeros(dictionary.d_in, dtype=torch.float64, device=x.device), 0.0)
     latents = dictionary.encode(x)
     _, statistics = dictionary.normalise(x)
     out = dictionary.denormalise(dictionary.decode(latents), statistics)
-    exact = require_finite(x, f"activations at {dictionary.site}").double()
+    require_finite(x, f"activations at {dictionary.site}")
+    exact = require_finite(target, f"activations at {dictionary.site_out or dictionary.site}").double()
     error = (exact - require_finite(out, f"reconstruction at {dictionary.site}").double()).square().sum()
     mean = exact.mean(dim=0)
     spread = (exact - mean).square().sum()
@@ -150,7 +152,7 @@ def attach(
         allow_other_model: accept dictionaries of another model (a fine-tune, say); the check becomes a warning.
 
     Raises:
-        UsageError: a site that the model lacks, a width that differs, dictionaries of another model.
+        UsageError: a site that the model lacks, a width that differs, dictionaries of another model, a transcoder.
     """
     for site, dictionary in dictionaries.items():
         _require_fit(model, site, dictionary)
@@ -165,6 +167,7 @@ def attach(
 
 
 def _require_fit(model: LanguageModel, site: Site, dictionary: Dictionary) -> None:
+    dictionary.require_reconstruction("attaching it")
     if dictionary.site != site:
         raise UsageError(f"expected a dictionary of {site}, found one of {dictionary.site}; attach it at its own site")
     if site.layer is not None and site.layer >= model.n_layers:

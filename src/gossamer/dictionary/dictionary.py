@@ -282,7 +282,8 @@ class Dictionary(nn.Module):
 
         Raises:
             UsageError: the format cannot express this dictionary (the Gemma Scopes hold jumprelu only, sparsify topk
-                only, both unnormalised), or is only read.
+                only, both unnormalised; of transcoders SAELens holds relu, jumprelu and batchtopk, sparsify topk, the
+                Gemma Scopes none), or is only read.
         """
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         return detect.write(Path(folder), format, Contents(self.config, tensors, self.provenance, self.claims))

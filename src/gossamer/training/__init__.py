@@ -14,6 +14,7 @@ from gossamer.training.fit import fit, fit_source, fit_tensors
 from gossamer.training.pipeline import train_dictionaries, train_sets
 from gossamer.training.recipes import Recipe, recipe_for
 from gossamer.training.text import read_texts
+from gossamer.training.transcoders import train_transcoders
 
 __all__ = [
     "CorpusConfig",
@@ -32,4 +33,5 @@ __all__ = [
     "recipe_for",
     "train_dictionaries",
     "train_sets",
+    "train_transcoders",
 ]

@@ -1,8 +1,5 @@
 """From a model and text to sets of dictionaries, in stages that are never done twice."""
 
-import hashlib
-import json
-import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
@@ -17,24 +14,22 @@ from gossamer.dictionary.config import Claims, Contents
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.set import INDEX, DictionarySet
 from gossamer.errors import UsageError
-from gossamer.files import read_json, require_folder, write_json
+from gossamer.files import require_folder
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.training import sinks
-from gossamer.training.checkpoint import difference
 from gossamer.training.config import Plan, TrainingConfig
 from gossamer.training.corpus import Corpus, split_texts
 from gossamer.training.finetune import finetune
 from gossamer.training.fit import fit
-from gossamer.training.metrics import FILE as METRICS
 from gossamer.training.parallel import Processes
 from gossamer.training.quality import CE_RECOVERED, Quality, quality
+from gossamer.training.request import claim, default_folder, request_of
 from gossamer.training.sampling import sample_text
 from gossamer.training.saving import export, require_formats
 from gossamer.training.set_plans import SetPlan
 from gossamer.training.tuner import ARCHITECTURES as FINETUNED
 
-SETTINGS = "settings.json"
 FINAL = "dictionaries"
 
 
@@ -57,7 +52,7 @@ def train_dictionaries(
     Args:
         texts: ordinary text of the kind the model is good at; see :func:`gossamer.training.text.read_texts`.
         sites: where to put dictionaries: streams (resid_pre, resid_mid, resid_post) if they are to be fine-tuned.
-        folder: default :func:`default_folder`.
+        folder: default :func:`gossamer.training.request.default_folder`.
         cache: a folder for the activations, see :func:`gossamer.training.fit.fit`; None: none are kept.
         formats: "sparsify", "gemma_scope": layouts to write as well, each to a folder of its name in `folder`.
         also: "wandb", "tensorboard": where to send metrics beside metrics.jsonl.
@@ -96,14 +91,14 @@ def train_sets(
         model.width(site)
     _require_possible(sites, config, plans, formats)
     sinks.require_known(also)
-    request = _request(model, texts, sites, config, plans, cache)
+    request = request_of(model, texts, sites, config, plans, cache)
     target = default_folder(model.name, request) if folder is None else Path(folder)
     if cache is not None:
         require_folder(cache)
     processes = Processes.current()
     with alone_in(target) if processes.writes else nullcontext():
         if processes.writes:
-            _claim(target, request)
+            claim(target, request)
         processes.wait()
         return _trained(model, texts, sites, config, plans, target, cache, formats, also)
 
@@ -121,10 +116,7 @@ def _trained(
 ) -> dict[str, DictionarySet]:
     processes = Processes.current()
     if not all((target / FINAL / plan.name / INDEX).is_file() for plan in plans):
-        # The first process draws and writes the samples; the others read them.
-        corpus = _corpus(model, texts, config, target) if processes.writes else None
-        processes.wait()
-        corpus = corpus or _corpus(model, texts, config, target)
+        corpus = corpus_for(model, texts, config, target)
         _train(model, corpus, sites, config, plans, target, cache, also)
     found = {plan.name: DictionarySet.load(target / FINAL / plan.name) for plan in plans}
     if processes.writes:
@@ -152,6 +144,15 @@ def _require_possible(
     unfit += [f"site {site}" for site in sites if not site.kind.startswith("resid")]
     if unfit:
         raise UsageError(f"{unfit[0]} cannot be fine-tuned on the model's logits; set the tokens of finetune to 0")
+
+
+def corpus_for(model: LanguageModel, texts: Sequence[str], config: TrainingConfig, folder: Path) -> Corpus:
+    """The text given and the samples asked for, which are kept in `folder`; the first of several processes
+    draws and writes them, the others read them."""
+    processes = Processes.current()
+    corpus = _corpus(model, texts, config, folder) if processes.writes else None
+    processes.wait()
+    return corpus or _corpus(model, texts, config, folder)
 
 
 def _corpus(model: LanguageModel, texts: Sequence[str], config: TrainingConfig, folder: Path) -> Corpus:
@@ -185,77 +186,6 @@ def _train(
         processes.wait()
 
 
-def default_folder(model_name: str, request: dict[str, Any]) -> Path:
-    """$GOSSAMER_CACHE, or ~/.cache/gossamer, then dictionaries/<model>-<hash of the request>."""
-    root = Path(os.environ.get("GOSSAMER_CACHE") or Path.home() / ".cache" / "gossamer")
-    digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:12]
-    return root / "dictionaries" / f"{Path(model_name).name}-{digest}"
-
-
-def _request(
-    model: LanguageModel,
-    texts: Sequence[str],
-    sites: Sequence[Site],
-    config: TrainingConfig,
-    plans: Sequence[SetPlan],
-    cache: str | Path | None,
-) -> dict[str, Any]:
-    """Everything the result depends on."""
-    plain = list(plans) == [SetPlan("", config.learner, config.seed)]
-    several = {} if plain else {"plans": [asdict(one) for one in plans]}
-    # Where a cache lies changes nothing; whether there is one, does.
-    cached = {} if cache is None else {"cache": config.fit.cache_dtype}
-    text_hash = hashlib.sha256("\0".join(texts).encode()).hexdigest()
-    return {
-        # Its short name: the same model may be named by another path.
-        "model": model.title,
-        "model_sha256": _weights_hash(model),
-        "texts": len(texts),
-        "texts_sha256": text_hash,
-        "sites": [str(site) for site in sites],
-        **json.loads(json.dumps({**asdict(config), **several, **cached})),
-    }
-
-
-def _weights_hash(model: LanguageModel) -> str:
-    """Of the first values of every weight: tells models of one name apart without reading all of a large one."""
-    digest = hashlib.sha256()
-    for name, weight in sorted(model.hf.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(weight.reshape(-1)[:1024].float().cpu().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _claim(folder: Path, request: dict[str, Any]) -> None:
-    path = folder / SETTINGS
-    if not path.is_file():
-        write_json(path, request)
-        return
-    stored = read_json(path)
-    if stored == request:
-        return
-    if not isinstance(stored, dict):
-        raise UsageError(f"{path}: expected the settings of a training run, found other JSON; use another folder")
-    if not _holds_work(folder):
-        # A run that was refused or stopped before it made anything must not keep a mended one out.
-        write_json(path, request)
-        return
-    names = sorted(name for name in {*stored, *request} if stored.get(name) != request.get(name))
-    both = [name for name in names if name in stored and name in request]
-    said = [difference({name: stored[name]}, {name: request[name]}) for name in both]
-    said += [f"other {name}" for name in names if name not in both]
-    raise UsageError(
-        f"{folder}: belongs to another training run ({', '.join(said)}); use the same settings or another folder"
-    )
-
-
-def _holds_work(folder: Path) -> bool:
-    """Whether anything but settings and metrics is there: samples, a checkpoint, dictionaries."""
-    no_work = (SETTINGS, METRICS)
-    found = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    return any(path.name not in no_work for path in found)
-
-
 def _fitted(
     model: LanguageModel,
     corpus: Corpus,
@@ -269,17 +199,18 @@ def _fitted(
     folders = {plan.name: folder / "fitted" / plan.name for plan in plans}
     processes = Processes.current()
     if not all((place / INDEX).is_file() for place in folders.values()):
-        each = [Plan(_plan_name(plan, site), site, None, plan.learner, plan.seed) for plan in plans for site in sites]
+        each = [Plan(plan_name(plan, site), site, None, plan.learner, plan.seed) for plan in plans for site in sites]
         found = fit(model, corpus, each, config.fit, folder / "fit", config.seed, cache=cache, also=also)
         if processes.writes:
             for plan in plans:
-                own = DictionarySet(found[_plan_name(plan, site)] for site in sites)
+                own = DictionarySet(found[plan_name(plan, site)] for site in sites)
                 own.save(folders[plan.name])
         processes.wait()
     return {name: DictionarySet.load(place) for name, place in folders.items()}
 
 
-def _plan_name(plan: SetPlan, site: Site) -> str:
+def plan_name(plan: SetPlan, site: Site) -> str:
+    """What the dictionary of a set at `site` is called in checkpoints and metrics."""
     return f"{plan.name}/{site}" if plan.name else str(site)
 
 
@@ -295,7 +226,7 @@ def _with_claims(
         "held_out": _claims_together(together, dictionaries),
         "torch": torch.__version__,
     }
-    return DictionarySet(_claiming(one, alone[site], facts) for site, one in dictionaries.items())
+    return DictionarySet(claiming(one, alone[site], facts) for site, one in dictionaries.items())
 
 
 def _claims_together(found: Quality, dictionaries: DictionarySet) -> dict[str, Any]:
@@ -307,7 +238,8 @@ def _claims_together(found: Quality, dictionaries: DictionarySet) -> dict[str, A
     }
 
 
-def _claiming(dictionary: Dictionary, found: Measurement, facts: dict[str, Any]) -> Dictionary:
+def claiming(dictionary: Dictionary, found: Measurement, facts: dict[str, Any]) -> Dictionary:
+    """The same dictionary, saying how it was trained (`facts`) and what was measured of it."""
     contents = Contents(
         dictionary.config,
         dict(dictionary.state_dict()),

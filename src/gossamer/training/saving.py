@@ -25,6 +25,13 @@ def require_formats(formats: tuple[str, ...], architectures: set[str]) -> None:
             raise UsageError(f"format: {name} holds {' and '.join(sorted(holds[name]))} only, not {left[0]}")
 
 
+def transcoder_format(architecture: str) -> str:
+    """The format in which a transcoder is saved. Raises :class:`UsageError` if none holds such a one."""
+    if architecture == "gated":
+        raise UsageError("objective: no format holds gated transcoders; take another objective")
+    return "sparsify" if architecture == "topk" else "saelens"
+
+
 def export(dictionaries: DictionarySet, format: str, folder: Path) -> None:
     """Write every dictionary of a set to `folder` as another library reads it.
 

@@ -74,9 +74,11 @@ def evaluate_coders(
             unlike all others, and one such token can make every average).
 
     Raises:
-        UsageError: fewer than two tokens to measure, or no row of two tokens.
+        UsageError: fewer than two tokens to measure, no row of two tokens, or a transcoder.
         NotFiniteError: activations, reconstructions or logits are not finite.
     """
+    for coder in coders.values():
+        coder.dictionary.require_reconstruction("evaluation")
     kept = tokens.mask if include_bos else counted_tokens(model, tokens)
     predicted = int(tokens.mask[:, 1:].sum())
     if int(kept.sum()) < 2 or not predicted:

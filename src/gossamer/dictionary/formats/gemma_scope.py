@@ -93,7 +93,9 @@ def expressible(contents: Contents, format: str) -> dict[str, Tensor]:
     """
     config, tensors = contents.config, dict(contents.tensors)
     if config.site_out is not None:
-        raise UsageError(f"gossamer writes no transcoders as {format}; only sparsify holds them, if they are topk")
+        raise UsageError(
+            f"gossamer writes no transcoders as {format}; save it as saelens, or as sparsify if it is topk"
+        )
     if config.architecture != "jumprelu":
         raise UsageError(f"{format} holds jumprelu only, this dictionary is {config.architecture}; save it as saelens")
     if config.normalisation != "none":

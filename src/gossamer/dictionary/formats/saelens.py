@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gossamer.dictionary.config import Contents, DictionaryConfig
-from gossamer.dictionary.formats import saelens_config, weights
+from gossamer.dictionary.formats import saelens_config, saelens_transcoder, weights
 from gossamer.dictionary.formats.facts import Origin, Request, provenance
 from gossamer.dictionary.formats.saelens_config import SaeLensFacts
 from gossamer.errors import GossamerError, UsageError
@@ -137,23 +137,23 @@ def write(folder: Path, contents: Contents) -> None:
     """Write the version 6 layout, which SAELens loads as it is; what it has no words for is in `metadata.gossamer`.
 
     Raises:
-        UsageError: a transcoder.
+        UsageError: a transcoder that is topk or gated.
     """
-    if contents.config.site_out is not None:
-        raise UsageError("gossamer writes no transcoders as saelens; only sparsify holds them, if they are topk")
+    cfg = _cfg(contents)
     tensors = dict(contents.tensors)
     if contents.config.architecture == "batchtopk":
         tensors["threshold"] = tensors["threshold"].expand(contents.config.n_latents)
     folder.mkdir(parents=True, exist_ok=True)
     weights.write_safetensors(folder / WEIGHTS, tensors)
-    write_json(folder / CONFIG, _cfg(contents))
+    write_json(folder / CONFIG, cfg)
 
 
 def _cfg(contents: Contents) -> dict[str, Any]:
     config = contents.config
     topk = {"k": config.k, "rescale_acts_by_decoder_norm": False} if config.architecture == "topk" else {}
+    transcoder = {} if config.site_out is None else {"d_out": config.d_in}
     return {
-        "architecture": _WRITTEN.get(config.architecture, config.architecture),
+        "architecture": _architecture(config),
         "d_in": config.d_in,
         "d_sae": config.n_latents,
         "dtype": str(contents.tensors["W_enc"].dtype).removeprefix("torch."),
@@ -162,8 +162,15 @@ def _cfg(contents: Contents) -> dict[str, Any]:
         "normalize_activations": "none" if config.normalisation == "centre" else config.normalisation,
         "reshape_activations": "hook_z" if config.flatten_heads else "none",
         **topk,
+        **transcoder,
         "metadata": _metadata(contents),
     }
+
+
+def _architecture(config: DictionaryConfig) -> str:
+    if config.site_out is not None:
+        return saelens_transcoder.architecture(config)
+    return _WRITTEN.get(config.architecture, config.architecture)
 
 
 def _metadata(contents: Contents) -> dict[str, Any]:
@@ -177,6 +184,8 @@ def _metadata(contents: Contents) -> dict[str, Any]:
         "l0": contents.claims.l0,
         "gossamer": {"claims": asdict(contents.claims), "provenance": contents.provenance},
     }
+    if config.site_out is not None:
+        metadata |= {"hook_name_out": config.site_out.transformer_lens, "hook_head_index_out": None}
     if config.architecture == "batchtopk":
         metadata["training_architecture"] = "batchtopk"
         metadata["training_architecture_details"] = {"k": config.k}

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.dictionary.config import Claims, DictionaryConfig
+from gossamer.dictionary.formats import saelens_transcoder
 from gossamer.dictionary.formats.facts import Request, agreed
 from gossamer.dictionary.formats.fields import number, typed
 from gossamer.errors import GossamerError, UsageError
@@ -17,6 +18,7 @@ ARCHITECTURES: dict[str, str] = {
     "batchtopk": "batchtopk",
     "matryoshka_batchtopk": "batchtopk",
     "gated": "gated",
+    **saelens_transcoder.ARCHITECTURES,
 }
 _RENAMED = {
     "hook_point": "hook_name",
@@ -25,10 +27,10 @@ _RENAMED = {
 }
 _NOT_METADATA = {
     "architecture", "d_in", "d_sae", "dtype", "device", "apply_b_dec_to_input", "normalize_activations",
-    "reshape_activations", "k", "rescale_acts_by_decoder_norm", "activation_fn", "activation_fn_kwargs",
+    "reshape_activations", "d_out", "k", "rescale_acts_by_decoder_norm", "activation_fn", "activation_fn_kwargs",
     "finetuning_scaling_factor",
 }  # fmt: skip
-_CONSUMED = {"model_name", "hook_name", "hook_head_index", "l0", "gossamer"}
+_CONSUMED = {"model_name", "hook_name", "hook_name_out", "hook_head_index", "l0", "gossamer"}
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def parse(cfg: Any, path: Path, request: Request) -> SaeLensFacts:
         k=number(k, "k", path),
         subtract_b_dec=typed(cfg, "apply_b_dec_to_input", bool, path, True),
         flatten_heads=cfg.get("reshape_activations") == "hook_z",
+        site_out=saelens_transcoder.site_out(cfg, metadata, path),
     )
     kind = cfg.get("normalize_activations") or "none"
     claimed = typed(ours, "claims", dict, path, {})
@@ -132,6 +135,8 @@ def _upgraded(cfg: dict[str, Any]) -> dict[str, Any]:
 
 def _architecture(cfg: dict[str, Any], path: Path) -> str:
     name = cfg.get("architecture", "standard")
+    if name in saelens_transcoder.SKIPPING:
+        raise UsageError(f"{path}: {name} has a skip connection (W_skip), which is not supported")
     if not isinstance(name, str) or name not in ARCHITECTURES:
         raise UsageError(f"{path}: unknown architecture {name!r}; known: {', '.join(ARCHITECTURES)}")
     return ARCHITECTURES[name]

@@ -1,0 +1,96 @@
+"""What a training run was asked for, and the folder that belongs to it."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from gossamer.errors import UsageError
+from gossamer.files import read_json, write_json
+from gossamer.model.language_model import LanguageModel
+from gossamer.model.site import Site
+from gossamer.training.checkpoint import difference
+from gossamer.training.config import TrainingConfig
+from gossamer.training.metrics import FILE as METRICS
+from gossamer.training.set_plans import SetPlan
+
+SETTINGS = "settings.json"
+
+
+def default_folder(model_name: str, request: dict[str, Any]) -> Path:
+    """$GOSSAMER_CACHE, or ~/.cache/gossamer, then dictionaries/<model>-<hash of the request>."""
+    root = Path(os.environ.get("GOSSAMER_CACHE") or Path.home() / ".cache" / "gossamer")
+    digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:12]
+    return root / "dictionaries" / f"{Path(model_name).name}-{digest}"
+
+
+def request_of(
+    model: LanguageModel,
+    texts: Sequence[str],
+    sites: Sequence[Site],
+    config: TrainingConfig,
+    plans: Sequence[SetPlan],
+    cache: str | Path | None,
+) -> dict[str, Any]:
+    """Everything the result depends on."""
+    plain = list(plans) == [SetPlan("", config.learner, config.seed)]
+    several = {} if plain else {"plans": [asdict(one) for one in plans]}
+    # Where a cache lies changes nothing; whether there is one, does.
+    cached = {} if cache is None else {"cache": config.fit.cache_dtype}
+    text_hash = hashlib.sha256("\0".join(texts).encode()).hexdigest()
+    return {
+        # Its short name: the same model may be named by another path.
+        "model": model.title,
+        "model_sha256": _weights_hash(model),
+        "texts": len(texts),
+        "texts_sha256": text_hash,
+        "sites": [str(site) for site in sites],
+        **json.loads(json.dumps({**asdict(config), **several, **cached})),
+    }
+
+
+def _weights_hash(model: LanguageModel) -> str:
+    """Of the first values of every weight: tells models of one name apart without reading all of a large one."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.hf.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(weight.reshape(-1)[:1024].float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def claim(folder: Path, request: dict[str, Any]) -> None:
+    """Make `folder` that of a request, if nothing was made there for another one.
+
+    Raises:
+        UsageError: something was, or its settings are of another program.
+    """
+    path = folder / SETTINGS
+    if not path.is_file():
+        write_json(path, request)
+        return
+    stored = read_json(path)
+    if stored == request:
+        return
+    if not isinstance(stored, dict):
+        raise UsageError(f"{path}: expected the settings of a training run, found other JSON; use another folder")
+    if not _holds_work(folder):
+        # A run that was refused or stopped before it made anything must not keep a mended one out.
+        write_json(path, request)
+        return
+    names = sorted(name for name in {*stored, *request} if stored.get(name) != request.get(name))
+    both = [name for name in names if name in stored and name in request]
+    said = [difference({name: stored[name]}, {name: request[name]}) for name in both]
+    said += [f"other {name}" for name in names if name not in both]
+    raise UsageError(
+        f"{folder}: belongs to another training run ({', '.join(said)}); use the same settings or another folder"
+    )
+
+
+def _holds_work(folder: Path) -> bool:
+    """Whether anything but settings and metrics is there: samples, a checkpoint, dictionaries."""
+    no_work = (SETTINGS, METRICS)
+    found = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return any(path.name not in no_work for path in found)

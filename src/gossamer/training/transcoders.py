@@ -1,0 +1,119 @@
+"""From a model and text to transcoders: what stands at one site, told from another."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from gossamer.alone import alone_in
+from gossamer.dictionary.attach import measure
+from gossamer.dictionary.dictionary import Dictionary
+from gossamer.errors import UsageError
+from gossamer.files import require_folder
+from gossamer.model.language_model import LanguageModel
+from gossamer.model.site import Site
+from gossamer.training import sinks
+from gossamer.training.config import Plan, TrainingConfig
+from gossamer.training.fit import fit
+from gossamer.training.parallel import Processes
+from gossamer.training.pipeline import claiming, corpus_for, plan_name
+from gossamer.training.request import claim, default_folder, request_of
+from gossamer.training.saving import transcoder_format
+from gossamer.training.set_plans import SetPlan
+
+FINAL = "transcoders"
+# Every format writes its configuration last, so that a folder which has one is whole.
+_WRITTEN_LAST = "cfg.json"
+
+
+def train_transcoders(
+    model: LanguageModel,
+    texts: Sequence[str],
+    sites: Mapping[Site, Site],
+    config: TrainingConfig,
+    plans: Sequence[SetPlan],
+    folder: str | Path | None = None,
+    *,
+    cache: str | Path | None = None,
+    also: Sequence[str] = (),
+) -> dict[str, dict[Site, Dictionary]]:
+    """Sample text, train a transcoder for each pair of sites and each plan, measure them, save them.
+
+    Resumes, and reads what is complete, as :func:`gossamer.training.pipeline.train_sets` does. The result lies in
+    `folder`/transcoders/<name of the plan>/<site that is read>, in SAELens' format, topk ones in that of sparsify.
+    Claimed are L0 and explained variance of what stands at the site written to, on held-out text; what a transcoder in
+    the model's stream leaves of its predictions is not measured.
+
+    Args:
+        sites: for every site that is read the one that is written; both of one width.
+        folder, cache, also: see :func:`gossamer.training.pipeline.train_dictionaries`.
+
+    Returns:
+        For each plan's name its transcoders, by the sites that they read.
+
+    Raises:
+        UsageError: the request is impossible (widths that differ, gated latents, a fine-tuning on the model's logits),
+            or the folder belongs to another request or to another process that is at work in it.
+        NotFiniteError: activations or a loss are not finite (the site is named).
+        GossamerError: a file in the folder is damaged.
+    """
+    sites = dict(sorted(sites.items()))
+    each = [
+        Plan(plan_name(plan, site), site, out, plan.learner, plan.seed) for plan in plans for site, out in sites.items()
+    ]
+    _require_possible(model, each, config)
+    sinks.require_known(also)
+    request = request_of(model, texts, list(sites), config, plans, cache)
+    request["sites_out"] = [str(site) for site in sites.values()]
+    target = default_folder(model.name, request) if folder is None else Path(folder)
+    if cache is not None:
+        require_folder(cache)
+    processes = Processes.current()
+    with alone_in(target) if processes.writes else nullcontext():
+        if processes.writes:
+            claim(target, request)
+        processes.wait()
+        if not all((target / FINAL / plan.name / _WRITTEN_LAST).is_file() for plan in each):
+            _train(model, texts, config, each, target, cache, also)
+        places = {plan.name: target / FINAL / plan.name for plan in plans}
+        return {name: {site: Dictionary.load(place / str(site)) for site in sites} for name, place in places.items()}
+
+
+def _require_possible(model: LanguageModel, plans: Sequence[Plan], config: TrainingConfig) -> None:
+    if not plans:
+        raise UsageError("expected at least one pair of sites and one plan, found none")
+    if config.finetune.tokens:
+        raise UsageError("transcoders are not fine-tuned on the model's logits; set the tokens of finetune to 0")
+    for plan in plans:
+        transcoder_format(plan.learner.architecture)
+        read, written = model.width(plan.site), model.width(plan.target)
+        if read != written:
+            raise UsageError(
+                f"transcoder from {plan.site} to {plan.target}: expected sites of one width, found {read} and {written}"
+            )
+
+
+def _train(
+    model: LanguageModel,
+    texts: Sequence[str],
+    config: TrainingConfig,
+    plans: Sequence[Plan],
+    folder: Path,
+    cache: str | Path | None,
+    also: Sequence[str],
+) -> None:
+    processes = Processes.current()
+    corpus = corpus_for(model, texts, config, folder)
+    found = fit(model, corpus, plans, config.fit, folder / "fit", config.seed, cache=cache, also=also)
+    if processes.writes:
+        for plan in plans:
+            transcoder = found[plan.name]
+            measured = measure(model, {plan.site: transcoder}, corpus.held_out)[plan.site]
+            of_plan = asdict(replace(config, learner=plan.learner, seed=plan.seed))
+            facts = {"config": of_plan, "corpus_sha256": corpus.fingerprint, "torch": torch.__version__}
+            format = transcoder_format(transcoder.architecture)
+            claiming(transcoder, measured, facts).save(folder / FINAL / plan.name, format)
+    # Read back by all, so that a first run returns exactly what a later one does.
+    processes.wait()

@@ -1,0 +1,108 @@
+"""`tag`: a name for a value inside a model. It is the identity and costs nothing until a run looks for it.
+
+The name is carried by a JAX primitive, so that it lives in the jaxpr: any transformation of the model keeps it, and
+lowering drops it (the StableHLO of a tagged model is the one of the untagged model, byte for byte).
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+T = TypeVar("T")
+Listener = Callable[[str, Any], Any]
+
+
+class _Listening(threading.local):
+    """Who hears tags as the model's Python runs: a live run's own greenlet sets itself here."""
+
+    listener: Listener | None = None
+
+
+LISTENING = _Listening()
+ARRAY_TYPES = (jax.Array, np.ndarray, np.generic)
+
+tag_p = Primitive("gossamer_tag")
+tag_p.multiple_results = True
+
+
+def tag(name: str, x: T) -> T:
+    """Name a value, so that `gossamer.jax.run` can read and write it. Use the value that is returned.
+
+    Args:
+        name: what to call the value, for instance "resid" or "mlp_out".
+        x: arrays in any pytree, of any shape and dtype. A Python number stays one: no run sees it.
+
+    Returns: `x`, unchanged unless a run writes it.
+
+    Under the model's own `vmap` a tag is seen once, with the mapped axes in front.
+
+    Raises:
+        TypeError: the name is not a text.
+    """
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"a tag needs a name: a text that is not empty, not {name!r}")
+    if LISTENING.listener is not None:
+        return cast(T, LISTENING.listener(name, x))
+    leaves, tree = jax.tree.flatten(x)
+    arrays = [at for at, leaf in enumerate(leaves) if isinstance(leaf, ARRAY_TYPES)]
+    if arrays:
+        values = [jnp.asarray(leaves[at]) for at in arrays]
+        shown = _shown_tree(tree, leaves, arrays)
+        named = tag_p.bind(*values, name=name, tree=shown, axes=((),) * len(values), inner_diff=False)
+        for at, value in zip(arrays, named, strict=True):
+            leaves[at] = value
+    return cast(T, jax.tree.unflatten(tree, leaves))
+
+
+def _shown_tree(tree: Any, leaves: list[Any], arrays: list[int]) -> Any:
+    """The tree that a run shows: the one of `x`, with None (an empty tree) where a leaf is no array."""
+    if len(arrays) == len(leaves):
+        return tree
+    return jax.tree.structure(
+        jax.tree.unflatten(tree, [leaf if at in arrays else None for at, leaf in enumerate(leaves)])
+    )
+
+
+@tag_p.def_impl
+def _impl(*xs: Any, **_: Any) -> list[Any]:
+    return list(xs)
+
+
+@tag_p.def_abstract_eval
+def _abstract(*xs: Any, **_: Any) -> list[Any]:
+    return list(xs)
+
+
+def _batch(xs: Any, dims: Any, *, axes: tuple[tuple[int, ...], ...], **params: Any) -> tuple[list[Any], list[Any]]:
+    """Keep every batch axis where it is, and note it: moving it here would change the compiled model."""
+    noted = tuple(
+        placed if dim is None else (dim, *(at + (at >= dim) for at in placed))
+        for dim, placed in zip(dims, axes, strict=True)
+    )
+    return tag_p.bind(*xs, axes=noted, **params), list(dims)
+
+
+def _jvp(primals: Any, tangents: Any, *, inner_diff: bool, **params: Any) -> tuple[list[Any], list[Any]]:
+    """The model differentiates itself here: a write would change the value and not its derivative, so say so."""
+    del inner_diff
+    return tag_p.bind(*primals, inner_diff=True, **params), list(tangents)
+
+
+def _transpose(cotangents: Any, *xs: Any, **_: Any) -> list[Any]:
+    return [ct if ad.is_undefined_primal(x) else None for ct, x in zip(cotangents, xs, strict=True)]
+
+
+def _lower(_: Any, *xs: Any, **__: Any) -> list[Any]:
+    return list(xs)
+
+
+batching.primitive_batchers[tag_p] = _batch
+ad.primitive_jvps[tag_p] = _jvp
+ad.primitive_transposes[tag_p] = _transpose
+mlir.register_lowering(tag_p, _lower)

@@ -72,7 +72,7 @@ class TagAssign(Edit):
             for node in values(statement):
                 if isinstance(node, ast.NamedExpr) and ast.unparse(node.target) == wanted:
                     found.append(Place((node.value,), statement, {}))
-        return sorted(found, key=lambda place: place.statement.lineno)
+        return found
 
     def change(self, place: Place, source: Source) -> Change:
         node, statement = place.nodes[0], place.statement
@@ -184,6 +184,7 @@ def tag_assign(target: str, name: str, *, count: int | None = 1, index: int | No
 
     Tuples (``"q, k"`` as a whole, ``"k"`` as one of them), attributes, ``+=`` and ``:=`` count; in a loop header, no.
     """
+    _require_name("tag_assign", name)
     parsed = Pattern.parse(target).expression
     if parsed is None:
         raise PatternError(f"tag_assign: {target!r} is no target; expected a variable such as 'logits'")
@@ -192,6 +193,7 @@ def tag_assign(target: str, name: str, *, count: int | None = 1, index: int | No
 
 def tag_expr(pattern: str, name: str, *, count: int | None = 1, index: int | None = None) -> Edit:
     """Tag the value of an expression: it becomes ``tag(name, expression)``."""
+    _require_name("tag_expr", name)
     parsed = Pattern.parse(pattern)
     if parsed.expression is None:
         raise PatternError(f"tag_expr: {pattern!r} is a statement; use tag_assign, before, after or replace")
@@ -200,11 +202,13 @@ def tag_expr(pattern: str, name: str, *, count: int | None = 1, index: int | Non
 
 def tag_return(name: str, *, count: int | None = 1, index: int | None = None) -> Edit:
     """Tag what the function returns; ``return`` without a value and those of nested functions do not count."""
+    _require_name("tag_return", name)
     return TagReturn(f"tag_return({name!r})", "return ...", count, index, name)
 
 
 def tag_arg(argument: str, name: str) -> Edit:
     """Tag an argument on entry; ``*args`` and ``**kwargs`` by their bare name."""
+    _require_name("tag_arg", name)
     return TagArg(f"tag_arg({argument!r}, {name!r})", argument, 1, None, name, argument)
 
 
@@ -235,6 +239,11 @@ def _code(verb: str, part: Part, pattern: str, code: str, count: int | None, ind
     if part is Part.SWAP and parsed.expression is not None and not (len(body) == 1 and isinstance(body[0], ast.Expr)):
         raise PatternError(f"{text}: an expression can only be replaced by an expression")
     return Code(text, parsed.text, count, index, part, parsed, body)
+
+
+def _require_name(verb: str, name: str) -> None:
+    if not isinstance(name, str) or not name:
+        raise PatternError(f"{verb}: a tag needs a name, a text that is not empty, not {name!r}")
 
 
 def _targets(statement: ast.stmt) -> list[ast.expr]:

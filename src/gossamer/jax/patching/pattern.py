@@ -61,7 +61,7 @@ class Pattern:
             PatternError: it is no Python, it is empty, or it is one hole and would match everything.
         """
         body = parse_code(text)
-        names = frozenset(hole_names(body))
+        names = frozenset(hole_names(body)) - {"_"}
         if any(hole_of(statement) or rest_of(statement) for statement in body):
             raise PatternError(
                 f"a pattern of one hole, {text.strip()!r}, matches everything: write what stands around it"
@@ -112,11 +112,11 @@ def _marked(node: object, mark: str) -> str | None:
 
 
 def hole_names(nodes: list[ast.stmt]) -> Iterator[str]:
-    """The names of all holes in `nodes` that bind."""
+    """The names of all holes in `nodes`."""
     for node in (node for root in nodes for node in ast.walk(root)):
         for _, value in ast.iter_fields(node):
             name = hole_of(value) or rest_of(value) if isinstance(value, str) else None
-            if name and name != "_":
+            if name:
                 yield name
 
 

@@ -31,9 +31,8 @@ class Place:
 
 
 def places(pattern: Pattern, function: FunctionNode) -> list[Place]:
-    """All matches in the body, nested functions included, in the order of the source."""
-    found = list(_expressions(pattern, function) if pattern.expression is not None else _runs(pattern, function))
-    return sorted(found, key=lambda place: (place.nodes[0].lineno, place.nodes[0].col_offset))  # type: ignore[attr-defined]
+    """All matches in the body, nested functions included."""
+    return list(_expressions(pattern, function) if pattern.expression is not None else _runs(pattern, function))
 
 
 def _expressions(pattern: Pattern, function: FunctionNode) -> Iterator[Place]:
@@ -115,13 +114,14 @@ def _is_value(node: ast.expr, parent: ast.AST) -> bool:
 
 
 def chosen(
-    found: Sequence[Place], source: Source, edit: str, wanted: str, count: int | None, index: int | None
+    places: Sequence[Place], source: Source, edit: str, wanted: str, count: int | None, index: int | None
 ) -> list[Place]:
-    """The places an edit is for: the one at `index`, or all if they are `count` (None: any number but none).
+    """The places an edit is for: the one at `index`, all if they are `count` (None: any number but 0).
 
     Raises:
         MatchError: with the places found, or the lines of the function nearest to `wanted`.
     """
+    found = sorted(places, key=lambda place: attrgetter("lineno", "col_offset")(place.nodes[0]))
     if not found:
         raise MatchError(
             f"{edit} found no place in {source.name} ({source.where(source.node)}){nearest(source, wanted)}"
@@ -137,7 +137,7 @@ def chosen(
         raise MatchError(
             f"{edit} found {len(found)} places in {source.name}, expected {count}; {hint}{_listed(found, source)}"
         )
-    return list(found)
+    return found
 
 
 def _listed(found: Sequence[Place], source: Source) -> str:

@@ -5,7 +5,7 @@ import functools
 import hashlib
 import inspect
 import linecache
-from collections.abc import Callable
+from collections.abc import Hashable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +14,8 @@ from types import CodeType, FunctionType
 from gossamer.jax.patching.errors import SourceError
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
-Target = Callable | property | classmethod | staticmethod | str
+# A function, however it is wrapped (decorators, partial, property, classmethod, bound method), or a text with its path.
+Target = Hashable
 _WRAPPERS = ("__wrapped__", "__func__", "fget", "func")
 
 

@@ -14,6 +14,8 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from gossamer.jax.compat import hide_from_sources
+
 T = TypeVar("T")
 Listener = Callable[[str, Any], Any]
 
@@ -102,6 +104,7 @@ def _lower(_: Any, *xs: Any, **__: Any) -> list[Any]:
     return list(xs)
 
 
+hide_from_sources(__file__)
 batching.primitive_batchers[tag_p] = _batch
 ad.primitive_jvps[tag_p] = _jvp
 ad.primitive_transposes[tag_p] = _transpose

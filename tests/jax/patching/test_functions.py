@@ -37,7 +37,7 @@ class Base:
 
     def method(self, y=2, *, z=3):
         h = self.__x + y + z
-        return h
+        return h  # noqa: RET504 -- the assignment is what is tagged
 
     @property
     def value(self):

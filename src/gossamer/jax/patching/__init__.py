@@ -2,7 +2,8 @@
 
 from gossamer.jax.patching.edits import Edit, after, before, replace, tag_arg, tag_assign, tag_expr, tag_return
 from gossamer.jax.patching.errors import MatchError, PatchError, PatchWarning, PatternError, SourceError
-from gossamer.jax.patching.patch import Patch, Placed
+from gossamer.jax.patching.patch import Patch
+from gossamer.jax.patching.placed import Placed
 
 __all__ = [
     "Edit",

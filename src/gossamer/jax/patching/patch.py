@@ -2,8 +2,7 @@
 
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from types import FunctionType, TracebackType
@@ -11,26 +10,8 @@ from types import FunctionType, TracebackType
 from gossamer.jax.patching import active
 from gossamer.jax.patching.edits import Edit
 from gossamer.jax.patching.errors import MatchError, PatchError, PatchWarning
-from gossamer.jax.patching.source import Source, Target, innermost
-
-
-@dataclass(frozen=True)
-class Placed:
-    """One place where a patch changes a function.
-
-    Attributes:
-        function: ``module.qualname``.
-        edit: the edit, as it was written.
-        tags: the names that it puts in.
-        where: ``file.py:line``.
-        line: that line of the original file.
-    """
-
-    function: str
-    edit: str
-    tags: tuple[str, ...]
-    where: str
-    line: str
+from gossamer.jax.patching.placed import Placed, placed
+from gossamer.jax.patching.source import Target, innermost
 
 
 class Patch(active.Edits):
@@ -60,7 +41,7 @@ class Patch(active.Edits):
         Args:
             edits: for each function what to do to it. A function is given as itself (however it is decorated), as a
                 method of its class, or as the text "package.module:Class.method", imported on first use.
-            verified: for packages, the versions that the patch was written for.
+            verified: for packages, by the names they are installed under, the versions that the patch was written for.
             source_hash: `hashes()` at that time, for some or all functions. A function whose source has changed since
                 is patched if every edit still fits, with a PatchWarning.
         """
@@ -125,7 +106,7 @@ class Patch(active.Edits):
         Raises:
             PatchError: an edit does not fit.
         """
-        return list(self._places())
+        return list(placed(self.edits))
 
     def hashes(self) -> dict[str, str]:
         """The hash of the source of every function, as `source_hash` takes it."""
@@ -153,30 +134,24 @@ class Patch(active.Edits):
         unknown = sorted(set(self._source_hash) - set(sources))
         if unknown:
             raise PatchError(f"source_hash names {unknown[0]}, which is not patched: expected {', '.join(sources)}")
-        for name, source in sources.items():
-            noted, present = self._source_hash.get(name), source.hash()
-            if noted is None:
-                found += self._unverified(source)
-            elif noted != present:
+        for name in sources.keys() & self._source_hash.keys():
+            noted, present = self._source_hash[name], sources[name].hash()
+            if noted != present:
                 found.append(f"{name} is not the source this patch was written for (hash {noted}, now {present})")
-        return list(dict.fromkeys(found))
+        return sorted(found) + (self._unverified() if set(sources) - set(self._source_hash) else [])
 
-    def _unverified(self, source: Source) -> list[str]:
-        """For a function without a hash, what its package's version says."""
-        package = source.name.partition(".")[0]
-        versions = self._verified.get(package)
-        try:
-            present = version(package)
-        except PackageNotFoundError:
-            return []
-        if versions is None or present in versions:
-            return []
-        return [f"this patch was verified with {package} {', '.join(versions)}, here is {present}"]
+    def _unverified(self) -> list[str]:
+        """Packages of another version than the verified ones: they count where a function has no hash."""
+        here = {package: _version(package) for package in self._verified}
+        return [
+            f"this patch was verified with {package} {', '.join(versions)}, here is {here[package]}"
+            for package, versions in self._verified.items()
+            if here[package] not in versions
+        ]
 
-    def _places(self) -> Iterator[Placed]:
-        for function, edits in self.edits.items():
-            source = active.original(function)
-            for edit in edits:
-                for change in edit.changes(source):
-                    node = change.nodes[0]
-                    yield Placed(source.name, edit.text, tuple(edit.names()), source.where(node), source.line(node))
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"

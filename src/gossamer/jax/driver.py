@@ -1,7 +1,7 @@
 """The greenlet that holds a model still: switched to go on, switched from at each site.
 
-All of JAX's state is kept by thread, so that a greenlet, which has a stack of its own in the same thread, sees it whole.
-What JAX records into (its current trace) must be right at every switch; this file sees to that.
+All of JAX's state is kept by thread, so that a greenlet, which has a stack of its own in the same thread, sees it
+whole. What JAX records into (its current trace) must be right at every switch; this file sees to that.
 """
 
 import contextvars

@@ -1,6 +1,6 @@
 """A site: one tagged value, while the model stands still at it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -28,8 +28,9 @@ class Site:
         inner_diff: the model differentiates itself here; the site cannot be written.
     """
 
-    def __init__(self, eqn: Any, leaves: list[Any], scope: Scope, *, path: str, source: str, count: int) -> None:
-        params = eqn.params
+    def __init__(
+        self, params: Mapping[str, Any], leaves: list[Any], scope: Scope, *, path: str, source: str, count: int
+    ) -> None:
         self.name: str = params["name"]
         self.path = path
         self.source = source

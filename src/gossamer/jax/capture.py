@@ -108,7 +108,9 @@ def rows_of(where: At, table: SiteTable) -> list[SiteRow]:
     stacked = [row for row in rows if row.length is not None]
     if stacked and len(rows) > 1:
         places = ", ".join(f"{row.path or 'top'} ({row.source})" for row in rows)
-        raise InstrumentError(f"{where} is tagged in several places, whose layers count separately: {places}. Give path=")
+        raise InstrumentError(
+            f"{where} is tagged in several places, whose layers count separately: {places}. Give path="
+        )
     if len(rows) > 1 and where.layers is None:
         raise NeedsLayer(f'{where} stands for {len(rows)} sites: pass layers=... (numbers or "all"), or path=')
     return rows
@@ -138,7 +140,9 @@ class _Reader:
         self._stacked = rows[0].length is not None
         self._chosen = None if self._stacked else unrolled(where, rows)
         if self._chosen is not None and not self._chosen.known:
-            raise Unsupported(f"{where}: a traced layer of unrolled layers cannot be captured: stack the layers in a scan")
+            raise Unsupported(
+                f"{where}: a traced layer of unrolled layers cannot be captured: stack the layers in a scan"
+            )
         self._kept: dict[int, Handle] = {}
         run.intervene(where.name, self._read, where.path, f"capture of {where}")
 

@@ -23,7 +23,7 @@ class Site:
             so that unrolled layers count up.
         length: how many stacked layers there are; None outside of them.
         index: the step of every scan around the site, the outermost first.
-        scope: "top", "scan", "layer" (peeled), "remat" or "cond".
+        scope: "top", "scan", "layer" (peeled), "remat", "cond"; in live runs "top" or "inner".
         source: file:line of the tag.
         inner_diff: the model differentiates itself here; the site cannot be written.
     """

@@ -26,7 +26,7 @@ COND = "cond"
 class ScanForm:
     """What a scan equation says.
 
-    Its operands are constants, then initial carries, then stacked inputs; its results are carries, then stacked outputs.
+    Its operands are constants, initial carries, stacked inputs; its results are carries, then stacked outputs.
     """
 
     body: Any
@@ -112,7 +112,21 @@ def like(aval: Any) -> jax.ShapeDtypeStruct:
 
 def source_of(eqn: Any) -> str:
     """`file:line` of the call that made an equation."""
-    place = source_info_util.summarize(eqn.source_info).split(" ")[0]
+    return _place(eqn.source_info)
+
+
+def source_here() -> str:
+    """`file:line` of the user's code that is running."""
+    return _place(source_info_util.current())
+
+
+def path_here() -> str:
+    """The named scopes that are open."""
+    return str(source_info_util.current_name_stack())
+
+
+def _place(info: Any) -> str:
+    place = source_info_util.summarize(info).split(" ")[0]
     return ":".join(place.split(":")[:-1]) if place.count(":") > 1 else place
 
 

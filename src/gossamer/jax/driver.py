@@ -1,7 +1,7 @@
 """The greenlet that holds a model still: switched to go on, switched from at each site.
 
-All of JAX's state is kept by thread, so that a greenlet, which has a stack of its own in the same thread, sees it whole.
-What JAX records into (its current trace) must be right at every switch; this file sees to that.
+All of JAX's state is kept by thread, so that a greenlet, which has a stack of its own in the same thread, sees it
+whole. What JAX records into (its current trace) must be right at every switch; this file sees to that.
 """
 
 import contextvars
@@ -34,12 +34,14 @@ class Driver:
 
     Args:
         work: called in the greenlet; it calls `stop_at` with each site.
+        strict: refuse to be resumed while another run stands in an inner trace.
     """
 
-    def __init__(self, work: Callable[[], None]) -> None:
+    def __init__(self, work: Callable[[], None], *, strict: bool = False) -> None:
         if greenlet is None:
             raise GreenletMissing("the loop form needs greenlet (pip install greenlet); r.on, capture and patch do not")
         self._greenlet: Any = greenlet.greenlet(lambda: work())
+        self._strict = strict
         self._trace: Any = None
         self._thread = threading.get_ident()
         self.base = compat.current_trace()
@@ -61,7 +63,7 @@ class Driver:
         self._check_thread()
         here = compat.current_trace()
         if self._trace is not None and here is not self._trace:
-            if not _owned_by_a_run(here):
+            if self._strict or not _owned_by_a_run(here):
                 raise ResumedInOtherTrace(
                     "the run stands inside a scan or remat and was resumed inside another transformation (jit, grad, "
                     "vmap, ...). Resume it where it stopped, or put the transformation around the whole run."

@@ -26,16 +26,27 @@ class Interpreter:
             the model goes on with.
         peel: numbers of stacked layers that are run one by one, outside of their scan.
         wanted: whether tags of a name are visited; the others are passed by.
+        open_remats: inline remats with wanted tags, rather than build them again.
+
+    Attributes:
+        done: no further tag is visited: the rest of the model is applied as it is.
     """
 
     def __init__(
-        self, visit: Callable[[Site, bool], None], *, peel: Iterable[int] = (), wanted: Wanted | None = None
+        self,
+        visit: Callable[[Site, bool], None],
+        *,
+        peel: Iterable[int] = (),
+        wanted: Wanted | None = None,
+        open_remats: bool = False,
     ) -> None:
         self._visit = visit
+        self._open_remats = open_remats
         self._counts: Counter[str] = Counter()
         self._names: dict[int, tuple[Any, frozenset[str]]] = {}
         self._wanted = wanted or (lambda _: True)
         self.peel = tuple(peel)
+        self.done = False
 
     def evaluate(self, jaxpr: Any, consts: list[Any], args: list[Any], scope: Scope, stack: Any) -> list[Any]:
         """The results of a jaxpr, with its tags visited.
@@ -75,14 +86,14 @@ class Interpreter:
         return frozenset().union(*(self.names_in(inner) for inner in compat.inner_jaxprs(eqn)))
 
     def _apply(self, eqn: Any, values: list[Any], scope: Scope, stack: Any) -> list[Any]:
-        names = self._names_of(eqn)
+        names = frozenset() if self.done else self._names_of(eqn)
         kind = eqn.primitive.name
         if eqn.primitive is tag_p and names:
             return self._stop(eqn, values, scope, stack)
         # The recomputation of a remat that the model itself differentiates: its tags were met in the forward pass.
         if not names or eqn.params.get("differentiated"):
             return compat.rebind(eqn, values, stack)
-        if kind in compat.JIT:
+        if kind in compat.JIT or (kind in compat.REMAT and self._open_remats):
             return nested.inline(self, eqn, values, scope, stack)
         if kind in compat.REMAT:
             return nested.remat(self, eqn, values, scope, stack)
@@ -99,7 +110,7 @@ class Interpreter:
     def _stop(self, eqn: Any, values: list[Any], scope: Scope, stack: Any) -> list[Any]:
         path = joined(scope.path, str(stack + compat.names_of(eqn)))
         name = eqn.params["name"]
-        site = Site(eqn, values, scope, path=path, source=compat.source_of(eqn), count=self._counts[name])
+        site = Site(eqn.params, values, scope, path=path, source=compat.source_of(eqn), count=self._counts[name])
         self._counts[name] += 1
         self._visit(site, scope.inline)
         # Tagged again: a run around this run sees what this one left.

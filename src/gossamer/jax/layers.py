@@ -20,7 +20,7 @@ class Chosen:
     """The layers of one read or write.
 
     Args:
-        numbers: (k,) layer numbers, a tuple or a traced integer array; None for all layers.
+        numbers: layer numbers: a tuple, or a traced integer array () or (k,); None for all layers.
         one: a single number was given: a saved value has no layer axis.
     """
 
@@ -30,7 +30,7 @@ class Chosen:
     @property
     def count(self) -> int:
         """How many rows a save of these layers takes."""
-        return 0 if self.numbers is None else len(self.numbers)
+        return 0 if self.numbers is None else int(np.size(self.numbers))
 
     @property
     def known(self) -> bool:
@@ -48,7 +48,7 @@ class Chosen:
     def slot(self, layer: Any) -> Any:
         """Which row of a save belongs to `layer`; any row where it is not chosen."""
         assert self.numbers is not None
-        return jnp.argmax(jnp.asarray(self.numbers) == layer)
+        return jnp.argmax(jnp.reshape(jnp.asarray(self.numbers), (-1,)) == layer)
 
     def outside(self, length: int) -> Any:
         """Whether any traced number is no layer at all; False where the numbers are known, for they are checked."""
@@ -95,4 +95,5 @@ def choose(layers: Layers, length: int | None) -> Chosen:
 def _traced(layers: jax.core.Tracer) -> Chosen:
     if layers.ndim > 1 or not jnp.issubdtype(layers.dtype, jnp.integer):
         raise InstrumentError(f"layers: a traced {layers.dtype}{list(layers.shape)}; give integers of shape () or (k,)")
-    return Chosen(jnp.reshape(layers, (-1,)), one=layers.ndim == 0)
+    # Kept as it is: a new array would belong to the body that the site is in.
+    return Chosen(layers, one=layers.ndim == 0)

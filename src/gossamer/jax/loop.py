@@ -36,8 +36,11 @@ class _Callback:
 class Loop:
     """The sites of one run, visited in the order in which the model comes by them.
 
-    A subclass says how the model is run (`_work`) and what to check before (`_expect`).
+    A subclass says how the model is run (`_work`) and what to check before (`_expect`). With `strict`, a run that
+    stands in an inner trace must be resumed in that trace.
     """
+
+    strict = False
 
     def __init__(self) -> None:
         self._callbacks: list[_Callback] = []
@@ -112,7 +115,7 @@ class Loop:
         if self._finished:
             raise StopIteration
         if self._driver is None:
-            self._driver = Driver(self._drive)
+            self._driver = Driver(self._drive, strict=self.strict)
         return self._advance()
 
     def __enter__(self) -> Self:
@@ -126,8 +129,10 @@ class Loop:
                 if self._driver is not None:
                     self._driver.kill()
                 raise_explained(error, self._site, self._scoped)
-                return
-            self._finish()
+            else:
+                self._finish()
+        except jax.errors.UnexpectedTracerError as leak:
+            raise_explained(leak, self._site, self._scoped)
         finally:
             self._draining = True
             self._let_go()
@@ -174,7 +179,10 @@ class Loop:
                     raise_explained(error, site, self._scoped)
                     raise
         if self._driver is not None and not self._draining:
-            self._driver.stop_at(site, inline)
+            self._stand(self._driver, site, inline)
+
+    def _stand(self, driver: Driver, site: Site, inline: bool) -> None:
+        driver.stop_at(site, inline)
 
     def _let_go(self) -> None:
         """Forget what belongs to the caller's trace."""

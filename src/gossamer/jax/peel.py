@@ -3,6 +3,7 @@
 `scan[0:3]`, layer 3, `scan[4:9]`, layer 9, ...: compile time grows with the peeled layers, about one layer each.
 """
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -52,7 +53,7 @@ def peeled(interpreter: "Interpreter", eqn: Any, values: list[Any], scope: Scope
 def _segments(length: int, alone: set[int], reverse: bool) -> list[tuple[int, int]]:
     """The steps in the order that they run, as ranges; a peeled one by itself."""
     edges = sorted({0, length, *alone, *(number + 1 for number in alone)})
-    ranges = list(zip(edges, edges[1:], strict=False))
+    ranges = list(pairwise(edges))
     return ranges[::-1] if reverse else ranges
 
 

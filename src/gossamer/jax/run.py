@@ -6,8 +6,8 @@
                 site.set(site.value + steering)
     logits = r.result
 
-The loop form holds the interpreter in a greenlet. The callback form (`r.on`) calls from within the interpreter and needs
-no greenlet; it is the oracle of the loop.
+The loop form holds the interpreter in a greenlet. The callback form (`r.on`) calls from within the interpreter and
+needs no greenlet; it is the oracle of the loop.
 """
 
 import contextlib
@@ -73,6 +73,13 @@ class Run(Loop):
         self._table = table_of(self._staged.closed.jaxpr)
         return self
 
+    @property
+    def table(self) -> SiteTable:
+        """The sites of this run, before it comes by them."""
+        if self._table is None:
+            raise InstrumentError("a run is used in a `with`: with run(model, ...) as r: ...")
+        return self._table
+
     @contextlib.contextmanager
     def outside(self) -> Iterator[None]:
         """Compute at the level around the run, while it stands in the body of a scan or remat."""
@@ -99,14 +106,9 @@ class Run(Loop):
         return any(callback.takes(name) for callback in self._callbacks)
 
     def _expect(self, name: str, path: str | None) -> None:
-        self._entered_table().expect(name, path)
+        self.table.expect(name, path)
 
     def _entered(self) -> Staged:
         if self._staged is None:
             raise InstrumentError("a run is used in a `with`, once: with run(model, ...) as r: ...")
         return self._staged
-
-    def _entered_table(self) -> SiteTable:
-        if self._table is None:
-            raise InstrumentError("a run is used in a `with`: with run(model, ...) as r: ...")
-        return self._table

@@ -8,7 +8,7 @@ import jax
 from gossamer.jax.errors import ScopedValue
 from gossamer.jax.layers import Chosen
 
-Kind = Literal["top", "layer", "scan", "remat", "cond"]
+Kind = Literal["top", "layer", "scan", "remat", "cond", "inner"]
 
 
 class Handle:

@@ -1,6 +1,6 @@
 """A site: one tagged value, while the model stands still at it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -23,13 +23,14 @@ class Site:
             so that unrolled layers count up.
         length: how many stacked layers there are; None outside of them.
         index: the step of every scan around the site, the outermost first.
-        scope: "top", "scan", "layer" (peeled), "remat" or "cond".
+        scope: "top", "scan", "layer" (peeled), "remat", "cond"; in live runs "top" or "inner".
         source: file:line of the tag.
         inner_diff: the model differentiates itself here; the site cannot be written.
     """
 
-    def __init__(self, eqn: Any, leaves: list[Any], scope: Scope, *, path: str, source: str, count: int) -> None:
-        params = eqn.params
+    def __init__(
+        self, params: Mapping[str, Any], leaves: list[Any], scope: Scope, *, path: str, source: str, count: int
+    ) -> None:
         self.name: str = params["name"]
         self.path = path
         self.source = source

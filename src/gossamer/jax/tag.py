@@ -6,7 +6,8 @@ lowering drops it (the StableHLO of a tagged model is the one of the untagged mo
 
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -51,24 +52,45 @@ def tag(name: str, x: T) -> T:
         raise TypeError(f"a tag needs a name: a text that is not empty, not {name!r}")
     if LISTENING.listener is not None:
         return cast(T, LISTENING.listener(name, x))
-    leaves, tree = jax.tree.flatten(x)
-    arrays = [at for at, leaf in enumerate(leaves) if isinstance(leaf, ARRAY_TYPES)]
-    if arrays:
-        values = [jnp.asarray(leaves[at]) for at in arrays]
-        shown = _shown_tree(tree, leaves, arrays)
-        named = tag_p.bind(*values, name=name, tree=shown, axes=((),) * len(values), inner_diff=False)
-        for at, value in zip(arrays, named, strict=True):
-            leaves[at] = value
-    return cast(T, jax.tree.unflatten(tree, leaves))
+    value = Tagged.of(x)
+    return cast(T, value.rebuilt(bound(name, value.arrays, value.tree)))
 
 
-def _shown_tree(tree: Any, leaves: list[Any], arrays: list[int]) -> Any:
-    """The tree that a run shows: the one of `x`, with None (an empty tree) where a leaf is no array."""
-    if len(arrays) == len(leaves):
-        return tree
-    return jax.tree.structure(
-        jax.tree.unflatten(tree, [leaf if at in arrays else None for at, leaf in enumerate(leaves)])
-    )
+def bound(name: str, arrays: list[Any], tree: Any) -> list[Any]:
+    """The arrays, tagged for the runs that trace this."""
+    return list(tag_p.bind(*arrays, name=name, tree=tree, axes=((),) * len(arrays), inner_diff=False)) if arrays else []
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """What is tagged, taken apart.
+
+    Args:
+        arrays: the leaves that are arrays.
+        tree: the tree that a run shows: that of the value, with None (an empty tree) where a leaf is no array.
+        whole, leaves, places: the value's own tree, all its leaves, and which of them the arrays are.
+    """
+
+    arrays: list[Any]
+    tree: Any
+    whole: Any
+    leaves: list[Any]
+    places: list[int]
+
+    @classmethod
+    def of(cls, x: Any) -> Self:
+        leaves, whole = jax.tree.flatten(x)
+        places = [at for at, leaf in enumerate(leaves) if isinstance(leaf, ARRAY_TYPES)]
+        marks = [leaf if at in places else None for at, leaf in enumerate(leaves)]
+        tree = whole if len(places) == len(leaves) else jax.tree.structure(jax.tree.unflatten(whole, marks))
+        return cls([jnp.asarray(leaves[at]) for at in places], tree, whole, leaves, places)
+
+    def rebuilt(self, arrays: list[Any]) -> Any:
+        """The value with other arrays in it."""
+        leaves = list(self.leaves)
+        for at, array in zip(self.places, arrays, strict=True):
+            leaves[at] = array
+        return jax.tree.unflatten(self.whole, leaves)
 
 
 @tag_p.def_impl

@@ -78,9 +78,14 @@ class EagerRunWarning(UserWarning):
     """A run of a model with stacked layers outside of `jax.jit` compiles its scans at every call."""
 
 
-def unknown_tag(name: str, names: Iterable[str], path: str | None = None) -> UnknownTag:
-    """Names the tags that there are, the closest first."""
+def unknown_tag(name: str, names: Iterable[str], path: str | None = None) -> UnknownTag | TagNotReached:
+    """Names the tags that there are, the closest first; for one that a patch puts in, says which line was not run."""
+    from gossamer.jax.patching.placed import not_executed  # the patches raise errors of their own, and tag values
+
     known = sorted(set(names))
+    patched = None if name in known else not_executed(name)
+    if patched is not None:
+        return TagNotReached(f"tag {name!r}: {patched}. Patch the code that runs instead.")
     if not known:
         return UnknownTag(f"no tag {name!r}: the function has no tags at all. Name values with gossamer.jax.tag.")
     if path is not None and name in known:

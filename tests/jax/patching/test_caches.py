@@ -1,12 +1,13 @@
-"""Compiled functions are never stale: neither the patched nor the plain trace is taken for the other, nor made twice."""
+"""Compiled functions are never stale: the patched and the plain trace are kept apart, and neither is made twice."""
 
 import threading
 import warnings
 
 import pytest
 
-jax = pytest.importorskip("jax")
+pytest.importorskip("jax")
 
+import jax
 import jax.numpy as jnp
 
 from gossamer.jax.patching import Patch, PatchWarning, caches, replace, tag_assign, tag_return
@@ -113,7 +114,8 @@ def test_without_user_contexts_caches_are_cleared_with_a_warning(heard, monkeypa
 
 def test_a_warning_made_an_error_leaves_nothing_patched(heard, monkeypatch):
     monkeypatch.setattr(caches, "_CONTEXT", None)
-    with warnings.catch_warnings(), pytest.raises(PatchWarning):
+    with warnings.catch_warnings():
         warnings.simplefilter("error")
-        TIMES_3.install()
+        with pytest.raises(PatchWarning):
+            TIMES_3.install()
     assert inner(1.0) == 3

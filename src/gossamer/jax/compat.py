@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.extend import core as jex_core
 from jax.extend import source_info_util
 
@@ -88,7 +89,7 @@ def rebind(eqn: Any, values: list[Any], stack: Any) -> list[Any]:
 
 def strongly_typed(value: Any, aval: Any) -> Any:
     """`value` with the dtype of `aval`, and not weakly."""
-    if jax.dtypes.issubdtype(aval.dtype, jax.dtypes.extended):
+    if jnp.issubdtype(aval.dtype, jax.dtypes.extended):
         return value
     return jax.lax.convert_element_type(value, aval.dtype)
 
@@ -172,3 +173,6 @@ def apply_sharding(value: Any, sharding: Any) -> Any:
     if kinds == {"Explicit"}:
         return jax.sharding.reshard(value, sharding)
     return jax.lax.with_sharding_constraint(value, sharding)
+
+
+hide_from_sources(__file__)

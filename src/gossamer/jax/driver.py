@@ -16,7 +16,7 @@ from gossamer.jax.site import Site
 try:
     import greenlet
 except ImportError:  # the callback form works without
-    greenlet = None  # type: ignore[assignment]
+    greenlet = None
 
 
 class _Active(threading.local):

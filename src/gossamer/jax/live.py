@@ -7,7 +7,7 @@ the model's while the model runs, and the user's while the loop's body does.
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import jax
 
@@ -21,6 +21,8 @@ from gossamer.jax.site import Site
 from gossamer.jax.tag import LISTENING, Tagged, bound
 from gossamer.jax.thread_state import ThreadState
 
+compat.hide_from_sources(__file__)
+
 # Part of the key of every cache of traces: another value, and JAX traces anew.
 _TRACES = jax.make_user_context(default_value=None)
 
@@ -33,8 +35,8 @@ class LiveSite(Site):
         self._open()
         if self.scope == "inner":
             raise ScopedRead(
-                f"read at {self!r}: the value belongs to an inner trace (jit, scan, vmap, remat, grad) and cannot leave "
-                "it. Use site.edit(fn), or a staged run with site.save()."
+                f"read at {self!r}: the value belongs to an inner trace (jit, scan, vmap, remat, grad) and cannot "
+                "leave it. Use site.edit(fn), or a staged run with site.save()."
             )
         return self._shown()
 
@@ -68,7 +70,7 @@ class LiveRun(Loop):
         self._state: ThreadState | None = None
         self._fresh: Any = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "LiveRun":
         self._state = ThreadState()
         return self
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import jax
 
@@ -118,7 +118,7 @@ class Loop:
             self._driver = Driver(self._drive, strict=self.strict)
         return self._advance()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Loop":
         return self
 
     def __exit__(

@@ -2,15 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 
 from gossamer.jax import compat
 from gossamer.jax.scope import Scope
 
-if TYPE_CHECKING:
-    from gossamer.jax.interpret import Interpreter
+
+@runtime_checkable
+class Interprets(Protocol):
+    """What opens a body's jaxpr: the interpreter."""
+
+    peel: tuple[int, ...]
+
+    def evaluate(self, jaxpr: Any, consts: list[Any], args: list[Any], scope: Scope, stack: Any) -> list[Any]: ...
 
 
 def path_inside(scope: Scope, stack: Any, eqn: Any) -> str:
@@ -18,7 +24,7 @@ def path_inside(scope: Scope, stack: Any, eqn: Any) -> str:
     return "/".join(part for part in (scope.path, str(stack + compat.names_of(eqn))) if part)
 
 
-def inline(interpreter: "Interpreter", eqn: Any, values: list[Any], scope: Scope, stack: Any) -> list[Any]:
+def inline(interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, stack: Any) -> list[Any]:
     """A nested `jit`: its equations become the caller's; its explicit shardings are said again."""
     jaxpr, consts = compat.opened(compat.called(eqn))
     args = _sharded(values, eqn.params.get("in_shardings"))
@@ -32,7 +38,7 @@ def _sharded(values: list[Any], shardings: Any) -> list[Any]:
     return [compat.apply_sharding(value, sharding) for value, sharding in zip(values, shardings, strict=True)]
 
 
-def remat(interpreter: "Interpreter", eqn: Any, values: list[Any], scope: Scope, stack: Any) -> list[Any]:
+def remat(interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, stack: Any) -> list[Any]:
     """A remat: the same policy around the interpreted body; saved values leave as further results."""
     inner = scope.inside("remat", path_inside(scope, stack, eqn))
     body = trace_body(interpreter, eqn.params["jaxpr"], lambda _: inner)
@@ -44,7 +50,7 @@ def remat(interpreter: "Interpreter", eqn: Any, values: list[Any], scope: Scope,
     return own
 
 
-def branch(interpreter: "Interpreter", eqn: Any, values: list[Any], scope: Scope, stack: Any) -> list[Any]:
+def branch(interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, stack: Any) -> list[Any]:
     """A cond: where the choice is known its branch is inlined; otherwise each branch is built again."""
     index, *operands = values
     branches = eqn.params["branches"]
@@ -91,7 +97,7 @@ class Body:
         return jax.tree.unflatten(self.saved, self.closed.out_avals[self.count :])
 
 
-def trace_body(interpreter: "Interpreter", inner: Any, scope_of: Callable[[Any], Scope], step: Any = None) -> Body:
+def trace_body(interpreter: Interprets, inner: Any, scope_of: Callable[[Any], Scope], step: Any = None) -> Body:
     """Trace a body once, stopping at its tags.
 
     Args:

@@ -4,22 +4,19 @@
 """
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from gossamer.jax import compat
 from gossamer.jax.layers import choose
-from gossamer.jax.nested import path_inside
+from gossamer.jax.nested import Interprets, path_inside
 from gossamer.jax.scans import warn_eager
 from gossamer.jax.scope import Scope
 
-if TYPE_CHECKING:
-    from gossamer.jax.interpret import Interpreter
 
-
-def peeled(interpreter: "Interpreter", eqn: Any, values: list[Any], scope: Scope, stack: Any) -> list[Any]:
+def peeled(interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, stack: Any) -> list[Any]:
     """Interpret a scan equation with some steps taken out; only those are visited.
 
     The stacked weights are indexed, not sliced: slices would be copies of them.

@@ -12,7 +12,7 @@ needs no greenlet; it is the oracle of the loop.
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import jax
 
@@ -66,7 +66,7 @@ class Run(Loop):
         self._staged: Staged | None = None
         self._table: SiteTable | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Run":
         function, args, kwargs = self._call
         self._staged = stage(function, args, kwargs)
         del self._call

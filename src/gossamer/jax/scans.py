@@ -10,21 +10,18 @@ Source of the idea: conditional sowing of Kramár (2024), `instrument_flax_loop`
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from gossamer.jax import compat
 from gossamer.jax.errors import EagerRunWarning
-from gossamer.jax.nested import pass_out, path_inside, trace_body
+from gossamer.jax.nested import Interprets, pass_out, path_inside, trace_body
 from gossamer.jax.scope import Kept, Scope
 
-if TYPE_CHECKING:
-    from gossamer.jax.interpret import Interpreter
 
-
-def scan(interpreter: "Interpreter", eqn: Any, values: list[Any], scope: Scope, stack: Any) -> list[Any]:
+def scan(interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, stack: Any) -> list[Any]:
     """Interpret a scan equation: each of its tags is one site, which stands for all steps."""
     form = compat.scan_form(eqn)
     warn_eager()

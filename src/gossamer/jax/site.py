@@ -175,11 +175,9 @@ class Site:
         return jax.tree.map(lambda a, b: jax.lax.convert_element_type(a, b.dtype), self._guarded(new, chosen), old)
 
     def _check(self, new: Any, old: Any) -> None:
-        if jax.tree.structure(new) != jax.tree.structure(old):
-            raise WriteMismatch(
-                f"write at {self!r}: the model has the tree {jax.tree.structure(old)}, "
-                f"you wrote {jax.tree.structure(new)}"
-            )
+        wrote_tree: Any = jax.tree.structure(new)
+        if wrote_tree != self._tree:
+            raise WriteMismatch(f"write at {self!r}: the model has the tree {self._tree}, you wrote {wrote_tree}")
         for have, wrote in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True):
             if jnp.shape(wrote) != have.shape or jnp.result_type(wrote) != have.dtype:
                 raise WriteMismatch(

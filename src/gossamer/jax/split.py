@@ -49,7 +49,7 @@ def _one(where: At, table: SiteTable) -> tuple[SiteRow, int]:
     if isinstance(where.layers, jax.core.Tracer):
         raise Unsupported(f"split at {where}: a traced layer cannot leave its scan; give a number")
     if rows[0].length is None:
-        numbers = unrolled(where, rows).numbers or tuple(row.layer for row in rows)
+        numbers = unrolled(where, rows).numbers or tuple(row.layer or 0 for row in rows)
     elif where.layers is None:
         raise InstrumentError(f"split at {where}: give the layer, at({where.name!r}, layers=...)")
     else:

@@ -7,7 +7,7 @@ lowering drops it (the StableHLO of a tagged model is the one of the untagged mo
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -78,7 +78,7 @@ class Tagged:
     places: list[int]
 
     @classmethod
-    def of(cls, x: Any) -> Self:
+    def of(cls, x: Any) -> "Tagged":
         leaves, whole = jax.tree.flatten(x)
         places = [at for at, leaf in enumerate(leaves) if isinstance(leaf, ARRAY_TYPES)]
         marks = [leaf if at in places else None for at, leaf in enumerate(leaves)]

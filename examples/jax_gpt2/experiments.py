@@ -46,24 +46,21 @@ def activation_patching(forward: Forward, params: Any, prompts: Prompts) -> Effe
     return Effects(_normalised(jnp.stack(rows), forward, params, prompts), traces)
 
 
-def attribution_patching(forward: Forward, params: Any, prompts: Prompts) -> jax.Array:
-    """The same map to first order: the gradient of the rest of the model, times the change of the stream.
+def attribution_patching(forward: Forward, params: Any, prompts: Prompts, layers: Sequence[int]) -> jax.Array:
+    """The rows of some layers to first order: the gradient of the rest of the model, times the change of the stream.
 
     `split` gives the stream at one layer and the model from there on as a pure function; one backward pass a layer
     stands for all positions. Source: Nanda, Attribution patching (2023).
     """
     clean = streams(forward, params, prompts.clean)
 
-    @jax.jit
-    def rows(params: Any, clean: jax.Array) -> jax.Array:
-        found = []
-        for layer in range(len(clean)):
-            stream, rest = split(forward, at("resid_post", layers=layer))(params, prompts.counterfactual)
-            slope = jax.grad(lambda x, rest=rest: prompts.difference(rest(x)))(stream)
-            found.append(((clean[layer] - stream) * slope).sum((0, 2)))
-        return jnp.stack(found)
+    def row(params: Any, clean: jax.Array, layer: int) -> jax.Array:
+        stream, rest = split(forward, at("resid_post", layers=layer))(params, prompts.counterfactual)
+        slope = jax.grad(lambda x: prompts.difference(rest(x)))(stream)
+        return ((clean - stream) * slope).sum((0, 2))
 
-    change = rows(params, clean)
+    rows = jax.jit(row, static_argnums=2)
+    change = jnp.stack([rows(params, clean[layer], layer) for layer in layers])
     base = prompts.difference(forward(params, prompts.counterfactual))
     return _normalised(base + change, forward, params, prompts)
 
@@ -73,9 +70,7 @@ def head_patterns(forward: Forward, params: Any, tokens: jax.Array) -> jax.Array
     return jax.jit(capture(forward, {"probs": "all"}))(params, tokens)[1]["probs"]
 
 
-def spliced(
-    forward: Forward, params: Any, tokens: jax.Array, dictionaries: Mapping[int, Dictionary]
-) -> jax.Array:
+def spliced(forward: Forward, params: Any, tokens: jax.Array, dictionaries: Mapping[int, Dictionary]) -> jax.Array:
     """Logits with the stream after some layers replaced by what their dictionaries make of it."""
 
     @jax.jit

@@ -226,11 +226,12 @@ def test_an_error_in_a_tag_shows_the_line_it_was_put_on(heard):
 
 
 def test_pickle_and_copy_of_patched_things(heard):
-    with Patch({factorial: [tag_return("t", count=None)]}):
-        assert copy.copy(factorial) is copy.deepcopy(factorial) is factorial
-        built = copy.deepcopy(Base(3))
-    assert built.method() == 8
-    assert pickle.loads(pickle.dumps(Patch)) is Patch
+    with Patch({Base.method: [tag_return("t")]}):
+        assert copy.copy(Base.method) is copy.deepcopy(Base.method) is Base.method
+        bound = pickle.loads(pickle.dumps(Base(3).method))
+        assert bound() == copy.deepcopy(Base(3)).method() == 8
+    assert bound() == 8
+    assert heard == [("t", 8), ("t", 8)]
 
 
 def test_other_threads_see_the_patch():

@@ -1,5 +1,7 @@
 """Attention in four libraries, as they are installed: patterns read, and edit, the weights of chosen layers."""
 
+from importlib import metadata
+
 import pytest
 
 pytest.importorskip("jax")
@@ -13,6 +15,13 @@ from gossamer.jax.errors import TagNotReached
 from gossamer.jax.patching import Patch, tag_assign, tag_expr, tag_return
 
 LAYERS, HEADS, TOKENS, WIDTH = 6, 4, 5, 16
+# What was installed when these patches were written: a function that has changed since deserves a look at `places()`.
+PINNED = {
+    "equinox.nn._attention:dot_product_attention_weights": ("equinox", "0.13.8", "1b06cba72e3b800b"),
+    "flax.linen.attention:dot_product_attention_weights": ("flax", "0.12.8", "8a4c67abeaa1b139"),
+    "flax.nnx.nn.attention:dot_product_attention_weights": ("flax", "0.12.8", "90aac05e42bdae87"),
+    "haiku._src.attention:MultiHeadAttention.__call__": ("dm-haiku", "0.0.17", "f5503eaba274e8dc"),
+}
 KEY = jax.random.key(0)
 
 
@@ -35,6 +44,16 @@ def edited_and_saved(model, *args, edit, layers, saved, name="probs"):
 
 def uniform(probs):
     return jnp.full_like(probs, 1 / TOKENS)
+
+
+@pytest.mark.parametrize(("target", "package", "version", "digest"), [(t, *facts) for t, facts in PINNED.items()])
+def test_sources_are_those_that_were_pinned(target, package, version, digest):
+    pytest.importorskip(target.partition(".")[0])
+    if metadata.version(package) != version:
+        pytest.skip(f"{package} {metadata.version(package)} is installed, the hash is of {version}")
+    edits = [tag_return("out")]
+    assert list(Patch({target: edits}).hashes().values()) == [digest]
+    assert len(Patch({target: edits}, source_hash=Patch({target: edits}).hashes()).places()) == 1
 
 
 class TestEquinox:

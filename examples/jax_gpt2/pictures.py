@@ -107,7 +107,7 @@ def splices(path: Path, differences: Mapping[str, float]) -> None:
         ax.spines[["top", "right", "left"]].set_visible(False)
         ax.tick_params(axis="y", length=0)
         ax.set_xlabel("logit difference, IO over S")
-        ax.set_title("Dictionaries in the residual stream")
+        ax.set_title("With dictionaries in the residual stream")
         ax.margins(x=0.12)
 
 
@@ -124,6 +124,6 @@ def _map(ax: Axes, values: np.ndarray, limit: float) -> object:
 def _numbers(ax: Axes, values: np.ndarray, above: float) -> None:
     for (layer, position), value in np.ndenumerate(values):
         if abs(value) > above:
-            text = f"{value:.2f}".replace("0.", ".").replace("-", "−")
+            text = f"{value:.1f}" if abs(value) > 0.995 else f"{value:.2f}".replace("0.", ".").replace("-", "−")
             color = "white" if abs(value) > 0.6 else INK
             ax.text(position, layer, text, ha="center", va="center", fontsize=4.6, color=color)

@@ -11,6 +11,7 @@ pytest.importorskip("jax")
 pytest.importorskip("flax")
 pytest.importorskip("torch")
 
+import jax
 import numpy as np
 import torch
 from matplotlib import image as images
@@ -84,7 +85,7 @@ def torch_side(ran, language_model):
 
 def test_logits_are_those_of_the_torch_model(examples, folder, ran, language_model, torch_side):
     gpt2, params = ran["gpt2"], ran["params"]
-    ours = np.asarray(gpt2.apply(params, ran["ioi"].clean))
+    ours = np.asarray(jax.jit(gpt2.apply)(params, ran["ioi"].clean))
     theirs = language_model.logits(torch_side[0]).detach().numpy()
     assert ours.shape == theirs.shape
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
@@ -98,27 +99,31 @@ def test_the_difference_between_the_prompts(ran, torch_side):
 
 
 def test_the_map_of_activation_patching(ran, language_model, torch_side):
-    """Every layer and position, patched by hooks one at a time."""
+    """Every layer and position by hooks: one batch a layer, in which every position has the prompts once."""
     from gossamer import Site
+    from gossamer.tokens import Tokens
 
     clean, counterfactual, difference, low, high = torch_side
     sites = [Site("resid_post", layer) for layer in range(8)]
-    expected = np.zeros((8, clean.ids.shape[1]))
+    width = clean.ids.shape[1]
+    repeated = Tokens.full(counterfactual.ids.repeat(width, 1))
+    expected = np.zeros((8, width))
     with torch.no_grad():
         streams = language_model.capture(clean, sites)
         for layer, site in enumerate(sites):
-            for position in range(clean.ids.shape[1]):
 
-                def put(x, site=site, position=position):
-                    x = x.clone()
-                    x[:, position] = streams[site][:, position]
-                    return x
+            def put(x, site=site):
+                x = x.clone().unflatten(0, (width, PROMPTS))
+                for position in range(width):
+                    x[position, :, position] = streams[site][:, position]
+                return x.flatten(0, 1)
 
-                with language_model.edit({site: put}):
-                    expected[layer, position] = difference(language_model.logits(counterfactual, at=clean.last))
+            with language_model.edit({site: put}):
+                logits = language_model.logits(repeated, at=repeated.last).unflatten(0, (width, PROMPTS))
+            expected[layer] = [float(difference(row)) for row in logits]
     np.testing.assert_allclose(ran["exact"], (expected - low) / (high - low), rtol=0, atol=1e-4)
     assert ran["effects"].traces == 1
-    subject, last = ran["ioi"].position("S2"), clean.ids.shape[1] - 1
+    subject, last = ran["ioi"].position("S2"), width - 1
     assert ran["exact"][0, subject] > 0.9 > 0.1 > abs(ran["exact"][0, last])
     assert ran["exact"][7, last] == pytest.approx(1, abs=1e-4)
 

@@ -124,6 +124,6 @@ def _map(ax: Axes, values: np.ndarray, limit: float) -> object:
 def _numbers(ax: Axes, values: np.ndarray, above: float) -> None:
     for (layer, position), value in np.ndenumerate(values):
         if abs(value) > above:
-            text = f"{value:.1f}" if abs(value) > 0.995 else f"{value:.2f}".replace("0.", ".").replace("-", "−")
+            text = f"{value:.2f}".replace("0.", ".").replace("-", "−")
             color = "white" if abs(value) > 0.6 else INK
             ax.text(position, layer, text, ha="center", va="center", fontsize=4.6, color=color)

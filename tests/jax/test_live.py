@@ -55,7 +55,7 @@ def test_a_value_of_an_inner_trace_cannot_be_read():
         with run(UNROLLED[place], WEIGHTS, INPUT, mode="live") as r:
             site = r.until("h")
             assert site.scope == "inner"
-            with pytest.raises(ScopedRead, match="inner trace.*edit"):
+            with pytest.raises(ScopedRead, match=r"inner trace.*edit"):
                 site.value  # noqa: B018
 
 
@@ -98,8 +98,7 @@ def test_configuration_opened_in_the_loop_is_not_the_models():
             x = tag("h", x)
             seen.append(jax.config.jax_default_matmul_precision)
         with jax.default_matmul_precision("float32"):
-            x = tag("inside", x)
-        return x
+            return tag("inside", x)
 
     with run(model, INPUT, mode="live") as r:
         next(r)

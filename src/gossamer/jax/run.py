@@ -12,7 +12,7 @@ needs no greenlet; it is the oracle of the loop.
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import jax
 
@@ -25,9 +25,7 @@ from gossamer.jax.sites import SiteTable, table_of
 from gossamer.jax.staging import Staged, stage
 
 
-def run(
-    function: Callable[..., Any], *args: Any, peel: Any = (), mode: Literal["staged", "live"] = "staged", **kwargs: Any
-) -> Any:
+def run(function: Callable[..., Any], *args: Any, peel: Any = (), mode: str = "staged", **kwargs: Any) -> Any:
     """Open a run of `function(*args, **kwargs)`, to be used in a `with`.
 
     Args:
@@ -67,6 +65,7 @@ class Run(Loop):
         self._table: SiteTable | None = None
 
     def __enter__(self) -> "Run":
+        super().__enter__()
         function, args, kwargs = self._call
         self._staged = stage(function, args, kwargs)
         del self._call

@@ -24,7 +24,6 @@ TRANSFORMS = {
     "plain": lambda f: f,
     "grad": lambda f: jax.grad(lambda w, x: jnp.sum(f(w, x))),
     "vmap of the last axis": lambda f: jax.vmap(lambda w, x: f(w, x[None]), (None, 0)),
-    "hessian": lambda f: jax.hessian(lambda w, x: jnp.sum(f(w, x)), argnums=1),
     "remat": lambda f: jax.grad(jax.checkpoint(lambda w, x: jnp.sum(f(w, x)))),
 }
 

@@ -164,13 +164,24 @@ class _Reader:
 
 def _write(where: At, change: Any, run: Run) -> None:
     rows = rows_of(where, run.table)
-    if rows[0].length is None:
-        unrolled(where, rows)
+    checked = rows[0].length is not None or unrolled(where, rows).known
 
     def edit(site: Site) -> None:
+        if not checked and site.layer == rows[0].layer:
+            _spoil_if_outside(site, where.layers, [row.layer for row in rows])
         if callable(change):
             site.edit(change, layers=where.layers)
         else:
             site.set(change, layers=where.layers)
 
     run.intervene(where.name, edit, where.path, f"patch at {where}")
+
+
+def _spoil_if_outside(site: Site, layers: Any, there: list[int | None]) -> None:
+    """A traced number that is no layer cannot be refused: the first layer's value becomes NaN."""
+    outside = jnp.any(~jnp.isin(layers, jnp.asarray(there)))
+
+    def spoilt(leaf: Any) -> Any:
+        return jnp.full_like(leaf, jnp.nan) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf
+
+    site.edit(lambda value: jax.tree.map(spoilt, value), layers=jnp.where(outside, site.layer, -1))

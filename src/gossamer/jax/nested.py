@@ -115,9 +115,9 @@ def trace_body(interpreter: Interprets, inner: Any, scope_of: Callable[[Any], Sc
 
     def traced(number: Any, *args: Any) -> list[Any]:
         nonlocal tree, trace, path
-        trace = weakref.ref(compat.current_trace())
         scope = scope_of(number)
-        path = scope.path
+        scope.trace = compat.current_trace()
+        trace, path = weakref.ref(scope.trace), scope.path
         results = interpreter.evaluate(jaxpr, list(consts), list(args), scope, compat.no_names())
         saved, tree = jax.tree.flatten(scope.release())
         return [*results, *saved]

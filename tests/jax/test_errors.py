@@ -201,6 +201,10 @@ def test_misused_runs():
         pass
     with refuse(errors.InstrumentError, "has ended"):
         next(r)
+    with refuse(errors.InstrumentError, "used once"), r:
+        pass
+    with refuse(errors.InstrumentError, "traced layer as the value"):
+        traced(lambda layer: capture(SCAN, {at("h", layers=layer): None})(WEIGHTS, INPUT), 1)
     with refuse(errors.InstrumentError, "staged"):
         run(TOP, WEIGHTS, INPUT, mode="fast")
     with refuse(errors.RunNotFinished, "zip"), run(TOP, WEIGHTS, INPUT) as r:

@@ -23,6 +23,13 @@ class At:
     layers: Layers = None
     path: str | None = None
 
+    def __lt__(self, other: object) -> bool:
+        """JAX sorts the keys of a dict that leaves a `jit`."""
+        return str(self) < str(other)
+
+    def __gt__(self, other: object) -> bool:
+        return str(self) > str(other)
+
     def __str__(self) -> str:
         facts = [repr(self.name)]
         if self.layers is not None:
@@ -57,6 +64,10 @@ def capture(function: Callable[..., Any], wanted: Mapping[Any, Layers] | Iterabl
         UnusedIntervention: the model did not come by a site.
     """
     asked = dict(wanted) if isinstance(wanted, Mapping) else dict.fromkeys(wanted)
+    for key in asked:
+        # As a key it would leave the trace with the result.
+        if isinstance(key, At) and isinstance(key.layers, jax.core.Tracer):
+            raise InstrumentError(f"capture: {key} as a key: give a traced layer as the value, {{{key.name!r}: layer}}")
 
     def captured(*args: Any, **kwargs: Any) -> tuple[Any, dict[Any, Any]]:
         with Run(function, args, kwargs) as run:

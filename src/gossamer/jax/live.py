@@ -13,7 +13,7 @@ import jax
 
 from gossamer.jax import compat
 from gossamer.jax.driver import Driver
-from gossamer.jax.errors import NeedsStaged, ScopedRead
+from gossamer.jax.errors import InstrumentError, NeedsStaged, ScopedRead
 from gossamer.jax.layers import Chosen, Layers
 from gossamer.jax.loop import Loop
 from gossamer.jax.scope import Handle, Scope
@@ -72,6 +72,8 @@ class LiveRun(Loop):
 
     def __enter__(self) -> "LiveRun":
         super().__enter__()
+        if self._call is None:
+            raise InstrumentError("a run is used once: open another one with run(...)")
         self._state = ThreadState()
         return self
 

@@ -59,16 +59,17 @@ class Run(Loop):
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, peel: Any = ()
     ) -> None:
         super().__init__()
-        self._call = (function, args, kwargs)
+        self._call: Any = (function, args, kwargs)
         self._peel = peel
         self._staged: Staged | None = None
         self._table: SiteTable | None = None
 
     def __enter__(self) -> "Run":
         super().__enter__()
-        function, args, kwargs = self._call
+        if self._call is None:
+            raise InstrumentError("a run is used once: open another one with run(...)")
+        (function, args, kwargs), self._call = self._call, None
         self._staged = stage(function, args, kwargs)
-        del self._call
         self._table = table_of(self._staged.closed.jaxpr)
         return self
 

@@ -4,6 +4,9 @@ import pytest
 
 pytest.importorskip("jax.numpy")
 
+import re
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,9 +25,11 @@ def close(found, wanted):
 @pytest.mark.parametrize("model", ONE_OF_EACH)
 def test_capture_of_one_several_and_all_layers(model):
     asked = {"h": "all", at("h", layers=[2, 0]): None, at("h"): 3}
-    out, found = jax.jit(lambda: (lambda o, f: (o, list(f.values())))(*capture(model, asked)(WEIGHTS, INPUT)))()
+    out, found = jax.jit(capture(model, asked))(WEIGHTS, INPUT)
     close(out, untouched)
-    for got, wanted in zip(found, (jnp.stack(hidden), jnp.stack([hidden[2], hidden[0]]), hidden[3]), strict=True):
+    for got, wanted in zip(
+        (found[key] for key in asked), (jnp.stack(hidden), jnp.stack([hidden[2], hidden[0]]), hidden[3]), strict=True
+    ):
         close(got, wanted)
 
 
@@ -119,3 +124,12 @@ def test_the_table_of_sites():
     assert table.tree().splitlines()[:2] == ["stack/", "  h  float32[2, 3] x 4 layers"]
     assert [row.name for row in table.named("lo*")] == ["logits"]
     assert len(sites(UNROLLED["jit"], WEIGHTS, INPUT)) == LAYERS
+
+
+def test_the_examples_of_the_docs():
+    page = (Path(__file__).parents[2] / "docs" / "jax.md").read_text()
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, names)
+    assert names["kept"].shape == (2, 2, 8)
+    assert names["by_layer"].shape == (6, 2, 8)

@@ -50,9 +50,9 @@ def test_unknown_tag_names_the_closest():
 
 def test_tag_not_reached_lists_the_order():
     model = lambda x: tag("b", tag("a", x))  # noqa: E731
-    with refuse(errors.TagNotReached, "'a' was not reached after", "passed 1 times", "a, b", "only goes forward"):
-        with run(model, INPUT) as r:
-            r.until("b")
+    with run(model, INPUT) as r:
+        r.until("b")
+        with refuse(errors.TagNotReached, "'a' was not reached after", "passed 1 times", "a, b", "only goes forward"):
             r.until("a")
 
 
@@ -201,6 +201,10 @@ def test_misused_runs():
         pass
     with refuse(errors.InstrumentError, "has ended"):
         next(r)
+    with refuse(errors.InstrumentError, "used once"), r:
+        pass
+    with refuse(errors.InstrumentError, "traced layer as the value"):
+        traced(lambda layer: capture(SCAN, {at("h", layers=layer): None})(WEIGHTS, INPUT), 1)
     with refuse(errors.InstrumentError, "staged"):
         run(TOP, WEIGHTS, INPUT, mode="fast")
     with refuse(errors.RunNotFinished, "zip"), run(TOP, WEIGHTS, INPUT) as r:
@@ -233,9 +237,8 @@ def test_a_traced_layer_of_unrolled_layers_is_not_captured():
 
 
 def test_a_tag_needs_a_name():
-    for name in ("", 3, None):
-        with pytest.raises(TypeError, match="a tag needs a name"):
-            tag(name, INPUT)
+    with pytest.raises(TypeError, match="a tag needs a name"):
+        tag("", INPUT)
 
 
 def test_without_greenlet_the_callback_form_remains(monkeypatch):
@@ -249,6 +252,8 @@ def test_every_error_has_a_paragraph_in_the_docs():
     from pathlib import Path
 
     page = (Path(__file__).parents[2] / "docs" / "jax.md").read_text()
-    classes = [name for name, one in vars(errors).items() if isinstance(one, type) and one.__module__ == errors.__name__]
+    classes = [
+        name for name, one in vars(errors).items() if isinstance(one, type) and one.__module__ == errors.__name__
+    ]
     assert len(classes) > 15
     assert [name for name in classes if f"**`{name}`**" not in page] == []

@@ -23,6 +23,13 @@ class At:
     layers: Layers = None
     path: str | None = None
 
+    def __lt__(self, other: object) -> bool:
+        """JAX sorts the keys of a dict that leaves a `jit`."""
+        return str(self) < str(other)
+
+    def __gt__(self, other: object) -> bool:
+        return str(self) > str(other)
+
     def __str__(self) -> str:
         facts = [repr(self.name)]
         if self.layers is not None:
@@ -57,6 +64,10 @@ def capture(function: Callable[..., Any], wanted: Mapping[Any, Layers] | Iterabl
         UnusedIntervention: the model did not come by a site.
     """
     asked = dict(wanted) if isinstance(wanted, Mapping) else dict.fromkeys(wanted)
+    for key in asked:
+        # As a key it would leave the trace with the result.
+        if isinstance(key, At) and isinstance(key.layers, jax.core.Tracer):
+            raise InstrumentError(f"capture: {key} as a key: give a traced layer as the value, {{{key.name!r}: layer}}")
 
     def captured(*args: Any, **kwargs: Any) -> tuple[Any, dict[Any, Any]]:
         with Run(function, args, kwargs) as run:
@@ -164,13 +175,24 @@ class _Reader:
 
 def _write(where: At, change: Any, run: Run) -> None:
     rows = rows_of(where, run.table)
-    if rows[0].length is None:
-        unrolled(where, rows)
+    checked = rows[0].length is not None or unrolled(where, rows).known
 
     def edit(site: Site) -> None:
+        if not checked and site.layer == rows[0].layer:
+            _spoil_if_outside(site, where.layers, [row.layer for row in rows])
         if callable(change):
             site.edit(change, layers=where.layers)
         else:
             site.set(change, layers=where.layers)
 
     run.intervene(where.name, edit, where.path, f"patch at {where}")
+
+
+def _spoil_if_outside(site: Site, layers: Any, there: list[int | None]) -> None:
+    """A traced number that is no layer cannot be refused: the first layer's value becomes NaN."""
+    outside = jnp.any(~jnp.isin(layers, jnp.asarray(there)))
+
+    def spoilt(leaf: Any) -> Any:
+        return jnp.full_like(leaf, jnp.nan) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf
+
+    site.edit(lambda value: jax.tree.map(spoilt, value), layers=jnp.where(outside, site.layer, -1))

@@ -140,6 +140,11 @@ def current_trace() -> Any:
     return jex_core.find_top_trace(())
 
 
+def trace_of(value: Any) -> Any:
+    """The trace that a value belongs to; None for a concrete one."""
+    return getattr(value, "_trace", None) if isinstance(value, jax.core.Tracer) else None
+
+
 def is_eager(trace: Any) -> bool:
     """Whether operations run now rather than being recorded or transformed."""
     return type(trace).__name__ == "EvalTrace"

@@ -4,9 +4,10 @@ All of JAX's state is kept by thread, so that a greenlet, which has a stack of i
 whole. What JAX records into (its current trace) must be right at every switch; this file sees to that.
 """
 
+import contextlib
 import contextvars
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from gossamer.jax import compat
@@ -34,17 +35,18 @@ class Driver:
 
     Args:
         work: called in the greenlet; it calls `stop_at` with each site.
+        base: the trace that the run was opened in.
         strict: refuse to be resumed while another run stands in an inner trace.
     """
 
-    def __init__(self, work: Callable[[], None], *, strict: bool = False) -> None:
+    def __init__(self, work: Callable[[], None], base: Any, *, strict: bool = False) -> None:
         if greenlet is None:
             raise GreenletMissing("the loop form needs greenlet (pip install greenlet); r.on, capture and patch do not")
         self._greenlet: Any = greenlet.greenlet(lambda: work())
         self._strict = strict
         self._trace: Any = None
         self._thread = threading.get_ident()
-        self.base = compat.current_trace()
+        self.base = base
         # A context of its own would be empty, and lose np.errstate and the like.
         contextvars.copy_context()
         self._greenlet.gr_context = greenlet.getcurrent().gr_context
@@ -63,7 +65,7 @@ class Driver:
         self._check_thread()
         here = compat.current_trace()
         if self._trace is not None and here is not self._trace:
-            if self._strict or not _owned_by_a_run(here):
+            if self._strict or not (here is self.base or _owned_by_a_run(here)):
                 raise ResumedInOtherTrace(
                     "the run stands inside a scan or remat and was resumed inside another transformation (jit, grad, "
                     "vmap, ...). Resume it where it stopped, or put the transformation around the whole run."
@@ -118,6 +120,14 @@ class Driver:
             raise ConcurrentRun(
                 "the run was resumed from another thread than it was opened in: JAX's state is by thread"
             )
+
+
+@contextlib.contextmanager
+def own_level(base: Any) -> Iterator[None]:
+    """Compute at the level that a run was opened at, even if another run stands in the body of a scan meanwhile."""
+    here = compat.current_trace()
+    with compat.inside_trace(base if _owned_by_a_run(here) else here):
+        yield
 
 
 def _owned_by_a_run(trace: Any) -> bool:

@@ -93,3 +93,12 @@ def unknown_tag(name: str, names: Iterable[str], path: str | None = None) -> Unk
     close = get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f" Closest: {', '.join(close)}." if close else ""
     return UnknownTag(f"no tag {name!r}.{hint} The tags are: {', '.join(known)}.")
+
+
+def scoped_leak(where: str) -> ScopedLeak:
+    """`where`: which scopes the value may be of."""
+    return ScopedLeak(
+        f"a value computed inside a scan's or remat's body was used outside of it{where}. While the run stands "
+        "there, all that you compute belongs to that body: bring values out with site.save(), and compute what "
+        "belongs outside under `with r.outside():`"
+    )

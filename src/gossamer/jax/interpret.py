@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from gossamer.jax import compat, nested, peel, scans
-from gossamer.jax.errors import Unsupported
+from gossamer.jax.errors import Unsupported, scoped_leak
 from gossamer.jax.scope import Scope
 from gossamer.jax.site import Site
 from gossamer.jax.tag import tag_p
@@ -47,6 +47,7 @@ class Interpreter:
         self._wanted = wanted or (lambda _: True)
         self.peel = tuple(peel)
         self.done = False
+        self._ended: list[Any] = []
 
     def evaluate(self, jaxpr: Any, consts: list[Any], args: list[Any], scope: Scope, stack: Any) -> list[Any]:
         """The results of a jaxpr, with its tags visited.
@@ -70,6 +71,20 @@ class Interpreter:
             for atom in dead.get(at, ()):
                 env.pop(atom, None)
         return [read(atom) for atom in jaxpr.outvars]
+
+    def end(self, trace: Any, taken: list[Any], where: str) -> None:
+        """A body has been traced: its values are gone, and none of an earlier body may be among what it took along.
+
+        Raises:
+            ScopedLeak: one is.
+        """
+        self._refuse_ended(taken, where)
+        self._ended.append(trace)
+
+    def _refuse_ended(self, values: list[Any], where: str) -> None:
+        traces = [compat.trace_of(value) for value in values]
+        if any(trace is not None and trace is ended() for trace in traces for ended in self._ended):
+            raise scoped_leak(f", in {where}")
 
     def names_in(self, jaxpr: Any) -> frozenset[str]:
         """The names of the wanted tags in a jaxpr, at any depth."""
@@ -113,8 +128,10 @@ class Interpreter:
         site = Site(eqn.params, values, scope, path=path, source=compat.source_of(eqn), count=self._counts[name])
         self._counts[name] += 1
         self._visit(site, scope.inline)
+        leaves = site.close()
+        self._refuse_ended(leaves, repr(site))
         # Tagged again: a run around this run sees what this one left.
-        return list(tag_p.bind(*site.close(), **eqn.params))
+        return list(tag_p.bind(*leaves, **eqn.params))
 
 
 def joined(*parts: str) -> str:

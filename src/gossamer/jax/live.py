@@ -13,7 +13,7 @@ import jax
 
 from gossamer.jax import compat
 from gossamer.jax.driver import Driver
-from gossamer.jax.errors import NeedsStaged, ScopedRead
+from gossamer.jax.errors import InstrumentError, NeedsStaged, ScopedRead
 from gossamer.jax.layers import Chosen, Layers
 from gossamer.jax.loop import Loop
 from gossamer.jax.scope import Handle, Scope
@@ -66,11 +66,14 @@ class LiveRun(Loop):
             raise NeedsStaged("peel=...: a live run does not open scans; use mode='staged'")
         self._call: Any = (function, args, kwargs)
         self._counts: Counter[str] = Counter()
-        self._base: Any = None
+        self._at: Any = None
         self._state: ThreadState | None = None
         self._fresh: Any = None
 
     def __enter__(self) -> "LiveRun":
+        super().__enter__()
+        if self._call is None:
+            raise InstrumentError("a run is used once: open another one with run(...)")
         self._state = ThreadState()
         return self
 
@@ -80,7 +83,7 @@ class LiveRun(Loop):
     def _work(self) -> Any:
         (function, args, kwargs), self._call = self._call, None
         assert self._state is not None
-        self._base = compat.current_trace()
+        self._at = compat.current_trace()
         before, LISTENING.listener = LISTENING.listener, self._hear
         self._renew()
         try:
@@ -89,7 +92,7 @@ class LiveRun(Loop):
         finally:
             LISTENING.listener = before
             self._fresh.__exit__(None, None, None)
-            self._base = self._fresh = None
+            self._at = self._fresh = None
 
     def _renew(self) -> None:
         """From here on no inner `jit` meets a trace made before: neither another run's nor one with an edit in it."""
@@ -120,7 +123,7 @@ class LiveRun(Loop):
     @property
     def _level(self) -> Any:
         """The trace of the run itself; resumed inside grad or vmap, the rest of the model belongs to that."""
-        return self._base if self._driver is None else self._driver.base
+        return self._at if self._driver is None else self._driver.base
 
     def _visit(self, site: Site, inline: bool) -> None:
         before, LISTENING.listener = LISTENING.listener, None

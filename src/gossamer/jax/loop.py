@@ -9,14 +9,15 @@ from typing import Any
 
 import jax
 
-from gossamer.jax.driver import Driver
+from gossamer.jax import compat
+from gossamer.jax.driver import Driver, own_level
 from gossamer.jax.errors import (
     InstrumentError,
     NeedsLayer,
     RunNotFinished,
-    ScopedLeak,
     TagNotReached,
     UnusedIntervention,
+    scoped_leak,
 )
 from gossamer.jax.site import Site
 
@@ -45,6 +46,7 @@ class Loop:
     def __init__(self) -> None:
         self._callbacks: list[_Callback] = []
         self._driver: Driver | None = None
+        self._base: Any = None
         self._site: Site | None = None
         self._draining = False
         self._finished = False
@@ -115,10 +117,11 @@ class Loop:
         if self._finished:
             raise StopIteration
         if self._driver is None:
-            self._driver = Driver(self._drive, strict=self.strict)
+            self._driver = Driver(self._drive, self._base, strict=self.strict)
         return self._advance()
 
     def __enter__(self) -> "Loop":
+        self._base = compat.current_trace()
         return self
 
     def __exit__(
@@ -142,7 +145,8 @@ class Loop:
         self._draining = True
         if not self._finished:
             if self._driver is None:
-                self._drive()
+                with own_level(self._base):
+                    self._drive()
             else:
                 with contextlib.suppress(StopIteration):
                     self._advance()
@@ -188,7 +192,7 @@ class Loop:
         """Forget what belongs to the caller's trace."""
         if self._driver is not None:
             self._driver.release()
-        self._driver = self._site = None
+        self._driver = self._site = self._base = None
         self._callbacks.clear()
 
     def _work(self) -> Any:
@@ -207,8 +211,4 @@ def raise_explained(error: BaseException, site: Site | None, scoped: set[str]) -
         ) from error
     if isinstance(error, jax.errors.UnexpectedTracerError):
         scopes = f" (sites of this run in such scopes: {', '.join(sorted(scoped))})" if scoped else ""
-        raise ScopedLeak(
-            f"a value computed inside a scan's or remat's body was used outside of it{scopes}. While the run stands "
-            "there, all that you compute belongs to that body: bring values out with site.save(), and compute what "
-            "belongs outside under `with r.outside():`"
-        ) from error
+        raise scoped_leak(scopes) from error

@@ -1,5 +1,6 @@
 """Tags inside `jit` (inlined), `remat` (built again with its policy) and `cond` (written in each branch)."""
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -17,6 +18,8 @@ class Interprets(Protocol):
     peel: tuple[int, ...]
 
     def evaluate(self, jaxpr: Any, consts: list[Any], args: list[Any], scope: Scope, stack: Any) -> list[Any]: ...
+
+    def end(self, trace: Any, taken: list[Any], where: str) -> None: ...
 
 
 def path_inside(scope: Scope, stack: Any, eqn: Any) -> str:
@@ -106,16 +109,21 @@ def trace_body(interpreter: Interprets, inner: Any, scope_of: Callable[[Any], Sc
         step: the type of that number; without it the body has no steps.
     """
     jaxpr, consts = compat.opened(inner)
-    tree = None
+    tree: Any = None
+    trace: Any = None
+    path = ""
 
     def traced(number: Any, *args: Any) -> list[Any]:
-        nonlocal tree
+        nonlocal tree, trace, path
         scope = scope_of(number)
+        scope.trace = compat.current_trace()
+        trace, path = weakref.ref(scope.trace), scope.path
         results = interpreter.evaluate(jaxpr, list(consts), list(args), scope, compat.no_names())
         saved, tree = jax.tree.flatten(scope.release())
         return [*results, *saved]
 
     closed = compat.traced(traced, step, *(compat.like(atom.aval) for atom in jaxpr.invars))
+    interpreter.end(trace, closed.consts, f"the body at {path or 'the top'}")
     return Body(closed, len(jaxpr.outvars), tree)
 
 

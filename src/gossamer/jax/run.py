@@ -12,7 +12,7 @@ needs no greenlet; it is the oracle of the loop.
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import jax
 
@@ -25,9 +25,7 @@ from gossamer.jax.sites import SiteTable, table_of
 from gossamer.jax.staging import Staged, stage
 
 
-def run(
-    function: Callable[..., Any], *args: Any, peel: Any = (), mode: Literal["staged", "live"] = "staged", **kwargs: Any
-) -> Any:
+def run(function: Callable[..., Any], *args: Any, peel: Any = (), mode: str = "staged", **kwargs: Any) -> Any:
     """Open a run of `function(*args, **kwargs)`, to be used in a `with`.
 
     Args:
@@ -61,15 +59,17 @@ class Run(Loop):
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, peel: Any = ()
     ) -> None:
         super().__init__()
-        self._call = (function, args, kwargs)
+        self._call: Any = (function, args, kwargs)
         self._peel = peel
         self._staged: Staged | None = None
         self._table: SiteTable | None = None
 
     def __enter__(self) -> "Run":
-        function, args, kwargs = self._call
+        super().__enter__()
+        if self._call is None:
+            raise InstrumentError("a run is used once: open another one with run(...)")
+        (function, args, kwargs), self._call = self._call, None
         self._staged = stage(function, args, kwargs)
-        del self._call
         self._table = table_of(self._staged.closed.jaxpr)
         return self
 

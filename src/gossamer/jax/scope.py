@@ -1,10 +1,13 @@
 """Scopes: the top of a model, and the bodies of scans and remats, which values must be brought out of by `save`."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import jax
 
+from gossamer.jax import compat
 from gossamer.jax.errors import ScopedValue
 from gossamer.jax.layers import Chosen
 
@@ -74,6 +77,7 @@ class Scope:
         total: how many layers that number counts among.
         stacked: the layer is a traced number, standing for all.
         index: the steps of the scans around, outermost first.
+        trace: what operations of this body belong to, while it is open; None at the caller's own level.
     """
 
     kind: Kind
@@ -83,6 +87,7 @@ class Scope:
     total: int = 1
     stacked: bool = False
     index: tuple[Any, ...] = ()
+    trace: Any = None
     kept: list[Kept] = field(default_factory=list)
 
     @property
@@ -105,6 +110,18 @@ class Scope:
         """Whether values computed here are values of the caller's own trace."""
         return self.kind == "top" or (self.kind == "layer" and (self.parent is None or self.parent.inline))
 
+    @contextlib.contextmanager
+    def home(self) -> Iterator[None]:
+        """Compute in this body, wherever the caller's code is (in another run's body, or under `outside`)."""
+        scope: Scope | None = self
+        while scope is not None and scope.kind == "layer":
+            scope = scope.parent
+        if scope is None or scope.trace is None:
+            yield
+            return
+        with compat.inside_trace(scope.trace):
+            yield
+
     def save(self, value: Any, chosen: Chosen | None, what: str) -> Handle:
         handle = Handle(what)
         self.keep(Kept(handle, chosen, value))
@@ -125,5 +142,5 @@ class Scope:
         values = [(kept.value, kept.written) for kept in self.kept]
         for kept in self.kept:
             kept.value = kept.written = None  # or the handle would hold a tracer of a trace that ends
-        self.layer, self.index = None, ()
+        self.layer, self.index, self.trace = None, (), None
         return values

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gossamer.jax import compat
 from gossamer.jax.errors import InstrumentError, NeedsLayer, ScopedValue, Unsupported, WriteMismatch
 from gossamer.jax.layers import Chosen, Layers, choose
 from gossamer.jax.scope import Handle, Scope
@@ -82,13 +83,15 @@ class Site:
             NeedsLayer: in stacked layers without `layers`.
         """
         chosen = self._writable("set", layers)
-        old = self._shown()
-        self._check(value, old)
-        pick = self._selected(chosen)
-        if pick is True:
-            self._write(value)
-        elif pick is not False:
-            self._write(jax.tree.map(lambda new, kept: jnp.where(pick, new, kept), self._guarded(value, chosen), old))
+        with self._open().home():
+            old = self._shown()
+            self._check(value, old)
+            pick = self._selected(chosen)
+            if pick is True:
+                self._write(value)
+            elif pick is not False:
+                guarded = self._guarded(value, chosen)
+                self._write(jax.tree.map(lambda new, kept: jnp.where(pick, new, kept), guarded, old))
 
     def edit(self, function: Callable[[Any], Any], layers: Layers = None) -> None:
         """Let the model go on with `function(value)`; in stacked layers it runs at the chosen ones only.
@@ -100,15 +103,16 @@ class Site:
         Raises: as `set`.
         """
         chosen = self._writable("edit", layers)
-        old = self._shown()
-        pick = self._selected(chosen)
-        if pick is True:
-            new = function(old)
-            self._check(new, old)
-            self._write(new)
-        elif pick is not False:
-            # A branch that is not taken costs nothing: an SAE at one of 48 layers runs once.
-            self._write(jax.lax.cond(pick, lambda x: self._edited(function, x, chosen), lambda x: x, old))
+        with self._open().home():
+            old = self._shown()
+            pick = self._selected(chosen)
+            if pick is True:
+                new = function(old)
+                self._check(new, old)
+                self._write(new)
+            elif pick is not False:
+                # A branch that is not taken costs nothing: an SAE at one of 48 layers runs once.
+                self._write(jax.lax.cond(pick, lambda x: self._edited(function, x, chosen), lambda x: x, old))
 
     def save(self, layers: Layers = None) -> Handle:
         """Bring the value out of the site's scope.
@@ -126,7 +130,8 @@ class Site:
                 f"save(layers=...) at {self!r}: it is in no stacked layers. Use save() and site.layer."
             )
         chosen = None if self.length is None else self._chosen("save", layers)
-        return scope.save(self._shown(), chosen, f"{self.name!r} in {self.scope}")
+        with scope.home():
+            return scope.save(self._shown(), chosen, f"{self.name!r} in {self.scope}")
 
     def matches(self, name: str, path: str | None = None) -> bool:
         return fnmatchcase(self.name, name) and path_matches(self.path, path)
@@ -172,14 +177,14 @@ class Site:
     def _edited(self, function: Callable[[Any], Any], old: Any, chosen: Chosen | None) -> Any:
         new = function(old)
         self._check(new, old)
-        return jax.tree.map(lambda a, b: jax.lax.convert_element_type(a, b.dtype), self._guarded(new, chosen), old)
+        return jax.tree.map(compat.strongly_typed, self._guarded(new, chosen), old)
 
     def _check(self, new: Any, old: Any) -> None:
         wrote_tree: Any = jax.tree.structure(new)
         if wrote_tree != self._tree:
             raise WriteMismatch(f"write at {self!r}: the model has the tree {self._tree}, you wrote {wrote_tree}")
         for have, wrote in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True):
-            if jnp.shape(wrote) != have.shape or jnp.result_type(wrote) != have.dtype:
+            if jnp.shape(wrote) != have.shape or _dtype(wrote) != have.dtype:
                 raise WriteMismatch(
                     f"write at {self!r}: the model has {_aval(have)}, you wrote {_aval(wrote)}. "
                     "Nothing is broadcast or cast: use jnp.broadcast_to or .astype."
@@ -206,7 +211,7 @@ class Site:
         leaves = jax.tree.leaves(value)
         # Weak types would make the rest of the model promote otherwise than it was traced.
         self._leaves = [
-            _from_front(jax.lax.convert_element_type(leaf, old.dtype), axes)
+            _from_front(compat.strongly_typed(leaf, old), axes)
             for leaf, old, axes in zip(leaves, self._leaves, self._axes, strict=True)
         ]
 
@@ -230,8 +235,12 @@ def path_matches(path: str, pattern: str | None) -> bool:
     return pattern is None or fnmatchcase(path, pattern) or fnmatchcase(f"/{path}/", pattern)
 
 
+def _dtype(leaf: Any) -> Any:
+    return leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
+
+
 def _aval(leaf: Any) -> str:
-    return f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}"
+    return f"{_dtype(leaf)}{list(jnp.shape(leaf))}"
 
 
 def _to_front(leaf: Any, axes: tuple[int, ...]) -> Any:

@@ -115,6 +115,8 @@ def _walk(jaxpr: Any, rows: list[SiteRow], counts: Counter[str], scope: str, pat
             rows.append(_row(eqn, counts, scope, here, length))
             counts[eqn.params["name"]] += 1
             continue
+        if eqn.params.get("differentiated"):
+            continue  # the recomputation of a remat: its tags are in the forward pass
         inner, steps = _scope_of(eqn, scope, length)
         for body in compat.inner_jaxprs(eqn):
             _walk(body, rows, counts, inner, here, steps)

@@ -1,4 +1,4 @@
-"""What a thread holds while a model runs: JAX's configuration, and the module stacks of flax and haiku.
+"""What a thread holds while a model runs: JAX's configuration, module stacks of flax and haiku, shapes of jaxtyping.
 
 Used by live runs only. JAX's configuration is not public; where it is not found, it is left alone.
 """
@@ -15,7 +15,7 @@ try:
 except ImportError:  # another version of JAX: contexts must then not be left open across a resume
     _CONFIG = {}
 
-_HOLDERS = ("flax", "haiku", "jax._src.source_info_util")
+_HOLDERS = ("flax", "haiku", "jaxtyping", "jax._src.source_info_util")
 
 
 class ThreadState:

@@ -36,6 +36,6 @@ def warn_if_cleared() -> None:
 def announce(patches: tuple[Hashable, ...]) -> None:
     """From here on these patches are in force, in the order in which they were applied."""
     if _CONTEXT is None:
-        jax.clear_caches()  # type: ignore[no-untyped-call]
+        jax.clear_caches()
     else:
         _CONTEXT.set_global(patches or None)

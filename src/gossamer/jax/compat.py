@@ -1,0 +1,183 @@
+"""Everything that depends on the version of JAX: names of primitives and of their parameters, source information.
+
+Tested with the JAX that constraints.txt pins. Only public modules of JAX are imported here; what is not public (the
+parameters of an equation) is read by name, in both spellings where a change is known.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core as jex_core
+from jax.extend import source_info_util
+
+Jaxpr = jex_core.Jaxpr
+Literal = jex_core.Literal
+
+JIT = frozenset({"jit", "pjit", "closed_call", "core_call"})
+REMAT = frozenset({"remat2", "remat", "checkpoint"})
+SCAN = "scan"
+COND = "cond"
+
+
+@dataclass(frozen=True)
+class ScanForm:
+    """What a scan equation says.
+
+    Its operands are constants, initial carries, stacked inputs; its results are carries, then stacked outputs.
+    """
+
+    body: Any
+    consts: int
+    carries: int
+    length: int
+    reverse: bool
+    options: Mapping[str, Any]
+
+    def operands(self, values: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+        """Constants, initial carries, stacked inputs."""
+        split = self.consts + self.carries
+        return values[: self.consts], values[self.consts : split], values[split:]
+
+
+def scan_form(eqn: Any) -> ScanForm:
+    """Read a scan equation, in the spelling of JAX 0.10 (num_consts) or the later one (ft_in)."""
+    params = eqn.params
+    if "num_consts" in params:
+        consts, carries = params["num_consts"], params["num_carry"]
+    else:
+        consts, carries, _ = (len(part) for part in params["ft_in"].unpack())
+    options = {"unroll": params["unroll"]}
+    if params.get("_split_transpose"):
+        options["_split_transpose"] = True
+    return ScanForm(params["jaxpr"], consts, carries, params["length"], params["reverse"], options)
+
+
+def inner_jaxprs(eqn: Any) -> list[Jaxpr]:
+    """The jaxprs in an equation's parameters, without their constants."""
+    return [getattr(inner, "jaxpr", inner) for inner in jex_core.jaxprs_in_params(eqn.params)]
+
+
+def called(eqn: Any) -> Any:
+    """The jaxpr that a `jit` equation calls."""
+    return eqn.params["jaxpr"] if "jaxpr" in eqn.params else eqn.params["call_jaxpr"]
+
+
+def opened(inner: Any) -> tuple[Jaxpr, list[Any]]:
+    """A jaxpr and its constants, whether it is a closed one or not."""
+    return (inner.jaxpr, list(inner.consts)) if hasattr(inner, "consts") else (inner, [])
+
+
+@contextlib.contextmanager
+def context_of(eqn: Any, stack: Any) -> Iterator[None]:
+    """The context that an equation was traced in, so that profiles and error messages still show the model's own."""
+    info = eqn.source_info
+    names = source_info_util.current_name_stack() + stack + info.name_stack
+    with source_info_util.user_context(info.traceback, name_stack=names), eqn.ctx.manager:
+        yield
+
+
+def rebind(eqn: Any, values: list[Any], stack: Any) -> list[Any]:
+    """Apply an equation as it is; `stack` are the named scopes of the equations that it was inlined from."""
+    with context_of(eqn, stack):
+        out = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
+    return list(out) if eqn.primitive.multiple_results else [out]
+
+
+def strongly_typed(value: Any, aval: Any) -> Any:
+    """`value` with the dtype of `aval`, and not weakly."""
+    if jnp.issubdtype(aval.dtype, jax.dtypes.extended):
+        return value
+    return jax.lax.convert_element_type(value, aval.dtype)
+
+
+def no_names() -> Any:
+    """An empty stack of named scopes."""
+    return source_info_util.new_name_stack()
+
+
+def names_of(eqn: Any) -> Any:
+    """The stack of named scopes around an equation, within its jaxpr."""
+    return eqn.source_info.name_stack
+
+
+def like(aval: Any) -> jax.ShapeDtypeStruct:
+    """What stands for a value of this type as a function is traced."""
+    mesh = getattr(getattr(aval, "sharding", None), "mesh", None)
+    sharding = None if mesh is None or mesh.empty else aval.sharding
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type, sharding=sharding)
+
+
+def source_of(eqn: Any) -> str:
+    """`file:line` of the call that made an equation."""
+    return _place(eqn.source_info)
+
+
+def source_here() -> str:
+    """`file:line` of the user's code that is running."""
+    return _place(source_info_util.current())
+
+
+def path_here() -> str:
+    """The named scopes that are open."""
+    return str(source_info_util.current_name_stack())
+
+
+def _place(info: Any) -> str:
+    place = source_info_util.summarize(info).split(" ")[0]
+    return ":".join(place.split(":")[:-1]) if place.count(":") > 1 else place
+
+
+def hide_from_sources(file: str) -> None:
+    """Leave a file of ours out when JAX looks for the user's line."""
+    source_info_util.register_exclusion(file)
+
+
+def current_trace() -> Any:
+    return jex_core.find_top_trace(())
+
+
+def trace_of(value: Any) -> Any:
+    """The trace that a value belongs to; None for a concrete one."""
+    return getattr(value, "_trace", None) if isinstance(value, jax.core.Tracer) else None
+
+
+def is_eager(trace: Any) -> bool:
+    """Whether operations run now rather than being recorded or transformed."""
+    return type(trace).__name__ == "EvalTrace"
+
+
+def enter_trace(trace: Any) -> None:
+    """Make `trace` the one that operations belong to, until the next change."""
+    jex_core.set_current_trace(trace).__enter__()
+
+
+@contextlib.contextmanager
+def inside_trace(trace: Any) -> Iterator[None]:
+    with jex_core.set_current_trace(trace):
+        yield
+
+
+def traced(function: Callable[..., Any], *args: Any) -> Any:
+    """The closed jaxpr of `function` (flat lists in and out), traced afresh."""
+    return jax.make_jaxpr(function)(*args)
+
+
+def evaluate(closed: Any, *args: Any) -> list[Any]:
+    return jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *args)
+
+
+def apply_sharding(value: Any, sharding: Any) -> Any:
+    """What an explicit in- or out-sharding of a `jit` asks for: said again, because inlining it would lose it."""
+    if type(sharding).__name__ == "UnspecifiedValue":
+        return value
+    kinds = {str(kind) for kind in getattr(getattr(sharding, "mesh", None), "axis_types", ())}
+    if kinds == {"Explicit"}:
+        return jax.sharding.reshard(value, sharding)
+    return jax.lax.with_sharding_constraint(value, sharding)
+
+
+hide_from_sources(__file__)

@@ -1,0 +1,152 @@
+"""The interpreter: evaluates a jaxpr and stops at its tags.
+
+Equations without tags are applied as they are, so that fast kernels and custom rules keep their form. Those with tags
+inside are opened: `jit` is inlined, `scan`, `remat` and `cond` are built again around an interpreted body. What cannot
+be opened is refused by name.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from gossamer.jax import compat, nested, peel, scans
+from gossamer.jax.errors import Unsupported, scoped_leak
+from gossamer.jax.scope import Scope
+from gossamer.jax.site import Site
+from gossamer.jax.tag import tag_p
+
+Wanted = Callable[[str], bool]
+
+
+class Interpreter:
+    """One pass over a staged model.
+
+    Args:
+        visit: called with each site, and whether it is at the caller's own level; what it leaves in the site is what
+            the model goes on with.
+        peel: numbers of stacked layers that are run one by one, outside of their scan.
+        wanted: whether tags of a name are visited; the others are passed by.
+        open_remats: inline remats with wanted tags, rather than build them again.
+
+    Attributes:
+        done: no further tag is visited: the rest of the model is applied as it is.
+    """
+
+    def __init__(
+        self,
+        visit: Callable[[Site, bool], None],
+        *,
+        peel: Iterable[int] = (),
+        wanted: Wanted | None = None,
+        open_remats: bool = False,
+    ) -> None:
+        self._visit = visit
+        self._open_remats = open_remats
+        self._counts: Counter[str] = Counter()
+        self._names: dict[int, tuple[Any, frozenset[str]]] = {}
+        self._wanted = wanted or (lambda _: True)
+        self.peel = tuple(peel)
+        self.done = False
+        self._ended: list[Any] = []
+
+    def evaluate(self, jaxpr: Any, consts: list[Any], args: list[Any], scope: Scope, stack: Any) -> list[Any]:
+        """The results of a jaxpr, with its tags visited.
+
+        Args:
+            consts, args: values of its constants and inputs.
+            scope: where its equations belong.
+            stack: named scopes of the equations that it was inlined from, within the scope.
+        """
+        env: dict[Any, Any] = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
+        args.clear()
+        dead = _last_uses(jaxpr)
+
+        def read(atom: Any) -> Any:
+            return atom.val if isinstance(atom, compat.Literal) else env[atom]
+
+        for at, eqn in enumerate(jaxpr.eqns):
+            results = self._apply(eqn, [read(atom) for atom in eqn.invars], scope, stack)
+            env.update(zip(eqn.outvars, results, strict=True))
+            del results
+            for atom in dead.get(at, ()):
+                env.pop(atom, None)
+        return [read(atom) for atom in jaxpr.outvars]
+
+    def end(self, trace: Any, taken: list[Any], where: str) -> None:
+        """A body has been traced: its values are gone, and none of an earlier body may be among what it took along.
+
+        Raises:
+            ScopedLeak: one is.
+        """
+        self._refuse_ended(taken, where)
+        self._ended.append(trace)
+
+    def _refuse_ended(self, values: list[Any], where: str) -> None:
+        traces = [compat.trace_of(value) for value in values]
+        if any(trace is not None and trace is ended() for trace in traces for ended in self._ended):
+            raise scoped_leak(f", in {where}")
+
+    def names_in(self, jaxpr: Any) -> frozenset[str]:
+        """The names of the wanted tags in a jaxpr, at any depth."""
+        known = self._names.get(id(jaxpr))
+        if known is None:
+            found = [self._names_of(eqn) for eqn in jaxpr.eqns]
+            known = self._names[id(jaxpr)] = (jaxpr, frozenset().union(*found))
+        return known[1]
+
+    def _names_of(self, eqn: Any) -> frozenset[str]:
+        if eqn.primitive is tag_p:
+            name = eqn.params["name"]
+            return frozenset([name]) if self._wanted(name) else frozenset()
+        return frozenset().union(*(self.names_in(inner) for inner in compat.inner_jaxprs(eqn)))
+
+    def _apply(self, eqn: Any, values: list[Any], scope: Scope, stack: Any) -> list[Any]:
+        names = frozenset() if self.done else self._names_of(eqn)
+        kind = eqn.primitive.name
+        if eqn.primitive is tag_p and names:
+            return self._stop(eqn, values, scope, stack)
+        # The recomputation of a remat that the model itself differentiates: its tags were met in the forward pass.
+        if not names or eqn.params.get("differentiated"):
+            return compat.rebind(eqn, values, stack)
+        if kind in compat.JIT or (kind in compat.REMAT and self._open_remats):
+            return nested.inline(self, eqn, values, scope, stack)
+        if kind in compat.REMAT:
+            return nested.remat(self, eqn, values, scope, stack)
+        if kind == compat.COND:
+            return nested.branch(self, eqn, values, scope, stack)
+        if kind == compat.SCAN:
+            peeled = self.peel and scope.layer is None
+            return (peel.peeled if peeled else scans.scan)(self, eqn, values, scope, stack)
+        raise Unsupported(
+            f"tags inside {kind} ({compat.source_of(eqn)}): {', '.join(sorted(names))}. gossamer.jax opens jit, scan, "
+            "remat and cond. Move the tag outside, or leave it out (capture and patch only open what they name)."
+        )
+
+    def _stop(self, eqn: Any, values: list[Any], scope: Scope, stack: Any) -> list[Any]:
+        path = joined(scope.path, str(stack + compat.names_of(eqn)))
+        name = eqn.params["name"]
+        site = Site(eqn.params, values, scope, path=path, source=compat.source_of(eqn), count=self._counts[name])
+        self._counts[name] += 1
+        self._visit(site, scope.inline)
+        leaves = site.close()
+        self._refuse_ended(leaves, repr(site))
+        # Tagged again: a run around this run sees what this one left.
+        return list(tag_p.bind(*leaves, **eqn.params))
+
+
+def joined(*parts: str) -> str:
+    return "/".join(part for part in parts if part)
+
+
+def _last_uses(jaxpr: Any) -> dict[int, list[Any]]:
+    """Which variables are not needed after which equation, so that their memory can go."""
+    last: dict[Any, int] = {}
+    for at, eqn in enumerate(jaxpr.eqns):
+        last.update((atom, at) for atom in (*eqn.invars, *eqn.outvars) if not isinstance(atom, compat.Literal))
+    for atom in jaxpr.outvars:
+        if not isinstance(atom, compat.Literal):
+            last.pop(atom, None)
+    dead: dict[int, list[Any]] = {}
+    for atom, at in last.items():
+        dead.setdefault(at, []).append(atom)
+    return dead

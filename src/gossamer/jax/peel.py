@@ -1,0 +1,66 @@
+"""Loop peeling: chosen layers leave their scan and run one by one, so that free-form Python can see them.
+
+`scan[0:3]`, layer 3, `scan[4:9]`, layer 9, ...: compile time grows with the peeled layers, about one layer each.
+"""
+
+from itertools import pairwise
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gossamer.jax import compat
+from gossamer.jax.layers import choose
+from gossamer.jax.nested import Interprets, path_inside
+from gossamer.jax.scans import warn_eager
+from gossamer.jax.scope import Scope
+
+
+def peeled(interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, stack: Any) -> list[Any]:
+    """Interpret a scan equation with some steps taken out; only those are visited.
+
+    The stacked weights are indexed, not sliced: slices would be copies of them.
+
+    Raises:
+        LayerOutOfRange: a peeled layer that the scan has not.
+    """
+    form = compat.scan_form(eqn)
+    warn_eager()
+    alone = set(choose(list(interpreter.peel), form.length).numbers or ())
+    consts, state, xs = form.operands(values)
+    jaxpr, inner_consts = compat.opened(form.body)
+    state = [compat.strongly_typed(value, value) for value in state]
+    parts: list[tuple[int, list[Any]]] = []
+    for start, stop in _segments(form.length, alone, form.reverse):
+        if start in alone:
+            inner = scope.step("layer", path_inside(scope, stack, eqn), start, form.length)
+            x = [jax.lax.index_in_dim(leaf, start, keepdims=False) for leaf in xs]
+            results = interpreter.evaluate(
+                jaxpr, list(inner_consts), [*consts, *state, *x], inner, stack + compat.names_of(eqn)
+            )
+            state, ys = results[: form.carries], [leaf[None] for leaf in results[form.carries :]]
+        else:
+            with compat.context_of(eqn, stack):
+                state, ys = _segment(form, consts, state, xs, start, stop)
+        parts.append((start, ys))
+    stacked = zip(*(ys for _, ys in sorted(parts, key=lambda part: part[0])), strict=True)
+    return [*state, *(jnp.concatenate(pieces) for pieces in stacked)]
+
+
+def _segments(length: int, alone: set[int], reverse: bool) -> list[tuple[int, int]]:
+    """The steps in the order that they run, as ranges; a peeled one by itself."""
+    edges = sorted({0, length, *alone, *(number + 1 for number in alone)})
+    ranges = list(pairwise(edges))
+    return ranges[::-1] if reverse else ranges
+
+
+def _segment(form: compat.ScanForm, consts: Any, state: Any, xs: Any, start: int, stop: int) -> tuple[Any, Any]:
+    """Some steps of the scan as they are."""
+
+    def step(carry: Any, number: Any) -> Any:
+        x = [jax.lax.dynamic_index_in_dim(leaf, number, keepdims=False) for leaf in xs]
+        results = compat.evaluate(form.body, *consts, *carry, *x)
+        new = [compat.strongly_typed(value, old) for value, old in zip(results, carry, strict=False)]
+        return new, results[form.carries :]
+
+    return jax.lax.scan(step, state, jnp.arange(start, stop, dtype=jnp.int32), reverse=form.reverse, **form.options)

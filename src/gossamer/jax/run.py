@@ -1,0 +1,114 @@
+"""A run: the model stands still at each of its tags, and an ordinary loop reads and writes.
+
+    with run(model, params, tokens) as r:
+        for site in r:
+            if site.name == "resid" and site.layer == 3:
+                site.set(site.value + steering)
+    logits = r.result
+
+The loop form holds the interpreter in a greenlet. The callback form (`r.on`) calls from within the interpreter and
+needs no greenlet; it is the oracle of the loop.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+
+from gossamer.jax import compat
+from gossamer.jax.errors import InstrumentError
+from gossamer.jax.interpret import Interpreter
+from gossamer.jax.loop import Loop
+from gossamer.jax.scope import Scope
+from gossamer.jax.sites import SiteTable, table_of
+from gossamer.jax.staging import Staged, stage
+
+
+def run(function: Callable[..., Any], *args: Any, peel: Any = (), mode: str = "staged", **kwargs: Any) -> Any:
+    """Open a run of `function(*args, **kwargs)`, to be used in a `with`.
+
+    Args:
+        function: a model with tags: any function that JAX can trace.
+        peel: stacked layers that are run one by one, so that the loop sees them with a Python number; the other
+            layers of their scan are not visited.
+        mode: "staged" traces the function to a jaxpr and interprets that; "live" runs its real Python, for models
+            that need concrete values or change their own state.
+
+    Returns: a `Run`, or a `LiveRun`, which has the same loop, `until`, `on` and `result`.
+
+    Source: the greenlet loop of Kramár, Instrumenting LLM model internals in JAX (2024), and mishax.
+    """
+    if mode == "live":
+        from gossamer.jax.live import LiveRun  # its private parts of JAX are not touched by staged runs
+
+        return LiveRun(function, args, kwargs, peel=peel)
+    if mode != "staged":
+        raise InstrumentError(f'mode={mode!r}: "staged" or "live"')
+    return Run(function, args, kwargs, peel=peel)
+
+
+class Run(Loop):
+    """A staged run. Its operations are ordinary ones of the caller's trace: jit, grad and vmap go around it.
+
+    Raises, on entering:
+        NeedsLive: the function cannot be staged.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, peel: Any = ()
+    ) -> None:
+        super().__init__()
+        self._call: Any = (function, args, kwargs)
+        self._peel = peel
+        self._staged: Staged | None = None
+        self._table: SiteTable | None = None
+
+    def __enter__(self) -> "Run":
+        super().__enter__()
+        if self._call is None:
+            raise InstrumentError("a run is used once: open another one with run(...)")
+        (function, args, kwargs), self._call = self._call, None
+        self._staged = stage(function, args, kwargs)
+        self._table = table_of(self._staged.closed.jaxpr)
+        return self
+
+    @property
+    def table(self) -> SiteTable:
+        """The sites of this run, before it comes by them."""
+        if self._table is None:
+            raise InstrumentError("a run is used in a `with`: with run(model, ...) as r: ...")
+        return self._table
+
+    @contextlib.contextmanager
+    def outside(self) -> Iterator[None]:
+        """Compute at the level around the run, while it stands in the body of a scan or remat."""
+        if self._driver is None or self._driver.finished:
+            yield
+            return
+        with compat.inside_trace(self._driver.base):
+            yield
+
+    def _work(self) -> Any:
+        staged = self._entered()
+        self._staged = None
+        looping = self._driver is not None
+        interpreter = Interpreter(
+            self._visit,
+            peel=self._peel,
+            wanted=None if looping else self._called_back,
+        )
+        closed = staged.closed
+        outs = interpreter.evaluate(closed.jaxpr, list(closed.consts), staged.args, Scope("top"), compat.no_names())
+        return jax.tree.unflatten(staged.out_tree, outs)
+
+    def _called_back(self, name: str) -> bool:
+        return any(callback.takes(name) for callback in self._callbacks)
+
+    def _expect(self, name: str, path: str | None) -> None:
+        self.table.expect(name, path)
+
+    def _entered(self) -> Staged:
+        if self._staged is None:
+            raise InstrumentError("a run is used in a `with`, once: with run(model, ...) as r: ...")
+        return self._staged

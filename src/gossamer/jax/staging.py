@@ -1,0 +1,76 @@
+"""Staging: the model's Python is run once, to a jaxpr, by itself; no experimenter's code is in it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from gossamer.jax import compat
+from gossamer.jax.errors import NeedsLive
+from gossamer.jax.tag import ARRAY_TYPES
+
+CONCRETE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+)
+
+
+@dataclass
+class Staged:
+    """A function as a jaxpr, with the arguments that it was staged for.
+
+    Args:
+        closed: the jaxpr, from the leaves of the arguments that are arrays.
+        args: those leaves.
+        out_tree: the tree of what the function returns.
+    """
+
+    closed: Any
+    args: list[Any]
+    out_tree: Any
+
+
+def stage(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Staged:
+    """Trace `function(*args, **kwargs)`. Arrays among the arguments are traced; all else is taken as it is.
+
+    Raises:
+        NeedsLive: the function's Python needs concrete values, or changes the state of its modules.
+    """
+    leaves, tree = jax.tree.flatten((args, kwargs))
+    arrays = [at for at, leaf in enumerate(leaves) if isinstance(leaf, ARRAY_TYPES)]
+    values = [leaves[at] for at in arrays]
+    # What is not traced stays; the arrays must not be kept here, or the closure would hold them for good.
+    fixed = [None if at in set(arrays) else leaf for at, leaf in enumerate(leaves)]
+    out_tree = None
+
+    def flat(*given: Any) -> list[Any]:
+        nonlocal out_tree
+        filled = list(fixed)
+        for at, value in zip(arrays, given, strict=True):
+            filled[at] = value
+        again, named = jax.tree.unflatten(tree, filled)
+        results, out_tree = jax.tree.flatten(function(*again, **named))
+        return results
+
+    try:
+        closed = compat.traced(flat, *values)
+    except CONCRETE as error:
+        raise NeedsLive(
+            f"the model cannot be staged, for its Python needs a concrete value: {_first_line(error)} "
+            "Use run(..., mode='live'), outside of jit."
+        ) from error
+    except Exception as error:
+        if type(error).__name__ == "TraceContextError":
+            raise NeedsLive(
+                f"the model cannot be staged, for it changes the state of its modules: {_first_line(error)} "
+                "Use nnx.split and nnx.merge inside the function, or run(..., mode='live')."
+            ) from error
+        raise
+    return Staged(closed, values, out_tree)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".") + "."

@@ -167,7 +167,7 @@ class TestLinen:
 
         @jax.jit
         def at(layer):
-            traces.append(layer)
+            traces.append("traced")
             return edited_and_saved(model.apply, params, x, edit=uniform, layers=layer, saved=0)[0]
 
         with patch:

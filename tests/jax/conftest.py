@@ -9,6 +9,15 @@ import pytest
 collect_ignore_glob = [] if find_spec("jaxlib") else ["*"]
 
 
+@pytest.fixture(scope="package", autouse=True)
+def small_heap():
+    """What the tests before these left in memory is not searched after each of these."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def leak_checking():
     import jax

@@ -1,6 +1,7 @@
 """The same reads and writes with other tools, on the same weights: flax `sow`, equinox `tree_at`.
 
-Each tool is used as its documentation shows; the lines counted are those that the experimenter writes.
+Each tool is used as its documentation shows; the lines counted are those that the experimenter writes. oryx 0.2.9 does
+not import beside JAX 0.10.2 (its tensorflow-probability wants an older one), so that its `harvest` has no row.
 """
 
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from gossamer.jax import at, capture, patch
 def peers(size: Size) -> list[Row]:
     """Rows of the tools that are installed."""
     rows = []
-    for tool in (flax_sow, equinox_tree_at):
+    for tool in (flax_sow, equinox_tree_at, penzai_insert):
         try:
             rows += tool(size)
         except ImportError as error:
@@ -94,6 +95,15 @@ def flax_sow(size: Size) -> list[Row]:
     return compare(f"flax sow, read 1 of {size.middle} scanned layers", *pairs, size, *args)
 
 
+def steered(layer: int, v: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Ours for writing one layer's output, and what of it is the experimenter's."""
+
+    def with_patch(weights: Any, x: Any) -> Any:
+        return patch(scanned, {at("resid", layers=layer): lambda h: h + v})(weights, x)
+
+    return with_patch, with_patch
+
+
 def equinox_tree_at(size: Size) -> list[Row]:
     """Write one layer's output: in equinox a wrapper takes the layer's place, in layers that are unrolled for it."""
     import equinox as eqx
@@ -121,9 +131,6 @@ def equinox_tree_at(size: Size) -> list[Row]:
             x = one(x)
         return x
 
-    def with_patch(weights: Any, x: Any) -> Any:
-        return patch(scanned, {at("resid", layers=layer): lambda h: h + v})(weights, x)
-
     def user_lines() -> Callable[..., Any]:
         class Steered(eqx.Module):
             inner: Any
@@ -134,6 +141,46 @@ def equinox_tree_at(size: Size) -> list[Row]:
 
         return lambda model: eqx.tree_at(lambda m: m[layer], model, Steered(model[layer], v))
 
-    args = weights_of(size, layers), input_of(size)
+    args, ours = (weights_of(size, layers), input_of(size)), steered(layer, v)
     what = f"equinox tree_at (unrolled), write 1 of {layers} layers"
-    return compare(what, (with_patch, with_patch), (with_tree_at, user_lines), size, *args)
+    return compare(what, ours, (with_tree_at, user_lines), size, *args)
+
+
+def penzai_insert(size: Size) -> list[Row]:
+    """Write one layer's output: in penzai a layer is inserted behind it, in layers that are unrolled for it."""
+    from penzai import pz
+
+    layer, layers = size.middle // 2, size.middle
+    v = jnp.ones(size.width)
+
+    @pz.pytree_dataclass
+    class Block(pz.nn.Layer):
+        w: dict[str, Any]
+
+        def __call__(self, x: Any, **side_inputs: Any) -> Any:
+            return block(x, self.w, untagged)
+
+    @pz.pytree_dataclass
+    class Steer(pz.nn.Layer):
+        v: Any
+
+        def __call__(self, x: Any, **side_inputs: Any) -> Any:
+            return x + self.v
+
+    def with_insert(weights: Any, x: Any) -> Any:
+        model = pz.nn.Sequential([Block(jax.tree.map(lambda leaf, n=n: leaf[n], weights)) for n in range(layers)])
+        return pz.select(model).at(lambda m: m.sublayers[layer]).insert_after(Steer(v))(x)
+
+    def user_lines() -> Callable[..., Any]:
+        @pz.pytree_dataclass
+        class Steer(pz.nn.Layer):
+            v: Any
+
+            def __call__(self, x: Any, **side_inputs: Any) -> Any:
+                return x + self.v
+
+        return lambda model: pz.select(model).at(lambda m: m.sublayers[layer]).insert_after(Steer(v))
+
+    args, ours = (weights_of(size, layers), input_of(size)), steered(layer, v)
+    what = f"penzai insert_after (unrolled), write 1 of {layers} layers"
+    return compare(what, ours, (with_insert, user_lines), size, *args)

@@ -43,5 +43,5 @@ def test_a_free_decoder_is_refused():
 
 @pytest.mark.parametrize("settings", [{"coefficient": -1.0}, {"warm_up": 1.5}, {"coefficient": float("nan")}])
 def test_impossible_settings_are_refused(settings):
-    with pytest.raises(UsageError, match="of l1|coefficient to be a finite number, found nan"):
+    with pytest.raises(UsageError, match=r"of l1|coefficient to be a finite number, found nan"):
         L1(**settings)

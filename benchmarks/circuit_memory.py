@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from settings import Row, row, show
+from rows import Row, row, show
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from gossamer.circuits.attribution import GRADIENT_BATCH

@@ -15,7 +15,8 @@ import warnings
 from collections.abc import Iterator
 
 import torch
-from settings import Row, Setting, row, settings, show
+from rows import Row, row, show
+from settings import Setting, settings
 from torch import Tensor
 
 from gossamer.circuits.evaluate.bench import Bench

@@ -17,7 +17,8 @@ import warnings
 from dataclasses import replace
 
 import torch
-from settings import Row, row, settings, show
+from rows import Row, row, show
+from settings import settings
 
 from gossamer.circuits.candidates import candidates, every_node
 from gossamer.circuits.methods import METHODS

@@ -9,7 +9,6 @@ results (`memory_analysis`); run times are the best of several, taken in turn.
 
 import argparse
 import inspect
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,10 +16,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from rows import Row, row, show
 
 from gossamer.jax import at, capture, patch, run, tag
 
-Row = dict[str, Any]
 MIB = 2**20
 
 
@@ -176,23 +175,6 @@ def best_times(repeats: int, functions: list[Compiled], *args: Any) -> list[floa
             jax.block_until_ready(one.call(*args))
             best[at_] = min(best[at_], time.perf_counter() - start)
     return best
-
-
-def row(what: str, ours: float, theirs: float, unit: str, target: str, holds: bool) -> Row:
-    """One comparison, in the form that all benchmarks share."""
-    ratio = ours / theirs if theirs else float("inf")
-    values = {"ours": round(ours, 4), "theirs": round(theirs, 4), "unit": unit, "ratio": round(ratio, 3)}
-    return {"what": what, **values, "target": target, "holds": bool(holds)}
-
-
-def show(rows: list[Row], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(rows, indent=1))
-        return
-    for found in rows:
-        verdict = "holds" if found["holds"] else "FAILS"
-        values = f"{found['ours']:>10g} {found['theirs']:>10g} {found['unit']:<8} x{found['ratio']:<8g}"
-        print(f"{found['what']:<72} {values} {found['target']:<22} {verdict}", flush=True)
 
 
 # The rows.

@@ -12,18 +12,17 @@ import jax.numpy as jnp
 from jax_instrument import (
     MIB,
     Compiled,
-    Row,
     Size,
     best_times,
     block,
     compiled,
     input_of,
     lines_of,
-    row,
     scanned,
     untagged,
     weights_of,
 )
+from rows import Row, row
 
 from gossamer.jax import at, capture, patch
 

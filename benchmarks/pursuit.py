@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from settings import Row, row, show
+from rows import Row, row, show
 from torch import Tensor
 
 from gossamer.dictionary.pursuit import GRAM_BYTES, Rows, pursue

@@ -1,6 +1,5 @@
-"""What the circuit benchmarks share: models with their dictionaries and tasks, and the rows that they print."""
+"""What the circuit benchmarks share: models with their dictionaries and tasks."""
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from gossamer.model import LanguageModel
 from gossamer.tasks import Task, get, load_published
 from gossamer.training import read_texts, recipe_for, train_dictionaries
 
-Row = dict[str, Any]
 REAL = Path(os.environ.get("GOSSAMER_REAL", Path(__file__).parents[2] / "shared" / "real"))
 BUNDLED_TASKS = ("ioi", "sva-simple", "sva-rc", "sva-within-rc", "sva-nounpp", "code-index", "code-key")
 
@@ -82,21 +80,3 @@ def _stories(tokenizer: Any) -> dict[str, Task]:
 
 def _only(tasks: dict[str, Task], only: str | None) -> dict[str, Task]:
     return {name: task for name, task in tasks.items() if only in (None, name)}
-
-
-def row(what: str, ours: float, theirs: float, unit: str, target: str, holds: bool) -> Row:
-    """One comparison, in the form that all benchmarks share."""
-    ratio = ours / theirs if theirs else float("inf")
-    values = {"ours": round(ours, 4), "theirs": round(theirs, 4), "unit": unit, "ratio": round(ratio, 3)}
-    return {"what": what, **values, "target": target, "holds": bool(holds)}
-
-
-def show(rows: list[Row], as_json: bool) -> None:
-    """Print rows as JSON, or one line each."""
-    if as_json:
-        print(json.dumps(rows, indent=1))
-        return
-    for found in rows:
-        verdict = "holds" if found["holds"] else "FAILS"
-        values = f"{found['ours']:>10g} {found['theirs']:>10g} {found['unit']:<14} x{found['ratio']:<8g}"
-        print(f"{found['what']:<72} {values} {found['target']:<28} {verdict}")

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import torch
 from dictionary_trainers import FLOOR, OURS, PEERS, SPARSE, TRAINERS, Work
-from settings import Row, row, show
+from rows import Row, row, show
 
 BATCHES = 12
 

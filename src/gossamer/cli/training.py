@@ -113,7 +113,6 @@ def train(
     from gossamer.progress import shown
     from gossamer.training import read_texts, recipe_for, train_sets, train_transcoders
     from gossamer.training.parallel import joined
-    from gossamer.training.set_plans import set_plans
 
     places = _sites(layers, sites)
     pairs = _pairs(places, sites_out, finetune_tokens, formats)
@@ -123,15 +122,7 @@ def train(
         network = inputs.language_model(model, device, dtype)
         recipe = recipe_for(network)
         asked = _with_loop(recipe.config, seed, tokens, finetune_tokens, batch, accumulate, learning_rate, autocast)
-        chosen = set_plans(
-            asked.learner,
-            objective=() if objective is None else inputs.words(objective),
-            n_latents=() if n_latents is None else inputs.numbers("--n-latents", n_latents),
-            k=() if k is None else inputs.numbers("--k", k),
-            penalty=() if penalty is None else inputs.decimals("--penalty", penalty),
-            l0=() if l0 is None else inputs.decimals("--l0", l0),
-            seeds=[seed] if seeds is None else inputs.numbers("--seeds", seeds),
-        )
+        chosen = _combinations(asked.learner, objective, n_latents, k, penalty, l0, seeds, seed)
         config = _tunable(asked, places or recipe.sites, chosen)
         more: dict[str, Any] = {"cache": cache, "also": metrics or ()}
         with shown(err) if processes.writes else nullcontext():
@@ -143,6 +134,30 @@ def train(
                 found = train_transcoders(network, texts, pairs, config, chosen, output, **more)
         if processes.writes:
             _print_sets(found, as_json)
+
+
+def _combinations(
+    learner: Any,
+    objective: str | None,
+    n_latents: str | None,
+    k: str | None,
+    penalty: str | None,
+    l0: str | None,
+    seeds: str | None,
+    seed: int,
+) -> list[Any]:
+    """A plan for every combination of what was given."""
+    from gossamer.training.set_plans import set_plans
+
+    return set_plans(
+        learner,
+        objective=() if objective is None else inputs.words(objective),
+        n_latents=() if n_latents is None else inputs.numbers("--n-latents", n_latents),
+        k=() if k is None else inputs.numbers("--k", k),
+        penalty=() if penalty is None else inputs.decimals("--penalty", penalty),
+        l0=() if l0 is None else inputs.decimals("--l0", l0),
+        seeds=[seed] if seeds is None else inputs.numbers("--seeds", seeds),
+    )
 
 
 def _sites(layers: str | None, sites: str | None) -> list[Any] | None:

@@ -1,6 +1,7 @@
 """What staged and live runs share: the loop over sites, `until`, callbacks, and the end of the `with`."""
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -34,7 +35,7 @@ class _Callback:
         return fnmatchcase(name, self.name)
 
 
-class Loop:
+class Loop(ABC):
     """The sites of one run, visited in the order in which the model comes by them.
 
     A subclass says how the model is run (`_work`) and what to check before (`_expect`). With `strict`, a run that
@@ -195,11 +196,13 @@ class Loop:
         self._driver = self._site = self._base = None
         self._callbacks.clear()
 
+    @abstractmethod
     def _work(self) -> Any:
-        raise NotImplementedError
+        """Run the model to its end; what comes is the result."""
 
+    @abstractmethod
     def _expect(self, name: str, path: str | None) -> None:
-        raise NotImplementedError
+        """Refuse a name that the model has not, where that is known before it runs."""
 
 
 def raise_explained(error: BaseException, site: Site | None, scoped: set[str]) -> None:

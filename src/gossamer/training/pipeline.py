@@ -1,20 +1,17 @@
 """From a model and text to sets of dictionaries, in stages that are never done twice."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gossamer.alone import alone_in
 from gossamer.dictionary.attach import Measurement, measure
 from gossamer.dictionary.config import Claims, Contents
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.set import INDEX, DictionarySet
 from gossamer.errors import UsageError
-from gossamer.files import require_folder
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.training import sinks
@@ -24,7 +21,7 @@ from gossamer.training.finetune import finetune
 from gossamer.training.fit import fit
 from gossamer.training.parallel import Processes
 from gossamer.training.quality import CE_RECOVERED, Quality, quality
-from gossamer.training.request import claim, default_folder, request_of
+from gossamer.training.request import at_work, request_of
 from gossamer.training.sampling import sample_text
 from gossamer.training.saving import export, require_formats
 from gossamer.training.set_plans import SetPlan
@@ -92,14 +89,7 @@ def train_sets(
     _require_possible(sites, config, plans, formats)
     sinks.require_known(also)
     request = request_of(model, texts, sites, config, plans, cache)
-    target = default_folder(model.name, request) if folder is None else Path(folder)
-    if cache is not None:
-        require_folder(cache)
-    processes = Processes.current()
-    with alone_in(target) if processes.writes else nullcontext():
-        if processes.writes:
-            claim(target, request)
-        processes.wait()
+    with at_work(model, request, folder, cache) as target:
         return _trained(model, texts, sites, config, plans, target, cache, formats, also)
 
 

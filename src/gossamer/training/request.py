@@ -1,20 +1,23 @@
 """What a training run was asked for, and the folder that belongs to it."""
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from gossamer.alone import alone_in
 from gossamer.errors import UsageError
-from gossamer.files import read_json, write_json
+from gossamer.files import read_json, require_folder, write_json
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.training.checkpoint import difference
 from gossamer.training.config import TrainingConfig
 from gossamer.training.metrics import FILE as METRICS
+from gossamer.training.parallel import Processes
 from gossamer.training.set_plans import SetPlan
 
 SETTINGS = "settings.json"
@@ -25,6 +28,26 @@ def default_folder(model_name: str, request: dict[str, Any]) -> Path:
     root = Path(os.environ.get("GOSSAMER_CACHE") or Path.home() / ".cache" / "gossamer")
     digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:12]
     return root / "dictionaries" / f"{Path(model_name).name}-{digest}"
+
+
+@contextlib.contextmanager
+def at_work(
+    model: LanguageModel, request: dict[str, Any], folder: str | Path | None, cache: str | Path | None
+) -> Iterator[Path]:
+    """The folder of this request, held and claimed for it by the first of several processes while all work in it.
+
+    Raises:
+        UsageError: the folder belongs to another request or to another process, or `cache` can be no folder.
+    """
+    target = default_folder(model.name, request) if folder is None else Path(folder)
+    if cache is not None:
+        require_folder(cache)
+    processes = Processes.current()
+    with alone_in(target) if processes.writes else contextlib.nullcontext():
+        if processes.writes:
+            claim(target, request)
+        processes.wait()
+        yield target
 
 
 def request_of(

@@ -1,17 +1,14 @@
 """From a model and text to transcoders: what stands at one site, told from another."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
-from gossamer.alone import alone_in
 from gossamer.dictionary.attach import measure
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
-from gossamer.files import require_folder
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.training import sinks
@@ -19,7 +16,7 @@ from gossamer.training.config import Plan, TrainingConfig
 from gossamer.training.fit import fit
 from gossamer.training.parallel import Processes
 from gossamer.training.pipeline import claiming, corpus_for, plan_name
-from gossamer.training.request import claim, default_folder, request_of
+from gossamer.training.request import at_work, request_of
 from gossamer.training.saving import transcoder_format
 from gossamer.training.set_plans import SetPlan
 
@@ -67,14 +64,7 @@ def train_transcoders(
     sinks.require_known(also)
     request = request_of(model, texts, list(sites), config, plans, cache)
     request["sites_out"] = [str(site) for site in sites.values()]
-    target = default_folder(model.name, request) if folder is None else Path(folder)
-    if cache is not None:
-        require_folder(cache)
-    processes = Processes.current()
-    with alone_in(target) if processes.writes else nullcontext():
-        if processes.writes:
-            claim(target, request)
-        processes.wait()
+    with at_work(model, request, folder, cache) as target:
         if not all((target / FINAL / plan.name / _WRITTEN_LAST).is_file() for plan in each):
             _train(model, texts, config, each, target, cache, also)
         places = {plan.name: target / FINAL / plan.name for plan in plans}

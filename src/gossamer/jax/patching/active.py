@@ -4,8 +4,8 @@ A function's code is always made from its original tree and all edits in force: 
 """
 
 import threading
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from functools import cached_property
 from types import CodeType, FunctionType
 
 from gossamer.jax.patching.caches import announce, warn_if_cleared
@@ -17,13 +17,13 @@ from gossamer.jax.patching.source import Source, source_of
 from gossamer.jax.tag import tag
 
 
-class Edits:
+class Edits(ABC):
     """A patch, as far as this file goes: a key for caches, and what it does to each function."""
 
-    @cached_property
+    @property
+    @abstractmethod
     def edits(self) -> dict[FunctionType, list[Edit]]:
         """The functions to patch and their edits."""
-        raise NotImplementedError
 
 
 @dataclass

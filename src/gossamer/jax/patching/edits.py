@@ -4,6 +4,7 @@ The functions here make an `Edit`; a `Patch` says which function it is for.
 """
 
 import ast
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ _LEAVES = (ast.Return, ast.Raise, ast.Break, ast.Continue)
 
 
 @dataclass(frozen=True)
-class Edit:
+class Edit(ABC):
     """One edit of a function.
 
     Attributes:
@@ -32,30 +33,38 @@ class Edit:
     count: int | None
     index: int | None
 
+    @abstractmethod
     def names(self) -> list[str]:
         """The names of the tags that it puts in."""
-        raise NotImplementedError
 
+    @abstractmethod
     def changes(self, source: Source) -> list[Change]:
         """What it changes in this function.
 
         Raises:
             PatchError: it finds too few or too many places, or one where it cannot be done.
         """
+
+
+class PlacedEdit(Edit):
+    """An edit that looks for its places and does the same at each of those that are chosen."""
+
+    def changes(self, source: Source) -> list[Change]:
+        """See :class:`Edit`."""
         found = chosen(self.places(source), source, self.text, self.wanted, self.count, self.index)
         return [self.change(place, source) for place in found]
 
+    @abstractmethod
     def places(self, source: Source) -> list[Place]:
         """All places in the function that it could be for."""
-        raise NotImplementedError
 
+    @abstractmethod
     def change(self, place: Place, source: Source) -> Change:
         """What it does at one of them."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class TagAssign(Edit):
+class TagAssign(PlacedEdit):
     name: str
     target: ast.expr
 
@@ -86,7 +95,7 @@ class TagAssign(Edit):
 
 
 @dataclass(frozen=True)
-class TagExpr(Edit):
+class TagExpr(PlacedEdit):
     name: str
     pattern: Pattern
 
@@ -101,7 +110,7 @@ class TagExpr(Edit):
 
 
 @dataclass(frozen=True)
-class TagReturn(Edit):
+class TagReturn(PlacedEdit):
     name: str
 
     def names(self) -> list[str]:
@@ -134,7 +143,7 @@ class TagArg(Edit):
 
 
 @dataclass(frozen=True)
-class Code(Edit):
+class Code(PlacedEdit):
     """Code before, after or instead of what a pattern finds."""
 
     part: Part

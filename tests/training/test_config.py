@@ -45,6 +45,7 @@ def test_objectives_of_the_same_settings_differ_by_name():
         (lambda: LearnerConfig(scaling="whitened"), "scaling among"),
         (lambda: LearnerConfig(initial_norm=0.1), "initial_norm of 1 with decoder_norm 'unit'"),
         (lambda: LearnerConfig(initial_norm=-1.0), "positive initial_norm"),
+        (lambda: LearnerConfig(encoder_scale=0.0), "positive encoder_scale"),
         (lambda: LearnerConfig(sensitivity=1.0), "sensitivity between 0 and 0.99"),
         (lambda: LearnerConfig(dead_after=0), "dead_after"),
         (lambda: OptimiserConfig(beta1=1.0), "beta1 and beta2"),
@@ -113,6 +114,7 @@ def test_settings_of_another_kind_are_refused_where_they_are_made(changes, messa
     [
         lambda value: OptimiserConfig(learning_rate=value),
         lambda value: LearnerConfig(initial_norm=value),
+        lambda value: LearnerConfig(encoder_scale=value),
         lambda value: FinetuneConfig(logit_error=value),
         lambda value: CorpusConfig(bos=value),
         lambda value: AuxK(weight=value),

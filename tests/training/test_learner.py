@@ -87,6 +87,12 @@ def test_the_dictionary_computes_what_training_does(objective):
     torch.testing.assert_close(exported.W_dec.norm(dim=1), torch.ones(64, dtype=torch.float64))
 
 
+def test_the_encoder_begins_as_a_multiple_of_the_decoder():
+    one = _learner(_x(), encoder_scale=0.25)
+    torch.testing.assert_close(one.parameters["W_enc"], one.parameters["W_dec"].t() / 4)
+    torch.testing.assert_close(_learner(_x()).parameters["W_enc"], one.parameters["W_dec"].t())
+
+
 @pytest.mark.parametrize("objective", [one for one in OBJECTIVES if not isinstance(one, L1) or isinstance(one, April)])
 def test_also_with_free_norms_a_pre_bias_and_other_units(objective):
     settings = {"optimiser": FREE, "initial_norm": 0.4, "pre_bias": True, "scaling": "sqrt_d"}

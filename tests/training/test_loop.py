@@ -10,13 +10,14 @@ from training_fixtures import CONFIG, plans, texts, with_fit
 from gossamer.alone import alone_in
 from gossamer.errors import NotFiniteError, UsageError
 from gossamer.model import Site
-from gossamer.training import metrics, sinks
+from gossamer.training import chosen, metrics, sinks
+from gossamer.training.active import has_sparse_products
 from gossamer.training.checks import TrainingWarning
 from gossamer.training.config import Plan
 from gossamer.training.corpus import Corpus, split_texts
 from gossamer.training.fit import fit, fit_tensors
 from gossamer.training.learner import Learner
-from gossamer.training.objectives import L1, AuxK, BatchTopK, TopK
+from gossamer.training.objectives import L1, AuxK, BatchTopK, Matryoshka, TopK
 from gossamer.training.tensors import require_tensor
 
 SITE, OTHER = Site("resid_post", 0), Site("resid_post", 1)
@@ -110,15 +111,29 @@ def test_batchtopk_selects_within_a_part(x, tmp_path):
     torch.testing.assert_close(learned["batchtopk"].W_dec, learned["topk"].W_dec, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("objective", [TopK(k=6), BatchTopK(k=6), L1()])
-def test_half_precision_learns_nearly_the_same_with_whole_parameters(x, tmp_path, objective):
+def _halved(x, objective, folder):
+    """The last loss with autocast and without."""
     asked = plans([SITE], sensitivity=0.0, objective=objective)
-    found = fit_tensors({SITE: x}, asked, with_fit(autocast=True), tmp_path / "half")[str(SITE)]
-    fit_tensors({SITE: x}, asked, with_fit(), tmp_path / "whole")
-    half, whole = (metrics.read(tmp_path / name)[-1]["loss"] for name in ("half", "whole"))
+    found = fit_tensors({SITE: x}, asked, with_fit(autocast=True), folder / "half")[str(SITE)]
+    assert found.W_enc.dtype == torch.float32
+    fit_tensors({SITE: x}, asked, with_fit(), folder / "whole")
+    return [metrics.read(folder / name)[-1]["loss"] for name in ("half", "whole")]
+
+
+@pytest.mark.parametrize("objective", [TopK(k=6), BatchTopK(k=6), L1()])
+def test_half_precision_learns_nearly_the_same_with_whole_parameters(x, tmp_path, objective, monkeypatch):
+    monkeypatch.setattr(chosen, "has_sparse_products", lambda device: False)
+    half, whole = _halved(x, objective, tmp_path)
     assert half == pytest.approx(whole, rel=0.05)
     assert half != whole
-    assert found.W_enc.dtype == torch.float32
+
+
+@pytest.mark.parametrize("objective", [TopK(k=6), BatchTopK(k=6), Matryoshka(k=6)])
+def test_rules_that_look_for_the_largest_are_exact_in_half_precision(x, tmp_path, objective):
+    if not has_sparse_products(x.device):
+        pytest.skip("torch without MKL has no sparse products")
+    half, whole = _halved(x, objective, tmp_path)
+    assert half == whole
 
 
 @pytest.mark.parametrize(

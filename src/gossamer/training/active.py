@@ -1,8 +1,7 @@
-"""Which latents are active in a batch: TopK per token, BatchTopK over the batch; and the sparse pass through them.
+"""Which latents are active in a batch, and the sparse pass through them.
 
-Of tokens * n_latents pre-activations a few in a hundred survive, so everything after the encoder's product works on
-those alone where torch has the sparse products (the CPU with MKL), and on masked dense tensors elsewhere. Both give the
-same numbers up to rounding, which a test holds.
+Of tokens * n_latents pre-activations a few in a thousand survive, so everything after the encoder's product works on
+those alone where torch has the sparse products (the CPU with MKL).
 """
 
 import functools
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -35,9 +34,20 @@ class Active:
     def from_flat(cls, flat: Int[Tensor, "entries"], tokens: int, n_latents: int) -> "Active":
         """From ascending indices into the flattened matrix."""
         counts = torch.bincount(flat.div(n_latents, rounding_mode="floor"), minlength=tokens)
-        starts = torch.zeros(tokens + 1, dtype=torch.long, device=flat.device)
+        return cls.from_counts(counts, flat % n_latents, n_latents)
+
+    @classmethod
+    def from_counts(cls, counts: Int[Tensor, "tokens"], latents: Int[Tensor, "entries"], n_latents: int) -> "Active":
+        """From the number of each token's entries, and the entries in order."""
+        starts = torch.zeros(len(counts) + 1, dtype=torch.long, device=counts.device)
         starts[1:] = counts.cumsum(0)
-        return cls(starts, flat % n_latents, n_latents)
+        return cls(starts, latents, n_latents)
+
+    def only(self, kept: Bool[Tensor, "entries"]) -> "Active":
+        """Those of the entries that are kept."""
+        before = torch.zeros(len(kept) + 1, dtype=torch.long, device=kept.device)
+        before[1:] = kept.cumsum(0)
+        return Active(before[self.starts], self.latents[kept], self.n_latents)
 
     def in_parts(self, bounds: Sequence[int]) -> "Active":
         """The same entries with a row for every token and part of the latents: those below the first bound, then those
@@ -45,9 +55,8 @@ class Active:
         """
         edges = torch.tensor(bounds[:-1], device=self.latents.device)
         rows = self.tokens * len(bounds) + torch.bucketize(self.latents, edges, right=True)
-        starts = torch.zeros((len(self.starts) - 1) * len(bounds) + 1, dtype=torch.long, device=self.latents.device)
-        starts[1:] = torch.bincount(rows, minlength=len(starts) - 1).cumsum(0)
-        return Active(starts, self.latents, self.n_latents)
+        counts = torch.bincount(rows, minlength=(len(self.starts) - 1) * len(bounds))
+        return Active.from_counts(counts, self.latents, self.n_latents)
 
     @property
     def counts(self) -> Int[Tensor, "tokens"]:
@@ -60,55 +69,39 @@ class Active:
         counts = self.counts
         return torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
 
+    def order(self) -> Int[Tensor, "entries"]:
+        """What sorts the entries latent by latent."""
+        # Numbers of 16 bits are sorted by their digits, ten times as fast.
+        narrow = self.latents.numpy().astype(np.min_scalar_type(self.n_latents))
+        return torch.from_numpy(np.argsort(narrow, kind="stable"))
+
+    def by_latent(self, order: Int[Tensor, "entries"]) -> "Active":
+        """The same entries latent by latent (its "tokens" are latents), given the order that sorts them so."""
+        counts = torch.bincount(self.latents, minlength=self.n_latents)
+        return Active.from_counts(counts, self.tokens[order], len(self.starts) - 1)
+
     def matrix(self, values: Float[Tensor, "entries"]) -> Tensor:
         """The sparse matrix with these values."""
         shape = (len(self.starts) - 1, self.n_latents)
         return torch.sparse_csr_tensor(self.starts, self.latents, values, shape, check_invariants=False)
 
+    def sampled(self, left: Float[Tensor, "tokens d"], right: Float[Tensor, "n d"]) -> Float[Tensor, "entries"]:
+        """The entries of left @ right.T."""
+        empty = self.matrix(left.new_zeros(len(self.latents)))
+        return torch.sparse.sampled_addmm(empty, left, right.t(), beta=0.0).values()
 
-def topk(pre: Float[Tensor, "tokens n"], k: int) -> Active:
-    """The k largest pre-activations of each token, those that are positive."""
-    values, latents = pre.topk(k, dim=1, sorted=False)
-    latents, order = latents.sort(dim=1)
-    kept = values.gather(1, order) > 0
-    flat = (latents + torch.arange(len(pre), device=pre.device)[:, None] * pre.shape[1])[kept]
-    return Active.from_flat(flat, len(pre), pre.shape[1])
+    def sums(self, values: Float[Tensor, "entries"], rows: Float[Tensor, "n d"]) -> Float[Tensor, "tokens d"]:
+        """The matrix with these values times `rows`, for few entries a token."""
+        # On the CPU a bag is more than twice as fast as a sparse product: few rows are added up, from all over.
+        return torch.nn.functional.embedding_bag(
+            self.latents, rows, self.starts[:-1], mode="sum", per_sample_weights=values
+        )
 
-
-def batchtopk(pre: Float[Tensor, "tokens n"], k: int, floor: float = 0.0) -> tuple[Active, float]:
-    """The k * tokens largest pre-activations of the batch, those that are positive, and the smallest kept (0 if none).
-
-    `floor` is a guess of something below that smallest one (the last step's, less a margin): it only saves time.
-    """
-    wanted = k * len(pre)
-    flat = _above(pre, max(floor, 0.0))
-    if floor > 0 and len(flat) < wanted:
-        flat = _above(pre, 0.0)
-    values = pre.reshape(-1)[flat]
-    if len(flat) > wanted:
-        smallest = _kth_largest(values, wanted)
-        flat = flat[values >= smallest]
-    else:
-        smallest = float(values.min()) if len(values) else 0.0
-    return Active.from_flat(flat, len(pre), pre.shape[1]), smallest
-
-
-def above(pre: Float[Tensor, "tokens n"], threshold: float) -> Active:
-    """All pre-activations above `threshold`: what a BatchTopK dictionary does at inference."""
-    return Active.from_flat(_above(pre, threshold), len(pre), pre.shape[1])
-
-
-def _above(pre: Tensor, threshold: float) -> Int[Tensor, "entries"]:
-    # numpy finds and partitions several times faster than torch on the CPU (measured: 6 ms against 22 ms, 4 M values).
-    if pre.device.type == "cpu" and pre.dtype in (torch.float32, torch.float64):
-        return torch.from_numpy(np.flatnonzero(pre.detach().numpy() > threshold))
-    return (pre.detach().reshape(-1) > threshold).nonzero()[:, 0]
-
-
-def _kth_largest(values: Tensor, k: int) -> float:
-    if values.device.type == "cpu" and values.dtype in (torch.float32, torch.float64):
-        return float(np.partition(values.detach().numpy(), len(values) - k)[len(values) - k])
-    return float(values.detach().kthvalue(len(values) - k + 1).values)
+    def product(self, values: Float[Tensor, "entries"], rows: Float[Tensor, "n d"]) -> Float[Tensor, "tokens d"]:
+        """The same, for few rows that are used many times."""
+        result = rows.new_empty(len(self.starts) - 1, rows.shape[1])
+        # Written into directly: a product without a place to go makes two of them, one filled with zeros.
+        return torch.addmm(result, self.matrix(values), rows, beta=0.0, out=result)
 
 
 @functools.cache
@@ -128,18 +121,14 @@ def reconstruct(
     W_enc: Float[Tensor, "d n"],
     b_enc: Float[Tensor, "n"],
     W_dec: Float[Tensor, "n d"],
-    pre: Float[Tensor, "tokens n"],
     active: Active,
+    values: Float[Tensor, "entries"],
 ) -> Float[Tensor, "tokens d"]:
     """The active latents times W_dec, differentiable in x, W_enc, b_enc and W_dec with the active set held fixed.
 
-    `pre` is x @ W_enc + b_enc, computed without autograd; b_dec is the caller's to add.
+    `values` are those of x @ W_enc + b_enc at the entries, without autograd; b_dec is the caller's to add.
     """
-    if has_sparse_products(x.device):
-        return _sparse(x, W_enc, b_enc, W_dec, pre, active, active)
-    mask = torch.zeros_like(pre)
-    mask[active.tokens, active.latents] = 1
-    return (torch.addmm(b_enc, x, W_enc) * mask) @ W_dec
+    return _SparseReconstruction.apply(x, W_enc, b_enc, W_dec, values, active, active)  # type: ignore[no-untyped-call]
 
 
 def reconstruct_parts(
@@ -147,29 +136,24 @@ def reconstruct_parts(
     W_enc: Float[Tensor, "d n"],
     b_enc: Float[Tensor, "n"],
     W_dec: Float[Tensor, "n d"],
-    pre: Float[Tensor, "tokens n"],
     active: Active,
+    values: Float[Tensor, "entries"],
     bounds: Sequence[int],
 ) -> Float[Tensor, "tokens parts d"]:
     """As :func:`reconstruct`, but what each part of the latents writes by itself (see :meth:`Active.in_parts`).
 
-    One sparse product for all parts, on devices that have it: the others have their own way.
+    One sparse product for all parts.
     """
-    written = _sparse(x, W_enc, b_enc, W_dec, pre, active, active.in_parts(bounds))
+    parts = active.in_parts(bounds)
+    written = _SparseReconstruction.apply(x, W_enc, b_enc, W_dec, values, active, parts)  # type: ignore[no-untyped-call]
     return written.reshape(len(x), len(bounds), -1)
-
-
-def _sparse(
-    x: Tensor, W_enc: Tensor, b_enc: Tensor, W_dec: Tensor, pre: Tensor, active: Active, written: Active
-) -> Tensor:
-    values = pre.reshape(-1)[active.tokens * active.n_latents + active.latents]
-    return _SparseReconstruction.apply(x, W_enc, b_enc, W_dec, values, active, written)  # type: ignore[no-untyped-call]
 
 
 class _SparseReconstruction(torch.autograd.Function):
     """`active` says where entries were read, `written` in which rows the same entries are decoded.
 
-    There are no sparse products in bfloat16: under autocast they are done in float32.
+    The way back goes latent by latent: a row of W_dec is read once for all the entries that it takes part in. There are
+    no sparse products in bfloat16: under autocast they are done in float32.
     """
 
     @staticmethod
@@ -186,7 +170,7 @@ class _SparseReconstruction(torch.autograd.Function):
     ) -> Tensor:
         ctx.active, ctx.written = active, written
         ctx.save_for_backward(x, W_enc, W_dec, values)
-        return written.matrix(values) @ W_dec
+        return written.sums(values, W_dec)
 
     @staticmethod
     @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
@@ -195,19 +179,12 @@ class _SparseReconstruction(torch.autograd.Function):
         active: Active = ctx.active
         written: Active = ctx.written
         x, W_enc, W_dec, values = ctx.saved_tensors
-        d_values = torch.sparse.sampled_addmm(written.matrix(values), gradient, W_dec.t(), beta=0.0).values()
-        transposed, order = _transposed(active)
-        by_latent = transposed if written is active else _transposed(written)[0]
-        d_W_dec = by_latent.matrix(values[order]) @ gradient
-        d_W_enc = (transposed.matrix(d_values[order]) @ x).t()
-        d_b_enc = torch.zeros_like(W_enc[0]).index_add_(0, active.latents, d_values)
-        d_x = active.matrix(d_values) @ W_enc.t() if ctx.needs_input_grad[0] else None
+        order = active.order()
+        read, decoded = active.by_latent(order), written.by_latent(order)
+        d_values = decoded.sampled(W_dec, gradient)
+        d_W_dec = decoded.product(values[order], gradient)
+        d_W_enc = read.product(d_values, x).t()
+        in_order = torch.empty_like(d_values).index_copy_(0, order, d_values)
+        d_b_enc = torch.zeros_like(W_enc[0]).index_add_(0, active.latents, in_order)
+        d_x = active.sums(in_order, W_enc.t()) if ctx.needs_input_grad[0] else None
         return d_x, d_W_enc, d_b_enc, d_W_dec, None, None, None
-
-
-def _transposed(active: Active) -> tuple[Active, Int[Tensor, "entries"]]:
-    """The same entries latent by latent (its "tokens" are latents), and where each was."""
-    order = torch.from_numpy(np.argsort(active.latents.numpy(), kind="stable"))
-    starts = torch.zeros(active.n_latents + 1, dtype=torch.long)
-    starts[1:] = torch.bincount(active.latents, minlength=active.n_latents).cumsum(0)
-    return Active(starts, active.tokens[order], len(active.starts) - 1), order

@@ -90,7 +90,9 @@ class LearnerConfig:
         scaling: units of training: "unit_variance" (mean subtracted, variance 1 per dimension), "sqrt_d" (nothing
             subtracted, E||x|| = sqrt(d)) or "none".
         pre_bias: whether b_dec is subtracted from what the encoder reads. The saved dictionary has it folded in.
-        initial_norm: norm of the decoder's rows at the start; W_enc starts as W_dec transposed.
+        initial_norm: norm of the decoder's rows at the start.
+        encoder_scale: W_enc starts as this times W_dec transposed. Reconstructions of the first steps are too large at
+            1, so that a smaller one helps short runs; in longer ones fewer latents stay in use (docs/training.md).
         sensitivity: 0 counts errors evenly over directions; up to 1, by how much the model's output minds them (see
             :mod:`gossamer.training.sensitivity`). Not for topk, whose order of latents needs rows of one norm.
         dead_after: a latent is dead when it has not fired for this many tokens.
@@ -103,6 +105,7 @@ class LearnerConfig:
     scaling: str = "unit_variance"
     pre_bias: bool = False
     initial_norm: float = 1.0
+    encoder_scale: float = 1.0
     sensitivity: float = 0.9
     dead_after: int = 100_000
 
@@ -112,6 +115,7 @@ class LearnerConfig:
         self.objective.check(self.n_latents, self.optimiser.decoder_norm)
         require(self.scaling in SCALINGS, f"scaling among {SCALINGS}", repr(self.scaling))
         require(self.initial_norm > 0, "a positive initial_norm", self.initial_norm)
+        require(self.encoder_scale > 0, "a positive encoder_scale", self.encoder_scale)
         bound = self.optimiser.decoder_norm == "unit" and self.initial_norm != 1
         require(not bound, "initial_norm of 1 with decoder_norm 'unit'", self.initial_norm)
         require(0 <= self.sensitivity <= 0.99, "sensitivity between 0 and 0.99", self.sensitivity)
@@ -180,7 +184,8 @@ class FitConfig:
         accumulate: parts of a batch whose gradients are taken one after the other and averaged, for batches whose
             pre-activations (batch * n_latents) do not fit in memory. BatchTopK's selection runs over one part, so that
             k holds on average over a part; what is dead for AuxK is judged part by part; all else is as without.
-        autocast: the products of the dictionaries in bfloat16 (parameters, gradients and moments stay float32).
+        autocast: the products of the dictionaries in bfloat16 (parameters, gradients and moments stay float32). On a
+            CPU it changes nothing for TopK rules: they are exact, and as fast (:mod:`gossamer.training.screen`).
         cache_dtype: of activations that are cached on disk: bfloat16, float16 or float32.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of metrics.jsonl.

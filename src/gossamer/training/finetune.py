@@ -31,7 +31,7 @@ from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.tokens import Tokens
 from gossamer.training import run
-from gossamer.training.active import Active
+from gossamer.training.chosen import Chosen
 from gossamer.training.config import FinetuneConfig, learning_rate
 from gossamer.training.corpus import Corpus
 from gossamer.training.parallel import Processes
@@ -126,18 +126,18 @@ class _Finetune:
         self.latest = {"loss": loss.detach(), "kl": kl.detach(), "logit_error": logit_error.detach()}
         self.latest |= {
             str(site): {
-                "l0": len(entries.latents) / int(kept.sum()),
+                "l0": int(chosen.fired.sum()) / int(kept.sum()),
                 "explained_variance": 1 - float(unexplained[site].detach()),
             }
-            for site, entries in active.items()
+            for site, chosen in active.items()
         }
         return int(kept.sum())
 
     def measured(self) -> list[dict[str, Any]]:
         return [{name: value if isinstance(value, dict) else float(value) for name, value in self.latest.items()}]
 
-    def _spliced(self, tokens: Tokens, kept: Bool[Tensor, "rows pos"]) -> tuple[dict[Site, Tensor], dict[Site, Active]]:
-        active: dict[Site, Active] = {}
+    def _spliced(self, tokens: Tokens, kept: Bool[Tensor, "rows pos"]) -> tuple[dict[Site, Tensor], dict[Site, Chosen]]:
+        active: dict[Site, Chosen] = {}
 
         def replace(site: Site, stream: Tensor) -> Tensor:
             out, active[site] = self.tuners[site].reconstruct(stream[kept], self.config.threshold_decay)

@@ -5,9 +5,9 @@ It works in units fixed at the start (:mod:`gossamer.training.units`), in which
     pre = x @ W_enc + b_enc      a = what the objective lets through      y_hat = a @ W_dec + b_dec
 
 with x the input and y the target; they are the same unless the dictionary is a transcoder. W_enc starts as W_dec
-transposed, b_dec at 0. `into` is the root of the metric in which errors are counted: (1 - s) * identity + s * G, where
-G says how much the model's output minds an error in each direction (:mod:`gossamer.training.sensitivity`) and s is a
-setting. Afterwards the units are folded into the weights.
+transposed, times a setting, and b_dec at 0. `into` is the root of the metric in which errors are counted:
+(1 - s) * identity + s * G, where G says how much the model's output minds an error in each direction
+(:mod:`gossamer.training.sensitivity`) and s is a setting. Afterwards the units are folded into the weights.
 
 A step has two halves. :meth:`Learner.gradients` changes nothing, so that its results can be averaged over the parts of
 a batch or over processes; :meth:`Learner.update` changes everything that changes. Neither makes the host wait for the
@@ -28,15 +28,13 @@ from gossamer.finite import require_finite
 from gossamer.training.config import Plan, learning_rate
 from gossamer.training.export import assembled, folded, latent_norms
 from gossamer.training.gradients import Candidates, Gradients
+from gossamer.training.largest import MARGIN
 from gossamer.training.objectives import Moment, Outcome
 from gossamer.training.optimiser import Optimiser
 from gossamer.training.parallel import Processes
 from gossamer.training.remedies import Ghost, Resampling
 from gossamer.training.seeding import generator
 from gossamer.training.units import Units, metric_root
-
-# The guess below which no pre-activation is looked at, as a share of the last step's smallest one kept.
-MARGIN = 0.8
 
 
 class Learner:
@@ -69,8 +67,10 @@ class Learner:
         rows /= rows.norm(dim=1, keepdim=True)
         if self.config.initial_norm != 1:
             rows *= self.config.initial_norm
+        # Laid out latent by latent, as its sparse gradient comes.
+        encoder = (rows * self.config.encoder_scale).t()
         vectors = {name: mean.new_full((n,), value) for name, value in self.config.objective.vectors.items()}
-        return {"W_enc": rows.t().clone(), "W_dec": rows, **vectors, "b_dec": torch.zeros_like(mean)}
+        return {"W_enc": encoder, "W_dec": rows, **vectors, "b_dec": torch.zeros_like(mean)}
 
     @classmethod
     def begin(

@@ -10,9 +10,9 @@ from torch import Tensor
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
-from gossamer.training.active import Active, above, batchtopk, reconstruct, topk
+from gossamer.training.chosen import Chosen, choose_batchtopk, choose_topk
 from gossamer.training.export import assembled
-from gossamer.training.learner import MARGIN
+from gossamer.training.largest import MARGIN
 from gossamer.training.optimiser import Optimiser
 
 _TRAINED = ("W_enc", "W_dec", "b_enc", "b_dec")
@@ -46,7 +46,8 @@ class Tuner:
         if source.config.subtract_b_dec:
             given["b_enc"] -= given["b_dec"] @ given["W_enc"]
         self.units, mean_threshold = _units(source)
-        given["W_enc"] /= self.units
+        # Laid out latent by latent, as its sparse gradient comes.
+        given["W_enc"] = (given["W_enc"] / self.units).t().contiguous().t()
         given["W_dec"] *= self.units[:, None]
         given["b_enc"] /= self.units * scale
         given["b_dec"] /= scale
@@ -71,30 +72,30 @@ class Tuner:
     def measure_k(self, activations: Float[Tensor, "tokens d"]) -> None:
         """Set k, if the dictionary does not know its own, to the mean number of latents that its threshold passes."""
         if self.k == 0:
-            active = above(self._pre(activations / self.scale), self.threshold)
-            self.k = max(1, round(len(active.latents) / len(activations)))
+            active = self._pre(activations / self.scale) > self.threshold
+            self.k = max(1, round(int(active.sum()) / len(activations)))
 
-    def reconstruct(self, stream: Float[Tensor, "tokens d"], keep: float) -> tuple[Float[Tensor, "tokens d"], Active]:
-        """The reconstruction, differentiable in stream and parameters, and the active latents.
+    def reconstruct(self, stream: Float[Tensor, "tokens d"], keep: float) -> tuple[Float[Tensor, "tokens d"], Chosen]:
+        """The reconstruction, differentiable in stream and parameters, and which latents are active.
 
         `keep` is the share of the old threshold in its moving average.
         """
         x = require_finite(stream, f"spliced stream at {self.source.site}") / self.scale
-        p = self.parameters
-        pre = self._pre(x)
-        active = self._select(pre, keep)
-        return (reconstruct(x, p["W_enc"], p["b_enc"], p["W_dec"], pre, active) + p["b_dec"]) * self.scale, active
+        chosen = self._choose(x, keep)
+        return (chosen.reconstruct(self.parameters, x) + self.parameters["b_dec"]) * self.scale, chosen
 
     def _pre(self, x: Tensor) -> Tensor:
         with torch.no_grad():
             return torch.addmm(self.parameters["b_enc"], x, self.parameters["W_enc"])
 
-    def _select(self, pre: Tensor, keep: float) -> Active:
+    def _choose(self, x: Tensor, keep: float) -> Chosen:
         if self.source.architecture == "topk":
-            return topk(pre, self.k)
-        active, self.smallest = batchtopk(pre, self.k, MARGIN * self.smallest)
+            return choose_topk(self.parameters, x, self.k)
+        chosen = choose_batchtopk(self.parameters, x, self.k, MARGIN * self.smallest)
+        assert chosen.smallest is not None
+        self.smallest = float(chosen.smallest)
         self.threshold = keep * self.threshold + (1 - keep) * self.smallest
-        return active
+        return chosen
 
     def dictionary(self, provenance: dict[str, Any]) -> Dictionary:
         """The dictionary in the model's units. The claims of the one it came from no longer hold: it has none."""

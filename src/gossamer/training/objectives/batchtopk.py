@@ -40,7 +40,7 @@ class BatchTopK(TopK):
         self, p: Parameters, x: Float[Tensor, "tokens d"], y: Float[Tensor, "tokens d"], moment: Moment
     ) -> Outcome:
         """See :class:`gossamer.training.objectives.objective.Objective`."""
-        return self._through(p, x, y, moment, lambda pre: choose_batchtopk(pre, self.k, moment.floor, moment.processes))
+        return self._through(p, x, y, moment, choose_batchtopk(p, x, self.k, moment.floor, moment.processes))
 
     def next_threshold(self, threshold: Float[Tensor, ""], smallest: Float[Tensor, ""]) -> Float[Tensor, ""]:
         """The moving average; a negative threshold is none yet."""

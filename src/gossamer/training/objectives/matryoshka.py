@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.training.checks import require
-from gossamer.training.chosen import choose_batchtopk, encoded
+from gossamer.training.chosen import choose_batchtopk
 from gossamer.training.objectives.batchtopk import BatchTopK
 from gossamer.training.objectives.objective import Moment, Outcome, Parameters
 
@@ -48,9 +48,8 @@ class Matryoshka(BatchTopK):
         self, p: Parameters, x: Float[Tensor, "tokens d"], y: Float[Tensor, "tokens d"], moment: Moment
     ) -> Outcome:
         """See :class:`gossamer.training.objectives.objective.Objective`."""
-        pre = encoded(p, x)
-        chosen = choose_batchtopk(pre, self.k, moment.floor, moment.processes)
-        parts = chosen.reconstruct_parts(p, x, pre, self.bounds(pre.shape[1]))
+        chosen = choose_batchtopk(p, x, self.k, moment.floor, moment.processes)
+        parts = chosen.reconstruct_parts(p, x, self.bounds(p["W_enc"].shape[1]))
         errors = (y - p["b_dec"])[:, None] - parts.cumsum(dim=1)
         revival = self.aux.loss(p, x, errors[:, -1], moment.dead(chosen.fired))
         return Outcome(errors.square().mean(), errors[:, -1], chosen.fired, revival, chosen.smallest)

@@ -7,14 +7,13 @@ r"""TopK: each token keeps its k largest pre-activations (Gao et al. 2024, arXiv
 The gradient goes through what was kept, with the choice held fixed.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.training.checks import require, require_kinds
-from gossamer.training.chosen import Chosen, choose_topk, encoded
+from gossamer.training.chosen import Chosen, choose_topk
 from gossamer.training.objectives.auxk import AuxK
 from gossamer.training.objectives.objective import Moment, Objective, Outcome, Parameters
 
@@ -49,13 +48,9 @@ class TopK(Objective):
         self, p: Parameters, x: Float[Tensor, "tokens d"], y: Float[Tensor, "tokens d"], moment: Moment
     ) -> Outcome:
         """See :class:`Objective`."""
-        return self._through(p, x, y, moment, lambda pre: choose_topk(pre, self.k))
+        return self._through(p, x, y, moment, choose_topk(p, x, self.k))
 
-    def _through(
-        self, p: Parameters, x: Tensor, y: Tensor, moment: Moment, choose: Callable[[Tensor], Chosen]
-    ) -> Outcome:
-        pre = encoded(p, x)
-        chosen = choose(pre)
-        error = y - chosen.reconstruct(p, x, pre) - p["b_dec"]
+    def _through(self, p: Parameters, x: Tensor, y: Tensor, moment: Moment, chosen: Chosen) -> Outcome:
+        error = y - chosen.reconstruct(p, x) - p["b_dec"]
         revival = self.aux.loss(p, x, error, moment.dead(chosen.fired))
         return Outcome(error.square().mean(), error, chosen.fired, revival, chosen.smallest)

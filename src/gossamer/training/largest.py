@@ -1,0 +1,141 @@
+"""The largest pre-activations, of every token or of a whole batch, found through a :class:`Screen`.
+
+Both rules guess a level, compute exactly every entry that may reach it, and look whether enough of them do. If so,
+what lies below the level cannot matter; if not, the guess was too high, and what was found gives one that is not.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from gossamer.training.active import Active
+from gossamer.training.parallel import Processes
+from gossamer.training.screen import Chunk, Screen
+
+# What is surely below the smallest pre-activation kept, as a share of that of an earlier batch or a part of this one.
+MARGIN = 0.8
+# Blocks for each of the k entries that are looked for: with fewer, several would share one.
+_BLOCKS = 16
+
+Entries = tuple[Active, Float[Tensor, "entries"]]
+
+
+def of_tokens(screen: Screen, k: int) -> Entries:
+    """The k largest pre-activations of each token, those that are positive, and their values."""
+    parts = [_of_chunk(screen, chunk, k) for chunk in screen.chunks()]
+    counts = torch.cat([active.counts for active, _ in parts])
+    active = Active.from_counts(counts, torch.cat([active.latents for active, _ in parts]), screen.n_latents)
+    return active, torch.cat([values for _, values in parts])
+
+
+def _of_chunk(screen: Screen, chunk: Chunk, k: int) -> Entries:
+    level = (_kth_or_less(chunk.upper, k) - chunk.slack).clamp(min=0)
+    while True:
+        flat = _at_least(chunk.upper, level[:, None], screen.rounding)
+        found = Active.from_flat(flat, len(level), screen.n_latents)
+        values = screen.exact(found, chunk.upper.reshape(-1)[flat], chunk.start)
+        kth, kept = _best(found, values, k)
+        if bool(((kth >= level) | (level == 0)).all()):
+            return found.only(kept), values[kept]
+        level = torch.where(kth < level, kth.clamp(min=0), level)
+
+
+def _kth_or_less(upper: Float[Tensor, "tokens n"], k: int) -> Float[Tensor, "tokens"]:
+    """The k-th largest of the maxima of blocks: seldom much less than the k-th largest of all, and much faster."""
+    width = upper.shape[1] // (_BLOCKS * k)
+    if width > 1:
+        upper = upper[:, : upper.shape[1] // width * width].reshape(len(upper), -1, width).amax(dim=2)
+    return upper.topk(k, dim=1, sorted=False).values.amin(dim=1)
+
+
+def _best(found: Active, values: Tensor, k: int) -> tuple[Float[Tensor, "tokens"], Tensor]:
+    """The k-th largest value of each token (-inf where there are fewer), and which entries are among the k."""
+    tokens, counts = found.tokens, found.counts
+    places = torch.arange(len(values)) - found.starts[tokens]
+    table = values.new_full((len(counts), max(k, int(counts.max()))), -torch.inf)
+    table[tokens, places] = values
+    largest, where = table.topk(k, dim=1, sorted=False)
+    kept = torch.zeros_like(table, dtype=torch.bool).scatter(1, where, largest > 0)
+    return largest.amin(dim=1), kept[tokens, places]
+
+
+def of_batch(
+    screen: Screen, k: int, floor: float = 0.0, processes: Processes | None = None
+) -> tuple[Active, Float[Tensor, "entries"], float]:
+    """The k * tokens largest of the batch, those that are positive, their values, and the smallest kept (0 if none).
+
+    `floor` is a guess of something below that smallest one (the last batch's, less a margin): it only saves time.
+    Where other `processes` have the rest of the batch, the largest of all of it are meant.
+    """
+    processes = processes or Processes()
+    wanted = int(processes.sum(torch.tensor(k * screen.tokens)))
+    floor = floor if floor > 0 else _guess(screen, k, processes)
+    candidates = _Candidates.above(screen, floor)
+    level = max(floor, _kth_largest(candidates.likely, wanted, processes))
+    while True:
+        found, values = candidates.exactly(screen, level)
+        smallest = _kth_largest(values, wanted, processes)
+        if smallest >= level:
+            break
+        level = smallest
+        if level < floor:
+            floor = 0.0
+            candidates = _Candidates.above(screen, floor)
+    kept = (values >= smallest) & (values > 0)
+    return found.only(kept), values[kept], _least(values[kept], processes)
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """What may be as large as a level that was guessed: indices into the flattened matrix, upper bounds, and what the
+    values are likely to be at least.
+    """
+
+    flat: Int[Tensor, "entries"]
+    upper: Float[Tensor, "entries"]
+    likely: Float[Tensor, "entries"]
+
+    @classmethod
+    def above(cls, screen: Screen, level: float) -> "_Candidates":
+        parts = []
+        for chunk in screen.chunks():
+            flat = _at_least(chunk.upper, torch.tensor(level), screen.rounding)
+            upper = chunk.upper.reshape(-1)[flat]
+            likely = upper - chunk.slack[flat.div(screen.n_latents, rounding_mode="floor")]
+            parts.append((flat + chunk.start * screen.n_latents, upper, likely))
+        return cls(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def exactly(self, screen: Screen, level: float) -> Entries:
+        """The entries that may be as large as `level`, with their values."""
+        kept = self.upper >= level * (1 - screen.rounding)
+        found = Active.from_flat(self.flat[kept], screen.tokens, screen.n_latents)
+        return found, screen.exact(found, self.upper[kept])
+
+
+def _guess(screen: Screen, k: int, processes: Processes) -> float:
+    """By the first tokens."""
+    chunk = next(screen.chunks())
+    wanted = int(processes.sum(torch.tensor(k * len(chunk.upper))))
+    return MARGIN * _kth_largest((chunk.upper - chunk.slack[:, None]).reshape(-1), wanted, processes)
+
+
+def _at_least(upper: Float[Tensor, "tokens n"], level: Tensor, rounding: float) -> Int[Tensor, "entries"]:
+    """Indices into the flattened matrix. numpy finds them several times faster than torch does on a CPU."""
+    return torch.from_numpy(np.flatnonzero(upper.numpy() >= (level * (1 - rounding)).to(upper).numpy()))
+
+
+def _kth_largest(values: Float[Tensor, "entries"], k: int, processes: Processes) -> float:
+    """0 where fewer than k are positive."""
+    if processes.count > 1:
+        return float(processes.kth_largest(values, k))
+    if len(values) < k:
+        return 0.0
+    return max(0.0, float(np.partition(values.numpy(), len(values) - k)[len(values) - k]))
+
+
+def _least(values: Float[Tensor, "entries"], processes: Processes) -> float:
+    least = float(processes.least(values.min() if len(values) else torch.tensor(torch.inf).to(values)))
+    return 0.0 if least == torch.inf else least

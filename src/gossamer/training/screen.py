@@ -1,0 +1,169 @@
+r"""An encoder's pre-activations, a few tokens at a time, and from above where that is cheaper.
+
+Rules that keep the largest pre-activations need most of them only to find that they are small. CPUs that multiply in
+bfloat16 do that more than twice as fast as in float32, so there the matrix of tokens and latents is computed in
+bfloat16, as upper bounds; whatever can be among the largest is computed again in float32. Nothing is lost: with x', w'
+the rounded x and w, by the inequality of Cauchy and Schwarz
+
+    x . w + b  <=  x' . w' + |x - x'| |w| + |x'| |w - w'| + b
+
+which is itself one product, of x' and w' with three more columns.
+"""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gossamer.finite import require_finite
+from gossamer.training.active import Active
+
+# Entries of a chunk.
+CHUNK = 2**23
+# d * n from which bounds pay: below it the products are too small a part of a step.
+_PAYS = 2**21
+# The largest relative error of rounding to bfloat16.
+_ROUNDING = 2.0**-8
+# One candidate costs as much by itself as this many entries of a dense product.
+_DENSE = 12
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some tokens that follow one another.
+
+    Attributes:
+        start: the first of them.
+        upper: at least their pre-activations, up to a relative `rounding`. A buffer: the next chunk overwrites it.
+        slack: how far `upper` usually is above them.
+    """
+
+    start: int
+    upper: Float[Tensor, "tokens n"]
+    slack: Float[Tensor, "tokens"]
+
+
+class Screen:
+    """The pre-activations x @ W_enc + b_enc. Memory: a chunk of them and a copy of W_enc in bfloat16.
+
+    Attributes:
+        tokens, n_latents: how many there are.
+        rounding: relative to itself, how far an upper bound can be below the value; 0 where it is the value.
+
+    Raises:
+        NotFiniteError: the encoder's weights are not finite.
+    """
+
+    def __init__(self, x: Float[Tensor, "tokens d"], W_enc: Float[Tensor, "d n"], b_enc: Float[Tensor, "n"]) -> None:
+        self.x, self.W_enc, self.b_enc = x.detach(), W_enc.detach(), b_enc.detach()
+        self.tokens, self.n_latents = len(x), W_enc.shape[1]
+        # What is not finite would be no candidate, and go unnoticed.
+        require_finite(self.W_enc, "W_enc")
+        self._bounds = _Bounds(self.x, self.W_enc, self.b_enc) if _worth_bounds(self.x, self.W_enc) else None
+        self.rounding = 0.0 if self._bounds is None else _ROUNDING
+
+    def chunks(self) -> Iterator[Chunk]:
+        """All tokens, in order."""
+        size = _tokens(self.n_latents)
+        buffer = self.x.new_empty(min(size, self.tokens), self.n_latents)
+        for start in range(0, self.tokens, size):
+            part = slice(start, min(start + size, self.tokens))
+            upper = buffer[: part.stop - start]
+            if self._bounds is None:
+                self._exactly(part, upper)
+                yield Chunk(start, upper, torch.zeros_like(self.x[part, 0]))
+            else:
+                yield Chunk(start, self._bounds.upper(part, upper), self._bounds.slack[part])
+
+    def exact(self, found: Active, bounds: Float[Tensor, "entries"], start: int = 0) -> Float[Tensor, "entries"]:
+        """Pre-activations of the entries, whose rows are the tokens from `start` on and which had these bounds."""
+        if self._bounds is None:
+            return bounds
+        rows = len(found.starts) - 1
+        if _DENSE * len(found.latents) > rows * found.n_latents:
+            return self._densely(found, start)
+        # Latent by latent, so that what is read most is read once.
+        order = found.order()
+        with _whole():
+            products = found.by_latent(order).sampled(self.W_enc.t(), self.x[start : start + rows])
+        return torch.empty_like(products).index_copy_(0, order, products) + self.b_enc[found.latents]
+
+    def _densely(self, found: Active, start: int) -> Tensor:
+        values, rows = [], len(found.starts) - 1
+        size = _tokens(found.n_latents)
+        for first in range(0, rows, size):
+            last = min(first + size, rows)
+            entries = slice(int(found.starts[first]), int(found.starts[last]))
+            pre = self._exactly(slice(start + first, start + last), None)
+            values.append(pre[found.tokens[entries] - first, found.latents[entries]])
+        return torch.cat(values)
+
+    def _exactly(self, part: slice, out: Tensor | None) -> Tensor:
+        with _whole():
+            return torch.addmm(self.b_enc, self.x[part], self.W_enc, out=out)
+
+
+class _Bounds:
+    """The two factors of the upper bounds, in bfloat16."""
+
+    def __init__(self, x: Tensor, W_enc: Tensor, b_enc: Tensor) -> None:
+        read, lost_x = _rounded(x, 3)
+        rows, lost_w = _rounded(W_enc.t(), 3)
+        norm_x, norm_w = (
+            torch.linalg.vector_norm(side, dim=1) + lost for side, lost in ((x, lost_x), (W_enc.t(), lost_w))
+        )
+        # The sums of float32 products are rounded too, in an order nobody knows.
+        lost_w += 2 * x.shape[1] * torch.finfo(torch.float32).eps * norm_w
+        for column, (token, latent) in enumerate(((lost_x, norm_w), (norm_x, lost_w)), start=x.shape[1]):
+            read[:, column], rows[:, column] = _raised(token), _raised(latent)
+        read[:, -1], rows[:, -1] = 1, _raised(b_enc)
+        self._read, self._rows = read, rows
+        self._reduced = read.new_empty(min(_tokens(len(rows)), len(x)), len(rows))
+        # What rounding really does to a sum is a small part of its bound: values lie about one bound below `upper`.
+        self.slack = 1.25 * (lost_x * norm_w.mean() + norm_x * lost_w.mean())
+
+    def upper(self, part: slice, out: Tensor) -> Tensor:
+        with _whole():
+            return out.copy_(torch.mm(self._read[part], self._rows.t(), out=self._reduced[: len(out)]))
+
+
+def _tokens(n_latents: int) -> int:
+    return max(1, CHUNK // n_latents)
+
+
+def _rounded(rows: Tensor, more: int) -> tuple[Tensor, Tensor]:
+    """Rows in bfloat16 with room for `more` columns, and the norm of what each lost."""
+    width = rows.shape[1]
+    result = torch.empty(len(rows), width + more, dtype=torch.bfloat16)
+    lost = rows.new_empty(len(rows))
+    for start in range(0, len(rows), 1024):
+        here = slice(start, start + 1024)
+        result[here, :width] = rows[here]
+        lost[here] = (rows[here] - result[here, :width]).norm(dim=1)
+    return result, lost
+
+
+def _raised(values: Tensor) -> Tensor:
+    """In bfloat16, and not below what they are."""
+    return values + 1.01 * _ROUNDING * values.abs()
+
+
+def _worth_bounds(x: Tensor, W_enc: Tensor) -> bool:
+    return x.dtype == torch.float32 and W_enc.numel() >= _PAYS and multiplies_in_bfloat16()
+
+
+@functools.cache
+def multiplies_in_bfloat16() -> bool:
+    """Whether this CPU has instructions for products in bfloat16."""
+    able = torch.cpu.get_capabilities()
+    has_products = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return has_products and any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def _whole() -> contextlib.AbstractContextManager[object]:
+    """Autocast would round what is to be exact."""
+    return torch.autocast("cpu", enabled=False)

@@ -1,0 +1,105 @@
+"""The largest pre-activations are the largest, however they are found."""
+
+import pytest
+import torch
+from encoders import CASES, LATENTS, TOKENS, case
+
+from gossamer.training import largest
+from gossamer.training.active import has_sparse_products
+from gossamer.training.screen import Screen
+
+pytestmark = pytest.mark.skipif(
+    not has_sparse_products(torch.device("cpu")), reason="torch without MKL has no sparse products"
+)
+K = 5
+
+
+def close_calls():
+    """Latents in pairs that differ by less than bfloat16 can tell."""
+    x, W_enc, b_enc = case()
+    W_enc[:, 1::2] = W_enc[:, ::2] * 1.0005
+    b_enc[1::2] = b_enc[::2]
+    return x, W_enc, b_enc
+
+
+INPUTS = [lambda settings=settings: case(**settings) for settings in CASES] + [close_calls]
+
+
+def _mask(found):
+    mask = torch.zeros(len(found.starts) - 1, found.n_latents, dtype=torch.bool)
+    mask[found.tokens, found.latents] = True
+    return mask
+
+
+def _assert_found(found, values, expected, pre):
+    assert torch.equal(_mask(found), expected)
+    torch.testing.assert_close(values, pre[expected].float(), rtol=1e-5, atol=1e-4)
+
+
+def _exact(x, W_enc, b_enc):
+    return x.double() @ W_enc.double() + b_enc.double()
+
+
+@pytest.mark.parametrize("make", INPUTS)
+def test_every_token_gets_its_largest(way, make):
+    tensors = make()
+    pre = _exact(*tensors)
+    ranked = pre.sort(dim=1, descending=True).values
+    expected = (pre >= ranked[:, K - 1 : K]) & (pre > 0)
+    _assert_found(*largest.of_tokens(Screen(*tensors), K), expected, pre)
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.5, 1e6])
+@pytest.mark.parametrize("make", INPUTS)
+def test_the_batch_gets_its_largest_whatever_the_guess(way, make, floor):
+    tensors = make()
+    pre = _exact(*tensors)
+    smallest = pre.reshape(-1).sort(descending=True).values[K * TOKENS - 1].clamp(min=0)
+    found, values, kept = largest.of_batch(Screen(*tensors), K, floor)
+    _assert_found(found, values, (pre >= smallest) & (pre > 0), pre)
+    assert kept == pytest.approx(float(pre[(pre >= smallest) & (pre > 0)].min()), rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_only_positive_ones_where_there_are_too_few(way, shift):
+    x, W_enc, b_enc = case()
+    b_enc -= shift
+    pre = _exact(x, W_enc, b_enc)
+    assert 0 < (pre > 0).sum() < LATENTS // 2 * TOKENS
+    found, values = largest.of_tokens(Screen(x, W_enc, b_enc), LATENTS // 2)
+    _assert_found(found, values, pre > 0, pre)
+    found, values, smallest = largest.of_batch(Screen(x, W_enc, b_enc), LATENTS // 2, 0.1)
+    _assert_found(found, values, pre > 0, pre)
+    assert smallest == pytest.approx(float(pre[pre > 0].min()), rel=1e-3)
+
+
+def test_nothing_positive_is_no_active_latent(way):
+    x, W_enc, b_enc = case()
+    b_enc -= 1000
+    assert len(largest.of_tokens(Screen(x, W_enc, b_enc), 3)[1]) == 0
+    found, values, smallest = largest.of_batch(Screen(x, W_enc, b_enc), 3)
+    assert len(values) == len(found.latents) == 0
+    assert smallest == 0
+
+
+def test_equal_values_do_not_give_a_token_more_than_k(way):
+    x, W_enc, b_enc = torch.ones(2, 3), torch.ones(3, 8), torch.zeros(8)
+    found, _ = largest.of_tokens(Screen(x, W_enc, b_enc), 3)
+    assert found.counts.tolist() == [3, 3]
+
+
+def test_a_guess_too_high_is_found_out(way, monkeypatch):
+    """Slack is only a guess: without any, and with far too much, the same is found."""
+    x, W_enc, b_enc = case(loud_latents=30.0)
+    pre = _exact(x, W_enc, b_enc)
+    expected = (pre >= pre.sort(dim=1, descending=True).values[:, K - 1 : K]) & (pre > 0)
+    chunks = Screen.chunks
+    for slack in (-5.0, 5.0):
+
+        def guessing(screen, slack=slack):
+            for chunk in chunks(screen):
+                yield type(chunk)(chunk.start, chunk.upper, chunk.slack + slack)
+
+        monkeypatch.setattr(Screen, "chunks", guessing)
+        found, _ = largest.of_tokens(Screen(x, W_enc, b_enc), K)
+        assert torch.equal(_mask(found), expected)

@@ -4,6 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+
+# Triton settles with its first import whether kernels are interpreted, and others import it as well.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
 from word_model import tiny_gpt2_model, word_tokenizer
 
 from gossamer.model import LanguageModel

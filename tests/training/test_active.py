@@ -66,6 +66,6 @@ def test_some_of_the_entries_are_those_of_a_smaller_mask(mask):
 
 def test_an_order_by_latent_keeps_the_tokens_order(mask):
     active = _active(mask)
-    order = active.order()
+    order = active.order
     assert torch.equal(active.by_latent(order).latents, mask.t().nonzero()[:, 1])
     assert torch.equal(active.latents[order], mask.t().nonzero()[:, 0])

@@ -1,10 +1,11 @@
 """Which latents are active in a batch, and the sparse pass through them.
 
 Of tokens * n_latents pre-activations a few in a thousand survive, so everything after the encoder's product works on
-those alone where torch has the sparse products (the CPU with MKL).
+those alone: with torch's sparse products on a CPU with MKL, with :mod:`gossamer.kernels` on a GPU.
 """
 
 import functools
+import importlib.util
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class Active:
     @classmethod
     def from_flat(cls, flat: Int[Tensor, "entries"], tokens: int, n_latents: int) -> "Active":
         """From ascending indices into the flattened matrix."""
-        counts = torch.bincount(flat.div(n_latents, rounding_mode="floor"), minlength=tokens)
+        counts = counted(flat.div(n_latents, rounding_mode="floor"), tokens)
         return cls.from_counts(counts, flat % n_latents, n_latents)
 
     @classmethod
@@ -55,7 +56,7 @@ class Active:
         """
         edges = torch.tensor(bounds[:-1], device=self.latents.device)
         rows = self.tokens * len(bounds) + torch.bucketize(self.latents, edges, right=True)
-        counts = torch.bincount(rows, minlength=(len(self.starts) - 1) * len(bounds))
+        counts = counted(rows, (len(self.starts) - 1) * len(bounds))
         return Active.from_counts(counts, self.latents, self.n_latents)
 
     @property
@@ -63,57 +64,74 @@ class Active:
         """Active latents of each token."""
         return self.starts.diff()
 
-    @property
+    @functools.cached_property
     def tokens(self) -> Int[Tensor, "entries"]:
         """Token of each entry."""
-        counts = self.counts
-        return torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+        every = torch.arange(len(self.starts) - 1, device=self.starts.device)
+        # Told how many there are, a device need not say so.
+        return torch.repeat_interleave(every, self.counts, output_size=len(self.latents))
 
+    @functools.cached_property
     def order(self) -> Int[Tensor, "entries"]:
         """What sorts the entries latent by latent."""
+        if self.latents.device.type != "cpu":
+            return self.latents.argsort(stable=True)
         # Numbers of 16 bits are sorted by their digits, ten times as fast.
         narrow = self.latents.numpy().astype(np.min_scalar_type(self.n_latents))
         return torch.from_numpy(np.argsort(narrow, kind="stable"))
 
     def by_latent(self, order: Int[Tensor, "entries"]) -> "Active":
         """The same entries latent by latent (its "tokens" are latents), given the order that sorts them so."""
-        counts = torch.bincount(self.latents, minlength=self.n_latents)
+        counts = counted(self.latents, self.n_latents)
         return Active.from_counts(counts, self.tokens[order], len(self.starts) - 1)
 
-    def matrix(self, values: Float[Tensor, "entries"]) -> Tensor:
-        """The sparse matrix with these values."""
-        shape = (len(self.starts) - 1, self.n_latents)
-        return torch.sparse_csr_tensor(self.starts, self.latents, values, shape, check_invariants=False)
-
-    def sampled(self, left: Float[Tensor, "tokens d"], right: Float[Tensor, "n d"]) -> Float[Tensor, "entries"]:
-        """The entries of left @ right.T."""
-        empty = self.matrix(left.new_zeros(len(self.latents)))
-        return torch.sparse.sampled_addmm(empty, left, right.t(), beta=0.0).values()
-
     def sums(self, values: Float[Tensor, "entries"], rows: Float[Tensor, "n d"]) -> Float[Tensor, "tokens d"]:
-        """The matrix with these values times `rows`, for few entries a token."""
-        # On the CPU a bag is more than twice as fast as a sparse product: few rows are added up, from all over.
-        return torch.nn.functional.embedding_bag(
-            self.latents, rows, self.starts[:-1], mode="sum", per_sample_weights=values
-        )
+        """The matrix with these values times `rows`."""
+        if runs_kernels(rows.device):
+            return _kernels().sums(self.starts, self.latents, values, rows)
+        # Up to twice as fast on a CPU as a sparse matrix times a dense one.
+        bags = self.starts[:-1]
+        return torch.nn.functional.embedding_bag(self.latents, rows, bags, mode="sum", per_sample_weights=values)
 
-    def product(self, values: Float[Tensor, "entries"], rows: Float[Tensor, "n d"]) -> Float[Tensor, "tokens d"]:
-        """The same, for few rows that are used many times."""
-        result = rows.new_empty(len(self.starts) - 1, rows.shape[1])
-        # Written into directly: a product without a place to go makes two of them, one filled with zeros.
-        return torch.addmm(result, self.matrix(values), rows, beta=0.0, out=result)
+    def products(self, left: Float[Tensor, "tokens d"], right: Float[Tensor, "n d"]) -> Float[Tensor, "entries"]:
+        """The entries of left @ right.T."""
+        if runs_kernels(left.device):
+            return _kernels().products(self.starts, self.latents, left, right)
+        # Latent by latent, so that of the larger side every row is read once.
+        turned = self.by_latent(self.order)
+        shape, zeros = (self.n_latents, len(left)), left.new_zeros(len(self.latents))
+        empty = torch.sparse_csr_tensor(turned.starts, turned.latents, zeros, shape, check_invariants=False)
+        found = torch.sparse.sampled_addmm(empty, right, left.t(), beta=0.0).values()
+        return torch.empty_like(found).index_copy_(0, self.order, found)
+
+
+def counted(indices: Int[Tensor, "entries"], length: int) -> Int[Tensor, "length"]:
+    """How often each of the numbers from 0 to `length` - 1 occurs; no device is waited for."""
+    return torch.zeros(length, dtype=torch.long, device=indices.device).index_add_(0, indices, torch.ones_like(indices))
 
 
 @functools.cache
 def has_sparse_products(device: torch.device) -> bool:
-    """Whether torch can multiply sparse rows on this device and sample a product at their entries."""
-    if device.type != "cpu" or not torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
+    """Whether sparse rows can be multiplied on this device: by MKL on a CPU, by our kernels on a GPU with Triton."""
+    if device.type != "cpu":
+        return runs_kernels(device)
+    if not torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
         return False
     with warnings.catch_warnings():
         # torch says once in a process that sparse rows are in beta: what is used of them is held by a test.
         warnings.simplefilter("ignore")
-        Active(torch.tensor([0, 1]), torch.tensor([0]), 1).matrix(torch.ones(1))
+        torch.sparse_csr_tensor(torch.tensor([0, 1]), torch.tensor([0]), torch.ones(1), (1, 1), check_invariants=False)
     return True
+
+
+def runs_kernels(device: torch.device) -> bool:
+    """Whether :mod:`gossamer.kernels` does the sparse products of this device."""
+    return device.type == "cuda" and importlib.util.find_spec("triton") is not None
+
+
+def _kernels() -> Any:
+    # Not everybody has Triton, and nobody needs it on a CPU.
+    return importlib.import_module("gossamer.kernels")
 
 
 def reconstruct(
@@ -152,8 +170,7 @@ def reconstruct_parts(
 class _SparseReconstruction(torch.autograd.Function):
     """`active` says where entries were read, `written` in which rows the same entries are decoded.
 
-    The way back goes latent by latent: a row of W_dec is read once for all the entries that it takes part in. There are
-    no sparse products in bfloat16: under autocast they are done in float32.
+    Under autocast the sparse products are in float32: they are no time, and in bfloat16 there are none.
     """
 
     @staticmethod
@@ -179,12 +196,12 @@ class _SparseReconstruction(torch.autograd.Function):
         active: Active = ctx.active
         written: Active = ctx.written
         x, W_enc, W_dec, values = ctx.saved_tensors
-        order = active.order()
+        # An entry of 0 is one that fills a row: it is chosen, and not active.
+        d_values = written.products(gradient, W_dec) * (values != 0)
+        order = active.order
         read, decoded = active.by_latent(order), written.by_latent(order)
-        d_values = decoded.sampled(W_dec, gradient)
-        d_W_dec = decoded.product(values[order], gradient)
-        d_W_enc = read.product(d_values, x).t()
-        in_order = torch.empty_like(d_values).index_copy_(0, order, d_values)
-        d_b_enc = torch.zeros_like(W_enc[0]).index_add_(0, active.latents, in_order)
-        d_x = active.sums(in_order, W_enc.t()) if ctx.needs_input_grad[0] else None
+        d_W_dec = decoded.sums(values[order], gradient)
+        d_W_enc = read.sums(d_values[order], x).t()
+        d_b_enc = torch.zeros_like(W_enc[0]).index_add_(0, active.latents, d_values)
+        d_x = active.sums(d_values, W_enc.t()) if ctx.needs_input_grad[0] else None
         return d_x, d_W_enc, d_b_enc, d_W_dec, None, None, None

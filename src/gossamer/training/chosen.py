@@ -49,11 +49,20 @@ class ChosenEntries(Chosen):
     values: Float[Tensor, "entries"]
 
     @classmethod
-    def of(cls, active: Active, values: Float[Tensor, "entries"], smallest: float | None) -> "ChosenEntries":
-        """With the counts that every rule needs."""
-        fired = torch.bincount(active.latents, minlength=active.n_latents)
-        least = None if smallest is None else torch.tensor(smallest, dtype=torch.float64)
-        return cls(fired, least, active, values)
+    def of(cls, active: Active, values: Float[Tensor, "entries"], smallest: Tensor | None) -> "ChosenEntries":
+        """With the counts that every rule needs. Entries with a value of 0 only fill up a row."""
+        fired = torch.zeros(active.n_latents, dtype=torch.long, device=values.device)
+        return cls(fired.index_add_(0, active.latents, (values > 0).long()), smallest, active, values)
+
+    @classmethod
+    def at(
+        cls, pre: Float[Tensor, "tokens n"], flat: Int[Tensor, "entries"], *, one_threshold: bool
+    ) -> "ChosenEntries":
+        """At these indices into the flattened matrix, where it is positive. Sizes do not depend on the values."""
+        flat = flat.sort().values
+        values = pre.reshape(-1)[flat].clamp(min=0)
+        active = Active.from_flat(flat, *pre.shape)
+        return cls.of(active, values, _smallest(values) if one_threshold else None)
 
     def reconstruct(self, p: Mapping[str, Tensor], x: Float[Tensor, "tokens d"]) -> Float[Tensor, "tokens d"]:
         """See :class:`Chosen`."""
@@ -95,10 +104,13 @@ class ChosenMask(Chosen):
 
 def choose_topk(p: Mapping[str, Tensor], x: Float[Tensor, "tokens d"], k: int) -> Chosen:
     """The k largest pre-activations of each token, those that are positive."""
-    if has_sparse_products(x.device):
+    if _by_screen(x.device):
         return ChosenEntries.of(*largest.of_tokens(_screen(p, x), k), None)
-    pre = _encoded(p, x)
+    pre = _encoded(p, x, graph=not has_sparse_products(x.device))
     values, latents = pre.detach().topk(k, dim=1, sorted=False)
+    if has_sparse_products(x.device):
+        firsts = torch.arange(0, pre.numel(), pre.shape[1], device=x.device)
+        return ChosenEntries.at(pre, (firsts[:, None] + latents).reshape(-1), one_threshold=False)
     return ChosenMask.of(torch.zeros_like(pre, dtype=torch.bool).scatter(1, latents, values > 0), pre, None)
 
 
@@ -109,25 +121,42 @@ def choose_batchtopk(
 
     Where other `processes` have the rest of the batch, the largest of all of it are chosen.
     """
-    if has_sparse_products(x.device):
-        return ChosenEntries.of(*largest.of_batch(_screen(p, x), k, floor, processes))
-    pre = _encoded(p, x)
+    if _by_screen(x.device):
+        active, values, smallest = largest.of_batch(_screen(p, x), k, floor, processes)
+        return ChosenEntries.of(active, values, torch.tensor(smallest, dtype=torch.float64))
     if processes is not None and processes.count > 1:
-        return _choose_together(pre, k, processes)
-    values = pre.detach().reshape(-1).topk(k * len(pre), sorted=False).values.clamp(min=0)
-    # Fewer positive ones than wanted: the smallest of those.
-    smallest = values.masked_fill(values == 0, torch.inf).min()
-    mask = pre.detach() >= smallest
-    return ChosenMask.of(mask, pre, torch.where(smallest.isinf(), 0.0, smallest).double())
+        return _choose_together(_encoded(p, x, graph=True), k, processes)
+    pre = _encoded(p, x, graph=not has_sparse_products(x.device))
+    values, flat = pre.detach().reshape(-1).topk(k * len(pre), sorted=False)
+    if has_sparse_products(x.device):
+        return ChosenEntries.at(pre, flat, one_threshold=True)
+    least = _smallest(values)
+    return ChosenMask.of((pre.detach() >= least) & (pre.detach() > 0), pre, least)
+
+
+def _by_screen(device: torch.device) -> bool:
+    """Where looking at values costs nothing, only those that may be among the largest are computed at all."""
+    return device.type == "cpu" and has_sparse_products(device)
+
+
+def _smallest(values: Tensor) -> Float[Tensor, ""]:
+    """The smallest positive one; 0 if there is none."""
+    return _or_zero(torch.where(values > 0, values, torch.inf).min())
+
+
+def _or_zero(least: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    return torch.where(least.isinf(), 0.0, least).double()
 
 
 def _screen(p: Mapping[str, Tensor], x: Tensor) -> Screen:
     return Screen(x, p["W_enc"], p["b_enc"])
 
 
-def _encoded(p: Mapping[str, Tensor], x: Float[Tensor, "tokens d"]) -> Float[Tensor, "tokens n"]:
-    # Under autocast the product alone is in bfloat16: what is chosen among, and summed, is not.
-    return torch.addmm(p["b_enc"], x, p["W_enc"]).to(p["W_enc"].dtype)
+def _encoded(p: Mapping[str, Tensor], x: Float[Tensor, "tokens d"], *, graph: bool) -> Float[Tensor, "tokens n"]:
+    # The way back through entries is sparse and needs no graph; that through a mask does.
+    with torch.set_grad_enabled(torch.is_grad_enabled() and graph):
+        # Under autocast the product alone is in bfloat16: what is chosen among, and summed, is not.
+        return torch.addmm(p["b_enc"], x, p["W_enc"]).to(p["W_enc"].dtype)
 
 
 def _choose_together(pre: Float[Tensor, "tokens n"], k: int, processes: Processes) -> Chosen:
@@ -135,5 +164,4 @@ def _choose_together(pre: Float[Tensor, "tokens n"], k: int, processes: Processe
     wanted = k * processes.sum(torch.tensor(len(pre), device=pre.device))
     smallest = processes.kth_largest(values.reshape(-1), wanted)
     mask = (values >= smallest) & (values > 0)
-    kept = processes.least(torch.where(mask, values, torch.inf).min())
-    return ChosenMask.of(mask, pre, torch.where(kept.isinf(), 0.0, kept).double())
+    return ChosenMask.of(mask, pre, _or_zero(processes.least(torch.where(mask, values, torch.inf).min())))

@@ -86,11 +86,9 @@ class Screen:
         rows = len(found.starts) - 1
         if _DENSE * len(found.latents) > rows * found.n_latents:
             return self._densely(found, start)
-        # Latent by latent, so that what is read most is read once.
-        order = found.order()
         with _whole():
-            products = found.by_latent(order).sampled(self.W_enc.t(), self.x[start : start + rows])
-        return torch.empty_like(products).index_copy_(0, order, products) + self.b_enc[found.latents]
+            products = found.products(self.x[start : start + rows], self.W_enc.t())
+        return products + self.b_enc[found.latents]
 
     def _densely(self, found: Active, start: int) -> Tensor:
         values, rows = [], len(found.starts) - 1

@@ -1,5 +1,7 @@
 """The largest pre-activations are the largest, however they are found."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from encoders import CASES, LATENTS, TOKENS, case
@@ -98,7 +100,7 @@ def test_a_guess_too_high_is_found_out(way, monkeypatch):
 
         def guessing(screen, slack=slack):
             for chunk in chunks(screen):
-                yield type(chunk)(chunk.start, chunk.upper, chunk.slack + slack)
+                yield replace(chunk, slack=chunk.slack + slack)
 
         monkeypatch.setattr(Screen, "chunks", guessing)
         found, _ = largest.of_tokens(Screen(x, W_enc, b_enc), K)

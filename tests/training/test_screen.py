@@ -18,7 +18,8 @@ def test_no_pre_activation_is_above_its_bound(way, settings):
     seen = 0
     for chunk in found.chunks():
         wanted = exact[chunk.start : chunk.start + len(chunk.upper)]
-        above = chunk.upper + found.rounding * chunk.upper.abs() + 1e-5 * (1 + wanted.abs())
+        upper = chunk.upper.float()
+        above = upper + found.rounding * upper.abs() + 1e-5 * (1 + wanted.abs())
         assert bool((above >= wanted).all())
         seen += len(wanted)
     assert seen == TOKENS

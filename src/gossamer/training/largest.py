@@ -17,8 +17,6 @@ from gossamer.training.screen import Chunk, Screen
 
 # What is surely below the smallest pre-activation kept, as a share of that of an earlier batch or a part of this one.
 MARGIN = 0.8
-# Blocks for each of the k entries that are looked for: with fewer, several would share one.
-_BLOCKS = 16
 
 Entries = tuple[Active, Float[Tensor, "entries"]]
 
@@ -32,23 +30,15 @@ def of_tokens(screen: Screen, k: int) -> Entries:
 
 
 def _of_chunk(screen: Screen, chunk: Chunk, k: int) -> Entries:
-    level = (_kth_or_less(chunk.upper, k) - chunk.slack).clamp(min=0)
+    level = (chunk.kth_or_less(k) - chunk.slack).clamp(min=0)
     while True:
-        flat = _at_least(chunk.upper, level[:, None], screen.rounding)
+        flat = chunk.at_least(level)
         found = Active.from_flat(flat, len(level), screen.n_latents)
-        values = screen.exact(found, chunk.upper.reshape(-1)[flat], chunk.start)
+        values = screen.exact(found, chunk.at(flat), chunk.start)
         kth, kept = _best(found, values, k)
         if bool(((kth >= level) | (level == 0)).all()):
             return found.only(kept), values[kept]
         level = torch.where(kth < level, kth.clamp(min=0), level)
-
-
-def _kth_or_less(upper: Float[Tensor, "tokens n"], k: int) -> Float[Tensor, "tokens"]:
-    """The k-th largest of the maxima of blocks: seldom much less than the k-th largest of all, and much faster."""
-    width = upper.shape[1] // (_BLOCKS * k)
-    if width > 1:
-        upper = upper[:, : upper.shape[1] // width * width].reshape(len(upper), -1, width).amax(dim=2)
-    return upper.topk(k, dim=1, sorted=False).values.amin(dim=1)
 
 
 def _best(found: Active, values: Tensor, k: int) -> tuple[Float[Tensor, "tokens"], Tensor]:
@@ -102,8 +92,8 @@ class _Candidates:
     def above(cls, screen: Screen, level: float) -> "_Candidates":
         parts = []
         for chunk in screen.chunks():
-            flat = _at_least(chunk.upper, torch.tensor(level), screen.rounding)
-            upper = chunk.upper.reshape(-1)[flat]
+            flat = chunk.at_least(torch.tensor(level))
+            upper = chunk.at(flat)
             likely = upper - chunk.slack[flat.div(screen.n_latents, rounding_mode="floor")]
             parts.append((flat + chunk.start * screen.n_latents, upper, likely))
         return cls(*(torch.cat(column) for column in zip(*parts, strict=True)))
@@ -119,12 +109,8 @@ def _guess(screen: Screen, k: int, processes: Processes) -> float:
     """By the first tokens."""
     chunk = next(screen.chunks())
     wanted = int(processes.sum(torch.tensor(k * len(chunk.upper))))
-    return MARGIN * _kth_largest((chunk.upper - chunk.slack[:, None]).reshape(-1), wanted, processes)
-
-
-def _at_least(upper: Float[Tensor, "tokens n"], level: Tensor, rounding: float) -> Int[Tensor, "entries"]:
-    """Indices into the flattened matrix. numpy finds them several times faster than torch does on a CPU."""
-    return torch.from_numpy(np.flatnonzero(upper.numpy() >= (level * (1 - rounding)).to(upper).numpy()))
+    likely = chunk.upper.to(chunk.slack.dtype) - chunk.slack[:, None]
+    return MARGIN * _kth_largest(likely.reshape(-1), wanted, processes)
 
 
 def _kth_largest(values: Float[Tensor, "entries"], k: int, processes: Processes) -> float:

@@ -14,9 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, distributed
 
 from gossamer.errors import UsageError
+from gossamer.training.bits import as_integers
 from gossamer.training.gradients import Candidates, Gradients
-
-_INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
 @dataclass(frozen=True)
@@ -72,13 +71,12 @@ class Processes:
     def kth_largest(self, values: Float[Tensor, "n"], k: int | Int[Tensor, ""]) -> Float[Tensor, ""]:
         """The k-th largest of all processes' positive values together; 0 if there are fewer.
 
-        Positive floats are in the order of their bits read as integers, so halving the range of those finds the number
-        exactly: 31 sums of one count (63 in float64), and no value is sent. Every process must hold positive `values`.
+        Halving the range of the bits (:mod:`gossamer.training.bits`) finds the number exactly: 31 sums of one count (63
+        in float64), and no value is sent. Every process must hold positive `values`.
         """
-        integers = _INTEGERS[values.dtype]
-        bits = values.view(integers)
-        found = torch.zeros((), dtype=integers, device=values.device)
-        for bit in reversed(range(torch.iinfo(integers).bits - 1)):
+        bits = as_integers(values)
+        found = torch.zeros((), dtype=bits.dtype, device=values.device)
+        for bit in reversed(range(torch.iinfo(bits.dtype).bits - 1)):
             trial = found | (1 << bit)
             enough = self.sum((bits >= trial).sum()) >= k
             found = torch.where(enough, trial, found)

@@ -215,11 +215,11 @@ class Learner:
     def _measured(
         self, outcome: Outcome, revival: Tensor, dead: Bool[Tensor, "n"], y: Float[Tensor, "tokens d"]
     ) -> dict[str, Float[Tensor, ""]]:
-        spread = (y - y.mean(dim=0)).square().mean()
+        missed, spread = (torch.linalg.vector_norm(one) for one in (outcome.error.detach(), y - y.mean(dim=0)))
         measured = {
             "loss": outcome.loss.detach(),
             "revival": revival.detach(),
-            "explained_variance": 1 - outcome.error.detach().square().mean() / spread,
+            "explained_variance": 1 - (missed / spread).square(),
             "l0": outcome.fired.sum() / len(y),
             "dead": dead.float().mean(),
         }

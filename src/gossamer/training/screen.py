@@ -57,8 +57,10 @@ class Chunk:
         bits = as_integers(self.upper)
         if len(bits[0]) >= 2 * blocks:
             bits = bits[:, : len(bits[0]) // blocks * blocks].reshape(len(bits), -1, blocks).amax(dim=1)
-        largest = bits.view(self.upper.dtype).to(self.slack.dtype)
-        return largest.topk(k, dim=1, sorted=False).values.amin(dim=1).clamp(min=0)
+        place = len(bits[0]) - k
+        # numpy partitions short integers more than ten times as fast as torch finds the largest of floats.
+        kth = torch.from_numpy(np.partition(bits.numpy(), place, axis=1)[:, place].copy())
+        return kth.view(self.upper.dtype).to(self.slack.dtype).clamp(min=0)
 
     def at_least(self, level: Float[Tensor, "..."]) -> Int[Tensor, "entries"]:
         """Which may be as large as `level`, one for all or one a token, and at least 0: ascending flat indices."""

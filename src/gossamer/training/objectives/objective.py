@@ -40,7 +40,7 @@ class Outcome:
     Attributes:
         loss: the objective, without what it does for dead latents.
         revival: what it adds for them, weighted (AuxK); None if it knows no such thing.
-        error: target minus reconstruction.
+        error: target minus reconstruction; to be looked at, not to learn from.
         fired: tokens of the batch on which each latent was active.
         smallest: smallest activation kept, for rules that become a threshold at inference.
     """

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import mse_loss
 
 from gossamer.training.checks import require, require_kinds
 from gossamer.training.chosen import Chosen, choose_topk
@@ -51,6 +52,7 @@ class TopK(Objective):
         return self._through(p, x, y, moment, choose_topk(p, x, self.k))
 
     def _through(self, p: Parameters, x: Tensor, y: Tensor, moment: Moment, chosen: Chosen) -> Outcome:
-        error = y - chosen.reconstruct(p, x) - p["b_dec"]
+        written = chosen.reconstruct(p, x) + p["b_dec"]
+        error = y - written.detach()
         revival = self.aux.loss(p, x, error, moment.dead(chosen.fired))
-        return Outcome(error.square().mean(), error, chosen.fired, revival, chosen.smallest)
+        return Outcome(mse_loss(written, y), error, chosen.fired, revival, chosen.smallest)

@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2e-3, help="learning rate")
     parser.add_argument("--dead-after", type=int, default=10_000_000)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--peer", choices=sorted({*PEERS["topk"]}), help="only this one beside ours")
     parser.add_argument("--quick", action="store_true", help="4,096 latents, batches of 1,024, 5 turns")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -99,6 +100,7 @@ def measured(options: argparse.Namespace, objective: str, precision: str) -> dic
     context = multiprocessing.get_context("spawn")
     workers: dict[str, tuple[Any, Connection]] = {}
     peers = [name for name in PEERS[objective] if _installed(name) and (precision == "float32" or name != SPARSE)]
+    peers = [name for name in peers if options.peer in (None, name)]
     for name in (OURS, *peers, FLOOR):
         here, there = context.Pipe()
         process = context.Process(target=serve, args=(there, name, work, options.data, options.threads), daemon=True)

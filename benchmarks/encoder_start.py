@@ -1,6 +1,7 @@
 """Where the encoder should begin: at the decoder transposed, or at a fraction of it; on a real model, from one pass.
 
-    python benchmarks/encoder_start.py [--model stories260k|tinytalk] [--tokens 1000000] [--seeds 2] [--json]
+    python benchmarks/encoder_start.py [--model stories260k|tinytalk] [--tokens 1000000] [--seeds 2] [--quick]
+        [--json]
 
 BatchTopK and TopK dictionaries at a middle layer, alike but for `encoder_scale`; measured on held-out text: explained
 variance, loss recovered (zero ablation), and the share of latents that are never active there. Each line compares a
@@ -34,8 +35,11 @@ def main() -> None:
     parser.add_argument("--model", default="stories260k", choices=list(FOLDERS))
     parser.add_argument("--tokens", type=int, default=1_000_000, help="to learn from")
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="50,000 tokens, one seed")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if options.quick:
+        options.tokens, options.seeds = 50_000, 1
     show(rows(options), options.json)
 
 

@@ -4,6 +4,7 @@ Both kernels take compressed sparse rows (`starts`, `columns`) and never wait fo
 device that Triton knows; TRITON_INTERPRET=1 runs them on a CPU, which is how they are tested.
 """
 
+import torch
 import triton
 import triton.language as tl
 from jaxtyping import Float, Int
@@ -59,7 +60,9 @@ def sums(
     rows, width = len(starts) - 1, dense.shape[1]
     out = dense.new_empty(rows, width)
     grid = (rows, triton.cdiv(width, COLUMNS))
-    _sums[grid](starts, columns, values, dense.contiguous(), out, width, ENTRIES, COLUMNS)
+    # Triton starts kernels on the current GPU, wherever the tensors are.
+    with torch.cuda.device_of(dense):
+        _sums[grid](starts, columns, values, dense.contiguous(), out, width, ENTRIES, COLUMNS)
     return out
 
 
@@ -71,6 +74,7 @@ def products(
 ) -> Float[Tensor, "entries"]:
     """left @ right.T at the entries of the sparse matrix."""
     out = left.new_empty(len(columns))
-    grid = (len(starts) - 1,)
-    _products[grid](starts, columns, left.contiguous(), right.contiguous(), out, left.shape[1], ENTRIES, COLUMNS)
+    grid, width = (len(starts) - 1,), left.shape[1]
+    with torch.cuda.device_of(left):
+        _products[grid](starts, columns, left.contiguous(), right.contiguous(), out, width, ENTRIES, COLUMNS)
     return out

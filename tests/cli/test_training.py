@@ -74,7 +74,8 @@ def test_train_takes_several_settings_at_once_and_a_cache(monkeypatch, gossamer,
     )
     monkeypatch.setattr("gossamer.training.recipe_for", lambda model: Recipe((0, 1), config))
     settings = ["--objective", "topk,gated", "--n-latents", "32", "--k", "2,4", "--seeds", "5", "--tokens", "320"]
-    settings += ["--batch", "32", "--accumulate", "2", "--learning-rate", "0.01", "--cache", tmp_path / "cache"]
+    settings += ["--batch", "32", "--accumulate", "2", "--learning-rate", "0.01", "--encoder-scale", "0.5"]
+    settings += ["--cache", tmp_path / "cache"]
     command = ["train", tiny, "--text", text, "--out", tmp_path / "out", "--sites", "mlp_out.1"]
     trained = gossamer(*command, *settings, "--json")
     assert trained.code == 0, trained.err
@@ -140,6 +141,7 @@ def test_train_makes_transcoders(monkeypatch, gossamer, tiny, tmp_path):
         (("--batch", "0"), "batch of at least 1, found 0"),
         (("--accumulate", "0"), "accumulate from 1"),
         (("--learning-rate", "0"), "a positive learning_rate, found 0.0"),
+        (("--encoder-scale", "0"), "a positive encoder_scale, found 0.0"),
         (("--learning-rate", "inf"), "learning_rate to be a finite number"),
         (("--finetune-tokens", "-1"), "tokens of the fine-tuning of at least 0"),
         (("--objective", ""), "objective: expected one of batchtopk"),

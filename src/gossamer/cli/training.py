@@ -56,6 +56,12 @@ FinetuneTokens = Annotated[
 Batch = Annotated[int | None, typer.Option(help="Activations in one step.")]
 Accumulate = Annotated[int, typer.Option(help="Parts in which a batch is computed, when memory is short.")]
 LearningRate = Annotated[float | None, typer.Option(help="Peak of Adam's learning rate.")]
+EncoderScale = Annotated[
+    float | None,
+    typer.Option(
+        help="The encoder starts as this times the decoder transposed; below 1 explains more, with more dead latents."
+    ),
+]
 Autocast = Annotated[bool, typer.Option("--autocast", help="The dictionaries' products in bfloat16.")]
 Cache = Annotated[
     Path | None,
@@ -94,6 +100,7 @@ def train(
     batch: Batch = None,
     accumulate: Accumulate = 1,
     learning_rate: LearningRate = None,
+    encoder_scale: EncoderScale = None,
     autocast: Autocast = False,
     cache: Cache = None,
     formats: Formats = None,
@@ -121,7 +128,8 @@ def train(
     with joined(device) as processes:
         network = inputs.language_model(model, device, dtype)
         recipe = recipe_for(network)
-        asked = _with_loop(recipe.config, seed, tokens, finetune_tokens, batch, accumulate, learning_rate, autocast)
+        asked = _with_loop(recipe.config, seed, tokens, finetune_tokens, batch, accumulate, autocast)
+        asked = replace(asked, learner=_with_changes(asked.learner, learning_rate, encoder_scale))
         chosen = _combinations(asked.learner, objective, n_latents, k, penalty, l0, seeds, seed)
         config = _tunable(asked, places or recipe.sites, chosen)
         more: dict[str, Any] = {"cache": cache, "also": metrics or ()}
@@ -201,11 +209,10 @@ def _with_loop(
     finetune_tokens: int | None,
     batch: int | None,
     accumulate: int,
-    learning_rate: float | None,
     autocast: bool,
 ) -> Any:
     """The recipe's settings, with those that were given in their place."""
-    fit, optimiser = config.fit, config.learner.optimiser
+    fit = config.fit
     # A 0 is no request for the default: the settings refuse it.
     count = fit.tokens if tokens is None else tokens
     size = fit.batch if batch is None else batch
@@ -213,9 +220,14 @@ def _with_loop(
         finetune_tokens = round(config.finetune.tokens * max(0, count) / fit.tokens)
     buffer = max(size, fit.buffer)
     fit = replace(fit, tokens=count, batch=size, buffer=buffer, accumulate=accumulate, autocast=autocast)
-    optimiser = optimiser if learning_rate is None else replace(optimiser, learning_rate=learning_rate)
     finetune = replace(config.finetune, tokens=finetune_tokens)
-    return replace(config, fit=fit, learner=replace(config.learner, optimiser=optimiser), finetune=finetune, seed=seed)
+    return replace(config, fit=fit, finetune=finetune, seed=seed)
+
+
+def _with_changes(learner: Any, learning_rate: float | None, encoder_scale: float | None) -> Any:
+    if learning_rate is not None:
+        learner = replace(learner, optimiser=replace(learner.optimiser, learning_rate=learning_rate))
+    return learner if encoder_scale is None else replace(learner, encoder_scale=encoder_scale)
 
 
 def _tunable(config: Any, sites: Sequence[Any], chosen: Sequence[Any]) -> Any:

@@ -100,7 +100,8 @@ class _Candidates:
 
     def exactly(self, screen: Screen, level: float) -> Entries:
         """The entries that may be as large as `level`, with their values."""
-        kept = self.upper >= level * (1 - screen.rounding)
+        # As indices: torch would look for them anew in each of the two.
+        kept = torch.from_numpy(np.flatnonzero(self.upper.numpy() >= level * (1 - screen.rounding)))
         found = Active.from_flat(self.flat[kept], screen.tokens, screen.n_latents)
         return found, screen.exact(found, self.upper[kept])
 

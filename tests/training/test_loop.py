@@ -10,8 +10,8 @@ from training_fixtures import CONFIG, plans, texts, with_fit
 from gossamer.alone import alone_in
 from gossamer.errors import NotFiniteError, UsageError
 from gossamer.model import Site
+from gossamer.sparse.active import has_sparse_products
 from gossamer.training import chosen, metrics, sinks
-from gossamer.training.active import has_sparse_products
 from gossamer.training.checks import TrainingWarning
 from gossamer.training.config import Plan
 from gossamer.training.corpus import Corpus, split_texts

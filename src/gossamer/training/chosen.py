@@ -1,6 +1,6 @@
 """The few latents of a batch that a TopK rule lets through, in the form in which the device computes with them best.
 
-Where torch multiplies sparse matrices (the CPU with MKL) that is :class:`gossamer.training.active.Active`; elsewhere a
+Where torch multiplies sparse matrices (the CPU with MKL) that is :class:`gossamer.sparse.active.Active`; elsewhere a
 mask, whose shapes do not depend on the values, so that the device never has to report to the host.
 """
 
@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from gossamer.training import largest
-from gossamer.training.active import Active, has_sparse_products, reconstruct, reconstruct_parts
+from gossamer.sparse import largest
+from gossamer.sparse.active import Active, has_sparse_products, reconstruct, reconstruct_parts
+from gossamer.sparse.screen import Encoder, Screen
 from gossamer.training.parallel import Processes
-from gossamer.training.screen import Screen
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _or_zero(least: Float[Tensor, ""]) -> Float[Tensor, ""]:
 
 
 def _screen(p: Mapping[str, Tensor], x: Tensor) -> Screen:
-    return Screen(x, p["W_enc"], p["b_enc"])
+    return Screen(x, Encoder(p["W_enc"], p["b_enc"]))
 
 
 def _encoded(p: Mapping[str, Tensor], x: Float[Tensor, "tokens d"], *, graph: bool) -> Float[Tensor, "tokens n"]:

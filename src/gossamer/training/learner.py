@@ -25,10 +25,10 @@ from gossamer.dictionary.config import DictionaryConfig
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
+from gossamer.sparse.largest import MARGIN
 from gossamer.training.config import Plan, learning_rate
 from gossamer.training.export import assembled, folded, latent_norms
 from gossamer.training.gradients import Candidates, Gradients
-from gossamer.training.largest import MARGIN
 from gossamer.training.objectives import Moment, Outcome
 from gossamer.training.optimiser import Optimiser
 from gossamer.training.parallel import Processes

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, distributed
 
 from gossamer.errors import UsageError
-from gossamer.training.bits import as_integers
+from gossamer.sparse.bits import as_integers
 from gossamer.training.gradients import Candidates, Gradients
 
 
@@ -71,7 +71,7 @@ class Processes:
     def kth_largest(self, values: Float[Tensor, "n"], k: int | Int[Tensor, ""]) -> Float[Tensor, ""]:
         """The k-th largest of all processes' positive values together; 0 if there are fewer.
 
-        Halving the range of the bits (:mod:`gossamer.training.bits`) finds the number exactly: 31 sums of one count (63
+        Halving the range of the bits (:mod:`gossamer.sparse.bits`) finds the number exactly: 31 sums of one count (63
         in float64), and no value is sent. Every process must hold positive `values`.
         """
         bits = as_integers(values)

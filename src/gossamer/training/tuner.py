@@ -10,9 +10,9 @@ from torch import Tensor
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
+from gossamer.sparse.largest import MARGIN
 from gossamer.training.chosen import Chosen, choose_batchtopk, choose_topk
 from gossamer.training.export import assembled
-from gossamer.training.largest import MARGIN
 from gossamer.training.optimiser import Optimiser
 
 _TRAINED = ("W_enc", "W_dec", "b_enc", "b_dec")

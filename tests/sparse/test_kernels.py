@@ -7,13 +7,14 @@ import pytest
 import torch
 from objective_fixtures import batch, gradients, moment, parameters, total
 
-from gossamer.training import active, chosen
+from gossamer.sparse import active
+from gossamer.training import chosen
 from gossamer.training.objectives import AuxK, BatchTopK, Matryoshka, TopK
 
 pytest.importorskip("triton", reason="Triton is not made for this system")
 
 
-from gossamer import kernels
+from gossamer.sparse import kernels
 
 
 def _sparse(rows, columns, dtype, seed=0):
@@ -85,7 +86,7 @@ _COMPILE = """
 from triton import compile
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from gossamer import kernels
+from gossamer.sparse import kernels
 
 sizes = {"ENTRIES": kernels.ENTRIES, "COLUMNS": kernels.COLUMNS}
 rows = {"starts": "*i64", "columns": "*i64"}

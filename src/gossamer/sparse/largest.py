@@ -5,20 +5,56 @@ what lies below the level cannot matter; if not, the guess was too high, and wha
 """
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from gossamer.training.active import Active
-from gossamer.training.parallel import Processes
-from gossamer.training.screen import Chunk, Screen
+from gossamer.sparse.active import Active
+from gossamer.sparse.screen import Chunk, Screen
 
 # What is surely below the smallest pre-activation kept, as a share of that of an earlier batch or a part of this one.
 MARGIN = 0.8
 
 Entries = tuple[Active, Float[Tensor, "entries"]]
+
+
+@runtime_checkable
+class Others(Protocol):
+    """Those who have the rest of a batch (:class:`gossamer.training.parallel.Processes`)."""
+
+    @property
+    def count(self) -> int:
+        """How many there are, with this one."""
+
+    def sum(self, value: Tensor) -> Tensor:
+        """Over all."""
+
+    def least(self, value: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """The least of all."""
+
+    def kth_largest(self, values: Float[Tensor, "n"], k: int) -> Float[Tensor, ""]:
+        """Of the positive values of all; 0 if there are fewer."""
+
+
+class _Nobody:
+    """The batch is here as a whole."""
+
+    count = 1
+
+    def sum(self, value: Tensor) -> Tensor:
+        return value
+
+    def least(self, value: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        return value
+
+    def kth_largest(self, values: Float[Tensor, "n"], k: int) -> Float[Tensor, ""]:
+        if len(values) < k:
+            return values.new_zeros(())
+        place = len(values) - k
+        return torch.from_numpy(np.partition(values.numpy(), place))[place].clamp(min=0)
 
 
 def of_tokens(screen: Screen, k: int) -> Entries:
@@ -53,21 +89,21 @@ def _best(found: Active, values: Tensor, k: int) -> tuple[Float[Tensor, "tokens"
 
 
 def of_batch(
-    screen: Screen, k: int, floor: float = 0.0, processes: Processes | None = None
+    screen: Screen, k: int, floor: float = 0.0, others: Others | None = None
 ) -> tuple[Active, Float[Tensor, "entries"], float]:
     """The k * tokens largest of the batch, those that are positive, their values, and the smallest kept (0 if none).
 
     `floor` is a guess of something below that smallest one (the last batch's, less a margin): it only saves time.
-    Where other `processes` have the rest of the batch, the largest of all of it are meant.
+    Where `others` have the rest of the batch, the largest of all of it are meant.
     """
-    processes = processes or Processes()
-    wanted = int(processes.sum(torch.tensor(k * screen.tokens)))
-    floor = floor if floor > 0 else _guess(screen, k, processes)
+    others = _Nobody() if others is None or others.count == 1 else others
+    wanted = int(others.sum(torch.tensor(k * screen.tokens)))
+    floor = floor if floor > 0 else _guess(screen, k, others)
     candidates = _Candidates.above(screen, floor)
-    level = max(floor, _kth_largest(candidates.likely, wanted, processes))
+    level = max(floor, float(others.kth_largest(candidates.likely, wanted)))
     while True:
         found, values = candidates.exactly(screen, level)
-        smallest = _kth_largest(values, wanted, processes)
+        smallest = float(others.kth_largest(values, wanted))
         if smallest >= level:
             break
         level = smallest
@@ -75,7 +111,7 @@ def of_batch(
             floor = 0.0
             candidates = _Candidates.above(screen, floor)
     kept = (values >= smallest) & (values > 0)
-    return found.only(kept), values[kept], _least(values[kept], processes)
+    return found.only(kept), values[kept], _least(values[kept], others)
 
 
 @dataclass(frozen=True)
@@ -106,23 +142,14 @@ class _Candidates:
         return found, screen.exact(found, self.upper[kept])
 
 
-def _guess(screen: Screen, k: int, processes: Processes) -> float:
+def _guess(screen: Screen, k: int, others: Others) -> float:
     """By the first tokens."""
     chunk = next(screen.chunks())
-    wanted = int(processes.sum(torch.tensor(k * len(chunk.upper))))
+    wanted = int(others.sum(torch.tensor(k * len(chunk.upper))))
     likely = chunk.upper.to(chunk.slack.dtype) - chunk.slack[:, None]
-    return MARGIN * _kth_largest(likely.reshape(-1), wanted, processes)
+    return MARGIN * float(others.kth_largest(likely.reshape(-1), wanted))
 
 
-def _kth_largest(values: Float[Tensor, "entries"], k: int, processes: Processes) -> float:
-    """0 where fewer than k are positive."""
-    if processes.count > 1:
-        return float(processes.kth_largest(values, k))
-    if len(values) < k:
-        return 0.0
-    return max(0.0, float(np.partition(values.numpy(), len(values) - k)[len(values) - k]))
-
-
-def _least(values: Float[Tensor, "entries"], processes: Processes) -> float:
-    least = float(processes.least(values.min() if len(values) else torch.tensor(torch.inf).to(values)))
+def _least(values: Float[Tensor, "entries"], others: Others) -> float:
+    least = float(others.least(values.min() if len(values) else values.new_full((), torch.inf)))
     return 0.0 if least == torch.inf else least

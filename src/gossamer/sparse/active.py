@@ -1,7 +1,7 @@
 """Which latents are active in a batch, and the sparse pass through them.
 
 Of tokens * n_latents pre-activations a few in a thousand survive, so everything after the encoder's product works on
-those alone: with torch's sparse products on a CPU with MKL, with :mod:`gossamer.kernels` on a GPU.
+those alone: with torch's sparse products on a CPU with MKL, with :mod:`gossamer.sparse.kernels` on a GPU.
 """
 
 import functools
@@ -125,13 +125,13 @@ def has_sparse_products(device: torch.device) -> bool:
 
 
 def runs_kernels(device: torch.device) -> bool:
-    """Whether :mod:`gossamer.kernels` does the sparse products of this device."""
+    """Whether :mod:`gossamer.sparse.kernels` does the sparse products of this device."""
     return device.type == "cuda" and importlib.util.find_spec("triton") is not None
 
 
 def _kernels() -> Any:
     # Not everybody has Triton, and nobody needs it on a CPU.
-    return importlib.import_module("gossamer.kernels")
+    return importlib.import_module("gossamer.sparse.kernels")
 
 
 def reconstruct(

@@ -6,9 +6,9 @@ import pytest
 import torch
 from encoders import CASES, LATENTS, TOKENS, case
 
-from gossamer.training import largest
-from gossamer.training.active import has_sparse_products
-from gossamer.training.screen import Screen
+from gossamer.sparse import largest
+from gossamer.sparse.active import has_sparse_products
+from gossamer.sparse.screen import Encoder, Screen
 
 pytestmark = pytest.mark.skipif(
     not has_sparse_products(torch.device("cpu")), reason="torch without MKL has no sparse products"
@@ -38,6 +38,10 @@ def _assert_found(found, values, expected, pre):
     torch.testing.assert_close(values, pre[expected].float(), rtol=1e-5, atol=1e-4)
 
 
+def _screen(x, W_enc, b_enc):
+    return Screen(x, Encoder(W_enc, b_enc))
+
+
 def _exact(x, W_enc, b_enc):
     return x.double() @ W_enc.double() + b_enc.double()
 
@@ -48,7 +52,7 @@ def test_every_token_gets_its_largest(way, make):
     pre = _exact(*tensors)
     ranked = pre.sort(dim=1, descending=True).values
     expected = (pre >= ranked[:, K - 1 : K]) & (pre > 0)
-    _assert_found(*largest.of_tokens(Screen(*tensors), K), expected, pre)
+    _assert_found(*largest.of_tokens(_screen(*tensors), K), expected, pre)
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.5, 1e6])
@@ -57,7 +61,7 @@ def test_the_batch_gets_its_largest_whatever_the_guess(way, make, floor):
     tensors = make()
     pre = _exact(*tensors)
     smallest = pre.reshape(-1).sort(descending=True).values[K * TOKENS - 1].clamp(min=0)
-    found, values, kept = largest.of_batch(Screen(*tensors), K, floor)
+    found, values, kept = largest.of_batch(_screen(*tensors), K, floor)
     _assert_found(found, values, (pre >= smallest) & (pre > 0), pre)
     assert kept == pytest.approx(float(pre[(pre >= smallest) & (pre > 0)].min()), rel=1e-5, abs=1e-5)
 
@@ -68,9 +72,9 @@ def test_only_positive_ones_where_there_are_too_few(way, shift):
     b_enc -= shift
     pre = _exact(x, W_enc, b_enc)
     assert 0 < (pre > 0).sum() < LATENTS // 2 * TOKENS
-    found, values = largest.of_tokens(Screen(x, W_enc, b_enc), LATENTS // 2)
+    found, values = largest.of_tokens(Screen(x, Encoder(W_enc, b_enc)), LATENTS // 2)
     _assert_found(found, values, pre > 0, pre)
-    found, values, smallest = largest.of_batch(Screen(x, W_enc, b_enc), LATENTS // 2, 0.1)
+    found, values, smallest = largest.of_batch(Screen(x, Encoder(W_enc, b_enc)), LATENTS // 2, 0.1)
     _assert_found(found, values, pre > 0, pre)
     assert smallest == pytest.approx(float(pre[pre > 0].min()), rel=1e-3)
 
@@ -78,15 +82,15 @@ def test_only_positive_ones_where_there_are_too_few(way, shift):
 def test_nothing_positive_is_no_active_latent(way):
     x, W_enc, b_enc = case()
     b_enc -= 1000
-    assert len(largest.of_tokens(Screen(x, W_enc, b_enc), 3)[1]) == 0
-    found, values, smallest = largest.of_batch(Screen(x, W_enc, b_enc), 3)
+    assert len(largest.of_tokens(Screen(x, Encoder(W_enc, b_enc)), 3)[1]) == 0
+    found, values, smallest = largest.of_batch(Screen(x, Encoder(W_enc, b_enc)), 3)
     assert len(values) == len(found.latents) == 0
     assert smallest == 0
 
 
 def test_equal_values_do_not_give_a_token_more_than_k(way):
     x, W_enc, b_enc = torch.ones(2, 3), torch.ones(3, 8), torch.zeros(8)
-    found, _ = largest.of_tokens(Screen(x, W_enc, b_enc), 3)
+    found, _ = largest.of_tokens(Screen(x, Encoder(W_enc, b_enc)), 3)
     assert found.counts.tolist() == [3, 3]
 
 
@@ -103,5 +107,5 @@ def test_a_guess_too_high_is_found_out(way, monkeypatch):
                 yield replace(chunk, slack=chunk.slack + slack)
 
         monkeypatch.setattr(Screen, "chunks", guessing)
-        found, _ = largest.of_tokens(Screen(x, W_enc, b_enc), K)
+        found, _ = largest.of_tokens(Screen(x, Encoder(W_enc, b_enc)), K)
         assert torch.equal(_mask(found), expected)

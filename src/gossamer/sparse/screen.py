@@ -21,8 +21,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gossamer.finite import require_finite
-from gossamer.training.active import Active
-from gossamer.training.bits import as_integers, below
+from gossamer.sparse.active import Active
+from gossamer.sparse.bits import as_integers, below
 
 # Entries of a chunk.
 CHUNK = 2**23
@@ -73,50 +73,83 @@ class Chunk:
         return self.upper.reshape(-1)[flat].to(self.slack.dtype)
 
 
+class Encoder:
+    """W_enc and b_enc, and what bounds need of them: made once, for any number of tokens. No gradient is kept.
+
+    Raises:
+        NotFiniteError: the weights are not finite: they would be no candidates, and go unnoticed.
+    """
+
+    def __init__(self, W_enc: Float[Tensor, "d n"], b_enc: Float[Tensor, "n"]) -> None:
+        self.W_enc, self.b_enc = require_finite(W_enc.detach(), "W_enc"), require_finite(b_enc.detach(), "b_enc")
+        self.bounded = _worth_bounds(self.W_enc)
+        if self.bounded:
+            self._round()
+
+    def _round(self) -> None:
+        """The factor of the upper bounds that belongs to the latents, in bfloat16."""
+        by_latent = self.W_enc.t()
+        rows, lost = _rounded(by_latent, 3)
+        norm = torch.linalg.vector_norm(by_latent, dim=1)
+        # The sums of float32 products are rounded too, in an order nobody knows.
+        lost += 2 * len(self.W_enc) * torch.finfo(torch.float32).eps * norm
+        for column, values in zip((-3, -2, -1), (norm, lost, self.b_enc), strict=True):
+            rows[:, column] = _raised(values)
+        self.rows, self.mean_norm, self.mean_lost = rows, norm.mean(), lost.mean()
+
+
 class Screen:
     """The pre-activations x @ W_enc + b_enc. Memory: a chunk of them and a copy of W_enc in bfloat16.
 
     Attributes:
         tokens, n_latents: how many there are.
         rounding: relative to itself, how far an upper bound can be below the value; 0 where it is the value.
-
-    Raises:
-        NotFiniteError: the encoder's weights are not finite.
     """
 
-    def __init__(self, x: Float[Tensor, "tokens d"], W_enc: Float[Tensor, "d n"], b_enc: Float[Tensor, "n"]) -> None:
-        self.x, self.W_enc, self.b_enc = x.detach(), W_enc.detach(), b_enc.detach()
-        self.tokens, self.n_latents = len(x), W_enc.shape[1]
-        # What is not finite would be no candidate, and go unnoticed.
-        require_finite(self.W_enc, "W_enc")
-        self._bounds = _Bounds(self.x, self.W_enc, self.b_enc) if _worth_bounds(self.x, self.W_enc) else None
-        self.rounding = 0.0 if self._bounds is None else _ROUNDING
+    def __init__(self, x: Float[Tensor, "tokens d"], encoder: Encoder) -> None:
+        self.x, self.encoder = x.detach(), encoder
+        self.tokens, self.n_latents = len(x), encoder.W_enc.shape[1]
+        self.rounding = _ROUNDING if encoder.bounded else 0.0
+        if encoder.bounded:
+            self._round()
+
+    def _round(self) -> None:
+        """The factor of the upper bounds that belongs to the tokens, in bfloat16."""
+        read, lost = _rounded(self.x, 3)
+        norm = torch.linalg.vector_norm(self.x, dim=1) + lost
+        for column, values in zip((-3, -2), (lost, norm), strict=True):
+            read[:, column] = _raised(values)
+        read[:, -1] = 1
+        # What rounding really does to a sum is a small part of its bound: values lie about one bound below `upper`.
+        self._read, self._slack = read, 1.25 * (lost * self.encoder.mean_norm + norm * self.encoder.mean_lost)
 
     def chunks(self) -> Iterator[Chunk]:
         """All tokens, in order."""
         size = _tokens(self.n_latents)
-        kind = self.x.dtype if self._bounds is None else torch.bfloat16
+        kind = torch.bfloat16 if self.encoder.bounded else self.x.dtype
         buffer = torch.empty(min(size, self.tokens), self.n_latents, dtype=kind)
         for start in range(0, self.tokens, size):
             part = slice(start, min(start + size, self.tokens))
             upper = buffer[: part.stop - start]
-            if self._bounds is None:
+            if self.encoder.bounded:
+                with _whole():
+                    torch.mm(self._read[part], self.encoder.rows.t(), out=upper)
+                slack = self._slack[part]
+            else:
                 self._exactly(part, upper)
                 slack = torch.zeros_like(self.x[part, 0])
-            else:
-                slack = self._bounds.into(part, upper)
             yield Chunk(start, upper, slack, self.rounding)
 
     def exact(self, found: Active, bounds: Float[Tensor, "entries"], start: int = 0) -> Float[Tensor, "entries"]:
         """Pre-activations of the entries, whose rows are the tokens from `start` on and which had these bounds."""
-        if self._bounds is None:
+        if not self.encoder.bounded:
             return bounds
         rows = len(found.starts) - 1
         if _DENSE * len(found.latents) > rows * found.n_latents:
             return self._densely(found, start)
         with _whole():
-            products = found.products(self.x[start : start + rows], self.W_enc.t())
-        return products + self.b_enc[found.latents]
+            products = found.products(self.x[start : start + rows], self.encoder.W_enc.t())
+        return products + self.encoder.b_enc[found.latents]
 
     def _densely(self, found: Active, start: int) -> Tensor:
         values, rows = [], len(found.starts) - 1
@@ -130,32 +163,7 @@ class Screen:
 
     def _exactly(self, part: slice, out: Tensor | None) -> Tensor:
         with _whole():
-            return torch.addmm(self.b_enc, self.x[part], self.W_enc, out=out)
-
-
-class _Bounds:
-    """The two factors of the upper bounds, in bfloat16."""
-
-    def __init__(self, x: Tensor, W_enc: Tensor, b_enc: Tensor) -> None:
-        read, lost_x = _rounded(x, 3)
-        rows, lost_w = _rounded(W_enc.t(), 3)
-        norm_x, norm_w = (
-            torch.linalg.vector_norm(side, dim=1) + lost for side, lost in ((x, lost_x), (W_enc.t(), lost_w))
-        )
-        # The sums of float32 products are rounded too, in an order nobody knows.
-        lost_w += 2 * x.shape[1] * torch.finfo(torch.float32).eps * norm_w
-        for column, (token, latent) in enumerate(((lost_x, norm_w), (norm_x, lost_w)), start=x.shape[1]):
-            read[:, column], rows[:, column] = _raised(token), _raised(latent)
-        read[:, -1], rows[:, -1] = 1, _raised(b_enc)
-        self._read, self._rows = read, rows
-        # What rounding really does to a sum is a small part of its bound: values lie about one bound below `upper`.
-        self._slack = 1.25 * (lost_x * norm_w.mean() + norm_x * lost_w.mean())
-
-    def into(self, part: slice, upper: Tensor) -> Tensor:
-        """Write the bounds of some tokens; how far they usually are above the values."""
-        with _whole():
-            torch.mm(self._read[part], self._rows.t(), out=upper)
-        return self._slack[part]
+            return torch.addmm(self.encoder.b_enc, self.x[part], self.encoder.W_enc, out=out)
 
 
 def _tokens(n_latents: int) -> int:
@@ -179,8 +187,9 @@ def _raised(values: Tensor) -> Tensor:
     return values + 1.01 * _ROUNDING * values.abs()
 
 
-def _worth_bounds(x: Tensor, W_enc: Tensor) -> bool:
-    return x.dtype == torch.float32 and W_enc.numel() >= _PAYS and multiplies_in_bfloat16()
+def _worth_bounds(W_enc: Tensor) -> bool:
+    fits = W_enc.device.type == "cpu" and W_enc.dtype == torch.float32 and W_enc.numel() >= _PAYS
+    return fits and multiplies_in_bfloat16()
 
 
 @functools.cache

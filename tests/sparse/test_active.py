@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gossamer.training.active import Active, has_sparse_products, reconstruct, reconstruct_parts
+from gossamer.sparse.active import Active, has_sparse_products, reconstruct, reconstruct_parts
 
 pytestmark = pytest.mark.skipif(
     not has_sparse_products(torch.device("cpu")), reason="torch without MKL has no sparse products"

@@ -5,16 +5,16 @@ import torch
 from encoders import CASES, LATENTS, TOKENS, case
 
 from gossamer.errors import NotFiniteError
-from gossamer.training import screen
-from gossamer.training.active import Active
-from gossamer.training.screen import Screen
+from gossamer.sparse import screen
+from gossamer.sparse.active import Active
+from gossamer.sparse.screen import Encoder, Screen
 
 
 @pytest.mark.parametrize("settings", CASES)
 def test_no_pre_activation_is_above_its_bound(way, settings):
     x, W_enc, b_enc = case(**settings)
     exact = (x.double() @ W_enc.double() + b_enc.double()).float()
-    found = Screen(x, W_enc, b_enc)
+    found = Screen(x, Encoder(W_enc, b_enc))
     seen = 0
     for chunk in found.chunks():
         wanted = exact[chunk.start : chunk.start + len(chunk.upper)]
@@ -28,7 +28,7 @@ def test_no_pre_activation_is_above_its_bound(way, settings):
 def test_bounds_are_tight_and_their_slack_says_how_tight(way):
     x, W_enc, b_enc = case()
     exact = x @ W_enc + b_enc
-    found = Screen(x, W_enc, b_enc)
+    found = Screen(x, Encoder(W_enc, b_enc))
     for chunk in found.chunks():
         gap = chunk.upper - exact[chunk.start : chunk.start + len(chunk.upper)]
         assert gap.max() < 0.1
@@ -44,7 +44,7 @@ def test_entries_are_those_of_the_product(way, dense, monkeypatch):
     flat = mask[5:].reshape(-1).nonzero()[:, 0]
     found = Active.from_flat(flat, TOKENS - 5, LATENTS)
     bounds = exact[5:].reshape(-1)[flat]
-    torch.testing.assert_close(Screen(x, W_enc, b_enc).exact(found, bounds, 5), exact[5:][mask[5:]])
+    torch.testing.assert_close(Screen(x, Encoder(W_enc, b_enc)).exact(found, bounds, 5), exact[5:][mask[5:]])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -52,7 +52,7 @@ def test_weights_that_are_not_finite_are_refused(way, value):
     x, W_enc, b_enc = case()
     W_enc[3, 7] = value
     with pytest.raises(NotFiniteError, match="W_enc"):
-        Screen(x, W_enc, b_enc)
+        Screen(x, Encoder(W_enc, b_enc))
 
 
 def test_autocast_does_not_reach_what_is_exact(way):
@@ -61,5 +61,5 @@ def test_autocast_does_not_reach_what_is_exact(way):
     found = Active.from_flat(mask.reshape(-1).nonzero()[:, 0], TOKENS, LATENTS)
     exact = x @ W_enc + b_enc
     with torch.autocast("cpu", torch.bfloat16):
-        values = Screen(x, W_enc, b_enc).exact(found, exact.reshape(-1))
+        values = Screen(x, Encoder(W_enc, b_enc)).exact(found, exact.reshape(-1))
     torch.testing.assert_close(values, exact.reshape(-1))

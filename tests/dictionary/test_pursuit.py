@@ -9,12 +9,19 @@ from gossamer.dictionary.config import Contents, DictionaryConfig
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.latents import SparseLatents
 from gossamer.dictionary.pursuit import Pursuit, Rows, pursue
+from gossamer.dictionary.slopes import LookedUp
 from gossamer.errors import NotFiniteError, UsageError
 
 D = torch.tensor([(1, 0, 0), (0.8, 0.6, 0), (0, 0, 1), (0.6, 0, 0.8)], dtype=torch.float64)
 X = torch.tensor([[2, 0.6, 1]], dtype=torch.float64)
-NO_GRAM = 0
-GRAMS = pytest.mark.parametrize("gram_bytes", [NO_GRAM, 2**30], ids=["rows", "gram"])
+
+
+@pytest.fixture(params=["looked up", "matrix", "gram"])
+def gram_bytes(request, monkeypatch):
+    """Bytes for the products of all pairs; without any, slopes are looked up or, as on a GPU, a matrix."""
+    if request.param == "matrix":
+        monkeypatch.setattr(LookedUp, "fits", staticmethod(lambda rows: False))
+    return 2**30 if request.param == "gram" else 0
 
 
 def residual(x, rows, codes):
@@ -55,7 +62,6 @@ def planted():
     return rows, truth, truth @ rows
 
 
-@GRAMS
 def test_the_vector_worked_by_hand(gram_bytes):
     rows = Rows.of(D, gram_bytes)
     steps = [((2, 0, 0, 0), 1.16619), ((2, 0, 1, 0), 0.6), ((2, 0.36, 1, 0), 0.48), ((1.712, 0.36, 1, 0), 0.384)]
@@ -66,7 +72,6 @@ def test_the_vector_worked_by_hand(gram_bytes):
     assert found.l0.item() == 3
 
 
-@GRAMS
 @pytest.mark.parametrize("support", ["active", "sticky"])
 def test_gradient_pursuit_is_its_equations(planted, gram_bytes, support):
     rows, _, x = planted
@@ -75,7 +80,6 @@ def test_gradient_pursuit_is_its_equations(planted, gram_bytes, support):
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
 
 
-@GRAMS
 def test_clipping_happens_and_both_support_rules_differ_then(gram_bytes):
     generator = torch.Generator().manual_seed(3)
     # Rows that all point much the same way: a new one makes earlier ones superfluous.
@@ -110,7 +114,6 @@ def test_the_order_of_the_methods(planted):
     assert min(recovered["gradient"], recovered["orthogonal"]) > 0.97
 
 
-@GRAMS
 def test_matching_pursuit_is_its_equations(planted, gram_bytes):
     rows, _, x = planted
     found = pursue(x[:30], Rows.of(rows, gram_bytes), 9, method="matching").dense()
@@ -140,7 +143,6 @@ def test_the_residual_never_grows(planted):
             assert (later <= earlier + 1e-9).all()
 
 
-@GRAMS
 def test_rows_of_any_norm_give_the_same_reconstruction_and_their_own_activations(planted, gram_bytes):
     rows, _, x = planted
     norms = torch.linspace(0.1, 5, 512, dtype=torch.float64)
@@ -149,7 +151,6 @@ def test_rows_of_any_norm_give_the_same_reconstruction_and_their_own_activations
     torch.testing.assert_close(scaled.dense() * norms, plain.dense(), rtol=1e-8, atol=1e-10)
 
 
-@GRAMS
 def test_a_start_is_gone_on_from(planted, gram_bytes):
     rows, _, x = planted
     source = Rows.of(rows, gram_bytes)
@@ -170,7 +171,6 @@ def test_a_token_stops_when_its_residual_is_small(planted):
     assert found.l0.min() < found.l0.max() < 40
 
 
-@GRAMS
 @pytest.mark.parametrize("method", ["gradient", "matching", "orthogonal"])
 def test_what_no_row_points_to_has_no_code(method, gram_bytes):
     rows = torch.eye(3, dtype=torch.float64)[:2]

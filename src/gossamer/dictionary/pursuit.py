@@ -9,10 +9,12 @@ gradient    add j to the support S; step along g = <d, r> restricted to S, by th
 orthogonal  add j to S; non-negative least squares on S                                    (Pati et al. 1993)
 
 Their use in place of an encoder is from Smith 2024 and appendix A of Rajamanoharan et al. 2024 (arXiv 2404.16014). The
-whole dictionary is touched once a step, to find the largest product; everything else works on the rows in use. With the
-products of all pairs of rows at hand (`Rows.gram`, if n is small enough) even that touch is a sum of a few rows.
+whole dictionary is touched once a step, to find the largest product, on a CPU through bounds first
+(:mod:`gossamer.dictionary.slopes`); everything else works on the rows in use. With the products of all pairs of rows at
+hand (`Rows.gram`, if n is small enough) even that touch is a sum of a few rows.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,8 +25,10 @@ from torch.nn.functional import embedding_bag
 
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.latents import SparseLatents, concatenate
+from gossamer.dictionary.slopes import Held, LookedUp, Slopes
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
+from gossamer.sparse.screen import Encoder
 
 # All pairs of rows are multiplied in advance if that takes no more than this many bytes.
 GRAM_BYTES = 2**30
@@ -53,12 +57,23 @@ class Rows:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @functools.cached_property
+    def encoder(self) -> Encoder:
+        """The same rows as an encoder without biases."""
+        return Encoder(self.rows.T, self.rows.new_zeros(len(self.rows)))
+
+    def slopes(self, residual: Float[Tensor, "tokens d"]) -> Slopes:
+        """The products of all rows with the residuals."""
+        if self.gram is None and LookedUp.fits(self.rows):
+            return LookedUp(residual, self.encoder)
+        return Held(residual @ self.rows.T)
+
 
 @dataclass
 class _Codes:
     """Codes in the making. Slot s of a token holds latent indices[s] if used[s]; a slot is filled a step.
 
-    `products` are <d_j, r> for all j: the one thing as wide as the dictionary. `energy` is ||r||^2.
+    `slopes` are <d_j, r> for all j: the one thing as wide as the dictionary. `energy` is ||r||^2.
     """
 
     source: Rows
@@ -67,12 +82,12 @@ class _Codes:
     values: Float[Tensor, "tokens slot"]
     used: Bool[Tensor, "tokens slot"]
     support: Bool[Tensor, "tokens slot"]
-    products: Float[Tensor, "tokens n"]
+    slopes: Slopes
     energy: Float[Tensor, "tokens"]
 
     def pick(self, slot: int, wanted: Bool[Tensor, "tokens"]) -> None:
         """Put the latent of the largest product into the support, in the slot it has or else in slot `slot`."""
-        value, latent = self.products.max(dim=1)
+        value, latent = self.slopes.largest()
         fresh = wanted & (value > 0)
         known = (self.indices[:, :slot] == latent[:, None]) & self.used[:, :slot] & fresh[:, None]
         self.support[:, :slot] |= known
@@ -98,26 +113,27 @@ class _Codes:
         tokens: Bool[Tensor, "tokens"] | slice = slice(None),
         mapped: Tensor | None = None,
     ) -> None:
-        """Add `change` to the values of the chosen tokens, and bring energy and products up to date.
+        """Add `change` to the values of the chosen tokens, and bring energy and slopes up to date.
 
-        `mapped` is that of `change`, if it is known. Without the pairs products are left to :meth:`refresh`.
+        `mapped` is that of `change`, if it is known. Without the pairs slopes are left to :meth:`refresh`.
         """
         width = change.shape[1]
-        slope = (self.products[tokens].gather(1, self.indices[tokens, :width]) * change).sum(dim=1)
         mapped = self.mapped(change, tokens) if mapped is None else mapped
+        slope = self.slopes.along(change, self.indices[tokens, :width], mapped, tokens)
         self.energy[tokens] += self.length(change, mapped, tokens) - 2 * slope
         self.values[tokens, :width] += change
         if self.source.gram is not None:
-            self.products[tokens] -= mapped
+            assert isinstance(self.slopes, Held)
+            self.slopes.products[tokens] -= mapped
 
     def refresh(self, width: int) -> None:
-        """Products and energy from the values themselves."""
+        """Slopes and energy from the values themselves."""
         made = embedding_bag(
             self.indices[:, :width], self.source.rows, per_sample_weights=self.values[:, :width], mode="sum"
         )
         residual = self.x - made
         self.energy = residual.square().sum(dim=1)
-        self.products = residual @ self.source.rows.T
+        self.slopes = self.source.slopes(residual)
 
 
 def pursue(
@@ -179,7 +195,7 @@ def _begin(x: Tensor, rows: Rows, k: int, start: SparseLatents | None) -> _Codes
         indices[:, :given] = start.indices
         values[:, :given] = start.values * rows.norms[start.indices]
         used[:, :given] = start.values > 0
-    codes = _Codes(rows, x, indices, values, used, used.clone(), x @ rows.rows.T, x.square().sum(dim=1))
+    codes = _Codes(rows, x, indices, values, used, used.clone(), rows.slopes(x), x.square().sum(dim=1))
     if given:
         codes.refresh(given)
     return codes
@@ -205,7 +221,7 @@ def _run(codes: _Codes, k: int, step: Step, sticky: bool, tolerance: float) -> N
 def _gradient_step(codes: _Codes, slot: int, wanted: Bool[Tensor, "tokens"]) -> None:
     width = slot + 1
     within = codes.support[:, :width] & wanted[:, None]
-    gradient = codes.products.gather(1, codes.indices[:, :width]) * within
+    gradient = codes.slopes.at(codes.indices[:, :width]) * within
     mapped = codes.mapped(gradient, slice(None))
     length = codes.length(gradient, mapped, slice(None))
     # <g D, r> is the squared length of g. No direction, no step.
@@ -223,7 +239,7 @@ def _gradient_step(codes: _Codes, slot: int, wanted: Bool[Tensor, "tokens"]) -> 
 def _matching_step(codes: _Codes, slot: int, wanted: Bool[Tensor, "tokens"]) -> None:
     # What was picked stands in this slot, even if another one holds it already.
     latent = codes.indices[:, slot : slot + 1]
-    value = codes.products.gather(1, latent).clamp(min=0) * wanted[:, None]
+    value = codes.slopes.at(latent).clamp(min=0) * wanted[:, None]
     codes.move(((codes.indices[:, : slot + 1] == latent) & codes.used[:, : slot + 1]) * value)
 
 

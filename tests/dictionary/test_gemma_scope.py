@@ -250,6 +250,30 @@ def test_second_reads_a_transcoder(tmp_path, x, affine):
         assert not (tmp_path / format).exists()
 
 
+@pytest.mark.parametrize("affine", [True, False])
+def test_second_reads_a_transcoder_as_saelens_does(tmp_path, x, monkeypatch, affine):
+    sae_lens = pytest.importorskip("sae_lens")
+    loaders = pytest.importorskip("sae_lens.loading.pretrained_sae_loaders")
+    kind = sae_lens.JumpReLUSkipTranscoder if affine else sae_lens.JumpReLUTranscoder
+    place = "transcoder_all/layer_7_width_16k_l0_big" + ("_affine" if affine else "")
+    folder, points = tmp_path / place, {"hf_hook_point_in": MLP_IN.format(7), "hf_hook_point_out": MLP_OUT.format(7)}
+    cfg = {"architecture": "jump_relu", "model_name": "google/gemma-3-1b-it", **points, "affine_connection": affine}
+    w = second(folder, cfg, **(AFFINE if affine else {}))
+
+    def fetched(repo_id, filename, subfolder="", **_):
+        return str(tmp_path / subfolder / filename)
+
+    monkeypatch.setattr(loaders, "hf_hub_download", fetched)
+    shapes = {name.lower(): array.shape for name, array in w.items()}
+    monkeypatch.setattr(loaders, "get_safetensors_tensor_shapes", lambda *_: shapes)
+    stated, tensors, _ = loaders.gemma_3_sae_huggingface_loader("google/gemma-scope-2-1b-it", place)
+    theirs = kind.from_dict({name: stated[name] for name in ("d_in", "d_out", "d_sae", "apply_b_dec_to_input")})
+    theirs.load_state_dict(tensors)
+    with torch.no_grad():
+        torch.testing.assert_close(Dictionary.load(folder)(x), theirs(x), atol=1e-5, rtol=1e-5)
+        assert stated["architecture"] == theirs.cfg.architecture()
+
+
 @pytest.mark.parametrize(
     ("address", "extra"),
     [

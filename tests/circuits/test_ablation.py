@@ -168,6 +168,15 @@ def test_resampling_needs_alignment(model: LanguageModel, task: Task, dictionari
         Ablation.measure(model, dictionaries, crooked, kind="mean")
 
 
+@pytest.mark.parametrize("errors", ["mean", "keep"])
+def test_a_transcoder_is_refused(
+    model: LanguageModel, task: Task, dictionaries: dict[Site, Dictionary], errors: str
+) -> None:
+    transcoder = random_dictionary(SITES[0], site_out=Site("mlp_out", 2), skip=True)
+    with pytest.raises(UsageError, match=r"ablation needs .* found a transcoder from resid_post\.0 to mlp_out\.2"):
+        Ablation.measure(model, {**dictionaries, SITES[0]: transcoder}, task, kind="zero", errors=errors)
+
+
 def test_unaligned_counterfactuals_have_means_by_slot(
     model: LanguageModel, task: Task, dictionaries: dict[Site, Dictionary]
 ) -> None:

@@ -228,9 +228,10 @@ def principal(x, architecture, model_name):
     return Dictionary.from_contents(Contents(config, tensors))
 
 
-def test_what_a_transcoder_explains_is_what_it_writes(model, tokens):
+@pytest.mark.parametrize("skip", [False, True])
+def test_what_a_transcoder_explains_is_what_it_writes(model, tokens, skip):
     read, written = model.tables
-    config = DictionaryConfig("relu", D, 40, read, "toy", site_out=written)
+    config = DictionaryConfig("relu", D, 40, read, "toy", site_out=written, skip=skip)
     generator = torch.Generator().manual_seed(8)
     tensors = {name: torch.randn(shape, generator=generator) for name, shape in config.shapes.items()}
     transcoder = Dictionary.from_contents(Contents(config, tensors))
@@ -239,7 +240,7 @@ def test_what_a_transcoder_explains_is_what_it_writes(model, tokens):
     x, y = (model.tables[site][ids].double().numpy() for site in (read, written))
     w = {name: value.double().numpy() for name, value in tensors.items()}
     latents = np.maximum(x @ w["W_enc"] + w["b_enc"], 0)
-    error = np.square(y - latents @ w["W_dec"] - w["b_dec"]).sum()
+    error = np.square(y - latents @ w["W_dec"] - w["b_dec"] - (x @ w["W_skip"] if skip else 0)).sum()
     assert found.l0 == pytest.approx((latents > 0).sum(axis=1).mean())
     assert found.explained_variance == pytest.approx(1 - error / np.square(y - y.mean(axis=0)).sum(), rel=1e-5)
     with pytest.raises(UsageError, match=r"attaching it needs .* found a transcoder from z\.1 to resid_post\.1"):

@@ -38,7 +38,8 @@ def equation(w, x, activation):
         latents = torch.zeros_like(pre).scatter(-1, indices, values.clamp(min=0))
     else:
         latents = pre.clamp(min=0)
-    return latents, latents @ w["W_dec"] + w["b_dec"]
+    skip = x.double() @ w["W_skip"].T if "W_skip" in w else 0
+    return latents, latents @ w["W_dec"] + w["b_dec"] + skip
 
 
 @pytest.mark.parametrize(
@@ -49,12 +50,14 @@ def equation(w, x, activation):
         ("topk", {}, {"activation": "topk", "k": K}),
     ],
 )
-def test_the_written_equations(tmp_path, x, activation, extra, cfg):
-    w = set_of(tmp_path, shapes={**SHAPES, **extra}, **cfg)
+@pytest.mark.parametrize("skip", [{}, {"W_skip": (D, D)}])
+def test_the_written_equations(tmp_path, x, activation, extra, cfg, skip):
+    w = set_of(tmp_path, shapes={**SHAPES, **extra, **skip}, **cfg)
     for source in (tmp_path, tmp_path / "layer_3.safetensors"):
         transcoder = Dictionary.load(source)
         assert (transcoder.site, transcoder.site_out) == (Site("mlp_in", 3), Site("mlp_out", 3))
         assert (transcoder.architecture, transcoder.model_name) == (activation, "Qwen/Qwen3-4B")
+        assert transcoder.config.skip == bool(skip)
         agrees_in_float64(transcoder, x, *equation(w, x, activation))
 
 
@@ -93,10 +96,28 @@ def test_what_is_not_known(tmp_path, cfg, match):
         Dictionary.load(tmp_path)
 
 
-def test_a_skip_connection_is_refused(tmp_path):
-    set_of(tmp_path, shapes={**SHAPES, "W_skip": (D, D)})
-    with pytest.raises(UsageError, match="a transcoder with a skip connection"):
+@pytest.mark.parametrize(
+    ("value", "match"),
+    [
+        (torch.zeros(D, D + 1), r"W_skip: expected shape \(12, 12\), found \(12, 13\); fetch the file again"),
+        (torch.full((D, D), torch.inf), "W_skip: expected finite values, found inf"),
+    ],
+)
+def test_a_skip_connection_that_does_not_fit(tmp_path, value, match):
+    w = set_of(tmp_path)
+    save_file({**w, "W_skip": value}, tmp_path / "layer_3.safetensors")
+    with pytest.raises(GossamerError, match=match) as caught:
         Dictionary.load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_skip_connection_goes_on_to_saelens(tmp_path, x):
+    set_of(tmp_path, shapes={**SHAPES, "W_skip": (D, D)}, model_name="Qwen/Qwen3-4B")
+    transcoder = Dictionary.load(tmp_path)
+    again = Dictionary.load(transcoder.save(tmp_path / "copy"))
+    assert again.config == transcoder.config
+    torch.testing.assert_close(again(x), transcoder(x))
+    assert Dictionary.load(tmp_path, device="meta").nbytes == transcoder.nbytes
 
 
 @pytest.mark.parametrize("text", ["a: [", "- 1", "\x00"])

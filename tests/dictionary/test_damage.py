@@ -79,7 +79,10 @@ def test_configuration_that_does_not_fit(folder, changes, match):
     [
         ({"architecture": "temporal"}, "unknown architecture 'temporal'; known: standard, jumprelu, topk"),
         ({"architecture": ["relu"]}, "unknown architecture"),
-        ({"architecture": "skip_transcoder"}, r"skip_transcoder has a skip connection \(W_skip\)"),
+        (
+            {"architecture": "skip_transcoder", "d_out": 12, "apply_b_dec_to_input": False},
+            "hook_name_out None is no known site, so nothing says where this transcoder writes",
+        ),
         ({"normalize_activations": "covariance_whitening"}, "unknown normalize_activations"),
         ({"metadata": {"sae_lens_version": "6.0.0", "hook_name": "blocks.3.ln2.hook_scale"}}, "say which one it is"),
         (

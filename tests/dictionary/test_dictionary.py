@@ -6,6 +6,7 @@ import torch
 from gossamer.dictionary import Dictionary, DictionaryConfig, SparseLatents, dictionary
 from gossamer.dictionary.config import ARCHITECTURES, NORMALISATIONS
 from gossamer.errors import UsageError
+from gossamer.model.site import Site
 
 EACH = pytest.mark.parametrize("architecture", ARCHITECTURES)
 ENCODER_NAMES = ("W_enc", "b_enc", "threshold", "b_gate", "b_mag", "r_mag")
@@ -173,6 +174,47 @@ def test_meta_device_tells_the_memory(make, architecture):
     assert planned.nbytes == real.nbytes == sum(p.numel() * 4 for p in real.state_dict().values())
 
 
+@pytest.fixture
+def skipping(make):
+    """The factory of random transcoders with a skip connection."""
+    return lambda architecture="relu", **more: make(
+        architecture, site="mlp_in.1", site_out=Site("mlp_out", 1), skip=True, **more
+    )
+
+
+@EACH
+def test_a_skip_connection_adds_a_linear_map_of_the_input(skipping, x, architecture):
+    transcoder = skipping(architecture)
+    acts, latents_write = by_hand(transcoder, x[1, 2])
+    assert 0 < (acts > 0).sum() < transcoder.n_latents
+    skip = [x[1, 2].double() @ transcoder.W_skip[:, i].double() for i in range(transcoder.d_in)]
+    torch.testing.assert_close(transcoder(x)[1, 2], (latents_write + torch.stack(skip)).float(), atol=5e-6, rtol=1e-5)
+    latents = transcoder.encode(x)
+    torch.testing.assert_close(transcoder.decode(latents)[1, 2], latents_write.float(), atol=5e-6, rtol=1e-5)
+    for same in (latents, latents.dense()):
+        torch.testing.assert_close(transcoder.reconstruct(x, same), transcoder(x), atol=5e-6, rtol=1e-5)
+
+
+def test_a_skip_connection_has_the_gradient_of_finite_differences(skipping, x):
+    some = x[0, :1].double().requires_grad_()
+    assert torch.autograd.gradcheck(skipping(dtype=torch.float64), some, eps=1e-7, atol=1e-5)
+
+
+def test_a_skip_connection_in_half_precision_and_on_no_tokens(skipping, x):
+    exact, half = skipping()(x), skipping().to(torch.bfloat16)
+    out = half(x)
+    assert (out.dtype, half.reconstruct(x, half.encode(x)).dtype) == (x.dtype, torch.bfloat16)
+    assert (out - exact).norm() / exact.norm() < 0.15
+    assert half(x[:0]).shape == x[:0].shape
+
+
+def test_memory_counts_a_skip_connection(skipping, make):
+    real, without = skipping(), make(site="mlp_in.1", site_out=Site("mlp_out", 1))
+    planned = Dictionary(real.config, device="meta")
+    assert planned.nbytes == real.nbytes == without.nbytes + 4 * real.d_in**2
+    assert without.W_skip is None
+
+
 def test_wrong_width_is_refused(make):
     with pytest.raises(UsageError, match="width 12, found 13"):
         make().encode_dense(torch.zeros(2, 13))
@@ -186,6 +228,10 @@ def test_wrong_width_is_refused(make):
         ({"architecture": "topk"}, "topk needs a whole k"),
         ({"architecture": "topk", "k": 99}, "from 1 to n_latents=8, found k=99"),
         ({"d_in": 0}, "positive widths"),
+        (
+            {"skip": True, "site": Site("mlp_out", 1)},
+            "a skip connection belongs to a transcoder, found one at mlp_out.1",
+        ),
     ],
 )
 def test_impossible_configurations(changes, message):

@@ -13,6 +13,9 @@ from gossamer.model.site import Site
 
 ONE = "gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71"
 TWO = "gemma-scope-2-1b-pt/resid_post/layer_13_width_16k_l0_medium"
+MLP_IN = "model.layers.{}.pre_feedforward_layernorm.output"
+MLP_OUT = "model.layers.{}.post_feedforward_layernorm.output"
+AFFINE = {"affine_skip_connection": torch.randn(12, 12, generator=torch.Generator().manual_seed(7)) * 0.4}
 
 
 def arrays(seed=0, d=12, n=40):
@@ -198,18 +201,114 @@ def test_second_infers_a_missing_configuration(tmp_path, address, site, model_na
         ({"architecture": "jump_relu", "hf_hook_point_in": "model.layers.1.mlp.input"}, "unknown hf_hook_point_in"),
         (
             {"architecture": "jump_relu", "hf_hook_point_in": "model.layers.1.output", "hf_hook_point_out": "x"},
-            "a transcoder",
+            "unknown hf_hook_point_out 'x'; known: model.layers.L.output",
         ),
-        ({"architecture": "jump_relu", "affine_connection": True}, "a transcoder"),
+        (
+            {"architecture": "jump_relu", "hf_hook_point_in": MLP_IN.format(1)},
+            "unknown hf_hook_point_in 'model.layers.1.pre_feedforward_layernorm.output'",
+        ),
+        (
+            {"architecture": "jump_relu", "affine_connection": True},
+            "affine_connection: expected only of a transcoder, found hf_hook_point_out None; say there where it writes",
+        ),
+        (
+            {"architecture": "jump_relu", "hf_hook_point_in": MLP_OUT.format(1), "hf_hook_point_out": MLP_OUT.format(2)}
+            | {"affine_connection": "yes"},
+            "expected bool at 'affine_connection', found 'yes'",
+        ),
     ],
 )
 def test_second_refuses_what_is_not_known(tmp_path, cfg, match):
     second(tmp_path / "a", cfg)
-    with pytest.raises(UsageError, match=match):
+    with pytest.raises(GossamerError, match=match) as caught:
         Dictionary.load(tmp_path / "a")
-    second(tmp_path / "gemma-scope-2-1b-pt" / "transcoder" / "layer_1_width_16k_l0_small")
-    with pytest.raises(UsageError, match="a transcoder"):
-        Dictionary.load(tmp_path / "gemma-scope-2-1b-pt" / "transcoder" / "layer_1_width_16k_l0_small")
+    assert "\n" not in str(caught.value)
+    second(tmp_path / "gemma-scope-2-1b-pt" / "crosscoder" / "layer_1_width_16k_l0_small")
+    with pytest.raises(UsageError, match="a crosscoder"):
+        Dictionary.load(tmp_path / "gemma-scope-2-1b-pt" / "crosscoder" / "layer_1_width_16k_l0_small")
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_second_reads_a_transcoder(tmp_path, x, affine):
+    cfg = {"architecture": "jump_relu", "model_name": "google/gemma-3-1b-it", "type": "transcoder", "width": 40}
+    points = {"hf_hook_point_in": MLP_IN.format(13), "hf_hook_point_out": MLP_OUT.format(13)}
+    w = second(tmp_path / "a", {**cfg, **points, "affine_connection": affine}, **(AFFINE if affine else {}))
+    transcoder = Dictionary.load(tmp_path / "a")
+    assert (transcoder.site, transcoder.site_out) == (Site("mlp_in", 13), Site("mlp_out", 13))
+    assert (transcoder.config.skip, transcoder.model_name) == (affine, "google/gemma-3-1b-it")
+    acts, out = equation(w, x)
+    torch.testing.assert_close(transcoder.encode_dense(x), acts, atol=1e-5, rtol=1e-5)
+    # Stored (d_in, d_out): nothing is transposed.
+    skip = x @ AFFINE["affine_skip_connection"] if affine else 0
+    torch.testing.assert_close(transcoder(x), out + skip, atol=1e-5, rtol=1e-5)
+    again = Dictionary.load(transcoder.save(tmp_path / "copy"))
+    assert again.config == transcoder.config
+    torch.testing.assert_close(again(x), transcoder(x))
+    for format in ("gemma_scope", "gemma_scope_2"):
+        with pytest.raises(UsageError, match=f"gossamer writes no transcoders as {format}; save it as saelens"):
+            transcoder.save(tmp_path / format, format)
+        assert not (tmp_path / format).exists()
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_second_reads_a_transcoder_as_saelens_does(tmp_path, x, monkeypatch, affine):
+    sae_lens = pytest.importorskip("sae_lens")
+    loaders = pytest.importorskip("sae_lens.loading.pretrained_sae_loaders")
+    kind = sae_lens.JumpReLUSkipTranscoder if affine else sae_lens.JumpReLUTranscoder
+    place = "transcoder_all/layer_7_width_16k_l0_big" + ("_affine" if affine else "")
+    folder, points = tmp_path / place, {"hf_hook_point_in": MLP_IN.format(7), "hf_hook_point_out": MLP_OUT.format(7)}
+    cfg = {"architecture": "jump_relu", "model_name": "google/gemma-3-1b-it", **points, "affine_connection": affine}
+    w = second(folder, cfg, **(AFFINE if affine else {}))
+
+    def fetched(repo_id, filename, subfolder="", **_):
+        return str(tmp_path / subfolder / filename)
+
+    monkeypatch.setattr(loaders, "hf_hub_download", fetched)
+    shapes = {name.lower(): array.shape for name, array in w.items()}
+    monkeypatch.setattr(loaders, "get_safetensors_tensor_shapes", lambda *_: shapes)
+    stated, tensors, _ = loaders.gemma_3_sae_huggingface_loader("google/gemma-scope-2-1b-it", place)
+    theirs = kind.from_dict({name: stated[name] for name in ("d_in", "d_out", "d_sae", "apply_b_dec_to_input")})
+    theirs.load_state_dict(tensors)
+    with torch.no_grad():
+        torch.testing.assert_close(Dictionary.load(folder)(x), theirs(x), atol=1e-5, rtol=1e-5)
+        assert stated["architecture"] == theirs.cfg.architecture()
+
+
+@pytest.mark.parametrize(
+    ("address", "extra"),
+    [
+        ("transcoder/layer_7_width_16k_l0_small", {}),
+        ("transcoder_all/layer_7_width_262k_l0_big_affine", AFFINE),
+    ],
+)
+def test_second_infers_a_transcoder_from_its_address(tmp_path, address, extra):
+    folder = tmp_path / "gemma-scope-2-4b-it" / address
+    second(folder, **extra)
+    for source in (folder, folder / "params.safetensors"):
+        transcoder = Dictionary.load(source)
+        assert (transcoder.site, transcoder.site_out) == (Site("mlp_in", 7), Site("mlp_out", 7))
+        assert (transcoder.config.skip, transcoder.model_name) == (bool(extra), "google/gemma-3-4b-it")
+
+
+@pytest.mark.parametrize(
+    ("affine", "extra", "match"),
+    [
+        (True, {}, "missing: W_skip"),
+        (True, {"affine_skip_connection": torch.zeros(12, 13)}, r"W_skip: expected shape \(12, 12\), found \(12, 13\)"),
+        (
+            True,
+            {"affine_skip_connection": torch.full((12, 12), torch.nan)},
+            "W_skip: expected finite values, found nan",
+        ),
+        (False, {"affine_skip_connection": torch.zeros(12, 12)}, "found also affine_skip_connection"),
+    ],
+)
+def test_second_refuses_a_skip_connection_that_does_not_fit(tmp_path, affine, extra, match):
+    points = {"hf_hook_point_in": MLP_IN.format(13), "hf_hook_point_out": MLP_OUT.format(13)}
+    second(tmp_path / "a", {"architecture": "jump_relu", **points, "affine_connection": affine}, **extra)
+    with pytest.raises(GossamerError, match=match) as caught:
+        Dictionary.load(tmp_path / "a")
+    assert "\n" not in str(caught.value)
 
 
 def test_second_refuses_a_surplus_tensor(tmp_path):

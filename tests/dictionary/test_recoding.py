@@ -10,6 +10,7 @@ from gossamer.dictionary.config import Contents, DictionaryConfig
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.evaluate import evaluate_coders
 from gossamer.dictionary.recoding import cut, encoded, pursued, rescaled, reweighted
+from gossamer.errors import UsageError
 from gossamer.model.site import Site
 
 
@@ -113,6 +114,16 @@ def test_rescaling_helps_a_shrunken_encoder_and_changes_no_choice(x):
 def test_pursuit_chooses_better_than_the_encoder(x):
     dictionary = shrunken()
     assert error(dictionary, pursued(dictionary, 4), x).sum() < error(dictionary, reweighted(dictionary, 4), x).sum()
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_transcoder_is_refused(x, skip):
+    config = DictionaryConfig("relu", 12, 40, site=Site("mlp_in", 0), site_out=Site("mlp_out", 0), skip=skip)
+    transcoder = Dictionary(config, device="meta")
+    with pytest.raises(UsageError, match=r"reweighting needs .* found a transcoder from mlp_in\.0 to mlp_out\.0"):
+        reweighted(transcoder, 5)
+    with pytest.raises(UsageError, match=r"rescaling needs .* found a transcoder"):
+        rescaled(transcoder, x)
 
 
 def test_all_of_them_can_be_evaluated(tiny_gpt2):

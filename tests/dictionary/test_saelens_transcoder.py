@@ -21,6 +21,7 @@ THEIRS = {
     "jumprelu_skip_transcoder": (sae_lens.JumpReLUSkipTranscoder, sae_lens.JumpReLUSkipTranscoderConfig),
 }
 OURS = {"relu": "transcoder", "jumprelu": "jumprelu_transcoder", "batchtopk": "jumprelu_transcoder"}
+SKIPPING = {"transcoder": "skip_transcoder", "jumprelu_transcoder": "jumprelu_skip_transcoder"}
 
 
 def built(name, **settings):
@@ -57,25 +58,28 @@ def identical(one, other):
     )
 
 
-@pytest.mark.parametrize("name", ["transcoder", "jumprelu_transcoder"])
+@pytest.mark.parametrize("name", THEIRS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_reads_what_saelens_saves_and_the_reverse(tmp_path, x, name, dtype):
     theirs, x = built(name, dtype=dtype), x.to(getattr(torch, dtype))
     theirs.save_model(tmp_path / "theirs")
     read = Dictionary.load(tmp_path / "theirs")
     assert (read.site, read.site_out, read.model_name) == (READS, WRITES, "toy")
+    assert (read.W_skip is not None) == (name in SKIPPING.values())
     same(read, theirs, x)
     back = sae_lens.SAE.load_from_disk(read.save(tmp_path / "ours"))
     assert back.cfg.to_dict() | {"metadata": None} == theirs.cfg.to_dict() | {"metadata": None}
     assert all(torch.equal(back.state_dict()[key], value) for key, value in theirs.state_dict().items())
+    same(read, back, x)
     assert identical(Dictionary.load(tmp_path / "ours"), read)
 
 
 @pytest.mark.parametrize("architecture", OURS)
-def test_saelens_loads_what_is_written_and_it_reads_back_to_the_bit(ours, tmp_path, x, architecture):
-    sae = ours(architecture, claims=Claims(l0=7.5, explained_variance=0.8))
+@pytest.mark.parametrize("skip", [False, True])
+def test_saelens_loads_what_is_written_and_it_reads_back_to_the_bit(ours, tmp_path, x, architecture, skip):
+    sae = ours(architecture, skip=skip, claims=Claims(l0=7.5, explained_variance=0.8))
     back = sae_lens.SAE.load_from_disk(sae.save(tmp_path))
-    assert type(back) is THEIRS[OURS[architecture]][0]
+    assert type(back) is THEIRS[SKIPPING[OURS[architecture]] if skip else OURS[architecture]][0]
     found = (back.cfg.metadata.hook_name, back.cfg.metadata.hook_name_out, back.cfg.metadata.l0)
     assert found == ("blocks.1.ln2.hook_normalized", "blocks.1.hook_mlp_out", 7.5)
     same(sae, back, x)
@@ -110,11 +114,30 @@ def test_what_saelens_has_no_transcoder_for(ours, tmp_path, architecture, match)
     assert not (tmp_path / "no").exists()
 
 
-@pytest.mark.parametrize("name", ["skip_transcoder", "jumprelu_skip_transcoder"])
-def test_a_skip_connection_is_refused(tmp_path, name):
-    built(name).save_model(tmp_path)
-    with pytest.raises(UsageError, match=rf"cfg.json: {name} has a skip connection \(W_skip\), which is not supported"):
-        Dictionary.load(tmp_path)
+@pytest.mark.parametrize("architecture", ["relu", "jumprelu"])
+def test_the_skip_connection_in_float64(ours, tmp_path, x, architecture):
+    sae = Dictionary.load(ours(architecture, skip=True).save(tmp_path), dtype=torch.float64)
+    w = {name: value.double() for name, value in load_file(tmp_path / "sae_weights.safetensors").items()}
+    without = sae.encode_dense(x.double()) @ w["W_dec"] + w["b_dec"]
+    # W_skip is square, so that no shape tells which way it is stored: (d_out, d_in).
+    torch.testing.assert_close(sae(x.double()), without + x.double() @ w["W_skip"].T)
+    torch.testing.assert_close(sae.decode(sae.encode(x.double())), without)
+
+
+@pytest.mark.parametrize("architecture", ["relu", "jumprelu"])
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"W_skip": None}, "missing: W_skip"),
+        ({"W_skip": torch.zeros(D + 1, D)}, r"W_skip: expected shape \(12, 12\), found \(13, 12\); fetch the file"),
+        ({"W_skip": torch.zeros(D)}, r"W_skip: expected shape \(12, 12\), found \(12,\)"),
+        ({"W_skip": torch.full((D, D), torch.nan)}, r"W_skip: expected finite values, found nan at index \(0, 0\)"),
+        ({"W_skip": torch.zeros(D, D, dtype=torch.int64)}, "W_skip: expected floating-point numbers"),
+    ],
+)
+def test_skip_weights_that_do_not_fit(ours, tmp_path, architecture, changes, match):
+    folder = ours(architecture, skip=True).save(tmp_path)
+    weights_do_not_fit(folder, changes, match)
 
 
 def test_another_width_of_the_output_is_refused(tmp_path):
@@ -152,13 +175,17 @@ def test_a_configuration_that_does_not_fit(folder, changes, match):
     [
         ({"threshold": None}, "missing: threshold"),
         ({"W_dec": None}, "missing: W_dec"),
-        ({"W_skip": torch.zeros(D, D)}, "found also W_skip"),
+        ({"W_skip": torch.zeros(D, D)}, "found also W_skip, whose meaning .* is not known; correct the configuration"),
         ({"W_dec": torch.zeros(N, D + 1)}, r"W_dec: expected shape \(40, 12\), found \(40, 13\)"),
         ({"b_dec": torch.zeros(N)}, r"b_dec: expected shape \(12,\), found \(40,\)"),
         ({"threshold": torch.full((N,), torch.nan)}, "threshold: expected finite values, found nan"),
     ],
 )
 def test_weights_that_do_not_fit(folder, changes, match):
+    weights_do_not_fit(folder, changes, match)
+
+
+def weights_do_not_fit(folder, changes, match):
     path = folder / "sae_weights.safetensors"
     tensors = {**load_file(path), **changes}
     save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path)

@@ -128,7 +128,8 @@ def test_folders_of_several_dictionaries():
     [
         ({"activation": "groupmax"}, "unknown activation 'groupmax'; known: topk"),
         ({"signed": True}, "signed is not supported"),
-        ({"skip_connection": True}, "skip_connection is not supported"),
+        ({"skip_connection": True}, "skip_connection: expected only with transcode true, found transcode None"),
+        ({"skip_connection": True, "transcode": False}, "expected only with transcode true, found transcode False"),
         ({"k": 41}, "whole k from 1 to n_latents=40, found k=41"),
     ],
 )
@@ -145,6 +146,7 @@ def test_what_is_not_known(tmp_path, cfg, match):
         ({"num_latents": "40"}, "expected int at 'num_latents'"),
         ({"k": None}, "expected int at 'k'"),
         ({"transcode": "no"}, "expected bool at 'transcode'"),
+        ({"skip_connection": "no"}, "expected bool at 'skip_connection'"),
     ],
 )
 def test_a_configuration_that_does_not_fit(tmp_path, cfg, match):
@@ -212,6 +214,80 @@ def test_a_transcoder_is_not_taken_for_a_reconstruction(tmp_path):
     for format, match in (
         ("saelens", "this one is topk; save it as sparsify"),
         ("gemma_scope", "writes no transcoders"),
+    ):
+        with pytest.raises(UsageError, match=match):
+            transcoder.save(tmp_path / format, format)
+        assert not (tmp_path / format).exists()
+
+
+@pytest.fixture
+def skipping(tmp_path):
+    """sparsify's own transcoder with a skip connection and random weights, and where it saved it."""
+    sparsify = pytest.importorskip("sparsify")
+    config = sparsify.SparseCoderConfig(num_latents=N, k=K, skip_connection=True, transcode=True)
+    coder, generator = sparsify.SparseCoder(D, config), torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in coder.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.4)
+    coder.save_to_disk(tmp_path / "layers.1.mlp")
+    return coder, tmp_path / "layers.1.mlp"
+
+
+def its_output(coder, x):
+    with torch.no_grad():
+        return coder(x.flatten(0, 1)).sae_out.reshape(x.shape)
+
+
+def test_a_skip_connection_is_evaluated_as_sparsify_does(skipping, tmp_path, x):
+    coder, folder = skipping
+    read = Dictionary.load(folder)
+    assert (read.site, read.site_out, read.config.subtract_b_dec) == (Site("mlp_in", 1), Site("mlp_out", 1), False)
+    torch.testing.assert_close(read(x), its_output(coder, x), atol=1e-5, rtol=1e-5)
+    w = load_file(folder / "sae.safetensors")
+    latents, without = equation(w, x, subtract=False)
+    agrees_in_float64(read, x, latents, without + x.double() @ w["W_skip"].double().T)
+    back = type(coder).load_from_disk(read.save(tmp_path / "ours", "sparsify"))
+    assert back.cfg.to_dict() | {"normalize_decoder": None} == coder.cfg.to_dict() | {
+        "normalize_decoder": None,
+        "expansion_factor": back.cfg.expansion_factor,
+    }
+    assert all(torch.equal(back.state_dict()[name], value) for name, value in coder.state_dict().items())
+    again = Dictionary.load(tmp_path / "ours")
+    assert again.config == read.config
+    assert all(torch.equal(again.state_dict()[name], value) for name, value in read.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"W_skip": None}, "missing: W_skip; fetch the file again"),
+        ({"W_skip": torch.zeros(D, D + 1)}, r"W_skip: expected shape \(12, 12\), found \(12, 13\)"),
+        ({"W_skip": torch.full((D, D), torch.nan)}, "W_skip: expected finite values, found nan"),
+    ],
+)
+def test_skip_weights_that_do_not_fit(skipping, changes, match):
+    _, folder = skipping
+    tensors = {**load_file(folder / "sae.safetensors"), **changes}
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, folder / "sae.safetensors")
+    with pytest.raises(GossamerError, match=match) as caught:
+        Dictionary.load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_skip_connection_that_the_configuration_does_not_state(skipping):
+    _, folder = skipping
+    cfg = json.loads((folder / "cfg.json").read_text())
+    (folder / "cfg.json").write_text(json.dumps({**cfg, "skip_connection": False}))
+    with pytest.raises(GossamerError, match="found also W_skip, whose meaning for this architecture is not known"):
+        Dictionary.load(folder)
+
+
+def test_a_transcoder_with_a_skip_connection_is_no_reconstruction_either(skipping, tmp_path):
+    transcoder = Dictionary.load(skipping[1])
+    for format, match in (
+        ("saelens", "this one is topk; save it as sparsify"),
+        ("gemma_scope", "writes no transcoders as gemma_scope; save it as saelens, or as sparsify if it is topk"),
+        ("gemma_scope_2", "writes no transcoders as gemma_scope_2"),
     ):
         with pytest.raises(UsageError, match=match):
             transcoder.save(tmp_path / format, format)

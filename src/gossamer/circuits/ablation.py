@@ -59,9 +59,12 @@ class Ablation:
         """Measure the values on the model's own stream over the counterfactuals of `task.train`.
 
         Raises:
-            UsageError: an unknown kind or policy, or "resample" for prompts not aligned with their counterfactuals.
+            UsageError: an unknown kind or policy, "resample" for prompts not aligned with their counterfactuals, or a
+                transcoder.
         """
         _check(kind, errors, task)
+        for dictionary in dictionaries.values():
+            dictionary.require_reconstruction("ablation")
         needs_latents, needs_error = kind == "mean", errors == "mean"
         if not needs_latents and not needs_error:
             return cls(kind, errors, {site: SiteAblation(None, None) for site in dictionaries})
@@ -114,15 +117,7 @@ def _slot_sums(
 def _encode(dictionary: Dictionary, site: Site, x: Float[Tensor, "token d"]) -> tuple[Tensor, Tensor]:
     require_finite(x, str(site))
     latents = dictionary.encode_dense(x)
-    return latents.float(), (x - reconstruct(dictionary, x, latents)).float()
-
-
-def reconstruct(
-    dictionary: Dictionary, x: Float[Tensor, "*batch d"], latents: Float[Tensor, "*batch latent"]
-) -> Tensor:
-    """Decode dense `latents` of `x` in the units of the stream."""
-    _, stats = dictionary.normalise(x)
-    return dictionary.denormalise(dictionary.decode(latents), stats)
+    return latents.float(), (x - dictionary.reconstruct(x, latents)).float()
 
 
 def slot_rows(table: Float[Tensor, "slot *width"], slots: Int[Tensor, "batch pos"]) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, pad
 
 from gossamer.batching import in_batches
-from gossamer.circuits.ablation import Ablation, reconstruct, slot_rows
+from gossamer.circuits.ablation import Ablation, slot_rows
 from gossamer.circuits.nodes import Nodes, SiteNodes
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
@@ -280,7 +280,7 @@ class Splice:
         else:
             out = _denormalised(plan.dictionary, x, constant + (weight * away).to(decoder.dtype) @ decoder)
             if self.ablation.errors == "keep":
-                out = out + x - reconstruct(plan.dictionary, x, plan.dictionary.encode_dense(x))
+                out = out + x - plan.dictionary.reconstruct(x, plan.dictionary.encode_dense(x))
         error = self.ablation.sites[site].error
         if error is not None:
             out = out + slot_rows(error.to(out.dtype), batch.slots)
@@ -288,7 +288,7 @@ class Splice:
 
     def _kept(self, dictionary: Dictionary, x: Tensor) -> Tensor:
         # With its exact error re-added an unmasked dictionary is the identity: nothing needs to be encoded.
-        return x if self.ablation.errors == "keep" else reconstruct(dictionary, x, dictionary.encode_dense(x))
+        return x if self.ablation.errors == "keep" else dictionary.reconstruct(x, dictionary.encode_dense(x))
 
     def _weights(self, nodes: SiteNodes, mask: Tensor, batch: Batch) -> Float[Tensor, "batch pos column"]:
         """Mask of every column at every token; a column is no node at the roles that the nodes do not name."""

@@ -37,10 +37,11 @@ class DictionaryConfig:
         flatten_heads: the file's own library expects (heads, d_head) and flattens it; here `z` is flat already,
             so this only matters to writers.
         site_out: where the output of a transcoder belongs; None: the dictionary reconstructs what it reads.
+        skip: whether a transcoder adds a linear map of its input, W_skip, to what its latents write.
 
     Raises:
         UsageError: a field is impossible (unknown architecture or normalisation, k missing or too large, a transcoder
-            whose output would take over something of its input).
+            whose output would take over something of its input, a skip connection of what is no transcoder).
     """
 
     architecture: str
@@ -53,6 +54,7 @@ class DictionaryConfig:
     subtract_b_dec: bool = False
     flatten_heads: bool = False
     site_out: Site | None = None
+    skip: bool = False
 
     def __post_init__(self) -> None:
         _require_one_of("architecture", self.architecture, ARCHITECTURES)
@@ -65,6 +67,12 @@ class DictionaryConfig:
             raise UsageError(f"a transcoder writes elsewhere than it reads ({self.site}) and subtracts no output bias")
         if self.site_out is not None and self.normalisation != "none":
             raise UsageError(f"a transcoder cannot undo {self.normalisation} of its input on another site")
+        # It could learn to copy what it reads, and nothing that splices latents would count it.
+        if self.skip and self.site_out is None:
+            raise UsageError(
+                f"a skip connection belongs to a transcoder, found one at {self.site} that writes nowhere else; "
+                "give site_out, or leave skip out"
+            )
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -72,7 +80,8 @@ class DictionaryConfig:
         n, d = self.n_latents, self.d_in
         vectors = dict.fromkeys(_ENCODER_VECTORS[self.architecture], (n,))
         scalar: dict[str, tuple[int, ...]] = {"threshold": ()} if self.architecture == "batchtopk" else {}
-        return {"W_enc": (d, n), "W_dec": (n, d), "b_dec": (d,), **vectors, **scalar}
+        skip: dict[str, tuple[int, ...]] = {"W_skip": (d, d)} if self.skip else {}
+        return {"W_enc": (d, n), "W_dec": (n, d), "b_dec": (d,), **vectors, **scalar, **skip}
 
 
 def _require_one_of(what: str, value: str, known: tuple[str, ...]) -> None:

@@ -7,9 +7,13 @@ The whole contract is two equations. For the vector x of one token, after `norma
 
 `activation` is the architecture: relu; jumprelu (zero unless pre > threshold, a threshold per latent); topk (the k
 largest, then ReLU); batchtopk (at inference jumprelu with one threshold); gated (a gate and a magnitude path share
-W_enc). A transcoder is the same with x_hat at another site (`site_out`). Conventions of other libraries (scale
-factors, decoder-norm gating, head flattening) are folded into the weights or made fields when a file is read, so
-nothing else exists.
+W_enc). A transcoder is the same with x_hat at another site (`site_out`), and with `skip` it has a linear path past the
+latents too (Paulo et al. 2025, arXiv 2501.18823):
+
+    y_hat = a @ W_dec + b_dec + x @ W_skip                    x as the model has it
+
+Conventions of other libraries (scale factors, decoder-norm gating, head flattening) are folded into the weights or made
+fields when a file is read, so nothing else exists.
 """
 
 import math
@@ -34,11 +38,12 @@ _BLOCK_VALUES = 2**26
 
 class Dictionary(nn.Module):
     """Encoder and decoder of one site. Parameters: W_enc (d, n), W_dec (n, d), b_dec (d); per architecture b_enc (n),
-    threshold (n, or a scalar for batchtopk), b_gate, b_mag, r_mag (n); absent ones are None.
+    threshold (n, or a scalar for batchtopk), b_gate, b_mag, r_mag (n); W_skip (d, d), input by output, of a transcoder
+    with a skip connection; absent ones are None.
 
     A new dictionary has uninitialised parameters (`device="meta"` allocates nothing); :meth:`load` gives frozen ones.
-    Memory: (2 * d * n + a few n) parameters; `nbytes` is exact, on the meta device too. W_enc lies in memory as (n, d),
-    so that picking latents reads whole rows.
+    Memory: (2 * d * n + a few n, with a skip d * d more) parameters; `nbytes` is exact, on the meta device too. W_enc
+    lies in memory as (n, d), so that picking latents reads whole rows.
 
     Attributes:
         config: conventions and shapes.
@@ -54,6 +59,7 @@ class Dictionary(nn.Module):
     b_gate: Tensor | None
     b_mag: Tensor | None
     r_mag: Tensor | None
+    W_skip: Tensor | None
 
     def __init__(
         self,
@@ -68,7 +74,7 @@ class Dictionary(nn.Module):
         self.config = config
         self.provenance = dict(provenance or {})
         self.claims = claims or Claims()
-        for name in ("b_enc", "threshold", "b_gate", "b_mag", "r_mag"):
+        for name in ("b_enc", "threshold", "b_gate", "b_mag", "r_mag", "W_skip"):
             self.register_parameter(name, None)
         for name, shape in config.shapes.items():
             empty = torch.empty(shape, device=device, dtype=dtype)
@@ -165,6 +171,7 @@ class Dictionary(nn.Module):
     ) -> Float[Tensor, "*tokens d"]:
         """Latents to a reconstruction in the normalised scale (:meth:`denormalise` brings it back to the model's).
 
+        What a skip connection adds is no function of the latents, so it is not in here: :meth:`reconstruct` has it.
         Sparse latents gather only the decoder rows they name. Dense latents may be those of `columns` alone: the others
         count as 0.
         """
@@ -182,6 +189,17 @@ class Dictionary(nn.Module):
         )
         return rows.reshape(*tokens, self.d_in) + self.b_dec
 
+    def reconstruct(
+        self, x: Float[Tensor, "*tokens d"], latents: SparseLatents | Float[Tensor, "*tokens n"]
+    ) -> Float[Tensor, "*tokens d"]:
+        """What all `latents` of `x` and, if there is one, the skip connection write, in the model's scale.
+
+        The latents may be another coder's than :meth:`encode`; the result has the dictionary's dtype.
+        """
+        _, statistics = self.normalise(x)
+        out = self.denormalise(self.decode(latents), statistics)
+        return out if self.W_skip is None else out + x.to(self.W_skip.dtype) @ self.W_skip
+
     def require_reconstruction(self, purpose: str) -> None:
         """Raise :class:`UsageError` if this is a transcoder: `purpose` needs the output at the site that is read."""
         if self.site_out is not None:
@@ -192,8 +210,7 @@ class Dictionary(nn.Module):
 
     def forward(self, x: Float[Tensor, "*tokens d"]) -> Float[Tensor, "*tokens d"]:
         """The reconstruction of `x` (a transcoder: the prediction of what stands at `site_out`), in its dtype."""
-        _, statistics = self.normalise(x)
-        return self.denormalise(self.decode(self.encode(x)), statistics).to(x.dtype)
+        return self.reconstruct(x, self.encode(x)).to(x.dtype)
 
     def _weights(self, name: str, columns: Tensor | None) -> Tensor:
         weights = self.get_parameter(name)
@@ -282,8 +299,8 @@ class Dictionary(nn.Module):
 
         Raises:
             UsageError: the format cannot express this dictionary (the Gemma Scopes hold jumprelu only, sparsify topk
-                only, both unnormalised; of transcoders SAELens holds relu, jumprelu and batchtopk, sparsify topk, the
-                Gemma Scopes none), or is only read.
+                only, both unnormalised; of transcoders SAELens holds relu, jumprelu and batchtopk, sparsify topk, both
+                with or without a skip connection, the Gemma Scopes none), or is only read.
         """
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         return detect.write(Path(folder), format, Contents(self.config, tensors, self.provenance, self.claims))

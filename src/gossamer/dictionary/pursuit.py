@@ -390,5 +390,4 @@ class Pursuit:
 
     def __call__(self, x: Float[Tensor, "*tokens d"]) -> Float[Tensor, "*tokens d"]:
         """The reconstruction of `x` from its codes, in the dtype of `x`."""
-        _, statistics = self.dictionary.normalise(x)
-        return self.dictionary.denormalise(self.dictionary.decode(self.encode(x)), statistics).to(x.dtype)
+        return self.dictionary.reconstruct(x, self.encode(x)).to(x.dtype)

@@ -34,7 +34,12 @@ def cut(dictionary: Dictionary, k: int) -> Coder:
 
 
 def reweighted(dictionary: Dictionary, k: int) -> Coder:
-    """The encoder's k strongest latents with the non-negative weights that leave the smallest error."""
+    """The encoder's k strongest latents with the non-negative weights that leave the smallest error.
+
+    Raises:
+        UsageError: a transcoder.
+    """
+    dictionary.require_reconstruction("reweighting")
     chosen, rows = cut(dictionary, k), Rows.of(dictionary.W_dec, gram_bytes=0)
 
     def encode(x: Float[Tensor, "tokens d"]) -> SparseLatents:
@@ -48,7 +53,11 @@ def rescaled(dictionary: Dictionary, sample: Float[Tensor, "tokens d"]) -> Coder
     """The encoder with one factor a latent that undoes shrinkage, by least squares on `sample`; directions stay.
 
     A latent that is active on no token of the sample keeps the factor 1. Memory: n^2 values.
+
+    Raises:
+        UsageError: a transcoder.
     """
+    dictionary.require_reconstruction("rescaling")
     factors = _factors(dictionary, sample)
 
     def encode(x: Float[Tensor, "tokens d"]) -> SparseLatents:

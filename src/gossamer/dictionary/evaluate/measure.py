@@ -147,8 +147,7 @@ def _reconstruction(coder: Coder, x: Float[Tensor, "tokens d"], mean: Tensor) ->
     """The reconstruction of each token, and sums over tokens; "rows" has L0, error and spread of each."""
     dictionary = coder.dictionary
     latents = coder.encode(x)
-    _, statistics = dictionary.normalise(x)
-    out = dictionary.denormalise(dictionary.decode(latents), statistics)
+    out = dictionary.reconstruct(x, latents)
     exact, made = x.double(), require_finite(out, f"reconstruction at {dictionary.site}").double()
     error, spread = (exact - made).square().sum(dim=1), (exact - mean.to(exact.device)).square().sum(dim=1)
     norm_in, norm_out, product = exact.norm(dim=1), made.norm(dim=1), (exact * made).sum(dim=1)

@@ -2,6 +2,7 @@
 
     a = activation(x @ W_enc.T + b_enc)       W_enc is stored (n, d)
     y = a @ W_dec + b_dec                     y is what stands at the set's output
+      + x @ W_skip.T                          where the file holds W_skip, stored (d_out, d_in)
 
 The activation is ReLU, a JumpReLU if the file holds its thresholds, or TopK if `config.yaml` says so. A set without
 `config.yaml` maps the MLP's input to its output. Source: github.com/safety-research/circuit-tracer,
@@ -26,6 +27,7 @@ CONFIG = "config.yaml"
 CONFIGS = (CONFIG,)
 _NAMES = {"W_enc": "W_enc.T", "b_enc": "b_enc", "W_dec": "W_dec", "b_dec": "b_dec"}
 _THRESHOLD = "activation_function.threshold"
+_SKIP = "W_skip"
 _INPUTS = {"mlp.hook_in": "mlp_in", "ln2.hook_normalized": "mlp_in", "hook_resid_mid": "resid_mid"}
 _OUTPUTS = {"hook_mlp_out": "mlp_out", "mlp.hook_out": "mlp_out"}
 
@@ -34,7 +36,7 @@ def read(path: Path, origin: Origin, request: Request) -> Contents:
     """Read the transcoder of one layer from its weights file.
 
     Raises:
-        UsageError: a skip connection, hooks that are no sites, or the files contradict `request`.
+        UsageError: hooks that are no sites, or the files contradict `request`.
         GossamerError: damaged files, or tensors that do not fit each other.
     """
     cfg_path = path.parent / CONFIG
@@ -42,8 +44,6 @@ def read(path: Path, origin: Origin, request: Request) -> Contents:
     model_name = agreed("model name", typed(cfg, "model_name", str, cfg_path, None), request.model_name, path)
     site, site_out = _sites(cfg, model_name, path)
     stored = weights.read_safetensors(path, shapes_only=request.shapes_only)
-    if "W_skip" in stored:
-        raise UsageError(f"{path}: a transcoder with a skip connection (W_skip), which is not supported")
     n_latents, d_in = weights.matrix_shape(stored, "W_enc", path)
     architecture = _architecture(cfg, _THRESHOLD in stored, cfg_path)
     config = DictionaryConfig(
@@ -54,8 +54,10 @@ def read(path: Path, origin: Origin, request: Request) -> Contents:
         model_name=model_name,
         k=typed(cfg, "k", int, cfg_path) if architecture == "topk" else None,
         site_out=site_out,
+        skip=_SKIP in stored,
     )
     names = {**_NAMES, "threshold": _THRESHOLD} if architecture == "jumprelu" else _NAMES
+    names = {**names, "W_skip": f"{_SKIP}.T"} if config.skip else names
     return Contents(
         config,
         weights.renamed(stored, names, config.shapes, path),

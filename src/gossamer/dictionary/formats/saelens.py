@@ -38,7 +38,7 @@ def read(path: Path, origin: Origin, request: Request) -> Contents:
     factor = _training_scale(facts, folder, request)
     stored = _renamed(weights.read_safetensors(path, shapes_only=request.shapes_only))
     optional = {"scaling_factor": (facts.config.n_latents,)} if "scaling_factor" in stored else {}
-    tensors = weights.checked(stored, {**facts.config.shapes, **optional}, path)
+    tensors = saelens_transcoder.turned(weights.checked(stored, {**facts.config.shapes, **optional}, path))
     config, tensors = _as_trained(facts, _folded(tensors, facts, factor, path))
     if config.architecture == "batchtopk":
         _require_updated(tensors["threshold"], path)
@@ -140,7 +140,7 @@ def write(folder: Path, contents: Contents) -> None:
         UsageError: a transcoder that is topk or gated.
     """
     cfg = _cfg(contents)
-    tensors = dict(contents.tensors)
+    tensors = saelens_transcoder.turned(contents.tensors)
     if contents.config.architecture == "batchtopk":
         tensors["threshold"] = tensors["threshold"].expand(contents.config.n_latents)
     folder.mkdir(parents=True, exist_ok=True)

@@ -89,6 +89,7 @@ def parse(cfg: Any, path: Path, request: Request) -> SaeLensFacts:
         subtract_b_dec=typed(cfg, "apply_b_dec_to_input", bool, path, True),
         flatten_heads=cfg.get("reshape_activations") == "hook_z",
         site_out=saelens_transcoder.site_out(cfg, metadata, path),
+        skip=cfg.get("architecture") in saelens_transcoder.SKIPPING,
     )
     kind = cfg.get("normalize_activations") or "none"
     claimed = typed(ours, "claims", dict, path, {})
@@ -135,8 +136,6 @@ def _upgraded(cfg: dict[str, Any]) -> dict[str, Any]:
 
 def _architecture(cfg: dict[str, Any], path: Path) -> str:
     name = cfg.get("architecture", "standard")
-    if name in saelens_transcoder.SKIPPING:
-        raise UsageError(f"{path}: {name} has a skip connection (W_skip), which is not supported")
     if not isinstance(name, str) or name not in ARCHITECTURES:
         raise UsageError(f"{path}: unknown architecture {name!r}; known: {', '.join(ARCHITECTURES)}")
     return ARCHITECTURES[name]

@@ -2,6 +2,7 @@
 
     a = ReLU(x @ W_enc + b_enc)     jumprelu_transcoder: 0 unless x @ W_enc + b_enc > threshold
     y = a @ W_dec + b_dec           y is what stands at `hook_name_out`, `d_out` wide
+      + x @ W_skip.T                skip_transcoder and jumprelu_skip_transcoder only; W_skip is stored (d_out, d_in)
 
 b_dec is never subtracted from the input, and no normalisation of the input is undone on the output. Source:
 github.com/decoderesearch/SAELens, `saes/transcoder.py`.
@@ -10,14 +11,21 @@ github.com/decoderesearch/SAELens, `saes/transcoder.py`.
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from gossamer.dictionary.config import DictionaryConfig
 from gossamer.dictionary.formats.fields import typed
 from gossamer.errors import UsageError
 from gossamer.model.site import Site
 
-ARCHITECTURES = {"transcoder": "relu", "jumprelu_transcoder": "jumprelu"}
-SKIPPING = ("skip_transcoder", "jumprelu_skip_transcoder")
-_WRITTEN = {"relu": "transcoder", "jumprelu": "jumprelu_transcoder", "batchtopk": "jumprelu_transcoder"}
+SKIPPING = {"skip_transcoder": "relu", "jumprelu_skip_transcoder": "jumprelu"}
+ARCHITECTURES = {"transcoder": "relu", "jumprelu_transcoder": "jumprelu", **SKIPPING}
+# Without and with a skip connection.
+_WRITTEN = {
+    "relu": ("transcoder", "skip_transcoder"),
+    "jumprelu": ("jumprelu_transcoder", "jumprelu_skip_transcoder"),
+    "batchtopk": ("jumprelu_transcoder", "jumprelu_skip_transcoder"),
+}
 
 
 def site_out(cfg: dict[str, Any], metadata: dict[str, Any], path: Path) -> Site | None:
@@ -68,4 +76,9 @@ def architecture(config: DictionaryConfig) -> str:
         raise UsageError(
             f"saelens holds {', '.join(_WRITTEN)} transcoders only, this one is {config.architecture}; {instead}"
         )
-    return _WRITTEN[config.architecture]
+    return _WRITTEN[config.architecture][config.skip]
+
+
+def turned(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with any W_skip as the other side holds it: (d_out, d_in) in a file, (d_in, d_out) in gossamer."""
+    return {name: tensor.T if name == "W_skip" else tensor for name, tensor in tensors.items()}

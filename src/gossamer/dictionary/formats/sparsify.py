@@ -2,6 +2,7 @@
 
     a     = the k largest of ReLU((x - b_dec) @ encoder.weight.T + encoder.bias)
     x_hat = a @ W_dec + b_dec
+      + x @ W_skip.T              with `skip_connection`, which is read of transcoders only
 
 b_dec is always subtracted, whatever `normalize_decoder` says, except by a transcoder, which reads its module's input
 and writes its output. Rows of W_dec are latents; older files hold `decoder.weight`, which is its transpose. Runs with
@@ -28,6 +29,7 @@ WEIGHTS = "sae.safetensors"
 CONFIG = "cfg.json"
 RUN_CONFIGS = ("../config.json", "../../config.json")
 _NAMES = {"W_enc": "encoder.weight.T", "b_enc": "encoder.bias", "W_dec": "W_dec", "b_dec": "b_dec"}
+_SKIP = {"W_skip": "W_skip.T"}
 _EMBEDDINGS = ("embed_tokens", "embed_in")
 _TRANSCODED = {"mlp_out": "mlp_in", "resid_post": "resid_pre"}
 
@@ -36,8 +38,8 @@ def read(path: Path, origin: Origin, request: Request) -> Contents:
     """Read a dictionary from its weights file; the site is that of its folder's name, if that is a module's.
 
     Raises:
-        UsageError: a convention that is not known (groupmax, signed latents, a skip connection), a module whose output
-            is no site, or the files contradict `request`.
+        UsageError: a convention that is not known (groupmax, signed latents, a skip connection of no transcoder), a
+            module whose output is no site, or the files contradict `request`.
         GossamerError: damaged files, or tensors that do not fit each other.
     """
     cfg_path = path.parent / CONFIG
@@ -46,6 +48,7 @@ def read(path: Path, origin: Origin, request: Request) -> Contents:
     config = _config(cfg, ours, cfg_path, request)
     stored = weights.read_safetensors(path, shapes_only=request.shapes_only)
     names = {**_NAMES, "W_dec": "decoder.weight.T"} if "decoder.weight" in stored else _NAMES
+    names = {**names, **_SKIP} if config.skip else names
     claimed = typed(ours, "claims", dict, cfg_path, {})
     training = {key: value for key, value in cfg.items() if key != "gossamer" and value is not None}
     return Contents(
@@ -58,11 +61,15 @@ def read(path: Path, origin: Origin, request: Request) -> Contents:
 
 def _config(cfg: dict[str, Any], ours: dict[str, Any], path: Path, request: Request) -> DictionaryConfig:
     require_one_of({"activation": "topk", **cfg}, "activation", ("topk",), path)
-    for refused in ("signed", "skip_connection"):
-        if cfg.get(refused):
-            raise UsageError(f"{path}: {refused} is not supported; only plain topk is")
+    if cfg.get("signed"):
+        raise UsageError(f"{path}: signed is not supported; only plain topk is")
     d_in = typed(cfg, "d_in", int, path)
-    transcodes = typed(cfg, "transcode", bool, path, False)
+    transcodes, skip = (typed(cfg, key, bool, path, False) for key in ("transcode", "skip_connection"))
+    if skip and not transcodes:
+        raise UsageError(
+            f"{path}: skip_connection: expected only with transcode true, found transcode "
+            f"{cfg.get('transcode')!r}; a dictionary that reconstructs its input and also copies it is not supported"
+        )
     model_name = ours.get("model_name") or _model_of_the_run(path.parent)
     model_name = agreed("model name", model_name, request.model_name, path)
     site, site_out = _sites(path.parent, ours, transcodes, model_name)
@@ -75,6 +82,7 @@ def _config(cfg: dict[str, Any], ours: dict[str, Any], path: Path, request: Requ
         k=typed(cfg, "k", int, path),
         subtract_b_dec=not transcodes,
         site_out=site_out,
+        skip=skip,
     )
 
 
@@ -137,9 +145,10 @@ def write(folder: Path, contents: Contents) -> None:
     if config.site_out is None and not config.subtract_b_dec:
         shift = tensors["b_dec"].double() @ tensors["W_enc"].double()
         tensors["b_enc"] = (tensors["b_enc"].double() + shift).to(tensors["b_enc"].dtype)
+    names = {**_NAMES, **_SKIP} if config.skip else _NAMES
     stored = {
         name.removesuffix(".T"): tensors[ours].T if name.endswith(".T") else tensors[ours]
-        for ours, name in _NAMES.items()
+        for ours, name in names.items()
     }
     folder.mkdir(parents=True, exist_ok=True)
     weights.write_safetensors(folder / WEIGHTS, stored)
@@ -155,7 +164,7 @@ def _cfg(contents: Contents) -> dict[str, Any]:
         "num_latents": config.n_latents,
         "k": config.k,
         "multi_topk": False,
-        "skip_connection": False,
+        "skip_connection": config.skip,
         "transcode": config.site_out is not None,
         "d_in": config.d_in,
         "gossamer": {

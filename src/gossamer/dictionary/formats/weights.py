@@ -114,15 +114,21 @@ def checked(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
         GossamerError: naming the tensor, what was expected and what was found.
     """
     if missing := sorted(shapes.keys() - tensors.keys()):
-        raise GossamerError(f"{path}: expected tensors {', '.join(sorted(shapes))}; missing: {', '.join(missing)}")
+        raise GossamerError(
+            f"{path}: expected tensors {', '.join(sorted(shapes))}; missing: {', '.join(missing)}; "
+            "fetch the file again, or correct its configuration"
+        )
     if surplus := sorted(tensors.keys() - shapes.keys()):
         raise GossamerError(
             f"{path}: expected only tensors {', '.join(sorted(shapes))}; found also {', '.join(surplus)}, "
-            "whose meaning for this architecture is not known"
+            "whose meaning for this architecture is not known; correct the configuration, or take them out"
         )
     for name, shape in shapes.items():
         if tuple(tensors[name].shape) != shape:
-            raise GossamerError(f"{path}: {name}: expected shape {shape}, found {tuple(tensors[name].shape)}")
+            raise GossamerError(
+                f"{path}: {name}: expected shape {shape}, found {tuple(tensors[name].shape)}; "
+                "fetch the file again, or correct its configuration"
+            )
         if not tensors[name].is_meta:
             require_finite(tensors[name], f"{path}: {name}")
     return {name: tensors[name] for name in shapes}

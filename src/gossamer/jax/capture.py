@@ -48,13 +48,16 @@ def at(name: str, layers: Layers = None, path: str | None = None) -> At:
     return At(name, layers, path)
 
 
-def capture(function: Callable[..., Any], wanted: Mapping[Any, Layers] | Iterable[Any]) -> Callable[..., Any]:
+def capture(
+    function: Callable[..., Any], wanted: Mapping[Any, Layers] | Iterable[Any], *, checkpoint_names: bool = False
+) -> Callable[..., Any]:
     """A function that also returns values from inside the model.
 
     Args:
         function: the model.
         wanted: names of tags with the layers to keep: {"resid": [3, 12], "probs": "all", "emb": None}; or names and
             `at(...)`s.
+        checkpoint_names: as in `run`.
 
     Returns: a function of the same arguments, returning (result, values by the keys of `wanted`). A value has a leading
         axis of layers where several were asked for, in that order. Stacked layers take memory for the chosen ones only.
@@ -70,20 +73,24 @@ def capture(function: Callable[..., Any], wanted: Mapping[Any, Layers] | Iterabl
             raise InstrumentError(f"capture: {key} as a key: give a traced layer as the value, {{{key.name!r}: layer}}")
 
     def captured(*args: Any, **kwargs: Any) -> tuple[Any, dict[Any, Any]]:
-        with Run(function, args, kwargs) as run:
+        with Run(function, args, kwargs, checkpoint_names=checkpoint_names) as run:
             readers = {key: _Reader(_merged(key, layers), run) for key, layers in asked.items()}
         return run.result, {key: reader.value() for key, reader in readers.items()}
 
     return captured
 
 
-def patch(function: Callable[..., Any], edits: Mapping[Any, Any]) -> Callable[..., Any]:
+def patch(
+    function: Callable[..., Any], edits: Mapping[Any, Any], *, cast: bool = False, checkpoint_names: bool = False
+) -> Callable[..., Any]:
     """A function with values inside the model changed.
 
     Args:
         function: the model.
         edits: `at(...)` or a tag's name, with a function of the value, or the value to put there. Of two edits of one
             site the second sees what the first wrote.
+        cast: as in `Site.set`.
+        checkpoint_names: as in `run`.
 
     Returns: a function of the same arguments and result.
 
@@ -91,9 +98,9 @@ def patch(function: Callable[..., Any], edits: Mapping[Any, Any]) -> Callable[..
     """
 
     def patched(*args: Any, **kwargs: Any) -> Any:
-        with Run(function, args, kwargs) as run:
+        with Run(function, args, kwargs, checkpoint_names=checkpoint_names) as run:
             for key, change in edits.items():
-                _write(_merged(key, None), change, run)
+                _write(_merged(key, None), change, run, cast=cast)
         return run.result
 
     return patched
@@ -173,7 +180,7 @@ class _Reader:
         return values[0] if self._chosen.one else jax.tree.map(lambda *leaves: jnp.stack(leaves), *values)
 
 
-def _write(where: At, change: Any, run: Run) -> None:
+def _write(where: At, change: Any, run: Run, *, cast: bool) -> None:
     rows = rows_of(where, run.table)
     checked = rows[0].length is not None or unrolled(where, rows).known
 
@@ -181,9 +188,9 @@ def _write(where: At, change: Any, run: Run) -> None:
         if not checked and site.layer == rows[0].layer:
             _spoil_if_outside(site, where.layers, [row.layer for row in rows])
         if callable(change):
-            site.edit(change, layers=where.layers)
+            site.edit(change, layers=where.layers, cast=cast)
         else:
-            site.set(change, layers=where.layers)
+            site.set(change, layers=where.layers, cast=cast)
 
     run.intervene(where.name, edit, where.path, f"patch at {where}")
 

@@ -21,6 +21,7 @@ JIT = frozenset({"jit", "pjit", "closed_call", "core_call"})
 REMAT = frozenset({"remat2", "remat", "checkpoint"})
 SCAN = "scan"
 COND = "cond"
+CHECKPOINT_NAME = "name"
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class ScanForm:
         """Constants, initial carries, stacked inputs."""
         split = self.consts + self.carries
         return values[: self.consts], values[self.consts : split], values[split:]
+
+    def started(self, eqn: Any, init: list[Any]) -> list[Any]:
+        """The initial carries, of the types that the equation says: one may be a Python number."""
+        atoms = eqn.invars[self.consts : self.consts + self.carries]
+        return [strongly_typed(value, atom.aval) for value, atom in zip(init, atoms, strict=True)]
 
 
 def scan_form(eqn: Any) -> ScanForm:
@@ -92,6 +98,11 @@ def strongly_typed(value: Any, aval: Any) -> Any:
     if jnp.issubdtype(aval.dtype, jax.dtypes.extended):
         return value
     return jax.lax.convert_element_type(value, aval.dtype)
+
+
+def as_array(value: Any, aval: Any) -> Any:
+    """`value`; as an array of the type `aval` where the jaxpr has a bare number."""
+    return value if hasattr(value, "shape") else jax.lax.convert_element_type(value, aval.dtype)
 
 
 def no_names() -> Any:

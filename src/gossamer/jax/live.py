@@ -53,17 +53,25 @@ class LiveRun(Loop):
     """A run of the real Python: the loop, `until`, `on` and `result` of a staged run, and no `save`, layers or peel.
 
     Raises, on entering:
-        NeedsStaged: `peel` was given.
+        NeedsStaged: `peel` or `checkpoint_names` was given.
     """
 
     strict = True
 
     def __init__(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, peel: Any = ()
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        peel: Any = (),
+        checkpoint_names: bool = False,
     ) -> None:
         super().__init__()
         if tuple(peel):
             raise NeedsStaged("peel=...: a live run does not open scans; use mode='staged'")
+        if checkpoint_names:
+            raise NeedsStaged("checkpoint_names=True: a live run hears tags only; use mode='staged'")
         self._call: Any = (function, args, kwargs)
         self._counts: Counter[str] = Counter()
         self._at: Any = None

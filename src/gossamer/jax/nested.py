@@ -15,8 +15,6 @@ from gossamer.jax.scope import Scope
 class Interprets(Protocol):
     """What opens a body's jaxpr: the interpreter."""
 
-    peel: tuple[int, ...]
-
     def evaluate(self, jaxpr: Any, consts: list[Any], args: list[Any], scope: Scope, stack: Any) -> list[Any]: ...
 
     def end(self, trace: Any, taken: list[Any], where: str) -> None: ...

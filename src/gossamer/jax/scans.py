@@ -45,7 +45,7 @@ def scan(interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, sta
         rows = [slot.put(b, *one, number + base) for slot, b, one in zip(slots, buffers, saved, strict=True)]
         return (state, [row[0] for row in rows]), (results[form.carries :], [row[1] for row in rows])
 
-    start = [compat.strongly_typed(value, value) for value in init], [slot.start() for slot in slots]
+    start = form.started(eqn, init), [slot.start() for slot in slots]
     with compat.context_of(eqn, stack):
         numbers = jnp.arange(form.length, dtype=jnp.int32)
         (final, buffers), (ys, stacks) = jax.lax.scan(

@@ -195,7 +195,7 @@ class Site:
         return new
 
     def _refuse_branch(self, verb: str) -> None:
-        if self.scope == "cond":
+        if self._open().in_branch:
             raise Unsupported(
                 f"{verb} at {self!r}: the value exists in one branch only. Use set or edit, or tag outside."
             )

@@ -188,3 +188,11 @@ def test_the_examples_of_the_docs():
         exec(block, names)
     assert names["kept"].shape == (2, 2, 8)
     assert names["by_layer"].shape == (6, 2, 8)
+    model, weights, x = (names[name] for name in ("model", "weights", "x"))
+    (read,) = names["found"].values()
+    assert read.shape == (2, 8)
+    split_slope = jax.grad(lambda h: split(model, at("mlp", layers=3))(weights, x)[1](h).sum())
+    close(names["slopes"][3], split_slope(names["value"]))
+    one = names["at_position_1"]
+    assert jnp.array_equal(one[0], model(weights, x)[0])
+    close(one[1], names["all_of_it"][1])

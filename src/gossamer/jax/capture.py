@@ -49,14 +49,14 @@ def at(name: str, layers: Layers = None, path: str | None = None) -> At:
 
 
 def capture(
-    function: Callable[..., Any], wanted: Mapping[Any, Layers] | Iterable[Any], *, checkpoint_names: bool = False
+    function: Callable[..., Any], wanted: Mapping[Any, Layers] | Iterable[Any] | At, *, checkpoint_names: bool = False
 ) -> Callable[..., Any]:
     """A function that also returns values from inside the model.
 
     Args:
         function: the model.
         wanted: names of tags with the layers to keep: {"resid": [3, 12], "probs": "all", "emb": None}; or names and
-            `at(...)`s.
+            `at(...)`s; or one name or `at(...)` by itself.
         checkpoint_names: as in `run`.
 
     Returns: a function of the same arguments, returning (result, values by the keys of `wanted`). A value has a leading
@@ -66,6 +66,7 @@ def capture(
         UnknownTag, NeedsLayer, LayerOutOfRange: as `Site.save`.
         UnusedIntervention: the model did not come by a site.
     """
+    wanted = [wanted] if isinstance(wanted, (str, At)) else wanted
     asked = dict(wanted) if isinstance(wanted, Mapping) else dict.fromkeys(wanted)
     for key in asked:
         # As a key it would leave the trace with the result.
@@ -123,6 +124,9 @@ def rows_of(where: At, table: SiteTable) -> list[SiteRow]:
         NeedsLayer: several sites, and no layers are given.
     """
     rows = table.expect(where.name, where.path)
+    names = sorted({row.name for row in rows})
+    if len(names) > 1:
+        raise InstrumentError(f"{where} matches several tags, {', '.join(names)}: name each by itself")
     stacked = [row for row in rows if row.length is not None]
     if stacked and len(rows) > 1:
         places = ", ".join(f"{row.path or 'top'} ({row.source})" for row in rows)
@@ -177,7 +181,16 @@ class _Reader:
         assert self._chosen is not None
         order = sorted(self._kept) if self._chosen.numbers is None else self._chosen.numbers
         values = [self._kept[int(layer)].value for layer in order]
-        return values[0] if self._chosen.one else jax.tree.map(lambda *leaves: jnp.stack(leaves), *values)
+        return values[0] if self._chosen.one else jax.tree.map(self._stacked_up, *values)
+
+    def _stacked_up(self, *leaves: Any) -> Any:
+        shapes = dict.fromkeys(leaf.shape for leaf in leaves)
+        if len(shapes) > 1:
+            raise InstrumentError(
+                f"{self._where}: the layers have different shapes, {', '.join(map(str, shapes))}, and cannot be one "
+                f"array. Capture them one by one: {{at({self._where.name!r}, layers=n): None for n in ...}}"
+            )
+        return jnp.stack(leaves)
 
 
 def _write(where: At, change: Any, run: Run, *, cast: bool) -> None:

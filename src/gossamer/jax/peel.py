@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gossamer.jax import compat
 from gossamer.jax.layers import Layers, choose
@@ -17,6 +18,11 @@ from gossamer.jax.scans import warn_eager
 from gossamer.jax.scope import Scope
 
 Peel = Callable[[Scope, int], Sequence[int]]  # where a scan is met, and its length: the steps that leave it
+
+
+def numbers_of(peel: Any) -> list[int]:
+    """The `peel` of a run: one number or several."""
+    return [int(peel)] if isinstance(peel, (int, np.integer)) else list(peel)
 
 
 def nothing(scope: Scope, length: int) -> Sequence[int]:

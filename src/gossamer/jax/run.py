@@ -14,13 +14,11 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax
-
 from gossamer.jax import compat
 from gossamer.jax.errors import InstrumentError
 from gossamer.jax.interpret import Interpreter
 from gossamer.jax.loop import Loop
-from gossamer.jax.peel import outermost
+from gossamer.jax.peel import numbers_of, outermost
 from gossamer.jax.scope import Scope
 from gossamer.jax.sites import SiteTable, table_of
 from gossamer.jax.staging import Staged, stage
@@ -38,8 +36,8 @@ def run(
 
     Args:
         function: a model with tags: any function that JAX can trace.
-        peel: stacked layers that are run one by one, so that the loop sees them with a Python number; the other
-            layers of their scan are not visited.
+        peel: a stacked layer or several, which are run one by one, so that the loop sees them with a Python number; the
+            other layers of their scan are not visited.
         mode: "staged" traces the function to a jaxpr and interprets that; "live" runs its real Python, for models
             that need concrete values or change their own state.
         checkpoint_names: what the model names for remat policies (`jax.ad_checkpoint.checkpoint_name`) is a site too.
@@ -75,7 +73,7 @@ class Run(Loop):
     ) -> None:
         super().__init__()
         self._call: Any = (function, args, kwargs)
-        self._peel = list(peel)
+        self._peel = numbers_of(peel)
         self._checkpoint_names = checkpoint_names
         self._staged: Staged | None = None
         self._table: SiteTable | None = None
@@ -117,7 +115,7 @@ class Run(Loop):
         )
         closed = staged.closed
         outs = interpreter.evaluate(closed.jaxpr, list(closed.consts), staged.args, Scope("top"), compat.no_names())
-        return jax.tree.unflatten(staged.out_tree, outs)
+        return staged.result(outs)
 
     def _called_back(self, name: str) -> bool:
         return any(callback.takes(name) for callback in self._callbacks)

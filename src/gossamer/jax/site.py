@@ -64,6 +64,10 @@ class Site:
         self._refuse_branch("read")
         return self._shown()
 
+    @value.setter
+    def value(self, _: Any) -> None:
+        raise InstrumentError(f"site.value = ... at {self!r}: write with site.set(value) or site.edit(function)")
+
     @property
     def shape(self) -> Any:
         return self._facts(lambda leaf: tuple(leaf.shape))

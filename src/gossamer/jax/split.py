@@ -110,7 +110,7 @@ def _halves(closed: Any, staged: Staged) -> tuple[Any, Callable[[Any], Any]]:
             raise WriteMismatch(f"the continuation takes {[aval.str_short() for aval in types]}, you gave {wrote}")
         local = {**env, **dict(zip(mark.outvars, leaves, strict=True))}
         _evaluate(rest, local)
-        return jax.tree.unflatten(staged.out_tree, [_read(local, atom) for atom in jaxpr.outvars])
+        return staged.result([_read(local, atom) for atom in jaxpr.outvars])
 
     return value, continuation
 

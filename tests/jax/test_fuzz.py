@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from random_programs import ByHand, in_jax, program
 
-from gossamer.jax import compat, run, tag
+from gossamer.jax import at, capture, compat, patch, run, split, tag
 from gossamer.jax.errors import Unsupported
 
 X = jnp.linspace(-1.0, 1.5, 6).reshape(2, 3)
@@ -303,3 +304,37 @@ def test_what_is_deep_inside_a_branch_is_written_and_not_read(wrap):
     for read in (False, True):
         close(jax.jit(lambda x, read=read: function(x, read))(X), wanted)
         same(jax.jit(lambda x, read=read: function(x, read))(-X - 1), -X - 1)
+
+
+def open_to_all(seed):
+    """The tags of a program that can be read and written."""
+    return [name for name, facts in program(seed)[1].items() if facts.writable and facts.readable]
+
+
+@pytest.mark.parametrize("seed", [seed for seed in range(1100, 1116) if open_to_all(seed)])
+def test_a_split_anywhere_is_the_model_with_that_value_replaced(seed):
+    nodes, tags = program(seed)
+    source = random.Random(seed)
+    name = source.choice(open_to_all(seed))
+    where = at(name, layers=None if tags[name].layers is None else source.randrange(tags[name].layers))
+
+    def function(x):
+        value, rest = split(in_jax(nodes), where)(x)
+        _, found = capture(in_jax(nodes), [where])(x)
+        changed = patch(in_jax(nodes), {where: jnp.cos(value)})(x)
+        return (value, rest(value), rest(jnp.cos(value))), (found[where], in_jax(nodes)(x), changed)
+
+    close(*compiled(function, X))
+
+
+@pytest.mark.parametrize("seed", range(1200, 1208))
+def test_names_for_remat_policies_are_written_as_tags_are(seed):
+    nodes, tags = program(seed)
+    source = random.Random(seed)
+    edits = {
+        at(name, layers=layers_of(source, facts.layers)): lambda h, by=source.uniform(-1, 1): jnp.tanh(h * by)
+        for name, facts in tags.items()
+        if facts.writable
+    }
+    named = in_jax(nodes, lambda name, x: checkpoint_name(x, name))
+    same(*compiled(lambda x: [patch(in_jax(nodes), edits)(x), patch(named, edits, checkpoint_names=True)(x)], X))

@@ -112,7 +112,7 @@ def placed_as(value: Any, other: Any) -> Any:
     Args:
         value: of the shape of `other`, or with further axes in front, which are not sharded.
     """
-    sharding = getattr(other, "sharding", None)
+    sharding: Any = getattr(other, "sharding", None)
     if _explicit(sharding):
         spec = jax.sharding.PartitionSpec(*[None] * (value.ndim - len(other.shape)), *sharding.spec)
         value = jax.sharding.reshard(value, jax.sharding.NamedSharding(sharding.mesh, spec))

@@ -27,7 +27,7 @@ def name_of(eqn: Any, *, checkpoint_names: bool) -> str | None:
 
 
 def is_checkpoint_name(eqn: Any) -> bool:
-    return bool(eqn.primitive.name == compat.CHECKPOINT_NAME)
+    return bool(eqn.primitive.name == compat.CHECKPOINT_NAME and "name" in eqn.params)
 
 
 def facts_of(eqn: Any, path: str) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gossamer.jax import at, capture, run, split
+from gossamer.jax import capture, run
 from jax_gpt2.dictionary import Dictionary
 from jax_gpt2.prompts import Prompts
 
@@ -46,23 +46,27 @@ def activation_patching(forward: Forward, params: Any, prompts: Prompts) -> Effe
     return Effects(_normalised(jnp.stack(rows), forward, params, prompts), traces)
 
 
-def attribution_patching(forward: Forward, params: Any, prompts: Prompts, layers: Sequence[int]) -> jax.Array:
-    """The rows of some layers to first order: the gradient of the rest of the model, times the change of the stream.
+def attribution_patching(forward: Forward, params: Any, prompts: Prompts) -> Effects:
+    """The same map to first order: the slope of the difference at every place, times the change of the stream there.
 
-    `split` gives the stream at one layer and the model from there on as a pure function; one backward pass a layer
-    stands for all positions. Source: Nanda, Attribution patching (2023).
+    Every layer's stream is given something to add, which is zero: one backward pass gives the slopes of all of them,
+    and the layers stay in their scan. Source: Nanda, Attribution patching (2023).
     """
-    clean = streams(forward, params, prompts.clean)
+    clean, counterfactual = (streams(forward, params, tokens) for tokens in (prompts.clean, prompts.counterfactual))
+    traces = 0
 
-    def row(params: Any, clean: jax.Array, layer: int) -> jax.Array:
-        stream, rest = split(forward, at("resid_post", layers=layer))(params, prompts.counterfactual)
-        slope = jax.grad(lambda x: prompts.difference(rest(x)))(stream)
-        return ((clean - stream) * slope).sum((0, 2))
+    def nudged(nudges: jax.Array, params: Any) -> jax.Array:
+        nonlocal traces
+        traces += 1
+        with run(forward, params, prompts.counterfactual) as r:
+            site = r.until("resid_post")
+            site.edit(lambda x: x + nudges[site.layer], layers="all")
+        return prompts.difference(r.result)
 
-    rows = jax.jit(row, static_argnums=2)
-    change = jnp.stack([rows(params, clean[layer], layer) for layer in layers])
+    slopes = jax.jit(jax.grad(nudged))(jnp.zeros_like(clean), params)
+    change = ((clean - counterfactual) * slopes).sum((1, 3))
     base = prompts.difference(forward(params, prompts.counterfactual))
-    return _normalised(base + change, forward, params, prompts)
+    return Effects(_normalised(base + change, forward, params, prompts), traces)
 
 
 def head_patterns(forward: Forward, params: Any, tokens: jax.Array) -> jax.Array:

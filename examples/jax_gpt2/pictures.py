@@ -7,7 +7,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.image import AxesImage
 
 INK, MUTED, FAINT, BAR = "#1c2128", "#626b77", "#c9d0d8", "#1a5ba6"
 PAGE, DPI = 6.9, 220
@@ -71,7 +72,7 @@ def heads(path: Path, patterns: np.ndarray, labels: Sequence[str]) -> tuple[int,
     to = {role: last[:, :, labels.index(role)] for role in ("IO", "S1", "S2")}
     layer, head = (int(index) for index in np.unravel_index(np.argmax(to["IO"]), to["IO"].shape))
     with figure(path, PAGE, 2.6) as made:
-        left, right = made.subfigures(1, 2, width_ratios=[1.55, 1])
+        left, right = _side_by_side(made)
         axes = left.subplots(1, 3, sharey=True)
         for ax, (role, weights) in zip(axes, to.items(), strict=True):
             image = ax.imshow(weights, origin="lower", cmap="Blues", vmin=0, vmax=1, aspect="auto")
@@ -111,7 +112,12 @@ def splices(path: Path, differences: Mapping[str, float]) -> None:
         ax.margins(x=0.12)
 
 
-def _map(ax: Axes, values: np.ndarray, limit: float) -> object:
+def _side_by_side(made: Figure) -> tuple[SubFigure, SubFigure]:
+    both: np.ndarray = np.asarray(made.subfigures(1, 2, width_ratios=[1.55, 1]))
+    return both[0], both[1]
+
+
+def _map(ax: Axes, values: np.ndarray, limit: float) -> AxesImage:
     image = ax.imshow(values, origin="lower", cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
     ax.set_yticks(range(len(values)))
     ax.set_xticks(np.arange(-0.5, values.shape[1]), minor=True)

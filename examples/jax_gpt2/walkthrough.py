@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gossamer.jax import sites
@@ -21,7 +22,6 @@ from jax_gpt2.sites import SITES
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--out", type=Path, default=Path("gossamer-out/jax_gpt2"), help="folder for the pictures")
 parser.add_argument("--prompts", type=int, default=24, help="how many prompts of the template")
-parser.add_argument("--attribution-layers", default="", help="such as 3,5; all if left out")
 parser.add_argument("--dictionaries", type=Path, help="folder that DictionarySet.save wrote; left out: no splicing")
 given = parser.parse_args()
 given.out.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ gpt2, params = model.load(folder)
 
 def forward(params: Any, tokens: jax.Array) -> jax.Array:
     """Logits (prompt, vocab) at the last position."""
-    return gpt2.apply(params, tokens, last=True)
+    return jnp.asarray(gpt2.apply(params, tokens, last=True))
 
 
 # %% The task: "One day, Anna met Daisy at the store. They were happy. Then Daisy said to" -> Anna, not Daisy
@@ -57,13 +57,12 @@ effects = experiments.activation_patching(forward, params, ioi)
 exact = np.asarray(effects.values)
 print(f"activation patching: {exact.size} patched runs, traced {effects.traces} time(s)")
 
-# %% Attribution patching: `split` cuts the model in two; one gradient a layer estimates all positions
-layers = [int(layer) for layer in given.attribution_layers.split(",") if layer] or list(range(gpt2.config.layers))
-estimate = np.asarray(experiments.attribution_patching(forward, params, ioi, layers))
-agreement = float(np.corrcoef(estimate.ravel(), exact[layers].ravel())[0, 1])
-print(f"attribution patching: correlation with activation patching {agreement:.2f}")
-if len(layers) == gpt2.config.layers:
-    pictures.patching(given.out / "patching.png", exact, estimate, ioi.labels)
+# %% Attribution patching: one backward pass estimates every layer and position
+slopes = experiments.attribution_patching(forward, params, ioi)
+estimate = np.asarray(slopes.values)
+agreement = float(np.corrcoef(estimate.ravel(), exact.ravel())[0, 1])
+print(f"attribution patching: traced {slopes.traces} time(s), correlation with activation patching {agreement:.2f}")
+pictures.patching(given.out / "patching.png", exact, estimate, ioi.labels)
 
 # %% Head patterns, read inside flax: who looks from the last token at the indirect object?
 patterns = np.asarray(experiments.head_patterns(forward, params, ioi.clean))

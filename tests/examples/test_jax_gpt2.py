@@ -17,7 +17,7 @@ import torch
 from matplotlib import image as images
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-PROMPTS, LAYERS, SPLICED = 4, (3, 5), (1, 3)
+PROMPTS, SPLICED = 4, (1, 3)
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -57,7 +57,7 @@ def dictionaries(examples, real_folder, language_model, tmp_path_factory):
 def ran(examples, real_folder, dictionaries, tmp_path_factory):
     """The variables of the whole script after it ran."""
     out = tmp_path_factory.mktemp("pictures")
-    options = ["--prompts", str(PROMPTS), "--attribution-layers", ",".join(map(str, LAYERS))]
+    options = ["--prompts", str(PROMPTS)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GOSSAMER_REAL", str(real_folder))
         patch.setattr(sys, "argv", ["walkthrough", "--out", str(out), "--dictionaries", str(dictionaries[1]), *options])
@@ -133,7 +133,9 @@ def test_the_map_of_attribution_patching(ran, language_model, torch_side):
     from gossamer import Site
 
     clean, counterfactual, difference, low, high = torch_side
-    for row, layer in zip(ran["estimate"], LAYERS, strict=True):
+    assert ran["slopes"].traces == 1
+    assert ran["estimate"].shape == ran["exact"].shape
+    for layer, row in enumerate(ran["estimate"]):
         site = Site("resid_post", layer)
         with torch.no_grad():
             target, stream = (language_model.capture(tokens, [site])[site] for tokens in (clean, counterfactual))
@@ -141,6 +143,26 @@ def test_the_map_of_attribution_patching(ran, language_model, torch_side):
         difference(language_model.resume(site, stream, counterfactual, at=clean.last)).backward()
         expected = ((target - stream.detach()) * stream.grad).sum((0, 2)) / (high - low)
         np.testing.assert_allclose(row, expected, rtol=0, atol=1e-4)
+
+
+def test_a_split_of_the_model_has_the_slopes_of_one_layer(ran, torch_side):
+    """The model cut in two after layer 5, as flax, patches and scan have it."""
+    from jax_gpt2.experiments import streams
+    from jax_gpt2.sites import SITES
+
+    from gossamer.jax import at, split
+
+    ioi, forward, params = ran["ioi"], ran["forward"], ran["params"]
+
+    @jax.jit
+    def row(clean):
+        stream, rest = split(forward, at("resid_post", layers=5))(params, ioi.counterfactual)
+        return ((clean - stream) * jax.grad(lambda x: ioi.difference(rest(x)))(stream)).sum((0, 2))
+
+    with SITES:
+        found = row(streams(forward, params, ioi.clean)[5])
+    _, _, _, low, high = torch_side
+    np.testing.assert_allclose(ran["estimate"][5], found / (high - low), rtol=0, atol=1e-4)
 
 
 def test_head_patterns_are_those_of_the_torch_model(ran, folder, torch_side):
@@ -182,7 +204,7 @@ def test_the_patch_leaves_nothing_behind(examples, ran):
     assert names == ["probs", "resid_mid", "resid_post"]
 
 
-@pytest.mark.parametrize("name", ["heads.png", "splices.png"])
+@pytest.mark.parametrize("name", ["patching.png", "heads.png", "splices.png"])
 def test_pictures_are_drawn(ran, name):
     picture = images.imread(ran["given"].out / name)
     assert picture.shape[1] > 600

@@ -104,6 +104,61 @@ def test_attribution_by_split_is_the_gradient_of_the_patched_model():
     close(jax.jit(by_split)(), jax.jit(jax.grad(added))(jnp.zeros(INPUT.shape)))
 
 
+def doubly_nested(weights, x):
+    """Two groups of two pairs: each layer is counted over three scans, one with a remat; and a scan of another tag."""
+
+    def layer(x, w):
+        return x + tag("h", jnp.tanh(x @ w)), None
+
+    def pair(x, some):
+        return jax.lax.scan(jax.checkpoint(layer), x, some)
+
+    def group(x, some):
+        return jax.lax.scan(pair, x, some)
+
+    x, _ = jax.lax.scan(lambda x, w: (tag("other", x), None), x, weights[:3])
+    return jax.lax.scan(group, x, weights.reshape(2, 2, 2, *weights.shape[1:]), reverse=True)[0]
+
+
+@pytest.mark.parametrize("number", [0, 5, -1])
+def test_a_split_in_nested_scans(number):
+    weights = jnp.concatenate([WEIGHTS, WEIGHTS[::-1] / 2])
+
+    @jax.jit
+    def function():
+        value, rest = split(doubly_nested, at("h", layers=number))(weights, INPUT)
+        return value, rest(value), rest(value * 0.5), jax.grad(lambda h: jnp.sum(rest(h) ** 2))(value)
+
+    order = [4, 5, 6, 7, 0, 1, 2, 3]  # the outermost scan runs backwards
+    place = order.index(number % 8)
+
+    def replaced(change):
+        return by_hand(weights[jnp.array(order)], INPUT, lambda n, h: change(h) if n == place else h)
+
+    out, seen = replaced(lambda h: h)
+    value, same, halved, gradient = function()
+    close(value, seen[place])
+    close(same, out)
+    close(halved, replaced(lambda h: h * 0.5)[0])
+    close(gradient, jax.grad(lambda v: jnp.sum(replaced(lambda h: v)[0] ** 2))(seen[place]))
+
+
+def test_a_split_leaves_a_shorter_scan_of_the_same_tag_at_another_path_alone():
+    def model(weights, x):
+        with jax.named_scope("short"):
+            x = STACKED["scan"](weights[:2], x)
+        with jax.named_scope("long"):
+            return STACKED["scan"](weights, x)
+
+    where = at("h", layers=3, path="long")
+    value, rest = jax.jit(
+        lambda: (lambda value, rest: (value, rest(value * 0)))(*split(model, where)(WEIGHTS, INPUT))
+    )()
+    before = by_hand(WEIGHTS[:2], INPUT)[0]
+    close(value, by_hand(WEIGHTS, before)[1][3])
+    close(rest, by_hand(WEIGHTS, before, lambda n, h: 0 * h if n == 3 else h)[0])
+
+
 def test_the_table_of_sites():
     def model(weights, x):
         with jax.named_scope("stack"):
@@ -133,3 +188,11 @@ def test_the_examples_of_the_docs():
         exec(block, names)
     assert names["kept"].shape == (2, 2, 8)
     assert names["by_layer"].shape == (6, 2, 8)
+    model, weights, x = (names[name] for name in ("model", "weights", "x"))
+    (read,) = names["found"].values()
+    assert read.shape == (2, 8)
+    split_slope = jax.grad(lambda h: split(model, at("mlp", layers=3))(weights, x)[1](h).sum())
+    close(names["slopes"][3], split_slope(names["value"]))
+    one = names["at_position_1"]
+    assert jnp.array_equal(one[0], model(weights, x)[0])
+    close(one[1], names["all_of_it"][1])

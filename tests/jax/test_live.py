@@ -41,6 +41,22 @@ def test_under_jit_and_grad(place):
         close(jax.jit(found)(0.5), wanted)
 
 
+def test_of_two_runs_in_inner_traces_the_later_one_goes_on_first():
+    model = UNROLLED["jit"]
+    with run(model, WEIGHTS, INPUT, mode="live") as a, run(model, WEIGHTS, INPUT, mode="live") as b:
+        next(a)
+        next(b)
+        with pytest.raises(ResumedInOtherTrace, match="stopped last goes first"):
+            next(a)
+        for site in b:
+            if site.layer == 2:
+                site.edit(lambda h: h * 0.5)
+        close(b.result, halved)
+        for _ in a:
+            pass
+    close(a.result, by_hand(WEIGHTS, INPUT)[0])
+
+
 def test_python_that_needs_values():
     def model(x):
         return tag("h", x) if jnp.sum(tag("x", x)) > 0 else -x

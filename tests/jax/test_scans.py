@@ -138,6 +138,20 @@ def test_peeled_layers_run_free_form_python(model):
     close(kept, hidden[2])
 
 
+@pytest.mark.parametrize("model", [SCAN, REMAT, jax.jit(SCAN)])
+def test_a_peeled_layer_has_the_path_of_its_scan(model):
+    def named(weights, x):
+        with jax.named_scope("stack"), jax.named_scope("layers"):
+            return model(weights, x)
+
+    def function():
+        with run(named, WEIGHTS, INPUT, peel=[2]) as r:
+            assert r.until("h", path="stack/layers").path == r.table[0].path == "stack/layers"
+        return r.result
+
+    jax.eval_shape(function)
+
+
 def test_peeling_equals_sowing_equals_unrolling_with_stacked_outputs_in_reverse():
     def model(weights, x):
         def body(x, w):

@@ -48,13 +48,16 @@ def at(name: str, layers: Layers = None, path: str | None = None) -> At:
     return At(name, layers, path)
 
 
-def capture(function: Callable[..., Any], wanted: Mapping[Any, Layers] | Iterable[Any]) -> Callable[..., Any]:
+def capture(
+    function: Callable[..., Any], wanted: Mapping[Any, Layers] | Iterable[Any] | At, *, checkpoint_names: bool = False
+) -> Callable[..., Any]:
     """A function that also returns values from inside the model.
 
     Args:
         function: the model.
         wanted: names of tags with the layers to keep: {"resid": [3, 12], "probs": "all", "emb": None}; or names and
-            `at(...)`s.
+            `at(...)`s; or one name or `at(...)` by itself.
+        checkpoint_names: as in `run`.
 
     Returns: a function of the same arguments, returning (result, values by the keys of `wanted`). A value has a leading
         axis of layers where several were asked for, in that order. Stacked layers take memory for the chosen ones only.
@@ -63,6 +66,7 @@ def capture(function: Callable[..., Any], wanted: Mapping[Any, Layers] | Iterabl
         UnknownTag, NeedsLayer, LayerOutOfRange: as `Site.save`.
         UnusedIntervention: the model did not come by a site.
     """
+    wanted = [wanted] if isinstance(wanted, (str, At)) else wanted
     asked = dict(wanted) if isinstance(wanted, Mapping) else dict.fromkeys(wanted)
     for key in asked:
         # As a key it would leave the trace with the result.
@@ -70,20 +74,24 @@ def capture(function: Callable[..., Any], wanted: Mapping[Any, Layers] | Iterabl
             raise InstrumentError(f"capture: {key} as a key: give a traced layer as the value, {{{key.name!r}: layer}}")
 
     def captured(*args: Any, **kwargs: Any) -> tuple[Any, dict[Any, Any]]:
-        with Run(function, args, kwargs) as run:
+        with Run(function, args, kwargs, checkpoint_names=checkpoint_names) as run:
             readers = {key: _Reader(_merged(key, layers), run) for key, layers in asked.items()}
         return run.result, {key: reader.value() for key, reader in readers.items()}
 
     return captured
 
 
-def patch(function: Callable[..., Any], edits: Mapping[Any, Any]) -> Callable[..., Any]:
+def patch(
+    function: Callable[..., Any], edits: Mapping[Any, Any], *, cast: bool = False, checkpoint_names: bool = False
+) -> Callable[..., Any]:
     """A function with values inside the model changed.
 
     Args:
         function: the model.
         edits: `at(...)` or a tag's name, with a function of the value, or the value to put there. Of two edits of one
             site the second sees what the first wrote.
+        cast: as in `Site.set`.
+        checkpoint_names: as in `run`.
 
     Returns: a function of the same arguments and result.
 
@@ -91,9 +99,9 @@ def patch(function: Callable[..., Any], edits: Mapping[Any, Any]) -> Callable[..
     """
 
     def patched(*args: Any, **kwargs: Any) -> Any:
-        with Run(function, args, kwargs) as run:
+        with Run(function, args, kwargs, checkpoint_names=checkpoint_names) as run:
             for key, change in edits.items():
-                _write(_merged(key, None), change, run)
+                _write(_merged(key, None), change, run, cast=cast)
         return run.result
 
     return patched
@@ -116,6 +124,9 @@ def rows_of(where: At, table: SiteTable) -> list[SiteRow]:
         NeedsLayer: several sites, and no layers are given.
     """
     rows = table.expect(where.name, where.path)
+    names = sorted({row.name for row in rows})
+    if len(names) > 1:
+        raise InstrumentError(f"{where} matches several tags, {', '.join(names)}: name each by itself")
     stacked = [row for row in rows if row.length is not None]
     if stacked and len(rows) > 1:
         places = ", ".join(f"{row.path or 'top'} ({row.source})" for row in rows)
@@ -170,10 +181,19 @@ class _Reader:
         assert self._chosen is not None
         order = sorted(self._kept) if self._chosen.numbers is None else self._chosen.numbers
         values = [self._kept[int(layer)].value for layer in order]
-        return values[0] if self._chosen.one else jax.tree.map(lambda *leaves: jnp.stack(leaves), *values)
+        return values[0] if self._chosen.one else jax.tree.map(self._stacked_up, *values)
+
+    def _stacked_up(self, *leaves: Any) -> Any:
+        shapes = dict.fromkeys(leaf.shape for leaf in leaves)
+        if len(shapes) > 1:
+            raise InstrumentError(
+                f"{self._where}: the layers have different shapes, {', '.join(map(str, shapes))}, and cannot be one "
+                f"array. Capture them one by one: {{at({self._where.name!r}, layers=n): None for n in ...}}"
+            )
+        return jnp.stack(leaves)
 
 
-def _write(where: At, change: Any, run: Run) -> None:
+def _write(where: At, change: Any, run: Run, *, cast: bool) -> None:
     rows = rows_of(where, run.table)
     checked = rows[0].length is not None or unrolled(where, rows).known
 
@@ -181,9 +201,9 @@ def _write(where: At, change: Any, run: Run) -> None:
         if not checked and site.layer == rows[0].layer:
             _spoil_if_outside(site, where.layers, [row.layer for row in rows])
         if callable(change):
-            site.edit(change, layers=where.layers)
+            site.edit(change, layers=where.layers, cast=cast)
         else:
-            site.set(change, layers=where.layers)
+            site.set(change, layers=where.layers, cast=cast)
 
     run.intervene(where.name, edit, where.path, f"patch at {where}")
 

@@ -21,6 +21,7 @@ JIT = frozenset({"jit", "pjit", "closed_call", "core_call"})
 REMAT = frozenset({"remat2", "remat", "checkpoint"})
 SCAN = "scan"
 COND = "cond"
+CHECKPOINT_NAME = "name"
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class ScanForm:
         """Constants, initial carries, stacked inputs."""
         split = self.consts + self.carries
         return values[: self.consts], values[self.consts : split], values[split:]
+
+    def started(self, eqn: Any, init: list[Any]) -> list[Any]:
+        """The initial carries, of the types that the equation says: one may be a Python number."""
+        atoms = eqn.invars[self.consts : self.consts + self.carries]
+        return [strongly_typed(value, atom.aval) for value, atom in zip(init, atoms, strict=True)]
 
 
 def scan_form(eqn: Any) -> ScanForm:
@@ -88,10 +94,45 @@ def rebind(eqn: Any, values: list[Any], stack: Any) -> list[Any]:
 
 
 def strongly_typed(value: Any, aval: Any) -> Any:
-    """`value` with the dtype of `aval`, and not weakly."""
-    if jnp.issubdtype(aval.dtype, jax.dtypes.extended):
-        return value
-    return jax.lax.convert_element_type(value, aval.dtype)
+    """`value` with the dtype of `aval`, and not weakly; inside `shard_map` also varying over the same mesh axes."""
+    if not jnp.issubdtype(aval.dtype, jax.dtypes.extended):
+        value = jax.lax.convert_element_type(value, aval.dtype)
+    return varying_as(value, aval)
+
+
+def varying_as(value: Any, other: Any) -> Any:
+    """Inside `shard_map`: `value`, of a type that varies over the mesh axes over which that of `other` does."""
+    missing = _varying(other) - _varying(jax.typeof(value))
+    return jax.lax.pcast(value, tuple(sorted(missing)), to="varying") if missing else value
+
+
+def placed_as(value: Any, other: Any) -> Any:
+    """`value`, of a type that is sharded (on explicit meshes) and varies (inside `shard_map`) as that of `other`.
+
+    Args:
+        value: of the shape of `other`, or with further axes in front, which are not sharded.
+    """
+    sharding: Any = getattr(other, "sharding", None)
+    if _explicit(sharding):
+        spec = jax.sharding.PartitionSpec(*[None] * (value.ndim - len(other.shape)), *sharding.spec)
+        value = jax.sharding.reshard(value, jax.sharding.NamedSharding(sharding.mesh, spec))
+    return varying_as(value, other)
+
+
+def _explicit(sharding: Any) -> bool:
+    """Whether a sharding is part of its values' types."""
+    kinds = getattr(getattr(sharding, "mesh", None), "axis_types", ())
+    return jax.sharding.AxisType.Explicit in kinds
+
+
+def _varying(of: Any) -> frozenset[str]:
+    aval = jax.typeof(of) if isinstance(of, jax.Array) else of
+    return frozenset(getattr(getattr(aval, "manual_axis_type", None), "varying", ()))
+
+
+def as_array(value: Any, aval: Any) -> Any:
+    """`value`; as an array of the type `aval` where the jaxpr has a bare number."""
+    return value if hasattr(value, "shape") else jax.lax.convert_element_type(value, aval.dtype)
 
 
 def no_names() -> Any:
@@ -108,7 +149,10 @@ def like(aval: Any) -> jax.ShapeDtypeStruct:
     """What stands for a value of this type as a function is traced."""
     mesh = getattr(getattr(aval, "sharding", None), "mesh", None)
     sharding = None if mesh is None or mesh.empty else aval.sharding
-    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type, sharding=sharding)
+    varying = getattr(aval, "manual_axis_type", None)
+    return jax.ShapeDtypeStruct(
+        aval.shape, aval.dtype, weak_type=aval.weak_type, sharding=sharding, manual_axis_type=varying
+    )
 
 
 def source_of(eqn: Any) -> str:
@@ -174,8 +218,7 @@ def apply_sharding(value: Any, sharding: Any) -> Any:
     """What an explicit in- or out-sharding of a `jit` asks for: said again, because inlining it would lose it."""
     if type(sharding).__name__ == "UnspecifiedValue":
         return value
-    kinds = {str(kind) for kind in getattr(getattr(sharding, "mesh", None), "axis_types", ())}
-    if kinds == {"Explicit"}:
+    if _explicit(sharding):
         return jax.sharding.reshard(value, sharding)
     return jax.lax.with_sharding_constraint(value, sharding)
 

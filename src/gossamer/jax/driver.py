@@ -36,7 +36,7 @@ class Driver:
     Args:
         work: called in the greenlet; it calls `stop_at` with each site.
         base: the trace that the run was opened in.
-        strict: refuse to be resumed while another run stands in an inner trace.
+        strict: refuse to be resumed while another run, stopped later, stands in an inner trace.
     """
 
     def __init__(self, work: Callable[[], None], base: Any, *, strict: bool = False) -> None:
@@ -59,13 +59,19 @@ class Driver:
         """Go on to the next site; None at the end.
 
         Raises:
-            ResumedInOtherTrace: the model stands in a scan or remat, and this is inside another transformation.
+            ResumedInOtherTrace: the model stands in a scan or remat, and this is inside another transformation; or
+            (strict) another run stopped later in such a place.
             ConcurrentRun: this is another thread.
         """
         self._check_thread()
         here = compat.current_trace()
         if self._trace is not None and here is not self._trace:
-            if self._strict or not (here is self.base or _owned_by_a_run(here)):
+            if self._strict and _ACTIVE.drivers[-1] is not self:
+                raise ResumedInOtherTrace(
+                    "two live runs stand inside inner traces (jit, scan, ...): the one that stopped last goes first. "
+                    "Staged runs go on in any order."
+                )
+            if not (here is self.base or _owned_by_a_run(here)):
                 raise ResumedInOtherTrace(
                     "the run stands inside a scan or remat and was resumed inside another transformation (jit, grad, "
                     "vmap, ...). Resume it where it stopped, or put the transformation around the whole run."

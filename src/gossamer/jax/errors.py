@@ -1,6 +1,6 @@
 """What gossamer.jax raises. Each class has a paragraph in docs/jax.md: what happened, why it is refused, what to do."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
 from gossamer.errors import GossamerError, UsageError
@@ -78,14 +78,22 @@ class EagerRunWarning(UserWarning):
     """A run of a model with stacked layers outside of `jax.jit` compiles its scans at every call."""
 
 
-def unknown_tag(name: str, names: Iterable[str], path: str | None = None) -> UnknownTag | TagNotReached:
-    """Names the tags that there are, the closest first; for one that a patch puts in, says which line was not run."""
+def unknown_tag(
+    name: str, names: Iterable[str], path: str | None = None, unasked: Collection[str] = ()
+) -> UnknownTag | TagNotReached:
+    """Names the tags that there are, the closest first; for one that a patch puts in, says which line was not run.
+
+    Args:
+        unasked: names for remat policies that are in the model, and were not asked for.
+    """
     from gossamer.jax.patching.placed import not_executed  # the patches raise errors of their own, and tag values
 
     known = sorted(set(names))
     patched = None if name in known else not_executed(name)
     if patched is not None:
         return TagNotReached(f"tag {name!r}: {patched}. Patch the code that runs instead.")
+    if name in unasked:
+        return UnknownTag(f"no tag {name!r}: it is a checkpoint_name in this model. Pass checkpoint_names=True.")
     if not known:
         return UnknownTag(f"no tag {name!r}: the function has no tags at all. Name values with gossamer.jax.tag.")
     if path is not None and name in known:

@@ -6,14 +6,15 @@ be opened is refused by name.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-from gossamer.jax import compat, nested, peel, scans
+from gossamer.jax import compat, nested, scans
 from gossamer.jax.errors import Unsupported, scoped_leak
+from gossamer.jax.names import facts_of, name_of
+from gossamer.jax.peel import Peel, nothing, peeled
 from gossamer.jax.scope import Scope
 from gossamer.jax.site import Site
-from gossamer.jax.tag import tag_p
 
 Wanted = Callable[[str], bool]
 
@@ -24,9 +25,10 @@ class Interpreter:
     Args:
         visit: called with each site, and whether it is at the caller's own level; what it leaves in the site is what
             the model goes on with.
-        peel: numbers of stacked layers that are run one by one, outside of their scan.
+        peel: which steps of a scan are run one by one, outside of it.
         wanted: whether tags of a name are visited; the others are passed by.
         open_remats: inline remats with wanted tags, rather than build them again.
+        checkpoint_names: the names that `checkpoint_name` gives are tags, too.
 
     Attributes:
         done: no further tag is visited: the rest of the model is applied as it is.
@@ -36,16 +38,18 @@ class Interpreter:
         self,
         visit: Callable[[Site, bool], None],
         *,
-        peel: Iterable[int] = (),
+        peel: Peel = nothing,
         wanted: Wanted | None = None,
         open_remats: bool = False,
+        checkpoint_names: bool = False,
     ) -> None:
         self._visit = visit
         self._open_remats = open_remats
         self._counts: Counter[str] = Counter()
         self._names: dict[int, tuple[Any, frozenset[str]]] = {}
         self._wanted = wanted or (lambda _: True)
-        self.peel = tuple(peel)
+        self._checkpoint_names = checkpoint_names
+        self._peel = peel
         self.done = False
         self._ended: list[Any] = []
 
@@ -95,15 +99,15 @@ class Interpreter:
         return known[1]
 
     def _names_of(self, eqn: Any) -> frozenset[str]:
-        if eqn.primitive is tag_p:
-            name = eqn.params["name"]
+        name = name_of(eqn, checkpoint_names=self._checkpoint_names)
+        if name is not None:
             return frozenset([name]) if self._wanted(name) else frozenset()
         return frozenset().union(*(self.names_in(inner) for inner in compat.inner_jaxprs(eqn)))
 
     def _apply(self, eqn: Any, values: list[Any], scope: Scope, stack: Any) -> list[Any]:
         names = frozenset() if self.done else self._names_of(eqn)
         kind = eqn.primitive.name
-        if eqn.primitive is tag_p and names:
+        if names and name_of(eqn, checkpoint_names=self._checkpoint_names):
             return self._stop(eqn, values, scope, stack)
         # The recomputation of a remat that the model itself differentiates: its tags were met in the forward pass.
         if not names or eqn.params.get("differentiated"):
@@ -115,8 +119,10 @@ class Interpreter:
         if kind == compat.COND:
             return nested.branch(self, eqn, values, scope, stack)
         if kind == compat.SCAN:
-            peeled = self.peel and scope.layer is None
-            return (peel.peeled if peeled else scans.scan)(self, eqn, values, scope, stack)
+            alone = self._peel(scope, compat.scan_form(eqn).length)
+            if alone:
+                return peeled(self, eqn, values, scope, stack, alone)
+            return scans.scan(self, eqn, values, scope, stack)
         raise Unsupported(
             f"tags inside {kind} ({compat.source_of(eqn)}): {', '.join(sorted(names))}. gossamer.jax opens jit, scan, "
             "remat and cond. Move the tag outside, or leave it out (capture and patch only open what they name)."
@@ -124,14 +130,15 @@ class Interpreter:
 
     def _stop(self, eqn: Any, values: list[Any], scope: Scope, stack: Any) -> list[Any]:
         path = joined(scope.path, str(stack + compat.names_of(eqn)))
-        name = eqn.params["name"]
-        site = Site(eqn.params, values, scope, path=path, source=compat.source_of(eqn), count=self._counts[name])
-        self._counts[name] += 1
+        facts = facts_of(eqn, path)
+        values = [compat.as_array(value, atom.aval) for value, atom in zip(values, eqn.invars, strict=True)]
+        site = Site(facts, values, scope, path=path, source=compat.source_of(eqn), count=self._counts[facts["name"]])
+        self._counts[site.name] += 1
         self._visit(site, scope.inline)
         leaves = site.close()
         self._refuse_ended(leaves, repr(site))
         # Tagged again: a run around this run sees what this one left.
-        return list(tag_p.bind(*leaves, **eqn.params))
+        return compat.rebind(eqn, leaves, stack)
 
 
 def joined(*parts: str) -> str:

@@ -16,6 +16,7 @@ from gossamer.jax.driver import Driver
 from gossamer.jax.errors import InstrumentError, NeedsStaged, ScopedRead
 from gossamer.jax.layers import Chosen, Layers
 from gossamer.jax.loop import Loop
+from gossamer.jax.peel import numbers_of
 from gossamer.jax.scope import Handle, Scope
 from gossamer.jax.site import Site
 from gossamer.jax.tag import LISTENING, Tagged, bound
@@ -30,7 +31,7 @@ _TRACES = jax.make_user_context(default_value=None)
 class LiveSite(Site):
     """A site of a live run. In an inner trace (jit, scan, vmap, ...) it can be edited, and not read."""
 
-    @property
+    @Site.value.getter  # type: ignore[attr-defined]
     def value(self) -> Any:
         self._open()
         if self.scope == "inner":
@@ -53,17 +54,25 @@ class LiveRun(Loop):
     """A run of the real Python: the loop, `until`, `on` and `result` of a staged run, and no `save`, layers or peel.
 
     Raises, on entering:
-        NeedsStaged: `peel` was given.
+        NeedsStaged: `peel` or `checkpoint_names` was given.
     """
 
     strict = True
 
     def __init__(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, peel: Any = ()
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        peel: Any = (),
+        checkpoint_names: bool = False,
     ) -> None:
         super().__init__()
-        if tuple(peel):
+        if numbers_of(peel):
             raise NeedsStaged("peel=...: a live run does not open scans; use mode='staged'")
+        if checkpoint_names:
+            raise NeedsStaged("checkpoint_names=True: a live run hears tags only; use mode='staged'")
         self._call: Any = (function, args, kwargs)
         self._counts: Counter[str] = Counter()
         self._at: Any = None

@@ -10,12 +10,13 @@ import jax
 from gossamer.jax import compat
 from gossamer.jax.scope import Scope
 
+# A value that leaves a body is met by JAX when the run is long over: its error names the function that was traced.
+LEAK_HINT = "the_body_of_a_scan_or_remat__keep_values_of_it_with_site_save"
+
 
 @runtime_checkable
 class Interprets(Protocol):
     """What opens a body's jaxpr: the interpreter."""
-
-    peel: tuple[int, ...]
 
     def evaluate(self, jaxpr: Any, consts: list[Any], args: list[Any], scope: Scope, stack: Any) -> list[Any]: ...
 
@@ -122,6 +123,7 @@ def trace_body(interpreter: Interprets, inner: Any, scope_of: Callable[[Any], Sc
         saved, tree = jax.tree.flatten(scope.release())
         return [*results, *saved]
 
+    traced.__name__ = LEAK_HINT
     closed = compat.traced(traced, step, *(compat.like(atom.aval) for atom in jaxpr.invars))
     interpreter.end(trace, closed.consts, f"the body at {path or 'the top'}")
     return Body(closed, len(jaxpr.outvars), tree)

@@ -3,37 +3,77 @@
 `scan[0:3]`, layer 3, `scan[4:9]`, layer 9, ...: compile time grows with the peeled layers, about one layer each.
 """
 
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gossamer.jax import compat
-from gossamer.jax.layers import choose
-from gossamer.jax.nested import Interprets, path_inside
+from gossamer.jax.layers import Layers, choose
+from gossamer.jax.nested import Interprets
 from gossamer.jax.scans import warn_eager
 from gossamer.jax.scope import Scope
 
+Peel = Callable[[Scope, int], Sequence[int]]  # where a scan is met, and its length: the steps that leave it
 
-def peeled(interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, stack: Any) -> list[Any]:
+
+def numbers_of(peel: Any) -> list[int]:
+    """The `peel` of a run: one number or several."""
+    return [int(peel)] if isinstance(peel, (int, np.integer)) else list(peel)
+
+
+def nothing(scope: Scope, length: int) -> Sequence[int]:
+    """Every scan stays whole."""
+    return ()
+
+
+def outermost(layers: Layers) -> Peel:
+    """These layers leave the outermost scans; scans inside of them stay whole.
+
+    Raises, when a scan is met:
+        LayerOutOfRange: it has no such layer.
+    """
+
+    def steps(scope: Scope, length: int) -> Sequence[int]:
+        return tuple(choose(layers, length).numbers or ()) if scope.layer is None else ()
+
+    return steps if layers else nothing
+
+
+def one_of(number: int, total: int) -> Peel:
+    """One layer, counted over all scans around it: a step leaves each of them.
+
+    A scan that is not around that layer loses a step too, which changes no result.
+    """
+
+    def steps(scope: Scope, length: int) -> Sequence[int]:
+        inside = max(total // (scope.total * length), 1)  # layers in one step of this scan
+        return () if scope.stacked else (number // inside % length,)
+
+    return steps
+
+
+def peeled(
+    interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, stack: Any, steps: Sequence[int]
+) -> list[Any]:
     """Interpret a scan equation with some steps taken out; only those are visited.
 
     The stacked weights are indexed, not sliced: slices would be copies of them.
-
-    Raises:
-        LayerOutOfRange: a peeled layer that the scan has not.
     """
     form = compat.scan_form(eqn)
     warn_eager()
-    alone = set(choose(list(interpreter.peel), form.length).numbers or ())
+    alone = set(steps)
     consts, state, xs = form.operands(values)
     jaxpr, inner_consts = compat.opened(form.body)
-    state = [compat.strongly_typed(value, value) for value in state]
+    state = form.started(eqn, state)
     parts: list[tuple[int, list[Any]]] = []
     for start, stop in _segments(form.length, alone, form.reverse):
         if start in alone:
-            inner = scope.step("layer", path_inside(scope, stack, eqn), start, form.length)
+            # The names around the scan are in the stack that its equations are evaluated with: not in the path again.
+            inner = scope.step("layer", scope.path, start, form.length)
             x = [jax.lax.index_in_dim(leaf, start, keepdims=False) for leaf in xs]
             results = interpreter.evaluate(
                 jaxpr, list(inner_consts), [*consts, *state, *x], inner, stack + compat.names_of(eqn)

@@ -14,26 +14,33 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax
-
 from gossamer.jax import compat
 from gossamer.jax.errors import InstrumentError
 from gossamer.jax.interpret import Interpreter
 from gossamer.jax.loop import Loop
+from gossamer.jax.peel import numbers_of, outermost
 from gossamer.jax.scope import Scope
 from gossamer.jax.sites import SiteTable, table_of
 from gossamer.jax.staging import Staged, stage
 
 
-def run(function: Callable[..., Any], *args: Any, peel: Any = (), mode: str = "staged", **kwargs: Any) -> Any:
+def run(
+    function: Callable[..., Any],
+    *args: Any,
+    peel: Any = (),
+    mode: str = "staged",
+    checkpoint_names: bool = False,
+    **kwargs: Any,
+) -> Any:
     """Open a run of `function(*args, **kwargs)`, to be used in a `with`.
 
     Args:
         function: a model with tags: any function that JAX can trace.
-        peel: stacked layers that are run one by one, so that the loop sees them with a Python number; the other
-            layers of their scan are not visited.
+        peel: a stacked layer or several, which are run one by one, so that the loop sees them with a Python number; the
+            other layers of their scan are not visited.
         mode: "staged" traces the function to a jaxpr and interprets that; "live" runs its real Python, for models
             that need concrete values or change their own state.
+        checkpoint_names: what the model names for remat policies (`jax.ad_checkpoint.checkpoint_name`) is a site too.
 
     Returns: a `Run`, or a `LiveRun`, which has the same loop, `until`, `on` and `result`.
 
@@ -42,10 +49,10 @@ def run(function: Callable[..., Any], *args: Any, peel: Any = (), mode: str = "s
     if mode == "live":
         from gossamer.jax.live import LiveRun  # its private parts of JAX are not touched by staged runs
 
-        return LiveRun(function, args, kwargs, peel=peel)
+        return LiveRun(function, args, kwargs, peel=peel, checkpoint_names=checkpoint_names)
     if mode != "staged":
         raise InstrumentError(f'mode={mode!r}: "staged" or "live"')
-    return Run(function, args, kwargs, peel=peel)
+    return Run(function, args, kwargs, peel=peel, checkpoint_names=checkpoint_names)
 
 
 class Run(Loop):
@@ -56,11 +63,18 @@ class Run(Loop):
     """
 
     def __init__(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, peel: Any = ()
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        peel: Any = (),
+        checkpoint_names: bool = False,
     ) -> None:
         super().__init__()
         self._call: Any = (function, args, kwargs)
-        self._peel = peel
+        self._peel = numbers_of(peel)
+        self._checkpoint_names = checkpoint_names
         self._staged: Staged | None = None
         self._table: SiteTable | None = None
 
@@ -70,7 +84,7 @@ class Run(Loop):
             raise InstrumentError("a run is used once: open another one with run(...)")
         (function, args, kwargs), self._call = self._call, None
         self._staged = stage(function, args, kwargs)
-        self._table = table_of(self._staged.closed.jaxpr)
+        self._table = table_of(self._staged.closed.jaxpr, checkpoint_names=self._checkpoint_names)
         return self
 
     @property
@@ -95,12 +109,13 @@ class Run(Loop):
         looping = self._driver is not None
         interpreter = Interpreter(
             self._visit,
-            peel=self._peel,
+            peel=outermost(self._peel),
+            checkpoint_names=self._checkpoint_names,
             wanted=None if looping else self._called_back,
         )
         closed = staged.closed
         outs = interpreter.evaluate(closed.jaxpr, list(closed.consts), staged.args, Scope("top"), compat.no_names())
-        return jax.tree.unflatten(staged.out_tree, outs)
+        return staged.result(outs)
 
     def _called_back(self, name: str) -> bool:
         return any(callback.takes(name) for callback in self._callbacks)

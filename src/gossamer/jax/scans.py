@@ -45,7 +45,7 @@ def scan(interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, sta
         rows = [slot.put(b, *one, number + base) for slot, b, one in zip(slots, buffers, saved, strict=True)]
         return (state, [row[0] for row in rows]), (results[form.carries :], [row[1] for row in rows])
 
-    start = [compat.strongly_typed(value, value) for value in init], [slot.start() for slot in slots]
+    start = form.started(eqn, init), [slot.start() for slot in slots]
     with compat.context_of(eqn, stack):
         numbers = jnp.arange(form.length, dtype=jnp.int32)
         (final, buffers), (ys, stacks) = jax.lax.scan(
@@ -93,7 +93,7 @@ class _Slot:
         chosen = self.kept.chosen
         assert chosen is not None
         rows = [] if self.kept.rows else [chosen.count]
-        buffer = jax.tree.map(lambda leaf: _unset((*rows, *leaf.shape), leaf.dtype), self.value)
+        buffer = jax.tree.map(lambda leaf: _unset((*rows, *leaf.shape), leaf), self.value)
         marks = jnp.zeros(chosen.count, bool) if self.nested else None
         return buffer, marks
 
@@ -112,7 +112,7 @@ class _Slot:
             buffer = jax.lax.cond(pick, lambda b: _write_row(b, value, slot), lambda b: b, buffer)
         else:
             # Under vmap over the layer a cond would become a select of whole buffers: select one row instead.
-            row = jax.tree.map(lambda b, v: jnp.where(pick, v, b[slot]), buffer, value)
+            row = jax.tree.map(lambda b, v: jnp.where(pick, v, _row(b, slot)), buffer, value)
             buffer = _write_row(buffer, row, slot)
         return (buffer, None if marks is None else marks.at[slot].set(marks[slot] | pick)), None
 
@@ -140,8 +140,14 @@ def _slots(inner: Scope, types: list[tuple[Any, Any]], *, nested: bool) -> list[
     return [_Slot(kept, *one, nested) for kept, one in zip(inner.kept, types, strict=True)]
 
 
-def _unset(shape: tuple[int, ...], dtype: Any) -> Any:
-    return jnp.full(shape, jnp.nan if jnp.issubdtype(dtype, jnp.inexact) else 0, dtype)
+def _unset(shape: tuple[int, ...], leaf: Any) -> Any:
+    """Rows that are not written yet, for values of the type of `leaf`."""
+    empty = jnp.full(shape, jnp.nan if jnp.issubdtype(leaf.dtype, jnp.inexact) else 0, leaf.dtype)
+    return compat.placed_as(empty, leaf)
+
+
+def _row(buffer: Any, slot: Any) -> Any:
+    return jax.lax.dynamic_index_in_dim(buffer, slot, keepdims=False)
 
 
 def _write_row(buffer: Any, row: Any, slot: Any) -> Any:

@@ -95,6 +95,11 @@ class Scope:
         """How many layers a site stands for; None for one."""
         return self.total if self.stacked else None
 
+    @property
+    def in_branch(self) -> bool:
+        """Whether a branch of a cond is around: what is computed in it may not be there."""
+        return self.kind == "cond" or (self.parent is not None and self.parent.in_branch)
+
     def inside(self, kind: Kind, path: str) -> "Scope":
         """The scope of a remat or a branch."""
         return Scope(kind, path, self, self.layer, self.total, self.stacked, self.index)

@@ -64,6 +64,10 @@ class Site:
         self._refuse_branch("read")
         return self._shown()
 
+    @value.setter
+    def value(self, _: Any) -> None:
+        raise InstrumentError(f"site.value = ... at {self!r}: write with site.set(value) or site.edit(function)")
+
     @property
     def shape(self) -> Any:
         return self._facts(lambda leaf: tuple(leaf.shape))
@@ -72,11 +76,12 @@ class Site:
     def dtype(self) -> Any:
         return self._facts(lambda leaf: leaf.dtype)
 
-    def set(self, value: Any, layers: Layers = None) -> None:
+    def set(self, value: Any, layers: Layers = None, *, cast: bool = False) -> None:
         """Let the model go on with `value`, of the same tree, shapes and dtypes.
 
         Args:
             layers: in stacked layers, the ones that are written: needed there.
+            cast: convert numbers to the model's dtype, if it is of the same kind or a wider one.
 
         Raises:
             WriteMismatch: another tree, shape or dtype; nothing is broadcast.
@@ -85,7 +90,7 @@ class Site:
         chosen = self._writable("set", layers)
         with self._open().home():
             old = self._shown()
-            self._check(value, old)
+            value = self._checked(value, old, cast)
             pick = self._selected(chosen)
             if pick is True:
                 self._write(value)
@@ -93,12 +98,13 @@ class Site:
                 guarded = self._guarded(value, chosen)
                 self._write(jax.tree.map(lambda new, kept: jnp.where(pick, new, kept), guarded, old))
 
-    def edit(self, function: Callable[[Any], Any], layers: Layers = None) -> None:
+    def edit(self, function: Callable[[Any], Any], layers: Layers = None, *, cast: bool = False) -> None:
         """Let the model go on with `function(value)`; in stacked layers it runs at the chosen ones only.
 
         Args:
             function: from the value to another of the same tree, shapes and dtypes.
             layers: in stacked layers, the ones that are edited: needed there. May be traced.
+            cast: as in `set`.
 
         Raises: as `set`.
         """
@@ -107,12 +113,10 @@ class Site:
             old = self._shown()
             pick = self._selected(chosen)
             if pick is True:
-                new = function(old)
-                self._check(new, old)
-                self._write(new)
+                self._write(self._checked(function(old), old, cast))
             elif pick is not False:
                 # A branch that is not taken costs nothing: an SAE at one of 48 layers runs once.
-                self._write(jax.lax.cond(pick, lambda x: self._edited(function, x, chosen), lambda x: x, old))
+                self._write(jax.lax.cond(pick, lambda x: self._edited(function, x, chosen, cast), lambda x: x, old))
 
     def save(self, layers: Layers = None) -> Handle:
         """Bring the value out of the site's scope.
@@ -174,24 +178,28 @@ class Site:
 
         return jax.tree.map(guard, value)
 
-    def _edited(self, function: Callable[[Any], Any], old: Any, chosen: Chosen | None) -> Any:
-        new = function(old)
-        self._check(new, old)
+    def _edited(self, function: Callable[[Any], Any], old: Any, chosen: Chosen | None, cast: bool) -> Any:
+        new = self._checked(function(old), old, cast)
         return jax.tree.map(compat.strongly_typed, self._guarded(new, chosen), old)
 
-    def _check(self, new: Any, old: Any) -> None:
+    def _checked(self, new: Any, old: Any, cast: bool) -> Any:
+        """What is written, with the dtypes of `old` where `cast` allows it."""
         wrote_tree: Any = jax.tree.structure(new)
         if wrote_tree != self._tree:
             raise WriteMismatch(f"write at {self!r}: the model has the tree {self._tree}, you wrote {wrote_tree}")
+        if cast:
+            new = jax.tree.map(_cast, new, old)
         for have, wrote in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True):
             if jnp.shape(wrote) != have.shape or _dtype(wrote) != have.dtype:
                 raise WriteMismatch(
                     f"write at {self!r}: the model has {_aval(have)}, you wrote {_aval(wrote)}. "
-                    "Nothing is broadcast or cast: use jnp.broadcast_to or .astype."
+                    "Nothing is broadcast or cast: use jnp.broadcast_to and .astype; cast=True converts, "
+                    "though not from floats to integers or the like."
                 )
+        return new
 
     def _refuse_branch(self, verb: str) -> None:
-        if self.scope == "cond":
+        if self._open().in_branch:
             raise Unsupported(
                 f"{verb} at {self!r}: the value exists in one branch only. Use set or edit, or tag outside."
             )
@@ -233,6 +241,15 @@ class Site:
 def path_matches(path: str, pattern: str | None) -> bool:
     """Whether a path matches a glob pattern; `*/layer_2/*` also finds what is in layer_2 itself."""
     return pattern is None or fnmatchcase(path, pattern) or fnmatchcase(f"/{path}/", pattern)
+
+
+def _cast(new: Any, old: Any) -> Any:
+    """`new` with the dtype of `old`; as it is where that is a narrower kind of number, or none."""
+    kinds = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating)
+    ranks = [[jnp.issubdtype(_dtype(leaf), kind) for kind in kinds] for leaf in (new, old)]
+    if not all(any(rank) for rank in ranks) or ranks[0].index(True) > ranks[1].index(True):
+        return new
+    return jnp.asarray(new, _dtype(old))
 
 
 def _dtype(leaf: Any) -> Any:

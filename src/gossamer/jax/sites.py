@@ -10,9 +10,9 @@ import jax
 
 from gossamer.jax import compat
 from gossamer.jax.errors import unknown_tag
+from gossamer.jax.names import facts_of, is_checkpoint_name, name_of
 from gossamer.jax.site import path_matches
 from gossamer.jax.staging import stage
-from gossamer.jax.tag import tag_p
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,9 @@ class SiteRow:
 class SiteTable:
     """The rows of `sites`, in the order of the model."""
 
-    def __init__(self, rows: list[SiteRow]) -> None:
+    def __init__(self, rows: list[SiteRow], unasked: frozenset[str] = frozenset()) -> None:
         self.rows = tuple(rows)
+        self._unasked = unasked  # checkpoint names that were not asked for
 
     def __iter__(self) -> Iterator[SiteRow]:
         return iter(self.rows)
@@ -64,7 +65,7 @@ class SiteTable:
         """
         found = self.named(name, path)
         if not found:
-            raise unknown_tag(name, (row.name for row in self.rows), path)
+            raise unknown_tag(name, (row.name for row in self.rows), path, self._unasked)
         return found
 
     def __str__(self) -> str:
@@ -93,33 +94,52 @@ class SiteTable:
         return "\n".join(lines)
 
 
-def sites(function: Callable[..., Any], *args: Any, **kwargs: Any) -> SiteTable:
+def sites(function: Callable[..., Any], *args: Any, checkpoint_names: bool = False, **kwargs: Any) -> SiteTable:
     """The tags of `function(*args, **kwargs)`.
+
+    Args:
+        checkpoint_names: also what the model names for remat policies (`jax.ad_checkpoint.checkpoint_name`).
 
     Raises:
         NeedsLive: the function cannot be staged.
     """
-    return table_of(stage(function, args, kwargs).closed.jaxpr)
+    return table_of(stage(function, args, kwargs).closed.jaxpr, checkpoint_names=checkpoint_names)
 
 
-def table_of(jaxpr: Any) -> SiteTable:
-    rows: list[SiteRow] = []
-    _walk(jaxpr, rows, Counter(), "top", "", None)
-    return SiteTable(rows)
+def table_of(jaxpr: Any, *, checkpoint_names: bool = False) -> SiteTable:
+    """The tags of a jaxpr; `checkpoint_names` as in `sites`."""
+    walk = _Walk(checkpoint_names)
+    walk.over(jaxpr, "top", "", None)
+    return SiteTable(walk.rows, frozenset(walk.unasked))
 
 
-def _walk(jaxpr: Any, rows: list[SiteRow], counts: Counter[str], scope: str, path: str, length: int | None) -> None:
-    for eqn in jaxpr.eqns:
-        here = "/".join(part for part in (path, str(compat.names_of(eqn))) if part)
-        if eqn.primitive is tag_p:
-            rows.append(_row(eqn, counts, scope, here, length))
-            counts[eqn.params["name"]] += 1
-            continue
-        if eqn.params.get("differentiated"):
-            continue  # the recomputation of a remat: its tags are in the forward pass
-        inner, steps = _scope_of(eqn, scope, length)
-        for body in compat.inner_jaxprs(eqn):
-            _walk(body, rows, counts, inner, here, steps)
+class _Walk:
+    """A jaxpr and all that is in it, in the order of its equations.
+
+    Attributes:
+        rows: the tags.
+        unasked: the names for remat policies that were not asked for.
+    """
+
+    def __init__(self, checkpoint_names: bool) -> None:
+        self.rows: list[SiteRow] = []
+        self.unasked: set[str] = set()
+        self._counts: Counter[str] = Counter()
+        self._checkpoint_names = checkpoint_names
+
+    def over(self, jaxpr: Any, scope: str, path: str, length: int | None) -> None:
+        for eqn in jaxpr.eqns:
+            here = "/".join(part for part in (path, str(compat.names_of(eqn))) if part)
+            name = name_of(eqn, checkpoint_names=self._checkpoint_names)
+            if name is not None:
+                self.rows.append(_row(eqn, self._counts, scope, here, length))
+                self._counts[name] += 1
+            elif is_checkpoint_name(eqn):
+                self.unasked.add(eqn.params["name"])
+            elif not eqn.params.get("differentiated"):  # the recomputation of a remat: its tags are in the forward pass
+                inner, steps = _scope_of(eqn, scope, length)
+                for body in compat.inner_jaxprs(eqn):
+                    self.over(body, inner, here, steps)
 
 
 def _scope_of(eqn: Any, scope: str, length: int | None) -> tuple[str, int | None]:
@@ -132,10 +152,11 @@ def _scope_of(eqn: Any, scope: str, length: int | None) -> tuple[str, int | None
 
 
 def _row(eqn: Any, counts: Counter[str], scope: str, path: str, length: int | None) -> SiteRow:
-    name, tree = eqn.params["name"], eqn.params["tree"]
+    facts = facts_of(eqn, path)
+    name, tree = facts["name"], facts["tree"]
     avals = [
         jax.ShapeDtypeStruct(_front(atom.aval.shape, axes), atom.aval.dtype)
-        for atom, axes in zip(eqn.outvars, eqn.params["axes"], strict=True)
+        for atom, axes in zip(eqn.outvars, facts["axes"], strict=True)
     ]
     value = jax.tree.unflatten(tree, avals)
     shape, dtype = jax.tree.map(lambda leaf: leaf.shape, value), jax.tree.map(lambda leaf: leaf.dtype, value)

@@ -10,6 +10,7 @@ from gossamer.jax.capture import At, rows_of, unrolled
 from gossamer.jax.errors import InstrumentError, Unsupported, WriteMismatch
 from gossamer.jax.interpret import Interpreter
 from gossamer.jax.layers import choose
+from gossamer.jax.peel import nothing, one_of
 from gossamer.jax.scope import Scope
 from gossamer.jax.site import Site
 from gossamer.jax.sites import SiteRow, SiteTable, table_of
@@ -19,26 +20,30 @@ from gossamer.jax.tag import tag, tag_p
 _CUT = "\0cut"
 
 
-def split(function: Callable[..., Any], where: At | str) -> Callable[..., tuple[Any, Callable[[Any], Any]]]:
+def split(
+    function: Callable[..., Any], where: At | str, *, checkpoint_names: bool = False
+) -> Callable[..., tuple[Any, Callable[[Any], Any]]]:
     """Cut a model at one site.
 
     Args:
         function: the model.
-        where: the site; in stacked or repeated layers with the number of one. That layer then leaves its scan, and
-            remats around the site are opened; the other layers keep theirs.
+        where: the site; in stacked or repeated layers with the number of one. That layer then leaves the scans around
+            it, and remats around the site are opened; the other layers keep theirs.
+        checkpoint_names: as in `run`.
 
     Returns: a function of the model's arguments, returning (value, continuation). `continuation(value)` is the model's
         result; it is pure and may be called again and again, under grad and vmap, without running the part before.
 
     Raises, when it is called:
         UnknownTag, NeedsLayer, LayerOutOfRange: as `patch`.
-        Unsupported: the site is in a branch or in nested scans, or the layer's number is traced.
+        Unsupported: the site is in a branch, or the layer's number is traced.
     """
     there = where if isinstance(where, At) else At(where)
 
     def cut(*args: Any, **kwargs: Any) -> tuple[Any, Callable[[Any], Any]]:
         staged = stage(function, args, kwargs)
-        return _halves(_opened_at(staged, there, *_one(there, table_of(staged.closed.jaxpr))), staged)
+        row, number = _one(there, table_of(staged.closed.jaxpr, checkpoint_names=checkpoint_names))
+        return _halves(_opened_at(staged, there, row, number, checkpoint_names=checkpoint_names), staged)
 
     return cut
 
@@ -59,7 +64,7 @@ def _one(where: At, table: SiteTable) -> tuple[SiteRow, int]:
     return rows[0], int(numbers[0])
 
 
-def _opened_at(staged: Staged, where: At, row: SiteRow, number: int) -> Any:
+def _opened_at(staged: Staged, where: At, row: SiteRow, number: int, *, checkpoint_names: bool) -> Any:
     """The model as one flat jaxpr, in which the site is marked, with all around it opened."""
 
     def mark(site: Site, inline: bool) -> None:
@@ -69,8 +74,13 @@ def _opened_at(staged: Staged, where: At, row: SiteRow, number: int) -> Any:
             site.set(tag(_CUT, site.value))
             interpreter.done = True  # the layers after this one keep their remats
 
-    peel = () if row.length is None else (number,)
-    interpreter = Interpreter(mark, peel=peel, wanted=lambda name: name == where.name, open_remats=True)
+    interpreter = Interpreter(
+        mark,
+        peel=nothing if row.length is None else one_of(number, row.length),
+        wanted=lambda name: name == where.name,
+        open_remats=True,
+        checkpoint_names=checkpoint_names,
+    )
 
     def flat(*args: Any) -> list[Any]:
         return interpreter.evaluate(
@@ -100,7 +110,7 @@ def _halves(closed: Any, staged: Staged) -> tuple[Any, Callable[[Any], Any]]:
             raise WriteMismatch(f"the continuation takes {[aval.str_short() for aval in types]}, you gave {wrote}")
         local = {**env, **dict(zip(mark.outvars, leaves, strict=True))}
         _evaluate(rest, local)
-        return jax.tree.unflatten(staged.out_tree, [_read(local, atom) for atom in jaxpr.outvars])
+        return staged.result([_read(local, atom) for atom in jaxpr.outvars])
 
     return value, continuation
 

@@ -16,6 +16,7 @@ CONCRETE = (
     jax.errors.TracerIntegerConversionError,
     jax.errors.NonConcreteBooleanIndexError,
 )
+TYPED = (*ARRAY_TYPES, bool, int, float, complex)
 
 
 @dataclass
@@ -25,12 +26,21 @@ class Staged:
     Args:
         closed: the jaxpr, from the leaves of the arguments that are arrays.
         args: those leaves.
-        out_tree: the tree of what the function returns.
+        returned: the leaves of what the function returns that JAX has no type for, such as the functions in a module;
+            None in the places of the others, which the jaxpr gives.
+        out_tree: their tree.
     """
 
     closed: Any
     args: list[Any]
+    returned: list[Any]
     out_tree: Any
+
+    def result(self, outs: list[Any]) -> Any:
+        """What the function returns, from the results of the jaxpr."""
+        values = iter(outs)
+        leaves = [next(values) if leaf is None else leaf for leaf in self.returned]
+        return jax.tree.unflatten(self.out_tree, leaves)
 
 
 def stage(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Staged:
@@ -44,16 +54,18 @@ def stage(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     values = [leaves[at] for at in arrays]
     # What is not traced stays; the arrays must not be kept here, or the closure would hold them for good.
     fixed = [None if at in set(arrays) else leaf for at, leaf in enumerate(leaves)]
+    returned: list[Any] = []
     out_tree = None
 
     def flat(*given: Any) -> list[Any]:
-        nonlocal out_tree
+        nonlocal returned, out_tree
         filled = list(fixed)
         for at, value in zip(arrays, given, strict=True):
             filled[at] = value
         again, named = jax.tree.unflatten(tree, filled)
         results, out_tree = jax.tree.flatten(function(*again, **named))
-        return results
+        returned = [None if isinstance(leaf, TYPED) else leaf for leaf in results]
+        return [leaf for leaf in results if isinstance(leaf, TYPED)]
 
     try:
         closed = compat.traced(flat, *values)
@@ -69,7 +81,7 @@ def stage(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
                 "Use nnx.split and nnx.merge inside the function, or run(..., mode='live')."
             ) from error
         raise
-    return Staged(closed, values, out_tree)
+    return Staged(closed, values, returned, out_tree)
 
 
 def _first_line(error: Exception) -> str:

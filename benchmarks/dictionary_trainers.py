@@ -6,6 +6,7 @@ starts with decoder rows of norm 1. A latent is dead after the same number of to
 
 import contextlib
 import io
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -125,6 +126,9 @@ class Sparsify(Trainer):
     """sparsify: its coder, and the step of its trainer (which wants a language model) with Adam as the optimiser."""
 
     def __init__(self, work: Work, first: Tensor) -> None:
+        if first.device.type == "cpu":
+            # Where there is Triton it is used on a CPU as well, and fails.
+            os.environ["SPARSIFY_DISABLE_TRITON"] = "1"
         with contextlib.redirect_stdout(io.StringIO()):
             from sparsify.config import SparseCoderConfig
             from sparsify.sparse_coder import SparseCoder

@@ -32,7 +32,9 @@ class Slopes(ABC):
         mapped: Float[Tensor, "some _"],
         tokens: Tokens,
     ) -> Float[Tensor, "some"]:
-        """<change D, r> for the chosen tokens, with `change` on the latents `indices`; `mapped` is change D."""
+        """<change D, r> for the chosen tokens, with `change` on the latents `indices`; `mapped` is change D, or
+        where the products of all pairs are at hand change D D^T.
+        """
 
 
 class Held(Slopes):

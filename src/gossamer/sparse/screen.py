@@ -44,6 +44,7 @@ class Chunk:
         start: the first of them.
         upper: at least their pre-activations, up to a relative `rounding`. A buffer: the next chunk overwrites it.
         slack: how far `upper` usually is above them.
+        rounding: see :class:`Screen`.
     """
 
     start: int

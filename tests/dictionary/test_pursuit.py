@@ -8,8 +8,8 @@ import torch
 from gossamer.dictionary.config import Contents, DictionaryConfig
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.latents import SparseLatents
-from gossamer.dictionary.pursuit import Pursuit, Rows, pursue
-from gossamer.dictionary.slopes import LookedUp
+from gossamer.dictionary.pursuit import Pursuit, pursue
+from gossamer.dictionary.slopes import LookedUp, Rows
 from gossamer.errors import NotFiniteError, UsageError
 
 D = torch.tensor([(1, 0, 0), (0.8, 0.6, 0), (0, 0, 1), (0.6, 0, 0.8)], dtype=torch.float64)

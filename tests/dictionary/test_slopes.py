@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from gossamer.dictionary.slopes import Held, LookedUp
+from gossamer.dictionary import slopes
+from gossamer.dictionary.slopes import Held, LookedUp, Rows
 from gossamer.sparse import screen
 from gossamer.sparse.active import has_sparse_products
 from gossamer.sparse.screen import Encoder
@@ -55,3 +56,14 @@ def test_what_a_change_does_to_the_slope(way, data):
     mapped = torch.einsum("ts,tsd->td", change, rows[indices])
     found = way(residual, rows).along(change, indices, mapped, tokens)
     torch.testing.assert_close(found, (mapped * residual[tokens]).sum(dim=1))
+
+
+@pytest.mark.parametrize(("bounds", "asked", "paired"), [(False, None, True), (True, None, False), (True, 6400, True)])
+def test_pairs_are_made_where_they_pay(data, monkeypatch, bounds, asked, paired):
+    """40 rows: 6,400 bytes of pairs."""
+    monkeypatch.setattr(slopes, "GRAM_BYTES", 6400)
+    monkeypatch.setattr(slopes, "GRAM_BYTES_BESIDE_BOUNDS", 6399)
+    monkeypatch.setattr(slopes, "worth_bounds", lambda encoder: bounds)
+    found = Rows.of(data[1], asked)
+    assert (found.gram is not None) == paired
+    assert isinstance(found.slopes(data[0]), Held) == (paired or not LookedUp.fits(data[1]))

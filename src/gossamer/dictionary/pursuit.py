@@ -14,7 +14,6 @@ whole dictionary is touched once a step, to find the largest product, on a CPU t
 hand (`Rows.gram`, if n is small enough) even that touch is a sum of a few rows.
 """
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,48 +24,14 @@ from torch.nn.functional import embedding_bag
 
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.latents import SparseLatents, concatenate
-from gossamer.dictionary.slopes import Held, LookedUp, Slopes
+from gossamer.dictionary.slopes import Held, Rows, Slopes
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
-from gossamer.sparse.screen import Encoder
 
-# All pairs of rows are multiplied in advance if that takes no more than this many bytes.
-GRAM_BYTES = 2**30
 # Products of a step that exist at once: tokens * latents.
 _BLOCK_VALUES = 2**24
 # Rounds of coordinate descent where least squares would make weights negative.
 _ROUNDS = 20
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Decoder rows of norm 1, with their norms and, where memory allows, the products of all pairs of them."""
-
-    rows: Float[Tensor, "n d"]
-    norms: Float[Tensor, "n"]
-    gram: Float[Tensor, "n n"] | None
-
-    @classmethod
-    def of(cls, w_dec: Float[Tensor, "n d"], gram_bytes: int = GRAM_BYTES) -> "Rows":
-        """Of a decoder; a row of norm 0 is never picked. Memory: n * d values, and n * n for the products."""
-        norms = require_finite(w_dec, "decoder").norm(dim=1)
-        rows = w_dec / norms.clamp(min=torch.finfo(w_dec.dtype).tiny)[:, None]
-        small = len(rows) ** 2 * rows.element_size() <= gram_bytes
-        return cls(rows, norms, rows @ rows.T if small else None)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @functools.cached_property
-    def encoder(self) -> Encoder:
-        """The same rows as an encoder without biases."""
-        return Encoder(self.rows.T, self.rows.new_zeros(len(self.rows)))
-
-    def slopes(self, residual: Float[Tensor, "tokens d"]) -> Slopes:
-        """The products of all rows with the residuals."""
-        if self.gram is None and LookedUp.fits(self.rows):
-            return LookedUp(residual, self.encoder)
-        return Held(residual @ self.rows.T)
 
 
 @dataclass

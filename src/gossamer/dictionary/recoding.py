@@ -11,7 +11,8 @@ from torch import Tensor
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.evaluate.measure import Coder
 from gossamer.dictionary.latents import SparseLatents
-from gossamer.dictionary.pursuit import Pursuit, Rows, refit
+from gossamer.dictionary.pursuit import Pursuit, refit
+from gossamer.dictionary.slopes import Rows
 
 _BLOCK = 4096
 

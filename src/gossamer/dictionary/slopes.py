@@ -1,14 +1,21 @@
-"""What pursuit asks of <d_j, r>, the products of all decoder rows with the residuals: the largest, and those in use."""
+"""Decoder rows, and what pursuit asks of their products with the residuals: the largest, and those in use."""
 
+import functools
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from gossamer.finite import require_finite
 from gossamer.sparse.active import Active, has_sparse_products
 from gossamer.sparse.largest import of_tokens
-from gossamer.sparse.screen import Encoder, Screen
+from gossamer.sparse.screen import Encoder, Screen, worth_bounds
+
+# All pairs of rows are multiplied in advance if that takes no more than this many bytes; less where products come
+# through bounds: there the pairs of 16,384 rows take longer to make than they save over thousands of tokens.
+GRAM_BYTES, GRAM_BYTES_BESIDE_BOUNDS = 2**30, 2**28
 
 Tokens = Bool[Tensor, "tokens"] | slice
 
@@ -97,3 +104,39 @@ class LookedUp(Slopes):
     ) -> Float[Tensor, "some"]:
         """See :class:`Slopes`."""
         return (self.residual[tokens] * mapped).sum(dim=1)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Decoder rows of norm 1, with their norms and, where memory allows, the products of all pairs of them."""
+
+    rows: Float[Tensor, "n d"]
+    norms: Float[Tensor, "n"]
+    gram: Float[Tensor, "n n"] | None
+
+    @classmethod
+    def of(cls, w_dec: Float[Tensor, "n d"], gram_bytes: int | None = None) -> "Rows":
+        """Of a decoder; a row of norm 0 is never picked. Memory: n * d values, and n * n for the products.
+
+        `gram_bytes` is what these may take: 2**30 by default, 2**28 where the CPU multiplies in bfloat16.
+        """
+        norms = require_finite(w_dec, "decoder").norm(dim=1)
+        rows = w_dec / norms.clamp(min=torch.finfo(w_dec.dtype).tiny)[:, None]
+        if gram_bytes is None:
+            gram_bytes = GRAM_BYTES_BESIDE_BOUNDS if worth_bounds(rows.T) else GRAM_BYTES
+        small = len(rows) ** 2 * rows.element_size() <= gram_bytes
+        return cls(rows, norms, rows @ rows.T if small else None)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @functools.cached_property
+    def encoder(self) -> Encoder:
+        """The same rows as an encoder without biases."""
+        return Encoder(self.rows.T, self.rows.new_zeros(len(self.rows)))
+
+    def slopes(self, residual: Float[Tensor, "tokens d"]) -> Slopes:
+        """The products of all rows with the residuals."""
+        if self.gram is None and LookedUp.fits(self.rows):
+            return LookedUp(residual, self.encoder)
+        return Held(residual @ self.rows.T)

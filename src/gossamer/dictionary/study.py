@@ -24,7 +24,7 @@ from gossamer.dictionary.attach import counted_tokens
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.evaluate.evaluation import Evaluation
 from gossamer.dictionary.evaluate.measure import Coder, evaluate_coders
-from gossamer.dictionary.pursuit import Rows
+from gossamer.dictionary.slopes import Rows
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.progress import begin, silenced
@@ -144,7 +144,7 @@ def study_coding(
     With a `folder`, results.json there is written after each coder; a study that was stopped goes on behind the last.
 
     Cost: of each coder one pass of the model over the text for each k, and two more. Memory: n^2 values for `rescaled`,
-    and for pursuit where :data:`gossamer.dictionary.pursuit.GRAM_BYTES` allows.
+    and for pursuit where :data:`gossamer.dictionary.slopes.GRAM_BYTES` allows.
 
     Args:
         dictionaries: of one site, by name.

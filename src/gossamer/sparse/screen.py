@@ -83,7 +83,7 @@ class Encoder:
 
     def __init__(self, W_enc: Float[Tensor, "d n"], b_enc: Float[Tensor, "n"]) -> None:
         self.W_enc, self.b_enc = require_finite(W_enc.detach(), "W_enc"), require_finite(b_enc.detach(), "b_enc")
-        self.bounded = _worth_bounds(self.W_enc)
+        self.bounded = worth_bounds(self.W_enc)
         if self.bounded:
             self._round()
 
@@ -188,7 +188,8 @@ def _raised(values: Tensor) -> Tensor:
     return values + 1.01 * _ROUNDING * values.abs()
 
 
-def _worth_bounds(W_enc: Tensor) -> bool:
+def worth_bounds(W_enc: Float[Tensor, "d n"]) -> bool:
+    """Whether bounds in bfloat16 are faster than the product: by the size of the encoder and by the machine."""
     fits = W_enc.device.type == "cpu" and W_enc.dtype == torch.float32 and W_enc.numel() >= _PAYS
     return fits and multiplies_in_bfloat16()
 

@@ -27,6 +27,7 @@ class Work:
     rate: float
     dead_after: int
     precision: str = "float32"
+    encoder_scale: float = 1.0
 
 
 class Trainer(ABC):
@@ -58,8 +59,7 @@ class Ours(Trainer):
 
         objective = {"topk": TopK, "batchtopk": BatchTopK}[work.objective](k=work.k)
         optimiser = OptimiserConfig(learning_rate=work.rate, warm_up=0.0, decay=0.0)
-        # As sparsify begins, whose encoder is a linear layer as torch makes it; the others begin at 1.
-        start = {"encoder_scale": 3**-0.5, "dead_after": work.dead_after}
+        start = {"encoder_scale": work.encoder_scale, "dead_after": work.dead_after}
         config = LearnerConfig(work.latents, objective, None, optimiser, sensitivity=0.0, **start)
         self.learner = Learner.begin(Plan("benchmark", Site("resid_post", 0), None, config), work.steps, first)
         self.done = 0

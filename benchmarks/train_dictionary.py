@@ -9,8 +9,9 @@ nowhere by itself: it takes part only if somebody has installed it, and is left 
 
 Activations: sparse combinations of 2 n random directions, some of them far more frequent than others, with noise; mean
 0 and variance 1. All learn with float32 Adam at one constant rate; AuxK is on everywhere, and a latent is dead after
---dead-after tokens (by default, as published, more than a run has: then nothing is dead for anyone). Explained variance
-is that of a batch nobody learned from, by the rule of training. Memory is how far the peak of the process rises from
+--dead-after tokens (by default, as published, more than a run has: then nothing is dead for anyone). Encoders begin as a
+multiple of the decoder: 1 / sqrt(3) with sparsify (a linear layer as torch makes it) and ours, 1 with the others. Explained
+variance is that of a batch nobody learned from, by the rule of training. Memory is how far the peak of the process rises from
 where it stood with its libraries and the data loaded. The floor is the product x @ W_enc alone, as torch does it; a
 step can be faster, since gossamer's TopK rules compute most of that product only as bounds, in bfloat16.
 Each comparison is made twice: with products in float32, and under autocast in bfloat16 (parameters and Adam stay in
@@ -52,6 +53,9 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2e-3, help="learning rate")
     parser.add_argument("--dead-after", type=int, default=10_000_000)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--encoder-scale", type=float, default=3**-0.5, help="where ours begins; by default where sparsify does"
+    )
     parser.add_argument("--peer", choices=sorted({*PEERS["topk"]}), help="only this one beside ours")
     parser.add_argument("--quick", action="store_true", help="4,096 latents, batches of 1,024, 5 turns")
     parser.add_argument("--json", action="store_true")
@@ -96,7 +100,7 @@ def measured(options: argparse.Namespace, objective: str, precision: str) -> dic
     """Seconds a step, MiB and explained variance by name, from processes that take turns."""
     steps = options.turns * options.steps
     sizes = (options.d, options.latents, options.k, options.batch)
-    work = Work(objective, *sizes, steps, options.rate, options.dead_after, precision)
+    work = Work(objective, *sizes, steps, options.rate, options.dead_after, precision, options.encoder_scale)
     context = multiprocessing.get_context("spawn")
     workers: dict[str, tuple[Any, Connection]] = {}
     peers = [name for name in PEERS[objective] if _installed(name) and (precision == "float32" or name != SPARSE)]

@@ -1,5 +1,8 @@
 """NaN and infinity are found where they first appear."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -19,3 +22,12 @@ def require_finite(value: Tensor, where: str) -> Tensor:
         f"{where}: expected finite values, found {value[index].item()} at index {index} "
         f"({len(bad)} of {value.numel()} entries); check the weights, and the dtype (float16 overflows: use bfloat16)"
     )
+
+
+@contextmanager
+def named(where: str) -> Iterator[None]:
+    """Put `where` before what is said of values in here that are not finite."""
+    try:
+        yield
+    except NotFiniteError as error:
+        raise NotFiniteError(f"{where}: {error}") from error

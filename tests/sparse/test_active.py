@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from gossamer.sparse import active
 from gossamer.sparse.active import Active, has_sparse_products, reconstruct, reconstruct_parts
 
 pytestmark = pytest.mark.skipif(
@@ -69,3 +70,32 @@ def test_an_order_by_latent_keeps_the_tokens_order(mask):
     order = active.order
     assert torch.equal(active.by_latent(order).latents, mask.t().nonzero()[:, 1])
     assert torch.equal(active.latents[order], mask.t().nonzero()[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("error", "warned"),
+    [
+        (ModuleNotFoundError("none", name="triton"), False),
+        (ImportError("broken"), True),
+        (RuntimeError("no compiler"), True),
+    ],
+)
+def test_a_triton_that_does_not_run_is_done_without(error, warned, monkeypatch, recwarn):
+    def fails():
+        raise error
+
+    monkeypatch.setattr(active, "_kernels", fails)
+    assert not active.kernels_work(torch.device("cpu"))
+    assert [str(error) in str(one.message) for one in recwarn] == [True] * warned
+
+
+def test_a_triton_that_computes_something_else_is_done_without(monkeypatch):
+    class Wrong:
+        @staticmethod
+        def products(*tensors):
+            return torch.zeros(1)
+
+        sums = products
+
+    monkeypatch.setattr(active, "_kernels", lambda: Wrong)
+    assert not active.kernels_work(torch.device("cpu"))

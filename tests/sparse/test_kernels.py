@@ -82,6 +82,10 @@ def test_no_sum_of_entries_asks_a_device_for_a_value(monkeypatch):
         assert all(gradient.device.type == "meta" for gradient in torch.autograd.grad(found.loss, list(p.values())))
 
 
+def test_kernels_are_found_to_work():
+    assert active.kernels_work(torch.device("cpu"))
+
+
 _COMPILE = """
 from triton import compile
 from triton.backends.compiler import GPUTarget

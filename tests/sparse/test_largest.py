@@ -6,6 +6,7 @@ import pytest
 import torch
 from encoders import CASES, LATENTS, TOKENS, case
 
+from gossamer.errors import NotFiniteError
 from gossamer.sparse import largest
 from gossamer.sparse.active import has_sparse_products
 from gossamer.sparse.screen import Encoder, Screen
@@ -109,3 +110,48 @@ def test_a_guess_too_high_is_found_out(way, monkeypatch):
         monkeypatch.setattr(Screen, "chunks", guessing)
         found, _ = largest.of_tokens(Screen(x, Encoder(W_enc, b_enc)), K)
         assert torch.equal(_mask(found), expected)
+
+
+@pytest.mark.parametrize("factor", [1e20, 1e30])
+@pytest.mark.parametrize("side", [0, 1])
+def test_the_largest_of_very_large_numbers_are_found(way, side, factor):
+    tensors = list(case())
+    tensors[side] = tensors[side] * factor
+    expected = _exact(*tensors).topk(K, dim=1).values
+    found, values = largest.of_tokens(_screen(*tensors), K)
+    assert found.counts.tolist() == [K] * TOKENS
+    torch.testing.assert_close(values.reshape(TOKENS, K).sort(dim=1, descending=True).values, expected.float())
+
+
+def test_what_overflows_to_no_number_is_refused(way):
+    x, W_enc, b_enc = case()
+    W_enc[:] = 3e38
+    x[:] = torch.tensor([1e3, -1e3]).repeat(x.shape[1] // 2)
+    with pytest.raises(NotFiniteError, match="pre-activations"):
+        largest.of_tokens(_screen(x, W_enc, b_enc), K)
+
+
+@pytest.mark.parametrize("loud", [1.0, 4.0])
+@pytest.mark.parametrize("floor", [0.0, 3.0])
+def test_a_wrong_guess_does_not_list_half_of_the_matrix(way, loud, floor, monkeypatch):
+    """The first tokens are louder than the others, or the last batch was."""
+    x, W_enc, b_enc = case()
+    x[: TOKENS // 8] *= loud
+    listed = []
+    above = largest._Candidates.above.__func__
+
+    def counting(cls, screen, level):
+        candidates = above(cls, screen, level)
+        listed.append(len(candidates.flat))
+        return candidates
+
+    monkeypatch.setattr(largest._Candidates, "above", classmethod(counting))
+    largest.of_batch(_screen(x, W_enc, b_enc), 2, floor)
+    assert len(listed) <= 2
+    assert max(listed) < 0.3 * TOKENS * LATENTS
+
+
+def test_a_token_of_nothing_has_no_candidates(way):
+    x, W_enc, b_enc = case()
+    chunk = next(_screen(torch.zeros_like(x), W_enc, torch.zeros_like(b_enc)).chunks())
+    assert len(chunk.at_least(torch.tensor(0.0))) == 0

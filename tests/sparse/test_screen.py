@@ -4,7 +4,7 @@ import pytest
 import torch
 from encoders import CASES, LATENTS, TOKENS, case
 
-from gossamer.errors import NotFiniteError
+from gossamer.errors import NotFiniteError, UsageError
 from gossamer.sparse import screen
 from gossamer.sparse.active import Active
 from gossamer.sparse.screen import Encoder, Screen
@@ -63,3 +63,38 @@ def test_autocast_does_not_reach_what_is_exact(way):
     with torch.autocast("cpu", torch.bfloat16):
         values = Screen(x, Encoder(W_enc, b_enc)).exact(found, exact.reshape(-1))
     torch.testing.assert_close(values, exact.reshape(-1))
+
+
+@pytest.mark.parametrize("side", ["tokens", "latents"])
+def test_what_rounding_takes_from_one_side_all_in_one_direction_is_counted(way, side):
+    """Every number lies just below the middle of two of bfloat16, and the bias leaves nothing but what was lost."""
+    whole, short = torch.ones(16, 24), torch.full((16, 24), 1 + 0.98 * 2**-8)
+    x, rows = (short, whole) if side == "tokens" else (whole, short)
+    b_enc = torch.full((16,), -24.0)
+    exact = x @ rows.t() + b_enc
+    assert bool((exact > 0.09).all())
+    for chunk in Screen(x, Encoder(rows.t(), b_enc)).chunks():
+        upper = chunk.upper.float()
+        assert bool((upper * (1 + 2**-8) >= exact[: len(upper)]).all())
+
+
+@pytest.mark.parametrize("factor", [1e20, 1e30])
+@pytest.mark.parametrize("side", [0, 1])
+def test_lengths_that_overflow_are_no_bounds(way, side, factor):
+    tensors = list(case(bias=0.0))
+    tensors[side] *= factor
+    x, W_enc, b_enc = tensors
+    found = Screen(x, Encoder(W_enc, b_enc))
+    assert not found.bounded
+    torch.testing.assert_close(next(found.chunks()).upper, (x @ W_enc)[: len(next(found.chunks()).upper)])
+
+
+def test_no_token_is_refused(way):
+    x, W_enc, b_enc = case()
+    with pytest.raises(UsageError, match="at least one token"):
+        Screen(x[:0], Encoder(W_enc, b_enc))
+
+
+def test_a_torch_that_does_not_tell_what_the_cpu_can_gives_no_bounds(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert not screen.multiplies_in_bfloat16.__wrapped__()

@@ -8,6 +8,7 @@ from training_fixtures import CONFIG
 
 from gossamer.errors import NotFiniteError, UsageError
 from gossamer.model import Site
+from gossamer.sparse import screen
 from gossamer.training.config import LearnerConfig, OptimiserConfig, Plan
 from gossamer.training.gradients import Gradients
 from gossamer.training.learner import Learner
@@ -299,3 +300,31 @@ def test_no_step_asks_a_device_for_a_value(objective, remedy):
         objective.settle(one.parameters)
     if "smallest" in found.averaged:
         assert objective.next_threshold(one.threshold, found.averaged["smallest"].double()).shape == ()
+
+
+@pytest.mark.parametrize("objective", [TopK(k=5), BatchTopK(k=5), Matryoshka(k=5, prefixes=(0.25, 1.0))])
+def test_steps_through_bounds_are_the_steps_without(objective, monkeypatch):
+    """As on a CPU that multiplies in bfloat16, at a size where that pays."""
+    x = _x(dtype=torch.float32)
+    plain = _trained(x, objective=objective)
+    monkeypatch.setattr(screen, "_PAYS", 0)
+    monkeypatch.setattr(screen, "multiplies_in_bfloat16", lambda: True)
+    bounded = _trained(x, objective=objective)
+    for name, value in plain.parameters.items():
+        torch.testing.assert_close(bounded.parameters[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_that_are_not_finite_name_the_dictionary():
+    one = _learner(_x(), objective=TopK(k=5))
+    with torch.no_grad():
+        one.parameters["W_enc"][2, 3] = torch.nan
+    with pytest.raises(NotFiniteError, match=r"dictionary toy at .*: W_enc"):
+        one.step(_x(), None, 0)
+
+
+def test_a_token_of_very_large_numbers_is_no_endless_search():
+    x = _x(dtype=torch.float32)
+    one = _learner(x, objective=TopK(k=5))
+    x[3] *= 1e25
+    with pytest.raises(NotFiniteError):
+        one.step(x, None, 0)

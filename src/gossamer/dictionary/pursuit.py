@@ -122,7 +122,7 @@ def pursue(
         start: codes to begin with (activations of decoder rows as they are, not of norm 1).
         tolerance: a token is done when ||r|| <= tolerance * ||x||.
 
-    Memory: tokens * n products, worked through in blocks.
+    Memory: tokens * n products, worked through in blocks; fewer where they are looked up.
 
     Raises:
         UsageError: k, a method or a support rule that is none, or another width.

@@ -123,7 +123,7 @@ class Rows:
         norms = require_finite(w_dec, "decoder").norm(dim=1)
         rows = w_dec / norms.clamp(min=torch.finfo(w_dec.dtype).tiny)[:, None]
         if gram_bytes is None:
-            gram_bytes = GRAM_BYTES_BESIDE_BOUNDS if worth_bounds(rows.T) else GRAM_BYTES
+            gram_bytes = GRAM_BYTES_BESIDE_BOUNDS if LookedUp.fits(rows) and worth_bounds(rows.T) else GRAM_BYTES
         small = len(rows) ** 2 * rows.element_size() <= gram_bytes
         return cls(rows, norms, rows @ rows.T if small else None)
 

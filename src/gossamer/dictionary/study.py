@@ -144,7 +144,7 @@ def study_coding(
     With a `folder`, results.json there is written after each coder; a study that was stopped goes on behind the last.
 
     Cost: of each coder one pass of the model over the text for each k, and two more. Memory: n^2 values for `rescaled`,
-    and for pursuit where :data:`gossamer.dictionary.slopes.GRAM_BYTES` allows.
+    and for pursuit where :meth:`gossamer.dictionary.slopes.Rows.of` has them.
 
     Args:
         dictionaries: of one site, by name.

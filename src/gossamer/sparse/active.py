@@ -5,7 +5,7 @@ those alone: with torch's sparse products on a CPU with MKL, with :mod:`gossamer
 """
 
 import functools
-import importlib.util
+import importlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Active:
 
     Attributes:
         starts: where each token's entries begin, and the number of entries.
-        latents: latent of each entry, ascending within a token.
+        latents: latent of each entry, ascending within a token (:meth:`products` takes them in any order, and twice).
         n_latents: number of latents.
     """
 
@@ -54,8 +54,9 @@ class Active:
         """The same entries with a row for every token and part of the latents: those below the first bound, then those
         from one bound to the next, up to the last one, which is `n_latents`.
         """
-        edges = torch.tensor(bounds[:-1], device=self.latents.device)
-        rows = self.tokens * len(bounds) + torch.bucketize(self.latents, edges, right=True)
+        rows = self.tokens * len(bounds)
+        for bound in bounds[:-1]:
+            rows = rows + (self.latents >= bound)
         counts = counted(rows, (len(self.starts) - 1) * len(bounds))
         return Active.from_counts(counts, self.latents, self.n_latents)
 
@@ -77,7 +78,7 @@ class Active:
         if self.latents.device.type != "cpu":
             return self.latents.argsort(stable=True)
         # Numbers of 16 bits are sorted by their digits, ten times as fast.
-        narrow = self.latents.numpy().astype(np.min_scalar_type(self.n_latents))
+        narrow = self.latents.numpy().astype(np.min_scalar_type(self.n_latents - 1))
         return torch.from_numpy(np.argsort(narrow, kind="stable"))
 
     def by_latent(self, order: Int[Tensor, "entries"]) -> "Active":
@@ -124,9 +125,25 @@ def has_sparse_products(device: torch.device) -> bool:
     return True
 
 
+@functools.cache
 def runs_kernels(device: torch.device) -> bool:
-    """Whether :mod:`gossamer.sparse.kernels` does the sparse products of this device."""
-    return device.type == "cuda" and importlib.util.find_spec("triton") is not None
+    """Whether :mod:`gossamer.sparse.kernels` does this device's sparse products: a GPU with a Triton that works."""
+    return device.type == "cuda" and kernels_work(device)
+
+
+def kernels_work(device: torch.device) -> bool:
+    """Whether kernels can be started; if Triton is there and they cannot, a warning says why."""
+    one = torch.ones(1, 1, device=device)
+    starts = torch.tensor([0, 1], device=device)
+    try:
+        kernels = _kernels()
+        found = kernels.products(starts, starts[:1], one, one), kernels.sums(starts, starts[:1], one[0], one)
+        return all(bool((value == 1).all()) for value in found)
+    # A missing compiler, an old GPU, a broken package: whatever it is, masks do the same work.
+    except Exception as error:
+        if not (isinstance(error, ModuleNotFoundError) and error.name == "triton"):
+            warnings.warn(f"Triton does not run here ({error}); training goes on without its kernels", stacklevel=2)
+        return False
 
 
 def _kernels() -> Any:
@@ -202,6 +219,7 @@ class _SparseReconstruction(torch.autograd.Function):
         read, decoded = active.by_latent(order), written.by_latent(order)
         d_W_dec = decoded.sums(values[order], gradient)
         d_W_enc = read.sums(d_values[order], x).t()
-        d_b_enc = torch.zeros_like(W_enc[0]).index_add_(0, active.latents, d_values)
+        # As a product too: sums in no order would differ from run to run on a GPU.
+        d_b_enc = read.sums(d_values[order], x.new_ones(len(x), 1))[:, 0]
         d_x = active.sums(d_values, W_enc.t()) if ctx.needs_input_grad[0] else None
         return d_x, d_W_enc, d_b_enc, d_W_dec, None, None, None

@@ -4,6 +4,7 @@ Both rules guess a level, compute exactly every entry that may reach it, and loo
 what lies below the level cannot matter; if not, the guess was too high, and what was found gives one that is not.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -12,11 +13,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gossamer.finite import require_finite
 from gossamer.sparse.active import Active
 from gossamer.sparse.screen import Chunk, Screen
 
 # What is surely below the smallest pre-activation kept, as a share of that of an earlier batch or a part of this one.
 MARGIN = 0.8
+# How often a guess is quartered before everything positive is looked at, and the tokens for a first guess.
+_TRIES, _SAMPLE = 2, 128
 
 Entries = tuple[Active, Float[Tensor, "entries"]]
 
@@ -66,7 +70,7 @@ def of_tokens(screen: Screen, k: int) -> Entries:
 
 
 def _of_chunk(screen: Screen, chunk: Chunk, k: int) -> Entries:
-    level = (chunk.kth_or_less(k) - chunk.slack).clamp(min=0)
+    level = require_finite((chunk.kth_or_less(k) - chunk.slack).clamp(min=0), "pre-activations")
     while True:
         flat = chunk.at_least(level)
         found = Active.from_flat(flat, len(level), screen.n_latents)
@@ -99,19 +103,22 @@ def of_batch(
     others = _Nobody() if others is None or others.count == 1 else others
     wanted = int(others.sum(torch.tensor(k * screen.tokens)))
     floor = floor if floor > 0 else _guess(screen, k, others)
-    candidates = _Candidates.above(screen, floor)
-    level = max(floor, float(others.kth_largest(candidates.likely, wanted)))
-    while True:
-        found, values = candidates.exactly(screen, level)
-        smallest = float(others.kth_largest(values, wanted))
-        if smallest >= level:
-            break
-        level = smallest
-        if level < floor:
-            floor = 0.0
-            candidates = _Candidates.above(screen, floor)
-    kept = (values >= smallest) & (values > 0)
-    return found.only(kept), values[kept], _least(values[kept], others)
+    for tries in itertools.count():
+        candidates = _Candidates.above(screen, floor)
+        level = max(floor, float(others.kth_largest(candidates.likely, wanted)))
+        while True:
+            found, values = candidates.exactly(screen, level)
+            smallest = float(others.kth_largest(values, wanted))
+            if smallest >= level:
+                kept = (values >= smallest) & (values > 0)
+                return found.only(kept), values[kept], _least(values[kept], others)
+            level = smallest
+            if level < floor:
+                break
+        # There are enough at that level, if there were enough at all. If not, the guess is lowered step by step, for
+        # everything above 0 is half of the matrix.
+        floor = level if level > 0 else floor / 4 if tries < _TRIES else 0.0
+    raise AssertionError("unreachable")
 
 
 @dataclass(frozen=True)
@@ -143,8 +150,9 @@ class _Candidates:
 
 
 def _guess(screen: Screen, k: int, others: Others) -> float:
-    """By the first tokens."""
-    chunk = next(screen.chunks())
+    """By some tokens from all over the batch."""
+    some = Screen(screen.x[:: max(1, screen.tokens // _SAMPLE)], screen.encoder)
+    chunk = next(some.chunks())
     wanted = int(others.sum(torch.tensor(k * len(chunk.upper))))
     likely = chunk.upper.to(chunk.slack.dtype) - chunk.slack[:, None]
     return MARGIN * float(others.kth_largest(likely.reshape(-1), wanted))

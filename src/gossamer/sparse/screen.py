@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gossamer.errors import UsageError
 from gossamer.finite import require_finite
 from gossamer.sparse.active import Active
 from gossamer.sparse.bits import as_integers, below
@@ -64,8 +65,9 @@ class Chunk:
         return kth.view(self.upper.dtype).to(self.slack.dtype).clamp(min=0)
 
     def at_least(self, level: Float[Tensor, "..."]) -> Int[Tensor, "entries"]:
-        """Which may be as large as `level`, one for all or one a token, and at least 0: ascending flat indices."""
-        bits = below(level * (1 - self.rounding), self.upper.dtype)
+        """Which may be positive and as large as `level`, one for all or one a token: ascending flat indices."""
+        # What is 0 at most is no candidate: only what is positive counts.
+        bits = below(level * (1 - self.rounding), self.upper.dtype).clamp(min=1)
         # numpy finds them several times faster than torch does on a CPU.
         return torch.from_numpy(np.flatnonzero(as_integers(self.upper).numpy() >= bits.reshape(-1, 1).numpy()))
 
@@ -76,6 +78,11 @@ class Chunk:
 
 class Encoder:
     """W_enc and b_enc, and what bounds need of them: made once, for any number of tokens. No gradient is kept.
+
+    Attributes:
+        bounded: whether bounds pay, and the attributes that follow are there.
+        rows: the latents' factor of the bounds, in bfloat16, (n, d + 3).
+        mean_norm, mean_lost: of the columns of W_enc, and of what they lose in bfloat16.
 
     Raises:
         NotFiniteError: the weights are not finite: they would be no candidates, and go unnoticed.
@@ -103,16 +110,25 @@ class Screen:
     """The pre-activations x @ W_enc + b_enc. Memory: a chunk of them and a copy of W_enc in bfloat16.
 
     Attributes:
+        x, encoder: what they are of.
         tokens, n_latents: how many there are.
+        bounded: whether upper bounds are looked through, and not the pre-activations themselves.
         rounding: relative to itself, how far an upper bound can be below the value; 0 where it is the value.
+
+    Raises:
+        UsageError: no token.
     """
 
     def __init__(self, x: Float[Tensor, "tokens d"], encoder: Encoder) -> None:
+        if not len(x):
+            raise UsageError("looking for the largest pre-activations: expected at least one token, found none")
         self.x, self.encoder = x.detach(), encoder
         self.tokens, self.n_latents = len(x), encoder.W_enc.shape[1]
-        self.rounding = _ROUNDING if encoder.bounded else 0.0
         if encoder.bounded:
             self._round()
+        # Lengths may overflow where no pre-activation does.
+        self.bounded = encoder.bounded and bool(self._slack.isfinite().all())
+        self.rounding = _ROUNDING if self.bounded else 0.0
 
     def _round(self) -> None:
         """The factor of the upper bounds that belongs to the tokens, in bfloat16."""
@@ -127,12 +143,12 @@ class Screen:
     def chunks(self) -> Iterator[Chunk]:
         """All tokens, in order."""
         size = _tokens(self.n_latents)
-        kind = torch.bfloat16 if self.encoder.bounded else self.x.dtype
+        kind = torch.bfloat16 if self.bounded else self.x.dtype
         buffer = torch.empty(min(size, self.tokens), self.n_latents, dtype=kind)
         for start in range(0, self.tokens, size):
             part = slice(start, min(start + size, self.tokens))
             upper = buffer[: part.stop - start]
-            if self.encoder.bounded:
+            if self.bounded:
                 with _whole():
                     torch.mm(self._read[part], self.encoder.rows.t(), out=upper)
                 slack = self._slack[part]
@@ -143,7 +159,7 @@ class Screen:
 
     def exact(self, found: Active, bounds: Float[Tensor, "entries"], start: int = 0) -> Float[Tensor, "entries"]:
         """Pre-activations of the entries, whose rows are the tokens from `start` on and which had these bounds."""
-        if not self.encoder.bounded:
+        if not self.bounded:
             return bounds
         rows = len(found.starts) - 1
         if _DENSE * len(found.latents) > rows * found.n_latents:
@@ -197,7 +213,8 @@ def worth_bounds(W_enc: Float[Tensor, "d n"]) -> bool:
 @functools.cache
 def multiplies_in_bfloat16() -> bool:
     """Whether this CPU has instructions for products in bfloat16."""
-    able = torch.cpu.get_capabilities()
+    # Older versions of torch do not tell: there the product in float32 is looked through.
+    able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     has_products = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return has_products and any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 

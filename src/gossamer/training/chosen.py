@@ -1,7 +1,8 @@
 """The few latents of a batch that a TopK rule lets through, in the form in which the device computes with them best.
 
-Where torch multiplies sparse matrices (the CPU with MKL) that is :class:`gossamer.sparse.active.Active`; elsewhere a
-mask, whose shapes do not depend on the values, so that the device never has to report to the host.
+Where sparse rows can be multiplied (a CPU with MKL, a GPU with Triton) that is :class:`gossamer.sparse.active.Active`;
+elsewhere, and for the batch rules on several GPUs, a mask. Except on a CPU shapes do not depend on the values, so that
+the device never has to report to the host.
 """
 
 from abc import ABC, abstractmethod

@@ -185,7 +185,8 @@ class FitConfig:
             pre-activations (batch * n_latents) do not fit in memory. BatchTopK's selection runs over one part, so that
             k holds on average over a part; what is dead for AuxK is judged part by part; all else is as without.
         autocast: the products of the dictionaries in bfloat16 (parameters, gradients and moments stay float32). On a
-            CPU it changes nothing for TopK rules: they are exact, and as fast (:mod:`gossamer.sparse.screen`).
+            CPU TopK rules are exact, and as fast, without (:mod:`gossamer.sparse.screen`): there it reaches only what
+            dead latents learn from.
         cache_dtype: of activations that are cached on disk: bfloat16, float16 or float32.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of metrics.jsonl.

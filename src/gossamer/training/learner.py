@@ -24,7 +24,7 @@ from torch import Tensor
 from gossamer.dictionary.config import DictionaryConfig
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
-from gossamer.finite import require_finite
+from gossamer.finite import named, require_finite
 from gossamer.sparse.largest import MARGIN
 from gossamer.training.config import Plan, learning_rate
 from gossamer.training.export import assembled, folded, latent_norms
@@ -38,7 +38,10 @@ from gossamer.training.units import Units, metric_root
 
 
 class Learner:
-    """One dictionary in training. Memory: parameters 2 * d * n, twice that in moments, batch * n pre-activations.
+    """One dictionary in training.
+
+    Memory: parameters 2 * d * n, twice that in moments, and batch * n pre-activations; with TopK rules on a CPU a few
+    million of these.
 
     Attributes:
         parameters: W_enc (d, n), W_dec (n, d), the vectors of the objective (n), b_dec (d), in the units of training.
@@ -166,7 +169,8 @@ class Learner:
         stale = self.idle + (len(x) if tokens is None else tokens) > self.config.dead_after
         moment = self._moment(stale, step)
         x = x - self.parameters["b_dec"] if self.config.pre_bias else x
-        outcome = self.config.objective.outcome(self.parameters, x, y, moment)
+        with named(f"dictionary {self.plan.name} at {self.plan.site}"):
+            outcome = self.config.objective.outcome(self.parameters, x, y, moment)
         dead = moment.dead(outcome.fired)
         revival = self._revival(outcome, x, dead)
         total = self._finite(outcome.loss + revival, "training loss")

@@ -50,6 +50,7 @@ class Processes:
     def sum(self, value: Tensor) -> Tensor:
         """The sum of `value` (any shape) over all processes, in place."""
         if self.count > 1:
+            assert value.is_contiguous(), "NCCL would refuse what gloo takes"
             distributed.all_reduce(value)
         return value
 
@@ -101,7 +102,8 @@ def combined(own: Gradients, tokens: int, processes: Processes) -> Gradients:
     share = own.tokens / tokens
 
     def mean(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: processes.sum(value * share) for name, value in values.items()}
+        # NCCL takes tensors only that lie in a row.
+        return {name: processes.sum((value * share).contiguous()) for name, value in values.items()}
 
     candidates = own.candidates
     if candidates is not None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
-from gossamer.finite import require_finite
+from gossamer.finite import named, require_finite
 from gossamer.sparse.largest import MARGIN
 from gossamer.training.chosen import Chosen, choose_batchtopk, choose_topk
 from gossamer.training.export import assembled
@@ -81,7 +81,8 @@ class Tuner:
         `keep` is the share of the old threshold in its moving average.
         """
         x = require_finite(stream, f"spliced stream at {self.source.site}") / self.scale
-        chosen = self._choose(x, keep)
+        with named(f"dictionary at {self.source.site}"):
+            chosen = self._choose(x, keep)
         return (chosen.reconstruct(self.parameters, x) + self.parameters["b_dec"]) * self.scale, chosen
 
     def _pre(self, x: Tensor) -> Tensor:

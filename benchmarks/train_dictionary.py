@@ -9,11 +9,13 @@ nowhere by itself: it takes part only if somebody has installed it, and is left 
 
 Activations: sparse combinations of 2 n random directions, some of them far more frequent than others, with noise; mean
 0 and variance 1. All learn with float32 Adam at one constant rate; AuxK is on everywhere, and a latent is dead after
---dead-after tokens (by default, as published, more than a run has: then nothing is dead for anyone). Encoders begin as a
-multiple of the decoder: 1 / sqrt(3) with sparsify (a linear layer as torch makes it) and ours, 1 with the others. Explained
-variance is that of a batch nobody learned from, by the rule of training. Memory is how far the peak of the process rises from
-where it stood with its libraries and the data loaded. The floor is the product x @ W_enc alone, as torch does it; a
-step can be faster, since gossamer's TopK rules compute most of that product only as bounds, in bfloat16.
+--dead-after tokens (by default, as published, more than a run has: then nothing is dead for anyone). Encoders begin as
+a multiple of the decoder: 1 / sqrt(3) with sparsify (a linear layer as torch makes it) and ours, 1 with the others.
+Explained variance is that of a batch nobody learned from, by the rule of training. Memory is how far the peak of the
+process rises from where it stood with its libraries and the data loaded. The floor is the product x @ W_enc alone, as
+torch does it; a step can be faster, since gossamer's TopK rules compute most of that product only as bounds, in
+bfloat16.
+
 Each comparison is made twice: with products in float32, and under autocast in bfloat16 (parameters and Adam stay in
 float32, and explained variance is measured in float32); SAELens' sparse option knows no bfloat16.
 """

@@ -29,11 +29,16 @@ def test_ablate_writes_results_table_and_pictures(gossamer, tiny, tmp_path):
     assert written == {"results.json", "table.md", "improvements.png", "dead-latents.png", "fit"}
 
 
-def test_train_makes_dictionaries_that_check_accepts(monkeypatch, gossamer, tiny, tmp_path):
-    text = tmp_path / "text.txt"
+def _stories(folder):
+    text = folder / "text.txt"
     text.write_text(
         "\n\n".join(f"{a} and {b} went to the store" for a in ("Mary", "John", "Tom") for b in ("Amy", "Ben")) * 9
     )
+    return text
+
+
+def test_train_makes_dictionaries_that_check_accepts(monkeypatch, gossamer, tiny, tmp_path):
+    text = _stories(tmp_path)
     config = TrainingConfig(
         CorpusConfig(context=8, held_out=0.2),
         LearnerConfig(n_latents=32, objective=BatchTopK(k=4)),
@@ -65,10 +70,7 @@ def test_fine_tuning_is_as_long_as_asked_or_in_proportion(monkeypatch, gossamer,
 
 
 def test_train_takes_several_settings_at_once_and_a_cache(monkeypatch, gossamer, tiny, tmp_path):
-    text = tmp_path / "text.txt"
-    text.write_text(
-        "\n\n".join(f"{a} and {b} went to the store" for a in ("Mary", "John", "Tom") for b in ("Amy", "Ben")) * 9
-    )
+    text = _stories(tmp_path)
     config = TrainingConfig(
         CorpusConfig(context=8, held_out=0.2), fit=FitConfig(tokens=640, batch=64, buffer=128, sensitivity_rows=8)
     )
@@ -83,6 +85,8 @@ def test_train_takes_several_settings_at_once_and_a_cache(monkeypatch, gossamer,
     assert [one["name"] for one in sets] == ["topk-32-k2-seed5", "topk-32-k4-seed5", "gated-32-penalty1-seed5"]
     assert all(list(one["sites"]) == ["mlp_out.1"] for one in sets)
     assert sets[0]["sites"]["mlp_out.1"]["l0"] <= 2
+    optimised = json.loads((tmp_path / "out" / "settings.json").read_text())["plans"][0]["learner"]
+    assert (optimised["encoder_scale"], optimised["optimiser"]["learning_rate"]) == (0.5, 0.01)
     assert (tmp_path / "cache" / "manifest.json").is_file()
     for wrong, said in (
         (["--layers", "1"], "--layers and --sites"),
@@ -96,10 +100,7 @@ def test_train_takes_several_settings_at_once_and_a_cache(monkeypatch, gossamer,
 
 
 def test_train_makes_transcoders(monkeypatch, gossamer, tiny, tmp_path):
-    text = tmp_path / "text.txt"
-    text.write_text(
-        "\n\n".join(f"{a} and {b} went to the store" for a in ("Mary", "John", "Tom") for b in ("Amy", "Ben")) * 9
-    )
+    text = _stories(tmp_path)
     config = TrainingConfig(
         CorpusConfig(context=8, held_out=0.2),
         LearnerConfig(n_latents=32, objective=BatchTopK(k=4)),

@@ -4,7 +4,6 @@ Both rules guess a level, compute exactly every entry that may reach it, and loo
 what lies below the level cannot matter; if not, the guess was too high, and what was found gives one that is not.
 """
 
-import itertools
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -103,7 +102,8 @@ def of_batch(
     others = _Nobody() if others is None or others.count == 1 else others
     wanted = int(others.sum(torch.tensor(k * screen.tokens)))
     floor = floor if floor > 0 else _guess(screen, k, others)
-    for tries in itertools.count():
+    tries = 0
+    while True:
         candidates = _Candidates.above(screen, floor)
         level = max(floor, float(others.kth_largest(candidates.likely, wanted)))
         while True:
@@ -118,7 +118,7 @@ def of_batch(
         # There are enough at that level, if there were enough at all. If not, the guess is lowered step by step, for
         # everything above 0 is half of the matrix.
         floor = level if level > 0 else floor / 4 if tries < _TRIES else 0.0
-    raise AssertionError("unreachable")
+        tries += 1
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.set import DictionarySet
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
+from gossamer.tasks.metric import LOGIT_DIFFERENCE
 from gossamer.tasks.prompt import Prompt
 from gossamer.training.config import CorpusConfig, FinetuneConfig, FitConfig, LearnerConfig, TrainingConfig
 from gossamer.training.objectives import BatchTopK
@@ -80,4 +81,4 @@ def _difference(model: LanguageModel, prompts: list[Prompt]) -> float:
     logits = model.logits(tokens, at=tokens.last)
     right = model.tokenize([prompt.answer for prompt in prompts], bos=False).ids
     wrong = model.tokenize([prompt.wrong for prompt in prompts], bos=False).ids
-    return float((logits.gather(1, right) - logits.gather(1, wrong)).mean())
+    return float(LOGIT_DIFFERENCE(logits, right, wrong).mean())

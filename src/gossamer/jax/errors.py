@@ -22,6 +22,10 @@ class UnusedIntervention(InstrumentError):
     """A callback, patch or capture never met its site."""
 
 
+class UnusedTag(InstrumentError):
+    """A write to a tag whose result the model does not use would change nothing."""
+
+
 class WriteMismatch(InstrumentError):
     """The written value has another tree, shape or dtype than the model's."""
 

@@ -15,6 +15,7 @@ from gossamer.jax.names import facts_of, name_of
 from gossamer.jax.peel import Peel, nothing, peeled
 from gossamer.jax.scope import Scope
 from gossamer.jax.site import Site
+from gossamer.jax.uses import Used, Uses
 
 Wanted = Callable[[str], bool]
 
@@ -46,6 +47,7 @@ class Interpreter:
         self._visit = visit
         self._open_remats = open_remats
         self._counts: Counter[str] = Counter()
+        self._uses = Uses(lambda eqn: name_of(eqn, checkpoint_names=checkpoint_names) is not None)
         self._names: dict[int, tuple[Any, frozenset[str]]] = {}
         self._wanted = wanted or (lambda _: True)
         self._checkpoint_names = checkpoint_names
@@ -53,23 +55,27 @@ class Interpreter:
         self.done = False
         self._ended: list[Any] = []
 
-    def evaluate(self, jaxpr: Any, consts: list[Any], args: list[Any], scope: Scope, stack: Any) -> list[Any]:
+    def evaluate(
+        self, jaxpr: Any, consts: list[Any], args: list[Any], scope: Scope, stack: Any, used: Used
+    ) -> list[Any]:
         """The results of a jaxpr, with its tags visited.
 
         Args:
             consts, args: values of its constants and inputs.
             scope: where its equations belong.
             stack: named scopes of the equations that it was inlined from, within the scope.
+            used: which of the results are used.
         """
         env: dict[Any, Any] = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
         args.clear()
         dead = _last_uses(jaxpr)
+        used_results = self._uses.of_results(jaxpr, used)
 
         def read(atom: Any) -> Any:
             return atom.val if isinstance(atom, compat.Literal) else env[atom]
 
         for at, eqn in enumerate(jaxpr.eqns):
-            results = self._apply(eqn, [read(atom) for atom in eqn.invars], scope, stack)
+            results = self._apply(eqn, [read(atom) for atom in eqn.invars], scope, stack, used_results[at])
             env.update(zip(eqn.outvars, results, strict=True))
             del results
             for atom in dead.get(at, ()):
@@ -104,35 +110,37 @@ class Interpreter:
             return frozenset([name]) if self._wanted(name) else frozenset()
         return frozenset().union(*(self.names_in(inner) for inner in compat.inner_jaxprs(eqn)))
 
-    def _apply(self, eqn: Any, values: list[Any], scope: Scope, stack: Any) -> list[Any]:
+    def _apply(self, eqn: Any, values: list[Any], scope: Scope, stack: Any, used: Used) -> list[Any]:
         names = frozenset() if self.done else self._names_of(eqn)
         kind = eqn.primitive.name
         if names and name_of(eqn, checkpoint_names=self._checkpoint_names):
-            return self._stop(eqn, values, scope, stack)
+            return self._stop(eqn, values, scope, stack, used)
         # The recomputation of a remat that the model itself differentiates: its tags were met in the forward pass.
         if not names or eqn.params.get("differentiated"):
             return compat.rebind(eqn, values, stack)
+        used = self._uses.in_body(eqn, used)
         if kind in compat.JIT or (kind in compat.REMAT and self._open_remats):
-            return nested.inline(self, eqn, values, scope, stack)
+            return nested.inline(self, eqn, values, scope, stack, used)
         if kind in compat.REMAT:
-            return nested.remat(self, eqn, values, scope, stack)
+            return nested.remat(self, eqn, values, scope, stack, used)
         if kind == compat.COND:
-            return nested.branch(self, eqn, values, scope, stack)
+            return nested.branch(self, eqn, values, scope, stack, used)
         if kind == compat.SCAN:
             alone = self._peel(scope, compat.scan_form(eqn).length)
             if alone:
-                return peeled(self, eqn, values, scope, stack, alone)
-            return scans.scan(self, eqn, values, scope, stack)
+                return peeled(self, eqn, values, scope, stack, used, alone)
+            return scans.scan(self, eqn, values, scope, stack, used)
         raise Unsupported(
             f"tags inside {kind} ({compat.source_of(eqn)}): {', '.join(sorted(names))}. gossamer.jax opens jit, scan, "
             "remat and cond. Move the tag outside, or leave it out (capture and patch only open what they name)."
         )
 
-    def _stop(self, eqn: Any, values: list[Any], scope: Scope, stack: Any) -> list[Any]:
+    def _stop(self, eqn: Any, values: list[Any], scope: Scope, stack: Any, used: Used) -> list[Any]:
         path = joined(scope.path, str(stack + compat.names_of(eqn)))
         facts = facts_of(eqn, path)
         values = [compat.as_array(value, atom.aval) for value, atom in zip(values, eqn.invars, strict=True)]
-        site = Site(facts, values, scope, path=path, source=compat.source_of(eqn), count=self._counts[facts["name"]])
+        count = self._counts[facts["name"]]
+        site = Site(facts, values, scope, path=path, source=compat.source_of(eqn), count=count, used=any(used))
         self._counts[site.name] += 1
         self._visit(site, scope.inline)
         leaves = site.close()

@@ -9,6 +9,7 @@ import jax
 
 from gossamer.jax import compat
 from gossamer.jax.scope import Scope
+from gossamer.jax.uses import Used
 
 # A value that leaves a body is met by JAX when the run is long over: its error names the function that was traced.
 LEAK_HINT = "the_body_of_a_scan_or_remat__keep_values_of_it_with_site_save"
@@ -18,7 +19,9 @@ LEAK_HINT = "the_body_of_a_scan_or_remat__keep_values_of_it_with_site_save"
 class Interprets(Protocol):
     """What opens a body's jaxpr: the interpreter."""
 
-    def evaluate(self, jaxpr: Any, consts: list[Any], args: list[Any], scope: Scope, stack: Any) -> list[Any]: ...
+    def evaluate(
+        self, jaxpr: Any, consts: list[Any], args: list[Any], scope: Scope, stack: Any, used: Used
+    ) -> list[Any]: ...
 
     def end(self, trace: Any, taken: list[Any], where: str) -> None: ...
 
@@ -28,11 +31,11 @@ def path_inside(scope: Scope, stack: Any, eqn: Any) -> str:
     return "/".join(part for part in (scope.path, str(stack + compat.names_of(eqn))) if part)
 
 
-def inline(interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, stack: Any) -> list[Any]:
+def inline(interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, stack: Any, used: Used) -> list[Any]:
     """A nested `jit`: its equations become the caller's; its explicit shardings are said again."""
     jaxpr, consts = compat.opened(compat.called(eqn))
     args = _sharded(values, eqn.params.get("in_shardings"))
-    results = interpreter.evaluate(jaxpr, consts, args, scope, stack + compat.names_of(eqn))
+    results = interpreter.evaluate(jaxpr, consts, args, scope, stack + compat.names_of(eqn), used)
     return _sharded(results, eqn.params.get("out_shardings"))
 
 
@@ -42,10 +45,10 @@ def _sharded(values: list[Any], shardings: Any) -> list[Any]:
     return [compat.apply_sharding(value, sharding) for value, sharding in zip(values, shardings, strict=True)]
 
 
-def remat(interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, stack: Any) -> list[Any]:
+def remat(interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, stack: Any, used: Used) -> list[Any]:
     """A remat: the same policy around the interpreted body; saved values leave as further results."""
     inner = scope.inside("remat", path_inside(scope, stack, eqn))
-    body = trace_body(interpreter, eqn.params["jaxpr"], lambda _: inner)
+    body = trace_body(interpreter, eqn.params["jaxpr"], used, lambda _: inner)
     options = {"prevent_cse": eqn.params["prevent_cse"], "policy": eqn.params["policy"]}
     with compat.context_of(eqn, stack):
         results = jax.checkpoint(lambda *args: compat.evaluate(body.closed, *args), **options)(*values)
@@ -54,15 +57,15 @@ def remat(interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, st
     return own
 
 
-def branch(interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, stack: Any) -> list[Any]:
+def branch(interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, stack: Any, used: Used) -> list[Any]:
     """A cond: where the choice is known its branch is inlined; otherwise each branch is built again."""
     index, *operands = values
     branches = eqn.params["branches"]
     if not isinstance(index, jax.core.Tracer):
         jaxpr, consts = compat.opened(branches[min(max(int(index), 0), len(branches) - 1)])
-        return interpreter.evaluate(jaxpr, consts, operands, scope, stack + compat.names_of(eqn))
+        return interpreter.evaluate(jaxpr, consts, operands, scope, stack + compat.names_of(eqn), used)
     path = path_inside(scope, stack, eqn)
-    bodies = [trace_body(interpreter, one, lambda _: scope.inside("cond", path)) for one in branches]
+    bodies = [trace_body(interpreter, one, used, lambda _: scope.inside("cond", path)) for one in branches]
     types = [atom.aval for atom in eqn.outvars]
     with compat.context_of(eqn, stack):
         return list(jax.lax.switch(index, [_branch(body, types) for body in bodies], *operands))
@@ -101,11 +104,14 @@ class Body:
         return jax.tree.unflatten(self.saved, self.closed.out_avals[self.count :])
 
 
-def trace_body(interpreter: Interprets, inner: Any, scope_of: Callable[[Any], Scope], step: Any = None) -> Body:
+def trace_body(
+    interpreter: Interprets, inner: Any, used: Used, scope_of: Callable[[Any], Scope], step: Any = None
+) -> Body:
     """Trace a body once, stopping at its tags.
 
     Args:
         inner: the body's jaxpr.
+        used: which of its results are used.
         scope_of: opens its scope, given the traced number of the step.
         step: the type of that number; without it the body has no steps.
     """
@@ -119,7 +125,7 @@ def trace_body(interpreter: Interprets, inner: Any, scope_of: Callable[[Any], Sc
         scope = scope_of(number)
         scope.trace = compat.current_trace()
         trace, path = weakref.ref(scope.trace), scope.path
-        results = interpreter.evaluate(jaxpr, list(consts), list(args), scope, compat.no_names())
+        results = interpreter.evaluate(jaxpr, list(consts), list(args), scope, compat.no_names(), used)
         saved, tree = jax.tree.flatten(scope.release())
         return [*results, *saved]
 

@@ -16,6 +16,7 @@ from gossamer.jax.layers import Layers, choose
 from gossamer.jax.nested import Interprets
 from gossamer.jax.scans import warn_eager
 from gossamer.jax.scope import Scope
+from gossamer.jax.uses import Used
 
 Peel = Callable[[Scope, int], Sequence[int]]  # where a scan is met, and its length: the steps that leave it
 
@@ -57,7 +58,7 @@ def one_of(number: int, total: int) -> Peel:
 
 
 def peeled(
-    interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, stack: Any, steps: Sequence[int]
+    interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, stack: Any, used: Used, steps: Sequence[int]
 ) -> list[Any]:
     """Interpret a scan equation with some steps taken out; only those are visited.
 
@@ -76,7 +77,7 @@ def peeled(
             inner = scope.step("layer", scope.path, start, form.length)
             x = [jax.lax.index_in_dim(leaf, start, keepdims=False) for leaf in xs]
             results = interpreter.evaluate(
-                jaxpr, list(inner_consts), [*consts, *state, *x], inner, stack + compat.names_of(eqn)
+                jaxpr, list(inner_consts), [*consts, *state, *x], inner, stack + compat.names_of(eqn), used
             )
             state, ys = results[: form.carries], [leaf[None] for leaf in results[form.carries :]]
         else:

@@ -114,7 +114,9 @@ class Run(Loop):
             wanted=None if looping else self._called_back,
         )
         closed = staged.closed
-        outs = interpreter.evaluate(closed.jaxpr, list(closed.consts), staged.args, Scope("top"), compat.no_names())
+        used = (True,) * len(closed.jaxpr.outvars)
+        consts = list(closed.consts)
+        outs = interpreter.evaluate(closed.jaxpr, consts, staged.args, Scope("top"), compat.no_names(), used)
         return staged.result(outs)
 
     def _called_back(self, name: str) -> bool:

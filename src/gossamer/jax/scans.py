@@ -19,9 +19,10 @@ from gossamer.jax import compat
 from gossamer.jax.errors import EagerRunWarning
 from gossamer.jax.nested import Interprets, pass_out, path_inside, trace_body
 from gossamer.jax.scope import Kept, Scope
+from gossamer.jax.uses import Used
 
 
-def scan(interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, stack: Any) -> list[Any]:
+def scan(interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, stack: Any, used: Used) -> list[Any]:
     """Interpret a scan equation: each of its tags is one site, which stands for all steps."""
     form = compat.scan_form(eqn)
     warn_eager()
@@ -32,7 +33,7 @@ def scan(interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, sta
         opened.append(scope.step("scan", path_inside(scope, stack, eqn), number, form.length))
         return opened[-1]
 
-    body = trace_body(interpreter, form.body, scope_of, jax.ShapeDtypeStruct((), jnp.int32))
+    body = trace_body(interpreter, form.body, used, scope_of, jax.ShapeDtypeStruct((), jnp.int32))
     (inner,) = opened
     base = 0 if scope.layer is None else scope.layer * form.length
     slots = _slots(inner, body.saved_types(), nested=scope.stacked)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gossamer.jax import compat
-from gossamer.jax.errors import InstrumentError, NeedsLayer, ScopedValue, Unsupported, WriteMismatch
+from gossamer.jax.errors import InstrumentError, NeedsLayer, ScopedValue, Unsupported, UnusedTag, WriteMismatch
 from gossamer.jax.layers import Chosen, Layers, choose
 from gossamer.jax.scope import Handle, Scope
 
@@ -27,16 +27,26 @@ class Site:
         scope: "top", "scan", "layer" (peeled), "remat", "cond"; in live runs "top" or "inner".
         source: file:line of the tag.
         inner_diff: the model differentiates itself here; the site cannot be written.
+        used: whether the model uses what the tag returned; where it does not, the site cannot be written.
     """
 
     def __init__(
-        self, params: Mapping[str, Any], leaves: list[Any], scope: Scope, *, path: str, source: str, count: int
+        self,
+        params: Mapping[str, Any],
+        leaves: list[Any],
+        scope: Scope,
+        *,
+        path: str,
+        source: str,
+        count: int,
+        used: bool = True,
     ) -> None:
         self.name: str = params["name"]
         self.path = path
         self.source = source
         self.count = count
         self.inner_diff: bool = params["inner_diff"]
+        self.used = used
         self.scope = scope.kind
         self.length = scope.length
         self._tree = params["tree"]
@@ -86,12 +96,13 @@ class Site:
         Raises:
             WriteMismatch: another tree, shape or dtype; nothing is broadcast.
             NeedsLayer: in stacked layers without `layers`.
+            UnusedTag: the model does not use what the tag returned.
         """
         chosen = self._writable("set", layers)
         with self._open().home():
             old = self._shown()
             value = self._checked(value, old, cast)
-            pick = self._selected(chosen)
+            pick = self._picked("set", chosen)
             if pick is True:
                 self._write(value)
             elif pick is not False:
@@ -111,7 +122,7 @@ class Site:
         chosen = self._writable("edit", layers)
         with self._open().home():
             old = self._shown()
-            pick = self._selected(chosen)
+            pick = self._picked("edit", chosen)
             if pick is True:
                 self._write(self._checked(function(old), old, cast))
             elif pick is not False:
@@ -161,11 +172,17 @@ class Site:
             return None
         return choose(layers, None)
 
-    def _selected(self, chosen: Chosen | None) -> Any:
-        if chosen is None:
-            return True
-        picked = chosen.has(self.layer)
-        return picked if self.length is None or picked is True else picked | chosen.outside(self.length)
+    def _picked(self, verb: str, chosen: Chosen | None) -> Any:
+        """Whether this layer is written: a Python bool where that is known, otherwise a traced one."""
+        picked = True if chosen is None else chosen.has(self.layer)
+        if picked is not False and not self.used:
+            raise UnusedTag(
+                f"{verb} at {self!r}: no result of the model depends on what this tag returned, so that a write would "
+                f"change nothing. A tag is no statement: use its value, x = tag({self.name!r}, x)."
+            )
+        if chosen is None or self.length is None or picked is True:
+            return picked
+        return picked | chosen.outside(self.length)
 
     def _guarded(self, value: Any, chosen: Chosen | None) -> Any:
         """NaN where a traced layer number is no layer: loud, and free where it is one."""

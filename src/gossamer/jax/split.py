@@ -83,9 +83,9 @@ def _opened_at(staged: Staged, where: At, row: SiteRow, number: int, *, checkpoi
     )
 
     def flat(*args: Any) -> list[Any]:
-        return interpreter.evaluate(
-            staged.closed.jaxpr, list(staged.closed.consts), list(args), Scope("top"), compat.no_names()
-        )
+        jaxpr, consts = compat.opened(staged.closed)
+        used = (True,) * len(jaxpr.outvars)
+        return interpreter.evaluate(jaxpr, consts, list(args), Scope("top"), compat.no_names(), used)
 
     return compat.traced(flat, *staged.args)
 

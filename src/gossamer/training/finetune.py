@@ -95,7 +95,7 @@ class _Finetune:
         with torch.no_grad():
             first = self.model.capture(tokens, list(self.dictionaries))
         for site, dictionary in self.dictionaries.items():
-            own = require_finite(first[site][kept.to(first[site].device)], f"activations at {site}")
+            own = require_finite(first[site][kept.to(first[site].device)], f"activations at {site}").float()
             self.tuners[site] = Tuner(dictionary, float(_spread(own).sqrt()), self.config.clip)
             self.tuners[site].measure_k(own)
 
@@ -114,9 +114,10 @@ class _Finetune:
         with torch.no_grad():
             target = self.model.capture(tokens, [*self.tuners, self.last])
         streams, active = self._spliced(tokens, kept)
+        # In float32: a difference of two numbers in half precision has hardly a digit.
+        own = {site: target[site][kept].float() for site in self.tuners}
         unexplained = {
-            site: (streams[site][kept] - target[site][kept]).square().mean() / _spread(target[site][kept])
-            for site in self.tuners
+            site: (streams[site][kept].float() - own[site]).square().mean() / _spread(own[site]) for site in self.tuners
         }
         kl = self._kl(target[self.last], streams[self.last], kept, step)
         logit_error = self._logit_error(target[self.last][kept], streams[self.last][kept])
@@ -142,7 +143,7 @@ class _Finetune:
         def replace(site: Site, stream: Tensor) -> Tensor:
             out, active[site] = self.tuners[site].reconstruct(stream[kept], self.config.threshold_decay)
             replaced = stream.clone()
-            replaced[kept] = out
+            replaced[kept] = out.to(stream.dtype)
             return replaced
 
         with self.model.edit({site: functools.partial(replace, site) for site in self.tuners}):

@@ -42,7 +42,8 @@ class Tuner:
                 f"found {source.architecture} with normalisation {source.config.normalisation}; leave it out"
             )
         self.source, self.scale = source, scale
-        given = {name: source.get_parameter(name).detach().clone() for name in _TRAINED}
+        # Half precision would lose most of a small step: parameters, moments and sums are in float32 at least.
+        given = {name: _precise(source.get_parameter(name).detach(), copy=True) for name in _TRAINED}
         if source.config.subtract_b_dec:
             given["b_enc"] -= given["b_dec"] @ given["W_enc"]
         self.units, mean_threshold = _units(source)
@@ -72,15 +73,16 @@ class Tuner:
     def measure_k(self, activations: Float[Tensor, "tokens d"]) -> None:
         """Set k, if the dictionary does not know its own, to the mean number of latents that its threshold passes."""
         if self.k == 0:
-            active = self._pre(activations / self.scale) > self.threshold
+            active = self._pre(_precise(activations) / self.scale) > self.threshold
             self.k = max(1, round(int(active.sum()) / len(activations)))
 
     def reconstruct(self, stream: Float[Tensor, "tokens d"], keep: float) -> tuple[Float[Tensor, "tokens d"], Chosen]:
         """The reconstruction, differentiable in stream and parameters, and which latents are active.
 
+        The stream may be in half precision; the reconstruction is in the parameters' dtype.
         `keep` is the share of the old threshold in its moving average.
         """
-        x = require_finite(stream, f"spliced stream at {self.source.site}") / self.scale
+        x = _precise(require_finite(stream, f"spliced stream at {self.source.site}")) / self.scale
         with named(f"dictionary at {self.source.site}"):
             chosen = self._choose(x, keep)
         return (chosen.reconstruct(self.parameters, x) + self.parameters["b_dec"]) * self.scale, chosen
@@ -116,10 +118,14 @@ class Tuner:
 
 def _units(source: Dictionary) -> tuple[Float[Tensor, "n"], float]:
     """The unit of every latent, and the threshold in them."""
-    ones = torch.ones_like(source.W_dec[:, 0])
+    ones = torch.ones_like(_precise(source.W_dec[:, 0]))
     if source.threshold is None:
         return ones, 0.0
-    thresholds = source.threshold.detach()
+    thresholds = _precise(source.threshold.detach())
     if not bool((thresholds > 0).all()):
         raise UsageError(f"dictionary at {source.site}: fine-tuning needs positive thresholds; leave it out")
     return ones * thresholds / thresholds.mean(), float(thresholds.mean())
+
+
+def _precise(x: Float[Tensor, "*shape"], *, copy: bool = False) -> Float[Tensor, "*shape"]:
+    return x.to(torch.promote_types(x.dtype, torch.float32), copy=copy)

@@ -61,8 +61,10 @@ class Answer:
 
 
 def token_text(tokenizer: Any, token: int) -> str:
-    """One token as text; a token that decodes to nothing (a lone space mark) as the vocabulary writes it."""
-    return str(tokenizer.decode([token]) or tokenizer.convert_ids_to_tokens(token))
+    """One token as text with its leading space; one that decodes to nothing (a lone space mark) as it is written."""
+    written = str(tokenizer.convert_ids_to_tokens(token))
+    # A tokenizer that marks spaces with "▁" drops the leading one when it decodes a token alone.
+    return written.replace("▁", " ") if written.startswith("▁") else str(tokenizer.decode([token]) or written)
 
 
 class Speller:

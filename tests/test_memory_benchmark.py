@@ -61,7 +61,7 @@ def splice(batch: int, d: int, n: int, columns: int) -> Splice:
     grid = torch.zeros(POSITIONS, n, dtype=torch.bool)
     grid[:, :columns] = True
     nodes = Nodes.from_grids(sites, [f"r{number}" for number in range(POSITIONS)], [grid] * N_SITES)
-    made = Splice(model, dictionaries, examples, Ablation("mean", "mean", ablation), nodes, batch_size=batch)
+    made = Splice.of(model, dictionaries, examples, Ablation("mean", "mean", ablation), nodes, batch_size=batch)
     made.batch(slice(None))
     return made
 

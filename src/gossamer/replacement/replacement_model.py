@@ -153,9 +153,10 @@ class ReplacementModel:
         chosen = reconstruct or self.reconstruct
         edits = {site: partial(_replaced, chosen, site, replaced) for site in self.dictionaries}
         first = edits.pop(self.start, None)
-        with frozen_weights(self.model.hf), self.model.edit(edits):
+        with frozen_weights(self.model.hf):
             stream = self.prefix(tokens) if prefix is None else prefix
-            yield stream if first is None else first(stream)
+            with self.model.edit(edits):
+                yield stream if first is None else first(stream)
 
 
 def _replaced(reconstruct: Reconstruct, site: Site, replaced: Bool[Tensor, "batch pos"], x: Tensor) -> Tensor:

@@ -320,11 +320,11 @@ class Splice:
         weight = self._weights(plan.nodes, mask, batch)
         away = plan.dictionary.encode_dense(x, plan.nodes.columns) - ablated
         decoder = plan.dictionary.W_dec[plan.nodes.columns]
-        network, moved = self.prompts.network, (weight * away).to(decoder.dtype)
+        network = self.prompts.network
         mean = self.ablation.sites[site].error
         error = None if mean is None else slot_rows(mean, batch.slots)
         if self.rest == "ablated":
-            out = _denormalised(plan.dictionary, x, constant + moved @ decoder)
+            out = _denormalised(plan.dictionary, x, constant + (weight * away).to(decoder.dtype) @ decoder)
             return network.with_error(site, x, out, error)
         change = _in_stream(plan.dictionary, x, ((weight - 1) * away).to(decoder.dtype) @ decoder)
         if network.errors == "keep":

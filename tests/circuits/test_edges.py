@@ -7,13 +7,16 @@ import torch
 from tiny_splice import N_LATENTS, ROLES, some_nodes, tiny_examples, tiny_model, tiny_splice
 from torch import Tensor
 
-from gossamer.circuits.edges import LOGIT_DIFFERENCE, circuit_edges, direct_effects
+from gossamer.circuits.edges import circuit_edges, direct_effects, metric_node
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.splice import Splice
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.tasks.examples import Examples
+from gossamer.tasks.metric import LOGIT_DIFFERENCE
+
+METRIC = metric_node(LOGIT_DIFFERENCE)
 
 STEP = 1e-5
 
@@ -188,7 +191,7 @@ def test_edges_are_the_nonzero_weights_strongest_first(model: LanguageModel, exa
     circuit = some_nodes(splice, 14)
     weights, edges, keys = direct_effects(splice, circuit), circuit_edges(splice, circuit), circuit.keys()
     assert len(edges) == int((weights != 0).sum())
-    targets = [*keys, LOGIT_DIFFERENCE]
+    targets = [*keys, METRIC]
     for edge in edges:
         assert edge.weight == weights[targets.index(edge.target), keys.index(edge.source)].item()
     for target in targets:

@@ -9,7 +9,7 @@ import torch
 
 from gossamer.errors import NotFiniteError
 from gossamer.model import predictions
-from gossamer.model.predictions import compare_predictions, kl_divergence, predicting
+from gossamer.model.predictions import compare_predictions, predicting
 
 TEXTS = [" Mary went to the store", " John and Mary went", " Then John gave a drink to Mary and John"]
 
@@ -47,16 +47,6 @@ def test_sums_are_those_of_every_row_alone(tiny_gpt2, tokens, streams, block, mo
         expected = by_row(tiny_gpt2, own, stream, tokens)
         assert (found[name].cross_entropy.item(), found[name].kl.item()) == pytest.approx(expected, rel=1e-5)
     assert int(predicting(tokens).sum()) == sum(int(mask.sum()) - 1 for mask in tokens.mask)
-
-
-def test_kl_is_zero_of_the_same_and_its_gradient_that_of_finite_differences():
-    draw = torch.Generator().manual_seed(1)
-    reference = torch.randn(4, 9, generator=draw, dtype=torch.float64).log_softmax(-1)
-    assert kl_divergence(reference, reference + 3.0).abs().max() < 1e-6
-    logits = torch.randn(4, 9, generator=draw, requires_grad=True)
-    kl_divergence(reference.float(), logits).sum().backward()
-    # d KL / d logits = softmax(logits) - exp(reference)
-    torch.testing.assert_close(logits.grad, logits.detach().softmax(-1) - reference.float().exp(), atol=1e-6, rtol=1e-5)
 
 
 def test_what_is_not_finite_is_named(tiny_gpt2, tokens, streams):

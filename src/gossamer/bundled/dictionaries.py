@@ -15,6 +15,7 @@ from gossamer.dictionary.set import DictionarySet
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.replacement.replacement_model import ReplacementModel
+from gossamer.tasks.metric import LOGIT_DIFFERENCE
 from gossamer.tasks.prompt import Prompt
 from gossamer.training.config import CorpusConfig, FinetuneConfig, FitConfig, LearnerConfig, TrainingConfig
 from gossamer.training.objectives import BatchTopK
@@ -70,4 +71,4 @@ def _difference(model: LanguageModel, prompts: list[Prompt], logits: Float[Tenso
     """Mean over prompts of the logit of the answer minus that of the counterfactual's answer."""
     right = model.tokenize([prompt.answer for prompt in prompts], bos=False).ids
     wrong = model.tokenize([prompt.wrong for prompt in prompts], bos=False).ids
-    return float((logits.gather(1, right) - logits.gather(1, wrong)).mean())
+    return float(LOGIT_DIFFERENCE(logits, right, wrong).mean())

@@ -33,13 +33,6 @@ def predicting(tokens: Tokens) -> Bool[Tensor, "batch before_last"]:
     return tokens.mask[:, :-1] & tokens.mask[:, 1:]
 
 
-def kl_divergence(
-    reference: Float[Tensor, "*rows vocab"], logits: Float[Tensor, "*rows vocab"]
-) -> Float[Tensor, "*rows"]:
-    """KL(reference || model) in nats, float32; `reference` holds log-probabilities, `logits` may be unnormalised."""
-    return (reference.exp() * (reference - logits.float().log_softmax(dim=-1))).sum(dim=-1)
-
-
 def log_probabilities(model: LanguageModel, stream: Float[Tensor, "tokens d_model"]) -> Float[Tensor, "tokens vocab"]:
     """Float32 log-probabilities of the next token from the last layer's stream.
 

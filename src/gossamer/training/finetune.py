@@ -27,9 +27,10 @@ from gossamer.dictionary.set import DictionarySet
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
-from gossamer.model.predictions import kl_divergence, log_probabilities
+from gossamer.model.predictions import log_probabilities
 from gossamer.model.site import Site
 from gossamer.replacement.replacement_model import ReplacementModel
+from gossamer.tasks.metric import kl_divergence
 from gossamer.tokens import Tokens
 from gossamer.training import run
 from gossamer.training.chosen import Chosen

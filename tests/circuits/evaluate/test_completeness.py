@@ -67,7 +67,7 @@ def test_subsets_are_removed_at_their_own_roles_from_circuit_and_model(
         for mask, rest, value in ((inside, 0.0, point.circuit), (outside, 1.0, point.model)):
             logits = by_hand(bench.splice, grids_of(circuit, mask, bench.splice.dictionaries, rest))
             mean = differences(logits, bench.splice.examples).mean()
-            reference = bench.full.outcome.logit_diff.double().mean()
+            reference = bench.full.outcome.metric.double().mean()
             assert value == pytest.approx((mean / reference).item(), rel=1e-5)
     some = whole - kept[2]
     latents = {(site, latent) for site, _, latent in some}

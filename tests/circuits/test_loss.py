@@ -5,7 +5,7 @@ import torch
 from planted import Planted, planted
 
 from gossamer.circuits.loss import PROMPT_WEIGHT, prompt_loss
-from gossamer.circuits.outcome import divergence
+from gossamer.circuits.outcome import kl_divergence
 from gossamer.model.language_model import LanguageModel
 
 
@@ -26,7 +26,7 @@ def test_the_loss_by_hand(known: Planted) -> None:
     parts = [prompt_loss(logits[[k]], known.full, "metric", rows[[k]], lean) for k in range(3)]
     assert torch.cat(parts).mean().item() == pytest.approx(expected, rel=1e-5)
     kl = prompt_loss(logits, known.full, "kl", rows)
-    torch.testing.assert_close(kl, divergence(known.full.log_probs[rows], logits))
+    torch.testing.assert_close(kl, kl_divergence(known.full.log_probs[rows], logits))
     assert torch.equal(
-        prompt_loss(logits, known.full, "kl", slice(2, 5)), divergence(known.full.log_probs[2:5], logits)
+        prompt_loss(logits, known.full, "kl", slice(2, 5)), kl_divergence(known.full.log_probs[2:5], logits)
     )

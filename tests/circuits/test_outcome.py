@@ -8,7 +8,7 @@ import torch
 
 from gossamer.circuits.outcome import FullModel, Outcome, ability, behaviour
 from gossamer.errors import NotFiniteError, UsageError
-from gossamer.tasks.metric import divergence
+from gossamer.tasks.metric import kl_divergence
 from gossamer.tasks.task import Task
 
 
@@ -42,13 +42,13 @@ def weights(n: int, seed: int = 0) -> torch.Tensor:
 
 
 def test_divergence_is_the_sum_over_the_vocabulary(logits: torch.Tensor, others: torch.Tensor) -> None:
-    found = divergence(logits.log_softmax(dim=-1), others)
+    found = kl_divergence(logits.log_softmax(dim=-1), others)
     for row in range(len(logits)):
         p, q = (np.exp(values[row].double().numpy()) for values in (logits, others))
         p, q = p / p.sum(), q / q.sum()
         assert found[row].item() == pytest.approx(sum(a * math.log(a / b) for a, b in zip(p, q, strict=True)), rel=1e-4)
-    assert divergence(logits.log_softmax(dim=-1), logits).abs().max() < 1e-5
-    assert divergence(logits.log_softmax(dim=-1), logits + 7).abs().max() < 1e-5
+    assert kl_divergence(logits.log_softmax(dim=-1), logits).abs().max() < 1e-5
+    assert kl_divergence(logits.log_softmax(dim=-1), logits + 7).abs().max() < 1e-5
 
 
 def test_the_full_model_and_another_network_on_every_prompt(
@@ -65,7 +65,9 @@ def test_the_full_model_and_another_network_on_every_prompt(
             assert network.metric[row].item() == pytest.approx(difference, abs=1e-5)
             assert network.correct[row].item() == (difference > 0)
             assert network.top1[row].item() == (values[row].argmax().item() == answer)
-        assert found.kl[row].item() == pytest.approx(divergence(logits.log_softmax(-1), others)[row].item(), rel=1e-5)
+        assert found.kl[row].item() == pytest.approx(
+            kl_divergence(logits.log_softmax(-1), others)[row].item(), rel=1e-5
+        )
     assert (full.outcome.kl == 0).all()
     assert full.outcome.top1[0]
     assert not full.outcome.correct[1]
@@ -99,7 +101,7 @@ def test_a_distance_counts_from_the_empty_circuit(task: Task, logits: torch.Tens
     circuit, empty = full.outcome_of(lambda rows: others[rows]), full.outcome_of(lambda rows: nothing[rows])
     assert (full.outcome.metric == 0).all()
     assert torch.equal(full.zero, empty.metric)
-    torch.testing.assert_close(circuit.metric, divergence(reference, others))
+    torch.testing.assert_close(circuit.metric, kl_divergence(reference, others))
     torch.testing.assert_close(circuit.metric, circuit.kl)
     expected = 1 - (circuit.metric.double().mean() / empty.metric.double().mean()).item()
     assert full.faithfulness(circuit) == pytest.approx(expected)

@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gossamer.circuits.outcome import FullModel
-from gossamer.tasks.metric import divergence
+from gossamer.tasks.metric import kl_divergence
 
 Loss = Literal["metric", "kl"]
 # What one prompt's error weighs beside the mean's. A circuit too small for the task helps few prompts beyond their own
@@ -34,6 +34,6 @@ def prompt_loss(
         lean: sign of the mean excess of the whole batch that `rows` are a part of; None: they are the whole batch.
     """
     if loss == "kl":
-        return divergence(full.log_probs[rows], logits)
+        return kl_divergence(full.log_probs[rows], logits)
     found = full.excess(logits, rows)
     return PROMPT_WEIGHT * found.abs() + (found.mean().sign() if lean is None else lean) * found

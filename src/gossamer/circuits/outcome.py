@@ -12,7 +12,7 @@ from gossamer.circuits.results import Behaviour, Interval
 from gossamer.circuits.splice import Splice
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
-from gossamer.tasks.metric import answer_divergence, divergence, preferred
+from gossamer.tasks.metric import answer_divergence, kl_divergence, preferred
 from gossamer.tasks.task import Examples
 
 Network = Callable[[slice], Float[Tensor, "rows vocab"]]
@@ -157,7 +157,7 @@ def _outcome(logits: Tensor, examples: Examples, rows: slice, reference: Tensor 
     metric = nothing if distance and reference is None else examples.measure(logits, rows, reference)
     return Outcome(
         metric,
-        nothing if reference is None else divergence(reference, logits),
+        nothing if reference is None else kl_divergence(reference, logits),
         nothing if reference is None else answer_divergence(reference, logits, answers, wrong),
         preferred(logits, answers, wrong) if distance else metric > 0,
         (logits.argmax(dim=-1)[:, None] == answers).any(dim=1),

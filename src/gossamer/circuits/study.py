@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from gossamer.circuits.ablation import Ablation, AblationKind, ErrorPolicy
+from gossamer.circuits.ablation import Ablation, AblationKind
 from gossamer.circuits.candidates import candidates
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.edges import circuit_edges
@@ -29,6 +29,7 @@ from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
+from gossamer.replacement.replacement_model import ErrorPolicy
 from gossamer.tasks.grouping import Grouping, grouped
 from gossamer.tasks.metric import kept
 from gossamer.tasks.task import Examples, Task
@@ -126,7 +127,7 @@ class Study:
     def splice(self) -> Splice:
         """The network over the training prompts, masks over the candidates."""
         nodes = self.nodes  # before anything is measured: this checks the task and the dictionaries
-        return Splice(
+        return Splice.of(
             self.model,
             self.dictionaries,
             self.examples,
@@ -143,7 +144,7 @@ class Study:
     @cached_property
     def bench(self) -> Bench:
         """Measures circuits on the held-out prompts."""
-        splice = Splice(
+        splice = Splice.of(
             self.model,
             self.dictionaries,
             self.task.test,

@@ -43,10 +43,11 @@ app = typer.Typer(
 )
 
 
-def _print_version(asked: bool) -> None:
+def _print_version(asked: bool) -> bool:
     if asked:
         out.print(f"gossamer {__version__}")
         raise typer.Exit
+    return asked
 
 
 @app.callback()

@@ -105,10 +105,10 @@ def _margin(logits: Tensor, answers: Ids, wrong: Ids, _: Tensor | None) -> Value
 def _kl(logits: Tensor, answers: Ids, wrong: Ids, reference: Tensor | None) -> Values:
     if reference is None:
         raise UsageError("kl: log-probabilities of the full model expected, found none; pass them as reference")
-    return divergence(reference, logits)
+    return kl_divergence(reference, logits)
 
 
-def divergence(reference: Float[Tensor, "rows vocab"], logits: Float[Tensor, "rows vocab"]) -> Values:
+def kl_divergence(reference: Float[Tensor, "rows vocab"], logits: Float[Tensor, "rows vocab"]) -> Values:
     """KL(reference || network) in nats; `reference` holds log-probabilities."""
     return (reference.exp() * (reference - logits.float().log_softmax(dim=-1))).sum(dim=-1)
 

@@ -29,7 +29,7 @@ def make_bench(model: LanguageModel, task: Task, *names: str) -> Bench:
     sites = sites_of(*names)
     dictionaries = {site: random_dictionary(site, seed=seed) for seed, site in enumerate(sites)}
     ablation = Ablation.measure(model, dictionaries, task)
-    splice = Splice(model, dictionaries, task.test, ablation, all_nodes(dictionaries), batch_size=3)
+    splice = Splice.of(model, dictionaries, task.test, ablation, all_nodes(dictionaries), batch_size=3)
     return Bench(splice, seed=1)
 
 
@@ -191,7 +191,8 @@ def test_areas_by_hand() -> None:
 def with_cases(bench: Bench, cases: list[str]) -> Bench:
     splice = bench.splice.over(bench.splice.nodes)
     prompts = tuple(replace(prompt, case=case) for prompt, case in zip(splice.examples.prompts, cases, strict=True))
-    splice.examples = replace(splice.examples, prompts=prompts)
+    examples = replace(splice.examples, prompts=prompts)
+    splice = replace(splice, prompts=replace(splice.prompts, examples=examples))
     return Bench(splice, seed=1)
 
 

@@ -19,7 +19,7 @@ def bench(model: LanguageModel, task: Task) -> Bench:
     sites = sites_of("resid_post.1", "resid_post.2")
     dictionaries = {site: random_dictionary(site, seed=seed) for seed, site in enumerate(sites)}
     ablation = Ablation.measure(model, dictionaries, task)
-    return Bench(Splice(model, dictionaries, task.test, ablation, all_nodes(dictionaries)))
+    return Bench(Splice.of(model, dictionaries, task.test, ablation, all_nodes(dictionaries)))
 
 
 @pytest.fixture(scope="module")

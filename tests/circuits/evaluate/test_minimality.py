@@ -17,7 +17,7 @@ def test_effects_by_hand(model: LanguageModel, task: Task) -> None:
     sites = sites_of("resid_post.1", "resid_post.2")
     dictionaries = {site: random_dictionary(site, seed=seed) for seed, site in enumerate(sites)}
     ablation = Ablation.measure(model, dictionaries, task)
-    splice = Splice(model, dictionaries, task.test, ablation, all_nodes(dictionaries), batch_size=3)
+    splice = Splice.of(model, dictionaries, task.test, ablation, all_nodes(dictionaries), batch_size=3)
     circuit = random_choice(splice.nodes, 15)
     with torch.no_grad():
         own = model.logits(task.test.clean.tokens, at=task.test.clean.end)

@@ -123,7 +123,7 @@ class Bench:
     def _alone(self, site: Site) -> Outcome:
         splice = self.splice
         nodes = Nodes.from_grids([site], splice.nodes.roles, [torch.zeros(1, 1, dtype=torch.bool)])
-        network = Splice(
+        network = Splice.of(
             splice.model,
             {site: splice.dictionaries[site]},
             splice.examples,

@@ -13,10 +13,11 @@ from gossamer.batching import in_batches
 from gossamer.circuits.evaluate.bench import Bench
 from gossamer.circuits.nodes import Nodes, SiteNodes
 from gossamer.circuits.results import Example, NodeCard
-from gossamer.circuits.splice import Splice, frozen
+from gossamer.circuits.splice import Splice
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
+from gossamer.replacement.replacement_model import frozen_weights
 from gossamer.tokens import Tokens
 
 N_WORDS = 8
@@ -121,7 +122,7 @@ def final_gradient(splice: Splice) -> Float[Tensor, "prompt d"]:
         with torch.no_grad():
             stream = model.capture(batch.tokens, [last])[last]
         leaf = stream[torch.arange(len(stream), device=stream.device), batch.end].requires_grad_()
-        with torch.enable_grad(), frozen(model.hf):
+        with torch.enable_grad(), frozen_weights(model.hf):
             metric = examples.measure(model.unembed(leaf), rows)
         return torch.autograd.grad(metric.sum(), leaf)[0]
 

@@ -235,6 +235,14 @@ def test_answers_that_begin_alike_are_left_out_and_said(written, tokenizer):
     assert len(task.train) + len(task.test) == 16
 
 
+def test_a_first_token_that_is_a_space_stands_for_nothing(written, coarse):
+    rows = [{**row, "clean_answer": " Zoë"} for row in agreement_rows()]
+    before = coarse("The boy")["input_ids"]
+    assert coarse.decode(coarse("The boy Zoë")["input_ids"][len(before)]) == " "
+    with pytest.raises(UsageError, match=r"found none that can be used of 16.*' Zoë' \(answer:  \|Z\|"):
+        Task.from_file(written(rows), coarse)
+
+
 def test_nothing_left(written, tokenizer):
     rows = [{**row, "clean_answer": " thexa", "patch_answer": " thexb"} for row in agreement_rows()]
     with pytest.raises(UsageError, match=r"found none that can be used of 16.*first, prompt 0: .*' thexa' \(answer"):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 
+from gossamer.circuits.bootstrap import few_texts
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.cards import node_cards
 from gossamer.circuits.evaluate.completeness import completeness
@@ -60,7 +61,12 @@ def findings(
         nodes=node_cards(study.bench, nodes, effects, generic_latents(circuit, others)),
         cases=cases,
         settings=settings_table(found),
-        warnings=(*warnings, *_losses(study), *_uneven(cases, budget[-2].faithfulness.value, study.task.metric)),
+        warnings=(
+            *warnings,
+            *few_texts(study.task.test),
+            *_losses(study),
+            *_uneven(cases, budget[-2].faithfulness.value, study.task.metric),
+        ),
         metric=study.task.metric.label,
         unit=study.task.metric.unit,
         kept=kept(study.task.metric),

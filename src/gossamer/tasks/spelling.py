@@ -188,12 +188,10 @@ def _start(tokenizer: Any, bos: bool | None) -> tuple[int, ...]:
     if lead is None or lead > 1:
         raise UsageError(
             f"a tokenizer that begins a text with at most one special token expected, found {usual} for 'a'; "
-            "use bos=False"
+            "use --no-bos (bos=False in Python)"
         )
     if lead == 0 and bos and tokenizer.bos_token_id is None:
-        raise UsageError(
-            "bos=True: a tokenizer with a BOS token expected, found none; use bos=False or set its bos_token"
-        )
+        raise UsageError("BOS: a tokenizer with a BOS token expected, found none; use --no-bos (bos=False in Python)")
     return (int(tokenizer.bos_token_id),) if lead == 0 and bos else tuple(usual[:lead])
 
 

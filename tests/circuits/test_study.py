@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path as FilePath
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from gossamer.circuits import methods
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.edges import metric_node
 from gossamer.circuits.evaluate.minimality import node_effects
-from gossamer.circuits.methods import METHODS
+from gossamer.circuits.methods import METHODS, MethodInputs
 from gossamer.circuits.path import Path
 from gossamer.circuits.reference import ReferenceSettings, reference_path
 from gossamer.circuits.search import SearchSettings
@@ -272,9 +273,9 @@ def test_the_search_takes_its_seed_from_the_study_and_is_remembered(
 ) -> None:
     seen: list[SearchSettings] = []
 
-    def watched(splice: object, full: object, search: SearchSettings) -> Path:
-        seen.append(search)
-        return METHODS["random"](splice, full, search)
+    def watched(given: MethodInputs) -> Path:
+        seen.append(given.search)
+        return METHODS["random"](given)
 
     monkeypatch.setattr("gossamer.circuits.study.METHODS", {**METHODS, "mask": watched})
     found = find_circuit(model, dictionaries, task, size=4, settings=replace(SETTINGS, seed=11))
@@ -300,16 +301,24 @@ def test_every_method_gives_a_path_over_the_same_nodes(study: Study, monkeypatch
     paths = study.paths(names, SEARCH)
     assert [path.method for path in paths] == names
     for path in paths:
-        sizes = [80, 40, 20, 10]
         if path.method == "reference recipe":
             assert set(path.nodes.keys()) == set(all_nodes(study.dictionaries).keys())
             assert len(path.circuits) == 2
         else:
-            assert path.sizes == sizes
+            # As the search's sizes, and on to all candidates: a curve that stops before its target says nothing.
+            assert path.sizes[0] == len(study.nodes)
+            assert [size for size in path.sizes if size <= 80] == [80, 40, 20, 10]
+            assert all(larger <= 1.5 * smaller for larger, smaller in pairwise(path.sizes[:-3]))
             assert path.nodes.keys() == study.nodes.keys()
             assert path.scores is not None
-    orders = {path.method: tuple(path.circuits[0].tolist()) for path in paths if path.method != "reference recipe"}
-    assert len(set(orders.values())) == len(orders)
+    ranked = {path.method: path for path in paths if path.method != "reference recipe"}
+    assert len({tuple(path.of_size(80).tolist()) for path in ranked.values()}) == len(ranked)
+    for name in ("integrated gradients", "attribution patching"):
+        size, sign = ranked[name], ranked[f"{name}, signed"]
+        assert size.scores is sign.scores, "computed once"
+        assert size.seconds == sign.seconds > 0
+        assert (size.scores[sign.of_size(10)] > 0).all()
+        assert (size.scores[size.of_size(40)] < 0).any()
 
 
 def test_the_published_recipe_can_be_asked_for(

@@ -157,7 +157,7 @@ def findings(n_nodes: int = 18, seed: int = 0) -> Findings:
         curves=tuple(curve(*method, generator) for method in METHODS),
         completeness=Completeness(behaviour("circuit knocked out", 0.042, 0.02), tuple(knockouts)),
         stability=(
-            overlap("seed", ("seed 0", "seed 1", "seed 2", "seed 3"), (20, 20, 20, 20), 0.84),
+            overlap("bootstrap", ("all prompts", "sample 1", "sample 2", "sample 3"), (20, 20, 20, 20), 0.84),
             overlap("split", ("half 1", "half 2"), (20, 20), 0.71),
             overlap("size", ("7", "10", "15", "20", "30", "40"), (7, 10, 15, 20, 30, 40), 0.66),
         ),

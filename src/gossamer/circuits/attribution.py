@@ -85,25 +85,31 @@ def random_scores(splice: Splice, seed: int = 0) -> Float[Tensor, "node"]:
     return torch.rand(len(splice.nodes), generator=torch.Generator().manual_seed(seed)).to(splice.model.device)
 
 
-def ranking(scores: Float[Tensor, "node"], nodes: Nodes, by: str = "global") -> Int[Tensor, "node"]:
-    """Nodes by falling |score|, so that any prefix is a circuit.
+def ranking(
+    scores: Float[Tensor, "node"], nodes: Nodes, by: str = "global", signed: bool = False
+) -> Int[Tensor, "node"]:
+    """Nodes by falling |score|, or by falling score, so that any prefix is a circuit.
+
+    The absolute ranking takes in nodes that hurt (as Marks et al. 2024 threshold); the signed one takes those that help
+    first (as MIB ranks for its CPR, Mueller et al. 2025), so that small circuits keep more of the metric.
 
     Args:
         scores: one number a node, signed.
         nodes: what the scores are of.
-        by: "global": one threshold for all sites; "site": one threshold for scores divided by their site's sum, because
-            raw scores differ in scale between layers.
+        by: "global": one threshold for all sites; "site": one threshold for scores divided by their site's sum of
+            |score|, because raw scores differ in scale between layers.
+        signed: by score instead of |score|.
 
     Raises:
         UsageError: unknown `by`.
     """
-    size = scores.abs()
+    value = scores if signed else scores.abs()
     if by == "site":
-        totals = torch.zeros(len(nodes.sites), device=size.device).index_add_(0, nodes.site, size)
-        size = size / totals[nodes.site].clamp(min=torch.finfo(size.dtype).tiny)
+        totals = torch.zeros(len(nodes.sites), device=value.device).index_add_(0, nodes.site, scores.abs())
+        value = value / totals[nodes.site].clamp(min=torch.finfo(value.dtype).tiny)
     elif by != "global":
         raise UsageError(f"thresholds are 'global' or 'site', found {by!r}")
-    return torch.argsort(size, descending=True, stable=True)
+    return torch.argsort(value, descending=True, stable=True)
 
 
 def _mean_gradient(splice: Splice, mask: Tensor, what: str) -> Float[Tensor, "node"]:

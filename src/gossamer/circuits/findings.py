@@ -1,19 +1,19 @@
 """Everything the main job reports of a circuit, gathered from the evaluators."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 
-from gossamer.circuits.bootstrap import few_texts
+from gossamer.circuits.bootstrap import bootstrap_weights, few_texts
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.cards import node_cards
 from gossamer.circuits.evaluate.completeness import completeness
 from gossamer.circuits.evaluate.stability import generic_latents, overlap
-from gossamer.circuits.methods import METHODS
+from gossamer.circuits.methods import METHODS, MethodInputs, Prompts, mask_path
 from gossamer.circuits.path import Path
 from gossamer.circuits.results import Case, Findings, Overlap, PromptView
-from gossamer.circuits.search import SearchSettings, search_path
 from gossamer.circuits.study import Found, Study
 from gossamer.tasks.metric import LOGIT_DIFFERENCE, Metric, kept
 
@@ -36,8 +36,8 @@ def findings(
     Args:
         found: the circuit with its study and path.
         methods: what to compare its path with (see METHODS; its own is never drawn twice); None for all.
-        reruns: further searches with seeds of their own, for stability; with any, each half of the training prompts is
-            searched too.
+        reruns: further searches on bootstrap samples of the prompts, for stability; with any, each half of the training
+            prompts is searched too.
         others: circuits of other tasks with the same dictionaries: shared latents are flagged as generic.
         subsets: random subsets of the completeness test.
         warnings: sentences that the reader must see besides those found here.
@@ -64,6 +64,7 @@ def findings(
         warnings=(
             *warnings,
             *few_texts(study.task.test),
+            *_unvalidated(study),
             *_losses(study),
             *_uneven(cases, budget[-2].faithfulness.value, study.task.metric),
         ),
@@ -75,11 +76,12 @@ def findings(
 
 
 def stability(found: Found, reruns: int) -> tuple[Overlap, ...]:
-    """Agreement over seeds, over halves of the training prompts, and over the sizes of the path.
+    """Agreement over resampled prompts, over halves of the training prompts, and over the sizes of the path.
 
-    Seeds and halves are compared at one size and as the search leaves its circuits, before any pruning; all searches
-    have the study's candidates and ablation values. A seed of its own means other batches; the halves are searched with
-    the search's own, so that nothing but their prompts differs. Only a mask search is run again.
+    Every rerun is the whole procedure that the path came from, exact steps included, with the same settings and seed,
+    and is compared with it at one size. Nothing but the prompts differs: bootstrap samples of the training texts, or
+    every second one; candidates and ablation values are the study's. (A seed alone changes the order of batches only.)
+    Only a mask search is run again.
     """
     path = found.path
     near = [circuit for circuit in path.circuits if len(circuit) <= 100] or list(path.circuits)
@@ -87,25 +89,34 @@ def stability(found: Found, reruns: int) -> tuple[Overlap, ...]:
     if not reruns or path.method != "mask":
         return (sizes,)
     size = min((one for one in path.sizes if one >= len(found.nodes)), default=path.sizes[0])
-    own = found.search.seed
-    seeds = [own + number for number in range(1, reruns + 1)]
-    again = [_searched(found, size, replace(found.search, seed=seed), None) for seed in seeds]
-    halves = [_searched(found, size, found.search, half) for half in (0, 1)]
+    given = found.study.inputs(found.search)
+    samples = [_searched(given, size, partial(_resampled, seed=number)) for number in range(1, reruns + 1)]
+    halves = [_searched(given, size, partial(_half, half=half)) for half in (0, 1)]
+    labels = ["all prompts", *(f"sample {number}" for number in range(1, reruns + 1))]
     return (
-        overlap("seed", [f"seed {seed}" for seed in (own, *seeds)], [_keys(path, path.of_size(size)), *again]),
+        overlap("bootstrap", labels, [_keys(path, path.of_size(size)), *samples]),
         overlap("split", ["half 1", "half 2"], halves),
         sizes,
     )
 
 
-def _searched(found: Found, size: int, search: SearchSettings, half: int | None) -> Keys:
-    """Nodes of a search on all training prompts or on every second one (they are in random order)."""
-    splice, full = found.study.splice, found.study.train.full
-    if half is not None:
-        rows = torch.arange(half, len(found.study.examples), 2)
-        splice, full = splice.on(rows), full.on(rows)
-    path = search_path(splice, full, search)
+def _searched(given: MethodInputs, size: int, chosen: Callable[[Prompts], Prompts]) -> Keys:
+    """Nodes of the whole procedure on the prompts that `chosen` takes of each side."""
+    validation = None if given.validation is None else chosen(given.validation)
+    path = mask_path(replace(given, fitted=chosen(given.fitted), validation=validation))
     return _keys(path, path.of_size(size))
+
+
+def _resampled(prompts: Prompts, seed: int) -> Prompts:
+    """A bootstrap sample of the prompts, whole texts at a time."""
+    drawn = bootstrap_weights(prompts.splice.examples, seed)[0].long()
+    return prompts.on(torch.arange(len(drawn)).repeat_interleave(drawn).to(prompts.splice.model.device))
+
+
+def _half(prompts: Prompts, half: int) -> Prompts:
+    """Every second prompt (they are in random order)."""
+    rows = torch.arange(half, len(prompts.splice.examples), 2, device=prompts.splice.model.device)
+    return prompts.on(rows)
 
 
 def _keys(path: Path, circuit: torch.Tensor) -> Keys:
@@ -142,8 +153,7 @@ def settings_table(found: Found) -> dict[str, str]:
         "ablation": study.settings.ablation,
         "errors": study.settings.errors,
         "seed": str(study.settings.seed),
-        "prompts": f"{len(study.examples)} searched on, {len(study.task.train)} for ablation values, "
-        f"{len(study.task.test)} held out",
+        "prompts": _prompt_counts(study),
         "dtype": facts["dtype"],
         "device": facts["device"],
         "versions": _words(facts["versions"]),
@@ -157,8 +167,26 @@ def settings_table(found: Found) -> dict[str, str]:
     return table
 
 
+def _prompt_counts(study: Study) -> str:
+    sides = study.sides
+    searched = f"{len(study.examples)} searched on"
+    if sides is not None:
+        searched = f"{len(sides.train)} fitted, {len(sides.test)} chosen on ({len(sides.cut)} mixed ones left out)"
+    return f"{searched}, {len(study.task.train)} for ablation values, {len(study.task.test)} held out"
+
+
 def _words(facts: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {value}" for name, value in facts.items()) or "-"
+
+
+def _unvalidated(study: Study) -> tuple[str, ...]:
+    """A warning when no side of the prompts could be kept for choosing."""
+    if study.sides is not None or not study.settings.validation:
+        return ()
+    return (
+        "The training prompts are too few, or too much alike, to keep some with names or templates of their own: the "
+        "circuit was chosen on the prompts that it was fitted to, and will keep less elsewhere.",
+    )
 
 
 def _losses(study: Study) -> tuple[str, ...]:

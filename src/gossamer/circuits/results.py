@@ -110,8 +110,9 @@ class Overlap:
     """Agreement of circuits that should agree: matrices over `labels` (row against column).
 
     Attributes:
-        kind: what varies between them: "seed" or "split" (searches that could have come out differently), or "size"
-            (circuits of one search, each begun from the one before: they nest, which says little of its stability).
+        kind: what varies between them: "bootstrap" (samples of the training texts) or "split" (halves of the training
+            prompts), searches that could have come out differently; or "size" (circuits of one search, each begun from
+            the one before: they nest, which says little of its stability).
         sizes: nodes of each circuit.
         jaccard: |A and B| / |A or B|.
         containment: |A and B| / |smaller of the two|.

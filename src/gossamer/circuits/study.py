@@ -19,7 +19,7 @@ from gossamer.circuits.edges import circuit_edges
 from gossamer.circuits.evaluate.bench import Bench
 from gossamer.circuits.evaluate.minimality import node_effects
 from gossamer.circuits.export import graph_prompt, to_attribution_graph
-from gossamer.circuits.methods import METHODS
+from gossamer.circuits.methods import METHODS, MethodInputs, Prompts
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.outcome import ability
 from gossamer.circuits.path import Path
@@ -34,6 +34,7 @@ from gossamer.model.site import Site
 from gossamer.replacement.replacement_model import ErrorPolicy
 from gossamer.tasks.grouping import Grouping, grouped
 from gossamer.tasks.metric import kept
+from gossamer.tasks.split import Split, validation_split
 from gossamer.tasks.task import Examples, Task
 
 Recipe = Literal["gossamer", "reference"]
@@ -55,7 +56,9 @@ class StudySettings:
         minimum_accuracy: the model must prefer the answer on this share of training prompts before any search.
         batch_size: prompts a network pass; halved when memory runs out.
         prompts: training prompts that circuits are searched on, at most (the ablation values use all of them).
-        seed: of the search, the subsets and the bootstrap.
+        validation: share of these prompts that choices between circuits are made on, with names or templates of their
+            own (see :func:`gossamer.tasks.split.validation_split`); 0 chooses on the prompts that were fitted.
+        seed: of the search, the split, the subsets and the bootstrap.
     """
 
     ablation: AblationKind = "mean"
@@ -64,6 +67,7 @@ class StudySettings:
     minimum_accuracy: float = MINIMUM_ACCURACY
     batch_size: int = 64
     prompts: int = 512
+    validation: float = 0.2
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -72,13 +76,16 @@ class StudySettings:
                 raise UsageError(f"{name}: at least 1 expected, found {getattr(self, name)}")
         if not 0 <= self.minimum_accuracy <= 1:
             raise UsageError(f"minimum_accuracy: a share from 0 to 1 expected, found {self.minimum_accuracy}")
+        if not 0 <= self.validation < 1:
+            raise UsageError(f"validation: a share from 0 to less than 1 expected, found {self.validation}")
 
 
 @dataclass(frozen=True)
 class Study:
     """A model, its dictionaries and a task, made ready for searching and testing circuits.
 
-    Training prompts choose circuits; every number that is reported comes from the test prompts (`bench`).
+    Training prompts are divided: circuits are fitted to some and chosen on others (`choice`); every number that is
+    reported comes from the test prompts (`bench`).
     """
 
     model: LanguageModel
@@ -140,8 +147,32 @@ class Study:
 
     @cached_property
     def train(self) -> Bench:
-        """Measures circuits on the training prompts: for choosing, never for reporting."""
+        """Measures circuits on all training prompts."""
         return Bench(self.splice, self.settings.seed)
+
+    @cached_property
+    def sides(self) -> Split | None:
+        """Which training prompts circuits are fitted to and which they are chosen on; None: all are both."""
+        if not self.settings.validation:
+            return None
+        return validation_split(self.examples.prompts, self.settings.validation, self.settings.seed)
+
+    @cached_property
+    def choice(self) -> Bench:
+        """Measures circuits on the training prompts that choices are made on: for choosing, never for reporting."""
+        return self.train if self.sides is None else Bench(self.splice.on(self._rows(self.sides.test)))
+
+    def inputs(self, search: SearchSettings | None = None) -> MethodInputs:
+        """What the methods are given: the same network, ablation and training prompts for all."""
+        search = search or SearchSettings(seed=self.settings.seed)
+        training = Prompts(self.splice, self.train.full)
+        if self.sides is None:
+            return MethodInputs(training, training, None, search)
+        fitted = training.on(self._rows(self.sides.train))
+        return MethodInputs(training, fitted, Prompts(self.choice.splice, self.choice.full), search)
+
+    def _rows(self, rows: Sequence[int]) -> Int[Tensor, "rows"]:
+        return torch.tensor(rows, dtype=torch.long, device=self.model.device)
 
     @cached_property
     def bench(self) -> Bench:
@@ -208,8 +239,8 @@ class Study:
         unknown = [method for method in methods if method not in METHODS]
         if unknown:
             raise UsageError(f"methods are {', '.join(METHODS)}; found {', '.join(unknown)}")
-        search = search or SearchSettings(seed=self.settings.seed)
-        return tuple(METHODS[method](self.splice, self.train.full, search) for method in methods)
+        given = self.inputs(search)
+        return tuple(METHODS[method](given) for method in methods)
 
     def provenance(self, path: Path, target: Mapping[str, float]) -> dict[str, Any]:
         """Everything needed to find the same circuit again."""
@@ -267,7 +298,7 @@ def find_circuit(
     Args:
         model: the language model.
         dictionaries: a dictionary for each site, in execution order.
-        task: training prompts choose the circuit, test prompts measure it.
+        task: training prompts fit and choose the circuit, test prompts measure it.
         faithfulness: how much of the task's metric to keep, as a share (default 0.9 when no size is given).
         size: number of nodes wanted instead.
         recipe: "gossamer" (the default search), or "reference" (the published recipe, for comparison).
@@ -297,9 +328,10 @@ def choose(
     size: int | None = None,
     search: SearchSettings | None = None,
 ) -> Found:
-    """Take a circuit from a path: the size or the faithfulness (default 0.9) is met on training prompts, then pruned.
+    """Take a circuit from a path: the size or the faithfulness (default 0.9) is met, then it is pruned.
 
-    `search` is what the path was searched with: pruning goes by the same loss.
+    Faithfulness is met on the training prompts that choices are made on. `search` is what the path was searched with:
+    pruning goes by the same loss.
 
     Raises:
         UsageError: the target is impossible (no circuit so small).
@@ -308,7 +340,7 @@ def choose(
     search = search or SearchSettings(seed=study.settings.seed)
     for sentence in few_texts(study.task.test):
         warnings.warn(f"{study.task.name}: {sentence}", FewTextsWarning, stacklevel=2)
-    polish = Polish(study.splice.over(path.nodes), study.train.full, search.loss)
+    polish = study.inputs(search).polish(path)
     wanted = DEFAULT_FAITHFULNESS if faithfulness is None else faithfulness
     if size is not None:
         _check_room(path.nodes, size)
@@ -341,7 +373,7 @@ def _smallest(study: Study, path: Path, polish: Polish, wanted: float) -> Int[Te
     """The smallest circuit that pruning finds in the first of the path that is faithful enough."""
 
     def enough(shorter: Int[Tensor, "shorter"]) -> bool:
-        return study.train.kept(path.nodes.select(shorter)) >= wanted
+        return study.choice.kept(path.nodes.select(shorter)) >= wanted
 
     return polish.pruned(polish.shortened(_faithful(study, path, wanted), enough), enough)
 
@@ -361,14 +393,14 @@ def _check_target(faithfulness: float | None, size: int | None) -> None:
 
 
 def _faithful(study: Study, path: Path, wanted: float) -> Int[Tensor, "chosen"]:
-    """The smallest circuit of the path that is faithful enough on the training prompts."""
+    """The smallest circuit of the path that is faithful enough on the prompts that choices are made on."""
     reached = 0.0
     for circuit in reversed(path.circuits):
-        found = study.train.kept(path.nodes.select(circuit))
+        found = study.choice.kept(path.nodes.select(circuit))
         if found >= wanted:
             return circuit
         reached = max(reached, found)
-    ceiling = study.train.faithfulness(study.train.dictionaries)
+    ceiling = study.choice.faithfulness(study.choice.dictionaries)
     raise GossamerError(
         f"no circuit of at most {path.sizes[0]} nodes keeps {wanted:.0%} of the {kept(study.task.metric)} of "
         f"{study.task.name}: the best keeps {reached:.0%}, all dictionaries without ablation {ceiling:.0%}; lower the "

@@ -58,7 +58,8 @@ MetricName = Annotated[
 Loss = Annotated[str, typer.Option(help="What the search keeps of every prompt: the metric, or kl at the answer.")]
 Steps = Annotated[int, typer.Option(help="Gradient steps of a mask search.")]
 Reruns = Annotated[
-    int, typer.Option(help="Further searches with other seeds, for stability; with any, halves are searched too.")
+    int,
+    typer.Option(help="Further searches on samples of the prompts, for stability; with any, on halves too."),
 ]
 Ablation = Annotated[str, typer.Option(help="Where ablated latents go: mean, zero or resample.")]
 Errors = Annotated[str, typer.Option(help="Reconstruction errors: mean, drop or keep.")]

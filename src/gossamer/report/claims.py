@@ -143,9 +143,9 @@ def agreement(overlap: Overlap) -> float | None:
 
 def stability(findings: Findings) -> str | None:
     """Mean agreement of searches that could have come out differently; the sizes of one path nest and do not count."""
-    between = {"seed": lambda n: plural(n, "seed"), "split": lambda n: f"{n} halves of the training prompts"}
+    between = {"bootstrap": "samples of the prompts", "split": "halves of the training prompts"}
     said = [
-        f"{ratio(mean)} between {between[overlap.kind](len(overlap.labels))}"
+        f"{ratio(mean)} between {len(overlap.labels)} {between[overlap.kind]}"
         for overlap in findings.stability
         if overlap.kind in between and (mean := agreement(overlap)) is not None
     ]

@@ -213,3 +213,61 @@ def test_memory_that_runs_out_halves_the_batch(polish: Polish, monkeypatch: pyte
         found = polish.loss_of(circuit), polish.gradient(circuit)
     assert found[0] == pytest.approx(expected[0])
     torch.testing.assert_close(found[1], expected[1], rtol=1e-4, atol=1e-6)
+
+
+def judged_by(polish: Polish, circuit: torch.Tensor) -> Polish:
+    """Choices on prompts where a circuit does exactly what the full model does."""
+    mask = torch.zeros(len(polish.splice.nodes)).index_fill(0, circuit, 1.0)
+    own = polish.full.outcome_of(lambda rows: polish.splice(mask, rows))
+    return replace(polish, validation=replace(polish, full=replace(polish.full, outcome=own)))
+
+
+def test_overshoot_and_exchanges_are_judged_on_other_prompts_than_the_fitted(polish: Polish) -> None:
+    good, poor = at_end(polish, *STEADY, CHANGING), at_end(polish, STEADY[0], 20, 21)
+    doubled = [torch.cat([good, node[None]]) for node in torch.arange(len(polish.splice.nodes)) if node not in good]
+    loud = max(doubled, key=lambda circuit: certainty(polish, circuit))
+    path = Path("any", polish.splice.nodes, (loud, good), seconds=0.0)
+    assert not torch.equal(polish.improved(path).circuits[0], loud)
+    elsewhere = judged_by(polish, loud)
+    assert elsewhere.check_of(loud) == pytest.approx(0, abs=1e-5)
+    assert torch.equal(elsewhere.improved(path).circuits[0], loud)
+    assert not torch.equal(polish.exchanged(poor), poor)
+    assert torch.equal(judged_by(polish, poor).exchanged(poor), poor)
+
+
+def test_a_node_that_is_free_on_the_fitted_prompts_alone_stays(polish: Polish) -> None:
+    start = at_end(polish, *STEADY, CHANGING, TWIN)
+    wanted = replace(polish.full.outcome, metric=polish.full.outcome.metric + 0.05)
+    fitted = replace(polish, full=replace(polish.full, outcome=wanted))
+    assert len(fitted.pruned(start)) == 3
+    mask = torch.zeros(len(polish.splice.nodes)).index_fill(0, start, 1.0)
+    own = polish.full.outcome_of(lambda rows: polish.splice(mask, rows))
+    both = replace(fitted, validation=replace(polish, full=replace(polish.full, outcome=own)))
+    assert set(both.pruned(start).tolist()) == set(start.tolist())
+    idle = at(polish, "A", *STEADY, 2, 5)
+    assert set(both.pruned(torch.cat([idle, start])).tolist()) == set(start.tolist())
+
+
+def test_small_circuits_that_nothing_improves_do_not_spare_the_large_ones(polish: Polish) -> None:
+    poor = at_end(polish, STEADY[0], 20, 21, 22)
+    small = tuple(at_end(polish, STEADY[1]) for _ in range(4))
+    assert all(torch.equal(polish.exchanged(circuit), circuit) for circuit in small)
+    found = polish.improved(Path("any", polish.splice.nodes, (poor, *small), seconds=0.0))
+    assert loss_by_hand(polish, found.circuits[0]) < 0.7 * loss_by_hand(polish, poor)
+
+
+def test_an_improved_path_falls_in_size_whatever_is_filled_up(polish: Polish) -> None:
+    nodes = torch.randperm(len(polish.splice.nodes), generator=torch.Generator().manual_seed(2))
+    good = at_end(polish, *STEADY, CHANGING)
+    rest = nodes[~torch.isin(nodes, good)]
+    circuits = tuple(torch.cat([good, rest[:more]]) for more in (60, 30, 12, 9, 6, 3, 0))
+    found = polish.improved(Path("any", polish.splice.nodes, circuits, seconds=0.0))
+    assert len(found.circuits) == len(circuits), "no size is lost"
+    assert found.sizes == sorted(found.sizes, reverse=True)
+    for size in (63, 40, 15, 9, 3):
+        assert len(found.of_size(size)) == max(one for one in found.sizes if one <= size)
+
+
+def test_of_two_nodes_the_idle_one_goes(polish: Polish) -> None:
+    useful = at_end(polish, STEADY[0])
+    assert polish.pruned(torch.cat([at(polish, "A", 1), useful])).tolist() == useful.tolist()

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 import torch
-from circuit_lab import able_examples, all_nodes, mirror_dictionary, random_dictionary, sites_of
+from circuit_lab import able_examples, able_task, all_nodes, mirror_dictionary, random_dictionary, sites_of
 
 from gossamer.circuits import methods
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.edges import metric_node
 from gossamer.circuits.evaluate.minimality import node_effects
 from gossamer.circuits.methods import METHODS, MethodInputs
+from gossamer.circuits.outcome import FullModel
 from gossamer.circuits.path import Path
 from gossamer.circuits.reference import ReferenceSettings, reference_path
 from gossamer.circuits.search import SearchSettings
@@ -27,6 +28,7 @@ from gossamer.errors import GossamerError, UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.tasks.metric import LOGIT_DIFFERENCE
+from gossamer.tasks.prompt import Piece
 from gossamer.tasks.task import Task
 
 METRIC = metric_node(LOGIT_DIFFERENCE)
@@ -348,3 +350,54 @@ def test_the_prompts_of_the_tests_are_ones_that_the_model_can_do(model: Language
         logits = model.logits(examples.clean.tokens, at=examples.clean.end)
     row = torch.arange(12)
     assert (logits[row, examples.answer] > logits[row, examples.wrong]).all()
+
+
+@pytest.fixture(scope="module")
+def named(model: LanguageModel, dictionaries: dict[Site, Dictionary]) -> Study:
+    """A study of prompts with ten names, four prompts each."""
+    task = able_task(model, n_train=40)
+    prompts = tuple(
+        replace(prompt, clean=(Piece("One"), Piece(f" name{row % 10}", "A")), counterfactual=(Piece(f"other{row}"),))
+        for row, prompt in enumerate(task.train.prompts)
+    )
+    last = dict(list(dictionaries.items())[1:])
+    task = replace(task, train=replace(task.train, prompts=prompts))
+    return Study(model, last, task, replace(SETTINGS, validation=0.3))
+
+
+def test_circuits_are_fitted_to_some_names_and_chosen_on_others(named: Study) -> None:
+    given = named.inputs(SEARCH)
+    assert given.validation is not None
+    names = [
+        {prompt.clean_text for prompt in side.splice.examples.prompts} for side in (given.fitted, given.validation)
+    ]
+    assert (len(names[0]), len(names[1])) == (7, 3)
+    assert not names[0] & names[1]
+    assert (len(given.fitted.splice.examples), len(given.validation.splice.examples)) == (28, 12)
+    assert len(given.training.splice.examples) == 40, "what makes no choices scores on all of them"
+    for side in (given.fitted, given.validation):
+        torch.testing.assert_close(
+            side.full.outcome.metric, FullModel.measure(side.splice.full, side.splice.examples).outcome.metric
+        )
+    polish = given.polish()
+    assert polish.validation is not None
+    assert polish.validation.splice.examples.prompts == given.validation.splice.examples.prompts
+
+
+@pytest.mark.parametrize("wanted", [0.5, 0.9])
+def test_the_faithfulness_asked_for_is_met_on_names_that_were_not_fitted(named: Study, wanted: float) -> None:
+    path = named.paths(["mask"], SEARCH)[0]
+    found = choose(named, path, faithfulness=wanted, search=SEARCH)
+    assert named.choice.kept(found.nodes) >= wanted
+    assert len(named.choice.splice.examples) == 12
+    assert found.circuit.provenance["validation"] == 0.3
+
+
+def test_without_a_validation_share_all_prompts_are_fitted_and_chosen_on(named: Study) -> None:
+    whole = replace(named, settings=replace(named.settings, validation=0.0))
+    given = whole.inputs(SEARCH)
+    assert given.validation is None
+    assert given.fitted is given.training
+    assert whole.choice is whole.train
+    with pytest.raises(UsageError, match="validation: a share from 0 to less than 1 expected, found 1"):
+        StudySettings(validation=1.0)

@@ -235,6 +235,18 @@ def test_overshoot_and_exchanges_are_judged_on_other_prompts_than_the_fitted(pol
     assert torch.equal(judged_by(polish, poor).exchanged(poor), poor)
 
 
+def test_an_exchange_that_helps_the_fitted_prompts_alone_is_not_made(polish: Polish) -> None:
+    poor = at_end(polish, STEADY[0], 20, 21)
+    judge = judged_by(polish, poor).validation
+    assert judge is not None
+    # On these prompts the full model does less than the circuit, so that more of the answer is no gain.
+    less = replace(judge.full.outcome, metric=judge.full.outcome.metric - 0.3 * judge.full.outcome.metric.mean())
+    elsewhere = replace(polish, validation=replace(judge, full=replace(judge.full, outcome=less)))
+    assert polish.loss_of(polish.exchanged(poor)) < 0.7 * polish.loss_of(poor)
+    assert elsewhere.check_of(polish.exchanged(poor)) > elsewhere.check_of(poor) > 0.1
+    assert torch.equal(elsewhere.exchanged(poor), poor)
+
+
 def test_a_node_that_is_free_on_the_fitted_prompts_alone_stays(polish: Polish) -> None:
     start = at_end(polish, *STEADY, CHANGING, TWIN)
     wanted = replace(polish.full.outcome, metric=polish.full.outcome.metric + 0.05)

@@ -67,7 +67,7 @@ class StudySettings:
     minimum_accuracy: float = MINIMUM_ACCURACY
     batch_size: int = 64
     prompts: int = 512
-    validation: float = 0.2
+    validation: float = 0.15
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -44,33 +45,51 @@ def _beside(target: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     except OSError as error:
-        raise _unwritable(target, error) from error
+        raise unwritable(target, error) from error
     os.close(handle)
     return Path(name)
 
 
-def _unwritable(path: Path, error: OSError) -> UsageError:
+def unwritable(path: Path, error: OSError) -> UsageError:
+    """What to raise where nothing can be written."""
     return UsageError(f"{path}: cannot be written ({error.strerror or error}); give another path or make room for it")
 
 
 def require_folder(folder: str | Path) -> None:
-    """Refuse a folder that nothing could be written into, before the work whose results it is for; leaves no trace.
+    """Refuse a folder that nothing could be written into, before the work whose results it is for.
+
+    Nothing is made: of a folder that is missing, the nearest one above it is tried.
 
     Raises:
         UsageError: it is a file, lies in one, or may not be made or written.
     """
-    target = Path(folder)
-    made: list[Path] = []
+    target = Path(folder).absolute()
     try:
-        made = [path for path in (target, *target.parents) if not path.exists()]
-        target.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=target).close()
+        missing = list(takewhile(lambda path: not _stands(path), (target, *target.parents)))
+        standing = missing[-1].parent if missing else target
+        tempfile.TemporaryFile(dir=standing).close()
+        for path in missing:
+            # A name that the file system cannot have is refused only where it would lie.
+            _stands(standing / path.name)
     except OSError as error:
-        raise _unwritable(target, error) from error
-    finally:
-        for path in made:
-            with contextlib.suppress(OSError):
-                path.rmdir()
+        raise unwritable(Path(folder), error) from error
+
+
+def _stands(path: Path) -> bool:
+    """Whether there is something at `path`. Raises :class:`OSError` if nothing ever can be."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed runs left half-written in `folder`; only for a folder that one run at a time writes to."""
+    # The second name is that of safetensors, which writes to a file of its own before ours gets its name.
+    for pattern in (".*.part", ".tmp??????"):
+        for leftover in folder.glob(pattern):
+            leftover.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -11,7 +11,6 @@ import pytest
 from typer.testing import CliRunner
 
 from gossamer import bundled, cli, demo
-from gossamer.alone import alone_in
 from gossamer.circuits import findings as evaluation
 from gossamer.circuits import study
 from gossamer.circuits.circuit import Circuit, Node
@@ -19,6 +18,7 @@ from gossamer.cli import inputs
 from gossamer.dictionary import DictionarySet
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model import LanguageModel
+from gossamer.results.lock import folder_lock
 
 COMMANDS = ("demo", "circuit", "tasks", "train", "check", "evaluate", "pursuit", "toys", "ablate")
 SPOOL = ("circuit", "bundled:spool", "--task", "code-index")
@@ -380,7 +380,7 @@ def test_two_studies_in_one_folder_are_refused(gossamer, tmp_path, command):
     text = tmp_path / "text.txt"
     text.write_text("The boy is here.\n\nThe girl is here.")
     given = ("--text", text) if command[0] == "pursuit" else ()
-    with alone_in(tmp_path / "out"):
+    with folder_lock(tmp_path / "out"):
         refused = gossamer(*command, *given, "--out", tmp_path / "out")
     assert refused.code == 2
     assert "out: another process is at work there" in refused.err

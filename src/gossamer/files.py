@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from itertools import takewhile
@@ -11,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.errors import GossamerError, UsageError
+
+# Of files that are read whole, in bytes: larger ones are no settings, results or prompts.
+LIMIT = 1 << 30
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @contextlib.contextmanager
@@ -110,15 +115,70 @@ def write_json(path: str | Path, value: Any) -> Path:
     return write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file. Raises :class:`UsageError` if it is missing, :class:`GossamerError` if it is damaged."""
+def read_text(path: str | Path, what: str = "text", limit: int = LIMIT) -> str:
+    """Read a file of UTF-8 text, at most `limit` bytes of it.
+
+    Args:
+        path: the file.
+        what: it should hold, for messages.
+        limit: so that a wrong or hostile file is an error and no dead process.
+
+    Raises:
+        UsageError: it is missing, unreadable or too large.
+        GossamerError: it is not UTF-8.
+    """
     source = Path(path)
     if not source.is_file():
-        raise UsageError(f"{source}: no such file; give the path of an existing JSON file")
+        raise UsageError(f"{source}: no such file; give the path of an existing file of {what}")
     try:
-        # Some editors begin a file with a byte-order mark, which is no part of the JSON.
-        return json.loads(source.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise GossamerError(
-            f"{source}: expected JSON, found damage ({error}); restore or regenerate the file"
+        if source.stat().st_size > limit:
+            raise UsageError(f"{source}: at most {limit:,} bytes of {what} expected, found more; give a smaller file")
+        # Some editors begin a file with a byte-order mark, which is no part of the text.
+        return source.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(
+            f"{source}: cannot be read ({error.strerror or error}); give {what} that you may read"
         ) from error
+    except UnicodeDecodeError as error:
+        raise GossamerError(
+            f"{source}: expected UTF-8 {what}, found other bytes ({error}); convert or restore the file"
+        ) from error
+
+
+def parse_json(text: str, where: str) -> Any:
+    """The JSON value of `text`. `where` begins the message.
+
+    Raises:
+        GossamerError: not JSON, nested too deep, a number of too many digits, or half of a surrogate pair, which no
+            text has.
+    """
+    try:
+        value = json.loads(text)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        found = "lists or objects nested too deep"
+    except UnicodeEncodeError as error:
+        found = f"half of a character ({error.object[error.start]!r})"
+    except json.JSONDecodeError as error:
+        found = f"damage ({error})"
+    except ValueError:
+        found = "a number of too many digits"
+    else:
+        return value
+    raise GossamerError(f"{where}: expected JSON, found {found}; restore or regenerate the file")
+
+
+def read_json(path: str | Path, limit: int = LIMIT) -> Any:
+    """Read a JSON file. Errors: those of :func:`read_text` and :func:`parse_json`."""
+    return parse_json(read_text(path, "JSON", limit), str(path))
+
+
+def read_json_lines(path: str | Path, limit: int = LIMIT) -> list[tuple[int, Any]]:
+    """Read a file with a JSON value a line: the values with the numbers of their lines, from 1; empty lines are none.
+
+    Only a newline ends a line: JSON strings hold other separators as they are. Errors: those of :func:`read_text` and
+    :func:`parse_json`, with the line's number.
+    """
+    lines = enumerate(read_text(path, "JSON lines", limit).split("\n"), 1)
+    return [(number, parse_json(line, f"{path}, line {number}")) for number, line in lines if line.strip()]

@@ -78,7 +78,7 @@ class Format(Generic[Content]):
             )
         try:
             found: Content = from_json(older.upgrade(body) if older else body, self.content)
-        except (ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
             raise GossamerError(f"{path}: expected {self.what}, found damage ({error}); make it again") from error
         return found
 

@@ -86,7 +86,7 @@ def test_on_other_prompts_it_says_what_changed_and_which_numbers(circuit: Circui
     assert again.changed == ("task: other prompts of sva-simple",)
     assert again.prompts == len(task.test)
     assert Difference("kl", circuit.measured["kl"], again.measured["kl"]) in again.differences
-    other = get("sva-rc").generate(model.tokenizer, n=40, seed=7, bos=True)
+    other = get("code-index").generate(model.tokenizer, n=40, seed=7, bos=True)
     # The circuit's roles are not those of the other task.
     lacking = {node.role for node in circuit.nodes} - set(other.role_names)
     assert lacking

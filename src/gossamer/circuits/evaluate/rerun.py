@@ -100,7 +100,9 @@ def evaluate_circuit(
     study.require_one_device()
     study.require_ability()
     nodes = _nodes(circuit, found, prompts)
-    attach(network, found, prompts.train.clean.tokens, allow_other_model=model is not None)
+    # A model whose weights were compared is the circuit's whatever its folder is called now.
+    known = model is not None or circuit.inputs is not None
+    attach(network, found, prompts.train.clean.tokens, allow_other_model=known)
     splice = Splice.of(network, found, prompts.test, study.ablation, nodes, batch_size=settings.batch_size)
     behaviours = Bench(splice, settings.seed).budget(nodes)
     measured, recorded = behaviours[-2].measured, circuit.measured

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from itertools import takewhile
@@ -40,6 +41,37 @@ def replacing(path: str | Path) -> Iterator[Path]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_all(folder: str | Path) -> Iterator[Path]:
+    """Yield a new folder in `folder`, which is made if missing; on success its files go there together.
+
+    JSON files say what the others mean: old ones go first and new ones come last, so that a process killed in between
+    leaves a folder that its readers refuse, never new data under an old description. On failure nothing is changed.
+
+    Raises:
+        UsageError: no file can be made there.
+        GossamerError: writing failed.
+    """
+    target = Path(folder)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(dir=target, prefix=".new.", suffix=".part"))
+    except OSError as error:
+        raise unwritable(target, error) from error
+    try:
+        yield made
+        files = sorted(made.iterdir(), key=lambda path: (path.suffix == ".json", path.name))
+        for path in files:
+            if path.suffix == ".json":
+                (target / path.name).unlink(missing_ok=True)
+        for path in files:
+            path.replace(target / path.name)
+    except OSError as error:
+        raise GossamerError(f"{target}: could not be written ({error.strerror or error}); write it again") from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def _beside(target: Path) -> Path:
@@ -94,7 +126,10 @@ def remove_leftovers(folder: Path) -> None:
     # The second name is that of safetensors, which writes to a file of its own before ours gets its name.
     for pattern in (".*.part", ".tmp??????"):
         for leftover in folder.glob(pattern):
-            leftover.unlink(missing_ok=True)
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
 
 
 def _umask() -> int:

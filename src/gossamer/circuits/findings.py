@@ -146,7 +146,7 @@ def settings_table(found: Found) -> dict[str, str]:
     }
     for site, dictionary in study.dictionaries.items():
         claim = dictionary.claims
-        source = _for_readers(str(dictionary.provenance.get("source", "made in Python")))
+        source = _for_readers(str(dictionary.provenance.get("source", "made in this session")))
         table[f"dictionary {site}"] = f"{dictionary.architecture}, {dictionary.n_latents} latents, {source}" + (
             "" if claim.l0 is None else f", L0 {claim.l0:.1f}"
         )

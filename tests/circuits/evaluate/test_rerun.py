@@ -105,7 +105,8 @@ def test_paths_are_seen_from_its_folder_and_changed_weights_are_refused(circuit:
     other = evaluate_circuit(copied, model=str(copied.parent / "spool"))
     assert len(other.changed) == 1
     assert other.changed[0].startswith("model: ")
-    assert {one.name for one in other.differences} >= {"kl", "faithfulness"}
+    # A word that no prompt holds is embedded otherwise, and unembedded: the circuit's own numbers stay.
+    assert [one.name for one in other.differences] == ["kl"]
 
 
 def test_changed_or_missing_dictionaries_are_refused(circuit: Circuit, copied: Path) -> None:

@@ -60,7 +60,12 @@ def findings(
         nodes=node_cards(study.bench, nodes, effects, generic_latents(circuit, others)),
         cases=cases,
         settings=settings_table(found),
-        warnings=(*warnings, *_losses(study), *_uneven(cases, budget[-2].faithfulness.value, study.task.metric)),
+        warnings=(
+            *warnings,
+            *(text for one in study.attachments for text in one.warnings),
+            *_losses(study),
+            *_uneven(cases, budget[-2].faithfulness.value, study.task.metric),
+        ),
         metric=study.task.metric.label,
         unit=study.task.metric.unit,
         kept=kept(study.task.metric),

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from gossamer.activations.token_mask import attention_sink
 from gossamer.circuits.ablation import Ablation, AblationKind
 from gossamer.circuits.candidates import candidates
 from gossamer.circuits.circuit import Circuit
@@ -24,13 +25,13 @@ from gossamer.circuits.path import Path
 from gossamer.circuits.prune import Polish
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.splice import Splice
-from gossamer.dictionary.attach import attach
+from gossamer.dictionary.attach import Attachment, attach
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.replacement.replacement_model import ErrorPolicy
-from gossamer.tasks.grouping import Grouping, grouped
+from gossamer.tasks.grouping import Grouping, grouped, passing_first
 from gossamer.tasks.metric import kept
 from gossamer.tasks.task import Examples, Task
 
@@ -84,6 +85,10 @@ class Study:
     task: Task
     settings: StudySettings = field(default_factory=StudySettings)
 
+    def __post_init__(self) -> None:
+        if attention_sink(self.model):
+            object.__setattr__(self, "task", passing_first(self.task))
+
     @cached_property
     def ablation(self) -> Ablation:
         """Ablation values, from the training counterfactuals."""
@@ -113,7 +118,7 @@ class Study:
         """
         self.require_one_device()
         self.require_ability()
-        attach(self.model, self.dictionaries, self.task.train.clean.tokens)
+        self.attachments  # noqa: B018 - refuses dictionaries of another model before any search
         return candidates(
             self.model,
             self.dictionaries,
@@ -122,6 +127,15 @@ class Study:
             self.task.role_names,
             self.settings.batch_size,
         )
+
+    @cached_property
+    def attachments(self) -> list[Attachment]:
+        """What each dictionary does on the training prompts, and what it was warned of.
+
+        Raises:
+            UsageError: as :func:`gossamer.dictionary.attach.attach`.
+        """
+        return attach(self.model, self.dictionaries, self.task.train.clean.tokens)
 
     @cached_property
     def splice(self) -> Splice:
@@ -174,6 +188,23 @@ class Study:
                     f"{dictionary.W_dec.device}; load it with device=model.device"
                 )
 
+    def require_dictionaries(self) -> None:
+        """Refuse dictionaries that, all spliced in and nothing ablated, keep nothing of what the model does.
+
+        Raises:
+            GossamerError: their share is not above 0; the message says what each explains on these prompts.
+        """
+        kept = self.train.faithfulness(self.train.dictionaries)
+        if not kept > 0:
+            measured = ", ".join(
+                f"{one.site} explains {one.measured.explained_variance:.3g} with L0 {one.measured.l0:.4g}"
+                for one in self.attachments
+            )
+            raise GossamerError(
+                f"the dictionaries keep {kept:.1%} of what {self.model.title} does on {self.task.name}, before any "
+                f"search ({measured}): there is no circuit to find in them; train or choose better dictionaries"
+            )
+
     def require_ability(self) -> None:
         """Refuse a task that the model itself cannot do.
 
@@ -206,6 +237,7 @@ class Study:
         unknown = [method for method in methods if method not in METHODS]
         if unknown:
             raise UsageError(f"methods are {', '.join(METHODS)}; found {', '.join(unknown)}")
+        self.require_dictionaries()
         search = search or SearchSettings(seed=self.settings.seed)
         return tuple(METHODS[method](self.splice, self.train.full, search) for method in methods)
 

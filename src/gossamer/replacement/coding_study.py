@@ -19,8 +19,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer import files
+from gossamer.activations.token_mask import counted_tokens
 from gossamer.dictionary import recoding
-from gossamer.dictionary.attach import counted_tokens
 from gossamer.dictionary.coder import Coder
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.slopes import Rows

@@ -31,6 +31,7 @@ from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.tokens import Tokens
 from gossamer.training import run
+from gossamer.training.calibration import TOKENS
 from gossamer.training.chosen import Chosen
 from gossamer.training.config import FinetuneConfig, learning_rate
 from gossamer.training.corpus import Corpus
@@ -132,7 +133,27 @@ class _Finetune:
             }
             for site, chosen in active.items()
         }
+        if step + 1 == self.steps:
+            self._calibrate()
         return int(kept.sum())
+
+    def _calibrate(self) -> None:
+        """Give every rule that picks from a batch the threshold that stands for it, on rows still to come.
+
+        They are the model's own activations, on which L0 is measured and compared everywhere. What reaches a later site
+        with reconstructions before it is smaller, so that fewer latents are active there.
+        """
+        size = self.config.rows * self.corpus.training.ids.shape[1]
+        read: dict[Site, list[Tensor]] = {site: [] for site in self.tuners}
+        for step in range(self.steps, self.steps + -(-TOKENS // size)):
+            tokens = self.corpus.rows(step * self.config.rows, self.config.rows, self.seed)
+            kept = counted_tokens(self.model, tokens)
+            with torch.no_grad():
+                captured = self.model.capture(tokens, list(self.tuners))
+            for site, stream in captured.items():
+                read[site].append(stream[kept.to(stream.device)])
+        for site, tuner in self.tuners.items():
+            tuner.calibrate(read[site])
 
     def measured(self) -> list[dict[str, Any]]:
         return [{name: value if isinstance(value, dict) else float(value) for name, value in self.latest.items()}]
@@ -141,7 +162,7 @@ class _Finetune:
         active: dict[Site, Chosen] = {}
 
         def replace(site: Site, stream: Tensor) -> Tensor:
-            out, active[site] = self.tuners[site].reconstruct(stream[kept], self.config.threshold_decay)
+            out, active[site] = self.tuners[site].reconstruct(stream[kept])
             replaced = stream.clone()
             replaced[kept] = out.to(stream.dtype)
             return replaced

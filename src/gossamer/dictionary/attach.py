@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from gossamer.activations.attention_sink import first_token_is_sink
 from gossamer.batching import in_batches
 from gossamer.dictionary.config import Claims
 from gossamer.dictionary.dictionary import Dictionary
@@ -110,9 +111,14 @@ def measure(
 
 
 def counted_tokens(model: LanguageModel, tokens: Tokens) -> Bool[Tensor, "batch pos"]:
-    """True at the tokens that count in a measurement: neither padding nor BOS."""
+    """True at the tokens that count in a measurement: neither padding nor BOS, nor a first token that is a sink.
+
+    Whether first tokens are attention sinks is a fact of the model
+    (:func:`gossamer.activations.attention_sink.first_token_is_sink`).
+    """
     bos = getattr(model.tokenizer, "bos_token_id", None)
-    return tokens.mask if bos is None else tokens.mask & (tokens.ids != bos)
+    counted = tokens.mask if bos is None else tokens.mask & (tokens.ids != bos)
+    return counted & ~tokens.first if first_token_is_sink(model) else counted
 
 
 def _sums(dictionary: Dictionary, inputs: Tensor, targets: Tensor, kept: Tensor) -> _Sums:

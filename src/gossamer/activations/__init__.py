@@ -1,0 +1,1 @@
+"""What a model has at some sites on some text, and which of its tokens count."""

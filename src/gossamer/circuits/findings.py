@@ -62,7 +62,7 @@ def findings(
         settings=settings_table(found),
         warnings=(
             *warnings,
-            *(text for one in study.attachments for text in one.warnings),
+            *_attached(study),
             *_losses(study),
             *_uneven(cases, budget[-2].faithfulness.value, study.task.metric),
         ),
@@ -158,6 +158,12 @@ def settings_table(found: Found) -> dict[str, str]:
 
 def _words(facts: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {value}" for name, value in facts.items()) or "-"
+
+
+def _attached(study: Study) -> tuple[str, ...]:
+    """What was warned of when the dictionaries were attached, as sentences."""
+    texts = (text for attachment in study.attachments for text in attachment.warnings)
+    return tuple(f"{text[:1].upper()}{text[1:]}." for text in texts)
 
 
 def _losses(study: Study) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from gossamer.activations.token_mask import attention_sink
 from gossamer.circuits.ablation import Ablation, AblationKind
 from gossamer.circuits.candidates import candidates
 from gossamer.circuits.circuit import Circuit
@@ -24,6 +23,7 @@ from gossamer.circuits.outcome import ability
 from gossamer.circuits.path import Path
 from gossamer.circuits.prune import Polish
 from gossamer.circuits.search import SearchSettings
+from gossamer.circuits.sinks import with_sinks_passed_through
 from gossamer.circuits.splice import Splice
 from gossamer.dictionary.attach import Attachment, attach
 from gossamer.dictionary.dictionary import Dictionary
@@ -31,7 +31,7 @@ from gossamer.errors import GossamerError, UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.replacement.replacement_model import ErrorPolicy
-from gossamer.tasks.grouping import Grouping, grouped, passing_first
+from gossamer.tasks.grouping import Grouping, grouped
 from gossamer.tasks.metric import kept
 from gossamer.tasks.task import Examples, Task
 
@@ -77,7 +77,11 @@ class StudySettings:
 class Study:
     """A model, its dictionaries and a task, made ready for searching and testing circuits.
 
-    Training prompts choose circuits; every number that is reported comes from the test prompts (`bench`).
+    Training prompts choose circuits; every number that is reported comes from the test prompts (`bench`). Where the
+    model uses the first token of a prompt as an attention sink, that token passes through as a BOS does.
+
+    Raises:
+        UsageError: the first token is a sink, and prompts differ there from their counterfactuals.
     """
 
     model: LanguageModel
@@ -86,8 +90,7 @@ class Study:
     settings: StudySettings = field(default_factory=StudySettings)
 
     def __post_init__(self) -> None:
-        if attention_sink(self.model):
-            object.__setattr__(self, "task", passing_first(self.task))
+        object.__setattr__(self, "task", with_sinks_passed_through(self.model, self.task))
 
     @cached_property
     def ablation(self) -> Ablation:
@@ -108,6 +111,15 @@ class Study:
         return self.task.train.select(range(min(self.settings.prompts, len(self.task.train))))
 
     @cached_property
+    def attachments(self) -> list[Attachment]:
+        """What each dictionary does on the training prompts, with warnings where that is not what its file claims.
+
+        Raises:
+            UsageError: as :func:`gossamer.dictionary.attach.attach`.
+        """
+        return attach(self.model, self.dictionaries, self.task.train.clean.tokens)
+
+    @cached_property
     def nodes(self) -> Nodes:
         """Candidate nodes, from the training prompts. Task and dictionaries are checked first.
 
@@ -118,7 +130,7 @@ class Study:
         """
         self.require_one_device()
         self.require_ability()
-        self.attachments  # noqa: B018 - refuses dictionaries of another model before any search
+        _ = self.attachments  # warns of dictionaries that do not do what their files claim
         return candidates(
             self.model,
             self.dictionaries,
@@ -127,15 +139,6 @@ class Study:
             self.task.role_names,
             self.settings.batch_size,
         )
-
-    @cached_property
-    def attachments(self) -> list[Attachment]:
-        """What each dictionary does on the training prompts, and what it was warned of.
-
-        Raises:
-            UsageError: as :func:`gossamer.dictionary.attach.attach`.
-        """
-        return attach(self.model, self.dictionaries, self.task.train.clean.tokens)
 
     @cached_property
     def splice(self) -> Splice:
@@ -158,12 +161,13 @@ class Study:
     @cached_property
     def bench(self) -> Bench:
         """Measures circuits on the held-out prompts."""
+        nodes = self.nodes  # before anything is measured: this checks the task and the dictionaries
         splice = Splice.of(
             self.model,
             self.dictionaries,
             self.task.test,
             self.ablation,
-            self.nodes,
+            nodes,
             batch_size=self.settings.batch_size,
         )
         return Bench(splice, self.settings.seed)
@@ -188,23 +192,6 @@ class Study:
                     f"{dictionary.W_dec.device}; load it with device=model.device"
                 )
 
-    def require_dictionaries(self) -> None:
-        """Refuse dictionaries that, all spliced in and nothing ablated, keep nothing of what the model does.
-
-        Raises:
-            GossamerError: their share is not above 0; the message says what each explains on these prompts.
-        """
-        kept = self.train.faithfulness(self.train.dictionaries)
-        if not kept > 0:
-            measured = ", ".join(
-                f"{one.site} explains {one.measured.explained_variance:.3g} with L0 {one.measured.l0:.4g}"
-                for one in self.attachments
-            )
-            raise GossamerError(
-                f"the dictionaries keep {kept:.1%} of what {self.model.title} does on {self.task.name}, before any "
-                f"search ({measured}): there is no circuit to find in them; train or choose better dictionaries"
-            )
-
     def require_ability(self) -> None:
         """Refuse a task that the model itself cannot do.
 
@@ -228,11 +215,31 @@ class Study:
                 "there is no circuit to find: choose another task"
             )
 
+    def require_dictionaries(self) -> None:
+        """Refuse dictionaries that together, before any ablation, keep nothing of the task on training prompts.
+
+        Raises:
+            GossamerError: the message has what was measured of each.
+        """
+        kept = self.train.faithfulness(self.train.dictionaries)
+        if kept > 0:
+            return
+        each = ", ".join(
+            f"{one.site} L0 {one.measured.l0:.4g} and explained variance {one.measured.explained_variance:.3g}"
+            for one in self.attachments
+        )
+        raise GossamerError(
+            f"the dictionaries together keep {kept:.0%} of {self.task.name} in {self.model.title}: expected more than "
+            f"nothing, or there is no circuit to find in them; on these prompts they have {each}; train them longer or "
+            "on other text, or use fewer sites"
+        )
+
     def paths(self, methods: Sequence[str], search: SearchSettings | None = None) -> tuple[Path, ...]:
         """The circuits of several methods (see METHODS), on the same network, prompts and ablation.
 
         Raises:
             UsageError: a method that does not exist.
+            GossamerError: as :meth:`require_dictionaries`.
         """
         unknown = [method for method in methods if method not in METHODS]
         if unknown:
@@ -306,7 +313,8 @@ def find_circuit(
 
     Raises:
         UsageError: both or neither usable target, dictionaries that do not fit the model, unaligned prompts.
-        GossamerError: the model cannot do the task, or no circuit reaches the target.
+        GossamerError: the model cannot do the task, the dictionaries keep nothing of it, or no circuit reaches the
+            target.
     """
     _check_target(faithfulness, size)
     settings = settings or StudySettings()

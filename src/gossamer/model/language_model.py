@@ -233,15 +233,6 @@ class LanguageModel:
         finally:
             _edits.reset(token)
 
-    @contextlib.contextmanager
-    def unedited(self) -> Iterator[None]:
-        """Inside, no edit applies, whatever edits are open around it: for facts of the model itself."""
-        token = _edits.set(tuple(entry for entry in _edits.get() if entry[0] is not self))
-        try:
-            yield
-        finally:
-            _edits.reset(token)
-
     def resume(
         self,
         site: Site,
@@ -303,12 +294,16 @@ class LanguageModel:
     def _hidden(self, run: Pass, tokens: Tokens) -> Float[Tensor, "batch pos d_model"]:
         """The stream after the final norm."""
         inputs = self._inputs(tokens)
-        # An edit that runs this model sees none of the edits it is one of.
-        with self._lock, evaluating(self.hf), self.unedited():
-            with run.installed(), attention.opened(run):
-                hidden = self.anatomy.base(**inputs, use_cache=False).last_hidden_state
-            run.require_reached()
-            return hidden
+        with self._lock, evaluating(self.hf):
+            # An edit that runs this model sees none of the edits it is one of.
+            token = _edits.set(tuple(entry for entry in _edits.get() if entry[0] is not self))
+            try:
+                with run.installed(), attention.opened(run):
+                    hidden = self.anatomy.base(**inputs, use_cache=False).last_hidden_state
+                run.require_reached()
+                return hidden
+            finally:
+                _edits.reset(token)
 
     def _head(self, hidden: Tensor, at: Int[Tensor, "batch"] | None) -> Tensor:
         logits = self.anatomy.head(hidden if at is None else _gather(hidden, at))

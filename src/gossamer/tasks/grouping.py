@@ -1,4 +1,4 @@
-"""One task with other roles: masks by role, by position or one for all tokens, and first tokens that pass through."""
+"""One task with other mask groups: by role, by position, or one for all tokens."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -57,29 +57,3 @@ def _with_roles(examples: Examples, roles: Callable[[Encoded], torch.Tensor]) ->
     return replace(
         examples, clean=replace(clean, roles=roles(clean)), counterfactual=replace(other, roles=roles(other))
     )
-
-
-def passing_first(task: Task) -> Task:
-    """`task` with no role at the first token of any prompt, which then passes through dictionaries: an attention sink.
-
-    Raises:
-        UsageError: prompts differ from their counterfactuals there: what the task is about would pass through too.
-    """
-    for examples in (task.train, task.test):
-        own, other = (side.tokens.ids[:, 0] for side in (examples.clean, examples.counterfactual))
-        if (own != other).any():
-            row = int((own != other).nonzero()[0])
-            raise UsageError(
-                f"task {task.name}: the model makes an attention sink of the first token, which therefore passes "
-                f"through dictionaries, but prompts differ from their counterfactuals there "
-                f"({examples.prompts[row].clean_text[:40]!r}): begin all prompts with one word, or with a BOS token"
-            )
-    return replace(task, train=_without_first(task.train), test=_without_first(task.test))
-
-
-def _without_first(examples: Examples) -> Examples:
-    def side(one: Encoded) -> Encoded:
-        later = torch.arange(one.roles.shape[1], device=one.roles.device) > 0
-        return replace(one, roles=one.roles.where(later, -1), slots=one.slots.where(later, -1))
-
-    return replace(examples, clean=side(examples.clean), counterfactual=side(examples.counterfactual))

@@ -59,7 +59,7 @@ def _claims(model: LanguageModel, tokens: Tokens) -> Iterator[_Claim]:
     """One pass of the model for all claims about its layers, then one for each about its logits."""
     closed = () if attention.opens(model.anatomy) else ATTENTION_KINDS
     sites = [site for kind in model.anatomy.kinds() if kind not in closed for site in model.sites(kind)]
-    values = _read(model, tokens, sites)
+    values = model.capture(tokens, sites)
     for layer in range(model.n_layers):
         yield from _layer_claims(model, layer, values)
     logits = model.logits(tokens)
@@ -69,16 +69,6 @@ def _claims(model: LanguageModel, tokens: Tokens) -> Iterator[_Claim]:
     yield _Claim("unembed(last resid_post) == logits", model.unembed(last), logits)
     with model.edit(dict.fromkeys(sites, torch.clone)):
         yield _Claim("logits unchanged by edits that change nothing", model.logits(tokens), logits)
-
-
-def _read(model: LanguageModel, tokens: Tokens, sites: list[Site]) -> dict[Site, Tensor]:
-    try:
-        return model.capture(tokens, sites)
-    except KeyError as error:
-        raise GossamerError(
-            f"{model.name}: the facts of family {model.family.name} do not hold: {error.args[0]} is never reached "
-            f"in a forward pass; correct the Family (module paths)"
-        ) from error
 
 
 def _layer_claims(model: LanguageModel, layer: int, values: dict[Site, Tensor]) -> Iterator[_Claim]:

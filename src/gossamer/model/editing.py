@@ -1,13 +1,15 @@
 """One forward pass in which sites are read and edited through hooks that exist only while it runs."""
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
 from torch import Tensor, nn
+from torch._dynamo.eval_frame import OptimizedModule as Compiled
 
-from gossamer.errors import GossamerError
+from gossamer.errors import GossamerError, UsageError
 from gossamer.model.family import ATTENTION_KINDS, Anatomy
 from gossamer.model.site import Site
 
@@ -40,6 +42,8 @@ class Pass:
         self.anatomy, self.edits, self.entry = anatomy, edits, entry
         self.missing = set(wanted)
         self.read: dict[Site, Tensor] = {}
+        self.pending = set(edits)
+        self.started = False
         sites = {*edits, *self.missing}
         self.attention = {site for site in sites if site.kind in ATTENTION_KINDS}
         self.hooked = sorted(sites - self.attention)
@@ -59,7 +63,7 @@ class Pass:
                 layer, stream = self.entry
                 handles.append(self.anatomy.layers[layer].register_forward_pre_hook(self._enter(stream)))
             handles.extend(self._hook(site) for site in self.hooked)
-            with _layers_from(self.anatomy, self.entry[0] if self.entry else 0):
+            with _layers_from(self.anatomy, self.entry[0] if self.entry else 0), uncompiled(self.anatomy.modules):
                 yield
         finally:
             for handle in handles:
@@ -75,12 +79,27 @@ class Pass:
         """
         for edit in self.edits.get(site, ()):
             value = _same_shape(site, value, edit(value))
+        self.pending.discard(site)
         if site in self.missing:
             self.read[site] = value
             self.missing.discard(site)
             if not self.missing:
+                self.require_reached(before=site)
                 raise Complete
         return value
+
+    def require_reached(self, before: Site | None = None) -> None:
+        """After the pass, or when it ends early: every wanted site was read, every edit (`before` a site) was made.
+
+        Raises:
+            GossamerError: one was never reached, so that the outcome would be that of another intervention.
+        """
+        missed = self.missing | {site for site in self.pending if before is None or site < before}
+        if missed:
+            raise GossamerError(
+                f"{min(missed)} is never reached in a forward pass of this {self.anatomy.family.name} model: correct "
+                f"the Family (module paths), or load the model again if its modules were compiled or replaced since"
+            )
 
     def _hook(self, site: Site) -> Any:
         module, side = self.anatomy.place(site)
@@ -140,6 +159,60 @@ def _same_shape(site: Site, before: Tensor, after: object) -> Tensor:
             f"an edit keeps the shape of its site"
         )
     return after.to(before)
+
+
+@contextlib.contextmanager
+def uncompiled(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Let modules that torch.compile has compiled run as they were written: compiled code knows none of our hooks."""
+    compiled = [module for module in modules if module._compiled_call_impl is not None or isinstance(module, Compiled)]
+    before = [(module, "forward" if isinstance(module, Compiled) else "_compiled_call_impl") for module in compiled]
+    values = [getattr(module, name) for module, name in before]
+    for module, name in before:
+        setattr(module, name, module._orig_mod.__call__ if isinstance(module, Compiled) else None)
+    try:
+        yield
+    finally:
+        for (module, name), value in zip(before, values, strict=True):
+            setattr(module, name, value)
+
+
+class DirectCalls:
+    """Refuses calls of the transformers model itself, from any thread, while edits are open that they would not see."""
+
+    def __init__(self, hf: nn.Module, anatomy: Anatomy) -> None:
+        self._hf, self._anatomy = hf, anatomy
+        self._lock, self._open = threading.Lock(), 0
+        self._installed = contextlib.ExitStack()
+
+    @contextlib.contextmanager
+    def refused(self) -> Iterator[None]:
+        """Inside, only passes of ours run."""
+        with self._lock:
+            self._open += 1
+            if self._open == 1:
+                self._install()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open -= 1
+                if not self._open:
+                    self._installed.close()
+
+    def _install(self) -> None:
+        ends = (self._hf, self._anatomy.base)
+        self._installed.enter_context(uncompiled(ends))
+        for module in ends:
+            self._installed.callback(module.register_forward_pre_hook(self._refuse).remove)
+
+    def _refuse(self, module: nn.Module, args: object) -> None:
+        run = current()
+        if module is self._hf or run is None or run.started or run.anatomy is not self._anatomy:
+            raise UsageError(
+                "the transformers model was called by itself while edits are open, which would not apply to it: "
+                "call LanguageModel.logits, capture or resume inside `edit`, and the model itself outside"
+            )
+        run.started = True
 
 
 class _PassThrough(nn.Module):

@@ -72,6 +72,7 @@ class Anatomy:
 
     def __init__(self, family: Family, hf: nn.Module) -> None:
         self.family = family
+        self.modules = tuple(hf.modules())
         head = getattr(hf, "get_output_embeddings", lambda: None)()
         if not isinstance(head, nn.Module):
             raise UsageError(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gossamer.errors import UsageError
 from gossamer.model import attention, tokenizing
-from gossamer.model.editing import Complete, Edit, Pass
+from gossamer.model.editing import Complete, DirectCalls, Edit, Pass
 from gossamer.model.family import Anatomy, Family
 from gossamer.model.site import Site
 from gossamer.tokens import Tokens
@@ -28,8 +28,8 @@ class LanguageModel:
 
     Every pass runs without a key-value cache and in evaluation mode (modules found in training mode are put back
     afterwards); `requires_grad` of the weights is never touched, and gradients are kept or not as the caller's
-    `torch.no_grad` says. Hooks exist only while a pass runs. Passes from several threads take turns, and each thread
-    has its own edits.
+    `torch.no_grad` says. Hooks on layers exist only while a pass runs; a compiled model runs uncompiled for that long.
+    Passes from several threads take turns, and each thread has its own edits.
 
     Attributes:
         hf: the transformers model.
@@ -43,6 +43,7 @@ class LanguageModel:
         self.hf, self.tokenizer, self.name, self.family = hf, tokenizer, name, family
         self.anatomy = Anatomy(family, hf)
         self._lock = threading.RLock()
+        self._direct_calls = DirectCalls(hf, self.anatomy)
 
     @classmethod
     def load(
@@ -183,6 +184,7 @@ class LanguageModel:
 
         Raises:
             UsageError: the model lacks one of the sites, none is given, or the tokens do not fit.
+            GossamerError: a site was never reached, as after modules were replaced.
         """
         sites = list(sites)
         if not sites:
@@ -201,17 +203,19 @@ class LanguageModel:
         Edits nest: at one site the outer is applied first. An edit returns a new tensor of the same shape and must not
         change the one it is given; another dtype or device is converted back. A NaN is passed on: look for it with
         `gossamer.errors.require_finite` where it may arise. An edit may run the model itself:
-        that pass sees no edits.
+        that pass sees no edits. The transformers model `hf` itself does not see them either: while edits are open,
+        calling it or its `generate` is refused.
 
         Raises:
-            UsageError: the model lacks one of the sites.
-            GossamerError: on a pass, when an edit returned another shape (the site is named).
+            UsageError: the model lacks one of the sites; on a call of `hf` inside.
+            GossamerError: on a pass, when an edit returned another shape or was never reached (the site is named).
         """
         for site in edits:
             self.anatomy.check(site)
         token = _edits.set((*_edits.get(), (self, edits)))
         try:
-            yield
+            with self._direct_calls.refused():
+                yield
         finally:
             _edits.reset(token)
 
@@ -277,7 +281,9 @@ class LanguageModel:
             token = _edits.set(tuple(entry for entry in _edits.get() if entry[0] is not self))
             try:
                 with run.installed(), attention.opened(run):
-                    return self.anatomy.base(**inputs, use_cache=False).last_hidden_state
+                    hidden = self.anatomy.base(**inputs, use_cache=False).last_hidden_state
+                run.require_reached()
+                return hidden
             finally:
                 _edits.reset(token)
 

@@ -34,7 +34,8 @@ def load(
     if isinstance(source, nn.Module):
         if dtype is not None or device is not None or device_map is not None:
             raise UsageError("a loaded model is used as it is: move or convert it before, and give no dtype or device")
-        hf, name = source, _name_of(source)
+        hf = getattr(source, "_orig_mod", source)  # what torch.compile wraps
+        name = _name_of(hf)
     else:
         name, location = _locate(source)
         if device is not None and device_map is not None:

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from gossamer.circuits.evaluate.bench import Bench
 from gossamer.circuits.methods import METHODS
-from gossamer.circuits.outcome import resamples
 from gossamer.circuits.path import SIZES, Path
 from gossamer.circuits.results import Interval
 from gossamer.circuits.search import SearchSettings
@@ -64,14 +63,14 @@ def compared(setting: Setting, name: str, methods: list[str], chosen: StudySetti
     drawn = {path.method: differences(bench, path) for path in paths}
     if not quiet:
         table(f"{setting.name} {name}", study, paths)
-    ours, full = paths[0], bench.full.outcome.logit_diff
+    ours, full = paths[0], bench.full.outcome.metric
     for path in paths[1:]:
         for place, size in enumerate(path.sizes):
             if min(SIZES) <= size <= max(SIZES) and any(own <= size for own in ours.sizes):
                 mine = next(index for index, own in enumerate(ours.sizes) if own <= size)
                 yield closer(
                     f"{setting.name} {name}: {size} nodes, {path.method}",
-                    drawn["mask"][mine], drawn[path.method][place], full,
+                    drawn["mask"][mine], drawn[path.method][place], full, bench.weights,
                 )  # fmt: skip
     yield from smaller(f"{setting.name} {name}", bench, paths)
 
@@ -86,15 +85,14 @@ def searched(study: Study, methods: list[str]) -> tuple[Path, ...]:
 
 def differences(bench: Bench, path: Path) -> list[Tensor]:
     """Logit differences of every held-out prompt for every circuit of a path."""
-    return [bench.outcome(path.nodes.select(circuit)).logit_diff for circuit in path.circuits]
+    return [bench.outcome(path.nodes.select(circuit)).metric for circuit in path.circuits]
 
 
-def closer(what: str, ours: Tensor, theirs: Tensor, full: Tensor) -> Row:
-    """Closeness to the full model, ours beside theirs."""
-    draws = resamples(len(full), 0).to(full.device)
+def closer(what: str, ours: Tensor, theirs: Tensor, full: Tensor, weights: Tensor) -> Row:
+    """Closeness to the full model, ours beside theirs, with the bench's bootstrap samples."""
 
     def closeness(found: Tensor) -> Tensor:
-        return 1 - (1 - found.double()[draws].mean(dim=1) / full.double()[draws].mean(dim=1)).abs()
+        return 1 - (1 - (weights @ found.cpu().double()) / (weights @ full.cpu().double())).abs()
 
     upper = torch.quantile(closeness(ours) - closeness(theirs), 0.975).item()
     values = [1 - abs(1 - float(found.double().mean() / full.double().mean())) for found in (ours, theirs)]
@@ -138,7 +136,7 @@ def table(title: str, study: Study, paths: tuple[Path, ...]) -> None:
         f"{len(study.nodes)} candidates"
     )
     print(
-        f"full model: logit difference {full.logit_diff.mean():.3f}, accuracy {full.correct.double().mean():.3f}; "
+        f"full model: logit difference {full.metric.mean():.3f}, accuracy {full.correct.double().mean():.3f}; "
         f"all dictionaries {spliced:.3f}, empty circuit {empty:.3f}\n"
     )
     curves = [bench.curve(path) for path in paths]

@@ -84,11 +84,11 @@ def measured(options: argparse.Namespace) -> dict[str, float]:
     if options.method == "reference recipe":
         nodes = every_node(study.dictionaries, study.task.role_names, study.model.device)
         lambdas = LAMBDAS[::7] if options.quick else LAMBDAS
-        reference_path(Splice(*common, nodes), replace(ReferenceSettings(), lambdas=lambdas))
+        reference_path(Splice.of(*common, nodes), replace(ReferenceSettings(), lambdas=lambdas))
         seconds = (time.perf_counter() - began) * len(LAMBDAS) / len(lambdas)
     else:
         # Ours to pay for, because the reference recipe needs neither: the candidates, and the full model's answers.
-        splice = Splice(*common, candidates(*common, study.task.role_names))
+        splice = Splice.of(*common, candidates(*common, study.task.role_names))
         full = FullModel.measure(splice.full, splice.examples)
         METHODS[options.method](splice, full, SearchSettings())
         seconds = time.perf_counter() - began

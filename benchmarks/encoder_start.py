@@ -17,8 +17,9 @@ from pathlib import Path
 from rows import Row, row, show
 from settings import REAL
 
-from gossamer.dictionary.evaluate import Coder, Evaluation, evaluate_coders
+from gossamer.dictionary.coder import Coder
 from gossamer.model import LanguageModel, Site
+from gossamer.replacement.evaluate import Evaluation, evaluate_coders
 from gossamer.training import read_texts, recipe_for
 from gossamer.training.config import FitConfig, Plan
 from gossamer.training.corpus import Corpus, split_texts

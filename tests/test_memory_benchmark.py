@@ -15,9 +15,10 @@ from gossamer.circuits.ablation import Ablation, SiteAblation
 from gossamer.circuits.attribution import attribution_patching
 from gossamer.circuits.candidates import candidates
 from gossamer.circuits.nodes import Nodes
-from gossamer.circuits.splice import Splice, frozen
+from gossamer.circuits.splice import Splice
 from gossamer.dictionary import Dictionary, DictionaryConfig
 from gossamer.model import LanguageModel, Site
+from gossamer.replacement.replacement_model import frozen_weights
 from gossamer.tasks.examples import Encoded, Examples
 from gossamer.tasks.prompt import Piece, Prompt
 from gossamer.tokens import Tokens
@@ -61,7 +62,7 @@ def splice(batch: int, d: int, n: int, columns: int) -> Splice:
     grid = torch.zeros(POSITIONS, n, dtype=torch.bool)
     grid[:, :columns] = True
     nodes = Nodes.from_grids(sites, [f"r{number}" for number in range(POSITIONS)], [grid] * N_SITES)
-    made = Splice(model, dictionaries, examples, Ablation("mean", "mean", ablation), nodes, batch_size=batch)
+    made = Splice.of(model, dictionaries, examples, Ablation("mean", "mean", ablation), nodes, batch_size=batch)
     made.batch(slice(None))
     return made
 
@@ -75,8 +76,8 @@ def kept(benchmark: ModuleType, network: Splice) -> tuple[float, float]:
         logits = network(mask)
     batch = network.batch(slice(None))
     stream = batch.stream.clone().requires_grad_()
-    with benchmark.counting(ours) as plain, frozen(network.model.hf):
-        own = network.model.resume(network.start, stream, batch.tokens, at=batch.end)
+    with benchmark.counting(ours) as plain, frozen_weights(network.model.hf):
+        own = network.model.resume(network.prompts.network.start, stream, batch.tokens, at=batch.end)
     assert logits.shape == own.shape
     layers = float(sum(plain.values()))
     return layers, sum(spliced.values()) - layers

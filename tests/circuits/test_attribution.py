@@ -48,7 +48,7 @@ def make_splice(
 ) -> Splice:
     sites = sites_of(*names)
     dictionaries = {site: random_dictionary(site, architecture, seed=seed) for seed, site in enumerate(sites)}
-    return Splice(
+    return Splice.of(
         model, dictionaries, task.test, random_ablation(sites), all_nodes(dictionaries), batch_size=batch_size
     )
 

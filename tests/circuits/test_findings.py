@@ -135,8 +135,8 @@ def test_cases_are_reported(found: Found, evaluated: Findings) -> None:
     assert evaluated.cases == ()
     cased = findings(_cased(found, ["works", "fails"] * 4), methods=(), reruns=0, subsets=0)
     assert [(case.name, case.prompts) for case in cased.cases] == [("fails", 4), ("works", 4)]
-    circuit = cased.budget[-2].logit_diff.value
-    assert sum(case.circuit.logit_diff.value for case in cased.cases) / 2 == pytest.approx(circuit, rel=1e-6)
+    circuit = cased.budget[-2].metric.value
+    assert sum(case.circuit.metric.value for case in cased.cases) / 2 == pytest.approx(circuit, rel=1e-6)
 
 
 def test_a_case_that_is_kept_much_worse_is_warned_of() -> None:

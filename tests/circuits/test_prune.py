@@ -38,7 +38,7 @@ def loss_by_hand(polish: Polish, circuit: torch.Tensor, prompts: int = 12) -> fl
     mask[circuit] = 1
     with torch.no_grad():
         logits = polish.splice(mask)
-    wanted, errors = polish.full.outcome.logit_diff, []
+    wanted, errors = polish.full.outcome.metric, []
     for row in range(prompts):
         errors.append((logits[row, 7] - logits[row, 8]).item() - wanted[row].item())
     return (PROMPT_WEIGHT * sum(map(abs, errors)) + abs(sum(errors))) / prompts / wanted.double().mean().item()
@@ -58,7 +58,7 @@ def test_the_gradient_by_finite_differences(polish: Polish) -> None:
     circuit = at_end(polish, 3, 14, 0)
     found, mask = polish.gradient(circuit), torch.zeros(len(polish.splice.nodes), dtype=torch.float64)
     mask[circuit] = 1
-    wanted = polish.full.outcome.logit_diff
+    wanted = polish.full.outcome.metric
 
     def loss(step: torch.Tensor) -> float:
         with torch.no_grad():
@@ -99,7 +99,7 @@ def certainty(polish: Polish, circuit: torch.Tensor) -> float:
     mask = torch.zeros(len(polish.splice.nodes)).index_fill(0, circuit, 1.0)
     with torch.no_grad():
         logits = polish.splice(mask)
-    missed = logits[:, 7] - logits[:, 8] - polish.full.outcome.logit_diff
+    missed = logits[:, 7] - logits[:, 8] - polish.full.outcome.metric
     return (missed.mean() / missed.std() * len(missed) ** 0.5).item()
 
 
@@ -123,7 +123,7 @@ def test_nodes_without_effect_go_and_no_other(polish: Polish) -> None:
 
 def test_of_nodes_that_could_each_go_only_one_goes(polish: Polish) -> None:
     # The steady latents and the twin are worth the same. One of them is too many; without two the loss is higher.
-    wanted = replace(polish.full.outcome, logit_diff=polish.full.outcome.logit_diff + 0.05)
+    wanted = replace(polish.full.outcome, metric=polish.full.outcome.metric + 0.05)
     between = Polish(polish.splice, replace(polish.full, outcome=wanted))
     left = set(between.pruned(at_end(polish, *STEADY, CHANGING, TWIN)).tolist())
     assert len(left & set(at_end(polish, *STEADY, TWIN).tolist())) == 2

@@ -164,7 +164,7 @@ def test_the_splice_says_how_many_prompts_memory_holds_at_once(known: Planted, m
     monkeypatch.setattr(Splice, "__call__", watched)
     for at_once in (12, 5):
         splice = known.splice.over(known.splice.nodes)
-        splice.batch_size = at_once
+        splice = replace(splice, prompts=replace(splice.prompts, batch_size=at_once))
         tried.clear()
         found[at_once] = circuits(search_path(splice, known.full, FAST))
         assert max(tried) == at_once

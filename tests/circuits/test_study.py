@@ -14,7 +14,7 @@ from circuit_lab import able_examples, all_nodes, mirror_dictionary, random_dict
 
 from gossamer.circuits import methods
 from gossamer.circuits.circuit import Circuit
-from gossamer.circuits.edges import LOGIT_DIFFERENCE
+from gossamer.circuits.edges import metric_node
 from gossamer.circuits.evaluate.minimality import node_effects
 from gossamer.circuits.methods import METHODS
 from gossamer.circuits.path import Path
@@ -25,7 +25,10 @@ from gossamer.dictionary import Dictionary
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
+from gossamer.tasks.metric import LOGIT_DIFFERENCE
 from gossamer.tasks.task import Task
+
+METRIC = metric_node(LOGIT_DIFFERENCE)
 
 SEARCH = SearchSettings(sizes=(80, 40, 20, 10), steps=25, batch_size=6, learning_rate=0.3, seed=4)
 SETTINGS = StudySettings(batch_size=32, seed=3)
@@ -241,8 +244,8 @@ def test_edges_run_between_nodes_of_the_circuit(sized: Found) -> None:
     assert sized.circuit.edges
     for edge in sized.circuit.edges:
         assert edge.source in keys
-        assert edge.target in keys | {LOGIT_DIFFERENCE}
-    assert any(edge.target == LOGIT_DIFFERENCE for edge in sized.circuit.edges)
+        assert edge.target in keys | {METRIC}
+    assert any(edge.target == METRIC for edge in sized.circuit.edges)
 
 
 def test_a_saved_circuit_measures_the_same(

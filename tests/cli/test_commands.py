@@ -89,7 +89,7 @@ def test_a_users_mistakes_end_in_exit_code_2_without_a_traceback():
         (("--compare", "none", "--compare", "random"), "--compare: expected one of .* found 'none'"),
         (("--recipe", "best"), "--recipe: expected one of gossamer, reference, found 'best'"),
         (("--ablation", "nothing"), "--ablation: expected one of mean, zero, resample, found 'nothing'"),
-        (("--loss", "l2"), "--loss: expected one of logit_diff, kl, found 'l2'"),
+        (("--loss", "l2"), "--loss: expected one of metric, kl, found 'l2'"),
         (("--steps", "0"), "--steps: at least 1 expected, found 0"),
         (("--reruns", "-1"), "--reruns: at least 0 expected, found -1"),
         (("--batch-size", "0"), "batch_size: at least 1 expected, found 0"),

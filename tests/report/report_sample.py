@@ -64,6 +64,7 @@ def behaviour(name: str, faithfulness: float, width: float = 0.03) -> Behaviour:
         accuracy=0.5 + 0.49 * max(0.0, min(1.0, faithfulness)) ** 0.4,
         top1=0.99 * max(0.0, min(1.0, faithfulness)) ** 0.6,
         kl=max(0.0, 1.9 * (1 - faithfulness) ** 2),
+        answer_kl=max(0.0, 0.7 * (1 - faithfulness) ** 2),
         prompt_error=Interval(abs(1 - faithfulness) + 0.04, abs(1 - faithfulness), abs(1 - faithfulness) + 0.08),
     )
 

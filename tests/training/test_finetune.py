@@ -11,13 +11,13 @@ from gossamer.dictionary import Dictionary, DictionaryConfig, DictionarySet
 from gossamer.dictionary.config import Contents
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model import LanguageModel, Site
+from gossamer.replacement.evaluate.quality import quality
 from gossamer.training import metrics
 from gossamer.training.corpus import Corpus, split_texts
 from gossamer.training.finetune import finetune
 from gossamer.training.fit import fit
 from gossamer.training.objectives import AuxK, BatchTopK, TopK
 from gossamer.training.optimiser import Optimiser
-from gossamer.training.quality import quality
 from gossamer.training.tuner import Tuner
 
 SITES = [Site("resid_post", 0), Site("resid_post", 1)]

@@ -14,10 +14,10 @@ from gossamer.errors import UsageError
 from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
+from gossamer.replacement.replacement_model import ErrorPolicy
 from gossamer.tasks.task import Encoded, Task
 
 AblationKind = Literal["mean", "zero", "resample"]
-ErrorPolicy = Literal["mean", "drop", "keep"]
 
 
 @dataclass(frozen=True)

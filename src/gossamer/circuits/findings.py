@@ -14,6 +14,7 @@ from gossamer.circuits.path import Path
 from gossamer.circuits.results import Case, Findings, Overlap, PromptView
 from gossamer.circuits.search import SearchSettings, search_path
 from gossamer.circuits.study import Found, Study
+from gossamer.tasks.metric import LOGIT_DIFFERENCE, Metric, kept
 
 Keys = list[tuple[str, str, int]]
 # A case of at least so many prompts that keeps less than this share of the circuit's faithfulness is warned of.
@@ -59,7 +60,11 @@ def findings(
         nodes=node_cards(study.bench, nodes, effects, generic_latents(circuit, others)),
         cases=cases,
         settings=settings_table(found),
-        warnings=(*warnings, *_losses(study), *_uneven(cases, budget[-2].faithfulness.value)),
+        warnings=(*warnings, *_losses(study), *_uneven(cases, budget[-2].faithfulness.value, study.task.metric)),
+        metric=study.task.metric.label,
+        unit=study.task.metric.unit,
+        kept=kept(study.task.metric),
+        distance=study.task.metric.distance,
     )
 
 
@@ -152,30 +157,30 @@ def _words(facts: Mapping[str, object]) -> str:
 
 def _losses(study: Study) -> tuple[str, ...]:
     """A warning when the dictionaries themselves cost much of the behaviour."""
-    kept = study.bench.faithfulness(study.bench.dictionaries)
-    if kept >= 0.9:
+    share = study.bench.faithfulness(study.bench.dictionaries)
+    if share >= 0.9:
         return ()
     return (
-        f"The dictionaries alone, before any ablation, keep {kept:.0%} of the model's logit difference: the circuit "
-        "explains the model with its dictionaries, and the rest is reconstruction error.",
+        f"The dictionaries alone, before any ablation, keep {share:.0%} of the model's {kept(study.task.metric)}: the "
+        "circuit explains the model with its dictionaries, and the rest is reconstruction error.",
     )
 
 
-def _uneven(cases: Sequence[Case], overall: float) -> tuple[str, ...]:
+def _uneven(cases: Sequence[Case], overall: float, metric: Metric = LOGIT_DIFFERENCE) -> tuple[str, ...]:
     """A warning when the circuit does much worse on some kinds of prompts than on all: means hide that."""
     weak = [
         (case.circuit.faithfulness.value, case)
         for case in cases
         if case.prompts >= CASE_PROMPTS
-        and case.full.logit_diff.value > 0
+        and (metric.distance or case.full.metric.value > 0)
         and case.circuit.faithfulness.value < CASE_SHARE * overall
     ]
     if not weak:
         return ()
     weak.sort(key=lambda found: found[0])
-    said = [f"{kept:.0%} on the {case.prompts} prompts of case {case.name!r}" for kept, case in weak[:3]]
+    said = [f"{share:.0%} on the {case.prompts} prompts of case {case.name!r}" for share, case in weak[:3]]
     more = f" (and {len(weak) - 3} more cases like these)" if len(weak) > 3 else ""
     return (
-        f"The circuit keeps {overall:.0%} of the logit difference over all held-out prompts, but only "
+        f"The circuit keeps {overall:.0%} of the {kept(metric)} over all held-out prompts, but only "
         f"{', '.join(said)}{more}: read the table of cases, and ask for more faithfulness.",
     )

@@ -13,7 +13,7 @@ from torch import Tensor
 from gossamer.batching import in_batches
 from gossamer.circuits.attribution import GRADIENT_BATCH
 from gossamer.circuits.leave_out import each_left_out
-from gossamer.circuits.loss import Loss, excess, prompt_loss
+from gossamer.circuits.loss import Loss, prompt_loss
 from gossamer.circuits.outcome import FullModel, Network
 from gossamer.circuits.path import Path
 from gossamer.circuits.splice import Splice
@@ -64,7 +64,7 @@ class Polish:
 
     splice: Splice
     full: FullModel
-    loss: Loss = "logit_diff"
+    loss: Loss = "metric"
     prompts: int = 256
 
     @property
@@ -81,7 +81,7 @@ class Polish:
     def _measured(self, circuit: Int[Tensor, "chosen"]) -> "_Measured":
         network = self.splice.over(self.splice.nodes.select(circuit))
         logits = self._logits(partial(network, torch.ones(len(circuit), device=self.splice.model.device)))
-        return _Measured(circuit, self._loss_in(logits), excess(logits, self.full, slice(0, len(logits))))
+        return _Measured(circuit, self._loss_in(logits), self.full.excess(logits, slice(0, len(logits))))
 
     def losses_without(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "chosen"]:
         """Mean loss of the circuit without each of its nodes alone."""

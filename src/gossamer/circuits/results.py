@@ -1,5 +1,6 @@
 """What an evaluation says, as plain numbers: what a report draws and a program reads, nothing of how it came to be."""
 
+import math
 from dataclasses import dataclass, field
 
 
@@ -18,23 +19,26 @@ class Behaviour:
 
     Attributes:
         name: what the network is.
-        logit_diff: mean logit of the answer minus logit of the wrong answer.
-        faithfulness: logit_diff over the full model's, with nothing subtracted.
-        faithfulness_to_dictionaries: the same over model + dictionaries without ablation.
-        accuracy: share of prompts where the answer's logit exceeds the wrong answer's.
-        top1: share of prompts where the answer's logit exceeds every other token's.
+        metric: mean of what the task measures (`Findings.metric` names it).
+        faithfulness: a difference over the full model's, with nothing subtracted; of a distance from the full model,
+            1 minus its share of the empty circuit's distance (see :mod:`gossamer.tasks.metric`).
+        faithfulness_to_dictionaries: the same with model + dictionaries without ablation in the full model's place.
+        accuracy: share of prompts that it gets right (see :class:`gossamer.circuits.outcome.Outcome`).
+        top1: share of prompts where a right answer's logit exceeds every other token's.
         kl: mean KL(full model || this network) over the vocabulary at the answer position, in nats.
-        prompt_error: mean over prompts of |logit difference - the full model's| over the full model's mean.
+        prompt_error: mean over prompts of |metric - the full model's|, in units of faithfulness.
+        answer_kl: mean KL as above between the prompt's own answers alone, right and wrong.
     """
 
     name: str
-    logit_diff: Interval
+    metric: Interval
     faithfulness: Interval
     faithfulness_to_dictionaries: Interval
     accuracy: float
     top1: float
     kl: float
     prompt_error: Interval
+    answer_kl: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -135,9 +139,9 @@ class NodeCard:
         site, role, latent: the node.
         effect: faithfulness lost when this node alone is removed from the circuit (minimality).
         activation: mean on clean prompts at the role; `ablated` is the mean it is moved to.
-        direct: logit difference that the latent adds by itself, to first order: (activation - ablated) times the
-            decoder row times the gradient of the logit difference by the final stream, mean over prompts; NaN at sites
-            that write to no stream.
+        direct: what the latent adds to the metric by itself, to first order: (activation - ablated) times the decoder
+            row times the gradient of the metric by the final stream, mean over prompts; NaN at sites that write to no
+            stream, and for a distance from the model.
         promotes, suppresses: logit-lens words of the decoder row with their values.
         examples: strongest firings in the task's prompts.
         generic: names of unrelated tasks whose circuits hold the same latent.
@@ -181,6 +185,9 @@ class Findings:
         cases: the kinds of prompts, the most frequent first; empty when no prompt names its case.
         settings: name and value of everything needed to rerun (seed, dtype, ablation, errors, target, versions ...).
         warnings: sentences a reader must see.
+        metric: what the task measures, in words, and its `unit`.
+        kept: what faithfulness is a share of, in words.
+        distance: whether the metric is a distance from the full model.
     """
 
     task: str
@@ -196,3 +203,7 @@ class Findings:
     cases: tuple[Case, ...] = ()
     settings: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    metric: str = "logit difference"
+    unit: str = "logits"
+    kept: str = "logit difference"
+    distance: bool = False

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from gossamer.circuits.ablation import Ablation, AblationKind, ErrorPolicy
+from gossamer.circuits.ablation import Ablation, AblationKind
 from gossamer.circuits.candidates import candidates
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.edges import circuit_edges
@@ -19,7 +19,7 @@ from gossamer.circuits.evaluate.minimality import node_effects
 from gossamer.circuits.export import graph_prompt, to_attribution_graph
 from gossamer.circuits.methods import METHODS
 from gossamer.circuits.nodes import Nodes
-from gossamer.circuits.outcome import FullModel
+from gossamer.circuits.outcome import ability
 from gossamer.circuits.path import Path
 from gossamer.circuits.prune import Polish
 from gossamer.circuits.search import SearchSettings
@@ -29,7 +29,9 @@ from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
+from gossamer.replacement.replacement_model import ErrorPolicy
 from gossamer.tasks.grouping import Grouping, grouped
+from gossamer.tasks.metric import kept
 from gossamer.tasks.task import Examples, Task
 
 Recipe = Literal["gossamer", "reference"]
@@ -125,7 +127,7 @@ class Study:
     def splice(self) -> Splice:
         """The network over the training prompts, masks over the candidates."""
         nodes = self.nodes  # before anything is measured: this checks the task and the dictionaries
-        return Splice(
+        return Splice.of(
             self.model,
             self.dictionaries,
             self.examples,
@@ -142,7 +144,7 @@ class Study:
     @cached_property
     def bench(self) -> Bench:
         """Measures circuits on the held-out prompts."""
-        splice = Splice(
+        splice = Splice.of(
             self.model,
             self.dictionaries,
             self.task.test,
@@ -176,21 +178,23 @@ class Study:
         """Refuse a task that the model itself cannot do.
 
         Raises:
-            GossamerError: accuracy below the minimum or a logit difference that is not positive; the message has both.
+            GossamerError: accuracy below the minimum, or a metric that is not positive though it is a difference; the
+                message has both.
         """
         tokens, examples = self.examples.clean.tokens, self.examples
-        full = FullModel.measure(
-            lambda rows: self.model.logits(tokens[rows].to(self.model.device), at=examples.clean.end[rows]),
-            examples,
-            self.settings.batch_size,
-        )
-        accuracy = full.outcome.correct.double().mean().item()
-        difference = full.outcome.logit_diff.double().mean().item()
-        if accuracy < self.settings.minimum_accuracy or difference <= 0:
+
+        def network(rows: slice) -> Tensor:
+            return self.model.logits(tokens[rows].to(self.model.device), at=examples.clean.end[rows])
+
+        accuracy, mean = ability(network, examples, self.settings.batch_size)
+        if accuracy < self.settings.minimum_accuracy or (mean is not None and mean <= 0):
+            paired = examples.also_right is None and examples.also_wrong is None
             raise GossamerError(
                 f"{self.model.title} cannot do {self.task.name}: it prefers the right answer on {accuracy:.0%} of "
-                f"{len(examples)} prompts (at least {self.settings.minimum_accuracy:.0%} expected; chance is 50%), "
-                f"mean logit difference {difference:.2f}; there is no circuit to find: choose another task"
+                f"{len(examples)} prompts (at least {self.settings.minimum_accuracy:.0%} expected"
+                f"{'; chance is 50%' if paired else ''})"
+                f"{'' if mean is None else f', mean {examples.metric.label} {mean:.2f}'}; "
+                "there is no circuit to find: choose another task"
             )
 
     def paths(self, methods: Sequence[str], search: SearchSettings | None = None) -> tuple[Path, ...]:
@@ -211,6 +215,7 @@ class Study:
             "method": path.method,
             "method_settings": path.settings,
             "target": dict(target),
+            "metric": self.task.metric.name,
             **asdict(self.settings),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "device": str(self.model.device),
@@ -261,7 +266,7 @@ def find_circuit(
         model: the language model.
         dictionaries: a dictionary for each site, in execution order.
         task: training prompts choose the circuit, test prompts measure it.
-        faithfulness: logit difference wanted as a share of the full model's (default 0.9 when no size is given).
+        faithfulness: how much of the task's metric to keep, as a share (default 0.9 when no size is given).
         size: number of nodes wanted instead.
         recipe: "gossamer" (the default search), or "reference" (the published recipe, for comparison).
         settings: ablation, error policy, seed and the like.
@@ -361,7 +366,7 @@ def _faithful(study: Study, path: Path, wanted: float) -> Int[Tensor, "chosen"]:
         reached = max(reached, found)
     ceiling = study.train.faithfulness(study.train.dictionaries)
     raise GossamerError(
-        f"no circuit of at most {path.sizes[0]} nodes keeps {wanted:.0%} of the logit difference of {study.task.name}: "
-        f"the best keeps {reached:.0%}, all dictionaries without ablation {ceiling:.0%}; lower the faithfulness, ask "
-        "for a size, or use better dictionaries or fewer sites"
+        f"no circuit of at most {path.sizes[0]} nodes keeps {wanted:.0%} of the {kept(study.task.metric)} of "
+        f"{study.task.name}: the best keeps {reached:.0%}, all dictionaries without ablation {ceiling:.0%}; lower the "
+        "faithfulness, ask for a size, or use better dictionaries or fewer sites"
     )

@@ -46,12 +46,12 @@ def pursuit(
     can be stopped and goes on; then tables.md and a picture of cross-entropy recovered against L0.
     """
     from gossamer.alone import alone_in
-    from gossamer.dictionary import study
     from gossamer.progress import shown
+    from gossamer.replacement import coding_study
     from gossamer.report.coding import PURSUITS, headline, write_coding
     from gossamer.training import read_texts
 
-    ks, coders = inputs.numbers("--k", k), tuple(coder or study.DEFAULT)
+    ks, coders = inputs.numbers("--k", k), tuple(coder or coding_study.DEFAULT)
     if not set(coders) & set(PURSUITS):
         raise UsageError(f"--coder: one of {', '.join(PURSUITS)} expected among them, found {', '.join(coders)}")
     named = inputs.by_folder(dictionaries)
@@ -65,7 +65,9 @@ def pursuit(
     tokens = network.tokenize(texts[: 2 * count], bos=bos).cut(length)
     sample = tokens[count:] if len(tokens) > count else None
     with alone_in(output), shown(err):
-        done = study.study_coding(network, found, tokens[:count], ks, sample=sample, coders=coders, folder=output)
+        done = coding_study.study_coding(
+            network, found, tokens[:count], ks, sample=sample, coders=coders, folder=output
+        )
     picture = write_coding(done, output)
     if as_json:
         print_json({"settings": dict(done.settings), "points": [asdict(point) for point in done.points]})

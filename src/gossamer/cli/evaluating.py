@@ -43,9 +43,9 @@ def evaluate(
     a ratio of sums, EV legacy as a mean of ratios; norm and bias say whether reconstructions are too short or too long.
     With --json one object a site, in the schema of SAEBench's core evaluation.
     """
-    from gossamer.dictionary.evaluate import evaluate as measured
-    from gossamer.dictionary.evaluate import to_saebench
     from gossamer.progress import shown
+    from gossamer.replacement.evaluate import evaluate as measured
+    from gossamer.replacement.evaluate import to_saebench
     from gossamer.training import read_texts
 
     texts = read_texts(text)[: inputs.at_least("--rows", rows, 1)]

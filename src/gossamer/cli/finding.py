@@ -31,7 +31,8 @@ def circuit(
     faithfulness: options.Faithfulness = None,
     size: options.Size = None,
     recipe: options.Recipe = "gossamer",
-    loss: options.Loss = "logit_diff",
+    metric: options.MetricName = None,
+    loss: options.Loss = "metric",
     steps: options.Steps = 400,
     ablation: options.Ablation = "mean",
     errors: options.Errors = "mean",
@@ -68,7 +69,7 @@ def circuit(
     search = inputs.search_settings(loss, steps, seed)
     require_folder(output)
     network = inputs.language_model(model, device, dtype)
-    prompted = inputs.task(task, network.tokenizer, bos=bos, prompts=prompts, seed=seed)
+    prompted = inputs.task(task, network.tokenizer, bos=bos, prompts=prompts, seed=seed, metric=metric)
     inputs.require_other(others, network, prompted)
     chosen = inputs.dictionary_set(network, model, dictionaries)
     with shown(err):
@@ -79,6 +80,8 @@ def circuit(
 
 
 def _tell(found: Any, report: Path, as_json: bool) -> None:
+    from gossamer.tasks.metric import kept
+
     circuit, measured = found.circuit, found.circuit.measured
     if as_json:
         files = {name: str(report.parent / f"{name}.json") for name in ("circuit", "graph")}
@@ -89,7 +92,7 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
             (f"{len(circuit.nodes)} nodes", "bold"),
             f" of {len(found.path.nodes)} candidates keep ",
             (f"{measured['faithfulness']:.1%}", "bold"),
-            f" of the logit difference of {circuit.task} in {circuit.model}, held-out prompts "
+            f" of the {kept(found.study.task.metric)} of {circuit.task} in {circuit.model}, held-out prompts "
             f"(accuracy {measured['accuracy']:.1%}, KL {measured['kl']:.3f} nats)",
         )
     )

@@ -42,7 +42,7 @@ def search_settings(loss: str, steps: int, seed: int) -> Any:
     """How masks are searched for."""
     from gossamer.circuits.search import SearchSettings
 
-    allowed = ("logit_diff", "kl")
+    allowed = ("metric", "kl")
     return SearchSettings(choice("--loss", loss, allowed), steps=at_least("--steps", steps, 1), seed=seed)
 
 
@@ -120,8 +120,18 @@ def _shared(parts: Sequence[Sequence[str]]) -> int:
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*parts, strict=False)))
 
 
-def task(name: str, tokenizer: Any, *, bos: bool | None, prompts: int | None, seed: int) -> Any:
+def task(
+    name: str, tokenizer: Any, *, bos: bool | None, prompts: int | None, seed: int, metric: str | None = None
+) -> Any:
     """A generated task, or one from a file: options that a file leaves no room for are refused."""
+    from gossamer.tasks.metric import METRICS
+
+    chosen = None if metric is None else METRICS[choice("--metric", metric, tuple(METRICS))]
+    found = _task(name, tokenizer, bos, prompts, seed)
+    return found if chosen is None else found.measured_by(chosen)
+
+
+def _task(name: str, tokenizer: Any, bos: bool | None, prompts: int | None, seed: int) -> Any:
     from gossamer.tasks import get, open_task
 
     if not is_file(name):

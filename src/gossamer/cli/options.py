@@ -35,11 +35,17 @@ Prompts = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Of everything random; a saved task keeps its own split.")]
 Faithfulness = Annotated[
-    float | None, typer.Option("--faithfulness", "-f", help="Share of the logit difference to keep (default 0.9).")
+    float | None, typer.Option("--faithfulness", "-f", help="Share of the task's metric to keep (default 0.9).")
 ]
 Size = Annotated[int | None, typer.Option("--size", "-s", help="Number of nodes wanted instead.")]
 Recipe = Annotated[str, typer.Option(help="gossamer, or reference (the published recipe, for comparison).")]
-Loss = Annotated[str, typer.Option(help="What the search keeps of every prompt: logit_diff, or kl at the answer.")]
+MetricName = Annotated[
+    str | None,
+    typer.Option(
+        "--metric", help="What is measured: logit_diff, prob_diff, logit_margin or kl; default: the task's own."
+    ),
+]
+Loss = Annotated[str, typer.Option(help="What the search keeps of every prompt: the metric, or kl at the answer.")]
 Steps = Annotated[int, typer.Option(help="Gradient steps of a mask search.")]
 Reruns = Annotated[
     int, typer.Option(help="Further searches with other seeds, for stability; with any, halves are searched too.")

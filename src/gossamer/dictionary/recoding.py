@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.dictionary.coder import Coder
 from gossamer.dictionary.dictionary import Dictionary
-from gossamer.dictionary.evaluate.measure import Coder
 from gossamer.dictionary.latents import SparseLatents
 from gossamer.dictionary.pursuit import Pursuit, refit
 from gossamer.dictionary.slopes import Rows

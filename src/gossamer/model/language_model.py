@@ -177,13 +177,21 @@ class LanguageModel:
         """
         return self._head(self._hidden(Pass(self.anatomy, self._active()), tokens), at)
 
-    def capture(self, tokens: Tokens, sites: Iterable[Site]) -> dict[Site, Tensor]:
+    def capture(
+        self,
+        tokens: Tokens,
+        sites: Iterable[Site],
+        *,
+        start: tuple[Site, Float[Tensor, "batch pos d_model"]] | None = None,
+    ) -> dict[Site, Tensor]:
         """Values of `sites` (shapes: see :class:`Site`) after any active edits, in the order asked for.
 
-        The pass ends at the last of them: no later layer and no head runs.
+        The pass ends at the last of them: no later layer and no head runs. With `start`, a site and the residual stream
+        there, it begins after that site, as :meth:`resume` does.
 
         Raises:
-            UsageError: the model lacks one of the sites, none is given, or the tokens do not fit.
+            UsageError: the model lacks one of the sites, none is given, the tokens do not fit, or `start` is no
+                residual stream before all of the sites.
             GossamerError: a site was never reached, as after modules were replaced.
         """
         sites = list(sites)
@@ -191,7 +199,13 @@ class LanguageModel:
             raise UsageError("no site to capture; give at least one")
         for site in sites:
             self.anatomy.check(site)
-        run = Pass(self.anatomy, self._active(), sites)
+        if start is None:
+            run = Pass(self.anatomy, self._active(), sites)
+        else:
+            entry = self._entry(*start, tokens)
+            if early := [site for site in sites if site <= start[0]]:
+                raise UsageError(f"capture from {start[0]}: sites after it expected, found {early[0]}; start earlier")
+            run = Pass(self.anatomy, self._active(after=start[0]), sites, entry=entry)
         with contextlib.suppress(Complete):
             self._hidden(run, tokens)
         return {site: run.read[site] for site in sites}
@@ -235,18 +249,10 @@ class LanguageModel:
         Raises:
             UsageError: `site` is no resid_pre or resid_post of this model, or `x` or the tokens have another shape.
         """
-        self.anatomy.check(site)
-        if site.layer is None or site.kind not in ("resid_pre", "resid_post"):
-            raise UsageError(
-                f"{site}: expected resid_pre or resid_post to resume from; the layer's own start is resid_pre"
-            )
-        expected = (*tokens.ids.shape, self.d_model)
-        if x.shape != expected:
-            raise UsageError(f"resume from {site}: expected a stream of shape {expected}, found {tuple(x.shape)}")
-        layer = site.layer + (site.kind == "resid_post")
-        if layer == self.n_layers:
+        entry = self._entry(site, x, tokens)
+        if entry[0] == self.n_layers:
             return self.unembed(x if at is None else _gather(x, at))
-        run = Pass(self.anatomy, self._active(after=site), entry=(layer, x))
+        run = Pass(self.anatomy, self._active(after=site), entry=entry)
         return self._head(self._hidden(run, tokens), at)
 
     def unembed(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... vocab"]:
@@ -259,6 +265,18 @@ class LanguageModel:
         with align_module_device(self.anatomy.head):
             weight: Tensor = self.anatomy.head.weight  # type: ignore[assignment]
             return weight[ids.to(weight.device)]
+
+    def _entry(self, site: Site, x: Tensor, tokens: Tokens) -> tuple[int, Tensor]:
+        """The layer that reads the stream `x` of `site`, and the stream."""
+        self.anatomy.check(site)
+        if site.layer is None or site.kind not in ("resid_pre", "resid_post"):
+            raise UsageError(
+                f"{site}: expected resid_pre or resid_post to resume from; the layer's own start is resid_pre"
+            )
+        expected = (*tokens.ids.shape, self.d_model)
+        if x.shape != expected:
+            raise UsageError(f"resume from {site}: expected a stream of shape {expected}, found {tuple(x.shape)}")
+        return site.layer + (site.kind == "resid_post"), x
 
     def _tokenizer(self) -> Any:
         if self.tokenizer is None:

@@ -127,6 +127,8 @@ def _renamed(where: str, row: Any) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise UsageError(f"{where}: an object expected, found {type(row).__name__}; see the documented row forms")
     renamed = {**{ours: row[theirs] for ours, theirs in PUBLISHED.items() if theirs in row}, **row}
+    # A label that is null is none: as text it would be "None".
+    renamed = {field: value for field, value in renamed.items() if value is not None or field in PUBLISHED}
     missing = [field for field in PUBLISHED if field not in renamed]
     if missing:
         raise UsageError(

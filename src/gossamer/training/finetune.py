@@ -13,7 +13,6 @@ not mind them, and each dictionary learns to take what the ones before it let th
 al. 2024 (arXiv 2405.12241); doing it for a short time at the end is Karvonen 2025 (arXiv 2503.17272).
 """
 
-import functools
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +27,10 @@ from gossamer.dictionary.set import DictionarySet
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
+from gossamer.model.predictions import log_probabilities
 from gossamer.model.site import Site
+from gossamer.replacement.replacement_model import ReplacementModel
+from gossamer.tasks.metric import kl_divergence
 from gossamer.tokens import Tokens
 from gossamer.training import run
 from gossamer.training.chosen import Chosen
@@ -84,6 +86,7 @@ class _Finetune:
                 raise UsageError(f"dictionary at {site}: fine-tuning takes residual streams only; leave it out")
         self.model, self.dictionaries, self.corpus, self.config, self.seed = model, dictionaries, corpus, config, seed
         self.steps = config.tokens // (config.rows * corpus.training.ids.shape[1])
+        self.network = ReplacementModel(model, dictionaries)
         self.last = model.sites("resid_post")[-1]
         self.covariance = unembedding_covariance(model)
         self.tuners: dict[Site, Tuner] = {}
@@ -112,8 +115,8 @@ class _Finetune:
         tokens = self.corpus.rows(step * self.config.rows, self.config.rows, self.seed)
         kept = counted_tokens(self.model, tokens).to(self.model.device)
         with torch.no_grad():
-            target = self.model.capture(tokens, [*self.tuners, self.last])
-        streams, active = self._spliced(tokens, kept)
+            target = self.model.capture(tokens, sorted({*self.tuners, self.network.start, self.last}))
+        streams, active = self._spliced(tokens, kept, target[self.network.start])
         # In float32: a difference of two numbers in half precision has hardly a digit.
         own = {site: target[site][kept].float() for site in self.tuners}
         unexplained = {
@@ -137,18 +140,19 @@ class _Finetune:
     def measured(self) -> list[dict[str, Any]]:
         return [{name: value if isinstance(value, dict) else float(value) for name, value in self.latest.items()}]
 
-    def _spliced(self, tokens: Tokens, kept: Bool[Tensor, "rows pos"]) -> tuple[dict[Site, Tensor], dict[Site, Chosen]]:
+    def _spliced(
+        self, tokens: Tokens, kept: Bool[Tensor, "rows pos"], prefix: Float[Tensor, "rows pos d"]
+    ) -> tuple[dict[Site, Tensor], dict[Site, Chosen]]:
+        """Streams behind every dictionary and at the end, and which latents were active."""
         active: dict[Site, Chosen] = {}
 
-        def replace(site: Site, stream: Tensor) -> Tensor:
+        def reconstruct(site: Site, stream: Tensor) -> Tensor:
+            # Only what is replaced: BatchTopK picks the largest of a whole batch.
             out, active[site] = self.tuners[site].reconstruct(stream[kept], self.config.threshold_decay)
-            replaced = stream.clone()
-            replaced[kept] = out.to(stream.dtype)
-            return replaced
+            return stream.clone().index_put(kept.nonzero(as_tuple=True), out.to(stream.dtype))
 
-        with self.model.edit({site: functools.partial(replace, site) for site in self.tuners}):
-            streams = self.model.capture(tokens, [*self.tuners, self.last])
-        return streams, active
+        sites = [*self.tuners, self.last]
+        return self.network.capture(tokens, kept, sites, prefix=prefix, reconstruct=reconstruct), active
 
     def _kl(self, target: Tensor, stream: Tensor, kept: Bool[Tensor, "rows pos"], step: int) -> Tensor:
         places = kept.nonzero()
@@ -156,9 +160,8 @@ class _Finetune:
         chosen = torch.randperm(len(places), generator=generator(self.seed, "positions", step))[:share]
         row, position = places[chosen.to(places.device)].unbind(dim=1)
         with torch.no_grad():
-            expected = self.model.unembed(target[row, position]).float().log_softmax(dim=-1)
-        found = self.model.unembed(stream[row, position]).float().log_softmax(dim=-1)
-        return (expected.exp() * (expected - found)).sum(dim=-1).mean()
+            expected = log_probabilities(self.model, target[row, position])
+        return kl_divergence(expected, self.model.unembed(stream[row, position])).mean()
 
     def _logit_error(self, target: Float[Tensor, "tokens d"], stream: Float[Tensor, "tokens d"]) -> Tensor:
         covariance = self.covariance.to(stream.device)

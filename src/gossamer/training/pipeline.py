@@ -14,13 +14,13 @@ from gossamer.dictionary.set import INDEX, DictionarySet
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
+from gossamer.replacement.evaluate.quality import CE_RECOVERED, Quality, quality
 from gossamer.training import sinks
 from gossamer.training.config import Plan, TrainingConfig
 from gossamer.training.corpus import Corpus, split_texts
 from gossamer.training.finetune import finetune
 from gossamer.training.fit import fit
 from gossamer.training.parallel import Processes
-from gossamer.training.quality import CE_RECOVERED, Quality, quality
 from gossamer.training.request import at_work, request_of
 from gossamer.training.sampling import sample_text
 from gossamer.training.saving import export, require_formats

@@ -26,7 +26,7 @@ SITES = sites_of("resid_post.1", "mlp_out.2")
 def bench(model: LanguageModel, task: Task) -> Bench:
     dictionaries = {site: random_dictionary(site, seed=seed) for seed, site in enumerate(SITES)}
     dictionaries[SITES[1]].provenance["neuronpedia_id"] = "tiny/2-mlp"
-    splice = Splice(model, dictionaries, task.test, random_ablation(SITES), all_nodes(dictionaries), batch_size=3)
+    splice = Splice.of(model, dictionaries, task.test, random_ablation(SITES), all_nodes(dictionaries), batch_size=3)
     return Bench(splice)
 
 
@@ -122,7 +122,7 @@ def test_the_direct_effect_is_the_slope_of_the_logit_difference(family: str, nor
     dictionaries = {
         site: random_dictionary(site, seed=seed, normalisation=normalisation) for seed, site in enumerate(SITES)
     }
-    splice = Splice(model, dictionaries, task.test, random_ablation(SITES), all_nodes(dictionaries), batch_size=3)
+    splice = Splice.of(model, dictionaries, task.test, random_ablation(SITES), all_nodes(dictionaries), batch_size=3)
     circuit = splice.nodes.select(splice.nodes.latent % 7 == 2)
     clean, last = task.test.clean, Site.parse("resid_post.2")
     pairs = list(zip(clean.end.tolist(), task.test.answer.tolist(), task.test.wrong.tolist(), strict=True))
@@ -148,7 +148,7 @@ def test_the_direct_effect_is_the_slope_of_the_logit_difference(family: str, nor
 def test_sites_outside_the_stream_write_nothing_directly(model: LanguageModel, task: Task) -> None:
     (site,) = sites_of("z.1")
     dictionaries = {site: random_dictionary(site)}
-    splice = Splice(model, dictionaries, task.test, random_ablation((site,)), all_nodes(dictionaries))
+    splice = Splice.of(model, dictionaries, task.test, random_ablation((site,)), all_nodes(dictionaries))
     circuit = splice.nodes.select(splice.nodes.latent == 2)
     for card in node_cards(Bench(splice), circuit, torch.zeros(len(circuit), dtype=torch.float64)):
         assert math.isnan(card.direct)
@@ -193,7 +193,7 @@ def test_examples_are_the_prompts_where_the_latent_fires_most(
 def test_a_latent_that_never_fires_has_no_examples(model: LanguageModel, task: Task) -> None:
     dictionary = random_dictionary(SITES[0])
     dictionary.b_enc.data[4] = -1e6
-    splice = Splice(
+    splice = Splice.of(
         model, {SITES[0]: dictionary}, task.test, random_ablation(SITES[:1]), all_nodes({SITES[0]: dictionary})
     )
     circuit = splice.nodes.select(splice.nodes.latent == 4)
@@ -216,7 +216,7 @@ def test_batches_and_padding_do_not_matter(bench: Bench, circuit: Nodes, task: T
     effects = torch.zeros(len(circuit), dtype=torch.float64)
     expected = node_cards(bench, circuit, effects)
     splice = bench.splice
-    alone = Splice(splice.model, splice.dictionaries, task.test, splice.ablation, splice.nodes, batch_size=1)
+    alone = Splice.of(splice.model, splice.dictionaries, task.test, splice.ablation, splice.nodes, batch_size=1)
     for one, other in zip(node_cards(Bench(alone), circuit, effects), expected, strict=True):
         assert (one.site, one.role, one.latent) == (other.site, other.role, other.latent)
         assert one.activation == pytest.approx(other.activation, rel=1e-6)

@@ -12,12 +12,12 @@ from torch.nn.functional import pad
 from gossamer.batching import in_batches
 from gossamer.circuits.evaluate.bench import Bench
 from gossamer.circuits.nodes import Nodes, SiteNodes
-from gossamer.circuits.outcome import logit_difference
 from gossamer.circuits.results import Example, NodeCard
-from gossamer.circuits.splice import Splice, frozen
+from gossamer.circuits.splice import Splice
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
+from gossamer.replacement.replacement_model import frozen_weights
 from gossamer.tokens import Tokens
 
 N_WORDS = 8
@@ -46,10 +46,10 @@ def node_cards(
     """One card a node, by falling effect.
 
     Activations are the latents of the model's own stream on the bench's clean prompts: mean over the tokens of the
-    node's role, against the ablation value there. `direct` is what the latent adds to the logit difference at the
-    answer position by itself, to first order and in logits: (latent - ablation value) times its decoder row times the
-    gradient of the logit difference by the prompt's final stream (:func:`final_gradient`); zero at roles that do not
-    hold the answer position, NaN at sites that do not write to the stream (z), where there are no words either.
+    node's role, against the ablation value there. `direct` is what the latent adds to the metric at the answer
+    position by itself, to first order: (latent - ablation value) times its decoder row times the gradient of the metric
+    by the prompt's final stream (:func:`final_gradient`); zero at roles that do not hold the answer position, NaN for a
+    distance from the model and at sites that do not write to the stream (z), where there are no words either.
     Memory: prompts x positions x distinct latents of the circuit, twice.
     """
     splice = bench.splice.over(circuit)
@@ -106,22 +106,25 @@ def _mean(values: Tensor) -> float:
 
 
 def final_gradient(splice: Splice) -> Float[Tensor, "prompt d"]:
-    """Gradient of each prompt's logit difference by the model's own final stream at the answer position.
+    """Gradient of each prompt's metric by the model's own final stream at the answer position.
 
     It goes through the model's own final norm, head and cap on logits, so that it holds for every family: the norm's
-    weight (Gemma: 1 + weight), its centring and its scale at that stream are all in it.
+    weight (Gemma: 1 + weight), its centring and its scale at that stream are all in it. NaN for a distance from the
+    model: it is smallest there, so that nothing changes it to first order.
     """
     model, examples = splice.model, splice.examples
     last = model.sites("resid_post")[-1]
+    if examples.metric.distance:
+        return torch.full((len(examples), model.width(last)), math.nan, device=model.device)
 
     def part(rows: slice) -> Tensor:
         batch = splice.batch(rows)
         with torch.no_grad():
             stream = model.capture(batch.tokens, [last])[last]
         leaf = stream[torch.arange(len(stream), device=stream.device), batch.end].requires_grad_()
-        with torch.enable_grad(), frozen(model.hf):
-            difference = logit_difference(model.unembed(leaf), examples.answer[rows], examples.wrong[rows])
-        return torch.autograd.grad(difference.sum(), leaf)[0]
+        with torch.enable_grad(), frozen_weights(model.hf):
+            metric = examples.measure(model.unembed(leaf), rows)
+        return torch.autograd.grad(metric.sum(), leaf)[0]
 
     return torch.cat(in_batches(len(examples), splice.batch_size, part))
 
@@ -154,7 +157,7 @@ def _joined(parts: list[_Fired]) -> _Fired:
 def _written(
     splice: Splice, site: Site, columns: Int[Tensor, "column"], fired: _Fired, gradient: Float[Tensor, "prompt d"]
 ) -> Float[Tensor, "prompt column"]:
-    """What each latent's change at the answer position adds to the logit difference directly."""
+    """What each latent's change at the answer position adds to the metric directly."""
     if site.kind not in _IN_STREAM:
         return gradient.new_full((len(gradient), len(columns)), math.nan)
     at_end = fired.changes[torch.arange(len(gradient), device=gradient.device), splice.examples.clean.end]

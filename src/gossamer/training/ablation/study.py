@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from gossamer.dictionary.evaluate import Coder, evaluate_coders
+from gossamer.dictionary.coder import Coder
 from gossamer.files import write_json, write_text
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
+from gossamer.replacement.evaluate import evaluate_coders
 from gossamer.training import metrics
 from gossamer.training.ablation.grid import AblationConfig, Variant, variants
 from gossamer.training.ablation.results import Ablation, Trained

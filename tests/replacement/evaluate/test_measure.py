@@ -8,8 +8,8 @@ import torch
 from gossamer.dictionary import attach
 from gossamer.dictionary.config import Contents, DictionaryConfig
 from gossamer.dictionary.dictionary import Dictionary
-from gossamer.dictionary.evaluate import Evaluation, evaluate, to_saebench
 from gossamer.errors import NotFiniteError, UsageError
+from gossamer.replacement.evaluate import Evaluation, evaluate, to_saebench
 
 TEXTS = [" Mary went to the store", " John and Mary went", " the store", " Then John gave a drink to Mary and John"]
 

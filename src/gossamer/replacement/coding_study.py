@@ -21,13 +21,14 @@ from torch import Tensor
 from gossamer import files
 from gossamer.dictionary import recoding
 from gossamer.dictionary.attach import counted_tokens
+from gossamer.dictionary.coder import Coder
 from gossamer.dictionary.dictionary import Dictionary
-from gossamer.dictionary.evaluate.evaluation import Evaluation
-from gossamer.dictionary.evaluate.measure import Coder, evaluate_coders
 from gossamer.dictionary.slopes import Rows
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.progress import begin, silenced
+from gossamer.replacement.evaluate.evaluation import Evaluation
+from gossamer.replacement.evaluate.measure import evaluate_coders
 from gossamer.tokens import Tokens
 
 ENCODERS = ("encoder", "rescaled")

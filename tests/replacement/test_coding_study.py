@@ -6,12 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gossamer.dictionary import recoding, study
+from gossamer.dictionary import recoding
 from gossamer.dictionary.config import Contents, DictionaryConfig
 from gossamer.dictionary.dictionary import Dictionary
-from gossamer.dictionary.evaluate import evaluate_coders
-from gossamer.dictionary.study import CodingPoint, CodingStudy, load_study, study_coding, verdicts
 from gossamer.errors import GossamerError, UsageError
+from gossamer.replacement import coding_study as study
+from gossamer.replacement.coding_study import CodingPoint, CodingStudy, load_study, study_coding, verdicts
+from gossamer.replacement.evaluate import evaluate_coders
 
 TEXTS = [" Mary went to the store", " John and Mary went", " Then John gave a drink to Mary and John"]
 KS = (1, 4)

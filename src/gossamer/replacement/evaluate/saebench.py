@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gossamer.dictionary.dictionary import Dictionary
-from gossamer.dictionary.evaluate.evaluation import Evaluation
+from gossamer.replacement.evaluate.evaluation import Evaluation
 
 
 def to_saebench(evaluation: Evaluation, dictionary: Dictionary) -> dict[str, Any]:

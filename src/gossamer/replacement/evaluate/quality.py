@@ -1,7 +1,6 @@
 """What a set of dictionaries, all spliced in at once, leaves of the model's predictions."""
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,10 +10,12 @@ from torch import Tensor
 from gossamer.batching import in_batches
 from gossamer.dictionary.attach import counted_tokens
 from gossamer.dictionary.dictionary import Dictionary
-from gossamer.dictionary.evaluate.predictions import cross_entropy, divergence, log_odds
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
+from gossamer.model.predictions import compare_predictions, predicting
 from gossamer.model.site import Site
+from gossamer.replacement.evaluate.measure import site_means
+from gossamer.replacement.replacement_model import ReplacementModel
 from gossamer.tokens import Tokens
 
 CE_RECOVERED = "(CE with every site at its mean - CE spliced) / (CE with every site at its mean - CE of the model)"
@@ -50,55 +51,32 @@ def quality(
 ) -> Quality:
     """Measure `dictionaries` together on rows of text.
 
-    Memory: three times the logits of one batch (batch * pos * vocabulary).
+    Memory: the streams of one batch at all sites, and what `compare_predictions` takes.
 
     Raises:
         UsageError: no row has two tokens.
         NotFiniteError: logits are not finite.
     """
-    predicted = tokens.mask[:, 1:].sum().item()
+    predicted = int(predicting(tokens).sum())
     if not predicted:
         raise UsageError("measuring predictions needs rows of at least two tokens; give more text")
     kept = counted_tokens(model, tokens)
-    means = _means(model, dictionaries, tokens, kept, batch_size)
+    means = site_means(model, list(dictionaries), tokens, kept, batch_size)
+
+    network, last = ReplacementModel(model, dictionaries), model.sites("resid_post")[-1]
 
     def batch(rows: slice) -> Float[Tensor, "four"]:
+        some, here = tokens[rows], kept[rows]
         with torch.no_grad():
-            return _sums(model, dictionaries, means, tokens[rows], kept[rows])
+            own = model.capture(some, sorted({network.start, last}))
+            prefix = own[network.start]
+            spliced = network.capture(some, here, [last], prefix=prefix)[last]
+            averaged = network.capture(
+                some, here, [last], prefix=prefix, reconstruct=lambda site, x: means[site].to(x).expand_as(x)
+            )[last]
+        ce, found = compare_predictions(model, own[last], {"spliced": spliced, "mean": averaged}, some)
+        return torch.stack([found["spliced"].kl, ce, found["spliced"].cross_entropy, found["mean"].cross_entropy])
 
     sums = torch.stack(in_batches(len(tokens), batch_size, batch)).sum(dim=0) / predicted
     kl, ce_model, ce_spliced, ce_mean = sums.tolist()
-    return Quality(kl, ce_model, ce_spliced, ce_mean, int(predicted))
-
-
-def _means(
-    model: LanguageModel, dictionaries: Mapping[Site, Dictionary], tokens: Tokens, kept: Tensor, batch_size: int
-) -> dict[Site, Tensor]:
-    def batch(rows: slice) -> dict[Site, Tensor]:
-        with torch.no_grad():
-            captured = model.capture(tokens[rows], list(dictionaries))
-        return {site: x[kept[rows].to(x.device)].double().sum(dim=0) for site, x in captured.items()}
-
-    parts = in_batches(len(tokens), batch_size, batch)
-    return {site: torch.stack([part[site] for part in parts]).sum(dim=0) / int(kept.sum()) for site in dictionaries}
-
-
-def _sums(
-    model: LanguageModel,
-    dictionaries: Mapping[Site, Dictionary],
-    means: Mapping[Site, Tensor],
-    tokens: Tokens,
-    kept: Tensor,
-) -> Float[Tensor, "four"]:
-    def edited(replacement: Callable[[Site, Tensor], Tensor]) -> Tensor:
-        def edit(site: Site, stream: Tensor) -> Tensor:
-            return torch.where(kept.to(stream.device)[..., None], replacement(site, stream).to(stream), stream)
-
-        with model.edit({site: functools.partial(edit, site) for site in dictionaries}):
-            return log_odds(model, tokens)
-
-    untouched = log_odds(model, tokens)
-    spliced = edited(lambda site, stream: dictionaries[site](stream))
-    averaged = edited(lambda site, stream: means[site].expand_as(stream))
-    losses = [cross_entropy(predicted, tokens) for predicted in (untouched, spliced, averaged)]
-    return torch.stack([divergence(untouched, spliced, tokens), *losses]).cpu()
+    return Quality(kl, ce_model, ce_spliced, ce_mean, predicted)

@@ -1,7 +1,6 @@
-"""The measurements: two passes of the model over the text, whatever the number of dictionaries."""
+"""The measurements: one pass of the model over the text, and for every dictionary the layers after its site."""
 
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -10,35 +9,21 @@ from torch import Tensor
 
 from gossamer.batching import in_batches
 from gossamer.dictionary.attach import counted_tokens
+from gossamer.dictionary.coder import Coder
 from gossamer.dictionary.dictionary import Dictionary
-from gossamer.dictionary.evaluate.evaluation import Evaluation, Position
-from gossamer.dictionary.evaluate.predictions import cross_entropy, divergence, log_odds
-from gossamer.dictionary.latents import SparseLatents
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
+from gossamer.model.predictions import compare_predictions, predicting
 from gossamer.model.site import Site
 from gossamer.progress import begin
+from gossamer.replacement.evaluate.evaluation import Evaluation, Position
+from gossamer.replacement.replacement_model import ReplacementModel
 from gossamer.tokens import Tokens
 
 Sums = dict[str, Tensor]
 Name = TypeVar("Name", bound=Hashable)
 _BATCH = 16
-
-
-@dataclass(frozen=True)
-class Coder:
-    """A dictionary with a way to find its codes: its own encoder, a pursuit, or whatever gives latents of it."""
-
-    dictionary: Dictionary
-    encode: Callable[[Float[Tensor, "tokens d"]], SparseLatents]
-
-    @property
-    def site(self) -> Site:
-        """Where it reads."""
-        if self.dictionary.site is None:
-            raise UsageError("evaluation: a dictionary with a site expected, found one without; load it with site=")
-        return self.dictionary.site
 
 
 def evaluate(
@@ -64,8 +49,8 @@ def evaluate_coders(
 ) -> dict[Name, Evaluation]:
     """Measure each coder alone: reconstruction, sparsity, and what its splice does to the model's predictions.
 
-    Cost: for each batch one pass of the model, one for each site at zero, and one for each coder. Memory: the logits of
-    one batch three times, and the activations of one batch at all sites.
+    Cost: for each batch two passes of the model, and the layers after the site once for zero and once for each coder.
+    Memory: the activations of one batch at all sites, twice for each coder, and what `compare_predictions` takes.
 
     Args:
         coders: what to measure, by any name; several may read the same site.
@@ -80,10 +65,10 @@ def evaluate_coders(
     for coder in coders.values():
         coder.dictionary.require_reconstruction("evaluation")
     kept = tokens.mask if include_bos else counted_tokens(model, tokens)
-    predicted = int(tokens.mask[:, 1:].sum())
+    predicted = int(predicting(tokens).sum())
     if int(kept.sum()) < 2 or not predicted:
         raise UsageError("evaluating dictionaries needs at least two tokens besides BOS and padding; give more text")
-    means = _means(model, sorted({coder.site for coder in coders.values()}), tokens, kept, batch_size)
+    means = site_means(model, sorted({coder.site for coder in coders.values()}), tokens, kept, batch_size)
     advance = begin("evaluating", len(tokens))
 
     def batch(rows: slice) -> dict[Name, Sums]:
@@ -97,9 +82,11 @@ def evaluate_coders(
     return {name: _evaluation(coder, totals[name], predicted, include_bos) for name, coder in coders.items()}
 
 
-def _means(
-    model: LanguageModel, sites: list[Site], tokens: Tokens, kept: Bool[Tensor, "batch pos"], batch_size: int
+def site_means(
+    model: LanguageModel, sites: Sequence[Site], tokens: Tokens, kept: Bool[Tensor, "batch pos"], batch_size: int
 ) -> dict[Site, Float[Tensor, "d"]]:
+    """Mean over the kept tokens of what the model has at each site, in float64."""
+
     def batch(rows: slice) -> dict[Site, Tensor]:
         with torch.no_grad():
             captured = model.capture(tokens[rows], sites)
@@ -116,31 +103,32 @@ def _batch(
     tokens: Tokens,
     kept: Bool[Tensor, "batch pos"],
 ) -> dict[Name, Sums]:
-    streams = model.capture(tokens, list(means))
-    clean = log_odds(model, tokens)
-    ce_model = cross_entropy(clean, tokens)
+    last = model.sites("resid_post")[-1]
+    networks = {coder.site: ReplacementModel(model, {coder.site: coder.dictionary}) for coder in coders.values()}
+    starts = {network.start for network in networks.values()}
+    streams = model.capture(tokens, sorted({*means, *starts, last}))
 
-    def predictions(name: str, site: Site, stream: Tensor) -> Sums:
-        edited = _with_stream(model, tokens, site, stream)
-        return {f"ce_{name}": cross_entropy(edited, tokens), f"kl_{name}": divergence(clean, edited, tokens)}
+    def after(site: Site, value: Tensor) -> Tensor:
+        """The last stream with `value` at the site."""
+        network = networks[site]
+        prefix = streams[network.start]
+        return network.capture(tokens, kept, [last], prefix=prefix, reconstruct=lambda _, __: value)[last]
 
-    zero = {
-        site: predictions("zero", site, require_finite(x, f"activations at {site}") * ~kept.to(x.device)[..., None])
-        for site, x in streams.items()
-    }
+    edited: dict[str, Tensor] = {}
+    for site in networks:
+        edited[f"zero {site}"] = after(site, torch.zeros_like(require_finite(streams[site], f"activations at {site}")))
     found: dict[Name, Sums] = {}
     for name, coder in coders.items():
         x, here = streams[coder.site], kept.to(streams[coder.site].device)
         out, sums = _reconstruction(coder, x[here], means[coder.site])
-        sums |= _by_position(sums.pop("rows"), here)
-        made = x.index_put(here.nonzero(as_tuple=True), out.to(x.dtype))
-        found[name] = {**sums, **zero[coder.site], **predictions("spliced", coder.site, made), "ce_model": ce_model}
+        edited[f"spliced {name}"] = after(coder.site, x.index_put(here.nonzero(as_tuple=True), out.to(x.dtype)))
+        found[name] = sums | _by_position(sums.pop("rows"), here)
+    ce_model, predictions = compare_predictions(model, streams[last], edited, tokens)
+    for name, coder in coders.items():
+        zero, spliced = predictions[f"zero {coder.site}"], predictions[f"spliced {name}"]
+        found[name] |= {"ce_model": ce_model, "ce_zero": zero.cross_entropy, "kl_zero": zero.kl}
+        found[name] |= {"ce_spliced": spliced.cross_entropy, "kl_spliced": spliced.kl}
     return found
-
-
-def _with_stream(model: LanguageModel, tokens: Tokens, site: Site, stream: Tensor) -> Float[Tensor, "batch pos vocab"]:
-    with model.edit({site: lambda _: stream}):
-        return log_odds(model, tokens)
 
 
 def _reconstruction(coder: Coder, x: Float[Tensor, "tokens d"], mean: Tensor) -> tuple[Tensor, Sums]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 
+from gossamer.circuits.bootstrap import few_texts
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.cards import node_cards
 from gossamer.circuits.evaluate.completeness import completeness
@@ -63,6 +64,7 @@ def findings(
         warnings=(
             *warnings,
             *_attached(study),
+            *few_texts(study.task.test),
             *_losses(study),
             *_uneven(cases, budget[-2].faithfulness.value, study.task.metric),
         ),

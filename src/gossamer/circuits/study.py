@@ -1,5 +1,6 @@
 """The main job: a model, its dictionaries and a task in; a tested circuit out."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -11,6 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from gossamer.circuits.ablation import Ablation, AblationKind
+from gossamer.circuits.bootstrap import FewTextsWarning, few_texts
 from gossamer.circuits.candidates import candidates
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.edges import circuit_edges
@@ -183,7 +185,7 @@ class Study:
         if len(devices) > 1:
             raise UsageError(
                 f"circuits: a model on one device expected, found {self.model.title} on {', '.join(devices)}; "
-                "load it with device= in place of device_map="
+                "load it on one device (--device; in Python, device= in place of device_map=)"
             )
         for site, dictionary in self.dictionaries.items():
             if dictionary.W_dec.device != self.model.device:
@@ -344,6 +346,8 @@ def choose(
         GossamerError: no circuit of the path is so faithful; the message says what the dictionaries allow.
     """
     search = search or SearchSettings(seed=study.settings.seed)
+    for sentence in few_texts(study.task.test):
+        warnings.warn(f"{study.task.name}: {sentence}", FewTextsWarning, stacklevel=2)
     polish = Polish(study.splice.over(path.nodes), study.train.full, search.loss)
     wanted = DEFAULT_FAITHFULNESS if faithfulness is None else faithfulness
     if size is not None:

@@ -177,7 +177,7 @@ def _require_same_model(model: LanguageModel, site: Site, name: str) -> None:
     if _short_name(name) != _short_name(model.name):
         raise UsageError(
             f"dictionary at {site}: trained on {name}, the model is {model.name}; "
-            "load that model, or allow_other_model=True if this is meant"
+            "load that model (in Python, allow_other_model=True attaches it all the same)"
         )
 
 

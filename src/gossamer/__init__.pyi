@@ -1,5 +1,6 @@
 from . import bundled, circuits, dictionary, errors, jax, model, report, tasks, toys, training
 from .circuits.circuit import Circuit
+from .circuits.evaluate.rerun import evaluate_circuit
 from .circuits.findings import findings
 from .circuits.search import SearchSettings
 from .circuits.study import StudySettings, find_circuit
@@ -26,6 +27,7 @@ __all__ = [
     "circuits",
     "dictionary",
     "errors",
+    "evaluate_circuit",
     "find_circuit",
     "findings",
     "jax",

@@ -162,3 +162,18 @@ def test_models_spread_by_accelerate(name):
         assert torch.equal(spread.unembedding_rows(torch.tensor([3])), rows)
         with spread.edit({Site("pattern", 1): torch.clone, Site("resid_mid", 2): torch.clone}):
             assert torch.equal(spread.logits(tokens), expected)
+
+
+@pytest.mark.parametrize(
+    ("folder", "title"),
+    [
+        ("stories260k", "stories260k"),
+        ("gemma-3-270m/hf", "gemma-3-270m/hf"),
+        ("run/checkpoint-500", "run/checkpoint-500"),
+        ("models--google--gemma-3-270m/snapshots/" + "9b0cfec892e2bc2afd938c98eabe4e4a7b1e0ca1", "google/gemma-3-270m"),
+    ],
+)
+def test_the_title_of_a_local_model_tells_it_from_others_and_holds_no_path(tiny_gpt2, tmp_path, folder, title):
+    (tmp_path / folder).mkdir(parents=True)
+    local = LanguageModel(tiny_gpt2.hf, tiny_gpt2.tokenizer, str(tmp_path / folder), tiny_gpt2.family)
+    assert local.title == title

@@ -86,7 +86,7 @@ def test_texts_are_read_from_lines_and_from_paragraphs(tmp_path):
         ("empty.txt", b" \n\n", UsageError, "found none"),
         ("empty.jsonl", b"", UsageError, "found none"),
         ("bad.jsonl", b'{"text": "a"}\n{"txet": "b"}\n', GossamerError, "line 2"),
-        ("number.jsonl", b'{"text": 3}\n', GossamerError, "line 1: expected a text"),
+        ("number.jsonl", b'{"text": 3}\n', GossamerError, 'line 1: expected {"text": …} with a text'),
         ("latin.txt", b"caf\xe9", GossamerError, "UTF-8"),
     ],
 )

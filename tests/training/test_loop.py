@@ -7,9 +7,9 @@ import pytest
 import torch
 from training_fixtures import CONFIG, plans, texts, with_fit
 
-from gossamer.alone import alone_in
 from gossamer.errors import NotFiniteError, UsageError
 from gossamer.model import Site
+from gossamer.results.lock import folder_lock
 from gossamer.sparse.active import has_sparse_products
 from gossamer.training import chosen, metrics, sinks
 from gossamer.training.checks import TrainingWarning
@@ -219,7 +219,7 @@ def test_fewer_latents_than_dimensions_are_trained_with_a_warning(x, tmp_path):
 
 def test_two_runs_in_one_folder_are_refused_and_the_first_is_unharmed(x, tmp_path):
     asked = plans([SITE], sensitivity=0.0)
-    with alone_in(tmp_path), pytest.raises(UsageError, match="another process is at work there"):
+    with folder_lock(tmp_path), pytest.raises(UsageError, match="another process is at work there"):
         fit_tensors({SITE: x}, asked, with_fit(), tmp_path)
     assert list(tmp_path.iterdir()) == []
     fit_tensors({SITE: x}, asked, with_fit(), tmp_path)

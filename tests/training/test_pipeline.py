@@ -6,11 +6,11 @@ import pytest
 import torch
 from training_fixtures import CONFIG, texts
 
-from gossamer.alone import alone_in
 from gossamer.dictionary import DictionarySet
 from gossamer.dictionary.attach import attach
 from gossamer.errors import UsageError
 from gossamer.model import LanguageModel, Site
+from gossamer.results.lock import folder_lock
 from gossamer.training import pipeline, recipe_for, train_dictionaries, train_sets
 from gossamer.training.learner import Learner
 from gossamer.training.recipes import RECIPES, general
@@ -119,7 +119,7 @@ def test_a_run_that_was_refused_keeps_no_mended_one_out(train, tmp_path):
 
 
 def test_two_runs_in_one_folder_are_refused(train, tmp_path):
-    with alone_in(tmp_path / "run"), pytest.raises(UsageError, match="run: another process is at work there"):
+    with folder_lock(tmp_path / "run"), pytest.raises(UsageError, match="run: another process is at work there"):
         train()
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path as FilePath
 
 import torch
 
@@ -148,14 +149,21 @@ def settings_table(found: Found) -> dict[str, str]:
         "dtype": facts["dtype"],
         "device": facts["device"],
         "versions": _words(facts["versions"]),
+        "circuit": f"SHA-256 {found.circuit.sha256}",
     }
     for site, dictionary in study.dictionaries.items():
         claim = dictionary.claims
-        source = dictionary.provenance.get("source", "made in this session")
+        source = _for_readers(str(dictionary.provenance.get("source", "made in this session")))
         table[f"dictionary {site}"] = f"{dictionary.architecture}, {dictionary.n_latents} latents, {source}" + (
             "" if claim.l0 is None else f", L0 {claim.l0:.1f}"
         )
     return table
+
+
+def _for_readers(source: str) -> str:
+    """A report is shared: of a path on this machine the last folders alone."""
+    path = FilePath(source)
+    return "/".join(path.parts[-2:]) if path.is_absolute() else source
 
 
 def _words(facts: Mapping[str, object]) -> str:

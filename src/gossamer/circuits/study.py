@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from importlib.metadata import version
 from typing import Any, Literal
 
 import torch
@@ -19,6 +18,7 @@ from gossamer.circuits.edges import circuit_edges
 from gossamer.circuits.evaluate.bench import Bench
 from gossamer.circuits.evaluate.minimality import node_effects
 from gossamer.circuits.export import graph_prompt, to_attribution_graph
+from gossamer.circuits.inputs import Inputs
 from gossamer.circuits.methods import METHODS
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.outcome import ability
@@ -33,6 +33,7 @@ from gossamer.errors import GossamerError, UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.replacement.replacement_model import ErrorPolicy
+from gossamer.results import versions
 from gossamer.tasks.grouping import Grouping, grouped
 from gossamer.tasks.metric import kept
 from gossamer.tasks.task import Examples, Task
@@ -263,7 +264,7 @@ class Study:
             "sign": "a score is the faithfulness lost on held-out prompts when the node alone is removed",
             "dictionaries": {str(site): dict(found.provenance) for site, found in self.dictionaries.items()},
             "task": dict(self.task.provenance),
-            "versions": {name: version(name) for name in ("gossamer", "torch", "transformers")},
+            "versions": versions(),
         }
 
 
@@ -366,12 +367,8 @@ def choose(
         task=study.task.name,
         scores=scores,
         provenance=study.provenance(path, target),
-        measured={
-            "faithfulness": measured.faithfulness.value,
-            "faithfulness_to_dictionaries": measured.faithfulness_to_dictionaries.value,
-            "accuracy": measured.accuracy,
-            "kl": measured.kl,
-        },
+        measured=measured.measured,
+        inputs=Inputs.of(study.model, study.dictionaries, study.task),
     )
     edges = circuit_edges(network, nodes, keep=EDGES_KEPT)
     return Found(replace(circuit, edges=edges), nodes, path, study, search)

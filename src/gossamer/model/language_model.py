@@ -1,6 +1,7 @@
 """A Hugging Face language model that can be read and edited at named sites."""
 
 import contextlib
+import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -21,6 +22,9 @@ from gossamer.tokens import Tokens
 
 # The edits of this thread, outermost first, with the model each belongs to.
 _edits: ContextVar[tuple[tuple["LanguageModel", Mapping[Site, Edit]], ...]] = ContextVar("gossamer_edits", default=())
+
+# Names of folders that say nothing of the model in them.
+_NAMELESS = re.compile(r"hf|models?|weights|final|last|best|checkpoint(-\d+)?|[0-9a-f]{40}")
 
 
 class LanguageModel:
@@ -76,8 +80,17 @@ class LanguageModel:
 
     @property
     def title(self) -> str:
-        """The name for readers: of a local model its folder's, so that results do not hold a machine's paths."""
-        return Path(self.name).resolve().name if Path(self.name).is_dir() else self.name
+        """The name for readers, without this machine's paths.
+
+        Of a local model its folder's name, with that of the folder above where it says nothing ("hf", "checkpoint-9");
+        of a snapshot that the hub's client keeps, the model's id.
+        """
+        if not Path(self.name).is_dir():
+            return self.name
+        *_, cached, above, folder = ("", "", *Path(self.name).resolve().parts)
+        if above == "snapshots" and cached.startswith("models--"):
+            return cached.removeprefix("models--").replace("--", "/")
+        return f"{above}/{folder}" if _NAMELESS.fullmatch(folder.lower()) else folder
 
     @property
     def n_layers(self) -> int:

@@ -9,11 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gossamer.alone import alone_in
 from gossamer.errors import UsageError
 from gossamer.files import read_json, require_folder, write_json
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
+from gossamer.results.lock import folder_lock
 from gossamer.training.checkpoint import difference
 from gossamer.training.config import TrainingConfig
 from gossamer.training.metrics import FILE as METRICS
@@ -43,7 +43,7 @@ def at_work(
     if cache is not None:
         require_folder(cache)
     processes = Processes.current()
-    with alone_in(target) if processes.writes else contextlib.nullcontext():
+    with folder_lock(target) if processes.writes else contextlib.nullcontext():
         if processes.writes:
             claim(target, request)
         processes.wait()

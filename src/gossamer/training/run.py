@@ -8,9 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from gossamer.alone import alone_in
 from gossamer.progress import begin, show_table
-from gossamer.tensor_files import remove_leftovers
+from gossamer.results.lock import folder_lock
 from gossamer.training import metrics, sinks
 from gossamer.training.checkpoint import Checkpoint
 from gossamer.training.parallel import Processes
@@ -66,7 +65,7 @@ def finish(
         GossamerError: the checkpoint is damaged, or could not be written.
     """
     processes = processes or Processes()
-    with alone_in(folder) if processes.writes else contextlib.nullcontext():
+    with folder_lock(folder) if processes.writes else contextlib.nullcontext():
         stored = Checkpoint.load(folder, settings)
         done = 0 if stored is None else stored.step
         # Before anything is computed: a sink may not be there.
@@ -115,7 +114,6 @@ class _Record:
 
     def __init__(self, what: str, steps: range, folder: Path, opened: Sequence[sinks.Sink]) -> None:
         self.folder, self.sinks = folder, opened
-        remove_leftovers(folder)
         metrics.rewind(folder, steps.start)
         self.advance = begin(what, steps.stop)
         self.advance(steps.start, "")

@@ -1,10 +1,14 @@
 """Texts from files, and their tokens without special tokens."""
 
-import json
 from pathlib import Path
+from typing import Any
 
 from gossamer.errors import GossamerError, UsageError
+from gossamer.files import read_json_lines, read_text
 from gossamer.model.language_model import LanguageModel
+
+# Of a file of text, in bytes: it is held in memory as a whole.
+LIMIT = 1 << 37
 
 
 def read_texts(path: str | Path) -> list[str]:
@@ -15,30 +19,20 @@ def read_texts(path: str | Path) -> list[str]:
         GossamerError: a line is not such an object, or the file is not UTF-8.
     """
     source = Path(path)
-    if not source.is_file():
-        raise UsageError(f"{source}: no such file; give a .jsonl file with a text a line, or plain text")
-    try:
-        # Some editors begin a file with a byte-order mark, which is no text.
-        content = source.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise GossamerError(f"{source}: expected UTF-8 text, found other bytes ({error}); convert the file") from error
     if source.suffix == ".jsonl":
-        texts = [_text(line, source, number) for number, line in enumerate(content.splitlines(), 1) if line.strip()]
+        texts = [_text(row, f"{source}, line {number}") for number, row in read_json_lines(source, LIMIT)]
     else:
-        texts = content.split("\n\n")
+        texts = read_text(source, limit=LIMIT).split("\n\n")
     texts = [text for text in texts if text.strip()]
     if not texts:
         raise UsageError(f"{source}: expected text, found none; give a file with text in it")
     return texts
 
 
-def _text(line: str, source: Path, number: int) -> str:
-    try:
-        text = json.loads(line)["text"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise GossamerError(f'{source}, line {number}: expected {{"text": …}}, found {line[:60]!r}') from error
+def _text(row: Any, where: str) -> str:
+    text = row.get("text") if isinstance(row, dict) else None
     if not isinstance(text, str):
-        raise GossamerError(f"{source}, line {number}: expected a text, found {text!r}")
+        raise GossamerError(f'{where}: expected {{"text": …}} with a text, found {str(row)[:60]!r}')
     return text
 
 

@@ -12,12 +12,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gossamer.activations.token_mask import counted_tokens
-from gossamer.alone import alone_in
 from gossamer.dictionary.formats.weights import sha256
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
 from gossamer.progress import begin
-from gossamer.tensor_files import remove_leftovers, require_space, write_tensors
+from gossamer.results.lock import folder_lock
+from gossamer.tensor_files import require_space, write_tensors
 from gossamer.training.buffer import OnTheFly
 from gossamer.training.cache.manifest import DTYPES, FILE, Entry, Manifest, shard_name
 from gossamer.training.seeding import generator
@@ -54,7 +54,7 @@ def write_cache(source: OnTheFly, shards: int, dtype: str, folder: str | Path) -
         return found
     if source.processes.count > 1:
         raise UsageError(f"{target}: lacks shards; write the cache with one process first, then train with several")
-    with alone_in(target):
+    with folder_lock(target):
         # Once more: what another run wrote meanwhile is there now.
         return _completed(source, shards, dtype, target, _held(source, dtype, target))
 
@@ -78,7 +78,6 @@ def _completed(source: OnTheFly, shards: int, dtype: str, target: Path, found: M
             "ask for all of them to add shards, or use another folder"
         )
     require_space(target, sum(_bytes(source, found, index) for index in missing), "the cache of activations")
-    remove_leftovers(target)
     advance = begin("caching activations", len(missing))
     for index in missing:
         entry = _write_shard(source, index, dtype, target / shard_name(index))

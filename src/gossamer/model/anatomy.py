@@ -183,17 +183,29 @@ class Anatomy:
     def norm_of(self, module: nn.Module) -> Norm:
         """What is known of a norm, found out once."""
         if module not in self._norms:
-            self._norms[module] = Norm(module, self.d_model)
+            try:
+                self._norms[module] = Norm(module, self.d_model)
+            except (TypeError, ValueError, IndexError, RuntimeError, AttributeError) as error:
+                raise GossamerError(
+                    f"family {self.family.name}: expected a norm (attention_norm, mlp_norm, norm and, with post_norms, "
+                    f"attn_out and mlp_out), found a {type(module).__name__}; correct the family's paths"
+                ) from error
         return self._norms[module]
 
     def heads(self, projected: Float[Tensor, "... out"], which: Literal["q", "k", "v"]) -> Float[Tensor, "... head d"]:
         """Queries, keys or values of all heads as a view of what their module puts out (or of its weights)."""
-        count, d, fused = self.n_heads, self.d_head, self.family.fused
+        d, fused, index = self.d_head, self.family.fused, "qkv".index(which)
+        sizes = (self.n_heads * d, self.n_kv_heads * d, self.n_kv_heads * d)
+        expected = {None: sizes[index], "concatenated": sum(sizes), "interleaved": 3 * sizes[0]}[fused]
+        if projected.shape[-1] != expected or (fused == "interleaved" and sizes[0] != sizes[1]):
+            raise GossamerError(
+                f"family {self.family.name}: expected a projection to {fused or 'separate'} {which} of width {expected}, "
+                f"found {projected.shape[-1]}; correct the family's {which} and fused"
+            )
         if fused == "interleaved":
-            return torch.unflatten(projected, -1, (count, 3, d))[..., "qkv".index(which), :]
+            return torch.unflatten(projected, -1, (self.n_heads, 3, d))[..., index, :]
         if fused == "concatenated":
-            sizes = (count * d, self.n_kv_heads * d, self.n_kv_heads * d)
-            projected = torch.split(projected, sizes, dim=-1)["qkv".index(which)]
+            projected = projected.narrow(-1, sum(sizes[:index]), sizes[index])
         return torch.unflatten(projected, -1, (-1, d))
 
 

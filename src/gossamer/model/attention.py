@@ -21,7 +21,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from gossamer.errors import UsageError
 from gossamer.model.anatomy import Anatomy
-from gossamer.model.editing import Pass, current
+from gossamer.model.editing import Pass, carried, current
 from gossamer.model.site import Site
 
 _PREFIX = "gossamer_"
@@ -162,7 +162,10 @@ class _Softmax(TorchFunctionMode):
         # A last column holds each head's sink, and each row was shifted by its largest entry.
         sinks = self.sinks.to(scores).view(1, -1, 1, 1)
         shift = sinks - scores[..., -1:]
-        return torch.cat([self._masked(scores[..., :-1] + shift) - shift, scores[..., -1:]], dim=-1)
+        shifted = scores[..., :-1]
+        raw = shifted + shift
+        edited = carried(shifted, raw, self._masked(raw), lambda after: after - shift)
+        return torch.cat([edited, scores[..., -1:]], dim=-1)
 
     def _masked(self, scores: Tensor) -> Tensor:
         lowest = torch.finfo(scores.dtype).min

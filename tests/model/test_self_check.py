@@ -28,7 +28,7 @@ WRONG = {
         replace(OLMO2, attention_norm="post_attention_layernorm"),
         "attn_in.0 == norm",
     ),
-    "queries are keys": ("phi3", replace(PHI3, fused="interleaved"), "a projection to interleaved q of width 96"),
+    "queries are keys": ("phi3", replace(PHI3, fused="interleaved"), "interleaved projections to q of width 96"),
     "queries and keys take turns": ("gpt2", replace(GPT2, fused="interleaved"), "attn_in @ W_V == v"),
     "queries are elsewhere": ("qwen2", replace(LLAMA, v="self_attn.k_proj"), "attn_in @ W_V == v"),
     "a multiplier forgotten": ("granite", replace(GRANITE, residual_multiplier=None), "resid_mid.0"),

@@ -333,7 +333,7 @@ def _in_stream(dictionary: Dictionary, x: Tensor, change: Tensor) -> Tensor:
 
 def _start(first: Site) -> Site:
     """The residual site from which the network can be resumed when `first` is the earliest dictionary."""
-    if first.kind in ("resid_pre", "resid_post"):
+    if first.facts.resumable:
         return first
     if first.layer is None:
         raise UsageError(f"dictionaries on {first} cannot be spliced: expected a site inside a layer")

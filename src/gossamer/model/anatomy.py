@@ -199,8 +199,8 @@ class Anatomy:
         expected = {None: sizes[index], "concatenated": sum(sizes), "interleaved": 3 * sizes[0]}[fused]
         if projected.shape[-1] != expected or (fused == "interleaved" and sizes[0] != sizes[1]):
             raise GossamerError(
-                f"family {self.family.name}: expected a projection to {fused or 'separate'} {which} of width {expected}, "
-                f"found {projected.shape[-1]}; correct the family's {which} and fused"
+                f"family {self.family.name}: expected {fused or 'separate'} projections to {which} of width "
+                f"{expected}, found {projected.shape[-1]}; correct the family's {which} and fused"
             )
         if fused == "interleaved":
             return torch.unflatten(projected, -1, (self.n_heads, 3, d))[..., index, :]

@@ -39,6 +39,11 @@ class SiteKind:
         return self.stream or self.added
 
     @property
+    def residual(self) -> bool:
+        """Whether it is the residual stream before, inside or after a layer."""
+        return self.stream and self.per_layer
+
+    @property
     def holds_dictionary(self) -> bool:
         """Whether a sparse dictionary can read and replace it: one vector a token."""
         return self.axes in (_STREAM, _HEADS)

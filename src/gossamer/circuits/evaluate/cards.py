@@ -23,7 +23,6 @@ from gossamer.tokens import Tokens
 N_WORDS = 8
 N_EXAMPLES = 5
 # Sites whose vectors are, or are added to, the residual stream: a decoder row there can be read by the head.
-_IN_STREAM = ("embed", "resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
 
 Words = tuple[tuple[str, float], ...]
 
@@ -155,7 +154,7 @@ def _written(
     splice: Splice, site: Site, columns: Int[Tensor, "column"], fired: _Fired, gradient: Float[Tensor, "prompt d"]
 ) -> Float[Tensor, "prompt column"]:
     """What each latent's change at the answer position adds to the logit difference directly."""
-    if site.kind not in _IN_STREAM:
+    if not site.facts.in_stream:
         return gradient.new_full((len(gradient), len(columns)), math.nan)
     at_end = fired.changes[torch.arange(len(gradient), device=gradient.device), splice.examples.clean.end]
     with torch.no_grad():
@@ -165,7 +164,7 @@ def _written(
 
 def _words(model: LanguageModel, site: Site, row: Float[Tensor, "d"]) -> tuple[Words, Words]:
     """Logit-lens words of a decoder row: what it raises and lowers most, against what the lens says of nothing."""
-    if site.kind not in _IN_STREAM:
+    if not site.facts.in_stream:
         return (), ()
     with torch.no_grad():
         lens = model.unembed(torch.stack([row.to(model.dtype), torch.zeros_like(row, dtype=model.dtype)])).float()

@@ -31,6 +31,17 @@ FAMILIES = (
 )
 
 
+def rescales(model_name: str | None) -> bool:
+    """Whether a model of this name norms or multiplies what its attention and MLP put out before it is added.
+
+    Its modules' outputs are then no sites. Names are compared without punctuation (gemma-2-9b, OLMo-2-1124-7B); Gemma
+    3's type names its text model.
+    """
+    name = "".join(letter for letter in (model_name or "").casefold() if letter.isalnum())
+    types = (kind.removesuffix("_text") for family in FAMILIES if family.rescales for kind in family.model_types)
+    return any(kind in name for kind in types)
+
+
 def family_of(model_type: str) -> Family:
     """The family of a configuration's `model_type`.
 

@@ -83,7 +83,7 @@ class _Finetune:
         self, model: LanguageModel, dictionaries: DictionarySet, corpus: Corpus, config: FinetuneConfig, seed: int
     ) -> None:
         for site in dictionaries:
-            if not site.kind.startswith("resid"):
+            if not site.facts.residual:
                 raise UsageError(f"dictionary at {site}: fine-tuning takes residual streams only; leave it out")
         self.model, self.dictionaries, self.corpus, self.config, self.seed = model, dictionaries, corpus, config, seed
         self.steps = config.tokens // (config.rows * corpus.training.ids.shape[1])

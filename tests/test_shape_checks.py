@@ -7,7 +7,7 @@ import torch
 from jaxtyping import TypeCheckError
 from shape_checks import UNCHECKED, source
 
-from gossamer.sparse.active import Active
+from gossamer.sparse.latents import SparseLatents
 
 
 def all_modules():
@@ -30,9 +30,9 @@ def test_every_module_is_checked_but_those_left_out():
 
 
 def test_a_call_with_a_wrong_type_is_an_error():
-    counts, latents = torch.ones(2, dtype=torch.long), torch.tensor([0, 3])
-    assert Active.from_counts(counts, latents, 4).starts.tolist() == [0, 1, 2]
-    with pytest.raises(TypeCheckError, match="from_counts"):
-        Active.from_counts(counts.double(), latents, 4)
-    with pytest.raises(TypeCheckError, match="from_counts"):
-        Active.from_counts(counts, latents[None], 4)
+    flat, values = torch.tensor([0, 7]), torch.ones(2)
+    assert SparseLatents.from_flat(flat, values, 2, 4).starts.tolist() == [0, 1, 2]
+    with pytest.raises(TypeCheckError, match="from_flat"):
+        SparseLatents.from_flat(flat.double(), values, 2, 4)
+    with pytest.raises(TypeCheckError, match="from_flat"):
+        SparseLatents.from_flat(flat, values[None], 2, 4)

@@ -27,7 +27,8 @@ from gossamer.circuits.study import find_circuit
 from gossamer.dictionary import Dictionary, DictionaryConfig
 from gossamer.errors import GossamerError
 from gossamer.model import LanguageModel, Site
-from gossamer.sparse.active import Active, runs_kernels
+from gossamer.sparse.backend import runs_kernels
+from gossamer.sparse.latents import SparseLatents
 from gossamer.tasks import get
 from gossamer.tasks.examples import Encoded, Examples
 from gossamer.tasks.prompt import Piece, Prompt
@@ -189,7 +190,7 @@ def _products(tokens: int, d: int, latents: int) -> list[Row]:
     generator = torch.Generator(device()).manual_seed(1)
     x, other = (torch.randn(rows, d, device=device(), generator=generator) for rows in (tokens, latents))
     full = torch.randn(tokens, latents, device=device(), generator=generator)
-    active = Active.from_flat((full.flatten() > 2).nonzero()[:, 0], tokens, latents)
+    active = SparseLatents.from_flat((full.flatten() > 2).nonzero()[:, 0], full[full > 2], tokens, latents)
     sparse, x64, other64 = torch.where(full > 2, full, 0).double(), x.double(), other.double()
     errors = {
         "sums": _apart(made.sums(active.starts, active.latents, full[full > 2], other), sparse @ other64),

@@ -9,7 +9,7 @@ from jaxtyping import TypeCheckError
 from shape_checks import UNCHECKED, CheckingLoader, all_modules, is_checked
 
 from gossamer.batching import halved
-from gossamer.sparse.active import Active
+from gossamer.sparse.latents import SparseLatents
 
 
 def test_every_module_is_checked_but_those_left_out():
@@ -23,19 +23,16 @@ def test_every_module_is_checked_but_those_left_out():
 
 
 def test_a_call_with_a_wrong_shape_is_an_error():
-    counts, latents = torch.ones(2, dtype=torch.long), torch.tensor([0, 3])
-    assert Active.from_counts(counts, latents, 4).starts.tolist() == [0, 1, 2]
-    for wrong in ((counts.double(), latents), (counts, latents[None])):
-        with pytest.raises(TypeCheckError, match="from_counts"):
-            Active.from_counts(*wrong, 4)
-    with pytest.raises(TypeCheckError, match="Active"):
-        Active(counts, latents[None], 4)
+    flat, values = torch.tensor([0, 7]), torch.ones(2)
+    assert SparseLatents.from_flat(flat, values, 2, 4).starts.tolist() == [0, 1, 2]
+    for wrong in ((flat.double(), values), (flat, values[None])):
+        with pytest.raises(TypeCheckError, match="from_flat"):
+            SparseLatents.from_flat(*wrong, 2, 4)
 
 
 def test_sizes_that_do_not_agree_are_an_error():
-    active = Active(torch.tensor([0, 1, 2]), torch.tensor([0, 3]), 4)
     with pytest.raises(TypeCheckError):
-        active.sums(torch.ones(2), torch.ones(4, 3)[None])
+        SparseLatents.from_flat(torch.tensor([0, 7]), torch.ones(3), 2, 4)
 
 
 def test_a_call_with_a_wrong_type_is_an_error():

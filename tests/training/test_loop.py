@@ -10,7 +10,7 @@ from training_fixtures import CONFIG, plans, texts, with_fit
 from gossamer.errors import NotFiniteError, UsageError
 from gossamer.model import Site
 from gossamer.results.lock import folder_lock
-from gossamer.sparse.active import has_sparse_products
+from gossamer.sparse.backend import has_sparse_products
 from gossamer.training import chosen, metrics, sinks
 from gossamer.training.checks import TrainingWarning
 from gossamer.training.config import Plan

@@ -6,7 +6,7 @@ import pytest
 import torch
 from circuit_lab import able_examples
 
-from gossamer.circuits.bootstrap import RESAMPLES, bootstrap_weights, count_texts
+from gossamer.circuits.bootstrap import RESAMPLES, bootstrap_weights, count_texts, few_texts
 from gossamer.model.language_model import LanguageModel
 from gossamer.tasks.examples import Examples
 
@@ -73,7 +73,12 @@ def test_templates_are_drawn_and_then_their_texts(examples: Examples) -> None:
     assert spread[0] > 1.5 * spread[1]
 
 
-def test_one_text_alone_has_no_spread(examples: Examples) -> None:
+def test_one_text_alone_has_no_spread_and_few_texts_are_said(examples: Examples) -> None:
     alone = examples.select([0, 0, 0])
     assert count_texts(alone) == 1
     assert (bootstrap_weights(alone, 0) == 1).all()
+    assert few_texts(alone) == (
+        "The held-out prompts are 1 different text: intervals over fewer than 10 say little; give more prompts.",
+    )
+    assert "9 different texts" in few_texts(examples.select(range(9)))[0]
+    assert few_texts(examples.select(range(10))) == ()

@@ -8,6 +8,7 @@ import pytest
 import torch
 from circuit_lab import mirror_dictionary, random_dictionary, sites_of
 
+from gossamer.circuits.bootstrap import few_texts
 from gossamer.circuits.circuit import Circuit, Node
 from gossamer.circuits.findings import _uneven, findings, prompt_view, stability
 from gossamer.circuits.outcome import FullModel
@@ -173,7 +174,8 @@ def test_the_prompt_has_its_tokens_and_roles_without_padding(found: Found, task:
 def test_dictionaries_that_cost_much_are_warned_of(
     found: Found, evaluated: Findings, model: LanguageModel, task: Task
 ) -> None:
-    assert evaluated.warnings == ("Mind the gap.",)
+    assert evaluated.warnings == ("Mind the gap.", *few_texts(task.test))
+    assert "8 different texts" in evaluated.warnings[1]
     site = Site.parse("resid_post.2")
     poor: dict[Site, Dictionary] = {site: random_dictionary(site, n_latents=8)}
     lossy = Study(model, poor, task, StudySettings(errors="drop", minimum_accuracy=0.0))
@@ -184,8 +186,8 @@ def test_dictionaries_that_cost_much_are_warned_of(
     circuit = Circuit.from_nodes(lossy.nodes, torch.arange(2), model="m", task="t", provenance=found.circuit.provenance)
     path = replace(found.path, method="by hand", nodes=lossy.nodes, circuits=(torch.arange(2),))
     warned = findings(Found(circuit, nodes, path, lossy), methods=(), reruns=0, subsets=0).warnings
-    assert len(warned) == 1
-    assert f"keep {kept:.0%} of the model's logit difference" in warned[0]
+    assert len(warned) == 2
+    assert f"keep {kept:.0%} of the model's logit difference" in warned[1]
 
 
 @pytest.mark.slow

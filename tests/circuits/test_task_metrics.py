@@ -42,7 +42,7 @@ def make_splice(model: LanguageModel, task: Task, name: str, errors: str = "mean
     sites = sites_of(*NAMES)
     dictionaries = {site: random_dictionary(site, seed=seed) for seed, site in enumerate(sites)}
     ablation, nodes = random_ablation(sites, errors=errors), all_nodes(dictionaries)
-    return Splice(model, dictionaries, with_metric(task.test, name), ablation, nodes, batch_size=3)
+    return Splice.of(model, dictionaries, with_metric(task.test, name), ablation, nodes, batch_size=3)
 
 
 def formula(name: str, logits: Tensor, splice: Splice) -> Tensor:
@@ -146,7 +146,9 @@ def test_kl_has_no_gradient_where_the_network_is_the_model(model: LanguageModel,
 def test_the_search_finds_a_known_circuit_by_any_metric(model: LanguageModel, name: str, loss: str) -> None:
     known = planted(model)
     examples = replace(known.splice.examples, metric=METRICS[name])
-    splice = Splice(model, known.splice.dictionaries, examples, known.splice.ablation, known.splice.nodes, batch_size=8)
+    splice = Splice.of(
+        model, known.splice.dictionaries, examples, known.splice.ablation, known.splice.nodes, batch_size=8
+    )
     one, nothing = torch.ones(len(splice.nodes)), torch.zeros(len(splice.nodes))
     full = FullModel.measure(lambda rows: splice(one, rows), examples, 8, lambda rows: splice(nothing, rows))
     settings = SearchSettings(loss, sizes=(40, 10, 5, 3), steps=60, batch_size=12, learning_rate=0.3)

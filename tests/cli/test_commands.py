@@ -80,18 +80,20 @@ def test_errors_are_one_line_with_their_exit_code(monkeypatch, gossamer, error, 
     assert gossamer() == (code, "", f"error: {error}\n")
 
 
-@pytest.mark.slow
-def test_a_users_mistakes_end_in_exit_code_2_without_a_traceback():
-    for arguments in (
-        ("circuit", "no/such/folder", "-t", "ioi"),
-        ("tasks", "no-such-task"),
-        ("circuit",),
-        ("nonsense",),
-    ):
-        command = [sys.executable, "-c", "from gossamer.cli import main; main()", *arguments]
-        found = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert found.returncode == 2, found.stderr
-        assert "Traceback" not in found.stderr
+@pytest.mark.parametrize(
+    "arguments", [("circuit", "no/such/folder", "-t", "ioi"), ("tasks", "no-such-task"), ("circuit",), ("nonsense",)]
+)
+def test_a_users_mistakes_end_in_exit_code_2_without_a_traceback(gossamer, arguments):
+    refused = gossamer(*arguments)
+    assert refused.code == 2
+    assert "Traceback" not in refused.err
+
+
+def test_a_users_mistake_in_a_process_of_its_own():
+    command = [sys.executable, "-c", "from gossamer.cli import main; main()", "circuit", "no/such/folder", "-t", "ioi"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 2, found.stderr
+    assert re.fullmatch(r"error: .*no/such/folder.*\n", found.stderr)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +104,9 @@ def test_a_users_mistakes_end_in_exit_code_2_without_a_traceback():
         (("--recipe", "best"), "--recipe: expected one of gossamer, reference, found 'best'"),
         (("--ablation", "nothing"), "--ablation: expected one of mean, zero, resample, found 'nothing'"),
         (("--loss", "l2"), "--loss: expected one of metric, kl, found 'l2'"),
+        (("--metric", "accuracy"), "--metric: expected one of logit_diff, .*, kl, found 'accuracy'"),
+        (("--roles", "diff"), "--roles: for a file of prompts; .* is no file of prompts: leave the option out"),
+        (("--roles", "guess"), "--roles: expected one of given, position, answers, diff, found 'guess'"),
         (("--steps", "0"), "--steps: at least 1 expected, found 0"),
         (("--reruns", "-1"), "--reruns: at least 0 expected, found -1"),
         (("--batch-size", "0"), "batch_size: at least 1 expected, found 0"),
@@ -428,3 +433,17 @@ def test_two_studies_in_one_folder_are_refused(gossamer, tmp_path, command):
         refused = gossamer(*command, *given, "--out", tmp_path / "out")
     assert refused.code == 2
     assert "out: another process is at work there" in refused.err
+
+
+def test_a_csv_file_is_a_task(gossamer, tmp_path):
+    rows = [f"The {a},The {b},{x},{y}" for a, b, x, y in (("boy", "boys", "is", "are"), ("girl", "girls", "is", "are"))]
+    rows += [f"The {b},The {a},{y},{x}" for a, b, x, y in (("man", "men", "is", "are"), ("kid", "kids", "is", "are"))]
+    path = tmp_path / "agreement.csv"
+    path.write_text("\n".join(["clean,corrupted,answer,wrong", *rows]))
+    found = gossamer("tasks", path, "--metric", "prob_diff", "--roles", "diff", "--json")
+    assert (found.code, found.err) == (0, "")
+    said = json.loads(found.out)
+    assert (said["name"], said["metric"], said["roles"][-1]) == ("agreement", "prob_diff", "differs1")
+    missing = gossamer("tasks", tmp_path / "none.csv")
+    assert (missing.code, missing.err.count("\n")) == (2, 1)
+    assert "no such file; give the path of a JSON, JSON-lines or CSV file of prompts" in missing.err

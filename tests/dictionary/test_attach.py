@@ -10,8 +10,9 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from gossamer.activations.token_mask import counted_tokens
 from gossamer.dictionary import Claims, Dictionary, DictionaryConfig, DictionarySet
-from gossamer.dictionary.attach import DictionaryWarning, attach, counted_tokens, measure
+from gossamer.dictionary.attach import DictionaryWarning, attach, measure
 from gossamer.dictionary.config import Contents
 from gossamer.errors import NotFiniteError, UsageError
 from gossamer.model.language_model import LanguageModel

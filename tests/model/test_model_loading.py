@@ -7,7 +7,7 @@ import pytest
 import torch
 from accelerate import cpu_offload, dispatch_model
 from tiny_families import random_hf, random_tokens
-from transformers import GPT2Model, GPTJConfig, GPTJForCausalLM
+from transformers import BloomConfig, BloomForCausalLM, GPT2Model
 from word_model import tiny_gpt2_model, word_tokenizer
 
 from gossamer.errors import GossamerError, UsageError
@@ -115,8 +115,8 @@ def test_missing_tokenizer(copy):
 def test_unknown_families_are_named_with_a_way_out(copy):
     edit_config(copy, model_type="martian")
     refused(UsageError, copy, r"'martian' is unknown: expected one of gpt2, gpt_neo, .*gossamer\.model\.Family")
-    config = GPTJConfig(vocab_size=20, n_positions=16, n_embd=16, n_layer=1, n_head=2, rotary_dim=4)
-    refused(UsageError, GPTJForCausalLM(config), "'gptj' is unknown")
+    config = BloomConfig(vocab_size=20, hidden_size=16, n_layer=1, n_head=2)
+    refused(UsageError, BloomForCausalLM(config), "'bloom' is unknown.*--family")
     refused(UsageError, torch.nn.Linear(2, 2), "'Linear' is unknown")
 
 

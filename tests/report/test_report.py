@@ -86,7 +86,7 @@ def test_every_node_has_a_row_a_card_and_a_place_in_the_map(findings, seen):
 
 
 def test_nothing_is_fetched_from_anywhere(findings, html, seen):
-    links = {node.link for node in findings.nodes if node.link}
+    links = {node.card.link for node in findings.nodes if node.card.link}
     for tag, attributes in seen.elements:
         for name in ("src", "href", "xlink:href", "srcset", "data", "action"):
             address = attributes.get(name) or "#"
@@ -109,7 +109,8 @@ def test_hostile_tokens_are_text_and_not_markup(seen, html):
 def test_hostile_names_and_links_do_no_harm():
     bad = '"><img src=x onerror=alert(1)>'
     whole = replace(sample.findings(3), stability=())
-    nodes = (replace(whole.nodes[0], link="javascript:alert(1)", generic=(bad,)), *whole.nodes[1:])
+    first = whole.nodes[0]
+    nodes = (replace(first, card=replace(first.card, link="javascript:alert(1)"), generic=(bad,)), *whole.nodes[1:])
     settings = {bad: bad, "a & b": "<b>"}
     seen = Page(page(replace(whole, task=bad, model=bad, warnings=(bad,), nodes=nodes, settings=settings)))
     assert not [value for value in seen.having("src") if not value.startswith("data:image/svg+xml;base64,")]
@@ -208,7 +209,7 @@ def test_findings_of_before_there_were_versions_load(findings, folder, tmp_path)
 def test_json_holds_what_was_found(findings, folder):
     found = json.loads((folder / "findings.json").read_text(encoding="utf-8"))
     assert found["budget"][-2]["faithfulness"]["value"] == 0.871
-    assert [node["latent"] for node in found["nodes"]] == [node.latent for node in findings.nodes]
+    assert [node["card"]["feature"] for node in found["nodes"]] == [str(node.card.feature) for node in findings.nodes]
 
 
 def test_five_hundred_nodes_stay_small_and_all_are_listed(folder):

@@ -226,18 +226,26 @@ def test_the_first_token_stands_for_an_answer_where_it_decides(written, tokenize
 
 
 def test_answers_that_begin_alike_are_left_out_and_said(written, tokenizer):
-    rows = [*agreement_rows(), {**agreement_rows()[0], "clean_answer": " zoom", "patch_answer": " zoo"}]
-    ids = [tokenizer(f"The{answer}")["input_ids"] for answer in (" zoom", " zoo")]
+    rows = [*agreement_rows(), {**agreement_rows()[0], "clean_answer": " thexa", "patch_answer": " thexb"}]
+    ids = [tokenizer(f"The{answer}")["input_ids"] for answer in (" thexa", " thexb")]
     assert ids[0][1] == ids[1][1]
-    with pytest.warns(TaskWarning, match=r"1 multi token.*' zoom' \(answer: .*; the other answer begins with the same"):
+    with pytest.warns(TaskWarning, match=r"1 multi token.*' thexa' \(answer: .*; both begin with the same token"):
         task = Task.from_file(written(rows), tokenizer)
     assert task.provenance["left_out"]["multi_token"] == 1
     assert len(task.train) + len(task.test) == 16
 
 
+def test_a_first_token_that_is_a_space_stands_for_nothing(written, coarse):
+    rows = [{**row, "clean_answer": " Zoë"} for row in agreement_rows()]
+    before = coarse("The boy")["input_ids"]
+    assert coarse.decode(coarse("The boy Zoë")["input_ids"][len(before)]) == " "
+    with pytest.raises(UsageError, match=r"found none that can be used of 16.*' Zoë' \(answer:  \|Z\|"):
+        Task.from_file(written(rows), coarse)
+
+
 def test_nothing_left(written, tokenizer):
-    rows = [{**row, "clean_answer": " zoom", "patch_answer": " zoo"} for row in agreement_rows()]
-    with pytest.raises(UsageError, match=r"found none that can be used of 16.*first, prompt 0: .*' zoom' \(answer"):
+    rows = [{**row, "clean_answer": " thexa", "patch_answer": " thexb"} for row in agreement_rows()]
+    with pytest.raises(UsageError, match=r"found none that can be used of 16.*first, prompt 0: .*' thexa' \(answer"):
         Task.from_file(written(rows), tokenizer)
 
 
@@ -281,7 +289,7 @@ def test_written_prompts_read_back(tokenizer, tmp_path, suffix):
         assert [piece for piece in new.clean if piece.role] == [piece for piece in old.clean if piece.role]
     published = task.write_prompts(tmp_path / f"published{suffix}", form="published")
     assert [prompt.key for prompt in read_prompts(published, tokenizer).prompts] == [prompt.key for prompt in ours]
-    with pytest.raises(UsageError, match="gossamer or published"):
+    with pytest.raises(UsageError, match="gossamer, published or auto-circuit"):
         task.write_prompts(path, form="csv")
 
 

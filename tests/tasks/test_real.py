@@ -99,3 +99,20 @@ def test_generated_for_a_real_tokenizer(tinytalk, tmp_path):
     assert "skater" in task.provenance["dropped_words"]
     again = Task.load(task.save(tmp_path / "task.json"), tinytalk)
     assert again.train.clean.slots.equal(task.train.clean.slots)
+
+
+@pytest.mark.parametrize("name", sorted(tasks.GENERATORS))
+@pytest.mark.parametrize("model", ["SmolLM2-135M-Instruct", "gemma-3-270m"])
+def test_every_task_is_made_for_modern_tokenizers(real_folder, model, name):
+    folder = real_folder / "models" / model
+    if not folder.is_dir():
+        pytest.skip(f"no {model} in {folder.parent}")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TaskWarning)
+        task = tasks.get(name).generate(tokenizer)
+    check(task)
+    assert len(task.train) + len(task.test) == tasks.get(name).n
+    assert task.train.aligned
+    if name.startswith("code"):
+        assert task.provenance["answers_by_first_token"] == 512

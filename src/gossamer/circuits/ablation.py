@@ -84,7 +84,7 @@ def _check(kind: str, errors: str, task: Task) -> None:
         )
     if kind == "resample" and not (task.train.aligned and task.test.aligned):
         raise UsageError(
-            "ablation='resample' needs every prompt aligned token by token with its counterfactual; use ablation='mean'"
+            "ablation resample needs every prompt aligned token by token with its counterfactual; use ablation mean"
         )
 
 

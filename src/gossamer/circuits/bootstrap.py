@@ -16,6 +16,10 @@ RESAMPLES = 1000
 FEW_TEXTS = 10
 
 
+class FewTextsWarning(UserWarning):
+    """Numbers are measured on so few texts that their intervals say little."""
+
+
 def bootstrap_weights(examples: Examples, seed: int) -> Float[Tensor, "draw prompt"]:
     """How often each prompt is drawn in each of `RESAMPLES` samples; float64 on the CPU.
 
@@ -44,6 +48,17 @@ def bootstrap_weights(examples: Examples, seed: int) -> Float[Tensor, "draw prom
 def count_texts(examples: Examples) -> int:
     """How many different texts the prompts are."""
     return len(_texts(examples)[1])
+
+
+def few_texts(examples: Examples) -> tuple[str, ...]:
+    """A sentence that the reader of an interval must see where it stands on few texts; none where they are enough."""
+    count = count_texts(examples)
+    if count >= FEW_TEXTS:
+        return ()
+    return (
+        f"The held-out prompts are {count} different text{'s' if count > 1 else ''}: intervals over fewer than "
+        f"{FEW_TEXTS} say little; give more prompts.",
+    )
 
 
 def _texts(examples: Examples) -> tuple[Int[Tensor, "prompt"], Int[Tensor, "text"]]:

@@ -6,6 +6,7 @@ from pathlib import Path as FilePath
 
 import torch
 
+from gossamer.circuits.bootstrap import few_texts
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.cards import node_cards
 from gossamer.circuits.evaluate.completeness import completeness
@@ -61,7 +62,13 @@ def findings(
         nodes=node_cards(study.bench, nodes, effects, generic_latents(circuit, others)),
         cases=cases,
         settings=settings_table(found),
-        warnings=(*warnings, *_losses(study), *_uneven(cases, budget[-2].faithfulness.value, study.task.metric)),
+        warnings=(
+            *warnings,
+            *_attached(study),
+            *few_texts(study.task.test),
+            *_losses(study),
+            *_uneven(cases, budget[-2].faithfulness.value, study.task.metric),
+        ),
         metric=study.task.metric.label,
         unit=study.task.metric.unit,
         kept=kept(study.task.metric),
@@ -161,6 +168,12 @@ def _for_readers(source: str) -> str:
 
 def _words(facts: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {value}" for name, value in facts.items()) or "-"
+
+
+def _attached(study: Study) -> tuple[str, ...]:
+    """What was warned of when the dictionaries were attached, as sentences."""
+    texts = (text for attachment in study.attachments for text in attachment.warnings)
+    return tuple(f"{text[:1].upper()}{text[1:]}." for text in texts)
 
 
 def _losses(study: Study) -> tuple[str, ...]:

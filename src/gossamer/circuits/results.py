@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gossamer.features.feature_card import FeatureCard
 from gossamer.results import Format, Older
 
 
@@ -136,43 +137,37 @@ class Overlap:
 
 
 @dataclass(frozen=True)
-class Example:
-    """Where a latent fired in the task's prompts."""
-
-    tokens: tuple[str, ...]
-    position: int
-    activation: float
-
-
-@dataclass(frozen=True)
 class NodeCard:
-    """What is known of one node of the circuit.
+    """What is known of one node of the circuit: its feature's card, and what only a circuit knows of it.
 
     Attributes:
-        site, role, latent: the node.
+        card: of the feature, on the held-out prompts.
+        role: where it counts.
         effect: faithfulness lost when this node alone is removed from the circuit (minimality).
         activation: mean on clean prompts at the role; `ablated` is the mean it is moved to.
         direct: what the latent adds to the metric by itself, to first order: (activation - ablated) times the decoder
             row times the gradient of the metric by the final stream, mean over prompts; NaN at sites that write to no
-            stream, and for a distance from the model.
-        promotes, suppresses: logit-lens words of the decoder row with their values.
-        examples: strongest firings in the task's prompts.
+            stream.
         generic: names of unrelated tasks whose circuits hold the same latent.
-        link: address of the latent's Neuronpedia page, where the dictionary names one.
     """
 
-    site: str
+    card: FeatureCard
     role: str
-    latent: int
     effect: float
     activation: float
     ablated: float
     direct: float
-    promotes: tuple[tuple[str, float], ...]
-    suppresses: tuple[tuple[str, float], ...]
-    examples: tuple[Example, ...]
     generic: tuple[str, ...] = ()
-    link: str | None = None
+
+    @property
+    def site(self) -> str:
+        """Where the dictionary reads."""
+        return str(self.card.feature.site)
+
+    @property
+    def latent(self) -> int:
+        """Number of the latent."""
+        return self.card.feature.latent
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The main job: a model, its dictionaries and a task in; a tested circuit out."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -10,6 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from gossamer.circuits.ablation import Ablation, AblationKind
+from gossamer.circuits.bootstrap import FewTextsWarning, few_texts
 from gossamer.circuits.candidates import candidates
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.edges import circuit_edges
@@ -23,8 +25,9 @@ from gossamer.circuits.outcome import ability
 from gossamer.circuits.path import Path
 from gossamer.circuits.prune import Polish
 from gossamer.circuits.search import SearchSettings
+from gossamer.circuits.sinks import with_sinks_passed_through
 from gossamer.circuits.splice import Splice
-from gossamer.dictionary.attach import attach
+from gossamer.dictionary.attach import Attachment, attach
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.language_model import LanguageModel
@@ -77,13 +80,20 @@ class StudySettings:
 class Study:
     """A model, its dictionaries and a task, made ready for searching and testing circuits.
 
-    Training prompts choose circuits; every number that is reported comes from the test prompts (`bench`).
+    Training prompts choose circuits; every number that is reported comes from the test prompts (`bench`). Where the
+    model uses the first token of a prompt as an attention sink, that token passes through as a BOS does.
+
+    Raises:
+        UsageError: the first token is a sink, and prompts differ there from their counterfactuals.
     """
 
     model: LanguageModel
     dictionaries: Mapping[Site, Dictionary]
     task: Task
     settings: StudySettings = field(default_factory=StudySettings)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "task", with_sinks_passed_through(self.model, self.task))
 
     @cached_property
     def ablation(self) -> Ablation:
@@ -104,6 +114,15 @@ class Study:
         return self.task.train.select(range(min(self.settings.prompts, len(self.task.train))))
 
     @cached_property
+    def attachments(self) -> list[Attachment]:
+        """What each dictionary does on the training prompts, with warnings where that is not what its file claims.
+
+        Raises:
+            UsageError: as :func:`gossamer.dictionary.attach.attach`.
+        """
+        return attach(self.model, self.dictionaries, self.task.train.clean.tokens)
+
+    @cached_property
     def nodes(self) -> Nodes:
         """Candidate nodes, from the training prompts. Task and dictionaries are checked first.
 
@@ -114,7 +133,7 @@ class Study:
         """
         self.require_one_device()
         self.require_ability()
-        attach(self.model, self.dictionaries, self.task.train.clean.tokens)
+        _ = self.attachments  # warns of dictionaries that do not do what their files claim
         return candidates(
             self.model,
             self.dictionaries,
@@ -145,12 +164,13 @@ class Study:
     @cached_property
     def bench(self) -> Bench:
         """Measures circuits on the held-out prompts."""
+        nodes = self.nodes  # before anything is measured: this checks the task and the dictionaries
         splice = Splice.of(
             self.model,
             self.dictionaries,
             self.task.test,
             self.ablation,
-            self.nodes,
+            nodes,
             batch_size=self.settings.batch_size,
         )
         return Bench(splice, self.settings.seed)
@@ -166,7 +186,7 @@ class Study:
         if len(devices) > 1:
             raise UsageError(
                 f"circuits: a model on one device expected, found {self.model.title} on {', '.join(devices)}; "
-                "load it with device= in place of device_map="
+                "load it on one device (--device; in Python, device= in place of device_map=)"
             )
         for site, dictionary in self.dictionaries.items():
             if dictionary.W_dec.device != self.model.device:
@@ -198,15 +218,36 @@ class Study:
                 "there is no circuit to find: choose another task"
             )
 
+    def require_dictionaries(self) -> None:
+        """Refuse dictionaries that together, before any ablation, keep nothing of the task on training prompts.
+
+        Raises:
+            GossamerError: the message has what was measured of each.
+        """
+        kept = self.train.faithfulness(self.train.dictionaries)
+        if kept > 0:
+            return
+        each = ", ".join(
+            f"{one.site} L0 {one.measured.l0:.4g} and explained variance {one.measured.explained_variance:.3g}"
+            for one in self.attachments
+        )
+        raise GossamerError(
+            f"the dictionaries together keep {kept:.0%} of {self.task.name} in {self.model.title}: expected more than "
+            f"nothing, or there is no circuit to find in them; on these prompts they have {each}; train them longer or "
+            "on other text, or use fewer sites"
+        )
+
     def paths(self, methods: Sequence[str], search: SearchSettings | None = None) -> tuple[Path, ...]:
         """The circuits of several methods (see METHODS), on the same network, prompts and ablation.
 
         Raises:
             UsageError: a method that does not exist.
+            GossamerError: as :meth:`require_dictionaries`.
         """
         unknown = [method for method in methods if method not in METHODS]
         if unknown:
             raise UsageError(f"methods are {', '.join(METHODS)}; found {', '.join(unknown)}")
+        self.require_dictionaries()
         search = search or SearchSettings(seed=self.settings.seed)
         return tuple(METHODS[method](self.splice, self.train.full, search) for method in methods)
 
@@ -275,7 +316,8 @@ def find_circuit(
 
     Raises:
         UsageError: both or neither usable target, dictionaries that do not fit the model, unaligned prompts.
-        GossamerError: the model cannot do the task, or no circuit reaches the target.
+        GossamerError: the model cannot do the task, the dictionaries keep nothing of it, or no circuit reaches the
+            target.
     """
     _check_target(faithfulness, size)
     settings = settings or StudySettings()
@@ -305,6 +347,8 @@ def choose(
         GossamerError: no circuit of the path is so faithful; the message says what the dictionaries allow.
     """
     search = search or SearchSettings(seed=study.settings.seed)
+    for sentence in few_texts(study.task.test):
+        warnings.warn(f"{study.task.name}: {sentence}", FewTextsWarning, stacklevel=2)
     polish = Polish(study.splice.over(path.nodes), study.train.full, search.loss)
     wanted = DEFAULT_FAITHFULNESS if faithfulness is None else faithfulness
     if size is not None:

@@ -43,6 +43,8 @@ def circuit(
     minimum_accuracy: options.MinimumAccuracy = 0.75,
     prompts: options.Prompts = None,
     bos: options.Bos = None,
+    roles: options.Roles = None,
+    length: options.Length = None,
     batch_size: options.BatchSize = 64,
     seed: options.Seed = 0,
     device: options.Device = None,
@@ -67,9 +69,10 @@ def circuit(
     reruns = inputs.at_least("--reruns", reruns, 0)
     settings = inputs.study_settings(ablation, errors, masks, minimum_accuracy, batch_size, seed)
     search = inputs.search_settings(loss, steps, seed)
+    reading = inputs.reading(task, metric, roles, length)
     with folder_lock(output):
         network = inputs.language_model(model, device, dtype)
-        prompted = inputs.task(task, network.tokenizer, bos=bos, prompts=prompts, seed=seed, metric=metric)
+        prompted = inputs.task(task, network.tokenizer, bos=bos, prompts=prompts, seed=seed, how=reading)
         inputs.require_other(others, network, prompted)
         chosen = inputs.dictionary_set(network, model, dictionaries)
         with shown(err):

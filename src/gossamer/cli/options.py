@@ -23,13 +23,23 @@ Dictionaries = Annotated[
 TaskName = Annotated[
     str,
     typer.Option(
-        "--task", "-t", help="A task's name (see [bold]gossamer tasks[/bold]), or a .json/.jsonl file of prompts."
+        "--task",
+        "-t",
+        help="A task's name (see [bold]gossamer tasks[/bold]), or a .json/.jsonl/.csv file of prompts.",
     ),
 ]
 Bos = Annotated[
     bool | None,
     typer.Option("--bos/--no-bos", help="Begin with BOS; default: as the tokenizer does. A saved task keeps its own."),
 ]
+Roles = Annotated[
+    str | None,
+    typer.Option(
+        help="How a file's words get roles: given (in its rows), position, answers (their mentions) or diff (what "
+        "differs from the counterfactual); default: by what the file holds."
+    ),
+]
+Length = Annotated[int | None, typer.Option(help="Keep only a file's prompts of so many tokens, BOS included.")]
 Prompts = Annotated[
     int | None, typer.Option("--prompts", "-n", help="How many prompts to generate; not for a file, which has its own.")
 ]

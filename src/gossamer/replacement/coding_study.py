@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.activations.token_mask import counted_tokens
 from gossamer.dictionary import recoding
-from gossamer.dictionary.attach import counted_tokens
 from gossamer.dictionary.coder import Coder
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.slopes import Rows

@@ -8,7 +8,7 @@ from gossamer.report import style
 from gossamer.report.page import drawn, page, pictured
 
 
-def write_report(findings: Findings, folder: Path) -> Path:
+def write_report(findings: Findings, folder: str | Path) -> Path:
     """Write report.html, figures/*.png, figures/*.svg and findings.json; each file atomically.
 
     The same findings give the same bytes on one machine. Parts that are missing (no curves, no stability) are left out

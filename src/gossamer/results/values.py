@@ -1,6 +1,7 @@
 """Dataclasses to JSON and back, by their annotations.
 
-Tuples come back as tuples, dataclasses and named tuples as themselves. JSON has no NaN and no infinity: where a float
+Tuples come back as tuples, dataclasses and named tuples as themselves; what has a name that it parses (a site, a
+feature) is written as that. JSON has no NaN and no infinity: where a float
 is annotated they are written as "NaN", "Infinity" and "-Infinity"; anywhere else they are refused.
 """
 
@@ -27,6 +28,8 @@ def to_json(value: Any, kind: Any = Any, where: str = "") -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else _name_of(value, kind, where)
+    if hasattr(type(value), "parse"):
+        return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kinds = _fields(kind if get_origin(kind) is type(value) else type(value))
         return {name: to_json(getattr(value, name), one, f"{where}.{name}") for name, one in kinds.items()}
@@ -66,6 +69,8 @@ def from_json(value: Any, kind: Any, where: str = "") -> Any:
         return value if value in get_args(kind) else _refuse(where, f"one of {get_args(kind)}", value)
     if origin in (Union, UnionType):
         return _either(value, get_args(kind), where)
+    if hasattr(kind, "parse"):
+        return kind.parse(value) if isinstance(value, str) else _refuse(where, f"the name of a {kind.__name__}", value)
     if dataclasses.is_dataclass(origin or kind):
         return _dataclass(value, kind, where)
     if origin in (dict, Mapping, _ORIGINS["Mapping"]):

@@ -107,22 +107,25 @@ def _token(text: str, answer: Answer, one_of_several: bool, speller: Speller) ->
     Of many answers a few run into the prompt's last token (" 17" and "76" are the one token " 1776"): what the model
     can say next is then the answer's own token, and so the published metrics take it.
     """
-    if answer.first is not None or not one_of_several:
-        return answer.first
-    alone = speller.ids([text])[0]
+    if answer.first is not None:
+        # A space of its own, before the first letter, tells nothing from anything.
+        return None if len(answer.added) > 1 and not speller.word(answer.first).strip() else answer.first
+    alone = speller.ids([text])[0] if one_of_several else []
     return alone[0] if len(alone) == 1 else None
 
 
 def _answer_faults(speller: Speller, number: int, prompt: Prompt, right: _Side, wrong: _Side) -> list[Fault]:
     """A side without any token, or answers of several tokens whose first does not tell right from wrong."""
     shared = set(right.tokens) & set(wrong.tokens)
-    # Most tokenizers keep a space with the word after it.
-    blank = "the prompt ends in a space: move it to the answer" if prompt.clean_text[-1:].isspace() else ""
     found = []
     for where, texts, side in (("answer", prompt.answers, right), ("wrong answer", prompt.wrong_answers, wrong)):
         for text, answer in zip(texts, side.added, strict=True):
-            if not side.tokens or (text in side.shortened and answer.first in shared):
-                cause = blank if not answer.continues else "the other answer begins with the same token"
+            if text in side.shortened and answer.first in shared:
+                found.append(_fault(speller, number, where, text, answer.added, "both begin with the same token"))
+            elif not side.tokens:
+                # Most tokenizers keep a space with the word after it.
+                blank = not answer.continues and prompt.clean_text[-1:].isspace()
+                cause = "the prompt ends in a space: move it to the answer" if blank else ""
                 found.append(_fault(speller, number, where, text, answer.added, cause))
     return found
 

@@ -61,8 +61,10 @@ class Answer:
 
 
 def token_text(tokenizer: Any, token: int) -> str:
-    """One token as text; a token that decodes to nothing (a lone space mark) as the vocabulary writes it."""
-    return str(tokenizer.decode([token]) or tokenizer.convert_ids_to_tokens(token))
+    """One token as text with its leading space; one that decodes to nothing (a lone space mark) as it is written."""
+    written = str(tokenizer.convert_ids_to_tokens(token))
+    # A tokenizer that marks spaces with "▁" drops the leading one when it decodes a token alone.
+    return written.replace("▁", " ") if written.startswith("▁") else str(tokenizer.decode([token]) or written)
 
 
 class Speller:
@@ -186,12 +188,10 @@ def _start(tokenizer: Any, bos: bool | None) -> tuple[int, ...]:
     if lead is None or lead > 1:
         raise UsageError(
             f"a tokenizer that begins a text with at most one special token expected, found {usual} for 'a'; "
-            "use bos=False"
+            "use --no-bos (bos=False in Python)"
         )
     if lead == 0 and bos and tokenizer.bos_token_id is None:
-        raise UsageError(
-            "bos=True: a tokenizer with a BOS token expected, found none; use bos=False or set its bos_token"
-        )
+        raise UsageError("BOS: a tokenizer with a BOS token expected, found none; use --no-bos (bos=False in Python)")
     return (int(tokenizer.bos_token_id),) if lead == 0 and bos else tuple(usual[:lead])
 
 

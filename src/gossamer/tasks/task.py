@@ -148,16 +148,18 @@ class Task:
         *,
         roles: str | None = None,
         name: str | None = None,
+        metric: str | Metric | None = None,
         **options: Any,
     ) -> "Task":
-        """Read prompts from a JSON or JSON-lines file and encode them.
+        """Read prompts from a JSON, JSON-lines or CSV file and encode them.
 
         Args:
-            path: rows in either form that :func:`gossamer.tasks.reading.read_prompts` describes.
+            path: rows in one of the forms of :mod:`gossamer.tasks.reading` and :mod:`gossamer.tasks.formats`.
             tokenizer: a Hugging Face fast tokenizer.
             roles: "given", "position", "answers", "diff" or "pattern"; None takes "given" if the rows have roles, else
                 "position".
             name: of the task; None takes the file's.
+            metric: what is measured; None takes what suits the prompts (see `Found.metric` in `tasks.reading`).
             **options: those of `read_prompts` (`names`, `pattern`, `template`, `template_pattern`) and of
                 `from_prompts` (`bos`, `test_fraction`, `seed`, `drop_multi_token`, `length`).
 
@@ -171,7 +173,8 @@ class Task:
         found = read_prompts(path, tokenizer, roles=roles, **reading)
         name = name or Path(path).stem
         kind = "position" if found.roles == "position" else "given"
-        return cls.from_prompts(found.prompts, tokenizer, name=name, roles=kind, provenance=found.provenance, **options)
+        options |= {"metric": found.metric if metric is None else metric, "provenance": found.provenance}
+        return cls.from_prompts(found.prompts, tokenizer, name=name, roles=kind, **options)
 
     def describe(self) -> str:
         """One paragraph: how many prompts, an example, lengths, roles, templates and cases."""

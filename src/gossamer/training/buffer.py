@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from gossamer.activations.token_mask import counted_tokens
 from gossamer.batching import in_batches
-from gossamer.dictionary.attach import counted_tokens
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel

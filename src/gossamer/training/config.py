@@ -235,7 +235,6 @@ class FinetuneConfig:
         clip: largest norm of a step's gradient.
         logit_error: weight of the squared error of the logits (a share of their variance), beside the KL in nats.
         reconstruction: weight of the unexplained variance of the model's own activations (mean over sites).
-        threshold_decay: per step, of the moving average of the smallest activation kept, which becomes the threshold.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of metrics.jsonl.
     """
@@ -249,7 +248,6 @@ class FinetuneConfig:
     clip: float = 1.0
     logit_error: float = 1.0
     reconstruction: float = 0.3
-    threshold_decay: float = 0.98
     checkpoint_every: int = 50
     log_every: int = 20
 
@@ -262,7 +260,6 @@ class FinetuneConfig:
         require(0 <= self.warm_up <= 1 and 0 <= self.decay <= 1, "warm_up and decay between 0 and 1", self)
         require(self.clip > 0, "a positive clip of the fine-tuning", self.clip)
         require(min(self.logit_error, self.reconstruction) >= 0, "logit_error and reconstruction from 0", self)
-        require(0 <= self.threshold_decay < 1, "threshold_decay from 0 to below 1", self.threshold_decay)
         require(self.checkpoint_every >= 1 and self.log_every >= 1, "checkpoint_every and log_every from 1", self)
 
 

@@ -19,6 +19,7 @@ from gossamer.training import run
 from gossamer.training.buffer import OnTheFly
 from gossamer.training.cache.read import Cached
 from gossamer.training.cache.write import buffers_for, write_cache
+from gossamer.training.calibration import TOKENS
 from gossamer.training.checks import warn_of_undercomplete
 from gossamer.training.config import FitConfig, Plan
 from gossamer.training.corpus import Corpus
@@ -210,7 +211,21 @@ class _Fit:
             gradients = combined(gradients, self.config.batch, self.processes)
             learner.update(gradients, step)
             self.latest[name] = gradients.averaged
+        if step + 1 == self.config.steps:
+            self._calibrate()
         return self.config.batch
+
+    def _calibrate(self) -> None:
+        """Give every rule that picks from a batch the threshold that stands for it, on activations still to come."""
+        fresh: list[Activations] = []
+        for place, parts in batches(self.source, self.place, self.config.batch):
+            fresh += parts
+            tokens = len(fresh) * self.config.batch
+            # Another turn may be another buffer, whose capture would take long.
+            if tokens >= TOKENS or (place.batch == 0 and tokens >= TOKENS // 4):
+                break
+        for learner in self.learners.values():
+            learner.calibrate([part[learner.plan.site] for part in fresh])
 
     def _gradients(self, learner: Learner, part: Activations, step: int) -> Gradients:
         with self._precision():

@@ -131,7 +131,7 @@ def _require_possible(
     if not config.finetune.tokens:
         return
     unfit = [f"objective {one}" for one in sorted(architectures - set(FINETUNED))]
-    unfit += [f"site {site}" for site in sites if not site.kind.startswith("resid")]
+    unfit += [f"site {site}" for site in sites if not site.facts.residual]
     if unfit:
         raise UsageError(f"{unfit[0]} cannot be fine-tuned on the model's logits; set the tokens of finetune to 0")
 

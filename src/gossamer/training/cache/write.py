@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from gossamer.dictionary.attach import counted_tokens
+from gossamer.activations.token_mask import counted_tokens
 from gossamer.dictionary.formats.weights import sha256
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite

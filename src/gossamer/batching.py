@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import warnings
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import torch
@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 # How torch and the libraries under it say that an allocation on the CPU failed, on Linux, Windows and macOS.
 _SAID = ("can't allocate memory", "not enough memory", "Cannot allocate memory", "bad_alloc", "bad allocation")
 # The batch that fitted, by the work that it was for and the batch that was asked for.
-_fitted: dict[tuple[Hashable, int], int] = {}
+_fitted: dict[tuple[object, int], int] = {}
 
 
 class MemoryWarning(UserWarning):
@@ -64,7 +64,7 @@ def named_when_out_of_memory(what: str, advice: str) -> Iterator[None]:
         raise GossamerError(f"out of memory {what}; {advice}") from error
 
 
-def _code(work: object) -> Hashable:
+def _code(work: object) -> object:
     """What a function made anew for every call has in common with those of earlier calls."""
     while isinstance(work, functools.partial):
         work = work.func

@@ -8,11 +8,14 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from gossamer.batching import named_when_out_of_memory
 from gossamer.progress import begin, show_table
 from gossamer.results.lock import folder_lock
 from gossamer.training import metrics, sinks
 from gossamer.training.checkpoint import Checkpoint
 from gossamer.training.parallel import Processes
+
+_LESS_MEMORY = "give a smaller batch or more parts of it (--batch, --accumulate), fewer latents or fewer sites at once"
 
 
 @runtime_checkable
@@ -94,7 +97,8 @@ def _steps(
     processes.wait()
     record = _Record(what, steps, folder, opened) if processes.writes else None
     for step in steps:
-        used = job.step(step)
+        with named_when_out_of_memory(f"while {what}", _LESS_MEMORY):
+            used = job.step(step)
         last = step + 1 == steps.stop
         if record is not None:
             record.count(used)

@@ -66,6 +66,7 @@ def test_every_python_block_and_every_substitute_is_used():
         "Ten lines for your own model",
         "Training dictionaries",
         "Dictionaries on their own",
+        "What one latent is",
         "JAX models",
     ]
     assert len(PYTHON) == len(list(blocks(README, "python")))
@@ -96,6 +97,18 @@ def test_dictionaries_on_their_own(capsys):
     assert list(measured)[:2] == ["encoder", "its ten strongest latents"]
     assert all(0 < l0 <= 10 for name, (l0, _) in measured.items() if name != "encoder")
     assert measured["the same ten, best weights"][1] >= measured["its ten strongest latents"][1] > 0
+
+
+def test_what_one_latent_is(capsys):
+    texts = [prompt.clean_text for prompt in ioi.sample(random.Random(0), 8)]
+    given = {"dictionaries": DictionarySet.load(SPOOL / "dictionaries"), "held_out_texts": texts}
+    names = run(
+        "What one latent is",
+        {"model": LanguageModel.load("bundled:spool"), "site": Site.parse("resid_post.2"), **given},
+    )
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == repr(names["cards"][names["chosen"][0]])
+    assert len(printed) - 1 == len(names["cards"][names["chosen"][1]].examples)
 
 
 def test_jax_models():

@@ -33,7 +33,7 @@ from gossamer.replacement.replacement_model import ReplacementModel
 from gossamer.tasks.metric import kl_divergence
 from gossamer.tokens import Tokens
 from gossamer.training import run
-from gossamer.training.calibration import TOKENS
+from gossamer.training.calibration import calibration_tokens
 from gossamer.training.chosen import Chosen
 from gossamer.training.config import FinetuneConfig, learning_rate
 from gossamer.training.corpus import Corpus
@@ -148,7 +148,7 @@ class _Finetune:
         """
         size = self.config.rows * self.corpus.training.ids.shape[1]
         read: dict[Site, list[Tensor]] = {site: [] for site in self.tuners}
-        for step in range(self.steps, self.steps + -(-TOKENS // size)):
+        for step in range(self.steps, self.steps + -(-calibration_tokens(self.config.tokens) // size)):
             tokens = self.corpus.rows(step * self.config.rows, self.config.rows, self.seed)
             kept = counted_tokens(self.model, tokens)
             with torch.no_grad():

@@ -55,6 +55,7 @@ def replacing_all(folder: str | Path) -> Iterator[Path]:
         GossamerError: writing failed.
     """
     target = Path(folder)
+    missing = [path for path in (target, *target.parents) if not path.exists()]
     try:
         target.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(dir=target, prefix=".new.", suffix=".part"))
@@ -72,6 +73,10 @@ def replacing_all(folder: str | Path) -> Iterator[Path]:
         raise GossamerError(f"{target}: could not be written ({error.strerror or error}); write it again") from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
+        # A refusal leaves no empty folder.
+        for path in missing:
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 def _beside(target: Path) -> Path:

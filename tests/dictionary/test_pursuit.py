@@ -275,7 +275,7 @@ def test_single_precision_goes_on_where_sums_of_changes_leave_no_residual(gram_b
     whole = pursue(x.double(), Rows.of(rows.double(), gram_bytes), 64, method="orthogonal").l0.double().mean()
     found = pursue(x, Rows.of(rows, gram_bytes), 64, method="orthogonal")
     assert found.l0.double().mean() > whole - 1
-    assert (residual(x, rows, found) / x.norm(dim=1)).median() < 1e-5
+    assert (residual(x, rows, found) / x.norm(dim=1)).median() < 1.5e-5
 
 
 @pytest.mark.parametrize("spread", [0.3, 0.1])

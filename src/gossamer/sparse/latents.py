@@ -115,8 +115,8 @@ class SparseLatents:
 
     def to(self, device: torch.device | str) -> "SparseLatents":
         """The same latents on `device`."""
-        starts, latents, activations = (one.to(device) for one in (self.starts, self.latents, self.activations))
-        return SparseLatents(starts, latents, activations, self.n_latents, self.shape)
+        starts, latents = self.starts.to(device), self.latents.to(device)
+        return SparseLatents(starts, latents, self.activations.to(device), self.n_latents, self.shape)
 
     def reshape(self, *shape: int) -> "SparseLatents":
         """The same entries with tokens of another shape."""

@@ -1,5 +1,6 @@
 """One call from text to dictionaries: stages are cached, kills are harmless, claims are measured."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -83,7 +84,25 @@ def test_another_request_in_the_same_folder_is_refused(train, tiny_gpt2):
         train(given=texts()[::-1])
     with torch.no_grad():
         tiny_gpt2.hf.transformer.h[0].mlp.c_fc.weight[0, 0] += 1
-    with pytest.raises(UsageError, match=r"model_sha256: "):
+    with pytest.raises(UsageError, match=r"weights_sha256: "):
+        train()
+
+
+def test_a_change_far_inside_a_weight_is_noticed(train, tiny_gpt2):
+    train()
+    with torch.no_grad():
+        tiny_gpt2.hf.transformer.h[2].mlp.c_fc.weight[20:].zero_()
+    with pytest.raises(UsageError, match=r"belongs to another training run \(weights_sha256: \w{12}… there"):
+        train()
+
+
+def test_a_folder_of_an_earlier_version_is_refused_in_its_own_words(train, tmp_path):
+    train()
+    path = tmp_path / "run" / "settings.json"
+    stored = json.loads(path.read_text())
+    stored["model_sha256"] = stored.pop("weights_sha256")
+    path.write_text(json.dumps(stored))
+    with pytest.raises(UsageError, match="begun by an earlier version, which did not look at all"):
         train()
 
 

@@ -17,6 +17,7 @@ from gossamer.activations.token_mask import counted_tokens
 from gossamer.batching import in_batches
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
+from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.progress import begin
@@ -73,8 +74,14 @@ class OnTheFly:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Model, corpus and seed."""
-        return {"model": self.model.name, "corpus": self.corpus.fingerprint, "seed": self.seed}
+        """Model, weights, corpus and seed."""
+        weights = weights_sha256(self.model.hf)
+        return {
+            "model": self.model.name,
+            "weights_sha256": weights,
+            "corpus": self.corpus.fingerprint,
+            "seed": self.seed,
+        }
 
     @property
     def device(self) -> torch.device:

@@ -26,6 +26,7 @@ from gossamer.activations.token_mask import counted_tokens
 from gossamer.dictionary.set import DictionarySet
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
+from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.predictions import log_probabilities
 from gossamer.model.site import Site
@@ -65,7 +66,7 @@ def finetune(
     """
     job = _Finetune(model, dictionaries, corpus, config, seed)
     settings = {"stage": "finetune", "model": model.name, "sites": [str(site) for site in dictionaries], "seed": seed}
-    settings |= {"corpus": corpus.fingerprint, **asdict(config)}
+    settings |= {"weights_sha256": weights_sha256(model.hf), "corpus": corpus.fingerprint, **asdict(config)}
     run.finish(
         job,
         "fine-tuning dictionaries",

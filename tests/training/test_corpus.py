@@ -95,3 +95,14 @@ def test_bad_text_files_are_named(tmp_path, name, content, error, expected):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(error, match=expected):
         read_texts(tmp_path / name)
+
+
+def test_claims_are_measured_on_the_first_five_thousand_tokens_held_out(tiny_gpt2):
+    config = replace(CONFIG.corpus, held_out=0.5)
+    corpus = Corpus.build(tiny_gpt2, *split_texts(texts(1000), config, seed=0), config, seed=0)
+    count = len(corpus.measured)
+    assert int(corpus.held_out.mask.sum()) > 6000
+    assert int(corpus.measured.mask.sum()) >= 5000 > int(corpus.measured[: count - 1].mask.sum())
+    assert torch.equal(corpus.measured.ids, corpus.held_out.ids[:count])
+    few = Corpus.build(tiny_gpt2, *split_texts(texts(20), config, seed=0), config, seed=0)
+    assert len(few.measured) == len(few.held_out)

@@ -13,6 +13,7 @@ from gossamer.errors import UsageError
 from gossamer.model import LanguageModel, Site
 from gossamer.results.lock import folder_lock
 from gossamer.training import pipeline, recipe_for, train_dictionaries, train_sets
+from gossamer.training.config import Plan
 from gossamer.training.learner import Learner
 from gossamer.training.recipes import RECIPES, general
 from gossamer.training.set_plans import SetPlan
@@ -117,6 +118,16 @@ def test_the_default_folder_is_in_the_cache(tiny_gpt2, tmp_path, monkeypatch):
 def test_the_wrong_site_is_refused_before_any_work(tiny_gpt2, tmp_path):
     with pytest.raises(UsageError):
         train_dictionaries(tiny_gpt2, texts(), [Site("resid_post", 7)], CONFIG, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("site", ["q.1", "v.0", "pattern.2"])
+def test_a_site_without_one_vector_a_token_is_refused_before_any_work(tiny_gpt2, tmp_path, site):
+    unfit = replace(CONFIG, finetune=replace(CONFIG.finetune, tokens=0))
+    with pytest.raises(UsageError, match=f"one vector a token, such as resid_post.3, .* found {site}"):
+        train_dictionaries(tiny_gpt2, texts(), [Site.parse(site)], unfit, tmp_path)
+    with pytest.raises(UsageError, match="one vector a token"):
+        Plan("a transcoder", Site("mlp_in", 0), Site.parse(site))
     assert not list(tmp_path.iterdir())
 
 

@@ -51,7 +51,10 @@ def test_train_makes_dictionaries_that_check_accepts(monkeypatch, gossamer, tiny
     facts = json.loads(trained.out)
     assert list(facts["sites"]) == ["resid_post.1"]
     checked = gossamer("check", tiny, "-d", facts["folder"], "--text", text, "--json")
-    assert json.loads(checked.out)["resid_post.1"]["l0"] == pytest.approx(facts["sites"]["resid_post.1"]["l0"], rel=0.5)
+    # Training calibrates on rows of 8 tokens; the check reads whole lines, whose later positions it never saw.
+    claimed, found = facts["sites"]["resid_post.1"]["l0"], json.loads(checked.out)["resid_post.1"]["l0"]
+    assert claimed == pytest.approx(4, rel=0.1)
+    assert claimed / 2 <= found <= claimed * 2
     again = gossamer("train", tiny, "--text", text, "--layers", "1", "--out", tmp_path / "out")
     assert "resid_post.1" in again.out
     assert gossamer("train", tiny, "--text", text, "--out", tmp_path / "out").code == 2

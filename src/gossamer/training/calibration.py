@@ -13,9 +13,14 @@ from torch import Tensor
 from gossamer.sparse.largest import MARGIN
 from gossamer.training.parallel import Processes
 
-# The mean L0 of so many tokens has an error of a few per mille.
-TOKENS = 16_384
+# The mean L0 of the most has an error of a few per mille, of the fewest of a few per cent.
+_FEWEST, _MOST = 2048, 16_384
 _BLOCK_VALUES = 2**24
+
+
+def calibration_tokens(learned: int) -> int:
+    """Tokens to calibrate on after a training on so many: an eighth of them, between 2,048 and 16,384."""
+    return min(_MOST, max(_FEWEST, learned // 8))
 
 
 @torch.no_grad()

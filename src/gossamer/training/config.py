@@ -142,7 +142,8 @@ class Plan:
         seed: of its initial weights and of what it draws.
 
     Raises:
-        UsageError: a transcoder that writes where it reads, or subtracts its output's bias from its input.
+        UsageError: a site that has no single vector for each token, or a transcoder that writes where it reads or
+            subtracts its output's bias from its input.
     """
 
     name: str
@@ -154,6 +155,8 @@ class Plan:
     def __post_init__(self) -> None:
         require_kinds(self)
         require(self.name != "" and ":" not in self.name, "a name without colons for a dictionary", repr(self.name))
+        for site in (self.site, self.target):
+            require_vectors(site)
         require(self.site_out != self.site, f"another site_out than the site {self.site}", self.site_out)
         crossed = self.site_out is not None and self.learner.pre_bias
         require(not crossed, f"no pre_bias for a transcoder ({self.name})", "pre_bias")
@@ -283,6 +286,12 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         require_kinds(self)
+
+
+def require_vectors(site: Site) -> None:
+    """Refuse a site that has something else than one vector a token: heads apart, patterns, scales of norms."""
+    words = "a site with one vector a token, such as resid_post.3, mlp_out.3 or z.3 (heads side by side)"
+    require(site.facts.holds_dictionary, words, site)
 
 
 def learning_rate(peak: float, warm_up: float, decay: float, step: int, steps: int) -> float:

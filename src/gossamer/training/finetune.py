@@ -26,6 +26,7 @@ from gossamer.activations.token_mask import counted_tokens
 from gossamer.dictionary.set import DictionarySet
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
+from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.predictions import log_probabilities
 from gossamer.model.site import Site
@@ -33,7 +34,7 @@ from gossamer.replacement.replacement_model import ReplacementModel
 from gossamer.tasks.metric import kl_divergence
 from gossamer.tokens import Tokens
 from gossamer.training import run
-from gossamer.training.calibration import TOKENS
+from gossamer.training.calibration import calibration_tokens
 from gossamer.training.chosen import Chosen
 from gossamer.training.config import FinetuneConfig, learning_rate
 from gossamer.training.corpus import Corpus
@@ -65,7 +66,7 @@ def finetune(
     """
     job = _Finetune(model, dictionaries, corpus, config, seed)
     settings = {"stage": "finetune", "model": model.name, "sites": [str(site) for site in dictionaries], "seed": seed}
-    settings |= {"corpus": corpus.fingerprint, **asdict(config)}
+    settings |= {"weights_sha256": weights_sha256(model.hf), "corpus": corpus.fingerprint, **asdict(config)}
     run.finish(
         job,
         "fine-tuning dictionaries",
@@ -148,7 +149,7 @@ class _Finetune:
         """
         size = self.config.rows * self.corpus.training.ids.shape[1]
         read: dict[Site, list[Tensor]] = {site: [] for site in self.tuners}
-        for step in range(self.steps, self.steps + -(-TOKENS // size)):
+        for step in range(self.steps, self.steps + -(-calibration_tokens(self.config.tokens) // size)):
             tokens = self.corpus.rows(step * self.config.rows, self.config.rows, self.seed)
             kept = counted_tokens(self.model, tokens)
             with torch.no_grad():

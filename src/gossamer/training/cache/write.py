@@ -15,6 +15,7 @@ from gossamer.activations.token_mask import counted_tokens
 from gossamer.dictionary.formats.weights import sha256
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
+from gossamer.model.fingerprint import weights_sha256
 from gossamer.progress import begin
 from gossamer.results.lock import folder_lock
 from gossamer.tensor_files import require_space, write_tensors
@@ -62,7 +63,9 @@ def write_cache(source: OnTheFly, shards: int, dtype: str, folder: str | Path) -
 def _held(source: OnTheFly, dtype: str, target: Path) -> Manifest:
     """The manifest of `target`, which must be of these activations; one without shards if there is none."""
     widths = {str(site): source.model.width(site) for site in source.sites}
-    asked = Manifest(source.model.name, widths, dtype, source.corpus.fingerprint, source.seed, source.rows)
+    weights = weights_sha256(source.model.hf)
+    settings = (source.model.name, widths, dtype, source.corpus.fingerprint, source.seed, source.rows)
+    asked = Manifest(*settings, weights=weights)
     if not (target / FILE).is_file():
         return asked
     found = Manifest.load(target)

@@ -10,12 +10,11 @@ circuit that is no larger).
 Dictionaries of real models come from the cache of `gossamer train`, and are trained first if it is empty.
 """
 
-import argparse
 import warnings
 from collections.abc import Iterator
 
 import torch
-from rows import Row, row, show
+from rows import Row, parser, row, say, show
 from settings import Setting, settings
 from torch import Tensor
 
@@ -32,15 +31,13 @@ POINTS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 
 def main() -> None:
     """Print the tables and the rows."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="all", choices=["bundled", "tinytalk", "stories260k", "all"])
-    parser.add_argument("--task", help="one task by name")
-    parser.add_argument("--errors", default="mean", choices=["mean", "drop", "keep"])
-    parser.add_argument("--prompts", type=int, default=400, help="training prompts at most")
-    parser.add_argument("--quick", action="store_true", help="96 training prompts, no reference recipe")
-    parser.add_argument("--every", action="store_true", help="a row for every size, not only the least favourable")
-    parser.add_argument("--json", action="store_true", help="every row, as JSON")
-    options = parser.parse_args()
+    made = parser(__doc__, "96 training prompts, no reference recipe")
+    made.add_argument("--model", default="all", choices=["bundled", "tinytalk", "stories260k", "all"])
+    made.add_argument("--task", help="one task by name")
+    made.add_argument("--errors", default="mean", choices=["mean", "drop", "keep"])
+    made.add_argument("--prompts", type=int, default=400, help="training prompts at most")
+    made.add_argument("--every", action="store_true", help="a row for every size, not only the least favourable")
+    options = made.parse_args()
     warnings.simplefilter("ignore")
     chosen = StudySettings(errors=options.errors, prompts=96 if options.quick else options.prompts)
     rows: list[Row] = []
@@ -57,7 +54,7 @@ def compared(setting: Setting, name: str, methods: list[str], chosen: StudySetti
     try:
         paths = searched(study, methods)
     except GossamerError as error:
-        print(f"{setting.name} {name}: refused: {error}")
+        say(f"{setting.name} {name}: refused: {error}", as_json=True)
         return
     bench = study.bench
     drawn = {path.method: differences(bench, path) for path in paths}
@@ -113,7 +110,8 @@ def smaller(what: str, bench: Bench, paths: tuple[Path, ...]) -> Iterator[Row]:
             yield row(f"{what}: nodes for {point:.0%} of the dictionaries, integrated gradients", needed[0], needed[1],
                       "nodes", target, good)  # fmt: skip
         else:
-            print(f"{what}: {point:.0%} of the dictionaries: mask {needed[0]}, integrated gradients {needed[1]} nodes")
+            needs = f"mask {needed[0]}, integrated gradients {needed[1]} nodes"
+            say(f"{what}: {point:.0%} of the dictionaries: {needs}", as_json=True)
 
 
 def first(bench: Bench, path: Path, wanted: float) -> int | None:
@@ -131,23 +129,23 @@ def table(title: str, study: Study, paths: tuple[Path, ...]) -> None:
     bench = study.bench
     empty, spliced = bench.kept(study.nodes.none()), bench.faithfulness(bench.dictionaries)
     full = bench.full.outcome
-    print(
+    say(
         f"\n{title}: {len(study.examples)} training and {len(study.task.test)} held-out prompts, "
         f"{len(study.nodes)} candidates"
     )
-    print(
+    say(
         f"full model: logit difference {full.metric.mean():.3f}, accuracy {full.correct.double().mean():.3f}; "
         f"all dictionaries {spliced:.3f}, empty circuit {empty:.3f}\n"
     )
     curves = [bench.curve(path) for path in paths]
     cells = [{point.size: cell(point.behaviour.faithfulness) for point in curve.points} for curve in curves]
-    print("| nodes | " + " | ".join(path.method for path in paths) + " |")
-    print("|---|" + "---|" * len(paths))
+    say("| nodes | " + " | ".join(path.method for path in paths) + " |")
+    say("|---|" + "---|" * len(paths))
     for size in sorted({size for found in cells for size in found}, reverse=True):
-        print(f"| {size} | " + " | ".join(found.get(size, "") for found in cells) + " |")
+        say(f"| {size} | " + " | ".join(found.get(size, "") for found in cells) + " |")
     for what in ("cpr", "cmd", "seconds"):
-        print(f"| {what} | " + " | ".join(f"{getattr(curve, what):.3g}" for curve in curves) + " |")
-    print()
+        say(f"| {what} | " + " | ".join(f"{getattr(curve, what):.3g}" for curve in curves) + " |")
+    say("")
 
 
 def cell(found: Interval) -> str:

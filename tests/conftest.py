@@ -17,6 +17,7 @@ shape_checks.install()
 
 from word_model import tiny_gpt2_model, word_tokenizer  # noqa: E402
 
+from gossamer import batching  # noqa: E402
 from gossamer.model import LanguageModel  # noqa: E402
 
 
@@ -39,3 +40,9 @@ def real_folder():
     if not (folder / "models").is_dir():
         pytest.skip(f"no real models at {folder}: set GOSSAMER_REAL to their folder")
     return folder.resolve()
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered_of_memory(monkeypatch):
+    """Batches that were halved in one test are whole again in the next."""
+    monkeypatch.setattr(batching, "_fitted", {})

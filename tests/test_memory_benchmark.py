@@ -128,7 +128,10 @@ def test_no_stage_allocates_more_than_is_stated(benchmark: ModuleType, batch: in
 
 def test_the_peak_is_what_stays_and_the_largest_stage(benchmark: ModuleType, capsys: pytest.CaptureFixture) -> None:
     config = benchmark.shape(2)
-    stays, stages = benchmark.resident(config, 8), benchmark.transient(config, 64, 8)
+    stays, stages = (
+        benchmark.resident(config, benchmark.Sizes(positions=8)),
+        benchmark.transient(config, benchmark.Sizes(positions=8)),
+    )
     assert stays["the model's log-probabilities, 2 x 512 prompts"] == 2 * 512 * 256_000 * 4
     assert stays["4 dictionaries of 16,384, float32"] > 4 * 2 * 3584 * 16_384 * 4
     assert [name.partition(",")[0] for name in stages] == [
@@ -137,7 +140,7 @@ def test_the_peak_is_what_stays_and_the_largest_stage(benchmark: ModuleType, cap
         "mask search",
         "measuring a circuit",
     ]
-    equal = benchmark.transient(config, 16, 8)
+    equal = benchmark.transient(config, benchmark.Sizes(positions=8, batch=16))
     assert equal["attribution patching, 16 prompts"] > equal["mask search, 16 prompts"]
     assert {"attribution patching, 16 prompts", "mask search, 32 prompts"} < set(stages)
-    assert "attribution patching, 4 prompts" in benchmark.transient(config, 4, 8)
+    assert "attribution patching, 4 prompts" in benchmark.transient(config, benchmark.Sizes(positions=8, batch=4))

@@ -1,38 +1,40 @@
-"""The checks of shapes reach every module of the package, and find what is wrong."""
+"""The checks of shapes and types reach every module of the package, and find what is wrong."""
 
 from importlib.util import find_spec
 
 import pytest
 import torch
+from beartype.roar import BeartypeCallHintParamViolation
 from jaxtyping import TypeCheckError
-from shape_checks import UNCHECKED, source
+from shape_checks import UNCHECKED, CheckingLoader, all_modules, is_checked
 
-from gossamer.sparse.active import Active
-
-
-def all_modules():
-    """The names of all modules of the package, those left out as one each."""
-    for path in sorted(source().rglob("*.py")):
-        parts = path.relative_to(source().parent).with_suffix("").parts
-        name = ".".join(part for part in parts if part != "__init__")
-        inside = [left_out for left_out in UNCHECKED if name == left_out or name.startswith(f"{left_out}.")]
-        yield inside[0] if inside else name
-
-
-def checked(name):
-    return type(find_spec(name).loader).__name__ == "_JaxtypingLoader"
+from gossamer.batching import halved
+from gossamer.sparse.latents import SparseLatents
 
 
 def test_every_module_is_checked_but_those_left_out():
-    # Of gossamer and gossamer.sparse only the inits are not: they hold no function with shapes.
-    unchecked = {name for name in all_modules() if not checked(name)}
-    assert unchecked == {"gossamer", "gossamer.sparse", *UNCHECKED}
+    names = list(all_modules())
+    unchecked = [name for name in names if not is_checked(name)]
+    assert {name for name in unchecked if not name.startswith("gossamer.jax.")} == {*UNCHECKED}
+    assert len(names) > 3 * len(unchecked)
+    for name in names:
+        if is_checked(name):
+            assert isinstance(find_spec(name).loader, CheckingLoader), name
+
+
+def test_a_call_with_a_wrong_shape_is_an_error():
+    flat, values = torch.tensor([0, 7]), torch.ones(2)
+    assert SparseLatents.from_flat(flat, values, 2, 4).starts.tolist() == [0, 1, 2]
+    for wrong in ((flat.double(), values), (flat, values[None])):
+        with pytest.raises(TypeCheckError, match="from_flat"):
+            SparseLatents.from_flat(*wrong, 2, 4)
+
+
+def test_sizes_that_do_not_agree_are_an_error():
+    with pytest.raises(TypeCheckError):
+        SparseLatents.from_flat(torch.tensor([0, 7]), torch.ones(3), 2, 4)
 
 
 def test_a_call_with_a_wrong_type_is_an_error():
-    counts, latents = torch.ones(2, dtype=torch.long), torch.tensor([0, 3])
-    assert Active.from_counts(counts, latents, 4).starts.tolist() == [0, 1, 2]
-    with pytest.raises(TypeCheckError, match="from_counts"):
-        Active.from_counts(counts.double(), latents, 4)
-    with pytest.raises(TypeCheckError, match="from_counts"):
-        Active.from_counts(counts, latents[None], 4)
+    with pytest.raises(BeartypeCallHintParamViolation):
+        halved("6", RuntimeError("out of memory"))

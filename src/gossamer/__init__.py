@@ -1,8 +1,9 @@
 """gossamer: find, test and look at sparse feature circuits in language models.
 
 The names of `__all__`, whose homes `__init__.pyi` lists, load on first use: `gossamer --help` waits for no torch.
-Rooms: `gossamer.model`, `gossamer.dictionary`, `gossamer.tasks`, `gossamer.circuits`, `gossamer.training`,
-`gossamer.report`, `gossamer.toys`, and `gossamer.jax`, which stands alone (`pip install "gossamer[jax]"`).
+Rooms, in the direction in which data flows: `tasks`, `model`, `activations`, `dictionary`, `features`, `replacement`,
+`training`, `circuits`, `results`, `report`; beside them `toys`, `bundled`, and `jax`, which stands alone (`pip install
+"gossamer[jax]"`).
 """
 
 from importlib.metadata import version

@@ -89,7 +89,7 @@ def test_settings_say_how_to_run_it_again(found: Found, evaluated: Findings) -> 
 
 
 def test_the_same_search_finds_the_same_circuits(found: Found) -> None:
-    again = mask_path(found.study.inputs(found.search))
+    again = mask_path(found.study.method_inputs(found.search))
     assert [set(circuit.tolist()) for circuit in again.circuits] == [set(c.tolist()) for c in found.path.circuits]
 
 
@@ -124,10 +124,10 @@ def test_searches_are_compared_with_like_searches(found: Found, monkeypatch: pyt
 
 
 def test_samples_of_a_rerun_take_from_both_sides(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = found.study.inputs(found.search)
+    given = found.study.method_inputs(found.search)
     rows = torch.arange(12)
     divided = replace(given, fitted=given.training.on(rows[:8]), validation=given.training.on(rows[8:]))
-    monkeypatch.setattr(Study, "inputs", lambda self, search: divided)
+    monkeypatch.setattr(Study, "method_inputs", lambda self, search: divided)
     seen: list[MethodInputs] = []
     monkeypatch.setattr("gossamer.circuits.findings.mask_path", lambda one: seen.append(one) or found.path)
     stability(found, 1)
@@ -211,8 +211,8 @@ def test_dictionaries_that_cost_much_are_warned_of(
     circuit = Circuit.from_nodes(lossy.nodes, torch.arange(2), model="m", task="t", provenance=found.circuit.provenance)
     path = replace(found.path, method="by hand", nodes=lossy.nodes, circuits=(torch.arange(2),))
     warned = findings(Found(circuit, nodes, path, lossy), methods=(), reruns=0, subsets=0).warnings
-    assert len(warned) == 3
-    assert f"keep {kept:.0%} of the model's logit difference" in warned[2]
+    assert len(warned) == 4, "of the dictionaries' files, of few texts, of no validation side, and this"
+    assert f"keep {kept:.0%} of the model's logit difference" in warned[3]
 
 
 @pytest.mark.slow

@@ -366,7 +366,7 @@ def named(model: LanguageModel, dictionaries: dict[Site, Dictionary]) -> Study:
 
 
 def test_circuits_are_fitted_to_some_names_and_chosen_on_others(named: Study) -> None:
-    given = named.inputs(SEARCH)
+    given = named.method_inputs(SEARCH)
     assert given.validation is not None
     names = [
         {prompt.clean_text for prompt in side.splice.examples.prompts} for side in (given.fitted, given.validation)
@@ -395,7 +395,7 @@ def test_the_faithfulness_asked_for_is_met_on_names_that_were_not_fitted(named: 
 
 def test_without_a_validation_share_all_prompts_are_fitted_and_chosen_on(named: Study) -> None:
     whole = replace(named, settings=replace(named.settings, validation=0.0))
-    given = whole.inputs(SEARCH)
+    given = whole.method_inputs(SEARCH)
     assert given.validation is None
     assert given.fitted is given.training
     assert whole.choice is whole.train

@@ -7,7 +7,7 @@ import torch
 from tiny_families import random_hf, random_tokens
 
 from gossamer.errors import GossamerError, UsageError
-from gossamer.model import LanguageModel, Site
+from gossamer.model import SITE_KINDS, LanguageModel, Site
 
 BACKEND = "eager"  # dynamo traces and guards as with any back end; only the code it makes is faster to come by
 
@@ -68,7 +68,7 @@ def test_edits_and_captures_of_compiled_models(way, loaded_first):
     with torch.no_grad():
         expected = compiled(input_ids=tokens.ids, use_cache=False).logits
     model = model or LanguageModel.load(compiled)
-    sites = [Site(kind, 1) for kind in model.anatomy.kinds() if kind != "embed"]
+    sites = [Site(kind, 1) for kind in model.kinds if SITE_KINDS[kind].per_layer]
     assert torch.equal(model.logits(tokens), plain.logits(tokens))
     for site, value in model.capture(tokens, sites).items():
         assert torch.equal(value, plain.capture(tokens, [site])[site]), site

@@ -89,7 +89,7 @@ def test_a_nan_can_be_traced_to_its_site(model, tokens):
 
 def test_nothing_stays_behind(model, tokens):
     before = state_of(model)
-    sites = [site for kind in model.anatomy.kinds() for site in model.sites(kind)]
+    sites = [site for kind in model.kinds for site in model.sites(kind)]
 
     def broken(value):
         raise ZeroDivisionError

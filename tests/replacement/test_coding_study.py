@@ -1,7 +1,7 @@
 """The study of ways of coding: its points against single evaluations, its comparison by hand, stopping and going on."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -129,14 +129,14 @@ def test_a_folder_of_another_study_is_refused(tiny_gpt2, named, tokens, tmp_path
 @pytest.mark.parametrize("damage", ['{"format": "x"}', "[]", '{"format": "gossamer.coding.1", "settings": {}}'])
 def test_damaged_results_are_named(damage, tmp_path):
     (tmp_path / "results.json").write_text(damage)
-    with pytest.raises(GossamerError, match=r"results\.json: expected format 'gossamer\.coding\.1'"):
+    with pytest.raises(GossamerError, match=r"results\.json: expected a study of coding"):
         load_study(tmp_path)
 
 
 def test_results_are_plain_json(tiny_gpt2, named, tokens, tmp_path):
     found = study_coding(tiny_gpt2, named, tokens, KS, coders=["cut"], folder=tmp_path)
     written = json.loads((tmp_path / "results.json").read_text())
-    assert [one["loss_recovered"] for one in written["points"]] == [one.loss_recovered for one in found.points]
+    assert [one["loss_recovered"] for one in written["rows"]] == [one.loss_recovered for one in found.points]
     assert written["settings"]["site"] == "resid_post.1"
 
 
@@ -162,3 +162,13 @@ def test_dictionaries_of_two_sites_are_refused(tiny_gpt2, tokens):
     two = {str(site): random_dictionary(site, 0) for site in tiny_gpt2.sites("resid_post")[:2]}
     with pytest.raises(UsageError, match=r"one site expected, found resid_post\.0, resid_post\.1"):
         study_coding(tiny_gpt2, two, tokens, KS)
+
+
+def test_a_study_of_an_earlier_version_loads_and_is_not_done_again(tiny_gpt2, named, tokens, tmp_path, monkeypatch):
+    found = study_coding(tiny_gpt2, named, tokens, KS, coders=["cut"])
+    points = [asdict(point) for point in found.points]
+    stored = {"format": "gossamer.coding.1", "settings": dict(found.settings), "points": points}
+    (tmp_path / "results.json").write_text(json.dumps(stored))
+    assert load_study(tmp_path) == found
+    monkeypatch.setattr(study, "evaluate_coders", None)
+    assert study_coding(tiny_gpt2, named, tokens, KS, coders=["cut"], folder=tmp_path) == found

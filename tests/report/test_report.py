@@ -172,7 +172,7 @@ def test_missing_parts_are_said_to_be_missing_and_no_nan_is_shown(tmp_path):
         assert note in seen.text
     assert not re.search(r"\b(nan|None|inf|Undefined)\b", seen.text, re.IGNORECASE)
     assert [path.name for path in (tmp_path / "figures").glob("*.png")] == ["circuit_map.png"]
-    assert json.loads((tmp_path / "findings.json").read_text(encoding="utf-8"))["nodes"][0]["effect"] is None
+    assert json.loads((tmp_path / "findings.json").read_text(encoding="utf-8"))["nodes"][0]["effect"] == "NaN"
 
 
 def test_a_circuit_without_nodes_is_a_page_too(findings):
@@ -184,6 +184,26 @@ def test_the_same_findings_give_the_same_bytes(folder, tmp_path):
     for path in folder.rglob("*"):
         if path.is_file():
             assert (tmp_path / path.relative_to(folder)).read_bytes() == path.read_bytes(), path.name
+
+
+def test_saved_findings_load_and_give_the_same_page(findings, folder, tmp_path):
+    loaded = Findings.load(folder / "findings.json")
+    # By its text, because one NaN does not equal another.
+    assert repr(loaded) == repr(findings)
+    write_report(loaded, tmp_path)
+    assert (tmp_path / "report.html").read_bytes() == (folder / "report.html").read_bytes()
+    assert (tmp_path / "findings.json").read_bytes() == (folder / "findings.json").read_bytes()
+
+
+def test_findings_of_before_there_were_versions_load(findings, folder, tmp_path):
+    value = json.loads((folder / "findings.json").read_text(encoding="utf-8"))
+    old = {name: one for name, one in value.items() if name not in ("format", "sha256")}
+    text = json.dumps(old).replace('"NaN"', "null")
+    (tmp_path / "findings.json").write_text(text)
+    assert repr(Findings.load(tmp_path / "findings.json")) == repr(findings)
+    (tmp_path / "findings.json").write_text("{}")
+    with pytest.raises(GossamerError, match=r"findings\.json: expected saved findings, found damage"):
+        Findings.load(tmp_path / "findings.json")
 
 
 def test_json_holds_what_was_found(findings, folder):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path as FilePath
 
 import torch
 
@@ -63,6 +64,7 @@ def findings(
         settings=settings_table(found),
         warnings=(
             *warnings,
+            *_attached(study),
             *few_texts(study.task.test),
             *_unvalidated(study),
             *_losses(study),
@@ -89,7 +91,7 @@ def stability(found: Found, reruns: int) -> tuple[Overlap, ...]:
     if not reruns or path.method != "mask":
         return (sizes,)
     size = min((one for one in path.sizes if one >= len(found.nodes)), default=path.sizes[0])
-    given = found.study.inputs(found.search)
+    given = found.study.method_inputs(found.search)
     samples = [_searched(given, size, partial(_resampled, seed=number)) for number in range(1, reruns + 1)]
     halves = [_searched(given, size, partial(_half, half=half)) for half in (0, 1)]
     labels = ["all prompts", *(f"sample {number}" for number in range(1, reruns + 1))]
@@ -157,10 +159,11 @@ def settings_table(found: Found) -> dict[str, str]:
         "dtype": facts["dtype"],
         "device": facts["device"],
         "versions": _words(facts["versions"]),
+        "circuit": f"SHA-256 {found.circuit.sha256}",
     }
     for site, dictionary in study.dictionaries.items():
         claim = dictionary.claims
-        source = dictionary.provenance.get("source", "made in this session")
+        source = _for_readers(str(dictionary.provenance.get("source", "made in this session")))
         table[f"dictionary {site}"] = f"{dictionary.architecture}, {dictionary.n_latents} latents, {source}" + (
             "" if claim.l0 is None else f", L0 {claim.l0:.1f}"
         )
@@ -175,6 +178,12 @@ def _prompt_counts(study: Study) -> str:
     return f"{searched}, {len(study.task.train)} for ablation values, {len(study.task.test)} held out"
 
 
+def _for_readers(source: str) -> str:
+    """A report is shared: of a path on this machine the last folders alone."""
+    path = FilePath(source)
+    return "/".join(path.parts[-2:]) if path.is_absolute() else source
+
+
 def _words(facts: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {value}" for name, value in facts.items()) or "-"
 
@@ -187,6 +196,12 @@ def _unvalidated(study: Study) -> tuple[str, ...]:
         "The training prompts are too few, or too much alike, to keep some with names or templates of their own: the "
         "circuit was chosen on the prompts that it was fitted to, and will keep less elsewhere.",
     )
+
+
+def _attached(study: Study) -> tuple[str, ...]:
+    """What was warned of when the dictionaries were attached, as sentences."""
+    texts = (text for attachment in study.attachments for text in attachment.warnings)
+    return tuple(f"{text[:1].upper()}{text[1:]}." for text in texts)
 
 
 def _losses(study: Study) -> tuple[str, ...]:

@@ -2,8 +2,10 @@
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from gossamer.features.feature_card import FeatureCard
+from gossamer.results import Format, Older
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,16 @@ class Behaviour:
     kl: float
     prompt_error: Interval
     answer_kl: float = math.nan
+
+    @property
+    def measured(self) -> dict[str, float]:
+        """The numbers that a circuit's file holds."""
+        return {
+            "faithfulness": self.faithfulness.value,
+            "faithfulness_to_dictionaries": self.faithfulness_to_dictionaries.value,
+            "accuracy": self.accuracy,
+            "kl": self.kl,
+        }
 
 
 @dataclass(frozen=True)
@@ -204,3 +216,23 @@ class Findings:
     unit: str = "logits"
     kept: str = "logit difference"
     distance: bool = False
+
+    def save(self, path: str | Path) -> Path:
+        """Write JSON, atomically, with a checksum. Returns the path."""
+        return FORMAT.save(path, self)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Findings":
+        """Read what `save` or :func:`gossamer.report.write_report` wrote, so that a report needs no computing.
+
+        Raises:
+            UsageError: no such file, or no findings.
+            GossamerError: damaged, or changed since it was written.
+        """
+        return FORMAT.load(path)
+
+
+# Of before there were versions: no checksum, and null for numbers that are not finite.
+FORMAT: Format[Findings] = Format(
+    "gossamer.findings", 1, Findings, "saved findings", {"": Older(lambda body: body, checksum=False)}
+)

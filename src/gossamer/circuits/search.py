@@ -184,7 +184,7 @@ def _accumulate(run: _Run, full: FullModel, loss: Loss, mask: Tensor, rows: Int[
                 lean = _lean(run, full, leaf, rows)
             value = prompt_loss(run.splice(leaf, part), full, loss, part, lean).sum() / len(rows)
             slope += torch.autograd.grad(value, leaf)[0]
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             run.batch_size = halved(len(part), error)

@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from importlib.metadata import version
 from typing import Any, Literal
 
 import torch
@@ -19,19 +18,22 @@ from gossamer.circuits.edges import circuit_edges
 from gossamer.circuits.evaluate.bench import Bench
 from gossamer.circuits.evaluate.minimality import node_effects
 from gossamer.circuits.export import graph_prompt, to_attribution_graph
+from gossamer.circuits.inputs import Inputs
 from gossamer.circuits.methods import METHODS, MethodInputs, Prompts
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.outcome import ability
 from gossamer.circuits.path import Path
 from gossamer.circuits.prune import Polish
 from gossamer.circuits.search import SearchSettings
+from gossamer.circuits.sinks import with_sinks_passed_through
 from gossamer.circuits.splice import Splice
-from gossamer.dictionary.attach import attach
+from gossamer.dictionary.attach import Attachment, attach
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.replacement.replacement_model import ErrorPolicy
+from gossamer.results import versions
 from gossamer.tasks.grouping import Grouping, grouped
 from gossamer.tasks.metric import kept
 from gossamer.tasks.split import Split, validation_split
@@ -85,13 +87,20 @@ class Study:
     """A model, its dictionaries and a task, made ready for searching and testing circuits.
 
     Training prompts are divided: circuits are fitted to some and chosen on others (`choice`); every number that is
-    reported comes from the test prompts (`bench`).
+    reported comes from the test prompts (`bench`). Where the model uses the first token of a prompt as an attention
+    sink, that token passes through as a BOS does.
+
+    Raises:
+        UsageError: the first token is a sink, and prompts differ there from their counterfactuals.
     """
 
     model: LanguageModel
     dictionaries: Mapping[Site, Dictionary]
     task: Task
     settings: StudySettings = field(default_factory=StudySettings)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "task", with_sinks_passed_through(self.model, self.task))
 
     @cached_property
     def ablation(self) -> Ablation:
@@ -112,6 +121,15 @@ class Study:
         return self.task.train.select(range(min(self.settings.prompts, len(self.task.train))))
 
     @cached_property
+    def attachments(self) -> list[Attachment]:
+        """What each dictionary does on the training prompts, with warnings where that is not what its file claims.
+
+        Raises:
+            UsageError: as :func:`gossamer.dictionary.attach.attach`.
+        """
+        return attach(self.model, self.dictionaries, self.task.train.clean.tokens)
+
+    @cached_property
     def nodes(self) -> Nodes:
         """Candidate nodes, from the training prompts. Task and dictionaries are checked first.
 
@@ -122,7 +140,7 @@ class Study:
         """
         self.require_one_device()
         self.require_ability()
-        attach(self.model, self.dictionaries, self.task.train.clean.tokens)
+        _ = self.attachments  # warns of dictionaries that do not do what their files claim
         return candidates(
             self.model,
             self.dictionaries,
@@ -162,7 +180,7 @@ class Study:
         """Measures circuits on the training prompts that choices are made on: for choosing, never for reporting."""
         return self.train if self.sides is None else Bench(self.splice.on(self._rows(self.sides.test)))
 
-    def inputs(self, search: SearchSettings | None = None) -> MethodInputs:
+    def method_inputs(self, search: SearchSettings | None = None) -> MethodInputs:
         """What the methods are given: the same network, ablation and training prompts for all."""
         search = search or SearchSettings(seed=self.settings.seed)
         training = Prompts(self.splice, self.train.full)
@@ -177,12 +195,13 @@ class Study:
     @cached_property
     def bench(self) -> Bench:
         """Measures circuits on the held-out prompts."""
+        nodes = self.nodes  # before anything is measured: this checks the task and the dictionaries
         splice = Splice.of(
             self.model,
             self.dictionaries,
             self.task.test,
             self.ablation,
-            self.nodes,
+            nodes,
             batch_size=self.settings.batch_size,
         )
         return Bench(splice, self.settings.seed)
@@ -230,16 +249,37 @@ class Study:
                 "there is no circuit to find: choose another task"
             )
 
+    def require_dictionaries(self) -> None:
+        """Refuse dictionaries that together, before any ablation, keep nothing of the task on training prompts.
+
+        Raises:
+            GossamerError: the message has what was measured of each.
+        """
+        kept = self.train.faithfulness(self.train.dictionaries)
+        if kept > 0:
+            return
+        each = ", ".join(
+            f"{one.site} L0 {one.measured.l0:.4g} and explained variance {one.measured.explained_variance:.3g}"
+            for one in self.attachments
+        )
+        raise GossamerError(
+            f"the dictionaries together keep {kept:.0%} of {self.task.name} in {self.model.title}: expected more than "
+            f"nothing, or there is no circuit to find in them; on these prompts they have {each}; train them longer or "
+            "on other text, or use fewer sites"
+        )
+
     def paths(self, methods: Sequence[str], search: SearchSettings | None = None) -> tuple[Path, ...]:
         """The circuits of several methods (see METHODS), on the same network, prompts and ablation.
 
         Raises:
             UsageError: a method that does not exist.
+            GossamerError: as :meth:`require_dictionaries`.
         """
         unknown = [method for method in methods if method not in METHODS]
         if unknown:
             raise UsageError(f"methods are {', '.join(METHODS)}; found {', '.join(unknown)}")
-        given = self.inputs(search)
+        self.require_dictionaries()
+        given = self.method_inputs(search)
         return tuple(METHODS[method](given) for method in methods)
 
     def provenance(self, path: Path, target: Mapping[str, float]) -> dict[str, Any]:
@@ -255,7 +295,7 @@ class Study:
             "sign": "a score is the faithfulness lost on held-out prompts when the node alone is removed",
             "dictionaries": {str(site): dict(found.provenance) for site, found in self.dictionaries.items()},
             "task": dict(self.task.provenance),
-            "versions": {name: version(name) for name in ("gossamer", "torch", "transformers")},
+            "versions": versions(),
         }
 
 
@@ -307,7 +347,8 @@ def find_circuit(
 
     Raises:
         UsageError: both or neither usable target, dictionaries that do not fit the model, unaligned prompts.
-        GossamerError: the model cannot do the task, or no circuit reaches the target.
+        GossamerError: the model cannot do the task, the dictionaries keep nothing of it, or no circuit reaches the
+            target.
     """
     _check_target(faithfulness, size)
     settings = settings or StudySettings()
@@ -340,7 +381,7 @@ def choose(
     search = search or SearchSettings(seed=study.settings.seed)
     for sentence in few_texts(study.task.test):
         warnings.warn(f"{study.task.name}: {sentence}", FewTextsWarning, stacklevel=2)
-    polish = study.inputs(search).polish(path)
+    polish = study.method_inputs(search).polish(path)
     wanted = DEFAULT_FAITHFULNESS if faithfulness is None else faithfulness
     if size is not None:
         _check_room(path.nodes, size)
@@ -358,12 +399,8 @@ def choose(
         task=study.task.name,
         scores=scores,
         provenance=study.provenance(path, target),
-        measured={
-            "faithfulness": measured.faithfulness.value,
-            "faithfulness_to_dictionaries": measured.faithfulness_to_dictionaries.value,
-            "accuracy": measured.accuracy,
-            "kl": measured.kl,
-        },
+        measured=measured.measured,
+        inputs=Inputs.of(study.model, study.dictionaries, study.task),
     )
     edges = circuit_edges(network, nodes, keep=EDGES_KEPT)
     return Found(replace(circuit, edges=edges), nodes, path, study, search)

@@ -14,6 +14,7 @@ from gossamer.cli.evaluating import evaluate
 from gossamer.cli.finding import circuit, demo
 from gossamer.cli.printing import err, fail, out, spoken_warnings
 from gossamer.cli.prompts import tasks
+from gossamer.cli.rerunning import evaluate_circuit, report
 from gossamer.cli.toys import toys
 from gossamer.cli.training import train
 from gossamer.errors import GossamerError, UsageError
@@ -59,7 +60,7 @@ def options(
     """Find, test and look at sparse feature circuits in language models."""
 
 
-for command in (demo, circuit, tasks, train, check, evaluate, ablate, pursuit, toys):
+for command in (demo, circuit, evaluate_circuit, report, tasks, train, check, evaluate, ablate, pursuit, toys):
     app.command()(command)
 
 

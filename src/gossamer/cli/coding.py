@@ -45,10 +45,10 @@ def pursuit(
     Give dictionaries of one site that were trained at several L0s. Writes results.json after each coder, so that a run
     can be stopped and goes on; then tables.md and a picture of cross-entropy recovered against L0.
     """
-    from gossamer.alone import alone_in
     from gossamer.progress import shown
     from gossamer.replacement import coding_study
     from gossamer.report.coding import PURSUITS, headline, write_coding
+    from gossamer.results.lock import folder_lock
     from gossamer.training import read_texts
 
     ks, coders = inputs.numbers("--k", k), tuple(coder or coding_study.DEFAULT)
@@ -64,7 +64,7 @@ def pursuit(
     length = min(inputs.at_least("--context", context, 2), network.n_context)
     tokens = network.tokenize(texts[: 2 * count], bos=bos).cut(length)
     sample = tokens[count:] if len(tokens) > count else None
-    with alone_in(output), shown(err):
+    with folder_lock(output), shown(err):
         done = coding_study.study_coding(
             network, found, tokens[:count], ks, sample=sample, coders=coders, folder=output
         )

@@ -61,8 +61,8 @@ def circuit(
     """
     from gossamer.circuits.study import find_circuit
     from gossamer.demo import write_results
-    from gossamer.files import require_folder
     from gossamer.progress import shown
+    from gossamer.results import folder_lock
 
     kind = inputs.choice("--recipe", recipe, ("gossamer", "reference"))
     methods, others = inputs.methods(compare), inputs.other_circuits(other)
@@ -70,15 +70,15 @@ def circuit(
     settings = inputs.study_settings(ablation, errors, masks, minimum_accuracy, batch_size, seed)
     search = inputs.search_settings(loss, steps, seed)
     reading = inputs.reading(task, metric, roles, length)
-    require_folder(output)
-    network = inputs.language_model(model, device, dtype)
-    prompted = inputs.task(task, network.tokenizer, bos=bos, prompts=prompts, seed=seed, how=reading)
-    inputs.require_other(others, network, prompted)
-    chosen = inputs.dictionary_set(network, model, dictionaries)
-    with shown(err):
-        how = {"recipe": kind, "settings": settings, "search": search}
-        found = find_circuit(network, chosen, prompted, faithfulness=faithfulness, size=size, **how)
-        report = write_results(found, output, methods=methods, reruns=reruns, others=others)
+    with folder_lock(output):
+        network = inputs.language_model(model, device, dtype)
+        prompted = inputs.task(task, network.tokenizer, bos=bos, prompts=prompts, seed=seed, how=reading)
+        inputs.require_other(others, network, prompted)
+        chosen = inputs.dictionary_set(network, model, dictionaries)
+        with shown(err):
+            how = {"recipe": kind, "settings": settings, "search": search}
+            found = find_circuit(network, chosen, prompted, faithfulness=faithfulness, size=size, **how)
+            report = write_results(found, output, methods=methods, reruns=reruns, others=others)
     _tell(found, report, as_json)
 
 

@@ -235,7 +235,7 @@ def _tunable(config: Any, sites: Sequence[Any], chosen: Sequence[Any]) -> Any:
     from gossamer.training.tuner import ARCHITECTURES
 
     architectures = {one.learner.architecture for one in chosen}
-    if architectures <= set(ARCHITECTURES) and all(site.kind.startswith("resid") for site in sites):
+    if architectures <= set(ARCHITECTURES) and all(site.facts.residual for site in sites):
         return config
     if config.finetune.tokens:
         err.print("no fine-tuning on the model's logits: it takes topk, batchtopk and jumprelu on residual streams")

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.activations.token_mask import counted_tokens
 from gossamer.batching import in_batches
 from gossamer.dictionary.config import Claims
 from gossamer.dictionary.dictionary import Dictionary
@@ -107,12 +108,6 @@ def measure(
     for sums in in_batches(len(tokens), batch_size, batch):
         totals = {site: totals[site].joined(part) if site in totals else part for site, part in sums.items()}
     return {site: _measurement(total) for site, total in totals.items()}
-
-
-def counted_tokens(model: LanguageModel, tokens: Tokens) -> Bool[Tensor, "batch pos"]:
-    """True at the tokens that count in a measurement: neither padding nor BOS."""
-    bos = getattr(model.tokenizer, "bos_token_id", None)
-    return tokens.mask if bos is None else tokens.mask & (tokens.ids != bos)
 
 
 def _sums(dictionary: Dictionary, inputs: Tensor, targets: Tensor, kept: Tensor) -> _Sums:

@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.dictionary.dictionary import Dictionary
-from gossamer.dictionary.latents import SparseLatents
 from gossamer.errors import UsageError
 from gossamer.model.site import Site
+from gossamer.sparse.latents import SparseLatents
 
 
 @dataclass(frozen=True)

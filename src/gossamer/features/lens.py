@@ -13,8 +13,6 @@ from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 
 Words = tuple[tuple[str, float], ...]
-# Sites whose vectors are, or are added to, the residual stream: a decoder row there can be read by the head.
-_IN_STREAM = ("embed", "resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
 # Logits that stand in memory at a time.
 _BLOCK_VALUES = 2**24
 
@@ -33,7 +31,7 @@ class LensWords(NamedTuple):
 
 def writes_to_stream(site: Site) -> bool:
     """Whether a decoder row at `site` is a direction of the residual stream, which the head can read."""
-    return site.kind in _IN_STREAM
+    return site.facts.in_stream
 
 
 @torch.no_grad()

@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
+import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 from torch._dynamo.eval_frame import OptimizedModule as Compiled
 
 from gossamer.errors import GossamerError, UsageError
-from gossamer.model.family import ATTENTION_KINDS, Anatomy
+from gossamer.model.anatomy import Anatomy
+from gossamer.model.norm import Norm
 from gossamer.model.site import Site
 
 Edit = Callable[[Tensor], Tensor]
@@ -44,8 +47,10 @@ class Pass:
         self.read: dict[Site, Tensor] = {}
         self.pending = set(edits)
         self.started = False
+        self.mask: Tensor | None = None
+        self.covered = 0
         sites = {*edits, *self.missing}
-        self.attention = {site for site in sites if site.kind in ATTENTION_KINDS}
+        self.attention = {site for site in sites if site.facts.inside_attention}
         self.hooked = sorted(sites - self.attention)
 
     @property
@@ -61,7 +66,8 @@ class Pass:
         try:
             if self.entry is not None:
                 layer, stream = self.entry
-                handles.append(self.anatomy.layers[layer].register_forward_pre_hook(self._enter(stream)))
+                first = self.anatomy.layers[layer] if layer < len(self.anatomy.layers) else self.anatomy.norm
+                handles.append(first.register_forward_pre_hook(self._enter(stream)))
             handles.extend(self._hook(site) for site in self.hooked)
             with _layers_from(self.anatomy, self.entry[0] if self.entry else 0), uncompiled(self.anatomy.modules):
                 yield
@@ -78,6 +84,7 @@ class Pass:
             Complete: this was the last wanted site.
         """
         for edit in self.edits.get(site, ()):
+            self.covered = value.shape[site.facts.axes.index("query" if "query" in site.facts.axes else "pos")]
             value = _same_shape(site, value, edit(value))
         self.pending.discard(site)
         if site in self.missing:
@@ -102,10 +109,16 @@ class Pass:
             )
 
     def _hook(self, site: Site) -> Any:
-        module, side = self.anatomy.place(site)
-        if side == "output":
-            return module.register_forward_hook(self._output(site))
-        return module.register_forward_pre_hook(self._input(site) if side == "input" else self._stream(site))
+        module, touch = self.anatomy.place(site)
+        if touch == "input":
+            return module.register_forward_pre_hook(self._input(site), with_kwargs=True)
+        if touch == "stream":
+            return module.register_forward_pre_hook(self._stream(site))
+        if touch == "output":
+            return module.register_forward_hook(self._output(site, self.anatomy.multiplier(site)))
+        if touch == "heads":
+            return module.register_forward_hook(self._heads(site))
+        return module.register_forward_hook(self._norm(site, self.anatomy.norm_of(module), touch == "scale"))
 
     def _enter(self, stream: Tensor) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
@@ -114,18 +127,26 @@ class Pass:
         return hook
 
     def _input(self, site: Site) -> Callable[..., Any]:
-        def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-            return (self.visit(site, args[0]), *args[1:]) if self.running else None
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if not self.running:
+                return None
+            if args:
+                return (self.visit(site, args[0]), *args[1:]), kwargs
+            return args, {**kwargs, "hidden_states": self.visit(site, kwargs["hidden_states"])}
 
         return hook
 
-    def _output(self, site: Site) -> Callable[..., Any]:
+    def _output(self, site: Site, multiplier: float) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
             if not self.running:
                 return None
-            if isinstance(output, tuple):
-                return (self.visit(site, output[0]), *output[1:])
-            return self.visit(site, output)
+            found = output[0] if isinstance(output, tuple) else output
+            if multiplier == 1:
+                changed = self.visit(site, found)
+            else:
+                value = found * multiplier
+                changed = carried(found, value, self.visit(site, value), lambda after: after / multiplier)
+            return (changed, *output[1:]) if isinstance(output, tuple) else changed
 
         return hook
 
@@ -142,10 +163,73 @@ class Pass:
 
         return hook
 
+    def _heads(self, site: Site) -> Callable[..., Any]:
+        which: Any = site.kind[0]
+
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+            if not self.running:
+                return None
+            # A copy: some models clamp their projections in place.
+            value = self.visit(site, self.anatomy.heads(output, which).clone())
+            if site not in self.edits:
+                return None
+            output = output.clone()
+            self.anatomy.heads(output, which).copy_(value)
+            return output
+
+        return hook
+
+    def _norm(self, site: Site, norm: Norm, of_scale: bool) -> Callable[..., Any]:
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+            if not self.running:
+                return None
+            x = args[0]
+            scale = norm.scale(x)
+            value = scale if of_scale else norm.normalized(x, scale)
+            edited = self.visit(site, value)
+            if site not in self.edits:
+                return None
+
+            def normed(after: Tensor) -> Tensor:
+                return norm.output(norm.normalized(x, after) if of_scale else after, output.dtype)
+
+            return carried(output, value, edited, normed)
+
+        return hook
+
+
+def carried(found: Tensor, before: Tensor, after: Tensor, result: Callable[[Tensor], Tensor]) -> Tensor:
+    """What an edit of something inside a computation makes of its outcome.
+
+    Where the edit changed nothing the outcome stays as `found`, to the bit, and still carries the gradient of the edit:
+    the difference added to it is zero. Elsewhere it is `result(after)`.
+    """
+    if after is before:
+        return found
+    new = result(after)
+    return torch.where(after != before, new, found + (new - result(before)))
+
 
 def current() -> Pass | None:
     """The innermost pass that is running in this thread."""
     return _innermost.get()
+
+
+def positions() -> Int[Tensor, "batch pos"]:
+    """Inside an edit: which positions of their rows the tensor that it was given covers, from 0; -1 at padding.
+
+    Positions count real tokens, so that padding on the left does not move them. In a pass over whole prompts these are
+    all positions; while text is generated they are those of the newest tokens, since a pass then runs on no others
+    (at `k` and `v`: all positions so far; at `scores` and `pattern` they are the queries').
+
+    Raises:
+        UsageError: no edit is running.
+    """
+    run = current()
+    if run is None or run.mask is None or not run.covered:
+        raise UsageError("positions: expected to be called by an edit while a pass runs, found none running")
+    counted = torch.where(run.mask, run.mask.cumsum(dim=1) - 1, -1)
+    return counted[:, -run.covered :]
 
 
 def _same_shape(site: Site, before: Tensor, after: object) -> Tensor:
@@ -174,6 +258,19 @@ def uncompiled(modules: Iterable[nn.Module]) -> Iterator[None]:
     finally:
         for (module, name), value in zip(before, values, strict=True):
             setattr(module, name, value)
+
+
+@contextlib.contextmanager
+def evaluating(hf: nn.Module) -> Iterator[None]:
+    """Evaluation mode (no dropout), and afterwards the mode each module was found in."""
+    training = [module for module in hf.modules() if module.training] if hf.training else []
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 class DirectCalls:

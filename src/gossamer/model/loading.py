@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
-from gossamer.batching import is_out_of_memory
+from gossamer.batching import is_out_of_memory, named_when_out_of_memory
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.check import check
 from gossamer.model.families import family_of
@@ -136,7 +136,8 @@ def _weights(
     options: dict[str, Any] = {"dtype": dtype or "auto", "output_loading_info": True, "ignore_mismatched_sizes": True}
     if device_map is not None:
         options["device_map"] = device_map
-    with _quiet():
+    advice = "load it in bfloat16 (dtype=, --dtype), spread it with device_map=, or use a smaller model"
+    with _quiet(), named_when_out_of_memory(f"while loading {name}", advice):
         hf, report = _read(AutoModelForCausalLM.from_pretrained, location, name, **options)
     _require_complete(report, name)
     if device_map is not None:

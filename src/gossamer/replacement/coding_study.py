@@ -9,7 +9,7 @@ whatever L0 they were trained at.
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gossamer import files
+from gossamer.activations.token_mask import counted_tokens
 from gossamer.dictionary import recoding
-from gossamer.dictionary.attach import counted_tokens
 from gossamer.dictionary.coder import Coder
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.slopes import Rows
-from gossamer.errors import GossamerError, UsageError
+from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.progress import begin, silenced
 from gossamer.replacement.evaluate.evaluation import Evaluation
 from gossamer.replacement.evaluate.measure import evaluate_coders
+from gossamer.results import Older, Recorder, record_format
 from gossamer.tokens import Tokens
 
 ENCODERS = ("encoder", "rescaled")
@@ -36,7 +36,6 @@ SWEPT = ("cut", "reweighted", "gradient", "matching", "orthogonal")
 CODERS = (*ENCODERS, *SWEPT)
 DEFAULT = ("encoder", "rescaled", "cut", "reweighted", "gradient")
 RESULTS = "results.json"
-_FORMAT = "gossamer.coding.1"
 _KEPT = ("l0", "loss_recovered", "kl_spliced", "ce_spliced", "explained_variance", "cosine", "norm_ratio", "dead")
 
 
@@ -162,21 +161,18 @@ def study_coding(
     """
     _check(dictionaries, ks, coders, sample)
     settings = _settings(model, dictionaries, tokens, sample, ks, coders)
-    path = None if folder is None else Path(folder) / RESULTS
-    points = [] if path is None else _stored(path, settings)
-    done = {(point.dictionary, point.coder) for point in points}
+    recorder = Recorder(None if folder is None else Path(folder) / RESULTS, FORMAT, settings)
+    done = {(point.dictionary, point.coder) for point in recorder.rows}
     advance = begin("coding", sum(_passes(coder, ks) for _ in dictionaries for coder in coders))
-    advance(len(points), "")
+    advance(len(recorder.rows), "")
     for name, dictionary in dictionaries.items():
         for coder in [coder for coder in coders if (name, coder) not in done]:
             built = _built(model, dictionary, coder, ks, sample)
             with silenced():
                 found = evaluate_coders(model, built, tokens, batch_size=batch_size)
-            points += [_point(name, coder, k, one) for k, one in found.items()]
-            if path is not None:
-                _save(path, CodingStudy(settings, tuple(points)))
+            recorder.add(*(_point(name, coder, k, one) for k, one in found.items()))
             advance(_passes(coder, ks), f"{name} {coder}")
-    return CodingStudy(settings, tuple(points))
+    return CodingStudy(recorder.settings, tuple(recorder.rows))
 
 
 def load_study(folder: str | Path) -> CodingStudy:
@@ -186,9 +182,8 @@ def load_study(folder: str | Path) -> CodingStudy:
         UsageError: there is none.
         GossamerError: it is damaged.
     """
-    path = Path(folder) / RESULTS
-    settings, points = _read(path)
-    return CodingStudy(settings, tuple(points))
+    found = FORMAT.load(Path(folder) / RESULTS)
+    return CodingStudy(found.settings, found.rows)
 
 
 def _check(
@@ -276,29 +271,10 @@ def _point(name: str, coder: str, k: int | None, found: Evaluation) -> CodingPoi
     return CodingPoint(name, coder, k, **{value: getattr(found, value) for value in _KEPT})
 
 
-def _save(path: Path, study: CodingStudy) -> None:
-    value = {"format": _FORMAT, "settings": dict(study.settings), "points": [asdict(point) for point in study.points]}
-    files.write_json(path, value)
+def _of_version_1(body: dict[str, Any]) -> dict[str, Any]:
+    return {"settings": body["settings"], "rows": body["points"]}
 
 
-def _stored(path: Path, settings: dict[str, Any]) -> list[CodingPoint]:
-    """What an interrupted study has measured."""
-    if not path.is_file():
-        files.require_folder(path.parent)
-        return []
-    stored, points = _read(path)
-    if differing := [name for name in settings if stored.get(name) != settings[name]]:
-        raise UsageError(f"{path}: another study (other {', '.join(differing)}); choose another folder or remove it")
-    return points
-
-
-def _read(path: Path) -> tuple[dict[str, Any], list[CodingPoint]]:
-    value = files.read_json(path)
-    try:
-        if value["format"] != _FORMAT:
-            raise ValueError(value["format"])
-        return dict(value["settings"]), [CodingPoint(**point) for point in value["points"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise GossamerError(
-            f"{path}: expected format {_FORMAT!r}, found something else; run the study again"
-        ) from error
+FORMAT = record_format(
+    "gossamer.coding", 2, CodingPoint, "a study of coding", {"gossamer.coding.1": Older(_of_version_1, checksum=False)}
+)

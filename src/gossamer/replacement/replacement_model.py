@@ -169,7 +169,7 @@ def resumable(site: Site) -> Site:
     Raises:
         UsageError: there is none before it.
     """
-    if site.kind in ("resid_pre", "resid_post"):
+    if site.facts.resumable:
         return site
     if site.layer is None:
         raise UsageError(f"dictionaries on {site} cannot be spliced: expected a site inside a layer")

@@ -1,6 +1,6 @@
 """A task: prompts with answers, counterfactuals and roles, encoded for one tokenizer and split in train and test."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -196,12 +196,20 @@ class Task:
         Raises:
             UsageError: the metric is none of gossamer's own, so that no name would bring it back.
         """
+        return save_body(path, self.body())
+
+    def body(self) -> dict[str, Any]:
+        """The task as JSON values: what a file of it holds.
+
+        Raises:
+            UsageError: the metric is none of gossamer's own, so that no name would bring it back.
+        """
         if METRICS.get(self.metric.name) is not self.metric:
             raise UsageError(
                 f"task {self.name}: a metric that can be named expected to save it ({', '.join(METRICS)}), found "
                 f"{self.metric!r}; save it measured_by one of these"
             )
-        body = {
+        return {
             "name": self.name,
             "roles": self.roles,
             "bos": self.bos,
@@ -211,7 +219,6 @@ class Task:
             "train": [prompt_to_json(prompt) for prompt in self.train.prompts],
             "test": [prompt_to_json(prompt) for prompt in self.test.prompts],
         }
-        return save_body(path, body)
 
     @classmethod
     def load(cls, path: str | Path, tokenizer: Any) -> "Task":
@@ -221,10 +228,17 @@ class Task:
             GossamerError: the file is damaged, or this tokenizer encodes the prompts differently from the one that the
                 task was made with.
         """
-        return load_body(path, lambda body: cls._restored(body, tokenizer))
+        return load_body(path, lambda body: cls.from_body(body, tokenizer))
 
     @classmethod
-    def _restored(cls, body: Mapping[str, Any], tokenizer: Any) -> "Task":
+    def from_body(
+        cls, body: Mapping[str, Any], tokenizer: Any, arrange: Callable[["Task"], "Task"] = lambda task: task
+    ) -> "Task":
+        """The inverse of :meth:`body`; `arrange` is what was done to the encoded task before that, such as grouping.
+
+        Raises:
+            GossamerError: this tokenizer encodes the prompts differently from the one that the task was made with.
+        """
         speller = Speller(tokenizer, body["bos"])
         sides = []
         for side in ("train", "test"):
@@ -234,7 +248,7 @@ class Task:
         complete = all(len(rows) == len(body[side]) for rows, side in zip(sides, ("train", "test"), strict=True))
         metric, provenance = metric_of(body["metric"]), body["provenance"]
         task = (
-            cls._encoded(body["name"], sides[0], sides[1], speller, body["roles"], metric, provenance)
+            arrange(cls._encoded(body["name"], sides[0], sides[1], speller, body["roles"], metric, provenance))
             if complete
             else None
         )

@@ -22,10 +22,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from gossamer.dictionary.attach import counted_tokens
+from gossamer.activations.token_mask import counted_tokens
 from gossamer.dictionary.set import DictionarySet
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
+from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.predictions import log_probabilities
 from gossamer.model.site import Site
@@ -33,6 +34,7 @@ from gossamer.replacement.replacement_model import ReplacementModel
 from gossamer.tasks.metric import kl_divergence
 from gossamer.tokens import Tokens
 from gossamer.training import run
+from gossamer.training.calibration import calibration_tokens
 from gossamer.training.chosen import Chosen
 from gossamer.training.config import FinetuneConfig, learning_rate
 from gossamer.training.corpus import Corpus
@@ -64,7 +66,7 @@ def finetune(
     """
     job = _Finetune(model, dictionaries, corpus, config, seed)
     settings = {"stage": "finetune", "model": model.name, "sites": [str(site) for site in dictionaries], "seed": seed}
-    settings |= {"corpus": corpus.fingerprint, **asdict(config)}
+    settings |= {"weights_sha256": weights_sha256(model.hf), "corpus": corpus.fingerprint, **asdict(config)}
     run.finish(
         job,
         "fine-tuning dictionaries",
@@ -82,7 +84,7 @@ class _Finetune:
         self, model: LanguageModel, dictionaries: DictionarySet, corpus: Corpus, config: FinetuneConfig, seed: int
     ) -> None:
         for site in dictionaries:
-            if not site.kind.startswith("resid"):
+            if not site.facts.residual:
                 raise UsageError(f"dictionary at {site}: fine-tuning takes residual streams only; leave it out")
         self.model, self.dictionaries, self.corpus, self.config, self.seed = model, dictionaries, corpus, config, seed
         self.steps = config.tokens // (config.rows * corpus.training.ids.shape[1])
@@ -135,7 +137,27 @@ class _Finetune:
             }
             for site, chosen in active.items()
         }
+        if step + 1 == self.steps:
+            self._calibrate()
         return int(kept.sum())
+
+    def _calibrate(self) -> None:
+        """Give every rule that picks from a batch the threshold that stands for it, on rows still to come.
+
+        They are the model's own activations, on which L0 is measured and compared everywhere. What reaches a later site
+        with reconstructions before it is smaller, so that fewer latents are active there.
+        """
+        size = self.config.rows * self.corpus.training.ids.shape[1]
+        read: dict[Site, list[Tensor]] = {site: [] for site in self.tuners}
+        for step in range(self.steps, self.steps + -(-calibration_tokens(self.config.tokens) // size)):
+            tokens = self.corpus.rows(step * self.config.rows, self.config.rows, self.seed)
+            kept = counted_tokens(self.model, tokens)
+            with torch.no_grad():
+                captured = self.model.capture(tokens, list(self.tuners))
+            for site, stream in captured.items():
+                read[site].append(stream[kept.to(stream.device)])
+        for site, tuner in self.tuners.items():
+            tuner.calibrate(read[site])
 
     def measured(self) -> list[dict[str, Any]]:
         return [{name: value if isinstance(value, dict) else float(value) for name, value in self.latest.items()}]
@@ -148,7 +170,7 @@ class _Finetune:
 
         def reconstruct(site: Site, stream: Tensor) -> Tensor:
             # Only what is replaced: BatchTopK picks the largest of a whole batch.
-            out, active[site] = self.tuners[site].reconstruct(stream[kept], self.config.threshold_decay)
+            out, active[site] = self.tuners[site].reconstruct(stream[kept])
             return stream.clone().index_put(kept.nonzero(as_tuple=True), out.to(stream.dtype))
 
         sites = [*self.tuners, self.last]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gossamer.errors import UsageError
 from gossamer.files import read_json, write_json, write_text
+from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
 from gossamer.progress import track
 from gossamer.training.config import CorpusConfig
@@ -32,7 +33,11 @@ def sample_text(model: LanguageModel, texts: Sequence[str], config: CorpusConfig
     if not texts:
         raise UsageError("sampling needs texts to begin with, found none; give some text")
     settings = {"model": model.name, "seed": seed, "context": config.context}
-    settings |= {"prefix": config.sample_prefix, "batch": config.sample_batch}
+    settings |= {
+        "weights_sha256": weights_sha256(model.hf),
+        "prefix": config.sample_prefix,
+        "batch": config.sample_batch,
+    }
     if (folder / "settings.json").is_file() and read_json(folder / "settings.json") != settings:
         raise UsageError(f"{folder}: holds samples of other settings; use the same settings or another folder")
     write_json(folder / "settings.json", settings)

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from gossamer.activations.token_mask import counted_tokens
 from gossamer.batching import in_batches
-from gossamer.dictionary.attach import counted_tokens
 from gossamer.dictionary.coder import Coder
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
@@ -139,11 +139,11 @@ def _reconstruction(coder: Coder, x: Float[Tensor, "tokens d"], mean: Tensor) ->
     exact, made = x.double(), require_finite(out, f"reconstruction at {dictionary.site}").double()
     error, spread = (exact - made).square().sum(dim=1), (exact - mean.to(exact.device)).square().sum(dim=1)
     norm_in, norm_out, product = exact.norm(dim=1), made.norm(dim=1), (exact * made).sum(dim=1)
-    l0, active = latents.l0.double(), latents.indices[latents.values > 0]
+    l0, active = latents.l0.double(), latents.latents[latents.activations > 0]
     return out, {
         "tokens": torch.tensor(float(len(x)), dtype=torch.float64),
         "l0": l0.sum(),
-        "l1": latents.values.double().sum(),
+        "l1": latents.activations.double().sum(),
         "error": error.sum(),
         "spread": spread.sum(),
         "legacy": (1 - error / spread).sum(),

@@ -14,6 +14,7 @@ from gossamer import bundled, cli, demo
 from gossamer.circuits import findings as evaluation
 from gossamer.circuits import study
 from gossamer.circuits.circuit import Circuit, Node
+from gossamer.circuits.results import Behaviour, Completeness, Findings, Interval, Overlap, PromptView
 from gossamer.cli import inputs
 from gossamer.dictionary import DictionarySet
 from gossamer.errors import GossamerError, UsageError
@@ -109,6 +110,7 @@ def test_a_users_mistake_in_a_process_of_its_own():
         (("--roles", "guess"), "--roles: expected one of given, position, answers, diff, found 'guess'"),
         (("--steps", "0"), "--steps: at least 1 expected, found 0"),
         (("--reruns", "-1"), "--reruns: at least 0 expected, found -1"),
+        (("--validation", "1"), "validation: a share from 0 to less than 1 expected, found 1.0"),
         (("--batch-size", "0"), "batch_size: at least 1 expected, found 0"),
         (("--minimum-accuracy", "75"), "minimum_accuracy: a share from 0 to 1 expected, found 75.0"),
         (("--dtype", "int64"), "--dtype: expected one of float32, bfloat16, float16, float64, found 'int64'"),
@@ -362,17 +364,39 @@ def assert_no_method_is_drawn_twice(monkeypatch, found):
         assert asked[-1] == [name for name in evaluation.METHODS if name != own]
 
 
-def test_the_demo_as_json(monkeypatch, gossamer, tmp_path):
-    circuit = SimpleNamespace(nodes=[1, 2], measured={"faithfulness": 0.9})
-    result = SimpleNamespace(found=SimpleNamespace(circuit=circuit), report=tmp_path / "report.html")
+def evaluated(reruns):
+    """Findings of a circuit of two nodes that keeps nine tenths, in words and numbers alone."""
+    one = Interval(0.9, 0.8, 1.0)
+    row = Behaviour("circuit", one, one, one, 1.0, 1.0, 0.25, Interval(0.125, 0.1, 0.2))
+    pairs = ((1.0, 0.5), (0.5, 1.0))
+    varied = [Overlap(kind, ("a", "b"), (2, 2), pairs, pairs) for kind in ("bootstrap", "size")]
+    prompt, left = PromptView((), (), (), "", ""), Completeness(row, ())
+    return Findings("t", "m", (), (), prompt, (row, row), (), left, tuple(varied[: 2 if reruns else 0]), ())
+
+
+def test_the_demo_says_what_was_found_and_how_stable_it_is(monkeypatch, gossamer, tmp_path):
+    evaluated(reruns=True).save(tmp_path / "findings.json")
+    measured = {"faithfulness": 0.9, "accuracy": 1.0, "kl": 0.25}
+    circuit = SimpleNamespace(nodes=[1, 2], measured=measured, task="t", model="m")
+    found = SimpleNamespace(circuit=circuit, path=SimpleNamespace(nodes=[1] * 7))
+    result = SimpleNamespace(found=found, report=tmp_path / "report.html")
     monkeypatch.setattr(demo, "run_demo", lambda folder, seed: result)
     assert json.loads(gossamer("demo", "--json").out) == {
         "circuit": str(tmp_path / "circuit.json"),
         "graph": str(tmp_path / "graph.json"),
         "report": str(tmp_path / "report.html"),
         "nodes": 2,
-        "faithfulness": 0.9,
+        **measured,
+        "prompt_error": 0.125,
+        "stability": {"bootstrap": 0.5},
     }
+    said = " ".join(gossamer("demo").out.split())
+    assert "2 nodes of 7 candidates keep 90.0% of the logit difference of t in m" in said
+    assert "KL 0.250 nats, per-prompt error 0.125" in said
+    assert "mean Jaccard index of 0.50 between 2 samples of the prompts" in said
+    evaluated(reruns=False).save(tmp_path / "findings.json")
+    assert json.loads(gossamer("demo", "--json").out)["stability"] == {}
+    assert "Jaccard" not in gossamer("demo").out
 
 
 def test_toys_writes_a_table_and_a_picture(gossamer, tmp_path, monkeypatch):

@@ -197,8 +197,10 @@ def test_saved_findings_load_and_give_the_same_page(findings, folder, tmp_path):
 
 def test_findings_of_before_there_were_versions_load(findings, folder, tmp_path):
     value = json.loads((folder / "findings.json").read_text(encoding="utf-8"))
-    old = {name: one for name, one in value.items() if name not in ("format", "sha256")}
-    text = json.dumps(old).replace('"NaN"', "null")
+    later = ("format", "sha256", "metric", "unit", "kept", "distance")
+    old = {name: one for name, one in value.items() if name not in later}
+    text = json.dumps(old).replace('"NaN"', "null").replace('"metric": ', '"logit_diff": ')
+    assert '"logit_diff": {' in text
     (tmp_path / "findings.json").write_text(text)
     assert repr(Findings.load(tmp_path / "findings.json")) == repr(findings)
     (tmp_path / "findings.json").write_text("{}")

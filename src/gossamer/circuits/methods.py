@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from gossamer.circuits.prune import Polish
 from gossamer.circuits.reference import reference_path
 from gossamer.circuits.search import SearchSettings, search_path
 from gossamer.circuits.splice import Splice
+from gossamer.tasks.split import Split
 
 Score = Callable[[Splice], Tensor]
 
@@ -55,6 +57,17 @@ class MethodInputs:
     validation: Prompts | None
     search: SearchSettings
     scores: dict[Score, tuple[Tensor, float]] = field(default_factory=dict)
+
+    @classmethod
+    def divided(cls, training: Prompts, sides: Split | None, search: SearchSettings) -> "MethodInputs":
+        """All training prompts, divided in those to fit and those to choose on; None: all are both."""
+        if sides is None:
+            return cls(training, training, None, search)
+        device = training.splice.model.device
+        fitted, chosen = (
+            training.on(torch.tensor(rows, dtype=torch.long, device=device)) for rows in (sides.train, sides.test)
+        )
+        return cls(training, fitted, chosen, search)
 
     def scored(self, score: Score) -> tuple[Tensor, float]:
         """The scores of `score` and the seconds they took."""

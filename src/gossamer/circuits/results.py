@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from gossamer.features.feature_card import FeatureCard
 from gossamer.results import Format, Older
@@ -232,7 +233,14 @@ class Findings:
         return FORMAT.load(path)
 
 
+def _with_metric(body: Any) -> Any:
+    """Findings of before there were metrics: what is called `metric` now was the logit difference by name."""
+    if isinstance(body, dict):
+        return {"metric" if name == "logit_diff" else name: _with_metric(value) for name, value in body.items()}
+    return [_with_metric(value) for value in body] if isinstance(body, list) else body
+
+
 # Of before there were versions: no checksum, and null for numbers that are not finite.
 FORMAT: Format[Findings] = Format(
-    "gossamer.findings", 1, Findings, "saved findings", {"": Older(lambda body: body, checksum=False)}
+    "gossamer.findings", 1, Findings, "saved findings", {"": Older(_with_metric, checksum=False)}
 )

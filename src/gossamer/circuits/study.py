@@ -178,19 +178,15 @@ class Study:
     @cached_property
     def choice(self) -> Bench:
         """Measures circuits on the training prompts that choices are made on: for choosing, never for reporting."""
-        return self.train if self.sides is None else Bench(self.splice.on(self._rows(self.sides.test)))
+        if self.sides is None:
+            return self.train
+        rows = torch.tensor(self.sides.test, dtype=torch.long, device=self.model.device)
+        return Bench(self.splice.on(rows), self.settings.seed)
 
     def method_inputs(self, search: SearchSettings | None = None) -> MethodInputs:
         """What the methods are given: the same network, ablation and training prompts for all."""
         search = search or SearchSettings(seed=self.settings.seed)
-        training = Prompts(self.splice, self.train.full)
-        if self.sides is None:
-            return MethodInputs(training, training, None, search)
-        fitted = training.on(self._rows(self.sides.train))
-        return MethodInputs(training, fitted, Prompts(self.choice.splice, self.choice.full), search)
-
-    def _rows(self, rows: Sequence[int]) -> Int[Tensor, "rows"]:
-        return torch.tensor(rows, dtype=torch.long, device=self.model.device)
+        return MethodInputs.divided(Prompts(self.splice, self.train.full), self.sides, search)
 
     @cached_property
     def bench(self) -> Bench:

@@ -46,6 +46,7 @@ def circuit(
     roles: options.Roles = None,
     length: options.Length = None,
     batch_size: options.BatchSize = 64,
+    validation: options.Validation = 0.15,
     seed: options.Seed = 0,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -67,7 +68,7 @@ def circuit(
     kind = inputs.choice("--recipe", recipe, ("gossamer", "reference"))
     methods, others = inputs.methods(compare), inputs.other_circuits(other)
     reruns = inputs.at_least("--reruns", reruns, 0)
-    settings = inputs.study_settings(ablation, errors, masks, minimum_accuracy, batch_size, seed)
+    settings = inputs.study_settings(ablation, errors, masks, minimum_accuracy, batch_size, validation, seed)
     search = inputs.search_settings(loss, steps, seed)
     reading = inputs.reading(task, metric, roles, length)
     with folder_lock(output):
@@ -83,20 +84,26 @@ def circuit(
 
 
 def _tell(found: Any, report: Path, as_json: bool) -> None:
-    from gossamer.tasks.metric import kept
+    from gossamer.circuits.results import Findings
+    from gossamer.report.claims import agreement, stability
 
-    circuit, measured = found.circuit, found.circuit.measured
+    circuit, measured, known = found.circuit, found.circuit.measured, Findings.load(report.with_name("findings.json"))
+    error = known.budget[-2].prompt_error.value
     if as_json:
         files = {name: str(report.parent / f"{name}.json") for name in ("circuit", "graph")}
-        print_json({**files, "report": str(report), "nodes": len(circuit.nodes), **measured})
+        varied = {one.kind: agreement(one) for one in known.stability if one.kind != "size"}
+        facts = {"nodes": len(circuit.nodes), **measured, "prompt_error": error, "stability": varied}
+        print_json({**files, "report": str(report), **facts})
         return
     out.print(
         Text.assemble(
             (f"{len(circuit.nodes)} nodes", "bold"),
             f" of {len(found.path.nodes)} candidates keep ",
             (f"{measured['faithfulness']:.1%}", "bold"),
-            f" of the {kept(found.study.task.metric)} of {circuit.task} in {circuit.model}, held-out prompts "
-            f"(accuracy {measured['accuracy']:.1%}, KL {measured['kl']:.3f} nats)",
+            f" of the {known.kept} of {circuit.task} in {circuit.model}, held-out prompts "
+            f"(accuracy {measured['accuracy']:.1%}, KL {measured['kl']:.3f} nats, per-prompt error {error:.3f})",
         )
     )
+    if (said := stability(known)) is not None:
+        out.print(said)
     out.print(f"report: {report}", soft_wrap=True)

@@ -24,7 +24,9 @@ def at_least(option: str, value: int, least: int) -> int:
     return value
 
 
-def study_settings(ablation: str, errors: str, masks: str, minimum_accuracy: float, batch_size: int, seed: int) -> Any:
+def study_settings(
+    ablation: str, errors: str, masks: str, minimum_accuracy: float, batch_size: int, validation: float, seed: int
+) -> Any:
     """How the task is studied."""
     from gossamer.circuits.study import StudySettings
 
@@ -34,6 +36,7 @@ def study_settings(ablation: str, errors: str, masks: str, minimum_accuracy: flo
         choice("--masks", masks, ("role", "position", "shared")),
         minimum_accuracy,
         batch_size,
+        validation=validation,
         seed=seed,
     )
 

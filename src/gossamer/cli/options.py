@@ -76,5 +76,12 @@ Others = Annotated[
     ),
 ]
 MinimumAccuracy = Annotated[float, typer.Option(help="Refuse a task that the model does on fewer prompts.")]
+Validation = Annotated[
+    float,
+    typer.Option(
+        help="Share of the training prompts, with names or templates of their own, that circuits are chosen on; 0: "
+        "choose on those that were fitted."
+    ),
+]
 BatchSize = Annotated[int, typer.Option(help="Prompts a pass; halved when memory runs out.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder for the results; made if missing.")]

@@ -174,7 +174,7 @@ class LanguageModel(Sizes):
         """Inside, attention patterns and norm scales are those of a pass over `tokens` now, constant for gradients.
 
         The model is then linear between MLPs (affine with its biases): attention only mixes values, and a norm only
-        centres and multiplies. On the same tokens nothing changes as long as nothing else is edited. Edits that are
+        centres and multiplies. (Where values are clipped, as by OLMo's clip_qkv, they still are.) On the same tokens nothing changes as long as nothing else is edited. Edits that are
         open here shape the frozen values; passes inside must have the batch and length of `tokens`. Memory: the
         patterns of all layers, batch x heads x pos x pos each.
 

@@ -309,7 +309,7 @@ class DirectCalls:
         if module is self._hf or run is None or run.started or run.anatomy is not self._anatomy:
             raise UsageError(
                 "the transformers model was called by itself while edits are open, which would not apply to it: "
-                "call LanguageModel.logits, capture or resume inside `edit`, and the model itself outside"
+                "call LanguageModel.generate, logits, capture or resume inside `edit`, and the model itself outside"
             )
         run.started = True
 

@@ -174,9 +174,10 @@ class LanguageModel(Sizes):
         """Inside, attention patterns and norm scales are those of a pass over `tokens` now, constant for gradients.
 
         The model is then linear between MLPs (affine with its biases): attention only mixes values, and a norm only
-        centres and multiplies. (Where values are clipped, as by OLMo's clip_qkv, they still are.) On the same tokens nothing changes as long as nothing else is edited. Edits that are
-        open here shape the frozen values; passes inside must have the batch and length of `tokens`. Memory: the
-        patterns of all layers, batch x heads x pos x pos each.
+        centres and multiplies. (Where values are clipped, as by OLMo's clip_qkv, they still are.) On the same tokens
+        nothing changes as long as nothing else is edited. Edits that are open here shape the frozen values; passes
+        inside must have the batch and length of `tokens`. Memory: the patterns of all layers, batch x heads x pos x
+        pos each.
 
         Raises:
             UsageError: the tokens do not fit the model.
@@ -263,8 +264,11 @@ class LanguageModel(Sizes):
         if max_new_tokens < 1:
             raise UsageError(f"max_new_tokens: expected at least 1, found {max_new_tokens}")
         tokens = generation.left_padded(prompts if isinstance(prompts, Tokens) else self.tokenize(prompts))
-        if (whole := tokens.ids.shape[1] + max_new_tokens) > self.n_context:
-            raise UsageError(f"expected prompts and new tokens to be at most {self.n_context} together, found {whole}")
+        # The last new token is never read.
+        if (read := tokens.ids.shape[1] + max_new_tokens - 1) > self.n_context:
+            raise UsageError(
+                f"expected prompts and all new tokens but the last to be at most {self.n_context}, found {read}"
+            )
         edits, cache = self._active(), DynamicCache()
 
         @torch.no_grad()

@@ -46,6 +46,7 @@ def circuit(
     seed: options.Seed = 0,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    family: options.FamilyFile = None,
     output: options.Out = Path("gossamer-out/circuit"),
     as_json: options.AsJson = False,
 ) -> None:
@@ -67,7 +68,7 @@ def circuit(
     settings = inputs.study_settings(ablation, errors, masks, minimum_accuracy, batch_size, seed)
     search = inputs.search_settings(loss, steps, seed)
     require_folder(output)
-    network = inputs.language_model(model, device, dtype)
+    network = inputs.language_model(model, device, dtype, family)
     prompted = inputs.task(task, network.tokenizer, bos=bos, prompts=prompts, seed=seed)
     inputs.require_other(others, network, prompted)
     chosen = inputs.dictionary_set(network, model, dictionaries)

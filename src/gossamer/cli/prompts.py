@@ -22,6 +22,7 @@ def tasks(
     prompts: options.Prompts = None,
     bos: options.Bos = None,
     seed: Annotated[int | None, typer.Option(help="Of prompts and split (default 0); not for a saved task.")] = None,
+    family: options.FamilyFile = None,
     save: Annotated[Path | None, typer.Option(help="Also write the prompts to this file.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -34,7 +35,7 @@ def tasks(
         return
     if seed is not None and inputs.is_saved(name):
         raise UsageError(f"--seed: {name} is a saved task, which keeps its own split: leave the option out")
-    tokenizer = inputs.language_model(model, "cpu", None).tokenizer
+    tokenizer = inputs.language_model(model, "cpu", None, family).tokenizer
     task = inputs.task(name, tokenizer, bos=bos, prompts=prompts, seed=seed or 0)
     saved = None if save is None else str(task.save(save))
     examples = [task.preview(tokenizer, row) for row in range(min(SHOWN, len(task.train)))]

@@ -68,7 +68,9 @@ class LanguageModel(Sizes):
         """Load a model and check on a few tokens that what gossamer believes of its architecture is true of it.
 
         Args:
-            source: a Hugging Face id, a local folder, `bundled:NAME`, or a loaded model, which is used as it is.
+            source: a Hugging Face id, a local folder of a model or of a PEFT adapter (whose base model it names), a
+                GGUF file, whose weights are dequantised, `bundled:NAME`, or a loaded model, which is used as it is
+                (that inside a PeftModel, with its adapters).
             tokenizer: instead of the one that comes with `source`.
             dtype: default: the checkpoint's own, except float16 on a CPU, which becomes float32.
             device: default: CUDA, else Apple's MPS, else the CPU.
@@ -85,8 +87,14 @@ class LanguageModel(Sizes):
 
     @property
     def title(self) -> str:
-        """The name for readers: of a local model its folder's, so that results do not hold a machine's paths."""
-        return Path(self.name).resolve().name if Path(self.name).is_dir() else self.name
+        """The name for readers: of a local model its folder's, so that results do not hold a machine's paths.
+
+        That of a GGUF file says that its weights were dequantised.
+        """
+        path = Path(self.name).expanduser()
+        if path.is_file():
+            return f"{path.name} (dequantised)"
+        return path.resolve().name if path.is_dir() else self.name
 
     @property
     def has_bos_by_default(self) -> bool:

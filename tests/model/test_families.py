@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from tiny_families import CONFIGS, random_hf, random_model, random_tokens
+from tiny_families import CONFIGS, random_hf, random_model, random_tokens, shared_model
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from gossamer.errors import UsageError
-from gossamer.model import LanguageModel, Site
+from gossamer.model import Site
 from gossamer.tokens import Tokens
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
@@ -26,11 +26,10 @@ def shape_of(model, site, batch, pos):
 
 @pytest.mark.parametrize("name", list(CONFIGS))
 def test_logits_are_those_of_the_model_itself(name):
-    hf = random_hf(name)
-    tokens = random_tokens()
-    expected = hf(input_ids=tokens.ids).logits
+    tokens, model = random_tokens(), shared_model(name)
+    expected = random_hf(name)(input_ids=tokens.ids).logits
     # Not to the bit: a product may be split differently where its inputs lie differently in memory.
-    torch.testing.assert_close(LanguageModel.load(hf).logits(tokens), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(model.logits(tokens), expected, rtol=0, atol=1e-5)
 
 
 def test_identity_edits_leave_every_bit(model, tokens):

@@ -78,7 +78,7 @@ def test_an_unreachable_name(monkeypatch):
         raise OSError("nobody/nothing is not a model identifier\nmore lines")
 
     monkeypatch.setattr("gossamer.model.loading.PreTrainedConfig.get_config_dict", unreachable)
-    refused(UsageError, "nobody/nothing", "expected a model folder, a Hugging Face id or bundled:NAME")
+    refused(UsageError, "nobody/nothing", "expected a model folder, a GGUF file, a Hugging Face id or bundled:NAME")
 
 
 def test_damaged_weights(copy):

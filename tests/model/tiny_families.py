@@ -1,5 +1,7 @@
 """One tiny random model of every family, with every parameter away from its initial value."""
 
+from functools import cache
+
 import torch
 from transformers import (
     AutoModelForCausalLM,
@@ -124,11 +126,19 @@ def random_hf(name, *, dtype=torch.float32, attention=None):
     with torch.no_grad():
         for parameter in hf.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
+    if dtype == torch.float64:
+        hf.set_experts_implementation("eager")  # the grouped product knows no double
     return hf.to(dtype)
 
 
 def random_model(name, **options):
     return LanguageModel.load(random_hf(name, **options))
+
+
+@cache
+def shared_model(name, dtype=torch.float32):
+    """The same model for all tests of a session, which leave it as they find it."""
+    return random_model(name, dtype=dtype)
 
 
 def random_tokens(batch=3, length=9, seed=1):

@@ -38,6 +38,7 @@ def pursuit(
     output: options.Out = Path("gossamer-out/pursuit"),
     device: options.Device = None,
     dtype: options.Dtype = None,
+    family: options.FamilyFile = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Sweep ways of coding over k: encoder, encoder cut to k, re-optimised, rescaled, and pursuit without encoder.
@@ -59,7 +60,7 @@ def pursuit(
     count = inputs.at_least("--rows", rows, 1)
     if "rescaled" in coders:
         _require_sample(text, len(texts), count)
-    network = inputs.language_model(model, device, dtype)
+    network = inputs.language_model(model, device, dtype, family)
     found = {name: _one(source, site, network.device) for name, source in named.items()}
     length = min(inputs.at_least("--context", context, 2), network.n_context)
     tokens = network.tokenize(texts[: 2 * count], bos=bos).cut(length)

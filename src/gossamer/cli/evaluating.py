@@ -35,6 +35,7 @@ def evaluate(
     ] = False,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    family: options.FamilyFile = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Measure each dictionary alone: L0, cross-entropy recovered, KL, reconstruction, dead and dense latents.
@@ -49,7 +50,7 @@ def evaluate(
     from gossamer.training import read_texts
 
     texts = read_texts(text)[: inputs.at_least("--rows", rows, 1)]
-    network = inputs.language_model(model, device, dtype)
+    network = inputs.language_model(model, device, dtype, family)
     chosen = inputs.dictionary_set(network, model, dictionaries)
     length = min(inputs.at_least("--context", context, 2), network.n_context)
     tokens = network.tokenize(texts, bos=bos)

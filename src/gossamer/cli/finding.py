@@ -50,6 +50,7 @@ def circuit(
     seed: options.Seed = 0,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    family: options.FamilyFile = None,
     output: options.Out = Path("gossamer-out/circuit"),
     as_json: options.AsJson = False,
 ) -> None:
@@ -72,7 +73,7 @@ def circuit(
     search = inputs.search_settings(loss, steps, seed)
     reading = inputs.reading(task, metric, roles, length)
     with folder_lock(output):
-        network = inputs.language_model(model, device, dtype)
+        network = inputs.language_model(model, device, dtype, family)
         prompted = inputs.task(task, network.tokenizer, bos=bos, prompts=prompts, seed=seed, how=reading)
         inputs.require_other(others, network, prompted)
         chosen = inputs.dictionary_set(network, model, dictionaries)

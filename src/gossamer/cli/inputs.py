@@ -83,14 +83,15 @@ def methods(compare: Sequence[str] | None) -> list[str] | None:
     return list(compare)
 
 
-def language_model(source: str, device: str | None, dtype: str | None) -> Any:
-    """The model, on a device and of a type."""
+def language_model(source: str, device: str | None, dtype: str | None, family: Path | None) -> Any:
+    """The model, on a device and of a type, of a family that a file describes if there is one."""
     import torch
 
-    from gossamer.model import LanguageModel
+    from gossamer.model import Family, LanguageModel
 
     kind = None if dtype is None else getattr(torch, choice("--dtype", dtype, DTYPES))
-    return LanguageModel.load(source, device=device, dtype=kind)
+    described = None if family is None else Family.read(family)
+    return LanguageModel.load(source, device=device, dtype=kind, family=described)
 
 
 def dictionary_set(model: Any, source: str, given: Sequence[str] | None) -> Any:

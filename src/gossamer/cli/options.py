@@ -11,6 +11,13 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default
 Dtype = Annotated[
     str | None, typer.Option(help="float32, bfloat16, float16 or float64; default: the checkpoint's own.")
 ]
+FamilyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--family",
+        help="A YAML, JSON or TOML file that describes an architecture gossamer does not know (model.Family).",
+    ),
+]
 Dictionaries = Annotated[
     list[str] | None,
     typer.Option(

@@ -25,6 +25,7 @@ def tasks(
     roles: options.Roles = None,
     length: options.Length = None,
     seed: Annotated[int | None, typer.Option(help="Of prompts and split (default 0); not for a saved task.")] = None,
+    family: options.FamilyFile = None,
     save: Annotated[Path | None, typer.Option(help="Also write the prompts to this file.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -39,7 +40,7 @@ def tasks(
     if seed is not None and inputs.is_saved(name):
         raise UsageError(f"--seed: {name} is a saved task, which keeps its own split: leave the option out")
     reading = inputs.reading(name, metric, roles, length)
-    tokenizer = inputs.language_model(model, "cpu", None).tokenizer
+    tokenizer = inputs.language_model(model, "cpu", None, family).tokenizer
     task = inputs.task(name, tokenizer, bos=bos, prompts=prompts, seed=seed or 0, how=reading)
     saved = None if save is None else str(task.save(save))
     examples = [task.preview(tokenizer, row) for row in range(min(SHOWN, len(task.train)))]

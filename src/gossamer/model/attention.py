@@ -21,7 +21,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from gossamer.errors import UsageError
 from gossamer.model.anatomy import Anatomy
-from gossamer.model.editing import Pass, carried, current
+from gossamer.model.editing import Pass, carried, current, kept
 from gossamer.model.site import Site
 
 _PREFIX = "gossamer_"
@@ -109,7 +109,8 @@ def _function(
     additive = _additive(mask, module, query, key)
 
     def eager_pattern() -> Tensor:
-        return eager(module, query, key, value, additive, **settings)[1]
+        with _Double():
+            return eager(module, query, key, value, additive, **settings)[1]
 
     pattern = eager_pattern()
     edited = _visit_pattern(run, layer, pattern, eager_pattern, getattr(module, "sinks", None))
@@ -135,24 +136,35 @@ def _visit_pattern(
     """The pattern after edits of scores and pattern; `again` computes the unedited one once more."""
     site = Site("scores", layer)
     if site in run.attention:
-        with _Softmax(run, site, sinks):
+        with _Scores(run, site, sinks):
             after_scores = again()
         pattern = after_scores if site in run.edits else pattern
     site = Site("pattern", layer)
     return run.visit(site, pattern) if site in run.attention else pattern
 
 
-class _Softmax(TorchFunctionMode):
-    """While it is active, what goes into a softmax is visited as the scores of one layer."""
+_SOFTMAX = (torch.softmax, torch.nn.functional.softmax, Tensor.softmax)
 
-    _NAMES = (torch.softmax, torch.nn.functional.softmax, Tensor.softmax)
+
+class _Double(TorchFunctionMode):
+    """Softmax of float64 in float64: eager attention asks for float32, where the kernel in use computes in double."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in _SOFTMAX and args[0].dtype == torch.float64:
+            kwargs.pop("dtype", None)
+        return func(*args, **kwargs)
+
+
+class _Scores(TorchFunctionMode):
+    """While it is active, what goes into a softmax is visited as the scores of one layer."""
 
     def __init__(self, run: Pass, site: Site, sinks: Tensor | None) -> None:
         super().__init__()
         self.run, self.site, self.sinks = run, site, sinks
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func not in self._NAMES or not self.run.running:
+        if func not in _SOFTMAX or not self.run.running:
             return func(*args, **(kwargs or {}))
         return func(self._visited(args[0]), *args[1:], **(kwargs or {}))
 
@@ -179,9 +191,7 @@ def _remixed(out: Tensor, pattern: Tensor, edited: Tensor, value: Tensor) -> Ten
     if edited is pattern:
         return out
     value = value.repeat_interleave(pattern.shape[1] // value.shape[1], dim=1)
-    changed = (edited != pattern).any(dim=-1, keepdim=True)
-    # The difference is zero where nothing changed, and carries the gradient of the edit there.
-    return torch.where(changed, edited @ value, out + (edited - pattern) @ value)
+    return kept(out, edited @ value, (edited != pattern).any(dim=-1, keepdim=True))
 
 
 def _additive(mask: Tensor | None, module: nn.Module, query: Tensor, key: Tensor) -> Tensor | None:

@@ -109,7 +109,8 @@ def _attention_claims(model: LanguageModel, layer: int, here: dict[str, Tensor])
         repeated = here["v"].repeat_interleave(repeats, dim=2)
         mixed = torch.einsum("bhqk,bkhd->bqhd", here["pattern"], repeated).flatten(2)
         yield _Claim(f"pattern @ v == z at layer {layer}", mixed, here["z"], rounded=True)
-    if "q_proj" not in here:
+    # The same modules everywhere: two layers say how their weights are stored, all would double the time of a load.
+    if "q_proj" not in here or layer not in (0, model.n_layers - 1):
         return
     weights = model.attention_weights(layer)
     for kind, W, b in (("q_proj", weights.W_Q, weights.b_Q), ("k_proj", weights.W_K, weights.b_K)):

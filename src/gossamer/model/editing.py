@@ -201,13 +201,15 @@ class Pass:
 def carried(found: Tensor, before: Tensor, after: Tensor, result: Callable[[Tensor], Tensor]) -> Tensor:
     """What an edit of something inside a computation makes of its outcome.
 
-    Where the edit changed nothing the outcome stays as `found`, to the bit, and still carries the gradient of the edit:
-    the difference added to it is zero. Elsewhere it is `result(after)`.
+    Where the edit changed nothing the outcome stays as `found`, to the bit; elsewhere it is `result(after)`. Gradients
+    are those of `result(after)` everywhere.
     """
-    if after is before:
-        return found
-    new = result(after)
-    return torch.where(after != before, new, found + (new - result(before)))
+    return found if after is before else kept(found, result(after), after != before)
+
+
+def kept(found: Tensor, new: Tensor, changed: Tensor) -> Tensor:
+    """`new` where `changed`, else the value of `found`; the gradient is that of `new` everywhere."""
+    return torch.where(changed, new, found.detach() + (new - new.detach()))
 
 
 def current() -> Pass | None:
@@ -307,7 +309,7 @@ class DirectCalls:
         if module is self._hf or run is None or run.started or run.anatomy is not self._anatomy:
             raise UsageError(
                 "the transformers model was called by itself while edits are open, which would not apply to it: "
-                "call LanguageModel.logits, capture or resume inside `edit`, and the model itself outside"
+                "call LanguageModel.generate, logits, capture or resume inside `edit`, and the model itself outside"
             )
         run.started = True
 

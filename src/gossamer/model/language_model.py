@@ -72,7 +72,9 @@ class LanguageModel(Sizes):
         """Load a model and check on a few tokens that what gossamer believes of its architecture is true of it.
 
         Args:
-            source: a Hugging Face id, a local folder, `bundled:NAME`, or a loaded model, which is used as it is.
+            source: a Hugging Face id, a local folder of a model or of a PEFT adapter (whose base model it names), a
+                GGUF file, whose weights are dequantised, `bundled:NAME`, or a loaded model, which is used as it is
+                (that inside a PeftModel, with its adapters).
             tokenizer: instead of the one that comes with `source`.
             dtype: default: the checkpoint's own, except float16 on a CPU, which becomes float32.
             device: default: CUDA, else Apple's MPS, else the CPU.
@@ -92,11 +94,14 @@ class LanguageModel(Sizes):
         """The name for readers, without this machine's paths.
 
         Of a local model its folder's name, with that of the folder above where it says nothing ("hf", "checkpoint-9");
-        of a snapshot that the hub's client keeps, the model's id.
+        of a snapshot that the hub's client keeps, the model's id; of a GGUF file that its weights were dequantised.
         """
-        if not Path(self.name).is_dir():
+        path = Path(self.name).expanduser()
+        if path.is_file():
+            return f"{path.name} (dequantised)"
+        if not path.is_dir():
             return self.name
-        *_, cached, above, folder = ("", "", *Path(self.name).resolve().parts)
+        *_, cached, above, folder = ("", "", *path.resolve().parts)
         if above == "snapshots" and cached.startswith("models--"):
             return cached.removeprefix("models--").replace("--", "/")
         return f"{above}/{folder}" if _NAMELESS.fullmatch(folder.lower()) else folder
@@ -201,9 +206,10 @@ class LanguageModel(Sizes):
         """Inside, attention patterns and norm scales are those of a pass over `tokens` now, constant for gradients.
 
         The model is then linear between MLPs (affine with its biases): attention only mixes values, and a norm only
-        centres and multiplies. On the same tokens nothing changes as long as nothing else is edited. Edits that are
-        open here shape the frozen values; passes inside must have the batch and length of `tokens`. Memory: the
-        patterns of all layers, batch x heads x pos x pos each.
+        centres and multiplies. (Where values are clipped, as by OLMo's clip_qkv, they still are.) On the same tokens
+        nothing changes as long as nothing else is edited. Edits that are open here shape the frozen values; passes
+        inside must have the batch and length of `tokens`. Memory: the patterns of all layers, batch x heads x pos x
+        pos each.
 
         Raises:
             UsageError: the tokens do not fit the model.
@@ -280,8 +286,11 @@ class LanguageModel(Sizes):
         if max_new_tokens < 1:
             raise UsageError(f"max_new_tokens: expected at least 1, found {max_new_tokens}")
         tokens = generation.left_padded(prompts if isinstance(prompts, Tokens) else self.tokenize(prompts))
-        if (whole := tokens.ids.shape[1] + max_new_tokens) > self.n_context:
-            raise UsageError(f"expected prompts and new tokens to be at most {self.n_context} together, found {whole}")
+        # The last new token is never read.
+        if (read := tokens.ids.shape[1] + max_new_tokens - 1) > self.n_context:
+            raise UsageError(
+                f"expected prompts and all new tokens but the last to be at most {self.n_context}, found {read}"
+            )
         edits, cache = self._active(), DynamicCache()
 
         @torch.no_grad()

@@ -89,11 +89,11 @@ def test_candidates_are_what_moves_in_the_model_or_in_the_spliced_model(
 def test_a_prefix_that_never_changes_has_no_candidates(
     model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task
 ) -> None:
-    roles = {role for _, role, _ in found_by(model, dictionaries, task).keys()}  # noqa: SIM118
+    roles = {node.role for node in found_by(model, dictionaries, task).keys()}  # noqa: SIM118
     assert roles == set(ROLES) - {"prefix"}
     # With zero ablation it has: its latents are moved, if always by the same amount.
     with_zero = found_by(model, dictionaries, task, kind="zero", errors="drop")
-    assert "prefix" in {role for _, role, _ in with_zero.keys()}  # noqa: SIM118
+    assert "prefix" in {node.role for node in with_zero.keys()}  # noqa: SIM118
 
 
 def test_the_tokens_at_padding_do_not_matter(

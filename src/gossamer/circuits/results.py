@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gossamer.features.feature import Node
 from gossamer.features.feature_card import FeatureCard
+from gossamer.model.site import Site
 from gossamer.results import Format, Older
 
 
@@ -73,7 +75,7 @@ class Case:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One circuit of a size-faithfulness curve. `size` counts (site, role, latent) nodes."""
+    """One circuit of a size-faithfulness curve. `size` counts nodes, `unique_latents` their distinct features."""
 
     size: int
     unique_latents: int
@@ -102,7 +104,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class KnockoutPoint:
-    """F(C without K) against F(M without K) for one subset K of the circuit's own (site, role, latent) nodes."""
+    """F(C without K) against F(M without K) for one subset K of the circuit's own nodes."""
 
     kind: str
     size: int
@@ -162,9 +164,14 @@ class NodeCard:
     generic: tuple[str, ...] = ()
 
     @property
-    def site(self) -> str:
+    def node(self) -> Node:
+        """Which node it is."""
+        return Node(self.card.feature, self.role)
+
+    @property
+    def site(self) -> Site:
         """Where the dictionary reads."""
-        return str(self.card.feature.site)
+        return self.card.feature.site
 
     @property
     def latent(self) -> int:
@@ -202,7 +209,7 @@ class Findings:
 
     task: str
     model: str
-    sites: tuple[str, ...]
+    sites: tuple[Site, ...]
     roles: tuple[str, ...]
     prompt: PromptView
     budget: tuple[Behaviour, ...]

@@ -311,7 +311,7 @@ class Found:
         return to_attribution_graph(
             self.circuit,
             graph_prompt(study.bench.splice, self.nodes, row),
-            widths={str(site): dictionary.n_latents for site, dictionary in study.dictionaries.items()},
+            widths={site: dictionary.n_latents for site, dictionary in study.dictionaries.items()},
             n_layers=study.model.n_layers,
             scan=study.model.title,
             slug=f"{study.task.name}-{len(self.nodes)}",

@@ -8,11 +8,13 @@ import torch
 
 from gossamer.dictionary import Dictionary, DictionaryConfig
 from gossamer.errors import UsageError
+from gossamer.features.feature import Feature, Node
 from gossamer.model.kinds import named
 from gossamer.model.site import Site
 from gossamer.toys.compiler import Compiled
 from gossamer.toys.layout import Direction, Layout
 from gossamer.toys.rasp import AmbiguousError, Expression, Interpreter, Removal, Value
+from gossamer.toys.task import position_role
 
 _READABLE = (*named(in_stream=True), "mlp_in")
 # Sublayers after which the stream stands at a site of layer l: these plus 2 l.
@@ -30,14 +32,6 @@ class Latent(NamedTuple):
     def label(self) -> str:
         """The direction's label; a latent for negative numbers ends in a minus sign."""
         return self.direction.label + ("-" if self.sign < 0 else "")
-
-
-class KnownNode(NamedTuple):
-    """A latent of the labelled dictionary at `site`, at one position of the input (from 0, BOS not counted)."""
-
-    site: Site
-    position: int
-    latent: int
 
 
 def labelled_latents(layout: Layout) -> tuple[Latent, ...]:
@@ -82,8 +76,11 @@ def labelled_dictionaries(compiled: Compiled, sites: Iterable[Site] | None = Non
 
 def known_circuit(
     compiled: Compiled, inputs: Sequence[Sequence[Value]], sites: Iterable[Site], *, position: int = -1
-) -> frozenset[KnownNode]:
+) -> frozenset[Node]:
     """The nodes that the output at `position` needs: those whose removal alone changes it on one of `inputs`.
+
+    Latents are those of the labelled dictionaries, roles the positions of the input, as :func:`program_task` names
+    them.
 
     Decided by the program, not by the network: the interpreter runs with one value taken away (None or 0) from one
     variable at one position, as all its readers after the site see it. A removal that leaves an aggregate several
@@ -101,14 +98,15 @@ def known_circuit(
     layout, latents = compiled.layout, labelled_latents(compiled.layout)
     numbers = {(latent.place, latent.sign): index for index, latent in enumerate(latents)}
     audiences = _audiences(layout, sites)
-    found: set[KnownNode] = set()
+    found: set[Node] = set()
     for tokens in inputs:
         matters = _matters(compiled, tokens, position % len(tokens))
         for site, node, readers in audiences:
             for here, value in _present(compiled, node, tokens):
                 if matters(node, here, value, readers):
                     sign = -1 if node.numerical and float(value) < 0 else 1
-                    found.add(KnownNode(site, here, numbers[layout.place(node, value), sign]))
+                    feature = Feature(site, numbers[layout.place(node, value), sign])
+                    found.add(Node(feature, position_role(here, len(tokens))))
     return frozenset(found)
 
 

@@ -111,7 +111,7 @@ def test_paths_are_seen_from_its_folder_and_changed_weights_are_refused(circuit:
 
 def test_changed_or_missing_dictionaries_are_refused(circuit: Circuit, copied: Path) -> None:
     site = circuit.sites[0]
-    folder = copied.parent / "spool" / "dictionaries" / site
+    folder = copied.parent / "spool" / "dictionaries" / str(site)
     sets = DictionarySet.load(copied.parent / "spool" / "dictionaries")
     changed = next(iter(sets.values()))
     changed.b_dec.data += 0.01
@@ -125,7 +125,7 @@ def test_changed_or_missing_dictionaries_are_refused(circuit: Circuit, copied: P
     with pytest.raises(GossamerError, match=rf"the circuit's dictionary at {site}: not found .*give --dictionaries"):
         evaluate_circuit(copied)
     with pytest.raises(UsageError, match=r"dictionaries at .* expected, as the circuit has"):
-        evaluate_circuit(copied, dictionaries=[copied.parent / "spool" / "dictionaries" / circuit.sites[1]])
+        evaluate_circuit(copied, dictionaries=[copied.parent / "spool" / "dictionaries" / str(circuit.sites[1])])
 
 
 def test_a_file_of_the_first_version_needs_what_it_lacks(circuit: Circuit, tmp_path: Path) -> None:

@@ -193,9 +193,9 @@ def _dictionaries(
         found = DictionarySet(
             [_dictionary(circuit, circuit.inputs, site, beside, model, option) for site in circuit.inputs.dictionaries]
         )
-    if sorted(map(str, found)) != sorted(circuit.sites):
+    if set(found) != set(circuit.sites):
         raise UsageError(
-            f"dictionaries at {', '.join(circuit.sites)} expected, as the circuit has, found some at "
+            f"dictionaries at {', '.join(map(str, circuit.sites))} expected, as the circuit has, found some at "
             f"{', '.join(map(str, found))}; give the same sites"
         )
     return found
@@ -228,7 +228,7 @@ def _task(circuit: Circuit, model: LanguageModel, settings: StudySettings) -> Ta
 
 def _nodes(circuit: Circuit, dictionaries: Dictionaries, task: Task) -> Nodes:
     """The circuit's nodes as places in these dictionaries and this task."""
-    sites = {str(site): place for place, site in enumerate(dictionaries)}
+    sites = {site: place for place, site in enumerate(dictionaries)}
     roles = {role: place for place, role in enumerate(task.role_names)}
     lacking = sorted({node.role for node in circuit.nodes} - set(roles))
     if lacking:
@@ -237,7 +237,7 @@ def _nodes(circuit: Circuit, dictionaries: Dictionaries, task: Task) -> Nodes:
             f"{', '.join(roles)}); give prompts with these roles"
         )
     for node in circuit.nodes:
-        width = dictionaries[Site.parse(node.site)].n_latents
+        width = dictionaries[node.site].n_latents
         if node.latent >= width:
             raise UsageError(f"dictionary at {node.site}: more than {node.latent} latents expected, found {width}")
     columns = [(sites[node.site], roles[node.role], node.latent) for node in circuit.nodes]

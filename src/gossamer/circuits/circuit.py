@@ -1,6 +1,6 @@
 """A circuit on disk: its nodes and edges, and everything needed to run it again."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gossamer.circuits.inputs import Inputs
 from gossamer.circuits.nodes import Nodes
+from gossamer.display import html_table, plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.features.feature import Feature, Node
 from gossamer.model.site import Site
@@ -31,6 +32,13 @@ class CircuitNode:
 
     node: Node
     score: float | None = field(default=None, compare=False)
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield str(self.node)
+        if self.score is not None:
+            yield f"score {self.score:.3g}"
 
     def __post_init__(self) -> None:
         if self.node.role is None:
@@ -74,6 +82,11 @@ class Edge:
     target: Node | str
     weight: float
 
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{self.source} -> {self.target}, {self.weight:.3g}"
+
 
 @dataclass(frozen=True)
 class Circuit:
@@ -99,6 +112,20 @@ class Circuit:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     measured: Mapping[str, float] = field(default_factory=dict)
     inputs: Inputs | None = None
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{self.task} on {self.model}"
+        yield f"{plural(len(self.nodes), 'node')} at {plural(len(self.sites), 'site')}"
+        if self.edges:
+            yield plural(len(self.edges), "edge")
+        if "faithfulness" in self.measured:
+            yield f"faithfulness {self.measured['faithfulness']:.3g}"
+
+    def _repr_html_(self) -> str:
+        rows = [(one.site, one.role, one.latent, "" if one.score is None else one.score) for one in self.nodes]
+        return html_table(("site", "role", "latent", "score"), rows, repr(self))
 
     @classmethod
     def from_nodes(

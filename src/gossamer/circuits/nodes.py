@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from gossamer.display import listed, plural, short_repr
 from gossamer.features.feature import Feature, Node
 from gossamer.model.site import Site
 
@@ -27,6 +28,8 @@ class SiteNodes:
     role: Int[Tensor, "node"]
     column: Int[Tensor, "node"]
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True)
 class Nodes:
@@ -43,6 +46,12 @@ class Nodes:
     site: Int[Tensor, "node"]
     role: Int[Tensor, "node"]
     latent: Int[Tensor, "node"]
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{plural(len(self), 'node')} at {listed(self.sites)}"
+        yield f"roles {listed(self.roles)}"
 
     @classmethod
     def from_grids(

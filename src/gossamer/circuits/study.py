@@ -1,7 +1,7 @@
 """The main job: a model, its dictionaries and a task in; a tested circuit out."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -29,6 +29,7 @@ from gossamer.circuits.sinks import with_sinks_passed_through
 from gossamer.circuits.splice import Splice
 from gossamer.dictionary.attach import Attachment, attach
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.display import listed, plural, short_repr
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
@@ -98,6 +99,13 @@ class Study:
     dictionaries: Mapping[Site, Dictionary]
     task: Task
     settings: StudySettings = field(default_factory=StudySettings)
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{self.task.name} on {self.model.title}"
+        yield f"dictionaries at {listed(self.dictionaries)}"
+        yield f"ablation={self.settings.ablation!r}, errors={self.settings.errors!r}, seed={self.settings.seed}"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "task", with_sinks_passed_through(self.model, self.task))
@@ -304,6 +312,18 @@ class Found:
     path: Path
     study: Study
     search: SearchSettings = field(default_factory=SearchSettings)
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{self.circuit.task} on {self.circuit.model}"
+        yield f"{plural(len(self.nodes), 'node')} of {plural(len(self.path.nodes), 'candidate')}"
+        yield f"method {self.path.method}"
+        if "faithfulness" in self.circuit.measured:
+            yield f"faithfulness {self.circuit.measured['faithfulness']:.3g}"
+
+    def _repr_html_(self) -> str:
+        return self.circuit._repr_html_()
 
     def graph(self, row: int = 0) -> dict[str, Any]:
         """The circuit on one held-out prompt as the attribution graph that Neuronpedia and circuit-tracer read."""

@@ -1,7 +1,7 @@
 """Whether dictionaries fit a model: site, width and model name are checked, measured quality is held against claims."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from gossamer.activations.token_mask import counted_tokens
 from gossamer.batching import in_batches
 from gossamer.dictionary.config import Claims
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
@@ -46,6 +47,11 @@ class Measurement:
     tokens: int
     formula: str = EXPLAINED_VARIANCE
 
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"L0 {self.l0:.4g}, explained variance {self.explained_variance:.3g} on {plural(self.tokens, 'token')}"
+
 
 @dataclass(frozen=True)
 class Attachment:
@@ -55,6 +61,14 @@ class Attachment:
     measured: Measurement
     claims: Claims
     warnings: tuple[str, ...]
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield str(self.site)
+        yield f"L0 {self.measured.l0:.4g}, explained variance {self.measured.explained_variance:.3g}"
+        if self.warnings:
+            yield plural(len(self.warnings), "warning")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from gossamer.display import brief, plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.model import attention, generation, tokenizing, weights
 from gossamer.model.anatomy import Anatomy
@@ -57,6 +58,13 @@ class LanguageModel(Sizes):
         self.head = Head(self.anatomy)
         self._lock = threading.RLock()
         self._direct_calls = DirectCalls(hf, self.anatomy)
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{self.title}, {self.family.name}"
+        yield f"{plural(self.n_layers, 'layer')}, d_model {self.d_model}"
+        yield f"{brief(self.dtype)} on {self.device}"
 
     @classmethod
     def load(

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.display import listed, short_repr
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
@@ -64,8 +65,12 @@ class ReplacementModel:
             dictionary.require_reconstruction("replacing what it reads")
         resumable(next(iter(self.dictionaries)))
 
-    def __repr__(self) -> str:
-        return f"ReplacementModel({self.model.title}, {', '.join(map(str, self.dictionaries))}, errors={self.errors!r})"
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield self.model.title
+        yield listed(self.dictionaries)
+        yield f"errors={self.errors!r}"
 
     @property
     def start(self) -> Site:

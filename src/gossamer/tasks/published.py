@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.tasks.labels import mentions
 from gossamer.tasks.reading import read_rows
@@ -37,6 +38,8 @@ class Preset:
     name: str
     fits: Callable[[Rows], bool]
     options: Mapping[str, Any]
+
+    __repr__ = short_repr
 
 
 def _cases(pattern: str) -> Callable[[Rows], bool]:

@@ -1,6 +1,6 @@
 """A saved circuit measured again: from its file alone, on other prompts, or in another model of the same shape."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -12,12 +12,13 @@ from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.bench import Bench
 from gossamer.circuits.inputs import Inputs, located
 from gossamer.circuits.nodes import Nodes
-from gossamer.circuits.results import Behaviour
+from gossamer.circuits.results import Behaviour, behaviours_html
 from gossamer.circuits.splice import Splice
 from gossamer.circuits.study import Study, StudySettings
 from gossamer.dictionary.attach import attach
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.set import DictionarySet
+from gossamer.display import plural, short_repr
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
@@ -58,6 +59,17 @@ class CircuitEvaluation:
     behaviours: tuple[Behaviour, ...]
     changed: tuple[str, ...]
     differences: tuple[Difference, ...]
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{self.task} on {self.model}"
+        yield plural(self.prompts, "prompt")
+        yield repr(self.behaviours[-2])
+        yield "as recorded" if not self.differences else f"{plural(len(self.differences), 'number')} not as recorded"
+
+    def _repr_html_(self) -> str:
+        return behaviours_html(self.behaviours, f"{self.task} on {self.model}, {plural(self.prompts, 'prompt')}")
 
     @property
     def measured(self) -> dict[str, float]:

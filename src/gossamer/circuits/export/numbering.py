@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.features.feature import Feature
 from gossamer.model.site import Site
@@ -26,6 +27,8 @@ class Numbering:
     """Feature numbers of several sites: within a layer they follow one another, so no two latents share one."""
 
     blocks: Mapping[Site, Block]
+
+    __repr__ = short_repr
 
     @classmethod
     def of(cls, sites: Sequence[Site], widths: Mapping[Site, int]) -> "Numbering":

@@ -1,12 +1,13 @@
 """The one prompt that an attribution graph shows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.splice import Splice
+from gossamer.display import cut, short_repr
 from gossamer.errors import UsageError
 from gossamer.features.feature import Feature
 
@@ -40,6 +41,12 @@ class GraphPrompt:
     answer: Output
     wrong: Output
     activations: Mapping[Feature, Sequence[float]] = field(default_factory=dict)
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield cut(repr("".join(self.tokens)), 80)
+        yield f"{self.answer.token!r} or {self.wrong.token!r}"
 
     def __post_init__(self) -> None:
         lengths = [len(self.tokens), len(self.token_ids), len(self.roles), *map(len, self.activations.values())]

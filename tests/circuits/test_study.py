@@ -30,6 +30,7 @@ from gossamer.model.site import Site
 from gossamer.tasks.metric import LOGIT_DIFFERENCE
 from gossamer.tasks.prompt import Piece
 from gossamer.tasks.task import Task
+from gossamer.toys import PROGRAMS, SMOOTH, compile_program, labelled_dictionaries, program_task
 
 METRIC = LOGIT_DIFFERENCE.name
 
@@ -401,3 +402,21 @@ def test_without_a_validation_share_all_prompts_are_fitted_and_chosen_on(named: 
     assert whole.choice is whole.train
     with pytest.raises(UsageError, match="validation: a share from 0 to less than 1 expected, found 1"):
         StudySettings(validation=1.0)
+
+
+def test_a_task_may_be_a_file_and_a_site_a_name(tmp_path: FilePath) -> None:
+    program = PROGRAMS["reverse"]
+    compiled = compile_program(program.build(), program.vocabulary, max_length=3, sharpness=SMOOTH, name="reverse")
+    model, dictionaries = compiled.language_model, labelled_dictionaries(compiled)
+    task = program_task(compiled, 3)
+    options: dict[str, Any] = {"size": 6, "settings": StudySettings(ablation="zero", errors="drop"), "search": SEARCH}
+    expected = find_circuit(model, dictionaries, task, **options)
+    named = {str(site): one for site, one in dictionaries.items()}
+    found = find_circuit(model, named, str(task.save(tmp_path / "task.json")), **options)
+    assert found.circuit.nodes == expected.circuit.nodes
+    assert found.circuit.measured == expected.circuit.measured
+
+
+def test_a_task_that_nothing_is_called_is_refused(model: LanguageModel, dictionaries: dict[Site, Dictionary]) -> None:
+    with pytest.raises(UsageError, match=r"task: expected one of ioi, .* found 'addition'"):
+        find_circuit(model, dictionaries, "addition")

@@ -32,11 +32,12 @@ from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import listed, plural, short_repr
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.language_model import LanguageModel
-from gossamer.model.site import Site
+from gossamer.model.site import Site, SiteMapping, by_site
 from gossamer.replacement.replacement_model import ErrorPolicy
 from gossamer.results import versions
 from gossamer.tasks.grouping import Grouping, grouped
 from gossamer.tasks.metric import kept
+from gossamer.tasks.published import TaskLike, task_of
 from gossamer.tasks.split import Split, validation_split
 from gossamer.tasks.task import Examples, Task
 
@@ -340,8 +341,8 @@ class Found:
 
 def find_circuit(
     model: LanguageModel,
-    dictionaries: Mapping[Site, Dictionary],
-    task: Task,
+    dictionaries: SiteMapping[Dictionary],
+    task: TaskLike,
     *,
     faithfulness: float | None = None,
     size: int | None = None,
@@ -354,7 +355,8 @@ def find_circuit(
     Args:
         model: the language model.
         dictionaries: a dictionary for each site, in execution order.
-        task: training prompts fit and choose the circuit, test prompts measure it.
+        task: training prompts fit and choose the circuit, test prompts measure it; or the name of a task ("ioi"), or a
+            file of one, as :func:`gossamer.tasks.open_task` takes it.
         faithfulness: how much of the task's metric to keep, as a share (default 0.9 when no size is given).
         size: number of nodes wanted instead.
         recipe: "gossamer" (the default search), or "reference" (the published recipe, for comparison).
@@ -368,7 +370,8 @@ def find_circuit(
     """
     _check_target(faithfulness, size)
     settings = settings or StudySettings()
-    study = Study(model, dictionaries, grouped(task, settings.masks), settings)
+    prompts = grouped(task_of(task, model.tokenizer), settings.masks)
+    study = Study(model, by_site(dictionaries), prompts, settings)
     search = search or SearchSettings(seed=study.settings.seed)
     if size is not None:
         _check_room(study.nodes, size)

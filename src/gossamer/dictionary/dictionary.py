@@ -30,7 +30,7 @@ from gossamer.dictionary.formats import detect
 from gossamer.dictionary.normalisation import Statistics
 from gossamer.display import brief, plural, short_repr
 from gossamer.errors import UsageError
-from gossamer.model.site import Site
+from gossamer.model.site import Site, SiteLike
 from gossamer.sparse.latents import SparseLatents
 
 _BLOCK_VALUES = 2**26
@@ -243,7 +243,7 @@ class Dictionary(nn.Module):
         source: str | Path,
         *,
         format: str | None = None,
-        site: Site | str | None = None,
+        site: SiteLike | None = None,
         model_name: str | None = None,
         norm_scaling_factor: float | None = None,
         activations: Float[Tensor, "*tokens d"] | None = None,
@@ -272,7 +272,7 @@ class Dictionary(nn.Module):
             GossamerError: a damaged file, a tensor of unexpected shape, a NaN.
         """
         request = detect.Request(
-            site=Site.parse(site) if isinstance(site, str) else site,
+            site=None if site is None else Site.of(site),
             model_name=model_name,
             norm_scaling_factor=norm_scaling_factor,
             activations=activations,

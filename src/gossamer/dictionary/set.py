@@ -14,7 +14,7 @@ from gossamer.display import html_table, listed, plural, short_repr
 from gossamer.errors import GossamerError, UsageError
 from gossamer.files import read_json, write_json
 from gossamer.model.language_model import LanguageModel
-from gossamer.model.site import Site
+from gossamer.model.site import BySite, Site, SiteLike
 from gossamer.tokens import Tokens
 
 INDEX = "dictionaries.json"
@@ -23,6 +23,8 @@ _FORMAT = "gossamer.dictionaries.1"
 
 class DictionarySet(Mapping[Site, Dictionary]):
     """An immutable mapping from sites to dictionaries, in the order in which the model computes the sites.
+
+    A name of a site will do as well: `dictionaries["resid_post.7"]`.
 
     Raises:
         UsageError: none at all, a dictionary without a site, two at one site, dictionaries of different models, or a
@@ -44,7 +46,7 @@ class DictionarySet(Mapping[Site, Dictionary]):
         if len(names) > 1:
             raise UsageError(f"dictionaries of different models in one set: {', '.join(names)}")
         self.model_name = names[0] if names else None
-        self._dictionaries = {site: found[site] for site in sorted(found, key=lambda site: site.depth)}
+        self._dictionaries = BySite((site, found[site]) for site in sorted(found))
 
     __repr__ = short_repr
 
@@ -67,7 +69,7 @@ class DictionarySet(Mapping[Site, Dictionary]):
         ]
         return html_table(head, rows, repr(self))
 
-    def __getitem__(self, site: Site) -> Dictionary:
+    def __getitem__(self, site: SiteLike) -> Dictionary:
         return self._dictionaries[site]
 
     def __iter__(self) -> Iterator[Site]:

@@ -10,7 +10,7 @@ from gossamer.dictionary import Dictionary, DictionaryConfig
 from gossamer.errors import UsageError
 from gossamer.features.feature import Feature, Node
 from gossamer.model.kinds import named
-from gossamer.model.site import Site
+from gossamer.model.site import BySite, Site, SiteLike
 from gossamer.toys.compiler import Compiled
 from gossamer.toys.layout import Direction, Layout
 from gossamer.toys.rasp import AmbiguousError, Expression, Interpreter, Removal, Value
@@ -44,7 +44,7 @@ def labelled_latents(layout: Layout) -> tuple[Latent, ...]:
     )
 
 
-def labelled_dictionary(compiled: Compiled, site: Site) -> Dictionary:
+def labelled_dictionary(compiled: Compiled, site: SiteLike) -> Dictionary:
     """The dictionary of the labelled directions: a ReLU of the length along each, decoded along the same direction.
 
     Exact (up to rounding) on the program's own activations if the model is not compressed, or if no direction is lost
@@ -53,6 +53,7 @@ def labelled_dictionary(compiled: Compiled, site: Site) -> Dictionary:
     Raises:
         UsageError: a site whose width is not the residual stream's.
     """
+    site = Site.of(site)
     if site.kind not in _READABLE:
         raise UsageError(f"{site}: directions are labelled at {', '.join(_READABLE)}; choose one of these")
     latents = labelled_latents(compiled.layout)
@@ -68,14 +69,14 @@ def labelled_dictionary(compiled: Compiled, site: Site) -> Dictionary:
     return dictionary.requires_grad_(False)
 
 
-def labelled_dictionaries(compiled: Compiled, sites: Iterable[Site] | None = None) -> dict[Site, Dictionary]:
+def labelled_dictionaries(compiled: Compiled, sites: Iterable[SiteLike] | None = None) -> BySite[Dictionary]:
     """A labelled dictionary for each of `sites`, in their execution order; by default after every layer."""
-    chosen = compiled.language_model.sites("resid_post") if sites is None else sites
-    return {site: labelled_dictionary(compiled, site) for site in sorted(chosen)}
+    chosen = compiled.language_model.sites("resid_post") if sites is None else map(Site.of, sites)
+    return BySite((site, labelled_dictionary(compiled, site)) for site in sorted(chosen))
 
 
 def known_circuit(
-    compiled: Compiled, inputs: Sequence[Sequence[Value]], sites: Iterable[Site], *, position: int = -1
+    compiled: Compiled, inputs: Sequence[Sequence[Value]], sites: Iterable[SiteLike], *, position: int = -1
 ) -> frozenset[Node]:
     """The nodes that the output at `position` needs: those whose removal alone changes it on one of `inputs`.
 
@@ -97,7 +98,7 @@ def known_circuit(
     """
     layout, latents = compiled.layout, labelled_latents(compiled.layout)
     numbers = {(latent.place, latent.sign): index for index, latent in enumerate(latents)}
-    audiences = _audiences(layout, sites)
+    audiences = _audiences(layout, map(Site.of, sites))
     found: set[Node] = set()
     for tokens in inputs:
         matters = _matters(compiled, tokens, position % len(tokens))

@@ -22,9 +22,10 @@ from gossamer.display import plural, short_repr
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
-from gossamer.model.site import Site
+from gossamer.model.site import Site, SiteMapping, by_site
 from gossamer.results import versions
 from gossamer.tasks.grouping import grouped
+from gossamer.tasks.published import TaskLike, task_of
 from gossamer.tasks.task import Task
 
 Dictionaries = Mapping[Site, Dictionary]
@@ -81,8 +82,8 @@ def evaluate_circuit(
     circuit: Circuit | str | Path,
     *,
     model: LanguageModel | str | Path | None = None,
-    dictionaries: Dictionaries | str | Path | Sequence[str | Path] | None = None,
-    task: Task | None = None,
+    dictionaries: SiteMapping[Dictionary] | str | Path | Sequence[str | Path] | None = None,
+    task: TaskLike | None = None,
     device: str | torch.device | None = None,
 ) -> CircuitEvaluation:
     """Measure a circuit again on held-out prompts.
@@ -95,7 +96,8 @@ def evaluate_circuit(
         circuit: or its file.
         model: another one of the same shape; a name is loaded with the dtype of the circuit's own.
         dictionaries: others at the same sites, of at least as many latents.
-        task: other prompts, which have the roles of the circuit's nodes.
+        task: other prompts, which have the roles of the circuit's nodes: a task, or what
+            :func:`gossamer.tasks.open_task` takes.
         device: for what is loaded here.
 
     Raises:
@@ -107,7 +109,10 @@ def evaluate_circuit(
     settings = _settings(circuit)
     network = circuit_model(circuit, model, beside=beside, device=device)
     found = _dictionaries(circuit, dictionaries, beside, network)
-    prompts = _task(circuit, network, settings) if task is None else grouped(task, settings.masks)
+    if task is None:
+        prompts = _task(circuit, network, settings)
+    else:
+        prompts = grouped(task_of(task, network.tokenizer), settings.masks)
     study = Study(network, found, prompts, settings)
     study.require_one_device()
     study.require_ability()
@@ -191,14 +196,14 @@ def circuit_model(
 
 def _dictionaries(
     circuit: Circuit,
-    given: Dictionaries | str | Path | Sequence[str | Path] | None,
+    given: SiteMapping[Dictionary] | str | Path | Sequence[str | Path] | None,
     beside: Path | None,
     model: LanguageModel,
 ) -> Dictionaries:
     option = "--dictionaries (dictionaries=)"
     found: Dictionaries
     if given is not None:
-        found = given if isinstance(given, Mapping) else DictionarySet.load(given, device=model.device)
+        found = by_site(given) if isinstance(given, Mapping) else DictionarySet.load(given, device=model.device)
     elif circuit.inputs is None:
         raise _lacking(circuit, "dictionaries", option)
     else:

@@ -100,9 +100,9 @@ def test_a_python_if_on_a_stacked_layer_is_explained():
         if site.layer == 2:
             site.set(site.value)
 
-    with jax.check_tracer_leaks(False), refuse(errors.NeedsLayer, "Python `if`", "site.layer", "peel="):
+    with refuse(errors.NeedsLayer, "Python `if`", "site.layer", "peel="):
         with_sites(SCAN, body)
-    with jax.check_tracer_leaks(False), refuse(errors.NeedsLayer, "Python `if`"), run(SCAN, WEIGHTS, INPUT) as r:
+    with refuse(errors.NeedsLayer, "Python `if`"), run(SCAN, WEIGHTS, INPUT) as r:
         r.on("h", body)
 
 

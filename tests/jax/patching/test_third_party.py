@@ -9,6 +9,7 @@ pytest.importorskip("jax")
 import jax
 import jax.numpy as jnp
 import numpy as np
+from leaks import leakless
 
 from gossamer.jax import run
 from gossamer.jax.errors import TagNotReached
@@ -85,6 +86,7 @@ class TestEquinox:
 
         with patch:
             result, probs = knocked_out(x)
+            leakless(knocked_out, x)
             close(jitted(attention, x), plain)
         q = (x @ attention.query_proj.weight.T).reshape(TOKENS, HEADS, -1)
         k = (x @ attention.key_proj.weight.T).reshape(TOKENS, HEADS, -1)
@@ -153,6 +155,7 @@ class TestLinen:
             expected, probs = self.reference(block, params, x, {3: uniform})
             work = jax.jit(lambda p, x: edited_and_saved(model.apply, p, x, edit=uniform, layers=[3], saved=[2, 5]))
             result, kept = work(params, x)
+            leakless(work, params, x)
             close(jax.jit(model.apply)(params, x), plain)
         close(result, expected)
         close(kept, probs[jnp.array([2, 5])])
@@ -187,6 +190,7 @@ class TestLinen:
 
         with patch:
             slope = jax.jit(jax.grad(loss))(1.0)
+            leakless(jax.grad(loss), 1.0)
             step = 1e-2
             up, down = (self.reference(block, params, x, {1: lambda p, s=1 + d: p * s})[0].sum() for d in (step, -step))
         np.testing.assert_allclose(slope, (up - down) / (2 * step), rtol=2e-3)
@@ -255,6 +259,7 @@ class TestHaiku:
         with Patch({hk.MultiHeadAttention.__call__: edits}):
             work = jax.jit(lambda p, x: edited_and_saved(model.apply, p, x, edit=uniform, layers=[3], saved=[2, 5]))
             result, kept = work(params, x)
+            leakless(work, params, x)
             expected, probs = x, []
             for layer in range(LAYERS):
                 inner = {

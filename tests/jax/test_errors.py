@@ -57,10 +57,13 @@ def test_tag_not_reached_lists_the_order():
 
 
 def test_an_unused_intervention_is_an_error():
-    with refuse(errors.UnusedIntervention, r"on\('h'\)", "not peeled"), run(SCAN, WEIGHTS, INPUT, mode="live") as r:
+    with (
+        refuse(errors.UnusedIntervention, r"on\('other'\), on\('g'\)", "not peeled"),
+        run(SCAN, WEIGHTS, INPUT, mode="live") as r,
+    ):
         r.on("other", lambda site: None)
         r.on("h", lambda site: None)
-        r.intervene("never", lambda site: None, None, "on('h')")
+        r.on("g", lambda site: None)
 
 
 def test_a_patch_in_a_branch_that_is_not_taken_is_unused():

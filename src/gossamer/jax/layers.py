@@ -3,6 +3,7 @@
 A traced layer number makes a sweep over layers one compiled program.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,20 +51,22 @@ class Chosen:
         assert self.numbers is not None
         return jnp.argmax(jnp.reshape(jnp.asarray(self.numbers), (-1,)) == layer)
 
-    def outside(self, length: int) -> Any:
-        """Whether any traced number is no layer at all; False where the numbers are known, for they are checked."""
+    def outside(self, there: Sequence[int]) -> Any:
+        """Whether any traced number is none of these layers; False where the numbers are known: they are checked."""
         if self.numbers is None or isinstance(self.numbers, tuple):
             return False
-        return jnp.any((self.numbers < 0) | (self.numbers >= length))
+        if isinstance(there, range):
+            return jnp.any((self.numbers < there.start) | (self.numbers >= there.stop))
+        return jnp.any(~jnp.isin(self.numbers, jnp.asarray(there)))
 
 
-def choose(layers: Layers, length: int | None) -> Chosen:
+def choose(layers: Layers, there: Sequence[int] | None) -> Chosen:
     """Read what a user gave as `layers`.
 
     Args:
-        layers: "all"; a number (negative ones count from the end); several different ones; or a traced integer array
-            of shape () or (k,).
-        length: how many layers there are; None where that is not known (unrolled layers).
+        layers: "all"; a number; several different ones; or a traced integer array of shape () or (k,).
+        there: the numbers of the layers: a range for stacked ones, among which negative numbers count from the end;
+            None where they are not known.
 
     A traced number that is no layer cannot be refused: its save is NaN and its edit makes the value NaN.
 
@@ -80,16 +83,22 @@ def choose(layers: Layers, length: int | None) -> Chosen:
     numbers = np.asarray(layers)
     if numbers.ndim > 1 or numbers.size == 0 or not np.issubdtype(numbers.dtype, np.integer):
         raise InstrumentError(f'layers={layers!r}: give "all", a layer number or several')
-    wanted = [int(number) for number in numbers.reshape(-1)]
-    for number in wanted:
-        if length is None and number < 0:
-            raise LayerOutOfRange(f"layer {number}: unrolled layers are not counted from the end")
-        if length is not None and not -length <= number < length:
-            raise LayerOutOfRange(f"layer {number}: the site is in {length} stacked layers, 0 to {length - 1}")
-    resolved = tuple(number if length is None else number % length for number in wanted)
+    resolved = tuple(_resolved(int(number), there) for number in numbers.reshape(-1))
     if len(set(resolved)) != len(resolved):
         raise InstrumentError(f"layers={layers!r}: a layer is named twice")
     return Chosen(resolved, one=numbers.ndim == 0)
+
+
+def _resolved(number: int, there: Sequence[int] | None) -> int:
+    if isinstance(there, range):
+        if not -len(there) <= number < len(there):
+            raise LayerOutOfRange(f"layer {number}: the site is in {len(there)} stacked layers, 0 to {len(there) - 1}")
+        return number % len(there)
+    if number < 0:
+        raise LayerOutOfRange(f"layer {number}: unrolled layers are not counted from the end")
+    if there is not None and number not in there:
+        raise LayerOutOfRange(f"no layer {number} among the sites, which are {', '.join(map(str, there))}")
+    return number
 
 
 def _traced(layers: jax.core.Tracer) -> Chosen:

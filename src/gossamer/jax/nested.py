@@ -1,5 +1,6 @@
 """Tags inside `jit` (inlined), `remat` (built again with its policy) and `cond` (written in each branch)."""
 
+import contextlib
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ class Interprets(Protocol):
     def evaluate(
         self, jaxpr: Any, consts: list[Any], args: list[Any], scope: Scope, stack: Any, used: Used
     ) -> list[Any]: ...
+
+    def pass_by(self, inners: Any) -> None: ...
+
+    def uncounted(self) -> contextlib.AbstractContextManager[None]: ...
 
     def end(self, trace: Any, taken: list[Any], where: str) -> None: ...
 
@@ -62,7 +67,9 @@ def branch(interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, s
     index, *operands = values
     branches = eqn.params["branches"]
     if not isinstance(index, jax.core.Tracer):
-        jaxpr, consts = compat.opened(branches[min(max(int(index), 0), len(branches) - 1)])
+        taken = min(max(int(index), 0), len(branches) - 1)
+        interpreter.pass_by(branches[:taken])
+        jaxpr, consts = compat.opened(branches[taken])
         return interpreter.evaluate(jaxpr, consts, operands, scope, stack + compat.names_of(eqn), used)
     path = path_inside(scope, stack, eqn)
     bodies = [trace_body(interpreter, one, used, lambda _: scope.inside("cond", path)) for one in branches]

@@ -39,7 +39,7 @@ def outermost(layers: Layers) -> Peel:
     """
 
     def steps(scope: Scope, length: int) -> Sequence[int]:
-        return tuple(choose(layers, length).numbers or ()) if scope.layer is None else ()
+        return tuple(choose(layers, range(length)).numbers or ()) if scope.layer is None else ()
 
     return steps if layers else nothing
 
@@ -76,9 +76,10 @@ def peeled(
             # The names around the scan are in the stack that its equations are evaluated with: not in the path again.
             inner = scope.step("layer", scope.path, start, form.length)
             x = [jax.lax.index_in_dim(leaf, start, keepdims=False) for leaf in xs]
-            results = interpreter.evaluate(
-                jaxpr, list(inner_consts), [*consts, *state, *x], inner, stack + compat.names_of(eqn), used
-            )
+            with interpreter.uncounted():
+                results = interpreter.evaluate(
+                    jaxpr, list(inner_consts), [*consts, *state, *x], inner, stack + compat.names_of(eqn), used
+                )
             state, ys = results[: form.carries], [leaf[None] for leaf in results[form.carries :]]
         else:
             with compat.context_of(eqn, stack):

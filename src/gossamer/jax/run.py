@@ -11,16 +11,18 @@ needs no greenlet; it is the oracle of the loop.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+import glob
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from gossamer.jax import compat
 from gossamer.jax.errors import InstrumentError
 from gossamer.jax.interpret import Interpreter
-from gossamer.jax.loop import Loop
+from gossamer.jax.loop import Callback, Loop
 from gossamer.jax.peel import numbers_of, outermost
 from gossamer.jax.scope import Scope
-from gossamer.jax.sites import SiteTable, table_of
+from gossamer.jax.site import Site
+from gossamer.jax.sites import SiteRow, SiteTable, table_of
 from gossamer.jax.staging import Staged, stage
 
 
@@ -94,6 +96,16 @@ class Run(Loop):
             raise InstrumentError("a run is used in a `with`: with run(model, ...) as r: ...")
         return self._table
 
+    def at_rows(self, rows: Sequence[SiteRow], function: Callable[[Site], None], what: str) -> None:
+        """Call `function(site)` at the sites of some rows of the table, all of one name.
+
+        Args:
+            what: names the intervention, if it turns out that the run came by none of them.
+        """
+        name, counts = rows[0].name, {row.count for row in rows}
+        meets = lambda site: site.name == name and site.count in counts  # noqa: E731
+        self._callbacks.append(Callback(glob.escape(name), meets, function, what))
+
     @contextlib.contextmanager
     def outside(self) -> Iterator[None]:
         """Compute at the level around the run, while it stands in the body of a scan or remat."""
@@ -112,6 +124,7 @@ class Run(Loop):
             peel=outermost(self._peel),
             checkpoint_names=self._checkpoint_names,
             wanted=None if looping else self._called_back,
+            unrolled=self.table.unrolled,
         )
         closed = staged.closed
         used = (True,) * len(closed.jaxpr.outvars)

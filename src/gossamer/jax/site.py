@@ -1,6 +1,6 @@
 """A site: one tagged value, while the model stands still at it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -19,9 +19,11 @@ class Site:
     Attributes:
         name: the tag's name.
         path: the named scopes around it ("Model/layers/attn"), as flax, equinox and haiku give them.
-        count: how many sites of this name came before in this run.
+        count: how many tags of this name come before in the model, in the order of `sites`, whether they run or not
+            (in a branch that is not taken); in live runs, how many came before.
         layer: a traced number within stacked layers; a Python number in a peeled layer; elsewhere the same as `count`,
             so that unrolled layers count up.
+        numbers: which layers there are for `layers=` to choose from: a range of stacked ones; None: not known.
         length: how many stacked layers there are; None outside of them.
         index: the step of every scan around the site, the outermost first.
         scope: "top", "scan", "layer" (peeled), "remat", "cond"; in live runs "top" or "inner".
@@ -39,6 +41,7 @@ class Site:
         path: str,
         source: str,
         count: int,
+        numbers: Sequence[int] | None = None,
         used: bool = True,
     ) -> None:
         self.name: str = params["name"]
@@ -46,6 +49,7 @@ class Site:
         self.source = source
         self.count = count
         self.inner_diff: bool = params["inner_diff"]
+        self.numbers = numbers
         self.used = used
         self.scope = scope.kind
         self.length = scope.length
@@ -161,16 +165,12 @@ class Site:
         return self._chosen(verb, layers)
 
     def _chosen(self, verb: str, layers: Layers) -> Chosen | None:
-        if self.length is not None:
-            if layers is None:
-                raise NeedsLayer(
-                    f"{verb} at {self!r} stands for all {self.length} layers at once: "
-                    'pass layers=... (numbers, a traced number or "all"), or run with peel=[...]'
-                )
-            return choose(layers, self.length)
-        if layers is None or (isinstance(layers, str) and layers == "all"):
-            return None
-        return choose(layers, None)
+        if self.length is not None and layers is None:
+            raise NeedsLayer(
+                f"{verb} at {self!r} stands for all {self.length} layers at once: "
+                'pass layers=... (numbers, a traced number or "all"), or run with peel=[...]'
+            )
+        return None if layers is None else choose(layers, self.numbers)
 
     def _picked(self, verb: str, chosen: Chosen | None) -> Any:
         """Whether this layer is written: a Python bool where that is known, otherwise a traced one."""
@@ -180,15 +180,15 @@ class Site:
                 f"{verb} at {self!r}: no result of the model depends on what this tag returned, so that a write would "
                 f"change nothing. A tag is no statement: use its value, x = tag({self.name!r}, x)."
             )
-        if chosen is None or self.length is None or picked is True:
+        if chosen is None or chosen.known or self.numbers is None:
             return picked
-        return picked | chosen.outside(self.length)
+        return picked | chosen.outside(self.numbers)
 
     def _guarded(self, value: Any, chosen: Chosen | None) -> Any:
         """NaN where a traced layer number is no layer: loud, and free where it is one."""
-        if chosen is None or chosen.known or self.length is None:
+        if chosen is None or chosen.known or self.numbers is None:
             return value
-        outside = chosen.outside(self.length)
+        outside = chosen.outside(self.numbers)
 
         def guard(leaf: Any) -> Any:
             return jnp.where(outside, jnp.nan, leaf) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf

@@ -1,5 +1,6 @@
 """Fixtures of the JAX room: every test must leave the thread as it found it."""
 
+import gc
 from importlib.util import find_spec
 
 import pytest
@@ -11,6 +12,15 @@ if find_spec("jaxlib"):
     import quick_xla
 
     quick_xla.set_up()
+
+
+@pytest.fixture(scope="package", autouse=True)
+def small_heap():
+    """What is in memory before these tests is searched by none of them: garbage collection and leak checks are quick."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture
@@ -50,8 +60,6 @@ def tidy_thread(greenlets):
 
 def waiting(greenlets):
     """Those that stand in the middle of something, and are not merely not collected yet."""
-    import gc
-
     if any(greenlets):
         gc.collect()
     return [one for one in greenlets if one]

@@ -4,7 +4,6 @@ import pytest
 
 pytest.importorskip("jax.numpy")
 
-import gc
 from itertools import product
 
 import jax
@@ -14,16 +13,6 @@ from tiny_models import INPUT, LAYERS, PLACES, STACKED, UNROLLED, WEIGHTS
 
 from gossamer.jax import at, capture, patch, run, split
 from gossamer.jax.errors import RunNotFinished, ScopedRead
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_heap():
-    """The checker searches all objects where it finds something: what is there before is left out."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
 
 halve = {at("h", layers=2): lambda h: h * 0.5}
 

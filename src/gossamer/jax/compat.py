@@ -194,15 +194,30 @@ def is_eager(trace: Any) -> bool:
     return type(trace).__name__ == "EvalTrace"
 
 
-def enter_trace(trace: Any) -> None:
-    """Make `trace` the one that operations belong to, until the next change."""
-    jex_core.set_current_trace(trace).__enter__()
+@dataclass(frozen=True)
+class Level:
+    """What operations belong to: a trace, and the named scopes that are open in it."""
+
+    trace: Any
+    names: Any
+
+    def enter(self) -> None:
+        """Make it the present one, until the next change."""
+        jex_core.set_current_trace(self.trace).__enter__()
+        source_info_util.set_name_stack(self.names).__enter__()
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """Compute there. Scopes that are opened in the same trace stay open."""
+        if self.trace is current_trace():
+            yield
+            return
+        with jex_core.set_current_trace(self.trace), source_info_util.set_name_stack(self.names):
+            yield
 
 
-@contextlib.contextmanager
-def inside_trace(trace: Any) -> Iterator[None]:
-    with jex_core.set_current_trace(trace):
-        yield
+def here() -> Level:
+    return Level(current_trace(), source_info_util.current_name_stack())
 
 
 def traced(function: Callable[..., Any], *args: Any) -> Any:

@@ -7,7 +7,7 @@ be opened is refused by name.
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from gossamer.jax import compat, nested, scans
@@ -54,7 +54,7 @@ class Interpreter:
         self._uses = Uses(self._tags)
         self._wanted = wanted or (lambda _: True)
         self._checkpoint_names = checkpoint_names
-        self._unrolled = unrolled or (lambda _: None)
+        self._unrolled = unrolled
         self._peel = peel
         self.done = False
         self._ended: list[Any] = []
@@ -156,7 +156,7 @@ class Interpreter:
             path=path,
             source=compat.source_of(eqn),
             count=self._counts[facts["name"]],
-            numbers=range(scope.total) if scope.layer is not None else self._unrolled(facts["name"]),
+            numbers=self._numbers(facts["name"], scope),
             used=any(used),
         )
         self._visit(site, scope.inline)
@@ -164,6 +164,11 @@ class Interpreter:
         self._refuse_ended(leaves, repr(site))
         # Tagged again: a run around this run sees what this one left.
         return compat.rebind(eqn, leaves, stack)
+
+    def _numbers(self, name: str, scope: Scope) -> Sequence[int] | None:
+        if scope.layer is not None:
+            return range(scope.total)
+        return None if self._unrolled is None else self._unrolled(name)
 
 
 def joined(*parts: str) -> str:

@@ -55,7 +55,7 @@ class Loop(ABC):
     def __init__(self) -> None:
         self._callbacks: list[Callback] = []
         self._driver: Driver | None = None
-        self._base: Any = None
+        self._base: compat.Level | None = None
         self._site: Site | None = None
         self._draining = False
         self._finished = False
@@ -122,11 +122,12 @@ class Loop(ABC):
         if self._finished:
             raise StopIteration
         if self._driver is None:
+            assert self._base is not None
             self._driver = Driver(self._drive, self._base, strict=self.strict)
         return self._advance()
 
     def __enter__(self) -> "Loop":
-        self._base = compat.current_trace()
+        self._base = compat.here()
         return self
 
     def __exit__(
@@ -150,6 +151,7 @@ class Loop(ABC):
         self._draining = True
         if not self._finished:
             if self._driver is None:
+                assert self._base is not None
                 with own_level(self._base):
                     self._drive()
             else:
@@ -171,7 +173,13 @@ class Loop(ABC):
         return self._site
 
     def _drive(self) -> None:
-        self._result = self._work()
+        try:
+            self._result = self._work()
+        except StopIteration as error:
+            raise InstrumentError(
+                "the model, or a function given to its run, raised StopIteration, which would end the loop over sites "
+                "as if the model had run to its end: catch it there, or give next(...) a default"
+            ) from error
         self._finished = True
 
     def _visit(self, site: Site, inline: bool) -> None:

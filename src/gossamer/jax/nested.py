@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 
 from gossamer.jax import compat
+from gossamer.jax.driver import refuse_unfinished
 from gossamer.jax.scope import Scope
 from gossamer.jax.uses import Used
 
@@ -130,14 +131,15 @@ def trace_body(
     def traced(number: Any, *args: Any) -> list[Any]:
         nonlocal tree, trace, path
         scope = scope_of(number)
-        scope.trace = compat.current_trace()
-        trace, path = weakref.ref(scope.trace), scope.path
+        scope.level = compat.here()
+        trace, path = weakref.ref(scope.level.trace), scope.path
         results = interpreter.evaluate(jaxpr, list(consts), list(args), scope, compat.no_names(), used)
         saved, tree = jax.tree.flatten(scope.release())
         return [*results, *saved]
 
     traced.__name__ = LEAK_HINT
     closed = compat.traced(traced, step, *(compat.like(atom.aval) for atom in jaxpr.invars))
+    refuse_unfinished(trace())
     interpreter.end(trace, closed.consts, f"the body at {path or 'the top'}")
     return Body(closed, len(jaxpr.outvars), tree)
 

@@ -23,7 +23,7 @@ from gossamer.jax.peel import numbers_of, outermost
 from gossamer.jax.scope import Scope
 from gossamer.jax.site import Site
 from gossamer.jax.sites import SiteRow, SiteTable, table_of
-from gossamer.jax.staging import Staged, stage
+from gossamer.jax.staging import Staged, refuse_shared, stage
 
 
 def run(
@@ -44,17 +44,24 @@ def run(
             that need concrete values or change their own state.
         checkpoint_names: what the model names for remat policies (`jax.ad_checkpoint.checkpoint_name`) is a site too.
 
+    A model's own arguments of these names are given to it first, with `functools.partial`.
+
     Returns: a `Run`, or a `LiveRun`, which has the same loop, `until`, `on` and `result`.
+
+    Raises:
+        InstrumentError: another mode; or one of these keywords is an argument of the model, too.
 
     Source: the greenlet loop of Kramár, Instrumenting LLM model internals in JAX (2024), and mishax.
     """
+    peeled = numbers_of(peel)
+    refuse_shared(function, peel=bool(peeled), mode=mode != "staged", checkpoint_names=checkpoint_names)
     if mode == "live":
         from gossamer.jax.live import LiveRun  # its private parts of JAX are not touched by staged runs
 
-        return LiveRun(function, args, kwargs, peel=peel, checkpoint_names=checkpoint_names)
+        return LiveRun(function, args, kwargs, peel=peeled, checkpoint_names=checkpoint_names)
     if mode != "staged":
         raise InstrumentError(f'mode={mode!r}: "staged" or "live"')
-    return Run(function, args, kwargs, peel=peel, checkpoint_names=checkpoint_names)
+    return Run(function, args, kwargs, peel=peeled, checkpoint_names=checkpoint_names)
 
 
 class Run(Loop):
@@ -70,12 +77,12 @@ class Run(Loop):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         *,
-        peel: Any = (),
+        peel: Sequence[int] = (),
         checkpoint_names: bool = False,
     ) -> None:
         super().__init__()
         self._call: Any = (function, args, kwargs)
-        self._peel = numbers_of(peel)
+        self._peel = peel
         self._checkpoint_names = checkpoint_names
         self._staged: Staged | None = None
         self._table: SiteTable | None = None
@@ -112,7 +119,7 @@ class Run(Loop):
         if self._driver is None or self._driver.finished:
             yield
             return
-        with compat.inside_trace(self._driver.base):
+        with self._driver.base.inside():
             yield
 
     def _work(self) -> Any:

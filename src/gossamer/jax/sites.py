@@ -12,7 +12,7 @@ from gossamer.jax import compat
 from gossamer.jax.errors import unknown_tag
 from gossamer.jax.names import facts_of, is_checkpoint_name, is_recomputation, name_of
 from gossamer.jax.site import path_matches
-from gossamer.jax.staging import stage
+from gossamer.jax.staging import refuse_shared, stage
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,9 @@ def sites(function: Callable[..., Any], *args: Any, checkpoint_names: bool = Fal
 
     Raises:
         NeedsLive: the function cannot be staged.
+        InstrumentError: `checkpoint_names` is an argument of the function, too: give it that with functools.partial.
     """
+    refuse_shared(function, checkpoint_names=checkpoint_names)
     return table_of(stage(function, args, kwargs).closed.jaxpr, checkpoint_names=checkpoint_names)
 
 

@@ -285,6 +285,27 @@ def test_a_file_that_changed_since_it_was_imported_is_refused(tmp_path):
     assert module.f(1) == 2
 
 
+def chosen_by_a_set(x):
+    return "yes" if x in {0, 8} else "no"
+
+
+def test_a_set_is_the_same_constant_in_any_order(heard):
+    """A set read from a cache file may come in another order than that of its source; 0 and 8 share a place in it."""
+    function, (one,) = chosen_by_a_set, [c for c in chosen_by_a_set.__code__.co_consts if isinstance(c, frozenset)]
+    other = frozenset(reversed(list(one)))
+    assert one == other
+    assert repr(one) != repr(other)
+    before = function.__code__
+    constants = tuple(other if constant == one else constant for constant in before.co_consts)
+    try:
+        function.__code__ = before.replace(co_consts=constants)
+        with Patch({function: [tag_return("answer")]}):
+            assert (function(8), function(1)) == ("yes", "no")
+    finally:
+        function.__code__ = before
+    assert heard == [("answer", "yes"), ("answer", "no")]
+
+
 def test_future_imports_hold_in_patched_code(heard, tmp_path):
     path = tmp_path / "future.py"
     path.write_text(

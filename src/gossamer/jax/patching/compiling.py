@@ -133,7 +133,7 @@ def _same(left: CodeType, right: CodeType) -> bool:
     parts = [
         (code.co_code, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars) for code in (left, right)
     ]
-    plain = [[repr(item) for item in code.co_consts if not isinstance(item, CodeType)] for code in (left, right)]
+    plain = [[_constant(item) for item in code.co_consts if not isinstance(item, CodeType)] for code in (left, right)]
     inner = [list(_inner(code)) for code in (left, right)]
     return (
         parts[0] == parts[1]

@@ -16,11 +16,18 @@ if find_spec("jaxlib"):
 
 @pytest.fixture(scope="package", autouse=True)
 def small_heap():
-    """What is in memory before these tests is searched by none of them: garbage collection and leak checks are quick."""
+    """What is in memory before these tests is not searched by them: garbage collection is quick."""
     gc.collect()
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(scope="module")
+def smaller_heap(small_heap):
+    """Nor what is there before this file, for tests that search the heap many times."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from tiny_models import INPUT, LAYERS, PLACES, STACKED, UNROLLED, WEIGHTS
 from gossamer.jax import at, capture, patch, run, split
 from gossamer.jax.errors import RunNotFinished, ScopedRead
 
+pytestmark = pytest.mark.usefixtures("smaller_heap")
 halve = {at("h", layers=2): lambda h: h * 0.5}
 
 

@@ -14,7 +14,10 @@ from tiny_models import INPUT, STACKED, UNROLLED, WEIGHTS, by_hand
 from gossamer.jax import compat, run
 from gossamer.jax.errors import ResumedInOtherTrace, RunNotFinished
 
-pytestmark = pytest.mark.filterwarnings("ignore::gossamer.jax.errors.EagerRunWarning")
+pytestmark = [
+    pytest.mark.usefixtures("smaller_heap"),
+    pytest.mark.filterwarnings("ignore::gossamer.jax.errors.EagerRunWarning"),
+]
 SCANS = [("staged", STACKED[place]) for place in ("scan", "scan of remat", "remat of scan", "nested scan")]
 BODIES = [*SCANS, ("live", UNROLLED["jit"]), ("live", UNROLLED["remat"])]
 untouched, _ = by_hand(WEIGHTS, INPUT)

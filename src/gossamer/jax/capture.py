@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gossamer.jax import compat
 from gossamer.jax.errors import InstrumentError, NeedsLayer, Unsupported
 from gossamer.jax.layers import Chosen, Layers, choose
 from gossamer.jax.run import Run
@@ -233,7 +234,8 @@ class _Reader:
                 f"{self._where}: the layers have different shapes, {', '.join(map(str, shapes))}, and cannot be one "
                 f"array. Capture them one by one: {{at({self._where.name!r}, layers=n): None for n in ...}}"
             )
-        return jnp.stack(leaves)
+        with compat.wide(leaves):
+            return jnp.stack(leaves)
 
 
 def _write(where: At, change: Any, run: Run, *, cast: bool) -> None:

@@ -5,7 +5,7 @@ parameters of an equation) is read by name, in both spellings where a change is 
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +46,7 @@ class ScanForm:
     def started(self, eqn: Any, init: list[Any]) -> list[Any]:
         """The initial carries, of the types that the equation says: one may be a Python number."""
         atoms = eqn.invars[self.consts : self.consts + self.carries]
-        return [strongly_typed(value, atom.aval) for value, atom in zip(init, atoms, strict=True)]
+        return [typed_as(value, atom.aval) for value, atom in zip(init, atoms, strict=True)]
 
 
 def scan_form(eqn: Any) -> ScanForm:
@@ -93,11 +93,54 @@ def rebind(eqn: Any, values: list[Any], stack: Any) -> list[Any]:
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
-def strongly_typed(value: Any, aval: Any) -> Any:
-    """`value` with the dtype of `aval`, and not weakly; inside `shard_map` also varying over the same mesh axes."""
-    if not jnp.issubdtype(aval.dtype, jax.dtypes.extended):
-        value = jax.lax.convert_element_type(value, aval.dtype)
-    return varying_as(value, aval)
+def typed_as(value: Any, other: Any) -> Any:
+    """`value` with the dtype of `other`, weak or not; inside `shard_map` also varying over the same mesh axes.
+
+    Args:
+        other: a value or a type.
+    """
+    if not jnp.issubdtype(other.dtype, jax.dtypes.extended):
+        weak = _is_weak(other)
+        with wide([other]):
+            value = value if isinstance(value, jax.Array) else jax.lax.convert_element_type(value, other.dtype)
+            if value.dtype != other.dtype or _is_weak(value) != weak:
+                to: Any = {"new_dtype": other.dtype, "weak_type": weak, "sharding": None}
+                value = jax.lax.convert_element_type_p.bind(value, **to)
+    return varying_as(value, other)
+
+
+def _is_weak(of: Any) -> bool:
+    return bool((jax.typeof(of) if isinstance(of, jax.Array) else of).weak_type)
+
+
+@contextlib.contextmanager
+def wide(types: Iterable[Any]) -> Iterator[None]:
+    """With numbers of 64 bits where there are some among these values or types.
+
+    They come from a part of a model under `jax.enable_x64`, which a jaxpr does not say; elsewhere JAX would cut them.
+    """
+    with width(wide=is_wide_now() or any(_is_wide(one.dtype) for one in types)):
+        yield
+
+
+@contextlib.contextmanager
+def width(*, wide: bool) -> Iterator[None]:
+    """With numbers of 64 bits, or without."""
+    if wide is is_wide_now():
+        yield
+        return
+    with jax.enable_x64(wide):
+        yield
+
+
+def is_wide_now() -> bool:
+    return bool(jax.config.jax_enable_x64)
+
+
+def _is_wide(dtype: Any) -> bool:
+    if jnp.issubdtype(dtype, jax.dtypes.extended):
+        return False
+    return bool(dtype.itemsize == (16 if jnp.issubdtype(dtype, jnp.complexfloating) else 8))
 
 
 def varying_as(value: Any, other: Any) -> Any:
@@ -132,7 +175,7 @@ def _varying(of: Any) -> frozenset[str]:
 
 def as_array(value: Any, aval: Any) -> Any:
     """`value`; as an array of the type `aval` where the jaxpr has a bare number."""
-    return value if hasattr(value, "shape") else jax.lax.convert_element_type(value, aval.dtype)
+    return value if hasattr(value, "shape") else typed_as(value, aval)
 
 
 def no_names() -> Any:

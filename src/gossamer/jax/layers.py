@@ -23,10 +23,12 @@ class Chosen:
     Args:
         numbers: layer numbers: a tuple, or a traced integer array () or (k,); None for all layers.
         one: a single number was given: a saved value has no layer axis.
+        there: the layers that they are chosen from; None where those are not known.
     """
 
     numbers: tuple[int, ...] | jax.Array | None
     one: bool = False
+    there: Sequence[int] | None = None
 
     @property
     def count(self) -> int:
@@ -43,21 +45,29 @@ class Chosen:
         if self.numbers is None:
             return True
         if isinstance(self.numbers, tuple):
-            return layer in self.numbers if isinstance(layer, int) else jnp.any(jnp.asarray(self.numbers) == layer)
+            return layer in self.numbers if isinstance(layer, int) else jnp.any(self._array == layer)
         return jnp.any(self.numbers == layer)
 
     def slot(self, layer: Any) -> Any:
         """Which row of a save belongs to `layer`; any row where it is not chosen."""
-        assert self.numbers is not None
-        return jnp.argmax(jnp.reshape(jnp.asarray(self.numbers), (-1,)) == layer)
+        # Not jnp.argmax, whose type depends on `jax.enable_x64` as it is traced, and again as it is lowered.
+        return jax.lax.argmax(jnp.reshape(self._array, (-1,)) == layer, 0, np.int32)
 
-    def outside(self, there: Sequence[int]) -> Any:
-        """Whether any traced number is none of these layers; False where the numbers are known: they are checked."""
-        if self.numbers is None or isinstance(self.numbers, tuple):
-            return False
+    @property
+    def _array(self) -> Any:
+        return np.asarray(self.numbers, np.int32) if isinstance(self.numbers, tuple) else self.numbers
+
+    @property
+    def unchecked(self) -> bool:
+        """Whether a number may be no layer, which is seen only as the model runs."""
+        return not self.known and self.there is not None
+
+    def outside(self) -> Any:
+        """For each of traced numbers, whether it is no layer: of the shape of `numbers`."""
+        there = self.there
         if isinstance(there, range):
-            return jnp.any((self.numbers < there.start) | (self.numbers >= there.stop))
-        return jnp.any(~jnp.isin(self.numbers, jnp.asarray(there)))
+            return (self.numbers < there.start) | (self.numbers >= there.stop)
+        return ~jnp.isin(jnp.asarray(self.numbers), jnp.asarray(there))
 
 
 def choose(layers: Layers, there: Sequence[int] | None) -> Chosen:
@@ -77,16 +87,16 @@ def choose(layers: Layers, there: Sequence[int] | None) -> Chosen:
     if isinstance(layers, str):
         if layers != "all":
             raise InstrumentError(f'layers="{layers}": give "all", a layer number or several')
-        return Chosen(None)
+        return Chosen(None, there=there)
     if isinstance(layers, jax.core.Tracer):
-        return _traced(layers)
+        return _traced(layers, there)
     numbers = np.asarray(layers)
     if numbers.ndim > 1 or numbers.size == 0 or not np.issubdtype(numbers.dtype, np.integer):
         raise InstrumentError(f'layers={layers!r}: give "all", a layer number or several')
     resolved = tuple(_resolved(int(number), there) for number in numbers.reshape(-1))
     if len(set(resolved)) != len(resolved):
         raise InstrumentError(f"layers={layers!r}: a layer is named twice")
-    return Chosen(resolved, one=numbers.ndim == 0)
+    return Chosen(resolved, one=numbers.ndim == 0, there=there)
 
 
 def _resolved(number: int, there: Sequence[int] | None) -> int:
@@ -101,8 +111,27 @@ def _resolved(number: int, there: Sequence[int] | None) -> int:
     return number
 
 
-def _traced(layers: jax.core.Tracer) -> Chosen:
+def _traced(layers: jax.core.Tracer, there: Sequence[int] | None) -> Chosen:
     if layers.ndim > 1 or not jnp.issubdtype(layers.dtype, jnp.integer):
         raise InstrumentError(f"layers: a traced {layers.dtype}{list(layers.shape)}; give integers of shape () or (k,)")
     # Kept as it is: a new array would belong to the body that the site is in.
-    return Chosen(layers, one=layers.ndim == 0)
+    return Chosen(layers, one=layers.ndim == 0, there=there)
+
+
+def spoilt(value: Any, outside: Any) -> Any:
+    """A value with NaN in its floating numbers where `outside` is true. No NaN is anywhere where it is false.
+
+    Args:
+        value: arrays in any pytree.
+        outside: of shape (), or (k,) for arrays of shape (k, ...).
+    """
+    ones = jnp.where(outside, 0.0, 1.0)
+    nan = ones / ones
+
+    def leaf_of(leaf: Any) -> Any:
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            return leaf
+        per_row = (*outside.shape, *[1] * (leaf.ndim - outside.ndim))
+        return jnp.where(outside.reshape(per_row), nan.astype(leaf.dtype).reshape(per_row), leaf)
+
+    return jax.tree.map(leaf_of, value)

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 
 from gossamer.jax import compat
 from gossamer.jax.errors import ScopedValue
-from gossamer.jax.layers import Chosen
+from gossamer.jax.layers import Chosen, spoilt
 
 Kind = Literal["top", "layer", "scan", "remat", "cond", "inner"]
 
@@ -60,6 +61,8 @@ class Kept:
     written: Any = None
 
     def finish(self) -> None:
+        if self.chosen is not None and self.chosen.unchecked:
+            self.value = spoilt(self.value, jnp.reshape(self.chosen.outside(), (-1,)))
         if self.chosen is not None and self.chosen.one:
             self.value = jax.tree.map(lambda leaf: leaf[0], self.value)
         self.handle.fill(self.value)

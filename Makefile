@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= gossamer-out/demo
+# A process a core, each with files of its own, so that what a file sets up is set up once; more than 8 find no work.
+TEST_OPTIONS ?= --numprocesses=logical --maxprocesses=8 --dist=loadfile --durations=10
 
 .PHONY: demo test lint clean
 
@@ -11,7 +13,7 @@ demo: $(VENV)/.installed
 	$(BIN)/gossamer demo --out $(OUT)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TEST_OPTIONS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -17,12 +17,12 @@ network really allocates. The budget is one card of 80 GB; --quick takes a 2-lay
           | measuring a circuit: prompts x vocabulary a few times, columns for `batch` prompts
 """
 
-import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
-from rows import Row, row, show
+from rows import Row, parser, row, say, show
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from gossamer.circuits.attribution import GRADIENT_BATCH
@@ -32,69 +32,92 @@ from gossamer.model import Site
 
 GB = 1e9
 CARD = 80.0
-SITES = (7, 14, 21, 40)
-LATENTS = 16_384
-PROMPTS, SLOTS, COLUMNS = 512, 64, 8_192
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a search is made of.
+
+    Attributes:
+        sites: layers with a dictionary on the stream after them.
+        latents: of each dictionary.
+        prompts: of a split, and how many `splits` there are: training and held out.
+        slots: rows of the ablation tables.
+        columns: candidate latents of a site.
+        positions: tokens a prompt.
+        batch: prompts a pass without gradients.
+    """
+
+    sites: tuple[int, ...] = (7, 14, 21, 40)
+    latents: int = 16_384
+    prompts: int = 512
+    splits: int = 2
+    slots: int = 64
+    columns: int = 8_192
+    positions: int = 32
+    batch: int = 64
+
+    @property
+    def nodes(self) -> int:
+        """All columns at all positions."""
+        return len(self.sites) * self.positions * self.columns
 
 
 def main() -> None:
     """Print the parts and the peak."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch", type=int, default=64, help="prompts a pass without gradients")
-    parser.add_argument("--positions", type=int, default=32)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    config = shape(2 if options.quick else 42)
-    stays, stages = resident(config, options.positions), transient(config, options.batch, options.positions)
-    if not options.json:
-        for title, parts in (("what stays", stays), ("stages, one at a time", stages)):
-            print(title)
-            for name, size in parts.items():
-                print(f"  {name:<50} {size / GB:8.2f} GB")
+    given = parser(__doc__, "2 layers of the same shape")
+    given.add_argument("--batch", type=int, default=64, help="prompts a pass without gradients")
+    given.add_argument("--positions", type=int, default=32)
+    options = given.parse_args()
+    config, sizes = shape(2 if options.quick else 42), Sizes(batch=options.batch, positions=options.positions)
+    stays, stages = resident(config, sizes), transient(config, sizes)
+    for title, parts in (("what stays", stays), ("stages, one at a time", stages)):
+        say(title, options.json)
+        for name, size in parts.items():
+            say(f"  {name:<50} {size / GB:8.2f} GB", options.json)
     peak = (sum(stays.values()) + max(stages.values())) / GB
     what = f"Gemma-2-9B shape, bf16, batch {options.batch}, {options.positions} positions"
     rows: list[Row] = [row(what, peak, CARD, "GB", "fits one 80 GB card", peak <= CARD)]
     show(rows, options.json)
 
 
-def resident(config: Gemma2Config, positions: int) -> dict[str, float]:
+def resident(config: Gemma2Config, sizes: Sizes) -> dict[str, float]:
     """Bytes of every part that is there all the time."""
     with torch.device("meta"):
         model = Gemma2ForCausalLM(config).to(torch.bfloat16)
-    d, n_sites = config.hidden_size, len(SITES)
-    made = DictionaryConfig("jumprelu", d_in=d, n_latents=LATENTS, site=Site("resid_post", 7))
+    d, n_sites = config.hidden_size, len(sizes.sites)
+    made = DictionaryConfig("jumprelu", d_in=d, n_latents=sizes.latents, site=Site("resid_post", sizes.sites[0]))
     dictionary = Dictionary(made, device="meta", dtype=torch.float32)
-    nodes = n_sites * positions * COLUMNS
+    prompts, said = sizes.splits * sizes.prompts, f"{sizes.splits} x {sizes.prompts} prompts"
     return {
         "weights": float(sum(p.nbytes for p in model.parameters())),
-        f"{n_sites} dictionaries of {LATENTS:,}, float32": float(n_sites * dictionary.nbytes),
-        f"cached streams, 2 x {PROMPTS} prompts": 2 * 2.0 * PROMPTS * positions * d,
-        f"ablation tables, {SLOTS} slots": 4.0 * n_sites * SLOTS * (LATENTS + 2 * d),
-        f"the model's log-probabilities, 2 x {PROMPTS} prompts": 2 * 4.0 * PROMPTS * config.vocab_size,
-        "node lists and Adam, all columns at all positions": (4 * 4.0 + 2 * 6 * 8.0) * nodes,
+        f"{n_sites} dictionaries of {sizes.latents:,}, float32": float(n_sites * dictionary.nbytes),
+        f"cached streams, {said}": 2.0 * prompts * sizes.positions * d,
+        f"ablation tables, {sizes.slots} slots": 4.0 * n_sites * sizes.slots * (sizes.latents + 2 * d),
+        f"the model's log-probabilities, {said}": 4.0 * prompts * config.vocab_size,
+        "node lists and Adam, all columns at all positions": (4 * 4.0 + 2 * 6 * 8.0) * sizes.nodes,
     }
 
 
-def transient(config: Gemma2Config, batch: int, positions: int) -> dict[str, float]:
+def transient(config: Gemma2Config, sizes: Sizes) -> dict[str, float]:
     """Bytes of every stage over what stays, for jumprelu dictionaries on the residual stream."""
     with torch.device("meta"):
         model = Gemma2ForCausalLM(config).to(torch.bfloat16).requires_grad_(False)
-    d, n_sites = config.hidden_size, len(SITES)
-    tokens, nodes = batch * positions, n_sites * positions * COLUMNS
+    d, n_sites, positions, batch = config.hidden_size, len(sizes.sites), sizes.positions, sizes.batch
+    tokens, nodes, columns = batch * positions, sizes.nodes, sizes.columns
     whole, held = min(batch, WHOLE_BATCH), min(batch, GRADIENT_BATCH)
-    first = min(SITES) + 1 if config.num_hidden_layers > 2 else 1
+    first = min(sizes.sites) + 1 if config.num_hidden_layers > 2 else 1
 
     def backward(prompts: int, latents: int = 0) -> float:
         layers = kept(model, prompts, positions, first) + 3 * 4.0 * prompts * config.vocab_size
-        inside = dictionaries_kept(n_sites, prompts * positions, COLUMNS, d, nodes, latents)
-        return layers + inside + working(prompts * positions, max(latents, COLUMNS), nodes)
+        inside = dictionaries_kept(n_sites, prompts * positions, columns, d, nodes, latents)
+        return layers + inside + working(prompts * positions, max(latents, columns), nodes)
 
     return {
-        f"candidates, {whole} prompts": candidates_peak(n_sites, whole * positions, LATENTS, positions),
-        f"attribution patching, {whole} prompts": backward(whole, LATENTS),
+        f"candidates, {whole} prompts": candidates_peak(n_sites, whole * positions, sizes.latents, positions),
+        f"attribution patching, {whole} prompts": backward(whole, sizes.latents),
         f"mask search, {held} prompts": backward(held),
-        f"measuring a circuit, {batch} prompts": 18.0 * PROMPTS * config.vocab_size + 40.0 * tokens * COLUMNS,
+        f"measuring a circuit, {batch} prompts": 18.0 * sizes.prompts * config.vocab_size + 40.0 * tokens * columns,
     }
 
 

@@ -2,28 +2,27 @@
 
     python benchmarks/circuit_quality.py [--model bundled|tinytalk|stories260k|all] [--task NAME] [--quick] [--every]
 
-For every task a table: circuits by size, faithfulness to the full model with its 95 % bootstrap interval. Then rows: at
-each size (without --every, at the size where we are least ahead), closeness 1 - |1 - faithfulness| of ours beside
-theirs; a row holds when ours is at least theirs within the 95 % interval of the paired difference over prompts. Sizes
-of the reference recipe cannot be asked for: our one run is read at them too (where it cannot be, ours is the largest
-circuit that is no larger).
+For every task a table: circuits by size, faithfulness to the full model with its 95 % bootstrap interval, then KL in
+nats and per-prompt error. Then rows: at each size (without --every, at the size where we are least ahead), closeness
+1 - |1 - faithfulness| of ours beside theirs, and of a ranking by size and by sign (and by site) beside the better one;
+a row holds when ours is at least theirs within the 95 % interval of the paired difference over prompts. Last, in how
+many of these rows we are behind by point value, and in how many by the interval. Sizes of the reference recipe cannot
+be asked for: our one run is read at them too (where it cannot be, ours is the largest circuit that is no larger).
 Dictionaries of real models come from the cache of `gossamer train`, and are trained first if it is empty.
 """
 
-import argparse
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
-from rows import Row, row, show
+from rows import Row, parser, row, say, show
 from settings import Setting, settings
 from torch import Tensor
 
 from gossamer.circuits.evaluate.bench import Bench
 from gossamer.circuits.methods import METHODS
-from gossamer.circuits.outcome import resamples
 from gossamer.circuits.path import SIZES, Path
-from gossamer.circuits.results import Interval
+from gossamer.circuits.results import Behaviour
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import Study, StudySettings
 from gossamer.errors import GossamerError
@@ -33,15 +32,13 @@ POINTS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 
 def main() -> None:
     """Print the tables and the rows."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="all", choices=["bundled", "tinytalk", "stories260k", "all"])
-    parser.add_argument("--task", help="one task by name")
-    parser.add_argument("--errors", default="mean", choices=["mean", "drop", "keep"])
-    parser.add_argument("--prompts", type=int, default=400, help="training prompts at most")
-    parser.add_argument("--quick", action="store_true", help="96 training prompts, no reference recipe")
-    parser.add_argument("--every", action="store_true", help="a row for every size, not only the least favourable")
-    parser.add_argument("--json", action="store_true", help="every row, as JSON")
-    options = parser.parse_args()
+    made = parser(__doc__, "96 training prompts, no reference recipe")
+    made.add_argument("--model", default="all", choices=["bundled", "tinytalk", "stories260k", "all"])
+    made.add_argument("--task", help="one task by name")
+    made.add_argument("--errors", default="mean", choices=["mean", "drop", "keep"])
+    made.add_argument("--prompts", type=int, default=400, help="training prompts at most")
+    made.add_argument("--every", action="store_true", help="a row for every size, not only the least favourable")
+    options = made.parse_args()
     warnings.simplefilter("ignore")
     chosen = StudySettings(errors=options.errors, prompts=96 if options.quick else options.prompts)
     rows: list[Row] = []
@@ -49,7 +46,21 @@ def main() -> None:
         for name in setting.tasks:
             methods = [method for method in METHODS if not (options.quick and method == "reference recipe")]
             rows += list(compared(setting, name, methods, chosen, quiet=options.json))
-    show(rows if options.json or options.every else nearest(rows), options.json)
+    counted = [*rows, *behind(rows)]
+    show(counted if options.json or options.every else [*nearest(rows), *behind(rows)], options.json)
+
+
+def behind(rows: list[Row]) -> list[Row]:
+    """In how many rows of closeness ours is behind: by point value, and beyond the interval. A test must not choose."""
+    close = [found for found in rows if found["unit"] == "closeness"]
+    counts = {
+        "by point value": sum(found["ours"] < found["theirs"] for found in close),
+        "by interval": sum(not found["holds"] for found in close),
+    }
+    return [
+        row(f"rows of closeness in which ours is behind {how}", count, len(close), "rows", "0", count == 0)
+        for how, count in counts.items()
+    ]
 
 
 def compared(setting: Setting, name: str, methods: list[str], chosen: StudySettings, quiet: bool) -> Iterator[Row]:
@@ -58,22 +69,38 @@ def compared(setting: Setting, name: str, methods: list[str], chosen: StudySetti
     try:
         paths = searched(study, methods)
     except GossamerError as error:
-        print(f"{setting.name} {name}: refused: {error}")
+        say(f"{setting.name} {name}: refused: {error}", as_json=True)
         return
     bench = study.bench
     drawn = {path.method: differences(bench, path) for path in paths}
     if not quiet:
         table(f"{setting.name} {name}", study, paths)
-    ours, full = paths[0], bench.full.outcome.logit_diff
-    for path in paths[1:]:
-        for place, size in enumerate(path.sizes):
+    ours, full = paths[0], bench.full.outcome.metric
+    for family in families(paths[1:]):
+        for size in sorted({size for path in family for size in path.sizes}, reverse=True):
             if min(SIZES) <= size <= max(SIZES) and any(own <= size for own in ours.sizes):
                 mine = next(index for index, own in enumerate(ours.sizes) if own <= size)
+                theirs = [
+                    (path.method, drawn[path.method][path.sizes.index(size)]) for path in family if size in path.sizes
+                ]
+                name_of, best = max(theirs, key=lambda one: closeness_of(one[1], full))
                 yield closer(
-                    f"{setting.name} {name}: {size} nodes, {path.method}",
-                    drawn["mask"][mine], drawn[path.method][place], full,
-                )  # fmt: skip
+                    f"{setting.name} {name}: {size} nodes, {name_of}", drawn["mask"][mine], best, full, bench.weights
+                )
     yield from smaller(f"{setting.name} {name}", bench, paths)
+
+
+def families(paths: Sequence[Path]) -> list[list[Path]]:
+    """Paths that rank by one score, by size or by sign, for all sites or by site: ours is held against the best."""
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        found.setdefault(path.method.removesuffix(", signed").removesuffix(" by site"), []).append(path)
+    return list(found.values())
+
+
+def closeness_of(found: Tensor, full: Tensor) -> float:
+    """1 - |1 - faithfulness|."""
+    return 1 - abs(1 - float(found.double().mean() / full.double().mean()))
 
 
 def searched(study: Study, methods: list[str]) -> tuple[Path, ...]:
@@ -86,36 +113,37 @@ def searched(study: Study, methods: list[str]) -> tuple[Path, ...]:
 
 def differences(bench: Bench, path: Path) -> list[Tensor]:
     """Logit differences of every held-out prompt for every circuit of a path."""
-    return [bench.outcome(path.nodes.select(circuit)).logit_diff for circuit in path.circuits]
+    return [bench.outcome(path.nodes.select(circuit)).metric for circuit in path.circuits]
 
 
-def closer(what: str, ours: Tensor, theirs: Tensor, full: Tensor) -> Row:
-    """Closeness to the full model, ours beside theirs."""
-    draws = resamples(len(full), 0).to(full.device)
+def closer(what: str, ours: Tensor, theirs: Tensor, full: Tensor, weights: Tensor) -> Row:
+    """Closeness to the full model, ours beside theirs, with the bench's bootstrap samples."""
 
     def closeness(found: Tensor) -> Tensor:
-        return 1 - (1 - found.double()[draws].mean(dim=1) / full.double()[draws].mean(dim=1)).abs()
+        return 1 - (1 - (weights @ found.cpu().double()) / (weights @ full.cpu().double())).abs()
 
     upper = torch.quantile(closeness(ours) - closeness(theirs), 0.975).item()
-    values = [1 - abs(1 - float(found.double().mean() / full.double().mean())) for found in (ours, theirs)]
+    values = [closeness_of(found, full) for found in (ours, theirs)]
     return row(what, values[0], values[1], "closeness", "ours >= theirs (interval)", upper >= 0)
 
 
 def smaller(what: str, bench: Bench, paths: tuple[Path, ...]) -> Iterator[Row]:
-    """Nodes needed at each point, relative to the dictionaries: ours beside integrated gradients."""
-    other = next((path for path in paths if path.method == "integrated gradients"), None)
-    if other is None:
+    """Nodes needed at each point, relative to the dictionaries: ours beside the fewest of integrated gradients."""
+    others = [path for path in paths if path.method.startswith("integrated gradients")]
+    if not others:
         return
     whole = bench.faithfulness(bench.dictionaries)
     for point in POINTS:
-        needed = [first(bench, path, point * whole) for path in (paths[0], other)]
-        if needed[0] and needed[1]:
-            good = point < POINTS[0] or needed[1] >= 2 * needed[0]
+        own = first(bench, paths[0], point * whole)
+        other = min(filter(None, (first(bench, path, point * whole) for path in others)), default=None)
+        if own and other:
+            good = point < POINTS[0] or other >= 2 * own
             target = "2x smaller" if point == POINTS[0] else "reported"
-            yield row(f"{what}: nodes for {point:.0%} of the dictionaries, integrated gradients", needed[0], needed[1],
+            yield row(f"{what}: nodes for {point:.0%} of the dictionaries, integrated gradients", own, other,
                       "nodes", target, good)  # fmt: skip
         else:
-            print(f"{what}: {point:.0%} of the dictionaries: mask {needed[0]}, integrated gradients {needed[1]} nodes")
+            needs = f"mask {own}, integrated gradients {other} nodes"
+            say(f"{what}: {point:.0%} of the dictionaries: {needs}", as_json=True)
 
 
 def first(bench: Bench, path: Path, wanted: float) -> int | None:
@@ -133,28 +161,29 @@ def table(title: str, study: Study, paths: tuple[Path, ...]) -> None:
     bench = study.bench
     empty, spliced = bench.kept(study.nodes.none()), bench.faithfulness(bench.dictionaries)
     full = bench.full.outcome
-    print(
+    say(
         f"\n{title}: {len(study.examples)} training and {len(study.task.test)} held-out prompts, "
         f"{len(study.nodes)} candidates"
     )
-    print(
-        f"full model: logit difference {full.logit_diff.mean():.3f}, accuracy {full.correct.double().mean():.3f}; "
+    say(
+        f"full model: {study.task.metric.label} {full.metric.mean():.3f}, accuracy {full.correct.double().mean():.3f}; "
         f"all dictionaries {spliced:.3f}, empty circuit {empty:.3f}\n"
     )
     curves = [bench.curve(path) for path in paths]
-    cells = [{point.size: cell(point.behaviour.faithfulness) for point in curve.points} for curve in curves]
-    print("| nodes | " + " | ".join(path.method for path in paths) + " |")
-    print("|---|" + "---|" * len(paths))
+    cells = [{point.size: cell(point.behaviour) for point in curve.points} for curve in curves]
+    say("| nodes | " + " | ".join(path.method for path in paths) + " |")
+    say("|---|" + "---|" * len(paths))
     for size in sorted({size for found in cells for size in found}, reverse=True):
-        print(f"| {size} | " + " | ".join(found.get(size, "") for found in cells) + " |")
+        say(f"| {size} | " + " | ".join(found.get(size, "") for found in cells) + " |")
     for what in ("cpr", "cmd", "seconds"):
-        print(f"| {what} | " + " | ".join(f"{getattr(curve, what):.3g}" for curve in curves) + " |")
-    print()
+        say(f"| {what} | " + " | ".join(f"{getattr(curve, what):.3g}" for curve in curves) + " |")
+    say("")
 
 
-def cell(found: Interval) -> str:
-    """A value with its interval, short."""
-    return f"{found.value:.3f} [{found.low:.2f}, {found.high:.2f}]"
+def cell(found: Behaviour) -> str:
+    """Faithfulness with its interval, KL and per-prompt error, short."""
+    share = found.faithfulness
+    return f"{share.value:.3f} [{share.low:.2f}, {share.high:.2f}] {found.kl:.2f} {found.prompt_error.value:.2f}"
 
 
 def nearest(rows: list[Row]) -> list[Row]:
@@ -162,9 +191,8 @@ def nearest(rows: list[Row]) -> list[Row]:
     groups: dict[str, list[Row]] = {}
     for found in rows:
         task, _, rest = found["what"].partition(": ")
-        groups.setdefault(f"{task}: {rest.partition(', ')[2]}" if " nodes, " in rest else found["what"], []).append(
-            found
-        )
+        family = rest.partition(", ")[2].removesuffix(", signed").removesuffix(" by site")
+        groups.setdefault(f"{task}: {family}" if " nodes, " in rest else found["what"], []).append(found)
     result = []
     for name, members in groups.items():
         worst = min(members, key=lambda found: found["ours"] - found["theirs"])

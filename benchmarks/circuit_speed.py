@@ -8,20 +8,18 @@ recipe is one run a lambda, over all latents, as published; --quick runs 2 of it
 """
 
 import argparse
-import json
+import multiprocessing
 import resource
-import subprocess
-import sys
 import time
 import warnings
 from dataclasses import replace
 
 import torch
-from rows import Row, row, show
+from rows import Row, parser, row, show
 from settings import settings
 
 from gossamer.circuits.candidates import candidates, every_node
-from gossamer.circuits.methods import METHODS
+from gossamer.circuits.methods import METHODS, MethodInputs, Prompts
 from gossamer.circuits.outcome import FullModel
 from gossamer.circuits.reference import LAMBDAS, ReferenceSettings, reference_path
 from gossamer.circuits.search import SearchSettings
@@ -30,20 +28,12 @@ from gossamer.circuits.study import Study, StudySettings
 
 
 def main() -> None:
-    """Print the rows, or (with --method) measure one method and print what it took."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="bundled", choices=["bundled", "tinytalk", "stories260k"])
-    parser.add_argument("--task", default="ioi")
-    parser.add_argument("--prompts", type=int, default=400)
-    parser.add_argument(
-        "--method", choices=["mask", "reference recipe", "integrated gradients"], help=argparse.SUPPRESS
-    )
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    if options.method:
-        print(json.dumps(measured(options)))
-        return
+    """Print the rows."""
+    made = parser(__doc__, "2 of the reference recipe's 14 lambdas, scaled up")
+    made.add_argument("--model", default="bundled", choices=["bundled", "tinytalk", "stories260k"])
+    made.add_argument("--task", default="ioi")
+    made.add_argument("--prompts", type=int, default=400)
+    options = made.parse_args()
     show(list(rows(options)), options.json)
 
 
@@ -64,16 +54,12 @@ def rows(options: argparse.Namespace) -> list[Row]:
 
 
 def in_process(options: argparse.Namespace, method: str) -> dict[str, float]:
-    """Run this script for one method."""
-    command = [sys.executable, __file__, "--model", options.model, "--task", options.task, "--method", method]
-    command += ["--prompts", str(options.prompts), *(["--quick"] if options.quick else [])]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{method}: {done.stderr.strip().splitlines()[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    """Measure one method in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(measured, (options, method))
 
 
-def measured(options: argparse.Namespace) -> dict[str, float]:
+def measured(options: argparse.Namespace, method: str) -> dict[str, float]:
     """Seconds from ablation values to the whole path, and peak memory of this process (of the GPU, if there is one)."""
     warnings.simplefilter("ignore")
     setting = next(iter(settings(options.model, options.task)))
@@ -81,16 +67,16 @@ def measured(options: argparse.Namespace) -> dict[str, float]:
     study = Study(setting.model, setting.dictionaries, setting.tasks[options.task], chosen)
     common = (study.model, study.dictionaries, study.examples, study.ablation)
     began = time.perf_counter()
-    if options.method == "reference recipe":
+    if method == "reference recipe":
         nodes = every_node(study.dictionaries, study.task.role_names, study.model.device)
         lambdas = LAMBDAS[::7] if options.quick else LAMBDAS
-        reference_path(Splice(*common, nodes), replace(ReferenceSettings(), lambdas=lambdas))
+        reference_path(Splice.of(*common, nodes), replace(ReferenceSettings(), lambdas=lambdas))
         seconds = (time.perf_counter() - began) * len(LAMBDAS) / len(lambdas)
     else:
         # Ours to pay for, because the reference recipe needs neither: the candidates, and the full model's answers.
-        splice = Splice(*common, candidates(*common, study.task.role_names))
+        splice = Splice.of(*common, candidates(*common, study.task.role_names))
         full = FullModel.measure(splice.full, splice.examples)
-        METHODS[options.method](splice, full, SearchSettings())
+        METHODS[method](MethodInputs.divided(Prompts(splice, full), study.sides, SearchSettings()))
         seconds = time.perf_counter() - began
     return {"seconds": seconds, "peak_mib": peak() / 2**20}
 

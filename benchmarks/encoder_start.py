@@ -14,11 +14,12 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from rows import Row, row, show
+from rows import Row, parser, row, show
 from settings import REAL
 
-from gossamer.dictionary.evaluate import Coder, Evaluation, evaluate_coders
+from gossamer.dictionary.coder import Coder
 from gossamer.model import LanguageModel, Site
+from gossamer.replacement.evaluate import Evaluation, evaluate_coders
 from gossamer.training import read_texts, recipe_for
 from gossamer.training.config import FitConfig, Plan
 from gossamer.training.corpus import Corpus, split_texts
@@ -31,13 +32,11 @@ SCALES = (1.0, 0.75, 0.5, 0.25)
 
 def main() -> None:
     """Print the rows."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="stories260k", choices=list(FOLDERS))
-    parser.add_argument("--tokens", type=int, default=1_000_000, help="to learn from")
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--quick", action="store_true", help="50,000 tokens, one seed")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    made = parser(__doc__, "50,000 tokens, one seed")
+    made.add_argument("--model", default="stories260k", choices=list(FOLDERS))
+    made.add_argument("--tokens", type=int, default=1_000_000, help="to learn from")
+    made.add_argument("--seeds", type=int, default=2)
+    options = made.parse_args()
     if options.quick:
         options.tokens, options.seeds = 50_000, 1
     show(rows(options), options.json)

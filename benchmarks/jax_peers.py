@@ -22,7 +22,7 @@ from jax_instrument import (
     untagged,
     weights_of,
 )
-from rows import Row, row
+from rows import Row, row, say
 
 from gossamer.jax import at, capture, patch
 
@@ -34,7 +34,7 @@ def peers(size: Size) -> list[Row]:
         try:
             rows += tool(size)
         except ImportError as error:
-            print(f"{tool.__name__}: left out, {error}")
+            say(f"{tool.__name__}: left out, {error}", as_json=True)
     return rows
 
 

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from rows import Row, row, show
+from rows import Row, parser, row, show
 from torch import Tensor
 
 from gossamer.dictionary.pursuit import pursue
@@ -35,16 +35,14 @@ DENSE = "dense"
 
 def main() -> None:
     """Print the rows."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tokens", type=int, default=256)
-    parser.add_argument("--corpus", type=int, default=4096, help="tokens over which the pairs are counted in")
-    parser.add_argument("--d", type=int, default=768)
-    parser.add_argument("--latents", type=int, default=16384)
-    parser.add_argument("--k", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="64 tokens of 1,024, 4,096 latents, one round")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    made = parser(__doc__, "64 tokens of 1,024, 4,096 latents, one round")
+    made.add_argument("--tokens", type=int, default=256)
+    made.add_argument("--corpus", type=int, default=4096, help="tokens over which the pairs are counted in")
+    made.add_argument("--d", type=int, default=768)
+    made.add_argument("--latents", type=int, default=16384)
+    made.add_argument("--k", type=int, default=32)
+    made.add_argument("--rounds", type=int, default=3)
+    options = made.parse_args()
     if options.quick:
         options.tokens, options.corpus, options.latents, options.rounds = 64, 1024, 4096, 1
     show(list(rows(options)), options.json)

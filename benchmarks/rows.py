@@ -1,16 +1,36 @@
-"""One comparison of a benchmark, ours beside theirs, in the form that all of them print."""
+"""What all benchmarks share: their two options, one comparison of ours beside theirs, and how it is printed."""
 
+import argparse
 import json
+import sys
 from typing import Any
 
 Row = dict[str, Any]
 
 
 def row(what: str, ours: float, theirs: float, unit: str, target: str, holds: bool) -> Row:
-    """One comparison, in the form that all benchmarks share."""
-    ratio = ours / theirs if theirs else float("inf")
-    values = {"ours": round(ours, 4), "theirs": round(theirs, 4), "unit": unit, "ratio": round(ratio, 3)}
+    """One comparison, in the form that all benchmarks share; without a ratio where theirs is 0."""
+    ratio = round(ours / theirs, 3) if theirs else None
+    values = {"ours": rounded(ours), "theirs": rounded(theirs), "unit": unit, "ratio": ratio}
     return {"what": what, **values, "target": target, "holds": bool(holds)}
+
+
+def parser(doc: str, quick: str) -> argparse.ArgumentParser:
+    """A parser with the options that every benchmark takes; `quick` says what is left out."""
+    made = argparse.ArgumentParser(description=doc.splitlines()[0])
+    made.add_argument("--quick", action="store_true", help=quick)
+    made.add_argument("--json", action="store_true", help="print the rows as JSON, and nothing else")
+    return made
+
+
+def say(text: str, as_json: bool = False) -> None:
+    """Print what a person reads beside the rows; where they are JSON it goes to the terminal's other stream."""
+    print(text, file=sys.stderr if as_json else sys.stdout)
+
+
+def rounded(value: float) -> float:
+    """Four decimals, or four digits of what is smaller than they show."""
+    return round(value, 4) if abs(value) >= 0.1 else float(f"{value:.4g}")
 
 
 def show(rows: list[Row], as_json: bool) -> None:
@@ -20,5 +40,6 @@ def show(rows: list[Row], as_json: bool) -> None:
         return
     for found in rows:
         verdict = "holds" if found["holds"] else "FAILS"
-        values = f"{found['ours']:>10g} {found['theirs']:>10g} {found['unit']:<14} x{found['ratio']:<8g}"
+        ratio = "-" if found["ratio"] is None else f"x{found['ratio']:g}"
+        values = f"{found['ours']:>10g} {found['theirs']:>10g} {found['unit']:<14} {ratio:<9}"
         print(f"{found['what']:<72} {values} {found['target']:<28} {verdict}")

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rows import say
+
 from gossamer import bundled
 from gossamer.dictionary import DictionarySet
 from gossamer.model import LanguageModel
@@ -41,7 +43,7 @@ def settings(which: str, only: str | None = None) -> Iterator[Setting]:
     ):
         if which in (name, "all"):
             if not (REAL / "models" / folder).is_dir():
-                print(f"{name}: left out, no folder {REAL / 'models' / folder} (set GOSSAMER_REAL)")
+                say(f"{name}: left out, no folder {REAL / 'models' / folder} (set GOSSAMER_REAL)", as_json=True)
                 continue
             model = LanguageModel.load(REAL / "models" / folder)
             yield Setting(name, model, trained(model), _only(tasks(model.tokenizer), only))

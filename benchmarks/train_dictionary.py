@@ -29,6 +29,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -36,34 +37,43 @@ from typing import Any
 import numpy as np
 import torch
 from dictionary_trainers import FLOOR, OURS, PEERS, SPARSE, TRAINERS, Work
-from rows import Row, row, show
+from rows import Row, parser, row, say, show
 
 BATCHES = 12
 
 
 def main() -> None:
     """Print the rows."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--objective", default="both", choices=["topk", "batchtopk", "both"])
-    parser.add_argument("--precision", default="both", choices=["float32", "bfloat16", "both"], help="of the products")
-    parser.add_argument("--d", type=int, default=768)
-    parser.add_argument("--latents", type=int, default=16384)
-    parser.add_argument("--k", type=int, default=32)
-    parser.add_argument("--batch", type=int, default=4096)
-    parser.add_argument("--turns", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=3, help="steps a turn")
-    parser.add_argument("--rate", type=float, default=2e-3, help="learning rate")
-    parser.add_argument("--dead-after", type=int, default=10_000_000)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument(
+    options = arguments(sys.argv[1:])
+    show(compared(options), options.json)
+
+
+def arguments(given: Sequence[str]) -> argparse.Namespace:
+    """The options, from words of the command line."""
+    made = parser(__doc__, "4,096 latents, batches of 1,024, 5 turns")
+    made.add_argument("--objective", default="both", choices=["topk", "batchtopk", "both"])
+    made.add_argument("--precision", default="both", choices=["float32", "bfloat16", "both"], help="of the products")
+    made.add_argument("--d", type=int, default=768)
+    made.add_argument("--latents", type=int, default=16384)
+    made.add_argument("--k", type=int, default=32)
+    made.add_argument("--batch", type=int, default=4096)
+    made.add_argument("--turns", type=int, default=10)
+    made.add_argument("--steps", type=int, default=3, help="steps a turn")
+    made.add_argument("--rate", type=float, default=2e-3, help="learning rate")
+    made.add_argument("--dead-after", type=int, default=10_000_000)
+    made.add_argument("--threads", type=int, default=1)
+    made.add_argument(
         "--encoder-scale", type=float, default=3**-0.5, help="where ours begins; by default where sparsify does"
     )
-    parser.add_argument("--peer", choices=sorted({*PEERS["topk"]}), help="only this one beside ours")
-    parser.add_argument("--quick", action="store_true", help="4,096 latents, batches of 1,024, 5 turns")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    made.add_argument("--peer", choices=sorted({*PEERS["topk"]}), help="only this one beside ours")
+    options = made.parse_args(given)
     if options.quick:
         options.latents, options.batch, options.turns = 4096, 1024, 5
+    return options
+
+
+def compared(options: argparse.Namespace) -> list[Row]:
+    """Every comparison that is asked for."""
     found: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         options.data = str(Path(folder) / "activations.npy")
@@ -73,7 +83,7 @@ def main() -> None:
         for objective in ("topk", "batchtopk") if options.objective == "both" else (options.objective,):
             for precision in ("float32", "bfloat16") if options.precision == "both" else (options.precision,):
                 found += rows(options, objective, precision)
-    show(found, options.json)
+    return found
 
 
 def rows(options: argparse.Namespace, objective: str, precision: str) -> list[Row]:
@@ -131,7 +141,7 @@ def _installed(name: str) -> bool:
     module = "sae_lens" if name.startswith("SAELens") else name
     found = importlib.util.find_spec(module) is not None
     if not found:
-        print(f"{name}: left out, not installed", file=sys.stderr)
+        say(f"{name}: left out, not installed", as_json=True)
     return found
 
 

@@ -4,15 +4,21 @@ import os
 from pathlib import Path
 
 import pytest
+import shape_checks
 
+# The cores are shared out among the processes of the test run, one thread each; sums are the same whoever runs beside.
+for threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[threads] = "1"
 # Triton settles with its first import whether kernels are interpreted, and others import it as well.
 os.environ.setdefault("TRITON_INTERPRET", "1")
 # Where there is Triton, sparsify uses it on a CPU as well, and fails.
 os.environ.setdefault("SPARSIFY_DISABLE_TRITON", "1")
+shape_checks.install()
 
-from word_model import tiny_gpt2_model, word_tokenizer
+from word_model import tiny_gpt2_model, word_tokenizer  # noqa: E402
 
-from gossamer.model import LanguageModel
+from gossamer import batching  # noqa: E402
+from gossamer.model import LanguageModel  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +40,9 @@ def real_folder():
     if not (folder / "models").is_dir():
         pytest.skip(f"no real models at {folder}: set GOSSAMER_REAL to their folder")
     return folder.resolve()
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered_of_memory(monkeypatch):
+    """Batches that were halved in one test are whole again in the next."""
+    monkeypatch.setattr(batching, "_fitted", {})

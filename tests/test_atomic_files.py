@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from gossamer.errors import GossamerError, UsageError
-from gossamer.files import read_json, replacing, require_folder, write_json, write_text
+from gossamer.files import read_json, read_json_lines, replacing, require_folder, write_json, write_text
 
 
 def test_written_text_is_read_back_and_leaves_nothing_else(tmp_path):
@@ -93,3 +93,60 @@ def test_missing_and_damaged_json_are_named(tmp_path):
     path.write_text(json.dumps({"x": 1})[:-1])
     with pytest.raises(GossamerError, match=r"a.json: expected JSON, found damage"):
         read_json(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[" * 60_000, "nested too deep"),
+        (b'{"a":' * 60_000, "nested too deep"),
+        (b"[" + b"9" * 5_000 + b"]", "a number of too many digits"),
+        (b'["\\ud83d"]', "half of a character"),
+        (b"\xff\xfe{}", "UTF-8 JSON, found other bytes"),
+        (b'{"a": "\xe9"}', "UTF-8 JSON, found other bytes"),
+        (b"", "found damage"),
+        (b"{} {}", "found damage"),
+    ],
+)
+def test_hostile_json_is_one_line(tmp_path, content, said):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(GossamerError, match=rf"a\.json: expected .*{said}") as caught:
+        read_json(tmp_path / "a.json")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+    (tmp_path / "a.jsonl").write_bytes(b'{"a": 1}\n' + (content or b"}"))
+    with pytest.raises(GossamerError, match=r"a\.jsonl(, line 2)?: expected .*"):
+        read_json_lines(tmp_path / "a.jsonl")
+
+
+def test_whole_pairs_of_surrogates_are_characters(tmp_path):
+    (tmp_path / "a.json").write_text(r'["\ud83d\ude00", "\\ud83d"]')
+    assert read_json(tmp_path / "a.json") == ["\U0001f600", r"\ud83d"]
+
+
+def test_json_lines_end_at_newlines_only(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"a": "x\u2028y"}\n\n[2]\n', encoding="utf-8")
+    assert read_json_lines(tmp_path / "a.jsonl") == [(1, {"a": "x\u2028y"}), (3, [2])]
+
+
+def test_a_file_larger_than_the_limit_is_not_read(tmp_path):
+    (tmp_path / "a.json").write_text("[1, 2]")
+    assert read_json(tmp_path / "a.json", limit=6) == [1, 2]
+    with pytest.raises(UsageError, match=r"at most 5 bytes of JSON expected, found more"):
+        read_json(tmp_path / "a.json", limit=5)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
+def test_an_unreadable_file_is_one_line(tmp_path):
+    (tmp_path / "a.json").write_text("[]")
+    (tmp_path / "a.json").chmod(0)
+    with pytest.raises(UsageError, match=r"cannot be read \(Permission denied\)"):
+        read_json(tmp_path / "a.json")
+
+
+def test_messages_are_one_printable_line_of_bounded_length():
+    said = str(GossamerError(f"a\nb\x1b[31m\u202e{'x' * 1_000_000}: do this"))
+    assert said.startswith(r"a b\x1b[31m\u202exxx")
+    assert said.endswith("xx: do this")
+    assert len(said) < 5_000
+    assert str(UsageError("café 'x' → y…")) == "café 'x' → y…"

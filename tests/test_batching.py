@@ -1,9 +1,13 @@
 """Batches shrink when memory runs out, and results stay the same."""
 
+import subprocess
+import sys
+import warnings
+
 import pytest
 import torch
 
-from gossamer.batching import MemoryWarning, in_batches
+from gossamer.batching import MemoryWarning, in_batches, named_when_out_of_memory
 from gossamer.errors import GossamerError
 
 
@@ -23,14 +27,75 @@ def test_a_batch_that_does_not_fit_is_halved_aloud():
     assert [row for part in found for row in part] == list(range(10))
 
 
-def test_the_cpu_allocator_counts_too():
-    def work(rows: slice) -> int:
-        if rows.stop - rows.start > 1:
-            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes")
-        return rows.start
+LIMITED = """
+import resource, sys, warnings
+import torch
+from gossamer.batching import in_batches
+
+torch.set_num_threads(1)
+kind = sys.argv[1]
+
+def allocate(size):
+    return bytearray(size) if kind == "python" else torch.empty(size, dtype=torch.uint8)
+
+# What an error itself needs, torch's libraries with their symbols among it, is there before the limit is set.
+try:
+    allocate(2**60)
+except (MemoryError, RuntimeError):
+    pass
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 3 * 2**28, used + 3 * 2**28))
+
+def work(rows):
+    allocate((rows.stop - rows.start) * 2**28)
+    return rows.stop - rows.start
+
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    print([in_batches(16, 16, work), in_batches(4, 16, work)], len(caught))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of address space are Linux's")
+@pytest.mark.parametrize("kind", ["torch", "python"])
+def test_a_real_failure_to_allocate_halves_once_and_for_all(kind):
+    """Three quarters of a gibibyte more than is in use: sixteen quarters of one do not fit, nor eight, nor four."""
+    found = subprocess.run([sys.executable, "-c", LIMITED, kind], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    sizes, warned = found.stdout.rsplit(" ", 1)
+    whole, later = eval(sizes)
+    assert sum(whole) == 16
+    assert set(whole) <= {1, 2}
+    assert int(warned) >= 3
+    assert later[0] == whole[0], "what was halved stays halved"
+
+
+def test_a_halved_batch_is_remembered_for_the_same_work_only():
+    def made(limit):
+        def work(rows: slice) -> int:
+            if rows.stop - rows.start > limit:
+                raise MemoryError
+            return rows.stop - rows.start
+
+        return work
 
     with pytest.warns(MemoryWarning):
-        assert in_batches(2, 2, work) == [0, 1]
+        assert in_batches(8, 8, made(2)) == [2, 2, 2, 2]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert in_batches(8, 8, made(2)) == [2, 2, 2, 2]
+        assert in_batches(8, 8, lambda rows: rows.stop - rows.start) == [8]
+        assert in_batches(3, 3, lambda rows: rows.stop - rows.start) == [3]
+
+
+def test_work_that_cannot_be_halved_says_what_to_do():
+    with (
+        pytest.raises(GossamerError, match="out of memory while training; give a smaller batch"),
+        named_when_out_of_memory("while training", "give a smaller batch"),
+    ):
+        torch.empty(2**62, dtype=torch.uint8)
+    with pytest.raises(RuntimeError, match="shape"), named_when_out_of_memory("while training", "no"):
+        raise RuntimeError("shape mismatch")
 
 
 def test_one_row_that_does_not_fit_is_an_error():

@@ -15,9 +15,10 @@ from gossamer.circuits.ablation import Ablation, SiteAblation
 from gossamer.circuits.attribution import attribution_patching
 from gossamer.circuits.candidates import candidates
 from gossamer.circuits.nodes import Nodes
-from gossamer.circuits.splice import Splice, frozen
+from gossamer.circuits.splice import Splice
 from gossamer.dictionary import Dictionary, DictionaryConfig
 from gossamer.model import LanguageModel, Site
+from gossamer.replacement.replacement_model import frozen_weights
 from gossamer.tasks.examples import Encoded, Examples
 from gossamer.tasks.prompt import Piece, Prompt
 from gossamer.tokens import Tokens
@@ -61,7 +62,7 @@ def splice(batch: int, d: int, n: int, columns: int) -> Splice:
     grid = torch.zeros(POSITIONS, n, dtype=torch.bool)
     grid[:, :columns] = True
     nodes = Nodes.from_grids(sites, [f"r{number}" for number in range(POSITIONS)], [grid] * N_SITES)
-    made = Splice(model, dictionaries, examples, Ablation("mean", "mean", ablation), nodes, batch_size=batch)
+    made = Splice.of(model, dictionaries, examples, Ablation("mean", "mean", ablation), nodes, batch_size=batch)
     made.batch(slice(None))
     return made
 
@@ -75,8 +76,8 @@ def kept(benchmark: ModuleType, network: Splice) -> tuple[float, float]:
         logits = network(mask)
     batch = network.batch(slice(None))
     stream = batch.stream.clone().requires_grad_()
-    with benchmark.counting(ours) as plain, frozen(network.model.hf):
-        own = network.model.resume(network.start, stream, batch.tokens, at=batch.end)
+    with benchmark.counting(ours) as plain, frozen_weights(network.model.hf):
+        own = network.model.resume(network.prompts.network.start, stream, batch.tokens, at=batch.end)
     assert logits.shape == own.shape
     layers = float(sum(plain.values()))
     return layers, sum(spliced.values()) - layers
@@ -127,7 +128,10 @@ def test_no_stage_allocates_more_than_is_stated(benchmark: ModuleType, batch: in
 
 def test_the_peak_is_what_stays_and_the_largest_stage(benchmark: ModuleType, capsys: pytest.CaptureFixture) -> None:
     config = benchmark.shape(2)
-    stays, stages = benchmark.resident(config, 8), benchmark.transient(config, 64, 8)
+    stays, stages = (
+        benchmark.resident(config, benchmark.Sizes(positions=8)),
+        benchmark.transient(config, benchmark.Sizes(positions=8)),
+    )
     assert stays["the model's log-probabilities, 2 x 512 prompts"] == 2 * 512 * 256_000 * 4
     assert stays["4 dictionaries of 16,384, float32"] > 4 * 2 * 3584 * 16_384 * 4
     assert [name.partition(",")[0] for name in stages] == [
@@ -136,7 +140,7 @@ def test_the_peak_is_what_stays_and_the_largest_stage(benchmark: ModuleType, cap
         "mask search",
         "measuring a circuit",
     ]
-    equal = benchmark.transient(config, 16, 8)
+    equal = benchmark.transient(config, benchmark.Sizes(positions=8, batch=16))
     assert equal["attribution patching, 16 prompts"] > equal["mask search, 16 prompts"]
     assert {"attribution patching, 16 prompts", "mask search, 32 prompts"} < set(stages)
-    assert "attribution patching, 4 prompts" in benchmark.transient(config, 4, 8)
+    assert "attribution patching, 4 prompts" in benchmark.transient(config, benchmark.Sizes(positions=8, batch=4))

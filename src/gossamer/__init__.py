@@ -1,46 +1,15 @@
-"""gossamer: find, test and look at sparse feature circuits in language models."""
+"""gossamer: find, test and look at sparse feature circuits in language models.
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+The names of `__all__`, whose homes `__init__.pyi` lists, load on first use: `gossamer --help` waits for no torch.
+Rooms, in the direction in which data flows: `tasks`, `model`, `activations`, `dictionary`, `features`, `replacement`,
+`training`, `circuits`, `results`, `report`; beside them `toys`, `bundled`, and `jax`, which stands alone (`pip install
+"gossamer[jax]"`).
+"""
 
-if TYPE_CHECKING:
-    from gossamer.circuits.circuit import Circuit
-    from gossamer.circuits.findings import findings
-    from gossamer.circuits.study import StudySettings, find_circuit
-    from gossamer.dictionary import Dictionary, DictionarySet
-    from gossamer.model import LanguageModel, Site
-    from gossamer.report import write_report
-    from gossamer.tasks import Task
+from importlib.metadata import version
 
-_HOMES = {
-    "Circuit": "gossamer.circuits.circuit",
-    "Dictionary": "gossamer.dictionary",
-    "DictionarySet": "gossamer.dictionary",
-    "LanguageModel": "gossamer.model",
-    "Site": "gossamer.model",
-    "StudySettings": "gossamer.circuits.study",
-    "Task": "gossamer.tasks",
-    "find_circuit": "gossamer.circuits.study",
-    "findings": "gossamer.circuits.findings",
-    "write_report": "gossamer.report",
-}
+import lazy_loader
 
-__all__ = [
-    "Circuit",
-    "Dictionary",
-    "DictionarySet",
-    "LanguageModel",
-    "Site",
-    "StudySettings",
-    "Task",
-    "find_circuit",
-    "findings",
-    "write_report",
-]
+__version__ = version("gossamer")
 
-
-def __getattr__(name: str) -> Any:
-    # Loaded on first use: `gossamer --help` need not wait for torch.
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'gossamer' has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,7 +1,9 @@
 """Work in batches that shrink when memory runs out, instead of a run that dies."""
 
+import contextlib
+import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import torch
@@ -9,6 +11,10 @@ import torch
 from gossamer.errors import GossamerError
 
 Result = TypeVar("Result")
+# How torch and the libraries under it say that an allocation on the CPU failed, on Linux, Windows and macOS.
+_SAID = ("can't allocate memory", "not enough memory", "Cannot allocate memory", "bad_alloc", "bad allocation")
+# The batch that fitted, by the work that it was for and the batch that was asked for.
+_fitted: dict[tuple[object, int], int] = {}
 
 
 class MemoryWarning(UserWarning):
@@ -16,33 +22,53 @@ class MemoryWarning(UserWarning):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` is torch saying that an allocation failed, on a GPU or on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "not enough memory" in str(error)
-    )
+    """Whether `error` says that an allocation failed, on a GPU or on the CPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _SAID)
 
 
 def in_batches(total: int, batch_size: int, work: Callable[[slice], Result]) -> list[Result]:
     """Call `work(rows)` over `range(total)` in order and return the results.
 
     When an allocation fails the batch is halved, a :class:`MemoryWarning` says so, and the same rows are tried again.
+    It stays halved: later calls for the same work begin with the batch that fitted.
 
     Raises:
         GossamerError: a single row does not fit.
     """
     results: list[Result] = []
-    start = 0
+    start, asked = 0, (_code(work), batch_size)
+    batch_size = _fitted.get(asked, batch_size)
     while start < total:
         rows = slice(start, min(start + batch_size, total))
         try:
             results.append(work(rows))
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            batch_size = halved(rows.stop - rows.start, error)
+            batch_size = _fitted[asked] = halved(rows.stop - rows.start, error)
             continue
         start = rows.stop
     return results
+
+
+@contextlib.contextmanager
+def named_when_out_of_memory(what: str, advice: str) -> Iterator[None]:
+    """For work that cannot be halved: a failure to allocate inside is a :class:`GossamerError` with `advice`."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise GossamerError(f"out of memory {what}; {advice}") from error
+
+
+def _code(work: object) -> object:
+    """What a function made anew for every call has in common with those of earlier calls."""
+    while isinstance(work, functools.partial):
+        work = work.func
+    return getattr(work, "__code__", type(work))
 
 
 def halved(batch_size: int, error: BaseException) -> int:

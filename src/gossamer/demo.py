@@ -14,9 +14,9 @@ from gossamer.circuits.findings import findings
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import Found, StudySettings, find_circuit
 from gossamer.dictionary import DictionarySet
-from gossamer.files import require_folder
 from gossamer.model import LanguageModel
 from gossamer.report import write_report
+from gossamer.results import folder_lock
 from gossamer.tasks import get
 
 MODEL = "spool"
@@ -41,9 +41,13 @@ def run_demo(folder: str | Path, seed: int = 0) -> Demo:
         seed: of prompts, search and intervals.
 
     Raises:
-        UsageError: nothing can be written into `folder`.
+        UsageError: nothing can be written into `folder`, or another process works there.
     """
-    require_folder(folder)
+    with folder_lock(folder):
+        return _run(folder, seed)
+
+
+def _run(folder: str | Path, seed: int) -> Demo:
     model = LanguageModel.load(f"bundled:{MODEL}")
     dictionaries = DictionarySet.load(bundled.path(MODEL) / "dictionaries", device=model.device)
     settings = StudySettings(seed=seed)
@@ -84,7 +88,9 @@ def write_results(
 ) -> Path:
     """Write circuit.json and graph.json into `folder`, then evaluate and write the report; returns report.html's path.
 
-    The search and what it found are on disk before the evaluation, which takes longer, begins.
+    The search and what it found are on disk before the evaluation, which takes longer, begins. What another run left
+    in the folder goes before, its report first: killed at any moment, the folder never mixes two runs. Hold it with
+    :func:`gossamer.results.folder_lock` meanwhile.
 
     Args:
         found: the circuit.
@@ -92,6 +98,9 @@ def write_results(
         methods, reruns, others: see :func:`gossamer.circuits.findings.findings`.
     """
     target = Path(folder)
+    for name in ("report.html", "figures/*.png", "figures/*.svg", "findings.json", "graph.json"):
+        for path in target.glob(name):
+            path.unlink()
     found.circuit.save(target / "circuit.json")
     save_attribution_graph(target / "graph.json", found.graph())
     return write_report(findings(found, methods=methods, reruns=reruns, others=others), target)

@@ -4,12 +4,19 @@ import contextlib
 import errno
 import json
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from gossamer.errors import GossamerError, UsageError
+
+# Of files that are read whole, in bytes: larger ones are no settings, results or prompts.
+LIMIT = 1 << 30
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @contextlib.contextmanager
@@ -36,6 +43,42 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def replacing_all(folder: str | Path) -> Iterator[Path]:
+    """Yield a new folder in `folder`, which is made if missing; on success its files go there together.
+
+    JSON files say what the others mean: old ones go first and new ones come last, so that a process killed in between
+    leaves a folder that its readers refuse, never new data under an old description. On failure nothing is changed.
+
+    Raises:
+        UsageError: no file can be made there.
+        GossamerError: writing failed.
+    """
+    target = Path(folder)
+    missing = [path for path in (target, *target.parents) if not path.exists()]
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(dir=target, prefix=".new.", suffix=".part"))
+    except OSError as error:
+        raise unwritable(target, error) from error
+    try:
+        yield made
+        files = sorted(made.iterdir(), key=lambda path: (path.suffix == ".json", path.name))
+        for path in files:
+            if path.suffix == ".json":
+                (target / path.name).unlink(missing_ok=True)
+        for path in files:
+            path.replace(target / path.name)
+    except OSError as error:
+        raise GossamerError(f"{target}: could not be written ({error.strerror or error}); write it again") from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+        # A refusal leaves no empty folder.
+        for path in missing:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
 def _beside(target: Path) -> Path:
     """A new empty file in the folder of `target`, which is made if missing."""
     try:
@@ -44,33 +87,54 @@ def _beside(target: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     except OSError as error:
-        raise _unwritable(target, error) from error
+        raise unwritable(target, error) from error
     os.close(handle)
     return Path(name)
 
 
-def _unwritable(path: Path, error: OSError) -> UsageError:
+def unwritable(path: Path, error: OSError) -> UsageError:
+    """What to raise where nothing can be written."""
     return UsageError(f"{path}: cannot be written ({error.strerror or error}); give another path or make room for it")
 
 
 def require_folder(folder: str | Path) -> None:
-    """Refuse a folder that nothing could be written into, before the work whose results it is for; leaves no trace.
+    """Refuse a folder that nothing could be written into, before the work whose results it is for.
+
+    Nothing is made: of a folder that is missing, the nearest one above it is tried.
 
     Raises:
         UsageError: it is a file, lies in one, or may not be made or written.
     """
-    target = Path(folder)
-    made: list[Path] = []
+    target = Path(folder).absolute()
     try:
-        made = [path for path in (target, *target.parents) if not path.exists()]
-        target.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=target).close()
+        missing = list(takewhile(lambda path: not _stands(path), (target, *target.parents)))
+        standing = missing[-1].parent if missing else target
+        tempfile.TemporaryFile(dir=standing).close()
+        for path in missing:
+            # A name that the file system cannot have is refused only where it would lie.
+            _stands(standing / path.name)
     except OSError as error:
-        raise _unwritable(target, error) from error
-    finally:
-        for path in made:
-            with contextlib.suppress(OSError):
-                path.rmdir()
+        raise unwritable(Path(folder), error) from error
+
+
+def _stands(path: Path) -> bool:
+    """Whether there is something at `path`. Raises :class:`OSError` if nothing ever can be."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed runs left half-written in `folder`; only for a folder that one run at a time writes to."""
+    # The second name is that of safetensors, which writes to a file of its own before ours gets its name.
+    for pattern in (".*.part", ".tmp??????"):
+        for leftover in folder.glob(pattern):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
 
 
 def _umask() -> int:
@@ -91,15 +155,70 @@ def write_json(path: str | Path, value: Any) -> Path:
     return write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file. Raises :class:`UsageError` if it is missing, :class:`GossamerError` if it is damaged."""
+def read_text(path: str | Path, what: str = "text", limit: int = LIMIT) -> str:
+    """Read a file of UTF-8 text, at most `limit` bytes of it.
+
+    Args:
+        path: the file.
+        what: it should hold, for messages.
+        limit: so that a wrong or hostile file is an error and no dead process.
+
+    Raises:
+        UsageError: it is missing, unreadable or too large.
+        GossamerError: it is not UTF-8.
+    """
     source = Path(path)
     if not source.is_file():
-        raise UsageError(f"{source}: no such file; give the path of an existing JSON file")
+        raise UsageError(f"{source}: no such file; give the path of an existing file of {what}")
     try:
-        # Some editors begin a file with a byte-order mark, which is no part of the JSON.
-        return json.loads(source.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise GossamerError(
-            f"{source}: expected JSON, found damage ({error}); restore or regenerate the file"
+        if source.stat().st_size > limit:
+            raise UsageError(f"{source}: at most {limit:,} bytes of {what} expected, found more; give a smaller file")
+        # Some editors begin a file with a byte-order mark, which is no part of the text.
+        return source.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(
+            f"{source}: cannot be read ({error.strerror or error}); give {what} that you may read"
         ) from error
+    except UnicodeDecodeError as error:
+        raise GossamerError(
+            f"{source}: expected UTF-8 {what}, found other bytes ({error}); convert or restore the file"
+        ) from error
+
+
+def parse_json(text: str, where: str) -> Any:
+    """The JSON value of `text`. `where` begins the message.
+
+    Raises:
+        GossamerError: not JSON, nested too deep, a number of too many digits, or half of a surrogate pair, which no
+            text has.
+    """
+    try:
+        value = json.loads(text)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        found = "lists or objects nested too deep"
+    except UnicodeEncodeError as error:
+        found = f"half of a character ({error.object[error.start]!r})"
+    except json.JSONDecodeError as error:
+        found = f"damage ({error})"
+    except ValueError:
+        found = "a number of too many digits"
+    else:
+        return value
+    raise GossamerError(f"{where}: expected JSON, found {found}; restore or regenerate the file")
+
+
+def read_json(path: str | Path, limit: int = LIMIT) -> Any:
+    """Read a JSON file. Errors: those of :func:`read_text` and :func:`parse_json`."""
+    return parse_json(read_text(path, "JSON", limit), str(path))
+
+
+def read_json_lines(path: str | Path, limit: int = LIMIT) -> list[tuple[int, Any]]:
+    """Read a file with a JSON value a line: the values with the numbers of their lines, from 1; empty lines are none.
+
+    Only a newline ends a line: JSON strings hold other separators as they are. Errors: those of :func:`read_text` and
+    :func:`parse_json`, with the line's number.
+    """
+    lines = enumerate(read_text(path, "JSON lines", limit).split("\n"), 1)
+    return [(number, parse_json(line, f"{path}, line {number}")) for number, line in lines if line.strip()]

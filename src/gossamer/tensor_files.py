@@ -55,11 +55,3 @@ def _size(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:,.3g} TB"
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove what killed runs left half-written in `folder`; only for a folder that one run at a time writes to."""
-    # The second name is that of safetensors, which writes to a file of its own before ours gets its name.
-    for pattern in (".*.part", ".tmp??????"):
-        for leftover in folder.glob(pattern):
-            leftover.unlink(missing_ok=True)

@@ -41,6 +41,11 @@ class Tokens:
         positions = torch.arange(self.mask.shape[1], device=self.mask.device)
         return torch.where(self.mask, positions, -1).amax(dim=1)
 
+    @property
+    def first(self) -> Bool[Tensor, "batch pos"]:
+        """True at each row's first real token."""
+        return self.mask & (self.mask.cumsum(dim=1) == 1)
+
     def cut(self, length: int) -> "Tokens":
         """The first `length` positions of every row; for rows that are padded on the right."""
         return Tokens(self.ids[:, :length], self.mask[:, :length])

@@ -14,6 +14,7 @@ from gossamer.dictionary import Dictionary, DictionaryConfig
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.tasks.examples import Encoded, Examples
+from gossamer.tasks.metric import LOGIT_DIFFERENCE
 from gossamer.tasks.prompt import Piece, Prompt
 from gossamer.tasks.task import Task
 from gossamer.tokens import Tokens
@@ -93,7 +94,7 @@ def able_task(model: LanguageModel, n_train: int = 12, n_test: int = 8) -> Task:
     """The same kind of prompts for training and for testing."""
     train, test = able_examples(model, n_train, seed=1), able_examples(model, n_test, seed=2)
     slots = tuple(f"slot{number}" for number in range(N_SLOTS))
-    return Task("by hand", ROLES, slots, train, test, True, "logit_diff", {"source": "made by hand"})
+    return Task("by hand", ROLES, slots, train, test, True, LOGIT_DIFFERENCE, {"source": "made by hand"})
 
 
 def unaligned(examples: Examples) -> Examples:

@@ -47,7 +47,7 @@ def planted(model: LanguageModel) -> Planted:
     ablation = Ablation("mean", "drop", {SITE: SiteAblation(middle, None)})
     everything = all_nodes(dictionaries)
     nodes = everything.select(everything.latent != TWIN)
-    splice = Splice(model, dictionaries, examples, ablation, nodes, batch_size=8)
+    splice = Splice.of(model, dictionaries, examples, ablation, nodes, batch_size=8)
     full = FullModel.measure(lambda rows: splice(torch.ones(len(nodes)), rows), examples)
     keys = frozenset((str(SITE), "END", latent) for latent in (*STEADY, CHANGING))
     return Planted(splice, full, everything, keys)

@@ -163,7 +163,7 @@ def test_a_batch_that_runs_out_of_memory_is_not_counted_twice(
 def test_resampling_needs_alignment(model: LanguageModel, task: Task, dictionaries: dict[Site, Dictionary]) -> None:
     for side in ("train", "test"):
         crooked = replace(task, **{side: unaligned(getattr(task, side))})
-        with pytest.raises(UsageError, match=r"ablation='resample' needs every prompt aligned.*ablation='mean'"):
+        with pytest.raises(UsageError, match=r"ablation resample needs every prompt aligned.*use ablation mean"):
             Ablation.measure(model, dictionaries, crooked, kind="resample")
         Ablation.measure(model, dictionaries, crooked, kind="mean")
 

@@ -48,7 +48,7 @@ def make_splice(
 ) -> Splice:
     sites = sites_of(*names)
     dictionaries = {site: random_dictionary(site, architecture, seed=seed) for seed, site in enumerate(sites)}
-    return Splice(
+    return Splice.of(
         model, dictionaries, task.test, random_ablation(sites), all_nodes(dictionaries), batch_size=batch_size
     )
 
@@ -239,3 +239,18 @@ def test_rankings_by_one_threshold_or_by_one_for_each_site() -> None:
     assert ranking(torch.tensor([0.0, 0.0, 1.0, 1.0]), nodes, "site").tolist() == [2, 3, 0, 1]
     with pytest.raises(UsageError, match="'global' or 'site', found 'layer'"):
         ranking(scores, nodes, "layer")
+
+
+def test_rankings_by_size_and_by_sign(splice: Splice) -> None:
+    nodes = splice.nodes
+    scores = torch.randn(len(nodes), generator=torch.Generator().manual_seed(0))
+    values = scores.tolist()
+    assert ranking(scores, nodes).tolist() == sorted(range(len(nodes)), key=lambda node: -abs(values[node]))
+    assert ranking(scores, nodes, signed=True).tolist() == sorted(range(len(nodes)), key=lambda node: -values[node])
+    scores = torch.where(nodes.site == 0, 100 * scores, scores)
+    totals = [scores[nodes.site == site].abs().sum() for site in range(len(nodes.sites))]
+    shares = [(scores[node] / totals[int(nodes.site[node])]).item() for node in range(len(nodes))]
+    order = ranking(scores, nodes, "site", signed=True)
+    assert [shares[node] for node in order.tolist()] == pytest.approx(sorted(shares, reverse=True))
+    assert len(set(nodes.site[order[:20]].tolist())) == len(nodes.sites)
+    assert set(nodes.site[ranking(scores, nodes, signed=True)[:20]].tolist()) == {0}

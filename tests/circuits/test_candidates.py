@@ -50,14 +50,14 @@ def test_a_node_that_is_left_out_can_be_ablated_without_any_effect(
     assert len(found) > 20
     assert len(outside) > 20
     ablation = Ablation.measure(model, dictionaries, task, **kinds)
-    splice = Splice(model, dictionaries, task.train, ablation, nodes.select(outside), rest="kept")
+    splice = Splice.of(model, dictionaries, task.train, ablation, nodes.select(outside), rest="kept")
     whole = splice(torch.ones(len(outside)))
     for index in range(0, len(outside), 4):
         mask = torch.ones(len(outside))
         mask[index] = 0
         torch.testing.assert_close(splice(mask), whole, rtol=0, atol=1e-6)
     torch.testing.assert_close(splice(torch.zeros(len(outside))), whole, rtol=0, atol=1e-5)
-    inside = Splice(model, dictionaries, task.train, ablation, nodes, rest="kept")
+    inside = Splice.of(model, dictionaries, task.train, ablation, nodes, rest="kept")
     assert (inside(torch.zeros(len(nodes))) - whole).abs().max() > 0.1
 
 
@@ -65,7 +65,7 @@ def test_candidates_are_what_moves_in_the_model_or_in_the_spliced_model(
     model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task
 ) -> None:
     ablation, nodes = Ablation.measure(model, dictionaries, task), all_nodes(dictionaries)
-    splice, reads = Splice(model, dictionaries, task.train, ablation, nodes), {}
+    splice, reads = Splice.of(model, dictionaries, task.train, ablation, nodes), {}
     by_hand(splice, grids_of(nodes, torch.ones(len(nodes)), dictionaries, 1.0), reads)
     with torch.no_grad():
         own = model.capture(task.train.clean.tokens, list(dictionaries))

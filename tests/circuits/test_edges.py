@@ -1,19 +1,22 @@
 """Edges against finite differences of a network written out by hand, in float64."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
 from tiny_splice import N_LATENTS, ROLES, some_nodes, tiny_examples, tiny_model, tiny_splice
 from torch import Tensor
 
-from gossamer.circuits.edges import LOGIT_DIFFERENCE, circuit_edges, direct_effects
+from gossamer.circuits.edges import circuit_edges, direct_effects, metric_node
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.splice import Splice
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.tasks.examples import Examples
+from gossamer.tasks.metric import LOGIT_DIFFERENCE
+
+METRIC = metric_node(LOGIT_DIFFERENCE)
 
 STEP = 1e-5
 
@@ -179,7 +182,7 @@ def test_the_batch_size_and_the_splices_own_nodes_do_not_matter(model: LanguageM
     splice = tiny_splice(model, examples, ("resid_post.0", "resid_post.1"))
     circuit = some_nodes(splice, 10)
     weights = direct_effects(splice, circuit)
-    splice.batch_size = 1
+    splice = replace(splice, prompts=replace(splice.prompts, batch_size=1))
     torch.testing.assert_close(direct_effects(splice.over(circuit, rest="kept"), circuit), weights)
 
 
@@ -188,7 +191,7 @@ def test_edges_are_the_nonzero_weights_strongest_first(model: LanguageModel, exa
     circuit = some_nodes(splice, 14)
     weights, edges, keys = direct_effects(splice, circuit), circuit_edges(splice, circuit), circuit.keys()
     assert len(edges) == int((weights != 0).sum())
-    targets = [*keys, LOGIT_DIFFERENCE]
+    targets = [*keys, METRIC]
     for edge in edges:
         assert edge.weight == weights[targets.index(edge.target), keys.index(edge.source)].item()
     for target in targets:

@@ -14,7 +14,7 @@ from graph_schema import SCHEMA
 from tiny_splice import some_nodes, tiny_examples, tiny_model, tiny_splice
 
 from gossamer.circuits.circuit import Circuit, Edge, Node
-from gossamer.circuits.edges import LOGIT_DIFFERENCE, circuit_edges
+from gossamer.circuits.edges import circuit_edges, metric_node
 from gossamer.circuits.export import (
     GraphPrompt,
     Output,
@@ -26,6 +26,9 @@ from gossamer.circuits.export import (
     validate_attribution_graph,
 )
 from gossamer.errors import GossamerError, UsageError
+from gossamer.tasks.metric import LOGIT_DIFFERENCE
+
+METRIC = metric_node(LOGIT_DIFFERENCE)
 
 SITES = ("resid_post.0", "z.3", "resid_post.3", "resid_post.5")
 WIDTHS = {"resid_post.0": 40, "z.3": 17, "resid_post.3": 1_000_000, "resid_post.5": 9}
@@ -51,7 +54,7 @@ CIRCUIT = _circuit(
     edges=(
         Edge(("resid_post.0", "S", 3), ("z.3", "gap3", 2), 0.5),
         Edge(("z.3", "gap3", 2), ("resid_post.3", "gap3", 2), -3.0),
-        Edge(("resid_post.3", "gap3", 2), LOGIT_DIFFERENCE, 2.0),
+        Edge(("resid_post.3", "gap3", 2), METRIC, 2.0),
         # IO comes before S in other prompts of the task, not in this one.
         Edge(("z.3", "gap3", 2), ("resid_post.3", "S", 7), 1.0),
     ),
@@ -169,7 +172,7 @@ def test_ids_never_collide_and_every_node_comes_back(seed: int, tmp_path: Path) 
         for _ in range(25)
     }
     nodes = tuple(Node(*key, draw.uniform(-1, 1)) for key in sorted(keys))
-    pairs = [(draw.choice(nodes).key, draw.choice([draw.choice(nodes).key, LOGIT_DIFFERENCE])) for _ in range(20)]
+    pairs = [(draw.choice(nodes).key, draw.choice([draw.choice(nodes).key, METRIC])) for _ in range(20)]
     edges = tuple(Edge(source, target, draw.uniform(-1, 1)) for source, target in pairs)
     circuit = Circuit(nodes, "tiny", "random", sites, tuple(roles), edges)
 
@@ -242,7 +245,7 @@ def test_what_breaks_a_rule_is_refused_in_one_line(damage, says: str, tmp_path: 
 
 
 def test_an_edge_of_a_node_that_is_not_in_the_circuit_is_refused() -> None:
-    edge = Edge(("z.3", "IO", 4), LOGIT_DIFFERENCE, 1.0)
+    edge = Edge(("z.3", "IO", 4), METRIC, 1.0)
     with pytest.raises(GossamerError, match="source is no node"):
         _graph(_circuit(Node("z.3", "gap3", 4), edges=(edge,)))
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from circuit_lab import mirror_dictionary, random_dictionary, sites_of
 
+from gossamer.circuits.bootstrap import few_texts
 from gossamer.circuits.circuit import Circuit, Node
 from gossamer.circuits.findings import _uneven, findings, prompt_view, stability
-from gossamer.circuits.outcome import FullModel
+from gossamer.circuits.methods import MethodInputs, mask_path
 from gossamer.circuits.path import Path
 from gossamer.circuits.results import Behaviour, Case, Findings, Interval
-from gossamer.circuits.search import SearchSettings, search_path
-from gossamer.circuits.splice import Splice
+from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import Found, Study, StudySettings, find_circuit
 from gossamer.dictionary import Dictionary
 from gossamer.model.language_model import LanguageModel
@@ -58,7 +58,9 @@ def test_every_part_is_of_the_circuit_that_was_found(found: Found, evaluated: Fi
     assert [row.name for row in evaluated.budget][-3:] == ["+ all dictionaries", "circuit", "empty circuit"]
     assert evaluated.budget[-2].faithfulness.value == pytest.approx(circuit.measured["faithfulness"], rel=1e-6)
     assert [curve.method for curve in evaluated.curves] == ["mask", *METHODS]
-    assert all([point.size for point in curve.points] == [40, 20, 12] for curve in evaluated.curves)
+    sizes = [[point.size for point in curve.points] for curve in evaluated.curves]
+    assert sizes[0] == [40, 20, 12]
+    assert all(one[-3:] == [40, 20, 12] and one[0] == len(found.path.nodes) for one in sizes[1:])
     assert evaluated.curves[0].points[0].behaviour == bench.behaviour(
         "mask", bench.outcome(found.path.nodes.select(found.path.circuits[0]))
     )
@@ -86,33 +88,55 @@ def test_settings_say_how_to_run_it_again(found: Found, evaluated: Findings) -> 
     assert all(isinstance(value, str) for value in settings.values())
 
 
+def test_the_same_search_finds_the_same_circuits(found: Found) -> None:
+    again = mask_path(found.study.method_inputs(found.search))
+    assert [set(circuit.tolist()) for circuit in again.circuits] == [set(c.tolist()) for c in found.path.circuits]
+
+
 def test_searches_are_compared_with_like_searches(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[SearchSettings, list[int]]] = []
+    seen: list[MethodInputs] = []
 
-    def watched(splice: Splice, full: FullModel, search: SearchSettings) -> Path:
-        seen.append((search, splice.examples.answer.tolist()))
-        return search_path(splice, full, search)
+    def watched(given: MethodInputs) -> Path:
+        seen.append(given)
+        return mask_path(given)
 
-    monkeypatch.setattr("gossamer.circuits.findings.search_path", watched)
+    monkeypatch.setattr("gossamer.circuits.findings.mask_path", watched)
     # As if pruning had left 11 of the 12 nodes.
     pruned = replace(found, nodes=found.nodes.select(torch.arange(11)))
     overlaps = {one.kind: one for one in stability(pruned, 2)}
     answers = found.study.examples.answer.tolist()
-    assert [search.seed for search, _ in seen] == [1, 2, 0, 0]
-    assert [rows for _, rows in seen] == [answers, answers, answers[::2], answers[1::2]]
-    assert all(replace(search, seed=found.search.seed) == found.search for search, _ in seen)
-    assert list(overlaps) == ["seed", "split", "size"]
-    assert (overlaps["seed"].labels, overlaps["seed"].sizes) == (("seed 0", "seed 1", "seed 2"), (12, 12, 12))
+    rows = [given.fitted.splice.examples.answer.tolist() for given in seen]
+    assert all(given.search == found.search for given in seen)
+    assert rows[2:] == [answers[::2], answers[1::2]]
+    for drawn in rows[:2]:
+        assert len(drawn) == len(answers)
+        assert set(drawn) < set(answers)
+    assert rows[0] != rows[1]
+    assert list(overlaps) == ["bootstrap", "split", "size"]
+    assert overlaps["bootstrap"].labels == ("all prompts", "sample 1", "sample 2")
+    assert overlaps["bootstrap"].sizes == (12, 12, 12)
     assert (overlaps["split"].labels, overlaps["split"].sizes) == (("half 1", "half 2"), (12, 12))
     assert overlaps["size"].labels == ("40", "20", "12")
-    searched = [set(found.path.nodes.select(found.path.of_size(12)).keys()), *(_nodes(found, seed) for seed in (1, 2))]
+    paths = [found.path, *map(mask_path, seen[:2])]
+    searched = [set(path.nodes.select(path.of_size(12)).keys()) for path in paths]
     for row, one in enumerate(searched):
-        assert overlaps["seed"].jaccard[row] == tuple(len(one & other) / len(one | other) for other in searched)
+        assert overlaps["bootstrap"].jaccard[row] == tuple(len(one & other) / len(one | other) for other in searched)
 
 
-def _nodes(found: Found, seed: int) -> set[tuple[str, str, int]]:
-    path = search_path(found.study.splice, found.study.train.full, replace(found.search, seed=seed))
-    return set(path.nodes.select(path.of_size(12)).keys())
+def test_samples_of_a_rerun_take_from_both_sides(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = found.study.method_inputs(found.search)
+    rows = torch.arange(12)
+    divided = replace(given, fitted=given.training.on(rows[:8]), validation=given.training.on(rows[8:]))
+    monkeypatch.setattr(Study, "method_inputs", lambda self, search: divided)
+    seen: list[MethodInputs] = []
+    monkeypatch.setattr("gossamer.circuits.findings.mask_path", lambda one: seen.append(one) or found.path)
+    stability(found, 1)
+    answers = found.study.examples.answer.tolist()
+    for one in seen:
+        assert one.validation is not None
+        assert set(one.fitted.splice.examples.answer.tolist()) <= set(answers[:8])
+        assert set(one.validation.splice.examples.answer.tolist()) <= set(answers[8:])
+    assert [len(one.validation.splice.examples) for one in seen if one.validation] == [4, 2, 2]
 
 
 def test_a_circuit_larger_than_the_path_is_compared_at_the_largest_size(found: Found) -> None:
@@ -135,8 +159,8 @@ def test_cases_are_reported(found: Found, evaluated: Findings) -> None:
     assert evaluated.cases == ()
     cased = findings(_cased(found, ["works", "fails"] * 4), methods=(), reruns=0, subsets=0)
     assert [(case.name, case.prompts) for case in cased.cases] == [("fails", 4), ("works", 4)]
-    circuit = cased.budget[-2].logit_diff.value
-    assert sum(case.circuit.logit_diff.value for case in cased.cases) / 2 == pytest.approx(circuit, rel=1e-6)
+    circuit = cased.budget[-2].metric.value
+    assert sum(case.circuit.metric.value for case in cased.cases) / 2 == pytest.approx(circuit, rel=1e-6)
 
 
 def test_a_case_that_is_kept_much_worse_is_warned_of() -> None:
@@ -173,7 +197,10 @@ def test_the_prompt_has_its_tokens_and_roles_without_padding(found: Found, task:
 def test_dictionaries_that_cost_much_are_warned_of(
     found: Found, evaluated: Findings, model: LanguageModel, task: Task
 ) -> None:
-    assert evaluated.warnings == ("Mind the gap.",)
+    assert evaluated.warnings[:2] == ("Mind the gap.", *few_texts(task.test))
+    assert "8 different texts" in evaluated.warnings[1]
+    assert "chosen on the prompts that it was fitted to" in evaluated.warnings[2]
+    assert len(evaluated.warnings) == 3
     site = Site.parse("resid_post.2")
     poor: dict[Site, Dictionary] = {site: random_dictionary(site, n_latents=8)}
     lossy = Study(model, poor, task, StudySettings(errors="drop", minimum_accuracy=0.0))
@@ -184,8 +211,8 @@ def test_dictionaries_that_cost_much_are_warned_of(
     circuit = Circuit.from_nodes(lossy.nodes, torch.arange(2), model="m", task="t", provenance=found.circuit.provenance)
     path = replace(found.path, method="by hand", nodes=lossy.nodes, circuits=(torch.arange(2),))
     warned = findings(Found(circuit, nodes, path, lossy), methods=(), reruns=0, subsets=0).warnings
-    assert len(warned) == 1
-    assert f"keep {kept:.0%} of the model's logit difference" in warned[0]
+    assert len(warned) == 4, "of the dictionaries' files, of few texts, of no validation side, and this"
+    assert f"keep {kept:.0%} of the model's logit difference" in warned[3]
 
 
 @pytest.mark.slow

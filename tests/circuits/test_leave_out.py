@@ -24,7 +24,7 @@ def test_every_node_left_out_equals_the_circuit_without_it(
 ) -> None:
     dictionaries = {site: random_dictionary(site, seed=seed) for seed, site in enumerate(sites_of(*names))}
     ablation = Ablation.measure(model, dictionaries, task, kind=kind)
-    splice = Splice(model, dictionaries, task.test, ablation, all_nodes(dictionaries), batch_size=3)
+    splice = Splice.of(model, dictionaries, task.test, ablation, all_nodes(dictionaries), batch_size=3)
     circuit = random_choice(splice.nodes, 20)
     everything = torch.arange(len(circuit))
     expected = [

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from gossamer.circuits.outcome import RESAMPLES, FullModel, Outcome, behaviour, divergence, logit_difference, resamples
-from gossamer.errors import NotFiniteError
+from gossamer.circuits.outcome import FullModel, Outcome, ability, behaviour
+from gossamer.errors import NotFiniteError, UsageError
+from gossamer.tasks.metric import kl_divergence
 from gossamer.tasks.task import Task
 
 
@@ -24,23 +25,30 @@ def others() -> torch.Tensor:
 def outcome(seed: int, n: int = 40, mean: float = 2.0) -> Outcome:
     generator = torch.Generator().manual_seed(seed)
     difference = mean + torch.randn(n, generator=generator)
-    return Outcome(difference, torch.rand(n, generator=generator), difference > 0, torch.zeros(n, dtype=torch.bool))
+    kl, answer_kl = torch.rand(2, n, generator=generator)
+    return Outcome(difference, kl, answer_kl, difference > 0, torch.zeros(n, dtype=torch.bool))
 
 
-def test_logit_differences_by_hand() -> None:
-    logits = torch.tensor([[1.0, 5.0, 2.0], [0.5, -1.0, 3.0]])
-    found = logit_difference(logits, torch.tensor([1, 0]), torch.tensor([2, 2]))
-    assert found.tolist() == [3.0, -2.5]
+def full_model(task: Task, own: Outcome, zero: torch.Tensor | None = None) -> FullModel:
+    """A full model of which only the outcome is known."""
+    nothing = torch.zeros_like(own.metric) if zero is None else zero
+    return FullModel(task.test, torch.zeros(len(own.metric), 1), own, nothing)
+
+
+def weights(n: int, seed: int = 0) -> torch.Tensor:
+    """Bootstrap samples of prompts that have nothing in common."""
+    drawn = torch.randint(n, (1000, n), generator=torch.Generator().manual_seed(seed))
+    return torch.stack([torch.bincount(row, minlength=n) for row in drawn]).double()
 
 
 def test_divergence_is_the_sum_over_the_vocabulary(logits: torch.Tensor, others: torch.Tensor) -> None:
-    found = divergence(logits.log_softmax(dim=-1), others)
+    found = kl_divergence(logits.log_softmax(dim=-1), others)
     for row in range(len(logits)):
         p, q = (np.exp(values[row].double().numpy()) for values in (logits, others))
         p, q = p / p.sum(), q / q.sum()
         assert found[row].item() == pytest.approx(sum(a * math.log(a / b) for a, b in zip(p, q, strict=True)), rel=1e-4)
-    assert divergence(logits.log_softmax(dim=-1), logits).abs().max() < 1e-5
-    assert divergence(logits.log_softmax(dim=-1), logits + 7).abs().max() < 1e-5
+    assert kl_divergence(logits.log_softmax(dim=-1), logits).abs().max() < 1e-5
+    assert kl_divergence(logits.log_softmax(dim=-1), logits + 7).abs().max() < 1e-5
 
 
 def test_the_full_model_and_another_network_on_every_prompt(
@@ -54,10 +62,12 @@ def test_the_full_model_and_another_network_on_every_prompt(
     for row, (answer, wrong) in enumerate(zip(task.test.answer.tolist(), task.test.wrong.tolist(), strict=True)):
         for network, values in ((full.outcome, logits), (found, others)):
             difference = (values[row, answer] - values[row, wrong]).item()
-            assert network.logit_diff[row].item() == pytest.approx(difference, abs=1e-5)
+            assert network.metric[row].item() == pytest.approx(difference, abs=1e-5)
             assert network.correct[row].item() == (difference > 0)
             assert network.top1[row].item() == (values[row].argmax().item() == answer)
-        assert found.kl[row].item() == pytest.approx(divergence(logits.log_softmax(-1), others)[row].item(), rel=1e-5)
+        assert found.kl[row].item() == pytest.approx(
+            kl_divergence(logits.log_softmax(-1), others)[row].item(), rel=1e-5
+        )
     assert (full.outcome.kl == 0).all()
     assert full.outcome.top1[0]
     assert not full.outcome.correct[1]
@@ -67,11 +77,11 @@ def test_some_of_the_prompts_only(task: Task, logits: torch.Tensor, others: torc
     full, rows = FullModel.measure(lambda rows: logits[rows], task.test), torch.tensor([6, 0, 3])
     some = full.on(rows)
     assert len(some.examples) == 3
-    assert torch.equal(some.outcome.logit_diff, full.outcome.logit_diff[rows])
+    assert torch.equal(some.outcome.metric, full.outcome.metric[rows])
     expected = full.outcome_of(lambda chosen: others[chosen])
     found = some.outcome_of(lambda chosen: others[rows][chosen])
     assert torch.equal(found.kl, expected.kl[rows])
-    assert torch.equal(found.logit_diff, expected.logit_diff[rows])
+    assert torch.equal(found.metric, expected.metric[rows])
 
 
 def test_logits_that_are_not_finite_are_refused_by_name(task: Task, logits: torch.Tensor) -> None:
@@ -83,55 +93,90 @@ def test_logits_that_are_not_finite_are_refused_by_name(task: Task, logits: torc
         full.outcome_of(lambda rows: broken[rows], name="the mask of size 7")
 
 
-def test_behaviour_by_hand() -> None:
+def test_a_distance_counts_from_the_empty_circuit(task: Task, logits: torch.Tensor, others: torch.Tensor) -> None:
+    examples = task.measured_by("kl").test
+    nothing = torch.zeros_like(logits)
+    full = FullModel.measure(lambda rows: logits[rows], examples, 3, lambda rows: nothing[rows])
+    reference = logits.log_softmax(dim=-1)
+    circuit, empty = full.outcome_of(lambda rows: others[rows]), full.outcome_of(lambda rows: nothing[rows])
+    assert (full.outcome.metric == 0).all()
+    assert torch.equal(full.zero, empty.metric)
+    torch.testing.assert_close(circuit.metric, kl_divergence(reference, others))
+    torch.testing.assert_close(circuit.metric, circuit.kl)
+    expected = 1 - (circuit.metric.double().mean() / empty.metric.double().mean()).item()
+    assert full.faithfulness(circuit) == pytest.approx(expected)
+    assert (full.faithfulness(full.outcome), full.faithfulness(empty)) == (1.0, 0.0)
+    found = behaviour("circuit", circuit, full, empty, weights(8))
+    assert found.faithfulness.value == pytest.approx(expected)
+    assert found.faithfulness.low < expected < found.faithfulness.high
+    assert found.prompt_error.value == pytest.approx(1 - expected)
+    missed = full.excess(others, slice(0, 8))
+    assert missed.mean().item() == pytest.approx(expected - 1, rel=1e-5)
+    best = logits.gather(1, examples.answer[:, None]) > logits.gather(1, examples.wrong[:, None])
+    assert torch.equal(full.outcome.correct, best[:, 0])
+    with pytest.raises(UsageError, match="KL to the model: faithfulness counts from the empty circuit"):
+        FullModel.measure(lambda rows: logits[rows], examples)
+
+
+def test_what_the_model_can_do(task: Task, logits: torch.Tensor) -> None:
+    accuracy, mean = ability(lambda rows: logits[rows], task.test, 3)
+    full = FullModel.measure(lambda rows: logits[rows], task.test)
+    assert accuracy == full.outcome.correct.double().mean().item()
+    assert mean == pytest.approx(full.outcome.metric.double().mean().item())
+    assert ability(lambda rows: logits[rows], task.measured_by("kl").test, 3) == (accuracy, None)
+
+
+def test_behaviour_by_hand(task: Task) -> None:
     own, full, dictionaries = outcome(0, mean=1.0), outcome(1, mean=3.0), outcome(2, mean=2.0)
-    found = behaviour("a circuit", own, full, dictionaries)
-    mine, theirs, spliced = (value.logit_diff.double().numpy() for value in (own, full, dictionaries))
+    found = behaviour("a circuit", own, full_model(task, full), dictionaries, weights(40))
+    mine, theirs, spliced = (value.metric.double().numpy() for value in (own, full, dictionaries))
     assert found.name == "a circuit"
-    assert found.logit_diff.value == pytest.approx(mine.mean())
+    assert found.metric.value == pytest.approx(mine.mean())
     assert found.faithfulness.value == pytest.approx(mine.mean() / theirs.mean())
     assert found.faithfulness.value != pytest.approx((mine / theirs).mean(), rel=1e-2)
     assert found.faithfulness_to_dictionaries.value == pytest.approx(mine.mean() / spliced.mean())
     assert found.accuracy == pytest.approx((mine > 0).mean())
     assert found.kl == pytest.approx(own.kl.double().mean().item())
+    assert found.answer_kl == pytest.approx(own.answer_kl.double().mean().item())
     assert found.prompt_error.value == pytest.approx(abs(mine - theirs).mean() / theirs.mean())
     assert found.prompt_error.value > abs(1 - found.faithfulness.value)
 
 
-def test_intervals_are_quantiles_over_resampled_prompts() -> None:
+def test_intervals_are_quantiles_over_resampled_prompts(task: Task) -> None:
     own, full = outcome(0, mean=1.0), outcome(1, mean=3.0)
-    draws = resamples(40, seed=5).numpy()
-    assert draws.shape == (RESAMPLES, 40)
-    mine, theirs = (value.logit_diff.double().numpy() for value in (own, full))
+    draws = np.random.default_rng(5).integers(40, size=(1000, 40))
+    counts = torch.tensor(np.stack([np.bincount(draw, minlength=40) for draw in draws])).double()
+    mine, theirs = (value.metric.double().numpy() for value in (own, full))
     ratios = [mine[draw].mean() / theirs[draw].mean() for draw in draws]
-    found = behaviour("x", own, full, full, seed=5).faithfulness
-    assert [found.low, found.high] == pytest.approx(np.quantile(ratios, [0.025, 0.975]).tolist())
+    found = behaviour("x", own, full_model(task, full), full, counts)
+    expected = np.quantile(ratios, [0.025, 0.975]).tolist()
+    assert [found.faithfulness.low, found.faithfulness.high] == pytest.approx(expected)
+    means = np.quantile([mine[draw].mean() for draw in draws], [0.025, 0.975]).tolist()
+    assert [found.metric.low, found.metric.high] == pytest.approx(means)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_intervals_hold_their_value_and_repeat(seed: int) -> None:
+def test_intervals_hold_their_value(seed: int, task: Task) -> None:
     own, full, dictionaries = (outcome(seed + shift, n=25) for shift in (0, 10, 20))
-    found = behaviour("x", own, full, dictionaries, seed=seed)
+    found = behaviour("x", own, full_model(task, full), dictionaries, weights(25, seed))
     for interval in (
-        found.logit_diff,
+        found.metric,
         found.faithfulness,
         found.faithfulness_to_dictionaries,
         found.prompt_error,
     ):
         assert interval.low <= interval.value <= interval.high
         assert interval.low < interval.high
-    assert behaviour("x", own, full, dictionaries, seed=seed) == found
-    assert behaviour("x", own, full, dictionaries, seed=seed + 1) != found
 
 
-def test_the_interval_of_a_mean_is_as_wide_as_its_standard_error() -> None:
+def test_the_interval_of_a_mean_is_as_wide_as_its_standard_error(task: Task) -> None:
     own = outcome(3, n=400)
-    found = behaviour("x", own, own, own).logit_diff
-    assert (found.high - found.low) / 2 == pytest.approx(1.96 * own.logit_diff.std().item() / math.sqrt(400), rel=0.15)
+    found = behaviour("x", own, full_model(task, own), own, weights(400)).metric
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * own.metric.std().item() / math.sqrt(400), rel=0.15)
 
 
-def test_numerator_and_denominator_are_resampled_together() -> None:
+def test_numerator_and_denominator_are_resampled_together(task: Task) -> None:
     full = outcome(4)
-    half = Outcome(full.logit_diff / 2, full.kl, full.correct, full.top1)
-    found = behaviour("x", half, full, full).faithfulness
+    half = Outcome(full.metric / 2, full.kl, full.answer_kl, full.correct, full.top1)
+    found = behaviour("x", half, full_model(task, full), full, weights(40)).faithfulness
     assert (found.value, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))

@@ -32,3 +32,16 @@ def test_of_size_is_the_largest_that_fits(nodes: Nodes) -> None:
     assert [len(path.of_size(size)) for size in (99, 10, 9, 6, 5, 2)] == [10, 10, 6, 6, 2, 2]
     with pytest.raises(UsageError, match=r"at most 1 nodes on the chance path; its sizes are \[10, 6, 2\]"):
         path.of_size(1)
+
+
+def test_sizes_must_fall(nodes: Nodes) -> None:
+    circuits = [torch.arange(size) for size in (4, 6, 2)]
+    with pytest.raises(UsageError, match=r"chance path: circuits by falling size expected, found sizes \[4, 6, 2\]"):
+        Path("chance", nodes, tuple(circuits), 0.0)
+    assert Path("chance", nodes, tuple(circuits[i] for i in (1, 1, 0, 2)), 0.0).sizes == [6, 6, 4, 2]
+
+
+def test_a_ranking_goes_on_to_all_nodes() -> None:
+    assert Path.ranking_sizes((10, 5), 40) == [10, 5, 40, 14, 20, 27, 38]
+    assert Path.ranking_sizes((10, 5), 10) == [10, 5, 10]
+    assert max(Path.ranking_sizes((), 7)) == 7

@@ -38,7 +38,7 @@ def loss_by_hand(polish: Polish, circuit: torch.Tensor, prompts: int = 12) -> fl
     mask[circuit] = 1
     with torch.no_grad():
         logits = polish.splice(mask)
-    wanted, errors = polish.full.outcome.logit_diff, []
+    wanted, errors = polish.full.outcome.metric, []
     for row in range(prompts):
         errors.append((logits[row, 7] - logits[row, 8]).item() - wanted[row].item())
     return (PROMPT_WEIGHT * sum(map(abs, errors)) + abs(sum(errors))) / prompts / wanted.double().mean().item()
@@ -58,7 +58,7 @@ def test_the_gradient_by_finite_differences(polish: Polish) -> None:
     circuit = at_end(polish, 3, 14, 0)
     found, mask = polish.gradient(circuit), torch.zeros(len(polish.splice.nodes), dtype=torch.float64)
     mask[circuit] = 1
-    wanted = polish.full.outcome.logit_diff
+    wanted = polish.full.outcome.metric
 
     def loss(step: torch.Tensor) -> float:
         with torch.no_grad():
@@ -99,7 +99,7 @@ def certainty(polish: Polish, circuit: torch.Tensor) -> float:
     mask = torch.zeros(len(polish.splice.nodes)).index_fill(0, circuit, 1.0)
     with torch.no_grad():
         logits = polish.splice(mask)
-    missed = logits[:, 7] - logits[:, 8] - polish.full.outcome.logit_diff
+    missed = logits[:, 7] - logits[:, 8] - polish.full.outcome.metric
     return (missed.mean() / missed.std() * len(missed) ** 0.5).item()
 
 
@@ -123,7 +123,7 @@ def test_nodes_without_effect_go_and_no_other(polish: Polish) -> None:
 
 def test_of_nodes_that_could_each_go_only_one_goes(polish: Polish) -> None:
     # The steady latents and the twin are worth the same. One of them is too many; without two the loss is higher.
-    wanted = replace(polish.full.outcome, logit_diff=polish.full.outcome.logit_diff + 0.05)
+    wanted = replace(polish.full.outcome, metric=polish.full.outcome.metric + 0.05)
     between = Polish(polish.splice, replace(polish.full, outcome=wanted))
     left = set(between.pruned(at_end(polish, *STEADY, CHANGING, TWIN)).tolist())
     assert len(left & set(at_end(polish, *STEADY, TWIN).tolist())) == 2
@@ -213,3 +213,73 @@ def test_memory_that_runs_out_halves_the_batch(polish: Polish, monkeypatch: pyte
         found = polish.loss_of(circuit), polish.gradient(circuit)
     assert found[0] == pytest.approx(expected[0])
     torch.testing.assert_close(found[1], expected[1], rtol=1e-4, atol=1e-6)
+
+
+def judged_by(polish: Polish, circuit: torch.Tensor) -> Polish:
+    """Choices on prompts where a circuit does exactly what the full model does."""
+    mask = torch.zeros(len(polish.splice.nodes)).index_fill(0, circuit, 1.0)
+    own = polish.full.outcome_of(lambda rows: polish.splice(mask, rows))
+    return replace(polish, validation=replace(polish, full=replace(polish.full, outcome=own)))
+
+
+def test_overshoot_and_exchanges_are_judged_on_other_prompts_than_the_fitted(polish: Polish) -> None:
+    good, poor = at_end(polish, *STEADY, CHANGING), at_end(polish, STEADY[0], 20, 21)
+    doubled = [torch.cat([good, node[None]]) for node in torch.arange(len(polish.splice.nodes)) if node not in good]
+    loud = max(doubled, key=lambda circuit: certainty(polish, circuit))
+    path = Path("any", polish.splice.nodes, (loud, good), seconds=0.0)
+    assert not torch.equal(polish.improved(path).circuits[0], loud)
+    elsewhere = judged_by(polish, loud)
+    assert elsewhere.check_of(loud) == pytest.approx(0, abs=1e-5)
+    assert torch.equal(elsewhere.improved(path).circuits[0], loud)
+    assert not torch.equal(polish.exchanged(poor), poor)
+    assert torch.equal(judged_by(polish, poor).exchanged(poor), poor)
+
+
+def test_an_exchange_that_helps_the_fitted_prompts_alone_is_not_made(polish: Polish) -> None:
+    poor = at_end(polish, STEADY[0], 20, 21)
+    judge = judged_by(polish, poor).validation
+    assert judge is not None
+    # On these prompts the full model does less than the circuit, so that more of the answer is no gain.
+    less = replace(judge.full.outcome, metric=judge.full.outcome.metric - 0.3 * judge.full.outcome.metric.mean())
+    elsewhere = replace(polish, validation=replace(judge, full=replace(judge.full, outcome=less)))
+    assert polish.loss_of(polish.exchanged(poor)) < 0.7 * polish.loss_of(poor)
+    assert elsewhere.check_of(polish.exchanged(poor)) > elsewhere.check_of(poor) > 0.1
+    assert torch.equal(elsewhere.exchanged(poor), poor)
+
+
+def test_a_node_that_is_free_on_the_fitted_prompts_alone_stays(polish: Polish) -> None:
+    start = at_end(polish, *STEADY, CHANGING, TWIN)
+    wanted = replace(polish.full.outcome, metric=polish.full.outcome.metric + 0.05)
+    fitted = replace(polish, full=replace(polish.full, outcome=wanted))
+    assert len(fitted.pruned(start)) == 3
+    mask = torch.zeros(len(polish.splice.nodes)).index_fill(0, start, 1.0)
+    own = polish.full.outcome_of(lambda rows: polish.splice(mask, rows))
+    both = replace(fitted, validation=replace(polish, full=replace(polish.full, outcome=own)))
+    assert set(both.pruned(start).tolist()) == set(start.tolist())
+    idle = at(polish, "A", *STEADY, 2, 5)
+    assert set(both.pruned(torch.cat([idle, start])).tolist()) == set(start.tolist())
+
+
+def test_small_circuits_that_nothing_improves_do_not_spare_the_large_ones(polish: Polish) -> None:
+    poor = at_end(polish, STEADY[0], 20, 21, 22)
+    small = tuple(at_end(polish, STEADY[1]) for _ in range(4))
+    assert all(torch.equal(polish.exchanged(circuit), circuit) for circuit in small)
+    found = polish.improved(Path("any", polish.splice.nodes, (poor, *small), seconds=0.0))
+    assert loss_by_hand(polish, found.circuits[0]) < 0.7 * loss_by_hand(polish, poor)
+
+
+def test_an_improved_path_falls_in_size_whatever_is_filled_up(polish: Polish) -> None:
+    nodes = torch.randperm(len(polish.splice.nodes), generator=torch.Generator().manual_seed(2))
+    good = at_end(polish, *STEADY, CHANGING)
+    rest = nodes[~torch.isin(nodes, good)]
+    circuits = tuple(torch.cat([good, rest[:more]]) for more in (60, 30, 12, 9, 6, 3, 0))
+    found = polish.improved(Path("any", polish.splice.nodes, circuits, seconds=0.0))
+    assert len(found.circuits) == len(circuits), "no size is lost"
+    assert found.sizes == sorted(found.sizes, reverse=True)
+    for size in (63, 40, 15, 9, 3):
+        assert len(found.of_size(size)) == max(one for one in found.sizes if one <= size)
+
+
+def test_of_two_nodes_the_idle_one_goes(polish: Polish) -> None:
+    useful = at_end(polish, STEADY[0])
+    assert polish.pruned(torch.cat([at(polish, "A", 1), useful])).tolist() == useful.tolist()

@@ -23,7 +23,7 @@ def known(model: LanguageModel) -> Planted:
 def two_sites(model: LanguageModel, task: Task) -> Splice:
     sites = sites_of("resid_post.1", "resid_post.2")
     dictionaries = {site: random_dictionary(site, seed=seed) for seed, site in enumerate(sites)}
-    return Splice(model, dictionaries, task.train, random_ablation(sites), all_nodes(dictionaries))
+    return Splice.of(model, dictionaries, task.train, random_ablation(sites), all_nodes(dictionaries))
 
 
 def by_hand(splice: Splice, weight: float, settings: ReferenceSettings) -> torch.Tensor:

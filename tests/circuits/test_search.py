@@ -7,6 +7,7 @@ import torch
 from planted import Planted, planted
 
 from gossamer.batching import MemoryWarning
+from gossamer.circuits import search
 from gossamer.circuits.attribution import attribution_patching, ranking
 from gossamer.circuits.path import Path
 from gossamer.circuits.search import SearchSettings, search_path, soft_top
@@ -164,7 +165,7 @@ def test_the_splice_says_how_many_prompts_memory_holds_at_once(known: Planted, m
     monkeypatch.setattr(Splice, "__call__", watched)
     for at_once in (12, 5):
         splice = known.splice.over(known.splice.nodes)
-        splice.batch_size = at_once
+        splice = replace(splice, prompts=replace(splice.prompts, batch_size=at_once))
         tried.clear()
         found[at_once] = circuits(search_path(splice, known.full, FAST))
         assert max(tried) == at_once
@@ -235,3 +236,35 @@ def test_circuits_of_more_than_half_the_candidates_are_learned_too(known: Plante
     order = ranking(attribution_patching(known.splice), known.splice.nodes)[: len(held)]
     assert known.keys <= known.found(held)
     assert set(held.tolist()) != set(order.tolist())
+
+
+def test_the_run_begins_above_the_largest_size_wanted(known: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(search, "begin", lambda what, total: lambda amount, text: said.append(text))
+    n = len(known.splice.nodes)
+    for largest, first in ((10, n / 2), (60, 90), (100, 0.9 * n)):
+        said.clear()
+        search_path(known.splice, known.full, replace(FAST, sizes=(largest, 3), steps=20))
+        sizes = [int(text.split()[0]) for text in said]
+        assert sizes[0] == round(first)
+        assert sum(size > largest for size in sizes) >= 1, "it is learned before it is read off"
+        assert sizes[-1] == 3
+
+
+def test_narrowing_keeps_what_the_optimiser_knows(known: Planted) -> None:
+    run = search._begin(known.splice, FAST)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        search._step(run, known.full, FAST, 40.0, 1.0, generator)
+    narrowed = search._narrowed(run, 25, FAST)
+    before, after = run.optimiser.state[run.scores], narrowed.optimiser.state[narrowed.scores]
+    for moment in ("exp_avg", "exp_avg_sq"):
+        assert after[moment].equal(before[moment][narrowed.alive])
+        assert before[moment].abs().max() > 0
+    assert after["step"] == before["step"] == 3
+    assert narrowed.scores.detach().equal(run.scores.detach()[narrowed.alive])
+    # So the next step goes on as it went: with a gradient of zero it is made of what the optimiser knows alone.
+    start = narrowed.scores.detach().clone()
+    narrowed.scores.grad = torch.zeros_like(narrowed.scores)
+    narrowed.optimiser.step()
+    assert (narrowed.scores.detach() - start).abs().max() > 0.01

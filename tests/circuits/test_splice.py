@@ -24,11 +24,12 @@ from torch import nn
 
 from gossamer.circuits.ablation import Ablation
 from gossamer.circuits.nodes import Nodes
-from gossamer.circuits.splice import Splice, frozen
+from gossamer.circuits.splice import Splice
 from gossamer.dictionary import Dictionary
 from gossamer.errors import NotFiniteError, UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
+from gossamer.replacement.replacement_model import frozen_weights
 from gossamer.tasks.examples import Encoded
 from gossamer.tasks.task import Task
 from gossamer.tokens import Tokens
@@ -55,7 +56,7 @@ def make_splice(
         site: random_dictionary(site, architecture, seed=seed, **conventions) for seed, site in enumerate(sites)
     }
     ablation = random_ablation(sites, kind, errors)
-    return Splice(model, dictionaries, task.test, ablation, all_nodes(dictionaries), rest=rest, batch_size=4)
+    return Splice.of(model, dictionaries, task.test, ablation, all_nodes(dictionaries), rest=rest, batch_size=4)
 
 
 def ones(nodes: Nodes) -> torch.Tensor:
@@ -154,7 +155,7 @@ def test_nothing_kept_with_measured_means_is_the_stream_replaced_by_its_slot_mea
     sites = sites_of("resid_post.0", "mlp_out.1")
     dictionaries = {site: random_dictionary(site, "jumprelu", seed=seed) for seed, site in enumerate(sites)}
     ablation = Ablation.measure(model, dictionaries, task)
-    splice = Splice(model, dictionaries, task.test, ablation, all_nodes(dictionaries))
+    splice = Splice.of(model, dictionaries, task.test, ablation, all_nodes(dictionaries))
     other = task.train.counterfactual
     with torch.no_grad():
         streams = model.capture(other.tokens, sites)
@@ -222,7 +223,7 @@ def test_batch_composition_and_padding_do_not_matter(model: LanguageModel, task:
         return Encoded(tokens, roles, slots, found.end)
 
     padded = replace(task.test, clean=wider(task.test.clean), counterfactual=wider(task.test.counterfactual))
-    other = Splice(model, splice.dictionaries, padded, splice.ablation, splice.nodes)
+    other = Splice.of(model, splice.dictionaries, padded, splice.ablation, splice.nodes)
     torch.testing.assert_close(other(mask), together, **EXACT)
 
 
@@ -233,11 +234,12 @@ def test_over_and_on_share_what_was_computed_and_agree(
     splice = make_splice(model, task, kind=kind)
     nodes, rows = random_choice(splice.nodes, 30), torch.tensor([6, 1, 3])
     mask = random_mask(nodes)
-    fresh = Splice(model, splice.dictionaries, task.test, splice.ablation, nodes)(mask)
-    chosen = Splice(model, splice.dictionaries, task.test.select(rows), splice.ablation, nodes)(mask)
+    fresh = Splice.of(model, splice.dictionaries, task.test, splice.ablation, nodes)(mask)
+    chosen = Splice.of(model, splice.dictionaries, task.test.select(rows), splice.ablation, nodes)(mask)
     first = splice.over(nodes)
+    expected = first(mask)
     monkeypatch.setattr(model, "capture", lambda *_: pytest.fail("the layers before the first dictionary ran again"))
-    assert torch.equal(splice.over(nodes)(mask), first(mask))
+    assert torch.equal(splice.over(nodes)(mask), expected)
     torch.testing.assert_close(first(mask), fresh, **EXACT)
     some = splice.on(rows).over(nodes)
     assert len(some.examples) == 3
@@ -295,7 +297,7 @@ def test_frozen_leaves_requires_grad_as_it_was_found() -> None:
     inside: list[bool] = []
 
     def interrupted() -> None:
-        with frozen(module):
+        with frozen_weights(module):
             inside.extend(parameter.requires_grad for parameter in module.parameters())
             raise RuntimeError
 
@@ -323,10 +325,10 @@ def test_dictionaries_in_bfloat16_run(model: LanguageModel, task: Task) -> None:
     ablation = random_ablation(sites, n_latents=32)
     nodes = all_nodes(exact)
     chosen, mask = random_choice(nodes, 100), torch.ones(100)
-    expected = Splice(model, exact, task.test, ablation, nodes).over(chosen)(mask)
+    expected = Splice.of(model, exact, task.test, ablation, nodes).over(chosen)(mask)
     for site in sites:
         exact[site].to(torch.bfloat16)
-    splice = Splice(model, exact, task.test, ablation, nodes)
+    splice = Splice.of(model, exact, task.test, ablation, nodes)
     for rest in ("ablated", "kept"):
         leaf = mask.clone().requires_grad_()
         logits = splice.over(chosen, rest=rest)(leaf)
@@ -342,8 +344,8 @@ def test_a_site_whose_nodes_are_not_given_is_refused(model: LanguageModel, task:
     others = make_splice(model, task, ("resid_post.0", "resid_post.2"))
     with pytest.raises(UsageError, match=r"expected \(resid_post.0, attn_out.1, resid_post.1\).*resid_post.2"):
         splice.over(others.nodes)
-    with pytest.raises(UsageError, match="none given"):
-        Splice(model, {}, task.test, splice.ablation, splice.nodes)
+    with pytest.raises(UsageError, match="found none"):
+        Splice.of(model, {}, task.test, splice.ablation, splice.nodes)
 
 
 def test_dictionaries_out_of_order_are_refused(model: LanguageModel, task: Task) -> None:
@@ -357,7 +359,7 @@ def test_a_transcoder_cannot_be_spliced(model: LanguageModel, task: Task) -> Non
     config = replace(splice.dictionaries[first].config, site_out=Site.parse("mlp_out.2"))
     dictionaries = {**splice.dictionaries, first: Dictionary(config, device="meta")}
     with pytest.raises(UsageError, match=f"found a transcoder from {first} to mlp_out.2"):
-        Splice(model, dictionaries, task.test, splice.ablation, splice.nodes)
+        Splice.of(model, dictionaries, task.test, splice.ablation, splice.nodes)
 
 
 def test_the_embedding_cannot_be_spliced(model: LanguageModel, task: Task) -> None:

@@ -75,7 +75,7 @@ def tiny_splice(model: LanguageModel, examples: Examples, names: tuple[str, ...]
     dictionaries = {site: _dictionary(site, seed) for seed, site in enumerate(sites)}
     grids = [torch.ones(len(ROLES), N_LATENTS, dtype=torch.bool) for _ in sites]
     everything = Nodes.from_grids(sites, ROLES, grids)
-    return Splice(model, dictionaries, examples, Ablation("mean", errors, ablation), everything, batch_size=4)
+    return Splice.of(model, dictionaries, examples, Ablation("mean", errors, ablation), everything, batch_size=4)
 
 
 def some_nodes(splice: Splice, count: int) -> Nodes:

@@ -11,16 +11,29 @@ import pytest
 from typer.testing import CliRunner
 
 from gossamer import bundled, cli, demo
-from gossamer.alone import alone_in
 from gossamer.circuits import findings as evaluation
 from gossamer.circuits import study
 from gossamer.circuits.circuit import Circuit, Node
+from gossamer.circuits.results import Behaviour, Completeness, Findings, Interval, Overlap, PromptView
 from gossamer.cli import inputs
 from gossamer.dictionary import DictionarySet
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model import LanguageModel
+from gossamer.results.lock import folder_lock
 
-COMMANDS = ("demo", "circuit", "tasks", "train", "check", "evaluate", "pursuit", "toys", "ablate")
+COMMANDS = (
+    "demo",
+    "circuit",
+    "evaluate-circuit",
+    "report",
+    "tasks",
+    "train",
+    "check",
+    "evaluate",
+    "pursuit",
+    "toys",
+    "ablate",
+)
 SPOOL = ("circuit", "bundled:spool", "--task", "code-index")
 # What rich would take for its markup (the last tag closes nothing: an error to it) and for a picture.
 MARKUP = "[red]a[/red] [1, 2] :cat: [/INST]"
@@ -68,18 +81,20 @@ def test_errors_are_one_line_with_their_exit_code(monkeypatch, gossamer, error, 
     assert gossamer() == (code, "", f"error: {error}\n")
 
 
-@pytest.mark.slow
-def test_a_users_mistakes_end_in_exit_code_2_without_a_traceback():
-    for arguments in (
-        ("circuit", "no/such/folder", "-t", "ioi"),
-        ("tasks", "no-such-task"),
-        ("circuit",),
-        ("nonsense",),
-    ):
-        command = [sys.executable, "-c", "from gossamer.cli import main; main()", *arguments]
-        found = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert found.returncode == 2, found.stderr
-        assert "Traceback" not in found.stderr
+@pytest.mark.parametrize(
+    "arguments", [("circuit", "no/such/folder", "-t", "ioi"), ("tasks", "no-such-task"), ("circuit",), ("nonsense",)]
+)
+def test_a_users_mistakes_end_in_exit_code_2_without_a_traceback(gossamer, arguments):
+    refused = gossamer(*arguments)
+    assert refused.code == 2
+    assert "Traceback" not in refused.err
+
+
+def test_a_users_mistake_in_a_process_of_its_own():
+    command = [sys.executable, "-c", "from gossamer.cli import main; main()", "circuit", "no/such/folder", "-t", "ioi"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 2, found.stderr
+    assert re.fullmatch(r"error: .*no/such/folder.*\n", found.stderr)
 
 
 @pytest.mark.parametrize(
@@ -89,9 +104,13 @@ def test_a_users_mistakes_end_in_exit_code_2_without_a_traceback():
         (("--compare", "none", "--compare", "random"), "--compare: expected one of .* found 'none'"),
         (("--recipe", "best"), "--recipe: expected one of gossamer, reference, found 'best'"),
         (("--ablation", "nothing"), "--ablation: expected one of mean, zero, resample, found 'nothing'"),
-        (("--loss", "l2"), "--loss: expected one of logit_diff, kl, found 'l2'"),
+        (("--loss", "l2"), "--loss: expected one of metric, kl, found 'l2'"),
+        (("--metric", "accuracy"), "--metric: expected one of logit_diff, .*, kl, found 'accuracy'"),
+        (("--roles", "diff"), "--roles: for a file of prompts; .* is no file of prompts: leave the option out"),
+        (("--roles", "guess"), "--roles: expected one of given, position, answers, diff, found 'guess'"),
         (("--steps", "0"), "--steps: at least 1 expected, found 0"),
         (("--reruns", "-1"), "--reruns: at least 0 expected, found -1"),
+        (("--validation", "1"), "validation: a share from 0 to less than 1 expected, found 1.0"),
         (("--batch-size", "0"), "batch_size: at least 1 expected, found 0"),
         (("--minimum-accuracy", "75"), "minimum_accuracy: a share from 0 to 1 expected, found 75.0"),
         (("--dtype", "int64"), "--dtype: expected one of float32, bfloat16, float16, float64, found 'int64'"),
@@ -277,12 +296,16 @@ def test_a_circuit_from_the_command_line(monkeypatch, gossamer, tmp_path):
     folder, evaluated = tmp_path / "out[b]", []
 
     def watched(found, **options):
-        # The circuit is safe before the evaluation, which takes longer than the search.
+        # The circuit is safe before the evaluation, which takes longer than the search; nothing of the run before is.
+        assert {path.name for path in folder.rglob("*")} == {"circuit.json", "graph.json", "figures"}
         assert Circuit.load(folder / "circuit.json") == found.circuit
         evaluated.append(found)
         return evaluation.findings(found, **options)
 
     monkeypatch.setattr(demo, "findings", watched)
+    (folder / "figures").mkdir(parents=True)
+    for name in ("circuit.json", "report.html", "findings.json", "graph.json", "figures/curves.svg"):
+        (folder / name).write_text("of another run")
     other = everything_of_another_task().save(tmp_path / "other.json")
     small = ("--prompts", 64, "--size", 15, "--steps", 12, "--reruns", 0, "--compare", "mask", "--compare", "random")
     found = gossamer(*SPOOL, *small, "--other", other, "--out", folder, "--json")
@@ -295,10 +318,35 @@ def test_a_circuit_from_the_command_line(monkeypatch, gossamer, tmp_path):
     written = json.loads((folder / "findings.json").read_text(encoding="utf-8"))
     assert [curve["method"] for curve in written["curves"]] == ["mask", "random"]
     assert all(node["generic"] == ["everything"] for node in written["nodes"])
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert circuit.sha256 in page
+    assert str(bundled.home()) not in page
+    assert_it_is_measured_again(gossamer, facts)
+    assert_it_is_drawn_again(gossamer, folder, tmp_path / "again")
     refused = gossamer(*SPOOL, "--prompts", 64, "--other", facts["circuit"])
     assert refused.code == 2
     assert "--other: a circuit of bundled:spool for another task than code-index expected" in refused.err
     assert_no_method_is_drawn_twice(monkeypatch, evaluated[0])
+
+
+def assert_it_is_measured_again(gossamer, facts):
+    again = json.loads(gossamer("evaluate-circuit", facts["circuit"], "--json").out)
+    assert again["measured"] == {name: facts[name] for name in again["measured"]}
+    assert (again["changed"], again["differences"]) == ([], [])
+    assert "all numbers are those of the file" in gossamer("evaluate-circuit", facts["circuit"]).out
+    other = gossamer("evaluate-circuit", facts["circuit"], "-t", "code-index", "-n", 80, "--seed", 5)
+    assert "changed: task: other prompts of code-index" in other.out
+    assert "differs from the file: " in other.out
+    refused = gossamer("evaluate-circuit", facts["circuit"], "-n", 80)
+    assert (refused.code, refused.err) == (
+        2,
+        "error: --prompts, --bos: for other prompts than the circuit's own; give --task too\n",
+    )
+
+
+def assert_it_is_drawn_again(gossamer, folder, again):
+    assert gossamer("report", folder / "findings.json", "--out", again).code == 0
+    assert (again / "report.html").read_bytes() == (folder / "report.html").read_bytes()
 
 
 def assert_no_method_is_drawn_twice(monkeypatch, found):
@@ -316,17 +364,39 @@ def assert_no_method_is_drawn_twice(monkeypatch, found):
         assert asked[-1] == [name for name in evaluation.METHODS if name != own]
 
 
-def test_the_demo_as_json(monkeypatch, gossamer, tmp_path):
-    circuit = SimpleNamespace(nodes=[1, 2], measured={"faithfulness": 0.9})
-    result = SimpleNamespace(found=SimpleNamespace(circuit=circuit), report=tmp_path / "report.html")
+def evaluated(reruns):
+    """Findings of a circuit of two nodes that keeps nine tenths, in words and numbers alone."""
+    one = Interval(0.9, 0.8, 1.0)
+    row = Behaviour("circuit", one, one, one, 1.0, 1.0, 0.25, Interval(0.125, 0.1, 0.2))
+    pairs = ((1.0, 0.5), (0.5, 1.0))
+    varied = [Overlap(kind, ("a", "b"), (2, 2), pairs, pairs) for kind in ("bootstrap", "size")]
+    prompt, left = PromptView((), (), (), "", ""), Completeness(row, ())
+    return Findings("t", "m", (), (), prompt, (row, row), (), left, tuple(varied[: 2 if reruns else 0]), ())
+
+
+def test_the_demo_says_what_was_found_and_how_stable_it_is(monkeypatch, gossamer, tmp_path):
+    evaluated(reruns=True).save(tmp_path / "findings.json")
+    measured = {"faithfulness": 0.9, "accuracy": 1.0, "kl": 0.25}
+    circuit = SimpleNamespace(nodes=[1, 2], measured=measured, task="t", model="m")
+    found = SimpleNamespace(circuit=circuit, path=SimpleNamespace(nodes=[1] * 7))
+    result = SimpleNamespace(found=found, report=tmp_path / "report.html")
     monkeypatch.setattr(demo, "run_demo", lambda folder, seed: result)
     assert json.loads(gossamer("demo", "--json").out) == {
         "circuit": str(tmp_path / "circuit.json"),
         "graph": str(tmp_path / "graph.json"),
         "report": str(tmp_path / "report.html"),
         "nodes": 2,
-        "faithfulness": 0.9,
+        **measured,
+        "prompt_error": 0.125,
+        "stability": {"bootstrap": 0.5},
     }
+    said = " ".join(gossamer("demo").out.split())
+    assert "2 nodes of 7 candidates keep 90.0% of the logit difference of t in m" in said
+    assert "KL 0.250 nats, per-prompt error 0.125" in said
+    assert "mean Jaccard index of 0.50 between 2 samples of the prompts" in said
+    evaluated(reruns=False).save(tmp_path / "findings.json")
+    assert json.loads(gossamer("demo", "--json").out)["stability"] == {}
+    assert "Jaccard" not in gossamer("demo").out
 
 
 def test_toys_writes_a_table_and_a_picture(gossamer, tmp_path, monkeypatch):
@@ -357,22 +427,25 @@ def test_pursuit_refuses_what_would_fail_after_the_work(no_model, gossamer, tmp_
     assert said in refused.err
 
 
-def test_output_that_cannot_be_written_is_one_line():
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_output_that_cannot_be_written_is_one_line(options):
     with open("/dev/full", "w") as full:
         ran = subprocess.run(
-            [sys.executable, "-c", "from gossamer.cli import main; main()", "tasks", "--json"],
+            [sys.executable, "-c", "from gossamer.cli import main; main()", "tasks", *options],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
         )
     assert ran.returncode == 1
     assert ran.stderr.startswith("error: standard output: could not be written (No space left on device)")
+    assert "Traceback" not in ran.stderr
 
 
 @pytest.mark.parametrize(
     "command",
     [
         ("toys", "--quick"),
+        (*SPOOL, "--prompts", "64"),
         ("pursuit", "bundled:spool", "-d", str(bundled.path("spool") / "dictionaries" / "resid_post.2"), "--rows", "1"),
     ],
 )
@@ -380,7 +453,21 @@ def test_two_studies_in_one_folder_are_refused(gossamer, tmp_path, command):
     text = tmp_path / "text.txt"
     text.write_text("The boy is here.\n\nThe girl is here.")
     given = ("--text", text) if command[0] == "pursuit" else ()
-    with alone_in(tmp_path / "out"):
+    with folder_lock(tmp_path / "out"):
         refused = gossamer(*command, *given, "--out", tmp_path / "out")
     assert refused.code == 2
     assert "out: another process is at work there" in refused.err
+
+
+def test_a_csv_file_is_a_task(gossamer, tmp_path):
+    rows = [f"The {a},The {b},{x},{y}" for a, b, x, y in (("boy", "boys", "is", "are"), ("girl", "girls", "is", "are"))]
+    rows += [f"The {b},The {a},{y},{x}" for a, b, x, y in (("man", "men", "is", "are"), ("kid", "kids", "is", "are"))]
+    path = tmp_path / "agreement.csv"
+    path.write_text("\n".join(["clean,corrupted,answer,wrong", *rows]))
+    found = gossamer("tasks", path, "--metric", "prob_diff", "--roles", "diff", "--json")
+    assert (found.code, found.err) == (0, "")
+    said = json.loads(found.out)
+    assert (said["name"], said["metric"], said["roles"][-1]) == ("agreement", "prob_diff", "differs1")
+    missing = gossamer("tasks", tmp_path / "none.csv")
+    assert (missing.code, missing.err.count("\n")) == (2, 1)
+    assert "no such file; give the path of a JSON, JSON-lines or CSV file of prompts" in missing.err

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gossamer.dictionary import Dictionary, DictionaryConfig, SparseLatents, dictionary
+from gossamer.dictionary import Dictionary, DictionaryConfig, dictionary
 from gossamer.dictionary.config import ARCHITECTURES, NORMALISATIONS
 from gossamer.errors import UsageError
 from gossamer.model.site import Site
@@ -237,9 +237,3 @@ def test_wrong_width_is_refused(make):
 def test_impossible_configurations(changes, message):
     with pytest.raises(UsageError, match=message):
         DictionaryConfig(**{"architecture": "relu", "d_in": 4, "n_latents": 8, **changes})
-
-
-def test_padding_may_repeat_an_active_index():
-    latents = SparseLatents(torch.tensor([[2.0, 0.0]]), torch.tensor([[0, 0]]), 3)
-    assert latents.dense().tolist() == [[2.0, 0.0, 0.0]]
-    assert latents.l0.tolist() == [1]

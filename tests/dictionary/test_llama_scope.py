@@ -175,7 +175,7 @@ def test_t5_equal_hooks_are_a_dictionary_and_different_ones_a_transcoder(tmp_pat
     assert DictionarySet([Dictionary.load(tmp_path / "a")])
     w, threshold = new_folder(tmp_path / "b", hooks=MLP, out=SCALE_OUT)
     transcoder = Dictionary.load(tmp_path / "b")
-    assert (transcoder.site, transcoder.site_out) == (Site("mlp_in", 3), Site("mlp_out", 3))
+    assert (transcoder.site, transcoder.site_out) == (Site("mlp_normalized", 3), Site("mlp_out", 3))
     agrees_in_float64(transcoder, text(), *equation(w, text(), threshold.double(), scales=(SCALE_IN, SCALE_OUT)))
 
 

@@ -4,13 +4,14 @@ import itertools
 
 import pytest
 import torch
+from scipy.optimize import nnls
 
 from gossamer.dictionary.config import Contents, DictionaryConfig
 from gossamer.dictionary.dictionary import Dictionary
-from gossamer.dictionary.latents import SparseLatents
-from gossamer.dictionary.pursuit import Pursuit, pursue
+from gossamer.dictionary.pursuit import Pursuit, pursue, refit
 from gossamer.dictionary.slopes import LookedUp, Rows
 from gossamer.errors import NotFiniteError, UsageError
+from gossamer.sparse.latents import SparseLatents
 
 D = torch.tensor([(1, 0, 0), (0.8, 0.6, 0), (0, 0, 1), (0.6, 0, 0.8)], dtype=torch.float64)
 X = torch.tensor([[2, 0.6, 1]], dtype=torch.float64)
@@ -104,7 +105,7 @@ def test_the_order_of_the_methods(planted):
 
     found = {method: pursue(x, source, 8, method=method) for method in ("orthogonal", "gradient", "matching")}
     products, chosen = (x @ rows.T).topk(8, dim=1)
-    one_shot = unexplained(SparseLatents(products.clamp(min=0), chosen, 512))
+    one_shot = unexplained(SparseLatents.from_padded(products.clamp(min=0), chosen, 512))
     left = {method: unexplained(codes) for method, codes in found.items()}
     assert left["orthogonal"] <= left["gradient"] < left["matching"] < 0.2 * one_shot
     assert left["gradient"] == pytest.approx(0.008, abs=0.006)
@@ -241,3 +242,51 @@ def test_a_transcoder_is_refused(tiny_gpt2):
 def test_what_is_not_finite_is_refused():
     with pytest.raises(NotFiniteError, match="vectors to pursue"):
         pursue(X * float("nan"), Rows.of(D), 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("twins", ["beside", "behind"])
+def test_of_equal_rows_the_first_is_picked_whatever_stands_in_the_batch(gram_bytes, twins, dtype):
+    generator = torch.Generator().manual_seed(0)
+    half = torch.randn(300, 37, generator=generator, dtype=dtype)
+    rows = half.repeat_interleave(2, dim=0) if twins == "beside" else torch.cat([half, half])
+    first = torch.arange(600) % 2 == 0 if twins == "beside" else torch.arange(600) < 300
+    source, x = Rows.of(rows, gram_bytes), torch.randn(60, 37, generator=generator, dtype=dtype)
+    together = pursue(x, source, 8).dense()
+    assert not together[:, ~first].any()
+    alone = torch.cat([pursue(one[None], source, 8).dense() for one in x])
+    assert torch.equal(alone > 0, together > 0)
+
+
+@pytest.mark.parametrize("d", [16, 64])
+def test_equal_rows_are_told_apart_by_no_rounding(gram_bytes, d):
+    """In these sizes the products of equal rows differ in their last digit."""
+    generator = torch.Generator().manual_seed(0)
+    half = torch.randn(4 * d, d, generator=generator, dtype=torch.float64)
+    x = torch.randn(60, d, generator=generator, dtype=torch.float64)
+    found = pursue(x, Rows.of(torch.cat([half, half]), gram_bytes), d // 4).dense()
+    assert not found[:, 4 * d :].any()
+
+
+def test_single_precision_goes_on_where_sums_of_changes_leave_no_residual(gram_bytes):
+    """Every orthogonal step takes one of 64 dimensions; before the last, sums of changes have no digit left of it."""
+    generator = torch.Generator().manual_seed(0)
+    rows, x = torch.randn(512, 64, generator=generator), torch.randn(100, 64, generator=generator)
+    whole = pursue(x.double(), Rows.of(rows.double(), gram_bytes), 64, method="orthogonal").l0.double().mean()
+    found = pursue(x, Rows.of(rows, gram_bytes), 64, method="orthogonal")
+    assert found.l0.double().mean() > whole - 1
+    assert (residual(x, rows, found) / x.norm(dim=1)).median() < 1.5e-5
+
+
+@pytest.mark.parametrize("spread", [0.3, 0.1])
+def test_refitting_in_a_narrow_cone_is_non_negative_least_squares(spread):
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.ones(24, dtype=torch.float64) + spread * torch.randn(200, 24, generator=generator, dtype=torch.float64)
+    chosen = torch.stack([torch.randperm(200, generator=generator)[:16] for _ in range(200)])
+    x = torch.ones(24, dtype=torch.float64) + spread * torch.randn(200, 24, generator=generator, dtype=torch.float64)
+    found = refit(x, Rows.of(rows), SparseLatents.from_padded(torch.ones(200, 16).double(), chosen, 200))
+    left = residual(x, rows, found)
+    for one, latents, ours in zip(x, chosen, left, strict=True):
+        _, best = nnls(rows[latents].T.numpy(), one.numpy())
+        assert ours.item() == pytest.approx(best, rel=1e-6)
+    assert not (found.values < 0).any()

@@ -8,10 +8,10 @@ from scipy.optimize import nnls
 
 from gossamer.dictionary.config import Contents, DictionaryConfig
 from gossamer.dictionary.dictionary import Dictionary
-from gossamer.dictionary.evaluate import evaluate_coders
 from gossamer.dictionary.recoding import cut, encoded, pursued, rescaled, reweighted
 from gossamer.errors import UsageError
 from gossamer.model.site import Site
+from gossamer.replacement.evaluate import evaluate_coders
 
 
 def shrunken(d=12, n=40, factor=None):

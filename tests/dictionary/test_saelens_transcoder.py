@@ -81,11 +81,34 @@ def test_saelens_loads_what_is_written_and_it_reads_back_to_the_bit(ours, tmp_pa
     back = sae_lens.SAE.load_from_disk(sae.save(tmp_path))
     assert type(back) is THEIRS[SKIPPING[OURS[architecture]] if skip else OURS[architecture]][0]
     found = (back.cfg.metadata.hook_name, back.cfg.metadata.hook_name_out, back.cfg.metadata.l0)
-    assert found == ("blocks.1.ln2.hook_normalized", "blocks.1.hook_mlp_out", 7.5)
+    assert found == ("blocks.1.mlp.hook_in", "blocks.1.hook_mlp_out", 7.5)
     same(sae, back, x)
     again = Dictionary.load(tmp_path)
     assert identical(again, sae)
     assert (again.claims, again.provenance["training"].get("hook_name_out")) == (sae.claims, None)
+
+
+def hooked(folder, name, provenance, **facts):
+    """The file as another version of gossamer, or SAELens, would have left it."""
+    cfg = json.loads((folder / "cfg.json").read_text())
+    cfg["metadata"] = {**cfg["metadata"], "hook_name": name, "gossamer": None, **facts}
+    if provenance is None:
+        del cfg["metadata"]["gossamer"]
+    else:
+        cfg["metadata"]["gossamer"] = {"claims": {}, "provenance": provenance}
+    (folder / "cfg.json").write_text(json.dumps(cfg))
+    return Dictionary.load(folder).site
+
+
+def test_a_norm_before_its_gain_is_another_site_than_what_enters_the_mlp(folder):
+    """TransformerLens' ln2.hook_normalized; gossamer once wrote that name for mlp_in, and those files still load."""
+    name = "blocks.1.ln2.hook_normalized"
+    assert hooked(folder, name, None) == Site("mlp_normalized", 1)
+    assert hooked(folder, name, {"format": "saelens", "source": "a file of SAELens"}) == Site("mlp_normalized", 1)
+    assert hooked(folder, name, {"training": {}}) == READS
+    assert hooked(folder, name, {"format": "saelens", "source": "a file of ours"}, plan={"n": 4}) == READS
+    assert hooked(folder, "hook_embed", {}) == Site("embed")
+    assert hooked(folder, "blocks.1.attn.hook_q", None) == Site("q_proj", 1)
 
 
 def test_one_threshold_is_written_for_every_latent(ours, tmp_path):

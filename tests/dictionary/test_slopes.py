@@ -6,7 +6,7 @@ import torch
 from gossamer.dictionary import slopes
 from gossamer.dictionary.slopes import Held, LookedUp, Rows
 from gossamer.sparse import screen
-from gossamer.sparse.active import has_sparse_products
+from gossamer.sparse.backend import has_sparse_products
 from gossamer.sparse.screen import Encoder
 
 LATENTS = torch.tensor([[3, 0, 7], [5, 5, 0], [0, 0, 0], [39, 1, 2], [4, 8, 15]])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from accelerate import cpu_offload, dispatch_model
 from tiny_families import random_hf, random_tokens
-from transformers import GPT2Model, GPTJConfig, GPTJForCausalLM
+from transformers import BloomConfig, BloomForCausalLM, GPT2Model
 from word_model import tiny_gpt2_model, word_tokenizer
 
 from gossamer.errors import GossamerError, UsageError
@@ -78,7 +78,7 @@ def test_an_unreachable_name(monkeypatch):
         raise OSError("nobody/nothing is not a model identifier\nmore lines")
 
     monkeypatch.setattr("gossamer.model.loading.PreTrainedConfig.get_config_dict", unreachable)
-    refused(UsageError, "nobody/nothing", "expected a model folder, a Hugging Face id or bundled:NAME")
+    refused(UsageError, "nobody/nothing", "expected a model folder, a GGUF file, a Hugging Face id or bundled:NAME")
 
 
 def test_damaged_weights(copy):
@@ -115,8 +115,8 @@ def test_missing_tokenizer(copy):
 def test_unknown_families_are_named_with_a_way_out(copy):
     edit_config(copy, model_type="martian")
     refused(UsageError, copy, r"'martian' is unknown: expected one of gpt2, gpt_neo, .*gossamer\.model\.Family")
-    config = GPTJConfig(vocab_size=20, n_positions=16, n_embd=16, n_layer=1, n_head=2, rotary_dim=4)
-    refused(UsageError, GPTJForCausalLM(config), "'gptj' is unknown")
+    config = BloomConfig(vocab_size=20, hidden_size=16, n_layer=1, n_head=2)
+    refused(UsageError, BloomForCausalLM(config), "'bloom' is unknown.*--family")
     refused(UsageError, torch.nn.Linear(2, 2), "'Linear' is unknown")
 
 
@@ -162,3 +162,18 @@ def test_models_spread_by_accelerate(name):
         assert torch.equal(spread.unembedding_rows(torch.tensor([3])), rows)
         with spread.edit({Site("pattern", 1): torch.clone, Site("resid_mid", 2): torch.clone}):
             assert torch.equal(spread.logits(tokens), expected)
+
+
+@pytest.mark.parametrize(
+    ("folder", "title"),
+    [
+        ("stories260k", "stories260k"),
+        ("gemma-3-270m/hf", "gemma-3-270m/hf"),
+        ("run/checkpoint-500", "run/checkpoint-500"),
+        ("models--google--gemma-3-270m/snapshots/" + "9b0cfec892e2bc2afd938c98eabe4e4a7b1e0ca1", "google/gemma-3-270m"),
+    ],
+)
+def test_the_title_of_a_local_model_tells_it_from_others_and_holds_no_path(tiny_gpt2, tmp_path, folder, title):
+    (tmp_path / folder).mkdir(parents=True)
+    local = LanguageModel(tiny_gpt2.hf, tiny_gpt2.tokenizer, str(tmp_path / folder), tiny_gpt2.family)
+    assert local.title == title

@@ -23,7 +23,7 @@ def stories(real_folder, count=4):
 def test_logits_edits_and_resume(model, real_folder):
     tokens = model.tokenize(stories(real_folder), side="left")
     plain = model.logits(tokens)
-    sites = [site for kind in model.anatomy.kinds() for site in model.sites(kind)]
+    sites = [site for kind in model.kinds for site in model.sites(kind)]
     with torch.no_grad(), model.edit(dict.fromkeys(sites, torch.clone)):
         assert torch.equal(model.logits(tokens), plain)
     for site in (Site("resid_pre", 2), Site("resid_post", 3)):

@@ -11,21 +11,39 @@ from gossamer.model import LanguageModel
 from gossamer.model.families.gemma2 import GEMMA2
 from gossamer.model.families.gpt2 import GPT2
 from gossamer.model.families.gpt_neox import GPT_NEOX
-from gossamer.model.families.llama import LLAMA
+from gossamer.model.families.llama import GRANITE, LLAMA, PHI3
+from gossamer.model.families.post_norm import OLMO2
 
 WRONG = {
-    "attn_out is not what is added": ("gemma2", replace(GEMMA2, attn_out="self_attn"), "attn_out"),
-    "mlp_out is not what is added": ("gemma2", replace(GEMMA2, mlp_out="mlp"), "mlp_out"),
+    "attn_out is not what is added": ("gemma2", replace(GEMMA2, attn_out="self_attn", post_norms=False), "attn_out"),
+    "mlp_out is not what is added": ("gemma2", replace(GEMMA2, mlp_out="mlp", post_norms=False), "mlp_out"),
+    "attn_out is no norm": (
+        "gemma2",
+        replace(GEMMA2, attn_out="self_attn"),
+        "expected a norm.*found a Gemma2Attention",
+    ),
+    "attention reads a norm": ("llama", replace(LLAMA, attention_norm=None), "attn_in.0 == the stream"),
+    "attention reads no norm": (
+        "olmo2",
+        replace(OLMO2, attention_norm="post_attention_layernorm"),
+        "attn_in.0 == norm",
+    ),
+    "queries are keys": ("phi3", replace(PHI3, fused="interleaved"), "interleaved projections to q of width 96"),
+    "queries and keys take turns": ("gpt2", replace(GPT2, fused="interleaved"), "attn_in @ W_V == v"),
+    "queries are elsewhere": ("qwen2", replace(LLAMA, v="self_attn.k_proj"), "attn_in @ W_V == v"),
+    "a multiplier forgotten": ("granite", replace(GRANITE, residual_multiplier=None), "resid_mid.0"),
+    "a divisor forgotten": ("granite", replace(GRANITE, logit_divisor=None), "logits as the model itself"),
+    "an entry that is not there": ("granite", replace(GRANITE, softcap="cap"), "expected the entry cap"),
     "z is read from another module": ("llama", replace(LLAMA, z="self_attn.q_proj"), "z at layer 0"),
     "mlp_norm is another norm": ("llama", replace(LLAMA, mlp_norm="input_layernorm"), "resid_mid"),
-    "no cap on logits": ("gemma2", replace(GEMMA2, softcap=lambda config: None), "logits as the model itself"),
-    "a cap that is not there": ("llama", replace(LLAMA, softcap=lambda config: 2.0), "logits as the model itself"),
+    "no cap on logits": ("gemma2", replace(GEMMA2, softcap=None), "logits as the model itself"),
+    "a cap that is not there": ("llama", replace(LLAMA, softcap="rms_norm_eps"), "logits as the model itself"),
     "a parallel block called serial": (
         "gpt_neox parallel",
-        replace(GPT_NEOX, parallel=lambda config: False),
+        replace(GPT_NEOX, parallel=False),
         "resid_mid",
     ),
-    "a serial block called parallel": ("gpt_neox serial", replace(GPT_NEOX, parallel=lambda config: True), "mlp_in"),
+    "a serial block called parallel": ("gpt_neox serial", replace(GPT_NEOX, parallel=True), "mlp_in"),
     "another norm at the end": ("gpt2", replace(GPT2, norm="transformer.h.0.ln_1"), "unembed"),
     "the MLP is elsewhere": ("gpt2", replace(GPT2, mlp="mlp.act"), "mlp_in"),
     "a module that does not exist": ("gpt2", replace(GPT2, mlp_out="feed_forward"), "expected a module feed_forward"),

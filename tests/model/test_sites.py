@@ -3,15 +3,41 @@
 import pytest
 
 from gossamer.errors import UsageError
-from gossamer.model import KINDS, Site
+from gossamer.model import KINDS, SITE_KINDS, Site
+from gossamer.model.kinds import named
 
-ALL = [Site("embed"), *(Site(kind, layer) for layer in (0, 3, 11) for kind in KINDS if kind != "embed")]
+LAYERED = [Site(kind, layer) for layer in (0, 3, 11) for kind in named(per_layer=True)]
+ALL = [Site("embed"), *LAYERED, Site("final_norm_scale")]
 
 
 @pytest.mark.parametrize("site", ALL, ids=str)
 def test_names_round_trip(site):
     assert Site.parse(str(site)) == site
-    assert Site.parse(site.transformer_lens) == site
+    if site.facts.transformer_lens:
+        assert Site.parse(site.transformer_lens) == site
+
+
+def test_where_transformer_lens_has_no_name():
+    assert Site("embed").transformer_lens == "blocks.0.hook_resid_pre"  # the same tensor
+    for site in (Site("final_norm_scale"), Site("mlp_norm_scale", 2)):
+        with pytest.raises(UsageError, match=f"{site}: TransformerLens has no name"):
+            site.transformer_lens  # noqa: B018 - reading it is what is refused
+
+
+def test_names_of_other_tensors_are_refused():
+    with pytest.raises(UsageError, match="before positions are added"):
+        Site.parse("hook_embed")
+
+
+def test_every_kind_says_what_it_is():
+    assert named(resumable=True) == ("resid_pre", "resid_post")
+    assert named(stream=True) == ("embed", "resid_pre", "resid_mid", "resid_post")
+    assert named(added=True) == ("attn_out", "mlp_out")
+    assert named(inside_attention=True) == ("q", "k", "v", "scores", "pattern")
+    assert [kind for kind in KINDS if SITE_KINDS[kind].holds_dictionary] == [
+        "embed", "resid_pre", "attn_normalized", "attn_in", "z", "attn_out", "resid_mid", "mlp_normalized", "mlp_in",
+        "mlp_out", "resid_post",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -21,8 +47,12 @@ def test_names_round_trip(site):
         ("blocks.3.attn.hook_z", "z.3"),
         ("blocks.3.attn.hook_pattern", "pattern.3"),
         ("blocks.0.attn.hook_rot_q", "q.0"),
-        ("blocks.3.ln2.hook_normalized", "mlp_in.3"),
-        ("hook_embed", "embed"),
+        ("blocks.3.ln2.hook_normalized", "mlp_normalized.3"),
+        ("blocks.3.mlp.hook_in", "mlp_in.3"),
+        ("blocks.0.attn.hook_q", "q_proj.0"),
+        ("blocks.2.attn.hook_attn_scores", "scores.2"),
+        ("embed", "embed"),
+        ("final_norm_scale", "final_norm_scale"),
         ("model.layers.7", "resid_post.7"),
         ("layers.7", "resid_post.7"),
         ("transformer.h.10", "resid_post.10"),
@@ -40,7 +70,7 @@ def test_foreign_names(text, expected):
     "text", ["", "resid_post", "resid_post.-1", "resid.3", "blocks.3.hook_resid", "layers.3.norm", "embed.0", "z.x"]
 )
 def test_unknown_names_are_refused_with_the_kinds(text):
-    with pytest.raises(UsageError, match="resid_pre, q, k, v, pattern, z, attn_out") as raised:
+    with pytest.raises(UsageError, match="q, k, v, scores, pattern, z, attn_post_norm_scale, attn_out") as raised:
         Site.parse(text)
     assert "\n" not in str(raised.value)
 
@@ -53,7 +83,8 @@ def test_impossible_sites_cannot_be_made(kind, layer):
 
 def test_order_is_execution_order():
     one = Site("resid_pre", 1)
-    assert sorted([one, Site("embed"), Site("resid_post", 0), Site("attn_out", 0)])[0] == Site("embed")
+    ends = [Site("final_norm_scale"), one, Site("embed"), Site("resid_post", 0)]
+    assert (sorted(ends)[0], sorted(ends)[-1]) == (Site("embed"), Site("final_norm_scale"))
     assert Site("resid_post", 0) < one < Site("q", 1) < Site("z", 1) < Site("attn_out", 1) < Site("mlp_out", 1)
     assert len({site.depth for site in ALL}) == len(ALL)
     assert one >= Site("embed")

@@ -63,7 +63,7 @@ def test_a_tokenizer_without_bos(tiny_gpt2, tokenizer):
 
     model = LanguageModel(tiny_gpt2.hf, NoBos(), "no BOS", tiny_gpt2.family)
     assert not model.has_bos_by_default
-    with pytest.raises(UsageError, match="use bos=False"):
+    with pytest.raises(UsageError, match="use --no-bos"):
         model.tokenize(TEXTS, bos=True)
 
 

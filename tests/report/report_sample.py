@@ -10,7 +10,6 @@ from gossamer.circuits.results import (
     Completeness,
     Curve,
     CurvePoint,
-    Example,
     Findings,
     Interval,
     KnockoutPoint,
@@ -18,6 +17,8 @@ from gossamer.circuits.results import (
     Overlap,
     PromptView,
 )
+from gossamer.features import Feature, FeatureCard, FeatureExample, Histogram
+from gossamer.model import Site
 
 SITES = ("resid_post.7", "resid_post.14", "resid_post.21", "resid_post.40")
 ROLES = ("gap1", "IO", "gap2", "S1", "gap3", "PLACE", "gap4", "S2", "gap5", "OBJECT", "END")
@@ -64,6 +65,7 @@ def behaviour(name: str, faithfulness: float, width: float = 0.03) -> Behaviour:
         accuracy=0.5 + 0.49 * max(0.0, min(1.0, faithfulness)) ** 0.4,
         top1=0.99 * max(0.0, min(1.0, faithfulness)) ** 0.6,
         kl=max(0.0, 1.9 * (1 - faithfulness) ** 2),
+        answer_kl=max(0.0, 0.7 * (1 - faithfulness) ** 2),
         prompt_error=Interval(abs(1 - faithfulness) + 0.04, abs(1 - faithfulness), abs(1 - faithfulness) + 0.08),
     )
 
@@ -89,23 +91,36 @@ def node(index: int, generator: random.Random, effect: float) -> NodeCard:
     words = generator.sample(WORDS, 12)
     at = PROMPT.roles.index(role)
     examples = tuple(
-        Example(PROMPT.tokens if k else (*PROMPT.tokens[:-1], "<script>alert(1)</script>\n"), at, 6.0 / (k + 1))
+        _example(PROMPT.tokens if k else (*PROMPT.tokens[:-1], "<script>alert(1)</script>\n"), at, 6.0 / (k + 1))
         for k in range(4)
     )
+    card = FeatureCard(
+        Feature(Site.parse(site), generator.randrange(16384)),
+        "gemma-2-9b",
+        tokens=4000,
+        active=40,
+        mean=2.0,
+        std=1.0,
+        maximum=6.0,
+        histogram=Histogram((1.0, 2.0, 4.0, 8.0), (10, 20, 10)),
+        promotes=tuple((word, 1.4 - 0.1 * k) for k, word in enumerate(words[:6])),
+        suppresses=tuple((word, -1.2 + 0.1 * k) for k, word in enumerate(words[6:])),
+        examples=examples,
+        link=f"https://www.neuronpedia.org/gemma-2-9b/7-gemmascope-res-16k/{index}" if index % 2 else None,
+    )
     return NodeCard(
-        site,
+        card,
         role,
-        latent=generator.randrange(16384),
         effect=effect,
         activation=generator.uniform(0.5, 9),
         ablated=generator.uniform(0, 0.9),
         direct=generator.uniform(-0.4, 1.2) if role == "END" else 0.0,
-        promotes=tuple((word, 1.4 - 0.1 * k) for k, word in enumerate(words[:6])),
-        suppresses=tuple((word, -1.2 + 0.1 * k) for k, word in enumerate(words[6:])),
-        examples=examples,
         generic=("subject_verb",) if index % 7 == 3 else (),
-        link=f"https://www.neuronpedia.org/gemma-2-9b/7-gemmascope-res-16k/{index}" if index % 2 else None,
     )
+
+
+def _example(tokens: tuple[str, ...], at: int, activation: float) -> FeatureExample:
+    return FeatureExample(tokens, tuple(activation if place == at else 0.0 for place in range(len(tokens))), at, 0)
 
 
 def overlap(kind: str, labels: tuple[str, ...], sizes: tuple[int, ...], like: float) -> Overlap:
@@ -142,7 +157,7 @@ def findings(n_nodes: int = 18, seed: int = 0) -> Findings:
         curves=tuple(curve(*method, generator) for method in METHODS),
         completeness=Completeness(behaviour("circuit knocked out", 0.042, 0.02), tuple(knockouts)),
         stability=(
-            overlap("seed", ("seed 0", "seed 1", "seed 2", "seed 3"), (20, 20, 20, 20), 0.84),
+            overlap("bootstrap", ("all prompts", "sample 1", "sample 2", "sample 3"), (20, 20, 20, 20), 0.84),
             overlap("split", ("half 1", "half 2"), (20, 20), 0.71),
             overlap("size", ("7", "10", "15", "20", "30", "40"), (7, 10, 15, 20, 30, 40), 0.66),
         ),
@@ -177,7 +192,7 @@ def bare() -> Findings:
         completeness=Completeness(unknown, ()),
         stability=(),
         cases=(),
-        nodes=(replace(lost, promotes=(), suppresses=(), examples=()),),
+        nodes=(replace(lost, card=replace(lost.card, promotes=(), suppresses=(), examples=())),),
         settings={},
         warnings=(),
     )

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from matplotlib.figure import Figure
 
-from gossamer.dictionary.study import CodingPoint, CodingStudy
 from gossamer.errors import GossamerError
+from gossamer.replacement.coding_study import CodingPoint, CodingStudy
 from gossamer.report.coding import headline, markdown, trained_at, write_coding
 from gossamer.report.figures.coding import coding
 

@@ -86,7 +86,7 @@ def test_every_node_has_a_row_a_card_and_a_place_in_the_map(findings, seen):
 
 
 def test_nothing_is_fetched_from_anywhere(findings, html, seen):
-    links = {node.link for node in findings.nodes if node.link}
+    links = {node.card.link for node in findings.nodes if node.card.link}
     for tag, attributes in seen.elements:
         for name in ("src", "href", "xlink:href", "srcset", "data", "action"):
             address = attributes.get(name) or "#"
@@ -109,7 +109,8 @@ def test_hostile_tokens_are_text_and_not_markup(seen, html):
 def test_hostile_names_and_links_do_no_harm():
     bad = '"><img src=x onerror=alert(1)>'
     whole = replace(sample.findings(3), stability=())
-    nodes = (replace(whole.nodes[0], link="javascript:alert(1)", generic=(bad,)), *whole.nodes[1:])
+    first = whole.nodes[0]
+    nodes = (replace(first, card=replace(first.card, link="javascript:alert(1)"), generic=(bad,)), *whole.nodes[1:])
     settings = {bad: bad, "a & b": "<b>"}
     seen = Page(page(replace(whole, task=bad, model=bad, warnings=(bad,), nodes=nodes, settings=settings)))
     assert not [value for value in seen.having("src") if not value.startswith("data:image/svg+xml;base64,")]
@@ -171,7 +172,7 @@ def test_missing_parts_are_said_to_be_missing_and_no_nan_is_shown(tmp_path):
         assert note in seen.text
     assert not re.search(r"\b(nan|None|inf|Undefined)\b", seen.text, re.IGNORECASE)
     assert [path.name for path in (tmp_path / "figures").glob("*.png")] == ["circuit_map.png"]
-    assert json.loads((tmp_path / "findings.json").read_text(encoding="utf-8"))["nodes"][0]["effect"] is None
+    assert json.loads((tmp_path / "findings.json").read_text(encoding="utf-8"))["nodes"][0]["effect"] == "NaN"
 
 
 def test_a_circuit_without_nodes_is_a_page_too(findings):
@@ -185,10 +186,32 @@ def test_the_same_findings_give_the_same_bytes(folder, tmp_path):
             assert (tmp_path / path.relative_to(folder)).read_bytes() == path.read_bytes(), path.name
 
 
+def test_saved_findings_load_and_give_the_same_page(findings, folder, tmp_path):
+    loaded = Findings.load(folder / "findings.json")
+    # By its text, because one NaN does not equal another.
+    assert repr(loaded) == repr(findings)
+    write_report(loaded, tmp_path)
+    assert (tmp_path / "report.html").read_bytes() == (folder / "report.html").read_bytes()
+    assert (tmp_path / "findings.json").read_bytes() == (folder / "findings.json").read_bytes()
+
+
+def test_findings_of_before_there_were_versions_load(findings, folder, tmp_path):
+    value = json.loads((folder / "findings.json").read_text(encoding="utf-8"))
+    later = ("format", "sha256", "metric", "unit", "kept", "distance")
+    old = {name: one for name, one in value.items() if name not in later}
+    text = json.dumps(old).replace('"NaN"', "null").replace('"metric": ', '"logit_diff": ')
+    assert '"logit_diff": {' in text
+    (tmp_path / "findings.json").write_text(text)
+    assert repr(Findings.load(tmp_path / "findings.json")) == repr(findings)
+    (tmp_path / "findings.json").write_text("{}")
+    with pytest.raises(GossamerError, match=r"findings\.json: expected saved findings, found damage"):
+        Findings.load(tmp_path / "findings.json")
+
+
 def test_json_holds_what_was_found(findings, folder):
     found = json.loads((folder / "findings.json").read_text(encoding="utf-8"))
     assert found["budget"][-2]["faithfulness"]["value"] == 0.871
-    assert [node["latent"] for node in found["nodes"]] == [node.latent for node in findings.nodes]
+    assert [node["card"]["feature"] for node in found["nodes"]] == [str(node.card.feature) for node in findings.nodes]
 
 
 def test_five_hundred_nodes_stay_small_and_all_are_listed(folder):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from objective_fixtures import batch, gradients, moment, parameters, total
 
-from gossamer.sparse import active
+from gossamer.sparse import backend
 from gossamer.training import chosen
 from gossamer.training.objectives import AuxK, BatchTopK, Matryoshka, TopK
 
@@ -57,7 +57,7 @@ def test_objectives_are_the_same_through_kernels(make, shift, monkeypatch):
         return found, gradients(total(objective, p, x, y, at), p)
 
     usual, usual_gradients = both()
-    monkeypatch.setattr(active, "runs_kernels", lambda device: True)
+    monkeypatch.setattr(backend, "runs_kernels", lambda device: True)
     monkeypatch.setattr(chosen, "_by_screen", lambda device: False)
     found, found_gradients = both()
     assert torch.equal(found.fired, usual.fired)
@@ -68,7 +68,7 @@ def test_objectives_are_the_same_through_kernels(make, shift, monkeypatch):
 
 def test_no_sum_of_entries_asks_a_device_for_a_value(monkeypatch):
     """On the meta device values cannot be read: whatever needs one fails."""
-    monkeypatch.setattr(active, "runs_kernels", lambda device: True)
+    monkeypatch.setattr(backend, "runs_kernels", lambda device: True)
     monkeypatch.setattr(chosen, "has_sparse_products", lambda device: True)
     monkeypatch.setattr(
         kernels, "sums", lambda starts, columns, values, dense: dense.new_empty(len(starts) - 1, dense.shape[1])
@@ -83,7 +83,7 @@ def test_no_sum_of_entries_asks_a_device_for_a_value(monkeypatch):
 
 
 def test_kernels_are_found_to_work():
-    assert active.kernels_work(torch.device("cpu"))
+    assert backend.kernels_work(torch.device("cpu"))
 
 
 _COMPILE = """

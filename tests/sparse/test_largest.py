@@ -8,7 +8,7 @@ from encoders import CASES, LATENTS, TOKENS, case
 
 from gossamer.errors import NotFiniteError
 from gossamer.sparse import largest
-from gossamer.sparse.active import has_sparse_products
+from gossamer.sparse.backend import has_sparse_products
 from gossamer.sparse.screen import Encoder, Screen
 
 pytestmark = pytest.mark.skipif(
@@ -34,9 +34,9 @@ def _mask(found):
     return mask
 
 
-def _assert_found(found, values, expected, pre):
+def _assert_found(found, expected, pre):
     assert torch.equal(_mask(found), expected)
-    torch.testing.assert_close(values, pre[expected].float(), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(found.activations, pre[expected].float(), rtol=1e-5, atol=1e-4)
 
 
 def _screen(x, W_enc, b_enc):
@@ -53,7 +53,7 @@ def test_every_token_gets_its_largest(way, make):
     pre = _exact(*tensors)
     ranked = pre.sort(dim=1, descending=True).values
     expected = (pre >= ranked[:, K - 1 : K]) & (pre > 0)
-    _assert_found(*largest.of_tokens(_screen(*tensors), K), expected, pre)
+    _assert_found(largest.of_tokens(_screen(*tensors), K), expected, pre)
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.5, 1e6])
@@ -62,8 +62,8 @@ def test_the_batch_gets_its_largest_whatever_the_guess(way, make, floor):
     tensors = make()
     pre = _exact(*tensors)
     smallest = pre.reshape(-1).sort(descending=True).values[K * TOKENS - 1].clamp(min=0)
-    found, values, kept = largest.of_batch(_screen(*tensors), K, floor)
-    _assert_found(found, values, (pre >= smallest) & (pre > 0), pre)
+    found, kept = largest.of_batch(_screen(*tensors), K, floor)
+    _assert_found(found, (pre >= smallest) & (pre > 0), pre)
     assert kept == pytest.approx(float(pre[(pre >= smallest) & (pre > 0)].min()), rel=1e-5, abs=1e-5)
 
 
@@ -73,26 +73,34 @@ def test_only_positive_ones_where_there_are_too_few(way, shift):
     b_enc -= shift
     pre = _exact(x, W_enc, b_enc)
     assert 0 < (pre > 0).sum() < LATENTS // 2 * TOKENS
-    found, values = largest.of_tokens(Screen(x, Encoder(W_enc, b_enc)), LATENTS // 2)
-    _assert_found(found, values, pre > 0, pre)
-    found, values, smallest = largest.of_batch(Screen(x, Encoder(W_enc, b_enc)), LATENTS // 2, 0.1)
-    _assert_found(found, values, pre > 0, pre)
+    found = largest.of_tokens(Screen(x, Encoder(W_enc, b_enc)), LATENTS // 2)
+    _assert_found(found, pre > 0, pre)
+    found, smallest = largest.of_batch(Screen(x, Encoder(W_enc, b_enc)), LATENTS // 2, 0.1)
+    _assert_found(found, pre > 0, pre)
     assert smallest == pytest.approx(float(pre[pre > 0].min()), rel=1e-3)
 
 
 def test_nothing_positive_is_no_active_latent(way):
     x, W_enc, b_enc = case()
     b_enc -= 1000
-    assert len(largest.of_tokens(Screen(x, Encoder(W_enc, b_enc)), 3)[1]) == 0
-    found, values, smallest = largest.of_batch(Screen(x, Encoder(W_enc, b_enc)), 3)
-    assert len(values) == len(found.latents) == 0
+    assert len(largest.of_tokens(Screen(x, Encoder(W_enc, b_enc)), 3).latents) == 0
+    found, smallest = largest.of_batch(Screen(x, Encoder(W_enc, b_enc)), 3)
+    assert len(found.activations) == len(found.latents) == 0
     assert smallest == 0
 
 
 def test_equal_values_do_not_give_a_token_more_than_k(way):
     x, W_enc, b_enc = torch.ones(2, 3), torch.ones(3, 8), torch.zeros(8)
-    found, _ = largest.of_tokens(Screen(x, Encoder(W_enc, b_enc)), 3)
+    found = largest.of_tokens(Screen(x, Encoder(W_enc, b_enc)), 3)
     assert found.counts.tolist() == [3, 3]
+
+
+def test_with_ties_a_token_gets_whatever_is_nearly_as_large(way):
+    tensors = close_calls()
+    pre = _exact(*tensors)
+    expected = (pre >= 0.99 * pre.amax(dim=1, keepdim=True)) & (pre > 0)
+    assert (expected.sum(dim=1) > 1).all()
+    _assert_found(largest.of_tokens(_screen(*tensors), 1, ties=0.01), expected, pre)
 
 
 def test_a_guess_too_high_is_found_out(way, monkeypatch):
@@ -108,7 +116,7 @@ def test_a_guess_too_high_is_found_out(way, monkeypatch):
                 yield replace(chunk, slack=chunk.slack + slack)
 
         monkeypatch.setattr(Screen, "chunks", guessing)
-        found, _ = largest.of_tokens(Screen(x, Encoder(W_enc, b_enc)), K)
+        found = largest.of_tokens(Screen(x, Encoder(W_enc, b_enc)), K)
         assert torch.equal(_mask(found), expected)
 
 
@@ -118,9 +126,9 @@ def test_the_largest_of_very_large_numbers_are_found(way, side, factor):
     tensors = list(case())
     tensors[side] = tensors[side] * factor
     expected = _exact(*tensors).topk(K, dim=1).values
-    found, values = largest.of_tokens(_screen(*tensors), K)
+    found = largest.of_tokens(_screen(*tensors), K)
     assert found.counts.tolist() == [K] * TOKENS
-    torch.testing.assert_close(values.reshape(TOKENS, K).sort(dim=1, descending=True).values, expected.float())
+    torch.testing.assert_close(found.values, expected.float())
 
 
 def test_what_overflows_to_no_number_is_refused(way):

@@ -6,7 +6,7 @@ from encoders import CASES, LATENTS, TOKENS, case
 
 from gossamer.errors import NotFiniteError, UsageError
 from gossamer.sparse import screen
-from gossamer.sparse.active import Active
+from gossamer.sparse.latents import SparseLatents
 from gossamer.sparse.screen import Encoder, Screen
 
 
@@ -42,9 +42,9 @@ def test_entries_are_those_of_the_product(way, dense, monkeypatch):
     exact = x @ W_enc + b_enc
     mask = exact > 1
     flat = mask[5:].reshape(-1).nonzero()[:, 0]
-    found = Active.from_flat(flat, TOKENS - 5, LATENTS)
-    bounds = exact[5:].reshape(-1)[flat]
-    torch.testing.assert_close(Screen(x, Encoder(W_enc, b_enc)).exact(found, bounds, 5), exact[5:][mask[5:]])
+    found = SparseLatents.from_flat(flat, exact[5:].reshape(-1)[flat], TOKENS - 5, LATENTS)
+    values = Screen(x, Encoder(W_enc, b_enc)).exact(found, 5).activations
+    torch.testing.assert_close(values, exact[5:][mask[5:]])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -57,11 +57,10 @@ def test_weights_that_are_not_finite_are_refused(way, value):
 
 def test_autocast_does_not_reach_what_is_exact(way):
     x, W_enc, b_enc = case()
-    mask = torch.ones(TOKENS, LATENTS, dtype=torch.bool)
-    found = Active.from_flat(mask.reshape(-1).nonzero()[:, 0], TOKENS, LATENTS)
     exact = x @ W_enc + b_enc
+    found = SparseLatents.from_flat(torch.arange(TOKENS * LATENTS), exact.reshape(-1), TOKENS, LATENTS)
     with torch.autocast("cpu", torch.bfloat16):
-        values = Screen(x, Encoder(W_enc, b_enc)).exact(found, exact.reshape(-1))
+        values = Screen(x, Encoder(W_enc, b_enc)).exact(found).activations
     torch.testing.assert_close(values, exact.reshape(-1))
 
 

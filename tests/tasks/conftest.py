@@ -53,6 +53,12 @@ def texts():
 
 
 @pytest.fixture(scope="session")
+def train_tokenizer():
+    """Makes a byte-level tokenizer of some texts and of a size."""
+    return byte_level
+
+
+@pytest.fixture(scope="session")
 def tokenizer(texts):
     """Every word of the lexicon is one token; no BOS by default."""
     return byte_level(texts, 3000)

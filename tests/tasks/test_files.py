@@ -144,7 +144,7 @@ def test_roles_are_not_carried_to_another_length(written, tokenizer):
 def test_unequal_lengths_without_roles_say_how_to_give_them(written, tokenizer):
     rows = [{key: row[key] for key in ("clean", "counterfactual", "answer", "wrong")} for row in own_rows()]
     rows += [{**rows[0], "clean": "The boy near the chef that"}]
-    with pytest.raises(UsageError, match=r'one length, found 5 to 6 tokens.*"roles".*roles="answers"'):
+    with pytest.raises(UsageError, match=r'one length, found 5 to 6 tokens.*"roles".*--roles answers'):
         Task.from_file(written(rows), tokenizer)
     with pytest.warns(TaskWarning, match="1 other length"):
         task = Task.from_file(written(rows), tokenizer, length=5)
@@ -208,19 +208,58 @@ def test_duplicates_are_used_once_and_said(written, tokenizer):
     assert task.provenance["left_out"]["duplicates"] == 32
 
 
-def test_multi_token_rows_are_refused_or_dropped(written, tokenizer):
+def test_the_first_token_stands_for_an_answer_where_it_decides(written, tokenizer):
     rows = [*agreement_rows(), {**agreement_rows()[0], "clean_answer": " hippopotamus"}]
-    with pytest.raises(UsageError, match=r"prompt 16.*' hippopotamus' \(answer: .*\|"):
-        Task.from_file(written(rows), tokenizer)
-    with pytest.warns(TaskWarning, match="1 multi token"):
+    with pytest.warns(TaskWarning, match=r"first token stands for answers of several tokens in 1 prompts: ' hippo"):
+        task = Task.from_file(written(rows), tokenizer)
+    assert task.provenance["answers_by_first_token"] == 1
+    assert task.provenance["left_out"]["multi_token"] == 0
+    for side in (task.train, task.test):
+        for row, prompt in enumerate(side.prompts):
+            ids = tokenizer(prompt.clean_text + prompt.answer)["input_ids"]
+            assert int(side.answer[row]) == ids[int(side.clean.end[row]) + 1]
+    again = Task.load(task.save(written([]).parent / "saved.json"), tokenizer)
+    assert again.train.answer.equal(task.train.answer)
+    with pytest.warns(TaskWarning, match=r"1 multi token \(' hippopotamus' \(answer: several tokens"):
         task = Task.from_file(written(rows), tokenizer, drop_multi_token=True)
     assert task.provenance["left_out"]["multi_token"] == 1
 
 
+def test_answers_that_begin_alike_are_left_out_and_said(written, tokenizer):
+    rows = [*agreement_rows(), {**agreement_rows()[0], "clean_answer": " thexa", "patch_answer": " thexb"}]
+    ids = [tokenizer(f"The{answer}")["input_ids"] for answer in (" thexa", " thexb")]
+    assert ids[0][1] == ids[1][1]
+    with pytest.warns(TaskWarning, match=r"1 multi token.*' thexa' \(answer: .*; both begin with the same token"):
+        task = Task.from_file(written(rows), tokenizer)
+    assert task.provenance["left_out"]["multi_token"] == 1
+    assert len(task.train) + len(task.test) == 16
+
+
+def test_a_first_token_that_is_a_space_stands_for_nothing(written, coarse):
+    rows = [{**row, "clean_answer": " Zoë"} for row in agreement_rows()]
+    before = coarse("The boy")["input_ids"]
+    assert coarse.decode(coarse("The boy Zoë")["input_ids"][len(before)]) == " "
+    with pytest.raises(UsageError, match=r"found none that can be used of 16.*' Zoë' \(answer:  \|Z\|"):
+        Task.from_file(written(rows), coarse)
+
+
 def test_nothing_left(written, tokenizer):
-    rows = [{**row, "clean_answer": " hippopotamus"} for row in agreement_rows()]
-    with pytest.raises(UsageError, match="found none that can be used of 16"):
-        Task.from_file(written(rows), tokenizer, drop_multi_token=True)
+    rows = [{**row, "clean_answer": " thexa", "patch_answer": " thexb"} for row in agreement_rows()]
+    with pytest.raises(UsageError, match=r"found none that can be used of 16.*first, prompt 0: .*' thexa' \(answer"):
+        Task.from_file(written(rows), tokenizer)
+
+
+def test_a_prompt_that_ends_in_a_space_is_named_as_the_cause(written, tokenizer):
+    rows = [{**row, "clean_prefix": row["clean_prefix"] + " "} for row in agreement_rows()]
+    rows = [{**row, "clean_answer": row["clean_answer"].strip()} for row in rows]
+    with pytest.raises(UsageError, match="the prompt ends in a space: move it to the answer"):
+        Task.from_file(written(rows), tokenizer)
+
+
+def test_a_case_of_null_is_no_case(written, tokenizer):
+    task = Task.from_file(written([{**row, "case": None} for row in agreement_rows()]), tokenizer)
+    assert {prompt.case for prompt in (*task.train.prompts, *task.test.prompts)} == {""}
+    assert task.provenance["cases"] == {"": 16}
 
 
 def test_presets_know_their_files(written, tokenizer):
@@ -250,7 +289,7 @@ def test_written_prompts_read_back(tokenizer, tmp_path, suffix):
         assert [piece for piece in new.clean if piece.role] == [piece for piece in old.clean if piece.role]
     published = task.write_prompts(tmp_path / f"published{suffix}", form="published")
     assert [prompt.key for prompt in read_prompts(published, tokenizer).prompts] == [prompt.key for prompt in ours]
-    with pytest.raises(UsageError, match="gossamer or published"):
+    with pytest.raises(UsageError, match="gossamer, published or auto-circuit"):
         task.write_prompts(path, form="csv")
 
 
@@ -289,7 +328,7 @@ IN_CLEAN = {"clean": "The boy", "counterfactual": "The boys", "answer": " is", "
         ([{**IN_CLEAN, "roles": {"x": [4, 5, 6]}}], {}, "a list of those spans expected"),
         ([{**IN_CLEAN, "roles": ["x"]}], {}, "an object such as"),
         ([{**IN_CLEAN, "roles": {"gap1": "boy"}}], {}, "rename the role"),
-        ([{**IN_CLEAN, "roles": {"x": [4, 6]}}], {}, "single tokens of their own"),
+        ([{**IN_CLEAN, "roles": {"x": [4, 6]}}], {}, "tokens of their own"),
     ],
 )
 def test_refuses(written, tokenizer, rows, options, says):

@@ -1,5 +1,7 @@
 """Generated tasks: what every one of them must keep to."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -142,30 +144,60 @@ def test_prompts_of_different_lengths_share_roles(tokenizer):
         assert bool((task.train.clean.roles[row, length:] == -1).all())
 
 
-def test_words_of_several_tokens_are_refused_by_name(coarse):
-    with pytest.raises(UsageError, match=r"'.*' \(.*: .*\|.*\) and .*, Mary, .*drop_multi_token=True"):
-        tasks.get("ioi").generate(coarse, n=10)
+def test_words_of_several_tokens_are_refused_by_name_when_asked(coarse):
+    with pytest.raises(UsageError, match=r"'.*' \(.*: .*\|.*\) and .*, Mary, .*use other words"):
+        tasks.get("ioi").generate(coarse, n=10, drop_multi_token=False)
 
 
-def test_words_of_several_tokens_are_dropped_when_asked(coarse):
+def test_words_of_several_tokens_are_left_out_and_said(coarse):
     names = ("Mary", "Tim", "Ben", "Sam", "Tom", "Max", "Dan", "Sue", "Amy")
-    with pytest.warns(TaskWarning, match="Mary"):
-        task = tasks.get("ioi").generate(coarse, n=40, names=names, drop_multi_token=True)
+    with pytest.warns(TaskWarning, match="left out because they are not one token: Mary$"):
+        task = tasks.get("ioi").generate(coarse, n=40, names=names)
     assert task.provenance["dropped_words"] == ["Mary"]
     assert not any("Mary" in prompt.clean_text for side in sides(task) for prompt in side.prompts)
 
 
 def test_too_few_words_left(coarse):
     with pytest.raises(UsageError, match="at least 6 words needed, found 2"), pytest.warns(TaskWarning):
-        tasks.get("ioi").generate(
-            coarse, names=("Mary", "Peter", "Molly", "James", "Tim", "Ben"), drop_multi_token=True
+        tasks.get("ioi").generate(coarse, names=("Mary", "Peter", "Molly", "James", "Tim", "Ben"))
+
+
+def test_spare_words_take_the_places_of_words_that_are_left_out(texts, train_tokenizer):
+    seen = [text for text in texts if "uncles" not in text and "guy" not in text]
+    known = train_tokenizer([*seen, *20 * [" children child"]], 3000)
+    with pytest.warns(TaskWarning, match="one token: guy, guys, uncles; in their place: child, children$"):
+        task = tasks.get("sva-rc").generate(known, n=200)
+    found = {piece.text for prompt in task.train.prompts for piece in prompt.clean if piece.role == "subject"}
+    assert {"child", "children"} <= found
+    assert not {"uncle", "uncles", "guy", "guys"} & found
+
+
+def test_where_no_word_is_left_out_no_spare_word_is_used(tokenizer):
+    for name in ("ioi", "sva-simple", "sva-rc", "sva-within-rc", "sva-nounpp", "code-key"):
+        generator = tasks.get(name)
+        assert not {str(word) for words in generator.spare.values() for word in words} & {
+            str(word) for words in generator.words.values() for word in words
+        }
+        assert (
+            generator.generate(tokenizer, n=60, seed=1).train.prompts
+            == replace(generator, spare={}).generate(tokenizer, n=60, seed=1).train.prompts
         )
 
 
-def test_an_error_that_is_no_token_is_refused(coarse):
-    with pytest.raises(UsageError, match=r"'Traceback' is not one token.*counterfactual='other'"):
-        tasks.get("code-index").generate(coarse, n=10, drop_multi_token=True)
-    assert tasks.get("code-index").generate(coarse, n=20, counterfactual="other", drop_multi_token=True)
+def test_an_error_of_several_tokens_is_told_by_its_first(coarse):
+    with pytest.warns(TaskWarning, match="first token stands for answers of several tokens in 40 prompts: 'Traceback'"):
+        task = tasks.get("code-index").generate(coarse, n=40)
+    first = coarse("Traceback")["input_ids"][0]
+    for side in sides(task):
+        for row, prompt in enumerate(side.prompts):
+            ids = {"Traceback": first}
+            assert int(side.answer[row]) == ids.get(prompt.answer, coarse(prompt.answer)["input_ids"][0])
+
+
+def test_an_error_that_its_first_token_cannot_tell_is_refused(coarse):
+    digits = ("Traceroute", "1", "2", "3", "4", "5", "6")
+    with pytest.raises(UsageError, match=r"'Traceback' cannot be told from a digit.*counterfactual='other'"):
+        tasks.get("code-index").generate(coarse, n=10, digits=digits)
 
 
 def test_unknown_options_are_named(tokenizer):

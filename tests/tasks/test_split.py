@@ -5,8 +5,9 @@ import random
 
 import pytest
 
+from gossamer import tasks
 from gossamer.tasks import Piece, Prompt
-from gossamer.tasks.split import components, split
+from gossamer.tasks.split import components, split, validation_split
 
 
 def prompt(clean, counterfactual, template="t"):
@@ -69,3 +70,62 @@ def test_what_cannot_be_divided_is_all_for_training():
 def test_two_prompts_make_one_of_each():
     found = split([prompt("a", "b"), prompt("c", "d")], 0.25, 0)
     assert (len(found.train), len(found.test)) == (1, 1)
+
+
+def words(prompts, rows, *roles):
+    return {piece.text.strip() for row in rows for piece in prompts[row].clean if piece.role in roles}
+
+
+def accounted(prompts, found):
+    assert sorted((*found.train, *found.test, *found.cut)) == list(range(len(prompts)))
+
+
+@pytest.mark.parametrize("counterfactual", ["swap", "random"])
+def test_names_of_the_validation_side_are_its_own(counterfactual):
+    prompts = tasks.get("ioi").sample(random.Random(0), 400, counterfactual=counterfactual)
+    found = validation_split(prompts, 0.2, 3)
+    accounted(prompts, found)
+    names = ("IO", "S1", "S2")
+    assert not words(prompts, found.train, *names) & words(prompts, found.test, *names)
+    held = words(prompts, found.test, *names)
+    assert all(words(prompts, [row], *names) & held and words(prompts, [row], *names) - held for row in found.cut)
+    assert len(found.train) > 140
+    assert 0.1 < len(found.test) / (len(found.train) + len(found.test)) < 0.3
+    assert words(prompts, found.train, "place") == words(prompts, found.test, "place"), "the largest list is divided"
+    assert found == validation_split(prompts, 0.2, 3) != validation_split(prompts, 0.2, 4)
+
+
+@pytest.mark.parametrize("structure", ["simple", "rc", "nounpp"])
+def test_both_numbers_of_a_subject_are_on_one_side(structure):
+    prompts = tasks.get(f"sva-{structure}").sample(random.Random(0), 90)
+    found = validation_split(prompts, 0.2, 0)
+    accounted(prompts, found)
+    assert not found.cut
+    sides = [words(prompts, side, "subject") for side in (found.train, found.test)]
+    other = {piece.text for row in found.test for piece in prompts[row].counterfactual if piece.role == "subject"}
+    assert not sides[0] & (sides[1] | other)
+    assert len(found.test) == pytest.approx(18, abs=5)
+
+
+def test_where_words_cannot_be_held_out_templates_are():
+    # Every row has most of the ten digits.
+    prompts = tasks.get("code-index").sample(random.Random(0), 200)
+    named = [Prompt(p.clean, p.counterfactual, p.answer, p.wrong, f"t{n % 5}") for n, p in enumerate(prompts)]
+    found = validation_split(named, 0.2, 0)
+    accounted(named, found)
+    templates = [{named[row].template for row in side} for side in (found.train, found.test)]
+    assert len(templates[1]) == 1
+    assert not templates[0] & templates[1]
+
+
+def test_where_templates_are_few_texts_are():
+    prompts = tasks.get("code-key").sample(random.Random(0), 200)
+    found = validation_split(prompts, 0.2, 0)
+    assert not texts(prompts, found.train) & texts(prompts, found.test)
+    assert len(found.test) == pytest.approx(40, abs=8)
+
+
+def test_too_few_or_too_like_prompts_have_no_validation_side():
+    assert validation_split([prompt(f"a{n}", f"b{n}") for n in range(12)], 0.2, 0) is None
+    assert validation_split([prompt("a", "b")] * 50, 0.2, 0) is None
+    assert validation_split([prompt(f"a{n}", f"b{n}") for n in range(50)], 0.2, 0) is not None

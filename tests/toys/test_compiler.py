@@ -8,7 +8,6 @@ from transformers import AutoTokenizer
 
 from gossamer.errors import UsageError
 from gossamer.model import LanguageModel, Site
-from gossamer.model.site import KINDS
 from gossamer.tokens import Tokens
 from gossamer.toys import PROGRAMS, Sharpness, compile_program
 from gossamer.toys.layout import Layout
@@ -67,13 +66,14 @@ def test_equal_names_are_numbered():
 def test_every_site_can_be_read_and_edited():
     found = compiled("pair_balance", causal=True)
     model, ids = found.language_model, found.encode([list("(a)")])
-    sites = [site for kind in KINDS for site in model.sites(kind)]
+    sites = [site for kind in model.kinds for site in model.sites(kind)]
     values = model.capture(ids, sites)
     assert set(values) == set(sites)
     assert values[Site("pattern", 1)].shape == (1, model.n_heads, 4, 4)
     assert values[Site("pattern", 1)].triu(1).abs().max() == 0
+    raw = model.hf(ids.ids).logits
     with model.edit(dict.fromkeys(sites, torch.clone)):
-        torch.testing.assert_close(model.logits(ids), model.hf(ids.ids).logits)
+        torch.testing.assert_close(model.logits(ids), raw)
     with model.edit({Site("v", 1): torch.zeros_like}):
         assert model.logits(ids)[0, -1].argmax() == found.tokenizer.convert_tokens_to_ids("0")
 

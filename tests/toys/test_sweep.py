@@ -1,11 +1,12 @@
 """Sweeps of toys: easy features are found, what is made of them is counted, and a stopped sweep goes on."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 
 from gossamer.errors import GossamerError, UsageError
+from gossamer.files import write_json
 from gossamer.model.site import Site
 from gossamer.toys import sweep as sweeps
 from gossamer.toys.samples import KnownSamples
@@ -83,12 +84,22 @@ def test_a_stopped_sweep_goes_on_to_the_same_result(tmp_path, monkeypatch):
 
 def test_other_sweeps_and_damage_are_refused(tmp_path):
     sweep(TINY, GRID[:1], folder=tmp_path)
-    with pytest.raises(UsageError, match=r"another sweep \(other steps\)"):
+    with pytest.raises(UsageError, match=r"another study \(other steps\)"):
         sweep(replace(TINY, steps=4), GRID[:1], folder=tmp_path)
     with pytest.raises(UsageError, match="toy: one of"):
         sweep(TINY, [Case("none", "l1", 1.0, 1.0)])
     with pytest.raises(UsageError, match="above 0 expected"):
         SweepSettings(seeds=0)
     (tmp_path / "results.json").write_text('{"format": "gossamer.toys.1", "settings": {}, "found": [{}]}')
-    with pytest.raises(GossamerError, match=r"results\.json: expected format 'gossamer\.toys\.1'"):
+    with pytest.raises(GossamerError, match=r"results\.json: expected a sweep of toys, found damage"):
         load_sweep(tmp_path)
+
+
+def test_a_sweep_of_an_earlier_version_loads_and_goes_on(tmp_path):
+    found = sweep(TINY, GRID)
+    settings = {**asdict(TINY), "cases": [asdict(case) for case in GRID]}
+    rows = [asdict(one) for one in found.found[:3]]
+    write_json(tmp_path / "results.json", {"format": "gossamer.toys.1", "settings": settings, "found": rows})
+    assert load_sweep(tmp_path).found == found.found[:3]
+    assert sweep(TINY, GRID, folder=tmp_path) == found
+    assert load_sweep(tmp_path) == found

@@ -191,3 +191,21 @@ def test_room_is_asked_for_before_the_work(on_the_fly, tmp_path):
     assert "\n" not in str(caught.value)
     require_space(tmp_path / "new" / "folder", 1000, "the cache")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_cache_of_other_weights_is_refused(tiny_gpt2, on_the_fly, tmp_path):
+    write_cache(on_the_fly, 1, "float32", tmp_path)
+    with torch.no_grad():
+        tiny_gpt2.hf.transformer.h[0].mlp.c_fc.weight[20:] *= 1.5
+    with pytest.raises(UsageError, match=r"holds other activations \(weights: \w{12}… there, \w{12}… asked\)"):
+        write_cache(on_the_fly, 1, "float32", tmp_path)
+
+
+def test_a_cache_of_an_earlier_version_is_read_but_not_taken_for_a_models(on_the_fly, tmp_path):
+    write_cache(on_the_fly, 1, "float32", tmp_path)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    del manifest["weights"]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert "weights" not in Cached(tmp_path).facts
+    with pytest.raises(UsageError, match="earlier version, which did not record the model's weights"):
+        write_cache(on_the_fly, 1, "float32", tmp_path)

@@ -86,8 +86,10 @@ def test_texts_are_read_from_lines_and_from_paragraphs(tmp_path):
         ("empty.txt", b" \n\n", UsageError, "found none"),
         ("empty.jsonl", b"", UsageError, "found none"),
         ("bad.jsonl", b'{"text": "a"}\n{"txet": "b"}\n', GossamerError, "line 2"),
-        ("number.jsonl", b'{"text": 3}\n', GossamerError, "line 1: expected a text"),
+        ("number.jsonl", b'{"text": 3}\n', GossamerError, 'line 1: expected {"text": …} with a text'),
         ("latin.txt", b"caf\xe9", GossamerError, "UTF-8"),
+        ("list.json", b'["One.", "Two."]', UsageError, "a line \\(JSON Lines\\), found other JSON"),
+        ("half.jsonl", b'{"text": "One."}\n{"text": "\\ud83d"}\n', GossamerError, "line 2: .* half of a character"),
     ],
 )
 def test_bad_text_files_are_named(tmp_path, name, content, error, expected):
@@ -95,3 +97,22 @@ def test_bad_text_files_are_named(tmp_path, name, content, error, expected):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(error, match=expected):
         read_texts(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.txt", "a"])
+def test_what_is_in_a_file_counts_not_its_name(tmp_path, name):
+    (tmp_path / name).write_text('\n{"text": "One.\u2028Two."}\n{"text": "Three.\\n\\nFour."}\n', encoding="utf-8")
+    assert read_texts(tmp_path / name) == ["One.\u2028Two.", "Three.\n\nFour."]
+    (tmp_path / "braces.txt").write_text("{sings} One.\n\n{speaks} Two.")
+    assert read_texts(tmp_path / "braces.txt") == ["{sings} One.", "{speaks} Two."]
+
+
+def test_claims_are_measured_on_the_first_five_thousand_tokens_held_out(tiny_gpt2):
+    config = replace(CONFIG.corpus, held_out=0.5)
+    corpus = Corpus.build(tiny_gpt2, *split_texts(texts(1000), config, seed=0), config, seed=0)
+    count = len(corpus.measured)
+    assert int(corpus.held_out.mask.sum()) > 6000
+    assert int(corpus.measured.mask.sum()) >= 5000 > int(corpus.measured[: count - 1].mask.sum())
+    assert torch.equal(corpus.measured.ids, corpus.held_out.ids[:count])
+    few = Corpus.build(tiny_gpt2, *split_texts(texts(20), config, seed=0), config, seed=0)
+    assert len(few.measured) == len(few.held_out)

@@ -5,17 +5,19 @@ from dataclasses import replace
 import pytest
 import torch
 from training_fixtures import CONFIG, plans, texts
+from word_model import tiny_gpt2_model
 
 from gossamer.dictionary import Dictionary, DictionaryConfig, DictionarySet
+from gossamer.dictionary.config import Contents
 from gossamer.errors import GossamerError, UsageError
-from gossamer.model import Site
+from gossamer.model import LanguageModel, Site
+from gossamer.replacement.evaluate.quality import quality
 from gossamer.training import metrics
 from gossamer.training.corpus import Corpus, split_texts
 from gossamer.training.finetune import finetune
 from gossamer.training.fit import fit
 from gossamer.training.objectives import AuxK, BatchTopK, TopK
 from gossamer.training.optimiser import Optimiser
-from gossamer.training.quality import quality
 from gossamer.training.tuner import Tuner
 
 SITES = [Site("resid_post", 0), Site("resid_post", 1)]
@@ -88,6 +90,30 @@ def test_the_model_gets_no_gradients_and_keeps_its_weights(tiny_gpt2, corpus, fi
     finetune(tiny_gpt2, fitted, corpus, CONFIG.finetune, tmp_path, seed=0)
     assert all(parameter.grad is None for parameter in tiny_gpt2.hf.parameters())
     assert all(torch.equal(before[name], value) for name, value in tiny_gpt2.hf.state_dict().items())
+
+
+def test_half_precision_is_trained_in_float32(tokenizer, corpus, fitted, tmp_path):
+    """A bfloat16 model and dictionaries, against the same rounded numbers in float32."""
+    found = {}
+    for dtype in (torch.bfloat16, torch.float32):
+        rounded = tiny_gpt2_model(tokenizer).to(torch.bfloat16).to(dtype)
+        model = LanguageModel.load(rounded, tokenizer=tokenizer)
+        given = DictionarySet(
+            Dictionary.from_contents(
+                Contents(one.config, {name: v.bfloat16().to(dtype) for name, v in one.state_dict().items()})
+            )
+            for one in fitted.values()
+        )
+        tuned = finetune(model, given, corpus, CONFIG.finetune, tmp_path / str(dtype), seed=0)
+        assert {one.W_dec.dtype for one in tuned.values()} == {torch.float32}
+        found[dtype] = metrics.read(tmp_path / str(dtype))
+    (half, whole) = found.values()
+    for line, exact in zip(half, whole, strict=True):
+        assert line["logit_error"] == pytest.approx(exact["logit_error"], rel=0.05)
+        assert line["kl"] == pytest.approx(exact["kl"], rel=0.1)
+        for site in map(str, SITES):
+            assert line[site]["explained_variance"] == pytest.approx(exact[site]["explained_variance"], abs=0.03)
+            assert line[site]["l0"] == pytest.approx(exact[site]["l0"], rel=0.05)
 
 
 def test_dictionaries_it_cannot_train_are_refused(tiny_gpt2, corpus, tmp_path):

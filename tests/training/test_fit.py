@@ -1,5 +1,7 @@
 """Training on reconstruction: it learns, resumes exactly, revives dead latents, refuses nonsense."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from training_fixtures import CONFIG, plans, texts, with_fit
@@ -7,6 +9,7 @@ from training_fixtures import CONFIG, plans, texts, with_fit
 from gossamer.errors import GossamerError, NotFiniteError, UsageError
 from gossamer.model import Site
 from gossamer.training import checkpoint, chosen, metrics
+from gossamer.training.buffer import OnTheFly
 from gossamer.training.corpus import Corpus, split_texts
 from gossamer.training.fit import fit
 from gossamer.training.learner import Learner
@@ -156,3 +159,11 @@ def test_a_batch_larger_than_a_buffer_can_be_is_refused(train):
 def test_no_site_is_refused(tiny_gpt2, corpus, tmp_path):
     with pytest.raises(UsageError, match="no site"):
         fit(tiny_gpt2, corpus, [], CONFIG.fit, tmp_path, seed=0)
+
+
+def test_a_short_run_captures_no_more_than_it_learns_from_and_calibrates_on(tiny_gpt2, corpus):
+    config = with_fit(tokens=64 * 40, buffer=131_072)
+    short = OnTheFly(tiny_gpt2, corpus, SITES, config, seed=0).turn(0).tokens
+    assert 64 * 40 + 2048 <= short < 1.1 * (64 * 40 + 2048 + 64)
+    again = OnTheFly(tiny_gpt2, corpus, SITES, replace(config, reuse=2), seed=0).turn(0).tokens
+    assert 64 * 20 + 2048 <= again < 1.1 * (64 * 20 + 2048 + 64)

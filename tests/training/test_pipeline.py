@@ -1,17 +1,19 @@
 """One call from text to dictionaries: stages are cached, kills are harmless, claims are measured."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 from training_fixtures import CONFIG, texts
 
-from gossamer.alone import alone_in
 from gossamer.dictionary import DictionarySet
 from gossamer.dictionary.attach import attach
 from gossamer.errors import UsageError
 from gossamer.model import LanguageModel, Site
+from gossamer.results.lock import folder_lock
 from gossamer.training import pipeline, recipe_for, train_dictionaries, train_sets
+from gossamer.training.config import Plan
 from gossamer.training.learner import Learner
 from gossamer.training.recipes import RECIPES, general
 from gossamer.training.set_plans import SetPlan
@@ -83,7 +85,25 @@ def test_another_request_in_the_same_folder_is_refused(train, tiny_gpt2):
         train(given=texts()[::-1])
     with torch.no_grad():
         tiny_gpt2.hf.transformer.h[0].mlp.c_fc.weight[0, 0] += 1
-    with pytest.raises(UsageError, match=r"model_sha256: "):
+    with pytest.raises(UsageError, match=r"weights_sha256: "):
+        train()
+
+
+def test_a_change_far_inside_a_weight_is_noticed(train, tiny_gpt2):
+    train()
+    with torch.no_grad():
+        tiny_gpt2.hf.transformer.h[2].mlp.c_fc.weight[20:].zero_()
+    with pytest.raises(UsageError, match=r"belongs to another training run \(weights_sha256: \w{12}… there"):
+        train()
+
+
+def test_a_folder_of_an_earlier_version_is_refused_in_its_own_words(train, tmp_path):
+    train()
+    path = tmp_path / "run" / "settings.json"
+    stored = json.loads(path.read_text())
+    stored["model_sha256"] = stored.pop("weights_sha256")
+    path.write_text(json.dumps(stored))
+    with pytest.raises(UsageError, match="begun by an earlier version, which did not look at all"):
         train()
 
 
@@ -98,6 +118,16 @@ def test_the_default_folder_is_in_the_cache(tiny_gpt2, tmp_path, monkeypatch):
 def test_the_wrong_site_is_refused_before_any_work(tiny_gpt2, tmp_path):
     with pytest.raises(UsageError):
         train_dictionaries(tiny_gpt2, texts(), [Site("resid_post", 7)], CONFIG, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("site", ["q.1", "v.0", "pattern.2"])
+def test_a_site_without_one_vector_a_token_is_refused_before_any_work(tiny_gpt2, tmp_path, site):
+    unfit = replace(CONFIG, finetune=replace(CONFIG.finetune, tokens=0))
+    with pytest.raises(UsageError, match=f"one vector a token, such as resid_post.3, .* found {site}"):
+        train_dictionaries(tiny_gpt2, texts(), [Site.parse(site)], unfit, tmp_path)
+    with pytest.raises(UsageError, match="one vector a token"):
+        Plan("a transcoder", Site("mlp_in", 0), Site.parse(site))
     assert not list(tmp_path.iterdir())
 
 
@@ -119,7 +149,7 @@ def test_a_run_that_was_refused_keeps_no_mended_one_out(train, tmp_path):
 
 
 def test_two_runs_in_one_folder_are_refused(train, tmp_path):
-    with alone_in(tmp_path / "run"), pytest.raises(UsageError, match="run: another process is at work there"):
+    with folder_lock(tmp_path / "run"), pytest.raises(UsageError, match="run: another process is at work there"):
         train()
 
 

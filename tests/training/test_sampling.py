@@ -3,14 +3,11 @@
 from dataclasses import replace
 
 import pytest
-import torch
 from training_fixtures import CONFIG, texts
 
 from gossamer.errors import UsageError
-from gossamer.tokens import Tokens
 from gossamer.training import sampling
 from gossamer.training.sampling import sample_text
-from gossamer.training.seeding import generator
 
 SAMPLES = replace(CONFIG.corpus, sample_tokens=16 * 8 * 3, sample_batch=8, sample_prefix=4)
 
@@ -40,23 +37,3 @@ def test_samples_of_other_settings_are_refused(tiny_gpt2, tmp_path):
 def test_none_are_drawn_when_none_are_asked_for(tiny_gpt2, tmp_path):
     assert sample_text(tiny_gpt2, texts(), CONFIG.corpus, tmp_path / "a", seed=0) == []
     assert not (tmp_path / "a").exists()
-
-
-def test_the_next_token_follows_the_models_distribution(tiny_gpt2):
-    """4,000 draws after one prefix: observed shares within five standard errors of the model's probabilities."""
-    prefix = torch.tensor([[0, 5, 9]]).expand(4000, -1)
-    drawn = sampling._continue(tiny_gpt2, prefix, 4, generator(0, "test"))[:, 3]
-    expected = tiny_gpt2.logits(Tokens.full(prefix[:1]))[0, -1].softmax(dim=-1)
-    found = torch.bincount(drawn, minlength=len(expected)) / 4000
-    assert ((found - expected).abs() <= 5 * (expected * (1 - expected) / 4000).sqrt() + 1e-3).all()
-
-
-def test_the_cache_changes_no_distribution(tiny_gpt2):
-    """With the cache, a row's later tokens are drawn as from a pass over the whole row."""
-    rows = sampling._continue(tiny_gpt2, torch.tensor([[0, 5]]).expand(64, -1), 10, generator(0, "test"))
-    draw = generator(0, "test")
-    again = torch.tensor([[0, 5]]).expand(64, -1)
-    while again.shape[1] < 10:
-        odds = tiny_gpt2.logits(Tokens.full(again))[:, -1]
-        again = torch.cat([again, sampling._draw(odds, draw)], dim=1)
-    assert torch.equal(rows, again)

@@ -2,11 +2,24 @@
 
 import torch
 
-from gossamer.model import Site
+from gossamer.model import LanguageModel, Site
 from gossamer.tokens import Tokens
 from gossamer.training.sensitivity import sensitivity, unembedding_covariance
 
 SITE = Site("resid_post", 1)
+
+
+class Wide(LanguageModel):
+    """A model that has nothing but an unembedding, in bfloat16 and far from zero."""
+
+    d_model, d_vocab = 12, 20_000
+    rows = (torch.randn(20_000, 12, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 13) + 5).bfloat16()
+
+    def __init__(self):
+        pass
+
+    def unembedding_rows(self, ids):
+        return self.rows[ids]
 
 
 def test_the_covariance_is_that_of_the_logits_change(tiny_gpt2):
@@ -44,3 +57,9 @@ def test_a_direction_that_nothing_reads_costs_nothing(tiny_gpt2):
     found = sensitivity(tiny_gpt2, rows, [last], seed=0)[last]
     ones = torch.ones(32) / 32**0.5
     assert ones @ found @ ones < 1e-4 * found.trace() / 32
+
+
+def test_the_covariance_of_a_wide_vocabulary_is_that_of_float64():
+    found = unembedding_covariance(Wide()).double()
+    exact = torch.cov(Wide.rows.double().T, correction=0)
+    assert float((found - exact).norm() / exact.norm()) < 2e-6

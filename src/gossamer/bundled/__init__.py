@@ -12,7 +12,7 @@ from gossamer.errors import UsageError
 
 def names() -> list[str]:
     """The names that may follow `bundled:`."""
-    return sorted(folder.name for folder in _home().iterdir() if (folder / "model.safetensors").is_file())
+    return sorted(folder.name for folder in home().iterdir() if (folder / "model.safetensors").is_file())
 
 
 def path(name: str) -> Path:
@@ -23,9 +23,10 @@ def path(name: str) -> Path:
     """
     if name not in names():
         raise UsageError(f"bundled:{name}: no such bundled model; expected one of {', '.join(names()) or 'none'}")
-    return _home() / name
+    return home() / name
 
 
-def _home() -> Path:
+def home() -> Path:
+    """The folder of all bundled models."""
     # An installed package is a folder of files here: transformers cannot read weights out of an archive.
     return Path(str(resources.files(__name__)))

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from gossamer.bundled.accuracy import TASKS, held_out_prompts
 from gossamer.bundled.corpus import texts
-from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.set import DictionarySet
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
+from gossamer.replacement.replacement_model import ReplacementModel
+from gossamer.tasks.metric import LOGIT_DIFFERENCE
 from gossamer.tasks.prompt import Prompt
 from gossamer.training.config import CorpusConfig, FinetuneConfig, FitConfig, LearnerConfig, TrainingConfig
 from gossamer.training.objectives import BatchTopK
@@ -54,30 +55,20 @@ def kept(model: LanguageModel, dictionaries: DictionarySet, n: int, seed: int) -
     Measured on up to `n` held-out prompts of each, run after BOS; BOS itself passes through untouched, and the
     reconstruction errors are dropped.
     """
-    splices = {site: _Splice(dictionary) for site, dictionary in dictionaries.items()}
+    network = ReplacementModel(model, dictionaries)
     shares = {}
     for task in TASKS:
         prompts = held_out_prompts(task, n, seed)
-        whole = _difference(model, prompts)
-        with model.edit(splices):
-            shares[task] = _difference(model, prompts) / whole
+        tokens = model.tokenize([prompt.clean_text for prompt in prompts], bos=True)
+        after_bos = tokens.mask & (torch.arange(tokens.mask.shape[1]) > 0)
+        spliced = network.logits(tokens, after_bos, at=tokens.last)
+        whole = model.logits(tokens, at=tokens.last)
+        shares[task] = _difference(model, prompts, spliced) / _difference(model, prompts, whole)
     return shares
 
 
-class _Splice:
-    """An edit that puts a dictionary's reconstruction in place of the stream, except at BOS."""
-
-    def __init__(self, dictionary: Dictionary) -> None:
-        self.dictionary = dictionary
-
-    def __call__(self, stream: Float[Tensor, "batch pos d"]) -> Float[Tensor, "batch pos d"]:
-        return torch.cat([stream[:, :1], self.dictionary(stream[:, 1:])], dim=1)
-
-
-def _difference(model: LanguageModel, prompts: list[Prompt]) -> float:
+def _difference(model: LanguageModel, prompts: list[Prompt], logits: Float[Tensor, "prompt vocab"]) -> float:
     """Mean over prompts of the logit of the answer minus that of the counterfactual's answer."""
-    tokens = model.tokenize([prompt.clean_text for prompt in prompts], bos=True)
-    logits = model.logits(tokens, at=tokens.last)
     right = model.tokenize([prompt.answer for prompt in prompts], bos=False).ids
     wrong = model.tokenize([prompt.wrong for prompt in prompts], bos=False).ids
-    return float((logits.gather(1, right) - logits.gather(1, wrong)).mean())
+    return float(LOGIT_DIFFERENCE(logits, right, wrong).mean())

@@ -14,10 +14,10 @@ from gossamer.errors import UsageError
 from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
+from gossamer.replacement.replacement_model import ErrorPolicy
 from gossamer.tasks.task import Encoded, Task
 
 AblationKind = Literal["mean", "zero", "resample"]
-ErrorPolicy = Literal["mean", "drop", "keep"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _check(kind: str, errors: str, task: Task) -> None:
         )
     if kind == "resample" and not (task.train.aligned and task.test.aligned):
         raise UsageError(
-            "ablation='resample' needs every prompt aligned token by token with its counterfactual; use ablation='mean'"
+            "ablation resample needs every prompt aligned token by token with its counterfactual; use ablation mean"
         )
 
 

@@ -1,8 +1,9 @@
 """Baselines that score every node on its own: gradients, integrated gradients, activation difference, chance.
 
-All of them read the gradient of the mean logit difference with respect to the mask of :class:`Splice` around the
-unmasked network: d LD / d M at a node is (latent - ablation value) times d LD / d latent, summed over its tokens, so a
-step of the mask from 1 to 0 is a step of the latent from its value to its ablation value.
+All of them read the gradient of the task's mean metric m with respect to the mask of :class:`Splice` around the
+unmasked network: d m / d M at a node is (latent - ablation value) times d m / d latent, summed over its tokens, so a
+step of the mask from 1 to 0 is a step of the latent from its value to its ablation value. A score above 0 says that the
+node helps: it raises a difference, or lowers a distance from the full model.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from gossamer.batching import in_batches
 from gossamer.circuits.nodes import Nodes
-from gossamer.circuits.outcome import logit_difference
+from gossamer.circuits.outcome import spliced_metric
 from gossamer.circuits.splice import WHOLE_BATCH, Splice
 from gossamer.errors import UsageError
 from gossamer.progress import begin
@@ -24,9 +25,24 @@ GRADIENT_BATCH = 32
 
 
 def attribution_patching(splice: Splice) -> Float[Tensor, "node"]:
-    """First-order effect of each node: one gradient at the unmasked network (Nanda 2023). Shape (nodes,), signed."""
+    """First-order effect of each node: one gradient at the unmasked network (Nanda 2023). Shape (nodes,), signed.
+
+    Raises:
+        UsageError: a distance from the model with exact errors re-added: the unmasked network is the model itself,
+            where the distance is smallest and has no gradient.
+    """
+    if splice.examples.metric.distance and splice.ablation.errors == "keep":
+        raise UsageError(
+            f"attribution patching: {splice.examples.metric.label} has no gradient where exact errors make the network "
+            "the model itself; use integrated gradients, another metric or other errors"
+        )
+    return gradient_at(splice, 1.0, "attribution patching")
+
+
+def gradient_at(splice: Splice, mask: float, what: str) -> Float[Tensor, "node"]:
+    """Gradient of the mean metric where every node's mask is `mask` and every other latent is kept, signed."""
     whole = splice.over(splice.nodes, rest="kept")
-    return _mean_gradient(whole, torch.ones(len(splice.nodes), device=splice.model.device), "attribution patching")
+    return _mean_gradient(whole, torch.full((len(splice.nodes),), mask, device=splice.model.device), what)
 
 
 def integrated_gradients(splice: Splice, points: int = 10) -> Float[Tensor, "node"]:
@@ -69,25 +85,31 @@ def random_scores(splice: Splice, seed: int = 0) -> Float[Tensor, "node"]:
     return torch.rand(len(splice.nodes), generator=torch.Generator().manual_seed(seed)).to(splice.model.device)
 
 
-def ranking(scores: Float[Tensor, "node"], nodes: Nodes, by: str = "global") -> Int[Tensor, "node"]:
-    """Nodes by falling |score|, so that any prefix is a circuit.
+def ranking(
+    scores: Float[Tensor, "node"], nodes: Nodes, by: str = "global", signed: bool = False
+) -> Int[Tensor, "node"]:
+    """Nodes by falling |score|, or by falling score, so that any prefix is a circuit.
+
+    The absolute ranking takes in nodes that hurt (as Marks et al. 2024 threshold); the signed one takes those that help
+    first (as MIB ranks for its CPR, Mueller et al. 2025), so that small circuits keep more of the metric.
 
     Args:
         scores: one number a node, signed.
         nodes: what the scores are of.
-        by: "global": one threshold for all sites; "site": one threshold for scores divided by their site's sum, because
-            raw scores differ in scale between layers.
+        by: "global": one threshold for all sites; "site": one threshold for scores divided by their site's sum of
+            |score|, because raw scores differ in scale between layers.
+        signed: by score instead of |score|.
 
     Raises:
         UsageError: unknown `by`.
     """
-    size = scores.abs()
+    value = scores if signed else scores.abs()
     if by == "site":
-        totals = torch.zeros(len(nodes.sites), device=size.device).index_add_(0, nodes.site, size)
-        size = size / totals[nodes.site].clamp(min=torch.finfo(size.dtype).tiny)
+        totals = torch.zeros(len(nodes.sites), device=value.device).index_add_(0, nodes.site, scores.abs())
+        value = value / totals[nodes.site].clamp(min=torch.finfo(value.dtype).tiny)
     elif by != "global":
         raise UsageError(f"thresholds are 'global' or 'site', found {by!r}")
-    return torch.argsort(size, descending=True, stable=True)
+    return torch.argsort(value, descending=True, stable=True)
 
 
 def _mean_gradient(splice: Splice, mask: Tensor, what: str) -> Float[Tensor, "node"]:
@@ -95,11 +117,11 @@ def _mean_gradient(splice: Splice, mask: Tensor, what: str) -> Float[Tensor, "no
 
     def add(rows: slice) -> None:
         leaf = mask.clone().requires_grad_()
-        difference = logit_difference(splice(leaf, rows), examples.answer[rows], examples.wrong[rows])
-        total.add_(torch.autograd.grad(difference.sum(), leaf)[0])
+        metric = spliced_metric(splice, splice(leaf, rows), rows)
+        total.add_(torch.autograd.grad(metric.sum(), leaf)[0])
 
     _over_prompts(splice, what, min(splice.batch_size, WHOLE_BATCH), add)
-    return total / len(examples)
+    return total / (-len(examples) if examples.metric.distance else len(examples))
 
 
 def _over_prompts(splice: Splice, what: str, batch_size: int, work: Callable[[slice], None]) -> None:

@@ -43,7 +43,7 @@ def candidates(
     Raises:
         GossamerError: there is none (the prompts equal their counterfactuals, or the dictionaries are dead on them).
     """
-    splice = Splice(
+    splice = Splice.of(
         model,
         dictionaries,
         examples,

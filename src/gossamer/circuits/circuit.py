@@ -1,20 +1,18 @@
 """A circuit on disk: its nodes and edges, and everything needed to run it again."""
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gossamer.circuits.inputs import Inputs
 from gossamer.circuits.nodes import Nodes
-from gossamer.errors import GossamerError, NotFiniteError, UsageError
-from gossamer.files import read_json, write_json
-
-FORMAT = "gossamer-circuit-1"
+from gossamer.errors import UsageError
+from gossamer.results import Format, Older, digest
+from gossamer.results.values import to_json
 
 
 @dataclass(frozen=True, order=True)
@@ -52,6 +50,8 @@ class Circuit:
         edges: signed effects between nodes; may be empty.
         provenance: method, settings, ablation, errors, seed, dtype, dictionaries with checksums, versions.
         measured: held-out numbers by name, as they were when the circuit was made.
+        inputs: model, dictionaries and task, so that :func:`gossamer.evaluate_circuit` finds them again; None in files
+            of earlier versions.
     """
 
     nodes: tuple[Node, ...]
@@ -62,6 +62,7 @@ class Circuit:
     edges: tuple[Edge, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     measured: Mapping[str, float] = field(default_factory=dict)
+    inputs: Inputs | None = None
 
     @classmethod
     def from_nodes(
@@ -74,6 +75,7 @@ class Circuit:
         scores: Float[Tensor, "chosen"] | None = None,
         provenance: Mapping[str, Any] | None = None,
         measured: Mapping[str, float] | None = None,
+        inputs: Inputs | None = None,
     ) -> "Circuit":
         """The chosen nodes of a set, in execution order."""
         values: list[float] | list[None] = [None] * len(chosen) if scores is None else scores.tolist()
@@ -82,7 +84,7 @@ class Circuit:
         found = [Node(*key, value) for key, value in zip(nodes.select(chosen).keys(), values, strict=True)]
         found.sort(key=lambda node: (order[node.site], places[node.role], node.latent))
         sites = tuple(map(str, nodes.sites))
-        return cls(tuple(found), model, task, sites, nodes.roles, (), provenance or {}, measured or {})
+        return cls(tuple(found), model, task, sites, nodes.roles, (), provenance or {}, measured or {}, inputs)
 
     @property
     def unique_latents(self) -> set[tuple[str, int]]:
@@ -103,10 +105,14 @@ class Circuit:
             )
         return found
 
+    @property
+    def sha256(self) -> str:
+        """The checksum that the circuit's file has: tells it from every other circuit."""
+        return digest(to_json(self, Circuit))
+
     def save(self, path: str | FilePath) -> FilePath:
         """Write JSON, atomically, with a checksum of its content."""
-        content = asdict(self)
-        return write_json(path, {"format": FORMAT, "sha256": _digest(content), **content})
+        return FORMAT.save(path, self)
 
     @classmethod
     def load(cls, path: str | FilePath) -> "Circuit":
@@ -116,27 +122,10 @@ class Circuit:
             UsageError: no such file, or not a circuit.
             GossamerError: damaged, or changed since it was written.
         """
-        value = read_json(path)
-        if not isinstance(value, dict) or value.get("format") != FORMAT:
-            raise UsageError(f"{path}: expected a circuit file (format {FORMAT!r}), found something else")
-        content = {key: item for key, item in value.items() if key not in ("format", "sha256")}
-        if value.get("sha256") != _digest(content):
-            raise GossamerError(
-                f"{path}: the circuit's checksum does not match its content; it was changed or damaged: make it again"
-            )
-        nodes = tuple(Node(**node) for node in content.pop("nodes"))
-        edges = tuple(Edge(_key(e["source"]), _key(e["target"]), e["weight"]) for e in content.pop("edges"))
-        sites, roles = tuple(content.pop("sites")), tuple(content.pop("roles"))
-        return cls(nodes=nodes, edges=edges, sites=sites, roles=roles, **content)
+        return FORMAT.load(path)
 
 
-def _key(parts: list[Any]) -> tuple[str, str, int]:
-    return (parts[0], parts[1], parts[2])
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    try:
-        text = json.dumps(content, sort_keys=True, allow_nan=False)
-    except ValueError as error:
-        raise NotFiniteError(f"circuit: a number is NaN or infinite ({error}); measure the circuit again") from error
-    return hashlib.sha256(text.encode()).hexdigest()
+# Files of version 1 lack the inputs.
+FORMAT: Format[Circuit] = Format(
+    "gossamer.circuit", 2, Circuit, "a circuit file", {"gossamer-circuit-1": Older(lambda body: body)}
+)

@@ -1,11 +1,11 @@
-"""Edges of a circuit: the signed direct effect of each node on each later node and on the logit difference.
+"""Edges of a circuit: the signed direct effect of each node on each later node and on the task's metric.
 
 Everything is measured inside the circuit's own network: its nodes unmasked, every other latent at its ablation value.
 
     weight(u -> v) = mean over prompts of  d v / d M_u,    v summed over the tokens of its role,
 
 where M_u is the mask of u: d M_u = 1 moves u at all tokens of its role from its ablation value to its value. So a
-weight is what u adds to v, to first order, in the units of v (in logits for the logit difference): positive, u raises
+weight is what u adds to v, to first order, in the units of v or of the metric: positive, u raises
 v; removing u lowers v by about the weight. All other dictionaries' outputs are held constant, so that only paths
 through the model's own layers count: between residual sites that leaves neighbours, because a held dictionary on the
 stream lets nothing past. A v that is inactive in the circuit's network has no gradient and so no incoming edges.
@@ -23,19 +23,27 @@ from torch import Tensor
 from gossamer.batching import in_batches
 from gossamer.circuits.circuit import Edge
 from gossamer.circuits.nodes import Nodes
-from gossamer.circuits.outcome import logit_difference
+from gossamer.circuits.outcome import spliced_metric
 from gossamer.circuits.splice import Splice
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
 from gossamer.model.site import Site
 from gossamer.progress import begin
+from gossamer.tasks.metric import Metric
 
-# The target that stands for the answer's logit minus the wrong answer's; no site has this name.
-LOGIT_DIFFERENCE = ("logit_diff", "", 0)
+
+def metric_node(metric: Metric) -> tuple[str, str, int]:
+    """The target that stands for a task's metric; no node of a circuit has an empty role."""
+    return (metric.name, "", 0)
+
+
+def is_metric_node(key: tuple[str, str, int]) -> bool:
+    """Whether a target is a metric and not a node."""
+    return key[1] == ""
 
 
 def circuit_edges(splice: Splice, circuit: Nodes, *, keep: int | float = 1.0) -> tuple[Edge, ...]:
-    """Edges between the nodes of `circuit` and from them to :data:`LOGIT_DIFFERENCE`, strongest first for each target.
+    """Edges between the nodes of `circuit` and from them to :func:`metric_node`, strongest first for each target.
 
     Args:
         splice: model, dictionaries, prompts and ablation; its own nodes do not matter.
@@ -51,7 +59,8 @@ def circuit_edges(splice: Splice, circuit: Nodes, *, keep: int | float = 1.0) ->
         raise UsageError(f"keep: a share in (0, 1] or a number of edges expected, found {keep!r}")
     keys = circuit.keys()
     edges: list[Edge] = []
-    for target, weights in zip([*keys, LOGIT_DIFFERENCE], direct_effects(splice, circuit).cpu(), strict=True):
+    targets = [*keys, metric_node(splice.examples.metric)]
+    for target, weights in zip(targets, direct_effects(splice, circuit).cpu(), strict=True):
         present = int((weights != 0).sum())
         count = min(present, keep if isinstance(keep, int) else max(1, round(keep * present)))
         order = torch.argsort(weights.abs(), descending=True, stable=True)[:count]
@@ -60,9 +69,9 @@ def circuit_edges(splice: Splice, circuit: Nodes, *, keep: int | float = 1.0) ->
 
 
 def direct_effects(splice: Splice, circuit: Nodes) -> Float[Tensor, "target source"]:
-    """All weights: row v, column u holds weight(u -> v); the last row is the logit difference. Float64.
+    """All weights: row v, column u holds weight(u -> v); the last row is the task's metric. Float64.
 
-    Cost: for each batch of prompts one forward pass, and one backward pass for each node and the logit difference, each
+    Cost: for each batch of prompts one forward pass, and one backward pass for each node and the metric, each
     no longer than the layers before its target. Memory: one forward pass kept for its gradients, and nodes^2 numbers.
     """
     network = splice.over(circuit, rest="ablated")
@@ -80,14 +89,13 @@ def direct_effects(splice: Splice, circuit: Nodes) -> Float[Tensor, "target sour
 
 def _effects(network: Splice, rows: slice) -> Float[Tensor, "target source"]:
     """Weights summed over the prompts of one batch."""
-    nodes, examples = network.nodes, network.examples
+    nodes = network.nodes
     mask = torch.ones(len(nodes), device=nodes.site.device, requires_grad=True)
     logits, streams = network.held(mask, rows)
     effects = torch.zeros(len(nodes) + 1, len(nodes), dtype=torch.float64, device=mask.device)
     for target, value in _targets(network, streams, rows):
         effects[target] = _gradient(value, mask)
-    difference = logit_difference(logits, examples.answer[rows], examples.wrong[rows])
-    effects[-1] = _gradient(difference.sum(), mask)
+    effects[-1] = _gradient(spliced_metric(network, logits, rows).sum(), mask)
     return effects
 
 

@@ -1,19 +1,22 @@
 """Everything the main job reports of a circuit, gathered from the evaluators."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path as FilePath
 
 import torch
 
+from gossamer.circuits.bootstrap import bootstrap_weights, few_texts
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.cards import node_cards
 from gossamer.circuits.evaluate.completeness import completeness
 from gossamer.circuits.evaluate.stability import generic_latents, overlap
-from gossamer.circuits.methods import METHODS
+from gossamer.circuits.methods import METHODS, MethodInputs, Prompts, mask_path
 from gossamer.circuits.path import Path
 from gossamer.circuits.results import Case, Findings, Overlap, PromptView
-from gossamer.circuits.search import SearchSettings, search_path
 from gossamer.circuits.study import Found, Study
+from gossamer.tasks.metric import LOGIT_DIFFERENCE, Metric, kept
 
 Keys = list[tuple[str, str, int]]
 # A case of at least so many prompts that keeps less than this share of the circuit's faithfulness is warned of.
@@ -34,8 +37,8 @@ def findings(
     Args:
         found: the circuit with its study and path.
         methods: what to compare its path with (see METHODS; its own is never drawn twice); None for all.
-        reruns: further searches with seeds of their own, for stability; with any, each half of the training prompts is
-            searched too.
+        reruns: further searches on bootstrap samples of the prompts, for stability; with any, each half of the training
+            prompts is searched too.
         others: circuits of other tasks with the same dictionaries: shared latents are flagged as generic.
         subsets: random subsets of the completeness test.
         warnings: sentences that the reader must see besides those found here.
@@ -59,16 +62,28 @@ def findings(
         nodes=node_cards(study.bench, nodes, effects, generic_latents(circuit, others)),
         cases=cases,
         settings=settings_table(found),
-        warnings=(*warnings, *_losses(study), *_uneven(cases, budget[-2].faithfulness.value)),
+        warnings=(
+            *warnings,
+            *_attached(study),
+            *few_texts(study.task.test),
+            *_unvalidated(study),
+            *_losses(study),
+            *_uneven(cases, budget[-2].faithfulness.value, study.task.metric),
+        ),
+        metric=study.task.metric.label,
+        unit=study.task.metric.unit,
+        kept=kept(study.task.metric),
+        distance=study.task.metric.distance,
     )
 
 
 def stability(found: Found, reruns: int) -> tuple[Overlap, ...]:
-    """Agreement over seeds, over halves of the training prompts, and over the sizes of the path.
+    """Agreement over resampled prompts, over halves of the training prompts, and over the sizes of the path.
 
-    Seeds and halves are compared at one size and as the search leaves its circuits, before any pruning; all searches
-    have the study's candidates and ablation values. A seed of its own means other batches; the halves are searched with
-    the search's own, so that nothing but their prompts differs. Only a mask search is run again.
+    Every rerun is the whole procedure that the path came from, exact steps included, with the same settings and seed,
+    and is compared with it at one size. Nothing but the prompts differs: bootstrap samples of the training texts, or
+    every second one; candidates and ablation values are the study's. (A seed alone changes the order of batches only.)
+    Only a mask search is run again.
     """
     path = found.path
     near = [circuit for circuit in path.circuits if len(circuit) <= 100] or list(path.circuits)
@@ -76,25 +91,34 @@ def stability(found: Found, reruns: int) -> tuple[Overlap, ...]:
     if not reruns or path.method != "mask":
         return (sizes,)
     size = min((one for one in path.sizes if one >= len(found.nodes)), default=path.sizes[0])
-    own = found.search.seed
-    seeds = [own + number for number in range(1, reruns + 1)]
-    again = [_searched(found, size, replace(found.search, seed=seed), None) for seed in seeds]
-    halves = [_searched(found, size, found.search, half) for half in (0, 1)]
+    given = found.study.method_inputs(found.search)
+    samples = [_searched(given, size, partial(_resampled, seed=number)) for number in range(1, reruns + 1)]
+    halves = [_searched(given, size, partial(_half, half=half)) for half in (0, 1)]
+    labels = ["all prompts", *(f"sample {number}" for number in range(1, reruns + 1))]
     return (
-        overlap("seed", [f"seed {seed}" for seed in (own, *seeds)], [_keys(path, path.of_size(size)), *again]),
+        overlap("bootstrap", labels, [_keys(path, path.of_size(size)), *samples]),
         overlap("split", ["half 1", "half 2"], halves),
         sizes,
     )
 
 
-def _searched(found: Found, size: int, search: SearchSettings, half: int | None) -> Keys:
-    """Nodes of a search on all training prompts or on every second one (they are in random order)."""
-    splice, full = found.study.splice, found.study.train.full
-    if half is not None:
-        rows = torch.arange(half, len(found.study.examples), 2)
-        splice, full = splice.on(rows), full.on(rows)
-    path = search_path(splice, full, search)
+def _searched(given: MethodInputs, size: int, chosen: Callable[[Prompts], Prompts]) -> Keys:
+    """Nodes of the whole procedure on the prompts that `chosen` takes of each side."""
+    validation = None if given.validation is None else chosen(given.validation)
+    path = mask_path(replace(given, fitted=chosen(given.fitted), validation=validation))
     return _keys(path, path.of_size(size))
+
+
+def _resampled(prompts: Prompts, seed: int) -> Prompts:
+    """A bootstrap sample of the prompts, whole texts at a time."""
+    drawn = bootstrap_weights(prompts.splice.examples, seed)[0].long()
+    return prompts.on(torch.arange(len(drawn)).repeat_interleave(drawn).to(prompts.splice.model.device))
+
+
+def _half(prompts: Prompts, half: int) -> Prompts:
+    """Every second prompt (they are in random order)."""
+    rows = torch.arange(half, len(prompts.splice.examples), 2, device=prompts.splice.model.device)
+    return prompts.on(rows)
 
 
 def _keys(path: Path, circuit: torch.Tensor) -> Keys:
@@ -131,51 +155,81 @@ def settings_table(found: Found) -> dict[str, str]:
         "ablation": study.settings.ablation,
         "errors": study.settings.errors,
         "seed": str(study.settings.seed),
-        "prompts": f"{len(study.examples)} searched on, {len(study.task.train)} for ablation values, "
-        f"{len(study.task.test)} held out",
+        "prompts": _prompt_counts(study),
         "dtype": facts["dtype"],
         "device": facts["device"],
         "versions": _words(facts["versions"]),
+        "circuit": f"SHA-256 {found.circuit.sha256}",
     }
     for site, dictionary in study.dictionaries.items():
         claim = dictionary.claims
-        source = dictionary.provenance.get("source", "made in this session")
+        source = _for_readers(str(dictionary.provenance.get("source", "made in this session")))
         table[f"dictionary {site}"] = f"{dictionary.architecture}, {dictionary.n_latents} latents, {source}" + (
             "" if claim.l0 is None else f", L0 {claim.l0:.1f}"
         )
     return table
 
 
+def _prompt_counts(study: Study) -> str:
+    sides = study.sides
+    searched = f"{len(study.examples)} searched on"
+    if sides is not None:
+        searched = f"{len(sides.train)} fitted, {len(sides.test)} chosen on ({len(sides.cut)} mixed ones left out)"
+    return f"{searched}, {len(study.task.train)} for ablation values, {len(study.task.test)} held out"
+
+
+def _for_readers(source: str) -> str:
+    """A report is shared: of a path on this machine the last folders alone."""
+    path = FilePath(source)
+    return "/".join(path.parts[-2:]) if path.is_absolute() else source
+
+
 def _words(facts: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {value}" for name, value in facts.items()) or "-"
 
 
-def _losses(study: Study) -> tuple[str, ...]:
-    """A warning when the dictionaries themselves cost much of the behaviour."""
-    kept = study.bench.faithfulness(study.bench.dictionaries)
-    if kept >= 0.9:
+def _unvalidated(study: Study) -> tuple[str, ...]:
+    """A warning when no side of the prompts could be kept for choosing."""
+    if study.sides is not None or not study.settings.validation:
         return ()
     return (
-        f"The dictionaries alone, before any ablation, keep {kept:.0%} of the model's logit difference: the circuit "
-        "explains the model with its dictionaries, and the rest is reconstruction error.",
+        "The training prompts are too few, or too much alike, to keep some with names or templates of their own: the "
+        "circuit was chosen on the prompts that it was fitted to, and will keep less elsewhere.",
     )
 
 
-def _uneven(cases: Sequence[Case], overall: float) -> tuple[str, ...]:
+def _attached(study: Study) -> tuple[str, ...]:
+    """What was warned of when the dictionaries were attached, as sentences."""
+    texts = (text for attachment in study.attachments for text in attachment.warnings)
+    return tuple(f"{text[:1].upper()}{text[1:]}." for text in texts)
+
+
+def _losses(study: Study) -> tuple[str, ...]:
+    """A warning when the dictionaries themselves cost much of the behaviour."""
+    share = study.bench.faithfulness(study.bench.dictionaries)
+    if share >= 0.9:
+        return ()
+    return (
+        f"The dictionaries alone, before any ablation, keep {share:.0%} of the model's {kept(study.task.metric)}: the "
+        "circuit explains the model with its dictionaries, and the rest is reconstruction error.",
+    )
+
+
+def _uneven(cases: Sequence[Case], overall: float, metric: Metric = LOGIT_DIFFERENCE) -> tuple[str, ...]:
     """A warning when the circuit does much worse on some kinds of prompts than on all: means hide that."""
     weak = [
         (case.circuit.faithfulness.value, case)
         for case in cases
         if case.prompts >= CASE_PROMPTS
-        and case.full.logit_diff.value > 0
+        and (metric.distance or case.full.metric.value > 0)
         and case.circuit.faithfulness.value < CASE_SHARE * overall
     ]
     if not weak:
         return ()
     weak.sort(key=lambda found: found[0])
-    said = [f"{kept:.0%} on the {case.prompts} prompts of case {case.name!r}" for kept, case in weak[:3]]
+    said = [f"{share:.0%} on the {case.prompts} prompts of case {case.name!r}" for share, case in weak[:3]]
     more = f" (and {len(weak) - 3} more cases like these)" if len(weak) > 3 else ""
     return (
-        f"The circuit keeps {overall:.0%} of the logit difference over all held-out prompts, but only "
+        f"The circuit keeps {overall:.0%} of the {kept(metric)} over all held-out prompts, but only "
         f"{', '.join(said)}{more}: read the table of cases, and ask for more faithfulness.",
     )

@@ -5,9 +5,10 @@ from typing import Literal
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from gossamer.circuits.outcome import FullModel, divergence, logit_difference
+from gossamer.circuits.outcome import FullModel
+from gossamer.tasks.metric import kl_divergence
 
-Loss = Literal["logit_diff", "kl"]
+Loss = Literal["metric", "kl"]
 # What one prompt's error weighs beside the mean's. A circuit too small for the task helps few prompts beyond their own
 # target: at 1 the gradient of those prompts vanishes and IOI loses .02 to .05 of its mean at 130 to 250 nodes; at 0
 # prompts that overshoot hide prompts that fail.
@@ -33,14 +34,6 @@ def prompt_loss(
         lean: sign of the mean excess of the whole batch that `rows` are a part of; None: they are the whole batch.
     """
     if loss == "kl":
-        return divergence(full.log_probs[rows], logits)
-    found = excess(logits, full, rows)
+        return kl_divergence(full.log_probs[rows], logits)
+    found = full.excess(logits, rows)
     return PROMPT_WEIGHT * found.abs() + (found.mean().sign() if lean is None else lean) * found
-
-
-def excess(
-    logits: Float[Tensor, "rows vocab"], full: FullModel, rows: Int[Tensor, "rows"] | slice
-) -> Float[Tensor, "rows"]:
-    """Logit difference of each prompt minus the full model's, over the full model's mean."""
-    examples, wanted = full.examples, full.outcome.logit_diff
-    return (logit_difference(logits, examples.answer[rows], examples.wrong[rows]) - wanted[rows]) / wanted.mean().abs()

@@ -1,7 +1,7 @@
 """What a network does on every prompt, and what that comes to with intervals."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -9,11 +9,14 @@ from torch import Tensor
 
 from gossamer.batching import in_batches
 from gossamer.circuits.results import Behaviour, Interval
+from gossamer.circuits.splice import Splice
+from gossamer.errors import UsageError
 from gossamer.finite import require_finite
+from gossamer.tasks.metric import answer_divergence, kl_divergence, preferred
 from gossamer.tasks.task import Examples
 
 Network = Callable[[slice], Float[Tensor, "rows vocab"]]
-RESAMPLES = 1000
+Rows = Int[Tensor, "rows"] | slice
 
 
 @dataclass(frozen=True)
@@ -21,100 +24,181 @@ class Outcome:
     """One network on every prompt of a split.
 
     Attributes:
-        logit_diff: logit of the answer minus logit of the wrong answer.
+        metric: what the task measures (see :mod:`gossamer.tasks.metric`).
         kl: KL(full model || this network) over the vocabulary at the answer position, in nats.
-        correct: whether the answer beats the wrong answer.
-        top1: whether the answer beats the whole vocabulary.
+        answer_kl: the same between the prompt's own answers alone, right and wrong, made to sum to one.
+        correct: whether the metric is above 0; where it is a distance, whether a right answer beats every wrong one.
+        top1: whether a right answer beats the whole vocabulary.
     """
 
-    logit_diff: Float[Tensor, "prompt"]
+    metric: Float[Tensor, "prompt"]
     kl: Float[Tensor, "prompt"]
+    answer_kl: Float[Tensor, "prompt"]
     correct: Bool[Tensor, "prompt"]
     top1: Bool[Tensor, "prompt"]
 
     def on(self, rows: Int[Tensor, "rows"]) -> "Outcome":
         """The same network on some of the prompts only."""
-        return Outcome(self.logit_diff[rows], self.kl[rows], self.correct[rows], self.top1[rows])
+        return Outcome(**{name.name: getattr(self, name.name)[rows] for name in fields(self)})
 
 
 @dataclass(frozen=True)
 class FullModel:
-    """The model itself on a split: what every circuit is held against. Memory: prompts x vocabulary floats."""
+    """The model itself on a split: what every circuit is held against. Memory: prompts x vocabulary floats.
+
+    Attributes:
+        examples: the prompts, with their metric.
+        log_probs: of the model at the answer position.
+        outcome: the model's own.
+        zero: the metric where faithfulness is 0: 0 for a difference, the empty circuit's for a distance.
+    """
 
     examples: Examples
     log_probs: Float[Tensor, "prompt vocab"]
     outcome: Outcome
+    zero: Float[Tensor, "prompt"]
 
     @classmethod
-    def measure(cls, network: Network, examples: Examples, batch_size: int = 64) -> "FullModel":
-        """Run the unmodified model on every prompt."""
+    def measure(
+        cls, network: Network, examples: Examples, batch_size: int = 64, empty: Network | None = None
+    ) -> "FullModel":
+        """Run the unmodified model on every prompt.
+
+        Args:
+            network: the model.
+            examples: the prompts.
+            batch_size: prompts a pass.
+            empty: the network of the empty circuit; run (and needed) for a metric that is a distance only.
+
+        Raises:
+            UsageError: a distance without the empty circuit.
+            NotFiniteError: the model's logits are not finite.
+        """
+        log_probs: list[Tensor] = []
+
+        def run(rows: slice) -> Outcome:
+            logits = _finite(network(rows), "the model's logits", rows)
+            if not log_probs:
+                log_probs.append(logits.new_empty(len(examples), logits.shape[1], dtype=torch.float32))
+            log_probs[0][rows] = logits.float().log_softmax(dim=-1)
+            return _outcome(logits, examples, rows, None)
+
         with torch.no_grad():
-            logits = torch.cat(in_batches(len(examples), batch_size, network))
-        require_finite(logits, "the model's logits")
-        return cls(examples, logits.float().log_softmax(dim=-1), _outcome(logits, examples, None))
+            outcome = _joined(in_batches(len(examples), batch_size, run))
+        full = cls(examples, log_probs[0], outcome, torch.zeros_like(outcome.metric))
+        if not examples.metric.distance:
+            return full
+        if empty is None:
+            raise UsageError(f"{examples.metric.label}: faithfulness counts from the empty circuit; give its network")
+        return replace(full, zero=full.outcome_of(empty, batch_size, "the empty circuit's logits").metric)
 
     def on(self, rows: Int[Tensor, "rows"]) -> "FullModel":
         """The same measurements of some of the prompts only."""
-        return FullModel(self.examples.select(rows), self.log_probs[rows], self.outcome.on(rows))
+        return FullModel(self.examples.select(rows), self.log_probs[rows], self.outcome.on(rows), self.zero[rows])
 
     def outcome_of(self, network: Network, batch_size: int = 64, name: str = "the circuit's logits") -> Outcome:
         """Run `network` on every prompt and compare it with the full model."""
+
+        def run(rows: slice) -> Outcome:
+            logits = _finite(network(rows), name, rows)
+            return _outcome(logits, self.examples, rows, self.log_probs[rows])
+
         with torch.no_grad():
-            logits = torch.cat(in_batches(len(self.examples), batch_size, network))
-        require_finite(logits, name)
-        return _outcome(logits, self.examples, self.log_probs)
+            return _joined(in_batches(len(self.examples), batch_size, run))
+
+    def metric(self, logits: Float[Tensor, "rows vocab"], rows: Rows) -> Float[Tensor, "rows"]:
+        """The task's metric of the chosen prompts' logits; differentiable in them."""
+        # Only a distance reads the log-probabilities: choosing rows copies them.
+        reference = self.log_probs[rows] if self.examples.metric.distance else None
+        return self.examples.measure(logits, rows, reference)
+
+    def excess(self, logits: Float[Tensor, "rows vocab"], rows: Rows) -> Float[Tensor, "rows"]:
+        """What each prompt's metric adds to faithfulness beyond the full model's 1; differentiable in `logits`."""
+        own = self.outcome.metric
+        return (self.metric(logits, rows) - own[rows]) / (own - self.zero).mean()
+
+    def faithfulness(self, outcome: Outcome) -> float:
+        """Share of the way from `zero` to the full model, of the means over prompts."""
+        # On the CPU, because not every device has float64.
+        own, base, zero = (values.cpu().double() for values in (outcome.metric, self.outcome.metric, self.zero))
+        return ((own - zero).mean() / (base - zero).mean()).item()
 
 
-def logit_difference(
-    logits: Float[Tensor, "rows vocab"], answer: Int[Tensor, "rows"], wrong: Int[Tensor, "rows"]
-) -> Float[Tensor, "rows"]:
-    """Logit of the answer minus logit of the wrong answer."""
-    pair = logits.gather(1, torch.stack([answer, wrong], dim=1)).float()
-    return pair[:, 0] - pair[:, 1]
+def ability(network: Network, examples: Examples, batch_size: int) -> tuple[float, float | None]:
+    """Accuracy of the model itself and the mean of its metric; None for a distance, which to itself it has none of."""
+
+    def run(rows: slice) -> Outcome:
+        return _outcome(_finite(network(rows), "the model's logits", rows), examples, rows, None)
+
+    with torch.no_grad():
+        found = _joined(in_batches(len(examples), batch_size, run))
+    mean = None if examples.metric.distance else found.metric.double().mean().item()
+    return found.correct.double().mean().item(), mean
 
 
-def divergence(reference: Float[Tensor, "rows vocab"], logits: Float[Tensor, "rows vocab"]) -> Float[Tensor, "rows"]:
-    """KL(reference || network) in nats; `reference` holds log-probabilities."""
-    return (reference.exp() * (reference - logits.float().log_softmax(dim=-1))).sum(dim=-1)
+def spliced_metric(splice: Splice, logits: Float[Tensor, "rows vocab"], rows: Rows) -> Float[Tensor, "rows"]:
+    """The task's metric of a splice's logits; differentiable in them. For a distance the model itself is run first."""
+    if not splice.examples.metric.distance:
+        return splice.examples.measure(logits, rows)
+    with torch.no_grad():
+        reference = splice.full(rows).float().log_softmax(dim=-1)
+    return splice.examples.measure(logits, rows, reference)
 
 
-def _outcome(logits: Tensor, examples: Examples, reference: Tensor | None) -> Outcome:
-    answer, wrong = examples.answer.to(logits.device), examples.wrong.to(logits.device)
-    difference = logit_difference(logits, answer, wrong)
-    kl = torch.zeros_like(difference) if reference is None else divergence(reference, logits)
-    return Outcome(difference, kl, difference > 0, logits.argmax(dim=-1) == answer)
+def _finite(logits: Tensor, name: str, rows: slice) -> Tensor:
+    return require_finite(logits, name if rows.start == 0 else f"{name}, prompts from {rows.start} on")
 
 
-def behaviour(name: str, outcome: Outcome, full: Outcome, dictionaries: Outcome, seed: int = 0) -> Behaviour:
+def _outcome(logits: Tensor, examples: Examples, rows: slice, reference: Tensor | None) -> Outcome:
+    """The outcome on one batch; without a reference the logits are the full model's own."""
+    answers, wrong = (ids.to(logits.device) for ids in (examples.answers(rows), examples.wrong_answers(rows)))
+    nothing = torch.zeros(len(logits), device=logits.device)
+    distance = examples.metric.distance
+    metric = nothing if distance and reference is None else examples.measure(logits, rows, reference)
+    return Outcome(
+        metric,
+        nothing if reference is None else kl_divergence(reference, logits),
+        nothing if reference is None else answer_divergence(reference, logits, answers, wrong),
+        preferred(logits, answers, wrong) if distance else metric > 0,
+        (logits.argmax(dim=-1)[:, None] == answers).any(dim=1),
+    )
+
+
+def _joined(parts: list[Outcome]) -> Outcome:
+    return Outcome(**{name.name: torch.cat([getattr(part, name.name) for part in parts]) for name in fields(Outcome)})
+
+
+def behaviour(
+    name: str, outcome: Outcome, full: FullModel, dictionaries: Outcome, weights: Float[Tensor, "draw prompt"]
+) -> Behaviour:
     """Means over prompts with 95 % bootstrap intervals; ratios resample numerator and denominator together.
 
     Args:
         name: what the network is.
         outcome: the network; `full` and `dictionaries`: the references of its two faithfulness ratios.
-        seed: of the resampling; the same prompts are drawn for every network, so that intervals can be compared.
+        weights: of :func:`gossamer.circuits.bootstrap.bootstrap_weights`; the same for every network, so that
+            intervals can be compared.
     """
-    draws = resamples(len(outcome.logit_diff), seed).to(outcome.logit_diff.device)
-    own, base, spliced = outcome.logit_diff, full.logit_diff, dictionaries.logit_diff
+    # On the CPU, because not every device has float64.
+    own, base, spliced, zero = (
+        values.cpu().double() for values in (outcome.metric, full.outcome.metric, dictionaries.metric, full.zero)
+    )
+    sign = -1 if full.examples.metric.distance else 1
     return Behaviour(
         name=name,
-        logit_diff=_ratio(own, torch.ones_like(own), draws),
-        faithfulness=_ratio(own, base, draws),
-        faithfulness_to_dictionaries=_ratio(own, spliced, draws),
+        metric=_ratio(own, torch.ones_like(own), weights),
+        faithfulness=_ratio(own - zero, base - zero, weights),
+        faithfulness_to_dictionaries=_ratio(own - zero, spliced - zero, weights),
         accuracy=outcome.correct.double().mean().item(),
         top1=outcome.top1.double().mean().item(),
         kl=outcome.kl.double().mean().item(),
-        prompt_error=_ratio((own - base).abs(), base, draws),
+        answer_kl=outcome.answer_kl.double().mean().item(),
+        prompt_error=_ratio((own - base).abs(), sign * (base - zero), weights),
     )
 
 
-def resamples(n: int, seed: int) -> Int[Tensor, "draw prompt"]:
-    """Bootstrap samples of `n` prompts with replacement."""
-    return torch.randint(n, (RESAMPLES, n), generator=torch.Generator().manual_seed(seed))
-
-
-def _ratio(above: Tensor, below: Tensor, draws: Tensor) -> Interval:
-    above, below = above.double(), below.double()
+def _ratio(above: Tensor, below: Tensor, weights: Tensor) -> Interval:
     value = (above.mean() / below.mean()).item()
-    drawn = above[draws].mean(dim=1) / below[draws].mean(dim=1)
-    low, high = torch.quantile(drawn, torch.tensor([0.025, 0.975], dtype=torch.float64, device=drawn.device)).tolist()
+    drawn = (weights @ above) / (weights @ below)
+    low, high = torch.quantile(drawn, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return Interval(value, low, high)

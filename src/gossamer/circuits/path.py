@@ -11,6 +11,8 @@ from gossamer.circuits.nodes import Nodes
 from gossamer.errors import UsageError
 
 SIZES = (500, 350, 250, 180, 130, 100, 75, 55, 40, 30, 20, 15, 10, 7, 5)
+# How the sizes of a ranking go on above the largest wanted, up to all of its nodes.
+_GROWTH = 1.4
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,9 @@ class Path:
         seconds: wall-clock time to find all of them.
         scores: one score a node, where the method has one.
         settings: what the method was run with.
+
+    Raises:
+        UsageError: a circuit that is larger than the one before it.
     """
 
     method: str
@@ -32,6 +37,10 @@ class Path:
     seconds: float
     scores: Float[Tensor, "node"] | None = None
     settings: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.sizes != sorted(self.sizes, reverse=True):
+            raise UsageError(f"{self.method} path: circuits by falling size expected, found sizes {self.sizes}")
 
     @classmethod
     def from_order(
@@ -46,6 +55,16 @@ class Path:
         """Prefixes of a ranking as circuits of the given sizes (those that the ranking is long enough for)."""
         fitting = sorted({size for size in sizes if size <= len(order)}, reverse=True)
         return cls(method, nodes, tuple(order[:size] for size in fitting), seconds, scores)
+
+    @staticmethod
+    def ranking_sizes(sizes: Sequence[int], n_nodes: int) -> list[int]:
+        """`sizes`, and larger ones up to all of `n_nodes`: a ranking costs nothing more for a larger circuit."""
+        every = [*sizes, n_nodes]
+        larger = _GROWTH * max(sizes, default=1)
+        while larger < n_nodes:
+            every.append(round(larger))
+            larger *= _GROWTH
+        return every
 
     @property
     def sizes(self) -> list[int]:

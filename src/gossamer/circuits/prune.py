@@ -13,10 +13,11 @@ from torch import Tensor
 from gossamer.batching import in_batches
 from gossamer.circuits.attribution import GRADIENT_BATCH
 from gossamer.circuits.leave_out import each_left_out
-from gossamer.circuits.loss import Loss, excess, prompt_loss
+from gossamer.circuits.loss import Loss, prompt_loss
 from gossamer.circuits.outcome import FullModel, Network
 from gossamer.circuits.path import Path
 from gossamer.circuits.splice import Splice
+from gossamer.progress import begin
 
 Enough = Callable[[Int[Tensor, "shorter"]], bool]
 # Two losses that differ by less than this share are the same loss, rounded differently.
@@ -25,19 +26,26 @@ _EQUAL = 1e-6
 _MET = 0.02
 # Rounds of exchanging nodes; the first brings most.
 _EXCHANGES = 2
-# Once so many circuits in a row were not improved by it, larger ones are not tried: each try costs a gradient.
-_PATIENCE = 2
 # Rounds of filling up and pruning again; each lowers the loss, the later ones by little.
 _SWAPS = 3
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """A hard circuit with its mean loss and its excess over the full model on each prompt."""
+    """A hard circuit with its losses, and its excess over the full model on each prompt that choices are made on.
+
+    Attributes:
+        loss: on the fitted prompts; `check`: on those that choices are made on.
+    """
 
     circuit: Int[Tensor, "chosen"]
     loss: float
+    check: float
     missed: Float[Tensor, "rows"]
+
+    def better(self, other: "_Measured") -> bool:
+        """Whether both losses are lower than the other's: on prompts that were fitted, and on others."""
+        return _lower(self.loss, other.loss) and _lower(self.check, other.check)
 
     @property
     def meets(self) -> bool:
@@ -55,17 +63,22 @@ class _Measured:
 class Polish:
     """Measures hard circuits on the training prompts and improves them one exact step at a time.
 
+    Steps come from the prompts that circuits are fitted to. Whether one is taken is decided on `validation` too, which
+    has other names or templates: on the fitted prompts a circuit does more than it will do anywhere else.
+
     Attributes:
-        splice: the network over the training prompts, masks over the candidates.
+        splice: the network over the prompts to fit, masks over the candidates.
         full: the full model on the same prompts.
         loss: the search's loss.
-        prompts: how many of the training prompts are used (the first ones; a task's prompts are in random order).
+        prompts: how many of the prompts are used (the first ones; a task's prompts are in random order).
+        validation: the same over the prompts that choices are made on; None chooses on the fitted ones.
     """
 
     splice: Splice
     full: FullModel
-    loss: Loss = "logit_diff"
+    loss: Loss = "metric"
     prompts: int = 256
+    validation: "Polish | None" = None
 
     @property
     def _count(self) -> int:
@@ -75,16 +88,25 @@ class Polish:
         return in_batches(self._count, self.splice.batch_size, work)
 
     def loss_of(self, circuit: Int[Tensor, "chosen"]) -> float:
-        """Mean loss of a hard circuit (positions in the candidates)."""
-        return self._measured(circuit).loss
+        """Mean loss of a hard circuit (positions in the candidates) on the fitted prompts."""
+        return self._loss_in(self._outputs(circuit))
+
+    def check_of(self, circuit: Int[Tensor, "chosen"]) -> float:
+        """Mean loss of a hard circuit on the prompts that choices are made on."""
+        return (self.validation or self).loss_of(circuit)
 
     def _measured(self, circuit: Int[Tensor, "chosen"]) -> "_Measured":
+        judge, logits = self.validation or self, self._outputs(circuit)
+        judged = logits if judge is self else judge._outputs(circuit)
+        missed = judge.full.excess(judged, slice(0, len(judged)))
+        return _Measured(circuit, self._loss_in(logits), judge._loss_in(judged), missed)
+
+    def _outputs(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "rows vocab"]:
         network = self.splice.over(self.splice.nodes.select(circuit))
-        logits = self._logits(partial(network, torch.ones(len(circuit), device=self.splice.model.device)))
-        return _Measured(circuit, self._loss_in(logits), excess(logits, self.full, slice(0, len(logits))))
+        return self._logits(partial(network, torch.ones(len(circuit), device=self.splice.model.device)))
 
     def losses_without(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "chosen"]:
-        """Mean loss of the circuit without each of its nodes alone."""
+        """Mean loss of the circuit without each of its nodes alone, on the fitted prompts."""
         splice = self.splice.on(torch.arange(self._count, device=circuit.device))
         return each_left_out(splice, self.splice.nodes.select(circuit), self._loss, "pruning")
 
@@ -99,12 +121,10 @@ class Polish:
         return prompt_loss(logits, self.full, self.loss, slice(0, len(logits))).double().mean().item()
 
     def gradient(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "node"]:
-        """Derivative of the mean loss by every candidate's mask at the hard circuit."""
-        return self._slope(self._measured(circuit))
-
-    def _slope(self, at: "_Measured") -> Float[Tensor, "node"]:
-        mask = torch.zeros(len(self.splice.nodes), device=self.splice.model.device).index_fill(0, at.circuit, 1.0)
-        lean = at.missed.mean().sign()
+        """Derivative of the mean loss on the fitted prompts by every candidate's mask at the hard circuit."""
+        logits = self._outputs(circuit)
+        lean = self.full.excess(logits, slice(0, len(logits))).mean().sign()
+        mask = torch.zeros(len(self.splice.nodes), device=self.splice.model.device).index_fill(0, circuit, 1.0)
 
         def part(rows: slice) -> Tensor:
             leaf = mask.clone().requires_grad_()
@@ -115,26 +135,29 @@ class Polish:
         return torch.stack(parts).sum(dim=0) / self._count
 
     def improved(self, path: Path) -> Path:
-        """The path with better nodes where it misses, and without circuits that overshoot for no gain.
+        """The path with better nodes where it misses, and with fuller smaller circuits where larger ones overshoot.
 
-        Circuits are read off a soft mask; hard, some fall short of the full model and some do more than it. One that
-        clearly does more, at a loss no smaller one has, gives way to the best smaller one filled up, or to nothing.
+        Circuits are read off a soft mask; hard, some fall short of the full model and some do more than it. From the
+        largest down, nodes of those that miss are exchanged. Then, from the smallest up, one that clearly does more
+        than the full model, at a loss no smaller one has, gives way to the best smaller one filled up.
         """
-        began, failures = time.perf_counter(), 0
-        leading: _Measured | None = None
-        kept: list[Tensor] = []
-        for found in map(self._measured, reversed(path.circuits)):
-            now = found if failures == _PATIENCE or found.meets else self._exchanged(found)
-            failures = 0 if now is not found else min(failures + (not found.meets), _PATIENCE)
-            if leading is not None and now.loss >= leading.loss and now.overshoots:
-                fuller = self._filled(leading.circuit, len(found.circuit) - len(leading.circuit))
-                if len(fuller) == len(leading.circuit):
-                    continue
-                now = self._measured(fuller)
-            if leading is None or now.loss < leading.loss:
-                leading = now
-            kept.insert(0, now.circuit)
-        return replace(path, circuits=tuple(kept), seconds=path.seconds + time.perf_counter() - began)
+        began = time.perf_counter()
+        advance = begin("improving", len(path.circuits))
+        found = []
+        for circuit in path.circuits:
+            found.append(self._exchanged(self._measured(circuit)))
+            advance(1, f"{len(circuit)} nodes")
+        kept: list[_Measured] = []
+        for now in reversed(found):
+            best = min(kept, key=lambda one: one.check, default=None)
+            if best is not None and now.overshoots and now.check >= best.check:
+                fuller = self._measured(self._filled(best.circuit, len(now.circuit) - len(best.circuit)))
+                # Sizes go on falling: a filled-up circuit must be larger than the next smaller one.
+                if fuller.check < now.check and len(fuller.circuit) > len(kept[-1].circuit):
+                    now = fuller
+            kept.append(now)
+        circuits = tuple(one.circuit for one in reversed(kept))
+        return replace(path, circuits=circuits, seconds=path.seconds + time.perf_counter() - began)
 
     def exchanged(self, circuit: Int[Tensor, "chosen"]) -> Int[Tensor, "chosen"]:
         """As many nodes, some of them others, if its mean misses the full model's and the loss is lower with them.
@@ -147,12 +170,11 @@ class Polish:
         for _ in range(_EXCHANGES):
             if found.meets:
                 break
-            circuit, slope = found.circuit, self._slope(found)
+            circuit, slope = found.circuit, self.gradient(found.circuit)
             leaving = circuit[torch.argsort(slope[circuit], descending=True, stable=True)]
             coming = torch.argsort(slope.index_fill(0, circuit, torch.inf), stable=True)[: len(slope) - len(circuit)]
             trials = (torch.cat([leaving[n:], coming[:n]]) for n in _parts(min(len(circuit) // 4, len(coming))))
-            limit = found.loss - _EQUAL * abs(found.loss)
-            better = next((trial for trial in map(self._measured, trials) if trial.loss < limit), None)
+            better = next((trial for trial in map(self._measured, trials) if trial.better(found)), None)
             if better is None:
                 break
             found = better
@@ -167,16 +189,25 @@ class Polish:
         return order[: _fewest(0, len(order), lambda left: enough(order[:left]))]
 
     def pruned(self, circuit: Int[Tensor, "chosen"], enough: Enough = lambda shorter: True) -> Int[Tensor, "left"]:
-        """The circuit without every node that can be dropped for free: none is left whose removal keeps the loss.
+        """The circuit without every node that can be dropped for free: none is left whose removal keeps the losses.
 
         Exact: each round tries every node alone, then takes as many of the free ones out together, the cheapest first,
-        as keep the loss where it was at the start and leave `enough`; it ends with a round in which no node goes.
+        as keep the loss where it was at the start, on the fitted prompts and on those that choices are made on, and
+        leave `enough`; it ends with a round in which no node goes.
         """
-        limit = self.loss_of(circuit)
+        start = self._measured(circuit)
+
+        def fits(shorter: Int[Tensor, "shorter"]) -> bool:
+            if not len(shorter):
+                return False
+            now = self._measured(shorter)
+            return not _lower(start.loss, now.loss) and not _lower(start.check, now.check) and enough(shorter)
+
         while len(circuit) > 1:
             losses = self.losses_without(circuit)
-            free = torch.argsort(losses, stable=True)[: int((losses <= limit + _EQUAL * abs(limit)).sum())]
-            shorter = self._without(circuit, free.to(circuit.device), limit, enough)
+            limit = start.loss + _EQUAL * abs(start.loss)
+            free = torch.argsort(losses, stable=True)[: int((losses <= limit).sum())]
+            shorter = _without(circuit, free.to(circuit.device), fits)
             if len(shorter) == len(circuit):
                 break
             circuit = shorter
@@ -197,35 +228,36 @@ class Polish:
         return circuit
 
     def _filled(self, circuit: Int[Tensor, "chosen"], room: int) -> Int[Tensor, "more"]:
-        """The circuit with as many more nodes as there is room for, or half as many and so on, if the loss is lower."""
+        """The circuit with as many more nodes as there is room for, or half as many and so on, if that is better."""
         gain = (-self.gradient(circuit)).index_fill(0, circuit, 0.0)
         best = torch.argsort(gain, descending=True, stable=True)[: min(room, int((gain > 0).sum()))]
-        limit = self.loss_of(circuit)
+        start = self._measured(circuit)
         while len(best):
             fuller = torch.cat([circuit, best])
-            if self.loss_of(fuller) < limit - _EQUAL * abs(limit):
+            if self._measured(fuller).better(start):
                 return fuller
             best = best[: len(best) // 2]
         return circuit
 
-    def _without(
-        self, circuit: Int[Tensor, "chosen"], free: Int[Tensor, "free"], limit: float, enough: Enough
-    ) -> Int[Tensor, "left"]:
-        """The circuit without as many of the `free` nodes (positions in it) as can go: the first ones, or any one."""
 
-        def rest(gone: Tensor) -> Tensor:
-            left = torch.ones(len(circuit), dtype=torch.bool, device=circuit.device).index_fill(0, gone, False)
-            return circuit[left]
+def _lower(one: float, other: float) -> bool:
+    """Whether a loss is lower than another by more than rounding."""
+    return one < other - _EQUAL * abs(other)
 
-        def fits(shorter: Tensor) -> bool:
-            return len(shorter) > 0 and self.loss_of(shorter) <= limit + _EQUAL * abs(limit) and enough(shorter)
 
-        most = len(free) - _fewest(-1, len(free), lambda left: fits(rest(free[: len(free) - left])))
-        if most:
-            return rest(free[:most])
-        return next(
-            (one for one in (rest(free[index : index + 1]) for index in range(1, len(free))) if fits(one)), circuit
-        )
+def _without(
+    circuit: Int[Tensor, "chosen"], free: Int[Tensor, "free"], fits: Callable[[Int[Tensor, "left"]], bool]
+) -> Int[Tensor, "left"]:
+    """The circuit without as many of the `free` nodes (positions in it) as can go: the first ones, or any one."""
+
+    def rest(gone: Tensor) -> Tensor:
+        left = torch.ones(len(circuit), dtype=torch.bool, device=circuit.device).index_fill(0, gone, False)
+        return circuit[left]
+
+    most = len(free) - _fewest(-1, len(free), lambda left: fits(rest(free[: len(free) - left])))
+    if most:
+        return rest(free[:most])
+    return next((one for one in (rest(free[index : index + 1]) for index in range(1, len(free))) if fits(one)), circuit)
 
 
 def _parts(most: int) -> list[int]:

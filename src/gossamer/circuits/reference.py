@@ -1,7 +1,7 @@
 """The published recipe: one annealed mask run for every sparsity weight, over all latents.
 
 Adam on one parameter a node, soft mask sigmoid(tau m) with tau rising exponentially from 1, loss = | difference of two
-batch means of the logit difference | + lambda * (sum of the soft mask) / (number of dictionaries). From Caples et al.
+batch means of the task's metric | + lambda * (sum of the soft mask) / (number of dictionaries). From Caples et al.
 2025 (Scaling Sparse Feature Circuit Finding to Gemma 9B), with true means for the ablation values. It is kept as it was
 published: the target is the model with its dictionaries, recomputed for every batch, and prompts are taken in order
 (from the first again when they run out). Learning rate and number of steps were different for each published task: here
@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gossamer.circuits.outcome import logit_difference
+from gossamer.circuits.outcome import spliced_metric
 from gossamer.circuits.path import Path
 from gossamer.circuits.splice import Splice
 from gossamer.errors import NotFiniteError
@@ -72,8 +72,8 @@ def _run(
         rows = torch.arange(step * settings.batch_size, (step + 1) * settings.batch_size) % n
         soft = torch.sigmoid(settings.base ** (settings.final * step / settings.steps) * mask)
         with torch.no_grad():
-            target = _mean_difference(splice, whole(mask[:0], rows), rows)
-        loss = (target - _mean_difference(splice, splice(soft, rows), rows)).abs() + weight * soft.sum() / n_sites
+            target = _mean_metric(splice, whole(mask[:0], rows), rows)
+        loss = (target - _mean_metric(splice, splice(soft, rows), rows)).abs() + weight * soft.sum() / n_sites
         if not torch.isfinite(loss):
             raise NotFiniteError(f"reference recipe: the loss became {loss.item()} at step {step}; lower learning_rate")
         mask.grad = torch.autograd.grad(loss, mask)[0]
@@ -82,5 +82,5 @@ def _run(
     return mask.detach()
 
 
-def _mean_difference(splice: Splice, logits: Tensor, rows: Tensor) -> Tensor:
-    return logit_difference(logits, splice.examples.answer[rows], splice.examples.wrong[rows]).mean()
+def _mean_metric(splice: Splice, logits: Tensor, rows: Tensor) -> Tensor:
+    return spliced_metric(splice, logits, rows).mean()

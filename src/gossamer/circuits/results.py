@@ -1,6 +1,12 @@
 """What an evaluation says, as plain numbers: what a report draws and a program reads, nothing of how it came to be."""
 
+import math
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gossamer.features.feature_card import FeatureCard
+from gossamer.results import Format, Older
 
 
 @dataclass(frozen=True)
@@ -18,23 +24,36 @@ class Behaviour:
 
     Attributes:
         name: what the network is.
-        logit_diff: mean logit of the answer minus logit of the wrong answer.
-        faithfulness: logit_diff over the full model's, with nothing subtracted.
-        faithfulness_to_dictionaries: the same over model + dictionaries without ablation.
-        accuracy: share of prompts where the answer's logit exceeds the wrong answer's.
-        top1: share of prompts where the answer's logit exceeds every other token's.
+        metric: mean of what the task measures (`Findings.metric` names it).
+        faithfulness: a difference over the full model's, with nothing subtracted; of a distance from the full model,
+            1 minus its share of the empty circuit's distance (see :mod:`gossamer.tasks.metric`).
+        faithfulness_to_dictionaries: the same with model + dictionaries without ablation in the full model's place.
+        accuracy: share of prompts that it gets right (see :class:`gossamer.circuits.outcome.Outcome`).
+        top1: share of prompts where a right answer's logit exceeds every other token's.
         kl: mean KL(full model || this network) over the vocabulary at the answer position, in nats.
-        prompt_error: mean over prompts of |logit difference - the full model's| over the full model's mean.
+        prompt_error: mean over prompts of |metric - the full model's|, in units of faithfulness.
+        answer_kl: mean KL as above between the prompt's own answers alone, right and wrong.
     """
 
     name: str
-    logit_diff: Interval
+    metric: Interval
     faithfulness: Interval
     faithfulness_to_dictionaries: Interval
     accuracy: float
     top1: float
     kl: float
     prompt_error: Interval
+    answer_kl: float = math.nan
+
+    @property
+    def measured(self) -> dict[str, float]:
+        """The numbers that a circuit's file holds."""
+        return {
+            "faithfulness": self.faithfulness.value,
+            "faithfulness_to_dictionaries": self.faithfulness_to_dictionaries.value,
+            "accuracy": self.accuracy,
+            "kl": self.kl,
+        }
 
 
 @dataclass(frozen=True)
@@ -104,8 +123,9 @@ class Overlap:
     """Agreement of circuits that should agree: matrices over `labels` (row against column).
 
     Attributes:
-        kind: what varies between them: "seed" or "split" (searches that could have come out differently), or "size"
-            (circuits of one search, each begun from the one before: they nest, which says little of its stability).
+        kind: what varies between them: "bootstrap" (samples of the training texts) or "split" (halves of the training
+            prompts), searches that could have come out differently; or "size" (circuits of one search, each begun from
+            the one before: they nest, which says little of its stability).
         sizes: nodes of each circuit.
         jaccard: |A and B| / |A or B|.
         containment: |A and B| / |smaller of the two|.
@@ -119,43 +139,37 @@ class Overlap:
 
 
 @dataclass(frozen=True)
-class Example:
-    """Where a latent fired in the task's prompts."""
-
-    tokens: tuple[str, ...]
-    position: int
-    activation: float
-
-
-@dataclass(frozen=True)
 class NodeCard:
-    """What is known of one node of the circuit.
+    """What is known of one node of the circuit: its feature's card, and what only a circuit knows of it.
 
     Attributes:
-        site, role, latent: the node.
+        card: of the feature, on the held-out prompts.
+        role: where it counts.
         effect: faithfulness lost when this node alone is removed from the circuit (minimality).
         activation: mean on clean prompts at the role; `ablated` is the mean it is moved to.
-        direct: logit difference that the latent adds by itself, to first order: (activation - ablated) times the
-            decoder row times the gradient of the logit difference by the final stream, mean over prompts; NaN at sites
-            that write to no stream.
-        promotes, suppresses: logit-lens words of the decoder row with their values.
-        examples: strongest firings in the task's prompts.
+        direct: what the latent adds to the metric by itself, to first order: (activation - ablated) times the decoder
+            row times the gradient of the metric by the final stream, mean over prompts; NaN at sites that write to no
+            stream.
         generic: names of unrelated tasks whose circuits hold the same latent.
-        link: address of the latent's Neuronpedia page, where the dictionary names one.
     """
 
-    site: str
+    card: FeatureCard
     role: str
-    latent: int
     effect: float
     activation: float
     ablated: float
     direct: float
-    promotes: tuple[tuple[str, float], ...]
-    suppresses: tuple[tuple[str, float], ...]
-    examples: tuple[Example, ...]
     generic: tuple[str, ...] = ()
-    link: str | None = None
+
+    @property
+    def site(self) -> str:
+        """Where the dictionary reads."""
+        return str(self.card.feature.site)
+
+    @property
+    def latent(self) -> int:
+        """Number of the latent."""
+        return self.card.feature.latent
 
 
 @dataclass(frozen=True)
@@ -181,6 +195,9 @@ class Findings:
         cases: the kinds of prompts, the most frequent first; empty when no prompt names its case.
         settings: name and value of everything needed to rerun (seed, dtype, ablation, errors, target, versions ...).
         warnings: sentences a reader must see.
+        metric: what the task measures, in words, and its `unit`.
+        kept: what faithfulness is a share of, in words.
+        distance: whether the metric is a distance from the full model.
     """
 
     task: str
@@ -196,3 +213,34 @@ class Findings:
     cases: tuple[Case, ...] = ()
     settings: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    metric: str = "logit difference"
+    unit: str = "logits"
+    kept: str = "logit difference"
+    distance: bool = False
+
+    def save(self, path: str | Path) -> Path:
+        """Write JSON, atomically, with a checksum. Returns the path."""
+        return FORMAT.save(path, self)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Findings":
+        """Read what `save` or :func:`gossamer.report.write_report` wrote, so that a report needs no computing.
+
+        Raises:
+            UsageError: no such file, or no findings.
+            GossamerError: damaged, or changed since it was written.
+        """
+        return FORMAT.load(path)
+
+
+def _with_metric(body: Any) -> Any:
+    """Findings of before there were metrics: what is called `metric` now was the logit difference by name."""
+    if isinstance(body, dict):
+        return {"metric" if name == "logit_diff" else name: _with_metric(value) for name, value in body.items()}
+    return [_with_metric(value) for value in body] if isinstance(body, list) else body
+
+
+# Of before there were versions: no checksum, and null for numbers that are not finite.
+FORMAT: Format[Findings] = Format(
+    "gossamer.findings", 1, Findings, "saved findings", {"": Older(_with_metric, checksum=False)}
+)

@@ -21,8 +21,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gossamer.batching import halved, is_out_of_memory
-from gossamer.circuits.attribution import GRADIENT_BATCH, attribution_patching
-from gossamer.circuits.loss import Loss, excess, prompt_loss
+from gossamer.circuits.attribution import GRADIENT_BATCH, gradient_at
+from gossamer.circuits.loss import Loss, prompt_loss
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.outcome import FullModel
 from gossamer.circuits.path import SIZES, Path
@@ -36,10 +36,9 @@ class SearchSettings:
     """Settings of the mask search.
 
     Attributes:
-        loss: "logit_diff": |logit difference - the full model's| of each prompt, times PROMPT_WEIGHT, plus the same of
-            the batch's mean, both over the full model's mean (the first keeps errors of opposite sign from cancelling,
-            the second is what faithfulness is made of); "kl": KL(full model || circuit) of each prompt at the answer
-            position.
+        loss: "metric": |metric - the full model's| of each prompt, times PROMPT_WEIGHT, plus the same of the batch's
+            mean, both in units of faithfulness (the first keeps errors of opposite sign from cancelling, the second is
+            what faithfulness is made of); "kl": KL(full model || circuit) of each prompt at the answer position.
         sizes: circuit sizes wanted.
         steps: gradient steps of the whole run.
         batch_size: prompts a step; the splice's batch size, where that is smaller, is what memory holds at once.
@@ -49,7 +48,7 @@ class SearchSettings:
         seed: of the batches.
     """
 
-    loss: Loss = "logit_diff"
+    loss: Loss = "metric"
     sizes: Sequence[int] = SIZES
     steps: int = 400
     batch_size: int = GRADIENT_BATCH
@@ -116,9 +115,14 @@ def _possible(wanted: Sequence[int], n_candidates: int) -> list[int]:
 
 
 def _begin(splice: Splice, settings: SearchSettings) -> _Run:
-    """Scores that start as the logits of the ranks of attribution patching: large effects start inside."""
+    """Scores that start as the logits of the ranks of one gradient: large effects start inside.
+
+    It is taken at the unmasked network (attribution patching); of a distance from the model halfway to the ablated one,
+    because it has no gradient near the model itself.
+    """
     n = len(splice.nodes)
-    order = torch.argsort(attribution_patching(splice).abs(), stable=True)
+    at = 0.5 if splice.examples.metric.distance else 1.0
+    order = torch.argsort(gradient_at(splice, at, "attribution patching").abs(), stable=True)
     ranks = torch.empty(n, device=order.device).index_copy_(0, order, torch.arange(n, device=order.device) + 0.5)
     scores = (0.5 * torch.logit(ranks / n)).requires_grad_()
     everything = torch.arange(n, device=scores.device)
@@ -176,11 +180,11 @@ def _accumulate(run: _Run, full: FullModel, loss: Loss, mask: Tensor, rows: Int[
     while start < len(rows):
         part = rows[start : start + run.batch_size]
         try:
-            if loss == "logit_diff" and lean is None and len(part) < len(rows):
+            if loss == "metric" and lean is None and len(part) < len(rows):
                 lean = _lean(run, full, leaf, rows)
             value = prompt_loss(run.splice(leaf, part), full, loss, part, lean).sum() / len(rows)
             slope += torch.autograd.grad(value, leaf)[0]
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             run.batch_size = halved(len(part), error)
@@ -193,7 +197,7 @@ def _accumulate(run: _Run, full: FullModel, loss: Loss, mask: Tensor, rows: Int[
 def _lean(run: _Run, full: FullModel, mask: Tensor, rows: Int[Tensor, "rows"]) -> Float[Tensor, ""]:
     """On which side of the full model a batch is that memory holds in parts only: what ties its prompts together."""
     with torch.no_grad():
-        parts = [excess(run.splice(mask, part), full, part) for part in torch.split(rows, run.batch_size)]
+        parts = [full.excess(run.splice(mask, part), part) for part in torch.split(rows, run.batch_size)]
     return torch.cat(parts).mean().sign()
 
 

@@ -1,14 +1,13 @@
 """The model with dictionaries in its residual stream: a mask over latents is its only free argument."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Literal
+from functools import cached_property
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import embedding, pad
 
 from gossamer.batching import in_batches
@@ -19,6 +18,7 @@ from gossamer.errors import UsageError
 from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
+from gossamer.replacement.replacement_model import ReplacementModel, resumable
 from gossamer.tasks.task import Examples
 from gossamer.tokens import Tokens
 
@@ -40,14 +40,82 @@ class Batch:
     counterfactual: Mapping[Site, Float[Tensor, "batch pos d"]]
 
     @property
-    def through(self) -> Bool[Tensor, "batch pos 1"]:
-        """Tokens whose stream is left as it is (BOS, padding)."""
-        return (self.roles < 0).unsqueeze(-1)
+    def replaced(self) -> Bool[Tensor, "batch pos"]:
+        """Tokens at which dictionaries stand in; BOS and padding pass through."""
+        return self.roles >= 0
+
+
+class Shared(NamedTuple):
+    """What depends on neither nodes nor masks: computed once, and shared by every splice over the same prompts.
+
+    Attributes:
+        stream: the clean prompts' stream where the network starts; the layers before it run once.
+        counterfactual: for resample ablation, the model's own streams on the counterfactuals; empty otherwise.
+        constants: what the ablation values of all latents decode to, where they are the same for every prompt.
+    """
+
+    stream: Float[Tensor, "prompt pos d"]
+    counterfactual: Mapping[Site, Float[Tensor, "prompt pos d"]]
+    constants: Mapping[Site, Float[Tensor, "slot d"]]
+
+
+@dataclass(frozen=True, eq=False)
+class SplicedPrompts:
+    """SplicedPrompts in the model with its dictionaries.
+
+    Attributes:
+        network: the model with the dictionaries.
+        examples: the prompts, on the model's device.
+        ablation: where ablated latents go.
+        batch_size: prompts a pass.
+        given: what is known of them already; None: it is computed when it is first needed.
+    """
+
+    network: ReplacementModel
+    examples: Examples
+    ablation: Ablation
+    batch_size: int
+    given: Shared | None = None
+
+    @cached_property
+    def shared(self) -> Shared:
+        """See :class:`Shared`."""
+        if self.given is not None:
+            return self.given
+        start, dictionaries = self.network.start, self.network.dictionaries
+        stream = self._captured(self.examples.clean.tokens, [start])[start]
+        resampled = self.ablation.kind == "resample"
+        other = self._captured(self.examples.counterfactual.tokens, list(dictionaries)) if resampled else {}
+        constants = {}
+        with torch.no_grad():
+            for site, dictionary in dictionaries.items():
+                latents = self.ablation.sites[site].latents
+                if latents is not None:
+                    constants[site] = dictionary.decode(latents.to(dictionary.W_dec.dtype))
+        return Shared(stream, other, constants)
+
+    def _captured(self, tokens: Tokens, sites: list[Site]) -> dict[Site, Float[Tensor, "prompt pos d"]]:
+        model = self.network.model
+        with torch.no_grad():
+            parts = in_batches(len(tokens), self.batch_size, lambda rows: model.capture(tokens[rows], sites))
+        return {site: require_finite(torch.cat([part[site] for part in parts]), str(site)) for site in sites}
+
+    def select(self, rows: Int[Tensor, "rows"]) -> "SplicedPrompts":
+        """Some of the prompts; what is known of all of them is not computed again."""
+        known = self.shared
+        other = {site: stream[rows] for site, stream in known.counterfactual.items()}
+        given = Shared(known.stream[rows], other, known.constants)
+        return replace(self, examples=self.examples.select(rows), given=given)
+
+    def resumed(self, site: Site, stream: Float[Tensor, "prompt pos d"]) -> "SplicedPrompts":
+        """The same prompts in the network from `site` on, which `stream` reaches."""
+        network = self.network.with_sites(one for one in self.network.dictionaries if one >= site)
+        return replace(self, network=network, given=self.shared._replace(stream=stream))
 
 
 @dataclass(frozen=True)
 class _SitePlan:
-    """One site's share of a splice: its columns, and the constants that all other latents are folded into."""
+    """One site's share of a splice: its columns, their ablation values, and the constant all others are folded into."""
 
     dictionary: Dictionary
     nodes: SiteNodes
@@ -55,6 +123,7 @@ class _SitePlan:
     constant: Float[Tensor, "slot d"] | None
 
 
+@dataclass(frozen=True, eq=False)
 class Splice:
     """Dictionaries replace the stream at their sites; masked latents move to their ablation value.
 
@@ -66,10 +135,30 @@ class Splice:
 
     Source: masked replacement of the residual stream by sparse autoencoders, Caples et al. 2025.
     Memory: prompts x positions x d_model for the cached stream; positions x columns a site for each prompt in a batch.
+
+    Attributes:
+        prompts: model, dictionaries, examples and ablation, with what all splices over them share.
+        nodes: what the mask has entries for.
+        rest: what becomes of all other latents.
+
+    Raises:
+        UsageError: the nodes are of other sites than the dictionaries.
     """
 
-    def __init__(
-        self,
+    prompts: SplicedPrompts
+    nodes: Nodes
+    rest: Rest = "ablated"
+
+    def __post_init__(self) -> None:
+        if tuple(self.dictionaries) != self.nodes.sites:
+            raise UsageError(
+                f"nodes of the dictionaries' sites expected ({', '.join(map(str, self.dictionaries))}), "
+                f"found nodes of {', '.join(map(str, self.nodes.sites)) or 'no site'}"
+            )
+
+    @classmethod
+    def of(
+        cls,
         model: LanguageModel,
         dictionaries: Mapping[Site, Dictionary],
         examples: Examples,
@@ -78,58 +167,57 @@ class Splice:
         *,
         rest: Rest = "ablated",
         batch_size: int = 64,
-    ) -> None:
-        """Compile `nodes`; the first call for these examples also runs the layers before the first dictionary.
+    ) -> "Splice":
+        """A splice of its own over these prompts; :meth:`over` and the like share what it has computed.
 
         Raises:
             UsageError: no dictionaries, dictionaries out of order, a transcoder, or nodes of other sites.
         """
-        if not dictionaries or tuple(dictionaries) != nodes.sites:
-            raise UsageError(
-                f"nodes of the dictionaries' sites expected ({', '.join(map(str, dictionaries)) or 'none given'}), "
-                f"found nodes of {', '.join(map(str, nodes.sites)) or 'no site'}"
-            )
-        # The network resumes at the first of them: a site before it would be passed over in silence.
-        if list(dictionaries) != sorted(dictionaries):
-            raise UsageError(
-                f"dictionaries in execution order expected ({', '.join(map(str, sorted(dictionaries)))}), "
-                f"found {', '.join(map(str, dictionaries))}; put them in a DictionarySet"
-            )
-        for dictionary in dictionaries.values():
-            dictionary.require_reconstruction("splicing")
-        self.model, self.dictionaries, self.examples, self.ablation = (
-            model,
-            dictionaries,
-            examples.to(model.device),
-            ablation,
-        )
-        self.nodes, self.rest, self.batch_size = nodes, rest, batch_size
-        self.start = _start(next(iter(dictionaries)))
-        self._stream: Tensor | None = None
-        self._other: dict[Site, Tensor] | None = None
-        self._plans = {site: self._plan(index, site) for index, site in enumerate(dictionaries)}
+        errors = {site: values.error for site, values in ablation.sites.items() if values.error is not None}
+        network = ReplacementModel(model, dictionaries, ablation.errors, errors)
+        return cls(SplicedPrompts(network, examples.to(model.device), ablation, batch_size), nodes, rest)
+
+    @property
+    def model(self) -> LanguageModel:
+        """The language model."""
+        return self.prompts.network.model
+
+    @property
+    def dictionaries(self) -> Mapping[Site, Dictionary]:
+        """One for each site, in execution order."""
+        return self.prompts.network.dictionaries
+
+    @property
+    def examples(self) -> Examples:
+        """The prompts."""
+        return self.prompts.examples
+
+    @property
+    def ablation(self) -> Ablation:
+        """Where ablated latents go."""
+        return self.prompts.ablation
+
+    @property
+    def batch_size(self) -> int:
+        """SplicedPrompts a pass."""
+        return self.prompts.batch_size
+
+    @cached_property
+    def _plans(self) -> dict[Site, _SitePlan]:
+        plans = {}
+        for index, (site, dictionary) in enumerate(self.dictionaries.items()):
+            nodes, latents = self.nodes.at(index), self.ablation.sites[site].latents
+            ablated = None if latents is None else latents[:, nodes.columns]
+            plans[site] = _SitePlan(dictionary, nodes, ablated, self.prompts.shared.constants.get(site))
+        return plans
 
     def over(self, nodes: Nodes, *, rest: Rest | None = None) -> "Splice":
-        """The same network with masks over other `nodes`; what was computed before the first dictionary is shared."""
-        other = Splice(
-            self.model,
-            self.dictionaries,
-            self.examples,
-            self.ablation,
-            nodes,
-            rest=rest or self.rest,
-            batch_size=self.batch_size,
-        )
-        other._stream, other._other = self._prefix(), self._counterfactuals()
-        return other
+        """The same network with masks over other `nodes`; what depends on no node is shared."""
+        return Splice(self.prompts, nodes, rest or self.rest)
 
     def on(self, rows: Int[Tensor, "rows"]) -> "Splice":
         """The same network over some of the prompts only."""
-        other = self.over(self.nodes)
-        other.examples = self.examples.select(rows)
-        other._stream = self._prefix()[rows]
-        other._other = {site: stream[rows] for site, stream in self._counterfactuals().items()}
-        return other
+        return Splice(self.prompts.select(rows), self.nodes, self.rest)
 
     def beyond(self, site: Site, mask: Float[Tensor, "node"]) -> "tuple[Splice, Int[Tensor, 'later']]":
         """The same network from a site on, with what reaches it under `mask` computed once and kept.
@@ -139,24 +227,19 @@ class Splice:
         """
         sites = self.nodes.sites
         index = sites.index(site)
-        while index and _start(sites[index]) != sites[index]:
+        while index and resumable(sites[index]) != sites[index]:
             index -= 1
         if index == 0:
             return self, torch.arange(len(self.nodes), device=self.nodes.site.device)
         later, kept = self.nodes.after(index)
-        dictionaries = {name: self.dictionaries[name] for name in sites[index:]}
-        other = Splice(
-            self.model, dictionaries, self.examples, self.ablation, later, rest=self.rest, batch_size=self.batch_size
-        )
         width = self.examples.clean.tokens.ids.shape[1]
 
         def reaching(rows: slice) -> Tensor:
             stream = self.streams(mask, rows)[sites[index]]
             return pad(stream, (0, 0, 0, width - stream.shape[1]))
 
-        other._stream = torch.cat(in_batches(len(self.examples), self.batch_size, reaching))
-        other._other = {name: stream for name, stream in self._counterfactuals().items() if name in dictionaries}
-        return other, kept
+        stream = torch.cat(in_batches(len(self.examples), self.batch_size, reaching))
+        return Splice(self.prompts.resumed(sites[index], stream), later, self.rest), kept
 
     def __call__(
         self, mask: Float[Tensor, "node"], rows: Int[Tensor, "rows"] | slice = slice(None)
@@ -179,18 +262,19 @@ class Splice:
     def _run(
         self, mask: Tensor, batch: Batch, seen: dict[Site, Tensor] | None, *, held: bool = False
     ) -> Float[Tensor, "rows vocab"]:
-        edits: dict[Site, Callable[[Tensor], Tensor]] = {
-            site: partial(self._spliced, site, mask, batch, seen, held) for site in self.dictionaries
-        }
-        first = edits.pop(self.start, None)
-        stream = first(batch.stream) if first is not None else batch.stream
-        with frozen(self.model.hf), self.model.edit(edits):
-            return self.model.resume(self.start, stream, batch.tokens, at=batch.end)
+        def reconstruct(site: Site, x: Tensor) -> Tensor:
+            if seen is not None:
+                seen[site] = x
+            return self._replace(site, mask, batch, x.detach() if held else x)
+
+        return self.prompts.network.logits(
+            batch.tokens, batch.replaced, at=batch.end, prefix=batch.stream, reconstruct=reconstruct
+        )
 
     def full(self, rows: Int[Tensor, "rows"] | slice = slice(None)) -> Float[Tensor, "rows vocab"]:
         """Logits of the model itself at the answer position: the same pass with nothing spliced in."""
         batch = self.batch(rows)
-        return self.model.resume(self.start, batch.stream, batch.tokens, at=batch.end)
+        return self.model.resume(self.prompts.network.start, batch.stream, batch.tokens, at=batch.end)
 
     def streams(
         self, mask: Float[Tensor, "node"], rows: Int[Tensor, "rows"] | slice = slice(None)
@@ -216,7 +300,7 @@ class Splice:
 
     def batch(self, rows: Int[Tensor, "rows"] | slice) -> Batch:
         """The chosen prompts with their cached stream."""
-        clean = self.examples.clean
+        clean, shared = self.examples.clean, self.prompts.shared
         tokens = clean.tokens[rows]
         width = int(tokens.mask.sum(dim=1).max())
         return Batch(
@@ -224,46 +308,9 @@ class Splice:
             clean.roles[rows][:, :width],
             clean.slots[rows][:, :width],
             clean.end[rows],
-            self._prefix()[rows][:, :width],
-            {site: stream[rows][:, :width] for site, stream in self._counterfactuals().items()},
+            shared.stream[rows][:, :width],
+            {site: stream[rows][:, :width] for site, stream in shared.counterfactual.items()},
         )
-
-    def _prefix(self) -> Float[Tensor, "prompt pos d"]:
-        """The stream where the first dictionary reads it, for all prompts; computed once."""
-        if self._stream is None:
-            self._stream = self._captured(self.examples.clean.tokens, [self.start])[self.start]
-        return self._stream
-
-    def _counterfactuals(self) -> dict[Site, Float[Tensor, "prompt pos d"]]:
-        """For resample ablation, the model's own streams on the counterfactuals at every site; computed once."""
-        if self._other is None:
-            resampled = self.ablation.kind == "resample"
-            tokens = self.examples.counterfactual.tokens
-            self._other = self._captured(tokens, list(self.dictionaries)) if resampled else {}
-        return self._other
-
-    def _captured(self, tokens: Tokens, sites: list[Site]) -> dict[Site, Float[Tensor, "prompt pos d"]]:
-        with torch.no_grad():
-            parts = in_batches(len(tokens), self.batch_size, lambda rows: self.model.capture(tokens[rows], sites))
-        return {site: require_finite(torch.cat([part[site] for part in parts]), str(site)) for site in sites}
-
-    def _plan(self, index: int, site: Site) -> _SitePlan:
-        dictionary, values = self.dictionaries[site], self.ablation.sites[site]
-        nodes = self.nodes.at(index)
-        if values.latents is None:
-            return _SitePlan(dictionary, nodes, None, None)
-        with torch.no_grad():
-            constant = dictionary.decode(values.latents.to(dictionary.W_dec.dtype))
-        return _SitePlan(dictionary, nodes, values.latents[:, nodes.columns], constant)
-
-    def _spliced(
-        self, site: Site, mask: Tensor, batch: Batch, seen: dict[Site, Tensor] | None, held: bool, x: Tensor
-    ) -> Float[Tensor, "batch pos d"]:
-        """The new stream at `site` for the present stream `x`, which `seen` keeps; BOS and padding pass through."""
-        if seen is not None:
-            seen[site] = x
-        out = self._replace(site, mask, batch, x.detach() if held else x)
-        return torch.where(batch.through, x, out)
 
     def _replace(
         self, site: Site, mask: Tensor, batch: Batch, x: Float[Tensor, "batch pos d"]
@@ -273,22 +320,17 @@ class Splice:
         weight = self._weights(plan.nodes, mask, batch)
         away = plan.dictionary.encode_dense(x, plan.nodes.columns) - ablated
         decoder = plan.dictionary.W_dec[plan.nodes.columns]
-        if self.rest == "kept":
-            out = self._kept(plan.dictionary, x) + _in_stream(
-                plan.dictionary, x, ((weight - 1) * away).to(decoder.dtype) @ decoder
-            )
-        else:
+        network = self.prompts.network
+        mean = self.ablation.sites[site].error
+        error = None if mean is None else slot_rows(mean, batch.slots)
+        if self.rest == "ablated":
             out = _denormalised(plan.dictionary, x, constant + (weight * away).to(decoder.dtype) @ decoder)
-            if self.ablation.errors == "keep":
-                out = out + x - plan.dictionary.reconstruct(x, plan.dictionary.encode_dense(x))
-        error = self.ablation.sites[site].error
-        if error is not None:
-            out = out + slot_rows(error.to(out.dtype), batch.slots)
-        return out
-
-    def _kept(self, dictionary: Dictionary, x: Tensor) -> Tensor:
-        # With its exact error re-added an unmasked dictionary is the identity: nothing needs to be encoded.
-        return x if self.ablation.errors == "keep" else dictionary.reconstruct(x, dictionary.encode_dense(x))
+            return network.with_error(site, x, out, error)
+        change = _in_stream(plan.dictionary, x, ((weight - 1) * away).to(decoder.dtype) @ decoder)
+        if network.errors == "keep":
+            return x + change
+        whole = plan.dictionary.reconstruct(x, plan.dictionary.encode_dense(x))
+        return network.with_error(site, x, whole + change, error)
 
     def _weights(self, nodes: SiteNodes, mask: Tensor, batch: Batch) -> Float[Tensor, "batch pos column"]:
         """Mask of every column at every token; a column is no node at the roles that the nodes do not name."""
@@ -308,19 +350,6 @@ class Splice:
         return latents[..., plan.nodes.columns], plan.dictionary.decode(latents)
 
 
-@contextlib.contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """No gradients for the module's weights while inside: a mask's gradient then keeps no inputs of linear layers."""
-    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    for parameter in trainable:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
-
-
 def _denormalised(dictionary: Dictionary, x: Tensor, out: Tensor) -> Tensor:
     return dictionary.denormalise(out, dictionary.normalise(x)[1])
 
@@ -329,12 +358,3 @@ def _in_stream(dictionary: Dictionary, x: Tensor, change: Tensor) -> Tensor:
     """A change of the decoder's output in the units of the stream (denormalising is affine: take the difference)."""
     zero = torch.zeros_like(change)
     return _denormalised(dictionary, x, change) - _denormalised(dictionary, x, zero)
-
-
-def _start(first: Site) -> Site:
-    """The residual site from which the network can be resumed when `first` is the earliest dictionary."""
-    if first.kind in ("resid_pre", "resid_post"):
-        return first
-    if first.layer is None:
-        raise UsageError(f"dictionaries on {first} cannot be spliced: expected a site inside a layer")
-    return replace(first, kind="resid_pre")

@@ -1,35 +1,42 @@
 """The main job: a model, its dictionaries and a task in; a tested circuit out."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from importlib.metadata import version
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from gossamer.circuits.ablation import Ablation, AblationKind, ErrorPolicy
+from gossamer.circuits.ablation import Ablation, AblationKind
+from gossamer.circuits.bootstrap import FewTextsWarning, few_texts
 from gossamer.circuits.candidates import candidates
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.edges import circuit_edges
 from gossamer.circuits.evaluate.bench import Bench
 from gossamer.circuits.evaluate.minimality import node_effects
 from gossamer.circuits.export import graph_prompt, to_attribution_graph
-from gossamer.circuits.methods import METHODS
+from gossamer.circuits.inputs import Inputs
+from gossamer.circuits.methods import METHODS, MethodInputs, Prompts
 from gossamer.circuits.nodes import Nodes
-from gossamer.circuits.outcome import FullModel
+from gossamer.circuits.outcome import ability
 from gossamer.circuits.path import Path
 from gossamer.circuits.prune import Polish
 from gossamer.circuits.search import SearchSettings
+from gossamer.circuits.sinks import with_sinks_passed_through
 from gossamer.circuits.splice import Splice
-from gossamer.dictionary.attach import attach
+from gossamer.dictionary.attach import Attachment, attach
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
+from gossamer.replacement.replacement_model import ErrorPolicy
+from gossamer.results import versions
 from gossamer.tasks.grouping import Grouping, grouped
+from gossamer.tasks.metric import kept
+from gossamer.tasks.split import Split, validation_split
 from gossamer.tasks.task import Examples, Task
 
 Recipe = Literal["gossamer", "reference"]
@@ -51,7 +58,9 @@ class StudySettings:
         minimum_accuracy: the model must prefer the answer on this share of training prompts before any search.
         batch_size: prompts a network pass; halved when memory runs out.
         prompts: training prompts that circuits are searched on, at most (the ablation values use all of them).
-        seed: of the search, the subsets and the bootstrap.
+        validation: share of these prompts that choices between circuits are made on, with names or templates of their
+            own (see :func:`gossamer.tasks.split.validation_split`); 0 chooses on the prompts that were fitted.
+        seed: of the search, the split, the subsets and the bootstrap.
     """
 
     ablation: AblationKind = "mean"
@@ -60,6 +69,7 @@ class StudySettings:
     minimum_accuracy: float = MINIMUM_ACCURACY
     batch_size: int = 64
     prompts: int = 512
+    validation: float = 0.15
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -68,19 +78,29 @@ class StudySettings:
                 raise UsageError(f"{name}: at least 1 expected, found {getattr(self, name)}")
         if not 0 <= self.minimum_accuracy <= 1:
             raise UsageError(f"minimum_accuracy: a share from 0 to 1 expected, found {self.minimum_accuracy}")
+        if not 0 <= self.validation < 1:
+            raise UsageError(f"validation: a share from 0 to less than 1 expected, found {self.validation}")
 
 
 @dataclass(frozen=True)
 class Study:
     """A model, its dictionaries and a task, made ready for searching and testing circuits.
 
-    Training prompts choose circuits; every number that is reported comes from the test prompts (`bench`).
+    Training prompts are divided: circuits are fitted to some and chosen on others (`choice`); every number that is
+    reported comes from the test prompts (`bench`). Where the model uses the first token of a prompt as an attention
+    sink, that token passes through as a BOS does.
+
+    Raises:
+        UsageError: the first token is a sink, and prompts differ there from their counterfactuals.
     """
 
     model: LanguageModel
     dictionaries: Mapping[Site, Dictionary]
     task: Task
     settings: StudySettings = field(default_factory=StudySettings)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "task", with_sinks_passed_through(self.model, self.task))
 
     @cached_property
     def ablation(self) -> Ablation:
@@ -101,6 +121,15 @@ class Study:
         return self.task.train.select(range(min(self.settings.prompts, len(self.task.train))))
 
     @cached_property
+    def attachments(self) -> list[Attachment]:
+        """What each dictionary does on the training prompts, with warnings where that is not what its file claims.
+
+        Raises:
+            UsageError: as :func:`gossamer.dictionary.attach.attach`.
+        """
+        return attach(self.model, self.dictionaries, self.task.train.clean.tokens)
+
+    @cached_property
     def nodes(self) -> Nodes:
         """Candidate nodes, from the training prompts. Task and dictionaries are checked first.
 
@@ -111,7 +140,7 @@ class Study:
         """
         self.require_one_device()
         self.require_ability()
-        attach(self.model, self.dictionaries, self.task.train.clean.tokens)
+        _ = self.attachments  # warns of dictionaries that do not do what their files claim
         return candidates(
             self.model,
             self.dictionaries,
@@ -125,7 +154,7 @@ class Study:
     def splice(self) -> Splice:
         """The network over the training prompts, masks over the candidates."""
         nodes = self.nodes  # before anything is measured: this checks the task and the dictionaries
-        return Splice(
+        return Splice.of(
             self.model,
             self.dictionaries,
             self.examples,
@@ -136,18 +165,39 @@ class Study:
 
     @cached_property
     def train(self) -> Bench:
-        """Measures circuits on the training prompts: for choosing, never for reporting."""
+        """Measures circuits on all training prompts."""
         return Bench(self.splice, self.settings.seed)
+
+    @cached_property
+    def sides(self) -> Split | None:
+        """Which training prompts circuits are fitted to and which they are chosen on; None: all are both."""
+        if not self.settings.validation:
+            return None
+        return validation_split(self.examples.prompts, self.settings.validation, self.settings.seed)
+
+    @cached_property
+    def choice(self) -> Bench:
+        """Measures circuits on the training prompts that choices are made on: for choosing, never for reporting."""
+        if self.sides is None:
+            return self.train
+        rows = torch.tensor(self.sides.test, dtype=torch.long, device=self.model.device)
+        return Bench(self.splice.on(rows), self.settings.seed)
+
+    def method_inputs(self, search: SearchSettings | None = None) -> MethodInputs:
+        """What the methods are given: the same network, ablation and training prompts for all."""
+        search = search or SearchSettings(seed=self.settings.seed)
+        return MethodInputs.divided(Prompts(self.splice, self.train.full), self.sides, search)
 
     @cached_property
     def bench(self) -> Bench:
         """Measures circuits on the held-out prompts."""
-        splice = Splice(
+        nodes = self.nodes  # before anything is measured: this checks the task and the dictionaries
+        splice = Splice.of(
             self.model,
             self.dictionaries,
             self.task.test,
             self.ablation,
-            self.nodes,
+            nodes,
             batch_size=self.settings.batch_size,
         )
         return Bench(splice, self.settings.seed)
@@ -163,7 +213,7 @@ class Study:
         if len(devices) > 1:
             raise UsageError(
                 f"circuits: a model on one device expected, found {self.model.title} on {', '.join(devices)}; "
-                "load it with device= in place of device_map="
+                "load it on one device (--device; in Python, device= in place of device_map=)"
             )
         for site, dictionary in self.dictionaries.items():
             if dictionary.W_dec.device != self.model.device:
@@ -176,34 +226,57 @@ class Study:
         """Refuse a task that the model itself cannot do.
 
         Raises:
-            GossamerError: accuracy below the minimum or a logit difference that is not positive; the message has both.
+            GossamerError: accuracy below the minimum, or a metric that is not positive though it is a difference; the
+                message has both.
         """
         tokens, examples = self.examples.clean.tokens, self.examples
-        full = FullModel.measure(
-            lambda rows: self.model.logits(tokens[rows].to(self.model.device), at=examples.clean.end[rows]),
-            examples,
-            self.settings.batch_size,
-        )
-        accuracy = full.outcome.correct.double().mean().item()
-        difference = full.outcome.logit_diff.double().mean().item()
-        if accuracy < self.settings.minimum_accuracy or difference <= 0:
+
+        def network(rows: slice) -> Tensor:
+            return self.model.logits(tokens[rows].to(self.model.device), at=examples.clean.end[rows])
+
+        accuracy, mean = ability(network, examples, self.settings.batch_size)
+        if accuracy < self.settings.minimum_accuracy or (mean is not None and mean <= 0):
+            paired = examples.also_right is None and examples.also_wrong is None
             raise GossamerError(
                 f"{self.model.title} cannot do {self.task.name}: it prefers the right answer on {accuracy:.0%} of "
-                f"{len(examples)} prompts (at least {self.settings.minimum_accuracy:.0%} expected; chance is 50%), "
-                f"mean logit difference {difference:.2f}; there is no circuit to find: choose another task"
+                f"{len(examples)} prompts (at least {self.settings.minimum_accuracy:.0%} expected"
+                f"{'; chance is 50%' if paired else ''})"
+                f"{'' if mean is None else f', mean {examples.metric.label} {mean:.2f}'}; "
+                "there is no circuit to find: choose another task"
             )
+
+    def require_dictionaries(self) -> None:
+        """Refuse dictionaries that together, before any ablation, keep nothing of the task on training prompts.
+
+        Raises:
+            GossamerError: the message has what was measured of each.
+        """
+        kept = self.train.faithfulness(self.train.dictionaries)
+        if kept > 0:
+            return
+        each = ", ".join(
+            f"{one.site} L0 {one.measured.l0:.4g} and explained variance {one.measured.explained_variance:.3g}"
+            for one in self.attachments
+        )
+        raise GossamerError(
+            f"the dictionaries together keep {kept:.0%} of {self.task.name} in {self.model.title}: expected more than "
+            f"nothing, or there is no circuit to find in them; on these prompts they have {each}; train them longer or "
+            "on other text, or use fewer sites"
+        )
 
     def paths(self, methods: Sequence[str], search: SearchSettings | None = None) -> tuple[Path, ...]:
         """The circuits of several methods (see METHODS), on the same network, prompts and ablation.
 
         Raises:
             UsageError: a method that does not exist.
+            GossamerError: as :meth:`require_dictionaries`.
         """
         unknown = [method for method in methods if method not in METHODS]
         if unknown:
             raise UsageError(f"methods are {', '.join(METHODS)}; found {', '.join(unknown)}")
-        search = search or SearchSettings(seed=self.settings.seed)
-        return tuple(METHODS[method](self.splice, self.train.full, search) for method in methods)
+        self.require_dictionaries()
+        given = self.method_inputs(search)
+        return tuple(METHODS[method](given) for method in methods)
 
     def provenance(self, path: Path, target: Mapping[str, float]) -> dict[str, Any]:
         """Everything needed to find the same circuit again."""
@@ -211,13 +284,14 @@ class Study:
             "method": path.method,
             "method_settings": path.settings,
             "target": dict(target),
+            "metric": self.task.metric.name,
             **asdict(self.settings),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "device": str(self.model.device),
             "sign": "a score is the faithfulness lost on held-out prompts when the node alone is removed",
             "dictionaries": {str(site): dict(found.provenance) for site, found in self.dictionaries.items()},
             "task": dict(self.task.provenance),
-            "versions": {name: version(name) for name in ("gossamer", "torch", "transformers")},
+            "versions": versions(),
         }
 
 
@@ -260,8 +334,8 @@ def find_circuit(
     Args:
         model: the language model.
         dictionaries: a dictionary for each site, in execution order.
-        task: training prompts choose the circuit, test prompts measure it.
-        faithfulness: logit difference wanted as a share of the full model's (default 0.9 when no size is given).
+        task: training prompts fit and choose the circuit, test prompts measure it.
+        faithfulness: how much of the task's metric to keep, as a share (default 0.9 when no size is given).
         size: number of nodes wanted instead.
         recipe: "gossamer" (the default search), or "reference" (the published recipe, for comparison).
         settings: ablation, error policy, seed and the like.
@@ -269,7 +343,8 @@ def find_circuit(
 
     Raises:
         UsageError: both or neither usable target, dictionaries that do not fit the model, unaligned prompts.
-        GossamerError: the model cannot do the task, or no circuit reaches the target.
+        GossamerError: the model cannot do the task, the dictionaries keep nothing of it, or no circuit reaches the
+            target.
     """
     _check_target(faithfulness, size)
     settings = settings or StudySettings()
@@ -290,16 +365,19 @@ def choose(
     size: int | None = None,
     search: SearchSettings | None = None,
 ) -> Found:
-    """Take a circuit from a path: the size or the faithfulness (default 0.9) is met on training prompts, then pruned.
+    """Take a circuit from a path: the size or the faithfulness (default 0.9) is met, then it is pruned.
 
-    `search` is what the path was searched with: pruning goes by the same loss.
+    Faithfulness is met on the training prompts that choices are made on. `search` is what the path was searched with:
+    pruning goes by the same loss.
 
     Raises:
         UsageError: the target is impossible (no circuit so small).
         GossamerError: no circuit of the path is so faithful; the message says what the dictionaries allow.
     """
     search = search or SearchSettings(seed=study.settings.seed)
-    polish = Polish(study.splice.over(path.nodes), study.train.full, search.loss)
+    for sentence in few_texts(study.task.test):
+        warnings.warn(f"{study.task.name}: {sentence}", FewTextsWarning, stacklevel=2)
+    polish = study.method_inputs(search).polish(path)
     wanted = DEFAULT_FAITHFULNESS if faithfulness is None else faithfulness
     if size is not None:
         _check_room(path.nodes, size)
@@ -317,12 +395,8 @@ def choose(
         task=study.task.name,
         scores=scores,
         provenance=study.provenance(path, target),
-        measured={
-            "faithfulness": measured.faithfulness.value,
-            "faithfulness_to_dictionaries": measured.faithfulness_to_dictionaries.value,
-            "accuracy": measured.accuracy,
-            "kl": measured.kl,
-        },
+        measured=measured.measured,
+        inputs=Inputs.of(study.model, study.dictionaries, study.task),
     )
     edges = circuit_edges(network, nodes, keep=EDGES_KEPT)
     return Found(replace(circuit, edges=edges), nodes, path, study, search)
@@ -332,7 +406,7 @@ def _smallest(study: Study, path: Path, polish: Polish, wanted: float) -> Int[Te
     """The smallest circuit that pruning finds in the first of the path that is faithful enough."""
 
     def enough(shorter: Int[Tensor, "shorter"]) -> bool:
-        return study.train.kept(path.nodes.select(shorter)) >= wanted
+        return study.choice.kept(path.nodes.select(shorter)) >= wanted
 
     return polish.pruned(polish.shortened(_faithful(study, path, wanted), enough), enough)
 
@@ -352,16 +426,16 @@ def _check_target(faithfulness: float | None, size: int | None) -> None:
 
 
 def _faithful(study: Study, path: Path, wanted: float) -> Int[Tensor, "chosen"]:
-    """The smallest circuit of the path that is faithful enough on the training prompts."""
+    """The smallest circuit of the path that is faithful enough on the prompts that choices are made on."""
     reached = 0.0
     for circuit in reversed(path.circuits):
-        found = study.train.kept(path.nodes.select(circuit))
+        found = study.choice.kept(path.nodes.select(circuit))
         if found >= wanted:
             return circuit
         reached = max(reached, found)
-    ceiling = study.train.faithfulness(study.train.dictionaries)
+    ceiling = study.choice.faithfulness(study.choice.dictionaries)
     raise GossamerError(
-        f"no circuit of at most {path.sizes[0]} nodes keeps {wanted:.0%} of the logit difference of {study.task.name}: "
-        f"the best keeps {reached:.0%}, all dictionaries without ablation {ceiling:.0%}; lower the faithfulness, ask "
-        "for a size, or use better dictionaries or fewer sites"
+        f"no circuit of at most {path.sizes[0]} nodes keeps {wanted:.0%} of the {kept(study.task.metric)} of "
+        f"{study.task.name}: the best keeps {reached:.0%}, all dictionaries without ablation {ceiling:.0%}; lower the "
+        "faithfulness, ask for a size, or use better dictionaries or fewer sites"
     )

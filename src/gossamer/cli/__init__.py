@@ -1,18 +1,20 @@
 """The command line: every command is one call into the library, with the same words."""
 
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from gossamer import __version__
 from gossamer.cli.ablating import ablate
 from gossamer.cli.coding import pursuit
 from gossamer.cli.dictionaries import check
 from gossamer.cli.evaluating import evaluate
 from gossamer.cli.finding import circuit, demo
-from gossamer.cli.printing import err, fail, spoken_warnings
+from gossamer.cli.printing import err, fail, out, spoken_warnings
 from gossamer.cli.prompts import tasks
+from gossamer.cli.rerunning import evaluate_circuit, report
 from gossamer.cli.toys import toys
 from gossamer.cli.training import train
 from gossamer.errors import GossamerError, UsageError
@@ -40,7 +42,25 @@ app = typer.Typer(
     rich_markup_mode="rich",
     epilog="Start with [bold]gossamer demo[/bold]: a circuit in the bundled model, with a report, in a few minutes.",
 )
-for command in (demo, circuit, tasks, train, check, evaluate, ablate, pursuit, toys):
+
+
+def _print_version(asked: bool) -> bool:
+    if asked:
+        out.print(f"gossamer {__version__}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Find, test and look at sparse feature circuits in language models."""
+
+
+for command in (demo, circuit, evaluate_circuit, report, tasks, train, check, evaluate, ablate, pursuit, toys):
     app.command()(command)
 
 

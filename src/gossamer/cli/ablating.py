@@ -23,6 +23,7 @@ def ablate(
     seed: options.Seed = 0,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    family: options.FamilyFile = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Train a grid of dictionaries: each published improvement alone, all together, and each remedy for dead latents.
@@ -46,7 +47,7 @@ def ablate(
     inputs.at_least("--tokens", tokens, batch)
     require_folder(output)
     weights = tuple(inputs.decimals("--coefficients", coefficients))
-    network = inputs.language_model(model, device, dtype)
+    network = inputs.language_model(model, device, dtype, family)
     where = Site("resid_post", (network.n_layers - 1) // 2) if site is None else Site.parse(site)
     steps = tokens // batch
     config = AblationConfig(latents, weights, seeds, dead_after=max(batch, tokens // 20), recovery=max(1, steps // 20))

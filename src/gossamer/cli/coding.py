@@ -38,6 +38,7 @@ def pursuit(
     output: options.Out = Path("gossamer-out/pursuit"),
     device: options.Device = None,
     dtype: options.Dtype = None,
+    family: options.FamilyFile = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Sweep ways of coding over k: encoder, encoder cut to k, re-optimised, rescaled, and pursuit without encoder.
@@ -45,13 +46,13 @@ def pursuit(
     Give dictionaries of one site that were trained at several L0s. Writes results.json after each coder, so that a run
     can be stopped and goes on; then tables.md and a picture of cross-entropy recovered against L0.
     """
-    from gossamer.alone import alone_in
-    from gossamer.dictionary import study
     from gossamer.progress import shown
+    from gossamer.replacement import coding_study
     from gossamer.report.coding import PURSUITS, headline, write_coding
+    from gossamer.results.lock import folder_lock
     from gossamer.training import read_texts
 
-    ks, coders = inputs.numbers("--k", k), tuple(coder or study.DEFAULT)
+    ks, coders = inputs.numbers("--k", k), tuple(coder or coding_study.DEFAULT)
     if not set(coders) & set(PURSUITS):
         raise UsageError(f"--coder: one of {', '.join(PURSUITS)} expected among them, found {', '.join(coders)}")
     named = inputs.by_folder(dictionaries)
@@ -59,13 +60,15 @@ def pursuit(
     count = inputs.at_least("--rows", rows, 1)
     if "rescaled" in coders:
         _require_sample(text, len(texts), count)
-    network = inputs.language_model(model, device, dtype)
+    network = inputs.language_model(model, device, dtype, family)
     found = {name: _one(source, site, network.device) for name, source in named.items()}
     length = min(inputs.at_least("--context", context, 2), network.n_context)
     tokens = network.tokenize(texts[: 2 * count], bos=bos).cut(length)
     sample = tokens[count:] if len(tokens) > count else None
-    with alone_in(output), shown(err):
-        done = study.study_coding(network, found, tokens[:count], ks, sample=sample, coders=coders, folder=output)
+    with folder_lock(output), shown(err):
+        done = coding_study.study_coding(
+            network, found, tokens[:count], ks, sample=sample, coders=coders, folder=output
+        )
     picture = write_coding(done, output)
     if as_json:
         print_json({"settings": dict(done.settings), "points": [asdict(point) for point in done.points]})

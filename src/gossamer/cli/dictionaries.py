@@ -24,13 +24,14 @@ def check(
     ] = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    family: options.FamilyFile = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Check that dictionaries belong to a model and do there what their files claim (L0, explained variance)."""
     from gossamer.dictionary import attach
 
     lines = _ioi_texts() if text is None else _lines(text)
-    network = inputs.language_model(model, device, dtype)
+    network = inputs.language_model(model, device, dtype, family)
     chosen = inputs.dictionary_set(network, model, dictionaries)
     found = attach.attach(network, chosen, _fitting(network, lines))
     if as_json:

@@ -35,6 +35,7 @@ def evaluate(
     ] = False,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    family: options.FamilyFile = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Measure each dictionary alone: L0, cross-entropy recovered, KL, reconstruction, dead and dense latents.
@@ -43,13 +44,13 @@ def evaluate(
     a ratio of sums, EV legacy as a mean of ratios; norm and bias say whether reconstructions are too short or too long.
     With --json one object a site, in the schema of SAEBench's core evaluation.
     """
-    from gossamer.dictionary.evaluate import evaluate as measured
-    from gossamer.dictionary.evaluate import to_saebench
     from gossamer.progress import shown
+    from gossamer.replacement.evaluate import evaluate as measured
+    from gossamer.replacement.evaluate import to_saebench
     from gossamer.training import read_texts
 
     texts = read_texts(text)[: inputs.at_least("--rows", rows, 1)]
-    network = inputs.language_model(model, device, dtype)
+    network = inputs.language_model(model, device, dtype, family)
     chosen = inputs.dictionary_set(network, model, dictionaries)
     length = min(inputs.at_least("--context", context, 2), network.n_context)
     tokens = network.tokenize(texts, bos=bos)

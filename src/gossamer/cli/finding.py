@@ -31,7 +31,8 @@ def circuit(
     faithfulness: options.Faithfulness = None,
     size: options.Size = None,
     recipe: options.Recipe = "gossamer",
-    loss: options.Loss = "logit_diff",
+    metric: options.MetricName = None,
+    loss: options.Loss = "metric",
     steps: options.Steps = 400,
     ablation: options.Ablation = "mean",
     errors: options.Errors = "mean",
@@ -42,10 +43,14 @@ def circuit(
     minimum_accuracy: options.MinimumAccuracy = 0.75,
     prompts: options.Prompts = None,
     bos: options.Bos = None,
+    roles: options.Roles = None,
+    length: options.Length = None,
     batch_size: options.BatchSize = 64,
+    validation: options.Validation = 0.15,
     seed: options.Seed = 0,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    family: options.FamilyFile = None,
     output: options.Out = Path("gossamer-out/circuit"),
     as_json: options.AsJson = False,
 ) -> None:
@@ -58,39 +63,48 @@ def circuit(
     """
     from gossamer.circuits.study import find_circuit
     from gossamer.demo import write_results
-    from gossamer.files import require_folder
     from gossamer.progress import shown
+    from gossamer.results import folder_lock
 
     kind = inputs.choice("--recipe", recipe, ("gossamer", "reference"))
     methods, others = inputs.methods(compare), inputs.other_circuits(other)
     reruns = inputs.at_least("--reruns", reruns, 0)
-    settings = inputs.study_settings(ablation, errors, masks, minimum_accuracy, batch_size, seed)
+    settings = inputs.study_settings(ablation, errors, masks, minimum_accuracy, batch_size, validation, seed)
     search = inputs.search_settings(loss, steps, seed)
-    require_folder(output)
-    network = inputs.language_model(model, device, dtype)
-    prompted = inputs.task(task, network.tokenizer, bos=bos, prompts=prompts, seed=seed)
-    inputs.require_other(others, network, prompted)
-    chosen = inputs.dictionary_set(network, model, dictionaries)
-    with shown(err):
-        how = {"recipe": kind, "settings": settings, "search": search}
-        found = find_circuit(network, chosen, prompted, faithfulness=faithfulness, size=size, **how)
-        report = write_results(found, output, methods=methods, reruns=reruns, others=others)
+    reading = inputs.reading(task, metric, roles, length)
+    with folder_lock(output):
+        network = inputs.language_model(model, device, dtype, family)
+        prompted = inputs.task(task, network.tokenizer, bos=bos, prompts=prompts, seed=seed, how=reading)
+        inputs.require_other(others, network, prompted)
+        chosen = inputs.dictionary_set(network, model, dictionaries)
+        with shown(err):
+            how = {"recipe": kind, "settings": settings, "search": search}
+            found = find_circuit(network, chosen, prompted, faithfulness=faithfulness, size=size, **how)
+            report = write_results(found, output, methods=methods, reruns=reruns, others=others)
     _tell(found, report, as_json)
 
 
 def _tell(found: Any, report: Path, as_json: bool) -> None:
-    circuit, measured = found.circuit, found.circuit.measured
+    from gossamer.circuits.results import Findings
+    from gossamer.report.claims import agreement, stability
+
+    circuit, measured, known = found.circuit, found.circuit.measured, Findings.load(report.with_name("findings.json"))
+    error = known.budget[-2].prompt_error.value
     if as_json:
         files = {name: str(report.parent / f"{name}.json") for name in ("circuit", "graph")}
-        print_json({**files, "report": str(report), "nodes": len(circuit.nodes), **measured})
+        varied = {one.kind: agreement(one) for one in known.stability if one.kind != "size"}
+        facts = {"nodes": len(circuit.nodes), **measured, "prompt_error": error, "stability": varied}
+        print_json({**files, "report": str(report), **facts})
         return
     out.print(
         Text.assemble(
             (f"{len(circuit.nodes)} nodes", "bold"),
             f" of {len(found.path.nodes)} candidates keep ",
             (f"{measured['faithfulness']:.1%}", "bold"),
-            f" of the logit difference of {circuit.task} in {circuit.model}, held-out prompts "
-            f"(accuracy {measured['accuracy']:.1%}, KL {measured['kl']:.3f} nats)",
+            f" of the {known.kept} of {circuit.task} in {circuit.model}, held-out prompts "
+            f"(accuracy {measured['accuracy']:.1%}, KL {measured['kl']:.3f} nats, per-prompt error {error:.3f})",
         )
     )
+    if (said := stability(known)) is not None:
+        out.print(said)
     out.print(f"report: {report}", soft_wrap=True)

@@ -24,7 +24,9 @@ def at_least(option: str, value: int, least: int) -> int:
     return value
 
 
-def study_settings(ablation: str, errors: str, masks: str, minimum_accuracy: float, batch_size: int, seed: int) -> Any:
+def study_settings(
+    ablation: str, errors: str, masks: str, minimum_accuracy: float, batch_size: int, validation: float, seed: int
+) -> Any:
     """How the task is studied."""
     from gossamer.circuits.study import StudySettings
 
@@ -34,6 +36,7 @@ def study_settings(ablation: str, errors: str, masks: str, minimum_accuracy: flo
         choice("--masks", masks, ("role", "position", "shared")),
         minimum_accuracy,
         batch_size,
+        validation=validation,
         seed=seed,
     )
 
@@ -42,7 +45,7 @@ def search_settings(loss: str, steps: int, seed: int) -> Any:
     """How masks are searched for."""
     from gossamer.circuits.search import SearchSettings
 
-    allowed = ("logit_diff", "kl")
+    allowed = ("metric", "kl")
     return SearchSettings(choice("--loss", loss, allowed), steps=at_least("--steps", steps, 1), seed=seed)
 
 
@@ -80,14 +83,15 @@ def methods(compare: Sequence[str] | None) -> list[str] | None:
     return list(compare)
 
 
-def language_model(source: str, device: str | None, dtype: str | None) -> Any:
-    """The model, on a device and of a type."""
+def language_model(source: str, device: str | None, dtype: str | None, family: Path | None) -> Any:
+    """The model, on a device and of a type, of a family that a file describes if there is one."""
     import torch
 
-    from gossamer.model import LanguageModel
+    from gossamer.model import Family, LanguageModel
 
     kind = None if dtype is None else getattr(torch, choice("--dtype", dtype, DTYPES))
-    return LanguageModel.load(source, device=device, dtype=kind)
+    described = None if family is None else Family.read(family)
+    return LanguageModel.load(source, device=device, dtype=kind, family=described)
 
 
 def dictionary_set(model: Any, source: str, given: Sequence[str] | None) -> Any:
@@ -120,22 +124,44 @@ def _shared(parts: Sequence[Sequence[str]]) -> int:
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*parts, strict=False)))
 
 
-def task(name: str, tokenizer: Any, *, bos: bool | None, prompts: int | None, seed: int) -> Any:
-    """A generated task, or one from a file: options that a file leaves no room for are refused."""
+def reading(name: str, metric: str | None, roles: str | None, length: int | None) -> dict[str, Any]:
+    """How a task is read and measured, as options of `open_task`; what does not go together is refused."""
+    from gossamer.tasks.metric import METRICS
+
+    if metric is not None:
+        choice("--metric", metric, tuple(METRICS))
+    if roles is not None:
+        choice("--roles", roles, ("given", "position", "answers", "diff"))
+    found = {"roles": roles, "length": length}
+    given = {option: value for option, value in found.items() if value is not None}
+    if given and (not is_file(name) or is_saved(name)):
+        what = "a saved task, which keeps its own" if is_file(name) else "no file of prompts"
+        raise UsageError(f"--{', --'.join(given)}: for a file of prompts; {name} is {what}: leave the option out")
+    return {**given, "metric": metric}
+
+
+def task(
+    name: str, tokenizer: Any, *, bos: bool | None, prompts: int | None, seed: int, how: dict[str, Any] | None = None
+) -> Any:
+    """A generated task, or one from a file, read as `how` says: options that a file leaves no room for are refused."""
     from gossamer.tasks import get, open_task
 
+    how = how or {"metric": None}
+    metric, options = how["metric"], {option: value for option, value in how.items() if option != "metric"}
     if not is_file(name):
-        return get(name).generate(tokenizer, n=prompts, bos=bos, seed=seed)
+        found = get(name).generate(tokenizer, n=prompts, bos=bos, seed=seed)
+        return found if metric is None else found.measured_by(metric)
     if prompts is not None:
         raise UsageError(f"--prompts: for tasks that are generated; {name} has its own prompts: leave the option out")
     if bos is not None and is_saved(name):
         raise UsageError(f"--bos: {name} is a saved task, which keeps its own: leave the option out")
-    return open_task(name, tokenizer, bos=bos, seed=seed)
+    found = open_task(name, tokenizer, bos=bos, seed=seed, **options)
+    return found if metric is None else found.measured_by(metric)
 
 
 def is_file(name: str) -> bool:
-    """Whether a task's name is that of a file."""
-    return Path(name).suffix in (".json", ".jsonl")
+    """Whether a task's name is that of a file: no task's name has a dot."""
+    return Path(name).suffix.lower() in (".json", ".jsonl", ".csv") or Path(name).is_file()
 
 
 def is_saved(name: str) -> bool:

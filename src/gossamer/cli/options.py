@@ -11,6 +11,13 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default
 Dtype = Annotated[
     str | None, typer.Option(help="float32, bfloat16, float16 or float64; default: the checkpoint's own.")
 ]
+FamilyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--family",
+        help="A YAML, JSON or TOML file that describes an architecture gossamer does not know (model.Family).",
+    ),
+]
 Dictionaries = Annotated[
     list[str] | None,
     typer.Option(
@@ -23,26 +30,43 @@ Dictionaries = Annotated[
 TaskName = Annotated[
     str,
     typer.Option(
-        "--task", "-t", help="A task's name (see [bold]gossamer tasks[/bold]), or a .json/.jsonl file of prompts."
+        "--task",
+        "-t",
+        help="A task's name (see [bold]gossamer tasks[/bold]), or a .json/.jsonl/.csv file of prompts.",
     ),
 ]
 Bos = Annotated[
     bool | None,
     typer.Option("--bos/--no-bos", help="Begin with BOS; default: as the tokenizer does. A saved task keeps its own."),
 ]
+Roles = Annotated[
+    str | None,
+    typer.Option(
+        help="How a file's words get roles: given (in its rows), position, answers (their mentions) or diff (what "
+        "differs from the counterfactual); default: by what the file holds."
+    ),
+]
+Length = Annotated[int | None, typer.Option(help="Keep only a file's prompts of so many tokens, BOS included.")]
 Prompts = Annotated[
     int | None, typer.Option("--prompts", "-n", help="How many prompts to generate; not for a file, which has its own.")
 ]
 Seed = Annotated[int, typer.Option(help="Of everything random; a saved task keeps its own split.")]
 Faithfulness = Annotated[
-    float | None, typer.Option("--faithfulness", "-f", help="Share of the logit difference to keep (default 0.9).")
+    float | None, typer.Option("--faithfulness", "-f", help="Share of the task's metric to keep (default 0.9).")
 ]
 Size = Annotated[int | None, typer.Option("--size", "-s", help="Number of nodes wanted instead.")]
 Recipe = Annotated[str, typer.Option(help="gossamer, or reference (the published recipe, for comparison).")]
-Loss = Annotated[str, typer.Option(help="What the search keeps of every prompt: logit_diff, or kl at the answer.")]
+MetricName = Annotated[
+    str | None,
+    typer.Option(
+        "--metric", help="What is measured: logit_diff, prob_diff, logit_margin or kl; default: the task's own."
+    ),
+]
+Loss = Annotated[str, typer.Option(help="What the search keeps of every prompt: the metric, or kl at the answer.")]
 Steps = Annotated[int, typer.Option(help="Gradient steps of a mask search.")]
 Reruns = Annotated[
-    int, typer.Option(help="Further searches with other seeds, for stability; with any, halves are searched too.")
+    int,
+    typer.Option(help="Further searches on samples of the prompts, for stability; with any, on halves too."),
 ]
 Ablation = Annotated[str, typer.Option(help="Where ablated latents go: mean, zero or resample.")]
 Errors = Annotated[str, typer.Option(help="Reconstruction errors: mean, drop or keep.")]
@@ -59,5 +83,12 @@ Others = Annotated[
     ),
 ]
 MinimumAccuracy = Annotated[float, typer.Option(help="Refuse a task that the model does on fewer prompts.")]
+Validation = Annotated[
+    float,
+    typer.Option(
+        help="Share of the training prompts, with names or templates of their own, that circuits are chosen on; 0: "
+        "choose on those that were fitted."
+    ),
+]
 BatchSize = Annotated[int, typer.Option(help="Prompts a pass; halved when memory runs out.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder for the results; made if missing.")]

@@ -10,15 +10,38 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.text import Text
 
-from gossamer.errors import GossamerError
+from gossamer.errors import GossamerError, one_line
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Make one line of a standard output that cannot be written, as on a full disk."""
+    try:
+        yield
+    except BrokenPipeError:
+        # Who reads has read enough, as `head` does: Typer ends the command.
+        raise
+    except OSError as error:
+        raise GossamerError(
+            f"standard output: could not be written ({error.strerror or error}); what the command saved stays"
+        ) from error
+
+
+class _Output(Console):
+    """Standard output for people."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        with _writing():
+            super().print(*objects, **options)
+
 
 # Prompts, paths and messages hold brackets and colons of their own: rich must not read them as its markup.
-out, err = (Console(stderr=stderr, markup=False, emoji=False, highlight=False) for stderr in (False, True))
+out, err = (kind(stderr=kind is Console, markup=False, emoji=False, highlight=False) for kind in (_Output, Console))
 
 
 def fail(error: Exception, code: int) -> NoReturn:
     """Print `error` as one line and exit."""
-    err.print(Text.assemble(("error:", "bold red"), " ", str(error)), soft_wrap=True)
+    err.print(Text.assemble(("error:", "bold red"), " ", one_line(str(error))), soft_wrap=True)
     sys.exit(code)
 
 
@@ -28,7 +51,7 @@ def spoken_warnings() -> Iterator[None]:
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         if "gossamer" in category.__module__:
-            err.print(Text.assemble(("warning:", "bold yellow"), " ", str(message)), soft_wrap=True)
+            err.print(Text.assemble(("warning:", "bold yellow"), " ", one_line(str(message))), soft_wrap=True)
 
     original, warnings.showwarning = warnings.showwarning, show
     try:
@@ -39,15 +62,8 @@ def spoken_warnings() -> Iterator[None]:
 
 def print_json(value: Any) -> None:
     """Print one JSON object to standard output."""
-    try:
+    with _writing():
         print(json.dumps(value, indent=1, allow_nan=False), flush=True)
-    except BrokenPipeError:
-        # Who reads has read enough, as `head` does: Typer ends the command.
-        raise
-    except OSError as error:
-        raise GossamerError(
-            f"standard output: could not be written ({error.strerror or error}); what the command saved stays"
-        ) from error
 
 
 def number(value: float | None, digits: int) -> str:

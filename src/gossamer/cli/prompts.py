@@ -21,25 +21,32 @@ def tasks(
     model: Annotated[str, typer.Option(help="Whose tokenizer to use.")] = "bundled:spool",
     prompts: options.Prompts = None,
     bos: options.Bos = None,
+    metric: options.MetricName = None,
+    roles: options.Roles = None,
+    length: options.Length = None,
     seed: Annotated[int | None, typer.Option(help="Of prompts and split (default 0); not for a saved task.")] = None,
+    family: options.FamilyFile = None,
     save: Annotated[Path | None, typer.Option(help="Also write the prompts to this file.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """List the tasks, or show one: its prompts token by token with their roles."""
     if name is None:
-        given = {"--prompts": prompts, "--bos": bos, "--seed": seed, "--save": save}
+        given = {"--prompts": prompts, "--bos": bos, "--seed": seed, "--save": save, "--metric": metric}
+        given |= {"--roles": roles, "--length": length}
         if unused := [option for option, value in given.items() if value is not None]:
             raise UsageError(f"{', '.join(unused)}: for one task; give its name or a file of prompts")
         _list(as_json)
         return
     if seed is not None and inputs.is_saved(name):
         raise UsageError(f"--seed: {name} is a saved task, which keeps its own split: leave the option out")
-    tokenizer = inputs.language_model(model, "cpu", None).tokenizer
-    task = inputs.task(name, tokenizer, bos=bos, prompts=prompts, seed=seed or 0)
+    reading = inputs.reading(name, metric, roles, length)
+    tokenizer = inputs.language_model(model, "cpu", None, family).tokenizer
+    task = inputs.task(name, tokenizer, bos=bos, prompts=prompts, seed=seed or 0, how=reading)
     saved = None if save is None else str(task.save(save))
     examples = [task.preview(tokenizer, row) for row in range(min(SHOWN, len(task.train)))]
     if as_json:
         facts = {"name": task.name, "train": len(task.train), "test": len(task.test), "bos": task.bos}
+        facts["metric"] = task.metric.name
         rows = [asdict(example) for example in examples]
         print_json({**facts, "roles": task.role_names, "examples": rows, "saved": saved})
         return

@@ -24,15 +24,15 @@ def toys(
     width and penalty are swept. Writes results.json after each dictionary, so that a run can be stopped and goes on;
     then tables.md and a picture. On the CPU.
     """
-    from gossamer.alone import alone_in
     from gossamer.progress import shown
     from gossamer.report.recovery import write_recovery
+    from gossamer.results.lock import folder_lock
     from gossamer.toys import sweep
 
     settings = sweep.quick() if quick else sweep.SweepSettings()
     if seeds is not None:
         settings = replace(settings, seeds=inputs.at_least("--seeds", seeds, 1))
-    with alone_in(output), shown(err):
+    with folder_lock(output), shown(err):
         found = sweep.sweep(settings, folder=output)
     picture = write_recovery(found, output)
     if as_json:

@@ -109,6 +109,7 @@ def train(
     seed: options.Seed = 0,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    family: options.FamilyFile = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Train dictionaries for a model from text: train each, fine-tune together. Stops and resumes at any moment.
@@ -126,7 +127,7 @@ def train(
     finetune_tokens = finetune_tokens if pairs is None else 0
     texts = [line for file in text for line in read_texts(file)]
     with joined(device) as processes:
-        network = inputs.language_model(model, device, dtype)
+        network = inputs.language_model(model, device, dtype, family)
         recipe = recipe_for(network)
         asked = _with_loop(recipe.config, seed, tokens, finetune_tokens, batch, accumulate, autocast)
         asked = replace(asked, learner=_with_changes(asked.learner, learning_rate, encoder_scale))
@@ -235,7 +236,7 @@ def _tunable(config: Any, sites: Sequence[Any], chosen: Sequence[Any]) -> Any:
     from gossamer.training.tuner import ARCHITECTURES
 
     architectures = {one.learner.architecture for one in chosen}
-    if architectures <= set(ARCHITECTURES) and all(site.kind.startswith("resid") for site in sites):
+    if architectures <= set(ARCHITECTURES) and all(site.facts.residual for site in sites):
         return config
     if config.finetune.tokens:
         err.print("no fine-tuning on the model's logits: it takes topk, batchtopk and jumprelu on residual streams")

@@ -3,8 +3,8 @@
 from gossamer.dictionary.attach import Attachment, DictionaryWarning, Measurement, measure
 from gossamer.dictionary.config import Claims, DictionaryConfig
 from gossamer.dictionary.dictionary import Dictionary
-from gossamer.dictionary.latents import SparseLatents
 from gossamer.dictionary.set import DictionarySet
+from gossamer.sparse.latents import SparseLatents
 
 __all__ = [
     "Attachment",

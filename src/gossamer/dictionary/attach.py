@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.activations.token_mask import counted_tokens
 from gossamer.batching import in_batches
 from gossamer.dictionary.config import Claims
 from gossamer.dictionary.dictionary import Dictionary
@@ -109,12 +110,6 @@ def measure(
     return {site: _measurement(total) for site, total in totals.items()}
 
 
-def counted_tokens(model: LanguageModel, tokens: Tokens) -> Bool[Tensor, "batch pos"]:
-    """True at the tokens that count in a measurement: neither padding nor BOS."""
-    bos = getattr(model.tokenizer, "bos_token_id", None)
-    return tokens.mask if bos is None else tokens.mask & (tokens.ids != bos)
-
-
 def _sums(dictionary: Dictionary, inputs: Tensor, targets: Tensor, kept: Tensor) -> _Sums:
     x, target = (values[kept.to(values.device)].to(dictionary.W_dec.device) for values in (inputs, targets))
     if len(x) == 0:
@@ -182,7 +177,7 @@ def _require_same_model(model: LanguageModel, site: Site, name: str) -> None:
     if _short_name(name) != _short_name(model.name):
         raise UsageError(
             f"dictionary at {site}: trained on {name}, the model is {model.name}; "
-            "load that model, or allow_other_model=True if this is meant"
+            "load that model (in Python, allow_other_model=True attaches it all the same)"
         )
 
 

@@ -16,7 +16,6 @@ Conventions of other libraries (scale factors, decoder-norm gating, head flatten
 fields when a file is read, so nothing else exists.
 """
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,10 @@ from torch import Tensor, nn
 from gossamer.dictionary import activation, normalisation
 from gossamer.dictionary.config import Claims, Contents, DictionaryConfig
 from gossamer.dictionary.formats import detect
-from gossamer.dictionary.latents import SparseLatents, concatenate
 from gossamer.dictionary.normalisation import Statistics
 from gossamer.errors import UsageError
 from gossamer.model.site import Site
+from gossamer.sparse.latents import SparseLatents
 
 _BLOCK_VALUES = 2**26
 
@@ -151,7 +150,7 @@ class Dictionary(nn.Module):
         return self._activate(self._project(x, columns), columns)
 
     def encode(self, x: Float[Tensor, "*tokens d"]) -> SparseLatents:
-        """Active latents of each token: k wide for topk, else as wide as the busiest token needs (padded with zeros).
+        """Active latents of each token: k for topk (some of them 0), else as many as there are.
 
         Works through blocks of tokens, so that without autograd at most 2**26 pre-activations exist at once.
         """
@@ -162,9 +161,7 @@ class Dictionary(nn.Module):
             else lambda rows: SparseLatents.from_dense(self.encode_dense(rows))
         )
         blocks = torch.split(flat, max(1, _BLOCK_VALUES // self.n_latents))
-        latents = concatenate([sparse(block) for block in blocks])
-        shape = (*x.shape[:-1], latents.values.shape[-1])
-        return SparseLatents(latents.values.reshape(shape), latents.indices.reshape(shape), self.n_latents)
+        return SparseLatents.concatenate([sparse(block) for block in blocks]).reshape(*x.shape[:-1])
 
     def decode(
         self, latents: SparseLatents | Float[Tensor, "*tokens latents"], columns: Int[Tensor, "c"] | None = None
@@ -179,15 +176,7 @@ class Dictionary(nn.Module):
             return latents @ (self.W_dec if columns is None else self.W_dec[columns]) + self.b_dec
         if columns is not None:
             raise UsageError("columns belong to dense latents; sparse latents carry their own indices")
-        *tokens, width = latents.values.shape
-        table = (math.prod(tokens), width)
-        rows = nn.functional.embedding_bag(
-            latents.indices.reshape(table),
-            self.W_dec,
-            per_sample_weights=latents.values.reshape(table).to(self.W_dec.dtype),
-            mode="sum",
-        )
-        return rows.reshape(*tokens, self.d_in) + self.b_dec
+        return latents.decoded(self.W_dec) + self.b_dec
 
     def reconstruct(
         self, x: Float[Tensor, "*tokens d"], latents: SparseLatents | Float[Tensor, "*tokens n"]
@@ -235,7 +224,7 @@ class Dictionary(nn.Module):
     def _topk(self, x: Tensor) -> SparseLatents:
         assert isinstance(self.k, int)
         pre = self._project(x, None) + self._weights("b_enc", None)
-        return SparseLatents(*activation.topk(pre, self.k), self.n_latents)
+        return SparseLatents.from_padded(*activation.topk(pre, self.k), self.n_latents)
 
     @classmethod
     def load(

@@ -23,22 +23,22 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from gossamer.dictionary.dictionary import Dictionary
-from gossamer.dictionary.latents import SparseLatents, concatenate
+from gossamer.dictionary.least_squares import nonnegative_least_squares
 from gossamer.dictionary.slopes import Held, Rows, Slopes
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
+from gossamer.sparse.latents import SparseLatents
 
 # Products of a step that exist at once: tokens * latents.
 _BLOCK_VALUES = 2**24
-# Rounds of coordinate descent where least squares would make weights negative.
-_ROUNDS = 20
 
 
 @dataclass
 class _Codes:
     """Codes in the making. Slot s of a token holds latent indices[s] if used[s]; a slot is filled a step.
 
-    `slopes` are <d_j, r> for all j: the one thing as wide as the dictionary. `energy` is ||r||^2.
+    `slopes` are <d_j, r> for all j: the one thing as wide as the dictionary. `energy` is ||r||^2, `measured` what it
+    was when it was last computed from the residual itself.
     """
 
     source: Rows
@@ -49,6 +49,7 @@ class _Codes:
     support: Bool[Tensor, "tokens slot"]
     slopes: Slopes
     energy: Float[Tensor, "tokens"]
+    measured: Float[Tensor, "tokens"]
 
     def pick(self, slot: int, wanted: Bool[Tensor, "tokens"]) -> None:
         """Put the latent of the largest product into the support, in the slot it has or else in slot `slot`."""
@@ -91,14 +92,22 @@ class _Codes:
             assert isinstance(self.slopes, Held)
             self.slopes.products[tokens] -= mapped
 
-    def refresh(self, width: int) -> None:
-        """Slopes and energy from the values themselves."""
-        made = embedding_bag(
-            self.indices[:, :width], self.source.rows, per_sample_weights=self.values[:, :width], mode="sum"
-        )
-        residual = self.x - made
-        self.energy = residual.square().sum(dim=1)
-        self.slopes = self.source.slopes(residual)
+    def refresh(self, width: int, tokens: Tensor | slice = slice(None)) -> None:
+        """Slopes and energy of the chosen tokens (without the pairs, of all) from the values themselves."""
+        indices, values = self.indices[tokens, :width], self.values[tokens, :width]
+        residual = self.x[tokens] - embedding_bag(indices, self.source.rows, per_sample_weights=values, mode="sum")
+        self.energy[tokens] = self.measured[tokens] = residual.square().sum(dim=1)
+        if self.source.gram is None:
+            self.slopes = self.source.slopes(residual)
+        else:
+            assert isinstance(self.slopes, Held)
+            self.slopes.products[tokens] = residual @ self.source.rows.T
+
+    def refresh_worn(self, width: int) -> None:
+        """:meth:`refresh` for tokens whose residual has become so small that sums of changes leave nothing of it."""
+        worn = self.energy < torch.finfo(self.energy.dtype).eps ** 0.5 * self.measured
+        if worn.any():
+            self.refresh(width, worn)
 
 
 def pursue(
@@ -134,11 +143,13 @@ def pursue(
     parts = []
     for place in range(0, len(x), size):
         block = slice(place, place + size)
-        begun = None if start is None else SparseLatents(start.values[block], start.indices[block], start.n_latents)
+        begun = None if start is None else (start.values[block], start.indices[block])
         codes = _begin(x[block], rows, k, begun)
         _run(codes, k, _STEPS[method], support == "sticky", tolerance)
         parts.append(_finished(codes))
-    return concatenate(parts) if parts else SparseLatents(x.new_zeros(0, 1), x.new_zeros(0, 1).long(), len(rows))
+    if not parts:
+        return SparseLatents.from_padded(x.new_zeros(0, 1), x.new_zeros(0, 1).long(), len(rows))
+    return SparseLatents.concatenate(parts)
 
 
 def _check(x: Tensor, rows: Rows, k: int, method: str, support: str) -> None:
@@ -151,16 +162,18 @@ def _check(x: Tensor, rows: Rows, k: int, method: str, support: str) -> None:
             raise UsageError(f"pursuit: {name} {' or '.join(known)} expected, found {value!r}")
 
 
-def _begin(x: Tensor, rows: Rows, k: int, start: SparseLatents | None) -> _Codes:
-    given = 0 if start is None else start.values.shape[1]
+def _begin(x: Tensor, rows: Rows, k: int, start: tuple[Tensor, Tensor] | None) -> _Codes:
+    """`start` has values and indices."""
+    given = 0 if start is None else start[0].shape[1]
     indices = torch.zeros(len(x), given + k, dtype=torch.long, device=x.device)
     values = x.new_zeros(len(x), given + k)
     used = torch.zeros_like(values, dtype=torch.bool)
     if start is not None:
-        indices[:, :given] = start.indices
-        values[:, :given] = start.values * rows.norms[start.indices]
-        used[:, :given] = start.values > 0
-    codes = _Codes(rows, x, indices, values, used, used.clone(), rows.slopes(x), x.square().sum(dim=1))
+        indices[:, :given] = start[1]
+        values[:, :given] = start[0] * rows.norms[start[1]]
+        used[:, :given] = start[0] > 0
+    energy = x.square().sum(dim=1)
+    codes = _Codes(rows, x, indices, values, used, used.clone(), rows.slopes(x), energy, energy.clone())
     if given:
         codes.refresh(given)
     return codes
@@ -181,6 +194,8 @@ def _run(codes: _Codes, k: int, step: Step, sticky: bool, tolerance: float) -> N
         step(codes, slot, wanted)
         if codes.source.gram is None:
             codes.refresh(slot + 1)
+        else:
+            codes.refresh_worn(slot + 1)
 
 
 def _gradient_step(codes: _Codes, slot: int, wanted: Bool[Tensor, "tokens"]) -> None:
@@ -220,7 +235,7 @@ def refit(x: Float[Tensor, "tokens d"], rows: Rows, codes: SparseLatents) -> Spa
     """The same choice of latents (or fewer) with non-negative weights of the smallest residual, never a larger one."""
     norms = rows.norms[codes.indices]
     values = _refitted(x, rows, codes.indices, codes.values > 0, codes.values * norms)
-    return SparseLatents(values / norms.clamp(min=_tiny(values)), codes.indices, codes.n_latents)
+    return SparseLatents.from_padded(values / norms.clamp(min=_tiny(values)), codes.indices, codes.n_latents)
 
 
 def _refitted(
@@ -230,72 +245,10 @@ def _refitted(
     support: Bool[Tensor, "tokens w"],
     given: Float[Tensor, "tokens w"],
 ) -> Float[Tensor, "tokens w"]:
-    """Non-negative least squares on the supports.
-
-    Exact where plain least squares has no negative weight; elsewhere by descent, from the better of `given` and of
-    least squares without what it made negative.
-    """
     rows = source.rows[indices]
     targets = torch.einsum("twd,td->tw", rows, x)
     pairs = torch.einsum("tvd,twd->tvw", rows, rows)
-    values = _without_negative(pairs, targets, support)
-    left_out = (support & (values == 0)).any(dim=1)
-    if left_out.any():
-        pairs, targets = pairs[left_out], targets[left_out]
-        better = torch.where(
-            (_explained(pairs, targets, given[left_out]) > _explained(pairs, targets, values[left_out]))[:, None],
-            given[left_out],
-            values[left_out],
-        )
-        values[left_out] = _descended(pairs, targets, better, support[left_out])
-    return values
-
-
-def _without_negative(
-    pairs: Float[Tensor, "tokens w w"], targets: Float[Tensor, "tokens w"], support: Bool[Tensor, "tokens w"]
-) -> Float[Tensor, "tokens w"]:
-    """Least squares, again without what became negative, until nothing does."""
-    kept = support.clone()
-    for _ in range(support.shape[1]):
-        values = _least_squares(pairs, targets, kept)
-        if not (values < 0).any():
-            return values
-        kept &= values >= 0
-    return torch.zeros_like(targets)
-
-
-def _explained(
-    pairs: Float[Tensor, "tokens w w"], targets: Float[Tensor, "tokens w"], values: Float[Tensor, "tokens w"]
-) -> Float[Tensor, "tokens"]:
-    """||x||^2 - ||x - a D||^2."""
-    return (values * (2 * targets - torch.einsum("tvw,tw->tv", pairs, values))).sum(dim=1)
-
-
-def _descended(
-    pairs: Float[Tensor, "tokens w w"],
-    targets: Float[Tensor, "tokens w"],
-    values: Float[Tensor, "tokens w"],
-    support: Bool[Tensor, "tokens w"],
-) -> Float[Tensor, "tokens w"]:
-    """Each value in turn set to the best that it can be, some rounds: the residual never grows."""
-    values, norms = values.clone(), pairs.diagonal(dim1=1, dim2=2).clamp(min=_tiny(targets))
-    for _ in range(_ROUNDS):
-        for slot in range(values.shape[1]):
-            slope = targets[:, slot] - (pairs[:, slot] * values).sum(dim=1)
-            best = (values[:, slot] + slope / norms[:, slot]).clamp(min=0)
-            values[:, slot] = torch.where(support[:, slot], best, values[:, slot])
-    return values
-
-
-def _least_squares(
-    pairs: Float[Tensor, "tokens w w"], targets: Float[Tensor, "tokens w"], kept: Bool[Tensor, "tokens w"]
-) -> Float[Tensor, "tokens w"]:
-    """Values of the kept slots that leave the smallest residual; 0 for the others."""
-    both = kept[:, :, None] & kept[:, None, :]
-    # The identity where a slot is out keeps every system of one size; a breath of it where rows are nearly parallel.
-    breath = 10 * torch.finfo(pairs.dtype).eps
-    system = torch.where(both, pairs, 0.0) + torch.diag_embed(torch.where(kept, breath, 1.0).to(pairs))
-    return torch.linalg.solve(system, (targets * kept)[:, :, None])[:, :, 0] * kept
+    return nonnegative_least_squares(pairs, targets, support, given)
 
 
 _STEPS: dict[str, Step] = {
@@ -310,7 +263,7 @@ def _finished(codes: _Codes) -> SparseLatents:
     values = codes.values * codes.used / codes.source.norms[codes.indices].clamp(min=_tiny(codes.values))
     values, order = values.sort(dim=1, descending=True, stable=True)
     width = max(1, int((values > 0).sum(dim=1).max())) if len(values) else 1
-    return SparseLatents(values[:, :width], codes.indices.gather(1, order)[:, :width], len(codes.source))
+    return SparseLatents.from_padded(values[:, :width], codes.indices.gather(1, order)[:, :width], len(codes.source))
 
 
 def _tiny(values: Tensor) -> float:
@@ -345,13 +298,10 @@ class Pursuit:
         """Codes of `x`, in the scale of the dictionary's own activations."""
         normal, _ = self.dictionary.normalise(x)
         flat = (normal - self.dictionary.b_dec).reshape(-1, x.shape[-1])
-        if start is not None:
-            width = start.values.shape[-1]
-            start = SparseLatents(start.values.reshape(-1, width), start.indices.reshape(-1, width), start.n_latents)
+        start = None if start is None else start.reshape(len(flat))
         with torch.no_grad():
             found = pursue(flat, self.rows, self.k, method=self.method, support=self.support, start=start)
-        shape = (*x.shape[:-1], found.values.shape[-1])
-        return SparseLatents(found.values.reshape(shape), found.indices.reshape(shape), found.n_latents)
+        return found.reshape(*x.shape[:-1])
 
     def __call__(self, x: Float[Tensor, "*tokens d"]) -> Float[Tensor, "*tokens d"]:
         """The reconstruction of `x` from its codes, in the dtype of `x`."""

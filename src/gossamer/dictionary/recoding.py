@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.dictionary.coder import Coder
 from gossamer.dictionary.dictionary import Dictionary
-from gossamer.dictionary.evaluate.measure import Coder
-from gossamer.dictionary.latents import SparseLatents
 from gossamer.dictionary.pursuit import Pursuit, refit
 from gossamer.dictionary.slopes import Rows
+from gossamer.sparse.latents import SparseLatents
 
 _BLOCK = 4096
 
@@ -28,8 +28,7 @@ def cut(dictionary: Dictionary, k: int) -> Coder:
 
     def encode(x: Float[Tensor, "tokens d"]) -> SparseLatents:
         found = dictionary.encode(x)
-        _, best = (found.values * norms[found.indices]).topk(min(k, found.values.shape[1]), dim=1)
-        return SparseLatents(found.values.gather(1, best), found.indices.gather(1, best), found.n_latents)
+        return found.strongest(k, found.activations * norms[found.latents])
 
     return Coder(dictionary, encode)
 
@@ -63,7 +62,7 @@ def rescaled(dictionary: Dictionary, sample: Float[Tensor, "tokens d"]) -> Coder
 
     def encode(x: Float[Tensor, "tokens d"]) -> SparseLatents:
         found = dictionary.encode(x)
-        return SparseLatents(found.values * factors[found.indices], found.indices, found.n_latents)
+        return found.with_activations(found.activations * factors[found.latents])
 
     return Coder(dictionary, encode)
 

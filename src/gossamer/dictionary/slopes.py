@@ -9,13 +9,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gossamer.finite import require_finite
-from gossamer.sparse.active import Active, has_sparse_products
+from gossamer.sparse.backend import has_sparse_products
 from gossamer.sparse.largest import of_tokens
+from gossamer.sparse.latents import SparseLatents
 from gossamer.sparse.screen import Encoder, Screen, worth_bounds
 
 # All pairs of rows are multiplied in advance if that takes no more than this many bytes; less where products come
 # through bounds: there the pairs of 16,384 rows take longer to make than they save over thousands of tokens.
 GRAM_BYTES, GRAM_BYTES_BESIDE_BOUNDS = 2**30, 2**28
+
+# Products of a token that differ by less than this many units of rounding are equal.
+_TIES = 32
 
 Tokens = Bool[Tensor, "tokens"] | slice
 
@@ -25,7 +29,11 @@ class Slopes(ABC):
 
     @abstractmethod
     def largest(self) -> tuple[Float[Tensor, "tokens"], Int[Tensor, "tokens"]]:
-        """The largest product of each token and its latent; a value of 0 where none is positive."""
+        """The largest product of each token and its latent; a value of 0 where none is positive.
+
+        Of latents whose products are equal, up to rounding, the first: which tokens stand in a batch changes how
+        products are rounded, and must not change what is picked.
+        """
 
     @abstractmethod
     def at(self, indices: Int[Tensor, "tokens slot"]) -> Float[Tensor, "tokens slot"]:
@@ -44,6 +52,10 @@ class Slopes(ABC):
         """
 
 
+def _ties(values: Tensor) -> float:
+    return _TIES * torch.finfo(values.dtype).eps
+
+
 class Held(Slopes):
     """As the whole matrix of tokens and latents."""
 
@@ -52,8 +64,10 @@ class Held(Slopes):
 
     def largest(self) -> tuple[Float[Tensor, "tokens"], Int[Tensor, "tokens"]]:
         """See :class:`Slopes`."""
-        values, latents = self.products.max(dim=1)
-        return values.clamp(min=0), latents
+        values = self.products.amax(dim=1).clamp(min=0)
+        nearly = self.products >= (values * (1 - _ties(values)))[:, None]
+        # The first of equal ones; on a CPU numbers of one byte are searched faster than torch's max finds an index.
+        return values, nearly.byte().argmax(dim=1)
 
     def at(self, indices: Int[Tensor, "tokens slot"]) -> Float[Tensor, "tokens slot"]:
         """See :class:`Slopes`."""
@@ -84,16 +98,18 @@ class LookedUp(Slopes):
 
     def largest(self) -> tuple[Float[Tensor, "tokens"], Int[Tensor, "tokens"]]:
         """See :class:`Slopes`."""
-        found, kept = of_tokens(Screen(self.residual, self.encoder), 1)
+        found = of_tokens(Screen(self.residual, self.encoder), 1, _ties(self.residual))
         values, latents = self.residual.new_zeros(len(self.residual)), torch.zeros(len(self.residual), dtype=torch.long)
-        values[found.tokens], latents[found.tokens] = kept, found.latents
+        first = found.places == 0
+        tokens = found.tokens[first]
+        values[tokens], latents[tokens] = found.activations[first], found.latents[first]
         return values, latents
 
     def at(self, indices: Int[Tensor, "tokens slot"]) -> Float[Tensor, "tokens slot"]:
         """See :class:`Slopes`."""
-        counts = torch.full((len(indices),), indices.shape[1])
-        entries = Active.from_counts(counts, indices.reshape(-1), self.encoder.W_enc.shape[1])
-        return entries.products(self.residual, self.encoder.W_enc.t()).reshape(indices.shape)
+        rows = self.encoder.W_enc.t()
+        entries = SparseLatents.from_padded(self.residual.new_zeros(()).expand(indices.shape), indices, len(rows))
+        return entries.products(self.residual, rows).reshape(indices.shape)
 
     def along(
         self,

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from gossamer.errors import GossamerError
 from gossamer.model import attention
-from gossamer.model.family import ATTENTION_KINDS
-from gossamer.model.language_model import LanguageModel, evaluating
+from gossamer.model.editing import evaluating
+from gossamer.model.kinds import named
+from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.tokens import Tokens
 
@@ -57,11 +58,16 @@ def check(model: LanguageModel) -> None:
 
 def _claims(model: LanguageModel, tokens: Tokens) -> Iterator[_Claim]:
     """One pass of the model for all claims about its layers, then one for each about its logits."""
-    closed = () if attention.opens(model.anatomy) else ATTENTION_KINDS
-    sites = [site for kind in model.anatomy.kinds() if kind not in closed for site in model.sites(kind)]
-    values = _read(model, tokens, sites)
+    closed = () if attention.opens(model.anatomy) else named(inside_attention=True)
+    sites = [site for kind in model.kinds if kind not in closed for site in model.sites(kind)]
+    values = model.capture(tokens, sites)
     for layer in range(model.n_layers):
-        yield from _layer_claims(model, layer, values)
+        here = {site.kind: value for site, value in values.items() if site.layer == layer}
+        before = values[Site("resid_post", layer - 1) if layer else Site("embed")]
+        yield _Claim(f"resid_pre.{layer} == what came before", here["resid_pre"], before)
+        yield from _stream_claims(model, layer, here)
+        yield from _norm_claims(model, layer, here)
+        yield from _attention_claims(model, layer, here)
     logits = model.logits(tokens)
     raw = model.hf(input_ids=tokens.ids.to(model.device), use_cache=False).logits
     yield _Claim("logits as the model itself computes them", logits, raw)
@@ -71,30 +77,51 @@ def _claims(model: LanguageModel, tokens: Tokens) -> Iterator[_Claim]:
         yield _Claim("logits unchanged by edits that change nothing", model.logits(tokens), logits)
 
 
-def _read(model: LanguageModel, tokens: Tokens, sites: list[Site]) -> dict[Site, Tensor]:
-    try:
-        return model.capture(tokens, sites)
-    except KeyError as error:
-        raise GossamerError(
-            f"{model.name}: the facts of family {model.family.name} do not hold: {error.args[0]} is never reached "
-            f"in a forward pass; correct the Family (module paths)"
-        ) from error
-
-
-def _layer_claims(model: LanguageModel, layer: int, values: dict[Site, Tensor]) -> Iterator[_Claim]:
-    here = {site.kind: value for site, value in values.items() if site.layer == layer}
-    before = values[Site("resid_post", layer - 1) if layer else Site("embed")]
-    yield _Claim(f"resid_pre.{layer} == what came before", here["resid_pre"], before)
+def _stream_claims(model: LanguageModel, layer: int, here: dict[str, Tensor]) -> Iterator[_Claim]:
     if not model.anatomy.parallel:
         middle = here["resid_pre"] + here["attn_out"]
         yield _Claim(f"resid_mid.{layer} == resid_pre + attn_out", here["resid_mid"], middle, rounded=True)
     total = here["resid_pre"] + here["attn_out"] + here["mlp_out"]
     what = f"resid_pre + attn_out + mlp_out == resid_post at layer {layer}"
     yield _Claim(what, total, here["resid_post"], rounded=True)
+
+
+def _norm_claims(model: LanguageModel, layer: int, here: dict[str, Tensor]) -> Iterator[_Claim]:
+    anatomy = model.anatomy
+    reads = {"attn": "resid_pre", "mlp": "resid_pre" if anatomy.parallel else "resid_mid"}
+    norms = {
+        "attn": None if anatomy.family.attention_norm is None else anatomy.part(layer, "attention_norm"),
+        "mlp": anatomy.mlp_norm(layer),
+    }
+    for part, norm in norms.items():
+        x, inside = here[reads[part]], here[f"{part}_in"]
+        if norm is None:
+            yield _Claim(f"{part}_in.{layer} == the stream", inside, x)
+            continue
+        yield _Claim(f"{part}_in.{layer} == norm of the stream", inside, norm(x))
+        again = anatomy.norm_of(norm).output(here[f"{part}_normalized"], inside.dtype)
+        yield _Claim(f"{part}_in.{layer} == gain * {part}_normalized + bias", again, inside, rounded=True)
+
+
+def _attention_claims(model: LanguageModel, layer: int, here: dict[str, Tensor]) -> Iterator[_Claim]:
+    repeats = model.n_heads // model.n_kv_heads
     if "pattern" in here:
-        repeated = here["v"].repeat_interleave(model.n_heads // model.n_kv_heads, dim=2)
+        repeated = here["v"].repeat_interleave(repeats, dim=2)
         mixed = torch.einsum("bhqk,bkhd->bqhd", here["pattern"], repeated).flatten(2)
         yield _Claim(f"pattern @ v == z at layer {layer}", mixed, here["z"], rounded=True)
-    norm = model.anatomy.layers[layer].get_submodule(model.family.mlp_norm)
-    read = norm(here["resid_pre" if model.anatomy.parallel else "resid_mid"])
-    yield _Claim(f"mlp_in.{layer} == norm of the stream", read, here["mlp_in"])
+    # The same modules everywhere: two layers say how their weights are stored, all would double the time of a load.
+    if "q_proj" not in here or layer not in (0, model.n_layers - 1):
+        return
+    weights = model.attention_weights(layer)
+    for kind, W, b in (("q_proj", weights.W_Q, weights.b_Q), ("k_proj", weights.W_K, weights.b_K)):
+        projected = torch.einsum("bpd,hde->bphe", here["attn_in"], W) + b
+        yield _Claim(f"attn_in @ W_{kind[0].upper()} == {kind} at layer {layer}", projected, here[kind], rounded=True)
+    if "v" in here:
+        values = torch.einsum("bpd,hde->bphe", here["attn_in"], weights.W_V) + weights.b_V
+        clip = getattr(model.anatomy.config, "clip_qkv", None)
+        values = values if clip is None else values.clamp(-clip, clip)
+        yield _Claim(f"attn_in @ W_V == v at layer {layer}", values, here["v"], rounded=True)
+    if not model.family.post_norms:
+        z = torch.unflatten(here["z"], -1, (model.n_heads, -1))
+        added = torch.einsum("bphd,hde->bpe", z, weights.W_O) + weights.b_O
+        yield _Claim(f"z @ W_O == attn_out at layer {layer}", added, here["attn_out"], rounded=True)

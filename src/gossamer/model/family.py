@@ -1,33 +1,24 @@
-"""What gossamer has to know of a model architecture, and where that leads in one model."""
+"""What gossamer has to know of a model architecture: module paths and flags, and nothing else."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+import tomllib
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
 
-from torch import nn
+import yaml  # type: ignore[import-untyped]
 
-from gossamer.errors import GossamerError, UsageError
-from gossamer.model.site import KINDS, Site
+from gossamer.errors import UsageError
 
-ATTENTION_KINDS = ("q", "k", "v", "pattern")
-
-Side = Literal["input", "output", "stream"]
-
-
-def _serial(config: Any) -> bool:
-    return False
-
-
-def _no_softcap(config: Any) -> float | None:
-    return None
+Fused = Literal["concatenated", "interleaved"]
 
 
 @dataclass(frozen=True)
 class Family:
     """The facts of one architecture: module paths in its Hugging Face implementation, and nothing else.
 
-    To add an architecture, write one of these and pass it to `LanguageModel.load(..., family=...)`; the checks at load
-    say whether it is right. Paths below `layers` are relative to one layer.
+    To add an architecture, write one of these and pass it to `LanguageModel.load(..., family=...)`, or write the same
+    fields into a file and name it with `--family`; the checks at load say whether it is right. Paths below `layers`
+    are relative to one layer. Where a fact depends on a model's configuration, the field holds the name of the entry.
 
     Attributes:
         name: what messages call it.
@@ -37,11 +28,20 @@ class Family:
         attention: module that computes attention.
         z: module whose input is the concatenated head outputs (the output projection).
         attn_out: module whose output attention adds to the residual stream.
-        mlp_norm: the MLP's norm; its input is the stream between attention and MLP.
-        mlp: module whose input has been through `mlp_norm`.
+        mlp: module that computes the MLP.
         mlp_out: module whose output the MLP adds to the stream.
-        parallel: from the model's configuration, whether attention and MLP read the same stream.
-        softcap: from the configuration, the cap c of final logits, c * tanh(logits / c); None without one.
+        attention_norm: the norm of what attention reads; None if it reads the stream itself.
+        mlp_norm: the norm of what the MLP reads (its input is then the stream between attention and MLP); None if the
+            MLP reads the stream itself. In parallel blocks without it the MLP reads attention's norm.
+        post_norms: whether `attn_out` and `mlp_out` are norms.
+        q, k, v: modules that project attention's input to queries, keys and values; all the same one if `fused`. None
+            leaves out the sites and weights that need them.
+        fused: how one module puts out all three: "concatenated" (queries of all heads, then keys, then values) or
+            "interleaved" (query, key and value of one head after the other). None if there are three modules.
+        parallel: whether attention and MLP read the same stream, or the name of the entry that says so.
+        softcap: name of the entry with the cap c of final logits, c * tanh(logits / c); None without one.
+        residual_multiplier: name of the entry by which what attention and MLP put out is multiplied before it is added.
+        logit_multiplier, logit_divisor: names of entries by which the head's output is multiplied or divided.
         core: "interface" if attention dispatches through transformers' attention interface, else the name of the
             method `(query, key, value, mask) -> (out, pattern)` of the attention module (out: batch head pos d_head).
         layer_returns_tuple: whether a layer returns a tuple that begins with the stream.
@@ -54,85 +54,69 @@ class Family:
     attention: str
     z: str
     attn_out: str
-    mlp_norm: str
     mlp: str
     mlp_out: str
-    parallel: Callable[[Any], bool] = _serial
-    softcap: Callable[[Any], float | None] = _no_softcap
+    attention_norm: str | None = None
+    mlp_norm: str | None = None
+    post_norms: bool = False
+    q: str | None = None
+    k: str | None = None
+    v: str | None = None
+    fused: Fused | None = None
+    parallel: bool | str = False
+    softcap: str | None = None
+    residual_multiplier: str | None = None
+    logit_multiplier: str | None = None
+    logit_divisor: str | None = None
     core: str = "interface"
     layer_returns_tuple: bool = False
 
+    @property
+    def rescales(self) -> bool:
+        """Whether what attention and MLP modules put out is normed or multiplied before it is added to the stream."""
+        return self.post_norms or self.residual_multiplier is not None
 
-class Anatomy:
-    """The modules of one model that its family names.
+    @classmethod
+    def read(cls, path: str | Path) -> "Family":
+        """A family from a file that holds its fields as YAML, JSON or TOML; `model_types` may be left out.
 
-    Raises:
-        GossamerError: the model lacks a module that its family promises.
-    """
-
-    def __init__(self, family: Family, hf: nn.Module) -> None:
-        self.family = family
-        head = getattr(hf, "get_output_embeddings", lambda: None)()
-        if not isinstance(head, nn.Module):
-            raise UsageError(
-                f"a {type(hf).__name__} has no language-model head; load it with transformers' AutoModelForCausalLM"
-            )
-        self.head: nn.Module = head
-        self.base = self._module(hf, family.layers.rpartition(".")[0])
-        self.layers_name = family.layers.rpartition(".")[2]
-        layers = self._module(hf, family.layers)
-        if not isinstance(layers, nn.ModuleList):
-            raise GossamerError(
-                f"family {family.name}: expected a list of layers at {family.layers}, found a {type(layers).__name__}"
-            )
-        self.layers: nn.ModuleList = layers
-        self.norm = self._module(hf, family.norm)
-        self.config: Any = self.base.config
-        self.parallel = family.parallel(self.config)
-        self.softcap = family.softcap(self.config)
-
-    def _module(self, parent: nn.Module, path: str) -> nn.Module:
-        try:
-            return parent.get_submodule(path)
-        except AttributeError as error:
-            raise GossamerError(
-                f"family {self.family.name}: expected a module {path} in {type(parent).__name__}, found none; "
-                f"correct the family's paths"
-            ) from error
-
-    def attention(self, layer: int) -> nn.Module:
-        """The module of `layer` that computes attention."""
-        return self._module(self.layers[layer], self.family.attention)
-
-    def kinds(self) -> Iterator[str]:
-        """The site kinds this model has."""
-        return (kind for kind in KINDS if not (kind == "resid_mid" and self.parallel))
-
-    def check(self, site: Site) -> None:
-        """Raise :class:`UsageError` unless the model has `site`."""
-        if site.layer is not None and site.layer >= len(self.layers):
-            raise UsageError(f"{site}: the model has {len(self.layers)} layers, 0 to {len(self.layers) - 1}")
-        if site.kind == "resid_mid" and self.parallel:
-            raise UsageError(
-                f"{site}: attention and MLP of this model run in parallel, so there is no stream between them; "
-                f"use resid_pre or resid_post"
-            )
-
-    def place(self, site: Site) -> tuple[nn.Module, Side]:
-        """The module that touches `site`, and whether the site is its input, its output, or the stream it reads."""
-        facts, layer = self.family, self.layers[site.layer or 0]
-        if site.kind in ("embed", "resid_pre"):
-            return layer, "input"
-        if site.kind == "resid_post":
-            return layer, "output"
-        path, side = _INSIDE[site.kind](facts)
-        return self._module(layer, path), side
+        Raises:
+            UsageError: no such file, another syntax, a field that is missing, unknown or of another type.
+        """
+        path = Path(path)
+        found = {"model_types": [], **_mapping(path)}
+        hints = get_type_hints(cls)
+        if missing := [field.name for field in fields(cls) if field.default is MISSING and field.name not in found]:
+            raise UsageError(f"{path}: expected a family's fields, found no {', '.join(missing)}; add them")
+        for name, value in found.items():
+            if name not in hints:
+                raise UsageError(f"{path}: unknown field {name!r}; expected some of {', '.join(hints)}")
+            _require_type(name, value, hints[name], path)
+        return cls(**{**found, "model_types": tuple(found["model_types"])})
 
 
-_INSIDE: dict[str, Callable[[Family], tuple[str, Side]]] = {
-    "z": lambda facts: (facts.z, "input"),
-    "attn_out": lambda facts: (facts.attn_out, "output"),
-    "resid_mid": lambda facts: (facts.mlp_norm, "stream"),
-    "mlp_in": lambda facts: (facts.mlp, "input"),
-    "mlp_out": lambda facts: (facts.mlp_out, "output"),
-}
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+    except OSError as error:
+        raise UsageError(
+            f"{path}: expected a file of a family's fields; it could not be read: {error.strerror}"
+        ) from None
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        kind = "TOML" if path.suffix == ".toml" else "YAML or JSON"
+        raise UsageError(f"{path}: expected {kind}, found: {' '.join(str(error).split())[:200]}") from None
+    if not isinstance(found, dict):
+        raise UsageError(f"{path}: expected names of fields with their values, found a {type(found).__name__}")
+    return found
+
+
+def _require_type(name: str, value: object, hint: Any, path: Path) -> None:
+    if name == "model_types":
+        right, expected = isinstance(value, list) and all(isinstance(one, str) for one in value), "a list of texts"
+    elif name == "fused":
+        right, expected = value in ("concatenated", "interleaved", None), "concatenated or interleaved"
+    else:
+        right, expected = isinstance(value, hint), "a text" if hint is str else str(hint)
+    if not right:
+        raise UsageError(f"{path}: field {name}: expected {expected}, found {value!r}")

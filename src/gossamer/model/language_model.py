@@ -1,35 +1,47 @@
 """A Hugging Face language model that can be read and edited at named sites."""
 
 import contextlib
+import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import align_module_device
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from transformers import DynamicCache
 
 from gossamer.errors import UsageError
-from gossamer.model import attention, tokenizing
-from gossamer.model.editing import Complete, Edit, Pass
-from gossamer.model.family import Anatomy, Family
+from gossamer.model import attention, generation, tokenizing, weights
+from gossamer.model.anatomy import Anatomy
+from gossamer.model.editing import Complete, DirectCalls, Edit, Pass, evaluating
+from gossamer.model.family import Family
+from gossamer.model.generation import GREEDY, Generation, Sampling, Step
+from gossamer.model.head import Head
+from gossamer.model.inputs import gathered, model_inputs
+from gossamer.model.kinds import SITE_KINDS, named
 from gossamer.model.site import Site
+from gossamer.model.sizes import Sizes
+from gossamer.model.weights import AttentionWeights
 from gossamer.tokens import Tokens
 
 # The edits of this thread, outermost first, with the model each belongs to.
 _edits: ContextVar[tuple[tuple["LanguageModel", Mapping[Site, Edit]], ...]] = ContextVar("gossamer_edits", default=())
 
+# Names of folders that say nothing of the model in them.
+_NAMELESS = re.compile(r"hf|models?|weights|final|last|best|checkpoint(-\d+)?|[0-9a-f]{40}")
 
-class LanguageModel:
+
+class LanguageModel(Sizes):
     """A causal language model, used as it is: its own code runs, its weights are neither copied nor folded.
 
-    Every pass runs without a key-value cache and in evaluation mode (modules found in training mode are put back
-    afterwards); `requires_grad` of the weights is never touched, and gradients are kept or not as the caller's
-    `torch.no_grad` says. Hooks exist only while a pass runs. Passes from several threads take turns, and each thread
-    has its own edits.
+    Every pass but those of `generate` runs without a key-value cache, and all run in evaluation mode (modules found in
+    training mode are put back afterwards); `requires_grad` of the weights is never touched, and gradients are kept or
+    not as the caller's `torch.no_grad` says. Hooks on layers exist only while a pass runs; a compiled model runs
+    uncompiled for that long. Passes from several threads take turns, and each thread has its own edits.
 
     Attributes:
         hf: the transformers model.
@@ -42,7 +54,9 @@ class LanguageModel:
         """Use :meth:`load`, which also checks that the family's facts hold."""
         self.hf, self.tokenizer, self.name, self.family = hf, tokenizer, name, family
         self.anatomy = Anatomy(family, hf)
+        self.head = Head(self.anatomy)
         self._lock = threading.RLock()
+        self._direct_calls = DirectCalls(hf, self.anatomy)
 
     @classmethod
     def load(
@@ -58,7 +72,9 @@ class LanguageModel:
         """Load a model and check on a few tokens that what gossamer believes of its architecture is true of it.
 
         Args:
-            source: a Hugging Face id, a local folder, `bundled:NAME`, or a loaded model, which is used as it is.
+            source: a Hugging Face id, a local folder of a model or of a PEFT adapter (whose base model it names), a
+                GGUF file, whose weights are dequantised, `bundled:NAME`, or a loaded model, which is used as it is
+                (that inside a PeftModel, with its adapters).
             tokenizer: instead of the one that comes with `source`.
             dtype: default: the checkpoint's own, except float16 on a CPU, which becomes float32.
             device: default: CUDA, else Apple's MPS, else the CPU.
@@ -75,81 +91,25 @@ class LanguageModel:
 
     @property
     def title(self) -> str:
-        """The name for readers: of a local model its folder's, so that results do not hold a machine's paths."""
-        return Path(self.name).resolve().name if Path(self.name).is_dir() else self.name
+        """The name for readers, without this machine's paths.
 
-    @property
-    def n_layers(self) -> int:
-        """Number of layers."""
-        return len(self.anatomy.layers)
-
-    @property
-    def d_model(self) -> int:
-        """Width of the residual stream."""
-        return int(self.anatomy.config.hidden_size)
-
-    @property
-    def n_heads(self) -> int:
-        """Query heads of a layer."""
-        return int(self.anatomy.config.num_attention_heads)
-
-    @property
-    def n_kv_heads(self) -> int:
-        """Key and value heads of a layer; fewer than `n_heads` with grouped queries."""
-        return int(getattr(self.anatomy.config, "num_key_value_heads", None) or self.n_heads)
-
-    @property
-    def d_head(self) -> int:
-        """Width of a head."""
-        return int(getattr(self.anatomy.config, "head_dim", None) or self.d_model // self.n_heads)
-
-    @property
-    def d_vocab(self) -> int:
-        """Number of logits: the rows of the unembedding, which may be more than the tokenizer has tokens."""
-        return int(self.anatomy.config.vocab_size)
-
-    @property
-    def n_context(self) -> int:
-        """Longest prompt in tokens."""
-        return int(self.anatomy.config.max_position_embeddings)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Floating-point type of the weights."""
-        return next(self.anatomy.layers.parameters()).dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where token ids go in."""
-        embedding = self.anatomy.base.get_input_embeddings()  # type: ignore[operator]
-        if embedding.weight.device.type == "meta":
-            return torch.device(embedding._hf_hook.execution_device)
-        return torch.device(embedding.weight.device)
+        Of a local model its folder's name, with that of the folder above where it says nothing ("hf", "checkpoint-9");
+        of a snapshot that the hub's client keeps, the model's id; of a GGUF file that its weights were dequantised.
+        """
+        path = Path(self.name).expanduser()
+        if path.is_file():
+            return f"{path.name} (dequantised)"
+        if not path.is_dir():
+            return self.name
+        *_, cached, above, folder = ("", "", *path.resolve().parts)
+        if above == "snapshots" and cached.startswith("models--"):
+            return cached.removeprefix("models--").replace("--", "/")
+        return f"{above}/{folder}" if _NAMELESS.fullmatch(folder.lower()) else folder
 
     @property
     def has_bos_by_default(self) -> bool:
         """Whether the tokenizer itself puts a BOS token first."""
         return tokenizing.adds_bos(self._tokenizer())
-
-    def sites(self, kind: str) -> list[Site]:
-        """All sites of one kind, in execution order."""
-        sites = [Site("embed")] if kind == "embed" else [Site(kind, layer) for layer in range(self.n_layers)]
-        for site in sites:
-            self.anatomy.check(site)
-        return sites
-
-    def width(self, site: Site) -> int:
-        """Size of the last axis at `site`.
-
-        Raises:
-            UsageError: the model has no such site, or it is a pattern, whose width is the prompt's length.
-        """
-        self.anatomy.check(site)
-        if site.kind == "pattern":
-            raise UsageError(f"{site} has no fixed width: its last axis is the position attended to")
-        if site.kind == "z":
-            return self.n_heads * self.d_head
-        return self.d_head if site.kind in ("q", "k", "v") else self.d_model
 
     def tokenize(self, texts: Sequence[str], *, bos: bool | None = None, side: tokenizing.Side = "right") -> Tokens:
         """Token ids of `texts`, padded on `side`, on the CPU.
@@ -166,30 +126,54 @@ class LanguageModel:
         """The text of one token, with its leading space."""
         return tokenizing.word(self._tokenizer(), token_id)
 
-    def logits(self, tokens: Tokens, *, at: Int[Tensor, "batch"] | None = None) -> Float[Tensor, "..."]:
+    def decode(self, tokens: Tokens) -> list[str]:
+        """The text of each row, without padding and special tokens."""
+        rows = [ids[mask].tolist() for ids, mask in zip(tokens.ids, tokens.mask, strict=True)]
+        return [str(self._tokenizer().decode(row, skip_special_tokens=True)) for row in rows]
+
+    def logits(
+        self, tokens: Tokens, *, at: Int[Tensor, "batch"] | None = None, ids: Int[Tensor, "..."] | None = None
+    ) -> Float[Tensor, "..."]:
         """Logits at all positions (batch pos vocab), or at one position a row (batch vocab).
 
-        With `at` the head runs on those positions only; logits of the others never exist.
+        With `at` the head runs on those positions only; logits of the others never exist. With `ids`, of shape (n,) or
+        (batch, n), logits of those tokens alone (batch [pos] n), in float32 also of a model in half precision; the
+        others never exist.
 
         Raises:
-            UsageError: the tokens do not fit the model.
+            UsageError: the tokens do not fit the model, or `ids` do not fit the tokens.
         """
-        return self._head(self._hidden(Pass(self.anatomy, self._active()), tokens), at)
+        return self._logits(self._hidden(Pass(self.anatomy, self._active()), tokens), at, ids)
 
-    def capture(self, tokens: Tokens, sites: Iterable[Site]) -> dict[Site, Tensor]:
+    def capture(
+        self,
+        tokens: Tokens,
+        sites: Iterable[Site],
+        *,
+        start: tuple[Site, Float[Tensor, "batch pos d_model"]] | None = None,
+    ) -> dict[Site, Tensor]:
         """Values of `sites` (shapes: see :class:`Site`) after any active edits, in the order asked for.
 
-        The pass ends at the last of them: no later layer and no head runs.
+        The pass ends at the last of them: no later layer and no head runs. With `start`, a site and the residual stream
+        there, it begins after that site, as :meth:`resume` does.
 
         Raises:
-            UsageError: the model lacks one of the sites, none is given, or the tokens do not fit.
+            UsageError: the model lacks one of the sites, none is given, the tokens do not fit, or `start` is no
+                residual stream before all of the sites.
+            GossamerError: a site was never reached, as after modules were replaced.
         """
         sites = list(sites)
         if not sites:
             raise UsageError("no site to capture; give at least one")
         for site in sites:
             self.anatomy.check(site)
-        run = Pass(self.anatomy, self._active(), sites)
+        if start is None:
+            run = Pass(self.anatomy, self._active(), sites)
+        else:
+            entry = self._entry(*start, tokens)
+            if early := [site for site in sites if site <= start[0]]:
+                raise UsageError(f"capture from {start[0]}: sites after it expected, found {early[0]}; start earlier")
+            run = Pass(self.anatomy, self._active(after=start[0]), sites, entry=entry)
         with contextlib.suppress(Complete):
             self._hidden(run, tokens)
         return {site: run.read[site] for site in sites}
@@ -201,19 +185,44 @@ class LanguageModel:
         Edits nest: at one site the outer is applied first. An edit returns a new tensor of the same shape and must not
         change the one it is given; another dtype or device is converted back. A NaN is passed on: look for it with
         `gossamer.errors.require_finite` where it may arise. An edit may run the model itself:
-        that pass sees no edits.
+        that pass sees no edits. The transformers model `hf` itself does not see them either: while edits are open,
+        calling it or its `generate` is refused.
 
         Raises:
-            UsageError: the model lacks one of the sites.
-            GossamerError: on a pass, when an edit returned another shape (the site is named).
+            UsageError: the model lacks one of the sites; on a call of `hf` inside.
+            GossamerError: on a pass, when an edit returned another shape or was never reached (the site is named).
         """
         for site in edits:
             self.anatomy.check(site)
         token = _edits.set((*_edits.get(), (self, edits)))
         try:
-            yield
+            with self._direct_calls.refused():
+                yield
         finally:
             _edits.reset(token)
+
+    @contextlib.contextmanager
+    def freeze(self, tokens: Tokens, *, patterns: bool = True, norms: bool = True) -> Iterator[None]:
+        """Inside, attention patterns and norm scales are those of a pass over `tokens` now, constant for gradients.
+
+        The model is then linear between MLPs (affine with its biases): attention only mixes values, and a norm only
+        centres and multiplies. (Where values are clipped, as by OLMo's clip_qkv, they still are.) On the same tokens
+        nothing changes as long as nothing else is edited. Edits that are open here shape the frozen values; passes
+        inside must have the batch and length of `tokens`. Memory: the patterns of all layers, batch x heads x pos x
+        pos each.
+
+        Raises:
+            UsageError: the tokens do not fit the model.
+            GossamerError: on a pass inside, when it has another shape.
+        """
+        kinds = [
+            kind for kind in self.kinds if (patterns and kind == "pattern") or (norms and SITE_KINDS[kind].norm_scale)
+        ]
+        sites = [site for kind in kinds for site in self.sites(kind)]
+        with torch.no_grad():
+            frozen = self.capture(tokens, sites) if sites else {}
+        with self.edit({site: partial(_instead, value) for site, value in frozen.items()}):
+            yield
 
     def resume(
         self,
@@ -222,39 +231,129 @@ class LanguageModel:
         tokens: Tokens,
         *,
         at: Int[Tensor, "batch"] | None = None,
+        ids: Int[Tensor, "..."] | None = None,
     ) -> Float[Tensor, "..."]:
         """Logits when the residual stream at `site` is `x`: only the layers after the site run.
 
         `tokens` give the mask and the positions; active edits at later sites apply, those at `site` and before do not.
-        Gradients flow to `x`.
+        `at` and `ids` choose positions and tokens as in `logits`. Gradients flow to `x`.
 
         Raises:
-            UsageError: `site` is no resid_pre or resid_post of this model, or `x` or the tokens have another shape.
+            UsageError: the model cannot be resumed from `site`, or `x` or the tokens have another shape.
         """
-        self.anatomy.check(site)
-        if site.layer is None or site.kind not in ("resid_pre", "resid_post"):
+        entry, edits = self._entry(site, x, tokens), self._active(after=site)
+        if entry[0] == self.n_layers and not edits:
+            x = x if at is None else gathered(x, at)
+            return self._logits(self.anatomy.norm(x.to(self.dtype)), None, ids)
+        return self._logits(self._hidden(Pass(self.anatomy, edits, entry=entry), tokens), at, ids)
+
+    def unembed(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... vocab"]:
+        """Logits of a residual stream: final norm, head, and the cap on logits if the family has one (logit lens).
+
+        It is no pass of the model: edits do not apply.
+        """
+        return self.head(self.anatomy.norm(x.to(self.dtype)))
+
+    def unembedding_rows(self, ids: Int[Tensor, "ids"]) -> Float[Tensor, "ids d_model"]:
+        """Rows of the unembedding matrix: the directions that raise these tokens' logits (after the final norm).
+
+        Raises:
+            UsageError: the head is no plain matrix, as with an adapter on it.
+        """
+        return self.head.rows(ids)[0]
+
+    def attention_weights(self, layer: int) -> AttentionWeights:
+        """W_Q, W_K, W_V, W_O and biases of one layer by head, whatever the family's way of storing them.
+
+        Raises:
+            UsageError: the model has no such layer, or its family does not say where they are.
+        """
+        self.anatomy.check(Site("z", layer))
+        return weights.attention_weights(self.anatomy, layer)
+
+    def stream(
+        self,
+        prompts: Tokens | Sequence[str],
+        *,
+        max_new_tokens: int,
+        sampling: Sampling = GREEDY,
+        stop: Sequence[int] | None = None,
+    ) -> Iterator[Step]:
+        """The tokens of `generate` as they come, with the logits they were chosen from.
+
+        The edits are those that are open when it is called, also for steps that are taken later.
+        """
+        if max_new_tokens < 1:
+            raise UsageError(f"max_new_tokens: expected at least 1, found {max_new_tokens}")
+        tokens = generation.left_padded(prompts if isinstance(prompts, Tokens) else self.tokenize(prompts))
+        # The last new token is never read.
+        if (read := tokens.ids.shape[1] + max_new_tokens - 1) > self.n_context:
             raise UsageError(
-                f"{site}: expected resid_pre or resid_post to resume from; the layer's own start is resid_pre"
+                f"expected prompts and all new tokens but the last to be at most {self.n_context}, found {read}"
+            )
+        edits, cache = self._active(), DynamicCache()
+
+        @torch.no_grad()
+        def next_logits(so_far: Tokens) -> Float[Tensor, "batch vocab"]:
+            return self.head(self._hidden(Pass(self.anatomy, edits), so_far, cache)[:, -1])
+
+        padding = int(getattr(self.tokenizer, "pad_token_id", None) or 0)
+        ends = self._ends() if stop is None else stop
+        return generation.steps(next_logits, tokens, max_new_tokens, sampling, ends, padding)
+
+    def generate(
+        self,
+        prompts: Tokens | Sequence[str],
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | torch.Generator = 0,
+        stop: Sequence[int] | None = None,
+    ) -> Generation:
+        """Continue prompts under the edits that are open, with a key-value cache.
+
+        A step runs the model on the new tokens only: an edit is given the prompts once, then one position at a time
+        (at `k` and `v` all positions so far; at `scores` and `pattern` one row of queries). `gossamer.model.positions`
+        says which positions these are, so that an edit that minds where it is acts as in one pass over the whole text.
+        Edits that let a position depend on later ones have no such meaning. Temperature 0 takes the most likely token;
+        else the same seed gives the same text. Memory: keys and values of all layers.
+
+        Args:
+            prompts: texts, or tokens padded on either side.
+            max_new_tokens: at most so many for each row.
+            temperature, top_k, top_p: see :class:`gossamer.model.generation.Sampling`.
+            seed: of the draws, or a generator on the CPU.
+            stop: tokens that end a row; default: the model's and tokenizer's end of text.
+
+        Raises:
+            UsageError: the prompts do not fit, are too long with the new tokens, or the model keeps no cache.
+        """
+        tokens = generation.left_padded(prompts if isinstance(prompts, Tokens) else self.tokenize(prompts))
+        sampling = Sampling(temperature, top_k, top_p, seed)
+        found = list(self.stream(tokens, max_new_tokens=max_new_tokens, sampling=sampling, stop=stop))
+        ids, active = (torch.stack([getattr(step, part) for step in found], dim=1) for part in ("ids", "active"))
+        return Generation(tokens, Tokens(ids, active))
+
+    def _ends(self) -> list[int]:
+        configured = getattr(getattr(self.hf, "generation_config", None), "eos_token_id", None)
+        listed = configured if isinstance(configured, list) else [configured]
+        found = {*listed, getattr(self.tokenizer, "eos_token_id", None)}
+        return sorted(end for end in found if end is not None)
+
+    def _entry(self, site: Site, x: Tensor, tokens: Tokens) -> tuple[int, Tensor]:
+        """The layer that reads the stream `x` of `site`, and the stream."""
+        self.anatomy.check(site)
+        if site.layer is None or not site.facts.resumable:
+            raise UsageError(
+                f"{site}: expected {' or '.join(named(resumable=True))} to resume from; "
+                f"the layer's own start is resid_pre"
             )
         expected = (*tokens.ids.shape, self.d_model)
         if x.shape != expected:
             raise UsageError(f"resume from {site}: expected a stream of shape {expected}, found {tuple(x.shape)}")
-        layer = site.layer + (site.kind == "resid_post")
-        if layer == self.n_layers:
-            return self.unembed(x if at is None else _gather(x, at))
-        run = Pass(self.anatomy, self._active(after=site), entry=(layer, x))
-        return self._head(self._hidden(run, tokens), at)
-
-    def unembed(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... vocab"]:
-        """Logits of a residual stream: final norm, head, and the cap on logits if the family has one (logit lens)."""
-        return self._head(self.anatomy.norm(x.to(self.dtype)), None)
-
-    def unembedding_rows(self, ids: Int[Tensor, "ids"]) -> Float[Tensor, "ids d_model"]:
-        """Rows of the unembedding matrix: the directions that raise these tokens' logits (after the final norm)."""
-        # Weights that accelerate keeps elsewhere are brought in for the moment of reading.
-        with align_module_device(self.anatomy.head):
-            weight: Tensor = self.anatomy.head.weight  # type: ignore[assignment]
-            return weight[ids.to(weight.device)]
+        return site.layer + (site.kind == "resid_post"), x
 
     def _tokenizer(self) -> Any:
         if self.tokenizer is None:
@@ -269,64 +368,34 @@ class LanguageModel:
                     active.setdefault(site, []).append(edit)
         return active
 
-    def _hidden(self, run: Pass, tokens: Tokens) -> Float[Tensor, "batch pos d_model"]:
-        """The stream after the final norm."""
-        inputs = self._inputs(tokens)
+    def _hidden(self, run: Pass, tokens: Tokens, cache: Any = None) -> Float[Tensor, "batch pos d_model"]:
+        """The stream after the final norm, of positions that `cache` does not hold yet."""
+        inputs = model_inputs(
+            tokens,
+            0 if cache is None else cache.get_seq_length(),
+            longest=self.n_context,
+            d_vocab=self.d_vocab,
+            name=self.name,
+        )
+        inputs = {name: value.to(self.device) for name, value in inputs.items()}
+        run.mask = tokens.mask
         with self._lock, evaluating(self.hf):
             # An edit that runs this model sees none of the edits it is one of.
             token = _edits.set(tuple(entry for entry in _edits.get() if entry[0] is not self))
             try:
                 with run.installed(), attention.opened(run):
-                    return self.anatomy.base(**inputs, use_cache=False).last_hidden_state
+                    output = self.anatomy.base(**inputs, past_key_values=cache, use_cache=cache is not None)
+                run.require_reached()
             finally:
                 _edits.reset(token)
+        if cache is not None and cache.get_seq_length() != tokens.ids.shape[1]:
+            raise UsageError(f"{self.name}: a {self.family.name} keeps no keys and values, so it cannot generate")
+        return output.last_hidden_state
 
-    def _head(self, hidden: Tensor, at: Int[Tensor, "batch"] | None) -> Tensor:
-        logits = self.anatomy.head(hidden if at is None else _gather(hidden, at))
-        cap = self.anatomy.softcap
-        return logits if cap is None else torch.tanh(logits / cap) * cap
-
-    def _inputs(self, tokens: Tokens) -> dict[str, Tensor]:
-        if tokens.ids.dim() != 2 or tokens.mask.shape != tokens.ids.shape or tokens.ids.numel() == 0:
-            raise UsageError(
-                f"expected ids and mask of one shape (batch pos), found {tuple(tokens.ids.shape)} "
-                f"and {tuple(tokens.mask.shape)}"
-            )
-        width = tokens.ids.shape[1]
-        if width > self.n_context:
-            raise UsageError(f"expected at most {self.n_context} tokens a prompt, found {width}; shorten the prompts")
-        shortest = int(tokens.lengths.min())
-        if shortest == 0:
-            raise UsageError("expected at least one token in every row, found a row of padding only")
-        ids = tokens.ids.masked_fill(~tokens.mask, 0)
-        lowest, highest = (int(end) for end in ids.aminmax())
-        if lowest < 0 or highest >= self.d_vocab:
-            raise UsageError(
-                f"expected token ids from 0 to {self.d_vocab - 1}, found {lowest if lowest < 0 else highest}; "
-                f"use the tokenizer of {self.name}"
-            )
-        if shortest == width:
-            return {"input_ids": ids.to(self.device)}
-        # Positions count real tokens, so that padding on the left does not move them.
-        positions = (tokens.mask.cumsum(dim=1) - 1).clamp(min=0)
-        inputs = {"input_ids": ids, "attention_mask": tokens.mask.long(), "position_ids": positions}
-        return {name: value.to(self.device) for name, value in inputs.items()}
+    def _logits(self, hidden: Tensor, at: Int[Tensor, "batch"] | None, ids: Tensor | None) -> Tensor:
+        hidden = hidden if at is None else gathered(hidden, at)
+        return self.head(hidden) if ids is None else self.head.of(hidden, ids)
 
 
-def _gather(hidden: Tensor, at: Tensor) -> Float[Tensor, "batch d_model"]:
-    if at.shape != hidden.shape[:1]:
-        raise UsageError(f"at: expected one position a row, shape {(len(hidden),)}, found {tuple(at.shape)}")
-    return hidden[torch.arange(len(hidden), device=hidden.device), at.to(hidden.device)]
-
-
-@contextlib.contextmanager
-def evaluating(hf: nn.Module) -> Iterator[None]:
-    """Evaluation mode (no dropout), and afterwards the mode each module was found in."""
-    training = [module for module in hf.modules() if module.training] if hf.training else []
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
+def _instead(frozen: Tensor, value: Tensor) -> Tensor:
+    return frozen

@@ -1,8 +1,10 @@
 """From a name, a folder or a loaded model to a checked LanguageModel."""
 
 import contextlib
+import struct
 from collections.abc import Iterator
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -11,15 +13,25 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
-from gossamer.batching import is_out_of_memory
+from gossamer.batching import is_out_of_memory, named_when_out_of_memory
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.check import check
 from gossamer.model.families import family_of
 from gossamer.model.family import Family
 from gossamer.model.language_model import LanguageModel
+from gossamer.model.locating import Located, locate
 
-_BUNDLED = "bundled:"
-_DAMAGE = (SafetensorError, RuntimeError, ValueError, KeyError, TypeError, EOFError)
+_DAMAGE = (
+    SafetensorError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    IndexError,
+    UnpicklingError,
+    struct.error,
+)
 
 
 def load(
@@ -34,21 +46,51 @@ def load(
     if isinstance(source, nn.Module):
         if dtype is not None or device is not None or device_map is not None:
             raise UsageError("a loaded model is used as it is: move or convert it before, and give no dtype or device")
-        hf, name = source, _name_of(source)
+        hf = _unwrapped(source)
+        name = _name_of(hf)
     else:
-        name, location = _locate(source)
         if device is not None and device_map is not None:
             raise UsageError("give a device or a device_map, not both")
         if str(device).startswith("mps"):
             raise UsageError("device mps: expected cuda or cpu (sums are taken in float64, which mps does not have)")
-        config, _ = _read(PreTrainedConfig.get_config_dict, location, name)
+        found = locate(source)
+        name = found.name
+        config, _ = _read(PreTrainedConfig.get_config_dict, found)
         family = family or family_of(str(config.get("model_type")))
-        tokenizer = tokenizer or _tokenizer(location, name)
-        hf = _weights(location, name, dtype, device, device_map)
+        tokenizer = tokenizer or _tokenizer(found)
+        hf = _weights(found, dtype, device, device_map)
+    _require_weights(hf)
     model_type = getattr(getattr(hf, "config", None), "model_type", type(hf).__name__)
     model = LanguageModel(hf, tokenizer, name, family or family_of(str(model_type)))
     check(model)
     return model
+
+
+def _unwrapped(source: Any) -> Any:
+    """The transformers model inside what torch.compile and PEFT wrap around it; adapters stay in its layers."""
+    while True:
+        if hasattr(source, "_orig_mod"):
+            source = source._orig_mod
+        elif hasattr(source, "peft_config") and hasattr(source, "get_base_model"):
+            if source.active_peft_config.is_prompt_learning:
+                raise UsageError(
+                    f"{source.active_peft_config.peft_type}: expected an adapter inside the model's layers (such as "
+                    f"LoRA), found one that puts virtual tokens before the prompt, which cannot be used"
+                )
+            source = source.get_base_model()
+        else:
+            return source
+
+
+def _require_weights(hf: nn.Module) -> None:
+    """Refuse a model whose weights are not there; what accelerate has put elsewhere it brings in when it is needed."""
+    for name, module in hf.named_modules():
+        own = [key for key, value in module.named_parameters(recurse=False) if value.is_meta]
+        if own and not hasattr(module, "_hf_hook"):
+            raise UsageError(
+                f"a model without weights: {name}.{own[0]} is on the meta device; load it with from_pretrained, or "
+                f"fill it with to_empty and load_state_dict"
+            )
 
 
 def default_device() -> torch.device:
@@ -60,40 +102,24 @@ def _name_of(hf: nn.Module) -> str:
     return str(getattr(hf, "name_or_path", "") or type(hf).__name__)
 
 
-def _locate(source: str | Path) -> tuple[str, str]:
-    """The model's name, and where transformers finds it."""
-    text = str(source)
-    if text.startswith(_BUNDLED):
-        from gossamer import bundled
-
-        return text, str(bundled.path(text.removeprefix(_BUNDLED)))
-    path = Path(text).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise UsageError(f"{path}: expected a model folder with config.json, found none")
-        return text, str(path)
-    if isinstance(source, Path) or text.startswith((".", "~", "/")) or text.count("/") > 1 or path.exists():
-        raise UsageError(f"{text}: no such folder; give a model folder, a Hugging Face id or bundled:NAME")
-    return text, text
-
-
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _read(reader: Any, location: str, name: str, **options: Any) -> Any:
+def _read(reader: Any, found: Located, **options: Any) -> Any:
     try:
-        return reader(location, **options)
+        return reader(found.location, **found.options, **options)
     except OSError as error:
-        if Path(location).is_dir():
-            raise _unreadable(name, error) from error
+        if Path(found.location).is_dir():
+            raise _unreadable(found.name, error) from error
         raise UsageError(
-            f"{name}: expected a model folder, a Hugging Face id or bundled:NAME, found: {_first_line(error)}"
+            f"{found.name}: expected a model folder, a GGUF file, a Hugging Face id or bundled:NAME, found: "
+            f"{_first_line(error)}"
         ) from error
     except _DAMAGE as error:
         if is_out_of_memory(error):
             raise
-        raise _unreadable(name, error) from error
+        raise _unreadable(found.name, error) from error
 
 
 def _unreadable(name: str, error: Exception) -> GossamerError:
@@ -116,32 +142,47 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _tokenizer(location: str, name: str) -> Any:
+def _tokenizer(found: Located) -> Any:
+    if found.adapter is not None and any(found.adapter.glob("tokenizer*")):
+        found = Located(found.name, str(found.adapter))
     try:
-        tokenizer = _read(AutoTokenizer.from_pretrained, location, name)
+        with _quiet():
+            tokenizer = _read(AutoTokenizer.from_pretrained, found)
     except GossamerError as error:
-        found = _first_line(error.__cause__ or error)
-        raise UsageError(f"{name}: no usable tokenizer ({found}); add tokenizer files or give tokenizer=") from error
+        cause = _first_line(error.__cause__ or error)
+        raise UsageError(
+            f"{found.name}: no usable tokenizer ({cause}); add tokenizer files or give tokenizer="
+        ) from error
     # Without tokenizer files transformers makes a tokenizer that knows the special tokens only.
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
-        raise UsageError(f"{name}: no tokenizer files; add them or give tokenizer=")
+        raise UsageError(f"{found.name}: no tokenizer files; add them or give tokenizer=")
     return tokenizer
 
 
-def _weights(
-    location: str, name: str, dtype: torch.dtype | None, device: str | torch.device | None, device_map: Any
-) -> PreTrainedModel:
+def _weights(found: Located, dtype: torch.dtype | None, device: str | torch.device | None, device_map: Any) -> Any:
     target = _usable(device) if device is not None else default_device()
-    options: dict[str, Any] = {"dtype": dtype or "auto", "output_loading_info": True, "ignore_mismatched_sizes": True}
+    own: Any = torch.float32 if "gguf_file" in found.options else "auto"
+    options: dict[str, Any] = {"dtype": dtype or own, "output_loading_info": True, "ignore_mismatched_sizes": True}
     if device_map is not None:
         options["device_map"] = device_map
-    with _quiet():
-        hf, report = _read(AutoModelForCausalLM.from_pretrained, location, name, **options)
-    _require_complete(report, name)
+    advice = "load it in bfloat16 (dtype=, --dtype), spread it with device_map=, or use a smaller model"
+    with _quiet(), named_when_out_of_memory(f"while loading {found.name}", advice):
+        hf, report = _read(AutoModelForCausalLM.from_pretrained, found, **options)
+        _require_complete(report, found.name)
+        if found.adapter is not None:
+            hf = _adapted(hf, found)
     if device_map is not None:
         return hf
     half_on_cpu = dtype is None and target.type == "cpu" and hf.dtype == torch.float16
     return hf.to(target, torch.float32) if half_on_cpu else hf.to(target)
+
+
+def _adapted(hf: PreTrainedModel, found: Located) -> nn.Module:
+    """The model with a PEFT adapter in its layers."""
+    from peft import PeftModel
+
+    adapter = Located(found.name, str(found.adapter))
+    return _unwrapped(_read(lambda folder: PeftModel.from_pretrained(hf, folder), adapter))
 
 
 def _usable(device: str | torch.device) -> torch.device:

@@ -1,42 +1,20 @@
 """Names of places in the network that can be read and edited."""
 
 import re
+import sys
 from dataclasses import dataclass
 from functools import total_ordering
 
 from gossamer.errors import UsageError
+from gossamer.model.kinds import KINDS, SITE_KINDS, SiteKind, named
 
-# In the order in which one layer computes them.
-_IN_LAYER = ("resid_pre", "q", "k", "v", "pattern", "z", "attn_out", "resid_mid", "mlp_in", "mlp_out", "resid_post")
-KINDS = ("embed", *_IN_LAYER)
-
+_IN_LAYER = named(per_layer=True)
+_ORDER = {kind: place for place, kind in enumerate(_IN_LAYER)}
 _OURS = re.compile(rf"({'|'.join(_IN_LAYER)})\.(\d+)")
 _TRANSFORMER_LENS = re.compile(r"blocks\.(\d+)\.(.+)")
-_TRANSFORMER_LENS_NAMES = {
-    "hook_resid_pre": "resid_pre",
-    "hook_resid_mid": "resid_mid",
-    "hook_resid_post": "resid_post",
-    "hook_attn_out": "attn_out",
-    "hook_mlp_out": "mlp_out",
-    "ln2.hook_normalized": "mlp_in",
-    "attn.hook_q": "q",
-    "attn.hook_rot_q": "q",
-    "attn.hook_k": "k",
-    "attn.hook_rot_k": "k",
-    "attn.hook_v": "v",
-    "attn.hook_pattern": "pattern",
-    "attn.hook_z": "z",
-}
-# The first name of a kind is the one that is printed.
-_TO_TRANSFORMER_LENS = {kind: name for name, kind in reversed(_TRANSFORMER_LENS_NAMES.items())}
+_TRANSFORMER_LENS_NAMES = {name: kind for kind, row in SITE_KINDS.items() for name in row.transformer_lens}
 _HUGGING_FACE = re.compile(r"(?:(?:model|language_model|transformer|gpt_neox)\.)*(?:layers|h)\.(\d+)(?:\.(\w+))?")
-_HUGGING_FACE_NAMES = {
-    None: "resid_post",
-    "mlp": "mlp_out",
-    "attn": "attn_out",
-    "self_attn": "attn_out",
-    "attention": "attn_out",
-}
+_HUGGING_FACE_NAMES = {name: kind for kind, row in SITE_KINDS.items() for name in row.hugging_face}
 
 
 @total_ordering
@@ -44,26 +22,39 @@ _HUGGING_FACE_NAMES = {
 class Site:
     """One place in the residual network. Sites sort in the order in which a forward pass reaches them.
 
-    ==========  =================================================================  =======================
-    kind        what stands there                                                  shape
-    ==========  =================================================================  =======================
-    embed       what enters the first block (token + position, scaled)             batch pos d_model
-    resid_pre   the residual stream before a layer                                 batch pos d_model
-    resid_mid   the stream between attention and MLP (not in parallel blocks)      batch pos d_model
-    resid_post  the stream after a layer                                           batch pos d_model
-    attn_out    what attention adds to the stream (after Gemma's post-norm)        batch pos d_model
-    mlp_in      what enters the MLP, after its norm                                batch pos d_model
-    mlp_out     what the MLP adds to the stream (after Gemma's post-norm)          batch pos d_model
-    z           head outputs side by side, before the output projection            batch pos head*d_head
-    q, k        queries and keys as they enter the dot product (after any rotary   batch pos (kv)head d_head
-                embedding and query/key norm)
-    v           values, before they are repeated for grouped queries               batch pos kv_head d_head
-    pattern     attention probabilities                                            batch head query key
-    ==========  =================================================================  =======================
+    ================  ===========================================================  =========================
+    kind              what stands there                                            shape
+    ================  ===========================================================  =========================
+    embed             what enters the first block (token + position, scaled)       batch pos d_model
+    resid_pre         the residual stream before a layer                           batch pos d_model
+    attn_normalized   attention's norm before its gain and bias                    batch pos d_model
+    attn_in           what enters attention, after its norm if there is one        batch pos d_model
+    q_proj, k_proj    queries and keys as projected, before any norm or rotation   batch pos (kv)head d_head
+    q, k              queries and keys as they enter the dot product               batch pos (kv)head d_head
+    v                 values, before they are repeated for grouped queries         batch pos kv_head d_head
+    scores            what goes into the softmax, scaled and capped; where         batch head query key
+                      masked, the most negative number of its type (an edit
+                      cannot lift the mask)
+    pattern           attention probabilities                                      batch head query key
+    z                 head outputs side by side, before the output projection      batch pos head*d_head
+    attn_out          what attention adds to the stream                            batch pos d_model
+    resid_mid         the stream between attention and MLP                         batch pos d_model
+    mlp_normalized    the MLP's norm before its gain and bias                      batch pos d_model
+    mlp_in            what enters the MLP, after its norm if there is one          batch pos d_model
+    mlp_out           what the MLP adds to the stream                              batch pos d_model
+    resid_post        the stream after a layer                                     batch pos d_model
+    ================  ===========================================================  =========================
+
+    Norm scales (batch pos one) are 1 / std, or 1 / rms, of what a norm reads: attn_norm_scale and mlp_norm_scale of
+    the norms before attention and MLP, attn_post_norm_scale and mlp_post_norm_scale of those after them, and
+    final_norm_scale. What is added to the stream is taken after any norm or multiplier.
+
+    A model lacks the kinds of norms that it does not have (mlp_norm_scale where the MLP shares attention's norm) and
+    resid_mid where attention and MLP run in parallel. `embed` and `final_norm_scale` have no layer.
 
     Attributes:
         kind: one of `KINDS`.
-        layer: index of the layer, from 0; None for `embed`.
+        layer: index of the layer, from 0; None for `embed` and `final_norm_scale`.
 
     Raises:
         UsageError: the kind is unknown, or the layer is missing, negative or out of place.
@@ -73,10 +64,10 @@ class Site:
     layer: int | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
+        if self.kind not in SITE_KINDS:
             raise UsageError(f"site kind {self.kind!r}: expected one of {', '.join(KINDS)}")
-        if (self.kind == "embed") != (self.layer is None):
-            raise UsageError(f"site {self.kind}: expected {'no layer' if self.kind == 'embed' else 'a layer'}")
+        if self.facts.per_layer == (self.layer is None):
+            raise UsageError(f"site {self.kind}: expected {'a layer' if self.facts.per_layer else 'no layer'}")
         if self.layer is not None and self.layer < 0:
             raise UsageError(f"site {self.kind}: expected a layer from 0, found {self.layer}")
 
@@ -84,24 +75,30 @@ class Site:
     def parse(cls, text: str) -> "Site":
         """The site that `text` names.
 
-        Accepted are gossamer's names (`resid_post.7`), TransformerLens names (`blocks.7.hook_resid_post`; `hook_q` and
-        `hook_rot_q` both mean the rotated query) and Hugging Face module paths, which mean what the module puts out
+        Accepted are gossamer's names (`resid_post.7`), TransformerLens names (`blocks.7.hook_resid_post`; `hook_q` is
+        `q_proj`, which is also `q` where nothing is rotated; `ln2.hook_normalized` is the MLP's norm before its gain)
+        and Hugging Face module paths, which mean what the module adds to the stream or puts out
         (`model.layers.7` is `resid_post.7`, `transformer.h.3.mlp` is `mlp_out.3`).
 
         Raises:
             UsageError: the text names no site; the message lists the kinds.
         """
         text = text.strip()
-        if text in ("embed", "hook_embed"):
-            return cls("embed")
+        if text in SITE_KINDS and not SITE_KINDS[text].per_layer:
+            return cls(text)
         if found := _OURS.fullmatch(text):
             return cls(found[1], int(found[2]))
         found = _TRANSFORMER_LENS.fullmatch(text)
         if found and found[2] in _TRANSFORMER_LENS_NAMES:
             return cls(_TRANSFORMER_LENS_NAMES[found[2]], int(found[1]))
         found = _HUGGING_FACE.fullmatch(text)
-        if found and found[2] in _HUGGING_FACE_NAMES:
-            return cls(_HUGGING_FACE_NAMES[found[2]], int(found[1]))
+        if found and (found[2] or "") in _HUGGING_FACE_NAMES:
+            return cls(_HUGGING_FACE_NAMES[found[2] or ""], int(found[1]))
+        if text == "hook_embed":
+            raise UsageError(
+                "hook_embed is no site: it holds token embeddings before positions are added or anything is scaled; "
+                "where a model does neither, that is embed"
+            )
         raise UsageError(
             f"{text!r} is no site: expected embed or KIND.LAYER with KIND one of {', '.join(_IN_LAYER)}, "
             f"such as resid_post.7 (or blocks.7.hook_resid_post, or model.layers.7)"
@@ -114,15 +111,26 @@ class Site:
         return self.depth < other.depth
 
     @property
+    def facts(self) -> SiteKind:
+        """What holds for all sites of this kind."""
+        return SITE_KINDS[self.kind]
+
+    @property
     def depth(self) -> int:
         """Place in execution order: smaller is earlier, unique to each site."""
         if self.layer is None:
-            return -1
-        return self.layer * len(_IN_LAYER) + _IN_LAYER.index(self.kind)
+            return -1 if self.kind == "embed" else sys.maxsize
+        return self.layer * len(_IN_LAYER) + _ORDER[self.kind]
 
     @property
     def transformer_lens(self) -> str:
-        """The TransformerLens name, such as `blocks.7.hook_resid_post`."""
-        if self.layer is None:
-            return "hook_embed"
-        return f"blocks.{self.layer}.{_TO_TRANSFORMER_LENS[self.kind]}"
+        """The TransformerLens name, such as `blocks.7.hook_resid_post`.
+
+        Raises:
+            UsageError: TransformerLens has no name for this tensor.
+        """
+        if self.kind == "embed":
+            return "blocks.0.hook_resid_pre"
+        if not self.facts.transformer_lens:
+            raise UsageError(f"{self}: TransformerLens has no name for this tensor")
+        return f"blocks.{self.layer}.{self.facts.transformer_lens[0]}"

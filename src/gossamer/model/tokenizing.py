@@ -49,7 +49,7 @@ def _row(tokenizer: Any, text: str, bos: bool | None) -> list[int]:
         return ids
     first = tokenizer.bos_token_id
     if first is None:
-        raise UsageError("a BOS token is asked for, but the tokenizer has none; use bos=False")
+        raise UsageError("a BOS token is asked for, but the tokenizer has none; use --no-bos (bos=False in Python)")
     return ids if ids[:1] == [first] else [first, *ids]
 
 

@@ -54,7 +54,7 @@ def headline(findings: Findings) -> str:
     known, keep = landmarks(findings), "keeps" if len(findings.nodes) == 1 else "keep"
     if known is None:
         return f"{circuit_size(findings)} make up the circuit"
-    return f"{circuit_size(findings)} {keep} {percent(known.circuit.faithfulness.value)} of the logit difference"
+    return f"{circuit_size(findings)} {keep} {percent(known.circuit.faithfulness.value)} of the {findings.kept}"
 
 
 def summary(findings: Findings) -> str:
@@ -63,10 +63,17 @@ def summary(findings: Findings) -> str:
     if known is None:
         return f"The circuit has {circuit_size(findings)}; how faithful it is was not measured."
     return (
-        f"{circuit_size(findings)} {keep} {shares(known.circuit.faithfulness)} of the full model's logit difference on "
+        f"{circuit_size(findings)} {keep} {shares(known.circuit.faithfulness)} of the full model's {findings.kept} on "
         f"held-out prompts, against {percent(known.dictionaries.faithfulness.value)} with every latent of the "
         f"dictionaries and {percent(known.empty.faithfulness.value)} with none."
     )
+
+
+def axis(findings: Findings) -> str:
+    """The name of an axis of faithfulness."""
+    if findings.distance:
+        return f"faithfulness (1 - {findings.metric} / empty circuit)"
+    return f"faithfulness ({findings.metric} / full model)"
 
 
 def budget(findings: Findings) -> str | None:
@@ -75,7 +82,7 @@ def budget(findings: Findings) -> str | None:
     if known is None:
         return None
     kept, circuit = known.dictionaries.faithfulness.value, known.circuit.faithfulness.value
-    first = f"The dictionaries {'cost' if kept <= 1 else 'add'} {percent(abs(1 - kept))} of the logit difference"
+    first = f"The dictionaries {'cost' if kept <= 1 else 'add'} {percent(abs(1 - kept))} of the {findings.kept}"
     verb = "costs another" if circuit <= kept else "gives back"
     return f"{first}; keeping only the circuit {verb} {percent(abs(kept - circuit))}"
 
@@ -99,14 +106,14 @@ def curves(findings: Findings) -> str | None:
     """Who needs how many nodes for the same faithfulness, among the circuits that were measured."""
     target = level(findings)
     if target is None or not findings.curves:
-        return "No circuit of our curve reaches 10 % of the logit difference" if findings.curves else None
+        return f"No circuit of our curve reaches 10 % of the {findings.kept}" if findings.curves else None
     ours, *others = findings.curves
     own = smallest(ours, target)
     reaching = [(point.size, other.method) for other in others if (point := smallest(other, target))]
     if own is None:
         return None
     name = ours.method[:1].upper() + ours.method[1:]
-    said = f"{name} keeps {percent(target)} of the logit difference with {plural(own.size, 'node')}"
+    said = f"{name} keeps {percent(target)} of the {findings.kept} with {plural(own.size, 'node')}"
     if not others:
         return said
     if not reaching:
@@ -136,9 +143,9 @@ def agreement(overlap: Overlap) -> float | None:
 
 def stability(findings: Findings) -> str | None:
     """Mean agreement of searches that could have come out differently; the sizes of one path nest and do not count."""
-    between = {"seed": lambda n: plural(n, "seed"), "split": lambda n: f"{n} halves of the training prompts"}
+    between = {"bootstrap": "samples of the prompts", "split": "halves of the training prompts"}
     said = [
-        f"{ratio(mean)} between {between[overlap.kind](len(overlap.labels))}"
+        f"{ratio(mean)} between {len(overlap.labels)} {between[overlap.kind]}"
         for overlap in findings.stability
         if overlap.kind in between and (mean := agreement(overlap)) is not None
     ]

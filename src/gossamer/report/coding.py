@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gossamer import files
-from gossamer.dictionary.study import CodingStudy, Verdict, verdicts
+from gossamer.replacement.coding_study import CodingStudy, Verdict, verdicts
 
 PURSUITS = ("gradient", "orthogonal", "matching")
 _COLUMNS = (

@@ -260,7 +260,7 @@ def _pill(findings: Findings, index: int, at: tuple[float, float], width: float,
     # Square root: effects fall off steeply, and the second half of the nodes must not all look white.
     share = 0.06 + 0.94 * math.sqrt(_known(abs(node.effect)) / largest)
     unknown = not math.isfinite(node.effect)
-    promoted = " ".join(text.visible(word, 16) for word, _ in node.promotes[:3])
+    promoted = " ".join(text.visible(word, 16) for word, _ in node.card.promotes[:3])
     return Pill(
         *at,
         width,

@@ -9,7 +9,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from gossamer.circuits.results import Behaviour, Curve, Example, Findings, NodeCard
+from gossamer.circuits.results import Behaviour, Curve, Findings, NodeCard
+from gossamer.features.feature_card import FeatureExample
 from gossamer.report import claims, figures, layout, style, text
 
 MAX_CARDS, MAX_CASES = 60, 20
@@ -207,14 +208,15 @@ def _nodes(findings: Findings) -> list[NodeView]:
     for rank, index in enumerate(layout.by_strength(findings.nodes), start=1):
         node = findings.nodes[index]
         share = node.effect / largest if math.isfinite(node.effect) else 0.0
-        snippets = _snippets(node.examples) if rank <= MAX_CARDS else ()
+        snippets = _snippets(node.card.examples) if rank <= MAX_CARDS else ()
         # Addresses come from files of other people: only web addresses become links.
-        link = node.link if node.link and node.link.startswith(("https://", "http://")) else None
+        link = node.card.link
+        link = link if link and link.startswith(("https://", "http://")) else None
         views.append(NodeView(index, rank, node, share, snippets, link))
     return views
 
 
-def _snippets(examples: tuple[Example, ...]) -> tuple[Snippet, ...]:
+def _snippets(examples: tuple[FeatureExample, ...]) -> tuple[Snippet, ...]:
     largest = max((example.activation for example in examples), default=0.0) or 1.0
     cut = []
     for example in examples:

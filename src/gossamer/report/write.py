@@ -1,9 +1,6 @@
 """The report as a folder: the page, its figures as files, and the numbers behind both."""
 
-import dataclasses
-import math
 from pathlib import Path
-from typing import Any
 
 from gossamer import files
 from gossamer.circuits.results import Findings
@@ -11,7 +8,7 @@ from gossamer.report import style
 from gossamer.report.page import drawn, page, pictured
 
 
-def write_report(findings: Findings, folder: Path) -> Path:
+def write_report(findings: Findings, folder: str | Path) -> Path:
     """Write report.html, figures/*.png, figures/*.svg and findings.json; each file atomically.
 
     The same findings give the same bytes on one machine. Parts that are missing (no curves, no stability) are left out
@@ -35,16 +32,5 @@ def write_report(findings: Findings, folder: Path) -> Path:
     for name, figure in figures.items():
         style.save_png(figure, folder / "figures" / f"{name}.png")
         files.write_text(folder / "figures" / f"{name}.svg", pictures[name])
-    files.write_json(folder / "findings.json", plain(dataclasses.asdict(findings)))
+    findings.save(folder / "findings.json")
     return files.write_text(folder / "report.html", html)
-
-
-def plain(value: Any) -> Any:
-    """`value` as JSON can hold it: tuples become lists, numbers that are not finite become null."""
-    if isinstance(value, dict):
-        return {name: plain(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

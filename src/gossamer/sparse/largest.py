@@ -13,15 +13,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gossamer.finite import require_finite
-from gossamer.sparse.active import Active
+from gossamer.sparse.latents import SparseLatents, nonzero
 from gossamer.sparse.screen import Chunk, Screen
 
 # What is surely below the smallest pre-activation kept, as a share of that of an earlier batch or a part of this one.
 MARGIN = 0.8
 # How often a guess is quartered before everything positive is looked at, and the tokens for a first guess.
 _TRIES, _SAMPLE = 2, 128
-
-Entries = tuple[Active, Float[Tensor, "entries"]]
 
 
 @runtime_checkable
@@ -60,41 +58,41 @@ class _Nobody:
         return torch.from_numpy(np.partition(values.numpy(), place))[place].clamp(min=0)
 
 
-def of_tokens(screen: Screen, k: int) -> Entries:
-    """The k largest pre-activations of each token, those that are positive, and their values."""
-    parts = [_of_chunk(screen, chunk, k) for chunk in screen.chunks()]
-    counts = torch.cat([active.counts for active, _ in parts])
-    active = Active.from_counts(counts, torch.cat([active.latents for active, _ in parts]), screen.n_latents)
-    return active, torch.cat([values for _, values in parts])
+def of_tokens(screen: Screen, k: int, ties: float = 0.0) -> SparseLatents:
+    """The k largest pre-activations of each token, those that are positive; latents ascend within a token.
+
+    With `ties`, also whatever is smaller than the k-th by no more than this share of it.
+    """
+    return SparseLatents.concatenate([_of_chunk(screen, chunk, k, 1 - ties) for chunk in screen.chunks()])
 
 
-def _of_chunk(screen: Screen, chunk: Chunk, k: int) -> Entries:
-    level = require_finite((chunk.kth_or_less(k) - chunk.slack).clamp(min=0), "pre-activations")
+def _of_chunk(screen: Screen, chunk: Chunk, k: int, share: float) -> SparseLatents:
+    level = require_finite((chunk.kth_or_less(k) - chunk.slack).clamp(min=0), "pre-activations") * share
     while True:
         flat = chunk.at_least(level)
-        found = Active.from_flat(flat, len(level), screen.n_latents)
-        values = screen.exact(found, chunk.at(flat), chunk.start)
-        kth, kept = _best(found, values, k)
-        if bool(((kth >= level) | (level == 0)).all()):
-            return found.only(kept), values[kept]
-        level = torch.where(kth < level, kth.clamp(min=0), level)
+        bounds = SparseLatents.from_flat(flat, chunk.at(flat), len(level), screen.n_latents)
+        found = screen.exact(bounds, chunk.start)
+        kth, kept = _best(found, k, share)
+        if bool(((kth * share >= level) | (level == 0)).all()):
+            return found.only(kept)
+        level = torch.where(kth * share < level, kth.clamp(min=0) * share, level)
 
 
-def _best(found: Active, values: Tensor, k: int) -> tuple[Float[Tensor, "tokens"], Tensor]:
-    """The k-th largest value of each token (-inf where there are fewer), and which entries are among the k."""
-    tokens, counts = found.tokens, found.counts
-    places = torch.arange(len(values)) - found.starts[tokens]
-    table = values.new_full((len(counts), max(k, int(counts.max()))), -torch.inf)
-    table[tokens, places] = values
+def _best(found: SparseLatents, k: int, share: float) -> tuple[Float[Tensor, "tokens"], Tensor]:
+    """The k-th largest value of each token (-inf where there are fewer), and which entries are among the k, or if
+    `share` is below 1 at least that share of the k-th.
+    """
+    table = found.table(found.activations, -torch.inf, max(k, int(found.counts.max())))
     largest, where = table.topk(k, dim=1, sorted=False)
+    kth = largest.amin(dim=1)
+    if share < 1:
+        return kth, (found.activations > 0) & (found.activations >= (kth * share)[found.tokens])
     kept = torch.zeros_like(table, dtype=torch.bool).scatter(1, where, largest > 0)
-    return largest.amin(dim=1), kept[tokens, places]
+    return kth, kept[found.tokens, found.places]
 
 
-def of_batch(
-    screen: Screen, k: int, floor: float = 0.0, others: Others | None = None
-) -> tuple[Active, Float[Tensor, "entries"], float]:
-    """The k * tokens largest of the batch, those that are positive, their values, and the smallest kept (0 if none).
+def of_batch(screen: Screen, k: int, floor: float = 0.0, others: Others | None = None) -> tuple[SparseLatents, float]:
+    """The k * tokens largest of the batch, those that are positive, and the smallest kept (0 if none).
 
     `floor` is a guess of something below that smallest one (the last batch's, less a margin): it only saves time.
     Where `others` have the rest of the batch, the largest of all of it are meant.
@@ -107,11 +105,12 @@ def of_batch(
         candidates = _Candidates.above(screen, floor)
         level = max(floor, float(others.kth_largest(candidates.likely, wanted)))
         while True:
-            found, values = candidates.exactly(screen, level)
+            found = candidates.exactly(screen, level)
+            values = found.activations
             smallest = float(others.kth_largest(values, wanted))
             if smallest >= level:
-                kept = (values >= smallest) & (values > 0)
-                return found.only(kept), values[kept], _least(values[kept], others)
+                found = found.only((values >= smallest) & (values > 0))
+                return found, _least(found.activations, others)
             level = smallest
             if level < floor:
                 break
@@ -141,12 +140,11 @@ class _Candidates:
             parts.append((flat + chunk.start * screen.n_latents, upper, likely))
         return cls(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
-    def exactly(self, screen: Screen, level: float) -> Entries:
-        """The entries that may be as large as `level`, with their values."""
+    def exactly(self, screen: Screen, level: float) -> SparseLatents:
+        """The entries that may be as large as `level`."""
         # As indices: torch would look for them anew in each of the two.
-        kept = torch.from_numpy(np.flatnonzero(self.upper.numpy() >= level * (1 - screen.rounding)))
-        found = Active.from_flat(self.flat[kept], screen.tokens, screen.n_latents)
-        return found, screen.exact(found, self.upper[kept])
+        kept = nonzero(self.upper >= level * (1 - screen.rounding))
+        return screen.exact(SparseLatents.from_flat(self.flat[kept], self.upper[kept], screen.tokens, screen.n_latents))
 
 
 def _guess(screen: Screen, k: int, others: Others) -> float:

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
-from gossamer.sparse.active import Active
 from gossamer.sparse.bits import as_integers, below
+from gossamer.sparse.latents import SparseLatents
 
 # Entries of a chunk.
 CHUNK = 2**23
@@ -157,18 +157,18 @@ class Screen:
                 slack = torch.zeros_like(self.x[part, 0])
             yield Chunk(start, upper, slack, self.rounding)
 
-    def exact(self, found: Active, bounds: Float[Tensor, "entries"], start: int = 0) -> Float[Tensor, "entries"]:
-        """Pre-activations of the entries, whose rows are the tokens from `start` on and which had these bounds."""
+    def exact(self, found: SparseLatents, start: int = 0) -> SparseLatents:
+        """The entries with their pre-activations in place of bounds; their rows are the tokens from `start` on."""
         if not self.bounded:
-            return bounds
+            return found
         rows = len(found.starts) - 1
         if _DENSE * len(found.latents) > rows * found.n_latents:
-            return self._densely(found, start)
+            return found.with_activations(self._densely(found, start))
         with _whole():
             products = found.products(self.x[start : start + rows], self.encoder.W_enc.t())
-        return products + self.encoder.b_enc[found.latents]
+        return found.with_activations(products + self.encoder.b_enc[found.latents])
 
-    def _densely(self, found: Active, start: int) -> Tensor:
+    def _densely(self, found: SparseLatents, start: int) -> Tensor:
         values, rows = [], len(found.starts) - 1
         size = _tokens(found.n_latents)
         for first in range(0, rows, size):

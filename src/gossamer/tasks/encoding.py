@@ -8,6 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from gossamer.tasks.examples import Encoded, Examples, is_aligned
+from gossamer.tasks.metric import Metric
 from gossamer.tasks.prompt import Prompt
 from gossamer.tasks.spelling import BOS, END, Spelled
 from gossamer.tokens import Tokens
@@ -18,13 +19,19 @@ Place = tuple[str, str, int]
 
 @dataclass(frozen=True)
 class Row:
-    """One prompt, ready to encode: both texts in tokens and the ids of both answers."""
+    """One prompt, ready to encode: both texts in tokens and the ids of its answers.
+
+    Attributes:
+        answers, wrong: ids of the right and of the wrong answers, at least one of each and none in both.
+        shortened: answers of several tokens, for which the first stands.
+    """
 
     prompt: Prompt
     clean: Spelled
     counterfactual: Spelled
-    answer: int
-    wrong: int
+    answers: tuple[int, ...]
+    wrong: tuple[int, ...]
+    shortened: tuple[str, ...] = ()
 
 
 class Slots:
@@ -88,7 +95,7 @@ def role_names(rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(sorted(order, key=lambda role: (role == END, order[role], role)))
 
 
-def encode(rows: Sequence[Row], roles: Sequence[str], slots: Slots, padding: int) -> Examples:
+def encode(rows: Sequence[Row], roles: Sequence[str], slots: Slots, padding: int, metric: Metric) -> Examples:
     """Tensors of `rows`, padded on the right with `padding` to the longest text of each side."""
     numbers = {role: number for number, role in enumerate(roles)}
     templates = [row.prompt.template for row in rows]
@@ -97,11 +104,18 @@ def encode(rows: Sequence[Row], roles: Sequence[str], slots: Slots, padding: int
     return Examples(
         clean,
         counterfactual,
-        torch.tensor([row.answer for row in rows], dtype=torch.long),
-        torch.tensor([row.wrong for row in rows], dtype=torch.long),
+        torch.tensor([row.answers[0] for row in rows], dtype=torch.long),
+        torch.tensor([row.wrong[0] for row in rows], dtype=torch.long),
         tuple(row.prompt for row in rows),
         is_aligned(clean, counterfactual),
+        _more([row.answers[1:] for row in rows]),
+        _more([row.wrong[1:] for row in rows]),
+        metric,
     )
+
+
+def _more(answers: Sequence[tuple[int, ...]]) -> Int[Tensor, "batch more"] | None:
+    return _padded(answers, -1) if any(answers) else None
 
 
 def _encode(

@@ -4,13 +4,13 @@ import inspect
 import random
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from gossamer.errors import UsageError
 from gossamer.tasks import code_output, ioi, lexicon, subject_verb
-from gossamer.tasks.build import Fault, TaskWarning, draft, refusal
+from gossamer.tasks.build import Fault, TaskWarning, draft, refusal, shortened_answers
 from gossamer.tasks.prompt import Piece, Prompt
 from gossamer.tasks.spelling import Speller
 from gossamer.tasks.task import Task
@@ -27,9 +27,10 @@ class Generator:
         about: one line.
         sample: ``sample(rng, n, **words, **options)`` gives prompts.
         words: the word lists that must be single tokens, by their argument of `sample`.
+        spare: more words for some of the lists: they take the places of words that are left out.
         roles: the roles that each of these lists fills.
         answers: the list that the answers are taken from, and what stands before an answer.
-        fixed_answers: answers that no list can replace, with what to do if they are not single tokens.
+        fixed_answers: answers that no list can replace; of several tokens, their first may stand for them.
         n: how many prompts unless asked otherwise.
     """
 
@@ -41,6 +42,7 @@ class Generator:
     answers: tuple[str, str]
     fixed_answers: tuple[str, ...] = ()
     n: int = 512
+    spare: Mapping[str, Sequence[Entry]] = field(default_factory=dict)
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -57,10 +59,13 @@ class Generator:
         seed: int = 0,
         bos: bool | None = None,
         test_fraction: float = 0.25,
-        drop_multi_token: bool = False,
+        drop_multi_token: bool = True,
         **options: Any,
     ) -> Task:
         """A task of `n` prompts for `tokenizer`.
+
+        Words that are not one token in their place are left out of the lists, named in a warning and in the provenance;
+        in the package's own lists other words take their places where there are some that fit.
 
         Args:
             tokenizer: a Hugging Face fast tokenizer.
@@ -68,12 +73,12 @@ class Generator:
             seed: of the prompts and of the split.
             bos: begin with a BOS token; None does what the tokenizer does by default.
             test_fraction: share of the prompts wanted in the test.
-            drop_multi_token: leave words that are not one token out of the lists (named in a warning and in the
-                provenance) where they are otherwise refused.
+            drop_multi_token: False refuses words that are not one token instead.
             **options: arguments of `sample`, such as templates or word lists.
 
         Raises:
-            UsageError: unknown options, words that are not one token in their place, too few words for `n` prompts.
+            UsageError: unknown options, too few words for `n` prompts, or (with drop_multi_token=False) words that are
+                not one token in their place.
         """
         unknown = sorted(set(options) - set(self.options))
         if unknown:
@@ -82,8 +87,9 @@ class Generator:
                 "leave out what is not an option"
             )
         words = {key: tuple(options.get(key) or default) for key, default in self.words.items()}
+        spare = {key: tuple(entries) for key, entries in self.spare.items() if not options.get(key)}
         sample = partial(self.sample, **{key: value for key, value in options.items() if key not in words})
-        kept, dropped = self._fitting(Speller(tokenizer, bos), sample, words, drop_multi_token)
+        kept, dropped = self._fitting(Speller(tokenizer, bos), sample, words, spare, drop_multi_token)
         prompts = sample(random.Random(seed), self.n if n is None else n, **kept)
         provenance = {"generator": self.name, "seed": seed, "options": options, "dropped_words": dropped}
         return Task.from_prompts(
@@ -91,23 +97,38 @@ class Generator:
         )
 
     def _fitting(
-        self, speller: Speller, sample: Callable[..., list[Prompt]], words: Mapping[str, tuple[Entry, ...]], drop: bool
+        self,
+        speller: Speller,
+        sample: Callable[..., list[Prompt]],
+        words: Mapping[str, tuple[Entry, ...]],
+        spare: Mapping[str, tuple[Entry, ...]],
+        drop: bool,
     ) -> tuple[dict[str, tuple[Entry, ...]], list[str]]:
-        """The word lists without the words that are not one token in their place, and those words."""
-        faults = self._faults(speller, sample(random.Random(0), 16, **words), words)
+        """The word lists with spare words in place of those that are not one token there, and the words left out."""
+        probes = sample(random.Random(0), 16, **words)
+        faults = self._faults(speller, probes, words)
         bad = {fault.word.strip() for fault in faults}
         fixed = bad & set(self.fixed_answers)
         if fixed:
             raise UsageError(
-                f"task {self.name}: the answer {fixed.pop()!r} is not one token with this tokenizer; "
-                "use counterfactual='other', which has no such answer, or another tokenizer"
+                f"task {self.name}: the answer {fixed.pop()!r} cannot be told from a digit by its first token with "
+                "this tokenizer; use another model (in Python, counterfactual='other' has no such answer)"
             )
-        if bad and not drop:
+        if not bad:
+            return dict(words), []
+        if not drop:
             raise UsageError(f"task {self.name}: {refusal(faults)}")
-        if bad:
-            text = f"task {self.name}: words left out because they are not one token: {', '.join(sorted(bad))}"
-            warnings.warn(text, TaskWarning, stacklevel=3)
-        kept = {key: tuple(entry for entry in entries if not bad & _forms(entry)) for key, entries in words.items()}
+        unfit = bad | {fault.word.strip() for fault in self._faults(speller, probes, spare)}
+        kept: dict[str, tuple[Entry, ...]] = {}
+        added: list[str] = []
+        for key, entries in words.items():
+            more = iter([entry for entry in spare.get(key, ()) if not unfit & _forms(entry)])
+            chosen = [next(more, None) if bad & _forms(entry) else entry for entry in entries]
+            kept[key] = tuple(entry for entry in chosen if entry is not None)
+            added += [word for entry in kept[key] if entry not in entries for word in sorted(_forms(entry))]
+        text = f"task {self.name}: words left out because they are not one token: {', '.join(sorted(bad))}"
+        instead = f"; in their place: {', '.join(added)}" if added else ""
+        warnings.warn(text + instead, TaskWarning, stacklevel=3)
         return kept, sorted(bad)
 
     def _faults(
@@ -122,7 +143,9 @@ class Generator:
                 for word in sorted(set().union(*map(_forms, entries))):
                     changed = _with_word(probe, self.roles.get(key, ()), word)
                     prompts.append(replace(changed, answer=before + word) if key == answers else changed)
-        return list(draft(dict(enumerate(prompts)), speller, checked).faults)
+        found = draft(dict(enumerate(prompts)), speller, checked)
+        shortened = [fault for fault in shortened_answers(found) if fault.word.strip() not in self.fixed_answers]
+        return [*found.faults, *shortened]
 
 
 def _forms(entry: Entry) -> set[str]:
@@ -135,17 +158,20 @@ def _with_word(prompt: Prompt, roles: Sequence[str], word: str) -> Prompt:
 
 
 def _agreement(structure: str, noun: str, about: str, n: int = 512) -> Generator:
+    key, nouns, spare = (
+        ("nouns", lexicon.CLAUSE_NOUNS, lexicon.SPARE_CLAUSE_NOUNS)
+        if noun == "noun"
+        else ("subjects", lexicon.SUBJECTS, lexicon.SPARE_SUBJECTS)
+    )
     return Generator(
         name=f"sva-{structure.replace('_', '-')}",
         about=about,
         sample=partial(subject_verb.sample, structure=structure),
-        words={
-            ("nouns" if noun == "noun" else "subjects"): lexicon.CLAUSE_NOUNS if noun == "noun" else lexicon.SUBJECTS,
-            "answers": lexicon.ANSWER_VERBS,
-        },
-        roles={("nouns" if noun == "noun" else "subjects"): (noun,)},
+        words={key: nouns, "answers": lexicon.ANSWER_VERBS},
+        roles={key: (noun,)},
         answers=("answers", " "),
         n=n,
+        spare={key: spare},
     )
 
 
@@ -157,6 +183,7 @@ _ALL = (
         words={"names": lexicon.NAMES},
         roles={"names": ("IO", "S1", "S2")},
         answers=("names", " "),
+        spare={"names": lexicon.SPARE_NAMES},
     ),
     _agreement("simple", "subject", 'subject-verb agreement: "The boys" -> " are"', n=96),
     _agreement("rc", "subject", "subject-verb agreement across a relative clause"),
@@ -182,6 +209,7 @@ _ALL = (
         },
         answers=("digits", ""),
         fixed_answers=(code_output.ERROR,),
+        spare={"names": lexicon.SPARE_NAMES},
     ),
 )
 GENERATORS: dict[str, Generator] = {generator.name: generator for generator in _ALL}

@@ -31,8 +31,8 @@ def by_row(speller: Speller) -> Callable[[Row], tuple[Pieces, Pieces]]:
     def label(row: Row) -> tuple[Pieces, Pieces]:
         if not row.get("roles"):
             raise UsageError(
-                'roles such as {"subject": "cat"} expected, found none; give every row some, or use roles="position", '
-                '"answers" or "diff"'
+                'roles such as {"subject": "cat"} expected, found none; give every row some, or choose others: '
+                "--roles position, answers or diff (roles= in Python)"
             )
         clean = cut(row["clean"], _given(row["clean"], row["roles"], "roles"))
         other = row.get("counterfactual_roles")
@@ -50,13 +50,16 @@ def by_answers(names: tuple[str, ...], speller: Speller) -> Callable[[Row], tupl
     The counterfactual's mentions of either word have the roles of the clean prompt's, in order, if they are as many.
     """
     if len(names) != 2:
-        raise UsageError(f"roles='answers' needs two names, found {len(names)}; give names such as ('IO', 'S')")
+        raise UsageError(f"roles by answers need two names, found {len(names)}; give names such as ('IO', 'S')")
 
     def label(row: Row) -> tuple[Pieces, Pieces]:
         words = (row["answer"].strip(), row["wrong"].strip())
         found = sorted((*span, word) for word in set(words) for span in mentions(row["clean"], word))
         if not found:
-            raise UsageError(f"roles='answers' needs {words[0]!r} or {words[1]!r} in the text, found neither")
+            raise UsageError(
+                f"roles by answers need {words[0]!r} or {words[1]!r} in the text, found neither; choose "
+                "--roles position or diff (roles= in Python)"
+            )
         counts = Counter(word for _, _, word in found)
         seen: Counter[str] = Counter()
         spans = []
@@ -82,13 +85,13 @@ def by_difference(names: tuple[str, ...]) -> Callable[[Row], tuple[Pieces, Piece
         clean, other = ([match.span() for match in _WORD.finditer(text)] for text in texts)
         if len(clean) != len(other):
             raise UsageError(
-                f"roles='diff' needs texts of equally many words, found {len(clean)} and {len(other)}; give the rows "
-                '"roles" and "counterfactual_roles"'
+                f"roles by difference need texts of equally many words, found {len(clean)} and {len(other)}; give the "
+                'rows "roles" and "counterfactual_roles"'
             )
         changed = [texts[0][slice(*a)] != texts[1][slice(*b)] for a, b in zip(clean, other, strict=True)]
         starts = [index for index, new in enumerate(changed) if new and not (index and changed[index - 1])]
         if not starts:
-            raise UsageError("roles='diff' needs texts that differ, found the same text twice; mend the row")
+            raise UsageError("roles by difference need texts that differ, found the same text twice; mend the row")
         ends = [next((end for end in range(start, len(changed)) if not changed[end]), len(changed)) for start in starts]
         labels = [names[n] if n < len(names) else f"differs{n + 1}" for n in range(len(starts))]
         runs = list(zip(starts, ends, labels, strict=True))
@@ -107,7 +110,7 @@ def by_pattern(pattern: str) -> Callable[[Row], tuple[Pieces, Pieces]]:
     def pieces(text: str) -> Pieces:
         match = expression.fullmatch(text)
         if match is None:
-            raise UsageError(f"roles='pattern': {pattern!r} expected to match the whole text, found {text!r}")
+            raise UsageError(f"roles by pattern: {pattern!r} expected to match the whole text, found {text!r}")
         spans = [(*match.span(role), role) for role in expression.groupindex if match.group(role)]
         return cut(text, spans)
 

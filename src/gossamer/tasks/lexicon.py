@@ -22,6 +22,12 @@ NAMES: tuple[str, ...] = (
 )
 """Given names, women's and men's in turn as far as that goes; used by indirect object identification and as keys."""
 
+SPARE_NAMES: tuple[str, ...] = (
+    *("George", "Sarah", "Robert", "Maria", "Michael", "Susan", "Charles", "Julia", "William", "Helen", "Thomas"),
+    *("Anne", "Kevin", "Jim", "Steve", "Eric", "Frank", "Rachel", "Richard", "Elizabeth"),
+)
+"""Names that stand in for those that a tokenizer splits."""
+
 PLACES: tuple[str, ...] = (
     "store",
     "garden",
@@ -89,6 +95,22 @@ SUBJECTS: tuple[tuple[str, str], ...] = (
     ("worker", "workers"),
     ("writer", "writers"),
 )
+SPARE_SUBJECTS: tuple[tuple[str, str], ...] = (
+    ("child", "children"),
+    ("author", "authors"),
+    ("client", "clients"),
+    ("director", "directors"),
+    ("scientist", "scientists"),
+    ("engineer", "engineers"),
+    ("patient", "patients"),
+    ("partner", "partners"),
+    ("professor", "professors"),
+    ("researcher", "researchers"),
+    ("designer", "designers"),
+    ("lady", "ladies"),
+)
+"""Subjects that stand in for those that a tokenizer splits."""
+
 CLAUSE_NOUNS: tuple[tuple[str, str], ...] = (
     ("architect", "architects"),
     ("assistant", "assistants"),
@@ -101,6 +123,20 @@ CLAUSE_NOUNS: tuple[tuple[str, str], ...] = (
     ("parent", "parents"),
     ("skater", "skaters"),
 )
+SPARE_CLAUSE_NOUNS: tuple[tuple[str, str], ...] = (
+    ("officer", "officers"),
+    ("agent", "agents"),
+    ("editor", "editors"),
+    ("visitor", "visitors"),
+    ("user", "users"),
+    ("owner", "owners"),
+    ("expert", "experts"),
+    ("official", "officials"),
+    ("customer", "customers"),
+    ("member", "members"),
+)
+"""Nouns of the clause that stand in for those that a tokenizer splits."""
+
 OBJECT_NOUNS: tuple[tuple[str, str], ...] = (
     ("bike", "bikes"),
     ("car", "cars"),

@@ -51,7 +51,7 @@ def describe(name: str, train: Examples, test: Examples, role_names: Sequence[st
         f"{name}: {len(train)} training and {len(test)} test prompts such as {first.clean_text!r} -> {first.answer!r} "
         f"(counterfactual {first.counterfactual_text!r} -> {first.wrong!r}); {size}, {'with' if bos else 'no'} BOS; "
         f"{'aligned' if train.aligned and test.aligned else 'not aligned'} with their counterfactuals; "
-        f"roles {', '.join(role_names)}; {_counted(templates, 'template')}"
+        f"roles {', '.join(role_names)}; measured by {train.metric.label}; {_counted(templates, 'template')}"
         f"{'; ' + _counted(cases, 'case') if cases else ''}."
     )
 

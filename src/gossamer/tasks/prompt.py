@@ -29,6 +29,7 @@ class Prompt:
         wrong: the answer of the counterfactual.
         template: identity of the text around the variable parts; never reveals the answer.
         case: a label for reading and grouping only.
+        also_right, also_wrong: further right and wrong answers, where there are several.
     """
 
     clean: tuple[Piece, ...]
@@ -37,6 +38,18 @@ class Prompt:
     wrong: str
     template: str
     case: str = ""
+    also_right: tuple[str, ...] = ()
+    also_wrong: tuple[str, ...] = ()
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """All right answers."""
+        return (self.answer, *self.also_right)
+
+    @property
+    def wrong_answers(self) -> tuple[str, ...]:
+        """All wrong answers."""
+        return (self.wrong, *self.also_wrong)
 
     @property
     def clean_text(self) -> str:
@@ -49,9 +62,9 @@ class Prompt:
         return join(self.counterfactual)
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
-        """What makes two prompts the same: both texts and both answers."""
-        return self.clean_text, self.counterfactual_text, self.answer, self.wrong
+    def key(self) -> tuple[str, str, tuple[str, ...], tuple[str, ...]]:
+        """What makes two prompts the same: both texts and all answers."""
+        return self.clean_text, self.counterfactual_text, self.answers, self.wrong_answers
 
 
 def join(pieces: tuple[Piece, ...]) -> str:
@@ -74,7 +87,7 @@ def distinct(rng: random.Random, n: int, draw: Callable[[random.Random], Prompt]
     """
     if n < 1:
         raise UsageError(f"{what}: expected at least one prompt, found n={n}")
-    found: dict[tuple[str, str, str, str], Prompt] = {}
+    found: dict[object, Prompt] = {}
     misses = 0
     while len(found) < n:
         prompt = draw(rng)

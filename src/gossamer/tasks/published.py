@@ -58,6 +58,12 @@ def _names_answers(rows: Rows) -> bool:
     )
 
 
+def _asks_for_years(rows: Rows) -> bool:
+    """Every answer is the two digits that follow the century at the end of the prompt."""
+    texts = (re.search(r"\d\d$", str(row["clean"])) for row in rows)
+    return all(texts) and all(re.fullmatch(r"\d\d", str(row[side])) for row in rows for side in ("answer", "wrong"))
+
+
 def _is_session(rows: Rows) -> bool:
     return all(str(row["clean"]).startswith(">>> ") for row in rows)
 
@@ -83,14 +89,18 @@ PRESETS: tuple[Preset, ...] = (
         _is_agreement,
         {"roles": "pattern", "pattern": AGREEMENT, "template": lambda row: "agreement"},
     ),
+    # The texts differ in the year, and in the century at the end where that of the year is another.
+    Preset(
+        "greater_than", _asks_for_years, {"roles": "diff", "names": ("year", "end"), "template": lambda row: "years"}
+    ),
     Preset("python_session", _is_session, {"roles": "position", "template": lambda row: "session"}),
     Preset("ioi_names", _names_answers, {"roles": "answers", "names": ("IO", "S"), "template": lambda row: "ioi"}),
 )
 
 
-def recognise(path: str | Path) -> Preset:
+def recognise(path: str | Path, tokenizer: Any = None) -> Preset:
     """The preset that a file's rows fit. Raises :class:`UsageError` if there is none."""
-    rows = read_rows(path)
+    rows = read_rows(path, tokenizer)
     preset = next((preset for preset in PRESETS if preset.fits(rows)), None)
     if preset is None:
         raise UsageError(
@@ -107,14 +117,14 @@ def load_published(path: str | Path, tokenizer: Any, **options: Any) -> Task:
         UsageError: the rows are of no known kind, or as :meth:`Task.from_file`.
         GossamerError: the file is damaged.
     """
-    return Task.from_file(path, tokenizer, **{**recognise(path).options, **options})
+    return Task.from_file(path, tokenizer, **{**recognise(path, tokenizer).options, **options})
 
 
 def open_task(path: str | Path, tokenizer: Any, **options: Any) -> Task:
     """A task from any file: one that gossamer saved, one of a published kind, or a user's own rows.
 
     Args:
-        path: a .json or .jsonl file.
+        path: a .json, .jsonl or .csv file.
         tokenizer: a Hugging Face fast tokenizer.
         **options: of :meth:`Task.from_file`; a saved task keeps its own and takes none of them.
 
@@ -123,7 +133,7 @@ def open_task(path: str | Path, tokenizer: Any, **options: Any) -> Task:
     """
     if is_saved(path):
         return Task.load(path, tokenizer)
-    rows = read_rows(path)
-    own = any("roles" in row for row in rows)
+    rows = read_rows(path, tokenizer)
+    own = options.get("roles") is not None or any("roles" in row for row in rows)
     preset = None if own else next((preset for preset in PRESETS if preset.fits(rows)), None)
     return Task.from_file(path, tokenizer, **{**(preset.options if preset else {}), **options})

@@ -1,16 +1,19 @@
 """Prompts from files: a user's own rows, or the rows that circuit repositories publish.
 
-A file is a JSON array or JSON lines, whatever its name ends in (several published ``.json`` files are JSON lines).
-A row is
+A file is a JSON array or JSON lines, whatever its name ends in (several published ``.json`` files are JSON lines), or
+one of the forms of :mod:`gossamer.tasks.formats`: auto-circuit's JSON object, or CSV. A row is
 
     {"clean": text, "counterfactual": text, "answer": " Mary", "wrong": " John",
      "template"?: text, "case"?: text, "roles"?: {...}, "counterfactual_roles"?: {...}}
 
-or, as published, {"clean_prefix", "patch_prefix", "clean_answer", "patch_answer", "case"?}. In "roles" each name has a
-word of the text (every mention of it), a span [start, end] in characters, or a list of spans.
+with lists "answers" and "wrong_answers" in place of "answer" and "wrong" where there are several, or, as published,
+{"clean_prefix", "patch_prefix", "clean_answer", "patch_answer", "case"?}. In "roles" each name has a word of the text
+(every mention of it), a span [start, end] in characters, or a list of spans.
 """
 
+import csv
 import json
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.errors import GossamerError, UsageError
+from gossamer.tasks.build import TaskWarning
+from gossamer.tasks.formats import auto_circuit_rows, csv_rows
 from gossamer.tasks.labels import by_answers, by_difference, by_pattern, by_row, compiled
+from gossamer.tasks.metric import LOGIT_DIFFERENCE, LOGIT_MARGIN, PROBABILITY_DIFFERENCE, Metric
 from gossamer.tasks.prompt import Piece, Prompt
 from gossamer.tasks.spelling import Speller
 
@@ -42,6 +48,17 @@ class Found:
     roles: str
     provenance: Mapping[str, Any]
 
+    @property
+    def metric(self) -> Metric:
+        """What prompts of this kind are measured by unless asked otherwise.
+
+        The probability difference where some have several right answers (greater-than), the margin where only the wrong
+        ones are several (docstring), else the logit difference.
+        """
+        if any(prompt.also_right for prompt in self.prompts):
+            return PROBABILITY_DIFFERENCE
+        return LOGIT_MARGIN if any(prompt.also_wrong for prompt in self.prompts) else LOGIT_DIFFERENCE
+
 
 def read_prompts(
     path: str | Path,
@@ -57,7 +74,8 @@ def read_prompts(
 
     Args:
         path: the file.
-        tokenizer: used to carry roles over to a counterfactual that has none of its own, token by token.
+        tokenizer: used to carry roles over to a counterfactual that has none of its own, token by token, and to read
+            answers and positions that are given in tokens.
         roles: where they come from.
             "given": the rows' "roles". "position": none, each position will be its own.
             "answers": mentions of the answer and of the wrong answer in the text are named `names` (default
@@ -73,60 +91,95 @@ def read_prompts(
 
     Raises:
         UsageError: no such file; no rows; missing fields; answers that are no text; roles that cannot be found.
-        GossamerError: the file is neither JSON nor JSON lines.
+        GossamerError: the file is damaged.
     """
-    rows = read_rows(path)
+    form, rows = _read(path, tokenizer)
     if roles is None:
         roles = "given" if any(row.get("roles") for row in rows) else "position"
+    unlabelled = 0
+    if roles == "given" and form == "auto-circuit":
+        every, rows = len(rows), [row for row in rows if row.get("roles")]
+        unlabelled = every - len(rows)
     label = _labels(roles, names, pattern, Speller(tokenizer, bos=False))
     chosen = _template(template, template_pattern)
     prompts = tuple(_prompt(f"{path}: row {number}", row, label, chosen) for number, row in enumerate(rows))
     changed = sum(isinstance(row[field], int) for row in rows for field in ("answer", "wrong"))
-    return Found(
-        prompts,
-        roles,
-        {
-            "file": Path(path).name,
-            "roles_from": roles,
-            "integer_answers_made_text": changed,
-            "cases": dict(Counter(prompt.case for prompt in prompts).most_common()),
-        },
-    )
+    provenance = {
+        "file": Path(path).name,
+        "roles_from": roles,
+        "integer_answers_made_text": changed,
+        "cases": dict(Counter(prompt.case for prompt in prompts).most_common()),
+    }
+    if unlabelled:
+        text = f"{path}: {unlabelled} prompts left out, of other numbers of tokens than the file's positions are for"
+        warnings.warn(text, TaskWarning, stacklevel=2)
+        provenance["without_labels"] = unlabelled
+    return Found(prompts, roles, provenance)
 
 
-def read_rows(path: str | Path) -> list[dict[str, Any]]:
-    """The rows of a JSON array or of JSON lines, with our field names; other fields are kept as they are.
+def read_rows(path: str | Path, tokenizer: Any = None) -> list[dict[str, Any]]:
+    """The rows of a file of any form, with our field names; other fields are kept as they are.
+
+    `tokenizer` is needed for answers that are token ids, and for positions that are to become roles.
 
     Raises:
         UsageError: no such file, no rows, or a row without the four fields.
         GossamerError: the file is damaged.
     """
-    rows = _parse(Path(path))
+    return _read(path, tokenizer)[1]
+
+
+def _read(path: str | Path, tokenizer: Any) -> tuple[str, list[dict[str, Any]]]:
+    """The form of a file, and its rows."""
+    form, rows = _parse(Path(path), tokenizer)
     if not rows:
         raise UsageError(f"{path}: rows expected, found none; give a file with at least one prompt")
-    return [_renamed(f"{path}: row {number}", row) for number, row in enumerate(rows)]
+    return form, [_renamed(f"{path}: row {number}", row) for number, row in enumerate(rows)]
 
 
-def _parse(path: Path) -> list[Any]:
+def _parse(path: Path, tokenizer: Any) -> tuple[str, list[Any]]:
     if not path.is_file():
-        raise UsageError(f"{path}: no such file; give the path of a JSON or JSON-lines file of prompts")
+        raise UsageError(f"{path}: no such file; give the path of a JSON, JSON-lines or CSV file of prompts")
     try:
-        # Some editors begin a file with a byte-order mark, which is no part of the JSON.
+        # Some editors begin a file with a byte-order mark, which is no part of its content.
         text = path.read_text(encoding="utf-8-sig")
+        if path.suffix.lower() == ".csv":
+            return "csv", csv_rows(text, str(path), tokenizer)
         if text.lstrip().startswith("["):
             rows: list[Any] = json.loads(text)
-            return rows
-        return [json.loads(line) for line in text.split("\n") if line.strip()]
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            return "rows", rows
+        body = _whole(text)
+        if body is not None:
+            return "auto-circuit", auto_circuit_rows(body, str(path), tokenizer)
+        return "rows", [json.loads(line) for line in text.split("\n") if line.strip()]
+    # A number of too many digits is a ValueError, and brackets without end are a RecursionError.
+    except (ValueError, RecursionError, OSError, csv.Error) as error:
         raise GossamerError(
-            f"{path}: a JSON array or one JSON object a line expected, found damage ({error}); mend or fetch it again"
+            f"{path}: a JSON array, one JSON object a line or CSV expected, found damage ({error}); fetch it again"
         ) from error
+
+
+def _whole(text: str) -> dict[str, Any] | None:
+    """The file as the one object that auto-circuit writes, if it is one."""
+    try:
+        body = json.loads(text)
+    except json.JSONDecodeError:
+        return None
+    return body if isinstance(body, dict) and "prompts" in body else None
 
 
 def _renamed(where: str, row: Any) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise UsageError(f"{where}: an object expected, found {type(row).__name__}; see the documented row forms")
     renamed = {**{ours: row[theirs] for ours, theirs in PUBLISHED.items() if theirs in row}, **row}
+    # A label that is null is none: as text it would be "None".
+    renamed = {field: value for field, value in renamed.items() if value is not None or field in PUBLISHED}
+    for several, one, more in (("answers", "answer", "also_right"), ("wrong_answers", "wrong", "also_wrong")):
+        if several in renamed:
+            values = renamed.pop(several)
+            if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
+                raise UsageError(f"{where}: a list of texts expected for {several}, found {values!r}; mend the row")
+            renamed[one], renamed[more] = values[0], tuple(dict.fromkeys(values[1:]))
     missing = [field for field in PUBLISHED if field not in renamed]
     if missing:
         raise UsageError(
@@ -155,7 +208,8 @@ def _prompt(where: str, row: Row, label: Labels, template: Callable[[Row], str])
     texts = {**row, "answer": str(row["answer"]), "wrong": str(row["wrong"]), "case": str(row.get("case", ""))}
     try:
         clean, counterfactual = label(texts)
-        return Prompt(clean, counterfactual, texts["answer"], texts["wrong"], template(texts), texts["case"])
+        more = (row.get(side, ()) for side in ("also_right", "also_wrong"))
+        return Prompt(clean, counterfactual, texts["answer"], texts["wrong"], template(texts), texts["case"], *more)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error
 

@@ -44,15 +44,27 @@ class Spelled:
 
 @dataclass(frozen=True)
 class Answer:
-    """What an answer adds to the tokens of its prompt; `id` is None unless that is exactly one new token."""
+    """What an answer adds to the tokens of its prompt; `continues` unless it changes the prompt's own tokens."""
 
-    id: int | None
     added: tuple[int, ...]
+    continues: bool
+
+    @property
+    def id(self) -> int | None:
+        """The answer, if it is exactly one new token."""
+        return self.first if len(self.added) == 1 else None
+
+    @property
+    def first(self) -> int | None:
+        """The first of its tokens, if the prompt's own stay as they are."""
+        return self.added[0] if self.continues and self.added else None
 
 
 def token_text(tokenizer: Any, token: int) -> str:
-    """One token as text; a token that decodes to nothing (a lone space mark) as the vocabulary writes it."""
-    return str(tokenizer.decode([token]) or tokenizer.convert_ids_to_tokens(token))
+    """One token as text with its leading space; one that decodes to nothing (a lone space mark) as it is written."""
+    written = str(tokenizer.convert_ids_to_tokens(token))
+    # A tokenizer that marks spaces with "▁" drops the leading one when it decodes a token alone.
+    return written.replace("▁", " ") if written.startswith("▁") else str(tokenizer.decode([token]) or written)
 
 
 class Speller:
@@ -76,6 +88,13 @@ class Speller:
     def bos(self) -> bool:
         """Whether prompts begin with a BOS token."""
         return bool(self._start)
+
+    @property
+    def written_bos(self) -> str:
+        """How BOS is written out in a text so that the tokenizer reads it there; "" if it cannot be."""
+        token = self._start[0] if self._start else self.tokenizer.bos_token_id
+        text = "" if token is None else str(self.tokenizer.convert_ids_to_tokens(token))
+        return text if text and self.ids([text]) == [[token]] else ""
 
     @property
     def padding(self) -> int:
@@ -147,18 +166,16 @@ class Speller:
         return [end for _, end in batch["offset_mapping"]]
 
     def answers(self, texts: Sequence[str], answers: Sequence[str]) -> list[Answer]:
-        """Each answer as a continuation of its text: the text's tokens must stay and one token must come to them."""
-        before = self.ids(texts)
+        """Each answer as a continuation of its text."""
+        different = list(dict.fromkeys(texts))
+        before = dict(zip(different, self.ids(different), strict=True))
         after = self.ids([text + answer for text, answer in zip(texts, answers, strict=True)])
-        return [self._answer(old, new) for old, new in zip(before, after, strict=True)]
+        return [_answer(before[text], new) for text, new in zip(texts, after, strict=True)]
 
-    def _answer(self, old: list[int], new: list[int]) -> Answer:
-        if len(new) == len(old) + 1 and new[:-1] == old:
-            return Answer(new[-1], (new[-1],))
-        kept = next(
-            (place for place, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new))
-        )
-        return Answer(None, tuple(new[kept:]))
+
+def _answer(old: list[int], new: list[int]) -> Answer:
+    kept = next((place for place, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    return Answer(tuple(new[kept:]), kept == len(old))
 
 
 def _start(tokenizer: Any, bos: bool | None) -> tuple[int, ...]:
@@ -171,12 +188,10 @@ def _start(tokenizer: Any, bos: bool | None) -> tuple[int, ...]:
     if lead is None or lead > 1:
         raise UsageError(
             f"a tokenizer that begins a text with at most one special token expected, found {usual} for 'a'; "
-            "use bos=False"
+            "use --no-bos (bos=False in Python)"
         )
     if lead == 0 and bos and tokenizer.bos_token_id is None:
-        raise UsageError(
-            "bos=True: a tokenizer with a BOS token expected, found none; use bos=False or set its bos_token"
-        )
+        raise UsageError("BOS: a tokenizer with a BOS token expected, found none; use --no-bos (bos=False in Python)")
     return (int(tokenizer.bos_token_id),) if lead == 0 and bos else tuple(usual[:lead])
 
 

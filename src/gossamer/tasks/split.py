@@ -1,4 +1,4 @@
-"""Train and test prompts that share no text, as clean prompt or as counterfactual."""
+"""Sides of a task: train and test prompts that share no text, and training prompts with names of their own."""
 
 import math
 import random
@@ -112,3 +112,89 @@ def _divide(
     test = [row for row in rows if counts[row] == 2 and prompts[row].template in known]
     cut = sorted(set(rows) - {*train, *test})
     return (train, test, cut) if train and test else (rows, [], [])
+
+
+# A validation side is worth having if this share of the prompts is left to fit, and so many are left to choose on.
+_FITTED_SHARE = 1 / 3
+_FEWEST = 8
+# Held-out templates are a choice of several only.
+_FEWEST_TEMPLATES = 4
+
+
+def validation_split(prompts: Sequence[Prompt], fraction: float, seed: int) -> Split | None:
+    """Divide training rows into those to fit circuits to (`train`) and those to choose on (`test`); None if that fails.
+
+    The sides share no word at the roles with the most words (names, subjects); where that would cut too many rows they
+    share no template, and else no text. Words that go together in a row, as singular and plural do, stay together;
+    where nearly all hang together (names paired at random) rows that mix words of both sides are left out (`cut`).
+
+    Args:
+        prompts: the training prompts.
+        fraction: share of the kept rows wanted to choose on, in (0, 1); met as nearly as the words allow.
+        seed: of the choice.
+    """
+    rng = random.Random(seed)
+    attempts = [_split_by_words(prompts, fraction, rng)]
+    templates = sorted({prompt.template for prompt in prompts})
+    if len(templates) >= _FEWEST_TEMPLATES:
+        held = set(rng.sample(templates, max(1, round(fraction * len(templates)))))
+        attempts.append(_sides([{prompt.template} for prompt in prompts], held))
+    for found in attempts:
+        if found is not None and len(found.train) >= _FITTED_SHARE * len(prompts) and len(found.test) >= _FEWEST:
+            return found
+    found = split(prompts, fraction, seed)
+    return found if len(found.train) >= _FITTED_SHARE * len(prompts) and len(found.test) >= _FEWEST else None
+
+
+def _split_by_words(prompts: Sequence[Prompt], fraction: float, rng: random.Random) -> Split | None:
+    """Sides that share no word of the largest vocabulary."""
+    roles = _vocabulary(prompts)
+    if not roles:
+        return None
+    clean = [{piece.text.strip() for piece in prompt.clean if piece.role in roles} for prompt in prompts]
+    other = [{piece.text.strip() for piece in prompt.counterfactual if piece.role in roles} for prompt in prompts]
+    together = _joined([one | two for one, two in zip(clean, other, strict=True)])
+    rng.shuffle(together)
+    # Words of one component have all their rows in common; the first in random order that fill the share go.
+    counts = [sum(bool(words & component) for words in clean) for component in together]
+    if 2 * max(counts) <= len(prompts):
+        chosen = _choose(counts, fraction * len(prompts))
+        return _sides(clean, set().union(*(together[index] for index in chosen)))
+    words = sorted(set().union(*clean))
+    rng.shuffle(words)
+    # A row is on a side if all its words are: these shares of words give rows in the wanted ratio.
+    several = max(1, round(sum(map(len, clean)) / len(clean)))
+    ends = fraction ** (1 / several), (1 - fraction) ** (1 / several)
+    return _sides(clean, set(words[: round(len(words) * ends[0] / sum(ends))]))
+
+
+def _vocabulary(prompts: Sequence[Prompt]) -> set[str]:
+    """The roles whose words, shared between them, are the most; none if no role has two words."""
+    words: dict[str, set[str]] = {}
+    for prompt in prompts:
+        for piece in prompt.clean:
+            if piece.role is not None:
+                words.setdefault(piece.role, set()).add(piece.text.strip())
+    # Roles that share a word take from one list: the words of the largest such list.
+    lists = _joined(list(words.values()))
+    largest = max(lists, key=len, default=set())
+    return {role for role, found in words.items() if found & largest} if len(largest) > 1 else set()
+
+
+def _joined(sets: Sequence[set[str]]) -> list[set[str]]:
+    """Unions of the sets that have words in common, in order of their first word."""
+    found: list[set[str]] = []
+    for words in sets:
+        touching = [one for one in found if one & words]
+        found = [one for one in found if not one & words] + [set(words).union(*touching)]
+    return sorted((one for one in found if one), key=min)
+
+
+def _sides(rows: Sequence[set[str]], held: set[str]) -> Split:
+    """Rows of none of the held words, of these only, and of both."""
+    kinds = [(bool(words - held), bool(words & held)) for words in rows]
+    train, test, cut = (
+        tuple(row for row, kind in enumerate(kinds) if kind == wanted)
+        for wanted in ((True, False), (False, True), (True, True))
+    )
+    return Split(train, test, cut)

@@ -62,7 +62,8 @@ def load_body(path: str | Path, restore: Callable[[dict[str, Any]], Result]) -> 
 
 
 def prompt_to_json(prompt: Prompt) -> dict[str, Any]:
-    """A prompt as JSON: pieces are [text, role or null]."""
+    """A prompt as JSON: pieces are [text, role or null]; further answers are written where there are any."""
+    more = {"also_right": list(prompt.also_right), "also_wrong": list(prompt.also_wrong)}
     return {
         "clean": [[piece.text, piece.role] for piece in prompt.clean],
         "counterfactual": [[piece.text, piece.role] for piece in prompt.counterfactual],
@@ -70,6 +71,7 @@ def prompt_to_json(prompt: Prompt) -> dict[str, Any]:
         "wrong": prompt.wrong,
         "template": prompt.template,
         "case": prompt.case,
+        **{side: texts for side, texts in more.items() if texts},
     }
 
 
@@ -78,7 +80,8 @@ def prompt_from_json(row: Mapping[str, Any]) -> Prompt:
     clean, counterfactual = (
         tuple(Piece(text, role) for text, role in row[side]) for side in ("clean", "counterfactual")
     )
-    return Prompt(clean, counterfactual, row["answer"], row["wrong"], row["template"], row["case"])
+    more = (tuple(row.get(side, ())) for side in ("also_right", "also_wrong"))
+    return Prompt(clean, counterfactual, row["answer"], row["wrong"], row["template"], row["case"], *more)
 
 
 def tokens_digest(*sides: Examples) -> str:
@@ -88,6 +91,9 @@ def tokens_digest(*sides: Examples) -> str:
         for encoded in (side.clean, side.counterfactual):
             digest.update(_bytes(encoded))
         digest.update(json.dumps([side.answer.tolist(), side.wrong.tolist()]).encode())
+        for more in (side.also_right, side.also_wrong):
+            if more is not None:
+                digest.update(json.dumps(more.tolist()).encode())
     return digest.hexdigest()
 
 

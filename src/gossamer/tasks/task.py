@@ -1,14 +1,15 @@
 """A task: prompts with answers, counterfactuals and roles, encoded for one tokenizer and split in train and test."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from gossamer.errors import GossamerError, UsageError
-from gossamer.tasks.build import ROLE_KINDS, build_rows, by_position, draft, warn_left_out
+from gossamer.tasks.build import ROLE_KINDS, build_rows, by_position, draft, warn_left_out, warn_shortened, with_one_bos
 from gossamer.tasks.encoding import Row, Slots, encode, role_names, usable
 from gossamer.tasks.examples import Encoded, Examples, is_aligned
+from gossamer.tasks.metric import LOGIT_DIFFERENCE, METRICS, Metric, metric_of
 from gossamer.tasks.preview import Preview, describe, preview
 from gossamer.tasks.prompt import Piece, Prompt
 from gossamer.tasks.reading import read_prompts
@@ -18,8 +19,6 @@ from gossamer.tasks.storage import load_body, plain, prompt_from_json, prompt_to
 from gossamer.tasks.writing import write_prompts
 
 __all__ = ["Encoded", "Examples", "Piece", "Prompt", "Task", "is_aligned"]
-
-Metric = Literal["logit_diff"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,8 @@ class Task:
         slot_names: the mean-ablation groups as ``template/role+offset``.
         train, test: examples that share no text; every slot occurs in the training counterfactuals.
         bos: whether the prompts begin with a BOS token.
-        metric: "logit_diff", the logit of `answer` minus that of `wrong` at the last token.
+        metric: what is measured at the last token: one of :data:`gossamer.tasks.metric.METRICS`, or another object of
+            their form.
         roles: "given" by the prompts' pieces, or "position" for one role at each position.
         provenance: where the prompts come from and what was left out; JSON values only.
     """
@@ -47,6 +47,19 @@ class Task:
     provenance: Mapping[str, Any]
     roles: str = "given"
 
+    def __post_init__(self) -> None:
+        # One metric for the task: its prompts carry it to everyone who measures them.
+        for side in ("train", "test"):
+            object.__setattr__(self, side, replace(getattr(self, side), metric=self.metric))
+
+    def measured_by(self, metric: str | Metric) -> "Task":
+        """The same task with another metric, given by name or as an object of its own.
+
+        Raises:
+            UsageError: no such metric.
+        """
+        return replace(self, metric=metric_of(metric))
+
     @classmethod
     def from_prompts(
         cls,
@@ -60,9 +73,13 @@ class Task:
         seed: int = 0,
         drop_multi_token: bool = False,
         length: int | None = None,
+        metric: str | Metric = LOGIT_DIFFERENCE,
         provenance: Mapping[str, Any] | None = None,
     ) -> "Task":
         """Encode and split `prompts`.
+
+        Prompts are left out, with a warning, whose answers this tokenizer cannot tell apart by their first token, or
+        whose named words share a token with other text.
 
         Args:
             prompts: what to encode; repeated ones are used once.
@@ -72,21 +89,26 @@ class Task:
             roles: take them from the prompts' pieces, or name every position (needs equal lengths).
             test_fraction: share of the prompts wanted in the test.
             seed: of the split.
-            drop_multi_token: leave out prompts with an answer or a one-word role of several tokens, with a warning.
-                Without it such answers are refused, and such words are spread over several tokens of their role.
+            drop_multi_token: leave out prompts with a one-word role of several tokens too; without it such words are
+                spread over several tokens of their role.
             length: keep only prompts of so many tokens, BOS included, on both sides.
+            metric: what is measured, by name or as an object.
             provenance: what to record besides.
 
         Raises:
-            UsageError: answers of several tokens, words that share a token with other text, unequal lengths with
-                roles="position", a test fraction outside (0, 1), or no prompts left for training or test.
+            UsageError: an answer that is right and wrong at once, BOS written out in some prompts only, unequal lengths
+                with roles="position", a test fraction outside (0, 1), no such metric, or too few prompts left for
+                training and test.
         """
+        metric = metric_of(metric)
         if not 0 < test_fraction < 1:
             raise UsageError(f"test_fraction: a number between 0 and 1 expected, found {test_fraction}")
         if roles not in ROLE_KINDS:
             raise UsageError(f"roles: expected {' or '.join(ROLE_KINDS)}, found {roles!r}")
-        speller = Speller(tokenizer, bos)
-        rows, left_out = build_rows(prompts, speller, roles=roles, drop_multi_token=drop_multi_token, length=length)
+        speller, prompts = with_one_bos(tokenizer, bos, prompts)
+        rows, left_out, faults = build_rows(
+            prompts, speller, roles=roles, drop_multi_token=drop_multi_token, length=length
+        )
         sides = split([row.prompt for row in rows], test_fraction, seed)
         train, test, missing = usable([rows[row] for row in sides.train], [rows[row] for row in sides.test])
         left_out["joined_both_sides_of_the_split"] = len(sides.cut)
@@ -96,9 +118,12 @@ class Task:
                 f"task {name}: prompts for training and for testing expected, found {len(train)} and {len(test)} that "
                 f"share no text, of {len(rows)}; give more prompts of each template, or counterfactuals that differ"
             )
-        warn_left_out(name, left_out, len(prompts))
+        warn_left_out(name, left_out, len(prompts), faults)
         recorded = {**(provenance or {}), "prompts": len(prompts), "left_out": left_out, "split_seed": seed}
-        return cls._encoded(name, train, test, speller, roles, {**recorded, "test_fraction": test_fraction})
+        recorded["test_fraction"] = test_fraction
+        if shortened := warn_shortened(name, [*train, *test]):
+            recorded["answers_by_first_token"] = shortened
+        return cls._encoded(name, train, test, speller, roles, metric, recorded)
 
     @classmethod
     def _encoded(
@@ -108,11 +133,12 @@ class Task:
         test: Sequence[Row],
         speller: Speller,
         roles: str,
+        metric: Metric,
         provenance: Mapping[str, Any],
     ) -> "Task":
         slots, names = Slots(train), role_names([*train, *test])
-        train_side, test_side = (encode(rows, names, slots, speller.padding) for rows in (train, test))
-        return cls(name, names, slots.names, train_side, test_side, speller.bos, "logit_diff", plain(provenance), roles)
+        train_side, test_side = (encode(rows, names, slots, speller.padding, metric) for rows in (train, test))
+        return cls(name, names, slots.names, train_side, test_side, speller.bos, metric, plain(provenance), roles)
 
     @classmethod
     def from_file(
@@ -122,16 +148,18 @@ class Task:
         *,
         roles: str | None = None,
         name: str | None = None,
+        metric: str | Metric | None = None,
         **options: Any,
     ) -> "Task":
-        """Read prompts from a JSON or JSON-lines file and encode them.
+        """Read prompts from a JSON, JSON-lines or CSV file and encode them.
 
         Args:
-            path: rows in either form that :func:`gossamer.tasks.reading.read_prompts` describes.
+            path: rows in one of the forms of :mod:`gossamer.tasks.reading` and :mod:`gossamer.tasks.formats`.
             tokenizer: a Hugging Face fast tokenizer.
             roles: "given", "position", "answers", "diff" or "pattern"; None takes "given" if the rows have roles, else
                 "position".
             name: of the task; None takes the file's.
+            metric: what is measured; None takes what suits the prompts (see `Found.metric` in `tasks.reading`).
             **options: those of `read_prompts` (`names`, `pattern`, `template`, `template_pattern`) and of
                 `from_prompts` (`bos`, `test_fraction`, `seed`, `drop_multi_token`, `length`).
 
@@ -145,7 +173,8 @@ class Task:
         found = read_prompts(path, tokenizer, roles=roles, **reading)
         name = name or Path(path).stem
         kind = "position" if found.roles == "position" else "given"
-        return cls.from_prompts(found.prompts, tokenizer, name=name, roles=kind, provenance=found.provenance, **options)
+        options |= {"metric": found.metric if metric is None else metric, "provenance": found.provenance}
+        return cls.from_prompts(found.prompts, tokenizer, name=name, roles=kind, **options)
 
     def describe(self) -> str:
         """One paragraph: how many prompts, an example, lengths, roles, templates and cases."""
@@ -162,18 +191,34 @@ class Task:
         return write_prompts(path, {"train": self.train, "test": self.test}, form)
 
     def save(self, path: str | Path) -> Path:
-        """Write the task as JSON, atomically: prompts, split, provenance, a digest of the tokens. Returns the path."""
-        body = {
+        """Write the task as JSON, atomically: prompts, split, provenance, a digest of the tokens. Returns the path.
+
+        Raises:
+            UsageError: the metric is none of gossamer's own, so that no name would bring it back.
+        """
+        return save_body(path, self.body())
+
+    def body(self) -> dict[str, Any]:
+        """The task as JSON values: what a file of it holds.
+
+        Raises:
+            UsageError: the metric is none of gossamer's own, so that no name would bring it back.
+        """
+        if METRICS.get(self.metric.name) is not self.metric:
+            raise UsageError(
+                f"task {self.name}: a metric that can be named expected to save it ({', '.join(METRICS)}), found "
+                f"{self.metric!r}; save it measured_by one of these"
+            )
+        return {
             "name": self.name,
             "roles": self.roles,
             "bos": self.bos,
-            "metric": self.metric,
+            "metric": self.metric.name,
             "provenance": dict(self.provenance),
             "tokens_sha256": tokens_digest(self.train, self.test),
             "train": [prompt_to_json(prompt) for prompt in self.train.prompts],
             "test": [prompt_to_json(prompt) for prompt in self.test.prompts],
         }
-        return save_body(path, body)
 
     @classmethod
     def load(cls, path: str | Path, tokenizer: Any) -> "Task":
@@ -183,10 +228,17 @@ class Task:
             GossamerError: the file is damaged, or this tokenizer encodes the prompts differently from the one that the
                 task was made with.
         """
-        return load_body(path, lambda body: cls._restored(body, tokenizer))
+        return load_body(path, lambda body: cls.from_body(body, tokenizer))
 
     @classmethod
-    def _restored(cls, body: Mapping[str, Any], tokenizer: Any) -> "Task":
+    def from_body(
+        cls, body: Mapping[str, Any], tokenizer: Any, arrange: Callable[["Task"], "Task"] = lambda task: task
+    ) -> "Task":
+        """The inverse of :meth:`body`; `arrange` is what was done to the encoded task before that, such as grouping.
+
+        Raises:
+            GossamerError: this tokenizer encodes the prompts differently from the one that the task was made with.
+        """
         speller = Speller(tokenizer, body["bos"])
         sides = []
         for side in ("train", "test"):
@@ -194,8 +246,9 @@ class Task:
             rows = [found.rows[number] for number in sorted(found.rows)]
             sides.append(by_position(rows) if body["roles"] == "position" else rows)
         complete = all(len(rows) == len(body[side]) for rows, side in zip(sides, ("train", "test"), strict=True))
+        metric, provenance = metric_of(body["metric"]), body["provenance"]
         task = (
-            cls._encoded(body["name"], sides[0], sides[1], speller, body["roles"], body["provenance"])
+            arrange(cls._encoded(body["name"], sides[0], sides[1], speller, body["roles"], metric, provenance))
             if complete
             else None
         )

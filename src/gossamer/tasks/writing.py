@@ -10,7 +10,7 @@ from gossamer.files import write_json, write_text
 from gossamer.tasks.examples import Examples
 from gossamer.tasks.prompt import Piece, Prompt
 
-FORMS = ("gossamer", "published")
+FORMS = ("gossamer", "published", "auto-circuit")
 
 
 def write_prompts(path: str | Path, sides: Mapping[str, Examples], form: str = "gossamer") -> Path:
@@ -19,27 +19,34 @@ def write_prompts(path: str | Path, sides: Mapping[str, Examples], form: str = "
     Args:
         path: where to.
         sides: examples by name.
-        form: "gossamer" keeps templates and roles; "published" is the form of circuit repositories
-            (clean_prefix, patch_prefix, clean_answer, patch_answer, case) and loses them.
+        form: "gossamer" keeps templates and roles; the others lose them. "published" is the form of circuit
+            repositories (clean_prefix, patch_prefix, clean_answer, patch_answer, case), for one right and one wrong
+            answer; "auto-circuit" is one object of prompts (see :mod:`gossamer.tasks.formats`).
 
     Raises:
-        UsageError: an unknown form.
+        UsageError: an unknown form, or several answers in one that holds one.
     """
     if form not in FORMS:
-        raise UsageError(f"form: expected {' or '.join(FORMS)}, found {form!r}")
-    row = _own_row if form == "gossamer" else _published_row
-    rows = [row(prompt) | {"split": name} for name, side in sides.items() for prompt in side.prompts]
+        raise UsageError(f"form: expected {', '.join(FORMS[:-1])} or {FORMS[-1]}, found {form!r}")
+    prompts = [(name, prompt) for name, side in sides.items() for prompt in side.prompts]
+    if form == "published" and any(prompt.also_right or prompt.also_wrong for _, prompt in prompts):
+        raise UsageError('form "published" holds one right and one wrong answer, found several; use "auto-circuit"')
+    row = {"gossamer": _own_row, "published": _published_row, "auto-circuit": _auto_circuit_row}[form]
+    rows = [row(prompt) | {"split": name} for name, prompt in prompts]
+    if form == "auto-circuit":
+        return write_json(path, {"prompts": rows})
     if str(path).endswith(".jsonl"):
         return write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return write_json(path, rows)
 
 
 def _own_row(prompt: Prompt) -> dict[str, Any]:
+    several = prompt.also_right or prompt.also_wrong
+    one = {"answer": prompt.answer, "wrong": prompt.wrong}
     return {
         "clean": prompt.clean_text,
         "counterfactual": prompt.counterfactual_text,
-        "answer": prompt.answer,
-        "wrong": prompt.wrong,
+        **({"answers": list(prompt.answers), "wrong_answers": list(prompt.wrong_answers)} if several else one),
         "template": prompt.template,
         "case": prompt.case,
         "roles": _spans(prompt.clean),
@@ -54,6 +61,15 @@ def _published_row(prompt: Prompt) -> dict[str, Any]:
         "clean_answer": prompt.answer,
         "patch_answer": prompt.wrong,
         "case": prompt.case,
+    }
+
+
+def _auto_circuit_row(prompt: Prompt) -> dict[str, Any]:
+    return {
+        "clean": prompt.clean_text,
+        "corrupt": prompt.counterfactual_text,
+        "answers": list(prompt.answers),
+        "wrong_answers": list(prompt.wrong_answers),
     }
 
 

@@ -8,12 +8,13 @@ import torch
 
 from gossamer.dictionary import Dictionary, DictionaryConfig
 from gossamer.errors import UsageError
+from gossamer.model.kinds import named
 from gossamer.model.site import Site
 from gossamer.toys.compiler import Compiled
 from gossamer.toys.layout import Direction, Layout
 from gossamer.toys.rasp import AmbiguousError, Expression, Interpreter, Removal, Value
 
-_READABLE = ("embed", "resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_in", "mlp_out")
+_READABLE = (*named(in_stream=True), "mlp_in")
 # Sublayers after which the stream stands at a site of layer l: these plus 2 l.
 _AFTER = {"resid_pre": -1, "resid_mid": 0, "resid_post": 1}
 

@@ -12,18 +12,18 @@ seed a dictionary is trained on the toy's activations and compared with the feat
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gossamer import files
 from gossamer.dictionary.dictionary import Dictionary
-from gossamer.errors import GossamerError, UsageError
+from gossamer.errors import UsageError
 from gossamer.model.site import Site
 from gossamer.progress import begin
+from gossamer.results import Older, Record, Recorder, record_format
 from gossamer.toys.compiler import compile_program
 from gossamer.toys.programs import PROGRAMS
 from gossamer.toys.recovery import measure_recovery
@@ -35,7 +35,6 @@ from gossamer.training.learner import Learner
 from gossamer.training.objectives import L1, BatchTopK, Objective
 
 RESULTS = "results.json"
-_FORMAT = "gossamer.toys.1"
 _FEATURES, _HIDDEN = 32, 16
 
 
@@ -199,18 +198,15 @@ def sweep(
     """
     settings, chosen = settings or SweepSettings(), list(cases() if grid is None else grid)
     facts = {**asdict(settings), "cases": [asdict(case) for case in chosen]}
-    path = None if folder is None else Path(folder) / RESULTS
-    known = {} if path is None else {(one.case, one.seed): one for one in _stored(path, facts)}
+    recorder = Recorder(None if folder is None else Path(folder) / RESULTS, FORMAT, facts)
+    known = {(one.case, one.seed) for one in recorder.rows}
     advance = begin("dictionaries", len(chosen) * settings.seeds)
     advance(len(known), "")
     for case, seed in _order(chosen, settings.seeds):
-        if (case, seed) in known:
-            continue
-        known[case, seed] = recover(case, _samples(case.toy, settings, seed), settings, seed)
-        if path is not None:
-            _save(path, Sweep(facts, _sorted(known, chosen, settings.seeds)))
-        advance(1, case.toy)
-    return Sweep(facts, _sorted(known, chosen, settings.seeds))
+        if (case, seed) not in known:
+            recorder.add(recover(case, _samples(case.toy, settings, seed), settings, seed))
+            advance(1, case.toy)
+    return _sweep_of(recorder.record)
 
 
 def _order(chosen: Sequence[Case], seeds: int) -> Iterator[tuple[Case, int]]:
@@ -220,9 +216,10 @@ def _order(chosen: Sequence[Case], seeds: int) -> Iterator[tuple[Case, int]]:
             yield from ((case, seed) for case in chosen if case.toy == toy)
 
 
-def _sorted(known: Mapping[tuple[Case, int], Recovered], chosen: Sequence[Case], seeds: int) -> tuple[Recovered, ...]:
-    pairs = ((case, seed) for case in chosen for seed in range(seeds))
-    return tuple(known[pair] for pair in pairs if pair in known)
+def _sweep_of(record: Record[Recovered]) -> Sweep:
+    """The rows, which are measured toy by toy, in the order of the grid."""
+    grid = [tuple(case.values()) for case in record.settings["cases"]]
+    return Sweep(record.settings, tuple(sorted(record.rows, key=lambda one: (grid.index(astuple(one.case)), one.seed))))
 
 
 def recover(case: Case, samples: KnownSamples, settings: SweepSettings, seed: int) -> Recovered:
@@ -290,33 +287,13 @@ def load_sweep(folder: str | Path) -> Sweep:
         UsageError: there is none.
         GossamerError: it is damaged.
     """
-    settings, found = _read(Path(folder) / RESULTS)
-    return Sweep(settings, tuple(found))
+    return _sweep_of(FORMAT.load(Path(folder) / RESULTS))
 
 
-def _save(path: Path, found: Sweep) -> None:
-    value = {"format": _FORMAT, "settings": dict(found.settings), "found": [asdict(one) for one in found.found]}
-    files.write_json(path, value)
+def _of_version_1(body: dict[str, Any]) -> dict[str, Any]:
+    return {"settings": body["settings"], "rows": body["found"]}
 
 
-def _stored(path: Path, facts: Mapping[str, Any]) -> list[Recovered]:
-    if not path.is_file():
-        files.require_folder(path.parent)
-        return []
-    stored, found = _read(path)
-    if differing := [name for name in facts if stored.get(name) != facts[name]]:
-        raise UsageError(f"{path}: another sweep (other {', '.join(differing)}); choose another folder or remove it")
-    return found
-
-
-def _read(path: Path) -> tuple[dict[str, Any], list[Recovered]]:
-    value = files.read_json(path)
-    try:
-        if value["format"] != _FORMAT:
-            raise ValueError(value["format"])
-        found = [Recovered(**{**one, "case": Case(**one["case"])}) for one in value["found"]]
-        return dict(value["settings"]), found
-    except (KeyError, TypeError, ValueError) as error:
-        raise GossamerError(
-            f"{path}: expected format {_FORMAT!r}, found something else; run the sweep again"
-        ) from error
+FORMAT = record_format(
+    "gossamer.toys", 2, Recovered, "a sweep of toys", {"gossamer.toys.1": Older(_of_version_1, checksum=False)}
+)

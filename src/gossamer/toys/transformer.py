@@ -28,9 +28,11 @@ TOY = Family(
     attention="attn",
     z="attn.o_proj",
     attn_out="attn",
-    mlp_norm="mlp_norm",
     mlp="mlp",
     mlp_out="mlp",
+    q="attn.q_proj",
+    k="attn.k_proj",
+    v="attn.v_proj",
     core="attend",
 )
 

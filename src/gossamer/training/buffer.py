@@ -5,6 +5,7 @@ time; then the next one is filled. Rows come in random order too, so neighbours 
 corpus.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,18 +13,24 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from gossamer.activations.token_mask import counted_tokens
 from gossamer.batching import in_batches
-from gossamer.dictionary.attach import counted_tokens
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
+from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
+from gossamer.progress import begin
 from gossamer.tokens import Tokens
+from gossamer.training.calibration import calibration_tokens
 from gossamer.training.config import FitConfig
 from gossamer.training.corpus import Corpus
 from gossamer.training.parallel import Processes
 from gossamer.training.seeding import generator
 from gossamer.training.source import Activations, Turn, combined, owned
+
+# Rows that tell how many activations a row has, and how much more than the mean is captured to be sure.
+_SAMPLED_ROWS, _SURELY = 4096, 1.02
 
 
 class OnTheFly:
@@ -42,19 +49,39 @@ class OnTheFly:
         config: FitConfig,
         seed: int,
         processes: Processes | None = None,
+        *,
+        whole_buffers: bool = False,
     ) -> None:
+        """Buffers are no larger than what the run learns from and calibrates on, unless `whole_buffers` are to serve
+        other runs too, as those of a cache do.
+        """
         self.model, self.corpus, self.sites, self.config, self.seed = model, corpus, list(sites), config, seed
         self.processes = processes or Processes()
         self.rows = max(1, config.buffer // corpus.training.ids.shape[1])
+        if not whole_buffers:
+            self.rows = min(self.rows, max(self._rows_for_all(), self.processes.count))
         self.model_name: str | None = model.name
         if self.rows < self.processes.count:
             raise UsageError(f"a buffer of {self.rows} rows is too small for {self.processes.count} processes")
         self._filled: tuple[int, Activations] = (-1, {})
 
+    def _rows_for_all(self) -> int:
+        """Rows that surely hold every activation that the run needs, as the corpus's rows are on average."""
+        config, some = self.config, self.corpus.training[slice(0, _SAMPLED_ROWS)]
+        each = counted_tokens(self.model, some).sum(dim=1).double().mean().item()
+        needed = config.tokens / config.reuse + calibration_tokens(config.tokens) + config.batch
+        return math.ceil(_SURELY * needed / max(each, 1.0))
+
     @property
     def facts(self) -> dict[str, Any]:
-        """Model, corpus and seed."""
-        return {"model": self.model.name, "corpus": self.corpus.fingerprint, "seed": self.seed}
+        """Model, weights, corpus and seed."""
+        weights = weights_sha256(self.model.hf)
+        return {
+            "model": self.model.name,
+            "weights_sha256": weights,
+            "corpus": self.corpus.fingerprint,
+            "seed": self.seed,
+        }
 
     @property
     def device(self) -> torch.device:
@@ -114,4 +141,11 @@ class OnTheFly:
             kept = {site: values[counted[rows].to(values.device)] for site, values in found.items()}
             return {site: require_finite(values, f"activations at {site}").float() for site, values in kept.items()}
 
-        return combined(in_batches(len(tokens), self.config.capture_rows, capture), self.sites)
+        advance = begin("capturing activations", len(tokens))
+
+        def told(rows: slice) -> dict[Site, Tensor]:
+            found = capture(rows)
+            advance(rows.stop - rows.start, "")
+            return found
+
+        return combined(in_batches(len(tokens), self.config.capture_rows, told), self.sites)

@@ -52,7 +52,7 @@ class Checkpoint:
                 facts = json.loads((stored.metadata() or {})["gossamer"])
                 tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping
                 found = cls(int(facts["step"]), tensors, facts["settings"])
-        except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        except (SafetensorError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
             raise GossamerError(
                 f"{path}: expected a checkpoint, found damage ({error}); delete it to start again"
             ) from error

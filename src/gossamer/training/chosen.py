@@ -1,6 +1,6 @@
 """The few latents of a batch that a TopK rule lets through, in the form in which the device computes with them best.
 
-Where sparse rows can be multiplied (a CPU with MKL, a GPU with Triton) that is :class:`gossamer.sparse.active.Active`;
+Where sparse rows can be multiplied (a CPU with MKL, a GPU with Triton) that is :class:`SparseLatents`;
 elsewhere, and for the batch rules on several GPUs, a mask. Except on a CPU shapes do not depend on the values, so that
 the device never has to report to the host.
 """
@@ -14,7 +14,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gossamer.sparse import largest
-from gossamer.sparse.active import Active, has_sparse_products, reconstruct, reconstruct_parts
+from gossamer.sparse.backend import has_sparse_products
+from gossamer.sparse.latents import SparseLatents
+from gossamer.sparse.reconstruction import reconstruct, reconstruct_parts
 from gossamer.sparse.screen import Encoder, Screen
 from gossamer.training.parallel import Processes
 
@@ -46,14 +48,13 @@ class Chosen(ABC):
 class ChosenEntries(Chosen):
     """As sparse rows, with the pre-activations there."""
 
-    active: Active
-    values: Float[Tensor, "entries"]
+    latents: SparseLatents
 
     @classmethod
-    def of(cls, active: Active, values: Float[Tensor, "entries"], smallest: Tensor | None) -> "ChosenEntries":
-        """With the counts that every rule needs. Entries with a value of 0 only fill up a row."""
-        fired = torch.zeros(active.n_latents, dtype=torch.long, device=values.device)
-        return cls(fired.index_add_(0, active.latents, (values > 0).long()), smallest, active, values)
+    def of(cls, latents: SparseLatents, smallest: Tensor | None) -> "ChosenEntries":
+        """With the counts that every rule needs."""
+        fired = torch.zeros(latents.n_latents, dtype=torch.long, device=latents.latents.device)
+        return cls(fired.index_add_(0, latents.latents, (latents.activations > 0).long()), smallest, latents)
 
     @classmethod
     def at(
@@ -62,18 +63,18 @@ class ChosenEntries(Chosen):
         """At these indices into the flattened matrix, where it is positive. Sizes do not depend on the values."""
         flat = flat.sort().values
         values = pre.reshape(-1)[flat].clamp(min=0)
-        active = Active.from_flat(flat, *pre.shape)
-        return cls.of(active, values, _smallest(values) if one_threshold else None)
+        latents = SparseLatents.from_flat(flat, values, *pre.shape)
+        return cls.of(latents, _smallest(values) if one_threshold else None)
 
     def reconstruct(self, p: Mapping[str, Tensor], x: Float[Tensor, "tokens d"]) -> Float[Tensor, "tokens d"]:
         """See :class:`Chosen`."""
-        return reconstruct(x, p["W_enc"], p["b_enc"], p["W_dec"], self.active, self.values)
+        return reconstruct(x, p["W_enc"], p["b_enc"], p["W_dec"], self.latents)
 
     def reconstruct_parts(
         self, p: Mapping[str, Tensor], x: Float[Tensor, "tokens d"], bounds: Sequence[int]
     ) -> Float[Tensor, "tokens parts d"]:
         """See :class:`Chosen`."""
-        return reconstruct_parts(x, p["W_enc"], p["b_enc"], p["W_dec"], self.active, self.values, bounds)
+        return reconstruct_parts(x, p["W_enc"], p["b_enc"], p["W_dec"], self.latents, bounds)
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class ChosenMask(Chosen):
 def choose_topk(p: Mapping[str, Tensor], x: Float[Tensor, "tokens d"], k: int) -> Chosen:
     """The k largest pre-activations of each token, those that are positive."""
     if _by_screen(x.device):
-        return ChosenEntries.of(*largest.of_tokens(_screen(p, x), k), None)
+        return ChosenEntries.of(largest.of_tokens(_screen(p, x), k), None)
     pre = _encoded(p, x, graph=not has_sparse_products(x.device))
     values, latents = pre.detach().topk(k, dim=1, sorted=False)
     if has_sparse_products(x.device):
@@ -123,8 +124,8 @@ def choose_batchtopk(
     Where other `processes` have the rest of the batch, the largest of all of it are chosen.
     """
     if _by_screen(x.device):
-        active, values, smallest = largest.of_batch(_screen(p, x), k, floor, processes)
-        return ChosenEntries.of(active, values, torch.tensor(smallest, dtype=torch.float64))
+        latents, smallest = largest.of_batch(_screen(p, x), k, floor, processes)
+        return ChosenEntries.of(latents, torch.tensor(smallest, dtype=torch.float64))
     if processes is not None and processes.count > 1:
         return _choose_together(_encoded(p, x, graph=True), k, processes)
     pre = _encoded(p, x, graph=not has_sparse_products(x.device))

@@ -142,7 +142,8 @@ class Plan:
         seed: of its initial weights and of what it draws.
 
     Raises:
-        UsageError: a transcoder that writes where it reads, or subtracts its output's bias from its input.
+        UsageError: a site that has no single vector for each token, or a transcoder that writes where it reads or
+            subtracts its output's bias from its input.
     """
 
     name: str
@@ -154,6 +155,8 @@ class Plan:
     def __post_init__(self) -> None:
         require_kinds(self)
         require(self.name != "" and ":" not in self.name, "a name without colons for a dictionary", repr(self.name))
+        for site in (self.site, self.target):
+            require_vectors(site)
         require(self.site_out != self.site, f"another site_out than the site {self.site}", self.site_out)
         crossed = self.site_out is not None and self.learner.pre_bias
         require(not crossed, f"no pre_bias for a transcoder ({self.name})", "pre_bias")
@@ -235,7 +238,6 @@ class FinetuneConfig:
         clip: largest norm of a step's gradient.
         logit_error: weight of the squared error of the logits (a share of their variance), beside the KL in nats.
         reconstruction: weight of the unexplained variance of the model's own activations (mean over sites).
-        threshold_decay: per step, of the moving average of the smallest activation kept, which becomes the threshold.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of metrics.jsonl.
     """
@@ -249,7 +251,6 @@ class FinetuneConfig:
     clip: float = 1.0
     logit_error: float = 1.0
     reconstruction: float = 0.3
-    threshold_decay: float = 0.98
     checkpoint_every: int = 50
     log_every: int = 20
 
@@ -262,7 +263,6 @@ class FinetuneConfig:
         require(0 <= self.warm_up <= 1 and 0 <= self.decay <= 1, "warm_up and decay between 0 and 1", self)
         require(self.clip > 0, "a positive clip of the fine-tuning", self.clip)
         require(min(self.logit_error, self.reconstruction) >= 0, "logit_error and reconstruction from 0", self)
-        require(0 <= self.threshold_decay < 1, "threshold_decay from 0 to below 1", self.threshold_decay)
         require(self.checkpoint_every >= 1 and self.log_every >= 1, "checkpoint_every and log_every from 1", self)
 
 
@@ -286,6 +286,12 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         require_kinds(self)
+
+
+def require_vectors(site: Site) -> None:
+    """Refuse a site that has something else than one vector a token: heads apart, patterns, scales of norms."""
+    words = "a site with one vector a token, such as resid_post.3, mlp_out.3 or z.3 (heads side by side)"
+    require(site.facts.holds_dictionary, words, site)
 
 
 def learning_rate(peak: float, warm_up: float, decay: float, step: int, steps: int) -> float:

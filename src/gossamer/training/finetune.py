@@ -13,7 +13,6 @@ not mind them, and each dictionary learns to take what the ones before it let th
 al. 2024 (arXiv 2405.12241); doing it for a short time at the end is Karvonen 2025 (arXiv 2503.17272).
 """
 
-import functools
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -23,14 +22,19 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from gossamer.dictionary.attach import counted_tokens
+from gossamer.activations.token_mask import counted_tokens
 from gossamer.dictionary.set import DictionarySet
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
+from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
+from gossamer.model.predictions import log_probabilities
 from gossamer.model.site import Site
+from gossamer.replacement.replacement_model import ReplacementModel
+from gossamer.tasks.metric import kl_divergence
 from gossamer.tokens import Tokens
 from gossamer.training import run
+from gossamer.training.calibration import calibration_tokens
 from gossamer.training.chosen import Chosen
 from gossamer.training.config import FinetuneConfig, learning_rate
 from gossamer.training.corpus import Corpus
@@ -62,7 +66,7 @@ def finetune(
     """
     job = _Finetune(model, dictionaries, corpus, config, seed)
     settings = {"stage": "finetune", "model": model.name, "sites": [str(site) for site in dictionaries], "seed": seed}
-    settings |= {"corpus": corpus.fingerprint, **asdict(config)}
+    settings |= {"weights_sha256": weights_sha256(model.hf), "corpus": corpus.fingerprint, **asdict(config)}
     run.finish(
         job,
         "fine-tuning dictionaries",
@@ -80,10 +84,11 @@ class _Finetune:
         self, model: LanguageModel, dictionaries: DictionarySet, corpus: Corpus, config: FinetuneConfig, seed: int
     ) -> None:
         for site in dictionaries:
-            if not site.kind.startswith("resid"):
+            if not site.facts.residual:
                 raise UsageError(f"dictionary at {site}: fine-tuning takes residual streams only; leave it out")
         self.model, self.dictionaries, self.corpus, self.config, self.seed = model, dictionaries, corpus, config, seed
         self.steps = config.tokens // (config.rows * corpus.training.ids.shape[1])
+        self.network = ReplacementModel(model, dictionaries)
         self.last = model.sites("resid_post")[-1]
         self.covariance = unembedding_covariance(model)
         self.tuners: dict[Site, Tuner] = {}
@@ -95,7 +100,7 @@ class _Finetune:
         with torch.no_grad():
             first = self.model.capture(tokens, list(self.dictionaries))
         for site, dictionary in self.dictionaries.items():
-            own = require_finite(first[site][kept.to(first[site].device)], f"activations at {site}")
+            own = require_finite(first[site][kept.to(first[site].device)], f"activations at {site}").float()
             self.tuners[site] = Tuner(dictionary, float(_spread(own).sqrt()), self.config.clip)
             self.tuners[site].measure_k(own)
 
@@ -112,11 +117,12 @@ class _Finetune:
         tokens = self.corpus.rows(step * self.config.rows, self.config.rows, self.seed)
         kept = counted_tokens(self.model, tokens).to(self.model.device)
         with torch.no_grad():
-            target = self.model.capture(tokens, [*self.tuners, self.last])
-        streams, active = self._spliced(tokens, kept)
+            target = self.model.capture(tokens, sorted({*self.tuners, self.network.start, self.last}))
+        streams, active = self._spliced(tokens, kept, target[self.network.start])
+        # In float32: a difference of two numbers in half precision has hardly a digit.
+        own = {site: target[site][kept].float() for site in self.tuners}
         unexplained = {
-            site: (streams[site][kept] - target[site][kept]).square().mean() / _spread(target[site][kept])
-            for site in self.tuners
+            site: (streams[site][kept].float() - own[site]).square().mean() / _spread(own[site]) for site in self.tuners
         }
         kl = self._kl(target[self.last], streams[self.last], kept, step)
         logit_error = self._logit_error(target[self.last][kept], streams[self.last][kept])
@@ -131,23 +137,44 @@ class _Finetune:
             }
             for site, chosen in active.items()
         }
+        if step + 1 == self.steps:
+            self._calibrate()
         return int(kept.sum())
+
+    def _calibrate(self) -> None:
+        """Give every rule that picks from a batch the threshold that stands for it, on rows still to come.
+
+        They are the model's own activations, on which L0 is measured and compared everywhere. What reaches a later site
+        with reconstructions before it is smaller, so that fewer latents are active there.
+        """
+        size = self.config.rows * self.corpus.training.ids.shape[1]
+        read: dict[Site, list[Tensor]] = {site: [] for site in self.tuners}
+        for step in range(self.steps, self.steps + -(-calibration_tokens(self.config.tokens) // size)):
+            tokens = self.corpus.rows(step * self.config.rows, self.config.rows, self.seed)
+            kept = counted_tokens(self.model, tokens)
+            with torch.no_grad():
+                captured = self.model.capture(tokens, list(self.tuners))
+            for site, stream in captured.items():
+                read[site].append(stream[kept.to(stream.device)])
+        for site, tuner in self.tuners.items():
+            tuner.calibrate(read[site])
 
     def measured(self) -> list[dict[str, Any]]:
         return [{name: value if isinstance(value, dict) else float(value) for name, value in self.latest.items()}]
 
-    def _spliced(self, tokens: Tokens, kept: Bool[Tensor, "rows pos"]) -> tuple[dict[Site, Tensor], dict[Site, Chosen]]:
+    def _spliced(
+        self, tokens: Tokens, kept: Bool[Tensor, "rows pos"], prefix: Float[Tensor, "rows pos d"]
+    ) -> tuple[dict[Site, Tensor], dict[Site, Chosen]]:
+        """Streams behind every dictionary and at the end, and which latents were active."""
         active: dict[Site, Chosen] = {}
 
-        def replace(site: Site, stream: Tensor) -> Tensor:
-            out, active[site] = self.tuners[site].reconstruct(stream[kept], self.config.threshold_decay)
-            replaced = stream.clone()
-            replaced[kept] = out
-            return replaced
+        def reconstruct(site: Site, stream: Tensor) -> Tensor:
+            # Only what is replaced: BatchTopK picks the largest of a whole batch.
+            out, active[site] = self.tuners[site].reconstruct(stream[kept])
+            return stream.clone().index_put(kept.nonzero(as_tuple=True), out.to(stream.dtype))
 
-        with self.model.edit({site: functools.partial(replace, site) for site in self.tuners}):
-            streams = self.model.capture(tokens, [*self.tuners, self.last])
-        return streams, active
+        sites = [*self.tuners, self.last]
+        return self.network.capture(tokens, kept, sites, prefix=prefix, reconstruct=reconstruct), active
 
     def _kl(self, target: Tensor, stream: Tensor, kept: Bool[Tensor, "rows pos"], step: int) -> Tensor:
         places = kept.nonzero()
@@ -155,9 +182,8 @@ class _Finetune:
         chosen = torch.randperm(len(places), generator=generator(self.seed, "positions", step))[:share]
         row, position = places[chosen.to(places.device)].unbind(dim=1)
         with torch.no_grad():
-            expected = self.model.unembed(target[row, position]).float().log_softmax(dim=-1)
-        found = self.model.unembed(stream[row, position]).float().log_softmax(dim=-1)
-        return (expected.exp() * (expected - found)).sum(dim=-1).mean()
+            expected = log_probabilities(self.model, target[row, position])
+        return kl_divergence(expected, self.model.unembed(stream[row, position])).mean()
 
     def _logit_error(self, target: Float[Tensor, "tokens d"], stream: Float[Tensor, "tokens d"]) -> Tensor:
         covariance = self.covariance.to(stream.device)

@@ -19,6 +19,7 @@ from gossamer.training import run
 from gossamer.training.buffer import OnTheFly
 from gossamer.training.cache.read import Cached
 from gossamer.training.cache.write import buffers_for, write_cache
+from gossamer.training.calibration import calibration_tokens
 from gossamer.training.checks import warn_of_undercomplete
 from gossamer.training.config import FitConfig, Plan
 from gossamer.training.corpus import Corpus
@@ -68,11 +69,15 @@ def fit(
     """
     _require_plans(plans)
     sites = sorted({site for plan in plans for site in (plan.site, plan.target)})
-    captured = OnTheFly(model, corpus, sites, config, seed, Processes.current())
+    whole = cache is not None
+    captured = OnTheFly(model, corpus, sites, config, seed, Processes.current(), whole_buffers=whole)
     source = captured if cache is None else _cached(captured, config, Path(cache))
 
     def minding(wanted: list[Site]) -> Mapping[Site, Tensor]:
-        return sensitivity(model, corpus.rows(0, config.sensitivity_rows, seed), wanted, seed)
+        # No more of the work than an eighth, but enough to span the site's dimensions.
+        enough = max(config.tokens // 8, 16 * max(map(model.width, wanted)))
+        rows = min(config.sensitivity_rows, -(-enough // corpus.training.ids.shape[1]))
+        return sensitivity(model, corpus.rows(0, rows, seed), wanted, seed)
 
     facts = {"fit_corpus": corpus.fingerprint, "seed": seed}
     return fit_source(source, plans, config, folder, sensitivities=minding, also=also, facts=facts)
@@ -210,7 +215,22 @@ class _Fit:
             gradients = combined(gradients, self.config.batch, self.processes)
             learner.update(gradients, step)
             self.latest[name] = gradients.averaged
+        if step + 1 == self.config.steps:
+            self._calibrate()
         return self.config.batch
+
+    def _calibrate(self) -> None:
+        """Give every rule that picks from a batch the threshold that stands for it, on activations still to come."""
+        fresh: list[Activations] = []
+        wanted = calibration_tokens(self.config.tokens)
+        for place, parts in batches(self.source, self.place, self.config.batch):
+            fresh += parts
+            tokens = len(fresh) * self.config.batch
+            # Another turn may be another buffer, whose capture would take long.
+            if tokens >= wanted or (place.batch == 0 and tokens >= wanted // 4):
+                break
+        for learner in self.learners.values():
+            learner.calibrate([part[learner.plan.site] for part in fresh])
 
     def _gradients(self, learner: Learner, part: Activations, step: int) -> Gradients:
         with self._precision():

@@ -14,7 +14,7 @@ a batch or over processes; :meth:`Learner.update` changes everything that change
 device.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,10 +26,11 @@ from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
 from gossamer.finite import named, require_finite
 from gossamer.sparse.largest import MARGIN
+from gossamer.training.calibration import calibrated
 from gossamer.training.config import Plan, learning_rate
 from gossamer.training.export import assembled, folded, latent_norms
 from gossamer.training.gradients import Candidates, Gradients
-from gossamer.training.objectives import Moment, Outcome
+from gossamer.training.objectives import BatchTopK, Moment, Outcome
 from gossamer.training.optimiser import Optimiser
 from gossamer.training.parallel import Processes
 from gossamer.training.remedies import Ghost, Resampling
@@ -45,7 +46,8 @@ class Learner:
 
     Attributes:
         parameters: W_enc (d, n), W_dec (n, d), the vectors of the objective (n), b_dec (d), in the units of training.
-        threshold: moving average of the smallest activation kept; negative before the first step.
+        threshold: what :meth:`calibrate` set; until then a moving average of the smallest activation kept, negative
+            before the first step.
         idle: tokens since each latent last fired.
         processes: those that have the rest of every batch.
         seen: tokens learned from.
@@ -241,6 +243,18 @@ class Learner:
         self.seen += gradients.tokens
         if gradients.candidates is not None:
             self._resample(gradients.candidates, step)
+
+    def calibrate(self, inputs: Sequence[Float[Tensor, "_ d"]]) -> None:
+        """Set the threshold of a batch rule so that on these raw activations k latents a token are active on average.
+
+        Other objectives have nothing to calibrate. Of several processes each gives its own activations.
+        """
+        objective = self.config.objective
+        if not isinstance(objective, BatchTopK):
+            return
+        read = [self._units(one, self.read, self.plan.site) for one in inputs]
+        read = [x - self.parameters["b_dec"].detach() for x in read] if self.config.pre_bias else read
+        self.threshold = calibrated(self.parameters, read, objective.k, float(self.smallest), self.processes)
 
     @torch.no_grad()
     def _resample(self, candidates: Candidates, step: int) -> None:

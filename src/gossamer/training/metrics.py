@@ -1,11 +1,12 @@
 """metrics.jsonl: one line of numbers every so many steps, consistent with the checkpoint a run goes on from."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from gossamer.errors import GossamerError
-from gossamer.files import write_text
+from gossamer.files import parse_json, read_text, write_text
 
 FILE = "metrics.jsonl"
 
@@ -19,8 +20,15 @@ def append(folder: Path, records: list[dict[str, Any]]) -> None:
     lines = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / FILE).open("a", encoding="utf-8") as file:
-            file.write(lines)
+        with (folder / FILE).open("ab") as file:
+            start = file.tell()
+            try:
+                file.write(lines.encode())
+                file.flush()
+            except OSError:
+                # On a full disk part of a line may be there: the next one must not begin behind it.
+                os.truncate(folder / FILE, start)
+                raise
     except OSError as error:
         raise GossamerError(
             f"{folder / FILE}: could not be written ({error.strerror or error}); the last checkpoint stays: "
@@ -40,6 +48,6 @@ def read(folder: Path) -> list[dict[str, Any]]:
     path = folder / FILE
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = read_text(path, "metrics").split("\n")
     # What follows the last newline is empty, or the half line of a killed run.
-    return [json.loads(line) for line in lines[:-1]]
+    return [parse_json(line, f"{path}, line {number}") for number, line in enumerate(lines[:-1], 1)]

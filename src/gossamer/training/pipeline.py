@@ -14,13 +14,13 @@ from gossamer.dictionary.set import INDEX, DictionarySet
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
+from gossamer.replacement.evaluate.quality import CE_RECOVERED, Quality, quality
 from gossamer.training import sinks
-from gossamer.training.config import Plan, TrainingConfig
+from gossamer.training.config import Plan, TrainingConfig, require_vectors
 from gossamer.training.corpus import Corpus, split_texts
 from gossamer.training.finetune import finetune
 from gossamer.training.fit import fit
 from gossamer.training.parallel import Processes
-from gossamer.training.quality import CE_RECOVERED, Quality, quality
 from gossamer.training.request import at_work, request_of
 from gossamer.training.sampling import sample_text
 from gossamer.training.saving import export, require_formats
@@ -85,6 +85,7 @@ def train_sets(
     """
     sites = sorted(set(sites))
     for site in sites:
+        require_vectors(site)
         model.width(site)
     _require_possible(sites, config, plans, formats)
     sinks.require_known(also)
@@ -131,7 +132,7 @@ def _require_possible(
     if not config.finetune.tokens:
         return
     unfit = [f"objective {one}" for one in sorted(architectures - set(FINETUNED))]
-    unfit += [f"site {site}" for site in sites if not site.kind.startswith("resid")]
+    unfit += [f"site {site}" for site in sites if not site.facts.residual]
     if unfit:
         raise UsageError(f"{unfit[0]} cannot be fine-tuned on the model's logits; set the tokens of finetune to 0")
 
@@ -208,8 +209,8 @@ def _with_claims(
     model: LanguageModel, dictionaries: DictionarySet, corpus: Corpus, config: TrainingConfig
 ) -> DictionarySet:
     """The same dictionaries, saying how they were trained and what they do on held-out text."""
-    alone = measure(model, dictionaries, corpus.held_out)
-    together = quality(model, dictionaries, corpus.held_out)
+    alone = measure(model, dictionaries, corpus.measured)
+    together = quality(model, dictionaries, corpus.measured)
     facts = {
         "config": asdict(config),
         "corpus_sha256": corpus.fingerprint,

@@ -9,11 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gossamer.alone import alone_in
 from gossamer.errors import UsageError
 from gossamer.files import read_json, require_folder, write_json
+from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
+from gossamer.results.lock import folder_lock
 from gossamer.training.checkpoint import difference
 from gossamer.training.config import TrainingConfig
 from gossamer.training.metrics import FILE as METRICS
@@ -21,6 +22,8 @@ from gossamer.training.parallel import Processes
 from gossamer.training.set_plans import SetPlan
 
 SETTINGS = "settings.json"
+# What earlier versions had in place of a hash of all weights.
+_PARTIAL_HASH = "model_sha256"
 
 
 def default_folder(model_name: str, request: dict[str, Any]) -> Path:
@@ -43,7 +46,7 @@ def at_work(
     if cache is not None:
         require_folder(cache)
     processes = Processes.current()
-    with alone_in(target) if processes.writes else contextlib.nullcontext():
+    with folder_lock(target) if processes.writes else contextlib.nullcontext():
         if processes.writes:
             claim(target, request)
         processes.wait()
@@ -67,21 +70,12 @@ def request_of(
     return {
         # Its short name: the same model may be named by another path.
         "model": model.title,
-        "model_sha256": _weights_hash(model),
+        "weights_sha256": weights_sha256(model.hf),
         "texts": len(texts),
         "texts_sha256": text_hash,
         "sites": [str(site) for site in sites],
         **json.loads(json.dumps({**asdict(config), **several, **cached})),
     }
-
-
-def _weights_hash(model: LanguageModel) -> str:
-    """Of the first values of every weight: tells models of one name apart without reading all of a large one."""
-    digest = hashlib.sha256()
-    for name, weight in sorted(model.hf.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(weight.reshape(-1)[:1024].float().cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def claim(folder: Path, request: dict[str, Any]) -> None:
@@ -103,6 +97,11 @@ def claim(folder: Path, request: dict[str, Any]) -> None:
         # A run that was refused or stopped before it made anything must not keep a mended one out.
         write_json(path, request)
         return
+    if _PARTIAL_HASH in stored and "weights_sha256" not in stored:
+        raise UsageError(
+            f"{folder}: begun by an earlier version, which did not look at all of the model's weights; use another "
+            "folder (dictionaries that are finished there can be used as they are)"
+        )
     names = sorted(name for name in {*stored, *request} if stored.get(name) != request.get(name))
     both = [name for name in names if name in stored and name in request]
     said = [difference({name: stored[name]}, {name: request[name]}) for name in both]

@@ -8,12 +8,14 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from gossamer.alone import alone_in
+from gossamer.batching import named_when_out_of_memory
 from gossamer.progress import begin, show_table
-from gossamer.tensor_files import remove_leftovers
+from gossamer.results.lock import folder_lock
 from gossamer.training import metrics, sinks
 from gossamer.training.checkpoint import Checkpoint
 from gossamer.training.parallel import Processes
+
+_LESS_MEMORY = "give a smaller batch or more parts of it (--batch, --accumulate), fewer latents or fewer sites at once"
 
 
 @runtime_checkable
@@ -66,7 +68,7 @@ def finish(
         GossamerError: the checkpoint is damaged, or could not be written.
     """
     processes = processes or Processes()
-    with alone_in(folder) if processes.writes else contextlib.nullcontext():
+    with folder_lock(folder) if processes.writes else contextlib.nullcontext():
         stored = Checkpoint.load(folder, settings)
         done = 0 if stored is None else stored.step
         # Before anything is computed: a sink may not be there.
@@ -95,7 +97,8 @@ def _steps(
     processes.wait()
     record = _Record(what, steps, folder, opened) if processes.writes else None
     for step in steps:
-        used = job.step(step)
+        with named_when_out_of_memory(f"while {what}", _LESS_MEMORY):
+            used = job.step(step)
         last = step + 1 == steps.stop
         if record is not None:
             record.count(used)
@@ -115,7 +118,6 @@ class _Record:
 
     def __init__(self, what: str, steps: range, folder: Path, opened: Sequence[sinks.Sink]) -> None:
         self.folder, self.sinks = folder, opened
-        remove_leftovers(folder)
         metrics.rewind(folder, steps.start)
         self.advance = begin(what, steps.stop)
         self.advance(steps.start, "")

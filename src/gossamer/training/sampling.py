@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from gossamer.errors import UsageError
 from gossamer.files import read_json, write_json, write_text
+from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
 from gossamer.progress import track
+from gossamer.tokens import Tokens
 from gossamer.training.config import CorpusConfig
 from gossamer.training.seeding import generator
 from gossamer.training.text import bos_id, encode, read_texts
@@ -32,7 +32,11 @@ def sample_text(model: LanguageModel, texts: Sequence[str], config: CorpusConfig
     if not texts:
         raise UsageError("sampling needs texts to begin with, found none; give some text")
     settings = {"model": model.name, "seed": seed, "context": config.context}
-    settings |= {"prefix": config.sample_prefix, "batch": config.sample_batch}
+    settings |= {
+        "weights_sha256": weights_sha256(model.hf),
+        "prefix": config.sample_prefix,
+        "batch": config.sample_batch,
+    }
     if (folder / "settings.json").is_file() and read_json(folder / "settings.json") != settings:
         raise UsageError(f"{folder}: holds samples of other settings; use the same settings or another folder")
     write_json(folder / "settings.json", settings)
@@ -55,8 +59,9 @@ def _shard(model: LanguageModel, texts: Sequence[str], config: CorpusConfig, see
     length = int(torch.randint(shortest, config.sample_prefix + 1, (), generator=draw))
     prefixes = [_prefix(model, texts, length, draw) for _ in range(config.sample_batch)]
     first = [] if bos is None else [bos]
-    ids = torch.tensor([first + prefix for prefix in prefixes], device=model.device)
-    rows = _continue(model, ids, config.context + len(first), draw)
+    ids = torch.tensor([first + prefix for prefix in prefixes])
+    new = config.context + len(first) - ids.shape[1]
+    rows = model.generate(Tokens.full(ids), max_new_tokens=new, temperature=1.0, seed=draw, stop=()).whole.ids
     return [_decode(model, row[len(first) :]) for row in rows.tolist()]
 
 
@@ -69,38 +74,6 @@ def _prefix(model: LanguageModel, texts: Sequence[str], length: int, draw: torch
         ids = encode(model, text[: 16 * length])
         if len(ids) >= length:
             return ids[:length]
-
-
-@torch.no_grad()
-def _continue(
-    model: LanguageModel, ids: Int[Tensor, "batch pos"], length: int, draw: torch.Generator
-) -> Int[Tensor, "batch length"]:
-    """Rows grown to `length` tokens, drawn from the model's distribution with a key-value cache."""
-    rows, new, past = ids, ids, None
-    training = model.hf.training
-    model.hf.eval()
-    try:
-        while rows.shape[1] < length:
-            out = model.hf(input_ids=new, past_key_values=past, use_cache=True)
-            past = out.past_key_values
-            new = _draw(out.logits[:, -1], draw)
-            rows = torch.cat([rows, new], dim=1)
-    finally:
-        model.hf.train(training)
-    return rows
-
-
-def _draw(logits: Float[Tensor, "batch vocab"], draw: torch.Generator) -> Int[Tensor, "batch one"]:
-    """One token a row from softmax(logits): where a uniform number falls among the cumulated odds.
-
-    The number comes from a CPU generator of its own, so that samples depend on nothing else; this is twice as fast as
-    torch.multinomial on the CPU.
-    """
-    logits = logits.float()
-    cumulated = (logits - logits.amax(dim=-1, keepdim=True)).exp().cumsum(dim=-1)
-    uniform = torch.rand(len(logits), 1, generator=draw).to(logits.device)
-    found = torch.searchsorted(cumulated, uniform * cumulated[:, -1:], right=True)
-    return found.clamp(max=logits.shape[-1] - 1)
 
 
 def _decode(model: LanguageModel, ids: list[int]) -> str:

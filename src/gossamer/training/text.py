@@ -2,28 +2,29 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from gossamer.errors import GossamerError, UsageError
+from gossamer.files import read_json_lines, read_text
 from gossamer.model.language_model import LanguageModel
+
+# Of a file of text, in bytes: it is held in memory as a whole.
+LIMIT = 1 << 37
 
 
 def read_texts(path: str | Path) -> list[str]:
-    """Texts of a file: `{"text": …}` a line where it ends in .jsonl, else one text a paragraph.
+    """Texts of a file: `{"text": …}` a line where its first line is that or it ends in .jsonl, else one a paragraph.
 
     Raises:
-        UsageError: no such file, or no text in it.
+        UsageError: no such file, no text in it, or a .json file of another form.
         GossamerError: a line is not such an object, or the file is not UTF-8.
     """
     source = Path(path)
-    if not source.is_file():
-        raise UsageError(f"{source}: no such file; give a .jsonl file with a text a line, or plain text")
-    try:
-        # Some editors begin a file with a byte-order mark, which is no text.
-        content = source.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise GossamerError(f"{source}: expected UTF-8 text, found other bytes ({error}); convert the file") from error
-    if source.suffix == ".jsonl":
-        texts = [_text(line, source, number) for number, line in enumerate(content.splitlines(), 1) if line.strip()]
+    content = "" if source.suffix == ".jsonl" else read_text(source, limit=LIMIT)
+    if source.suffix == ".jsonl" or _begins_with_object(content):
+        texts = [_text(row, f"{source}, line {number}") for number, row in read_json_lines(source, LIMIT)]
+    elif source.suffix == ".json":
+        raise UsageError(f'{source}: expected {{"text": …}} a line (JSON Lines), found other JSON; convert the file')
     else:
         texts = content.split("\n\n")
     texts = [text for text in texts if text.strip()]
@@ -32,13 +33,19 @@ def read_texts(path: str | Path) -> list[str]:
     return texts
 
 
-def _text(line: str, source: Path, number: int) -> str:
+def _begins_with_object(content: str) -> bool:
+    """Whether the first line that is not blank is `{"text": …}`: a file's name may end in anything."""
+    first = content.lstrip().split("\n", 1)[0]
     try:
-        text = json.loads(line)["text"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise GossamerError(f'{source}, line {number}: expected {{"text": …}}, found {line[:60]!r}') from error
+        return first.startswith("{") and "text" in json.loads(first)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _text(row: Any, where: str) -> str:
+    text = row.get("text") if isinstance(row, dict) else None
     if not isinstance(text, str):
-        raise GossamerError(f"{source}, line {number}: expected a text, found {text!r}")
+        raise GossamerError(f'{where}: expected {{"text": …}} with a text, found {str(row)[:60]!r}')
     return text
 
 

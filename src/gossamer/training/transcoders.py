@@ -100,7 +100,7 @@ def _train(
     if processes.writes:
         for plan in plans:
             transcoder = found[plan.name]
-            measured = measure(model, {plan.site: transcoder}, corpus.held_out)[plan.site]
+            measured = measure(model, {plan.site: transcoder}, corpus.measured)[plan.site]
             of_plan = asdict(replace(config, learner=plan.learner, seed=plan.seed))
             facts = {"config": of_plan, "corpus_sha256": corpus.fingerprint, "torch": torch.__version__}
             format = transcoder_format(transcoder.architecture)

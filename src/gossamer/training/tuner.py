@@ -1,6 +1,6 @@
 """One dictionary of a set that is being fine-tuned, in units in which a learning rate means the same everywhere."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
 from gossamer.finite import named, require_finite
 from gossamer.sparse.largest import MARGIN
+from gossamer.training.calibration import calibrated
 from gossamer.training.chosen import Chosen, choose_batchtopk, choose_topk
 from gossamer.training.export import assembled
 from gossamer.training.optimiser import Optimiser
@@ -24,8 +25,8 @@ class Tuner:
 
     Activations are divided by `scale`. Thresholds that differ between latents are folded into the latents: latent j is
     measured in units of threshold[j] / (mean threshold), so that one threshold holds for all, and BatchTopK can pick
-    the k largest of a batch; the moving average of the smallest one picked is the new threshold. Decoder rows keep the
-    norm they come with.
+    the k largest of a batch; :meth:`calibrate` finds the threshold that stands for that. Decoder rows keep the norm
+    they come with.
 
     Attributes:
         parameters: W_enc (d, n), W_dec (n, d), b_enc (n), b_dec (d), in these units.
@@ -42,7 +43,8 @@ class Tuner:
                 f"found {source.architecture} with normalisation {source.config.normalisation}; leave it out"
             )
         self.source, self.scale = source, scale
-        given = {name: source.get_parameter(name).detach().clone() for name in _TRAINED}
+        # Half precision would lose most of a small step: parameters, moments and sums are in float32 at least.
+        given = {name: _precise(source.get_parameter(name).detach(), copy=True) for name in _TRAINED}
         if source.config.subtract_b_dec:
             given["b_enc"] -= given["b_dec"] @ given["W_enc"]
         self.units, mean_threshold = _units(source)
@@ -55,7 +57,7 @@ class Tuner:
         self.optimiser = Optimiser(self.parameters, clip)
         self.threshold = mean_threshold / scale
         self.smallest = 0.0
-        self.k = int(source.k) if source.k is not None else 0
+        self.k = _intended_k(source)
 
     def resume(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over what :meth:`state` returned."""
@@ -70,33 +72,38 @@ class Tuner:
         return {**self.optimiser.state(), "numbers": numbers}
 
     def measure_k(self, activations: Float[Tensor, "tokens d"]) -> None:
-        """Set k, if the dictionary does not know its own, to the mean number of latents that its threshold passes."""
+        """Set k, where nothing tells what was intended, to the mean number of latents that the threshold passes."""
         if self.k == 0:
-            active = self._pre(activations / self.scale) > self.threshold
+            active = self._pre(_precise(activations) / self.scale) > self.threshold
             self.k = max(1, round(int(active.sum()) / len(activations)))
 
-    def reconstruct(self, stream: Float[Tensor, "tokens d"], keep: float) -> tuple[Float[Tensor, "tokens d"], Chosen]:
+    def reconstruct(self, stream: Float[Tensor, "tokens d"]) -> tuple[Float[Tensor, "tokens d"], Chosen]:
         """The reconstruction, differentiable in stream and parameters, and which latents are active.
 
-        `keep` is the share of the old threshold in its moving average.
+        The stream may be in half precision; the reconstruction is in the parameters' dtype.
         """
-        x = require_finite(stream, f"spliced stream at {self.source.site}") / self.scale
+        x = _precise(require_finite(stream, f"spliced stream at {self.source.site}")) / self.scale
         with named(f"dictionary at {self.source.site}"):
-            chosen = self._choose(x, keep)
+            chosen = self._choose(x)
         return (chosen.reconstruct(self.parameters, x) + self.parameters["b_dec"]) * self.scale, chosen
 
     def _pre(self, x: Tensor) -> Tensor:
         with torch.no_grad():
             return torch.addmm(self.parameters["b_enc"], x, self.parameters["W_enc"])
 
-    def _choose(self, x: Tensor, keep: float) -> Chosen:
+    def _choose(self, x: Tensor) -> Chosen:
         if self.source.architecture == "topk":
             return choose_topk(self.parameters, x, self.k)
         chosen = choose_batchtopk(self.parameters, x, self.k, MARGIN * self.smallest)
         assert chosen.smallest is not None
         self.smallest = float(chosen.smallest)
-        self.threshold = keep * self.threshold + (1 - keep) * self.smallest
         return chosen
+
+    def calibrate(self, streams: Sequence[Float[Tensor, "_ d"]]) -> None:
+        """Set the threshold so that on these streams k latents a token are active on average (topk has none)."""
+        if self.source.architecture != "topk":
+            read = [_precise(stream) / self.scale for stream in streams]
+            self.threshold = float(calibrated(self.parameters, read, self.k, self.smallest))
 
     def dictionary(self, provenance: dict[str, Any]) -> Dictionary:
         """The dictionary in the model's units. The claims of the one it came from no longer hold: it has none."""
@@ -114,12 +121,26 @@ class Tuner:
         return assembled(self.source.config, tensors, provenance)
 
 
+def _intended_k(source: Dictionary) -> int:
+    """Latents per token that it was trained for; 0 where it does not say."""
+    if source.k is not None:
+        return int(source.k)
+    # A batch rule whose thresholds differ between latents is saved as jumprelu, which has no k.
+    training = source.provenance.get("training", {})
+    objective = (training.get("plan") or training.get("config") or {}).get("learner", {}).get("objective", {})
+    return int(objective["k"]) if objective.get("name") in ("batchtopk", "matryoshka") else 0
+
+
 def _units(source: Dictionary) -> tuple[Float[Tensor, "n"], float]:
     """The unit of every latent, and the threshold in them."""
-    ones = torch.ones_like(source.W_dec[:, 0])
+    ones = torch.ones_like(_precise(source.W_dec[:, 0]))
     if source.threshold is None:
         return ones, 0.0
-    thresholds = source.threshold.detach()
+    thresholds = _precise(source.threshold.detach())
     if not bool((thresholds > 0).all()):
         raise UsageError(f"dictionary at {source.site}: fine-tuning needs positive thresholds; leave it out")
     return ones * thresholds / thresholds.mean(), float(thresholds.mean())
+
+
+def _precise(x: Float[Tensor, "*shape"], *, copy: bool = False) -> Float[Tensor, "*shape"]:
+    return x.to(torch.promote_types(x.dtype, torch.float32), copy=copy)

@@ -29,7 +29,7 @@ def make_bench(model: LanguageModel, task: Task, *names: str) -> Bench:
     sites = sites_of(*names)
     dictionaries = {site: random_dictionary(site, seed=seed) for seed, site in enumerate(sites)}
     ablation = Ablation.measure(model, dictionaries, task)
-    splice = Splice(model, dictionaries, task.test, ablation, all_nodes(dictionaries), batch_size=3)
+    splice = Splice.of(model, dictionaries, task.test, ablation, all_nodes(dictionaries), batch_size=3)
     return Bench(splice, seed=1)
 
 
@@ -66,9 +66,7 @@ def test_the_circuit_its_absence_and_the_dictionaries_by_hand(bench: Bench, circ
 def test_the_full_model_is_the_reference_of_its_own_prompts(bench: Bench, task: Task) -> None:
     with torch.no_grad():
         own = bench.splice.model.logits(task.test.clean.tokens, at=task.test.clean.end)
-    torch.testing.assert_close(
-        bench.full.outcome.logit_diff.double(), differences(own, task.test), rtol=1e-5, atol=1e-5
-    )
+    torch.testing.assert_close(bench.full.outcome.metric.double(), differences(own, task.test), rtol=1e-5, atol=1e-5)
     assert bench.faithfulness(bench.full.outcome) == 1.0
     found = bench.behaviour("full model", bench.full.outcome)
     assert (found.faithfulness.value, found.faithfulness.low, found.faithfulness.high) == (1.0, 1.0, 1.0)
@@ -117,8 +115,8 @@ def test_a_dictionary_alone_by_hand(bench: Bench) -> None:
         with torch.no_grad(), splice.model.edit({site: spliced}):
             logits = splice.model.logits(clean.tokens, at=clean.end)
         expected = differences(logits, splice.examples).mean().item()
-        assert rows[f"+ {site} alone"].logit_diff.value == pytest.approx(expected, rel=1e-5)
-        assert expected != pytest.approx(rows["+ all dictionaries"].logit_diff.value, rel=1e-2)
+        assert rows[f"+ {site} alone"].metric.value == pytest.approx(expected, rel=1e-5)
+        assert expected != pytest.approx(rows["+ all dictionaries"].metric.value, rel=1e-2)
 
 
 def test_one_dictionary_has_no_line_of_its_own(model: LanguageModel, task: Task) -> None:
@@ -193,21 +191,22 @@ def test_areas_by_hand() -> None:
 def with_cases(bench: Bench, cases: list[str]) -> Bench:
     splice = bench.splice.over(bench.splice.nodes)
     prompts = tuple(replace(prompt, case=case) for prompt, case in zip(splice.examples.prompts, cases, strict=True))
-    splice.examples = replace(splice.examples, prompts=prompts)
+    examples = replace(splice.examples, prompts=prompts)
+    splice = replace(splice, prompts=replace(splice.prompts, examples=examples))
     return Bench(splice, seed=1)
 
 
 def test_cases_are_the_prompts_of_each_kind_apart(bench: Bench, circuit: Nodes) -> None:
     kinds = ["works", "fails", "works", "", "works", "fails", "works", "fails"]
-    own = bench.full.outcome.logit_diff.double()
-    kept, spliced = bench.outcome(circuit), bench.dictionaries.logit_diff.double()
+    own = bench.full.outcome.metric.double()
+    kept, spliced = bench.outcome(circuit), bench.dictionaries.metric.double()
     found = with_cases(bench, kinds).cases(circuit)
     assert [(case.name, case.prompts) for case in found] == [("works", 4), ("fails", 3), ("", 1)]
     for case in found:
         rows = [row for row, kind in enumerate(kinds) if kind == case.name]
-        mine = kept.logit_diff.double()[rows]
-        assert case.full.logit_diff.value == pytest.approx(own[rows].mean().item())
-        assert case.circuit.logit_diff.value == pytest.approx(mine.mean().item())
+        mine = kept.metric.double()[rows]
+        assert case.full.metric.value == pytest.approx(own[rows].mean().item())
+        assert case.circuit.metric.value == pytest.approx(mine.mean().item())
         ratio = (mine.sum() / own[rows].sum()).item()
         assert case.circuit.faithfulness.value == pytest.approx(ratio)
         to_dictionaries = (mine.sum() / spliced[rows].sum()).item()

@@ -26,7 +26,7 @@ SITES = sites_of("resid_post.1", "mlp_out.2")
 def bench(model: LanguageModel, task: Task) -> Bench:
     dictionaries = {site: random_dictionary(site, seed=seed) for seed, site in enumerate(SITES)}
     dictionaries[SITES[1]].provenance["neuronpedia_id"] = "tiny/2-mlp"
-    splice = Splice(model, dictionaries, task.test, random_ablation(SITES), all_nodes(dictionaries), batch_size=3)
+    splice = Splice.of(model, dictionaries, task.test, random_ablation(SITES), all_nodes(dictionaries), batch_size=3)
     return Bench(splice)
 
 
@@ -122,7 +122,7 @@ def test_the_direct_effect_is_the_slope_of_the_logit_difference(family: str, nor
     dictionaries = {
         site: random_dictionary(site, seed=seed, normalisation=normalisation) for seed, site in enumerate(SITES)
     }
-    splice = Splice(model, dictionaries, task.test, random_ablation(SITES), all_nodes(dictionaries), batch_size=3)
+    splice = Splice.of(model, dictionaries, task.test, random_ablation(SITES), all_nodes(dictionaries), batch_size=3)
     circuit = splice.nodes.select(splice.nodes.latent % 7 == 2)
     clean, last = task.test.clean, Site.parse("resid_post.2")
     pairs = list(zip(clean.end.tolist(), task.test.answer.tolist(), task.test.wrong.tolist(), strict=True))
@@ -148,11 +148,11 @@ def test_the_direct_effect_is_the_slope_of_the_logit_difference(family: str, nor
 def test_sites_outside_the_stream_write_nothing_directly(model: LanguageModel, task: Task) -> None:
     (site,) = sites_of("z.1")
     dictionaries = {site: random_dictionary(site)}
-    splice = Splice(model, dictionaries, task.test, random_ablation((site,)), all_nodes(dictionaries))
+    splice = Splice.of(model, dictionaries, task.test, random_ablation((site,)), all_nodes(dictionaries))
     circuit = splice.nodes.select(splice.nodes.latent == 2)
     for card in node_cards(Bench(splice), circuit, torch.zeros(len(circuit), dtype=torch.float64)):
         assert math.isnan(card.direct)
-        assert card.promotes == card.suppresses == ()
+        assert card.card.promotes == card.card.suppresses == ()
 
 
 def test_words_are_the_logit_lens_of_the_decoder_row(bench: Bench, cards: dict[tuple[str, str, int], NodeCard]) -> None:
@@ -164,10 +164,10 @@ def test_words_are_the_logit_lens_of_the_decoder_row(bench: Bench, cards: dict[t
         lens = head @ (norm.weight.detach() * centred / (centred.pow(2).mean() + norm.eps).sqrt())
         lens = lens - lens.mean()
         order = lens.argsort(descending=True).tolist()
-        assert [word for word, _ in card.promotes] == [f"w{token}" for token in order[:N_WORDS]]
-        assert [value for _, value in card.promotes] == pytest.approx(lens[order[:N_WORDS]].tolist(), rel=1e-4)
-        assert [word for word, _ in card.suppresses] == [f"w{token}" for token in order[: -N_WORDS - 1 : -1]]
-        assert [value for _, value in card.suppresses] == pytest.approx(
+        assert [word for word, _ in card.card.promotes] == [f"w{token}" for token in order[:N_WORDS]]
+        assert [value for _, value in card.card.promotes] == pytest.approx(lens[order[:N_WORDS]].tolist(), rel=1e-4)
+        assert [word for word, _ in card.card.suppresses] == [f"w{token}" for token in order[: -N_WORDS - 1 : -1]]
+        assert [value for _, value in card.card.suppresses] == pytest.approx(
             lens[order[: -N_WORDS - 1 : -1]].tolist(), rel=1e-4
         )
 
@@ -180,25 +180,26 @@ def test_examples_are_the_prompts_where_the_latent_fires_most(
         latents = latents_of(bench, Site.parse(site))[..., latent]
         strongest = []
         for row, length in enumerate(tokens.lengths.tolist()):
-            position = int(latents[row, :length].argmax())
+            # The prompts begin with a BOS token, which is no example.
+            position = 1 + int(latents[row, 1:length].argmax())
             strongest.append((latents[row, position].item(), row, position))
         fired = sorted((entry for entry in strongest if entry[0] > 0), key=lambda entry: -entry[0])[:N_EXAMPLES]
-        assert [example.activation for example in card.examples] == pytest.approx([entry[0] for entry in fired])
-        for example, (_, row, position) in zip(card.examples, fired, strict=True):
+        assert [example.activation for example in card.card.examples] == pytest.approx([entry[0] for entry in fired])
+        for example, (_, row, position) in zip(card.card.examples, fired, strict=True):
             assert example.position == position
             assert example.tokens == tuple(f"w{token}" for token in tokens.ids[row, : tokens.lengths[row]].tolist())
-    assert any(card.examples for card in cards.values())
+    assert any(card.card.examples for card in cards.values())
 
 
 def test_a_latent_that_never_fires_has_no_examples(model: LanguageModel, task: Task) -> None:
     dictionary = random_dictionary(SITES[0])
     dictionary.b_enc.data[4] = -1e6
-    splice = Splice(
+    splice = Splice.of(
         model, {SITES[0]: dictionary}, task.test, random_ablation(SITES[:1]), all_nodes({SITES[0]: dictionary})
     )
     circuit = splice.nodes.select(splice.nodes.latent == 4)
     for card in node_cards(Bench(splice), circuit, torch.zeros(len(circuit), dtype=torch.float64)):
-        assert card.examples == ()
+        assert card.card.examples == ()
         assert card.activation == 0.0
 
 
@@ -207,7 +208,7 @@ def test_links_and_generic_latents_are_passed_on(bench: Bench, circuit: Nodes) -
     found = node_cards(bench, circuit, torch.zeros(len(circuit), dtype=torch.float64), generic)
     for card in found:
         expected = f"https://www.neuronpedia.org/tiny/2-mlp/{card.latent}" if card.site == "mlp_out.2" else None
-        assert card.link == expected
+        assert card.card.link == expected
         assert card.generic == (("code", "ioi") if (card.site, card.latent) == ("mlp_out.2", 9) else ())
     assert any(card.generic for card in found)
 
@@ -216,10 +217,12 @@ def test_batches_and_padding_do_not_matter(bench: Bench, circuit: Nodes, task: T
     effects = torch.zeros(len(circuit), dtype=torch.float64)
     expected = node_cards(bench, circuit, effects)
     splice = bench.splice
-    alone = Splice(splice.model, splice.dictionaries, task.test, splice.ablation, splice.nodes, batch_size=1)
+    alone = Splice.of(splice.model, splice.dictionaries, task.test, splice.ablation, splice.nodes, batch_size=1)
     for one, other in zip(node_cards(Bench(alone), circuit, effects), expected, strict=True):
         assert (one.site, one.role, one.latent) == (other.site, other.role, other.latent)
         assert one.activation == pytest.approx(other.activation, rel=1e-6)
         assert one.ablated == pytest.approx(other.ablated, rel=1e-6)
         assert one.direct == pytest.approx(other.direct, rel=1e-5, abs=1e-9)
-        assert [example.position for example in one.examples] == [example.position for example in other.examples]
+        assert [example.position for example in one.card.examples] == [
+            example.position for example in other.card.examples
+        ]

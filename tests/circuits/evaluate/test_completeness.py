@@ -19,7 +19,7 @@ def bench(model: LanguageModel, task: Task) -> Bench:
     sites = sites_of("resid_post.1", "resid_post.2")
     dictionaries = {site: random_dictionary(site, seed=seed) for seed, site in enumerate(sites)}
     ablation = Ablation.measure(model, dictionaries, task)
-    return Bench(Splice(model, dictionaries, task.test, ablation, all_nodes(dictionaries)))
+    return Bench(Splice.of(model, dictionaries, task.test, ablation, all_nodes(dictionaries)))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_subsets_are_removed_at_their_own_roles_from_circuit_and_model(
         for mask, rest, value in ((inside, 0.0, point.circuit), (outside, 1.0, point.model)):
             logits = by_hand(bench.splice, grids_of(circuit, mask, bench.splice.dictionaries, rest))
             mean = differences(logits, bench.splice.examples).mean()
-            reference = bench.full.outcome.logit_diff.double().mean()
+            reference = bench.full.outcome.metric.double().mean()
             assert value == pytest.approx((mean / reference).item(), rel=1e-5)
     some = whole - kept[2]
     latents = {(site, latent) for site, _, latent in some}

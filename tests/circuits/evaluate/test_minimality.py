@@ -17,7 +17,7 @@ def test_effects_by_hand(model: LanguageModel, task: Task) -> None:
     sites = sites_of("resid_post.1", "resid_post.2")
     dictionaries = {site: random_dictionary(site, seed=seed) for seed, site in enumerate(sites)}
     ablation = Ablation.measure(model, dictionaries, task)
-    splice = Splice(model, dictionaries, task.test, ablation, all_nodes(dictionaries), batch_size=3)
+    splice = Splice.of(model, dictionaries, task.test, ablation, all_nodes(dictionaries), batch_size=3)
     circuit = random_choice(splice.nodes, 15)
     with torch.no_grad():
         own = model.logits(task.test.clean.tokens, at=task.test.clean.end)
@@ -44,6 +44,6 @@ def test_what_is_free_is_worth_nothing(model: LanguageModel) -> None:
     found = dict(zip(circuit.keys(), node_effects(Bench(known.splice), circuit).tolist(), strict=True))
     assert found[keys[3]] == 0.0
     # The steady latents raise the answer by 0.1 each, whatever the model itself says of it.
-    logit_diff = Bench(known.splice).full.outcome.logit_diff.double().mean().item()
-    assert [found[key] * logit_diff for key in keys[:2]] == pytest.approx([0.1, 0.1], abs=0.01)
+    metric = Bench(known.splice).full.outcome.metric.double().mean().item()
+    assert [found[key] * metric for key in keys[:2]] == pytest.approx([0.1, 0.1], abs=0.01)
     assert len(node_effects(Bench(known.splice), circuit.none())) == 0

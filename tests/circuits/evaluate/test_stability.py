@@ -13,8 +13,8 @@ def _keys(*latents: int) -> list[tuple[str, str, int]]:
 
 
 def test_overlap_by_hand() -> None:
-    found = overlap("seed", ["0", "1", "2"], [_keys(1, 2, 3, 4), _keys(3, 4), _keys(9)])
-    assert found.kind == "seed"
+    found = overlap("bootstrap", ["0", "1", "2"], [_keys(1, 2, 3, 4), _keys(3, 4), _keys(9)])
+    assert found.kind == "bootstrap"
     assert found.labels == ("0", "1", "2")
     assert found.sizes == (4, 2, 1)
     assert found.jaccard == ((1.0, 0.5, 0.0), (0.5, 1.0, 0.0), (0.0, 0.0, 1.0))

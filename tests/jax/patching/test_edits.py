@@ -215,7 +215,7 @@ def test_two_replacements_of_one_place_are_refused(heard):
             r"found no place (.|\n)*- totals = ...(.|\n)*\+ test_edits.py:\d+: total = x \* scale",
         ),
         (tag_expr("x + scale", "t"), r"- x \+ scale(.|\n)*total = x \* scale"),
-        (tag_return("t"), r"found 2 places(.|\n)*\[0\] test_edits.py:\d+: return c\n"),
+        (tag_return("t"), r"found 2 places(.|\n)*\[0\] test_edits.py:\d+: return c\s"),
         (tag_arg("y", "t"), "no argument 'y'; it has x, rest, scale, more"),
         (after("return c", "pass", index=0), "code after it never runs"),
         (after("$x > 10", "pass"), "opens a block"),

@@ -8,7 +8,7 @@ from training_fixtures import CONFIG, texts, with_fit
 
 from gossamer.model import Site
 from gossamer.report.ablation import draw
-from gossamer.training.ablation import AblationConfig, ablate, study, variants
+from gossamer.training.ablation import Ablation, AblationConfig, ablate, study, variants
 
 GRID = AblationConfig(n_latents=24, coefficients=(0.1, 1.0), seeds=1, dead_after=128, recovery=3)
 
@@ -29,8 +29,11 @@ def test_a_grid_end_to_end(tiny_gpt2, tmp_path, monkeypatch):
         for coefficient in (0.1, 1.0)
     )
     assert weak > strong
-    stored = json.loads((tmp_path / study.RESULTS).read_text())
-    assert stored == json.loads(json.dumps(asdict(found)))
+    plain = json.loads(json.dumps(asdict(found)))
+    assert asdict(Ablation.load(tmp_path / "results.json")) == {**asdict(found), "settings": plain["settings"]}
+    # As it was written before it had a version.
+    (tmp_path / "old.json").write_text(json.dumps(plain))
+    assert Ablation.load(tmp_path / "old.json") == Ablation.load(tmp_path / "results.json")
     assert (tmp_path / study.TABLE).read_text().count("\n") == 2 + len(found.trained)
     for picture in draw(found, tmp_path):
         assert picture.read_bytes().startswith(b"\x89PNG")

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from gossamer.circuits.bootstrap import bootstrap_weights
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.outcome import FullModel, Outcome, behaviour
 from gossamer.circuits.path import Path
@@ -31,7 +32,15 @@ class Bench:
     @cached_property
     def full(self) -> FullModel:
         """The model itself."""
-        return FullModel.measure(self.splice.full, self.splice.examples, self.splice.batch_size)
+        splice = self.splice
+        network = splice.over(splice.nodes.none(), rest="ablated")
+        empty = partial(network, torch.zeros(0, device=splice.model.device))
+        return FullModel.measure(splice.full, splice.examples, splice.batch_size, empty)
+
+    @cached_property
+    def weights(self) -> Float[Tensor, "draw prompt"]:
+        """Bootstrap samples of the prompts, the same for every network."""
+        return bootstrap_weights(self.splice.examples, self.seed)
 
     @cached_property
     def dictionaries(self) -> Outcome:
@@ -50,13 +59,11 @@ class Bench:
 
     def behaviour(self, name: str, outcome: Outcome) -> Behaviour:
         """Means and intervals of an outcome against this bench's references."""
-        return behaviour(name, outcome, self.full.outcome, self.dictionaries, self.seed)
+        return behaviour(name, outcome, self.full, self.dictionaries, self.weights)
 
     def faithfulness(self, outcome: Outcome) -> float:
-        """Mean logit difference over the full model's."""
-        # On the CPU, because not every device has float64.
-        own, base = outcome.logit_diff.cpu().double(), self.full.outcome.logit_diff.cpu().double()
-        return (own.mean() / base.mean()).item()
+        """Share of the full model's behaviour that an outcome keeps (see :mod:`gossamer.tasks.metric`)."""
+        return self.full.faithfulness(outcome)
 
     def kept(self, circuit: Nodes) -> float:
         """Faithfulness of a circuit."""
@@ -97,10 +104,11 @@ class Bench:
         return tuple(self._case(name, torch.tensor(rows), outcome) for name, rows in frequent)
 
     def _case(self, name: str, rows: Int[Tensor, "rows"], outcome: Outcome) -> Case:
-        rows = rows.to(outcome.logit_diff.device)
-        full, dictionaries = self.full.outcome.on(rows), self.dictionaries.on(rows)
-        of_full = behaviour("full model", full, full, dictionaries, self.seed)
-        return Case(name, len(rows), of_full, behaviour("circuit", outcome.on(rows), full, dictionaries, self.seed))
+        rows = rows.to(outcome.metric.device)
+        full, dictionaries = self.full.on(rows), self.dictionaries.on(rows)
+        weights = bootstrap_weights(full.examples, self.seed)
+        of_full = behaviour("full model", full.outcome, full, dictionaries, weights)
+        return Case(name, len(rows), of_full, behaviour("circuit", outcome.on(rows), full, dictionaries, weights))
 
     def budget(self, circuit: Nodes) -> tuple[Behaviour, ...]:
         """Where the behaviour is lost: model, each dictionary alone, all dictionaries, the circuit, nothing kept."""
@@ -115,7 +123,7 @@ class Bench:
     def _alone(self, site: Site) -> Outcome:
         splice = self.splice
         nodes = Nodes.from_grids([site], splice.nodes.roles, [torch.zeros(1, 1, dtype=torch.bool)])
-        network = Splice(
+        network = Splice.of(
             splice.model,
             {site: splice.dictionaries[site]},
             splice.examples,

@@ -12,20 +12,16 @@ from torch.nn.functional import pad
 from gossamer.batching import in_batches
 from gossamer.circuits.evaluate.bench import Bench
 from gossamer.circuits.nodes import Nodes, SiteNodes
-from gossamer.circuits.outcome import logit_difference
-from gossamer.circuits.results import Example, NodeCard
-from gossamer.circuits.splice import Splice, frozen
-from gossamer.dictionary.dictionary import Dictionary
-from gossamer.model.language_model import LanguageModel
+from gossamer.circuits.results import NodeCard
+from gossamer.circuits.splice import Splice
+from gossamer.features import Feature, FeatureCard, feature_cards
+from gossamer.features.examples import ExampleSettings
+from gossamer.features.lens import writes_to_stream
 from gossamer.model.site import Site
-from gossamer.tokens import Tokens
+from gossamer.replacement.replacement_model import frozen_weights
 
 N_WORDS = 8
 N_EXAMPLES = 5
-# Sites whose vectors are, or are added to, the residual stream: a decoder row there can be read by the head.
-_IN_STREAM = ("embed", "resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
-
-Words = tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -46,20 +42,31 @@ def node_cards(
     """One card a node, by falling effect.
 
     Activations are the latents of the model's own stream on the bench's clean prompts: mean over the tokens of the
-    node's role, against the ablation value there. `direct` is what the latent adds to the logit difference at the
-    answer position by itself, to first order and in logits: (latent - ablation value) times its decoder row times the
-    gradient of the logit difference by the prompt's final stream (:func:`final_gradient`); zero at roles that do not
-    hold the answer position, NaN at sites that do not write to the stream (z), where there are no words either.
+    node's role, against the ablation value there. `direct` is what the latent adds to the metric at the answer
+    position by itself, to first order: (latent - ablation value) times its decoder row times the gradient of the metric
+    by the prompt's final stream (:func:`final_gradient`); zero at roles that do not hold the answer position, NaN for a
+    distance from the model and at sites that do not write to the stream (z), where there are no words either.
     Memory: prompts x positions x distinct latents of the circuit, twice.
     """
+    if not len(circuit):
+        return ()
     splice = bench.splice.over(circuit)
     gradient, fired = final_gradient(splice), _fired(splice)
+    features = [Feature(circuit.sites[site], latent) for site, latent in _pairs(circuit)]
+    settings = ExampleSettings(k=N_EXAMPLES, window=None)
+    tokens = splice.examples.clean.tokens.to("cpu")
+    known = feature_cards(splice.model, splice.dictionaries, features, tokens, settings=settings, words=N_WORDS)
     cards: list[NodeCard] = []
     for index, site in enumerate(circuit.sites):
         here = circuit.at(index)
         if len(here.columns):
-            cards += _site_cards(splice, site, here, effects, fired[site], gradient, generic or {})
+            cards += _site_cards(splice, site, here, effects, fired[site], gradient, known, generic or {})
     return tuple(sorted(cards, key=lambda card: -card.effect))
+
+
+def _pairs(circuit: Nodes) -> list[tuple[int, int]]:
+    """Distinct (number of the site, latent) of the nodes."""
+    return sorted(set(zip(circuit.site.tolist(), circuit.latent.tolist(), strict=True)))
 
 
 def _site_cards(
@@ -69,9 +76,9 @@ def _site_cards(
     effects: Float[Tensor, "node"],
     fired: _Fired,
     gradient: Float[Tensor, "prompt d"],
+    known: Mapping[Feature, FeatureCard],
     generic: Mapping[tuple[str, int], tuple[str, ...]],
 ) -> list[NodeCard]:
-    dictionary = splice.dictionaries[site]
     written = _written(splice, site, here.columns, fired, gradient)
     roles, end = splice.examples.clean.roles, splice.examples.clean.end
     answer_role = roles.gather(1, end[:, None]).squeeze(1)
@@ -80,21 +87,15 @@ def _site_cards(
         tokens = roles == role
         latent = int(here.columns[column])
         activation = _mean(fired.values[..., column][tokens])
-        promotes, suppresses = _words(splice.model, site, dictionary.W_dec[latent])
         cards.append(
             NodeCard(
-                site=str(site),
+                known[Feature(site, latent)],
                 role=splice.nodes.roles[role],
-                latent=latent,
                 effect=effects[where].item(),
                 activation=activation,
                 ablated=activation - _mean(fired.changes[..., column][tokens]),
                 direct=_mean(written[:, column] * (answer_role == role)),
-                promotes=promotes,
-                suppresses=suppresses,
-                examples=_examples(splice.model, splice.examples.clean.tokens, fired.values[..., column]),
                 generic=generic.get((str(site), latent), ()),
-                link=_link(dictionary, latent),
             )
         )
     return cards
@@ -106,22 +107,25 @@ def _mean(values: Tensor) -> float:
 
 
 def final_gradient(splice: Splice) -> Float[Tensor, "prompt d"]:
-    """Gradient of each prompt's logit difference by the model's own final stream at the answer position.
+    """Gradient of each prompt's metric by the model's own final stream at the answer position.
 
     It goes through the model's own final norm, head and cap on logits, so that it holds for every family: the norm's
-    weight (Gemma: 1 + weight), its centring and its scale at that stream are all in it.
+    weight (Gemma: 1 + weight), its centring and its scale at that stream are all in it. NaN for a distance from the
+    model: it is smallest there, so that nothing changes it to first order.
     """
     model, examples = splice.model, splice.examples
     last = model.sites("resid_post")[-1]
+    if examples.metric.distance:
+        return torch.full((len(examples), model.width(last)), math.nan, device=model.device)
 
     def part(rows: slice) -> Tensor:
         batch = splice.batch(rows)
         with torch.no_grad():
             stream = model.capture(batch.tokens, [last])[last]
         leaf = stream[torch.arange(len(stream), device=stream.device), batch.end].requires_grad_()
-        with torch.enable_grad(), frozen(model.hf):
-            difference = logit_difference(model.unembed(leaf), examples.answer[rows], examples.wrong[rows])
-        return torch.autograd.grad(difference.sum(), leaf)[0]
+        with torch.enable_grad(), frozen_weights(model.hf):
+            metric = examples.measure(model.unembed(leaf), rows)
+        return torch.autograd.grad(metric.sum(), leaf)[0]
 
     return torch.cat(in_batches(len(examples), splice.batch_size, part))
 
@@ -154,40 +158,10 @@ def _joined(parts: list[_Fired]) -> _Fired:
 def _written(
     splice: Splice, site: Site, columns: Int[Tensor, "column"], fired: _Fired, gradient: Float[Tensor, "prompt d"]
 ) -> Float[Tensor, "prompt column"]:
-    """What each latent's change at the answer position adds to the logit difference directly."""
-    if site.kind not in _IN_STREAM:
+    """What each latent's change at the answer position adds to the metric directly."""
+    if not writes_to_stream(site):
         return gradient.new_full((len(gradient), len(columns)), math.nan)
     at_end = fired.changes[torch.arange(len(gradient), device=gradient.device), splice.examples.clean.end]
     with torch.no_grad():
         towards = gradient.float() @ splice.dictionaries[site].W_dec[columns].float().T
         return at_end.float() * fired.scale.float() * towards
-
-
-def _words(model: LanguageModel, site: Site, row: Float[Tensor, "d"]) -> tuple[Words, Words]:
-    """Logit-lens words of a decoder row: what it raises and lowers most, against what the lens says of nothing."""
-    if site.kind not in _IN_STREAM:
-        return (), ()
-    with torch.no_grad():
-        lens = model.unembed(torch.stack([row.to(model.dtype), torch.zeros_like(row, dtype=model.dtype)])).float()
-    change = lens[0] - lens[1]
-    change = change - change.mean()
-    up, down = change.topk(N_WORDS), (-change).topk(N_WORDS)
-    raised = tuple((model.word(int(i)), float(v)) for v, i in zip(up.values, up.indices, strict=True))
-    lowered = tuple((model.word(int(i)), -float(v)) for v, i in zip(down.values, down.indices, strict=True))
-    return raised, lowered
-
-
-def _examples(model: LanguageModel, tokens: Tokens, values: Float[Tensor, "prompt pos"]) -> tuple[Example, ...]:
-    """The strongest firing of each of the prompts where the latent fires most."""
-    strongest = torch.where(tokens.mask, values, 0.0).max(dim=1)
-    found: list[Example] = []
-    for prompt in torch.argsort(strongest.values, descending=True, stable=True)[:N_EXAMPLES].tolist():
-        if strongest.values[prompt] > 0:
-            words = tuple(model.word(int(i)) for i in tokens.ids[prompt][tokens.mask[prompt]])
-            found.append(Example(words, int(strongest.indices[prompt]), float(strongest.values[prompt])))
-    return tuple(found)
-
-
-def _link(dictionary: Dictionary, latent: int) -> str | None:
-    name = dictionary.provenance.get("neuronpedia_id")
-    return f"https://www.neuronpedia.org/{name}/{latent}" if isinstance(name, str) and name else None

@@ -1,4 +1,4 @@
-"""Would another run find the same circuit: overlap over seeds, splits and sizes, and latents that serve any task."""
+"""Would another run find the same circuit: overlap over prompts and sizes, and latents that serve any task."""
 
 import warnings
 from collections.abc import Collection, Hashable, Mapping, Sequence
@@ -21,7 +21,9 @@ def containment(one: Collection[Hashable], other: Collection[Hashable]) -> float
 
 
 def overlap(
-    kind: Literal["seed", "split", "size"], labels: Sequence[str], circuits: Sequence[Collection[tuple[str, str, int]]]
+    kind: Literal["bootstrap", "split", "size"],
+    labels: Sequence[str],
+    circuits: Sequence[Collection[tuple[str, str, int]]],
 ) -> Overlap:
     """Pairwise agreement of circuits given as sets of (site, role, latent)."""
     return Overlap(

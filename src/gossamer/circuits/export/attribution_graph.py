@@ -5,9 +5,9 @@ nodes too; a circuit has no error nodes, so ids of errors (which elsewhere can e
 
 Role-level edges are put on the prompt's positions as follows. The weight of an edge is shared equally among the pairs
 (position of the source, position of the target) in which the source does not come after the target, so that the links
-of an edge sum to its weight; an edge without such a pair has no link in this prompt. An edge to the logit difference
-becomes two links, half its weight to the answer and minus half to the wrong answer: the effect on each of the two
-logits less their mean.
+of an edge sum to its weight; an edge without such a pair has no link in this prompt. An edge to a metric that compares
+the answers becomes two links, half its weight to the answer and minus half to the wrong answer: of the logit difference
+that is the effect on each of the two logits less their mean. An edge to KL, which is of all tokens, has none.
 
 Format: attribution graphs of Anthropic, circuit-tracer and Neuronpedia, schema_version 1.
 """
@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.circuits.circuit import Circuit
-from gossamer.circuits.edges import LOGIT_DIFFERENCE
+from gossamer.circuits.edges import is_metric_node, metric_node
 from gossamer.circuits.export.numbering import Numbering, cantor
 from gossamer.circuits.export.prompt import GraphPrompt, Output
 from gossamer.circuits.export.validation import FEATURE, LOGIT, TOKEN, validate_attribution_graph
 from gossamer.errors import UsageError
 from gossamer.files import read_json, write_json
+from gossamer.tasks.metric import KL
 
 Key = tuple[str, str, int]
 
@@ -210,7 +211,9 @@ def _visible(token: str) -> str:
 def _links(circuit: Circuit, prompt: GraphPrompt, numbering: Numbering, outputs: list[str]) -> Iterator[dict[str, Any]]:
     """The edges on the prompt's positions; `outputs` are the ids of the answer and of the wrong answer."""
     for edge in circuit.edges:
-        to_outputs = edge.target == LOGIT_DIFFERENCE
+        if edge.target == metric_node(KL):
+            continue
+        to_outputs = is_metric_node(edge.target)
         targets = [len(prompt.tokens) - 1] if to_outputs else _positions(prompt, edge.target[1])
         pairs = [(p, q) for p in _positions(prompt, edge.source[1]) for q in targets if p <= q]
         for source, target in pairs:

@@ -20,6 +20,7 @@ from gossamer.dictionary.formats import weights
 from gossamer.dictionary.formats.facts import Origin, Request, agreed, provenance
 from gossamer.dictionary.formats.fields import require_one_of, typed
 from gossamer.errors import GossamerError, UsageError
+from gossamer.model.families import rescales
 from gossamer.model.site import Site
 
 WEIGHTS = ("layer_[0-9].safetensors", "layer_[0-9][0-9].safetensors", "layer_[0-9][0-9][0-9].safetensors")
@@ -28,7 +29,7 @@ CONFIGS = (CONFIG,)
 _NAMES = {"W_enc": "W_enc.T", "b_enc": "b_enc", "W_dec": "W_dec", "b_dec": "b_dec"}
 _THRESHOLD = "activation_function.threshold"
 _SKIP = "W_skip"
-_INPUTS = {"mlp.hook_in": "mlp_in", "ln2.hook_normalized": "mlp_in", "hook_resid_mid": "resid_mid"}
+_INPUTS = {"mlp.hook_in": "mlp_in", "ln2.hook_normalized": "mlp_normalized", "hook_resid_mid": "resid_mid"}
 _OUTPUTS = {"hook_mlp_out": "mlp_out", "mlp.hook_out": "mlp_out"}
 
 
@@ -89,7 +90,7 @@ def _sites(cfg: dict[str, Any], model_name: str | None, path: Path) -> tuple[Sit
     facts = {"feature_input_hook": "mlp.hook_in", "feature_output_hook": "hook_mlp_out", **cfg}
     reads = require_one_of(facts, "feature_input_hook", tuple(_INPUTS), path)
     writes = require_one_of(facts, "feature_output_hook", tuple(_OUTPUTS), path)
-    # Gemma normalises what its MLP puts out before it is added to the stream; elsewhere the two are one.
-    if writes == "mlp.hook_out" and "gemma" in (model_name or "").casefold():
+    # Some models normalise what their MLP puts out before it is added to the stream; elsewhere the two are one.
+    if writes == "mlp.hook_out" and rescales(model_name):
         raise UsageError(f"{path}: writes the MLP's output before its norm, which is no site of {model_name}")
     return Site(_INPUTS[reads], int(found[1])), Site(_OUTPUTS[writes], int(found[1]))

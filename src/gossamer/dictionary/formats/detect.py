@@ -20,6 +20,7 @@ from gossamer.dictionary.formats import (
 )
 from gossamer.dictionary.formats.facts import Origin, Request
 from gossamer.errors import UsageError
+from gossamer.files import replacing_all
 
 __all__ = ["FORMATS", "Format", "Request", "read", "write"]
 
@@ -102,12 +103,17 @@ def read(source: str | Path, format: str | None, request: Request) -> Contents:
 
 
 def write(folder: Path, format: str, contents: Contents) -> Path:
-    """Write a dictionary to a folder, which is returned. Raises :class:`UsageError` if the format is only read."""
+    """Write a dictionary to a folder, which is returned; weights never lie under another dictionary's configuration.
+
+    Raises:
+        UsageError: the format is only read.
+    """
     writer = _named(format).write
     if writer is None:
         known = ", ".join(name for name, each in FORMATS.items() if each.write is not None)
         raise UsageError(f"{format} can be read, not written; save as one of {known}")
-    writer(folder, contents)
+    with replacing_all(folder) as made:
+        writer(made, contents)
     return folder
 
 

@@ -182,7 +182,11 @@ def _metadata(contents: Contents) -> dict[str, Any]:
         "hook_name": None if config.site is None else config.site.transformer_lens,
         "hook_head_index": None,
         "l0": contents.claims.l0,
-        "gossamer": {"claims": asdict(contents.claims), "provenance": contents.provenance},
+        "gossamer": {
+            "site": None if config.site is None else str(config.site),
+            "claims": asdict(contents.claims),
+            "provenance": contents.provenance,
+        },
     }
     if config.site_out is not None:
         metadata |= {"hook_name_out": config.site_out.transformer_lens, "hook_head_index_out": None}

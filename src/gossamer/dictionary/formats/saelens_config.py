@@ -1,5 +1,6 @@
 """`cfg.json` of SAELens, any version, as the facts of a dictionary."""
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,10 @@ _NOT_METADATA = {
     "reshape_activations", "d_out", "k", "rescale_acts_by_decoder_norm", "activation_fn", "activation_fn_kwargs",
     "finetuning_scaling_factor",
 }  # fmt: skip
+# What gossamer meant by these hooks before it told apart a norm from its gain, and a projection from its rotation.
+_MEANT = {"ln2.hook_normalized": "mlp_in", "attn.hook_q": "q", "attn.hook_k": "k", "hook_embed": "embed"}
+# Facts that only training in gossamer leaves in a file.
+_TRAINED = ("plan", "config")
 _CONSUMED = {"model_name", "hook_name", "hook_name_out", "hook_head_index", "l0", "gossamer"}
 
 
@@ -150,6 +155,8 @@ def _site(metadata: dict[str, Any], path: Path, request: Request) -> Site | None
         )
     if name is None:
         return None
+    if (written := _written_by_gossamer(str(name), metadata)) is not None:
+        return written
     try:
         return Site.parse(str(name))
     except UsageError as error:
@@ -158,12 +165,27 @@ def _site(metadata: dict[str, Any], path: Path, request: Request) -> Site | None
         raise UsageError(f"{path}: hook_name {name!r} is no known site; say which one it is with site=") from error
 
 
+def _written_by_gossamer(name: str, metadata: dict[str, Any]) -> Site | None:
+    """The site of a file of ours, if it says so or is of the time when some hooks' names meant another site to us."""
+    ours = metadata.get("gossamer")
+    if not isinstance(ours, dict):
+        return None
+    if isinstance(ours.get("site"), str):
+        return Site.parse(ours["site"])
+    earlier = ours.get("provenance")
+    trained_here = not isinstance(earlier, dict) or "format" not in earlier or not metadata.keys().isdisjoint(_TRAINED)
+    hook = re.fullmatch(r"(?:blocks\.(\d+)\.)?(.+)", name)
+    if not trained_here or hook is None or hook[2] not in _MEANT:
+        return None
+    return Site(_MEANT[hook[2]], None if hook[1] is None else int(hook[1]))
+
+
 def _normalisation(kind: str, metadata: dict[str, Any], site: Site | None, path: Path) -> str:
     kwargs = typed(metadata, "model_from_pretrained_kwargs", dict, path, {})
     centred = kwargs.get("center_writing_weights") is True
     if kind in ("none", "expected_average_only_in"):
         # Centring a model's writing weights removes the mean of whatever is read from or added to the residual stream.
-        written = site is not None and (site.kind.startswith("resid") or site.kind in ("attn_out", "mlp_out", "embed"))
+        written = site is not None and site.facts.in_stream
         return "centre" if centred and written else "none"
     if kind not in ("layer_norm", "constant_norm_rescale"):
         known = "none, expected_average_only_in, layer_norm, constant_norm_rescale"

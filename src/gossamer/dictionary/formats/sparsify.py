@@ -23,6 +23,7 @@ from gossamer.dictionary.formats.facts import Origin, Request, agreed, provenanc
 from gossamer.dictionary.formats.fields import number, read_object, require_one_of, typed
 from gossamer.errors import UsageError
 from gossamer.files import write_json
+from gossamer.model.families import rescales
 from gossamer.model.site import Site
 
 WEIGHTS = "sae.safetensors"
@@ -102,7 +103,7 @@ def _sites(
         return tuple(None if ours.get(key) is None else Site.parse(str(ours[key])) for key in ("site", "site_out"))  # type: ignore[return-value]
     module = folder.resolve().parent.name if re.fullmatch(r"seed\d+", folder.name) else folder.resolve().name
     site = _site_of(re.sub(r"^(layers|h)_(?=\d)", r"\1.", module))
-    if site is not None and site.kind in ("mlp_out", "attn_out") and "gemma" in (model_name or "").casefold():
+    if site is not None and site.facts.added and rescales(model_name):
         raise UsageError(
             f"{folder}: reads the output of {module} before its norm, which is no site of {model_name}; "
             "only dictionaries of whole layers of this model are known"

@@ -11,5 +11,6 @@ GEMMA2 = replace(
     attn_out="post_attention_layernorm",
     mlp_norm="pre_feedforward_layernorm",
     mlp_out="post_feedforward_layernorm",
-    softcap=lambda config: config.final_logit_softcapping,
+    post_norms=True,
+    softcap="final_logit_softcapping",
 )

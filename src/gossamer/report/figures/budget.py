@@ -24,7 +24,7 @@ def budget(findings: Findings) -> Figure:
         figure = Figure(figsize=(style.PAGE, 0.85 + 0.21 * len(rows)), layout="constrained")
         left, *others = figure.subplots(1, 4, sharey=True, width_ratios=(3, 0.85, 0.85, 1.1))
         colours = [style.OURS if row is known.circuit else style.MUTED for row in rows]
-        _intervals(left, rows, colours)
+        _intervals(left, rows, colours, claims.axis(findings))
         _dots(others[0], [row.accuracy for row in rows], colours, "accuracy", text.percent)
         _dots(others[1], [row.top1 for row in rows], colours, "top-1", text.percent)
         _dots(others[2], [row.kl for row in rows], colours, "KL to full model (nats)", text.number)
@@ -35,7 +35,7 @@ def budget(findings: Findings) -> Figure:
     return figure
 
 
-def _intervals(axes: Axes, rows: Sequence[Behaviour], colours: Sequence[str]) -> None:
+def _intervals(axes: Axes, rows: Sequence[Behaviour], colours: Sequence[str], name: str) -> None:
     axes.axvline(1, color=style.MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
     axes.axvline(0, color=style.RULE, linewidth=0.8)
     for y, (row, colour) in enumerate(zip(rows, colours, strict=True)):
@@ -48,7 +48,7 @@ def _intervals(axes: Axes, rows: Sequence[Behaviour], colours: Sequence[str]) ->
         )
     top = max(1.0, *(row.faithfulness.high for row in rows))
     axes.set_xlim(min(0.0, *(row.faithfulness.low for row in rows)) - 0.03, top * 1.03)
-    axes.set_xlabel("faithfulness (logit difference / full model)")
+    axes.set_xlabel(name)
     _quiet(axes)
 
 

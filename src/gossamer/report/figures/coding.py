@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from gossamer.dictionary.study import ENCODERS, SWEPT, CodingPoint, CodingStudy
 from gossamer.errors import GossamerError
+from gossamer.replacement.coding_study import ENCODERS, SWEPT, CodingPoint, CodingStudy
 from gossamer.report import style
 from gossamer.report.coding import PURSUITS, headline, trained_at
 from gossamer.report.figures.curves import spread

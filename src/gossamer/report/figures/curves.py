@@ -26,7 +26,7 @@ def curves(findings: Findings) -> Figure:
         figure = Figure(figsize=(style.PAGE * 0.78, 3.1), layout="constrained")
         axes = figure.add_subplot()
         ends = [_line(axes, index, curve) for index, curve in enumerate(drawn)]
-        _frame(axes, drawn)
+        _frame(axes, drawn, claims.axis(findings))
         _landmarks(axes, findings)
         _labels(axes, [curve.method for curve in drawn], ends)
         style.title(axes, claims.curves(findings) or "Faithfulness against circuit size", style.PAGE * 0.7)
@@ -48,7 +48,7 @@ def _line(axes: Axes, index: int, curve: Curve) -> tuple[float, float]:
     return float(sizes[-1]), values[-1].value
 
 
-def _frame(axes: Axes, drawn: Sequence[Curve]) -> None:
+def _frame(axes: Axes, drawn: Sequence[Curve], name: str) -> None:
     sizes = [point.size for curve in drawn for point in curve.points if point.size > 0]
     lows = [point.behaviour.faithfulness.low for curve in drawn for point in curve.points]
     highs = [point.behaviour.faithfulness.high for curve in drawn for point in curve.points]
@@ -57,7 +57,7 @@ def _frame(axes: Axes, drawn: Sequence[Curve]) -> None:
     # One method far off the scale must not flatten the others: the axis covers at most -0.5 to 2.
     axes.set_ylim(max(min(-0.06, *lows) - 0.02, -0.5), min(max(_TOP, *highs) + 0.02, 2.0))
     axes.set_xlabel("circuit size (nodes)")
-    axes.set_ylabel("faithfulness (logit difference / full model)")
+    axes.set_ylabel(name)
     ticks = [m * 10**e for e in range(7) for m in (1, 2, 5) if min(sizes) / 1.15 <= m * 10**e <= max(sizes) * 1.15]
     if len(ticks) > 12:
         ticks = [tick for tick in ticks if str(tick)[0] == "1"]

@@ -1,4 +1,4 @@
-"""Would another run find the same circuit: agreement over seeds, splits and sizes."""
+"""Would another run find the same circuit: agreement over samples of the prompts, halves and sizes."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from gossamer.errors import GossamerError
 from gossamer.report import claims, style
 
 _NUMBERED = 8  # largest matrix whose cells carry their numbers
-_NAMES = {"seed": "seeds", "split": "halves of the training prompts", "size": "sizes on one path"}
+_NAMES = {"bootstrap": "samples of the prompts", "split": "halves of the training prompts", "size": "sizes on one path"}
 
 
 def stability(findings: Findings) -> Figure:
@@ -23,7 +23,7 @@ def stability(findings: Findings) -> Figure:
     """
     overlaps = findings.stability
     if not overlaps:
-        raise GossamerError("stability: expected circuits over seeds, splits or sizes, found none")
+        raise GossamerError("stability: expected circuits over samples, halves or sizes, found none")
     with style.paper():
         width = max(style.COLUMN, style.PAGE * len(overlaps) / 3)
         figure = Figure(figsize=(width, 4.1), layout="constrained")

@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import t as student  # type: ignore[import-untyped]
 
+from gossamer.results import Older, Record, record_format, versions
+
+RESULTS = "results.json"
 MEASURES = ("l0", "loss_recovered", "explained_variance", "dead")
 
 
@@ -72,6 +76,35 @@ class Ablation:
             if one.family in families:
                 found.setdefault((one.variant, one.coefficient), []).append(one)
         return [_summary(seeds) for seeds in found.values()]
+
+    def save(self, path: str | Path) -> Path:
+        """Write results.json, atomically. Returns the path."""
+        settings = {"model": self.model, "site": self.site, **self.settings}
+        return FORMAT.save(path, Record(settings, self.trained, {"versions": versions()}))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Ablation":
+        """Read results.json.
+
+        Raises:
+            UsageError: no such file, or not the results of an ablation.
+            GossamerError: it is damaged.
+        """
+        found = FORMAT.load(path)
+        settings = dict(found.settings)
+        return cls(settings.pop("model"), settings.pop("site"), settings, found.rows)
+
+
+def _of_version_0(body: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "settings": {"model": body["model"], "site": body["site"], **body["settings"]},
+        "rows": body["trained"],
+    }
+
+
+FORMAT = record_format(
+    "gossamer.ablation", 1, Trained, "results of an ablation", {"": Older(_of_version_0, checksum=False)}
+)
 
 
 def _summary(seeds: Sequence[Trained]) -> Summary:

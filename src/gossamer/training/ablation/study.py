@@ -4,19 +4,20 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from gossamer.dictionary.evaluate import Coder, evaluate_coders
-from gossamer.files import write_json, write_text
+from gossamer.dictionary.coder import Coder
+from gossamer.files import write_text
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
+from gossamer.replacement.evaluate import evaluate_coders
 from gossamer.training import metrics
 from gossamer.training.ablation.grid import AblationConfig, Variant, variants
-from gossamer.training.ablation.results import Ablation, Trained
+from gossamer.training.ablation.results import RESULTS, Ablation, Trained
 from gossamer.training.ablation.table import markdown
 from gossamer.training.config import CorpusConfig, FitConfig, Plan
 from gossamer.training.corpus import Corpus, split_texts
 from gossamer.training.fit import fit
 
-RESULTS, TABLE = "results.json", "table.md"
+TABLE = "table.md"
 
 
 def ablate(
@@ -62,7 +63,7 @@ def ablate(
     )
     settings = {"grid": asdict(config), "loop": asdict(loop), "corpus": read.fingerprint, "seed": seed}
     found = Ablation(model.title, str(site), settings, trained)
-    write_json(folder / RESULTS, asdict(found))
+    found.save(folder / RESULTS)
     write_text(folder / TABLE, markdown(found))
     return found
 

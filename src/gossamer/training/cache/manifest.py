@@ -44,6 +44,7 @@ class Manifest:
         seed: of the order of rows and of tokens.
         rows: rows of the corpus in a shard.
         shards: those that are complete, in order.
+        weights: SHA-256 of the model's weights; None where they were not in memory, or an earlier version wrote.
     """
 
     model: str
@@ -53,11 +54,13 @@ class Manifest:
     seed: int
     rows: int
     shards: tuple[Entry, ...] = ()
+    weights: str | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All but the shards."""
-        return {name: value for name, value in asdict(self).items() if name != "shards"}
+        """All that is known but the shards."""
+        left_out = {"shards"} if self.weights is not None else {"shards", "weights"}
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     def require(self, asked: "Manifest", folder: Path) -> None:
         """Refuse a cache that is not the one `asked` for; it may hold more sites.
@@ -65,6 +68,11 @@ class Manifest:
         Raises:
             UsageError: naming what differs.
         """
+        if self.weights is None and asked.weights is not None:
+            raise UsageError(
+                f"{folder}: written by an earlier version, which did not record the model's weights; delete the folder "
+                "and write it again, or use another one"
+            )
         stored = {**self.settings, "sites": {site: self.sites.get(site) for site in asked.sites}}
         if stored != asked.settings:
             words = difference(stored, asked.settings)

@@ -11,13 +11,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from gossamer.alone import alone_in
-from gossamer.dictionary.attach import counted_tokens
+from gossamer.activations.token_mask import counted_tokens
 from gossamer.dictionary.formats.weights import sha256
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
+from gossamer.model.fingerprint import weights_sha256
 from gossamer.progress import begin
-from gossamer.tensor_files import remove_leftovers, require_space, write_tensors
+from gossamer.results.lock import folder_lock
+from gossamer.tensor_files import require_space, write_tensors
 from gossamer.training.buffer import OnTheFly
 from gossamer.training.cache.manifest import DTYPES, FILE, Entry, Manifest, shard_name
 from gossamer.training.seeding import generator
@@ -54,7 +55,7 @@ def write_cache(source: OnTheFly, shards: int, dtype: str, folder: str | Path) -
         return found
     if source.processes.count > 1:
         raise UsageError(f"{target}: lacks shards; write the cache with one process first, then train with several")
-    with alone_in(target):
+    with folder_lock(target):
         # Once more: what another run wrote meanwhile is there now.
         return _completed(source, shards, dtype, target, _held(source, dtype, target))
 
@@ -62,7 +63,9 @@ def write_cache(source: OnTheFly, shards: int, dtype: str, folder: str | Path) -
 def _held(source: OnTheFly, dtype: str, target: Path) -> Manifest:
     """The manifest of `target`, which must be of these activations; one without shards if there is none."""
     widths = {str(site): source.model.width(site) for site in source.sites}
-    asked = Manifest(source.model.name, widths, dtype, source.corpus.fingerprint, source.seed, source.rows)
+    weights = weights_sha256(source.model.hf)
+    settings = (source.model.name, widths, dtype, source.corpus.fingerprint, source.seed, source.rows)
+    asked = Manifest(*settings, weights=weights)
     if not (target / FILE).is_file():
         return asked
     found = Manifest.load(target)
@@ -78,7 +81,6 @@ def _completed(source: OnTheFly, shards: int, dtype: str, target: Path, found: M
             "ask for all of them to add shards, or use another folder"
         )
     require_space(target, sum(_bytes(source, found, index) for index in missing), "the cache of activations")
-    remove_leftovers(target)
     advance = begin("caching activations", len(missing))
     for index in missing:
         entry = _write_shard(source, index, dtype, target / shard_name(index))

@@ -1,0 +1,75 @@
+"""Bootstrap samples of prompts, of which some share a text and many a template.
+
+Rows that ask several things of one text, or fill one template with other words, are no independent samples: drawn one
+by one they make intervals too narrow. So whole texts are drawn with all their rows; where prompts have several
+templates, templates are drawn first and then texts within each of them.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from gossamer.tasks.examples import Examples
+
+RESAMPLES = 1000
+# An interval over fewer texts than this says little.
+FEW_TEXTS = 10
+
+
+class FewTextsWarning(UserWarning):
+    """Numbers are measured on so few texts that their intervals say little."""
+
+
+def bootstrap_weights(examples: Examples, seed: int) -> Float[Tensor, "draw prompt"]:
+    """How often each prompt is drawn in each of `RESAMPLES` samples; float64 on the CPU.
+
+    The same prompts and seed give the same samples, so that intervals of different networks can be compared.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    text, template = _texts(examples)
+    sizes = torch.bincount(template)
+    if len(sizes) == 1:
+        drawn = torch.randint(len(template), (RESAMPLES, len(template)), generator=generator)
+        draw = torch.arange(RESAMPLES)[:, None].expand_as(drawn)
+    else:
+        # Texts in the order of their templates, each template's from `start` on.
+        order = torch.argsort(template, stable=True)
+        start = sizes.cumsum(0) - sizes
+        templates = torch.randint(len(sizes), (RESAMPLES, len(sizes)), generator=generator).flatten()
+        chosen = templates.repeat_interleave(sizes[templates])
+        share = torch.rand(len(chosen), generator=generator, dtype=torch.float64)
+        drawn = order[start[chosen] + (share * sizes[chosen]).long()]
+        draw = torch.arange(RESAMPLES).repeat_interleave(len(sizes)).repeat_interleave(sizes[templates])
+    counts = torch.zeros(RESAMPLES, len(template), dtype=torch.float64)
+    counts.index_put_((draw, drawn), torch.ones((), dtype=torch.float64), accumulate=True)
+    return counts[:, text]
+
+
+def count_texts(examples: Examples) -> int:
+    """How many different texts the prompts are."""
+    return len(_texts(examples)[1])
+
+
+def few_texts(examples: Examples) -> tuple[str, ...]:
+    """A sentence that the reader of an interval must see where it stands on few texts; none where they are enough."""
+    count = count_texts(examples)
+    if count >= FEW_TEXTS:
+        return ()
+    return (
+        f"The held-out prompts are {count} different text{'s' if count > 1 else ''}: intervals over fewer than "
+        f"{FEW_TEXTS} say little; give more prompts.",
+    )
+
+
+def _texts(examples: Examples) -> tuple[Int[Tensor, "prompt"], Int[Tensor, "text"]]:
+    """Number of each prompt's text, in order of first appearance, and number of each text's template."""
+    texts: dict[tuple[str, tuple[int, ...]], int] = {}
+    templates: dict[str, int] = {}
+    clean = examples.clean.tokens
+    rows = zip(examples.prompts, clean.ids.tolist(), clean.mask.tolist(), strict=True)
+    numbers = []
+    for prompt, ids, mask in rows:
+        tokens = tuple(token for token, there in zip(ids, mask, strict=True) if there)
+        templates.setdefault(prompt.template, len(templates))
+        numbers.append(texts.setdefault((prompt.template, tokens), len(texts)))
+    return torch.tensor(numbers), torch.tensor([templates[template] for template, _ in texts])

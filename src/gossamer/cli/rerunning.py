@@ -1,0 +1,89 @@
+"""`gossamer evaluate-circuit` and `gossamer report`: what was found, measured or drawn again from its files."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from gossamer.cli import inputs, options
+from gossamer.cli.printing import err, number, out, print_json
+from gossamer.errors import UsageError
+
+
+def evaluate_circuit(
+    circuit: Annotated[Path, typer.Argument(help="A circuit.json.")],
+    model: Annotated[
+        str | None, typer.Option(help="Another model of the same shape; default: the circuit's own.")
+    ] = None,
+    dictionaries: options.Dictionaries = None,
+    task: Annotated[
+        str | None, typer.Option("--task", "-t", help="Other prompts: a task's name or a file; default: its own.")
+    ] = None,
+    prompts: options.Prompts = None,
+    bos: options.Bos = None,
+    seed: options.Seed = 0,
+    device: options.Device = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Measure a saved circuit again: from its file alone, on other prompts, or in another model of the same shape.
+
+    Everything that is not given is found by what the file records, and must be unchanged. Says which numbers differ
+    from those in the file.
+
+    Example: gossamer evaluate-circuit gossamer-out/circuit/circuit.json
+    """
+    from gossamer.circuits.circuit import Circuit
+    from gossamer.circuits.evaluate import rerun
+    from gossamer.progress import shown
+
+    if task is None and (prompts is not None or bos is not None):
+        raise UsageError("--prompts, --bos: for other prompts than the circuit's own; give --task too")
+    loaded = Circuit.load(circuit)
+    network = rerun.circuit_model(loaded, model, beside=circuit.parent, device=device)
+    other = None if task is None else inputs.task(task, network.tokenizer, bos=bos, prompts=prompts, seed=seed)
+    given = None if not dictionaries else inputs.dictionary_set(network, "", dictionaries)
+    with shown(err):
+        found = rerun.evaluate_circuit(circuit, model=network, dictionaries=given, task=other)
+    if as_json:
+        facts = {"model": found.model, "task": found.task, "prompts": found.prompts, "measured": found.measured}
+        differences = [asdict(one) for one in found.differences]
+        print_json({**facts, "changed": list(found.changed), "differences": differences})
+        return
+    _tell(found)
+
+
+def _tell(found: Any) -> None:
+    nodes = len(found.circuit.nodes)
+    where = f"{found.prompts} held-out prompts of {found.task} in {found.model}"
+    out.print(f"{nodes} nodes for {found.circuit.task} on {where}", soft_wrap=True)
+    table = Table("", "now", "in the file", box=None)
+    for name, value in found.measured.items():
+        table.add_row(name.replace("_", " "), number(value, 4), number(found.circuit.measured.get(name), 4))
+    out.print(table)
+    for line in found.changed:
+        out.print(f"changed: {line}", soft_wrap=True)
+    names = ", ".join(one.name.replace("_", " ") for one in found.differences)
+    out.print(f"differs from the file: {names}" if names else "all numbers are those of the file")
+
+
+def report(
+    findings: Annotated[Path, typer.Argument(help="A findings.json.")],
+    output: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the report; default: that of the findings.")
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Draw the report of saved findings, without computing anything again."""
+    from gossamer.circuits.results import Findings
+    from gossamer.report import write_report
+    from gossamer.results import folder_lock
+
+    loaded, folder = Findings.load(findings), findings.parent if output is None else output
+    with folder_lock(folder):
+        written = write_report(loaded, folder)
+    if as_json:
+        print_json({"report": str(written)})
+        return
+    out.print(f"report: {written}", soft_wrap=True)

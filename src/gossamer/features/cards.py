@@ -1,0 +1,75 @@
+"""Cards of features: everything that is known of each, from one pass over a text."""
+
+from collections.abc import Iterable, Mapping
+
+from gossamer.dictionary.dictionary import Dictionary
+from gossamer.features.examples import Activity, ExampleSettings, Text, activity, stratified, strongest
+from gossamer.features.feature import Feature
+from gossamer.features.feature_card import FeatureCard
+from gossamer.features.lens import LensWords, logit_lens, writes_to_stream
+from gossamer.features.links import neuronpedia_link
+from gossamer.model.language_model import LanguageModel
+from gossamer.model.site import Site
+
+
+def feature_cards(
+    model: LanguageModel,
+    dictionaries: Mapping[Site, Dictionary],
+    features: Iterable[Feature],
+    text: Text,
+    *,
+    settings: ExampleSettings | None = None,
+    words: int = 8,
+    batch_size: int = 16,
+) -> dict[Feature, FeatureCard]:
+    """A card of each feature: density, histogram, examples, logit-lens words, link.
+
+    Memory and errors: as :func:`gossamer.features.examples.top_examples`.
+
+    Args:
+        features: latents of the dictionaries; each once is enough.
+        text: tokens, a task (its training prompts), or texts.
+        settings: which examples.
+        words: logit-lens words each way.
+    """
+    settings = settings or ExampleSettings()
+    found = activity(model, dictionaries, features, text, settings=settings, batch_size=batch_size)
+    cards: dict[Feature, FeatureCard] = {}
+    for site, one in found.items():
+        dictionary, latents = dictionaries[site], one.latents.tolist()
+        written = dictionary.site_out or site
+        lens = logit_lens(model, dictionary, latents, words=words) if writes_to_stream(written) else None
+        for column, latent in enumerate(latents):
+            read = LensWords((), ()) if lens is None else lens[column]
+            feature = Feature(site, latent)
+            cards[feature] = _card(model, feature, one, column, read, settings, neuronpedia_link(dictionary, latent))
+    return cards
+
+
+def _card(
+    model: LanguageModel,
+    feature: Feature,
+    found: Activity,
+    column: int,
+    read: LensWords,
+    settings: ExampleSettings,
+    link: str | None,
+) -> FeatureCard:
+    active = int(found.active[column])
+    mean = float(found.total[column]) / max(active, 1)
+    variance = float(found.squares[column]) / max(active, 1) - mean**2
+    return FeatureCard(
+        feature,
+        model.title,
+        found.tokens,
+        active,
+        mean=mean,
+        std=max(variance, 0.0) ** 0.5,
+        maximum=float(found.maximum[column]),
+        histogram=found.histogram(column),
+        promotes=read.promotes,
+        suppresses=read.suppresses,
+        examples=strongest(model, found, column),
+        strata=stratified(model, found, column, settings),
+        link=link,
+    )

@@ -1,0 +1,74 @@
+"""The words that a latent raises and lowers when its decoder row is read by the model's own head (logit lens)."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gossamer.dictionary.dictionary import Dictionary
+from gossamer.errors import UsageError
+from gossamer.model.language_model import LanguageModel
+from gossamer.model.site import Site
+
+Words = tuple[tuple[str, float], ...]
+# Logits that stand in memory at a time.
+_BLOCK_VALUES = 2**24
+
+
+class LensWords(NamedTuple):
+    """Words with the change of their logit, the largest change first.
+
+    Attributes:
+        promotes: words that the latent raises.
+        suppresses: words that it lowers.
+    """
+
+    promotes: Words
+    suppresses: Words
+
+
+def writes_to_stream(site: Site) -> bool:
+    """Whether a decoder row at `site` is a direction of the residual stream, which the head can read."""
+    return site.facts.in_stream
+
+
+@torch.no_grad()
+def logit_lens(
+    model: LanguageModel, dictionary: Dictionary, latents: Sequence[int], *, words: int = 8
+) -> list[LensWords]:
+    """What the head makes of each latent's decoder row alone, less what it makes of nothing, and less the mean change.
+
+    The row goes through the model's final norm by itself, so that its direction counts and its length does not; a
+    transcoder's rows are read where it writes. Source: nostalgebraist 2020 (logit lens). Memory: 2**24 logits.
+
+    Args:
+        latents: numbers of the latents, in the order of the result.
+        words: how many words each way.
+
+    Raises:
+        UsageError: the dictionary writes to no residual stream, or it has no such latent.
+    """
+    site = dictionary.site_out or dictionary.site
+    if site is None or not writes_to_stream(site):
+        raise UsageError(f"logit lens: a dictionary that writes to the residual stream expected, found one at {site}")
+    if wrong := [latent for latent in latents if not 0 <= latent < dictionary.n_latents]:
+        raise UsageError(f"logit lens: latents from 0 to {dictionary.n_latents - 1} expected, found {wrong[0]}")
+    chosen = torch.as_tensor(list(latents), dtype=torch.long, device=dictionary.W_dec.device)
+    found: list[LensWords] = []
+    for part in torch.split(chosen, max(1, _BLOCK_VALUES // model.d_vocab)):
+        found += _read(model, dictionary.W_dec[part], min(words, model.d_vocab))
+    return found
+
+
+def _read(model: LanguageModel, rows: Float[Tensor, "latent d"], words: int) -> Iterator[LensWords]:
+    nothing = model.unembed(torch.zeros_like(rows[:1])).float()
+    change = model.unembed(rows).float() - nothing
+    change -= change.mean(dim=1, keepdim=True)
+    raised, lowered = change.topk(words, dim=1), (-change).topk(words, dim=1)
+    for up, up_ids, down, down_ids in zip(
+        raised.values.tolist(), raised.indices.tolist(), lowered.values.tolist(), lowered.indices.tolist(), strict=True
+    ):
+        promotes = tuple((model.word(word), value) for word, value in zip(up_ids, up, strict=True))
+        yield LensWords(promotes, tuple((model.word(word), -value) for word, value in zip(down_ids, down, strict=True)))

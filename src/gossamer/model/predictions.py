@@ -1,0 +1,87 @@
+"""What two models predict, held against each other: cross-entropy and KL, in blocks that never hold all logits."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from gossamer.finite import require_finite
+from gossamer.model.language_model import LanguageModel
+from gossamer.tokens import Tokens
+
+# Logits of one model that are in memory at a time: 64 positions of a vocabulary of 262,144.
+_BLOCK_VALUES = 2**24
+
+
+@dataclass(frozen=True)
+class PredictionSums:
+    """Sums over the predicted tokens, in nats, float64.
+
+    Attributes:
+        cross_entropy: minus the log-probability of each next token.
+        kl: KL(reference || this model) of each next token's distribution; 0 for the reference itself.
+    """
+
+    cross_entropy: Float[Tensor, ""]
+    kl: Float[Tensor, ""]
+
+
+def predicting(tokens: Tokens) -> Bool[Tensor, "batch before_last"]:
+    """True at the positions that have a next token: both are real tokens. The last position has none."""
+    return tokens.mask[:, :-1] & tokens.mask[:, 1:]
+
+
+def log_probabilities(model: LanguageModel, stream: Float[Tensor, "tokens d_model"]) -> Float[Tensor, "tokens vocab"]:
+    """Float32 log-probabilities of the next token from the last layer's stream.
+
+    Raises:
+        NotFiniteError: logits are not finite.
+    """
+    return require_finite(model.unembed(stream), f"logits of {model.title}").float().log_softmax(dim=-1)
+
+
+@torch.no_grad()
+def compare_predictions(
+    model: LanguageModel,
+    reference: Float[Tensor, "batch pos d_model"],
+    streams: Mapping[str, Float[Tensor, "batch pos d_model"]],
+    tokens: Tokens,
+) -> tuple[Float[Tensor, ""], dict[str, PredictionSums]]:
+    """Cross-entropy of the text under `reference`, and what each of `streams` makes of it, as sums.
+
+    All are streams after the last layer (before the final norm) at every position of the rows; the next token of each
+    position that has one is predicted. Memory: three times 2**24 logits in float32, however large the vocabulary.
+
+    Raises:
+        NotFiniteError: logits are not finite.
+    """
+    total = torch.zeros((), dtype=torch.float64)
+    sums = {name: PredictionSums(total.clone(), total.clone()) for name in streams}
+    for own, others, following in _blocks(model, reference, streams, tokens):
+        expected = log_probabilities(model, own)
+        total += _cross_entropy(expected, following)
+        probabilities = expected.exp()
+        for name, stream in others.items():
+            found = log_probabilities(model, stream)
+            sums[name].cross_entropy.add_(_cross_entropy(found, following))
+            # In place, as log-probabilities are as large as anything here.
+            kl = found.neg_().add_(expected).mul_(probabilities).sum(dim=-1)
+            sums[name].kl.add_(kl.double().sum().cpu())
+    return total, sums
+
+
+def _blocks(
+    model: LanguageModel, reference: Tensor, streams: Mapping[str, Tensor], tokens: Tokens
+) -> Iterator[tuple[Tensor, dict[str, Tensor], Int[Tensor, "tokens"]]]:
+    """Streams at some of the predicting positions, and the tokens that follow."""
+    rows, positions = predicting(tokens).nonzero().unbind(dim=1)
+    for part in torch.split(torch.arange(len(rows)), max(1, _BLOCK_VALUES // model.d_vocab)):
+        row, position = rows[part].to(reference.device), positions[part].to(reference.device)
+        chosen = {name: stream[row, position] for name, stream in streams.items()}
+        yield reference[row, position], chosen, tokens.ids[rows[part], positions[part] + 1]
+
+
+def _cross_entropy(predicted: Float[Tensor, "tokens vocab"], following: Int[Tensor, "tokens"]) -> Float[Tensor, ""]:
+    return -predicted.gather(-1, following.to(predicted.device)[:, None]).double().sum().cpu()

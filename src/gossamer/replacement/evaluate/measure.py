@@ -1,0 +1,195 @@
+"""The measurements: one pass of the model over the text, and for every dictionary the layers after its site."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TypeVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from gossamer.activations.token_mask import counted_tokens
+from gossamer.batching import in_batches
+from gossamer.dictionary.coder import Coder
+from gossamer.dictionary.dictionary import Dictionary
+from gossamer.errors import UsageError
+from gossamer.finite import require_finite
+from gossamer.model.language_model import LanguageModel
+from gossamer.model.predictions import compare_predictions, predicting
+from gossamer.model.site import Site
+from gossamer.progress import begin
+from gossamer.replacement.evaluate.evaluation import Evaluation, Position
+from gossamer.replacement.replacement_model import ReplacementModel
+from gossamer.tokens import Tokens
+
+Sums = dict[str, Tensor]
+Name = TypeVar("Name", bound=Hashable)
+_BATCH = 16
+
+
+def evaluate(
+    model: LanguageModel,
+    dictionaries: Mapping[Site, Dictionary],
+    tokens: Tokens,
+    *,
+    include_bos: bool = False,
+    batch_size: int = _BATCH,
+) -> dict[Site, Evaluation]:
+    """Measure each dictionary alone; see :func:`evaluate_coders`."""
+    coders = {site: Coder(dictionary, dictionary.encode) for site, dictionary in dictionaries.items()}
+    return evaluate_coders(model, coders, tokens, include_bos=include_bos, batch_size=batch_size)
+
+
+def evaluate_coders(
+    model: LanguageModel,
+    coders: Mapping[Name, Coder],
+    tokens: Tokens,
+    *,
+    include_bos: bool = False,
+    batch_size: int = _BATCH,
+) -> dict[Name, Evaluation]:
+    """Measure each coder alone: reconstruction, sparsity, and what its splice does to the model's predictions.
+
+    Cost: for each batch two passes of the model, and the layers after the site once for zero and once for each coder.
+    Memory: the activations of one batch at all sites, twice for each coder, and what `compare_predictions` takes.
+
+    Args:
+        coders: what to measure, by any name; several may read the same site.
+        tokens: rows of ordinary text.
+        include_bos: measure and replace BOS too (by default it passes through and is left out: its activations are
+            unlike all others, and one such token can make every average).
+
+    Raises:
+        UsageError: fewer than two tokens to measure, no row of two tokens, or a transcoder.
+        NotFiniteError: activations, reconstructions or logits are not finite.
+    """
+    for coder in coders.values():
+        coder.dictionary.require_reconstruction("evaluation")
+    kept = tokens.mask if include_bos else counted_tokens(model, tokens)
+    predicted = int(predicting(tokens).sum())
+    if int(kept.sum()) < 2 or not predicted:
+        raise UsageError("evaluating dictionaries needs at least two tokens besides BOS and padding; give more text")
+    means = site_means(model, sorted({coder.site for coder in coders.values()}), tokens, kept, batch_size)
+    advance = begin("evaluating", len(tokens))
+
+    def batch(rows: slice) -> dict[Name, Sums]:
+        with torch.no_grad():
+            found = _batch(model, coders, means, tokens[rows], kept[rows])
+        advance(rows.stop - rows.start, "")
+        return found
+
+    parts = in_batches(len(tokens), batch_size, batch)
+    totals = {name: _added([part[name] for part in parts]) for name in coders}
+    return {name: _evaluation(coder, totals[name], predicted, include_bos) for name, coder in coders.items()}
+
+
+def site_means(
+    model: LanguageModel, sites: Sequence[Site], tokens: Tokens, kept: Bool[Tensor, "batch pos"], batch_size: int
+) -> dict[Site, Float[Tensor, "d"]]:
+    """Mean over the kept tokens of what the model has at each site, in float64."""
+
+    def batch(rows: slice) -> dict[Site, Tensor]:
+        with torch.no_grad():
+            captured = model.capture(tokens[rows], sites)
+        return {site: x[kept[rows].to(x.device)].double().sum(dim=0) for site, x in captured.items()}
+
+    parts = in_batches(len(tokens), batch_size, batch)
+    return {site: torch.stack([part[site] for part in parts]).sum(dim=0) / int(kept.sum()) for site in sites}
+
+
+def _batch(
+    model: LanguageModel,
+    coders: Mapping[Name, Coder],
+    means: Mapping[Site, Tensor],
+    tokens: Tokens,
+    kept: Bool[Tensor, "batch pos"],
+) -> dict[Name, Sums]:
+    last = model.sites("resid_post")[-1]
+    networks = {coder.site: ReplacementModel(model, {coder.site: coder.dictionary}) for coder in coders.values()}
+    starts = {network.start for network in networks.values()}
+    streams = model.capture(tokens, sorted({*means, *starts, last}))
+
+    def after(site: Site, value: Tensor) -> Tensor:
+        """The last stream with `value` at the site."""
+        network = networks[site]
+        prefix = streams[network.start]
+        return network.capture(tokens, kept, [last], prefix=prefix, reconstruct=lambda _, __: value)[last]
+
+    edited: dict[str, Tensor] = {}
+    for site in networks:
+        edited[f"zero {site}"] = after(site, torch.zeros_like(require_finite(streams[site], f"activations at {site}")))
+    found: dict[Name, Sums] = {}
+    for name, coder in coders.items():
+        x, here = streams[coder.site], kept.to(streams[coder.site].device)
+        out, sums = _reconstruction(coder, x[here], means[coder.site])
+        edited[f"spliced {name}"] = after(coder.site, x.index_put(here.nonzero(as_tuple=True), out.to(x.dtype)))
+        found[name] = sums | _by_position(sums.pop("rows"), here)
+    ce_model, predictions = compare_predictions(model, streams[last], edited, tokens)
+    for name, coder in coders.items():
+        zero, spliced = predictions[f"zero {coder.site}"], predictions[f"spliced {name}"]
+        found[name] |= {"ce_model": ce_model, "ce_zero": zero.cross_entropy, "kl_zero": zero.kl}
+        found[name] |= {"ce_spliced": spliced.cross_entropy, "kl_spliced": spliced.kl}
+    return found
+
+
+def _reconstruction(coder: Coder, x: Float[Tensor, "tokens d"], mean: Tensor) -> tuple[Tensor, Sums]:
+    """The reconstruction of each token, and sums over tokens; "rows" has L0, error and spread of each."""
+    dictionary = coder.dictionary
+    latents = coder.encode(x)
+    out = dictionary.reconstruct(x, latents)
+    exact, made = x.double(), require_finite(out, f"reconstruction at {dictionary.site}").double()
+    error, spread = (exact - made).square().sum(dim=1), (exact - mean.to(exact.device)).square().sum(dim=1)
+    norm_in, norm_out, product = exact.norm(dim=1), made.norm(dim=1), (exact * made).sum(dim=1)
+    l0, active = latents.l0.double(), latents.latents[latents.activations > 0]
+    return out, {
+        "tokens": torch.tensor(float(len(x)), dtype=torch.float64),
+        "l0": l0.sum(),
+        "l1": latents.activations.double().sum(),
+        "error": error.sum(),
+        "spread": spread.sum(),
+        "legacy": (1 - error / spread).sum(),
+        "cosine": (product / (norm_in * norm_out)).nan_to_num(0.0).sum(),
+        "norm_in": norm_in.sum(),
+        "norm_out": norm_out.sum(),
+        "norm_ratio": (norm_out / norm_in).sum(),
+        "energy_out": norm_out.square().sum(),
+        "product": product.sum(),
+        "fired": torch.bincount(active, minlength=dictionary.n_latents),
+        "rows": torch.stack([torch.ones_like(l0), l0, error, spread]),
+    }
+
+
+def _by_position(rows: Float[Tensor, "four tokens"], kept: Bool[Tensor, "batch pos"]) -> Sums:
+    position = kept.nonzero()[:, 1]
+    sums = rows.new_zeros(len(rows), kept.shape[1]).index_add(1, position, rows)
+    return {"positions": sums}
+
+
+def _added(parts: list[Sums]) -> Sums:
+    return {name: torch.stack([part[name].cpu() for part in parts]).sum(dim=0) for name in parts[0]}
+
+
+def _evaluation(coder: Coder, sums: Sums, predicted: int, include_bos: bool) -> Evaluation:
+    total = {name: value.item() for name, value in sums.items() if value.ndim == 0}
+    tokens = total["tokens"]
+    per_token = {name: total[name] / tokens for name in ("l0", "l1", "cosine", "norm_in", "norm_out", "norm_ratio")}
+    predictions = {
+        name: total[name] / predicted for name in ("ce_model", "ce_spliced", "ce_zero", "kl_spliced", "kl_zero")
+    }
+    return Evaluation(
+        site=coder.site,
+        tokens=int(tokens),
+        predicted=predicted,
+        mse=total["error"] / tokens / coder.dictionary.d_in,
+        explained_variance=1 - total["error"] / total["spread"] if total["spread"] > 0 else float("nan"),
+        explained_variance_legacy=total["legacy"] / tokens,
+        reconstruction_bias=total["energy_out"] / total["product"] if total["product"] else float("nan"),
+        fired=sums["fired"],
+        positions=tuple(
+            Position(place, int(count), l0 / count, error / spread if spread else float("nan"))
+            for place, (count, l0, error, spread) in enumerate(sums["positions"].T.tolist())
+            if count
+        ),
+        includes_bos=include_bos,
+        **per_token,
+        **predictions,
+    )

@@ -53,7 +53,8 @@ def compiled(source: Source, node: FunctionNode, known: Mapping[str, Any]) -> Co
     unknown = sorted(_globals(code) - _globals(source.code) - set(known) - set(vars(builtins)))
     if unknown:
         raise PatchError(
-            f"{source.name}: the patch uses {unknown[0]!r}, which is no argument, local variable or global of it"
+            f"{source.name}: the patch uses {unknown[0]!r}, which is no argument, local variable or global of it; "
+            "prefix= can define it"
         )
     return code.replace(co_flags=source.code.co_flags)  # decorators may have set some, as types.coroutine does
 

@@ -134,7 +134,8 @@ def width(*, wide: bool) -> Iterator[None]:
 
 
 def is_wide_now() -> bool:
-    return bool(jax.config.jax_enable_x64)
+    config: Any = jax.config  # its attributes are not typed
+    return bool(config.jax_enable_x64)
 
 
 def _is_wide(dtype: Any) -> bool:

@@ -64,10 +64,10 @@ class Chosen:
 
     def outside(self) -> Any:
         """For each of traced numbers, whether it is no layer: of the shape of `numbers`."""
-        there = self.there
-        if isinstance(there, range):
-            return (self.numbers < there.start) | (self.numbers >= there.stop)
-        return ~jnp.isin(jnp.asarray(self.numbers), jnp.asarray(there))
+        numbers: Any = self.numbers
+        if isinstance(self.there, range):
+            return (numbers < self.there.start) | (numbers >= self.there.stop)
+        return ~jnp.isin(numbers, jnp.asarray(self.there))
 
 
 def choose(layers: Layers, there: Sequence[int] | None) -> Chosen:

@@ -1,7 +1,6 @@
 """What the prefix of a patch defines can be used by its code, for as long as it is in force, and by nothing else."""
 
 import math
-import textwrap
 
 import pytest
 
@@ -41,7 +40,7 @@ def test_imports_and_functions_of_the_prefix(heard):
     """
     patch = Patch(
         {area: [replace(SQUARE, "shifted(x) * D(2)")], volume: [replace(CUBE, "cmath.sqrt(x)")]},
-        prefix=textwrap.dedent(prefix),
+        prefix=prefix,
     )
     for _ in range(2):
         with patch:

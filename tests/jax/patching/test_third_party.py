@@ -1,6 +1,8 @@
 """Attention in four libraries, as they are installed: patterns read, and edit, the weights of chosen layers."""
 
+import re
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -96,6 +98,28 @@ class TestEquinox:
         z = jnp.einsum("hsS,Shd->shd", expected.at[1].set(0), v).reshape(TOKENS, WIDTH)
         close(result, z @ attention.output_proj.weight.T)
         close(jitted(attention, x), plain)
+
+
+def test_the_examples_of_the_docs(capsys):
+    pytest.importorskip("equinox")
+    page = (Path(__file__).parents[3] / "docs" / "jax_patching.md").read_text()
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, names)
+    attention, x, found = names["attention"], names["x"], names["found"]
+    q, k, v = (
+        (x @ proj.weight.T).reshape(5, 4, 4)
+        for proj in (attention.query_proj, attention.key_proj, attention.value_proj)
+    )
+    probs = jax.nn.softmax(jnp.einsum("shd,Shd->hsS", q, k) / 2)
+    z = jnp.einsum("hsS,Shd->shd", probs, v)
+    close(found["heads"], z)
+    out = z.reshape(5, 16) @ attention.output_proj.weight.T
+    close(attention(x, x, x), out)
+    close(names["out"], out / 2)
+    close(found["out"], out / 2)
+    close(names["result"], z.at[:, 1].set(0).reshape(5, 16) @ attention.output_proj.weight.T)
+    assert "    attn = tag('heads', attn)\n" in capsys.readouterr().out
 
 
 class TestLinen:

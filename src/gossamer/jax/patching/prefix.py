@@ -1,7 +1,7 @@
 """Names that the code of a patch uses beside those of the function's module: imports and helpers of the patch's own."""
 
-import ast
 import builtins
+import textwrap
 from collections.abc import Iterable
 from types import FunctionType
 from typing import Any
@@ -22,7 +22,7 @@ class Prefix:
             PatternError: it is no Python.
         """
         try:
-            self._code = compile(ast.parse(text), "<prefix of a patch>", "exec")
+            self._code = compile(textwrap.dedent(text), "<prefix of a patch>", "exec", dont_inherit=True)
         except SyntaxError as error:
             raise PatternError(f"prefix: {text.strip()!r} is no Python: {error.msg} (line {error.lineno})") from None
         self._made: dict[int, Names] = {}

@@ -234,7 +234,7 @@ class _Reader:
                 f"{self._where}: the layers have different shapes, {', '.join(map(str, shapes))}, and cannot be one "
                 f"array. Capture them one by one: {{at({self._where.name!r}, layers=n): None for n in ...}}"
             )
-        with compat.wide(leaves):
+        with compat.x64_for(leaves):
             return jnp.stack(leaves)
 
 

@@ -101,7 +101,7 @@ def typed_as(value: Any, other: Any) -> Any:
     """
     if not jnp.issubdtype(other.dtype, jax.dtypes.extended):
         weak = _is_weak(other)
-        with wide([other]):
+        with x64_for([other]):
             value = value if isinstance(value, jax.Array) else jax.lax.convert_element_type(value, other.dtype)
             if value.dtype != other.dtype or _is_weak(value) != weak:
                 to: Any = {"new_dtype": other.dtype, "weak_type": weak, "sharding": None}
@@ -114,31 +114,31 @@ def _is_weak(of: Any) -> bool:
 
 
 @contextlib.contextmanager
-def wide(types: Iterable[Any]) -> Iterator[None]:
+def x64_for(types: Iterable[Any]) -> Iterator[None]:
     """With numbers of 64 bits where there are some among these values or types.
 
     They come from a part of a model under `jax.enable_x64`, which a jaxpr does not say; elsewhere JAX would cut them.
     """
-    with width(wide=is_wide_now() or any(_is_wide(one.dtype) for one in types)):
+    with x64(on=x64_is_on() or any(_has_64_bits(one.dtype) for one in types)):
         yield
 
 
 @contextlib.contextmanager
-def width(*, wide: bool) -> Iterator[None]:
+def x64(*, on: bool) -> Iterator[None]:
     """With numbers of 64 bits, or without."""
-    if wide is is_wide_now():
+    if on is x64_is_on():
         yield
         return
-    with jax.enable_x64(wide):
+    with jax.enable_x64(on):
         yield
 
 
-def is_wide_now() -> bool:
+def x64_is_on() -> bool:
     config: Any = jax.config  # its attributes are not typed
     return bool(config.jax_enable_x64)
 
 
-def _is_wide(dtype: Any) -> bool:
+def _has_64_bits(dtype: Any) -> bool:
     if jnp.issubdtype(dtype, jax.dtypes.extended):
         return False
     return bool(dtype.itemsize == (16 if jnp.issubdtype(dtype, jnp.complexfloating) else 8))

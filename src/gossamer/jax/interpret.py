@@ -146,7 +146,7 @@ class Interpreter:
         )
 
     def _stop(self, eqn: Any, values: list[Any], scope: Scope, stack: Any, used: Used) -> list[Any]:
-        path = joined(scope.path, str(stack + compat.names_of(eqn)))
+        path = nested.path_inside(scope, stack, eqn)
         facts = facts_of(eqn, path)
         values = [compat.as_array(value, atom.aval) for value, atom in zip(values, eqn.invars, strict=True)]
         site = Site(
@@ -169,10 +169,6 @@ class Interpreter:
         if scope.layer is not None:
             return range(scope.total)
         return None if self._unrolled is None else self._unrolled(name)
-
-
-def joined(*parts: str) -> str:
-    return "/".join(part for part in parts if part)
 
 
 def _last_uses(jaxpr: Any) -> dict[int, list[Any]]:

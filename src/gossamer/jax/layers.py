@@ -89,7 +89,12 @@ def choose(layers: Layers, there: Sequence[int] | None) -> Chosen:
             raise InstrumentError(f'layers="{layers}": give "all", a layer number or several')
         return Chosen(None, there=there)
     if isinstance(layers, jax.core.Tracer):
-        return _traced(layers, there)
+        if layers.ndim > 1 or not jnp.issubdtype(layers.dtype, jnp.integer):
+            raise InstrumentError(
+                f"layers: a traced {layers.dtype}{list(layers.shape)}; give integers of shape () or (k,)"
+            )
+        # Kept as it is: a new array would belong to the body that the site is in.
+        return Chosen(layers, one=layers.ndim == 0, there=there)
     numbers = np.asarray(layers)
     if numbers.ndim > 1 or numbers.size == 0 or not np.issubdtype(numbers.dtype, np.integer):
         raise InstrumentError(f'layers={layers!r}: give "all", a layer number or several')
@@ -111,14 +116,7 @@ def _resolved(number: int, there: Sequence[int] | None) -> int:
     return number
 
 
-def _traced(layers: jax.core.Tracer, there: Sequence[int] | None) -> Chosen:
-    if layers.ndim > 1 or not jnp.issubdtype(layers.dtype, jnp.integer):
-        raise InstrumentError(f"layers: a traced {layers.dtype}{list(layers.shape)}; give integers of shape () or (k,)")
-    # Kept as it is: a new array would belong to the body that the site is in.
-    return Chosen(layers, one=layers.ndim == 0, there=there)
-
-
-def spoilt(value: Any, outside: Any) -> Any:
+def nan_where(value: Any, outside: Any) -> Any:
     """A value with NaN in its floating numbers where `outside` is true. No NaN is anywhere where it is false.
 
     Args:

@@ -33,7 +33,7 @@ class Interprets(Protocol):
 
 
 def path_inside(scope: Scope, stack: Any, eqn: Any) -> str:
-    """The path of an equation's body, as shown to the user."""
+    """The path of an equation and its body, as shown to the user."""
     return "/".join(part for part in (scope.path, str(stack + compat.names_of(eqn))) if part)
 
 
@@ -56,7 +56,7 @@ def remat(interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, st
     inner = scope.inside("remat", path_inside(scope, stack, eqn))
     body = trace_body(interpreter, eqn.params["jaxpr"], used, lambda _: inner)
     options = {"prevent_cse": eqn.params["prevent_cse"], "policy": eqn.params["policy"]}
-    with compat.context_of(eqn, stack), compat.wide([*body.closed.in_avals, *body.closed.out_avals]):
+    with compat.context_of(eqn, stack), compat.x64_for([*body.closed.in_avals, *body.closed.out_avals]):
         results = jax.checkpoint(lambda *args: compat.evaluate(body.closed, *args), **options)(*values)
     own, saved = body.split(results)
     pass_out(inner, saved, scope)
@@ -75,7 +75,7 @@ def branch(interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, s
     path = path_inside(scope, stack, eqn)
     bodies = [trace_body(interpreter, one, used, lambda _: scope.inside("cond", path)) for one in branches]
     types = [atom.aval for atom in eqn.outvars]
-    with compat.context_of(eqn, stack), compat.wide([*bodies[0].closed.in_avals, *types]):
+    with compat.context_of(eqn, stack), compat.x64_for([*bodies[0].closed.in_avals, *types]):
         return list(jax.lax.switch(index, [_branch(body, types) for body in bodies], *operands))
 
 
@@ -134,14 +134,14 @@ def trace_body(
         scope.level = compat.here()
         trace, path = weakref.ref(scope.level.trace), scope.path
         # The run may stand still here: the caller's setting must be in force.
-        with compat.width(wide=outside):
+        with compat.x64(on=outside):
             results = interpreter.evaluate(jaxpr, list(consts), list(args), scope, compat.no_names(), used)
         saved, tree = jax.tree.flatten(scope.release())
         return [*results, *saved]
 
     traced.__name__ = LEAK_HINT
-    outside, types = compat.is_wide_now(), [atom.aval for atom in jaxpr.invars]
-    with compat.wide(types):
+    outside, types = compat.x64_is_on(), [atom.aval for atom in jaxpr.invars]
+    with compat.x64_for(types):
         closed = compat.traced(traced, step, *map(compat.like, types))
     refuse_unfinished(trace())
     interpreter.end(trace, closed.consts, f"the body at {path or 'the top'}")

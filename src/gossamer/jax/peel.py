@@ -75,7 +75,7 @@ def peeled(
         if start in alone:
             # The names around the scan are in the stack that its equations are evaluated with: not in the path again.
             inner = scope.step("layer", scope.path, start, form.length)
-            with compat.wide(xs):
+            with compat.x64_for(xs):
                 x = [jax.lax.index_in_dim(leaf, start, keepdims=False) for leaf in xs]
             with interpreter.uncounted():
                 results = interpreter.evaluate(
@@ -83,11 +83,11 @@ def peeled(
                 )
             state, ys = results[: form.carries], [leaf[None] for leaf in results[form.carries :]]
         else:
-            with compat.context_of(eqn, stack), compat.wide(form.body.in_avals):
+            with compat.context_of(eqn, stack), compat.x64_for(form.body.in_avals):
                 state, ys = _segment(form, consts, state, xs, start, stop)
         parts.append((start, ys))
     stacked = zip(*(ys for _, ys in sorted(parts, key=lambda part: part[0])), strict=True)
-    with compat.wide(form.body.out_avals):
+    with compat.x64_for(form.body.out_avals):
         return [*state, *(jnp.concatenate(pieces) for pieces in stacked)]
 
 

@@ -130,7 +130,7 @@ class Run(Loop):
             self._visit,
             peel=outermost(self._peel),
             checkpoint_names=self._checkpoint_names,
-            wanted=None if looping else self._called_back,
+            wanted=None if looping else lambda name: any(callback.takes(name) for callback in self._callbacks),
             unrolled=self.table.unrolled,
         )
         closed = staged.closed
@@ -138,9 +138,6 @@ class Run(Loop):
         consts = list(closed.consts)
         outs = interpreter.evaluate(closed.jaxpr, consts, staged.args, Scope("top"), compat.no_names(), used)
         return staged.result(outs)
-
-    def _called_back(self, name: str) -> bool:
-        return any(callback.takes(name) for callback in self._callbacks)
 
     def _expect(self, name: str, path: str | None) -> None:
         self.table.expect(name, path)

@@ -36,7 +36,7 @@ def scan(interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, sta
     body = trace_body(interpreter, form.body, used, scope_of, jax.ShapeDtypeStruct((), jnp.int32))
     (inner,) = opened
     base = 0 if scope.layer is None else scope.layer * form.length
-    slots = _slots(inner, body.saved_types(), nested=scope.stacked)
+    slots = [_Slot(kept, *one, scope.stacked) for kept, one in zip(inner.kept, body.saved_types(), strict=True)]
 
     def step(carry: Any, inputs: Any) -> Any:
         state, buffers = carry
@@ -47,13 +47,13 @@ def scan(interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, sta
         return (state, [row[0] for row in rows]), (results[form.carries :], [row[1] for row in rows])
 
     types = [*body.closed.in_avals, *body.closed.out_avals]
-    with compat.context_of(eqn, stack), compat.wide(types):
+    with compat.context_of(eqn, stack), compat.x64_for(types):
         start = form.started(eqn, init), [slot.start() for slot in slots]
         numbers = jnp.arange(form.length, dtype=jnp.int32)
         (final, buffers), (ys, stacks) = jax.lax.scan(
             step, start, (numbers, xs), length=form.length, reverse=form.reverse, **form.options
         )
-    with compat.wide(types):
+    with compat.x64_for(types):
         ends = [slot.end(b, y) for slot, b, y in zip(slots, buffers, stacks, strict=True)]
     pass_out(inner, ends, scope)
     return [*final, *ys]
@@ -97,7 +97,10 @@ class _Slot:
         chosen = self.kept.chosen
         assert chosen is not None
         rows = [] if self.kept.rows else [chosen.count]
-        buffer = jax.tree.map(lambda leaf: _unset((*rows, *leaf.shape), leaf), self.value)
+        # Zeros, since `jax.debug_nans` would find NaN.
+        buffer = jax.tree.map(
+            lambda leaf: compat.placed_as(jnp.zeros((*rows, *leaf.shape), leaf.dtype), leaf), self.value
+        )
         marks = jnp.zeros(chosen.count, bool) if self.nested else None
         return buffer, marks
 
@@ -136,15 +139,6 @@ class _Slot:
             value = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), value)
         self.kept.rows = True
         return jax.tree.map(compat.typed_as, value, self.value), written
-
-
-def _slots(inner: Scope, types: list[tuple[Any, Any]], *, nested: bool) -> list[_Slot]:
-    return [_Slot(kept, *one, nested) for kept, one in zip(inner.kept, types, strict=True)]
-
-
-def _unset(shape: tuple[int, ...], leaf: Any) -> Any:
-    """Rows that are not written yet, for values of the type of `leaf`. Zeros: `jax.debug_nans` would find NaN."""
-    return compat.placed_as(jnp.zeros(shape, leaf.dtype), leaf)
 
 
 def _row(buffer: Any, slot: Any) -> Any:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from gossamer.jax import compat
 from gossamer.jax.errors import ScopedValue
-from gossamer.jax.layers import Chosen, spoilt
+from gossamer.jax.layers import Chosen, nan_where
 
 Kind = Literal["top", "layer", "scan", "remat", "cond", "inner"]
 
@@ -62,7 +62,7 @@ class Kept:
 
     def finish(self) -> None:
         if self.chosen is not None and self.chosen.unchecked:
-            self.value = spoilt(self.value, jnp.reshape(self.chosen.outside(), (-1,)))
+            self.value = nan_where(self.value, jnp.reshape(self.chosen.outside(), (-1,)))
         if self.chosen is not None and self.chosen.one:
             self.value = jax.tree.map(lambda leaf: leaf[0], self.value)
         self.handle.fill(self.value)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from gossamer.jax import compat
 from gossamer.jax.errors import InstrumentError, NeedsLayer, ScopedValue, Unsupported, UnusedTag, WriteMismatch
-from gossamer.jax.layers import Chosen, Layers, choose, spoilt
+from gossamer.jax.layers import Chosen, Layers, choose, nan_where
 from gossamer.jax.scope import Handle, Scope
 
 
@@ -185,7 +185,7 @@ class Site:
 
     def _guarded(self, value: Any, chosen: Chosen | None) -> Any:
         """NaN where a traced layer number is no layer: loud, and free where it is one."""
-        return spoilt(value, jnp.any(chosen.outside())) if chosen is not None and chosen.unchecked else value
+        return nan_where(value, jnp.any(chosen.outside())) if chosen is not None and chosen.unchecked else value
 
     def _edited(self, function: Callable[[Any], Any], old: Any, chosen: Chosen | None, cast: bool) -> Any:
         new = self._checked(function(old), old, cast)
@@ -217,7 +217,7 @@ class Site:
     def _at_home(self) -> Iterator[None]:
         """Compute in the site's body, with numbers as wide as its value's."""
         assert self._leaves is not None
-        with self._open().home(), compat.wide(self._leaves):
+        with self._open().home(), compat.x64_for(self._leaves):
             yield
 
     def _facts(self, fact: Callable[[Any], Any]) -> Any:
@@ -227,7 +227,7 @@ class Site:
         """The value in its tree, with the axes of the model's own vmaps in front."""
         self._open()
         assert self._leaves is not None
-        with compat.wide(self._leaves):
+        with compat.x64_for(self._leaves):
             leaves = [_to_front(leaf, axes) for leaf, axes in zip(self._leaves, self._axes, strict=True)]
         return jax.tree.unflatten(self._tree, leaves)
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from gossamer.jax import compat
 from gossamer.jax.errors import EagerRunWarning
+from gossamer.jax.layers import nan_where
 from gossamer.jax.nested import Interprets, pass_out, path_inside, trace_body
 from gossamer.jax.scope import Kept, Scope
 from gossamer.jax.uses import Used
@@ -97,10 +98,12 @@ class _Slot:
         chosen = self.kept.chosen
         assert chosen is not None
         rows = [] if self.kept.rows else [chosen.count]
-        # Zeros, since `jax.debug_nans` would find NaN.
         buffer = jax.tree.map(
             lambda leaf: compat.placed_as(jnp.zeros((*rows, *leaf.shape), leaf.dtype), leaf), self.value
         )
+        if chosen.unchecked:
+            # NaN in the rows that no step will write, and nowhere else: `jax.debug_nans` would find it.
+            buffer = nan_where(buffer, jnp.reshape(chosen.outside(), (-1,)))
         marks = jnp.zeros(chosen.count, bool) if self.nested else None
         return buffer, marks
 

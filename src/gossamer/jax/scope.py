@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 
 from gossamer.jax import compat
 from gossamer.jax.errors import ScopedValue
-from gossamer.jax.layers import Chosen, nan_where
+from gossamer.jax.layers import Chosen
 
 Kind = Literal["top", "layer", "scan", "remat", "cond", "inner"]
 
@@ -61,8 +60,6 @@ class Kept:
     written: Any = None
 
     def finish(self) -> None:
-        if self.chosen is not None and self.chosen.unchecked:
-            self.value = nan_where(self.value, jnp.reshape(self.chosen.outside(), (-1,)))
         if self.chosen is not None and self.chosen.one:
             self.value = jax.tree.map(lambda leaf: leaf[0], self.value)
         self.handle.fill(self.value)

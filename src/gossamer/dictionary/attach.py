@@ -1,7 +1,7 @@
 """Whether dictionaries fit a model: site, width and model name are checked, measured quality is held against claims."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,10 +12,11 @@ from gossamer.activations.token_mask import counted_tokens
 from gossamer.batching import in_batches
 from gossamer.dictionary.config import Claims
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
-from gossamer.model.site import Site
+from gossamer.model.site import BySite, Site, SiteMapping, by_site
 from gossamer.tokens import Tokens
 
 EXPLAINED_VARIANCE = "1 - sum ||x - x_hat||^2 / sum ||x - mean||^2"
@@ -46,6 +47,11 @@ class Measurement:
     tokens: int
     formula: str = EXPLAINED_VARIANCE
 
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"L0 {self.l0:.4g}, explained variance {self.explained_variance:.3g} on {plural(self.tokens, 'token')}"
+
 
 @dataclass(frozen=True)
 class Attachment:
@@ -55,6 +61,14 @@ class Attachment:
     measured: Measurement
     claims: Claims
     warnings: tuple[str, ...]
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield str(self.site)
+        yield f"L0 {self.measured.l0:.4g}, explained variance {self.measured.explained_variance:.3g}"
+        if self.warnings:
+            yield plural(len(self.warnings), "warning")
 
 
 @dataclass(frozen=True)
@@ -81,8 +95,8 @@ class _Sums:
 
 
 def measure(
-    model: LanguageModel, dictionaries: Mapping[Site, Dictionary], tokens: Tokens, *, batch_size: int = _BATCH
-) -> dict[Site, Measurement]:
+    model: LanguageModel, dictionaries: SiteMapping[Dictionary], tokens: Tokens, *, batch_size: int = _BATCH
+) -> BySite[Measurement]:
     """L0 and explained variance of each dictionary on the model's own activations, each dictionary alone.
 
     What a transcoder explains is what stands at the site where it writes.
@@ -93,6 +107,7 @@ def measure(
         UsageError: fewer than two tokens are left without BOS and padding.
         NotFiniteError: a reconstruction is not finite.
     """
+    dictionaries = by_site(dictionaries)
     written = {site: dictionary.site_out or site for site, dictionary in dictionaries.items()}
     counted = counted_tokens(model, tokens)
     if int(counted.sum()) < 2:
@@ -107,7 +122,7 @@ def measure(
     totals: dict[Site, _Sums] = {}
     for sums in in_batches(len(tokens), batch_size, batch):
         totals = {site: totals[site].joined(part) if site in totals else part for site, part in sums.items()}
-    return {site: _measurement(total) for site, total in totals.items()}
+    return BySite((site, _measurement(total)) for site, total in totals.items())
 
 
 def _sums(dictionary: Dictionary, inputs: Tensor, targets: Tensor, kept: Tensor) -> _Sums:
@@ -131,7 +146,7 @@ def _measurement(sums: _Sums) -> Measurement:
 
 def attach(
     model: LanguageModel,
-    dictionaries: Mapping[Site, Dictionary],
+    dictionaries: SiteMapping[Dictionary],
     tokens: Tokens,
     *,
     allow_other_model: bool = False,
@@ -148,6 +163,7 @@ def attach(
     Raises:
         UsageError: a site that the model lacks, a width that differs, dictionaries of another model, a transcoder.
     """
+    dictionaries = by_site(dictionaries)
     for site, dictionary in dictionaries.items():
         _require_fit(model, site, dictionary)
         if dictionary.model_name is not None and not allow_other_model:

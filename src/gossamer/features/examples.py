@@ -19,7 +19,7 @@ from gossamer.features.feature import Feature
 from gossamer.features.feature_card import FeatureExample, Histogram
 from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
-from gossamer.model.site import Site
+from gossamer.model.site import Site, SiteMapping, by_site
 from gossamer.progress import begin
 from gossamer.tasks.task import Task
 from gossamer.tokens import Tokens
@@ -131,7 +131,7 @@ class _Kept:
 
 def top_examples(
     model: LanguageModel,
-    dictionaries: Mapping[Site, Dictionary],
+    dictionaries: SiteMapping[Dictionary],
     features: Iterable[Feature],
     text: Text,
     *,
@@ -149,7 +149,7 @@ def top_examples(
         UsageError: a feature of no dictionary given, or no text.
     """
     settings = settings or ExampleSettings()
-    found = activity(model, dictionaries, features, text, settings=settings, batch_size=batch_size)
+    found = activity(model, by_site(dictionaries), features, text, settings=settings, batch_size=batch_size)
     return {
         Feature(site, int(latent)): (*strongest(model, one, column), *stratified(model, one, column, settings))
         for site, one in found.items()

@@ -23,6 +23,7 @@ from gossamer.dictionary import recoding
 from gossamer.dictionary.coder import Coder
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.slopes import Rows
+from gossamer.display import listed, plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.progress import begin, silenced
@@ -61,6 +62,8 @@ class CodingPoint:
     norm_ratio: float
     dead: float
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True)
 class CodingStudy:
@@ -73,6 +76,12 @@ class CodingStudy:
 
     settings: Mapping[str, Any]
     points: tuple[CodingPoint, ...]
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield plural(len(self.points), "point")
+        yield f"settings {listed(self.settings)}"
 
     @property
     def dictionaries(self) -> tuple[str, ...]:

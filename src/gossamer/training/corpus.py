@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.tokens import Tokens
@@ -35,6 +36,12 @@ class Corpus:
     training: Tokens
     held_out: Tokens
     fingerprint: str
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{plural(len(self.training), 'row')} to learn from, {len(self.held_out)} held out"
+        yield f"fingerprint {self.fingerprint[:12]}"
 
     @classmethod
     def build(

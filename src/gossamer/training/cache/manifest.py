@@ -1,12 +1,13 @@
 """manifest.json: what a cache of activations holds, and the SHA-256 of every shard."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from gossamer.display import listed, plural, short_repr
 from gossamer.errors import GossamerError, UsageError
 from gossamer.files import read_json, write_json
 from gossamer.model.site import Site
@@ -55,6 +56,12 @@ class Manifest:
     rows: int
     shards: tuple[Entry, ...] = ()
     weights: str | None = None
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{self.model} at {listed(self.sites)}"
+        yield f"{plural(len(self.shards), 'shard')} of {self.dtype}"
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -1,6 +1,15 @@
-"""What a model has at some sites on some text, and which of its tokens count."""
+"""One stream of text through a model: what it has at some sites, and which of its tokens count."""
 
 from gossamer.activations.attention_sink import first_token_is_sink
-from gossamer.activations.token_mask import counted_tokens
+from gossamer.activations.stream import ActivationBatch, ActivationStream
+from gossamer.activations.token_mask import REAL_TOKENS, LoudTokens, TokenMask, counted_tokens
 
-__all__ = ["counted_tokens", "first_token_is_sink"]
+__all__ = [
+    "REAL_TOKENS",
+    "ActivationBatch",
+    "ActivationStream",
+    "LoudTokens",
+    "TokenMask",
+    "counted_tokens",
+    "first_token_is_sink",
+]

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import warnings
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import torch
@@ -28,9 +28,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _SAID)
 
 
-def in_batches(
-    total: int, batch_size: int, work: Callable[[slice], Result], *, same_as: Hashable = None
-) -> list[Result]:
+def in_batches(total: int, batch_size: int, work: Callable[[slice], Result], *, same_as: object = None) -> list[Result]:
     """Call `work(rows)` over `range(total)` in order and return the results.
 
     When an allocation fails the batch is halved, a :class:`MemoryWarning` says so, and the same rows are tried again.
@@ -67,7 +65,7 @@ def named_when_out_of_memory(what: str, advice: str) -> Iterator[None]:
         raise GossamerError(f"out of memory {what}; {advice}") from error
 
 
-def code_of(work: object) -> Hashable:
+def code_of(work: object) -> object:
     """What a function made anew for every call has in common with those of earlier calls."""
     while isinstance(work, functools.partial):
         work = work.func

@@ -182,6 +182,11 @@ def test_one_row_that_does_not_fit_is_an_error(tiny_gpt2, tokens):
         ActivationStream(tiny_gpt2, tokens, [EARLY]).map(hungry)
 
 
+def test_no_mean_is_taken_over_nothing(tiny_gpt2):
+    with pytest.raises(UsageError, match="tokens besides BOS, padding and attention sinks expected"):
+        ActivationStream(tiny_gpt2, Tokens.full(torch.zeros(3, 2, dtype=torch.long)), [EARLY]).means()
+
+
 def test_what_cannot_run_is_refused(tiny_gpt2, tokens):
     with pytest.raises(UsageError, match="at least 1 row expected, found 0"):
         ActivationStream(tiny_gpt2, tokens, [EARLY], batch_size=0)

@@ -2,9 +2,10 @@
 
 from gossamer.activations.attention_sink import first_token_is_sink
 from gossamer.activations.stream import ActivationBatch, ActivationStream
-from gossamer.activations.token_mask import REAL_TOKENS, LoudTokens, TokenMask, counted_tokens
+from gossamer.activations.token_mask import DEFAULT_MASK, REAL_TOKENS, LoudTokens, TokenMask, counted_tokens
 
 __all__ = [
+    "DEFAULT_MASK",
     "REAL_TOKENS",
     "ActivationBatch",
     "ActivationStream",

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from gossamer.activations.token_mask import TokenMask
+from gossamer.activations.token_mask import DEFAULT_MASK, TokenMask
 from gossamer.batching import code_of, in_batches
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
@@ -81,7 +81,7 @@ class ActivationStream:
     model: LanguageModel
     tokens: Tokens
     sites: Sequence[Site]
-    mask: TokenMask | Bool[Tensor, "batch pos"] = TokenMask()
+    mask: TokenMask | Bool[Tensor, "batch pos"] = DEFAULT_MASK
     batch_size: int = BATCH
     what: str | None = None
     gradients: bool = False
@@ -149,11 +149,14 @@ class ActivationStream:
         """Mean activation over the tokens that count, in float64.
 
         Raises:
+            UsageError: no token counts.
             NotFiniteError: an activation is not finite (the site is named).
         """
+        if not (tokens := int(self.counted.sum())):
+            raise UsageError("activations: tokens besides BOS, padding and attention sinks expected; give more text")
 
         def summed(batch: ActivationBatch) -> dict[Site, Tensor]:
             return {site: batch.counted(site).double().sum(dim=0) for site in self.sites}
 
-        parts, tokens = self.map(summed), int(self.counted.sum())
+        parts = self.map(summed)
         return {site: torch.stack([part[site] for part in parts]).sum(dim=0) / tokens for site in self.sites}

@@ -73,7 +73,8 @@ class TokenMask:
         return counted if self.loud is None else counted & ~_louder(model, tokens, counted, self.loud)
 
 
-# Every real token, whatever it is.
+# What counts unless a caller says otherwise, and every token that is no padding.
+DEFAULT_MASK = TokenMask()
 REAL_TOKENS = TokenMask(bos=True, sinks=True)
 
 
@@ -82,14 +83,14 @@ def counted_tokens(model: LanguageModel, tokens: Tokens) -> Bool[Tensor, "batch 
 
     Whether first tokens are sinks is a fact of the model, which is measured (:func:`first_token_is_sink`).
     """
-    return TokenMask().counted(model, tokens)
+    return DEFAULT_MASK.counted(model, tokens)
 
 
 def _at_positions(tokens: Tokens, positions: slice) -> Bool[Tensor, "batch pos"]:
     """Numbers of positions are those of real tokens, wherever padding is."""
     lengths, place = tokens.lengths, tokens.mask.cumsum(dim=1) - 1
     found = torch.zeros_like(tokens.mask)
-    for length in lengths.unique().tolist():
+    for length in set(lengths.tolist()):
         chosen = torch.tensor(range(length)[positions], dtype=torch.long, device=place.device)
         found |= (lengths == length)[:, None] & torch.isin(place, chosen)
     return found & tokens.mask

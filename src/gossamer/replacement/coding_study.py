@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.activations.stream import ActivationStream
 from gossamer.activations.token_mask import counted_tokens
 from gossamer.dictionary import recoding
 from gossamer.dictionary.coder import Coder
@@ -167,7 +167,7 @@ def study_coding(
     advance(len(recorder.rows), "")
     for name, dictionary in dictionaries.items():
         for coder in [coder for coder in coders if (name, coder) not in done]:
-            built = _built(model, dictionary, coder, ks, sample)
+            built = _built(model, dictionary, coder, ks, sample, batch_size)
             with silenced():
                 found = evaluate_coders(model, built, tokens, batch_size=batch_size)
             recorder.add(*(_point(name, coder, k, one) for k, one in found.items()))
@@ -238,14 +238,21 @@ def _hash(*tensors: Tensor) -> str:
 
 
 def _built(
-    model: LanguageModel, dictionary: Dictionary, coder: str, ks: Sequence[int], sample: Tokens | None
+    model: LanguageModel,
+    dictionary: Dictionary,
+    coder: str,
+    ks: Sequence[int],
+    sample: Tokens | None,
+    batch_size: int,
 ) -> dict[int | None, Coder]:
     """The coders of one name, by k."""
     if coder == "encoder":
         return {None: recoding.encoded(dictionary)}
     if coder == "rescaled":
         assert sample is not None
-        return {None: recoding.rescaled(dictionary, _activations(model, dictionary, sample))}
+        assert dictionary.site is not None
+        activations = ActivationStream(model, sample, [dictionary.site], batch_size=batch_size).collect()
+        return {None: recoding.rescaled(dictionary, activations[dictionary.site])}
     return dict(_by_k(dictionary, coder, ks))
 
 
@@ -257,14 +264,6 @@ def _by_k(dictionary: Dictionary, coder: str, ks: Sequence[int]) -> Iterator[tup
     # Every k works on the same rows and the same products of all pairs of them.
     rows = Rows.of(dictionary.W_dec.detach())
     yield from ((k, recoding.pursued(dictionary, k, coder, rows)) for k in ks)
-
-
-def _activations(model: LanguageModel, dictionary: Dictionary, sample: Tokens) -> Float[Tensor, "tokens d"]:
-    site = dictionary.site
-    assert site is not None
-    with torch.no_grad():
-        captured = model.capture(sample, [site])[site]
-    return captured[counted_tokens(model, sample).to(captured.device)]
 
 
 def _point(name: str, coder: str, k: int | None, found: Evaluation) -> CodingPoint:

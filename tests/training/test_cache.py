@@ -8,6 +8,7 @@ import pytest
 import torch
 from training_fixtures import CONFIG, texts, with_fit
 
+from gossamer.activations.corpus import Corpus, split_texts
 from gossamer.errors import GossamerError, NotFiniteError, UsageError
 from gossamer.model import Site
 from gossamer.tensor_files import require_space
@@ -15,7 +16,6 @@ from gossamer.training.buffer import OnTheFly
 from gossamer.training.cache import Cached, write_cache
 from gossamer.training.cache.manifest import FILE, Manifest, shard_name
 from gossamer.training.cache.write import buffers_for, epoch
-from gossamer.training.corpus import Corpus, split_texts
 from gossamer.training.source import Place, batches
 
 SITES = [Site("resid_post", 0), Site("mlp_out", 1)]

@@ -7,6 +7,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from gossamer.activations.attention_sink import first_token_is_sink
+from gossamer.activations.text import bos_id
 from gossamer.batching import in_batches
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
@@ -60,7 +61,7 @@ class TokenMask:
         Raises:
             NotFiniteError: an activation at the site of `loud` is not finite.
         """
-        counted, bos = tokens.mask, getattr(model.tokenizer, "bos_token_id", None)
+        counted, bos = tokens.mask, bos_id(model)
         if bos is not None and not self.bos:
             counted = counted & (tokens.ids != bos)
         if not self.special:

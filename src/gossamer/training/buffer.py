@@ -13,18 +13,18 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from gossamer.activations.corpus import Corpus
 from gossamer.activations.stream import ActivationStream
 from gossamer.activations.token_mask import counted_tokens
 from gossamer.errors import UsageError
 from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
+from gossamer.seeding import generator
 from gossamer.tokens import Tokens
 from gossamer.training.calibration import calibration_tokens
 from gossamer.training.config import FitConfig
-from gossamer.training.corpus import Corpus
 from gossamer.training.parallel import Processes
-from gossamer.training.seeding import generator
 from gossamer.training.source import Activations, Turn, owned
 
 # Rows that tell how many activations a row has, and how much more than the mean is captured to be sure.

@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from gossamer.activations.corpus import Corpus
 from gossamer.activations.stream import ActivationStream
 from gossamer.activations.token_mask import counted_tokens
 from gossamer.dictionary.set import DictionarySet
@@ -32,15 +33,14 @@ from gossamer.model.language_model import LanguageModel
 from gossamer.model.predictions import log_probabilities
 from gossamer.model.site import Site
 from gossamer.replacement.replacement_model import ReplacementModel
+from gossamer.seeding import generator
 from gossamer.tasks.metric import kl_divergence
 from gossamer.tokens import Tokens
 from gossamer.training import run
 from gossamer.training.calibration import calibration_tokens
 from gossamer.training.chosen import Chosen
 from gossamer.training.config import FinetuneConfig, learning_rate
-from gossamer.training.corpus import Corpus
 from gossamer.training.parallel import Processes
-from gossamer.training.seeding import generator
 from gossamer.training.sensitivity import unembedding_covariance
 from gossamer.training.tuner import Tuner
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from gossamer.activations.stream import ActivationBatch, ActivationStream
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
+from gossamer.seeding import generator
 from gossamer.tokens import Tokens
-from gossamer.training.seeding import generator
 
 _VOCABULARY_BLOCK = 8192
 

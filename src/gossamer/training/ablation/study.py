@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from gossamer.activations.corpus import Corpus, split_texts
 from gossamer.dictionary.coder import Coder
 from gossamer.files import write_text
 from gossamer.model.language_model import LanguageModel
@@ -14,7 +15,6 @@ from gossamer.training.ablation.grid import AblationConfig, Variant, variants
 from gossamer.training.ablation.results import RESULTS, Ablation, Trained
 from gossamer.training.ablation.table import markdown
 from gossamer.training.config import CorpusConfig, FitConfig, Plan
-from gossamer.training.corpus import Corpus, split_texts
 from gossamer.training.fit import fit
 
 TABLE = "table.md"

@@ -18,10 +18,10 @@ from gossamer.finite import require_finite
 from gossamer.model.fingerprint import weights_sha256
 from gossamer.progress import begin
 from gossamer.results.lock import folder_lock
+from gossamer.seeding import generator
 from gossamer.tensor_files import require_space, write_tensors
 from gossamer.training.buffer import OnTheFly
 from gossamer.training.cache.manifest import DTYPES, FILE, Entry, Manifest, shard_name
-from gossamer.training.seeding import generator
 
 TOKENS = "tokens"
 # Header of a shard and manifest's line of it, generously.

@@ -24,6 +24,7 @@ from gossamer.dictionary.coder import Coder
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.slopes import Rows
 from gossamer.errors import UsageError
+from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
 from gossamer.progress import begin, silenced
 from gossamer.replacement.evaluate.evaluation import Evaluation
@@ -215,6 +216,7 @@ def _settings(
 ) -> dict[str, Any]:
     return {
         "model": model.title,
+        "weights_sha256": weights_sha256(model.hf),
         "site": str(next(iter(dictionaries.values())).site),
         "dictionaries": {name: _hash(dictionary.W_dec, dictionary.W_enc) for name, dictionary in dictionaries.items()},
         "rows": len(tokens),

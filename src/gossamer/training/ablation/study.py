@@ -7,6 +7,7 @@ from pathlib import Path
 from gossamer.activations.corpus import Corpus, split_texts
 from gossamer.dictionary.coder import Coder
 from gossamer.files import write_text
+from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.replacement.evaluate import evaluate_coders
@@ -62,6 +63,7 @@ def ablate(
         for variant, coefficient, plan in planned
     )
     settings = {"grid": asdict(config), "loop": asdict(loop), "corpus": read.fingerprint, "seed": seed}
+    settings |= {"weights_sha256": weights_sha256(model.hf)}
     found = Ablation(model.title, str(site), settings, trained)
     found.save(folder / RESULTS)
     write_text(folder / TABLE, markdown(found))

@@ -1,5 +1,8 @@
 """Which tokens count: by what they are, where they stand and how loud they are."""
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 from word_model import tiny_gpt2_model, word_tokenizer
@@ -7,6 +10,7 @@ from word_model import tiny_gpt2_model, word_tokenizer
 from gossamer.activations import REAL_TOKENS, LoudTokens, TokenMask, counted_tokens
 from gossamer.errors import NotFiniteError, UsageError
 from gossamer.model import LanguageModel, Site
+from gossamer.results.values import from_json, to_json
 from gossamer.tokens import Tokens
 
 SITE = Site("resid_post", 1)
@@ -48,14 +52,26 @@ def test_special_tokens_are_left_out_whatever_makes_them_special():
 @pytest.mark.parametrize(
     ("positions", "expected"),
     [
-        (slice(1, None), [[0, 1, 1, 1], [0, 0, 0, 1], [0, 1, 0, 0]]),
-        (slice(None, -1), [[1, 1, 1, 0], [0, 0, 1, 0], [1, 0, 0, 0]]),
-        (slice(0, 3, 2), [[1, 0, 1, 0], [0, 0, 1, 0], [1, 0, 0, 0]]),
-        (slice(7, 9), [[0] * 4] * 3),
+        ((1, None), [[0, 1, 1, 1], [0, 0, 0, 1], [0, 1, 0, 0]]),
+        ((None, -1), [[1, 1, 1, 0], [0, 0, 1, 0], [1, 0, 0, 0]]),
+        ((0, 3, 2), [[1, 0, 1, 0], [0, 0, 1, 0], [1, 0, 0, 0]]),
+        ((7, 9), [[0] * 4] * 3),
     ],
 )
 def test_positions_are_those_of_real_tokens_on_either_side_of_padding(tiny_gpt2, positions, expected):
     assert _found(tiny_gpt2, bos=True, positions=positions) == expected
+
+
+@pytest.mark.parametrize("positions", [(), (0, 4, 0), (0, 1, 1, 1)])
+def test_what_is_no_slice_is_refused(positions):
+    with pytest.raises(UsageError, match="arguments of a slice expected"):
+        TokenMask(positions=positions)
+
+
+def test_a_mask_is_one_of_the_settings_that_records_hold():
+    mask = TokenMask(special=False, positions=(1, None), loud=LoudTokens(SITE, 5.0))
+    assert from_json(json.loads(json.dumps(to_json(mask))), TokenMask) == mask
+    assert {mask: 1}[replace(mask)] == 1
 
 
 @pytest.fixture

@@ -42,16 +42,20 @@ class TokenMask:
         special: whether the tokenizer's other special tokens count (end of text, marks of a chat).
         sinks: whether a row's first token counts where the model uses it as an attention sink
             (:func:`first_token_is_sink`, which is measured).
-        positions: of each row, counted from its first real token and, where negative, from behind its last; None: all.
-            SAELens' `seqpos_slice` is `slice(*seqpos_slice)`.
+        positions: the arguments of a slice of each row, from its first real token to its last: (1,) is the first
+            alone, (1, None) all others, (None, -5) all but five at the end. SAELens calls it seqpos_slice. None: all.
         loud: tokens that do not count for their norm; None: all norms count. Costs a pass of the model up to that site.
     """
 
     bos: bool = False
     special: bool = True
     sinks: bool = False
-    positions: slice | None = None
+    positions: tuple[int | None, ...] | None = None
     loud: LoudTokens | None = None
+
+    def __post_init__(self) -> None:
+        if self.positions is not None and (not 1 <= len(self.positions) <= 3 or self.positions[2:] == (0,)):
+            raise UsageError(f"positions: the arguments of a slice expected, such as (1, None), found {self.positions}")
 
     def counted(self, model: LanguageModel, tokens: Tokens) -> Bool[Tensor, "batch pos"]:
         """True at the tokens of all rows that count, on the CPU.
@@ -70,7 +74,7 @@ class TokenMask:
         if not self.sinks and first_token_is_sink(model):
             counted = counted & ~tokens.first
         if self.positions is not None:
-            counted = counted & _at_positions(tokens, self.positions)
+            counted = counted & _at_positions(tokens, slice(*self.positions))
         return counted if self.loud is None else counted & ~_louder(model, tokens, counted, self.loud)
 
 

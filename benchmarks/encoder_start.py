@@ -17,12 +17,12 @@ from pathlib import Path
 from rows import Row, parser, row, show
 from settings import REAL
 
+from gossamer.activations.corpus import Corpus, split_texts
 from gossamer.dictionary.coder import Coder
 from gossamer.model import LanguageModel, Site
 from gossamer.replacement.evaluate import Evaluation, evaluate_coders
 from gossamer.training import read_texts, recipe_for
 from gossamer.training.config import FitConfig, Plan
-from gossamer.training.corpus import Corpus, split_texts
 from gossamer.training.fit import fit
 from gossamer.training.objectives import TopK
 

@@ -28,17 +28,18 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _SAID)
 
 
-def in_batches(total: int, batch_size: int, work: Callable[[slice], Result]) -> list[Result]:
+def in_batches(total: int, batch_size: int, work: Callable[[slice], Result], *, same_as: object = None) -> list[Result]:
     """Call `work(rows)` over `range(total)` in order and return the results.
 
     When an allocation fails the batch is halved, a :class:`MemoryWarning` says so, and the same rows are tried again.
-    It stays halved: later calls for the same work begin with the batch that fitted.
+    It stays halved: later calls for the same work begin with the batch that fitted. Work is the same if its code is,
+    or, where it is given, if `same_as` is equal.
 
     Raises:
         GossamerError: a single row does not fit.
     """
     results: list[Result] = []
-    start, asked = 0, (_code(work), batch_size)
+    start, asked = 0, (code_of(work) if same_as is None else same_as, batch_size)
     batch_size = _fitted.get(asked, batch_size)
     while start < total:
         rows = slice(start, min(start + batch_size, total))
@@ -64,7 +65,7 @@ def named_when_out_of_memory(what: str, advice: str) -> Iterator[None]:
         raise GossamerError(f"out of memory {what}; {advice}") from error
 
 
-def _code(work: object) -> object:
+def code_of(work: object) -> object:
     """What a function made anew for every call has in common with those of earlier calls."""
     while isinstance(work, functools.partial):
         work = work.func

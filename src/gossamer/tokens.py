@@ -32,7 +32,7 @@ class Tokens:
     @classmethod
     def full(cls, ids: Int[Tensor, "batch pos"]) -> "Tokens":
         """Rows without padding."""
-        return cls(ids, torch.ones_like(ids, dtype=torch.bool))
+        return Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -9,13 +9,13 @@ from training_fixtures import CONFIG, plans, texts
 from word_model import tiny_gpt2_model
 
 from gossamer.activations.attention_sink import first_token_is_sink
+from gossamer.activations.corpus import Corpus, split_texts
 from gossamer.activations.token_mask import counted_tokens
 from gossamer.dictionary.attach import measure
 from gossamer.model import LanguageModel, Site
 from gossamer.replacement.evaluate import evaluate
 from gossamer.tokens import Tokens
 from gossamer.training.buffer import OnTheFly
-from gossamer.training.corpus import Corpus, split_texts
 from gossamer.training.fit import fit
 
 SITE = Site("resid_post", 1)

@@ -86,7 +86,7 @@ def test_train_takes_several_settings_at_once_and_a_cache(monkeypatch, gossamer,
     assert [one["name"] for one in sets] == ["topk-32-k2-seed5", "topk-32-k4-seed5", "gated-32-penalty1-seed5"]
     assert all(list(one["sites"]) == ["mlp_out.1"] for one in sets)
     assert sets[0]["sites"]["mlp_out.1"]["l0"] <= 2
-    optimised = json.loads((tmp_path / "out" / "settings.json").read_text())["plans"][0]["learner"]
+    optimised = json.loads((tmp_path / "out" / "settings.json").read_text())["settings"]["plans"][0]["learner"]
     assert (optimised["encoder_scale"], optimised["optimiser"]["learning_rate"]) == (0.5, 0.01)
     assert (tmp_path / "cache" / "manifest.json").is_file()
     for wrong, said in (

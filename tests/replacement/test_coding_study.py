@@ -13,6 +13,7 @@ from gossamer.errors import GossamerError, UsageError
 from gossamer.replacement import coding_study as study
 from gossamer.replacement.coding_study import CodingPoint, CodingStudy, load_study, study_coding, verdicts
 from gossamer.replacement.evaluate import evaluate_coders
+from gossamer.results import Record
 
 TEXTS = [" Mary went to the store", " John and Mary went", " Then John gave a drink to Mary and John"]
 KS = (1, 4)
@@ -124,6 +125,19 @@ def test_a_folder_of_another_study_is_refused(tiny_gpt2, named, tokens, tmp_path
     other = named | {"one": random_dictionary(named["one"].site, 9)}
     with pytest.raises(UsageError, match=r"other dictionaries\)"):
         study_coding(tiny_gpt2, other, tokens, KS, coders=["encoder"], folder=tmp_path)
+    with torch.no_grad():
+        tiny_gpt2.hf.transformer.h[0].mlp.c_fc.weight[20:] *= 1.5
+    with pytest.raises(UsageError, match=r"other weights_sha256\)"):
+        study_coding(tiny_gpt2, named, tokens, KS, coders=["encoder"], folder=tmp_path)
+
+
+def test_a_study_that_does_not_know_its_weights_is_read_and_not_gone_on_with(tiny_gpt2, named, tokens, tmp_path):
+    found = study_coding(tiny_gpt2, named, tokens, KS, coders=["encoder"])
+    settings = {name: value for name, value in found.settings.items() if name != "weights_sha256"}
+    study.FORMAT.save(tmp_path / "results.json", Record(settings, found.points))
+    assert load_study(tmp_path).points == found.points
+    with pytest.raises(UsageError, match=r"holds another study \(other weights_sha256\)"):
+        study_coding(tiny_gpt2, named, tokens, KS, coders=["encoder"], folder=tmp_path)
 
 
 @pytest.mark.parametrize("damage", ['{"format": "x"}', "[]", '{"format": "gossamer.coding.1", "settings": {}}'])

@@ -19,11 +19,11 @@ import torch  # noqa: E402
 from training_fixtures import CONFIG, plans, texts, with_fit  # noqa: E402
 from word_model import tiny_gpt2_model, word_tokenizer  # noqa: E402
 
+from gossamer.activations.corpus import Corpus, split_texts  # noqa: E402
 from gossamer.model import LanguageModel, Site  # noqa: E402
 from gossamer.training import checkpoint, metrics  # noqa: E402
 from gossamer.training.buffer import OnTheFly  # noqa: E402
 from gossamer.training.cache import manifest, write_cache  # noqa: E402
-from gossamer.training.corpus import Corpus, split_texts  # noqa: E402
 from gossamer.training.fit import fit  # noqa: E402
 
 SITES = [Site("resid_post", 0), Site("resid_post", 1)]

@@ -8,14 +8,14 @@ import pytest
 import torch
 from training_fixtures import CONFIG, texts, with_fit
 
+from gossamer.activations.corpus import Corpus, split_texts
 from gossamer.errors import GossamerError, NotFiniteError, UsageError
-from gossamer.model import Site
+from gossamer.model import LanguageModel, Site
 from gossamer.tensor_files import require_space
 from gossamer.training.buffer import OnTheFly
 from gossamer.training.cache import Cached, write_cache
 from gossamer.training.cache.manifest import FILE, Manifest, shard_name
 from gossamer.training.cache.write import buffers_for, epoch
-from gossamer.training.corpus import Corpus, split_texts
 from gossamer.training.source import Place, batches
 
 SITES = [Site("resid_post", 0), Site("mlp_out", 1)]
@@ -29,6 +29,14 @@ def corpus(tiny_gpt2):
 @pytest.fixture
 def on_the_fly(tiny_gpt2, corpus):
     return OnTheFly(tiny_gpt2, corpus, SITES, with_fit(), seed=0)
+
+
+def _of_version_1(manifest):
+    """What the version before wrote of the same cache."""
+    left_out = ("sha256", "model_dtype")
+    return {name: value for name, value in manifest.items() if name not in left_out} | {
+        "format": "gossamer.activations.1"
+    }
 
 
 def _files(folder):
@@ -169,6 +177,10 @@ def test_no_cache_and_a_damaged_manifest_are_named(on_the_fly, tmp_path):
         Cached(tmp_path)
     write_cache(on_the_fly, 1, "bfloat16", tmp_path)
     found = json.loads((tmp_path / FILE).read_text())
+    (tmp_path / FILE).write_text(json.dumps({**found, "seed": 1}))
+    with pytest.raises(GossamerError, match=r"manifest\.json: a manifest .* it was changed or damaged"):
+        Cached(tmp_path)
+    found = _of_version_1(found)
     for damage in ({"format": "other"}, {"dtype": "int4"}, {"shards": [{}]}, {"sites": {"nowhere.3": 4}}, {"more": 1}):
         (tmp_path / FILE).write_text(json.dumps({**found, **damage}))
         with pytest.raises(GossamerError, match=r"manifest\.json: expected a manifest"):
@@ -201,11 +213,29 @@ def test_a_cache_of_other_weights_is_refused(tiny_gpt2, on_the_fly, tmp_path):
         write_cache(on_the_fly, 1, "float32", tmp_path)
 
 
+def test_a_cache_of_another_dtype_of_the_model_is_refused_in_words(tokenizer, tiny_gpt2, corpus, on_the_fly, tmp_path):
+    write_cache(on_the_fly, 1, "float32", tmp_path)
+    other = LanguageModel.load(tiny_gpt2.hf.to(torch.float64), tokenizer=tokenizer)
+    with pytest.raises(UsageError, match=r"\(model_dtype: float32 there, float64 asked, weights"):
+        write_cache(OnTheFly(other, corpus, SITES, with_fit(), seed=0), 1, "float32", tmp_path)
+
+
+def test_a_cache_of_the_version_before_is_gone_on_with(on_the_fly, tmp_path):
+    write_cache(on_the_fly, 1, "float32", tmp_path)
+    facts = Cached(tmp_path).facts
+    (tmp_path / FILE).write_text(json.dumps(_of_version_1(json.loads((tmp_path / FILE).read_text()))))
+    # A checkpoint of that version knows what its cache said.
+    assert Cached(tmp_path).facts == {name: value for name, value in facts.items() if name != "model_dtype"}
+    found = write_cache(on_the_fly, 2, "float32", tmp_path)
+    assert len(found.shards) == 2
+    assert Manifest.load(tmp_path) == found
+
+
 def test_a_cache_of_an_earlier_version_is_read_but_not_taken_for_a_models(on_the_fly, tmp_path):
     write_cache(on_the_fly, 1, "float32", tmp_path)
-    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    manifest = _of_version_1(json.loads((tmp_path / FILE).read_text()))
     del manifest["weights"]
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / FILE).write_text(json.dumps(manifest))
     assert "weights" not in Cached(tmp_path).facts
     with pytest.raises(UsageError, match="earlier version, which did not record the model's weights"):
         write_cache(on_the_fly, 1, "float32", tmp_path)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from training_fixtures import CONFIG, plans, texts, with_fit
 
+from gossamer.activations.corpus import Corpus, split_texts
 from gossamer.dictionary import DictionarySet
 from gossamer.model import Site
 from gossamer.training.calibration import calibrated
-from gossamer.training.corpus import Corpus, split_texts
 from gossamer.training.finetune import finetune
 from gossamer.training.fit import fit, fit_tensors
 from gossamer.training.objectives import BatchTopK, Matryoshka

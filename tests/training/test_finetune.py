@@ -7,13 +7,13 @@ import torch
 from training_fixtures import CONFIG, plans, texts
 from word_model import tiny_gpt2_model
 
+from gossamer.activations.corpus import Corpus, split_texts
 from gossamer.dictionary import Dictionary, DictionaryConfig, DictionarySet
 from gossamer.dictionary.config import Contents
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model import LanguageModel, Site
 from gossamer.replacement.evaluate.quality import quality
 from gossamer.training import metrics
-from gossamer.training.corpus import Corpus, split_texts
 from gossamer.training.finetune import finetune
 from gossamer.training.fit import fit
 from gossamer.training.objectives import AuxK, BatchTopK, TopK

@@ -6,11 +6,11 @@ import pytest
 import torch
 from training_fixtures import CONFIG, plans, texts, with_fit
 
+from gossamer.activations.corpus import Corpus, split_texts
 from gossamer.errors import GossamerError, NotFiniteError, UsageError
 from gossamer.model import Site
 from gossamer.training import checkpoint, chosen, metrics
 from gossamer.training.buffer import OnTheFly
-from gossamer.training.corpus import Corpus, split_texts
 from gossamer.training.fit import fit
 from gossamer.training.learner import Learner
 from gossamer.training.objectives import BatchTopK, TopK

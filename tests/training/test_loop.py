@@ -7,6 +7,7 @@ import pytest
 import torch
 from training_fixtures import CONFIG, plans, texts, with_fit
 
+from gossamer.activations.corpus import Corpus, split_texts
 from gossamer.errors import NotFiniteError, UsageError
 from gossamer.model import Site
 from gossamer.results.lock import folder_lock
@@ -14,7 +15,6 @@ from gossamer.sparse.backend import has_sparse_products
 from gossamer.training import chosen, metrics, sinks
 from gossamer.training.checks import TrainingWarning
 from gossamer.training.config import Plan
-from gossamer.training.corpus import Corpus, split_texts
 from gossamer.training.fit import fit, fit_tensors
 from gossamer.training.learner import Learner
 from gossamer.training.objectives import L1, AuxK, BatchTopK, Matryoshka, TopK

@@ -16,6 +16,7 @@ from gossamer.training import pipeline, recipe_for, train_dictionaries, train_se
 from gossamer.training.config import Plan
 from gossamer.training.learner import Learner
 from gossamer.training.recipes import RECIPES, general
+from gossamer.training.request import default_folder
 from gossamer.training.set_plans import SetPlan
 
 SITES = [Site("resid_post", 1), Site("resid_post", 0)]
@@ -100,11 +101,29 @@ def test_a_change_far_inside_a_weight_is_noticed(train, tiny_gpt2):
 def test_a_folder_of_an_earlier_version_is_refused_in_its_own_words(train, tmp_path):
     train()
     path = tmp_path / "run" / "settings.json"
-    stored = json.loads(path.read_text())
+    stored = json.loads(path.read_text())["settings"]
     stored["model_sha256"] = stored.pop("weights_sha256")
     path.write_text(json.dumps(stored))
     with pytest.raises(UsageError, match="begun by an earlier version, which did not look at all"):
         train()
+
+
+def test_a_folder_of_the_version_before_is_read(train, tmp_path):
+    """Its settings were a bare object, without the model's dtype, which the hash of its weights knows."""
+    found = train()
+    path = tmp_path / "run" / "settings.json"
+    stored = json.loads(path.read_text())["settings"]
+    assert stored.pop("dtype") == "float32"
+    path.write_text(json.dumps(stored))
+    assert _equal(train(), found)
+    assert json.loads(path.read_text()) == stored
+
+
+def test_the_default_folder_knows_the_dtype_by_the_weights_alone_where_they_are_known():
+    asked = {"weights_sha256": "abc", "seed": 0}
+    assert default_folder("m", {**asked, "dtype": "bfloat16"}) == default_folder("m", asked)
+    unknown = [default_folder("m", {"weights_sha256": None, "dtype": dtype}) for dtype in ("bfloat16", "float32")]
+    assert unknown[0] != unknown[1]
 
 
 def test_the_default_folder_is_in_the_cache(tiny_gpt2, tmp_path, monkeypatch):
@@ -156,7 +175,7 @@ def test_two_runs_in_one_folder_are_refused(train, tmp_path):
 def test_settings_of_another_program_are_left_alone(train, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "settings.json").write_text("[1]")
-    with pytest.raises(UsageError, match="expected the settings of a training run, found other JSON"):
+    with pytest.raises(UsageError, match=r"expected the settings of a training run .*, found something else"):
         train()
     assert (tmp_path / "run" / "settings.json").read_text() == "[1]"
 

@@ -1,7 +1,9 @@
 """The metric of errors against explicit Jacobians."""
 
+import pytest
 import torch
 
+from gossamer.batching import MemoryWarning
 from gossamer.model import LanguageModel, Site
 from gossamer.tokens import Tokens
 from gossamer.training.sensitivity import sensitivity, unembedding_covariance
@@ -48,6 +50,22 @@ def test_it_is_the_mean_of_squared_jacobians(tiny_gpt2):
     exact *= 32 / exact.trace()
     found = sensitivity(tiny_gpt2, Tokens.full(row.expand(2048, -1)), [SITE], seed=0, batch_size=256)[SITE]
     assert (found - exact).norm() / exact.norm() < 0.1
+
+
+def test_it_depends_on_no_batch(tiny_gpt2, monkeypatch):
+    rows = Tokens.full(torch.arange(1, 61).reshape(12, 5))
+    whole = sensitivity(tiny_gpt2, rows, [SITE], seed=0, batch_size=5)[SITE]
+    capture = tiny_gpt2.capture
+
+    def hungry(tokens, *sites):
+        if len(tokens) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return capture(tokens, *sites)
+
+    monkeypatch.setattr(tiny_gpt2, "capture", hungry)
+    with pytest.warns(MemoryWarning):
+        halved = sensitivity(tiny_gpt2, rows, [SITE], seed=0, batch_size=5)[SITE]
+    torch.testing.assert_close(halved, whole, rtol=1e-4, atol=1e-4)
 
 
 def test_a_direction_that_nothing_reads_costs_nothing(tiny_gpt2):

@@ -6,12 +6,12 @@ import pytest
 import torch
 from training_fixtures import CONFIG, texts
 
+from gossamer.activations.corpus import Corpus, split_texts
 from gossamer.dictionary import Dictionary
 from gossamer.dictionary.attach import measure
 from gossamer.errors import UsageError
 from gossamer.model import Site
 from gossamer.training import pipeline, train_transcoders, transcoders
-from gossamer.training.corpus import Corpus, split_texts
 from gossamer.training.objectives import L1, BatchTopK, Gated, StepL0, TopK
 from gossamer.training.set_plans import SetPlan
 

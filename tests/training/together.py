@@ -10,8 +10,8 @@ import torch  # noqa: E402
 from training_fixtures import CONFIG, plans, texts, with_fit  # noqa: E402
 from word_model import tiny_gpt2_model, word_tokenizer  # noqa: E402
 
+from gossamer.activations.corpus import Corpus, split_texts  # noqa: E402
 from gossamer.model import LanguageModel, Site  # noqa: E402
-from gossamer.training.corpus import Corpus, split_texts  # noqa: E402
 from gossamer.training.fit import fit, fit_tensors  # noqa: E402
 from gossamer.training.objectives import AuxK, BatchTopK, TopK  # noqa: E402
 from gossamer.training.parallel import joined  # noqa: E402

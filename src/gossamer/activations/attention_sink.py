@@ -14,6 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from gossamer.model.language_model import LanguageModel
+from gossamer.model.tokenizing import special_ids
 from gossamer.tokens import Tokens
 
 # How many times the others' median norm, at any layer, makes a sink. Models without one stay below 3.
@@ -48,5 +49,5 @@ def _measured(model: LanguageModel) -> bool:
 
 def _ordinary_ids(model: LanguageModel) -> Int[Tensor, "ids"]:
     """The tokens of the vocabulary that are not special."""
-    special = set(getattr(model.tokenizer, "all_special_ids", ()))
+    special = special_ids(model.tokenizer)
     return torch.tensor([token for token in range(model.d_vocab) if token not in special], dtype=torch.long)

@@ -33,11 +33,11 @@ def ablate(
     """
     from dataclasses import asdict
 
+    from gossamer.activations import read_texts
     from gossamer.files import require_folder
     from gossamer.model import Site
     from gossamer.progress import shown
     from gossamer.report.ablation import draw
-    from gossamer.training import read_texts
     from gossamer.training.ablation import AblationConfig
     from gossamer.training.ablation import ablate as run
     from gossamer.training.config import FitConfig

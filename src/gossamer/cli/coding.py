@@ -46,11 +46,11 @@ def pursuit(
     Give dictionaries of one site that were trained at several L0s. Writes results.json after each coder, so that a run
     can be stopped and goes on; then tables.md and a picture of cross-entropy recovered against L0.
     """
+    from gossamer.activations import read_texts
     from gossamer.progress import shown
     from gossamer.replacement import coding_study
     from gossamer.report.coding import PURSUITS, headline, write_coding
     from gossamer.results.lock import folder_lock
-    from gossamer.training import read_texts
 
     ks, coders = inputs.numbers("--k", k), tuple(coder or coding_study.DEFAULT)
     if not set(coders) & set(PURSUITS):

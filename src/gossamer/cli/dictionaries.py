@@ -52,7 +52,7 @@ def check(
 
 
 def _lines(text: Path) -> list[str]:
-    from gossamer.training import read_texts
+    from gossamer.activations import read_texts
 
     lines = [line for part in read_texts(text) for line in part.splitlines() if line.strip()]
     return lines[:CHECKED]

@@ -44,10 +44,10 @@ def evaluate(
     a ratio of sums, EV legacy as a mean of ratios; norm and bias say whether reconstructions are too short or too long.
     With --json one object a site, in the schema of SAEBench's core evaluation.
     """
+    from gossamer.activations import DEFAULT_MASK, REAL_TOKENS, read_texts
     from gossamer.progress import shown
     from gossamer.replacement.evaluate import evaluate as measured
     from gossamer.replacement.evaluate import to_saebench
-    from gossamer.training import read_texts
 
     texts = read_texts(text)[: inputs.at_least("--rows", rows, 1)]
     network = inputs.language_model(model, device, dtype, family)
@@ -55,7 +55,7 @@ def evaluate(
     length = min(inputs.at_least("--context", context, 2), network.n_context)
     tokens = network.tokenize(texts, bos=bos)
     with shown(err):
-        found = measured(network, chosen, tokens.cut(length), include_bos=include_bos)
+        found = measured(network, chosen, tokens.cut(length), mask=REAL_TOKENS if include_bos else DEFAULT_MASK)
     if as_json:
         print_json({str(site): to_saebench(one, chosen[site]) for site, one in found.items()})
         return

@@ -118,8 +118,9 @@ def train(
     combination is trained, all from the same passes of the model. Started by torchrun, all processes train the same
     dictionaries.
     """
+    from gossamer.activations import read_texts
     from gossamer.progress import shown
-    from gossamer.training import read_texts, recipe_for, train_sets, train_transcoders
+    from gossamer.training import recipe_for, train_sets, train_transcoders
     from gossamer.training.parallel import joined
 
     places = _sites(layers, sites)

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gossamer.activations.token_mask import counted_tokens
-from gossamer.batching import in_batches
+from gossamer.activations.stream import BATCH, ActivationBatch, ActivationStream
+from gossamer.activations.token_mask import DEFAULT_MASK, TokenMask
 from gossamer.dictionary.config import Claims
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import plural, short_repr
@@ -20,7 +20,6 @@ from gossamer.model.site import BySite, Site, SiteMapping, by_site
 from gossamer.tokens import Tokens
 
 EXPLAINED_VARIANCE = "1 - sum ||x - x_hat||^2 / sum ||x - mean||^2"
-_BATCH = 16
 _L0_FACTOR = 2.0
 _VARIANCE_SLACK = 0.2
 # Names that TransformerLens gives to models which the hub calls otherwise.
@@ -33,7 +32,7 @@ class DictionaryWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a dictionary does on a model's activations, without BOS and padding; sums in float64.
+    """What a dictionary does on a model's activations at the tokens that count; sums in float64.
 
     Attributes:
         l0: mean number of active latents per token.
@@ -95,7 +94,12 @@ class _Sums:
 
 
 def measure(
-    model: LanguageModel, dictionaries: SiteMapping[Dictionary], tokens: Tokens, *, batch_size: int = _BATCH
+    model: LanguageModel,
+    dictionaries: SiteMapping[Dictionary],
+    tokens: Tokens,
+    *,
+    mask: TokenMask = DEFAULT_MASK,
+    batch_size: int = BATCH,
 ) -> BySite[Measurement]:
     """L0 and explained variance of each dictionary on the model's own activations, each dictionary alone.
 
@@ -104,36 +108,41 @@ def measure(
     Memory: the activations of one batch at all sites, and what :meth:`Dictionary.encode` needs.
 
     Raises:
-        UsageError: fewer than two tokens are left without BOS and padding.
-        NotFiniteError: a reconstruction is not finite.
+        UsageError: fewer than two tokens count.
+        NotFiniteError: activations or a reconstruction are not finite.
     """
     dictionaries = by_site(dictionaries)
     written = {site: dictionary.site_out or site for site, dictionary in dictionaries.items()}
-    counted = counted_tokens(model, tokens)
-    if int(counted.sum()) < 2:
+    stream = ActivationStream(
+        model,
+        tokens,
+        sorted({*written, *written.values()}),
+        mask=mask,
+        batch_size=batch_size,
+        what="measuring dictionaries",
+    )
+    if int(stream.counted.sum()) < 2:
         raise UsageError("measuring a dictionary needs at least two tokens besides BOS and padding; give more text")
 
-    def batch(rows: slice) -> dict[Site, _Sums]:
-        with torch.no_grad():
-            found = model.capture(tokens[rows], sorted({*written, *written.values()}))
-            kept = counted[rows]
-            return {site: _sums(dictionaries[site], found[site], found[out], kept) for site, out in written.items()}
+    def summed(batch: ActivationBatch) -> dict[Site, _Sums]:
+        return {
+            site: _sums(dictionaries[site], batch.counted(site), batch.counted(out)) for site, out in written.items()
+        }
 
     totals: dict[Site, _Sums] = {}
-    for sums in in_batches(len(tokens), batch_size, batch):
+    for sums in stream.map(summed):
         totals = {site: totals[site].joined(part) if site in totals else part for site, part in sums.items()}
     return BySite((site, _measurement(total)) for site, total in totals.items())
 
 
-def _sums(dictionary: Dictionary, inputs: Tensor, targets: Tensor, kept: Tensor) -> _Sums:
-    x, target = (values[kept.to(values.device)].to(dictionary.W_dec.device) for values in (inputs, targets))
+def _sums(dictionary: Dictionary, x: Float[Tensor, "tokens d"], target: Float[Tensor, "tokens d_out"]) -> _Sums:
+    x, target = x.to(dictionary.W_dec.device), target.to(dictionary.W_dec.device)
     if len(x) == 0:
-        return _Sums(0, 0.0, 0.0, torch.zeros(dictionary.d_in, dtype=torch.float64, device=x.device), 0.0)
+        return _Sums(0, 0.0, 0.0, torch.zeros(target.shape[1], dtype=torch.float64, device=x.device), 0.0)
     latents = dictionary.encode(x)
-    out = dictionary.reconstruct(x, latents)
-    require_finite(x, f"activations at {dictionary.site}")
-    exact = require_finite(target, f"activations at {dictionary.site_out or dictionary.site}").double()
-    error = (exact - require_finite(out, f"reconstruction at {dictionary.site}").double()).square().sum()
+    out = require_finite(dictionary.reconstruct(x, latents), f"reconstruction at {dictionary.site}")
+    exact = target.double()
+    error = (exact - out.double()).square().sum()
     mean = exact.mean(dim=0)
     spread = (exact - mean).square().sum()
     return _Sums(len(x), float(latents.l0.sum()), float(error), mean, float(spread))

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from gossamer.activations.stream import BATCH
+from gossamer.activations.token_mask import DEFAULT_MASK, TokenMask
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.features.examples import Activity, ExampleSettings, Text, activity, stratified, strongest
 from gossamer.features.feature import Feature
@@ -20,7 +22,8 @@ def feature_cards(
     *,
     settings: ExampleSettings | None = None,
     words: int = 8,
-    batch_size: int = 16,
+    mask: TokenMask = DEFAULT_MASK,
+    batch_size: int = BATCH,
 ) -> dict[Feature, FeatureCard]:
     """A card of each feature: density, histogram, examples, logit-lens words, link.
 
@@ -31,9 +34,10 @@ def feature_cards(
         text: tokens, a task (its training prompts), or texts.
         settings: which examples.
         words: logit-lens words each way.
+        mask: which tokens count.
     """
     settings, dictionaries = settings or ExampleSettings(), by_site(dictionaries)
-    found = activity(model, dictionaries, features, text, settings=settings, batch_size=batch_size)
+    found = activity(model, dictionaries, features, text, settings=settings, mask=mask, batch_size=batch_size)
     cards: dict[Feature, FeatureCard] = {}
     for site, one in found.items():
         dictionary, latents = dictionaries[site], one.latents.tolist()

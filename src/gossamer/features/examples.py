@@ -8,19 +8,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from gossamer.activations.token_mask import counted_tokens
-from gossamer.batching import in_batches
+from gossamer.activations.stream import BATCH, ActivationBatch, ActivationStream
+from gossamer.activations.token_mask import DEFAULT_MASK, TokenMask
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
 from gossamer.features.feature import Feature
 from gossamer.features.feature_card import FeatureExample, Histogram
-from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site, SiteMapping, by_site
-from gossamer.progress import begin
 from gossamer.tasks.task import Task
 from gossamer.tokens import Tokens
 
@@ -136,7 +134,8 @@ def top_examples(
     text: Text,
     *,
     settings: ExampleSettings | None = None,
-    batch_size: int = 16,
+    mask: TokenMask = DEFAULT_MASK,
+    batch_size: int = BATCH,
 ) -> dict[Feature, tuple[FeatureExample, ...]]:
     """Where each feature fires most in a text: windows of tokens with the activation at every one of them.
 
@@ -149,7 +148,8 @@ def top_examples(
         UsageError: a feature of no dictionary given, or no text.
     """
     settings = settings or ExampleSettings()
-    found = activity(model, by_site(dictionaries), features, text, settings=settings, batch_size=batch_size)
+    dictionaries = by_site(dictionaries)
+    found = activity(model, dictionaries, features, text, settings=settings, mask=mask, batch_size=batch_size)
     return {
         Feature(site, int(latent)): (*strongest(model, one, column), *stratified(model, one, column, settings))
         for site, one in found.items()
@@ -157,7 +157,6 @@ def top_examples(
     }
 
 
-@torch.no_grad()
 def activity(
     model: LanguageModel,
     dictionaries: Mapping[Site, Dictionary],
@@ -165,31 +164,29 @@ def activity(
     text: Text,
     *,
     settings: ExampleSettings,
-    batch_size: int = 16,
+    mask: TokenMask = DEFAULT_MASK,
+    batch_size: int = BATCH,
 ) -> dict[Site, Activity]:
     """What every feature did on a text, by site; see :func:`top_examples`."""
     columns = _columns(dictionaries, features)
     tokens = text_tokens(model, text)
-    counted = counted_tokens(model, tokens)
     width = tokens.ids.shape[1] if settings.window is None else sum(settings.window) + 1
     found = {site: _begin(latents, settings, width) for site, latents in columns.items()}
     largest = max(len(latents) for latents in columns.values())
     at_once = max(1, min(batch_size, _BLOCK_VALUES // (largest * tokens.ids.shape[1])))
-    advance = begin("examples", len(tokens))
+    stream = ActivationStream(model, tokens, list(columns), mask=mask, batch_size=at_once, what="examples")
 
-    def batch(rows: slice) -> None:
-        streams = model.capture(tokens[rows], list(columns))
+    def add(batch: ActivationBatch) -> None:
         values = {}
         for site, latents in columns.items():
             dictionary = dictionaries[site]
-            x = require_finite(streams[site], f"activations at {site}").to(dictionary.W_dec.device)
+            x = batch.at(site).to(dictionary.W_dec.device)
             values[site] = dictionary.encode_dense(x, latents.to(x.device)).float().cpu()
         # Kept only once every site is through, so that a batch that runs out of memory can be tried again.
         for site, one in values.items():
-            _add(found[site], one, tokens[rows], counted[rows], rows.start, settings)
-        advance(rows.stop - rows.start, "")
+            _add(found[site], one, batch, settings)
 
-    in_batches(len(tokens), at_once, batch)
+    stream.map(add)
     return found
 
 
@@ -257,12 +254,11 @@ def _begin(latents: Int[Tensor, "c"], settings: ExampleSettings, width: int) -> 
 def _add(
     found: Activity,
     values: Float[Tensor, "rows pos c"],
-    tokens: Tokens,
-    counted: Bool[Tensor, "rows pos"],
-    first: int,
+    batch: ActivationBatch,
     settings: ExampleSettings,
 ) -> None:
-    """Count a batch of rows, the first of which is row number `first`, and offer its places."""
+    """Count the latents of a batch and offer its places."""
+    tokens, counted, first = batch.tokens, batch.mask, batch.rows.start
     seen = values[counted].double()
     found.tokens += len(seen)
     found.active += (seen > 0).sum(dim=0)

@@ -17,6 +17,12 @@ def adds_bos(tokenizer: Any) -> bool:
     return tokenizer.bos_token_id is not None and len(ids) > 0 and ids[0] == tokenizer.bos_token_id
 
 
+def special_ids(tokenizer: Any) -> frozenset[int]:
+    """Ids of BOS, EOS, padding, marks of a chat and whatever else is no text; none where there is no tokenizer."""
+    added = getattr(tokenizer, "added_tokens_decoder", {}).items()
+    return frozenset(getattr(tokenizer, "all_special_ids", ())) | {id for id, token in added if token.special}
+
+
 def encode(tokenizer: Any, texts: Sequence[str], bos: bool | None, side: Side) -> Tokens:
     """Ids of `texts`, padded on `side`. `bos`: exactly one BOS token, none, or what the tokenizer does (None).
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.activations.stream import ActivationStream
 from gossamer.activations.token_mask import counted_tokens
 from gossamer.dictionary import recoding
 from gossamer.dictionary.coder import Coder
@@ -25,6 +25,7 @@ from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.slopes import Rows
 from gossamer.display import listed, plural, short_repr
 from gossamer.errors import UsageError
+from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
 from gossamer.progress import begin, silenced
 from gossamer.replacement.evaluate.evaluation import Evaluation
@@ -176,7 +177,7 @@ def study_coding(
     advance(len(recorder.rows), "")
     for name, dictionary in dictionaries.items():
         for coder in [coder for coder in coders if (name, coder) not in done]:
-            built = _built(model, dictionary, coder, ks, sample)
+            built = _built(model, dictionary, coder, ks, sample, batch_size)
             with silenced():
                 found = evaluate_coders(model, built, tokens, batch_size=batch_size)
             recorder.add(*(_point(name, coder, k, one) for k, one in found.items()))
@@ -224,6 +225,7 @@ def _settings(
 ) -> dict[str, Any]:
     return {
         "model": model.title,
+        "weights_sha256": weights_sha256(model.hf),
         "site": str(next(iter(dictionaries.values())).site),
         "dictionaries": {name: _hash(dictionary.W_dec, dictionary.W_enc) for name, dictionary in dictionaries.items()},
         "rows": len(tokens),
@@ -247,14 +249,21 @@ def _hash(*tensors: Tensor) -> str:
 
 
 def _built(
-    model: LanguageModel, dictionary: Dictionary, coder: str, ks: Sequence[int], sample: Tokens | None
+    model: LanguageModel,
+    dictionary: Dictionary,
+    coder: str,
+    ks: Sequence[int],
+    sample: Tokens | None,
+    batch_size: int,
 ) -> dict[int | None, Coder]:
     """The coders of one name, by k."""
     if coder == "encoder":
         return {None: recoding.encoded(dictionary)}
     if coder == "rescaled":
         assert sample is not None
-        return {None: recoding.rescaled(dictionary, _activations(model, dictionary, sample))}
+        assert dictionary.site is not None
+        activations = ActivationStream(model, sample, [dictionary.site], batch_size=batch_size).collect()
+        return {None: recoding.rescaled(dictionary, activations[dictionary.site])}
     return dict(_by_k(dictionary, coder, ks))
 
 
@@ -266,14 +275,6 @@ def _by_k(dictionary: Dictionary, coder: str, ks: Sequence[int]) -> Iterator[tup
     # Every k works on the same rows and the same products of all pairs of them.
     rows = Rows.of(dictionary.W_dec.detach())
     yield from ((k, recoding.pursued(dictionary, k, coder, rows)) for k in ks)
-
-
-def _activations(model: LanguageModel, dictionary: Dictionary, sample: Tokens) -> Float[Tensor, "tokens d"]:
-    site = dictionary.site
-    assert site is not None
-    with torch.no_grad():
-        captured = model.capture(sample, [site])[site]
-    return captured[counted_tokens(model, sample).to(captured.device)]
 
 
 def _point(name: str, coder: str, k: int | None, found: Evaluation) -> CodingPoint:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.activations.stream import ActivationStream
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.model.site import Site
@@ -72,10 +73,7 @@ def program_samples(compiled: Compiled, site: Site, inputs: Sequence[Sequence[Va
     Raises:
         UsageError: as :meth:`Compiled.encode` and :func:`labelled_dictionary`.
     """
-    tokens = compiled.encode(inputs)
-    with torch.no_grad():
-        stream = compiled.language_model.capture(tokens, [site])[site]
-    rows = torch.cat([row[1 : len(one) + 1] for row, one in zip(stream, inputs, strict=True)])
+    rows = ActivationStream(compiled.language_model, compiled.encode(inputs), [site]).collect()[site]
     labelled = labelled_dictionary(compiled, site)
     features = labelled.encode_dense(rows)
     # What is rounding, and not there.

@@ -1,5 +1,6 @@
 """Sparse dictionaries from a model and text."""
 
+from gossamer.activations.text import read_texts
 from gossamer.training.checks import TrainingWarning
 from gossamer.training.config import (
     CorpusConfig,
@@ -13,7 +14,6 @@ from gossamer.training.config import (
 from gossamer.training.fit import fit, fit_source, fit_tensors
 from gossamer.training.pipeline import train_dictionaries, train_sets
 from gossamer.training.recipes import Recipe, recipe_for
-from gossamer.training.text import read_texts
 from gossamer.training.transcoders import train_transcoders
 
 __all__ = [

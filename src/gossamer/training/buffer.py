@@ -13,21 +13,19 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from gossamer.activations.corpus import Corpus
+from gossamer.activations.stream import ActivationStream
 from gossamer.activations.token_mask import counted_tokens
-from gossamer.batching import in_batches
 from gossamer.errors import UsageError
-from gossamer.finite import require_finite
 from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
-from gossamer.progress import begin
+from gossamer.seeding import generator
 from gossamer.tokens import Tokens
 from gossamer.training.calibration import calibration_tokens
 from gossamer.training.config import FitConfig
-from gossamer.training.corpus import Corpus
 from gossamer.training.parallel import Processes
-from gossamer.training.seeding import generator
-from gossamer.training.source import Activations, Turn, combined, owned
+from gossamer.training.source import Activations, Turn, owned
 
 # Rows that tell how many activations a row has, and how much more than the mean is captured to be sure.
 _SAMPLED_ROWS, _SURELY = 4096, 1.02
@@ -133,19 +131,6 @@ class OnTheFly:
         Raises:
             NotFiniteError: one is not finite (the site is named).
         """
-        counted = counted_tokens(self.model, tokens)
-
-        def capture(rows: slice) -> dict[Site, Tensor]:
-            with torch.no_grad():
-                found = self.model.capture(tokens[rows], self.sites)
-            kept = {site: values[counted[rows].to(values.device)] for site, values in found.items()}
-            return {site: require_finite(values, f"activations at {site}").float() for site, values in kept.items()}
-
-        advance = begin("capturing activations", len(tokens))
-
-        def told(rows: slice) -> dict[Site, Tensor]:
-            found = capture(rows)
-            advance(rows.stop - rows.start, "")
-            return found
-
-        return combined(in_batches(len(tokens), self.config.capture_rows, told), self.sites)
+        size, what = self.config.capture_rows, "capturing activations"
+        stream = ActivationStream(self.model, tokens, self.sites, batch_size=size, what=what)
+        return stream.collect(torch.float32)

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from gossamer.activations.corpus import RowConfig
 from gossamer.display import short_repr
 from gossamer.model.site import Site
 from gossamer.training.checks import require, require_kinds
@@ -15,32 +16,26 @@ DECODER_NORMS = ("unit", "at_most_one", "free")
 
 
 @dataclass(frozen=True)
-class CorpusConfig:
-    """What the dictionaries learn from.
+class CorpusConfig(RowConfig):
+    """What the dictionaries learn from: rows of text, and what the model itself adds to it.
+
+    The BOS position itself is never learned from, and it is passed through untouched when dictionaries are spliced in;
+    what is held out tells what the dictionaries claim of themselves.
 
     Attributes:
-        context: tokens of a row, BOS included; a longer text becomes several rows.
-        bos: share of the rows that begin with BOS, 0 to 1. The BOS position itself is never learned from, and it is
-            passed through untouched when dictionaries are spliced in.
-        held_out: share of the texts kept aside for what the dictionaries claim of themselves.
         sample_tokens: tokens to sample from the model itself and add to the text; 0 for none.
         sample_prefix: longest beginning of a text that a sample continues, in tokens; each sample draws its own length
             from 0 (BOS alone, where the tokenizer has one) to this.
         sample_batch: samples drawn at once; one file each.
     """
 
-    context: int = 64
-    bos: float = 0.5
-    held_out: float = 0.02
     sample_tokens: int = 0
     sample_prefix: int = 8
     sample_batch: int = 256
 
     def __post_init__(self) -> None:
         require_kinds(self)
-        require(self.context >= 2, "context of at least 2 tokens", self.context)
-        require(0 <= self.bos <= 1, "bos between 0 and 1", self.bos)
-        require(0 < self.held_out < 1, "held_out between 0 and 1", self.held_out)
+        super().__post_init__()
         require(self.sample_tokens >= 0, "sample_tokens of at least 0", self.sample_tokens)
         require(self.sample_prefix >= 1, "sample_prefix of at least 1", self.sample_prefix)
         require(self.sample_batch >= 1, "sample_batch of at least 1", self.sample_batch)

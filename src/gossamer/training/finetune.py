@@ -22,6 +22,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from gossamer.activations.corpus import Corpus
+from gossamer.activations.stream import ActivationStream
 from gossamer.activations.token_mask import counted_tokens
 from gossamer.dictionary.set import DictionarySet
 from gossamer.errors import UsageError
@@ -31,15 +33,14 @@ from gossamer.model.language_model import LanguageModel
 from gossamer.model.predictions import log_probabilities
 from gossamer.model.site import Site
 from gossamer.replacement.replacement_model import ReplacementModel
+from gossamer.seeding import generator
 from gossamer.tasks.metric import kl_divergence
 from gossamer.tokens import Tokens
 from gossamer.training import run
 from gossamer.training.calibration import calibration_tokens
 from gossamer.training.chosen import Chosen
 from gossamer.training.config import FinetuneConfig, learning_rate
-from gossamer.training.corpus import Corpus
 from gossamer.training.parallel import Processes
-from gossamer.training.seeding import generator
 from gossamer.training.sensitivity import unembedding_covariance
 from gossamer.training.tuner import Tuner
 
@@ -96,11 +97,10 @@ class _Finetune:
 
     def begin(self) -> None:
         tokens = self.corpus.rows(0, self.config.rows, self.seed)
-        kept = counted_tokens(self.model, tokens)
-        with torch.no_grad():
-            first = self.model.capture(tokens, list(self.dictionaries))
+        stream = ActivationStream(self.model, tokens, list(self.dictionaries), batch_size=self.config.rows)
+        first = stream.collect(torch.float32)
         for site, dictionary in self.dictionaries.items():
-            own = require_finite(first[site][kept.to(first[site].device)], f"activations at {site}").float()
+            own = first[site]
             self.tuners[site] = Tuner(dictionary, float(_spread(own).sqrt()), self.config.clip)
             self.tuners[site].measure_k(own)
 
@@ -147,17 +147,14 @@ class _Finetune:
         They are the model's own activations, on which L0 is measured and compared everywhere. What reaches a later site
         with reconstructions before it is smaller, so that fewer latents are active there.
         """
-        size = self.config.rows * self.corpus.training.ids.shape[1]
-        read: dict[Site, list[Tensor]] = {site: [] for site in self.tuners}
-        for step in range(self.steps, self.steps + -(-calibration_tokens(self.config.tokens) // size)):
-            tokens = self.corpus.rows(step * self.config.rows, self.config.rows, self.seed)
-            kept = counted_tokens(self.model, tokens)
-            with torch.no_grad():
-                captured = self.model.capture(tokens, list(self.tuners))
-            for site, stream in captured.items():
-                read[site].append(stream[kept.to(stream.device)])
+        rows, sites = self.config.rows, list(self.tuners)
+        count = rows * -(-calibration_tokens(self.config.tokens) // (rows * self.corpus.training.ids.shape[1]))
+        tokens = self.corpus.rows(self.steps * rows, count, self.seed)
+        read = ActivationStream(self.model, tokens, sites, batch_size=rows).map(
+            lambda batch: {site: batch.counted(site) for site in sites}
+        )
         for site, tuner in self.tuners.items():
-            tuner.calibrate(read[site])
+            tuner.calibrate([part[site] for part in read])
 
     def measured(self) -> list[dict[str, Any]]:
         return [{name: value if isinstance(value, dict) else float(value) for name, value in self.latest.items()}]

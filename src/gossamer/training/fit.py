@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.activations.corpus import Corpus
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import NotFiniteError, UsageError
 from gossamer.model.language_model import LanguageModel
@@ -22,7 +23,6 @@ from gossamer.training.cache.write import buffers_for, write_cache
 from gossamer.training.calibration import calibration_tokens
 from gossamer.training.checks import warn_of_undercomplete
 from gossamer.training.config import FitConfig, Plan
-from gossamer.training.corpus import Corpus
 from gossamer.training.gradients import Gradients
 from gossamer.training.learner import Learner
 from gossamer.training.parallel import Processes, combined

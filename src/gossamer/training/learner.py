@@ -25,6 +25,7 @@ from gossamer.dictionary.config import DictionaryConfig
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
 from gossamer.finite import named, require_finite
+from gossamer.seeding import generator
 from gossamer.sparse.largest import MARGIN
 from gossamer.training.calibration import calibrated
 from gossamer.training.config import Plan, learning_rate
@@ -34,7 +35,6 @@ from gossamer.training.objectives import BatchTopK, Moment, Outcome
 from gossamer.training.optimiser import Optimiser
 from gossamer.training.parallel import Processes
 from gossamer.training.remedies import Ghost, Resampling
-from gossamer.training.seeding import generator
 from gossamer.training.units import Units, metric_root
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from gossamer.activations.corpus import Corpus, split_texts
 from gossamer.dictionary.attach import Measurement, measure
 from gossamer.dictionary.config import Claims, Contents
 from gossamer.dictionary.dictionary import Dictionary
@@ -17,7 +18,6 @@ from gossamer.model.site import Site, SiteLike
 from gossamer.replacement.evaluate.quality import CE_RECOVERED, Quality, quality
 from gossamer.training import sinks
 from gossamer.training.config import Plan, TrainingConfig, require_vectors
-from gossamer.training.corpus import Corpus, split_texts
 from gossamer.training.finetune import finetune
 from gossamer.training.fit import fit
 from gossamer.training.parallel import Processes
@@ -47,7 +47,7 @@ def train_dictionaries(
     result is the same as that of one uninterrupted run, and lies in `folder`/dictionaries, in SAELens' format.
 
     Args:
-        texts: ordinary text of the kind the model is good at; see :func:`gossamer.training.text.read_texts`.
+        texts: ordinary text of the kind the model is good at; see :func:`gossamer.activations.text.read_texts`.
         sites: where to put dictionaries: streams (resid_pre, resid_mid, resid_post) if they are to be fine-tuned.
         folder: default :func:`gossamer.training.request.default_folder`.
         cache: a folder for the activations, see :func:`gossamer.training.fit.fit`; None: none are kept.

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from gossamer.activations.text import bos_id
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.training.config import CorpusConfig, FinetuneConfig, FitConfig, LearnerConfig, TrainingConfig
 from gossamer.training.objectives import BatchTopK
-from gossamer.training.text import bos_id
 
 
 @dataclass(frozen=True)

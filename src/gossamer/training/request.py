@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.errors import UsageError
-from gossamer.files import read_json, require_folder, write_json
+from gossamer.files import require_folder
 from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
-from gossamer.results.lock import folder_lock
+from gossamer.results import Older, Record, folder_lock, record_format, versions
 from gossamer.training.checkpoint import difference
 from gossamer.training.config import TrainingConfig
 from gossamer.training.metrics import FILE as METRICS
@@ -24,11 +24,20 @@ from gossamer.training.set_plans import SetPlan
 SETTINGS = "settings.json"
 # What earlier versions had in place of a hash of all weights.
 _PARTIAL_HASH = "model_sha256"
+FORMAT = record_format(
+    "gossamer.training",
+    1,
+    dict,
+    "the settings of a training run",
+    {"": Older(lambda body: {"settings": body}, checksum=False)},
+)
 
 
 def default_folder(model_name: str, request: dict[str, Any]) -> Path:
     """$GOSSAMER_CACHE, or ~/.cache/gossamer, then dictionaries/<model>-<hash of the request>."""
     root = Path(os.environ.get("GOSSAMER_CACHE") or Path.home() / ".cache" / "gossamer")
+    # The hash of the weights is one of their dtypes too; so folders are where earlier versions had them.
+    request = {name: value for name, value in request.items() if name != "dtype" or request["weights_sha256"] is None}
     digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:12]
     return root / "dictionaries" / f"{Path(model_name).name}-{digest}"
 
@@ -71,6 +80,7 @@ def request_of(
         # Its short name: the same model may be named by another path.
         "model": model.title,
         "weights_sha256": weights_sha256(model.hf),
+        "dtype": str(model.dtype).removeprefix("torch."),
         "texts": len(texts),
         "texts_sha256": text_hash,
         "sites": [str(site) for site in sites],
@@ -83,19 +93,20 @@ def claim(folder: Path, request: dict[str, Any]) -> None:
 
     Raises:
         UsageError: something was, or its settings are of another program.
+        GossamerError: its settings are damaged.
     """
     path = folder / SETTINGS
+    own: Record[dict[str, Any]] = Record(request, provenance={"versions": versions()})
     if not path.is_file():
-        write_json(path, request)
+        FORMAT.save(path, own)
         return
-    stored = read_json(path)
+    # Earlier versions did not write the dtype, which their hash of the weights knows.
+    stored = {"dtype": request["dtype"], **FORMAT.load(path).settings}
     if stored == request:
         return
-    if not isinstance(stored, dict):
-        raise UsageError(f"{path}: expected the settings of a training run, found other JSON; use another folder")
     if not _holds_work(folder):
         # A run that was refused or stopped before it made anything must not keep a mended one out.
-        write_json(path, request)
+        FORMAT.save(path, own)
         return
     if _PARTIAL_HASH in stored and "weights_sha256" not in stored:
         raise UsageError(

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import torch
 
+from gossamer.activations.text import bos_id, encode, read_texts
 from gossamer.errors import UsageError
 from gossamer.files import read_json, write_json, write_text
 from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
 from gossamer.progress import track
+from gossamer.seeding import generator
 from gossamer.tokens import Tokens
 from gossamer.training.config import CorpusConfig
-from gossamer.training.seeding import generator
-from gossamer.training.text import bos_id, encode, read_texts
 
 
 def sample_text(model: LanguageModel, texts: Sequence[str], config: CorpusConfig, folder: Path, seed: int) -> list[str]:

@@ -12,13 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gossamer.activations.token_mask import counted_tokens
-from gossamer.batching import in_batches
+from gossamer.activations.stream import ActivationBatch, ActivationStream
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
-from gossamer.progress import begin
+from gossamer.seeding import generator
 from gossamer.tokens import Tokens
-from gossamer.training.seeding import generator
 
 _VOCABULARY_BLOCK = 8192
 
@@ -52,25 +50,28 @@ def sensitivity(
     last = model.sites("resid_post")[-1]
     values, vectors = torch.linalg.eigh(unembedding_covariance(model))
     root = (vectors * values.clamp(min=0).sqrt()).to(model.device)
-    counted = counted_tokens(model, tokens)
 
-    def batch(rows: slice) -> dict[Site, Tensor]:
-        with torch.enable_grad(), model.edit({min(sites): lambda value: value.detach().requires_grad_()}):
-            read = model.capture(tokens[rows], [*sites, last])
-        z = model.anatomy.norm(read[last]).float()
-        noise = torch.randn(z.shape[:2] + root.shape[1:], generator=generator(seed, "sensitivity", rows.start))
-        output = (z @ root.to(z)) * noise.to(z)
-        gradients = torch.autograd.grad(output[tokens.mask[rows].to(z.device)].sum(), [read[site] for site in sites])
-        kept = [gradient[counted[rows].to(gradient.device)].float() for gradient in gradients]
-        return {site: rows_.t() @ rows_ for site, rows_ in zip(sites, kept, strict=True)}
+    def products(batch: ActivationBatch) -> dict[Site, Tensor]:
+        z = model.anatomy.norm(batch.values[last]).float()
+        output = (z @ root.to(z)) * _directions(batch.rows, (*tokens.ids.shape, len(root)), batch_size, seed).to(z)
+        read = [batch.values[site] for site in sites]
+        gradients = torch.autograd.grad(output[batch.tokens.mask.to(z.device)].sum(), read)
+        kept = [gradient[batch.mask.to(gradient.device)].float() for gradient in gradients]
+        return {site: rows.t() @ rows for site, rows in zip(sites, kept, strict=True)}
 
-    advance = begin("what the model's output minds", len(tokens))
-
-    def told(rows: slice) -> dict[Site, Tensor]:
-        found = batch(rows)
-        advance(rows.stop - rows.start, "")
-        return found
-
-    parts = in_batches(len(tokens), batch_size, told)
+    what = "what the model's output minds"
+    stream = ActivationStream(model, tokens, [*sites, last], batch_size=batch_size, what=what, gradients=True)
+    with model.edit({min(sites): lambda value: value.detach().requires_grad_()}):
+        parts = stream.map(products)
     sums = {site: torch.stack([part[site] for part in parts]).sum(dim=0) for site in sites}
     return {site: product * (len(product) / product.trace()) for site, product in sums.items()}
+
+
+def _directions(rows: slice, shape: tuple[int, int, int], block: int, seed: int) -> Float[Tensor, "rows pos d_model"]:
+    """Random output directions of some of the rows: drawn by blocks of rows, so that they depend on no batch."""
+    first, last = rows.start // block, -(-rows.stop // block)
+    drawn = [
+        torch.randn(min(block, shape[0] - start), *shape[1:], generator=generator(seed, "sensitivity", start))
+        for start in range(first * block, last * block, block)
+    ]
+    return torch.cat(drawn)[rows.start - first * block : rows.stop - first * block]

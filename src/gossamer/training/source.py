@@ -129,8 +129,3 @@ def owned(values: Activations, order: Int[Tensor, "tokens"], places: Int[Tensor,
         return {site: value[chosen.to(value.device)] for site, value in values.items()}
 
     return Turn(len(order), take)
-
-
-def combined(parts: Sequence[Activations], sites: Sequence[Site]) -> dict[Site, Tensor]:
-    """Several pieces as one."""
-    return {site: torch.cat([part[site] for part in parts]) for site in sites}

@@ -8,8 +8,8 @@ import torch
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
 from gossamer.model.site import Site
+from gossamer.seeding import generator
 from gossamer.training.parallel import Processes
-from gossamer.training.seeding import generator
 from gossamer.training.source import Activations, Turn, ordered
 
 # Starting values need no more than this many activations.

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from gossamer.activations import REAL_TOKENS
 from gossamer.dictionary import attach
 from gossamer.dictionary.config import Contents, DictionaryConfig
 from gossamer.dictionary.dictionary import Dictionary
@@ -151,7 +152,7 @@ def test_it_agrees_with_what_attaching_measures(tiny_gpt2, dictionaries, tokens,
 
 
 def test_bos_is_measured_when_asked(tiny_gpt2, dictionaries, tokens, sites, found):
-    one = evaluate(tiny_gpt2, dictionaries, tokens, include_bos=True)[sites[0]]
+    one = evaluate(tiny_gpt2, dictionaries, tokens, mask=REAL_TOKENS)[sites[0]]
     assert one.tokens == found[sites[0]].tokens + len(TEXTS)
     assert one.positions[0].position == 0
     assert (one.includes_bos, found[sites[0]].includes_bos) == (True, False)

@@ -7,6 +7,7 @@ import pytest
 from training_fixtures import CONFIG, texts, with_fit
 
 from gossamer.model import Site
+from gossamer.model.fingerprint import weights_sha256
 from gossamer.report.ablation import draw
 from gossamer.training.ablation import Ablation, AblationConfig, ablate, study, variants
 
@@ -29,6 +30,7 @@ def test_a_grid_end_to_end(tiny_gpt2, tmp_path, monkeypatch):
         for coefficient in (0.1, 1.0)
     )
     assert weak > strong
+    assert found.settings["weights_sha256"] == weights_sha256(arguments[0].hf)
     plain = json.loads(json.dumps(asdict(found)))
     assert asdict(Ablation.load(tmp_path / "results.json")) == {**asdict(found), "settings": plain["settings"]}
     # As it was written before it had a version.

@@ -42,7 +42,7 @@ class Evaluation:
 
     Attributes:
         site: where the dictionary reads.
-        tokens: activations measured; BOS and padding are none of them, unless `includes_bos`.
+        tokens: activations measured: of the tokens that count.
         predicted: next tokens predicted, for CE and KL, in nats a token.
         l0, l1: mean number and mean sum of active latents.
         mse: mean over tokens of ||x - x_hat||^2 / d.

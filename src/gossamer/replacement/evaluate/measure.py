@@ -1,14 +1,16 @@
 """The measurements: one pass of the model over the text, and for every dictionary the layers after its site."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from gossamer.activations.token_mask import counted_tokens
-from gossamer.batching import in_batches
+from gossamer.activations.stream import BATCH, ActivationBatch, ActivationStream
+from gossamer.activations.token_mask import DEFAULT_MASK, TokenMask
 from gossamer.dictionary.coder import Coder
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
@@ -16,14 +18,12 @@ from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.predictions import compare_predictions, predicting
 from gossamer.model.site import BySite, Site, SiteMapping, by_site
-from gossamer.progress import begin
 from gossamer.replacement.evaluate.evaluation import Evaluation, Position
 from gossamer.replacement.replacement_model import ReplacementModel
 from gossamer.tokens import Tokens
 
 Sums = dict[str, Tensor]
 Name = TypeVar("Name", bound=Hashable)
-_BATCH = 16
 
 
 def evaluate(
@@ -31,12 +31,12 @@ def evaluate(
     dictionaries: SiteMapping[Dictionary],
     tokens: Tokens,
     *,
-    include_bos: bool = False,
-    batch_size: int = _BATCH,
+    mask: TokenMask = DEFAULT_MASK,
+    batch_size: int = BATCH,
 ) -> BySite[Evaluation]:
     """Measure each dictionary alone; see :func:`evaluate_coders`."""
     coders = {site: Coder(dictionary, dictionary.encode) for site, dictionary in by_site(dictionaries).items()}
-    return BySite(evaluate_coders(model, coders, tokens, include_bos=include_bos, batch_size=batch_size))
+    return BySite(evaluate_coders(model, coders, tokens, mask=mask, batch_size=batch_size))
 
 
 def evaluate_coders(
@@ -44,8 +44,8 @@ def evaluate_coders(
     coders: Mapping[Name, Coder],
     tokens: Tokens,
     *,
-    include_bos: bool = False,
-    batch_size: int = _BATCH,
+    mask: TokenMask = DEFAULT_MASK,
+    batch_size: int = BATCH,
 ) -> dict[Name, Evaluation]:
     """Measure each coder alone: reconstruction, sparsity, and what its splice does to the model's predictions.
 
@@ -55,8 +55,8 @@ def evaluate_coders(
     Args:
         coders: what to measure, by any name; several may read the same site.
         tokens: rows of ordinary text.
-        include_bos: measure and replace BOS too (by default it passes through and is left out: its activations are
-            unlike all others, and one such token can make every average).
+        mask: which tokens are measured and replaced; the others pass through. `REAL_TOKENS`: BOS and sinks too, whose
+            activations are unlike all others, so that one of them can make every average.
 
     Raises:
         UsageError: fewer than two tokens to measure, no row of two tokens, or a transcoder.
@@ -64,66 +64,45 @@ def evaluate_coders(
     """
     for coder in coders.values():
         coder.dictionary.require_reconstruction("evaluation")
-    kept = tokens.mask if include_bos else counted_tokens(model, tokens)
+    networks = {coder.site: ReplacementModel(model, {coder.site: coder.dictionary}) for coder in coders.values()}
+    read = ActivationStream(model, tokens, sorted(networks), mask=mask, batch_size=batch_size)
     predicted = int(predicting(tokens).sum())
-    if int(kept.sum()) < 2 or not predicted:
+    if int(read.counted.sum()) < 2 or not predicted:
         raise UsageError("evaluating dictionaries needs at least two tokens besides BOS and padding; give more text")
-    means = site_means(model, sorted({coder.site for coder in coders.values()}), tokens, kept, batch_size)
-    advance = begin("evaluating", len(tokens))
-
-    def batch(rows: slice) -> dict[Name, Sums]:
-        with torch.no_grad():
-            found = _batch(model, coders, means, tokens[rows], kept[rows])
-        advance(rows.stop - rows.start, "")
-        return found
-
-    parts = in_batches(len(tokens), batch_size, batch)
+    means = read.means()
+    ends = {model.sites("resid_post")[-1], *(network.start for network in networks.values())}
+    stream = replace(read, sites=sorted({*networks, *ends}), mask=read.counted, what="evaluating")
+    parts = stream.map(partial(_measured, model, coders, networks, means))
     totals = {name: _added([part[name] for part in parts]) for name in coders}
-    return {name: _evaluation(coder, totals[name], predicted, include_bos) for name, coder in coders.items()}
+    return {name: _evaluation(coder, totals[name], predicted, mask.bos) for name, coder in coders.items()}
 
 
-def site_means(
-    model: LanguageModel, sites: Sequence[Site], tokens: Tokens, kept: Bool[Tensor, "batch pos"], batch_size: int
-) -> dict[Site, Float[Tensor, "d"]]:
-    """Mean over the kept tokens of what the model has at each site, in float64."""
-
-    def batch(rows: slice) -> dict[Site, Tensor]:
-        with torch.no_grad():
-            captured = model.capture(tokens[rows], sites)
-        return {site: x[kept[rows].to(x.device)].double().sum(dim=0) for site, x in captured.items()}
-
-    parts = in_batches(len(tokens), batch_size, batch)
-    return {site: torch.stack([part[site] for part in parts]).sum(dim=0) / int(kept.sum()) for site in sites}
-
-
-def _batch(
+def _measured(
     model: LanguageModel,
     coders: Mapping[Name, Coder],
+    networks: Mapping[Site, ReplacementModel],
     means: Mapping[Site, Tensor],
-    tokens: Tokens,
-    kept: Bool[Tensor, "batch pos"],
+    batch: ActivationBatch,
 ) -> dict[Name, Sums]:
     last = model.sites("resid_post")[-1]
-    networks = {coder.site: ReplacementModel(model, {coder.site: coder.dictionary}) for coder in coders.values()}
-    starts = {network.start for network in networks.values()}
-    streams = model.capture(tokens, sorted({*means, *starts, last}))
 
     def after(site: Site, value: Tensor) -> Tensor:
         """The last stream with `value` at the site."""
         network = networks[site]
-        prefix = streams[network.start]
-        return network.capture(tokens, kept, [last], prefix=prefix, reconstruct=lambda _, __: value)[last]
+        prefix = batch.values[network.start]
+        return network.capture(batch.tokens, batch.mask, [last], prefix=prefix, reconstruct=lambda _, __: value)[last]
 
     edited: dict[str, Tensor] = {}
     for site in networks:
-        edited[f"zero {site}"] = after(site, torch.zeros_like(require_finite(streams[site], f"activations at {site}")))
+        edited[f"zero {site}"] = after(site, torch.zeros_like(batch.at(site)))
     found: dict[Name, Sums] = {}
     for name, coder in coders.items():
-        x, here = streams[coder.site], kept.to(streams[coder.site].device)
+        x = batch.values[coder.site]
+        here = batch.mask.to(x.device)
         out, sums = _reconstruction(coder, x[here], means[coder.site])
         edited[f"spliced {name}"] = after(coder.site, x.index_put(here.nonzero(as_tuple=True), out.to(x.dtype)))
         found[name] = sums | _by_position(sums.pop("rows"), here)
-    ce_model, predictions = compare_predictions(model, streams[last], edited, tokens)
+    ce_model, predictions = compare_predictions(model, batch.values[last], edited, batch.tokens)
     for name, coder in coders.items():
         zero, spliced = predictions[f"zero {coder.site}"], predictions[f"spliced {name}"]
         found[name] |= {"ce_model": ce_model, "ce_zero": zero.cross_entropy, "kl_zero": zero.kl}

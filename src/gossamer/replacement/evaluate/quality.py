@@ -1,25 +1,23 @@
 """What a set of dictionaries, all spliced in at once, leaves of the model's predictions."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gossamer.activations.token_mask import counted_tokens
-from gossamer.batching import in_batches
+from gossamer.activations.stream import BATCH, ActivationBatch, ActivationStream
+from gossamer.activations.token_mask import DEFAULT_MASK, TokenMask
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.predictions import compare_predictions, predicting
 from gossamer.model.site import Site
-from gossamer.replacement.evaluate.measure import site_means
-from gossamer.replacement.replacement_model import ReplacementModel
+from gossamer.replacement.replacement_model import Reconstruct, ReplacementModel
 from gossamer.tokens import Tokens
 
 CE_RECOVERED = "(CE with every site at its mean - CE spliced) / (CE with every site at its mean - CE of the model)"
-_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -47,36 +45,38 @@ class Quality:
 
 
 def quality(
-    model: LanguageModel, dictionaries: Mapping[Site, Dictionary], tokens: Tokens, *, batch_size: int = _BATCH
+    model: LanguageModel,
+    dictionaries: Mapping[Site, Dictionary],
+    tokens: Tokens,
+    *,
+    mask: TokenMask = DEFAULT_MASK,
+    batch_size: int = BATCH,
 ) -> Quality:
-    """Measure `dictionaries` together on rows of text.
+    """Measure `dictionaries` together on rows of text; tokens that do not count pass through all of them.
 
     Memory: the streams of one batch at all sites, and what `compare_predictions` takes.
 
     Raises:
-        UsageError: no row has two tokens.
-        NotFiniteError: logits are not finite.
+        UsageError: no row has two tokens, or no token counts.
+        NotFiniteError: activations or logits are not finite.
     """
     predicted = int(predicting(tokens).sum())
     if not predicted:
         raise UsageError("measuring predictions needs rows of at least two tokens; give more text")
-    kept = counted_tokens(model, tokens)
-    means = site_means(model, list(dictionaries), tokens, kept, batch_size)
-
     network, last = ReplacementModel(model, dictionaries), model.sites("resid_post")[-1]
+    read = ActivationStream(model, tokens, list(dictionaries), mask=mask, batch_size=batch_size)
+    means = read.means()
 
-    def batch(rows: slice) -> Float[Tensor, "four"]:
-        some, here = tokens[rows], kept[rows]
-        with torch.no_grad():
-            own = model.capture(some, sorted({network.start, last}))
-            prefix = own[network.start]
-            spliced = network.capture(some, here, [last], prefix=prefix)[last]
-            averaged = network.capture(
-                some, here, [last], prefix=prefix, reconstruct=lambda site, x: means[site].to(x).expand_as(x)
-            )[last]
-        ce, found = compare_predictions(model, own[last], {"spliced": spliced, "mean": averaged}, some)
+    def compared(batch: ActivationBatch) -> Float[Tensor, "four"]:
+        def spliced(reconstruct: Reconstruct | None = None) -> Float[Tensor, "batch pos d_model"]:
+            prefix = batch.values[network.start]
+            return network.capture(batch.tokens, batch.mask, [last], prefix=prefix, reconstruct=reconstruct)[last]
+
+        streams = {"spliced": spliced(), "mean": spliced(lambda site, x: means[site].to(x).expand_as(x))}
+        ce, found = compare_predictions(model, batch.values[last], streams, batch.tokens)
         return torch.stack([found["spliced"].kl, ce, found["spliced"].cross_entropy, found["mean"].cross_entropy])
 
-    sums = torch.stack(in_batches(len(tokens), batch_size, batch)).sum(dim=0) / predicted
+    ends = replace(read, sites=sorted({network.start, last}), mask=read.counted, what="measuring predictions")
+    sums = torch.stack(ends.map(compared)).sum(dim=0) / predicted
     kl, ce_model, ce_spliced, ce_mean = sums.tolist()
     return Quality(kl, ce_model, ce_spliced, ce_mean, predicted)

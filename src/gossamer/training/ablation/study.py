@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from gossamer.activations.corpus import Corpus, split_texts
 from gossamer.dictionary.coder import Coder
 from gossamer.files import write_text
+from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site, SiteLike
 from gossamer.replacement.evaluate import evaluate_coders
@@ -14,7 +16,6 @@ from gossamer.training.ablation.grid import AblationConfig, Variant, variants
 from gossamer.training.ablation.results import RESULTS, Ablation, Trained
 from gossamer.training.ablation.table import markdown
 from gossamer.training.config import CorpusConfig, FitConfig, Plan
-from gossamer.training.corpus import Corpus, split_texts
 from gossamer.training.fit import fit
 
 TABLE = "table.md"
@@ -63,6 +64,7 @@ def ablate(
         for variant, coefficient, plan in planned
     )
     settings = {"grid": asdict(config), "loop": asdict(loop), "corpus": read.fingerprint, "seed": seed}
+    settings |= {"weights_sha256": weights_sha256(model.hf)}
     found = Ablation(model.title, str(site), settings, trained)
     found.save(folder / RESULTS)
     write_text(folder / TABLE, markdown(found))

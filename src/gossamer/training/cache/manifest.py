@@ -1,20 +1,19 @@
 """manifest.json: what a cache of activations holds, and the SHA-256 of every shard."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from gossamer.display import listed, plural, short_repr
-from gossamer.errors import GossamerError, UsageError
-from gossamer.files import read_json, write_json
+from gossamer.errors import UsageError
 from gossamer.model.site import Site
+from gossamer.results import Format, Older
 from gossamer.training.checkpoint import difference
 
 FILE = "manifest.json"
-FORMAT = "gossamer.activations.1"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -46,6 +45,7 @@ class Manifest:
         rows: rows of the corpus in a shard.
         shards: those that are complete, in order.
         weights: SHA-256 of the model's weights; None where they were not in memory, or an earlier version wrote.
+        model_dtype: in which the model computed; None where an earlier version wrote, whose `weights` know it.
     """
 
     model: str
@@ -56,6 +56,13 @@ class Manifest:
     rows: int
     shards: tuple[Entry, ...] = ()
     weights: str | None = None
+    model_dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise UsageError(f"dtype of a cache: expected one of {', '.join(DTYPES)}, found {self.dtype!r}")
+        for site in self.sites:
+            Site.parse(site)
 
     __repr__ = short_repr
 
@@ -66,8 +73,7 @@ class Manifest:
     @property
     def settings(self) -> dict[str, Any]:
         """All that is known but the shards."""
-        left_out = {"shards"} if self.weights is not None else {"shards", "weights"}
-        return {name: value for name, value in asdict(self).items() if name not in left_out}
+        return {name: value for name, value in asdict(self).items() if name != "shards" and value is not None}
 
     def require(self, asked: "Manifest", folder: Path) -> None:
         """Refuse a cache that is not the one `asked` for; it may hold more sites.
@@ -80,6 +86,8 @@ class Manifest:
                 f"{folder}: written by an earlier version, which did not record the model's weights; delete the folder "
                 "and write it again, or use another one"
             )
+        if self.model_dtype is None:
+            asked = replace(asked, model_dtype=None)
         stored = {**self.settings, "sites": {site: self.sites.get(site) for site in asked.sites}}
         if stored != asked.settings:
             words = difference(stored, asked.settings)
@@ -87,7 +95,7 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         """Replace the folder's manifest."""
-        write_json(folder / FILE, {"format": FORMAT, **asdict(self)})
+        FORMAT.save(folder / FILE, self)
 
     @classmethod
     def load(cls, folder: Path) -> "Manifest":
@@ -100,17 +108,16 @@ class Manifest:
         path = folder / FILE
         if not path.is_file():
             raise UsageError(f"{folder}: expected a cache of activations, found no {FILE}; write one first")
-        found = read_json(path)
-        try:
-            if found.pop("format") != FORMAT or found["dtype"] not in DTYPES:
-                raise ValueError(f"expected format {FORMAT}")
-            shards = tuple(Entry(int(one["tokens"]), str(one["sha256"]), int(one["size"])) for one in found["shards"])
-            widths = {str(Site.parse(site)): int(width) for site, width in found["sites"].items()}
-            return cls(**{**found, "sites": widths, "shards": shards})
-        except (AttributeError, KeyError, TypeError, ValueError, UsageError) as error:
-            raise GossamerError(
-                f"{path}: expected a manifest of activations, found damage ({error}); write the cache again"
-            ) from error
+        return FORMAT.load(path)
+
+
+FORMAT: Format[Manifest] = Format(
+    "gossamer.activations",
+    2,
+    Manifest,
+    "a manifest of activations",
+    {"gossamer.activations.1": Older(lambda body: body, checksum=False)},
+)
 
 
 def shard_name(index: int) -> str:

@@ -12,10 +12,10 @@ from torch import Tensor
 from gossamer.dictionary.formats.weights import sha256
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.site import Site, SiteLike
+from gossamer.seeding import generator
 from gossamer.training.cache.manifest import Manifest, shard_name
 from gossamer.training.cache.write import TOKENS
 from gossamer.training.parallel import Processes
-from gossamer.training.seeding import generator
 from gossamer.training.source import Activations, Turn, ordered
 
 

@@ -5,6 +5,7 @@ at. The format was chosen because it maps into memory as it lies (a site that is
 bfloat16, which numpy does not, and is read by other tools.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,10 +19,10 @@ from gossamer.finite import require_finite
 from gossamer.model.fingerprint import weights_sha256
 from gossamer.progress import begin
 from gossamer.results.lock import folder_lock
+from gossamer.seeding import generator
 from gossamer.tensor_files import require_space, write_tensors
 from gossamer.training.buffer import OnTheFly
 from gossamer.training.cache.manifest import DTYPES, FILE, Entry, Manifest, shard_name
-from gossamer.training.seeding import generator
 
 TOKENS = "tokens"
 # Header of a shard and manifest's line of it, generously.
@@ -47,8 +48,6 @@ def write_cache(source: OnTheFly, shards: int, dtype: str, folder: str | Path) -
         NotFiniteError: an activation is not finite (the site is named), or too large for float16.
         GossamerError: writing failed; the shards that are complete stay.
     """
-    if dtype not in DTYPES:
-        raise UsageError(f"dtype of a cache: expected one of {', '.join(DTYPES)}, found {dtype!r}")
     target = Path(folder)
     found = _held(source, dtype, target)
     if len(found.shards) >= min(shards, epoch(source)):
@@ -63,9 +62,16 @@ def write_cache(source: OnTheFly, shards: int, dtype: str, folder: str | Path) -
 def _held(source: OnTheFly, dtype: str, target: Path) -> Manifest:
     """The manifest of `target`, which must be of these activations; one without shards if there is none."""
     widths = {str(site): source.model.width(site) for site in source.sites}
-    weights = weights_sha256(source.model.hf)
-    settings = (source.model.name, widths, dtype, source.corpus.fingerprint, source.seed, source.rows)
-    asked = Manifest(*settings, weights=weights)
+    asked = Manifest(
+        model=source.model.name,
+        sites=widths,
+        dtype=dtype,
+        corpus=source.corpus.fingerprint,
+        seed=source.seed,
+        rows=source.rows,
+        weights=weights_sha256(source.model.hf),
+        model_dtype=str(source.model.dtype).removeprefix("torch."),
+    )
     if not (target / FILE).is_file():
         return asked
     found = Manifest.load(target)
@@ -84,7 +90,7 @@ def _completed(source: OnTheFly, shards: int, dtype: str, target: Path, found: M
     advance = begin("caching activations", len(missing))
     for index in missing:
         entry = _write_shard(source, index, dtype, target / shard_name(index))
-        found = Manifest(**{**found.settings, "shards": (*found.shards, entry)})
+        found = replace(found, shards=(*found.shards, entry))
         found.save(target)
         advance(1, f"{entry.tokens} tokens")
     return found

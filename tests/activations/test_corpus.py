@@ -6,10 +6,11 @@ import pytest
 import torch
 from training_fixtures import CONFIG, texts
 
+from gossamer.activations import corpus as corpus_module
+from gossamer.activations.corpus import Corpus, DocumentRows, RowConfig, split_texts
+from gossamer.activations.stream import ActivationStream
+from gossamer.activations.text import encode, read_texts
 from gossamer.errors import GossamerError, UsageError
-from gossamer.training import corpus as corpus_module
-from gossamer.training.corpus import Corpus, split_texts
-from gossamer.training.text import encode, read_texts
 
 
 @pytest.fixture
@@ -55,6 +56,54 @@ def test_an_epoch_is_every_row_once_and_the_next_is_in_another_order(build):
     assert not torch.equal(first, second)
     across = corpus.rows(count - 2, 4, seed=0).ids
     assert torch.equal(across, torch.cat([first[-2:], second[:2]]))
+
+
+def test_every_row_knows_where_in_which_text_it_stands(tiny_gpt2, build):
+    """Shuffled rows of several a text give back each text's tokens in order, but for an end too short for a row."""
+    config = replace(CONFIG.corpus, bos=0.5, context=12, held_out=0.3)
+    given = [" ".join(texts(40)[at : at + 1 + at % 4]) for at in range(0, 36, 2)]
+    training, held_out = split_texts(given, config, seed=0)
+    corpus = build(given, config)
+    for rows, part in ((corpus.training, training), (corpus.held_out, held_out)):
+        for number, text in enumerate(part):
+            expected = encode(tiny_gpt2, text)
+            found = rows.document(number).tolist()
+            assert found == expected[: len(found)]
+            assert len(expected) - len(found) < 8
+        assert sorted(set(rows.documents.tolist())) == list(range(len(part)))
+    assert 0 < int(corpus.training.with_bos.sum()) < len(corpus.training)
+    again = corpus.rows(0, 2 * len(corpus.training), seed=3)
+    assert torch.equal(again.ids[again.with_bos, 0], torch.zeros(int(again.with_bos.sum()), dtype=torch.long))
+    own = {document: encode(tiny_gpt2, text) for document, text in enumerate(training)}
+    for row in range(len(again)):
+        place = again.positions[row]
+        held = [own[int(again.documents[row])][at] for at in place[place >= 0].tolist()]
+        assert held == again.ids[row][again.mask[row]].tolist()[int(again.with_bos[row]) :]
+
+
+def test_rows_in_the_order_of_their_texts_keep_it_through_a_stream(tiny_gpt2):
+    rows = DocumentRows.of(tiny_gpt2, texts(6), RowConfig(context=10, bos=0.0))
+    assert rows.documents.tolist() == sorted(rows.documents.tolist())
+    assert not rows.with_bos.any()
+    batches = ActivationStream(tiny_gpt2, rows, [], batch_size=2).map(lambda batch: batch.tokens)
+    assert torch.equal(torch.cat([batch.documents for batch in batches]), rows.documents)
+    assert torch.equal(torch.cat([batch.cut(4).positions for batch in batches]), rows.positions[:, :4])
+
+
+def test_the_rows_of_a_seed_are_what_they_were_in_earlier_versions(tiny_gpt2):
+    """Caches and checkpoints know a corpus by its fingerprint."""
+    config = replace(CONFIG.corpus, bos=0.5, context=16, held_out=0.2)
+    corpus = Corpus.build(tiny_gpt2, *split_texts(texts(300), config, seed=0), config, seed=0)
+    assert corpus.fingerprint == "8d295c64449c075858a2b3573c91c54df3bc10351cd5ceeeefe096864ff1118f"
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [({"context": 1}, "context of at least 2"), ({"bos": 1.5}, "bos between"), ({"held_out": 1.0}, "held_out between")],
+)
+def test_rows_that_cannot_be_are_refused(settings, expected):
+    with pytest.raises(UsageError, match=f"rows of text: expected {expected}"):
+        RowConfig(**settings)
 
 
 @pytest.mark.parametrize("given", [[], ["Mary met John"], ["a b c", "d e f"]])

@@ -1,0 +1,162 @@
+"""One stream of a corpus through a model: what it has at some sites, batch by batch, and which of its tokens count."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from gossamer.activations.token_mask import DEFAULT_MASK, TokenMask
+from gossamer.batching import code_of, in_batches
+from gossamer.errors import UsageError
+from gossamer.finite import require_finite
+from gossamer.model.language_model import LanguageModel
+from gossamer.model.site import Site
+from gossamer.progress import begin
+from gossamer.tokens import Tokens
+
+BATCH = 16
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, eq=False)
+class ActivationBatch:
+    """Some rows on their way through the model.
+
+    Attributes:
+        rows: which of the stream's rows these are.
+        tokens: the rows.
+        mask: True at the tokens that count.
+        values: what the model has at each site, at every token and unchecked.
+    """
+
+    rows: slice
+    tokens: Tokens
+    mask: Bool[Tensor, "rows pos"]
+    values: Mapping[Site, Float[Tensor, "rows pos ..."]]
+
+    def at(self, site: Site) -> Float[Tensor, "rows pos ..."]:
+        """What the model has at a site, at every token.
+
+        Raises:
+            NotFiniteError: a value is not finite (the site is named).
+        """
+        return require_finite(self.values[site], f"activations at {site}")
+
+    def counted(self, site: Site) -> Float[Tensor, "tokens ..."]:
+        """What the model has at a site, at the tokens that count, in the order of the rows.
+
+        Raises:
+            NotFiniteError: one of these values is not finite (the site is named).
+        """
+        values = self.values[site]
+        return require_finite(values[self.mask.to(values.device)], f"activations at {site}")
+
+
+@dataclass(frozen=True, eq=False)
+class ActivationStream:
+    """Rows of tokens that go through a model in batches; every measurement of activations is a :meth:`map` over one.
+
+    A batch for which memory runs out, in the model or in the work done on it, is halved, tried again, and stays halved
+    for the same work on as long rows of this model: results do not depend on the size of batches.
+
+    Memory: the activations of one batch at all sites, and what the work keeps.
+
+    Attributes:
+        model: the model, under the edits that are open when the stream runs.
+        tokens: rows, in order.
+        sites: where activations are read; none for rows and masks alone, for which the model does not run.
+        mask: which tokens count: a policy, or True at each of them, where a caller chose them (padding never counts).
+        batch_size: most rows at once.
+        what: the work in words, for progress; None: it is not announced.
+        gradients: whether activations keep the graph they come from.
+
+    Raises:
+        UsageError: no rows, batches of no row, or a mask of another shape than the tokens.
+    """
+
+    model: LanguageModel
+    tokens: Tokens
+    sites: Sequence[Site]
+    mask: TokenMask | Bool[Tensor, "batch pos"] = DEFAULT_MASK
+    batch_size: int = BATCH
+    what: str | None = None
+    gradients: bool = False
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise UsageError(f"batch size: at least 1 row expected, found {self.batch_size}")
+        if not len(self.tokens):
+            raise UsageError("activations: at least one row of tokens expected, found none; give some text")
+        if isinstance(self.mask, Tensor) and self.mask.shape != self.tokens.ids.shape:
+            shapes = f"{tuple(self.tokens.ids.shape)} expected, found {tuple(self.mask.shape)}"
+            raise UsageError(f"activations: a mask of the tokens' shape {shapes}")
+
+    def __repr__(self) -> str:
+        return f"ActivationStream({self.model.title}, {len(self.tokens)} rows, {', '.join(map(str, self.sites))})"
+
+    @cached_property
+    def counted(self) -> Bool[Tensor, "batch pos"]:
+        """True at the tokens of all rows that count; found out once."""
+        if isinstance(self.mask, Tensor):
+            return self.mask & self.tokens.mask
+        return self.mask.counted(self.model, self.tokens)
+
+    def map(self, work: Callable[[ActivationBatch], Result]) -> list[Result]:
+        """What `work` makes of each batch, in the order of the rows.
+
+        Work that is interrupted by a lack of memory is done again, in two parts: it changes nothing outside before it
+        has all that it needs.
+
+        Raises:
+            GossamerError: a single row does not fit into memory.
+        """
+        counted = self.counted
+        advance = None if self.what is None else begin(self.what, len(self.tokens))
+
+        def batch(rows: slice) -> Result:
+            with torch.set_grad_enabled(self.gradients):
+                tokens = self.tokens[rows]
+                values = self.model.capture(tokens, self.sites) if self.sites else {}
+                found = work(ActivationBatch(rows, tokens, counted[rows], values))
+            if advance is not None:
+                advance(rows.stop - rows.start, "")
+            return found
+
+        same = (code_of(work), self.model.name, tuple(self.sites), self.tokens.ids.shape[1])
+        return in_batches(len(self.tokens), self.batch_size, batch, same_as=same)
+
+    def collect(self, dtype: torch.dtype | None = None) -> dict[Site, Float[Tensor, "tokens ..."]]:
+        """The activations of all tokens that count, in order. Memory: all of them, twice for a moment.
+
+        Args:
+            dtype: to convert them to, batch by batch; None: the model's.
+
+        Raises:
+            NotFiniteError: one is not finite (the site is named).
+        """
+
+        def kept(batch: ActivationBatch) -> dict[Site, Tensor]:
+            return {site: batch.counted(site).to(dtype=dtype) for site in self.sites}
+
+        parts = self.map(kept)
+        return {site: torch.cat([part[site] for part in parts]) for site in self.sites}
+
+    def means(self) -> dict[Site, Float[Tensor, "..."]]:
+        """Mean activation over the tokens that count, in float64.
+
+        Raises:
+            UsageError: no token counts.
+            NotFiniteError: an activation is not finite (the site is named).
+        """
+        if not (tokens := int(self.counted.sum())):
+            raise UsageError("activations: tokens besides BOS, padding and attention sinks expected; give more text")
+
+        def summed(batch: ActivationBatch) -> dict[Site, Tensor]:
+            return {site: batch.counted(site).double().sum(dim=0) for site in self.sites}
+
+        parts = self.map(summed)
+        return {site: torch.stack([part[site] for part in parts]).sum(dim=0) / tokens for site in self.sites}

@@ -58,8 +58,11 @@ def pursuit(
     named = inputs.by_folder(dictionaries)
     texts = read_texts(text)
     count = inputs.at_least("--rows", rows, 1)
-    if "rescaled" in coders:
-        _require_sample(text, len(texts), count)
+    if "rescaled" in coders and len(texts) <= count:
+        raise UsageError(
+            f"--rows: fewer than the {len(texts)} texts of {text} expected, as 'rescaled' is fitted on those after the "
+            f"first {count}; give more text, fewer --rows, or coders without it"
+        )
     network = inputs.language_model(model, device, dtype, family)
     found = {name: _one(source, site, network.device) for name, source in named.items()}
     length = min(inputs.at_least("--context", context, 2), network.n_context)
@@ -76,14 +79,6 @@ def pursuit(
     out.print(_table(done))
     out.print(headline(done))
     out.print(f"wrote {picture} with tables.md and results.json", soft_wrap=True)
-
-
-def _require_sample(text: Path, texts: int, count: int) -> None:
-    if texts <= count:
-        raise UsageError(
-            f"--rows: fewer than the {texts} texts of {text} expected, as 'rescaled' is fitted on those after the "
-            f"first {count}; give more text, fewer --rows, or coders without it"
-        )
 
 
 def _one(source: str, site: str | None, device: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -30,10 +30,10 @@ def check(
     """Check that dictionaries belong to a model and do there what their files claim (L0, explained variance)."""
     from gossamer.dictionary import attach
 
-    lines = _ioi_texts() if text is None else _lines(text)
+    lines = _checked_on(text)
     network = inputs.language_model(model, device, dtype, family)
     chosen = inputs.dictionary_set(network, model, dictionaries)
-    found = attach.attach(network, chosen, _fitting(network, lines))
+    found = attach.attach(network, chosen, network.tokenize(lines).cut(network.n_context))
     if as_json:
         print_json({str(one.site): {**asdict(one.measured), "warnings": one.warnings} for one in found})
         return
@@ -51,21 +51,15 @@ def check(
     out.print(table)
 
 
-def _lines(text: Path) -> list[str]:
+def _checked_on(text: Path | None) -> list[str]:
+    """The first lines of a file, or without one the texts of some IOI prompts."""
+    if text is None:
+        import random
+
+        from gossamer.tasks import ioi
+
+        return [prompt.clean_text for prompt in ioi.sample(random.Random(0), 64)]
     from gossamer.activations import read_texts
 
     lines = [line for part in read_texts(text) for line in part.splitlines() if line.strip()]
     return lines[:CHECKED]
-
-
-def _fitting(model: Any, lines: list[str]) -> Any:
-    """Tokens of `lines`; of long ones as many as the model reads."""
-    return model.tokenize(lines).cut(model.n_context)
-
-
-def _ioi_texts() -> list[str]:
-    import random
-
-    from gossamer.tasks import ioi
-
-    return [prompt.clean_text for prompt in ioi.sample(random.Random(0), 64)]

@@ -136,16 +136,15 @@ def _single(source: str | Path, **options: Any) -> Dictionary:
         return Dictionary.load(source, **options)
     except UsageError:
         # What a training run wrote beside its sets is the user's own folder too.
-        sets = [] if hub.is_reference(source) else _sets_in(Path(source))
+        below = (
+            [] if hub.is_reference(source) else [*Path(source).glob(f"*/{INDEX}"), *Path(source).glob(f"*/*/{INDEX}")]
+        )
+        sets = sorted(index.parent for index in below)
         if not sets:
             raise
         more = f" and {len(sets) - _SAID} more" if len(sets) > _SAID else ""
         listed = ", ".join(map(str, sets[:_SAID])) + more
         raise UsageError(f"{source}: sets of dictionaries lie in its folders {listed}; give one of them") from None
-
-
-def _sets_in(folder: Path) -> list[Path]:
-    return sorted(index.parent for depth in ("*", "*/*") for index in folder.glob(f"{depth}/{INDEX}"))
 
 
 def _shown(value: float | None) -> float | str:

@@ -113,10 +113,12 @@ class Anatomy:
 
     def mlp_norm(self, layer: int) -> nn.Module | None:
         """The norm of what the MLP reads: its own, or in a parallel block without one attention's."""
-        path = self.family.mlp_norm
-        own = path is not None and not (self.parallel and _is_absent(self.layers[layer], path))
-        if own:
-            return self.part(layer, "mlp_norm")
+        if self.family.mlp_norm is not None:
+            try:
+                return self.part(layer, "mlp_norm")
+            except GossamerError:
+                if not self.parallel:
+                    raise
         return self.part(layer, "attention_norm") if self.parallel and self.family.attention_norm else None
 
     def has(self, kind: str) -> bool:
@@ -207,11 +209,3 @@ class Anatomy:
         if fused == "concatenated":
             projected = projected.narrow(-1, sum(sizes[:index]), sizes[index])
         return torch.unflatten(projected, -1, (-1, d))
-
-
-def _is_absent(layer: nn.Module, path: str) -> bool:
-    try:
-        layer.get_submodule(path)
-    except AttributeError:
-        return True
-    return False

@@ -289,7 +289,10 @@ class DirectCalls:
         with self._lock:
             self._open += 1
             if self._open == 1:
-                self._install()
+                ends = (self._hf, self._anatomy.base)
+                self._installed.enter_context(uncompiled(ends))
+                for module in ends:
+                    self._installed.callback(module.register_forward_pre_hook(self._refuse).remove)
         try:
             yield
         finally:
@@ -297,12 +300,6 @@ class DirectCalls:
                 self._open -= 1
                 if not self._open:
                     self._installed.close()
-
-    def _install(self) -> None:
-        ends = (self._hf, self._anatomy.base)
-        self._installed.enter_context(uncompiled(ends))
-        for module in ends:
-            self._installed.callback(module.register_forward_pre_hook(self._refuse).remove)
 
     def _refuse(self, module: nn.Module, args: object) -> None:
         run = current()

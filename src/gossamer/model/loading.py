@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
 from transformers.utils import logging
 
 from gossamer.batching import is_out_of_memory, named_when_out_of_memory
@@ -47,7 +47,7 @@ def load(
         if dtype is not None or device is not None or device_map is not None:
             raise UsageError("a loaded model is used as it is: move or convert it before, and give no dtype or device")
         hf = _unwrapped(source)
-        name = _name_of(hf)
+        name = str(getattr(hf, "name_or_path", "") or type(hf).__name__)
     else:
         if device is not None and device_map is not None:
             raise UsageError("give a device or a device_map, not both")
@@ -96,10 +96,6 @@ def _require_weights(hf: nn.Module) -> None:
 def default_device() -> torch.device:
     """CUDA if there is any, else the CPU: Apple's MPS has no float64, in which sums are taken."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _name_of(hf: nn.Module) -> str:
-    return str(getattr(hf, "name_or_path", "") or type(hf).__name__)
 
 
 def _first_line(error: BaseException) -> str:
@@ -170,19 +166,14 @@ def _weights(found: Located, dtype: torch.dtype | None, device: str | torch.devi
         hf, report = _read(AutoModelForCausalLM.from_pretrained, found, **options)
         _require_complete(report, found.name)
         if found.adapter is not None:
-            hf = _adapted(hf, found)
+            from peft import PeftModel
+
+            base, adapter = hf, Located(found.name, str(found.adapter))
+            hf = _unwrapped(_read(lambda folder: PeftModel.from_pretrained(base, folder), adapter))
     if device_map is not None:
         return hf
     half_on_cpu = dtype is None and target.type == "cpu" and hf.dtype == torch.float16
     return hf.to(target, torch.float32) if half_on_cpu else hf.to(target)
-
-
-def _adapted(hf: PreTrainedModel, found: Located) -> nn.Module:
-    """The model with a PEFT adapter in its layers."""
-    from peft import PeftModel
-
-    adapter = Located(found.name, str(found.adapter))
-    return _unwrapped(_read(lambda folder: PeftModel.from_pretrained(hf, folder), adapter))
 
 
 def _usable(device: str | torch.device) -> torch.device:

@@ -5,7 +5,7 @@ pixels, y grows downwards. A cell shows its strongest nodes and counts the rest.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -128,7 +128,7 @@ def circuit_layout(findings: Findings) -> CircuitLayout:
         GossamerError: a node at a site or role that is not an axis, or a prompt with more or fewer roles than tokens.
     """
     cells = _cells(findings)
-    width = _pill_width(findings.nodes)
+    width = max((len(str(node.latent)) for node in findings.nodes), default=4) * CELL + 22
     columns = _columns(findings, cells, width)
     left = columns[0].x if columns else 80.0
     end = columns[-1].x + columns[-1].width if columns else left
@@ -171,10 +171,6 @@ def _cells(findings: Findings) -> Cells:
             )
         cells.setdefault((node.site, node.role), []).append(index)
     return cells
-
-
-def _pill_width(nodes: Iterable[NodeCard]) -> float:
-    return max((len(str(node.latent)) for node in nodes), default=4) * CELL + 22
 
 
 def _grouped(findings: Findings, cells: Cells) -> Iterator[tuple[str, ...]]:

@@ -85,9 +85,15 @@ def page(findings: Findings, made: Pictures | None = None) -> str:
     made = pictured(drawn(findings)) if made is None else made
     target = claims.level(findings)
     template = _environment().get_template("report.html.j2")
+    summary = claims.summary(findings)
+    pictures = {
+        name: "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+        for name, svg in made.items()
+        if name not in ("curves", "circuit_map")
+    }
     return template.render(
         findings=findings,
-        summary=_sentence(claims.summary(findings)),
+        summary=summary[:1].upper() + summary[1:],
         captions={
             "budget": claims.budget(findings),
             "curves": claims.curves(findings),
@@ -98,7 +104,7 @@ def page(findings: Findings, made: Pictures | None = None) -> str:
         map=layout.circuit_layout(findings),
         aligned=layout.aligned(findings.prompt),
         curves_svg=Markup(made["curves"]) if "curves" in made else None,
-        pictures={name: _inlined(svg) for name, svg in made.items() if name not in ("curves", "circuit_map")},
+        pictures=pictures,
         target=target,
         methods=_methods(findings, target),
         nodes=_nodes(findings),
@@ -132,10 +138,6 @@ def _environment() -> Environment:
     return environment
 
 
-def _sentence(said: str) -> str:
-    return said[:1].upper() + said[1:]
-
-
 def _sort_key(value: float) -> str:
     """For the sortable table: unknown values sort last."""
     return f"{value:.9g}" if math.isfinite(value) else ""
@@ -143,10 +145,6 @@ def _sort_key(value: float) -> str:
 
 def _points(pill: layout.Pill) -> str:
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in layout.arrow(pill))
-
-
-def _inlined(svg: str) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
 def _tiles(findings: Findings) -> list[tuple[str, str, str]]:

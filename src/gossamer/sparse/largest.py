@@ -110,7 +110,9 @@ def of_batch(screen: Screen, k: int, floor: float = 0.0, others: Others | None =
             smallest = float(others.kth_largest(values, wanted))
             if smallest >= level:
                 found = found.only((values >= smallest) & (values > 0))
-                return found, _least(found.activations, others)
+                values = found.activations
+                least = float(others.least(values.min() if len(values) else values.new_full((), torch.inf)))
+                return found, 0.0 if least == torch.inf else least
             level = smallest
             if level < floor:
                 break
@@ -154,8 +156,3 @@ def _guess(screen: Screen, k: int, others: Others) -> float:
     wanted = int(others.sum(torch.tensor(k * len(chunk.upper))))
     likely = chunk.upper.to(chunk.slack.dtype) - chunk.slack[:, None]
     return MARGIN * float(others.kth_largest(likely.reshape(-1), wanted))
-
-
-def _least(values: Float[Tensor, "entries"], others: Others) -> float:
-    least = float(others.least(values.min() if len(values) else values.new_full((), torch.inf)))
-    return 0.0 if least == torch.inf else least

@@ -60,16 +60,14 @@ def compress(
         )
     tokens = compiled.encode(inputs)
     w = _principal(compiled, tokens, d_model)
-    hf = ToyTransformer(_narrower(compiled.hf.config, d_model)).eval().requires_grad_(False)
+    wide = compiled.hf.config
+    fields = {name: value for name, value in wide.to_dict().items() if name != "hidden_size"}
+    narrow = ToyConfig(**fields, hidden_size=d_model, name_or_path=wide.name_or_path)
+    hf = ToyTransformer(narrow).eval().requires_grad_(False)
     if projection == "learned":
         w = _learned(compiled, hf, tokens, w, steps, learning_rate)
     hf.load_state_dict(_projected(compiled.hf.state_dict(), w))
     return replace(compiled, hf=hf, projection=w)
-
-
-def _narrower(config: ToyConfig, d_model: int) -> ToyConfig:
-    fields = {name: value for name, value in config.to_dict().items() if name != "hidden_size"}
-    return ToyConfig(**fields, hidden_size=d_model, name_or_path=config.name_or_path)
 
 
 def _principal(compiled: Compiled, tokens: Tokens, d_model: int) -> Float[Tensor, "direction d_model"]:

@@ -57,7 +57,7 @@ def sort_by_frequency() -> Expression:
 
 def fraction_of_previous(token: Hashable) -> Expression:
     """Share of `token` among the tokens up to each position."""
-    return _share_so_far(_is(token), f"share_of_{token}")
+    return aggregate(Select(indices, indices, operator.le), _is(token), name=f"share_of_{token}")
 
 
 def pair_balance(opening: Hashable, closing: Hashable) -> Expression:
@@ -117,10 +117,6 @@ def _sorted_by(keys: Expression) -> Expression:
 
 def _is(token: Hashable) -> Expression:
     return Map(lambda found: int(found == token), tokens, numerical=True, name=f"is_{token}")
-
-
-def _share_so_far(numbers: Expression, name: str) -> Expression:
-    return aggregate(Select(indices, indices, operator.le), numbers, name=name)
 
 
 def _shifted(back: int, numbers: Expression) -> Expression:

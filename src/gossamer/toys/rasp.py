@@ -263,7 +263,14 @@ class Interpreter:
         if (expression, position) not in self._known:
             self._known[expression, position] = expression.value(self, position)
         value = self._known[expression, position]
-        if self.removal is not None and self._removed(self.removal, expression, position, reader, value):
+        removal = self.removal
+        if (
+            removal is not None
+            and expression is removal.variable
+            and position == removal.position
+            and reader in removal.readers
+            and value == removal.value
+        ):
             value = None
         return Fraction(0) if value is None and expression.numerical else value
 
@@ -279,13 +286,6 @@ class Interpreter:
         if not expression.numerical or self.removal is None or expression not in self.removal.domains:
             return value
         return min(self.removal.domains[expression], key=lambda known: abs(known - value))
-
-    @staticmethod
-    def _removed(
-        removal: Removal, expression: Expression, position: int, reader: Expression | None, value: Value
-    ) -> bool:
-        here = expression is removal.variable and position == removal.position and reader in removal.readers
-        return here and value == removal.value
 
 
 def evaluate(expression: Expression, inputs: Sequence[Value], *, causal: bool = False) -> list[Value]:

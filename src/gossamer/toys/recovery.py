@@ -112,8 +112,9 @@ def compare(
     live = fires.any(dim=0)
     cosine[:, ~live] = 0.0
     match = _assigned(cosine, live)
-    matched = _picked(cosine, match)
-    aligned = _aligned(cosine, live, threshold)
+    matched = torch.where(match >= 0, cosine.cpu()[torch.arange(len(match)), match.clamp(min=0)], 0.0)
+    nearest = torch.zeros_like(cosine, dtype=torch.bool).scatter_(0, cosine.argmax(dim=0, keepdim=True), True)
+    aligned = nearest & (cosine >= threshold) & live
     duplicate, split = _repeats(cosine, aligned, fires)
     return Recovery(
         matched_cosine=matched,
@@ -149,19 +150,6 @@ def _assigned(cosine: Float[Tensor, "feature latent"], live: Bool[Tensor, "laten
     found, latents = linear_sum_assignment(cosine[:, live].cpu().numpy(), maximize=True)
     match[torch.as_tensor(found)] = torch.nonzero(live).squeeze(1).cpu()[torch.as_tensor(latents)]
     return match
-
-
-def _picked(values: Float[Tensor, "feature latent"], match: Int[Tensor, "feature"]) -> Float[Tensor, "feature"]:
-    """The value at each feature's match, 0 without one."""
-    rows = torch.arange(len(match))
-    return torch.where(match >= 0, values.cpu()[rows, match.clamp(min=0)], 0.0)
-
-
-def _aligned(
-    cosine: Float[Tensor, "feature latent"], live: Bool[Tensor, "latent"], threshold: float
-) -> Bool[Tensor, "feature latent"]:
-    nearest = torch.zeros_like(cosine, dtype=torch.bool).scatter_(0, cosine.argmax(dim=0, keepdim=True), True)
-    return nearest & (cosine >= threshold) & live
 
 
 def _repeats(cosine: Tensor, aligned: Tensor, fires: Bool[Tensor, "sample latent"]) -> tuple[int, int]:

@@ -133,17 +133,14 @@ USUAL = {"l1": 1.0, "batchtopk": 1.0}
 
 def cases() -> list[Case]:
     """The grid, each case once."""
-    found = [case for toy in (*SUPERPOSITION, *PROGRAM_TOYS) for case in _penalties(toy)]
+    penalties = {"l1": (0.1, 0.3, 1.0, 3.0), "batchtopk": (0.5, 1.0, 2.0)}
+    swept = [(objective, value) for objective, values in penalties.items() for value in values]
+    found = [Case(toy, objective, value, 1.0) for toy in (*SUPERPOSITION, *PROGRAM_TOYS) for objective, value in swept]
     found += [case for width in (0.5, 1.0, 2.0, 4.0) for case in _usual(SUPERPOSITION[1], width)]
     found += [case for toy in PAIRS for width in (0.5, 1.0) for case in _usual(toy, width)]
     found += _usual("decaying importance", 1.0)
     found += [case for toy in PROGRAM_TOYS for width in (0.5, 2.0) for case in _usual(toy, width)]
     return list(dict.fromkeys(found))
-
-
-def _penalties(toy: str) -> list[Case]:
-    swept = {"l1": (0.1, 0.3, 1.0, 3.0), "batchtopk": (0.5, 1.0, 2.0)}
-    return [Case(toy, objective, value, 1.0) for objective, values in swept.items() for value in values]
 
 
 def _usual(toy: str, width: float) -> list[Case]:

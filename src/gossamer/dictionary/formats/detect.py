@@ -199,19 +199,17 @@ def _recognised(path: Path, origin: Origin) -> tuple[str, Path]:
     if formats:
         return formats[0], _only([weights for _, weights in complete], formats[0], origin)
     if claims:
-        raise _unconfigured(claims)
+        weights = claims[0][1]
+        wanted = [f"{' or '.join(FORMATS[name].configs).format(stem=weights.stem)} ({name})" for name, _ in claims]
+        raise UsageError(
+            f"{weights}: its configuration is missing, no such file: {', '.join(wanted)}; fetch it as well"
+        )
     raise _unknown(path, origin)
 
 
 def _outdone(name: str, weights: Path, claims: list[tuple[str, Path]]) -> bool:
     rivals = [FORMATS[other] for other, theirs in claims if theirs == weights and other != name]
     return not FORMATS[name].configs and any(rival.configs and rival.configured(weights) for rival in rivals)
-
-
-def _unconfigured(claims: list[tuple[str, Path]]) -> UsageError:
-    weights = claims[0][1]
-    wanted = [f"{' or '.join(FORMATS[name].configs).format(stem=weights.stem)} ({name})" for name, _ in claims]
-    return UsageError(f"{weights}: its configuration is missing, no such file: {', '.join(wanted)}; fetch it as well")
 
 
 def _unknown(path: Path, origin: Origin) -> UsageError:

@@ -77,7 +77,8 @@ def read(path: Path, origin: Origin, request: Request) -> Contents:
             an unfinished run that does not say how its activations were scaled.
     """
     cfg_path = next((found for name in CONFIGS if (found := path.parent / name).is_file()), path.parent / CONFIGS[0])
-    trainer, buffer = _config(cfg_path)
+    cfg = read_object(cfg_path)
+    trainer, buffer = typed(cfg, "trainer", dict, cfg_path), typed(cfg, "buffer", dict, cfg_path, {})
     made = _dict_class(trainer, cfg_path)
     content, factor, unfinished = _unwrapped(read_torch(path, shapes_only=request.shapes_only), path)
     stored = floating(content, path, leave=("k", *made.other))
@@ -100,11 +101,6 @@ def read(path: Path, origin: Origin, request: Request) -> Contents:
     tensors = _with_unit_rows(tensors) if made.unit_rows else tensors
     training = {**trainer, "buffer": buffer, **unfinished}
     return Contents(config, tensors, provenance(origin, "dictionary_learning", path, request, training, {}))
-
-
-def _config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    cfg = read_object(path)
-    return typed(cfg, "trainer", dict, path), typed(cfg, "buffer", dict, path, {})
 
 
 def _dict_class(trainer: dict[str, Any], path: Path) -> DictClass:

@@ -80,7 +80,10 @@ def _folded(tensors: dict[str, Tensor], facts: SaeLensFacts, factor: float, path
     if factor != 1.0:
         _fold_training_scale(wide, factor, facts.rescaled)
     if facts.rescaled:
-        _fold_decoder_norms(wide)
+        norms = wide["W_dec"].norm(dim=-1)
+        wide["W_enc"] = wide["W_enc"] * norms
+        wide["b_enc"] = wide["b_enc"] * norms
+        wide["W_dec"] = wide["W_dec"] / norms.clamp(min=torch.finfo(norms.dtype).tiny)[:, None]
     _fold_finetuning(wide, facts, path)
     return {name: tensor.to(dtypes[name]) for name, tensor in wide.items()}
 
@@ -92,13 +95,6 @@ def _fold_training_scale(tensors: dict[str, Tensor], factor: float, rescaled: bo
     # Latents gated by decoder norms have the units of the decoder, and so has the threshold they are compared with.
     if rescaled and "threshold" in tensors:
         tensors["threshold"] = tensors["threshold"] / factor
-
-
-def _fold_decoder_norms(tensors: dict[str, Tensor]) -> None:
-    norms = tensors["W_dec"].norm(dim=-1)
-    tensors["W_enc"] = tensors["W_enc"] * norms
-    tensors["b_enc"] = tensors["b_enc"] * norms
-    tensors["W_dec"] = tensors["W_dec"] / norms.clamp(min=torch.finfo(norms.dtype).tiny)[:, None]
 
 
 def _fold_finetuning(tensors: dict[str, Tensor], facts: SaeLensFacts, path: Path) -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from gossamer.dictionary.config import Claims, Contents, DictionaryConfig
 from gossamer.dictionary.formats import weights
@@ -158,10 +157,11 @@ def write(folder: Path, contents: Contents) -> None:
 
 def _cfg(contents: Contents) -> dict[str, Any]:
     config = contents.config
+    norms = contents.tensors["W_dec"].float().norm(dim=-1)
     return {
         "activation": "topk",
         "expansion_factor": max(1, config.n_latents // config.d_in),
-        "normalize_decoder": _unit_rows(contents.tensors["W_dec"]),
+        "normalize_decoder": torch.allclose(norms, torch.ones_like(norms), atol=1e-3),
         "num_latents": config.n_latents,
         "k": config.k,
         "multi_topk": False,
@@ -176,8 +176,3 @@ def _cfg(contents: Contents) -> dict[str, Any]:
             "provenance": contents.provenance,
         },
     }
-
-
-def _unit_rows(matrix: Tensor) -> bool:
-    norms = matrix.float().norm(dim=-1)
-    return torch.allclose(norms, torch.ones_like(norms), atol=1e-3)

@@ -22,7 +22,8 @@ def ablation(summaries: Sequence[Summary]) -> Figure:
         for index, name in enumerate(names):
             own = [one for one in summaries if one.variant == name]
             _line(pareto, index, own)
-            _curve(dead, index, own)
+            curve = max(own, key=lambda one: one.coefficient).dead_curve
+            dead.plot([seen for seen, _ in curve], [share for _, share in curve], **_looks(index))
         _frames(pareto, dead, summaries)
         handles, labels = pareto.get_legend_handles_labels()
         figure.legend(
@@ -44,11 +45,6 @@ def _line(axes: Axes, index: int, own: Sequence[Summary]) -> None:
     across, up = ([one.half[name] or 0.0 for one in points] for name in ("l0", "loss_recovered"))
     colour = style.method_colour(index)
     axes.errorbar(l0, kept, xerr=across, yerr=up, fmt="none", ecolor=colour, elinewidth=0.5, alpha=0.6)
-
-
-def _curve(axes: Axes, index: int, own: Sequence[Summary]) -> None:
-    curve = max(own, key=lambda one: one.coefficient).dead_curve
-    axes.plot([seen for seen, _ in curve], [share for _, share in curve], **_looks(index))  # type: ignore[arg-type]
 
 
 def _frames(pareto: Axes, dead: Axes, summaries: Sequence[Summary]) -> None:

@@ -9,8 +9,9 @@ network really allocates. The budget is one card of 80 GB; --quick takes a 2-lay
 
     peak = what stays + the largest stage
     what stays = weights + dictionaries (2 d n each, in the float32 of their files)
-          + cached streams (prompts x positions x d, training and held out) + ablation tables (slots x (n + 2 d) a site)
-          + the model's log-probabilities (prompts x vocabulary in float32, training and held out) + node lists and Adam
+          + cached streams (prompts x positions x d, training and held out) + ablation tables (ablation groups x (n + 2
+          d) a site) + the model's log-probabilities (prompts x vocabulary in float32, training and held out) + node
+          lists and Adam
     stages = candidates: all latents of every site, dense, for WHOLE_BATCH prompts
           | attribution patching: activations kept for WHOLE_BATCH prompts, full dictionaries inside
           | mask search: activations kept for GRADIENT_BATCH prompts, the candidates' columns inside
@@ -42,7 +43,7 @@ class Sizes:
         sites: layers with a dictionary on the stream after them.
         latents: of each dictionary.
         prompts: of a split, and how many `splits` there are: training and held out.
-        slots: rows of the ablation tables.
+        ablation groups: rows of the ablation tables.
         columns: candidate latents of a site.
         positions: tokens a prompt.
         batch: prompts a pass without gradients.
@@ -52,7 +53,7 @@ class Sizes:
     latents: int = 16_384
     prompts: int = 512
     splits: int = 2
-    slots: int = 64
+    ablation_groups: int = 64
     columns: int = 8_192
     positions: int = 32
     batch: int = 64
@@ -93,7 +94,10 @@ def resident(config: Gemma2Config, sizes: Sizes) -> dict[str, float]:
         "weights": float(sum(p.nbytes for p in model.parameters())),
         f"{n_sites} dictionaries of {sizes.latents:,}, float32": float(n_sites * dictionary.nbytes),
         f"cached streams, {said}": 2.0 * prompts * sizes.positions * d,
-        f"ablation tables, {sizes.slots} slots": 4.0 * n_sites * sizes.slots * (sizes.latents + 2 * d),
+        f"ablation tables, {sizes.ablation_groups} ablation groups": 4.0
+        * n_sites
+        * sizes.ablation_groups
+        * (sizes.latents + 2 * d),
         f"the model's log-probabilities, {said}": 4.0 * prompts * config.vocab_size,
         "node lists and Adam, all columns at all positions": (4 * 4.0 + 2 * 6 * 8.0) * sizes.nodes,
     }

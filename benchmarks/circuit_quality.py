@@ -19,10 +19,10 @@ from rows import Row, parser, row, say, show
 from settings import Setting, settings
 from torch import Tensor
 
-from gossamer.circuits.evaluate.bench import Bench
+from gossamer.circuits.evaluate.evaluator import Evaluator
 from gossamer.circuits.methods import METHODS
-from gossamer.circuits.path import SIZES, Path
-from gossamer.circuits.results import Behaviour
+from gossamer.circuits.path import SIZES, CircuitPath
+from gossamer.circuits.results import TaskMetrics
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import Study, StudySettings
 from gossamer.errors import GossamerError
@@ -71,11 +71,11 @@ def compared(setting: Setting, name: str, methods: list[str], chosen: StudySetti
     except GossamerError as error:
         say(f"{setting.name} {name}: refused: {error}", as_json=True)
         return
-    bench = study.bench
-    drawn = {path.method: differences(bench, path) for path in paths}
+    evaluator = study.evaluator
+    drawn = {path.method: differences(evaluator, path) for path in paths}
     if not quiet:
         table(f"{setting.name} {name}", study, paths)
-    ours, full = paths[0], bench.full.outcome.metric
+    ours, full = paths[0], evaluator.full.prompt_metrics.metric
     for family in families(paths[1:]):
         for size in sorted({size for path in family for size in path.sizes}, reverse=True):
             if min(SIZES) <= size <= max(SIZES) and any(own <= size for own in ours.sizes):
@@ -85,14 +85,18 @@ def compared(setting: Setting, name: str, methods: list[str], chosen: StudySetti
                 ]
                 name_of, best = max(theirs, key=lambda one: closeness_of(one[1], full))
                 yield closer(
-                    f"{setting.name} {name}: {size} nodes, {name_of}", drawn["mask"][mine], best, full, bench.weights
+                    f"{setting.name} {name}: {size} nodes, {name_of}",
+                    drawn["mask"][mine],
+                    best,
+                    full,
+                    evaluator.weights,
                 )
-    yield from smaller(f"{setting.name} {name}", bench, paths)
+    yield from smaller(f"{setting.name} {name}", evaluator, paths)
 
 
-def families(paths: Sequence[Path]) -> list[list[Path]]:
+def families(paths: Sequence[CircuitPath]) -> list[list[CircuitPath]]:
     """Paths that rank by one score, by size or by sign, for all sites or by site: ours is held against the best."""
-    found: dict[str, list[Path]] = {}
+    found: dict[str, list[CircuitPath]] = {}
     for path in paths:
         found.setdefault(path.method.removesuffix(", signed").removesuffix(" by site"), []).append(path)
     return list(found.values())
@@ -103,7 +107,7 @@ def closeness_of(found: Tensor, full: Tensor) -> float:
     return 1 - abs(1 - float(found.double().mean() / full.double().mean()))
 
 
-def searched(study: Study, methods: list[str]) -> tuple[Path, ...]:
+def searched(study: Study, methods: list[str]) -> tuple[CircuitPath, ...]:
     """The methods' paths, ours first. The reference recipe goes before it: our one run is read at its sizes too."""
     others = study.paths([method for method in methods if method != "mask"])
     reached = [size for path in others if path.method == "reference recipe" for size in path.sizes]
@@ -111,9 +115,9 @@ def searched(study: Study, methods: list[str]) -> tuple[Path, ...]:
     return (*study.paths(["mask"], SearchSettings(sizes=tuple(wanted), seed=study.settings.seed)), *others)
 
 
-def differences(bench: Bench, path: Path) -> list[Tensor]:
+def differences(evaluator: Evaluator, path: CircuitPath) -> list[Tensor]:
     """Logit differences of every held-out prompt for every circuit of a path."""
-    return [bench.outcome(path.nodes.select(circuit)).metric for circuit in path.circuits]
+    return [evaluator.prompt_metrics(path.nodes.select(circuit)).metric for circuit in path.circuits]
 
 
 def closer(what: str, ours: Tensor, theirs: Tensor, full: Tensor, weights: Tensor) -> Row:
@@ -127,15 +131,15 @@ def closer(what: str, ours: Tensor, theirs: Tensor, full: Tensor, weights: Tenso
     return row(what, values[0], values[1], "closeness", "ours >= theirs (interval)", upper >= 0)
 
 
-def smaller(what: str, bench: Bench, paths: tuple[Path, ...]) -> Iterator[Row]:
+def smaller(what: str, evaluator: Evaluator, paths: tuple[CircuitPath, ...]) -> Iterator[Row]:
     """Nodes needed at each point, relative to the dictionaries: ours beside the fewest of integrated gradients."""
     others = [path for path in paths if path.method.startswith("integrated gradients")]
     if not others:
         return
-    whole = bench.faithfulness(bench.dictionaries)
+    whole = evaluator.faithfulness(evaluator.dictionaries)
     for point in POINTS:
-        own = first(bench, paths[0], point * whole)
-        other = min(filter(None, (first(bench, path, point * whole) for path in others)), default=None)
+        own = first(evaluator, paths[0], point * whole)
+        other = min(filter(None, (first(evaluator, path, point * whole) for path in others)), default=None)
         if own and other:
             good = point < POINTS[0] or other >= 2 * own
             target = "2x smaller" if point == POINTS[0] else "reported"
@@ -146,21 +150,21 @@ def smaller(what: str, bench: Bench, paths: tuple[Path, ...]) -> Iterator[Row]:
             say(f"{what}: {point:.0%} of the dictionaries: {needs}", as_json=True)
 
 
-def first(bench: Bench, path: Path, wanted: float) -> int | None:
+def first(evaluator: Evaluator, path: CircuitPath, wanted: float) -> int | None:
     """Size of the smallest circuit from which on all larger ones reach `wanted`."""
     reached = None
     for circuit in path.circuits:
-        if bench.kept(path.nodes.select(circuit)) < wanted:
+        if evaluator.kept(path.nodes.select(circuit)) < wanted:
             break
         reached = len(circuit)
     return reached
 
 
-def table(title: str, study: Study, paths: tuple[Path, ...]) -> None:
+def table(title: str, study: Study, paths: tuple[CircuitPath, ...]) -> None:
     """Faithfulness with intervals as a Markdown table, one line a size; the reference recipe's sizes are its own."""
-    bench = study.bench
-    empty, spliced = bench.kept(study.nodes.none()), bench.faithfulness(bench.dictionaries)
-    full = bench.full.outcome
+    evaluator = study.evaluator
+    empty, spliced = evaluator.kept(study.nodes.none()), evaluator.faithfulness(evaluator.dictionaries)
+    full = evaluator.full.prompt_metrics
     say(
         f"\n{title}: {len(study.examples)} training and {len(study.task.test)} held-out prompts, "
         f"{len(study.nodes)} candidates"
@@ -169,8 +173,8 @@ def table(title: str, study: Study, paths: tuple[Path, ...]) -> None:
         f"full model: {study.task.metric.label} {full.metric.mean():.3f}, accuracy {full.correct.double().mean():.3f}; "
         f"all dictionaries {spliced:.3f}, empty circuit {empty:.3f}\n"
     )
-    curves = [bench.curve(path) for path in paths]
-    cells = [{point.size: cell(point.behaviour) for point in curve.points} for curve in curves]
+    curves = [evaluator.curve(path) for path in paths]
+    cells = [{point.size: cell(point.task_metrics) for point in curve.points} for curve in curves]
     say("| nodes | " + " | ".join(path.method for path in paths) + " |")
     say("|---|" + "---|" * len(paths))
     for size in sorted({size for found in cells for size in found}, reverse=True):
@@ -180,7 +184,7 @@ def table(title: str, study: Study, paths: tuple[Path, ...]) -> None:
     say("")
 
 
-def cell(found: Behaviour) -> str:
+def cell(found: TaskMetrics) -> str:
     """Faithfulness with its interval, KL and per-prompt error, short."""
     share = found.faithfulness
     return f"{share.value:.3f} [{share.low:.2f}, {share.high:.2f}] {found.kl:.2f} {found.prompt_error.value:.2f}"

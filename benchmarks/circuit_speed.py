@@ -20,7 +20,7 @@ from settings import settings
 
 from gossamer.circuits.candidates import candidates, every_node
 from gossamer.circuits.methods import METHODS, MethodInputs, Prompts
-from gossamer.circuits.outcome import FullModel
+from gossamer.circuits.prompt_metrics import FullModel
 from gossamer.circuits.reference import LAMBDAS, ReferenceSettings, reference_path
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.splice import Splice

@@ -53,15 +53,17 @@ class Ours(Trainer):
 
     def __init__(self, work: Work, first: Tensor) -> None:
         from gossamer.model import Site
-        from gossamer.training.config import LearnerConfig, OptimiserConfig, Plan
-        from gossamer.training.learner import Learner
+        from gossamer.training.config import DictionarySpec, DictionaryTrainerConfig, OptimiserConfig
+        from gossamer.training.dictionary_trainer import DictionaryTrainer
         from gossamer.training.objectives import BatchTopK, TopK
 
         objective = {"topk": TopK, "batchtopk": BatchTopK}[work.objective](k=work.k)
         optimiser = OptimiserConfig(learning_rate=work.rate, warm_up=0.0, decay=0.0)
         start = {"encoder_scale": work.encoder_scale, "dead_after": work.dead_after}
-        config = LearnerConfig(work.latents, objective, None, optimiser, sensitivity=0.0, **start)
-        self.learner = Learner.begin(Plan("benchmark", Site("resid_post", 0), None, config), work.steps, first)
+        config = DictionaryTrainerConfig(work.latents, objective, None, optimiser, sensitivity=0.0, **start)
+        self.learner = DictionaryTrainer.begin(
+            DictionarySpec("benchmark", Site("resid_post", 0), None, config), work.steps, first
+        )
         self.done = 0
 
     def step(self, x: Tensor) -> None:
@@ -136,19 +138,19 @@ class Sparsify(Trainer):
         self.coder.b_dec.data = first[: work.batch].mean(dim=0)
         self.adam = torch.optim.Adam(self.coder.parameters(), lr=work.rate)
         self.dead_after = work.dead_after
-        self.idle = torch.zeros(work.latents, dtype=torch.long, device=first.device)
+        self.tokens_since_fired = torch.zeros(work.latents, dtype=torch.long, device=first.device)
 
     def step(self, x: Tensor) -> None:
         """See :class:`Trainer`."""
         coder = self.coder
         coder.set_decoder_norm_to_unit_norm()
-        out = coder(x, dead_mask=self.idle > self.dead_after)
+        out = coder(x, dead_mask=self.tokens_since_fired > self.dead_after)
         (out.fvu + out.auxk_loss / 32).backward()
         coder.remove_gradient_parallel_to_decoder_directions()
         self.adam.step()
         self.adam.zero_grad()
-        self.idle += len(x)
-        self.idle[out.latent_indices.flatten()] = 0
+        self.tokens_since_fired += len(x)
+        self.tokens_since_fired[out.latent_indices.flatten()] = 0
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """See :class:`Trainer`."""

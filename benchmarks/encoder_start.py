@@ -18,11 +18,11 @@ from rows import Row, parser, row, show
 from settings import REAL
 
 from gossamer.activations.corpus import Corpus, split_texts
-from gossamer.dictionary.coder import Coder
+from gossamer.dictionary.encoding_method import EncodingMethod
 from gossamer.model import LanguageModel, Site
-from gossamer.replacement.evaluate import Evaluation, evaluate_coders
+from gossamer.replacement.evaluate import Evaluation, evaluate_methods
 from gossamer.training import read_texts, recipe_for
-from gossamer.training.config import FitConfig, Plan
+from gossamer.training.config import DictionarySpec, FitConfig
 from gossamer.training.fit import fit
 from gossamer.training.objectives import TopK
 
@@ -67,7 +67,9 @@ def trained(options: argparse.Namespace) -> dict[tuple[str, float, int], Evaluat
     batch = replace(config.learner, sensitivity=0.0)
     learners = {"batchtopk": batch, "topk": replace(batch, objective=TopK(k=batch.objective.k))}
     plans = {
-        (kind, scale, seed): Plan(f"{kind} {scale} {seed}", site, None, replace(learner, encoder_scale=scale), seed)
+        (kind, scale, seed): DictionarySpec(
+            f"{kind} {scale} {seed}", site, None, replace(learner, encoder_scale=scale), seed
+        )
         for kind, learner in learners.items()
         for scale in SCALES
         for seed in range(options.seeds)
@@ -77,8 +79,8 @@ def trained(options: argparse.Namespace) -> dict[tuple[str, float, int], Evaluat
     loop = FitConfig(tokens=options.tokens, reuse=config.fit.reuse)
     with tempfile.TemporaryDirectory() as folder:
         found = fit(model, corpus, list(plans.values()), loop, Path(folder), 0)
-    coders = {key: Coder(found[plan.name], found[plan.name].encode) for key, plan in plans.items()}
-    return evaluate_coders(model, coders, corpus.held_out[:128])
+    methods = {key: EncodingMethod(found[plan.name], found[plan.name].encode) for key, plan in plans.items()}
+    return evaluate_methods(model, methods, corpus.held_out[:128])
 
 
 if __name__ == "__main__":

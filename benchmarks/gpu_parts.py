@@ -20,7 +20,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 from gossamer.bundled.corpus import texts as bundled_texts
 from gossamer.circuits.ablation import Ablation, SiteAblation
 from gossamer.circuits.nodes import Nodes
-from gossamer.circuits.outcome import FullModel
+from gossamer.circuits.prompt_metrics import FullModel
 from gossamer.circuits.search import SearchSettings, search_path
 from gossamer.circuits.splice import Splice
 from gossamer.circuits.study import find_circuit
@@ -30,12 +30,12 @@ from gossamer.model import LanguageModel, Site
 from gossamer.sparse.backend import runs_kernels
 from gossamer.sparse.latents import SparseLatents
 from gossamer.tasks import get
-from gossamer.tasks.examples import Encoded, Examples
 from gossamer.tasks.prompt import Piece, Prompt
+from gossamer.tasks.prompt_pairs import PromptPairs, TokenizedPrompts
 from gossamer.tokens import Tokens
 from gossamer.training import read_texts, train_dictionaries
 from gossamer.training.chosen import Chosen, ChosenMask, choose_topk
-from gossamer.training.config import CorpusConfig, FinetuneConfig, FitConfig, LearnerConfig, TrainingConfig
+from gossamer.training.config import CorpusConfig, DictionaryTrainerConfig, FinetuneConfig, FitConfig, TrainingConfig
 from gossamer.training.objectives import BatchTopK
 
 GB, MS = 1e9, 1e3
@@ -88,7 +88,7 @@ _TINY = Scale(
         pad_token_id=None,
     ),
     search=circuit_memory.Sizes(
-        sites=(0, 1, 2, 3), latents=256, prompts=8, splits=1, slots=8, columns=64, positions=8, batch=8
+        sites=(0, 1, 2, 3), latents=256, prompts=8, splits=1, ablation_groups=8, columns=64, positions=8, batch=8
     ),
     steps=3,
     layers=4,
@@ -101,7 +101,7 @@ _FULL = Scale(
     kernels=[(4096, 768, 16_384, 32), (4096, 2304, 65_536, 64)],
     trainers=["--batch", "8192", "--turns", "8", "--steps", "10"],
     gemma=circuit_memory.shape(42),
-    search=circuit_memory.Sizes(splits=1, slots=32),
+    search=circuit_memory.Sizes(splits=1, ablation_groups=32),
     steps=40,
     layers=48,
     width=2048,
@@ -265,7 +265,10 @@ def _network(config: Gemma2Config, sizes: circuit_memory.Sizes) -> tuple[Splice,
         streams = model.capture(tokens[: min(8, sizes.prompts)], sites)
         dictionaries = {site: _dictionary(site, streams[site].float().flatten(0, 1), sizes.latents) for site in sites}
         ablation = {
-            site: SiteAblation(torch.zeros(sizes.slots, sizes.latents), torch.zeros(sizes.slots, config.hidden_size))
+            site: SiteAblation(
+                torch.zeros(sizes.ablation_groups, sizes.latents),
+                torch.zeros(sizes.ablation_groups, config.hidden_size),
+            )
             for site in sites
         }
         grid = torch.zeros(sizes.positions, sizes.latents, dtype=torch.bool)
@@ -274,11 +277,11 @@ def _network(config: Gemma2Config, sizes: circuit_memory.Sizes) -> tuple[Splice,
             sites, [f"position {number}" for number in range(sizes.positions)], [grid] * len(sites)
         )
         end = torch.full((sizes.prompts,), sizes.positions - 1)
-        encoded = Encoded(tokens, roles, roles, end)
+        encoded = TokenizedPrompts(tokens, roles, roles, end)
         logits = model.logits(tokens[:1], at=end[:1])[0]
-        answer, wrong = (choice.repeat(sizes.prompts) for choice in (logits.argmax(), logits.argmin()))
+        answer, incorrect = (choice.repeat(sizes.prompts) for choice in (logits.argmax(), logits.argmin()))
         prompt = Prompt((Piece("a"),), (Piece("b"),), "x", "y", "t")
-        examples = Examples(encoded, encoded, answer, wrong, (prompt,) * sizes.prompts, True)
+        examples = PromptPairs(encoded, encoded, answer, incorrect, (prompt,) * sizes.prompts, True)
         means = Ablation("mean", "mean", ablation)
         splice = Splice.of(model, dictionaries, examples, means, nodes, batch_size=sizes.batch)
         return splice, FullModel.measure(splice.full, examples, sizes.batch)
@@ -353,7 +356,7 @@ def whole_path(scale: Scale, model: Path | None) -> list[Row]:
     dry = scale.name == "dry-run"
     config = TrainingConfig(
         corpus=CorpusConfig(context=32 if dry else 128, bos=1.0),
-        learner=LearnerConfig(n_latents=128 if dry else 8192, objective=BatchTopK(k=16 if dry else 64)),
+        learner=DictionaryTrainerConfig(n_latents=128 if dry else 8192, objective=BatchTopK(k=16 if dry else 64)),
         fit=FitConfig(tokens=scale.tokens, **({"batch": 512, "buffer": 2048, "sensitivity_rows": 16} if dry else {})),
         finetune=FinetuneConfig(tokens=0),
     )
@@ -366,8 +369,8 @@ def whole_path(scale: Scale, model: Path | None) -> list[Row]:
     began = time.perf_counter()
     found = find_circuit(loaded, dictionaries, task, size=50 if dry else 100, search=settings)
     searched = time.perf_counter() - began
-    bench = found.study.bench
-    kept, spliced = bench.kept(found.nodes), bench.faithfulness(bench.dictionaries)
+    evaluator = found.study.evaluator
+    kept, spliced = evaluator.kept(found.nodes), evaluator.faithfulness(evaluator.dictionaries)
     name, nodes = loaded.title, len(found.nodes)
     learned = f"{name}: {len(sites)} dictionaries from {scale.tokens:,} tokens"
     return [

@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from gossamer.errors import GossamerError, UsageError
-from gossamer.files import read_json, read_json_lines, replacing, require_folder, write_json, write_text
+from gossamer.files import atomic_write, read_json, read_json_lines, require_folder, write_json, write_text
 
 
 def test_written_text_is_read_back_and_leaves_nothing_else(tmp_path):
@@ -20,7 +20,7 @@ def test_a_failed_write_keeps_the_old_file_and_no_part(tmp_path):
     path = write_text(tmp_path / "a.txt", "old")
 
     def stopped() -> None:
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text("half")
             raise RuntimeError
 
@@ -33,7 +33,7 @@ def test_a_failed_write_keeps_the_old_file_and_no_part(tmp_path):
 def test_a_full_disk_is_one_line(tmp_path):
     with (
         pytest.raises(GossamerError, match=r"a.txt: could not be written \(No space left"),
-        replacing(tmp_path / "a.txt"),
+        atomic_write(tmp_path / "a.txt"),
     ):
         raise OSError(28, "No space left on device")
     assert os.listdir(tmp_path) == []

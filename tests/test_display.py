@@ -17,7 +17,7 @@ import gossamer
 from gossamer.circuits.circuit import FORMAT, Circuit, CircuitNode
 from gossamer.circuits.evaluate.rerun import CircuitEvaluation
 from gossamer.circuits.export import PlacedNode, graph_prompt
-from gossamer.circuits.findings import findings
+from gossamer.circuits.findings import collect_findings
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import StudySettings, find_circuit
 from gossamer.dictionary import Dictionary, DictionarySet
@@ -40,19 +40,29 @@ from gossamer.toys import (
 from gossamer.toys.superposition import FeatureGroup
 from gossamer.training import (
     CorpusConfig,
+    DictionarySpec,
+    DictionaryTrainerConfig,
     FinetuneConfig,
     FitConfig,
-    LearnerConfig,
-    Plan,
     TrainingConfig,
     objectives,
     recipe_for,
 )
-from gossamer.training.remedies import Ghost, Resampling
+from gossamer.training.dead_latents import Ghost, Resampling
 
 ROOMS = ("", "circuits.export", "dictionary", "features", "model", "replacement", "replacement.evaluate", "results")
 ROOMS += ("tasks", "toys", "training")
-OBJECTIVES = ("L1", "April", "BatchTopK", "Gated", "Matryoshka", "QuadraticL0", "StepL0", "TanhPenalty", "TopK")
+OBJECTIVES = (
+    "L1",
+    "NormWeightedL1",
+    "BatchTopK",
+    "Gated",
+    "Matryoshka",
+    "QuadraticL0",
+    "StepL0",
+    "TanhPenalty",
+    "TopK",
+)
 # Base classes, and what holds the folder of a run while it is at work.
 NEVER_SHOWN = ["Recorder"]
 
@@ -71,7 +81,7 @@ def shown(found):
     """One object or more of every public class."""
     study = found.study
     model, dictionaries, tokens = study.model, study.dictionaries, study.task.train.clean.tokens
-    evaluated = findings(found, methods=["random"], reruns=1, subsets=2)
+    evaluated = collect_findings(found, methods=["random"], reruns=1, subsets=2)
     site, words = next(iter(dictionaries)), Tokens.full(torch.tensor([[1, 2, 3]]))
     toy = train_superposition(SuperpositionConfig(4, 2, groups=(FeatureGroup((0, 1), "correlated"),)), seed=0, steps=2)
     program, reader = PROGRAMS["reverse"], mirror_dictionary(site, dtype=torch.float32)
@@ -89,7 +99,7 @@ def shown(found):
         GENERATORS,
         ExampleSettings(),
         PlacedNode(found.circuit.nodes[0].node, 3),
-        graph_prompt(study.bench.splice, found.nodes, 0),
+        graph_prompt(study.evaluator.splice, found.nodes, 0),
         model.attention_weights(0),
         model.generate(words, max_new_tokens=2),
         next(iter(model.stream(words, max_new_tokens=2))),
@@ -98,9 +108,9 @@ def shown(found):
         compile_program(program.build(), program.vocabulary, max_length=3),
         TrainingConfig(),
         [getattr(objectives, name)() for name in OBJECTIVES],
-        [LearnerConfig(objective=objectives.L1(), remedy=remedy()) for remedy in (Ghost, Resampling)],
+        [DictionaryTrainerConfig(objective=objectives.L1(), remedy=remedy()) for remedy in (Ghost, Resampling)],
         FitConfig(tokens=5, batch=2),
-        Plan("a", site, learner=LearnerConfig(n_latents=64)),
+        DictionarySpec("a", site, learner=DictionaryTrainerConfig(n_latents=64)),
         recipe_for(model),
         CorpusConfig(),
         FinetuneConfig(),
@@ -204,8 +214,8 @@ def bad_objects(found) -> Iterator[object]:
     example = FeatureExample((BAD, "b"), (1.0, 0.0), 0, 0)
     site = sites_of("z.1")[0]
     yield FeatureCard(Feature(site, 3), BAD, 9, 1, 1.0, 0.0, 1.0, Histogram((), ()), ((BAD, 1.0),), (), (example,))
-    bench = found.study.bench
-    budget = tuple(replace(one, name=BAD) for one in bench.budget(found.nodes))
+    evaluator = found.study.evaluator
+    budget = tuple(replace(one, name=BAD) for one in evaluator.budget(found.nodes))
     yield CircuitEvaluation(found.circuit, "m", BAD, 8, budget, (), ())
     study = replace(found.study.settings)
     assert dataclasses.is_dataclass(study)

@@ -19,8 +19,8 @@ from gossamer.circuits.splice import Splice
 from gossamer.dictionary import Dictionary, DictionaryConfig
 from gossamer.model import LanguageModel, Site
 from gossamer.replacement.replacement_model import frozen_weights
-from gossamer.tasks.examples import Encoded, Examples
 from gossamer.tasks.prompt import Piece, Prompt
+from gossamer.tasks.prompt_pairs import PromptPairs, TokenizedPrompts
 from gossamer.tokens import Tokens
 
 POSITIONS, N_SITES = 16, 3
@@ -49,10 +49,10 @@ def splice(batch: int, d: int, n: int, columns: int) -> Splice:
     model = LanguageModel.load(Gemma2ForCausalLM(config).to(torch.bfloat16).eval())
     roles = torch.arange(POSITIONS).repeat(batch, 1) - 1
     tokens = Tokens.full(torch.randint(3, 300, roles.shape))
-    encoded = Encoded(tokens, roles, roles, torch.full((batch,), POSITIONS - 1))
+    encoded = TokenizedPrompts(tokens, roles, roles, torch.full((batch,), POSITIONS - 1))
     prompt = Prompt((Piece("a"),), (Piece("b"),), "x", "y", "t")
     answers = torch.zeros(batch, dtype=torch.long)
-    examples = Examples(encoded, encoded, answers, answers + 1, (prompt,) * batch, True)
+    examples = PromptPairs(encoded, encoded, answers, answers + 1, (prompt,) * batch, True)
     sites = [Site("resid_post", layer) for layer in range(N_SITES)]
     dictionaries = {site: Dictionary(DictionaryConfig("jumprelu", d, n, site=site)) for site in sites}
     for parameter in (p for dictionary in dictionaries.values() for p in dictionary.parameters()):

@@ -16,7 +16,7 @@ def test_nobody_listens_by_default(capsys):
 def test_bars_name_the_work_and_how_far_it_is():
     text = io.StringIO()
     console = Console(file=text, force_terminal=True, width=120)
-    with progress.shown(console):
+    with progress.progress_bars(console):
         advance = progress.begin("mask search", 4)
         advance(2, "12 nodes")
         advance(2, "5 nodes")
@@ -28,14 +28,14 @@ def test_bars_name_the_work_and_how_far_it_is():
 
 
 def test_bars_end_with_their_block():
-    with progress.shown(Console(file=io.StringIO())):
+    with progress.progress_bars(Console(file=io.StringIO())):
         pass
     assert progress.begin("work", 1)(1, "") is None
 
 
 def test_work_inside_of_a_step_is_not_announced():
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
-    with progress.shown(console):
+    with progress.progress_bars(console):
         with progress.silenced():
             progress.begin("inner", 2)(1, "")
         progress.begin("outer", 2)(1, "")
@@ -48,7 +48,7 @@ def test_the_latest_numbers_stand_under_the_bars_on_a_terminal_alone():
     shown = {}
     for terminal in (True, False):
         text = io.StringIO()
-        with progress.shown(Console(file=text, force_terminal=terminal, width=120)):
+        with progress.progress_bars(Console(file=text, force_terminal=terminal, width=120)):
             advance = progress.begin("training", 4)
             progress.show_table([{"dictionary": "resid_post.3", "loss": "9.5"}])
             advance(4, "")

@@ -29,7 +29,7 @@ SUBSTITUTES = {
     "((5, 68), (12, 82), (19, 73))": "((1, 0), (2, 0), (3, 0))",
     "n=512": "n=64",
     "faithfulness=0.9)  # or size=20": "size=20, search=SearchSettings(sizes=(20,), steps=40))",
-    "findings(found)": 'findings(found, methods=["random"], reruns=0)',
+    "collect_findings(found)": 'collect_findings(found, methods=["random"], reruns=0)',
     "n_latents=4096": "n_latents=64",
     "tokens=2_000_000": "tokens=8_192",
 }

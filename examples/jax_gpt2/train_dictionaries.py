@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from gossamer import DictionarySet, LanguageModel, Site
-from gossamer.training import FitConfig, LearnerConfig, Plan, fit_tensors
+from gossamer.training import DictionarySpec, DictionaryTrainerConfig, FitConfig, fit_tensors
 from gossamer.training.objectives import BatchTopK
 
 CONTEXT = 128
@@ -26,8 +26,8 @@ def train(
         for site in sites:
             parts[site].append(streams[site][batch.mask])
     activations = {site: torch.cat(found) for site, found in parts.items()}
-    learner = LearnerConfig(n_latents=latents, objective=BatchTopK(k=k), sensitivity=0.0)
-    plans = [Plan(str(site), site, learner=learner) for site in sites]
+    learner = DictionaryTrainerConfig(n_latents=latents, objective=BatchTopK(k=k), sensitivity=0.0)
+    plans = [DictionarySpec(str(site), site, learner=learner) for site in sites]
     fit = FitConfig(tokens=tokens)
     found = fit_tensors(activations, plans, fit, folder / "training", model_name=model.name)
     dictionaries = DictionarySet(found.values())

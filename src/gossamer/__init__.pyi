@@ -17,7 +17,7 @@ from . import (
 )
 from .circuits.circuit import Circuit
 from .circuits.evaluate.rerun import evaluate_circuit
-from .circuits.findings import findings
+from .circuits.findings import collect_findings
 from .circuits.search import SearchSettings
 from .circuits.study import StudySettings, find_circuit
 from .dictionary.dictionary import Dictionary
@@ -53,13 +53,13 @@ __all__ = [
     "activations",
     "bundled",
     "circuits",
+    "collect_findings",
     "dictionary",
     "errors",
     "evaluate_circuit",
     "feature_cards",
     "features",
     "find_circuit",
-    "findings",
     "jax",
     "logit_lens",
     "model",

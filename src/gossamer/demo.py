@@ -10,9 +10,9 @@ import torch
 from gossamer import bundled
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.export import save_attribution_graph
-from gossamer.circuits.findings import findings
+from gossamer.circuits.findings import collect_findings
 from gossamer.circuits.search import SearchSettings
-from gossamer.circuits.study import Found, StudySettings, find_circuit
+from gossamer.circuits.study import CircuitResult, StudySettings, find_circuit
 from gossamer.dictionary import DictionarySet
 from gossamer.model import LanguageModel
 from gossamer.report import write_report
@@ -29,7 +29,7 @@ OTHER_TASK = "code-index"
 class Demo:
     """What the demo found and where its report lies."""
 
-    found: Found
+    found: CircuitResult
     report: Path
 
 
@@ -52,7 +52,7 @@ def _run(folder: str | Path, seed: int) -> Demo:
     dictionaries = DictionarySet.load(bundled.path(MODEL) / "dictionaries", device=model.device)
     settings = StudySettings(seed=seed)
 
-    def search(task: str, n: int, size: int) -> Found:
+    def search(task: str, n: int, size: int) -> CircuitResult:
         prompts = get(task).generate(model.tokenizer, n=n, seed=seed, bos=True)
         steps = SearchSettings(seed=seed, steps=100)
         return find_circuit(model, dictionaries, prompts, size=size, settings=settings, search=steps)
@@ -79,7 +79,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def write_results(
-    found: Found,
+    found: CircuitResult,
     folder: str | Path,
     *,
     methods: Sequence[str] | None = None,
@@ -103,4 +103,4 @@ def write_results(
             path.unlink()
     found.circuit.save(target / "circuit.json")
     save_attribution_graph(target / "graph.json", found.graph())
-    return write_report(findings(found, methods=methods, reruns=reruns, others=others), target)
+    return write_report(collect_findings(found, methods=methods, reruns=reruns, others=others), target)

@@ -20,7 +20,7 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed over `path`, on failure removed.
 
     Raises:
@@ -145,7 +145,7 @@ def _umask() -> int:
 
 def write_text(path: str | Path, text: str) -> Path:
     """Write `text` as UTF-8, atomically. Returns the path."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return Path(path)
 

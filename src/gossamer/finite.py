@@ -25,7 +25,7 @@ def require_finite(value: Tensor, where: str) -> Tensor:
 
 
 @contextmanager
-def named(where: str) -> Iterator[None]:
+def error_context(where: str) -> Iterator[None]:
     """Put `where` before what is said of values in here that are not finite."""
     try:
         yield

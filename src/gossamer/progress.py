@@ -116,7 +116,7 @@ class _Bars:
 
 
 @contextlib.contextmanager
-def shown(console: Console | None = None) -> Iterator[None]:
+def progress_bars(console: Console | None = None) -> Iterator[None]:
     """Show bars (name, done of total, rate, time left, note) and numbers on `console` (default: standard error)."""
     columns = (
         TextColumn("{task.description}"),

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gossamer.errors import UsageError
-from gossamer.files import replacing
+from gossamer.files import atomic_write
 
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
@@ -24,7 +24,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         UsageError: no file can be made there.
         GossamerError: writing failed, as on a full disk; whatever stood at `path` stands there still.
     """
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         try:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
         except SafetensorError as error:

@@ -9,14 +9,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gossamer.bundled import build, dictionaries
 from gossamer.bundled.corpus import task_words, texts
-from gossamer.bundled.rows import Rows, batches
+from gossamer.bundled.rows import WeightedRows, batches
 from gossamer.bundled.tokenizer import train_tokenizer
-from gossamer.bundled.training import Recipe, loss_sum, new_model, train
+from gossamer.bundled.training import LanguageModelRecipe, loss_sum, new_model, train
 from gossamer.files import read_json
-from gossamer.training.config import CorpusConfig, FinetuneConfig, FitConfig, LearnerConfig, TrainingConfig
+from gossamer.training.config import CorpusConfig, DictionaryTrainerConfig, FinetuneConfig, FitConfig, TrainingConfig
 from gossamer.training.objectives import BatchTopK
 
-TINY = replace(Recipe(), n_layers=2, d_model=32, n_heads=2, steps=3, first_steps=1, batch=4)
+TINY = replace(LanguageModelRecipe(), n_layers=2, d_model=32, n_heads=2, steps=3, first_steps=1, batch=4)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_loss_is_the_weighted_cross_entropy(tokenizer):
     with torch.no_grad():
         odds = model(input_ids=ids).logits.log_softmax(dim=-1)
         expected = -(odds[0, 0, 5] + 0.1 * odds[0, 1, 9] + odds[1, 1, 3])
-        assert loss_sum(model, Rows(ids, weights)).item() == pytest.approx(expected.item(), rel=1e-12)
+        assert loss_sum(model, WeightedRows(ids, weights)).item() == pytest.approx(expected.item(), rel=1e-12)
 
 
 def test_two_heads_start_by_looking_back(tokenizer):
@@ -80,7 +80,7 @@ def short(monkeypatch):
     monkeypatch.setattr(build, "PROMPTS", 4)
     config = TrainingConfig(
         corpus=CorpusConfig(context=40, bos=1.0),
-        learner=LearnerConfig(n_latents=32, objective=BatchTopK(k=4)),
+        learner=DictionaryTrainerConfig(n_latents=32, objective=BatchTopK(k=4)),
         fit=FitConfig(tokens=2048, batch=256, buffer=1024, sensitivity_rows=16),
         finetune=FinetuneConfig(tokens=0),
     )

@@ -14,9 +14,9 @@ from gossamer.dictionary import Dictionary, DictionaryConfig
 from gossamer.features import Feature, Node
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
-from gossamer.tasks.examples import Encoded, Examples
 from gossamer.tasks.metric import LOGIT_DIFFERENCE
 from gossamer.tasks.prompt import Piece, Prompt
+from gossamer.tasks.prompt_pairs import PromptPairs, TokenizedPrompts
 from gossamer.tasks.task import Task
 from gossamer.tokens import Tokens
 
@@ -70,39 +70,39 @@ def mirror_dictionary(site: Site, *, seed: int = 0, dtype: torch.dtype = torch.f
     return dictionary.requires_grad_(False)
 
 
-def encoded(n: int, generator: torch.Generator) -> Encoded:
+def encoded(n: int, generator: torch.Generator) -> TokenizedPrompts:
     """Prompts of both templates in turn, with random words at A, B and END, and at padding."""
-    roles, slots = ROLE_ROWS.repeat(n, 1)[:n], SLOT_ROWS.repeat(n, 1)[:n]
+    roles, ablation_groups = ROLE_ROWS.repeat(n, 1)[:n], SLOT_ROWS.repeat(n, 1)[:n]
     ids = torch.randint(5, N_WORDS, roles.shape, generator=generator)
     ids = torch.where(roles == 0, PREFIX, torch.where(roles == 2, GAP, ids))
     ids[:, 0] = BOS
     mask = torch.ones_like(roles, dtype=torch.bool)
     mask[1::2, 5:] = False
-    return Encoded(Tokens(ids, mask), roles, slots, mask.sum(dim=1) - 1)
+    return TokenizedPrompts(Tokens(ids, mask), roles, ablation_groups, mask.sum(dim=1) - 1)
 
 
-def able_examples(model: LanguageModel, n: int, seed: int = 0) -> Examples:
+def able_examples(model: LanguageModel, n: int, seed: int = 0) -> PromptPairs:
     """Prompts with answers that the model prefers on the prompt more than on its counterfactual."""
     generator = torch.Generator().manual_seed(seed)
     clean, other = encoded(n, generator), encoded(n, generator)
     with torch.no_grad():
-        own = model.logits(clean.tokens, at=clean.end)
-        change = own - model.logits(other.tokens, at=other.end)
+        own = model.logits(clean.tokens, at=clean.answer_position)
+        change = own - model.logits(other.tokens, at=other.answer_position)
     answer = change.argmax(dim=1)
     below = own < own.gather(1, answer[:, None])
-    wrong = torch.where(below, change, torch.inf).argmin(dim=1)
+    incorrect = torch.where(below, change, torch.inf).argmin(dim=1)
     prompt = Prompt((Piece("clean"),), (Piece("other"),), "right", "wrong", "by hand")
-    return Examples(clean, other, answer, wrong, (prompt,) * n, True)
+    return PromptPairs(clean, other, answer, incorrect, (prompt,) * n, True)
 
 
 def able_task(model: LanguageModel, n_train: int = 12, n_test: int = 8) -> Task:
     """The same kind of prompts for training and for testing."""
     train, test = able_examples(model, n_train, seed=1), able_examples(model, n_test, seed=2)
-    slots = tuple(f"slot{number}" for number in range(N_SLOTS))
-    return Task("by hand", ROLES, slots, train, test, True, LOGIT_DIFFERENCE, {"source": "made by hand"})
+    ablation_groups = tuple(f"slot{number}" for number in range(N_SLOTS))
+    return Task("by hand", ROLES, ablation_groups, train, test, True, LOGIT_DIFFERENCE, {"source": "made by hand"})
 
 
-def unaligned(examples: Examples) -> Examples:
+def unaligned(examples: PromptPairs) -> PromptPairs:
     """The same prompts, each with a counterfactual of the other template."""
     swapped = torch.arange(len(examples)) ^ 1
     return replace(examples, counterfactual=examples.counterfactual[swapped], aligned=False)
@@ -159,7 +159,7 @@ def by_hand(splice: Splice, grids: Mapping[Site, Tensor], reads: dict[Site, Tens
     `reads` gets what each dictionary was given.
     """
     model, examples, ablation = splice.model, splice.examples, splice.ablation
-    roles, slots = examples.clean.roles, examples.clean.slots
+    roles, ablation_groups = examples.clean.roles, examples.clean.ablation_groups
     if ablation.kind == "resample":
         others = model.capture(examples.counterfactual.tokens, list(splice.dictionaries))
 
@@ -177,9 +177,9 @@ def by_hand(splice: Splice, grids: Mapping[Site, Tensor], reads: dict[Site, Tens
         for row, token in torch.nonzero(roles >= 0).tolist():
             weight[row, token] = grids[site][int(roles[row, token])]
             if ablation.kind == "mean":
-                ablated[row, token] = values.latents[int(slots[row, token])]
+                ablated[row, token] = values.latents[int(ablation_groups[row, token])]
             if ablation.errors == "mean":
-                error[row, token] = values.error[int(slots[row, token])]
+                error[row, token] = values.error[int(ablation_groups[row, token])]
         out = dictionary.denormalise(dictionary.decode(ablated + weight * (latents - ablated)), statistics) + error
         for row, token in torch.nonzero(roles < 0).tolist():
             out[row, token] = x[row, token]
@@ -187,10 +187,10 @@ def by_hand(splice: Splice, grids: Mapping[Site, Tensor], reads: dict[Site, Tens
 
     edits = {site: (lambda x, site=site: replaced(site, x)) for site in splice.dictionaries}
     with torch.no_grad(), model.edit(edits):
-        return model.logits(examples.clean.tokens, at=examples.clean.end)
+        return model.logits(examples.clean.tokens, at=examples.clean.answer_position)
 
 
-def differences(logits: Tensor, examples: Examples) -> Tensor:
+def differences(logits: Tensor, examples: PromptPairs) -> Tensor:
     """Logit differences of the prompts, one by one."""
-    pairs = zip(logits, examples.answer.tolist(), examples.wrong.tolist(), strict=True)
-    return torch.stack([row[answer] - row[wrong] for row, answer, wrong in pairs]).double()
+    pairs = zip(logits, examples.answer.tolist(), examples.incorrect.tolist(), strict=True)
+    return torch.stack([row[answer] - row[incorrect] for row, answer, incorrect in pairs]).double()

@@ -8,13 +8,13 @@ from tiny_splice import D
 
 from gossamer.circuits.ablation import Ablation, SiteAblation
 from gossamer.circuits.nodes import Nodes
-from gossamer.circuits.outcome import FullModel
+from gossamer.circuits.prompt_metrics import FullModel
 from gossamer.circuits.splice import Splice
 from gossamer.dictionary import Dictionary, DictionaryConfig
 from gossamer.features import Node
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
-from gossamer.tasks.examples import Examples
+from gossamer.tasks.prompt_pairs import PromptPairs
 
 SITE = Site.parse("resid_post.2")
 ANSWER, WRONG, N_PROMPTS, N_LATENTS = 7, 8, 12, 24
@@ -40,7 +40,7 @@ def planted(model: LanguageModel) -> Planted:
     """Twelve prompts with one answer; the dictionary is at the last site, where the logits are read."""
     examples = able_examples(model, N_PROMPTS, seed=5)
     examples = replace(
-        examples, answer=torch.full_like(examples.answer, ANSWER), wrong=torch.full_like(examples.wrong, WRONG)
+        examples, answer=torch.full_like(examples.answer, ANSWER), incorrect=torch.full_like(examples.incorrect, WRONG)
     )
     dictionaries = {SITE: _dictionary(model, examples)}
     middle = torch.zeros(N_SLOTS, N_LATENTS, dtype=torch.float64)
@@ -54,7 +54,7 @@ def planted(model: LanguageModel) -> Planted:
     return Planted(splice, full, everything, keys)
 
 
-def _dictionary(model: LanguageModel, examples: Examples) -> Dictionary:
+def _dictionary(model: LanguageModel, examples: PromptPairs) -> Dictionary:
     generator = torch.Generator().manual_seed(6)
 
     def random(*shape: int) -> torch.Tensor:
@@ -84,9 +84,9 @@ def _direction(model: LanguageModel) -> torch.Tensor:
     return direction / direction.norm()
 
 
-def _alternating(model: LanguageModel, examples: Examples) -> torch.Tensor:
+def _alternating(model: LanguageModel, examples: PromptPairs) -> torch.Tensor:
     """A direction along which the last tokens' streams stand at 1 and -1 in turn."""
     rows = torch.arange(len(examples))
     with torch.no_grad():
-        ends = model.capture(examples.clean.tokens, [SITE])[SITE][rows, examples.clean.end]
+        ends = model.capture(examples.clean.tokens, [SITE])[SITE][rows, examples.clean.answer_position]
     return torch.linalg.lstsq(ends, (1.0 - 2.0 * (rows % 2)).to(ends.dtype)[:, None], driver="gelsd").solution[:, 0]

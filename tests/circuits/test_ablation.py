@@ -14,7 +14,7 @@ from gossamer.dictionary import Dictionary
 from gossamer.errors import NotFiniteError, UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
-from gossamer.tasks.examples import Encoded
+from gossamer.tasks.prompt_pairs import TokenizedPrompts
 from gossamer.tasks.task import Task
 from gossamer.tokens import Tokens
 
@@ -29,9 +29,9 @@ def dictionaries() -> dict[Site, Dictionary]:
 
 
 def by_loop(
-    model: LanguageModel, dictionary: Dictionary, site: Site, prompts: Encoded
+    model: LanguageModel, dictionary: Dictionary, site: Site, prompts: TokenizedPrompts
 ) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
-    """Mean latents and mean error of every slot, prompt after prompt without padding, token after token."""
+    """Mean latents and mean error of every ablation group, prompt after prompt without padding, token after token."""
     latents: dict[int, list[np.ndarray]] = {}
     errors: dict[int, list[np.ndarray]] = {}
     for row in range(len(prompts)):
@@ -41,20 +41,22 @@ def by_loop(
             found = dictionary.encode_dense(x)
             error = x - dictionary(x)
         for token in range(length):
-            slot = int(prompts.slots[row, token])
-            if slot >= 0:
-                latents.setdefault(slot, []).append(found[token].numpy())
-                errors.setdefault(slot, []).append(error[token].numpy())
-    return tuple({slot: np.mean(rows, axis=0) for slot, rows in all_rows.items()} for all_rows in (latents, errors))
+            group = int(prompts.ablation_groups[row, token])
+            if group >= 0:
+                latents.setdefault(group, []).append(found[token].numpy())
+                errors.setdefault(group, []).append(error[token].numpy())
+    return tuple({group: np.mean(rows, axis=0) for group, rows in all_rows.items()} for all_rows in (latents, errors))
 
 
-def check(ablation: Ablation, model: LanguageModel, dictionaries: dict[Site, Dictionary], prompts: Encoded) -> None:
+def check(
+    ablation: Ablation, model: LanguageModel, dictionaries: dict[Site, Dictionary], prompts: TokenizedPrompts
+) -> None:
     for site, dictionary in dictionaries.items():
         values = ablation.sites[site]
         latents, errors = by_loop(model, dictionary, site, prompts)
-        for slot in range(N_SLOTS):
-            np.testing.assert_allclose(values.latents[slot].numpy(), latents[slot], rtol=1e-5, atol=1e-6)
-            np.testing.assert_allclose(values.error[slot].numpy(), errors[slot], rtol=1e-5, atol=1e-6)
+        for group in range(N_SLOTS):
+            np.testing.assert_allclose(values.latents[group].numpy(), latents[group], rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(values.error[group].numpy(), errors[group], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("batch_size", [5, 64])
@@ -72,9 +74,9 @@ def test_means_over_the_training_counterfactuals_by_a_loop(
 def test_each_token_counts_once_in_its_slot(
     model: LanguageModel, task: Task, dictionaries: dict[Site, Dictionary]
 ) -> None:
-    # Both words of A in one slot: twice as many tokens as prompts.
+    # Both words of A in one ablation group: twice as many tokens as prompts.
     other = task.train.counterfactual
-    joined = replace(other, slots=torch.where(other.slots == 2, 1, other.slots))
+    joined = replace(other, ablation_groups=torch.where(other.ablation_groups == 2, 1, other.ablation_groups))
     joined_task = replace(task, train=replace(task.train, counterfactual=joined))
     found = Ablation.measure(model, dictionaries, joined_task)
     separate = Ablation.measure(model, dictionaries, task)
@@ -83,7 +85,7 @@ def test_each_token_counts_once_in_its_slot(
         np.testing.assert_allclose(found.sites[site].latents[1].numpy(), latents[1], rtol=1e-5, atol=1e-6)
         halves = separate.sites[site].latents
         torch.testing.assert_close(found.sites[site].latents[1], (halves[1] + halves[2]) / 2, **FLOAT32)
-        assert (found.sites[site].latents[2] == 0).all(), "a slot without tokens stays at zero"
+        assert (found.sites[site].latents[2] == 0).all(), "an ablation group without tokens stays at zero"
 
 
 def test_the_order_of_the_prompts_does_not_matter(
@@ -103,7 +105,7 @@ def test_the_order_of_the_prompts_does_not_matter(
     recent = torch.zeros_like(latents[0, 1])
     for batch in range(0, len(other), 4):
         for row in range(batch, batch + 4):
-            if other.slots[row, 2] == 1:
+            if other.ablation_groups[row, 2] == 1:
                 recent = recent + (latents[row, 2] - recent) / (batch // 4 + 1)
     assert (recent - found.sites[site].latents[1]).abs().max() > 1e-3
 

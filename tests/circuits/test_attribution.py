@@ -60,22 +60,22 @@ def splice(model: LanguageModel, task: Task) -> Splice:
 
 def leaf_scores(splice: Splice, shares: Mapping[Site, float]) -> dict[Site, Tensor]:
     """(a - m) * d LD / d a summed over a role's tokens, mean over prompts, with a leaf at m + share * (a - m)."""
-    roles, slots = splice.examples.clean.roles, splice.examples.clean.slots
+    roles, ablation_groups = splice.examples.clean.roles, splice.examples.clean.ablation_groups
     through = (roles < 0)[..., None]
     leaves: dict[Site, Tensor] = {}
     steps: dict[Site, Tensor] = {}
 
     def spliced(site: Site, x: Tensor) -> Tensor:
         dictionary, values = splice.dictionaries[site], splice.ablation.sites[site]
-        latents, ablated = dictionary.encode_dense(x), values.latents[slots.clamp(min=0)]
+        latents, ablated = dictionary.encode_dense(x), values.latents[ablation_groups.clamp(min=0)]
         leaves[site] = torch.zeros_like(latents, requires_grad=True)
         steps[site] = (latents - ablated).detach()
         moved = ablated + shares.get(site, 1.0) * (latents - ablated) + leaves[site]
-        return torch.where(through, x, dictionary.decode(moved) + values.error[slots.clamp(min=0)])
+        return torch.where(through, x, dictionary.decode(moved) + values.error[ablation_groups.clamp(min=0)])
 
     edits = {site: (lambda x, site=site: spliced(site, x)) for site in splice.dictionaries}
     with splice.model.edit(edits):
-        logits = splice.model.logits(splice.examples.clean.tokens, at=splice.examples.clean.end)
+        logits = splice.model.logits(splice.examples.clean.tokens, at=splice.examples.clean.answer_position)
     total = differences(logits, splice.examples).mean()
     scores = {}
     for site, gradient in zip(leaves, torch.autograd.grad(total, list(leaves.values())), strict=True):
@@ -98,7 +98,7 @@ def test_attribution_patching_is_the_step_times_the_gradient_at_leaf_activations
     some = random_choice(splice.nodes, 30)
     # The nodes that are not asked for stay unmasked too.
     torch.testing.assert_close(
-        attribution_patching(splice.over(some)), by_node(some, leaf_scores(splice, {})), **FLOAT32
+        attribution_patching(splice.with_nodes(some)), by_node(some, leaf_scores(splice, {})), **FLOAT32
     )
 
 
@@ -118,7 +118,7 @@ def test_one_point_is_attribution_patching(splice: Splice) -> None:
 
 def total_effect(splice: Splice, index: int) -> float:
     """Mean logit difference of the unmasked network minus that with one whole site ablated."""
-    network = splice.over(splice.nodes, rest="kept")
+    network = splice.with_nodes(splice.nodes, non_nodes="kept")
     ends = []
     with torch.no_grad():
         for mask in (torch.ones(len(splice.nodes)), (splice.nodes.site != index).float()):
@@ -152,7 +152,7 @@ def test_where_the_logits_are_linear_in_the_latents_one_gradient_gives_the_whole
     assert scores.sum().item() == pytest.approx(expected, rel=1e-5)
     torch.testing.assert_close(integrated_gradients(splice, points=3), scores, **FLOAT32)
     # And each score is the effect of its node.
-    network, whole = splice.over(splice.nodes, rest="kept"), torch.ones(len(splice.nodes))
+    network, whole = splice.with_nodes(splice.nodes, non_nodes="kept"), torch.ones(len(splice.nodes))
     with torch.no_grad():
         full = differences(network(whole), splice.examples).mean()
         for node in scores.abs().topk(5).indices.tolist():
@@ -168,7 +168,7 @@ def test_activation_difference_by_a_loop(splice: Splice) -> None:
     for site, dictionary in splice.dictionaries.items():
         for row, token in torch.nonzero(clean.roles >= 0).tolist():
             step = dictionary.encode_dense(streams[site][row, token])
-            step = step - splice.ablation.sites[site].latents[clean.slots[row, token]]
+            step = step - splice.ablation.sites[site].latents[clean.ablation_groups[row, token]]
             expected[site][clean.roles[row, token]] += step.abs() * dictionary.W_dec.norm(dim=1) / len(clean)
     torch.testing.assert_close(activation_difference(splice), by_node(splice.nodes, expected), **FLOAT32)
 

@@ -8,21 +8,21 @@ from circuit_lab import able_examples
 
 from gossamer.circuits.bootstrap import RESAMPLES, bootstrap_weights, count_texts, few_texts
 from gossamer.model.language_model import LanguageModel
-from gossamer.tasks.examples import Examples
+from gossamer.tasks.prompt_pairs import PromptPairs
 
 
 @pytest.fixture(scope="module")
-def examples(model: LanguageModel) -> Examples:
+def examples(model: LanguageModel) -> PromptPairs:
     """Twelve prompts of twelve texts and one template."""
     return able_examples(model, 12, seed=1)
 
 
-def with_templates(examples: Examples, templates: list[str]) -> Examples:
+def with_templates(examples: PromptPairs, templates: list[str]) -> PromptPairs:
     prompts = zip(examples.prompts, templates, strict=True)
     return replace(examples, prompts=tuple(replace(prompt, template=name) for prompt, name in prompts))
 
 
-def test_prompts_with_nothing_in_common_are_drawn_one_by_one(examples: Examples) -> None:
+def test_prompts_with_nothing_in_common_are_drawn_one_by_one(examples: PromptPairs) -> None:
     drawn = torch.randint(12, (RESAMPLES, 12), generator=torch.Generator().manual_seed(3))
     expected = torch.stack([torch.bincount(row, minlength=12) for row in drawn]).double()
     assert bootstrap_weights(examples, 3).equal(expected)
@@ -30,7 +30,7 @@ def test_prompts_with_nothing_in_common_are_drawn_one_by_one(examples: Examples)
     assert count_texts(examples) == 12
 
 
-def test_rows_of_one_text_go_together(examples: Examples) -> None:
+def test_rows_of_one_text_go_together(examples: PromptPairs) -> None:
     twice = examples.select([row for row in range(12) for _ in range(2)])
     found = bootstrap_weights(twice, 0)
     assert found[:, 0::2].equal(found[:, 1::2])
@@ -48,14 +48,14 @@ def test_rows_of_one_text_go_together(examples: Examples) -> None:
     assert spread(found, doubled) == pytest.approx(2**0.5 * spread(alone, doubled), rel=0.1)
 
 
-def test_padding_does_not_make_another_text(examples: Examples) -> None:
+def test_padding_does_not_make_another_text(examples: PromptPairs) -> None:
     clean = examples.clean
     ids = clean.tokens.ids.masked_fill(~clean.tokens.mask, 17)
     padded = replace(examples, clean=replace(clean, tokens=replace(clean.tokens, ids=ids)))
     assert bootstrap_weights(padded, 0).equal(bootstrap_weights(examples, 0))
 
 
-def test_templates_are_drawn_and_then_their_texts(examples: Examples) -> None:
+def test_templates_are_drawn_and_then_their_texts(examples: PromptPairs) -> None:
     names = [*["a"] * 6, *["b"] * 4, *["c"] * 2]
     found = bootstrap_weights(with_templates(examples, names), 0)
     sizes = {"a": 6, "b": 4, "c": 2}
@@ -73,7 +73,7 @@ def test_templates_are_drawn_and_then_their_texts(examples: Examples) -> None:
     assert spread[0] > 1.5 * spread[1]
 
 
-def test_one_text_alone_has_no_spread_and_few_texts_are_said(examples: Examples) -> None:
+def test_one_text_alone_has_no_spread_and_few_texts_are_said(examples: PromptPairs) -> None:
     alone = examples.select([0, 0, 0])
     assert count_texts(alone) == 1
     assert (bootstrap_weights(alone, 0) == 1).all()

@@ -50,14 +50,14 @@ def test_a_node_that_is_left_out_can_be_ablated_without_any_effect(
     assert len(found) > 20
     assert len(outside) > 20
     ablation = Ablation.measure(model, dictionaries, task, **kinds)
-    splice = Splice.of(model, dictionaries, task.train, ablation, nodes.select(outside), rest="kept")
+    splice = Splice.of(model, dictionaries, task.train, ablation, nodes.select(outside), non_nodes="kept")
     whole = splice(torch.ones(len(outside)))
     for index in range(0, len(outside), 4):
         mask = torch.ones(len(outside))
         mask[index] = 0
         torch.testing.assert_close(splice(mask), whole, rtol=0, atol=1e-6)
     torch.testing.assert_close(splice(torch.zeros(len(outside))), whole, rtol=0, atol=1e-5)
-    inside = Splice.of(model, dictionaries, task.train, ablation, nodes, rest="kept")
+    inside = Splice.of(model, dictionaries, task.train, ablation, nodes, non_nodes="kept")
     assert (inside(torch.zeros(len(nodes))) - whole).abs().max() > 0.1
 
 
@@ -74,8 +74,8 @@ def test_candidates_are_what_moves_in_the_model_or_in_the_spliced_model(
         for site, dictionary in dictionaries.items():
             latents = dictionary.encode_dense(streams[site])
             for row, token in torch.nonzero(task.train.clean.roles >= 0).tolist():
-                slot, role = int(task.train.clean.slots[row, token]), int(task.train.clean.roles[row, token])
-                moved = (latents[row, token] - ablation.sites[site].latents[slot]).abs() > 1e-4
+                group, role = int(task.train.clean.ablation_groups[row, token]), int(task.train.clean.roles[row, token])
+                moved = (latents[row, token] - ablation.sites[site].latents[group]).abs() > 1e-4
                 moving[name] |= {
                     node_at(site, ROLES[role], latent) for latent in torch.nonzero(moved).squeeze(1).tolist()
                 }

@@ -13,8 +13,8 @@ from gossamer.circuits.splice import Splice
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
-from gossamer.tasks.examples import Examples
 from gossamer.tasks.metric import LOGIT_DIFFERENCE
+from gossamer.tasks.prompt_pairs import PromptPairs
 
 METRIC = LOGIT_DIFFERENCE.name
 
@@ -27,7 +27,7 @@ def model() -> LanguageModel:
 
 
 @pytest.fixture(scope="module")
-def examples() -> Examples:
+def examples() -> PromptPairs:
     return tiny_examples()
 
 
@@ -54,20 +54,20 @@ class ByHand:
             for index, site in enumerate(splice.dictionaries)
         }
         with torch.no_grad(), splice.model.edit(edits):
-            logits = splice.model.logits(examples.clean.tokens, at=examples.clean.end)
+            logits = splice.model.logits(examples.clean.tokens, at=examples.clean.answer_position)
         rows = torch.arange(len(examples))
-        return logits[rows, examples.answer] - logits[rows, examples.wrong]
+        return logits[rows, examples.answer] - logits[rows, examples.incorrect]
 
     def _out(self, index: int, site: Site, mask: Tensor, x: Tensor) -> Tensor:
         dictionary, values = self.splice.dictionaries[site], self.splice.ablation.sites[site]
-        roles, slots = self.splice.examples.clean.roles, self.splice.examples.clean.slots
+        roles, ablation_groups = self.splice.examples.clean.roles, self.splice.examples.clean.ablation_groups
         grid = torch.zeros(len(ROLES), N_LATENTS, dtype=torch.float64)
         chosen = self.circuit.site == index
         grid[self.circuit.role[chosen], self.circuit.latent[chosen]] = mask[chosen]
-        latents, ablated = dictionary.encode_dense(x), values.latents[slots.clamp(min=0)]
+        latents, ablated = dictionary.encode_dense(x), values.latents[ablation_groups.clamp(min=0)]
         out = dictionary.decode(ablated + grid[roles.clamp(min=0)] * (latents - ablated))
         if values.error is not None:
-            out = out + values.error[slots.clamp(min=0)]
+            out = out + values.error[ablation_groups.clamp(min=0)]
         if self.splice.ablation.errors == "keep":
             out = out + x - dictionary.decode(latents)
         return torch.where((roles < 0)[..., None], x, out)
@@ -109,7 +109,7 @@ class ByHand:
     ],
 )
 def test_weights_are_finite_differences_with_other_dictionaries_held(
-    model: LanguageModel, examples: Examples, sites: tuple[str, ...], errors: str
+    model: LanguageModel, examples: PromptPairs, sites: tuple[str, ...], errors: str
 ) -> None:
     splice = tiny_splice(model, examples, sites, errors)
     circuit = some_nodes(splice, 12)
@@ -120,7 +120,7 @@ def test_weights_are_finite_differences_with_other_dictionaries_held(
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_a_held_dictionary_on_the_stream_lets_nothing_past(model: LanguageModel, examples: Examples) -> None:
+def test_a_held_dictionary_on_the_stream_lets_nothing_past(model: LanguageModel, examples: PromptPairs) -> None:
     splice = tiny_splice(model, examples, ("resid_post.0", "resid_post.1", "resid_post.2"))
     circuit = some_nodes(splice, 20)
     weights = direct_effects(splice, circuit)
@@ -132,7 +132,9 @@ def test_a_held_dictionary_on_the_stream_lets_nothing_past(model: LanguageModel,
     assert (weights[-1][last] != 0).any()
 
 
-def test_a_held_dictionary_beside_the_stream_leaves_the_other_paths(model: LanguageModel, examples: Examples) -> None:
+def test_a_held_dictionary_beside_the_stream_leaves_the_other_paths(
+    model: LanguageModel, examples: PromptPairs
+) -> None:
     with_z = tiny_splice(model, examples, ("resid_post.0", "z.1", "resid_post.1"))
     circuit = some_nodes(with_z, 30)
     weights = direct_effects(with_z, circuit)
@@ -144,7 +146,7 @@ def test_a_held_dictionary_beside_the_stream_leaves_the_other_paths(model: Langu
     assert (weights[last][:, first][apart] == 0).all()
 
 
-def test_nothing_acts_on_earlier_nodes_or_on_its_own_site(model: LanguageModel, examples: Examples) -> None:
+def test_nothing_acts_on_earlier_nodes_or_on_its_own_site(model: LanguageModel, examples: PromptPairs) -> None:
     splice = tiny_splice(model, examples, ("resid_post.0", "resid_post.1"))
     circuit = some_nodes(splice, 16)
     weights = direct_effects(splice, circuit)[:-1]
@@ -152,7 +154,7 @@ def test_nothing_acts_on_earlier_nodes_or_on_its_own_site(model: LanguageModel, 
 
 
 def test_weights_sum_to_the_whole_change_where_the_network_between_is_linear(
-    model: LanguageModel, examples: Examples
+    model: LanguageModel, examples: PromptPairs
 ) -> None:
     # What attention adds to the stream reaches resid_mid of its layer as it is, and the latents there are all active.
     splice = tiny_splice(model, examples, ("attn_out.1", "resid_mid.1"))
@@ -169,7 +171,7 @@ def test_weights_sum_to_the_whole_change_where_the_network_between_is_linear(
     assert (ends[0] - ends[1]).abs().max() > 0.1
 
 
-def test_permuting_the_nodes_permutes_the_weights(model: LanguageModel, examples: Examples) -> None:
+def test_permuting_the_nodes_permutes_the_weights(model: LanguageModel, examples: PromptPairs) -> None:
     splice = tiny_splice(model, examples, ("resid_post.0", "z.1", "resid_post.1"))
     circuit = some_nodes(splice, 12)
     order = torch.randperm(12, generator=torch.Generator().manual_seed(4))
@@ -178,15 +180,15 @@ def test_permuting_the_nodes_permutes_the_weights(model: LanguageModel, examples
     torch.testing.assert_close(permuted[-1], weights[-1][order])
 
 
-def test_the_batch_size_and_the_splices_own_nodes_do_not_matter(model: LanguageModel, examples: Examples) -> None:
+def test_the_batch_size_and_the_splices_own_nodes_do_not_matter(model: LanguageModel, examples: PromptPairs) -> None:
     splice = tiny_splice(model, examples, ("resid_post.0", "resid_post.1"))
     circuit = some_nodes(splice, 10)
     weights = direct_effects(splice, circuit)
     splice = replace(splice, prompts=replace(splice.prompts, batch_size=1))
-    torch.testing.assert_close(direct_effects(splice.over(circuit, rest="kept"), circuit), weights)
+    torch.testing.assert_close(direct_effects(splice.with_nodes(circuit, non_nodes="kept"), circuit), weights)
 
 
-def test_edges_are_the_nonzero_weights_strongest_first(model: LanguageModel, examples: Examples) -> None:
+def test_edges_are_the_nonzero_weights_strongest_first(model: LanguageModel, examples: PromptPairs) -> None:
     splice = tiny_splice(model, examples, ("resid_post.0", "z.1", "resid_post.1"))
     circuit = some_nodes(splice, 14)
     weights, edges, keys = direct_effects(splice, circuit), circuit_edges(splice, circuit), circuit.keys()
@@ -199,7 +201,7 @@ def test_edges_are_the_nonzero_weights_strongest_first(model: LanguageModel, exa
         assert sizes == sorted(sizes, reverse=True)
 
 
-def test_keep_is_a_number_or_a_share_of_the_edges_into_each_target(model: LanguageModel, examples: Examples) -> None:
+def test_keep_is_a_number_or_a_share_of_the_edges_into_each_target(model: LanguageModel, examples: PromptPairs) -> None:
     splice = tiny_splice(model, examples, ("resid_post.0", "resid_post.1"))
     circuit = some_nodes(splice, 14)
     everything = circuit_edges(splice, circuit)
@@ -213,12 +215,12 @@ def test_keep_is_a_number_or_a_share_of_the_edges_into_each_target(model: Langua
 
 
 @pytest.mark.parametrize("keep", [-1, 0.0, 1.5])
-def test_an_impossible_keep_is_refused(model: LanguageModel, examples: Examples, keep: float) -> None:
+def test_an_impossible_keep_is_refused(model: LanguageModel, examples: PromptPairs, keep: float) -> None:
     splice = tiny_splice(model, examples, ("resid_post.0", "resid_post.1"))
     with pytest.raises(UsageError, match="keep"):
         circuit_edges(splice, some_nodes(splice, 4), keep=keep)
 
 
-def test_an_empty_circuit_has_no_edges(model: LanguageModel, examples: Examples) -> None:
+def test_an_empty_circuit_has_no_edges(model: LanguageModel, examples: PromptPairs) -> None:
     splice = tiny_splice(model, examples, ("resid_post.0", "resid_post.1"))
     assert circuit_edges(splice, splice.nodes.none()) == ()

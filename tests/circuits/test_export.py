@@ -41,7 +41,7 @@ PROMPT = GraphPrompt(
     token_ids=(0, 5, 17, 6, 21, 7, 5),
     roles=(None, "gap1", "S", "gap2", "IO", "gap3", "gap3"),
     answer=Output(" Mary", 21, 0.625),
-    wrong=Output(" John", 17, 0.1234),
+    incorrect=Output(" John", 17, 0.1234),
     activations={Feature(Z_3, 2): [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]},
 )
 
@@ -121,11 +121,11 @@ def test_tokens_and_outputs() -> None:
     tokens = _by_kind(graph, "embedding")
     assert [node["node_id"] for node in tokens][:3] == ["E_0_0", "E_5_1", "E_17_2"]
     assert tokens[4]["clerp"] == 'Emb: " Mary"'
-    answer, wrong = _by_kind(graph, "logit")
+    answer, incorrect = _by_kind(graph, "logit")
     assert (answer["node_id"], answer["clerp"]) == ("7_21_6", 'Output " Mary" (p=0.625)')
-    assert (wrong["node_id"], wrong["clerp"]) == ("7_17_6", 'Output " John" (p=0.123)')
+    assert (incorrect["node_id"], incorrect["clerp"]) == ("7_17_6", 'Output " John" (p=0.123)')
     assert (answer["jsNodeId"], answer["layer"], answer["is_target_logit"]) == ("L_21-6", "7", True)
-    assert wrong["is_target_logit"] is False
+    assert incorrect["is_target_logit"] is False
 
 
 def test_links_of_an_edge_go_forward_and_sum_to_its_weight() -> None:
@@ -169,7 +169,7 @@ def test_ids_never_collide_and_every_node_comes_back(seed: int, tmp_path: Path) 
         token_ids=tuple(draw.randrange(12) for _ in range(length)),
         roles=(None, *(draw.choice(roles) for _ in range(length - 1))),
         answer=Output("x", 1, 0.5),
-        wrong=Output("y", 11, 0.25),
+        incorrect=Output("y", 11, 0.25),
     )
     keys = {
         node_at(site, draw.choice(roles), draw.choice([0, widths[site] - 1, draw.randrange(widths[site])]))
@@ -311,11 +311,11 @@ def test_a_prompt_of_the_task_is_shown_as_the_model_sees_it(tmp_path: Path) -> N
     assert prompt.tokens == tuple(f"w{i}" for i in ids)
     assert prompt.roles == (None, "B", "A", "B", "END")
     with torch.no_grad():
-        probabilities = model.logits(examples.clean.tokens, at=examples.clean.end)[1].softmax(dim=-1)
+        probabilities = model.logits(examples.clean.tokens, at=examples.clean.answer_position)[1].softmax(dim=-1)
         values = model.capture(examples.clean.tokens, list(splice.dictionaries))
-    assert (prompt.answer.token_id, prompt.wrong.token_id) == (2, 12)
+    assert (prompt.answer.token_id, prompt.incorrect.token_id) == (2, 12)
     assert prompt.answer.probability == pytest.approx(probabilities[2].item(), rel=1e-5)
-    assert prompt.wrong.probability == pytest.approx(probabilities[12].item(), rel=1e-5)
+    assert prompt.incorrect.probability == pytest.approx(probabilities[12].item(), rel=1e-5)
     keys = nodes.keys()
     assert set(prompt.activations) == {key.feature for key in keys}
     for site, dictionary in splice.dictionaries.items():

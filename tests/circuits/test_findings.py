@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path as FilePath
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,12 +10,12 @@ from circuit_lab import mirror_dictionary, random_dictionary, sites_of
 
 from gossamer.circuits.bootstrap import few_texts
 from gossamer.circuits.circuit import Circuit, CircuitNode
-from gossamer.circuits.findings import _uneven, findings, prompt_view, stability
+from gossamer.circuits.findings import _uneven, collect_findings, prompt_view, stability
 from gossamer.circuits.methods import MethodInputs, mask_path
-from gossamer.circuits.path import Path
-from gossamer.circuits.results import Behaviour, Case, Findings, Interval
+from gossamer.circuits.path import CircuitPath
+from gossamer.circuits.results import Findings, Interval, PromptCase, TaskMetrics
 from gossamer.circuits.search import SearchSettings
-from gossamer.circuits.study import Found, Study, StudySettings, find_circuit
+from gossamer.circuits.study import CircuitResult, Study, StudySettings, find_circuit
 from gossamer.dictionary import Dictionary
 from gossamer.features import Node
 from gossamer.model.language_model import LanguageModel
@@ -28,7 +28,7 @@ METHODS = ("attribution patching", "random")
 
 
 @pytest.fixture(scope="module")
-def found(model: LanguageModel, task: Task) -> Found:
+def found(model: LanguageModel, task: Task) -> CircuitResult:
     sites = sites_of("resid_post.1", "resid_post.2")
     dictionaries = {site: mirror_dictionary(site, seed=seed) for seed, site in enumerate(sites)}
     for site, dictionary in dictionaries.items():
@@ -37,19 +37,19 @@ def found(model: LanguageModel, task: Task) -> Found:
 
 
 @pytest.fixture(scope="module")
-def other(found: Found) -> Circuit:
+def other(found: CircuitResult) -> Circuit:
     """A circuit of another task that holds one of the found latents."""
     node = found.circuit.nodes[0]
     return replace(found.circuit, nodes=(CircuitNode(Node(node.feature, "A")),), task="another task", edges=())
 
 
 @pytest.fixture(scope="module")
-def evaluated(found: Found, other: Circuit) -> Findings:
-    return findings(found, methods=METHODS, reruns=1, others=[other], subsets=2, warnings=["Mind the gap."])
+def evaluated(found: CircuitResult, other: Circuit) -> Findings:
+    return collect_findings(found, methods=METHODS, reruns=1, others=[other], subsets=2, warnings=["Mind the gap."])
 
 
-def test_every_part_is_of_the_circuit_that_was_found(found: Found, evaluated: Findings) -> None:
-    bench, circuit = found.study.bench, found.circuit
+def test_every_part_is_of_the_circuit_that_was_found(found: CircuitResult, evaluated: Findings) -> None:
+    evaluator, circuit = found.study.evaluator, found.circuit
     assert (evaluated.task, evaluated.model) == (circuit.task, circuit.model)
     assert evaluated.sites == sites_of("resid_post.1", "resid_post.2")
     assert evaluated.roles == found.study.task.role_names
@@ -60,20 +60,20 @@ def test_every_part_is_of_the_circuit_that_was_found(found: Found, evaluated: Fi
     sizes = [[point.size for point in curve.points] for curve in evaluated.curves]
     assert sizes[0] == [40, 20, 12]
     assert all(one[-3:] == [40, 20, 12] and one[0] == len(found.path.nodes) for one in sizes[1:])
-    assert evaluated.curves[0].points[0].behaviour == bench.behaviour(
-        "mask", bench.outcome(found.path.nodes.select(found.path.circuits[0]))
+    assert evaluated.curves[0].points[0].task_metrics == evaluator.task_metrics(
+        "mask", evaluator.prompt_metrics(found.path.nodes.select(found.path.circuits[0]))
     )
     assert [point.size for point in evaluated.completeness.points] == [0, 1, len(circuit.nodes) - 1, len(circuit.nodes)]
     assert evaluated.completeness.points[0].circuit == pytest.approx(circuit.measured["faithfulness"], rel=1e-6)
 
 
-def test_latents_of_other_tasks_are_flagged(found: Found, evaluated: Findings) -> None:
+def test_latents_of_other_tasks_are_flagged(found: CircuitResult, evaluated: Findings) -> None:
     shared = found.circuit.nodes[0].feature
     for card in evaluated.nodes:
         assert card.generic == (("another task",) if card.node.feature == shared else ())
 
 
-def test_settings_say_how_to_run_it_again(found: Found, evaluated: Findings) -> None:
+def test_settings_say_how_to_run_it_again(found: CircuitResult, evaluated: Findings) -> None:
     settings = evaluated.settings
     assert settings["candidates"] == str(len(found.path.nodes))
     assert settings["method"] == "mask"
@@ -87,15 +87,15 @@ def test_settings_say_how_to_run_it_again(found: Found, evaluated: Findings) -> 
     assert all(isinstance(value, str) for value in settings.values())
 
 
-def test_the_same_search_finds_the_same_circuits(found: Found) -> None:
+def test_the_same_search_finds_the_same_circuits(found: CircuitResult) -> None:
     again = mask_path(found.study.method_inputs(found.search))
     assert [set(circuit.tolist()) for circuit in again.circuits] == [set(c.tolist()) for c in found.path.circuits]
 
 
-def test_searches_are_compared_with_like_searches(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_searches_are_compared_with_like_searches(found: CircuitResult, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[MethodInputs] = []
 
-    def watched(given: MethodInputs) -> Path:
+    def watched(given: MethodInputs) -> CircuitPath:
         seen.append(given)
         return mask_path(given)
 
@@ -122,10 +122,10 @@ def test_searches_are_compared_with_like_searches(found: Found, monkeypatch: pyt
         assert overlaps["bootstrap"].jaccard[row] == tuple(len(one & other) / len(one | other) for other in searched)
 
 
-def test_samples_of_a_rerun_take_from_both_sides(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_of_a_rerun_take_from_both_sides(found: CircuitResult, monkeypatch: pytest.MonkeyPatch) -> None:
     given = found.study.method_inputs(found.search)
     rows = torch.arange(12)
-    divided = replace(given, fitted=given.training.on(rows[:8]), validation=given.training.on(rows[8:]))
+    divided = replace(given, fitted=given.training.select(rows[:8]), validation=given.training.select(rows[8:]))
     monkeypatch.setattr(Study, "method_inputs", lambda self, search: divided)
     seen: list[MethodInputs] = []
     monkeypatch.setattr("gossamer.circuits.findings.mask_path", lambda one: seen.append(one) or found.path)
@@ -138,23 +138,23 @@ def test_samples_of_a_rerun_take_from_both_sides(found: Found, monkeypatch: pyte
     assert [len(one.validation.splice.examples) for one in seen if one.validation] == [4, 2, 2]
 
 
-def test_a_circuit_larger_than_the_path_is_compared_at_the_largest_size(found: Found) -> None:
+def test_a_circuit_larger_than_the_path_is_compared_at_the_largest_size(found: CircuitResult) -> None:
     larger = replace(found, nodes=found.path.nodes.select(torch.arange(50)))
     assert {one.kind: one.sizes for one in stability(larger, 1)}["split"] == (40, 40)
 
 
-def test_without_reruns_only_sizes_are_compared(found: Found) -> None:
+def test_without_reruns_only_sizes_are_compared(found: CircuitResult) -> None:
     assert [one.kind for one in stability(found, 0)] == ["size"]
 
 
-def _cased(found: Found, kinds: list[str]) -> Found:
+def _cased(found: CircuitResult, kinds: list[str]) -> CircuitResult:
     test = found.study.task.test
     prompts = tuple(replace(prompt, case=case) for prompt, case in zip(test.prompts, kinds, strict=True))
     task = replace(found.study.task, test=replace(test, prompts=prompts))
     return replace(found, study=replace(found.study, task=task))
 
 
-def test_cases_are_reported(found: Found, evaluated: Findings) -> None:
+def test_cases_are_reported(found: CircuitResult, evaluated: Findings) -> None:
     assert evaluated.cases == ()
     cased = findings(_cased(found, ["works", "fails"] * 4), methods=(), reruns=0, subsets=0)
     assert [(case.name, case.prompts) for case in cased.cases] == [("fails", 4), ("works", 4)]
@@ -163,12 +163,12 @@ def test_cases_are_reported(found: Found, evaluated: Findings) -> None:
 
 
 def test_a_case_that_is_kept_much_worse_is_warned_of() -> None:
-    def case(name: str, prompts: int, kept: float, full: float = 4.0) -> Case:
-        def does(network: str, share: float) -> Behaviour:
+    def case(name: str, prompts: int, kept: float, full: float = 4.0) -> PromptCase:
+        def does(network: str, share: float) -> TaskMetrics:
             value, difference = Interval(share, share, share), Interval(full * share, full * share, full * share)
-            return Behaviour(network, difference, value, value, 1.0, 1.0, 0.0, value)
+            return TaskMetrics(network, difference, value, value, 1.0, 1.0, 0.0, value)
 
-        return Case(name, prompts, does("full model", 1.0), does("circuit", kept))
+        return PromptCase(name, prompts, does("full model", 1.0), does("circuit", kept))
 
     even = [case("fails", 40, 0.98), case("few", 7, 0.1), case("works", 40, 0.65), case("hopeless", 9, 0.1, full=-1.0)]
     assert _uneven(even, 0.81) == ()
@@ -181,20 +181,20 @@ def test_a_case_that_is_kept_much_worse_is_warned_of() -> None:
     assert "(and 4 more cases like these)" in said
 
 
-def test_the_prompt_has_its_tokens_and_roles_without_padding(found: Found, task: Task) -> None:
+def test_the_prompt_has_its_tokens_and_roles_without_padding(found: CircuitResult, task: Task) -> None:
     for row in (0, 1):
         view = prompt_view(found.study, row)
-        ids, length = task.test.clean.tokens.ids[row], int(task.test.clean.end[row]) + 1
+        ids, length = task.test.clean.tokens.ids[row], int(task.test.clean.answer_position[row]) + 1
         assert view.tokens == tuple(f"w{token}" for token in ids[:length].tolist())
         assert view.roles[0] is None
         assert view.roles[1:] == tuple(task.role_names[role] for role in task.test.clean.roles[row, 1:length].tolist())
         assert view.answer == f"w{int(task.test.answer[row])}"
-        assert view.wrong == f"w{int(task.test.wrong[row])}"
+        assert view.incorrect == f"w{int(task.test.incorrect[row])}"
         assert len(view.counterfactual) == length
 
 
 def test_dictionaries_that_cost_much_are_warned_of(
-    found: Found, evaluated: Findings, model: LanguageModel, task: Task
+    found: CircuitResult, evaluated: Findings, model: LanguageModel, task: Task
 ) -> None:
     assert evaluated.warnings[:2] == ("Mind the gap.", *few_texts(task.test))
     assert "8 different texts" in evaluated.warnings[1]
@@ -204,18 +204,18 @@ def test_dictionaries_that_cost_much_are_warned_of(
     poor: dict[Site, Dictionary] = {site: random_dictionary(site, n_latents=8)}
     lossy = Study(model, poor, task, StudySettings(errors="drop", minimum_accuracy=0.0))
     with pytest.warns(match="explained variance"):
-        kept = lossy.bench.faithfulness(lossy.bench.dictionaries)
+        kept = lossy.evaluator.faithfulness(lossy.evaluator.dictionaries)
     assert kept < 0.9
     nodes = lossy.nodes.select(torch.arange(2))
     circuit = Circuit.from_nodes(lossy.nodes, torch.arange(2), model="m", task="t", provenance=found.circuit.provenance)
     path = replace(found.path, method="by hand", nodes=lossy.nodes, circuits=(torch.arange(2),))
-    warned = findings(Found(circuit, nodes, path, lossy), methods=(), reruns=0, subsets=0).warnings
+    warned = collect_findings(CircuitResult(circuit, nodes, path, lossy), methods=(), reruns=0, subsets=0).warnings
     assert len(warned) == 4, "of the dictionaries' files, of few texts, of no validation side, and this"
     assert f"keep {kept:.0%} of the model's logit difference" in warned[3]
 
 
 @pytest.mark.slow
-def test_a_report_is_written(evaluated: Findings, tmp_path: FilePath) -> None:
+def test_a_report_is_written(evaluated: Findings, tmp_path: Path) -> None:
     page = write_report(evaluated, tmp_path)
     assert "attribution patching" in page.read_text()
     saved = json.loads((tmp_path / "findings.json").read_text())

@@ -6,7 +6,7 @@ from circuit_lab import all_nodes, random_choice, random_dictionary, sites_of
 
 from gossamer.circuits.ablation import Ablation
 from gossamer.circuits.leave_out import each_left_out
-from gossamer.circuits.outcome import Network
+from gossamer.circuits.prompt_metrics import Network
 from gossamer.circuits.splice import Splice
 from gossamer.model.language_model import LanguageModel
 from gossamer.tasks.task import Task
@@ -28,7 +28,7 @@ def test_every_node_left_out_equals_the_circuit_without_it(
     circuit = random_choice(splice.nodes, 20)
     everything = torch.arange(len(circuit))
     expected = [
-        total(lambda rows, left=left: splice.over(left)(torch.ones(len(left)), rows))
+        total(lambda rows, left=left: splice.with_nodes(left)(torch.ones(len(left)), rows))
         for left in (circuit.select(everything != node) for node in range(len(circuit)))
     ]
     found = each_left_out(splice, circuit, total, "test")

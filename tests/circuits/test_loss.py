@@ -5,7 +5,7 @@ import torch
 from planted import Planted, planted
 
 from gossamer.circuits.loss import PROMPT_WEIGHT, prompt_loss
-from gossamer.circuits.outcome import kl_divergence
+from gossamer.circuits.prompt_metrics import kl_divergence
 from gossamer.model.language_model import LanguageModel
 
 
@@ -17,7 +17,7 @@ def known(model: LanguageModel) -> Planted:
 def test_the_loss_by_hand(known: Planted) -> None:
     logits, rows = torch.zeros(3, 30), torch.tensor([4, 0, 7])
     logits[:, 7] = torch.tensor([0.1, 0.2, 1.5])
-    wanted = known.full.outcome.metric
+    wanted = known.full.prompt_metrics.metric
     errors = [(logits[k, 7] - logits[k, 8] - wanted[row]).item() for k, row in enumerate(rows.tolist())]
     assert min(errors) < 0 < max(errors)
     expected = (PROMPT_WEIGHT * sum(map(abs, errors)) + abs(sum(errors))) / 3 / wanted.mean().item()

@@ -5,13 +5,13 @@ import torch
 
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.search import SearchSettings
-from gossamer.circuits.study import Found, StudySettings, find_circuit
+from gossamer.circuits.study import CircuitResult, StudySettings, find_circuit
 from gossamer.dictionary import DictionarySet
 from gossamer.errors import GossamerError
 from gossamer.model import LanguageModel, Site
 from gossamer.tasks import load_published
 from gossamer.training import read_texts, train_dictionaries
-from gossamer.training.config import CorpusConfig, FinetuneConfig, FitConfig, LearnerConfig, TrainingConfig
+from gossamer.training.config import CorpusConfig, DictionaryTrainerConfig, FinetuneConfig, FitConfig, TrainingConfig
 from gossamer.training.objectives import BatchTopK
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.real, pytest.mark.slow]
 SITES = [Site("resid_post", 2), Site("resid_post", 4)]
 CONFIG = TrainingConfig(
     corpus=CorpusConfig(context=32, bos=1.0),
-    learner=LearnerConfig(n_latents=512, objective=BatchTopK(k=32)),
+    learner=DictionaryTrainerConfig(n_latents=512, objective=BatchTopK(k=32)),
     fit=FitConfig(tokens=120_000, buffer=60_000, sensitivity_rows=64),
     finetune=FinetuneConfig(tokens=0),
 )
@@ -37,24 +37,24 @@ def dictionaries(model, real_folder, tmp_path_factory) -> DictionarySet:
 
 
 @pytest.fixture(scope="module")
-def found(model, dictionaries, real_folder) -> Found:
+def found(model, dictionaries, real_folder) -> CircuitResult:
     path = real_folder / "tasks" / "feature_circuits" / "simple_train.json"
     task = load_published(path, model.tokenizer, bos=True, test_fraction=0.35)
     return find_circuit(model, dictionaries, task, size=40, search=SearchSettings(steps=100))
 
 
 def test_agreement_has_a_small_circuit_that_random_nodes_do_not_match(found):
-    bench, nodes = found.study.bench, found.path.nodes
-    whole = bench.faithfulness(bench.dictionaries)
-    kept = bench.kept(found.nodes)
+    evaluator, nodes = found.study.evaluator, found.path.nodes
+    whole = evaluator.faithfulness(evaluator.dictionaries)
+    kept = evaluator.kept(found.nodes)
     assert len(found.nodes) <= 40 < len(nodes)
     assert whole > 0.6
     assert kept > 0.5 * whole
-    assert bench.behaviour("", bench.outcome(found.nodes)).accuracy > 0.85
+    assert evaluator.task_metrics("", evaluator.prompt_metrics(found.nodes)).accuracy > 0.85
     generator = torch.Generator().manual_seed(0)
-    by_chance = [bench.kept(nodes.select(torch.randperm(len(nodes), generator=generator)[:40])) for _ in range(5)]
+    by_chance = [evaluator.kept(nodes.select(torch.randperm(len(nodes), generator=generator)[:40])) for _ in range(5)]
     assert max(by_chance) < 0.5 * kept
-    assert bench.faithfulness(bench.without(found.nodes)) < 0.7 * whole
+    assert evaluator.faithfulness(evaluator.without(found.nodes)) < 0.7 * whole
 
 
 def test_the_circuit_on_disk_is_the_circuit_found(found, tmp_path):

@@ -28,8 +28,8 @@ def two_sites(model: LanguageModel, task: Task) -> Splice:
 
 def by_hand(splice: Splice, weight: float, settings: ReferenceSettings) -> torch.Tensor:
     """The mask parameters after all steps: loss and gradient in float64, Adam from its definition."""
-    n, answers, wrongs = len(splice.nodes), splice.examples.answer, splice.examples.wrong
-    whole = splice.over(splice.nodes.none(), rest="kept")
+    n, answers, wrongs = len(splice.nodes), splice.examples.answer, splice.examples.incorrect
+    whole = splice.with_nodes(splice.nodes.none(), non_nodes="kept")
     mask = torch.ones(n, dtype=torch.float64)
     first, second = torch.zeros_like(mask), torch.zeros_like(mask)
     for step in range(settings.steps):

@@ -9,7 +9,7 @@ from planted import Planted, planted
 from gossamer.batching import MemoryWarning
 from gossamer.circuits import search
 from gossamer.circuits.attribution import attribution_patching, ranking
-from gossamer.circuits.path import Path
+from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.search import SearchSettings, search_path, soft_top
 from gossamer.circuits.splice import Splice
 from gossamer.errors import GossamerError, NotFiniteError, UsageError
@@ -28,7 +28,7 @@ def scores() -> torch.Tensor:
     return 3 * torch.randn(50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def circuits(path: Path) -> list[list[int]]:
+def circuits(path: CircuitPath) -> list[list[int]]:
     return [circuit.tolist() for circuit in path.circuits]
 
 
@@ -164,7 +164,7 @@ def test_the_splice_says_how_many_prompts_memory_holds_at_once(known: Planted, m
 
     monkeypatch.setattr(Splice, "__call__", watched)
     for at_once in (12, 5):
-        splice = known.splice.over(known.splice.nodes)
+        splice = known.splice.with_nodes(known.splice.nodes)
         splice = replace(splice, prompts=replace(splice.prompts, batch_size=at_once))
         tried.clear()
         found[at_once] = circuits(search_path(splice, known.full, FAST))

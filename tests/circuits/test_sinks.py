@@ -1,19 +1,19 @@
 """Prompts that begin with an attention sink, which passes through; dictionaries that keep nothing of a task."""
 
 from dataclasses import replace
-from pathlib import Path as FilePath
+from pathlib import Path
 
 import pytest
 import torch
 from circuit_lab import able_task, mirror_dictionary
 from tiny_splice import tiny_model
 
-from gossamer.circuits.findings import findings
+from gossamer.circuits.findings import collect_findings
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import Study, StudySettings, find_circuit
 from gossamer.dictionary import Dictionary
 from gossamer.dictionary.attach import DictionaryWarning
-from gossamer.dictionary.config import Claims
+from gossamer.dictionary.config import ReportedMetrics
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
@@ -34,13 +34,13 @@ def sinking() -> LanguageModel:
 
 @pytest.fixture(scope="module")
 def words_first(sinking: LanguageModel) -> Task:
-    """A task whose prompts all begin with the same word, which has a role and a slot as any other word has."""
+    """A task whose prompts all begin with the same word, which has a role and an ablation group as any other word has."""
     made = able_task(sinking)
 
     def with_role(side):
-        roles, slots = side.roles.clone(), side.slots.clone()
-        roles[:, 0], slots[:, 0] = 0, side.slots[:, 1]
-        return replace(side, roles=roles, slots=slots)
+        roles, ablation_groups = side.roles.clone(), side.ablation_groups.clone()
+        roles[:, 0], ablation_groups[:, 0] = 0, side.ablation_groups[:, 1]
+        return replace(side, roles=roles, ablation_groups=ablation_groups)
 
     def changed(examples):
         return replace(examples, clean=with_role(examples.clean), counterfactual=with_role(examples.counterfactual))
@@ -63,10 +63,10 @@ def test_the_sink_passes_through(sinking: LanguageModel, words_first: Task) -> N
     study = Study(
         sinking, {Site.parse("resid_post.1"): deaf_to_loud(Site.parse("resid_post.1"))}, words_first, SETTINGS
     )
-    assert study.bench.faithfulness(study.bench.dictionaries) == pytest.approx(1, abs=1e-6)
+    assert study.evaluator.faithfulness(study.evaluator.dictionaries) == pytest.approx(1, abs=1e-6)
     for side in (study.task.train.clean, study.task.test.counterfactual):
         assert bool((side.roles[:, 0] == -1).all())
-        assert bool((side.slots[:, 0] == -1).all())
+        assert bool((side.ablation_groups[:, 0] == -1).all())
     assert torch.equal(study.task.train.clean.roles[:, 1:], words_first.train.clean.roles[:, 1:])
 
 
@@ -90,18 +90,18 @@ def test_dictionaries_that_keep_nothing_are_refused_before_the_search(
     opposite = mirror_dictionary(site)
     opposite.W_dec.data.neg_()
     study = Study(model, {site: opposite}, task, StudySettings(batch_size=32, errors="drop"))
-    assert study.bench.faithfulness(study.bench.dictionaries) < -0.5
+    assert study.evaluator.faithfulness(study.evaluator.dictionaries) < -0.5
     monkeypatch.setattr("gossamer.circuits.study.METHODS", {"mask": lambda *_: pytest.fail("a search began")})
     expected = r"together keep -\d+% of by hand .* resid_post\.2 L0 16 and explained variance -6\.\d+; train"
     with pytest.raises(GossamerError, match=expected):
         find_circuit(model, {site: opposite}, task, settings=study.settings, search=SEARCH)
 
 
-def test_what_was_warned_of_is_in_the_report(model: LanguageModel, task: Task, tmp_path: FilePath) -> None:
+def test_what_was_warned_of_is_in_the_report(model: LanguageModel, task: Task, tmp_path: Path) -> None:
     site = Site.parse("resid_post.2")
     boastful = mirror_dictionary(site)
-    boastful.claims = Claims(l0=1.0)
+    boastful.reported = ReportedMetrics(l0=1.0)
     with pytest.warns(DictionaryWarning, match="its file claims 1"):
         found = find_circuit(model, {site: boastful}, task, size=8, settings=SETTINGS, search=SEARCH)
-    warned = findings(found, methods=(), reruns=0, subsets=1).warnings
+    warned = collect_findings(found, methods=(), reruns=0, subsets=1).warnings
     assert any(text.startswith("Dictionary at resid_post.2: L0 is") and text.endswith(".") for text in warned)

@@ -30,7 +30,7 @@ from gossamer.errors import NotFiniteError, UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.replacement.replacement_model import frozen_weights
-from gossamer.tasks.examples import Encoded
+from gossamer.tasks.prompt_pairs import TokenizedPrompts
 from gossamer.tasks.task import Task
 from gossamer.tokens import Tokens
 
@@ -46,7 +46,7 @@ def make_splice(
     *,
     kind: str = "mean",
     errors: str = "mean",
-    rest: str = "ablated",
+    non_nodes: str = "ablated",
     architecture: str = "relu",
     **conventions: object,
 ) -> Splice:
@@ -56,27 +56,29 @@ def make_splice(
         site: random_dictionary(site, architecture, seed=seed, **conventions) for seed, site in enumerate(sites)
     }
     ablation = random_ablation(sites, kind, errors)
-    return Splice.of(model, dictionaries, task.test, ablation, all_nodes(dictionaries), rest=rest, batch_size=4)
+    return Splice.of(
+        model, dictionaries, task.test, ablation, all_nodes(dictionaries), non_nodes=non_nodes, batch_size=4
+    )
 
 
 def ones(nodes: Nodes) -> torch.Tensor:
     return torch.ones(len(nodes), dtype=torch.float64)
 
 
-def check(splice: Splice, nodes: Nodes, rest: str) -> None:
+def check(splice: Splice, nodes: Nodes, non_nodes: str) -> None:
     """The network over `nodes` alone, over all nodes, and by hand: one result."""
-    mask, background = random_mask(nodes), 1.0 if rest == "kept" else 0.0
-    found = splice.over(nodes, rest=rest)(mask)
+    mask, background = random_mask(nodes), 1.0 if non_nodes == "kept" else 0.0
+    found = splice.with_nodes(nodes, non_nodes=non_nodes)(mask)
     grids = grids_of(nodes, mask, splice.dictionaries, background)
     torch.testing.assert_close(found, by_hand(splice, grids), **EXACT)
     everywhere = torch.full((len(splice.nodes),), background, dtype=torch.float64)
     everywhere[splice.nodes.find(nodes.keys())] = mask
-    torch.testing.assert_close(splice.over(splice.nodes, rest=rest)(everywhere), found, **EXACT)
+    torch.testing.assert_close(splice.with_nodes(splice.nodes, non_nodes=non_nodes)(everywhere), found, **EXACT)
     opposite = grids_of(nodes, mask, splice.dictionaries, 1 - background)
     assert (by_hand(splice, opposite) - found).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("rest", ["ablated", "kept"])
+@pytest.mark.parametrize("non_nodes", ["ablated", "kept"])
 @pytest.mark.parametrize(
     ("architecture", "conventions"),
     [
@@ -92,10 +94,10 @@ def check(splice: Splice, nodes: Nodes, rest: str) -> None:
     ],
 )
 def test_the_nodes_columns_alone_give_the_network_by_hand(
-    model: LanguageModel, task: Task, architecture: str, conventions: dict[str, object], rest: str
+    model: LanguageModel, task: Task, architecture: str, conventions: dict[str, object], non_nodes: str
 ) -> None:
     splice = make_splice(model, task, ("resid_post.0", "resid_post.1"), architecture=architecture, **conventions)
-    check(splice, random_choice(splice.nodes, 40), rest)
+    check(splice, random_choice(splice.nodes, 40), non_nodes)
 
 
 @pytest.mark.parametrize("errors", ["mean", "drop", "keep"])
@@ -124,10 +126,10 @@ def test_nodes_at_one_site_only_leave_the_others_ablated(model: LanguageModel, t
 def test_the_exact_error_makes_the_unmasked_network_the_model(model: LanguageModel, task: Task) -> None:
     splice = make_splice(model, task, errors="keep", architecture="topk", normalisation="layer_norm")
     with torch.no_grad():
-        own = model.logits(task.test.clean.tokens, at=task.test.clean.end)
-    kept = splice.over(splice.nodes, rest="kept")(ones(splice.nodes))
+        own = model.logits(task.test.clean.tokens, at=task.test.clean.answer_position)
+    kept = splice.with_nodes(splice.nodes, non_nodes="kept")(ones(splice.nodes))
     assert torch.equal(kept, splice.full())
-    assert torch.equal(splice.over(splice.nodes.none(), rest="kept")(NO_MASK), splice.full())
+    assert torch.equal(splice.with_nodes(splice.nodes.none(), non_nodes="kept")(NO_MASK), splice.full())
     torch.testing.assert_close(kept, own, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(splice(ones(splice.nodes)), own, rtol=1e-12, atol=1e-12)
 
@@ -143,9 +145,9 @@ def test_unmasked_dictionaries_are_reconstructions_at_each_site(
         site: (lambda x, found=found: torch.where(through, x, found(x))) for site, found in splice.dictionaries.items()
     }
     with torch.no_grad(), model.edit(edits):
-        expected = model.logits(examples.clean.tokens, at=examples.clean.end)
-    for nodes, rest in ((splice.nodes.none(), "kept"), (splice.nodes, "kept"), (splice.nodes, "ablated")):
-        torch.testing.assert_close(splice.over(nodes, rest=rest)(ones(nodes)), expected, **EXACT)
+        expected = model.logits(examples.clean.tokens, at=examples.clean.answer_position)
+    for nodes, non_nodes in ((splice.nodes.none(), "kept"), (splice.nodes, "kept"), (splice.nodes, "ablated")):
+        torch.testing.assert_close(splice.with_nodes(nodes, non_nodes=non_nodes)(ones(nodes)), expected, **EXACT)
     assert (splice.full() - expected).abs().max() > 1e-2
 
 
@@ -163,13 +165,13 @@ def test_nothing_kept_with_measured_means_is_the_stream_replaced_by_its_slot_mea
 
     def averaged(site: Site, x: torch.Tensor) -> torch.Tensor:
         out = x.clone()
-        for slot in SLOT_ROWS[SLOT_ROWS >= 0].tolist():
-            out[clean.slots == slot] = streams[site][other.slots == slot].mean(dim=0)
+        for group in SLOT_ROWS[SLOT_ROWS >= 0].tolist():
+            out[clean.ablation_groups == group] = streams[site][other.ablation_groups == group].mean(dim=0)
         return out
 
     with torch.no_grad(), model.edit({site: (lambda x, site=site: averaged(site, x)) for site in sites}):
-        expected = model.logits(clean.tokens, at=clean.end)
-    found = splice.over(splice.nodes.none())(NO_MASK)
+        expected = model.logits(clean.tokens, at=clean.answer_position)
+    found = splice.with_nodes(splice.nodes.none())(NO_MASK)
     # The measured means are float32.
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     assert (splice.full() - expected).abs().max() > 1e-2
@@ -194,7 +196,7 @@ def test_each_dictionary_reads_the_stream_that_the_earlier_ones_changed(model: L
     nodes = random_choice(splice.nodes, 50)
     mask, reads = random_mask(nodes), {}
     by_hand(splice, grids_of(nodes, mask, splice.dictionaries, 0.0), reads)
-    found = splice.over(nodes).streams(mask)
+    found = splice.with_nodes(nodes).streams(mask)
     with torch.no_grad():
         own = model.capture(task.test.clean.tokens, list(splice.dictionaries))
     real = task.test.clean.tokens.mask
@@ -216,11 +218,13 @@ def test_batch_composition_and_padding_do_not_matter(model: LanguageModel, task:
     shuffled = torch.tensor([5, 0, 3])
     torch.testing.assert_close(splice(mask, shuffled), together[shuffled], **EXACT)
 
-    def wider(found: Encoded) -> Encoded:
+    def wider(found: TokenizedPrompts) -> TokenizedPrompts:
         ids = torch.where(found.tokens.mask, found.tokens.ids, PREFIX)
         tokens = Tokens(nn.functional.pad(ids, (0, 3), value=PREFIX), nn.functional.pad(found.tokens.mask, (0, 3)))
-        roles, slots = (nn.functional.pad(values, (0, 3), value=-1) for values in (found.roles, found.slots))
-        return Encoded(tokens, roles, slots, found.end)
+        roles, ablation_groups = (
+            nn.functional.pad(values, (0, 3), value=-1) for values in (found.roles, found.ablation_groups)
+        )
+        return TokenizedPrompts(tokens, roles, ablation_groups, found.answer_position)
 
     padded = replace(task.test, clean=wider(task.test.clean), counterfactual=wider(task.test.counterfactual))
     other = Splice.of(model, splice.dictionaries, padded, splice.ablation, splice.nodes)
@@ -236,32 +240,32 @@ def test_over_and_on_share_what_was_computed_and_agree(
     mask = random_mask(nodes)
     fresh = Splice.of(model, splice.dictionaries, task.test, splice.ablation, nodes)(mask)
     chosen = Splice.of(model, splice.dictionaries, task.test.select(rows), splice.ablation, nodes)(mask)
-    first = splice.over(nodes)
+    first = splice.with_nodes(nodes)
     expected = first(mask)
     monkeypatch.setattr(model, "capture", lambda *_: pytest.fail("the layers before the first dictionary ran again"))
-    assert torch.equal(splice.over(nodes)(mask), expected)
+    assert torch.equal(splice.with_nodes(nodes)(mask), expected)
     torch.testing.assert_close(first(mask), fresh, **EXACT)
-    some = splice.on(rows).over(nodes)
+    some = splice.select(rows).with_nodes(nodes)
     assert len(some.examples) == 3
     torch.testing.assert_close(some(mask), chosen, **EXACT)
     torch.testing.assert_close(some(mask), fresh[rows], **EXACT)
-    assert some.over(nodes, rest="kept").rest == "kept"
-    assert splice.over(nodes).rest == "ablated"
+    assert some.with_nodes(nodes, non_nodes="kept").non_nodes == "kept"
+    assert splice.with_nodes(nodes).non_nodes == "ablated"
 
 
-@pytest.mark.parametrize("rest", ["ablated", "kept"])
+@pytest.mark.parametrize("non_nodes", ["ablated", "kept"])
 @pytest.mark.parametrize(
     ("kind", "errors", "site"),
     [("mean", "mean", "resid_post.2"), ("resample", "keep", "resid_mid.1"), ("zero", "drop", "resid_post.1")],
 )
 def test_beyond_a_site_the_network_goes_on_from_what_reaches_it(
-    model: LanguageModel, task: Task, kind: str, errors: str, site: str, rest: str
+    model: LanguageModel, task: Task, kind: str, errors: str, site: str, non_nodes: str
 ) -> None:
     names = ("resid_post.0", "resid_mid.1", "resid_post.1", "resid_post.2")
     splice = make_splice(model, task, names, kind=kind, errors=errors)
-    network = splice.over(random_choice(splice.nodes, 60), rest=rest)
+    network = splice.with_nodes(random_choice(splice.nodes, 60), non_nodes=non_nodes)
     mask = random_mask(network.nodes)
-    later, kept = network.beyond(Site.parse(site), mask)
+    later, kept = network.resume_from(Site.parse(site), mask)
     # Nothing can be resumed inside a layer: the network begins one dictionary earlier.
     begun = names[max(0, names.index(site) - (site == "resid_mid.1"))]
     assert str(next(iter(later.dictionaries))) == begun
@@ -275,7 +279,7 @@ def test_beyond_a_site_the_network_goes_on_from_what_reaches_it(
 
 def test_beyond_the_first_site_is_the_whole_network(model: LanguageModel, task: Task) -> None:
     splice = make_splice(model, task)
-    found, kept = splice.beyond(splice.nodes.sites[0], ones(splice.nodes))
+    found, kept = splice.resume_from(splice.nodes.sites[0], ones(splice.nodes))
     assert found is splice
     assert kept.tolist() == list(range(len(splice.nodes)))
 
@@ -283,8 +287,8 @@ def test_beyond_the_first_site_is_the_whole_network(model: LanguageModel, task: 
 def test_gradients_in_the_mask_are_right(model: LanguageModel, task: Task) -> None:
     splice = make_splice(model, task, kind="resample", errors="keep", normalisation="layer_norm")
     nodes = random_choice(splice.nodes, 5)
-    for rest in ("ablated", "kept"):
-        network = splice.over(nodes, rest=rest)
+    for non_nodes in ("ablated", "kept"):
+        network = splice.with_nodes(nodes, non_nodes=non_nodes)
         mask = random_mask(nodes).requires_grad_()
         assert torch.autograd.gradcheck(lambda m, network=network: network(m, slice(0, 2)), mask, fast_mode=True)
 
@@ -325,17 +329,17 @@ def test_dictionaries_in_bfloat16_run(model: LanguageModel, task: Task) -> None:
     ablation = random_ablation(sites, n_latents=32)
     nodes = all_nodes(exact)
     chosen, mask = random_choice(nodes, 100), torch.ones(100)
-    expected = Splice.of(model, exact, task.test, ablation, nodes).over(chosen)(mask)
+    expected = Splice.of(model, exact, task.test, ablation, nodes).with_nodes(chosen)(mask)
     for site in sites:
         exact[site].to(torch.bfloat16)
     splice = Splice.of(model, exact, task.test, ablation, nodes)
-    for rest in ("ablated", "kept"):
+    for non_nodes in ("ablated", "kept"):
         leaf = mask.clone().requires_grad_()
-        logits = splice.over(chosen, rest=rest)(leaf)
+        logits = splice.with_nodes(chosen, non_nodes=non_nodes)(leaf)
         assert logits.dtype == torch.float64
         gradient = torch.autograd.grad(logits.sum(), leaf)[0]
         assert torch.isfinite(gradient).all()
-    found = splice.over(chosen)(mask)
+    found = splice.with_nodes(chosen)(mask)
     assert (found - expected).norm() / expected.norm() < 0.05
 
 
@@ -343,7 +347,7 @@ def test_a_site_whose_nodes_are_not_given_is_refused(model: LanguageModel, task:
     splice = make_splice(model, task)
     others = make_splice(model, task, ("resid_post.0", "resid_post.2"))
     with pytest.raises(UsageError, match=r"expected \(resid_post.0, attn_out.1, resid_post.1\).*resid_post.2"):
-        splice.over(others.nodes)
+        splice.with_nodes(others.nodes)
     with pytest.raises(UsageError, match="found none"):
         Splice.of(model, {}, task.test, splice.ablation, splice.nodes)
 
@@ -378,7 +382,7 @@ def test_a_stream_that_is_not_finite_names_its_site(task: Task) -> None:
 def test_latents_are_values_and_their_distance_from_the_ablation_values(model: LanguageModel, task: Task) -> None:
     splice = make_splice(model, task)
     nodes = random_choice(splice.nodes, 10)
-    some = splice.over(nodes)
+    some = splice.with_nodes(nodes)
     clean, rows = task.test.clean, torch.tensor([3, 4])
     with torch.no_grad():
         own = model.capture(clean.tokens, list(splice.dictionaries))
@@ -390,7 +394,7 @@ def test_latents_are_values_and_their_distance_from_the_ablation_values(model: L
         for at, row in enumerate(rows.tolist()):
             for token in torch.nonzero(clean.roles[row] >= 0).squeeze(1).tolist():
                 latents = splice.dictionaries[site].encode_dense(own[site][row, token])[columns]
-                ablated = splice.ablation.sites[site].latents[clean.slots[row, token]][columns]
+                ablated = splice.ablation.sites[site].latents[clean.ablation_groups[row, token]][columns]
                 torch.testing.assert_close(values[at, token], latents, **EXACT)
                 torch.testing.assert_close(changes[at, token], latents - ablated, **EXACT)
     assert len(ROLES) * LATENTS * 3 == len(splice.nodes)

@@ -5,7 +5,7 @@ import re
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import pairwise
-from pathlib import Path as FilePath
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,11 +17,11 @@ from gossamer.circuits import methods
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.minimality import node_effects
 from gossamer.circuits.methods import METHODS, MethodInputs
-from gossamer.circuits.outcome import FullModel
-from gossamer.circuits.path import Path
+from gossamer.circuits.path import CircuitPath
+from gossamer.circuits.prompt_metrics import FullModel
 from gossamer.circuits.reference import ReferenceSettings, reference_path
 from gossamer.circuits.search import SearchSettings
-from gossamer.circuits.study import Found, Study, StudySettings, choose, find_circuit
+from gossamer.circuits.study import CircuitResult, Study, StudySettings, choose, find_circuit
 from gossamer.dictionary import Dictionary
 from gossamer.errors import GossamerError, UsageError
 from gossamer.features import Node
@@ -51,12 +51,12 @@ def study(model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task
 
 
 @pytest.fixture(scope="module")
-def sized(model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task) -> Found:
+def sized(model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task) -> CircuitResult:
     return find_circuit(model, dictionaries, task, size=15, settings=SETTINGS, search=SEARCH)
 
 
 @pytest.fixture(scope="module")
-def faithful(model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task) -> Found:
+def faithful(model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task) -> CircuitResult:
     """With a dictionary at the last site only."""
     last = dict(list(dictionaries.items())[1:])
     return find_circuit(model, last, task, settings=SETTINGS, search=SEARCH)
@@ -64,12 +64,12 @@ def faithful(model: LanguageModel, dictionaries: dict[Site, Dictionary], task: T
 
 def swapped(task: Task, rows: list[int]) -> Task:
     """The task with answer and wrong answer exchanged in some of the training prompts."""
-    answer, wrong = task.train.answer.clone(), task.train.wrong.clone()
-    answer[rows], wrong[rows] = task.train.wrong[rows], task.train.answer[rows]
-    return replace(task, train=replace(task.train, answer=answer, wrong=wrong))
+    answer, incorrect = task.train.answer.clone(), task.train.incorrect.clone()
+    answer[rows], incorrect[rows] = task.train.incorrect[rows], task.train.answer[rows]
+    return replace(task, train=replace(task.train, answer=answer, incorrect=incorrect))
 
 
-def test_a_size_is_searched_for_and_pruned(sized: Found) -> None:
+def test_a_size_is_searched_for_and_pruned(sized: CircuitResult) -> None:
     assert sized.path.sizes == [80, 40, 20, 15, 10]
     whole = sized.path.nodes.select(sized.path.of_size(15)).keys()
     keys = sized.circuit.keys()
@@ -79,7 +79,7 @@ def test_a_size_is_searched_for_and_pruned(sized: Found) -> None:
 
     def error(circuit: list[Node]) -> float:
         nodes = sized.path.nodes
-        found = train.behaviour("", train.outcome(nodes.select(nodes.find(circuit))))
+        found = train.task_metrics("", train.prompt_metrics(nodes.select(nodes.find(circuit))))
         return found.prompt_error.value + abs(1 - found.faithfulness.value)
 
     assert error(keys) <= error(whole) + 1e-6
@@ -87,7 +87,7 @@ def test_a_size_is_searched_for_and_pruned(sized: Found) -> None:
 
 
 @pytest.mark.parametrize("wanted", [0.3, 0.6, 0.99])
-def test_the_faithfulness_asked_for_is_met_on_the_training_prompts(faithful: Found, wanted: float) -> None:
+def test_the_faithfulness_asked_for_is_met_on_the_training_prompts(faithful: CircuitResult, wanted: float) -> None:
     # Pruning alone only keeps the error of single prompts: at 0.99 it would go below what was asked for.
     study = faithful.study
     found = choose(study, faithful.path, faithfulness=wanted)
@@ -99,12 +99,12 @@ def test_the_faithfulness_asked_for_is_met_on_the_training_prompts(faithful: Fou
     assert len(found.nodes) <= len(smallest)
 
 
-def test_without_a_target_the_faithfulness_is_nine_tenths(faithful: Found) -> None:
+def test_without_a_target_the_faithfulness_is_nine_tenths(faithful: CircuitResult) -> None:
     assert faithful.circuit.provenance["target"] == {"faithfulness": 0.9}
     assert faithful.study.train.kept(faithful.nodes) >= 0.9
 
 
-def test_an_impossible_faithfulness_is_refused_with_the_numbers(faithful: Found) -> None:
+def test_an_impossible_faithfulness_is_refused_with_the_numbers(faithful: CircuitResult) -> None:
     study = faithful.study
     best = max(study.train.kept(faithful.path.nodes.select(circuit)) for circuit in faithful.path.circuits)
     ceiling = study.train.faithfulness(study.train.dictionaries)
@@ -132,9 +132,9 @@ def test_a_task_that_the_model_cannot_do_is_refused_before_any_search(
         monkeypatch.setattr(f"gossamer.circuits.study.{name}", dict.fromkeys(METHODS) if name == "METHODS" else None)
     monkeypatch.setattr("gossamer.circuits.ablation.Ablation.measure", lambda *_, **__: pytest.fail("a search began"))
     with torch.no_grad():
-        logits = model.logits(broken.train.clean.tokens, at=broken.train.clean.end)
+        logits = model.logits(broken.train.clean.tokens, at=broken.train.clean.answer_position)
     row = torch.arange(12)
-    difference = (logits[row, broken.train.answer] - logits[row, broken.train.wrong]).mean().item()
+    difference = (logits[row, broken.train.answer] - logits[row, broken.train.incorrect]).mean().item()
     expected = rf"cannot do by hand: .* {accuracy} of 12 prompts \(at least 75% .*{re.escape(f'{difference:.2f}')};"
     with pytest.raises(GossamerError, match=expected):
         find_circuit(model, dictionaries, broken, settings=SETTINGS, search=SEARCH)
@@ -178,10 +178,10 @@ def test_a_share_that_no_circuit_can_keep_is_refused(
         find_circuit(model, dictionaries, task, faithfulness=share, settings=SETTINGS, search=SEARCH)
 
 
-@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"prompts": -1}, {"minimum_accuracy": 1.5}])
-def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
+@pytest.mark.parametrize("incorrect", [{"batch_size": 0}, {"prompts": -1}, {"minimum_accuracy": 1.5}])
+def test_impossible_settings_are_refused(incorrect: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=f"{next(iter(wrong))}: .* expected, found"):
-        StudySettings(**wrong)
+        StudySettings(**incorrect)
 
 
 def test_dictionaries_on_another_device_are_refused(
@@ -207,7 +207,7 @@ def test_a_method_that_does_not_exist_is_refused(study: Study) -> None:
         study.paths(["mask", "magic"])
 
 
-def test_everything_needed_to_find_it_again_is_written_down(sized: Found) -> None:
+def test_everything_needed_to_find_it_again_is_written_down(sized: CircuitResult) -> None:
     facts = sized.circuit.provenance
     assert facts["method"] == "mask"
     assert facts["target"] == {"size": 15.0}
@@ -223,12 +223,12 @@ def test_everything_needed_to_find_it_again_is_written_down(sized: Found) -> Non
     json.dumps(facts, allow_nan=False)
 
 
-def test_scores_and_numbers_come_from_the_held_out_prompts(sized: Found, study: Study, task: Task) -> None:
-    assert len(study.bench.splice.examples) == len(task.test) != len(study.train.splice.examples)
-    assert torch.equal(study.bench.splice.examples.clean.tokens.ids, task.test.clean.tokens.ids)
+def test_scores_and_numbers_come_from_the_held_out_prompts(sized: CircuitResult, study: Study, task: Task) -> None:
+    assert len(study.evaluator.splice.examples) == len(task.test) != len(study.train.splice.examples)
+    assert torch.equal(study.evaluator.splice.examples.clean.tokens.ids, task.test.clean.tokens.ids)
     circuit = sized.circuit
     nodes = study.nodes.select(circuit.positions(study.nodes))
-    measured = study.bench.behaviour("circuit", study.bench.outcome(nodes))
+    measured = study.evaluator.task_metrics("circuit", study.evaluator.prompt_metrics(nodes))
     assert circuit.measured == pytest.approx(
         {
             "faithfulness": measured.faithfulness.value,
@@ -238,12 +238,12 @@ def test_scores_and_numbers_come_from_the_held_out_prompts(sized: Found, study: 
         }
     )
     scores = [node.score for node in circuit.nodes]
-    assert scores == pytest.approx(node_effects(study.bench, nodes).tolist(), abs=1e-6)
+    assert scores == pytest.approx(node_effects(study.evaluator, nodes).tolist(), abs=1e-6)
     elsewhere = node_effects(study.train, nodes).tolist()
     assert scores != pytest.approx(elsewhere, abs=1e-3)
 
 
-def test_edges_run_between_nodes_of_the_circuit(sized: Found) -> None:
+def test_edges_run_between_nodes_of_the_circuit(sized: CircuitResult) -> None:
     keys = set(sized.circuit.keys())
     assert sized.circuit.edges
     for edge in sized.circuit.edges:
@@ -253,7 +253,7 @@ def test_edges_run_between_nodes_of_the_circuit(sized: Found) -> None:
 
 
 def test_a_saved_circuit_measures_the_same(
-    sized: Found, model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task, tmp_path: FilePath
+    sized: CircuitResult, model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task, tmp_path: Path
 ) -> None:
     loaded = Circuit.load(sized.circuit.save(tmp_path / "circuit.json"))
     assert asdict(loaded)["nodes"] == asdict(sized.circuit)["nodes"]
@@ -261,11 +261,11 @@ def test_a_saved_circuit_measures_the_same(
     settings = StudySettings(**{name: facts[name] for name in asdict(SETTINGS)})
     again = Study(model, dictionaries, task, settings)
     nodes = again.nodes.select(loaded.positions(again.nodes))
-    assert again.bench.kept(nodes) == pytest.approx(loaded.measured["faithfulness"], rel=1e-6)
+    assert again.evaluator.kept(nodes) == pytest.approx(loaded.measured["faithfulness"], rel=1e-6)
 
 
 def test_the_same_seed_finds_the_same_circuit(
-    sized: Found, model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task
+    sized: CircuitResult, model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task
 ) -> None:
     again = find_circuit(model, dictionaries, task, size=15, settings=SETTINGS, search=SEARCH)
     assert json.dumps(asdict(again.circuit)) == json.dumps(asdict(sized.circuit))
@@ -276,7 +276,7 @@ def test_the_search_takes_its_seed_from_the_study_and_is_remembered(
 ) -> None:
     seen: list[SearchSettings] = []
 
-    def watched(given: MethodInputs) -> Path:
+    def watched(given: MethodInputs) -> CircuitPath:
         seen.append(given.search)
         return METHODS["random"](given)
 
@@ -348,9 +348,9 @@ def test_dictionaries_of_other_widths_are_refused(model: LanguageModel, task: Ta
 def test_the_prompts_of_the_tests_are_ones_that_the_model_can_do(model: LanguageModel) -> None:
     examples = able_examples(model, 12, seed=1)
     with torch.no_grad():
-        logits = model.logits(examples.clean.tokens, at=examples.clean.end)
+        logits = model.logits(examples.clean.tokens, at=examples.clean.answer_position)
     row = torch.arange(12)
-    assert (logits[row, examples.answer] > logits[row, examples.wrong]).all()
+    assert (logits[row, examples.answer] > logits[row, examples.incorrect]).all()
 
 
 @pytest.fixture(scope="module")
@@ -378,11 +378,12 @@ def test_circuits_are_fitted_to_some_names_and_chosen_on_others(named: Study) ->
     assert len(given.training.splice.examples) == 40, "what makes no choices scores on all of them"
     for side in (given.fitted, given.validation):
         torch.testing.assert_close(
-            side.full.outcome.metric, FullModel.measure(side.splice.full, side.splice.examples).outcome.metric
+            side.full.prompt_metrics.metric,
+            FullModel.measure(side.splice.full, side.splice.examples).prompt_metrics.metric,
         )
-    polish = given.polish()
-    assert polish.validation is not None
-    assert polish.validation.splice.examples.prompts == given.validation.splice.examples.prompts
+    refiner = given.refiner()
+    assert refiner.validation is not None
+    assert refiner.validation.splice.examples.prompts == given.validation.splice.examples.prompts
 
 
 @pytest.mark.parametrize("wanted", [0.5, 0.9])
@@ -404,7 +405,7 @@ def test_without_a_validation_share_all_prompts_are_fitted_and_chosen_on(named: 
         StudySettings(validation=1.0)
 
 
-def test_a_task_may_be_a_file_and_a_site_a_name(tmp_path: FilePath) -> None:
+def test_a_task_may_be_a_file_and_a_site_a_name(tmp_path: Path) -> None:
     program = PROGRAMS["reverse"]
     compiled = compile_program(program.build(), program.vocabulary, max_length=3, sharpness=SMOOTH, name="reverse")
     model, dictionaries = compiled.language_model, labelled_dictionaries(compiled)

@@ -11,31 +11,31 @@ from torch import Tensor
 
 from gossamer.circuits.attribution import attribution_patching, integrated_gradients
 from gossamer.circuits.edges import circuit_edges, direct_effects
-from gossamer.circuits.evaluate.bench import Bench
 from gossamer.circuits.evaluate.cards import final_gradient
+from gossamer.circuits.evaluate.evaluator import Evaluator
 from gossamer.circuits.nodes import Nodes
-from gossamer.circuits.outcome import FullModel
+from gossamer.circuits.prompt_metrics import FullModel
 from gossamer.circuits.search import SearchSettings, search_path
 from gossamer.circuits.splice import Splice
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
-from gossamer.tasks.examples import Examples
 from gossamer.tasks.metric import METRICS
+from gossamer.tasks.prompt_pairs import PromptPairs
 from gossamer.tasks.task import Task
 
 NAMES = ("resid_post.1", "resid_post.2")
 STEP = 1e-5
 
 
-def with_metric(examples: Examples, name: str) -> Examples:
+def with_metric(examples: PromptPairs, name: str) -> PromptPairs:
     """The same prompts with the metric, and with two further right and wrong answers where it compares answers."""
     if name == "kl":
         return replace(examples, metric=METRICS[name])
     n = len(examples)
     more = torch.stack([torch.randperm(30, generator=torch.Generator().manual_seed(row)) for row in range(n)])
-    own = (more == examples.answer[:, None]) | (more == examples.wrong[:, None])
+    own = (more == examples.answer[:, None]) | (more == examples.incorrect[:, None])
     rest = more[~own].view(n, 28)
-    return replace(examples, metric=METRICS[name], also_right=rest[:, :2], also_wrong=rest[:, 2:4])
+    return replace(examples, metric=METRICS[name], also_correct=rest[:, :2], also_incorrect=rest[:, 2:4])
 
 
 def make_splice(model: LanguageModel, task: Task, name: str, errors: str = "mean") -> Splice:
@@ -49,13 +49,13 @@ def formula(name: str, logits: Tensor, splice: Splice) -> Tensor:
     """The metric of every prompt in float64, from its definition."""
     examples = splice.examples
     if name == "kl":
-        own = splice.model.logits(examples.clean.tokens, at=examples.clean.end).log_softmax(dim=1)
+        own = splice.model.logits(examples.clean.tokens, at=examples.clean.answer_position).log_softmax(dim=1)
         return (own.exp() * (own - logits.log_softmax(dim=1))).sum(dim=1)
     values = logits.softmax(dim=1) if name == "prob_diff" else logits
-    right, wrong = values.gather(1, examples.answers()), values.gather(1, examples.wrong_answers())
+    right, incorrect = values.gather(1, examples.answers()), values.gather(1, examples.incorrect_answers())
     if name == "logit_margin":
-        return right.amax(dim=1) - wrong.amax(dim=1)
-    return right.sum(dim=1) - wrong.sum(dim=1) if name == "prob_diff" else right.mean(dim=1) - wrong.mean(dim=1)
+        return right.amax(dim=1) - incorrect.amax(dim=1)
+    return right.sum(dim=1) - incorrect.sum(dim=1) if name == "prob_diff" else right.mean(dim=1) - incorrect.mean(dim=1)
 
 
 def measured(name: str, splice: Splice, nodes: Nodes, mask: Tensor, rest: float) -> Tensor:
@@ -74,20 +74,20 @@ def splice(model: LanguageModel, task: Task, name: str) -> Splice:
 
 
 def test_faithfulness_by_hand(splice: Splice, name: str) -> None:
-    bench, circuit = Bench(splice), random_choice(splice.nodes, 40)
+    evaluator, circuit = Evaluator(splice), random_choice(splice.nodes, 40)
     with torch.no_grad():
-        own = splice.model.logits(splice.examples.clean.tokens, at=splice.examples.clean.end)
+        own = splice.model.logits(splice.examples.clean.tokens, at=splice.examples.clean.answer_position)
     full, one = formula(name, own, splice).mean(), torch.ones(len(circuit), dtype=torch.float64)
     kept = measured(name, splice, circuit, one, 0.0).mean()
     empty = measured(name, splice, circuit.none(), one[:0], 0.0).mean()
     expected = (1 - kept / empty) if name == "kl" else kept / full
-    assert bench.kept(circuit) == pytest.approx(expected.item(), rel=1e-4)
-    found = bench.behaviour("circuit", bench.outcome(circuit))
+    assert evaluator.kept(circuit) == pytest.approx(expected.item(), rel=1e-4)
+    found = evaluator.task_metrics("circuit", evaluator.prompt_metrics(circuit))
     assert found.metric.value == pytest.approx(kept.item(), rel=1e-4)
     assert found.faithfulness.value == pytest.approx(expected.item(), rel=1e-4)
-    assert bench.faithfulness(bench.full.outcome) == 1.0
+    assert evaluator.faithfulness(evaluator.full.prompt_metrics) == 1.0
     if name == "kl":
-        assert bench.kept(circuit.none()) == 0.0
+        assert evaluator.kept(circuit.none()) == 0.0
         assert found.kl == pytest.approx(found.metric.value)
 
 
@@ -154,6 +154,8 @@ def test_the_search_finds_a_known_circuit_by_any_metric(model: LanguageModel, na
     settings = SearchSettings(loss, sizes=(40, 10, 5, 3), steps=60, batch_size=12, learning_rate=0.3)
     path = search_path(splice, full, settings)
     assert {splice.nodes.keys()[node] for node in path.circuits[-1].tolist()} == known.keys
-    kept = [full.faithfulness(full.outcome_of(lambda rows, c=c: splice(path.mask(c), rows))) for c in path.circuits]
+    kept = [
+        full.faithfulness(full.prompt_metrics_of(lambda rows, c=c: splice(path.mask(c), rows))) for c in path.circuits
+    ]
     assert all(map(math.isfinite, kept))
     assert kept[-1] > 0.8

@@ -14,8 +14,8 @@ from gossamer.circuits.splice import Splice
 from gossamer.dictionary import Dictionary, DictionaryConfig
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
-from gossamer.tasks.examples import Encoded, Examples
 from gossamer.tasks.prompt import Piece, Prompt
+from gossamer.tasks.prompt_pairs import PromptPairs, TokenizedPrompts
 from gossamer.tokens import Tokens
 
 D, N_LATENTS, N_SLOTS, N_WORDS = 16, 20, 6, 30
@@ -40,18 +40,18 @@ def tiny_model() -> LanguageModel:
     return LanguageModel.load(GPT2LMHeadModel(config).double().eval(), tokenizer=tokenizer)
 
 
-def tiny_examples() -> Examples:
-    """Six prompts of length 7 or 5, BOS first, with two templates' worth of slots."""
+def tiny_examples() -> PromptPairs:
+    """Six prompts of length 7 or 5, BOS first, with two templates' worth of ablation groups."""
     generator = torch.Generator().manual_seed(1)
     roles = torch.tensor([[-1, 0, 0, 1, 0, 1, 2], [-1, 1, 0, 1, 2, -1, -1]]).repeat(3, 1)
-    slots = torch.tensor([[-1, 0, 1, 2, 3, 4, 5], [-1, 2, 0, 4, 5, -1, -1]]).repeat(3, 1)
+    ablation_groups = torch.tensor([[-1, 0, 1, 2, 3, 4, 5], [-1, 2, 0, 4, 5, -1, -1]]).repeat(3, 1)
     mask = torch.tensor([[True] * 7, [True] * 5 + [False] * 2]).repeat(3, 1)
     ids = torch.randint(1, N_WORDS, roles.shape, generator=generator)
-    encoded = Encoded(Tokens(ids, mask), roles, slots, torch.tensor([6, 4] * 3))
+    encoded = TokenizedPrompts(Tokens(ids, mask), roles, ablation_groups, torch.tensor([6, 4] * 3))
     other = replace(encoded, tokens=Tokens(torch.randint(1, N_WORDS, roles.shape, generator=generator), mask))
-    answer, wrong = torch.arange(1, 7), torch.arange(11, 17)
+    answer, incorrect = torch.arange(1, 7), torch.arange(11, 17)
     prompt = Prompt((Piece("clean"),), (Piece("other"),), "right", "wrong", "by hand")
-    return Examples(encoded, other, answer, wrong, (prompt,) * 6, True)
+    return PromptPairs(encoded, other, answer, incorrect, (prompt,) * 6, True)
 
 
 def _dictionary(site: Site, seed: int) -> Dictionary:
@@ -63,7 +63,7 @@ def _dictionary(site: Site, seed: int) -> Dictionary:
     return dictionary.requires_grad_(False)
 
 
-def tiny_splice(model: LanguageModel, examples: Examples, names: tuple[str, ...], errors: str = "mean") -> Splice:
+def tiny_splice(model: LanguageModel, examples: PromptPairs, names: tuple[str, ...], errors: str = "mean") -> Splice:
     """Random dictionaries at the named sites, every node, random ablation values."""
     sites = [Site.parse(name) for name in names]
     generator = torch.Generator().manual_seed(2)

@@ -14,7 +14,7 @@ from gossamer import bundled, cli, demo
 from gossamer.circuits import findings as evaluation
 from gossamer.circuits import study
 from gossamer.circuits.circuit import Circuit, CircuitNode
-from gossamer.circuits.results import Behaviour, Completeness, Findings, Interval, Overlap, PromptView
+from gossamer.circuits.results import Completeness, Findings, Interval, Overlap, PromptView, TaskMetrics
 from gossamer.cli import inputs
 from gossamer.dictionary import DictionarySet
 from gossamer.errors import GossamerError, UsageError
@@ -33,7 +33,7 @@ COMMANDS = (
     "evaluate",
     "pursuit",
     "toys",
-    "ablate",
+    "compare-recipes",
 )
 SPOOL = ("circuit", "bundled:spool", "--task", "code-index")
 # What rich would take for its markup (the last tag closes nothing: an error to it) and for a picture.
@@ -242,7 +242,7 @@ def test_pursuit_sweeps_ways_of_coding(gossamer, tmp_path):
     text, folder = tmp_path / "text.txt", bundled.path("spool") / "dictionaries"
     text.write_text("\n\n".join(["The boy is here.", "When Mary and John went to the park, John gave a book to Mary."]))
     asked = ("pursuit", "bundled:spool", "--text", text, "--rows", 1, "--k", "2,8", "--out", tmp_path / "out")
-    chosen = (*asked, "-d", folder / "resid_post.2", "--coder", "encoder", "--coder", "gradient")
+    chosen = (*asked, "-d", folder / "resid_post.2", "--method", "encoder", "--method", "gradient")
     found = gossamer(*chosen, "--json")
     assert found.code == 0, found.err
     points = json.loads(found.out)["points"]
@@ -301,7 +301,7 @@ def test_a_circuit_from_the_command_line(monkeypatch, gossamer, tmp_path):
         assert {path.name for path in folder.rglob("*")} == {"circuit.json", "graph.json", "figures"}
         assert Circuit.load(folder / "circuit.json") == found.circuit
         evaluated.append(found)
-        return evaluation.findings(found, **options)
+        return evaluation.collect_findings(found, **options)
 
     monkeypatch.setattr(demo, "findings", watched)
     (folder / "figures").mkdir(parents=True)
@@ -361,14 +361,14 @@ def assert_no_method_is_drawn_twice(monkeypatch, found):
     monkeypatch.setattr(study.Study, "paths", recorded)
     for own in ("mask", "reference recipe"):
         with pytest.raises(InterruptedError):
-            evaluation.findings(replace(found, path=replace(found.path, method=own)))
+            evaluation.collect_findings(replace(found, path=replace(found.path, method=own)))
         assert asked[-1] == [name for name in evaluation.METHODS if name != own]
 
 
 def evaluated(reruns):
     """Findings of a circuit of two nodes that keeps nine tenths, in words and numbers alone."""
     one = Interval(0.9, 0.8, 1.0)
-    row = Behaviour("circuit", one, one, one, 1.0, 1.0, 0.25, Interval(0.125, 0.1, 0.2))
+    row = TaskMetrics("circuit", one, one, one, 1.0, 1.0, 0.25, Interval(0.125, 0.1, 0.2))
     pairs = ((1.0, 0.5), (0.5, 1.0))
     varied = [Overlap(kind, ("a", "b"), (2, 2), pairs, pairs) for kind in ("bootstrap", "size")]
     prompt, left = PromptView((), (), (), "", ""), Completeness(row, ())
@@ -416,7 +416,7 @@ def test_toys_writes_a_table_and_a_picture(gossamer, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["--coder", "cut"], "--coder: one of gradient, orthogonal, matching expected among them, found cut"),
+        (["--method", "top_k"], "--method: one of gradient, orthogonal, matching expected among them, found cut"),
         (["--rows", "2"], "--rows: fewer than the 2 texts of"),
     ],
 )

@@ -1,10 +1,10 @@
-"""`gossamer train` and `gossamer ablate`: what they take, write and refuse."""
+"""`gossamer train` and `gossamer compare-recipes`: what they take, write and refuse."""
 
 import json
 
 import pytest
 
-from gossamer.training import CorpusConfig, FinetuneConfig, FitConfig, LearnerConfig, Recipe, TrainingConfig
+from gossamer.training import CorpusConfig, DictionaryTrainerConfig, FinetuneConfig, FitConfig, Recipe, TrainingConfig
 from gossamer.training.objectives import BatchTopK
 
 
@@ -13,7 +13,7 @@ def test_ablate_writes_results_table_and_pictures(gossamer, tiny, tmp_path):
     text.write_text(
         "\n\n".join(f"{a} and Amy went to the store and Amy gave {a} a book" for a in ("Mary", "John", "Tom") * 60)
     )
-    asked = ["ablate", tiny, "--text", text, "--out", tmp_path / "out", "--tokens", "1024"]
+    asked = ["compare-recipes", tiny, "--text", text, "--out", tmp_path / "out", "--tokens", "1024"]
     refused = gossamer(*asked, "--coefficients", "0.3;1")
     assert refused.code == 2
     # Saving the model above wrote its own progress first.
@@ -41,7 +41,7 @@ def test_train_makes_dictionaries_that_check_accepts(monkeypatch, gossamer, tiny
     text = _stories(tmp_path)
     config = TrainingConfig(
         CorpusConfig(context=8, held_out=0.2),
-        LearnerConfig(n_latents=32, objective=BatchTopK(k=4)),
+        DictionaryTrainerConfig(n_latents=32, objective=BatchTopK(k=4)),
         FitConfig(tokens=640, batch=64, buffer=128, sensitivity_rows=8),
         FinetuneConfig(tokens=0),
     )
@@ -89,13 +89,13 @@ def test_train_takes_several_settings_at_once_and_a_cache(monkeypatch, gossamer,
     optimised = json.loads((tmp_path / "out" / "settings.json").read_text())["settings"]["plans"][0]["learner"]
     assert (optimised["encoder_scale"], optimised["optimiser"]["learning_rate"]) == (0.5, 0.01)
     assert (tmp_path / "cache" / "manifest.json").is_file()
-    for wrong, said in (
+    for incorrect, said in (
         (["--layers", "1"], "--layers and --sites"),
         (["--n-latents", "many"], "--n-latents: expected numbers"),
         (["--objective", "l2"], "objective: expected one of batchtopk"),
         (["--format", "sparsify"], "sparsify holds topk only"),
     ):
-        refused = gossamer(*command, *wrong)
+        refused = gossamer(*command, *incorrect)
         assert refused.code == 2
         assert said in refused.err
 
@@ -104,7 +104,7 @@ def test_train_makes_transcoders(monkeypatch, gossamer, tiny, tmp_path):
     text = _stories(tmp_path)
     config = TrainingConfig(
         CorpusConfig(context=8, held_out=0.2),
-        LearnerConfig(n_latents=32, objective=BatchTopK(k=4)),
+        DictionaryTrainerConfig(n_latents=32, objective=BatchTopK(k=4)),
         FitConfig(tokens=640, batch=64, buffer=128, sensitivity_rows=8),
     )
     monkeypatch.setattr("gossamer.training.recipe_for", lambda model: Recipe((0, 1), config))
@@ -117,7 +117,7 @@ def test_train_makes_transcoders(monkeypatch, gossamer, tiny, tmp_path):
     written = json.loads((tmp_path / "out" / "transcoders" / "mlp_in.1" / "cfg.json").read_text())
     assert (written["architecture"], facts["folder"]) == ("jumprelu_transcoder", str(tmp_path / "out" / "transcoders"))
     assert "mlp_in.1 > mlp_out.1" in gossamer(*asked).out
-    for wrong, said in (
+    for incorrect, said in (
         (["--sites", "mlp_in.1", "--sites-out", "mlp_out.1,mlp_out.0"], "--sites-out: one for each of --sites"),
         (["--sites-out", "mlp_out.1"], "one for each of --sites expected, found 1 for 0"),
         (["--sites", "mlp_in.1,mlp_in.1", "--sites-out", "mlp_out.1,mlp_out.0"], "--sites: each once expected"),
@@ -130,13 +130,13 @@ def test_train_makes_transcoders(monkeypatch, gossamer, tiny, tmp_path):
         ),
         ([*asked[len(command) :], "--objective", "gated"], "no format holds gated transcoders"),
     ):
-        refused = gossamer(*command, *wrong)
+        refused = gossamer(*command, *incorrect)
         assert refused.code == 2
         assert said in refused.err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("incorrect", "said"),
     [
         (("--tokens", "0"), "tokens of at least one batch"),
         (("--tokens", "-3"), "tokens of at least one batch"),
@@ -162,10 +162,10 @@ def test_train_makes_transcoders(monkeypatch, gossamer, tiny, tmp_path):
         (("--out", "FILE"), "cannot be written"),
     ],
 )
-def test_train_refuses_what_cannot_be_meant_and_leaves_nothing(gossamer, tiny, tmp_path, monkeypatch, wrong, said):
+def test_train_refuses_what_cannot_be_meant_and_leaves_nothing(gossamer, tiny, tmp_path, monkeypatch, incorrect, said):
     text = tmp_path / "text.txt"
     text.write_text("Mary and John went to the store")
-    given = [text if word == "FILE" else word for word in wrong]
+    given = [text if word == "FILE" else word for word in incorrect]
     refused = gossamer("train", tiny, "--text", text, "--out", tmp_path / "out", *given)
     assert refused.code == 2
     assert said in refused.err.splitlines()[-1]
@@ -184,6 +184,6 @@ def test_ablate_refuses_a_folder_that_is_a_file_before_any_work(monkeypatch, gos
     text = tmp_path / "text.txt"
     text.write_text("Mary and John went to the store")
     monkeypatch.setattr("gossamer.cli.inputs.language_model", None)
-    refused = gossamer("ablate", tiny, "--text", text, "--out", text)
+    refused = gossamer("compare-recipes", tiny, "--text", text, "--out", text)
     assert refused.code == 2
     assert "text.txt: cannot be written" in refused.err

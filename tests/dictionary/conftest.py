@@ -17,7 +17,7 @@ def random_dictionary(
     dtype=torch.float32,
     seed=0,
     provenance=None,
-    claims=None,
+    reported=None,
     **conventions,
 ):
     """A dictionary with seeded random weights."""
@@ -30,7 +30,7 @@ def random_dictionary(
         k={"topk": K, "batchtopk": 6.5}.get(architecture),
         **conventions,
     )
-    dictionary = Dictionary(config, dtype=dtype, provenance=provenance, claims=claims)
+    dictionary = Dictionary(config, dtype=dtype, provenance=provenance, reported=claims)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in dictionary.named_parameters():

@@ -12,7 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from gossamer.activations import attention_sink
 from gossamer.activations.token_mask import counted_tokens
-from gossamer.dictionary import Claims, Dictionary, DictionaryConfig, DictionarySet
+from gossamer.dictionary import Dictionary, DictionaryConfig, DictionarySet, ReportedMetrics
 from gossamer.dictionary.attach import DictionaryWarning, attach, measure
 from gossamer.dictionary.config import Contents
 from gossamer.errors import NotFiniteError, UsageError
@@ -53,13 +53,13 @@ def table(seed, rank=4, vocabulary=50):
     return values
 
 
-def perfect(values, site, claims=None, model_name="toy"):
+def perfect(values, site, reported=None, model_name="toy"):
     """A relu dictionary with one latent a direction, both signs: it reconstructs the table's subspace exactly."""
     directions = torch.linalg.svd(values[1:])[2][:4]
     encoder = torch.cat([directions, -directions])
     config = DictionaryConfig("relu", D, len(encoder), Site.parse(site), model_name)
     tensors = {"W_enc": encoder.T, "W_dec": encoder, "b_enc": torch.zeros(8), "b_dec": torch.zeros(D)}
-    sae = Dictionary(config, claims=claims)
+    sae = Dictionary(config, reported=claims)
     sae.load_state_dict(tensors)
     return sae.requires_grad_(False)
 
@@ -108,7 +108,7 @@ def test_measures_are_those_of_numpy(make, model, tokens, architecture, batch_si
 def test_a_dictionary_that_fits_attaches_silently(model, tokens):
     dictionaries = DictionarySet(
         [
-            perfect(model.tables[Site("z", 1)], "z.1", Claims(4.0, 1.0)),
+            perfect(model.tables[Site("z", 1)], "z.1", ReportedMetrics(4.0, 1.0)),
             perfect(model.tables[Site("resid_post", 1)], "resid_post.1"),
         ]
     )
@@ -123,13 +123,13 @@ def test_a_dictionary_that_fits_attaches_silently(model, tokens):
 
 
 def test_the_wrong_tensor_of_the_same_width_is_caught(model, tokens, tmp_path):
-    z = perfect(model.tables[Site("z", 1)], "z.1", Claims(4.0, 0.99))
+    z = perfect(model.tables[Site("z", 1)], "z.1", ReportedMetrics(4.0, 0.99))
     z.save(tmp_path)
     with pytest.raises(UsageError, match=r"the file's site is z\.1"):
         DictionarySet.load(tmp_path, site="resid_post.1")
     with pytest.raises(UsageError, match=r"expected a dictionary of resid_post\.1, found one of z\.1"):
         attach(model, {Site("resid_post", 1): z}, tokens)
-    mislabelled = perfect(model.tables[Site("z", 1)], "resid_post.1", Claims(4.0, 0.99))
+    mislabelled = perfect(model.tables[Site("z", 1)], "resid_post.1", ReportedMetrics(4.0, 0.99))
     with pytest.warns(DictionaryWarning, match=r"explained variance .* its file claims 0\.99; .* another tensor"):
         (attachment,) = DictionarySet([mislabelled]).attach(model, tokens)
     assert len(attachment.warnings) == 1
@@ -142,7 +142,7 @@ def test_worse_than_the_mean_needs_no_claim(make, model, tokens):
 
 @pytest.mark.parametrize(("claimed", "warned"), [(4.0, False), (7.9, False), (2.1, False), (8.5, True), (1.9, True)])
 def test_l0_within_a_factor_of_two(model, tokens, claimed, warned):
-    sae = perfect(model.tables[Site("z", 1)], "z.1", Claims(l0=claimed))
+    sae = perfect(model.tables[Site("z", 1)], "z.1", ReportedMetrics(l0=claimed))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         (attachment,) = DictionarySet([sae]).attach(model, tokens)
@@ -202,12 +202,14 @@ def test_on_a_model_z_is_told_from_the_stream(gpt2, tmp_path, architecture):
     model, tokens = gpt2
     z = model.capture(tokens, [Site("z", 1)])[Site("z", 1)].detach().flatten(0, 1)
     sae = principal(z, architecture, model.name)
-    sae.claims = Claims(explained_variance=measure(model, {Site("z", 1): sae}, tokens)[Site("z", 1)].explained_variance)
-    assert sae.claims.explained_variance > 0.7
+    sae.reported = ReportedMetrics(
+        explained_variance=measure(model, {Site("z", 1): sae}, tokens)[Site("z", 1)].explained_variance
+    )
+    assert sae.reported.explained_variance > 0.7
     fitting = DictionarySet.load(DictionarySet([sae]).save(tmp_path / "set"))
     assert fitting.attach(model, tokens)[0].warnings == ()
     config = dataclasses.replace(sae.config, site=Site("resid_post", 1))
-    mislabelled = Dictionary.from_contents(Contents(config, sae.state_dict(), sae.provenance, sae.claims))
+    mislabelled = Dictionary.from_contents(Contents(config, sae.state_dict(), sae.provenance, sae.reported))
     with pytest.warns(DictionaryWarning, match=r"resid_post\.1: explained variance"):
         DictionarySet([mislabelled]).attach(model, tokens)
 

@@ -62,7 +62,7 @@ def second(folder, cfg=None, **extra):
 def test_first_reads_numbers_and_address(tmp_path, x, spelled):
     w = first(tmp_path / ONE, **spelled)
     sae = Dictionary.load(tmp_path / ONE)
-    assert (sae.site, sae.model_name, sae.claims.l0) == (Site("resid_post", 20), "google/gemma-2-2b", 71.0)
+    assert (sae.site, sae.model_name, sae.reported.l0) == (Site("resid_post", 20), "google/gemma-2-2b", 71.0)
     assert sae.architecture == "jumprelu"
     agree(sae, w, x)
     agree(Dictionary.load(tmp_path / ONE / "params.npz"), w, x)

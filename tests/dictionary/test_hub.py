@@ -27,7 +27,7 @@ def asked(make, tmp_path, monkeypatch):
 def test_only_the_files_of_one_dictionary_are_fetched(asked):
     source = "hub:google/gemma-scope-2b-pt-res/layer_4/width_16k/average_l0_60"
     sae = Dictionary.load(source + "@main")
-    assert (sae.site, sae.model_name, sae.claims.l0) == (Site("resid_post", 4), "google/gemma-2-2b", 60.0)
+    assert (sae.site, sae.model_name, sae.reported.l0) == (Site("resid_post", 4), "google/gemma-2-2b", 60.0)
     assert sae.provenance["source"] == source
     assert sae.provenance["revision"] == "0123abc"
     ((repository, revision, patterns),) = asked

@@ -211,7 +211,7 @@ def test_the_threshold_is_measured(tmp_path, gated, divisor, reading):
     true = threshold_for(w, text(), gated=gated)
     old_folder(tmp_path / "a", jump_relu_threshold=true / divisor, sparsity_include_decoder_norm=gated)
     sae = Dictionary.load(tmp_path / "a", format="llama_scope", activations=text())
-    assert (sae.model_name, sae.claims.l0) == ("meta-llama/Llama-3.1-8B", K)
+    assert (sae.model_name, sae.reported.l0) == ("meta-llama/Llama-3.1-8B", K)
     assert sae.provenance["training"]["threshold"]["reading"] == reading
     assert sae.provenance["training"]["threshold"]["l0"] == pytest.approx(K, rel=0.01)
     agrees_in_float64(sae, text(), *equation(w, text(), true, gated=gated))
@@ -280,4 +280,4 @@ def test_once_settled_it_is_saved_without_the_question(tmp_path):
     sae = Dictionary.load(tmp_path / "a", activations=text())
     again = Dictionary.load(sae.save(tmp_path / "b"))
     torch.testing.assert_close(again(text()), sae(text()))
-    assert again.claims.l0 == K
+    assert again.reported.l0 == K

@@ -8,7 +8,7 @@ from scipy.optimize import nnls
 
 from gossamer.dictionary.config import Contents, DictionaryConfig
 from gossamer.dictionary.dictionary import Dictionary
-from gossamer.dictionary.pursuit import Pursuit, pursue, refit
+from gossamer.dictionary.pursuit import Pursuit, pursue, refit_latents
 from gossamer.dictionary.slopes import LookedUp, Rows
 from gossamer.errors import NotFiniteError, UsageError
 from gossamer.sparse.latents import SparseLatents
@@ -284,7 +284,7 @@ def test_refitting_in_a_narrow_cone_is_non_negative_least_squares(spread):
     rows = torch.ones(24, dtype=torch.float64) + spread * torch.randn(200, 24, generator=generator, dtype=torch.float64)
     chosen = torch.stack([torch.randperm(200, generator=generator)[:16] for _ in range(200)])
     x = torch.ones(24, dtype=torch.float64) + spread * torch.randn(200, 24, generator=generator, dtype=torch.float64)
-    found = refit(x, Rows.of(rows), SparseLatents.from_padded(torch.ones(200, 16).double(), chosen, 200))
+    found = refit_latents(x, Rows.of(rows), SparseLatents.from_padded(torch.ones(200, 16).double(), chosen, 200))
     left = residual(x, rows, found)
     for one, latents, ours in zip(x, chosen, left, strict=True):
         _, best = nnls(rows[latents].T.numpy(), one.numpy())

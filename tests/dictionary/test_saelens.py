@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from gossamer.dictionary import Claims, Dictionary
+from gossamer.dictionary import Dictionary, ReportedMetrics
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.site import Site
 
@@ -262,15 +262,15 @@ def test_old_log_threshold(tmp_path, x):
 
 
 def test_provenance_and_claims_survive(make, tmp_path):
-    claims = Claims(l0=12.5, explained_variance=0.87)
-    sae = make("jumprelu", provenance={"training": {"seed": 3, "context_size": 64}}, claims=claims)
+    claims = ReportedMetrics(l0=12.5, explained_variance=0.87)
+    sae = make("jumprelu", provenance={"training": {"seed": 3, "context_size": 64}}, reported=claims)
     first = Dictionary.load(sae.save(tmp_path / "one"))
-    assert first.claims == claims
+    assert first.reported == claims
     assert first.provenance["training"]["seed"] == 3
     assert first.provenance["format"] == "saelens"
     assert len(first.provenance["sha256"]) == 64
     third = Dictionary.load(Dictionary.load(first.save(tmp_path / "two")).save(tmp_path / "three"))
-    assert third.claims == claims
+    assert third.reported == claims
     assert third.provenance["derived_from"]["source"] == str(tmp_path / "one")
     assert third.provenance["training"]["context_size"] == 64
 
@@ -279,7 +279,7 @@ def test_saelens_l0_is_a_claim(tmp_path):
     theirs = built(INFERENCE, "standard")
     theirs.cfg.metadata.l0 = 31
     theirs.save_model(tmp_path)
-    assert Dictionary.load(tmp_path).claims == Claims(l0=31.0)
+    assert Dictionary.load(tmp_path).reported == ReportedMetrics(l0=31.0)
 
 
 def test_meta_reads_shapes_only(make, tmp_path):

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from test_saelens import D, N, randomised, same
 
-from gossamer.dictionary import Claims, Dictionary
+from gossamer.dictionary import Dictionary, ReportedMetrics
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.site import Site
 
@@ -77,7 +77,7 @@ def test_reads_what_saelens_saves_and_the_reverse(tmp_path, x, name, dtype):
 @pytest.mark.parametrize("architecture", OURS)
 @pytest.mark.parametrize("skip", [False, True])
 def test_saelens_loads_what_is_written_and_it_reads_back_to_the_bit(ours, tmp_path, x, architecture, skip):
-    sae = ours(architecture, skip=skip, claims=Claims(l0=7.5, explained_variance=0.8))
+    sae = ours(architecture, skip=skip, reported=ReportedMetrics(l0=7.5, explained_variance=0.8))
     back = sae_lens.SAE.load_from_disk(sae.save(tmp_path))
     assert type(back) is THEIRS[SKIPPING[OURS[architecture]] if skip else OURS[architecture]][0]
     found = (back.cfg.metadata.hook_name, back.cfg.metadata.hook_name_out, back.cfg.metadata.l0)
@@ -85,7 +85,7 @@ def test_saelens_loads_what_is_written_and_it_reads_back_to_the_bit(ours, tmp_pa
     same(sae, back, x)
     again = Dictionary.load(tmp_path)
     assert identical(again, sae)
-    assert (again.claims, again.provenance["training"].get("hook_name_out")) == (sae.claims, None)
+    assert (again.reported, again.provenance["training"].get("hook_name_out")) == (sae.reported, None)
 
 
 def hooked(folder, name, provenance, **facts):

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::gossamer.jax.errors.EagerRunWar
 
 
 @dataclass(frozen=True)
-class Plan:
+class DictionarySpec:
     """What is done at one tag: an edit of chosen layers, and a save of chosen layers before or after it."""
 
     scale: float | None
@@ -50,7 +50,7 @@ def layers_of(source, count):
 def plans_of(seed, tags):
     source = random.Random(seed)
     return {
-        name: Plan(
+        name: DictionarySpec(
             source.uniform(-1, 1) if facts.writable and source.random() < 0.7 else None,
             layers_of(source, facts.layers),
             layers_of(source, facts.layers) if facts.readable and source.random() < 0.6 else NOTHING,

@@ -6,18 +6,18 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from gossamer.dictionary import recoding
+from gossamer.dictionary import encoding_methods
 from gossamer.dictionary.config import Contents, DictionaryConfig
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import GossamerError, UsageError
 from gossamer.replacement import coding_study as study
 from gossamer.replacement.coding_study import CodingPoint, CodingStudy, load_study, study_coding, verdicts
-from gossamer.replacement.evaluate import evaluate_coders
+from gossamer.replacement.evaluate import evaluate_methods
 from gossamer.results import Record
 
 TEXTS = [" Mary went to the store", " John and Mary went", " Then John gave a drink to Mary and John"]
 KS = (1, 4)
-EVERY = study.CODERS
+EVERY = study.METHODS
 
 
 def random_dictionary(site, seed):
@@ -38,8 +38,8 @@ def tokens(tiny_gpt2):
     return tiny_gpt2.tokenize(TEXTS)
 
 
-def point(dictionary, coder, k, l0, recovered):
-    return CodingPoint(dictionary, coder, k, l0, recovered, 0.1, 2.0, 0.9, 0.9, 1.0, 0.0)
+def point(dictionary, method, k, l0, recovered):
+    return CodingPoint(dictionary, method, k, l0, recovered, 0.1, 2.0, 0.9, 0.9, 1.0, 0.0)
 
 
 def by_hand():
@@ -53,29 +53,29 @@ def by_hand():
 
 
 def test_every_coder_is_measured_as_it_is_alone(tiny_gpt2, named, tokens):
-    found = study_coding(tiny_gpt2, named, tokens[:2], KS, sample=tokens[2:], coders=EVERY)
-    per_dictionary = [(coder, k) for coder in EVERY for k in ((None,) if coder in study.ENCODERS else KS)]
-    assert [(one.dictionary, one.coder, one.k) for one in found.points] == [
+    found = study_coding(tiny_gpt2, named, tokens[:2], KS, sample=tokens[2:], methods=EVERY)
+    per_dictionary = [(method, k) for method in EVERY for k in ((None,) if method in study.ENCODERS else KS)]
+    assert [(one.dictionary, one.method, one.k) for one in found.points] == [
         (name, *coded) for name in named for coded in per_dictionary
     ]
     dictionary = named["other"]
     alone = {
-        "encoder": recoding.encoded(dictionary),
-        "cut": recoding.cut(dictionary, 4),
-        "reweighted": recoding.reweighted(dictionary, 4),
-        "gradient": recoding.pursued(dictionary, 4),
-        "orthogonal": recoding.pursued(dictionary, 4, "orthogonal"),
+        "encoder": encoding_methods.encoded(dictionary),
+        "top_k": encoding_methods.top_k(dictionary, 4),
+        "refit": encoding_methods.refit(dictionary, 4),
+        "gradient": encoding_methods.pursued(dictionary, 4),
+        "orthogonal": encoding_methods.pursued(dictionary, 4, "orthogonal"),
     }
-    for coder, one in evaluate_coders(tiny_gpt2, alone, tokens[:2]).items():
-        (same,) = [p for p in found.points if (p.dictionary, p.coder) == ("other", coder) and p.k in (None, 4)]
+    for method, one in evaluate_methods(tiny_gpt2, alone, tokens[:2]).items():
+        (same,) = [p for p in found.points if (p.dictionary, p.method) == ("other", method) and p.k in (None, 4)]
         assert (same.l0, same.loss_recovered, same.kl_spliced) == pytest.approx(
             (one.l0, one.loss_recovered, one.kl_spliced), rel=1e-5
         )
 
 
 def test_the_rescaled_encoder_is_fitted_on_the_sample(tiny_gpt2, named, tokens):
-    fitted = study_coding(tiny_gpt2, named, tokens[:2], KS, sample=tokens[2:], coders=["rescaled"]).points[0]
-    here = study_coding(tiny_gpt2, named, tokens[:2], KS, sample=tokens[:2], coders=["rescaled"]).points[0]
+    fitted = study_coding(tiny_gpt2, named, tokens[:2], KS, sample=tokens[2:], methods=["rescaled"]).points[0]
+    here = study_coding(tiny_gpt2, named, tokens[:2], KS, sample=tokens[:2], methods=["rescaled"]).points[0]
     assert here.explained_variance > fitted.explained_variance
 
 
@@ -85,7 +85,7 @@ def test_values_between_points_are_linear_in_l0():
     assert found.at("high", "gradient", 3.0) == pytest.approx(0.7)
     assert found.at("low", "gradient", 2.0) == 0.45
     assert found.at("low", "gradient", 8.0) is None
-    assert found.at("low", "cut", 2.0) is None
+    assert found.at("low", "top_k", 2.0) is None
 
 
 def test_decoders_are_compared_at_the_l0_that_each_was_trained_at():
@@ -99,7 +99,7 @@ def test_decoders_are_compared_at_the_l0_that_each_was_trained_at():
 
 
 def test_a_stopped_study_goes_on_to_the_same_result(tiny_gpt2, named, tokens, tmp_path, monkeypatch):
-    whole = study_coding(tiny_gpt2, named, tokens, KS, coders=["encoder", "cut"], folder=tmp_path / "whole")
+    whole = study_coding(tiny_gpt2, named, tokens, KS, methods=["encoder", "top_k"], folder=tmp_path / "whole")
     assert load_study(tmp_path / "whole") == whole
     calls = []
 
@@ -107,37 +107,37 @@ def test_a_stopped_study_goes_on_to_the_same_result(tiny_gpt2, named, tokens, tm
         if len(calls) == 3:
             raise KeyboardInterrupt
         calls.append(1)
-        return evaluate_coders(*arguments, **options)
+        return evaluate_methods(*arguments, **options)
 
-    monkeypatch.setattr(study, "evaluate_coders", counted)
+    monkeypatch.setattr(study, "evaluate_methods", counted)
     with pytest.raises(KeyboardInterrupt):
-        study_coding(tiny_gpt2, named, tokens, KS, coders=["encoder", "cut"], folder=tmp_path / "cut")
-    assert load_study(tmp_path / "cut").points == whole.points[:4]
-    monkeypatch.setattr(study, "evaluate_coders", lambda *a, **o: calls.append(1) or evaluate_coders(*a, **o))
-    assert study_coding(tiny_gpt2, named, tokens, KS, coders=["encoder", "cut"], folder=tmp_path / "cut") == whole
+        study_coding(tiny_gpt2, named, tokens, KS, methods=["encoder", "top_k"], folder=tmp_path / "top_k")
+    assert load_study(tmp_path / "top_k").points == whole.points[:4]
+    monkeypatch.setattr(study, "evaluate_methods", lambda *a, **o: calls.append(1) or evaluate_methods(*a, **o))
+    assert study_coding(tiny_gpt2, named, tokens, KS, methods=["encoder", "top_k"], folder=tmp_path / "top_k") == whole
     assert len(calls) == 4
 
 
 def test_a_folder_of_another_study_is_refused(tiny_gpt2, named, tokens, tmp_path):
-    study_coding(tiny_gpt2, named, tokens, KS, coders=["encoder"], folder=tmp_path)
+    study_coding(tiny_gpt2, named, tokens, KS, methods=["encoder"], folder=tmp_path)
     with pytest.raises(UsageError, match=r"another study \(other rows, tokens, text\)"):
-        study_coding(tiny_gpt2, named, tokens[:2], KS, coders=["encoder"], folder=tmp_path)
+        study_coding(tiny_gpt2, named, tokens[:2], KS, methods=["encoder"], folder=tmp_path)
     other = named | {"one": random_dictionary(named["one"].site, 9)}
     with pytest.raises(UsageError, match=r"other dictionaries\)"):
-        study_coding(tiny_gpt2, other, tokens, KS, coders=["encoder"], folder=tmp_path)
+        study_coding(tiny_gpt2, other, tokens, KS, methods=["encoder"], folder=tmp_path)
     with torch.no_grad():
         tiny_gpt2.hf.transformer.h[0].mlp.c_fc.weight[20:] *= 1.5
     with pytest.raises(UsageError, match=r"other weights_sha256\)"):
-        study_coding(tiny_gpt2, named, tokens, KS, coders=["encoder"], folder=tmp_path)
+        study_coding(tiny_gpt2, named, tokens, KS, methods=["encoder"], folder=tmp_path)
 
 
 def test_a_study_that_does_not_know_its_weights_is_read_and_not_gone_on_with(tiny_gpt2, named, tokens, tmp_path):
-    found = study_coding(tiny_gpt2, named, tokens, KS, coders=["encoder"])
+    found = study_coding(tiny_gpt2, named, tokens, KS, methods=["encoder"])
     settings = {name: value for name, value in found.settings.items() if name != "weights_sha256"}
     study.FORMAT.save(tmp_path / "results.json", Record(settings, found.points))
     assert load_study(tmp_path).points == found.points
     with pytest.raises(UsageError, match=r"holds another study \(other weights_sha256\)"):
-        study_coding(tiny_gpt2, named, tokens, KS, coders=["encoder"], folder=tmp_path)
+        study_coding(tiny_gpt2, named, tokens, KS, methods=["encoder"], folder=tmp_path)
 
 
 @pytest.mark.parametrize("damage", ['{"format": "x"}', "[]", '{"format": "gossamer.coding.1", "settings": {}}'])
@@ -148,7 +148,7 @@ def test_damaged_results_are_named(damage, tmp_path):
 
 
 def test_results_are_plain_json(tiny_gpt2, named, tokens, tmp_path):
-    found = study_coding(tiny_gpt2, named, tokens, KS, coders=["cut"], folder=tmp_path)
+    found = study_coding(tiny_gpt2, named, tokens, KS, methods=["top_k"], folder=tmp_path)
     written = json.loads((tmp_path / "results.json").read_text())
     assert [one["loss_recovered"] for one in written["rows"]] == [one.loss_recovered for one in found.points]
     assert written["settings"]["site"] == "resid_post.1"
@@ -161,15 +161,15 @@ def test_results_are_plain_json(tiny_gpt2, named, tokens, tmp_path):
         ({"ks": ()}, r"k from 1 to the 64 latents expected, found \[\]"),
         ({"ks": (0,)}, r"k from 1 to the 64 latents expected, found \[0\]"),
         ({"ks": (65,)}, r"k from 1 to the 64 latents expected, found \[65\]"),
-        ({"ks": (2, 2)}, "each coder and k once expected"),
-        ({"coders": ("greedy",)}, "expected, found 'greedy'"),
-        ({"coders": ("rescaled",)}, "give a sample"),
+        ({"ks": (2, 2)}, "each method and k once expected"),
+        ({"methods": ("greedy",)}, "expected, found 'greedy'"),
+        ({"methods": ("rescaled",)}, "give a sample"),
     ],
 )
 def test_impossible_requests_are_refused(tiny_gpt2, named, tokens, changes, says):
-    arguments = {"dictionaries": named, "ks": KS, "coders": ("cut",)} | changes
+    arguments = {"dictionaries": named, "ks": KS, "methods": ("top_k",)} | changes
     with pytest.raises(UsageError, match=says):
-        study_coding(tiny_gpt2, arguments["dictionaries"], tokens, arguments["ks"], coders=arguments["coders"])
+        study_coding(tiny_gpt2, arguments["dictionaries"], tokens, arguments["ks"], methods=arguments["methods"])
 
 
 def test_dictionaries_of_two_sites_are_refused(tiny_gpt2, tokens):
@@ -179,10 +179,10 @@ def test_dictionaries_of_two_sites_are_refused(tiny_gpt2, tokens):
 
 
 def test_a_study_of_an_earlier_version_loads_and_is_not_done_again(tiny_gpt2, named, tokens, tmp_path, monkeypatch):
-    found = study_coding(tiny_gpt2, named, tokens, KS, coders=["cut"])
+    found = study_coding(tiny_gpt2, named, tokens, KS, methods=["top_k"])
     points = [asdict(point) for point in found.points]
     stored = {"format": "gossamer.coding.1", "settings": dict(found.settings), "points": points}
     (tmp_path / "results.json").write_text(json.dumps(stored))
     assert load_study(tmp_path) == found
-    monkeypatch.setattr(study, "evaluate_coders", None)
-    assert study_coding(tiny_gpt2, named, tokens, KS, coders=["cut"], folder=tmp_path) == found
+    monkeypatch.setattr(study, "evaluate_methods", None)
+    assert study_coding(tiny_gpt2, named, tokens, KS, methods=["top_k"], folder=tmp_path) == found

@@ -5,8 +5,6 @@ import random
 from dataclasses import replace
 
 from gossamer.circuits.results import (
-    Behaviour,
-    Case,
     Completeness,
     Curve,
     CurvePoint,
@@ -15,7 +13,9 @@ from gossamer.circuits.results import (
     KnockoutPoint,
     NodeCard,
     Overlap,
+    PromptCase,
     PromptView,
+    TaskMetrics,
 )
 from gossamer.features import Feature, FeatureCard, FeatureExample, Histogram
 from gossamer.model import Site
@@ -35,7 +35,7 @@ PROMPT = PromptView(
         ".", " Robert", " gave", " a", " ring", " to",
     ),
     answer=" Mary",
-    wrong=" John",
+    incorrect=" John",
 )  # fmt: skip
 METHODS = (
     ("gossamer mask", 42.0, 9.0, 1.6),
@@ -54,10 +54,10 @@ WORDS = (
 CEILING, EMPTY = 0.912, 0.021
 
 
-def behaviour(name: str, faithfulness: float, width: float = 0.03) -> Behaviour:
+def task_metrics(name: str, faithfulness: float, width: float = 0.03) -> TaskMetrics:
     """A network of the given faithfulness, everything else in keeping with it."""
     around = Interval(faithfulness, faithfulness - width, faithfulness + 0.9 * width)
-    return Behaviour(
+    return TaskMetrics(
         name,
         Interval(3.9 * around.value, 3.9 * around.low, 3.9 * around.high),
         around,
@@ -76,8 +76,8 @@ def curve(method: str, seconds: float, half: float, steepness: float, generator:
     for size in SIZES:
         value = EMPTY + (CEILING - EMPTY) * size**steepness / (size**steepness + half**steepness)
         value += generator.uniform(-0.025, 0.025)
-        points.append(CurvePoint(size, size - size // 9, behaviour(method, value, 0.05)))
-    cpr = sum(point.behaviour.faithfulness.value for point in points) / len(points)
+        points.append(CurvePoint(size, size - size // 9, task_metrics(method, value, 0.05)))
+    cpr = sum(point.task_metrics.faithfulness.value for point in points) / len(points)
     return Curve(method, tuple(points), seconds, cpr, 1 - cpr)
 
 
@@ -148,14 +148,14 @@ def findings(n_nodes: int = 18, seed: int = 0) -> Findings:
         roles=ROLES,
         prompt=PROMPT,
         budget=(
-            behaviour("full model", 1.0, 0.0),
-            *(behaviour(f"+ {site} alone", 0.985 - 0.011 * k, 0.01) for k, site in enumerate(SITES)),
-            behaviour("+ all dictionaries", CEILING, 0.02),
-            behaviour("circuit", 0.871, 0.03),
-            behaviour("empty circuit", EMPTY, 0.012),
+            task_metrics("full model", 1.0, 0.0),
+            *(task_metrics(f"+ {site} alone", 0.985 - 0.011 * k, 0.01) for k, site in enumerate(SITES)),
+            task_metrics("+ all dictionaries", CEILING, 0.02),
+            task_metrics("circuit", 0.871, 0.03),
+            task_metrics("empty circuit", EMPTY, 0.012),
         ),
         curves=tuple(curve(*method, generator) for method in METHODS),
-        completeness=Completeness(behaviour("circuit knocked out", 0.042, 0.02), tuple(knockouts)),
+        completeness=Completeness(task_metrics("circuit knocked out", 0.042, 0.02), tuple(knockouts)),
         stability=(
             overlap("bootstrap", ("all prompts", "sample 1", "sample 2", "sample 3"), (20, 20, 20, 20), 0.84),
             overlap("split", ("half 1", "half 2"), (20, 20), 0.71),
@@ -163,8 +163,8 @@ def findings(n_nodes: int = 18, seed: int = 0) -> Findings:
         ),
         nodes=nodes,
         cases=(
-            Case("ABBA", 70, behaviour("full model", 1.0, 0.0), behaviour("circuit", 0.961, 0.04)),
-            Case("BABA", 58, behaviour("full model", 1.0, 0.0), behaviour("circuit", 0.762, 0.05)),
+            PromptCase("ABBA", 70, task_metrics("full model", 1.0, 0.0), task_metrics("circuit", 0.961, 0.04)),
+            PromptCase("BABA", 58, task_metrics("full model", 1.0, 0.0), task_metrics("circuit", 0.762, 0.05)),
         ),
         settings={
             "seed": "0",
@@ -183,7 +183,7 @@ def bare() -> Findings:
     """As little as a finding can hold, with every number that may be missing missing."""
     lost = replace(node(0, random.Random(1), math.nan), activation=math.nan, ablated=math.nan, direct=math.nan)
     gone = Interval(math.nan, math.nan, math.nan)
-    unknown = Behaviour("circuit knocked out", gone, gone, gone, math.nan, math.nan, math.nan, gone)
+    unknown = TaskMetrics("circuit knocked out", gone, gone, gone, math.nan, math.nan, math.nan, gone)
     whole = findings(1)
     return replace(
         whole,

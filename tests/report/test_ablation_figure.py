@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from gossamer.report.figures.ablation import ablation
-from gossamer.training.ablation.results import Summary
+from gossamer.report.figures.recipe_comparison import ablation
+from gossamer.training.recipe_comparison.results import Summary
 
 
 def _summary(variant, coefficient, l0, kept):

@@ -11,8 +11,8 @@ from gossamer.report.coding import headline, markdown, trained_at, write_coding
 from gossamer.report.figures.coding import coding
 
 
-def point(dictionary, coder, k, l0, recovered):
-    return CodingPoint(dictionary, coder, k, l0, recovered, 0.25, 2.0, 0.875, 0.9, 1.0, 0.0)
+def point(dictionary, method, k, l0, recovered):
+    return CodingPoint(dictionary, method, k, l0, recovered, 0.25, 2.0, 0.875, 0.9, 1.0, 0.0)
 
 
 def sample(best_low=0.5):
@@ -23,9 +23,11 @@ def sample(best_low=0.5):
         point("a", "gradient", 32, 32.0, 0.99),
         point("b", "gradient", 2, 2.0, 0.7),
         point("b", "gradient", 32, 32.0, 1.0),
-        point("b", "cut", 2, 2.0, 0.4),
+        point("b", "top_k", 2, 2.0, 0.4),
     ]
-    return CodingStudy({"site": "resid_post.1", "ks": [2, 32], "coders": ["encoder", "cut", "gradient"]}, tuple(points))
+    return CodingStudy(
+        {"site": "resid_post.1", "ks": [2, 32], "methods": ["encoder", "top_k", "gradient"]}, tuple(points)
+    )
 
 
 def test_dictionaries_are_named_by_the_l0_of_their_training_where_that_tells_them_apart():

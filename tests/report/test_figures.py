@@ -36,7 +36,7 @@ def test_curves_draw_every_point_of_every_method(findings):
     for curve in findings.curves:
         xs, ys = lines[curve.method].get_data()
         assert list(xs) == sorted(point.size for point in curve.points)
-        assert list(ys)[::-1] == [point.behaviour.faithfulness.value for point in curve.points]
+        assert list(ys)[::-1] == [point.task_metrics.faithfulness.value for point in curve.points]
     assert len(axes.collections) == len(findings.curves)
     levels = [line.get_ydata()[0] for line in axes.lines if not line.get_gid()]
     assert levels == [1.0, sample.CEILING, sample.EMPTY]
@@ -180,7 +180,7 @@ def test_names_on_the_curves_never_touch():
 
 def test_drawings_survive_mathtext_and_unknown_scripts(findings):
     odd = replace(
-        findings.prompt, tokens=("$\\frac{", *findings.prompt.tokens[1:]), answer=" 中文 $x$", wrong="\u202e\n"
+        findings.prompt, tokens=("$\\frac{", *findings.prompt.tokens[1:]), answer=" 中文 $x$", incorrect="\u202e\n"
     )
     figure = circuit_map(replace(findings, prompt=odd))
     style.svg(figure)

@@ -5,7 +5,7 @@ import pytest
 from gossamer.errors import GossamerError
 from gossamer.report.figures.recovery import recovery
 from gossamer.report.recovery import markdown, write_recovery
-from gossamer.toys.sweep import Case, Recovered, Sweep, cases
+from gossamer.toys.sweep import Recovered, Sweep, ToyCase, cases
 
 
 def one(case, seed, cosine=0.5, merged=0):
@@ -46,7 +46,7 @@ def test_the_picture_draws_every_penalty_and_every_width():
 
 
 def test_part_of_a_sweep_is_drawn_and_none_is_refused(tmp_path):
-    part = Sweep({}, (one(Case("sort", "l1", 0.3, 1.0), 0),))
+    part = Sweep({}, (one(ToyCase("sort", "l1", 0.3, 1.0), 0),))
     for name in ("one", "two"):
         assert write_recovery(part, tmp_path / name) == tmp_path / name / "recovery.png"
     for name in ("tables.md", "recovery.svg", "recovery.png"):

@@ -7,10 +7,10 @@ import pytest
 from gossamer.errors import UsageError
 from gossamer.tasks import Task
 from gossamer.tasks.build import draft
-from gossamer.tasks.encoding import Slots, encode, role_names
+from gossamer.tasks.encoding import AblationGroups, encode, role_names
 from gossamer.tasks.metric import LOGIT_DIFFERENCE
 from gossamer.tasks.prompt import Piece, Prompt
-from gossamer.tasks.spelling import Speller
+from gossamer.tasks.prompt_tokenizer import PromptTokenizer
 from gossamer.tasks.storage import prompt_to_json, save_body, tokens_digest
 
 BOS = "<|endoftext|>"
@@ -40,7 +40,11 @@ def read(tmp_path):
 
 
 def same(one, other):
-    assert (one.bos, one.role_names, one.slot_names) == (other.bos, other.role_names, other.slot_names)
+    assert (one.bos, one.role_names, one.ablation_group_names) == (
+        other.bos,
+        other.role_names,
+        other.ablation_group_names,
+    )
     for ours, theirs in ((one.train, other.train), (one.test, other.test)):
         for a, b in ((ours.clean, theirs.clean), (ours.counterfactual, theirs.counterfactual)):
             assert a.tokens.ids.equal(b.tokens.ids)
@@ -92,10 +96,12 @@ def test_a_task_that_was_saved_with_two_loads_as_it_was(with_bos, tmp_path):
         )
         for a, b in PAIRS
     ]
-    speller = Speller(with_bos, True)
-    spelled = list(draft(dict(enumerate(prompts)), speller, ()).rows.values())
+    prompt_tokenizer = PromptTokenizer(with_bos, True)
+    spelled = list(draft(dict(enumerate(prompts)), prompt_tokenizer, ()).rows.values())
     names = role_names(spelled)
-    train, test = (encode(part, names, Slots(spelled[:4]), 0, LOGIT_DIFFERENCE) for part in (spelled[:4], spelled[4:]))
+    train, test = (
+        encode(part, names, AblationGroups(spelled[:4]), 0, LOGIT_DIFFERENCE) for part in (spelled[:4], spelled[4:])
+    )
     assert (train.clean.tokens.ids[:, :2] == with_bos.bos_token_id).all()
     sides = {"train": train, "test": test}
     body = {"name": "old", "roles": "given", "bos": True, "metric": "logit_diff", "provenance": {}}

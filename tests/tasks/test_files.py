@@ -161,7 +161,7 @@ def test_answers_become_roles_with_ordinals(written, tokenizer):
         assert prompt.template in ("store_gave", "park_gave")
         words = {piece.role: piece.text for piece in prompt.clean}
         assert words["IO"] == prompt.answer.strip()
-        assert words["S1"] == words["S2"] == prompt.wrong.strip()
+        assert words["S1"] == words["S2"] == prompt.incorrect.strip()
     assert task.train.aligned
 
 
@@ -217,7 +217,7 @@ def test_the_first_token_stands_for_an_answer_where_it_decides(written, tokenize
     for side in (task.train, task.test):
         for row, prompt in enumerate(side.prompts):
             ids = tokenizer(prompt.clean_text + prompt.answer)["input_ids"]
-            assert int(side.answer[row]) == ids[int(side.clean.end[row]) + 1]
+            assert int(side.answer[row]) == ids[int(side.clean.answer_position[row]) + 1]
     again = Task.load(task.save(written([]).parent / "saved.json"), tokenizer)
     assert again.train.answer.equal(task.train.answer)
     with pytest.warns(TaskWarning, match=r"1 multi token \(' hippopotamus' \(answer: several tokens"):

@@ -32,7 +32,7 @@ def ioi_prompts():
                 "clean": IOI.format(io, subject, subject),
                 "corrupt": IOI.format(*others),
                 "answers": [f" {io}"],
-                "wrong_answers": [f" {subject}"],
+                "incorrect_answers": [f" {subject}"],
             }
         )
     return rows
@@ -93,7 +93,7 @@ def test_auto_circuits_positions_become_roles(tokenizer, write_json, bos):
     assert len(all_prompts(task)) == 56
     for prompt in all_prompts(task):
         assert words_of(prompt, "IO") == [prompt.answer.strip()]
-        assert words_of(prompt, "S1") == words_of(prompt, "S2") == [prompt.wrong.strip()]
+        assert words_of(prompt, "S1") == words_of(prompt, "S2") == [prompt.incorrect.strip()]
         others = [piece.text.strip() for piece in prompt.counterfactual if piece.role in ("IO", "S1", "S2")]
         assert len(set(others)) == 3
     assert task.train.aligned
@@ -126,19 +126,19 @@ def test_one_right_and_many_wrong_answers_are_measured_by_the_margin(tokenizer, 
     prompts = ioi_prompts()
     for row in prompts:
         words = row["corrupt"].replace(",", "").split()
-        row["wrong_answers"] += [f" {words[1]}", f" {words[3]}"]
+        row["incorrect_answers"] += [f" {words[1]}", f" {words[3]}"]
     task = open_task(write_json({"prompts": prompts}), tokenizer, roles="diff")
     assert task.metric is LOGIT_MARGIN
     for side in (task.train, task.test):
         for row, prompt in enumerate(side.prompts):
-            wrong = [tokenizer.convert_tokens_to_ids("Ġ" + word.strip()) for word in prompt.wrong_answers]
-            assert side.wrong_answers()[row].tolist() == wrong
+            incorrect = [tokenizer.convert_tokens_to_ids("Ġ" + word.strip()) for word in prompt.incorrect_answers]
+            assert side.incorrect_answers()[row].tolist() == incorrect
             assert side.answers()[row].tolist() == [tokenizer.convert_tokens_to_ids("Ġ" + prompt.answer.strip())]
     logits = torch.randn(len(task.train), len(tokenizer), generator=torch.Generator().manual_seed(0))
-    best = logits.gather(1, task.train.wrong_answers()).amax(dim=1)
+    best = logits.gather(1, task.train.incorrect_answers()).amax(dim=1)
     torch.testing.assert_close(task.train.measure(logits), logits.gather(1, task.train.answer[:, None])[:, 0] - best)
     again = Task.load(task.save(tmp_path / "saved.json"), tokenizer)
-    assert again.train.wrong_answers().equal(task.train.wrong_answers())
+    assert again.train.incorrect_answers().equal(task.train.incorrect_answers())
     assert again.metric is LOGIT_MARGIN
 
 
@@ -148,7 +148,7 @@ def test_greater_than_is_the_published_metric(digits, write_csv, write_json, for
         path = write_csv(("clean", "corrupted", "correct_idx"), years())
     else:
         rows = [
-            {"clean": a, "corrupt": b, "answers": YEARS[year + 1 :], "wrong_answers": YEARS[: year + 1]}
+            {"clean": a, "corrupt": b, "answers": YEARS[year + 1 :], "incorrect_answers": YEARS[: year + 1]}
             for a, b, year in years()
         ]
         path = write_json({"prompts": rows})
@@ -173,13 +173,13 @@ def test_greater_than_is_the_published_metric(digits, write_csv, write_json, for
 def test_token_ids_of_names(tokenizer, write_csv):
     rows = []
     for number, row in enumerate(ioi_prompts()):
-        ids = (tokenizer(row[side][0])["input_ids"][0] for side in ("answers", "wrong_answers"))
+        ids = (tokenizer(row[side][0])["input_ids"][0] for side in ("answers", "incorrect_answers"))
         rows.append((number, row["clean"], row["corrupt"], row["corrupt"], *ids))
     path = write_csv(("", "clean", "corrupted", "corrupted_hard", "correct_idx", "incorrect_idx"), rows)
     task = open_task(path, tokenizer)
     assert {"IO", "S1", "S2"} <= set(task.role_names), "recognised by its rows"
     assert [prompt.key for prompt in read_prompts(path, tokenizer).prompts] == [
-        (row["clean"], row["corrupt"], tuple(row["answers"]), tuple(row["wrong_answers"])) for row in ioi_prompts()
+        (row["clean"], row["corrupt"], tuple(row["answers"]), tuple(row["incorrect_answers"])) for row in ioi_prompts()
     ]
     rows[3] = (*rows[3][:4], 10**6, rows[3][5])
     path = write_csv(("", "clean", "corrupted", "corrupted_hard", "correct_idx", "incorrect_idx"), rows)
@@ -188,19 +188,19 @@ def test_token_ids_of_names(tokenizer, write_csv):
 
 
 @pytest.mark.parametrize(
-    ("columns", "cells", "answers", "wrong"),
+    ("columns", "cells", "answers", "incorrect"),
     [
         (("answer", "wrong_answer"), (" is", " are"), (" is",), (" are",)),
         (("correct", "incorrect"), ("is", "are"), (" is",), (" are",)),
         (("country", "country_idx", "corrupted_country"), ("is", 7, "are"), (" is",), (" are",)),
         (("answers", "corrupted_answers"), ("['is', 'has']", '["are", "have"]'), (" is", " has"), (" are", " have")),
-        (("answers", "wrong_answers"), ("is", "['are']"), (" is",), (" are",)),
+        (("answers", "incorrect_answers"), ("is", "['are']"), (" is",), (" are",)),
     ],
 )  # fmt: skip
-def test_answers_as_text(tokenizer, write_csv, columns, cells, answers, wrong):
+def test_answers_as_text(tokenizer, write_csv, columns, cells, answers, incorrect):
     rows = [(f"The {a}", f"The {b}", *cells) for a, b in (("boy", "boys"), ("girl", "girls"), ("man", "men"))]
     prompts = read_prompts(write_csv(("clean", "corrupted", *columns), rows), tokenizer).prompts
-    assert [(prompt.answers, prompt.wrong_answers) for prompt in prompts] == 3 * [(answers, wrong)]
+    assert [(prompt.answers, prompt.incorrect_answers) for prompt in prompts] == 3 * [(answers, incorrect)]
 
 
 def test_lists_of_token_ids(tokenizer, write_csv):
@@ -208,7 +208,7 @@ def test_lists_of_token_ids(tokenizer, write_csv):
     cells = (f"[{ids[' is']}, {ids[' has']}]", f"[{ids[' are']}, {ids[' have']}]")
     path = write_csv(("clean", "corrupted", "answers_idx", "corrupted_answers_idx"), [("The boy", "The boys", *cells)])
     (prompt,) = read_prompts(path, tokenizer).prompts
-    assert (prompt.answers, prompt.wrong_answers) == ((" is", " has"), (" are", " have"))
+    assert (prompt.answers, prompt.incorrect_answers) == ((" is", " has"), (" are", " have"))
 
 
 def test_written_prompts_read_back_with_all_their_answers(digits, write_csv, tmp_path):
@@ -221,7 +221,7 @@ def test_written_prompts_read_back_with_all_their_answers(digits, write_csv, tmp
         task.write_prompts(tmp_path / "c.json", "published")
 
 
-GOOD = {"clean": "The boy", "corrupt": "The boys", "answers": [" is"], "wrong_answers": [" are"]}
+GOOD = {"clean": "The boy", "corrupt": "The boys", "answers": [" is"], "incorrect_answers": [" are"]}
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,10 @@ GOOD = {"clean": "The boy", "corrupt": "The boys", "answers": [" is"], "wrong_an
             {"prompts": [GOOD, {**GOOD, "clean": [3, 0, 1]}]},
             r"row 1: text expected for clean, found \[3, 0, 1\]",
         ),
-        ({"prompts": [{"clean": "a", "corrupt": "b", "answers": ["c"]}]}, "row 0: wrong_answers expected, found none"),
+        (
+            {"prompts": [{"clean": "a", "corrupt": "b", "answers": ["c"]}]},
+            "row 0: incorrect_answers expected, found none",
+        ),
         ({"prompts": [{**GOOD, "answers": []}]}, r"row 0: texts or token ids expected for answers, found \[\]"),
         ({"prompts": [{**GOOD, "answers": [[1]]}]}, r"texts or token ids expected for answers, found \[\[1\]\]"),
         ({"prompts": [{**GOOD, "answers": [True]}]}, "texts or token ids expected for answers"),

@@ -8,7 +8,7 @@ import torch
 from gossamer import tasks
 from gossamer.errors import UsageError
 from gossamer.tasks import Task, TaskWarning
-from gossamer.tasks.examples import Examples
+from gossamer.tasks.prompt_pairs import PromptPairs
 from gossamer.tasks.published import task_of
 
 
@@ -17,7 +17,7 @@ def generated(request, tokenizer):
     return tasks.get(request.param).generate(tokenizer, n=60, seed=1)
 
 
-def sides(task: Task) -> list[Examples]:
+def sides(task: Task) -> list[PromptPairs]:
     return [task.train, task.test]
 
 
@@ -44,17 +44,17 @@ def test_every_token_has_a_role_and_a_slot(generated):
     for encoded in encodings(generated):
         mask = encoded.tokens.mask
         assert (encoded.roles >= 0).equal(mask)
-        assert (encoded.slots >= 0).equal(mask)
-        assert encoded.end.equal(mask.sum(1) - 1)
+        assert (encoded.ablation_groups >= 0).equal(mask)
+        assert encoded.answer_position.equal(mask.sum(1) - 1)
         assert int(encoded.roles.max()) < len(generated.role_names)
-        assert int(encoded.slots.max()) < len(generated.slot_names)
+        assert int(encoded.ablation_groups.max()) < len(generated.ablation_group_names)
 
 
 def test_generated_pairs_are_aligned_and_differ(generated):
     for side in sides(generated):
         assert side.aligned
         assert bool((side.clean.tokens.ids != side.counterfactual.tokens.ids).any(1).all())
-        assert bool((side.answer != side.wrong).all())
+        assert bool((side.answer != side.incorrect).all())
 
 
 def test_a_slot_has_one_template_role_and_offset(generated):
@@ -62,31 +62,31 @@ def test_a_slot_has_one_template_role_and_offset(generated):
         for encoded in (side.clean, side.counterfactual):
             for row, prompt in enumerate(side.prompts):
                 kept = encoded.tokens.mask[row]
-                pairs = zip(encoded.roles[row][kept].tolist(), encoded.slots[row][kept].tolist(), strict=True)
-                for role, slot in pairs:
-                    template, rest = generated.slot_names[slot].rsplit("/", 1)
+                pairs = zip(encoded.roles[row][kept].tolist(), encoded.ablation_groups[row][kept].tolist(), strict=True)
+                for role, group in pairs:
+                    template, rest = generated.ablation_group_names[group].rsplit("/", 1)
                     assert (template, rest.split("+")[0]) == (prompt.template, generated.role_names[role])
 
 
 def test_every_slot_has_a_training_counterfactual(generated):
-    known = set(generated.train.counterfactual.slots.unique().tolist()) - {-1}
-    assert known == set(range(len(generated.slot_names)))
+    known = set(generated.train.counterfactual.ablation_groups.unique().tolist()) - {-1}
+    assert known == set(range(len(generated.ablation_group_names)))
 
 
 def test_answers_continue_the_prompt(generated, tokenizer):
     for side in sides(generated):
         for row, prompt in enumerate(side.prompts):
-            length = int(side.clean.end[row]) + 1
+            length = int(side.clean.answer_position[row]) + 1
             ids = [*side.clean.tokens.ids[row, :length].tolist(), int(side.answer[row])]
             assert ids == tokenizer(prompt.clean_text + prompt.answer)["input_ids"]
 
 
 def test_same_seed_same_task(generated, tokenizer):
     again = tasks.get(generated.name).generate(tokenizer, n=60, seed=1)
-    assert (again.role_names, again.slot_names) == (generated.role_names, generated.slot_names)
+    assert (again.role_names, again.ablation_group_names) == (generated.role_names, generated.ablation_group_names)
     for ours, theirs in zip(encodings(generated), encodings(again), strict=True):
         assert ours.tokens.ids.equal(theirs.tokens.ids)
-        assert ours.slots.equal(theirs.slots)
+        assert ours.ablation_groups.equal(theirs.ablation_groups)
     assert tasks.get(generated.name).generate(tokenizer, n=60, seed=2).train.prompts != generated.train.prompts
 
 
@@ -99,7 +99,7 @@ def test_describes_and_previews(generated, tokenizer):
     prompt = generated.train.prompts[0]
     assert "".join(token for token, _ in shown.clean) == prompt.clean_text
     assert {role for _, role in shown.clean} <= set(generated.role_names)
-    assert (shown.answer, shown.wrong) == (prompt.answer, prompt.wrong)
+    assert (shown.answer, shown.incorrect) == (prompt.answer, prompt.incorrect)
 
 
 ROLES = {
@@ -128,7 +128,7 @@ def test_bos_is_passed_through(tokenizer, with_bos):
     assert (usual.bos, asked.bos, without.bos) == (True, True, False)
     assert usual.train.clean.tokens.ids.equal(asked.train.clean.tokens.ids)
     assert bool((usual.train.clean.tokens.ids[:, 0] == with_bos.bos_token_id).all())
-    for values in (usual.train.clean.roles, usual.train.clean.slots):
+    for values in (usual.train.clean.roles, usual.train.clean.ablation_groups):
         assert bool((values[:, 0] == -1).all())
         assert bool((values[:, 1] >= 0).all())
     assert usual.train.clean.tokens.ids[:, 1:].equal(without.train.clean.tokens.ids)
@@ -211,7 +211,7 @@ def test_select_and_move(generated):
     chosen = generated.train.select(rows)
     assert len(chosen) == 2
     assert chosen.prompts == (generated.train.prompts[2], generated.train.prompts[0])
-    assert chosen.clean.slots.equal(generated.train.clean.slots[rows])
+    assert chosen.clean.ablation_groups.equal(generated.train.clean.ablation_groups[rows])
     assert chosen.answer.equal(generated.train.answer[rows])
     assert chosen.to("cpu").aligned
 

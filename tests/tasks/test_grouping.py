@@ -24,11 +24,11 @@ def test_shared_masks_have_one_role_and_the_same_slots(task):
     assert one.role_names == ("any",)
     for old, new in ((task.train.clean, one.train.clean), (task.test.counterfactual, one.test.counterfactual)):
         assert torch.equal(new.roles, torch.where(old.roles >= 0, 0, -1))
-        assert torch.equal(new.slots, old.slots)
+        assert torch.equal(new.ablation_groups, old.ablation_groups)
 
 
 def test_positions_need_one_length(task):
-    lengths = {int(end) for end in (*task.train.clean.end, *task.test.clean.end)}
+    lengths = {int(end) for end in (*task.train.clean.answer_position, *task.test.clean.answer_position)}
     if len(lengths) > 1:
         with pytest.raises(UsageError, match="prompts of one length"):
             grouped(task, "position")
@@ -43,8 +43,8 @@ def test_positions_number_the_tokens(tokenizer):
     task = Task.from_prompts(same, tokenizer, name="ioi")
     positions = grouped(task, "position")
     clean = positions.train.clean
-    assert positions.role_names == tuple(f"p{place}" for place in range(int(clean.end[0]) + 1))
-    assert clean.roles[0, int(clean.end[0])] == clean.end[0]
+    assert positions.role_names == tuple(f"p{place}" for place in range(int(clean.answer_position[0]) + 1))
+    assert clean.roles[0, int(clean.answer_position[0])] == clean.answer_position[0]
     assert (clean.roles[~clean.tokens.mask] == -1).all()
 
 

@@ -10,8 +10,8 @@ from gossamer import tasks
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model import LanguageModel
 from gossamer.tasks import Task
-from gossamer.tasks.examples import Examples
 from gossamer.tasks.metric import KL, LOGIT_DIFFERENCE, METRICS, Metric, answer_divergence, kept, metric_of, preferred
+from gossamer.tasks.prompt_pairs import PromptPairs
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def logits(spool, task) -> torch.Tensor:
     """Of the model itself at the answer position of the training prompts."""
     clean = task.train.clean
     with torch.no_grad():
-        return spool.logits(clean.tokens, at=clean.end)
+        return spool.logits(clean.tokens, at=clean.answer_position)
 
 
 @pytest.fixture(scope="module")
@@ -39,33 +39,34 @@ def reference(logits) -> torch.Tensor:
     return (logits + 0.5 * noise).log_softmax(dim=-1)
 
 
-def several(examples: Examples) -> Examples:
+def several(examples: PromptPairs) -> PromptPairs:
     """The same prompts with 0 to 2 further right answers and 3 to 1 further wrong ones, drawn at random."""
     generator = torch.Generator().manual_seed(1)
     more = torch.stack([torch.randperm(300, generator=generator)[:5] + 100 for _ in range(len(examples))])
-    right, wrong = more[:, :2].clone(), more[:, 2:].clone()
+    right, incorrect = more[:, :2].clone(), more[:, 2:].clone()
     right[0::3], right[1::3, 1] = -1, -1
-    wrong[0::2, 2], wrong[0::4, 1] = -1, -1
-    return replace(examples, also_right=right, also_wrong=wrong)
+    incorrect[0::2, 2], incorrect[0::4, 1] = -1, -1
+    return replace(examples, also_correct=right, also_incorrect=incorrect)
 
 
-def by_hand(name: str, row: list[float], right: list[int], wrong: list[int], reference: list[float]) -> float:
+def by_hand(name: str, row: list[float], right: list[int], incorrect: list[int], reference: list[float]) -> float:
     """A metric of one prompt, with Python's own floats."""
     if name == "logit_diff":
-        return sum(row[i] for i in right) / len(right) - sum(row[i] for i in wrong) / len(wrong)
+        return sum(row[i] for i in right) / len(right) - sum(row[i] for i in incorrect) / len(incorrect)
     if name == "logit_margin":
-        return max(row[i] for i in right) - max(row[i] for i in wrong)
+        return max(row[i] for i in right) - max(row[i] for i in incorrect)
     top = max(row)
     total = sum(math.exp(value - top) for value in row)
     p = [math.exp(value - top) / total for value in row]
     if name == "prob_diff":
-        return sum(p[i] for i in right) - sum(p[i] for i in wrong)
+        return sum(p[i] for i in right) - sum(p[i] for i in incorrect)
     return sum(math.exp(known) * (known - math.log(own)) for known, own in zip(reference, p, strict=True))
 
 
-def expected(name: str, examples: Examples, logits: torch.Tensor, reference: torch.Tensor) -> list[float]:
+def expected(name: str, examples: PromptPairs, logits: torch.Tensor, reference: torch.Tensor) -> list[float]:
     sides = (
-        [[i for i in row if i >= 0] for row in ids.tolist()] for ids in (examples.answers(), examples.wrong_answers())
+        [[i for i in row if i >= 0] for row in ids.tolist()]
+        for ids in (examples.answers(), examples.incorrect_answers())
     )
     rows = zip(logits.double().tolist(), *sides, reference.double().tolist(), strict=True)
     return [by_hand(name, *row) for row in rows]
@@ -94,7 +95,7 @@ def test_gradients_by_finite_differences(name, many, task, logits, reference):
     leaf = point.clone().requires_grad_()
     gradient = torch.autograd.grad(examples.measure(leaf, slice(None), known).sum(), leaf)[0]
     generator = torch.Generator().manual_seed(2)
-    interesting = torch.cat([examples.answers(), examples.wrong_answers()], dim=1).clamp(min=0)
+    interesting = torch.cat([examples.answers(), examples.incorrect_answers()], dim=1).clamp(min=0)
     for _ in range(3):
         step = 0.1 * torch.randn(point.shape, generator=generator, dtype=torch.float64)
         step.scatter_(1, interesting, torch.randn(interesting.shape, generator=generator, dtype=torch.float64))
@@ -114,17 +115,17 @@ def test_bfloat16_logits_are_measured_in_float32(name, task, logits, reference):
 def test_one_answer_each_makes_the_margin_the_difference(task, logits):
     difference = task.train.measure(logits)
     assert task.measured_by("logit_margin").train.measure(logits).equal(difference)
-    picked = logits.gather(1, torch.stack([task.train.answer, task.train.wrong], dim=1)).float()
+    picked = logits.gather(1, torch.stack([task.train.answer, task.train.incorrect], dim=1)).float()
     assert difference.equal(picked[:, 0] - picked[:, 1])
-    answers, wrong = task.train.answers(), task.train.wrong_answers()
-    assert answers.shape == wrong.shape == (len(task.train), 1)
-    assert preferred(logits, answers, wrong).equal(difference > 0)
+    answers, incorrect = task.train.answers(), task.train.incorrect_answers()
+    assert answers.shape == incorrect.shape == (len(task.train), 1)
+    assert preferred(logits, answers, incorrect).equal(difference > 0)
 
 
 def test_kl_of_the_answers_alone_by_hand(task, logits, reference):
     examples = several(task.train)
-    found = answer_divergence(reference, logits, examples.answers(), examples.wrong_answers())
-    ids = torch.cat([examples.answers(), examples.wrong_answers()], dim=1)
+    found = answer_divergence(reference, logits, examples.answers(), examples.incorrect_answers())
+    ids = torch.cat([examples.answers(), examples.incorrect_answers()], dim=1)
     for row, chosen in enumerate(ids.tolist()):
         picked = [i for i in chosen if i >= 0]
         p, q = (values[row, picked].double().softmax(dim=0) for values in (reference, logits))
@@ -145,7 +146,7 @@ class Entropy:
     unit: str = "nats"
     distance: bool = False
 
-    def __call__(self, logits, answers, wrong, reference=None):
+    def __call__(self, logits, answers, incorrect, reference=None):
         return -torch.special.entr(logits.float().softmax(dim=1)).sum(dim=1)
 
 

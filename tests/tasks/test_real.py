@@ -28,7 +28,9 @@ def check(task):
         {t for p in side.prompts for t in (p.clean_text, p.counterfactual_text)} for side in (task.train, task.test)
     ]
     assert not texts[0] & texts[1]
-    assert set(task.train.counterfactual.slots.unique().tolist()) - {-1} == set(range(len(task.slot_names)))
+    assert set(task.train.counterfactual.ablation_groups.unique().tolist()) - {-1} == set(
+        range(len(task.ablation_group_names))
+    )
     for side in (task.train, task.test):
         for encoded in (side.clean, side.counterfactual):
             assert int((encoded.roles >= 0).sum()) == int(encoded.tokens.mask.sum()) - task.bos * len(side)
@@ -98,7 +100,7 @@ def test_generated_for_a_real_tokenizer(tinytalk, tmp_path):
     check(task)
     assert "skater" in task.provenance["dropped_words"]
     again = Task.load(task.save(tmp_path / "task.json"), tinytalk)
-    assert again.train.clean.slots.equal(task.train.clean.slots)
+    assert again.train.clean.ablation_groups.equal(task.train.clean.ablation_groups)
 
 
 @pytest.mark.parametrize("name", sorted(tasks.GENERATORS))

@@ -33,7 +33,7 @@ def test_pieces_correspond_and_answers_balance(name):
     for prompt in prompts:
         assert [piece.role for piece in prompt.clean] == [piece.role for piece in prompt.counterfactual]
         assert prompt.clean_text != prompt.counterfactual_text
-        assert prompt.answer != prompt.wrong
+        assert prompt.answer != prompt.incorrect
     # The template must not reveal the answer: each comes with several answers, and with each as the wrong one too.
     for template in {prompt.template for prompt in prompts}:
         answers = {prompt.answer for prompt in prompts if prompt.template == template}
@@ -43,7 +43,7 @@ def test_pieces_correspond_and_answers_balance(name):
 def test_ioi_says_who_was_given_to():
     for prompt in ioi.sample(random.Random(0), 200):
         words = {piece.role: piece.text for piece in prompt.clean if piece.role}
-        assert words["S1"] == words["S2"] == prompt.wrong.strip()
+        assert words["S1"] == words["S2"] == prompt.incorrect.strip()
         assert words["IO"] == prompt.answer.strip() != words["S1"]
         assert (prompt.case == "ABBA") == (prompt.clean_text.index(words["IO"]) < prompt.clean_text.index(words["S1"]))
         swapped = {piece.role: piece.text for piece in prompt.counterfactual if piece.role}
@@ -53,7 +53,7 @@ def test_ioi_says_who_was_given_to():
 def test_ioi_random_counterfactual_has_three_other_names():
     for prompt in ioi.sample(random.Random(0), 100, counterfactual="random", templates=["went_gave"], orders=["BABA"]):
         changed = [piece.text for piece in prompt.counterfactual if piece.role in ("IO", "S1", "S2")]
-        kept = {prompt.answer.strip(), prompt.wrong.strip()}
+        kept = {prompt.answer.strip(), prompt.incorrect.strip()}
         assert len(set(changed)) == 3
         assert not kept & set(changed)
         assert (prompt.template, prompt.case) == ("went_gave", "BABA")
@@ -75,7 +75,7 @@ def test_agreement_follows_the_right_noun(structure):
         for number, word in enumerate(pair)
     }
     for prompt in subject_verb.sample(random.Random(0), 100, structure=structure):
-        for pieces, answer in ((prompt.clean, prompt.answer), (prompt.counterfactual, prompt.wrong)):
+        for pieces, answer in ((prompt.clean, prompt.answer), (prompt.counterfactual, prompt.incorrect)):
             word = next(piece.text for piece in pieces if piece.role == role)
             assert forms[word] == (answer.strip() in plural)
         changed = [a.role for a, b in zip(prompt.clean, prompt.counterfactual, strict=True) if a != b]
@@ -98,18 +98,18 @@ def test_python_agrees_with_the_answers(name, counterfactual):
     prompts = SAMPLES[name](random.Random(1), 200, counterfactual=counterfactual)
     for prompt in prompts:
         assert printed(prompt.clean_text) == prompt.answer
-        assert printed(prompt.counterfactual_text) == prompt.wrong
+        assert printed(prompt.counterfactual_text) == prompt.incorrect
     fails = sum(prompt.answer == "Traceback" for prompt in prompts)
     assert 70 < fails < 130 if counterfactual == "traceback" else fails == 0
 
 
 def test_code_roles_mark_the_entry_asked_for():
     for prompt in code_output.sample_index(random.Random(0), 50, length=4):
-        digit = prompt.answer if prompt.case == "works" else prompt.wrong
+        digit = prompt.answer if prompt.case == "works" else prompt.incorrect
         assert [piece.text for piece in prompt.clean if piece.role == "target"] == [digit]
         assert sum(piece.role == "items" for piece in prompt.clean) == 3
     for prompt in code_output.sample_key(random.Random(0), 50):
-        digit = prompt.answer if prompt.case == "works" else prompt.wrong
+        digit = prompt.answer if prompt.case == "works" else prompt.incorrect
         assert [piece.text for piece in prompt.clean if piece.role == "target_value"] == [digit]
         assert sum(piece.role == "keys" for piece in prompt.clean) == 4
 

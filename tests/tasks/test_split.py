@@ -110,7 +110,7 @@ def test_both_numbers_of_a_subject_are_on_one_side(structure):
 def test_where_words_cannot_be_held_out_templates_are():
     # Every row has most of the ten digits.
     prompts = tasks.get("code-index").sample(random.Random(0), 200)
-    named = [Prompt(p.clean, p.counterfactual, p.answer, p.wrong, f"t{n % 5}") for n, p in enumerate(prompts)]
+    named = [Prompt(p.clean, p.counterfactual, p.answer, p.incorrect, f"t{n % 5}") for n, p in enumerate(prompts)]
     found = validation_split(named, 0.2, 0)
     accounted(named, found)
     templates = [{named[row].template for row in side} for side in (found.train, found.test)]

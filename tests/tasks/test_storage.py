@@ -24,9 +24,9 @@ def same(a, b):
                 (x.tokens.ids, y.tokens.ids),
                 (x.tokens.mask, y.tokens.mask),
                 (x.roles, y.roles),
-                (x.slots, y.slots),
+                (x.ablation_groups, y.ablation_groups),
             )
-            if not all(p.equal(q) for p, q in pairs) or not x.end.equal(y.end):
+            if not all(p.equal(q) for p, q in pairs) or not x.answer_position.equal(y.answer_position):
                 return False
     return True
 

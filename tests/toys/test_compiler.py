@@ -11,7 +11,7 @@ from gossamer.model import LanguageModel, Site
 from gossamer.tokens import Tokens
 from gossamer.toys import PROGRAMS, Sharpness, compile_program
 from gossamer.toys.layout import Layout
-from gossamer.toys.rasp import BosShare, Interpreter, Map, Select, SequenceMap, aggregate, indices, tokens
+from gossamer.toys.rasp import BosShare, Map, RaspInterpreter, Select, SequenceMap, aggregate, indices, tokens
 from gossamer.toys.transformer import TOY
 
 INPUTS = [list("abca"), list("ccb"), list("b")]
@@ -28,7 +28,7 @@ def test_every_labelled_direction_holds_its_value(name, causal):
     layout, model = found.layout, found.language_model
     streams = model.capture(found.encode(INPUTS), model.sites("resid_post"))
     for row, given in enumerate(INPUTS):
-        run = Interpreter(given, causal=causal)
+        run = RaspInterpreter(given, causal=causal)
         for node, sublayer in layout.sublayers.items():
             expected = torch.zeros(len(given), len(layout.directions))
             for position in range(len(given)):

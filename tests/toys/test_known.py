@@ -140,7 +140,7 @@ def test_program_task_pairs_inputs_of_different_output():
     assert len({prompt.clean_text for prompt in rows}) == len(rows) > 20
     for prompt in rows:
         assert prompt.answer == f" {prompt.clean_text.split()[0]}"
-        assert prompt.wrong == f" {prompt.counterfactual_text.split()[0]}" != prompt.answer
+        assert prompt.incorrect == f" {prompt.counterfactual_text.split()[0]}" != prompt.answer
 
 
 def test_requests_without_an_answer_are_refused():

@@ -10,10 +10,14 @@ from gossamer.files import write_json
 from gossamer.model.site import Site
 from gossamer.toys import sweep as sweeps
 from gossamer.toys.samples import KnownSamples
-from gossamer.toys.sweep import TOYS, Case, SweepSettings, cases, load_sweep, recover, sweep, train_on
+from gossamer.toys.sweep import TOYS, SweepSettings, ToyCase, cases, load_sweep, recover, sweep, train_on
 
 TINY = SweepSettings(seeds=2, steps=3, batch=16, toy_steps=3, samples=64)
-GRID = [Case("histogram", "l1", 0.3, 1.0), Case("histogram", "batchtopk", 1.0, 0.5), Case("sort", "l1", 0.3, 1.0)]
+GRID = [
+    ToyCase("histogram", "l1", 0.3, 1.0),
+    ToyCase("histogram", "batchtopk", 1.0, 0.5),
+    ToyCase("sort", "l1", 0.3, 1.0),
+]
 
 
 def orthogonal(n=6, samples=4000):
@@ -30,7 +34,7 @@ def orthogonal(n=6, samples=4000):
 @pytest.mark.parametrize("objective", ["l1", "batchtopk"])
 def test_orthogonal_sparse_features_are_found_by_any_objective(objective):
     # At its true L0 BatchTopK may mix features; below it, mixing costs.
-    case = Case("-", objective, {"l1": 0.1, "batchtopk": 0.67}[objective], 1.0)
+    case = ToyCase("-", objective, {"l1": 0.1, "batchtopk": 0.67}[objective], 1.0)
     found = recover(case, orthogonal(), SweepSettings(steps=1200, batch=256, learning_rate=1e-2), 0)
     assert found.recovered == 1.0
     assert found.matched_cosine > 0.97
@@ -41,12 +45,12 @@ def test_orthogonal_sparse_features_are_found_by_any_objective(objective):
 
 def test_width_and_penalty_are_what_the_case_says():
     samples = orthogonal()
-    small = train_on(Case("-", "batchtopk", 2.0, 0.5), samples, TINY, 0)
+    small = train_on(ToyCase("-", "batchtopk", 2.0, 0.5), samples, TINY, 0)
     assert (small.n_latents, small.k, small.architecture) == (3, 3, "batchtopk")
-    assert train_on(Case("-", "l1", 0.3, 2.0), samples, TINY, 0).n_latents == 12
-    assert train_on(Case("-", "batchtopk", 0.01, 1.0), samples, TINY, 0).k == 1
+    assert train_on(ToyCase("-", "l1", 0.3, 2.0), samples, TINY, 0).n_latents == 12
+    assert train_on(ToyCase("-", "batchtopk", 0.01, 1.0), samples, TINY, 0).k == 1
     with pytest.raises(UsageError, match="objective: l1 or batchtopk expected, found 'l0'"):
-        train_on(Case("-", "l0", 1.0, 1.0), samples, TINY, 0)
+        train_on(ToyCase("-", "l0", 1.0, 1.0), samples, TINY, 0)
 
 
 def test_the_grid_names_toys_that_there_are_and_no_case_twice():
@@ -87,7 +91,7 @@ def test_other_sweeps_and_damage_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"another study \(other steps\)"):
         sweep(replace(TINY, steps=4), GRID[:1], folder=tmp_path)
     with pytest.raises(UsageError, match="toy: one of"):
-        sweep(TINY, [Case("none", "l1", 1.0, 1.0)])
+        sweep(TINY, [ToyCase("none", "l1", 1.0, 1.0)])
     with pytest.raises(UsageError, match="above 0 expected"):
         SweepSettings(seeds=0)
     (tmp_path / "results.json").write_text('{"format": "gossamer.toys.1", "settings": {}, "found": [{}]}')

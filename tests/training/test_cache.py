@@ -16,7 +16,7 @@ from gossamer.training.buffer import OnTheFly
 from gossamer.training.cache import Cached, write_cache
 from gossamer.training.cache.manifest import FILE, Manifest, shard_name
 from gossamer.training.cache.write import buffers_for, epoch
-from gossamer.training.source import Place, batches
+from gossamer.training.source import TurnPlace, batches
 
 SITES = [Site("resid_post", 0), Site("mlp_out", 1)]
 
@@ -44,7 +44,7 @@ def _files(folder):
 
 
 def _taken(source, count, start=None, batch=64):
-    return [part for _, (part,) in itertools.islice(batches(source, start or Place(), batch), count)]
+    return [part for _, (part,) in itertools.islice(batches(source, start or TurnPlace(), batch), count)]
 
 
 def test_in_float32_the_batches_are_those_of_the_model_bit_for_bit(on_the_fly, tmp_path):

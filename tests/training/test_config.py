@@ -7,25 +7,35 @@ import pytest
 
 from gossamer.errors import UsageError
 from gossamer.model import Site
-from gossamer.training.ablation import AblationConfig
 from gossamer.training.checks import TrainingWarning, require_kinds, warn_of_undercomplete
 from gossamer.training.config import (
     CorpusConfig,
+    DictionarySpec,
+    DictionaryTrainerConfig,
     FinetuneConfig,
-    LearnerConfig,
     OptimiserConfig,
-    Plan,
     TrainingConfig,
 )
-from gossamer.training.objectives import L1, April, AuxK, BatchTopK, Gated, Matryoshka, Objective, QuadraticL0, TopK
-from gossamer.training.remedies import Ghost, Remedy, Resampling
+from gossamer.training.dead_latents import DeadLatentStrategy, Ghost, Resampling
+from gossamer.training.objectives import (
+    L1,
+    AuxK,
+    BatchTopK,
+    Gated,
+    Matryoshka,
+    NormWeightedL1,
+    Objective,
+    QuadraticL0,
+    TopK,
+)
+from gossamer.training.recipe_comparison import RecipeComparisonConfig
 
 SITE = Site("mlp_in", 0)
 
 
 def test_settings_go_through_json_and_name_their_kinds():
-    learner = LearnerConfig(objective=Matryoshka(k=8, aux=AuxK(k=4)), remedy=Resampling())
-    found = json.loads(json.dumps(Plan("a", SITE, Site("mlp_out", 0), learner, seed=3).facts))
+    learner = DictionaryTrainerConfig(objective=Matryoshka(k=8, aux=AuxK(k=4)), remedy=Resampling())
+    found = json.loads(json.dumps(DictionarySpec("a", SITE, Site("mlp_out", 0), learner, seed=3).facts))
     assert found["learner"]["objective"]["name"] == "matryoshka"
     assert found["learner"]["objective"]["aux"]["k"] == 4
     assert found["learner"]["remedy"]["name"] == "resampling"
@@ -34,29 +44,37 @@ def test_settings_go_through_json_and_name_their_kinds():
 
 
 def test_objectives_of_the_same_settings_differ_by_name():
-    assert asdict(LearnerConfig(objective=BatchTopK())) != asdict(LearnerConfig(objective=TopK(), sensitivity=0.0))
-    assert Plan("a", SITE).facts != Plan("a", SITE, learner=LearnerConfig(remedy=Ghost())).facts
+    assert asdict(DictionaryTrainerConfig(objective=BatchTopK())) != asdict(
+        DictionaryTrainerConfig(objective=TopK(), sensitivity=0.0)
+    )
+    assert (
+        DictionarySpec("a", SITE).facts
+        != DictionarySpec("a", SITE, learner=DictionaryTrainerConfig(remedy=Ghost())).facts
+    )
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LearnerConfig(n_latents=0), "n_latents of at least 1"),
-        (lambda: LearnerConfig(scaling="whitened"), "scaling among"),
-        (lambda: LearnerConfig(initial_norm=0.1), "initial_norm of 1 with decoder_norm 'unit'"),
-        (lambda: LearnerConfig(initial_norm=-1.0), "positive initial_norm"),
-        (lambda: LearnerConfig(encoder_scale=0.0), "positive encoder_scale"),
-        (lambda: LearnerConfig(sensitivity=1.0), "sensitivity between 0 and 0.99"),
-        (lambda: LearnerConfig(dead_after=0), "dead_after"),
+        (lambda: DictionaryTrainerConfig(n_latents=0), "n_latents of at least 1"),
+        (lambda: DictionaryTrainerConfig(scaling="whitened"), "scaling among"),
+        (lambda: DictionaryTrainerConfig(initial_norm=0.1), "initial_norm of 1 with decoder_norm 'unit'"),
+        (lambda: DictionaryTrainerConfig(initial_norm=-1.0), "positive initial_norm"),
+        (lambda: DictionaryTrainerConfig(encoder_scale=0.0), "positive encoder_scale"),
+        (lambda: DictionaryTrainerConfig(sensitivity=1.0), "sensitivity between 0 and 0.99"),
+        (lambda: DictionaryTrainerConfig(dead_after=0), "dead_after"),
         (lambda: OptimiserConfig(beta1=1.0), "beta1 and beta2"),
         (lambda: OptimiserConfig(decoder_norm="two"), "decoder_norm among"),
         (lambda: OptimiserConfig(learning_rate=0.0), "positive learning_rate"),
         (lambda: OptimiserConfig(clip=0.0), "positive clip"),
         (lambda: OptimiserConfig(decay=1.5), "warm_up and decay"),
-        (lambda: Plan("a", SITE, SITE), "another site_out"),
-        (lambda: Plan("", SITE), "a name without colons"),
-        (lambda: Plan("a:b", SITE), "a name without colons"),
-        (lambda: Plan("a", SITE, Site("mlp_out", 0), LearnerConfig(pre_bias=True)), "no pre_bias for a transcoder"),
+        (lambda: DictionarySpec("a", SITE, SITE), "another site_out"),
+        (lambda: DictionarySpec("", SITE), "a name without colons"),
+        (lambda: DictionarySpec("a:b", SITE), "a name without colons"),
+        (
+            lambda: DictionarySpec("a", SITE, Site("mlp_out", 0), DictionaryTrainerConfig(pre_bias=True)),
+            "no pre_bias for a transcoder",
+        ),
     ],
 )
 def test_impossible_settings_are_refused(make, message):
@@ -67,8 +85,10 @@ def test_impossible_settings_are_refused(make, message):
 
 def test_the_april_recipe_is_possible():
     free = OptimiserConfig(decoder_norm="free", decay=0.2)
-    LearnerConfig(objective=April(), optimiser=free, scaling="sqrt_d", initial_norm=0.1, sensitivity=0.0)
-    LearnerConfig(objective=QuadraticL0(target=10.0), optimiser=free)
+    DictionaryTrainerConfig(
+        objective=NormWeightedL1(), optimiser=free, scaling="sqrt_d", initial_norm=0.1, sensitivity=0.0
+    )
+    DictionaryTrainerConfig(objective=QuadraticL0(target=10.0), optimiser=free)
 
 
 @dataclass(frozen=True)
@@ -81,7 +101,7 @@ class _Settings:
     word: str = "a"
     shares: tuple[float, ...] = (0.5, 1)
     objective: Objective = field(default_factory=TopK)
-    remedy: Remedy | None = None
+    remedy: DeadLatentStrategy | None = None
 
     def __post_init__(self):
         require_kinds(self)
@@ -100,7 +120,7 @@ class _Settings:
         ({"shares": [0.5]}, "shares to be a tuple, each of it a finite number"),
         ({"shares": (0.5, float("nan"))}, "shares to be a tuple, each of it a finite number"),
         ({"objective": "topk"}, "objective to be an instance of Objective, found 'topk'"),
-        ({"remedy": "ghost"}, "remedy to be an instance of Remedy or None, found 'ghost'"),
+        ({"remedy": "ghost"}, "remedy to be an instance of DeadLatentStrategy or None, found 'ghost'"),
     ],
 )
 def test_settings_of_another_kind_are_refused_where_they_are_made(changes, message):
@@ -113,19 +133,19 @@ def test_settings_of_another_kind_are_refused_where_they_are_made(changes, messa
     "make",
     [
         lambda value: OptimiserConfig(learning_rate=value),
-        lambda value: LearnerConfig(initial_norm=value),
-        lambda value: LearnerConfig(encoder_scale=value),
+        lambda value: DictionaryTrainerConfig(initial_norm=value),
+        lambda value: DictionaryTrainerConfig(encoder_scale=value),
         lambda value: FinetuneConfig(logit_error=value),
         lambda value: CorpusConfig(bos=value),
         lambda value: AuxK(weight=value),
         lambda value: BatchTopK(threshold_decay=value),
         lambda value: L1(coefficient=value),
-        lambda value: April(coefficient=value),
+        lambda value: NormWeightedL1(coefficient=value),
         lambda value: Gated(coefficient=value),
         lambda value: QuadraticL0(target=value),
         lambda value: Matryoshka(prefixes=(value, 1.0)),
         lambda value: Resampling(dip=value),
-        lambda value: AblationConfig(coefficients=(1.0, value)),
+        lambda value: RecipeComparisonConfig(coefficients=(1.0, value)),
     ],
 )
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -14,11 +14,11 @@ from gossamer.errors import GossamerError, UsageError
 from gossamer.model import LanguageModel, Site
 from gossamer.replacement.evaluate.quality import quality
 from gossamer.training import metrics
+from gossamer.training.end_to_end_trainer import EndToEndTrainer
 from gossamer.training.finetune import finetune
 from gossamer.training.fit import fit
 from gossamer.training.objectives import AuxK, BatchTopK, TopK
 from gossamer.training.optimiser import Optimiser
-from gossamer.training.tuner import Tuner
 
 SITES = [Site("resid_post", 0), Site("resid_post", 1)]
 
@@ -47,7 +47,7 @@ def test_the_spliced_model_comes_nearer_to_the_model(tiny_gpt2, corpus, fitted, 
     tuned = finetune(tiny_gpt2, fitted, corpus, config, tmp_path / "finetune", seed=0)
     assert quality(tiny_gpt2, tuned, corpus.held_out).kl < quality(tiny_gpt2, fitted, corpus.held_out).kl
     assert all(torch.equal(before[name], value) for name, value in _weights(fitted).items())
-    assert all(one.claims.l0 is None for one in tuned.values())
+    assert all(one.reported.l0 is None for one in tuned.values())
     last = metrics.read(tmp_path / "finetune")[-1]
     assert set(last) == {"step", "loss", "kl", "logit_error", "resid_post.0", "resid_post.1", "tokens_per_second"}
     for site, one in tuned.items():
@@ -79,7 +79,7 @@ def test_nothing_changes_when_nothing_is_learned(tiny_gpt2, corpus, fitted, tmp_
     """A tuner takes a dictionary into its own units and gives the same one back."""
     x = tiny_gpt2.capture(corpus.training[:8], SITES)[SITES[1]].reshape(-1, tiny_gpt2.d_model)
     source = fitted[SITES[1]]
-    given = Tuner(source, 3.0, 1.0).dictionary({})
+    given = EndToEndTrainer(source, 3.0, 1.0).dictionary({})
     torch.testing.assert_close(given(x), source(x), rtol=1e-4, atol=1e-4)
     assert given.architecture == source.architecture
 

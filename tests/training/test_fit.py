@@ -11,8 +11,8 @@ from gossamer.errors import GossamerError, NotFiniteError, UsageError
 from gossamer.model import Site
 from gossamer.training import checkpoint, chosen, metrics
 from gossamer.training.buffer import OnTheFly
+from gossamer.training.dictionary_trainer import DictionaryTrainer
 from gossamer.training.fit import fit
-from gossamer.training.learner import Learner
 from gossamer.training.objectives import BatchTopK, TopK
 
 SITES = [Site("resid_post", 0), Site("resid_post", 1)]
@@ -42,7 +42,7 @@ class _KilledError(Exception):
 
 def _kill_at(monkeypatch, step):
     """Make the first site's learner die at its step number `step`, as a killed process would."""
-    original, calls = Learner.update, []
+    original, calls = DictionaryTrainer.update, []
 
     def dying(self, *arguments):
         if self.plan.site == SITES[0]:
@@ -51,7 +51,7 @@ def _kill_at(monkeypatch, step):
                 raise _KilledError
         return original(self, *arguments)
 
-    monkeypatch.setattr(Learner, "update", dying)
+    monkeypatch.setattr(DictionaryTrainer, "update", dying)
 
 
 @pytest.mark.parametrize(

@@ -9,29 +9,29 @@ from training_fixtures import CONFIG
 from gossamer.errors import NotFiniteError, UsageError
 from gossamer.model import Site
 from gossamer.sparse import screen
-from gossamer.training.config import LearnerConfig, OptimiserConfig, Plan
+from gossamer.training.config import DictionarySpec, DictionaryTrainerConfig, OptimiserConfig
+from gossamer.training.dead_latents import Ghost, Resampling
+from gossamer.training.dictionary_trainer import DictionaryTrainer
 from gossamer.training.gradients import Gradients
-from gossamer.training.learner import Learner
 from gossamer.training.objectives import (
     L1,
-    April,
     AuxK,
     BatchTopK,
     Gated,
     Matryoshka,
+    NormWeightedL1,
     QuadraticL0,
     StepL0,
     TanhPenalty,
     TopK,
 )
-from gossamer.training.remedies import Ghost, Resampling
 from gossamer.training.units import Units
 
 READ, WRITTEN = Site("mlp_in", 0), Site("mlp_out", 0)
 FREE = OptimiserConfig(decoder_norm="free")
 OBJECTIVES = [
     L1(coefficient=0.3),
-    April(coefficient=0.3),
+    NormWeightedL1(coefficient=0.3),
     Gated(coefficient=0.3),
     StepL0(coefficient=0.3),
     TanhPenalty(coefficient=0.3),
@@ -49,8 +49,8 @@ def _x(tokens=64, d=8, seed=0, dtype=torch.float64):
 
 def _learner(x, targets=None, metric=None, steps=100, **changes):
     site_out = None if targets is None else WRITTEN
-    plan = Plan("toy", READ, site_out, replace(CONFIG.learner, **{"sensitivity": 0.0, **changes}), seed=0)
-    return Learner.begin(plan, steps, x, targets, metric)
+    plan = DictionarySpec("toy", READ, site_out, replace(CONFIG.learner, **{"sensitivity": 0.0, **changes}), seed=0)
+    return DictionaryTrainer.begin(plan, steps, x, targets, metric)
 
 
 def _trained(x, targets=None, metric=None, **changes):
@@ -65,7 +65,7 @@ def _reconstruction(one, x, targets=None):
     read = one.read.inward(x)
     read = read - one.parameters["b_dec"] if one.config.pre_bias else read
     y = one.written.inward(x if targets is None else targets)
-    found = one.config.objective.outcome(one.parameters, read, y, one._moment(one.idle < 0, 6))
+    found = one.config.objective.outcome(one.parameters, read, y, one._moment(one.tokens_since_fired < 0, 6))
     if isinstance(one.config.objective, BY_THRESHOLD):
         # The threshold of this batch, which latents must exceed: then inference picks what the batch did.
         one.threshold = found.smallest * (1 - 1e-9)
@@ -94,7 +94,9 @@ def test_the_encoder_begins_as_a_multiple_of_the_decoder():
     torch.testing.assert_close(_learner(_x()).parameters["W_enc"], one.parameters["W_dec"].t())
 
 
-@pytest.mark.parametrize("objective", [one for one in OBJECTIVES if not isinstance(one, L1) or isinstance(one, April)])
+@pytest.mark.parametrize(
+    "objective", [one for one in OBJECTIVES if not isinstance(one, L1) or isinstance(one, NormWeightedL1)]
+)
 def test_also_with_free_norms_a_pre_bias_and_other_units(objective):
     settings = {"optimiser": FREE, "initial_norm": 0.4, "pre_bias": True, "scaling": "sqrt_d"}
     _assert_exported(_trained(_x(), objective=objective, **settings), _x())
@@ -151,7 +153,7 @@ def test_a_resumed_learner_goes_on_to_the_same(objective, remedy):
     for step in range(2):
         whole.step(x, targets, step)
     kept = {name: value.detach().clone() for name, value in whole.state().items()}
-    resumed = Learner.resume(whole.plan, 10, kept, "cpu")
+    resumed = DictionaryTrainer.resume(whole.plan, 10, kept, "cpu")
     for one in (whole, resumed):
         for step in range(2, 10):
             one.step(x, targets, step)
@@ -202,7 +204,7 @@ def test_dead_latents_get_a_gradient_even_where_they_are_negative_everywhere():
     with torch.no_grad():
         one.parameters["b_enc"][:20] = -100.0
     before = one.parameters["W_enc"].detach().clone()
-    assert float(one.step(x, None, 50)["dead"]) == pytest.approx((one.idle > 10).double().mean().item())
+    assert float(one.step(x, None, 50)["dead"]) == pytest.approx((one.tokens_since_fired > 10).double().mean().item())
     moved = (one.parameters["W_enc"].detach() - before).norm(dim=0)
     assert (moved[:20] > 0).sum() >= 8
 
@@ -232,7 +234,7 @@ def test_idle_counts_tokens():
         one.parameters["b_enc"][:3] = -100.0
     for step in range(3):
         one.step(x, None, step)
-    assert one.idle[:3].tolist() == [192] * 3
+    assert one.tokens_since_fired[:3].tolist() == [192] * 3
     assert one.seen == 192
 
 
@@ -282,7 +284,7 @@ def test_targets_belong_to_transcoders():
     with pytest.raises(UsageError, match="targets belong to a transcoder"):
         _learner(x, x).step(x, None, 0)
     with pytest.raises(UsageError, match="its sites must have one width"):
-        Learner.begin(Plan("toy", READ, WRITTEN, LearnerConfig()), 10, x, x[:, :4])
+        DictionaryTrainer.begin(DictionarySpec("toy", READ, WRITTEN, DictionaryTrainerConfig()), 10, x, x[:, :4])
 
 
 @pytest.mark.parametrize("remedy", [None, Ghost(), Ghost(dead_fraction_scale=True, activation="softplus")])
@@ -290,14 +292,14 @@ def test_targets_belong_to_transcoders():
 def test_no_step_asks_a_device_for_a_value(objective, remedy):
     """On the meta device there are no values, so that asking for one is an error."""
     nowhere = Units(torch.empty(8, device="meta"), torch.empty(8, 8, device="meta"))
-    plan = Plan("toy", READ, None, LearnerConfig(64, objective, remedy, sensitivity=0.0))
-    one = Learner(plan, 100, nowhere, nowhere)
+    plan = DictionarySpec("toy", READ, None, DictionaryTrainerConfig(64, objective, remedy, sensitivity=0.0))
+    one = DictionaryTrainer(plan, 100, nowhere, nowhere)
     found = one.gradients(torch.empty(32, 8, device="meta"), None, 3)
     assert {name: value.shape for name, value in found.parameters.items()} == {
         name: value.shape for name, value in one.parameters.items()
     }
     with torch.no_grad():
-        objective.settle(one.parameters)
+        objective.project(one.parameters)
     if "smallest" in found.averaged:
         assert objective.next_threshold(one.threshold, found.averaged["smallest"].double()).shape == ()
 

@@ -12,21 +12,21 @@ from gossamer.errors import NotFiniteError, UsageError
 from gossamer.model import Site
 from gossamer.results.lock import folder_lock
 from gossamer.sparse.backend import has_sparse_products
-from gossamer.training import chosen, metrics, sinks
+from gossamer.training import chosen, loggers, metrics
 from gossamer.training.checks import TrainingWarning
-from gossamer.training.config import Plan
+from gossamer.training.config import DictionarySpec
+from gossamer.training.dictionary_trainer import DictionaryTrainer
 from gossamer.training.fit import fit, fit_tensors
-from gossamer.training.learner import Learner
 from gossamer.training.objectives import L1, AuxK, BatchTopK, Matryoshka, TopK
 from gossamer.training.tensors import require_tensor
 
 SITE, OTHER = Site("resid_post", 0), Site("resid_post", 1)
 EVEN = replace(CONFIG.learner, sensitivity=0.0, objective=TopK(k=6, aux=AuxK(k=8)))
 SEVERAL = [
-    Plan("wide", SITE, None, replace(EVEN, n_latents=96)),
-    Plan("other seed", SITE, None, EVEN, seed=3),
-    Plan("penalty", OTHER, None, replace(EVEN, objective=L1())),
-    Plan("transcoder", SITE, OTHER, EVEN),
+    DictionarySpec("wide", SITE, None, replace(EVEN, n_latents=96)),
+    DictionarySpec("other seed", SITE, None, EVEN, seed=3),
+    DictionarySpec("penalty", OTHER, None, replace(EVEN, objective=L1())),
+    DictionarySpec("transcoder", SITE, OTHER, EVEN),
 ]
 
 
@@ -162,7 +162,7 @@ def test_weights_and_biases_gets_one_run(x, tmp_path, monkeypatch):
 def test_metrics_elsewhere_are_refused_in_one_line_where_they_cannot_be(x, tmp_path):
     with pytest.raises(UsageError, match="expected tensorboard or wandb, found 'paper'"):
         fit_tensors({SITE: x}, plans([SITE], sensitivity=0.0), with_fit(), tmp_path, also=["paper"])
-    for name in sinks.SINKS:
+    for name in loggers.LOGGERS:
         if importlib.util.find_spec(name) is None:
             with pytest.raises(UsageError, match=f"metrics to {name}: the package is not installed"):
                 fit_tensors({SITE: x}, plans([SITE], sensitivity=0.0), with_fit(), tmp_path, also=[name])
@@ -181,11 +181,11 @@ class _Kept:
 
 
 def test_other_sinks_get_what_metrics_jsonl_gets(x, tmp_path, monkeypatch):
-    monkeypatch.setitem(sinks.SINKS, "kept", _Kept)
+    monkeypatch.setitem(loggers.LOGGERS, "kept", _Kept)
     fit_tensors({SITE: x}, plans([SITE], sensitivity=0.0), with_fit(), tmp_path, also=["kept"])
     assert _Kept.last.records == metrics.read(tmp_path)
     assert _Kept.last.closed
-    names = {name for name, _, _ in sinks.scalars(_Kept.last.records)}
+    names = {name for name, _, _ in loggers.scalars(_Kept.last.records)}
     assert {"resid_post.0/loss", "resid_post.0/explained_variance", "resid_post.0/l0", "resid_post.0/dead"} <= names
     assert "resid_post.0/step" not in names
 
@@ -229,7 +229,7 @@ def test_a_sink_that_does_not_start_is_one_line_before_any_work(x, tmp_path, mon
     def failing(folder):
         raise RuntimeError("no key\nlog in first")
 
-    monkeypatch.setitem(sinks.SINKS, "wandb", failing)
-    monkeypatch.setattr(Learner, "begin", None)
+    monkeypatch.setitem(loggers.LOGGERS, "wandb", failing)
+    monkeypatch.setattr(DictionaryTrainer, "begin", None)
     with pytest.raises(UsageError, match=r"metrics to wandb: could not start \(no key log in first\)"):
         fit_tensors({SITE: x}, plans([SITE], sensitivity=0.0), with_fit(), tmp_path, also=["wandb"])

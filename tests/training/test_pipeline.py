@@ -13,11 +13,11 @@ from gossamer.errors import UsageError
 from gossamer.model import LanguageModel, Site
 from gossamer.results.lock import folder_lock
 from gossamer.training import pipeline, recipe_for, train_dictionaries, train_sets
-from gossamer.training.config import Plan
-from gossamer.training.learner import Learner
+from gossamer.training.config import DictionarySpec
+from gossamer.training.dictionary_trainer import DictionaryTrainer
 from gossamer.training.recipes import RECIPES, general
 from gossamer.training.request import default_folder
-from gossamer.training.set_plans import SetPlan
+from gossamer.training.sweep_specs import SweepSpec
 
 SITES = [Site("resid_post", 1), Site("resid_post", 0)]
 SMALL = replace(CONFIG, corpus=replace(CONFIG.corpus, sample_tokens=256, sample_batch=8, sample_prefix=4))
@@ -43,7 +43,7 @@ def test_it_returns_a_set_that_says_what_it_does(tiny_gpt2, train, tmp_path):
     found = train()
     assert list(found) == sorted(SITES)
     tokens = tiny_gpt2.tokenize(texts(20), bos=True)
-    assert all(attachment.claims.l0 is not None for attachment in attach(tiny_gpt2, found, tokens))
+    assert all(attachment.reported.l0 is not None for attachment in attach(tiny_gpt2, found, tokens))
     training = found[SITES[0]].provenance["training"]
     assert training["config"]["learner"]["objective"]["k"] == 6
     held_out = training["held_out"]
@@ -63,7 +63,7 @@ def test_a_second_call_reads_what_the_first_wrote(train, monkeypatch):
 
 
 def test_a_run_killed_in_the_fit_goes_on_to_the_same_dictionaries(train, monkeypatch):
-    whole, original, calls = train("whole"), Learner.update, []
+    whole, original, calls = train("whole"), DictionaryTrainer.update, []
 
     def dying(self, *arguments):
         calls.append(1)
@@ -72,7 +72,7 @@ def test_a_run_killed_in_the_fit_goes_on_to_the_same_dictionaries(train, monkeyp
         return original(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Learner, "update", dying)
+        patch.setattr(DictionaryTrainer, "update", dying)
         with pytest.raises(KeyboardInterrupt):
             train("killed")
     assert _equal(train("killed"), whole)
@@ -146,7 +146,7 @@ def test_a_site_without_one_vector_a_token_is_refused_before_any_work(tiny_gpt2,
     with pytest.raises(UsageError, match=f"one vector a token, such as resid_post.3, .* found {site}"):
         train_dictionaries(tiny_gpt2, texts(), [Site.parse(site)], unfit, tmp_path)
     with pytest.raises(UsageError, match="one vector a token"):
-        Plan("a transcoder", Site("mlp_in", 0), Site.parse(site))
+        DictionarySpec("a transcoder", Site("mlp_in", 0), Site.parse(site))
     assert not list(tmp_path.iterdir())
 
 
@@ -184,12 +184,15 @@ def test_settings_of_another_program_are_left_alone(train, tmp_path):
     ("changes", "expected"),
     [
         ({"plans": []}, "at least one site and one plan, found 2 and 0"),
-        ({"plans": [SetPlan("a", SMALL.learner, 0), SetPlan("a", SMALL.learner, 1)]}, "different names, found a, a"),
+        (
+            {"plans": [SweepSpec("a", SMALL.learner, 0), SweepSpec("a", SMALL.learner, 1)]},
+            "different names, found a, a",
+        ),
         ({"also": ["paper"]}, "metrics: expected tensorboard or wandb, found 'paper'"),
     ],
 )
 def test_impossible_sets_are_refused_before_any_work(tiny_gpt2, tmp_path, changes, expected):
-    asked = {"plans": [SetPlan("", SMALL.learner, 0)], **changes}
+    asked = {"plans": [SweepSpec("", SMALL.learner, 0)], **changes}
     with pytest.raises(UsageError, match=expected):
         train_sets(tiny_gpt2, texts(), SITES, SMALL, folder=tmp_path, **asked)
     assert not list(tmp_path.iterdir())

@@ -11,10 +11,10 @@ from gossamer.dictionary import Dictionary, DictionarySet
 from gossamer.errors import UsageError
 from gossamer.model import Site
 from gossamer.training import metrics, train_dictionaries, train_sets
-from gossamer.training.config import Plan
+from gossamer.training.config import DictionarySpec
 from gossamer.training.fit import fit_tensors
 from gossamer.training.objectives import TopK
-from gossamer.training.set_plans import OBJECTIVES, SetPlan, set_plans
+from gossamer.training.sweep_specs import OBJECTIVES, SweepSpec, sweep_specs
 
 SITE = Site("resid_post", 1)
 SITES = [Site("resid_post", 0), SITE]
@@ -24,8 +24,8 @@ QUICK = replace(CONFIG, fit=with_fit(tokens=64 * 20), finetune=replace(CONFIG.fi
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_saelens_loads_every_architecture_and_agrees(name, tmp_path):
     x = torch.randn(500, 8, generator=torch.Generator().manual_seed(0)) * 2 + 1
-    (asked,) = set_plans(replace(CONFIG.learner, sensitivity=0.0), objective=[name])
-    plan = Plan("one", SITE, None, asked.learner)
+    (asked,) = sweep_specs(replace(CONFIG.learner, sensitivity=0.0), objective=[name])
+    plan = DictionarySpec("one", SITE, None, asked.learner)
     found = fit_tensors({SITE: x}, [plan], with_fit(), str(tmp_path / "fit"), model_name="gpt2")["one"]
     theirs = SAE.load_from_disk(found.save(tmp_path / "saved"))
     latents = theirs.encode(x)
@@ -36,8 +36,8 @@ def test_saelens_loads_every_architecture_and_agrees(name, tmp_path):
 
 def test_sets_of_several_plans_come_from_one_fit(tiny_gpt2, tmp_path):
     asked = [
-        SetPlan("narrow", replace(CONFIG.learner, n_latents=32), 0),
-        SetPlan("topk", replace(CONFIG.learner, objective=TopK(k=4), sensitivity=0.0), 1),
+        SweepSpec("narrow", replace(CONFIG.learner, n_latents=32), 0),
+        SweepSpec("topk", replace(CONFIG.learner, objective=TopK(k=4), sensitivity=0.0), 1),
     ]
     run = lambda: train_sets(tiny_gpt2, texts(), SITES, QUICK, asked, tmp_path, formats=["saelens"])  # noqa: E731
     found = run()
@@ -45,7 +45,7 @@ def test_sets_of_several_plans_come_from_one_fit(tiny_gpt2, tmp_path):
     assert found["narrow"][SITE].n_latents == 32
     assert found["topk"][SITE].architecture == "topk"
     assert found["topk"][SITE].provenance["training"]["config"]["seed"] == 1
-    assert DictionarySet.load(tmp_path / "dictionaries" / "topk")[SITE].claims.l0 == found["topk"][SITE].claims.l0
+    assert DictionarySet.load(tmp_path / "dictionaries" / "topk")[SITE].reported.l0 == found["topk"][SITE].reported.l0
     assert {line["name"] for line in metrics.read(tmp_path / "fit")} == {f"{v.name}/{s}" for v in asked for s in SITES}
     again = run()
     assert torch.equal(again["narrow"][SITE].W_dec, found["narrow"][SITE].W_dec)
@@ -64,7 +64,7 @@ def test_a_set_is_saved_in_other_formats_as_well(tiny_gpt2, tmp_path):
         folder = tmp_path / f"sensitivity{sensitivity}"
         found = train_dictionaries(tiny_gpt2, texts(), SITES, even, folder, formats=["gemma_scope"])
         (place,) = (folder / "gemma_scope" / "resid_post" / "layer_1" / "width_64").iterdir()
-        assert place.name == f"average_l0_{round(found[SITE].claims.l0)}"
+        assert place.name == f"average_l0_{round(found[SITE].reported.l0)}"
         torch.testing.assert_close(Dictionary.load(place)(x), found[SITE](x), rtol=1e-4, atol=1e-5)
 
 
@@ -106,7 +106,7 @@ def test_a_format_that_could_not_hold_it_is_refused_before_any_work(tiny_gpt2, t
 
 
 def test_what_cannot_be_fine_tuned_is_said_before_any_work(tiny_gpt2, tmp_path):
-    (gated,) = set_plans(CONFIG.learner, objective=["gated"])
+    (gated,) = sweep_specs(CONFIG.learner, objective=["gated"])
     with pytest.raises(UsageError, match="objective gated cannot be fine-tuned"):
         train_sets(tiny_gpt2, texts(), SITES, CONFIG, [gated], tmp_path)
     with pytest.raises(UsageError, match=r"site mlp_out\.1 cannot be fine-tuned"):

@@ -5,18 +5,18 @@ from training_fixtures import CONFIG
 
 from gossamer.errors import UsageError
 from gossamer.training.objectives import L1, TopK
-from gossamer.training.set_plans import OBJECTIVES, SetPlan, set_plans
+from gossamer.training.sweep_specs import OBJECTIVES, SweepSpec, sweep_specs
 
 BASE = CONFIG.learner
 
 
 def test_nothing_given_is_the_base_itself():
-    (only,) = set_plans(BASE, seeds=[4])
+    (only,) = sweep_specs(BASE, seeds=[4])
     assert (only.name, only.learner, only.seed) == ("", BASE, 4)
 
 
 def test_every_combination_comes_once_under_its_own_name():
-    found = set_plans(
+    found = sweep_specs(
         BASE, objective=["batchtopk", "topk", "l1"], n_latents=[32, 64], k=[2, 3], penalty=[0.5], seeds=[0, 1]
     )
     # Two objectives with two k each, one with one penalty; two widths and two seeds of all.
@@ -30,7 +30,7 @@ def test_every_combination_comes_once_under_its_own_name():
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_is_known_by_name_and_keeps_what_it_shares_with_the_base(name):
-    (found,) = set_plans(BASE, objective=[name])
+    (found,) = sweep_specs(BASE, objective=[name])
     assert found.learner.objective.name == name
     assert found.learner.n_latents == BASE.n_latents
     if isinstance(found.learner.objective, TopK):
@@ -51,11 +51,11 @@ def test_every_objective_is_known_by_name_and_keeps_what_it_shares_with_the_base
 )
 def test_what_fits_nothing_is_refused(asked, expected):
     with pytest.raises(UsageError, match=expected):
-        set_plans(BASE, **asked)
+        sweep_specs(BASE, **asked)
 
 
 def test_l0_targets_are_for_objectives_that_have_one():
-    found = set_plans(BASE, objective=["jumprelu_quadratic", "l1"], penalty=[0.5, 2.0], l0=[8.0, 16.0])
+    found = sweep_specs(BASE, objective=["jumprelu_quadratic", "l1"], penalty=[0.5, 2.0], l0=[8.0, 16.0])
     assert [one.name for one in found] == [
         "jumprelu_quadratic-64-l0_8-penalty0.5-seed0", "jumprelu_quadratic-64-l0_16-penalty0.5-seed0",
         "jumprelu_quadratic-64-l0_8-penalty2-seed0", "jumprelu_quadratic-64-l0_16-penalty2-seed0",
@@ -67,4 +67,4 @@ def test_l0_targets_are_for_objectives_that_have_one():
 @pytest.mark.parametrize("name", ["../out", "a/b", ".hidden", "a b", "c:"])
 def test_a_name_that_could_lead_elsewhere_is_refused(name):
     with pytest.raises(UsageError, match="a set's name of letters"):
-        SetPlan(name, BASE, 0)
+        SweepSpec(name, BASE, 0)

@@ -13,7 +13,7 @@ from gossamer.errors import UsageError
 from gossamer.model import Site
 from gossamer.training import pipeline, train_transcoders, transcoders
 from gossamer.training.objectives import L1, BatchTopK, Gated, StepL0, TopK
-from gossamer.training.set_plans import SetPlan
+from gossamer.training.sweep_specs import SweepSpec
 
 READ, WRITTEN = Site("mlp_in", 1), Site("mlp_out", 1)
 PAIRS = {READ: WRITTEN, Site("mlp_in", 0): Site("mlp_out", 0)}
@@ -22,7 +22,7 @@ LEARNER = replace(CONFIG.learner, sensitivity=0.0)
 
 
 def plan(objective, name="", learner=LEARNER):
-    return SetPlan(name, replace(learner, objective=objective), 0)
+    return SweepSpec(name, replace(learner, objective=objective), 0)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_it_claims_what_it_does_on_held_out_text(train, tiny_gpt2):
     transcoder = train(plan(BatchTopK(k=6)))[""][READ]
     held_out = Corpus.build(tiny_gpt2, *split_texts(texts(), ALONE.corpus, 0), ALONE.corpus, 0).held_out
     found = measure(tiny_gpt2, {READ: transcoder}, held_out)[READ]
-    assert (transcoder.claims.l0, transcoder.claims.explained_variance) == (found.l0, found.explained_variance)
+    assert (transcoder.reported.l0, transcoder.reported.explained_variance) == (found.l0, found.explained_variance)
     assert transcoder.provenance["training"]["config"]["learner"]["objective"]["k"] == 6
 
 

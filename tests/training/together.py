@@ -12,10 +12,10 @@ from word_model import tiny_gpt2_model, word_tokenizer  # noqa: E402
 
 from gossamer.activations.corpus import Corpus, split_texts  # noqa: E402
 from gossamer.model import LanguageModel, Site  # noqa: E402
+from gossamer.training.dead_latents import Resampling  # noqa: E402
 from gossamer.training.fit import fit, fit_tensors  # noqa: E402
 from gossamer.training.objectives import AuxK, BatchTopK, TopK  # noqa: E402
 from gossamer.training.parallel import joined  # noqa: E402
-from gossamer.training.remedies import Resampling  # noqa: E402
 
 SITE = Site("resid_post", 1)
 OBJECTIVES = {"topk": TopK(k=6, aux=AuxK(k=8)), "batchtopk": BatchTopK(k=6, aux=AuxK(k=8))}

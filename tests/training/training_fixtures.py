@@ -7,11 +7,11 @@ from word_model import NAMES
 
 from gossamer.training.config import (
     CorpusConfig,
+    DictionarySpec,
+    DictionaryTrainerConfig,
     FinetuneConfig,
     FitConfig,
-    LearnerConfig,
     OptimiserConfig,
-    Plan,
     TrainingConfig,
 )
 from gossamer.training.objectives import AuxK, BatchTopK
@@ -32,7 +32,7 @@ def texts(count=60):
 
 CONFIG = TrainingConfig(
     corpus=CorpusConfig(context=16, bos=0.5, held_out=0.1),
-    learner=LearnerConfig(
+    learner=DictionaryTrainerConfig(
         n_latents=64,
         objective=BatchTopK(k=6, aux=AuxK(k=8)),
         optimiser=OptimiserConfig(learning_rate=5e-3),
@@ -45,7 +45,7 @@ CONFIG = TrainingConfig(
 
 def plans(sites, **changes):
     """CONFIG's dictionary at every site, with other settings."""
-    return [Plan(str(site), site, None, replace(CONFIG.learner, **changes), seed=0) for site in sites]
+    return [DictionarySpec(str(site), site, None, replace(CONFIG.learner, **changes), seed=0) for site in sites]
 
 
 def with_fit(**changes):

@@ -20,11 +20,11 @@ from gossamer.bundled.corpus import task_words, texts
 from gossamer.bundled.dictionaries import build_dictionaries, kept
 from gossamer.bundled.rows import batches
 from gossamer.bundled.tokenizer import train_tokenizer
-from gossamer.bundled.training import Recipe, new_model, train
+from gossamer.bundled.training import LanguageModelRecipe, new_model, train
 from gossamer.errors import GossamerError, UsageError
 from gossamer.files import read_json, write_json
 from gossamer.model.language_model import LanguageModel
-from gossamer.progress import shown
+from gossamer.progress import progress_bars
 
 TOKENIZER_TEXTS = 6000
 PROMPTS = 500
@@ -33,7 +33,7 @@ MEASURED_SEED = 1
 WATCH_EVERY = 100
 
 
-def build_model(folder: Path, recipe: Recipe) -> dict[str, int]:
+def build_model(folder: Path, recipe: LanguageModelRecipe) -> dict[str, int]:
     """Train tokenizer and model and write both to `folder`; returns the facts of the run (seconds, parameters)."""
     tokenizer = train_tokenizer(texts(TOKENIZER_TEXTS, recipe.seed), task_words(), recipe.context)
     model = new_model(recipe, tokenizer)
@@ -76,13 +76,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status (0, 1 failure, 2 wrong request)."""
     parser = argparse.ArgumentParser(prog="python -m gossamer.bundled.build", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder to write; its name becomes the model's name")
-    parser.add_argument("--seed", type=int, default=Recipe.seed)
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
+    parser.add_argument("--seed", type=int, default=LanguageModelRecipe.seed)
+    parser.add_argument("--steps", type=int, default=LanguageModelRecipe.steps)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", choices=("model", "dictionaries"), help="one half of the work")
     options = parser.parse_args(arguments)
     try:
-        with shown():
+        with progress_bars():
             _run(options)
     except GossamerError as error:
         print(f"gossamer: {error}", file=sys.stderr)
@@ -97,7 +97,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.only != "dictionaries":
         if (folder / "model.safetensors").exists():
             raise UsageError(f"{folder}: expected no model there, found one; give a new folder")
-        recipe = replace(Recipe(), seed=options.seed, steps=options.steps)
+        recipe = replace(LanguageModelRecipe(), seed=options.seed, steps=options.steps)
         facts = {"recipe": asdict(recipe), "threads": options.threads, "torch": torch.__version__}
         write_json(facts_file, facts | build_model(folder, recipe) | {"accuracy": measure(folder)})
     if options.only != "model":

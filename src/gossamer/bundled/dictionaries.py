@@ -17,7 +17,7 @@ from gossamer.model.site import Site
 from gossamer.replacement.replacement_model import ReplacementModel
 from gossamer.tasks.metric import LOGIT_DIFFERENCE
 from gossamer.tasks.prompt import Prompt
-from gossamer.training.config import CorpusConfig, FinetuneConfig, FitConfig, LearnerConfig, TrainingConfig
+from gossamer.training.config import CorpusConfig, DictionaryTrainerConfig, FinetuneConfig, FitConfig, TrainingConfig
 from gossamer.training.objectives import BatchTopK
 from gossamer.training.pipeline import FINAL, train_dictionaries
 
@@ -26,7 +26,7 @@ TEXTS = 12_000
 OBJECTIVE = BatchTopK(k=20)
 CONFIG = TrainingConfig(
     corpus=CorpusConfig(context=80, bos=1.0),
-    learner=LearnerConfig(n_latents=768, objective=OBJECTIVE),
+    learner=DictionaryTrainerConfig(n_latents=768, objective=OBJECTIVE),
     fit=FitConfig(tokens=1_000_000),
     finetune=FinetuneConfig(tokens=1_000_000, positions=0.5),
 )
@@ -70,5 +70,5 @@ def kept(model: LanguageModel, dictionaries: DictionarySet, n: int, seed: int) -
 def _difference(model: LanguageModel, prompts: list[Prompt], logits: Float[Tensor, "prompt vocab"]) -> float:
     """Mean over prompts of the logit of the answer minus that of the counterfactual's answer."""
     right = model.tokenize([prompt.answer for prompt in prompts], bos=False).ids
-    wrong = model.tokenize([prompt.wrong for prompt in prompts], bos=False).ids
-    return float(LOGIT_DIFFERENCE(logits, right, wrong).mean())
+    incorrect = model.tokenize([prompt.incorrect for prompt in prompts], bos=False).ids
+    return float(LOGIT_DIFFERENCE(logits, right, incorrect).mean())

@@ -23,7 +23,7 @@ GROUPS: tuple[dict[str, float], ...] = (
 
 
 @dataclass(frozen=True)
-class Rows:
+class WeightedRows:
     """Documents as padded token rows: BOS, text, end of text.
 
     Attributes:
@@ -35,7 +35,7 @@ class Rows:
     weights: Float[Tensor, "batch pos"]
 
 
-def encode(found: Sequence[Document], tokenizer: PreTrainedTokenizerFast, longest: int) -> Rows:
+def encode(found: Sequence[Document], tokenizer: PreTrainedTokenizerFast, longest: int) -> WeightedRows:
     """Tokenise documents, cut at `longest` tokens, each token with the weight of its fragment."""
     end = tokenizer.eos_token_id
     ids, weights = [], []
@@ -48,7 +48,7 @@ def encode(found: Sequence[Document], tokenizer: PreTrainedTokenizerFast, longes
         ids.append([*row, end][:longest])
         weights.append([*weight, CONTEXT][:longest])
     width = max(map(len, ids))
-    return Rows(
+    return WeightedRows(
         torch.tensor([row + [end] * (width - len(row)) for row in ids]),
         torch.tensor([row + [0.0] * (width - len(row)) for row in weights]),
     )
@@ -56,7 +56,7 @@ def encode(found: Sequence[Document], tokenizer: PreTrainedTokenizerFast, longes
 
 def batches(
     tokenizer: PreTrainedTokenizerFast, seed: int, *, batch: int, longest: int, first_steps: int
-) -> Iterator[list[Rows]]:
+) -> Iterator[list[WeightedRows]]:
     """For every step one :class:`Rows` a group of `GROUPS`; the first `first_steps` have those of `FIRST`, short ones.
 
     Each group is padded to its own length, which is what makes a step cheap.

@@ -10,14 +10,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from gossamer.bundled.rows import Rows
+from gossamer.bundled.rows import WeightedRows
 from gossamer.bundled.start import start
 from gossamer.errors import UsageError
 from gossamer.progress import begin
 
 
 @dataclass(frozen=True)
-class Recipe:
+class LanguageModelRecipe:
     """Everything that decides the weights, beside the corpus.
 
     Attributes:
@@ -48,7 +48,7 @@ class Recipe:
     seed: int = 0
 
 
-def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
+def new_model(recipe: LanguageModelRecipe, tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
     """A GPT-2 with fresh weights from `recipe.seed`, without dropout; see :mod:`gossamer.bundled.start`."""
     torch.manual_seed(recipe.seed)
     model = GPT2LMHeadModel(_config(recipe, tokenizer))
@@ -56,7 +56,7 @@ def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadM
     return model
 
 
-def _config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> GPT2Config:
+def _config(recipe: LanguageModelRecipe, tokenizer: PreTrainedTokenizerFast) -> GPT2Config:
     return GPT2Config(
         vocab_size=len(tokenizer),
         n_positions=recipe.context,
@@ -75,7 +75,7 @@ def _config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> GPT2Config:
     )
 
 
-def loss_sum(model: GPT2LMHeadModel, rows: Rows) -> Float[Tensor, ""]:
+def loss_sum(model: GPT2LMHeadModel, rows: WeightedRows) -> Float[Tensor, ""]:
     """Sum over the tokens of `rows` of weight times cross-entropy, in nats."""
     logits = model(input_ids=rows.ids, use_cache=False).logits[:, :-1]
     losses = nn.functional.cross_entropy(logits.flatten(0, 1), rows.ids[:, 1:].flatten(), reduction="none")
@@ -84,8 +84,8 @@ def loss_sum(model: GPT2LMHeadModel, rows: Rows) -> Float[Tensor, ""]:
 
 def train(
     model: GPT2LMHeadModel,
-    steps: Iterable[list[Rows]],
-    recipe: Recipe,
+    steps: Iterable[list[WeightedRows]],
+    recipe: LanguageModelRecipe,
     watch: Callable[[int, float], None] | None = None,
 ) -> float:
     """Train in place for `recipe.steps` steps and return the seconds it took.
@@ -114,7 +114,7 @@ def train(
     return time.monotonic() - started
 
 
-def _learn(model: GPT2LMHeadModel, groups: list[Rows]) -> float:
+def _learn(model: GPT2LMHeadModel, groups: list[WeightedRows]) -> float:
     """Accumulate the gradient of one step, clipped to norm one; returns the loss."""
     weight = float(sum(rows.weights.sum() for rows in groups))
     total = 0.0
@@ -126,7 +126,7 @@ def _learn(model: GPT2LMHeadModel, groups: list[Rows]) -> float:
     return total
 
 
-def _optimizers(model: GPT2LMHeadModel, recipe: Recipe) -> list[tuple[torch.optim.Optimizer, float]]:
+def _optimizers(model: GPT2LMHeadModel, recipe: LanguageModelRecipe) -> list[tuple[torch.optim.Optimizer, float]]:
     """The optimisers with their peak learning rates."""
     if not hasattr(torch.optim, "Muon"):
         raise UsageError(f"building the bundled model needs torch 2.9 or later (for Muon), found {torch.__version__}")
@@ -140,7 +140,7 @@ def _optimizers(model: GPT2LMHeadModel, recipe: Recipe) -> list[tuple[torch.opti
     return [(muon, recipe.matrix_rate), (adamw, recipe.rate)]
 
 
-def _share(step: int, recipe: Recipe) -> float:
+def _share(step: int, recipe: LanguageModelRecipe) -> float:
     """The learning rates of `step` as a share of their peaks."""
     if step < recipe.warm_up:
         return (step + 1) / recipe.warm_up

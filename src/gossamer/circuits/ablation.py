@@ -16,7 +16,7 @@ from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.replacement.replacement_model import ErrorPolicy
-from gossamer.tasks.task import Encoded, Task
+from gossamer.tasks.task import Task, TokenizedPrompts
 
 AblationKind = Literal["mean", "zero", "resample"]
 
@@ -26,12 +26,14 @@ class SiteAblation:
     """Ablation values of one site.
 
     Attributes:
-        latents: mean latents of every slot; None when latents go to zero or to the counterfactual's own value.
-        error: mean reconstruction error of every slot, added to each reconstruction; None unless the policy is "mean".
+        latents: mean latents of every ablation group; None when latents go to zero or to the counterfactual's own
+            value.
+        error: mean reconstruction error of every ablation group, added to each reconstruction; None unless the policy
+            is "mean".
     """
 
-    latents: Float[Tensor, "slot latent"] | None
-    error: Float[Tensor, "slot d"] | None
+    latents: Float[Tensor, "group latent"] | None
+    error: Float[Tensor, "group d"] | None
 
     __repr__ = short_repr
 
@@ -40,8 +42,9 @@ class SiteAblation:
 class Ablation:
     """How to ablate: kind, error policy and the values measured on the training counterfactuals.
 
-    A slot is a (template, role, offset) of the task: means are taken over aligned tokens only, each token counted once
-    (the published running mean is recency-weighted; this is a true mean). Memory: slots x latents floats for each site.
+    An ablation group is a (template, role, offset) of the task: means are taken over aligned tokens only, each token
+    counted once (the published running mean is recency-weighted; this is a true mean). Memory: ablation groups x
+    latents floats for each site.
     """
 
     kind: AblationKind
@@ -73,7 +76,7 @@ class Ablation:
         needs_latents, needs_error = kind == "mean", errors == "mean"
         if not needs_latents and not needs_error:
             return cls(kind, errors, {site: SiteAblation(None, None) for site in dictionaries})
-        sums = _slot_sums(model, dictionaries, task.train.counterfactual, len(task.slot_names), batch_size)
+        sums = _group_sums(model, dictionaries, task.train.counterfactual, len(task.ablation_group_names), batch_size)
         values = {
             site: SiteAblation(latents if needs_latents else None, error if needs_error else None)
             for site, (latents, error) in sums.items()
@@ -93,10 +96,14 @@ def _check(kind: str, errors: str, task: Task) -> None:
         )
 
 
-def _slot_sums(
-    model: LanguageModel, dictionaries: Mapping[Site, Dictionary], prompts: Encoded, n_slots: int, batch_size: int
+def _group_sums(
+    model: LanguageModel,
+    dictionaries: Mapping[Site, Dictionary],
+    prompts: TokenizedPrompts,
+    n_slots: int,
+    batch_size: int,
 ) -> dict[Site, tuple[Tensor, Tensor]]:
-    """Mean latents [slot, latent] and mean error [slot, d] of each site, over every token that has a role."""
+    """Mean latents [group, latent] and mean error [group, d] of each site, over every token that has a role."""
     counts = torch.zeros(n_slots, dtype=torch.float64, device=model.device)
     latents = {site: torch.zeros(n_slots, d.n_latents, device=model.device) for site, d in dictionaries.items()}
     errors = {site: torch.zeros(n_slots, model.width(site), device=model.device) for site in dictionaries}
@@ -105,13 +112,13 @@ def _slot_sums(
         tokens = prompts.tokens[rows].to(model.device)
         streams = model.capture(tokens, list(dictionaries))
         kept = prompts.roles[rows].to(model.device) >= 0
-        slots = prompts.slots[rows].to(model.device)[kept]
+        ablation_groups = prompts.ablation_groups[rows].to(model.device)[kept]
         found = {site: _encode(dictionary, site, streams[site][kept]) for site, dictionary in dictionaries.items()}
         # Sums change only once every site is through, so that a batch that runs out of memory can be retried.
         for site, (encoded, error) in found.items():
-            latents[site].index_add_(0, slots, encoded)
-            errors[site].index_add_(0, slots, error)
-        counts.index_add_(0, slots, torch.ones_like(slots, dtype=torch.float64))
+            latents[site].index_add_(0, ablation_groups, encoded)
+            errors[site].index_add_(0, ablation_groups, error)
+        counts.index_add_(0, ablation_groups, torch.ones_like(ablation_groups, dtype=torch.float64))
 
     with torch.no_grad():
         in_batches(len(prompts.tokens), batch_size, add)
@@ -125,6 +132,6 @@ def _encode(dictionary: Dictionary, site: Site, x: Float[Tensor, "token d"]) -> 
     return latents.float(), (x - dictionary.reconstruct(x, latents)).float()
 
 
-def slot_rows(table: Float[Tensor, "slot *width"], slots: Int[Tensor, "batch pos"]) -> Tensor:
-    """Rows of a slot table for every token; tokens without a slot get row 0, which the caller overwrites."""
-    return torch.nn.functional.embedding(slots.clamp(min=0), table)
+def group_rows(table: Float[Tensor, "group *width"], ablation_groups: Int[Tensor, "batch pos"]) -> Tensor:
+    """Rows of an ablation group table for every token; tokens without an ablation group get row 0, which the caller overwrites."""
+    return torch.nn.functional.embedding(ablation_groups.clamp(min=0), table)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gossamer.batching import in_batches
 from gossamer.circuits.nodes import Nodes
-from gossamer.circuits.outcome import spliced_metric
+from gossamer.circuits.prompt_metrics import spliced_metric
 from gossamer.circuits.splice import WHOLE_BATCH, Splice
 from gossamer.errors import UsageError
 from gossamer.progress import begin
@@ -41,7 +41,7 @@ def attribution_patching(splice: Splice) -> Float[Tensor, "node"]:
 
 def gradient_at(splice: Splice, mask: float, what: str) -> Float[Tensor, "node"]:
     """Gradient of the mean metric where every node's mask is `mask` and every other latent is kept, signed."""
-    whole = splice.over(splice.nodes, rest="kept")
+    whole = splice.with_nodes(splice.nodes, non_nodes="kept")
     return _mean_gradient(whole, torch.full((len(splice.nodes),), mask, device=splice.model.device), what)
 
 
@@ -53,7 +53,7 @@ def integrated_gradients(splice: Splice, points: int = 10) -> Float[Tensor, "nod
     scores = torch.zeros(len(splice.nodes), device=splice.model.device)
     for site in range(len(splice.nodes.sites)):
         chosen = torch.nonzero(splice.nodes.site == site).squeeze(1)
-        whole = splice.over(splice.nodes.select(chosen), rest="kept")
+        whole = splice.with_nodes(splice.nodes.select(chosen), non_nodes="kept")
         for point in range(points):
             mask = torch.full((len(chosen),), 1 - point / points, device=scores.device)
             scores[chosen] += _mean_gradient(whole, mask, f"integrated gradients {splice.nodes.sites[site]}") / points

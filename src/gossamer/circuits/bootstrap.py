@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from gossamer.tasks.examples import Examples
+from gossamer.tasks.prompt_pairs import PromptPairs
 
 RESAMPLES = 1000
 # An interval over fewer texts than this says little.
@@ -20,7 +20,7 @@ class FewTextsWarning(UserWarning):
     """Numbers are measured on so few texts that their intervals say little."""
 
 
-def bootstrap_weights(examples: Examples, seed: int) -> Float[Tensor, "draw prompt"]:
+def bootstrap_weights(examples: PromptPairs, seed: int) -> Float[Tensor, "draw prompt"]:
     """How often each prompt is drawn in each of `RESAMPLES` samples; float64 on the CPU.
 
     The same prompts and seed give the same samples, so that intervals of different networks can be compared.
@@ -45,12 +45,12 @@ def bootstrap_weights(examples: Examples, seed: int) -> Float[Tensor, "draw prom
     return counts[:, text]
 
 
-def count_texts(examples: Examples) -> int:
+def count_texts(examples: PromptPairs) -> int:
     """How many different texts the prompts are."""
     return len(_texts(examples)[1])
 
 
-def few_texts(examples: Examples) -> tuple[str, ...]:
+def few_texts(examples: PromptPairs) -> tuple[str, ...]:
     """A sentence that the reader of an interval must see where it stands on few texts; none where they are enough."""
     count = count_texts(examples)
     if count >= FEW_TEXTS:
@@ -61,7 +61,7 @@ def few_texts(examples: Examples) -> tuple[str, ...]:
     )
 
 
-def _texts(examples: Examples) -> tuple[Int[Tensor, "prompt"], Int[Tensor, "text"]]:
+def _texts(examples: PromptPairs) -> tuple[Int[Tensor, "prompt"], Int[Tensor, "text"]]:
     """Number of each prompt's text, in order of first appearance, and number of each text's template."""
     texts: dict[tuple[str, tuple[int, ...]], int] = {}
     templates: dict[str, int] = {}

@@ -14,7 +14,7 @@ from gossamer.errors import GossamerError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.progress import begin
-from gossamer.tasks.task import Examples
+from gossamer.tasks.task import PromptPairs
 
 # Float error of a mean over equal values: a latent that moves by less than this share of its site's largest value is
 # still. Values, not moves: prompts that equal their counterfactuals move by nothing but such errors.
@@ -30,7 +30,7 @@ def every_node(dictionaries: Mapping[Site, Dictionary], roles: Sequence[str], de
 def candidates(
     model: LanguageModel,
     dictionaries: Mapping[Site, Dictionary],
-    examples: Examples,
+    examples: PromptPairs,
     ablation: Ablation,
     roles: Sequence[str],
     batch_size: int = WHOLE_BATCH,
@@ -49,10 +49,10 @@ def candidates(
         examples,
         ablation,
         every_node(dictionaries, roles, model.device),
-        rest="kept",
+        non_nodes="kept",
         batch_size=batch_size,
     )
-    nothing = splice.over(splice.nodes.none())
+    nothing = splice.with_nodes(splice.nodes.none())
     moves = {site: torch.zeros(len(roles), d.n_latents, device=model.device) for site, d in dictionaries.items()}
     largest = {site: torch.zeros((), device=model.device) for site in dictionaries}
     advance = begin("candidates", len(examples))

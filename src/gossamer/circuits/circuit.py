@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float, Int
@@ -176,12 +176,12 @@ class Circuit:
         """The checksum that the circuit's file has: tells it from every other circuit."""
         return digest(to_json(self, Circuit))
 
-    def save(self, path: str | FilePath) -> FilePath:
+    def save(self, path: str | Path) -> Path:
         """Write JSON, atomically, with a checksum of its content."""
         return FORMAT.save(path, self)
 
     @classmethod
-    def load(cls, path: str | FilePath) -> "Circuit":
+    def load(cls, path: str | Path) -> "Circuit":
         """Read a saved circuit.
 
         Raises:

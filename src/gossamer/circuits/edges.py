@@ -23,7 +23,7 @@ from torch import Tensor
 from gossamer.batching import in_batches
 from gossamer.circuits.circuit import Edge
 from gossamer.circuits.nodes import Nodes
-from gossamer.circuits.outcome import spliced_metric
+from gossamer.circuits.prompt_metrics import spliced_metric
 from gossamer.circuits.splice import Splice
 from gossamer.errors import UsageError
 from gossamer.features.feature import Node
@@ -64,7 +64,7 @@ def direct_effects(splice: Splice, circuit: Nodes) -> Float[Tensor, "target sour
     Cost: for each batch of prompts one forward pass, and one backward pass for each node and the metric, each
     no longer than the layers before its target. Memory: one forward pass kept for its gradients, and nodes^2 numbers.
     """
-    network = splice.over(circuit, rest="ablated")
+    network = splice.with_nodes(circuit, non_nodes="ablated")
     total = torch.zeros(len(circuit) + 1, len(circuit), dtype=torch.float64, device=circuit.site.device)
     n, size = len(splice.examples), splice.batch_size
     advance = begin("edges", n)
@@ -81,7 +81,7 @@ def _effects(network: Splice, rows: slice) -> Float[Tensor, "target source"]:
     """Weights summed over the prompts of one batch."""
     nodes = network.nodes
     mask = torch.ones(len(nodes), device=nodes.site.device, requires_grad=True)
-    logits, streams = network.held(mask, rows)
+    logits, streams = network.direct_effects(mask, rows)
     effects = torch.zeros(len(nodes) + 1, len(nodes), dtype=torch.float64, device=mask.device)
     for target, value in _targets(network, streams, rows):
         effects[target] = _gradient(value, mask)

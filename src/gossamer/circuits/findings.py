@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path as FilePath
+from pathlib import Path
 
 import torch
 
@@ -13,9 +13,9 @@ from gossamer.circuits.evaluate.cards import node_cards
 from gossamer.circuits.evaluate.completeness import completeness
 from gossamer.circuits.evaluate.stability import generic_latents, overlap
 from gossamer.circuits.methods import METHODS, MethodInputs, Prompts, mask_path
-from gossamer.circuits.path import Path
-from gossamer.circuits.results import Case, Findings, Overlap, PromptView
-from gossamer.circuits.study import Found, Study
+from gossamer.circuits.path import CircuitPath
+from gossamer.circuits.results import Findings, Overlap, PromptCase, PromptView
+from gossamer.circuits.study import CircuitResult, Study
 from gossamer.features.feature import Node
 from gossamer.tasks.metric import LOGIT_DIFFERENCE, Metric, kept
 
@@ -23,8 +23,8 @@ from gossamer.tasks.metric import LOGIT_DIFFERENCE, Metric, kept
 CASE_PROMPTS, CASE_SHARE = 8, 0.8
 
 
-def findings(
-    found: Found,
+def collect_findings(
+    found: CircuitResult,
     *,
     methods: Sequence[str] | None = None,
     reruns: int = 2,
@@ -48,7 +48,7 @@ def findings(
     paths = (found.path, *study.paths(compared, found.search))
     effects = torch.tensor([node.score or 0.0 for node in circuit.nodes], dtype=torch.float64)
     nodes = found.path.nodes.select(circuit.positions(found.path.nodes))
-    budget, cases = study.bench.budget(nodes), study.bench.cases(nodes)
+    budget, cases = study.evaluator.budget(nodes), study.evaluator.cases(nodes)
     return Findings(
         task=study.task.name,
         model=study.model.title,
@@ -56,10 +56,10 @@ def findings(
         roles=circuit.roles,
         prompt=prompt_view(study),
         budget=budget,
-        curves=tuple(study.bench.curve(path) for path in paths),
-        completeness=completeness(study.bench, nodes, subsets=subsets, seed=study.settings.seed),
+        curves=tuple(study.evaluator.curve(path) for path in paths),
+        completeness=completeness(study.evaluator, nodes, subsets=subsets, seed=study.settings.seed),
         stability=stability(found, reruns),
-        nodes=node_cards(study.bench, nodes, effects, generic_latents(circuit, others)),
+        nodes=node_cards(study.evaluator, nodes, effects, generic_latents(circuit, others)),
         cases=cases,
         settings=settings_table(found),
         warnings=(
@@ -77,7 +77,7 @@ def findings(
     )
 
 
-def stability(found: Found, reruns: int) -> tuple[Overlap, ...]:
+def stability(found: CircuitResult, reruns: int) -> tuple[Overlap, ...]:
     """Agreement over resampled prompts, over halves of the training prompts, and over the sizes of the path.
 
     Every rerun is the whole procedure that the path came from, exact steps included, with the same settings and seed,
@@ -112,16 +112,16 @@ def _searched(given: MethodInputs, size: int, chosen: Callable[[Prompts], Prompt
 def _resampled(prompts: Prompts, seed: int) -> Prompts:
     """A bootstrap sample of the prompts, whole texts at a time."""
     drawn = bootstrap_weights(prompts.splice.examples, seed)[0].long()
-    return prompts.on(torch.arange(len(drawn)).repeat_interleave(drawn).to(prompts.splice.model.device))
+    return prompts.select(torch.arange(len(drawn)).repeat_interleave(drawn).to(prompts.splice.model.device))
 
 
 def _half(prompts: Prompts, half: int) -> Prompts:
     """Every second prompt (they are in random order)."""
     rows = torch.arange(half, len(prompts.splice.examples), 2, device=prompts.splice.model.device)
-    return prompts.on(rows)
+    return prompts.select(rows)
 
 
-def _keys(path: Path, circuit: torch.Tensor) -> list[Node]:
+def _keys(path: CircuitPath, circuit: torch.Tensor) -> list[Node]:
     return path.nodes.select(circuit).keys()
 
 
@@ -140,11 +140,11 @@ def prompt_view(study: Study, row: int = 0) -> PromptView:
         roles=tuple(roles),
         counterfactual=words(other.tokens.ids[row][other.tokens.mask[row]]),
         answer=model.word(int(examples.answer[row])),
-        wrong=model.word(int(examples.wrong[row])),
+        incorrect=model.word(int(examples.incorrect[row])),
     )
 
 
-def settings_table(found: Found) -> dict[str, str]:
+def settings_table(found: CircuitResult) -> dict[str, str]:
     """What is needed to rerun, as words."""
     study, facts = found.study, found.circuit.provenance
     table: dict[str, str] = {
@@ -162,7 +162,7 @@ def settings_table(found: Found) -> dict[str, str]:
         "circuit": f"SHA-256 {found.circuit.sha256}",
     }
     for site, dictionary in study.dictionaries.items():
-        claim = dictionary.claims
+        claim = dictionary.reported
         source = _for_readers(str(dictionary.provenance.get("source", "made in this session")))
         table[f"dictionary {site}"] = f"{dictionary.architecture}, {dictionary.n_latents} latents, {source}" + (
             "" if claim.l0 is None else f", L0 {claim.l0:.1f}"
@@ -180,7 +180,7 @@ def _prompt_counts(study: Study) -> str:
 
 def _for_readers(source: str) -> str:
     """A report is shared: of a path on this machine the last folders alone."""
-    path = FilePath(source)
+    path = Path(source)
     return "/".join(path.parts[-2:]) if path.is_absolute() else source
 
 
@@ -206,7 +206,7 @@ def _attached(study: Study) -> tuple[str, ...]:
 
 def _losses(study: Study) -> tuple[str, ...]:
     """A warning when the dictionaries themselves cost much of the behaviour."""
-    share = study.bench.faithfulness(study.bench.dictionaries)
+    share = study.evaluator.faithfulness(study.evaluator.dictionaries)
     if share >= 0.9:
         return ()
     return (
@@ -215,7 +215,7 @@ def _losses(study: Study) -> tuple[str, ...]:
     )
 
 
-def _uneven(cases: Sequence[Case], overall: float, metric: Metric = LOGIT_DIFFERENCE) -> tuple[str, ...]:
+def _uneven(cases: Sequence[PromptCase], overall: float, metric: Metric = LOGIT_DIFFERENCE) -> tuple[str, ...]:
     """A warning when the circuit does much worse on some kinds of prompts than on all: means hide that."""
     weak = [
         (case.circuit.faithfulness.value, case)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.circuits.nodes import Nodes
-from gossamer.circuits.outcome import Network
+from gossamer.circuits.prompt_metrics import Network
 from gossamer.circuits.splice import Splice
 from gossamer.progress import begin
 
@@ -27,7 +27,7 @@ def each_left_out(
         measure: a number of a network (rows in, logits at the answer out).
         what: the work's name on the progress bar.
     """
-    network = splice.over(circuit, rest="ablated")
+    network = splice.with_nodes(circuit, non_nodes="ablated")
     whole = torch.ones(len(circuit), device=circuit.site.device)
     found = torch.zeros(len(circuit), dtype=torch.float64)
     advance = begin(what, len(circuit))
@@ -35,7 +35,7 @@ def each_left_out(
         here = torch.nonzero(circuit.site == index).squeeze(1).tolist()
         if not here:
             continue
-        rest, kept = network.beyond(site, whole)
+        rest, kept = network.resume_from(site, whole)
         for node in here:
             found[node] = measure(partial(rest, (kept != node).to(whole.dtype)))
             advance(1, "")

@@ -5,7 +5,7 @@ from typing import Literal
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from gossamer.circuits.outcome import FullModel
+from gossamer.circuits.prompt_metrics import FullModel
 from gossamer.tasks.metric import kl_divergence
 
 Loss = Literal["metric", "kl"]

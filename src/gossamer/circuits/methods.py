@@ -16,9 +16,9 @@ from gossamer.circuits.attribution import (
     ranking,
 )
 from gossamer.circuits.candidates import every_node
-from gossamer.circuits.outcome import FullModel
-from gossamer.circuits.path import Path
-from gossamer.circuits.prune import Polish
+from gossamer.circuits.path import CircuitPath
+from gossamer.circuits.prompt_metrics import FullModel
+from gossamer.circuits.prune import CircuitRefiner
 from gossamer.circuits.reference import reference_path
 from gossamer.circuits.search import SearchSettings, search_path
 from gossamer.circuits.splice import Splice
@@ -40,9 +40,9 @@ class Prompts:
     def _facts(self) -> Iterator[str]:
         yield repr(self.splice)
 
-    def on(self, rows: Int[Tensor, "rows"]) -> "Prompts":
+    def select(self, rows: Int[Tensor, "rows"]) -> "Prompts":
         """Some of the prompts only."""
-        return Prompts(self.splice.on(rows), self.full.on(rows))
+        return Prompts(self.splice.select(rows), self.full.select(rows))
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class MethodInputs:
             return cls(training, training, None, search)
         device = training.splice.model.device
         fitted, chosen = (
-            training.on(torch.tensor(rows, dtype=torch.long, device=device)) for rows in (sides.train, sides.test)
+            training.select(torch.tensor(rows, dtype=torch.long, device=device)) for rows in (sides.train, sides.test)
         )
         return cls(training, fitted, chosen, search)
 
@@ -85,37 +85,37 @@ class MethodInputs:
             self.scores[score] = (found, time.perf_counter() - began)
         return self.scores[score]
 
-    def polish(self, path: Path | None = None) -> Polish:
+    def refiner(self, path: CircuitPath | None = None) -> CircuitRefiner:
         """The exact last steps, over the nodes of `path` or the candidates."""
         loss, check = self.search.loss, None
         if self.validation is not None:
-            check = Polish(_over(self.validation.splice, path), self.validation.full, loss)
-        return Polish(_over(self.fitted.splice, path), self.fitted.full, loss, validation=check)
+            check = CircuitRefiner(_over(self.validation.splice, path), self.validation.full, loss)
+        return CircuitRefiner(_over(self.fitted.splice, path), self.fitted.full, loss, validation=check)
 
 
-def _over(splice: Splice, path: Path | None) -> Splice:
-    return splice if path is None else splice.over(path.nodes)
+def _over(splice: Splice, path: CircuitPath | None) -> Splice:
+    return splice if path is None else splice.with_nodes(path.nodes)
 
 
-Method = Callable[[MethodInputs], Path]
+Method = Callable[[MethodInputs], CircuitPath]
 
 
-def mask_path(given: MethodInputs) -> Path:
+def mask_path(given: MethodInputs) -> CircuitPath:
     """The mask search, with its circuits improved by exact steps."""
-    return given.polish().improved(search_path(given.fitted.splice, given.fitted.full, given.search))
+    return given.refiner().improved(search_path(given.fitted.splice, given.fitted.full, given.search))
 
 
-def _reference(given: MethodInputs) -> Path:
+def _reference(given: MethodInputs) -> CircuitPath:
     splice = given.training.splice
-    return reference_path(splice.over(every_node(splice.dictionaries, splice.nodes.roles, splice.model.device)))
+    return reference_path(splice.with_nodes(every_node(splice.dictionaries, splice.nodes.roles, splice.model.device)))
 
 
 def _ranked(name: str, score: Score, by: str = "global", signed: bool = False) -> Method:
-    def path(given: MethodInputs) -> Path:
+    def path(given: MethodInputs) -> CircuitPath:
         scores, seconds = given.scored(score)
         nodes = given.training.splice.nodes
-        sizes = Path.ranking_sizes(given.search.sizes, len(nodes))
-        return Path.from_order(name, nodes, ranking(scores, nodes, by, signed), sizes, seconds, scores)
+        sizes = CircuitPath.ranking_sizes(given.search.sizes, len(nodes))
+        return CircuitPath.from_order(name, nodes, ranking(scores, nodes, by, signed), sizes, seconds, scores)
 
     return path
 

@@ -17,7 +17,7 @@ _GROWTH = 1.4
 
 
 @dataclass(frozen=True)
-class Path:
+class CircuitPath:
     """Circuits of one method over the same nodes.
 
     Attributes:
@@ -61,7 +61,7 @@ class Path:
         sizes: Sequence[int],
         seconds: float,
         scores: Float[Tensor, "node"] | None = None,
-    ) -> "Path":
+    ) -> "CircuitPath":
         """Prefixes of a ranking as circuits of the given sizes (those that the ranking is long enough for)."""
         fitting = sorted({size for size in sizes if size <= len(order)}, reverse=True)
         return cls(method, nodes, tuple(order[:size] for size in fitting), seconds, scores)

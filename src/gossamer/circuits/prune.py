@@ -14,8 +14,8 @@ from gossamer.batching import in_batches
 from gossamer.circuits.attribution import GRADIENT_BATCH
 from gossamer.circuits.leave_out import each_left_out
 from gossamer.circuits.loss import Loss, prompt_loss
-from gossamer.circuits.outcome import FullModel, Network
-from gossamer.circuits.path import Path
+from gossamer.circuits.path import CircuitPath
+from gossamer.circuits.prompt_metrics import FullModel, Network
 from gossamer.circuits.splice import Splice
 from gossamer.display import short_repr
 from gossamer.progress import begin
@@ -61,7 +61,7 @@ class _Measured:
 
 
 @dataclass(frozen=True)
-class Polish:
+class CircuitRefiner:
     """Measures hard circuits on the training prompts and improves them one exact step at a time.
 
     Steps come from the prompts that circuits are fitted to. Whether one is taken is decided on `validation` too, which
@@ -79,7 +79,7 @@ class Polish:
     full: FullModel
     loss: Loss = "metric"
     prompts: int = 256
-    validation: "Polish | None" = None
+    validation: "CircuitRefiner | None" = None
 
     __repr__ = short_repr
 
@@ -109,12 +109,12 @@ class Polish:
         return _Measured(circuit, self._loss_in(logits), judge._loss_in(judged), missed)
 
     def _outputs(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "rows vocab"]:
-        network = self.splice.over(self.splice.nodes.select(circuit))
+        network = self.splice.with_nodes(self.splice.nodes.select(circuit))
         return self._logits(partial(network, torch.ones(len(circuit), device=self.splice.model.device)))
 
     def losses_without(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "chosen"]:
         """Mean loss of the circuit without each of its nodes alone, on the fitted prompts."""
-        splice = self.splice.on(torch.arange(self._count, device=circuit.device))
+        splice = self.splice.select(torch.arange(self._count, device=circuit.device))
         return each_left_out(splice, self.splice.nodes.select(circuit), self._loss, "pruning")
 
     def _loss(self, network: Network) -> float:
@@ -141,7 +141,7 @@ class Polish:
         parts = in_batches(self._count, min(self.splice.batch_size, GRADIENT_BATCH), part)
         return torch.stack(parts).sum(dim=0) / self._count
 
-    def improved(self, path: Path) -> Path:
+    def improved(self, path: CircuitPath) -> CircuitPath:
         """The path with better nodes where it misses, and with fuller smaller circuits where larger ones overshoot.
 
         Circuits are read off a soft mask; hard, some fall short of the full model and some do more than it. From the
@@ -166,7 +166,7 @@ class Polish:
         circuits = tuple(one.circuit for one in reversed(kept))
         return replace(path, circuits=circuits, seconds=path.seconds + time.perf_counter() - began)
 
-    def exchanged(self, circuit: Int[Tensor, "chosen"]) -> Int[Tensor, "chosen"]:
+    def swap(self, circuit: Int[Tensor, "chosen"]) -> Int[Tensor, "chosen"]:
         """As many nodes, some of them others, if its mean misses the full model's and the loss is lower with them.
 
         Which nodes go and which come in their place is a matter of first order; whether they do, of the loss itself.

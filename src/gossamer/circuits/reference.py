@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gossamer.circuits.outcome import spliced_metric
-from gossamer.circuits.path import Path
+from gossamer.circuits.path import CircuitPath
+from gossamer.circuits.prompt_metrics import spliced_metric
 from gossamer.circuits.splice import Splice
 from gossamer.display import short_repr
 from gossamer.errors import NotFiniteError
@@ -50,7 +50,7 @@ class ReferenceSettings:
     __repr__ = short_repr
 
 
-def reference_path(splice: Splice, settings: ReferenceSettings | None = None) -> Path:
+def reference_path(splice: Splice, settings: ReferenceSettings | None = None) -> CircuitPath:
     """One circuit for every lambda, by falling size. `splice` should hold every node, as published."""
     settings = settings or ReferenceSettings()
     began = time.perf_counter()
@@ -61,13 +61,13 @@ def reference_path(splice: Splice, settings: ReferenceSettings | None = None) ->
         circuits.append(torch.nonzero(mask > 0).squeeze(1))
     circuits.sort(key=len, reverse=True)
     facts = {name: str(value) for name, value in asdict(settings).items()}
-    return Path("reference recipe", splice.nodes, tuple(circuits), time.perf_counter() - began, settings=facts)
+    return CircuitPath("reference recipe", splice.nodes, tuple(circuits), time.perf_counter() - began, settings=facts)
 
 
 def _run(
     splice: Splice, weight: float, settings: ReferenceSettings, advance: Callable[[], None]
 ) -> Float[Tensor, "node"]:
-    whole = splice.over(splice.nodes.none(), rest="kept")
+    whole = splice.with_nodes(splice.nodes.none(), non_nodes="kept")
     mask = torch.ones(len(splice.nodes), device=splice.model.device, requires_grad=True)
     optimiser = torch.optim.Adam([mask], lr=settings.learning_rate)
     n, n_sites = len(splice.examples), len(splice.dictionaries)

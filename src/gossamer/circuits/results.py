@@ -28,7 +28,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Behaviour:
+class TaskMetrics:
     """How one network (full, with dictionaries, circuit, ...) does the task on held-out prompts.
 
     Attributes:
@@ -37,7 +37,7 @@ class Behaviour:
         faithfulness: a difference over the full model's, with nothing subtracted; of a distance from the full model,
             1 minus its share of the empty circuit's distance (see :mod:`gossamer.tasks.metric`).
         faithfulness_to_dictionaries: the same with model + dictionaries without ablation in the full model's place.
-        accuracy: share of prompts that it gets right (see :class:`gossamer.circuits.outcome.Outcome`).
+        accuracy: share of prompts that it gets right (see :class:`gossamer.circuits.prompt_metrics.PromptMetrics`).
         top1: share of prompts where a right answer's logit exceeds every other token's.
         kl: mean KL(full model || this network) over the vocabulary at the answer position, in nats.
         prompt_error: mean over prompts of |metric - the full model's|, in units of faithfulness.
@@ -75,7 +75,7 @@ class Behaviour:
         }
 
 
-def behaviours_html(behaviours: Sequence[Behaviour], caption: str) -> str:
+def behaviours_html(metrics: Sequence[TaskMetrics], caption: str) -> str:
     """Networks that do a task, one a row."""
     head = ("network", "metric", "faithfulness", "95 % interval", "accuracy", "KL")
     rows = [
@@ -87,13 +87,13 @@ def behaviours_html(behaviours: Sequence[Behaviour], caption: str) -> str:
             one.accuracy,
             one.kl,
         )
-        for one in behaviours
+        for one in metrics
     ]
     return html_table(head, rows, caption)
 
 
 @dataclass(frozen=True)
-class Case:
+class PromptCase:
     """Full model and circuit on the held-out prompts of one kind; references and intervals are of these prompts alone.
 
     Attributes:
@@ -103,8 +103,8 @@ class Case:
 
     name: str
     prompts: int
-    full: Behaviour
-    circuit: Behaviour
+    full: TaskMetrics
+    circuit: TaskMetrics
 
     __repr__ = short_repr
 
@@ -120,13 +120,13 @@ class CurvePoint:
 
     size: int
     unique_latents: int
-    behaviour: Behaviour
+    task_metrics: TaskMetrics
 
     __repr__ = short_repr
 
     def _facts(self) -> Iterator[str]:
         yield plural(self.size, "node")
-        yield f"faithfulness {self.behaviour.faithfulness.value:.3g}"
+        yield f"faithfulness {self.task_metrics.faithfulness.value:.3g}"
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Curve:
         points: by falling size.
         seconds: wall-clock time to all scores and circuits of the curve (evaluation not counted).
         cpr: area under MIB's faithfulness over the share of the study's candidates that is kept (larger is better). MIB
-            subtracts the empty circuit, (m(C) - m(empty)) / (m(full) - m(empty)); `Behaviour.faithfulness` does not.
+            subtracts the empty circuit, (m(C) - m(empty)) / (m(full) - m(empty)); `TaskMetrics.faithfulness` does not.
         cmd: area of |1 - MIB's faithfulness| over the same axis (smaller is better).
     """
 
@@ -172,7 +172,7 @@ class KnockoutPoint:
 class Completeness:
     """`knocked_out`: the dictionaries' network with the circuit ablated (0 is complete); `points`: subsets K."""
 
-    knocked_out: Behaviour
+    knocked_out: TaskMetrics
     points: tuple[KnockoutPoint, ...]
 
     __repr__ = short_repr
@@ -264,13 +264,13 @@ class PromptView:
     roles: tuple[str | None, ...]
     counterfactual: tuple[str, ...]
     answer: str
-    wrong: str
+    incorrect: str
 
     __repr__ = short_repr
 
     def _facts(self) -> Iterator[str]:
         yield cut(repr("".join(self.tokens)), 100)
-        yield f"{self.answer!r} or {self.wrong!r}"
+        yield f"{self.answer!r} or {self.incorrect!r}"
 
 
 @dataclass(frozen=True)
@@ -295,12 +295,12 @@ class Findings:
     sites: tuple[Site, ...]
     roles: tuple[str, ...]
     prompt: PromptView
-    budget: tuple[Behaviour, ...]
+    budget: tuple[TaskMetrics, ...]
     curves: tuple[Curve, ...]
     completeness: Completeness
     stability: tuple[Overlap, ...]
     nodes: tuple[NodeCard, ...]
-    cases: tuple[Case, ...] = ()
+    cases: tuple[PromptCase, ...] = ()
     settings: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     metric: str = "logit difference"

@@ -24,8 +24,8 @@ from gossamer.batching import halved, is_out_of_memory
 from gossamer.circuits.attribution import GRADIENT_BATCH, gradient_at
 from gossamer.circuits.loss import Loss, prompt_loss
 from gossamer.circuits.nodes import Nodes
-from gossamer.circuits.outcome import FullModel
-from gossamer.circuits.path import SIZES, Path
+from gossamer.circuits.path import SIZES, CircuitPath
+from gossamer.circuits.prompt_metrics import FullModel
 from gossamer.circuits.splice import Splice
 from gossamer.display import short_repr
 from gossamer.errors import NotFiniteError, UsageError
@@ -72,7 +72,7 @@ class _Run:
     batch_size: int
 
 
-def search_path(splice: Splice, full: FullModel, settings: SearchSettings | None = None) -> Path:
+def search_path(splice: Splice, full: FullModel, settings: SearchSettings | None = None) -> CircuitPath:
     """Circuits of all wanted sizes that the candidates allow, from one run.
 
     Args:
@@ -103,7 +103,7 @@ def search_path(splice: Splice, full: FullModel, settings: SearchSettings | None
             run = _narrowed(run, max(int(settings.reserve * size), 2), settings)
         advance(1, f"{size:.0f} nodes, loss {loss:.3f}")
     facts = {name: str(value) for name, value in asdict(replace(settings, sizes=sizes)).items()}
-    return Path("mask", splice.nodes, tuple(circuits), time.perf_counter() - began, settings=facts)
+    return CircuitPath("mask", splice.nodes, tuple(circuits), time.perf_counter() - began, settings=facts)
 
 
 def _possible(wanted: Sequence[int], n_candidates: int) -> list[int]:
@@ -219,4 +219,4 @@ def _narrowed(run: _Run, keep: int, settings: SearchSettings) -> _Run:
         key: value[best] if value.shape == run.scores.shape else value for key, value in state.items()
     }
     nodes: Nodes = run.splice.nodes.select(best)
-    return _Run(run.splice.over(nodes), run.alive[best], scores, optimiser, run.batch_size)
+    return _Run(run.splice.with_nodes(nodes), run.alive[best], scores, optimiser, run.batch_size)

@@ -9,12 +9,13 @@ from torch import Tensor
 from gossamer.activations.attention_sink import first_token_is_sink
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
-from gossamer.tasks.examples import Encoded, Examples
+from gossamer.tasks.prompt_pairs import PromptPairs, TokenizedPrompts
 from gossamer.tasks.task import Task
 
 
 def with_sinks_passed_through(model: LanguageModel, task: Task) -> Task:
-    """The task without a role or slot at first tokens, if the model uses them as sinks; else the task as it is.
+    """The task without a role or ablation group at first tokens, if the model uses them as sinks; else the task as it
+    is.
 
     Raises:
         UsageError: a prompt and its counterfactual begin with different tokens, which would then reach the model's
@@ -27,7 +28,7 @@ def with_sinks_passed_through(model: LanguageModel, task: Task) -> Task:
     return replace(task, train=_without_first_roles(task.train), test=_without_first_roles(task.test))
 
 
-def _require_same_first_token(model: LanguageModel, name: str, examples: Examples) -> None:
+def _require_same_first_token(model: LanguageModel, name: str, examples: PromptPairs) -> None:
     first, other = (side.tokens.ids[side.tokens.first] for side in (examples.clean, examples.counterfactual))
     differing = torch.nonzero(first != other).flatten().tolist()
     if differing:
@@ -40,10 +41,12 @@ def _require_same_first_token(model: LanguageModel, name: str, examples: Example
         )
 
 
-def _without_first_roles(examples: Examples) -> Examples:
+def _without_first_roles(examples: PromptPairs) -> PromptPairs:
     return replace(examples, clean=_passing(examples.clean), counterfactual=_passing(examples.counterfactual))
 
 
-def _passing(side: Encoded) -> Encoded:
+def _passing(side: TokenizedPrompts) -> TokenizedPrompts:
     first: Bool[Tensor, "batch pos"] = side.tokens.first
-    return replace(side, roles=side.roles.masked_fill(first, -1), slots=side.slots.masked_fill(first, -1))
+    return replace(
+        side, roles=side.roles.masked_fill(first, -1), ablation_groups=side.ablation_groups.masked_fill(first, -1)
+    )

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import embedding, pad
 
 from gossamer.batching import in_batches
-from gossamer.circuits.ablation import Ablation, slot_rows
+from gossamer.circuits.ablation import Ablation, group_rows
 from gossamer.circuits.nodes import Nodes, SiteNodes
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import plural, short_repr
@@ -20,10 +20,10 @@ from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.replacement.replacement_model import ReplacementModel, resumable
-from gossamer.tasks.task import Examples
+from gossamer.tasks.task import PromptPairs
 from gossamer.tokens import Tokens
 
-Rest = Literal["ablated", "kept"]
+NonNodes = Literal["ablated", "kept"]
 # Prompts of one pass through whole dictionaries, at most: all latents of all sites stand in memory at once, where a
 # pass over candidates holds few columns. With more, finding the candidates would take more memory than the search.
 WHOLE_BATCH = 16
@@ -35,8 +35,8 @@ class Batch:
 
     tokens: Tokens
     roles: Int[Tensor, "batch pos"]
-    slots: Int[Tensor, "batch pos"]
-    end: Int[Tensor, "batch"]
+    ablation_groups: Int[Tensor, "batch pos"]
+    answer_position: Int[Tensor, "batch"]
     stream: Float[Tensor, "batch pos d"]
     counterfactual: Mapping[Site, Float[Tensor, "batch pos d"]]
 
@@ -59,7 +59,7 @@ class Shared(NamedTuple):
 
     stream: Float[Tensor, "prompt pos d"]
     counterfactual: Mapping[Site, Float[Tensor, "prompt pos d"]]
-    constants: Mapping[Site, Float[Tensor, "slot d"]]
+    constants: Mapping[Site, Float[Tensor, "group d"]]
 
     def __repr__(self) -> str:
         return short_repr(self)
@@ -78,7 +78,7 @@ class SplicedPrompts:
     """
 
     network: ReplacementModel
-    examples: Examples
+    examples: PromptPairs
     ablation: Ablation
     batch_size: int
     given: Shared | None = None
@@ -131,8 +131,8 @@ class _SitePlan:
 
     dictionary: Dictionary
     nodes: SiteNodes
-    ablated: Float[Tensor, "slot column"] | None
-    constant: Float[Tensor, "slot d"] | None
+    ablated: Float[Tensor, "group column"] | None
+    constant: Float[Tensor, "group d"] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,8 +142,9 @@ class Splice:
     With latents a, ablation values m and mask M, the stream at a site becomes ``dec(m + M * (a - m))`` plus the mean
     error (errors="mean"), nothing ("drop") or the exact error of the present stream ("keep"). Every later dictionary
     encodes the already modified stream; BOS and padding pass through. Latents that are no node have M = 0
-    (rest="ablated": folded into one constant a slot, so that only the nodes' columns are encoded and decoded, with
-    the same result) or M = 1 (rest="kept": the full encoder runs). The layers before the first dictionary run once.
+    (non_nodes="ablated": folded into one constant an ablation group, so that only the nodes' columns are encoded and
+    decoded, with the same result) or M = 1 (non_nodes="kept": the full encoder runs). The layers before the first
+    dictionary run once.
 
     Source: masked replacement of the residual stream by sparse autoencoders, Caples et al. 2025.
     Memory: prompts x positions x d_model for the cached stream; positions x columns a site for each prompt in a batch.
@@ -151,7 +152,7 @@ class Splice:
     Attributes:
         prompts: model, dictionaries, examples and ablation, with what all splices over them share.
         nodes: what the mask has entries for.
-        rest: what becomes of all other latents.
+        non_nodes: what becomes of all other latents.
 
     Raises:
         UsageError: the nodes are of other sites than the dictionaries.
@@ -159,7 +160,7 @@ class Splice:
 
     prompts: SplicedPrompts
     nodes: Nodes
-    rest: Rest = "ablated"
+    non_nodes: NonNodes = "ablated"
 
     __repr__ = short_repr
 
@@ -167,7 +168,7 @@ class Splice:
         yield self.model.title
         yield plural(len(self.examples), "prompt")
         yield repr(self.nodes)
-        yield f"rest={self.rest!r}"
+        yield f"non_nodes={self.non_nodes!r}"
 
     def __post_init__(self) -> None:
         if tuple(self.dictionaries) != self.nodes.sites:
@@ -181,21 +182,21 @@ class Splice:
         cls,
         model: LanguageModel,
         dictionaries: Mapping[Site, Dictionary],
-        examples: Examples,
+        examples: PromptPairs,
         ablation: Ablation,
         nodes: Nodes,
         *,
-        rest: Rest = "ablated",
+        non_nodes: NonNodes = "ablated",
         batch_size: int = 64,
     ) -> "Splice":
-        """A splice of its own over these prompts; :meth:`over` and the like share what it has computed.
+        """A splice of its own over these prompts; :meth:`with_nodes` and the like share what it has computed.
 
         Raises:
             UsageError: no dictionaries, dictionaries out of order, a transcoder, or nodes of other sites.
         """
         errors = {site: values.error for site, values in ablation.sites.items() if values.error is not None}
         network = ReplacementModel(model, dictionaries, ablation.errors, errors)
-        return cls(SplicedPrompts(network, examples.to(model.device), ablation, batch_size), nodes, rest)
+        return cls(SplicedPrompts(network, examples.to(model.device), ablation, batch_size), nodes, non_nodes)
 
     @property
     def model(self) -> LanguageModel:
@@ -208,7 +209,7 @@ class Splice:
         return self.prompts.network.dictionaries
 
     @property
-    def examples(self) -> Examples:
+    def examples(self) -> PromptPairs:
         """The prompts."""
         return self.prompts.examples
 
@@ -231,15 +232,15 @@ class Splice:
             plans[site] = _SitePlan(dictionary, nodes, ablated, self.prompts.shared.constants.get(site))
         return plans
 
-    def over(self, nodes: Nodes, *, rest: Rest | None = None) -> "Splice":
+    def with_nodes(self, nodes: Nodes, *, non_nodes: NonNodes | None = None) -> "Splice":
         """The same network with masks over other `nodes`; what depends on no node is shared."""
-        return Splice(self.prompts, nodes, rest or self.rest)
+        return Splice(self.prompts, nodes, non_nodes or self.non_nodes)
 
-    def on(self, rows: Int[Tensor, "rows"]) -> "Splice":
+    def select(self, rows: Int[Tensor, "rows"]) -> "Splice":
         """The same network over some of the prompts only."""
-        return Splice(self.prompts.select(rows), self.nodes, self.rest)
+        return Splice(self.prompts.select(rows), self.nodes, self.non_nodes)
 
-    def beyond(self, site: Site, mask: Float[Tensor, "node"]) -> "tuple[Splice, Int[Tensor, 'later']]":
+    def resume_from(self, site: Site, mask: Float[Tensor, "node"]) -> "tuple[Splice, Int[Tensor, 'later']]":
         """The same network from a site on, with what reaches it under `mask` computed once and kept.
 
         Returns the network, whose nodes are those of `site` and the sites after it, and their positions in this one's.
@@ -259,7 +260,7 @@ class Splice:
             return pad(stream, (0, 0, 0, width - stream.shape[1]))
 
         stream = torch.cat(in_batches(len(self.examples), self.batch_size, reaching))
-        return Splice(self.prompts.resumed(sites[index], stream), later, self.rest), kept
+        return Splice(self.prompts.resumed(sites[index], stream), later, self.non_nodes), kept
 
     def __call__(
         self, mask: Float[Tensor, "node"], rows: Int[Tensor, "rows"] | slice = slice(None)
@@ -267,7 +268,7 @@ class Splice:
         """Logits at the answer position of the chosen prompts; differentiable in `mask`."""
         return self._run(mask, self.batch(rows), None)
 
-    def held(
+    def direct_effects(
         self, mask: Float[Tensor, "node"], rows: Int[Tensor, "rows"] | slice = slice(None)
     ) -> tuple[Float[Tensor, "rows vocab"], dict[Site, Float[Tensor, "batch pos d"]]]:
         """Logits and what each dictionary reads, every dictionary's output a function of `mask` alone.
@@ -288,13 +289,13 @@ class Splice:
             return self._replace(site, mask, batch, x.detach() if held else x)
 
         return self.prompts.network.logits(
-            batch.tokens, batch.replaced, at=batch.end, prefix=batch.stream, reconstruct=reconstruct
+            batch.tokens, batch.replaced, at=batch.answer_position, prefix=batch.stream, reconstruct=reconstruct
         )
 
     def full(self, rows: Int[Tensor, "rows"] | slice = slice(None)) -> Float[Tensor, "rows vocab"]:
         """Logits of the model itself at the answer position: the same pass with nothing spliced in."""
         batch = self.batch(rows)
-        return self.model.resume(self.prompts.network.start, batch.stream, batch.tokens, at=batch.end)
+        return self.model.resume(self.prompts.network.start, batch.stream, batch.tokens, at=batch.answer_position)
 
     def streams(
         self, mask: Float[Tensor, "node"], rows: Int[Tensor, "rows"] | slice = slice(None)
@@ -326,8 +327,8 @@ class Splice:
         return Batch(
             Tokens(tokens.ids[:, :width], tokens.mask[:, :width]),
             clean.roles[rows][:, :width],
-            clean.slots[rows][:, :width],
-            clean.end[rows],
+            clean.ablation_groups[rows][:, :width],
+            clean.answer_position[rows],
             shared.stream[rows][:, :width],
             {site: stream[rows][:, :width] for site, stream in shared.counterfactual.items()},
         )
@@ -342,8 +343,8 @@ class Splice:
         decoder = plan.dictionary.W_dec[plan.nodes.columns]
         network = self.prompts.network
         mean = self.ablation.sites[site].error
-        error = None if mean is None else slot_rows(mean, batch.slots)
-        if self.rest == "ablated":
+        error = None if mean is None else group_rows(mean, batch.ablation_groups)
+        if self.non_nodes == "ablated":
             out = _denormalised(plan.dictionary, x, constant + (weight * away).to(decoder.dtype) @ decoder)
             return network.with_error(site, x, out, error)
         change = _in_stream(plan.dictionary, x, ((weight - 1) * away).to(decoder.dtype) @ decoder)
@@ -354,14 +355,14 @@ class Splice:
 
     def _weights(self, nodes: SiteNodes, mask: Tensor, batch: Batch) -> Float[Tensor, "batch pos column"]:
         """Mask of every column at every token; a column is no node at the roles that the nodes do not name."""
-        rest = mask.new_full((len(self.nodes.roles), len(nodes.columns)), 1.0 if self.rest == "kept" else 0.0)
+        rest = mask.new_full((len(self.nodes.roles), len(nodes.columns)), 1.0 if self.non_nodes == "kept" else 0.0)
         grid = rest.index_put((nodes.role, nodes.column), mask[nodes.where])
         return embedding(batch.roles.clamp(min=0), grid)
 
     def _ablated(self, site: Site, plan: _SitePlan, batch: Batch) -> tuple[Tensor, Tensor]:
         """Ablation value of the nodes' columns, and the decoded ablation value of all latents, for every token."""
         if plan.ablated is not None and plan.constant is not None:
-            return slot_rows(plan.ablated, batch.slots), slot_rows(plan.constant, batch.slots)
+            return group_rows(plan.ablated, batch.ablation_groups), group_rows(plan.constant, batch.ablation_groups)
         bias = plan.dictionary.b_dec
         if self.ablation.kind == "zero":
             return bias.new_zeros(()), bias

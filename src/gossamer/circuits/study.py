@@ -15,15 +15,15 @@ from gossamer.circuits.bootstrap import FewTextsWarning, few_texts
 from gossamer.circuits.candidates import candidates
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.edges import circuit_edges
-from gossamer.circuits.evaluate.bench import Bench
+from gossamer.circuits.evaluate.evaluator import Evaluator
 from gossamer.circuits.evaluate.minimality import node_effects
 from gossamer.circuits.export import graph_prompt, to_attribution_graph
 from gossamer.circuits.inputs import Inputs
 from gossamer.circuits.methods import METHODS, MethodInputs, Prompts
 from gossamer.circuits.nodes import Nodes
-from gossamer.circuits.outcome import ability
-from gossamer.circuits.path import Path
-from gossamer.circuits.prune import Polish
+from gossamer.circuits.path import CircuitPath
+from gossamer.circuits.prompt_metrics import ability
+from gossamer.circuits.prune import CircuitRefiner
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.sinks import with_sinks_passed_through
 from gossamer.circuits.splice import Splice
@@ -39,7 +39,7 @@ from gossamer.tasks.grouping import Grouping, grouped
 from gossamer.tasks.metric import kept
 from gossamer.tasks.published import TaskLike, task_of
 from gossamer.tasks.split import Split, validation_split
-from gossamer.tasks.task import Examples, Task
+from gossamer.tasks.task import PromptPairs, Task
 
 Recipe = Literal["gossamer", "reference"]
 MINIMUM_ACCURACY = 0.75
@@ -89,7 +89,7 @@ class Study:
     """A model, its dictionaries and a task, made ready for searching and testing circuits.
 
     Training prompts are divided: circuits are fitted to some and chosen on others (`choice`); every number that is
-    reported comes from the test prompts (`bench`). Where the model uses the first token of a prompt as an attention
+    reported comes from the test prompts (`evaluator`). Where the model uses the first token of a prompt as an attention
     sink, that token passes through as a BOS does.
 
     Raises:
@@ -125,7 +125,7 @@ class Study:
         )
 
     @cached_property
-    def examples(self) -> Examples:
+    def examples(self) -> PromptPairs:
         """The training prompts that circuits are searched on."""
         return self.task.train.select(range(min(self.settings.prompts, len(self.task.train))))
 
@@ -173,9 +173,9 @@ class Study:
         )
 
     @cached_property
-    def train(self) -> Bench:
+    def train(self) -> Evaluator:
         """Measures circuits on all training prompts."""
-        return Bench(self.splice, self.settings.seed)
+        return Evaluator(self.splice, self.settings.seed)
 
     @cached_property
     def sides(self) -> Split | None:
@@ -185,12 +185,12 @@ class Study:
         return validation_split(self.examples.prompts, self.settings.validation, self.settings.seed)
 
     @cached_property
-    def choice(self) -> Bench:
+    def choice(self) -> Evaluator:
         """Measures circuits on the training prompts that choices are made on: for choosing, never for reporting."""
         if self.sides is None:
             return self.train
         rows = torch.tensor(self.sides.test, dtype=torch.long, device=self.model.device)
-        return Bench(self.splice.on(rows), self.settings.seed)
+        return Evaluator(self.splice.select(rows), self.settings.seed)
 
     def method_inputs(self, search: SearchSettings | None = None) -> MethodInputs:
         """What the methods are given: the same network, ablation and training prompts for all."""
@@ -198,7 +198,7 @@ class Study:
         return MethodInputs.divided(Prompts(self.splice, self.train.full), self.sides, search)
 
     @cached_property
-    def bench(self) -> Bench:
+    def evaluator(self) -> Evaluator:
         """Measures circuits on the held-out prompts."""
         nodes = self.nodes  # before anything is measured: this checks the task and the dictionaries
         splice = Splice.of(
@@ -209,7 +209,7 @@ class Study:
             nodes,
             batch_size=self.settings.batch_size,
         )
-        return Bench(splice, self.settings.seed)
+        return Evaluator(splice, self.settings.seed)
 
     def require_one_device(self) -> None:
         """Refuse a model spread over several devices, or dictionaries on another one: masks lie beside both.
@@ -241,11 +241,11 @@ class Study:
         tokens, examples = self.examples.clean.tokens, self.examples
 
         def network(rows: slice) -> Tensor:
-            return self.model.logits(tokens[rows].to(self.model.device), at=examples.clean.end[rows])
+            return self.model.logits(tokens[rows].to(self.model.device), at=examples.clean.answer_position[rows])
 
         accuracy, mean = ability(network, examples, self.settings.batch_size)
         if accuracy < self.settings.minimum_accuracy or (mean is not None and mean <= 0):
-            paired = examples.also_right is None and examples.also_wrong is None
+            paired = examples.also_correct is None and examples.also_incorrect is None
             raise GossamerError(
                 f"{self.model.title} cannot do {self.task.name}: it prefers the right answer on {accuracy:.0%} of "
                 f"{len(examples)} prompts (at least {self.settings.minimum_accuracy:.0%} expected"
@@ -273,7 +273,7 @@ class Study:
             "on other text, or use fewer sites"
         )
 
-    def paths(self, methods: Sequence[str], search: SearchSettings | None = None) -> tuple[Path, ...]:
+    def paths(self, methods: Sequence[str], search: SearchSettings | None = None) -> tuple[CircuitPath, ...]:
         """The circuits of several methods (see METHODS), on the same network, prompts and ablation.
 
         Raises:
@@ -287,7 +287,7 @@ class Study:
         given = self.method_inputs(search)
         return tuple(METHODS[method](given) for method in methods)
 
-    def provenance(self, path: Path, target: Mapping[str, float]) -> dict[str, Any]:
+    def provenance(self, path: CircuitPath, target: Mapping[str, float]) -> dict[str, Any]:
         """Everything needed to find the same circuit again."""
         return {
             "method": path.method,
@@ -305,12 +305,12 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Found:
+class CircuitResult:
     """A circuit with the study and the path that it was taken from, and how the path was searched."""
 
     circuit: Circuit
     nodes: Nodes
-    path: Path
+    path: CircuitPath
     study: Study
     search: SearchSettings = field(default_factory=SearchSettings)
 
@@ -331,7 +331,7 @@ class Found:
         study = self.study
         return to_attribution_graph(
             self.circuit,
-            graph_prompt(study.bench.splice, self.nodes, row),
+            graph_prompt(study.evaluator.splice, self.nodes, row),
             widths={site: dictionary.n_latents for site, dictionary in study.dictionaries.items()},
             n_layers=study.model.n_layers,
             scan=study.model.title,
@@ -349,7 +349,7 @@ def find_circuit(
     recipe: Recipe = "gossamer",
     settings: StudySettings | None = None,
     search: SearchSettings | None = None,
-) -> Found:
+) -> CircuitResult:
     """The smallest circuit that is as faithful as asked, or the most faithful of the size asked.
 
     Args:
@@ -382,12 +382,12 @@ def find_circuit(
 
 def choose(
     study: Study,
-    path: Path,
+    path: CircuitPath,
     *,
     faithfulness: float | None = None,
     size: int | None = None,
     search: SearchSettings | None = None,
-) -> Found:
+) -> CircuitResult:
     """Take a circuit from a path: the size or the faithfulness (default 0.9) is met, then it is pruned.
 
     Faithfulness is met on the training prompts that choices are made on. `search` is what the path was searched with:
@@ -400,17 +400,19 @@ def choose(
     search = search or SearchSettings(seed=study.settings.seed)
     for sentence in few_texts(study.task.test):
         warnings.warn(f"{study.task.name}: {sentence}", FewTextsWarning, stacklevel=2)
-    polish = study.method_inputs(search).polish(path)
+    refiner = study.method_inputs(search).refiner(path)
     wanted = DEFAULT_FAITHFULNESS if faithfulness is None else faithfulness
     if size is not None:
         _check_room(path.nodes, size)
-        target, chosen = {"size": float(size)}, polish.refined(path.of_size(size), size)
+        target, chosen = {"size": float(size)}, refiner.refined(path.of_size(size), size)
     else:
-        target, chosen = {"faithfulness": wanted}, _smallest(study, path, polish, wanted)
+        target, chosen = {"faithfulness": wanted}, _smallest(study, path, refiner, wanted)
     nodes = path.nodes.select(chosen)
-    scores = node_effects(study.bench, nodes)
-    measured = study.bench.behaviour("circuit", study.bench.outcome(nodes))
-    network = study.bench.splice.on(torch.arange(min(EDGE_PROMPTS, len(study.task.test)), device=study.model.device))
+    scores = node_effects(study.evaluator, nodes)
+    measured = study.evaluator.task_metrics("circuit", study.evaluator.prompt_metrics(nodes))
+    network = study.evaluator.splice.select(
+        torch.arange(min(EDGE_PROMPTS, len(study.task.test)), device=study.model.device)
+    )
     circuit = Circuit.from_nodes(
         path.nodes,
         chosen,
@@ -422,16 +424,16 @@ def choose(
         inputs=Inputs.of(study.model, study.dictionaries, study.task),
     )
     edges = circuit_edges(network, nodes, keep=EDGES_KEPT)
-    return Found(replace(circuit, edges=edges), nodes, path, study, search)
+    return CircuitResult(replace(circuit, edges=edges), nodes, path, study, search)
 
 
-def _smallest(study: Study, path: Path, polish: Polish, wanted: float) -> Int[Tensor, "chosen"]:
+def _smallest(study: Study, path: CircuitPath, refiner: CircuitRefiner, wanted: float) -> Int[Tensor, "chosen"]:
     """The smallest circuit that pruning finds in the first of the path that is faithful enough."""
 
     def enough(shorter: Int[Tensor, "shorter"]) -> bool:
         return study.choice.kept(path.nodes.select(shorter)) >= wanted
 
-    return polish.pruned(polish.shortened(_faithful(study, path, wanted), enough), enough)
+    return refiner.pruned(refiner.shortened(_faithful(study, path, wanted), enough), enough)
 
 
 def _check_room(nodes: Nodes, size: int) -> None:
@@ -448,7 +450,7 @@ def _check_target(faithfulness: float | None, size: int | None) -> None:
         raise UsageError(f"size: at least 1 node expected, found {size}")
 
 
-def _faithful(study: Study, path: Path, wanted: float) -> Int[Tensor, "chosen"]:
+def _faithful(study: Study, path: CircuitPath, wanted: float) -> Int[Tensor, "chosen"]:
     """The smallest circuit of the path that is faithful enough on the prompts that choices are made on."""
     reached = 0.0
     for circuit in reversed(path.circuits):

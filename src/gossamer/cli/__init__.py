@@ -7,8 +7,8 @@ import typer
 from typer.core import TyperGroup
 
 from gossamer import __version__
-from gossamer.cli.ablating import ablate
 from gossamer.cli.coding import pursuit
+from gossamer.cli.comparing import compare_recipes
 from gossamer.cli.dictionaries import check
 from gossamer.cli.evaluating import evaluate
 from gossamer.cli.finding import circuit, demo
@@ -60,7 +60,7 @@ def options(
     """Find, test and look at sparse feature circuits in language models."""
 
 
-for command in (demo, circuit, evaluate_circuit, report, tasks, train, check, evaluate, ablate, pursuit, toys):
+for command in (demo, circuit, evaluate_circuit, report, tasks, train, check, evaluate, compare_recipes, pursuit, toys):
     app.command()(command)
 
 

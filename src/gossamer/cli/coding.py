@@ -23,11 +23,11 @@ def pursuit(
     ],
     site: Annotated[str | None, typer.Option(help="Which site, where folders hold several.")] = None,
     k: Annotated[str, typer.Option("--k", help="Most latents a token, as 2,4,8.")] = KS,
-    coder: Annotated[
+    method: Annotated[
         list[str] | None,
         typer.Option(
-            help="encoder, rescaled, cut, reweighted, gradient, matching or orthogonal; repeat. "
-            "Default: encoder, rescaled, cut, reweighted and gradient."
+            help="encoder, rescaled, cut, refit, gradient, matching or orthogonal; repeat. "
+            "Default: encoder, rescaled, cut, refit and gradient."
         ),
     ] = None,
     rows: Annotated[
@@ -43,34 +43,34 @@ def pursuit(
 ) -> None:
     """Sweep ways of coding over k: encoder, encoder cut to k, re-optimised, rescaled, and pursuit without encoder.
 
-    Give dictionaries of one site that were trained at several L0s. Writes results.json after each coder, so that a run
+    Give dictionaries of one site that were trained at several L0s. Writes results.json after each method, so that a run
     can be stopped and goes on; then tables.md and a picture of cross-entropy recovered against L0.
     """
     from gossamer.activations import read_texts
-    from gossamer.progress import shown
+    from gossamer.progress import progress_bars
     from gossamer.replacement import coding_study
     from gossamer.report.coding import PURSUITS, headline, write_coding
     from gossamer.results.lock import folder_lock
 
-    ks, coders = inputs.numbers("--k", k), tuple(coder or coding_study.DEFAULT)
-    if not set(coders) & set(PURSUITS):
-        raise UsageError(f"--coder: one of {', '.join(PURSUITS)} expected among them, found {', '.join(coders)}")
+    ks, methods = inputs.numbers("--k", k), tuple(method or coding_study.DEFAULT)
+    if not set(methods) & set(PURSUITS):
+        raise UsageError(f"--method: one of {', '.join(PURSUITS)} expected among them, found {', '.join(methods)}")
     named = inputs.by_folder(dictionaries)
     texts = read_texts(text)
     count = inputs.at_least("--rows", rows, 1)
-    if "rescaled" in coders and len(texts) <= count:
+    if "rescaled" in methods and len(texts) <= count:
         raise UsageError(
             f"--rows: fewer than the {len(texts)} texts of {text} expected, as 'rescaled' is fitted on those after the "
-            f"first {count}; give more text, fewer --rows, or coders without it"
+            f"first {count}; give more text, fewer --rows, or methods without it"
         )
     network = inputs.language_model(model, device, dtype, family)
     found = {name: _one(source, site, network.device) for name, source in named.items()}
     length = min(inputs.at_least("--context", context, 2), network.n_context)
     tokens = network.tokenize(texts[: 2 * count], bos=bos).cut(length)
     sample = tokens[count:] if len(tokens) > count else None
-    with folder_lock(output), shown(err):
+    with folder_lock(output), progress_bars(err):
         done = coding_study.study_coding(
-            network, found, tokens[:count], ks, sample=sample, coders=coders, folder=output
+            network, found, tokens[:count], ks, sample=sample, methods=methods, folder=output
         )
     picture = write_coding(done, output)
     if as_json:
@@ -96,14 +96,14 @@ def _one(source: str, site: str | None, device: Any) -> Any:
 
 
 def _table(found: Any) -> Table:
-    """CE recovered: a line for each dictionary and coder, a column for each k."""
+    """CE recovered: a line for each dictionary and method, a column for each k."""
     ks = found.settings["ks"]
-    table = Table("dictionary", "coder", "own L0", *(f"k {k}" for k in ks), box=None, padding=(0, 1, 0, 0))
+    table = Table("dictionary", "method", "own L0", *(f"k {k}" for k in ks), box=None, padding=(0, 1, 0, 0))
     for name in found.dictionaries:
-        for coder in found.settings["coders"]:
-            points = {point.k: point for point in found.points if (point.dictionary, point.coder) == (name, coder)}
+        for method in found.settings["methods"]:
+            points = {point.k: point for point in found.points if (point.dictionary, point.method) == (name, method)}
             own = points.get(None)
             cells = [number(points[k].loss_recovered, 3) if k in points else "" for k in ks]
             alone = "" if own is None else f"{own.l0:.1f}: {own.loss_recovered:.3f}"
-            table.add_row(name, coder, alone, *cells)
+            table.add_row(name, method, alone, *cells)
     return table

@@ -43,9 +43,9 @@ def check(
         table.add_row(
             str(one.site),
             f"{one.measured.l0:.1f}",
-            number(one.claims.l0, 1),
+            number(one.reported.l0, 1),
             f"{one.measured.explained_variance:.3f}",
-            number(one.claims.explained_variance, 3),
+            number(one.reported.explained_variance, 3),
             Text("as claimed", "green") if fine else Text(f"{count} warning{'s' if count > 1 else ''}", "red"),
         )
     out.print(table)

@@ -45,7 +45,7 @@ def evaluate(
     With --json one object a site, in the schema of SAEBench's core evaluation.
     """
     from gossamer.activations import DEFAULT_MASK, REAL_TOKENS, read_texts
-    from gossamer.progress import shown
+    from gossamer.progress import progress_bars
     from gossamer.replacement.evaluate import evaluate as measured
     from gossamer.replacement.evaluate import to_saebench
 
@@ -54,7 +54,7 @@ def evaluate(
     chosen = inputs.dictionary_set(network, model, dictionaries)
     length = min(inputs.at_least("--context", context, 2), network.n_context)
     tokens = network.tokenize(texts, bos=bos)
-    with shown(err):
+    with progress_bars(err):
         found = measured(network, chosen, tokens.cut(length), mask=REAL_TOKENS if include_bos else DEFAULT_MASK)
     if as_json:
         print_json({str(site): to_saebench(one, chosen[site]) for site, one in found.items()})

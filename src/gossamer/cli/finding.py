@@ -17,9 +17,9 @@ def demo(
 ) -> None:
     """Find, test and draw the circuit for subject-verb agreement in the bundled model (minutes on a laptop)."""
     from gossamer.demo import run_demo
-    from gossamer.progress import shown
+    from gossamer.progress import progress_bars
 
-    with shown(err):
+    with progress_bars(err):
         result = run_demo(output, seed)
     _tell(result.found, result.report, as_json)
 
@@ -63,7 +63,7 @@ def circuit(
     """
     from gossamer.circuits.study import find_circuit
     from gossamer.demo import write_results
-    from gossamer.progress import shown
+    from gossamer.progress import progress_bars
     from gossamer.results import folder_lock
 
     kind = inputs.choice("--recipe", recipe, ("gossamer", "reference"))
@@ -77,7 +77,7 @@ def circuit(
         prompted = inputs.task(task, network.tokenizer, bos=bos, prompts=prompts, seed=seed, how=reading)
         inputs.require_other(others, network, prompted)
         chosen = inputs.dictionary_set(network, model, dictionaries)
-        with shown(err):
+        with progress_bars(err):
             how = {"recipe": kind, "settings": settings, "search": search}
             found = find_circuit(network, chosen, prompted, faithfulness=faithfulness, size=size, **how)
             report = write_results(found, output, methods=methods, reruns=reruns, others=others)

@@ -74,5 +74,5 @@ def _tokens(example: Any) -> Table:
     table = Table(box=None, show_header=False)
     for text, role in example.clean:
         table.add_row(repr(text), role or "passed through")
-    table.add_row(f"answer {example.answer!r}", f"wrong {example.wrong!r}")
+    table.add_row(f"answer {example.answer!r}", f"wrong {example.incorrect!r}")
     return table

@@ -36,7 +36,7 @@ def evaluate_circuit(
     """
     from gossamer.circuits.circuit import Circuit
     from gossamer.circuits.evaluate import rerun
-    from gossamer.progress import shown
+    from gossamer.progress import progress_bars
 
     if task is None and (prompts is not None or bos is not None):
         raise UsageError("--prompts, --bos: for other prompts than the circuit's own; give --task too")
@@ -44,7 +44,7 @@ def evaluate_circuit(
     network = rerun.circuit_model(loaded, model, beside=circuit.parent, device=device)
     other = None if task is None else inputs.task(task, network.tokenizer, bos=bos, prompts=prompts, seed=seed)
     given = None if not dictionaries else inputs.dictionary_set(network, "", dictionaries)
-    with shown(err):
+    with progress_bars(err):
         found = rerun.evaluate_circuit(circuit, model=network, dictionaries=given, task=other)
     if as_json:
         facts = {"model": found.model, "task": found.task, "prompts": found.prompts, "measured": found.measured}

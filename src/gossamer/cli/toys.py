@@ -24,7 +24,7 @@ def toys(
     width and penalty are swept. Writes results.json after each dictionary, so that a run can be stopped and goes on;
     then tables.md and a picture. On the CPU.
     """
-    from gossamer.progress import shown
+    from gossamer.progress import progress_bars
     from gossamer.report.recovery import write_recovery
     from gossamer.results.lock import folder_lock
     from gossamer.toys import sweep
@@ -32,7 +32,7 @@ def toys(
     settings = sweep.quick() if quick else sweep.SweepSettings()
     if seeds is not None:
         settings = replace(settings, seeds=inputs.at_least("--seeds", seeds, 1))
-    with folder_lock(output), shown(err):
+    with folder_lock(output), progress_bars(err):
         found = sweep.sweep(settings, folder=output)
     picture = write_recovery(found, output)
     if as_json:

@@ -119,7 +119,7 @@ def train(
     dictionaries.
     """
     from gossamer.activations import read_texts
-    from gossamer.progress import shown
+    from gossamer.progress import progress_bars
     from gossamer.training import recipe_for, train_sets, train_transcoders
     from gossamer.training.parallel import joined
 
@@ -135,7 +135,7 @@ def train(
         chosen = _combinations(asked.learner, objective, n_latents, k, penalty, l0, seeds, seed)
         config = _tunable(asked, places or recipe.sites, chosen)
         more: dict[str, Any] = {"cache": cache, "also": metrics or ()}
-        with shown(err) if processes.writes else nullcontext():
+        with progress_bars(err) if processes.writes else nullcontext():
             found: Mapping[str, Any]
             if pairs is None:
                 where = places or recipe.sites
@@ -157,9 +157,9 @@ def _combinations(
     seed: int,
 ) -> list[Any]:
     """A plan for every combination of what was given."""
-    from gossamer.training.set_plans import set_plans
+    from gossamer.training.sweep_specs import sweep_specs
 
-    return set_plans(
+    return sweep_specs(
         learner,
         objective=() if objective is None else inputs.words(objective),
         n_latents=() if n_latents is None else inputs.numbers("--n-latents", n_latents),
@@ -234,7 +234,7 @@ def _with_changes(learner: Any, learning_rate: float | None, encoder_scale: floa
 
 def _tunable(config: Any, sites: Sequence[Any], chosen: Sequence[Any]) -> Any:
     """Without the fine-tuning, if something asked for cannot be fine-tuned."""
-    from gossamer.training.tuner import ARCHITECTURES
+    from gossamer.training.end_to_end_trainer import ARCHITECTURES
 
     architectures = {one.learner.architecture for one in chosen}
     if architectures <= set(ARCHITECTURES) and all(site.facts.residual for site in sites):
@@ -248,7 +248,7 @@ def _print_sets(found: Mapping[str, Any], as_json: bool) -> None:
     folders = {name: str(Path(next(iter(one.values())).provenance["source"]).parent) for name, one in found.items()}
     if as_json:
         sets = [
-            {"name": name, "folder": folders[name], "sites": {str(s): asdict(d.claims) for s, d in one.items()}}
+            {"name": name, "folder": folders[name], "sites": {str(s): asdict(d.reported) for s, d in one.items()}}
             for name, one in found.items()
         ]
         print_json({"folder": sets[0]["folder"], "sites": sets[0]["sites"]} if "" in found else {"sets": sets})
@@ -258,8 +258,8 @@ def _print_sets(found: Mapping[str, Any], as_json: bool) -> None:
     table.columns[0].overflow = "fold"
     for name, one in found.items():
         for site, dictionary in one.items():
-            claims = dictionary.claims
-            numbers = (number(claims.l0, 1), number(claims.explained_variance, 3))
+            reported = dictionary.reported
+            numbers = (number(reported.l0, 1), number(reported.explained_variance, 3))
             place = str(site) if dictionary.site_out is None else f"{site} > {dictionary.site_out}"
             table.add_row(name or "-", place, str(dictionary.n_latents), *numbers)
     out.print(table)

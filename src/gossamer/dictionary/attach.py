@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gossamer.activations.stream import BATCH, ActivationBatch, ActivationStream
 from gossamer.activations.token_mask import DEFAULT_MASK, TokenMask
-from gossamer.dictionary.config import Claims
+from gossamer.dictionary.config import ReportedMetrics
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
@@ -58,7 +58,7 @@ class Attachment:
 
     site: Site
     measured: Measurement
-    claims: Claims
+    reported: ReportedMetrics
     warnings: tuple[str, ...]
 
     __repr__ = short_repr
@@ -212,16 +212,16 @@ def _short_name(name: str) -> str:
 
 
 def _attachment(model: LanguageModel, site: Site, dictionary: Dictionary, measured: Measurement) -> Attachment:
-    claims, texts, cause = dictionary.claims, [], _likely_cause(site)
+    reported, texts, cause = dictionary.reported, [], _likely_cause(site)
     if dictionary.model_name is None:
         texts.append(f"dictionary at {site}: its file names no model; nothing says that it belongs to {model.name}")
     elif _short_name(dictionary.model_name) != _short_name(model.name):
         texts.append(f"dictionary at {site}: trained on {dictionary.model_name}, used on {model.name}")
-    if claims.l0 is not None and not claims.l0 / _L0_FACTOR <= measured.l0 <= claims.l0 * _L0_FACTOR:
-        texts.append(f"dictionary at {site}: L0 is {measured.l0:.4g}, its file claims {claims.l0:.4g}; {cause}")
-    if (shortfall := _shortfall(measured.explained_variance, claims.explained_variance)) is not None:
+    if reported.l0 is not None and not reported.l0 / _L0_FACTOR <= measured.l0 <= reported.l0 * _L0_FACTOR:
+        texts.append(f"dictionary at {site}: L0 is {measured.l0:.4g}, its file claims {reported.l0:.4g}; {cause}")
+    if (shortfall := _shortfall(measured.explained_variance, reported.explained_variance)) is not None:
         texts.append(f"dictionary at {site}: explained variance ({measured.formula}) is {shortfall}; {cause}")
-    return Attachment(site, measured, claims, tuple(texts))
+    return Attachment(site, measured, reported, tuple(texts))
 
 
 def _shortfall(measured: float, claimed: float | None) -> str | None:

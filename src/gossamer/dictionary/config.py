@@ -93,7 +93,7 @@ def _require_one_of(what: str, value: str, known: tuple[str, ...]) -> None:
 
 
 @dataclass(frozen=True)
-class Claims:
+class ReportedMetrics:
     """What a dictionary's file says of its quality; None where it says nothing.
 
     Attributes:
@@ -113,12 +113,12 @@ class Contents:
         config: the conventions, resolved.
         tensors: one tensor per name of `config.shapes`.
         provenance: where it came from: source, format, sha256, revision, training, derived_from.
-        claims: what its makers measured.
+        reported: what its makers measured.
     """
 
     config: DictionaryConfig
     tensors: dict[str, Tensor]
     provenance: dict[str, Any] = field(default_factory=dict)
-    claims: Claims = field(default_factory=Claims)
+    reported: ReportedMetrics = field(default_factory=ReportedMetrics)
 
     __repr__ = short_repr

@@ -25,7 +25,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gossamer.dictionary import activation, normalisation
-from gossamer.dictionary.config import Claims, Contents, DictionaryConfig
+from gossamer.dictionary.config import Contents, DictionaryConfig, ReportedMetrics
 from gossamer.dictionary.formats import detect
 from gossamer.dictionary.normalisation import Statistics
 from gossamer.display import brief, plural, short_repr
@@ -48,7 +48,7 @@ class Dictionary(nn.Module):
     Attributes:
         config: conventions and shapes.
         provenance: source, format, sha256, revision, training facts, derived_from.
-        claims: L0 and explained variance that its makers measured.
+        reported: L0 and explained variance that its makers measured.
     """
 
     W_enc: Tensor
@@ -66,14 +66,14 @@ class Dictionary(nn.Module):
         config: DictionaryConfig,
         *,
         provenance: dict[str, Any] | None = None,
-        claims: Claims | None = None,
+        reported: ReportedMetrics | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.config = config
         self.provenance = dict(provenance or {})
-        self.claims = claims or Claims()
+        self.reported = reported or ReportedMetrics()
         for name in ("b_enc", "threshold", "b_gate", "b_mag", "r_mag", "W_skip"):
             self.register_parameter(name, None)
         for name, shape in config.shapes.items():
@@ -285,7 +285,7 @@ class Dictionary(nn.Module):
         cls, contents: Contents, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> "Dictionary":
         """A frozen dictionary from what a reader returned; parameters take W_enc's dtype unless `dtype` is given."""
-        dictionary = cls(contents.config, provenance=contents.provenance, claims=contents.claims, device="meta")
+        dictionary = cls(contents.config, provenance=contents.provenance, reported=contents.reported, device="meta")
         dtype = dtype or contents.tensors["W_enc"].dtype
         tensors = {**contents.tensors, "W_enc": _by_latent(contents.tensors["W_enc"])}
         tensors = {name: tensor.to(device=device, dtype=dtype) for name, tensor in tensors.items()}
@@ -303,7 +303,7 @@ class Dictionary(nn.Module):
                 with or without a skip connection, the Gemma Scopes none), or is only read.
         """
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        return detect.write(Path(folder), format, Contents(self.config, tensors, self.provenance, self.claims))
+        return detect.write(Path(folder), format, Contents(self.config, tensors, self.provenance, self.reported))
 
 
 def _by_latent(w_enc: Tensor) -> Tensor:

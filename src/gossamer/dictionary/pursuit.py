@@ -231,7 +231,7 @@ def _orthogonal_step(codes: _Codes, slot: int, wanted: Bool[Tensor, "tokens"]) -
     codes.move(torch.where(wanted[:, None], values - present, 0.0))
 
 
-def refit(x: Float[Tensor, "tokens d"], rows: Rows, codes: SparseLatents) -> SparseLatents:
+def refit_latents(x: Float[Tensor, "tokens d"], rows: Rows, codes: SparseLatents) -> SparseLatents:
     """The same choice of latents (or fewer) with non-negative weights of the smallest residual, never a larger one."""
     norms = rows.norms[codes.indices]
     values = _refitted(x, rows, codes.indices, codes.values > 0, codes.values * norms)

@@ -63,7 +63,7 @@ class DictionarySet(Mapping[Site, Dictionary]):
                 one.architecture,
                 one.n_latents,
                 one.d_in,
-                *map(_shown, (one.k, one.claims.l0, one.claims.explained_variance)),
+                *map(_shown, (one.k, one.reported.l0, one.reported.explained_variance)),
             )
             for site, one in self.items()
         ]

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from gossamer.activations.stream import ActivationStream
 from gossamer.activations.token_mask import counted_tokens
-from gossamer.dictionary import recoding
-from gossamer.dictionary.coder import Coder
+from gossamer.dictionary import encoding_methods
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.dictionary.encoding_method import EncodingMethod
 from gossamer.dictionary.slopes import Rows
 from gossamer.display import listed, plural, short_repr
 from gossamer.errors import UsageError
@@ -29,30 +29,30 @@ from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
 from gossamer.progress import begin, silenced
 from gossamer.replacement.evaluate.evaluation import Evaluation
-from gossamer.replacement.evaluate.measure import evaluate_coders
+from gossamer.replacement.evaluate.measure import evaluate_methods
 from gossamer.results import Older, Recorder, record_format
 from gossamer.tokens import Tokens
 
 ENCODERS = ("encoder", "rescaled")
-SWEPT = ("cut", "reweighted", "gradient", "matching", "orthogonal")
-CODERS = (*ENCODERS, *SWEPT)
-DEFAULT = ("encoder", "rescaled", "cut", "reweighted", "gradient")
+SWEPT = ("top_k", "refit", "gradient", "matching", "orthogonal")
+METHODS = (*ENCODERS, *SWEPT)
+DEFAULT = ("encoder", "rescaled", "top_k", "refit", "gradient")
 RESULTS = "results.json"
 _KEPT = ("l0", "loss_recovered", "kl_spliced", "ce_spliced", "explained_variance", "cosine", "norm_ratio", "dead")
 
 
 @dataclass(frozen=True)
 class CodingPoint:
-    """One coder of one dictionary, spliced into the model; the numbers are those of :class:`Evaluation`.
+    """One method of one dictionary, spliced into the model; the numbers are those of :class:`Evaluation`.
 
     Attributes:
         dictionary: its name.
-        coder: one of `CODERS`.
+        method: one of `METHODS`.
         k: most latents a token; None for the encoders, which choose themselves.
     """
 
     dictionary: str
-    coder: str
+    method: str
     k: int | None
     l0: float
     loss_recovered: float
@@ -72,7 +72,7 @@ class CodingStudy:
 
     Attributes:
         settings: model, site, text and everything else that the numbers depend on.
-        points: in the order of dictionaries, coders and k.
+        points: in the order of dictionaries, methods and k.
     """
 
     settings: Mapping[str, Any]
@@ -94,16 +94,16 @@ class CodingStudy:
     @property
     def trained_l0(self) -> dict[str, float]:
         """Mean L0 of each dictionary's own encoder on the text: the L0 that it was trained for."""
-        return {point.dictionary: point.l0 for point in self.points if point.coder == "encoder"}
+        return {point.dictionary: point.l0 for point in self.points if point.method == "encoder"}
 
-    def curve(self, dictionary: str, coder: str) -> tuple[CodingPoint, ...]:
-        """The points of one dictionary and coder, by rising L0."""
-        chosen = [point for point in self.points if (point.dictionary, point.coder) == (dictionary, coder)]
+    def curve(self, dictionary: str, method: str) -> tuple[CodingPoint, ...]:
+        """The points of one dictionary and method, by rising L0."""
+        chosen = [point for point in self.points if (point.dictionary, point.method) == (dictionary, method)]
         return tuple(sorted(chosen, key=lambda point: point.l0))
 
-    def at(self, dictionary: str, coder: str, l0: float) -> float | None:
+    def at(self, dictionary: str, method: str, l0: float) -> float | None:
         """Cross-entropy recovered at `l0`, linear between the points beside it; None outside of the curve."""
-        points = self.curve(dictionary, coder)
+        points = self.curve(dictionary, method)
         for below, above in pairwise(points):
             if below.l0 <= l0 <= above.l0 and below.l0 < above.l0:
                 share = (l0 - below.l0) / (above.l0 - below.l0)
@@ -127,11 +127,11 @@ class Verdict:
     best: str
 
 
-def verdicts(study: CodingStudy, coder: str = "gradient") -> list[Verdict]:
+def verdicts(study: CodingStudy, method: str = "gradient") -> list[Verdict]:
     """The best decoder at each L0 that a dictionary was trained at; left out where its own curve does not reach it."""
     found = []
     for own, l0 in sorted(study.trained_l0.items(), key=lambda item: item[1]):
-        recovered = {name: study.at(name, coder, l0) for name in study.dictionaries}
+        recovered = {name: study.at(name, method, l0) for name in study.dictionaries}
         known = {name: value for name, value in recovered.items() if value is not None}
         if own in known:
             found.append(Verdict(l0, own, recovered, max(known, key=lambda name: known[name])))
@@ -145,43 +145,43 @@ def study_coding(
     ks: Sequence[int],
     *,
     sample: Tokens | None = None,
-    coders: Sequence[str] = DEFAULT,
+    methods: Sequence[str] = DEFAULT,
     folder: str | Path | None = None,
     batch_size: int = 16,
 ) -> CodingStudy:
-    """Measure every coder of every dictionary at every k.
+    """Measure every method of every dictionary at every k.
 
-    With a `folder`, results.json there is written after each coder; a study that was stopped goes on behind the last.
+    With a `folder`, results.json there is written after each method; a study that was stopped goes on behind the last.
 
-    Cost: of each coder one pass of the model over the text for each k, and two more. Memory: n^2 values for `rescaled`,
-    and for pursuit where :meth:`gossamer.dictionary.slopes.Rows.of` has them.
+    Cost: of each method one pass of the model over the text for each k, and two more. Memory: n^2 values for
+    `rescaled`, and for pursuit where :meth:`gossamer.dictionary.slopes.Rows.of` has them.
 
     Args:
         dictionaries: of one site, by name.
         tokens: text to measure on.
         ks: most latents a token.
         sample: other text, on which `rescaled` fits its factors.
-        coders: of `CODERS`.
+        methods: of `METHODS`.
 
     Raises:
-        UsageError: no dictionaries, dictionaries of several sites, a coder or k that is none, `rescaled` without a
+        UsageError: no dictionaries, dictionaries of several sites, a method or k that is none, `rescaled` without a
             sample, or a folder that holds another study.
         NotFiniteError: activations, reconstructions or logits are not finite.
         GossamerError: results.json is damaged.
     """
-    _check(dictionaries, ks, coders, sample)
-    settings = _settings(model, dictionaries, tokens, sample, ks, coders)
+    _check(dictionaries, ks, methods, sample)
+    settings = _settings(model, dictionaries, tokens, sample, ks, methods)
     recorder = Recorder(None if folder is None else Path(folder) / RESULTS, FORMAT, settings)
-    done = {(point.dictionary, point.coder) for point in recorder.rows}
-    advance = begin("coding", sum(_passes(coder, ks) for _ in dictionaries for coder in coders))
+    done = {(point.dictionary, point.method) for point in recorder.rows}
+    advance = begin("coding", sum(_passes(method, ks) for _ in dictionaries for method in methods))
     advance(len(recorder.rows), "")
     for name, dictionary in dictionaries.items():
-        for coder in [coder for coder in coders if (name, coder) not in done]:
-            built = _built(model, dictionary, coder, ks, sample, batch_size)
+        for method in [method for method in methods if (name, method) not in done]:
+            built = _built(model, dictionary, method, ks, sample, batch_size)
             with silenced():
-                found = evaluate_coders(model, built, tokens, batch_size=batch_size)
-            recorder.add(*(_point(name, coder, k, one) for k, one in found.items()))
-            advance(_passes(coder, ks), f"{name} {coder}")
+                found = evaluate_methods(model, built, tokens, batch_size=batch_size)
+            recorder.add(*(_point(name, method, k, one) for k, one in found.items()))
+            advance(_passes(method, ks), f"{name} {method}")
     return CodingStudy(recorder.settings, tuple(recorder.rows))
 
 
@@ -197,21 +197,21 @@ def load_study(folder: str | Path) -> CodingStudy:
 
 
 def _check(
-    dictionaries: Mapping[str, Dictionary], ks: Sequence[int], coders: Sequence[str], sample: Tokens | None
+    dictionaries: Mapping[str, Dictionary], ks: Sequence[int], methods: Sequence[str], sample: Tokens | None
 ) -> None:
     if not dictionaries:
         raise UsageError("coding study: at least one dictionary expected, found none")
     sites = sorted({str(dictionary.site) for dictionary in dictionaries.values()})
     if len(sites) > 1:
         raise UsageError(f"coding study: dictionaries of one site expected, found {', '.join(sites)}; choose one site")
-    if unknown := [coder for coder in coders if coder not in CODERS]:
-        raise UsageError(f"coding study: coders {', '.join(CODERS)} expected, found {unknown[0]!r}")
-    if not coders or len(set(coders)) < len(coders) or len(set(ks)) < len(ks):
-        raise UsageError(f"coding study: each coder and k once expected, found {list(coders)} and {list(ks)}")
+    if unknown := [method for method in methods if method not in METHODS]:
+        raise UsageError(f"coding study: methods {', '.join(METHODS)} expected, found {unknown[0]!r}")
+    if not methods or len(set(methods)) < len(methods) or len(set(ks)) < len(ks):
+        raise UsageError(f"coding study: each method and k once expected, found {list(methods)} and {list(ks)}")
     width = min(dictionary.n_latents for dictionary in dictionaries.values())
     if not ks or not all(1 <= k <= width for k in ks):
         raise UsageError(f"coding study: k from 1 to the {width} latents expected, found {list(ks)}")
-    if "rescaled" in coders and sample is None:
+    if "rescaled" in methods and sample is None:
         raise UsageError("coding study: rescaled fits its factors on other text than it is measured on; give a sample")
 
 
@@ -221,7 +221,7 @@ def _settings(
     tokens: Tokens,
     sample: Tokens | None,
     ks: Sequence[int],
-    coders: Sequence[str],
+    methods: Sequence[str],
 ) -> dict[str, Any]:
     return {
         "model": model.title,
@@ -233,12 +233,12 @@ def _settings(
         "text": _hash(tokens.ids * tokens.mask, tokens.mask),
         "sample": None if sample is None else _hash(sample.ids * sample.mask, sample.mask),
         "ks": list(ks),
-        "coders": list(coders),
+        "methods": list(methods),
     }
 
 
-def _passes(coder: str, ks: Sequence[int]) -> int:
-    return 1 if coder in ENCODERS else len(ks)
+def _passes(method: str, ks: Sequence[int]) -> int:
+    return 1 if method in ENCODERS else len(ks)
 
 
 def _hash(*tensors: Tensor) -> str:
@@ -251,40 +251,56 @@ def _hash(*tensors: Tensor) -> str:
 def _built(
     model: LanguageModel,
     dictionary: Dictionary,
-    coder: str,
+    method: str,
     ks: Sequence[int],
     sample: Tokens | None,
     batch_size: int,
-) -> dict[int | None, Coder]:
-    """The coders of one name, by k."""
-    if coder == "encoder":
-        return {None: recoding.encoded(dictionary)}
-    if coder == "rescaled":
+) -> dict[int | None, EncodingMethod]:
+    """The methods of one name, by k."""
+    if method == "encoder":
+        return {None: encoding_methods.encoded(dictionary)}
+    if method == "rescaled":
         assert sample is not None
         assert dictionary.site is not None
         activations = ActivationStream(model, sample, [dictionary.site], batch_size=batch_size).collect()
-        return {None: recoding.rescaled(dictionary, activations[dictionary.site])}
-    return dict(_by_k(dictionary, coder, ks))
+        return {None: encoding_methods.rescaled(dictionary, activations[dictionary.site])}
+    return dict(_by_k(dictionary, method, ks))
 
 
-def _by_k(dictionary: Dictionary, coder: str, ks: Sequence[int]) -> Iterator[tuple[int, Coder]]:
-    chosen: dict[str, Callable[[Dictionary, int], Coder]] = {"cut": recoding.cut, "reweighted": recoding.reweighted}
-    if coder in chosen:
-        yield from ((k, chosen[coder](dictionary, k)) for k in ks)
+def _by_k(dictionary: Dictionary, method: str, ks: Sequence[int]) -> Iterator[tuple[int, EncodingMethod]]:
+    chosen: dict[str, Callable[[Dictionary, int], EncodingMethod]] = {
+        "top_k": encoding_methods.top_k,
+        "refit": encoding_methods.refit,
+    }
+    if method in chosen:
+        yield from ((k, chosen[method](dictionary, k)) for k in ks)
         return
     # Every k works on the same rows and the same products of all pairs of them.
     rows = Rows.of(dictionary.W_dec.detach())
-    yield from ((k, recoding.pursued(dictionary, k, coder, rows)) for k in ks)
+    yield from ((k, encoding_methods.pursued(dictionary, k, method, rows)) for k in ks)
 
 
-def _point(name: str, coder: str, k: int | None, found: Evaluation) -> CodingPoint:
-    return CodingPoint(name, coder, k, **{value: getattr(found, value) for value in _KEPT})
+def _point(name: str, method: str, k: int | None, found: Evaluation) -> CodingPoint:
+    return CodingPoint(name, method, k, **{value: getattr(found, value) for value in _KEPT})
 
 
 def _of_version_1(body: dict[str, Any]) -> dict[str, Any]:
-    return {"settings": body["settings"], "rows": body["points"]}
+    return _of_version_2({"settings": body["settings"], "rows": body["points"]})
+
+
+def _of_version_2(body: dict[str, Any]) -> dict[str, Any]:
+    """Methods had other names, and were called coders."""
+    named = {"cut": "top_k", "reweighted": "refit"}
+    rows = [{**row, "method": named.get(row["coder"], row["coder"])} for row in body["rows"]]
+    settings = {**body["settings"], "methods": [named.get(one, one) for one in body["settings"]["coders"]]}
+    del settings["coders"]
+    return {"settings": settings, "rows": [{key: row[key] for key in row if key != "coder"} for row in rows]}
 
 
 FORMAT = record_format(
-    "gossamer.coding", 2, CodingPoint, "a study of coding", {"gossamer.coding.1": Older(_of_version_1, checksum=False)}
+    "gossamer.coding",
+    3,
+    CodingPoint,
+    "a study of coding",
+    {"gossamer.coding.1": Older(_of_version_1, checksum=False), "gossamer.coding.2": Older(_of_version_2)},
 )

@@ -46,7 +46,7 @@ class ReplacementModel:
     model: LanguageModel
     dictionaries: Mapping[Site, Dictionary]
     errors: str = "drop"
-    mean_errors: Mapping[Site, Float[Tensor, "*slot d"]] = field(default_factory=dict)
+    mean_errors: Mapping[Site, Float[Tensor, "*group d"]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.dictionaries:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gossamer.circuits.results import Behaviour, Curve, CurvePoint, Findings, Interval, Overlap
+from gossamer.circuits.results import Curve, CurvePoint, Findings, Interval, Overlap, TaskMetrics
 from gossamer.display import plural
 from gossamer.errors import GossamerError
 from gossamer.report.text import percent, ratio
@@ -14,10 +14,10 @@ LEVELS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 class Landmarks:
     """The four networks every figure refers to."""
 
-    full: Behaviour
-    dictionaries: Behaviour
-    circuit: Behaviour
-    empty: Behaviour
+    full: TaskMetrics
+    dictionaries: TaskMetrics
+    circuit: TaskMetrics
+    empty: TaskMetrics
 
 
 def landmarks(findings: Findings) -> Landmarks | None:
@@ -91,7 +91,7 @@ def budget(findings: Findings) -> str | None:
 def level(findings: Findings) -> float | None:
     """The round faithfulness at which methods are compared: the highest that the circuit (else our curve) reaches."""
     known = landmarks(findings)
-    ours = [point.behaviour.faithfulness.value for point in findings.curves[0].points] if findings.curves else []
+    ours = [point.task_metrics.faithfulness.value for point in findings.curves[0].points] if findings.curves else []
     best = max(ours, default=0.0)
     reached = min(best, known.circuit.faithfulness.value) if known else best
     return next((value for value in LEVELS if value <= reached), None)
@@ -99,7 +99,7 @@ def level(findings: Findings) -> float | None:
 
 def smallest(curve: Curve, at_least: float) -> CurvePoint | None:
     """The smallest measured circuit of a method that is at least so faithful."""
-    fitting = [point for point in curve.points if point.behaviour.faithfulness.value >= at_least]
+    fitting = [point for point in curve.points if point.task_metrics.faithfulness.value >= at_least]
     return min(fitting, key=lambda point: point.size, default=None)
 
 

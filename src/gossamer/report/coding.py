@@ -22,45 +22,45 @@ def trained_at(study: CodingStudy, name: str) -> str:
     return f"trained at L0 {rounded[name]}"
 
 
-def headline(study: CodingStudy, coder: str = "gradient") -> str:
+def headline(study: CodingStudy, method: str = "gradient") -> str:
     """Whether decoders trained at a higher L0 are better at low test L0, in one sentence."""
-    found = [verdict for verdict in verdicts(study, coder) if len(_known(verdict)) > 1]
+    found = [verdict for verdict in verdicts(study, method) if len(_known(verdict)) > 1]
     if not found:
         return f"Ways of coding the dictionaries of {study.settings['site']}"
     own = study.trained_l0
     higher = [verdict for verdict in found if own[verdict.best] > own[verdict.own]]
     return (
-        f"Under {coder} pursuit {len(higher)} of {len(found)} decoders are beaten at their own training L0 by one "
+        f"Under {method} pursuit {len(higher)} of {len(found)} decoders are beaten at their own training L0 by one "
         "trained at a higher L0"
     )
 
 
 def markdown(study: CodingStudy) -> str:
-    """Decoders compared at the L0s that they were trained at, coders compared at each k, then every point."""
-    parts = [_comparison(study, coder) for coder in PURSUITS if any(point.coder == coder for point in study.points)]
+    """Decoders compared at the L0s that they were trained at, methods compared at each k, then every point."""
+    parts = [_comparison(study, method) for method in PURSUITS if any(point.method == method for point in study.points)]
     return "\n\n".join([*filter(None, parts), _by_k(study), _every_point(study)]) + "\n"
 
 
 def _by_k(study: CodingStudy) -> str:
-    """CE recovered: a line for each dictionary and coder, a column for each k; encoders at the L0 of their choice."""
+    """CE recovered: a line for each dictionary and method, a column for each k; encoders at the L0 of their choice."""
     ks = sorted({point.k for point in study.points if point.k is not None})
-    rows = [["dictionary", "coder", "own L0", *(f"k {k}" for k in ks)]]
+    rows = [["dictionary", "method", "own L0", *(f"k {k}" for k in ks)]]
     for name in study.dictionaries:
-        for coder in dict.fromkeys(point.coder for point in study.points if point.dictionary == name):
-            points = {point.k: point for point in study.curve(name, coder)}
+        for method in dict.fromkeys(point.method for point in study.points if point.dictionary == name):
+            points = {point.k: point for point in study.curve(name, method)}
             own = points.get(None)
             alone = "" if own is None else f"{own.l0:.1f}: {own.loss_recovered:.4f}"
             cells = [f"{points[k].loss_recovered:.4f}" if k in points else "" for k in ks]
-            rows.append([trained_at(study, name), coder, alone, *cells])
+            rows.append([trained_at(study, name), method, alone, *cells])
     return f"CE recovered at each k:\n\n{table(rows)}"
 
 
 def _every_point(study: CodingStudy) -> str:
-    rows = [["dictionary", "coder", "k", *(title for title, _, _ in _COLUMNS)]]
+    rows = [["dictionary", "method", "k", *(title for title, _, _ in _COLUMNS)]]
     for name in study.dictionaries:
         for point in (point for point in study.points if point.dictionary == name):
             numbers = [format(getattr(point, field), form) for _, field, form in _COLUMNS]
-            rows.append([name, point.coder, "" if point.k is None else str(point.k), *numbers])
+            rows.append([name, point.method, "" if point.k is None else str(point.k), *numbers])
     return table(rows)
 
 
@@ -87,14 +87,14 @@ def write_coding(study: CodingStudy, folder: str | Path) -> Path:
     return target / "coding.png"
 
 
-def _comparison(study: CodingStudy, coder: str) -> str:
-    found = verdicts(study, coder)
+def _comparison(study: CodingStudy, method: str) -> str:
+    found = verdicts(study, method)
     if not found:
         return ""
     names = study.dictionaries
     rows = [["test L0", *(trained_at(study, name) for name in names)]]
     rows += [[_l0(verdict.l0), *(_cell(verdict, name) for name in names)] for verdict in found]
-    return f"CE recovered by {coder} pursuit at each test L0 (best in bold):\n\n{table(rows)}"
+    return f"CE recovered by {method} pursuit at each test L0 (best in bold):\n\n{table(rows)}"
 
 
 def _cell(verdict: Verdict, name: str) -> str:

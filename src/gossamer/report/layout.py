@@ -81,7 +81,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Row:
+class LayoutRow:
     """One site."""
 
     site: str
@@ -96,7 +96,7 @@ class CircuitLayout:
     width: float
     left: float
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...] = ()
+    rows: tuple[LayoutRow, ...] = ()
     pills: list[Pill] = field(default_factory=list)
     more: list[More] = field(default_factory=list)
     chips: list[Chip] = field(default_factory=list)
@@ -238,7 +238,7 @@ def _fill_grid(drawing: CircuitLayout, findings: Findings, cells: Cells, width: 
                 drawing.pills += [_pill(findings, i, at, width, largest) for i, at in zip(shown, places, strict=False)]
                 if len(inside) > len(shown):
                     drawing.more.append(More(*places[len(shown)], width, len(inside) - len(shown), str(site), role))
-        rows.append(Row(str(site), y, lines * (PILL + GAP) - GAP + 2 * PAD))
+        rows.append(LayoutRow(str(site), y, lines * (PILL + GAP) - GAP + 2 * PAD))
         y += rows[-1].height
     drawing.rows, drawing.bottom = tuple(rows), y
 
@@ -285,7 +285,7 @@ def _write_prompt(drawing: CircuitLayout, prompt: PromptView) -> None:
     else:
         drawing.notes += _sentence(drawing, lowest + 10, "counterfactual", prompt.counterfactual)
         lowest = drawing.notes[-1][0]
-    answer = f"answer {text.visible(prompt.answer, 24)}   wrong answer {text.visible(prompt.wrong, 24)}"
+    answer = f"answer {text.visible(prompt.answer, 24)}   wrong answer {text.visible(prompt.incorrect, 24)}"
     drawing.notes.append((lowest + 16, answer))
     drawing.height = lowest + 24
 

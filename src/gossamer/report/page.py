@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from gossamer.circuits.results import Behaviour, Curve, Findings, NodeCard
+from gossamer.circuits.results import Curve, Findings, NodeCard, TaskMetrics
 from gossamer.display import plural
 from gossamer.features.feature_card import FeatureExample
 from gossamer.report import claims, figures, layout, style, text
@@ -183,13 +183,13 @@ def _accuracies(known: claims.Landmarks) -> str:
     )
 
 
-def _spread(behaviour: Behaviour) -> str:
+def _spread(task_metrics: TaskMetrics) -> str:
     """Interval of the mean, and how far single prompts are off: what the mean hides."""
-    return f"{_range(behaviour)}; single prompts are off by {text.ratio(behaviour.prompt_error.value)}"
+    return f"{_range(task_metrics)}; single prompts are off by {text.ratio(task_metrics.prompt_error.value)}"
 
 
-def _range(behaviour: Behaviour) -> str:
-    found = behaviour.faithfulness
+def _range(task_metrics: TaskMetrics) -> str:
+    found = task_metrics.faithfulness
     return f"95{chr(0x202F)}% interval {text.ratio(found.low)} to {text.ratio(found.high)}"
 
 

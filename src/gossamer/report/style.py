@@ -120,5 +120,5 @@ def svg(figure: Figure) -> str:
 
 def save_png(figure: Figure, path: Path) -> None:
     """Write the figure atomically, 220 dots an inch."""
-    with files.replacing(path) as temporary:
+    with files.atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI)

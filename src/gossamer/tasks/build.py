@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gossamer.errors import UsageError
-from gossamer.tasks.encoding import Row
+from gossamer.tasks.encoding import EncodedRow
 from gossamer.tasks.prompt import Piece, Prompt, join
-from gossamer.tasks.spelling import Answer, Speller
+from gossamer.tasks.prompt_tokenizer import Answer, PromptTokenizer
 
 ROLE_KINDS = ("given", "position")
 
@@ -36,7 +36,7 @@ class Fault:
 class Draft:
     """Prompts in tokens, with the faults found in them; rows with a faulty answer have no row."""
 
-    rows: dict[int, Row]
+    rows: dict[int, EncodedRow]
     faults: tuple[Fault, ...]
 
     def bad_rows(self) -> set[int]:
@@ -44,7 +44,7 @@ class Draft:
         return {fault.row for fault in self.faults}
 
 
-def draft(prompts: Mapping[int, Prompt], speller: Speller, one_token: Collection[str] | None) -> Draft:
+def draft(prompts: Mapping[int, Prompt], prompt_tokenizer: PromptTokenizer, one_token: Collection[str] | None) -> Draft:
     """Spell `prompts` and find their faults.
 
     An answer of several tokens is stood for by its first where that tells it from the answers of the other side. Of
@@ -59,22 +59,22 @@ def draft(prompts: Mapping[int, Prompt], speller: Speller, one_token: Collection
     listed = list(prompts.values())
     spelled = zip(
         prompts.items(),
-        speller.spell([prompt.clean for prompt in listed]),
-        speller.spell([prompt.counterfactual for prompt in listed]),
-        _answers(listed, speller),
+        prompt_tokenizer.spell([prompt.clean for prompt in listed]),
+        prompt_tokenizer.spell([prompt.counterfactual for prompt in listed]),
+        _answers(listed, prompt_tokenizer),
         strict=True,
     )
     rows, faults = {}, []
     for (number, prompt), clean, counterfactual, sides in spelled:
-        right, wrong = sides
-        faults += _answer_faults(speller, number, prompt, right, wrong)
+        right, incorrect = sides
+        faults += _answer_faults(prompt_tokenizer, number, prompt, right, incorrect)
         for word in (*clean.words, *counterfactual.words):
             checked = len(word.text.split()) == 1 if one_token is None else word.role in one_token
             if not word.separable or (checked and len(word.ids) != 1):
-                faults.append(_fault(speller, number, f"role {word.role}", word.text, word.ids))
-        if right.tokens and wrong.tokens:
-            shortened = (*right.shortened, *wrong.shortened)
-            rows[number] = Row(prompt, clean, counterfactual, right.tokens, wrong.tokens, shortened)
+                faults.append(_fault(prompt_tokenizer, number, f"role {word.role}", word.text, word.ids))
+        if right.tokens and incorrect.tokens:
+            shortened = (*right.shortened, *incorrect.shortened)
+            rows[number] = EncodedRow(prompt, clean, counterfactual, right.tokens, incorrect.tokens, shortened)
     return Draft(rows, tuple(faults))
 
 
@@ -87,21 +87,21 @@ class _Side:
     added: tuple[Answer, ...]
 
 
-def _answers(prompts: Sequence[Prompt], speller: Speller) -> list[tuple[_Side, _Side]]:
+def _answers(prompts: Sequence[Prompt], prompt_tokenizer: PromptTokenizer) -> list[tuple[_Side, _Side]]:
     """Right and wrong answers of every prompt."""
-    pairs = [(prompt.clean_text, text) for prompt in prompts for text in (*prompt.answers, *prompt.wrong_answers)]
-    found = iter(speller.answers([text for text, _ in pairs], [answer for _, answer in pairs]))
+    pairs = [(prompt.clean_text, text) for prompt in prompts for text in (*prompt.answers, *prompt.incorrect_answers)]
+    found = iter(prompt_tokenizer.answers([text for text, _ in pairs], [answer for _, answer in pairs]))
 
     def side(texts: tuple[str, ...]) -> _Side:
         added = tuple(next(found) for _ in texts)
-        tokens = [_token(text, one, len(texts) > 1, speller) for text, one in zip(texts, added, strict=True)]
+        tokens = [_token(text, one, len(texts) > 1, prompt_tokenizer) for text, one in zip(texts, added, strict=True)]
         several = tuple(text for text, one in zip(texts, added, strict=True) if one.continues and len(one.added) > 1)
         return _Side(tuple(dict.fromkeys(token for token in tokens if token is not None)), several, added)
 
-    return [(side(prompt.answers), side(prompt.wrong_answers)) for prompt in prompts]
+    return [(side(prompt.answers), side(prompt.incorrect_answers)) for prompt in prompts]
 
 
-def _token(text: str, answer: Answer, one_of_several: bool, speller: Speller) -> int | None:
+def _token(text: str, answer: Answer, one_of_several: bool, prompt_tokenizer: PromptTokenizer) -> int | None:
     """The token that stands for an answer.
 
     Of many answers a few run into the prompt's last token (" 17" and "76" are the one token " 1776"): what the model
@@ -109,32 +109,41 @@ def _token(text: str, answer: Answer, one_of_several: bool, speller: Speller) ->
     """
     if answer.first is not None:
         # A space of its own, before the first letter, tells nothing from anything.
-        return None if len(answer.added) > 1 and not speller.word(answer.first).strip() else answer.first
-    alone = speller.ids([text])[0] if one_of_several else []
+        return None if len(answer.added) > 1 and not prompt_tokenizer.word(answer.first).strip() else answer.first
+    alone = prompt_tokenizer.ids([text])[0] if one_of_several else []
     return alone[0] if len(alone) == 1 else None
 
 
-def _answer_faults(speller: Speller, number: int, prompt: Prompt, right: _Side, wrong: _Side) -> list[Fault]:
+def _answer_faults(
+    prompt_tokenizer: PromptTokenizer, number: int, prompt: Prompt, right: _Side, incorrect: _Side
+) -> list[Fault]:
     """A side without any token, or answers of several tokens whose first does not tell right from wrong."""
-    shared = set(right.tokens) & set(wrong.tokens)
+    shared = set(right.tokens) & set(incorrect.tokens)
     found = []
-    for where, texts, side in (("answer", prompt.answers, right), ("wrong answer", prompt.wrong_answers, wrong)):
+    for where, texts, side in (
+        ("answer", prompt.answers, right),
+        ("wrong answer", prompt.incorrect_answers, incorrect),
+    ):
         for text, answer in zip(texts, side.added, strict=True):
             if text in side.shortened and answer.first in shared:
-                found.append(_fault(speller, number, where, text, answer.added, "both begin with the same token"))
+                found.append(
+                    _fault(prompt_tokenizer, number, where, text, answer.added, "both begin with the same token")
+                )
             elif not side.tokens:
                 # Most tokenizers keep a space with the word after it.
                 blank = not answer.continues and prompt.clean_text[-1:].isspace()
                 cause = "the prompt ends in a space: move it to the answer" if blank else ""
-                found.append(_fault(speller, number, where, text, answer.added, cause))
+                found.append(_fault(prompt_tokenizer, number, where, text, answer.added, cause))
     return found
 
 
-def _fault(speller: Speller, row: int, where: str, word: str, ids: Sequence[int], cause: str = "") -> Fault:
-    return Fault(row, where, word, tuple(map(speller.word, ids)), cause)
+def _fault(
+    prompt_tokenizer: PromptTokenizer, row: int, where: str, word: str, ids: Sequence[int], cause: str = ""
+) -> Fault:
+    return Fault(row, where, word, tuple(map(prompt_tokenizer.word, ids)), cause)
 
 
-def with_one_bos(tokenizer: Any, bos: bool | None, prompts: Sequence[Prompt]) -> tuple[Speller, list[Prompt]]:
+def with_one_bos(tokenizer: Any, bos: bool | None, prompts: Sequence[Prompt]) -> tuple[PromptTokenizer, list[Prompt]]:
     """The speller, and the prompts without a BOS token written out in their texts: the speller puts the one there.
 
     Where the tokenizer adds none by itself, prompts that all write it out begin with it all the same.
@@ -142,21 +151,21 @@ def with_one_bos(tokenizer: Any, bos: bool | None, prompts: Sequence[Prompt]) ->
     Raises:
         UsageError: BOS is written out though `bos` is False, or in some texts only where nothing adds it to the others.
     """
-    speller = Speller(tokenizer, bos)
-    written = speller.written_bos
+    prompt_tokenizer = PromptTokenizer(tokenizer, bos)
+    written = prompt_tokenizer.written_bos
     marked = [
         [written != "" and text.startswith(written) for text in (prompt.clean_text, prompt.counterfactual_text)]
         for prompt in prompts
     ]
     if not any(map(any, marked)):
-        return speller, list(prompts)
+        return prompt_tokenizer, list(prompts)
     first = next(number for number, sides in enumerate(marked) if any(sides))
     if bos is False:
         raise UsageError(
             f"prompt {first}: no BOS token expected, found {written!r} written out; remove it from the text, "
             "or use --bos (bos=True in Python)"
         )
-    if not speller.bos and not all(map(all, marked)):
+    if not prompt_tokenizer.bos and not all(map(all, marked)):
         raise UsageError(
             f"prompt {first}: begins with {written!r} written out, but not all texts do; write it in all or none of "
             "them, or use --bos (bos=True in Python) to begin all of them with it"
@@ -165,7 +174,7 @@ def with_one_bos(tokenizer: Any, bos: bool | None, prompts: Sequence[Prompt]) ->
         replace(prompt, clean=_after(written, prompt.clean), counterfactual=_after(written, prompt.counterfactual))
         for prompt in prompts
     ]
-    return Speller(tokenizer, True), without
+    return PromptTokenizer(tokenizer, True), without
 
 
 def _after(written: str, pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
@@ -180,8 +189,13 @@ def _after(written: str, pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
 
 
 def build_rows(
-    prompts: Sequence[Prompt], speller: Speller, *, roles: str, drop_multi_token: bool, length: int | None = None
-) -> tuple[list[Row], dict[str, int], tuple[Fault, ...]]:
+    prompts: Sequence[Prompt],
+    prompt_tokenizer: PromptTokenizer,
+    *,
+    roles: str,
+    drop_multi_token: bool,
+    length: int | None = None,
+) -> tuple[list[EncodedRow], dict[str, int], tuple[Fault, ...]]:
     """Rows of the prompts that can be used, how many were left out for which reason, and the faults of those.
 
     Raises:
@@ -193,7 +207,7 @@ def build_rows(
         first_seen.setdefault(prompt.key, number)
     unique = {number: prompts[number] for number in first_seen.values()}
     left_out = {"duplicates": len(prompts) - len(unique)}
-    found = draft(unique, speller, None if drop_multi_token else ())
+    found = draft(unique, prompt_tokenizer, None if drop_multi_token else ())
     if drop_multi_token:
         found = replace(found, faults=(*found.faults, *shortened_answers(found)))
     bad = found.bad_rows()
@@ -225,12 +239,12 @@ def _first_cause(found: Draft) -> str:
     return f"; first, prompt {found.faults[0].row}: {refusal(found.faults[:1])}"
 
 
-def _check_answers(rows: Mapping[int, Row]) -> None:
+def _check_answers(rows: Mapping[int, EncodedRow]) -> None:
     for number, row in rows.items():
-        if set(row.answers) & set(row.wrong):
+        if set(row.answers) & set(row.incorrect):
             raise UsageError(
                 f"prompt {number}: two different answers expected, found {row.prompt.answer!r} and "
-                f"{row.prompt.wrong!r}, which are one token; mend or remove the row"
+                f"{row.prompt.incorrect!r}, which are one token; mend or remove the row"
             )
 
 
@@ -251,7 +265,7 @@ def refusal(faults: Sequence[Fault]) -> str:
     )
 
 
-def by_position(rows: Sequence[Row]) -> list[Row]:
+def by_position(rows: Sequence[EncodedRow]) -> list[EncodedRow]:
     """`rows` with a role for each position. Raises :class:`UsageError` unless all texts have one length."""
     lengths = sorted({len(text.ids) for row in rows for text in (row.clean, row.counterfactual)})
     if len(lengths) > 1:
@@ -276,7 +290,7 @@ def warn_left_out(name: str, counts: dict[str, int], total: int, faults: Sequenc
         warnings.warn(f"task {name}: of {total} prompts left out: {said(counts)}{words}", TaskWarning, stacklevel=3)
 
 
-def warn_shortened(name: str, rows: Sequence[Row]) -> int:
+def warn_shortened(name: str, rows: Sequence[EncodedRow]) -> int:
     """Say aloud for which answers the first of several tokens stands. Returns in how many prompts."""
     shortened = [row for row in rows if row.shortened]
     words = list(dict.fromkeys(text for row in shortened for text in row.shortened))

@@ -122,12 +122,12 @@ def _session(
 
 
 def _pair(
-    rng: random.Random, works: tuple[Piece, ...], twin: tuple[Piece, ...], answer: str, wrong: str, template: str
+    rng: random.Random, works: tuple[Piece, ...], twin: tuple[Piece, ...], answer: str, incorrect: str, template: str
 ) -> Prompt:
     """The pair; if one of the two fails, in a random direction."""
-    if wrong == ERROR and rng.random() < 0.5:
-        return Prompt(twin, works, wrong, answer, template, case="fails")
-    return Prompt(works, twin, answer, wrong, template, case="works")
+    if incorrect == ERROR and rng.random() < 0.5:
+        return Prompt(twin, works, incorrect, answer, template, case="fails")
+    return Prompt(works, twin, answer, incorrect, template, case="works")
 
 
 def _check(length: int, counterfactual: str, what: str) -> None:

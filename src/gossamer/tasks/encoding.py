@@ -1,4 +1,4 @@
-"""From spelled prompts to tensors: role and slot numbers, padding, alignment."""
+"""From spelled prompts to tensors: role and ablation group numbers, padding, alignment."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,22 +7,22 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from gossamer.tasks.examples import Encoded, Examples, is_aligned
 from gossamer.tasks.metric import Metric
 from gossamer.tasks.prompt import Prompt
-from gossamer.tasks.spelling import BOS, END, Spelled
+from gossamer.tasks.prompt_pairs import PromptPairs, TokenizedPrompts, is_aligned
+from gossamer.tasks.prompt_tokenizer import BOS, END, Spelled
 from gossamer.tokens import Tokens
 
 Place = tuple[str, str, int]
-"""A slot as (template, role, offset within the role's run)."""
+"""An ablation group as (template, role, offset within the role's run)."""
 
 
 @dataclass(frozen=True)
-class Row:
+class EncodedRow:
     """One prompt, ready to encode: both texts in tokens and the ids of its answers.
 
     Attributes:
-        answers, wrong: ids of the right and of the wrong answers, at least one of each and none in both.
+        answers, incorrect: ids of the right and of the wrong answers, at least one of each and none in both.
         shortened: answers of several tokens, for which the first stands.
     """
 
@@ -30,18 +30,18 @@ class Row:
     clean: Spelled
     counterfactual: Spelled
     answers: tuple[int, ...]
-    wrong: tuple[int, ...]
+    incorrect: tuple[int, ...]
     shortened: tuple[str, ...] = ()
 
 
-class Slots:
-    """The slots over which means can be taken: those that occur in the training counterfactuals.
+class AblationGroups:
+    """The ablation groups over which means can be taken: those that occur in the training counterfactuals.
 
-    A token further into a role's run than any training counterfactual has the slot of the last offset there.
+    A token further into a role's run than any training counterfactual has the ablation group of the last offset there.
     """
 
-    def __init__(self, train: Sequence[Row]) -> None:
-        """Number the slots of the counterfactuals of `train`, in order of appearance."""
+    def __init__(self, train: Sequence[EncodedRow]) -> None:
+        """Number the ablation groups of the counterfactuals of `train`, in order of appearance."""
         self.numbers: dict[Place, int] = {}
         for row in train:
             for role, offset in _places(row.counterfactual):
@@ -50,10 +50,10 @@ class Slots:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Each slot as ``template/role+offset``."""
+        """Each ablation group as ``template/role+offset``."""
         return tuple(f"{template}/{role}+{offset}" for template, role, offset in self.numbers)
 
-    def missing(self, row: Row) -> str | None:
+    def missing(self, row: EncodedRow) -> str | None:
         """A role of `row` that no training counterfactual of its template has: it cannot be ablated to a mean."""
         for spelled in (row.clean, row.counterfactual):
             for role, _ in _places(spelled):
@@ -62,28 +62,30 @@ class Slots:
         return None
 
     def number(self, template: str, role: str, offset: int) -> int:
-        """The slot of a token."""
+        """The ablation group of a token."""
         while (template, role, offset) not in self.numbers:
             offset -= 1
         return self.numbers[template, role, offset]
 
 
-def usable(train: Sequence[Row], test: Sequence[Row]) -> tuple[list[Row], list[Row], dict[str, int]]:
+def usable(
+    train: Sequence[EncodedRow], test: Sequence[EncodedRow]
+) -> tuple[list[EncodedRow], list[EncodedRow], dict[str, int]]:
     """Rows all of whose roles have a training mean, and how many of the others were left out for want of which role."""
     left_out: dict[str, int] = {}
     kept_train, kept_test = list(train), list(test)
     while True:
-        slots = Slots(kept_train)
-        bad = [role for row in (*kept_train, *kept_test) if (role := slots.missing(row)) is not None]
+        ablation_groups = AblationGroups(kept_train)
+        bad = [role for row in (*kept_train, *kept_test) if (role := ablation_groups.missing(row)) is not None]
         if not bad:
             return kept_train, kept_test, left_out
         for role in bad:
             left_out[role] = left_out.get(role, 0) + 1
-        kept_train = [row for row in kept_train if slots.missing(row) is None]
-        kept_test = [row for row in kept_test if slots.missing(row) is None]
+        kept_train = [row for row in kept_train if ablation_groups.missing(row) is None]
+        kept_test = [row for row in kept_test if ablation_groups.missing(row) is None]
 
 
-def role_names(rows: Sequence[Row]) -> tuple[str, ...]:
+def role_names(rows: Sequence[EncodedRow]) -> tuple[str, ...]:
     """All roles in reading order: by their mean place in the prompts, the last token's role last."""
     places: dict[str, list[float]] = {}
     for row in rows:
@@ -95,21 +97,23 @@ def role_names(rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(sorted(order, key=lambda role: (role == END, order[role], role)))
 
 
-def encode(rows: Sequence[Row], roles: Sequence[str], slots: Slots, padding: int, metric: Metric) -> Examples:
+def encode(
+    rows: Sequence[EncodedRow], roles: Sequence[str], ablation_groups: AblationGroups, padding: int, metric: Metric
+) -> PromptPairs:
     """Tensors of `rows`, padded on the right with `padding` to the longest text of each side."""
     numbers = {role: number for number, role in enumerate(roles)}
     templates = [row.prompt.template for row in rows]
-    clean = _encode([row.clean for row in rows], templates, numbers, slots, padding)
-    counterfactual = _encode([row.counterfactual for row in rows], templates, numbers, slots, padding)
-    return Examples(
+    clean = _encode([row.clean for row in rows], templates, numbers, ablation_groups, padding)
+    counterfactual = _encode([row.counterfactual for row in rows], templates, numbers, ablation_groups, padding)
+    return PromptPairs(
         clean,
         counterfactual,
         torch.tensor([row.answers[0] for row in rows], dtype=torch.long),
-        torch.tensor([row.wrong[0] for row in rows], dtype=torch.long),
+        torch.tensor([row.incorrect[0] for row in rows], dtype=torch.long),
         tuple(row.prompt for row in rows),
         is_aligned(clean, counterfactual),
         _more([row.answers[1:] for row in rows]),
-        _more([row.wrong[1:] for row in rows]),
+        _more([row.incorrect[1:] for row in rows]),
         metric,
     )
 
@@ -119,17 +123,21 @@ def _more(answers: Sequence[tuple[int, ...]]) -> Int[Tensor, "batch more"] | Non
 
 
 def _encode(
-    texts: Sequence[Spelled], templates: Sequence[str], numbers: Mapping[str, int], slots: Slots, padding: int
-) -> Encoded:
+    texts: Sequence[Spelled],
+    templates: Sequence[str],
+    numbers: Mapping[str, int],
+    ablation_groups: AblationGroups,
+    padding: int,
+) -> TokenizedPrompts:
     roles, places = [], []
     for spelled, template in zip(texts, templates, strict=True):
         roles.append([numbers.get(role, -1) for role in spelled.roles])
         pairs = zip(spelled.roles, spelled.offsets, strict=True)
-        places.append([-1 if role == BOS else slots.number(template, role, offset) for role, offset in pairs])
+        places.append([-1 if role == BOS else ablation_groups.number(template, role, offset) for role, offset in pairs])
     lengths = torch.tensor([len(spelled.ids) for spelled in texts])
     mask = torch.arange(int(lengths.max())) < lengths[:, None]
     ids = _padded([spelled.ids for spelled in texts], padding)
-    return Encoded(Tokens(ids, mask), _padded(roles, -1), _padded(places, -1), lengths - 1)
+    return TokenizedPrompts(Tokens(ids, mask), _padded(roles, -1), _padded(places, -1), lengths - 1)
 
 
 def _padded(rows: Sequence[Sequence[int]], value: int) -> Int[Tensor, "batch pos"]:

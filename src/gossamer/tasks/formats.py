@@ -1,12 +1,13 @@
 """Prompt files of other circuit tools, as rows of our own form.
 
-auto-circuit writes one JSON object, ``{"prompts": [{"clean", "corrupt", "answers": [...], "wrong_answers": [...]}]}``,
-optionally with "word_idxs" (name to token position) and "seq_labels" (a label a token), which become roles. Positions
-count from the first token of the text; files whose first label is BOS count from there.
+auto-circuit writes one JSON object, ``{"prompts": [{"clean", "corrupt", "answers": [...], "incorrect_answers":
+[...]}]}``, optionally with "word_idxs" (name to token position) and "seq_labels" (a label a token), which become roles.
+Positions count from the first token of the text; files whose first label is BOS count from there.
 
 EAP-IG and MIB write CSV with the columns clean and corrupted, and answers in one of these pairs:
 
-- text: answer / wrong_answer, answers / wrong_answers, answers / corrupted_answers, country / corrupted_country, ...
+- text: answer / wrong_answer, answers / incorrect_answers, answers / corrupted_answers, country / corrupted_country,
+...
 - token ids of one tokenizer: correct_idx / incorrect_idx, clean_answer_idx / corrupted_answer_idx, ...
 - correct_idx alone (greater-than): the two digits of a year; later ones are right, it and earlier ones are wrong.
 
@@ -22,14 +23,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gossamer.errors import UsageError
-from gossamer.tasks.spelling import token_text
+from gossamer.tasks.prompt_tokenizer import token_text
 
-Row = dict[str, Any]
+EncodedRow = dict[str, Any]
 
 TEXT_COLUMNS = (
     ("answer", "wrong"),
     ("answer", "wrong_answer"),
-    ("answers", "wrong_answers"),
+    ("answers", "incorrect_answers"),
     ("answers", "corrupted_answers"),
     ("clean_answer", "corrupted_answer"),
     ("clean_answer", "patch_answer"),
@@ -47,7 +48,7 @@ _COUNTERFACTUALS = ("corrupted", "corrupt", "counterfactual", "patch")
 _BOS_LABELS = ("BOS", "<|BOS|>", "<bos>", "<s>", "<|endoftext|>", "<|begin_of_text|>")
 
 
-def auto_circuit_rows(body: Mapping[str, Any], where: str, tokenizer: Any) -> list[Row]:
+def auto_circuit_rows(body: Mapping[str, Any], where: str, tokenizer: Any) -> list[EncodedRow]:
     """The rows of an auto-circuit file.
 
     Raises:
@@ -61,8 +62,8 @@ def auto_circuit_rows(body: Mapping[str, Any], where: str, tokenizer: Any) -> li
     return rows if not positions or tokenizer is None else _labelled(rows, positions, length, where, tokenizer)
 
 
-def _auto_circuit_row(where: str, row: Any, tokenizer: Any) -> Row:
-    fields = ("clean", "corrupt", "answers", "wrong_answers")
+def _auto_circuit_row(where: str, row: Any, tokenizer: Any) -> EncodedRow:
+    fields = ("clean", "corrupt", "answers", "incorrect_answers")
     if not isinstance(row, dict) or (missing := [field for field in fields if field not in row]):
         found = ", ".join(missing) if isinstance(row, dict) else "an object"
         raise UsageError(f"{where}: {found} expected, found none; a row needs {', '.join(fields)}")
@@ -71,9 +72,15 @@ def _auto_circuit_row(where: str, row: Any, tokenizer: Any) -> Row:
             raise UsageError(
                 f"{where}: text expected for {side}, found {_short(row[side])}; token ids are of one toy model only"
             )
-    answers, wrong = (_answers(where, field, row[field], tokenizer) for field in ("answers", "wrong_answers"))
+    answers, incorrect = (_answers(where, field, row[field], tokenizer) for field in ("answers", "incorrect_answers"))
     rest = {key: value for key, value in row.items() if key not in fields}
-    return {**rest, "clean": row["clean"], "counterfactual": row["corrupt"], "answers": answers, "wrong_answers": wrong}
+    return {
+        **rest,
+        "clean": row["clean"],
+        "counterfactual": row["corrupt"],
+        "answers": answers,
+        "incorrect_answers": incorrect,
+    }
 
 
 def _answers(where: str, field: str, found: Any, tokenizer: Any) -> list[str]:
@@ -119,8 +126,8 @@ def _positions(body: Mapping[str, Any], where: str) -> tuple[dict[str, int], int
 
 
 def _labelled(
-    rows: list[Row], positions: Mapping[str, int], length: int | None, where: str, tokenizer: Any
-) -> list[Row]:
+    rows: list[EncodedRow], positions: Mapping[str, int], length: int | None, where: str, tokenizer: Any
+) -> list[EncodedRow]:
     """The rows with the named positions as roles, in both texts.
 
     Positions hold for texts that the tokenizer spells in as many tokens as the file's labels, or else as most; the
@@ -149,7 +156,7 @@ def _spans(text: str, tokenizer: Any) -> list[tuple[int, int]]:
     return list(tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"])
 
 
-def csv_rows(text: str, where: str, tokenizer: Any) -> list[Row]:
+def csv_rows(text: str, where: str, tokenizer: Any) -> list[EncodedRow]:
     """The rows of a CSV file of EAP-IG or MIB.
 
     Raises:
@@ -168,10 +175,16 @@ def csv_rows(text: str, where: str, tokenizer: Any) -> list[Row]:
         if len(cells) != len(columns):
             raise UsageError(f"{where}: row {number}: {len(columns)} cells expected, found {len(cells)}; mend the row")
         row = dict(zip(columns, cells, strict=True))
-        answers, wrong = read(f"{where}: row {number}", row)
+        answers, incorrect = read(f"{where}: row {number}", row)
         kept = {key: row[key] for key in ("case", "template") if row.get(key)}
         rows.append(
-            {**kept, "clean": row["clean"], "counterfactual": row[other], "answers": answers, "wrong_answers": wrong}
+            {
+                **kept,
+                "clean": row["clean"],
+                "counterfactual": row[other],
+                "answers": answers,
+                "incorrect_answers": incorrect,
+            }
         )
     return rows
 

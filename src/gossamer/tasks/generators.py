@@ -13,7 +13,7 @@ from gossamer.errors import UsageError
 from gossamer.tasks import code_output, ioi, lexicon, subject_verb
 from gossamer.tasks.build import Fault, TaskWarning, draft, refusal, shortened_answers
 from gossamer.tasks.prompt import Piece, Prompt
-from gossamer.tasks.spelling import Speller
+from gossamer.tasks.prompt_tokenizer import PromptTokenizer
 from gossamer.tasks.task import Task
 
 Entry = str | tuple[str, ...]
@@ -96,7 +96,7 @@ class Generator:
         words = {key: tuple(options.get(key) or default) for key, default in self.words.items()}
         spare = {key: tuple(entries) for key, entries in self.spare.items() if not options.get(key)}
         sample = partial(self.sample, **{key: value for key, value in options.items() if key not in words})
-        kept, dropped = self._fitting(Speller(tokenizer, bos), sample, words, spare, drop_multi_token)
+        kept, dropped = self._fitting(PromptTokenizer(tokenizer, bos), sample, words, spare, drop_multi_token)
         prompts = sample(random.Random(seed), self.n if n is None else n, **kept)
         provenance = {"generator": self.name, "seed": seed, "options": options, "dropped_words": dropped}
         return Task.from_prompts(
@@ -105,7 +105,7 @@ class Generator:
 
     def _fitting(
         self,
-        speller: Speller,
+        prompt_tokenizer: PromptTokenizer,
         sample: Callable[..., list[Prompt]],
         words: Mapping[str, tuple[Entry, ...]],
         spare: Mapping[str, tuple[Entry, ...]],
@@ -113,7 +113,7 @@ class Generator:
     ) -> tuple[dict[str, tuple[Entry, ...]], list[str]]:
         """The word lists with spare words in place of those that are not one token there, and the words left out."""
         probes = sample(random.Random(0), 16, **words)
-        faults = self._faults(speller, probes, words)
+        faults = self._faults(prompt_tokenizer, probes, words)
         bad = {fault.word.strip() for fault in faults}
         fixed = bad & set(self.fixed_answers)
         if fixed:
@@ -125,7 +125,7 @@ class Generator:
             return dict(words), []
         if not drop:
             raise UsageError(f"task {self.name}: {refusal(faults)}")
-        unfit = bad | {fault.word.strip() for fault in self._faults(speller, probes, spare)}
+        unfit = bad | {fault.word.strip() for fault in self._faults(prompt_tokenizer, probes, spare)}
         kept: dict[str, tuple[Entry, ...]] = {}
         added: list[str] = []
         for key, entries in words.items():
@@ -139,7 +139,7 @@ class Generator:
         return kept, sorted(bad)
 
     def _faults(
-        self, speller: Speller, probes: Sequence[Prompt], words: Mapping[str, tuple[Entry, ...]]
+        self, prompt_tokenizer: PromptTokenizer, probes: Sequence[Prompt], words: Mapping[str, tuple[Entry, ...]]
     ) -> list[Fault]:
         """Faults of every word of the lists, put into all roles that it can have, in one prompt of each template."""
         prompts = list(probes)
@@ -150,7 +150,7 @@ class Generator:
                 for word in sorted(set().union(*map(_forms, entries))):
                     changed = _with_word(probe, self.roles.get(key, ()), word)
                     prompts.append(replace(changed, answer=before + word) if key == answers else changed)
-        found = draft(dict(enumerate(prompts)), speller, checked)
+        found = draft(dict(enumerate(prompts)), prompt_tokenizer, checked)
         shortened = [fault for fault in shortened_answers(found) if fault.word.strip() not in self.fixed_answers]
         return [*found.faults, *shortened]
 

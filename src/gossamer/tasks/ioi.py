@@ -68,7 +68,7 @@ def sample(
             clean=_pieces(template, order, (io, subject, subject), shared),
             counterfactual=_pieces(template, order, changed, shared),
             answer=f" {io}",
-            wrong=f" {subject}",
+            incorrect=f" {subject}",
             template=template,
             case=order,
         )

@@ -7,9 +7,9 @@ from typing import Any
 
 from gossamer.errors import UsageError
 from gossamer.tasks.prompt import Piece
-from gossamer.tasks.spelling import Speller
+from gossamer.tasks.prompt_tokenizer import PromptTokenizer
 
-Row = Mapping[str, Any]
+EncodedRow = Mapping[str, Any]
 Pieces = tuple[Piece, ...]
 Span = tuple[int, int, str]
 """Start and end in characters, and the role."""
@@ -25,10 +25,10 @@ def compiled(pattern: str, option: str) -> re.Pattern[str]:
         raise UsageError(f"{option}: a regular expression expected, found {pattern!r} ({error})") from error
 
 
-def by_row(speller: Speller) -> Callable[[Row], tuple[Pieces, Pieces]]:
+def by_row(prompt_tokenizer: PromptTokenizer) -> Callable[[EncodedRow], tuple[Pieces, Pieces]]:
     """Roles from the row's own "roles" and "counterfactual_roles"; without the latter they are carried over."""
 
-    def label(row: Row) -> tuple[Pieces, Pieces]:
+    def label(row: EncodedRow) -> tuple[Pieces, Pieces]:
         if not row.get("roles"):
             raise UsageError(
                 'roles such as {"subject": "cat"} expected, found none; give every row some, or choose others: '
@@ -37,14 +37,16 @@ def by_row(speller: Speller) -> Callable[[Row], tuple[Pieces, Pieces]]:
         clean = cut(row["clean"], _given(row["clean"], row["roles"], "roles"))
         other = row.get("counterfactual_roles")
         if other is None:
-            return clean, carried(clean, row["counterfactual"], speller)
+            return clean, carried(clean, row["counterfactual"], prompt_tokenizer)
         spans = _given(row["counterfactual"], other, "counterfactual_roles")
         return clean, cut(row["counterfactual"], spans)
 
     return label
 
 
-def by_answers(names: tuple[str, ...], speller: Speller) -> Callable[[Row], tuple[Pieces, Pieces]]:
+def by_answers(
+    names: tuple[str, ...], prompt_tokenizer: PromptTokenizer
+) -> Callable[[EncodedRow], tuple[Pieces, Pieces]]:
     """Roles for the mentions of the answer and of the wrong answer; a counterfactual with other words takes them over.
 
     The counterfactual's mentions of either word have the roles of the clean prompt's, in order, if they are as many.
@@ -52,7 +54,7 @@ def by_answers(names: tuple[str, ...], speller: Speller) -> Callable[[Row], tupl
     if len(names) != 2:
         raise UsageError(f"roles by answers need two names, found {len(names)}; give names such as ('IO', 'S')")
 
-    def label(row: Row) -> tuple[Pieces, Pieces]:
+    def label(row: EncodedRow) -> tuple[Pieces, Pieces]:
         words = (row["answer"].strip(), row["wrong"].strip())
         found = sorted((*span, word) for word in set(words) for span in mentions(row["clean"], word))
         if not found:
@@ -71,16 +73,16 @@ def by_answers(names: tuple[str, ...], speller: Speller) -> Callable[[Row], tupl
         text = row["counterfactual"]
         others = sorted(span for word in set(words) for span in mentions(text, word))
         if len(others) != len(spans):
-            return clean, carried(clean, text, speller)
+            return clean, carried(clean, text, prompt_tokenizer)
         return clean, cut(text, [(*other, role) for other, (_, _, role) in zip(others, spans, strict=True)])
 
     return label
 
 
-def by_difference(names: tuple[str, ...]) -> Callable[[Row], tuple[Pieces, Pieces]]:
+def by_difference(names: tuple[str, ...]) -> Callable[[EncodedRow], tuple[Pieces, Pieces]]:
     """Roles for the runs of words that differ between the texts, which must have equally many words."""
 
-    def label(row: Row) -> tuple[Pieces, Pieces]:
+    def label(row: EncodedRow) -> tuple[Pieces, Pieces]:
         texts = (row["clean"], row["counterfactual"])
         clean, other = ([match.span() for match in _WORD.finditer(text)] for text in texts)
         if len(clean) != len(other):
@@ -101,7 +103,7 @@ def by_difference(names: tuple[str, ...]) -> Callable[[Row], tuple[Pieces, Piece
     return label
 
 
-def by_pattern(pattern: str) -> Callable[[Row], tuple[Pieces, Pieces]]:
+def by_pattern(pattern: str) -> Callable[[EncodedRow], tuple[Pieces, Pieces]]:
     """Roles from the named groups of a regular expression that both texts match as a whole."""
     expression = compiled(pattern, "pattern")
     if not expression.groupindex:
@@ -136,12 +138,12 @@ def cut(text: str, spans: Sequence[Span]) -> Pieces:
     return tuple(piece for piece in (*pieces, Piece(text[position:])) if piece.text)
 
 
-def carried(clean: Pieces, text: str, speller: Speller) -> Pieces:
+def carried(clean: Pieces, text: str, prompt_tokenizer: PromptTokenizer) -> Pieces:
     """`text` with the roles of `clean`, token by token. Raises :class:`UsageError` if the token counts differ."""
     if not any(piece.role for piece in clean):
         return (Piece(text),)
-    spelled = speller.spell([clean])[0]
-    ends = speller.ends(text)
+    spelled = prompt_tokenizer.spell([clean])[0]
+    ends = prompt_tokenizer.ends(text)
     if len(spelled.ids) != len(ends):
         raise UsageError(
             f"roles of the counterfactual expected, because it has {len(ends)} tokens and the prompt has "

@@ -56,14 +56,14 @@ class Metric(Protocol):
         self,
         logits: Float[Tensor, "rows vocab"],
         answers: Ids,
-        wrong: Ids,
+        incorrect: Ids,
         reference: Float[Tensor, "rows vocab"] | None = None,
     ) -> Values:
         """One value a prompt, in float32 whatever the logits are, differentiable in them.
 
         Args:
             logits: at the answer position.
-            answers, wrong: the right and the wrong answers.
+            answers, incorrect: the right and the wrong answers.
             reference: log-probabilities of the full model there; a difference does not read them.
         """
 
@@ -78,31 +78,31 @@ class _Formula:
     distance: bool
     formula: Callable[[Tensor, Ids, Ids, Tensor | None], Values]
 
-    def __call__(self, logits: Tensor, answers: Ids, wrong: Ids, reference: Tensor | None = None) -> Values:
-        return self.formula(logits, answers, wrong, reference)
+    def __call__(self, logits: Tensor, answers: Ids, incorrect: Ids, reference: Tensor | None = None) -> Values:
+        return self.formula(logits, answers, incorrect, reference)
 
     def __repr__(self) -> str:
         return f"Metric({self.name})"
 
 
-def _logit_difference(logits: Tensor, answers: Ids, wrong: Ids, _: Tensor | None) -> Values:
-    return _mean(logits, answers) - _mean(logits, wrong)
+def _logit_difference(logits: Tensor, answers: Ids, incorrect: Ids, _: Tensor | None) -> Values:
+    return _mean(logits, answers) - _mean(logits, incorrect)
 
 
-def _probability_difference(logits: Tensor, answers: Ids, wrong: Ids, _: Tensor | None) -> Values:
+def _probability_difference(logits: Tensor, answers: Ids, incorrect: Ids, _: Tensor | None) -> Values:
     total = logits.float().logsumexp(dim=1, keepdim=True)
 
     def mass(ids: Ids) -> Values:
         return torch.where(ids >= 0, (_picked(logits, ids) - total).exp(), 0.0).sum(dim=1)
 
-    return mass(answers) - mass(wrong)
+    return mass(answers) - mass(incorrect)
 
 
-def _margin(logits: Tensor, answers: Ids, wrong: Ids, _: Tensor | None) -> Values:
-    return _best(logits, answers) - _best(logits, wrong)
+def _margin(logits: Tensor, answers: Ids, incorrect: Ids, _: Tensor | None) -> Values:
+    return _best(logits, answers) - _best(logits, incorrect)
 
 
-def _kl(logits: Tensor, answers: Ids, wrong: Ids, reference: Tensor | None) -> Values:
+def _kl(logits: Tensor, answers: Ids, incorrect: Ids, reference: Tensor | None) -> Values:
     if reference is None:
         raise UsageError("kl: log-probabilities of the full model expected, found none; pass them as reference")
     return kl_divergence(reference, logits)
@@ -114,10 +114,10 @@ def kl_divergence(reference: Float[Tensor, "rows vocab"], logits: Float[Tensor, 
 
 
 def answer_divergence(
-    reference: Float[Tensor, "rows vocab"], logits: Float[Tensor, "rows vocab"], answers: Ids, wrong: Ids
+    reference: Float[Tensor, "rows vocab"], logits: Float[Tensor, "rows vocab"], answers: Ids, incorrect: Ids
 ) -> Values:
     """KL(reference || network) in nats between the prompt's answers alone, right and wrong, made to sum to one."""
-    ids = torch.cat([answers, wrong], dim=1)
+    ids = torch.cat([answers, incorrect], dim=1)
 
     def shares(values: Tensor) -> Float[Tensor, "rows _"]:
         return torch.where(ids >= 0, _picked(values, ids), -torch.inf).log_softmax(dim=1)
@@ -126,9 +126,9 @@ def answer_divergence(
     return torch.where(ids >= 0, wanted.exp() * (wanted - found), 0.0).sum(dim=1)
 
 
-def preferred(logits: Float[Tensor, "rows vocab"], answers: Ids, wrong: Ids) -> Bool[Tensor, "rows"]:
+def preferred(logits: Float[Tensor, "rows vocab"], answers: Ids, incorrect: Ids) -> Bool[Tensor, "rows"]:
     """Whether the best of the right answers beats every wrong one."""
-    return _best(logits, answers) > _best(logits, wrong)
+    return _best(logits, answers) > _best(logits, incorrect)
 
 
 def _picked(values: Tensor, ids: Ids) -> Float[Tensor, "rows _"]:

@@ -7,8 +7,8 @@ from itertools import zip_longest
 from typing import Any
 
 from gossamer.display import cut, html_table, plural, short_repr
-from gossamer.tasks.examples import Encoded, Examples
-from gossamer.tasks.spelling import token_text
+from gossamer.tasks.prompt_pairs import PromptPairs, TokenizedPrompts
+from gossamer.tasks.prompt_tokenizer import token_text
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Preview:
     clean: tuple[tuple[str, str], ...]
     counterfactual: tuple[tuple[str, str], ...]
     answer: str
-    wrong: str
+    incorrect: str
     template: str
     case: str
 
@@ -26,19 +26,19 @@ class Preview:
 
     def _facts(self) -> Iterator[str]:
         yield f"{cut(repr(''.join(token for token, _ in self.clean)), 80)} -> {cut(repr(self.answer), 20)}"
-        yield f"{plural(len(self.clean), 'token')}, not {cut(repr(self.wrong), 20)}"
+        yield f"{plural(len(self.clean), 'token')}, not {cut(repr(self.incorrect), 20)}"
 
     def _repr_html_(self) -> str:
         rows = [(*one, other) for one, (other, _) in zip_longest(self.clean, self.counterfactual, fillvalue=("", ""))]
-        caption = f"{self.answer!r}, in the counterfactual {self.wrong!r}"
+        caption = f"{self.answer!r}, in the counterfactual {self.incorrect!r}"
         return html_table(("token", "role", "counterfactual"), rows, caption)
 
 
-def preview(examples: Examples, role_names: Sequence[str], tokenizer: Any, row: int) -> Preview:
+def preview(examples: PromptPairs, role_names: Sequence[str], tokenizer: Any, row: int) -> Preview:
     """Row `row` of `examples` as the model will see it."""
     prompt = examples.prompts[row]
 
-    def pairs(encoded: Encoded) -> tuple[tuple[str, str], ...]:
+    def pairs(encoded: TokenizedPrompts) -> tuple[tuple[str, str], ...]:
         kept = encoded.tokens.mask[row]
         ids, roles = encoded.tokens.ids[row][kept].tolist(), encoded.roles[row][kept].tolist()
         return tuple(
@@ -47,11 +47,16 @@ def preview(examples: Examples, role_names: Sequence[str], tokenizer: Any, row: 
         )
 
     return Preview(
-        pairs(examples.clean), pairs(examples.counterfactual), prompt.answer, prompt.wrong, prompt.template, prompt.case
+        pairs(examples.clean),
+        pairs(examples.counterfactual),
+        prompt.answer,
+        prompt.incorrect,
+        prompt.template,
+        prompt.case,
     )
 
 
-def describe(name: str, train: Examples, test: Examples, role_names: Sequence[str], bos: bool) -> str:
+def describe(name: str, train: PromptPairs, test: PromptPairs, role_names: Sequence[str], bos: bool) -> str:
     """One paragraph: how many prompts, an example, lengths, roles, templates and cases."""
     both = (*train.prompts, *test.prompts)
     lengths = [length for side in (train, test) for length in side.clean.tokens.lengths.tolist()]
@@ -62,7 +67,7 @@ def describe(name: str, train: Examples, test: Examples, role_names: Sequence[st
     size = f"{shortest} tokens" if shortest == longest else f"{shortest} to {longest} tokens"
     return (
         f"{name}: {len(train)} training and {len(test)} test prompts such as {first.clean_text!r} -> {first.answer!r} "
-        f"(counterfactual {first.counterfactual_text!r} -> {first.wrong!r}); {size}, {'with' if bos else 'no'} BOS; "
+        f"(counterfactual {first.counterfactual_text!r} -> {first.incorrect!r}); {size}, {'with' if bos else 'no'} BOS; "
         f"{'aligned' if train.aligned and test.aligned else 'not aligned'} with their counterfactuals; "
         f"roles {', '.join(role_names)}; measured by {train.metric.label}; {_counted(templates, 'template')}"
         f"{'; ' + _counted(cases, 'case') if cases else ''}."

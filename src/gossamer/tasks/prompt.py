@@ -27,36 +27,36 @@ class Prompt:
         clean: pieces of the prompt.
         counterfactual: pieces of the minimally different prompt.
         answer: continuation of the clean prompt, with its leading space where it has one.
-        wrong: the answer of the counterfactual.
+        incorrect: the answer of the counterfactual.
         template: identity of the text around the variable parts; never reveals the answer.
         case: a label for reading and grouping only.
-        also_right, also_wrong: further right and wrong answers, where there are several.
+        also_correct, also_incorrect: further right and wrong answers, where there are several.
     """
 
     clean: tuple[Piece, ...]
     counterfactual: tuple[Piece, ...]
     answer: str
-    wrong: str
+    incorrect: str
     template: str
     case: str = ""
-    also_right: tuple[str, ...] = ()
-    also_wrong: tuple[str, ...] = ()
+    also_correct: tuple[str, ...] = ()
+    also_incorrect: tuple[str, ...] = ()
 
     __repr__ = short_repr
 
     def _facts(self) -> Iterator[str]:
         yield f"{cut(repr(self.clean_text), 60)} -> {cut(repr(self.answer), 20)}"
-        yield f"counterfactual {cut(repr(self.counterfactual_text), 60)} -> {cut(repr(self.wrong), 20)}"
+        yield f"counterfactual {cut(repr(self.counterfactual_text), 60)} -> {cut(repr(self.incorrect), 20)}"
 
     @property
     def answers(self) -> tuple[str, ...]:
         """All right answers."""
-        return (self.answer, *self.also_right)
+        return (self.answer, *self.also_correct)
 
     @property
-    def wrong_answers(self) -> tuple[str, ...]:
+    def incorrect_answers(self) -> tuple[str, ...]:
         """All wrong answers."""
-        return (self.wrong, *self.also_wrong)
+        return (self.incorrect, *self.also_incorrect)
 
     @property
     def clean_text(self) -> str:
@@ -71,7 +71,7 @@ class Prompt:
     @property
     def key(self) -> tuple[str, str, tuple[str, ...], tuple[str, ...]]:
         """What makes two prompts the same: both texts and all answers."""
-        return self.clean_text, self.counterfactual_text, self.answers, self.wrong_answers
+        return self.clean_text, self.counterfactual_text, self.answers, self.incorrect_answers
 
 
 def join(pieces: tuple[Piece, ...]) -> str:

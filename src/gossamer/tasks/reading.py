@@ -6,7 +6,7 @@ one of the forms of :mod:`gossamer.tasks.formats`: auto-circuit's JSON object, o
     {"clean": text, "counterfactual": text, "answer": " Mary", "wrong": " John",
      "template"?: text, "case"?: text, "roles"?: {...}, "counterfactual_roles"?: {...}}
 
-with lists "answers" and "wrong_answers" in place of "answer" and "wrong" where there are several, or, as published,
+with lists "answers" and "incorrect_answers" in place of "answer" and "wrong" where there are several, or, as published,
 {"clean_prefix", "patch_prefix", "clean_answer", "patch_answer", "case"?}. In "roles" each name has a word of the text
 (every mention of it), a span [start, end] in characters, or a list of spans.
 """
@@ -29,11 +29,11 @@ from gossamer.tasks.formats import auto_circuit_rows, csv_rows
 from gossamer.tasks.labels import by_answers, by_difference, by_pattern, by_row, compiled
 from gossamer.tasks.metric import LOGIT_DIFFERENCE, LOGIT_MARGIN, PROBABILITY_DIFFERENCE, Metric
 from gossamer.tasks.prompt import Piece, Prompt
-from gossamer.tasks.spelling import Speller
+from gossamer.tasks.prompt_tokenizer import PromptTokenizer
 
 ROLE_SOURCES = ("given", "position", "answers", "diff", "pattern")
-Row = Mapping[str, Any]
-Labels = Callable[[Row], tuple[tuple[Piece, ...], tuple[Piece, ...]]]
+EncodedRow = Mapping[str, Any]
+Labels = Callable[[EncodedRow], tuple[tuple[Piece, ...], tuple[Piece, ...]]]
 
 PUBLISHED = {
     "clean": "clean_prefix",
@@ -44,7 +44,7 @@ PUBLISHED = {
 
 
 @dataclass(frozen=True)
-class Found:
+class ReadPrompts:
     """What a file holds: prompts, where their roles came from, and what to record of it."""
 
     prompts: tuple[Prompt, ...]
@@ -60,9 +60,9 @@ class Found:
         The probability difference where some have several right answers (greater-than), the margin where only the wrong
         ones are several (docstring), else the logit difference.
         """
-        if any(prompt.also_right for prompt in self.prompts):
+        if any(prompt.also_correct for prompt in self.prompts):
             return PROBABILITY_DIFFERENCE
-        return LOGIT_MARGIN if any(prompt.also_wrong for prompt in self.prompts) else LOGIT_DIFFERENCE
+        return LOGIT_MARGIN if any(prompt.also_incorrect for prompt in self.prompts) else LOGIT_DIFFERENCE
 
 
 def read_prompts(
@@ -72,9 +72,9 @@ def read_prompts(
     roles: str | None = None,
     names: Sequence[str] | None = None,
     pattern: str | None = None,
-    template: Callable[[Row], str] | None = None,
+    template: Callable[[EncodedRow], str] | None = None,
     template_pattern: str | None = None,
-) -> Found:
+) -> ReadPrompts:
     """Read prompts and label their words with roles.
 
     Args:
@@ -105,7 +105,7 @@ def read_prompts(
     if roles == "given" and form == "auto-circuit":
         every, rows = len(rows), [row for row in rows if row.get("roles")]
         unlabelled = every - len(rows)
-    label = _labels(roles, names, pattern, Speller(tokenizer, bos=False))
+    label = _labels(roles, names, pattern, PromptTokenizer(tokenizer, bos=False))
     chosen = _template(template, template_pattern)
     prompts = tuple(_prompt(f"{path}: row {number}", row, label, chosen) for number, row in enumerate(rows))
     changed = sum(isinstance(row[field], int) for row in rows for field in ("answer", "wrong"))
@@ -119,7 +119,7 @@ def read_prompts(
         text = f"{path}: {unlabelled} prompts left out, of other numbers of tokens than the file's positions are for"
         warnings.warn(text, TaskWarning, stacklevel=2)
         provenance["without_labels"] = unlabelled
-    return Found(prompts, roles, provenance)
+    return ReadPrompts(prompts, roles, provenance)
 
 
 def read_rows(path: str | Path, tokenizer: Any = None) -> list[dict[str, Any]]:
@@ -171,7 +171,7 @@ def _renamed(where: str, row: Any) -> dict[str, Any]:
     renamed = {**{ours: row[theirs] for ours, theirs in PUBLISHED.items() if theirs in row}, **row}
     # A label that is null is none: as text it would be "None".
     renamed = {field: value for field, value in renamed.items() if value is not None or field in PUBLISHED}
-    for several, one, more in (("answers", "answer", "also_right"), ("wrong_answers", "wrong", "also_wrong")):
+    for several, one, more in (("answers", "answer", "also_right"), ("incorrect_answers", "wrong", "also_wrong")):
         if several in renamed:
             values = renamed.pop(several)
             if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
@@ -191,7 +191,7 @@ def _renamed(where: str, row: Any) -> dict[str, Any]:
     return renamed
 
 
-def _require_characters(where: str, row: Row) -> None:
+def _require_characters(where: str, row: EncodedRow) -> None:
     """Refuse halves of surrogate pairs: a cell can escape them one by one, no tokenizer and no file takes them."""
     try:
         json.dumps(row, ensure_ascii=False).encode()
@@ -200,7 +200,7 @@ def _require_characters(where: str, row: Row) -> None:
         raise UsageError(f"{where}: whole characters expected, found half of one ({half!r}); mend the row") from error
 
 
-def _prompt(where: str, row: Row, label: Labels, template: Callable[[Row], str]) -> Prompt:
+def _prompt(where: str, row: EncodedRow, label: Labels, template: Callable[[EncodedRow], str]) -> Prompt:
     # Some published files hold digits to be predicted as numbers: json 6 is the text "6".
     texts = {**row, "answer": str(row["answer"]), "wrong": str(row["wrong"]), "case": str(row.get("case", ""))}
     try:
@@ -211,13 +211,13 @@ def _prompt(where: str, row: Row, label: Labels, template: Callable[[Row], str])
         raise UsageError(f"{where}: {error}") from error
 
 
-def _labels(roles: str, names: Sequence[str] | None, pattern: str | None, speller: Speller) -> Labels:
+def _labels(roles: str, names: Sequence[str] | None, pattern: str | None, prompt_tokenizer: PromptTokenizer) -> Labels:
     if roles == "answers":
-        return by_answers(tuple(names or ("answer", "wrong")), speller)
+        return by_answers(tuple(names or ("answer", "wrong")), prompt_tokenizer)
     if roles == "diff":
         return by_difference(tuple(names or ()))
     if roles == "given":
-        return by_row(speller)
+        return by_row(prompt_tokenizer)
     if roles == "position":
         return lambda row: ((Piece(row["clean"]),), (Piece(row["counterfactual"]),))
     if roles == "pattern" and pattern:
@@ -227,7 +227,7 @@ def _labels(roles: str, names: Sequence[str] | None, pattern: str | None, spelle
     raise UsageError(f"roles: expected one of {', '.join(ROLE_SOURCES)}; found {roles!r}")
 
 
-def _template(template: Callable[[Row], str] | None, pattern: str | None) -> Callable[[Row], str]:
+def _template(template: Callable[[EncodedRow], str] | None, pattern: str | None) -> Callable[[EncodedRow], str]:
     if template is not None:
         return template
     if pattern is None:
@@ -235,10 +235,10 @@ def _template(template: Callable[[Row], str] | None, pattern: str | None) -> Cal
     return _searched(pattern)
 
 
-def _searched(pattern: str) -> Callable[[Row], str]:
+def _searched(pattern: str) -> Callable[[EncodedRow], str]:
     expression = compiled(pattern, "template_pattern")
 
-    def found(row: Row) -> str:
+    def found(row: EncodedRow) -> str:
         match = expression.search(row["case"])
         if match is None:
             raise UsageError(f"template_pattern {pattern!r} expected in the case, found {row['case']!r}; mend either")

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from gossamer.display import short_repr
 from gossamer.errors import GossamerError, UsageError
 from gossamer.results import Format, Older
-from gossamer.tasks.examples import Encoded, Examples
 from gossamer.tasks.prompt import Piece, Prompt
+from gossamer.tasks.prompt_pairs import PromptPairs, TokenizedPrompts
 
 Result = TypeVar("Result")
 
@@ -83,12 +83,12 @@ def load_body(path: str | Path, restore: Callable[[dict[str, Any]], Result]) -> 
 
 def prompt_to_json(prompt: Prompt) -> dict[str, Any]:
     """A prompt as JSON: pieces are [text, role or null]; further answers are written where there are any."""
-    more = {"also_right": list(prompt.also_right), "also_wrong": list(prompt.also_wrong)}
+    more = {"also_right": list(prompt.also_correct), "also_wrong": list(prompt.also_incorrect)}
     return {
         "clean": [[piece.text, piece.role] for piece in prompt.clean],
         "counterfactual": [[piece.text, piece.role] for piece in prompt.counterfactual],
         "answer": prompt.answer,
-        "wrong": prompt.wrong,
+        "wrong": prompt.incorrect,
         "template": prompt.template,
         "case": prompt.case,
         **{side: texts for side, texts in more.items() if texts},
@@ -104,19 +104,21 @@ def prompt_from_json(row: Mapping[str, Any]) -> Prompt:
     return Prompt(clean, counterfactual, row["answer"], row["wrong"], row["template"], row["case"], *more)
 
 
-def tokens_digest(*sides: Examples) -> str:
+def tokens_digest(*sides: PromptPairs) -> str:
     """SHA-256 of everything that a network pass or a score reads from `sides`."""
     digest = hashlib.sha256()
     for side in sides:
         for encoded in (side.clean, side.counterfactual):
             digest.update(_bytes(encoded))
-        digest.update(json.dumps([side.answer.tolist(), side.wrong.tolist()]).encode())
-        for more in (side.also_right, side.also_wrong):
+        digest.update(json.dumps([side.answer.tolist(), side.incorrect.tolist()]).encode())
+        for more in (side.also_correct, side.also_incorrect):
             if more is not None:
                 digest.update(json.dumps(more.tolist()).encode())
     return digest.hexdigest()
 
 
-def _bytes(encoded: Encoded) -> bytes:
+def _bytes(encoded: TokenizedPrompts) -> bytes:
     ids = encoded.tokens.ids.masked_fill(~encoded.tokens.mask, -1)
-    return json.dumps([tensor.tolist() for tensor in (ids, encoded.roles, encoded.slots, encoded.end)]).encode()
+    return json.dumps(
+        [tensor.tolist() for tensor in (ids, encoded.roles, encoded.ablation_groups, encoded.answer_position)]
+    ).encode()

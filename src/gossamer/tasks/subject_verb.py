@@ -70,7 +70,7 @@ def sample(
             clean=_pieces(structure, words, number, other),
             counterfactual=_pieces(structure, words, *changed),
             answer=f" {answer[agreeing]}",
-            wrong=f" {answer[1 - agreeing]}",
+            incorrect=f" {answer[1 - agreeing]}",
             template=structure,
             case=NUMBERS[number] if structure == "simple" else f"{NUMBERS[number]}_{NUMBERS[other]}",
         )

@@ -8,13 +8,13 @@ from typing import Any
 from gossamer.display import html_table, listed, plural, short_repr
 from gossamer.errors import GossamerError, UsageError
 from gossamer.tasks.build import ROLE_KINDS, build_rows, by_position, draft, warn_left_out, warn_shortened, with_one_bos
-from gossamer.tasks.encoding import Row, Slots, encode, role_names, usable
-from gossamer.tasks.examples import Encoded, Examples, is_aligned
+from gossamer.tasks.encoding import AblationGroups, EncodedRow, encode, role_names, usable
 from gossamer.tasks.metric import LOGIT_DIFFERENCE, METRICS, Metric, metric_of
 from gossamer.tasks.preview import Preview, describe, preview
 from gossamer.tasks.prompt import Piece, Prompt
+from gossamer.tasks.prompt_pairs import PromptPairs, TokenizedPrompts, is_aligned
+from gossamer.tasks.prompt_tokenizer import PromptTokenizer
 from gossamer.tasks.reading import read_prompts
-from gossamer.tasks.spelling import Speller
 from gossamer.tasks.split import split
 from gossamer.tasks.storage import load_body, plain, prompt_from_json, prompt_to_json, save_body, tokens_digest
 from gossamer.tasks.writing import write_prompts
@@ -22,7 +22,7 @@ from gossamer.tasks.writing import write_prompts
 # Prompts that a notebook shows of a task.
 PROMPTS_SHOWN = 8
 
-__all__ = ["Encoded", "Examples", "Piece", "Prompt", "Task", "is_aligned"]
+__all__ = ["Piece", "Prompt", "PromptPairs", "Task", "TokenizedPrompts", "is_aligned"]
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Task:
 
     Attributes:
         name: what it is called in results.
-        role_names: the roles, in reading order; `Encoded.roles` are indices into it.
-        slot_names: the mean-ablation groups as ``template/role+offset``.
-        train, test: examples that share no text; every slot occurs in the training counterfactuals.
+        role_names: the roles, in reading order; `TokenizedPrompts.roles` are indices into it.
+        ablation_group_names: the mean-ablation groups as ``template/role+offset``.
+        train, test: examples that share no text; every ablation group occurs in the training counterfactuals.
         bos: whether the prompts begin with a BOS token.
         metric: what is measured at the last token: one of :data:`gossamer.tasks.metric.METRICS`, or another object of
             their form.
@@ -43,9 +43,9 @@ class Task:
 
     name: str
     role_names: tuple[str, ...]
-    slot_names: tuple[str, ...]
-    train: Examples
-    test: Examples
+    ablation_group_names: tuple[str, ...]
+    train: PromptPairs
+    test: PromptPairs
     bos: bool
     metric: Metric
     provenance: Mapping[str, Any]
@@ -61,7 +61,7 @@ class Task:
 
     def _repr_html_(self) -> str:
         rows = [
-            (one.clean_text, one.answer, one.counterfactual_text, one.wrong, one.template)
+            (one.clean_text, one.answer, one.counterfactual_text, one.incorrect, one.template)
             for one in self.train.prompts[:PROMPTS_SHOWN]
         ]
         return html_table(("prompt", "answer", "counterfactual", "wrong", "template"), rows, repr(self))
@@ -124,9 +124,9 @@ class Task:
             raise UsageError(f"test_fraction: a number between 0 and 1 expected, found {test_fraction}")
         if roles not in ROLE_KINDS:
             raise UsageError(f"roles: expected {' or '.join(ROLE_KINDS)}, found {roles!r}")
-        speller, prompts = with_one_bos(tokenizer, bos, prompts)
+        prompt_tokenizer, prompts = with_one_bos(tokenizer, bos, prompts)
         rows, left_out, faults = build_rows(
-            prompts, speller, roles=roles, drop_multi_token=drop_multi_token, length=length
+            prompts, prompt_tokenizer, roles=roles, drop_multi_token=drop_multi_token, length=length
         )
         sides = split([row.prompt for row in rows], test_fraction, seed)
         train, test, missing = usable([rows[row] for row in sides.train], [rows[row] for row in sides.test])
@@ -142,22 +142,34 @@ class Task:
         recorded["test_fraction"] = test_fraction
         if shortened := warn_shortened(name, [*train, *test]):
             recorded["answers_by_first_token"] = shortened
-        return cls._encoded(name, train, test, speller, roles, metric, recorded)
+        return cls._encoded(name, train, test, prompt_tokenizer, roles, metric, recorded)
 
     @classmethod
     def _encoded(
         cls,
         name: str,
-        train: Sequence[Row],
-        test: Sequence[Row],
-        speller: Speller,
+        train: Sequence[EncodedRow],
+        test: Sequence[EncodedRow],
+        prompt_tokenizer: PromptTokenizer,
         roles: str,
         metric: Metric,
         provenance: Mapping[str, Any],
     ) -> "Task":
-        slots, names = Slots(train), role_names([*train, *test])
-        train_side, test_side = (encode(rows, names, slots, speller.padding, metric) for rows in (train, test))
-        return cls(name, names, slots.names, train_side, test_side, speller.bos, metric, plain(provenance), roles)
+        ablation_groups, names = AblationGroups(train), role_names([*train, *test])
+        train_side, test_side = (
+            encode(rows, names, ablation_groups, prompt_tokenizer.padding, metric) for rows in (train, test)
+        )
+        return cls(
+            name,
+            names,
+            ablation_groups.names,
+            train_side,
+            test_side,
+            prompt_tokenizer.bos,
+            metric,
+            plain(provenance),
+            roles,
+        )
 
     @classmethod
     def from_file(
@@ -178,7 +190,7 @@ class Task:
             roles: "given", "position", "answers", "diff" or "pattern"; None takes "given" if the rows have roles, else
                 "position".
             name: of the task; None takes the file's.
-            metric: what is measured; None takes what suits the prompts (see `Found.metric` in `tasks.reading`).
+            metric: what is measured; None takes what suits the prompts (see `ReadPrompts.metric` in `tasks.reading`).
             **options: those of `read_prompts` (`names`, `pattern`, `template`, `template_pattern`) and of
                 `from_prompts` (`bos`, `test_fraction`, `seed`, `drop_multi_token`, `length`).
 
@@ -258,16 +270,18 @@ class Task:
         Raises:
             GossamerError: this tokenizer encodes the prompts differently from the one that the task was made with.
         """
-        speller = Speller(tokenizer, body["bos"])
+        prompt_tokenizer = PromptTokenizer(tokenizer, body["bos"])
         sides = []
         for side in ("train", "test"):
-            found = draft({number: prompt_from_json(row) for number, row in enumerate(body[side])}, speller, ())
+            found = draft(
+                {number: prompt_from_json(row) for number, row in enumerate(body[side])}, prompt_tokenizer, ()
+            )
             rows = [found.rows[number] for number in sorted(found.rows)]
             sides.append(by_position(rows) if body["roles"] == "position" else rows)
         complete = all(len(rows) == len(body[side]) for rows, side in zip(sides, ("train", "test"), strict=True))
         metric, provenance = metric_of(body["metric"]), body["provenance"]
         task = (
-            arrange(cls._encoded(body["name"], sides[0], sides[1], speller, body["roles"], metric, provenance))
+            arrange(cls._encoded(body["name"], sides[0], sides[1], prompt_tokenizer, body["roles"], metric, provenance))
             if complete
             else None
         )

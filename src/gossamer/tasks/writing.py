@@ -7,13 +7,13 @@ from typing import Any
 
 from gossamer.errors import UsageError
 from gossamer.files import write_json, write_text
-from gossamer.tasks.examples import Examples
 from gossamer.tasks.prompt import Piece, Prompt
+from gossamer.tasks.prompt_pairs import PromptPairs
 
 FORMS = ("gossamer", "published", "auto-circuit")
 
 
-def write_prompts(path: str | Path, sides: Mapping[str, Examples], form: str = "gossamer") -> Path:
+def write_prompts(path: str | Path, sides: Mapping[str, PromptPairs], form: str = "gossamer") -> Path:
     """Write the prompts of each side, named in the rows' "split": JSON lines if `path` ends in .jsonl, else an array.
 
     Args:
@@ -29,7 +29,7 @@ def write_prompts(path: str | Path, sides: Mapping[str, Examples], form: str = "
     if form not in FORMS:
         raise UsageError(f"form: expected {', '.join(FORMS[:-1])} or {FORMS[-1]}, found {form!r}")
     prompts = [(name, prompt) for name, side in sides.items() for prompt in side.prompts]
-    if form == "published" and any(prompt.also_right or prompt.also_wrong for _, prompt in prompts):
+    if form == "published" and any(prompt.also_correct or prompt.also_incorrect for _, prompt in prompts):
         raise UsageError('form "published" holds one right and one wrong answer, found several; use "auto-circuit"')
     row = {"gossamer": _own_row, "published": _published_row, "auto-circuit": _auto_circuit_row}[form]
     rows = [row(prompt) | {"split": name} for name, prompt in prompts]
@@ -41,12 +41,12 @@ def write_prompts(path: str | Path, sides: Mapping[str, Examples], form: str = "
 
 
 def _own_row(prompt: Prompt) -> dict[str, Any]:
-    several = prompt.also_right or prompt.also_wrong
-    one = {"answer": prompt.answer, "wrong": prompt.wrong}
+    several = prompt.also_correct or prompt.also_incorrect
+    one = {"answer": prompt.answer, "wrong": prompt.incorrect}
     return {
         "clean": prompt.clean_text,
         "counterfactual": prompt.counterfactual_text,
-        **({"answers": list(prompt.answers), "wrong_answers": list(prompt.wrong_answers)} if several else one),
+        **({"answers": list(prompt.answers), "incorrect_answers": list(prompt.incorrect_answers)} if several else one),
         "template": prompt.template,
         "case": prompt.case,
         "roles": _spans(prompt.clean),
@@ -59,7 +59,7 @@ def _published_row(prompt: Prompt) -> dict[str, Any]:
         "clean_prefix": prompt.clean_text,
         "patch_prefix": prompt.counterfactual_text,
         "clean_answer": prompt.answer,
-        "patch_answer": prompt.wrong,
+        "patch_answer": prompt.incorrect,
         "case": prompt.case,
     }
 
@@ -69,7 +69,7 @@ def _auto_circuit_row(prompt: Prompt) -> dict[str, Any]:
         "clean": prompt.clean_text,
         "corrupt": prompt.counterfactual_text,
         "answers": list(prompt.answers),
-        "wrong_answers": list(prompt.wrong_answers),
+        "incorrect_answers": list(prompt.incorrect_answers),
     }
 
 

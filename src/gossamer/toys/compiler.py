@@ -25,7 +25,7 @@ from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.tokens import Tokens
 from gossamer.toys.layout import BOS, Direction, Layout
-from gossamer.toys.parts import SHARP, Head, Neurons, Sharpness, head, neurons
+from gossamer.toys.parts import SHARP, Neurons, RaspHead, Sharpness, head, neurons
 from gossamer.toys.rasp import Aggregate, BosShare, Expression, Value, evaluate
 from gossamer.toys.rasp import indices as indices_variable
 from gossamer.toys.rasp import tokens as tokens_variable
@@ -168,7 +168,7 @@ def compile_program(
     return Compiled(layout, tuple(vocabulary), max_length, causal, hf, tokenizer, identity, labels)
 
 
-def _sublayers(layout: Layout, sharpness: Sharpness) -> tuple[list[list[Head]], list[list[Neurons]]]:
+def _sublayers(layout: Layout, sharpness: Sharpness) -> tuple[list[list[RaspHead]], list[list[Neurons]]]:
     """The heads and the neurons of every layer."""
     heads, hidden = [], []
     for layer in range(layout.n_layers):
@@ -226,7 +226,7 @@ def _fill_ends(
             hf.lm_head.bias[word] = LOGIT * bias
 
 
-def _fill_attention(attention: Any, parts: Sequence[Head]) -> None:
+def _fill_attention(attention: Any, parts: Sequence[RaspHead]) -> None:
     width = attention.head_dim
     with torch.no_grad():
         for number, part in enumerate(parts):

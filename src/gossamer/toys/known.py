@@ -13,7 +13,7 @@ from gossamer.model.kinds import named
 from gossamer.model.site import BySite, Site, SiteLike
 from gossamer.toys.compiler import Compiled
 from gossamer.toys.layout import Direction, Layout
-from gossamer.toys.rasp import AmbiguousError, Expression, Interpreter, Removal, Value
+from gossamer.toys.rasp import AmbiguousError, Expression, RaspInterpreter, Removal, Value
 from gossamer.toys.task import position_role
 
 _READABLE = (*named(in_stream=True), "mlp_in")
@@ -127,7 +127,7 @@ def _audiences(layout: Layout, sites: Iterable[Site]) -> list[tuple[Site, Expres
 
 def _present(compiled: Compiled, node: Expression, tokens: Sequence[Value]) -> Iterator[tuple[int, Any]]:
     """The positions at which a variable has a direction active, with its value."""
-    run = Interpreter(tokens, causal=compiled.causal)
+    run = RaspInterpreter(tokens, causal=compiled.causal)
     for here in range(len(tokens)):
         value = run.read(node, here)
         if value is not None and not (node.numerical and value == 0):
@@ -137,13 +137,13 @@ def _present(compiled: Compiled, node: Expression, tokens: Sequence[Value]) -> I
 def _matters(compiled: Compiled, tokens: Sequence[Value], position: int) -> Any:
     """Whether removing a value changes the output at `position`, as a function that remembers its answers."""
     program, domains = compiled.program, compiled.layout.values
-    clean = Interpreter(tokens, causal=compiled.causal).read(program, position)
+    clean = RaspInterpreter(tokens, causal=compiled.causal).read(program, position)
 
     @cache
     def changes(node: Expression, here: int, value: Any, readers: frozenset[Expression | None]) -> bool:
         removal = Removal(node, here, value, readers, domains)
         try:
-            return Interpreter(tokens, causal=compiled.causal, removal=removal).read(program, position) != clean
+            return RaspInterpreter(tokens, causal=compiled.causal, removal=removal).read(program, position) != clean
         except AmbiguousError:
             return True
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
-from gossamer.toys.rasp import Aggregate, BosShare, Expression, Indices, Tokens, Value, in_order
+from gossamer.toys.rasp import Aggregate, BosShare, Expression, Indices, TokenValues, Value, in_order
 from gossamer.toys.values import possible_values
 
 BOS = "<bos>"
@@ -110,7 +110,7 @@ class Layout:
 
 def _next(node: Expression, before: int) -> int:
     """The first sublayer after `before` of the kind that the variable needs."""
-    if isinstance(node, Tokens | Indices):
+    if isinstance(node, TokenValues | Indices):
         return EMBEDDED
     attends = isinstance(node, Aggregate | BosShare)
     return before + 1 if (before % 2 == 1) == attends else before + 2

@@ -49,7 +49,7 @@ SMOOTH = Sharpness(coldness=20.0, ramp=1.0)
 
 
 @dataclass(frozen=True)
-class Head:
+class RaspHead:
     """Weights of one attention head, reading and writing all directions of the stream."""
 
     name: str
@@ -69,7 +69,7 @@ class Neurons:
     write: Float[Tensor, "direction neuron"]
 
 
-def head(layout: Layout, node: Aggregate | BosShare, coldness: float) -> Head:
+def head(layout: Layout, node: Aggregate | BosShare, coldness: float) -> RaspHead:
     """The head of an aggregate or of a selector's width.
 
     Its scores are `coldness` for selected positions and 0 for others; BOS has half of it in an aggregate (an empty
@@ -90,7 +90,7 @@ def head(layout: Layout, node: Aggregate | BosShare, coldness: float) -> Head:
     v, o = torch.zeros(len(sources), n), torch.zeros(n, len(sources))
     for row, (source, target) in enumerate(zip(sources, targets, strict=True)):
         v[row, source] = o[target, row] = 1.0
-    return Head(layout.names[node], q, bias, k, v, o)
+    return RaspHead(layout.names[node], q, bias, k, v, o)
 
 
 def neurons(layout: Layout, node: Expression, ramp: float) -> Neurons:

@@ -45,15 +45,15 @@ class Expression(ABC):
         return ()
 
     @abstractmethod
-    def value(self, run: "Interpreter", position: int) -> Value:
+    def value(self, run: "RaspInterpreter", position: int) -> Value:
         """Its value at `position`."""
 
 
 @dataclass(frozen=True, eq=False)
-class Tokens(Expression):
+class TokenValues(Expression):
     """The input."""
 
-    def value(self, run: "Interpreter", position: int) -> Value:
+    def value(self, run: "RaspInterpreter", position: int) -> Value:
         """The token."""
         return run.tokens[position]
 
@@ -62,12 +62,12 @@ class Tokens(Expression):
 class Indices(Expression):
     """Positions from 0 (BOS does not count)."""
 
-    def value(self, run: "Interpreter", position: int) -> Value:
+    def value(self, run: "RaspInterpreter", position: int) -> Value:
         """The position."""
         return position
 
 
-tokens: Expression = Tokens(name="tokens")
+tokens: Expression = TokenValues(name="tokens")
 indices: Expression = Indices(name="indices")
 
 
@@ -85,7 +85,7 @@ class Map(Expression):
         """What is mapped."""
         return (self.of,)
 
-    def value(self, run: "Interpreter", position: int) -> Value:
+    def value(self, run: "RaspInterpreter", position: int) -> Value:
         """The function's value; None stays None."""
         found = run.read(self.of, position, self)
         return None if found is None else self.function(run.nearest(self.of, found))
@@ -106,7 +106,7 @@ class SequenceMap(Expression):
         """Both arguments."""
         return (self.first, self.second)
 
-    def value(self, run: "Interpreter", position: int) -> Value:
+    def value(self, run: "RaspInterpreter", position: int) -> Value:
         """The function's value; None if an argument is None."""
         first, second = (run.read(child, position, self) for child in self.children)
         return None if first is None or second is None else self.function(first, second)
@@ -128,7 +128,7 @@ class Linear(Expression):
         """Both terms."""
         return (self.first, self.second)
 
-    def value(self, run: "Interpreter", position: int) -> Value:
+    def value(self, run: "RaspInterpreter", position: int) -> Value:
         """The weighted sum."""
         return combined(self.weights, run.read(self.first, position, self), run.read(self.second, position, self))
 
@@ -161,7 +161,7 @@ class Aggregate(Expression):
         """Keys, queries and values."""
         return (self.selector.keys, self.selector.queries, self.of)
 
-    def value(self, run: "Interpreter", position: int) -> Value:
+    def value(self, run: "RaspInterpreter", position: int) -> Value:
         """Mean or value; 0 or None if nothing is selected.
 
         Raises:
@@ -192,7 +192,7 @@ class BosShare(Expression):
         """Keys and queries."""
         return (self.selector.keys, self.selector.queries)
 
-    def value(self, run: "Interpreter", position: int) -> Value:
+    def value(self, run: "RaspInterpreter", position: int) -> Value:
         """The share."""
         return Fraction(1, 1 + sum(1 for _ in run.selected(self.selector, position, self)))
 
@@ -250,7 +250,7 @@ class Removal:
     __repr__ = short_repr
 
 
-class Interpreter:
+class RaspInterpreter:
     """Values of expressions on one input, worked out when they are asked for."""
 
     def __init__(self, tokens: Sequence[Value], *, causal: bool = False, removal: Removal | None = None) -> None:
@@ -294,7 +294,7 @@ def evaluate(expression: Expression, inputs: Sequence[Value], *, causal: bool = 
     Raises:
         AmbiguousError: a categorical aggregate selects different values.
     """
-    run = Interpreter(inputs, causal=causal)
+    run = RaspInterpreter(inputs, causal=causal)
     return [run.read(expression, position) for position in range(len(inputs))]
 
 

@@ -31,8 +31,8 @@ from gossamer.toys.recovery import measure_recovery
 from gossamer.toys.samples import KnownSamples, program_samples, superposition_samples
 from gossamer.toys.superposition import FeatureGroup, GroupKind, SuperpositionConfig, train_superposition
 from gossamer.toys.task import all_inputs
-from gossamer.training.config import LearnerConfig, OptimiserConfig, Plan
-from gossamer.training.learner import Learner
+from gossamer.training.config import DictionarySpec, DictionaryTrainerConfig, OptimiserConfig
+from gossamer.training.dictionary_trainer import DictionaryTrainer
 from gossamer.training.objectives import L1, BatchTopK, Objective
 
 RESULTS = "results.json"
@@ -64,7 +64,7 @@ class SweepSettings:
 
 
 @dataclass(frozen=True)
-class Case:
+class ToyCase:
     """One dictionary to train.
 
     Attributes:
@@ -90,7 +90,7 @@ class Recovered:
         unexplained: share of the variance of the activations.
     """
 
-    case: Case
+    case: ToyCase
     seed: int
     features: int
     latents: int
@@ -116,9 +116,9 @@ class Sweep:
 
     __repr__ = short_repr
 
-    def of(self, **wanted: Any) -> list[tuple[Case, list[Recovered]]]:
+    def of(self, **wanted: Any) -> list[tuple[ToyCase, list[Recovered]]]:
         """Cases whose fields are as wanted, each with its seeds."""
-        groups: dict[Case, list[Recovered]] = {}
+        groups: dict[ToyCase, list[Recovered]] = {}
         for one in self.found:
             if all(getattr(one.case, name) == value for name, value in wanted.items()):
                 groups.setdefault(one.case, []).append(one)
@@ -131,11 +131,13 @@ PROGRAM_TOYS = ("histogram", "sort", "pair_balance")
 USUAL = {"l1": 1.0, "batchtopk": 1.0}
 
 
-def cases() -> list[Case]:
+def cases() -> list[ToyCase]:
     """The grid, each case once."""
     penalties = {"l1": (0.1, 0.3, 1.0, 3.0), "batchtopk": (0.5, 1.0, 2.0)}
     swept = [(objective, value) for objective, values in penalties.items() for value in values]
-    found = [Case(toy, objective, value, 1.0) for toy in (*SUPERPOSITION, *PROGRAM_TOYS) for objective, value in swept]
+    found = [
+        ToyCase(toy, objective, value, 1.0) for toy in (*SUPERPOSITION, *PROGRAM_TOYS) for objective, value in swept
+    ]
     found += [case for width in (0.5, 1.0, 2.0, 4.0) for case in _usual(SUPERPOSITION[1], width)]
     found += [case for toy in PAIRS for width in (0.5, 1.0) for case in _usual(toy, width)]
     found += _usual("decaying importance", 1.0)
@@ -143,8 +145,8 @@ def cases() -> list[Case]:
     return list(dict.fromkeys(found))
 
 
-def _usual(toy: str, width: float) -> list[Case]:
-    return [Case(toy, objective, penalty, width) for objective, penalty in USUAL.items()]
+def _usual(toy: str, width: float) -> list[ToyCase]:
+    return [ToyCase(toy, objective, penalty, width) for objective, penalty in USUAL.items()]
 
 
 def _superposed(settings: SweepSettings, seed: int, **options: Any) -> KnownSamples:
@@ -184,7 +186,7 @@ def _samples(toy: str, settings: SweepSettings, seed: int) -> KnownSamples:
 
 def sweep(
     settings: SweepSettings | None = None,
-    grid: Sequence[Case] | None = None,
+    grid: Sequence[ToyCase] | None = None,
     *,
     folder: str | Path | None = None,
 ) -> Sweep:
@@ -209,7 +211,7 @@ def sweep(
     return _sweep_of(recorder.record)
 
 
-def _order(chosen: Sequence[Case], seeds: int) -> Iterator[tuple[Case, int]]:
+def _order(chosen: Sequence[ToyCase], seeds: int) -> Iterator[tuple[ToyCase, int]]:
     """Toy by toy, so that each is made once."""
     for toy in dict.fromkeys(case.toy for case in chosen):
         for seed in range(seeds):
@@ -222,7 +224,7 @@ def _sweep_of(record: Record[Recovered]) -> Sweep:
     return Sweep(record.settings, tuple(sorted(record.rows, key=lambda one: (grid.index(astuple(one.case)), one.seed))))
 
 
-def recover(case: Case, samples: KnownSamples, settings: SweepSettings, seed: int) -> Recovered:
+def recover(case: ToyCase, samples: KnownSamples, settings: SweepSettings, seed: int) -> Recovered:
     """Train one dictionary and compare it with what is known."""
     dictionary = train_on(case, samples, settings, seed)
     found = measure_recovery(dictionary, samples.directions, samples.features, samples.activations)
@@ -248,18 +250,18 @@ def recover(case: Case, samples: KnownSamples, settings: SweepSettings, seed: in
     )
 
 
-def train_on(case: Case, samples: KnownSamples, settings: SweepSettings, seed: int) -> Dictionary:
+def train_on(case: ToyCase, samples: KnownSamples, settings: SweepSettings, seed: int) -> Dictionary:
     """A dictionary of the case, learned from batches drawn with replacement."""
     n_latents = max(1, round(case.width * len(samples.labels)))
-    config = LearnerConfig(
+    config = DictionaryTrainerConfig(
         n_latents=n_latents,
         objective=_objective(case, samples, n_latents),
         optimiser=OptimiserConfig(learning_rate=settings.learning_rate),
         sensitivity=0.0,
         dead_after=50 * settings.batch,
     )
-    plan = Plan("toy", samples.site, learner=config, seed=seed)
-    learner = Learner.begin(plan, settings.steps, samples.training)
+    plan = DictionarySpec("toy", samples.site, learner=config, seed=seed)
+    learner = DictionaryTrainer.begin(plan, settings.steps, samples.training)
     generator = torch.Generator().manual_seed(seed)
     for step in range(settings.steps):
         rows = torch.randint(len(samples.training), (settings.batch,), generator=generator)
@@ -267,7 +269,7 @@ def train_on(case: Case, samples: KnownSamples, settings: SweepSettings, seed: i
     return learner.dictionary(None, {"toy": asdict(case), "seed": seed})
 
 
-def _objective(case: Case, samples: KnownSamples, n_latents: int) -> Objective:
+def _objective(case: ToyCase, samples: KnownSamples, n_latents: int) -> Objective:
     if case.objective == "l1":
         return L1(coefficient=case.penalty)
     if case.objective == "batchtopk":

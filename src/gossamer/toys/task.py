@@ -6,7 +6,7 @@ from itertools import product
 
 from gossamer.errors import UsageError
 from gossamer.tasks.prompt import Piece, Prompt
-from gossamer.tasks.spelling import END
+from gossamer.tasks.prompt_tokenizer import END
 from gossamer.tasks.task import Task
 from gossamer.toys.compiler import Compiled
 from gossamer.toys.rasp import Value, evaluate
@@ -87,6 +87,6 @@ def _pairs(
     return pairs
 
 
-def _prompt(clean: Sequence[Value], answer: Value, other: Sequence[Value], wrong: Value) -> Prompt:
+def _prompt(clean: Sequence[Value], answer: Value, other: Sequence[Value], incorrect: Value) -> Prompt:
     text, counterfactual = (Piece(" ".join(map(str, tokens))) for tokens in (clean, other))
-    return Prompt((text,), (counterfactual,), f" {answer}", f" {wrong}", template=f"{len(clean)} tokens")
+    return Prompt((text,), (counterfactual,), f" {answer}", f" {incorrect}", template=f"{len(clean)} tokens")

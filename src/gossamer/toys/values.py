@@ -14,7 +14,7 @@ from gossamer.toys.rasp import (
     Linear,
     Map,
     SequenceMap,
-    Tokens,
+    TokenValues,
     Value,
     combined,
     in_order,
@@ -60,7 +60,7 @@ def _values(
     node: Expression, known: dict[Expression, tuple[Any, ...]], vocabulary: Sequence[Value], max_length: int
 ) -> Iterable[Value]:
     match node:
-        case Tokens():
+        case TokenValues():
             return vocabulary
         case Indices():
             return range(max_length)

@@ -4,11 +4,11 @@ from gossamer.activations.text import read_texts
 from gossamer.training.checks import TrainingWarning
 from gossamer.training.config import (
     CorpusConfig,
+    DictionarySpec,
+    DictionaryTrainerConfig,
     FinetuneConfig,
     FitConfig,
-    LearnerConfig,
     OptimiserConfig,
-    Plan,
     TrainingConfig,
 )
 from gossamer.training.fit import fit, fit_source, fit_tensors
@@ -18,11 +18,11 @@ from gossamer.training.transcoders import train_transcoders
 
 __all__ = [
     "CorpusConfig",
+    "DictionarySpec",
+    "DictionaryTrainerConfig",
     "FinetuneConfig",
     "FitConfig",
-    "LearnerConfig",
     "OptimiserConfig",
-    "Plan",
     "Recipe",
     "TrainingConfig",
     "TrainingWarning",

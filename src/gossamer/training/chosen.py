@@ -22,7 +22,7 @@ from gossamer.training.parallel import Processes
 
 
 @dataclass(frozen=True)
-class Chosen(ABC):
+class ChosenLatents(ABC):
     """Which entries of a (token, latent) matrix are active.
 
     Attributes:
@@ -45,7 +45,7 @@ class Chosen(ABC):
 
 
 @dataclass(frozen=True)
-class ChosenEntries(Chosen):
+class ChosenEntries(ChosenLatents):
     """As sparse rows, with the pre-activations there."""
 
     latents: SparseLatents
@@ -78,7 +78,7 @@ class ChosenEntries(Chosen):
 
 
 @dataclass(frozen=True)
-class ChosenMask(Chosen):
+class ChosenMask(ChosenLatents):
     """As a mask on the pre-activations, which autograd knows."""
 
     mask: Bool[Tensor, "tokens n"]
@@ -104,7 +104,7 @@ class ChosenMask(Chosen):
         return torch.stack([latents[:, start:end] @ p["W_dec"][start:end] for start, end in edges], dim=1)
 
 
-def choose_topk(p: Mapping[str, Tensor], x: Float[Tensor, "tokens d"], k: int) -> Chosen:
+def choose_topk(p: Mapping[str, Tensor], x: Float[Tensor, "tokens d"], k: int) -> ChosenLatents:
     """The k largest pre-activations of each token, those that are positive."""
     if _by_screen(x.device):
         return ChosenEntries.of(largest.of_tokens(_screen(p, x), k), None)
@@ -118,7 +118,7 @@ def choose_topk(p: Mapping[str, Tensor], x: Float[Tensor, "tokens d"], k: int) -
 
 def choose_batchtopk(
     p: Mapping[str, Tensor], x: Float[Tensor, "tokens d"], k: int, floor: float, processes: Processes | None = None
-) -> Chosen:
+) -> ChosenLatents:
     """The k * tokens largest of the batch, those that are positive. `floor` only saves time, see `largest.of_batch`.
 
     Where other `processes` have the rest of the batch, the largest of all of it are chosen.
@@ -161,7 +161,7 @@ def _encoded(p: Mapping[str, Tensor], x: Float[Tensor, "tokens d"], *, graph: bo
         return torch.addmm(p["b_enc"], x, p["W_enc"]).to(p["W_enc"].dtype)
 
 
-def _choose_together(pre: Float[Tensor, "tokens n"], k: int, processes: Processes) -> Chosen:
+def _choose_together(pre: Float[Tensor, "tokens n"], k: int, processes: Processes) -> ChosenLatents:
     values = pre.detach()
     wanted = k * processes.sum(torch.tensor(len(pre), device=pre.device))
     smallest = processes.kth_largest(values.reshape(-1), wanted)

@@ -7,8 +7,8 @@ from gossamer.activations.corpus import RowConfig
 from gossamer.display import short_repr
 from gossamer.model.site import Site
 from gossamer.training.checks import require, require_kinds
+from gossamer.training.dead_latents import DeadLatentStrategy
 from gossamer.training.objectives import BatchTopK, Objective
-from gossamer.training.remedies import Remedy
 from gossamer.training.units import SCALINGS
 
 CACHE_DTYPES = ("float32", "bfloat16", "float16")
@@ -75,13 +75,13 @@ class OptimiserConfig:
 
 
 @dataclass(frozen=True)
-class LearnerConfig:
+class DictionaryTrainerConfig:
     """What one dictionary is, and how it learns.
 
     Attributes:
         n_latents: latents of the dictionary.
         objective: what it is asked for, with its own settings (:mod:`gossamer.training.objectives`).
-        remedy: what is done about dead latents beside the objective (:mod:`gossamer.training.remedies`).
+        remedy: what is done about dead latents beside the objective (:mod:`gossamer.training.dead_latents`).
         optimiser: how its parameters move.
         scaling: units of training: "unit_variance" (mean subtracted, variance 1 per dimension), "sqrt_d" (nothing
             subtracted, E||x|| = sqrt(d)) or "none".
@@ -96,7 +96,7 @@ class LearnerConfig:
 
     n_latents: int = 2048
     objective: Objective = field(default_factory=BatchTopK)
-    remedy: Remedy | None = None
+    remedy: DeadLatentStrategy | None = None
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     scaling: str = "unit_variance"
     pre_bias: bool = False
@@ -129,7 +129,7 @@ class LearnerConfig:
 
 
 @dataclass(frozen=True)
-class Plan:
+class DictionarySpec:
     """One dictionary to train.
 
     Attributes:
@@ -147,7 +147,7 @@ class Plan:
     name: str
     site: Site
     site_out: Site | None = None
-    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    learner: DictionaryTrainerConfig = field(default_factory=DictionaryTrainerConfig)
     seed: int = 0
 
     __repr__ = short_repr
@@ -283,7 +283,7 @@ class TrainingConfig:
     """
 
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
-    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    learner: DictionaryTrainerConfig = field(default_factory=DictionaryTrainerConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     seed: int = 0

@@ -38,11 +38,11 @@ from gossamer.tasks.metric import kl_divergence
 from gossamer.tokens import Tokens
 from gossamer.training import run
 from gossamer.training.calibration import calibration_tokens
-from gossamer.training.chosen import Chosen
+from gossamer.training.chosen import ChosenLatents
 from gossamer.training.config import FinetuneConfig, learning_rate
+from gossamer.training.end_to_end_trainer import EndToEndTrainer
 from gossamer.training.parallel import Processes
 from gossamer.training.sensitivity import unembedding_covariance
-from gossamer.training.tuner import Tuner
 
 
 def finetune(
@@ -92,7 +92,7 @@ class _Finetune:
         self.network = ReplacementModel(model, dictionaries)
         self.last = model.sites("resid_post")[-1]
         self.covariance = unembedding_covariance(model)
-        self.tuners: dict[Site, Tuner] = {}
+        self.tuners: dict[Site, EndToEndTrainer] = {}
         self.latest: dict[str, Any] = {}
 
     def begin(self) -> None:
@@ -101,13 +101,13 @@ class _Finetune:
         first = stream.collect(torch.float32)
         for site, dictionary in self.dictionaries.items():
             own = first[site]
-            self.tuners[site] = Tuner(dictionary, float(_spread(own).sqrt()), self.config.clip)
+            self.tuners[site] = EndToEndTrainer(dictionary, float(_spread(own).sqrt()), self.config.clip)
             self.tuners[site].measure_k(own)
 
     def resume(self, state: Mapping[str, Tensor]) -> None:
         for site, dictionary in self.dictionaries.items():
             own = {name.removeprefix(f"{site}:"): value for name, value in state.items() if name.startswith(f"{site}:")}
-            self.tuners[site] = Tuner(dictionary, float(own["numbers"][0]), self.config.clip)
+            self.tuners[site] = EndToEndTrainer(dictionary, float(own["numbers"][0]), self.config.clip)
             self.tuners[site].resume(own)
 
     def state(self) -> dict[str, Tensor]:
@@ -161,9 +161,9 @@ class _Finetune:
 
     def _spliced(
         self, tokens: Tokens, kept: Bool[Tensor, "rows pos"], prefix: Float[Tensor, "rows pos d"]
-    ) -> tuple[dict[Site, Tensor], dict[Site, Chosen]]:
+    ) -> tuple[dict[Site, Tensor], dict[Site, ChosenLatents]]:
         """Streams behind every dictionary and at the end, and which latents were active."""
-        active: dict[Site, Chosen] = {}
+        active: dict[Site, ChosenLatents] = {}
 
         def reconstruct(site: Site, stream: Tensor) -> Tensor:
             # Only what is replaced: BatchTopK picks the largest of a whole batch.

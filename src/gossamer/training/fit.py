@@ -22,12 +22,12 @@ from gossamer.training.cache.read import Cached
 from gossamer.training.cache.write import buffers_for, write_cache
 from gossamer.training.calibration import calibration_tokens
 from gossamer.training.checks import warn_of_undercomplete
-from gossamer.training.config import FitConfig, Plan
+from gossamer.training.config import DictionarySpec, FitConfig
+from gossamer.training.dictionary_trainer import DictionaryTrainer
 from gossamer.training.gradients import Gradients
-from gossamer.training.learner import Learner
 from gossamer.training.parallel import Processes, combined
 from gossamer.training.sensitivity import sensitivity
-from gossamer.training.source import Activations, Place, Source, batches
+from gossamer.training.source import Activations, ActivationSource, TurnPlace, batches
 from gossamer.training.tensors import InMemory
 
 # How much the model's output minds errors, at some sites: asked for once, when a run begins.
@@ -37,7 +37,7 @@ Sensitivities = Callable[[list[Site]], Mapping[Site, Float[Tensor, "d d"]]]
 def fit(
     model: LanguageModel,
     corpus: Corpus,
-    plans: Sequence[Plan],
+    plans: Sequence[DictionarySpec],
     config: FitConfig,
     folder: str | Path,
     seed: int,
@@ -85,7 +85,7 @@ def fit(
 
 def fit_tensors(
     activations: Activations,
-    plans: Sequence[Plan],
+    plans: Sequence[DictionarySpec],
     config: FitConfig,
     folder: str | Path,
     seed: int = 0,
@@ -106,8 +106,8 @@ def fit_tensors(
 
 
 def fit_source(
-    source: Source,
-    plans: Sequence[Plan],
+    source: ActivationSource,
+    plans: Sequence[DictionarySpec],
     config: FitConfig,
     folder: str | Path,
     *,
@@ -139,7 +139,7 @@ def fit_source(
     }
 
 
-def _require_plans(plans: Sequence[Plan]) -> None:
+def _require_plans(plans: Sequence[DictionarySpec]) -> None:
     if not plans:
         raise UsageError("no site to train a dictionary for; give at least one, such as resid_post.3")
     names = [plan.name for plan in plans]
@@ -167,17 +167,17 @@ def _cached(source: OnTheFly, config: FitConfig, folder: Path) -> Cached:
 class _Fit:
     def __init__(
         self,
-        source: Source,
-        plans: list[Plan],
+        source: ActivationSource,
+        plans: list[DictionarySpec],
         config: FitConfig,
         sensitivities: Sensitivities | None,
         processes: Processes,
     ) -> None:
         self.source, self.plans, self.config, self.processes = source, plans, config, processes
         self.sensitivities = sensitivities
-        self.learners: dict[str, Learner] = {}
-        self.place = Place()
-        self.batches: Iterator[tuple[Place, list[Activations]]] | None = None
+        self.learners: dict[str, DictionaryTrainer] = {}
+        self.place = TurnPlace()
+        self.batches: Iterator[tuple[TurnPlace, list[Activations]]] | None = None
         self.latest: dict[str, dict[str, Float[Tensor, ""]]] = {}
 
     def begin(self) -> None:
@@ -189,15 +189,15 @@ class _Fit:
         metrics = self.sensitivities(minding) if self.sensitivities is not None and minding else {}
         for plan in self.plans:
             metric = metrics[plan.target] if plan.learner.sensitivity > 0 else None
-            self.learners[plan.name] = Learner.begin(plan, self.config.steps, *_ends(plan, first), metric)
+            self.learners[plan.name] = DictionaryTrainer.begin(plan, self.config.steps, *_ends(plan, first), metric)
             self.learners[plan.name].processes = self.processes
 
     def resume(self, state: Mapping[str, Tensor]) -> None:
-        self.place = Place(*state["place"].tolist())
+        self.place = TurnPlace(*state["place"].tolist())
         for plan in self.plans:
             start = f"{plan.name}:"
             own = {name.removeprefix(start): value for name, value in state.items() if name.startswith(start)}
-            self.learners[plan.name] = Learner.resume(plan, self.config.steps, own, self.source.device)
+            self.learners[plan.name] = DictionaryTrainer.resume(plan, self.config.steps, own, self.source.device)
             self.learners[plan.name].processes = self.processes
 
     def state(self) -> dict[str, Tensor]:
@@ -232,7 +232,7 @@ class _Fit:
         for learner in self.learners.values():
             learner.calibrate([part[learner.plan.site] for part in fresh])
 
-    def _gradients(self, learner: Learner, part: Activations, step: int) -> Gradients:
+    def _gradients(self, learner: DictionaryTrainer, part: Activations, step: int) -> Gradients:
         with self._precision():
             return learner.gradients(*_ends(learner.plan, part), step, self.config.batch)
 
@@ -245,12 +245,12 @@ class _Fit:
         return [_line(self.learners[name].plan, found) for name, found in self.latest.items()]
 
 
-def _ends(plan: Plan, activations: Activations) -> tuple[Tensor, Tensor | None]:
+def _ends(plan: DictionarySpec, activations: Activations) -> tuple[Tensor, Tensor | None]:
     """What a dictionary reads, and what a transcoder is to write."""
     return activations[plan.site], None if plan.site_out is None else activations[plan.site_out]
 
 
-def _line(plan: Plan, averaged: Mapping[str, Float[Tensor, ""]]) -> dict[str, Any]:
+def _line(plan: DictionarySpec, averaged: Mapping[str, Float[Tensor, ""]]) -> dict[str, Any]:
     names = list(averaged)
     # Stacked first, so that the device is waited for once.
     values = torch.stack([averaged[name].double() for name in names]).tolist()

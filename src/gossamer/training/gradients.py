@@ -32,8 +32,9 @@ class Gradients:
 
     Attributes:
         parameters: gradient by parameter name.
-        averaged: scalars: loss (the objective's own), revival (what was added for dead latents), explained_variance
-            (in the metric of the loss), l0, dead (share of the latents); for rules with a threshold, smallest.
+        averaged: scalars: loss (the objective's own), auxiliary_loss (what was added for dead latents),
+            explained_variance (in the metric of the loss), l0, dead (share of the latents); for rules with a threshold,
+            smallest.
         fired: tokens on which each latent was active.
         tokens: tokens of the batch.
         candidates: only where the coming update resamples.

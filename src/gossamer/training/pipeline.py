@@ -9,23 +9,23 @@ import torch
 
 from gossamer.activations.corpus import Corpus, split_texts
 from gossamer.dictionary.attach import Measurement, measure
-from gossamer.dictionary.config import Claims, Contents
+from gossamer.dictionary.config import Contents, ReportedMetrics
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.set import INDEX, DictionarySet
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site, SiteLike
 from gossamer.replacement.evaluate.quality import CE_RECOVERED, Quality, quality
-from gossamer.training import sinks
-from gossamer.training.config import Plan, TrainingConfig, require_vectors
+from gossamer.training import loggers
+from gossamer.training.config import DictionarySpec, TrainingConfig, require_vectors
+from gossamer.training.end_to_end_trainer import ARCHITECTURES as FINETUNED
 from gossamer.training.finetune import finetune
 from gossamer.training.fit import fit
 from gossamer.training.parallel import Processes
 from gossamer.training.request import at_work, request_of
 from gossamer.training.sampling import sample_text
 from gossamer.training.saving import export, require_formats
-from gossamer.training.set_plans import SetPlan
-from gossamer.training.tuner import ARCHITECTURES as FINETUNED
+from gossamer.training.sweep_specs import SweepSpec
 
 FINAL = "dictionaries"
 
@@ -60,7 +60,7 @@ def train_dictionaries(
         NotFiniteError: activations or a loss are not finite (the site is named).
         GossamerError: a file in the folder is damaged.
     """
-    only = [SetPlan("", config.learner, config.seed)]
+    only = [SweepSpec("", config.learner, config.seed)]
     return train_sets(model, texts, sites, config, only, folder, cache=cache, formats=formats, also=also)[""]
 
 
@@ -69,7 +69,7 @@ def train_sets(
     texts: Sequence[str],
     sites: Sequence[SiteLike],
     config: TrainingConfig,
-    plans: Sequence[SetPlan],
+    plans: Sequence[SweepSpec],
     folder: str | Path | None = None,
     *,
     cache: str | Path | None = None,
@@ -81,14 +81,15 @@ def train_sets(
     `torchrun` started, all fit together, and the first one writes.
 
     Args:
-        plans: see :func:`gossamer.training.set_plans.set_plans`; their learners and seeds take the place of `config`'s.
+        plans: see :func:`gossamer.training.sweep_specs.sweep_specs`; their learners and seeds take the place of
+            `config`'s.
     """
     places = sorted(set(map(Site.of, sites)))
     for site in places:
         require_vectors(site)
         model.width(site)
     _require_possible(places, config, plans, formats)
-    sinks.require_known(also)
+    loggers.require_known(also)
     request = request_of(model, texts, places, config, plans, cache)
     with at_work(model, request, folder, cache) as target:
         return _trained(model, texts, places, config, plans, target, cache, formats, also)
@@ -99,7 +100,7 @@ def _trained(
     texts: Sequence[str],
     sites: Sequence[Site],
     config: TrainingConfig,
-    plans: Sequence[SetPlan],
+    plans: Sequence[SweepSpec],
     target: Path,
     cache: str | Path | None,
     formats: Sequence[str],
@@ -120,7 +121,7 @@ def _trained(
 
 
 def _require_possible(
-    sites: Sequence[Site], config: TrainingConfig, plans: Sequence[SetPlan], formats: Sequence[str]
+    sites: Sequence[Site], config: TrainingConfig, plans: Sequence[SweepSpec], formats: Sequence[str]
 ) -> None:
     names = [plan.name for plan in plans]
     if not sites or not plans:
@@ -157,7 +158,7 @@ def _train(
     corpus: Corpus,
     sites: Sequence[Site],
     config: TrainingConfig,
-    plans: Sequence[SetPlan],
+    plans: Sequence[SweepSpec],
     folder: Path,
     cache: str | Path | None,
     also: Sequence[str],
@@ -182,7 +183,7 @@ def _fitted(
     corpus: Corpus,
     sites: Sequence[Site],
     config: TrainingConfig,
-    plans: Sequence[SetPlan],
+    plans: Sequence[SweepSpec],
     folder: Path,
     cache: str | Path | None,
     also: Sequence[str],
@@ -190,7 +191,11 @@ def _fitted(
     folders = {plan.name: folder / "fitted" / plan.name for plan in plans}
     processes = Processes.current()
     if not all((place / INDEX).is_file() for place in folders.values()):
-        each = [Plan(plan_name(plan, site), site, None, plan.learner, plan.seed) for plan in plans for site in sites]
+        each = [
+            DictionarySpec(plan_name(plan, site), site, None, plan.learner, plan.seed)
+            for plan in plans
+            for site in sites
+        ]
         found = fit(model, corpus, each, config.fit, folder / "fit", config.seed, cache=cache, also=also)
         if processes.writes:
             for plan in plans:
@@ -200,7 +205,7 @@ def _fitted(
     return {name: DictionarySet.load(place) for name, place in folders.items()}
 
 
-def plan_name(plan: SetPlan, site: Site) -> str:
+def plan_name(plan: SweepSpec, site: Site) -> str:
     """What the dictionary of a set at `site` is called in checkpoints and metrics."""
     return f"{plan.name}/{site}" if plan.name else str(site)
 
@@ -217,7 +222,7 @@ def _with_claims(
         "held_out": _claims_together(together, dictionaries),
         "torch": torch.__version__,
     }
-    return DictionarySet(claiming(one, alone[site], facts) for site, one in dictionaries.items())
+    return DictionarySet(with_reported_metrics(one, alone[site], facts) for site, one in dictionaries.items())
 
 
 def _claims_together(found: Quality, dictionaries: DictionarySet) -> dict[str, Any]:
@@ -229,12 +234,12 @@ def _claims_together(found: Quality, dictionaries: DictionarySet) -> dict[str, A
     }
 
 
-def claiming(dictionary: Dictionary, found: Measurement, facts: dict[str, Any]) -> Dictionary:
+def with_reported_metrics(dictionary: Dictionary, found: Measurement, facts: dict[str, Any]) -> Dictionary:
     """The same dictionary, saying how it was trained (`facts`) and what was measured of it."""
     contents = Contents(
         dictionary.config,
         dict(dictionary.state_dict()),
         {"training": {**facts, "explained_variance_formula": found.formula}},
-        replace(Claims(), l0=found.l0, explained_variance=found.explained_variance),
+        replace(ReportedMetrics(), l0=found.l0, explained_variance=found.explained_variance),
     )
     return Dictionary.from_contents(contents)

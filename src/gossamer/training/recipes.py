@@ -8,7 +8,7 @@ from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
-from gossamer.training.config import CorpusConfig, FinetuneConfig, FitConfig, LearnerConfig, TrainingConfig
+from gossamer.training.config import CorpusConfig, DictionaryTrainerConfig, FinetuneConfig, FitConfig, TrainingConfig
 from gossamer.training.objectives import BatchTopK
 
 
@@ -39,7 +39,7 @@ RECIPES: dict[str, Recipe] = {
         config=TrainingConfig(
             corpus=CorpusConfig(context=64, bos=0.5),
             # Width counts for more than k: 2,048 latents keep less at k = 64 than 4,096 at k = 40.
-            learner=LearnerConfig(n_latents=4096, objective=BatchTopK(k=40)),
+            learner=DictionaryTrainerConfig(n_latents=4096, objective=BatchTopK(k=40)),
             fit=FitConfig(tokens=3_000_000, reuse=2),
             finetune=FinetuneConfig(tokens=1_000_000, logit_error=2.0, reconstruction=0.2),
         ),
@@ -48,7 +48,7 @@ RECIPES: dict[str, Recipe] = {
         layers=(1, 2, 3),
         config=TrainingConfig(
             corpus=CorpusConfig(context=64, bos=1.0),
-            learner=LearnerConfig(n_latents=1024, objective=BatchTopK(k=24)),
+            learner=DictionaryTrainerConfig(n_latents=1024, objective=BatchTopK(k=24)),
             fit=FitConfig(tokens=3_000_000, reuse=2),
             finetune=FinetuneConfig(tokens=500_000, logit_error=2.0, reconstruction=0.2),
         ),
@@ -78,6 +78,6 @@ def general(model: LanguageModel) -> Recipe:
     has_bos = bos_id(model) is not None
     share = 1.0 if model.has_bos_by_default else 0.5 if has_bos else 0.0
     objective = BatchTopK(k=min(64, max(16, model.d_model // 4)))
-    learner = LearnerConfig(n_latents=min(16 * model.d_model, 32_768), objective=objective)
+    learner = DictionaryTrainerConfig(n_latents=min(16 * model.d_model, 32_768), objective=objective)
     corpus = CorpusConfig(context=min(64, model.n_context - 1), bos=share)
     return Recipe(tuple(layers), TrainingConfig(corpus=corpus, learner=learner))

@@ -19,7 +19,7 @@ from gossamer.training.checkpoint import difference
 from gossamer.training.config import TrainingConfig
 from gossamer.training.metrics import FILE as METRICS
 from gossamer.training.parallel import Processes
-from gossamer.training.set_plans import SetPlan
+from gossamer.training.sweep_specs import SweepSpec
 
 SETTINGS = "settings.json"
 # What earlier versions had in place of a hash of all weights.
@@ -67,11 +67,11 @@ def request_of(
     texts: Sequence[str],
     sites: Sequence[Site],
     config: TrainingConfig,
-    plans: Sequence[SetPlan],
+    plans: Sequence[SweepSpec],
     cache: str | Path | None,
 ) -> dict[str, Any]:
     """Everything the result depends on."""
-    plain = list(plans) == [SetPlan("", config.learner, config.seed)]
+    plain = list(plans) == [SweepSpec("", config.learner, config.seed)]
     several = {} if plain else {"plans": [asdict(one) for one in plans]}
     # Where a cache lies changes nothing; whether there is one, does.
     cached = {} if cache is None else {"cache": config.fit.cache_dtype}

@@ -11,7 +11,7 @@ from torch import Tensor
 from gossamer.batching import named_when_out_of_memory
 from gossamer.progress import begin, show_table
 from gossamer.results.lock import folder_lock
-from gossamer.training import metrics, sinks
+from gossamer.training import loggers, metrics
 from gossamer.training.checkpoint import Checkpoint
 from gossamer.training.parallel import Processes
 
@@ -59,7 +59,7 @@ def finish(
     the host waits for the device. Of several processes the first one writes, and all read the same folder.
 
     Args:
-        also: names of :data:`gossamer.training.sinks.SINKS` that get the lines as well.
+        also: names of :data:`gossamer.training.loggers.LOGGERS` that get the lines as well.
 
     Raises:
         UsageError: the checkpoint belongs to a run with other settings, another process is at work in the folder, or a
@@ -72,7 +72,7 @@ def finish(
         stored = Checkpoint.load(folder, settings)
         done = 0 if stored is None else stored.step
         # Before anything is computed: a sink may not be there.
-        opened = sinks.opened(also, folder) if processes.writes and done < steps else []
+        opened = loggers.opened(also, folder) if processes.writes and done < steps else []
         with contextlib.ExitStack() as closing:
             for sink in opened:
                 closing.callback(sink.close)
@@ -91,7 +91,7 @@ def _steps(
     settings: dict[str, Any],
     checkpoint_every: int,
     processes: Processes,
-    opened: Sequence[sinks.Sink],
+    opened: Sequence[loggers.Sink],
 ) -> None:
     # Every process has read the checkpoint before the first one may replace it.
     processes.wait()
@@ -114,10 +114,10 @@ def _steps(
 
 
 class _Record:
-    """What a run says of itself while it runs: metrics.jsonl, other sinks, a bar and a table."""
+    """What a run says of itself while it runs: metrics.jsonl, other loggers, a bar and a table."""
 
-    def __init__(self, what: str, steps: range, folder: Path, opened: Sequence[sinks.Sink]) -> None:
-        self.folder, self.sinks = folder, opened
+    def __init__(self, what: str, steps: range, folder: Path, opened: Sequence[loggers.Sink]) -> None:
+        self.folder, self.loggers = folder, opened
         metrics.rewind(folder, steps.start)
         self.advance = begin(what, steps.stop)
         self.advance(steps.start, "")
@@ -133,7 +133,7 @@ class _Record:
         rate = round(self.tokens / max(time.monotonic() - self.since, 1e-9))
         records = [{"step": step, **line, "tokens_per_second": rate} for line in lines]
         metrics.append(self.folder, records)
-        for sink in self.sinks:
+        for sink in self.loggers:
             sink.write(records)
         show_table([_row(line) for line in lines])
         self.note, self.tokens, self.since = f"{rate:,} tokens/s", 0, time.monotonic()

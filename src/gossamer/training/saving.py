@@ -45,7 +45,7 @@ def export(dictionaries: DictionarySet, format: str, folder: Path) -> None:
         if format != "gemma_scope":
             dictionary.save(folder / str(site), format)
             continue
-        l0 = round(dictionary.claims.l0 or 0)
+        l0 = round(dictionary.reported.l0 or 0)
         place = Path(site.kind) / f"layer_{site.layer}" / f"width_{dictionary.n_latents}" / f"average_l0_{l0}"
         _with_thresholds(dictionary).save(folder / place, format)
 
@@ -57,4 +57,4 @@ def _with_thresholds(dictionary: Dictionary) -> Dictionary:
     tensors = dict(dictionary.state_dict())
     tensors["threshold"] = tensors["threshold"].expand(dictionary.n_latents)
     config = replace(dictionary.config, architecture="jumprelu", k=None)
-    return Dictionary.from_contents(Contents(config, tensors, dictionary.provenance, dictionary.claims))
+    return Dictionary.from_contents(Contents(config, tensors, dictionary.provenance, dictionary.reported))

@@ -23,7 +23,7 @@ Activations = Mapping[Site, Float[Tensor, "_ _"]]
 
 
 @dataclass(frozen=True)
-class Place:
+class TurnPlace:
     """Where a run stands: the next batch to use is number `batch` of turn number `turn`."""
 
     turn: int = 0
@@ -44,7 +44,7 @@ class Turn:
 
 
 @runtime_checkable
-class Source(Protocol):
+class ActivationSource(Protocol):
     """Activations at some sites, the same sequence whenever it is asked for.
 
     Attributes:
@@ -77,7 +77,9 @@ class Source(Protocol):
         """Turn number `index`."""
 
 
-def batches(source: Source, place: Place, batch: int, parts: int = 1) -> Iterator[tuple[Place, list[Activations]]]:
+def batches(
+    source: ActivationSource, place: TurnPlace, batch: int, parts: int = 1
+) -> Iterator[tuple[TurnPlace, list[Activations]]]:
     """Batches of `batch` activations from `place` on, without end, each in `parts` and with the place of the next one.
 
     Raises:
@@ -92,10 +94,10 @@ def batches(source: Source, place: Place, batch: int, parts: int = 1) -> Iterato
                 "give more text, a larger buffer or a smaller batch"
             )
         for number in range(place.batch, whole):
-            after = Place(place.turn, number + 1) if number + 1 < whole else Place(place.turn + 1)
+            after = TurnPlace(place.turn, number + 1) if number + 1 < whole else TurnPlace(place.turn + 1)
             bounds = [number * batch + batch * part // parts for part in range(parts + 1)]
             yield after, [_some(turn.take(*pair)) for pair in itertools.pairwise(bounds)]
-        place = Place(place.turn + 1)
+        place = TurnPlace(place.turn + 1)
 
 
 def _some(part: Activations) -> Activations:

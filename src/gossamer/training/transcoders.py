@@ -11,14 +11,14 @@ from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site, SiteLike, SiteMapping, by_site
-from gossamer.training import sinks
-from gossamer.training.config import Plan, TrainingConfig
+from gossamer.training import loggers
+from gossamer.training.config import DictionarySpec, TrainingConfig
 from gossamer.training.fit import fit
 from gossamer.training.parallel import Processes
-from gossamer.training.pipeline import claiming, corpus_for, plan_name
+from gossamer.training.pipeline import corpus_for, plan_name, with_reported_metrics
 from gossamer.training.request import at_work, request_of
 from gossamer.training.saving import transcoder_format
-from gossamer.training.set_plans import SetPlan
+from gossamer.training.sweep_specs import SweepSpec
 
 FINAL = "transcoders"
 # Every format writes its configuration last, so that a folder which has one is whole.
@@ -30,7 +30,7 @@ def train_transcoders(
     texts: Sequence[str],
     sites: SiteMapping[SiteLike],
     config: TrainingConfig,
-    plans: Sequence[SetPlan],
+    plans: Sequence[SweepSpec],
     folder: str | Path | None = None,
     *,
     cache: str | Path | None = None,
@@ -58,10 +58,12 @@ def train_transcoders(
     """
     pairs = {site: Site.of(out) for site, out in sorted(by_site(sites).items())}
     each = [
-        Plan(plan_name(plan, site), site, out, plan.learner, plan.seed) for plan in plans for site, out in pairs.items()
+        DictionarySpec(plan_name(plan, site), site, out, plan.learner, plan.seed)
+        for plan in plans
+        for site, out in pairs.items()
     ]
     _require_possible(model, each, config)
-    sinks.require_known(also)
+    loggers.require_known(also)
     request = request_of(model, texts, list(pairs), config, plans, cache)
     request["sites_out"] = [str(site) for site in pairs.values()]
     with at_work(model, request, folder, cache) as target:
@@ -71,7 +73,7 @@ def train_transcoders(
         return {name: {site: Dictionary.load(place / str(site)) for site in pairs} for name, place in places.items()}
 
 
-def _require_possible(model: LanguageModel, plans: Sequence[Plan], config: TrainingConfig) -> None:
+def _require_possible(model: LanguageModel, plans: Sequence[DictionarySpec], config: TrainingConfig) -> None:
     if not plans:
         raise UsageError("expected at least one pair of sites and one plan, found none")
     if config.finetune.tokens:
@@ -89,7 +91,7 @@ def _train(
     model: LanguageModel,
     texts: Sequence[str],
     config: TrainingConfig,
-    plans: Sequence[Plan],
+    plans: Sequence[DictionarySpec],
     folder: Path,
     cache: str | Path | None,
     also: Sequence[str],
@@ -104,6 +106,6 @@ def _train(
             of_plan = asdict(replace(config, learner=plan.learner, seed=plan.seed))
             facts = {"config": of_plan, "corpus_sha256": corpus.fingerprint, "torch": torch.__version__}
             format = transcoder_format(transcoder.architecture)
-            claiming(transcoder, measured, facts).save(folder / FINAL / plan.name, format)
+            with_reported_metrics(transcoder, measured, facts).save(folder / FINAL / plan.name, format)
     # Read back by all, so that a first run returns exactly what a later one does.
     processes.wait()

@@ -10,8 +10,8 @@ from tiny_splice import D, tiny_model
 from torch import nn
 from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, LlamaConfig
 
-from gossamer.circuits.evaluate.bench import Bench
 from gossamer.circuits.evaluate.cards import N_EXAMPLES, N_WORDS, node_cards
+from gossamer.circuits.evaluate.evaluator import Evaluator
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.results import NodeCard
 from gossamer.circuits.splice import Splice
@@ -24,52 +24,52 @@ SITES = sites_of("resid_post.1", "mlp_out.2")
 
 
 @pytest.fixture(scope="module")
-def bench(model: LanguageModel, task: Task) -> Bench:
+def evaluator(model: LanguageModel, task: Task) -> Evaluator:
     dictionaries = {site: random_dictionary(site, seed=seed) for seed, site in enumerate(SITES)}
     dictionaries[SITES[1]].provenance["neuronpedia_id"] = "tiny/2-mlp"
     splice = Splice.of(model, dictionaries, task.test, random_ablation(SITES), all_nodes(dictionaries), batch_size=3)
-    return Bench(splice)
+    return Evaluator(splice)
 
 
 @pytest.fixture(scope="module")
-def circuit(bench: Bench) -> Nodes:
-    nodes = bench.splice.nodes
+def circuit(evaluator: Evaluator) -> Nodes:
+    nodes = evaluator.splice.nodes
     return nodes.select((nodes.latent % 7 == 2) & (nodes.role != 2))
 
 
 @pytest.fixture(scope="module")
-def cards(bench: Bench, circuit: Nodes) -> dict[Node, NodeCard]:
-    found = node_cards(bench, circuit, torch.linspace(-1, 1, len(circuit), dtype=torch.float64))
+def cards(evaluator: Evaluator, circuit: Nodes) -> dict[Node, NodeCard]:
+    found = node_cards(evaluator, circuit, torch.linspace(-1, 1, len(circuit), dtype=torch.float64))
     return {card.node: card for card in found}
 
 
-def latents_of(bench: Bench, site: Site) -> torch.Tensor:
-    clean = bench.splice.examples.clean
+def latents_of(evaluator: Evaluator, site: Site) -> torch.Tensor:
+    clean = evaluator.splice.examples.clean
     with torch.no_grad():
-        x = bench.splice.model.capture(clean.tokens, [site])[site]
-        return bench.splice.dictionaries[site].encode_dense(x)
+        x = evaluator.splice.model.capture(clean.tokens, [site])[site]
+        return evaluator.splice.dictionaries[site].encode_dense(x)
 
 
-def test_every_node_has_its_card_by_falling_effect(bench: Bench, circuit: Nodes) -> None:
+def test_every_node_has_its_card_by_falling_effect(evaluator: Evaluator, circuit: Nodes) -> None:
     effects = torch.randn(len(circuit), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    found = node_cards(bench, circuit, effects)
+    found = node_cards(evaluator, circuit, effects)
     given = dict(zip(circuit.keys(), effects.tolist(), strict=True))
     assert {card.node: card.effect for card in found} == given
     assert [card.effect for card in found] == sorted(given.values(), reverse=True)
-    assert node_cards(bench, circuit.none(), torch.zeros(0, dtype=torch.float64)) == ()
+    assert node_cards(evaluator, circuit.none(), torch.zeros(0, dtype=torch.float64)) == ()
 
 
 def test_activations_and_ablation_values_are_means_over_the_tokens_of_the_role(
-    bench: Bench, cards: dict[Node, NodeCard]
+    evaluator: Evaluator, cards: dict[Node, NodeCard]
 ) -> None:
-    clean = bench.splice.examples.clean
+    clean = evaluator.splice.examples.clean
     for ((site, latent), role), card in cards.items():
         values, ablated = [], []
-        table = bench.splice.ablation.sites[site].latents
-        latents = latents_of(bench, site)
+        table = evaluator.splice.ablation.sites[site].latents
+        latents = latents_of(evaluator, site)
         for row, token in torch.nonzero(clean.roles == ROLES.index(role)).tolist():
             values.append(latents[row, token, latent].item())
-            ablated.append(table[clean.slots[row, token], latent].item())
+            ablated.append(table[clean.ablation_groups[row, token], latent].item())
         assert card.activation == pytest.approx(sum(values) / len(values), rel=1e-5)
         assert card.ablated == pytest.approx(sum(ablated) / len(ablated), rel=1e-5)
 
@@ -126,23 +126,27 @@ def test_the_direct_effect_is_the_slope_of_the_logit_difference(family: str, nor
     splice = Splice.of(model, dictionaries, task.test, random_ablation(SITES), all_nodes(dictionaries), batch_size=3)
     circuit = splice.nodes.select(splice.nodes.latent % 7 == 2)
     clean, last = task.test.clean, Site.parse("resid_post.2")
-    pairs = list(zip(clean.end.tolist(), task.test.answer.tolist(), task.test.wrong.tolist(), strict=True))
+    pairs = list(
+        zip(clean.answer_position.tolist(), task.test.answer.tolist(), task.test.incorrect.tolist(), strict=True)
+    )
     with torch.no_grad():
         streams = model.capture(clean.tokens, [*SITES, last])
-    found = node_cards(Bench(splice), circuit, torch.zeros(len(circuit), dtype=torch.float64))
+    found = node_cards(Evaluator(splice), circuit, torch.zeros(len(circuit), dtype=torch.float64))
     assert {card.role for card in found if card.direct} == {"END"}
     for card in [card for card in found if card.role == "END"]:
         site = card.site
         row, table = dictionaries[site].W_dec[card.latent], splice.ablation.sites[site].latents
         slopes = []
-        for prompt, (end, answer, wrong) in enumerate(pairs):
+        for prompt, (end, answer, incorrect) in enumerate(pairs):
             x = streams[site][prompt, end]
-            step = dictionaries[site].encode_dense(x)[card.latent] - table[clean.slots[prompt, end], card.latent]
+            step = (
+                dictionaries[site].encode_dense(x)[card.latent] - table[clean.ablation_groups[prompt, end], card.latent]
+            )
             written = step * row * (x.std() if normalisation == "layer_norm" else 1.0)
             logits = [
                 logits_by_hand(family, model.hf, streams[last][prompt, end] + sign * 1e-5 * written) for sign in (1, -1)
             ]
-            slopes.append(((logits[0] - logits[1])[answer] - (logits[0] - logits[1])[wrong]).item() / 2e-5)
+            slopes.append(((logits[0] - logits[1])[answer] - (logits[0] - logits[1])[incorrect]).item() / 2e-5)
         assert card.direct == pytest.approx(sum(slopes) / len(slopes), rel=1e-4, abs=1e-6)
 
 
@@ -151,16 +155,16 @@ def test_sites_outside_the_stream_write_nothing_directly(model: LanguageModel, t
     dictionaries = {site: random_dictionary(site)}
     splice = Splice.of(model, dictionaries, task.test, random_ablation((site,)), all_nodes(dictionaries))
     circuit = splice.nodes.select(splice.nodes.latent == 2)
-    for card in node_cards(Bench(splice), circuit, torch.zeros(len(circuit), dtype=torch.float64)):
+    for card in node_cards(Evaluator(splice), circuit, torch.zeros(len(circuit), dtype=torch.float64)):
         assert math.isnan(card.direct)
         assert card.card.promotes == card.card.suppresses == ()
 
 
-def test_words_are_the_logit_lens_of_the_decoder_row(bench: Bench, cards: dict[Node, NodeCard]) -> None:
-    model = bench.splice.model
+def test_words_are_the_logit_lens_of_the_decoder_row(evaluator: Evaluator, cards: dict[Node, NodeCard]) -> None:
+    model = evaluator.splice.model
     norm, head = model.hf.transformer.ln_f, model.hf.lm_head.weight.detach()
     for ((site, latent), _), card in cards.items():
-        row = bench.splice.dictionaries[site].W_dec[latent]
+        row = evaluator.splice.dictionaries[site].W_dec[latent]
         centred = row - row.mean()
         lens = head @ (norm.weight.detach() * centred / (centred.pow(2).mean() + norm.eps).sqrt())
         lens = lens - lens.mean()
@@ -173,10 +177,12 @@ def test_words_are_the_logit_lens_of_the_decoder_row(bench: Bench, cards: dict[N
         )
 
 
-def test_examples_are_the_prompts_where_the_latent_fires_most(bench: Bench, cards: dict[Node, NodeCard]) -> None:
-    tokens = bench.splice.examples.clean.tokens
+def test_examples_are_the_prompts_where_the_latent_fires_most(
+    evaluator: Evaluator, cards: dict[Node, NodeCard]
+) -> None:
+    tokens = evaluator.splice.examples.clean.tokens
     for ((site, latent), _), card in cards.items():
-        latents = latents_of(bench, site)[..., latent]
+        latents = latents_of(evaluator, site)[..., latent]
         strongest = []
         for row, length in enumerate(tokens.lengths.tolist()):
             # The prompts begin with a BOS token, which is no example.
@@ -197,15 +203,15 @@ def test_a_latent_that_never_fires_has_no_examples(model: LanguageModel, task: T
         model, {SITES[0]: dictionary}, task.test, random_ablation(SITES[:1]), all_nodes({SITES[0]: dictionary})
     )
     circuit = splice.nodes.select(splice.nodes.latent == 4)
-    for card in node_cards(Bench(splice), circuit, torch.zeros(len(circuit), dtype=torch.float64)):
+    for card in node_cards(Evaluator(splice), circuit, torch.zeros(len(circuit), dtype=torch.float64)):
         assert card.card.examples == ()
         assert card.activation == 0.0
 
 
-def test_links_and_generic_latents_are_passed_on(bench: Bench, circuit: Nodes) -> None:
+def test_links_and_generic_latents_are_passed_on(evaluator: Evaluator, circuit: Nodes) -> None:
     shared = Feature.parse("mlp_out.2/9")
     generic = {shared: ("code", "ioi")}
-    found = node_cards(bench, circuit, torch.zeros(len(circuit), dtype=torch.float64), generic)
+    found = node_cards(evaluator, circuit, torch.zeros(len(circuit), dtype=torch.float64), generic)
     for card in found:
         expected = f"https://www.neuronpedia.org/tiny/2-mlp/{card.latent}" if card.site == shared.site else None
         assert card.card.link == expected
@@ -213,12 +219,12 @@ def test_links_and_generic_latents_are_passed_on(bench: Bench, circuit: Nodes) -
     assert any(card.generic for card in found)
 
 
-def test_batches_and_padding_do_not_matter(bench: Bench, circuit: Nodes, task: Task) -> None:
+def test_batches_and_padding_do_not_matter(evaluator: Evaluator, circuit: Nodes, task: Task) -> None:
     effects = torch.zeros(len(circuit), dtype=torch.float64)
-    expected = node_cards(bench, circuit, effects)
-    splice = bench.splice
+    expected = node_cards(evaluator, circuit, effects)
+    splice = evaluator.splice
     alone = Splice.of(splice.model, splice.dictionaries, task.test, splice.ablation, splice.nodes, batch_size=1)
-    for one, other in zip(node_cards(Bench(alone), circuit, effects), expected, strict=True):
+    for one, other in zip(node_cards(Evaluator(alone), circuit, effects), expected, strict=True):
         assert one.node == other.node
         assert one.activation == pytest.approx(other.activation, rel=1e-6)
         assert one.ablated == pytest.approx(other.ablated, rel=1e-6)

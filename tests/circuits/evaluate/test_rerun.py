@@ -61,7 +61,7 @@ def test_its_file_alone_gives_the_same_numbers(circuit: Circuit, saved: Path) ->
     assert again.measured == circuit.measured
     assert (again.differences, again.changed) == ((), ())
     assert (again.model, again.task) == (circuit.model, circuit.task) == ("bundled:spool", "sva-simple")
-    names = [one.name for one in again.behaviours]
+    names = [one.name for one in again.metrics]
     assert (names[0], names[-2:]) == ("full model", ["circuit", "empty circuit"])
 
 

@@ -211,20 +211,20 @@ def test_nothing_is_executed_again(heard):
 
 
 def test_tracebacks_and_source_are_the_original_ones(heard):
-    def shown():
+    def progress_bars():
         with pytest.raises(ZeroDivisionError) as caught:
             Base().decorated(0)
         frames = traceback.extract_tb(caught.value.__traceback__)
         return [(frame.filename, frame.lineno, frame.name, frame.line) for frame in frames[-2:]]
 
     function = Base.decorated.__wrapped__
-    plain, source, first = shown(), inspect.getsource(function), function.__code__.co_firstlineno
+    plain, source, first = progress_bars(), inspect.getsource(function), function.__code__.co_firstlineno
     with Patch({Base.decorated: [tag_arg("x", "x"), tag_return("t")]}):
-        assert shown() == plain
+        assert progress_bars() == plain
         assert inspect.getsource(function) == source
         assert function.__code__.co_firstlineno == first
         assert function.__code__.co_qualname == "Base.decorated"
-    assert shown()[-1][3] == "return 10 / x"
+    assert progress_bars()[-1][3] == "return 10 / x"
 
 
 def test_an_error_in_a_tag_shows_the_line_it_was_put_on(heard):

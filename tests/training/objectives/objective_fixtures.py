@@ -2,7 +2,7 @@
 
 import torch
 
-from gossamer.training.objectives import Moment
+from gossamer.training.objectives import StepContext
 
 TOKENS, D, N = 30, 5, 16
 
@@ -27,15 +27,15 @@ def batch(tokens=TOKENS, d=D, seed=1):
     return draw[0], draw[1]
 
 
-def moment(share=1.0, stale=None, n=N):
+def context(share=1.0, dead_unless_fired=None, n=N):
     """Some step; by default no latent is near death."""
-    return Moment(share, torch.zeros(n, dtype=torch.bool) if stale is None else stale)
+    return StepContext(share, torch.zeros(n, dtype=torch.bool) if dead_unless_fired is None else dead_unless_fired)
 
 
 def total(objective, p, x, y, at):
     """Everything that is descended."""
     found = objective.outcome(p, x, y, at)
-    return found.loss if found.revival is None else found.loss + found.revival
+    return found.loss if found.auxiliary_loss is None else found.loss + found.auxiliary_loss
 
 
 def gradients(value, p):

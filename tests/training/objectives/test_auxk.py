@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from objective_fixtures import D, N, batch, gradients, moment, parameters, slope
+from objective_fixtures import D, N, batch, context, gradients, parameters, slope
 
 from gossamer.errors import UsageError
 from gossamer.training.objectives import AuxK, BatchTopK, Matryoshka, TopK
@@ -44,12 +44,12 @@ def test_gradients_are_slopes(p):
 def test_dead_encoder_rows_get_a_gradient(p, make):
     """Latents negative on every token: without AuxK nothing reaches them, with it everything of theirs moves."""
     x, y = batch()
-    at = moment(stale=DEAD)
+    at = context(dead_unless_fired=DEAD)
     found = make(k=3, aux=AuxK(k=5)).outcome(p, x, y, at)
     assert found.fired[DEAD].sum() == 0
     without = gradients(found.loss, p)
     assert without["W_enc"][:, DEAD].abs().max() == 0
-    gradient = gradients(found.revival, p)
+    gradient = gradients(found.auxiliary_loss, p)
     assert gradient["W_enc"][:, DEAD].norm(dim=0).min() > 0
     assert gradient["W_dec"][DEAD].norm(dim=1).min() > 0
     assert gradient["b_enc"][DEAD].abs().min() > 0
@@ -60,9 +60,9 @@ def test_dead_encoder_rows_get_a_gradient(p, make):
 
 def test_what_fires_in_the_batch_takes_no_part():
     p, (x, y) = parameters(TopK()), batch()
-    found = TopK(k=N, aux=AuxK()).outcome(p, x, y, moment(stale=torch.ones(N, dtype=torch.bool)))
+    found = TopK(k=N, aux=AuxK()).outcome(p, x, y, context(dead_unless_fired=torch.ones(N, dtype=torch.bool)))
     assert found.fired.min() > 0
-    assert found.revival == 0
+    assert found.auxiliary_loss == 0
 
 
 def test_nothing_dead_is_0_on_both_paths(p):

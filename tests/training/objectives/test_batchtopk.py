@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from objective_fixtures import assert_slopes, batch, moment, parameters
+from objective_fixtures import assert_slopes, batch, context, parameters
 
 from gossamer.errors import UsageError
 from gossamer.training import chosen
@@ -15,7 +15,7 @@ def test_the_loss_is_the_written_equation():
     p, (x, y) = parameters(OBJECTIVE), batch()
     pre = x @ p["W_enc"] + p["b_enc"]
     smallest = pre.reshape(-1).sort(descending=True).values[3 * len(x) - 1]
-    found = OBJECTIVE.outcome(p, x, y, moment())
+    found = OBJECTIVE.outcome(p, x, y, context())
     kept = pre * (pre >= smallest)
     torch.testing.assert_close(found.loss, ((y - kept @ p["W_dec"] - p["b_dec"]) ** 2).mean())
     torch.testing.assert_close(found.smallest, smallest.detach())
@@ -24,7 +24,7 @@ def test_the_loss_is_the_written_equation():
 
 def test_gradients_are_slopes():
     p, (x, y) = parameters(OBJECTIVE), batch()
-    assert_slopes(OBJECTIVE, p, x, y, moment(), list(p))
+    assert_slopes(OBJECTIVE, p, x, y, context(), list(p))
 
 
 @pytest.mark.parametrize("sparse", [True, False])
@@ -36,12 +36,12 @@ def test_too_few_positive_ones_are_all_kept(sparse, monkeypatch):
         p["b_enc"] -= 2.0
     pre = x @ p["W_enc"] + p["b_enc"]
     assert 0 < (pre > 0).sum() < 3 * len(x)
-    found = OBJECTIVE.outcome(p, x, y, moment())
+    found = OBJECTIVE.outcome(p, x, y, context())
     assert torch.equal(found.fired, (pre > 0).sum(dim=0))
     torch.testing.assert_close(found.smallest, pre[pre > 0].min().detach())
     with torch.no_grad():
         p["b_enc"] -= 200.0
-    nothing = OBJECTIVE.outcome(p, x, y, moment())
+    nothing = OBJECTIVE.outcome(p, x, y, context())
     assert nothing.fired.sum() == 0
     assert nothing.smallest == 0
 

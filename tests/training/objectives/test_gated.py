@@ -1,7 +1,7 @@
 """The gated loss is its equation, and the frozen decoder is frozen."""
 
 import torch
-from objective_fixtures import D, assert_slopes, batch, gradients, moment, parameters
+from objective_fixtures import D, assert_slopes, batch, context, gradients, parameters
 
 from gossamer.training.objectives import Gated
 
@@ -19,18 +19,18 @@ def _written(p, x, y, frozen):
 
 def test_the_loss_is_the_written_equation():
     p, (x, y) = parameters(OBJECTIVE), batch()
-    torch.testing.assert_close(OBJECTIVE.outcome(p, x, y, moment()).loss, _written(p, x, y, p))
+    torch.testing.assert_close(OBJECTIVE.outcome(p, x, y, context()).loss, _written(p, x, y, p))
 
 
 def test_gradients_are_slopes_with_the_decoder_of_the_gate_held_fixed():
     p, (x, y) = parameters(OBJECTIVE), batch()
     frozen = {name: p[name].detach() for name in ("W_dec", "b_dec")}
-    assert_slopes(OBJECTIVE, p, x, y, moment(), list(p), lambda q: _written(q, x, y, frozen))
+    assert_slopes(OBJECTIVE, p, x, y, context(), list(p), lambda q: _written(q, x, y, frozen))
 
 
 def test_with_closed_gates_only_the_bias_learns_to_decode():
     p, (x, y) = parameters(OBJECTIVE), batch()
     closed = {**p, "b_gate": (p["b_gate"] - 100).detach().requires_grad_()}
-    found = gradients(OBJECTIVE.outcome(closed, x, y, moment()).loss, closed)
+    found = gradients(OBJECTIVE.outcome(closed, x, y, context()).loss, closed)
     assert found["W_dec"].abs().max() == 0
     torch.testing.assert_close(found["b_dec"], -2 * (y - p["b_dec"]).mean(dim=0) / D)

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from objective_fixtures import D, N, assert_slopes, batch, gradients, moment, parameters
+from objective_fixtures import D, N, assert_slopes, batch, context, gradients, parameters
 
 from gossamer.errors import UsageError
 from gossamer.model import Site
-from gossamer.training.config import LearnerConfig, OptimiserConfig, Plan
-from gossamer.training.learner import Learner
+from gossamer.training.config import DictionarySpec, DictionaryTrainerConfig, OptimiserConfig
+from gossamer.training.dictionary_trainer import DictionaryTrainer
 from gossamer.training.objectives import QuadraticL0, StepL0, TanhPenalty
 
 OBJECTIVES = [
@@ -46,8 +46,8 @@ def _batch_with_dead(objective):
     p, (x, y) = parameters(objective), batch()
     with torch.no_grad():
         p["b_enc"][:4] = -50.0
-    stale = torch.arange(N) < 8
-    return p, x, y, stale
+    dead_unless_fired = torch.arange(N) < 8
+    return p, x, y, dead_unless_fired
 
 
 def _written(objective, p, x, y, dead):
@@ -57,24 +57,24 @@ def _written(objective, p, x, y, dead):
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_the_loss_is_the_written_equation(objective):
-    p, x, y, stale = _batch_with_dead(objective)
-    found = objective.outcome(p, x, y, moment(stale=stale))
-    dead = stale & (found.fired == 0)
+    p, x, y, dead_unless_fired = _batch_with_dead(objective)
+    found = objective.outcome(p, x, y, context(dead_unless_fired=dead_unless_fired))
+    dead = dead_unless_fired & (found.fired == 0)
     assert 4 <= dead.sum() < 8
-    whole = found.loss if found.revival is None else found.loss + found.revival
+    whole = found.loss if found.auxiliary_loss is None else found.loss + found.auxiliary_loss
     torch.testing.assert_close(whole, _written(objective, p, x, y, dead))
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_gradients_of_the_decoder_are_slopes(objective):
-    p, x, y, stale = _batch_with_dead(objective)
-    assert_slopes(objective, p, x, y, moment(stale=stale), ["W_dec", "b_dec"])
+    p, x, y, dead_unless_fired = _batch_with_dead(objective)
+    assert_slopes(objective, p, x, y, context(dead_unless_fired=dead_unless_fired), ["W_dec", "b_dec"])
 
 
 @pytest.mark.parametrize("objective", [one for one in OBJECTIVES if not one.through_encoder])
 def test_gradients_of_the_encoder_are_slopes_where_the_estimate_leaves_it_alone(objective):
-    p, x, y, stale = _batch_with_dead(objective)
-    assert_slopes(objective, p, x, y, moment(stale=stale), ["W_enc", "b_enc"])
+    p, x, y, dead_unless_fired = _batch_with_dead(objective)
+    assert_slopes(objective, p, x, y, context(dead_unless_fired=dead_unless_fired), ["W_enc", "b_enc"])
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -83,7 +83,7 @@ def test_a_penalty_raises_thresholds(objective):
     wanting = replace(objective, target=0.01) if isinstance(objective, QuadraticL0) else objective
     p, (x, y) = parameters(objective), batch()
     both = (wanting, replace(wanting, coefficient=0.0))
-    found, without = (gradients(one.outcome(p, x, y, moment()).loss, p)["threshold"] for one in both)
+    found, without = (gradients(one.outcome(p, x, y, context()).loss, p)["threshold"] for one in both)
     assert (found - without).min() < 0
     assert (found - without).max() <= 1e-12
 
@@ -93,7 +93,7 @@ def test_thresholds_stay_at_0_or_above():
     with torch.no_grad():
         p["threshold"] -= 0.3
         before = p["threshold"].clone()
-        StepL0().settle(p)
+        StepL0().project(p)
     assert before.min() < 0
     assert torch.equal(p["threshold"], before.clamp(min=0))
 
@@ -102,8 +102,10 @@ def test_thresholds_stay_at_0_or_above():
 def test_the_quadratic_penalty_of_coefficient_1_drives_l0_to_its_target_at_any_width(width, near):
     x = torch.randn(512, width, generator=torch.Generator().manual_seed(0))
     objective = QuadraticL0(target=4.0, bandwidth=0.3, initial_threshold=0.1)
-    settings = LearnerConfig(4 * width, objective, optimiser=OptimiserConfig(learning_rate=0.01), sensitivity=0.0)
-    learner = Learner.begin(Plan("toy", Site("resid_post", 0), None, settings), 300, x)
+    settings = DictionaryTrainerConfig(
+        4 * width, objective, optimiser=OptimiserConfig(learning_rate=0.01), sensitivity=0.0
+    )
+    learner = DictionaryTrainer.begin(DictionarySpec("toy", Site("resid_post", 0), None, settings), 300, x)
     found = [float(learner.step(x, None, step)["l0"]) for step in range(300)]
     assert found[0] > 8
     assert found[-1] == pytest.approx(4.0, abs=near)
@@ -116,7 +118,7 @@ def test_the_quadratic_penalty_of_coefficient_1_drives_l0_to_its_target_at_any_w
         (lambda: StepL0(initial_threshold=-0.1), "initial_threshold of at least 0"),
         (lambda: TanhPenalty(scale=0.0), "positive scale"),
         (lambda: QuadraticL0(target=0.0), "positive target"),
-        (lambda: LearnerConfig(16, QuadraticL0(target=17.0)), "target L0 up to n_latents=16"),
+        (lambda: DictionaryTrainerConfig(16, QuadraticL0(target=17.0)), "target L0 up to n_latents=16"),
     ],
 )
 def test_impossible_settings_are_refused(make, message):

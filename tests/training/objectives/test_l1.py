@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from objective_fixtures import D, assert_slopes, batch, moment, parameters
+from objective_fixtures import D, assert_slopes, batch, context, parameters
 
 from gossamer.errors import UsageError
-from gossamer.training.config import LearnerConfig, OptimiserConfig
+from gossamer.training.config import DictionaryTrainerConfig, OptimiserConfig
 from gossamer.training.objectives import L1
 
 
@@ -14,7 +14,7 @@ def test_the_loss_is_the_written_equation():
     p, (x, y) = parameters(objective), batch()
     f = (x @ p["W_enc"] + p["b_enc"]).clamp(min=0)
     expected = ((y - f @ p["W_dec"] - p["b_dec"]) ** 2).sum() + 0.7 * f.sum()
-    found = objective.outcome(p, x, y, moment())
+    found = objective.outcome(p, x, y, context())
     torch.testing.assert_close(found.loss, expected / len(x) / D)
     assert torch.equal(found.fired, (f > 0).sum(dim=0))
     torch.testing.assert_close(found.error, y - f @ p["W_dec"] - p["b_dec"])
@@ -23,22 +23,22 @@ def test_the_loss_is_the_written_equation():
 def test_gradients_are_slopes():
     objective = L1(coefficient=0.7)
     p, (x, y) = parameters(objective), batch()
-    assert_slopes(objective, p, x, y, moment(), list(p))
+    assert_slopes(objective, p, x, y, context(), list(p))
 
 
 @pytest.mark.parametrize(("share", "factor"), [(0.0, 0.0), (0.05, 0.25), (0.2, 1.0), (0.9, 1.0)])
 def test_the_coefficient_rises_over_the_warm_up(share, factor):
     objective = L1(coefficient=2.0, warm_up=0.2)
     p, (x, y) = parameters(objective), batch()
-    found, bare = (one.outcome(p, x, y, moment(share)).loss for one in (objective, L1(coefficient=0.0)))
-    full = L1(coefficient=2.0, warm_up=0.0).outcome(p, x, y, moment()).loss
+    found, bare = (one.outcome(p, x, y, context(share)).loss for one in (objective, L1(coefficient=0.0)))
+    full = L1(coefficient=2.0, warm_up=0.0).outcome(p, x, y, context()).loss
     torch.testing.assert_close(found - bare, factor * (full - bare))
 
 
 def test_a_free_decoder_is_refused():
     with pytest.raises(UsageError, match="april takes free norms"):
-        LearnerConfig(objective=L1(), optimiser=OptimiserConfig(decoder_norm="free"))
-    LearnerConfig(objective=L1(), optimiser=OptimiserConfig(decoder_norm="at_most_one"))
+        DictionaryTrainerConfig(objective=L1(), optimiser=OptimiserConfig(decoder_norm="free"))
+    DictionaryTrainerConfig(objective=L1(), optimiser=OptimiserConfig(decoder_norm="at_most_one"))
 
 
 @pytest.mark.parametrize("settings", [{"coefficient": -1.0}, {"warm_up": 1.5}, {"coefficient": float("nan")}])

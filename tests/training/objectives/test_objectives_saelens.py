@@ -5,15 +5,15 @@ SAELens sums squared errors over dimensions where we divide by d as a whole, so 
 
 import pytest
 import torch
-from objective_fixtures import D, N, batch, gradients, moment, parameters, total
+from objective_fixtures import D, N, batch, context, gradients, parameters, total
 
 from gossamer.training.objectives import (
     L1,
-    April,
     AuxK,
     BatchTopK,
     Gated,
     Matryoshka,
+    NormWeightedL1,
     QuadraticL0,
     StepL0,
     TanhPenalty,
@@ -56,8 +56,8 @@ def _saelens(kind, p, x, dead, coefficients=None, **settings):
     return loss.detach(), dict(zip(p, found, strict=True))
 
 
-def _ours(objective, p, x, stale=STALE):
-    value = total(objective, p, x, x, moment(stale=stale))
+def _ours(objective, p, x, dead_unless_fired=STALE):
+    value = total(objective, p, x, x, context(dead_unless_fired=dead_unless_fired))
     return value.detach() * D, {name: found * D for name, found in gradients(value, p).items()}
 
 
@@ -68,8 +68,8 @@ def _assert_same(ours, theirs, names=None):
 
 
 def test_april_is_the_standard_loss():
-    p, (x, _) = _shared(April()), batch()
-    _assert_same(_ours(April(coefficient=0.7), p, x), _saelens("Standard", p, x, None, {"l1": 0.7}))
+    p, (x, _) = _shared(NormWeightedL1()), batch()
+    _assert_same(_ours(NormWeightedL1(coefficient=0.7), p, x), _saelens("Standard", p, x, None, {"l1": 0.7}))
 
 
 def test_l1_is_the_standard_loss_on_a_unit_decoder():
@@ -106,7 +106,7 @@ def test_jumprelu(kind, through_encoder):
         "quadratic": QuadraticL0(**common, target=3.0, per_token=True),
     }[kind]
     p, (x, _) = _shared(objective), batch()
-    dead = STALE & (objective.outcome(p, x, x, moment(stale=STALE)).fired == 0)
+    dead = STALE & (objective.outcome(p, x, x, context(dead_unless_fired=STALE)).fired == 0)
     settings = {
         "jumprelu_bandwidth": 0.4,
         "jumprelu_sparsity_loss_mode": kind,
@@ -119,7 +119,7 @@ def test_jumprelu(kind, through_encoder):
 
 
 def _dead(objective, p, x):
-    found = STALE & (objective.outcome(p, x, x, moment(stale=STALE)).fired == 0)
+    found = STALE & (objective.outcome(p, x, x, context(dead_unless_fired=STALE)).fired == 0)
     assert found.sum() >= 4
     return found
 

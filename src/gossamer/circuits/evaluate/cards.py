@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from gossamer.batching import in_batches
-from gossamer.circuits.evaluate.bench import Bench
+from gossamer.circuits.evaluate.evaluator import Evaluator
 from gossamer.circuits.nodes import Nodes, SiteNodes
 from gossamer.circuits.results import NodeCard
 from gossamer.circuits.splice import Splice
@@ -34,14 +34,14 @@ class _Fired:
 
 
 def node_cards(
-    bench: Bench,
+    evaluator: Evaluator,
     circuit: Nodes,
     effects: Float[Tensor, "node"],
     generic: Mapping[Feature, tuple[str, ...]] | None = None,
 ) -> tuple[NodeCard, ...]:
     """One card a node, by falling effect.
 
-    Activations are the latents of the model's own stream on the bench's clean prompts: mean over the tokens of the
+    Activations are the latents of the model's own stream on the evaluator's clean prompts: mean over the tokens of the
     node's role, against the ablation value there. `direct` is what the latent adds to the metric at the answer
     position by itself, to first order: (latent - ablation value) times its decoder row times the gradient of the metric
     by the prompt's final stream (:func:`final_gradient`); zero at roles that do not hold the answer position, NaN for a
@@ -50,7 +50,7 @@ def node_cards(
     """
     if not len(circuit):
         return ()
-    splice = bench.splice.over(circuit)
+    splice = evaluator.splice.with_nodes(circuit)
     gradient, fired = final_gradient(splice), _fired(splice)
     features = sorted({node.feature for node in circuit.keys()})  # noqa: SIM118 - no mapping
     settings = ExampleSettings(k=N_EXAMPLES, window=None)
@@ -75,7 +75,7 @@ def _site_cards(
     generic: Mapping[Feature, tuple[str, ...]],
 ) -> list[NodeCard]:
     written = _written(splice, site, here.columns, fired, gradient)
-    roles, end = splice.examples.clean.roles, splice.examples.clean.end
+    roles, end = splice.examples.clean.roles, splice.examples.clean.answer_position
     answer_role = roles.gather(1, end[:, None]).squeeze(1)
     cards = []
     for where, role, column in zip(here.where.tolist(), here.role.tolist(), here.column.tolist(), strict=True):
@@ -117,7 +117,7 @@ def final_gradient(splice: Splice) -> Float[Tensor, "prompt d"]:
         batch = splice.batch(rows)
         with torch.no_grad():
             stream = model.capture(batch.tokens, [last])[last]
-        leaf = stream[torch.arange(len(stream), device=stream.device), batch.end].requires_grad_()
+        leaf = stream[torch.arange(len(stream), device=stream.device), batch.answer_position].requires_grad_()
         with torch.enable_grad(), frozen_weights(model.hf):
             metric = examples.measure(model.unembed(leaf), rows)
         return torch.autograd.grad(metric.sum(), leaf)[0]
@@ -135,7 +135,7 @@ def _fired(splice: Splice) -> dict[Site, _Fired]:
         found = {}
         for site, (values, changes) in splice.latents(rows, streams).items():
             missing = (0, 0, 0, width - values.shape[1])
-            ends = streams[site][torch.arange(len(batch.end), device=values.device), batch.end]
+            ends = streams[site][torch.arange(len(batch.answer_position), device=values.device), batch.answer_position]
             _, statistics = splice.dictionaries[site].normalise(ends)
             scale = torch.ones_like(ends[:, :1]) if statistics is None else statistics.scale
             found[site] = _Fired(pad(values, missing), pad(changes, missing), scale)
@@ -156,7 +156,7 @@ def _written(
     """What each latent's change at the answer position adds to the metric directly."""
     if not writes_to_stream(site):
         return gradient.new_full((len(gradient), len(columns)), math.nan)
-    at_end = fired.changes[torch.arange(len(gradient), device=gradient.device), splice.examples.clean.end]
+    at_end = fired.changes[torch.arange(len(gradient), device=gradient.device), splice.examples.clean.answer_position]
     with torch.no_grad():
         towards = gradient.float() @ splice.dictionaries[site].W_dec[columns].float().T
         return at_end.float() * fired.scale.float() * towards

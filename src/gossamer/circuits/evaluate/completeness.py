@@ -4,12 +4,12 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from gossamer.circuits.evaluate.bench import Bench
+from gossamer.circuits.evaluate.evaluator import Evaluator
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.results import Completeness, KnockoutPoint
 
 
-def completeness(bench: Bench, circuit: Nodes, *, subsets: int = 12, seed: int = 0) -> Completeness:
+def completeness(evaluator: Evaluator, circuit: Nodes, *, subsets: int = 12, seed: int = 0) -> Completeness:
     """Knock the circuit out of the spliced model, and compare F(C without K) with F(M without K) for subsets K of C.
 
     K is removed at the circuit's own nodes only, in both networks (the published test removed a
@@ -28,12 +28,12 @@ def completeness(bench: Bench, circuit: Nodes, *, subsets: int = 12, seed: int =
         chosen = torch.randperm(len(circuit), generator=generator)[:size]
         removed.append(("random", torch.zeros(len(circuit), dtype=torch.bool).index_fill(0, chosen, True)))
     removed.append(("whole circuit", torch.ones(len(circuit), dtype=torch.bool)))
-    points = tuple(_point(bench, circuit, kind, gone) for kind, gone in removed)
-    return Completeness(bench.behaviour("circuit knocked out", bench.without(circuit)), points)
+    points = tuple(_point(evaluator, circuit, kind, gone) for kind, gone in removed)
+    return Completeness(evaluator.task_metrics("circuit knocked out", evaluator.without(circuit)), points)
 
 
-def _point(bench: Bench, circuit: Nodes, kind: str, gone: Bool[Tensor, "node"]) -> KnockoutPoint:
+def _point(evaluator: Evaluator, circuit: Nodes, kind: str, gone: Bool[Tensor, "node"]) -> KnockoutPoint:
     gone = gone.to(circuit.site.device)
-    kept = bench.faithfulness(bench.outcome(circuit.select(~gone)))
-    rest = bench.faithfulness(bench.without(circuit.select(gone)))
+    kept = evaluator.faithfulness(evaluator.prompt_metrics(circuit.select(~gone)))
+    rest = evaluator.faithfulness(evaluator.without(circuit.select(gone)))
     return KnockoutPoint(kind, int(gone.sum()), kept, rest)

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from gossamer.circuits.circuit import Circuit
-from gossamer.circuits.evaluate.bench import Bench
+from gossamer.circuits.evaluate.evaluator import Evaluator
 from gossamer.circuits.inputs import Inputs, located
 from gossamer.circuits.nodes import Nodes
-from gossamer.circuits.results import Behaviour, behaviours_html
+from gossamer.circuits.results import TaskMetrics, behaviours_html
 from gossamer.circuits.splice import Splice
 from gossamer.circuits.study import Study, StudySettings
 from gossamer.dictionary.attach import attach
@@ -48,7 +48,7 @@ class CircuitEvaluation:
         circuit: as its file has it.
         model, task: what it was measured on, by name.
         prompts: held-out prompts it was measured on.
-        behaviours: full model, each dictionary alone, all dictionaries, circuit, empty circuit.
+        metrics: full model, each dictionary alone, all dictionaries, circuit, empty circuit.
         changed: what is not as it was when the circuit was made, a sentence each.
         differences: numbers that differ from `circuit.measured`; empty where the rerun gives the same.
     """
@@ -57,7 +57,7 @@ class CircuitEvaluation:
     model: str
     task: str
     prompts: int
-    behaviours: tuple[Behaviour, ...]
+    metrics: tuple[TaskMetrics, ...]
     changed: tuple[str, ...]
     differences: tuple[Difference, ...]
 
@@ -66,16 +66,16 @@ class CircuitEvaluation:
     def _facts(self) -> Iterator[str]:
         yield f"{self.task} on {self.model}"
         yield plural(self.prompts, "prompt")
-        yield repr(self.behaviours[-2])
+        yield repr(self.metrics[-2])
         yield "as recorded" if not self.differences else f"{plural(len(self.differences), 'number')} not as recorded"
 
     def _repr_html_(self) -> str:
-        return behaviours_html(self.behaviours, f"{self.task} on {self.model}, {plural(self.prompts, 'prompt')}")
+        return behaviours_html(self.metrics, f"{self.task} on {self.model}, {plural(self.prompts, 'prompt')}")
 
     @property
     def measured(self) -> dict[str, float]:
         """The numbers that the circuit's file has, measured again."""
-        return self.behaviours[-2].measured
+        return self.metrics[-2].measured
 
 
 def evaluate_circuit(
@@ -121,14 +121,14 @@ def evaluate_circuit(
     known = model is not None or circuit.inputs is not None
     attach(network, found, prompts.train.clean.tokens, allow_other_model=known)
     splice = Splice.of(network, found, prompts.test, study.ablation, nodes, batch_size=settings.batch_size)
-    behaviours = Bench(splice, settings.seed).budget(nodes)
-    measured, recorded = behaviours[-2].measured, circuit.measured
+    metrics = Evaluator(splice, settings.seed).budget(nodes)
+    measured, recorded = metrics[-2].measured, circuit.measured
     return CircuitEvaluation(
         circuit,
         network.title,
         prompts.name,
         len(prompts.test),
-        behaviours,
+        metrics,
         _changed(circuit, Inputs.of(network, found, prompts)),
         tuple(Difference(name, recorded.get(name), now) for name, now in measured.items() if recorded.get(name) != now),
     )

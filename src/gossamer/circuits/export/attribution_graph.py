@@ -70,7 +70,7 @@ def to_attribution_graph(
     if beyond:
         raise UsageError(f"attribution graph: a model of {n_layers} layers has no site {beyond[0]}; check n_layers")
     features = [_feature_node(*node, numbering, prompt) for node in _placed(circuit, prompt)]
-    outputs = [_logit_node(output, prompt, n_layers) for output in (prompt.answer, prompt.wrong)]
+    outputs = [_logit_node(output, prompt, n_layers) for output in (prompt.answer, prompt.incorrect)]
     graph = {
         "metadata": {
             "slug": re.sub(r"[^A-Za-z0-9._-]+", "-", slug or f"{circuit.model}-{circuit.task}").strip("-."),

@@ -28,7 +28,7 @@ class GraphPrompt:
     Attributes:
         tokens, token_ids: the prompt, BOS included; the answer is predicted at its last token.
         roles: role of each token; None for BOS.
-        answer, wrong: the two outputs whose logits the task compares.
+        answer, incorrect: the two outputs whose logits the task compares.
         activations: of features on this prompt, one number a token; may be incomplete or empty.
 
     Raises:
@@ -39,14 +39,14 @@ class GraphPrompt:
     token_ids: tuple[int, ...]
     roles: tuple[str | None, ...]
     answer: Output
-    wrong: Output
+    incorrect: Output
     activations: Mapping[Feature, Sequence[float]] = field(default_factory=dict)
 
     __repr__ = short_repr
 
     def _facts(self) -> Iterator[str]:
         yield cut(repr("".join(self.tokens)), 80)
-        yield f"{self.answer.token!r} or {self.wrong.token!r}"
+        yield f"{self.answer.token!r} or {self.incorrect.token!r}"
 
     def __post_init__(self) -> None:
         lengths = [len(self.tokens), len(self.token_ids), len(self.roles), *map(len, self.activations.values())]
@@ -56,7 +56,7 @@ class GraphPrompt:
                 f"found {len(self.tokens)} tokens, {len(self.token_ids)} ids, {len(self.roles)} roles"
                 + (f" and {sorted(set(lengths[3:]))} activations" if self.activations else "")
             )
-        if self.answer.token_id == self.wrong.token_id:
+        if self.answer.token_id == self.incorrect.token_id:
             raise UsageError(f"attribution graph: answer and wrong answer are the same token {self.answer.token!r}")
 
 
@@ -69,7 +69,7 @@ def graph_prompt(splice: Splice, circuit: Nodes, row: int) -> GraphPrompt:
     examples, model = splice.examples, splice.model
     if not 0 <= row < len(examples):
         raise UsageError(f"attribution graph: prompt {row} asked for, found prompts 0 to {len(examples) - 1}")
-    network, rows = splice.over(circuit), slice(row, row + 1)
+    network, rows = splice.with_nodes(circuit), slice(row, row + 1)
     with torch.no_grad():
         probabilities = network.full(rows).float().softmax(dim=-1)[0]
     batch = network.batch(rows)
@@ -88,6 +88,6 @@ def graph_prompt(splice: Splice, circuit: Nodes, row: int) -> GraphPrompt:
         token_ids=tuple(ids),
         roles=tuple(circuit.roles[role] if role >= 0 else None for role in roles),
         answer=output(int(examples.answer[row])),
-        wrong=output(int(examples.wrong[row])),
+        incorrect=output(int(examples.incorrect[row])),
         activations=activations,
     )

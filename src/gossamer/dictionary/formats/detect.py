@@ -22,13 +22,13 @@ from gossamer.dictionary.formats.facts import Origin, Request
 from gossamer.errors import UsageError
 from gossamer.files import replacing_all
 
-__all__ = ["FORMATS", "Format", "Request", "read", "write"]
+__all__ = ["FORMATS", "DictionaryFormat", "Request", "read", "write"]
 
 _SHOWN = 6
 
 
 @dataclass(frozen=True)
-class Format:
+class DictionaryFormat:
     """How one format is recognised, read and written.
 
     Attributes:
@@ -62,7 +62,7 @@ class Format:
 
 
 FORMATS = {
-    "saelens": Format(
+    "saelens": DictionaryFormat(
         (saelens.WEIGHTS,),
         saelens.read,
         (saelens.CONFIG,),
@@ -70,20 +70,22 @@ FORMATS = {
         ("norm_scaling_factor",),
         saelens.write,
     ),
-    "gemma_scope": Format((gemma_scope.WEIGHTS,), gemma_scope.read, write=gemma_scope.write),
-    "gemma_scope_2": Format(
+    "gemma_scope": DictionaryFormat((gemma_scope.WEIGHTS,), gemma_scope.read, write=gemma_scope.write),
+    "gemma_scope_2": DictionaryFormat(
         (gemma_scope_2.WEIGHTS,), gemma_scope_2.read, others=(gemma_scope_2.CONFIG,), write=gemma_scope_2.write
     ),
-    "sparsify": Format(
+    "sparsify": DictionaryFormat(
         (sparsify.WEIGHTS,), sparsify.read, (sparsify.CONFIG,), sparsify.RUN_CONFIGS, write=sparsify.write
     ),
-    "dictionary_learning": Format(dictionary_learning.WEIGHTS, dictionary_learning.read, dictionary_learning.CONFIGS),
-    "openai": Format(openai.WEIGHTS, openai.read),
-    "hook_z": Format(hook_z.WEIGHTS, hook_z.read, hook_z.CONFIGS),
-    "llama_scope": Format(
+    "dictionary_learning": DictionaryFormat(
+        dictionary_learning.WEIGHTS, dictionary_learning.read, dictionary_learning.CONFIGS
+    ),
+    "openai": DictionaryFormat(openai.WEIGHTS, openai.read),
+    "hook_z": DictionaryFormat(hook_z.WEIGHTS, hook_z.read, hook_z.CONFIGS),
+    "llama_scope": DictionaryFormat(
         llama_scope.WEIGHTS, llama_scope.read, llama_scope.CONFIGS, llama_scope.MODEL_CONFIGS, ("activations",)
     ),
-    "circuit_tracer": Format(circuit_tracer.WEIGHTS, circuit_tracer.read, others=circuit_tracer.CONFIGS),
+    "circuit_tracer": DictionaryFormat(circuit_tracer.WEIGHTS, circuit_tracer.read, others=circuit_tracer.CONFIGS),
 }
 
 
@@ -117,7 +119,7 @@ def write(folder: Path, format: str, contents: Contents) -> Path:
     return folder
 
 
-def _named(format: str) -> Format:
+def _named(format: str) -> DictionaryFormat:
     if format not in FORMATS:
         raise UsageError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
     return FORMATS[format]
@@ -150,7 +152,7 @@ def _is_pattern(name: str) -> bool:
     return any(sign in name for sign in "*[")
 
 
-def _matches(known: Format, weights: Path) -> bool:
+def _matches(known: DictionaryFormat, weights: Path) -> bool:
     return any(weights.match(pattern) for pattern in known.weights)
 
 
@@ -158,7 +160,7 @@ def _names_weights(path: Path) -> bool:
     return path.is_file() and path.suffix in hub.WEIGHTS_SUFFIXES
 
 
-def _candidates(known: Format, path: Path) -> list[Path]:
+def _candidates(known: DictionaryFormat, path: Path) -> list[Path]:
     """The weights files of a format that `path` may mean: itself, or what its folder holds."""
     if _names_weights(path):
         return [path] if _matches(known, path) else []

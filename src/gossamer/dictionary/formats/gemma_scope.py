@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gossamer.dictionary.config import Claims, Contents, DictionaryConfig
+from gossamer.dictionary.config import Contents, DictionaryConfig, ReportedMetrics
 from gossamer.dictionary.formats import weights
 from gossamer.dictionary.formats.facts import Origin, Request, agreed, provenance
 from gossamer.errors import UsageError
@@ -38,7 +38,7 @@ def read(path: Path, origin: Origin, request: Request) -> Contents:
         config,
         weights.checked(tensors, config.shapes, path),
         provenance(origin, "gemma_scope", path, request, {}, {}),
-        Claims(l0=float(l0[1]) if l0 else None),
+        ReportedMetrics(l0=float(l0[1]) if l0 else None),
     )
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gossamer.dictionary.config import Claims, Contents
+from gossamer.dictionary.config import Contents, ReportedMetrics
 from gossamer.dictionary.formats import llama_scope_config, weights
 from gossamer.dictionary.formats.facts import Origin, Request, provenance
 from gossamer.dictionary.formats.fields import positive, typed
@@ -61,14 +61,14 @@ def read(path: Path, origin: Origin, request: Request) -> Contents:
     gates = tensors["W_dec"].float().norm(dim=-1).clamp(min=_TINY) if facts.gated else None
     scales = (1.0, 1.0) if request.shapes_only or not facts.scaled else _scales(facts, norms, path)
     tensors = _folded(tensors, facts, *scales)
-    training, claims = {"config": facts.cfg}, Claims()
+    training, reported = {"config": facts.cfg}, ReportedMetrics()
     if facts.config.architecture == "jumprelu" and "threshold" not in tensors:
         threshold = _threshold(tensors, gates, facts, scales, request)
         tensors["threshold"] = torch.full_like(tensors["b_enc"], threshold.value)
         training["threshold"] = asdict(threshold)
-        claims = Claims(l0=threshold.published)
+        reported = ReportedMetrics(l0=threshold.published)
     tensors = tensors if gates is None else _gated(tensors, gates)
-    return Contents(facts.config, tensors, provenance(origin, "llama_scope", path, request, training, {}), claims)
+    return Contents(facts.config, tensors, provenance(origin, "llama_scope", path, request, training, {}), reported)
 
 
 def _tensors(stored: dict[str, Tensor], facts: LlamaScopeFacts, path: Path) -> dict[str, Tensor]:

@@ -43,7 +43,7 @@ def read(path: Path, origin: Origin, request: Request) -> Contents:
     if config.architecture == "batchtopk":
         _require_updated(tensors["threshold"], path)
     history = provenance(origin, "saelens", path, request, facts.training, facts.earlier)
-    return Contents(config, tensors, history, facts.claims)
+    return Contents(config, tensors, history, facts.reported)
 
 
 def _training_scale(facts: SaeLensFacts, folder: Path, request: Request) -> float:
@@ -177,10 +177,10 @@ def _metadata(contents: Contents) -> dict[str, Any]:
         "model_name": config.model_name,
         "hook_name": None if config.site is None else config.site.transformer_lens,
         "hook_head_index": None,
-        "l0": contents.claims.l0,
+        "l0": contents.reported.l0,
         "gossamer": {
             "site": None if config.site is None else str(config.site),
-            "claims": asdict(contents.claims),
+            "claims": asdict(contents.reported),
             "provenance": contents.provenance,
         },
     }

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gossamer.dictionary.config import Claims, DictionaryConfig
+from gossamer.dictionary.config import DictionaryConfig, ReportedMetrics
 from gossamer.dictionary.formats import saelens_transcoder
 from gossamer.dictionary.formats.facts import Request, agreed
 from gossamer.dictionary.formats.fields import number, typed
@@ -50,7 +50,7 @@ class SaeLensFacts:
         trained_as_batchtopk: a jumprelu file whose threshold is BatchTopK's single one; `k` is that of the training.
         training: everything else it says, for the provenance.
         earlier: provenance from before gossamer wrote the file.
-        claims: what it says of its quality.
+        reported: what it says of its quality.
     """
 
     config: DictionaryConfig
@@ -60,7 +60,7 @@ class SaeLensFacts:
     trained_as_batchtopk: bool
     training: dict[str, Any]
     earlier: dict[str, Any]
-    claims: Claims
+    reported: ReportedMetrics
 
 
 def parse(cfg: Any, path: Path, request: Request) -> SaeLensFacts:
@@ -106,7 +106,7 @@ def parse(cfg: Any, path: Path, request: Request) -> SaeLensFacts:
         trained_as_batchtopk=trained_as_batchtopk and architecture == "jumprelu",
         training={key: value for key, value in metadata.items() if key not in _CONSUMED and value is not None},
         earlier=earlier,
-        claims=Claims(
+        reported=ReportedMetrics(
             number(claimed.get("l0", metadata.get("l0")), "l0", path, float),
             number(claimed.get("explained_variance"), "explained_variance", path, float),
         ),

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from gossamer.dictionary.config import Claims, Contents, DictionaryConfig
+from gossamer.dictionary.config import Contents, DictionaryConfig, ReportedMetrics
 from gossamer.dictionary.formats import weights
 from gossamer.dictionary.formats.facts import Origin, Request, agreed, provenance
 from gossamer.dictionary.formats.fields import number, read_object, require_one_of, typed
@@ -55,7 +55,9 @@ def read(path: Path, origin: Origin, request: Request) -> Contents:
         config,
         weights.renamed(stored, names, config.shapes, path),
         provenance(origin, "sparsify", path, request, training, typed(ours, "provenance", dict, cfg_path, {})),
-        Claims(**{name: number(claimed.get(name), name, cfg_path, float) for name in ("l0", "explained_variance")}),
+        ReportedMetrics(
+            **{name: number(claimed.get(name), name, cfg_path, float) for name in ("l0", "explained_variance")}
+        ),
     )
 
 
@@ -172,7 +174,7 @@ def _cfg(contents: Contents) -> dict[str, Any]:
             "site": None if config.site is None else str(config.site),
             "site_out": None if config.site_out is None else str(config.site_out),
             "model_name": config.model_name,
-            "claims": asdict(contents.claims),
+            "claims": asdict(contents.reported),
             "provenance": contents.provenance,
         },
     }

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gossamer.errors import GossamerError
-from gossamer.files import replacing
+from gossamer.files import atomic_write
 from gossamer.finite import require_finite
 from gossamer.tensor_files import write_tensors
 
@@ -167,5 +167,5 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 def write_npz(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors as float32 arrays, uncompressed, atomically."""
     arrays: dict[str, Any] = {name: tensor.float().numpy() for name, tensor in tensors.items()}
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from gossamer.activations.stream import BATCH, ActivationBatch, ActivationStream
 from gossamer.activations.token_mask import DEFAULT_MASK, TokenMask
-from gossamer.dictionary.coder import Coder
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.dictionary.encoding_method import EncodingMethod
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
@@ -34,26 +34,28 @@ def evaluate(
     mask: TokenMask = DEFAULT_MASK,
     batch_size: int = BATCH,
 ) -> BySite[Evaluation]:
-    """Measure each dictionary alone; see :func:`evaluate_coders`."""
-    coders = {site: Coder(dictionary, dictionary.encode) for site, dictionary in by_site(dictionaries).items()}
-    return BySite(evaluate_coders(model, coders, tokens, mask=mask, batch_size=batch_size))
+    """Measure each dictionary alone; see :func:`evaluate_methods`."""
+    methods = {
+        site: EncodingMethod(dictionary, dictionary.encode) for site, dictionary in by_site(dictionaries).items()
+    }
+    return BySite(evaluate_methods(model, methods, tokens, mask=mask, batch_size=batch_size))
 
 
-def evaluate_coders(
+def evaluate_methods(
     model: LanguageModel,
-    coders: Mapping[Name, Coder],
+    methods: Mapping[Name, EncodingMethod],
     tokens: Tokens,
     *,
     mask: TokenMask = DEFAULT_MASK,
     batch_size: int = BATCH,
 ) -> dict[Name, Evaluation]:
-    """Measure each coder alone: reconstruction, sparsity, and what its splice does to the model's predictions.
+    """Measure each method alone: reconstruction, sparsity, and what its splice does to the model's predictions.
 
-    Cost: for each batch two passes of the model, and the layers after the site once for zero and once for each coder.
-    Memory: the activations of one batch at all sites, twice for each coder, and what `compare_predictions` takes.
+    Cost: for each batch two passes of the model, and the layers after the site once for zero and once for each method.
+    Memory: the activations of one batch at all sites, twice for each method, and what `compare_predictions` takes.
 
     Args:
-        coders: what to measure, by any name; several may read the same site.
+        methods: what to measure, by any name; several may read the same site.
         tokens: rows of ordinary text.
         mask: which tokens are measured and replaced; the others pass through. `REAL_TOKENS`: BOS and sinks too, whose
             activations are unlike all others, so that one of them can make every average.
@@ -62,9 +64,9 @@ def evaluate_coders(
         UsageError: fewer than two tokens to measure, no row of two tokens, or a transcoder.
         NotFiniteError: activations, reconstructions or logits are not finite.
     """
-    for coder in coders.values():
-        coder.dictionary.require_reconstruction("evaluation")
-    networks = {coder.site: ReplacementModel(model, {coder.site: coder.dictionary}) for coder in coders.values()}
+    for method in methods.values():
+        method.dictionary.require_reconstruction("evaluation")
+    networks = {method.site: ReplacementModel(model, {method.site: method.dictionary}) for method in methods.values()}
     read = ActivationStream(model, tokens, sorted(networks), mask=mask, batch_size=batch_size)
     predicted = int(predicting(tokens).sum())
     if int(read.counted.sum()) < 2 or not predicted:
@@ -72,14 +74,14 @@ def evaluate_coders(
     means = read.means()
     ends = {model.sites("resid_post")[-1], *(network.start for network in networks.values())}
     stream = replace(read, sites=sorted({*networks, *ends}), mask=read.counted, what="evaluating")
-    parts = stream.map(partial(_measured, model, coders, networks, means))
-    totals = {name: _added([part[name] for part in parts]) for name in coders}
-    return {name: _evaluation(coder, totals[name], predicted, mask.bos) for name, coder in coders.items()}
+    parts = stream.map(partial(_measured, model, methods, networks, means))
+    totals = {name: _added([part[name] for part in parts]) for name in methods}
+    return {name: _evaluation(method, totals[name], predicted, mask.bos) for name, method in methods.items()}
 
 
 def _measured(
     model: LanguageModel,
-    coders: Mapping[Name, Coder],
+    methods: Mapping[Name, EncodingMethod],
     networks: Mapping[Site, ReplacementModel],
     means: Mapping[Site, Tensor],
     batch: ActivationBatch,
@@ -96,24 +98,24 @@ def _measured(
     for site in networks:
         edited[f"zero {site}"] = after(site, torch.zeros_like(batch.at(site)))
     found: dict[Name, Sums] = {}
-    for name, coder in coders.items():
-        x = batch.values[coder.site]
+    for name, method in methods.items():
+        x = batch.values[method.site]
         here = batch.mask.to(x.device)
-        out, sums = _reconstruction(coder, x[here], means[coder.site])
-        edited[f"spliced {name}"] = after(coder.site, x.index_put(here.nonzero(as_tuple=True), out.to(x.dtype)))
+        out, sums = _reconstruction(method, x[here], means[method.site])
+        edited[f"spliced {name}"] = after(method.site, x.index_put(here.nonzero(as_tuple=True), out.to(x.dtype)))
         found[name] = sums | _by_position(sums.pop("rows"), here)
     ce_model, predictions = compare_predictions(model, batch.values[last], edited, batch.tokens)
-    for name, coder in coders.items():
-        zero, spliced = predictions[f"zero {coder.site}"], predictions[f"spliced {name}"]
+    for name, method in methods.items():
+        zero, spliced = predictions[f"zero {method.site}"], predictions[f"spliced {name}"]
         found[name] |= {"ce_model": ce_model, "ce_zero": zero.cross_entropy, "kl_zero": zero.kl}
         found[name] |= {"ce_spliced": spliced.cross_entropy, "kl_spliced": spliced.kl}
     return found
 
 
-def _reconstruction(coder: Coder, x: Float[Tensor, "tokens d"], mean: Tensor) -> tuple[Tensor, Sums]:
+def _reconstruction(method: EncodingMethod, x: Float[Tensor, "tokens d"], mean: Tensor) -> tuple[Tensor, Sums]:
     """The reconstruction of each token, and sums over tokens; "rows" has L0, error and spread of each."""
-    dictionary = coder.dictionary
-    latents = coder.encode(x)
+    dictionary = method.dictionary
+    latents = method.encode(x)
     out = dictionary.reconstruct(x, latents)
     exact, made = x.double(), require_finite(out, f"reconstruction at {dictionary.site}").double()
     error, spread = (exact - made).square().sum(dim=1), (exact - mean.to(exact.device)).square().sum(dim=1)
@@ -147,7 +149,7 @@ def _added(parts: list[Sums]) -> Sums:
     return {name: torch.stack([part[name].cpu() for part in parts]).sum(dim=0) for name in parts[0]}
 
 
-def _evaluation(coder: Coder, sums: Sums, predicted: int, include_bos: bool) -> Evaluation:
+def _evaluation(method: EncodingMethod, sums: Sums, predicted: int, include_bos: bool) -> Evaluation:
     total = {name: value.item() for name, value in sums.items() if value.ndim == 0}
     tokens = total["tokens"]
     per_token = {name: total[name] / tokens for name in ("l0", "l1", "cosine", "norm_in", "norm_out", "norm_ratio")}
@@ -155,10 +157,10 @@ def _evaluation(coder: Coder, sums: Sums, predicted: int, include_bos: bool) -> 
         name: total[name] / predicted for name in ("ce_model", "ce_spliced", "ce_zero", "kl_spliced", "kl_zero")
     }
     return Evaluation(
-        site=coder.site,
+        site=method.site,
         tokens=int(tokens),
         predicted=predicted,
-        mse=total["error"] / tokens / coder.dictionary.d_in,
+        mse=total["error"] / tokens / method.dictionary.d_in,
         explained_variance=1 - total["error"] / total["spread"] if total["spread"] > 0 else float("nan"),
         explained_variance_legacy=total["legacy"] / tokens,
         reconstruction_bias=total["energy_out"] / total["product"] if total["product"] else float("nan"),

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gossamer.circuits.results import Behaviour, Findings
+from gossamer.circuits.results import Findings, TaskMetrics
 from gossamer.errors import GossamerError
 from gossamer.report import claims, style, text
 
@@ -35,7 +35,7 @@ def budget(findings: Findings) -> Figure:
     return figure
 
 
-def _intervals(axes: Axes, rows: Sequence[Behaviour], colours: Sequence[str], name: str) -> None:
+def _intervals(axes: Axes, rows: Sequence[TaskMetrics], colours: Sequence[str], name: str) -> None:
     axes.axvline(1, color=style.MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
     axes.axvline(0, color=style.RULE, linewidth=0.8)
     for y, (row, colour) in enumerate(zip(rows, colours, strict=True)):

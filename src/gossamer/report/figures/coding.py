@@ -19,12 +19,12 @@ _LINES = {
     "gradient": (None, 1.5),
     "orthogonal": ((6, 1.2, 1.2, 1.2), 1.0),
     "matching": ((7, 2), 0.9),
-    "reweighted": ((3, 1.3), 1.0),
-    "cut": ((1, 1.1), 1.1),
+    "refit": ((3, 1.3), 1.0),
+    "top_k": ((1, 1.1), 1.1),
 }
 _NAMES = {
-    "reweighted": "encoder's top k, re-optimised",
-    "cut": "encoder's top k",
+    "refit": "encoder's top k, re-optimised",
+    "top_k": "encoder's top k",
     "encoder": "encoder",
     "rescaled": "encoder, rescaled",
 }
@@ -35,17 +35,17 @@ _LEAST_LOST = 1e-4
 
 
 def coding(study: CodingStudy) -> Figure:
-    """Draw pursuit of every dictionary with the encoders' own points, and each dictionary with all its coders beside.
+    """Draw pursuit of every dictionary with the encoders' own points, and each dictionary with all its methods beside.
 
-    Colours are dictionaries, line styles coders. Above 1 - 1e-4 a point stands at that edge.
+    Colours are dictionaries, line styles methods. Above 1 - 1e-4 a point stands at that edge.
 
     Raises:
         GossamerError: no pursuit was measured.
     """
     names = study.dictionaries
-    pursuit = next((coder for coder in PURSUITS if any(point.coder == coder for point in study.points)), None)
+    pursuit = next((method for method in PURSUITS if any(point.method == method for point in study.points)), None)
     if pursuit is None:
-        raise GossamerError(f"coding study: a pursuit ({', '.join(PURSUITS)}) expected among the coders, found none")
+        raise GossamerError(f"coding study: a pursuit ({', '.join(PURSUITS)}) expected among the methods, found none")
     with style.paper():
         lines = (len(names) + 1) // 2
         figure = Figure(figsize=(style.PAGE, max(3.3, 0.5 + 1.45 * lines)), layout="constrained")
@@ -69,42 +69,42 @@ def coding(study: CodingStudy) -> Figure:
 
 
 def _panel(axes: Axes, study: CodingStudy, name: str, colour: str) -> None:
-    """One dictionary, all coders."""
+    """One dictionary, all methods."""
     _frame(axes, study.points, _DECADES)
-    for coder in SWEPT:
-        _line(axes, study.curve(name, coder), coder, colour)
+    for method in SWEPT:
+        _line(axes, study.curve(name, method), method, colour)
     _encoders(axes, study, name, colour)
     axes.set_title(style.drawable(trained_at(study, name)), fontsize=style.SMALL + 0.3, color=colour, pad=2.5)
 
 
 def _legend(axes: Axes, study: CodingStudy) -> None:
     """The line styles, in no dictionary's colour, where curves that rise from the right of the names leave room."""
-    used = {point.coder for point in study.points}
+    used = {point.method for point in study.points}
     handles = []
-    for coder in [coder for coder in (*PURSUITS, "reweighted", "cut") if coder in used]:
-        dashes, width = _LINES[coder]
-        line = Line2D([], [], color=style.MUTED, linewidth=width, label=_NAMES.get(coder, f"{coder} pursuit"))
+    for method in [method for method in (*PURSUITS, "refit", "top_k") if method in used]:
+        dashes, width = _LINES[method]
+        line = Line2D([], [], color=style.MUTED, linewidth=width, label=_NAMES.get(method, f"{method} pursuit"))
         if dashes is not None:
             line.set_dashes(dashes)
         handles.append(line)
-    for coder in [coder for coder in ENCODERS if coder in used]:
-        handles.append(Line2D([], [], **_dot(coder, style.MUTED), label=_NAMES[coder]))
+    for method in [method for method in ENCODERS if method in used]:
+        handles.append(Line2D([], [], **_dot(method, style.MUTED), label=_NAMES[method]))
     look: dict[str, Any] = {"loc": "upper left", "frameon": False, "handlelength": 2.6, "labelspacing": 0.3}
     axes.legend(handles=handles, fontsize=style.SMALL, labelcolor=style.MUTED, borderaxespad=0.1, **look)
 
 
-def _dot(coder: str, colour: str) -> dict[str, Any]:
-    whole = coder == "encoder"
+def _dot(method: str, colour: str) -> dict[str, Any]:
+    whole = method == "encoder"
     look = {"marker": "o" if whole else "D", "markersize": 4.4 if whole else 3.2, "linestyle": "none"}
     return look | {"markerfacecolor": colour if whole else style.PAPER, "markeredgecolor": colour}
 
 
-def _line(axes: Axes, points: Sequence[CodingPoint], coder: str, colour: str) -> None:
+def _line(axes: Axes, points: Sequence[CodingPoint], method: str, colour: str) -> None:
     if not points:
         return
-    dashes, width = _LINES[coder]
+    dashes, width = _LINES[method]
     (line,) = axes.plot([point.l0 for point in points], [_lost(point) for point in points], color=colour)
-    line.set(linewidth=width, gid=f"{points[0].dictionary}-{coder}")
+    line.set(linewidth=width, gid=f"{points[0].dictionary}-{method}")
     if dashes is not None:
         line.set_dashes(dashes)
     else:
@@ -112,9 +112,9 @@ def _line(axes: Axes, points: Sequence[CodingPoint], coder: str, colour: str) ->
 
 
 def _encoders(axes: Axes, study: CodingStudy, name: str, colour: str) -> None:
-    for coder in ENCODERS:
-        for point in study.curve(name, coder):
-            (dot,) = axes.plot([point.l0], [_lost(point)], **_dot(coder, colour))
+    for method in ENCODERS:
+        for point in study.curve(name, method):
+            (dot,) = axes.plot([point.l0], [_lost(point)], **_dot(method, colour))
             dot.set(markeredgewidth=0.9, zorder=6, clip_on=False)
 
 
@@ -140,9 +140,9 @@ def _frame(axes: Axes, points: Sequence[CodingPoint], ticks: Sequence[float], ro
         axis.set_minor_formatter(NullFormatter())
 
 
-def _labels(axes: Axes, study: CodingStudy, coder: str) -> None:
+def _labels(axes: Axes, study: CodingStudy, method: str) -> None:
     """Names before the lines' first points, where they lie furthest apart, moved where they would touch."""
-    starts = {index: study.curve(name, coder) for index, name in enumerate(study.dictionaries)}
+    starts = {index: study.curve(name, method) for index, name in enumerate(study.dictionaries)}
     where = {index: (points[0].l0, _lost(points[0])) for index, points in starts.items() if points}
     inside = axes.transData + axes.transAxes.inverted()
     places = {index: inside.transform(point) for index, point in where.items()}

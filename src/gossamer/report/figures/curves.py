@@ -36,7 +36,7 @@ def curves(findings: Findings) -> Figure:
 def _line(axes: Axes, index: int, curve: Curve) -> tuple[float, float]:
     points = sorted((point for point in curve.points if point.size > 0), key=lambda point: point.size)
     sizes = [point.size for point in points]
-    values = [point.behaviour.faithfulness for point in points]
+    values = [point.task_metrics.faithfulness for point in points]
     colour, ours = style.method_colour(index), index == 0
     band = axes.fill_between(sizes, [v.low for v in values], [v.high for v in values], color=colour, linewidth=0)
     band.set(alpha=0.22 if ours else 0.09, zorder=3 if ours else 1, gid=f"curve-{index}-band")
@@ -50,8 +50,8 @@ def _line(axes: Axes, index: int, curve: Curve) -> tuple[float, float]:
 
 def _frame(axes: Axes, drawn: Sequence[Curve], name: str) -> None:
     sizes = [point.size for curve in drawn for point in curve.points if point.size > 0]
-    lows = [point.behaviour.faithfulness.low for curve in drawn for point in curve.points]
-    highs = [point.behaviour.faithfulness.high for curve in drawn for point in curve.points]
+    lows = [point.task_metrics.faithfulness.low for curve in drawn for point in curve.points]
+    highs = [point.task_metrics.faithfulness.high for curve in drawn for point in curve.points]
     axes.set_xscale("log")
     axes.set_xlim(min(sizes) / 1.15, max(sizes) * 1.15)
     # One method far off the scale must not flatten the others: the axis covers at most -0.5 to 2.

@@ -5,28 +5,28 @@ dimensions and averaged over tokens, then divided by d as a whole: coefficients 
 gradient's norm, which is clipped, does not grow with d.
 """
 
-from gossamer.training.objectives.april import April
 from gossamer.training.objectives.auxk import AuxK
 from gossamer.training.objectives.batchtopk import BatchTopK
 from gossamer.training.objectives.gated import Gated
 from gossamer.training.objectives.jumprelu import JumpReLU, QuadraticL0, StepL0, TanhPenalty
 from gossamer.training.objectives.l1 import L1
 from gossamer.training.objectives.matryoshka import Matryoshka
-from gossamer.training.objectives.objective import Moment, Objective, Outcome
+from gossamer.training.objectives.norm_weighted_l1 import NormWeightedL1
+from gossamer.training.objectives.objective import Objective, ObjectiveOutput, StepContext
 from gossamer.training.objectives.topk import TopK
 
 __all__ = [
     "L1",
-    "April",
     "AuxK",
     "BatchTopK",
     "Gated",
     "JumpReLU",
     "Matryoshka",
-    "Moment",
+    "NormWeightedL1",
     "Objective",
-    "Outcome",
+    "ObjectiveOutput",
     "QuadraticL0",
+    "StepContext",
     "StepL0",
     "TanhPenalty",
     "TopK",

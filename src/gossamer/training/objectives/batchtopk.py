@@ -13,7 +13,7 @@ from torch import Tensor
 from gossamer.display import short_repr
 from gossamer.training.checks import require
 from gossamer.training.chosen import choose_batchtopk
-from gossamer.training.objectives.objective import Moment, Outcome, Parameters
+from gossamer.training.objectives.objective import ObjectiveOutput, Parameters, StepContext
 from gossamer.training.objectives.topk import TopK
 
 
@@ -40,10 +40,10 @@ class BatchTopK(TopK):
         return "batchtopk"
 
     def outcome(
-        self, p: Parameters, x: Float[Tensor, "tokens d"], y: Float[Tensor, "tokens d"], moment: Moment
-    ) -> Outcome:
+        self, p: Parameters, x: Float[Tensor, "tokens d"], y: Float[Tensor, "tokens d"], context: StepContext
+    ) -> ObjectiveOutput:
         """See :class:`gossamer.training.objectives.objective.Objective`."""
-        return self._through(p, x, y, moment, choose_batchtopk(p, x, self.k, moment.floor, moment.processes))
+        return self._through(p, x, y, context, choose_batchtopk(p, x, self.k, context.floor, context.processes))
 
     def next_threshold(self, threshold: Float[Tensor, ""], smallest: Float[Tensor, ""]) -> Float[Tensor, ""]:
         """The moving average; a negative threshold is none yet."""

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from gossamer.display import short_repr
 from gossamer.training.checks import require, require_kinds
-from gossamer.training.objectives.l1 import fired, warmed
-from gossamer.training.objectives.objective import Moment, Objective, Outcome, Parameters
+from gossamer.training.objectives.l1 import fired, warmup
+from gossamer.training.objectives.objective import Objective, ObjectiveOutput, Parameters, StepContext
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Gated(Objective):
         return {"b_gate": 0.0, "b_mag": 0.0, "r_mag": 0.0}
 
     def outcome(
-        self, p: Parameters, x: Float[Tensor, "tokens d"], y: Float[Tensor, "tokens d"], moment: Moment
-    ) -> Outcome:
+        self, p: Parameters, x: Float[Tensor, "tokens d"], y: Float[Tensor, "tokens d"], context: StepContext
+    ) -> ObjectiveOutput:
         """See :class:`Objective`."""
         pre = x @ p["W_enc"]
         gate = pre + p["b_gate"]
@@ -63,7 +63,7 @@ class Gated(Objective):
         error = y - torch.addmm(p["b_dec"], latents, p["W_dec"])
         opened = torch.relu(gate)
         by_gate = y - torch.addmm(p["b_dec"].detach(), opened, p["W_dec"].detach())
-        coefficient = warmed(self.coefficient, self.warm_up, moment)
+        coefficient = warmup(self.coefficient, self.warm_up, context)
         penalty = coefficient * (opened * p["W_dec"].norm(dim=1)).sum(dim=1)
         loss = (error.square().sum(dim=1) + penalty + by_gate.square().sum(dim=1)).mean() / y.shape[1]
-        return Outcome(loss, error, fired(latents))
+        return ObjectiveOutput(loss, error, fired(latents))

@@ -26,8 +26,8 @@ from torch import Tensor
 
 from gossamer.display import short_repr
 from gossamer.training.checks import require, require_kinds
-from gossamer.training.objectives.l1 import fired, warmed
-from gossamer.training.objectives.objective import Moment, Objective, Outcome, Parameters
+from gossamer.training.objectives.l1 import fired, warmup
+from gossamer.training.objectives.objective import Objective, ObjectiveOutput, Parameters, StepContext
 from gossamer.training.objectives.straight_through import jumprelu, step
 
 
@@ -69,17 +69,17 @@ class JumpReLU(Objective):
         return {"b_enc": 0.0, "threshold": self.initial_threshold}
 
     def outcome(
-        self, p: Parameters, x: Float[Tensor, "tokens d"], y: Float[Tensor, "tokens d"], moment: Moment
-    ) -> Outcome:
+        self, p: Parameters, x: Float[Tensor, "tokens d"], y: Float[Tensor, "tokens d"], context: StepContext
+    ) -> ObjectiveOutput:
         """See :class:`Objective`."""
         pre = torch.addmm(p["b_enc"], x, p["W_enc"])
         latents = jumprelu(pre, p["threshold"], self.bandwidth, through_encoder=self.through_encoder)
         error = y - torch.addmm(p["b_dec"], latents, p["W_dec"])
-        coefficient = warmed(self.coefficient, self.warm_up, moment)
+        coefficient = warmup(self.coefficient, self.warm_up, context)
         penalty = coefficient * self.penalty(p, pre, latents)
         loss = (error.square().sum(dim=1) + penalty).mean() / y.shape[1]
         count = fired(latents)
-        return Outcome(loss, error, count, self.revival(p, pre, moment.dead(count)))
+        return ObjectiveOutput(loss, error, count, self.auxiliary_loss(p, pre, context.dead(count)))
 
     @abstractmethod
     def penalty(
@@ -87,11 +87,11 @@ class JumpReLU(Objective):
     ) -> Float[Tensor, "*tokens"]:
         """The penalty, for each token or for the batch, without its coefficient."""
 
-    def revival(self, p: Parameters, pre: Float[Tensor, "tokens n"], dead: Tensor) -> Float[Tensor, ""] | None:
+    def auxiliary_loss(self, p: Parameters, pre: Float[Tensor, "tokens n"], dead: Tensor) -> Float[Tensor, ""] | None:
         """What is added for dead latents."""
         return None
 
-    def settle(self, p: Parameters) -> None:
+    def project(self, p: Parameters) -> None:
         """Thresholds below 0 would let negative activations through."""
         p["threshold"].clamp_(min=0)
 
@@ -147,7 +147,7 @@ class TanhPenalty(JumpReLU):
         """Sum of the tanh of what each latent writes."""
         return torch.tanh(self.scale * latents * p["W_dec"].norm(dim=1)).sum(dim=1)
 
-    def revival(self, p: Parameters, pre: Float[Tensor, "tokens n"], dead: Tensor) -> Float[Tensor, ""] | None:
+    def auxiliary_loss(self, p: Parameters, pre: Float[Tensor, "tokens n"], dead: Tensor) -> Float[Tensor, ""] | None:
         """The pre-activation loss."""
         if self.pre_activation == 0:
             return None

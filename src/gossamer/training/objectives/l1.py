@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gossamer.display import short_repr
 from gossamer.training.checks import require, require_kinds
-from gossamer.training.objectives.objective import Moment, Objective, Outcome, Parameters
+from gossamer.training.objectives.objective import Objective, ObjectiveOutput, Parameters, StepContext
 
 
 @dataclass(frozen=True)
@@ -48,23 +48,23 @@ class L1(Objective):
         require(bounded, "decoder_norm 'unit' or 'at_most_one' with l1 (april takes free norms)", decoder_norm)
 
     def outcome(
-        self, p: Parameters, x: Float[Tensor, "tokens d"], y: Float[Tensor, "tokens d"], moment: Moment
-    ) -> Outcome:
+        self, p: Parameters, x: Float[Tensor, "tokens d"], y: Float[Tensor, "tokens d"], context: StepContext
+    ) -> ObjectiveOutput:
         """See :class:`Objective`."""
         latents = torch.relu(torch.addmm(p["b_enc"], x, p["W_enc"]))
         error = y - torch.addmm(p["b_dec"], latents, p["W_dec"])
-        penalty = warmed(self.coefficient, self.warm_up, moment) * self._size(p, latents).sum(dim=1)
+        penalty = warmup(self.coefficient, self.warm_up, context) * self._size(p, latents).sum(dim=1)
         loss = (error.square().sum(dim=1) + penalty).mean() / y.shape[1]
-        return Outcome(loss, error, fired(latents))
+        return ObjectiveOutput(loss, error, fired(latents))
 
     def _size(self, p: Parameters, latents: Float[Tensor, "tokens n"]) -> Float[Tensor, "tokens n"]:
         """What is penalised."""
         return latents
 
 
-def warmed(coefficient: float, warm_up: float, moment: Moment) -> float:
+def warmup(coefficient: float, warm_up: float, context: StepContext) -> float:
     """A coefficient that rises linearly from 0 over the first share `warm_up` of the steps."""
-    return coefficient * min(1.0, moment.share / warm_up) if warm_up > 0 else coefficient
+    return coefficient * min(1.0, context.share / warm_up) if warm_up > 0 else coefficient
 
 
 def fired(latents: Float[Tensor, "tokens n"]) -> Tensor:

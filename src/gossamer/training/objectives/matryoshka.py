@@ -16,7 +16,7 @@ from gossamer.display import short_repr
 from gossamer.training.checks import require
 from gossamer.training.chosen import choose_batchtopk
 from gossamer.training.objectives.batchtopk import BatchTopK
-from gossamer.training.objectives.objective import Moment, Outcome, Parameters
+from gossamer.training.objectives.objective import ObjectiveOutput, Parameters, StepContext
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class Matryoshka(BatchTopK):
         return [round(share * n_latents) for share in self.prefixes]
 
     def outcome(
-        self, p: Parameters, x: Float[Tensor, "tokens d"], y: Float[Tensor, "tokens d"], moment: Moment
-    ) -> Outcome:
+        self, p: Parameters, x: Float[Tensor, "tokens d"], y: Float[Tensor, "tokens d"], context: StepContext
+    ) -> ObjectiveOutput:
         """See :class:`gossamer.training.objectives.objective.Objective`."""
-        chosen = choose_batchtopk(p, x, self.k, moment.floor, moment.processes)
+        chosen = choose_batchtopk(p, x, self.k, context.floor, context.processes)
         parts = chosen.reconstruct_parts(p, x, self.bounds(p["W_enc"].shape[1]))
         errors = (y - p["b_dec"])[:, None] - parts.cumsum(dim=1)
-        revival = self.aux.loss(p, x, errors[:, -1], moment.dead(chosen.fired))
-        return Outcome(errors.square().mean(), errors[:, -1], chosen.fired, revival, chosen.smallest)
+        auxiliary_loss = self.aux.loss(p, x, errors[:, -1], context.dead(chosen.fired))
+        return ObjectiveOutput(errors.square().mean(), errors[:, -1], chosen.fired, auxiliary_loss, chosen.smallest)

@@ -14,18 +14,18 @@ Parameters = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Moment:
+class StepContext:
     """Where in its training a dictionary stands when it meets a batch.
 
     Attributes:
         share: steps done as a share of all, 0 to 1.
-        stale: latents that are dead unless they fire in this batch.
+        dead_unless_fired: latents that are dead unless they fire in this batch.
         floor: what the smallest activation kept is surely above, by the last step's; 0 where nothing is known.
         processes: those that have the rest of the batch.
     """
 
     share: float
-    stale: Bool[Tensor, "n"]
+    dead_unless_fired: Bool[Tensor, "n"]
     floor: float = 0.0
     processes: Processes = field(default_factory=Processes)
 
@@ -33,16 +33,16 @@ class Moment:
 
     def dead(self, fired: Int[Tensor, "n"]) -> Bool[Tensor, "n"]:
         """The latents that are dead, given on how many tokens each fired here."""
-        return self.stale & ~self.processes.any(fired > 0)
+        return self.dead_unless_fired & ~self.processes.any(fired > 0)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ObjectiveOutput:
     """What a batch is to an objective. Scalars are tensors, on the device of the batch.
 
     Attributes:
         loss: the objective, without what it does for dead latents.
-        revival: what it adds for them, weighted (AuxK); None if it knows no such thing.
+        auxiliary_loss: what it adds for them, weighted (AuxK); None if it knows no such thing.
         error: target minus reconstruction; to be looked at, not to learn from.
         fired: tokens of the batch on which each latent was active.
         smallest: smallest activation kept, for rules that become a threshold at inference.
@@ -51,7 +51,7 @@ class Outcome:
     loss: Float[Tensor, ""]
     error: Float[Tensor, "tokens d"]
     fired: Int[Tensor, "n"]
-    revival: Float[Tensor, ""] | None = None
+    auxiliary_loss: Float[Tensor, ""] | None = None
     smallest: Float[Tensor, ""] | None = None
 
     __repr__ = short_repr
@@ -82,15 +82,15 @@ class Objective(ABC):
 
     @abstractmethod
     def outcome(
-        self, p: Parameters, x: Float[Tensor, "tokens d"], y: Float[Tensor, "tokens d"], moment: Moment
-    ) -> Outcome:
+        self, p: Parameters, x: Float[Tensor, "tokens d"], y: Float[Tensor, "tokens d"], context: StepContext
+    ) -> ObjectiveOutput:
         """The loss of a batch: `x` goes into the encoder, `y` is to come out of the decoder.
 
         Args:
             p: W_enc (d, n), W_dec (n, d), b_dec (d), and `vectors` (n).
         """
 
-    def settle(self, p: Parameters) -> None:  # noqa: B027 - most have nothing to do
+    def project(self, p: Parameters) -> None:  # noqa: B027 - most have nothing to do
         """Bring parameters back to where they have a meaning, in place, after a step of the optimiser."""
 
     def next_threshold(self, threshold: Float[Tensor, ""], smallest: Float[Tensor, ""]) -> Float[Tensor, ""]:

@@ -15,9 +15,9 @@ from torch.nn.functional import mse_loss
 
 from gossamer.display import short_repr
 from gossamer.training.checks import require, require_kinds
-from gossamer.training.chosen import Chosen, choose_topk
+from gossamer.training.chosen import ChosenLatents, choose_topk
 from gossamer.training.objectives.auxk import AuxK
-from gossamer.training.objectives.objective import Moment, Objective, Outcome, Parameters
+from gossamer.training.objectives.objective import Objective, ObjectiveOutput, Parameters, StepContext
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,15 @@ class TopK(Objective):
         require(self.k <= n_latents, f"k from 1 to n_latents={n_latents}", self.k)
 
     def outcome(
-        self, p: Parameters, x: Float[Tensor, "tokens d"], y: Float[Tensor, "tokens d"], moment: Moment
-    ) -> Outcome:
+        self, p: Parameters, x: Float[Tensor, "tokens d"], y: Float[Tensor, "tokens d"], context: StepContext
+    ) -> ObjectiveOutput:
         """See :class:`Objective`."""
-        return self._through(p, x, y, moment, choose_topk(p, x, self.k))
+        return self._through(p, x, y, context, choose_topk(p, x, self.k))
 
-    def _through(self, p: Parameters, x: Tensor, y: Tensor, moment: Moment, chosen: Chosen) -> Outcome:
+    def _through(
+        self, p: Parameters, x: Tensor, y: Tensor, context: StepContext, chosen: ChosenLatents
+    ) -> ObjectiveOutput:
         written = chosen.reconstruct(p, x) + p["b_dec"]
         error = y - written.detach()
-        revival = self.aux.loss(p, x, error, moment.dead(chosen.fired))
-        return Outcome(mse_loss(written, y), error, chosen.fired, revival, chosen.smallest)
+        auxiliary_loss = self.aux.loss(p, x, error, context.dead(chosen.fired))
+        return ObjectiveOutput(mse_loss(written, y), error, chosen.fired, auxiliary_loss, chosen.smallest)

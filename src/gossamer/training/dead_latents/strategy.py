@@ -1,0 +1,14 @@
+"""What all remedies have in common."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class DeadLatentStrategy:
+    """Settings of one remedy for dead latents.
+
+    Attributes:
+        name: which one it is, for files.
+    """
+
+    name: str = field(default="", init=False)

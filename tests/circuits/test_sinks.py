@@ -34,7 +34,7 @@ def sinking() -> LanguageModel:
 
 @pytest.fixture(scope="module")
 def words_first(sinking: LanguageModel) -> Task:
-    """A task whose prompts all begin with the same word, which has a role and an ablation group as any other word has."""
+    """A task whose prompts all begin with the same word, with a role and an ablation group as any other."""
     made = able_task(sinking)
 
     def with_role(side):

@@ -12,6 +12,8 @@ import report_sample as sample
 from gossamer.circuits.results import Findings
 from gossamer.errors import GossamerError
 from gossamer.report import page, write_report
+from gossamer.results.document import digest
+from gossamer.results.values import to_json
 
 VOID = {"meta", "input", "img", "br", "link", "hr"}
 
@@ -188,21 +190,36 @@ def test_the_same_findings_give_the_same_bytes(folder, tmp_path):
 
 def test_saved_findings_load_and_give_the_same_page(findings, folder, tmp_path):
     loaded = Findings.load(folder / "findings.json")
-    # By its text, because one NaN does not equal another.
-    assert repr(loaded) == repr(findings)
+    # As JSON, because one NaN does not equal another.
+    assert to_json(loaded, Findings) == to_json(findings, Findings)
     write_report(loaded, tmp_path)
     assert (tmp_path / "report.html").read_bytes() == (folder / "report.html").read_bytes()
     assert (tmp_path / "findings.json").read_bytes() == (folder / "findings.json").read_bytes()
+
+
+def as_version_1(body):
+    """What findings were called in files of version 1 and before."""
+    text = json.dumps(body).replace('"task_metrics": ', '"behaviour": ').replace('"incorrect": ', '"wrong": ')
+    assert '"behaviour": {' in text
+    assert '"wrong": "' in text
+    return text
+
+
+def test_findings_of_version_1_load(findings, folder, tmp_path):
+    body = json.loads((folder / "findings.json").read_text(encoding="utf-8"))
+    old = json.loads(as_version_1({name: one for name, one in body.items() if name not in ("format", "sha256")}))
+    (tmp_path / "findings.json").write_text(json.dumps({"format": "gossamer.findings.1", "sha256": digest(old), **old}))
+    assert to_json(Findings.load(tmp_path / "findings.json"), Findings) == to_json(findings, Findings)
 
 
 def test_findings_of_before_there_were_versions_load(findings, folder, tmp_path):
     value = json.loads((folder / "findings.json").read_text(encoding="utf-8"))
     later = ("format", "sha256", "metric", "unit", "kept", "distance")
     old = {name: one for name, one in value.items() if name not in later}
-    text = json.dumps(old).replace('"NaN"', "null").replace('"metric": ', '"logit_diff": ')
+    text = as_version_1(old).replace('"NaN"', "null").replace('"metric": ', '"logit_diff": ')
     assert '"logit_diff": {' in text
     (tmp_path / "findings.json").write_text(text)
-    assert repr(Findings.load(tmp_path / "findings.json")) == repr(findings)
+    assert to_json(Findings.load(tmp_path / "findings.json"), Findings) == to_json(findings, Findings)
     (tmp_path / "findings.json").write_text("{}")
     with pytest.raises(GossamerError, match=r"findings\.json: expected saved findings, found damage"):
         Findings.load(tmp_path / "findings.json")

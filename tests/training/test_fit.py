@@ -64,7 +64,16 @@ def test_it_learns_to_reconstruct_with_k_active_latents(train, objective, sensit
     first, last = (next(line for line in order if line["site"] == "resid_post.1") for order in (lines, lines[::-1]))
     assert last["explained_variance"] > max(0.5, first["explained_variance"])
     assert last["l0"] == pytest.approx(6, abs=0.5)
-    assert set(last) >= {"step", "site", "loss", "revival", "explained_variance", "l0", "dead", "tokens_per_second"}
+    assert set(last) >= {
+        "step",
+        "site",
+        "loss",
+        "auxiliary_loss",
+        "explained_variance",
+        "l0",
+        "dead",
+        "tokens_per_second",
+    }
     dictionary = trained[SITES[1]]
     assert dictionary.architecture == architecture
     torch.testing.assert_close(dictionary.W_dec.norm(dim=1), torch.ones(64))

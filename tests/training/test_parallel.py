@@ -53,7 +53,7 @@ def test_their_metrics_are_those_of_the_whole_batch_and_are_written_once(alone_a
     assert [(line["step"], line["name"]) for line in one] == [(line["step"], line["name"]) for line in two]
     for ours, theirs in zip(one, two, strict=True):
         assert ours["dead"] > 0
-        for name in ("loss", "l0", "dead", "revival"):
+        for name in ("loss", "l0", "dead", "auxiliary_loss"):
             assert ours[name] == pytest.approx(theirs[name], rel=1e-3, abs=1e-5), name
 
 

@@ -133,5 +133,5 @@ def _encode(dictionary: Dictionary, site: Site, x: Float[Tensor, "token d"]) -> 
 
 
 def group_rows(table: Float[Tensor, "group *width"], ablation_groups: Int[Tensor, "batch pos"]) -> Tensor:
-    """Rows of an ablation group table for every token; tokens without an ablation group get row 0, which the caller overwrites."""
+    """Rows of a table of groups for every token; tokens without a group get row 0, which the caller overwrites."""
     return torch.nn.functional.embedding(ablation_groups.clamp(min=0), table)

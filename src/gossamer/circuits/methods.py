@@ -18,8 +18,8 @@ from gossamer.circuits.attribution import (
 from gossamer.circuits.candidates import every_node
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.prompt_metrics import FullModel
-from gossamer.circuits.prune import CircuitRefiner
 from gossamer.circuits.reference import reference_path
+from gossamer.circuits.refine import CircuitRefiner
 from gossamer.circuits.search import SearchSettings, search_path
 from gossamer.circuits.splice import Splice
 from gossamer.display import short_repr

@@ -343,7 +343,22 @@ def _with_metric(body: Any) -> Any:
     return [_with_metric(value) for value in body] if isinstance(body, list) else body
 
 
+def _of_version_1(body: Any) -> Any:
+    """What is called `task_metrics` and `incorrect` had other names."""
+    names = {"behaviour": "task_metrics", "wrong": "incorrect"}
+    if isinstance(body, dict):
+        return {names.get(name, name): _of_version_1(value) for name, value in body.items()}
+    return [_of_version_1(value) for value in body] if isinstance(body, list) else body
+
+
 # Of before there were versions: no checksum, and null for numbers that are not finite.
 FORMAT: Format[Findings] = Format(
-    "gossamer.findings", 1, Findings, "saved findings", {"": Older(_with_metric, checksum=False)}
+    "gossamer.findings",
+    2,
+    Findings,
+    "saved findings",
+    {
+        "": Older(lambda body: _of_version_1(_with_metric(body)), checksum=False),
+        "gossamer.findings.1": Older(_of_version_1),
+    },
 )

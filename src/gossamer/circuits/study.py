@@ -23,7 +23,7 @@ from gossamer.circuits.methods import METHODS, MethodInputs, Prompts
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.prompt_metrics import ability
-from gossamer.circuits.prune import CircuitRefiner
+from gossamer.circuits.refine import CircuitRefiner
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.sinks import with_sinks_passed_through
 from gossamer.circuits.splice import Splice

@@ -67,7 +67,8 @@ def describe(name: str, train: PromptPairs, test: PromptPairs, role_names: Seque
     size = f"{shortest} tokens" if shortest == longest else f"{shortest} to {longest} tokens"
     return (
         f"{name}: {len(train)} training and {len(test)} test prompts such as {first.clean_text!r} -> {first.answer!r} "
-        f"(counterfactual {first.counterfactual_text!r} -> {first.incorrect!r}); {size}, {'with' if bos else 'no'} BOS; "
+        f"(counterfactual {first.counterfactual_text!r} -> {first.incorrect!r}); {size}, "
+        f"{'with' if bos else 'no'} BOS; "
         f"{'aligned' if train.aligned and test.aligned else 'not aligned'} with their counterfactuals; "
         f"roles {', '.join(role_names)}; measured by {train.metric.label}; {_counted(templates, 'template')}"
         f"{'; ' + _counted(cases, 'case') if cases else ''}."

@@ -226,7 +226,7 @@ class DictionaryTrainer:
         missed, spread = (torch.linalg.vector_norm(one) for one in (outcome.error.detach(), y - y.mean(dim=0)))
         measured = {
             "loss": outcome.loss.detach(),
-            "revival": auxiliary_loss.detach(),
+            "auxiliary_loss": auxiliary_loss.detach(),
             "explained_variance": 1 - (missed / spread).square(),
             "l0": outcome.fired.sum() / len(y),
             "dead": dead.float().mean(),

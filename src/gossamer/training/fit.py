@@ -256,7 +256,7 @@ def _line(plan: DictionarySpec, averaged: Mapping[str, Float[Tensor, ""]]) -> di
     values = torch.stack([averaged[name].double() for name in names]).tolist()
     # A batch that does not vary has no explained variance.
     numbers = {name: value if math.isfinite(value) else None for name, value in zip(names, values, strict=True)}
-    if numbers["loss"] is None or numbers["revival"] is None:
+    if numbers["loss"] is None or numbers["auxiliary_loss"] is None:
         raise NotFiniteError(
             f"training loss at {plan.site}: expected finite values, found {numbers}; "
             "give a lower learning rate; the last checkpoint stays"

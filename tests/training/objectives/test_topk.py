@@ -44,7 +44,7 @@ def test_masks_and_sparse_rows_give_the_same(make, monkeypatch):
     masked, masked_gradients = both()
     assert torch.equal(sparse.fired, masked.fired)
     assert sparse.smallest == masked.smallest
-    for name in ("loss", "revival", "error"):
+    for name in ("loss", "auxiliary_loss", "error"):
         torch.testing.assert_close(getattr(sparse, name), getattr(masked, name))
     torch.testing.assert_close(sparse_gradients, masked_gradients)
 

@@ -179,7 +179,7 @@ def test_the_gradients_of_parts_join_to_those_of_the_batch(objective):
     torch.testing.assert_close(joined.parameters, whole.parameters)
     assert torch.equal(joined.fired, whole.fired)
     assert joined.tokens == whole.tokens == 64
-    for name in ("loss", "l0", "dead", "revival"):
+    for name in ("loss", "l0", "dead", "auxiliary_loss"):
         torch.testing.assert_close(joined.averaged[name], whole.averaged[name])
     for name in ("x", "y", "loss"):
         torch.testing.assert_close(getattr(joined.candidates, name), getattr(whole.candidates, name))
@@ -222,9 +222,9 @@ def test_ghosts_count_all_latents_as_dead_until_some_can_be():
     # Two batches of 64 tokens see less than 100 before they begin; the matched loss is then the error's square.
     for found in (first, second):
         assert float(found["dead"]) < 1
-        assert float(found["revival"]) > 0
+        assert float(found["auxiliary_loss"]) > 0
     assert float(third["dead"]) == 0
-    assert float(third["revival"]) == 0
+    assert float(third["auxiliary_loss"]) == 0
 
 
 def test_idle_counts_tokens():

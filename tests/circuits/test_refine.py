@@ -10,7 +10,7 @@ from planted import CHANGING, SITE, STEADY, TWIN, Planted, planted
 from gossamer.batching import MemoryWarning
 from gossamer.circuits.loss import PROMPT_WEIGHT
 from gossamer.circuits.path import CircuitPath
-from gossamer.circuits.prune import CircuitRefiner
+from gossamer.circuits.refine import CircuitRefiner
 from gossamer.circuits.splice import Splice
 from gossamer.model.language_model import LanguageModel
 

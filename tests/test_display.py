@@ -163,7 +163,7 @@ def test_every_public_object_is_one_short_line(shown) -> None:
 
 def test_a_line_says_what_a_reader_wants(found) -> None:
     said = repr(found)
-    assert said.startswith("Found(by hand on GPT2LMHeadModel, ")
+    assert said.startswith("CircuitResult(by hand on GPT2LMHeadModel, ")
     assert f"{len(found.nodes)} nodes of " in said
     assert re.search(r"faithfulness [\d.]+\)$", said)
     assert repr(found.circuit).startswith(f"Circuit(by hand on GPT2LMHeadModel, {len(found.nodes)} nodes at 2 sites, ")

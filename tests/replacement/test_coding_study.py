@@ -14,6 +14,7 @@ from gossamer.replacement import coding_study as study
 from gossamer.replacement.coding_study import CodingPoint, CodingStudy, load_study, study_coding, verdicts
 from gossamer.replacement.evaluate import evaluate_methods
 from gossamer.results import Record
+from gossamer.results.document import digest
 
 TEXTS = [" Mary went to the store", " John and Mary went", " Then John gave a drink to Mary and John"]
 KS = (1, 4)
@@ -178,11 +179,26 @@ def test_dictionaries_of_two_sites_are_refused(tiny_gpt2, tokens):
         study_coding(tiny_gpt2, two, tokens, KS)
 
 
-def test_a_study_of_an_earlier_version_loads_and_is_not_done_again(tiny_gpt2, named, tokens, tmp_path, monkeypatch):
-    found = study_coding(tiny_gpt2, named, tokens, KS, methods=["top_k"])
-    points = [asdict(point) for point in found.points]
-    stored = {"format": "gossamer.coding.1", "settings": dict(found.settings), "points": points}
-    (tmp_path / "results.json").write_text(json.dumps(stored))
+def _as_earlier(found, version):
+    """The file of a study as versions 1 and 2 wrote it."""
+    names = {"top_k": "cut", "refit": "reweighted"}
+    rows = [{**asdict(point), "coder": names[point.method]} for point in found.points]
+    for row in rows:
+        del row["method"]
+    settings = {**found.settings, "coders": [names[one] for one in found.settings["methods"]]}
+    del settings["methods"]
+    if version == 1:
+        return {"format": "gossamer.coding.1", "settings": settings, "points": rows}
+    body = {"settings": settings, "rows": rows}
+    return {"format": "gossamer.coding.2", "sha256": digest(body), **body}
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_study_of_an_earlier_version_loads_and_is_not_done_again(
+    tiny_gpt2, named, tokens, tmp_path, monkeypatch, version
+):
+    found = study_coding(tiny_gpt2, named, tokens, KS, methods=["top_k", "refit"])
+    (tmp_path / "results.json").write_text(json.dumps(_as_earlier(found, version)))
     assert load_study(tmp_path) == found
     monkeypatch.setattr(study, "evaluate_methods", None)
-    assert study_coding(tiny_gpt2, named, tokens, KS, methods=["top_k"], folder=tmp_path) == found
+    assert study_coding(tiny_gpt2, named, tokens, KS, methods=["top_k", "refit"], folder=tmp_path) == found

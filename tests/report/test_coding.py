@@ -51,7 +51,7 @@ def test_tables_hold_every_number():
     assert "| 2 | 0.5007 | **0.7004** |" in text
     assert "| trained at L0 16 | gradient |  | 0.7000 | 1.0000 |" in text
     assert "| trained at L0 2 | encoder | 2.0: 0.6000 |  |  |" in text
-    assert "| b | cut | 2 | 2.0 | 0.4000 | 0.2500 | 0.8750 |" in text
+    assert "| b | top_k | 2 | 2.0 | 0.4000 | 0.2500 | 0.8750 |" in text
     assert "| a | encoder |  | 2.0 | 0.6000 | 0.2500 | 0.8750 |" in text
 
 
@@ -60,7 +60,7 @@ def test_the_picture_draws_every_curve_with_what_is_lost():
     assert isinstance(figure, Figure)
     left, first, second = figure.axes
     assert {line.get_gid() for line in left.lines if "-" in str(line.get_gid())} == {"a-gradient", "b-gradient"}
-    assert {line.get_gid() for line in second.lines if "-" in str(line.get_gid())} == {"b-gradient", "b-cut"}
+    assert {line.get_gid() for line in second.lines if "-" in str(line.get_gid())} == {"b-gradient", "b-top_k"}
     (drawn,) = [line for line in first.lines if line.get_gid() == "a-gradient"]
     assert list(drawn.get_xdata()) == [2.0, 32.0]
     assert list(drawn.get_ydata()) == pytest.approx([0.5, 0.01])

@@ -1,5 +1,6 @@
 """`gossamer pursuit`: is the encoder the weak part of dictionaries, or the decoder?"""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,8 +27,8 @@ def pursuit(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="encoder, rescaled, cut, refit, gradient, matching or orthogonal; repeat. "
-            "Default: encoder, rescaled, cut, refit and gradient."
+            help="encoder, rescaled, top_k, refit, gradient, matching or orthogonal; repeat. "
+            "Default: encoder, rescaled, top_k, refit and gradient."
         ),
     ] = None,
     rows: Annotated[
@@ -56,13 +57,8 @@ def pursuit(
     if not set(methods) & set(PURSUITS):
         raise UsageError(f"--method: one of {', '.join(PURSUITS)} expected among them, found {', '.join(methods)}")
     named = inputs.by_folder(dictionaries)
-    texts = read_texts(text)
-    count = inputs.at_least("--rows", rows, 1)
-    if "rescaled" in methods and len(texts) <= count:
-        raise UsageError(
-            f"--rows: fewer than the {len(texts)} texts of {text} expected, as 'rescaled' is fitted on those after the "
-            f"first {count}; give more text, fewer --rows, or methods without it"
-        )
+    texts, count = read_texts(text), inputs.at_least("--rows", rows, 1)
+    _require_sample(methods, text, len(texts), count)
     network = inputs.language_model(model, device, dtype, family)
     found = {name: _one(source, site, network.device) for name, source in named.items()}
     length = min(inputs.at_least("--context", context, 2), network.n_context)
@@ -79,6 +75,14 @@ def pursuit(
     out.print(_table(done))
     out.print(headline(done))
     out.print(f"wrote {picture} with tables.md and results.json", soft_wrap=True)
+
+
+def _require_sample(methods: Sequence[str], text: Path, texts: int, count: int) -> None:
+    if "rescaled" in methods and texts <= count:
+        raise UsageError(
+            f"--rows: fewer than the {texts} texts of {text} expected, as 'rescaled' is fitted on those after the "
+            f"first {count}; give more text, fewer --rows, or methods without it"
+        )
 
 
 def _one(source: str, site: str | None, device: Any) -> Any:

@@ -133,15 +133,24 @@ def train(
         asked = _with_loop(recipe.config, seed, tokens, finetune_tokens, batch, accumulate, autocast)
         asked = replace(asked, learner=_with_changes(asked.learner, learning_rate, encoder_scale))
         chosen = _combinations(asked.learner, objective, n_latents, k, penalty, l0, seeds, seed)
-        config = _tunable(asked, places or recipe.sites, chosen)
-        more: dict[str, Any] = {"cache": cache, "also": metrics or ()}
+        where = places or recipe.sites
+        config = _tunable(asked, where, chosen)
         with progress_bars(err) if processes.writes else nullcontext():
-            found: Mapping[str, Any]
-            if pairs is None:
-                where = places or recipe.sites
-                found = train_sets(network, texts, where, config, chosen, output, formats=formats or (), **more)
-            else:
-                found = train_transcoders(network, texts, pairs, config, chosen, output, **more)
+            found: Mapping[str, Any] = (
+                train_sets(
+                    network,
+                    texts,
+                    where,
+                    config,
+                    chosen,
+                    output,
+                    formats=formats or (),
+                    cache=cache,
+                    also=metrics or (),
+                )
+                if pairs is None
+                else train_transcoders(network, texts, pairs, config, chosen, output, cache=cache, also=metrics or ())
+            )
         if processes.writes:
             _print_sets(found, as_json)
 

@@ -120,10 +120,7 @@ class Task:
                 training and test.
         """
         metric = metric_of(metric)
-        if not 0 < test_fraction < 1:
-            raise UsageError(f"test_fraction: a number between 0 and 1 expected, found {test_fraction}")
-        if roles not in ROLE_KINDS:
-            raise UsageError(f"roles: expected {' or '.join(ROLE_KINDS)}, found {roles!r}")
+        _check(roles, test_fraction)
         prompt_tokenizer, prompts = with_one_bos(tokenizer, bos, prompts)
         rows, left_out, faults = build_rows(
             prompts, prompt_tokenizer, roles=roles, drop_multi_token=drop_multi_token, length=length
@@ -291,3 +288,10 @@ class Task:
                 "that model's tokenizer, or make the task anew for this one"
             )
         return task
+
+
+def _check(roles: str, test_fraction: float) -> None:
+    if not 0 < test_fraction < 1:
+        raise UsageError(f"test_fraction: a number between 0 and 1 expected, found {test_fraction}")
+    if roles not in ROLE_KINDS:
+        raise UsageError(f"roles: expected {' or '.join(ROLE_KINDS)}, found {roles!r}")

@@ -125,32 +125,22 @@ def train(
 
     places = _sites(layers, sites)
     pairs = _pairs(places, sites_out, finetune_tokens, formats)
-    finetune_tokens = finetune_tokens if pairs is None else 0
     texts = [line for file in text for line in read_texts(file)]
     with joined(device) as processes:
         network = inputs.language_model(model, device, dtype, family)
-        recipe = recipe_for(network)
-        asked = _with_loop(recipe.config, seed, tokens, finetune_tokens, batch, accumulate, autocast)
+        recipe, tuned = recipe_for(network), finetune_tokens if pairs is None else 0
+        asked = _with_loop(recipe.config, seed, tokens, tuned, batch, accumulate, autocast)
         asked = replace(asked, learner=_with_changes(asked.learner, learning_rate, encoder_scale))
         chosen = _combinations(asked.learner, objective, n_latents, k, penalty, l0, seeds, seed)
         where = places or recipe.sites
         config = _tunable(asked, where, chosen)
+        more: dict[str, Any] = {"cache": cache, "also": metrics or ()}
         with progress_bars(err) if processes.writes else nullcontext():
-            found: Mapping[str, Any] = (
-                train_sets(
-                    network,
-                    texts,
-                    where,
-                    config,
-                    chosen,
-                    output,
-                    formats=formats or (),
-                    cache=cache,
-                    also=metrics or (),
-                )
-                if pairs is None
-                else train_transcoders(network, texts, pairs, config, chosen, output, cache=cache, also=metrics or ())
-            )
+            found: Mapping[str, Any]
+            if pairs is None:
+                found = train_sets(network, texts, where, config, chosen, output, formats=formats or (), **more)
+            else:
+                found = train_transcoders(network, texts, pairs, config, chosen, output, **more)
         if processes.writes:
             _print_sets(found, as_json)
 

@@ -7,6 +7,7 @@ import pytest
 from gossamer import bundled
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.export import read_attribution_graph
+from gossamer.circuits.methods import METHODS
 from gossamer.demo import MODEL, run_demo
 
 
@@ -21,8 +22,8 @@ def test_the_demo_finds_a_faithful_circuit_and_writes_everything(tmp_path):
     page = result.report.read_text(encoding="utf-8")
     assert "spool" in page
     assert {node.latent for node in circuit.nodes} >= {
-        node.latent for node in read_attribution_graph(tmp_path / "graph.json")
+        placed.node.latent for placed in read_attribution_graph(tmp_path / "graph.json")
     }
     curves = json.loads((tmp_path / "findings.json").read_text(encoding="utf-8"))["curves"]
     assert curves[0]["method"] == "mask"
-    assert len(curves) == 7
+    assert [curve["method"] for curve in curves] == list(METHODS)

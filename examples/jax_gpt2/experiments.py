@@ -65,7 +65,7 @@ def attribution_patching(forward: Forward, params: Any, prompts: Prompts) -> Eff
 
     slopes = jax.jit(jax.grad(nudged))(jnp.zeros_like(clean), params)
     change = ((clean - counterfactual) * slopes).sum((1, 3))
-    base = prompts.difference(forward(params, prompts.counterfactual))
+    base = prompts.difference(jax.jit(forward)(params, prompts.counterfactual))
     return Effects(_normalised(base + change, forward, params, prompts), traces)
 
 
@@ -95,6 +95,7 @@ def splices(layers: Sequence[int]) -> dict[str, tuple[int, ...]]:
 
 
 def _normalised(values: jax.Array, forward: Forward, params: Any, prompts: Prompts) -> jax.Array:
-    low = prompts.difference(forward(params, prompts.counterfactual))
-    high = prompts.difference(forward(params, prompts.clean))
+    low, high = (
+        prompts.difference(jax.jit(forward)(params, tokens)) for tokens in (prompts.counterfactual, prompts.clean)
+    )
     return (values - low) / (high - low)

@@ -1,10 +1,13 @@
 """A batch of tokenised prompts."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+
+from gossamer.display import plural, short_repr
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,13 @@ class Tokens:
 
     ids: Int[Tensor, "batch pos"]
     mask: Bool[Tensor, "batch pos"]
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        rows, width = self.ids.shape
+        yield f"{plural(rows, 'row')} of {width} positions"
+        yield f"{plural(int(self.mask.sum()), 'token')} on {self.ids.device}"
 
     @classmethod
     def full(cls, ids: Int[Tensor, "batch pos"]) -> "Tokens":

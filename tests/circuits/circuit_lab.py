@@ -11,6 +11,7 @@ from gossamer.circuits.ablation import Ablation, AblationKind, ErrorPolicy, Site
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.splice import Splice
 from gossamer.dictionary import Dictionary, DictionaryConfig
+from gossamer.features import Feature, Node
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.tasks.examples import Encoded, Examples
@@ -26,6 +27,10 @@ SLOT_ROWS = torch.tensor([[-1, 0, 1, 2, 3, 4, 5], [-1, 6, 7, 8, 9, -1, -1]])
 N_SLOTS, BOS, PREFIX, GAP = 10, 0, 3, 4
 LATENTS = 20
 MODEL_NAME = "GPT2LMHeadModel"
+
+
+def node_at(site: str | Site, role: str, latent: int) -> Node:
+    return Node(Feature(Site.parse(str(site)), latent), role)
 
 
 def sites_of(*names: str) -> tuple[Site, ...]:
@@ -143,8 +148,8 @@ def grids_of(nodes: Nodes, mask: Tensor, dictionaries: Mapping[Site, Dictionary]
         site: torch.full((len(ROLES), found.n_latents), rest, dtype=torch.float64)
         for site, found in dictionaries.items()
     }
-    for (site, role, latent), value in zip(nodes.keys(), mask.tolist(), strict=True):
-        grids[Site.parse(site)][ROLES.index(role), latent] = value
+    for node, value in zip(nodes.keys(), mask.tolist(), strict=True):
+        grids[node.site][ROLES.index(node.role), node.latent] = value
     return grids
 
 

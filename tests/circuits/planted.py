@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import torch
-from circuit_lab import N_SLOTS, able_examples, all_nodes
+from circuit_lab import N_SLOTS, able_examples, all_nodes, node_at
 from tiny_splice import D
 
 from gossamer.circuits.ablation import Ablation, SiteAblation
@@ -11,6 +11,7 @@ from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.outcome import FullModel
 from gossamer.circuits.splice import Splice
 from gossamer.dictionary import Dictionary, DictionaryConfig
+from gossamer.features import Node
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.tasks.examples import Examples
@@ -29,9 +30,9 @@ class Planted:
     splice: Splice
     full: FullModel
     everything: Nodes
-    keys: frozenset[tuple[str, str, int]]
+    keys: frozenset[Node]
 
-    def found(self, circuit: torch.Tensor) -> set[tuple[str, str, int]]:
+    def found(self, circuit: torch.Tensor) -> set[Node]:
         return set(self.splice.nodes.select(circuit).keys())
 
 
@@ -49,7 +50,7 @@ def planted(model: LanguageModel) -> Planted:
     nodes = everything.select(everything.latent != TWIN)
     splice = Splice.of(model, dictionaries, examples, ablation, nodes, batch_size=8)
     full = FullModel.measure(lambda rows: splice(torch.ones(len(nodes)), rows), examples)
-    keys = frozenset((str(SITE), "END", latent) for latent in (*STEADY, CHANGING))
+    keys = frozenset(node_at(SITE, "END", latent) for latent in (*STEADY, CHANGING))
     return Planted(splice, full, everything, keys)
 
 

@@ -86,7 +86,7 @@ def leaf_scores(splice: Splice, shares: Mapping[Site, float]) -> dict[Site, Tens
 
 def by_node(nodes: Nodes, scores: Mapping[Site, Tensor]) -> Tensor:
     return torch.tensor(
-        [scores[Site.parse(site)][ROLES.index(role), latent].item() for site, role, latent in nodes.keys()]  # noqa: SIM118
+        [scores[node.site][ROLES.index(node.role), node.latent].item() for node in nodes.keys()]  # noqa: SIM118
     )
 
 

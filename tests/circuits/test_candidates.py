@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from circuit_lab import ROLES, all_nodes, by_hand, grids_of, random_dictionary, sites_of
+from circuit_lab import ROLES, all_nodes, by_hand, grids_of, node_at, random_dictionary, sites_of
 
 from gossamer.batching import MemoryWarning
 from gossamer.circuits.ablation import Ablation
@@ -35,7 +35,7 @@ def found_by(model: LanguageModel, dictionaries: dict[Site, Dictionary], task: T
 
 def test_every_node_is_every_site_role_and_latent(dictionaries: dict[Site, Dictionary]) -> None:
     nodes = every_node(dictionaries, ROLES, torch.device("cpu"))
-    expected = {(str(site), role, latent) for site in SITES for role in ROLES for latent in range(20)}
+    expected = {node_at(site, role, latent) for site in SITES for role in ROLES for latent in range(20)}
     assert len(nodes) == len(expected)
     assert set(nodes.keys()) == expected
 
@@ -77,7 +77,7 @@ def test_candidates_are_what_moves_in_the_model_or_in_the_spliced_model(
                 slot, role = int(task.train.clean.slots[row, token]), int(task.train.clean.roles[row, token])
                 moved = (latents[row, token] - ablation.sites[site].latents[slot]).abs() > 1e-4
                 moving[name] |= {
-                    (str(site), ROLES[role], latent) for latent in torch.nonzero(moved).squeeze(1).tolist()
+                    node_at(site, ROLES[role], latent) for latent in torch.nonzero(moved).squeeze(1).tolist()
                 }
     found = found_by(model, dictionaries, task)
     assert set(found.keys()) == moving["model"] | moving["spliced"]
@@ -89,11 +89,11 @@ def test_candidates_are_what_moves_in_the_model_or_in_the_spliced_model(
 def test_a_prefix_that_never_changes_has_no_candidates(
     model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task
 ) -> None:
-    roles = {role for _, role, _ in found_by(model, dictionaries, task).keys()}  # noqa: SIM118
+    roles = {node.role for node in found_by(model, dictionaries, task).keys()}  # noqa: SIM118
     assert roles == set(ROLES) - {"prefix"}
     # With zero ablation it has: its latents are moved, if always by the same amount.
     with_zero = found_by(model, dictionaries, task, kind="zero", errors="drop")
-    assert "prefix" in {role for _, role, _ in with_zero.keys()}  # noqa: SIM118
+    assert "prefix" in {node.role for node in with_zero.keys()}  # noqa: SIM118
 
 
 def test_the_tokens_at_padding_do_not_matter(

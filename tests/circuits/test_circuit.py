@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from gossamer.circuits.circuit import Circuit, Edge, Node
+from gossamer.circuits.circuit import Circuit, CircuitNode, Edge
 from gossamer.circuits.nodes import Nodes
 from gossamer.errors import GossamerError, UsageError
+from gossamer.features import Feature, Node
+from gossamer.files import write_json
 from gossamer.model.site import Site
+from gossamer.results import digest
 
 SITES = (Site.parse("resid_post.1"), Site.parse("resid_post.10"))
 ROLES = ("S", "END")
@@ -33,17 +36,17 @@ def circuit(nodes: Nodes) -> Circuit:
         provenance={"seed": 0, "method": {"name": "mask"}},
         measured={"faithfulness": 0.9},
     )
-    edges = (Edge(made.nodes[0].key, made.nodes[-1].key, -0.125), Edge(made.nodes[1].key, ("logit_diff", "", 0), 2.0))
+    edges = (Edge(made.keys()[0], made.keys()[-1], -0.125), Edge(made.keys()[1], "logit_diff", 2.0))
     return Circuit(**{**vars(made), "edges": edges})
 
 
 def test_from_nodes_is_in_execution_order_whatever_was_chosen_first(nodes: Nodes, circuit: Circuit) -> None:
     # resid_post.10 comes after resid_post.1 in the network though not in the alphabet.
-    assert [node.key for node in circuit.nodes] == [
-        ("resid_post.1", "S", 0),
-        ("resid_post.1", "END", 1),
-        ("resid_post.10", "S", 1),
-        ("resid_post.10", "END", 2),
+    assert [str(node) for node in circuit.keys()] == [  # noqa: SIM118 - no mapping
+        "resid_post.1/0@S",
+        "resid_post.1/1@END",
+        "resid_post.10/1@S",
+        "resid_post.10/2@END",
     ]
     assert [node.score for node in circuit.nodes] == [1.0, -0.25, 0.1, 0.5]
     again = Circuit.from_nodes(nodes, torch.tensor([0, 5, 9, 13]), model="tiny", task="ioi")
@@ -64,23 +67,55 @@ def test_saving_twice_gives_the_same_bytes(circuit: Circuit, tmp_path: Path) -> 
 
 def test_positions_are_those_of_the_same_keys(nodes: Nodes, circuit: Circuit) -> None:
     found = circuit.positions(nodes)
-    assert [nodes.keys()[i] for i in found.tolist()] == [node.key for node in circuit.nodes]
+    assert [nodes.keys()[i] for i in found.tolist()] == circuit.keys()
     fewer = nodes.select(nodes.latent != 2)
     with pytest.raises(UsageError, match="1 of 4 nodes"):
         circuit.positions(fewer)
 
 
-def test_unique_latents_forget_the_role() -> None:
-    circuit = Circuit(
-        (Node("z.1", "S", 3), Node("z.1", "END", 3), Node("z.2", "S", 3)), "m", "t", ("z.1", "z.2"), ROLES
-    )
-    assert circuit.unique_latents == {("z.1", 3), ("z.2", 3)}
+def test_features_forget_the_role() -> None:
+    one, other = Feature(Site("z", 1), 3), Feature(Site("z", 2), 3)
+    nodes = tuple(CircuitNode(Node(*node)) for node in ((one, "S"), (one, "END"), (other, "S")))
+    assert Circuit(nodes, "m", "t", (one.site, other.site), ROLES).features == {one, other}
+
+
+@pytest.mark.parametrize("tag", ["gossamer-circuit-1", "gossamer.circuit.2"])
+def test_files_with_nodes_in_three_parts_load(circuit: Circuit, tmp_path: Path, tag: str) -> None:
+    """As versions 1 and 2 wrote them, by hand."""
+    body = {
+        "nodes": [
+            {"site": "resid_post.1", "role": "S", "latent": 0, "score": 1.0},
+            {"site": "resid_post.1", "role": "END", "latent": 1, "score": -0.25},
+            {"site": "resid_post.10", "role": "S", "latent": 1, "score": 0.1},
+            {"site": "resid_post.10", "role": "END", "latent": 2, "score": 0.5},
+        ],
+        "model": "tiny",
+        "task": "ioi",
+        "sites": ["resid_post.1", "resid_post.10"],
+        "roles": ["S", "END"],
+        "edges": [
+            {"source": ["resid_post.1", "S", 0], "target": ["resid_post.10", "END", 2], "weight": -0.125},
+            {"source": ["resid_post.1", "END", 1], "target": ["logit_diff", "", 0], "weight": 2.0},
+        ],
+        "provenance": {"seed": 0, "method": {"name": "mask"}},
+        "measured": {"faithfulness": 0.9},
+    }
+    path = write_json(tmp_path / "old.json", {"format": tag, "sha256": digest(body), **body})
+    loaded = Circuit.load(path)
+    assert loaded == circuit
+    assert [node.score for node in loaded.nodes] == [1.0, -0.25, 0.1, 0.5]
+
+
+def test_a_file_names_its_nodes(circuit: Circuit, tmp_path: Path) -> None:
+    written = json.loads(circuit.save(tmp_path / "circuit.json").read_text())
+    assert written["nodes"][0] == {"node": "resid_post.1/0@S", "score": 1.0}
+    assert written["edges"][1] == {"source": "resid_post.1/1@END", "target": "logit_diff", "weight": 2.0}
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda value: value["nodes"][0].update(latent=1),
+        lambda value: value["nodes"][0].update(node="resid_post.1/1@S"),
         lambda value: value["nodes"].pop(),
         lambda value: value["edges"][0].update(weight=0.5),
         lambda value: value["provenance"].update(seed=1),

@@ -7,7 +7,7 @@ import torch
 from tiny_splice import N_LATENTS, ROLES, some_nodes, tiny_examples, tiny_model, tiny_splice
 from torch import Tensor
 
-from gossamer.circuits.edges import circuit_edges, direct_effects, metric_node
+from gossamer.circuits.edges import circuit_edges, direct_effects
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.splice import Splice
 from gossamer.errors import UsageError
@@ -16,7 +16,7 @@ from gossamer.model.site import Site
 from gossamer.tasks.examples import Examples
 from gossamer.tasks.metric import LOGIT_DIFFERENCE
 
-METRIC = metric_node(LOGIT_DIFFERENCE)
+METRIC = LOGIT_DIFFERENCE.name
 
 STEP = 1e-5
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import jsonschema
 import pytest
 import torch
+from circuit_lab import node_at, sites_of
 from graph_schema import SCHEMA
 from tiny_splice import some_nodes, tiny_examples, tiny_model, tiny_splice
 
-from gossamer.circuits.circuit import Circuit, Edge, Node
-from gossamer.circuits.edges import circuit_edges, metric_node
+from gossamer.circuits.circuit import Circuit, CircuitNode, Edge
+from gossamer.circuits.edges import circuit_edges
 from gossamer.circuits.export import (
     GraphPrompt,
     Output,
@@ -26,37 +27,40 @@ from gossamer.circuits.export import (
     validate_attribution_graph,
 )
 from gossamer.errors import GossamerError, UsageError
+from gossamer.features import Feature
+from gossamer.model.site import Site
 from gossamer.tasks.metric import LOGIT_DIFFERENCE
 
-METRIC = metric_node(LOGIT_DIFFERENCE)
+METRIC = LOGIT_DIFFERENCE.name
 
-SITES = ("resid_post.0", "z.3", "resid_post.3", "resid_post.5")
-WIDTHS = {"resid_post.0": 40, "z.3": 17, "resid_post.3": 1_000_000, "resid_post.5": 9}
+SITES = sites_of("resid_post.0", "z.3", "resid_post.3", "resid_post.5")
+Z_3 = SITES[1]
+WIDTHS = dict(zip(SITES, (40, 17, 1_000_000, 9), strict=True))
 PROMPT = GraphPrompt(
     tokens=("<bos>", "When", " John", " and", " Mary", " met", ","),
     token_ids=(0, 5, 17, 6, 21, 7, 5),
     roles=(None, "gap1", "S", "gap2", "IO", "gap3", "gap3"),
     answer=Output(" Mary", 21, 0.625),
     wrong=Output(" John", 17, 0.1234),
-    activations={("z.3", 2): [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]},
+    activations={Feature(Z_3, 2): [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]},
 )
 
 
-def _circuit(*nodes: Node, edges: tuple[Edge, ...] = ()) -> Circuit:
+def _circuit(*nodes: CircuitNode, edges: tuple[Edge, ...] = ()) -> Circuit:
     return Circuit(nodes, "tiny", "ioi", SITES, ("gap1", "S", "gap2", "IO", "gap3"), edges)
 
 
 CIRCUIT = _circuit(
-    Node("resid_post.0", "S", 3, 0.1),
-    Node("z.3", "gap3", 2, -0.5),
-    Node("resid_post.3", "gap3", 2, 0.3),
-    Node("resid_post.5", "gap3", 8, 0.1),
+    CircuitNode(node_at("resid_post.0", "S", 3), 0.1),
+    CircuitNode(node_at("z.3", "gap3", 2), -0.5),
+    CircuitNode(node_at("resid_post.3", "gap3", 2), 0.3),
+    CircuitNode(node_at("resid_post.5", "gap3", 8), 0.1),
     edges=(
-        Edge(("resid_post.0", "S", 3), ("z.3", "gap3", 2), 0.5),
-        Edge(("z.3", "gap3", 2), ("resid_post.3", "gap3", 2), -3.0),
-        Edge(("resid_post.3", "gap3", 2), METRIC, 2.0),
+        Edge(node_at("resid_post.0", "S", 3), node_at("z.3", "gap3", 2), 0.5),
+        Edge(node_at("z.3", "gap3", 2), node_at("resid_post.3", "gap3", 2), -3.0),
+        Edge(node_at("resid_post.3", "gap3", 2), METRIC, 2.0),
         # IO comes before S in other prompts of the task, not in this one.
-        Edge(("z.3", "gap3", 2), ("resid_post.3", "S", 7), 1.0),
+        Edge(node_at("z.3", "gap3", 2), node_at("resid_post.3", "S", 7), 1.0),
     ),
 )
 
@@ -108,7 +112,7 @@ def test_influence_is_cumulative_with_the_strongest_first() -> None:
     assert features["3_19_5"] == pytest.approx(0.8)
     assert features["0_3_2"] == pytest.approx(0.9)
     assert features["5_8_5"] == pytest.approx(1.0)
-    without = _graph(_circuit(Node("z.3", "S", 1), Node("z.3", "IO", 1, 0.0)))
+    without = _graph(_circuit(CircuitNode(node_at("z.3", "S", 1)), CircuitNode(node_at("z.3", "IO", 1), 0.0)))
     assert all(node["influence"] is None for node in without["nodes"])
 
 
@@ -141,13 +145,14 @@ def test_links_of_an_edge_go_forward_and_sum_to_its_weight() -> None:
 def test_round_trip(tmp_path: Path) -> None:
     path = save_attribution_graph(tmp_path / "graph.json", _graph())
     expected = {
-        PlacedNode(node.site, node.role, node.latent, position)
-        for node in CIRCUIT.nodes
+        PlacedNode(one, position)
+        for one in CIRCUIT.keys()  # noqa: SIM118 - no mapping
         for position, role in enumerate(PROMPT.roles)
-        if role == node.role
+        if role == one.role
     }
     assert set(read_attribution_graph(path)) == expected
     assert list(read_attribution_graph(path)) == sorted(expected)
+    assert str(min(expected)) == "resid_post.0/3@S at position 2"
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -155,7 +160,7 @@ def test_ids_never_collide_and_every_node_comes_back(seed: int, tmp_path: Path) 
     draw = random.Random(seed)
     kinds = ["resid_pre", "z", "attn_out", "resid_mid", "mlp_out", "resid_post"]
     n_layers = draw.randint(1, 4)
-    sites = tuple(f"{kind}.{layer}" for layer in range(n_layers) for kind in kinds if draw.random() < 0.6) or ("z.0",)
+    sites = tuple(Site(kind, layer) for layer in range(n_layers) for kind in kinds if draw.random() < 0.6) or (Z_3,)
     widths = {site: draw.choice([1, 2, 10, 11, 111, 65_536, 20_000_000]) for site in sites}
     roles = ["a", "b", "c"]
     length = draw.randint(2, 12)
@@ -167,12 +172,12 @@ def test_ids_never_collide_and_every_node_comes_back(seed: int, tmp_path: Path) 
         wrong=Output("y", 11, 0.25),
     )
     keys = {
-        (site, draw.choice(roles), draw.choice([0, widths[site] - 1, draw.randrange(widths[site])]))
+        node_at(site, draw.choice(roles), draw.choice([0, widths[site] - 1, draw.randrange(widths[site])]))
         for site in sites
         for _ in range(25)
     }
-    nodes = tuple(Node(*key, draw.uniform(-1, 1)) for key in sorted(keys))
-    pairs = [(draw.choice(nodes).key, draw.choice([draw.choice(nodes).key, METRIC])) for _ in range(20)]
+    nodes = tuple(CircuitNode(key, draw.uniform(-1, 1)) for key in sorted(keys))
+    pairs = [(draw.choice(nodes).node, draw.choice([draw.choice(nodes).node, METRIC])) for _ in range(20)]
     edges = tuple(Edge(source, target, draw.uniform(-1, 1)) for source, target in pairs)
     circuit = Circuit(nodes, "tiny", "random", sites, tuple(roles), edges)
 
@@ -185,13 +190,13 @@ def test_ids_never_collide_and_every_node_comes_back(seed: int, tmp_path: Path) 
     latents = {(node["clerp"].split(" at ")[0], node["feature"], node["jsNodeId"]) for node in features}
     assert len({name for name, _, _ in latents}) == len({n for _, n, _ in latents}) == len({j for _, _, j in latents})
     placed = read_attribution_graph(save_attribution_graph(tmp_path / "graph.json", graph))
-    assert {(node.site, node.role, node.latent) for node in placed} == {k for k in keys if k[1] in prompt.roles}
+    assert {one.node for one in placed} == {key for key in keys if key.role in prompt.roles}
     assert len(placed) == len(features)
 
 
 def test_a_layer_zero_feature_has_no_id_that_an_error_node_could_have() -> None:
     # Elsewhere the error of layer 17 at position 5 and feature 17 of layer 0 at position 5 are both "0_17_5".
-    graph = _graph(_circuit(Node("resid_post.0", "gap3", 17)))
+    graph = _graph(_circuit(CircuitNode(node_at("resid_post.0", "gap3", 17))))
     assert {node["feature_type"] for node in graph["nodes"]} == {"cross layer transcoder", "embedding", "logit"}
     clashing = {**graph["nodes"][0], "node_id": "0_17_5", "feature_type": "mlp reconstruction error", "feature": -1}
     with pytest.raises(GossamerError, match="another node"):
@@ -245,18 +250,18 @@ def test_what_breaks_a_rule_is_refused_in_one_line(damage, says: str, tmp_path: 
 
 
 def test_an_edge_of_a_node_that_is_not_in_the_circuit_is_refused() -> None:
-    edge = Edge(("z.3", "IO", 4), METRIC, 1.0)
+    edge = Edge(node_at("z.3", "IO", 4), METRIC, 1.0)
     with pytest.raises(GossamerError, match="source is no node"):
-        _graph(_circuit(Node("z.3", "gap3", 4), edges=(edge,)))
+        _graph(_circuit(CircuitNode(node_at("z.3", "gap3", 4)), edges=(edge,)))
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         ({"n_layers": 5}, "no site resid_post.5"),
-        ({"widths": {**WIDTHS, "z.3": 2}}, "latent 2 of z.3 is outside"),
-        ({"widths": {"z.3": 17}}, "resid_post.0 needs"),
-        ({"widths": {**WIDTHS, "z.3": 2**28}}, "exceeds"),
+        ({"widths": {**WIDTHS, Z_3: 2}}, "latent 2 of z.3 is outside"),
+        ({"widths": {Z_3: 17}}, "resid_post.0 needs"),
+        ({"widths": {**WIDTHS, Z_3: 2**28}}, "exceeds"),
     ],
 )
 def test_impossible_requests_are_usage_errors(options: dict, says: str) -> None:
@@ -268,7 +273,7 @@ def test_a_prompt_must_agree_with_itself() -> None:
     with pytest.raises(UsageError, match="one role"):
         GraphPrompt(("a", "b"), (0, 1), ("S",), Output("c", 2, 0.5), Output("d", 3, 0.5))
     with pytest.raises(UsageError, match="activations"):
-        GraphPrompt(("a",), (0,), ("S",), Output("c", 2, 0.5), Output("d", 3, 0.5), {("z.0", 0): [1.0, 2.0]})
+        GraphPrompt(("a",), (0,), ("S",), Output("c", 2, 0.5), Output("d", 3, 0.5), {Feature(Z_3, 0): [1.0, 2.0]})
     with pytest.raises(UsageError, match="same token"):
         GraphPrompt(("a",), (0,), ("S",), Output("c", 2, 0.5), Output("c", 2, 0.5))
 
@@ -312,11 +317,11 @@ def test_a_prompt_of_the_task_is_shown_as_the_model_sees_it(tmp_path: Path) -> N
     assert prompt.answer.probability == pytest.approx(probabilities[2].item(), rel=1e-5)
     assert prompt.wrong.probability == pytest.approx(probabilities[12].item(), rel=1e-5)
     keys = nodes.keys()
-    assert set(prompt.activations) == {(site, latent) for site, _, latent in keys}
+    assert set(prompt.activations) == {key.feature for key in keys}
     for site, dictionary in splice.dictionaries.items():
         latents = dictionary.encode_dense(values[site])[1, :5]
         for latent in nodes.latent[nodes.site == nodes.sites.index(site)].tolist():
-            assert prompt.activations[str(site), latent] == pytest.approx(latents[:, latent].tolist(), abs=1e-9)
+            assert prompt.activations[site, latent] == pytest.approx(latents[:, latent].tolist(), abs=1e-9)
 
     circuit = Circuit.from_nodes(nodes, torch.arange(len(nodes)), model="tiny", task="by hand")
     circuit = replace(circuit, edges=circuit_edges(splice, nodes))
@@ -324,6 +329,6 @@ def test_a_prompt_of_the_task_is_shown_as_the_model_sees_it(tmp_path: Path) -> N
     jsonschema.validate(graph, SCHEMA)
     assert graph["links"]
     placed = read_attribution_graph(save_attribution_graph(tmp_path / "graph.json", graph))
-    assert {(node.site, node.role, node.latent) for node in placed} == set(keys)
+    assert {one.node for one in placed} == set(keys)
     with pytest.raises(UsageError, match="prompts 0 to 5"):
         graph_prompt(splice, nodes, 6)

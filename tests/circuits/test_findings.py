@@ -9,7 +9,7 @@ import torch
 from circuit_lab import mirror_dictionary, random_dictionary, sites_of
 
 from gossamer.circuits.bootstrap import few_texts
-from gossamer.circuits.circuit import Circuit, Node
+from gossamer.circuits.circuit import Circuit, CircuitNode
 from gossamer.circuits.findings import _uneven, findings, prompt_view, stability
 from gossamer.circuits.methods import MethodInputs, mask_path
 from gossamer.circuits.path import Path
@@ -17,6 +17,7 @@ from gossamer.circuits.results import Behaviour, Case, Findings, Interval
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import Found, Study, StudySettings, find_circuit
 from gossamer.dictionary import Dictionary
+from gossamer.features import Node
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.report import write_report
@@ -39,7 +40,7 @@ def found(model: LanguageModel, task: Task) -> Found:
 def other(found: Found) -> Circuit:
     """A circuit of another task that holds one of the found latents."""
     node = found.circuit.nodes[0]
-    return replace(found.circuit, nodes=(Node(node.site, "A", node.latent),), task="another task", edges=())
+    return replace(found.circuit, nodes=(CircuitNode(Node(node.feature, "A")),), task="another task", edges=())
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +51,9 @@ def evaluated(found: Found, other: Circuit) -> Findings:
 def test_every_part_is_of_the_circuit_that_was_found(found: Found, evaluated: Findings) -> None:
     bench, circuit = found.study.bench, found.circuit
     assert (evaluated.task, evaluated.model) == (circuit.task, circuit.model)
-    assert evaluated.sites == ("resid_post.1", "resid_post.2")
+    assert evaluated.sites == sites_of("resid_post.1", "resid_post.2")
     assert evaluated.roles == found.study.task.role_names
-    assert {(card.site, card.role, card.latent): card.effect for card in evaluated.nodes} == {
-        node.key: node.score for node in circuit.nodes
-    }
+    assert {card.node: card.effect for card in evaluated.nodes} == {node.node: node.score for node in circuit.nodes}
     assert [row.name for row in evaluated.budget][-3:] == ["+ all dictionaries", "circuit", "empty circuit"]
     assert evaluated.budget[-2].faithfulness.value == pytest.approx(circuit.measured["faithfulness"], rel=1e-6)
     assert [curve.method for curve in evaluated.curves] == ["mask", *METHODS]
@@ -69,9 +68,9 @@ def test_every_part_is_of_the_circuit_that_was_found(found: Found, evaluated: Fi
 
 
 def test_latents_of_other_tasks_are_flagged(found: Found, evaluated: Findings) -> None:
-    shared = (found.circuit.nodes[0].site, found.circuit.nodes[0].latent)
+    shared = found.circuit.nodes[0].feature
     for card in evaluated.nodes:
-        assert card.generic == (("another task",) if (card.site, card.latent) == shared else ())
+        assert card.generic == (("another task",) if card.node.feature == shared else ())
 
 
 def test_settings_say_how_to_run_it_again(found: Found, evaluated: Findings) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gossamer.circuits.nodes import Nodes
+from gossamer.features import Feature, Node
 from gossamer.model.site import Site
 
 SITES = (Site.parse("resid_post.0"), Site.parse("z.1"), Site.parse("resid_post.1"))
@@ -25,7 +26,7 @@ def nodes(grids: list[torch.Tensor]) -> Nodes:
 
 def test_from_grids_has_one_node_for_each_true_entry(nodes: Nodes, grids: list[torch.Tensor]) -> None:
     expected = {
-        (str(site), ROLES[role], latent)
+        Node(Feature(site, latent), ROLES[role])
         for site, grid in zip(SITES, grids, strict=True)
         for role in range(3)
         for latent in range(grid.shape[1])
@@ -33,7 +34,7 @@ def test_from_grids_has_one_node_for_each_true_entry(nodes: Nodes, grids: list[t
     }
     assert len(nodes) == len(expected) == sum(int(grid.sum()) for grid in grids)
     assert set(nodes.keys()) == expected
-    assert nodes.unique_latents() == len({(site, latent) for site, _, latent in expected})
+    assert nodes.unique_latents() == len({node.feature for node in expected})
 
 
 def test_keys_are_distinct_and_find_their_positions(nodes: Nodes) -> None:
@@ -45,7 +46,7 @@ def test_keys_are_distinct_and_find_their_positions(nodes: Nodes) -> None:
 
 
 def test_find_leaves_out_what_is_not_there(nodes: Nodes) -> None:
-    absent = [("resid_post.0", "S", 99), ("resid_post.7", "S", 0), ("z.1", "BOS", 0)]
+    absent = [Node.parse(name) for name in ("resid_post.0/99@S", "resid_post.7/0@S", "z.1/0@BOS", "z.1/0")]
     assert nodes.find(absent).tolist() == []
     assert nodes.find([absent[0], nodes.keys()[3]]).tolist() == [3]
 
@@ -66,7 +67,7 @@ def test_at_gives_sorted_columns_that_rebuild_the_nodes(nodes: Nodes) -> None:
         here = nodes.at(index)
         assert here.columns.tolist() == sorted(set(here.columns.tolist()))
         for where, role, column in zip(here.where.tolist(), here.role.tolist(), here.column.tolist(), strict=True):
-            assert keys[where] == (str(site), ROLES[role], int(here.columns[column]))
+            assert str(keys[where]) == f"{site}/{int(here.columns[column])}@{ROLES[role]}"
             seen.append(where)
     assert sorted(seen) == list(range(len(nodes)))
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from circuit_lab import node_at
 from planted import CHANGING, SITE, STEADY, TWIN, Planted, planted
 
 from gossamer.batching import MemoryWarning
@@ -26,11 +27,11 @@ def polish(known: Planted) -> Polish:
 
 
 def at_end(polish: Polish, *latents: int) -> torch.Tensor:
-    return polish.splice.nodes.find([(str(SITE), "END", latent) for latent in latents])
+    return polish.splice.nodes.find([node_at(SITE, "END", latent) for latent in latents])
 
 
 def at(polish: Polish, role: str, *latents: int) -> torch.Tensor:
-    return polish.splice.nodes.find([(str(SITE), role, latent) for latent in latents])
+    return polish.splice.nodes.find([node_at(SITE, role, latent) for latent in latents])
 
 
 def loss_by_hand(polish: Polish, circuit: torch.Tensor, prompts: int = 12) -> float:

@@ -67,7 +67,7 @@ def test_effects_of_either_sign_cancel_over_the_batch(known: Planted) -> None:
     # The published loss compares batch means: the latent that raises and lowers the answer in turn is lost.
     settings = ReferenceSettings(lambdas=(0.03,), learning_rate=0.1, steps=50, batch_size=12)
     path = reference_path(known.splice, settings)
-    assert known.found(path.circuits[0]) == {key for key in known.keys if key[2] != 14}
+    assert known.found(path.circuits[0]) == {key for key in known.keys if key.latent != 14}
 
 
 def test_tau_rises_exponentially_and_batches_follow_the_order_of_the_prompts(

@@ -15,7 +15,6 @@ from circuit_lab import able_examples, able_task, all_nodes, mirror_dictionary, 
 
 from gossamer.circuits import methods
 from gossamer.circuits.circuit import Circuit
-from gossamer.circuits.edges import metric_node
 from gossamer.circuits.evaluate.minimality import node_effects
 from gossamer.circuits.methods import METHODS, MethodInputs
 from gossamer.circuits.outcome import FullModel
@@ -25,13 +24,15 @@ from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import Found, Study, StudySettings, choose, find_circuit
 from gossamer.dictionary import Dictionary
 from gossamer.errors import GossamerError, UsageError
+from gossamer.features import Node
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.tasks.metric import LOGIT_DIFFERENCE
 from gossamer.tasks.prompt import Piece
 from gossamer.tasks.task import Task
+from gossamer.toys import PROGRAMS, SMOOTH, compile_program, labelled_dictionaries, program_task
 
-METRIC = metric_node(LOGIT_DIFFERENCE)
+METRIC = LOGIT_DIFFERENCE.name
 
 SEARCH = SearchSettings(sizes=(80, 40, 20, 10), steps=25, batch_size=6, learning_rate=0.3, seed=4)
 SETTINGS = StudySettings(batch_size=32, seed=3)
@@ -71,12 +72,12 @@ def swapped(task: Task, rows: list[int]) -> Task:
 def test_a_size_is_searched_for_and_pruned(sized: Found) -> None:
     assert sized.path.sizes == [80, 40, 20, 15, 10]
     whole = sized.path.nodes.select(sized.path.of_size(15)).keys()
-    keys = [node.key for node in sized.circuit.nodes]
+    keys = sized.circuit.keys()
     assert 0 < len(keys) <= 15
     assert set(sized.nodes.keys()) == set(keys)
     train = sized.study.train
 
-    def error(circuit: list[tuple[str, str, int]]) -> float:
+    def error(circuit: list[Node]) -> float:
         nodes = sized.path.nodes
         found = train.behaviour("", train.outcome(nodes.select(nodes.find(circuit))))
         return found.prompt_error.value + abs(1 - found.faithfulness.value)
@@ -243,7 +244,7 @@ def test_scores_and_numbers_come_from_the_held_out_prompts(sized: Found, study: 
 
 
 def test_edges_run_between_nodes_of_the_circuit(sized: Found) -> None:
-    keys = {node.key for node in sized.circuit.nodes}
+    keys = set(sized.circuit.keys())
     assert sized.circuit.edges
     for edge in sized.circuit.edges:
         assert edge.source in keys
@@ -401,3 +402,21 @@ def test_without_a_validation_share_all_prompts_are_fitted_and_chosen_on(named: 
     assert whole.choice is whole.train
     with pytest.raises(UsageError, match="validation: a share from 0 to less than 1 expected, found 1"):
         StudySettings(validation=1.0)
+
+
+def test_a_task_may_be_a_file_and_a_site_a_name(tmp_path: FilePath) -> None:
+    program = PROGRAMS["reverse"]
+    compiled = compile_program(program.build(), program.vocabulary, max_length=3, sharpness=SMOOTH, name="reverse")
+    model, dictionaries = compiled.language_model, labelled_dictionaries(compiled)
+    task = program_task(compiled, 3)
+    options: dict[str, Any] = {"size": 6, "settings": StudySettings(ablation="zero", errors="drop"), "search": SEARCH}
+    expected = find_circuit(model, dictionaries, task, **options)
+    named = {str(site): one for site, one in dictionaries.items()}
+    found = find_circuit(model, named, str(task.save(tmp_path / "task.json")), **options)
+    assert found.circuit.nodes == expected.circuit.nodes
+    assert found.circuit.measured == expected.circuit.measured
+
+
+def test_a_task_that_nothing_is_called_is_refused(model: LanguageModel, dictionaries: dict[Site, Dictionary]) -> None:
+    with pytest.raises(UsageError, match=r"task: expected one of ioi, .* found 'addition'"):
+        find_circuit(model, dictionaries, "addition")

@@ -10,7 +10,7 @@ from planted import planted
 from torch import Tensor
 
 from gossamer.circuits.attribution import attribution_patching, integrated_gradients
-from gossamer.circuits.edges import circuit_edges, direct_effects, metric_node
+from gossamer.circuits.edges import circuit_edges, direct_effects
 from gossamer.circuits.evaluate.bench import Bench
 from gossamer.circuits.evaluate.cards import final_gradient
 from gossamer.circuits.nodes import Nodes
@@ -126,7 +126,7 @@ def test_edges_to_the_metric(splice: Splice, name: str) -> None:
             ends.append(measured(name, splice, circuit, mask, 0.0).mean())
         assert effects[node].item() == pytest.approx(((ends[0] - ends[1]) / (2 * STEP)).item(), rel=2e-3, abs=1e-6)
     edges = circuit_edges(splice, circuit, keep=2)
-    assert edges[-1].target == metric_node(METRICS[name]) == (name, "", 0)
+    assert edges[-1].target == METRICS[name].name == name
 
 
 def test_nothing_changes_a_distance_at_the_model_itself(splice: Splice, name: str) -> None:

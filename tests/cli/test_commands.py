@@ -13,11 +13,12 @@ from typer.testing import CliRunner
 from gossamer import bundled, cli, demo
 from gossamer.circuits import findings as evaluation
 from gossamer.circuits import study
-from gossamer.circuits.circuit import Circuit, Node
+from gossamer.circuits.circuit import Circuit, CircuitNode
 from gossamer.circuits.results import Behaviour, Completeness, Findings, Interval, Overlap, PromptView
 from gossamer.cli import inputs
 from gossamer.dictionary import DictionarySet
 from gossamer.errors import GossamerError, UsageError
+from gossamer.features import Feature, Node
 from gossamer.model import LanguageModel
 from gossamer.results.lock import folder_lock
 
@@ -286,9 +287,9 @@ def everything_of_another_task():
     """A circuit of all latents that spool's dictionaries have."""
     dictionaries = DictionarySet.load(bundled.path("spool") / "dictionaries")
     provenance = {"dictionaries": {str(site): dict(one.provenance) for site, one in dictionaries.items()}}
-    nodes = [Node(str(site), "END", latent) for site, one in dictionaries.items() for latent in range(one.n_latents)]
-    sites = tuple(map(str, dictionaries))
-    return Circuit(tuple(nodes), "bundled:spool", "everything", sites, ("END",), provenance=provenance)
+    features = [Feature(site, latent) for site, one in dictionaries.items() for latent in range(one.n_latents)]
+    nodes = tuple(CircuitNode(Node(feature, "END")) for feature in features)
+    return Circuit(nodes, "bundled:spool", "everything", tuple(dictionaries), ("END",), provenance=provenance)
 
 
 @pytest.mark.slow

@@ -112,3 +112,14 @@ def test_a_folder_of_sets_says_where_they_lie(make, tmp_path, above):
         DictionarySet([make(site="z.0", seed=seed)]).save(tmp_path / "run" / "dictionaries" / f"set{seed}")
     with pytest.raises(UsageError, match=r"sets of dictionaries lie in .*set0, .* and 2 more; give one of them"):
         DictionarySet.load(tmp_path / "run" / "dictionaries" / above)
+
+
+def test_a_site_may_be_named(make):
+    dictionaries = DictionarySet([make(site=site) for site in SITES])
+    assert (
+        dictionaries["resid_post.2"] is dictionaries["blocks.2.hook_resid_post"] is dictionaries[Site("resid_post", 2)]
+    )
+    assert "z.0" in dictionaries
+    assert "z.1" not in dictionaries
+    with pytest.raises(KeyError):
+        dictionaries["z.1"]

@@ -218,3 +218,9 @@ def test_a_feature_that_never_fires_has_an_empty_card(tiny_gpt2, dictionaries, t
     assert (card.active, card.density, card.mean, card.maximum, card.examples) == (0, 0.0, 0.0, 0.0, ())
     assert not math.isnan(card.std)
     assert card.histogram.counts == ()
+
+
+def test_sites_may_be_names(tiny_gpt2, dictionaries):
+    named, wanted = {str(site): one for site, one in dictionaries.items()}, [Feature(SITES[0], 3), Feature(SITES[2], 0)]
+    assert feature_cards(tiny_gpt2, named, wanted, TEXTS) == feature_cards(tiny_gpt2, dictionaries, wanted, TEXTS)
+    assert top_examples(tiny_gpt2, named, wanted, TEXTS) == top_examples(tiny_gpt2, dictionaries, wanted, TEXTS)

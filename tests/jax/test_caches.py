@@ -12,11 +12,6 @@ from tiny_models import INPUT, PLACES, WEIGHTS, block, by_hand
 from gossamer.jax import run, tag
 
 
-@pytest.fixture(autouse=True)
-def leak_checking():
-    """Off: JAX keeps no caches while it checks for leaks."""
-
-
 def model_of(wrap):
     wrapped = wrap(block)
 

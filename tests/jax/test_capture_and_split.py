@@ -48,7 +48,7 @@ def test_disjoint_patches_in_any_order_and_two_of_one_site_in_the_order_given():
     first = (at("h", layers=0), lambda h: h + 1)
     second = (at("h", layers=2), lambda h: h * 2)
     third = (at("h", layers=2), lambda h: h + 5)
-    apply = lambda *edits: jax.jit(patch(STACKED["scan"], dict(edits)))(WEIGHTS, INPUT)  # noqa: E731
+    apply = lambda *edits: jax.jit(patch(STACKED["scan"], edits))(WEIGHTS, INPUT)  # noqa: E731
     assert jnp.array_equal(apply(first, second), apply(second, first))
     close(apply(second, third), by_hand(WEIGHTS, INPUT, lambda n, h: h * 2 + 5 if n == 2 else h)[0])
     close(apply(third, second), by_hand(WEIGHTS, INPUT, lambda n, h: (h + 5) * 2 if n == 2 else h)[0])

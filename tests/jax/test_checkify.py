@@ -7,6 +7,7 @@ pytest.importorskip("jax.numpy")
 import jax
 import jax.numpy as jnp
 from jax.experimental import checkify
+from leaks import leakless
 from tiny_models import INPUT, LAYERS, STACKED, WEIGHTS
 
 from gossamer.jax import at, capture, patch, run, split, tag
@@ -37,6 +38,7 @@ def test_checks_of_the_model_see_what_was_written(model):
     assert message(capture(model, {"h": [0, 1]}), WEIGHTS, INPUT) is None
     assert message(put(1.5), WEIGHTS, INPUT) is None
     assert message(put(2.5), WEIGHTS, INPUT).startswith("h reached 2.5")
+    leakless(checkify.checkify(capture(put(1.5), {"h": [0, 1]})), WEIGHTS, INPUT)
 
 
 def test_checks_in_peeled_layers_and_after_a_split():

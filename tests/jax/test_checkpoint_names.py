@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
+from leaks import leakless
 from tiny_models import INPUT, LAYERS, WEIGHTS, by_hand
 
 from gossamer.jax import at, capture, errors, patch, run, sites, split, tag
@@ -58,6 +59,7 @@ def test_names_are_read_written_and_differentiated(model):
 
     both = [jax.jit(jax.value_and_grad(f, has_aux=True))(0.5) for f in (function, reference)]
     jax.tree.map(close, *both)
+    leakless(jax.value_and_grad(function, has_aux=True), 0.5)
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)

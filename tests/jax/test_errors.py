@@ -4,6 +4,7 @@ import pytest
 
 pytest.importorskip("jax.numpy")
 
+import functools
 import threading
 
 import jax
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 from tiny_models import INPUT, STACKED, UNROLLED, WEIGHTS, branching_on_value, unrolled_in
 
 from gossamer.errors import UsageError
-from gossamer.jax import at, capture, driver, errors, patch, run, split, tag
+from gossamer.jax import at, capture, driver, errors, patch, run, sites, split, tag
 
 TOP, SCAN = UNROLLED["top"], STACKED["scan"]
 BRANCH = unrolled_in(branching_on_value)
@@ -57,10 +58,13 @@ def test_tag_not_reached_lists_the_order():
 
 
 def test_an_unused_intervention_is_an_error():
-    with refuse(errors.UnusedIntervention, r"on\('h'\)", "not peeled"), run(SCAN, WEIGHTS, INPUT, mode="live") as r:
+    with (
+        refuse(errors.UnusedIntervention, r"on\('other'\), on\('g'\)", "not peeled"),
+        run(SCAN, WEIGHTS, INPUT, mode="live") as r,
+    ):
         r.on("other", lambda site: None)
         r.on("h", lambda site: None)
-        r.intervene("never", lambda site: None, None, "on('h')")
+        r.on("g", lambda site: None)
 
 
 def test_a_patch_in_a_branch_that_is_not_taken_is_unused():
@@ -100,9 +104,9 @@ def test_a_python_if_on_a_stacked_layer_is_explained():
         if site.layer == 2:
             site.set(site.value)
 
-    with jax.check_tracer_leaks(False), refuse(errors.NeedsLayer, "Python `if`", "site.layer", "peel="):
+    with refuse(errors.NeedsLayer, "Python `if`", "site.layer", "peel="):
         with_sites(SCAN, body)
-    with jax.check_tracer_leaks(False), refuse(errors.NeedsLayer, "Python `if`"), run(SCAN, WEIGHTS, INPUT) as r:
+    with refuse(errors.NeedsLayer, "Python `if`"), run(SCAN, WEIGHTS, INPUT) as r:
         r.on("h", body)
 
 
@@ -239,6 +243,45 @@ def test_a_traced_layer_of_unrolled_layers_is_not_captured():
 def test_a_tag_needs_a_name():
     with pytest.raises(TypeError, match="a tag needs a name"):
         tag("", INPUT)
+
+
+def test_a_keyword_of_the_run_that_the_model_has_too():
+    model = lambda x, *, peel=0, mode="train", checkpoint_names=None: tag("h", x * (1 + peel))  # noqa: E731
+    for given in ({"peel": 2}, {"peel": [1]}, {"mode": "live"}, {"checkpoint_names": True}):
+        with refuse(
+            errors.InstrumentError, f"{next(iter(given))}= is an argument of the run and of", "functools.partial"
+        ):
+            run(model, INPUT, **given)
+    with refuse(errors.InstrumentError, "checkpoint_names= is an argument"):
+        sites(model, INPUT, checkpoint_names=True)
+    for mode in ("staged", "live"):
+        with run(functools.partial(model, peel=2, mode="eval"), INPUT, mode=mode) as r:
+            r.until("h").edit(lambda h: h + 1)
+        assert jnp.array_equal(r.result, 3 * INPUT + 1)
+    assert jnp.array_equal(patch(model, {"h": lambda h: h + 1})(INPUT, peel=2), 3 * INPUT + 1)
+
+
+def stops(_):
+    raise StopIteration
+
+
+@pytest.mark.parametrize("mode", ["staged", "live"])
+@pytest.mark.parametrize("model", [TOP, UNROLLED["remat"], SCAN])
+def test_a_stop_iteration_does_not_end_the_loop_unseen(model, mode):
+    said = "raised StopIteration, which would end the loop over sites as if the model had run to its end"
+    if mode == "staged":
+        with refuse(errors.InstrumentError, said):
+            traced(patch(model, {at("h", layers=1): stops}), WEIGHTS, INPUT)
+    for form in ("loop", "callback"):
+        visited = []
+        with refuse(errors.InstrumentError, said), run(model, WEIGHTS, INPUT, mode=mode) as r:
+            r.on("h", stops)
+            if form == "loop":
+                visited.extend(r)
+        assert not visited
+    with refuse(errors.InstrumentError, said), run(lambda x: stops(tag("h", x)), INPUT, mode="live") as r:
+        visited.extend(site.name for site in r)
+    assert visited == ["h"]
 
 
 def test_without_greenlet_the_callback_form_remains(monkeypatch):

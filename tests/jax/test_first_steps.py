@@ -7,6 +7,7 @@ pytest.importorskip("jax.numpy")
 import jax
 import jax.numpy as jnp
 import numpy as np
+from leaks import leakless
 from tiny_models import INPUT, LAYERS, STACKED, UNROLLED, WEIGHTS, by_hand
 
 from gossamer.jax import at, capture, patch, run, split, tag
@@ -70,7 +71,7 @@ def test_layers_of_different_shapes_are_captured_one_by_one():
 
 
 def test_a_value_used_when_the_run_is_over_names_the_way_out():
-    with jax.check_tracer_leaks(False), run(jax.jit(SCAN), WEIGHTS, INPUT) as r:
+    with run(jax.jit(SCAN), WEIGHTS, INPUT) as r:
         value = r.until("h").value
     with pytest.raises(jax.errors.UnexpectedTracerError, match="with_site_save"):
         value + 1
@@ -134,6 +135,7 @@ def test_a_run_inside_shard_map(layers):
     loss = lambda f: lambda v: sum(jnp.sum(leaf**2) for leaf in f(WEIGHTS, INPUT, v))  # noqa: E731
     slopes = [jax.jit(jax.grad(loss(f)))(jnp.ones(3)) for f in (sharded(function), function)]
     close(*slopes)
+    leakless(jax.grad(loss(sharded(function))), jnp.ones(3))
 
 
 def test_a_sweep_over_layers_inside_shard_map_and_constants_as_edits():
@@ -163,6 +165,7 @@ def test_explicitly_sharded_values_keep_their_sharding(name):
     with jax.set_mesh(mesh):
         x = jax.device_put(INPUT, jax.sharding.NamedSharding(mesh, spec("rows")))
         found = jax.jit(function)(WEIGHTS, x, 2)
+        leakless(function, WEIGHTS, x, 2)
     for one, other in zip(found, wanted, strict=True):
         close(np.asarray(one), np.asarray(other))
         assert one.sharding.spec == spec(*[None] * (one.ndim - 2), "rows", None)

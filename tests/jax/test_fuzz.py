@@ -18,14 +18,8 @@ from gossamer.jax import at, capture, compat, patch, run, split, tag
 from gossamer.jax.errors import Unsupported
 
 X = jnp.linspace(-1.0, 1.5, 6).reshape(2, 3)
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 pytestmark = pytest.mark.filterwarnings("ignore::gossamer.jax.errors.EagerRunWarning")
-
-
-@pytest.fixture(autouse=True)
-def leak_checking():
-    """Off here: without caches of traces these many small programs would take minutes."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +116,7 @@ def chosen(by_layer, layers):
 
 
 def compiled(function, *args):
-    return jax.jit(function, compiler_options=QUICK)(*args)
+    return jax.jit(function)(*args)
 
 
 def summed(function, nodes, plans):

@@ -18,11 +18,6 @@ from gossamer.jax.errors import ResumedInOtherTrace
 X = jnp.linspace(-1.0, 1.5, 6).reshape(2, 3)
 
 
-@pytest.fixture(autouse=True)
-def leak_checking():
-    """Off here: without caches of traces these many small programs would take minutes."""
-
-
 def close(found, wanted):
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 

@@ -7,6 +7,7 @@ pytest.importorskip("jax.numpy")
 import jax
 import jax.numpy as jnp
 import numpy as np
+from leaks import leakless
 
 from gossamer.jax import at, capture, patch, sites, tag
 
@@ -40,6 +41,7 @@ def check(model, layer_of, params):
     loss = lambda f: lambda p: sum(jnp.sum(leaf**2) for leaf in f(p, X))  # noqa: E731
     wanted = jax.jit(jax.grad(loss(lambda p, x: reference(layer_of, p, x))))(params)
     jax.tree.map(close, jax.jit(jax.grad(loss(instrumented(model))))(params), wanted)
+    leakless(jax.grad(loss(instrumented(model))), params)
 
 
 def test_flax_linen_scan_of_remat():

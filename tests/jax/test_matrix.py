@@ -14,8 +14,6 @@ from tiny_models import INPUT, PLACES, WEIGHTS, by_hand
 from gossamer.jax import at, capture, patch
 
 READ, WRITTEN = [3, 1], 2
-# Compiled as fast as may be: these programs run once.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def scaled(value, h):
@@ -63,7 +61,7 @@ TRANSFORMS = {"plain": lambda f: f(0.7, WEIGHTS), **GRADIENTS, **OTHERS}
 
 
 def computed(transform, function):
-    return jax.jit(lambda: TRANSFORMS[transform](function), compiler_options=QUICK)()
+    return jax.jit(lambda: TRANSFORMS[transform](function))()
 
 
 @cache

@@ -29,11 +29,6 @@ EDITS = st.dictionaries(st.integers(0, 6), st.floats(-2, 2, width=32), max_size=
 PROGRAMS = st.lists(st.sampled_from([*OPERATIONS, SCAN]), min_size=1, max_size=5)
 
 
-@pytest.fixture(autouse=True)
-def leak_checking():
-    """Off here: without caches of traces these many small programs would take minutes."""
-
-
 def program(names):
     """The program, its tags numbered in their order; a scan tags each of its steps by one name."""
 

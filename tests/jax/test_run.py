@@ -127,10 +127,7 @@ def test_two_runs_side_by_side_in_scans():
                 one.edit(lambda h: h * 0.5, layers=2)
         return a.result, b.result
 
-    # The checker of array shapes keeps the arguments of calls by thread, in the order of one stack, and two runs have
-    # two: it holds on to some.
-    with jax.check_tracer_leaks(False):
-        one, other = both()
+    one, other = both()
     close(one, halved)
     close(other, by_hand(WEIGHTS, 2 * INPUT, lambda layer, h: h * 0.5 if layer == 2 else h)[0])
 
@@ -179,7 +176,7 @@ def test_a_value_of_a_body_used_outside_is_explained(model, name, layers):
             r.until(name).set(kept, layers=layers)
         return r.result
 
-    with jax.check_tracer_leaks(False), pytest.raises(ScopedLeak, match=r"save\(\).*outside\(\)"):
+    with pytest.raises(ScopedLeak, match=r"save\(\).*outside\(\)"):
         jax.jit(function)()
 
 

@@ -108,9 +108,7 @@ def test_a_later_save_sees_an_earlier_edit_and_two_sites_of_one_layer_meet():
         if layer == 1:
             wanted = h
         x = x + h
-    # A local variable holds on to a value of the body until the function returns, past the end of the body.
-    with jax.check_tracer_leaks(False):
-        result, kept = function()
+    result, kept = function()
     close(result, x)
     close(kept[0], wanted)
 

@@ -7,6 +7,7 @@ pytest.importorskip("jax.numpy")
 import jax
 import jax.numpy as jnp
 import numpy as np
+from leaks import leakless
 
 from gossamer.jax import at, patch, run, tag
 from gossamer.jax.errors import WriteMismatch
@@ -57,6 +58,7 @@ def test_a_value_of_another_dtype_is_cast_and_differentiated(model):
     found = jax.jit(jax.grad(function))(value)
     assert found.dtype == jnp.float32
     np.testing.assert_array_equal(found, wanted)
+    leakless(jax.grad(function), value)
 
 
 @pytest.mark.parametrize(

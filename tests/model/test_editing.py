@@ -223,3 +223,21 @@ def test_weights_are_never_copied(tokens):
     assert isinstance(model.anatomy.layers, nn.ModuleList)
     rows = model.unembedding_rows(torch.tensor([4, 2]))
     assert torch.equal(rows, hf.lm_head.weight[[4, 2]])
+
+
+def test_sites_may_be_names(model, tokens):
+    read = model.capture(tokens, ["resid_post.1", "blocks.0.hook_resid_post"])
+    assert list(read) == [POST, Site("resid_post", 0)]
+    assert read["resid_post.1"] is read[POST]
+    stream, plain = read["resid_post.0"], model.logits(tokens)
+    later = model.capture(tokens, ["resid_post.1"], start=("resid_post.0", stream))["resid_post.1"]
+    torch.testing.assert_close(later, read[POST])
+    torch.testing.assert_close(model.resume("resid_post.0", stream, tokens), plain)
+    assert model.width("resid_post.0") == model.d_model
+    with model.edit({"resid_post.1": torch.zeros_like}):
+        assert model.capture(tokens, [POST])[POST].abs().max() == 0
+    with (
+        pytest.raises(UsageError, match="two names of one site"),
+        model.edit({"resid_post.1": torch.zeros_like, "blocks.1.hook_resid_post": torch.zeros_like}),
+    ):
+        pass

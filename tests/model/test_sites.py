@@ -5,6 +5,7 @@ import pytest
 from gossamer.errors import UsageError
 from gossamer.model import KINDS, SITE_KINDS, Site
 from gossamer.model.kinds import named
+from gossamer.model.site import by_site
 
 LAYERED = [Site(kind, layer) for layer in (0, 3, 11) for kind in named(per_layer=True)]
 ALL = [Site("embed"), *LAYERED, Site("final_norm_scale")]
@@ -88,3 +89,26 @@ def test_order_is_execution_order():
     assert Site("resid_post", 0) < one < Site("q", 1) < Site("z", 1) < Site("attn_out", 1) < Site("mlp_out", 1)
     assert len({site.depth for site in ALL}) == len(ALL)
     assert one >= Site("embed")
+
+
+def test_a_name_will_do_where_a_site_is_meant():
+    site = Site("resid_post", 7)
+    assert Site.of(site) is site
+    assert Site.of("resid_post.7") == Site.of("blocks.7.hook_resid_post") == Site.of("model.layers.7") == site
+    with pytest.raises(UsageError, match=r"'resid_pots\.7' is no site: expected"):
+        Site.of("resid_pots.7")
+
+
+def test_values_by_site_are_found_by_name():
+    first, second = Site("resid_post", 0), Site("z", 1)
+    values = by_site({"blocks.0.hook_resid_post": 1, "z.1": 2})
+    assert dict(values) == {first: 1, second: 2}
+    assert (values["resid_post.0"], values[second]) == (1, 2)
+    with pytest.raises(KeyError):
+        values["z.2"]
+    with pytest.raises(UsageError, match="is no site"):
+        values["zz.1"]
+    plain = {first: 1}
+    assert by_site(plain) is plain
+    with pytest.raises(UsageError, match=r"two names of one site in z\.1, blocks\.1\.attn\.hook_z"):
+        by_site({"z.1": 1, "blocks.1.attn.hook_z": 2})

@@ -20,7 +20,7 @@ from gossamer.circuits.results import (
 from gossamer.features import Feature, FeatureCard, FeatureExample, Histogram
 from gossamer.model import Site
 
-SITES = ("resid_post.7", "resid_post.14", "resid_post.21", "resid_post.40")
+SITES = tuple(Site("resid_post", layer) for layer in (7, 14, 21, 40))
 ROLES = ("gap1", "IO", "gap2", "S1", "gap3", "PLACE", "gap4", "S2", "gap5", "OBJECT", "END")
 PROMPT = PromptView(
     tokens=(
@@ -95,7 +95,7 @@ def node(index: int, generator: random.Random, effect: float) -> NodeCard:
         for k in range(4)
     )
     card = FeatureCard(
-        Feature(Site.parse(site), generator.randrange(16384)),
+        Feature(site, generator.randrange(16384)),
         "gemma-2-9b",
         tokens=4000,
         active=40,
@@ -172,7 +172,7 @@ def findings(n_nodes: int = 18, seed: int = 0) -> Findings:
             "ablation": "mean over counterfactual prompts by (template, role, offset)",
             "errors": "none",
             "candidates": "6412",
-            "dictionaries": "google/gemma-scope-9b-pt-res, 16k latents: " + ", ".join(SITES),
+            "dictionaries": "google/gemma-scope-9b-pt-res, 16k latents: " + ", ".join(map(str, SITES)),
             "versions": "gossamer 0.1.0, torch 2.13.0, transformers 5.23.0",
         },
         warnings=("resid_post.40: measured L0 131 is 2.3 times the claimed 57; is the input scaled as in training?",),

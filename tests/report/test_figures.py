@@ -73,7 +73,7 @@ def test_every_node_is_drawn_or_counted_in_its_own_cell(n_nodes):
     columns = {role: column for column in drawing.columns for role in column.roles}
     for pill in drawing.pills:
         node = findings.nodes[pill.node]
-        row, column = rows[node.site], columns[node.role]
+        row, column = rows[str(node.site)], columns[node.role]
         assert row.y <= pill.y <= pill.y + layout.PILL <= row.y + row.height
         assert column.x <= pill.x <= pill.x + pill.width <= column.x + column.width
     corners = [(pill.x, pill.y) for pill in drawing.pills] + [(more.x, more.y) for more in drawing.more]
@@ -85,7 +85,7 @@ def test_a_crowded_cell_shows_its_strongest_nodes():
     findings = sample.findings(300)
     drawing = layout.circuit_layout(findings)
     more = max(drawing.more, key=lambda more: more.count)
-    cell = [i for i, node in enumerate(findings.nodes) if (node.site, node.role) == (more.site, more.role)]
+    cell = [i for i, node in enumerate(findings.nodes) if (str(node.site), node.role) == (more.site, more.role)]
     shown = [pill.node for pill in drawing.pills if pill.node in cell]
     weakest = min(abs(findings.nodes[i].effect) for i in shown)
     assert all(abs(findings.nodes[i].effect) <= weakest for i in set(cell) - set(shown))
@@ -93,7 +93,7 @@ def test_a_crowded_cell_shows_its_strongest_nodes():
 
 def test_sites_rise_and_changed_tokens_stand_below_the_prompt(findings):
     drawing = layout.circuit_layout(findings)
-    assert [row.site for row in drawing.rows] == list(reversed(sample.SITES))
+    assert [row.site for row in drawing.rows] == [str(site) for site in reversed(sample.SITES)]
     changed = [chip for chip in drawing.chips if chip.kind == "counterfactual"]
     assert [chip.label for chip in changed] == ["␣Peter", "␣Alice", "␣Robert"]
     assert min(chip.y for chip in changed) > max(chip.y for chip in drawing.chips if chip.kind == "token")

@@ -9,6 +9,7 @@ from gossamer import tasks
 from gossamer.errors import UsageError
 from gossamer.tasks import Task, TaskWarning
 from gossamer.tasks.examples import Examples
+from gossamer.tasks.published import task_of
 
 
 @pytest.fixture(scope="module", params=sorted(tasks.GENERATORS))
@@ -213,3 +214,15 @@ def test_select_and_move(generated):
     assert chosen.clean.slots.equal(generated.train.clean.slots[rows])
     assert chosen.answer.equal(generated.train.answer[rows])
     assert chosen.to("cpu").aligned
+
+
+def test_a_task_is_opened_by_its_name(tokenizer, tmp_path):
+    task = tasks.get("sva-simple").generate(tokenizer, n=40, seed=1)
+    named = tasks.open_task("sva-simple", tokenizer, n=40, seed=1)
+    assert named.body() == task.body()
+    assert task_of(task, tokenizer) is task
+    assert task_of(task.save(tmp_path / "task.json"), tokenizer).body() == task.body()
+    with pytest.raises(UsageError, match=r"expected one of ioi, .* or a file of prompts; found 'addition'"):
+        tasks.open_task("addition", tokenizer)
+    with pytest.raises(UsageError, match="task ioi: a tokenizer expected"):
+        tasks.open_task("ioi", None)

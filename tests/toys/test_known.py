@@ -9,6 +9,7 @@ from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import StudySettings, find_circuit
 from gossamer.dictionary import measure
 from gossamer.errors import UsageError
+from gossamer.features import Feature, Node
 from gossamer.model import Site
 from gossamer.toys import (
     PROGRAMS,
@@ -19,7 +20,7 @@ from gossamer.toys import (
     labelled_dictionary,
     program_task,
 )
-from gossamer.toys.known import KnownNode, labelled_latents
+from gossamer.toys.known import labelled_latents
 from gossamer.toys.task import all_inputs
 
 
@@ -55,7 +56,8 @@ def by_brute_force(found, inputs, sites):
                 with model.edit({site: partial(without, direction, position)}):
                     changed = (model.logits(ids)[:, -1] - clean).abs().max() > 1e-2
                 if changed:
-                    nodes.add(KnownNode(site, position, number))
+                    role = "END" if position == len(inputs[0]) - 1 else f"p{position}"
+                    nodes.add(Node(Feature(site, number), role))
     return nodes
 
 
@@ -87,14 +89,14 @@ def test_the_circuit_of_one_input_by_hand():
     found = compiled("reverse", 2)
     labels = [latent.label for latent in labelled_latents(found.layout)]
     pre, post = (known_circuit(found, [list("ab")], [Site(*place)]) for place in (("resid_pre", 2), ("resid_post", 2)))
-    assert {(node.position, labels[node.latent]) for node in pre} == {
-        (0, "tokens:a"),
-        (0, "indices:0"),
-        (1, "opposite:0"),
+    assert {(node.role, labels[node.latent]) for node in pre} == {
+        ("p0", "tokens:a"),
+        ("p0", "indices:0"),
+        ("END", "opposite:0"),
     }
-    assert {(node.position, labels[node.latent]) for node in post} == {(1, "reverse:a")}
+    assert {(node.role, labels[node.latent]) for node in post} == {("END", "reverse:a")}
     assert known_circuit(found, [list("ab")], [Site("resid_post", 2)], position=0) == {
-        KnownNode(Site("resid_post", 2), 0, labels.index("reverse:b"))
+        Node(Feature(Site("resid_post", 2), labels.index("reverse:b")), "p0")
     }
 
 
@@ -124,11 +126,8 @@ def test_mask_search_finds_the_known_circuit(name, length):
         settings=StudySettings(ablation="zero", errors="drop"),
         search=SearchSettings(sizes=range(5, 400, 5)),
     )
-    roles = [f"p{position}" for position in range(length - 1)] + ["END"]
-    known = {(str(site), roles[position], latent) for site, position, latent in known_circuit(found, prompts, sites)}
-    assert known == {
-        (str(site), roles[position], latent) for site, position, latent in by_brute_force(found, prompts, sites)
-    }
+    known = known_circuit(found, prompts, sites)
+    assert known == by_brute_force(found, prompts, sites)
     assert set(circuit.nodes.keys()) == known
     assert len(circuit.study.nodes) > 1.3 * len(known)
 

@@ -193,3 +193,11 @@ def test_impossible_sets_are_refused_before_any_work(tiny_gpt2, tmp_path, change
     with pytest.raises(UsageError, match=expected):
         train_sets(tiny_gpt2, texts(), SITES, SMALL, folder=tmp_path, **asked)
     assert not list(tmp_path.iterdir())
+
+
+def test_sites_may_be_names(tiny_gpt2, train, tmp_path):
+    found = train()
+    # The same request, so that everything is read instead of trained.
+    again = train_dictionaries(tiny_gpt2, texts(), [str(site) for site in SITES], SMALL, tmp_path / "run")
+    assert list(again) == list(found)
+    assert _equal(again, found)

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from gossamer.activations.text import bos_id, encode
+from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.seeding import generator
@@ -58,6 +59,8 @@ class DocumentRows(Tokens):
     documents: Int[Tensor, "batch"]
     starts: Int[Tensor, "batch"]
     with_bos: Bool[Tensor, "batch"]
+
+    __repr__ = short_repr
 
     @classmethod
     def of(
@@ -127,6 +130,12 @@ class Corpus:
     training: DocumentRows
     held_out: DocumentRows
     fingerprint: str
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{plural(len(self.training), 'row')} to learn from, {len(self.held_out)} held out"
+        yield f"fingerprint {self.fingerprint[:12]}"
 
     @classmethod
     def build(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gossamer.batching import in_batches
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
@@ -32,6 +33,8 @@ class SiteAblation:
     latents: Float[Tensor, "slot latent"] | None
     error: Float[Tensor, "slot d"] | None
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True)
 class Ablation:
@@ -44,6 +47,8 @@ class Ablation:
     kind: AblationKind
     errors: ErrorPolicy
     sites: Mapping[Site, SiteAblation]
+
+    __repr__ = short_repr
 
     @classmethod
     def measure(

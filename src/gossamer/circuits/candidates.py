@@ -22,7 +22,7 @@ TOLERANCE = 1e-5
 
 
 def every_node(dictionaries: Mapping[Site, Dictionary], roles: Sequence[str], device: torch.device) -> Nodes:
-    """Every (site, role, latent)."""
+    """Every latent of every dictionary at every role."""
     grids = [torch.ones(len(roles), d.n_latents, dtype=torch.bool, device=device) for d in dictionaries.values()]
     return Nodes.from_grids(tuple(dictionaries), roles, grids)
 

@@ -1,6 +1,6 @@
 """A circuit on disk: its nodes and edges, and everything needed to run it again."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
@@ -10,33 +10,82 @@ from torch import Tensor
 
 from gossamer.circuits.inputs import Inputs
 from gossamer.circuits.nodes import Nodes
+from gossamer.display import html_table, plural, short_repr
 from gossamer.errors import UsageError
+from gossamer.features.feature import Feature, Node
+from gossamer.model.site import Site
 from gossamer.results import Format, Older, digest
 from gossamer.results.values import to_json
 
 
-@dataclass(frozen=True, order=True)
-class Node:
-    """One latent of one site's dictionary, kept at one role. `score`: faithfulness lost without it, or None."""
+@dataclass(frozen=True)
+class CircuitNode:
+    """A node as a circuit holds it.
 
-    site: str
-    role: str
-    latent: int
+    Attributes:
+        node: a latent of a site's dictionary at a role.
+        score: faithfulness lost without it, or None; no part of what makes two of these equal.
+
+    Raises:
+        UsageError: a node of no role; a circuit's nodes have one each.
+    """
+
+    node: Node
     score: float | None = field(default=None, compare=False)
 
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield str(self.node)
+        if self.score is not None:
+            yield f"score {self.score:.3g}"
+
+    def __post_init__(self) -> None:
+        if self.node.role is None:
+            raise UsageError(f"node {self.node} of a circuit: a role expected, such as {self.node}@END")
+
     @property
-    def key(self) -> tuple[str, str, int]:
-        """What identifies the node."""
-        return (self.site, self.role, self.latent)
+    def feature(self) -> Feature:
+        """The latent."""
+        return self.node.feature
+
+    @property
+    def site(self) -> Site:
+        """Where the dictionary reads."""
+        return self.node.site
+
+    @property
+    def latent(self) -> int:
+        """Number of the latent."""
+        return self.node.latent
+
+    @property
+    def role(self) -> str:
+        """Name of the role."""
+        return self.node.role or ""
+
+    def __str__(self) -> str:
+        return str(self.node)
 
 
 @dataclass(frozen=True)
 class Edge:
-    """Signed effect of one node on another (see :mod:`gossamer.circuits.edges`)."""
+    """Signed effect of a node on a later one, or on the metric (see :mod:`gossamer.circuits.edges`).
 
-    source: tuple[str, str, int]
-    target: tuple[str, str, int]
+    Attributes:
+        source: the node.
+        target: another node, or the name of the task's metric.
+        weight: the effect, in the units of the target.
+    """
+
+    source: Node
+    target: Node | str
     weight: float
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{self.source} -> {self.target}, {self.weight:.3g}"
 
 
 @dataclass(frozen=True)
@@ -44,7 +93,7 @@ class Circuit:
     """Nodes that do a task, with the facts that made them.
 
     Attributes:
-        nodes: distinct (site, role, latent) nodes, in execution order.
+        nodes: with their scores, no node twice, in execution order.
         model, task: names.
         sites, roles: the axes the nodes live on.
         edges: signed effects between nodes; may be empty.
@@ -54,15 +103,29 @@ class Circuit:
             of earlier versions.
     """
 
-    nodes: tuple[Node, ...]
+    nodes: tuple[CircuitNode, ...]
     model: str
     task: str
-    sites: tuple[str, ...]
+    sites: tuple[Site, ...]
     roles: tuple[str, ...]
     edges: tuple[Edge, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     measured: Mapping[str, float] = field(default_factory=dict)
     inputs: Inputs | None = None
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{self.task} on {self.model}"
+        yield f"{plural(len(self.nodes), 'node')} at {plural(len(self.sites), 'site')}"
+        if self.edges:
+            yield plural(len(self.edges), "edge")
+        if "faithfulness" in self.measured:
+            yield f"faithfulness {self.measured['faithfulness']:.3g}"
+
+    def _repr_html_(self) -> str:
+        rows = [(one.site, one.role, one.latent, "" if one.score is None else one.score) for one in self.nodes]
+        return html_table(("site", "role", "latent", "score"), rows, repr(self))
 
     @classmethod
     def from_nodes(
@@ -79,17 +142,20 @@ class Circuit:
     ) -> "Circuit":
         """The chosen nodes of a set, in execution order."""
         values: list[float] | list[None] = [None] * len(chosen) if scores is None else scores.tolist()
-        order = {str(site): place for place, site in enumerate(nodes.sites)}
-        places = {role: place for place, role in enumerate(nodes.roles)}
-        found = [Node(*key, value) for key, value in zip(nodes.select(chosen).keys(), values, strict=True)]
-        found.sort(key=lambda node: (order[node.site], places[node.role], node.latent))
-        sites = tuple(map(str, nodes.sites))
-        return cls(tuple(found), model, task, sites, nodes.roles, (), provenance or {}, measured or {}, inputs)
+        kept = nodes.select(chosen)
+        places = zip(kept.site.tolist(), kept.role.tolist(), kept.latent.tolist(), strict=True)
+        found = sorted(zip(places, kept.keys(), values, strict=True), key=lambda one: one[0])
+        scored = tuple(CircuitNode(node, value) for _, node, value in found)
+        return cls(scored, model, task, nodes.sites, nodes.roles, (), provenance or {}, measured or {}, inputs)
+
+    def keys(self) -> list[Node]:
+        """The nodes without their scores."""
+        return [one.node for one in self.nodes]
 
     @property
-    def unique_latents(self) -> set[tuple[str, int]]:
-        """Distinct (site, latent) pairs: the circuit with its roles forgotten."""
-        return {(node.site, node.latent) for node in self.nodes}
+    def features(self) -> set[Feature]:
+        """The circuit with its roles forgotten."""
+        return {one.feature for one in self.nodes}
 
     def positions(self, nodes: Nodes) -> Int[Tensor, "chosen"]:
         """Where the circuit's nodes stand in `nodes`.
@@ -97,7 +163,7 @@ class Circuit:
         Raises:
             UsageError: a node is not there (another task, other dictionaries, or fewer candidates).
         """
-        found = nodes.find([node.key for node in self.nodes])
+        found = nodes.find(self.keys())
         if len(found) != len(self.nodes):
             raise UsageError(
                 f"circuit of {self.task} on {self.model}: {len(self.nodes) - len(found)} of {len(self.nodes)} nodes "
@@ -125,7 +191,22 @@ class Circuit:
         return FORMAT.load(path)
 
 
-# Files of version 1 lack the inputs.
+def _with_named_nodes(body: dict[str, Any]) -> dict[str, Any]:
+    """Files of before version 3 have nodes as [site, role, latent]; a metric has its name for site and no role."""
+
+    def name(site: str, role: str, latent: int) -> str:
+        return f"{site}/{latent}@{role}" if role else site
+
+    nodes = [{"node": name(one["site"], one["role"], one["latent"]), "score": one["score"]} for one in body["nodes"]]
+    edges = [{**one, "source": name(*one["source"]), "target": name(*one["target"])} for one in body["edges"]]
+    return {**body, "nodes": nodes, "edges": edges}
+
+
+# Files of version 1 lack the inputs, besides.
 FORMAT: Format[Circuit] = Format(
-    "gossamer.circuit", 2, Circuit, "a circuit file", {"gossamer-circuit-1": Older(lambda body: body)}
+    "gossamer.circuit",
+    3,
+    Circuit,
+    "a circuit file",
+    {"gossamer.circuit.2": Older(_with_named_nodes), "gossamer-circuit-1": Older(_with_named_nodes)},
 )

@@ -26,24 +26,14 @@ from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.outcome import spliced_metric
 from gossamer.circuits.splice import Splice
 from gossamer.errors import UsageError
+from gossamer.features.feature import Node
 from gossamer.finite import require_finite
 from gossamer.model.site import Site
 from gossamer.progress import begin
-from gossamer.tasks.metric import Metric
-
-
-def metric_node(metric: Metric) -> tuple[str, str, int]:
-    """The target that stands for a task's metric; no node of a circuit has an empty role."""
-    return (metric.name, "", 0)
-
-
-def is_metric_node(key: tuple[str, str, int]) -> bool:
-    """Whether a target is a metric and not a node."""
-    return key[1] == ""
 
 
 def circuit_edges(splice: Splice, circuit: Nodes, *, keep: int | float = 1.0) -> tuple[Edge, ...]:
-    """Edges between the nodes of `circuit` and from them to :func:`metric_node`, strongest first for each target.
+    """Edges between the nodes of `circuit` and from them to the metric, strongest first for each target.
 
     Args:
         splice: model, dictionaries, prompts and ablation; its own nodes do not matter.
@@ -59,7 +49,7 @@ def circuit_edges(splice: Splice, circuit: Nodes, *, keep: int | float = 1.0) ->
         raise UsageError(f"keep: a share in (0, 1] or a number of edges expected, found {keep!r}")
     keys = circuit.keys()
     edges: list[Edge] = []
-    targets = [*keys, metric_node(splice.examples.metric)]
+    targets: list[Node | str] = [*keys, splice.examples.metric.name]
     for target, weights in zip(targets, direct_effects(splice, circuit).cpu(), strict=True):
         present = int((weights != 0).sum())
         count = min(present, keep if isinstance(keep, int) else max(1, round(keep * present)))

@@ -16,9 +16,9 @@ from gossamer.circuits.methods import METHODS, MethodInputs, Prompts, mask_path
 from gossamer.circuits.path import Path
 from gossamer.circuits.results import Case, Findings, Overlap, PromptView
 from gossamer.circuits.study import Found, Study
+from gossamer.features.feature import Node
 from gossamer.tasks.metric import LOGIT_DIFFERENCE, Metric, kept
 
-Keys = list[tuple[str, str, int]]
 # A case of at least so many prompts that keeps less than this share of the circuit's faithfulness is warned of.
 CASE_PROMPTS, CASE_SHARE = 8, 0.8
 
@@ -102,7 +102,7 @@ def stability(found: Found, reruns: int) -> tuple[Overlap, ...]:
     )
 
 
-def _searched(given: MethodInputs, size: int, chosen: Callable[[Prompts], Prompts]) -> Keys:
+def _searched(given: MethodInputs, size: int, chosen: Callable[[Prompts], Prompts]) -> list[Node]:
     """Nodes of the whole procedure on the prompts that `chosen` takes of each side."""
     validation = None if given.validation is None else chosen(given.validation)
     path = mask_path(replace(given, fitted=chosen(given.fitted), validation=validation))
@@ -121,7 +121,7 @@ def _half(prompts: Prompts, half: int) -> Prompts:
     return prompts.on(rows)
 
 
-def _keys(path: Path, circuit: torch.Tensor) -> Keys:
+def _keys(path: Path, circuit: torch.Tensor) -> list[Node]:
     return path.nodes.select(circuit).keys()
 
 

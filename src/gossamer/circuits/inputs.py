@@ -4,13 +4,14 @@ Sources stay as the user gave them, so that a path that is relative stays so; na
 (`Circuit.model`, `Circuit.task`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gossamer import bundled
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.display import listed, short_repr
 from gossamer.errors import UsageError
 from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
@@ -36,6 +37,8 @@ class ModelInput:
     dtype: str
     device: str
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True)
 class DictionaryInput:
@@ -44,6 +47,8 @@ class DictionaryInput:
     source: str | None
     sha256: str | None
     dtype: str
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,13 @@ class Inputs:
     model: ModelInput
     dictionaries: Mapping[str, DictionaryInput]
     task: Mapping[str, Any] | None
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield self.model.source
+        yield f"dictionaries at {listed(self.dictionaries)}"
+        yield "no task" if self.task is None else f"task {self.task['name']}"
 
     @classmethod
     def of(cls, model: LanguageModel, dictionaries: Mapping[Site, Dictionary], task: Task) -> "Inputs":

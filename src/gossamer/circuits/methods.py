@@ -1,7 +1,7 @@
 """Every way to a size-faithfulness path, by name, on the same footing: one network, one ablation, the same prompts."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -22,6 +22,7 @@ from gossamer.circuits.prune import Polish
 from gossamer.circuits.reference import reference_path
 from gossamer.circuits.search import SearchSettings, search_path
 from gossamer.circuits.splice import Splice
+from gossamer.display import short_repr
 from gossamer.tasks.split import Split
 
 Score = Callable[[Splice], Tensor]
@@ -33,6 +34,11 @@ class Prompts:
 
     splice: Splice
     full: FullModel
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield repr(self.splice)
 
     def on(self, rows: Int[Tensor, "rows"]) -> "Prompts":
         """Some of the prompts only."""
@@ -57,6 +63,8 @@ class MethodInputs:
     validation: Prompts | None
     search: SearchSettings
     scores: dict[Score, tuple[Tensor, float]] = field(default_factory=dict)
+
+    __repr__ = short_repr
 
     @classmethod
     def divided(cls, training: Prompts, sides: Split | None, search: SearchSettings) -> "MethodInputs":

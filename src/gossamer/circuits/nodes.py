@@ -1,12 +1,14 @@
-"""Sets of nodes: which (site, role, latent) triples a mask has entries for."""
+"""Sets of nodes: what a mask has entries for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from gossamer.display import listed, plural, short_repr
+from gossamer.features.feature import Feature, Node
 from gossamer.model.site import Site
 
 
@@ -26,15 +28,17 @@ class SiteNodes:
     role: Int[Tensor, "node"]
     column: Int[Tensor, "node"]
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True)
 class Nodes:
-    """An ordered set of nodes (site, role, latent); a mask is a vector with one entry for each.
+    """An ordered set of nodes, as tensors; a mask is a vector with one entry for each.
 
     Attributes:
         sites: the sites, in execution order.
         roles: names of the roles.
-        site, role, latent: the triple of each node, as indices into `sites`, `roles` and the dictionary.
+        site, role, latent: of each node, as indices into `sites`, `roles` and the dictionary.
     """
 
     sites: tuple[Site, ...]
@@ -42,6 +46,12 @@ class Nodes:
     site: Int[Tensor, "node"]
     role: Int[Tensor, "node"]
     latent: Int[Tensor, "node"]
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{plural(len(self), 'node')} at {listed(self.sites)}"
+        yield f"roles {listed(self.roles)}"
 
     @classmethod
     def from_grids(
@@ -76,17 +86,22 @@ class Nodes:
         columns, column = torch.unique(self.latent[where], return_inverse=True)
         return SiteNodes(columns, where, self.role[where], column)
 
-    def keys(self) -> list[tuple[str, str, int]]:
-        """Every node as (site, role, latent) in words: equal nodes have equal keys in any set."""
-        triples = zip(self.site.tolist(), self.role.tolist(), self.latent.tolist(), strict=True)
-        return [(str(self.sites[site]), self.roles[role], latent) for site, role, latent in triples]
+    def keys(self) -> list[Node]:
+        """Every node by name: equal nodes have equal keys in any set."""
+        return [Node(Feature(self.sites[site], latent), self.roles[role]) for site, role, latent in self._triples()]
 
     def unique_latents(self) -> int:
-        """Number of distinct (site, latent) pairs."""
-        return len({(site, latent) for site, _, latent in self.keys()})
+        """Number of distinct features."""
+        return len({(site, latent) for site, _, latent in self._triples()})
 
-    def find(self, keys: Sequence[tuple[str, str, int]]) -> Int[Tensor, "key"]:
+    def find(self, keys: Sequence[Node]) -> Int[Tensor, "key"]:
         """Positions of `keys` in this set; keys that are not in it are left out."""
-        positions = {key: position for position, key in enumerate(self.keys())}
-        found = [positions[key] for key in keys if key in positions]
+        sites = {site: index for index, site in enumerate(self.sites)}
+        roles = {role: index for index, role in enumerate(self.roles)}
+        positions = {triple: position for position, triple in enumerate(self._triples())}
+        triples = ((sites.get(key.site, -1), roles.get(key.role or "", -1), key.latent) for key in keys)
+        found = [positions[triple] for triple in triples if triple in positions]
         return torch.tensor(found, dtype=torch.long, device=self.site.device)
+
+    def _triples(self) -> Iterator[tuple[int, int, int]]:
+        return zip(self.site.tolist(), self.role.tolist(), self.latent.tolist(), strict=True)

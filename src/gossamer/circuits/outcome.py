@@ -1,6 +1,6 @@
 """What a network does on every prompt, and what that comes to with intervals."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from gossamer.batching import in_batches
 from gossamer.circuits.results import Behaviour, Interval
 from gossamer.circuits.splice import Splice
+from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
 from gossamer.tasks.metric import answer_divergence, kl_divergence, preferred
@@ -37,6 +38,14 @@ class Outcome:
     correct: Bool[Tensor, "prompt"]
     top1: Bool[Tensor, "prompt"]
 
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{plural(len(self.metric), 'prompt')}"
+        yield f"metric {self.metric.double().mean().item():.3g}"
+        yield f"accuracy {self.correct.double().mean().item():.3g}"
+        yield f"KL {self.kl.double().mean().item():.3g}"
+
     def on(self, rows: Int[Tensor, "rows"]) -> "Outcome":
         """The same network on some of the prompts only."""
         return Outcome(**{name.name: getattr(self, name.name)[rows] for name in fields(self)})
@@ -57,6 +66,12 @@ class FullModel:
     log_probs: Float[Tensor, "prompt vocab"]
     outcome: Outcome
     zero: Float[Tensor, "prompt"]
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield repr(self.examples)
+        yield repr(self.outcome)
 
     @classmethod
     def measure(

@@ -1,6 +1,6 @@
 """A family of circuits of falling size: what every method returns."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gossamer.circuits.nodes import Nodes
+from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 
 SIZES = (500, 350, 250, 180, 130, 100, 75, 55, 40, 30, 20, 15, 10, 7, 5)
@@ -37,6 +38,15 @@ class Path:
     seconds: float
     scores: Float[Tensor, "node"] | None = None
     settings: dict[str, str] = field(default_factory=dict)
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield self.method
+        if self.circuits:
+            yield f"{plural(len(self.circuits), 'circuit')} of {self.sizes[0]} to {self.sizes[-1]} nodes"
+        yield f"of {plural(len(self.nodes), 'candidate')}"
+        yield f"{self.seconds:.3g} s"
 
     def __post_init__(self) -> None:
         if self.sizes != sorted(self.sizes, reverse=True):

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,6 +17,7 @@ from gossamer.circuits.loss import Loss, prompt_loss
 from gossamer.circuits.outcome import FullModel, Network
 from gossamer.circuits.path import Path
 from gossamer.circuits.splice import Splice
+from gossamer.display import short_repr
 from gossamer.progress import begin
 
 Enough = Callable[[Int[Tensor, "shorter"]], bool]
@@ -79,6 +80,12 @@ class Polish:
     loss: Loss = "metric"
     prompts: int = 256
     validation: "Polish | None" = None
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield repr(self.splice)
+        yield f"loss={self.loss!r}"
 
     @property
     def _count(self) -> int:

@@ -20,6 +20,7 @@ from torch import Tensor
 from gossamer.circuits.outcome import spliced_metric
 from gossamer.circuits.path import Path
 from gossamer.circuits.splice import Splice
+from gossamer.display import short_repr
 from gossamer.errors import NotFiniteError
 from gossamer.progress import begin
 
@@ -45,6 +46,8 @@ class ReferenceSettings:
     batch_size: int = 16
     base: float = 200.0
     final: float = 1.21
+
+    __repr__ = short_repr
 
 
 def reference_path(splice: Splice, settings: ReferenceSettings | None = None) -> Path:

@@ -1,11 +1,15 @@
 """What an evaluation says, as plain numbers: what a report draws and a program reads, nothing of how it came to be."""
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gossamer.display import cut, html_table, listed, plural, short_repr
+from gossamer.features.feature import Node
 from gossamer.features.feature_card import FeatureCard
+from gossamer.model.site import Site
 from gossamer.results import Format, Older
 
 
@@ -16,6 +20,11 @@ class Interval:
     value: float
     low: float
     high: float
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{self.value:.3g}, {self.low:.3g} to {self.high:.3g}"
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,16 @@ class Behaviour:
     prompt_error: Interval
     answer_kl: float = math.nan
 
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield self.name
+        yield f"metric {self.metric.value:.3g}"
+        share = self.faithfulness
+        yield f"faithfulness {share.value:.3g} ({share.low:.3g} to {share.high:.3g})"
+        yield f"accuracy {self.accuracy:.3g}"
+        yield f"KL {self.kl:.3g}"
+
     @property
     def measured(self) -> dict[str, float]:
         """The numbers that a circuit's file holds."""
@@ -54,6 +73,23 @@ class Behaviour:
             "accuracy": self.accuracy,
             "kl": self.kl,
         }
+
+
+def behaviours_html(behaviours: Sequence[Behaviour], caption: str) -> str:
+    """Networks that do a task, one a row."""
+    head = ("network", "metric", "faithfulness", "95 % interval", "accuracy", "KL")
+    rows = [
+        (
+            one.name,
+            one.metric.value,
+            one.faithfulness.value,
+            f"{one.faithfulness.low:.3g} to {one.faithfulness.high:.3g}",
+            one.accuracy,
+            one.kl,
+        )
+        for one in behaviours
+    ]
+    return html_table(head, rows, caption)
 
 
 @dataclass(frozen=True)
@@ -70,14 +106,27 @@ class Case:
     full: Behaviour
     circuit: Behaviour
 
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield repr(self.name)
+        yield plural(self.prompts, "prompt")
+        yield f"faithfulness {self.circuit.faithfulness.value:.3g}"
+
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One circuit of a size-faithfulness curve. `size` counts (site, role, latent) nodes."""
+    """One circuit of a size-faithfulness curve. `size` counts nodes, `unique_latents` their distinct features."""
 
     size: int
     unique_latents: int
     behaviour: Behaviour
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield plural(self.size, "node")
+        yield f"faithfulness {self.behaviour.faithfulness.value:.3g}"
 
 
 @dataclass(frozen=True)
@@ -99,10 +148,19 @@ class Curve:
     cpr: float
     cmd: float
 
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield self.method
+        if self.points:
+            yield f"{plural(len(self.points), 'circuit')} of {self.points[0].size} to {self.points[-1].size} nodes"
+        yield f"CPR {self.cpr:.3g}, CMD {self.cmd:.3g}"
+        yield f"{self.seconds:.3g} s"
+
 
 @dataclass(frozen=True)
 class KnockoutPoint:
-    """F(C without K) against F(M without K) for one subset K of the circuit's own (site, role, latent) nodes."""
+    """F(C without K) against F(M without K) for one subset K of the circuit's own nodes."""
 
     kind: str
     size: int
@@ -116,6 +174,12 @@ class Completeness:
 
     knocked_out: Behaviour
     points: tuple[KnockoutPoint, ...]
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"knocked out: faithfulness {self.knocked_out.faithfulness.value:.3g}"
+        yield plural(len(self.points), "subset")
 
 
 @dataclass(frozen=True)
@@ -136,6 +200,12 @@ class Overlap:
     sizes: tuple[int, ...]
     jaccard: tuple[tuple[float, ...], ...]
     containment: tuple[tuple[float, ...], ...]
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield self.kind
+        yield f"{plural(len(self.labels), 'circuit')} of {listed(self.sizes)} nodes"
 
 
 @dataclass(frozen=True)
@@ -161,10 +231,24 @@ class NodeCard:
     direct: float
     generic: tuple[str, ...] = ()
 
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield str(self.node)
+        yield f"effect {self.effect:.3g}"
+        yield f"activation {self.activation:.3g}, ablated to {self.ablated:.3g}"
+        if self.card.promotes:
+            yield f"promotes {' '.join(word.strip() for word, _ in self.card.promotes[:3])}"
+
     @property
-    def site(self) -> str:
+    def node(self) -> Node:
+        """Which node it is."""
+        return Node(self.card.feature, self.role)
+
+    @property
+    def site(self) -> Site:
         """Where the dictionary reads."""
-        return str(self.card.feature.site)
+        return self.card.feature.site
 
     @property
     def latent(self) -> int:
@@ -181,6 +265,12 @@ class PromptView:
     counterfactual: tuple[str, ...]
     answer: str
     wrong: str
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield cut(repr("".join(self.tokens)), 100)
+        yield f"{self.answer!r} or {self.wrong!r}"
 
 
 @dataclass(frozen=True)
@@ -202,7 +292,7 @@ class Findings:
 
     task: str
     model: str
-    sites: tuple[str, ...]
+    sites: tuple[Site, ...]
     roles: tuple[str, ...]
     prompt: PromptView
     budget: tuple[Behaviour, ...]
@@ -217,6 +307,19 @@ class Findings:
     unit: str = "logits"
     kept: str = "logit difference"
     distance: bool = False
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{self.task} on {self.model}"
+        yield f"{plural(len(self.nodes), 'node')} at {plural(len(self.sites), 'site')}"
+        yield f"faithfulness {self.budget[-2].faithfulness.value:.3g}"
+        yield f"methods {listed(curve.method for curve in self.curves)}"
+        if self.warnings:
+            yield plural(len(self.warnings), "warning")
+
+    def _repr_html_(self) -> str:
+        return behaviours_html(self.budget, f"{self.task} on {self.model}, {plural(len(self.nodes), 'node')}")
 
     def save(self, path: str | Path) -> Path:
         """Write JSON, atomically, with a checksum. Returns the path."""

@@ -27,6 +27,7 @@ from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.outcome import FullModel
 from gossamer.circuits.path import SIZES, Path
 from gossamer.circuits.splice import Splice
+from gossamer.display import short_repr
 from gossamer.errors import NotFiniteError, UsageError
 from gossamer.progress import begin
 
@@ -56,6 +57,8 @@ class SearchSettings:
     temperature: tuple[float, float] = (1.0, 0.2)
     reserve: float = 8.0
     seed: int = 0
+
+    __repr__ = short_repr
 
 
 @dataclass

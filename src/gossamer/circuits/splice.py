@@ -1,6 +1,6 @@
 """The model with dictionaries in its residual stream: a mask over latents is its only free argument."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -14,6 +14,7 @@ from gossamer.batching import in_batches
 from gossamer.circuits.ablation import Ablation, slot_rows
 from gossamer.circuits.nodes import Nodes, SiteNodes
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
@@ -39,6 +40,8 @@ class Batch:
     stream: Float[Tensor, "batch pos d"]
     counterfactual: Mapping[Site, Float[Tensor, "batch pos d"]]
 
+    __repr__ = short_repr
+
     @property
     def replaced(self) -> Bool[Tensor, "batch pos"]:
         """Tokens at which dictionaries stand in; BOS and padding pass through."""
@@ -58,6 +61,9 @@ class Shared(NamedTuple):
     counterfactual: Mapping[Site, Float[Tensor, "prompt pos d"]]
     constants: Mapping[Site, Float[Tensor, "slot d"]]
 
+    def __repr__(self) -> str:
+        return short_repr(self)
+
 
 @dataclass(frozen=True, eq=False)
 class SplicedPrompts:
@@ -76,6 +82,12 @@ class SplicedPrompts:
     ablation: Ablation
     batch_size: int
     given: Shared | None = None
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield repr(self.network)
+        yield repr(self.examples)
 
     @cached_property
     def shared(self) -> Shared:
@@ -148,6 +160,14 @@ class Splice:
     prompts: SplicedPrompts
     nodes: Nodes
     rest: Rest = "ablated"
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield self.model.title
+        yield plural(len(self.examples), "prompt")
+        yield repr(self.nodes)
+        yield f"rest={self.rest!r}"
 
     def __post_init__(self) -> None:
         if tuple(self.dictionaries) != self.nodes.sites:

@@ -1,7 +1,7 @@
 """The main job: a model, its dictionaries and a task in; a tested circuit out."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -29,13 +29,15 @@ from gossamer.circuits.sinks import with_sinks_passed_through
 from gossamer.circuits.splice import Splice
 from gossamer.dictionary.attach import Attachment, attach
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.display import listed, plural, short_repr
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.language_model import LanguageModel
-from gossamer.model.site import Site
+from gossamer.model.site import Site, SiteMapping, by_site
 from gossamer.replacement.replacement_model import ErrorPolicy
 from gossamer.results import versions
 from gossamer.tasks.grouping import Grouping, grouped
 from gossamer.tasks.metric import kept
+from gossamer.tasks.published import TaskLike, task_of
 from gossamer.tasks.split import Split, validation_split
 from gossamer.tasks.task import Examples, Task
 
@@ -98,6 +100,13 @@ class Study:
     dictionaries: Mapping[Site, Dictionary]
     task: Task
     settings: StudySettings = field(default_factory=StudySettings)
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{self.task.name} on {self.model.title}"
+        yield f"dictionaries at {listed(self.dictionaries)}"
+        yield f"ablation={self.settings.ablation!r}, errors={self.settings.errors!r}, seed={self.settings.seed}"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "task", with_sinks_passed_through(self.model, self.task))
@@ -305,13 +314,25 @@ class Found:
     study: Study
     search: SearchSettings = field(default_factory=SearchSettings)
 
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{self.circuit.task} on {self.circuit.model}"
+        yield f"{plural(len(self.nodes), 'node')} of {plural(len(self.path.nodes), 'candidate')}"
+        yield f"method {self.path.method}"
+        if "faithfulness" in self.circuit.measured:
+            yield f"faithfulness {self.circuit.measured['faithfulness']:.3g}"
+
+    def _repr_html_(self) -> str:
+        return self.circuit._repr_html_()
+
     def graph(self, row: int = 0) -> dict[str, Any]:
         """The circuit on one held-out prompt as the attribution graph that Neuronpedia and circuit-tracer read."""
         study = self.study
         return to_attribution_graph(
             self.circuit,
             graph_prompt(study.bench.splice, self.nodes, row),
-            widths={str(site): dictionary.n_latents for site, dictionary in study.dictionaries.items()},
+            widths={site: dictionary.n_latents for site, dictionary in study.dictionaries.items()},
             n_layers=study.model.n_layers,
             scan=study.model.title,
             slug=f"{study.task.name}-{len(self.nodes)}",
@@ -320,8 +341,8 @@ class Found:
 
 def find_circuit(
     model: LanguageModel,
-    dictionaries: Mapping[Site, Dictionary],
-    task: Task,
+    dictionaries: SiteMapping[Dictionary],
+    task: TaskLike,
     *,
     faithfulness: float | None = None,
     size: int | None = None,
@@ -334,7 +355,8 @@ def find_circuit(
     Args:
         model: the language model.
         dictionaries: a dictionary for each site, in execution order.
-        task: training prompts fit and choose the circuit, test prompts measure it.
+        task: training prompts fit and choose the circuit, test prompts measure it; or the name of a task ("ioi"), or a
+            file of one, as :func:`gossamer.tasks.open_task` takes it.
         faithfulness: how much of the task's metric to keep, as a share (default 0.9 when no size is given).
         size: number of nodes wanted instead.
         recipe: "gossamer" (the default search), or "reference" (the published recipe, for comparison).
@@ -348,7 +370,8 @@ def find_circuit(
     """
     _check_target(faithfulness, size)
     settings = settings or StudySettings()
-    study = Study(model, dictionaries, grouped(task, settings.masks), settings)
+    prompts = grouped(task_of(task, model.tokenizer), settings.masks)
+    study = Study(model, by_site(dictionaries), prompts, settings)
     search = search or SearchSettings(seed=study.settings.seed)
     if size is not None:
         _check_room(study.nodes, size)

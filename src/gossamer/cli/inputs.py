@@ -127,6 +127,7 @@ def _shared(parts: Sequence[Sequence[str]]) -> int:
 def reading(name: str, metric: str | None, roles: str | None, length: int | None) -> dict[str, Any]:
     """How a task is read and measured, as options of `open_task`; what does not go together is refused."""
     from gossamer.tasks.metric import METRICS
+    from gossamer.tasks.published import is_file
 
     if metric is not None:
         choice("--metric", metric, tuple(METRICS))
@@ -144,12 +145,12 @@ def task(
     name: str, tokenizer: Any, *, bos: bool | None, prompts: int | None, seed: int, how: dict[str, Any] | None = None
 ) -> Any:
     """A generated task, or one from a file, read as `how` says: options that a file leaves no room for are refused."""
-    from gossamer.tasks import get, open_task
+    from gossamer.tasks.published import is_file, open_task
 
     how = how or {"metric": None}
     metric, options = how["metric"], {option: value for option, value in how.items() if option != "metric"}
     if not is_file(name):
-        found = get(name).generate(tokenizer, n=prompts, bos=bos, seed=seed)
+        found = open_task(name, tokenizer, n=prompts, bos=bos, seed=seed)
         return found if metric is None else found.measured_by(metric)
     if prompts is not None:
         raise UsageError(f"--prompts: for tasks that are generated; {name} has its own prompts: leave the option out")
@@ -159,16 +160,11 @@ def task(
     return found if metric is None else found.measured_by(metric)
 
 
-def is_file(name: str) -> bool:
-    """Whether a task's name is that of a file: no task's name has a dot."""
-    return Path(name).suffix.lower() in (".json", ".jsonl", ".csv") or Path(name).is_file()
-
-
 def is_saved(name: str) -> bool:
     """Whether a task's name is that of a file that gossamer saved."""
-    from gossamer.tasks import storage
+    from gossamer.tasks import published, storage
 
-    return is_file(name) and storage.is_saved(name)
+    return published.is_file(name) and storage.is_saved(name)
 
 
 def other_circuits(paths: Sequence[Path] | None) -> list[Any]:

@@ -1,7 +1,7 @@
 """Whether dictionaries fit a model: site, width and model name are checked, measured quality is held against claims."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,10 +12,11 @@ from gossamer.activations.stream import BATCH, ActivationBatch, ActivationStream
 from gossamer.activations.token_mask import DEFAULT_MASK, TokenMask
 from gossamer.dictionary.config import Claims
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
-from gossamer.model.site import Site
+from gossamer.model.site import BySite, Site, SiteMapping, by_site
 from gossamer.tokens import Tokens
 
 EXPLAINED_VARIANCE = "1 - sum ||x - x_hat||^2 / sum ||x - mean||^2"
@@ -45,6 +46,11 @@ class Measurement:
     tokens: int
     formula: str = EXPLAINED_VARIANCE
 
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"L0 {self.l0:.4g}, explained variance {self.explained_variance:.3g} on {plural(self.tokens, 'token')}"
+
 
 @dataclass(frozen=True)
 class Attachment:
@@ -54,6 +60,14 @@ class Attachment:
     measured: Measurement
     claims: Claims
     warnings: tuple[str, ...]
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield str(self.site)
+        yield f"L0 {self.measured.l0:.4g}, explained variance {self.measured.explained_variance:.3g}"
+        if self.warnings:
+            yield plural(len(self.warnings), "warning")
 
 
 @dataclass(frozen=True)
@@ -81,12 +95,12 @@ class _Sums:
 
 def measure(
     model: LanguageModel,
-    dictionaries: Mapping[Site, Dictionary],
+    dictionaries: SiteMapping[Dictionary],
     tokens: Tokens,
     *,
     mask: TokenMask = DEFAULT_MASK,
     batch_size: int = BATCH,
-) -> dict[Site, Measurement]:
+) -> BySite[Measurement]:
     """L0 and explained variance of each dictionary on the model's own activations, each dictionary alone.
 
     What a transcoder explains is what stands at the site where it writes.
@@ -97,6 +111,7 @@ def measure(
         UsageError: fewer than two tokens count.
         NotFiniteError: activations or a reconstruction are not finite.
     """
+    dictionaries = by_site(dictionaries)
     written = {site: dictionary.site_out or site for site, dictionary in dictionaries.items()}
     stream = ActivationStream(
         model,
@@ -117,7 +132,7 @@ def measure(
     totals: dict[Site, _Sums] = {}
     for sums in stream.map(summed):
         totals = {site: totals[site].joined(part) if site in totals else part for site, part in sums.items()}
-    return {site: _measurement(total) for site, total in totals.items()}
+    return BySite((site, _measurement(total)) for site, total in totals.items())
 
 
 def _sums(dictionary: Dictionary, x: Float[Tensor, "tokens d"], target: Float[Tensor, "tokens d_out"]) -> _Sums:
@@ -140,7 +155,7 @@ def _measurement(sums: _Sums) -> Measurement:
 
 def attach(
     model: LanguageModel,
-    dictionaries: Mapping[Site, Dictionary],
+    dictionaries: SiteMapping[Dictionary],
     tokens: Tokens,
     *,
     allow_other_model: bool = False,
@@ -157,6 +172,7 @@ def attach(
     Raises:
         UsageError: a site that the model lacks, a width that differs, dictionaries of another model, a transcoder.
     """
+    dictionaries = by_site(dictionaries)
     for site, dictionary in dictionaries.items():
         _require_fit(model, site, dictionary)
         if dictionary.model_name is not None and not allow_other_model:

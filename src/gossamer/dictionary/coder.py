@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.model.site import Site
 from gossamer.sparse.latents import SparseLatents
@@ -18,6 +19,8 @@ class Coder:
 
     dictionary: Dictionary
     encode: Callable[[Float[Tensor, "tokens d"]], SparseLatents]
+
+    __repr__ = short_repr
 
     @property
     def site(self) -> Site:

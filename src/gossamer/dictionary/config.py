@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.model.site import Site
 
@@ -55,6 +56,8 @@ class DictionaryConfig:
     flatten_heads: bool = False
     site_out: Site | None = None
     skip: bool = False
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         _require_one_of("architecture", self.architecture, ARCHITECTURES)
@@ -117,3 +120,5 @@ class Contents:
     tensors: dict[str, Tensor]
     provenance: dict[str, Any] = field(default_factory=dict)
     claims: Claims = field(default_factory=Claims)
+
+    __repr__ = short_repr

@@ -16,7 +16,7 @@ Conventions of other libraries (scale factors, decoder-norm gating, head flatten
 fields when a file is read, so nothing else exists.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,9 @@ from gossamer.dictionary import activation, normalisation
 from gossamer.dictionary.config import Claims, Contents, DictionaryConfig
 from gossamer.dictionary.formats import detect
 from gossamer.dictionary.normalisation import Statistics
+from gossamer.display import brief, plural, short_repr
 from gossamer.errors import UsageError
-from gossamer.model.site import Site
+from gossamer.model.site import Site, SiteLike
 from gossamer.sparse.latents import SparseLatents
 
 _BLOCK_VALUES = 2**26
@@ -78,6 +79,16 @@ class Dictionary(nn.Module):
         for name, shape in config.shapes.items():
             empty = torch.empty(shape, device=device, dtype=dtype)
             self.register_parameter(name, nn.Parameter(_by_latent(empty) if name == "W_enc" else empty))
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{self.architecture} at {self.site or 'no site'}{f' to {self.site_out}' if self.site_out else ''}"
+        yield f"of {self.model_name or 'no model'}"
+        yield f"{plural(self.n_latents, 'latent')}, d_in {self.d_in}"
+        if self.k is not None:
+            yield f"k {self.k:g}"
+        yield f"{brief(self.W_dec.dtype)} on {self.W_dec.device}"
 
     @property
     def site(self) -> Site | None:
@@ -232,7 +243,7 @@ class Dictionary(nn.Module):
         source: str | Path,
         *,
         format: str | None = None,
-        site: Site | str | None = None,
+        site: SiteLike | None = None,
         model_name: str | None = None,
         norm_scaling_factor: float | None = None,
         activations: Float[Tensor, "*tokens d"] | None = None,
@@ -261,7 +272,7 @@ class Dictionary(nn.Module):
             GossamerError: a damaged file, a tensor of unexpected shape, a NaN.
         """
         request = detect.Request(
-            site=Site.parse(site) if isinstance(site, str) else site,
+            site=None if site is None else Site.of(site),
             model_name=model_name,
             norm_scaling_factor=norm_scaling_factor,
             activations=activations,

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.display import short_repr
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -13,6 +15,8 @@ class Statistics:
 
     scale: Float[Tensor, "*tokens one"]
     shift: Float[Tensor, "*tokens one"]
+
+    __repr__ = short_repr
 
 
 def normalise(x: Float[Tensor, "*tokens d"], kind: str) -> tuple[Float[Tensor, "*tokens d"], Statistics | None]:

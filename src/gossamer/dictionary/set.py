@@ -10,10 +10,11 @@ from gossamer.dictionary.attach import Attachment, attach
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.formats import hub
 from gossamer.dictionary.formats.weights import sha256
+from gossamer.display import html_table, listed, plural, short_repr
 from gossamer.errors import GossamerError, UsageError
 from gossamer.files import read_json, write_json
 from gossamer.model.language_model import LanguageModel
-from gossamer.model.site import Site
+from gossamer.model.site import BySite, Site, SiteLike
 from gossamer.tokens import Tokens
 
 INDEX = "dictionaries.json"
@@ -22,6 +23,8 @@ _FORMAT = "gossamer.dictionaries.1"
 
 class DictionarySet(Mapping[Site, Dictionary]):
     """An immutable mapping from sites to dictionaries, in the order in which the model computes the sites.
+
+    A name of a site will do as well: `dictionaries["resid_post.7"]`.
 
     Raises:
         UsageError: none at all, a dictionary without a site, two at one site, dictionaries of different models, or a
@@ -43,9 +46,30 @@ class DictionarySet(Mapping[Site, Dictionary]):
         if len(names) > 1:
             raise UsageError(f"dictionaries of different models in one set: {', '.join(names)}")
         self.model_name = names[0] if names else None
-        self._dictionaries = {site: found[site] for site in sorted(found, key=lambda site: site.depth)}
+        self._dictionaries = BySite((site, found[site]) for site in sorted(found))
 
-    def __getitem__(self, site: Site) -> Dictionary:
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{self.model_name or 'no model'}"
+        yield f"{plural(len(self), 'dictionary', 'dictionaries')} at {listed(self)}"
+        yield f"{listed(sorted({one.architecture for one in self.values()}))}"
+
+    def _repr_html_(self) -> str:
+        head = ("site", "architecture", "latents", "d_in", "k", "claimed L0", "claimed explained variance")
+        rows = [
+            (
+                site,
+                one.architecture,
+                one.n_latents,
+                one.d_in,
+                *map(_shown, (one.k, one.claims.l0, one.claims.explained_variance)),
+            )
+            for site, one in self.items()
+        ]
+        return html_table(head, rows, repr(self))
+
+    def __getitem__(self, site: SiteLike) -> Dictionary:
         return self._dictionaries[site]
 
     def __iter__(self) -> Iterator[Site]:
@@ -53,9 +77,6 @@ class DictionarySet(Mapping[Site, Dictionary]):
 
     def __len__(self) -> int:
         return len(self._dictionaries)
-
-    def __repr__(self) -> str:
-        return f"DictionarySet({self.model_name}: {', '.join(map(str, self))})"
 
     @property
     def nbytes(self) -> int:
@@ -125,6 +146,10 @@ def _single(source: str | Path, **options: Any) -> Dictionary:
 
 def _sets_in(folder: Path) -> list[Path]:
     return sorted(index.parent for depth in ("*", "*/*") for index in folder.glob(f"{depth}/{INDEX}"))
+
+
+def _shown(value: float | None) -> float | str:
+    return "" if value is None else value
 
 
 # Folders named in an error.

@@ -1,6 +1,6 @@
 """Cards of features: everything that is known of each, from one pass over a text."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from gossamer.activations.stream import BATCH
 from gossamer.activations.token_mask import DEFAULT_MASK, TokenMask
@@ -11,12 +11,12 @@ from gossamer.features.feature_card import FeatureCard
 from gossamer.features.lens import LensWords, logit_lens, writes_to_stream
 from gossamer.features.links import neuronpedia_link
 from gossamer.model.language_model import LanguageModel
-from gossamer.model.site import Site
+from gossamer.model.site import SiteMapping, by_site
 
 
 def feature_cards(
     model: LanguageModel,
-    dictionaries: Mapping[Site, Dictionary],
+    dictionaries: SiteMapping[Dictionary],
     features: Iterable[Feature],
     text: Text,
     *,
@@ -36,7 +36,7 @@ def feature_cards(
         words: logit-lens words each way.
         mask: which tokens count.
     """
-    settings = settings or ExampleSettings()
+    settings, dictionaries = settings or ExampleSettings(), by_site(dictionaries)
     found = activity(model, dictionaries, features, text, settings=settings, mask=mask, batch_size=batch_size)
     cards: dict[Feature, FeatureCard] = {}
     for site, one in found.items():

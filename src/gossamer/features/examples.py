@@ -18,7 +18,7 @@ from gossamer.errors import UsageError
 from gossamer.features.feature import Feature
 from gossamer.features.feature_card import FeatureExample, Histogram
 from gossamer.model.language_model import LanguageModel
-from gossamer.model.site import Site
+from gossamer.model.site import Site, SiteMapping, by_site
 from gossamer.tasks.task import Task
 from gossamer.tokens import Tokens
 
@@ -129,7 +129,7 @@ class _Kept:
 
 def top_examples(
     model: LanguageModel,
-    dictionaries: Mapping[Site, Dictionary],
+    dictionaries: SiteMapping[Dictionary],
     features: Iterable[Feature],
     text: Text,
     *,
@@ -148,6 +148,7 @@ def top_examples(
         UsageError: a feature of no dictionary given, or no text.
     """
     settings = settings or ExampleSettings()
+    dictionaries = by_site(dictionaries)
     found = activity(model, dictionaries, features, text, settings=settings, mask=mask, batch_size=batch_size)
     return {
         Feature(site, int(latent)): (*strongest(model, one, column), *stratified(model, one, column, settings))

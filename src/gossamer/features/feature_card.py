@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from html import escape
 from typing import Any
 
+from gossamer.display import plural, short_repr
 from gossamer.features.feature import Feature
 from gossamer.features.lens import Words
 
@@ -27,6 +28,13 @@ class FeatureExample:
     document: int
     stratum: int | None = None
 
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        before = "".join(self.tokens[: self.position])
+        yield f"…{before[-60:]!r}, then {self.tokens[self.position]!r}"
+        yield f"activation {self.activation:.3g} in document {self.document}"
+
     @property
     def activation(self) -> float:
         """At the token that the example was chosen for."""
@@ -39,6 +47,11 @@ class Histogram:
 
     edges: tuple[float, ...]
     counts: tuple[int, ...]
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{sum(self.counts):,} values in {plural(len(self.counts), 'bin')}"
 
 
 @dataclass(frozen=True)
@@ -74,6 +87,14 @@ class FeatureCard:
     link: str | None = None
     explanation: str | None = None
 
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{self.feature}, active on {self.density:.2%} of {plural(self.tokens, 'token')}"
+        yield f"max {self.maximum:.3g}"
+        if self.promotes:
+            yield f"promotes {' '.join(word.strip() for word, _ in self.promotes[:3])}"
+
     @property
     def density(self) -> float:
         """Share of the tokens on which it was active."""
@@ -97,13 +118,6 @@ class FeatureCard:
                 for one in given[name]
             )
         return cls(**given)
-
-    def __repr__(self) -> str:
-        words = " ".join(word.strip() for word, _ in self.promotes[:3])
-        return (
-            f"FeatureCard({self.feature}, active on {self.density:.2%} of {self.tokens:,} tokens, "
-            f"max {self.maximum:.3g}{', promotes ' + words if words else ''})"
-        )
 
     def _repr_html_(self) -> str:
         return "".join(_html(self))

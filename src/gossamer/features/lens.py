@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
@@ -27,6 +28,13 @@ class LensWords(NamedTuple):
 
     promotes: Words
     suppresses: Words
+
+    def __repr__(self) -> str:
+        return short_repr(self)
+
+    def _facts(self) -> Iterator[str]:
+        yield f"promotes {' '.join(word.strip() for word, _ in self.promotes[:5])}"
+        yield f"suppresses {' '.join(word.strip() for word, _ in self.suppresses[:5])}"
 
 
 def writes_to_stream(site: Site) -> bool:

@@ -1,13 +1,15 @@
 """`capture` and `patch`: reads and writes that need no loop. They use the callback form: no greenlets."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from gossamer.jax.errors import InstrumentError, LayerOutOfRange, NeedsLayer, Unsupported
+from gossamer.jax import compat
+from gossamer.jax.errors import InstrumentError, NeedsLayer, Unsupported
 from gossamer.jax.layers import Chosen, Layers, choose
 from gossamer.jax.run import Run
 from gossamer.jax.scope import Handle
@@ -17,11 +19,21 @@ from gossamer.jax.sites import SiteRow, SiteTable
 
 @dataclass(frozen=True, eq=False)
 class At:
-    """Which sites: a name, the layers among them, and a glob pattern for the path."""
+    """Which sites: a name, the layers among them, a glob pattern for the path, and which one of those that are left.
+
+    Two that say the same are equal, so that what was captured is found by either; a traced layer only equals itself.
+    """
 
     name: str
     layers: Layers = None
     path: str | None = None
+    nth: int | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, At) and self._facts == other._facts
+
+    def __hash__(self) -> int:
+        return hash(self._facts)
 
     def __lt__(self, other: object) -> bool:
         """JAX sorts the keys of a dict that leaves a `jit`."""
@@ -31,21 +43,38 @@ class At:
         return str(self) > str(other)
 
     def __str__(self) -> str:
-        facts = [repr(self.name)]
-        if self.layers is not None:
-            facts.append("layers=traced" if isinstance(self.layers, jax.core.Tracer) else f"layers={self.layers}")
-        return f"at({', '.join(facts if self.path is None else [*facts, f'path={self.path!r}'])})"
+        shown = {
+            "layers": "traced" if isinstance(self.layers, jax.core.Tracer) else _plain(self.layers),
+            "path": self.path and repr(self.path),
+            "nth": self.nth,
+        }
+        facts = [repr(self.name), *(f"{key}={value}" for key, value in shown.items() if value is not None)]
+        return f"at({', '.join(facts)})"
+
+    __repr__ = __str__
+
+    @property
+    def _facts(self) -> tuple[Any, ...]:
+        layers = _plain(self.layers)
+        hashed = id(layers) if isinstance(layers, jax.core.Tracer) else repr(layers)
+        return self.name, hashed, self.path, self.nth
 
 
-def at(name: str, layers: Layers = None, path: str | None = None) -> At:
+def _plain(layers: Layers) -> Layers:
+    """Layers as a text, a number or a list, whatever holds them; traced ones as they are."""
+    return layers if layers is None or isinstance(layers, (str, jax.core.Tracer)) else np.asarray(layers).tolist()
+
+
+def at(name: str, layers: Layers = None, path: str | None = None, nth: int | None = None) -> At:
     """Name sites for `patch`, `capture` and `split`.
 
     Args:
         name: a tag's name.
         layers: "all", a number, several, or a traced number; needed where the name stands for several layers.
         path: a glob pattern for the path.
+        nth: which one of the rows of `sites` that have this name and path, from 0: for those that share a path.
     """
-    return At(name, layers, path)
+    return At(name, layers, path, nth)
 
 
 def capture(
@@ -82,14 +111,18 @@ def capture(
 
 
 def patch(
-    function: Callable[..., Any], edits: Mapping[Any, Any], *, cast: bool = False, checkpoint_names: bool = False
+    function: Callable[..., Any],
+    edits: Mapping[Any, Any] | Iterable[tuple[Any, Any]],
+    *,
+    cast: bool = False,
+    checkpoint_names: bool = False,
 ) -> Callable[..., Any]:
     """A function with values inside the model changed.
 
     Args:
         function: the model.
-        edits: `at(...)` or a tag's name, with a function of the value, or the value to put there. Of two edits of one
-            site the second sees what the first wrote.
+        edits: `at(...)` or a tag's name, with a function of the value, or the value to put there: a dict, or pairs. Of
+            two edits of one site the second sees what the first wrote.
         cast: as in `Site.set`.
         checkpoint_names: as in `run`.
 
@@ -97,10 +130,11 @@ def patch(
 
     Raises, when it is called: as `Site.edit`; UnusedIntervention: the model did not come by a site.
     """
+    pairs = list(edits.items() if isinstance(edits, Mapping) else edits)
 
     def patched(*args: Any, **kwargs: Any) -> Any:
         with Run(function, args, kwargs, checkpoint_names=checkpoint_names) as run:
-            for key, change in edits.items():
+            for key, change in pairs:
                 _write(_merged(key, None), change, run, cast=cast)
         return run.result
 
@@ -110,9 +144,11 @@ def patch(
 def _merged(key: Any, layers: Layers) -> At:
     if not isinstance(key, At):
         return At(key, layers)
-    if layers is not None and key.layers is not None:
+    if layers is None:
+        return key
+    if key.layers is not None:
         raise InstrumentError(f"{key}: layers are given twice")
-    return At(key.name, layers if key.layers is None else key.layers, key.path)
+    return replace(key, layers=layers)
 
 
 def rows_of(where: At, table: SiteTable) -> list[SiteRow]:
@@ -124,6 +160,10 @@ def rows_of(where: At, table: SiteTable) -> list[SiteRow]:
         NeedsLayer: several sites, and no layers are given.
     """
     rows = table.expect(where.name, where.path)
+    if where.nth is not None:
+        if not 0 <= where.nth < len(rows):
+            raise InstrumentError(f"{where}: {len(rows)} rows of `sites` have this name and path, counted from 0")
+        rows = [rows[where.nth]]
     names = sorted({row.name for row in rows})
     if len(names) > 1:
         raise InstrumentError(f"{where} matches several tags, {', '.join(names)}: name each by itself")
@@ -131,7 +171,7 @@ def rows_of(where: At, table: SiteTable) -> list[SiteRow]:
     if stacked and len(rows) > 1:
         places = ", ".join(f"{row.path or 'top'} ({row.source})" for row in rows)
         raise InstrumentError(
-            f"{where} is tagged in several places, whose layers count separately: {places}. Give path="
+            f"{where} is tagged in several places, whose layers count separately: {places}. Give path= or nth=0, 1, ..."
         )
     if len(rows) > 1 and where.layers is None:
         raise NeedsLayer(f'{where} stands for {len(rows)} sites: pass layers=... (numbers or "all"), or path=')
@@ -144,13 +184,19 @@ def unrolled(where: At, rows: list[SiteRow]) -> Chosen:
     Raises:
         LayerOutOfRange: a number that none of them has.
     """
-    chosen = Chosen(None) if where.layers is None else choose(where.layers, None)
-    there = [row.layer for row in rows]
-    if isinstance(chosen.numbers, tuple):
-        for number in chosen.numbers:
-            if number not in there:
-                raise LayerOutOfRange(f"{where}: no layer {number} among the sites, which are {there}")
-    return chosen
+    return Chosen(None) if where.layers is None else choose(where.layers, layers_of(rows))
+
+
+def layers_of(rows: list[SiteRow]) -> tuple[int, ...]:
+    """The numbers of the layers of rows outside of stacked layers."""
+    return tuple(row.count for row in rows)
+
+
+def each(rows: list[SiteRow], chosen: Chosen | None) -> list[list[SiteRow]]:
+    """The rows by what must be met: each that is chosen by its number, or else any of them."""
+    if chosen is None or not isinstance(chosen.numbers, tuple):
+        return [rows]
+    return [[row] for row in rows if row.count in chosen.numbers]
 
 
 class _Reader:
@@ -166,13 +212,11 @@ class _Reader:
                 f"{where}: a traced layer of unrolled layers cannot be captured: stack the layers in a scan"
             )
         self._kept: dict[int, Handle] = {}
-        run.intervene(where.name, self._read, where.path, f"capture of {where}")
+        for some in each(rows, self._chosen):
+            run.at_rows(some, self._read, f"capture of {where}")
 
     def _read(self, site: Site) -> None:
-        if self._stacked:
-            self._kept[0] = site.save(layers=self._where.layers)
-        elif self._chosen is not None and self._chosen.has(site.layer):
-            self._kept[site.layer] = site.save()
+        self._kept[site.count] = site.save(layers=self._where.layers if self._stacked else None)
 
     def value(self) -> Any:
         if self._stacked or self._where.layers is None:
@@ -190,29 +234,22 @@ class _Reader:
                 f"{self._where}: the layers have different shapes, {', '.join(map(str, shapes))}, and cannot be one "
                 f"array. Capture them one by one: {{at({self._where.name!r}, layers=n): None for n in ...}}"
             )
-        return jnp.stack(leaves)
+        with compat.x64_for(leaves):
+            return jnp.stack(leaves)
 
 
 def _write(where: At, change: Any, run: Run, *, cast: bool) -> None:
     rows = rows_of(where, run.table)
-    checked = rows[0].length is not None or unrolled(where, rows).known
+    stacked = rows[0].length is not None
+    chosen = None if stacked else unrolled(where, rows)
 
     def edit(site: Site) -> None:
-        if not checked and site.layer == rows[0].layer:
-            _spoil_if_outside(site, where.layers, [row.layer for row in rows])
+        if not stacked:
+            site.numbers = layers_of(rows)  # of this path only
         if callable(change):
             site.edit(change, layers=where.layers, cast=cast)
         else:
             site.set(change, layers=where.layers, cast=cast)
 
-    run.intervene(where.name, edit, where.path, f"patch at {where}")
-
-
-def _spoil_if_outside(site: Site, layers: Any, there: list[int | None]) -> None:
-    """A traced number that is no layer cannot be refused: the first layer's value becomes NaN."""
-    outside = jnp.any(~jnp.isin(layers, jnp.asarray(there)))
-
-    def spoilt(leaf: Any) -> Any:
-        return jnp.full_like(leaf, jnp.nan) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf
-
-    site.edit(lambda value: jax.tree.map(spoilt, value), layers=jnp.where(outside, site.layer, -1))
+    for some in each(rows, chosen):
+        run.at_rows(some, edit, f"patch at {where}")

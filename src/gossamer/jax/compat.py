@@ -5,7 +5,7 @@ parameters of an equation) is read by name, in both spellings where a change is 
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +46,7 @@ class ScanForm:
     def started(self, eqn: Any, init: list[Any]) -> list[Any]:
         """The initial carries, of the types that the equation says: one may be a Python number."""
         atoms = eqn.invars[self.consts : self.consts + self.carries]
-        return [strongly_typed(value, atom.aval) for value, atom in zip(init, atoms, strict=True)]
+        return [typed_as(value, atom.aval) for value, atom in zip(init, atoms, strict=True)]
 
 
 def scan_form(eqn: Any) -> ScanForm:
@@ -93,11 +93,55 @@ def rebind(eqn: Any, values: list[Any], stack: Any) -> list[Any]:
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
-def strongly_typed(value: Any, aval: Any) -> Any:
-    """`value` with the dtype of `aval`, and not weakly; inside `shard_map` also varying over the same mesh axes."""
-    if not jnp.issubdtype(aval.dtype, jax.dtypes.extended):
-        value = jax.lax.convert_element_type(value, aval.dtype)
-    return varying_as(value, aval)
+def typed_as(value: Any, other: Any) -> Any:
+    """`value` with the dtype of `other`, weak or not; inside `shard_map` also varying over the same mesh axes.
+
+    Args:
+        other: a value or a type.
+    """
+    if not jnp.issubdtype(other.dtype, jax.dtypes.extended):
+        weak = _is_weak(other)
+        with x64_for([other]):
+            value = value if isinstance(value, jax.Array) else jax.lax.convert_element_type(value, other.dtype)
+            if value.dtype != other.dtype or _is_weak(value) != weak:
+                to: Any = {"new_dtype": other.dtype, "weak_type": weak, "sharding": None}
+                value = jax.lax.convert_element_type_p.bind(value, **to)
+    return varying_as(value, other)
+
+
+def _is_weak(of: Any) -> bool:
+    return bool((jax.typeof(of) if isinstance(of, jax.Array) else of).weak_type)
+
+
+@contextlib.contextmanager
+def x64_for(types: Iterable[Any]) -> Iterator[None]:
+    """With numbers of 64 bits where there are some among these values or types.
+
+    They come from a part of a model under `jax.enable_x64`, which a jaxpr does not say; elsewhere JAX would cut them.
+    """
+    with x64(on=x64_is_on() or any(_has_64_bits(one.dtype) for one in types)):
+        yield
+
+
+@contextlib.contextmanager
+def x64(*, on: bool) -> Iterator[None]:
+    """With numbers of 64 bits, or without."""
+    if on is x64_is_on():
+        yield
+        return
+    with jax.enable_x64(on):
+        yield
+
+
+def x64_is_on() -> bool:
+    config: Any = jax.config  # its attributes are not typed
+    return bool(config.jax_enable_x64)
+
+
+def _has_64_bits(dtype: Any) -> bool:
+    if jnp.issubdtype(dtype, jax.dtypes.extended):
+        return False
+    return bool(dtype.itemsize == (16 if jnp.issubdtype(dtype, jnp.complexfloating) else 8))
 
 
 def varying_as(value: Any, other: Any) -> Any:
@@ -132,7 +176,7 @@ def _varying(of: Any) -> frozenset[str]:
 
 def as_array(value: Any, aval: Any) -> Any:
     """`value`; as an array of the type `aval` where the jaxpr has a bare number."""
-    return value if hasattr(value, "shape") else jax.lax.convert_element_type(value, aval.dtype)
+    return value if hasattr(value, "shape") else typed_as(value, aval)
 
 
 def no_names() -> Any:
@@ -194,15 +238,30 @@ def is_eager(trace: Any) -> bool:
     return type(trace).__name__ == "EvalTrace"
 
 
-def enter_trace(trace: Any) -> None:
-    """Make `trace` the one that operations belong to, until the next change."""
-    jex_core.set_current_trace(trace).__enter__()
+@dataclass(frozen=True)
+class Level:
+    """What operations belong to: a trace, and the named scopes that are open in it."""
+
+    trace: Any
+    names: Any
+
+    def enter(self) -> None:
+        """Make it the present one, until the next change."""
+        jex_core.set_current_trace(self.trace).__enter__()
+        source_info_util.set_name_stack(self.names).__enter__()
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """Compute there. Scopes that are opened in the same trace stay open."""
+        if self.trace is current_trace():
+            yield
+            return
+        with jex_core.set_current_trace(self.trace), source_info_util.set_name_stack(self.names):
+            yield
 
 
-@contextlib.contextmanager
-def inside_trace(trace: Any) -> Iterator[None]:
-    with jex_core.set_current_trace(trace):
-        yield
+def here() -> Level:
+    return Level(current_trace(), source_info_util.current_name_stack())
 
 
 def traced(function: Callable[..., Any], *args: Any) -> Any:

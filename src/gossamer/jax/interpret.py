@@ -5,13 +5,14 @@ inside are opened: `jit` is inlined, `scan`, `remat` and `cond` are built again 
 be opened is refused by name.
 """
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from gossamer.jax import compat, nested, scans
 from gossamer.jax.errors import Unsupported, scoped_leak
-from gossamer.jax.names import facts_of, name_of
+from gossamer.jax.names import TagCounts, facts_of, name_of
 from gossamer.jax.peel import Peel, nothing, peeled
 from gossamer.jax.scope import Scope
 from gossamer.jax.site import Site
@@ -30,6 +31,7 @@ class Interpreter:
         wanted: whether tags of a name are visited; the others are passed by.
         open_remats: inline remats with wanted tags, rather than build them again.
         checkpoint_names: the names that `checkpoint_name` gives are tags, too.
+        unrolled: the numbers of the layers of a name, outside of stacked layers; left out, they are not checked.
 
     Attributes:
         done: no further tag is visited: the rest of the model is applied as it is.
@@ -43,14 +45,16 @@ class Interpreter:
         wanted: Wanted | None = None,
         open_remats: bool = False,
         checkpoint_names: bool = False,
+        unrolled: Callable[[str], tuple[int, ...]] | None = None,
     ) -> None:
         self._visit = visit
         self._open_remats = open_remats
         self._counts: Counter[str] = Counter()
-        self._uses = Uses(lambda eqn: name_of(eqn, checkpoint_names=checkpoint_names) is not None)
-        self._names: dict[int, tuple[Any, frozenset[str]]] = {}
+        self._tags = TagCounts(checkpoint_names=checkpoint_names)
+        self._uses = Uses(self._tags)
         self._wanted = wanted or (lambda _: True)
         self._checkpoint_names = checkpoint_names
+        self._unrolled = unrolled
         self._peel = peel
         self.done = False
         self._ended: list[Any] = []
@@ -96,28 +100,34 @@ class Interpreter:
         if any(trace is not None and trace is ended() for trace in traces for ended in self._ended):
             raise scoped_leak(f", in {where}")
 
-    def names_in(self, jaxpr: Any) -> frozenset[str]:
-        """The names of the wanted tags in a jaxpr, at any depth."""
-        known = self._names.get(id(jaxpr))
-        if known is None:
-            found = [self._names_of(eqn) for eqn in jaxpr.eqns]
-            known = self._names[id(jaxpr)] = (jaxpr, frozenset().union(*found))
-        return known[1]
+    def pass_by(self, inners: Any) -> None:
+        """Count the tags of bodies that are not run."""
+        for inner in inners:
+            self._counts.update(self._tags.inside(compat.opened(inner)[0]))
 
-    def _names_of(self, eqn: Any) -> frozenset[str]:
-        name = name_of(eqn, checkpoint_names=self._checkpoint_names)
-        if name is not None:
-            return frozenset([name]) if self._wanted(name) else frozenset()
-        return frozenset().union(*(self.names_in(inner) for inner in compat.inner_jaxprs(eqn)))
+    @contextlib.contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """What is met here will be met again, or is counted otherwise."""
+        before = Counter(self._counts)
+        yield
+        self._counts = before
 
     def _apply(self, eqn: Any, values: list[Any], scope: Scope, stack: Any, used: Used) -> list[Any]:
-        names = frozenset() if self.done else self._names_of(eqn)
+        tags = self._tags.of(eqn)
+        names = [] if self.done else list(filter(self._wanted, tags))
+        if names:
+            with self.uncounted():
+                results = self._opened(eqn, values, scope, stack, used, names)
+        else:
+            results = compat.rebind(eqn, values, stack)
+        self._counts.update(tags)
+        return results
+
+    def _opened(self, eqn: Any, values: list[Any], scope: Scope, stack: Any, used: Used, names: list[str]) -> list[Any]:
+        """The results of an equation that is a wanted tag, or has some inside."""
         kind = eqn.primitive.name
-        if names and name_of(eqn, checkpoint_names=self._checkpoint_names):
+        if name_of(eqn, checkpoint_names=self._checkpoint_names) is not None:
             return self._stop(eqn, values, scope, stack, used)
-        # The recomputation of a remat that the model itself differentiates: its tags were met in the forward pass.
-        if not names or eqn.params.get("differentiated"):
-            return compat.rebind(eqn, values, stack)
         used = self._uses.in_body(eqn, used)
         if kind in compat.JIT or (kind in compat.REMAT and self._open_remats):
             return nested.inline(self, eqn, values, scope, stack, used)
@@ -136,21 +146,29 @@ class Interpreter:
         )
 
     def _stop(self, eqn: Any, values: list[Any], scope: Scope, stack: Any, used: Used) -> list[Any]:
-        path = joined(scope.path, str(stack + compat.names_of(eqn)))
+        path = nested.path_inside(scope, stack, eqn)
         facts = facts_of(eqn, path)
         values = [compat.as_array(value, atom.aval) for value, atom in zip(values, eqn.invars, strict=True)]
-        count = self._counts[facts["name"]]
-        site = Site(facts, values, scope, path=path, source=compat.source_of(eqn), count=count, used=any(used))
-        self._counts[site.name] += 1
+        site = Site(
+            facts,
+            values,
+            scope,
+            path=path,
+            source=compat.source_of(eqn),
+            count=self._counts[facts["name"]],
+            numbers=self._numbers(facts["name"], scope),
+            used=any(used),
+        )
         self._visit(site, scope.inline)
         leaves = site.close()
         self._refuse_ended(leaves, repr(site))
         # Tagged again: a run around this run sees what this one left.
         return compat.rebind(eqn, leaves, stack)
 
-
-def joined(*parts: str) -> str:
-    return "/".join(part for part in parts if part)
+    def _numbers(self, name: str, scope: Scope) -> Sequence[int] | None:
+        if scope.layer is not None:
+            return range(scope.total)
+        return None if self._unrolled is None else self._unrolled(name)
 
 
 def _last_uses(jaxpr: Any) -> dict[int, list[Any]]:

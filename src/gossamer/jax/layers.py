@@ -3,6 +3,7 @@
 A traced layer number makes a sweep over layers one compiled program.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +23,12 @@ class Chosen:
     Args:
         numbers: layer numbers: a tuple, or a traced integer array () or (k,); None for all layers.
         one: a single number was given: a saved value has no layer axis.
+        there: the layers that they are chosen from; None where those are not known.
     """
 
     numbers: tuple[int, ...] | jax.Array | None
     one: bool = False
+    there: Sequence[int] | None = None
 
     @property
     def count(self) -> int:
@@ -42,28 +45,38 @@ class Chosen:
         if self.numbers is None:
             return True
         if isinstance(self.numbers, tuple):
-            return layer in self.numbers if isinstance(layer, int) else jnp.any(jnp.asarray(self.numbers) == layer)
+            return layer in self.numbers if isinstance(layer, int) else jnp.any(self._array == layer)
         return jnp.any(self.numbers == layer)
 
     def slot(self, layer: Any) -> Any:
         """Which row of a save belongs to `layer`; any row where it is not chosen."""
-        assert self.numbers is not None
-        return jnp.argmax(jnp.reshape(jnp.asarray(self.numbers), (-1,)) == layer)
+        # Not jnp.argmax, whose type depends on `jax.enable_x64` as it is traced, and again as it is lowered.
+        return jax.lax.argmax(jnp.reshape(self._array, (-1,)) == layer, 0, np.int32)
 
-    def outside(self, length: int) -> Any:
-        """Whether any traced number is no layer at all; False where the numbers are known, for they are checked."""
-        if self.numbers is None or isinstance(self.numbers, tuple):
-            return False
-        return jnp.any((self.numbers < 0) | (self.numbers >= length))
+    @property
+    def _array(self) -> Any:
+        return np.asarray(self.numbers, np.int32) if isinstance(self.numbers, tuple) else self.numbers
+
+    @property
+    def unchecked(self) -> bool:
+        """Whether a number may be no layer, which is seen only as the model runs."""
+        return not self.known and self.there is not None
+
+    def outside(self) -> Any:
+        """For each of traced numbers, whether it is no layer: of the shape of `numbers`."""
+        numbers: Any = self.numbers
+        if isinstance(self.there, range):
+            return (numbers < self.there.start) | (numbers >= self.there.stop)
+        return ~jnp.isin(numbers, jnp.asarray(self.there))
 
 
-def choose(layers: Layers, length: int | None) -> Chosen:
+def choose(layers: Layers, there: Sequence[int] | None) -> Chosen:
     """Read what a user gave as `layers`.
 
     Args:
-        layers: "all"; a number (negative ones count from the end); several different ones; or a traced integer array
-            of shape () or (k,).
-        length: how many layers there are; None where that is not known (unrolled layers).
+        layers: "all"; a number; several different ones; or a traced integer array of shape () or (k,).
+        there: the numbers of the layers: a range for stacked ones, among which negative numbers count from the end;
+            None where they are not known.
 
     A traced number that is no layer cannot be refused: its save is NaN and its edit makes the value NaN.
 
@@ -74,26 +87,48 @@ def choose(layers: Layers, length: int | None) -> Chosen:
     if isinstance(layers, str):
         if layers != "all":
             raise InstrumentError(f'layers="{layers}": give "all", a layer number or several')
-        return Chosen(None)
+        return Chosen(None, there=there)
     if isinstance(layers, jax.core.Tracer):
-        return _traced(layers)
+        if layers.ndim > 1 or not jnp.issubdtype(layers.dtype, jnp.integer):
+            raise InstrumentError(
+                f"layers: a traced {layers.dtype}{list(layers.shape)}; give integers of shape () or (k,)"
+            )
+        # Kept as it is: a new array would belong to the body that the site is in.
+        return Chosen(layers, one=layers.ndim == 0, there=there)
     numbers = np.asarray(layers)
     if numbers.ndim > 1 or numbers.size == 0 or not np.issubdtype(numbers.dtype, np.integer):
         raise InstrumentError(f'layers={layers!r}: give "all", a layer number or several')
-    wanted = [int(number) for number in numbers.reshape(-1)]
-    for number in wanted:
-        if length is None and number < 0:
-            raise LayerOutOfRange(f"layer {number}: unrolled layers are not counted from the end")
-        if length is not None and not -length <= number < length:
-            raise LayerOutOfRange(f"layer {number}: the site is in {length} stacked layers, 0 to {length - 1}")
-    resolved = tuple(number if length is None else number % length for number in wanted)
+    resolved = tuple(_resolved(int(number), there) for number in numbers.reshape(-1))
     if len(set(resolved)) != len(resolved):
         raise InstrumentError(f"layers={layers!r}: a layer is named twice")
-    return Chosen(resolved, one=numbers.ndim == 0)
+    return Chosen(resolved, one=numbers.ndim == 0, there=there)
 
 
-def _traced(layers: jax.core.Tracer) -> Chosen:
-    if layers.ndim > 1 or not jnp.issubdtype(layers.dtype, jnp.integer):
-        raise InstrumentError(f"layers: a traced {layers.dtype}{list(layers.shape)}; give integers of shape () or (k,)")
-    # Kept as it is: a new array would belong to the body that the site is in.
-    return Chosen(layers, one=layers.ndim == 0)
+def _resolved(number: int, there: Sequence[int] | None) -> int:
+    if isinstance(there, range):
+        if not -len(there) <= number < len(there):
+            raise LayerOutOfRange(f"layer {number}: the site is in {len(there)} stacked layers, 0 to {len(there) - 1}")
+        return number % len(there)
+    if number < 0:
+        raise LayerOutOfRange(f"layer {number}: unrolled layers are not counted from the end")
+    if there is not None and number not in there:
+        raise LayerOutOfRange(f"no layer {number} among the sites, which are {', '.join(map(str, there))}")
+    return number
+
+
+def nan_where(value: Any, outside: Any) -> Any:
+    """A value with NaN in its floating numbers where `outside` is true. No NaN is anywhere where it is false.
+
+    Args:
+        value: arrays in any pytree.
+        outside: of shape (), or (k,) for arrays of shape (k, ...).
+    """
+    nan = jnp.sqrt(jnp.where(outside, -1.0, 1.0))
+
+    def leaf_of(leaf: Any) -> Any:
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            return leaf
+        per_row = (*outside.shape, *[1] * (leaf.ndim - outside.ndim))
+        return jnp.where(outside.reshape(per_row), nan.astype(leaf.dtype).reshape(per_row), leaf)
+
+    return jax.tree.map(leaf_of, value)

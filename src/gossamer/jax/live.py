@@ -6,7 +6,7 @@ the model's while the model runs, and the user's while the loop's body does.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -16,7 +16,6 @@ from gossamer.jax.driver import Driver
 from gossamer.jax.errors import InstrumentError, NeedsStaged, ScopedRead
 from gossamer.jax.layers import Chosen, Layers
 from gossamer.jax.loop import Loop
-from gossamer.jax.peel import numbers_of
 from gossamer.jax.scope import Handle, Scope
 from gossamer.jax.site import Site
 from gossamer.jax.tag import LISTENING, Tagged, bound
@@ -65,11 +64,11 @@ class LiveRun(Loop):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         *,
-        peel: Any = (),
+        peel: Sequence[int] = (),
         checkpoint_names: bool = False,
     ) -> None:
         super().__init__()
-        if numbers_of(peel):
+        if peel:
             raise NeedsStaged("peel=...: a live run does not open scans; use mode='staged'")
         if checkpoint_names:
             raise NeedsStaged("checkpoint_names=True: a live run hears tags only; use mode='staged'")
@@ -132,7 +131,7 @@ class LiveRun(Loop):
     @property
     def _level(self) -> Any:
         """The trace of the run itself; resumed inside grad or vmap, the rest of the model belongs to that."""
-        return self._at if self._driver is None else self._driver.base
+        return self._at if self._driver is None else self._driver.base.trace
 
     def _visit(self, site: Site, inline: bool) -> None:
         before, LISTENING.listener = LISTENING.listener, None

@@ -24,9 +24,17 @@ from gossamer.jax.site import Site
 
 
 @dataclass
-class _Callback:
+class Callback:
+    """A function to call at sites.
+
+    Args:
+        name: a glob pattern for the names.
+        meets: whether it is called at a site.
+        what: how an error names it.
+    """
+
     name: str
-    path: str | None
+    meets: Callable[[Site], bool]
     function: Callable[[Site], None]
     what: str
     fired: int = 0
@@ -45,9 +53,9 @@ class Loop(ABC):
     strict = False
 
     def __init__(self) -> None:
-        self._callbacks: list[_Callback] = []
+        self._callbacks: list[Callback] = []
         self._driver: Driver | None = None
-        self._base: Any = None
+        self._base: compat.Level | None = None
         self._site: Site | None = None
         self._draining = False
         self._finished = False
@@ -79,12 +87,8 @@ class Loop(ABC):
         Raises:
             UnknownTag: the model has no such tag.
         """
-        self.intervene(name, function, path, f"on({name!r})")
-
-    def intervene(self, name: str, function: Callable[[Site], None], path: str | None, what: str) -> None:
-        """As `on`; `what` names the intervention if it turns out to be unused."""
         self._expect(name, path)
-        self._callbacks.append(_Callback(name, path, function, what))
+        self._callbacks.append(Callback(name, lambda site: site.matches(name, path), function, f"on({name!r})"))
 
     def until(self, name: str, path: str | None = None) -> Site:
         """Go on to the next site of this name, passing all others by.
@@ -118,11 +122,12 @@ class Loop(ABC):
         if self._finished:
             raise StopIteration
         if self._driver is None:
+            assert self._base is not None
             self._driver = Driver(self._drive, self._base, strict=self.strict)
         return self._advance()
 
     def __enter__(self) -> "Loop":
-        self._base = compat.current_trace()
+        self._base = compat.here()
         return self
 
     def __exit__(
@@ -146,6 +151,7 @@ class Loop(ABC):
         self._draining = True
         if not self._finished:
             if self._driver is None:
+                assert self._base is not None
                 with own_level(self._base):
                     self._drive()
             else:
@@ -167,7 +173,13 @@ class Loop(ABC):
         return self._site
 
     def _drive(self) -> None:
-        self._result = self._work()
+        try:
+            self._result = self._work()
+        except StopIteration as error:
+            raise InstrumentError(
+                "the model, or a function given to its run, raised StopIteration, which would end the loop over sites "
+                "as if the model had run to its end: catch it there, or give next(...) a default"
+            ) from error
         self._finished = True
 
     def _visit(self, site: Site, inline: bool) -> None:
@@ -176,7 +188,7 @@ class Loop(ABC):
         if not inline:
             self._scoped.add(f"{site.name!r} in {site.scope}")
         for callback in self._callbacks:
-            if site.matches(callback.name, callback.path):
+            if callback.meets(site):
                 callback.fired += 1
                 try:
                     callback.function(site)

@@ -1,5 +1,6 @@
 """Tags inside `jit` (inlined), `remat` (built again with its policy) and `cond` (written in each branch)."""
 
+import contextlib
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 
 from gossamer.jax import compat
+from gossamer.jax.driver import refuse_unfinished
 from gossamer.jax.scope import Scope
 from gossamer.jax.uses import Used
 
@@ -23,11 +25,15 @@ class Interprets(Protocol):
         self, jaxpr: Any, consts: list[Any], args: list[Any], scope: Scope, stack: Any, used: Used
     ) -> list[Any]: ...
 
+    def pass_by(self, inners: Any) -> None: ...
+
+    def uncounted(self) -> contextlib.AbstractContextManager[None]: ...
+
     def end(self, trace: Any, taken: list[Any], where: str) -> None: ...
 
 
 def path_inside(scope: Scope, stack: Any, eqn: Any) -> str:
-    """The path of an equation's body, as shown to the user."""
+    """The path of an equation and its body, as shown to the user."""
     return "/".join(part for part in (scope.path, str(stack + compat.names_of(eqn))) if part)
 
 
@@ -50,7 +56,7 @@ def remat(interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, st
     inner = scope.inside("remat", path_inside(scope, stack, eqn))
     body = trace_body(interpreter, eqn.params["jaxpr"], used, lambda _: inner)
     options = {"prevent_cse": eqn.params["prevent_cse"], "policy": eqn.params["policy"]}
-    with compat.context_of(eqn, stack):
+    with compat.context_of(eqn, stack), compat.x64_for([*body.closed.in_avals, *body.closed.out_avals]):
         results = jax.checkpoint(lambda *args: compat.evaluate(body.closed, *args), **options)(*values)
     own, saved = body.split(results)
     pass_out(inner, saved, scope)
@@ -62,12 +68,14 @@ def branch(interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, s
     index, *operands = values
     branches = eqn.params["branches"]
     if not isinstance(index, jax.core.Tracer):
-        jaxpr, consts = compat.opened(branches[min(max(int(index), 0), len(branches) - 1)])
+        taken = min(max(int(index), 0), len(branches) - 1)
+        interpreter.pass_by(branches[:taken])
+        jaxpr, consts = compat.opened(branches[taken])
         return interpreter.evaluate(jaxpr, consts, operands, scope, stack + compat.names_of(eqn), used)
     path = path_inside(scope, stack, eqn)
     bodies = [trace_body(interpreter, one, used, lambda _: scope.inside("cond", path)) for one in branches]
     types = [atom.aval for atom in eqn.outvars]
-    with compat.context_of(eqn, stack):
+    with compat.context_of(eqn, stack), compat.x64_for([*bodies[0].closed.in_avals, *types]):
         return list(jax.lax.switch(index, [_branch(body, types) for body in bodies], *operands))
 
 
@@ -76,7 +84,7 @@ def _branch(body: "Body", types: list[Any]) -> Any:
 
     def call(*args: Any) -> list[Any]:
         results = compat.evaluate(body.closed, *args)
-        return [compat.strongly_typed(value, aval) for value, aval in zip(results, types, strict=True)]
+        return [compat.typed_as(value, aval) for value, aval in zip(results, types, strict=True)]
 
     return call
 
@@ -123,14 +131,19 @@ def trace_body(
     def traced(number: Any, *args: Any) -> list[Any]:
         nonlocal tree, trace, path
         scope = scope_of(number)
-        scope.trace = compat.current_trace()
-        trace, path = weakref.ref(scope.trace), scope.path
-        results = interpreter.evaluate(jaxpr, list(consts), list(args), scope, compat.no_names(), used)
+        scope.level = compat.here()
+        trace, path = weakref.ref(scope.level.trace), scope.path
+        # The run may stand still here: the caller's setting must be in force.
+        with compat.x64(on=outside):
+            results = interpreter.evaluate(jaxpr, list(consts), list(args), scope, compat.no_names(), used)
         saved, tree = jax.tree.flatten(scope.release())
         return [*results, *saved]
 
     traced.__name__ = LEAK_HINT
-    closed = compat.traced(traced, step, *(compat.like(atom.aval) for atom in jaxpr.invars))
+    outside, types = compat.x64_is_on(), [atom.aval for atom in jaxpr.invars]
+    with compat.x64_for(types):
+        closed = compat.traced(traced, step, *map(compat.like, types))
+    refuse_unfinished(trace())
     interpreter.end(trace, closed.consts, f"the body at {path or 'the top'}")
     return Body(closed, len(jaxpr.outvars), tree)
 

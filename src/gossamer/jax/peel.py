@@ -39,7 +39,7 @@ def outermost(layers: Layers) -> Peel:
     """
 
     def steps(scope: Scope, length: int) -> Sequence[int]:
-        return tuple(choose(layers, length).numbers or ()) if scope.layer is None else ()
+        return tuple(choose(layers, range(length)).numbers or ()) if scope.layer is None else ()
 
     return steps if layers else nothing
 
@@ -75,17 +75,20 @@ def peeled(
         if start in alone:
             # The names around the scan are in the stack that its equations are evaluated with: not in the path again.
             inner = scope.step("layer", scope.path, start, form.length)
-            x = [jax.lax.index_in_dim(leaf, start, keepdims=False) for leaf in xs]
-            results = interpreter.evaluate(
-                jaxpr, list(inner_consts), [*consts, *state, *x], inner, stack + compat.names_of(eqn), used
-            )
+            with compat.x64_for(xs):
+                x = [jax.lax.index_in_dim(leaf, start, keepdims=False) for leaf in xs]
+            with interpreter.uncounted():
+                results = interpreter.evaluate(
+                    jaxpr, list(inner_consts), [*consts, *state, *x], inner, stack + compat.names_of(eqn), used
+                )
             state, ys = results[: form.carries], [leaf[None] for leaf in results[form.carries :]]
         else:
-            with compat.context_of(eqn, stack):
+            with compat.context_of(eqn, stack), compat.x64_for(form.body.in_avals):
                 state, ys = _segment(form, consts, state, xs, start, stop)
         parts.append((start, ys))
     stacked = zip(*(ys for _, ys in sorted(parts, key=lambda part: part[0])), strict=True)
-    return [*state, *(jnp.concatenate(pieces) for pieces in stacked)]
+    with compat.x64_for(form.body.out_avals):
+        return [*state, *(jnp.concatenate(pieces) for pieces in stacked)]
 
 
 def _segments(length: int, alone: set[int], reverse: bool) -> list[tuple[int, int]]:
@@ -101,7 +104,7 @@ def _segment(form: compat.ScanForm, consts: Any, state: Any, xs: Any, start: int
     def step(carry: Any, number: Any) -> Any:
         x = [jax.lax.dynamic_index_in_dim(leaf, number, keepdims=False) for leaf in xs]
         results = compat.evaluate(form.body, *consts, *carry, *x)
-        new = [compat.strongly_typed(value, old) for value, old in zip(results, carry, strict=False)]
+        new = [compat.typed_as(value, old) for value, old in zip(results, carry, strict=False)]
         return new, results[form.carries :]
 
     return jax.lax.scan(step, state, jnp.arange(start, stop, dtype=jnp.int32), reverse=form.reverse, **form.options)

@@ -11,17 +11,19 @@ needs no greenlet; it is the oracle of the loop.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+import glob
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from gossamer.jax import compat
 from gossamer.jax.errors import InstrumentError
 from gossamer.jax.interpret import Interpreter
-from gossamer.jax.loop import Loop
+from gossamer.jax.loop import Callback, Loop
 from gossamer.jax.peel import numbers_of, outermost
 from gossamer.jax.scope import Scope
-from gossamer.jax.sites import SiteTable, table_of
-from gossamer.jax.staging import Staged, stage
+from gossamer.jax.site import Site
+from gossamer.jax.sites import SiteRow, SiteTable, table_of
+from gossamer.jax.staging import Staged, refuse_shared, stage
 
 
 def run(
@@ -42,17 +44,24 @@ def run(
             that need concrete values or change their own state.
         checkpoint_names: what the model names for remat policies (`jax.ad_checkpoint.checkpoint_name`) is a site too.
 
+    A model's own arguments of these names are given to it first, with `functools.partial`.
+
     Returns: a `Run`, or a `LiveRun`, which has the same loop, `until`, `on` and `result`.
+
+    Raises:
+        InstrumentError: another mode; or one of these keywords is an argument of the model, too.
 
     Source: the greenlet loop of Kramár, Instrumenting LLM model internals in JAX (2024), and mishax.
     """
+    peeled = numbers_of(peel)
+    refuse_shared(function, peel=bool(peeled), mode=mode != "staged", checkpoint_names=checkpoint_names)
     if mode == "live":
         from gossamer.jax.live import LiveRun  # its private parts of JAX are not touched by staged runs
 
-        return LiveRun(function, args, kwargs, peel=peel, checkpoint_names=checkpoint_names)
+        return LiveRun(function, args, kwargs, peel=peeled, checkpoint_names=checkpoint_names)
     if mode != "staged":
         raise InstrumentError(f'mode={mode!r}: "staged" or "live"')
-    return Run(function, args, kwargs, peel=peel, checkpoint_names=checkpoint_names)
+    return Run(function, args, kwargs, peel=peeled, checkpoint_names=checkpoint_names)
 
 
 class Run(Loop):
@@ -68,12 +77,12 @@ class Run(Loop):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         *,
-        peel: Any = (),
+        peel: Sequence[int] = (),
         checkpoint_names: bool = False,
     ) -> None:
         super().__init__()
         self._call: Any = (function, args, kwargs)
-        self._peel = numbers_of(peel)
+        self._peel = peel
         self._checkpoint_names = checkpoint_names
         self._staged: Staged | None = None
         self._table: SiteTable | None = None
@@ -94,13 +103,23 @@ class Run(Loop):
             raise InstrumentError("a run is used in a `with`: with run(model, ...) as r: ...")
         return self._table
 
+    def at_rows(self, rows: Sequence[SiteRow], function: Callable[[Site], None], what: str) -> None:
+        """Call `function(site)` at the sites of some rows of the table, all of one name.
+
+        Args:
+            what: names the intervention, if it turns out that the run came by none of them.
+        """
+        name, counts = rows[0].name, {row.count for row in rows}
+        meets = lambda site: site.name == name and site.count in counts  # noqa: E731
+        self._callbacks.append(Callback(glob.escape(name), meets, function, what))
+
     @contextlib.contextmanager
     def outside(self) -> Iterator[None]:
         """Compute at the level around the run, while it stands in the body of a scan or remat."""
         if self._driver is None or self._driver.finished:
             yield
             return
-        with compat.inside_trace(self._driver.base):
+        with self._driver.base.inside():
             yield
 
     def _work(self) -> Any:
@@ -111,16 +130,14 @@ class Run(Loop):
             self._visit,
             peel=outermost(self._peel),
             checkpoint_names=self._checkpoint_names,
-            wanted=None if looping else self._called_back,
+            wanted=None if looping else lambda name: any(callback.takes(name) for callback in self._callbacks),
+            unrolled=self.table.unrolled,
         )
         closed = staged.closed
         used = (True,) * len(closed.jaxpr.outvars)
         consts = list(closed.consts)
         outs = interpreter.evaluate(closed.jaxpr, consts, staged.args, Scope("top"), compat.no_names(), used)
         return staged.result(outs)
-
-    def _called_back(self, name: str) -> bool:
-        return any(callback.takes(name) for callback in self._callbacks)
 
     def _expect(self, name: str, path: str | None) -> None:
         self.table.expect(name, path)

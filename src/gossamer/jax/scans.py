@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from gossamer.jax import compat
 from gossamer.jax.errors import EagerRunWarning
+from gossamer.jax.layers import nan_where
 from gossamer.jax.nested import Interprets, pass_out, path_inside, trace_body
 from gossamer.jax.scope import Kept, Scope
 from gossamer.jax.uses import Used
@@ -36,23 +37,26 @@ def scan(interpreter: Interprets, eqn: Any, values: list[Any], scope: Scope, sta
     body = trace_body(interpreter, form.body, used, scope_of, jax.ShapeDtypeStruct((), jnp.int32))
     (inner,) = opened
     base = 0 if scope.layer is None else scope.layer * form.length
-    slots = _slots(inner, body.saved_types(), nested=scope.stacked)
+    slots = [_Slot(kept, *one, scope.stacked) for kept, one in zip(inner.kept, body.saved_types(), strict=True)]
 
     def step(carry: Any, inputs: Any) -> Any:
         state, buffers = carry
         number, x = inputs
         results, saved = body.split(compat.evaluate(body.closed, number, *consts, *state, *x))
-        state = [compat.strongly_typed(value, old) for value, old in zip(results, state, strict=False)]
+        state = [compat.typed_as(value, old) for value, old in zip(results, state, strict=False)]
         rows = [slot.put(b, *one, number + base) for slot, b, one in zip(slots, buffers, saved, strict=True)]
         return (state, [row[0] for row in rows]), (results[form.carries :], [row[1] for row in rows])
 
-    start = form.started(eqn, init), [slot.start() for slot in slots]
-    with compat.context_of(eqn, stack):
+    types = [*body.closed.in_avals, *body.closed.out_avals]
+    with compat.context_of(eqn, stack), compat.x64_for(types):
+        start = form.started(eqn, init), [slot.start() for slot in slots]
         numbers = jnp.arange(form.length, dtype=jnp.int32)
         (final, buffers), (ys, stacks) = jax.lax.scan(
             step, start, (numbers, xs), length=form.length, reverse=form.reverse, **form.options
         )
-    pass_out(inner, [slot.end(b, y) for slot, b, y in zip(slots, buffers, stacks, strict=True)], scope)
+    with compat.x64_for(types):
+        ends = [slot.end(b, y) for slot, b, y in zip(slots, buffers, stacks, strict=True)]
+    pass_out(inner, ends, scope)
     return [*final, *ys]
 
 
@@ -88,13 +92,18 @@ class _Slot:
         return self.kept.chosen is None or self.kept.chosen.numbers is None
 
     def start(self) -> Any:
-        """The carry before the first step: rows that are never reached stay NaN."""
+        """The carry before the first step."""
         if self.all:
             return None
         chosen = self.kept.chosen
         assert chosen is not None
         rows = [] if self.kept.rows else [chosen.count]
-        buffer = jax.tree.map(lambda leaf: _unset((*rows, *leaf.shape), leaf), self.value)
+        buffer = jax.tree.map(
+            lambda leaf: compat.placed_as(jnp.zeros((*rows, *leaf.shape), leaf.dtype), leaf), self.value
+        )
+        if chosen.unchecked:
+            # NaN in the rows that no step will write, and nowhere else: `jax.debug_nans` would find it.
+            buffer = nan_where(buffer, jnp.reshape(chosen.outside(), (-1,)))
         marks = jnp.zeros(chosen.count, bool) if self.nested else None
         return buffer, marks
 
@@ -128,23 +137,11 @@ class _Slot:
 
     def end(self, carry: Any, stacked: Any) -> tuple[Any, Any]:
         """Value and written rows, outside of the scan."""
-        if not self.all:
-            self.kept.rows = True
-            return carry
-        if self.kept.rows:
-            stacked = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), stacked)
+        value, written = (stacked, None) if self.all else carry
+        if self.all and self.kept.rows:
+            value = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), value)
         self.kept.rows = True
-        return stacked, None
-
-
-def _slots(inner: Scope, types: list[tuple[Any, Any]], *, nested: bool) -> list[_Slot]:
-    return [_Slot(kept, *one, nested) for kept, one in zip(inner.kept, types, strict=True)]
-
-
-def _unset(shape: tuple[int, ...], leaf: Any) -> Any:
-    """Rows that are not written yet, for values of the type of `leaf`."""
-    empty = jnp.full(shape, jnp.nan if jnp.issubdtype(leaf.dtype, jnp.inexact) else 0, leaf.dtype)
-    return compat.placed_as(empty, leaf)
+        return jax.tree.map(compat.typed_as, value, self.value), written
 
 
 def _row(buffer: Any, slot: Any) -> Any:

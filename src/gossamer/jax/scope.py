@@ -77,7 +77,7 @@ class Scope:
         total: how many layers that number counts among.
         stacked: the layer is a traced number, standing for all.
         index: the steps of the scans around, outermost first.
-        trace: what operations of this body belong to, while it is open; None at the caller's own level.
+        level: what operations of this body belong to, while it is open; None at the caller's own level.
     """
 
     kind: Kind
@@ -87,7 +87,7 @@ class Scope:
     total: int = 1
     stacked: bool = False
     index: tuple[Any, ...] = ()
-    trace: Any = None
+    level: "compat.Level | None" = None
     kept: list[Kept] = field(default_factory=list)
 
     @property
@@ -121,10 +121,10 @@ class Scope:
         scope: Scope | None = self
         while scope is not None and scope.kind == "layer":
             scope = scope.parent
-        if scope is None or scope.trace is None:
+        if scope is None or scope.level is None:
             yield
             return
-        with compat.inside_trace(scope.trace):
+        with scope.level.inside():
             yield
 
     def save(self, value: Any, chosen: Chosen | None, what: str) -> Handle:
@@ -147,5 +147,5 @@ class Scope:
         values = [(kept.value, kept.written) for kept in self.kept]
         for kept in self.kept:
             kept.value = kept.written = None  # or the handle would hold a tracer of a trace that ends
-        self.layer, self.index, self.trace = None, (), None
+        self.layer, self.index, self.level = None, (), None
         return values

@@ -1,6 +1,7 @@
 """A site: one tagged value, while the model stands still at it."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 
 from gossamer.jax import compat
 from gossamer.jax.errors import InstrumentError, NeedsLayer, ScopedValue, Unsupported, UnusedTag, WriteMismatch
-from gossamer.jax.layers import Chosen, Layers, choose
+from gossamer.jax.layers import Chosen, Layers, choose, nan_where
 from gossamer.jax.scope import Handle, Scope
 
 
@@ -19,9 +20,11 @@ class Site:
     Attributes:
         name: the tag's name.
         path: the named scopes around it ("Model/layers/attn"), as flax, equinox and haiku give them.
-        count: how many sites of this name came before in this run.
+        count: how many tags of this name come before in the model, in the order of `sites`, whether they run or not
+            (in a branch that is not taken); in live runs, how many came before.
         layer: a traced number within stacked layers; a Python number in a peeled layer; elsewhere the same as `count`,
             so that unrolled layers count up.
+        numbers: which layers there are for `layers=` to choose from: a range of stacked ones; None: not known.
         length: how many stacked layers there are; None outside of them.
         index: the step of every scan around the site, the outermost first.
         scope: "top", "scan", "layer" (peeled), "remat", "cond"; in live runs "top" or "inner".
@@ -39,6 +42,7 @@ class Site:
         path: str,
         source: str,
         count: int,
+        numbers: Sequence[int] | None = None,
         used: bool = True,
     ) -> None:
         self.name: str = params["name"]
@@ -46,6 +50,7 @@ class Site:
         self.source = source
         self.count = count
         self.inner_diff: bool = params["inner_diff"]
+        self.numbers = numbers
         self.used = used
         self.scope = scope.kind
         self.length = scope.length
@@ -99,7 +104,7 @@ class Site:
             UnusedTag: the model does not use what the tag returned.
         """
         chosen = self._writable("set", layers)
-        with self._open().home():
+        with self._at_home():
             old = self._shown()
             value = self._checked(value, old, cast)
             pick = self._picked("set", chosen)
@@ -120,7 +125,7 @@ class Site:
         Raises: as `set`.
         """
         chosen = self._writable("edit", layers)
-        with self._open().home():
+        with self._at_home():
             old = self._shown()
             pick = self._picked("edit", chosen)
             if pick is True:
@@ -145,7 +150,7 @@ class Site:
                 f"save(layers=...) at {self!r}: it is in no stacked layers. Use save() and site.layer."
             )
         chosen = None if self.length is None else self._chosen("save", layers)
-        with scope.home():
+        with self._at_home():
             return scope.save(self._shown(), chosen, f"{self.name!r} in {self.scope}")
 
     def matches(self, name: str, path: str | None = None) -> bool:
@@ -161,16 +166,12 @@ class Site:
         return self._chosen(verb, layers)
 
     def _chosen(self, verb: str, layers: Layers) -> Chosen | None:
-        if self.length is not None:
-            if layers is None:
-                raise NeedsLayer(
-                    f"{verb} at {self!r} stands for all {self.length} layers at once: "
-                    'pass layers=... (numbers, a traced number or "all"), or run with peel=[...]'
-                )
-            return choose(layers, self.length)
-        if layers is None or (isinstance(layers, str) and layers == "all"):
-            return None
-        return choose(layers, None)
+        if self.length is not None and layers is None:
+            raise NeedsLayer(
+                f"{verb} at {self!r} stands for all {self.length} layers at once: "
+                'pass layers=... (numbers, a traced number or "all"), or run with peel=[...]'
+            )
+        return None if layers is None else choose(layers, self.numbers)
 
     def _picked(self, verb: str, chosen: Chosen | None) -> Any:
         """Whether this layer is written: a Python bool where that is known, otherwise a traced one."""
@@ -180,24 +181,15 @@ class Site:
                 f"{verb} at {self!r}: no result of the model depends on what this tag returned, so that a write would "
                 f"change nothing. A tag is no statement: use its value, x = tag({self.name!r}, x)."
             )
-        if chosen is None or self.length is None or picked is True:
-            return picked
-        return picked | chosen.outside(self.length)
+        return picked | jnp.any(chosen.outside()) if chosen is not None and chosen.unchecked else picked
 
     def _guarded(self, value: Any, chosen: Chosen | None) -> Any:
         """NaN where a traced layer number is no layer: loud, and free where it is one."""
-        if chosen is None or chosen.known or self.length is None:
-            return value
-        outside = chosen.outside(self.length)
-
-        def guard(leaf: Any) -> Any:
-            return jnp.where(outside, jnp.nan, leaf) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf
-
-        return jax.tree.map(guard, value)
+        return nan_where(value, jnp.any(chosen.outside())) if chosen is not None and chosen.unchecked else value
 
     def _edited(self, function: Callable[[Any], Any], old: Any, chosen: Chosen | None, cast: bool) -> Any:
         new = self._checked(function(old), old, cast)
-        return jax.tree.map(compat.strongly_typed, self._guarded(new, chosen), old)
+        return jax.tree.map(compat.typed_as, self._guarded(new, chosen), old)
 
     def _checked(self, new: Any, old: Any, cast: bool) -> Any:
         """What is written, with the dtypes of `old` where `cast` allows it."""
@@ -221,6 +213,13 @@ class Site:
                 f"{verb} at {self!r}: the value exists in one branch only. Use set or edit, or tag outside."
             )
 
+    @contextlib.contextmanager
+    def _at_home(self) -> Iterator[None]:
+        """Compute in the site's body, with numbers as wide as its value's."""
+        assert self._leaves is not None
+        with self._open().home(), compat.x64_for(self._leaves):
+            yield
+
     def _facts(self, fact: Callable[[Any], Any]) -> Any:
         return jax.tree.map(fact, self._shown())
 
@@ -228,7 +227,8 @@ class Site:
         """The value in its tree, with the axes of the model's own vmaps in front."""
         self._open()
         assert self._leaves is not None
-        leaves = [_to_front(leaf, axes) for leaf, axes in zip(self._leaves, self._axes, strict=True)]
+        with compat.x64_for(self._leaves):
+            leaves = [_to_front(leaf, axes) for leaf, axes in zip(self._leaves, self._axes, strict=True)]
         return jax.tree.unflatten(self._tree, leaves)
 
     def _write(self, value: Any) -> None:
@@ -236,7 +236,7 @@ class Site:
         leaves = jax.tree.leaves(value)
         # Weak types would make the rest of the model promote otherwise than it was traced.
         self._leaves = [
-            _from_front(compat.strongly_typed(leaf, old), axes)
+            _from_front(compat.typed_as(leaf, old), axes)
             for leaf, old, axes in zip(leaves, self._leaves, self._axes, strict=True)
         ]
 

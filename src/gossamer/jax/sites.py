@@ -10,9 +10,9 @@ import jax
 
 from gossamer.jax import compat
 from gossamer.jax.errors import unknown_tag
-from gossamer.jax.names import facts_of, is_checkpoint_name, name_of
+from gossamer.jax.names import facts_of, is_checkpoint_name, is_recomputation, name_of
 from gossamer.jax.site import path_matches
-from gossamer.jax.staging import stage
+from gossamer.jax.staging import refuse_shared, stage
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class SiteRow:
     """One tag of a model.
 
     Args:
-        name, path, source: as a `Site`'s.
-        layer: how many sites of this name come before; None in stacked layers.
+        name, path, count, source: as a `Site`'s.
+        layer: the same as `count`; None in stacked layers.
         length: how many stacked layers the site stands for; None outside of them.
         scope: the innermost of "top", "scan", "remat", "cond"; or the primitive that a run cannot open.
         shape, dtype: of the value of one layer; a tree of them where the value is one.
@@ -29,6 +29,7 @@ class SiteRow:
 
     name: str
     path: str
+    count: int
     layer: int | None
     length: int | None
     scope: str
@@ -68,6 +69,10 @@ class SiteTable:
             raise unknown_tag(name, (row.name for row in self.rows), path, self._unasked)
         return found
 
+    def unrolled(self, name: str) -> tuple[int, ...]:
+        """The numbers of the layers of exactly this name outside of stacked layers."""
+        return tuple(row.layer for row in self.rows if row.name == name and row.layer is not None)
+
     def __str__(self) -> str:
         head = ("name", "path", "layer", "scope", "shape", "dtype", "source")
         lines = [head, *(_cells(row) for row in self.rows)]
@@ -102,7 +107,9 @@ def sites(function: Callable[..., Any], *args: Any, checkpoint_names: bool = Fal
 
     Raises:
         NeedsLive: the function cannot be staged.
+        InstrumentError: `checkpoint_names` is an argument of the function, too: give it that with functools.partial.
     """
+    refuse_shared(function, checkpoint_names=checkpoint_names)
     return table_of(stage(function, args, kwargs).closed.jaxpr, checkpoint_names=checkpoint_names)
 
 
@@ -136,7 +143,7 @@ class _Walk:
                 self._counts[name] += 1
             elif is_checkpoint_name(eqn):
                 self.unasked.add(eqn.params["name"])
-            elif not eqn.params.get("differentiated"):  # the recomputation of a remat: its tags are in the forward pass
+            elif not is_recomputation(eqn):
                 inner, steps = _scope_of(eqn, scope, length)
                 for body in compat.inner_jaxprs(eqn):
                     self.over(body, inner, here, steps)
@@ -160,8 +167,9 @@ def _row(eqn: Any, counts: Counter[str], scope: str, path: str, length: int | No
     ]
     value = jax.tree.unflatten(tree, avals)
     shape, dtype = jax.tree.map(lambda leaf: leaf.shape, value), jax.tree.map(lambda leaf: leaf.dtype, value)
-    layer = counts[name] if length is None else None
-    return SiteRow(name, path, layer, length, scope, shape, dtype, compat.source_of(eqn))
+    count = counts[name]
+    layer = count if length is None else None
+    return SiteRow(name, path, count, layer, length, scope, shape, dtype, compat.source_of(eqn))
 
 
 def _front(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from gossamer.jax import compat
-from gossamer.jax.capture import At, rows_of, unrolled
+from gossamer.jax.capture import At, layers_of, rows_of, unrolled
 from gossamer.jax.errors import InstrumentError, Unsupported, WriteMismatch
 from gossamer.jax.interpret import Interpreter
 from gossamer.jax.layers import choose
@@ -54,21 +54,22 @@ def _one(where: At, table: SiteTable) -> tuple[SiteRow, int]:
     if isinstance(where.layers, jax.core.Tracer):
         raise Unsupported(f"split at {where}: a traced layer cannot leave its scan; give a number")
     if rows[0].length is None:
-        numbers = unrolled(where, rows).numbers or tuple(row.layer or 0 for row in rows)
+        numbers = unrolled(where, rows).numbers or layers_of(rows)
     elif where.layers is None:
         raise InstrumentError(f"split at {where}: give the layer, at({where.name!r}, layers=...)")
     else:
-        numbers = choose(where.layers, rows[0].length).numbers or ()
+        numbers = choose(where.layers, range(rows[0].length)).numbers or ()
     if len(numbers) != 1:
         raise InstrumentError(f"split at {where}: one site is needed, and this names {len(numbers) or 'all'}")
-    return rows[0], int(numbers[0])
+    (number,) = map(int, numbers)
+    return next(row for row in rows if row.layer in (None, number)), number
 
 
 def _opened_at(staged: Staged, where: At, row: SiteRow, number: int, *, checkpoint_names: bool) -> Any:
     """The model as one flat jaxpr, in which the site is marked, with all around it opened."""
 
     def mark(site: Site, inline: bool) -> None:
-        if site.layer == number and site.matches(where.name, where.path):
+        if site.layer == number and site.count == row.count and site.name == row.name:
             if not inline:
                 raise Unsupported(f"split at {site!r}: it is inside a {site.scope}; tag the value outside of it")
             site.set(tag(_CUT, site.value))
@@ -77,7 +78,7 @@ def _opened_at(staged: Staged, where: At, row: SiteRow, number: int, *, checkpoi
     interpreter = Interpreter(
         mark,
         peel=nothing if row.length is None else one_of(number, row.length),
-        wanted=lambda name: name == where.name,
+        wanted=lambda name: name == row.name,
         open_remats=True,
         checkpoint_names=checkpoint_names,
     )

@@ -1,5 +1,7 @@
 """Staging: the model's Python is run once, to a jaxpr, by itself; no experimenter's code is in it."""
 
+import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 import jax
 
 from gossamer.jax import compat
-from gossamer.jax.errors import NeedsLive
+from gossamer.jax.errors import InstrumentError, NeedsLive
 from gossamer.jax.tag import ARRAY_TYPES
 
 CONCRETE = (
@@ -82,6 +84,29 @@ def stage(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
             ) from error
         raise
     return Staged(closed, values, returned, out_tree)
+
+
+def refuse_shared(function: Callable[..., Any], **given: bool) -> None:
+    """A keyword of a run that the model has, too: which of them it is for cannot be told.
+
+    Args:
+        given: for each keyword, whether it was passed.
+
+    Raises:
+        InstrumentError: the model has an argument of the name of one that was.
+    """
+    try:
+        named = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # built-in functions have none
+        return
+    settled = function.keywords if isinstance(function, functools.partial) else {}
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    for keyword, passed in given.items():
+        if passed and keyword not in settled and keyword in named and named[keyword].kind in kinds:
+            raise InstrumentError(
+                f"{keyword}= is an argument of the run and of the model: give the model's own first, "
+                f"functools.partial(model, {keyword}=...)"
+            )
 
 
 def _first_line(error: Exception) -> str:

@@ -4,10 +4,11 @@ A value is used if something that the model returns, does (prints, writes to a r
 counts as a use of what it names, because a run can read it there.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from gossamer.jax import compat
+from gossamer.jax.names import TagCounts
 
 Used = tuple[bool, ...]
 
@@ -16,11 +17,11 @@ class Uses:
     """Looked up by jaxpr and by which of its results are used: one jaxpr may be called in several places.
 
     Args:
-        is_tag: whether an equation is a tag.
+        tags: which equations have tags inside.
     """
 
-    def __init__(self, is_tag: Callable[[Any], bool]) -> None:
-        self._is_tag = is_tag
+    def __init__(self, tags: TagCounts) -> None:
+        self._tags = tags
         # The jaxpr is kept, so that its id stays its own.
         self._known: dict[tuple[int, Used], tuple[Any, Used, list[Used]]] = {}
 
@@ -73,10 +74,7 @@ class Uses:
             branches = [self._of_inputs(one, used) for one in eqn.params["branches"]]
             operands = tuple(any(of_one) for of_one in zip(*branches, strict=True))
             return (any(used) or bool(eqn.effects) or any(operands), *operands)
-        return (any(used) or bool(eqn.effects) or self._has_tag(eqn),) * len(eqn.invars)
-
-    def _has_tag(self, eqn: Any) -> bool:
-        return self._is_tag(eqn) or any(self._has_tag(one) for body in compat.inner_jaxprs(eqn) for one in body.eqns)
+        return (any(used) or bool(eqn.effects) or bool(self._tags.of(eqn)),) * len(eqn.invars)
 
 
 def _needed(atoms: Sequence[Any], used: Used) -> set[Any]:

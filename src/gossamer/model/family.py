@@ -1,12 +1,14 @@
 """What gossamer has to know of a model architecture: module paths and flags, and nothing else."""
 
 import tomllib
+from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 import yaml  # type: ignore[import-untyped]
 
+from gossamer.display import listed, short_repr
 from gossamer.errors import UsageError
 
 Fused = Literal["concatenated", "interleaved"]
@@ -70,6 +72,12 @@ class Family:
     logit_divisor: str | None = None
     core: str = "interface"
     layer_returns_tuple: bool = False
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield self.name
+        yield f"of {listed(self.model_types)}"
 
     @property
     def rescales(self) -> bool:

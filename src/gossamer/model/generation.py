@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.tokens import Tokens
 
@@ -25,6 +26,9 @@ class Step(NamedTuple):
     active: Bool[Tensor, "batch"]
     logits: Float[Tensor, "batch vocab"]
 
+    def __repr__(self) -> str:
+        return short_repr(self)
+
 
 @dataclass(frozen=True)
 class Generation:
@@ -37,6 +41,12 @@ class Generation:
 
     prompts: Tokens
     new: Tokens
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield plural(len(self.prompts), "prompt")
+        yield f"at most {plural(self.new.ids.shape[1], 'new token')}"
 
     @property
     def whole(self) -> Tokens:

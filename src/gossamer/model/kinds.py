@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from gossamer.display import short_repr
+
 
 @dataclass(frozen=True)
 class SiteKind:
@@ -32,6 +34,8 @@ class SiteKind:
     inside_attention: bool = False
     resumable: bool = False
     norm_scale: bool = False
+
+    __repr__ = short_repr
 
     @property
     def in_stream(self) -> bool:

@@ -1,7 +1,6 @@
 """A Hugging Face language model that can be read and edited at named sites."""
 
 import contextlib
-import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -23,16 +22,13 @@ from gossamer.model.generation import GREEDY, Generation, Sampling, Step
 from gossamer.model.head import Head
 from gossamer.model.inputs import gathered, model_inputs
 from gossamer.model.kinds import SITE_KINDS, named
-from gossamer.model.site import Site
+from gossamer.model.site import BySite, Site, SiteLike, SiteMapping, by_site
 from gossamer.model.sizes import Sizes
 from gossamer.model.weights import AttentionWeights
 from gossamer.tokens import Tokens
 
 # The edits of this thread, outermost first, with the model each belongs to.
 _edits: ContextVar[tuple[tuple["LanguageModel", Mapping[Site, Edit]], ...]] = ContextVar("gossamer_edits", default=())
-
-# Names of folders that say nothing of the model in them.
-_NAMELESS = re.compile(r"hf|models?|weights|final|last|best|checkpoint(-\d+)?|[0-9a-f]{40}")
 
 
 class LanguageModel(Sizes):
@@ -90,23 +86,6 @@ class LanguageModel(Sizes):
         return load(source, tokenizer, dtype, device, device_map, family)
 
     @property
-    def title(self) -> str:
-        """The name for readers, without this machine's paths.
-
-        Of a local model its folder's name, with that of the folder above where it says nothing ("hf", "checkpoint-9");
-        of a snapshot that the hub's client keeps, the model's id; of a GGUF file that its weights were dequantised.
-        """
-        path = Path(self.name).expanduser()
-        if path.is_file():
-            return f"{path.name} (dequantised)"
-        if not path.is_dir():
-            return self.name
-        *_, cached, above, folder = ("", "", *path.resolve().parts)
-        if above == "snapshots" and cached.startswith("models--"):
-            return cached.removeprefix("models--").replace("--", "/")
-        return f"{above}/{folder}" if _NAMELESS.fullmatch(folder.lower()) else folder
-
-    @property
     def has_bos_by_default(self) -> bool:
         """Whether the tokenizer itself puts a BOS token first."""
         return tokenizing.adds_bos(self._tokenizer())
@@ -148,10 +127,10 @@ class LanguageModel(Sizes):
     def capture(
         self,
         tokens: Tokens,
-        sites: Iterable[Site],
+        sites: Iterable[SiteLike],
         *,
-        start: tuple[Site, Float[Tensor, "batch pos d_model"]] | None = None,
-    ) -> dict[Site, Tensor]:
+        start: tuple[SiteLike, Float[Tensor, "batch pos d_model"]] | None = None,
+    ) -> BySite[Tensor]:
         """Values of `sites` (shapes: see :class:`Site`) after any active edits, in the order asked for.
 
         The pass ends at the last of them: no later layer and no head runs. With `start`, a site and the residual stream
@@ -162,24 +141,25 @@ class LanguageModel(Sizes):
                 residual stream before all of the sites.
             GossamerError: a site was never reached, as after modules were replaced.
         """
-        sites = list(sites)
-        if not sites:
+        wanted = list(map(Site.of, sites))
+        if not wanted:
             raise UsageError("no site to capture; give at least one")
-        for site in sites:
+        for site in wanted:
             self.anatomy.check(site)
         if start is None:
-            run = Pass(self.anatomy, self._active(), sites)
+            run = Pass(self.anatomy, self._active(), wanted)
         else:
-            entry = self._entry(*start, tokens)
-            if early := [site for site in sites if site <= start[0]]:
-                raise UsageError(f"capture from {start[0]}: sites after it expected, found {early[0]}; start earlier")
-            run = Pass(self.anatomy, self._active(after=start[0]), sites, entry=entry)
+            first = Site.of(start[0])
+            entry = self._entry(first, start[1], tokens)
+            if early := [site for site in wanted if site <= first]:
+                raise UsageError(f"capture from {first}: sites after it expected, found {early[0]}; start earlier")
+            run = Pass(self.anatomy, self._active(after=first), wanted, entry=entry)
         with contextlib.suppress(Complete):
             self._hidden(run, tokens)
-        return {site: run.read[site] for site in sites}
+        return BySite((site, run.read[site]) for site in wanted)
 
     @contextlib.contextmanager
-    def edit(self, edits: Mapping[Site, Edit]) -> Iterator[None]:
+    def edit(self, edits: SiteMapping[Edit]) -> Iterator[None]:
         """Inside, every `logits`, `capture` and `resume` replaces the value of each site by `edits[site](value)`.
 
         Edits nest: at one site the outer is applied first. An edit returns a new tensor of the same shape and must not
@@ -192,9 +172,10 @@ class LanguageModel(Sizes):
             UsageError: the model lacks one of the sites; on a call of `hf` inside.
             GossamerError: on a pass, when an edit returned another shape or was never reached (the site is named).
         """
-        for site in edits:
+        chosen = by_site(edits)
+        for site in chosen:
             self.anatomy.check(site)
-        token = _edits.set((*_edits.get(), (self, edits)))
+        token = _edits.set((*_edits.get(), (self, chosen)))
         try:
             with self._direct_calls.refused():
                 yield
@@ -226,7 +207,7 @@ class LanguageModel(Sizes):
 
     def resume(
         self,
-        site: Site,
+        site: SiteLike,
         x: Float[Tensor, "batch pos d_model"],
         tokens: Tokens,
         *,
@@ -241,6 +222,7 @@ class LanguageModel(Sizes):
         Raises:
             UsageError: the model cannot be resumed from `site`, or `x` or the tokens have another shape.
         """
+        site = Site.of(site)
         entry, edits = self._entry(site, x, tokens), self._active(after=site)
         if entry[0] == self.n_layers and not edits:
             x = x if at is None else gathered(x, at)

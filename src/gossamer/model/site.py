@@ -2,8 +2,10 @@
 
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import total_ordering
+from typing import TYPE_CHECKING, TypeVar
 
 from gossamer.errors import UsageError
 from gossamer.model.kinds import KINDS, SITE_KINDS, SiteKind, named
@@ -72,6 +74,15 @@ class Site:
             raise UsageError(f"site {self.kind}: expected a layer from 0, found {self.layer}")
 
     @classmethod
+    def of(cls, value: "Site | str") -> "Site":
+        """The site itself, or the one that `value` names as for :meth:`parse`.
+
+        Raises:
+            UsageError: the text names no site.
+        """
+        return value if isinstance(value, Site) else cls.parse(value)
+
+    @classmethod
     def parse(cls, text: str) -> "Site":
         """The site that `text` names.
 
@@ -134,3 +145,34 @@ class Site:
         if not self.facts.transformer_lens:
             raise UsageError(f"{self}: TransformerLens has no name for this tensor")
         return f"blocks.{self.layer}.{self.facts.transformer_lens[0]}"
+
+
+# What a caller may give where a site is meant: the site, or a name of it.
+SiteLike = Site | str
+Value = TypeVar("Value")
+SiteMapping = Mapping[Site, Value] | Mapping[str, Value]
+
+
+class BySite(dict[Site, Value]):
+    """Values by site, in some order. A name of a site finds its value too: `values["resid_post.7"]`."""
+
+    if TYPE_CHECKING:
+
+        def __getitem__(self, site: SiteLike, /) -> Value: ...
+
+    def __missing__(self, site: object) -> Value:
+        if isinstance(site, str) and (named := Site.parse(site)) in self:
+            return self[named]
+        raise KeyError(site)
+
+
+def by_site(values: SiteMapping[Value]) -> Mapping[Site, Value]:
+    """The values by their sites: `values` itself where no key is a name.
+
+    Raises:
+        UsageError: a key that names no site, or two that name the same one.
+    """
+    found = BySite((Site.of(site), value) for site, value in values.items())
+    if len(found) < len(values):
+        raise UsageError(f"sites: each once expected, found two names of one site in {', '.join(map(str, values))}")
+    return values if all(isinstance(site, Site) for site in values) else found  # type: ignore[return-value]

@@ -1,17 +1,52 @@
-"""Sizes of a language model, and the sites it has."""
+"""Name and sizes of a language model, and the sites it has."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
+from gossamer.display import brief, plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.model.anatomy import Anatomy
+from gossamer.model.family import Family
 from gossamer.model.kinds import SITE_KINDS
-from gossamer.model.site import Site
+from gossamer.model.site import Site, SiteLike
+
+# Names of folders that say nothing of the model in them.
+_NAMELESS = re.compile(r"hf|models?|weights|final|last|best|checkpoint(-\d+)?|[0-9a-f]{40}")
 
 
 class Sizes:
     """What can be said of a model without running it; part of :class:`gossamer.model.LanguageModel`."""
 
     anatomy: Anatomy
+    family: Family
+    name: str
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{self.title}, {self.family.name}"
+        yield f"{plural(self.n_layers, 'layer')}, d_model {self.d_model}"
+        yield f"{brief(self.dtype)} on {self.device}"
+
+    @property
+    def title(self) -> str:
+        """The name for readers, without this machine's paths.
+
+        Of a local model its folder's name, with that of the folder above where it says nothing ("hf", "checkpoint-9");
+        of a snapshot that the hub's client keeps, the model's id; of a GGUF file that its weights were dequantised.
+        """
+        path = Path(self.name).expanduser()
+        if path.is_file():
+            return f"{path.name} (dequantised)"
+        if not path.is_dir():
+            return self.name
+        *_, cached, above, folder = ("", "", *path.resolve().parts)
+        if above == "snapshots" and cached.startswith("models--"):
+            return cached.removeprefix("models--").replace("--", "/")
+        return f"{above}/{folder}" if _NAMELESS.fullmatch(folder.lower()) else folder
 
     @property
     def n_layers(self) -> int:
@@ -74,12 +109,13 @@ class Sizes:
         """The kinds of sites that this model has, in execution order."""
         return list(self.anatomy.kinds())
 
-    def width(self, site: Site) -> int:
+    def width(self, site: SiteLike) -> int:
         """Size of the last axis at `site`.
 
         Raises:
             UsageError: the model has no such site, or it is of pairs of positions, as wide as the prompt is long.
         """
+        site = Site.of(site)
         self.anatomy.check(site)
         widths = {"d_model": self.d_model, "d_head": self.d_head, "head*d_head": self.n_heads * self.d_head, "one": 1}
         last = site.facts.axes[-1]

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.model.anatomy import Anatomy
 
@@ -36,6 +37,8 @@ class AttentionWeights:
     b_V: Float[Tensor, "kv_head d_head"]
     b_O: Float[Tensor, "d_model"]
     group: int
+
+    __repr__ = short_repr
 
 
 def attention_weights(anatomy: Anatomy, layer: int) -> AttentionWeights:

@@ -23,6 +23,7 @@ from gossamer.dictionary import recoding
 from gossamer.dictionary.coder import Coder
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.slopes import Rows
+from gossamer.display import listed, plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
@@ -62,6 +63,8 @@ class CodingPoint:
     norm_ratio: float
     dead: float
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True)
 class CodingStudy:
@@ -74,6 +77,12 @@ class CodingStudy:
 
     settings: Mapping[str, Any]
     points: tuple[CodingPoint, ...]
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield plural(len(self.points), "point")
+        yield f"settings {listed(self.settings)}"
 
     @property
     def dictionaries(self) -> tuple[str, ...]:

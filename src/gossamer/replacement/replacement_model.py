@@ -11,9 +11,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.display import listed, short_repr
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
-from gossamer.model.site import Site
+from gossamer.model.site import BySite, Site, SiteLike
 from gossamer.tokens import Tokens
 
 ErrorPolicy = Literal["mean", "drop", "keep"]
@@ -64,17 +65,21 @@ class ReplacementModel:
             dictionary.require_reconstruction("replacing what it reads")
         resumable(next(iter(self.dictionaries)))
 
-    def __repr__(self) -> str:
-        return f"ReplacementModel({self.model.title}, {', '.join(map(str, self.dictionaries))}, errors={self.errors!r})"
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield self.model.title
+        yield listed(self.dictionaries)
+        yield f"errors={self.errors!r}"
 
     @property
     def start(self) -> Site:
         """The residual site from which the model runs; nothing before it changes."""
         return resumable(next(iter(self.dictionaries)))
 
-    def with_sites(self, sites: Iterable[Site]) -> "ReplacementModel":
+    def with_sites(self, sites: Iterable[SiteLike]) -> "ReplacementModel":
         """The same model with the dictionaries of some of the sites only."""
-        chosen = set(sites)
+        chosen = set(map(Site.of, sites))
         return replace(self, dictionaries={site: one for site, one in self.dictionaries.items() if site in chosen})
 
     def prefix(self, tokens: Tokens) -> Float[Tensor, "batch pos d"]:
@@ -130,16 +135,17 @@ class ReplacementModel:
         self,
         tokens: Tokens,
         replaced: Bool[Tensor, "batch pos"],
-        sites: Sequence[Site],
+        sites: Sequence[SiteLike],
         *,
         prefix: Float[Tensor, "batch pos d"] | None = None,
         reconstruct: Reconstruct | None = None,
-    ) -> dict[Site, Tensor]:
+    ) -> BySite[Tensor]:
         """Values of later `sites` with the dictionaries in; at a dictionary's own site, what it writes there."""
-        later = [site for site in sites if site != self.start]
+        wanted = list(map(Site.of, sites))
+        later = [site for site in wanted if site != self.start]
         with self._replacing(tokens, replaced, prefix, reconstruct) as stream:
             found = self.model.capture(tokens, later, start=(self.start, stream)) if later else {}
-        return {site: stream if site == self.start else found[site] for site in sites}
+        return BySite((site, stream if site == self.start else found[site]) for site in wanted)
 
     @contextlib.contextmanager
     def _replacing(

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from gossamer.circuits.results import Behaviour, Curve, CurvePoint, Findings, Interval, Overlap
+from gossamer.display import plural
 from gossamer.errors import GossamerError
-from gossamer.report.text import percent, plural, ratio
+from gossamer.report.text import percent, ratio
 
 LEVELS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 

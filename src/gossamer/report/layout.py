@@ -11,6 +11,7 @@ from itertools import groupby
 
 from gossamer.circuits.results import Findings, NodeCard, PromptView
 from gossamer.errors import GossamerError
+from gossamer.model.site import Site
 from gossamer.report import style, text
 
 CELL = 6.35  # width of one monospaced cell at FONT
@@ -20,6 +21,8 @@ SLOTS = 4  # rows of pills in a cell
 TOKEN_LINES, TOKEN_CELLS = 4, 12
 WIDEST = 1150.0
 MERGE_ABOVE = 12  # roles: beyond that, neighbouring roles without nodes share a column
+
+Cells = dict[tuple[Site, str], list[int]]  # numbers of the nodes at a site and a role, the strongest first
 
 LEGEND = "lowers faithfulness when removed     ▲ writes towards the answer by itself  ▼ away from it"
 MORE = "     +n  more nodes in the cell"
@@ -151,20 +154,20 @@ def _known(value: float) -> float:
     return value if math.isfinite(value) else 0.0
 
 
-def _cells(findings: Findings) -> dict[tuple[str, str], list[int]]:
+def _cells(findings: Findings) -> Cells:
     prompt = findings.prompt
     if len(prompt.tokens) != len(prompt.roles):
         raise GossamerError(
             f"example prompt: expected a role (or None) for each of its {len(prompt.tokens)} tokens, "
             f"found {len(prompt.roles)}; rebuild the findings"
         )
-    cells: dict[tuple[str, str], list[int]] = {}
+    cells: Cells = {}
     for index in by_strength(findings.nodes):
         node = findings.nodes[index]
         if node.site not in findings.sites or node.role not in findings.roles:
             raise GossamerError(
-                f"node {node.site} {node.role} {node.latent}: expected a site of {', '.join(findings.sites)} and a "
-                f"role of {', '.join(findings.roles)}; add it to the axes or leave the node out"
+                f"node {node.node}: expected a site of {', '.join(map(str, findings.sites))} and a role of "
+                f"{', '.join(findings.roles)}; add it to the axes or leave the node out"
             )
         cells.setdefault((node.site, node.role), []).append(index)
     return cells
@@ -174,7 +177,7 @@ def _pill_width(nodes: Iterable[NodeCard]) -> float:
     return max((len(str(node.latent)) for node in nodes), default=4) * CELL + 22
 
 
-def _grouped(findings: Findings, cells: dict[tuple[str, str], list[int]]) -> Iterator[tuple[str, ...]]:
+def _grouped(findings: Findings, cells: Cells) -> Iterator[tuple[str, ...]]:
     busy = {role for _, role in cells}
     if len(findings.roles) <= MERGE_ABOVE:
         yield from ((role,) for role in findings.roles)
@@ -184,8 +187,8 @@ def _grouped(findings: Findings, cells: dict[tuple[str, str], list[int]]) -> Ite
         yield from ((role,) for role in roles) if is_busy else [roles]
 
 
-def _columns(findings: Findings, cells: dict[tuple[str, str], list[int]], pill: float) -> tuple[Column, ...]:
-    left = max([len(site) for site in findings.sites] + [len("counterfactual")]) * CELL + 14
+def _columns(findings: Findings, cells: Cells, pill: float) -> tuple[Column, ...]:
+    left = max([len(str(site)) for site in findings.sites] + [len("counterfactual")]) * CELL + 14
     for most in (3, 2, 1):
         columns = _placed(findings, cells, pill, left, most)
         if not columns or columns[-1].x + columns[-1].width <= WIDEST:
@@ -193,9 +196,7 @@ def _columns(findings: Findings, cells: dict[tuple[str, str], list[int]], pill: 
     return columns
 
 
-def _placed(
-    findings: Findings, cells: dict[tuple[str, str], list[int]], pill: float, left: float, most: int
-) -> tuple[Column, ...]:
+def _placed(findings: Findings, cells: Cells, pill: float, left: float, most: int) -> tuple[Column, ...]:
     placed: list[Column] = []
     x = left
     passed = any(role is None for role in findings.prompt.roles)
@@ -226,9 +227,7 @@ def _changed(prompt: PromptView, roles: tuple[str, ...]) -> list[str]:
     return [other for token, other, role in triples if role in roles and token != other]
 
 
-def _fill_grid(
-    drawing: CircuitLayout, findings: Findings, cells: dict[tuple[str, str], list[int]], width: float
-) -> None:
+def _fill_grid(drawing: CircuitLayout, findings: Findings, cells: Cells, width: float) -> None:
     largest = max((_known(abs(node.effect)) for node in findings.nodes), default=0.0) or 1.0
     y, rows = 4.0, []
     for site in reversed(findings.sites):
@@ -242,8 +241,8 @@ def _fill_grid(
                 places = [_place(column, y, width, k, min(len(inside), column.per_line)) for k in range(slots)]
                 drawing.pills += [_pill(findings, i, at, width, largest) for i, at in zip(shown, places, strict=False)]
                 if len(inside) > len(shown):
-                    drawing.more.append(More(*places[len(shown)], width, len(inside) - len(shown), site, role))
-        rows.append(Row(site, y, lines * (PILL + GAP) - GAP + 2 * PAD))
+                    drawing.more.append(More(*places[len(shown)], width, len(inside) - len(shown), str(site), role))
+        rows.append(Row(str(site), y, lines * (PILL + GAP) - GAP + 2 * PAD))
         y += rows[-1].height
     drawing.rows, drawing.bottom = tuple(rows), y
 

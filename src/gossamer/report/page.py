@@ -10,6 +10,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from gossamer.circuits.results import Behaviour, Curve, Findings, NodeCard
+from gossamer.display import plural
 from gossamer.features.feature_card import FeatureExample
 from gossamer.report import claims, figures, layout, style, text
 
@@ -122,7 +123,7 @@ def _environment() -> Environment:
         "ratio": text.ratio,
         "percent": text.percent,
         "seconds": text.seconds,
-        "plural": text.plural,
+        "plural": plural,
         "sort_key": _sort_key,
         "points": _points,
     }
@@ -153,7 +154,7 @@ def _tiles(findings: Findings) -> list[tuple[str, str, str]]:
     known = claims.landmarks(findings)
     candidates = claims.circuit_size(findings).partition(" of ")[2].removesuffix(" candidate nodes")
     sites = len({node.site for node in findings.nodes})
-    where = f"at {text.plural(sites, 'site')}" + (f", of {candidates} candidates" if candidates else "")
+    where = f"at {plural(sites, 'site')}" + (f", of {candidates} candidates" if candidates else "")
     tiles = [(f"{len(findings.nodes):,}", "nodes", where)]
     if known is not None:
         circuit = known.circuit

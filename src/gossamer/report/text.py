@@ -100,8 +100,3 @@ def seconds(value: float | None) -> str:
         return f"{value:.1f}{_THIN}s"
     minutes = round(value / 60)
     return f"{minutes}{_THIN}min" if minutes < 100 else f"{value / 3600:.1f}{_THIN}h"
-
-
-def plural(count: int, noun: str) -> str:
-    """`1 node`, `1,204 nodes`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

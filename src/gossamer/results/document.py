@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from gossamer.display import short_repr
 from gossamer.errors import GossamerError, NotFiniteError, UsageError
 from gossamer.files import read_json, write_json
 from gossamer.results.values import from_json, to_json
@@ -43,6 +44,11 @@ class Format(Generic[Content]):
     content: Any
     what: str
     older: Mapping[str, Older] = field(default_factory=dict)
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{self.tag}, {self.what}"
 
     @property
     def tag(self) -> str:

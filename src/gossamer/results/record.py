@@ -1,12 +1,13 @@
 """Studies of many rows: settings, rows and provenance in one file that grows row by row."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from gossamer.display import listed, plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.files import require_folder
 from gossamer.results.document import Format, Older
@@ -28,6 +29,12 @@ class Record(Generic[Row]):
     settings: Mapping[str, Any]
     rows: tuple[Row, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield plural(len(self.rows), "row")
+        yield f"settings {listed(self.settings)}"
 
 
 def record_format(

@@ -105,7 +105,7 @@ def _either(value: Any, kinds: tuple[Any, ...], where: str) -> Any:
     for kind in kinds:
         try:
             return from_json(value, kind, where)
-        except ValueError as error:
+        except (ValueError, UsageError) as error:
             refused.append(str(error))
     raise ValueError(refused[0])
 

@@ -1,12 +1,13 @@
 """Encoded prompts: what a network pass and an ablation need to know about every token."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gossamer.display import plural, short_repr
 from gossamer.tasks.metric import LOGIT_DIFFERENCE, Metric
 from gossamer.tasks.prompt import Prompt
 from gossamer.tokens import Tokens
@@ -28,6 +29,11 @@ class Encoded:
     roles: Int[Tensor, "batch pos"]
     slots: Int[Tensor, "batch pos"]
     end: Int[Tensor, "batch"]
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{plural(len(self), 'prompt')} of at most {plural(self.roles.shape[1], 'token')}"
 
     def __len__(self) -> int:
         return len(self.end)
@@ -62,6 +68,13 @@ class Examples:
     also_right: Int[Tensor, "batch right"] | None = None
     also_wrong: Int[Tensor, "batch wrong"] | None = None
     metric: Metric = LOGIT_DIFFERENCE
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield plural(len(self), "prompt")
+        yield "aligned" if self.aligned else "not aligned"
+        yield self.metric.label
 
     def __len__(self) -> int:
         return len(self.prompts)

@@ -3,11 +3,12 @@
 import inspect
 import random
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.tasks import code_output, ioi, lexicon, subject_verb
 from gossamer.tasks.build import Fault, TaskWarning, draft, refusal, shortened_answers
@@ -43,6 +44,12 @@ class Generator:
     fixed_answers: tuple[str, ...] = ()
     n: int = 512
     spare: Mapping[str, Sequence[Entry]] = field(default_factory=dict)
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield repr(self.name)
+        yield self.about
 
     @property
     def options(self) -> tuple[str, ...]:

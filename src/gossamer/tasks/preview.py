@@ -1,10 +1,12 @@
 """What a task looks like, in words and token by token."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
+from gossamer.display import cut, html_table, plural, short_repr
 from gossamer.tasks.examples import Encoded, Examples
 from gossamer.tasks.spelling import token_text
 
@@ -19,6 +21,17 @@ class Preview:
     wrong: str
     template: str
     case: str
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{cut(repr(''.join(token for token, _ in self.clean)), 80)} -> {cut(repr(self.answer), 20)}"
+        yield f"{plural(len(self.clean), 'token')}, not {cut(repr(self.wrong), 20)}"
+
+    def _repr_html_(self) -> str:
+        rows = [(*one, other) for one, (other, _) in zip_longest(self.clean, self.counterfactual, fillvalue=("", ""))]
+        caption = f"{self.answer!r}, in the counterfactual {self.wrong!r}"
+        return html_table(("token", "role", "counterfactual"), rows, caption)
 
 
 def preview(examples: Examples, role_names: Sequence[str], tokenizer: Any, row: int) -> Preview:

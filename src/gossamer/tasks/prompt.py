@@ -2,9 +2,10 @@
 
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from gossamer.display import cut, short_repr
 from gossamer.errors import UsageError
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -40,6 +41,12 @@ class Prompt:
     case: str = ""
     also_right: tuple[str, ...] = ()
     also_wrong: tuple[str, ...] = ()
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{cut(repr(self.clean_text), 60)} -> {cut(repr(self.answer), 20)}"
+        yield f"counterfactual {cut(repr(self.counterfactual_text), 60)} -> {cut(repr(self.wrong), 20)}"
 
     @property
     def answers(self) -> tuple[str, ...]:

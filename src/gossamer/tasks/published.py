@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gossamer.display import short_repr
 from gossamer.errors import UsageError
+from gossamer.tasks.generators import get
 from gossamer.tasks.labels import mentions
 from gossamer.tasks.reading import read_rows
 from gossamer.tasks.storage import is_saved
@@ -37,6 +39,8 @@ class Preset:
     name: str
     fits: Callable[[Rows], bool]
     options: Mapping[str, Any]
+
+    __repr__ = short_repr
 
 
 def _cases(pattern: str) -> Callable[[Rows], bool]:
@@ -120,17 +124,37 @@ def load_published(path: str | Path, tokenizer: Any, **options: Any) -> Task:
     return Task.from_file(path, tokenizer, **{**recognise(path, tokenizer).options, **options})
 
 
+# What a caller may give where a task is meant: the task, or what `open_task` opens.
+TaskLike = Task | str | Path
+
+
+def task_of(value: TaskLike, tokenizer: Any) -> Task:
+    """The task itself, or the one that :func:`open_task` opens."""
+    return value if isinstance(value, Task) else open_task(value, tokenizer)
+
+
+def is_file(name: str | Path) -> bool:
+    """Whether a task's name is that of a file: no task's name has a dot."""
+    return Path(name).suffix.lower() in (".json", ".jsonl", ".csv") or Path(name).is_file()
+
+
 def open_task(path: str | Path, tokenizer: Any, **options: Any) -> Task:
-    """A task from any file: one that gossamer saved, one of a published kind, or a user's own rows.
+    """A task by its name, or from any file: one that gossamer saved, one of a published kind, or a user's own rows.
 
     Args:
-        path: a .json, .jsonl or .csv file.
+        path: a name of :data:`gossamer.tasks.GENERATORS`, such as "ioi", or a .json, .jsonl or .csv file.
         tokenizer: a Hugging Face fast tokenizer.
-        **options: of :meth:`Task.from_file`; a saved task keeps its own and takes none of them.
+        **options: of :meth:`Generator.generate` for a name, of :meth:`Task.from_file` for a file; a saved task keeps
+            its own and takes none of them.
 
     Raises:
-        UsageError, GossamerError: as :meth:`Task.load`, :func:`load_published` and :meth:`Task.from_file`.
+        UsageError, GossamerError: no task of that name, no tokenizer, or as :meth:`Generator.generate`,
+            :meth:`Task.load`, :func:`load_published` and :meth:`Task.from_file`.
     """
+    if tokenizer is None:
+        raise UsageError(f"task {path}: a tokenizer expected, found none; load the model with tokenizer=")
+    if not is_file(path):
+        return get(str(path)).generate(tokenizer, **options)
     if is_saved(path):
         return Task.load(path, tokenizer)
     rows = read_rows(path, tokenizer)

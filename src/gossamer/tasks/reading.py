@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gossamer.display import short_repr
 from gossamer.errors import GossamerError, UsageError
 from gossamer.tasks.build import TaskWarning
 from gossamer.tasks.formats import auto_circuit_rows, csv_rows
@@ -47,6 +48,8 @@ class Found:
     prompts: tuple[Prompt, ...]
     roles: str
     provenance: Mapping[str, Any]
+
+    __repr__ = short_repr
 
     @property
     def metric(self) -> Metric:

@@ -2,9 +2,10 @@
 
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from gossamer.display import short_repr
 from gossamer.tasks.prompt import Prompt
 
 
@@ -15,6 +16,11 @@ class Split:
     train: tuple[int, ...]
     test: tuple[int, ...]
     cut: tuple[int, ...]
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{len(self.train)} to train, {len(self.test)} to test, {len(self.cut)} cut"
 
 
 def split(prompts: Sequence[Prompt], test_fraction: float, seed: int) -> Split:

@@ -1,10 +1,11 @@
 """A task: prompts with answers, counterfactuals and roles, encoded for one tokenizer and split in train and test."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from gossamer.display import html_table, listed, plural, short_repr
 from gossamer.errors import GossamerError, UsageError
 from gossamer.tasks.build import ROLE_KINDS, build_rows, by_position, draft, warn_left_out, warn_shortened, with_one_bos
 from gossamer.tasks.encoding import Row, Slots, encode, role_names, usable
@@ -17,6 +18,9 @@ from gossamer.tasks.spelling import Speller
 from gossamer.tasks.split import split
 from gossamer.tasks.storage import load_body, plain, prompt_from_json, prompt_to_json, save_body, tokens_digest
 from gossamer.tasks.writing import write_prompts
+
+# Prompts that a notebook shows of a task.
+PROMPTS_SHOWN = 8
 
 __all__ = ["Encoded", "Examples", "Piece", "Prompt", "Task", "is_aligned"]
 
@@ -46,6 +50,21 @@ class Task:
     metric: Metric
     provenance: Mapping[str, Any]
     roles: str = "given"
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield self.name
+        yield f"{plural(len(self.train), 'training prompt')}, {len(self.test)} to test"
+        yield f"roles {listed(self.role_names)}"
+        yield self.metric.label
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (one.clean_text, one.answer, one.counterfactual_text, one.wrong, one.template)
+            for one in self.train.prompts[:PROMPTS_SHOWN]
+        ]
+        return html_table(("prompt", "answer", "counterfactual", "wrong", "template"), rows, repr(self))
 
     def __post_init__(self) -> None:
         # One metric for the task: its prompts carry it to everyone who measures them.

@@ -6,7 +6,7 @@ LOGIT times the length along its direction; for a numerical one x the logit of v
 largest at the value nearest to x.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,6 +20,7 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from gossamer.display import listed, short_repr
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.tokens import Tokens
@@ -57,6 +58,12 @@ class Compiled:
     tokenizer: PreTrainedTokenizerFast
     projection: Float[Tensor, "direction d_model"]
     heads: tuple[tuple[str, ...], ...]
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield repr(self.language_model)
+        yield f"inputs of up to {self.max_length} of {listed(self.vocabulary)}"
 
     @property
     def program(self) -> Expression:

@@ -8,11 +8,13 @@ import torch
 
 from gossamer.dictionary import Dictionary, DictionaryConfig
 from gossamer.errors import UsageError
+from gossamer.features.feature import Feature, Node
 from gossamer.model.kinds import named
-from gossamer.model.site import Site
+from gossamer.model.site import BySite, Site, SiteLike
 from gossamer.toys.compiler import Compiled
 from gossamer.toys.layout import Direction, Layout
 from gossamer.toys.rasp import AmbiguousError, Expression, Interpreter, Removal, Value
+from gossamer.toys.task import position_role
 
 _READABLE = (*named(in_stream=True), "mlp_in")
 # Sublayers after which the stream stands at a site of layer l: these plus 2 l.
@@ -32,14 +34,6 @@ class Latent(NamedTuple):
         return self.direction.label + ("-" if self.sign < 0 else "")
 
 
-class KnownNode(NamedTuple):
-    """A latent of the labelled dictionary at `site`, at one position of the input (from 0, BOS not counted)."""
-
-    site: Site
-    position: int
-    latent: int
-
-
 def labelled_latents(layout: Layout) -> tuple[Latent, ...]:
     """The latents of every labelled dictionary: one for each direction, two for a number that can be negative."""
     negative = {layout.place(node) for node, values in layout.values.items() if node.numerical and float(values[0]) < 0}
@@ -50,7 +44,7 @@ def labelled_latents(layout: Layout) -> tuple[Latent, ...]:
     )
 
 
-def labelled_dictionary(compiled: Compiled, site: Site) -> Dictionary:
+def labelled_dictionary(compiled: Compiled, site: SiteLike) -> Dictionary:
     """The dictionary of the labelled directions: a ReLU of the length along each, decoded along the same direction.
 
     Exact (up to rounding) on the program's own activations if the model is not compressed, or if no direction is lost
@@ -59,6 +53,7 @@ def labelled_dictionary(compiled: Compiled, site: Site) -> Dictionary:
     Raises:
         UsageError: a site whose width is not the residual stream's.
     """
+    site = Site.of(site)
     if site.kind not in _READABLE:
         raise UsageError(f"{site}: directions are labelled at {', '.join(_READABLE)}; choose one of these")
     latents = labelled_latents(compiled.layout)
@@ -74,16 +69,19 @@ def labelled_dictionary(compiled: Compiled, site: Site) -> Dictionary:
     return dictionary.requires_grad_(False)
 
 
-def labelled_dictionaries(compiled: Compiled, sites: Iterable[Site] | None = None) -> dict[Site, Dictionary]:
+def labelled_dictionaries(compiled: Compiled, sites: Iterable[SiteLike] | None = None) -> BySite[Dictionary]:
     """A labelled dictionary for each of `sites`, in their execution order; by default after every layer."""
-    chosen = compiled.language_model.sites("resid_post") if sites is None else sites
-    return {site: labelled_dictionary(compiled, site) for site in sorted(chosen)}
+    chosen = compiled.language_model.sites("resid_post") if sites is None else map(Site.of, sites)
+    return BySite((site, labelled_dictionary(compiled, site)) for site in sorted(chosen))
 
 
 def known_circuit(
-    compiled: Compiled, inputs: Sequence[Sequence[Value]], sites: Iterable[Site], *, position: int = -1
-) -> frozenset[KnownNode]:
+    compiled: Compiled, inputs: Sequence[Sequence[Value]], sites: Iterable[SiteLike], *, position: int = -1
+) -> frozenset[Node]:
     """The nodes that the output at `position` needs: those whose removal alone changes it on one of `inputs`.
+
+    Latents are those of the labelled dictionaries, roles the positions of the input, as :func:`program_task` names
+    them.
 
     Decided by the program, not by the network: the interpreter runs with one value taken away (None or 0) from one
     variable at one position, as all its readers after the site see it. A removal that leaves an aggregate several
@@ -100,15 +98,16 @@ def known_circuit(
     """
     layout, latents = compiled.layout, labelled_latents(compiled.layout)
     numbers = {(latent.place, latent.sign): index for index, latent in enumerate(latents)}
-    audiences = _audiences(layout, sites)
-    found: set[KnownNode] = set()
+    audiences = _audiences(layout, map(Site.of, sites))
+    found: set[Node] = set()
     for tokens in inputs:
         matters = _matters(compiled, tokens, position % len(tokens))
         for site, node, readers in audiences:
             for here, value in _present(compiled, node, tokens):
                 if matters(node, here, value, readers):
                     sign = -1 if node.numerical and float(value) < 0 else 1
-                    found.add(KnownNode(site, here, numbers[layout.place(node, value), sign]))
+                    feature = Feature(site, numbers[layout.place(node, value), sign])
+                    found.add(Node(feature, position_role(here, len(tokens))))
     return frozenset(found)
 
 

@@ -1,10 +1,11 @@
 """Where a program's variables stand: labelled residual directions, and the sublayer that computes each variable."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.toys.rasp import Aggregate, BosShare, Expression, Indices, Tokens, Value, in_order
 from gossamer.toys.values import possible_values
@@ -48,6 +49,12 @@ class Layout:
     names: dict[Expression, str]
     values: dict[Expression, tuple[Any, ...]]
     sublayers: dict[Expression, int]
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield self.program.name
+        yield f"{plural(len(self.directions), 'direction')}, {plural(len(self.sublayers), 'variable')}"
 
     @classmethod
     def plan(cls, program: Expression, vocabulary: Sequence[Value], max_length: int) -> "Layout":

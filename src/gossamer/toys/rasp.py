@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from gossamer.display import short_repr
 from gossamer.errors import GossamerError, UsageError
 
 Value = Hashable | None
@@ -77,6 +78,8 @@ class Map(Expression):
     function: Callable[[Any], Any]
     of: Expression
 
+    __repr__ = short_repr
+
     @property
     def children(self) -> tuple[Expression, ...]:
         """What is mapped."""
@@ -95,6 +98,8 @@ class SequenceMap(Expression):
     function: Callable[[Any, Any], Any]
     first: Expression
     second: Expression
+
+    __repr__ = short_repr
 
     @property
     def children(self) -> tuple[Expression, ...]:
@@ -115,6 +120,8 @@ class Linear(Expression):
     second: Expression
     weights: tuple[int, int] = (1, 1)
     numerical: bool = field(default=True, kw_only=True)
+
+    __repr__ = short_repr
 
     @property
     def children(self) -> tuple[Expression, ...]:
@@ -137,6 +144,8 @@ class Select:
     queries: Expression
     predicate: Predicate
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True, eq=False)
 class Aggregate(Expression):
@@ -144,6 +153,8 @@ class Aggregate(Expression):
 
     selector: Select
     of: Expression
+
+    __repr__ = short_repr
 
     @property
     def children(self) -> tuple[Expression, ...]:
@@ -173,6 +184,8 @@ class BosShare(Expression):
 
     selector: Select
     numerical: bool = field(default=True, kw_only=True)
+
+    __repr__ = short_repr
 
     @property
     def children(self) -> tuple[Expression, ...]:
@@ -233,6 +246,8 @@ class Removal:
     value: Value
     readers: frozenset[Expression | None]
     domains: Mapping[Expression, Sequence[Any]] = field(default_factory=dict)
+
+    __repr__ = short_repr
 
 
 class Interpreter:

@@ -17,6 +17,7 @@ With unit true directions f_i, unit decoder rows d_l, true activations x and lat
     L0              mean number of active latents (features) a sample
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +26,7 @@ from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 from torch import Tensor
 
 from gossamer.dictionary import Dictionary
+from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 
 _OVERLAP = 0.5
@@ -55,6 +57,13 @@ class Recovery:
     split: int
     l0: float
     true_l0: float
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{self.recovered:.1%} of {plural(len(self.match), 'feature')} recovered"
+        yield f"matched cosine {self.matched_cosine.mean().item():.3g}"
+        yield f"{self.dead} dead, {self.duplicate} duplicate, {self.merged} merged latents"
 
 
 def measure_recovery(

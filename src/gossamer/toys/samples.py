@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.activations.stream import ActivationStream
+from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.model.site import Site
 from gossamer.toys.compiler import Compiled
@@ -37,6 +38,8 @@ class KnownSamples:
     training: Float[Tensor, "some d"]
     features: Float[Tensor, "sample feature"]
     activations: Float[Tensor, "sample d"]
+
+    __repr__ = short_repr
 
     @property
     def true_l0(self) -> float:

@@ -7,7 +7,7 @@ For a sparse vector x of n features, with m < n hidden dimensions:
 The columns of W are the directions of the features: what a dictionary of h should find is known.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 
 GroupKind = Literal["correlated", "anticorrelated"]
@@ -31,6 +32,8 @@ class FeatureGroup:
 
     features: tuple[int, ...]
     kind: GroupKind
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class SuperpositionConfig:
     probability: float = 0.05
     importance_decay: float = 1.0
     groups: Sequence[FeatureGroup] = ()
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if not 1 <= self.n_hidden < self.n_features:
@@ -111,6 +116,12 @@ class SuperpositionModel:
     W: Float[Tensor, "hidden feature"]
     b: Float[Tensor, "feature"]
     loss: float
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{plural(self.config.n_features, 'feature')} in {self.config.n_hidden} dimensions"
+        yield f"loss {self.loss:.3g}"
 
     @property
     def directions(self) -> Float[Tensor, "feature hidden"]:

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.model.site import Site
 from gossamer.progress import begin
@@ -112,6 +113,8 @@ class Sweep:
 
     settings: Mapping[str, Any]
     found: tuple[Recovered, ...]
+
+    __repr__ = short_repr
 
     def of(self, **wanted: Any) -> list[tuple[Case, list[Recovered]]]:
         """Cases whose fields are as wanted, each with its seeds."""

@@ -6,6 +6,7 @@ from itertools import product
 
 from gossamer.errors import UsageError
 from gossamer.tasks.prompt import Piece, Prompt
+from gossamer.tasks.spelling import END
 from gossamer.tasks.task import Task
 from gossamer.toys.compiler import Compiled
 from gossamer.toys.rasp import Value, evaluate
@@ -16,6 +17,11 @@ MOST_PROMPTS = 4096
 def all_inputs(vocabulary: Sequence[Value], length: int) -> list[tuple[Value, ...]]:
     """Every input of `length` tokens, in lexicographic order of the vocabulary."""
     return list(product(vocabulary, repeat=length))
+
+
+def position_role(position: int, length: int) -> str:
+    """The role that `position` of an input has in a task: p0, p1, ... and END for the last one."""
+    return END if position == length - 1 else f"p{position}"
 
 
 def program_task(

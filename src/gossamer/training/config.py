@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from gossamer.activations.corpus import RowConfig
+from gossamer.display import short_repr
 from gossamer.model.site import Site
 from gossamer.training.checks import require, require_kinds
 from gossamer.training.objectives import BatchTopK, Objective
@@ -104,6 +105,8 @@ class LearnerConfig:
     sensitivity: float = 0.9
     dead_after: int = 100_000
 
+    __repr__ = short_repr
+
     def __post_init__(self) -> None:
         require_kinds(self)
         require(self.n_latents >= 1, "n_latents of at least 1", self.n_latents)
@@ -146,6 +149,8 @@ class Plan:
     site_out: Site | None = None
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     seed: int = 0
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         require_kinds(self)
@@ -202,6 +207,8 @@ class FitConfig:
     checkpoint_every: int = 500
     log_every: int = 100
 
+    __repr__ = short_repr
+
     def __post_init__(self) -> None:
         require_kinds(self)
         require(self.sensitivity_rows >= 1, "sensitivity_rows of at least 1", self.sensitivity_rows)
@@ -249,6 +256,8 @@ class FinetuneConfig:
     checkpoint_every: int = 50
     log_every: int = 20
 
+    __repr__ = short_repr
+
     def __post_init__(self) -> None:
         require_kinds(self)
         require(self.tokens >= 0, "tokens of the fine-tuning of at least 0", self.tokens)
@@ -278,6 +287,8 @@ class TrainingConfig:
     fit: FitConfig = field(default_factory=FitConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     seed: int = 0
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         require_kinds(self)

@@ -14,7 +14,7 @@ from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.set import INDEX, DictionarySet
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
-from gossamer.model.site import Site
+from gossamer.model.site import Site, SiteLike
 from gossamer.replacement.evaluate.quality import CE_RECOVERED, Quality, quality
 from gossamer.training import sinks
 from gossamer.training.config import Plan, TrainingConfig, require_vectors
@@ -33,7 +33,7 @@ FINAL = "dictionaries"
 def train_dictionaries(
     model: LanguageModel,
     texts: Sequence[str],
-    sites: Sequence[Site],
+    sites: Sequence[SiteLike],
     config: TrainingConfig,
     folder: str | Path | None = None,
     *,
@@ -67,7 +67,7 @@ def train_dictionaries(
 def train_sets(
     model: LanguageModel,
     texts: Sequence[str],
-    sites: Sequence[Site],
+    sites: Sequence[SiteLike],
     config: TrainingConfig,
     plans: Sequence[SetPlan],
     folder: str | Path | None = None,
@@ -83,15 +83,15 @@ def train_sets(
     Args:
         plans: see :func:`gossamer.training.set_plans.set_plans`; their learners and seeds take the place of `config`'s.
     """
-    sites = sorted(set(sites))
-    for site in sites:
+    places = sorted(set(map(Site.of, sites)))
+    for site in places:
         require_vectors(site)
         model.width(site)
-    _require_possible(sites, config, plans, formats)
+    _require_possible(places, config, plans, formats)
     sinks.require_known(also)
-    request = request_of(model, texts, sites, config, plans, cache)
+    request = request_of(model, texts, places, config, plans, cache)
     with at_work(model, request, folder, cache) as target:
-        return _trained(model, texts, sites, config, plans, target, cache, formats, also)
+        return _trained(model, texts, places, config, plans, target, cache, formats, also)
 
 
 def _trained(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gossamer.activations.text import bos_id
+from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
@@ -22,6 +23,8 @@ class Recipe:
 
     layers: tuple[int, ...]
     config: TrainingConfig
+
+    __repr__ = short_repr
 
     @property
     def sites(self) -> list[Site]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.training import objectives
 from gossamer.training.checks import require, require_kinds
@@ -40,6 +41,8 @@ class SetPlan:
     name: str
     learner: LearnerConfig
     seed: int
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         require_kinds(self)

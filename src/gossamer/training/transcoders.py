@@ -1,6 +1,6 @@
 """From a model and text to transcoders: what stands at one site, told from another."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from gossamer.dictionary.attach import measure
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
-from gossamer.model.site import Site
+from gossamer.model.site import Site, SiteLike, SiteMapping, by_site
 from gossamer.training import sinks
 from gossamer.training.config import Plan, TrainingConfig
 from gossamer.training.fit import fit
@@ -28,7 +28,7 @@ _WRITTEN_LAST = "cfg.json"
 def train_transcoders(
     model: LanguageModel,
     texts: Sequence[str],
-    sites: Mapping[Site, Site],
+    sites: SiteMapping[SiteLike],
     config: TrainingConfig,
     plans: Sequence[SetPlan],
     folder: str | Path | None = None,
@@ -56,19 +56,19 @@ def train_transcoders(
         NotFiniteError: activations or a loss are not finite (the site is named).
         GossamerError: a file in the folder is damaged.
     """
-    sites = dict(sorted(sites.items()))
+    pairs = {site: Site.of(out) for site, out in sorted(by_site(sites).items())}
     each = [
-        Plan(plan_name(plan, site), site, out, plan.learner, plan.seed) for plan in plans for site, out in sites.items()
+        Plan(plan_name(plan, site), site, out, plan.learner, plan.seed) for plan in plans for site, out in pairs.items()
     ]
     _require_possible(model, each, config)
     sinks.require_known(also)
-    request = request_of(model, texts, list(sites), config, plans, cache)
-    request["sites_out"] = [str(site) for site in sites.values()]
+    request = request_of(model, texts, list(pairs), config, plans, cache)
+    request["sites_out"] = [str(site) for site in pairs.values()]
     with at_work(model, request, folder, cache) as target:
         if not all((target / FINAL / plan.name / _WRITTEN_LAST).is_file() for plan in each):
             _train(model, texts, config, each, target, cache, also)
         places = {plan.name: target / FINAL / plan.name for plan in plans}
-        return {name: {site: Dictionary.load(place / str(site)) for site in sites} for name, place in places.items()}
+        return {name: {site: Dictionary.load(place / str(site)) for site in pairs} for name, place in places.items()}
 
 
 def _require_possible(model: LanguageModel, plans: Sequence[Plan], config: TrainingConfig) -> None:

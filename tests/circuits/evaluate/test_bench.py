@@ -138,7 +138,7 @@ def test_a_curve_has_every_circuit_of_the_path_and_the_areas_under_it(bench: Ben
     for point in curve.points:
         chosen = nodes.select(order[: point.size])
         assert point.behaviour == bench.behaviour("chance", bench.outcome(chosen))
-        assert point.unique_latents == len({(site, latent) for site, _, latent in chosen.keys()})  # noqa: SIM118
+        assert point.unique_latents == len({node.feature for node in chosen.keys()})  # noqa: SIM118
         assert point.unique_latents < point.size or point.size < 10
     assert len(bench.splice.nodes) == 200
     empty, whole = bench.kept(nodes.none()), bench.kept(bench.splice.nodes)

@@ -15,6 +15,7 @@ from gossamer.circuits.evaluate.cards import N_EXAMPLES, N_WORDS, node_cards
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.results import NodeCard
 from gossamer.circuits.splice import Splice
+from gossamer.features import Feature, Node
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.tasks.task import Task
@@ -37,9 +38,9 @@ def circuit(bench: Bench) -> Nodes:
 
 
 @pytest.fixture(scope="module")
-def cards(bench: Bench, circuit: Nodes) -> dict[tuple[str, str, int], NodeCard]:
+def cards(bench: Bench, circuit: Nodes) -> dict[Node, NodeCard]:
     found = node_cards(bench, circuit, torch.linspace(-1, 1, len(circuit), dtype=torch.float64))
-    return {(card.site, card.role, card.latent): card for card in found}
+    return {card.node: card for card in found}
 
 
 def latents_of(bench: Bench, site: Site) -> torch.Tensor:
@@ -53,19 +54,19 @@ def test_every_node_has_its_card_by_falling_effect(bench: Bench, circuit: Nodes)
     effects = torch.randn(len(circuit), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     found = node_cards(bench, circuit, effects)
     given = dict(zip(circuit.keys(), effects.tolist(), strict=True))
-    assert {(card.site, card.role, card.latent): card.effect for card in found} == given
+    assert {card.node: card.effect for card in found} == given
     assert [card.effect for card in found] == sorted(given.values(), reverse=True)
     assert node_cards(bench, circuit.none(), torch.zeros(0, dtype=torch.float64)) == ()
 
 
 def test_activations_and_ablation_values_are_means_over_the_tokens_of_the_role(
-    bench: Bench, cards: dict[tuple[str, str, int], NodeCard]
+    bench: Bench, cards: dict[Node, NodeCard]
 ) -> None:
     clean = bench.splice.examples.clean
-    for (site, role, latent), card in cards.items():
+    for ((site, latent), role), card in cards.items():
         values, ablated = [], []
-        table = bench.splice.ablation.sites[Site.parse(site)].latents
-        latents = latents_of(bench, Site.parse(site))
+        table = bench.splice.ablation.sites[site].latents
+        latents = latents_of(bench, site)
         for row, token in torch.nonzero(clean.roles == ROLES.index(role)).tolist():
             values.append(latents[row, token, latent].item())
             ablated.append(table[clean.slots[row, token], latent].item())
@@ -131,7 +132,7 @@ def test_the_direct_effect_is_the_slope_of_the_logit_difference(family: str, nor
     found = node_cards(Bench(splice), circuit, torch.zeros(len(circuit), dtype=torch.float64))
     assert {card.role for card in found if card.direct} == {"END"}
     for card in [card for card in found if card.role == "END"]:
-        site = Site.parse(card.site)
+        site = card.site
         row, table = dictionaries[site].W_dec[card.latent], splice.ablation.sites[site].latents
         slopes = []
         for prompt, (end, answer, wrong) in enumerate(pairs):
@@ -155,11 +156,11 @@ def test_sites_outside_the_stream_write_nothing_directly(model: LanguageModel, t
         assert card.card.promotes == card.card.suppresses == ()
 
 
-def test_words_are_the_logit_lens_of_the_decoder_row(bench: Bench, cards: dict[tuple[str, str, int], NodeCard]) -> None:
+def test_words_are_the_logit_lens_of_the_decoder_row(bench: Bench, cards: dict[Node, NodeCard]) -> None:
     model = bench.splice.model
     norm, head = model.hf.transformer.ln_f, model.hf.lm_head.weight.detach()
-    for (site, _, latent), card in cards.items():
-        row = bench.splice.dictionaries[Site.parse(site)].W_dec[latent]
+    for ((site, latent), _), card in cards.items():
+        row = bench.splice.dictionaries[site].W_dec[latent]
         centred = row - row.mean()
         lens = head @ (norm.weight.detach() * centred / (centred.pow(2).mean() + norm.eps).sqrt())
         lens = lens - lens.mean()
@@ -172,12 +173,10 @@ def test_words_are_the_logit_lens_of_the_decoder_row(bench: Bench, cards: dict[t
         )
 
 
-def test_examples_are_the_prompts_where_the_latent_fires_most(
-    bench: Bench, cards: dict[tuple[str, str, int], NodeCard]
-) -> None:
+def test_examples_are_the_prompts_where_the_latent_fires_most(bench: Bench, cards: dict[Node, NodeCard]) -> None:
     tokens = bench.splice.examples.clean.tokens
-    for (site, _, latent), card in cards.items():
-        latents = latents_of(bench, Site.parse(site))[..., latent]
+    for ((site, latent), _), card in cards.items():
+        latents = latents_of(bench, site)[..., latent]
         strongest = []
         for row, length in enumerate(tokens.lengths.tolist()):
             # The prompts begin with a BOS token, which is no example.
@@ -204,12 +203,13 @@ def test_a_latent_that_never_fires_has_no_examples(model: LanguageModel, task: T
 
 
 def test_links_and_generic_latents_are_passed_on(bench: Bench, circuit: Nodes) -> None:
-    generic = {("mlp_out.2", 9): ("code", "ioi")}
+    shared = Feature.parse("mlp_out.2/9")
+    generic = {shared: ("code", "ioi")}
     found = node_cards(bench, circuit, torch.zeros(len(circuit), dtype=torch.float64), generic)
     for card in found:
-        expected = f"https://www.neuronpedia.org/tiny/2-mlp/{card.latent}" if card.site == "mlp_out.2" else None
+        expected = f"https://www.neuronpedia.org/tiny/2-mlp/{card.latent}" if card.site == shared.site else None
         assert card.card.link == expected
-        assert card.generic == (("code", "ioi") if (card.site, card.latent) == ("mlp_out.2", 9) else ())
+        assert card.generic == (("code", "ioi") if card.node.feature == shared else ())
     assert any(card.generic for card in found)
 
 
@@ -219,7 +219,7 @@ def test_batches_and_padding_do_not_matter(bench: Bench, circuit: Nodes, task: T
     splice = bench.splice
     alone = Splice.of(splice.model, splice.dictionaries, task.test, splice.ablation, splice.nodes, batch_size=1)
     for one, other in zip(node_cards(Bench(alone), circuit, effects), expected, strict=True):
-        assert (one.site, one.role, one.latent) == (other.site, other.role, other.latent)
+        assert one.node == other.node
         assert one.activation == pytest.approx(other.activation, rel=1e-6)
         assert one.ablated == pytest.approx(other.ablated, rel=1e-6)
         assert one.direct == pytest.approx(other.direct, rel=1e-5, abs=1e-9)

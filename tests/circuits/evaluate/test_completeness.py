@@ -10,6 +10,7 @@ from gossamer.circuits.evaluate.completeness import completeness
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.outcome import Outcome
 from gossamer.circuits.splice import Splice
+from gossamer.features import Node
 from gossamer.model.language_model import LanguageModel
 from gossamer.tasks.task import Task
 
@@ -45,7 +46,7 @@ def test_no_node_and_all_nodes_removed(bench: Bench, circuit: Nodes) -> None:
 def test_subsets_are_removed_at_their_own_roles_from_circuit_and_model(
     bench: Bench, circuit: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept: list[set[tuple[str, str, int]]] = []
+    kept: list[set[Node]] = []
     real = Bench.outcome
 
     def watched(self: Bench, chosen: Nodes, **how: object) -> Outcome:
@@ -70,8 +71,8 @@ def test_subsets_are_removed_at_their_own_roles_from_circuit_and_model(
             reference = bench.full.outcome.metric.double().mean()
             assert value == pytest.approx((mean / reference).item(), rel=1e-5)
     some = whole - kept[2]
-    latents = {(site, latent) for site, _, latent in some}
-    assert any((site, latent) in latents for site, _, latent in kept[2]), "a latent stays where K does not name it"
+    features = {node.feature for node in some}
+    assert any(node.feature in features for node in kept[2]), "a latent stays where K does not name it"
 
 
 def test_sizes_are_spread_over_the_circuit_and_repeat_by_seed(bench: Bench, circuit: Nodes) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from circuit_lab import all_nodes, by_hand, differences, grids_of, random_choice, random_dictionary, sites_of
+from circuit_lab import all_nodes, by_hand, differences, grids_of, node_at, random_choice, random_dictionary, sites_of
 from planted import CHANGING, SITE, STEADY, planted
 
 from gossamer.circuits.ablation import Ablation
@@ -39,7 +39,7 @@ def test_effects_by_hand(model: LanguageModel, task: Task) -> None:
 
 def test_what_is_free_is_worth_nothing(model: LanguageModel) -> None:
     known = planted(model)
-    keys = [(str(SITE), "END", latent) for latent in (*STEADY, CHANGING)] + [(str(SITE), "A", STEADY[0])]
+    keys = [node_at(SITE, "END", latent) for latent in (*STEADY, CHANGING)] + [node_at(SITE, "A", STEADY[0])]
     circuit = known.splice.nodes.select(known.splice.nodes.find(keys))
     found = dict(zip(circuit.keys(), node_effects(Bench(known.splice), circuit).tolist(), strict=True))
     assert found[keys[3]] == 0.0

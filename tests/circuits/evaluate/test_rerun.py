@@ -111,7 +111,7 @@ def test_paths_are_seen_from_its_folder_and_changed_weights_are_refused(circuit:
 
 def test_changed_or_missing_dictionaries_are_refused(circuit: Circuit, copied: Path) -> None:
     site = circuit.sites[0]
-    folder = copied.parent / "spool" / "dictionaries" / site
+    folder = copied.parent / "spool" / "dictionaries" / str(site)
     sets = DictionarySet.load(copied.parent / "spool" / "dictionaries")
     changed = next(iter(sets.values()))
     changed.b_dec.data += 0.01
@@ -125,12 +125,23 @@ def test_changed_or_missing_dictionaries_are_refused(circuit: Circuit, copied: P
     with pytest.raises(GossamerError, match=rf"the circuit's dictionary at {site}: not found .*give --dictionaries"):
         evaluate_circuit(copied)
     with pytest.raises(UsageError, match=r"dictionaries at .* expected, as the circuit has"):
-        evaluate_circuit(copied, dictionaries=[copied.parent / "spool" / "dictionaries" / circuit.sites[1]])
+        evaluate_circuit(copied, dictionaries=[copied.parent / "spool" / "dictionaries" / str(circuit.sites[1])])
 
 
 def test_a_file_of_the_first_version_needs_what_it_lacks(circuit: Circuit, tmp_path: Path) -> None:
-    body = json.loads(json.dumps(asdict(replace(circuit, inputs=None))))
-    del body["inputs"]
+    """Its nodes are objects of three parts, and ends of edges lists of them."""
+
+    def parts(end) -> list:
+        return [end, "", 0] if isinstance(end, str) else [str(end.site), end.role, end.latent]
+
+    body = json.loads(circuit.save(tmp_path / "new.json").read_text())
+    for name in ("format", "sha256", "inputs"):
+        del body[name]
+    names = ("site", "role", "latent")
+    body["nodes"] = [{**dict(zip(names, parts(one.node), strict=True)), "score": one.score} for one in circuit.nodes]
+    body["edges"] = [
+        {"source": parts(one.source), "target": parts(one.target), "weight": one.weight} for one in circuit.edges
+    ]
     old = write_json(tmp_path / "old.json", {"format": "gossamer-circuit-1", "sha256": digest(body), **body})
     loaded = Circuit.load(old)
     assert (loaded.nodes, loaded.edges, loaded.measured) == (circuit.nodes, circuit.edges, circuit.measured)
@@ -142,6 +153,8 @@ def test_a_file_of_the_first_version_needs_what_it_lacks(circuit: Circuit, tmp_p
     model = LanguageModel.load("bundled:spool", device="cpu")
     task = get("sva-simple").generate(model.tokenizer, n=40, seed=1, bos=True)
     assert evaluate_circuit(old, model=model, dictionaries=sets, task=task).measured == circuit.measured
+    named, file = {str(site): one for site, one in sets.items()}, task.save(tmp_path / "task.json")
+    assert evaluate_circuit(old, model=model, dictionaries=named, task=file).measured == circuit.measured
 
 
 def test_a_model_that_is_gone_is_one_line(circuit: Circuit, copied: Path) -> None:

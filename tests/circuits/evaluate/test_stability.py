@@ -3,13 +3,15 @@
 import random
 
 import pytest
+from circuit_lab import node_at, sites_of
 
-from gossamer.circuits.circuit import Circuit, Node
+from gossamer.circuits.circuit import Circuit, CircuitNode
 from gossamer.circuits.evaluate.stability import containment, generic_latents, jaccard, overlap
+from gossamer.features import Feature, Node
 
 
-def _keys(*latents: int) -> list[tuple[str, str, int]]:
-    return [("resid_post.1", "END", latent) for latent in latents]
+def _keys(*latents: int) -> list[Node]:
+    return [node_at("resid_post.1", "END", latent) for latent in latents]
 
 
 def test_overlap_by_hand() -> None:
@@ -22,9 +24,9 @@ def test_overlap_by_hand() -> None:
 
 
 def test_the_role_and_the_site_tell_nodes_apart() -> None:
-    one = [("resid_post.1", "END", 5)]
-    assert jaccard(one, [("resid_post.1", "S", 5)]) == 0
-    assert jaccard(one, [("z.1", "END", 5)]) == 0
+    one = [node_at("resid_post.1", "END", 5)]
+    assert jaccard(one, [node_at("resid_post.1", "S", 5)]) == 0
+    assert jaccard(one, [node_at("z.1", "END", 5)]) == 0
 
 
 def test_empty_circuits() -> None:
@@ -51,9 +53,9 @@ def test_matrices_are_symmetric_and_jaccard_never_exceeds_containment(seed: int)
 
 def _circuit(task: str, checksums: dict[str, str | None], *nodes: tuple[str, str, int]) -> Circuit:
     dictionaries = {site: {"source": "somewhere", "sha256": checksum} for site, checksum in checksums.items()}
-    axes = (("resid_post.1", "resid_post.2"), ("S", "END"))
+    axes = (sites_of("resid_post.1", "resid_post.2"), ("S", "END"))
     provenance = {"dictionaries": dictionaries}
-    return Circuit(tuple(Node(*node) for node in nodes), "tiny", task, *axes, provenance=provenance)
+    return Circuit(tuple(CircuitNode(node_at(*one)) for one in nodes), "tiny", task, *axes, provenance=provenance)
 
 
 OWN = {"resid_post.1": "aa", "resid_post.2": "bb"}
@@ -69,8 +71,8 @@ def test_generic_latents_are_shared_with_other_tasks_of_the_same_dictionaries_at
         _circuit("half", {**OWN, "resid_post.1": "cc"}, ("resid_post.1", "END", 4), ("resid_post.2", "END", 3)),
     ]
     assert generic_latents(own, others) == {
-        ("resid_post.1", 3): ("agreement", "code"),
-        ("resid_post.2", 3): ("half",),
+        Feature.parse("resid_post.1/3"): ("agreement", "code"),
+        Feature.parse("resid_post.2/3"): ("half",),
     }
     assert generic_latents(own, []) == {}
 

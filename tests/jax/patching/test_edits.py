@@ -97,6 +97,19 @@ def test_replace_by_several_statements(heard):
     assert run(heard, [edit], 1, 5)[0] == 2 * (5 + 6 + 7)
 
 
+def test_statements_replace_a_call_that_is_a_statement(heard):
+    def function(found):
+        found.append(1)
+        return [found.append(2)]
+
+    edit = replace("found.append($x)", "kept = tag('t', $x)\nfound.append(kept)")
+    found = []
+    assert run(heard, [edit], found, function=function) == ([None], [("t", 1)])
+    assert found == [1, 2]
+    with pytest.raises(MatchError, match=r"found no place(.|\n)*as a statement by itself, since statements replace it"):
+        run(heard, [replace("sum($x)", "kept = $x\nsum(kept)")], 1)
+
+
 def calls(f, *args, **kwargs):
     return f(*args, 1, key=2, **kwargs)
 
@@ -239,7 +252,6 @@ def test_before_a_loops_condition_is_refused(heard):
         (lambda: tag_expr("x = 1", "t"), "is a statement"),
         (lambda: replace("f($x)", "f($y)"), r"\$y of the code is not in the pattern"),
         (lambda: replace("f($_)", "f($_)"), r"\$_ of the code is not in the pattern"),
-        (lambda: replace("f($x)", "y = $x"), "only be replaced by an expression"),
         (lambda: before("f($x)", "y ="), "no Python"),
         (lambda: tag_expr("f(x)", ""), "a name"),
     ],
@@ -271,3 +283,20 @@ def test_places_says_where_every_edit_lands(heard):
         (f"test_edits.py:{first + 5}", "a = b = first + sum(others)", ("u", "v")),
     ]
     assert patch.places()[0].function.endswith("test_edits.arithmetic")
+
+
+def test_sources_shows_what_every_function_becomes():
+    edits = [tag_assign("total", "t", index=0), replace("c * len($m)", "tag('u', c) * len($m)"), tag_arg("x", "v")]
+    (text,) = Patch({arithmetic: edits}).sources().values()
+    seen, space = [], {}
+
+    def heard(name, value):
+        seen.append((name, value))
+        return value
+
+    exec(text, {"tag": heard}, space)
+    assert space["arithmetic"](1, k=0, scale=-10) == arithmetic(1, k=0, scale=-10) == -57
+    assert seen == [("v", 1), ("t", -10), ("u", -57)]
+    assert "total = tag('t', x * scale)" in text
+    assert "return tag('u', c) * len(more)" in text
+    assert Patch({arithmetic: edits}).sources().keys() == Patch({arithmetic: edits}).hashes().keys()

@@ -16,7 +16,17 @@ import pytest
 
 pytest.importorskip("jax")
 
-from gossamer.jax.patching import Patch, PatchError, SourceError, replace, tag_arg, tag_assign, tag_return
+from gossamer.jax.patching import (
+    MatchError,
+    Patch,
+    PatchError,
+    SourceError,
+    replace,
+    tag_arg,
+    tag_assign,
+    tag_expr,
+    tag_return,
+)
 
 registered = []
 
@@ -247,7 +257,7 @@ def test_other_threads_see_the_patch():
     ("target", "says"),
     [
         (len, "no Python function"),
-        (Base, r"is a class: name the method to patch, such as Base.__call__"),
+        (int, "int is a class without methods of its own that are written in Python"),
         (Base(), r"name the method that runs, Base.__call__"),
         (lambda x: x, "is a lambda"),
         (functools.partial(max, 1), "no Python function"),
@@ -283,6 +293,27 @@ def test_a_file_that_changed_since_it_was_imported_is_refused(tmp_path):
     with pytest.raises(SourceError, match="something else"):
         Patch({module.f: [tag_return("t")]}).install()
     assert module.f(1) == 2
+
+
+def chosen_by_a_set(x):
+    return "yes" if x in {0, 8} else "no"
+
+
+def test_a_set_is_the_same_constant_in_any_order(heard):
+    """A set read from a cache file may come in another order than that of its source; 0 and 8 share a place in it."""
+    function, (one,) = chosen_by_a_set, [c for c in chosen_by_a_set.__code__.co_consts if isinstance(c, frozenset)]
+    other = frozenset(reversed(list(one)))
+    assert one == other
+    assert repr(one) != repr(other)
+    before = function.__code__
+    constants = tuple(other if constant == one else constant for constant in before.co_consts)
+    try:
+        function.__code__ = before.replace(co_consts=constants)
+        with Patch({function: [tag_return("answer")]}):
+            assert (function(8), function(1)) == ("yes", "no")
+    finally:
+        function.__code__ = before
+    assert heard == [("answer", "yes"), ("answer", "no")]
 
 
 def test_future_imports_hold_in_patched_code(heard, tmp_path):
@@ -342,3 +373,88 @@ def test_unedited_functions_of_the_standard_library_compile_to_themselves():
             assert list(code.co_positions()) == list(function.__code__.co_positions()), source.name
             checked += 1
     assert checked > 30
+
+
+class Layered(Base):
+    table = staticmethod(len)
+    shortcut = lambda self: self.wide(1)  # noqa: E731
+
+    def narrow(self, x):
+        inner = x + 1
+        return inner * 2
+
+    def wide(self, x, scale=3):
+        outer = x * scale
+
+        def helper(y):
+            return y - 1
+
+        return helper(outer) * 2
+
+    class Nested:
+        def deep(self, x):
+            return x * 5
+
+
+@pytest.mark.parametrize("target", [Layered, f"{__name__}:Layered"], ids=["class", "text"])
+def test_each_edit_of_a_class_finds_its_method(target, heard, monkeypatch):
+    monkeypatch.setitem(sys.modules, __name__, types.SimpleNamespace(Layered=Layered))
+    edits = [
+        tag_assign("outer", "outer"),
+        tag_arg("scale", "scale"),
+        replace("x + 1", "x + 10"),
+        tag_assign("inner", "i"),
+    ]
+    patch = Patch({target: edits})
+    with patch:
+        assert (Layered().narrow(1), Layered().wide(2), Layered().shortcut()) == (22, 10, 4)
+    assert heard == [("i", 11), ("scale", 3), ("outer", 6), ("scale", 3), ("outer", 3)]
+    assert [name.rpartition(".")[2] for name in patch.hashes()] == ["narrow", "wide"]
+    assert Layered().narrow(1) == 4
+
+
+def test_an_edit_of_a_class_may_be_for_several_methods(heard):
+    for count in (2, None):
+        with Patch({Layered: [tag_expr("$_ * 2", "twice", count=count)]}):
+            Layered().narrow(1)
+            Layered().wide(2)
+    assert heard == [("twice", 4), ("twice", 10)] * 2
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (tag_expr("$_ * 2", "t"), r"several methods, .*narrow \(1\), .*wide \(1\): name the method .* or pass count=2"),
+        (tag_expr("$_ * 2", "t", count=3), "pass count=2"),
+        (tag_expr("$_ * 2", "t", index=0), "name the method"),
+        (tag_expr("y - 1", "t", count=2), "found 1 places in .*wide, expected 2"),
+        (
+            tag_assign("h", "t"),
+            r"found no place in the methods narrow, wide(.|\n)*- h = ...(.|\n)*\+ test_functions.py",
+        ),
+        (tag_expr("x * 5", "t"), "no place"),
+        (tag_arg("z", "t"), "no place"),
+    ],
+)
+def test_an_edit_of_a_class_that_fits_nowhere_or_too_often_is_refused(edit, says):
+    with pytest.raises(MatchError, match=says):
+        Patch({Layered: [edit]}).install()
+
+
+def test_methods_of_a_class_are_those_written_in_it():
+    from dataclasses import dataclass
+
+    @dataclass
+    class Record:
+        x: int
+        other = Base.method
+
+        def doubled(self):
+            return self.x * 2
+
+    with Patch({Record: [tag_return("t")]}) as patch:
+        assert Record(2).doubled() == 4
+    assert [name.rpartition(".")[2] for name in patch.hashes()] == ["doubled"]
+    edits = [replace("return self.__x * 2", "return self.__x * 5"), replace("return x + 1", "return x + 2")]
+    with Patch({Base: edits}):
+        assert (Base(3).value, Base.static(1)) == (15, 3)

@@ -48,11 +48,14 @@ def test_with_and_install_nest_as_one(heard):
     a = PATCHES["a"]
     with a:
         with a:
+            assert not a.is_installed()
             a.install()
             a.install()
         f(3)
     f(3)
+    assert a.is_installed()
     a.uninstall()
+    assert not a.is_installed()
     f(3)
     assert heard == [("a", 4)] * 2
     with pytest.raises(PatchError, match="was not installed"):

@@ -1,6 +1,8 @@
 """Attention in four libraries, as they are installed: patterns read, and edit, the weights of chosen layers."""
 
+import re
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +11,7 @@ pytest.importorskip("jax")
 import jax
 import jax.numpy as jnp
 import numpy as np
+from leaks import leakless
 
 from gossamer.jax import run
 from gossamer.jax.errors import TagNotReached
@@ -85,6 +88,7 @@ class TestEquinox:
 
         with patch:
             result, probs = knocked_out(x)
+            leakless(knocked_out, x)
             close(jitted(attention, x), plain)
         q = (x @ attention.query_proj.weight.T).reshape(TOKENS, HEADS, -1)
         k = (x @ attention.key_proj.weight.T).reshape(TOKENS, HEADS, -1)
@@ -94,6 +98,28 @@ class TestEquinox:
         z = jnp.einsum("hsS,Shd->shd", expected.at[1].set(0), v).reshape(TOKENS, WIDTH)
         close(result, z @ attention.output_proj.weight.T)
         close(jitted(attention, x), plain)
+
+
+def test_the_examples_of_the_docs(capsys):
+    pytest.importorskip("equinox")
+    page = (Path(__file__).parents[3] / "docs" / "jax_patching.md").read_text()
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, names)
+    attention, x, found = names["attention"], names["x"], names["found"]
+    q, k, v = (
+        (x @ proj.weight.T).reshape(5, 4, 4)
+        for proj in (attention.query_proj, attention.key_proj, attention.value_proj)
+    )
+    probs = jax.nn.softmax(jnp.einsum("shd,Shd->hsS", q, k) / 2)
+    z = jnp.einsum("hsS,Shd->shd", probs, v)
+    close(found["heads"], z)
+    out = z.reshape(5, 16) @ attention.output_proj.weight.T
+    close(attention(x, x, x), out)
+    close(names["out"], out / 2)
+    close(found["out"], out / 2)
+    close(names["result"], z.at[:, 1].set(0).reshape(5, 16) @ attention.output_proj.weight.T)
+    assert "    attn = tag('heads', attn)\n" in capsys.readouterr().out
 
 
 class TestLinen:
@@ -153,6 +179,7 @@ class TestLinen:
             expected, probs = self.reference(block, params, x, {3: uniform})
             work = jax.jit(lambda p, x: edited_and_saved(model.apply, p, x, edit=uniform, layers=[3], saved=[2, 5]))
             result, kept = work(params, x)
+            leakless(work, params, x)
             close(jax.jit(model.apply)(params, x), plain)
         close(result, expected)
         close(kept, probs[jnp.array([2, 5])])
@@ -187,6 +214,7 @@ class TestLinen:
 
         with patch:
             slope = jax.jit(jax.grad(loss))(1.0)
+            leakless(jax.grad(loss), 1.0)
             step = 1e-2
             up, down = (self.reference(block, params, x, {1: lambda p, s=1 + d: p * s})[0].sum() for d in (step, -step))
         np.testing.assert_allclose(slope, (up - down) / (2 * step), rtol=2e-3)
@@ -255,6 +283,7 @@ class TestHaiku:
         with Patch({hk.MultiHeadAttention.__call__: edits}):
             work = jax.jit(lambda p, x: edited_and_saved(model.apply, p, x, edit=uniform, layers=[3], saved=[2, 5]))
             result, kept = work(params, x)
+            leakless(work, params, x)
             expected, probs = x, []
             for layer in range(LAYERS):
                 inner = {

@@ -209,3 +209,11 @@ def test_a_transcoder_is_refused(tiny_gpt2, tokens, sites):
     transcoder = random_dictionary(sites[0], tiny_gpt2.d_model, site_out=sites[1])
     with pytest.raises(UsageError, match=f"evaluation needs .* found a transcoder from {sites[0]} to {sites[1]}"):
         evaluate(tiny_gpt2, {sites[0]: transcoder}, tokens)
+
+
+def test_sites_may_be_names(tiny_gpt2, dictionaries, tokens, found):
+    named = {str(site): one for site, one in dictionaries.items()}
+    again = evaluate(tiny_gpt2, named, tokens, batch_size=3)
+    assert list(again) == list(found)
+    assert again["resid_post.0"].l0 == found["resid_post.0"].l0
+    assert [one.site for one in attach.attach(tiny_gpt2, named, tokens)] == list(found)

@@ -1,6 +1,7 @@
 """The held-out prompts with the references that every circuit is measured against."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -14,6 +15,7 @@ from gossamer.circuits.outcome import FullModel, Outcome, behaviour
 from gossamer.circuits.path import Path
 from gossamer.circuits.results import Behaviour, Case, Curve, CurvePoint
 from gossamer.circuits.splice import Splice
+from gossamer.display import short_repr
 from gossamer.model.site import Site
 
 
@@ -28,6 +30,12 @@ class Bench:
 
     splice: Splice
     seed: int = 0
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield repr(self.splice)
+        yield f"seed={self.seed}"
 
     @cached_property
     def full(self) -> FullModel:

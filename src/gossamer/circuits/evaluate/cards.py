@@ -37,7 +37,7 @@ def node_cards(
     bench: Bench,
     circuit: Nodes,
     effects: Float[Tensor, "node"],
-    generic: Mapping[tuple[str, int], tuple[str, ...]] | None = None,
+    generic: Mapping[Feature, tuple[str, ...]] | None = None,
 ) -> tuple[NodeCard, ...]:
     """One card a node, by falling effect.
 
@@ -52,7 +52,7 @@ def node_cards(
         return ()
     splice = bench.splice.over(circuit)
     gradient, fired = final_gradient(splice), _fired(splice)
-    features = [Feature(circuit.sites[site], latent) for site, latent in _pairs(circuit)]
+    features = sorted({node.feature for node in circuit.keys()})  # noqa: SIM118 - no mapping
     settings = ExampleSettings(k=N_EXAMPLES, window=None)
     tokens = splice.examples.clean.tokens.to("cpu")
     known = feature_cards(splice.model, splice.dictionaries, features, tokens, settings=settings, words=N_WORDS)
@@ -64,11 +64,6 @@ def node_cards(
     return tuple(sorted(cards, key=lambda card: -card.effect))
 
 
-def _pairs(circuit: Nodes) -> list[tuple[int, int]]:
-    """Distinct (number of the site, latent) of the nodes."""
-    return sorted(set(zip(circuit.site.tolist(), circuit.latent.tolist(), strict=True)))
-
-
 def _site_cards(
     splice: Splice,
     site: Site,
@@ -77,7 +72,7 @@ def _site_cards(
     fired: _Fired,
     gradient: Float[Tensor, "prompt d"],
     known: Mapping[Feature, FeatureCard],
-    generic: Mapping[tuple[str, int], tuple[str, ...]],
+    generic: Mapping[Feature, tuple[str, ...]],
 ) -> list[NodeCard]:
     written = _written(splice, site, here.columns, fired, gradient)
     roles, end = splice.examples.clean.roles, splice.examples.clean.end
@@ -85,17 +80,17 @@ def _site_cards(
     cards = []
     for where, role, column in zip(here.where.tolist(), here.role.tolist(), here.column.tolist(), strict=True):
         tokens = roles == role
-        latent = int(here.columns[column])
+        feature = Feature(site, int(here.columns[column]))
         activation = _mean(fired.values[..., column][tokens])
         cards.append(
             NodeCard(
-                known[Feature(site, latent)],
+                known[feature],
                 role=splice.nodes.roles[role],
                 effect=effects[where].item(),
                 activation=activation,
                 ablated=activation - _mean(fired.changes[..., column][tokens]),
                 direct=_mean(written[:, column] * (answer_role == role)),
-                generic=generic.get((str(site), latent), ()),
+                generic=generic.get(feature, ()),
             )
         )
     return cards

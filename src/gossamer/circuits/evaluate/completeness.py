@@ -12,7 +12,7 @@ from gossamer.circuits.results import Completeness, KnockoutPoint
 def completeness(bench: Bench, circuit: Nodes, *, subsets: int = 12, seed: int = 0) -> Completeness:
     """Knock the circuit out of the spliced model, and compare F(C without K) with F(M without K) for subsets K of C.
 
-    K is removed at the circuit's own (site, role, latent) nodes only, in both networks (the published test removed a
+    K is removed at the circuit's own nodes only, in both networks (the published test removed a
     latent at every position). M is the model with all dictionaries; F is faithfulness to the full model.
 
     Args:

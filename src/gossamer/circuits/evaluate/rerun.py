@@ -1,6 +1,6 @@
 """A saved circuit measured again: from its file alone, on other prompts, or in another model of the same shape."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -12,18 +12,20 @@ from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.bench import Bench
 from gossamer.circuits.inputs import Inputs, located
 from gossamer.circuits.nodes import Nodes
-from gossamer.circuits.results import Behaviour
+from gossamer.circuits.results import Behaviour, behaviours_html
 from gossamer.circuits.splice import Splice
 from gossamer.circuits.study import Study, StudySettings
 from gossamer.dictionary.attach import attach
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.set import DictionarySet
+from gossamer.display import plural, short_repr
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
-from gossamer.model.site import Site
+from gossamer.model.site import Site, SiteMapping, by_site
 from gossamer.results import versions
 from gossamer.tasks.grouping import grouped
+from gossamer.tasks.published import TaskLike, task_of
 from gossamer.tasks.task import Task
 
 Dictionaries = Mapping[Site, Dictionary]
@@ -59,6 +61,17 @@ class CircuitEvaluation:
     changed: tuple[str, ...]
     differences: tuple[Difference, ...]
 
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{self.task} on {self.model}"
+        yield plural(self.prompts, "prompt")
+        yield repr(self.behaviours[-2])
+        yield "as recorded" if not self.differences else f"{plural(len(self.differences), 'number')} not as recorded"
+
+    def _repr_html_(self) -> str:
+        return behaviours_html(self.behaviours, f"{self.task} on {self.model}, {plural(self.prompts, 'prompt')}")
+
     @property
     def measured(self) -> dict[str, float]:
         """The numbers that the circuit's file has, measured again."""
@@ -69,8 +82,8 @@ def evaluate_circuit(
     circuit: Circuit | str | Path,
     *,
     model: LanguageModel | str | Path | None = None,
-    dictionaries: Dictionaries | str | Path | Sequence[str | Path] | None = None,
-    task: Task | None = None,
+    dictionaries: SiteMapping[Dictionary] | str | Path | Sequence[str | Path] | None = None,
+    task: TaskLike | None = None,
     device: str | torch.device | None = None,
 ) -> CircuitEvaluation:
     """Measure a circuit again on held-out prompts.
@@ -83,7 +96,8 @@ def evaluate_circuit(
         circuit: or its file.
         model: another one of the same shape; a name is loaded with the dtype of the circuit's own.
         dictionaries: others at the same sites, of at least as many latents.
-        task: other prompts, which have the roles of the circuit's nodes.
+        task: other prompts, which have the roles of the circuit's nodes: a task, or what
+            :func:`gossamer.tasks.open_task` takes.
         device: for what is loaded here.
 
     Raises:
@@ -95,7 +109,10 @@ def evaluate_circuit(
     settings = _settings(circuit)
     network = circuit_model(circuit, model, beside=beside, device=device)
     found = _dictionaries(circuit, dictionaries, beside, network)
-    prompts = _task(circuit, network, settings) if task is None else grouped(task, settings.masks)
+    if task is None:
+        prompts = _task(circuit, network, settings)
+    else:
+        prompts = grouped(task_of(task, network.tokenizer), settings.masks)
     study = Study(network, found, prompts, settings)
     study.require_one_device()
     study.require_ability()
@@ -179,23 +196,23 @@ def circuit_model(
 
 def _dictionaries(
     circuit: Circuit,
-    given: Dictionaries | str | Path | Sequence[str | Path] | None,
+    given: SiteMapping[Dictionary] | str | Path | Sequence[str | Path] | None,
     beside: Path | None,
     model: LanguageModel,
 ) -> Dictionaries:
     option = "--dictionaries (dictionaries=)"
     found: Dictionaries
     if given is not None:
-        found = given if isinstance(given, Mapping) else DictionarySet.load(given, device=model.device)
+        found = by_site(given) if isinstance(given, Mapping) else DictionarySet.load(given, device=model.device)
     elif circuit.inputs is None:
         raise _lacking(circuit, "dictionaries", option)
     else:
         found = DictionarySet(
             [_dictionary(circuit, circuit.inputs, site, beside, model, option) for site in circuit.inputs.dictionaries]
         )
-    if sorted(map(str, found)) != sorted(circuit.sites):
+    if set(found) != set(circuit.sites):
         raise UsageError(
-            f"dictionaries at {', '.join(circuit.sites)} expected, as the circuit has, found some at "
+            f"dictionaries at {', '.join(map(str, circuit.sites))} expected, as the circuit has, found some at "
             f"{', '.join(map(str, found))}; give the same sites"
         )
     return found
@@ -228,7 +245,7 @@ def _task(circuit: Circuit, model: LanguageModel, settings: StudySettings) -> Ta
 
 def _nodes(circuit: Circuit, dictionaries: Dictionaries, task: Task) -> Nodes:
     """The circuit's nodes as places in these dictionaries and this task."""
-    sites = {str(site): place for place, site in enumerate(dictionaries)}
+    sites = {site: place for place, site in enumerate(dictionaries)}
     roles = {role: place for place, role in enumerate(task.role_names)}
     lacking = sorted({node.role for node in circuit.nodes} - set(roles))
     if lacking:
@@ -237,7 +254,7 @@ def _nodes(circuit: Circuit, dictionaries: Dictionaries, task: Task) -> Nodes:
             f"{', '.join(roles)}); give prompts with these roles"
         )
     for node in circuit.nodes:
-        width = dictionaries[Site.parse(node.site)].n_latents
+        width = dictionaries[node.site].n_latents
         if node.latent >= width:
             raise UsageError(f"dictionary at {node.site}: more than {node.latent} latents expected, found {width}")
     columns = [(sites[node.site], roles[node.role], node.latent) for node in circuit.nodes]

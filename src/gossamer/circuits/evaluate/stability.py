@@ -6,6 +6,7 @@ from typing import Literal
 
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.results import Overlap
+from gossamer.features.feature import Feature, Node
 
 
 def jaccard(one: Collection[Hashable], other: Collection[Hashable]) -> float:
@@ -23,9 +24,9 @@ def containment(one: Collection[Hashable], other: Collection[Hashable]) -> float
 def overlap(
     kind: Literal["bootstrap", "split", "size"],
     labels: Sequence[str],
-    circuits: Sequence[Collection[tuple[str, str, int]]],
+    circuits: Sequence[Collection[Node]],
 ) -> Overlap:
-    """Pairwise agreement of circuits given as sets of (site, role, latent)."""
+    """Pairwise agreement of circuits given as sets of nodes."""
     return Overlap(
         kind=kind,
         labels=tuple(labels),
@@ -35,14 +36,14 @@ def overlap(
     )
 
 
-def generic_latents(circuit: Circuit, others: Sequence[Circuit]) -> Mapping[tuple[str, int], tuple[str, ...]]:
-    """(site, latent) pairs of `circuit` that circuits of other tasks hold too, with the names of these tasks.
+def generic_latents(circuit: Circuit, others: Sequence[Circuit]) -> Mapping[Feature, tuple[str, ...]]:
+    """Features of `circuit` that circuits of other tasks hold too, with the names of these tasks.
 
     Such latents (punctuation, early positions, "any word of this kind") are probably not about the task. A latent's
     number means something within one dictionary only, so sites are compared where both circuits name the same
     dictionary, by the sha256 of its weights. A circuit without such a site is left out, with a warning.
     """
-    held: dict[tuple[str, int], tuple[str, ...]] = {}
+    held: dict[Feature, tuple[str, ...]] = {}
     for other in others:
         if other.task == circuit.task:
             continue
@@ -54,9 +55,9 @@ def generic_latents(circuit: Circuit, others: Sequence[Circuit]) -> Mapping[tupl
                 "same dictionaries, read from their files",
                 stacklevel=2,
             )
-        for latent in sorted(circuit.unique_latents & other.unique_latents):
-            if latent[0] in shared:
-                held[latent] = (*held.get(latent, ()), other.task)
+        for feature in sorted(circuit.features & other.features):
+            if str(feature.site) in shared:
+                held[feature] = (*held.get(feature, ()), other.task)
     return held
 
 

@@ -1,6 +1,6 @@
 """A circuit on one prompt as the attribution-graph JSON that Neuronpedia and circuit-tracer read.
 
-A node (site, role, latent) becomes one feature node at each position of its role. Tokens and the two outputs become
+A node becomes one feature node at each position of its role. Tokens and the two outputs become
 nodes too; a circuit has no error nodes, so ids of errors (which elsewhere can equal a feature's) do not arise.
 
 Role-level edges are put on the prompt's positions as follows. The weight of an edge is shared equally among the pairs
@@ -14,37 +14,35 @@ Format: attribution graphs of Anthropic, circuit-tracer and Neuronpedia, schema_
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gossamer.circuits.circuit import Circuit
-from gossamer.circuits.edges import is_metric_node, metric_node
 from gossamer.circuits.export.numbering import Numbering, cantor
 from gossamer.circuits.export.prompt import GraphPrompt, Output
 from gossamer.circuits.export.validation import FEATURE, LOGIT, TOKEN, validate_attribution_graph
 from gossamer.errors import UsageError
+from gossamer.features.feature import Node
 from gossamer.files import read_json, write_json
+from gossamer.model.site import Site
 from gossamer.tasks.metric import KL
 
-Key = tuple[str, str, int]
 
+class PlacedNode(NamedTuple):
+    """A node of a circuit at one position of a prompt. Prints as `resid_post.7/123@S2 at position 5`."""
 
-@dataclass(frozen=True, order=True)
-class PlacedNode:
-    """A node of a circuit at one position of a prompt."""
-
-    site: str
-    role: str
-    latent: int
+    node: Node
     position: int
+
+    def __str__(self) -> str:
+        return f"{self.node} at position {self.position}"
 
 
 def to_attribution_graph(
     circuit: Circuit,
     prompt: GraphPrompt,
     *,
-    widths: Mapping[str, int],
+    widths: Mapping[Site, int],
     n_layers: int,
     scan: str | None = None,
     slug: str | None = None,
@@ -117,38 +115,37 @@ def read_attribution_graph(path: str | Path) -> tuple[PlacedNode, ...]:
     placed = []
     for node in graph["nodes"]:
         if node["feature_type"] == FEATURE:
-            layer, feature, position = map(int, node["node_id"].split("_"))
-            site, latent = numbering.latent(layer, feature)
-            placed.append(PlacedNode(site, roles.get(position, ""), latent, position))
-    return tuple(sorted(placed))
+            layer, number, position = map(int, node["node_id"].split("_"))
+            placed.append(PlacedNode(Node(numbering.feature(layer, number), roles.get(position)), position))
+    return tuple(sorted(placed, key=lambda one: (one.node.feature, one.position)))
 
 
 def _placed(circuit: Circuit, prompt: GraphPrompt) -> Iterator[tuple[PlacedNode, float | None]]:
     """Each node at each position of its role, with its influence."""
     influence = _influence(circuit)
-    for node in circuit.nodes:
+    for node in circuit.keys():  # noqa: SIM118 - no mapping
         for position in _positions(prompt, node.role):
-            yield PlacedNode(node.site, node.role, node.latent, position), influence.get(node.key)
+            yield PlacedNode(node, position), influence.get(node)
 
 
-def _positions(prompt: GraphPrompt, role: str) -> list[int]:
+def _positions(prompt: GraphPrompt, role: str | None) -> list[int]:
     return [position for position, held in enumerate(prompt.roles) if held == role]
 
 
-def _influence(circuit: Circuit) -> dict[Key, float]:
+def _influence(circuit: Circuit) -> dict[Node, float]:
     """Cumulative share of the sum of |score|, strongest first; nodes without a score are left out."""
-    sizes = {node.key: abs(node.score) for node in circuit.nodes if node.score is not None}
+    sizes = {one.node: abs(one.score) for one in circuit.nodes if one.score is not None}
     total, running = sum(sizes.values()), 0.0
-    shares: dict[Key, float] = {}
-    for key in sorted(sizes, key=lambda key: -sizes[key]) if total > 0 else ():
-        running += sizes[key] / total
-        shares[key] = min(running, 1.0)
+    shares: dict[Node, float] = {}
+    for node in sorted(sizes, key=lambda node: -sizes[node]) if total > 0 else ():
+        running += sizes[node] / total
+        shares[node] = min(running, 1.0)
     return shares
 
 
-def _node_id(numbering: Numbering, key: Key, position: int) -> str:
-    layer, feature = numbering.feature(key[0], key[2])
-    return f"{layer}_{feature}_{position}"
+def _node_id(numbering: Numbering, node: Node, position: int) -> str:
+    layer, number = numbering.number(node.feature)
+    return f"{layer}_{number}_{position}"
 
 
 def _node(
@@ -172,21 +169,22 @@ def _node(
 
 
 def _feature_node(
-    node: PlacedNode, influence: float | None, numbering: Numbering, prompt: GraphPrompt
+    placed: PlacedNode, influence: float | None, numbering: Numbering, prompt: GraphPrompt
 ) -> dict[str, Any]:
-    layer, feature = numbering.feature(node.site, node.latent)
-    activations = prompt.activations.get((node.site, node.latent))
+    feature, role = placed.node
+    layer, number = numbering.number(feature)
+    activations = prompt.activations.get(feature)
     written = _node(
-        f"{layer}_{feature}_{node.position}",
-        f"{layer}_{feature}-0",
-        cantor(layer, feature),
+        _node_id(numbering, placed.node, placed.position),
+        f"{layer}_{number}-0",
+        cantor(layer, number),
         str(layer),
-        node.position,
+        placed.position,
         FEATURE,
-        f"{node.site}/{node.latent} at {node.role}",
+        f"{feature} at {role}",
         prompt,
     )
-    activation = None if activations is None else activations[node.position]
+    activation = None if activations is None else activations[placed.position]
     return {**written, "influence": influence, "activation": activation}
 
 
@@ -211,16 +209,16 @@ def _visible(token: str) -> str:
 def _links(circuit: Circuit, prompt: GraphPrompt, numbering: Numbering, outputs: list[str]) -> Iterator[dict[str, Any]]:
     """The edges on the prompt's positions; `outputs` are the ids of the answer and of the wrong answer."""
     for edge in circuit.edges:
-        if edge.target == metric_node(KL):
+        end = edge.target
+        if end == KL.name:
             continue
-        to_outputs = is_metric_node(edge.target)
-        targets = [len(prompt.tokens) - 1] if to_outputs else _positions(prompt, edge.target[1])
-        pairs = [(p, q) for p in _positions(prompt, edge.source[1]) for q in targets if p <= q]
+        targets = [len(prompt.tokens) - 1] if isinstance(end, str) else _positions(prompt, end.role)
+        pairs = [(p, q) for p in _positions(prompt, edge.source.role) for q in targets if p <= q]
         for source, target in pairs:
             weight = edge.weight / len(pairs)
             link = {"source": _node_id(numbering, edge.source, source)}
-            if to_outputs:
+            if isinstance(end, str):
                 yield {**link, "target": outputs[0], "weight": weight / 2}
                 yield {**link, "target": outputs[1], "weight": -weight / 2}
             else:
-                yield {**link, "target": _node_id(numbering, edge.target, target), "weight": weight}
+                yield {**link, "target": _node_id(numbering, end, target), "weight": weight}

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from gossamer.display import short_repr
 from gossamer.errors import UsageError
+from gossamer.features.feature import Feature
 from gossamer.model.site import Site
 
 # Readers are written in JavaScript, whose integers are exact up to here.
@@ -24,19 +26,21 @@ class Block:
 class Numbering:
     """Feature numbers of several sites: within a layer they follow one another, so no two latents share one."""
 
-    blocks: Mapping[str, Block]
+    blocks: Mapping[Site, Block]
+
+    __repr__ = short_repr
 
     @classmethod
-    def of(cls, sites: Sequence[str], widths: Mapping[str, int]) -> "Numbering":
+    def of(cls, sites: Sequence[Site], widths: Mapping[Site, int]) -> "Numbering":
         """Number the latents of `sites`, in their order, with `widths` latents each.
 
         Raises:
             UsageError: a site without a layer or a width.
         """
-        blocks: dict[str, Block] = {}
+        blocks: dict[Site, Block] = {}
         used: dict[int, int] = {}
         for site in sites:
-            layer = Site.parse(site).layer
+            layer = site.layer
             if layer is None or widths.get(site, 0) < 1:
                 raise UsageError(
                     f"attribution graph: {site} needs a layer and the number of latents of its dictionary (widths)"
@@ -46,12 +50,13 @@ class Numbering:
             used[layer] = offset + widths[site]
         return cls(blocks)
 
-    def feature(self, site: str, latent: int) -> tuple[int, int]:
-        """(layer, feature number) of a latent.
+    def number(self, feature: Feature) -> tuple[int, int]:
+        """(layer, feature number) of a feature.
 
         Raises:
             UsageError: no such latent, or a number that readers cannot hold.
         """
+        site, latent = feature
         block = self.blocks.get(site)
         if block is None or not 0 <= latent < block.width:
             width = "an unknown site" if block is None else f"{block.width} latents"
@@ -60,21 +65,21 @@ class Numbering:
             raise UsageError(f"attribution graph: the paired number of latent {latent} of {site} exceeds 2^53 - 1")
         return block.layer, block.offset + latent
 
-    def latent(self, layer: int, feature: int) -> tuple[str, int]:
-        """(site, latent) of a feature number; the inverse of :meth:`feature`."""
+    def feature(self, layer: int, number: int) -> Feature:
+        """The feature of a number; the inverse of :meth:`number`."""
         for site, block in self.blocks.items():
-            if block.layer == layer and 0 <= feature - block.offset < block.width:
-                return site, feature - block.offset
-        raise UsageError(f"attribution graph: feature {feature} of layer {layer} belongs to none of its sites")
+            if block.layer == layer and 0 <= number - block.offset < block.width:
+                return Feature(site, number - block.offset)
+        raise UsageError(f"attribution graph: feature {number} of layer {layer} belongs to none of its sites")
 
     def to_json(self) -> dict[str, Any]:
         """As written to a graph's metadata."""
-        return {site: asdict(block) for site, block in self.blocks.items()}
+        return {str(site): asdict(block) for site, block in self.blocks.items()}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Numbering":
         """From a graph's metadata."""
-        return cls({site: Block(**block) for site, block in value.items()})
+        return cls({Site.parse(site): Block(**block) for site, block in value.items()})
 
 
 def cantor(layer: int, feature: int) -> int:

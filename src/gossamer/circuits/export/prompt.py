@@ -1,13 +1,15 @@
 """The one prompt that an attribution graph shows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.splice import Splice
+from gossamer.display import cut, short_repr
 from gossamer.errors import UsageError
+from gossamer.features.feature import Feature
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class GraphPrompt:
         tokens, token_ids: the prompt, BOS included; the answer is predicted at its last token.
         roles: role of each token; None for BOS.
         answer, wrong: the two outputs whose logits the task compares.
-        activations: latents on this prompt by (site, latent), one number a token; may be incomplete or empty.
+        activations: of features on this prompt, one number a token; may be incomplete or empty.
 
     Raises:
         UsageError: tokens, ids, roles or activations of different lengths, or twice the same output.
@@ -38,7 +40,13 @@ class GraphPrompt:
     roles: tuple[str | None, ...]
     answer: Output
     wrong: Output
-    activations: Mapping[tuple[str, int], Sequence[float]] = field(default_factory=dict)
+    activations: Mapping[Feature, Sequence[float]] = field(default_factory=dict)
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield cut(repr("".join(self.tokens)), 80)
+        yield f"{self.answer.token!r} or {self.wrong.token!r}"
 
     def __post_init__(self) -> None:
         lengths = [len(self.tokens), len(self.token_ids), len(self.roles), *map(len, self.activations.values())]
@@ -67,7 +75,7 @@ def graph_prompt(splice: Splice, circuit: Nodes, row: int) -> GraphPrompt:
     batch = network.batch(rows)
     ids, roles = batch.tokens.ids[0].tolist(), batch.roles[0].tolist()
     activations = {
-        (str(site), latent): values[0, :, column].tolist()
+        Feature(site, latent): values[0, :, column].tolist()
         for index, (site, (values, _)) in enumerate(network.latents(rows).items())
         for column, latent in enumerate(circuit.at(index).columns.tolist())
     }

@@ -7,18 +7,22 @@ import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType
+from typing import Any
 
 from gossamer.jax.patching.caches import announce, warn_if_cleared
 from gossamer.jax.patching.changes import TAG, changed
 from gossamer.jax.patching.compiling import compiled, require_current
 from gossamer.jax.patching.edits import Edit
 from gossamer.jax.patching.errors import PatchError
+from gossamer.jax.patching.prefix import Lent, Prefix
 from gossamer.jax.patching.source import Source, source_of
 from gossamer.jax.tag import tag
 
 
 class Edits(ABC):
-    """A patch, as far as this file goes: a key for caches, and what it does to each function."""
+    """A patch, as far as this file goes: a key for caches, what it does to each function, and names for its code."""
+
+    prefix: Prefix | None = None
 
     @property
     @abstractmethod
@@ -39,6 +43,7 @@ class _State:
     lock: threading.RLock = field(default_factory=threading.RLock)
     patches: list[Edits] = field(default_factory=list)
     functions: dict[FunctionType, _Patched] = field(default_factory=dict)
+    lent: Lent = field(default_factory=Lent)
 
 
 _STATE = _State()
@@ -63,6 +68,9 @@ def apply(patch: Edits) -> None:
     """
     warn_if_cleared()
     with _STATE.lock:
+        if any(other.prefix for other in _STATE.patches):
+            for function in patch.edits:
+                _with([patch], function)  # by itself: names that another patch brings go with that one
         _change([*_STATE.patches, patch], list(patch.edits))
 
 
@@ -75,12 +83,15 @@ def withdraw(patch: Edits) -> None:
 def _change(patches: list[Edits], functions: list[FunctionType]) -> None:
     """Compile everything first, then swap: no error can leave half a patch behind."""
     new = {function: _with(patches, function) for function in functions}
+    lent = _STATE.lent.wanted((function, _names(patch, function)) for patch in patches for function in patch.edits)
+    _STATE.lent.lend(lent)
     for function, patched in new.items():
         function.__globals__[TAG] = tag  # stays when the patch goes: the patched code may still be running somewhere
         function.__code__ = patched.code
         _STATE.functions[function] = patched
         if patched.code is patched.source.code:
             del _STATE.functions[function]
+    _STATE.lent.take_back(lent)
     _STATE.patches = patches
     announce(tuple(patches))
 
@@ -97,4 +108,11 @@ def _with(patches: list[Edits], function: FunctionType) -> _Patched:
         return _Patched(source, source.code)
     require_current(source)
     changes = [(edit.text, change) for edit in edits for change in edit.changes(source)]
-    return _Patched(source, compiled(source, changed(source.node, changes), {**function.__globals__, TAG: tag}))
+    known = {**_STATE.lent.own(function.__globals__), TAG: tag}
+    for patch in patches:
+        known |= _names(patch, function)
+    return _Patched(source, compiled(source, changed(source.node, changes), known))
+
+
+def _names(patch: Edits, function: FunctionType) -> dict[str, Any]:
+    return patch.prefix.names(function, _STATE.lent) if patch.prefix else {}

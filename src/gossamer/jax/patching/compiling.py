@@ -53,7 +53,8 @@ def compiled(source: Source, node: FunctionNode, known: Mapping[str, Any]) -> Co
     unknown = sorted(_globals(code) - _globals(source.code) - set(known) - set(vars(builtins)))
     if unknown:
         raise PatchError(
-            f"{source.name}: the patch uses {unknown[0]!r}, which is no argument, local variable or global of it"
+            f"{source.name}: the patch uses {unknown[0]!r}, which is no argument, local variable or global of it; "
+            "prefix= can define it"
         )
     return code.replace(co_flags=source.code.co_flags)  # decorators may have set some, as types.coroutine does
 
@@ -133,7 +134,7 @@ def _same(left: CodeType, right: CodeType) -> bool:
     parts = [
         (code.co_code, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars) for code in (left, right)
     ]
-    plain = [[repr(item) for item in code.co_consts if not isinstance(item, CodeType)] for code in (left, right)]
+    plain = [[_constant(item) for item in code.co_consts if not isinstance(item, CodeType)] for code in (left, right)]
     inner = [list(_inner(code)) for code in (left, right)]
     return (
         parts[0] == parts[1]

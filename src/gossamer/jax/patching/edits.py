@@ -4,6 +4,7 @@ The functions here make an `Edit`; a `Patch` says which function it is for.
 """
 
 import ast
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from gossamer.jax.patching.changes import TAG, Change, Part, called, tag_call
 from gossamer.jax.patching.errors import MatchError, PatternError
 from gossamer.jax.patching.pattern import Pattern, hole_names, parse_code
-from gossamer.jax.patching.search import Place, chosen, own_statements, places, statements, values
+from gossamer.jax.patching.search import Place, chosen, nearest, own_statements, places, statements, values
 from gossamer.jax.patching.source import Source
 
 _LEAVES = (ast.Return, ast.Raise, ast.Break, ast.Continue)
@@ -38,6 +39,10 @@ class Edit(ABC):
         """The names of the tags that it puts in."""
 
     @abstractmethod
+    def fits(self, source: Source) -> int:
+        """In how many places of this function it could be done."""
+
+    @abstractmethod
     def changes(self, source: Source) -> list[Change]:
         """What it changes in this function.
 
@@ -48,6 +53,10 @@ class Edit(ABC):
 
 class PlacedEdit(Edit):
     """An edit that looks for its places and does the same at each of those that are chosen."""
+
+    def fits(self, source: Source) -> int:
+        """See :class:`Edit`."""
+        return len(self.places(source))
 
     def changes(self, source: Source) -> list[Change]:
         """See :class:`Edit`."""
@@ -132,10 +141,11 @@ class TagArg(Edit):
     def names(self) -> list[str]:
         return [self.name]
 
+    def fits(self, source: Source) -> int:
+        return int(self.argument in _arguments(source))
+
     def changes(self, source: Source) -> list[Change]:
-        given = source.node.args
-        ordered = [*given.posonlyargs, *given.args, given.vararg, *given.kwonlyargs, given.kwarg]
-        names = [argument.arg for argument in ordered if argument is not None]
+        names = _arguments(source)
         if self.argument not in names:
             raise MatchError(f"{self.text}: {source.name} has no argument {self.argument!r}; it has {', '.join(names)}")
         name = ast.Name(self.argument, ast.Load())
@@ -235,7 +245,10 @@ def after(pattern: str, code: str, *, count: int | None = 1, index: int | None =
 
 
 def replace(pattern: str, code: str, *, count: int | None = 1, index: int | None = None) -> Edit:
-    """Put `code` in the place of what the pattern finds: an expression for an expression, statements for statements."""
+    """Put `code` in the place of what the pattern finds: an expression for an expression, statements for statements.
+
+    The pairs (before, after) of mishax are this without holes.
+    """
     return _code("replace", Part.SWAP, pattern, code, count, index)
 
 
@@ -245,14 +258,43 @@ def _code(verb: str, part: Part, pattern: str, code: str, count: int | None, ind
     unbound = sorted(set(hole_names(body)) - parsed.names)
     if unbound:
         raise PatternError(f"{text}: ${unbound[0]} of the code is not in the pattern")
+    wanted = parsed.text
     if part is Part.SWAP and parsed.expression is not None and not (len(body) == 1 and isinstance(body[0], ast.Expr)):
-        raise PatternError(f"{text}: an expression can only be replaced by an expression")
-    return Code(text, parsed.text, count, index, part, parsed, body)
+        # Statements can only take the place of a statement.
+        parsed, wanted = parsed.as_statement(), f"{wanted} (as a statement by itself, since statements replace it)"
+    return Code(text, wanted, count, index, part, parsed, body)
 
 
 def _require_name(verb: str, name: str) -> None:
     if not isinstance(name, str) or not name:
         raise PatternError(f"{verb}: a tag needs a name, a text that is not empty, not {name!r}")
+
+
+def shared_out(edit: Edit, sources: Sequence[Source]) -> list[Edit | None]:
+    """For each method of a class, the part of an edit of that class that is done there.
+
+    Raises:
+        MatchError: it fits nowhere; or in several methods, and not in as many places as it should.
+    """
+    fits = [edit.fits(source) for source in sources]
+    fitting = [f"{source.name} ({times})" for source, times in zip(sources, fits, strict=True) if times]
+    if not fitting:
+        names = ", ".join(source.name.rpartition(".")[2] for source in sources)
+        raise MatchError(f"{edit.text} found no place in the methods {names}{nearest(sources, edit.wanted)}")
+    if len(fitting) == 1:
+        return [edit if times else None for times in fits]
+    if edit.index is not None or edit.count not in (None, sum(fits)):
+        raise MatchError(
+            f"{edit.text} found places in several methods, {', '.join(fitting)}: name the method to patch, or pass "
+            f"count={sum(fits)} for all of them"
+        )
+    return [dataclasses.replace(edit, count=times) if times else None for times in fits]
+
+
+def _arguments(source: Source) -> list[str]:
+    given = source.node.args
+    ordered = [*given.posonlyargs, *given.args, given.vararg, *given.kwonlyargs, given.kwarg]
+    return [argument.arg for argument in ordered if argument is not None]
 
 
 def _targets(statement: ast.stmt) -> list[ast.expr]:

@@ -8,10 +8,11 @@ from importlib.metadata import PackageNotFoundError, version
 from types import FunctionType, TracebackType
 
 from gossamer.jax.patching import active
-from gossamer.jax.patching.edits import Edit
+from gossamer.jax.patching.edits import Edit, shared_out
 from gossamer.jax.patching.errors import MatchError, PatchError, PatchWarning
-from gossamer.jax.patching.placed import Placed, placed
-from gossamer.jax.patching.source import Target, innermost
+from gossamer.jax.patching.placed import Placed, patched_text, placed
+from gossamer.jax.patching.prefix import Prefix
+from gossamer.jax.patching.source import Target, functions_of
 
 
 class Patch(active.Edits):
@@ -33,6 +34,7 @@ class Patch(active.Edits):
         self,
         edits: Mapping[Target, Sequence[Edit] | Edit],
         *,
+        prefix: str = "",
         verified: Mapping[str, Sequence[str]] | None = None,
         source_hash: Mapping[str, str] | None = None,
     ) -> None:
@@ -40,12 +42,16 @@ class Patch(active.Edits):
 
         Args:
             edits: for each function what to do to it. A function is given as itself (however it is decorated), as a
-                method of its class, or as the text "package.module:Class.method", imported on first use.
+                method of its class, or as the text "package.module:Class.method", imported on first use. A class (or
+                the text "package.module:Class") stands for the methods written in it: each edit looks in all of them.
+            prefix: Python that is run once in a copy of each module that is patched, such as imports and functions: the
+                code of the edits can use the names that it defines, while the patch is in force.
             verified: for packages, by the names they are installed under, the versions that the patch was written for.
             source_hash: `hashes()` at that time, for some or all functions. A function whose source has changed since
                 is patched if every edit still fits, with a PatchWarning.
         """
         self._given = {target: [edit] if isinstance(edit, Edit) else list(edit) for target, edit in edits.items()}
+        self.prefix = Prefix(prefix) if prefix.strip() else None
         self._verified = dict(verified or {})
         self._source_hash = dict(source_hash or {})
         self._lock = threading.RLock()
@@ -58,11 +64,17 @@ class Patch(active.Edits):
 
         Raises:
             SourceError: a target is no Python function.
+            MatchError: an edit of a class fits in none of its methods, or in several.
         """
         found: dict[FunctionType, list[Edit]] = {}
         for target, edits in self._given.items():
-            found.setdefault(innermost(target), []).extend(edits)
-        return found
+            functions = functions_of(target)
+            sources = [active.original(function) for function in functions] if len(functions) > 1 else []
+            for edit in edits:
+                parts = shared_out(edit, sources) if sources else [edit]
+                for function, part in zip(functions, parts, strict=True):
+                    found.setdefault(function, []).extend([part] if part else [])
+        return {function: its_edits for function, its_edits in found.items() if its_edits}
 
     def __enter__(self) -> "Patch":
         """Put the patch in force, if it is not; it goes with the last `with` that it was entered in."""
@@ -100,6 +112,10 @@ class Patch(active.Edits):
             self._installed = False
             self._release()
 
+    def is_installed(self) -> bool:
+        """Whether `install` keeps it in force."""
+        return self._installed
+
     def places(self) -> list[Placed]:
         """Where every edit lands in the original source, whether in force or not.
 
@@ -111,6 +127,15 @@ class Patch(active.Edits):
     def hashes(self) -> dict[str, str]:
         """The hash of the source of every function, as `source_hash` takes it."""
         return {source.name: source.hash() for source in map(active.original, self.edits)}
+
+    def sources(self) -> dict[str, str]:
+        """What every function becomes by this patch alone, as Python to look at, by the names of `hashes`.
+
+        Raises:
+            PatchError: an edit does not fit.
+        """
+        originals = [(active.original(function), edits) for function, edits in self.edits.items()]
+        return {source.name: patched_text(source, edits) for source, edits in originals}
 
     def _ensure(self) -> None:
         if self._entered or self._installed:

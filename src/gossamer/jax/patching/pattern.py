@@ -10,7 +10,7 @@ import ast
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -69,6 +69,11 @@ class Pattern:
         if len(body) == 1 and isinstance(body[0], ast.Expr):
             return cls(text.strip(), body[0].value, (), names)
         return cls(text.strip(), None, tuple(body), names)
+
+    def as_statement(self) -> "Pattern":
+        """The pattern of an expression as that of a statement that is this expression alone."""
+        assert self.expression is not None
+        return replace(self, expression=None, statements=(ast.Expr(self.expression),))
 
 
 def parse_code(text: str) -> list[ast.stmt]:

@@ -1,11 +1,14 @@
 """Where edits land in the original source; and what to say of a tag that a run did not meet."""
 
+import ast
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FunctionType
 
 from gossamer.jax.patching import active
+from gossamer.jax.patching.changes import TAG, changed
 from gossamer.jax.patching.edits import Edit
+from gossamer.jax.patching.source import Source
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,19 @@ def placed(edits: Mapping[FunctionType, Sequence[Edit]]) -> Iterator[Placed]:
             for change in edit.changes(source):
                 node = change.nodes[0]
                 yield Placed(source.name, edit.text, tuple(edit.names()), source.where(node), source.line(node))
+
+
+def patched_text(source: Source, edits: Sequence[Edit]) -> str:
+    """A function with its edits, as Python without comments.
+
+    Raises:
+        PatchError: an edit does not fit.
+    """
+    node = changed(source.node, [(edit.text, change) for edit in edits for change in edit.changes(source)])
+    for name in ast.walk(node):
+        if isinstance(name, ast.Name) and name.id == TAG:
+            name.id = "tag"
+    return ast.unparse(node)
 
 
 def not_executed(name: str) -> str | None:

@@ -124,7 +124,7 @@ def chosen(
     found = sorted(places, key=lambda place: attrgetter("lineno", "col_offset")(place.nodes[0]))
     if not found:
         raise MatchError(
-            f"{edit} found no place in {source.name} ({source.where(source.node)}){nearest(source, wanted)}"
+            f"{edit} found no place in {source.name} ({source.where(source.node)}){nearest([source], wanted)}"
         )
     if index is not None:
         if not -len(found) <= index < len(found):
@@ -144,14 +144,18 @@ def _listed(found: Sequence[Place], source: Source) -> str:
     return "".join(f"\n    [{n}] {source.where(p.nodes[0])}: {source.line(p.nodes[0])}" for n, p in enumerate(found))
 
 
-def nearest(source: Source, wanted: str) -> str:
-    """The lines of the function most like `wanted`, as the tail of a message: what was asked for, and what there is."""
+def nearest(sources: Sequence[Source], wanted: str) -> str:
+    """The lines of functions most like `wanted`, as the tail of a message: what was asked for, and what there is."""
     text = wanted.replace("$...", "").replace("$", "")
-    heads = {statement: ast.unparse(statement).splitlines()[0] for statement in statements(source.node)}
+    heads = {
+        statement: (source, ast.unparse(statement).splitlines()[0])
+        for source in sources
+        for statement in statements(source.node)
+    }
 
     def likeness(statement: ast.stmt) -> float:
-        return difflib.SequenceMatcher(None, text, heads[statement]).ratio()
+        return difflib.SequenceMatcher(None, text, heads[statement][1]).ratio()
 
     best = sorted(sorted(heads, key=likeness, reverse=True)[:_NEAREST], key=attrgetter("lineno"))
-    lines = "".join(f"\n    + {source.where(statement)}: {heads[statement]}" for statement in best)
+    lines = "".join(f"\n    + {heads[one][0].where(one)}: {heads[one][1]}" for one in best)
     return f"; the pattern (-) and the nearest lines (+):\n    - {wanted}{lines}"

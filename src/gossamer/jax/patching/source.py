@@ -14,7 +14,8 @@ from types import CodeType, FunctionType
 from gossamer.jax.patching.errors import SourceError
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
-# A function, however it is wrapped (decorators, partial, property, classmethod, bound method), or a text with its path.
+# A function, however it is wrapped (decorators, partial, property, classmethod, bound method), a class, or a text with
+# the path of one of them.
 Target = Hashable
 _WRAPPERS = ("__wrapped__", "__func__", "fget", "func")
 
@@ -59,30 +60,48 @@ class Source:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def innermost(target: Target) -> FunctionType:
-    """The Python function that runs in the end: through decorators, partials, methods and properties.
+def functions_of(target: Target) -> list[FunctionType]:
+    """The Python functions that are meant: the one that runs in the end, or the methods written in a class.
 
-    A text "package.module:Class.method" is imported first.
+    Through decorators, partials, methods and properties; a text "package.module:Class.method" is imported first.
 
     Raises:
-        SourceError: there is none (a class, a built-in, an object that is called).
+        SourceError: there is none (a built-in, a class without any, an object that is called).
     """
-    found: object = _imported(target) if isinstance(target, str) else target
+    found = _unwrapped(_imported(target) if isinstance(target, str) else target)
+    if isinstance(found, FunctionType):
+        return [found]
+    if isinstance(found, type):
+        return _methods(found)
+    if isinstance(vars(type(found)).get("__call__"), FunctionType):
+        kind = type(found).__qualname__
+        raise SourceError(f"{found!r} is an object of {kind}: name the method that runs, {kind}.__call__")
+    raise SourceError(f"{target!r} is no Python function: built-in and compiled functions have no source to patch")
+
+
+def _methods(kind: type) -> list[FunctionType]:
+    """Those that stand in the body of a class: not inherited, borrowed from elsewhere, or generated."""
+    inner = (_unwrapped(getattr(kind, name, None)) for name in vars(kind))
+    found = [
+        function
+        for function in inner
+        if isinstance(function, FunctionType)
+        and function.__qualname__ == f"{kind.__qualname__}.{function.__code__.co_name}"
+        and function.__code__.co_name != "<lambda>"
+        and not function.__code__.co_filename.startswith("<")
+    ]
+    if not found:
+        raise SourceError(f"{kind.__qualname__} is a class without methods of its own that are written in Python")
+    return found
+
+
+def _unwrapped(found: object) -> object:
     for _ in range(100):
         inner = next((vars_ for name in _WRAPPERS if (vars_ := _held(found, name)) is not None), None)
         if inner is None:
             break
         found = inner
-    if isinstance(found, FunctionType):
-        return found
-    if isinstance(found, type):
-        raise SourceError(
-            f"{found.__qualname__} is a class: name the method to patch, such as {found.__name__}.__call__"
-        )
-    if isinstance(vars(type(found)).get("__call__"), FunctionType):
-        kind = type(found).__qualname__
-        raise SourceError(f"{found!r} is an object of {kind}: name the method that runs, {kind}.__call__")
-    raise SourceError(f"{target!r} is no Python function: built-in and compiled functions have no source to patch")
+    return found
 
 
 def _held(target: object, name: str) -> object | None:

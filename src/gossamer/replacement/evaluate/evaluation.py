@@ -1,5 +1,6 @@
 """What is known of one dictionary on one text."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -7,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gossamer.dictionary.attach import EXPLAINED_VARIANCE
+from gossamer.display import html_table, plural, short_repr
 from gossamer.model.site import Site
 
 # By name, because two formulas go by "explained variance" and papers were printed with either.
@@ -73,6 +75,19 @@ class Evaluation:
     fired: Int[Tensor, "n"]
     positions: tuple[Position, ...]
     includes_bos: bool = False
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield str(self.site)
+        yield f"L0 {self.l0:.4g}, explained variance {self.explained_variance:.3g}"
+        yield f"loss recovered {self.loss_recovered:.3g}, KL {self.kl_spliced:.3g}"
+        yield f"dead {self.dead:.1%} on {plural(self.tokens, 'token')}"
+
+    def _repr_html_(self) -> str:
+        numbers = {name: getattr(self, name) for name in ("tokens", "l0", *FORMULAS, "kl_spliced", "dead", "dense")}
+        rows = [(name, value, FORMULAS.get(name, "")) for name, value in numbers.items()]
+        return html_table(("measure", "value", "formula"), rows, repr(self))
 
     @property
     def loss_recovered(self) -> float:

@@ -17,7 +17,7 @@ from gossamer.errors import UsageError
 from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.predictions import compare_predictions, predicting
-from gossamer.model.site import Site
+from gossamer.model.site import BySite, Site, SiteMapping, by_site
 from gossamer.replacement.evaluate.evaluation import Evaluation, Position
 from gossamer.replacement.replacement_model import ReplacementModel
 from gossamer.tokens import Tokens
@@ -28,15 +28,15 @@ Name = TypeVar("Name", bound=Hashable)
 
 def evaluate(
     model: LanguageModel,
-    dictionaries: Mapping[Site, Dictionary],
+    dictionaries: SiteMapping[Dictionary],
     tokens: Tokens,
     *,
     mask: TokenMask = DEFAULT_MASK,
     batch_size: int = BATCH,
-) -> dict[Site, Evaluation]:
+) -> BySite[Evaluation]:
     """Measure each dictionary alone; see :func:`evaluate_coders`."""
-    coders = {site: Coder(dictionary, dictionary.encode) for site, dictionary in dictionaries.items()}
-    return evaluate_coders(model, coders, tokens, mask=mask, batch_size=batch_size)
+    coders = {site: Coder(dictionary, dictionary.encode) for site, dictionary in by_site(dictionaries).items()}
+    return BySite(evaluate_coders(model, coders, tokens, mask=mask, batch_size=batch_size))
 
 
 def evaluate_coders(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from gossamer.display import short_repr
 from gossamer.model.site import Site
 from gossamer.training.checks import require, require_kinds
 from gossamer.training.config import LearnerConfig, OptimiserConfig, Plan
@@ -53,6 +54,8 @@ class Variant:
     name: str
     family: str
     learner: LearnerConfig
+
+    __repr__ = short_repr
 
     def plan(self, site: Site, coefficient: float, seed: int) -> Plan:
         """The dictionary at one coefficient and seed."""

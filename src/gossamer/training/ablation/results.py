@@ -1,6 +1,6 @@
 """What an ablation found, and its summary over seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student  # type: ignore[import-untyped]
 
+from gossamer.display import plural, short_repr
 from gossamer.results import Older, Record, record_format, versions
 
 RESULTS = "results.json"
@@ -38,6 +39,8 @@ class Trained:
     dead: float
     dead_curve: tuple[tuple[int, float], ...]
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -52,6 +55,8 @@ class Summary:
     mean: dict[str, float]
     half: dict[str, float | None]
     dead_curve: tuple[tuple[int, float], ...]
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,12 @@ class Ablation:
     site: str
     settings: dict[str, Any]
     trained: tuple[Trained, ...]
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{self.model} at {self.site}"
+        yield plural(len(self.trained), "dictionary", "dictionaries")
 
     def summaries(self, families: Sequence[str]) -> list[Summary]:
         """In the order of the grid."""

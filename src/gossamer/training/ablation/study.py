@@ -9,7 +9,7 @@ from gossamer.dictionary.coder import Coder
 from gossamer.files import write_text
 from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
-from gossamer.model.site import Site
+from gossamer.model.site import Site, SiteLike
 from gossamer.replacement.evaluate import evaluate_coders
 from gossamer.training import metrics
 from gossamer.training.ablation.grid import AblationConfig, Variant, variants
@@ -24,7 +24,7 @@ TABLE = "table.md"
 def ablate(
     model: LanguageModel,
     texts: Sequence[str],
-    site: Site,
+    site: SiteLike,
     config: AblationConfig,
     corpus: CorpusConfig,
     loop: FitConfig,
@@ -46,6 +46,7 @@ def ablate(
         UsageError: too little text, or the folder belongs to another run.
         NotFiniteError: a loss is not finite.
     """
+    site = Site.of(site)
     model.width(site)
     read = Corpus.build(model, *split_texts(texts, corpus, seed), corpus, seed)
     planned = [

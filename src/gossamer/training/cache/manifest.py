@@ -1,12 +1,13 @@
 """manifest.json: what a cache of activations holds, and the SHA-256 of every shard."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from gossamer.display import listed, plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.model.site import Site
 from gossamer.results import Format, Older
@@ -62,6 +63,12 @@ class Manifest:
             raise UsageError(f"dtype of a cache: expected one of {', '.join(DTYPES)}, found {self.dtype!r}")
         for site in self.sites:
             Site.parse(site)
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{self.model} at {listed(self.sites)}"
+        yield f"{plural(len(self.shards), 'shard')} of {self.dtype}"
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gossamer.dictionary.formats.weights import sha256
 from gossamer.errors import GossamerError, UsageError
-from gossamer.model.site import Site
+from gossamer.model.site import Site, SiteLike
 from gossamer.seeding import generator
 from gossamer.training.cache.manifest import Manifest, shard_name
 from gossamer.training.cache.write import TOKENS
@@ -34,7 +34,7 @@ class Cached:
     def __init__(
         self,
         folder: str | Path,
-        sites: Sequence[Site] | None = None,
+        sites: Sequence[SiteLike] | None = None,
         *,
         shards: int | None = None,
         reuse: int = 1,
@@ -51,7 +51,7 @@ class Cached:
         self._device = torch.device(device)
         self.manifest = Manifest.load(self.folder)
         stored = [Site.parse(site) for site in self.manifest.sites]
-        self.sites = stored if sites is None else list(sites)
+        self.sites = stored if sites is None else list(map(Site.of, sites))
         self.count = len(self.manifest.shards) if shards is None else shards
         self.model_name: str | None = self.manifest.model
         self.processes = processes or Processes()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.display import short_repr
 from gossamer.training.objectives.l1 import L1
 from gossamer.training.objectives.objective import Parameters
 
@@ -23,6 +24,8 @@ class April(L1):
 
     name: str = field(default="april", init=False)
     coefficient: float = 5.0
+
+    __repr__ = short_repr
 
     def check(self, n_latents: int, decoder_norm: str) -> None:
         """Nothing to refuse."""

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from gossamer.display import short_repr
 from gossamer.training.checks import require, require_kinds
 from gossamer.training.objectives.objective import Parameters
 
@@ -35,6 +36,8 @@ class AuxK:
 
     k: int = 32
     weight: float = 1 / 32
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         require_kinds(self)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.display import short_repr
 from gossamer.training.checks import require
 from gossamer.training.chosen import choose_batchtopk
 from gossamer.training.objectives.objective import Moment, Outcome, Parameters
@@ -26,6 +27,8 @@ class BatchTopK(TopK):
 
     name: str = field(default="batchtopk", init=False)
     threshold_decay: float = 0.99
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         super().__post_init__()

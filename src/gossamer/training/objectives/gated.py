@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.display import short_repr
 from gossamer.training.checks import require, require_kinds
 from gossamer.training.objectives.l1 import fired, warmed
 from gossamer.training.objectives.objective import Moment, Objective, Outcome, Parameters
@@ -34,6 +35,8 @@ class Gated(Objective):
     name: str = field(default="gated", init=False)
     coefficient: float = 1.0
     warm_up: float = 0.05
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         require_kinds(self)

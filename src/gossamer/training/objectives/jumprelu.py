@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.display import short_repr
 from gossamer.training.checks import require, require_kinds
 from gossamer.training.objectives.l1 import fired, warmed
 from gossamer.training.objectives.objective import Moment, Objective, Outcome, Parameters
@@ -47,6 +48,8 @@ class JumpReLU(Objective):
     initial_threshold: float = 0.05
     bandwidth: float = 0.05
     through_encoder: bool = False
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         require_kinds(self)
@@ -102,6 +105,8 @@ class StepL0(JumpReLU):
 
     name: str = field(default="jumprelu_step", init=False)
 
+    __repr__ = short_repr
+
     def penalty(
         self, p: Parameters, pre: Float[Tensor, "tokens n"], latents: Float[Tensor, "tokens n"]
     ) -> Float[Tensor, "*tokens"]:
@@ -128,6 +133,8 @@ class TanhPenalty(JumpReLU):
     scale: float = 4.0
     pre_activation: float = 3e-6
     dead_only: bool = False
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -162,6 +169,8 @@ class QuadraticL0(JumpReLU):
     name: str = field(default="jumprelu_quadratic", init=False)
     target: float = 32.0
     per_token: bool = False
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.display import short_repr
 from gossamer.training.checks import require, require_kinds
 from gossamer.training.objectives.objective import Moment, Objective, Outcome, Parameters
 
@@ -28,6 +29,8 @@ class L1(Objective):
     name: str = field(default="l1", init=False)
     coefficient: float = 1.0
     warm_up: float = 0.05
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         require_kinds(self)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.display import short_repr
 from gossamer.training.checks import require
 from gossamer.training.chosen import choose_batchtopk
 from gossamer.training.objectives.batchtopk import BatchTopK
@@ -28,6 +29,8 @@ class Matryoshka(BatchTopK):
 
     name: str = field(default="matryoshka", init=False)
     prefixes: tuple[float, ...] = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from gossamer.display import short_repr
 from gossamer.training.parallel import Processes
 
 Parameters = Mapping[str, Tensor]
@@ -27,6 +28,8 @@ class Moment:
     stale: Bool[Tensor, "n"]
     floor: float = 0.0
     processes: Processes = field(default_factory=Processes)
+
+    __repr__ = short_repr
 
     def dead(self, fired: Int[Tensor, "n"]) -> Bool[Tensor, "n"]:
         """The latents that are dead, given on how many tokens each fired here."""
@@ -50,6 +53,8 @@ class Outcome:
     fired: Int[Tensor, "n"]
     revival: Float[Tensor, ""] | None = None
     smallest: Float[Tensor, ""] | None = None
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True)

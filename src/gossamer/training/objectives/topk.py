@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from gossamer.display import short_repr
 from gossamer.training.checks import require, require_kinds
 from gossamer.training.chosen import Chosen, choose_topk
 from gossamer.training.objectives.auxk import AuxK
@@ -31,6 +32,8 @@ class TopK(Objective):
     name: str = field(default="topk", init=False)
     k: int = 32
     aux: AuxK = field(default_factory=AuxK)
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         require_kinds(self)

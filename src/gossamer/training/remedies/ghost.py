@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from gossamer.display import short_repr
 from gossamer.training.checks import require, require_kinds
 from gossamer.training.objectives.objective import Parameters
 from gossamer.training.remedies.remedy import Remedy
@@ -44,6 +45,8 @@ class Ghost(Remedy):
     dead_fraction_scale: bool = False
     all_at_start: bool = False
     activation: str = "exp"
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         require_kinds(self)

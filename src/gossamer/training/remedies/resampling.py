@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from gossamer.display import short_repr
 from gossamer.training.checks import require, require_kinds
 from gossamer.training.gradients import Candidates
 from gossamer.training.remedies.remedy import Remedy
@@ -38,6 +39,8 @@ class Resampling(Remedy):
     encoder_scale: float = 0.2
     dip: float = 0.1
     recovery: int = 1000
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         require_kinds(self)

@@ -21,7 +21,7 @@ from gossamer.circuits.findings import findings
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import StudySettings, find_circuit
 from gossamer.dictionary import Dictionary, DictionarySet
-from gossamer.display import LONGEST, brief, html_table, short_repr
+from gossamer.display import LONGEST, brief, html_table, plural, short_repr
 from gossamer.features import Feature, FeatureCard, FeatureExample, Histogram, feature_cards, logit_lens
 from gossamer.features.examples import ExampleSettings
 from gossamer.replacement.evaluate import evaluate
@@ -231,3 +231,9 @@ def test_a_table_has_a_row_for_each() -> None:
     assert html.count("<tr>") == 3
     cells = ["what it is", "a", "b", "1", "0.1235", "x", "None"]
     assert [text for text in re.sub(r"<[^>]+>", "|", html).split("|") if text] == cells
+
+
+def test_counts_are_words() -> None:
+    assert plural(1, "node") == "1 node"
+    assert plural(1200, "node") == "1,200 nodes"
+    assert plural(2, "dictionary", "dictionaries") == "2 dictionaries"

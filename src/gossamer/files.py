@@ -209,6 +209,13 @@ def parse_json(text: str, where: str) -> Any:
     raise GossamerError(f"{where}: expected JSON, found {found}; restore or regenerate the file")
 
 
+def parse_json_lines(text: str, where: str) -> list[tuple[int, Any]]:
+    """The values of a text with a JSON value a line; see :func:`read_json_lines`. Errors: those of :func:`parse_json`,
+    with the line's number."""
+    lines = enumerate(text.split("\n"), 1)
+    return [(number, parse_json(line, f"{where}, line {number}")) for number, line in lines if line.strip()]
+
+
 def read_json(path: str | Path, limit: int = LIMIT) -> Any:
     """Read a JSON file. Errors: those of :func:`read_text` and :func:`parse_json`."""
     return parse_json(read_text(path, "JSON", limit), str(path))
@@ -220,5 +227,4 @@ def read_json_lines(path: str | Path, limit: int = LIMIT) -> list[tuple[int, Any
     Only a newline ends a line: JSON strings hold other separators as they are. Errors: those of :func:`read_text` and
     :func:`parse_json`, with the line's number.
     """
-    lines = enumerate(read_text(path, "JSON lines", limit).split("\n"), 1)
-    return [(number, parse_json(line, f"{path}, line {number}")) for number, line in lines if line.strip()]
+    return parse_json_lines(read_text(path, "JSON lines", limit), str(path))

@@ -471,4 +471,4 @@ def test_a_csv_file_is_a_task(gossamer, tmp_path):
     assert (said["name"], said["metric"], said["roles"][-1]) == ("agreement", "prob_diff", "differs1")
     missing = gossamer("tasks", tmp_path / "none.csv")
     assert (missing.code, missing.err.count("\n")) == (2, 1)
-    assert "no such file; give the path of a JSON, JSON-lines or CSV file of prompts" in missing.err
+    assert "no such file; give the path of an existing file of prompts (JSON, JSON lines or CSV)" in missing.err

@@ -108,6 +108,7 @@ def test_values_by_site_are_found_by_name():
         values["z.2"]
     with pytest.raises(UsageError, match="is no site"):
         values["zz.1"]
+    assert repr(values) == "BySite(resid_post.0: 1, z.1: 2)"
     plain = {first: 1}
     assert by_site(plain) is plain
     with pytest.raises(UsageError, match=r"two names of one site in z\.1, blocks\.1\.attn\.hook_z"):

@@ -105,7 +105,7 @@ def test_a_byte_order_mark_is_no_damage(written, tokenizer, lines):
 @pytest.mark.parametrize("field", ["clean", "wrong", "case"])
 def test_half_a_character_is_refused(written, tokenizer, field):
     rows = [*own_rows(), {**own_rows()[0], field: "The \ud83d"}]
-    with pytest.raises(UsageError, match=r"row 8: whole characters expected, found half of one \('\\ud83d'\)"):
+    with pytest.raises(GossamerError, match=r"expected JSON, found half of a character \('\\ud83d'\)"):
         read_prompts(written(rows), tokenizer)
     rows[-1][field] = "The \U0001f600"
     assert len(read_rows(written(rows))) == 9
@@ -339,7 +339,11 @@ def test_refuses(written, tokenizer, rows, options, says):
 def test_missing_and_damaged_files(tmp_path, tokenizer):
     with pytest.raises(UsageError, match="no such file"):
         Task.from_file(tmp_path / "none.json", tokenizer)
-    for name, content in (("a.json", b'[{"clean": '), ("b.jsonl", b'{"clean": 1}\n{"cle'), ("c.json", b"\xff\xfe")):
+    for name, content, says in (
+        ("a.json", b'[{"clean": ', r"a\.json: expected JSON, found damage"),
+        ("b.jsonl", b'{"clean": 1}\n{"cle', r"b\.jsonl, line 2: expected JSON, found damage"),
+        ("c.json", b"\xff\xfe", r"c\.json: expected UTF-8 prompts .*, found other bytes"),
+    ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(GossamerError, match="found damage"):
+        with pytest.raises(GossamerError, match=says):
             Task.from_file(tmp_path / name, tokenizer)

@@ -275,16 +275,16 @@ def test_csv_files_are_refused(tokenizer, write_csv, columns, row, says):
 
 
 @pytest.mark.parametrize(
-    ("name", "content"),
+    ("name", "content", "says"),
     [
-        ("deep.json", b"[" * 60_000),
-        ("long.json", b'[{"clean": ' + b"7" * 5_000 + b"}]"),
-        ("open.csv", b'clean,corrupted,answer,wrong\n"' + b"x" * 200_000),
-        ("bytes.csv", b"\xff\xfeclean"),
+        ("deep.json", b"[" * 60_000, "lists or objects nested too deep"),
+        ("long.json", b'[{"clean": ' + b"7" * 5_000 + b"}]", "a number of too many digits"),
+        ("open.csv", b'clean,corrupted,answer,wrong\n"' + b"x" * 200_000, "expected CSV, found damage"),
+        ("bytes.csv", b"\xff\xfeclean", "found other bytes"),
     ],
 )
-def test_damaged_files_are_one_line(tokenizer, tmp_path, name, content):
+def test_damaged_files_are_one_line(tokenizer, tmp_path, name, content, says):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(GossamerError, match="found damage") as error:
+    with pytest.raises(GossamerError, match=says) as error:
         open_task(tmp_path / name, tokenizer)
     assert "\n" not in str(error.value)

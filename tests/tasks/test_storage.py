@@ -1,5 +1,6 @@
 """Saved tasks come back exactly, or not at all."""
 
+import hashlib
 import json
 import random
 
@@ -72,7 +73,7 @@ def test_damage_is_noticed(saved, tokenizer, tmp_path):
         Task.load(saved, tokenizer)
     for value in ([], {"format": "other"}, 3):
         saved.write_text(json.dumps(value))
-        with pytest.raises(GossamerError, match="a saved task expected"):
+        with pytest.raises(GossamerError, match="expected a saved task"):
             Task.load(saved, tokenizer)
     with pytest.raises(UsageError, match="no such file"):
         Task.load(tmp_path / "none.json", tokenizer)
@@ -82,3 +83,26 @@ def test_provenance_must_be_plain(tokenizer):
     prompts = tasks.get("ioi").sample(random.Random(0), 10)
     with pytest.raises(UsageError, match="values that JSON can hold"):
         Task.from_prompts(prompts, tokenizer, name="x", provenance={"x": object()})
+
+
+def test_a_file_of_the_first_version_loads(saved, tokenizer):
+    """Its checksum was of other bytes: characters were not escaped."""
+    body = json.loads(saved.read_text())
+    body["provenance"]["author"] = "é"
+    plain = {name: value for name, value in body.items() if name not in ("format", "sha256")}
+    summed = hashlib.sha256(json.dumps(plain, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    old = saved.with_name("old.json")
+    old.write_text(json.dumps({"format": "gossamer task 1", "sha256": summed, **plain}), encoding="utf-8")
+    loaded = Task.load(old, tokenizer)
+    assert loaded.body() == plain
+    assert same(tasks.open_task(old, tokenizer), loaded)
+    plain["name"] = "edited"
+    old.write_text(json.dumps({"format": "gossamer task 1", "sha256": summed, **plain}), encoding="utf-8")
+    with pytest.raises(GossamerError, match="checksum"):
+        Task.load(old, tokenizer)
+
+
+def test_a_file_of_a_later_version_says_so(saved, tokenizer):
+    saved.write_text(saved.read_text().replace("gossamer.task.2", "gossamer.task.3"))
+    with pytest.raises(UsageError, match=r"expected a saved task .* found version 3: upgrade gossamer"):
+        tasks.open_task(saved, tokenizer)

@@ -2,11 +2,12 @@
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import total_ordering
 from typing import TYPE_CHECKING, TypeVar
 
+from gossamer.display import brief, short_repr
 from gossamer.errors import UsageError
 from gossamer.model.kinds import KINDS, SITE_KINDS, SiteKind, named
 
@@ -155,6 +156,11 @@ SiteMapping = Mapping[Site, Value] | Mapping[str, Value]
 
 class BySite(dict[Site, Value]):
     """Values by site, in some order. A name of a site finds its value too: `values["resid_post.7"]`."""
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        return (f"{site}: {brief(value)}" for site, value in self.items())
 
     if TYPE_CHECKING:
 

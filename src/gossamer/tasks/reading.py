@@ -11,6 +11,7 @@ with lists "answers" and "wrong_answers" in place of "answer" and "wrong" where 
 (every mention of it), a span [start, end] in characters, or a list of spans.
 """
 
+import contextlib
 import csv
 import json
 import warnings
@@ -22,6 +23,7 @@ from typing import Any
 
 from gossamer.display import short_repr
 from gossamer.errors import GossamerError, UsageError
+from gossamer.files import parse_json, parse_json_lines, read_text
 from gossamer.tasks.build import TaskWarning
 from gossamer.tasks.formats import auto_circuit_rows, csv_rows
 from gossamer.tasks.labels import by_answers, by_difference, by_pattern, by_row, compiled
@@ -141,34 +143,26 @@ def _read(path: str | Path, tokenizer: Any) -> tuple[str, list[dict[str, Any]]]:
 
 
 def _parse(path: Path, tokenizer: Any) -> tuple[str, list[Any]]:
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file; give the path of a JSON, JSON-lines or CSV file of prompts")
-    try:
-        # Some editors begin a file with a byte-order mark, which is no part of its content.
-        text = path.read_text(encoding="utf-8-sig")
-        if path.suffix.lower() == ".csv":
-            return "csv", csv_rows(text, str(path), tokenizer)
-        if text.lstrip().startswith("["):
-            rows: list[Any] = json.loads(text)
-            return "rows", rows
-        body = _whole(text)
-        if body is not None:
-            return "auto-circuit", auto_circuit_rows(body, str(path), tokenizer)
-        return "rows", [json.loads(line) for line in text.split("\n") if line.strip()]
-    # A number of too many digits is a ValueError, and brackets without end are a RecursionError.
-    except (ValueError, RecursionError, OSError, csv.Error) as error:
-        raise GossamerError(
-            f"{path}: a JSON array, one JSON object a line or CSV expected, found damage ({error}); fetch it again"
-        ) from error
+    text, where = read_text(path, "prompts (JSON, JSON lines or CSV)"), str(path)
+    if path.suffix.lower() == ".csv":
+        try:
+            return "csv", csv_rows(text, where, tokenizer)
+        except (ValueError, RecursionError, csv.Error) as error:
+            raise GossamerError(f"{where}: expected CSV, found damage ({error}); fetch it again") from error
+    if text.lstrip().startswith("["):
+        return "rows", parse_json(text, where)
+    body = _whole(text)
+    if body is not None:
+        return "auto-circuit", auto_circuit_rows(body, where, tokenizer)
+    return "rows", [row for _, row in parse_json_lines(text, where)]
 
 
 def _whole(text: str) -> dict[str, Any] | None:
     """The file as the one object that auto-circuit writes, if it is one."""
-    try:
-        body = json.loads(text)
-    except json.JSONDecodeError:
-        return None
-    return body if isinstance(body, dict) and "prompts" in body else None
+    with contextlib.suppress(GossamerError):
+        body = parse_json(text, "")
+        return body if isinstance(body, dict) and "prompts" in body else None
+    return None
 
 
 def _renamed(where: str, row: Any) -> dict[str, Any]:
@@ -198,7 +192,7 @@ def _renamed(where: str, row: Any) -> dict[str, Any]:
 
 
 def _require_characters(where: str, row: Row) -> None:
-    """Refuse halves of surrogate pairs: JSON can escape them one by one, no tokenizer and no file takes them."""
+    """Refuse halves of surrogate pairs: a cell can escape them one by one, no tokenizer and no file takes them."""
     try:
         json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:

@@ -3,17 +3,44 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gossamer.display import short_repr
 from gossamer.errors import GossamerError, UsageError
-from gossamer.files import read_json, write_json
+from gossamer.results import Format, Older
 from gossamer.tasks.examples import Encoded, Examples
 from gossamer.tasks.prompt import Piece, Prompt
 
-FORMAT = "gossamer task 1"
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class SavedTask:
+    """What the file of a task holds: see :meth:`gossamer.tasks.task.Task.body`."""
+
+    name: str
+    roles: str
+    bos: bool
+    metric: str
+    provenance: Mapping[str, Any]
+    tokens_sha256: str
+    train: Sequence[Mapping[str, Any]]
+    test: Sequence[Mapping[str, Any]]
+
+    __repr__ = short_repr
+
+
+def _digest_1(body: Mapping[str, Any]) -> str:
+    """The checksum of version 1."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+FORMAT: Format[SavedTask] = Format(
+    "gossamer.task", 2, SavedTask, "a saved task", {"gossamer task 1": Older(lambda body: body, digest=_digest_1)}
+)
 
 
 def plain(provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,13 +54,14 @@ def plain(provenance: Mapping[str, Any]) -> dict[str, Any]:
 
 def save_body(path: str | Path, body: Mapping[str, Any]) -> Path:
     """Write `body` with the format's name and its checksum. Returns the path."""
-    return write_json(path, {"format": FORMAT, "sha256": _digest(body), **body})
+    return FORMAT.save(path, SavedTask(**body))
 
 
 def is_saved(path: str | Path) -> bool:
     """Whether `path` is a file of `save_body` (only its beginning is read; damage is for `load_body` to name)."""
     with contextlib.suppress(OSError), Path(path).open("rb") as file:
-        return FORMAT.encode() in file.read(256)
+        start = file.read(256)
+        return any(f'"{tag}'.encode() in start for tag in (f"{FORMAT.name}.", *FORMAT.older))
     return False
 
 
@@ -41,18 +69,10 @@ def load_body(path: str | Path, restore: Callable[[dict[str, Any]], Result]) -> 
     """Read a file of `save_body` and `restore` it.
 
     Raises:
-        UsageError: no such file.
-        GossamerError: the file is damaged, of another format, or does not restore; the message begins with the path.
+        UsageError: no such file, or one of another format.
+        GossamerError: the file is damaged, or does not restore; the message begins with the path.
     """
-    body = read_json(path)
-    if not isinstance(body, dict) or body.get("format") != FORMAT:
-        found = body.get("format") if isinstance(body, dict) else type(body).__name__
-        raise GossamerError(
-            f"{path}: a saved task expected ({FORMAT!r}), found {found!r}; read prompts with Task.from_file instead"
-        )
-    del body["format"]
-    if body.pop("sha256", None) != _digest(body):
-        raise GossamerError(f"{path}: the checksum does not fit the content (damaged or edited); save the task again")
+    body = vars(FORMAT.load(path))
     try:
         return restore(body)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -100,7 +120,3 @@ def tokens_digest(*sides: Examples) -> str:
 def _bytes(encoded: Encoded) -> bytes:
     ids = encoded.tokens.ids.masked_fill(~encoded.tokens.mask, -1)
     return json.dumps([tensor.tolist() for tensor in (ids, encoded.roles, encoded.slots, encoded.end)]).encode()
-
-
-def _digest(body: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

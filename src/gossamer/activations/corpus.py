@@ -60,6 +60,8 @@ class DocumentRows(Tokens):
     starts: Int[Tensor, "batch"]
     with_bos: Bool[Tensor, "batch"]
 
+    __repr__ = short_repr
+
     @classmethod
     def of(
         cls, model: LanguageModel, texts: Sequence[str], config: RowConfig, draw: torch.Generator | None = None

@@ -1,6 +1,6 @@
 """One stream of a corpus through a model: what it has at some sites, batch by batch, and which of its tokens count."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gossamer.activations.token_mask import DEFAULT_MASK, TokenMask
 from gossamer.batching import code_of, in_batches
+from gossamer.display import listed, plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
@@ -37,6 +38,8 @@ class ActivationBatch:
     tokens: Tokens
     mask: Bool[Tensor, "rows pos"]
     values: Mapping[Site, Float[Tensor, "rows pos ..."]]
+
+    __repr__ = short_repr
 
     def at(self, site: Site) -> Float[Tensor, "rows pos ..."]:
         """What the model has at a site, at every token.
@@ -95,8 +98,11 @@ class ActivationStream:
             shapes = f"{tuple(self.tokens.ids.shape)} expected, found {tuple(self.mask.shape)}"
             raise UsageError(f"activations: a mask of the tokens' shape {shapes}")
 
-    def __repr__(self) -> str:
-        return f"ActivationStream({self.model.title}, {len(self.tokens)} rows, {', '.join(map(str, self.sites))})"
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield self.model.title
+        yield f"{plural(len(self.tokens), 'row')} at {listed(self.sites)}"
 
     @cached_property
     def counted(self) -> Bool[Tensor, "batch pos"]:

@@ -17,9 +17,23 @@ from gossamer import files
 # Blue against orange survives every common colour-vision deficiency; baselines differ in marker and dash as well.
 OURS, AGAINST = "#1a5ba6", "#c4551b"
 INK, MUTED, FAINT, RULE, PAPER = "#1c2128", "#626b77", "#9aa3ad", "#e3e7eb", "#ffffff"
-BASELINES = ("#a8553f", "#9a7b1f", "#3f7f5f", "#7a5c99", "#2f8794", "#6e6e6e", "#b0647f", "#5c6f3a")
-MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">")
-DASHES = ((4, 1.4), (1.2, 1.2), (6, 1.4, 1.2, 1.4), (2.6, 1.2), (8, 1.6), (1, 2.2), (5, 1.2, 1, 1.2, 1, 1.2), (3, 3))
+BASELINES = (
+    "#a8553f",
+    "#9a7b1f",
+    "#3f7f5f",
+    "#7a5c99",
+    "#2f8794",
+    "#6e6e6e",
+    "#b0647f",
+    "#5c6f3a",
+    "#2b2f36",
+    "#c08a5a",
+)
+MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">", "h", "*")
+DASHES = (
+    *((4, 1.4), (1.2, 1.2), (6, 1.4, 1.2, 1.4), (2.6, 1.2), (8, 1.6), (1, 2.2)),
+    *((5, 1.2, 1, 1.2, 1, 1.2), (3, 3), (2, 1, 5, 1), (7, 3)),
+)
 COLUMN, PAGE = 3.35, 6.9
 SIZE, SMALL = 7.5, 6.5
 DPI = 220

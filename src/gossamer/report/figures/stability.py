@@ -43,7 +43,8 @@ def stability(findings: Findings) -> Figure:
         grid[0, 0].set_ylabel("Jaccard index")
         grid[1, 0].set_ylabel("containment in the larger")
         figure.colorbar(image, ax=grid, shrink=0.4, aspect=18, pad=0.01).outline.set_visible(False)
-        sentence = style.broken(claims.stability(findings) or "Circuits on one path, by size", width)
+        # Bold, and a size larger than the other titles.
+        sentence = style.broken(claims.stability(findings) or "Circuits on one path, by size", 0.88 * width)
         figure.suptitle(sentence, x=0.01, ha="left", fontsize=style.SIZE + 0.5, fontweight="bold")
     return figure
 

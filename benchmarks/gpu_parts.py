@@ -34,7 +34,7 @@ from gossamer.tasks.prompt import Piece, Prompt
 from gossamer.tasks.prompt_pairs import PromptPairs, TokenizedPrompts
 from gossamer.tokens import Tokens
 from gossamer.training import read_texts, train_dictionaries
-from gossamer.training.chosen import Chosen, ChosenMask, choose_topk
+from gossamer.training.chosen import ChosenLatents, ChosenMask, choose_topk
 from gossamer.training.config import CorpusConfig, DictionaryTrainerConfig, FinetuneConfig, FitConfig, TrainingConfig
 from gossamer.training.objectives import BatchTopK
 
@@ -158,7 +158,7 @@ def _layer(tokens: int, d: int, latents: int, k: int, repeats: int) -> list[Row]
     p = {name: value.requires_grad_() for name, value in p.items()}
     x = torch.randn(tokens, d, device=device(), generator=generator)
 
-    def gradients(choose: Callable[..., Chosen], p: dict[str, Tensor], x: Tensor) -> list[Tensor]:
+    def gradients(choose: Callable[..., ChosenLatents], p: dict[str, Tensor], x: Tensor) -> list[Tensor]:
         out = choose(p, x, k).reconstruct(p, x)
         return [out, *torch.autograd.grad((out - x).square().mean(), list(p.values()))]
 
@@ -202,7 +202,7 @@ def _products(tokens: int, d: int, latents: int) -> list[Row]:
     ]
 
 
-def masked(p: dict[str, Tensor], x: Tensor, k: int) -> Chosen:
+def masked(p: dict[str, Tensor], x: Tensor, k: int) -> ChosenLatents:
     """The same choice as a mask, as every device can compute with it."""
     pre = x @ p["W_enc"] + p["b_enc"]
     values, latents = pre.detach().topk(k, dim=1)

@@ -77,7 +77,7 @@ def kept(benchmark: ModuleType, network: Splice) -> tuple[float, float]:
     batch = network.batch(slice(None))
     stream = batch.stream.clone().requires_grad_()
     with benchmark.counting(ours) as plain, frozen_weights(network.model.hf):
-        own = network.model.resume(network.prompts.network.start, stream, batch.tokens, at=batch.end)
+        own = network.model.resume(network.prompts.network.start, stream, batch.tokens, at=batch.answer_position)
     assert logits.shape == own.shape
     layers = float(sum(plain.values()))
     return layers, sum(spliced.values()) - layers
@@ -104,7 +104,7 @@ def test_what_the_dictionaries_make_autograd_keep(
     masked = benchmark.dictionaries_kept(*sizes)
     assert kept(benchmark, network)[1] == pytest.approx(masked, rel=0.02)
     whole = benchmark.dictionaries_kept(*sizes, n)
-    assert kept(benchmark, network.over(network.nodes, rest="kept"))[1] == pytest.approx(whole, rel=0.02)
+    assert kept(benchmark, network.with_nodes(network.nodes, non_nodes="kept"))[1] == pytest.approx(whole, rel=0.02)
     assert whole > 1.2 * masked
 
 

@@ -156,7 +156,7 @@ def _cased(found: CircuitResult, kinds: list[str]) -> CircuitResult:
 
 def test_cases_are_reported(found: CircuitResult, evaluated: Findings) -> None:
     assert evaluated.cases == ()
-    cased = findings(_cased(found, ["works", "fails"] * 4), methods=(), reruns=0, subsets=0)
+    cased = collect_findings(_cased(found, ["works", "fails"] * 4), methods=(), reruns=0, subsets=0)
     assert [(case.name, case.prompts) for case in cased.cases] == [("fails", 4), ("works", 4)]
     circuit = cased.budget[-2].metric.value
     assert sum(case.circuit.metric.value for case in cased.cases) / 2 == pytest.approx(circuit, rel=1e-6)

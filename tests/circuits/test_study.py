@@ -180,7 +180,7 @@ def test_a_share_that_no_circuit_can_keep_is_refused(
 
 @pytest.mark.parametrize("incorrect", [{"batch_size": 0}, {"prompts": -1}, {"minimum_accuracy": 1.5}])
 def test_impossible_settings_are_refused(incorrect: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=f"{next(iter(wrong))}: .* expected, found"):
+    with pytest.raises(UsageError, match=f"{next(iter(incorrect))}: .* expected, found"):
         StudySettings(**incorrect)
 
 

@@ -193,7 +193,7 @@ def test_a_task_as_json_is_what_was_saved(gossamer, prompts, tmp_path):
     assert "first" in facts["roles"]
     example = facts["examples"][0]
     assert "".join(text for text, _ in example["clean"]).startswith(MARKUP)
-    assert (example["answer"], example["wrong"]) == ("1", "2")
+    assert (example["answer"], example["incorrect"]) == ("1", "2")
     again = json.loads(gossamer("tasks", path, "--json").out)
     assert again == {**facts, "saved": None}
 
@@ -247,7 +247,7 @@ def test_pursuit_sweeps_ways_of_coding(gossamer, tmp_path):
     assert found.code == 0, found.err
     points = json.loads(found.out)["points"]
     coded = [("resid_post.2", coder, k) for coder, k in (("encoder", None), ("gradient", 2), ("gradient", 8))]
-    assert [(one["dictionary"], one["coder"], one["k"]) for one in points] == coded
+    assert [(one["dictionary"], one["method"], one["k"]) for one in points] == coded
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "results.json", "tables.md", "coding.png", "coding.svg",
     }  # fmt: skip
@@ -303,7 +303,7 @@ def test_a_circuit_from_the_command_line(monkeypatch, gossamer, tmp_path):
         evaluated.append(found)
         return evaluation.collect_findings(found, **options)
 
-    monkeypatch.setattr(demo, "findings", watched)
+    monkeypatch.setattr(demo, "collect_findings", watched)
     (folder / "figures").mkdir(parents=True)
     for name in ("circuit.json", "report.html", "findings.json", "graph.json", "figures/curves.svg"):
         (folder / name).write_text("of another run")
@@ -404,7 +404,7 @@ def test_toys_writes_a_table_and_a_picture(gossamer, tmp_path, monkeypatch):
     from gossamer.toys import sweep
 
     monkeypatch.setattr(sweep, "quick", lambda: sweep.SweepSettings(steps=2, batch=8, toy_steps=2, samples=32))
-    monkeypatch.setattr(sweep, "cases", lambda: [sweep.Case("sort", "l1", 0.3, 1.0)])
+    monkeypatch.setattr(sweep, "cases", lambda: [sweep.ToyCase("sort", "l1", 0.3, 1.0)])
     asked = ("toys", "--quick", "--seeds", 1, "--out", tmp_path / "out")
     (found,) = json.loads(gossamer(*asked, "--json").out)["found"]
     assert (found["case"]["toy"], found["seed"]) == ("sort", 0)
@@ -416,7 +416,7 @@ def test_toys_writes_a_table_and_a_picture(gossamer, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["--method", "top_k"], "--method: one of gradient, orthogonal, matching expected among them, found cut"),
+        (["--method", "top_k"], "--method: one of gradient, orthogonal, matching expected among them, found top_k"),
         (["--rows", "2"], "--rows: fewer than the 2 texts of"),
     ],
 )

@@ -30,7 +30,7 @@ def random_dictionary(
         k={"topk": K, "batchtopk": 6.5}.get(architecture),
         **conventions,
     )
-    dictionary = Dictionary(config, dtype=dtype, provenance=provenance, reported=claims)
+    dictionary = Dictionary(config, dtype=dtype, provenance=provenance, reported=reported)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in dictionary.named_parameters():

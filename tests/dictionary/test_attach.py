@@ -59,7 +59,7 @@ def perfect(values, site, reported=None, model_name="toy"):
     encoder = torch.cat([directions, -directions])
     config = DictionaryConfig("relu", D, len(encoder), Site.parse(site), model_name)
     tensors = {"W_enc": encoder.T, "W_dec": encoder, "b_enc": torch.zeros(8), "b_dec": torch.zeros(D)}
-    sae = Dictionary(config, reported=claims)
+    sae = Dictionary(config, reported=reported)
     sae.load_state_dict(tensors)
     return sae.requires_grad_(False)
 

@@ -50,7 +50,7 @@ def test_objectives_are_the_same_through_kernels(make, shift, monkeypatch):
     with torch.no_grad():
         p["b_enc"][:5] = -20.0
         p["b_enc"] -= shift
-    at = context(stale=torch.arange(16) < 7)
+    at = context(dead_unless_fired=torch.arange(16) < 7)
 
     def both():
         found = objective.outcome(p, x, y, at)
@@ -77,7 +77,7 @@ def test_no_sum_of_entries_asks_a_device_for_a_value(monkeypatch):
     for objective in (TopK(k=3), BatchTopK(k=3), Matryoshka(k=3)):
         p = {name: value.detach().to("meta").requires_grad_() for name, value in parameters(objective).items()}
         x, y = (side.to("meta") for side in batch())
-        at = context(stale=(torch.arange(16) < 7).to("meta"))
+        at = context(dead_unless_fired=(torch.arange(16) < 7).to("meta"))
         found = objective.outcome(p, x, y, at)
         assert all(gradient.device.type == "meta" for gradient in torch.autograd.grad(found.loss, list(p.values())))
 

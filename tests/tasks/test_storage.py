@@ -13,7 +13,7 @@ from gossamer.tasks import Task
 
 def same(a, b):
     """Whether two tasks are equal in everything."""
-    plain = ("name", "role_names", "slot_names", "bos", "metric", "provenance", "roles")
+    plain = ("name", "role_names", "ablation_group_names", "bos", "metric", "provenance", "roles")
     if any(getattr(a, field) != getattr(b, field) for field in plain):
         return False
     for ours, theirs in ((a.train, b.train), (a.test, b.test)):

@@ -67,13 +67,13 @@ class ChosenEntries(ChosenLatents):
         return cls.of(latents, _smallest(values) if one_threshold else None)
 
     def reconstruct(self, p: Mapping[str, Tensor], x: Float[Tensor, "tokens d"]) -> Float[Tensor, "tokens d"]:
-        """See :class:`Chosen`."""
+        """See :class:`ChosenLatents`."""
         return reconstruct(x, p["W_enc"], p["b_enc"], p["W_dec"], self.latents)
 
     def reconstruct_parts(
         self, p: Mapping[str, Tensor], x: Float[Tensor, "tokens d"], bounds: Sequence[int]
     ) -> Float[Tensor, "tokens parts d"]:
-        """See :class:`Chosen`."""
+        """See :class:`ChosenLatents`."""
         return reconstruct_parts(x, p["W_enc"], p["b_enc"], p["W_dec"], self.latents, bounds)
 
 
@@ -92,13 +92,13 @@ class ChosenMask(ChosenLatents):
         return cls(mask.sum(dim=0), smallest, mask, pre)
 
     def reconstruct(self, p: Mapping[str, Tensor], x: Float[Tensor, "tokens d"]) -> Float[Tensor, "tokens d"]:
-        """See :class:`Chosen`."""
+        """See :class:`ChosenLatents`."""
         return (self.pre * self.mask) @ p["W_dec"]
 
     def reconstruct_parts(
         self, p: Mapping[str, Tensor], x: Float[Tensor, "tokens d"], bounds: Sequence[int]
     ) -> Float[Tensor, "tokens parts d"]:
-        """See :class:`Chosen`."""
+        """See :class:`ChosenLatents`."""
         latents = self.pre * self.mask
         edges = zip([0, *bounds[:-1]], bounds, strict=True)
         return torch.stack([latents[:, start:end] @ p["W_dec"][start:end] for start, end in edges], dim=1)

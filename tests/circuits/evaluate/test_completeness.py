@@ -50,11 +50,11 @@ def test_subsets_are_removed_at_their_own_roles_from_circuit_and_model(
     real = Evaluator.prompt_metrics
 
     def watched(self: Evaluator, chosen: Nodes, **how: object) -> PromptMetrics:
-        if how.get("rest") != "kept":
+        if how.get("non_nodes") != "kept":
             kept.append(set(chosen.keys()))
         return real(self, chosen, **how)
 
-    monkeypatch.setattr(Evaluator, "outcome", watched)
+    monkeypatch.setattr(Evaluator, "prompt_metrics", watched)
     found = completeness(evaluator, circuit, subsets=4, seed=7)
     whole, keys = set(circuit.keys()), circuit.keys()
     assert len(kept) == len(found.points) == 6

@@ -5,7 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= gossamer-out/demo
 # A process a core, each with files of its own, so that what a file sets up is set up once; more than 8 find no work.
-TEST_OPTIONS ?= --numprocesses=logical --maxprocesses=8 --dist=loadfile --durations=10
+# Files keep their order, the slow ones first (tests/conftest.py).
+TEST_OPTIONS ?= --numprocesses=logical --maxprocesses=8 --dist=loadfile --no-loadscope-reorder --durations=10
 
 .PHONY: demo test lint clean
 

@@ -21,6 +21,12 @@ from gossamer import batching  # noqa: E402
 from gossamer.model import LanguageModel  # noqa: E402
 
 
+def pytest_collection_modifyitems(items):
+    """Files with a slow test come first, so that of several processes none is left alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
     return word_tokenizer()

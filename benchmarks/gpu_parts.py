@@ -19,11 +19,11 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from gossamer.bundled.corpus import texts as bundled_texts
 from gossamer.circuits.ablation import Ablation, SiteAblation
+from gossamer.circuits.find import find_circuit
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.prompt_metrics import FullModel
 from gossamer.circuits.search import SearchSettings, search_path
 from gossamer.circuits.splice import Splice
-from gossamer.circuits.study import find_circuit
 from gossamer.dictionary import Dictionary, DictionaryConfig
 from gossamer.errors import GossamerError
 from gossamer.model import LanguageModel, Site

@@ -17,9 +17,10 @@ import gossamer
 from gossamer.circuits.circuit import FORMAT, Circuit, CircuitNode
 from gossamer.circuits.evaluate.rerun import CircuitEvaluation
 from gossamer.circuits.export import PlacedNode, graph_prompt
+from gossamer.circuits.find import find_circuit
 from gossamer.circuits.findings import collect_findings
 from gossamer.circuits.search import SearchSettings
-from gossamer.circuits.study import StudySettings, find_circuit
+from gossamer.circuits.study import StudySettings
 from gossamer.dictionary import Dictionary, DictionarySet
 from gossamer.display import LONGEST, brief, html_table, plural, short_repr
 from gossamer.features import Feature, FeatureCard, FeatureExample, Histogram, feature_cards, logit_lens

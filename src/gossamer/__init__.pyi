@@ -17,9 +17,10 @@ from . import (
 )
 from .circuits.circuit import Circuit
 from .circuits.evaluate.rerun import evaluate_circuit
+from .circuits.find import find_circuit
 from .circuits.findings import collect_findings
 from .circuits.search import SearchSettings
-from .circuits.study import StudySettings, find_circuit
+from .circuits.study import StudySettings
 from .dictionary.dictionary import Dictionary
 from .dictionary.set import DictionarySet
 from .features.cards import feature_cards

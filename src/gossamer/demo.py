@@ -10,9 +10,10 @@ import torch
 from gossamer import bundled
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.export import save_attribution_graph
+from gossamer.circuits.find import CircuitResult, find_circuit
 from gossamer.circuits.findings import collect_findings
 from gossamer.circuits.search import SearchSettings
-from gossamer.circuits.study import CircuitResult, StudySettings, find_circuit
+from gossamer.circuits.study import StudySettings
 from gossamer.dictionary import DictionarySet
 from gossamer.model import LanguageModel
 from gossamer.report import write_report

@@ -10,12 +10,13 @@ from circuit_lab import mirror_dictionary, random_dictionary, sites_of
 
 from gossamer.circuits.bootstrap import few_texts
 from gossamer.circuits.circuit import Circuit, CircuitNode
+from gossamer.circuits.find import CircuitResult, find_circuit
 from gossamer.circuits.findings import _uneven, collect_findings, prompt_view, stability
 from gossamer.circuits.methods import MethodInputs, mask_path
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.results import Findings, Interval, PromptCase, TaskMetrics
 from gossamer.circuits.search import SearchSettings
-from gossamer.circuits.study import CircuitResult, Study, StudySettings, find_circuit
+from gossamer.circuits.study import Study, StudySettings
 from gossamer.dictionary import Dictionary
 from gossamer.features import Node
 from gossamer.model.language_model import LanguageModel

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from gossamer.circuits.circuit import Circuit
+from gossamer.circuits.find import CircuitResult, find_circuit
 from gossamer.circuits.search import SearchSettings
-from gossamer.circuits.study import CircuitResult, StudySettings, find_circuit
+from gossamer.circuits.study import StudySettings
 from gossamer.dictionary import DictionarySet
 from gossamer.errors import GossamerError
 from gossamer.model import LanguageModel, Site

@@ -8,9 +8,10 @@ import torch
 from circuit_lab import able_task, mirror_dictionary
 from tiny_splice import tiny_model
 
+from gossamer.circuits.find import find_circuit
 from gossamer.circuits.findings import collect_findings
 from gossamer.circuits.search import SearchSettings
-from gossamer.circuits.study import Study, StudySettings, find_circuit
+from gossamer.circuits.study import Study, StudySettings
 from gossamer.dictionary import Dictionary
 from gossamer.dictionary.attach import DictionaryWarning
 from gossamer.dictionary.config import ReportedMetrics

@@ -16,12 +16,13 @@ from circuit_lab import able_examples, able_task, all_nodes, mirror_dictionary, 
 from gossamer.circuits import methods
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.minimality import node_effects
+from gossamer.circuits.find import CircuitResult, choose, find_circuit
 from gossamer.circuits.methods import METHODS, MethodInputs
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.prompt_metrics import FullModel
 from gossamer.circuits.reference import ReferenceSettings, reference_path
 from gossamer.circuits.search import SearchSettings
-from gossamer.circuits.study import CircuitResult, Study, StudySettings, choose, find_circuit
+from gossamer.circuits.study import Study, StudySettings
 from gossamer.dictionary import Dictionary
 from gossamer.errors import GossamerError, UsageError
 from gossamer.features import Node

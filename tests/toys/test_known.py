@@ -5,8 +5,9 @@ from functools import partial
 import pytest
 import torch
 
+from gossamer.circuits.find import find_circuit
 from gossamer.circuits.search import SearchSettings
-from gossamer.circuits.study import StudySettings, find_circuit
+from gossamer.circuits.study import StudySettings
 from gossamer.dictionary import measure
 from gossamer.errors import UsageError
 from gossamer.features import Feature, Node

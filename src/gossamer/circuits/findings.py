@@ -12,10 +12,11 @@ from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.cards import node_cards
 from gossamer.circuits.evaluate.completeness import completeness
 from gossamer.circuits.evaluate.stability import generic_latents, overlap
+from gossamer.circuits.find import CircuitResult
 from gossamer.circuits.methods import METHODS, MethodInputs, Prompts, mask_path
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.results import Findings, Overlap, PromptCase, PromptView
-from gossamer.circuits.study import CircuitResult, Study
+from gossamer.circuits.study import Study
 from gossamer.features.feature import Node
 from gossamer.tasks.metric import LOGIT_DIFFERENCE, Metric, kept
 

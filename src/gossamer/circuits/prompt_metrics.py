@@ -58,7 +58,7 @@ class FullModel:
     Attributes:
         examples: the prompts, with their metric.
         log_probs: of the model at the answer position.
-        outcome: the model's own.
+        prompt_metrics: the model's own.
         zero: the metric where faithfulness is 0: 0 for a difference, the empty circuit's for a distance.
     """
 
@@ -171,7 +171,7 @@ def _finite(logits: Tensor, name: str, rows: slice) -> Tensor:
 
 
 def _outcome(logits: Tensor, examples: PromptPairs, rows: slice, reference: Tensor | None) -> PromptMetrics:
-    """The outcome on one batch; without a reference the logits are the full model's own."""
+    """The metrics of each prompt of one batch; without a reference the logits are the full model's own."""
     answers, incorrect = (ids.to(logits.device) for ids in (examples.answers(rows), examples.incorrect_answers(rows)))
     nothing = torch.zeros(len(logits), device=logits.device)
     distance = examples.metric.distance
@@ -202,7 +202,7 @@ def task_metrics(
 
     Args:
         name: what the network is.
-        outcome: the network; `full` and `dictionaries`: the references of its two faithfulness ratios.
+        prompt_metrics: the network; `full` and `dictionaries`: the references of its two faithfulness ratios.
         weights: of :func:`gossamer.circuits.bootstrap.bootstrap_weights`; the same for every network, so that
             intervals can be compared.
     """

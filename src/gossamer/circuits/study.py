@@ -1,52 +1,36 @@
-"""The main job: a model, its dictionaries and a task in; a tested circuit out."""
+"""A model, its dictionaries and a task: what every search and every measurement of circuits shares."""
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from gossamer.circuits.ablation import Ablation, AblationKind
-from gossamer.circuits.bootstrap import FewTextsWarning, few_texts
 from gossamer.circuits.candidates import candidates
-from gossamer.circuits.circuit import Circuit
-from gossamer.circuits.edges import circuit_edges
 from gossamer.circuits.evaluate.evaluator import Evaluator
-from gossamer.circuits.evaluate.minimality import node_effects
-from gossamer.circuits.export import graph_prompt, to_attribution_graph
-from gossamer.circuits.inputs import Inputs
 from gossamer.circuits.methods import METHODS, MethodInputs, Prompts
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.prompt_metrics import ability
-from gossamer.circuits.refine import CircuitRefiner
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.sinks import with_sinks_passed_through
 from gossamer.circuits.splice import Splice
 from gossamer.dictionary.attach import Attachment, attach
 from gossamer.dictionary.dictionary import Dictionary
-from gossamer.display import listed, plural, short_repr
+from gossamer.display import listed, short_repr
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.language_model import LanguageModel
-from gossamer.model.site import Site, SiteMapping, by_site
+from gossamer.model.site import Site
 from gossamer.replacement.replacement_model import ErrorPolicy
 from gossamer.results import versions
-from gossamer.tasks.grouping import Grouping, grouped
-from gossamer.tasks.metric import kept
-from gossamer.tasks.published import TaskLike, task_of
+from gossamer.tasks.grouping import Grouping
 from gossamer.tasks.split import Split, validation_split
 from gossamer.tasks.task import PromptPairs, Task
 
-Recipe = Literal["gossamer", "reference"]
 MINIMUM_ACCURACY = 0.75
-DEFAULT_FAITHFULNESS = 0.9
-# Edges are means over so many held-out prompts, one backward pass a node; the strongest few of each target are kept.
-EDGE_PROMPTS = 32
-EDGES_KEPT = 4
 
 
 @dataclass(frozen=True)
@@ -302,165 +286,3 @@ class Study:
             "task": dict(self.task.provenance),
             "versions": versions(),
         }
-
-
-@dataclass(frozen=True)
-class CircuitResult:
-    """A circuit with the study and the path that it was taken from, and how the path was searched."""
-
-    circuit: Circuit
-    nodes: Nodes
-    path: CircuitPath
-    study: Study
-    search: SearchSettings = field(default_factory=SearchSettings)
-
-    __repr__ = short_repr
-
-    def _facts(self) -> Iterator[str]:
-        yield f"{self.circuit.task} on {self.circuit.model}"
-        yield f"{plural(len(self.nodes), 'node')} of {plural(len(self.path.nodes), 'candidate')}"
-        yield f"method {self.path.method}"
-        if "faithfulness" in self.circuit.measured:
-            yield f"faithfulness {self.circuit.measured['faithfulness']:.3g}"
-
-    def _repr_html_(self) -> str:
-        return self.circuit._repr_html_()
-
-    def graph(self, row: int = 0) -> dict[str, Any]:
-        """The circuit on one held-out prompt as the attribution graph that Neuronpedia and circuit-tracer read."""
-        study = self.study
-        return to_attribution_graph(
-            self.circuit,
-            graph_prompt(study.evaluator.splice, self.nodes, row),
-            widths={site: dictionary.n_latents for site, dictionary in study.dictionaries.items()},
-            n_layers=study.model.n_layers,
-            scan=study.model.title,
-            slug=f"{study.task.name}-{len(self.nodes)}",
-        )
-
-
-def find_circuit(
-    model: LanguageModel,
-    dictionaries: SiteMapping[Dictionary],
-    task: TaskLike,
-    *,
-    faithfulness: float | None = None,
-    size: int | None = None,
-    recipe: Recipe = "gossamer",
-    settings: StudySettings | None = None,
-    search: SearchSettings | None = None,
-) -> CircuitResult:
-    """The smallest circuit that is as faithful as asked, or the most faithful of the size asked.
-
-    Args:
-        model: the language model.
-        dictionaries: a dictionary for each site, in execution order.
-        task: training prompts fit and choose the circuit, test prompts measure it; or the name of a task ("ioi"), or a
-            file of one, as :func:`gossamer.tasks.open_task` takes it.
-        faithfulness: how much of the task's metric to keep, as a share (default 0.9 when no size is given).
-        size: number of nodes wanted instead.
-        recipe: "gossamer" (the default search), or "reference" (the published recipe, for comparison).
-        settings: ablation, error policy, seed and the like.
-        search: settings of the mask search.
-
-    Raises:
-        UsageError: both or neither usable target, dictionaries that do not fit the model, unaligned prompts.
-        GossamerError: the model cannot do the task, the dictionaries keep nothing of it, or no circuit reaches the
-            target.
-    """
-    _check_target(faithfulness, size)
-    settings = settings or StudySettings()
-    prompts = grouped(task_of(task, model.tokenizer), settings.masks)
-    study = Study(model, by_site(dictionaries), prompts, settings)
-    search = search or SearchSettings(seed=study.settings.seed)
-    if size is not None:
-        _check_room(study.nodes, size)
-        search = replace(search, sizes=sorted({size, *search.sizes}, reverse=True))
-    path = study.paths(["mask" if recipe == "gossamer" else "reference recipe"], search)[0]
-    return choose(study, path, faithfulness=faithfulness, size=size, search=search)
-
-
-def choose(
-    study: Study,
-    path: CircuitPath,
-    *,
-    faithfulness: float | None = None,
-    size: int | None = None,
-    search: SearchSettings | None = None,
-) -> CircuitResult:
-    """Take a circuit from a path: the size or the faithfulness (default 0.9) is met, then it is pruned.
-
-    Faithfulness is met on the training prompts that choices are made on. `search` is what the path was searched with:
-    pruning goes by the same loss.
-
-    Raises:
-        UsageError: the target is impossible (no circuit so small).
-        GossamerError: no circuit of the path is so faithful; the message says what the dictionaries allow.
-    """
-    search = search or SearchSettings(seed=study.settings.seed)
-    for sentence in few_texts(study.task.test):
-        warnings.warn(f"{study.task.name}: {sentence}", FewTextsWarning, stacklevel=2)
-    refiner = study.method_inputs(search).refiner(path)
-    wanted = DEFAULT_FAITHFULNESS if faithfulness is None else faithfulness
-    if size is not None:
-        _check_room(path.nodes, size)
-        target, chosen = {"size": float(size)}, refiner.refined(path.of_size(size), size)
-    else:
-        target, chosen = {"faithfulness": wanted}, _smallest(study, path, refiner, wanted)
-    nodes = path.nodes.select(chosen)
-    scores = node_effects(study.evaluator, nodes)
-    measured = study.evaluator.task_metrics("circuit", study.evaluator.prompt_metrics(nodes))
-    network = study.evaluator.splice.select(
-        torch.arange(min(EDGE_PROMPTS, len(study.task.test)), device=study.model.device)
-    )
-    circuit = Circuit.from_nodes(
-        path.nodes,
-        chosen,
-        model=study.model.title,
-        task=study.task.name,
-        scores=scores,
-        provenance=study.provenance(path, target),
-        measured=measured.measured,
-        inputs=Inputs.of(study.model, study.dictionaries, study.task),
-    )
-    edges = circuit_edges(network, nodes, keep=EDGES_KEPT)
-    return CircuitResult(replace(circuit, edges=edges), nodes, path, study, search)
-
-
-def _smallest(study: Study, path: CircuitPath, refiner: CircuitRefiner, wanted: float) -> Int[Tensor, "chosen"]:
-    """The smallest circuit that pruning finds in the first of the path that is faithful enough."""
-
-    def enough(shorter: Int[Tensor, "shorter"]) -> bool:
-        return study.choice.kept(path.nodes.select(shorter)) >= wanted
-
-    return refiner.pruned(refiner.shortened(_faithful(study, path, wanted), enough), enough)
-
-
-def _check_room(nodes: Nodes, size: int) -> None:
-    if size >= len(nodes):
-        raise UsageError(f"size: fewer than the {len(nodes)} candidate nodes expected, found {size}")
-
-
-def _check_target(faithfulness: float | None, size: int | None) -> None:
-    if faithfulness is not None and size is not None:
-        raise UsageError("give faithfulness or size as the target, not both")
-    if faithfulness is not None and not 0 < faithfulness <= 1:
-        raise UsageError(f"faithfulness: a share above 0 and at most 1 expected, found {faithfulness}")
-    if size is not None and size < 1:
-        raise UsageError(f"size: at least 1 node expected, found {size}")
-
-
-def _faithful(study: Study, path: CircuitPath, wanted: float) -> Int[Tensor, "chosen"]:
-    """The smallest circuit of the path that is faithful enough on the prompts that choices are made on."""
-    reached = 0.0
-    for circuit in reversed(path.circuits):
-        found = study.choice.kept(path.nodes.select(circuit))
-        if found >= wanted:
-            return circuit
-        reached = max(reached, found)
-    ceiling = study.choice.faithfulness(study.choice.dictionaries)
-    raise GossamerError(
-        f"no circuit of at most {path.sizes[0]} nodes keeps {wanted:.0%} of the {kept(study.task.metric)} of "
-        f"{study.task.name}: the best keeps {reached:.0%}, all dictionaries without ablation {ceiling:.0%}; lower the "
-        "faithfulness, ask for a size, or use better dictionaries or fewer sites"
-    )

@@ -61,7 +61,7 @@ def circuit(
 
     Example: gossamer circuit bundled:spool --task sva-rc --faithfulness 0.9
     """
-    from gossamer.circuits.study import find_circuit
+    from gossamer.circuits.find import find_circuit
     from gossamer.demo import write_results
     from gossamer.progress import progress_bars
     from gossamer.results import folder_lock

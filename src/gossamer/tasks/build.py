@@ -52,7 +52,7 @@ def draft(prompts: Mapping[int, Prompt], prompt_tokenizer: PromptTokenizer, one_
 
     Args:
         prompts: what to spell, by the number that messages call it by.
-        speller: the tokenizer.
+        prompt_tokenizer: the tokenizer.
         one_token: roles whose words must be one token; None means every role whose word has no space inside.
             Named words must always have tokens of their own.
     """
@@ -144,7 +144,7 @@ def _fault(
 
 
 def with_one_bos(tokenizer: Any, bos: bool | None, prompts: Sequence[Prompt]) -> tuple[PromptTokenizer, list[Prompt]]:
-    """The speller, and the prompts without a BOS token written out in their texts: the speller puts the one there.
+    """The prompt tokenizer, and the prompts without a BOS token written out in their texts: it puts the one there.
 
     Where the tokenizer adds none by itself, prompts that all write it out begin with it all the same.
 

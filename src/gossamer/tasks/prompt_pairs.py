@@ -20,7 +20,7 @@ class TokenizedPrompts:
     Attributes:
         tokens: ids and mask.
         roles: index into the task's `role_names`; -1 for BOS and padding, which pass through untouched.
-        ablation groups: index into the task's `ablation_group_names`: tokens of one (template, role, offset in the
+        ablation_groups: index into the task's `ablation_group_names`: tokens of one (template, role, offset in the
             role's run), over which means are taken; -1 where the role is -1.
         answer_position: position of the last token, where the answer is predicted.
     """

@@ -9,7 +9,7 @@ from gossamer.errors import UsageError
 
 
 @runtime_checkable
-class Sink(Protocol):
+class MetricLogger(Protocol):
     """Takes the same records as metrics.jsonl."""
 
     def write(self, records: Sequence[Mapping[str, Any]]) -> None:
@@ -56,16 +56,16 @@ class Wandb:
         self.run.finish()
 
 
-LOGGERS: dict[str, Callable[[Path], Sink]] = {"tensorboard": TensorBoard, "wandb": Wandb}
+LOGGERS: dict[str, Callable[[Path], MetricLogger]] = {"tensorboard": TensorBoard, "wandb": Wandb}
 
 
 def require_known(names: Sequence[str]) -> None:
-    """Raise :class:`UsageError` if there is no sink of one of the names."""
+    """Raise :class:`UsageError` if there is no logger of one of the names."""
     if unknown := [name for name in names if name not in LOGGERS]:
         raise UsageError(f"metrics: expected {' or '.join(LOGGERS)}, found {unknown[0]!r}")
 
 
-def opened(names: Sequence[str], folder: Path) -> list[Sink]:
+def opened(names: Sequence[str], folder: Path) -> list[MetricLogger]:
     """The loggers of these names.
 
     Raises:
@@ -75,7 +75,7 @@ def opened(names: Sequence[str], folder: Path) -> list[Sink]:
     return [_started(name, folder) for name in names]
 
 
-def _started(name: str, folder: Path) -> Sink:
+def _started(name: str, folder: Path) -> MetricLogger:
     try:
         return LOGGERS[name](folder)
     except UsageError:

@@ -63,7 +63,7 @@ def finish(
 
     Raises:
         UsageError: the checkpoint belongs to a run with other settings, another process is at work in the folder, or a
-            sink is not installed or does not start.
+            logger is not installed or does not start.
         NotFiniteError: a loss or a parameter is not finite (it is named); the last checkpoint stays.
         GossamerError: the checkpoint is damaged, or could not be written.
     """
@@ -71,11 +71,11 @@ def finish(
     with folder_lock(folder) if processes.writes else contextlib.nullcontext():
         stored = Checkpoint.load(folder, settings)
         done = 0 if stored is None else stored.step
-        # Before anything is computed: a sink may not be there.
+        # Before anything is computed: a logger may not be there.
         opened = loggers.opened(also, folder) if processes.writes and done < steps else []
         with contextlib.ExitStack() as closing:
-            for sink in opened:
-                closing.callback(sink.close)
+            for logger in opened:
+                closing.callback(logger.close)
             if stored is None:
                 job.begin()
             else:
@@ -91,7 +91,7 @@ def _steps(
     settings: dict[str, Any],
     checkpoint_every: int,
     processes: Processes,
-    opened: Sequence[loggers.Sink],
+    opened: Sequence[loggers.MetricLogger],
 ) -> None:
     # Every process has read the checkpoint before the first one may replace it.
     processes.wait()
@@ -116,7 +116,7 @@ def _steps(
 class _Record:
     """What a run says of itself while it runs: metrics.jsonl, other loggers, a bar and a table."""
 
-    def __init__(self, what: str, steps: range, folder: Path, opened: Sequence[loggers.Sink]) -> None:
+    def __init__(self, what: str, steps: range, folder: Path, opened: Sequence[loggers.MetricLogger]) -> None:
         self.folder, self.loggers = folder, opened
         metrics.rewind(folder, steps.start)
         self.advance = begin(what, steps.stop)
@@ -133,8 +133,8 @@ class _Record:
         rate = round(self.tokens / max(time.monotonic() - self.since, 1e-9))
         records = [{"step": step, **line, "tokens_per_second": rate} for line in lines]
         metrics.append(self.folder, records)
-        for sink in self.loggers:
-            sink.write(records)
+        for logger in self.loggers:
+            logger.write(records)
         show_table([_row(line) for line in lines])
         self.note, self.tokens, self.since = f"{rate:,} tokens/s", 0, time.monotonic()
 

@@ -11,8 +11,9 @@ import pytest
 from gossamer import bundled
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.rerun import Difference, evaluate_circuit
+from gossamer.circuits.find import find_circuit
 from gossamer.circuits.search import SearchSettings
-from gossamer.circuits.study import StudySettings, find_circuit
+from gossamer.circuits.study import StudySettings
 from gossamer.dictionary import DictionarySet
 from gossamer.errors import GossamerError, UsageError
 from gossamer.files import write_json

@@ -1,1 +1,1 @@
-"""Is the circuit faithful, complete, minimal, stable? Every answer folds over mask -> outcome on held-out prompts."""
+"""Is the circuit faithful, complete, minimal, stable? Every answer folds over mask -> metrics of held-out prompts."""

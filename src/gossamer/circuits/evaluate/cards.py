@@ -26,7 +26,7 @@ N_EXAMPLES = 5
 
 @dataclass(frozen=True)
 class _Fired:
-    """One site's circuit latents on every prompt of the bench, and what one unit is in the stream at the answer."""
+    """One site's circuit latents on every prompt of the evaluator, and what one unit is in the stream at the answer."""
 
     values: Float[Tensor, "prompt pos column"]
     changes: Float[Tensor, "prompt pos column"]

@@ -16,7 +16,7 @@ def completeness(evaluator: Evaluator, circuit: Nodes, *, subsets: int = 12, see
     latent at every position). M is the model with all dictionaries; F is faithfulness to the full model.
 
     Args:
-        bench: held-out prompts.
+        evaluator: held-out prompts.
         circuit: the nodes C.
         subsets: random subsets K, of sizes spread evenly over 1 .. |C| - 1; K empty and K = C are added.
         seed: of the subsets.

@@ -66,11 +66,11 @@ class Evaluator:
         return self.prompt_metrics(circuit, non_nodes="kept", weight=0.0)
 
     def task_metrics(self, name: str, prompt_metrics: PromptMetrics) -> TaskMetrics:
-        """Means and intervals of an outcome against this bench's references."""
+        """Means and intervals of prompts' metrics against this evaluator's references."""
         return task_metrics(name, prompt_metrics, self.full, self.dictionaries, self.weights)
 
     def faithfulness(self, prompt_metrics: PromptMetrics) -> float:
-        """Share of the full model's behaviour that an outcome keeps (see :mod:`gossamer.tasks.metric`)."""
+        """Share of the full model's behaviour that a network keeps (see :mod:`gossamer.tasks.metric`)."""
         return self.full.faithfulness(prompt_metrics)
 
     def kept(self, circuit: Nodes) -> float:

@@ -1,11 +1,11 @@
-"""What all remedies have in common."""
+"""What all strategies for dead latents have in common."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class DeadLatentStrategy:
-    """Settings of one remedy for dead latents.
+    """Settings of one strategy for dead latents.
 
     Attributes:
         name: which one it is, for files.

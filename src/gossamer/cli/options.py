@@ -9,7 +9,11 @@ Model = Annotated[str, typer.Argument(help="A Hugging Face id, a local folder, o
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output instead of text.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default: cuda if there is one, else cpu.")]
 Dtype = Annotated[
-    str | None, typer.Option(help="float32, bfloat16, float16 or float64; default: the checkpoint's own.")
+    str | None,
+    typer.Option(
+        help="float32, bfloat16, float16 or float64; default: the checkpoint's own, or float32 where half precision is "
+        "slow (a CPU without instructions for it)."
+    ),
 ]
 FamilyFile = Annotated[
     Path | None,

@@ -16,6 +16,7 @@ from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import StudySettings
 from gossamer.dictionary import DictionarySet
 from gossamer.model import LanguageModel
+from gossamer.progress import announce
 from gossamer.report import write_report
 from gossamer.results import folder_lock
 from gossamer.tasks import get
@@ -104,4 +105,9 @@ def write_results(
             path.unlink()
     found.circuit.save(target / "circuit.json")
     save_attribution_graph(target / "graph.json", found.graph())
+    announce(
+        lambda: (
+            f"{found.circuit!r} is in {target / 'circuit.json'}; it is now measured, beside other methods, for the report"
+        )
+    )
     return write_report(collect_findings(found, methods=methods, reruns=reruns, others=others), target)

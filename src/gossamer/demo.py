@@ -105,9 +105,6 @@ def write_results(
             path.unlink()
     found.circuit.save(target / "circuit.json")
     save_attribution_graph(target / "graph.json", found.graph())
-    announce(
-        lambda: (
-            f"{found.circuit!r} is in {target / 'circuit.json'}; it is now measured, beside other methods, for the report"
-        )
-    )
+    said = f"{found!r} is in {target / 'circuit.json'}; it is now measured in full, for the report"
+    announce(lambda: said)
     return write_report(collect_findings(found, methods=methods, reruns=reruns, others=others), target)

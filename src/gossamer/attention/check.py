@@ -137,7 +137,11 @@ def _removed(frozen: FrozenPass, source: Source) -> tuple[Site, int, Float[Tenso
         assert source.latent is not None
         activation = codes.active(0, position)[source.latent]
         vector = activation * codes.dictionary.W_dec[source.latent].to(codes.error)
-        return codes.writes, position, vector if codes.output_scale is None else vector * codes.output_scale[0, position]
+        return (
+            codes.writes,
+            position,
+            vector if codes.output_scale is None else vector * codes.output_scale[0, position],
+        )
     if source.kind in ("token", "position"):
         part = frozen.embeddings[source.kind == "position"]
         assert part is not None

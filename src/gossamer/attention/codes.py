@@ -83,7 +83,9 @@ class Codes:
         """
         normal, statistics = dictionary.normalise(x)
         latents = dictionary.encode(x)
-        latents = latents.only(counted.reshape(-1).to(latents.tokens.device)[latents.tokens] & (latents.activations > 0))
+        latents = latents.only(
+            counted.reshape(-1).to(latents.tokens.device)[latents.tokens] & (latents.activations > 0)
+        )
         here = counted.unsqueeze(-1).to(target)
         # The same in the type of the model's values: what a dictionary of lower precision rounds is error.
         written = dictionary.denormalise(dictionary.decode(latents), statistics).to(target)
@@ -106,12 +108,12 @@ class Codes:
         """Latents that are active at one token, strongest first, with their activations."""
         token = row * self.latents.shape[1] + position
         entries = slice(int(self.latents.starts[token]), int(self.latents.starts[token + 1]))
-        found = dict(zip(self.latents.latents[entries].tolist(), self.latents.activations[entries].tolist(), strict=True))
+        found = dict(
+            zip(self.latents.latents[entries].tolist(), self.latents.activations[entries].tolist(), strict=True)
+        )
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
-    def encoder(
-        self, latents: Int[Tensor, "n"], like: Tensor
-    ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n"]]:
+    def encoder(self, latents: Int[Tensor, "n"], like: Tensor) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n"]]:
         """Vectors and constants of pre-activations as functions of the normalised input: pre = vector . x + constant.
 
         Of a gated dictionary the pre-activation is that of its magnitude path. An active latent's activation is its
@@ -135,9 +137,7 @@ class Codes:
         scaled = cotangent if self.scale is None else cotangent * (self.scale if at is None else self.scale[at])
         return scaled - scaled.mean(dim=-1, keepdim=True) if self.centred else scaled
 
-    def written(
-        self, cotangent: Float[Tensor, "batch pos head d"]
-    ) -> Float[Tensor, "entries head"]:
+    def written(self, cotangent: Float[Tensor, "batch pos head d"]) -> Float[Tensor, "entries head"]:
         """How much each active latent's unit of activation moves a function of the value that is written."""
         scaled = cotangent if self.output_scale is None else cotangent * self.output_scale.unsqueeze(-1)
         heads = scaled.flatten(0, 1).unbind(1)

@@ -162,7 +162,7 @@ def _entries(
 
 def _at_z(
     frozen: FrozenPass, site: Site, layer: int, vectors: Float[Tensor, "entries d"], at: tuple[Tensor, Tensor]
-) -> tuple[Float[Tensor, "entries heads*d_head"], Float[Tensor, "entries"]]:
+) -> tuple[Float[Tensor, "entries d_z"], Float[Tensor, "entries"]]:
     """Functions of what stands at `site` as functions of one layer's z, with the part of the biases on the way."""
     constant = vectors.new_zeros(len(vectors))
     if site.kind == "z":
@@ -176,7 +176,7 @@ def _at_z(
 
 
 def _shares(
-    frozen: FrozenPass, layer: int, at: tuple[Tensor, Tensor], at_z: Float[Tensor, "entries heads*d_head"]
+    frozen: FrozenPass, layer: int, at: tuple[Tensor, Tensor], at_z: Float[Tensor, "entries d_z"]
 ) -> Float[Tensor, "entries heads sources"]:
     """A_h[t, s] v_h[s] . w_h, row by row so that values are not gathered for every entry."""
     rows, positions = at

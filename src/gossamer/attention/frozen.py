@@ -174,13 +174,13 @@ class FrozenPass:
             return embed, None
         return rows, embed - rows
 
-    def by_head(self, layer: int, z: Float[Tensor, "batch pos head*d_head"]) -> Float[Tensor, "batch pos head d_head"]:
+    def by_head(self, layer: int, z: Float[Tensor, "batch pos d_z"]) -> Float[Tensor, "batch pos head d_head"]:
         """A value of z, or a cotangent of it, head by head."""
         return torch.unflatten(z, -1, (self.model.n_heads, self.model.d_head))
 
     def through_output(
         self, layer: int, cotangent: Float[Tensor, "... d_model"], *, at: At | None = None
-    ) -> tuple[Float[Tensor, "... heads*d_head"], Float[Tensor, "..."]]:
+    ) -> tuple[Float[Tensor, "... d_z"], Float[Tensor, "..."]]:
         """Of what attention adds to the stream back to z, and the part of its biases.
 
         `cotangent` is of every token (batch pos ..), or of those `at` (tokens ..).
@@ -194,7 +194,7 @@ class FrozenPass:
         return cotangent @ rows.T, constant + cotangent @ weights.b_O.to(cotangent)
 
     def output_of(
-        self, layer: int, z: Float[Tensor, "part heads*d_head"], at: At
+        self, layer: int, z: Float[Tensor, "part d_z"], at: At
     ) -> tuple[Float[Tensor, "part d_model"], Float[Tensor, "one d_model"]]:
         """What parts of one token's z add to the stream, and what the biases add."""
         weights = self.weights(layer)
@@ -218,7 +218,7 @@ class FrozenPass:
         return norm.pushed_forward(parts, scale), norm.output(parts.new_zeros(parts.shape[1]), parts.dtype)
 
     def through_pattern(
-        self, layer: int, cotangent: Float[Tensor, "batch query head*d_head"]
+        self, layer: int, cotangent: Float[Tensor, "batch query d_z"]
     ) -> Float[Tensor, "batch key head d_head"]:
         """Of z back to the values at the tokens that were attended to, one of its own for every query head."""
         pattern = self.values[Site("pattern", layer)]
@@ -275,4 +275,3 @@ def _by_read(dictionaries: SiteMapping[Dictionary] | Iterable[Dictionary]) -> di
             raise UsageError(f"two dictionaries read {one.site}; give one for each site")
         found[one.site] = one
     return found
-

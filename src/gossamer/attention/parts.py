@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.attention.codes import Codes
-from gossamer.attention.frozen import At, FrozenPass
+from gossamer.attention.frozen import FrozenPass
 from gossamer.attention.source import Kind, Source
 from gossamer.display import plural, short_repr
 from gossamer.model.site import Site

@@ -23,6 +23,7 @@ from gossamer.errors import UsageError
 from gossamer.features.feature import Feature
 from gossamer.model.site import Site
 
+
 @dataclass(frozen=True)
 class TraceNode:
     """One term of its parent's function.
@@ -118,7 +119,9 @@ def latent_root(frozen: FrozenPass, feature: Feature, position: int) -> Root:
     rows, positions = codes.latents.tokens[entries] // width, codes.latents.tokens[entries] % width
     here = positions == place[rows]
     if not here.any():
-        where = ", ".join(f"{at} of row {row}" for row, at in list(zip(rows.tolist(), positions.tolist(), strict=True))[:5])
+        where = ", ".join(
+            f"{at} of row {row}" for row, at in list(zip(rows.tolist(), positions.tolist(), strict=True))[:5]
+        )
         raise UsageError(
             f"{feature} is not active at position {position}: an active latent expected; it is active "
             f"{'at position ' + where if where else 'nowhere in these prompts'}"

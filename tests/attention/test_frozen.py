@@ -1,4 +1,4 @@
-"""A frozen pass: dictionaries that do not belong where they are put are caught, tokens that pass through are kept out."""
+"""A frozen pass: dictionaries that belong elsewhere are caught, tokens that pass through are kept out."""
 
 import pytest
 import torch
@@ -28,9 +28,7 @@ def test_a_value_is_the_sum_of_its_latents_bias_and_error(model):
     torch.testing.assert_close(codes.error[:, 0], frozen.values[Site("z", 1)][:, 0])
     found = codes.active(1, 4)
     assert list(found.values()) == sorted(found.values(), reverse=True)
-    assert found == {
-        latent: value for latent, value in enumerate(codes.latents.dense()[1, 4].tolist()) if value > 0
-    } or len(found) == int((codes.latents.dense()[1, 4] > 0).sum())
+    assert found == {latent: value for latent, value in enumerate(codes.latents.dense()[1, 4].tolist()) if value > 0}
 
 
 def test_embeddings_are_tokens_and_positions(model):
@@ -55,7 +53,7 @@ def test_a_dictionary_of_another_tensor_is_caught(model):
     far = random_dictionary(model, tokens, "z.1")
     with torch.no_grad():
         far.b_dec += 1e3
-    with pytest.raises(UsageError, match="a reconstruction nearer to z.1 than its mean expected"):
+    with pytest.raises(UsageError, match=r"a reconstruction nearer to z\.1 than its mean expected"):
         FrozenPass.of(model, [far], tokens)
 
 

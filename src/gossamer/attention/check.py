@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.stats import spearmanr
+from scipy.stats import spearmanr  # type: ignore[import-untyped]
 from torch import Tensor
 
 from gossamer.attention.frozen import FrozenPass

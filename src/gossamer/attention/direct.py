@@ -106,7 +106,8 @@ def direct_attribution(
     vectors, constants = codes.encoder(chosen, values)
     vectors = codes.at_input(vectors, at=tokens)
     at_z, bias = _at_z(frozen, site, layer, vectors, tokens)
-    blocks = torch.arange(len(chosen), device=chosen.device).split(max(1, _BLOCK // math.prod(_shape(frozen))))
+    every = torch.arange(len(chosen), device=chosen.device)
+    blocks = torch.split(every, max(1, _BLOCK // math.prod(_shape(frozen))))  # type: ignore[no-untyped-call]
     parts = [_shares(frozen, layer, (tokens[0][block], tokens[1][block]), at_z[block]) for block in blocks]
     return DirectAttribution(
         layer,
@@ -182,7 +183,7 @@ def _shares(
     rows, positions = at
     values, pattern = frozen.repeated_values(layer), frozen.values[Site("pattern", layer)]
     found = at_z.new_zeros(len(rows), *_shape(frozen))
-    for row in rows.unique().tolist():
+    for row in sorted(set(rows.tolist())):
         here = rows == row
         functions = torch.unflatten(at_z[here], -1, (frozen.model.n_heads, -1))
         products = torch.einsum("ehd,shd->ehs", functions, values[row])

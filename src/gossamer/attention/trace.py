@@ -1,7 +1,7 @@
 """Recursive direct feature attribution: where a latent or a logit difference came from, and where that came from.
 
-A trace is a tree. Its root is a function of the prompt (a latent's pre-activation, a difference of logits); the children
-of a node are terms of its function (:mod:`gossamer.attention.upstream`), and a latent that is active is its
+A trace is a tree. Its root is a function of the prompt (a latent's pre-activation, a difference of logits); the
+children of a node are terms of its function (:mod:`gossamer.attention.upstream`), and a latent that is active is its
 pre-activation, so that its own terms go on. Along a path contributions multiply: a node's contribution is what it adds
 to the root through this path alone, with patterns and norm scales as they were. It is grown best first, the largest
 contribution next (Kissane et al. 2024 grow it by hand).

@@ -5,6 +5,7 @@ import torch
 from random_dictionaries import pre_activations, random_dictionary
 from tiny_families import CONFIGS, random_tokens, shared_model
 
+from gossamer.activations import TokenMask
 from gossamer.attention import FrozenPass, direct_attribution
 from gossamer.errors import UsageError
 from gossamer.model import Site
@@ -90,6 +91,14 @@ def test_one_position_and_chosen_latents(frozen):
             torch.testing.assert_close(some.contributions[entry], last.contributions[same][0])
     assert "resid_post.1" not in repr(some)
     assert str(some.feature(1)) == "z.1/5"
+
+
+def test_nothing_active_is_no_entry():
+    model, tokens = shared_model("gpt2", dtype=torch.float64), random_tokens()
+    dictionary = random_dictionary(model, tokens, "z.1")
+    later = FrozenPass.of(model, [dictionary], tokens, mask=TokenMask(positions=(1, None)))
+    found = direct_attribution(later, "z.1", position=0)
+    assert (len(found), found.contributions.shape) == (0, (0, 4, 9))
 
 
 def test_blocks_change_nothing(frozen, monkeypatch):

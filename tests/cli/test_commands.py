@@ -27,6 +27,7 @@ COMMANDS = (
     "circuit",
     "evaluate-circuit",
     "report",
+    "trace",
     "tasks",
     "train",
     "check",

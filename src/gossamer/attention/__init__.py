@@ -6,6 +6,7 @@ from gossamer.attention.frozen import FrozenPass
 from gossamer.attention.qk import HeadMaps, ScoreAttribution, attribute_score, top_pairs
 from gossamer.attention.source import Source
 from gossamer.attention.trace import Root, Trace, TraceNode, latent_root, logit_root, trace
+from gossamer.attention.tracing import TraceResult, trace_prompt, trace_task
 
 __all__ = [
     "DirectAttribution",
@@ -17,6 +18,7 @@ __all__ = [
     "Trace",
     "TraceCheck",
     "TraceNode",
+    "TraceResult",
     "attribute_score",
     "check_trace",
     "direct_attribution",
@@ -24,4 +26,6 @@ __all__ = [
     "logit_root",
     "top_pairs",
     "trace",
+    "trace_prompt",
+    "trace_task",
 ]

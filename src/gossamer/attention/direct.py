@@ -107,14 +107,14 @@ def direct_attribution(
     vectors = codes.at_input(vectors, at=tokens)
     at_z, bias = _at_z(frozen, site, layer, vectors, tokens)
     every = torch.arange(len(chosen), device=chosen.device)
-    blocks = torch.split(every, max(1, _BLOCK // math.prod(_shape(frozen))))  # type: ignore[no-untyped-call]
+    blocks = torch.split(every, max(1, _BLOCK // math.prod(_shape(frozen))))
     parts = [_shares(frozen, layer, (tokens[0][block], tokens[1][block]), at_z[block]) for block in blocks]
     return DirectAttribution(
         layer,
         site,
         *tokens,
         chosen,
-        torch.cat(parts) if len(chosen) else values.new_zeros(0, *_shape(frozen)),
+        parts[0] if len(parts) == 1 else torch.cat(parts),
         bias + constants if site == Site("z", layer) else bias,
         (vectors * values[tokens]).sum(dim=-1) + constants,
         activations,
@@ -182,10 +182,16 @@ def _shares(
     """A_h[t, s] v_h[s] . w_h, row by row so that values are not gathered for every entry."""
     rows, positions = at
     values, pattern = frozen.repeated_values(layer), frozen.values[Site("pattern", layer)]
-    found = at_z.new_zeros(len(rows), *_shape(frozen))
-    for row in sorted(set(rows.tolist())):
-        here = rows == row
-        functions = torch.unflatten(at_z[here], -1, (frozen.model.n_heads, -1))
-        products = torch.einsum("ehd,shd->ehs", functions, values[row])
-        found[here] = products * pattern[row][:, positions[here]].transpose(0, 1)
-    return found
+    functions = torch.unflatten(at_z, -1, (frozen.model.n_heads, -1)).transpose(0, 1)
+    present = sorted(set(rows.tolist()))
+    found = []
+    for row in present:
+        here = slice(None) if len(present) == 1 else rows == row
+        products = functions[:, here] @ values[row].permute(1, 2, 0)
+        found.append(products.mul_(pattern[row][:, positions[here]]).transpose(0, 1))
+    if len(present) == 1:
+        return found[0]
+    if not present:
+        return at_z.new_zeros(0, *_shape(frozen))
+    order = torch.cat([(rows == row).nonzero().squeeze(1) for row in present])
+    return torch.cat(found)[order.argsort()]

@@ -214,6 +214,7 @@ def trace(
     grown: list[_Growing] = []
     waiting = [(-abs(total), 0, first)]
     count = 1
+    floor = max(least, 1e-12) * abs(total)
     while waiting and len(grown) < nodes:
         _, _, node = heapq.heappop(waiting)
         number = len(grown)
@@ -229,10 +230,13 @@ def trace(
             if terms.kind == "bias":
                 node.bias += float(terms.values.sum()) / root.rows
                 continue
-            for child in places.children(terms, number, root.rows, nodes):
-                if abs(child.contribution) >= max(least * abs(total), 1e-12 * abs(total)):
-                    heapq.heappush(waiting, (-abs(child.contribution), count, child))
-                    count += 1
+            for child in places.children(terms, number, root.rows, floor):
+                heapq.heappush(waiting, (-abs(child.contribution), count, child))
+                count += 1
+        if len(waiting) > nodes:
+            # The largest of those that wait are enough to fill the tree: nothing smaller can come into it any more.
+            waiting = heapq.nsmallest(nodes - len(grown) + 1, waiting)
+            floor = max(floor, -waiting[-1][0])
     return Trace(root.name, tuple(_finished(node, grown) for node in grown))
 
 
@@ -270,15 +274,15 @@ class _Places:
         index = torch.where(roles >= 0, roles, len(names)).to(frozen.replaced.device)
         return cls(frozen, index.flatten(), [*names, "no role"])
 
-    def children(self, terms: Terms, parent: int, rows: int, most: int) -> Iterator[_Growing]:
-        """The largest of the terms, added up by place (and latent)."""
+    def children(self, terms: Terms, parent: int, rows: int, least: float) -> Iterator[_Growing]:
+        """The terms of at least some size, added up by place (and latent)."""
         width = len(self.names)
         place = self.index[terms.tokens]
         keys = place if terms.latents is None else terms.latents * width + place
         distinct, which = torch.unique(keys, return_inverse=True)
         sums = terms.values.new_zeros(len(distinct), terms.values.shape[1]).index_add(0, which, terms.values) / rows
         totals = sums.sum(dim=1)
-        for number in totals.abs().topk(min(most, len(totals))).indices.tolist():
+        for number in (totals.abs() >= least).nonzero().squeeze(1).tolist():
             key = int(distinct[number])
             latent, at = (None, key) if terms.latents is None else divmod(key, width)
             chosen = which == number

@@ -72,6 +72,7 @@ class TraceCheck:
             yield f"{name}: rank correlation {found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
+@torch.no_grad()
 def check_trace(frozen: FrozenPass, root: Root, found: Trace, *, seed: int = 0) -> TraceCheck:
     """Remove the contribution of every node from the model, one at a time, and measure its parent's function.
 
@@ -94,9 +95,8 @@ def check_trace(frozen: FrozenPass, root: Root, found: Trace, *, seed: int = 0) 
         raise UsageError("checking a trace: at least one edge expected, found the root alone; grow it further")
     removed = [_removed(frozen, found.nodes[number].source) for number in edges]
     parents = [functions[found.nodes[number].parent or 0] for number in edges]
-    with torch.no_grad():
-        held = _measured(frozen, removed, parents, fixed=True)
-        live = _measured(frozen, removed, parents, fixed=False)
+    held = _measured(frozen, removed, parents, fixed=True)
+    live = _measured(frozen, removed, parents, fixed=False)
     predicted = [found.nodes[number].contribution for number in edges]
     checks = tuple(map(EdgeCheck, edges, predicted, held, live))
     return TraceCheck(checks, _agreement(predicted, held, seed), _agreement(predicted, live, seed))

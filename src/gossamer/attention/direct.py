@@ -76,6 +76,7 @@ class DirectAttribution:
         return Feature(self.site, int(self.latents[entry]))
 
 
+@torch.no_grad()
 def direct_attribution(
     frozen: FrozenPass,
     site: SiteLike,

@@ -132,6 +132,7 @@ class HeadMaps:
         return float((scores * products)[seen].sum() / products.square()[seen].sum())
 
 
+@torch.no_grad()
 def attribute_score(
     maps: HeadMaps, head: int, query: int, key: int, *, row: int = 0, against: int | None = None
 ) -> ScoreAttribution:

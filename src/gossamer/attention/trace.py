@@ -104,6 +104,7 @@ class Root:
     __repr__ = short_repr
 
 
+@torch.no_grad()
 def latent_root(frozen: FrozenPass, feature: Feature, position: int) -> Root:
     """The pre-activation of a latent at one position of each row; only rows in which it is active there count.
 
@@ -134,6 +135,7 @@ def latent_root(frozen: FrozenPass, feature: Feature, position: int) -> Root:
     return Root(name, feature.site, cotangent, float(bias.values.sum()), value, int(here.sum()))
 
 
+@torch.no_grad()
 def logit_root(
     frozen: FrozenPass, answer: Int[Tensor, "batch"], incorrect: Int[Tensor, "batch"], at: Int[Tensor, "batch"]
 ) -> Root:
@@ -181,6 +183,7 @@ class _Growing:
     children: list[int] = field(default_factory=list)
 
 
+@torch.no_grad()
 def trace(
     frozen: FrozenPass,
     root: Root,

@@ -21,7 +21,7 @@ class Trained:
 
     Attributes:
         variant, family: see :class:`gossamer.training.recipe_comparison.grid.Variant`.
-        coefficient, seed: of its penalty and its weights.
+        coefficient, seed: of its penalty; of its weights and the order of the data.
         l0: mean number of active latents, on held-out text, as all but `dead`.
         loss_recovered: share of cross-entropy recovered between the site at zero and the model.
         explained_variance: ratio of sums.
@@ -46,7 +46,7 @@ class Trained:
 class Summary:
     """One variant at one coefficient, over seeds: mean and half the width of its 95 % interval, by name.
 
-    The interval is Student's over seeds (same data, other weights); None with one seed.
+    The interval is Student's over seeds (other weights, other order of the data); None with one seed.
     """
 
     variant: str

@@ -69,5 +69,5 @@ def test_impossible_grids_are_refused(changes):
 def test_some_variants_alone_beside_the_baseline():
     names = [one.name for one in variants(RecipeComparisonConfig(only=("ghost", "all together")))]
     assert names == ["baseline", "all together", "ghost"]
-    with pytest.raises(UsageError, match="variants among Adam beta1 = 0, .*softplus, found gost"):
+    with pytest.raises(UsageError, match=r"variants among Adam beta1 = 0, .*softplus, found gost"):
         variants(RecipeComparisonConfig(only=("gost",)))

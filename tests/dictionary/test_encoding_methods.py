@@ -44,6 +44,17 @@ def test_the_cut_encoder_keeps_its_strongest(x):
     torch.testing.assert_close(top_k(dictionary, 40).encode(x).dense(), whole)
 
 
+def test_the_strongest_are_those_that_write_most_whatever_their_rows_norms(x):
+    dictionary = shrunken()
+    lengths = torch.linspace(0.1, 10, 40, dtype=torch.float64)
+    tensors = {name: value.clone() for name, value in dictionary.state_dict().items()}
+    tensors["W_enc"], tensors["b_enc"] = tensors["W_enc"] / lengths, tensors["b_enc"] / lengths
+    tensors["W_dec"] *= lengths[:, None]
+    longer = Dictionary.from_contents(Contents(dictionary.config, tensors))
+    found, expected = (top_k(one, 3).encode(x) for one in (longer, dictionary))
+    torch.testing.assert_close(found.dense() * lengths, expected.dense())
+
+
 def test_reweighting_is_the_best_that_the_same_latents_can_do(x):
     dictionary = shrunken()
     chosen = top_k(dictionary, 4).encode(x)

@@ -42,7 +42,7 @@ def test_with_room_for_all_streams_nothing_changes(reverse):
 
 
 def test_with_less_room_directions_disturb_each_other_and_learning_makes_superposition_work(reverse):
-    """Streams that span 16 dimensions in 12: the strongest 12 lose outputs, learned directions share them and do not."""
+    """Streams that span 16 dimensions in 12: the strongest 12 lose outputs, learned ones share them and lose none."""
     assert int(torch.linalg.matrix_rank(streams(reverse).flatten(0, 1))) == 16
     pca = compress(reverse, 12, INPUTS)
     learned = compress(reverse, 12, INPUTS, projection="learned", steps=300, learning_rate=5e-3)

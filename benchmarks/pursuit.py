@@ -9,7 +9,7 @@ has picked otherwise. Ours is measured
   quarter of that where the CPU multiplies in bfloat16;
 - the same with making them counted in, which is done once for a dictionary: per token of --corpus tokens;
 - without them: then one product with the whole dictionary a step is left, of which a CPU that multiplies in bfloat16
-  computes most only as bounds.
+  computes most only as bounds. Where it does not, there is nothing to gain, and no target.
 
 Memory is how far the peak of a fresh process rises. Data: random unit rows, k of them active with weights .5 to 2, and
 noise. Residuals must agree, or the rows fail.
@@ -28,6 +28,7 @@ from torch import Tensor
 
 from gossamer.dictionary.pursuit import pursue
 from gossamer.dictionary.slopes import GRAM_BYTES, Rows
+from gossamer.sparse.screen import worth_bounds
 
 BYTES = {"with all pairs": GRAM_BYTES, "without pairs": 0}
 PLAIN = "plain"
@@ -60,12 +61,17 @@ def rows(options: argparse.Namespace) -> list[Row]:
     theirs = residual(x, decoder, plain)
     name = f"gradient pursuit, {options.latents} latents, k {options.k}"
     result = []
-    for what, given in (("with all pairs", source), ("without pairs", Rows.of(decoder, 0))):
+    # Without pairs and bounds the one product with the whole dictionary is nearly all there is, for both.
+    for what, given, leads in (
+        ("with all pairs", source, True),
+        ("without pairs", Rows.of(decoder, 0), worth_bounds(decoder.T)),
+    ):
         seconds, codes = timed(lambda given=given: pursue(x, given, options.k), options.rounds)
         ours = residual(x, decoder, codes.dense())
         equal = abs(ours - theirs) <= 1e-3 * theirs
-        faster = seconds <= plain_seconds
-        result.append(row(f"{name}, {what}", seconds, plain_seconds, "s", "faster", faster and equal))
+        held = equal and (seconds <= plain_seconds or not leads)
+        target = "faster" if leads else "reported (no bfloat16)"
+        result.append(row(f"{name}, {what}", seconds, plain_seconds, "s", target, held))
         result.append(row(f"{name}, {what}", ours, theirs, "residual", "equal", equal))
     corpus = data(options, options.corpus)[1]
     whole = 1e3 * (making + timed(lambda: pursue(corpus, source, options.k), 1)[0]) / options.corpus

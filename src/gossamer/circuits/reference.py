@@ -3,15 +3,14 @@
 Adam on one parameter a node, soft mask sigmoid(tau m) with tau rising exponentially from 1, loss = | difference of two
 batch means of the task's metric | + lambda * (sum of the soft mask) / (number of dictionaries). From Caples et al.
 2025 (Scaling Sparse Feature Circuit Finding to Gemma 9B), with true means for the ablation values. It is kept as it was
-published: the target is the model with its dictionaries, recomputed for every batch, and prompts are taken in order
-(from the first again when they run out). Learning rate and number of steps were different for each published task: here
+published: the target is the model with its dictionaries, on each batch alone, and prompts are taken in order (from the
+first again when they run out). Learning rate and number of steps were different for each published task: here
 one setting serves all of them, that of agreement.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -51,39 +50,56 @@ class ReferenceSettings:
 
 
 def reference_path(splice: Splice, settings: ReferenceSettings | None = None) -> CircuitPath:
-    """One circuit for every lambda, by falling size. `splice` should hold every node, as published."""
+    """One circuit for every lambda, by falling size. `splice` should hold every node, as published.
+
+    The runs share nothing but the prompts, which all take in the same order: they go side by side, so that the target
+    of a batch is computed once for all of them.
+
+    Raises:
+        NotFiniteError: the loss of a run became NaN or infinite.
+    """
     settings = settings or ReferenceSettings()
     began = time.perf_counter()
     advance = begin("reference recipe", len(settings.lambdas) * settings.steps)
-    circuits: list[Tensor] = []
-    for weight in settings.lambdas:
-        mask = _run(splice, weight, settings, partial(advance, 1, f"lambda {weight:g}"))
-        circuits.append(torch.nonzero(mask > 0).squeeze(1))
+    whole = splice.with_nodes(splice.nodes.none(), non_nodes="kept")
+    runs = [_Run.begin(splice, weight, settings) for weight in settings.lambdas]
+    for step in range(settings.steps):
+        rows = torch.arange(step * settings.batch_size, (step + 1) * settings.batch_size) % len(splice.examples)
+        with torch.no_grad():
+            target = _mean_metric(splice, whole(runs[0].mask[:0], rows), rows)
+        for run in runs:
+            run.step(splice, target, rows, settings, step)
+            advance(1, f"lambda {run.weight:g}")
+    circuits = [torch.nonzero(run.mask.detach() > 0).squeeze(1) for run in runs]
     circuits.sort(key=len, reverse=True)
     facts = {name: str(value) for name, value in asdict(settings).items()}
     return CircuitPath("reference recipe", splice.nodes, tuple(circuits), time.perf_counter() - began, settings=facts)
 
 
-def _run(
-    splice: Splice, weight: float, settings: ReferenceSettings, advance: Callable[[], None]
-) -> Float[Tensor, "node"]:
-    whole = splice.with_nodes(splice.nodes.none(), non_nodes="kept")
-    mask = torch.ones(len(splice.nodes), device=splice.model.device, requires_grad=True)
-    optimiser = torch.optim.Adam([mask], lr=settings.learning_rate)
-    n, n_sites = len(splice.examples), len(splice.dictionaries)
-    for step in range(settings.steps):
-        rows = torch.arange(step * settings.batch_size, (step + 1) * settings.batch_size) % n
-        soft = torch.sigmoid(settings.base ** (settings.final * step / settings.steps) * mask)
-        with torch.no_grad():
-            target = _mean_metric(splice, whole(mask[:0], rows), rows)
-        loss = (target - _mean_metric(splice, splice(soft, rows), rows)).abs() + weight * soft.sum() / n_sites
+@dataclass(frozen=True)
+class _Run:
+    """One annealed run: its sparsity weight, its parameters and their optimiser."""
+
+    weight: float
+    mask: Float[Tensor, "node"]
+    optimiser: torch.optim.Adam
+
+    @classmethod
+    def begin(cls, splice: Splice, weight: float, settings: ReferenceSettings) -> "_Run":
+        mask = torch.ones(len(splice.nodes), device=splice.model.device, requires_grad=True)
+        return cls(weight, mask, torch.optim.Adam([mask], lr=settings.learning_rate))
+
+    def step(
+        self, splice: Splice, target: Float[Tensor, ""], rows: Tensor, settings: ReferenceSettings, step: int
+    ) -> None:
+        soft = torch.sigmoid(settings.base ** (settings.final * step / settings.steps) * self.mask)
+        sparsity = self.weight * soft.sum() / len(splice.dictionaries)
+        loss = (target - _mean_metric(splice, splice(soft, rows), rows)).abs() + sparsity
         if not torch.isfinite(loss):
             raise NotFiniteError(f"reference recipe: the loss became {loss.item()} at step {step}; lower learning_rate")
-        mask.grad = torch.autograd.grad(loss, mask)[0]
-        optimiser.step()
-        advance()
-    return mask.detach()
+        self.mask.grad = torch.autograd.grad(loss, self.mask)[0]
+        self.optimiser.step()
 
 
-def _mean_metric(splice: Splice, logits: Tensor, rows: Tensor) -> Tensor:
+def _mean_metric(splice: Splice, logits: Tensor, rows: Tensor) -> Float[Tensor, ""]:
     return spliced_metric(splice, logits, rows).mean()

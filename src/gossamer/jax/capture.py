@@ -13,7 +13,7 @@ from gossamer.jax.errors import InstrumentError, NeedsLayer, Unsupported
 from gossamer.jax.layers import Chosen, Layers, choose
 from gossamer.jax.run import Run
 from gossamer.jax.scope import Handle
-from gossamer.jax.site import Site
+from gossamer.jax.site import TagSite
 from gossamer.jax.sites import SiteRow, SiteTable
 
 
@@ -92,7 +92,7 @@ def capture(
         axis of layers where several were asked for, in that order. Stacked layers take memory for the chosen ones only.
 
     Raises, when it is called:
-        UnknownTag, NeedsLayer, LayerOutOfRange: as `Site.save`.
+        UnknownTag, NeedsLayer, LayerOutOfRange: as `TagSite.save`.
         UnusedIntervention: the model did not come by a site.
     """
     wanted = [wanted] if isinstance(wanted, (str, At)) else wanted
@@ -123,12 +123,12 @@ def patch(
         function: the model.
         edits: `at(...)` or a tag's name, with a function of the value, or the value to put there: a dict, or pairs. Of
             two edits of one site the second sees what the first wrote.
-        cast: as in `Site.set`.
+        cast: as in `TagSite.set`.
         checkpoint_names: as in `run`.
 
     Returns: a function of the same arguments and result.
 
-    Raises, when it is called: as `Site.edit`; UnusedIntervention: the model did not come by a site.
+    Raises, when it is called: as `TagSite.edit`; UnusedIntervention: the model did not come by a site.
     """
     pairs = list(edits.items() if isinstance(edits, Mapping) else edits)
 
@@ -215,7 +215,7 @@ class _Reader:
         for some in each(rows, self._chosen):
             run.at_rows(some, self._read, f"capture of {where}")
 
-    def _read(self, site: Site) -> None:
+    def _read(self, site: TagSite) -> None:
         self._kept[site.count] = site.save(layers=self._where.layers if self._stacked else None)
 
     def value(self) -> Any:
@@ -243,7 +243,7 @@ def _write(where: At, change: Any, run: Run, *, cast: bool) -> None:
     stacked = rows[0].length is not None
     chosen = None if stacked else unrolled(where, rows)
 
-    def edit(site: Site) -> None:
+    def edit(site: TagSite) -> None:
         if not stacked:
             site.numbers = layers_of(rows)  # of this path only
         if callable(change):

@@ -13,7 +13,7 @@ from typing import Any
 
 from gossamer.jax import compat
 from gossamer.jax.errors import ConcurrentRun, GreenletMissing, ResumedInOtherTrace, RunNotFinished
-from gossamer.jax.site import Site
+from gossamer.jax.site import TagSite
 
 try:
     import greenlet
@@ -57,7 +57,7 @@ class Driver:
     def finished(self) -> bool:
         return self._greenlet is None or bool(self._greenlet.dead)
 
-    def advance(self) -> Site | None:
+    def advance(self) -> TagSite | None:
         """Go on to the next site; None at the end.
 
         Raises:
@@ -86,7 +86,7 @@ class Driver:
         _ACTIVE.begun.add(self)
         return self._switch(self._greenlet.switch)
 
-    def stop_at(self, site: Site, inline: bool) -> None:
+    def stop_at(self, site: TagSite, inline: bool) -> None:
         """In the greenlet: hand a site to the loop, and wait.
 
         Args:
@@ -134,10 +134,10 @@ class Driver:
     def owns(self, trace: Any) -> bool:
         return self._body is not None and self._body.trace is trace
 
-    def _switch(self, switch: Callable[[], Any]) -> Site | None:
+    def _switch(self, switch: Callable[[], Any]) -> TagSite | None:
         self._greenlet.parent = greenlet.getcurrent()
         stopped = switch()
-        return stopped if isinstance(stopped, Site) else None
+        return stopped if isinstance(stopped, TagSite) else None
 
     def _check_thread(self) -> None:
         if threading.get_ident() != self._thread:

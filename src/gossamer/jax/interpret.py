@@ -15,7 +15,7 @@ from gossamer.jax.errors import Unsupported, scoped_leak
 from gossamer.jax.names import TagCounts, facts_of, name_of
 from gossamer.jax.peel import Peel, nothing, peeled
 from gossamer.jax.scope import Scope
-from gossamer.jax.site import Site
+from gossamer.jax.site import TagSite
 from gossamer.jax.uses import Used, Uses
 
 Wanted = Callable[[str], bool]
@@ -39,7 +39,7 @@ class Interpreter:
 
     def __init__(
         self,
-        visit: Callable[[Site, bool], None],
+        visit: Callable[[TagSite, bool], None],
         *,
         peel: Peel = nothing,
         wanted: Wanted | None = None,
@@ -149,7 +149,7 @@ class Interpreter:
         path = nested.path_inside(scope, stack, eqn)
         facts = facts_of(eqn, path)
         values = [compat.as_array(value, atom.aval) for value, atom in zip(values, eqn.invars, strict=True)]
-        site = Site(
+        site = TagSite(
             facts,
             values,
             scope,

@@ -17,7 +17,7 @@ from gossamer.jax.errors import InstrumentError, NeedsStaged, ScopedRead
 from gossamer.jax.layers import Chosen, Layers
 from gossamer.jax.loop import Loop
 from gossamer.jax.scope import Handle, Scope
-from gossamer.jax.site import Site
+from gossamer.jax.site import TagSite
 from gossamer.jax.tag import LISTENING, Tagged, bound
 from gossamer.jax.thread_state import ThreadState
 
@@ -27,10 +27,10 @@ compat.hide_from_sources(__file__)
 _TRACES = jax.make_user_context(default_value=None)
 
 
-class LiveSite(Site):
+class LiveTagSite(TagSite):
     """A site of a live run. In an inner trace (jit, scan, vmap, ...) it can be edited, and not read."""
 
-    @Site.value.getter  # type: ignore[attr-defined]
+    @TagSite.value.getter  # type: ignore[attr-defined]
     def value(self) -> Any:
         self._open()
         if self.scope == "inner":
@@ -114,7 +114,7 @@ class LiveRun(Loop):
         value = Tagged.of(x)
         inline = compat.current_trace() is self._level
         params = {"name": name, "tree": value.tree, "axes": ((),) * len(value.arrays), "inner_diff": False}
-        site = LiveSite(
+        site = LiveTagSite(
             params,
             value.arrays,
             Scope("top" if inline else "inner"),
@@ -133,14 +133,14 @@ class LiveRun(Loop):
         """The trace of the run itself; resumed inside grad or vmap, the rest of the model belongs to that."""
         return self._at if self._driver is None else self._driver.base.trace
 
-    def _visit(self, site: Site, inline: bool) -> None:
+    def _visit(self, site: TagSite, inline: bool) -> None:
         before, LISTENING.listener = LISTENING.listener, None
         try:
             super()._visit(site, inline)
         finally:
             LISTENING.listener = before
 
-    def _stand(self, driver: Driver, site: Site, inline: bool) -> None:
+    def _stand(self, driver: Driver, site: TagSite, inline: bool) -> None:
         assert self._state is not None
         with self._state.others():
             super()._stand(driver, site, inline)

@@ -20,7 +20,7 @@ from gossamer.jax.errors import (
     UnusedIntervention,
     scoped_leak,
 )
-from gossamer.jax.site import Site
+from gossamer.jax.site import TagSite
 
 
 @dataclass
@@ -34,8 +34,8 @@ class Callback:
     """
 
     name: str
-    meets: Callable[[Site], bool]
-    function: Callable[[Site], None]
+    meets: Callable[[TagSite], bool]
+    function: Callable[[TagSite], None]
     what: str
     fired: int = 0
 
@@ -56,7 +56,7 @@ class Loop(ABC):
         self._callbacks: list[Callback] = []
         self._driver: Driver | None = None
         self._base: compat.Level | None = None
-        self._site: Site | None = None
+        self._site: TagSite | None = None
         self._draining = False
         self._finished = False
         self._result: Any = None
@@ -77,7 +77,7 @@ class Loop(ABC):
             )
         return self._result
 
-    def on(self, name: str, function: Callable[[Site], None], path: str | None = None) -> None:
+    def on(self, name: str, function: Callable[[TagSite], None], path: str | None = None) -> None:
         """Call `function(site)` at each site of this name: the loop's body as a callback, without greenlets.
 
         Args:
@@ -90,7 +90,7 @@ class Loop(ABC):
         self._expect(name, path)
         self._callbacks.append(Callback(name, lambda site: site.matches(name, path), function, f"on({name!r})"))
 
-    def until(self, name: str, path: str | None = None) -> Site:
+    def until(self, name: str, path: str | None = None) -> TagSite:
         """Go on to the next site of this name, passing all others by.
 
         Args:
@@ -113,10 +113,10 @@ class Loop(ABC):
             f"Sites in the order of this run: {passed}. until only goes forward."
         )
 
-    def __iter__(self) -> Iterator[Site]:
+    def __iter__(self) -> Iterator[TagSite]:
         return self
 
-    def __next__(self) -> Site:
+    def __next__(self) -> TagSite:
         if self._draining:
             raise InstrumentError("the run is over: its `with` has ended")
         if self._finished:
@@ -164,7 +164,7 @@ class Loop(ABC):
                 "(another path, a layer that was not peeled, or code that was not executed)."
             )
 
-    def _advance(self) -> Site:
+    def _advance(self) -> TagSite:
         assert self._driver is not None
         self._site = self._driver.advance()
         if self._site is None:
@@ -182,7 +182,7 @@ class Loop(ABC):
             ) from error
         self._finished = True
 
-    def _visit(self, site: Site, inline: bool) -> None:
+    def _visit(self, site: TagSite, inline: bool) -> None:
         """Called by the model at each site: callbacks first, then the loop."""
         self._passed.append(site.name)
         if not inline:
@@ -198,7 +198,7 @@ class Loop(ABC):
         if self._driver is not None and not self._draining:
             self._stand(self._driver, site, inline)
 
-    def _stand(self, driver: Driver, site: Site, inline: bool) -> None:
+    def _stand(self, driver: Driver, site: TagSite, inline: bool) -> None:
         driver.stop_at(site, inline)
 
     def _let_go(self) -> None:
@@ -217,7 +217,7 @@ class Loop(ABC):
         """Refuse a name that the model has not, where that is known before it runs."""
 
 
-def raise_explained(error: BaseException, site: Site | None, scoped: set[str]) -> None:
+def raise_explained(error: BaseException, site: TagSite | None, scoped: set[str]) -> None:
     """Raise the error that says what a tracer error of JAX means here; return if it is none of those."""
     if isinstance(error, jax.errors.TracerBoolConversionError) and site is not None and site.length:
         raise NeedsLayer(

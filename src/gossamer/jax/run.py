@@ -21,7 +21,7 @@ from gossamer.jax.interpret import Interpreter
 from gossamer.jax.loop import Callback, Loop
 from gossamer.jax.peel import numbers_of, outermost
 from gossamer.jax.scope import Scope
-from gossamer.jax.site import Site
+from gossamer.jax.site import TagSite
 from gossamer.jax.sites import SiteRow, SiteTable, table_of
 from gossamer.jax.staging import Staged, refuse_shared, stage
 
@@ -103,7 +103,7 @@ class Run(Loop):
             raise InstrumentError("a run is used in a `with`: with run(model, ...) as r: ...")
         return self._table
 
-    def at_rows(self, rows: Sequence[SiteRow], function: Callable[[Site], None], what: str) -> None:
+    def at_rows(self, rows: Sequence[SiteRow], function: Callable[[TagSite], None], what: str) -> None:
         """Call `function(site)` at the sites of some rows of the table, all of one name.
 
         Args:

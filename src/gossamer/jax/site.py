@@ -14,7 +14,7 @@ from gossamer.jax.layers import Chosen, Layers, choose, nan_where
 from gossamer.jax.scope import Handle, Scope
 
 
-class Site:
+class TagSite:
     """What a run shows of one tag: its facts, its value, and the ways to change or keep it.
 
     Attributes:
@@ -61,7 +61,7 @@ class Site:
 
     def __repr__(self) -> str:
         where = f" of {self.length} layers" if self.length else ""
-        return f"Site({self.name!r}, path={self.path!r}, {self.scope}{where}, {self.source})"
+        return f"TagSite({self.name!r}, path={self.path!r}, {self.scope}{where}, {self.source})"
 
     @property
     def layer(self) -> Any:

@@ -20,7 +20,7 @@ class SiteRow:
     """One tag of a model.
 
     Args:
-        name, path, count, source: as a `Site`'s.
+        name, path, count, source: as a `TagSite`'s.
         layer: the same as `count`; None in stacked layers.
         length: how many stacked layers the site stands for; None outside of them.
         scope: the innermost of "top", "scan", "remat", "cond"; or the primitive that a run cannot open.

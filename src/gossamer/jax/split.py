@@ -12,7 +12,7 @@ from gossamer.jax.interpret import Interpreter
 from gossamer.jax.layers import choose
 from gossamer.jax.peel import nothing, one_of
 from gossamer.jax.scope import Scope
-from gossamer.jax.site import Site
+from gossamer.jax.site import TagSite
 from gossamer.jax.sites import SiteRow, SiteTable, table_of
 from gossamer.jax.staging import Staged, stage
 from gossamer.jax.tag import tag, tag_p
@@ -68,7 +68,7 @@ def _one(where: At, table: SiteTable) -> tuple[SiteRow, int]:
 def _opened_at(staged: Staged, where: At, row: SiteRow, number: int, *, checkpoint_names: bool) -> Any:
     """The model as one flat jaxpr, in which the site is marked, with all around it opened."""
 
-    def mark(site: Site, inline: bool) -> None:
+    def mark(site: TagSite, inline: bool) -> None:
         if site.layer == number and site.count == row.count and site.name == row.name:
             if not inline:
                 raise Unsupported(f"split at {site!r}: it is inside a {site.scope}; tag the value outside of it")

@@ -55,9 +55,10 @@ def evaluate(
     length = min(inputs.at_least("--context", context, 2), network.n_context)
     tokens = network.tokenize(texts, bos=bos)
     with progress_bars(err):
-        found = measured(network, chosen, tokens.cut(length), mask=REAL_TOKENS if include_bos else DEFAULT_MASK)
+        mask = REAL_TOKENS if include_bos else DEFAULT_MASK
+        found = measured(network, chosen, tokens.cut(length), mask=mask, saebench=as_json)
     if as_json:
-        print_json({str(site): to_saebench(one, chosen[site]) for site, one in found.items()})
+        print_json({str(site): to_saebench(one, chosen[site], dataset=text.name) for site, one in found.items()})
         return
     out.print(_table(found))
     first = next(iter(found.values()))

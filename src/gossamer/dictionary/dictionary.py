@@ -294,6 +294,11 @@ class Dictionary(nn.Module):
         dictionary.load_state_dict(tensors, assign=True)
         return dictionary.requires_grad_(False)
 
+    def contents(self) -> Contents:
+        """What writers take: conventions, provenance, and the parameters on the CPU."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        return Contents(self.config, tensors, self.provenance, self.reported)
+
     def save(self, folder: str | Path, format: str = "saelens") -> Path:
         """Write to `folder` in "saelens" (v6), "gemma_scope", "gemma_scope_2" or "sparsify" layout; returns the folder.
 
@@ -302,8 +307,7 @@ class Dictionary(nn.Module):
                 only, both unnormalised; of transcoders SAELens holds relu, jumprelu and batchtopk, sparsify topk, both
                 with or without a skip connection, the Gemma Scopes none), or is only read.
         """
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        return detect.write(Path(folder), format, Contents(self.config, tensors, self.provenance, self.reported))
+        return detect.write(Path(folder), format, self.contents())
 
 
 def _by_latent(w_enc: Tensor) -> Tensor:

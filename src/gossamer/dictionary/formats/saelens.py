@@ -135,7 +135,7 @@ def write(folder: Path, contents: Contents) -> None:
     Raises:
         UsageError: a transcoder that is topk or gated.
     """
-    cfg = _cfg(contents)
+    cfg = configuration(contents)
     tensors = saelens_transcoder.turned(contents.tensors)
     if contents.config.architecture == "batchtopk":
         tensors["threshold"] = tensors["threshold"].expand(contents.config.n_latents)
@@ -144,7 +144,12 @@ def write(folder: Path, contents: Contents) -> None:
     write_json(folder / CONFIG, cfg)
 
 
-def _cfg(contents: Contents) -> dict[str, Any]:
+def configuration(contents: Contents) -> dict[str, Any]:
+    """What `cfg.json` of a dictionary holds.
+
+    Raises:
+        UsageError: a transcoder that is topk or gated.
+    """
     config = contents.config
     topk = {"k": config.k, "rescale_acts_by_decoder_norm": False} if config.architecture == "topk" else {}
     transcoder = {} if config.site_out is None else {"d_out": config.d_in}

@@ -17,11 +17,12 @@ KS = "2,4,8,16,32,64"
 
 def pursuit(
     model: options.Model,
-    text: Annotated[Path, typer.Option("--text", help="A .txt or .jsonl file of held-out text.")],
+    text: Annotated[Path, typer.Option("--text", help=f"Held-out {options.TEXT}.")],
     dictionaries: Annotated[
         list[str],
         typer.Option("--dictionaries", "-d", help="A folder of dictionaries, or hub:REPO/PATH; repeat for each L0."),
     ],
+    text_key: options.TextKey = "text",
     site: Annotated[str | None, typer.Option(help="Which site, where folders hold several.")] = None,
     k: Annotated[str, typer.Option("--k", help="Most latents a token, as 2,4,8.")] = KS,
     method: Annotated[
@@ -57,7 +58,7 @@ def pursuit(
     if not set(methods) & set(PURSUITS):
         raise UsageError(f"--method: one of {', '.join(PURSUITS)} expected among them, found {', '.join(methods)}")
     named = inputs.by_folder(dictionaries)
-    texts, count = read_texts(text), inputs.at_least("--rows", rows, 1)
+    texts, count = read_texts(text, text_key), inputs.at_least("--rows", rows, 1)
     _require_sample(methods, text, len(texts), count)
     network = inputs.language_model(model, device, dtype, family)
     found = {name: _one(source, site, network.device) for name, source in named.items()}

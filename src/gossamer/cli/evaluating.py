@@ -25,7 +25,8 @@ COLUMNS = (
 
 def evaluate(
     model: options.Model,
-    text: Annotated[Path, typer.Option("--text", help="A .txt or .jsonl file of ordinary text.")],
+    text: Annotated[Path, typer.Option("--text", help=f"Ordinary {options.TEXT}.")],
+    text_key: options.TextKey = "text",
     dictionaries: options.Dictionaries = None,
     rows: Annotated[int, typer.Option(help="Texts to measure on, from the first.")] = 256,
     context: Annotated[int, typer.Option(help="Tokens of a text that are read, from the first.")] = 128,
@@ -49,7 +50,7 @@ def evaluate(
     from gossamer.replacement.evaluate import evaluate as measured
     from gossamer.replacement.evaluate import to_saebench
 
-    texts = read_texts(text)[: inputs.at_least("--rows", rows, 1)]
+    texts = read_texts(text, text_key)[: inputs.at_least("--rows", rows, 1)]
     network = inputs.language_model(model, device, dtype, family)
     chosen = inputs.dictionary_set(network, model, dictionaries)
     length = min(inputs.at_least("--context", context, 2), network.n_context)

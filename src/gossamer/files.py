@@ -16,7 +16,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from gossamer.errors import GossamerError, UsageError
+from gossamer.errors import GossamerError, NotFiniteError, UsageError
 
 # Of files that are read whole, in bytes: larger ones are no settings, results or prompts.
 LIMIT = 1 << 30
@@ -157,8 +157,17 @@ def write_text(path: str | Path, text: str) -> Path:
 
 
 def write_json(path: str | Path, value: Any) -> Path:
-    """Write `value` as indented JSON, atomically; NaN is refused because JSON has none. Returns the path."""
-    return write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    """Write `value` as indented JSON, atomically. Returns the path.
+
+    Raises:
+        NotFiniteError: it holds NaN or an infinity, which JSON has not.
+        GossamerError: writing failed; whatever stood at `path` stands there still.
+    """
+    try:
+        text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
+    except ValueError as error:
+        raise NotFiniteError(f"{path}: finite numbers expected, found one that JSON has not ({error})") from error
+    return write_text(path, text + "\n")
 
 
 def read_text(path: str | Path, what: str = "text", limit: int = LIMIT) -> str:

@@ -44,7 +44,8 @@ def read_safetensors(path: Path, *, shapes_only: bool, leave: Container[str] = (
             names = [name for name in file.keys() if name not in leave]  # noqa: SIM118
             if shapes_only:
                 return {name: _meta(file.get_slice(name), f"{path}: {name}") for name in names}
-            return {name: _floating(file.get_tensor(name), f"{path}: {name}") for name in names}
+            # The file's own pages otherwise: whoever wrote to it would change the dictionary, or kill its process.
+            return {name: _floating(file.get_tensor(name), f"{path}: {name}").clone() for name in names}
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise damaged(path, error) from error
 
@@ -86,6 +87,13 @@ def _npz_shapes(path: Path) -> dict[str, Tensor]:
                 raise GossamerError(f"{path}: {member}: expected floating-point numbers, found {dtype}")
             shapes[member.removesuffix(".npy")] = torch.empty(shape, dtype=DTYPES[dtype.name], device="meta")
     return shapes
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file that may be missing is there. Raises :class:`GossamerError` for a link to nothing."""
+    if path.is_symlink() and not path.exists():
+        raise GossamerError(f"{path}: a link to a file that is not there; fetch it again, or remove the link")
+    return path.is_file()
 
 
 def existing(path: Path) -> Path:

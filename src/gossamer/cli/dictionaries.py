@@ -18,6 +18,7 @@ CHECKED = 256
 def check(
     model: options.Model,
     dictionaries: options.Dictionaries = None,
+    allow_other_model: options.AllowOtherModel = False,
     text: Annotated[
         Path | None,
         typer.Option(help="Text to measure on: the first 256 lines, up to the model's context; default: IOI prompts."),
@@ -33,8 +34,9 @@ def check(
 
     lines = _checked_on(text, text_key)
     network = inputs.language_model(model, device, dtype, family)
-    chosen = inputs.dictionary_set(network, model, dictionaries)
-    found = attach.attach(network, chosen, network.tokenize(lines).cut(network.n_context))
+    chosen = inputs.dictionary_set(network, model, dictionaries, allow_other_model=allow_other_model)
+    tokens = network.tokenize(lines).cut(network.n_context)
+    found = attach.attach(network, chosen, tokens, allow_other_model=allow_other_model)
     if as_json:
         print_json({str(one.site): {**asdict(one.measured), "warnings": one.warnings} for one in found})
         return

@@ -28,6 +28,7 @@ def evaluate(
     text: Annotated[Path, typer.Option("--text", help=f"Ordinary {options.TEXT}.")],
     text_key: options.TextKey = "text",
     dictionaries: options.Dictionaries = None,
+    allow_other_model: options.AllowOtherModel = False,
     rows: Annotated[int, typer.Option(help="Texts to measure on, from the first.")] = 256,
     context: Annotated[int, typer.Option(help="Tokens of a text that are read, from the first.")] = 128,
     bos: options.Bos = None,
@@ -52,7 +53,7 @@ def evaluate(
 
     texts = read_texts(text, text_key)[: inputs.at_least("--rows", rows, 1)]
     network = inputs.language_model(model, device, dtype, family)
-    chosen = inputs.dictionary_set(network, model, dictionaries)
+    chosen = inputs.dictionary_set(network, model, dictionaries, allow_other_model=allow_other_model)
     length = min(inputs.at_least("--context", context, 2), network.n_context)
     tokens = network.tokenize(texts, bos=bos)
     with progress_bars(err):

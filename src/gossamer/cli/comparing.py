@@ -11,8 +11,9 @@ from gossamer.cli.printing import err, out, print_json
 
 def compare_recipes(
     model: options.Model,
-    text: Annotated[list[Path], typer.Option("--text", help="A .txt or .jsonl file of ordinary text; repeat.")],
+    text: Annotated[list[Path], typer.Option("--text", help=f"Ordinary {options.TEXT}; repeat.")],
     output: Annotated[Path, typer.Option("--out", help="Folder for results, table, pictures and checkpoint.")],
+    text_key: options.TextKey = "text",
     site: Annotated[
         str | None, typer.Option(help="Where, such as resid_post.2; default: the middle of the model.")
     ] = None,
@@ -65,7 +66,7 @@ def compare_recipes(
     # Padding counts as part of a buffer: with short texts it is most of it.
     buffer = min(131_072, 4 * tokens)
     loop = FitConfig(tokens=tokens, batch=batch, buffer=buffer, log_every=max(1, steps // 50))
-    texts = [line for file in text for line in read_texts(file)]
+    texts = [line for file in text for line in read_texts(file, text_key)]
     with progress_bars(err):
         found = run(network, texts, where, config, general(network).config.corpus, loop, output, seed=seed)
     pictures = draw(found, output)

@@ -25,8 +25,10 @@ COLUMNS = (
 
 def evaluate(
     model: options.Model,
-    text: Annotated[Path, typer.Option("--text", help="A .txt or .jsonl file of ordinary text.")],
+    text: Annotated[Path, typer.Option("--text", help=f"Ordinary {options.TEXT}.")],
+    text_key: options.TextKey = "text",
     dictionaries: options.Dictionaries = None,
+    allow_other_model: options.AllowOtherModel = False,
     rows: Annotated[int, typer.Option(help="Texts to measure on, from the first.")] = 256,
     context: Annotated[int, typer.Option(help="Tokens of a text that are read, from the first.")] = 128,
     bos: options.Bos = None,
@@ -49,15 +51,16 @@ def evaluate(
     from gossamer.replacement.evaluate import evaluate as measured
     from gossamer.replacement.evaluate import to_saebench
 
-    texts = read_texts(text)[: inputs.at_least("--rows", rows, 1)]
+    texts = read_texts(text, text_key)[: inputs.at_least("--rows", rows, 1)]
     network = inputs.language_model(model, device, dtype, family)
-    chosen = inputs.dictionary_set(network, model, dictionaries)
+    chosen = inputs.dictionary_set(network, model, dictionaries, allow_other_model=allow_other_model)
     length = min(inputs.at_least("--context", context, 2), network.n_context)
     tokens = network.tokenize(texts, bos=bos)
     with progress_bars(err):
-        found = measured(network, chosen, tokens.cut(length), mask=REAL_TOKENS if include_bos else DEFAULT_MASK)
+        mask = REAL_TOKENS if include_bos else DEFAULT_MASK
+        found = measured(network, chosen, tokens.cut(length), mask=mask, saebench=as_json)
     if as_json:
-        print_json({str(site): to_saebench(one, chosen[site]) for site, one in found.items()})
+        print_json({str(site): to_saebench(one, chosen[site], dataset=text.name) for site, one in found.items()})
         return
     out.print(_table(found))
     first = next(iter(found.values()))

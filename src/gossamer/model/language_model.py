@@ -73,7 +73,8 @@ class LanguageModel(Sizes):
                 (that inside a PeftModel, with its adapters).
             tokenizer: instead of the one that comes with `source`.
             dtype: default: the checkpoint's own, except float16 on a CPU, which becomes float32.
-            device: default: CUDA, else Apple's MPS, else the CPU.
+            device: default: CUDA if there is any, else the CPU. Apple's MPS is refused: it has no float64, in which
+                sums are taken.
             device_map: how to spread the model over devices, as accelerate takes it.
             family: the facts of an architecture gossamer does not know.
 

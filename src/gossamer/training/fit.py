@@ -16,6 +16,7 @@ from gossamer.activations.corpus import Corpus
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import NotFiniteError, UsageError
 from gossamer.model.language_model import LanguageModel
+from gossamer.model.names import title_of
 from gossamer.model.site import Site
 from gossamer.training import run
 from gossamer.training.buffer import OnTheFly
@@ -134,8 +135,10 @@ def fit_source(
     what = "training dictionaries" if len(plans) > 1 else "training a dictionary"
     run.finish(job, what, config.steps, Path(folder), settings, config.checkpoint_every, processes=processes, also=also)
     said = {"fit": asdict(config), **(facts or {})}
+    # Dictionaries go to other machines, this one's paths do not.
+    model_name = None if source.model_name is None else title_of(source.model_name)
     return {
-        name: learner.dictionary(source.model_name, {"training": {**said, "plan": learner.plan.facts}})
+        name: learner.dictionary(model_name, {"training": {**said, "plan": learner.plan.facts}})
         for name, learner in job.learners.items()
     }
 

@@ -58,11 +58,11 @@ def show_table(rows: Sequence[Mapping[str, str]]) -> None:
         reporter.show_table(rows)
 
 
-def announce(text: str) -> None:
-    """Say something of the work once, such as what it will cost; nothing when nobody listens."""
+def announce(text: Callable[[], str]) -> None:
+    """Say something of the work once, such as what it will cost; where nobody listens, `text` is not called."""
     reporter = _reporter.get()
     if reporter is not None:
-        reporter.announce(text)
+        reporter.announce(text())
 
 
 def _ignore(steps: int, note: str = "") -> None:

@@ -43,6 +43,26 @@ Bos = Annotated[
     bool | None,
     typer.Option("--bos/--no-bos", help="Begin with BOS; default: as the tokenizer does. A saved task keeps its own."),
 ]
+LeaveOutSpecial = Annotated[
+    bool,
+    typer.Option(
+        "--leave-out-special", help="The tokenizer's special tokens do not count (marks of a chat, end of text)."
+    ),
+]
+LeaveOutLouder = Annotated[
+    float | None,
+    typer.Option(
+        "--leave-out-louder",
+        help="Tokens whose norm, at the deepest of the sites, is more than so many times the median do not count; 10 is "
+        "usual.",
+    ),
+]
+Positions = Annotated[
+    str | None,
+    typer.Option(
+        "--positions", help="Tokens of a row that count, as START:STOP of a slice: 1: is all but the first, :-5 ..."
+    ),
+]
 Roles = Annotated[
     str | None,
     typer.Option(

@@ -178,7 +178,7 @@ class FitConfig:
     """Training on reconstruction: the loop that all dictionaries of a run share.
 
     Attributes:
-        sensitivity_rows: rows from which is estimated what the model's output minds.
+        sensitivity_rows: rows from which is estimated what the model's output minds, at most: a short run takes fewer.
         tokens: activations to learn from; more than the corpus has means several epochs.
         batch: activations in one optimiser step.
         buffer: activations captured and shuffled together, at every site (memory: buffer * d_model * sites values).
@@ -292,6 +292,13 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         require_kinds(self)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All of it, for JSON; of the mask only what differs from the default, so that records are as they were."""
+        found, mask = asdict(self), self.corpus.mask.facts
+        del found["corpus"]["mask"]
+        return found if not mask else {**found, "corpus": {**found["corpus"], "mask": mask}}
 
 
 def require_vectors(site: Site) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gossamer.activations.corpus import Corpus
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.dictionary.training_tokens import mask_facts
 from gossamer.errors import NotFiniteError, UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
@@ -74,12 +75,10 @@ def fit(
     source = captured if cache is None else _cached(captured, config, Path(cache))
 
     def minding(wanted: list[Site]) -> Mapping[Site, Tensor]:
-        # No more of the work than an eighth, but enough to span the site's dimensions.
-        enough = max(config.tokens // 8, 16 * max(map(model.width, wanted)))
-        rows = min(config.sensitivity_rows, -(-enough // corpus.training.ids.shape[1]))
-        return sensitivity(model, corpus.rows(0, rows, seed), wanted, seed)
+        rows = sensitivity_rows(config, max(map(model.width, wanted)), corpus.training.ids.shape[1])
+        return sensitivity(model, corpus.rows(0, rows, seed), wanted, seed, mask=corpus.mask)
 
-    facts = {"fit_corpus": corpus.fingerprint, "seed": seed}
+    facts = {"fit_corpus": corpus.fingerprint, "seed": seed, **mask_facts(corpus.mask)}
     return fit_source(source, plans, config, folder, sensitivities=minding, also=also, facts=facts)
 
 
@@ -137,6 +136,15 @@ def fit_source(
         name: learner.dictionary(source.model_name, {"training": {**said, "plan": learner.plan.facts}})
         for name, learner in job.learners.items()
     }
+
+
+def sensitivity_rows(config: FitConfig, width: int, context: int) -> int:
+    """Rows of `context` tokens from which the sensitivity of sites of some width is estimated.
+
+    A row costs as much as capturing several: they are no more than a thirty-second of what is learned from, as long as
+    that spans the site's dimensions.
+    """
+    return min(config.sensitivity_rows, -(-max(config.tokens // 32, 8 * width) // context))
 
 
 def _require_plans(plans: Sequence[DictionarySpec]) -> None:

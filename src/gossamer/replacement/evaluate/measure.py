@@ -10,14 +10,18 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gossamer.activations.stream import BATCH, ActivationBatch, ActivationStream
-from gossamer.activations.token_mask import DEFAULT_MASK, TokenMask
+from gossamer.activations.token_mask import TokenMask
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.encoding_method import EncodingMethod
+from gossamer.dictionary.training_tokens import TrainingTokens, counted_for
+from gossamer.display import plural
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
+from gossamer.model.cost import Cost, head_operations, operations_per_second, pass_operations
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.predictions import compare_predictions, predicting
 from gossamer.model.site import BySite, Site, SiteMapping, by_site
+from gossamer.progress import announce
 from gossamer.replacement.evaluate.evaluation import Evaluation, Position
 from gossamer.replacement.replacement_model import ReplacementModel
 from gossamer.tokens import Tokens
@@ -31,7 +35,7 @@ def evaluate(
     dictionaries: SiteMapping[Dictionary],
     tokens: Tokens,
     *,
-    mask: TokenMask = DEFAULT_MASK,
+    mask: TokenMask | None = None,
     batch_size: int = BATCH,
 ) -> BySite[Evaluation]:
     """Measure each dictionary alone; see :func:`evaluate_methods`."""
@@ -46,7 +50,7 @@ def evaluate_methods(
     methods: Mapping[Name, EncodingMethod],
     tokens: Tokens,
     *,
-    mask: TokenMask = DEFAULT_MASK,
+    mask: TokenMask | None = None,
     batch_size: int = BATCH,
 ) -> dict[Name, Evaluation]:
     """Measure each method alone: reconstruction, sparsity, and what its splice does to the model's predictions.
@@ -57,8 +61,9 @@ def evaluate_methods(
     Args:
         methods: what to measure, by any name; several may read the same site.
         tokens: rows of ordinary text.
-        mask: which tokens are measured and replaced; the others pass through. `REAL_TOKENS`: BOS and sinks too, whose
-            activations are unlike all others, so that one of them can make every average.
+        mask: which tokens are measured and replaced; the others pass through. None: those on which all of the
+            dictionaries learned. `REAL_TOKENS`: BOS and sinks too, whose activations are unlike all others, so that one
+            of them can make every average.
 
     Raises:
         UsageError: fewer than two tokens to measure, no row of two tokens, or a transcoder.
@@ -67,16 +72,29 @@ def evaluate_methods(
     for method in methods.values():
         method.dictionary.require_reconstruction("evaluation")
     networks = {method.site: ReplacementModel(model, {method.site: method.dictionary}) for method in methods.values()}
-    read = ActivationStream(model, tokens, sorted(networks), mask=mask, batch_size=batch_size)
+    counted = counted_for(model, [method.dictionary for method in methods.values()], tokens, mask)
+    read = ActivationStream(model, tokens, sorted(networks), mask=counted, batch_size=batch_size)
     predicted = int(predicting(tokens).sum())
-    if int(read.counted.sum()) < 2 or not predicted:
+    if int(counted.sum()) < 2 or not predicted:
         raise UsageError("evaluating dictionaries needs at least two tokens besides BOS and padding; give more text")
+    what = f"evaluating {plural(len(methods), 'dictionary', 'dictionaries')} on {predicted:,} tokens"
+    announce(lambda: f"{what}: {_cost(model, networks, methods, predicted)}")
     means = read.means()
     ends = {model.sites("resid_post")[-1], *(network.start for network in networks.values())}
-    stream = replace(read, sites=sorted({*networks, *ends}), mask=read.counted, what="evaluating")
+    stream = replace(read, sites=sorted({*networks, *ends}), what="evaluating")
     parts = stream.map(partial(_measured, model, methods, networks, means))
     totals = {name: _added([part[name] for part in parts]) for name in methods}
-    return {name: _evaluation(method, totals[name], predicted, mask.bos) for name, method in methods.items()}
+    return {name: _evaluation(method, totals[name], predicted, (mask or TrainingTokens.of(method.dictionary).mask).bos) for name, method in methods.items()}
+
+
+def _cost(
+    model: LanguageModel, networks: Mapping[Site, ReplacementModel], methods: Mapping[Name, EncodingMethod], tokens: int
+) -> str:
+    """Time and memory in words: two passes for all, and for zero and each method the later layers and the head."""
+    after = [pass_operations(model, site.layer or 0) for site in (*networks, *(one.site for one in methods.values()))]
+    work = 2 * pass_operations(model) + sum(after) + (1 + len(after)) * head_operations(model)
+    logits = 3 * 2**24 * 4
+    return Cost(tokens * work / operations_per_second(model), logits).told(model)
 
 
 def _measured(

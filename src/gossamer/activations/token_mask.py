@@ -83,7 +83,6 @@ class TokenMask:
             counted = counted & _at_positions(tokens, slice(*self.positions))
         return counted if self.loud is None else counted & ~_louder(model, tokens, counted, self.loud)
 
-
     @property
     def facts(self) -> dict[str, Any]:
         """For JSON: what differs from the default."""
@@ -99,7 +98,9 @@ class TokenMask:
         try:
             found: TokenMask = from_json(facts, cls, "token_mask")
         except (ValueError, UsageError) as error:
-            raise GossamerError(f"{where}: expected a mask of tokens, found damage ({error}); write it again") from error
+            raise GossamerError(
+                f"{where}: expected a mask of tokens, found damage ({error}); write it again"
+            ) from error
         return found
 
 

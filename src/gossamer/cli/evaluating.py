@@ -39,7 +39,9 @@ def evaluate(
     ] = None,
     bos: Annotated[
         bool | None,
-        typer.Option("--bos/--no-bos", help="Begin with BOS; default: as in the training, if files say, or the tokenizer."),
+        typer.Option(
+            "--bos/--no-bos", help="Begin with BOS; default: as in the training, if files say, or the tokenizer."
+        ),
     ] = None,
     include_bos: Annotated[
         bool, typer.Option("--include-bos", help="Measure and replace BOS too; else it passes through, uncounted.")

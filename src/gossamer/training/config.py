@@ -134,7 +134,7 @@ class DictionarySpec:
 
     Attributes:
         name: what it is called in checkpoints and metrics; its own among those trained together.
-        site: where it reads.
+        site: where it reads; its name will do.
         site_out: where a transcoder's target stands; None: it reconstructs what it reads.
         learner: what it is and how it learns.
         seed: of its initial weights and of what it draws.
@@ -153,6 +153,9 @@ class DictionarySpec:
     __repr__ = short_repr
 
     def __post_init__(self) -> None:
+        for end in ("site", "site_out"):
+            if isinstance(name := getattr(self, end), str):
+                object.__setattr__(self, end, Site.of(name))
         require_kinds(self)
         require(self.name != "" and ":" not in self.name, "a name without colons for a dictionary", repr(self.name))
         for site in (self.site, self.target):

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.activations.corpus import Corpus
+from gossamer.activations.loudness import warn_of_loud_tokens
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.training_tokens import mask_facts
 from gossamer.errors import NotFiniteError, UsageError
@@ -31,6 +32,8 @@ from gossamer.training.sensitivity import sensitivity
 from gossamer.training.source import Activations, ActivationSource, TurnPlace, batches
 from gossamer.training.tensors import InMemory
 
+# Activations that tell whether a few are louder than all others.
+_JUDGED = 8192
 # How much the model's output minds errors, at some sites: asked for once, when a run begins.
 Sensitivities = Callable[[list[Site]], Mapping[Site, Float[Tensor, "d d"]]]
 
@@ -67,6 +70,7 @@ def fit(
 
     Warns:
         TrainingWarning: a dictionary has fewer latents than dimensions; it is trained as asked.
+        LoudTokensWarning: a few tokens carry most of the variance of a site.
     """
     _require_plans(plans)
     sites = sorted({site for plan in plans for site in (plan.site, plan.target)})
@@ -193,6 +197,9 @@ class _Fit:
         if self.processes.writes:
             sizes = {plan.name: (plan.learner.n_latents, first[plan.site].shape[1]) for plan in self.plans}
             warn_of_undercomplete(sizes)
+            for site in sorted({plan.target for plan in self.plans}):
+                some = first[site][:_JUDGED].float()
+                warn_of_loud_tokens((some - some.mean(dim=0)).square().sum(dim=1), str(site))
         minding = sorted({plan.target for plan in self.plans if plan.learner.sensitivity > 0})
         metrics = self.sensitivities(minding) if self.sensitivities is not None and minding else {}
         for plan in self.plans:

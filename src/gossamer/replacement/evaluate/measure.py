@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from gossamer.activations.loudness import warn_of_loud_tokens
 from gossamer.activations.stream import BATCH, ActivationBatch, ActivationStream
 from gossamer.activations.token_mask import TokenMask
 from gossamer.dictionary.dictionary import Dictionary
@@ -68,6 +69,9 @@ def evaluate_methods(
     Raises:
         UsageError: fewer than two tokens to measure, no row of two tokens, or a transcoder.
         NotFiniteError: activations, reconstructions or logits are not finite.
+
+    Warns:
+        LoudTokensWarning: a few tokens carry most of the variance of a site.
     """
     for method in methods.values():
         method.dictionary.require_reconstruction("evaluation")
@@ -83,8 +87,14 @@ def evaluate_methods(
     ends = {model.sites("resid_post")[-1], *(network.start for network in networks.values())}
     stream = replace(read, sites=sorted({*networks, *ends}), what="evaluating")
     parts = stream.map(partial(_measured, model, methods, networks, means))
+    spreads = {name: torch.cat([part[name].pop("spreads").cpu() for part in parts]) for name in methods}
+    for site, name in {method.site: name for name, method in methods.items()}.items():
+        warn_of_loud_tokens(spreads[name], str(site))
     totals = {name: _added([part[name] for part in parts]) for name in methods}
-    return {name: _evaluation(method, totals[name], predicted, (mask or TrainingTokens.of(method.dictionary).mask).bos) for name, method in methods.items()}
+    return {
+        name: _evaluation(method, totals[name], predicted, (mask or TrainingTokens.of(method.dictionary).mask).bos)
+        for name, method in methods.items()
+    }
 
 
 def _cost(
@@ -121,7 +131,7 @@ def _measured(
         here = batch.mask.to(x.device)
         out, sums = _reconstruction(method, x[here], means[method.site])
         edited[f"spliced {name}"] = after(method.site, x.index_put(here.nonzero(as_tuple=True), out.to(x.dtype)))
-        found[name] = sums | _by_position(sums.pop("rows"), here)
+        found[name] = sums | {"spreads": sums["rows"][-1]} | _by_position(sums.pop("rows"), here)
     ce_model, predictions = compare_predictions(model, batch.values[last], edited, batch.tokens)
     for name, method in methods.items():
         zero, spliced = predictions[f"zero {method.site}"], predictions[f"spliced {name}"]

@@ -98,11 +98,7 @@ def _run(options: argparse.Namespace) -> None:
         if (folder / "model.safetensors").exists():
             raise UsageError(f"{folder}: expected no model there, found one; give a new folder")
         recipe = replace(LanguageModelRecipe(), seed=options.seed, steps=options.steps)
-        facts = {
-            "recipe": {**asdict(recipe), "config": recipe.config.facts},
-            "threads": options.threads,
-            "torch": torch.__version__,
-        }
+        facts = {"recipe": asdict(recipe), "threads": options.threads, "torch": torch.__version__}
         write_json(facts_file, facts | build_model(folder, recipe) | {"accuracy": measure(folder)})
     if options.only != "model":
         facts = read_json(facts_file)

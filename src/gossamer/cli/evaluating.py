@@ -33,8 +33,8 @@ def evaluate(
     context: Annotated[
         int | None,
         typer.Option(
-            help="Tokens of a text that are read, from the first; default: 128, or as many as dictionaries say that they "
-            "learned from."
+            help="Tokens of a text that are read, from the first; default: 128, or fewer if dictionaries say that they "
+            "learned from rows of fewer."
         ),
     ] = None,
     bos: Annotated[

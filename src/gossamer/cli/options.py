@@ -53,8 +53,8 @@ LeaveOutLouder = Annotated[
     float | None,
     typer.Option(
         "--leave-out-louder",
-        help="Tokens whose norm, at the deepest of the sites, is more than so many times the median do not count; 10 is "
-        "usual.",
+        help="Tokens whose norm, at the deepest of the sites, is more than so many times the median do not count "
+        "(10, say).",
     ),
 ]
 Positions = Annotated[

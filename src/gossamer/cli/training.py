@@ -73,7 +73,7 @@ RowsBos = Annotated[
 Sensitivity = Annotated[
     float | None,
     typer.Option(
-        help="How far errors count by what the model's output minds of them, 0 to 0.99; 0: evenly, and no passes for it."
+        help="How far errors count by what the model's output minds, 0 to 0.99; 0: evenly, and no passes for it."
     ),
 ]
 SensitivityRows = Annotated[

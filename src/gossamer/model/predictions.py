@@ -84,21 +84,20 @@ def divergence(
     Raises:
         NotFiniteError: logits are not finite.
     """
-    found: Float[Tensor, "tokens"] = _Divergence.apply(stream, reference, model)  # type: ignore[no-untyped-call]
+    found: Tensor = _Divergence.apply(stream, reference, model)  # type: ignore[no-untyped-call]
     return found
 
 
 class _Divergence(torch.autograd.Function):
-    """The gradient of KL(p || softmax(l)) in the logits l is softmax(l) - p: nothing of it needs the graph of the KL."""
+    """The gradient of KL(p || softmax(l)) in the logits l is softmax(l) - p, which needs no graph of the KL."""
 
     @staticmethod
     def forward(ctx: Any, stream: Tensor, reference: Tensor, model: LanguageModel) -> Tensor:
         size = max(1, _BLOCK_VALUES // model.d_vocab)
         parts = zip(torch.split(stream, size), torch.split(reference, size), strict=True)
-        values, gradients = zip(*(_divergence(model, own, wanted, ctx.needs_input_grad[0]) for own, wanted in parts))
-        if ctx.needs_input_grad[0]:
-            ctx.save_for_backward(torch.cat(gradients))
-        return torch.cat(values)
+        found = [_divergence(model, own, wanted, ctx.needs_input_grad[0]) for own, wanted in parts]
+        ctx.save_for_backward(torch.cat([gradient for _, gradient in found]))
+        return torch.cat([value for value, _ in found])
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:

@@ -117,7 +117,7 @@ class OnTheFly:
         return self.corpus.rows(index * self.rows, self.rows, self.seed)
 
     def counted(self, index: int) -> Bool[Tensor, "rows pos"]:
-        """Which tokens of buffer number `index` count. The last answer is kept: loud tokens take a pass of the model."""
+        """Which tokens of buffer number `index` count. The last answer is kept: loud tokens take a pass."""
         if self._counted[0] != index:
             self._counted = (index, self.corpus.mask.counted(self.model, self.tokens(index)))
         return self._counted[1]

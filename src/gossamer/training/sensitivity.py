@@ -53,7 +53,8 @@ def sensitivity(
 ) -> dict[Site, Float[Tensor, "d d"]]:
     """G of every site, scaled to trace d, estimated from `tokens` with one random output direction a position.
 
-    One pass forward and one back per batch gives all sites; errors at the tokens that count are meant. Memory: the graph of one batch, d^2 values a site.
+    One pass forward and one back per batch gives all sites; errors at the tokens that count are meant. Memory:
+    the graph of one batch, d^2 values a site.
     """
     last = model.sites("resid_post")[-1]
     values, vectors = torch.linalg.eigh(unembedding_covariance(model))

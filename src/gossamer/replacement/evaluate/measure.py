@@ -91,10 +91,8 @@ def evaluate_methods(
     for site, name in {method.site: name for name, method in methods.items()}.items():
         warn_of_loud_tokens(spreads[name], str(site))
     totals = {name: _added([part[name] for part in parts]) for name in methods}
-    return {
-        name: _evaluation(method, totals[name], predicted, (mask or TrainingTokens.of(method.dictionary).mask).bos)
-        for name, method in methods.items()
-    }
+    included = {name: (mask or TrainingTokens.of(method.dictionary).mask).bos for name, method in methods.items()}
+    return {name: _evaluation(method, totals[name], predicted, included[name]) for name, method in methods.items()}
 
 
 def _cost(

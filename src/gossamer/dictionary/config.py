@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
-from gossamer.model.site import Site
+from gossamer.model.site import GivenSite, Site
 
 ARCHITECTURES = ("relu", "jumprelu", "topk", "batchtopk", "gated")
 NORMALISATIONS = ("none", "centre", "layer_norm", "constant_norm_rescale")
@@ -48,13 +48,13 @@ class DictionaryConfig:
     architecture: str
     d_in: int
     n_latents: int
-    site: Site | None = None
+    site: GivenSite | None = None
     model_name: str | None = None
     k: float | int | None = None
     normalisation: str = "none"
     subtract_b_dec: bool = False
     flatten_heads: bool = False
-    site_out: Site | None = None
+    site_out: GivenSite | None = None
     skip: bool = False
 
     __repr__ = short_repr

@@ -5,7 +5,7 @@ from typing import Any
 
 from gossamer.activations.corpus import RowConfig
 from gossamer.display import short_repr
-from gossamer.model.site import Site
+from gossamer.model.site import GivenSite, Site
 from gossamer.training.checks import require, require_kinds
 from gossamer.training.dead_latents import DeadLatentStrategy
 from gossamer.training.objectives import BatchTopK, Objective
@@ -145,8 +145,8 @@ class DictionarySpec:
     """
 
     name: str
-    site: Site
-    site_out: Site | None = None
+    site: GivenSite
+    site_out: GivenSite | None = None
     learner: DictionaryTrainerConfig = field(default_factory=DictionaryTrainerConfig)
     seed: int = 0
 

@@ -12,7 +12,7 @@ from gossamer.cli.comparing import compare_recipes
 from gossamer.cli.dictionaries import check
 from gossamer.cli.evaluating import evaluate
 from gossamer.cli.finding import circuit, demo
-from gossamer.cli.printing import err, fail, out, spoken_warnings
+from gossamer.cli.printing import err, fail, first_word, out, spoken_warnings
 from gossamer.cli.prompts import tasks
 from gossamer.cli.rerunning import evaluate_circuit, report
 from gossamer.cli.toys import toys
@@ -82,7 +82,7 @@ for command in _COMMANDS:
 def main() -> None:
     """Run the command line: exit code 0 done, 1 failed, 2 wrong request, 130 stopped; a user's mistake is one line."""
     try:
-        with spoken_warnings():
+        with spoken_warnings(), first_word():
             app()
     except UsageError as error:
         fail(error, 2)

@@ -13,7 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.activations.corpus import Corpus
+from gossamer.activations.loudness import warn_of_loud_tokens
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.dictionary.training_tokens import mask_facts
 from gossamer.errors import NotFiniteError, UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.names import title_of
@@ -32,6 +34,8 @@ from gossamer.training.sensitivity import sensitivity
 from gossamer.training.source import Activations, ActivationSource, TurnPlace, batches
 from gossamer.training.tensors import InMemory
 
+# Activations that tell whether a few are louder than all others.
+_JUDGED = 8192
 # How much the model's output minds errors, at some sites: asked for once, when a run begins.
 Sensitivities = Callable[[list[Site]], Mapping[Site, Float[Tensor, "d d"]]]
 
@@ -68,6 +72,7 @@ def fit(
 
     Warns:
         TrainingWarning: a dictionary has fewer latents than dimensions; it is trained as asked.
+        LoudTokensWarning: a few tokens carry most of the variance of a site.
     """
     _require_plans(plans)
     sites = sorted({site for plan in plans for site in (plan.site, plan.target)})
@@ -76,12 +81,10 @@ def fit(
     source = captured if cache is None else _cached(captured, config, Path(cache))
 
     def minding(wanted: list[Site]) -> Mapping[Site, Tensor]:
-        # No more of the work than an eighth, but enough to span the site's dimensions.
-        enough = max(config.tokens // 8, 16 * max(map(model.width, wanted)))
-        rows = min(config.sensitivity_rows, -(-enough // corpus.training.ids.shape[1]))
-        return sensitivity(model, corpus.rows(0, rows, seed), wanted, seed)
+        rows = sensitivity_rows(config, max(map(model.width, wanted)), corpus.training.ids.shape[1])
+        return sensitivity(model, corpus.rows(0, rows, seed), wanted, seed, mask=corpus.mask)
 
-    facts = {"fit_corpus": corpus.fingerprint, "seed": seed}
+    facts = {"fit_corpus": corpus.fingerprint, "seed": seed, **mask_facts(corpus.mask)}
     return fit_source(source, plans, config, folder, sensitivities=minding, also=also, facts=facts)
 
 
@@ -143,6 +146,15 @@ def fit_source(
     }
 
 
+def sensitivity_rows(config: FitConfig, width: int, context: int) -> int:
+    """Rows of `context` tokens from which the sensitivity of sites of some width is estimated.
+
+    A row costs as much as capturing several: they are no more than a thirty-second of what is learned from, as long as
+    that spans the site's dimensions.
+    """
+    return min(config.sensitivity_rows, -(-max(config.tokens // 32, 8 * width) // context))
+
+
 def _require_plans(plans: Sequence[DictionarySpec]) -> None:
     if not plans:
         raise UsageError("no site to train a dictionary for; give at least one, such as resid_post.3")
@@ -189,6 +201,9 @@ class _Fit:
         if self.processes.writes:
             sizes = {plan.name: (plan.learner.n_latents, first[plan.site].shape[1]) for plan in self.plans}
             warn_of_undercomplete(sizes)
+            for site in sorted({plan.target for plan in self.plans}):
+                some = first[site][:_JUDGED].float()
+                warn_of_loud_tokens((some - some.mean(dim=0)).square().sum(dim=1), str(site))
         minding = sorted({plan.target for plan in self.plans if plan.learner.sensitivity > 0})
         metrics = self.sensitivities(minding) if self.sensitivities is not None and minding else {}
         for plan in self.plans:

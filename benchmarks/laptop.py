@@ -2,9 +2,9 @@
 
     python benchmarks/laptop.py --gemma DIR [--smollm DIR] --text FILE [--out DIR] [--only PART] [--quick] [--json]
 
-Every command runs as a process of its own, with nothing but defaults beside what says how much to do: training at three
-sites (4,096 latents, 200,000 tokens, fine-tuning included), evaluating those dictionaries on 5,000 tokens, a circuit for
-IOI in Gemma. Standard error is a pipe, so that what is timed is also what a log gets. The peak is that of the command's
+Every command runs as a process of its own, with nothing but defaults beside what says how much to do: training at
+three sites (4,096 latents, 200,000 tokens, fine-tuning included), evaluating those dictionaries on 5,000 tokens, a
+circuit for IOI in Gemma. Standard error is a pipe, so that what is timed is also what a log gets. The peak is that of the command's
 whole life, as the system counts it. "theirs" is the most that a command may take; for faithfulness in bfloat16 it is
 that in float32, and for capture the tokens a second that a laptop's two cores must reach.
 

@@ -144,7 +144,8 @@ def _measured(
         here = batch.mask.to(x.device)
         out, latents, sums = _reconstruction(method, x[here], means[method.site])
         edited[f"spliced {name}"] = after(method.site, x.index_put(here.nonzero(as_tuple=True), out.to(x.dtype)))
-        found[name] = sums | {"spreads": sums["rows"][-1]} | _by_position(sums.pop("rows"), here)
+        rows = sums.pop("rows")
+        found[name] = sums | {"spreads": rows[-1], "positions": _by_position(rows, here)}
         if saebench:
             found[name]["fired_rows"] = _rows_of(latents, here)
     ce_model, predictions = compare_predictions(model, batch.values[last], edited, batch.tokens)
@@ -188,10 +189,9 @@ def _reconstruction(
     return out, latents, sums
 
 
-def _by_position(rows: Float[Tensor, "four tokens"], kept: Bool[Tensor, "batch pos"]) -> Sums:
+def _by_position(rows: Float[Tensor, "four tokens"], kept: Bool[Tensor, "batch pos"]) -> Float[Tensor, "four pos"]:
     position = kept.nonzero()[:, 1]
-    sums = rows.new_zeros(len(rows), kept.shape[1]).index_add(1, position, rows)
-    return {"positions": sums}
+    return rows.new_zeros(len(rows), kept.shape[1]).index_add(1, position, rows)
 
 
 def _rows_of(latents: SparseLatents, kept: Bool[Tensor, "batch pos"]) -> Int[Tensor, "n"]:

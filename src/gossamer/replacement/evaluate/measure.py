@@ -129,7 +129,8 @@ def _measured(
         here = batch.mask.to(x.device)
         out, sums = _reconstruction(method, x[here], means[method.site])
         edited[f"spliced {name}"] = after(method.site, x.index_put(here.nonzero(as_tuple=True), out.to(x.dtype)))
-        found[name] = sums | {"spreads": sums["rows"][-1]} | _by_position(sums.pop("rows"), here)
+        rows = sums.pop("rows")
+        found[name] = sums | {"spreads": rows[-1], "positions": _by_position(rows, here)}
     ce_model, predictions = compare_predictions(model, batch.values[last], edited, batch.tokens)
     for name, method in methods.items():
         zero, spliced = predictions[f"zero {method.site}"], predictions[f"spliced {name}"]
@@ -165,10 +166,9 @@ def _reconstruction(method: EncodingMethod, x: Float[Tensor, "tokens d"], mean: 
     }
 
 
-def _by_position(rows: Float[Tensor, "four tokens"], kept: Bool[Tensor, "batch pos"]) -> Sums:
+def _by_position(rows: Float[Tensor, "four tokens"], kept: Bool[Tensor, "batch pos"]) -> Float[Tensor, "four pos"]:
     position = kept.nonzero()[:, 1]
-    sums = rows.new_zeros(len(rows), kept.shape[1]).index_add(1, position, rows)
-    return {"positions": sums}
+    return rows.new_zeros(len(rows), kept.shape[1]).index_add(1, position, rows)
 
 
 def _added(parts: list[Sums]) -> Sums:

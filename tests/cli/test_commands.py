@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -27,6 +28,7 @@ COMMANDS = (
     "circuit",
     "evaluate-circuit",
     "report",
+    "trace",
     "tasks",
     "train",
     "check",
@@ -236,6 +238,23 @@ def test_evaluate_measures_every_dictionary(gossamer, tmp_path):
     assert first["eval_result_metrics"]["token_stats"]["total_tokens_eval_sparsity_variance"] > 3
     refused = gossamer("evaluate", "bundled:spool", "--text", path, "--rows", 0)
     assert refused == (2, "", "error: --rows: at least 1 expected, found 0\n")
+
+
+@pytest.mark.parametrize("command", ["check", "evaluate"])
+def test_dictionaries_of_another_model_are_refused_unless_asked_for(gossamer, tmp_path, command):
+    text = tmp_path / "text.jsonl"
+    text.write_text('{"story": "the cat sees the dogs"}\n' * 4)
+    folder = tmp_path / "other"
+    shutil.copytree(bundled.path("spool") / "dictionaries" / "resid_post.1", folder)
+    cfg = json.loads((folder / "cfg.json").read_text())
+    cfg["metadata"]["model_name"] = "gpt2"
+    (folder / "cfg.json").write_text(json.dumps(cfg))
+    given = [command, "bundled:spool", "-d", str(folder), "--text", str(text), "--text-key", "story"]
+    result = gossamer(*given)
+    assert result.code == 2
+    assert "trained on gpt2, the model is bundled:spool" in result.err
+    assert "--allow-other-model" in result.err
+    assert gossamer(*given, "--allow-other-model").code == 0
 
 
 def test_pursuit_sweeps_ways_of_coding(gossamer, tmp_path):

@@ -55,6 +55,15 @@ def test_a_folder_loads_and_says_what_it_is(saved, tiny_gpt2):
     torch.testing.assert_close(model.logits(tokens).cpu(), tiny_gpt2.logits(tokens))
 
 
+def test_mps_is_refused_and_never_chosen(saved, monkeypatch):
+    """It has no float64, in which sums are taken."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert default_device().type == "cpu"
+    for device in ("mps", "mps:0", torch.device("mps")):
+        refused(UsageError, str(saved), "expected cuda or cpu .*float64", device=device)
+
+
 @pytest.mark.parametrize("instructions", [True, False])
 def test_dtype_is_the_checkpoints_own_unless_it_is_slow_or_another_is_asked_for(
     saved, tmp_path, monkeypatch, instructions

@@ -34,6 +34,18 @@ def test_saelens_loads_every_architecture_and_agrees(name, tmp_path):
     assert (latents != 0).any()
 
 
+def test_what_is_saved_names_the_model_without_this_machines_path(tmp_path):
+    (tmp_path / "gemma" / "hf").mkdir(parents=True)
+    x = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
+    plan = DictionarySpec("one", SITE, None, replace(CONFIG.learner, sensitivity=0.0))
+    name = str(tmp_path / "gemma" / "hf")
+    found = fit_tensors({SITE: x}, [plan], with_fit(), str(tmp_path / "fit"), model_name=name)["one"]
+    assert found.model_name == "gemma/hf"
+    saved = DictionarySet([found]).save(tmp_path / "set")
+    for path in (saved / "dictionaries.json", saved / str(SITE) / "cfg.json"):
+        assert str(tmp_path) not in path.read_text()
+
+
 def test_sets_of_several_plans_come_from_one_fit(tiny_gpt2, tmp_path):
     asked = [
         SweepSpec("narrow", replace(CONFIG.learner, n_latents=32), 0),

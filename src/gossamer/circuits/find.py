@@ -23,6 +23,7 @@ from gossamer.circuits.study import Study, StudySettings
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import plural, short_repr
 from gossamer.errors import GossamerError, UsageError
+from gossamer.features.links import neuronpedia_set
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import SiteMapping, by_site
 from gossamer.tasks.grouping import grouped
@@ -61,13 +62,16 @@ class CircuitResult:
     def graph(self, row: int = 0) -> dict[str, Any]:
         """The circuit on one held-out prompt as the attribution graph that Neuronpedia and circuit-tracer read."""
         study = self.study
+        known = neuronpedia_set({site: study.dictionaries[site] for site in self.circuit.sites})
+        scan, source_set = (None, None) if known is None else known
         return to_attribution_graph(
             self.circuit,
             graph_prompt(study.evaluator.splice, self.nodes, row),
             widths={site: dictionary.n_latents for site, dictionary in study.dictionaries.items()},
             n_layers=study.model.n_layers,
-            scan=study.model.title,
+            scan=scan,
             slug=f"{study.task.name}-{len(self.nodes)}",
+            source_set=source_set,
         )
 
 

@@ -16,6 +16,7 @@ from gossamer.cli.printing import err, fail, first_word, out, spoken_warnings
 from gossamer.cli.prompts import tasks
 from gossamer.cli.rerunning import evaluate_circuit, report
 from gossamer.cli.toys import toys
+from gossamer.cli.tracing import trace
 from gossamer.cli.training import train
 from gossamer.errors import GossamerError, UsageError
 
@@ -60,7 +61,21 @@ def options(
     """Find, test and look at sparse feature circuits in language models."""
 
 
-for command in (demo, circuit, evaluate_circuit, report, tasks, train, check, evaluate, compare_recipes, pursuit, toys):
+_COMMANDS = (
+    demo,
+    circuit,
+    evaluate_circuit,
+    report,
+    trace,
+    tasks,
+    train,
+    check,
+    evaluate,
+    compare_recipes,
+    pursuit,
+    toys,
+)
+for command in _COMMANDS:
     app.command()(command)
 
 

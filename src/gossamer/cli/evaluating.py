@@ -27,8 +27,10 @@ COLUMNS = (
 
 def evaluate(
     model: options.Model,
-    text: Annotated[Path, typer.Option("--text", help="A .txt or .jsonl file of ordinary text.")],
+    text: Annotated[Path, typer.Option("--text", help=f"Ordinary {options.TEXT}.")],
+    text_key: options.TextKey = "text",
     dictionaries: options.Dictionaries = None,
+    allow_other_model: options.AllowOtherModel = False,
     rows: Annotated[int, typer.Option(help="Texts to measure on, from the first.")] = 256,
     context: Annotated[
         int | None,
@@ -69,9 +71,9 @@ def evaluate(
     from gossamer.replacement.evaluate import evaluate as measured
     from gossamer.replacement.evaluate import to_saebench
 
-    texts = read_texts(text)[: inputs.at_least("--rows", rows, 1)]
+    texts = read_texts(text, text_key)[: inputs.at_least("--rows", rows, 1)]
     network = inputs.language_model(model, device, dtype, family)
-    chosen = inputs.dictionary_set(network, model, dictionaries)
+    chosen = inputs.dictionary_set(network, model, dictionaries, allow_other_model=allow_other_model)
     learned = [TrainingTokens.of(one) for one in chosen.values()]
     if context is None:
         context = min([_CONTEXT, *(one.context for one in learned if one.context is not None)])
@@ -83,9 +85,9 @@ def evaluate(
         mask = inputs.token_mask(leave_out_special, leave_out_louder, positions, list(chosen))
         mask = replace(mask, bos=REAL_TOKENS.bos, sinks=REAL_TOKENS.sinks) if include_bos else mask
     with progress_bars(err):
-        found = measured(network, chosen, network.tokenize(texts, bos=bos).cut(length), mask=mask)
+        found = measured(network, chosen, network.tokenize(texts, bos=bos).cut(length), mask=mask, saebench=as_json)
     if as_json:
-        print_json({str(site): to_saebench(one, chosen[site]) for site, one in found.items()})
+        print_json({str(site): to_saebench(one, chosen[site], dataset=text.name) for site, one in found.items()})
         return
     out.print(_table(found))
     first = next(iter(found.values()))

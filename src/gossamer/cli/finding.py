@@ -28,6 +28,7 @@ def circuit(
     model: options.Model,
     task: options.TaskName,
     dictionaries: options.Dictionaries = None,
+    allow_other_model: options.AllowOtherModel = False,
     faithfulness: options.Faithfulness = None,
     size: options.Size = None,
     recipe: options.Recipe = "gossamer",
@@ -76,7 +77,7 @@ def circuit(
         network = inputs.language_model(model, device, dtype, family)
         prompted = inputs.task(task, network.tokenizer, bos=bos, prompts=prompts, seed=seed, how=reading)
         inputs.require_other(others, network, prompted)
-        chosen = inputs.dictionary_set(network, model, dictionaries)
+        chosen = inputs.dictionary_set(network, model, dictionaries, allow_other_model=allow_other_model)
         with progress_bars(err):
             how = {"recipe": kind, "settings": settings, "search": search}
             found = find_circuit(network, chosen, prompted, faithfulness=faithfulness, size=size, **how)

@@ -31,6 +31,13 @@ Dictionaries = Annotated[
         "recognised. Default: those that come with a bundled model.",
     ),
 ]
+# What `--text` takes.
+TEXT = "text, plain, JSON Lines or Parquet: a file, a folder, or hub:DATA-SET/FILE"
+TextKey = Annotated[str, typer.Option("--text-key", help="Where rows of JSON Lines or Parquet have their text.")]
+AllowOtherModel = Annotated[
+    bool,
+    typer.Option("--allow-other-model", help="Take dictionaries of another model, as of a fine-tune."),
+]
 TaskName = Annotated[
     str,
     typer.Option(

@@ -43,7 +43,8 @@ def evaluate_circuit(
     loaded = Circuit.load(circuit)
     network = rerun.circuit_model(loaded, model, beside=circuit.parent, device=device)
     other = None if task is None else inputs.task(task, network.tokenizer, bos=bos, prompts=prompts, seed=seed)
-    given = None if not dictionaries else inputs.dictionary_set(network, "", dictionaries)
+    # The circuit says whose its dictionaries are: another model is asked for by name, and told to the reader.
+    given = None if not dictionaries else inputs.dictionary_set(network, "", dictionaries, allow_other_model=True)
     with progress_bars(err):
         found = rerun.evaluate_circuit(circuit, model=network, dictionaries=given, task=other)
     if as_json:

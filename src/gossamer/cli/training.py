@@ -13,7 +13,7 @@ from gossamer.cli import inputs, options
 from gossamer.cli.printing import err, number, out, print_json
 from gossamer.errors import UsageError
 
-Text = Annotated[list[Path], typer.Option("--text", help="A .txt or .jsonl file of ordinary text; repeat.")]
+Text = Annotated[list[Path], typer.Option("--text", help=f"Ordinary {options.TEXT}; repeat.")]
 Layers = Annotated[
     str | None, typer.Option(help="Residual streams after these layers, as 2,4,6; default: the model's recipe.")
 ]
@@ -103,6 +103,7 @@ Output = Annotated[
 def train(
     model: options.Model,
     text: Text,
+    text_key: options.TextKey = "text",
     layers: Layers = None,
     sites: Sites = None,
     sites_out: SitesOut = None,
@@ -150,7 +151,7 @@ def train(
 
     places = _sites(layers, sites)
     pairs = _pairs(places, sites_out, finetune_tokens, formats)
-    texts = [line for file in text for line in read_texts(file)]
+    texts = [line for file in text for line in read_texts(file, text_key)]
     with joined(device) as processes:
         network = inputs.language_model(model, device, dtype, family)
         recipe, tuned = recipe_for(network), finetune_tokens if pairs is None else 0

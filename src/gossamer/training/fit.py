@@ -1,5 +1,6 @@
 """Train many dictionaries, of whatever sites, sizes, objectives and seeds, on the same activations."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -17,6 +18,7 @@ from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.training_tokens import mask_facts
 from gossamer.errors import NotFiniteError, UsageError
 from gossamer.model.language_model import LanguageModel
+from gossamer.model.names import title_of
 from gossamer.model.site import Site
 from gossamer.training import run
 from gossamer.training.buffer import OnTheFly
@@ -136,8 +138,10 @@ def fit_source(
     what = "training dictionaries" if len(plans) > 1 else "training a dictionary"
     run.finish(job, what, config.steps, Path(folder), settings, config.checkpoint_every, processes=processes, also=also)
     said = {"fit": asdict(config), **(facts or {})}
+    # Dictionaries go to other machines, this one's paths do not.
+    model_name = None if source.model_name is None else title_of(source.model_name)
     return {
-        name: learner.dictionary(source.model_name, {"training": {**said, "plan": learner.plan.facts}})
+        name: learner.dictionary(model_name, {"training": {**said, "plan": learner.plan.facts}})
         for name, learner in job.learners.items()
     }
 
@@ -230,9 +234,28 @@ class _Fit:
             gradients = combined(gradients, self.config.batch, self.processes)
             learner.update(gradients, step)
             self.latest[name] = gradients.averaged
+        self._resample(step)
         if step + 1 == self.config.steps:
             self._calibrate()
         return self.config.batch
+
+    def _resample(self, step: int) -> None:
+        """Where an event is due, start dead latents anew from activations that are still to come.
+
+        Memory: a second buffer where they are more than is left of the one in use.
+        """
+        draws = {name: draw for name, one in self.learners.items() if (draw := one.restart_draw(step)) is not None}
+        if not draws:
+            return
+        # No more of the work than an eighth at each event.
+        tokens = min(self.config.tokens // 8, max(draw.sample for draw in draws.values()))
+        coming = batches(self.source, self.place, self.config.batch, self.config.accumulate)
+        for _ in range(max(1, tokens // self.config.batch)):
+            for part, name in itertools.product(next(coming)[1], draws):
+                with self._precision():
+                    self.learners[name].offer(draws[name], *_ends(self.learners[name].plan, part), step)
+        for name, draw in draws.items():
+            self.learners[name].restart(draw)
 
     def _calibrate(self) -> None:
         """Give every rule that picks from a batch the threshold that stands for it, on activations still to come."""

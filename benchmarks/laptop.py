@@ -4,12 +4,12 @@
 
 Every command runs as a process of its own, with nothing but defaults beside what says how much to do: training at
 three sites (4,096 latents, 200,000 tokens, fine-tuning included), evaluating those dictionaries on 5,000 tokens, a
-circuit for IOI in Gemma. Standard error is a pipe, so that what is timed is also what a log gets. The peak is that of the command's
-whole life, as the system counts it. "theirs" is the most that a command may take; for faithfulness in bfloat16 it is
-that in float32, and for capture the tokens a second that a laptop's two cores must reach.
+circuit for IOI in Gemma. Standard error is a pipe, so that what is timed is also what a log gets. The peak is that of
+the command's whole life, as the system counts it. "theirs" is the most that a command may take; for faithfulness in
+bfloat16 it is that in float32, and for capture the tokens a second that a laptop's two cores must reach.
 
-Dictionaries stay in --out and are found again there: a second run measures the commands after training only if training
-is left out with --only. Numbers are those of a quiet machine, or they are not these.
+Dictionaries stay in --out: a second run with --only evaluate, say, finds them there, and one that trains again only
+reads them. The numbers mean something on a quiet machine alone.
 """
 
 import argparse

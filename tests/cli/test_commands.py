@@ -94,7 +94,7 @@ def test_a_users_mistakes_end_in_exit_code_2_without_a_traceback(gossamer, argum
 
 
 def test_a_users_mistake_in_a_process_of_its_own():
-    command = [sys.executable, "-c", "from gossamer.cli import main; main()", "circuit", "no/such/folder", "-t", "ioi"]
+    command = [sys.executable, "-c", "from gossamer.cli import run; run()", "circuit", "no/such/folder", "-t", "ioi"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert found.returncode == 2, found.stderr
     assert re.fullmatch(r"error: .*no/such/folder.*\n", found.stderr)
@@ -451,7 +451,7 @@ def test_pursuit_refuses_what_would_fail_after_the_work(no_model, gossamer, tmp_
 def test_output_that_cannot_be_written_is_one_line(options):
     with open("/dev/full", "w") as full:
         ran = subprocess.run(
-            [sys.executable, "-c", "from gossamer.cli import main; main()", "tasks", *options],
+            [sys.executable, "-c", "from gossamer.cli import run; run()", "tasks", *options],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,

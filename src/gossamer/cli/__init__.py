@@ -80,9 +80,15 @@ for command in _COMMANDS:
 
 
 def main() -> None:
+    """The program `gossamer`: :func:`run`, with a word of what is going on where loading takes long."""
+    with first_word():
+        run()
+
+
+def run() -> None:
     """Run the command line: exit code 0 done, 1 failed, 2 wrong request, 130 stopped; a user's mistake is one line."""
     try:
-        with spoken_warnings(), first_word():
+        with spoken_warnings():
             app()
     except UsageError as error:
         fail(error, 2)

@@ -83,8 +83,8 @@ def general(model: LanguageModel) -> Recipe:
     objective = BatchTopK(k=min(64, max(16, model.d_model // 4)))
     learner = DictionaryTrainerConfig(n_latents=min(16 * model.d_model, 32_768), objective=objective)
     corpus = CorpusConfig(context=min(64, model.n_context - 1), bos=share)
-    # Three sites of a wide model in half a gigabyte.
-    fit = FitConfig(buffer=min(FitConfig.buffer, max(16_384, _BUFFERED // model.d_model)))
+    # Three sites of a wide model in half a gigabyte; used twice, as capturing costs more than a step does.
+    fit = FitConfig(buffer=min(FitConfig.buffer, max(16_384, _BUFFERED // model.d_model)), reuse=2)
     # Half of what small vocabularies get: with a wide one the logits of a token cost more than all else.
     finetune = FinetuneConfig(tokens=fit.tokens // 8)
     return Recipe(tuple(layers), TrainingConfig(corpus=corpus, learner=learner, fit=fit, finetune=finetune))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from gossamer.cli import inputs, options
+from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, out, print_json
 
 COLUMNS = (
@@ -46,6 +46,9 @@ def evaluate(
     a ratio of sums, EV legacy as a mean of ratios; norm and bias say whether reconstructions are too short or too long.
     With --json one object a site, in the schema of SAEBench's core evaluation.
     """
+    early.require_dictionaries(dictionaries)
+    early.require_texts([text])
+
     from gossamer.activations import DEFAULT_MASK, REAL_TOKENS, read_texts
     from gossamer.progress import progress_bars
     from gossamer.replacement.evaluate import evaluate as measured

@@ -28,6 +28,7 @@ COMMANDS = (
     "circuit",
     "evaluate-circuit",
     "report",
+    "trace",
     "tasks",
     "train",
     "check",

@@ -26,7 +26,7 @@ def test_ablate_writes_results_table_and_pictures(gossamer, tiny, tmp_path):
     assert facts["site"] == "resid_post.1"
     assert {one["variant"] for one in facts["trained"]} >= {"baseline", "all together", "resampling", "ghost"}
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {"results.json", "table.md", "improvements.png", "dead-latents.png", "fit"}
+    assert written == {"results.json", "table.md", "improvements.png", "dead-latents.png", "fit-0"}
 
 
 def _stories(folder):

@@ -29,12 +29,13 @@ def pursuit(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="encoder, rescaled, top_k, refit, gradient, matching or orthogonal; repeat. "
+            help="encoder, rescaled, shifted, top_k, refit, gradient, matching or orthogonal; repeat. "
             "Default: encoder, rescaled, top_k, refit and gradient."
         ),
     ] = None,
     rows: Annotated[
-        int, typer.Option(help="Texts to measure on, from the first; 'rescaled' is fitted on later ones.")
+        int,
+        typer.Option(help="Texts to measure on, from the first; rescaled and shifted are fitted on later ones."),
     ] = 256,
     context: Annotated[int, typer.Option(help="Tokens of a text that are read, from the first.")] = 128,
     bos: options.Bos = None,
@@ -44,7 +45,7 @@ def pursuit(
     family: options.FamilyFile = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Sweep ways of coding over k: encoder, encoder cut to k, re-optimised, rescaled, and pursuit without encoder.
+    """Sweep ways of coding over k: encoder, encoder cut to k, re-optimised, rescaled, shifted, and pursuit.
 
     Give dictionaries of one site that were trained at several L0s. Writes results.json after each method, so that a run
     can be stopped and goes on; then tables.md and a picture of cross-entropy recovered against L0.
@@ -83,9 +84,12 @@ def pursuit(
 
 
 def _require_sample(methods: Sequence[str], text: Path, texts: int, count: int) -> None:
-    if "rescaled" in methods and texts <= count:
+    from gossamer.replacement.coding_study import FITTED
+
+    fitted = [method for method in methods if method in FITTED]
+    if fitted and texts <= count:
         raise UsageError(
-            f"--rows: fewer than the {texts} texts of {text} expected, as 'rescaled' is fitted on those after the "
+            f"--rows: fewer than the {texts} texts of {text} expected, as {fitted[0]!r} is fitted on those after the "
             f"first {count}; give more text, fewer --rows, or methods without it"
         )
 

@@ -65,6 +65,24 @@ def decimals(option: str, text: str) -> list[float]:
         raise UsageError(f"{option}: expected numbers separated by commas, as 0.3,1,3, found {text!r}") from None
 
 
+def token_mask(special: bool, louder: float | None, positions: str | None, sites: Sequence[Any]) -> Any:
+    """Which tokens count, by the options that leave some out beside BOS and attention sinks."""
+    from gossamer.activations import LoudTokens, TokenMask
+
+    loud = None if louder is None else LoudTokens(max(sites), louder)
+    return TokenMask(special=not special, loud=loud, positions=None if positions is None else _slice(positions))
+
+
+def _slice(text: str) -> tuple[int | None, ...]:
+    try:
+        found = tuple(int(part) if part.strip() else None for part in text.split(":"))
+    except ValueError:
+        found = ()
+    if not 2 <= len(found) <= 3:
+        raise UsageError(f"--positions: START:STOP expected, as 1: or :-5, found {text!r}")
+    return found
+
+
 def words(text: str) -> list[str]:
     """`text` as words between commas."""
     return [word.strip() for word in text.split(",")]

@@ -62,6 +62,23 @@ EncoderScale = Annotated[
         help="The encoder starts as this times the decoder transposed; below 1 explains more, with more dead latents."
     ),
 ]
+Buffer = Annotated[
+    int | None,
+    typer.Option(help="Activations captured and shuffled together at every site; fewer take less memory."),
+]
+Context = Annotated[int | None, typer.Option(help="Tokens of a row of text, BOS included.")]
+RowsBos = Annotated[
+    bool | None, typer.Option("--bos/--no-bos", help="All rows begin with BOS, or none; default: the recipe's share.")
+]
+Sensitivity = Annotated[
+    float | None,
+    typer.Option(
+        help="How far errors count by what the model's output minds, 0 to 0.99; 0: evenly, and no passes for it."
+    ),
+]
+SensitivityRows = Annotated[
+    int | None, typer.Option(help="Rows of text that this is estimated from, at most; each costs several passes.")
+]
 Autocast = Annotated[bool, typer.Option("--autocast", help="The dictionaries' products in bfloat16.")]
 Cache = Annotated[
     Path | None,
@@ -103,6 +120,14 @@ def train(
     learning_rate: LearningRate = None,
     encoder_scale: EncoderScale = None,
     autocast: Autocast = False,
+    buffer: Buffer = None,
+    context: Context = None,
+    bos: RowsBos = None,
+    leave_out_special: options.LeaveOutSpecial = False,
+    leave_out_louder: options.LeaveOutLouder = None,
+    positions: options.Positions = None,
+    sensitivity: Sensitivity = None,
+    sensitivity_rows: SensitivityRows = None,
     cache: Cache = None,
     formats: Formats = None,
     metrics: Metrics = None,
@@ -132,8 +157,10 @@ def train(
     with joined(device) as processes:
         network = inputs.language_model(model, device, dtype, family)
         recipe, tuned = recipe_for(network), finetune_tokens if pairs is None else 0
-        asked = _with_loop(recipe.config, seed, tokens, tuned, batch, accumulate, autocast)
-        asked = replace(asked, learner=_with_changes(asked.learner, learning_rate, encoder_scale))
+        asked = _with_loop(recipe.config, seed, tokens, tuned, batch, accumulate, autocast, buffer, sensitivity_rows)
+        asked = replace(asked, learner=_with_changes(asked.learner, learning_rate, encoder_scale, sensitivity))
+        mask = inputs.token_mask(leave_out_special, leave_out_louder, positions, places or recipe.sites)
+        asked = replace(asked, corpus=_with_rows(asked.corpus, context, bos, mask))
         chosen = _combinations(asked.learner, objective, n_latents, k, penalty, l0, seeds, seed)
         where = places or recipe.sites
         config = _tunable(asked, where, chosen)
@@ -214,6 +241,8 @@ def _with_loop(
     batch: int | None,
     accumulate: int,
     autocast: bool,
+    buffer: int | None,
+    sensitivity_rows: int | None,
 ) -> Any:
     """The recipe's settings, with those that were given in their place."""
     fit = config.fit
@@ -222,13 +251,24 @@ def _with_loop(
     size = fit.batch if batch is None else batch
     if finetune_tokens is None:
         finetune_tokens = round(config.finetune.tokens * max(0, count) / fit.tokens)
-    buffer = max(size, fit.buffer)
+    buffer = max(size, fit.buffer) if buffer is None else buffer
+    rows = fit.sensitivity_rows if sensitivity_rows is None else sensitivity_rows
+    fit = replace(fit, sensitivity_rows=rows)
     fit = replace(fit, tokens=count, batch=size, buffer=buffer, accumulate=accumulate, autocast=autocast)
     finetune = replace(config.finetune, tokens=finetune_tokens)
     return replace(config, fit=fit, finetune=finetune, seed=seed)
 
 
-def _with_changes(learner: Any, learning_rate: float | None, encoder_scale: float | None) -> Any:
+def _with_rows(corpus: Any, context: int | None, bos: bool | None, mask: Any) -> Any:
+    share = corpus.bos if bos is None else float(bos)
+    return replace(corpus, context=corpus.context if context is None else context, bos=share, mask=mask)
+
+
+def _with_changes(
+    learner: Any, learning_rate: float | None, encoder_scale: float | None, sensitivity: float | None
+) -> Any:
+    if sensitivity is not None:
+        learner = replace(learner, sensitivity=sensitivity)
     if learning_rate is not None:
         learner = replace(learner, optimiser=replace(learner.optimiser, learning_rate=learning_rate))
     return learner if encoder_scale is None else replace(learner, encoder_scale=encoder_scale)

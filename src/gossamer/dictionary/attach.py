@@ -9,9 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.activations.stream import BATCH, ActivationBatch, ActivationStream
-from gossamer.activations.token_mask import DEFAULT_MASK, TokenMask
+from gossamer.activations.token_mask import TokenMask
 from gossamer.dictionary.config import ReportedMetrics
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.dictionary.training_tokens import counted_for
 from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
@@ -97,12 +98,13 @@ def measure(
     dictionaries: SiteMapping[Dictionary],
     tokens: Tokens,
     *,
-    mask: TokenMask = DEFAULT_MASK,
+    mask: TokenMask | None = None,
     batch_size: int = BATCH,
 ) -> BySite[Measurement]:
     """L0 and explained variance of each dictionary on the model's own activations, each dictionary alone.
 
-    What a transcoder explains is what stands at the site where it writes.
+    What a transcoder explains is what stands at the site where it writes. Tokens that count are those of `mask`, by
+    default those on which all of the dictionaries learned.
 
     Memory: the activations of one batch at all sites, and what :meth:`Dictionary.encode` needs.
 
@@ -116,7 +118,7 @@ def measure(
         model,
         tokens,
         sorted({*written, *written.values()}),
-        mask=mask,
+        mask=counted_for(model, dictionaries.values(), tokens, mask),
         batch_size=batch_size,
         what="measuring dictionaries",
     )

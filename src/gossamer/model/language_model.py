@@ -72,7 +72,8 @@ class LanguageModel(Sizes):
                 GGUF file, whose weights are dequantised, `bundled:NAME`, or a loaded model, which is used as it is
                 (that inside a PeftModel, with its adapters).
             tokenizer: instead of the one that comes with `source`.
-            dtype: default: the checkpoint's own, except float16 on a CPU, which becomes float32.
+            dtype: default: the checkpoint's own; half precision becomes float32 on a CPU without instructions for it
+                (float16 on all, bfloat16 on older ones), where it is several times as slow in half the memory.
             device: default: CUDA if there is any, else the CPU. Apple's MPS is refused: it has no float64, in which
                 sums are taken.
             device_map: how to spread the model over devices, as accelerate takes it.

@@ -5,7 +5,7 @@ from typing import Any
 
 from gossamer.activations.corpus import RowConfig
 from gossamer.display import short_repr
-from gossamer.model.site import Site
+from gossamer.model.site import GivenSite, Site
 from gossamer.training.checks import require, require_kinds
 from gossamer.training.dead_latents import DeadLatentStrategy
 from gossamer.training.objectives import BatchTopK, Objective
@@ -134,7 +134,7 @@ class DictionarySpec:
 
     Attributes:
         name: what it is called in checkpoints and metrics; its own among those trained together.
-        site: where it reads.
+        site: where it reads; its name will do.
         site_out: where a transcoder's target stands; None: it reconstructs what it reads.
         learner: what it is and how it learns.
         seed: of its initial weights and of what it draws.
@@ -145,14 +145,17 @@ class DictionarySpec:
     """
 
     name: str
-    site: Site
-    site_out: Site | None = None
+    site: GivenSite
+    site_out: GivenSite | None = None
     learner: DictionaryTrainerConfig = field(default_factory=DictionaryTrainerConfig)
     seed: int = 0
 
     __repr__ = short_repr
 
     def __post_init__(self) -> None:
+        for end in ("site", "site_out"):
+            if isinstance(name := getattr(self, end), str):
+                object.__setattr__(self, end, Site.of(name))
         require_kinds(self)
         require(self.name != "" and ":" not in self.name, "a name without colons for a dictionary", repr(self.name))
         for site in (self.site, self.target):
@@ -178,7 +181,7 @@ class FitConfig:
     """Training on reconstruction: the loop that all dictionaries of a run share.
 
     Attributes:
-        sensitivity_rows: rows from which is estimated what the model's output minds.
+        sensitivity_rows: rows from which is estimated what the model's output minds, at most: a short run takes fewer.
         tokens: activations to learn from; more than the corpus has means several epochs.
         batch: activations in one optimiser step.
         buffer: activations captured and shuffled together, at every site (memory: buffer * d_model * sites values).
@@ -292,6 +295,13 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         require_kinds(self)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All of it, for JSON; of the mask only what differs from the default, so that records are as they were."""
+        found, mask = asdict(self), self.corpus.mask.facts
+        del found["corpus"]["mask"]
+        return found if not mask else {**found, "corpus": {**found["corpus"], "mask": mask}}
 
 
 def require_vectors(site: Site) -> None:

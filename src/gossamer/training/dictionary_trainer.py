@@ -30,8 +30,9 @@ from gossamer.sparse.largest import MARGIN
 from gossamer.training.calibration import calibrated
 from gossamer.training.config import DictionarySpec, learning_rate
 from gossamer.training.dead_latents import Ghost, Resampling
+from gossamer.training.dead_latents.resampling import InputDraw
 from gossamer.training.export import assembled, folded, latent_norms
-from gossamer.training.gradients import Candidates, Gradients
+from gossamer.training.gradients import Gradients
 from gossamer.training.objectives import BatchTopK, ObjectiveOutput, StepContext
 from gossamer.training.optimiser import Optimiser
 from gossamer.training.parallel import Processes
@@ -168,11 +169,9 @@ class DictionaryTrainer:
         `tokens` is the size of the batch that these are a part of, if there is more of it.
         """
         _require_targets(self.plan, inputs, targets)
-        x = self._units(inputs, self.read, self.plan.site)
-        y = x if targets is None else self._units(targets, self.written, self.plan.target)
+        x, y = self._ends(inputs, targets)
         dead_unless_fired = self.tokens_since_fired + (len(x) if tokens is None else tokens) > self.config.dead_after
         context = self._moment(dead_unless_fired, step)
-        x = x - self.parameters["b_dec"] if self.config.pre_bias else x
         with error_context(f"dictionary {self.plan.name} at {self.plan.site}"):
             outcome = self.config.objective.outcome(self.parameters, x, y, context)
         dead = context.dead(outcome.fired)
@@ -181,7 +180,13 @@ class DictionaryTrainer:
         found = torch.autograd.grad(total, list(self.parameters.values()))
         gradients = dict(zip(self.parameters, found, strict=True))
         measured = self._measured(outcome, auxiliary_loss, dead, y)
-        return Gradients(gradients, measured, outcome.fired, len(x), self._candidates(outcome, x, y, step))
+        return Gradients(gradients, measured, outcome.fired, len(x))
+
+    def _ends(self, inputs: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What the encoder reads and what is to come out, in the units of training."""
+        x = self._units(inputs, self.read, self.plan.site)
+        y = x if targets is None else self._units(targets, self.written, self.plan.target)
+        return x - self.parameters["b_dec"] if self.config.pre_bias else x, y
 
     def _units(self, raw: Tensor, units: Units, site: object) -> Tensor:
         return units.inward(self._finite(raw, f"activations at {site}", named=True))
@@ -205,15 +210,6 @@ class DictionaryTrainer:
         if remedy.all_at_start and self.seen < self.config.dead_after:
             dead = torch.ones_like(dead)
         return auxiliary_loss + remedy.loss(self.parameters, self._bias, x, outcome.error, dead)
-
-    def _candidates(self, outcome: ObjectiveOutput, x: Tensor, y: Tensor, step: int) -> Candidates | None:
-        remedy = self.config.remedy
-        if not isinstance(remedy, Resampling) or not remedy.due(step, self.steps):
-            return None
-        wanted = (y - self.parameters["b_dec"]).detach()
-        # An autoencoder's latent reads what it writes; a transcoder's reads the input of what it is to write.
-        read = wanted if self.plan.site_out is None else x.detach()
-        return Candidates(read, wanted, outcome.error.detach().square().sum(dim=1))
 
     @property
     def _bias(self) -> str:
@@ -243,8 +239,6 @@ class DictionaryTrainer:
             self.threshold = self.config.objective.next_threshold(self.threshold, self.smallest)
         self.tokens_since_fired = torch.where(gradients.fired > 0, 0, self.tokens_since_fired + gradients.tokens)
         self.seen += gradients.tokens
-        if gradients.candidates is not None:
-            self._resample(gradients.candidates, step)
 
     def calibrate(self, inputs: Sequence[Float[Tensor, "_ d"]]) -> None:
         """Set the threshold of a batch rule so that on these raw activations k latents a token are active on average.
@@ -258,18 +252,48 @@ class DictionaryTrainer:
         read = [x - self.parameters["b_dec"].detach() for x in read] if self.config.pre_bias else read
         self.threshold = calibrated(self.parameters, read, objective.k, float(self.smallest), self.processes)
 
-    @torch.no_grad()
-    def _resample(self, candidates: Candidates, step: int) -> None:
+    def restart_draw(self, step: int) -> InputDraw | None:
+        """What draws the inputs that dead latents restart from after step number `step`; None: no event, or none dead.
+
+        Where an event is due the host waits for the device.
+        """
         remedy = self.config.remedy
+        if not isinstance(remedy, Resampling) or not remedy.due(step, self.steps):
+            return None
+        draw = generator(self.plan.seed, "resampling", self.plan.name, step)
+        wanted = int(self._dead.sum())
+        return InputDraw(wanted, remedy.sample, draw) if wanted else None
+
+    @property
+    def _dead(self) -> Bool[Tensor, "n"]:
+        return self.tokens_since_fired > self.config.dead_after
+
+    @torch.no_grad()
+    def offer(
+        self,
+        draw: InputDraw,
+        inputs: Float[Tensor, "tokens d"],
+        targets: Float[Tensor, "targets d_out"] | None,
+        step: int,
+    ) -> None:
+        """Draw from a block of raw activations. Of several processes each gives its own part of the block."""
+        x, y = self._ends(inputs, targets)
+        outcome = self.config.objective.outcome(self.parameters, x, y, self._moment(self._dead, step))
+        wanted = y - self.parameters["b_dec"]
+        # An autoencoder's latent reads what it writes; a transcoder's reads the input of what it is to write.
+        read = wanted if self.plan.site_out is None else x
+        draw.add(*map(self.processes.gathered, (read, wanted, outcome.error.square().sum(dim=1))))
+
+    @torch.no_grad()
+    def restart(self, draw: InputDraw) -> None:
+        """Start the dead latents anew from the inputs drawn."""
+        remedy, dead = self.config.remedy, self._dead
         assert isinstance(remedy, Resampling)
-        dead = self.tokens_since_fired > self.config.dead_after
         norms = self.parameters["W_dec"].norm(dim=1)
-        # Living rows' norm where norms are free, so that a newcomer is neither loud nor unheard.
+        # Living rows' norm where norms are free, so that a newcomer writes about as much as they do.
         free = self.config.optimiser.decoder_norm == "free" and not bool(dead.all())
         norm = norms[~dead].mean() if free else torch.ones_like(norms[0])
-        draw = generator(self.plan.seed, "resampling", self.plan.name, step)
-        vectors = self.config.objective.vectors
-        latents = remedy.restart(self.parameters, vectors, candidates, dead, norm, draw)
+        latents = remedy.restart(self.parameters, self.config.objective.vectors, draw, dead, norm)
         self.optimiser.forget(latents)
         self.tokens_since_fired[latents] = 0
 

@@ -1,5 +1,6 @@
 """Train many dictionaries, of whatever sites, sizes, objectives and seeds, on the same activations."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -12,7 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.activations.corpus import Corpus
+from gossamer.activations.loudness import warn_of_loud_tokens
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.dictionary.training_tokens import mask_facts
 from gossamer.errors import NotFiniteError, UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.names import title_of
@@ -31,6 +34,8 @@ from gossamer.training.sensitivity import sensitivity
 from gossamer.training.source import Activations, ActivationSource, TurnPlace, batches
 from gossamer.training.tensors import InMemory
 
+# Activations that tell whether a few are louder than all others.
+_JUDGED = 8192
 # How much the model's output minds errors, at some sites: asked for once, when a run begins.
 Sensitivities = Callable[[list[Site]], Mapping[Site, Float[Tensor, "d d"]]]
 
@@ -67,6 +72,7 @@ def fit(
 
     Warns:
         TrainingWarning: a dictionary has fewer latents than dimensions; it is trained as asked.
+        LoudTokensWarning: a few tokens carry most of the variance of a site.
     """
     _require_plans(plans)
     sites = sorted({site for plan in plans for site in (plan.site, plan.target)})
@@ -75,12 +81,10 @@ def fit(
     source = captured if cache is None else _cached(captured, config, Path(cache))
 
     def minding(wanted: list[Site]) -> Mapping[Site, Tensor]:
-        # No more of the work than an eighth, but enough to span the site's dimensions.
-        enough = max(config.tokens // 8, 16 * max(map(model.width, wanted)))
-        rows = min(config.sensitivity_rows, -(-enough // corpus.training.ids.shape[1]))
-        return sensitivity(model, corpus.rows(0, rows, seed), wanted, seed)
+        rows = sensitivity_rows(config, max(map(model.width, wanted)), corpus.training.ids.shape[1])
+        return sensitivity(model, corpus.rows(0, rows, seed), wanted, seed, mask=corpus.mask)
 
-    facts = {"fit_corpus": corpus.fingerprint, "seed": seed}
+    facts = {"fit_corpus": corpus.fingerprint, "seed": seed, **mask_facts(corpus.mask)}
     return fit_source(source, plans, config, folder, sensitivities=minding, also=also, facts=facts)
 
 
@@ -142,6 +146,15 @@ def fit_source(
     }
 
 
+def sensitivity_rows(config: FitConfig, width: int, context: int) -> int:
+    """Rows of `context` tokens from which the sensitivity of sites of some width is estimated.
+
+    A row costs as much as capturing several: they are no more than a thirty-second of what is learned from, as long as
+    that spans the site's dimensions.
+    """
+    return min(config.sensitivity_rows, -(-max(config.tokens // 32, 8 * width) // context))
+
+
 def _require_plans(plans: Sequence[DictionarySpec]) -> None:
     if not plans:
         raise UsageError("no site to train a dictionary for; give at least one, such as resid_post.3")
@@ -188,6 +201,9 @@ class _Fit:
         if self.processes.writes:
             sizes = {plan.name: (plan.learner.n_latents, first[plan.site].shape[1]) for plan in self.plans}
             warn_of_undercomplete(sizes)
+            for site in sorted({plan.target for plan in self.plans}):
+                some = first[site][:_JUDGED].float()
+                warn_of_loud_tokens((some - some.mean(dim=0)).square().sum(dim=1), str(site))
         minding = sorted({plan.target for plan in self.plans if plan.learner.sensitivity > 0})
         metrics = self.sensitivities(minding) if self.sensitivities is not None and minding else {}
         for plan in self.plans:
@@ -218,9 +234,28 @@ class _Fit:
             gradients = combined(gradients, self.config.batch, self.processes)
             learner.update(gradients, step)
             self.latest[name] = gradients.averaged
+        self._resample(step)
         if step + 1 == self.config.steps:
             self._calibrate()
         return self.config.batch
+
+    def _resample(self, step: int) -> None:
+        """Where an event is due, start dead latents anew from activations that are still to come.
+
+        Memory: a second buffer where they are more than is left of the one in use.
+        """
+        draws = {name: draw for name, one in self.learners.items() if (draw := one.restart_draw(step)) is not None}
+        if not draws:
+            return
+        # No more of the work than an eighth at each event.
+        tokens = min(self.config.tokens // 8, max(draw.sample for draw in draws.values()))
+        coming = batches(self.source, self.place, self.config.batch, self.config.accumulate)
+        for _ in range(max(1, tokens // self.config.batch)):
+            for part, name in itertools.product(next(coming)[1], draws):
+                with self._precision():
+                    self.learners[name].offer(draws[name], *_ends(self.learners[name].plan, part), step)
+        for name, draw in draws.items():
+            self.learners[name].restart(draw)
 
     def _calibrate(self) -> None:
         """Give every rule that picks from a batch the threshold that stands for it, on activations still to come."""

@@ -12,12 +12,15 @@ from gossamer.dictionary.attach import Measurement, measure
 from gossamer.dictionary.config import Contents, ReportedMetrics
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.set import INDEX, DictionarySet
+from gossamer.dictionary.training_tokens import mask_facts
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site, SiteLike
+from gossamer.progress import announce
 from gossamer.replacement.evaluate.quality import CE_RECOVERED, Quality, quality
 from gossamer.training import loggers
 from gossamer.training.config import DictionarySpec, TrainingConfig, require_vectors
+from gossamer.training.cost import told
 from gossamer.training.end_to_end_trainer import ARCHITECTURES as FINETUNED
 from gossamer.training.finetune import finetune
 from gossamer.training.fit import fit
@@ -196,6 +199,7 @@ def _fitted(
             for plan in plans
             for site in sites
         ]
+        announce(lambda: told(model, corpus, each, config.fit, config.finetune))
         found = fit(model, corpus, each, config.fit, folder / "fit", config.seed, cache=cache, also=also)
         if processes.writes:
             for plan in plans:
@@ -214,11 +218,12 @@ def _with_claims(
     model: LanguageModel, dictionaries: DictionarySet, corpus: Corpus, config: TrainingConfig
 ) -> DictionarySet:
     """The same dictionaries, saying how they were trained and what they do on held-out text."""
-    alone = measure(model, dictionaries, corpus.measured)
-    together = quality(model, dictionaries, corpus.measured)
+    alone = measure(model, dictionaries, corpus.measured, mask=corpus.mask)
+    together = quality(model, dictionaries, corpus.measured, mask=corpus.mask)
     facts = {
-        "config": asdict(config),
+        "config": config.facts,
         "corpus_sha256": corpus.fingerprint,
+        **mask_facts(corpus.mask),
         "held_out": _claims_together(together, dictionaries),
         "torch": torch.__version__,
     }

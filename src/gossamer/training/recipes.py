@@ -32,6 +32,9 @@ class Recipe:
         return [Site("resid_post", layer) for layer in self.layers]
 
 
+# Values that a buffer holds at one of three sites.
+_BUFFERED = 2**27 // 3
+
 RECIPES: dict[str, Recipe] = {
     "tinytalk-3m-gpt2": Recipe(
         # After layer 6 the answer's name is all but written: a dictionary there alone costs 15 % of the IOI difference.
@@ -80,4 +83,8 @@ def general(model: LanguageModel) -> Recipe:
     objective = BatchTopK(k=min(64, max(16, model.d_model // 4)))
     learner = DictionaryTrainerConfig(n_latents=min(16 * model.d_model, 32_768), objective=objective)
     corpus = CorpusConfig(context=min(64, model.n_context - 1), bos=share)
-    return Recipe(tuple(layers), TrainingConfig(corpus=corpus, learner=learner))
+    # Three sites of a wide model in half a gigabyte.
+    fit = FitConfig(buffer=min(FitConfig.buffer, max(16_384, _BUFFERED // model.d_model)))
+    # Half of what small vocabularies get: with a wide one the logits of a token cost more than all else.
+    finetune = FinetuneConfig(tokens=fit.tokens // 8)
+    return Recipe(tuple(layers), TrainingConfig(corpus=corpus, learner=learner, fit=fit, finetune=finetune))

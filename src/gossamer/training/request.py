@@ -84,7 +84,7 @@ def request_of(
         "texts": len(texts),
         "texts_sha256": text_hash,
         "sites": [str(site) for site in sites],
-        **json.loads(json.dumps({**asdict(config), **several, **cached})),
+        **json.loads(json.dumps({**config.facts, **several, **cached})),
     }
 
 

@@ -64,3 +64,10 @@ def test_a_plan_has_the_coefficient_and_a_name_of_its_own():
 def test_impossible_grids_are_refused(changes):
     with pytest.raises(UsageError):
         RecipeComparisonConfig(**changes)
+
+
+def test_some_variants_alone_beside_the_baseline():
+    names = [one.name for one in variants(RecipeComparisonConfig(only=("ghost", "all together")))]
+    assert names == ["baseline", "all together", "ghost"]
+    with pytest.raises(UsageError, match=r"variants among Adam beta1 = 0, .*softplus, found gost"):
+        variants(RecipeComparisonConfig(only=("gost",)))

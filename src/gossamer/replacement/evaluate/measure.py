@@ -9,15 +9,20 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from gossamer.activations.loudness import warn_of_loud_tokens
 from gossamer.activations.stream import BATCH, ActivationBatch, ActivationStream
-from gossamer.activations.token_mask import DEFAULT_MASK, TokenMask
+from gossamer.activations.token_mask import TokenMask
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.encoding_method import EncodingMethod
+from gossamer.dictionary.training_tokens import TrainingTokens, counted_for
+from gossamer.display import plural
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
+from gossamer.model.cost import Cost, head_operations, operations_per_second, pass_operations
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.predictions import compare_predictions, predicting
 from gossamer.model.site import BySite, Site, SiteMapping, by_site
+from gossamer.progress import announce
 from gossamer.replacement.evaluate.evaluation import Evaluation, Position, SaeBenchMeasures
 from gossamer.replacement.replacement_model import ReplacementModel
 from gossamer.sparse.latents import SparseLatents
@@ -32,7 +37,7 @@ def evaluate(
     dictionaries: SiteMapping[Dictionary],
     tokens: Tokens,
     *,
-    mask: TokenMask = DEFAULT_MASK,
+    mask: TokenMask | None = None,
     batch_size: int = BATCH,
     saebench: bool = False,
 ) -> BySite[Evaluation]:
@@ -48,7 +53,7 @@ def evaluate_methods(
     methods: Mapping[Name, EncodingMethod],
     tokens: Tokens,
     *,
-    mask: TokenMask = DEFAULT_MASK,
+    mask: TokenMask | None = None,
     batch_size: int = BATCH,
     saebench: bool = False,
 ) -> dict[Name, Evaluation]:
@@ -60,31 +65,54 @@ def evaluate_methods(
     Args:
         methods: what to measure, by any name; several may read the same site.
         tokens: rows of ordinary text.
-        mask: which tokens are measured and replaced; the others pass through. `REAL_TOKENS`: BOS and sinks too, whose
-            activations are unlike all others, so that one of them can make every average.
+        mask: which tokens are measured and replaced; the others pass through. None: those on which all of the
+            dictionaries learned. `REAL_TOKENS`: BOS and sinks too, whose activations are unlike all others, so that one
+            of them can make every average.
         saebench: whether to measure what :func:`to_saebench` needs besides: where some tokens pass through, the layers
             after each site run once more.
 
     Raises:
         UsageError: fewer than two tokens to measure, no row of two tokens, or a transcoder.
         NotFiniteError: activations, reconstructions or logits are not finite.
+
+    Warns:
+        LoudTokensWarning: a few tokens carry most of the variance of a site.
     """
     for method in methods.values():
         method.dictionary.require_reconstruction("evaluation")
     networks = {method.site: ReplacementModel(model, {method.site: method.dictionary}) for method in methods.values()}
-    read = ActivationStream(model, tokens, sorted(networks), mask=mask, batch_size=batch_size)
+    counted = counted_for(model, [method.dictionary for method in methods.values()], tokens, mask)
+    read = ActivationStream(model, tokens, sorted(networks), mask=counted, batch_size=batch_size)
     predicted = int(predicting(tokens).sum())
-    if int(read.counted.sum()) < 2 or not predicted:
+    if int(counted.sum()) < 2 or not predicted:
         raise UsageError("evaluating dictionaries needs at least two tokens besides BOS and padding; give more text")
+    what = f"evaluating {plural(len(methods), 'dictionary', 'dictionaries')} on {predicted:,} tokens"
+    announce(lambda: f"{what}: {_cost(model, networks, methods, predicted)}")
     means = read.means()
     ends = {model.sites("resid_post")[-1], *(network.start for network in networks.values())}
-    stream = replace(read, sites=sorted({*networks, *ends}), mask=read.counted, what="evaluating")
+    stream = replace(read, sites=sorted({*networks, *ends}), what="evaluating")
     # SAEBench zeroes all tokens, so that its scores are relative to more damage where some pass through.
     everywhere = saebench and not torch.equal(read.counted, tokens.mask.to(read.counted.device))
     parts = stream.map(partial(_measured, model, methods, networks, means, saebench=saebench, everywhere=everywhere))
+    spreads = {name: torch.cat([part[name].pop("spreads").cpu() for part in parts]) for name in methods}
+    for site, name in {method.site: name for name, method in methods.items()}.items():
+        warn_of_loud_tokens(spreads[name], str(site))
     totals = {name: _added([part[name] for part in parts]) for name in methods}
+    included = {name: (mask or TrainingTokens.of(method.dictionary).mask).bos for name, method in methods.items()}
     facts = (str(model.dtype).removeprefix("torch."), *tokens.ids.shape) if saebench else None
-    return {name: _evaluation(method, totals[name], predicted, mask.bos, facts) for name, method in methods.items()}
+    return {
+        name: _evaluation(method, totals[name], predicted, included[name], facts) for name, method in methods.items()
+    }
+
+
+def _cost(
+    model: LanguageModel, networks: Mapping[Site, ReplacementModel], methods: Mapping[Name, EncodingMethod], tokens: int
+) -> str:
+    """Time and memory in words: two passes for all, and for zero and each method the later layers and the head."""
+    after = [pass_operations(model, site.layer or 0) for site in (*networks, *(one.site for one in methods.values()))]
+    work = 2 * pass_operations(model) + sum(after) + (1 + len(after)) * head_operations(model)
+    logits = 3 * 2**24 * 4
+    return Cost(tokens * work / operations_per_second(model), logits).told(model)
 
 
 def _measured(
@@ -116,7 +144,7 @@ def _measured(
         here = batch.mask.to(x.device)
         out, latents, sums = _reconstruction(method, x[here], means[method.site])
         edited[f"spliced {name}"] = after(method.site, x.index_put(here.nonzero(as_tuple=True), out.to(x.dtype)))
-        found[name] = sums | _by_position(sums.pop("rows"), here)
+        found[name] = sums | {"spreads": sums["rows"][-1]} | _by_position(sums.pop("rows"), here)
         if saebench:
             found[name]["fired_rows"] = _rows_of(latents, here)
     ce_model, predictions = compare_predictions(model, batch.values[last], edited, batch.tokens)
@@ -170,7 +198,7 @@ def _rows_of(latents: SparseLatents, kept: Bool[Tensor, "batch pos"]) -> Int[Ten
     """In how many rows each latent is active."""
     active, row = latents.activations > 0, kept.nonzero()[:, 0]
     pairs = row[latents.tokens[active]] * latents.n_latents + latents.latents[active]
-    return torch.bincount(pairs.unique() % latents.n_latents, minlength=latents.n_latents)
+    return torch.bincount(torch.unique(pairs) % latents.n_latents, minlength=latents.n_latents)
 
 
 def _added(parts: list[Sums]) -> Sums:
@@ -187,7 +215,7 @@ def _evaluation(
     predictions = {
         name: total[name] / predicted for name in ("ce_model", "ce_spliced", "ce_zero", "kl_spliced", "kl_zero")
     }
-    ablated = (total.get(f"{name}_zero_everywhere", 0.0) / predicted for name in ("ce", "kl"))
+    ce_zero, kl_zero = (total.get(f"{name}_zero_everywhere", 0.0) / predicted for name in ("ce", "kl"))
     return Evaluation(
         site=method.site,
         tokens=int(tokens),
@@ -203,7 +231,7 @@ def _evaluation(
             if count
         ),
         includes_bos=include_bos,
-        saebench=None if saebench is None else SaeBenchMeasures(*saebench, *ablated, sums["fired_rows"]),
+        saebench=None if saebench is None else SaeBenchMeasures(*saebench, ce_zero, kl_zero, sums["fired_rows"]),
         **per_token,
         **predictions,
     )

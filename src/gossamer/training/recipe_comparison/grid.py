@@ -21,10 +21,11 @@ class RecipeComparisonConfig:
     Attributes:
         n_latents: latents of each dictionary.
         coefficients: weights of the L1 penalty.
-        seeds: initial weights for each; the data come in the same order for all.
+        seeds: initial weights and orders of the data; those of a seed are the same for all variants.
         learning_rate: peak of Adam's learning rate.
         dead_after: a latent is dead when it has not fired for this many tokens.
         recovery: steps in which the learning rate returns after resampling.
+        only: names of the variants to train beside the baseline; empty: all.
     """
 
     n_latents: int = 1024
@@ -33,6 +34,7 @@ class RecipeComparisonConfig:
     learning_rate: float = 1e-2
     dead_after: int = 20_000
     recovery: int = 200
+    only: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require_kinds(self)
@@ -66,7 +68,14 @@ class Variant:
 
 
 def variants(config: RecipeComparisonConfig) -> list[Variant]:
-    """The baseline (L1, unit decoder, pre-encoder bias, plain Adam, raw activations) first, then every change to it."""
+    """The baseline first, then every change to it that is asked for.
+
+    The baseline: L1, unit decoder, pre-encoder bias, raw activations, Adam; learning rate and penalty rise over the
+    first 5 % of the steps and stay; gradients are cut at norm 1.
+
+    Raises:
+        UsageError: a variant is asked for that there is not.
+    """
     plain = OptimiserConfig(learning_rate=config.learning_rate, decay=0.0)
     base = DictionaryTrainerConfig(
         config.n_latents,
@@ -78,7 +87,12 @@ def variants(config: RecipeComparisonConfig) -> list[Variant]:
         dead_after=config.dead_after,
     )
     remedies = [Variant(name, DEAD, replace(base, remedy=remedy)) for name, remedy in _remedies(config).items()]
-    return [Variant(BASELINE, IMPROVEMENTS, base), *_improved(base), *remedies]
+    changes = [*_improved(base), *remedies]
+    known = [one.name for one in changes]
+    unknown = [name for name in config.only if name not in known]
+    require(not unknown, f"variants among {', '.join(known)}", ", ".join(unknown))
+    asked = config.only or known
+    return [Variant(BASELINE, IMPROVEMENTS, base), *(one for one in changes if one.name in asked)]
 
 
 def _improved(base: DictionaryTrainerConfig) -> Iterator[Variant]:

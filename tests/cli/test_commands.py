@@ -442,7 +442,7 @@ def test_toys_writes_a_table_and_a_picture(gossamer, tmp_path, monkeypatch):
 def test_pursuit_refuses_what_would_fail_after_the_work(no_model, gossamer, tmp_path, given, said):
     text = tmp_path / "text.txt"
     text.write_text("one\n\ntwo")
-    refused = gossamer("pursuit", "bundled:spool", "-d", "somewhere", "--text", text, *given)
+    refused = gossamer("pursuit", "bundled:spool", "-d", tmp_path, "--text", text, *given)
     assert refused.code == 2
     assert said in refused.err
 

@@ -20,6 +20,7 @@ from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.refine import CircuitRefiner
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import Study, StudySettings
+from gossamer.circuits.target import require_target
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import plural, short_repr
 from gossamer.errors import GossamerError, UsageError
@@ -104,7 +105,7 @@ def find_circuit(
         GossamerError: the model cannot do the task, the dictionaries keep nothing of it, or no circuit reaches the
             target.
     """
-    _check_target(faithfulness, size)
+    require_target(faithfulness, size)
     settings = settings or StudySettings()
     prompts = grouped(task_of(task, model.tokenizer), settings.masks)
     study = Study(model, by_site(dictionaries), prompts, settings)
@@ -175,15 +176,6 @@ def _smallest(study: Study, path: CircuitPath, refiner: CircuitRefiner, wanted: 
 def _check_room(nodes: Nodes, size: int) -> None:
     if size >= len(nodes):
         raise UsageError(f"size: fewer than the {len(nodes)} candidate nodes expected, found {size}")
-
-
-def _check_target(faithfulness: float | None, size: int | None) -> None:
-    if faithfulness is not None and size is not None:
-        raise UsageError("give faithfulness or size as the target, not both")
-    if faithfulness is not None and not 0 < faithfulness <= 1:
-        raise UsageError(f"faithfulness: a share above 0 and at most 1 expected, found {faithfulness}")
-    if size is not None and size < 1:
-        raise UsageError(f"size: at least 1 node expected, found {size}")
 
 
 def _faithful(study: Study, path: CircuitPath, wanted: float) -> Int[Tensor, "chosen"]:

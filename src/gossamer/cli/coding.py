@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from gossamer.cli import inputs, options
+from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, number, out, print_json
 from gossamer.errors import UsageError
 
@@ -50,6 +50,9 @@ def pursuit(
     Give dictionaries of one site that were trained at several L0s. Writes results.json after each method, so that a run
     can be stopped and goes on; then tables.md and a picture of cross-entropy recovered against L0.
     """
+    early.require_dictionaries(dictionaries)
+    early.require_texts([text])
+
     from gossamer.activations import read_texts
     from gossamer.progress import progress_bars
     from gossamer.replacement import coding_study

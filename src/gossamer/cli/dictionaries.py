@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from gossamer.cli import inputs, options
+from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import number, out, print_json
 
 # Lines of text: some thousand tokens, which take seconds.
@@ -30,6 +30,9 @@ def check(
     as_json: options.AsJson = False,
 ) -> None:
     """Check that dictionaries belong to a model and do there what their files claim (L0, explained variance)."""
+    early.require_dictionaries(dictionaries)
+    early.require_texts([] if text is None else [text])
+
     from gossamer.dictionary import attach
 
     lines = _checked_on(text, text_key)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from gossamer.cli import inputs, options
+from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, out, print_json
 
 _CONTEXT = 128
@@ -65,6 +65,9 @@ def evaluate(
     a ratio of sums, EV legacy as a mean of ratios; norm and bias say whether reconstructions are too short or too long.
     With --json one object a site, in the schema of SAEBench's core evaluation.
     """
+    early.require_dictionaries(dictionaries)
+    early.require_texts([text])
+
     from gossamer.activations import REAL_TOKENS, read_texts
     from gossamer.dictionary.training_tokens import TrainingTokens
     from gossamer.progress import progress_bars

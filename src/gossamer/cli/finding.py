@@ -6,8 +6,10 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from gossamer.cli import inputs, options
+from gossamer.circuits.target import require_target
+from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, out, print_json
+from gossamer.files import require_folder
 
 
 def demo(
@@ -16,6 +18,8 @@ def demo(
     as_json: options.AsJson = False,
 ) -> None:
     """Find, test and draw the circuit for subject-verb agreement in the bundled model (minutes on a laptop)."""
+    require_folder(output)
+
     from gossamer.demo import run_demo
     from gossamer.progress import progress_bars
 
@@ -62,6 +66,12 @@ def circuit(
 
     Example: gossamer circuit bundled:spool --task sva-rc --faithfulness 0.9
     """
+    require_target(faithfulness, size)
+    early.require_dictionaries(dictionaries)
+    early.require_task(task)
+    early.require_files(other, "JSON")
+    require_folder(output)
+
     from gossamer.circuits.find import find_circuit
     from gossamer.demo import write_results
     from gossamer.progress import progress_bars

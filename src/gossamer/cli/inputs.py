@@ -148,9 +148,12 @@ def _shared(parts: Sequence[Sequence[str]]) -> int:
 
 def reading(name: str, metric: str | None, roles: str | None, length: int | None) -> dict[str, Any]:
     """How a task is read and measured, as options of `open_task`; what does not go together is refused."""
+    from gossamer.tasks.generators import get
     from gossamer.tasks.metric import METRICS
     from gossamer.tasks.published import is_file
 
+    if not is_file(name):
+        get(name)
     if metric is not None:
         choice("--metric", metric, tuple(METRICS))
     if roles is not None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from gossamer.cli import inputs, options
+from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, number, out, print_json
 from gossamer.errors import UsageError
 
@@ -144,6 +144,8 @@ def train(
     combination is trained, all from the same passes of the model. Started by torchrun, all processes train the same
     dictionaries.
     """
+    early.require_texts(text)
+
     from gossamer.activations import read_texts
     from gossamer.progress import progress_bars
     from gossamer.training import recipe_for, train_sets, train_transcoders

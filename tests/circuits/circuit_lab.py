@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gossamer.circuits.ablation import Ablation, AblationKind, ErrorPolicy, SiteAblation
 from gossamer.circuits.nodes import Nodes
+from gossamer.circuits.outputs import Outputs
 from gossamer.circuits.splice import Splice
 from gossamer.dictionary import Dictionary, DictionaryConfig
 from gossamer.features import Feature, Node
@@ -191,6 +192,15 @@ def by_hand(splice: Splice, grids: Mapping[Site, Tensor], reads: dict[Site, Tens
     edits = {site: (lambda x, site=site: replaced(site, x)) for site in splice.dictionaries}
     with torch.no_grad(), model.edit(edits):
         return model.logits(examples.clean.tokens, at=examples.clean.answer_position)
+
+
+def table(logits: Tensor) -> Outputs:
+    """The outputs of a network of which the logits are known."""
+
+    def unembed(x: Tensor, ids: Tensor | None = None) -> Tensor:
+        return x if ids is None else x.gather(1, ids)
+
+    return Outputs(logits, unembed)
 
 
 def differences(logits: Tensor, examples: PromptPairs) -> Tensor:

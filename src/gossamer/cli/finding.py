@@ -38,7 +38,7 @@ def circuit(
     recipe: options.Recipe = "gossamer",
     metric: options.MetricName = None,
     loss: options.Loss = "metric",
-    steps: options.Steps = 400,
+    steps: options.Steps = None,
     ablation: options.Ablation = "mean",
     errors: options.Errors = "mean",
     masks: options.Masks = "role",
@@ -100,11 +100,18 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
     from gossamer.report.claims import agreement, stability
 
     circuit, measured, known = found.circuit, found.circuit.measured, Findings.load(report.with_name("findings.json"))
-    error = known.budget[-2].prompt_error.value
+    measures = known.budget[-2]
+    error, contrast, allowed = measures.prompt_error.value, measures.answer_kl, known.budget[-3].faithfulness.value
     if as_json:
         files = {name: str(report.parent / f"{name}.json") for name in ("circuit", "graph")}
         varied = {one.kind: agreement(one) for one in known.stability if one.kind != "size"}
-        facts = {"nodes": len(circuit.nodes), **measured, "prompt_error": error, "stability": varied}
+        facts = {
+            "nodes": len(circuit.nodes),
+            **measured,
+            "prompt_error": error,
+            "answer_kl": contrast,
+            "stability": varied,
+        }
         print_json({**files, "report": str(report), **facts})
         return
     out.print(
@@ -113,7 +120,8 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
             f" of {len(found.path.nodes)} candidates keep ",
             (f"{measured['faithfulness']:.1%}", "bold"),
             f" of the {known.kept} of {circuit.task} in {circuit.model}, held-out prompts "
-            f"(accuracy {measured['accuracy']:.1%}, KL {measured['kl']:.3f} nats, per-prompt error {error:.3f})",
+            f"(accuracy {measured['accuracy']:.1%}, KL {measured['kl']:.3f} nats, between the answers alone "
+            f"{contrast:.3f}, per-prompt error {error:.3f}); the dictionaries with all of their latents keep {allowed:.1%}",
         )
     )
     if (said := stability(known)) is not None:

@@ -41,12 +41,13 @@ def study_settings(
     )
 
 
-def search_settings(loss: str, steps: int, seed: int) -> Any:
+def search_settings(loss: str, steps: int | None, seed: int) -> Any:
     """How masks are searched for."""
     from gossamer.circuits.search import SearchSettings
 
     allowed = ("metric", "kl")
-    return SearchSettings(choice("--loss", loss, allowed), steps=at_least("--steps", steps, 1), seed=seed)
+    wanted = None if steps is None else at_least("--steps", steps, 1)
+    return SearchSettings(choice("--loss", loss, allowed), steps=wanted, seed=seed)
 
 
 def numbers(option: str, text: str) -> list[int]:

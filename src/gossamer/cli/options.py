@@ -94,7 +94,10 @@ MetricName = Annotated[
     ),
 ]
 Loss = Annotated[str, typer.Option(help="What the search keeps of every prompt: the metric, or kl at the answer.")]
-Steps = Annotated[int, typer.Option(help="Gradient steps of a mask search.")]
+Steps = Annotated[
+    int | None,
+    typer.Option(help="Gradient steps of a mask search; default: 400, on a CPU fewer where each of them is expensive."),
+]
 Reruns = Annotated[
     int,
     typer.Option(help="Further searches on samples of the prompts, for stability; with any, on halves too."),

@@ -1,6 +1,7 @@
 """Every benchmark takes --quick and --json, prints JSON alone when asked for it, and the one for a GPU runs without."""
 
 import ast
+import importlib
 import json
 import re
 import runpy
@@ -8,6 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from gossamer.dictionary.pursuit import pursue
+from gossamer.dictionary.slopes import Rows
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
@@ -61,6 +66,31 @@ def test_json_is_all_that_is_printed(ran):
     assert "what stays" in beside
 
 
+def test_a_tool_that_is_not_installed_is_named_beside_the_rows(monkeypatch, capsys):
+    pytest.importorskip("jax")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    jax_peers = importlib.import_module("jax_peers")
+
+    def absent(size):
+        raise ImportError("no module of this name")
+
+    for tool in ("flax_sow", "equinox_tree_at", "penzai_insert"):
+        monkeypatch.setattr(jax_peers, tool, absent)
+    assert jax_peers.peers(None) == []
+    said, beside = capsys.readouterr()
+    assert said == ""
+    assert "absent: left out, no module of this name" in beside
+
+
+def test_the_plain_pursuit_that_ours_is_measured_beside_is_the_same_pursuit(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    plain = runpy.run_path(str(BENCHMARKS / "pursuit.py"))["plain_pursuit"]
+    generator = torch.Generator().manual_seed(0)
+    decoder, x = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((60, 12), (50, 12)))
+    decoder /= decoder.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(plain(x, decoder, 9), pursue(x, Rows.of(decoder), 9).dense())
+
+
 @pytest.mark.slow
 def test_the_script_for_a_gpu_runs_without_one_and_goes_on_where_it_stopped(ran, tmp_path):
     pytest.importorskip("jax")
@@ -90,7 +120,6 @@ def test_the_script_for_a_gpu_runs_without_one_and_goes_on_where_it_stopped(ran,
 
 
 def test_a_gpu_that_is_not_there_is_said_in_one_line(ran, tmp_path):
-    torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("there is one")
     code, said, _ = ran(BENCHMARKS / "gpu.py", "--out", tmp_path / "gpu.json")

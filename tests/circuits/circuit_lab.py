@@ -177,7 +177,7 @@ def by_hand(splice: Splice, grids: Mapping[Site, Tensor], reads: dict[Site, Tens
         if ablation.kind == "resample":
             ablated = dictionary.encode_dense(others[site])
         if ablation.errors == "keep":
-            error = x - dictionary.denormalise(dictionary.decode(latents), statistics)
+            error = x - dictionary.decode(latents, statistics=statistics)
         weight = torch.zeros_like(latents)
         for row, token in torch.nonzero(roles >= 0).tolist():
             weight[row, token] = grids[site][int(roles[row, token])]
@@ -185,7 +185,10 @@ def by_hand(splice: Splice, grids: Mapping[Site, Tensor], reads: dict[Site, Tens
                 ablated[row, token] = values.latents[int(ablation_groups[row, token])]
             if ablation.errors == "mean":
                 error[row, token] = values.error[int(ablation_groups[row, token])]
-        out = dictionary.denormalise(dictionary.decode(ablated + weight * (latents - ablated)), statistics) + error
+        out = (
+            dictionary.denormalise(dictionary.decode_normalised(ablated + weight * (latents - ablated)), statistics)
+            + error
+        )
         for row, token in torch.nonzero(roles < 0).tolist():
             out[row, token] = x[row, token]
         return out

@@ -72,7 +72,7 @@ def leaf_scores(splice: Splice, shares: Mapping[Site, float]) -> dict[Site, Tens
         leaves[site] = torch.zeros_like(latents, requires_grad=True)
         steps[site] = (latents - ablated).detach()
         moved = ablated + shares.get(site, 1.0) * (latents - ablated) + leaves[site]
-        return torch.where(through, x, dictionary.decode(moved) + values.error[ablation_groups.clamp(min=0)])
+        return torch.where(through, x, dictionary.decode_normalised(moved) + values.error[ablation_groups.clamp(min=0)])
 
     edits = {site: (lambda x, site=site: spliced(site, x)) for site in splice.dictionaries}
     with splice.model.edit(edits):

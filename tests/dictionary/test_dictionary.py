@@ -130,6 +130,20 @@ def test_gradient_is_masked_without_straight_through(make, x, architecture):
     torch.testing.assert_close(some.grad, active @ sae.W_enc.T)
 
 
+@pytest.mark.parametrize("architecture", ["jumprelu", "batchtopk"])
+def test_what_is_exactly_at_its_threshold_is_not_active(make, architecture):
+    sae = make(architecture)
+    with torch.no_grad():
+        for name in ("W_enc", "b_enc", "b_dec"):
+            getattr(sae, name).zero_()
+        sae.b_enc.copy_(torch.linspace(0.25, 2, sae.n_latents))
+        sae.threshold.copy_(sae.b_enc if architecture == "jumprelu" else sae.b_enc[3])
+    above = torch.arange(sae.n_latents) > (sae.n_latents if architecture == "jumprelu" else 3)
+    x = torch.ones(2, len(sae.W_enc))
+    for found in (sae.encode_dense(x), sae.encode(x).dense()):
+        torch.testing.assert_close(found, (sae.b_enc * above).expand(2, -1))
+
+
 @EACH
 def test_nan_stays_visible(make, x, architecture):
     x[0, 0, 0] = float("nan")
@@ -237,3 +251,17 @@ def test_wrong_width_is_refused(make):
 def test_impossible_configurations(changes, message):
     with pytest.raises(UsageError, match=message):
         DictionaryConfig(**{"architecture": "relu", "d_in": 4, "n_latents": 8, **changes})
+
+
+@pytest.mark.parametrize("normalisation", ["layer_norm", "constant_norm_rescale", "centre"])
+def test_decoding_is_in_the_scale_of_the_activations_or_refused(make, x, normalisation):
+    """Latents do not hold what normalising took off each token: alone they are decoded to another scale."""
+    sae = make("relu", normalisation=normalisation)
+    latents, (_, statistics) = sae.encode(x), sae.normalise(x)
+    torch.testing.assert_close(sae.decode(latents, statistics=statistics), sae(x))
+    assert not torch.allclose(sae.decode_normalised(latents), sae(x), atol=1e-2)
+    for given in (latents, latents.dense()):
+        with pytest.raises(UsageError, match=f"what {normalisation} took off each token, found latents alone"):
+            sae.decode(given)
+    plain = make("relu")
+    torch.testing.assert_close(plain.decode(plain.encode(x)), plain(x))

@@ -44,6 +44,17 @@ def test_the_cut_encoder_keeps_its_strongest(x):
     torch.testing.assert_close(top_k(dictionary, 40).encode(x).dense(), whole)
 
 
+def test_the_strongest_are_those_that_write_most_whatever_their_rows_norms(x):
+    dictionary = shrunken()
+    lengths = torch.linspace(0.1, 10, 40, dtype=torch.float64)
+    tensors = {name: value.clone() for name, value in dictionary.state_dict().items()}
+    tensors["W_enc"], tensors["b_enc"] = tensors["W_enc"] / lengths, tensors["b_enc"] / lengths
+    tensors["W_dec"] *= lengths[:, None]
+    longer = Dictionary.from_contents(Contents(dictionary.config, tensors))
+    found, expected = (top_k(one, 3).encode(x) for one in (longer, dictionary))
+    torch.testing.assert_close(found.dense() * lengths, expected.dense())
+
+
 def test_reweighting_is_the_best_that_the_same_latents_can_do(x):
     dictionary = shrunken()
     chosen = top_k(dictionary, 4).encode(x)
@@ -103,6 +114,23 @@ def test_rescaling_undoes_shrinkage_exactly_where_latents_do_not_overlap():
     torch.testing.assert_close(rescaled(dictionary, x).encode(later).dense(), later)
 
 
+def test_a_factor_and_a_shift_undo_a_penalty_exactly_where_latents_do_not_overlap():
+    factor, taken = torch.tensor([0.5, 0.25, 2.0, 1.0], dtype=torch.float64), torch.tensor([0.1, 0.05, 0.5, 0.3])
+    config = DictionaryConfig("relu", 4, 4, site=Site("resid_post", 0))
+    eye = torch.eye(4, dtype=torch.float64)
+    tensors = {"W_enc": eye * factor, "W_dec": eye, "b_enc": -taken, "b_dec": torch.zeros(4)}
+    dictionary = Dictionary.from_contents(Contents(config, {k: v.double() for k, v in tensors.items()}))
+    x = torch.rand(200, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x[:, 3] = 0
+    active = dictionary.encode_dense(x) > 0
+    torch.testing.assert_close(rescaled(dictionary, x, shift=True).encode(x).dense(), x * active, rtol=1e-3, atol=1e-4)
+    assert error(dictionary, rescaled(dictionary, x), x).sum() > 0.1
+    # What was never active stays as it is.
+    later = torch.tensor([[0, 0, 0, 2.0]], dtype=torch.float64)
+    found = rescaled(dictionary, x, shift=True).encode(later).dense()
+    torch.testing.assert_close(found, dictionary.encode_dense(later))
+
+
 def test_rescaling_helps_a_shrunken_encoder_and_changes_no_choice(x):
     dictionary = shrunken(factor=torch.linspace(0.2, 0.8, 40, dtype=torch.float64))
     found = rescaled(dictionary, x)
@@ -139,12 +167,13 @@ def test_all_of_them_can_be_evaluated(tiny_gpt2):
         "top_k": top_k(dictionary, 5),
         "refit": refit(dictionary, 5),
         "rescaled": rescaled(dictionary, sample),
+        "shifted": rescaled(dictionary, sample, shift=True),
         "pursuit": pursued(dictionary, 5),
     }
     found = evaluate_methods(tiny_gpt2, methods, tokens)
     assert max(found[name].l0 for name in ("top_k", "refit", "pursuit")) <= 5
     assert found["refit"].mse < found["top_k"].mse
-    assert found["rescaled"].mse < found["encoder"].mse
+    assert max(found[name].mse for name in ("rescaled", "shifted")) < found["encoder"].mse
     assert found["pursuit"].mse < found["refit"].mse
-    assert len({one.ce_spliced for one in found.values()}) == 5
+    assert len({one.ce_spliced for one in found.values()}) == 6
     assert len({one.ce_zero for one in found.values()}) == 1

@@ -65,6 +65,15 @@ def test_axes_of_inner_vmaps_come_first_and_go_back():
     np.testing.assert_allclose(r.result["x"], plain["x"] + y[None, :, None])
 
 
+def test_one_vmap_in_another_both_of_first_axes():
+    x = jnp.arange(24.0).reshape(2, 3, 4)
+    with run(jax.vmap(jax.vmap(lambda x: tag("h", x * 2) + 1)), x) as r:
+        site = r.until("h")
+        np.testing.assert_allclose(site.value, x * 2)
+        site.set(site.value + jnp.arange(2.0)[:, None, None] + 10 * jnp.arange(3.0)[:, None])
+    np.testing.assert_allclose(r.result, x * 2 + 1 + jnp.arange(2.0)[:, None, None] + 10 * jnp.arange(3.0)[:, None])
+
+
 def test_what_is_no_array_stays_what_it_is():
     value = {"array": np.ones(2), "number": 2, "text": "x", "none": None}
     out = tag("h", value)

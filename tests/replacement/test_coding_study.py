@@ -74,10 +74,13 @@ def test_every_coder_is_measured_as_it_is_alone(tiny_gpt2, named, tokens):
         )
 
 
-def test_the_rescaled_encoder_is_fitted_on_the_sample(tiny_gpt2, named, tokens):
-    fitted = study_coding(tiny_gpt2, named, tokens[:2], KS, sample=tokens[2:], methods=["rescaled"]).points[0]
-    here = study_coding(tiny_gpt2, named, tokens[:2], KS, sample=tokens[:2], methods=["rescaled"]).points[0]
-    assert here.explained_variance > fitted.explained_variance
+def test_factors_and_shifts_are_fitted_on_the_sample(tiny_gpt2, named, tokens):
+    methods = ["rescaled", "shifted"]
+    fitted, here = (
+        study_coding(tiny_gpt2, named, tokens[:2], KS, sample=sample, methods=methods).points[:2]
+        for sample in (tokens[2:], tokens[:2])
+    )
+    assert all(mine.explained_variance > other.explained_variance for mine, other in zip(here, fitted, strict=True))
 
 
 def test_values_between_points_are_linear_in_l0():
@@ -164,7 +167,8 @@ def test_results_are_plain_json(tiny_gpt2, named, tokens, tmp_path):
         ({"ks": (65,)}, r"k from 1 to the 64 latents expected, found \[65\]"),
         ({"ks": (2, 2)}, "each method and k once expected"),
         ({"methods": ("greedy",)}, "expected, found 'greedy'"),
-        ({"methods": ("rescaled",)}, "give a sample"),
+        ({"methods": ("rescaled",)}, "rescaled is fitted .* give a sample"),
+        ({"methods": ("shifted",)}, "shifted is fitted .* give a sample"),
     ],
 )
 def test_impossible_requests_are_refused(tiny_gpt2, named, tokens, changes, says):

@@ -39,7 +39,7 @@ def test_dictionaries_are_named_by_the_l0_of_their_training_where_that_tells_the
 
 def test_the_headline_counts_decoders_that_are_beaten():
     beaten = "decoders are beaten at their own training L0 by one trained at a higher L0"
-    assert headline(sample()) == f"Under gradient pursuit 1 of 2 {beaten}"
+    assert headline(sample()) == f"Under gradient pursuit 1 of 2 {beaten}, by at most 0.1997"
     assert headline(sample(best_low=0.9)) == f"Under gradient pursuit 0 of 2 {beaten}"
     alone = replace(sample(), points=sample().points[:1])
     assert headline(alone) == "Ways of coding the dictionaries of resid_post.1"

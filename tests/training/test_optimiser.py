@@ -36,6 +36,25 @@ def test_decoder_norms(decoder_norm, low, high):
         assert norms.max() > 1.01
 
 
+def test_the_part_along_the_rows_moves_nothing_and_fills_no_moment():
+    p, across = _parameters(), _parameters()
+    lengths = torch.arange(1.0, 7.0)[:, None]
+    with torch.no_grad():
+        for one in (p, across):
+            one["W_dec"] *= lengths
+    found, expected = (Optimiser(one, clip=1e9) for one in (p, across))
+    for step in range(3):
+        gradients, same = _gradients(step), _gradients(step)
+        rows = p["W_dec"].detach()
+        along = (same["W_dec"] * rows).sum(dim=1, keepdim=True) / lengths**2
+        same["W_dec"] -= along * rows
+        gradients["W_dec"] += 3 * rows
+        found.step(gradients, 0.1)
+        expected.step(same, 0.1)
+    for name, value in expected.state().items():
+        torch.testing.assert_close(found.state()[name], value, atol=1e-5, rtol=1e-4)
+
+
 def test_without_a_bound_it_is_adam_with_the_betas_given():
     ours, theirs = _parameters(), _parameters()
     one = Optimiser(ours, clip=1e9, betas=(0.0, 0.9), decoder_norm="free")

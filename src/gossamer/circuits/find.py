@@ -24,9 +24,11 @@ from gossamer.circuits.refine import CircuitRefiner
 from gossamer.circuits.results import DICTIONARIES
 from gossamer.circuits.search import SearchSettings, effort
 from gossamer.circuits.study import Study, StudySettings
+from gossamer.circuits.target import require_target
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import plural, short_repr
 from gossamer.errors import GossamerError, UsageError
+from gossamer.features.links import neuronpedia_set
 from gossamer.model.cost import Cost, operations_per_second, pass_operations
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import SiteMapping, by_site
@@ -72,13 +74,16 @@ class CircuitResult:
     def graph(self, row: int = 0) -> dict[str, Any]:
         """The circuit on one held-out prompt as the attribution graph that Neuronpedia and circuit-tracer read."""
         study = self.study
+        known = neuronpedia_set({site: study.dictionaries[site] for site in self.circuit.sites})
+        scan, source_set = (None, None) if known is None else known
         return to_attribution_graph(
             self.circuit,
             graph_prompt(study.evaluator.splice, self.nodes, row),
             widths={site: dictionary.n_latents for site, dictionary in study.dictionaries.items()},
             n_layers=study.model.n_layers,
-            scan=study.model.title,
+            scan=scan,
             slug=f"{study.task.name}-{len(self.nodes)}",
+            source_set=source_set,
         )
 
 
@@ -111,7 +116,7 @@ def find_circuit(
         GossamerError: the model cannot do the task, the dictionaries keep nothing of it, or no circuit reaches the
             target.
     """
-    _check_target(faithfulness, size)
+    require_target(faithfulness, size)
     settings = settings or StudySettings()
     prompts = grouped(task_of(task, model.tokenizer), settings.masks)
     study = Study(model, by_site(dictionaries), prompts, settings)
@@ -245,15 +250,6 @@ def _smallest(study: Study, path: CircuitPath, refiner: CircuitRefiner, wanted: 
 def _check_room(nodes: Nodes, size: int) -> None:
     if size >= len(nodes):
         raise UsageError(f"size: fewer than the {len(nodes)} candidate nodes expected, found {size}")
-
-
-def _check_target(faithfulness: float | None, size: int | None) -> None:
-    if faithfulness is not None and size is not None:
-        raise UsageError("give faithfulness or size as the target, not both")
-    if faithfulness is not None and not 0 < faithfulness <= 1:
-        raise UsageError(f"faithfulness: a share above 0 and at most 1 expected, found {faithfulness}")
-    if size is not None and size < 1:
-        raise UsageError(f"size: at least 1 node expected, found {size}")
 
 
 def _faithful(study: Study, path: CircuitPath, wanted: float) -> Int[Tensor, "chosen"]:

@@ -105,7 +105,7 @@ class SplicedPrompts:
             for site, dictionary in dictionaries.items():
                 latents = self.ablation.sites[site].latents
                 if latents is not None:
-                    constants[site] = dictionary.decode(latents.to(dictionary.W_dec.dtype))
+                    constants[site] = dictionary.decode_normalised(latents.to(dictionary.W_dec.dtype))
         return Shared(stream, other, constants)
 
     def _captured(self, tokens: Tokens, sites: list[Site]) -> dict[Site, Float[Tensor, "prompt pos d"]]:
@@ -394,7 +394,7 @@ class Splice:
             return bias.new_zeros(()), bias
         with torch.no_grad():
             latents = plan.dictionary.encode_dense(batch.counterfactual[site])
-        return latents[..., plan.nodes.columns], plan.dictionary.decode(latents)
+        return latents[..., plan.nodes.columns], plan.dictionary.decode_normalised(latents)
 
 
 def _denormalised(dictionary: Dictionary, x: Tensor, out: Tensor) -> Tensor:

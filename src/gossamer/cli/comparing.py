@@ -5,21 +5,27 @@ from typing import Annotated
 
 import typer
 
-from gossamer.cli import inputs, options
+from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, out, print_json
+from gossamer.files import require_folder
 
 
 def compare_recipes(
     model: options.Model,
-    text: Annotated[list[Path], typer.Option("--text", help="A .txt or .jsonl file of ordinary text; repeat.")],
+    text: Annotated[list[Path], typer.Option("--text", help=f"Ordinary {options.TEXT}; repeat.")],
     output: Annotated[Path, typer.Option("--out", help="Folder for results, table, pictures and checkpoint.")],
+    text_key: options.TextKey = "text",
     site: Annotated[
         str | None, typer.Option(help="Where, such as resid_post.2; default: the middle of the model.")
     ] = None,
     latents: Annotated[int, typer.Option(help="Latents of each dictionary.")] = 1024,
     coefficients: Annotated[str, typer.Option(help="Weights of the L1 penalty.")] = "0.3,1,3",
-    seeds: Annotated[int, typer.Option(help="Initial weights for each.")] = 3,
+    variant: Annotated[
+        list[str] | None, typer.Option(help="A variant to train beside the baseline, by name; repeat. Default: all.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Initial weights and orders of the data for each.")] = 3,
     tokens: Annotated[int, typer.Option(help="Activations that each learns from.")] = 1_000_000,
+    batch: Annotated[int, typer.Option(help="Activations in one step.")] = 512,
     seed: options.Seed = 0,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -28,13 +34,15 @@ def compare_recipes(
 ) -> None:
     """Train a grid of dictionaries: each published improvement alone, all together, and each remedy for dead latents.
 
-    All are trained in one pass of the model. Stops and resumes at any moment. Writes results.json, table.md and two
-    pictures: what is kept at which sparsity, and how many latents die.
+    All of a seed are trained in one pass of the model. Stops and resumes at any moment. Writes results.json, table.md
+    and two pictures: what is kept at which sparsity, and how many latents die.
     """
+    early.require_texts(text)
+    require_folder(output)
+
     from dataclasses import asdict
 
     from gossamer.activations import read_texts
-    from gossamer.files import require_folder
     from gossamer.model import Site
     from gossamer.progress import progress_bars
     from gossamer.report.recipe_comparison import draw
@@ -43,20 +51,24 @@ def compare_recipes(
     from gossamer.training.recipe_comparison import compare_recipes as run
     from gossamer.training.recipes import general
 
-    batch = 512
+    inputs.at_least("--batch", batch, 1)
     inputs.at_least("--tokens", tokens, batch)
-    require_folder(output)
     weights = tuple(inputs.decimals("--coefficients", coefficients))
     network = inputs.language_model(model, device, dtype, family)
     where = Site("resid_post", (network.n_layers - 1) // 2) if site is None else Site.parse(site)
     steps = tokens // batch
     config = RecipeComparisonConfig(
-        latents, weights, seeds, dead_after=max(batch, tokens // 20), recovery=max(1, steps // 20)
+        latents,
+        weights,
+        seeds,
+        dead_after=max(batch, tokens // 20),
+        recovery=max(1, steps // 20),
+        only=tuple(variant or ()),
     )
     # Padding counts as part of a buffer: with short texts it is most of it.
     buffer = min(131_072, 4 * tokens)
     loop = FitConfig(tokens=tokens, batch=batch, buffer=buffer, log_every=max(1, steps // 50))
-    texts = [line for file in text for line in read_texts(file)]
+    texts = [line for file in text for line in read_texts(file, text_key)]
     with progress_bars(err):
         found = run(network, texts, where, config, general(network).config.corpus, loop, output, seed=seed)
     pictures = draw(found, output)

@@ -6,8 +6,10 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from gossamer.cli import inputs, options
+from gossamer.circuits.target import require_target
+from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, out, print_json
+from gossamer.files import require_folder
 
 
 def demo(
@@ -16,6 +18,8 @@ def demo(
     as_json: options.AsJson = False,
 ) -> None:
     """Find, test and draw the circuit for subject-verb agreement in the bundled model (minutes on a laptop)."""
+    require_folder(output)
+
     from gossamer.demo import run_demo
     from gossamer.progress import progress_bars
 
@@ -28,6 +32,7 @@ def circuit(
     model: options.Model,
     task: options.TaskName,
     dictionaries: options.Dictionaries = None,
+    allow_other_model: options.AllowOtherModel = False,
     faithfulness: options.Faithfulness = None,
     size: options.Size = None,
     recipe: options.Recipe = "gossamer",
@@ -61,6 +66,12 @@ def circuit(
 
     Example: gossamer circuit bundled:spool --task sva-rc --faithfulness 0.9
     """
+    require_target(faithfulness, size)
+    early.require_dictionaries(dictionaries)
+    early.require_task(task)
+    early.require_files(other, "JSON")
+    require_folder(output)
+
     from gossamer.circuits.find import find_circuit
     from gossamer.demo import write_results
     from gossamer.progress import progress_bars
@@ -76,7 +87,7 @@ def circuit(
         network = inputs.language_model(model, device, dtype, family)
         prompted = inputs.task(task, network.tokenizer, bos=bos, prompts=prompts, seed=seed, how=reading)
         inputs.require_other(others, network, prompted)
-        chosen = inputs.dictionary_set(network, model, dictionaries)
+        chosen = inputs.dictionary_set(network, model, dictionaries, allow_other_model=allow_other_model)
         with progress_bars(err):
             how = {"recipe": kind, "settings": settings, "search": search}
             found = find_circuit(network, chosen, prompted, faithfulness=faithfulness, size=size, **how)

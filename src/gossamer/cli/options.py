@@ -31,6 +31,13 @@ Dictionaries = Annotated[
         "recognised. Default: those that come with a bundled model.",
     ),
 ]
+# What `--text` takes.
+TEXT = "text, plain, JSON Lines or Parquet: a file, a folder, or hub:DATA-SET/FILE"
+TextKey = Annotated[str, typer.Option("--text-key", help="Where rows of JSON Lines or Parquet have their text.")]
+AllowOtherModel = Annotated[
+    bool,
+    typer.Option("--allow-other-model", help="Take dictionaries of another model, as of a fine-tune."),
+]
 TaskName = Annotated[
     str,
     typer.Option(
@@ -42,6 +49,26 @@ TaskName = Annotated[
 Bos = Annotated[
     bool | None,
     typer.Option("--bos/--no-bos", help="Begin with BOS; default: as the tokenizer does. A saved task keeps its own."),
+]
+LeaveOutSpecial = Annotated[
+    bool,
+    typer.Option(
+        "--leave-out-special", help="The tokenizer's special tokens do not count (marks of a chat, end of text)."
+    ),
+]
+LeaveOutLouder = Annotated[
+    float | None,
+    typer.Option(
+        "--leave-out-louder",
+        help="Tokens whose norm, at the deepest of the sites, is more than so many times the median do not count "
+        "(10, say).",
+    ),
+]
+Positions = Annotated[
+    str | None,
+    typer.Option(
+        "--positions", help="Tokens of a row that count, as START:STOP of a slice: 1: is all but the first, :-5 ..."
+    ),
 ]
 Roles = Annotated[
     str | None,

@@ -49,20 +49,21 @@ def refit(dictionary: Dictionary, k: int) -> EncodingMethod:
     return EncodingMethod(dictionary, encode)
 
 
-def rescaled(dictionary: Dictionary, sample: Float[Tensor, "tokens d"]) -> EncodingMethod:
+def rescaled(dictionary: Dictionary, sample: Float[Tensor, "tokens d"], *, shift: bool = False) -> EncodingMethod:
     """The encoder with one factor a latent that undoes shrinkage, by least squares on `sample`; directions stay.
 
-    A latent that is active on no token of the sample keeps the factor 1. Memory: n^2 values.
+    With `shift` also one number a latent that is added where it is active: an L1 penalty takes away about a constant. A
+    latent that is active on no token of the sample stays as it is. Memory: n^2 values, 4 n^2 with `shift`.
 
     Raises:
         UsageError: a transcoder.
     """
     dictionary.require_reconstruction("rescaling")
-    factors = _factors(dictionary, sample)
+    factors, shifts = _factors_and_shifts(dictionary, sample, shift)
 
     def encode(x: Float[Tensor, "tokens d"]) -> SparseLatents:
         found = dictionary.encode(x)
-        return found.with_activations(found.activations * factors[found.latents])
+        return found.with_activations((found.activations * factors[found.latents] + shifts[found.latents]).clamp(min=0))
 
     return EncodingMethod(dictionary, encode)
 
@@ -72,19 +73,24 @@ def pursued(dictionary: Dictionary, k: int, method: str = "gradient", rows: Rows
     return EncodingMethod(dictionary, Pursuit(dictionary, k, method=method, rows=rows).encode)
 
 
-def _factors(dictionary: Dictionary, sample: Float[Tensor, "tokens d"]) -> Float[Tensor, "n"]:
-    """Factors s >= 0 that minimise the sum of ||x - b_dec - sum_j s_j a_j d_j||^2 over the sample."""
+def _factors_and_shifts(
+    dictionary: Dictionary, sample: Float[Tensor, "tokens d"], shift: bool
+) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+    """s >= 0 and t that minimise the sum of ||x - b_dec - sum_j (s_j a_j + t_j [a_j > 0]) d_j||^2 over the sample."""
     rows = dictionary.W_dec.double()
-    together = rows.new_zeros(len(rows), len(rows))
-    towards = rows.new_zeros(len(rows))
+    n, kinds = len(rows), 2 if shift else 1
+    together = rows.new_zeros(kinds * n, kinds * n)
+    towards = rows.new_zeros(kinds * n)
     for block in torch.split(sample, _BLOCK):
         latents = dictionary.encode_dense(block).double()
+        terms = torch.cat([latents, (latents > 0).double()], dim=1) if shift else latents
         normal, _ = dictionary.normalise(block)
-        together += latents.T @ latents
-        towards += (latents * ((normal - dictionary.b_dec).double() @ rows.T)).sum(dim=0)
+        together += terms.T @ terms
+        towards += (terms * ((normal - dictionary.b_dec).double() @ rows.T).repeat(1, kinds)).sum(dim=0)
     seen = together.diagonal() > 0
-    # A breath of "keep the factor at 1" makes the system solvable where latents are active together only.
-    breath = 1e-6 * together.diagonal() * rows.square().sum(dim=1)
-    system = together * (rows @ rows.T) + torch.diag(torch.where(seen, breath, 1.0))
-    found = torch.linalg.solve(system, torch.where(seen, towards + breath, 1.0))
-    return found.clamp(min=0).to(dictionary.W_dec)
+    unchanged = torch.cat([torch.ones_like(rows[:, 0]), rows.new_zeros((kinds - 1) * n)])
+    # A breath of "stay as it is" makes the system solvable where latents are active together only.
+    breath = 1e-6 * together.diagonal() * rows.square().sum(dim=1).repeat(kinds)
+    system = together * (rows @ rows.T).repeat(kinds, kinds) + torch.diag(torch.where(seen, breath, 1.0))
+    found = torch.linalg.solve(system, torch.where(seen, towards + breath * unchanged, unchanged)).to(dictionary.W_dec)
+    return found[:n].clamp(min=0), found[n:] if shift else torch.zeros_like(found)

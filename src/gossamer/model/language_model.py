@@ -72,9 +72,10 @@ class LanguageModel(Sizes):
                 GGUF file, whose weights are dequantised, `bundled:NAME`, or a loaded model, which is used as it is
                 (that inside a PeftModel, with its adapters).
             tokenizer: instead of the one that comes with `source`.
-            dtype: default: the checkpoint's own; half precision becomes float32 on a CPU that has no instructions for it
-                (float16 on all, bfloat16 on older ones), where it would be several times as slow in half the memory.
-            device: default: CUDA, else Apple's MPS, else the CPU.
+            dtype: default: the checkpoint's own; half precision becomes float32 on a CPU without instructions for it
+                (float16 on all, bfloat16 on older ones), where it is several times as slow in half the memory.
+            device: default: CUDA if there is any, else the CPU. Apple's MPS is refused: it has no float64, in which
+                sums are taken.
             device_map: how to spread the model over devices, as accelerate takes it.
             family: the facts of an architecture gossamer does not know.
 

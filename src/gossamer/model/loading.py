@@ -181,7 +181,13 @@ def is_slow(dtype: torch.dtype, device: torch.device) -> bool:
     """
     if device.type != "cpu":
         return False
-    return dtype == torch.float16 or (dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype == torch.float16 or (dtype == torch.bfloat16 and not _has_bfloat16())
+
+
+def _has_bfloat16() -> bool:
+    """Whether torch multiplies matrices of bfloat16 with oneDNN's kernels on this CPU."""
+    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(available and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _usable(device: str | torch.device) -> torch.device:

@@ -2,9 +2,9 @@
 
 The study of Smith 2024 and of appendix A of Rajamanoharan et al. 2024 (arXiv 2404.16014). Each dictionary of one site
 is coded by its encoder, its encoder cut to the k strongest latents, those k with re-optimised weights, the encoder with
-one factor a latent against shrinkage, and by pursuit in k steps, which discards the encoder; each is spliced into the
-model. So one decoder gives a curve of cross-entropy recovered against L0, and decoders can be compared at one L0,
-whatever L0 they were trained at.
+one factor a latent against shrinkage, or a factor and a shift, and by pursuit in k steps, which discards the encoder;
+each is spliced into the model. So one decoder gives a curve of cross-entropy recovered against L0, and decoders can be
+compared at one L0, whatever L0 they were trained at.
 """
 
 import hashlib
@@ -33,7 +33,8 @@ from gossamer.replacement.evaluate.measure import evaluate_methods
 from gossamer.results import Older, Recorder, record_format
 from gossamer.tokens import Tokens
 
-ENCODERS = ("encoder", "rescaled")
+ENCODERS = ("encoder", "rescaled", "shifted")
+FITTED = ("rescaled", "shifted")
 SWEPT = ("top_k", "refit", "gradient", "matching", "orthogonal")
 METHODS = (*ENCODERS, *SWEPT)
 DEFAULT = ("encoder", "rescaled", "top_k", "refit", "gradient")
@@ -154,18 +155,19 @@ def study_coding(
     With a `folder`, results.json there is written after each method; a study that was stopped goes on behind the last.
 
     Cost: of each method one pass of the model over the text for each k, and two more. Memory: n^2 values for
-    `rescaled`, and for pursuit where :meth:`gossamer.dictionary.slopes.Rows.of` has them.
+    `rescaled`, four times that for `shifted`, and n^2 for pursuit where :meth:`gossamer.dictionary.slopes.Rows.of` has
+    them.
 
     Args:
         dictionaries: of one site, by name.
         tokens: text to measure on.
         ks: most latents a token.
-        sample: other text, on which `rescaled` fits its factors.
+        sample: other text, on which `rescaled` and `shifted` are fitted.
         methods: of `METHODS`.
 
     Raises:
-        UsageError: no dictionaries, dictionaries of several sites, a method or k that is none, `rescaled` without a
-            sample, or a folder that holds another study.
+        UsageError: no dictionaries, dictionaries of several sites, a method or k that is none, `rescaled` or
+            `shifted` without a sample, or a folder that holds another study.
         NotFiniteError: activations, reconstructions or logits are not finite.
         GossamerError: results.json is damaged.
     """
@@ -211,8 +213,8 @@ def _check(
     width = min(dictionary.n_latents for dictionary in dictionaries.values())
     if not ks or not all(1 <= k <= width for k in ks):
         raise UsageError(f"coding study: k from 1 to the {width} latents expected, found {list(ks)}")
-    if "rescaled" in methods and sample is None:
-        raise UsageError("coding study: rescaled fits its factors on other text than it is measured on; give a sample")
+    if (fitted := [method for method in methods if method in FITTED]) and sample is None:
+        raise UsageError(f"coding study: {fitted[0]} is fitted on other text than it is measured on; give a sample")
 
 
 def _settings(
@@ -259,11 +261,11 @@ def _built(
     """The methods of one name, by k."""
     if method == "encoder":
         return {None: encoding_methods.encoded(dictionary)}
-    if method == "rescaled":
+    if method in FITTED:
         assert sample is not None
         assert dictionary.site is not None
         activations = ActivationStream(model, sample, [dictionary.site], batch_size=batch_size).collect()
-        return {None: encoding_methods.rescaled(dictionary, activations[dictionary.site])}
+        return {None: encoding_methods.rescaled(dictionary, activations[dictionary.site], shift=method == "shifted")}
     return dict(_by_k(dictionary, method, ks))
 
 

@@ -23,15 +23,16 @@ def trained_at(study: CodingStudy, name: str) -> str:
 
 
 def headline(study: CodingStudy, method: str = "gradient") -> str:
-    """Whether decoders trained at a higher L0 are better at low test L0, in one sentence."""
+    """Whether decoders trained at a higher L0 are better at low test L0, and by how much, in one sentence."""
     found = [verdict for verdict in verdicts(study, method) if len(_known(verdict)) > 1]
     if not found:
         return f"Ways of coding the dictionaries of {study.settings['site']}"
     own = study.trained_l0
     higher = [verdict for verdict in found if own[verdict.best] > own[verdict.own]]
+    margins = [(one.recovered[one.best] or 0.0) - (one.recovered[one.own] or 0.0) for one in higher]
     return (
         f"Under {method} pursuit {len(higher)} of {len(found)} decoders are beaten at their own training L0 by one "
-        "trained at a higher L0"
+        f"trained at a higher L0{f', by at most {max(margins):.4f}' if margins else ''}"
     )
 
 

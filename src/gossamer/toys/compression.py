@@ -3,7 +3,8 @@
 One matrix W (directions, d_model) for the whole model: what was written along direction i is written along row i of W,
 and what was read along it is read along the same row, so that a stream x in labelled directions becomes x W and is read
 as x W W^T. With fewer dimensions than the streams span, directions share dimensions (superposition) and disturb each
-other; with as many, the orthogonal W of "pca" changes nothing.
+other; with as many, the orthogonal W of "pca" changes nothing. With fewer a learned W can still compute every output:
+which programs do, and down to which width, is in docs/toys.md.
 """
 
 from collections.abc import Mapping, Sequence

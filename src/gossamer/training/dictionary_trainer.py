@@ -30,8 +30,9 @@ from gossamer.sparse.largest import MARGIN
 from gossamer.training.calibration import calibrated
 from gossamer.training.config import DictionarySpec, learning_rate
 from gossamer.training.dead_latents import Ghost, Resampling
+from gossamer.training.dead_latents.resampling import InputDraw
 from gossamer.training.export import assembled, folded, latent_norms
-from gossamer.training.gradients import Candidates, Gradients
+from gossamer.training.gradients import Gradients
 from gossamer.training.objectives import BatchTopK, ObjectiveOutput, StepContext
 from gossamer.training.optimiser import Optimiser
 from gossamer.training.parallel import Processes
@@ -55,7 +56,7 @@ class DictionaryTrainer:
 
     def __init__(self, plan: DictionarySpec, steps: int, read: Units, written: Units) -> None:
         self.processes = Processes()
-        self.plan, self.config, self.steps, self.read, self.written = plan, plan.learner, steps, read, written
+        self.plan, self.config, self.steps, self.read, self.written = plan, plan.trainer, steps, read, written
         settings = self.config.optimiser
         self.parameters = {name: value.requires_grad_() for name, value in self._initial().items()}
         betas = (settings.beta1, settings.beta2)
@@ -86,7 +87,7 @@ class DictionaryTrainer:
         first_targets: Float[Tensor, "targets d_out"] | None = None,
         metric: Float[Tensor, "d_out d_out"] | None = None,
     ) -> "DictionaryTrainer":
-        """A new learner that is to do `steps` steps.
+        """A new trainer that is to do `steps` steps.
 
         Args:
             first_inputs: some activations, whose mean and scale are kept.
@@ -98,8 +99,8 @@ class DictionaryTrainer:
             NotFiniteError: an activation is not finite (the site is named).
         """
         _require_targets(plan, first_inputs, first_targets)
-        root = None if metric is None else metric_root(metric.to(first_inputs), plan.learner.sensitivity)
-        scaling = plan.learner.scaling
+        root = None if metric is None else metric_root(metric.to(first_inputs), plan.trainer.sensitivity)
+        scaling = plan.trainer.scaling
         if first_targets is None:
             units = Units.of(first_inputs, scaling, root, f"activations at {plan.site}")
             return cls(plan, steps, units, units)
@@ -110,18 +111,18 @@ class DictionaryTrainer:
     def resume(
         cls, plan: DictionarySpec, steps: int, tensors: Mapping[str, Tensor], device: torch.device | str
     ) -> "DictionaryTrainer":
-        """The learner whose :meth:`state` the tensors are."""
+        """The trainer whose :meth:`state` the tensors are."""
         units = [
             Units(tensors[f"mean{end}"].to(device), tensors[f"into{end}"].to(device))
             for end in ("", "_out")
             if f"mean{end}" in tensors
         ]
-        learner = cls(plan, steps, units[0], units[-1])
-        learner.optimiser.restore(tensors)
-        learner.tokens_since_fired = tensors["idle"].to(device, copy=True)
-        learner.threshold, learner.smallest = tensors["numbers"].to(device, copy=True).unbind()
-        learner.seen = int(tensors["seen"])
-        return learner
+        trainer = cls(plan, steps, units[0], units[-1])
+        trainer.optimiser.restore(tensors)
+        trainer.tokens_since_fired = tensors["idle"].to(device, copy=True)
+        trainer.threshold, trainer.smallest = tensors["numbers"].to(device, copy=True).unbind()
+        trainer.seen = int(tensors["seen"])
+        return trainer
 
     def state(self) -> dict[str, Tensor]:
         """Everything that a checkpoint needs, by name.
@@ -168,11 +169,9 @@ class DictionaryTrainer:
         `tokens` is the size of the batch that these are a part of, if there is more of it.
         """
         _require_targets(self.plan, inputs, targets)
-        x = self._units(inputs, self.read, self.plan.site)
-        y = x if targets is None else self._units(targets, self.written, self.plan.target)
+        x, y = self._ends(inputs, targets)
         dead_unless_fired = self.tokens_since_fired + (len(x) if tokens is None else tokens) > self.config.dead_after
         context = self._moment(dead_unless_fired, step)
-        x = x - self.parameters["b_dec"] if self.config.pre_bias else x
         with error_context(f"dictionary {self.plan.name} at {self.plan.site}"):
             outcome = self.config.objective.outcome(self.parameters, x, y, context)
         dead = context.dead(outcome.fired)
@@ -181,7 +180,13 @@ class DictionaryTrainer:
         found = torch.autograd.grad(total, list(self.parameters.values()))
         gradients = dict(zip(self.parameters, found, strict=True))
         measured = self._measured(outcome, auxiliary_loss, dead, y)
-        return Gradients(gradients, measured, outcome.fired, len(x), self._candidates(outcome, x, y, step))
+        return Gradients(gradients, measured, outcome.fired, len(x))
+
+    def _ends(self, inputs: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What the encoder reads and what is to come out, in the units of training."""
+        x = self._units(inputs, self.read, self.plan.site)
+        y = x if targets is None else self._units(targets, self.written, self.plan.target)
+        return x - self.parameters["b_dec"] if self.config.pre_bias else x, y
 
     def _units(self, raw: Tensor, units: Units, site: object) -> Tensor:
         return units.inward(self._finite(raw, f"activations at {site}", named=True))
@@ -197,23 +202,14 @@ class DictionaryTrainer:
         return StepContext(step / self.steps, dead_unless_fired, floor, self.processes)
 
     def _auxiliary_loss(self, outcome: ObjectiveOutput, x: Tensor, dead: Bool[Tensor, "n"]) -> Tensor:
-        """What is added to the loss for dead latents, by the objective and by the remedy."""
+        """What is added to the loss for dead latents, by the objective and by the strategy."""
         auxiliary_loss = x.new_zeros(()) if outcome.auxiliary_loss is None else outcome.auxiliary_loss
-        remedy = self.config.remedy
-        if not isinstance(remedy, Ghost):
+        strategy = self.config.dead_latents
+        if not isinstance(strategy, Ghost):
             return auxiliary_loss
-        if remedy.all_at_start and self.seen < self.config.dead_after:
+        if strategy.all_at_start and self.seen < self.config.dead_after:
             dead = torch.ones_like(dead)
-        return auxiliary_loss + remedy.loss(self.parameters, self._bias, x, outcome.error, dead)
-
-    def _candidates(self, outcome: ObjectiveOutput, x: Tensor, y: Tensor, step: int) -> Candidates | None:
-        remedy = self.config.remedy
-        if not isinstance(remedy, Resampling) or not remedy.due(step, self.steps):
-            return None
-        wanted = (y - self.parameters["b_dec"]).detach()
-        # An autoencoder's latent reads what it writes; a transcoder's reads the input of what it is to write.
-        read = wanted if self.plan.site_out is None else x.detach()
-        return Candidates(read, wanted, outcome.error.detach().square().sum(dim=1))
+        return auxiliary_loss + strategy.loss(self.parameters, self._bias, x, outcome.error, dead)
 
     @property
     def _bias(self) -> str:
@@ -243,8 +239,6 @@ class DictionaryTrainer:
             self.threshold = self.config.objective.next_threshold(self.threshold, self.smallest)
         self.tokens_since_fired = torch.where(gradients.fired > 0, 0, self.tokens_since_fired + gradients.tokens)
         self.seen += gradients.tokens
-        if gradients.candidates is not None:
-            self._resample(gradients.candidates, step)
 
     def calibrate(self, inputs: Sequence[Float[Tensor, "_ d"]]) -> None:
         """Set the threshold of a batch rule so that on these raw activations k latents a token are active on average.
@@ -258,25 +252,55 @@ class DictionaryTrainer:
         read = [x - self.parameters["b_dec"].detach() for x in read] if self.config.pre_bias else read
         self.threshold = calibrated(self.parameters, read, objective.k, float(self.smallest), self.processes)
 
+    def restart_draw(self, step: int) -> InputDraw | None:
+        """What draws the inputs that dead latents restart from after step number `step`; None: no event, or none dead.
+
+        Where an event is due the host waits for the device.
+        """
+        strategy = self.config.dead_latents
+        if not isinstance(strategy, Resampling) or not strategy.due(step, self.steps):
+            return None
+        draw = generator(self.plan.seed, "resampling", self.plan.name, step)
+        wanted = int(self._dead.sum())
+        return InputDraw(wanted, strategy.sample, draw) if wanted else None
+
+    @property
+    def _dead(self) -> Bool[Tensor, "n"]:
+        return self.tokens_since_fired > self.config.dead_after
+
     @torch.no_grad()
-    def _resample(self, candidates: Candidates, step: int) -> None:
-        remedy = self.config.remedy
-        assert isinstance(remedy, Resampling)
-        dead = self.tokens_since_fired > self.config.dead_after
+    def offer(
+        self,
+        draw: InputDraw,
+        inputs: Float[Tensor, "tokens d"],
+        targets: Float[Tensor, "targets d_out"] | None,
+        step: int,
+    ) -> None:
+        """Draw from a block of raw activations. Of several processes each gives its own part of the block."""
+        x, y = self._ends(inputs, targets)
+        outcome = self.config.objective.outcome(self.parameters, x, y, self._moment(self._dead, step))
+        wanted = y - self.parameters["b_dec"]
+        # An autoencoder's latent reads what it writes; a transcoder's reads the input of what it is to write.
+        read = wanted if self.plan.site_out is None else x
+        draw.add(*map(self.processes.gathered, (read, wanted, outcome.error.square().sum(dim=1))))
+
+    @torch.no_grad()
+    def restart(self, draw: InputDraw) -> None:
+        """Start the dead latents anew from the inputs drawn."""
+        strategy, dead = self.config.dead_latents, self._dead
+        assert isinstance(strategy, Resampling)
         norms = self.parameters["W_dec"].norm(dim=1)
-        # Living rows' norm where norms are free, so that a newcomer is neither loud nor unheard.
+        # Living rows' norm where norms are free, so that a newcomer writes about as much as they do.
         free = self.config.optimiser.decoder_norm == "free" and not bool(dead.all())
         norm = norms[~dead].mean() if free else torch.ones_like(norms[0])
-        draw = generator(self.plan.seed, "resampling", self.plan.name, step)
-        vectors = self.config.objective.vectors
-        latents = remedy.restart(self.parameters, vectors, candidates, dead, norm, draw)
+        latents = strategy.restart(self.parameters, self.config.objective.vectors, draw, dead, norm)
         self.optimiser.forget(latents)
         self.tokens_since_fired[latents] = 0
 
     def _rate(self, step: int) -> float:
-        settings, remedy = self.config.optimiser, self.config.remedy
+        settings, strategy = self.config.optimiser, self.config.dead_latents
         rate = learning_rate(settings.learning_rate, settings.warm_up, settings.decay, step, self.steps)
-        return rate * remedy.rate(step, self.steps) if isinstance(remedy, Resampling) else rate
+        return rate * strategy.rate(step, self.steps) if isinstance(strategy, Resampling) else rate
 
     def dictionary(self, model_name: str | None, provenance: dict[str, Any]) -> Dictionary:
         """The dictionary as it works on raw activations, with decoder rows of norm 1 where the architecture allows it.

@@ -9,26 +9,11 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """Tokens from which dead latents may be started anew.
-
-    Attributes:
-        x: what the encoder sees of them.
-        y: what the decoder's rows should have made of them, b_dec subtracted.
-        loss: squared error of each.
-    """
-
-    x: Float[Tensor, "tokens d"]
-    y: Float[Tensor, "tokens d"]
-    loss: Float[Tensor, "tokens"]
-
-
-@dataclass(frozen=True)
 class Gradients:
     """Gradients and measurements of one batch. Nothing in here has been read by the host.
 
     Several of them, from parts of a batch (gradient accumulation, data parallel), become one: `averaged` and
-    `parameters` as means weighted by tokens, `fired` and `tokens` as sums, `candidates` one after the other.
+    `parameters` as means weighted by tokens, `fired` and `tokens` as sums.
 
     Attributes:
         parameters: gradient by parameter name.
@@ -37,14 +22,12 @@ class Gradients:
             smallest.
         fired: tokens on which each latent was active.
         tokens: tokens of the batch.
-        candidates: only where the coming update resamples.
     """
 
     parameters: dict[str, Tensor]
     averaged: dict[str, Float[Tensor, ""]]
     fired: Int[Tensor, "n"]
     tokens: int
-    candidates: Candidates | None = None
 
     @classmethod
     def joined(cls, parts: Sequence["Gradients"]) -> "Gradients":
@@ -58,7 +41,6 @@ class Gradients:
             _mean([part.averaged for part in parts], shares),
             torch.stack([part.fired for part in parts]).sum(dim=0),
             tokens,
-            _in_a_row([part.candidates for part in parts if part.candidates is not None]),
         )
 
 
@@ -67,9 +49,3 @@ def _mean(parts: list[dict[str, Tensor]], shares: list[float]) -> dict[str, Tens
         name: sum((share * part[name] for share, part in zip(shares, parts, strict=True)), torch.zeros(()).to(first))
         for name, first in parts[0].items()
     }
-
-
-def _in_a_row(parts: list[Candidates]) -> Candidates | None:
-    if not parts:
-        return None
-    return Candidates(*(torch.cat([getattr(part, name) for part in parts]) for name in ("x", "y", "loss")))

@@ -15,7 +15,7 @@ from torch import Tensor, distributed
 
 from gossamer.errors import UsageError
 from gossamer.sparse.bits import as_integers
-from gossamer.training.gradients import Candidates, Gradients
+from gossamer.training.gradients import Gradients
 
 
 @dataclass(frozen=True)
@@ -105,11 +105,8 @@ def combined(own: Gradients, tokens: int, processes: Processes) -> Gradients:
         # NCCL takes tensors only that lie in a row.
         return {name: processes.sum((value * share).contiguous()) for name, value in values.items()}
 
-    candidates = own.candidates
-    if candidates is not None:
-        candidates = Candidates(*map(processes.gathered, (candidates.x, candidates.y, candidates.loss)))
     fired = processes.sum(own.fired.clone())
-    return Gradients(mean(own.parameters), mean(own.averaged), fired, tokens, candidates)
+    return Gradients(mean(own.parameters), mean(own.averaged), fired, tokens)
 
 
 @contextlib.contextmanager

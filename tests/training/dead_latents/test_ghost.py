@@ -34,7 +34,7 @@ def _loss(ghost, p, error=ERROR, dead=DEAD):
 
 @pytest.mark.parametrize("activation", ["exp", "softplus"])
 def test_what_the_dead_write_is_half_as_long_as_the_error(p, activation):
-    written = Ghost(activation=activation).written(_pre(p), p["W_dec"], ERROR, DEAD)
+    written, _ = Ghost(activation=activation).written(_pre(p), p["W_dec"], ERROR, DEAD)
     torch.testing.assert_close(written.norm(dim=1), ERROR.norm(dim=1) / 2)
 
 
@@ -55,7 +55,7 @@ def test_each_token_is_matched_by_itself(p):
 
 def test_a_common_factor_of_all_ghosts_changes_nothing(p):
     ghost = Ghost()
-    first, other = (ghost.written(_pre(p, shift), p["W_dec"], ERROR, DEAD) for shift in (0.0, 7.0))
+    first, other = (ghost.written(_pre(p, shift), p["W_dec"], ERROR, DEAD)[0] for shift in (0.0, 7.0))
     torch.testing.assert_close(first, other)
 
 
@@ -107,12 +107,32 @@ def test_live_latents_and_the_error_get_no_gradient(p, ghost):
     assert found[1][DEAD].norm(dim=1).min() > 0
 
 
-def test_a_latent_far_below_zero_still_learns(p):
+@pytest.mark.parametrize("bias", [-20.0, -100.0])
+@pytest.mark.parametrize("activation", ["exp", "softplus"])
+def test_latents_far_below_zero_still_learn_in_single_precision(p, activation, bias):
     with torch.no_grad():
-        p["b_enc"][0] = -20.0
-        p["b_enc"][1:5] = -22.0
-    (found,) = torch.autograd.grad(_loss(Ghost(), p), p["W_enc"])
+        p["b_enc"][:5] = torch.arange(5) * 0.5 + bias
+    single = {name: value.detach().float().requires_grad_() for name, value in p.items()}
+    ghost = Ghost(activation=activation)
+    (exact,) = torch.autograd.grad(_loss(ghost, p), p["W_enc"])
+    (found,) = torch.autograd.grad(ghost.loss(single, "b_enc", X.float(), ERROR.float(), DEAD), single["W_enc"])
     assert found[:, DEAD].norm(dim=0).min() > 1e-6
+    torch.testing.assert_close(found.double(), exact, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("activation", ["exp", "softplus"])
+def test_far_above_zero_single_precision_follows_double_without_the_norm_match(p, activation):
+    with torch.no_grad():
+        p["b_enc"][:5] = torch.arange(5) * 0.5 + 100.0
+    single = {name: value.detach().float().requires_grad_() for name, value in p.items()}
+    ghost = Ghost(norm_match=False, activation=activation)
+    loss = ghost.loss(single, "b_enc", X.float(), ERROR.float(), DEAD)
+    torch.testing.assert_close(loss.double(), MSE, rtol=1e-4, atol=0)
+    exact = torch.autograd.grad(_loss(ghost, p), [p["W_enc"], p["W_dec"]])
+    found = torch.autograd.grad(loss, [single["W_enc"], single["W_dec"]])
+    assert exact[0][:, DEAD].norm(dim=0).min() > 1e-6
+    for one, other in zip(found, exact, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-3, atol=1e-5)
 
 
 def test_the_share_of_the_dead_scales_the_term(p):

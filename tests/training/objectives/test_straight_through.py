@@ -5,7 +5,8 @@ import torch
 
 from gossamer.training.objectives.straight_through import jumprelu, step
 
-PRE = torch.tensor([[0.20, 0.49, 0.52], [0.90, 0.51, -0.30]], dtype=torch.float64)
+# One of them, (0, 1), is exactly at its threshold: it is not active.
+PRE = torch.tensor([[0.20, 0.50, 0.52], [0.90, 0.51, -0.30]], dtype=torch.float64)
 THRESHOLD = torch.tensor([0.5, 0.5, 0.55], dtype=torch.float64)
 WEIGHTS = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], dtype=torch.float64)
 BANDWIDTH = 0.1

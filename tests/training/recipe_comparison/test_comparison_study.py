@@ -1,7 +1,7 @@
 """A whole small grid: trained in one pass, measured, written, drawn, and not done twice."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from training_fixtures import CONFIG, texts, with_fit
@@ -9,6 +9,7 @@ from training_fixtures import CONFIG, texts, with_fit
 from gossamer.model import Site
 from gossamer.model.fingerprint import weights_sha256
 from gossamer.report.recipe_comparison import draw
+from gossamer.training.fit import fit
 from gossamer.training.recipe_comparison import (
     RecipeComparison,
     RecipeComparisonConfig,
@@ -47,3 +48,27 @@ def test_a_grid_end_to_end(tiny_gpt2, tmp_path, monkeypatch):
         assert picture.read_bytes().startswith(b"\x89PNG")
     monkeypatch.setattr("gossamer.training.dictionary_trainer.DictionaryTrainer.step", None)
     assert compare_recipes(*arguments, rows=16) == found
+
+
+def test_a_seed_is_one_of_weights_and_of_the_order_of_the_data_and_its_results_are_kept(
+    tiny_gpt2, tmp_path, monkeypatch
+):
+    grid = replace(GRID, coefficients=(1.0,), seeds=2, only=("ghost",))
+    arguments = (tiny_gpt2, texts(), "resid_post.1", grid, CONFIG.corpus, with_fit(tokens=64 * 4), tmp_path)
+    orders = []
+
+    def stopped(*given, **named):
+        orders.append(given[5])
+        if len(orders) == 2:
+            raise KeyboardInterrupt
+        return fit(*given, **named)
+
+    monkeypatch.setattr(study, "fit", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        compare_recipes(*arguments, rows=16)
+    kept = RecipeComparison.load(tmp_path / "results.json").trained
+    assert [(one.variant, one.seed) for one in kept] == [("baseline", 0), ("ghost", 0)]
+    found = compare_recipes(*arguments, rows=16)
+    assert found.trained[:2] == kept
+    assert [(one.variant, one.seed) for one in found.trained[2:]] == [("baseline", 1), ("ghost", 1)]
+    assert orders == [0, 1, 0, 1]

@@ -27,6 +27,7 @@ _NAMES = {
     "top_k": "encoder's top k",
     "encoder": "encoder",
     "rescaled": "encoder, rescaled",
+    "shifted": "encoder, rescaled and shifted",
 }
 # Shares that a reader knows how to place; the axis is even in the logarithm of what is lost.
 _DECADES = (0.0, 0.9, 0.99, 0.999, 0.9999)
@@ -95,7 +96,8 @@ def _legend(axes: Axes, study: CodingStudy) -> None:
 
 def _dot(method: str, colour: str) -> dict[str, Any]:
     whole = method == "encoder"
-    look = {"marker": "o" if whole else "D", "markersize": 4.4 if whole else 3.2, "linestyle": "none"}
+    look = {"marker": {"rescaled": "D", "shifted": "s"}.get(method, "o"), "markersize": 4.4 if whole else 3.2}
+    look |= {"linestyle": "none"}
     return look | {"markerfacecolor": colour if whole else style.PAPER, "markeredgecolor": colour}
 
 

@@ -2,17 +2,21 @@ r"""Ghost gradients: dead latents learn to point where the error points (Anthrop
 
 For every token with error e (no gradient through it), over the dead latents alone:
 
-    h    = exp(pre)                        or softplus(pre); positive, so that a latent far below 0 still learns
+    h    = exp(pre)                        or softplus(pre); positive, so that a latent below 0 still learns
     g    = h @ W_dec                       no bias
     g   *= sg(||e|| / (2 ||g||))           norm_match: half as long as the error
     loss = ||g - e||^2
     loss *= sg(||e||^2 / loss)             loss_match: the value, and so the size of the gradient, follow the error
     loss *= |dead| / n                     dead_fraction_scale
 
-sg stops the gradient; every factor is one number a token. The last factor and `all_at_start` come from the later
-discussion by DeepMind's team: without the factor the few latents that stay dead get all the push.
+sg stops the gradient; every factor is one number a token. A factor common to the h of a token cancels in either match,
+so that all dead latents may lie far from 0 together; without a match h is what it is: far below 0 nothing is learned,
+and far above 0 exp overflows, which the trainer refuses as a loss that is not finite. The last factor and
+`all_at_start` come from the later discussion by DeepMind's team: without the factor the few latents that stay dead get
+all the push.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -86,8 +90,8 @@ class Ghost(DeadLatentStrategy):
         """The term before it is scaled by the share of the dead."""
         error = error.detach()
         tiny = torch.finfo(error.dtype).eps
-        ghost = self.written(pre, rows, error, dead)
-        missed = (ghost - error).square().sum(dim=1)
+        ghost, unit = self.written(pre, rows, error, dead)
+        missed = (ghost - error * unit).square().sum(dim=1)
         if self.loss_match:
             missed = missed * (error.square().sum(dim=1) / (missed + tiny)).detach()
         return missed.mean() / error.shape[1]
@@ -98,18 +102,23 @@ class Ghost(DeadLatentStrategy):
         rows: Float[Tensor, "m d"],
         error: Float[Tensor, "tokens d"],
         dead: Bool[Tensor, "m"],
-    ) -> Float[Tensor, "tokens d"]:
-        """What the dead latents write."""
-        ghost = self._positive(pre.masked_fill(~dead, -torch.inf)) @ rows
-        if not self.norm_match:
-            return ghost
-        norms = ghost.norm(dim=1, keepdim=True)
-        return ghost * (error.norm(dim=1, keepdim=True) / (2 * norms + torch.finfo(error.dtype).eps)).detach()
-
-    def _positive(self, pre: Tensor) -> Tensor:
-        if self.activation == "softplus":
-            return torch.nn.functional.softplus(pre)
+    ) -> tuple[Float[Tensor, "tokens d"], Float[Tensor, "tokens #one"]]:
+        """What the dead latents write times a factor of each token, and that factor; 1 where the norm is matched."""
+        logarithm = self._log_positive(pre.masked_fill(~dead, -torch.inf))
+        largest = logarithm.detach().amax(dim=1, keepdim=True)
         if self.norm_match:
-            # A factor common to a token's latents cancels: this one keeps exp from overflowing.
-            pre = pre - pre.detach().amax(dim=1, keepdim=True).clamp(min=torch.finfo(pre.dtype).min)
-        return pre.exp()
+            ghost = (logarithm - largest.clamp(min=torch.finfo(pre.dtype).min)).exp() @ rows
+            norms = ghost.norm(dim=1, keepdim=True)
+            ghost = ghost * (error.norm(dim=1, keepdim=True) / (2 * norms + torch.finfo(error.dtype).eps)).detach()
+            return ghost, torch.ones_like(largest)
+        # Only what would overflow is made smaller: the distance from the error must keep what it means.
+        shift = largest.clamp(min=0) if self.loss_match else torch.zeros_like(largest)
+        return (logarithm - shift).exp() @ rows, (-shift).exp()
+
+    def _log_positive(self, pre: Tensor) -> Tensor:
+        """log h: h itself vanishes in float32 where its logarithm still has a slope."""
+        if self.activation == "exp":
+            return pre
+        # Below, softplus is exp up to rounding.
+        least = math.log(torch.finfo(pre.dtype).eps)
+        return torch.where(pre < least, pre, torch.nn.functional.softplus(pre.clamp(min=least)).log())

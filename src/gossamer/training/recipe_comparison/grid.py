@@ -21,10 +21,11 @@ class RecipeComparisonConfig:
     Attributes:
         n_latents: latents of each dictionary.
         coefficients: weights of the L1 penalty.
-        seeds: initial weights for each; the data come in the same order for all.
+        seeds: initial weights and orders of the data; those of a seed are the same for all variants.
         learning_rate: peak of Adam's learning rate.
         dead_after: a latent is dead when it has not fired for this many tokens.
         recovery: steps in which the learning rate returns after resampling.
+        only: names of the variants to train beside the baseline; empty: all.
     """
 
     n_latents: int = 1024
@@ -33,6 +34,7 @@ class RecipeComparisonConfig:
     learning_rate: float = 1e-2
     dead_after: int = 20_000
     recovery: int = 200
+    only: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require_kinds(self)
@@ -48,25 +50,32 @@ class Variant:
     Attributes:
         name: what it is called in tables.
         family: which question it belongs to; the baseline belongs to both.
-        learner: its settings, but for the coefficient.
+        trainer: its settings, but for the coefficient.
     """
 
     name: str
     family: str
-    learner: DictionaryTrainerConfig
+    trainer: DictionaryTrainerConfig
 
     __repr__ = short_repr
 
     def plan(self, site: Site, coefficient: float, seed: int) -> DictionarySpec:
         """The dictionary at one coefficient and seed."""
-        objective = self.learner.objective
+        objective = self.trainer.objective
         assert isinstance(objective, L1)
-        learner = replace(self.learner, objective=replace(objective, coefficient=coefficient))
-        return DictionarySpec(f"{self.name}, {coefficient:g}, seed {seed}", site, None, learner, seed)
+        trainer = replace(self.trainer, objective=replace(objective, coefficient=coefficient))
+        return DictionarySpec(f"{self.name}, {coefficient:g}, seed {seed}", site, None, trainer, seed)
 
 
 def variants(config: RecipeComparisonConfig) -> list[Variant]:
-    """The baseline (L1, unit decoder, pre-encoder bias, plain Adam, raw activations) first, then every change to it."""
+    """The baseline first, then every change to it that is asked for.
+
+    The baseline: L1, unit decoder, pre-encoder bias, raw activations, Adam; learning rate and penalty rise over the
+    first 5 % of the steps and stay; gradients are cut at norm 1.
+
+    Raises:
+        UsageError: a variant is asked for that there is not.
+    """
     plain = OptimiserConfig(learning_rate=config.learning_rate, decay=0.0)
     base = DictionaryTrainerConfig(
         config.n_latents,
@@ -77,8 +86,15 @@ def variants(config: RecipeComparisonConfig) -> list[Variant]:
         sensitivity=0.0,
         dead_after=config.dead_after,
     )
-    remedies = [Variant(name, DEAD, replace(base, remedy=remedy)) for name, remedy in _remedies(config).items()]
-    return [Variant(BASELINE, IMPROVEMENTS, base), *_improved(base), *remedies]
+    strategies = [
+        Variant(name, DEAD, replace(base, dead_latents=strategy)) for name, strategy in _strategies(config).items()
+    ]
+    changes = [*_improved(base), *strategies]
+    known = [one.name for one in changes]
+    unknown = [name for name in config.only if name not in known]
+    require(not unknown, f"variants among {', '.join(known)}", ", ".join(unknown))
+    asked = config.only or known
+    return [Variant(BASELINE, IMPROVEMENTS, base), *(one for one in changes if one.name in asked)]
 
 
 def _improved(base: DictionaryTrainerConfig) -> Iterator[Variant]:
@@ -100,10 +116,10 @@ def _improved(base: DictionaryTrainerConfig) -> Iterator[Variant]:
             initial_norm=0.1,
         ),
     }
-    return (Variant(name, IMPROVEMENTS, learner) for name, learner in changed.items())
+    return (Variant(name, IMPROVEMENTS, trainer) for name, trainer in changed.items())
 
 
-def _remedies(config: RecipeComparisonConfig) -> dict[str, DeadLatentStrategy]:
+def _strategies(config: RecipeComparisonConfig) -> dict[str, DeadLatentStrategy]:
     scaled = Ghost(dead_fraction_scale=True)
     return {
         "resampling": Resampling(recovery=config.recovery),

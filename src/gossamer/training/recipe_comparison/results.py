@@ -1,18 +1,21 @@
 """What a comparison of recipes found, and its summary over seeds."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from scipy.stats import t as student  # type: ignore[import-untyped]
 
 from gossamer.display import plural, short_repr
 from gossamer.results import Older, Record, record_format, versions
+from gossamer.training.recipe_comparison.grid import BASELINE
 
 RESULTS = "results.json"
 MEASURES = ("l0", "loss_recovered", "explained_variance", "dead")
+MARGINS = ("loss_recovered", "explained_variance")
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Trained:
 
     Attributes:
         variant, family: see :class:`gossamer.training.recipe_comparison.grid.Variant`.
-        coefficient, seed: of its penalty and its weights.
+        coefficient, seed: of its penalty; of its weights and the order of the data.
         l0: mean number of active latents, on held-out text, as all but `dead`.
         loss_recovered: share of cross-entropy recovered between the site at zero and the model.
         explained_variance: ratio of sums.
@@ -46,7 +49,12 @@ class Trained:
 class Summary:
     """One variant at one coefficient, over seeds: mean and half the width of its 95 % interval, by name.
 
-    The interval is Student's over seeds (same data, other weights); None with one seed.
+    The interval is Student's over seeds (other weights, other order of the data); None with one seed.
+
+    Attributes:
+        margin: what there is of loss recovered and explained variance beyond the baseline of the same seed at the same
+            L0, linear in log L0 between the baseline's coefficients; empty where the baseline of a seed does not reach.
+        margin_half: half of its interval.
     """
 
     variant: str
@@ -55,6 +63,8 @@ class Summary:
     mean: dict[str, float]
     half: dict[str, float | None]
     dead_curve: tuple[tuple[int, float], ...]
+    margin: dict[str, float] = field(default_factory=dict)
+    margin_half: dict[str, float | None] = field(default_factory=dict)
 
     __repr__ = short_repr
 
@@ -86,7 +96,11 @@ class RecipeComparison:
         for one in self.trained:
             if one.family in families:
                 found.setdefault((one.variant, one.coefficient), []).append(one)
-        return [_summary(seeds) for seeds in found.values()]
+        lines: dict[int, list[Trained]] = {}
+        for one in self.trained:
+            if one.variant == BASELINE:
+                lines.setdefault(one.seed, []).append(one)
+        return [_summary(seeds, lines) for seeds in found.values()]
 
     def save(self, path: str | Path) -> Path:
         """Write results.json, atomically. Returns the path."""
@@ -118,13 +132,37 @@ FORMAT = record_format(
 )
 
 
-def _summary(seeds: Sequence[Trained]) -> Summary:
+def _summary(seeds: Sequence[Trained], lines: Mapping[int, Sequence[Trained]]) -> Summary:
+    """`lines` are the baseline's dictionaries of each seed."""
     values = {name: np.array([getattr(one, name) for one in seeds]) for name in MEASURES}
-    factor = float(student.ppf(0.975, len(seeds) - 1)) / len(seeds) ** 0.5 if len(seeds) > 1 else None
-    half = {name: None if factor is None else factor * float(found.std(ddof=1)) for name, found in values.items()}
+    margins = {name: np.array([_margin(one, lines.get(one.seed, ()), name) for one in seeds]) for name in MARGINS}
+    if seeds[0].variant == BASELINE or any(np.isnan(found).any() for found in margins.values()):
+        margins = {}
     curves = np.array([[share for _, share in one.dead_curve] for one in seeds]).mean(axis=0)
-    tokens = [seen for seen, _ in seeds[0].dead_curve]
     first = seeds[0]
-    mean = {name: float(found.mean()) for name, found in values.items()}
-    curve = tuple(zip(tokens, curves.tolist(), strict=True))
-    return Summary(first.variant, first.family, first.coefficient, mean, half, curve)
+    return Summary(
+        first.variant,
+        first.family,
+        first.coefficient,
+        {name: float(found.mean()) for name, found in values.items()},
+        {name: _half(found) for name, found in values.items()},
+        tuple(zip((seen for seen, _ in first.dead_curve), curves.tolist(), strict=True)),
+        {name: float(found.mean()) for name, found in margins.items()},
+        {name: _half(found) for name, found in margins.items()},
+    )
+
+
+def _half(found: Float[np.ndarray, "seeds"]) -> float | None:
+    """Half of Student's 95 % interval of the mean."""
+    if len(found) == 1:
+        return None
+    return float(student.ppf(0.975, len(found) - 1) / len(found) ** 0.5 * found.std(ddof=1))
+
+
+def _margin(one: Trained, line: Sequence[Trained], name: str) -> float:
+    """What a dictionary has beyond the baseline at its L0; NaN outside of the baseline's line."""
+    points = sorted((other.l0, getattr(other, name)) for other in line)
+    if not points or not 0 < points[0][0] <= one.l0 <= points[-1][0]:
+        return float("nan")
+    places, values = zip(*points, strict=True)
+    return float(getattr(one, name) - np.interp(np.log(one.l0), np.log(places), values))

@@ -1,7 +1,7 @@
-"""Train and measure the grid: one pass of the model for all dictionaries."""
+"""Train and measure the grid: one pass of the model a seed, for all dictionaries of that seed."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from gossamer.activations.corpus import Corpus, split_texts
@@ -35,11 +35,12 @@ def compare_recipes(
 ) -> RecipeComparison:
     """Train every variant at every coefficient and seed, measure it on held-out text, and write the results.
 
-    `folder` gets results.json, table.md and, in fit/, checkpoint and metrics: a run that was stopped goes on.
-    Memory: variants * coefficients * seeds dictionaries with their moments.
+    `folder` gets results.json and table.md, written anew when a seed is done, and in fit-0/, fit-1/ and so on the
+    checkpoint and metrics of each seed: a run that was stopped goes on. Memory: variants * coefficients dictionaries
+    with their moments.
 
     Args:
-        seed: of the order of the data.
+        seed: of the corpus; each of the grid's seeds adds its number to it for the order of the data.
         rows: held-out rows to measure on.
 
     Raises:
@@ -49,25 +50,26 @@ def compare_recipes(
     site = Site.of(site)
     model.width(site)
     read = Corpus.build(model, *split_texts(texts, corpus, seed), corpus, seed)
-    planned = [
-        (variant, coefficient, variant.plan(site, coefficient, one))
-        for variant in variants(config)
-        for coefficient in config.coefficients
-        for one in range(config.seeds)
-    ]
-    dictionaries = fit(model, read, [plan for _, _, plan in planned], loop, folder / "fit", seed)
-    methods = {name: EncodingMethod(one, one.encode) for name, one in dictionaries.items()}
-    measured = evaluate_methods(model, methods, read.held_out[:rows])
-    curves = _curves(folder / "fit", loop)
-    trained = tuple(
-        _trained(variant, coefficient, plan, measured[plan.name], curves[plan.name])
-        for variant, coefficient, plan in planned
-    )
     settings = {"grid": asdict(config), "loop": asdict(loop), "corpus": read.fingerprint, "seed": seed}
     settings |= {"weights_sha256": weights_sha256(model.hf)}
-    found = RecipeComparison(model.title, str(site), settings, trained)
-    found.save(folder / RESULTS)
-    write_text(folder / TABLE, markdown(found))
+    found = RecipeComparison(model.title, str(site), settings, ())
+    for one in range(config.seeds):
+        planned = [
+            (variant, coefficient, variant.plan(site, coefficient, one))
+            for variant in variants(config)
+            for coefficient in config.coefficients
+        ]
+        dictionaries = fit(model, read, [plan for _, _, plan in planned], loop, folder / f"fit-{one}", seed + one)
+        methods = {name: EncodingMethod(dictionary, dictionary.encode) for name, dictionary in dictionaries.items()}
+        measured = evaluate_methods(model, methods, read.held_out[:rows])
+        curves = _curves(folder / f"fit-{one}", loop)
+        trained = [
+            _trained(variant, coefficient, plan, measured[plan.name], curves[plan.name])
+            for variant, coefficient, plan in planned
+        ]
+        found = replace(found, trained=(*found.trained, *trained))
+        found.save(folder / RESULTS)
+        write_text(folder / TABLE, markdown(found))
     return found
 
 

@@ -1,6 +1,7 @@
 """Scores of single nodes against gradients at explicit leaf activations, and against what they must sum to."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from gossamer.circuits.attribution import (
     random_scores,
     ranking,
 )
+from gossamer.circuits.cost import affordable
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.outputs import Outputs
 from gossamer.circuits.search import SearchSettings, effort

@@ -51,7 +51,10 @@ _NODES, _STREAMS = 50, 30
 
 @dataclass(frozen=True)
 class CircuitResult:
-    """A circuit with the study and the path that it was taken from, and how the path was searched."""
+    """A circuit with the study and the path that it was taken from, as it was searched, and how.
+
+    To find the circuit only what may become it is improved by exact steps; a report improves the whole path.
+    """
 
     circuit: Circuit
     nodes: Nodes
@@ -132,10 +135,11 @@ def find_circuit(
     if recipe == "gossamer":
         path = searched(study.method_inputs(search))
         refiner = study.method_inputs(search).refiner(path)
-        path = refiner.improved_at(path, size) if size is not None else _improved(study, path, refiner, wanted)
+        better = refiner.improved_at(path, size) if size is not None else _improved(study, path, refiner, wanted)
     else:
-        path = study.paths(["reference recipe"], search)[0]
-    return choose(study, path, faithfulness=faithfulness, size=size, search=search)
+        path = better = study.paths(["reference recipe"], search)[0]
+    found = choose(study, better, faithfulness=faithfulness, size=size, search=search)
+    return replace(found, path=path)
 
 
 def _cost(study: Study, search: SearchSettings) -> str:

@@ -37,7 +37,9 @@ class DictionarySet(Mapping[Site, Dictionary]):
         for dictionary in dictionaries:
             dictionary.require_reconstruction("a set")
             if dictionary.site is None:
-                raise UsageError("a dictionary does not say which site it reads; load it with site=")
+                raise UsageError(
+                    "a dictionary does not say which site it reads; load it with site= (--fact site=resid_post.3)"
+                )
             if dictionary.site in found:
                 raise UsageError(f"two dictionaries at {dictionary.site}; give one for each site")
             found[dictionary.site] = dictionary

@@ -92,9 +92,10 @@ def _scales(facts: LlamaScopeFacts, norms: dict[str, Tensor], path: Path) -> tup
     keys = ("in", "out") if stated is not None else facts.hooks
     if stated is None and (missing := [hook for hook in facts.hooks if hook not in norms]):
         raise GossamerError(f"{path}: expected a number {_NORM}.{missing[0]}, found none; fetch the file again")
-    numbers = stated or {hook: norms[hook].item() if norms[hook].numel() == 1 else None for hook in facts.hooks}
+    if stated is None:
+        stated = {hook: norms[hook].item() if norms[hook].numel() == 1 else None for hook in facts.hooks}
     root = math.sqrt(facts.config.d_in)
-    return root / positive(numbers, keys[0], facts.path), root / positive(numbers, keys[1], facts.path)
+    return root / positive(stated, keys[0], facts.path), root / positive(stated, keys[1], facts.path)
 
 
 def _folded(tensors: dict[str, Tensor], facts: LlamaScopeFacts, scale_in: float, scale_out: float) -> dict[str, Tensor]:

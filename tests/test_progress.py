@@ -1,6 +1,7 @@
 """Progress is silent in a library call and shown with rate and time left when asked for."""
 
 import io
+import itertools
 
 from rich.console import Console
 
@@ -31,6 +32,20 @@ def test_bars_end_with_their_block():
     with progress.progress_bars(Console(file=io.StringIO())):
         pass
     assert progress.begin("work", 1)(1, "") is None
+
+
+def test_work_that_comes_again_has_one_bar():
+    text = io.StringIO()
+    with progress.progress_bars(Console(file=text, force_terminal=True, width=120)):
+        for _ in range(30):
+            progress.begin("measuring", 2)(2, "")
+        under_way = [progress.begin("searching", 2) for _ in range(2)]
+        under_way[0](1, "")
+    last = text.getvalue().split("measuring")[-1]
+    assert last.count("searching") == 2
+    # Each time that the bars are drawn there are at most three of them.
+    frames = text.getvalue().split("\x1b[2K")
+    assert max(frame.count("measuring") for frame in frames) == 1
 
 
 def test_work_inside_of_a_step_is_not_announced():
@@ -65,3 +80,64 @@ def test_the_latest_numbers_stand_under_the_bars_on_a_terminal_alone():
 def test_numbers_go_nowhere_when_nobody_listens(capsys):
     progress.show_table([{"dictionary": "one"}])
     assert capsys.readouterr() == ("", "")
+
+
+class _Log:
+    """Plain lines under a clock that stands still unless it is moved."""
+
+    def __init__(self):
+        self.now, self.lines = 0.0, []
+        self.reporter = progress.PlainLines(self.lines.append, lambda: self.now)
+
+    def after(self, seconds):
+        self.now += seconds
+        self.reporter.look()
+        return self.lines
+
+
+def test_off_a_terminal_work_is_named_when_it_begins():
+    text = io.StringIO()
+    with progress.progress_bars(Console(file=text, width=40)):
+        progress.begin("capturing activations of a model with a long name", 1200)
+        progress.announce(lambda: "about 3 minutes")
+        assert text.getvalue() == "capturing activations of a model with a long name: 0 of 1,200\nabout 3 minutes\n"
+
+
+def test_off_a_terminal_lines_come_ever_more_rarely_also_while_one_step_lasts():
+    log = _Log()
+    advance = log.reporter.begin("work", 100)
+    assert log.lines == ["work: 0 of 100"]
+    assert log.after(progress.PlainLines.PAUSE - 1) == ["work: 0 of 100"]
+    assert log.after(1.0)[1:] == ["work: 0 of 100"]
+    advance(25, "fine")
+    assert log.after(11.0)[1:] == ["work: 0 of 100"]
+    assert log.after(1.0)[2:] == ["work: 25 of 100, about 60 s left, fine"]
+    times = []
+    for second in range(600):
+        if log.after(1.0)[len(times) + 3 :]:
+            times.append(second)
+    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == progress.PlainLines.LONGEST_PAUSE
+    advance(75, "done")
+    assert log.lines[-1] == "work: 100 of 100, in 10 minutes, done"
+
+
+def test_off_a_terminal_what_is_over_at_once_gets_no_line_of_its_own():
+    log = _Log()
+    outer = log.reporter.begin("outer", 3)
+    for _ in range(3):
+        log.reporter.begin("inner", 1)(1, "")
+        outer(1, "")
+    assert log.lines == ["outer: 0 of 3"]
+    log.reporter.begin("inner", 1)
+    assert log.after(progress.PlainLines.SHORT) == ["outer: 0 of 3", "inner: 0 of 1"]
+
+
+def test_nothing_is_worked_out_when_nobody_listens():
+    progress.announce(lambda: 1 / 0)
+
+
+def test_a_duration_is_as_exact_as_an_estimate():
+    said = [progress.duration(seconds) for seconds in (0.2, 89.0, 90.0, 700.0, 7e3, 4e4, 3e5, 2e6)]
+    assert said == ["1 s", "89 s", "1.5 minutes", "12 minutes", "1.9 hours", "11 hours", "3.5 days", "23 days"]

@@ -67,6 +67,7 @@ def test_every_python_block_and_every_substitute_is_used():
         "Training dictionaries",
         "Dictionaries on their own",
         "What one latent is",
+        "How information moved",
         "JAX models",
     ]
     assert len(PYTHON) == len(list(blocks(README, "python")))
@@ -109,6 +110,15 @@ def test_what_one_latent_is(capsys):
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == repr(names["cards"][names["chosen"][0]])
     assert len(printed) - 1 == len(names["cards"][names["chosen"][1]].examples)
+
+
+def test_how_information_moved(capsys):
+    given = {"dictionaries": DictionarySet.load(SPOOL / "dictionaries"), "site": Site.parse("resid_post.2")}
+    names = run("How information moved", {"model": LanguageModel.load("bundled:spool"), **given})
+    checked, pairs = capsys.readouterr().out.splitlines()
+    assert checked == repr(names["found"].check)
+    assert pairs.count("Source(") == 10
+    assert names["shares"].contributions.shape == (len(names["shares"]), 4, 6)
 
 
 def test_jax_models():

@@ -1,5 +1,6 @@
 from . import (
     activations,
+    attention,
     bundled,
     circuits,
     dictionary,
@@ -52,6 +53,7 @@ __all__ = [
     "Task",
     "__version__",
     "activations",
+    "attention",
     "bundled",
     "circuits",
     "collect_findings",

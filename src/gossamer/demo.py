@@ -9,13 +9,14 @@ import torch
 
 from gossamer import bundled
 from gossamer.circuits.circuit import Circuit
-from gossamer.circuits.export import save_attribution_graph
+from gossamer.circuits.export import save_attribution_graph, save_viewer_folder
 from gossamer.circuits.find import CircuitResult, find_circuit
 from gossamer.circuits.findings import collect_findings
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import StudySettings
 from gossamer.dictionary import DictionarySet
 from gossamer.model import LanguageModel
+from gossamer.progress import announce
 from gossamer.report import write_report
 from gossamer.results import folder_lock
 from gossamer.tasks import get
@@ -89,6 +90,8 @@ def write_results(
 ) -> Path:
     """Write circuit.json and graph.json into `folder`, then evaluate and write the report; returns report.html's path.
 
+    `circuit-tracer` gets the graph once more, with what is known of its features, as that program's server shows it.
+
     The search and what it found are on disk before the evaluation, which takes longer, begins. What another run left
     in the folder goes before, its report first: killed at any moment, the folder never mixes two runs. Hold it with
     :func:`gossamer.results.folder_lock` meanwhile.
@@ -99,9 +102,19 @@ def write_results(
         methods, reruns, others: see :func:`gossamer.circuits.findings.findings`.
     """
     target = Path(folder)
-    for name in ("report.html", "figures/*.png", "figures/*.svg", "findings.json", "graph.json"):
+    viewer = [f"circuit-tracer/{name}" for name in ("*.json", "features/*")]
+    for name in ("report.html", "figures/*.png", "figures/*.svg", "findings.json", "graph.json", *viewer):
         for path in target.glob(name):
             path.unlink()
     found.circuit.save(target / "circuit.json")
-    save_attribution_graph(target / "graph.json", found.graph())
-    return write_report(collect_findings(found, methods=methods, reruns=reruns, others=others), target)
+    graph = found.graph()
+    save_attribution_graph(target / "graph.json", graph)
+    announce(
+        lambda: (
+            f"{found.circuit!r} is in {target / 'circuit.json'}; it is now measured, beside other methods, for the report"
+        )
+    )
+    findings = collect_findings(found, methods=methods, reruns=reruns, others=others)
+    cards = {node.card.feature: node.card for node in findings.nodes}
+    save_viewer_folder(target / "circuit-tracer", graph, cards.values())
+    return write_report(findings, target)

@@ -2,20 +2,26 @@
 
 import contextlib
 import errno
+import gzip
+import importlib
+import io
 import json
 import os
 import re
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from gossamer.errors import GossamerError, UsageError
+from gossamer.errors import GossamerError, NotFiniteError, UsageError
 
 # Of files that are read whole, in bytes: larger ones are no settings, results or prompts.
 LIMIT = 1 << 30
+# Characters read at a time, so that what unpacks to more than it may is noticed before memory is full.
+_PART = 1 << 24
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -151,38 +157,87 @@ def write_text(path: str | Path, text: str) -> Path:
 
 
 def write_json(path: str | Path, value: Any) -> Path:
-    """Write `value` as indented JSON, atomically; NaN is refused because JSON has none. Returns the path."""
-    return write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    """Write `value` as indented JSON, atomically. Returns the path.
+
+    Raises:
+        NotFiniteError: it holds NaN or an infinity, which JSON has not.
+        GossamerError: writing failed; whatever stood at `path` stands there still.
+    """
+    try:
+        text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
+    except ValueError as error:
+        raise NotFiniteError(f"{path}: finite numbers expected, found one that JSON has not ({error})") from error
+    return write_text(path, text + "\n")
 
 
 def read_text(path: str | Path, what: str = "text", limit: int = LIMIT) -> str:
-    """Read a file of UTF-8 text, at most `limit` bytes of it.
+    """Read a file of UTF-8 text, plain or compressed by gzip or zstd (its first bytes say so), at most `limit` of it.
 
     Args:
         path: the file.
         what: it should hold, for messages.
-        limit: so that a wrong or hostile file is an error and no dead process.
+        limit: bytes of the file, and characters of its text, so that a wrong or hostile file is an error and no dead
+            process.
 
     Raises:
         UsageError: it is missing, unreadable or too large.
-        GossamerError: it is not UTF-8.
+        GossamerError: it is not UTF-8, or its compression is damaged.
     """
     source = Path(path)
     if not source.is_file():
         raise UsageError(f"{source}: no such file; give the path of an existing file of {what}")
+    too_large = UsageError(f"{source}: at most {limit:,} bytes of {what} expected, found more; give a smaller file")
     try:
         if source.stat().st_size > limit:
-            raise UsageError(f"{source}: at most {limit:,} bytes of {what} expected, found more; give a smaller file")
+            raise too_large
         # Some editors begin a file with a byte-order mark, which is no part of the text.
-        return source.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UsageError(
-            f"{source}: cannot be read ({error.strerror or error}); give {what} that you may read"
-        ) from error
+        with _plain(source) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig") as characters:
+            parts, read = [], 0
+            while read <= limit and (part := characters.read(_PART)):
+                parts.append(part)
+                read += len(part)
     except UnicodeDecodeError as error:
         raise GossamerError(
             f"{source}: expected UTF-8 {what}, found other bytes ({error}); convert or restore the file"
         ) from error
+    except (zlib.error, EOFError, OSError) as error:
+        # Errors of the system have a number, those of damaged files do not.
+        number = error.errno if isinstance(error, OSError) else None
+        if number is None:
+            raise GossamerError(f"{source}: damaged where it is compressed ({error}); fetch it again") from error
+        reason = os.strerror(number)
+        raise UsageError(f"{source}: cannot be read ({reason}); give {what} that you may read") from error
+    if read > limit:
+        raise too_large
+    return "".join(parts)
+
+
+def begins_with(path: Path, start: bytes) -> bool:
+    """Whether the first bytes of a file are `start`."""
+    with path.open("rb") as file:
+        return file.read(len(start)) == start
+
+
+def _plain(source: Path) -> Any:
+    """A file of the bytes of a file, decompressed."""
+    if begins_with(source, b"\x1f\x8b"):
+        return gzip.open(source)
+    if begins_with(source, b"\x28\xb5\x2f\xfd"):
+        return needed("pyarrow", f"{source}: reading zstd").CompressedInputStream(str(source), "zstd")
+    return source.open("rb")
+
+
+def needed(module: str, purpose: str) -> Any:
+    """A package that is not always there.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise UsageError(f"{purpose} needs {package}, which is not installed; pip install {package}") from error
 
 
 def parse_json(text: str, where: str) -> Any:

@@ -1,8 +1,12 @@
-"""Progress of long work: silent in a library call, bars with rate and remaining time when a program asks for them."""
+"""Progress of long work: silent in a library call; when a program asks for it, bars with rate and remaining time on a
+terminal, and a line now and then anywhere else."""
 
 import contextlib
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from rich.console import Console, RenderableType
@@ -30,6 +34,9 @@ class Reporter(Protocol):
     def show_table(self, rows: Sequence[Mapping[str, str]]) -> None:
         """Show the latest numbers of the work, a row for each of its parts."""
 
+    def announce(self, text: str) -> None:
+        """Say something once, such as what the work will cost."""
+
 
 _reporter: ContextVar[Reporter | None] = ContextVar("gossamer_progress", default=None)
 
@@ -49,6 +56,13 @@ def show_table(rows: Sequence[Mapping[str, str]]) -> None:
     reporter = _reporter.get()
     if reporter is not None:
         reporter.show_table(rows)
+
+
+def announce(text: Callable[[], str]) -> None:
+    """Say something of the work once, such as what it will cost; where nobody listens, `text` is not called."""
+    reporter = _reporter.get()
+    if reporter is not None:
+        reporter.announce(text())
 
 
 def _ignore(steps: int, note: str = "") -> None:
@@ -79,7 +93,7 @@ class _Rate(ProgressColumn):
         return Text("" if speed is None else f"{speed:,.1f}/s", style="cyan")
 
 
-class _Lines(Progress):
+class _BarsWithNumbers(Progress):
     """Bars, and the latest numbers under them."""
 
     numbers: Table | None = None
@@ -91,10 +105,13 @@ class _Lines(Progress):
 
 
 class _Bars:
-    def __init__(self, progress: _Lines) -> None:
+    def __init__(self, progress: _BarsWithNumbers) -> None:
         self.progress = progress
 
     def begin(self, what: str, total: int) -> Callable[[int, str], None]:
+        # Work that comes again has one bar, the latest: dozens of finished ones of one name would say nothing.
+        for done in [task.id for task in self.progress.tasks if task.description == what and task.finished]:
+            self.progress.remove_task(done)
         task = self.progress.add_task(what, total=total, note="")
 
         def advance(steps: int, note: str = "") -> None:
@@ -103,8 +120,7 @@ class _Bars:
         return advance
 
     def show_table(self, rows: Sequence[Mapping[str, str]]) -> None:
-        # Only where it can be drawn over: a log would get it once, at the end, when it says nothing new.
-        if not rows or not self.progress.console.is_terminal:
+        if not rows:
             return
         first, *columns = rows[0]
         table = Table(first, box=None)
@@ -114,10 +130,113 @@ class _Bars:
             table.add_row(*(row.get(column, "") for column in rows[0]))
         self.progress.numbers = table
 
+    def announce(self, text: str) -> None:
+        self.progress.console.print(text, soft_wrap=True)
+
+
+@dataclass
+class _Work:
+    what: str
+    total: int
+    since: float
+    done: int = 0
+    note: str = ""
+    said: bool = False
+
+
+class PlainLines:
+    """Progress where bars cannot be drawn over, as in a log: lines that stay.
+
+    Work is named when it begins, but not twice in `SHORT` seconds: what is over sooner is not worth a line. While it
+    lasts, a line says how far it is, at first after `PAUSE` seconds and then ever more rarely.
+
+    Attributes:
+        write: what prints a line.
+        clock: seconds, for tests another than the system's.
+    """
+
+    SHORT, PAUSE, LONGEST_PAUSE = 2.0, 8.0, 60.0
+
+    def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self.write, self.clock = write, clock
+        self._work: list[_Work] = []
+        self._last, self._pause = -self.LONGEST_PAUSE, self.PAUSE
+        self._lock = threading.Lock()
+
+    def begin(self, what: str, total: int) -> Callable[[int, str], None]:
+        """See :class:`Reporter`."""
+        work = _Work(what, total, self.clock())
+        with self._lock:
+            self._work.append(work)
+            self._pause = self.PAUSE
+        self.look()
+
+        def advance(steps: int, note: str = "") -> None:
+            with self._lock:
+                work.done, work.note = work.done + steps, note
+                if work.done >= total and work in self._work:
+                    self._work.remove(work)
+                    if work.said and self.clock() - work.since >= self.SHORT:
+                        self._say(work)
+            self.look()
+
+        return advance
+
+    def look(self) -> None:
+        """Print the line that is due, if one is: of the work that began last."""
+        with self._lock:
+            if not self._work:
+                return
+            work, passed = self._work[-1], self.clock() - self._last
+            if passed >= (self._pause if work.said else self.SHORT):
+                self._pause = min(1.5 * self._pause, self.LONGEST_PAUSE) if work.said else self.PAUSE
+                self._say(work)
+
+    def _say(self, work: _Work) -> None:
+        work.said, self._last = True, self.clock()
+        words = [f"{work.what}: {work.done:,} of {work.total:,}"]
+        if 0 < work.done < work.total:
+            left = (self._last - work.since) * (work.total - work.done) / work.done
+            words.append(f"about {duration(left)} left")
+        elif work.done:
+            words.append(f"in {duration(self._last - work.since)}")
+        self.write(", ".join([*words, work.note] if work.note else words))
+
+    def show_table(self, rows: Sequence[Mapping[str, str]]) -> None:
+        """Nothing: the lines of a log would say it again and again."""
+
+    def announce(self, text: str) -> None:
+        """See :class:`Reporter`."""
+        with self._lock:
+            self.write(text)
+
+
+def duration(seconds: float) -> str:
+    """In words that are as exact as an estimate."""
+    for unit, length in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.{1 if seconds < 10 * length else 0}f} {unit}"
+    return f"{max(1, round(seconds))} s"
+
 
 @contextlib.contextmanager
 def progress_bars(console: Console | None = None) -> Iterator[None]:
-    """Show bars (name, done of total, rate, time left, note) and numbers on `console` (default: standard error)."""
+    """Show bars (name, done of total, rate, time left, note) and numbers on `console` (default: standard error).
+
+    Where it is no terminal, :class:`PlainLines` instead.
+    """
+    console = console or Console(stderr=True)
+    shown = _bars(console) if console.is_terminal else _lines(console)
+    with shown as reporter:
+        token = _reporter.set(reporter)
+        try:
+            yield
+        finally:
+            _reporter.reset(token)
+
+
+@contextlib.contextmanager
+def _bars(console: Console) -> Iterator[Reporter]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -126,9 +245,23 @@ def progress_bars(console: Console | None = None) -> Iterator[None]:
         TimeRemainingColumn(),
         TextColumn("[dim]{task.fields[note]}"),
     )
-    with _Lines(*columns, console=console or Console(stderr=True)) as progress:
-        token = _reporter.set(_Bars(progress))
-        try:
-            yield
-        finally:
-            _reporter.reset(token)
+    with _BarsWithNumbers(*columns, console=console) as progress:
+        yield _Bars(progress)
+
+
+@contextlib.contextmanager
+def _lines(console: Console) -> Iterator[Reporter]:
+    lines, over = PlainLines(lambda text: console.print(text, soft_wrap=True)), threading.Event()
+
+    def watch() -> None:
+        # A step may take minutes: lines do not wait for its end.
+        while not over.wait(1.0):
+            lines.look()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield lines
+    finally:
+        over.set()
+        watcher.join()

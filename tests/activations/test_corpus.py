@@ -9,8 +9,8 @@ from training_fixtures import CONFIG, texts
 from gossamer.activations import corpus as corpus_module
 from gossamer.activations.corpus import Corpus, DocumentRows, RowConfig, split_texts
 from gossamer.activations.stream import ActivationStream
-from gossamer.activations.text import encode, read_texts
-from gossamer.errors import GossamerError, UsageError
+from gossamer.activations.text import encode
+from gossamer.errors import UsageError
 
 
 @pytest.fixture
@@ -116,44 +116,6 @@ def test_bos_is_refused_where_there_is_none(build, monkeypatch):
     monkeypatch.setattr(corpus_module, "bos_id", lambda model: None)
     with pytest.raises(UsageError, match="has none; set bos to 0"):
         build(texts())
-
-
-def test_texts_are_read_from_lines_and_from_paragraphs(tmp_path):
-    (tmp_path / "a.jsonl").write_text('{"text": "One.\\nTwo."}\n\n{"text": "Three."}\n')
-    (tmp_path / "a.txt").write_text("One.\nTwo.\n\nThree.\n\n\n")
-    assert read_texts(tmp_path / "a.jsonl") == ["One.\nTwo.", "Three."]
-    assert [text.strip() for text in read_texts(tmp_path / "a.txt")] == ["One.\nTwo.", "Three."]
-    # Some editors begin a file with a byte-order mark.
-    (tmp_path / "b.jsonl").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "a.jsonl").read_bytes())
-    assert read_texts(tmp_path / "b.jsonl") == ["One.\nTwo.", "Three."]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "error", "expected"),
-    [
-        ("none.txt", None, UsageError, "no such file"),
-        ("empty.txt", b" \n\n", UsageError, "found none"),
-        ("empty.jsonl", b"", UsageError, "found none"),
-        ("bad.jsonl", b'{"text": "a"}\n{"txet": "b"}\n', GossamerError, "line 2"),
-        ("number.jsonl", b'{"text": 3}\n', GossamerError, 'line 1: expected {"text": …} with a text'),
-        ("latin.txt", b"caf\xe9", GossamerError, "UTF-8"),
-        ("list.json", b'["One.", "Two."]', UsageError, "a line \\(JSON Lines\\), found other JSON"),
-        ("half.jsonl", b'{"text": "One."}\n{"text": "\\ud83d"}\n', GossamerError, "line 2: .* half of a character"),
-    ],
-)
-def test_bad_text_files_are_named(tmp_path, name, content, error, expected):
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(error, match=expected):
-        read_texts(tmp_path / name)
-
-
-@pytest.mark.parametrize("name", ["a.json", "a.txt", "a"])
-def test_what_is_in_a_file_counts_not_its_name(tmp_path, name):
-    (tmp_path / name).write_text('\n{"text": "One.\u2028Two."}\n{"text": "Three.\\n\\nFour."}\n', encoding="utf-8")
-    assert read_texts(tmp_path / name) == ["One.\u2028Two.", "Three.\n\nFour."]
-    (tmp_path / "braces.txt").write_text("{sings} One.\n\n{speaks} Two.")
-    assert read_texts(tmp_path / "braces.txt") == ["{sings} One.", "{speaks} Two."]
 
 
 def test_claims_are_measured_on_the_first_five_thousand_tokens_held_out(tiny_gpt2):

@@ -8,7 +8,7 @@ import torch
 from word_model import tiny_gpt2_model, word_tokenizer
 
 from gossamer.activations import REAL_TOKENS, LoudTokens, TokenMask, counted_tokens
-from gossamer.errors import NotFiniteError, UsageError
+from gossamer.errors import GossamerError, NotFiniteError, UsageError
 from gossamer.model import LanguageModel, Site
 from gossamer.results.values import from_json, to_json
 from gossamer.tokens import Tokens
@@ -113,3 +113,18 @@ def test_loudness_that_is_no_number_is_named(tiny_gpt2):
         _found(tiny_gpt2, loud=LoudTokens(SITE))
     with pytest.raises(UsageError, match=r"ratio above 1 .* found 0\.5"):
         LoudTokens(SITE, 0.5)
+
+
+def test_chosen_ids_do_not_count(tiny_gpt2):
+    assert _found(tiny_gpt2, ids=(5, 7)) == [[0, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0]]
+
+
+def test_a_mask_is_its_facts_and_the_default_has_none():
+    assert TokenMask().facts == {}
+    mask = TokenMask(special=False, ids=(3,), positions=(1, None), loud=LoudTokens(SITE, 8.0))
+    facts = json.loads(json.dumps(mask.facts))
+    assert set(facts) == {"special", "ids", "positions", "loud"}
+    assert TokenMask.from_facts(facts, "here") == mask
+    for damaged in ({"special": 3}, {"positions": []}, {"louder": 2}, []):
+        with pytest.raises(GossamerError, match=r"^here: expected a mask of tokens"):
+            TokenMask.from_facts(damaged, "here")

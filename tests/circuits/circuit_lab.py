@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gossamer.circuits.ablation import Ablation, AblationKind, ErrorPolicy, SiteAblation
 from gossamer.circuits.nodes import Nodes
+from gossamer.circuits.outputs import Outputs
 from gossamer.circuits.splice import Splice
 from gossamer.dictionary import Dictionary, DictionaryConfig
 from gossamer.features import Feature, Node
@@ -172,7 +173,7 @@ def by_hand(splice: Splice, grids: Mapping[Site, Tensor], reads: dict[Site, Tens
         if ablation.kind == "resample":
             ablated = dictionary.encode_dense(others[site])
         if ablation.errors == "keep":
-            error = x - dictionary.denormalise(dictionary.decode(latents), statistics)
+            error = x - dictionary.decode(latents, statistics=statistics)
         weight = torch.zeros_like(latents)
         for row, token in torch.nonzero(roles >= 0).tolist():
             weight[row, token] = grids[site][int(roles[row, token])]
@@ -180,7 +181,10 @@ def by_hand(splice: Splice, grids: Mapping[Site, Tensor], reads: dict[Site, Tens
                 ablated[row, token] = values.latents[int(ablation_groups[row, token])]
             if ablation.errors == "mean":
                 error[row, token] = values.error[int(ablation_groups[row, token])]
-        out = dictionary.denormalise(dictionary.decode(ablated + weight * (latents - ablated)), statistics) + error
+        out = (
+            dictionary.denormalise(dictionary.decode_normalised(ablated + weight * (latents - ablated)), statistics)
+            + error
+        )
         for row, token in torch.nonzero(roles < 0).tolist():
             out[row, token] = x[row, token]
         return out
@@ -188,6 +192,15 @@ def by_hand(splice: Splice, grids: Mapping[Site, Tensor], reads: dict[Site, Tens
     edits = {site: (lambda x, site=site: replaced(site, x)) for site in splice.dictionaries}
     with torch.no_grad(), model.edit(edits):
         return model.logits(examples.clean.tokens, at=examples.clean.answer_position)
+
+
+def table(logits: Tensor) -> Outputs:
+    """The outputs of a network of which the logits are known."""
+
+    def unembed(x: Tensor, ids: Tensor | None = None) -> Tensor:
+        return x if ids is None else x.gather(1, ids)
+
+    return Outputs(logits, unembed)
 
 
 def differences(logits: Tensor, examples: PromptPairs) -> Tensor:

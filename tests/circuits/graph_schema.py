@@ -18,7 +18,7 @@ SCHEMA = {
             "required": ["slug", "scan", "prompt_tokens", "prompt"],
             "properties": {
                 "slug": {"type": "string", "pattern": "^[A-Za-z0-9._-]+$"},
-                "scan": _TEXT,
+                "scan": {"type": "string", "pattern": "^[A-Za-z0-9._-]+$"},
                 "prompt": _TEXT,
                 "prompt_tokens": {"type": "array", "items": _TEXT},
                 "schema_version": {"const": 1},
@@ -69,6 +69,7 @@ SCHEMA = {
                         jsNodeId={"pattern": r"^E_\d+-\d+$"},
                         layer={"const": "E"},
                     ),
+                    _kind("unknown", feature={"const": -1}, layer={"pattern": r"^[1-9]\d*$"}),
                     _kind(
                         "logit",
                         node_id={"pattern": r"^\d+_\d+_\d+$"},

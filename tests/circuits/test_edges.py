@@ -65,11 +65,11 @@ class ByHand:
         chosen = self.circuit.site == index
         grid[self.circuit.role[chosen], self.circuit.latent[chosen]] = mask[chosen]
         latents, ablated = dictionary.encode_dense(x), values.latents[ablation_groups.clamp(min=0)]
-        out = dictionary.decode(ablated + grid[roles.clamp(min=0)] * (latents - ablated))
+        out = dictionary.decode_normalised(ablated + grid[roles.clamp(min=0)] * (latents - ablated))
         if values.error is not None:
             out = out + values.error[ablation_groups.clamp(min=0)]
         if self.splice.ablation.errors == "keep":
-            out = out + x - dictionary.decode(latents)
+            out = out + x - dictionary.decode_normalised(latents)
         return torch.where((roles < 0)[..., None], x, out)
 
     def weights(self) -> Tensor:

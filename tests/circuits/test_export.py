@@ -3,6 +3,7 @@
 import copy
 import json
 import random
+import re
 from dataclasses import replace
 from math import isqrt
 from pathlib import Path
@@ -106,6 +107,47 @@ def test_every_node_stands_at_each_position_of_its_role() -> None:
     assert features[3]["clerp"] == "resid_post.3/2 at gap3"
 
 
+def test_readers_find_a_layer_above_0() -> None:
+    """Neuronpedia's page takes the largest layer of what is no output, and 0 for none: it opens no such graph."""
+
+    def largest(graph: dict) -> int:
+        return max(int(node["layer"]) for node in graph["nodes"] if node["feature_type"] not in ("logit", "embedding"))
+
+    first = _circuit(CircuitNode(node_at("resid_post.0", "S", 3), 0.1), edges=CIRCUIT.edges[:0])
+    for circuit in (first, _circuit()):
+        for graph, layers in ((_graph(circuit), 6), (_graph(replace(circuit, sites=SITES[:1]), n_layers=1), 1)):
+            jsonschema.validate(graph, SCHEMA)
+            assert largest(graph) == max(1, layers - 1)
+            (unknown,) = _by_kind(graph, "unknown")
+            assert (unknown["clerp"], unknown["ctx_idx"]) == ("not in the circuit", 6)
+            assert not any(unknown["node_id"] in (link["source"], link["target"]) for link in graph["links"])
+    assert not _by_kind(_graph(), "unknown")
+
+
+@pytest.mark.parametrize(
+    ("model", "scan"),
+    [("bundled:spool", "bundled-spool"), ("google/gemma-2-2b", "gemma-2-2b"), ("a b/ü", "graph"), ("x" * 9, "x" * 9)],
+)
+def test_names_are_those_that_neuronpedia_takes(model: str, scan: str) -> None:
+    metadata = _graph(replace(CIRCUIT, model=model, task="über/1"))["metadata"]
+    assert metadata["scan"] == scan
+    assert re.fullmatch(r"[a-zA-Z0-9_.-]+", metadata["slug"])
+    assert "feature_details" not in metadata
+
+
+@pytest.mark.parametrize("options", [{"scan": "google/gemma-2-2b"}, {"source_set": "a b"}, {"scan": "bundled:spool"}])
+def test_names_that_neuronpedia_refuses_are_refused(options: dict) -> None:
+    with pytest.raises(UsageError, match=r"letters, digits, '_', '-' and '.' expected, found"):
+        _graph(**options)
+
+
+def test_a_set_of_dictionaries_on_neuronpedia_is_named() -> None:
+    graph = _graph(scan="gemma-2-2b", source_set="gemmascope-res-16k")
+    jsonschema.validate(graph, SCHEMA)
+    assert graph["metadata"]["scan"] == "gemma-2-2b"
+    assert graph["metadata"]["feature_details"] == {"neuronpedia_source_set": "gemmascope-res-16k"}
+
+
 def test_influence_is_cumulative_with_the_strongest_first() -> None:
     features = {node["node_id"]: node["influence"] for node in _by_kind(_graph(), "cross layer transcoder")}
     assert features["3_2_5"] == features["3_2_6"] == pytest.approx(0.5)
@@ -197,7 +239,8 @@ def test_ids_never_collide_and_every_node_comes_back(seed: int, tmp_path: Path) 
 def test_a_layer_zero_feature_has_no_id_that_an_error_node_could_have() -> None:
     # Elsewhere the error of layer 17 at position 5 and feature 17 of layer 0 at position 5 are both "0_17_5".
     graph = _graph(_circuit(CircuitNode(node_at("resid_post.0", "gap3", 17))))
-    assert {node["feature_type"] for node in graph["nodes"]} == {"cross layer transcoder", "embedding", "logit"}
+    kinds = {node["feature_type"] for node in graph["nodes"]}
+    assert kinds == {"cross layer transcoder", "embedding", "logit", "unknown"}
     clashing = {**graph["nodes"][0], "node_id": "0_17_5", "feature_type": "mlp reconstruction error", "feature": -1}
     with pytest.raises(GossamerError, match="another node"):
         validate_attribution_graph({**graph, "nodes": [*graph["nodes"], clashing]})

@@ -24,7 +24,7 @@ def gossamer(monkeypatch, capsys):
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["gossamer", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            cli.run()
         return Ran(ended.value.code or 0, *capsys.readouterr())
 
     return run

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -27,6 +28,7 @@ COMMANDS = (
     "circuit",
     "evaluate-circuit",
     "report",
+    "trace",
     "tasks",
     "train",
     "check",
@@ -92,7 +94,7 @@ def test_a_users_mistakes_end_in_exit_code_2_without_a_traceback(gossamer, argum
 
 
 def test_a_users_mistake_in_a_process_of_its_own():
-    command = [sys.executable, "-c", "from gossamer.cli import main; main()", "circuit", "no/such/folder", "-t", "ioi"]
+    command = [sys.executable, "-c", "from gossamer.cli import run; run()", "circuit", "no/such/folder", "-t", "ioi"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert found.returncode == 2, found.stderr
     assert re.fullmatch(r"error: .*no/such/folder.*\n", found.stderr)
@@ -236,6 +238,23 @@ def test_evaluate_measures_every_dictionary(gossamer, tmp_path):
     assert first["eval_result_metrics"]["token_stats"]["total_tokens_eval_sparsity_variance"] > 3
     refused = gossamer("evaluate", "bundled:spool", "--text", path, "--rows", 0)
     assert refused == (2, "", "error: --rows: at least 1 expected, found 0\n")
+
+
+@pytest.mark.parametrize("command", ["check", "evaluate"])
+def test_dictionaries_of_another_model_are_refused_unless_asked_for(gossamer, tmp_path, command):
+    text = tmp_path / "text.jsonl"
+    text.write_text('{"story": "the cat sees the dogs"}\n' * 4)
+    folder = tmp_path / "other"
+    shutil.copytree(bundled.path("spool") / "dictionaries" / "resid_post.1", folder)
+    cfg = json.loads((folder / "cfg.json").read_text())
+    cfg["metadata"]["model_name"] = "gpt2"
+    (folder / "cfg.json").write_text(json.dumps(cfg))
+    given = [command, "bundled:spool", "-d", str(folder), "--text", str(text), "--text-key", "story"]
+    result = gossamer(*given)
+    assert result.code == 2
+    assert "trained on gpt2, the model is bundled:spool" in result.err
+    assert "--allow-other-model" in result.err
+    assert gossamer(*given, "--allow-other-model").code == 0
 
 
 def test_pursuit_sweeps_ways_of_coding(gossamer, tmp_path):
@@ -423,7 +442,7 @@ def test_toys_writes_a_table_and_a_picture(gossamer, tmp_path, monkeypatch):
 def test_pursuit_refuses_what_would_fail_after_the_work(no_model, gossamer, tmp_path, given, said):
     text = tmp_path / "text.txt"
     text.write_text("one\n\ntwo")
-    refused = gossamer("pursuit", "bundled:spool", "-d", "somewhere", "--text", text, *given)
+    refused = gossamer("pursuit", "bundled:spool", "-d", tmp_path, "--text", text, *given)
     assert refused.code == 2
     assert said in refused.err
 
@@ -432,7 +451,7 @@ def test_pursuit_refuses_what_would_fail_after_the_work(no_model, gossamer, tmp_
 def test_output_that_cannot_be_written_is_one_line(options):
     with open("/dev/full", "w") as full:
         ran = subprocess.run(
-            [sys.executable, "-c", "from gossamer.cli import main; main()", "tasks", *options],
+            [sys.executable, "-c", "from gossamer.cli import run; run()", "tasks", *options],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,

@@ -127,3 +127,14 @@ def test_damaged_configuration(tmp_path, text):
     with pytest.raises(GossamerError, match=r"config\.yaml: expected") as caught:
         Dictionary.load(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_configuration_that_is_a_link_to_nothing_is_no_missing_one(tmp_path):
+    """As a cache leaves one whose content was removed: without it, TopK would become ReLU."""
+    set_of(tmp_path, activation="topk", k=K)
+    (tmp_path / "config.yaml").rename(tmp_path / "blob")
+    (tmp_path / "config.yaml").symlink_to(tmp_path / "blob")
+    assert Dictionary.load(tmp_path).k == K
+    (tmp_path / "blob").unlink()
+    with pytest.raises(GossamerError, match=r"config\.yaml: a link to a file that is not there"):
+        Dictionary.load(tmp_path)

@@ -114,6 +114,42 @@ def test_weights_that_do_not_fit(folder, changes, match):
     assert str(folder / WEIGHTS) in refused(folder, match)
 
 
+@pytest.mark.parametrize("factor", [1e300, 1e-300])
+def test_a_scale_that_overflows_once_it_is_folded(folder, factor):
+    retold(folder, normalize_activations="expected_average_only_in")
+    refused(folder, "as loaded: expected finite values, found -?inf", norm_scaling_factor=factor)
+
+
+FLAT = {"metadata": None, "architecture": "standard", "apply_b_dec_to_input": False, "hook_name": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"rescale_act_by_decoder_norm": True}, "unknown key .*; expected 'rescale_acts_by_decoder_norm'"),
+        ({"archtecture": "topk"}, "unknown key 'archtecture'; expected 'architecture'"),
+        ({"normalise_activations": "layer_norm"}, "expected 'normalize_activations'"),
+        ({**FLAT, "activation_fn_str": ""}, "unknown activation_fn ''"),
+        ({**FLAT, "activation_fn_kwargs": {"k": 4}}, "have k = 4 of topk, activation_fn is relu"),
+    ],
+)
+def test_what_would_be_a_silent_default_is_refused(folder, changes, match):
+    retold(folder, **changes)
+    refused(folder, match, UsageError)
+
+
+def test_what_happens_to_its_file_does_not_reach_a_dictionary(folder, make):
+    """The file is written over and cut short in place, as a copy that is interrupted does."""
+    loaded = Dictionary.load(folder)
+    with (folder / WEIGHTS).open("r+b") as file:
+        length = file.seek(0, 2)
+        file.seek(length // 2)
+        file.write(b"\x11" * (length - length // 2))
+        file.truncate(length - 100)
+    expected = make("jumprelu").state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.state_dict().items())
+
+
 @pytest.mark.parametrize("factor", [0.0, -1.0, float("nan")])
 def test_impossible_training_scale(folder, factor):
     retold(folder, normalize_activations="expected_average_only_in")
@@ -154,6 +190,6 @@ def test_pickles_are_never_opened(folder, tmp_path):
     (scope / "params.npz").write_bytes(pickle.dumps(Trap(str(trap))))
     refused(scope, "damaged")
     np.savez(scope / "params.npz", W_enc=np.array([Trap(str(trap))], dtype=object))
-    refused(scope, "damaged")
+    refused(scope, "expected floating-point numbers")
     refused(scope, "expected floating-point numbers", device="meta")
     assert not trap.exists()

@@ -251,3 +251,17 @@ def test_wrong_width_is_refused(make):
 def test_impossible_configurations(changes, message):
     with pytest.raises(UsageError, match=message):
         DictionaryConfig(**{"architecture": "relu", "d_in": 4, "n_latents": 8, **changes})
+
+
+@pytest.mark.parametrize("normalisation", ["layer_norm", "constant_norm_rescale", "centre"])
+def test_decoding_is_in_the_scale_of_the_activations_or_refused(make, x, normalisation):
+    """Latents do not hold what normalising took off each token: alone they are decoded to another scale."""
+    sae = make("relu", normalisation=normalisation)
+    latents, (_, statistics) = sae.encode(x), sae.normalise(x)
+    torch.testing.assert_close(sae.decode(latents, statistics=statistics), sae(x))
+    assert not torch.allclose(sae.decode_normalised(latents), sae(x), atol=1e-2)
+    for given in (latents, latents.dense()):
+        with pytest.raises(UsageError, match=f"what {normalisation} took off each token, found latents alone"):
+            sae.decode(given)
+    plain = make("relu")
+    torch.testing.assert_close(plain.decode(plain.encode(x)), plain(x))

@@ -9,7 +9,15 @@ import torch
 
 from gossamer.dictionary import Dictionary, DictionaryConfig
 from gossamer.errors import UsageError
-from gossamer.features import Feature, FeatureCard, feature_cards, logit_lens, neuronpedia_link, top_examples
+from gossamer.features import (
+    Feature,
+    FeatureCard,
+    feature_cards,
+    logit_lens,
+    neuronpedia_link,
+    neuronpedia_set,
+    top_examples,
+)
 from gossamer.features.examples import ExampleSettings
 from gossamer.model import Site
 from gossamer.tokens import Tokens
@@ -193,6 +201,20 @@ def test_links_are_found_where_libraries_put_them():
         assert neuronpedia_link(one, 7) == f"https://www.neuronpedia.org/{name}/7"
     for facts in ({}, {"neuronpedia_id": None}, {"neuronpedia_id": "javascript:alert(1)"}, {"neuronpedia_id": 3}):
         assert neuronpedia_link(dictionary(SITES[0], 0, provenance=facts), 7) is None
+
+
+def test_dictionaries_of_one_set_on_neuronpedia_are_known_by_it():
+    def known(*ids):
+        given = zip(SITES, ids, strict=False)
+        return neuronpedia_set({s: dictionary(s, 0, provenance={"training": {"neuronpedia_id": i}}) for s, i in given})
+
+    first, second = (site.layer for site in SITES[:2])
+    assert known(f"gemma-2-2b/{first}-gemmascope-res-16k") == ("gemma-2-2b", "gemmascope-res-16k")
+    # Another set, another layer's: pages cannot be found by layer and latent, the model's can.
+    assert known(f"m/{first}-a", f"m/{second}-b") == ("m", None)
+    assert known(f"m/{first + 1}-a") == ("m", None)
+    assert known(f"m/{first}-a", f"n/{second}-a") is None
+    assert known(f"m/{first}-a", None) is None
 
 
 def test_what_is_not_there_is_refused(tiny_gpt2, dictionaries, tokens):

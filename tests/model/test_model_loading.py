@@ -11,7 +11,7 @@ from transformers import BloomConfig, BloomForCausalLM, GPT2Model
 from word_model import tiny_gpt2_model, word_tokenizer
 
 from gossamer.errors import GossamerError, UsageError
-from gossamer.model import LanguageModel, Site
+from gossamer.model import LanguageModel, Site, loading
 from gossamer.model.loading import default_device
 
 
@@ -55,12 +55,28 @@ def test_a_folder_loads_and_says_what_it_is(saved, tiny_gpt2):
     torch.testing.assert_close(model.logits(tokens).cpu(), tiny_gpt2.logits(tokens))
 
 
-def test_dtype_is_the_checkpoints_own_unless_asked(saved, tmp_path):
-    for dtype, expected in ((torch.bfloat16, torch.bfloat16), (torch.float16, torch.float32)):
+def test_mps_is_refused_and_never_chosen(saved, monkeypatch):
+    """It has no float64, in which sums are taken."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert default_device().type == "cpu"
+    for device in ("mps", "mps:0", torch.device("mps")):
+        refused(UsageError, str(saved), "expected cuda or cpu .*float64", device=device)
+
+
+@pytest.mark.parametrize("instructions", [True, False])
+def test_dtype_is_the_checkpoints_own_unless_it_is_slow_or_another_is_asked_for(
+    saved, tmp_path, monkeypatch, instructions
+):
+    """Half precision without instructions for it is computed in float32."""
+    monkeypatch.setattr(loading, "_has_bfloat16", lambda: instructions)
+    own = torch.bfloat16 if instructions else torch.float32
+    for dtype, expected in ((torch.bfloat16, own), (torch.float16, torch.float32)):
         folder = tmp_path / str(dtype)
         tiny_gpt2_model(word_tokenizer()).to(dtype).save_pretrained(folder)
         word_tokenizer().save_pretrained(folder)
         assert LanguageModel.load(folder, device="cpu").dtype == expected
+        assert LanguageModel.load(folder, device="cpu", dtype=torch.bfloat16).dtype == torch.bfloat16
     assert LanguageModel.load(saved, dtype=torch.float64).dtype == torch.float64
 
 

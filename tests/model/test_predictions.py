@@ -87,3 +87,29 @@ def test_a_wide_vocabulary_takes_the_memory_of_a_few_blocks(pytestconfig):
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (pytestconfig.rootpath / "src", ".")))},
     )
     assert float(said.stdout.split()[-1]) < 6 * 64
+
+
+@pytest.mark.parametrize("block", [1, 7 * 120, 2**24])
+def test_divergence_is_the_kl_of_all_logits_at_once_and_so_is_its_gradient(tiny_gpt2, monkeypatch, block):
+    monkeypatch.setattr(predictions, "_BLOCK_VALUES", block)
+    tiny_gpt2.hf.double()
+    draw = torch.Generator().manual_seed(0)
+    own, apart = (torch.randn(11, 32, generator=draw, dtype=torch.float64) for _ in range(2))
+    streams = [(own + 0.3 * apart).requires_grad_() for _ in range(2)]
+    expected, found = (tiny_gpt2.unembed(x).log_softmax(-1) for x in (own, streams[0]))
+    whole = (expected.exp() * (expected - found)).sum(dim=-1)
+    blocks = predictions.divergence(tiny_gpt2, own, streams[1])
+    weights = torch.linspace(0.5, 2, 11)
+    # Values and gradients are in float32, as logits are.
+    torch.testing.assert_close(blocks.double(), whole, atol=1e-6, rtol=1e-5)
+    for kl in (whole, blocks):
+        (kl * weights).sum().backward()
+    torch.testing.assert_close(streams[1].grad, streams[0].grad, atol=1e-6, rtol=1e-5)
+
+
+def test_divergence_without_a_gradient_is_the_same(tiny_gpt2, streams):
+    own, others = (streams[0].reshape(-1, 32), streams[1]["one"].reshape(-1, 32))
+    with_graph = predictions.divergence(tiny_gpt2, own, others.clone().requires_grad_())
+    torch.testing.assert_close(predictions.divergence(tiny_gpt2, own, others), with_graph.detach())
+    with pytest.raises(NotFiniteError, match="logits"):
+        predictions.divergence(tiny_gpt2, own, torch.full_like(others, torch.nan))

@@ -1,5 +1,6 @@
 """Samples of the model: its own distribution, seeded, cached file by file."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -32,6 +33,18 @@ def test_samples_of_other_settings_are_refused(tiny_gpt2, tmp_path):
     sample_text(tiny_gpt2, texts(), SAMPLES, tmp_path, seed=0)
     with pytest.raises(UsageError, match="other settings"):
         sample_text(tiny_gpt2, texts(), SAMPLES, tmp_path, seed=1)
+
+
+def test_settings_are_a_record_and_those_of_earlier_versions_are_read(tiny_gpt2, tmp_path):
+    first = sample_text(tiny_gpt2, texts(), SAMPLES, tmp_path, seed=0)
+    path = tmp_path / sampling.SETTINGS
+    settings = dict(sampling.FORMAT.load(path).settings)
+    assert settings["seed"] == 0
+    path.write_text(json.dumps(settings))
+    assert sample_text(tiny_gpt2, texts(), SAMPLES, tmp_path, seed=0) == first
+    path.write_text(json.dumps({**settings, "context": 3}))
+    with pytest.raises(UsageError, match="other settings"):
+        sample_text(tiny_gpt2, texts(), SAMPLES, tmp_path, seed=0)
 
 
 def test_none_are_drawn_when_none_are_asked_for(tiny_gpt2, tmp_path):

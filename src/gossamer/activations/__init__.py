@@ -2,6 +2,7 @@
 
 from gossamer.activations.attention_sink import first_token_is_sink
 from gossamer.activations.corpus import Corpus, DocumentRows, RowConfig
+from gossamer.activations.loudness import LoudTokensWarning, carried_by_loudest
 from gossamer.activations.stream import ActivationBatch, ActivationStream
 from gossamer.activations.text import read_texts
 from gossamer.activations.token_mask import DEFAULT_MASK, REAL_TOKENS, LoudTokens, TokenMask, counted_tokens
@@ -14,8 +15,10 @@ __all__ = [
     "Corpus",
     "DocumentRows",
     "LoudTokens",
+    "LoudTokensWarning",
     "RowConfig",
     "TokenMask",
+    "carried_by_loudest",
     "counted_tokens",
     "first_token_is_sink",
     "read_texts",

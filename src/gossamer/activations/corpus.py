@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from gossamer.activations.text import bos_id, encode
+from gossamer.activations.token_mask import DEFAULT_MASK, TokenMask
 from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
@@ -19,7 +21,7 @@ from gossamer.tokens import Tokens
 # The end of a text becomes a row of its own only if it has this many tokens; shorter ends are dropped.
 _SHORTEST = 8
 # Tokens on which claims are measured.
-_MEASURED = 5_000
+MEASURED_TOKENS = 5_000
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,14 @@ class RowConfig:
         context: tokens of a row, BOS included; a longer text becomes several rows.
         bos: share of the rows that begin with BOS, 0 to 1.
         held_out: share of the texts kept aside for measuring.
+        mask: which of the tokens count: the others are read by the model, but nothing is learned from them or measured
+            on them.
     """
 
     context: int = 64
     bos: float = 0.5
     held_out: float = 0.02
+    mask: TokenMask = DEFAULT_MASK
 
     def __post_init__(self) -> None:
         for name, fits, expected in (
@@ -124,12 +129,14 @@ class Corpus:
     Attributes:
         training: rows to learn from, already shuffled.
         held_out: rows of texts that are not among them, shuffled.
-        fingerprint: hash of all rows: two corpora with the same one are the same.
+        fingerprint: hash of all rows and of the mask: two corpora with the same one are the same.
+        mask: which tokens count.
     """
 
     training: DocumentRows
     held_out: DocumentRows
     fingerprint: str
+    mask: TokenMask = DEFAULT_MASK
 
     __repr__ = short_repr
 
@@ -154,7 +161,7 @@ class Corpus:
                 f"corpus of {len(training)} and {len(held_out)} texts: expected at least one row of {_SHORTEST} tokens "
                 f"to learn from and one to hold out, found {len(learned)} and {len(aside)}; give more text"
             )
-        return cls(learned, aside, _fingerprint(learned, aside))
+        return cls(learned, aside, _fingerprint(config.mask, learned, aside), config.mask)
 
     @property
     def measured(self) -> DocumentRows:
@@ -164,7 +171,7 @@ class Corpus:
         more would take longer than the training.
         """
         before = self.held_out.lengths.cumsum(dim=0) - self.held_out.lengths
-        return self.held_out[slice(0, int((before < _MEASURED).sum()))]
+        return self.held_out[slice(0, int((before < MEASURED_TOKENS).sum()))]
 
     def rows(self, start: int, count: int, seed: int) -> DocumentRows:
         """Rows `start` to `start + count` of the endless sequence of epochs, each a new permutation of all rows."""
@@ -206,8 +213,11 @@ def _cut(
         start += len(piece)
 
 
-def _fingerprint(*parts: Tokens) -> str:
+def _fingerprint(mask: TokenMask, *parts: Tokens) -> str:
     digest = hashlib.sha256()
+    # Nothing for the default: that is what the fingerprints of earlier versions were made of.
+    if mask.facts:
+        digest.update(json.dumps(mask.facts, sort_keys=True).encode())
     for part in parts:
         digest.update(_bytes(part.ids * part.mask))
         digest.update(_bytes(part.mask.long()))

@@ -136,7 +136,7 @@ class ActivationStream:
         return in_batches(len(self.tokens), self.batch_size, batch, same_as=same)
 
     def collect(self, dtype: torch.dtype | None = None) -> dict[Site, Float[Tensor, "tokens ..."]]:
-        """The activations of all tokens that count, in order. Memory: all of them, twice for a moment.
+        """The activations of all tokens that count, in order. Memory: all of them, and those of one batch.
 
         Args:
             dtype: to convert them to, batch by batch; None: the model's.
@@ -145,11 +145,19 @@ class ActivationStream:
             NotFiniteError: one is not finite (the site is named).
         """
 
-        def kept(batch: ActivationBatch) -> dict[Site, Tensor]:
-            return {site: batch.counted(site).to(dtype=dtype) for site in self.sites}
+        before = torch.cat([torch.zeros(1, dtype=torch.long), self.counted.sum(dim=1).cumsum(dim=0).cpu()])
+        kept: dict[Site, Tensor] = {}
 
-        parts = self.map(kept)
-        return {site: torch.cat([part[site] for part in parts]) for site in self.sites}
+        def keep(batch: ActivationBatch) -> None:
+            first, last = (int(before[row]) for row in (batch.rows.start, batch.rows.stop))
+            for site in self.sites:
+                values = batch.counted(site)
+                if site not in kept:
+                    kept[site] = values.new_empty((int(before[-1]), *values.shape[1:]), dtype=dtype or values.dtype)
+                kept[site][first:last] = values
+
+        self.map(keep)
+        return kept
 
     def means(self) -> dict[Site, Float[Tensor, "..."]]:
         """Mean activation over the tokens that count, in float64.

@@ -1,6 +1,7 @@
 """Which tokens count: all others pass through dictionaries, and are left out of every average."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool
@@ -9,11 +10,12 @@ from torch import Tensor
 from gossamer.activations.attention_sink import first_token_is_sink
 from gossamer.activations.text import bos_id
 from gossamer.batching import in_batches
-from gossamer.errors import UsageError
+from gossamer.errors import GossamerError, UsageError
 from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.model.tokenizing import special_ids
+from gossamer.results.values import from_json, to_json
 from gossamer.tokens import Tokens
 
 _BATCH = 16
@@ -42,6 +44,7 @@ class TokenMask:
         special: whether the tokenizer's other special tokens count (end of text, marks of a chat).
         sinks: whether a row's first token counts where the model uses it as an attention sink
             (:func:`first_token_is_sink`, which is measured).
+        ids: tokens that do not count wherever they stand.
         positions: the arguments of a slice of each row, from its first real token to its last: (1,) is the first
             alone, (1, None) all others, (None, -5) all but five at the end. SAELens calls it seqpos_slice. None: all.
         loud: tokens that do not count for their norm; None: all norms count. Costs a pass of the model up to that site.
@@ -50,6 +53,7 @@ class TokenMask:
     bos: bool = False
     special: bool = True
     sinks: bool = False
+    ids: tuple[int, ...] = ()
     positions: tuple[int | None, ...] | None = None
     loud: LoudTokens | None = None
 
@@ -71,11 +75,33 @@ class TokenMask:
         if not self.special:
             left_out = torch.tensor(sorted(special_ids(model.tokenizer) - {bos}), dtype=torch.long)
             counted = counted & ~torch.isin(tokens.ids, left_out.to(tokens.ids.device))
+        if self.ids:
+            counted = counted & ~torch.isin(tokens.ids, torch.tensor(self.ids).to(tokens.ids.device))
         if not self.sinks and first_token_is_sink(model):
             counted = counted & ~tokens.first
         if self.positions is not None:
             counted = counted & _at_positions(tokens, slice(*self.positions))
         return counted if self.loud is None else counted & ~_louder(model, tokens, counted, self.loud)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For JSON: what differs from the default."""
+        return {name: value for name, value in to_json(self).items() if value != to_json(DEFAULT_MASK)[name]}
+
+    @classmethod
+    def from_facts(cls, facts: Any, where: str) -> "TokenMask":
+        """The mask whose :attr:`facts` these are.
+
+        Raises:
+            GossamerError: they are none; `where` is what holds them.
+        """
+        try:
+            found: TokenMask = from_json(facts, cls, "token_mask")
+        except (ValueError, UsageError) as error:
+            raise GossamerError(
+                f"{where}: expected a mask of tokens, found damage ({error}); write it again"
+            ) from error
+        return found
 
 
 # What counts unless a caller says otherwise, and every token that is no padding.

@@ -12,10 +12,11 @@ from gossamer.cli.comparing import compare_recipes
 from gossamer.cli.dictionaries import check
 from gossamer.cli.evaluating import evaluate
 from gossamer.cli.finding import circuit, demo
-from gossamer.cli.printing import err, fail, out, spoken_warnings
+from gossamer.cli.printing import err, fail, first_word, out, spoken_warnings
 from gossamer.cli.prompts import tasks
 from gossamer.cli.rerunning import evaluate_circuit, report
 from gossamer.cli.toys import toys
+from gossamer.cli.tracing import trace
 from gossamer.cli.training import train
 from gossamer.errors import GossamerError, UsageError
 
@@ -60,11 +61,31 @@ def options(
     """Find, test and look at sparse feature circuits in language models."""
 
 
-for command in (demo, circuit, evaluate_circuit, report, tasks, train, check, evaluate, compare_recipes, pursuit, toys):
+_COMMANDS = (
+    demo,
+    circuit,
+    evaluate_circuit,
+    report,
+    trace,
+    tasks,
+    train,
+    check,
+    evaluate,
+    compare_recipes,
+    pursuit,
+    toys,
+)
+for command in _COMMANDS:
     app.command()(command)
 
 
 def main() -> None:
+    """The program `gossamer`: :func:`run`, with a word of what is going on where loading takes long."""
+    with first_word():
+        run()
+
+
+def run() -> None:
     """Run the command line: exit code 0 done, 1 failed, 2 wrong request, 130 stopped; a user's mistake is one line."""
     try:
         with spoken_warnings():

@@ -5,14 +5,16 @@ from typing import Annotated
 
 import typer
 
-from gossamer.cli import inputs, options
+from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, out, print_json
+from gossamer.files import require_folder
 
 
 def compare_recipes(
     model: options.Model,
-    text: Annotated[list[Path], typer.Option("--text", help="A .txt or .jsonl file of ordinary text; repeat.")],
+    text: Annotated[list[Path], typer.Option("--text", help=f"Ordinary {options.TEXT}; repeat.")],
     output: Annotated[Path, typer.Option("--out", help="Folder for results, table, pictures and checkpoint.")],
+    text_key: options.TextKey = "text",
     site: Annotated[
         str | None, typer.Option(help="Where, such as resid_post.2; default: the middle of the model.")
     ] = None,
@@ -35,10 +37,12 @@ def compare_recipes(
     All of a seed are trained in one pass of the model. Stops and resumes at any moment. Writes results.json, table.md
     and two pictures: what is kept at which sparsity, and how many latents die.
     """
+    early.require_texts(text)
+    require_folder(output)
+
     from dataclasses import asdict
 
     from gossamer.activations import read_texts
-    from gossamer.files import require_folder
     from gossamer.model import Site
     from gossamer.progress import progress_bars
     from gossamer.report.recipe_comparison import draw
@@ -49,7 +53,6 @@ def compare_recipes(
 
     inputs.at_least("--batch", batch, 1)
     inputs.at_least("--tokens", tokens, batch)
-    require_folder(output)
     weights = tuple(inputs.decimals("--coefficients", coefficients))
     network = inputs.language_model(model, device, dtype, family)
     where = Site("resid_post", (network.n_layers - 1) // 2) if site is None else Site.parse(site)
@@ -65,7 +68,7 @@ def compare_recipes(
     # Padding counts as part of a buffer: with short texts it is most of it.
     buffer = min(131_072, 4 * tokens)
     loop = FitConfig(tokens=tokens, batch=batch, buffer=buffer, log_every=max(1, steps // 50))
-    texts = [line for file in text for line in read_texts(file)]
+    texts = [line for file in text for line in read_texts(file, text_key)]
     with progress_bars(err):
         found = run(network, texts, where, config, general(network).config.corpus, loop, output, seed=seed)
     pictures = draw(found, output)

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from gossamer.cli import inputs, options
+from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import number, out, print_json
 
 # Lines of text: some thousand tokens, which take seconds.
@@ -18,22 +18,28 @@ CHECKED = 256
 def check(
     model: options.Model,
     dictionaries: options.Dictionaries = None,
+    allow_other_model: options.AllowOtherModel = False,
     text: Annotated[
         Path | None,
         typer.Option(help="Text to measure on: the first 256 lines, up to the model's context; default: IOI prompts."),
     ] = None,
+    text_key: options.TextKey = "text",
     device: options.Device = None,
     dtype: options.Dtype = None,
     family: options.FamilyFile = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Check that dictionaries belong to a model and do there what their files claim (L0, explained variance)."""
+    early.require_dictionaries(dictionaries)
+    early.require_texts([] if text is None else [text])
+
     from gossamer.dictionary import attach
 
-    lines = _checked_on(text)
+    lines = _checked_on(text, text_key)
     network = inputs.language_model(model, device, dtype, family)
-    chosen = inputs.dictionary_set(network, model, dictionaries)
-    found = attach.attach(network, chosen, network.tokenize(lines).cut(network.n_context))
+    chosen = inputs.dictionary_set(network, model, dictionaries, allow_other_model=allow_other_model)
+    tokens = network.tokenize(lines).cut(network.n_context)
+    found = attach.attach(network, chosen, tokens, allow_other_model=allow_other_model)
     if as_json:
         print_json({str(one.site): {**asdict(one.measured), "warnings": one.warnings} for one in found})
         return
@@ -51,8 +57,8 @@ def check(
     out.print(table)
 
 
-def _checked_on(text: Path | None) -> list[str]:
-    """The first lines of a file, or without one the texts of some IOI prompts."""
+def _checked_on(text: Path | None, key: str) -> list[str]:
+    """The first lines of a text, or without one the texts of some IOI prompts."""
     if text is None:
         import random
 
@@ -61,5 +67,5 @@ def _checked_on(text: Path | None) -> list[str]:
         return [prompt.clean_text for prompt in ioi.sample(random.Random(0), 64)]
     from gossamer.activations import read_texts
 
-    lines = [line for part in read_texts(text) for line in part.splitlines() if line.strip()]
+    lines = [line for part in read_texts(text, key) for line in part.split("\n") if line.strip()]
     return lines[:CHECKED]

@@ -1,14 +1,16 @@
 """`gossamer evaluate`: how good dictionaries are on a model and a text."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from gossamer.cli import inputs, options
+from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, out, print_json
 
+_CONTEXT = 128
 COLUMNS = (
     ("L0", "l0", ".1f"),
     ("CE\nrec.", "loss_recovered", ".3f"),
@@ -25,14 +27,30 @@ COLUMNS = (
 
 def evaluate(
     model: options.Model,
-    text: Annotated[Path, typer.Option("--text", help="A .txt or .jsonl file of ordinary text.")],
+    text: Annotated[Path, typer.Option("--text", help=f"Ordinary {options.TEXT}.")],
+    text_key: options.TextKey = "text",
     dictionaries: options.Dictionaries = None,
+    allow_other_model: options.AllowOtherModel = False,
     rows: Annotated[int, typer.Option(help="Texts to measure on, from the first.")] = 256,
-    context: Annotated[int, typer.Option(help="Tokens of a text that are read, from the first.")] = 128,
-    bos: options.Bos = None,
+    context: Annotated[
+        int | None,
+        typer.Option(
+            help="Tokens of a text that are read, from the first; default: 128, or fewer if dictionaries say that they "
+            "learned from rows of fewer."
+        ),
+    ] = None,
+    bos: Annotated[
+        bool | None,
+        typer.Option(
+            "--bos/--no-bos", help="Begin with BOS; default: as in the training, if files say, or the tokenizer."
+        ),
+    ] = None,
     include_bos: Annotated[
         bool, typer.Option("--include-bos", help="Measure and replace BOS too; else it passes through, uncounted.")
     ] = False,
+    leave_out_special: options.LeaveOutSpecial = False,
+    leave_out_louder: options.LeaveOutLouder = None,
+    positions: options.Positions = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     family: options.FamilyFile = None,
@@ -40,28 +58,43 @@ def evaluate(
 ) -> None:
     """Measure each dictionary alone: L0, cross-entropy recovered, KL, reconstruction, dead and dense latents.
 
+    Measured and replaced are the tokens on which the dictionaries learned, as far as their files say, or else all but
+    BOS and attention sinks; with --leave-out-special, --leave-out-louder or --positions those that these leave.
+
     CE rec. is the share of cross-entropy recovered between the site at zero and the model; EV the explained variance as
     a ratio of sums, EV legacy as a mean of ratios; norm and bias say whether reconstructions are too short or too long.
     With --json one object a site, in the schema of SAEBench's core evaluation.
     """
-    from gossamer.activations import DEFAULT_MASK, REAL_TOKENS, read_texts
+    early.require_dictionaries(dictionaries)
+    early.require_texts([text])
+
+    from gossamer.activations import REAL_TOKENS, read_texts
+    from gossamer.dictionary.training_tokens import TrainingTokens
     from gossamer.progress import progress_bars
     from gossamer.replacement.evaluate import evaluate as measured
     from gossamer.replacement.evaluate import to_saebench
 
-    texts = read_texts(text)[: inputs.at_least("--rows", rows, 1)]
+    texts = read_texts(text, text_key)[: inputs.at_least("--rows", rows, 1)]
     network = inputs.language_model(model, device, dtype, family)
-    chosen = inputs.dictionary_set(network, model, dictionaries)
+    chosen = inputs.dictionary_set(network, model, dictionaries, allow_other_model=allow_other_model)
+    learned = [TrainingTokens.of(one) for one in chosen.values()]
+    if context is None:
+        context = min([_CONTEXT, *(one.context for one in learned if one.context is not None)])
     length = min(inputs.at_least("--context", context, 2), network.n_context)
-    tokens = network.tokenize(texts, bos=bos)
+    if bos is None and len({one.bos for one in learned}) == 1:
+        bos = learned[0].bos
+    mask = None
+    if include_bos or leave_out_special or leave_out_louder is not None or positions is not None:
+        mask = inputs.token_mask(leave_out_special, leave_out_louder, positions, list(chosen))
+        mask = replace(mask, bos=REAL_TOKENS.bos, sinks=REAL_TOKENS.sinks) if include_bos else mask
     with progress_bars(err):
-        found = measured(network, chosen, tokens.cut(length), mask=REAL_TOKENS if include_bos else DEFAULT_MASK)
+        found = measured(network, chosen, network.tokenize(texts, bos=bos).cut(length), mask=mask, saebench=as_json)
     if as_json:
-        print_json({str(site): to_saebench(one, chosen[site]) for site, one in found.items()})
+        print_json({str(site): to_saebench(one, chosen[site], dataset=text.name) for site, one in found.items()})
         return
     out.print(_table(found))
     first = next(iter(found.values()))
-    left_out = "BOS included" if include_bos else "BOS left out"
+    left_out = "BOS included" if first.includes_bos else "BOS left out"
     out.print(f"{first.tokens} tokens, {left_out}; CE of the model {first.ce_model:.3f} nats", soft_wrap=True)
 
 

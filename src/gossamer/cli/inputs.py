@@ -41,12 +41,13 @@ def study_settings(
     )
 
 
-def search_settings(loss: str, steps: int, seed: int) -> Any:
+def search_settings(loss: str, steps: int | None, seed: int) -> Any:
     """How masks are searched for."""
     from gossamer.circuits.search import SearchSettings
 
     allowed = ("metric", "kl")
-    return SearchSettings(choice("--loss", loss, allowed), steps=at_least("--steps", steps, 1), seed=seed)
+    wanted = None if steps is None else at_least("--steps", steps, 1)
+    return SearchSettings(choice("--loss", loss, allowed), steps=wanted, seed=seed)
 
 
 def numbers(option: str, text: str) -> list[int]:
@@ -63,6 +64,24 @@ def decimals(option: str, text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise UsageError(f"{option}: expected numbers separated by commas, as 0.3,1,3, found {text!r}") from None
+
+
+def token_mask(special: bool, louder: float | None, positions: str | None, sites: Sequence[Any]) -> Any:
+    """Which tokens count, by the options that leave some out beside BOS and attention sinks."""
+    from gossamer.activations import LoudTokens, TokenMask
+
+    loud = None if louder is None else LoudTokens(max(sites), louder)
+    return TokenMask(special=not special, loud=loud, positions=None if positions is None else _slice(positions))
+
+
+def _slice(text: str) -> tuple[int | None, ...]:
+    try:
+        found = tuple(int(part) if part.strip() else None for part in text.split(":"))
+    except ValueError:
+        found = ()
+    if not 2 <= len(found) <= 3:
+        raise UsageError(f"--positions: START:STOP expected, as 1: or :-5, found {text!r}")
+    return found
 
 
 def words(text: str) -> list[str]:
@@ -94,13 +113,17 @@ def language_model(source: str, device: str | None, dtype: str | None, family: P
     return LanguageModel.load(source, device=device, dtype=kind, family=described)
 
 
-def dictionary_set(model: Any, source: str, given: Sequence[str] | None) -> Any:
+def dictionary_set(model: Any, source: str, given: Sequence[str] | None, *, allow_other_model: bool = False) -> Any:
     """The dictionaries that were named, else those of the bundled model, on the model's device."""
     from gossamer import bundled
     from gossamer.dictionary import DictionarySet
+    from gossamer.dictionary.attach import require_model
 
     if given:
-        return DictionarySet.load(given[0] if len(given) == 1 else given).to(model.device)
+        found = DictionarySet.load(given[0] if len(given) == 1 else given)
+        if not allow_other_model:
+            require_model(model, found)
+        return found.to(model.device)
     if source.startswith("bundled:"):
         return DictionarySet.load(bundled.path(source.removeprefix("bundled:")) / "dictionaries").to(model.device)
     raise UsageError("--dictionaries: expected a folder or hub:REPO/PATH; train some with 'gossamer train'")
@@ -126,9 +149,12 @@ def _shared(parts: Sequence[Sequence[str]]) -> int:
 
 def reading(name: str, metric: str | None, roles: str | None, length: int | None) -> dict[str, Any]:
     """How a task is read and measured, as options of `open_task`; what does not go together is refused."""
+    from gossamer.tasks.generators import get
     from gossamer.tasks.metric import METRICS
     from gossamer.tasks.published import is_file
 
+    if not is_file(name):
+        get(name)
     if metric is not None:
         choice("--metric", metric, tuple(METRICS))
     if roles is not None:

@@ -9,7 +9,11 @@ Model = Annotated[str, typer.Argument(help="A Hugging Face id, a local folder, o
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output instead of text.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default: cuda if there is one, else cpu.")]
 Dtype = Annotated[
-    str | None, typer.Option(help="float32, bfloat16, float16 or float64; default: the checkpoint's own.")
+    str | None,
+    typer.Option(
+        help="float32, bfloat16, float16 or float64; default: the checkpoint's own, or float32 where half precision is "
+        "slow (a CPU without instructions for it)."
+    ),
 ]
 FamilyFile = Annotated[
     Path | None,
@@ -27,6 +31,13 @@ Dictionaries = Annotated[
         "recognised. Default: those that come with a bundled model.",
     ),
 ]
+# What `--text` takes.
+TEXT = "text, plain, JSON Lines or Parquet: a file, a folder, or hub:DATA-SET/FILE"
+TextKey = Annotated[str, typer.Option("--text-key", help="Where rows of JSON Lines or Parquet have their text.")]
+AllowOtherModel = Annotated[
+    bool,
+    typer.Option("--allow-other-model", help="Take dictionaries of another model, as of a fine-tune."),
+]
 TaskName = Annotated[
     str,
     typer.Option(
@@ -38,6 +49,26 @@ TaskName = Annotated[
 Bos = Annotated[
     bool | None,
     typer.Option("--bos/--no-bos", help="Begin with BOS; default: as the tokenizer does. A saved task keeps its own."),
+]
+LeaveOutSpecial = Annotated[
+    bool,
+    typer.Option(
+        "--leave-out-special", help="The tokenizer's special tokens do not count (marks of a chat, end of text)."
+    ),
+]
+LeaveOutLouder = Annotated[
+    float | None,
+    typer.Option(
+        "--leave-out-louder",
+        help="Tokens whose norm, at the deepest of the sites, is more than so many times the median do not count "
+        "(10, say).",
+    ),
+]
+Positions = Annotated[
+    str | None,
+    typer.Option(
+        "--positions", help="Tokens of a row that count, as START:STOP of a slice: 1: is all but the first, :-5 ..."
+    ),
 ]
 Roles = Annotated[
     str | None,
@@ -63,7 +94,10 @@ MetricName = Annotated[
     ),
 ]
 Loss = Annotated[str, typer.Option(help="What the search keeps of every prompt: the metric, or kl at the answer.")]
-Steps = Annotated[int, typer.Option(help="Gradient steps of a mask search.")]
+Steps = Annotated[
+    int | None,
+    typer.Option(help="Gradient steps of a mask search; default: 400, on a CPU fewer where each of them is expensive."),
+]
 Reruns = Annotated[
     int,
     typer.Option(help="Further searches on samples of the prompts, for stability; with any, on halves too."),

@@ -2,9 +2,10 @@
 
 import json
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -28,15 +29,39 @@ def _writing() -> Iterator[None]:
 
 
 class _Output(Console):
-    """Standard output for people."""
+    """Standard output or error for people.
+
+    Attributes:
+        spoken: whether anything was printed.
+    """
+
+    spoken = False
 
     def print(self, *objects: Any, **options: Any) -> None:
-        with _writing():
+        self.spoken = True
+        with nullcontext() if self.stderr else _writing():
             super().print(*objects, **options)
 
 
 # Prompts, paths and messages hold brackets and colons of their own: rich must not read them as its markup.
-out, err = (kind(stderr=kind is Console, markup=False, emoji=False, highlight=False) for kind in (_Output, Console))
+out, err = (_Output(stderr=stderr, markup=False, emoji=False, highlight=False) for stderr in (False, True))
+
+
+@contextmanager
+def first_word(seconds: float = 4.0) -> Iterator[None]:
+    """Say on standard error what a command does, if after so long it has said nothing itself."""
+
+    def speak() -> None:
+        if not (out.spoken or err.spoken):
+            err.print("loading libraries and model ...")
+
+    timer = threading.Timer(seconds, speak)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def fail(error: Exception, code: int) -> NoReturn:

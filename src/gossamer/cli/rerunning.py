@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from gossamer.cli import inputs, options
+from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, number, out, print_json
 from gossamer.errors import UsageError
 
@@ -34,6 +34,10 @@ def evaluate_circuit(
 
     Example: gossamer evaluate-circuit gossamer-out/circuit/circuit.json
     """
+    early.require_dictionaries(dictionaries)
+    early.require_task(task)
+    early.require_files([circuit], "JSON")
+
     from gossamer.circuits.circuit import Circuit
     from gossamer.circuits.evaluate import rerun
     from gossamer.progress import progress_bars
@@ -43,7 +47,8 @@ def evaluate_circuit(
     loaded = Circuit.load(circuit)
     network = rerun.circuit_model(loaded, model, beside=circuit.parent, device=device)
     other = None if task is None else inputs.task(task, network.tokenizer, bos=bos, prompts=prompts, seed=seed)
-    given = None if not dictionaries else inputs.dictionary_set(network, "", dictionaries)
+    # The circuit says whose its dictionaries are: another model is asked for by name, and told to the reader.
+    given = None if not dictionaries else inputs.dictionary_set(network, "", dictionaries, allow_other_model=True)
     with progress_bars(err):
         found = rerun.evaluate_circuit(circuit, model=network, dictionaries=given, task=other)
     if as_json:
@@ -76,6 +81,8 @@ def report(
     as_json: options.AsJson = False,
 ) -> None:
     """Draw the report of saved findings, without computing anything again."""
+    early.require_files([findings], "JSON")
+
     from gossamer.circuits.results import Findings
     from gossamer.report import write_report
     from gossamer.results import folder_lock

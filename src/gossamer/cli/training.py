@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from gossamer.cli import inputs, options
+from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, number, out, print_json
 from gossamer.errors import UsageError
 
-Text = Annotated[list[Path], typer.Option("--text", help="A .txt or .jsonl file of ordinary text; repeat.")]
+Text = Annotated[list[Path], typer.Option("--text", help=f"Ordinary {options.TEXT}; repeat.")]
 Layers = Annotated[
     str | None, typer.Option(help="Residual streams after these layers, as 2,4,6; default: the model's recipe.")
 ]
@@ -27,8 +27,8 @@ SitesOut = Annotated[
 Objective = Annotated[
     str | None,
     typer.Option(
-        help="batchtopk, topk, matryoshka, l1, april, gated, jumprelu_step, jumprelu_tanh or jumprelu_quadratic; "
-        "several as topk,l1. Default: the model's recipe, as for all that follows."
+        help="batchtopk, topk, matryoshka, l1, norm_weighted_l1, gated, jumprelu_step, jumprelu_tanh or "
+        "jumprelu_quadratic; several as topk,l1. Default: the model's recipe, as for all that follows."
     ),
 ]
 Widths = Annotated[str | None, typer.Option(help="Latents of a dictionary; several as 2048,8192.")]
@@ -62,6 +62,23 @@ EncoderScale = Annotated[
         help="The encoder starts as this times the decoder transposed; below 1 explains more, with more dead latents."
     ),
 ]
+Buffer = Annotated[
+    int | None,
+    typer.Option(help="Activations captured and shuffled together at every site; fewer take less memory."),
+]
+Context = Annotated[int | None, typer.Option(help="Tokens of a row of text, BOS included.")]
+RowsBos = Annotated[
+    bool | None, typer.Option("--bos/--no-bos", help="All rows begin with BOS, or none; default: the recipe's share.")
+]
+Sensitivity = Annotated[
+    float | None,
+    typer.Option(
+        help="How far errors count by what the model's output minds, 0 to 0.99; 0: evenly, and no passes for it."
+    ),
+]
+SensitivityRows = Annotated[
+    int | None, typer.Option(help="Rows of text that this is estimated from, at most; each costs several passes.")
+]
 Autocast = Annotated[bool, typer.Option("--autocast", help="The dictionaries' products in bfloat16.")]
 Cache = Annotated[
     Path | None,
@@ -86,6 +103,7 @@ Output = Annotated[
 def train(
     model: options.Model,
     text: Text,
+    text_key: options.TextKey = "text",
     layers: Layers = None,
     sites: Sites = None,
     sites_out: SitesOut = None,
@@ -102,6 +120,14 @@ def train(
     learning_rate: LearningRate = None,
     encoder_scale: EncoderScale = None,
     autocast: Autocast = False,
+    buffer: Buffer = None,
+    context: Context = None,
+    bos: RowsBos = None,
+    leave_out_special: options.LeaveOutSpecial = False,
+    leave_out_louder: options.LeaveOutLouder = None,
+    positions: options.Positions = None,
+    sensitivity: Sensitivity = None,
+    sensitivity_rows: SensitivityRows = None,
     cache: Cache = None,
     formats: Formats = None,
     metrics: Metrics = None,
@@ -118,6 +144,8 @@ def train(
     combination is trained, all from the same passes of the model. Started by torchrun, all processes train the same
     dictionaries.
     """
+    early.require_texts(text)
+
     from gossamer.activations import read_texts
     from gossamer.progress import progress_bars
     from gossamer.training import recipe_for, train_sets, train_transcoders
@@ -125,13 +153,15 @@ def train(
 
     places = _sites(layers, sites)
     pairs = _pairs(places, sites_out, finetune_tokens, formats)
-    texts = [line for file in text for line in read_texts(file)]
+    texts = [line for file in text for line in read_texts(file, text_key)]
     with joined(device) as processes:
         network = inputs.language_model(model, device, dtype, family)
         recipe, tuned = recipe_for(network), finetune_tokens if pairs is None else 0
-        asked = _with_loop(recipe.config, seed, tokens, tuned, batch, accumulate, autocast)
-        asked = replace(asked, learner=_with_changes(asked.learner, learning_rate, encoder_scale))
-        chosen = _combinations(asked.learner, objective, n_latents, k, penalty, l0, seeds, seed)
+        asked = _with_loop(recipe.config, seed, tokens, tuned, batch, accumulate, autocast, buffer, sensitivity_rows)
+        asked = replace(asked, trainer=_with_changes(asked.trainer, learning_rate, encoder_scale, sensitivity))
+        mask = inputs.token_mask(leave_out_special, leave_out_louder, positions, places or recipe.sites)
+        asked = replace(asked, corpus=_with_rows(asked.corpus, context, bos, mask))
+        chosen = _combinations(asked.trainer, objective, n_latents, k, penalty, l0, seeds, seed)
         where = places or recipe.sites
         config = _tunable(asked, where, chosen)
         more: dict[str, Any] = {"cache": cache, "also": metrics or ()}
@@ -146,7 +176,7 @@ def train(
 
 
 def _combinations(
-    learner: Any,
+    trainer: Any,
     objective: str | None,
     n_latents: str | None,
     k: str | None,
@@ -159,7 +189,7 @@ def _combinations(
     from gossamer.training.sweep_specs import sweep_specs
 
     return sweep_specs(
-        learner,
+        trainer,
         objective=() if objective is None else inputs.words(objective),
         n_latents=() if n_latents is None else inputs.numbers("--n-latents", n_latents),
         k=() if k is None else inputs.numbers("--k", k),
@@ -211,6 +241,8 @@ def _with_loop(
     batch: int | None,
     accumulate: int,
     autocast: bool,
+    buffer: int | None,
+    sensitivity_rows: int | None,
 ) -> Any:
     """The recipe's settings, with those that were given in their place."""
     fit = config.fit
@@ -219,23 +251,34 @@ def _with_loop(
     size = fit.batch if batch is None else batch
     if finetune_tokens is None:
         finetune_tokens = round(config.finetune.tokens * max(0, count) / fit.tokens)
-    buffer = max(size, fit.buffer)
+    buffer = max(size, fit.buffer) if buffer is None else buffer
+    rows = fit.sensitivity_rows if sensitivity_rows is None else sensitivity_rows
+    fit = replace(fit, sensitivity_rows=rows)
     fit = replace(fit, tokens=count, batch=size, buffer=buffer, accumulate=accumulate, autocast=autocast)
     finetune = replace(config.finetune, tokens=finetune_tokens)
     return replace(config, fit=fit, finetune=finetune, seed=seed)
 
 
-def _with_changes(learner: Any, learning_rate: float | None, encoder_scale: float | None) -> Any:
+def _with_rows(corpus: Any, context: int | None, bos: bool | None, mask: Any) -> Any:
+    share = corpus.bos if bos is None else float(bos)
+    return replace(corpus, context=corpus.context if context is None else context, bos=share, mask=mask)
+
+
+def _with_changes(
+    trainer: Any, learning_rate: float | None, encoder_scale: float | None, sensitivity: float | None
+) -> Any:
+    if sensitivity is not None:
+        trainer = replace(trainer, sensitivity=sensitivity)
     if learning_rate is not None:
-        learner = replace(learner, optimiser=replace(learner.optimiser, learning_rate=learning_rate))
-    return learner if encoder_scale is None else replace(learner, encoder_scale=encoder_scale)
+        trainer = replace(trainer, optimiser=replace(trainer.optimiser, learning_rate=learning_rate))
+    return trainer if encoder_scale is None else replace(trainer, encoder_scale=encoder_scale)
 
 
 def _tunable(config: Any, sites: Sequence[Any], chosen: Sequence[Any]) -> Any:
     """Without the fine-tuning, if something asked for cannot be fine-tuned."""
     from gossamer.training.end_to_end_trainer import ARCHITECTURES
 
-    architectures = {one.learner.architecture for one in chosen}
+    architectures = {one.trainer.architecture for one in chosen}
     if architectures <= set(ARCHITECTURES) and all(site.facts.residual for site in sites):
         return config
     if config.finetune.tokens:

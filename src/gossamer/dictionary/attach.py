@@ -9,21 +9,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.activations.stream import BATCH, ActivationBatch, ActivationStream
-from gossamer.activations.token_mask import DEFAULT_MASK, TokenMask
+from gossamer.activations.token_mask import TokenMask
 from gossamer.dictionary.config import ReportedMetrics
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.dictionary.training_tokens import counted_for
 from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
+from gossamer.model.names import same_model
 from gossamer.model.site import BySite, Site, SiteMapping, by_site
 from gossamer.tokens import Tokens
 
 EXPLAINED_VARIANCE = "1 - sum ||x - x_hat||^2 / sum ||x - mean||^2"
 _L0_FACTOR = 2.0
 _VARIANCE_SLACK = 0.2
-# Names that TransformerLens gives to models which the hub calls otherwise.
-_ALIASES = {"gpt2-small": "gpt2"}
 
 
 class DictionaryWarning(UserWarning):
@@ -98,12 +98,13 @@ def measure(
     dictionaries: SiteMapping[Dictionary],
     tokens: Tokens,
     *,
-    mask: TokenMask = DEFAULT_MASK,
+    mask: TokenMask | None = None,
     batch_size: int = BATCH,
 ) -> BySite[Measurement]:
     """L0 and explained variance of each dictionary on the model's own activations, each dictionary alone.
 
-    What a transcoder explains is what stands at the site where it writes.
+    What a transcoder explains is what stands at the site where it writes. Tokens that count are those of `mask`, by
+    default those on which all of the dictionaries learned.
 
     Memory: the activations of one batch at all sites, and what :meth:`Dictionary.encode` needs.
 
@@ -117,7 +118,7 @@ def measure(
         model,
         tokens,
         sorted({*written, *written.values()}),
-        mask=mask,
+        mask=counted_for(model, dictionaries.values(), tokens, mask),
         batch_size=batch_size,
         what="measuring dictionaries",
     )
@@ -175,8 +176,8 @@ def attach(
     dictionaries = by_site(dictionaries)
     for site, dictionary in dictionaries.items():
         _require_fit(model, site, dictionary)
-        if dictionary.model_name is not None and not allow_other_model:
-            _require_same_model(model, site, dictionary.model_name)
+    if not allow_other_model:
+        require_model(model, dictionaries)
     measured = measure(model, dictionaries, tokens)
     attachments = [_attachment(model, site, dictionaries[site], measured[site]) for site in dictionaries]
     for attachment in attachments:
@@ -198,25 +199,26 @@ def _require_fit(model: LanguageModel, site: Site, dictionary: Dictionary) -> No
         )
 
 
-def _require_same_model(model: LanguageModel, site: Site, name: str) -> None:
-    if _short_name(name) != _short_name(model.name):
-        raise UsageError(
-            f"dictionary at {site}: trained on {name}, the model is {model.name}; "
-            "load that model (in Python, allow_other_model=True attaches it all the same)"
-        )
+def require_model(model: LanguageModel, dictionaries: SiteMapping[Dictionary]) -> None:
+    """Refuse dictionaries whose files say that they were trained on another model, by name.
 
-
-def _short_name(name: str) -> str:
-    short = name.rstrip("/").rsplit("/", 1)[-1].casefold()
-    return _ALIASES.get(short, short)
+    Raises:
+        UsageError: naming the site and both models.
+    """
+    for site, dictionary in by_site(dictionaries).items():
+        if dictionary.model_name is not None and not same_model(dictionary.model_name, model.name):
+            raise UsageError(
+                f"dictionary at {site}: trained on {dictionary.model_name}, the model is {model.title}; load that "
+                "model, or use it all the same with --allow-other-model (in Python, allow_other_model=True)"
+            )
 
 
 def _attachment(model: LanguageModel, site: Site, dictionary: Dictionary, measured: Measurement) -> Attachment:
     reported, texts, cause = dictionary.reported, [], _likely_cause(site)
     if dictionary.model_name is None:
         texts.append(f"dictionary at {site}: its file names no model; nothing says that it belongs to {model.name}")
-    elif _short_name(dictionary.model_name) != _short_name(model.name):
-        texts.append(f"dictionary at {site}: trained on {dictionary.model_name}, used on {model.name}")
+    elif not same_model(dictionary.model_name, model.name):
+        texts.append(f"dictionary at {site}: trained on {dictionary.model_name}, used on {model.title}")
     if reported.l0 is not None and not reported.l0 / _L0_FACTOR <= measured.l0 <= reported.l0 * _L0_FACTOR:
         texts.append(f"dictionary at {site}: L0 is {measured.l0:.4g}, its file claims {reported.l0:.4g}; {cause}")
     if (shortfall := _shortfall(measured.explained_variance, reported.explained_variance)) is not None:

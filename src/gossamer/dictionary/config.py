@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
-from gossamer.model.site import Site
+from gossamer.model.site import GivenSite, Site
 
 ARCHITECTURES = ("relu", "jumprelu", "topk", "batchtopk", "gated")
 NORMALISATIONS = ("none", "centre", "layer_norm", "constant_norm_rescale")
@@ -29,7 +29,7 @@ class DictionaryConfig:
         architecture: one of ARCHITECTURES: its activation function (see :mod:`gossamer.dictionary.activation`).
         d_in: width of the tensor it reads and of the one it puts out.
         n_latents: number of latents.
-        site: where in the model it reads; None only if its file does not say.
+        site: where in the model it reads, or its name; None only if its file does not say.
         model_name: the model it was trained on; None only if its file does not say.
         k: latents per token: exact for topk, the training average for batchtopk, else None.
         normalisation: one of NORMALISATIONS: what happens to each token's vector before encoding, undone after decoding
@@ -48,18 +48,21 @@ class DictionaryConfig:
     architecture: str
     d_in: int
     n_latents: int
-    site: Site | None = None
+    site: GivenSite | None = None
     model_name: str | None = None
     k: float | int | None = None
     normalisation: str = "none"
     subtract_b_dec: bool = False
     flatten_heads: bool = False
-    site_out: Site | None = None
+    site_out: GivenSite | None = None
     skip: bool = False
 
     __repr__ = short_repr
 
     def __post_init__(self) -> None:
+        for end in ("site", "site_out"):
+            if isinstance(name := getattr(self, end), str):
+                object.__setattr__(self, end, Site.of(name))
         _require_one_of("architecture", self.architecture, ARCHITECTURES)
         _require_one_of("normalisation", self.normalisation, NORMALISATIONS)
         if self.d_in < 1 or self.n_latents < 1:

@@ -30,6 +30,7 @@ from gossamer.dictionary.formats import detect
 from gossamer.dictionary.normalisation import Statistics
 from gossamer.display import brief, plural, short_repr
 from gossamer.errors import UsageError
+from gossamer.finite import require_finite
 from gossamer.model.site import Site, SiteLike
 from gossamer.sparse.latents import SparseLatents
 
@@ -175,11 +176,36 @@ class Dictionary(nn.Module):
         return SparseLatents.concatenate([sparse(block) for block in blocks]).reshape(*x.shape[:-1])
 
     def decode(
+        self,
+        latents: SparseLatents | Float[Tensor, "*tokens latents"],
+        columns: Int[Tensor, "c"] | None = None,
+        *,
+        statistics: Statistics | None = None,
+    ) -> Float[Tensor, "*tokens d"]:
+        """Latents to a reconstruction in the scale of the model's activations.
+
+        What a skip connection adds is no function of the latents, so it is not in here: :meth:`reconstruct` has it.
+
+        Args:
+            latents, columns: see :meth:`decode_normalised`.
+            statistics: what :meth:`normalise` took off each token, which latents do not hold.
+
+        Raises:
+            UsageError: the dictionary normalises its input, and no statistics are given.
+        """
+        if statistics is None and self.config.normalisation != "none":
+            raise UsageError(
+                f"dictionary at {self.site}: decoding needs what {self.config.normalisation} took off each token, "
+                "found latents alone; use reconstruct(x, latents), give the statistics of normalise(x), or take "
+                "decode_normalised(latents), in the normalised scale"
+            )
+        return self.denormalise(self.decode_normalised(latents, columns), statistics)
+
+    def decode_normalised(
         self, latents: SparseLatents | Float[Tensor, "*tokens latents"], columns: Int[Tensor, "c"] | None = None
     ) -> Float[Tensor, "*tokens d"]:
         """Latents to a reconstruction in the normalised scale (:meth:`denormalise` brings it back to the model's).
 
-        What a skip connection adds is no function of the latents, so it is not in here: :meth:`reconstruct` has it.
         Sparse latents gather only the decoder rows they name. Dense latents may be those of `columns` alone: the others
         count as 0.
         """
@@ -197,7 +223,7 @@ class Dictionary(nn.Module):
         The latents may be another coder's than :meth:`encode`; the result has the dictionary's dtype.
         """
         _, statistics = self.normalise(x)
-        out = self.denormalise(self.decode(latents), statistics)
+        out = self.denormalise(self.decode_normalised(latents), statistics)
         return out if self.W_skip is None else out + x.to(self.W_skip.dtype) @ self.W_skip
 
     def require_reconstruction(self, purpose: str) -> None:
@@ -269,7 +295,7 @@ class Dictionary(nn.Module):
 
         Raises:
             UsageError: nothing known at `source`, unknown architecture, or a fact missing.
-            GossamerError: a damaged file, a tensor of unexpected shape, a NaN.
+            GossamerError: a damaged file, a tensor of unexpected shape, a NaN, or an infinity once all is folded.
         """
         request = detect.Request(
             site=None if site is None else Site.of(site),
@@ -278,7 +304,12 @@ class Dictionary(nn.Module):
             activations=activations,
             shapes_only=device is not None and torch.device(device).type == "meta",
         )
-        return cls.from_contents(detect.read(source, format, request), device=device, dtype=dtype)
+        dictionary = cls.from_contents(detect.read(source, format, request), device=device, dtype=dtype)
+        # Readers check what is in the file; folding a scale or another dtype can overflow too.
+        for name, parameter in dictionary.named_parameters():
+            if not parameter.is_meta:
+                require_finite(parameter, f"{source}: {name} as loaded")
+        return dictionary
 
     @classmethod
     def from_contents(
@@ -294,6 +325,11 @@ class Dictionary(nn.Module):
         dictionary.load_state_dict(tensors, assign=True)
         return dictionary.requires_grad_(False)
 
+    def contents(self) -> Contents:
+        """What writers take: conventions, provenance, and the parameters on the CPU."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        return Contents(self.config, tensors, self.provenance, self.reported)
+
     def save(self, folder: str | Path, format: str = "saelens") -> Path:
         """Write to `folder` in "saelens" (v6), "gemma_scope", "gemma_scope_2" or "sparsify" layout; returns the folder.
 
@@ -302,8 +338,7 @@ class Dictionary(nn.Module):
                 only, both unnormalised; of transcoders SAELens holds relu, jumprelu and batchtopk, sparsify topk, both
                 with or without a skip connection, the Gemma Scopes none), or is only read.
         """
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        return detect.write(Path(folder), format, Contents(self.config, tensors, self.provenance, self.reported))
+        return detect.write(Path(folder), format, self.contents())
 
 
 def _by_latent(w_enc: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from gossamer.display import html_table, listed, plural, short_repr
 from gossamer.errors import GossamerError, UsageError
 from gossamer.files import read_json, write_json
 from gossamer.model.language_model import LanguageModel
+from gossamer.model.names import same_model
 from gossamer.model.site import BySite, Site, SiteLike
 from gossamer.tokens import Tokens
 
@@ -43,7 +44,7 @@ class DictionarySet(Mapping[Site, Dictionary]):
         if not found:
             raise UsageError("expected at least one dictionary, found none")
         names = sorted({dictionary.model_name for dictionary in found.values() if dictionary.model_name is not None})
-        if len(names) > 1:
+        if any(not same_model(names[0], name) for name in names[1:]):
             raise UsageError(f"dictionaries of different models in one set: {', '.join(names)}")
         self.model_name = names[0] if names else None
         self._dictionaries = BySite((site, found[site]) for site in sorted(found))

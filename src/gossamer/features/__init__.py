@@ -5,7 +5,7 @@ from gossamer.features.examples import top_examples
 from gossamer.features.feature import Feature, Node
 from gossamer.features.feature_card import FeatureCard, FeatureExample, Histogram
 from gossamer.features.lens import LensWords, logit_lens
-from gossamer.features.links import neuronpedia_link
+from gossamer.features.links import neuronpedia_link, neuronpedia_set
 
 __all__ = [
     "Feature",
@@ -17,5 +17,6 @@ __all__ = [
     "feature_cards",
     "logit_lens",
     "neuronpedia_link",
+    "neuronpedia_set",
     "top_examples",
 ]

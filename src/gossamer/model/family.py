@@ -6,10 +6,10 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-import yaml  # type: ignore[import-untyped]
-
 from gossamer.display import listed, short_repr
-from gossamer.errors import UsageError
+from gossamer.errors import GossamerError, UsageError
+from gossamer.files import read_text
+from gossamer.yaml_files import read_yaml
 
 Fused = Literal["concatenated", "interleaved"]
 
@@ -105,18 +105,12 @@ class Family:
 
 def _mapping(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
-        found = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
-    except OSError as error:
-        raise UsageError(
-            f"{path}: expected a file of a family's fields; it could not be read: {error.strerror}"
-        ) from None
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        kind = "TOML" if path.suffix == ".toml" else "YAML or JSON"
-        raise UsageError(f"{path}: expected {kind}, found: {' '.join(str(error).split())[:200]}") from None
-    if not isinstance(found, dict):
-        raise UsageError(f"{path}: expected names of fields with their values, found a {type(found).__name__}")
-    return found
+        return read_yaml(path) if path.suffix != ".toml" else tomllib.loads(read_text(path, "a family's fields"))
+    except GossamerError as error:
+        # The file is the user's own.
+        raise UsageError(str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: expected TOML, found: {' '.join(str(error).split())[:200]}") from None
 
 
 def _require_type(name: str, value: object, hint: Any, path: Path) -> None:

@@ -72,8 +72,10 @@ class LanguageModel(Sizes):
                 GGUF file, whose weights are dequantised, `bundled:NAME`, or a loaded model, which is used as it is
                 (that inside a PeftModel, with its adapters).
             tokenizer: instead of the one that comes with `source`.
-            dtype: default: the checkpoint's own, except float16 on a CPU, which becomes float32.
-            device: default: CUDA, else Apple's MPS, else the CPU.
+            dtype: default: the checkpoint's own; half precision becomes float32 on a CPU without instructions for it
+                (float16 on all, bfloat16 on older ones), where it is several times as slow in half the memory.
+            device: default: CUDA if there is any, else the CPU. Apple's MPS is refused: it has no float64, in which
+                sums are taken.
             device_map: how to spread the model over devices, as accelerate takes it.
             family: the facts of an architecture gossamer does not know.
 
@@ -229,12 +231,14 @@ class LanguageModel(Sizes):
             return self._logits(self.anatomy.norm(x.to(self.dtype)), None, ids)
         return self._logits(self._hidden(Pass(self.anatomy, edits, entry=entry), tokens), at, ids)
 
-    def unembed(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... vocab"]:
+    def unembed(
+        self, x: Float[Tensor, "... d_model"], ids: Int[Tensor, "..."] | None = None
+    ) -> Float[Tensor, "... vocab"]:
         """Logits of a residual stream: final norm, head, and the cap on logits if the family has one (logit lens).
 
-        It is no pass of the model: edits do not apply.
+        With `ids`, those of these tokens alone, as in `logits`. It is no pass of the model: edits do not apply.
         """
-        return self.head(self.anatomy.norm(x.to(self.dtype)))
+        return self._logits(self.anatomy.norm(x.to(self.dtype)), None, ids)
 
     def unembedding_rows(self, ids: Int[Tensor, "ids"]) -> Float[Tensor, "ids d_model"]:
         """Rows of the unembedding matrix: the directions that raise these tokens' logits (after the final norm).

@@ -172,8 +172,22 @@ def _weights(found: Located, dtype: torch.dtype | None, device: str | torch.devi
             hf = _unwrapped(_read(lambda folder: PeftModel.from_pretrained(base, folder), adapter))
     if device_map is not None:
         return hf
-    half_on_cpu = dtype is None and target.type == "cpu" and hf.dtype == torch.float16
-    return hf.to(target, torch.float32) if half_on_cpu else hf.to(target)
+    return hf.to(target, torch.float32) if dtype is None and is_slow(hf.dtype, target) else hf.to(target)
+
+
+def is_slow(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether a device has no instructions for a half precision, so that products take several times as long as in
+    float32: float16 on every CPU, bfloat16 on those without AVX-512 or better (8 times, on two generations of AMD's).
+    """
+    if device.type != "cpu":
+        return False
+    return dtype == torch.float16 or (dtype == torch.bfloat16 and not _has_bfloat16())
+
+
+def _has_bfloat16() -> bool:
+    """Whether torch multiplies matrices of bfloat16 with oneDNN's kernels on this CPU."""
+    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(available and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _usable(device: str | torch.device) -> torch.device:

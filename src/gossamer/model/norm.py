@@ -60,6 +60,22 @@ class Norm:
         bias = self._parameter("bias", normalized)
         return (normalized * self._gain(normalized, self.offset) + (0 if bias is None else bias)).to(dtype)
 
+    def pulled_back(
+        self, cotangent: Float[Tensor, "... d"], scale: Float[Tensor, "... #one"]
+    ) -> tuple[Float[Tensor, "... d"], Float[Tensor, "..."]]:
+        """A linear function of the norm's output as one of its input, with `scale` held fixed, and its constant.
+
+        cotangent . output(normalized(x, scale)) = first . x + second        for every x
+        """
+        inner = cotangent * self._gain(cotangent, self.offset) * scale
+        bias = self._parameter("bias", cotangent)
+        constant = cotangent.new_zeros(cotangent.shape[:-1]) if bias is None else cotangent @ bias
+        return inner - inner.mean(dim=-1, keepdim=True) if self.centres else inner, constant
+
+    def pushed_forward(self, x: Float[Tensor, "... d"], scale: Float[Tensor, "... #one"]) -> Float[Tensor, "... d"]:
+        """What a part of the norm's input makes of its output with `scale` held fixed: no bias, which is no part's."""
+        return self.normalized(x, scale) * self._gain(x, self.offset)
+
     def _centred(self, x: Tensor) -> Tensor:
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         return x - x.mean(dim=-1, keepdim=True) if self.centres else x

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -70,6 +71,54 @@ def compare_predictions(
             kl = found.neg_().add_(expected).mul_(probabilities).sum(dim=-1)
             sums[name].kl.add_(kl.double().sum().cpu())
     return total, sums
+
+
+def divergence(
+    model: LanguageModel, reference: Float[Tensor, "tokens d_model"], stream: Float[Tensor, "tokens d_model"]
+) -> Float[Tensor, "tokens"]:
+    """KL(what `reference` predicts || what `stream` predicts) of each next token, in nats, differentiable in `stream`.
+
+    Both are streams after the last layer. The gradient is taken block by block together with the value, so that the
+    graph holds no logits. Memory: four times 2**24 logits in float32, however many tokens.
+
+    Raises:
+        NotFiniteError: logits are not finite.
+    """
+    found: Tensor = _Divergence.apply(stream, reference, model)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Divergence(torch.autograd.Function):
+    """The gradient of KL(p || softmax(l)) in the logits l is softmax(l) - p, which needs no graph of the KL."""
+
+    @staticmethod
+    def forward(ctx: Any, stream: Tensor, reference: Tensor, model: LanguageModel) -> Tensor:
+        size = max(1, _BLOCK_VALUES // model.d_vocab)
+        parts = zip(torch.split(stream, size), torch.split(reference, size), strict=True)
+        found = [_divergence(model, own, wanted, ctx.needs_input_grad[0]) for own, wanted in parts]
+        ctx.save_for_backward(torch.cat([gradient for _, gradient in found]))
+        return torch.cat([value for value, _ in found])
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * outer[0].unsqueeze(-1).to(gradient), None, None
+
+
+def _divergence(
+    model: LanguageModel, stream: Float[Tensor, "tokens d"], reference: Float[Tensor, "tokens d"], with_gradient: bool
+) -> tuple[Float[Tensor, "tokens"], Float[Tensor, "tokens d"]]:
+    expected = log_probabilities(model, reference)
+    probabilities = expected.exp()
+    with torch.set_grad_enabled(with_gradient):
+        read = stream.detach().requires_grad_(with_gradient)
+        logits = model.unembed(read)
+    found = require_finite(logits.detach(), f"logits of {model.title}").float().log_softmax(dim=-1)
+    kl = expected.sub_(found).mul_(probabilities).sum(dim=-1)
+    if not with_gradient:
+        return kl, stream
+    (gradient,) = torch.autograd.grad(logits, read, found.exp_().sub_(probabilities).to(logits.dtype))
+    return kl, gradient
 
 
 def _blocks(

@@ -150,6 +150,11 @@ class Site:
 
 # What a caller may give where a site is meant: the site, or a name of it.
 SiteLike = Site | str
+# In a dataclass that makes a site of a name: a name may be given, a site is what stands there.
+if TYPE_CHECKING:
+    GivenSite = Site
+else:
+    GivenSite = Site | str
 Value = TypeVar("Value")
 SiteMapping = Mapping[Site, Value] | Mapping[str, Value]
 

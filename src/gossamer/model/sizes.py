@@ -1,8 +1,6 @@
 """Name and sizes of a language model, and the sites it has."""
 
-import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 
@@ -11,10 +9,8 @@ from gossamer.errors import UsageError
 from gossamer.model.anatomy import Anatomy
 from gossamer.model.family import Family
 from gossamer.model.kinds import SITE_KINDS
+from gossamer.model.names import title_of
 from gossamer.model.site import Site, SiteLike
-
-# Names of folders that say nothing of the model in them.
-_NAMELESS = re.compile(r"hf|models?|weights|final|last|best|checkpoint(-\d+)?|[0-9a-f]{40}")
 
 
 class Sizes:
@@ -33,20 +29,8 @@ class Sizes:
 
     @property
     def title(self) -> str:
-        """The name for readers, without this machine's paths.
-
-        Of a local model its folder's name, with that of the folder above where it says nothing ("hf", "checkpoint-9");
-        of a snapshot that the hub's client keeps, the model's id; of a GGUF file that its weights were dequantised.
-        """
-        path = Path(self.name).expanduser()
-        if path.is_file():
-            return f"{path.name} (dequantised)"
-        if not path.is_dir():
-            return self.name
-        *_, cached, above, folder = ("", "", *path.resolve().parts)
-        if above == "snapshots" and cached.startswith("models--"):
-            return cached.removeprefix("models--").replace("--", "/")
-        return f"{above}/{folder}" if _NAMELESS.fullmatch(folder.lower()) else folder
+        """The name for readers, without this machine's paths; see :func:`gossamer.model.names.title_of`."""
+        return title_of(self.name)
 
     @property
     def n_layers(self) -> int:

@@ -24,17 +24,15 @@ from torch import Tensor
 
 from gossamer.activations.corpus import Corpus
 from gossamer.activations.stream import ActivationStream
-from gossamer.activations.token_mask import counted_tokens
 from gossamer.dictionary.set import DictionarySet
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
 from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
-from gossamer.model.predictions import log_probabilities
+from gossamer.model.predictions import divergence
 from gossamer.model.site import Site
 from gossamer.replacement.replacement_model import ReplacementModel
 from gossamer.seeding import generator
-from gossamer.tasks.metric import kl_divergence
 from gossamer.tokens import Tokens
 from gossamer.training import run
 from gossamer.training.calibration import calibration_tokens
@@ -97,7 +95,8 @@ class _Finetune:
 
     def begin(self) -> None:
         tokens = self.corpus.rows(0, self.config.rows, self.seed)
-        stream = ActivationStream(self.model, tokens, list(self.dictionaries), batch_size=self.config.rows)
+        sites, rows = list(self.dictionaries), self.config.rows
+        stream = ActivationStream(self.model, tokens, sites, mask=self.corpus.mask, batch_size=rows)
         first = stream.collect(torch.float32)
         for site, dictionary in self.dictionaries.items():
             own = first[site]
@@ -115,7 +114,7 @@ class _Finetune:
 
     def step(self, step: int) -> int:
         tokens = self.corpus.rows(step * self.config.rows, self.config.rows, self.seed)
-        kept = counted_tokens(self.model, tokens).to(self.model.device)
+        kept = self.corpus.mask.counted(self.model, tokens).to(self.model.device)
         with torch.no_grad():
             target = self.model.capture(tokens, sorted({*self.tuners, self.network.start, self.last}))
         streams, active = self._spliced(tokens, kept, target[self.network.start])
@@ -150,11 +149,9 @@ class _Finetune:
         rows, sites = self.config.rows, list(self.tuners)
         count = rows * -(-calibration_tokens(self.config.tokens) // (rows * self.corpus.training.ids.shape[1]))
         tokens = self.corpus.rows(self.steps * rows, count, self.seed)
-        read = ActivationStream(self.model, tokens, sites, batch_size=rows).map(
-            lambda batch: {site: batch.counted(site) for site in sites}
-        )
+        read = ActivationStream(self.model, tokens, sites, mask=self.corpus.mask, batch_size=rows).collect()
         for site, tuner in self.tuners.items():
-            tuner.calibrate([part[site] for part in read])
+            tuner.calibrate([read[site]])
 
     def measured(self) -> list[dict[str, Any]]:
         return [{name: value if isinstance(value, dict) else float(value) for name, value in self.latest.items()}]
@@ -178,9 +175,7 @@ class _Finetune:
         share = max(1, round(self.config.positions * len(places)))
         chosen = torch.randperm(len(places), generator=generator(self.seed, "positions", step))[:share]
         row, position = places[chosen.to(places.device)].unbind(dim=1)
-        with torch.no_grad():
-            expected = log_probabilities(self.model, target[row, position])
-        return kl_divergence(expected, self.model.unembed(stream[row, position])).mean()
+        return divergence(self.model, target[row, position], stream[row, position]).mean()
 
     def _logit_error(self, target: Float[Tensor, "tokens d"], stream: Float[Tensor, "tokens d"]) -> Tensor:
         covariance = self.covariance.to(stream.device)

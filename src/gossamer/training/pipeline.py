@@ -12,12 +12,15 @@ from gossamer.dictionary.attach import Measurement, measure
 from gossamer.dictionary.config import Contents, ReportedMetrics
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.set import INDEX, DictionarySet
+from gossamer.dictionary.training_tokens import mask_facts
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site, SiteLike
+from gossamer.progress import announce
 from gossamer.replacement.evaluate.quality import CE_RECOVERED, Quality, quality
 from gossamer.training import loggers
 from gossamer.training.config import DictionarySpec, TrainingConfig, require_vectors
+from gossamer.training.cost import told
 from gossamer.training.end_to_end_trainer import ARCHITECTURES as FINETUNED
 from gossamer.training.finetune import finetune
 from gossamer.training.fit import fit
@@ -60,7 +63,7 @@ def train_dictionaries(
         NotFiniteError: activations or a loss are not finite (the site is named).
         GossamerError: a file in the folder is damaged.
     """
-    only = [SweepSpec("", config.learner, config.seed)]
+    only = [SweepSpec("", config.trainer, config.seed)]
     return train_sets(model, texts, sites, config, only, folder, cache=cache, formats=formats, also=also)[""]
 
 
@@ -81,7 +84,7 @@ def train_sets(
     `torchrun` started, all fit together, and the first one writes.
 
     Args:
-        plans: see :func:`gossamer.training.sweep_specs.sweep_specs`; their learners and seeds take the place of
+        plans: see :func:`gossamer.training.sweep_specs.sweep_specs`; their trainers and seeds take the place of
             `config`'s.
     """
     places = sorted(set(map(Site.of, sites)))
@@ -128,7 +131,7 @@ def _require_possible(
         raise UsageError(f"expected at least one site and one plan, found {len(sites)} and {len(plans)}")
     if len(set(names)) < len(names):
         raise UsageError(f"expected plans of different names, found {', '.join(names)}")
-    architectures = {plan.learner.architecture for plan in plans}
+    architectures = {plan.trainer.architecture for plan in plans}
     require_formats(tuple(formats), architectures)
     if not config.finetune.tokens:
         return
@@ -170,7 +173,7 @@ def _train(
         if config.finetune.tokens:
             own = folder / "finetune" / plan.name
             found = finetune(model, found, corpus, config.finetune, own, config.seed)
-        of_plan = replace(config, learner=plan.learner, seed=plan.seed)
+        of_plan = replace(config, trainer=plan.trainer, seed=plan.seed)
         measured = _with_claims(model, found, corpus, of_plan)
         if processes.writes:
             measured.save(folder / FINAL / plan.name)
@@ -192,10 +195,11 @@ def _fitted(
     processes = Processes.current()
     if not all((place / INDEX).is_file() for place in folders.values()):
         each = [
-            DictionarySpec(plan_name(plan, site), site, None, plan.learner, plan.seed)
+            DictionarySpec(plan_name(plan, site), site, None, plan.trainer, plan.seed)
             for plan in plans
             for site in sites
         ]
+        announce(lambda: told(model, corpus, each, config.fit, config.finetune))
         found = fit(model, corpus, each, config.fit, folder / "fit", config.seed, cache=cache, also=also)
         if processes.writes:
             for plan in plans:
@@ -214,11 +218,12 @@ def _with_claims(
     model: LanguageModel, dictionaries: DictionarySet, corpus: Corpus, config: TrainingConfig
 ) -> DictionarySet:
     """The same dictionaries, saying how they were trained and what they do on held-out text."""
-    alone = measure(model, dictionaries, corpus.measured)
-    together = quality(model, dictionaries, corpus.measured)
+    alone = measure(model, dictionaries, corpus.measured, mask=corpus.mask)
+    together = quality(model, dictionaries, corpus.measured, mask=corpus.mask)
     facts = {
-        "config": asdict(config),
+        "config": config.facts,
         "corpus_sha256": corpus.fingerprint,
+        **mask_facts(corpus.mask),
         "held_out": _claims_together(together, dictionaries),
         "torch": torch.__version__,
     }

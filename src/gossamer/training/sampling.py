@@ -8,13 +8,23 @@ import torch
 
 from gossamer.activations.text import bos_id, encode, read_texts
 from gossamer.errors import UsageError
-from gossamer.files import read_json, write_json, write_text
+from gossamer.files import write_text
 from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
 from gossamer.progress import track
+from gossamer.results import Older, Record, record_format, versions
 from gossamer.seeding import generator
 from gossamer.tokens import Tokens
 from gossamer.training.config import CorpusConfig
+
+SETTINGS = "settings.json"
+FORMAT = record_format(
+    "gossamer.samples",
+    1,
+    dict,
+    "the settings of samples",
+    {"": Older(lambda body: {"settings": body}, checksum=False)},
+)
 
 
 def sample_text(model: LanguageModel, texts: Sequence[str], config: CorpusConfig, folder: Path, seed: int) -> list[str]:
@@ -37,9 +47,11 @@ def sample_text(model: LanguageModel, texts: Sequence[str], config: CorpusConfig
         "prefix": config.sample_prefix,
         "batch": config.sample_batch,
     }
-    if (folder / "settings.json").is_file() and read_json(folder / "settings.json") != settings:
+    path = folder / SETTINGS
+    if path.is_file() and FORMAT.load(path).settings != settings:
         raise UsageError(f"{folder}: holds samples of other settings; use the same settings or another folder")
-    write_json(folder / "settings.json", settings)
+    if not path.is_file():
+        FORMAT.save(path, Record(settings, provenance={"versions": versions()}))
     shards = -(-config.sample_tokens // (config.sample_batch * config.context))
     found: list[str] = []
     for shard in track(range(shards), "sampling text", shards):

@@ -13,12 +13,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.activations.stream import ActivationBatch, ActivationStream
+from gossamer.activations.token_mask import DEFAULT_MASK, TokenMask
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.seeding import generator
 from gossamer.tokens import Tokens
 
 _VOCABULARY_BLOCK = 8192
+_DRAWN_ROWS = 16
 
 
 def unembedding_covariance(model: LanguageModel) -> Float[Tensor, "d_model d_model"]:
@@ -41,11 +43,18 @@ def unembedding_covariance(model: LanguageModel) -> Float[Tensor, "d_model d_mod
 
 
 def sensitivity(
-    model: LanguageModel, tokens: Tokens, sites: Sequence[Site], seed: int, *, batch_size: int = 16
+    model: LanguageModel,
+    tokens: Tokens,
+    sites: Sequence[Site],
+    seed: int,
+    *,
+    mask: TokenMask = DEFAULT_MASK,
+    batch_size: int = 8,
 ) -> dict[Site, Float[Tensor, "d d"]]:
     """G of every site, scaled to trace d, estimated from `tokens` with one random output direction a position.
 
-    One pass forward and one back per batch gives all sites. Memory: the graph of one batch, d^2 values a site.
+    One pass forward and one back per batch gives all sites; errors at the tokens that count are meant. Memory:
+    the graph of one batch, d^2 values a site.
     """
     last = model.sites("resid_post")[-1]
     values, vectors = torch.linalg.eigh(unembedding_covariance(model))
@@ -53,22 +62,25 @@ def sensitivity(
 
     def products(batch: ActivationBatch) -> dict[Site, Tensor]:
         z = model.anatomy.norm(batch.values[last]).float()
-        output = (z @ root.to(z)) * _directions(batch.rows, (*tokens.ids.shape, len(root)), batch_size, seed).to(z)
+        output = (z @ root.to(z)) * _directions(batch.rows, (*tokens.ids.shape, len(root)), seed).to(z)
         read = [batch.values[site] for site in sites]
         gradients = torch.autograd.grad(output[batch.tokens.mask.to(z.device)].sum(), read)
         kept = [gradient[batch.mask.to(gradient.device)].float() for gradient in gradients]
         return {site: rows.t() @ rows for site, rows in zip(sites, kept, strict=True)}
 
     what = "what the model's output minds"
-    stream = ActivationStream(model, tokens, [*sites, last], batch_size=batch_size, what=what, gradients=True)
+    stream = ActivationStream(
+        model, tokens, [*sites, last], mask=mask, batch_size=batch_size, what=what, gradients=True
+    )
     with model.edit({min(sites): lambda value: value.detach().requires_grad_()}):
         parts = stream.map(products)
     sums = {site: torch.stack([part[site] for part in parts]).sum(dim=0) for site in sites}
     return {site: product * (len(product) / product.trace()) for site, product in sums.items()}
 
 
-def _directions(rows: slice, shape: tuple[int, int, int], block: int, seed: int) -> Float[Tensor, "rows pos d_model"]:
+def _directions(rows: slice, shape: tuple[int, int, int], seed: int) -> Float[Tensor, "rows pos d_model"]:
     """Random output directions of some of the rows: drawn by blocks of rows, so that they depend on no batch."""
+    block = _DRAWN_ROWS
     first, last = rows.start // block, -(-rows.stop // block)
     drawn = [
         torch.randn(min(block, shape[0] - start), *shape[1:], generator=generator(seed, "sensitivity", start))

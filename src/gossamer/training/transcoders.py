@@ -1,18 +1,21 @@
 """From a model and text to transcoders: what stands at one site, told from another."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from gossamer.dictionary.attach import measure
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.dictionary.training_tokens import mask_facts
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site, SiteLike, SiteMapping, by_site
+from gossamer.progress import announce
 from gossamer.training import loggers
 from gossamer.training.config import DictionarySpec, TrainingConfig
+from gossamer.training.cost import told
 from gossamer.training.fit import fit
 from gossamer.training.parallel import Processes
 from gossamer.training.pipeline import corpus_for, plan_name, with_reported_metrics
@@ -58,7 +61,7 @@ def train_transcoders(
     """
     pairs = {site: Site.of(out) for site, out in sorted(by_site(sites).items())}
     each = [
-        DictionarySpec(plan_name(plan, site), site, out, plan.learner, plan.seed)
+        DictionarySpec(plan_name(plan, site), site, out, plan.trainer, plan.seed)
         for plan in plans
         for site, out in pairs.items()
     ]
@@ -79,7 +82,7 @@ def _require_possible(model: LanguageModel, plans: Sequence[DictionarySpec], con
     if config.finetune.tokens:
         raise UsageError("transcoders are not fine-tuned on the model's logits; set the tokens of finetune to 0")
     for plan in plans:
-        transcoder_format(plan.learner.architecture)
+        transcoder_format(plan.trainer.architecture)
         read, written = model.width(plan.site), model.width(plan.target)
         if read != written:
             raise UsageError(
@@ -98,13 +101,15 @@ def _train(
 ) -> None:
     processes = Processes.current()
     corpus = corpus_for(model, texts, config, folder)
+    announce(lambda: told(model, corpus, plans, config.fit, config.finetune))
     found = fit(model, corpus, plans, config.fit, folder / "fit", config.seed, cache=cache, also=also)
     if processes.writes:
         for plan in plans:
             transcoder = found[plan.name]
-            measured = measure(model, {plan.site: transcoder}, corpus.measured)[plan.site]
-            of_plan = asdict(replace(config, learner=plan.learner, seed=plan.seed))
-            facts = {"config": of_plan, "corpus_sha256": corpus.fingerprint, "torch": torch.__version__}
+            measured = measure(model, {plan.site: transcoder}, corpus.measured, mask=corpus.mask)[plan.site]
+            of_plan = replace(config, trainer=plan.trainer, seed=plan.seed).facts
+            facts = {"config": of_plan, "corpus_sha256": corpus.fingerprint, **mask_facts(corpus.mask)}
+            facts["torch"] = torch.__version__
             format = transcoder_format(transcoder.architecture)
             with_reported_metrics(transcoder, measured, facts).save(folder / FINAL / plan.name, format)
     # Read back by all, so that a first run returns exactly what a later one does.

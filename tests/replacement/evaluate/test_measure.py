@@ -1,27 +1,15 @@
 """Evaluations against the same numbers taken token by token, and against what identities demand."""
 
-import json
-
 import pytest
 import torch
+from evaluation_oracles import TEXTS, by_token, losses, random_dictionary
 
 from gossamer.activations import REAL_TOKENS
 from gossamer.dictionary import attach
 from gossamer.dictionary.config import Contents, DictionaryConfig
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import NotFiniteError, UsageError
-from gossamer.replacement.evaluate import Evaluation, evaluate, to_saebench
-
-TEXTS = [" Mary went to the store", " John and Mary went", " the store", " Then John gave a drink to Mary and John"]
-
-
-def random_dictionary(site, d, scale=0.3, architecture="relu", **conventions):
-    generator = torch.Generator().manual_seed(site.layer)
-    config = DictionaryConfig(architecture, d, 3 * d, site=site, **conventions)
-    tensors = {name: scale * torch.randn(shape, generator=generator) for name, shape in config.shapes.items()}
-    if "threshold" in tensors:
-        tensors["threshold"] = tensors["threshold"].abs()
-    return Dictionary.from_contents(Contents(config, tensors))
+from gossamer.replacement.evaluate import Evaluation, evaluate
 
 
 def identity(site, d):
@@ -51,27 +39,6 @@ def dictionaries(tiny_gpt2, sites):
 @pytest.fixture
 def found(tiny_gpt2, dictionaries, tokens) -> dict:
     return evaluate(tiny_gpt2, dictionaries, tokens, batch_size=3)
-
-
-def by_token(model, dictionary, tokens):
-    """x, x_hat and dense latents of every token that is neither BOS nor padding, in float64."""
-    x = model.capture(tokens, [dictionary.site])[dictionary.site]
-    kept = tokens.mask & (tokens.ids != model.tokenizer.bos_token_id)
-    return x[kept].double(), dictionary(x)[kept].double(), dictionary.encode_dense(x)[kept].double(), kept
-
-
-def losses(model, tokens, edits):
-    """Mean next-token loss and log-probabilities, row by row without padding."""
-    total, count, rows = 0.0, 0, []
-    for row in range(len(tokens)):
-        one = tokens[row : row + 1]
-        length = int(one.mask.sum())
-        with torch.no_grad(), model.edit(edits(one)):
-            odds = model.logits(one)[0, : length - 1].double().log_softmax(dim=-1)
-        total -= odds.gather(1, one.ids[0, 1:length, None]).sum().item()
-        count += length - 1
-        rows.append(odds)
-    return total / count, torch.cat(rows)
 
 
 def test_reconstruction_by_token(tiny_gpt2, dictionaries, tokens, found):
@@ -173,27 +140,6 @@ def test_the_histogram_holds_every_living_latent(found, sites):
     assert edges[0] == pytest.approx(-torch.log10(torch.tensor(float(one.tokens))).item())
     above = (one.density >= 10 ** edges[-2]).sum().item()
     assert abs(counts[-1] - above) <= 1
-
-
-def test_saebench_json_has_its_categories_and_our_numbers(found, dictionaries, sites):
-    one = json.loads(json.dumps(to_saebench(found[sites[0]], dictionaries[sites[0]]), allow_nan=False))
-    assert one["eval_type_id"] == "core"
-    metrics = one["eval_result_metrics"]
-    assert metrics["sparsity"]["l0"] == found[sites[0]].l0
-    assert metrics["model_performance_preservation"]["ce_loss_score"] == found[sites[0]].loss_recovered
-    assert set(metrics) == {
-        "model_behavior_preservation",
-        "model_performance_preservation",
-        "reconstruction_quality",
-        "shrinkage",
-        "sparsity",
-        "token_stats",
-        "misc_metrics",
-    }
-    assert [row["index"] for row in one["eval_result_details"]] == list(range(dictionaries[sites[0]].n_latents))
-    dictionary = dictionaries[sites[0]]
-    cosine = torch.cosine_similarity(dictionary.W_enc[:, 7], dictionary.W_dec[7], dim=0).item()
-    assert one["eval_result_details"][7]["encoder_decoder_cosine_sim"] == pytest.approx(cosine, rel=1e-5)
 
 
 def test_too_little_text_and_what_is_not_finite_are_refused(tiny_gpt2, dictionaries, sites):

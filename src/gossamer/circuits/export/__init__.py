@@ -8,6 +8,7 @@ from gossamer.circuits.export.attribution_graph import (
 )
 from gossamer.circuits.export.prompt import GraphPrompt, Output, graph_prompt
 from gossamer.circuits.export.validation import validate_attribution_graph
+from gossamer.circuits.export.viewer_folder import save_viewer_folder
 
 __all__ = [
     "GraphPrompt",
@@ -16,6 +17,7 @@ __all__ = [
     "graph_prompt",
     "read_attribution_graph",
     "save_attribution_graph",
+    "save_viewer_folder",
     "to_attribution_graph",
     "validate_attribution_graph",
 ]

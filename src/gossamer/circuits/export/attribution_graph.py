@@ -2,6 +2,8 @@
 
 A node becomes one feature node at each position of its role. Tokens and the two outputs become
 nodes too; a circuit has no error nodes, so ids of errors (which elsewhere can equal a feature's) do not arise.
+Neuronpedia's page opens no graph whose features all lie in layer 0: such a graph gets one node more, of the kind that
+readers call unknown and without links, for all that is not in the circuit.
 
 Role-level edges are put on the prompt's positions as follows. The weight of an edge is shared equally among the pairs
 (position of the source, position of the target) in which the source does not come after the target, so that the links
@@ -20,12 +22,15 @@ from typing import Any, NamedTuple
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.export.numbering import Numbering, cantor
 from gossamer.circuits.export.prompt import GraphPrompt, Output
-from gossamer.circuits.export.validation import FEATURE, LOGIT, TOKEN, validate_attribution_graph
+from gossamer.circuits.export.validation import FEATURE, LOGIT, TOKEN, UNKNOWN, validate_attribution_graph
 from gossamer.errors import UsageError
 from gossamer.features.feature import Node
 from gossamer.files import read_json, write_json
 from gossamer.model.site import Site
 from gossamer.tasks.metric import KL
+
+# What Neuronpedia takes in names of models and graphs.
+_NAME = re.compile(r"[a-zA-Z0-9_.-]+")
 
 
 class PlacedNode(NamedTuple):
@@ -46,6 +51,7 @@ def to_attribution_graph(
     n_layers: int,
     scan: str | None = None,
     slug: str | None = None,
+    source_set: str | None = None,
 ) -> dict[str, Any]:
     """The graph of `circuit` on `prompt`.
 
@@ -58,32 +64,42 @@ def to_attribution_graph(
         prompt: tokens, roles, outputs, and activations if known.
         widths: number of latents of the dictionary at each of the circuit's sites.
         n_layers: of the model; the outputs stand at layer n_layers + 1.
-        scan: the model's name at the reader, default the circuit's; readers look feature pages up by it.
+        scan: the model's name at the reader, default made from the circuit's; readers look feature pages up by it.
         slug: name of the graph in addresses, default made from model and task.
+        source_set: the set of dictionaries on Neuronpedia whose latents have the graph's feature numbers.
 
     Raises:
-        UsageError: a site without layer or width, beyond the model's layers, or a latent outside its dictionary.
+        UsageError: a site without layer or width, beyond the model's layers, a latent outside its dictionary, or a name
+            that Neuronpedia refuses.
         GossamerError: the graph would not be valid (an edge of a node that is not in the circuit).
     """
+    names = {"scan": scan or _name_from(circuit.model.rsplit("/", 1)[-1])}
+    names["slug"] = _name_from(slug or f"{circuit.model}-{circuit.task}")
+    if source_set is not None:
+        names["source_set"] = source_set
+    if wrong := [f"{what} {name!r}" for what, name in names.items() if not _NAME.fullmatch(name)]:
+        raise UsageError(f"attribution graph: letters, digits, '_', '-' and '.' expected, found {wrong[0]}; rename it")
     numbering = Numbering.of(circuit.sites, widths)
     beyond = [site for site, block in numbering.blocks.items() if block.layer >= n_layers]
     if beyond:
         raise UsageError(f"attribution graph: a model of {n_layers} layers has no site {beyond[0]}; check n_layers")
     features = [_feature_node(*node, numbering, prompt) for node in _placed(circuit, prompt)]
     outputs = [_logit_node(output, prompt, n_layers) for output in (prompt.answer, prompt.incorrect)]
+    later = any(node["layer"] != "0" for node in features)
     graph = {
         "metadata": {
-            "slug": re.sub(r"[^A-Za-z0-9._-]+", "-", slug or f"{circuit.model}-{circuit.task}").strip("-."),
-            "scan": scan or circuit.model,
+            "slug": names["slug"],
+            "scan": names["scan"],
             "transcoder_list": [],
             "prompt_tokens": list(prompt.tokens),
             "prompt": "".join(prompt.tokens),
             "schema_version": 1,
             "info": {"description": f"circuit of {circuit.task}", "generator": {"name": "gossamer"}},
+            **({} if source_set is None else {"feature_details": {"neuronpedia_source_set": source_set}}),
             "gossamer": {"sites": numbering.to_json(), "roles": list(prompt.roles)},
         },
         "qParams": {"pinnedIds": [], "supernodes": [], "linkType": "both", "clickedId": "", "sg_pos": ""},
-        "nodes": [*_token_nodes(prompt), *features, *outputs],
+        "nodes": [*_token_nodes(prompt), *features, *([] if later else [_unknown_node(prompt, n_layers)]), *outputs],
         "links": list(_links(circuit, prompt, numbering, [node["node_id"] for node in outputs])),
     }
     validate_attribution_graph(graph)
@@ -200,6 +216,17 @@ def _logit_node(output: Output, prompt: GraphPrompt, n_layers: int) -> dict[str,
     node_id, js_id = f"{layer}_{output.token_id}_{last}", f"L_{output.token_id}-{last}"
     written = _node(node_id, js_id, output.token_id, str(layer), last, LOGIT, label, prompt)
     return {**written, "token_prob": output.probability, "is_target_logit": output is prompt.answer}
+
+
+def _unknown_node(prompt: GraphPrompt, n_layers: int) -> dict[str, Any]:
+    last, layer = len(prompt.tokens) - 1, max(1, n_layers - 1)
+    node_id, js_id = f"{layer}_unknown_{last}", f"{layer}_unknown-0"
+    return _node(node_id, js_id, -1, str(layer), last, UNKNOWN, "not in the circuit", prompt)
+
+
+def _name_from(text: str) -> str:
+    """A name that Neuronpedia takes."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "graph"
 
 
 def _visible(token: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from gossamer.circuits.export.numbering import LARGEST, cantor
 from gossamer.errors import GossamerError
 
-FEATURE, ERROR, TOKEN, LOGIT = "cross layer transcoder", "mlp reconstruction error", "embedding", "logit"
+FEATURE, TOKEN, LOGIT, UNKNOWN = "cross layer transcoder", "embedding", "logit", "unknown"
 
 _FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
     "graph": {"metadata": (dict,), "qParams": (dict,), "nodes": (list,), "links": (list,)},

@@ -13,15 +13,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
-
 from gossamer.dictionary.config import Contents, DictionaryConfig
 from gossamer.dictionary.formats import weights
 from gossamer.dictionary.formats.facts import Origin, Request, agreed, provenance
-from gossamer.dictionary.formats.fields import require_one_of, typed
-from gossamer.errors import GossamerError, UsageError
+from gossamer.dictionary.formats.fields import require_one_of, require_spelling, typed
+from gossamer.errors import UsageError
 from gossamer.model.families import rescales
 from gossamer.model.site import Site
+from gossamer.yaml_files import read_yaml
 
 WEIGHTS = ("layer_[0-9].safetensors", "layer_[0-9][0-9].safetensors", "layer_[0-9][0-9][0-9].safetensors")
 CONFIG = "config.yaml"
@@ -41,7 +40,8 @@ def read(path: Path, origin: Origin, request: Request) -> Contents:
         GossamerError: damaged files, or tensors that do not fit each other.
     """
     cfg_path = path.parent / CONFIG
-    cfg = _read_yaml(cfg_path) if cfg_path.is_file() else {}
+    cfg = read_yaml(cfg_path) if weights.is_there(cfg_path) else {}
+    require_spelling(cfg, ("activation", "feature_input_hook", "feature_output_hook", "k", "model_name"), cfg_path)
     model_name = agreed("model name", typed(cfg, "model_name", str, cfg_path, None), request.model_name, path)
     site, site_out = _sites(cfg, model_name, path)
     stored = weights.read_safetensors(path, shapes_only=request.shapes_only)
@@ -64,17 +64,6 @@ def read(path: Path, origin: Origin, request: Request) -> Contents:
         weights.renamed(stored, names, config.shapes, path),
         provenance(origin, "circuit_tracer", path, request, {"transcoder_set": cfg}, {}),
     )
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        cfg = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise GossamerError(f"{path}: expected YAML, found damage ({reason}); fetch it again") from error
-    if not isinstance(cfg, dict):
-        raise GossamerError(f"{path}: expected a YAML mapping, found {type(cfg).__name__}; fetch it again")
-    return cfg
 
 
 def _architecture(cfg: dict[str, Any], has_threshold: bool, path: Path) -> str:

@@ -19,7 +19,7 @@ from gossamer.dictionary.formats import (
     sparsify,
 )
 from gossamer.dictionary.formats.facts import Origin, Request
-from gossamer.errors import UsageError
+from gossamer.errors import GossamerError, UsageError
 from gossamer.files import replacing_all
 
 __all__ = ["FORMATS", "DictionaryFormat", "Request", "read", "write"]
@@ -101,7 +101,12 @@ def read(source: str | Path, format: str | None, request: Request) -> Contents:
     for fact in ("norm_scaling_factor", "activations"):
         if getattr(request, fact) is not None and fact not in _named(name).takes:
             raise UsageError(f"{origin.source}: {name} needs no {fact}; leave it out")
-    return _named(name).read(weights, origin, request)
+    try:
+        return _named(name).read(weights, origin, request)
+    except GossamerError as error:
+        if origin.source in str(error) or str(weights.parent) in str(error):
+            raise
+        raise type(error)(f"{origin.source}: {error}") from error
 
 
 def write(folder: Path, format: str, contents: Contents) -> Path:

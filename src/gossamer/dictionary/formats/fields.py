@@ -1,11 +1,15 @@
 """Entries of foreign configuration files, checked where they are read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from gossamer.errors import GossamerError, UsageError
 from gossamer.files import read_json
+
+# Shared characters of two names of which one is a misspelling of the other.
+_NEAR = 0.88
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -46,6 +50,19 @@ def positive(facts: Mapping[str, Any], key: str, path: Path) -> float:
     if value is None or not 0 < value < float("inf"):
         raise GossamerError(f"{path}: expected a positive number at {key!r}, found {value!r}; restore the file")
     return float(value)
+
+
+def require_spelling(facts: Mapping[str, Any], optional: Iterable[str], path: Path) -> None:
+    """Refuse keys that are nearly the name of an optional one, whose default would be taken in silence.
+
+    Raises:
+        UsageError: naming both.
+    """
+    known = list(optional)
+    for key in facts:
+        near = [] if key in known else get_close_matches(key, known, 1, _NEAR)
+        if near:
+            raise UsageError(f"{path}: unknown key {key!r}; expected {near[0]!r}: correct it, or take it out")
 
 
 def require_one_of(facts: Mapping[str, Any], key: str, known: tuple[Any, ...], path: Path) -> Any:

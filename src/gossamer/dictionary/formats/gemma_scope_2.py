@@ -16,10 +16,10 @@ from typing import Any
 from gossamer.dictionary.config import Contents
 from gossamer.dictionary.formats import weights
 from gossamer.dictionary.formats.facts import Origin, Request, provenance
-from gossamer.dictionary.formats.fields import typed
+from gossamer.dictionary.formats.fields import read_object, require_spelling, typed
 from gossamer.dictionary.formats.gemma_scope import config_of, expressible
-from gossamer.errors import GossamerError, UsageError
-from gossamer.files import read_json, write_json
+from gossamer.errors import UsageError
+from gossamer.files import write_json
 from gossamer.model.site import Site
 
 WEIGHTS = "params.safetensors"
@@ -52,7 +52,7 @@ def read(path: Path, origin: Origin, request: Request) -> Contents:
     """
     folder = path.parent
     address = f"{origin.source} {folder.resolve()}"
-    cfg = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else _inferred(address, path)
+    cfg = read_object(folder / CONFIG) if weights.is_there(folder / CONFIG) else _inferred(address, path)
     facts = _facts_in(cfg, folder / CONFIG)
     stored = weights.read_safetensors(path, shapes_only=request.shapes_only)
     names = {**_NAMES, **_SKIP} if facts.skip else _NAMES
@@ -91,9 +91,8 @@ class _Facts:
     model_name: str | None
 
 
-def _facts_in(cfg: Any, path: Path) -> _Facts:
-    if not isinstance(cfg, dict):
-        raise GossamerError(f"{path}: expected a JSON object, found {type(cfg).__name__}; fetch it again")
+def _facts_in(cfg: dict[str, Any], path: Path) -> _Facts:
+    require_spelling(cfg, ("hf_hook_point_in", "hf_hook_point_out", "affine_connection", "model_name"), path)
     if cfg.get("architecture") != "jump_relu":
         raise UsageError(f"{path}: unknown architecture {cfg.get('architecture')!r}; known: jump_relu")
     reads, writes = cfg.get("hf_hook_point_in"), cfg.get("hf_hook_point_out")

@@ -6,12 +6,21 @@ from typing import Any
 
 from gossamer.dictionary.config import DictionaryConfig
 from gossamer.dictionary.formats.facts import Request, agreed
-from gossamer.dictionary.formats.fields import positive, read_object, require_one_of, typed
+from gossamer.dictionary.formats.fields import positive, read_object, require_one_of, require_spelling, typed
+from gossamer.dictionary.formats.weights import is_there
 from gossamer.errors import UsageError
 from gossamer.model.site import Site
 
 CONFIGS = ("hyperparams.json", "config.json", "../hyperparams.json", "../config.json")
 MODEL_CONFIGS = ("lm_config.json", "../lm_config.json")
+_OPTIONAL = (
+    "sparsity_include_decoder_norm",
+    "apply_decoder_bias_to_pre_encoder",
+    "use_decoder_bias",
+    "use_glu_encoder",
+    "dataset_average_activation_norm",
+    "d_sae",
+)
 _ACTIVATIONS = ("relu", "jumprelu", "topk")
 _SCALES = ("dataset-wise", "token-wise", "inference")
 
@@ -50,6 +59,7 @@ def parse(weights: Path, request: Request) -> LlamaScopeFacts:
     """
     path = next((found for name in CONFIGS if (found := weights.parent / name).is_file()), weights.parent / CONFIGS[1])
     cfg = read_object(path)
+    require_spelling(cfg, _OPTIONAL, path)
     scale = require_one_of(cfg, "norm_activation", _SCALES, path)
     activation = require_one_of(cfg, "act_fn", _ACTIVATIONS, path)
     _refuse(cfg, scale, activation, path)
@@ -96,5 +106,5 @@ def _site(hook: str, path: Path) -> Site:
 
 
 def _model_name(folder: Path) -> str | None:
-    path = next((found for name in MODEL_CONFIGS if (found := folder / name).is_file()), None)
+    path = next((found for name in MODEL_CONFIGS if is_there(found := folder / name)), None)
     return None if path is None else typed(read_object(path), "model_name", str, path, None)

@@ -14,6 +14,7 @@ from torch import Tensor
 from gossamer.dictionary.config import Contents, DictionaryConfig
 from gossamer.dictionary.formats import saelens_config, saelens_transcoder, weights
 from gossamer.dictionary.formats.facts import Origin, Request, provenance
+from gossamer.dictionary.formats.fields import positive, read_object
 from gossamer.dictionary.formats.saelens_config import SaeLensFacts
 from gossamer.errors import GossamerError, UsageError
 from gossamer.files import read_json, write_json
@@ -52,8 +53,8 @@ def _training_scale(facts: SaeLensFacts, folder: Path, request: Request) -> floa
         if asked is not None:
             raise UsageError(f"{folder / CONFIG}: its activations need no norm_scaling_factor; leave it out")
         return 1.0
-    if asked is None and (folder / SCALER).is_file():
-        asked = read_json(folder / SCALER).get("scaling_factor")
+    if asked is None and weights.is_there(folder / SCALER):
+        asked = positive(read_object(folder / SCALER), "scaling_factor", folder / SCALER)
     if asked is None:
         raise UsageError(
             f"{folder / CONFIG}: normalize_activations is expected_average_only_in, whose factor is not in the file; "
@@ -135,7 +136,7 @@ def write(folder: Path, contents: Contents) -> None:
     Raises:
         UsageError: a transcoder that is topk or gated.
     """
-    cfg = _cfg(contents)
+    cfg = configuration(contents)
     tensors = saelens_transcoder.turned(contents.tensors)
     if contents.config.architecture == "batchtopk":
         tensors["threshold"] = tensors["threshold"].expand(contents.config.n_latents)
@@ -144,7 +145,12 @@ def write(folder: Path, contents: Contents) -> None:
     write_json(folder / CONFIG, cfg)
 
 
-def _cfg(contents: Contents) -> dict[str, Any]:
+def configuration(contents: Contents) -> dict[str, Any]:
+    """What `cfg.json` of a dictionary holds.
+
+    Raises:
+        UsageError: a transcoder that is topk or gated.
+    """
     config = contents.config
     topk = {"k": config.k, "rescale_acts_by_decoder_norm": False} if config.architecture == "topk" else {}
     transcoder = {} if config.site_out is None else {"d_out": config.d_in}

@@ -8,7 +8,7 @@ from typing import Any
 from gossamer.dictionary.config import DictionaryConfig, ReportedMetrics
 from gossamer.dictionary.formats import saelens_transcoder
 from gossamer.dictionary.formats.facts import Request, agreed
-from gossamer.dictionary.formats.fields import number, typed
+from gossamer.dictionary.formats.fields import number, require_one_of, require_spelling, typed
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.site import Site
 
@@ -33,6 +33,8 @@ _NOT_METADATA = {
 }  # fmt: skip
 # What gossamer meant by these hooks before it told apart a norm from its gain, and a projection from its rotation.
 _MEANT = {"ln2.hook_normalized": "mlp_in", "attn.hook_q": "q", "attn.hook_k": "k", "hook_embed": "embed"}
+# Keys whose absence means something, so that a misspelt one is a silent default; and legitimate ones near them.
+_SPELLED = {*_NOT_METADATA, *_RENAMED, *_RENAMED.values(), "metadata", "hook_head_index_out", "training_architecture"}
 # Facts that only training in gossamer leaves in a file.
 _TRAINED = ("plan", "config")
 _CONSUMED = {"model_name", "hook_name", "hook_name_out", "hook_head_index", "l0", "gossamer"}
@@ -72,8 +74,9 @@ def parse(cfg: Any, path: Path, request: Request) -> SaeLensFacts:
     """
     if not isinstance(cfg, dict):
         raise GossamerError(f"{path}: expected a JSON object, found {type(cfg).__name__}; write it again")
+    require_spelling(cfg, _SPELLED, path)
     nested = typed(cfg, "metadata", dict, path, {})
-    cfg = cfg if _is_nested(cfg, nested) else _upgraded({**cfg, **nested})
+    cfg = cfg if _is_nested(cfg, nested) else _upgraded({**cfg, **nested}, path)
     metadata = cfg.get("metadata") or {}
     ours = typed(metadata, "gossamer", dict, path, {})
     details = typed(metadata, "training_architecture_details", dict, path, {})
@@ -120,16 +123,19 @@ def _is_nested(cfg: dict[str, Any], metadata: dict[str, Any]) -> bool:
     return major.isdigit() and int(major) >= 6
 
 
-def _upgraded(cfg: dict[str, Any]) -> dict[str, Any]:
+def _upgraded(cfg: dict[str, Any], path: Path) -> dict[str, Any]:
     """A flat configuration from before version 6 with the names and defaults of version 6."""
     flat = {_RENAMED.get(key, key): value for key, value in cfg.items() if key != "metadata"}
     flat.setdefault("architecture", "standard")
-    activation = flat.get("activation_fn") or "relu"
+    flat["activation_fn"] = "relu" if flat.get("activation_fn") is None else flat["activation_fn"]
+    activation = require_one_of(flat, "activation_fn", ("relu", "topk"), path)
+    k = typed(flat, "activation_fn_kwargs", dict, path, {}).get("k")
     if activation == "topk":
-        flat["architecture"] = "topk"
-        flat["k"] = (flat.get("activation_fn_kwargs") or {}).get("k")
-    elif activation != "relu":
-        raise UsageError(f"cfg.json: unknown activation_fn {activation!r}; known: relu, topk")
+        flat["architecture"], flat["k"] = "topk", k
+    elif k is not None:
+        raise UsageError(
+            f"{path}: activation_fn_kwargs have k = {k!r} of topk, activation_fn is relu; correct one of them"
+        )
     if flat.get("normalize_activations") is True:
         flat["normalize_activations"] = "expected_average_only_in"
     # SAELens called the head-flattening hook by this name before it had a setting for it.

@@ -19,7 +19,7 @@ import torch
 from gossamer.dictionary.config import Contents, DictionaryConfig, ReportedMetrics
 from gossamer.dictionary.formats import weights
 from gossamer.dictionary.formats.facts import Origin, Request, agreed, provenance
-from gossamer.dictionary.formats.fields import number, read_object, require_one_of, typed
+from gossamer.dictionary.formats.fields import number, read_object, require_one_of, require_spelling, typed
 from gossamer.errors import UsageError
 from gossamer.files import write_json
 from gossamer.model.families import rescales
@@ -28,6 +28,7 @@ from gossamer.model.site import Site
 WEIGHTS = "sae.safetensors"
 CONFIG = "cfg.json"
 RUN_CONFIGS = ("../config.json", "../../config.json")
+_OPTIONAL = ("activation", "signed", "transcode", "skip_connection", "num_latents", "expansion_factor")
 _NAMES = {"W_enc": "encoder.weight.T", "b_enc": "encoder.bias", "W_dec": "W_dec", "b_dec": "b_dec"}
 _SKIP = {"W_skip": "W_skip.T"}
 _EMBEDDINGS = ("embed_tokens", "embed_in")
@@ -62,6 +63,7 @@ def read(path: Path, origin: Origin, request: Request) -> Contents:
 
 
 def _config(cfg: dict[str, Any], ours: dict[str, Any], path: Path, request: Request) -> DictionaryConfig:
+    require_spelling(cfg, _OPTIONAL, path)
     require_one_of({"activation": "topk", **cfg}, "activation", ("topk",), path)
     if cfg.get("signed"):
         raise UsageError(f"{path}: signed is not supported; only plain topk is")
@@ -90,7 +92,7 @@ def _config(cfg: dict[str, Any], ours: dict[str, Any], path: Path, request: Requ
 
 def _model_of_the_run(folder: Path) -> str | None:
     for name in RUN_CONFIGS:
-        if (folder / name).is_file():
+        if weights.is_there(folder / name):
             model = read_object(folder / name).get("model")
             return model if isinstance(model, str) else None
     return None

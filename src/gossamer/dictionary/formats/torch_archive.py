@@ -6,14 +6,24 @@ and plain containers of it and refuses everything else.
 
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gossamer.dictionary.formats.weights import damaged, existing
+from gossamer.dictionary.formats.weights import DTYPES, damaged, existing
 from gossamer.errors import GossamerError
+
+# Kinds of tensors that no dictionary is made of; each test may rely on those before it.
+_NOT_PLAIN: dict[str, Callable[[Tensor], bool]] = {
+    "a nested one": lambda tensor: tensor.is_nested,
+    "a sparse one": lambda tensor: tensor.layout != torch.strided,
+    "one without numbers": lambda tensor: tensor.is_meta,
+    "a quantised one": lambda tensor: tensor.is_quantized,
+    "one whose entries share memory": lambda tensor: tensor.nbytes > tensor.untyped_storage().nbytes(),
+}
 
 
 def read_torch(path: Path, *, shapes_only: bool) -> dict[str, Any]:
@@ -43,7 +53,20 @@ def read_torch(path: Path, *, shapes_only: bool) -> dict[str, Any]:
         raise damaged(path, error) from error
     if not isinstance(content, dict):
         raise GossamerError(f"{path}: expected a dictionary of tensors, found {type(content).__name__}")
+    _require_plain(content, str(path))
     return {str(name): _shape(value) if shapes_only else value for name, value in content.items()}
+
+
+def _require_plain(value: Any, where: str) -> None:
+    """Refuse tensors that are no plain arrays: others fail, or claim more numbers than there are, wherever they go."""
+    if isinstance(value, dict):
+        for name, entry in value.items():
+            _require_plain(entry, f"{where}: {str(name)[:80]}")
+    if not isinstance(value, Tensor):
+        return
+    found = next((kind for kind, is_so in _NOT_PLAIN.items() if is_so(value)), None)
+    if found is not None:
+        raise GossamerError(f"{where}: expected a plain tensor with all its numbers, found {found}; save it as one")
 
 
 def _shape(value: Any) -> Any:
@@ -60,7 +83,7 @@ def floating(content: dict[str, Any], path: Path, leave: tuple[str, ...] = ()) -
     """
     tensors = {name: value for name, value in content.items() if name not in leave}
     for name, value in tensors.items():
-        if not isinstance(value, Tensor) or not value.is_floating_point():
+        if not isinstance(value, Tensor) or value.dtype not in DTYPES.values():
             raise GossamerError(f"{path}: {name}: expected floating-point numbers, found {_kind(value)}")
     return tensors
 

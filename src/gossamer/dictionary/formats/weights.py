@@ -1,6 +1,7 @@
 """Tensors from safetensors and npz files, checked before anything is computed with them."""
 
 import hashlib
+import math
 import zipfile
 from collections.abc import Container, Mapping
 from pathlib import Path
@@ -22,6 +23,8 @@ DTYPES = {
     "float32": torch.float32,
     "float64": torch.float64,
 }
+# Deflate packs no byte into less than a thousandth.
+_MOST_PACKED = 1100
 _SAFETENSORS_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
 
 
@@ -44,7 +47,8 @@ def read_safetensors(path: Path, *, shapes_only: bool, leave: Container[str] = (
             names = [name for name in file.keys() if name not in leave]  # noqa: SIM118
             if shapes_only:
                 return {name: _meta(file.get_slice(name), f"{path}: {name}") for name in names}
-            return {name: _floating(file.get_tensor(name), f"{path}: {name}") for name in names}
+            # The file's own pages otherwise: whoever wrote to it would change the dictionary, or kill its process.
+            return {name: _floating(file.get_tensor(name), f"{path}: {name}").clone() for name in names}
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise damaged(path, error) from error
 
@@ -64,18 +68,23 @@ def read_npz(path: Path, *, shapes_only: bool) -> dict[str, Tensor]:
         GossamerError: the file is missing, truncated or damaged, or holds something else than floating-point numbers.
     """
     try:
+        shapes = _npz_shapes(existing(path))
         if shapes_only:
-            return _npz_shapes(existing(path))
-        with np.load(existing(path), allow_pickle=False) as arrays:
+            return shapes
+        with np.load(path, allow_pickle=False) as arrays:
             return {name: _floating(torch.from_numpy(arrays[name]), f"{path}: {name}") for name in arrays.files}
-    except (zipfile.BadZipFile, OSError, ValueError, TypeError, EOFError, AttributeError) as error:
+    except GossamerError:
+        raise
+    # A damaged archive can raise anything: an encrypted one a RuntimeError, a compressed one errors of zlib.
+    except Exception as error:
         raise damaged(path, error) from error
 
 
 def _npz_shapes(path: Path) -> dict[str, Tensor]:
+    """The arrays' shapes, of which none may promise more numbers than its part of the file can hold."""
     shapes: dict[str, Tensor] = {}
     with zipfile.ZipFile(path) as archive:
-        for member in archive.namelist():
+        for member in archive.infolist():
             with archive.open(member) as file:
                 version = np.lib.format.read_magic(file)
                 header = (
@@ -83,9 +92,19 @@ def _npz_shapes(path: Path) -> dict[str, Tensor]:
                 )
                 shape, _, dtype = header(file)
             if dtype.name not in DTYPES:
-                raise GossamerError(f"{path}: {member}: expected floating-point numbers, found {dtype}")
-            shapes[member.removesuffix(".npy")] = torch.empty(shape, dtype=DTYPES[dtype.name], device="meta")
+                raise GossamerError(f"{path}: {member.filename}: expected floating-point numbers, found {dtype}")
+            size = math.prod(shape) * dtype.itemsize
+            if min(shape, default=1) < 0 or size > min(member.file_size, _MOST_PACKED * (member.compress_size + 1)):
+                raise GossamerError(f"{path}: {member.filename}: {size:,} bytes promised, found fewer; fetch it again")
+            shapes[member.filename.removesuffix(".npy")] = torch.empty(shape, dtype=DTYPES[dtype.name], device="meta")
     return shapes
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file that may be missing is there. Raises :class:`GossamerError` for a link to nothing."""
+    if path.is_symlink() and not path.exists():
+        raise GossamerError(f"{path}: a link to a file that is not there; fetch it again, or remove the link")
+    return path.is_file()
 
 
 def existing(path: Path) -> Path:
@@ -96,7 +115,7 @@ def existing(path: Path) -> Path:
 
 
 def _floating(tensor: Tensor, where: str) -> Tensor:
-    if not tensor.is_floating_point():
+    if tensor.dtype not in DTYPES.values():
         raise GossamerError(f"{where}: expected floating-point numbers, found {tensor.dtype}")
     return tensor
 

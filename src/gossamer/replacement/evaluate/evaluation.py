@@ -35,6 +35,27 @@ class Position:
 
 
 @dataclass(frozen=True)
+class SaeBenchMeasures:
+    """What SAEBench's core evaluation defines otherwise, or measures besides.
+
+    Attributes:
+        dtype: of the model.
+        rows, context: of the text: number of rows and most tokens of one.
+        ce_zero, kl_zero: with the site set to zero at every token, BOS and attention sinks too.
+        fired_rows: in how many rows each latent was active.
+    """
+
+    dtype: str
+    rows: int
+    context: int
+    ce_zero: float
+    kl_zero: float
+    fired_rows: Int[Tensor, "n"]
+
+    __repr__ = short_repr
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """One dictionary alone on the model's own activations and, spliced in with its error dropped, in the model.
 
@@ -47,11 +68,13 @@ class Evaluation:
         l0, l1: mean number and mean sum of active latents.
         mse: mean over tokens of ||x - x_hat||^2 / d.
         norm_in, norm_out: mean ||x|| and ||x_hat||.
-        ce_model, ce_spliced, ce_zero: cross-entropy of the text: model, dictionary spliced in, site set to zero.
+        ce_model, ce_spliced, ce_zero: cross-entropy of the text: model, dictionary spliced in, site set to zero; tokens
+            that do not count pass through.
         kl_spliced, kl_zero: KL(model || edited model).
         fired: on how many tokens each latent was active.
         positions: the same by position in the row.
         includes_bos: whether BOS was measured and replaced too.
+        saebench: what :func:`to_saebench` needs besides, if it was asked for.
     """
 
     site: Site
@@ -75,6 +98,7 @@ class Evaluation:
     fired: Int[Tensor, "n"]
     positions: tuple[Position, ...]
     includes_bos: bool = False
+    saebench: SaeBenchMeasures | None = None
 
     __repr__ = short_repr
 

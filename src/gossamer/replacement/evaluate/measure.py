@@ -6,20 +6,26 @@ from functools import partial
 from typing import TypeVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from gossamer.activations.loudness import warn_of_loud_tokens
 from gossamer.activations.stream import BATCH, ActivationBatch, ActivationStream
-from gossamer.activations.token_mask import DEFAULT_MASK, TokenMask
+from gossamer.activations.token_mask import TokenMask
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.encoding_method import EncodingMethod
+from gossamer.dictionary.training_tokens import TrainingTokens, counted_for
+from gossamer.display import plural
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
+from gossamer.model.cost import Cost, head_operations, operations_per_second, pass_operations
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.predictions import compare_predictions, predicting
 from gossamer.model.site import BySite, Site, SiteMapping, by_site
-from gossamer.replacement.evaluate.evaluation import Evaluation, Position
+from gossamer.progress import announce
+from gossamer.replacement.evaluate.evaluation import Evaluation, Position, SaeBenchMeasures
 from gossamer.replacement.replacement_model import ReplacementModel
+from gossamer.sparse.latents import SparseLatents
 from gossamer.tokens import Tokens
 
 Sums = dict[str, Tensor]
@@ -31,14 +37,15 @@ def evaluate(
     dictionaries: SiteMapping[Dictionary],
     tokens: Tokens,
     *,
-    mask: TokenMask = DEFAULT_MASK,
+    mask: TokenMask | None = None,
     batch_size: int = BATCH,
+    saebench: bool = False,
 ) -> BySite[Evaluation]:
     """Measure each dictionary alone; see :func:`evaluate_methods`."""
     methods = {
         site: EncodingMethod(dictionary, dictionary.encode) for site, dictionary in by_site(dictionaries).items()
     }
-    return BySite(evaluate_methods(model, methods, tokens, mask=mask, batch_size=batch_size))
+    return BySite(evaluate_methods(model, methods, tokens, mask=mask, batch_size=batch_size, saebench=saebench))
 
 
 def evaluate_methods(
@@ -46,8 +53,9 @@ def evaluate_methods(
     methods: Mapping[Name, EncodingMethod],
     tokens: Tokens,
     *,
-    mask: TokenMask = DEFAULT_MASK,
+    mask: TokenMask | None = None,
     batch_size: int = BATCH,
+    saebench: bool = False,
 ) -> dict[Name, Evaluation]:
     """Measure each method alone: reconstruction, sparsity, and what its splice does to the model's predictions.
 
@@ -57,26 +65,54 @@ def evaluate_methods(
     Args:
         methods: what to measure, by any name; several may read the same site.
         tokens: rows of ordinary text.
-        mask: which tokens are measured and replaced; the others pass through. `REAL_TOKENS`: BOS and sinks too, whose
-            activations are unlike all others, so that one of them can make every average.
+        mask: which tokens are measured and replaced; the others pass through. None: those on which all of the
+            dictionaries learned. `REAL_TOKENS`: BOS and sinks too, whose activations are unlike all others, so that one
+            of them can make every average.
+        saebench: whether to measure what :func:`to_saebench` needs besides: where some tokens pass through, the layers
+            after each site run once more.
 
     Raises:
         UsageError: fewer than two tokens to measure, no row of two tokens, or a transcoder.
         NotFiniteError: activations, reconstructions or logits are not finite.
+
+    Warns:
+        LoudTokensWarning: a few tokens carry most of the variance of a site.
     """
     for method in methods.values():
         method.dictionary.require_reconstruction("evaluation")
     networks = {method.site: ReplacementModel(model, {method.site: method.dictionary}) for method in methods.values()}
-    read = ActivationStream(model, tokens, sorted(networks), mask=mask, batch_size=batch_size)
+    counted = counted_for(model, [method.dictionary for method in methods.values()], tokens, mask)
+    read = ActivationStream(model, tokens, sorted(networks), mask=counted, batch_size=batch_size)
     predicted = int(predicting(tokens).sum())
-    if int(read.counted.sum()) < 2 or not predicted:
+    if int(counted.sum()) < 2 or not predicted:
         raise UsageError("evaluating dictionaries needs at least two tokens besides BOS and padding; give more text")
+    what = f"evaluating {plural(len(methods), 'dictionary', 'dictionaries')} on {predicted:,} tokens"
+    announce(lambda: f"{what}: {_cost(model, networks, methods, predicted)}")
     means = read.means()
     ends = {model.sites("resid_post")[-1], *(network.start for network in networks.values())}
-    stream = replace(read, sites=sorted({*networks, *ends}), mask=read.counted, what="evaluating")
-    parts = stream.map(partial(_measured, model, methods, networks, means))
+    stream = replace(read, sites=sorted({*networks, *ends}), what="evaluating")
+    # SAEBench zeroes all tokens, so that its scores are relative to more damage where some pass through.
+    everywhere = saebench and not torch.equal(read.counted, tokens.mask.to(read.counted.device))
+    parts = stream.map(partial(_measured, model, methods, networks, means, saebench=saebench, everywhere=everywhere))
+    spreads = {name: torch.cat([part[name].pop("spreads").cpu() for part in parts]) for name in methods}
+    for site, name in {method.site: name for name, method in methods.items()}.items():
+        warn_of_loud_tokens(spreads[name], str(site))
     totals = {name: _added([part[name] for part in parts]) for name in methods}
-    return {name: _evaluation(method, totals[name], predicted, mask.bos) for name, method in methods.items()}
+    included = {name: (mask or TrainingTokens.of(method.dictionary).mask).bos for name, method in methods.items()}
+    facts = (str(model.dtype).removeprefix("torch."), *tokens.ids.shape) if saebench else None
+    return {
+        name: _evaluation(method, totals[name], predicted, included[name], facts) for name, method in methods.items()
+    }
+
+
+def _cost(
+    model: LanguageModel, networks: Mapping[Site, ReplacementModel], methods: Mapping[Name, EncodingMethod], tokens: int
+) -> str:
+    """Time and memory in words: two passes for all, and for zero and each method the later layers and the head."""
+    after = [pass_operations(model, site.layer or 0) for site in (*networks, *(one.site for one in methods.values()))]
+    work = 2 * pass_operations(model) + sum(after) + (1 + len(after)) * head_operations(model)
+    logits = 3 * 2**24 * 4
+    return Cost(tokens * work / operations_per_second(model), logits).told(model)
 
 
 def _measured(
@@ -85,35 +121,48 @@ def _measured(
     networks: Mapping[Site, ReplacementModel],
     means: Mapping[Site, Tensor],
     batch: ActivationBatch,
+    *,
+    saebench: bool,
+    everywhere: bool,
 ) -> dict[Name, Sums]:
     last = model.sites("resid_post")[-1]
 
-    def after(site: Site, value: Tensor) -> Tensor:
+    def after(site: Site, value: Tensor, mask: Tensor = batch.mask) -> Tensor:
         """The last stream with `value` at the site."""
         network = networks[site]
         prefix = batch.values[network.start]
-        return network.capture(batch.tokens, batch.mask, [last], prefix=prefix, reconstruct=lambda _, __: value)[last]
+        return network.capture(batch.tokens, mask, [last], prefix=prefix, reconstruct=lambda _, __: value)[last]
 
     edited: dict[str, Tensor] = {}
     for site in networks:
         edited[f"zero {site}"] = after(site, torch.zeros_like(batch.at(site)))
+        if everywhere:
+            edited[f"zero everywhere {site}"] = after(site, torch.zeros_like(batch.at(site)), batch.tokens.mask)
     found: dict[Name, Sums] = {}
     for name, method in methods.items():
         x = batch.values[method.site]
         here = batch.mask.to(x.device)
-        out, sums = _reconstruction(method, x[here], means[method.site])
+        out, latents, sums = _reconstruction(method, x[here], means[method.site])
         edited[f"spliced {name}"] = after(method.site, x.index_put(here.nonzero(as_tuple=True), out.to(x.dtype)))
-        found[name] = sums | _by_position(sums.pop("rows"), here)
+        rows = sums.pop("rows")
+        found[name] = sums | {"spreads": rows[-1], "positions": _by_position(rows, here)}
+        if saebench:
+            found[name]["fired_rows"] = _rows_of(latents, here)
     ce_model, predictions = compare_predictions(model, batch.values[last], edited, batch.tokens)
     for name, method in methods.items():
         zero, spliced = predictions[f"zero {method.site}"], predictions[f"spliced {name}"]
         found[name] |= {"ce_model": ce_model, "ce_zero": zero.cross_entropy, "kl_zero": zero.kl}
         found[name] |= {"ce_spliced": spliced.cross_entropy, "kl_spliced": spliced.kl}
+        if saebench:
+            zero = predictions.get(f"zero everywhere {method.site}", zero)
+            found[name] |= {"ce_zero_everywhere": zero.cross_entropy, "kl_zero_everywhere": zero.kl}
     return found
 
 
-def _reconstruction(method: EncodingMethod, x: Float[Tensor, "tokens d"], mean: Tensor) -> tuple[Tensor, Sums]:
-    """The reconstruction of each token, and sums over tokens; "rows" has L0, error and spread of each."""
+def _reconstruction(
+    method: EncodingMethod, x: Float[Tensor, "tokens d"], mean: Tensor
+) -> tuple[Tensor, SparseLatents, Sums]:
+    """The reconstruction of each token, its latents, and sums over tokens; "rows" has L0, error and spread of each."""
     dictionary = method.dictionary
     latents = method.encode(x)
     out = dictionary.reconstruct(x, latents)
@@ -121,7 +170,7 @@ def _reconstruction(method: EncodingMethod, x: Float[Tensor, "tokens d"], mean: 
     error, spread = (exact - made).square().sum(dim=1), (exact - mean.to(exact.device)).square().sum(dim=1)
     norm_in, norm_out, product = exact.norm(dim=1), made.norm(dim=1), (exact * made).sum(dim=1)
     l0, active = latents.l0.double(), latents.latents[latents.activations > 0]
-    return out, {
+    sums = {
         "tokens": torch.tensor(float(len(x)), dtype=torch.float64),
         "l0": l0.sum(),
         "l1": latents.activations.double().sum(),
@@ -137,25 +186,36 @@ def _reconstruction(method: EncodingMethod, x: Float[Tensor, "tokens d"], mean: 
         "fired": torch.bincount(active, minlength=dictionary.n_latents),
         "rows": torch.stack([torch.ones_like(l0), l0, error, spread]),
     }
+    return out, latents, sums
 
 
-def _by_position(rows: Float[Tensor, "four tokens"], kept: Bool[Tensor, "batch pos"]) -> Sums:
+def _by_position(rows: Float[Tensor, "four tokens"], kept: Bool[Tensor, "batch pos"]) -> Float[Tensor, "four pos"]:
     position = kept.nonzero()[:, 1]
-    sums = rows.new_zeros(len(rows), kept.shape[1]).index_add(1, position, rows)
-    return {"positions": sums}
+    return rows.new_zeros(len(rows), kept.shape[1]).index_add(1, position, rows)
+
+
+def _rows_of(latents: SparseLatents, kept: Bool[Tensor, "batch pos"]) -> Int[Tensor, "n"]:
+    """In how many rows each latent is active."""
+    active, row = latents.activations > 0, kept.nonzero()[:, 0]
+    pairs = row[latents.tokens[active]] * latents.n_latents + latents.latents[active]
+    return torch.bincount(torch.unique(pairs) % latents.n_latents, minlength=latents.n_latents)
 
 
 def _added(parts: list[Sums]) -> Sums:
     return {name: torch.stack([part[name].cpu() for part in parts]).sum(dim=0) for name in parts[0]}
 
 
-def _evaluation(method: EncodingMethod, sums: Sums, predicted: int, include_bos: bool) -> Evaluation:
+def _evaluation(
+    method: EncodingMethod, sums: Sums, predicted: int, include_bos: bool, saebench: tuple[str, int, int] | None
+) -> Evaluation:
+    """`saebench`: the model's dtype and the shape of the text, if SAEBench's measures were taken."""
     total = {name: value.item() for name, value in sums.items() if value.ndim == 0}
     tokens = total["tokens"]
     per_token = {name: total[name] / tokens for name in ("l0", "l1", "cosine", "norm_in", "norm_out", "norm_ratio")}
     predictions = {
         name: total[name] / predicted for name in ("ce_model", "ce_spliced", "ce_zero", "kl_spliced", "kl_zero")
     }
+    ce_zero, kl_zero = (total.get(f"{name}_zero_everywhere", 0.0) / predicted for name in ("ce", "kl"))
     return Evaluation(
         site=method.site,
         tokens=int(tokens),
@@ -171,6 +231,7 @@ def _evaluation(method: EncodingMethod, sums: Sums, predicted: int, include_bos:
             if count
         ),
         includes_bos=include_bos,
+        saebench=None if saebench is None else SaeBenchMeasures(*saebench, ce_zero, kl_zero, sums["fired_rows"]),
         **per_token,
         **predictions,
     )

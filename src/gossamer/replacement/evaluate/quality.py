@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.activations.stream import BATCH, ActivationBatch, ActivationStream
-from gossamer.activations.token_mask import DEFAULT_MASK, TokenMask
+from gossamer.activations.token_mask import TokenMask
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.dictionary.training_tokens import counted_for
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.predictions import compare_predictions, predicting
@@ -49,10 +50,12 @@ def quality(
     dictionaries: Mapping[Site, Dictionary],
     tokens: Tokens,
     *,
-    mask: TokenMask = DEFAULT_MASK,
+    mask: TokenMask | None = None,
     batch_size: int = BATCH,
 ) -> Quality:
     """Measure `dictionaries` together on rows of text; tokens that do not count pass through all of them.
+
+    Tokens that count are those of `mask`, by default those on which all of the dictionaries learned.
 
     Memory: the streams of one batch at all sites, and what `compare_predictions` takes.
 
@@ -63,8 +66,9 @@ def quality(
     predicted = int(predicting(tokens).sum())
     if not predicted:
         raise UsageError("measuring predictions needs rows of at least two tokens; give more text")
+    counted = counted_for(model, dictionaries.values(), tokens, mask)
     network, last = ReplacementModel(model, dictionaries), model.sites("resid_post")[-1]
-    read = ActivationStream(model, tokens, list(dictionaries), mask=mask, batch_size=batch_size)
+    read = ActivationStream(model, tokens, list(dictionaries), mask=counted, batch_size=batch_size)
     means = read.means()
 
     def compared(batch: ActivationBatch) -> Float[Tensor, "four"]:
@@ -76,7 +80,7 @@ def quality(
         ce, found = compare_predictions(model, batch.values[last], streams, batch.tokens)
         return torch.stack([found["spliced"].kl, ce, found["spliced"].cross_entropy, found["mean"].cross_entropy])
 
-    ends = replace(read, sites=sorted({network.start, last}), mask=read.counted, what="measuring predictions")
+    ends = replace(read, sites=sorted({network.start, last}), what="measuring predictions")
     sums = torch.stack(ends.map(compared)).sum(dim=0) / predicted
     kl, ce_model, ce_spliced, ce_mean = sums.tolist()
     return Quality(kl, ce_model, ce_spliced, ce_mean, predicted)

@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from gossamer.activations.token_mask import counted_tokens
 from gossamer.dictionary.formats.weights import sha256
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
@@ -113,20 +112,19 @@ def buffers_for(source: OnTheFly, steps: int, batch: int, reuse: int) -> int:
 
 def order(source: OnTheFly, index: int) -> Int[Tensor, "tokens"]:
     """Which activation of a buffer, in the corpus's order, stands where in its shard."""
-    tokens = int(counted_tokens(source.model, source.tokens(index)).sum())
+    tokens = int(source.counted(index).sum())
     return torch.randperm(tokens, generator=generator(source.seed, "turn", index))
 
 
 def _bytes(source: OnTheFly, asked: Manifest, index: int) -> int:
     token = 4 + DTYPES[asked.dtype].itemsize * sum(asked.sites.values())
-    return int(counted_tokens(source.model, source.tokens(index)).sum()) * token + _OVERHEAD
+    return int(source.tokens(index).mask.sum()) * token + _OVERHEAD
 
 
 def _write_shard(source: OnTheFly, index: int, dtype: str, path: Path) -> Entry:
-    rows = source.tokens(index)
     places = order(source, index)
-    buffer = dict(source.captured(rows))
-    ids = rows.ids[counted_tokens(source.model, rows)][places].int()
+    buffer = dict(source.captured(index))
+    ids = source.tokens(index).ids[source.counted(index)][places].int()
     # Site by site, each in place of the float32 it came from: two copies of one site at most.
     stored = {str(site): _shuffled(buffer.pop(site), places, dtype, str(site)) for site in list(buffer)}
     write_tensors(path, {**stored, TOKENS: ids}, {"dtype": dtype})

@@ -1,0 +1,42 @@
+"""What can be refused at once: paths with nothing there and numbers that cannot be meant.
+
+Commands call these before they import what computes: a mistake in the line costs no seconds of imports and of reading a
+model. Nothing here may import torch.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from gossamer.errors import UsageError
+
+# Endings of files of prompts, as gossamer.tasks.published has them.
+_PROMPTS = (".json", ".jsonl", ".csv")
+
+
+def require_dictionaries(sources: Sequence[str] | None) -> None:
+    """Refuse a folder or file of dictionaries that is not there."""
+    for source in sources or ():
+        if not source.startswith("hub:") and not Path(source).exists():
+            raise UsageError(f"{source}: no such file or folder; give a dictionary's folder, or hub:owner/repo/path")
+
+
+def require_texts(paths: Iterable[Path]) -> None:
+    """Refuse a text that is not there."""
+    for path in paths:
+        if not str(path).startswith("hub:") and not path.exists():
+            raise UsageError(f"{path}: no such file; give the path of an existing file or folder of text")
+
+
+def require_task(name: str | None) -> None:
+    """Refuse a file of prompts that is not there; names of tasks are looked up later."""
+    if name is not None and name.lower().endswith(_PROMPTS) and not Path(name).is_file():
+        raise UsageError(
+            f"{name}: no such file; give the path of an existing file of prompts (JSON, JSON lines or CSV)"
+        )
+
+
+def require_files(paths: Iterable[Path] | None, what: str) -> None:
+    """Refuse files that are not there."""
+    for path in paths or ():
+        if not path.is_file():
+            raise UsageError(f"{path}: no such file; give the path of an existing file of {what}")

@@ -1,0 +1,121 @@
+"""`gossamer trace`: where a logit difference or a latent came from."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+from rich.tree import Tree
+
+from gossamer.cli import inputs, options
+from gossamer.cli.printing import err, out, print_json
+from gossamer.errors import UsageError
+
+
+def trace(
+    model: options.Model,
+    dictionaries: options.Dictionaries = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="The text to explain the end of.")] = None,
+    answer: Annotated[str | None, typer.Option(help="What the model should go on with, such as ' Mary'.")] = None,
+    wrong: Annotated[str | None, typer.Option(help="What it is compared with, such as ' John'.")] = None,
+    latent: Annotated[
+        str | None, typer.Option(help="A latent to explain instead, as SITE/LATENT: z.5/123, resid_post.3/7.")
+    ] = None,
+    position: Annotated[int, typer.Option(help="The latent's token, from 0, or from the end where negative.")] = -1,
+    task: Annotated[
+        str | None, typer.Option("--task", "-t", help="A task's name or file instead of a prompt: sums by role.")
+    ] = None,
+    prompts: Annotated[int, typer.Option("--prompts", "-n", help="Of a task: held-out prompts, at most.")] = 64,
+    nodes: Annotated[int, typer.Option(help="Nodes of the tree, the largest contributions first.")] = 40,
+    check: Annotated[
+        bool, typer.Option("--check", help="Remove each contribution from the model and measure what it does.")
+    ] = False,
+    output: Annotated[Path | None, typer.Option("--out", help="A file for the trace, as JSON.")] = None,
+    bos: options.Bos = None,
+    seed: options.Seed = 0,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    family: options.FamilyFile = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Take a logit difference, or a latent, apart: by latents, layers, heads and tokens, again and again.
+
+    Attention patterns and norm scales stay as they are on the prompt, so that contributions add up. Each line has what
+    a part adds to the whole, its share of the line above, the head that moved it most, and in brackets what biases and
+    the parts that are not shown make up of it. With --check every edge is tested on the model itself.
+
+    Example: gossamer trace bundled:spool -p "The boys near the dog" --answer " are" --wrong " is"
+    """
+    if (prompt is None) == (task is None):
+        raise UsageError("--prompt, --task: one of the two expected; give a text or a task")
+    if task is not None and (latent is not None or answer is not None or wrong is not None or check):
+        raise UsageError("--latent, --answer, --wrong, --check: for one prompt; a task has answers of its own")
+    inputs.at_least("--nodes", nodes, 1)
+    from gossamer.attention import tracing
+    from gossamer.features import Feature
+    from gossamer.progress import progress_bars
+
+    feature = None if latent is None else Feature.parse(latent)
+    network = inputs.language_model(model, device, dtype, family)
+    chosen = inputs.dictionary_set(network, model, dictionaries)
+    with progress_bars(err):
+        if task is not None:
+            examples = inputs.task(task, network.tokenizer, bos=bos, prompts=None, seed=seed)
+            found = tracing.trace_task(network, chosen, examples, prompts=prompts, nodes=nodes)
+        else:
+            assert prompt is not None
+            found = tracing.trace_prompt(
+                network,
+                chosen,
+                prompt,
+                answer=answer,
+                wrong=wrong,
+                feature=feature,
+                position=position,
+                nodes=nodes,
+                bos=bos,
+                check=check,
+            )
+    saved = None if output is None else found.save(output)
+    if as_json:
+        tree = [{**asdict(node), "source": str(node.source)} for node in found.trace.nodes]
+        checked = None if found.check is None else asdict(found.check)
+        print_json({"target": found.trace.target, "prompt": list(found.prompt), "nodes": tree, "check": checked})
+        return
+    out.print(_tree(found))
+    if found.check is not None:
+        for name, one in (("frozen", found.check.frozen), ("live", found.check.live)):
+            out.print(
+                f"predicted against measured, patterns {name}: rank correlation {one.value:.2f} "
+                f"[{one.low:.2f}, {one.high:.2f}] over {one.edges} edges",
+                soft_wrap=True,
+            )
+    if saved is not None:
+        out.print(f"trace: {saved}", soft_wrap=True)
+
+
+def _tree(found: Any) -> Tree:
+    root = Tree(_line(found, 0), guide_style="dim")
+    branches = {0: root}
+    for number in range(len(found.trace.nodes)):
+        for child in found.trace.children(number):
+            branches[child] = branches[number].add(_line(found, child))
+    return root
+
+
+def _line(found: Any, number: int) -> Text:
+    node = found.trace.nodes[number]
+    name = found.trace.target if node.parent is None else str(node.source)
+    line = Text(f"{name} ")
+    if word := found.token(number):
+        line.append(f"{word!r} ", style="cyan")
+    line.append(f"{node.contribution:+.3f}", style="bold")
+    if node.parent is not None:
+        line.append(f" ({node.share:.0%})")
+    if node.heads:
+        strongest = max(range(len(node.heads)), key=lambda head: abs(node.heads[head]))
+        line.append(f" head {strongest} {node.heads[strongest]:+.3f}", style="magenta")
+    if node.expanded and abs(node.remainder) + abs(node.bias) > 0:
+        line.append(f" [biases {node.bias:+.2f}, rest {node.remainder:+.2f}]", style="dim")
+    return line

@@ -109,11 +109,8 @@ def write_results(
     found.circuit.save(target / "circuit.json")
     graph = found.graph()
     save_attribution_graph(target / "graph.json", graph)
-    announce(
-        lambda: (
-            f"{found.circuit!r} is in {target / 'circuit.json'}; it is now measured, beside other methods, for the report"
-        )
-    )
+    said = f"{found!r} is in {target / 'circuit.json'}; it is now measured in full, for the report"
+    announce(lambda: said)
     findings = collect_findings(found, methods=methods, reruns=reruns, others=others)
     cards = {node.card.feature: node.card for node in findings.nodes}
     save_viewer_folder(target / "circuit-tracer", graph, cards.values())

@@ -288,3 +288,25 @@ def test_an_improved_path_falls_in_size_whatever_is_filled_up(refiner: CircuitRe
 def test_of_two_nodes_the_idle_one_goes(refiner: CircuitRefiner) -> None:
     useful = at_end(refiner, STEADY[0])
     assert refiner.pruned(torch.cat([at(refiner, "A", 1), useful])).tolist() == useful.tolist()
+
+
+def test_nodes_may_be_left_out_on_fewer_prompts_than_decide(
+    refiner: CircuitRefiner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = torch.cat([at(refiner, "A", *STEADY, 2, 5), at_end(refiner, *STEADY, CHANGING, 20, 21)])
+    few = replace(refiner, left_out=4)
+    counted: list[tuple[int, int]] = []
+    real = CircuitRefiner.losses_without
+
+    def watched(self: CircuitRefiner, circuit: torch.Tensor, only: torch.Tensor | None = None) -> torch.Tensor:
+        counted.append((self._count, len(circuit) if only is None else int(only.sum())))
+        return real(self, circuit, only)
+
+    monkeypatch.setattr(CircuitRefiner, "losses_without", watched)
+    left = few.pruned(start)
+    assert {prompts for prompts, _ in counted} == {4}
+    tried = [nodes for _, nodes in counted]
+    assert tried[0] == len(start)
+    assert tried == sorted(tried, reverse=True)
+    assert not set(left.tolist()) & set(at(refiner, "A", *STEADY, 2, 5).tolist())
+    assert loss_by_hand(refiner, left) <= loss_by_hand(refiner, start) + 1e-7

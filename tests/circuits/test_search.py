@@ -8,7 +8,7 @@ from planted import Planted, planted
 
 from gossamer.batching import MemoryWarning
 from gossamer.circuits import search
-from gossamer.circuits.attribution import attribution_patching, ranking
+from gossamer.circuits.attribution import attribution_patching, effect_sizes, ranking
 from gossamer.circuits.outputs import Outputs
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.search import SearchSettings, search_path, soft_top
@@ -91,6 +91,27 @@ def test_the_search_starts_from_attribution(known: Planted) -> None:
     for circuit in path.circuits[1:]:
         assert moved[circuit].all()
         assert circuit.tolist() == order[: len(circuit)].tolist()
+
+
+def test_a_node_on_a_plateau_of_the_unmasked_network_starts_by_what_it_does_elsewhere(
+    known: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n, asked = len(known.splice.nodes), []
+    slopes = {1.0: torch.linspace(1, 0, n), 0.75: torch.full((n,), -0.5)}
+    slopes[1.0][[2, 4]] = 0.0
+
+    def gradient(splice: Splice, mask: float, what: str) -> torch.Tensor:
+        asked.append(mask)
+        return slopes[mask]
+
+    monkeypatch.setattr("gossamer.circuits.attribution.gradient_at", gradient)
+    found = effect_sizes(known.splice, (1.0, 0.75), "test")
+    assert found[[2, 4, n - 1]].tolist() == [0.5, 0.5, 0.5]
+    assert torch.equal(found[5:-1], slopes[1.0][5:-1])
+    assert asked == [1.0, 0.75]
+    slopes[1.0] = torch.ones(n)
+    effect_sizes(known.splice, (1.0, 0.75), "test")
+    assert asked == [1.0, 0.75, 1.0], "where every node does something no second pass is made"
 
 
 def test_the_same_seed_gives_the_same_path_and_another_seed_other_batches(

@@ -22,7 +22,7 @@ def prompt_operations(model: LanguageModel, start: Site, examples: PromptPairs) 
 
 
 def spared(model: LanguageModel, each: float, most: int, least: int) -> int:
-    """`most` of something; on a CPU in proportion fewer where `each`, a prompt's pass, is expensive, not below `least`."""
+    """`most` of something; on a CPU fewer, in proportion, where `each` (a prompt's pass) is dear; not below `least`."""
     if model.device.type != "cpu":
         return most
     # A network without layers after its dictionaries costs nothing.

@@ -1,4 +1,4 @@
-"""What a network says at the answer position: logits of the answers, and of all tokens only where they are asked for."""
+"""What a network says at the answer position: logits of the answers, and of all tokens where they are asked for."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

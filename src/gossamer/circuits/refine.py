@@ -72,8 +72,8 @@ class CircuitRefiner:
         full: the full model on the same prompts.
         loss: the search's loss.
         prompts: how many of the prompts are used (the first ones; a task's prompts are in random order).
-        left_out: on how many of these nodes are left out one at a time. Whether nodes go is decided on all of them; with
-            fewer, a node that was not free before others went is not tried again.
+        left_out: on how many of these nodes are left out one at a time. Whether nodes go is decided on all of them;
+            with fewer, a node that was not free before others went is not tried again.
         validation: the same over the prompts that choices are made on; None chooses on the fitted ones.
     """
 

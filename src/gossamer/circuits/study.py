@@ -169,6 +169,7 @@ class Study:
         Known before any search, from one pass over the prompts.
         """
         self.require_one_device()
+        _ = self.attachments  # refuses dictionaries that do not fit
         return self.bare.kept(self.bare.splice.nodes, non_nodes="kept")
 
     @cached_property
@@ -275,9 +276,9 @@ class Study:
             for one in self.attachments
         )
         raise GossamerError(
-            f"the dictionaries together keep {share:.0%} of {self.task.name} in {self.model.title}: expected at "
-            f"least {LEAST_SHARE:.0%}, or there is no circuit to find in them; on these prompts they have {each}; train them longer or "
-            "on other text, or use fewer sites"
+            f"the dictionaries together keep {share:.0%} of {self.task.name} in {self.model.title}: expected at least "
+            f"{LEAST_SHARE:.0%}, or there is no circuit to find in them; on these prompts they have {each}; train them "
+            "longer or on other text, or use fewer sites"
         )
 
     def paths(self, methods: Sequence[str], search: SearchSettings | None = None) -> tuple[CircuitPath, ...]:

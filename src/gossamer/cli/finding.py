@@ -123,7 +123,8 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
             (f"{measured['faithfulness']:.1%}", "bold"),
             f" of the {known.kept} of {circuit.task} in {circuit.model}, held-out prompts "
             f"(accuracy {measured['accuracy']:.1%}, KL {measured['kl']:.3f} nats, between the answers alone "
-            f"{contrast:.3f}, per-prompt error {error:.3f}); the dictionaries with all of their latents keep {allowed:.1%}",
+            f"{contrast:.3f}, per-prompt error {error:.3f}); "
+            f"the dictionaries with all of their latents keep {allowed:.1%}",
         )
     )
     if (said := stability(known)) is not None:

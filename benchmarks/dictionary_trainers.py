@@ -61,14 +61,14 @@ class Ours(Trainer):
         optimiser = OptimiserConfig(learning_rate=work.rate, warm_up=0.0, decay=0.0)
         start = {"encoder_scale": work.encoder_scale, "dead_after": work.dead_after}
         config = DictionaryTrainerConfig(work.latents, objective, None, optimiser, sensitivity=0.0, **start)
-        self.learner = DictionaryTrainer.begin(
+        self.trainer = DictionaryTrainer.begin(
             DictionarySpec("benchmark", Site("resid_post", 0), None, config), work.steps, first
         )
         self.done = 0
 
     def step(self, x: Tensor) -> None:
         """See :class:`Trainer`."""
-        self.learner.step(x, None, self.done)
+        self.trainer.step(x, None, self.done)
         self.done += 1
 
     def reconstruct(self, x: Tensor) -> Tensor:
@@ -76,8 +76,8 @@ class Ours(Trainer):
         raise NotImplementedError
 
     def explained_variance(self, x: Tensor) -> float:
-        """As for the others: the learner's units are the activations', shifted and scaled."""
-        return float(self.learner.gradients(x, None, self.done).averaged["explained_variance"])
+        """As for the others: the trainer's units are the activations', shifted and scaled."""
+        return float(self.trainer.gradients(x, None, self.done).averaged["explained_variance"])
 
 
 class SAELens(Trainer):

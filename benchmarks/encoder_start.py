@@ -64,13 +64,13 @@ def trained(options: argparse.Namespace) -> dict[tuple[str, float, int], Evaluat
     model = LanguageModel.load(REAL / "models" / FOLDERS[options.model])
     config = recipe_for(model).config
     site = Site("resid_post", model.n_layers // 2)
-    batch = replace(config.learner, sensitivity=0.0)
-    learners = {"batchtopk": batch, "topk": replace(batch, objective=TopK(k=batch.objective.k))}
+    batch = replace(config.trainer, sensitivity=0.0)
+    trainers = {"batchtopk": batch, "topk": replace(batch, objective=TopK(k=batch.objective.k))}
     plans = {
         (kind, scale, seed): DictionarySpec(
-            f"{kind} {scale} {seed}", site, None, replace(learner, encoder_scale=scale), seed
+            f"{kind} {scale} {seed}", site, None, replace(trainer, encoder_scale=scale), seed
         )
-        for kind, learner in learners.items()
+        for kind, trainer in trainers.items()
         for scale in SCALES
         for seed in range(options.seeds)
     }

@@ -356,7 +356,7 @@ def whole_path(scale: Scale, model: Path | None) -> list[Row]:
     dry = scale.name == "dry-run"
     config = TrainingConfig(
         corpus=CorpusConfig(context=32 if dry else 128, bos=1.0),
-        learner=DictionaryTrainerConfig(n_latents=128 if dry else 8192, objective=BatchTopK(k=16 if dry else 64)),
+        trainer=DictionaryTrainerConfig(n_latents=128 if dry else 8192, objective=BatchTopK(k=16 if dry else 64)),
         fit=FitConfig(tokens=scale.tokens, **({"batch": 512, "buffer": 2048, "sensitivity_rows": 16} if dry else {})),
         finetune=FinetuneConfig(tokens=0),
     )

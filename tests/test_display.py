@@ -109,9 +109,12 @@ def shown(found):
         compile_program(program.build(), program.vocabulary, max_length=3),
         TrainingConfig(),
         [getattr(objectives, name)() for name in OBJECTIVES],
-        [DictionaryTrainerConfig(objective=objectives.L1(), remedy=remedy()) for remedy in (Ghost, Resampling)],
+        [
+            DictionaryTrainerConfig(objective=objectives.L1(), dead_latents=strategy())
+            for strategy in (Ghost, Resampling)
+        ],
         FitConfig(tokens=5, batch=2),
-        DictionarySpec("a", site, learner=DictionaryTrainerConfig(n_latents=64)),
+        DictionarySpec("a", site, trainer=DictionaryTrainerConfig(n_latents=64)),
         recipe_for(model),
         CorpusConfig(),
         FinetuneConfig(),

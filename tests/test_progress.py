@@ -34,6 +34,20 @@ def test_bars_end_with_their_block():
     assert progress.begin("work", 1)(1, "") is None
 
 
+def test_work_that_comes_again_has_one_bar():
+    text = io.StringIO()
+    with progress.progress_bars(Console(file=text, force_terminal=True, width=120)):
+        for _ in range(30):
+            progress.begin("measuring", 2)(2, "")
+        under_way = [progress.begin("searching", 2) for _ in range(2)]
+        under_way[0](1, "")
+    last = text.getvalue().split("measuring")[-1]
+    assert last.count("searching") == 2
+    # Each time that the bars are drawn there are at most three of them.
+    frames = text.getvalue().split("\x1b[2K")
+    assert max(frame.count("measuring") for frame in frames) == 1
+
+
 def test_work_inside_of_a_step_is_not_announced():
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
     with progress.progress_bars(console):

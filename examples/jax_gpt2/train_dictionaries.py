@@ -26,8 +26,8 @@ def train(
         for site in sites:
             parts[site].append(streams[site][batch.mask])
     activations = {site: torch.cat(found) for site, found in parts.items()}
-    learner = DictionaryTrainerConfig(n_latents=latents, objective=BatchTopK(k=k), sensitivity=0.0)
-    plans = [DictionarySpec(str(site), site, learner=learner) for site in sites]
+    trainer = DictionaryTrainerConfig(n_latents=latents, objective=BatchTopK(k=k), sensitivity=0.0)
+    plans = [DictionarySpec(str(site), site, trainer=trainer) for site in sites]
     fit = FitConfig(tokens=tokens)
     found = fit_tensors(activations, plans, fit, folder / "training", model_name=model.name)
     dictionaries = DictionarySet(found.values())

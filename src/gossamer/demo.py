@@ -16,6 +16,7 @@ from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import StudySettings
 from gossamer.dictionary import DictionarySet
 from gossamer.model import LanguageModel
+from gossamer.progress import announce
 from gossamer.report import write_report
 from gossamer.results import folder_lock
 from gossamer.tasks import get
@@ -108,6 +109,8 @@ def write_results(
     found.circuit.save(target / "circuit.json")
     graph = found.graph()
     save_attribution_graph(target / "graph.json", graph)
+    said = f"{found!r} is in {target / 'circuit.json'}; it is now measured in full, for the report"
+    announce(lambda: said)
     findings = collect_findings(found, methods=methods, reruns=reruns, others=others)
     cards = {node.card.feature: node.card for node in findings.nodes}
     save_viewer_folder(target / "circuit-tracer", graph, cards.values())

@@ -109,6 +109,9 @@ class _Bars:
         self.progress = progress
 
     def begin(self, what: str, total: int) -> Callable[[int, str], None]:
+        # Work that comes again has one bar, the latest: dozens of finished ones of one name would say nothing.
+        for done in [task.id for task in self.progress.tasks if task.description == what and task.finished]:
+            self.progress.remove_task(done)
         task = self.progress.add_task(what, total=total, note="")
 
         def advance(steps: int, note: str = "") -> None:

@@ -80,7 +80,7 @@ def short(monkeypatch):
     monkeypatch.setattr(build, "PROMPTS", 4)
     config = TrainingConfig(
         corpus=CorpusConfig(context=40, bos=1.0),
-        learner=DictionaryTrainerConfig(n_latents=32, objective=BatchTopK(k=4)),
+        trainer=DictionaryTrainerConfig(n_latents=32, objective=BatchTopK(k=4)),
         fit=FitConfig(tokens=2048, batch=256, buffer=1024, sensitivity_rows=16),
         finetune=FinetuneConfig(tokens=0),
     )

@@ -9,7 +9,10 @@ from torch import Tensor
 
 from gossamer.circuits.ablation import Ablation, AblationKind, ErrorPolicy, SiteAblation
 from gossamer.circuits.nodes import Nodes
+from gossamer.circuits.outputs import Outputs
+from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.splice import Splice
+from gossamer.circuits.study import StudySettings
 from gossamer.dictionary import Dictionary, DictionaryConfig
 from gossamer.features import Feature, Node
 from gossamer.model.language_model import LanguageModel
@@ -27,6 +30,8 @@ SLOT_ROWS = torch.tensor([[-1, 0, 1, 2, 3, 4, 5], [-1, 6, 7, 8, 9, -1, -1]])
 N_SLOTS, BOS, PREFIX, GAP = 10, 0, 3, 4
 LATENTS = 20
 MODEL_NAME = "GPT2LMHeadModel"
+SEARCH = SearchSettings(sizes=(80, 40, 20, 10), steps=25, batch_size=6, learning_rate=0.3, seed=4)
+SETTINGS = StudySettings(batch_size=32, seed=3)
 
 
 def node_at(site: str | Site, role: str, latent: int) -> Node:
@@ -193,7 +198,23 @@ def by_hand(splice: Splice, grids: Mapping[Site, Tensor], reads: dict[Site, Tens
         return model.logits(examples.clean.tokens, at=examples.clean.answer_position)
 
 
+def table(logits: Tensor) -> Outputs:
+    """The outputs of a network of which the logits are known."""
+
+    def unembed(x: Tensor, ids: Tensor | None = None) -> Tensor:
+        return x if ids is None else x.gather(1, ids)
+
+    return Outputs(logits, unembed)
+
+
 def differences(logits: Tensor, examples: PromptPairs) -> Tensor:
     """Logit differences of the prompts, one by one."""
     pairs = zip(logits, examples.answer.tolist(), examples.incorrect.tolist(), strict=True)
     return torch.stack([row[answer] - row[incorrect] for row, answer, incorrect in pairs]).double()
+
+
+def swapped(task: Task, rows: list[int]) -> Task:
+    """The task with answer and wrong answer exchanged in some of the training prompts."""
+    answer, incorrect = task.train.answer.clone(), task.train.incorrect.clone()
+    answer[rows], incorrect[rows] = task.train.incorrect[rows], task.train.answer[rows]
+    return replace(task, train=replace(task.train, answer=answer, incorrect=incorrect))

@@ -49,7 +49,7 @@ def planted(model: LanguageModel) -> Planted:
     everything = all_nodes(dictionaries)
     nodes = everything.select(everything.latent != TWIN)
     splice = Splice.of(model, dictionaries, examples, ablation, nodes, batch_size=8)
-    full = FullModel.measure(lambda rows: splice(torch.ones(len(nodes)), rows), examples)
+    full = FullModel.measure(lambda rows: splice.outputs(torch.ones(len(nodes)), rows), examples)
     keys = frozenset(node_at(SITE, "END", latent) for latent in (*STEADY, CHANGING))
     return Planted(splice, full, everything, keys)
 

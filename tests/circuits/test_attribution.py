@@ -27,7 +27,8 @@ from gossamer.circuits.attribution import (
     ranking,
 )
 from gossamer.circuits.nodes import Nodes
-from gossamer.circuits.search import SearchSettings
+from gossamer.circuits.outputs import Outputs
+from gossamer.circuits.search import SearchSettings, effort
 from gossamer.circuits.splice import WHOLE_BATCH, Splice
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
@@ -186,7 +187,7 @@ def test_the_batch_size_does_not_matter_even_when_memory_runs_out(
     splice = make_splice(model, task, batch_size=64)
     expected = score(splice)
     torch.testing.assert_close(score(make_splice(model, task, batch_size=3)), expected, **FLOAT32)
-    name = "__call__" if score is attribution_patching else "latents"
+    name = "outputs" if score is attribution_patching else "latents"
     real = getattr(Splice, name)
 
     def limited(self: Splice, *arguments: object) -> object:
@@ -206,18 +207,18 @@ def test_a_backward_pass_through_whole_dictionaries_takes_few_prompts(
 ) -> None:
     splice, tried = make_splice(model, task, batch_size=64), []
     expected = attribution_patching(splice), integrated_gradients(splice, points=2)
-    real = Splice.__call__
+    real = Splice.outputs
 
-    def watched(self: Splice, mask: Tensor, rows: slice) -> Tensor:
+    def watched(self: Splice, mask: Tensor, rows: slice) -> Outputs:
         tried.append(rows.stop - rows.start)
         return real(self, mask, rows)
 
-    monkeypatch.setattr(Splice, "__call__", watched)
+    monkeypatch.setattr(Splice, "outputs", watched)
     monkeypatch.setattr("gossamer.circuits.attribution.WHOLE_BATCH", 3)
     found = attribution_patching(splice), integrated_gradients(splice, points=2)
     torch.testing.assert_close(found, expected, **FLOAT32)
     assert set(tried) == {3, 2}
-    assert SearchSettings().batch_size == GRADIENT_BATCH >= WHOLE_BATCH
+    assert effort(SearchSettings(), partial(affordable, splice))[1] == GRADIENT_BATCH >= WHOLE_BATCH
 
 
 def test_attribution_leaves_no_gradient_behind(model: LanguageModel, task: Task) -> None:

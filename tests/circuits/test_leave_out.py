@@ -14,7 +14,7 @@ from gossamer.tasks.task import Task
 
 def total(network: Network) -> float:
     with torch.no_grad():
-        return (network(slice(None)) * torch.arange(30.0)).sum().item()
+        return (network(slice(None)).logits() * torch.arange(30.0)).sum().item()
 
 
 @pytest.mark.parametrize("kind", ["mean", "zero", "resample"])
@@ -28,7 +28,7 @@ def test_every_node_left_out_equals_the_circuit_without_it(
     circuit = random_choice(splice.nodes, 20)
     everything = torch.arange(len(circuit))
     expected = [
-        total(lambda rows, left=left: splice.with_nodes(left)(torch.ones(len(left)), rows))
+        total(lambda rows, left=left: splice.with_nodes(left).outputs(torch.ones(len(left)), rows))
         for left in (circuit.select(everything != node) for node in range(len(circuit)))
     ]
     found = each_left_out(splice, circuit, total, "test")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from circuit_lab import table
 from planted import Planted, planted
 
 from gossamer.circuits.loss import PROMPT_WEIGHT, prompt_loss
@@ -21,12 +22,13 @@ def test_the_loss_by_hand(known: Planted) -> None:
     errors = [(logits[k, 7] - logits[k, 8] - wanted[row]).item() for k, row in enumerate(rows.tolist())]
     assert min(errors) < 0 < max(errors)
     expected = (PROMPT_WEIGHT * sum(map(abs, errors)) + abs(sum(errors))) / 3 / wanted.mean().item()
-    assert prompt_loss(logits, known.full, "metric", rows).mean().item() == pytest.approx(expected, rel=1e-5)
+    assert prompt_loss(table(logits), known.full, "metric", rows).mean().item() == pytest.approx(expected, rel=1e-5)
     lean = torch.tensor(1.0 if sum(errors) > 0 else -1.0)
-    parts = [prompt_loss(logits[[k]], known.full, "metric", rows[[k]], lean) for k in range(3)]
+    parts = [prompt_loss(table(logits[[k]]), known.full, "metric", rows[[k]], lean) for k in range(3)]
     assert torch.cat(parts).mean().item() == pytest.approx(expected, rel=1e-5)
-    kl = prompt_loss(logits, known.full, "kl", rows)
-    torch.testing.assert_close(kl, kl_divergence(known.full.log_probs[rows], logits))
+    kl = prompt_loss(table(logits), known.full, "kl", rows)
+    torch.testing.assert_close(kl, kl_divergence(known.full.log_probs(rows), logits))
     assert torch.equal(
-        prompt_loss(logits, known.full, "kl", slice(2, 5)), kl_divergence(known.full.log_probs[2:5], logits)
+        prompt_loss(table(logits), known.full, "kl", slice(2, 5)),
+        kl_divergence(known.full.log_probs(slice(2, 5)), logits),
     )

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from circuit_lab import table
 
 from gossamer.circuits.prompt_metrics import FullModel, PromptMetrics, ability, task_metrics
 from gossamer.errors import NotFiniteError, UsageError
@@ -32,7 +33,7 @@ def prompt_metrics(seed: int, n: int = 40, mean: float = 2.0) -> PromptMetrics:
 def full_model(task: Task, own: PromptMetrics, zero: torch.Tensor | None = None) -> FullModel:
     """A full model of which only the outcome is known."""
     nothing = torch.zeros_like(own.metric) if zero is None else zero
-    return FullModel(task.test, torch.zeros(len(own.metric), 1), own, nothing)
+    return FullModel(task.test, table(torch.zeros(len(own.metric), 1)), own, nothing)
 
 
 def weights(n: int, seed: int = 0) -> torch.Tensor:
@@ -57,8 +58,8 @@ def test_the_full_model_and_another_network_on_every_prompt(
     logits = logits.clone()
     logits[0, task.test.answer[0]] = 50.0
     logits[1, task.test.incorrect[1]] = 50.0
-    full = FullModel.measure(lambda rows: logits[rows], task.test, batch_size=3)
-    found = full.prompt_metrics_of(lambda rows: others[rows], batch_size=5)
+    full = FullModel.measure(lambda rows: table(logits[rows]), task.test, batch_size=3)
+    found = full.prompt_metrics_of(lambda rows: table(others[rows]), batch_size=5)
     for row, (answer, incorrect) in enumerate(
         zip(task.test.answer.tolist(), task.test.incorrect.tolist(), strict=True)
     ):
@@ -76,33 +77,33 @@ def test_the_full_model_and_another_network_on_every_prompt(
 
 
 def test_some_of_the_prompts_only(task: Task, logits: torch.Tensor, others: torch.Tensor) -> None:
-    full, rows = FullModel.measure(lambda rows: logits[rows], task.test), torch.tensor([6, 0, 3])
+    full, rows = FullModel.measure(lambda rows: table(logits[rows]), task.test), torch.tensor([6, 0, 3])
     some = full.select(rows)
     assert len(some.examples) == 3
     assert torch.equal(some.prompt_metrics.metric, full.prompt_metrics.metric[rows])
-    expected = full.prompt_metrics_of(lambda chosen: others[chosen])
-    found = some.prompt_metrics_of(lambda chosen: others[rows][chosen])
+    expected = full.prompt_metrics_of(lambda chosen: table(others[chosen]))
+    found = some.prompt_metrics_of(lambda chosen: table(others[rows][chosen]))
     assert torch.equal(found.kl, expected.kl[rows])
     assert torch.equal(found.metric, expected.metric[rows])
 
 
 def test_logits_that_are_not_finite_are_refused_by_name(task: Task, logits: torch.Tensor) -> None:
-    full, broken = FullModel.measure(lambda rows: logits[rows], task.test), logits.clone()
+    full, broken = FullModel.measure(lambda rows: table(logits[rows]), task.test), logits.clone()
     broken[3, 5] = torch.nan
     with pytest.raises(NotFiniteError, match=r"the model's logits.*nan at index \(3, 5\)"):
-        FullModel.measure(lambda rows: broken[rows], task.test)
+        FullModel.measure(lambda rows: table(broken[rows]), task.test)
     with pytest.raises(NotFiniteError, match="the mask of size 7"):
-        full.prompt_metrics_of(lambda rows: broken[rows], name="the mask of size 7")
+        full.prompt_metrics_of(lambda rows: table(broken[rows]), name="the mask of size 7")
 
 
 def test_a_distance_counts_from_the_empty_circuit(task: Task, logits: torch.Tensor, others: torch.Tensor) -> None:
     examples = task.measured_by("kl").test
     nothing = torch.zeros_like(logits)
-    full = FullModel.measure(lambda rows: logits[rows], examples, 3, lambda rows: nothing[rows])
+    full = FullModel.measure(lambda rows: table(logits[rows]), examples, 3, lambda rows: table(nothing[rows]))
     reference = logits.log_softmax(dim=-1)
     circuit, empty = (
-        full.prompt_metrics_of(lambda rows: others[rows]),
-        full.prompt_metrics_of(lambda rows: nothing[rows]),
+        full.prompt_metrics_of(lambda rows: table(others[rows])),
+        full.prompt_metrics_of(lambda rows: table(nothing[rows])),
     )
     assert (full.prompt_metrics.metric == 0).all()
     assert torch.equal(full.zero, empty.metric)
@@ -115,20 +116,20 @@ def test_a_distance_counts_from_the_empty_circuit(task: Task, logits: torch.Tens
     assert found.faithfulness.value == pytest.approx(expected)
     assert found.faithfulness.low < expected < found.faithfulness.high
     assert found.prompt_error.value == pytest.approx(1 - expected)
-    missed = full.excess(others, slice(0, 8))
+    missed = full.excess(table(others), slice(0, 8))
     assert missed.mean().item() == pytest.approx(expected - 1, rel=1e-5)
     best = logits.gather(1, examples.answer[:, None]) > logits.gather(1, examples.incorrect[:, None])
     assert torch.equal(full.prompt_metrics.correct, best[:, 0])
     with pytest.raises(UsageError, match="KL to the model: faithfulness counts from the empty circuit"):
-        FullModel.measure(lambda rows: logits[rows], examples)
+        FullModel.measure(lambda rows: table(logits[rows]), examples)
 
 
 def test_what_the_model_can_do(task: Task, logits: torch.Tensor) -> None:
-    accuracy, mean = ability(lambda rows: logits[rows], task.test, 3)
-    full = FullModel.measure(lambda rows: logits[rows], task.test)
+    accuracy, mean = ability(lambda rows: table(logits[rows]), task.test, 3)
+    full = FullModel.measure(lambda rows: table(logits[rows]), task.test)
     assert accuracy == full.prompt_metrics.correct.double().mean().item()
     assert mean == pytest.approx(full.prompt_metrics.metric.double().mean().item())
-    assert ability(lambda rows: logits[rows], task.measured_by("kl").test, 3) == (accuracy, None)
+    assert ability(lambda rows: table(logits[rows]), task.measured_by("kl").test, 3) == (accuracy, None)
 
 
 def test_behaviour_by_hand(task: Task) -> None:

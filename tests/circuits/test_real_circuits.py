@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.real, pytest.mark.slow]
 SITES = [Site("resid_post", 2), Site("resid_post", 4)]
 CONFIG = TrainingConfig(
     corpus=CorpusConfig(context=32, bos=1.0),
-    learner=DictionaryTrainerConfig(n_latents=512, objective=BatchTopK(k=32)),
+    trainer=DictionaryTrainerConfig(n_latents=512, objective=BatchTopK(k=32)),
     fit=FitConfig(tokens=120_000, buffer=60_000, sensitivity_rows=64),
     finetune=FinetuneConfig(tokens=0),
 )

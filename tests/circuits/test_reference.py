@@ -7,6 +7,7 @@ import torch
 from circuit_lab import all_nodes, random_ablation, random_dictionary, sites_of
 from planted import Planted, planted
 
+from gossamer.circuits.outputs import Outputs
 from gossamer.circuits.reference import ReferenceSettings, reference_path
 from gossamer.circuits.splice import Splice
 from gossamer.errors import NotFiniteError
@@ -75,15 +76,15 @@ def test_tau_rises_exponentially_and_batches_follow_the_order_of_the_prompts(
 ) -> None:
     masks: list[float] = []
     rows: list[list[int]] = []
-    real = Splice.__call__
+    real = Splice.outputs
 
-    def watched(self: Splice, mask: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    def watched(self: Splice, mask: torch.Tensor, chosen: torch.Tensor) -> Outputs:
         if len(mask):
             masks.append(mask[0].item())
             rows.append(chosen.tolist())
         return real(self, mask, chosen)
 
-    monkeypatch.setattr(Splice, "__call__", watched)
+    monkeypatch.setattr(Splice, "outputs", watched)
     reference_path(known.splice, ReferenceSettings((0.1,), 0.0, steps=6, batch_size=5, base=5.0, final=1.2))
     assert rows == [[(5 * step + k) % 12 for k in range(5)] for step in range(6)]
     taus = [math.log(mask / (1 - mask)) for mask in masks]
@@ -122,7 +123,11 @@ def test_no_gradient_is_left_in_any_weight(model: LanguageModel) -> None:
 
 
 def test_a_loss_that_is_not_finite_is_refused(known: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Splice.__call__
-    monkeypatch.setattr(Splice, "__call__", lambda self, mask, rows: real(self, mask, rows) * torch.nan)
+    real = Splice.outputs
+
+    def broken(found: Outputs) -> Outputs:
+        return Outputs(found.stream * torch.nan, found.unembed)
+
+    monkeypatch.setattr(Splice, "outputs", lambda self, mask, rows: broken(real(self, mask, rows)))
     with pytest.raises(NotFiniteError, match=r"reference recipe: the loss became nan at step 0"):
         reference_path(known.splice, ReferenceSettings(lambdas=(0.01,), steps=2))

@@ -9,6 +9,7 @@ from planted import CHANGING, SITE, STEADY, TWIN, Planted, planted
 
 from gossamer.batching import MemoryWarning
 from gossamer.circuits.loss import PROMPT_WEIGHT
+from gossamer.circuits.outputs import Outputs
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.refine import CircuitRefiner
 from gossamer.circuits.splice import Splice
@@ -202,14 +203,14 @@ def test_shortening_keeps_everything_when_nothing_less_is_enough(refiner: Circui
 def test_memory_that_runs_out_halves_the_batch(refiner: CircuitRefiner, monkeypatch: pytest.MonkeyPatch) -> None:
     circuit = at_end(refiner, 3, 0)
     expected = refiner.loss_of(circuit), refiner.gradient(circuit)
-    real = Splice.__call__
+    real = Splice.outputs
 
-    def limited(self: Splice, mask: torch.Tensor, rows: slice) -> torch.Tensor:
+    def limited(self: Splice, mask: torch.Tensor, rows: slice) -> Outputs:
         if rows.stop - rows.start > 3:
             raise torch.OutOfMemoryError("for the test")
         return real(self, mask, rows)
 
-    monkeypatch.setattr(Splice, "__call__", limited)
+    monkeypatch.setattr(Splice, "outputs", limited)
     with pytest.warns(MemoryWarning):
         found = refiner.loss_of(circuit), refiner.gradient(circuit)
     assert found[0] == pytest.approx(expected[0])
@@ -219,7 +220,7 @@ def test_memory_that_runs_out_halves_the_batch(refiner: CircuitRefiner, monkeypa
 def judged_by(refiner: CircuitRefiner, circuit: torch.Tensor) -> CircuitRefiner:
     """Choices on prompts where a circuit does exactly what the full model does."""
     mask = torch.zeros(len(refiner.splice.nodes)).index_fill(0, circuit, 1.0)
-    own = refiner.full.prompt_metrics_of(lambda rows: refiner.splice(mask, rows))
+    own = refiner.full.prompt_metrics_of(lambda rows: refiner.splice.outputs(mask, rows))
     return replace(refiner, validation=replace(refiner, full=replace(refiner.full, prompt_metrics=own)))
 
 
@@ -257,7 +258,7 @@ def test_a_node_that_is_free_on_the_fitted_prompts_alone_stays(refiner: CircuitR
     fitted = replace(refiner, full=replace(refiner.full, prompt_metrics=wanted))
     assert len(fitted.pruned(start)) == 3
     mask = torch.zeros(len(refiner.splice.nodes)).index_fill(0, start, 1.0)
-    own = refiner.full.prompt_metrics_of(lambda rows: refiner.splice(mask, rows))
+    own = refiner.full.prompt_metrics_of(lambda rows: refiner.splice.outputs(mask, rows))
     both = replace(fitted, validation=replace(refiner, full=replace(refiner.full, prompt_metrics=own)))
     assert set(both.pruned(start).tolist()) == set(start.tolist())
     idle = at(refiner, "A", *STEADY, 2, 5)
@@ -287,3 +288,25 @@ def test_an_improved_path_falls_in_size_whatever_is_filled_up(refiner: CircuitRe
 def test_of_two_nodes_the_idle_one_goes(refiner: CircuitRefiner) -> None:
     useful = at_end(refiner, STEADY[0])
     assert refiner.pruned(torch.cat([at(refiner, "A", 1), useful])).tolist() == useful.tolist()
+
+
+def test_nodes_may_be_left_out_on_fewer_prompts_than_decide(
+    refiner: CircuitRefiner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = torch.cat([at(refiner, "A", *STEADY, 2, 5), at_end(refiner, *STEADY, CHANGING, 20, 21)])
+    few = replace(refiner, left_out=4)
+    counted: list[tuple[int, int]] = []
+    real = CircuitRefiner.losses_without
+
+    def watched(self: CircuitRefiner, circuit: torch.Tensor, only: torch.Tensor | None = None) -> torch.Tensor:
+        counted.append((self._count, len(circuit) if only is None else int(only.sum())))
+        return real(self, circuit, only)
+
+    monkeypatch.setattr(CircuitRefiner, "losses_without", watched)
+    left = few.pruned(start)
+    assert {prompts for prompts, _ in counted} == {4}
+    tried = [nodes for _, nodes in counted]
+    assert tried[0] == len(start)
+    assert tried == sorted(tried, reverse=True)
+    assert not set(left.tolist()) & set(at(refiner, "A", *STEADY, 2, 5).tolist())
+    assert loss_by_hand(refiner, left) <= loss_by_hand(refiner, start) + 1e-7

@@ -8,7 +8,8 @@ from planted import Planted, planted
 
 from gossamer.batching import MemoryWarning
 from gossamer.circuits import search
-from gossamer.circuits.attribution import attribution_patching, ranking
+from gossamer.circuits.attribution import attribution_patching, effect_sizes, ranking
+from gossamer.circuits.outputs import Outputs
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.search import SearchSettings, search_path, soft_top
 from gossamer.circuits.splice import Splice
@@ -92,18 +93,39 @@ def test_the_search_starts_from_attribution(known: Planted) -> None:
         assert circuit.tolist() == order[: len(circuit)].tolist()
 
 
+def test_a_node_on_a_plateau_of_the_unmasked_network_starts_by_what_it_does_elsewhere(
+    known: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n, asked = len(known.splice.nodes), []
+    slopes = {1.0: torch.linspace(1, 0, n), 0.75: torch.full((n,), -0.5)}
+    slopes[1.0][[2, 4]] = 0.0
+
+    def gradient(splice: Splice, mask: float, what: str) -> torch.Tensor:
+        asked.append(mask)
+        return slopes[mask]
+
+    monkeypatch.setattr("gossamer.circuits.attribution.gradient_at", gradient)
+    found = effect_sizes(known.splice, (1.0, 0.75), "test")
+    assert found[[2, 4, n - 1]].tolist() == [0.5, 0.5, 0.5]
+    assert torch.equal(found[5:-1], slopes[1.0][5:-1])
+    assert asked == [1.0, 0.75]
+    slopes[1.0] = torch.ones(n)
+    effect_sizes(known.splice, (1.0, 0.75), "test")
+    assert asked == [1.0, 0.75, 1.0], "where every node does something no second pass is made"
+
+
 def test_the_same_seed_gives_the_same_path_and_another_seed_other_batches(
     known: Planted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[list[int]] = []
-    real = Splice.__call__
+    real = Splice.outputs
 
-    def watched(self: Splice, mask: torch.Tensor, chosen: torch.Tensor | slice) -> torch.Tensor:
+    def watched(self: Splice, mask: torch.Tensor, chosen: torch.Tensor | slice) -> Outputs:
         if isinstance(chosen, torch.Tensor):
             rows.append(chosen.tolist())
         return real(self, mask, chosen)
 
-    monkeypatch.setattr(Splice, "__call__", watched)
+    monkeypatch.setattr(Splice, "outputs", watched)
     settings = replace(FAST, steps=12, batch_size=5)
     one, other, third = (search_path(known.splice, known.full, replace(settings, seed=seed)) for seed in (1, 1, 2))
     assert circuits(one) == circuits(other)
@@ -114,13 +136,13 @@ def test_the_same_seed_gives_the_same_path_and_another_seed_other_batches(
 
 def test_nodes_that_fell_behind_are_folded_away(known: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
     counts: list[int] = []
-    real = Splice.__call__
+    real = Splice.outputs
 
-    def watched(self: Splice, mask: torch.Tensor, rows: torch.Tensor | slice) -> torch.Tensor:
+    def watched(self: Splice, mask: torch.Tensor, rows: torch.Tensor | slice) -> Outputs:
         counts.append(len(mask))
         return real(self, mask, rows)
 
-    monkeypatch.setattr(Splice, "__call__", watched)
+    monkeypatch.setattr(Splice, "outputs", watched)
     search_path(known.splice, known.full, replace(FAST, reserve=2.0))
     assert counts[0] == len(known.splice.nodes)
     assert counts == sorted(counts, reverse=True)
@@ -135,17 +157,17 @@ def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(
 ) -> None:
     settings = SearchSettings(sizes=tuple(range(1, 24)), steps=30, batch_size=12, learning_rate=0.3)
     expected = search_path(known.splice, known.full, settings)
-    real = Splice.__call__
+    real = Splice.outputs
     tried: list[int] = []
 
-    def limited(self: Splice, mask: torch.Tensor, rows: torch.Tensor | slice) -> torch.Tensor:
+    def limited(self: Splice, mask: torch.Tensor, rows: torch.Tensor | slice) -> Outputs:
         count = len(rows) if isinstance(rows, torch.Tensor) else rows.stop - rows.start
         tried.append(count)
         if count > 4:
             raise torch.OutOfMemoryError("for the test")
         return real(self, mask, rows)
 
-    monkeypatch.setattr(Splice, "__call__", limited)
+    monkeypatch.setattr(Splice, "outputs", limited)
     with pytest.warns(MemoryWarning, match="halved from 8 to 4"):
         found = search_path(known.splice, known.full, settings)
     assert circuits(found) == circuits(expected)
@@ -156,13 +178,13 @@ def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(
 def test_the_splice_says_how_many_prompts_memory_holds_at_once(known: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
     found: dict[int, list[list[int]]] = {}
     tried: list[int] = []
-    real = Splice.__call__
+    real = Splice.outputs
 
-    def watched(self: Splice, mask: torch.Tensor, rows: torch.Tensor | slice) -> torch.Tensor:
+    def watched(self: Splice, mask: torch.Tensor, rows: torch.Tensor | slice) -> Outputs:
         tried.append(len(rows) if isinstance(rows, torch.Tensor) else rows.stop - rows.start)
         return real(self, mask, rows)
 
-    monkeypatch.setattr(Splice, "__call__", watched)
+    monkeypatch.setattr(Splice, "outputs", watched)
     for at_once in (12, 5):
         splice = known.splice.with_nodes(known.splice.nodes)
         splice = replace(splice, prompts=replace(splice.prompts, batch_size=at_once))
@@ -173,19 +195,19 @@ def test_the_splice_says_how_many_prompts_memory_holds_at_once(known: Planted, m
 
 
 def test_memory_that_does_not_hold_one_prompt_is_an_error(known: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(self: Splice, mask: torch.Tensor, rows: torch.Tensor | slice) -> torch.Tensor:
+    def never(self: Splice, mask: torch.Tensor, rows: torch.Tensor | slice) -> Outputs:
         raise torch.OutOfMemoryError("for the test")
 
-    monkeypatch.setattr(Splice, "__call__", never)
+    monkeypatch.setattr(Splice, "outputs", never)
     with pytest.warns(MemoryWarning), pytest.raises(GossamerError, match="batch of one"):
         search_path(known.splice, known.full, FAST)
 
 
 def test_other_errors_are_passed_on(known: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: Splice, mask: torch.Tensor, rows: torch.Tensor | slice) -> torch.Tensor:
+    def broken(self: Splice, mask: torch.Tensor, rows: torch.Tensor | slice) -> Outputs:
         raise RuntimeError("shapes do not fit")
 
-    monkeypatch.setattr(Splice, "__call__", broken)
+    monkeypatch.setattr(Splice, "outputs", broken)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         search_path(known.splice, known.full, FAST)
 

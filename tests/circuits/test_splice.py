@@ -128,8 +128,8 @@ def test_the_exact_error_makes_the_unmasked_network_the_model(model: LanguageMod
     with torch.no_grad():
         own = model.logits(task.test.clean.tokens, at=task.test.clean.answer_position)
     kept = splice.with_nodes(splice.nodes, non_nodes="kept")(ones(splice.nodes))
-    assert torch.equal(kept, splice.full())
-    assert torch.equal(splice.with_nodes(splice.nodes.none(), non_nodes="kept")(NO_MASK), splice.full())
+    assert torch.equal(kept, splice.full().logits())
+    assert torch.equal(splice.with_nodes(splice.nodes.none(), non_nodes="kept")(NO_MASK), splice.full().logits())
     torch.testing.assert_close(kept, own, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(splice(ones(splice.nodes)), own, rtol=1e-12, atol=1e-12)
 
@@ -148,7 +148,7 @@ def test_unmasked_dictionaries_are_reconstructions_at_each_site(
         expected = model.logits(examples.clean.tokens, at=examples.clean.answer_position)
     for nodes, non_nodes in ((splice.nodes.none(), "kept"), (splice.nodes, "kept"), (splice.nodes, "ablated")):
         torch.testing.assert_close(splice.with_nodes(nodes, non_nodes=non_nodes)(ones(nodes)), expected, **EXACT)
-    assert (splice.full() - expected).abs().max() > 1e-2
+    assert (splice.full().logits() - expected).abs().max() > 1e-2
 
 
 def test_nothing_kept_with_measured_means_is_the_stream_replaced_by_its_slot_means(
@@ -174,7 +174,7 @@ def test_nothing_kept_with_measured_means_is_the_stream_replaced_by_its_slot_mea
     found = splice.with_nodes(splice.nodes.none())(NO_MASK)
     # The measured means are float32.
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    assert (splice.full() - expected).abs().max() > 1e-2
+    assert (splice.full().logits() - expected).abs().max() > 1e-2
 
 
 def test_bos_and_padding_pass_through_and_everything_else_is_replaced(model: LanguageModel, task: Task) -> None:
@@ -242,7 +242,13 @@ def test_over_and_on_share_what_was_computed_and_agree(
     chosen = Splice.of(model, splice.dictionaries, task.test.select(rows), splice.ablation, nodes)(mask)
     first = splice.with_nodes(nodes)
     expected = first(mask)
-    monkeypatch.setattr(model, "capture", lambda *_: pytest.fail("the layers before the first dictionary ran again"))
+    real = model.capture
+
+    def resumed(*arguments: object, start: object = None) -> object:
+        assert start is not None, "the layers before the first dictionary ran again"
+        return real(*arguments, start=start)
+
+    monkeypatch.setattr(model, "capture", resumed)
     assert torch.equal(splice.with_nodes(nodes)(mask), expected)
     torch.testing.assert_close(first(mask), fresh, **EXACT)
     some = splice.select(rows).with_nodes(nodes)

@@ -150,12 +150,15 @@ def test_the_search_finds_a_known_circuit_by_any_metric(model: LanguageModel, na
         model, known.splice.dictionaries, examples, known.splice.ablation, known.splice.nodes, batch_size=8
     )
     one, nothing = torch.ones(len(splice.nodes)), torch.zeros(len(splice.nodes))
-    full = FullModel.measure(lambda rows: splice(one, rows), examples, 8, lambda rows: splice(nothing, rows))
+    full = FullModel.measure(
+        lambda rows: splice.outputs(one, rows), examples, 8, lambda rows: splice.outputs(nothing, rows)
+    )
     settings = SearchSettings(loss, sizes=(40, 10, 5, 3), steps=60, batch_size=12, learning_rate=0.3)
     path = search_path(splice, full, settings)
     assert {splice.nodes.keys()[node] for node in path.circuits[-1].tolist()} == known.keys
     kept = [
-        full.faithfulness(full.prompt_metrics_of(lambda rows, c=c: splice(path.mask(c), rows))) for c in path.circuits
+        full.faithfulness(full.prompt_metrics_of(lambda rows, c=c: splice.outputs(path.mask(c), rows)))
+        for c in path.circuits
     ]
     assert all(map(math.isfinite, kept))
     assert kept[-1] > 0.8

@@ -247,9 +247,11 @@ def test_dictionaries_of_another_model_are_refused_unless_asked_for(gossamer, tm
     folder = tmp_path / "other"
     shutil.copytree(bundled.path("spool") / "dictionaries" / "resid_post.1", folder)
     cfg = json.loads((folder / "cfg.json").read_text())
-    cfg["metadata"]["model_name"] = "gpt2"
+    cfg["metadata"] |= {"model_name": "gpt2", "hook_name": "a hook of its own", "gossamer": {}}
     (folder / "cfg.json").write_text(json.dumps(cfg))
     given = [command, "bundled:spool", "-d", str(folder), "--text", str(text), "--text-key", "story"]
+    assert "--fact site=resid_post.3" in gossamer(*given).err
+    given += ["--fact", "site=resid_post.1"]
     result = gossamer(*given)
     assert result.code == 2
     assert "trained on gpt2, the model is bundled:spool" in result.err
@@ -442,7 +444,7 @@ def test_toys_writes_a_table_and_a_picture(gossamer, tmp_path, monkeypatch):
 def test_pursuit_refuses_what_would_fail_after_the_work(no_model, gossamer, tmp_path, given, said):
     text = tmp_path / "text.txt"
     text.write_text("one\n\ntwo")
-    refused = gossamer("pursuit", "bundled:spool", "-d", "somewhere", "--text", text, *given)
+    refused = gossamer("pursuit", "bundled:spool", "-d", tmp_path, "--text", text, *given)
     assert refused.code == 2
     assert said in refused.err
 

@@ -87,7 +87,7 @@ def test_train_takes_several_settings_at_once_and_a_cache(monkeypatch, gossamer,
     assert [one["name"] for one in sets] == ["topk-32-k2-seed5", "topk-32-k4-seed5", "gated-32-penalty1-seed5"]
     assert all(list(one["sites"]) == ["mlp_out.1"] for one in sets)
     assert sets[0]["sites"]["mlp_out.1"]["l0"] <= 2
-    optimised = json.loads((tmp_path / "out" / "settings.json").read_text())["settings"]["plans"][0]["learner"]
+    optimised = json.loads((tmp_path / "out" / "settings.json").read_text())["settings"]["plans"][0]["trainer"]
     assert (optimised["encoder_scale"], optimised["optimiser"]["learning_rate"]) == (0.5, 0.01)
     assert (tmp_path / "cache" / "manifest.json").is_file()
     for incorrect, said in (
@@ -178,7 +178,7 @@ def test_train_reaches_for_the_l0_that_is_asked_for(monkeypatch, gossamer, tiny,
     text.write_text("Mary and John went to the store")
     monkeypatch.setattr("gossamer.training.train_sets", lambda *asked, **more: seen.append(asked[4]) or {})
     gossamer("train", tiny, "--text", text, "--objective", "jumprelu_quadratic", "--l0", "8,16.5")
-    assert [plan.learner.objective.target for plan in seen[0]] == [8, 16.5]
+    assert [plan.trainer.objective.target for plan in seen[0]] == [8, 16.5]
 
 
 def test_ablate_refuses_a_folder_that_is_a_file_before_any_work(monkeypatch, gossamer, tiny, tmp_path):
@@ -213,7 +213,7 @@ def test_train_takes_rows_tokens_and_a_buffer_and_evaluate_follows(monkeypatch, 
     used = training["config"]
     assert (used["corpus"]["context"], used["corpus"]["bos"]) == (8, 1.0)
     assert (used["fit"]["buffer"], used["fit"]["sensitivity_rows"]) == (128, 4)
-    assert used["learner"]["sensitivity"] == 0.5
+    assert used["trainer"]["sensitivity"] == 0.5
     measure = ("evaluate", tiny, "-d", json.loads(done.out)["folder"], "--text", text, "--rows", "4", "--context", "8")
     own, given, other = (
         re.search(r"(\d+) tokens", gossamer(*measure, *more).out)[1]

@@ -7,9 +7,11 @@ from itertools import pairwise
 import matplotlib
 import pytest
 import report_sample as sample
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
-from gossamer.circuits.results import PromptView
+from gossamer.circuits.results import Interval, PromptView
 from gossamer.errors import GossamerError
 from gossamer.report import budget, circuit_map, claims, completeness, curves, layout, stability, style
 from gossamer.report.figures.curves import spread
@@ -185,6 +187,75 @@ def test_drawings_survive_mathtext_and_unknown_scripts(findings):
     figure = circuit_map(replace(findings, prompt=odd))
     style.svg(figure)
     assert any("\\u4e2d" in text.get_text() or "中" in text.get_text() for text in figure.axes[0].texts)
+
+
+def outside(figure):
+    """Texts that leave the figure, of fonts as they are on this machine."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    whole = figure.bbox.padded(1)
+    drawn = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    boxes = {text.get_text(): text.get_window_extent(renderer) for text in drawn}
+    return [said for said, box in boxes.items() if not (whole.contains(*box.min) and whole.contains(*box.max))]
+
+
+@pytest.mark.parametrize("families", [None, ["DejaVu Sans"]], ids=["fonts of this machine", "DejaVu"])
+@pytest.mark.parametrize("draw", [budget, circuit_map, completeness, curves, stability])
+def test_no_text_leaves_its_figure(findings, draw, families, monkeypatch):
+    if families is not None:
+        monkeypatch.setattr(style, "_families", lambda: families)
+    long = replace(findings, kept="logit difference of the two names", stability=findings.stability[:1])
+    for one in (findings, long, replace(findings, stability=findings.stability[2:])):
+        with style.paper():
+            assert outside(draw(one)) == []
+
+
+def test_lines_are_measured_and_not_counted():
+    narrow, broad = "i" * 40, "W" * 40
+    assert style.width(narrow) < 0.5 * style.width(broad)
+    sentence = " ".join(["ill"] * 30), " ".join(["WMW"] * 30)
+    thin, thick = (style.broken(one, 3.0).splitlines() for one in sentence)
+    assert len(thin) < len(thick)
+    for line in (*thin, *thick):
+        assert style.width(line) <= 3.0
+    assert [" ".join(lines) for lines in (thin, thick)] == list(sentence)
+    short = style.shortened(sentence[1], 2.0)
+    assert short.endswith(" …")
+    assert style.width(short) <= 2.0 < style.width(" ".join(["WMW"] * (short.count("WMW") + 1)) + " …")
+    assert style.shortened("as it is", 3.0) == "as it is"
+
+
+def test_sizes_alone_are_a_small_figure(findings):
+    alone = stability(replace(findings, stability=findings.stability[2:]))
+    assert alone.get_size_inches()[1] < 3 < alone.get_size_inches()[0]
+    images = [axes.images[0].get_array().tolist() for axes in alone.axes if axes.images]
+    assert images[:2] == [[list(row) for row in matrix] for matrix in (
+        findings.stability[2].jaccard, findings.stability[2].containment)]  # fmt: skip
+
+
+def test_a_chosen_circuit_below_all_levels_does_not_speak_for_the_curve(findings):
+    weak = replace(findings.budget[-2], faithfulness=Interval(0.04, 0.02, 0.06))
+    chosen = replace(findings, budget=(*findings.budget[:-2], weak, findings.budget[-1]))
+    best = max(point.task_metrics.faithfulness.value for point in findings.curves[0].points)
+    assert best > 0.8
+    said = claims.curves(chosen)
+    assert "reaches 10" not in said
+    assert said.startswith(f"Gossamer mask keeps {max(value for value in claims.LEVELS if value <= best):.0%}"[:-1])
+
+
+def test_ties_name_every_method(findings):
+    ours, reference, *_ = findings.curves
+    same = replace(findings, curves=(ours, replace(reference, method="zeta"), replace(reference, method="alpha")))
+    assert claims.curves(same).endswith("the best baselines (zeta and alpha) need 55")
+    ahead = replace(findings, curves=(reference, replace(ours, method="zeta"), replace(ours, method="alpha")))
+    assert claims.curves(ahead).endswith("; zeta and alpha need only 30")
+
+
+def test_the_dictionaries_name_stands_above_the_lines(findings):
+    (axes,) = curves(findings).axes
+    label = next(text for text in axes.texts if text.get_text() == "model + dictionaries")
+    assert label.get_zorder() > max(line.get_zorder() for line in axes.lines)
+    assert label.get_bbox_patch() is not None
 
 
 def test_unknown_effects_are_drawn_as_unknown():

@@ -5,9 +5,10 @@ from functools import partial
 import pytest
 import torch
 
+from gossamer.circuits.attribution import attribution_patching
 from gossamer.circuits.find import find_circuit
-from gossamer.circuits.search import SearchSettings
-from gossamer.circuits.study import StudySettings
+from gossamer.circuits.search import SearchSettings, search_path
+from gossamer.circuits.study import Study, StudySettings
 from gossamer.dictionary import measure
 from gossamer.errors import UsageError
 from gossamer.features import Feature, Node
@@ -131,6 +132,25 @@ def test_mask_search_finds_the_known_circuit(name, length):
     assert known == by_brute_force(found, prompts, sites)
     assert set(circuit.nodes.keys()) == known
     assert len(circuit.study.nodes) > 1.3 * len(known)
+
+
+@pytest.mark.parametrize("seed", [1, 3, 4, 7])
+def test_an_essential_node_without_a_gradient_at_the_unmasked_network_is_found(seed):
+    """Behind a step a node's gradient can be 0 where nothing is masked: it must not be ranked with the idle ones."""
+    found = compiled("count_less_than", 3)
+    task, sites = program_task(found, 3, test_fraction=0.15, seed=seed), stream_sites(found.language_model)
+    known = known_circuit(found, [prompt.clean_text.split() for prompt in task.train.prompts], sites)
+    study = Study(
+        found.language_model,
+        labelled_dictionaries(found, sites),
+        task,
+        StudySettings(ablation="zero", errors="drop"),
+    )
+    slope = attribution_patching(study.splice)[study.nodes.find(sorted(known))]
+    assert (slope == 0).any()
+    given = study.method_inputs(SearchSettings(sizes=(40, 20), steps=40))
+    path = search_path(given.fitted.splice, given.fitted.full, given.search)
+    assert all(known <= set(path.nodes.select(circuit).keys()) for circuit in path.circuits)
 
 
 def test_program_task_pairs_inputs_of_different_output():

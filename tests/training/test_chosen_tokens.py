@@ -118,7 +118,7 @@ def test_sensitivity_costs_a_small_share_of_a_run_that_spans_the_dimensions():
 
 
 def test_sites_of_a_spec_may_be_names():
-    spec = DictionarySpec("one", "mlp_in.2", "mlp_out.2", replace(CONFIG.learner, sensitivity=0.0))
+    spec = DictionarySpec("one", "mlp_in.2", "mlp_out.2", replace(CONFIG.trainer, sensitivity=0.0))
     assert (spec.site, spec.target) == (Site("mlp_in", 2), Site("mlp_out", 2))
     assert DictionarySpec("two", site="resid_post.2").site == Site("resid_post", 2)
     with pytest.raises(UsageError, match="pattern"):

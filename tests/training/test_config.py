@@ -34,13 +34,13 @@ SITE = Site("mlp_in", 0)
 
 
 def test_settings_go_through_json_and_name_their_kinds():
-    learner = DictionaryTrainerConfig(objective=Matryoshka(k=8, aux=AuxK(k=4)), remedy=Resampling())
-    found = json.loads(json.dumps(DictionarySpec("a", SITE, Site("mlp_out", 0), learner, seed=3).facts))
-    assert found["learner"]["objective"]["name"] == "matryoshka"
-    assert found["learner"]["objective"]["aux"]["k"] == 4
-    assert found["learner"]["remedy"]["name"] == "resampling"
+    trainer = DictionaryTrainerConfig(objective=Matryoshka(k=8, aux=AuxK(k=4)), dead_latents=Resampling())
+    found = json.loads(json.dumps(DictionarySpec("a", SITE, Site("mlp_out", 0), trainer, seed=3).facts))
+    assert found["trainer"]["objective"]["name"] == "matryoshka"
+    assert found["trainer"]["objective"]["aux"]["k"] == 4
+    assert found["trainer"]["dead_latents"]["name"] == "resampling"
     assert (found["site"], found["site_out"], found["seed"]) == ("mlp_in.0", "mlp_out.0", 3)
-    assert json.loads(json.dumps(asdict(TrainingConfig())))["learner"]["objective"]["name"] == "batchtopk"
+    assert json.loads(json.dumps(asdict(TrainingConfig())))["trainer"]["objective"]["name"] == "batchtopk"
 
 
 def test_objectives_of_the_same_settings_differ_by_name():
@@ -49,7 +49,7 @@ def test_objectives_of_the_same_settings_differ_by_name():
     )
     assert (
         DictionarySpec("a", SITE).facts
-        != DictionarySpec("a", SITE, learner=DictionaryTrainerConfig(remedy=Ghost())).facts
+        != DictionarySpec("a", SITE, trainer=DictionaryTrainerConfig(dead_latents=Ghost())).facts
     )
 
 
@@ -101,7 +101,7 @@ class _Settings:
     word: str = "a"
     shares: tuple[float, ...] = (0.5, 1)
     objective: Objective = field(default_factory=TopK)
-    remedy: DeadLatentStrategy | None = None
+    dead_latents: DeadLatentStrategy | None = None
 
     def __post_init__(self):
         require_kinds(self)
@@ -120,11 +120,11 @@ class _Settings:
         ({"shares": [0.5]}, "shares to be a tuple, each of it a finite number"),
         ({"shares": (0.5, float("nan"))}, "shares to be a tuple, each of it a finite number"),
         ({"objective": "topk"}, "objective to be an instance of Objective, found 'topk'"),
-        ({"remedy": "ghost"}, "remedy to be an instance of DeadLatentStrategy or None, found 'ghost'"),
+        ({"dead_latents": "ghost"}, "dead_latents to be an instance of DeadLatentStrategy or None, found 'ghost'"),
     ],
 )
 def test_settings_of_another_kind_are_refused_where_they_are_made(changes, message):
-    _Settings(remedy=Ghost())
+    _Settings(dead_latents=Ghost())
     with pytest.raises(UsageError, match=message):
         _Settings(**changes)
 

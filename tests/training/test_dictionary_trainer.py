@@ -1,4 +1,4 @@
-"""A learner: its dictionary computes what training did, steps can be split and resumed, nonsense is refused."""
+"""A trainer: its dictionary computes what training did, steps can be split and resumed, nonsense is refused."""
 
 from dataclasses import replace
 
@@ -47,14 +47,14 @@ def _x(tokens=64, d=8, seed=0, dtype=torch.float64):
     return torch.randn(tokens, d, generator=torch.Generator().manual_seed(seed), dtype=dtype) * 3 + 5
 
 
-def _learner(x, targets=None, metric=None, steps=100, **changes):
+def _trainer(x, targets=None, metric=None, steps=100, **changes):
     site_out = None if targets is None else WRITTEN
-    plan = DictionarySpec("toy", READ, site_out, replace(CONFIG.learner, **{"sensitivity": 0.0, **changes}), seed=0)
+    plan = DictionarySpec("toy", READ, site_out, replace(CONFIG.trainer, **{"sensitivity": 0.0, **changes}), seed=0)
     return DictionaryTrainer.begin(plan, steps, x, targets, metric)
 
 
 def _trained(x, targets=None, metric=None, **changes):
-    one = _learner(x, targets, metric, **changes)
+    one = _trainer(x, targets, metric, **changes)
     for step in range(6):
         one.step(x, targets, step)
     return one
@@ -89,9 +89,9 @@ def test_the_dictionary_computes_what_training_does(objective):
 
 
 def test_the_encoder_begins_as_a_multiple_of_the_decoder():
-    one = _learner(_x(), encoder_scale=0.25)
+    one = _trainer(_x(), encoder_scale=0.25)
     torch.testing.assert_close(one.parameters["W_enc"], one.parameters["W_dec"].t() / 4)
-    torch.testing.assert_close(_learner(_x()).parameters["W_enc"], one.parameters["W_dec"].t())
+    torch.testing.assert_close(_trainer(_x()).parameters["W_enc"], one.parameters["W_dec"].t())
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_also_for_a_transcoder(objective):
 def test_a_transcoder_learns_a_map():
     x = _x(512)
     targets = torch.relu(x - 5) * 4 + 1
-    one = _learner(x, targets, steps=200, objective=TopK(k=6))
+    one = _trainer(x, targets, steps=200, objective=TopK(k=6))
     found = [float(one.step(x, targets, step)["explained_variance"]) for step in range(200)]
     assert found[-1] > max(0.8, found[0])
     y = one.dictionary("toy", {})(x)
@@ -137,19 +137,19 @@ def test_every_objective_learns(objective):
     basis = torch.randn(12, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     draw = torch.rand(512, 12, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     x = (draw * (draw > 0.85)) @ basis
-    one = _learner(x, steps=150, objective=objective)
+    one = _trainer(x, steps=150, objective=objective)
     found = [one.step(x, None, step) for step in range(150)]
     assert float(found[-1]["loss"]) < 0.7 * float(found[1]["loss"])
     assert float(found[-1]["explained_variance"]) > 0.5
     assert float(found[-1]["l0"]) < 32
 
 
-@pytest.mark.parametrize("remedy", [None, Ghost(all_at_start=True), Resampling(at=(0.3,), recovery=3)])
+@pytest.mark.parametrize("strategy", [None, Ghost(all_at_start=True), Resampling(at=(0.3,), recovery=3)])
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_a_resumed_learner_goes_on_to_the_same(objective, remedy):
+def test_a_resumed_trainer_goes_on_to_the_same(objective, strategy):
     x = _x(dtype=torch.float32)
     targets = x.flip(1)
-    whole = _learner(x, targets, steps=10, objective=objective, remedy=remedy, dead_after=150)
+    whole = _trainer(x, targets, steps=10, objective=objective, dead_latents=strategy, dead_after=150)
     for step in range(2):
         whole.step(x, targets, step)
     kept = {name: value.detach().clone() for name, value in whole.state().items()}
@@ -185,7 +185,7 @@ def test_the_gradients_of_parts_join_to_those_of_the_batch(objective):
 
 def test_what_is_measured():
     x = _x()
-    one = _learner(x, objective=TopK(k=5))
+    one = _trainer(x, objective=TopK(k=5))
     error = one.written.inward(x) - one.written.inward(_reconstruction(one, x))
     found = one.gradients(x, None, 0).averaged
     y = one.written.inward(x)
@@ -198,7 +198,7 @@ def test_what_is_measured():
 
 def test_dead_latents_get_a_gradient_even_where_they_are_negative_everywhere():
     x = _x()
-    one = _learner(x, dead_after=10)
+    one = _trainer(x, dead_after=10)
     with torch.no_grad():
         one.parameters["b_enc"][:20] = -100.0
     before = one.parameters["W_enc"].detach().clone()
@@ -206,7 +206,7 @@ def test_dead_latents_get_a_gradient_even_where_they_are_negative_everywhere():
     moved = (one.parameters["W_enc"].detach() - before).norm(dim=0)
     assert (moved[:20] > 0).sum() >= 8
 
-    still = _learner(x, dead_after=10, objective=BatchTopK(k=6, aux=AuxK(weight=0.0)))
+    still = _trainer(x, dead_after=10, objective=BatchTopK(k=6, aux=AuxK(weight=0.0)))
     with torch.no_grad():
         still.parameters["b_enc"][:20] = -100.0
     still.step(x, None, 50)
@@ -215,7 +215,7 @@ def test_dead_latents_get_a_gradient_even_where_they_are_negative_everywhere():
 
 def test_ghosts_count_all_latents_as_dead_until_some_can_be():
     x = _x()
-    one = _learner(x, objective=L1(coefficient=0.1), remedy=Ghost(all_at_start=True), dead_after=100)
+    one = _trainer(x, objective=L1(coefficient=0.1), dead_latents=Ghost(all_at_start=True), dead_after=100)
     first, second, third = (one.step(x, None, step) for step in range(3))
     # Two batches of 64 tokens see less than 100 before they begin; the matched loss is then the error's square.
     for found in (first, second):
@@ -227,7 +227,7 @@ def test_ghosts_count_all_latents_as_dead_until_some_can_be():
 
 def test_idle_counts_tokens():
     x = _x()
-    one = _learner(x, objective=L1(coefficient=0.1))
+    one = _trainer(x, objective=L1(coefficient=0.1))
     with torch.no_grad():
         one.parameters["b_enc"][:3] = -100.0
     for step in range(3):
@@ -241,7 +241,7 @@ def test_errors_are_counted_in_the_metric_given():
     x = torch.randn(512, 8, generator=torch.Generator().manual_seed(0))
     metric = torch.zeros(8, 8)
     metric[2, 2] = 8.0
-    one = _learner(x, metric=metric, sensitivity=0.99)
+    one = _trainer(x, metric=metric, sensitivity=0.99)
     found = one.read.into @ one.read.into.t()
     torch.testing.assert_close(found / found[2, 2], torch.diag(torch.tensor([0.01, 0.01, 7.93, *[0.01] * 5]) / 7.93))
 
@@ -251,15 +251,15 @@ def test_nan_in_activations_or_targets_is_named():
     broken = x.clone()
     broken[3, 2] = float("nan")
     with pytest.raises(NotFiniteError, match=r"activations at mlp_in\.0"):
-        _learner(broken)
+        _trainer(broken)
     with pytest.raises(NotFiniteError, match=r"activations at mlp_in\.0"):
-        _learner(x).step(broken, None, 0)
+        _trainer(x).step(broken, None, 0)
     with pytest.raises(NotFiniteError, match=r"activations at mlp_out\.0"):
-        _learner(x, x).step(x, broken, 0)
+        _trainer(x, x).step(x, broken, 0)
 
 
 def test_parameters_that_are_not_finite_never_reach_a_checkpoint():
-    one = _learner(_x())
+    one = _trainer(_x())
     with torch.no_grad():
         one.parameters["W_dec"][3, 2] = float("inf")
     with pytest.raises(NotFiniteError, match="W_dec of toy"):
@@ -268,29 +268,29 @@ def test_parameters_that_are_not_finite_never_reach_a_checkpoint():
 
 def test_constant_activations_are_refused():
     with pytest.raises(UsageError, match=r"activations at mlp_in\.0 are all equal"):
-        _learner(torch.ones(10, 8))
+        _trainer(torch.ones(10, 8))
     with pytest.raises(UsageError, match=r"activations at mlp_out\.0 are all equal"):
-        _learner(_x(10), torch.ones(10, 8).double())
+        _trainer(_x(10), torch.ones(10, 8).double())
     with pytest.raises(UsageError, match=r"activations at mlp_in\.0.*found none"):
-        _learner(torch.ones(0, 8))
+        _trainer(torch.ones(0, 8))
 
 
 def test_targets_belong_to_transcoders():
     x = _x()
     with pytest.raises(UsageError, match="targets belong to a transcoder"):
-        _learner(x).step(x, x, 0)
+        _trainer(x).step(x, x, 0)
     with pytest.raises(UsageError, match="targets belong to a transcoder"):
-        _learner(x, x).step(x, None, 0)
+        _trainer(x, x).step(x, None, 0)
     with pytest.raises(UsageError, match="its sites must have one width"):
         DictionaryTrainer.begin(DictionarySpec("toy", READ, WRITTEN, DictionaryTrainerConfig()), 10, x, x[:, :4])
 
 
-@pytest.mark.parametrize("remedy", [None, Ghost(), Ghost(dead_fraction_scale=True, activation="softplus")])
+@pytest.mark.parametrize("strategy", [None, Ghost(), Ghost(dead_fraction_scale=True, activation="softplus")])
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_no_step_asks_a_device_for_a_value(objective, remedy):
+def test_no_step_asks_a_device_for_a_value(objective, strategy):
     """On the meta device there are no values, so that asking for one is an error."""
     nowhere = Units(torch.empty(8, device="meta"), torch.empty(8, 8, device="meta"))
-    plan = DictionarySpec("toy", READ, None, DictionaryTrainerConfig(64, objective, remedy, sensitivity=0.0))
+    plan = DictionarySpec("toy", READ, None, DictionaryTrainerConfig(64, objective, strategy, sensitivity=0.0))
     one = DictionaryTrainer(plan, 100, nowhere, nowhere)
     found = one.gradients(torch.empty(32, 8, device="meta"), None, 3)
     assert {name: value.shape for name, value in found.parameters.items()} == {
@@ -315,7 +315,7 @@ def test_steps_through_bounds_are_the_steps_without(objective, monkeypatch):
 
 
 def test_weights_that_are_not_finite_name_the_dictionary():
-    one = _learner(_x(), objective=TopK(k=5))
+    one = _trainer(_x(), objective=TopK(k=5))
     with torch.no_grad():
         one.parameters["W_enc"][2, 3] = torch.nan
     with pytest.raises(NotFiniteError, match=r"dictionary toy at .*: W_enc"):
@@ -324,7 +324,7 @@ def test_weights_that_are_not_finite_name_the_dictionary():
 
 def test_a_token_of_very_large_numbers_is_no_endless_search():
     x = _x(dtype=torch.float32)
-    one = _learner(x, objective=TopK(k=5))
+    one = _trainer(x, objective=TopK(k=5))
     x[3] *= 1e25
     with pytest.raises(NotFiniteError):
         one.step(x, None, 0)

@@ -41,7 +41,7 @@ class _KilledError(Exception):
 
 
 def _kill_at(monkeypatch, step):
-    """Make the first site's learner die at its step number `step`, as a killed process would."""
+    """Make the first site's trainer die at its step number `step`, as a killed process would."""
     original, calls = DictionaryTrainer.update, []
 
     def dying(self, *arguments):
@@ -113,7 +113,7 @@ def test_a_finished_run_is_not_repeated(train, monkeypatch):
 
 def test_other_settings_in_the_same_folder_are_refused(train):
     train()
-    with pytest.raises(UsageError, match=r"plans\.0\.learner\.objective\.k: 6 there, 5 asked"):
+    with pytest.raises(UsageError, match=r"plans\.0\.trainer\.objective\.k: 6 there, 5 asked"):
         train(objective=BatchTopK(k=5))
 
 

@@ -21,7 +21,7 @@ from gossamer.training.objectives import L1, AuxK, BatchTopK, Matryoshka, TopK
 from gossamer.training.tensors import require_tensor
 
 SITE, OTHER = Site("resid_post", 0), Site("resid_post", 1)
-EVEN = replace(CONFIG.learner, sensitivity=0.0, objective=TopK(k=6, aux=AuxK(k=8)))
+EVEN = replace(CONFIG.trainer, sensitivity=0.0, objective=TopK(k=6, aux=AuxK(k=8)))
 SEVERAL = [
     DictionarySpec("wide", SITE, None, replace(EVEN, n_latents=96)),
     DictionarySpec("other seed", SITE, None, EVEN, seed=3),

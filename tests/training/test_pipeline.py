@@ -45,7 +45,7 @@ def test_it_returns_a_set_that_says_what_it_does(tiny_gpt2, train, tmp_path):
     tokens = tiny_gpt2.tokenize(texts(20), bos=True)
     assert all(attachment.reported.l0 is not None for attachment in attach(tiny_gpt2, found, tokens))
     training = found[SITES[0]].provenance["training"]
-    assert training["config"]["learner"]["objective"]["k"] == 6
+    assert training["config"]["trainer"]["objective"]["k"] == 6
     held_out = training["held_out"]
     model, spliced, mean = (held_out[f"ce_{name}"] for name in ("model", "spliced", "mean"))
     assert held_out["kl"] > 0
@@ -153,7 +153,7 @@ def test_a_site_without_one_vector_a_token_is_refused_before_any_work(tiny_gpt2,
 def test_a_model_gets_the_recipe_of_its_name_or_one_in_proportion(tiny_gpt2):
     recipe = recipe_for(tiny_gpt2)
     assert recipe == general(tiny_gpt2)
-    assert recipe.config.learner.n_latents == 16 * tiny_gpt2.d_model
+    assert recipe.config.trainer.n_latents == 16 * tiny_gpt2.d_model
     assert all(0 <= layer < tiny_gpt2.n_layers for layer in recipe.layers)
     for name in RECIPES:
         named = LanguageModel(tiny_gpt2.hf, tiny_gpt2.tokenizer, f"/somewhere/{name}", tiny_gpt2.family)
@@ -185,14 +185,14 @@ def test_settings_of_another_program_are_left_alone(train, tmp_path):
     [
         ({"plans": []}, "at least one site and one plan, found 2 and 0"),
         (
-            {"plans": [SweepSpec("a", SMALL.learner, 0), SweepSpec("a", SMALL.learner, 1)]},
+            {"plans": [SweepSpec("a", SMALL.trainer, 0), SweepSpec("a", SMALL.trainer, 1)]},
             "different names, found a, a",
         ),
         ({"also": ["paper"]}, "metrics: expected tensorboard or wandb, found 'paper'"),
     ],
 )
 def test_impossible_sets_are_refused_before_any_work(tiny_gpt2, tmp_path, changes, expected):
-    asked = {"plans": [SweepSpec("", SMALL.learner, 0)], **changes}
+    asked = {"plans": [SweepSpec("", SMALL.trainer, 0)], **changes}
     with pytest.raises(UsageError, match=expected):
         train_sets(tiny_gpt2, texts(), SITES, SMALL, folder=tmp_path, **asked)
     assert not list(tmp_path.iterdir())

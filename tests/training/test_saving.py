@@ -24,8 +24,8 @@ QUICK = replace(CONFIG, fit=with_fit(tokens=64 * 20), finetune=replace(CONFIG.fi
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_saelens_loads_every_architecture_and_agrees(name, tmp_path):
     x = torch.randn(500, 8, generator=torch.Generator().manual_seed(0)) * 2 + 1
-    (asked,) = sweep_specs(replace(CONFIG.learner, sensitivity=0.0), objective=[name])
-    plan = DictionarySpec("one", SITE, None, asked.learner)
+    (asked,) = sweep_specs(replace(CONFIG.trainer, sensitivity=0.0), objective=[name])
+    plan = DictionarySpec("one", SITE, None, asked.trainer)
     found = fit_tensors({SITE: x}, [plan], with_fit(), str(tmp_path / "fit"), model_name="gpt2")["one"]
     theirs = SAE.load_from_disk(found.save(tmp_path / "saved"))
     latents = theirs.encode(x)
@@ -37,7 +37,7 @@ def test_saelens_loads_every_architecture_and_agrees(name, tmp_path):
 def test_what_is_saved_names_the_model_without_this_machines_path(tmp_path):
     (tmp_path / "gemma" / "hf").mkdir(parents=True)
     x = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
-    plan = DictionarySpec("one", SITE, None, replace(CONFIG.learner, sensitivity=0.0))
+    plan = DictionarySpec("one", SITE, None, replace(CONFIG.trainer, sensitivity=0.0))
     name = str(tmp_path / "gemma" / "hf")
     found = fit_tensors({SITE: x}, [plan], with_fit(), str(tmp_path / "fit"), model_name=name)["one"]
     assert found.model_name == "gemma/hf"
@@ -48,8 +48,8 @@ def test_what_is_saved_names_the_model_without_this_machines_path(tmp_path):
 
 def test_sets_of_several_plans_come_from_one_fit(tiny_gpt2, tmp_path):
     asked = [
-        SweepSpec("narrow", replace(CONFIG.learner, n_latents=32), 0),
-        SweepSpec("topk", replace(CONFIG.learner, objective=TopK(k=4), sensitivity=0.0), 1),
+        SweepSpec("narrow", replace(CONFIG.trainer, n_latents=32), 0),
+        SweepSpec("topk", replace(CONFIG.trainer, objective=TopK(k=4), sensitivity=0.0), 1),
     ]
     run = lambda: train_sets(tiny_gpt2, texts(), SITES, QUICK, asked, tmp_path, formats=["saelens"])  # noqa: E731
     found = run()
@@ -66,13 +66,13 @@ def test_sets_of_several_plans_come_from_one_fit(tiny_gpt2, tmp_path):
 
 
 def test_a_set_is_saved_in_other_formats_as_well(tiny_gpt2, tmp_path):
-    topk = replace(QUICK, learner=replace(CONFIG.learner, objective=TopK(k=4), sensitivity=0.0))
+    topk = replace(QUICK, trainer=replace(CONFIG.trainer, objective=TopK(k=4), sensitivity=0.0))
     found = train_dictionaries(tiny_gpt2, texts(), SITES, topk, tmp_path / "topk", formats=["sparsify"])
     x = torch.randn(20, 32, generator=torch.Generator().manual_seed(0))
     theirs = Dictionary.load(tmp_path / "topk" / "sparsify" / str(SITE))
     torch.testing.assert_close(theirs(x), found[SITE](x), rtol=1e-4, atol=1e-5)
     for sensitivity in (0.0, 0.9):
-        even = replace(QUICK, learner=replace(CONFIG.learner, sensitivity=sensitivity))
+        even = replace(QUICK, trainer=replace(CONFIG.trainer, sensitivity=sensitivity))
         folder = tmp_path / f"sensitivity{sensitivity}"
         found = train_dictionaries(tiny_gpt2, texts(), SITES, even, folder, formats=["gemma_scope"])
         (place,) = (folder / "gemma_scope" / "resid_post" / "layer_1" / "width_64").iterdir()
@@ -82,7 +82,7 @@ def test_a_set_is_saved_in_other_formats_as_well(tiny_gpt2, tmp_path):
 
 def test_sparsify_itself_reads_what_is_saved_for_it(tiny_gpt2, tmp_path):
     sparsify = pytest.importorskip("sparsify")
-    topk = replace(QUICK, learner=replace(CONFIG.learner, objective=TopK(k=4), sensitivity=0.0))
+    topk = replace(QUICK, trainer=replace(CONFIG.trainer, objective=TopK(k=4), sensitivity=0.0))
     found = train_dictionaries(tiny_gpt2, texts(), SITES, topk, tmp_path, formats=["sparsify"])
     theirs = sparsify.SparseCoder.load_from_disk(tmp_path / "sparsify" / str(SITE))
     x = torch.randn(20, 32, generator=torch.Generator().manual_seed(0))
@@ -111,14 +111,14 @@ def test_a_cache_serves_the_pipeline(tiny_gpt2, tmp_path):
     ],
 )
 def test_a_format_that_could_not_hold_it_is_refused_before_any_work(tiny_gpt2, tmp_path, formats, changes, expected):
-    config = replace(QUICK, learner=replace(CONFIG.learner, **changes))
+    config = replace(QUICK, trainer=replace(CONFIG.trainer, **changes))
     with pytest.raises(UsageError, match=expected):
         train_dictionaries(tiny_gpt2, texts(), SITES, config, tmp_path, formats=formats)
     assert not list(tmp_path.iterdir())
 
 
 def test_what_cannot_be_fine_tuned_is_said_before_any_work(tiny_gpt2, tmp_path):
-    (gated,) = sweep_specs(CONFIG.learner, objective=["gated"])
+    (gated,) = sweep_specs(CONFIG.trainer, objective=["gated"])
     with pytest.raises(UsageError, match="objective gated cannot be fine-tuned"):
         train_sets(tiny_gpt2, texts(), SITES, CONFIG, [gated], tmp_path)
     with pytest.raises(UsageError, match=r"site mlp_out\.1 cannot be fine-tuned"):

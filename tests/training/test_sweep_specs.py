@@ -7,12 +7,12 @@ from gossamer.errors import UsageError
 from gossamer.training.objectives import L1, TopK
 from gossamer.training.sweep_specs import OBJECTIVES, SweepSpec, sweep_specs
 
-BASE = CONFIG.learner
+BASE = CONFIG.trainer
 
 
 def test_nothing_given_is_the_base_itself():
     (only,) = sweep_specs(BASE, seeds=[4])
-    assert (only.name, only.learner, only.seed) == ("", BASE, 4)
+    assert (only.name, only.trainer, only.seed) == ("", BASE, 4)
 
 
 def test_every_combination_comes_once_under_its_own_name():
@@ -24,17 +24,17 @@ def test_every_combination_comes_once_under_its_own_name():
     assert len({one.name for one in found}) == len(found)
     assert found[0].name == "batchtopk-32-k2-seed0"
     assert found[-1].name == "l1-64-penalty0.5-seed1"
-    assert {one.learner.objective.k for one in found if isinstance(one.learner.objective, TopK)} == {2, 3}
-    assert {one.learner.objective.coefficient for one in found if isinstance(one.learner.objective, L1)} == {0.5}
+    assert {one.trainer.objective.k for one in found if isinstance(one.trainer.objective, TopK)} == {2, 3}
+    assert {one.trainer.objective.coefficient for one in found if isinstance(one.trainer.objective, L1)} == {0.5}
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_is_known_by_name_and_keeps_what_it_shares_with_the_base(name):
     (found,) = sweep_specs(BASE, objective=[name])
-    assert found.learner.objective.name == name
-    assert found.learner.n_latents == BASE.n_latents
-    if isinstance(found.learner.objective, TopK):
-        assert found.learner.objective.k == BASE.objective.k
+    assert found.trainer.objective.name == name
+    assert found.trainer.n_latents == BASE.n_latents
+    if isinstance(found.trainer.objective, TopK):
+        assert found.trainer.objective.k == BASE.objective.k
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_l0_targets_are_for_objectives_that_have_one():
         "jumprelu_quadratic-64-l0_8-penalty2-seed0", "jumprelu_quadratic-64-l0_16-penalty2-seed0",
         "l1-64-penalty0.5-seed0", "l1-64-penalty2-seed0",
     ]  # fmt: skip
-    assert [one.learner.objective.target for one in found[:2]] == [8, 16]
+    assert [one.trainer.objective.target for one in found[:2]] == [8, 16]
 
 
 @pytest.mark.parametrize("name", ["../out", "a/b", ".hidden", "a b", "c:"])

@@ -18,11 +18,11 @@ from gossamer.training.sweep_specs import SweepSpec
 READ, WRITTEN = Site("mlp_in", 1), Site("mlp_out", 1)
 PAIRS = {READ: WRITTEN, Site("mlp_in", 0): Site("mlp_out", 0)}
 ALONE = replace(CONFIG, finetune=replace(CONFIG.finetune, tokens=0))
-LEARNER = replace(CONFIG.learner, sensitivity=0.0)
+TRAINER = replace(CONFIG.trainer, sensitivity=0.0)
 
 
-def plan(objective, name="", learner=LEARNER):
-    return SweepSpec(name, replace(learner, objective=objective), 0)
+def plan(objective, name="", trainer=TRAINER):
+    return SweepSpec(name, replace(trainer, objective=objective), 0)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def train(tiny_gpt2, tmp_path):
 OBJECTIVES = [
     ("transcoder", plan(L1(coefficient=0.1), "l1")),
     ("jumprelu_transcoder", plan(BatchTopK(k=6), "one-threshold")),
-    ("jumprelu_transcoder", plan(BatchTopK(k=6), "minding", CONFIG.learner)),
+    ("jumprelu_transcoder", plan(BatchTopK(k=6), "minding", CONFIG.trainer)),
     ("jumprelu_transcoder", plan(StepL0(), "jumprelu")),
 ]
 
@@ -61,7 +61,7 @@ def test_it_claims_what_it_does_on_held_out_text(train, tiny_gpt2):
     held_out = Corpus.build(tiny_gpt2, *split_texts(texts(), ALONE.corpus, 0), ALONE.corpus, 0).held_out
     found = measure(tiny_gpt2, {READ: transcoder}, held_out)[READ]
     assert (transcoder.reported.l0, transcoder.reported.explained_variance) == (found.l0, found.explained_variance)
-    assert transcoder.provenance["training"]["config"]["learner"]["objective"]["k"] == 6
+    assert transcoder.provenance["training"]["config"]["trainer"]["objective"]["k"] == 6
 
 
 def test_topk_is_saved_as_sparsify_and_a_second_call_reads_what_the_first_wrote(train, tmp_path, monkeypatch):

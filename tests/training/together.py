@@ -30,11 +30,11 @@ def main(folder):
     corpus = Corpus.build(model, *split_texts(texts(), CONFIG.corpus, seed=0), CONFIG.corpus, seed=0)
     config = with_fit(tokens=64 * 24, cache_dtype="float32")
     both = [
-        plan.__class__(name, SITE, None, plan.learner, 0)
+        plan.__class__(name, SITE, None, plan.trainer, 0)
         for name, objective in OBJECTIVES.items()
         for plan in plans([SITE], objective=objective, **WIDE)
     ]
-    resampled = plans([SITE], remedy=Resampling(at=(0.5,), recovery=4), **WIDE)
+    resampled = plans([SITE], dead_latents=Resampling(at=(0.5,), recovery=4), **WIDE)
     fit(model, corpus, both, config, folder / "on-the-fly", seed=0)
     if (folder / "cache").exists():
         fit(model, corpus, both, config, folder / "cached", seed=0, cache=folder / "cache")

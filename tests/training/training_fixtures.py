@@ -32,7 +32,7 @@ def texts(count=60):
 
 CONFIG = TrainingConfig(
     corpus=CorpusConfig(context=16, bos=0.5, held_out=0.1),
-    learner=DictionaryTrainerConfig(
+    trainer=DictionaryTrainerConfig(
         n_latents=64,
         objective=BatchTopK(k=6, aux=AuxK(k=8)),
         optimiser=OptimiserConfig(learning_rate=5e-3),
@@ -45,7 +45,7 @@ CONFIG = TrainingConfig(
 
 def plans(sites, **changes):
     """CONFIG's dictionary at every site, with other settings."""
-    return [DictionarySpec(str(site), site, None, replace(CONFIG.learner, **changes), seed=0) for site in sites]
+    return [DictionarySpec(str(site), site, None, replace(CONFIG.trainer, **changes), seed=0) for site in sites]
 
 
 def with_fit(**changes):

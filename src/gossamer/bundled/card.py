@@ -61,7 +61,7 @@ def write_card(folder: Path, facts: Mapping[str, Any], prompts: int) -> None:
         for task, score in facts["accuracy"].items()
     ]
     dictionaries = _DICTIONARIES.format(
-        sites=", ".join(map(str, SITES)), n_latents=CONFIG.learner.n_latents, k=OBJECTIVE.k, texts=TEXTS
+        sites=", ".join(map(str, SITES)), n_latents=CONFIG.trainer.n_latents, k=OBJECTIVE.k, texts=TEXTS
     )
     card = _CARD.format(
         name=folder.name,

@@ -26,7 +26,7 @@ TEXTS = 12_000
 OBJECTIVE = BatchTopK(k=20)
 CONFIG = TrainingConfig(
     corpus=CorpusConfig(context=80, bos=1.0),
-    learner=DictionaryTrainerConfig(n_latents=768, objective=OBJECTIVE),
+    trainer=DictionaryTrainerConfig(n_latents=768, objective=OBJECTIVE),
     fit=FitConfig(tokens=1_000_000),
     finetune=FinetuneConfig(tokens=1_000_000, positions=0.5),
 )

@@ -81,11 +81,11 @@ def _effects(network: Splice, rows: slice) -> Float[Tensor, "target source"]:
     """Weights summed over the prompts of one batch."""
     nodes = network.nodes
     mask = torch.ones(len(nodes), device=nodes.site.device, requires_grad=True)
-    logits, streams = network.direct_effects(mask, rows)
+    outputs, streams = network.direct_effects(mask, rows)
     effects = torch.zeros(len(nodes) + 1, len(nodes), dtype=torch.float64, device=mask.device)
     for target, value in _targets(network, streams, rows):
         effects[target] = _gradient(value, mask)
-    effects[-1] = _gradient(spliced_metric(network, logits, rows).sum(), mask)
+    effects[-1] = _gradient(spliced_metric(network, outputs, rows).sum(), mask)
     return effects
 
 

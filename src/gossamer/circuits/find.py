@@ -3,29 +3,37 @@
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
-import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from gossamer.circuits.bootstrap import FewTextsWarning, few_texts
 from gossamer.circuits.circuit import Circuit
+from gossamer.circuits.cost import affordable, first_prompts, prompt_operations, spared
 from gossamer.circuits.edges import circuit_edges
+from gossamer.circuits.evaluate.evaluator import Evaluator
 from gossamer.circuits.evaluate.minimality import node_effects
 from gossamer.circuits.export import graph_prompt, to_attribution_graph
 from gossamer.circuits.inputs import Inputs
+from gossamer.circuits.methods import searched
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.refine import CircuitRefiner
-from gossamer.circuits.search import SearchSettings
+from gossamer.circuits.results import DICTIONARIES
+from gossamer.circuits.search import SearchSettings, effort
 from gossamer.circuits.study import Study, StudySettings
+from gossamer.circuits.target import require_target
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import plural, short_repr
 from gossamer.errors import GossamerError, UsageError
 from gossamer.features.links import neuronpedia_set
+from gossamer.model.cost import Cost, operations_per_second, pass_operations
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import SiteMapping, by_site
+from gossamer.progress import announce
+from gossamer.replacement.replacement_model import resumable
 from gossamer.tasks.grouping import grouped
 from gossamer.tasks.metric import kept
 from gossamer.tasks.published import TaskLike, task_of
@@ -35,6 +43,10 @@ DEFAULT_FAITHFULNESS = 0.9
 # Edges are means over so many held-out prompts, one backward pass a node; the strongest few of each target are kept.
 EDGE_PROMPTS = 32
 EDGES_KEPT = 4
+# Of held-out prompts, at least: those that nodes are scored on, and those that edges are means over.
+SCORED, EDGED = 32, 8
+# For the estimate of costs: nodes of a circuit, and streams that autograd keeps of a layer.
+_NODES, _STREAMS = 50, 30
 
 
 @dataclass(frozen=True)
@@ -104,16 +116,75 @@ def find_circuit(
         GossamerError: the model cannot do the task, the dictionaries keep nothing of it, or no circuit reaches the
             target.
     """
-    _check_target(faithfulness, size)
+    require_target(faithfulness, size)
     settings = settings or StudySettings()
     prompts = grouped(task_of(task, model.tokenizer), settings.masks)
     study = Study(model, by_site(dictionaries), prompts, settings)
     search = search or SearchSettings(seed=study.settings.seed)
+    wanted = DEFAULT_FAITHFULNESS if faithfulness is None else faithfulness
+    announce(partial(_cost, study, search))
+    study.require_ability()
+    study.require_dictionaries()
+    announce(partial(_allowed, study, None if size is not None else wanted))
     if size is not None:
         _check_room(study.nodes, size)
         search = replace(search, sizes=sorted({size, *search.sizes}, reverse=True))
-    path = study.paths(["mask" if recipe == "gossamer" else "reference recipe"], search)[0]
+    if recipe == "gossamer":
+        path = searched(study.method_inputs(search))
+        refiner = study.method_inputs(search).refiner(path)
+        path = refiner.improved_at(path, size) if size is not None else _improved(study, path, refiner, wanted)
+    else:
+        path = study.paths(["reference recipe"], search)[0]
     return choose(study, path, faithfulness=faithfulness, size=size, search=search)
+
+
+def _cost(study: Study, search: SearchSettings) -> str:
+    """What it will cost until the circuit is there, about: the prompts' passes, and the memory of a search step."""
+    model, examples = study.model, study.examples
+    start = resumable(next(iter(study.dictionaries)))
+    each, n = prompt_operations(model, start, examples), len(examples)
+    afford = partial(spared, model, each)
+    steps, batch = effort(search, afford)
+    # In passes of a prompt: a gradient costs two of them. The model's own passes begin at its first layer.
+    whole = 3 * n * pass_operations(model) / max(pass_operations(model, start.layer), 1.0)
+    before, searching = whole + 4 * n + 2 * afford(n, 64), 2 * steps * batch
+    after = 4 * n + _NODES * (2 * afford(n, 24) + afford(n, SCORED)) / 2
+    seconds = (before + searching + after) * each / operations_per_second(model)
+    values = batch * examples.clean.tokens.ids.shape[1] * model.n_layers * _STREAMS * model.d_model
+    weights = sum(one.nbytes for dictionary in study.dictionaries.values() for one in dictionary.parameters())
+    counted = f"{plural(n, 'training prompt')}, {len(study.task.test)} held out, {steps} steps of {batch}"
+    return f"{study.task.name} in {model.title}: {counted}; {Cost(seconds, 4 * values + weights).told(model)}"
+
+
+def _allowed(study: Study, wanted: float | None) -> str:
+    """What the dictionaries allow, before a search that may be long."""
+    share, what = study.task_share, kept(study.task.metric)
+    said = (
+        f"the dictionaries, with all of their latents, keep {share:.0%} of the {what} of {study.task.name} on the "
+        "training prompts"
+    )
+    if wanted is None or share >= wanted:
+        return said
+    return (
+        f"{said}: less than the {wanted:.0%} asked for, which a circuit in them will hardly keep; ask for less "
+        "(--faithfulness, --size), or use better dictionaries or fewer sites"
+    )
+
+
+def _improved(study: Study, path: CircuitPath, refiner: CircuitRefiner, wanted: float) -> CircuitPath:
+    """The path with nodes of those circuits exchanged that may be the smallest that is faithful enough.
+
+    These are the smallest that is so already (else the largest), and each smaller one as long as it becomes so.
+    """
+    circuits = list(path.circuits)
+    enough = [study.choice.kept(path.nodes.select(circuit)) >= wanted for circuit in circuits]
+    index = max((place for place, fits in enumerate(enough) if fits), default=-1) + 1
+    while index < len(circuits):
+        circuits[index] = refiner.swap(circuits[index])
+        if study.choice.kept(path.nodes.select(circuits[index])) < wanted:
+            break
+        index += 1
+    return replace(path, circuits=tuple(circuits))
 
 
 def choose(
@@ -144,11 +215,8 @@ def choose(
     else:
         target, chosen = {"faithfulness": wanted}, _smallest(study, path, refiner, wanted)
     nodes = path.nodes.select(chosen)
-    scores = node_effects(study.evaluator, nodes)
+    scores = node_effects(_spared(study, SCORED), nodes)
     measured = study.evaluator.task_metrics("circuit", study.evaluator.prompt_metrics(nodes))
-    network = study.evaluator.splice.select(
-        torch.arange(min(EDGE_PROMPTS, len(study.task.test)), device=study.model.device)
-    )
     circuit = Circuit.from_nodes(
         path.nodes,
         chosen,
@@ -156,11 +224,18 @@ def choose(
         task=study.task.name,
         scores=scores,
         provenance=study.provenance(path, target),
-        measured=measured.measured,
+        measured={**measured.measured, DICTIONARIES: study.evaluator.faithfulness(study.evaluator.dictionaries)},
         inputs=Inputs.of(study.model, study.dictionaries, study.task),
     )
-    edges = circuit_edges(network, nodes, keep=EDGES_KEPT)
+    edges = circuit_edges(_spared(study, EDGED, EDGE_PROMPTS).splice, nodes, keep=EDGES_KEPT)
     return CircuitResult(replace(circuit, edges=edges), nodes, path, study, search)
+
+
+def _spared(study: Study, fewest: int, most: int | None = None) -> Evaluator:
+    """The held-out prompts, or the first `most`; as few as `fewest` of them where a pass is expensive."""
+    evaluator = study.evaluator
+    count = affordable(evaluator.splice, min(len(study.task.test), most or len(study.task.test)), fewest)
+    return evaluator if count == len(study.task.test) else evaluator.select(first_prompts(evaluator.splice, count))
 
 
 def _smallest(study: Study, path: CircuitPath, refiner: CircuitRefiner, wanted: float) -> Int[Tensor, "chosen"]:
@@ -175,15 +250,6 @@ def _smallest(study: Study, path: CircuitPath, refiner: CircuitRefiner, wanted: 
 def _check_room(nodes: Nodes, size: int) -> None:
     if size >= len(nodes):
         raise UsageError(f"size: fewer than the {len(nodes)} candidate nodes expected, found {size}")
-
-
-def _check_target(faithfulness: float | None, size: int | None) -> None:
-    if faithfulness is not None and size is not None:
-        raise UsageError("give faithfulness or size as the target, not both")
-    if faithfulness is not None and not 0 < faithfulness <= 1:
-        raise UsageError(f"faithfulness: a share above 0 and at most 1 expected, found {faithfulness}")
-    if size is not None and size < 1:
-        raise UsageError(f"size: at least 1 node expected, found {size}")
 
 
 def _faithful(study: Study, path: CircuitPath, wanted: float) -> Int[Tensor, "chosen"]:

@@ -45,6 +45,10 @@ def collect_findings(
         warnings: sentences that the reader must see besides those found here.
     """
     study, circuit = found.study, found.circuit
+    if found.path.method == "mask":
+        # To find the circuit, only what may become it was improved.
+        refiner = study.method_inputs(found.search).refiner(found.path)
+        found = replace(found, path=refiner.improved(found.path))
     compared = [name for name in dict.fromkeys(METHODS if methods is None else methods) if name != found.path.method]
     paths = (found.path, *study.paths(compared, found.search))
     effects = torch.tensor([node.score or 0.0 for node in circuit.nodes], dtype=torch.float64)

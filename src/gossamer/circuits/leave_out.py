@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gossamer.circuits.nodes import Nodes
@@ -14,7 +14,11 @@ from gossamer.progress import begin
 
 
 def each_left_out(
-    splice: Splice, circuit: Nodes, measure: Callable[[Network], float], what: str
+    splice: Splice,
+    circuit: Nodes,
+    measure: Callable[[Network], float],
+    what: str,
+    only: Bool[Tensor, "node"] | None = None,
 ) -> Float[Tensor, "node"]:
     """`measure` of the circuit's network without each node alone, (nodes,) float64 on the CPU.
 
@@ -24,19 +28,21 @@ def each_left_out(
     Args:
         splice: model, dictionaries, prompts and ablation; its own nodes do not matter.
         circuit: the nodes.
-        measure: a number of a network (rows in, logits at the answer out).
+        measure: a number of a network (rows in, outputs out).
         what: the work's name on the progress bar.
+        only: the nodes to leave out; infinity stands for all others.
     """
     network = splice.with_nodes(circuit, non_nodes="ablated")
     whole = torch.ones(len(circuit), device=circuit.site.device)
-    found = torch.zeros(len(circuit), dtype=torch.float64)
-    advance = begin(what, len(circuit))
+    found = torch.full((len(circuit),), torch.inf, dtype=torch.float64)
+    tried = torch.ones_like(circuit.site, dtype=torch.bool) if only is None else only.to(circuit.site.device)
+    advance = begin(what, int(tried.sum()))
     for index, site in enumerate(circuit.sites):
-        here = torch.nonzero(circuit.site == index).squeeze(1).tolist()
+        here = torch.nonzero((circuit.site == index) & tried).squeeze(1).tolist()
         if not here:
             continue
         rest, kept = network.resume_from(site, whole)
         for node in here:
-            found[node] = measure(partial(rest, (kept != node).to(whole.dtype)))
+            found[node] = measure(partial(rest.outputs, (kept != node).to(whole.dtype)))
             advance(1, "")
     return found

@@ -5,6 +5,7 @@ from typing import Literal
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gossamer.circuits.outputs import Outputs
 from gossamer.circuits.prompt_metrics import FullModel
 from gossamer.tasks.metric import kl_divergence
 
@@ -16,7 +17,7 @@ PROMPT_WEIGHT = 0.5
 
 
 def prompt_loss(
-    logits: Float[Tensor, "rows vocab"],
+    outputs: Outputs,
     full: FullModel,
     loss: Loss,
     rows: Int[Tensor, "rows"] | slice,
@@ -27,13 +28,17 @@ def prompt_loss(
     What the losses are: :class:`gossamer.circuits.search.SearchSettings`.
 
     Args:
-        logits: of the prompts.
+        outputs: of the prompts.
         full: the full model on all prompts.
         loss: which loss.
         rows: which prompts these are.
         lean: sign of the mean excess of the whole batch that `rows` are a part of; None: they are the whole batch.
     """
     if loss == "kl":
-        return kl_divergence(full.log_probs[rows], logits)
-    found = full.excess(logits, rows)
-    return PROMPT_WEIGHT * found.abs() + (found.mean().sign() if lean is None else lean) * found
+        return kl_divergence(full.log_probs(rows), outputs.logits())
+    return metric_loss(full.excess(outputs, rows), lean)
+
+
+def metric_loss(excess: Float[Tensor, "rows"], lean: Float[Tensor, ""] | None = None) -> Float[Tensor, "rows"]:
+    """The loss "metric" of prompts whose metric is so far beyond the full model's."""
+    return PROMPT_WEIGHT * excess.abs() + (excess.mean().sign() if lean is None else lean) * excess

@@ -16,6 +16,8 @@ from gossamer.circuits.attribution import (
     ranking,
 )
 from gossamer.circuits.candidates import every_node
+from gossamer.circuits.cost import affordable
+from gossamer.circuits.loss import Loss
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.prompt_metrics import FullModel
 from gossamer.circuits.reference import reference_path
@@ -87,10 +89,14 @@ class MethodInputs:
 
     def refiner(self, path: CircuitPath | None = None) -> CircuitRefiner:
         """The exact last steps, over the nodes of `path` or the candidates."""
-        loss, check = self.search.loss, None
-        if self.validation is not None:
-            check = CircuitRefiner(_over(self.validation.splice, path), self.validation.full, loss)
-        return CircuitRefiner(_over(self.fitted.splice, path), self.fitted.full, loss, validation=check)
+        check = None if self.validation is None else _refiner(self.validation, path, self.search.loss, None)
+        return _refiner(self.fitted, path, self.search.loss, check)
+
+
+def _refiner(prompts: Prompts, path: CircuitPath | None, loss: Loss, check: CircuitRefiner | None) -> CircuitRefiner:
+    splice = _over(prompts.splice, path)
+    used, left_out = affordable(splice, 256, 64), affordable(splice, 256, 24)
+    return CircuitRefiner(splice, prompts.full, loss, used, left_out, check)
 
 
 def _over(splice: Splice, path: CircuitPath | None) -> Splice:
@@ -100,9 +106,14 @@ def _over(splice: Splice, path: CircuitPath | None) -> Splice:
 Method = Callable[[MethodInputs], CircuitPath]
 
 
+def searched(given: MethodInputs) -> CircuitPath:
+    """The mask search by itself."""
+    return search_path(given.fitted.splice, given.fitted.full, given.search)
+
+
 def mask_path(given: MethodInputs) -> CircuitPath:
     """The mask search, with its circuits improved by exact steps."""
-    return given.refiner().improved(search_path(given.fitted.splice, given.fitted.full, given.search))
+    return given.refiner().improved(searched(given))
 
 
 def _reference(given: MethodInputs) -> CircuitPath:

@@ -8,16 +8,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gossamer.batching import in_batches
+from gossamer.circuits.outputs import Outputs, Rows, measured
 from gossamer.circuits.results import Interval, TaskMetrics
 from gossamer.circuits.splice import Splice
 from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
-from gossamer.tasks.metric import answer_divergence, kl_divergence, preferred
+from gossamer.tasks.metric import answer_divergence, kl_divergence, preferred, reads_answers_only
 from gossamer.tasks.task import PromptPairs
 
-Network = Callable[[slice], Float[Tensor, "rows vocab"]]
-Rows = Int[Tensor, "rows"] | slice
+Network = Callable[[slice], Outputs]
 
 
 @dataclass(frozen=True)
@@ -53,17 +53,17 @@ class PromptMetrics:
 
 @dataclass(frozen=True)
 class FullModel:
-    """The model itself on a split: what every circuit is held against. Memory: prompts x vocabulary floats.
+    """The model itself on a split: what every circuit is held against. Memory: prompts x d_model.
 
     Attributes:
         examples: the prompts, with their metric.
-        log_probs: of the model at the answer position.
+        outputs: of the model on all of them.
         prompt_metrics: the model's own.
         zero: the metric where faithfulness is 0: 0 for a difference, the empty circuit's for a distance.
     """
 
     examples: PromptPairs
-    log_probs: Float[Tensor, "prompt vocab"]
+    outputs: Outputs
     prompt_metrics: PromptMetrics
     zero: Float[Tensor, "prompt"]
 
@@ -89,18 +89,16 @@ class FullModel:
             UsageError: a distance without the empty circuit.
             NotFiniteError: the model's logits are not finite.
         """
-        log_probs: list[Tensor] = []
 
-        def run(rows: slice) -> PromptMetrics:
-            logits = _finite(network(rows), "the model's logits", rows)
-            if not log_probs:
-                log_probs.append(logits.new_empty(len(examples), logits.shape[1], dtype=torch.float32))
-            log_probs[0][rows] = logits.float().log_softmax(dim=-1)
-            return _outcome(logits, examples, rows, None)
+        def run(rows: slice) -> tuple[Outputs, PromptMetrics]:
+            outputs = network(rows)
+            return outputs, _outcome(outputs, examples, rows, None, "the model's logits")
 
         with torch.no_grad():
-            prompt_metrics = _joined(in_batches(len(examples), batch_size, run))
-        full = cls(examples, log_probs[0], prompt_metrics, torch.zeros_like(prompt_metrics.metric))
+            parts = in_batches(len(examples), batch_size, run)
+        outputs = Outputs(torch.cat([one.stream for one, _ in parts]), parts[0][0].unembed)
+        prompt_metrics = _joined([found for _, found in parts])
+        full = cls(examples, outputs, prompt_metrics, torch.zeros_like(prompt_metrics.metric))
         if not examples.metric.distance:
             return full
         if empty is None:
@@ -110,8 +108,13 @@ class FullModel:
     def select(self, rows: Int[Tensor, "rows"]) -> "FullModel":
         """The same measurements of some of the prompts only."""
         return FullModel(
-            self.examples.select(rows), self.log_probs[rows], self.prompt_metrics.select(rows), self.zero[rows]
+            self.examples.select(rows), self.outputs[rows], self.prompt_metrics.select(rows), self.zero[rows]
         )
+
+    def log_probs(self, rows: Rows) -> Float[Tensor, "rows vocab"]:
+        """Log-probabilities of the model for the chosen prompts (no gradients)."""
+        with torch.no_grad():
+            return self.outputs[rows].logits().float().log_softmax(dim=-1)
 
     def prompt_metrics_of(
         self, network: Network, batch_size: int = 64, name: str = "the circuit's logits"
@@ -119,68 +122,103 @@ class FullModel:
         """Run `network` on every prompt and compare it with the full model."""
 
         def run(rows: slice) -> PromptMetrics:
-            logits = _finite(network(rows), name, rows)
-            return _outcome(logits, self.examples, rows, self.log_probs[rows])
+            return _outcome(network(rows), self.examples, rows, self.outputs[rows], name)
 
         with torch.no_grad():
             return _joined(in_batches(len(self.examples), batch_size, run))
 
-    def metric(self, logits: Float[Tensor, "rows vocab"], rows: Rows) -> Float[Tensor, "rows"]:
-        """The task's metric of the chosen prompts' logits; differentiable in them."""
-        # Only a distance reads the log-probabilities: choosing rows copies them.
-        reference = self.log_probs[rows] if self.examples.metric.distance else None
-        return self.examples.measure(logits, rows, reference)
+    def metric(self, outputs: Outputs, rows: Rows) -> Float[Tensor, "rows"]:
+        """The task's metric of the chosen prompts, whose `outputs` these are; differentiable in them."""
+        return measured(outputs, self.examples, rows, self.log_probs(rows) if self.examples.metric.distance else None)
 
-    def excess(self, logits: Float[Tensor, "rows vocab"], rows: Rows) -> Float[Tensor, "rows"]:
-        """What each prompt's metric adds to faithfulness beyond the full model's 1; differentiable in `logits`."""
+    def excess(self, outputs: Outputs, rows: Rows) -> Float[Tensor, "rows"]:
+        """What each prompt's metric adds to faithfulness beyond the full model's 1; differentiable in `outputs`."""
         own = self.prompt_metrics.metric
-        return (self.metric(logits, rows) - own[rows]) / (own - self.zero).mean()
+        return (self.metric(outputs, rows) - own[rows]) / (own - self.zero).mean()
+
+    def kept(self, network: Network, batch_size: int = 64) -> float:
+        """Faithfulness of `network`, from its metric alone: nothing else is measured."""
+
+        def run(rows: slice) -> Tensor:
+            return require_finite(self.metric(network(rows), rows), "the circuit's metric")
+
+        with torch.no_grad():
+            return self.share(torch.cat(in_batches(len(self.examples), batch_size, run)))
 
     def faithfulness(self, prompt_metrics: PromptMetrics) -> float:
+        """Faithfulness of a network that was measured."""
+        return self.share(prompt_metrics.metric)
+
+    def share(self, metric: Float[Tensor, "prompt"]) -> float:
         """Share of the way from `zero` to the full model, of the means over prompts."""
         # On the CPU, because not every device has float64.
-        own, base, zero = (
-            values.cpu().double() for values in (prompt_metrics.metric, self.prompt_metrics.metric, self.zero)
-        )
+        own, base, zero = (values.cpu().double() for values in (metric, self.prompt_metrics.metric, self.zero))
         return ((own - zero).mean() / (base - zero).mean()).item()
 
 
 def ability(network: Network, examples: PromptPairs, batch_size: int) -> tuple[float, float | None]:
     """Accuracy of the model itself and the mean of its metric; None for a distance, which to itself it has none of."""
-
-    def run(rows: slice) -> PromptMetrics:
-        return _outcome(_finite(network(rows), "the model's logits", rows), examples, rows, None)
-
-    with torch.no_grad():
-        found = _joined(in_batches(len(examples), batch_size, run))
-    mean = None if examples.metric.distance else found.metric.double().mean().item()
-    return found.correct.double().mean().item(), mean
-
-
-def spliced_metric(splice: Splice, logits: Float[Tensor, "rows vocab"], rows: Rows) -> Float[Tensor, "rows"]:
-    """The task's metric of a splice's logits; differentiable in them. For a distance the model itself is run first."""
-    if not splice.examples.metric.distance:
-        return splice.examples.measure(logits, rows)
-    with torch.no_grad():
-        reference = splice.full(rows).float().log_softmax(dim=-1)
-    return splice.examples.measure(logits, rows, reference)
-
-
-def _finite(logits: Tensor, name: str, rows: slice) -> Tensor:
-    return require_finite(logits, name if rows.start == 0 else f"{name}, prompts from {rows.start} on")
-
-
-def _outcome(logits: Tensor, examples: PromptPairs, rows: slice, reference: Tensor | None) -> PromptMetrics:
-    """The metrics of each prompt of one batch; without a reference the logits are the full model's own."""
-    answers, incorrect = (ids.to(logits.device) for ids in (examples.answers(rows), examples.incorrect_answers(rows)))
-    nothing = torch.zeros(len(logits), device=logits.device)
     distance = examples.metric.distance
-    metric = nothing if distance and reference is None else examples.measure(logits, rows, reference)
+
+    def run(rows: slice) -> Tensor:
+        outputs = network(rows)
+        if not distance:
+            return require_finite(measured(outputs, examples, rows), "the model's logits")
+        right, wrong = (places.to(outputs.stream.device) for places in examples.answer_places(rows))
+        logits = require_finite(outputs.answer_logits(examples, rows), "the model's logits")
+        return preferred(logits, right, wrong)
+
+    with torch.no_grad():
+        found = torch.cat(in_batches(len(examples), batch_size, run)).double()
+    return (found > 0).double().mean().item(), None if distance else found.mean().item()
+
+
+def spliced_metric(splice: Splice, outputs: Outputs, rows: Rows) -> Float[Tensor, "rows"]:
+    """The task's metric of a splice's outputs; differentiable in them. For a distance the model itself is run first."""
+    if not splice.examples.metric.distance:
+        return measured(outputs, splice.examples, rows)
+    with torch.no_grad():
+        reference = splice.full(rows).logits().float().log_softmax(dim=-1)
+    return measured(outputs, splice.examples, rows, reference)
+
+
+def _outcome(
+    outputs: Outputs, examples: PromptPairs, rows: slice, reference: Outputs | None, name: str
+) -> PromptMetrics:
+    """The metrics of each prompt of one batch; without a reference the outputs are the full model's own."""
+    right, wrong = (places.to(outputs.stream.device) for places in examples.answer_places(rows))
+    logits = outputs.answer_logits(examples, rows)
+    whole = [_whole(outputs, examples, rows, reference, name, part) for part in outputs.blocks()]
+    metric, kl, top1 = (torch.cat(found) for found in zip(*whole, strict=True))
+    if reads_answers_only(examples.metric):
+        metric = examples.metric(logits, right, wrong, None)
+    own = None if reference is None else reference.answer_logits(examples, rows)
     return PromptMetrics(
         metric,
-        nothing if reference is None else kl_divergence(reference, logits),
-        nothing if reference is None else answer_divergence(reference, logits, answers, incorrect),
-        preferred(logits, answers, incorrect) if distance else metric > 0,
+        kl,
+        torch.zeros_like(kl) if own is None else answer_divergence(own, logits, right, wrong),
+        preferred(logits, right, wrong) if examples.metric.distance else metric > 0,
+        top1,
+    )
+
+
+def _whole(
+    outputs: Outputs, examples: PromptPairs, rows: slice, reference: Outputs | None, name: str, part: slice
+) -> tuple[Float[Tensor, "part"], Float[Tensor, "part"], Bool[Tensor, "part"]]:
+    """What is read off the logits of the whole vocabulary, of a part of a batch: metric, KL and `top1`.
+
+    The metric is 0 where it needs none of them, and where it is a distance of the full model from itself.
+    """
+    here = slice(rows.start + part.start, rows.start + part.stop)
+    where = name if here.start == 0 else f"{name}, prompts from {here.start} on"
+    logits = require_finite(outputs[part].logits(), where)
+    answers = examples.answers(here).to(logits.device)
+    own = None if reference is None else reference[part].logits().float().log_softmax(dim=-1)
+    nothing = torch.zeros(len(logits), device=logits.device)
+    unread = reads_answers_only(examples.metric) or (examples.metric.distance and own is None)
+    return (
+        nothing if unread else examples.measure(logits, here, own),
+        nothing if own is None else kl_divergence(own, logits),
         (logits.argmax(dim=-1)[:, None] == answers).any(dim=1),
     )
 

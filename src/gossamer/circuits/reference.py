@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.circuits.outputs import Outputs
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.prompt_metrics import spliced_metric
 from gossamer.circuits.splice import Splice
@@ -66,7 +67,7 @@ def reference_path(splice: Splice, settings: ReferenceSettings | None = None) ->
     for step in range(settings.steps):
         rows = torch.arange(step * settings.batch_size, (step + 1) * settings.batch_size) % len(splice.examples)
         with torch.no_grad():
-            target = _mean_metric(splice, whole(runs[0].mask[:0], rows), rows)
+            target = _mean_metric(splice, whole.outputs(runs[0].mask[:0], rows), rows)
         for run in runs:
             run.step(splice, target, rows, settings, step)
             advance(1, f"lambda {run.weight:g}")
@@ -94,12 +95,12 @@ class _Run:
     ) -> None:
         soft = torch.sigmoid(settings.base ** (settings.final * step / settings.steps) * self.mask)
         sparsity = self.weight * soft.sum() / len(splice.dictionaries)
-        loss = (target - _mean_metric(splice, splice(soft, rows), rows)).abs() + sparsity
+        loss = (target - _mean_metric(splice, splice.outputs(soft, rows), rows)).abs() + sparsity
         if not torch.isfinite(loss):
             raise NotFiniteError(f"reference recipe: the loss became {loss.item()} at step {step}; lower learning_rate")
         self.mask.grad = torch.autograd.grad(loss, self.mask)[0]
         self.optimiser.step()
 
 
-def _mean_metric(splice: Splice, logits: Tensor, rows: Tensor) -> Float[Tensor, ""]:
-    return spliced_metric(splice, logits, rows).mean()
+def _mean_metric(splice: Splice, outputs: Outputs, rows: Tensor) -> Float[Tensor, ""]:
+    return spliced_metric(splice, outputs, rows).mean()

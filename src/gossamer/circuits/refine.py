@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gossamer.batching import in_batches
 from gossamer.circuits.attribution import GRADIENT_BATCH
 from gossamer.circuits.leave_out import each_left_out
-from gossamer.circuits.loss import Loss, prompt_loss
+from gossamer.circuits.loss import Loss, metric_loss, prompt_loss
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.prompt_metrics import FullModel, Network
 from gossamer.circuits.splice import Splice
@@ -72,6 +72,8 @@ class CircuitRefiner:
         full: the full model on the same prompts.
         loss: the search's loss.
         prompts: how many of the prompts are used (the first ones; a task's prompts are in random order).
+        left_out: on how many of these nodes are left out one at a time. Whether nodes go is decided on all of them;
+            with fewer, a node that was not free before others went is not tried again.
         validation: the same over the prompts that choices are made on; None chooses on the fitted ones.
     """
 
@@ -79,6 +81,7 @@ class CircuitRefiner:
     full: FullModel
     loss: Loss = "metric"
     prompts: int = 256
+    left_out: int = 256
     validation: "CircuitRefiner | None" = None
 
     __repr__ = short_repr
@@ -91,55 +94,63 @@ class CircuitRefiner:
     def _count(self) -> int:
         return min(self.prompts, len(self.splice.examples))
 
-    def _batched(self, work: Callable[[slice], Tensor]) -> list[Tensor]:
-        return in_batches(self._count, self.splice.batch_size, work)
-
     def loss_of(self, circuit: Int[Tensor, "chosen"]) -> float:
         """Mean loss of a hard circuit (positions in the candidates) on the fitted prompts."""
-        return self._loss_in(self._outputs(circuit))
+        return self._found(self._network(circuit))[0]
 
     def check_of(self, circuit: Int[Tensor, "chosen"]) -> float:
         """Mean loss of a hard circuit on the prompts that choices are made on."""
         return (self.validation or self).loss_of(circuit)
 
     def _measured(self, circuit: Int[Tensor, "chosen"]) -> "_Measured":
-        judge, logits = self.validation or self, self._outputs(circuit)
-        judged = logits if judge is self else judge._outputs(circuit)
-        missed = judge.full.excess(judged, slice(0, len(judged)))
-        return _Measured(circuit, self._loss_in(logits), judge._loss_in(judged), missed)
+        loss, missed = self._found(self._network(circuit))
+        check, missed = (loss, missed) if self.validation is None else self.validation._found(self._network(circuit))
+        return _Measured(circuit, loss, check, missed)
 
-    def _outputs(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "rows vocab"]:
+    def _network(self, circuit: Int[Tensor, "chosen"]) -> Network:
         network = self.splice.with_nodes(self.splice.nodes.select(circuit))
-        return self._logits(partial(network, torch.ones(len(circuit), device=self.splice.model.device)))
+        return partial(network.outputs, torch.ones(len(circuit), device=self.splice.model.device))
 
-    def losses_without(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "chosen"]:
-        """Mean loss of the circuit without each of its nodes alone, on the fitted prompts."""
+    def losses_without(
+        self, circuit: Int[Tensor, "chosen"], only: Bool[Tensor, "chosen"] | None = None
+    ) -> Float[Tensor, "chosen"]:
+        """Mean loss of the circuit without each of its nodes alone (or of some `only`), on the fitted prompts."""
         splice = self.splice.select(torch.arange(self._count, device=circuit.device))
-        return each_left_out(splice, self.splice.nodes.select(circuit), self._loss, "pruning")
+        measure = lambda network: self._found(network)[0]  # noqa: E731
+        return each_left_out(splice, self.splice.nodes.select(circuit), measure, "pruning", only)
 
-    def _loss(self, network: Network) -> float:
-        return self._loss_in(self._logits(network))
+    def _found(self, network: Network) -> tuple[float, Float[Tensor, "rows"]]:
+        """Mean loss of a network over the fitted prompts, and its excess over the full model on each of them."""
 
-    def _logits(self, network: Network) -> Float[Tensor, "rows vocab"]:
+        def part(rows: slice) -> tuple[Tensor, Tensor]:
+            outputs = network(rows)
+            excess = self.full.excess(outputs, rows)
+            return excess, excess if self.loss == "metric" else prompt_loss(outputs, self.full, self.loss, rows)
+
         with torch.no_grad():
-            return torch.cat(self._batched(network))
-
-    def _loss_in(self, logits: Float[Tensor, "rows vocab"]) -> float:
-        return prompt_loss(logits, self.full, self.loss, slice(0, len(logits))).double().mean().item()
+            found = in_batches(self._count, self.splice.batch_size, part)
+        excess, loss = (torch.cat(values) for values in zip(*found, strict=True))
+        loss = metric_loss(excess) if self.loss == "metric" else loss
+        return loss.double().mean().item(), excess
 
     def gradient(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "node"]:
         """Derivative of the mean loss on the fitted prompts by every candidate's mask at the hard circuit."""
-        logits = self._outputs(circuit)
-        lean = self.full.excess(logits, slice(0, len(logits))).mean().sign()
+        lean = self._found(self._network(circuit))[1].mean().sign()
         mask = torch.zeros(len(self.splice.nodes), device=self.splice.model.device).index_fill(0, circuit, 1.0)
 
         def part(rows: slice) -> Tensor:
             leaf = mask.clone().requires_grad_()
-            loss = prompt_loss(self.splice(leaf, rows), self.full, self.loss, rows, lean).sum()
+            loss = prompt_loss(self.splice.outputs(leaf, rows), self.full, self.loss, rows, lean).sum()
             return torch.autograd.grad(loss, leaf)[0]
 
         parts = in_batches(self._count, min(self.splice.batch_size, GRADIENT_BATCH), part)
         return torch.stack(parts).sum(dim=0) / self._count
+
+    def improved_at(self, path: CircuitPath, size: int) -> CircuitPath:
+        """The path with nodes of its circuit of at most `size` exchanged, and nothing else."""
+        chosen = path.of_size(size)
+        circuits = tuple(self.swap(chosen) if circuit is chosen else circuit for circuit in path.circuits)
+        return replace(path, circuits=circuits)
 
     def improved(self, path: CircuitPath) -> CircuitPath:
         """The path with better nodes where it misses, and with fuller smaller circuits where larger ones overshoot.
@@ -210,13 +221,17 @@ class CircuitRefiner:
             now = self._measured(shorter)
             return not _lower(start.loss, now.loss) and not _lower(start.check, now.check) and enough(shorter)
 
+        few = replace(self, prompts=self.left_out, validation=None) if self.left_out < self._count else self
+        most = start.loss if few is self else few.loss_of(circuit)
+        tried = None
         while len(circuit) > 1:
-            losses = self.losses_without(circuit)
-            limit = start.loss + _EQUAL * abs(start.loss)
-            free = torch.argsort(losses, stable=True)[: int((losses <= limit).sum())]
-            shorter = _without(circuit, free.to(circuit.device), fits)
+            losses = few.losses_without(circuit, tried)
+            order = torch.argsort(losses, stable=True)[: int((losses <= most + _EQUAL * abs(most)).sum())]
+            free = order.to(circuit.device)
+            shorter = _without(circuit, free, fits)
             if len(shorter) == len(circuit):
                 break
+            tried = None if few is self else torch.isin(shorter, circuit[free])
             circuit = shorter
         return circuit
 

@@ -75,15 +75,25 @@ class TaskMetrics:
         }
 
 
+# The name under which a circuit's file holds what its dictionaries keep of the task, with all of their latents.
+DICTIONARIES = "dictionaries_faithfulness"
+
+
+def measured_of(budget: Sequence[TaskMetrics]) -> dict[str, float]:
+    """The numbers that a circuit's file holds, of rows that end in all dictionaries, the circuit and the empty one."""
+    return {**budget[-2].measured, DICTIONARIES: budget[-3].faithfulness.value}
+
+
 def behaviours_html(metrics: Sequence[TaskMetrics], caption: str) -> str:
     """Networks that do a task, one a row."""
-    head = ("network", "metric", "faithfulness", "95 % interval", "accuracy", "KL")
+    head = ("network", "metric", "faithfulness", "95 % interval", "prompt error", "accuracy", "KL")
     rows = [
         (
             one.name,
             one.metric.value,
             one.faithfulness.value,
             f"{one.faithfulness.low:.3g} to {one.faithfulness.high:.3g}",
+            one.prompt_error.value,
             one.accuracy,
             one.kl,
         )

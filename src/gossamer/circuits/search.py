@@ -13,15 +13,17 @@ Speed comes from exactness: nodes that have fallen far below the present size ar
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from gossamer.batching import halved, is_out_of_memory
-from gossamer.circuits.attribution import GRADIENT_BATCH, gradient_at
+from gossamer.circuits.attribution import GRADIENT_BATCH, effect_sizes
+from gossamer.circuits.cost import affordable, first_prompts
 from gossamer.circuits.loss import Loss, prompt_loss
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.path import SIZES, CircuitPath
@@ -30,6 +32,10 @@ from gossamer.circuits.splice import Splice
 from gossamer.display import short_repr
 from gossamer.errors import NotFiniteError, UsageError
 from gossamer.progress import begin
+
+# What a search does by default, and the least that it makes do with where passes are expensive.
+STEPS, _FEWEST_STEPS = 400, 100
+_FEWEST_PROMPTS, _FEWEST_RANKED = 16, 64
 
 
 @dataclass(frozen=True)
@@ -41,8 +47,9 @@ class SearchSettings:
             mean, both in units of faithfulness (the first keeps errors of opposite sign from cancelling, the second is
             what faithfulness is made of); "kl": KL(full model || circuit) of each prompt at the answer position.
         sizes: circuit sizes wanted.
-        steps: gradient steps of the whole run.
-        batch_size: prompts a step; the splice's batch size, where that is smaller, is what memory holds at once.
+        steps: gradient steps of the whole run; None: 400, on a CPU as few as 100 where a prompt's pass is expensive.
+        batch_size: prompts a step, None: 32, or 16 likewise; the splice's batch size, where that is smaller, is what
+            memory holds at once.
         learning_rate: of Adam, in units of the scores, whose ranks start spread over about -5 .. 5.
         temperature: T at the start and at the end.
         reserve: nodes ranked below `reserve` times the present size are folded into constants.
@@ -51,8 +58,8 @@ class SearchSettings:
 
     loss: Loss = "metric"
     sizes: Sequence[int] = SIZES
-    steps: int = 400
-    batch_size: int = GRADIENT_BATCH
+    steps: int | None = None
+    batch_size: int | None = None
     learning_rate: float = 0.1
     temperature: tuple[float, float] = (1.0, 0.2)
     reserve: float = 8.0
@@ -63,12 +70,17 @@ class SearchSettings:
 
 @dataclass
 class _Run:
-    """State of a search: the nodes still in play and their scores."""
+    """State of a search: the nodes still in play and their scores.
+
+    Attributes:
+        step_size: prompts a step; `batch_size`: of these, what memory holds at once.
+    """
 
     splice: Splice
     alive: Int[Tensor, "alive"]
     scores: Tensor
     optimiser: torch.optim.Adam
+    step_size: int
     batch_size: int
 
 
@@ -88,13 +100,13 @@ def search_path(splice: Splice, full: FullModel, settings: SearchSettings | None
     sizes = _possible(settings.sizes, len(splice.nodes))
     began = time.perf_counter()
     generator = torch.Generator().manual_seed(settings.seed)
-    run = _begin(splice, settings)
+    run, steps = _begin(splice, settings), effort(settings, partial(affordable, splice))[0]
     circuits: list[Tensor] = []
     # Above the largest size wanted, so that it too is learned and not the order that the run began with.
     first = max(len(splice.nodes) / 2, min(1.5 * sizes[0], 0.9 * len(splice.nodes)))
-    advance = begin("mask search", settings.steps)
-    for step in range(settings.steps):
-        progress = step / max(settings.steps - 1, 1)
+    advance = begin("mask search", steps)
+    for step in range(steps):
+        progress = step / max(steps - 1, 1)
         size = _falling(first, sizes[-1], progress)
         loss = _step(run, full, settings, size, _falling(*settings.temperature, progress), generator)
         while len(circuits) < len(sizes) and size <= sizes[len(circuits)]:
@@ -102,7 +114,8 @@ def search_path(splice: Splice, full: FullModel, settings: SearchSettings | None
         if settings.reserve * size < 0.7 * len(run.alive):
             run = _narrowed(run, max(int(settings.reserve * size), 2), settings)
         advance(1, f"{size:.0f} nodes, loss {loss:.3f}")
-    facts = {name: str(value) for name, value in asdict(replace(settings, sizes=sizes)).items()}
+    used = replace(settings, sizes=sizes, steps=steps, batch_size=run.step_size)
+    facts = {name: str(value) for name, value in asdict(used).items()}
     return CircuitPath("mask", splice.nodes, tuple(circuits), time.perf_counter() - began, settings=facts)
 
 
@@ -117,20 +130,30 @@ def _possible(wanted: Sequence[int], n_candidates: int) -> list[int]:
     return sizes
 
 
-def _begin(splice: Splice, settings: SearchSettings) -> _Run:
-    """Scores that start as the logits of the ranks of one gradient: large effects start inside.
+def effort(settings: SearchSettings, afford: Callable[[int, int], int]) -> tuple[int, int]:
+    """Steps of a search, and prompts of each; `afford` says how many of (most, least) are made where none are asked."""
+    return (
+        settings.steps or afford(STEPS, _FEWEST_STEPS),
+        settings.batch_size or afford(GRADIENT_BATCH, _FEWEST_PROMPTS),
+    )
 
-    It is taken at the unmasked network (attribution patching); of a distance from the model halfway to the ablated one,
-    because it has no gradient near the model itself.
+
+def _begin(splice: Splice, settings: SearchSettings) -> _Run:
+    """Scores that start as the logits of the ranks of effects to first order: large ones start inside.
+
+    They are taken at the unmasked network (attribution patching), those of nodes that do nothing there on the way to
+    the ablated one; of a distance from the model halfway, because it has no gradient near the model itself.
     """
     n = len(splice.nodes)
-    at = 0.5 if splice.examples.metric.distance else 1.0
-    order = torch.argsort(gradient_at(splice, at, "attribution patching").abs(), stable=True)
+    masks = (0.5,) if splice.examples.metric.distance else (1.0, 0.75)
+    some = splice.select(first_prompts(splice, affordable(splice, len(splice.examples), _FEWEST_RANKED)))
+    order = torch.argsort(effect_sizes(some, masks, "attribution patching"), stable=True)
     ranks = torch.empty(n, device=order.device).index_copy_(0, order, torch.arange(n, device=order.device) + 0.5)
     scores = (0.5 * torch.logit(ranks / n)).requires_grad_()
     everything = torch.arange(n, device=scores.device)
-    at_once = min(settings.batch_size, splice.batch_size)
-    return _Run(splice, everything, scores, _adam(scores, settings), at_once)
+    step_size = effort(settings, partial(affordable, splice))[1]
+    at_once = min(step_size, splice.batch_size)
+    return _Run(splice, everything, scores, _adam(scores, settings), step_size, at_once)
 
 
 def _adam(scores: Tensor, settings: SearchSettings) -> torch.optim.Adam:
@@ -163,7 +186,7 @@ def _step(
     run: _Run, full: FullModel, settings: SearchSettings, size: float, temperature: float, generator: torch.Generator
 ) -> float:
     n = len(run.splice.examples)
-    rows = torch.randperm(n, generator=generator)[: settings.batch_size].to(run.scores.device)
+    rows = torch.randperm(n, generator=generator)[: run.step_size].to(run.scores.device)
     run.optimiser.zero_grad()
     mask = soft_top(run.scores, min(size, 0.9 * len(run.alive)), temperature)
     total = _accumulate(run, full, settings.loss, mask, rows)
@@ -185,7 +208,7 @@ def _accumulate(run: _Run, full: FullModel, loss: Loss, mask: Tensor, rows: Int[
         try:
             if loss == "metric" and lean is None and len(part) < len(rows):
                 lean = _lean(run, full, leaf, rows)
-            value = prompt_loss(run.splice(leaf, part), full, loss, part, lean).sum() / len(rows)
+            value = prompt_loss(run.splice.outputs(leaf, part), full, loss, part, lean).sum() / len(rows)
             slope += torch.autograd.grad(value, leaf)[0]
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -200,7 +223,7 @@ def _accumulate(run: _Run, full: FullModel, loss: Loss, mask: Tensor, rows: Int[
 def _lean(run: _Run, full: FullModel, mask: Tensor, rows: Int[Tensor, "rows"]) -> Float[Tensor, ""]:
     """On which side of the full model a batch is that memory holds in parts only: what ties its prompts together."""
     with torch.no_grad():
-        parts = [full.excess(run.splice(mask, part), part) for part in torch.split(rows, run.batch_size)]
+        parts = [full.excess(run.splice.outputs(mask, part), part) for part in torch.split(rows, run.batch_size)]
     return torch.cat(parts).mean().sign()
 
 
@@ -219,4 +242,4 @@ def _narrowed(run: _Run, keep: int, settings: SearchSettings) -> _Run:
         key: value[best] if value.shape == run.scores.shape else value for key, value in state.items()
     }
     nodes: Nodes = run.splice.nodes.select(best)
-    return _Run(run.splice.with_nodes(nodes), run.alive[best], scores, optimiser, run.batch_size)
+    return _Run(run.splice.with_nodes(nodes), run.alive[best], scores, optimiser, run.step_size, run.batch_size)

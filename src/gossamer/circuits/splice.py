@@ -13,13 +13,15 @@ from torch.nn.functional import embedding, pad
 from gossamer.batching import in_batches
 from gossamer.circuits.ablation import Ablation, group_rows
 from gossamer.circuits.nodes import Nodes, SiteNodes
+from gossamer.circuits.outputs import Outputs, last_stream
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
+from gossamer.model.inputs import gathered
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
-from gossamer.replacement.replacement_model import ReplacementModel, resumable
+from gossamer.replacement.replacement_model import ReplacementModel, frozen_weights, resumable
 from gossamer.tasks.task import PromptPairs
 from gossamer.tokens import Tokens
 
@@ -265,13 +267,17 @@ class Splice:
     def __call__(
         self, mask: Float[Tensor, "node"], rows: Int[Tensor, "rows"] | slice = slice(None)
     ) -> Float[Tensor, "rows vocab"]:
-        """Logits at the answer position of the chosen prompts; differentiable in `mask`."""
+        """Logits of all tokens at the answer position of the chosen prompts; differentiable in `mask`."""
+        return self.outputs(mask, rows).logits()
+
+    def outputs(self, mask: Float[Tensor, "node"], rows: Int[Tensor, "rows"] | slice = slice(None)) -> Outputs:
+        """What the network says at the answer position of the chosen prompts; differentiable in `mask`."""
         return self._run(mask, self.batch(rows), None)
 
     def direct_effects(
         self, mask: Float[Tensor, "node"], rows: Int[Tensor, "rows"] | slice = slice(None)
-    ) -> tuple[Float[Tensor, "rows vocab"], dict[Site, Float[Tensor, "batch pos d"]]]:
-        """Logits and what each dictionary reads, every dictionary's output a function of `mask` alone.
+    ) -> tuple[Outputs, dict[Site, Float[Tensor, "batch pos d"]]]:
+        """Outputs and what each dictionary reads, every dictionary's output a function of `mask` alone.
 
         The values are those of the network under `mask`. Their gradients are direct effects: latents (and exact errors)
         count as constants, so that a gradient with respect to `mask` goes from a site to its readers through the
@@ -280,22 +286,35 @@ class Splice:
         seen: dict[Site, Tensor] = {}
         return self._run(mask, self.batch(rows), seen, held=True), seen
 
-    def _run(
-        self, mask: Tensor, batch: Batch, seen: dict[Site, Tensor] | None, *, held: bool = False
-    ) -> Float[Tensor, "rows vocab"]:
+    def _run(self, mask: Tensor, batch: Batch, seen: dict[Site, Tensor] | None, *, held: bool = False) -> Outputs:
+        stream = self._stream(last_stream(self.model), mask, batch, seen, held=held)
+        return Outputs(gathered(stream, batch.answer_position), self._unembed)
+
+    def _stream(
+        self, site: Site, mask: Tensor, batch: Batch, seen: dict[Site, Tensor] | None, *, held: bool = False
+    ) -> Float[Tensor, "batch pos d"]:
+        """What `site` holds when the network runs under `mask`; `seen` gets what each dictionary up to it reads."""
+
         def reconstruct(site: Site, x: Tensor) -> Tensor:
             if seen is not None:
                 seen[site] = x
             return self._replace(site, mask, batch, x.detach() if held else x)
 
-        return self.prompts.network.logits(
-            batch.tokens, batch.replaced, at=batch.answer_position, prefix=batch.stream, reconstruct=reconstruct
-        )
+        return self.prompts.network.capture(
+            batch.tokens, batch.replaced, [site], prefix=batch.stream, reconstruct=reconstruct
+        )[site]
 
-    def full(self, rows: Int[Tensor, "rows"] | slice = slice(None)) -> Float[Tensor, "rows vocab"]:
-        """Logits of the model itself at the answer position: the same pass with nothing spliced in."""
-        batch = self.batch(rows)
-        return self.model.resume(self.prompts.network.start, batch.stream, batch.tokens, at=batch.answer_position)
+    def full(self, rows: Int[Tensor, "rows"] | slice = slice(None)) -> Outputs:
+        """What the model itself says at the answer position: the same pass with nothing spliced in."""
+        batch, start, last = self.batch(rows), self.prompts.network.start, last_stream(self.model)
+        stream = batch.stream
+        if start != last:
+            stream = self.model.capture(batch.tokens, [last], start=(start, stream))[last]
+        return Outputs(gathered(stream, batch.answer_position), self._unembed)
+
+    def _unembed(self, x: Float[Tensor, "rows d"], ids: Int[Tensor, "rows n"] | None = None) -> Tensor:
+        with frozen_weights(self.model.hf):
+            return self.model.unembed(x, ids)
 
     def streams(
         self, mask: Float[Tensor, "node"], rows: Int[Tensor, "rows"] | slice = slice(None)
@@ -303,7 +322,7 @@ class Splice:
         """What each dictionary reads when the network runs under `mask` (no gradients)."""
         seen: dict[Site, Tensor] = {}
         with torch.no_grad():
-            self._run(mask, self.batch(rows), seen)
+            self._stream(list(self.dictionaries)[-1], mask, self.batch(rows), seen)
         return seen
 
     def latents(
@@ -313,11 +332,18 @@ class Splice:
         batch = self.batch(rows)
         found = {}
         with torch.no_grad():
-            streams = streams or self.model.capture(batch.tokens, list(self.dictionaries))
+            streams = streams or self._own_streams(batch)
             for site, plan in self._plans.items():
                 values = plan.dictionary.encode_dense(streams[site], plan.nodes.columns)
                 found[site] = (values, values - self._ablated(site, plan, batch)[0])
         return found
+
+    def _own_streams(self, batch: Batch) -> dict[Site, Float[Tensor, "batch pos d"]]:
+        """What the dictionaries' sites hold in the model itself."""
+        start = self.prompts.network.start
+        later = [site for site in self.dictionaries if site != start]
+        found = self.model.capture(batch.tokens, later, start=(start, batch.stream)) if later else {}
+        return {site: batch.stream if site == start else found[site] for site in self.dictionaries}
 
     def batch(self, rows: Int[Tensor, "rows"] | slice) -> Batch:
         """The chosen prompts with their cached stream."""

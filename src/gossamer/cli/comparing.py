@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from gossamer.cli import inputs, options
+from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, out, print_json
+from gossamer.files import require_folder
 
 
 def compare_recipes(
@@ -36,10 +37,12 @@ def compare_recipes(
     All of a seed are trained in one pass of the model. Stops and resumes at any moment. Writes results.json, table.md
     and two pictures: what is kept at which sparsity, and how many latents die.
     """
+    early.require_texts(text)
+    require_folder(output)
+
     from dataclasses import asdict
 
     from gossamer.activations import read_texts
-    from gossamer.files import require_folder
     from gossamer.model import Site
     from gossamer.progress import progress_bars
     from gossamer.report.recipe_comparison import draw
@@ -50,7 +53,6 @@ def compare_recipes(
 
     inputs.at_least("--batch", batch, 1)
     inputs.at_least("--tokens", tokens, batch)
-    require_folder(output)
     weights = tuple(inputs.decimals("--coefficients", coefficients))
     network = inputs.language_model(model, device, dtype, family)
     where = Site("resid_post", (network.n_layers - 1) // 2) if site is None else Site.parse(site)

@@ -6,8 +6,10 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from gossamer.cli import inputs, options
+from gossamer.circuits.target import require_target
+from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, out, print_json
+from gossamer.files import require_folder
 
 
 def demo(
@@ -16,6 +18,8 @@ def demo(
     as_json: options.AsJson = False,
 ) -> None:
     """Find, test and draw the circuit for subject-verb agreement in the bundled model (minutes on a laptop)."""
+    require_folder(output)
+
     from gossamer.demo import run_demo
     from gossamer.progress import progress_bars
 
@@ -28,13 +32,14 @@ def circuit(
     model: options.Model,
     task: options.TaskName,
     dictionaries: options.Dictionaries = None,
+    fact: options.Facts = None,
     allow_other_model: options.AllowOtherModel = False,
     faithfulness: options.Faithfulness = None,
     size: options.Size = None,
     recipe: options.Recipe = "gossamer",
     metric: options.MetricName = None,
     loss: options.Loss = "metric",
-    steps: options.Steps = 400,
+    steps: options.Steps = None,
     ablation: options.Ablation = "mean",
     errors: options.Errors = "mean",
     masks: options.Masks = "role",
@@ -62,6 +67,13 @@ def circuit(
 
     Example: gossamer circuit bundled:spool --task sva-rc --faithfulness 0.9
     """
+    require_target(faithfulness, size)
+    early.require_dictionaries(dictionaries)
+    facts = early.dictionary_facts(fact)
+    early.require_task(task)
+    early.require_files(other, "JSON")
+    require_folder(output)
+
     from gossamer.circuits.find import find_circuit
     from gossamer.demo import write_results
     from gossamer.progress import progress_bars
@@ -77,7 +89,7 @@ def circuit(
         network = inputs.language_model(model, device, dtype, family)
         prompted = inputs.task(task, network.tokenizer, bos=bos, prompts=prompts, seed=seed, how=reading)
         inputs.require_other(others, network, prompted)
-        chosen = inputs.dictionary_set(network, model, dictionaries, allow_other_model=allow_other_model)
+        chosen = inputs.dictionary_set(network, model, dictionaries, facts=facts, allow_other_model=allow_other_model)
         with progress_bars(err):
             how = {"recipe": kind, "settings": settings, "search": search}
             found = find_circuit(network, chosen, prompted, faithfulness=faithfulness, size=size, **how)
@@ -90,11 +102,18 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
     from gossamer.report.claims import agreement, stability
 
     circuit, measured, known = found.circuit, found.circuit.measured, Findings.load(report.with_name("findings.json"))
-    error = known.budget[-2].prompt_error.value
+    measures = known.budget[-2]
+    error, contrast, allowed = measures.prompt_error.value, measures.answer_kl, known.budget[-3].faithfulness.value
     if as_json:
         files = {name: str(report.parent / f"{name}.json") for name in ("circuit", "graph")}
         varied = {one.kind: agreement(one) for one in known.stability if one.kind != "size"}
-        facts = {"nodes": len(circuit.nodes), **measured, "prompt_error": error, "stability": varied}
+        facts = {
+            "nodes": len(circuit.nodes),
+            **measured,
+            "prompt_error": error,
+            "answer_kl": contrast,
+            "stability": varied,
+        }
         print_json({**files, "report": str(report), **facts})
         return
     out.print(
@@ -103,7 +122,9 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
             f" of {len(found.path.nodes)} candidates keep ",
             (f"{measured['faithfulness']:.1%}", "bold"),
             f" of the {known.kept} of {circuit.task} in {circuit.model}, held-out prompts "
-            f"(accuracy {measured['accuracy']:.1%}, KL {measured['kl']:.3f} nats, per-prompt error {error:.3f})",
+            f"(accuracy {measured['accuracy']:.1%}, KL {measured['kl']:.3f} nats, between the answers alone "
+            f"{contrast:.3f}, per-prompt error {error:.3f}); "
+            f"the dictionaries with all of their latents keep {allowed:.1%}",
         )
     )
     if (said := stability(known)) is not None:

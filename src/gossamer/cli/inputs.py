@@ -41,12 +41,13 @@ def study_settings(
     )
 
 
-def search_settings(loss: str, steps: int, seed: int) -> Any:
+def search_settings(loss: str, steps: int | None, seed: int) -> Any:
     """How masks are searched for."""
     from gossamer.circuits.search import SearchSettings
 
     allowed = ("metric", "kl")
-    return SearchSettings(choice("--loss", loss, allowed), steps=at_least("--steps", steps, 1), seed=seed)
+    wanted = None if steps is None else at_least("--steps", steps, 1)
+    return SearchSettings(choice("--loss", loss, allowed), steps=wanted, seed=seed)
 
 
 def numbers(option: str, text: str) -> list[int]:
@@ -112,17 +113,26 @@ def language_model(source: str, device: str | None, dtype: str | None, family: P
     return LanguageModel.load(source, device=device, dtype=kind, family=described)
 
 
-def dictionary_set(model: Any, source: str, given: Sequence[str] | None, *, allow_other_model: bool = False) -> Any:
+def dictionary_set(
+    model: Any,
+    source: str,
+    given: Sequence[str] | None,
+    *,
+    facts: dict[str, Any] | None = None,
+    allow_other_model: bool = False,
+) -> Any:
     """The dictionaries that were named, else those of the bundled model, on the model's device."""
     from gossamer import bundled
     from gossamer.dictionary import DictionarySet
     from gossamer.dictionary.attach import require_model
 
     if given:
-        found = DictionarySet.load(given[0] if len(given) == 1 else given)
+        found = DictionarySet.load(given[0] if len(given) == 1 else given, **(facts or {}))
         if not allow_other_model:
             require_model(model, found)
         return found.to(model.device)
+    if facts:
+        raise UsageError("--fact: for dictionaries that are named with -d; leave it out")
     if source.startswith("bundled:"):
         return DictionarySet.load(bundled.path(source.removeprefix("bundled:")) / "dictionaries").to(model.device)
     raise UsageError("--dictionaries: expected a folder or hub:REPO/PATH; train some with 'gossamer train'")
@@ -148,9 +158,12 @@ def _shared(parts: Sequence[Sequence[str]]) -> int:
 
 def reading(name: str, metric: str | None, roles: str | None, length: int | None) -> dict[str, Any]:
     """How a task is read and measured, as options of `open_task`; what does not go together is refused."""
+    from gossamer.tasks.generators import get
     from gossamer.tasks.metric import METRICS
     from gossamer.tasks.published import is_file
 
+    if not is_file(name):
+        get(name)
     if metric is not None:
         choice("--metric", metric, tuple(METRICS))
     if roles is not None:

@@ -34,6 +34,13 @@ Dictionaries = Annotated[
 # What `--text` takes.
 TEXT = "text, plain, JSON Lines or Parquet: a file, a folder, or hub:DATA-SET/FILE"
 TextKey = Annotated[str, typer.Option("--text-key", help="Where rows of JSON Lines or Parquet have their text.")]
+Facts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fact",
+        help="What the files of dictionaries lack: site=, model_name=, format= or norm_scaling_factor=; repeat.",
+    ),
+]
 AllowOtherModel = Annotated[
     bool,
     typer.Option("--allow-other-model", help="Take dictionaries of another model, as of a fine-tune."),
@@ -94,7 +101,10 @@ MetricName = Annotated[
     ),
 ]
 Loss = Annotated[str, typer.Option(help="What the search keeps of every prompt: the metric, or kl at the answer.")]
-Steps = Annotated[int, typer.Option(help="Gradient steps of a mask search.")]
+Steps = Annotated[
+    int | None,
+    typer.Option(help="Gradient steps of a mask search; default: 400, on a CPU fewer where each of them is expensive."),
+]
 Reruns = Annotated[
     int,
     typer.Option(help="Further searches on samples of the prompts, for stability; with any, on halves too."),

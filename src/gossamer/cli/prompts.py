@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from gossamer.cli import inputs, options
+from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import out, print_json
 from gossamer.errors import UsageError
 
@@ -37,6 +37,7 @@ def tasks(
             raise UsageError(f"{', '.join(unused)}: for one task; give its name or a file of prompts")
         _list(as_json)
         return
+    early.require_task(name)
     if seed is not None and inputs.is_saved(name):
         raise UsageError(f"--seed: {name} is a saved task, which keeps its own split: leave the option out")
     reading = inputs.reading(name, metric, roles, length)

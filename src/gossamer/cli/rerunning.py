@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from gossamer.cli import inputs, options
+from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, number, out, print_json
 from gossamer.errors import UsageError
 
@@ -34,6 +34,10 @@ def evaluate_circuit(
 
     Example: gossamer evaluate-circuit gossamer-out/circuit/circuit.json
     """
+    early.require_dictionaries(dictionaries)
+    early.require_task(task)
+    early.require_files([circuit], "JSON")
+
     from gossamer.circuits.circuit import Circuit
     from gossamer.circuits.evaluate import rerun
     from gossamer.progress import progress_bars
@@ -77,6 +81,8 @@ def report(
     as_json: options.AsJson = False,
 ) -> None:
     """Draw the report of saved findings, without computing anything again."""
+    early.require_files([findings], "JSON")
+
     from gossamer.circuits.results import Findings
     from gossamer.report import write_report
     from gossamer.results import folder_lock

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from gossamer.cli import inputs, options
+from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, number, out, print_json
 from gossamer.errors import UsageError
 
@@ -27,8 +27,8 @@ SitesOut = Annotated[
 Objective = Annotated[
     str | None,
     typer.Option(
-        help="batchtopk, topk, matryoshka, l1, april, gated, jumprelu_step, jumprelu_tanh or jumprelu_quadratic; "
-        "several as topk,l1. Default: the model's recipe, as for all that follows."
+        help="batchtopk, topk, matryoshka, l1, norm_weighted_l1, gated, jumprelu_step, jumprelu_tanh or "
+        "jumprelu_quadratic; several as topk,l1. Default: the model's recipe, as for all that follows."
     ),
 ]
 Widths = Annotated[str | None, typer.Option(help="Latents of a dictionary; several as 2048,8192.")]
@@ -144,6 +144,8 @@ def train(
     combination is trained, all from the same passes of the model. Started by torchrun, all processes train the same
     dictionaries.
     """
+    early.require_texts(text)
+
     from gossamer.activations import read_texts
     from gossamer.progress import progress_bars
     from gossamer.training import recipe_for, train_sets, train_transcoders
@@ -156,10 +158,10 @@ def train(
         network = inputs.language_model(model, device, dtype, family)
         recipe, tuned = recipe_for(network), finetune_tokens if pairs is None else 0
         asked = _with_loop(recipe.config, seed, tokens, tuned, batch, accumulate, autocast, buffer, sensitivity_rows)
-        asked = replace(asked, learner=_with_changes(asked.learner, learning_rate, encoder_scale, sensitivity))
+        asked = replace(asked, trainer=_with_changes(asked.trainer, learning_rate, encoder_scale, sensitivity))
         mask = inputs.token_mask(leave_out_special, leave_out_louder, positions, places or recipe.sites)
         asked = replace(asked, corpus=_with_rows(asked.corpus, context, bos, mask))
-        chosen = _combinations(asked.learner, objective, n_latents, k, penalty, l0, seeds, seed)
+        chosen = _combinations(asked.trainer, objective, n_latents, k, penalty, l0, seeds, seed)
         where = places or recipe.sites
         config = _tunable(asked, where, chosen)
         more: dict[str, Any] = {"cache": cache, "also": metrics or ()}
@@ -174,7 +176,7 @@ def train(
 
 
 def _combinations(
-    learner: Any,
+    trainer: Any,
     objective: str | None,
     n_latents: str | None,
     k: str | None,
@@ -187,7 +189,7 @@ def _combinations(
     from gossamer.training.sweep_specs import sweep_specs
 
     return sweep_specs(
-        learner,
+        trainer,
         objective=() if objective is None else inputs.words(objective),
         n_latents=() if n_latents is None else inputs.numbers("--n-latents", n_latents),
         k=() if k is None else inputs.numbers("--k", k),
@@ -263,20 +265,20 @@ def _with_rows(corpus: Any, context: int | None, bos: bool | None, mask: Any) ->
 
 
 def _with_changes(
-    learner: Any, learning_rate: float | None, encoder_scale: float | None, sensitivity: float | None
+    trainer: Any, learning_rate: float | None, encoder_scale: float | None, sensitivity: float | None
 ) -> Any:
     if sensitivity is not None:
-        learner = replace(learner, sensitivity=sensitivity)
+        trainer = replace(trainer, sensitivity=sensitivity)
     if learning_rate is not None:
-        learner = replace(learner, optimiser=replace(learner.optimiser, learning_rate=learning_rate))
-    return learner if encoder_scale is None else replace(learner, encoder_scale=encoder_scale)
+        trainer = replace(trainer, optimiser=replace(trainer.optimiser, learning_rate=learning_rate))
+    return trainer if encoder_scale is None else replace(trainer, encoder_scale=encoder_scale)
 
 
 def _tunable(config: Any, sites: Sequence[Any], chosen: Sequence[Any]) -> Any:
     """Without the fine-tuning, if something asked for cannot be fine-tuned."""
     from gossamer.training.end_to_end_trainer import ARCHITECTURES
 
-    architectures = {one.learner.architecture for one in chosen}
+    architectures = {one.trainer.architecture for one in chosen}
     if architectures <= set(ARCHITECTURES) and all(site.facts.residual for site in sites):
         return config
     if config.finetune.tokens:

@@ -231,12 +231,14 @@ class LanguageModel(Sizes):
             return self._logits(self.anatomy.norm(x.to(self.dtype)), None, ids)
         return self._logits(self._hidden(Pass(self.anatomy, edits, entry=entry), tokens), at, ids)
 
-    def unembed(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... vocab"]:
+    def unembed(
+        self, x: Float[Tensor, "... d_model"], ids: Int[Tensor, "..."] | None = None
+    ) -> Float[Tensor, "... vocab"]:
         """Logits of a residual stream: final norm, head, and the cap on logits if the family has one (logit lens).
 
-        It is no pass of the model: edits do not apply.
+        With `ids`, those of these tokens alone, as in `logits`. It is no pass of the model: edits do not apply.
         """
-        return self.head(self.anatomy.norm(x.to(self.dtype)))
+        return self._logits(self.anatomy.norm(x.to(self.dtype)), None, ids)
 
     def unembedding_rows(self, ids: Int[Tensor, "ids"]) -> Float[Tensor, "ids d_model"]:
         """Rows of the unembedding matrix: the directions that raise these tokens' logits (after the final norm).

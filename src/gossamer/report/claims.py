@@ -94,6 +94,8 @@ def level(findings: Findings) -> float | None:
     ours = [point.task_metrics.faithfulness.value for point in findings.curves[0].points] if findings.curves else []
     best = max(ours, default=0.0)
     reached = min(best, known.circuit.faithfulness.value) if known else best
+    # A circuit below all levels was chosen for its size: the curve is still compared where it is faithful.
+    reached = best if reached < LEVELS[-1] else reached
     return next((value for value in LEVELS if value <= reached), None)
 
 
@@ -119,10 +121,13 @@ def curves(findings: Findings) -> str | None:
         return said
     if not reaching:
         return f"{said}; no baseline reaches it"
-    size, best = min(reaching)
+    size = min(needed for needed, _ in reaching)
+    best = [method for needed, method in reaching if needed == size]
+    several, named = len(best) > 1, " and ".join([*best[:2], f"{len(best) - 2} others"] if len(best) > 2 else best)
     if size < own.size:
-        return f"{said}; {best} needs only {size:,}"
-    return f"{said}; the best baseline ({best}) needs {size:,}"
+        return f"{said}; {named} need{'' if several else 's'} only {size:,}"
+    baselines = f"the best baselines ({named}) need" if several else f"the best baseline ({named}) needs"
+    return f"{said}; {baselines} {size:,}"
 
 
 def completeness(findings: Findings) -> str | None:

@@ -16,6 +16,7 @@ from gossamer.report import style, text
 
 CELL = 6.35  # width of one monospaced cell at FONT
 FONT, LINE = 10.5, 16.0
+POINTS = 0.66  # points a pixel: in the figure, the drawing's letters become 7 pt
 PILL, GAP, PAD = 17.0, 3.0, 6.0
 SLOTS = 4  # rows of pills in a cell
 TOKEN_LINES, TOKEN_CELLS = 4, 12
@@ -134,7 +135,9 @@ def circuit_layout(findings: Findings) -> CircuitLayout:
     end = columns[-1].x + columns[-1].width if columns else left
     drawing = CircuitLayout(width=end + 2, left=left, columns=columns)
     _fill_grid(drawing, findings, cells, width)
-    drawing.width = max(drawing.width, left + LEGEND_AT + LETTER * len(drawing.legend))
+    # The page's letters are those of the browser, the figure's those of this machine.
+    legend = max(LETTER * len(drawing.legend), style.width(drawing.legend, style.SMALL, "normal") * 72 / POINTS)
+    drawing.width = max(drawing.width, left + LEGEND_AT + legend + 4)
     _write_prompt(drawing, findings.prompt)
     return drawing
 

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from gossamer.circuits.results import Curve, Findings, NodeCard, TaskMetrics
+from gossamer.circuits.results import Curve, CurvePoint, Findings, NodeCard, TaskMetrics
 from gossamer.display import plural
 from gossamer.features.feature_card import FeatureExample
 from gossamer.report import claims, figures, layout, style, text
@@ -47,12 +47,12 @@ class NodeView:
 
 @dataclass(frozen=True)
 class MethodRow:
-    """One line of the table of methods; `nodes` is the size of its smallest circuit that reaches the page's level."""
+    """One line of the table of methods; `reached` is its smallest circuit that reaches the page's level."""
 
     curve: Curve
     index: int
     colour: str
-    nodes: int | None
+    reached: CurvePoint | None
 
 
 def drawn(findings: Findings) -> Figures:
@@ -164,7 +164,7 @@ def _tiles(findings: Findings) -> list[tuple[str, str, str]]:
                 f"the dictionaries alone reach {text.ratio(known.dictionaries.faithfulness.value)} of the full model",
             ),
             (text.percent(circuit.accuracy), "accuracy", _accuracies(known)),
-            (text.number(circuit.kl), "KL to the full model, nats", f"empty circuit {text.number(known.empty.kl)}"),
+            (text.number(circuit.kl), "KL to the full model, nats", _divergences(known)),
         ]
     left = findings.completeness.knocked_out
     if math.isfinite(left.faithfulness.value):
@@ -172,6 +172,15 @@ def _tiles(findings: Findings) -> list[tuple[str, str, str]]:
             (text.ratio(left.faithfulness.value), "left without the circuit", f"{_range(left)}; 0 is complete")
         )
     return tiles
+
+
+def _divergences(known: claims.Landmarks) -> str:
+    """What stands beside the circuit's KL: the empty circuit's, and both between the prompt's own answers alone."""
+    circuit, empty = known.circuit, known.empty
+    return (
+        f"empty circuit {text.number(empty.kl)}; between the answers alone {text.number(circuit.answer_kl)}, "
+        f"empty circuit {text.number(empty.answer_kl)}"
+    )
 
 
 def _accuracies(known: claims.Landmarks) -> str:
@@ -197,7 +206,7 @@ def _methods(findings: Findings, target: float | None) -> list[MethodRow]:
     rows = []
     for index, curve in enumerate(findings.curves):
         reached = claims.smallest(curve, target) if target is not None else None
-        rows.append(MethodRow(curve, index, style.method_colour(index), reached.size if reached else None))
+        rows.append(MethodRow(curve, index, style.method_colour(index), reached))
     return rows
 
 

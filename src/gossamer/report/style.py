@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import textwrap
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -11,6 +10,7 @@ import matplotlib
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.textpath import text_to_path
 
 from gossamer import files
 
@@ -100,9 +100,32 @@ def title(axes: Axes, sentence: str, inches: float) -> None:
     axes.set_title(broken(sentence, inches), pad=7, linespacing=1.25)
 
 
-def broken(sentence: str, inches: float) -> str:
-    """A title's sentence in lines of at most `inches`."""
-    return textwrap.fill(drawable(sentence), width=int(inches * 17.5))
+def width(said: str, size: float = SIZE + 0.5, weight: str = "bold") -> float:
+    """How wide a line is drawn, in inches, in whatever fonts this machine has; by default as a title."""
+    font = font_manager.FontProperties(family=_families(), size=size, weight=weight)
+    return float(text_to_path.get_text_width_height_descent(said, font, False)[0]) / 72
+
+
+def broken(sentence: str, inches: float, size: float = SIZE + 0.5, weight: str = "bold") -> str:
+    """A sentence in lines of at most `inches`, by default of a title; a longer word has a line of its own."""
+    lines = [""]
+    for word in drawable(sentence).split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and width(longer, size, weight) > inches:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return "\n".join(lines)
+
+
+def shortened(sentence: str, inches: float) -> str:
+    """As much of a title as one line of `inches` holds, by words, with an ellipsis where some are left out."""
+    words = drawable(sentence).split()
+    for count in range(len(words), 0, -1):
+        said = " ".join(words[:count]) + (" …" if count < len(words) else "")
+        if width(said) <= inches:
+            return said
+    return "…"
 
 
 def mix(low: str, high: str, share: float) -> str:

@@ -157,6 +157,11 @@ METRICS: dict[str, Metric] = {
 }
 
 
+def reads_answers_only(metric: Metric) -> bool:
+    """Whether a metric is known to read the logits of the answers alone, so that no others need to exist."""
+    return metric in (LOGIT_DIFFERENCE, LOGIT_MARGIN)
+
+
 def kept(metric: Metric) -> str:
     """What faithfulness is a share of, in words: "keeps 90% of the ..."."""
     return f"output ({metric.label})" if metric.distance else metric.label

@@ -107,6 +107,17 @@ class PromptPairs:
         answers, incorrect = (ids.to(logits.device) for ids in (self.answers(rows), self.incorrect_answers(rows)))
         return self.metric(logits, answers, incorrect, reference)
 
+    def answer_ids(self, rows: slice | Int[Tensor, "rows"] = slice(None)) -> Int[Tensor, "rows answers"]:
+        """All answers of the chosen prompts, the right ones first, filled up with -1."""
+        return torch.cat([self.answers(rows), self.incorrect_answers(rows)], dim=1)
+
+    def answer_places(self, rows: slice | Int[Tensor, "rows"] = slice(None)) -> tuple[Tensor, Tensor]:
+        """Where in :meth:`answer_ids` the right and the wrong answers stand; -1 where there is none."""
+        ids = self.answer_ids(rows)
+        places = torch.where(ids >= 0, torch.arange(ids.shape[1], device=ids.device), -1)
+        right = 1 if self.also_correct is None else 1 + self.also_correct.shape[1]
+        return places[:, :right], places[:, right:]
+
     def to(self, device: torch.device | str) -> "PromptPairs":
         """The same examples with their tensors on `device`."""
         return replace(

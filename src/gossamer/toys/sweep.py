@@ -260,13 +260,13 @@ def train_on(case: ToyCase, samples: KnownSamples, settings: SweepSettings, seed
         sensitivity=0.0,
         dead_after=50 * settings.batch,
     )
-    plan = DictionarySpec("toy", samples.site, learner=config, seed=seed)
-    learner = DictionaryTrainer.begin(plan, settings.steps, samples.training)
+    plan = DictionarySpec("toy", samples.site, trainer=config, seed=seed)
+    trainer = DictionaryTrainer.begin(plan, settings.steps, samples.training)
     generator = torch.Generator().manual_seed(seed)
     for step in range(settings.steps):
         rows = torch.randint(len(samples.training), (settings.batch,), generator=generator)
-        learner.step(samples.training[rows], None, step)
-    return learner.dictionary(None, {"toy": asdict(case), "seed": seed})
+        trainer.step(samples.training[rows], None, step)
+    return trainer.dictionary(None, {"toy": asdict(case), "seed": seed})
 
 
 def _objective(case: ToyCase, samples: KnownSamples, n_latents: int) -> Objective:

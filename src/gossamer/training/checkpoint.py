@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gossamer.errors import GossamerError, UsageError
 from gossamer.tensor_files import write_tensors
+from gossamer.training.older import with_present_names
 
 FILE = "checkpoint.safetensors"
 # Settings that differ, named in an error.
@@ -51,7 +52,7 @@ class Checkpoint:
             with safe_open(path, "pt") as stored:
                 facts = json.loads((stored.metadata() or {})["gossamer"])
                 tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping
-                found = cls(int(facts["step"]), tensors, facts["settings"])
+                found = cls(int(facts["step"]), tensors, with_present_names(facts["settings"]))
         except (SafetensorError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
             raise GossamerError(
                 f"{path}: expected a checkpoint, found damage ({error}); delete it to start again"

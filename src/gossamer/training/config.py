@@ -81,7 +81,7 @@ class DictionaryTrainerConfig:
     Attributes:
         n_latents: latents of the dictionary.
         objective: what it is asked for, with its own settings (:mod:`gossamer.training.objectives`).
-        remedy: what is done about dead latents beside the objective (:mod:`gossamer.training.dead_latents`).
+        dead_latents: what is done about dead latents beside the objective (:mod:`gossamer.training.dead_latents`).
         optimiser: how its parameters move.
         scaling: units of training: "unit_variance" (mean subtracted, variance 1 per dimension), "sqrt_d" (nothing
             subtracted, E||x|| = sqrt(d)) or "none".
@@ -96,7 +96,7 @@ class DictionaryTrainerConfig:
 
     n_latents: int = 2048
     objective: Objective = field(default_factory=BatchTopK)
-    remedy: DeadLatentStrategy | None = None
+    dead_latents: DeadLatentStrategy | None = None
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     scaling: str = "unit_variance"
     pre_bias: bool = False
@@ -136,7 +136,7 @@ class DictionarySpec:
         name: what it is called in checkpoints and metrics; its own among those trained together.
         site: where it reads; its name will do.
         site_out: where a transcoder's target stands; None: it reconstructs what it reads.
-        learner: what it is and how it learns.
+        trainer: what it is and how it learns.
         seed: of its initial weights and of what it draws.
 
     Raises:
@@ -147,7 +147,7 @@ class DictionarySpec:
     name: str
     site: GivenSite
     site_out: GivenSite | None = None
-    learner: DictionaryTrainerConfig = field(default_factory=DictionaryTrainerConfig)
+    trainer: DictionaryTrainerConfig = field(default_factory=DictionaryTrainerConfig)
     seed: int = 0
 
     __repr__ = short_repr
@@ -161,7 +161,7 @@ class DictionarySpec:
         for site in (self.site, self.target):
             require_vectors(site)
         require(self.site_out != self.site, f"another site_out than the site {self.site}", self.site_out)
-        crossed = self.site_out is not None and self.learner.pre_bias
+        crossed = self.site_out is not None and self.trainer.pre_bias
         require(not crossed, f"no pre_bias for a transcoder ({self.name})", "pre_bias")
 
     @property
@@ -173,7 +173,7 @@ class DictionarySpec:
     def facts(self) -> dict[str, Any]:
         """Everything about it, for JSON."""
         sites = {"site": str(self.site), "site_out": None if self.site_out is None else str(self.site_out)}
-        return {"name": self.name, **sites, "learner": asdict(self.learner), "seed": self.seed}
+        return {"name": self.name, **sites, "trainer": asdict(self.trainer), "seed": self.seed}
 
 
 @dataclass(frozen=True)
@@ -279,14 +279,14 @@ class TrainingConfig:
 
     Attributes:
         corpus: what they learn from.
-        learner: what the dictionary of each site is, and how it learns.
+        trainer: what the dictionary of each site is, and how it learns.
         fit: the training of each on reconstruction.
         finetune: the training of all on the model's logits.
         seed: of weights, samples and the order of the data.
     """
 
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
-    learner: DictionaryTrainerConfig = field(default_factory=DictionaryTrainerConfig)
+    trainer: DictionaryTrainerConfig = field(default_factory=DictionaryTrainerConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     seed: int = 0

@@ -47,8 +47,8 @@ def training_cost(
     padded = 1 / max(corpus.training.mask[:256].double().mean().item(), 0.01)
     captured = fit.tokens / fit.reuse + calibration_tokens(fit.tokens)
     operations = captured * padded * to_last
-    operations += sum(fit.tokens * _STEP_PRODUCTS * 2 * model.width(one.site) * one.learner.n_latents for one in plans)
-    if any(plan.learner.sensitivity > 0 for plan in plans):
+    operations += sum(fit.tokens * _STEP_PRODUCTS * 2 * model.width(one.site) * one.trainer.n_latents for one in plans)
+    if any(plan.trainer.sensitivity > 0 for plan in plans):
         context = corpus.training.ids.shape[1]
         rows = sensitivity_rows(fit, max(map(model.width, sites)), context)
         # Backward costs as much as forward where weights get no gradient, and twice as much for the norm's share.
@@ -57,7 +57,7 @@ def training_cost(
     if finetune.tokens:
         operations += sets * min(MEASURED_TOKENS, int(corpus.held_out.mask.sum())) * (3 * whole + 2 * after + 3 * head)
     buffer = min(fit.buffer, captured) * sum(map(model.width, sites)) * _FLOAT
-    parameters = sum(2 * model.width(plan.site) * plan.learner.n_latents for plan in plans)
+    parameters = sum(2 * model.width(plan.site) * plan.trainer.n_latents for plan in plans)
     logits = 3 * finetune.rows * corpus.training.ids.shape[1] * finetune.positions * model.d_vocab
     memory = max(buffer + _COPIES * parameters * _FLOAT, _COPIES * parameters * _FLOAT + bool(finetune.tokens) * logits)
     return Cost(operations / operations_per_second(model), int(memory))

@@ -56,7 +56,7 @@ class DictionaryTrainer:
 
     def __init__(self, plan: DictionarySpec, steps: int, read: Units, written: Units) -> None:
         self.processes = Processes()
-        self.plan, self.config, self.steps, self.read, self.written = plan, plan.learner, steps, read, written
+        self.plan, self.config, self.steps, self.read, self.written = plan, plan.trainer, steps, read, written
         settings = self.config.optimiser
         self.parameters = {name: value.requires_grad_() for name, value in self._initial().items()}
         betas = (settings.beta1, settings.beta2)
@@ -87,7 +87,7 @@ class DictionaryTrainer:
         first_targets: Float[Tensor, "targets d_out"] | None = None,
         metric: Float[Tensor, "d_out d_out"] | None = None,
     ) -> "DictionaryTrainer":
-        """A new learner that is to do `steps` steps.
+        """A new trainer that is to do `steps` steps.
 
         Args:
             first_inputs: some activations, whose mean and scale are kept.
@@ -99,8 +99,8 @@ class DictionaryTrainer:
             NotFiniteError: an activation is not finite (the site is named).
         """
         _require_targets(plan, first_inputs, first_targets)
-        root = None if metric is None else metric_root(metric.to(first_inputs), plan.learner.sensitivity)
-        scaling = plan.learner.scaling
+        root = None if metric is None else metric_root(metric.to(first_inputs), plan.trainer.sensitivity)
+        scaling = plan.trainer.scaling
         if first_targets is None:
             units = Units.of(first_inputs, scaling, root, f"activations at {plan.site}")
             return cls(plan, steps, units, units)
@@ -111,18 +111,18 @@ class DictionaryTrainer:
     def resume(
         cls, plan: DictionarySpec, steps: int, tensors: Mapping[str, Tensor], device: torch.device | str
     ) -> "DictionaryTrainer":
-        """The learner whose :meth:`state` the tensors are."""
+        """The trainer whose :meth:`state` the tensors are."""
         units = [
             Units(tensors[f"mean{end}"].to(device), tensors[f"into{end}"].to(device))
             for end in ("", "_out")
             if f"mean{end}" in tensors
         ]
-        learner = cls(plan, steps, units[0], units[-1])
-        learner.optimiser.restore(tensors)
-        learner.tokens_since_fired = tensors["idle"].to(device, copy=True)
-        learner.threshold, learner.smallest = tensors["numbers"].to(device, copy=True).unbind()
-        learner.seen = int(tensors["seen"])
-        return learner
+        trainer = cls(plan, steps, units[0], units[-1])
+        trainer.optimiser.restore(tensors)
+        trainer.tokens_since_fired = tensors["idle"].to(device, copy=True)
+        trainer.threshold, trainer.smallest = tensors["numbers"].to(device, copy=True).unbind()
+        trainer.seen = int(tensors["seen"])
+        return trainer
 
     def state(self) -> dict[str, Tensor]:
         """Everything that a checkpoint needs, by name.
@@ -202,14 +202,14 @@ class DictionaryTrainer:
         return StepContext(step / self.steps, dead_unless_fired, floor, self.processes)
 
     def _auxiliary_loss(self, outcome: ObjectiveOutput, x: Tensor, dead: Bool[Tensor, "n"]) -> Tensor:
-        """What is added to the loss for dead latents, by the objective and by the remedy."""
+        """What is added to the loss for dead latents, by the objective and by the strategy."""
         auxiliary_loss = x.new_zeros(()) if outcome.auxiliary_loss is None else outcome.auxiliary_loss
-        remedy = self.config.remedy
-        if not isinstance(remedy, Ghost):
+        strategy = self.config.dead_latents
+        if not isinstance(strategy, Ghost):
             return auxiliary_loss
-        if remedy.all_at_start and self.seen < self.config.dead_after:
+        if strategy.all_at_start and self.seen < self.config.dead_after:
             dead = torch.ones_like(dead)
-        return auxiliary_loss + remedy.loss(self.parameters, self._bias, x, outcome.error, dead)
+        return auxiliary_loss + strategy.loss(self.parameters, self._bias, x, outcome.error, dead)
 
     @property
     def _bias(self) -> str:
@@ -257,12 +257,12 @@ class DictionaryTrainer:
 
         Where an event is due the host waits for the device.
         """
-        remedy = self.config.remedy
-        if not isinstance(remedy, Resampling) or not remedy.due(step, self.steps):
+        strategy = self.config.dead_latents
+        if not isinstance(strategy, Resampling) or not strategy.due(step, self.steps):
             return None
         draw = generator(self.plan.seed, "resampling", self.plan.name, step)
         wanted = int(self._dead.sum())
-        return InputDraw(wanted, remedy.sample, draw) if wanted else None
+        return InputDraw(wanted, strategy.sample, draw) if wanted else None
 
     @property
     def _dead(self) -> Bool[Tensor, "n"]:
@@ -287,20 +287,20 @@ class DictionaryTrainer:
     @torch.no_grad()
     def restart(self, draw: InputDraw) -> None:
         """Start the dead latents anew from the inputs drawn."""
-        remedy, dead = self.config.remedy, self._dead
-        assert isinstance(remedy, Resampling)
+        strategy, dead = self.config.dead_latents, self._dead
+        assert isinstance(strategy, Resampling)
         norms = self.parameters["W_dec"].norm(dim=1)
         # Living rows' norm where norms are free, so that a newcomer writes about as much as they do.
         free = self.config.optimiser.decoder_norm == "free" and not bool(dead.all())
         norm = norms[~dead].mean() if free else torch.ones_like(norms[0])
-        latents = remedy.restart(self.parameters, self.config.objective.vectors, draw, dead, norm)
+        latents = strategy.restart(self.parameters, self.config.objective.vectors, draw, dead, norm)
         self.optimiser.forget(latents)
         self.tokens_since_fired[latents] = 0
 
     def _rate(self, step: int) -> float:
-        settings, remedy = self.config.optimiser, self.config.remedy
+        settings, strategy = self.config.optimiser, self.config.dead_latents
         rate = learning_rate(settings.learning_rate, settings.warm_up, settings.decay, step, self.steps)
-        return rate * remedy.rate(step, self.steps) if isinstance(remedy, Resampling) else rate
+        return rate * strategy.rate(step, self.steps) if isinstance(strategy, Resampling) else rate
 
     def dictionary(self, model_name: str | None, provenance: dict[str, Any]) -> Dictionary:
         """The dictionary as it works on raw activations, with decoder rows of norm 1 where the architecture allows it.

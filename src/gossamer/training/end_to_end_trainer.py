@@ -14,6 +14,7 @@ from gossamer.sparse.largest import MARGIN
 from gossamer.training.calibration import calibrated
 from gossamer.training.chosen import ChosenLatents, choose_batchtopk, choose_topk
 from gossamer.training.export import assembled
+from gossamer.training.older import with_present_names
 from gossamer.training.optimiser import Optimiser
 
 _TRAINED = ("W_enc", "W_dec", "b_enc", "b_dec")
@@ -126,8 +127,8 @@ def _intended_k(source: Dictionary) -> int:
     if source.k is not None:
         return int(source.k)
     # A batch rule whose thresholds differ between latents is saved as jumprelu, which has no k.
-    training = source.provenance.get("training", {})
-    objective = (training.get("plan") or training.get("config") or {}).get("learner", {}).get("objective", {})
+    training = with_present_names(source.provenance.get("training", {}))
+    objective = (training.get("plan") or training.get("config") or {}).get("trainer", {}).get("objective", {})
     return int(objective["k"]) if objective.get("name") in ("batchtopk", "matryoshka") else 0
 
 

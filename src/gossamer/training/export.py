@@ -1,4 +1,4 @@
-"""A learner's parameters as a dictionary that works on raw activations."""
+"""A trainer's parameters as a dictionary that works on raw activations."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -130,7 +130,7 @@ def fit_source(
     for plan in plans:
         if missing := [str(site) for site in (plan.site, plan.target) if site not in source.sites]:
             raise UsageError(f"dictionary {plan.name}: no activations at {missing[0]}; found {_listed(source.sites)}")
-        if sensitivities is None and plan.learner.sensitivity > 0:
+        if sensitivities is None and plan.trainer.sensitivity > 0:
             raise UsageError(f"dictionary {plan.name}: sensitivity needs the model; set it to 0")
     processes = Processes.current()
     job = _Fit(source, list(plans), config, sensitivities, processes)
@@ -141,8 +141,8 @@ def fit_source(
     # Dictionaries go to other machines, this one's paths do not.
     model_name = None if source.model_name is None else title_of(source.model_name)
     return {
-        name: learner.dictionary(model_name, {"training": {**said, "plan": learner.plan.facts}})
-        for name, learner in job.learners.items()
+        name: trainer.dictionary(model_name, {"training": {**said, "plan": trainer.plan.facts}})
+        for name, trainer in job.trainers.items()
     }
 
 
@@ -191,7 +191,7 @@ class _Fit:
     ) -> None:
         self.source, self.plans, self.config, self.processes = source, plans, config, processes
         self.sensitivities = sensitivities
-        self.learners: dict[str, DictionaryTrainer] = {}
+        self.trainers: dict[str, DictionaryTrainer] = {}
         self.place = TurnPlace()
         self.batches: Iterator[tuple[TurnPlace, list[Activations]]] | None = None
         self.latest: dict[str, dict[str, Float[Tensor, ""]]] = {}
@@ -199,40 +199,40 @@ class _Fit:
     def begin(self) -> None:
         first = self.source.first()
         if self.processes.writes:
-            sizes = {plan.name: (plan.learner.n_latents, first[plan.site].shape[1]) for plan in self.plans}
+            sizes = {plan.name: (plan.trainer.n_latents, first[plan.site].shape[1]) for plan in self.plans}
             warn_of_undercomplete(sizes)
             for site in sorted({plan.target for plan in self.plans}):
                 some = first[site][:_JUDGED].float()
                 warn_of_loud_tokens((some - some.mean(dim=0)).square().sum(dim=1), str(site))
-        minding = sorted({plan.target for plan in self.plans if plan.learner.sensitivity > 0})
+        minding = sorted({plan.target for plan in self.plans if plan.trainer.sensitivity > 0})
         metrics = self.sensitivities(minding) if self.sensitivities is not None and minding else {}
         for plan in self.plans:
-            metric = metrics[plan.target] if plan.learner.sensitivity > 0 else None
-            self.learners[plan.name] = DictionaryTrainer.begin(plan, self.config.steps, *_ends(plan, first), metric)
-            self.learners[plan.name].processes = self.processes
+            metric = metrics[plan.target] if plan.trainer.sensitivity > 0 else None
+            self.trainers[plan.name] = DictionaryTrainer.begin(plan, self.config.steps, *_ends(plan, first), metric)
+            self.trainers[plan.name].processes = self.processes
 
     def resume(self, state: Mapping[str, Tensor]) -> None:
         self.place = TurnPlace(*state["place"].tolist())
         for plan in self.plans:
             start = f"{plan.name}:"
             own = {name.removeprefix(start): value for name, value in state.items() if name.startswith(start)}
-            self.learners[plan.name] = DictionaryTrainer.resume(plan, self.config.steps, own, self.source.device)
-            self.learners[plan.name].processes = self.processes
+            self.trainers[plan.name] = DictionaryTrainer.resume(plan, self.config.steps, own, self.source.device)
+            self.trainers[plan.name].processes = self.processes
 
     def state(self) -> dict[str, Tensor]:
         tensors = {"place": torch.tensor([self.place.turn, self.place.batch])}
-        for name, learner in self.learners.items():
-            tensors |= {f"{name}:{key}": value for key, value in learner.state().items()}
+        for name, trainer in self.trainers.items():
+            tensors |= {f"{name}:{key}": value for key, value in trainer.state().items()}
         return tensors
 
     def step(self, step: int) -> int:
         if self.batches is None:
             self.batches = batches(self.source, self.place, self.config.batch, self.config.accumulate)
         self.place, parts = next(self.batches)
-        for name, learner in self.learners.items():
-            gradients = Gradients.joined([self._gradients(learner, part, step) for part in parts])
+        for name, trainer in self.trainers.items():
+            gradients = Gradients.joined([self._gradients(trainer, part, step) for part in parts])
             gradients = combined(gradients, self.config.batch, self.processes)
-            learner.update(gradients, step)
+            trainer.update(gradients, step)
             self.latest[name] = gradients.averaged
         self._resample(step)
         if step + 1 == self.config.steps:
@@ -244,7 +244,7 @@ class _Fit:
 
         Memory: a second buffer where they are more than is left of the one in use.
         """
-        draws = {name: draw for name, one in self.learners.items() if (draw := one.restart_draw(step)) is not None}
+        draws = {name: draw for name, one in self.trainers.items() if (draw := one.restart_draw(step)) is not None}
         if not draws:
             return
         # No more of the work than an eighth at each event.
@@ -253,9 +253,9 @@ class _Fit:
         for _ in range(max(1, tokens // self.config.batch)):
             for part, name in itertools.product(next(coming)[1], draws):
                 with self._precision():
-                    self.learners[name].offer(draws[name], *_ends(self.learners[name].plan, part), step)
+                    self.trainers[name].offer(draws[name], *_ends(self.trainers[name].plan, part), step)
         for name, draw in draws.items():
-            self.learners[name].restart(draw)
+            self.trainers[name].restart(draw)
 
     def _calibrate(self) -> None:
         """Give every rule that picks from a batch the threshold that stands for it, on activations still to come."""
@@ -267,12 +267,12 @@ class _Fit:
             # Another turn may be another buffer, whose capture would take long.
             if tokens >= wanted or (place.batch == 0 and tokens >= wanted // 4):
                 break
-        for learner in self.learners.values():
-            learner.calibrate([part[learner.plan.site] for part in fresh])
+        for trainer in self.trainers.values():
+            trainer.calibrate([part[trainer.plan.site] for part in fresh])
 
-    def _gradients(self, learner: DictionaryTrainer, part: Activations, step: int) -> Gradients:
+    def _gradients(self, trainer: DictionaryTrainer, part: Activations, step: int) -> Gradients:
         with self._precision():
-            return learner.gradients(*_ends(learner.plan, part), step, self.config.batch)
+            return trainer.gradients(*_ends(trainer.plan, part), step, self.config.batch)
 
     def _precision(self) -> AbstractContextManager[object]:
         if not self.config.autocast:
@@ -280,7 +280,7 @@ class _Fit:
         return torch.autocast(self.source.device.type, torch.bfloat16)
 
     def measured(self) -> list[dict[str, Any]]:
-        return [_line(self.learners[name].plan, found) for name, found in self.latest.items()]
+        return [_line(self.trainers[name].plan, found) for name, found in self.latest.items()]
 
 
 def _ends(plan: DictionarySpec, activations: Activations) -> tuple[Tensor, Tensor | None]:

@@ -63,7 +63,7 @@ def train_dictionaries(
         NotFiniteError: activations or a loss are not finite (the site is named).
         GossamerError: a file in the folder is damaged.
     """
-    only = [SweepSpec("", config.learner, config.seed)]
+    only = [SweepSpec("", config.trainer, config.seed)]
     return train_sets(model, texts, sites, config, only, folder, cache=cache, formats=formats, also=also)[""]
 
 
@@ -84,7 +84,7 @@ def train_sets(
     `torchrun` started, all fit together, and the first one writes.
 
     Args:
-        plans: see :func:`gossamer.training.sweep_specs.sweep_specs`; their learners and seeds take the place of
+        plans: see :func:`gossamer.training.sweep_specs.sweep_specs`; their trainers and seeds take the place of
             `config`'s.
     """
     places = sorted(set(map(Site.of, sites)))
@@ -131,7 +131,7 @@ def _require_possible(
         raise UsageError(f"expected at least one site and one plan, found {len(sites)} and {len(plans)}")
     if len(set(names)) < len(names):
         raise UsageError(f"expected plans of different names, found {', '.join(names)}")
-    architectures = {plan.learner.architecture for plan in plans}
+    architectures = {plan.trainer.architecture for plan in plans}
     require_formats(tuple(formats), architectures)
     if not config.finetune.tokens:
         return
@@ -173,7 +173,7 @@ def _train(
         if config.finetune.tokens:
             own = folder / "finetune" / plan.name
             found = finetune(model, found, corpus, config.finetune, own, config.seed)
-        of_plan = replace(config, learner=plan.learner, seed=plan.seed)
+        of_plan = replace(config, trainer=plan.trainer, seed=plan.seed)
         measured = _with_claims(model, found, corpus, of_plan)
         if processes.writes:
             measured.save(folder / FINAL / plan.name)
@@ -195,7 +195,7 @@ def _fitted(
     processes = Processes.current()
     if not all((place / INDEX).is_file() for place in folders.values()):
         each = [
-            DictionarySpec(plan_name(plan, site), site, None, plan.learner, plan.seed)
+            DictionarySpec(plan_name(plan, site), site, None, plan.trainer, plan.seed)
             for plan in plans
             for site in sites
         ]

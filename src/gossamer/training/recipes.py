@@ -42,7 +42,7 @@ RECIPES: dict[str, Recipe] = {
         config=TrainingConfig(
             corpus=CorpusConfig(context=64, bos=0.5),
             # Width counts for more than k: 2,048 latents keep less at k = 64 than 4,096 at k = 40.
-            learner=DictionaryTrainerConfig(n_latents=4096, objective=BatchTopK(k=40)),
+            trainer=DictionaryTrainerConfig(n_latents=4096, objective=BatchTopK(k=40)),
             fit=FitConfig(tokens=3_000_000, reuse=2),
             finetune=FinetuneConfig(tokens=1_000_000, logit_error=2.0, reconstruction=0.2),
         ),
@@ -51,7 +51,7 @@ RECIPES: dict[str, Recipe] = {
         layers=(1, 2, 3),
         config=TrainingConfig(
             corpus=CorpusConfig(context=64, bos=1.0),
-            learner=DictionaryTrainerConfig(n_latents=1024, objective=BatchTopK(k=24)),
+            trainer=DictionaryTrainerConfig(n_latents=1024, objective=BatchTopK(k=24)),
             fit=FitConfig(tokens=3_000_000, reuse=2),
             finetune=FinetuneConfig(tokens=500_000, logit_error=2.0, reconstruction=0.2),
         ),
@@ -81,10 +81,10 @@ def general(model: LanguageModel) -> Recipe:
     has_bos = bos_id(model) is not None
     share = 1.0 if model.has_bos_by_default else 0.5 if has_bos else 0.0
     objective = BatchTopK(k=min(64, max(16, model.d_model // 4)))
-    learner = DictionaryTrainerConfig(n_latents=min(16 * model.d_model, 32_768), objective=objective)
+    trainer = DictionaryTrainerConfig(n_latents=min(16 * model.d_model, 32_768), objective=objective)
     corpus = CorpusConfig(context=min(64, model.n_context - 1), bos=share)
     # Three sites of a wide model in half a gigabyte; used twice, as capturing costs more than a step does.
     fit = FitConfig(buffer=min(FitConfig.buffer, max(16_384, _BUFFERED // model.d_model)), reuse=2)
     # Less than small vocabularies get: with a wide one the logits of a token cost more than all else.
     finetune = FinetuneConfig(tokens=fit.tokens // 10)
-    return Recipe(tuple(layers), TrainingConfig(corpus=corpus, learner=learner, fit=fit, finetune=finetune))
+    return Recipe(tuple(layers), TrainingConfig(corpus=corpus, trainer=trainer, fit=fit, finetune=finetune))

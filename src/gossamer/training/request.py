@@ -18,6 +18,7 @@ from gossamer.results import Older, Record, folder_lock, record_format, versions
 from gossamer.training.checkpoint import difference
 from gossamer.training.config import TrainingConfig
 from gossamer.training.metrics import FILE as METRICS
+from gossamer.training.older import with_present_names
 from gossamer.training.parallel import Processes
 from gossamer.training.sweep_specs import SweepSpec
 
@@ -26,10 +27,13 @@ SETTINGS = "settings.json"
 _PARTIAL_HASH = "model_sha256"
 FORMAT = record_format(
     "gossamer.training",
-    1,
+    2,
     dict,
     "the settings of a training run",
-    {"": Older(lambda body: {"settings": body}, checksum=False)},
+    {
+        "": Older(lambda body: {"settings": with_present_names(body)}, checksum=False),
+        "gossamer.training.1": Older(with_present_names),
+    },
 )
 
 
@@ -71,7 +75,7 @@ def request_of(
     cache: str | Path | None,
 ) -> dict[str, Any]:
     """Everything the result depends on."""
-    plain = list(plans) == [SweepSpec("", config.learner, config.seed)]
+    plain = list(plans) == [SweepSpec("", config.trainer, config.seed)]
     several = {} if plain else {"plans": [asdict(one) for one in plans]}
     # Where a cache lies changes nothing; whether there is one, does.
     cached = {} if cache is None else {"cache": config.fit.cache_dtype}

@@ -34,12 +34,12 @@ class SweepSpec:
 
     Attributes:
         name: of the folder of its set; empty where there is one only.
-        learner: what a dictionary is, and how it learns.
+        trainer: what a dictionary is, and how it learns.
         seed: of initial weights.
     """
 
     name: str
-    learner: DictionaryTrainerConfig
+    trainer: DictionaryTrainerConfig
     seed: int
 
     __repr__ = short_repr
@@ -81,10 +81,10 @@ def sweep_specs(
         if fields[field] and not any(hasattr(one.objective, field) for one in bases):
             raise UsageError(f"{what}: none of the objectives asked for has one; leave it out")
     found = [
-        SweepSpec(_name(learner, seed), learner, seed)
+        SweepSpec(_name(trainer, seed), trainer, seed)
         for one in bases
         for width, sparsity in itertools.product(n_latents or [one.n_latents], _sparsities(one, fields))
-        for learner in [replace(one, n_latents=width, objective=replace(one.objective, **sparsity))]
+        for trainer in [replace(one, n_latents=width, objective=replace(one.objective, **sparsity))]
         for seed in seeds
     ]
     names = [plan.name for plan in found]
@@ -102,7 +102,7 @@ def _with_objective(base: DictionaryTrainerConfig, name: str) -> DictionaryTrain
         made = replace(made, k=base.objective.k)
     if name == "topk":
         return replace(base, objective=made, sensitivity=0.0)
-    if name == "april":
+    if name == "norm_weighted_l1":
         free = replace(base.optimiser, decoder_norm="free")
         return replace(base, objective=made, optimiser=free, scaling="sqrt_d", initial_norm=0.1)
     return replace(base, objective=made)
@@ -113,11 +113,11 @@ def _sparsities(one: DictionaryTrainerConfig, given: Mapping[str, Sequence[Any]]
     return [dict(zip(own, chosen, strict=True)) for chosen in itertools.product(*own.values())]
 
 
-def _name(learner: DictionaryTrainerConfig, seed: int) -> str:
-    objective = learner.objective
+def _name(trainer: DictionaryTrainerConfig, seed: int) -> str:
+    objective = trainer.objective
     sparsity = f"k{objective.k}" if isinstance(objective, objectives.TopK) else ""
     if isinstance(objective, objectives.L1 | objectives.Gated | objectives.JumpReLU):
         sparsity = f"penalty{objective.coefficient:g}"
     if isinstance(objective, objectives.QuadraticL0):
         sparsity = f"l0_{objective.target:g}-{sparsity}"
-    return f"{objective.name}-{learner.n_latents}-{sparsity}-seed{seed}"
+    return f"{objective.name}-{trainer.n_latents}-{sparsity}-seed{seed}"

@@ -61,7 +61,7 @@ def train_transcoders(
     """
     pairs = {site: Site.of(out) for site, out in sorted(by_site(sites).items())}
     each = [
-        DictionarySpec(plan_name(plan, site), site, out, plan.learner, plan.seed)
+        DictionarySpec(plan_name(plan, site), site, out, plan.trainer, plan.seed)
         for plan in plans
         for site, out in pairs.items()
     ]
@@ -82,7 +82,7 @@ def _require_possible(model: LanguageModel, plans: Sequence[DictionarySpec], con
     if config.finetune.tokens:
         raise UsageError("transcoders are not fine-tuned on the model's logits; set the tokens of finetune to 0")
     for plan in plans:
-        transcoder_format(plan.learner.architecture)
+        transcoder_format(plan.trainer.architecture)
         read, written = model.width(plan.site), model.width(plan.target)
         if read != written:
             raise UsageError(
@@ -107,7 +107,7 @@ def _train(
         for plan in plans:
             transcoder = found[plan.name]
             measured = measure(model, {plan.site: transcoder}, corpus.measured, mask=corpus.mask)[plan.site]
-            of_plan = replace(config, learner=plan.learner, seed=plan.seed).facts
+            of_plan = replace(config, trainer=plan.trainer, seed=plan.seed).facts
             facts = {"config": of_plan, "corpus_sha256": corpus.fingerprint, **mask_facts(corpus.mask)}
             facts["torch"] = torch.__version__
             format = transcoder_format(transcoder.architecture)

@@ -8,7 +8,6 @@ from gossamer.circuits.ablation import Ablation
 from gossamer.circuits.evaluate.completeness import completeness
 from gossamer.circuits.evaluate.evaluator import Evaluator
 from gossamer.circuits.nodes import Nodes
-from gossamer.circuits.prompt_metrics import PromptMetrics
 from gossamer.circuits.splice import Splice
 from gossamer.features import Node
 from gossamer.model.language_model import LanguageModel
@@ -47,14 +46,14 @@ def test_subsets_are_removed_at_their_own_roles_from_circuit_and_model(
     evaluator: Evaluator, circuit: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[set[Node]] = []
-    real = Evaluator.prompt_metrics
+    real = Evaluator.kept
 
-    def watched(self: Evaluator, chosen: Nodes, **how: object) -> PromptMetrics:
+    def watched(self: Evaluator, chosen: Nodes, **how: object) -> float:
         if how.get("non_nodes") != "kept":
             kept.append(set(chosen.keys()))
         return real(self, chosen, **how)
 
-    monkeypatch.setattr(Evaluator, "prompt_metrics", watched)
+    monkeypatch.setattr(Evaluator, "kept", watched)
     found = completeness(evaluator, circuit, subsets=4, seed=7)
     whole, keys = set(circuit.keys()), circuit.keys()
     assert len(kept) == len(found.points) == 6

@@ -14,12 +14,12 @@ from gossamer.training.dictionary_trainer import DictionaryTrainer
 from gossamer.training.fit import fit_tensors
 from gossamer.training.objectives import L1, Gated, NormWeightedL1, StepL0, TopK
 
-REMEDY = Resampling(at=(0.5,), recovery=4)
+STRATEGY = Resampling(at=(0.5,), recovery=4)
 STEPS = 10
 
 
-def _learner(x, targets=None, **changes):
-    settings = {"remedy": REMEDY, "sensitivity": 0.0, "dead_after": 100, "objective": L1(coefficient=0.1)}
+def _trainer(x, targets=None, **changes):
+    settings = {"dead_latents": STRATEGY, "sensitivity": 0.0, "dead_after": 100, "objective": L1(coefficient=0.1)}
     config = DictionaryTrainerConfig(**{"n_latents": 16, **settings, **changes})
     plan = DictionarySpec("toy", Site("mlp_in", 0), None if targets is None else Site("mlp_out", 0), config)
     return DictionaryTrainer.begin(plan, STEPS, x, targets)
@@ -29,32 +29,32 @@ def _x(seed=0):
     return torch.randn(64, 8, generator=torch.Generator().manual_seed(seed))
 
 
-def _kill(learner, latents):
-    bias = next(iter(learner.config.objective.vectors))
+def _kill(trainer, latents):
+    bias = next(iter(trainer.config.objective.vectors))
     with torch.no_grad():
-        learner.parameters[bias][latents] = -100.0
+        trainer.parameters[bias][latents] = -100.0
 
 
-def _step(learner, x, targets, step):
-    learner.step(x, targets, step)
-    draw = learner.restart_draw(step)
+def _step(trainer, x, targets, step):
+    trainer.step(x, targets, step)
+    draw = trainer.restart_draw(step)
     if draw is not None:
-        learner.offer(draw, x, targets, step)
-        learner.restart(draw)
+        trainer.offer(draw, x, targets, step)
+        trainer.restart(draw)
 
 
-def _through_the_event(learner, x, targets=None):
+def _through_the_event(trainer, x, targets=None):
     for step in range(6):
-        _step(learner, x, targets, step)
+        _step(trainer, x, targets, step)
 
 
 @pytest.mark.parametrize("objective", [L1(coefficient=0.1), Gated(coefficient=0.1), StepL0(coefficient=0.1)])
 def test_dead_latents_start_anew(objective):
     x = _x()
-    one, still = _learner(x, objective=objective), _learner(x, objective=objective, remedy=None)
-    for learner in (one, still):
-        _kill(learner, slice(0, 3))
-        _through_the_event(learner, x)
+    one, still = _trainer(x, objective=objective), _trainer(x, objective=objective, dead_latents=None)
+    for trainer in (one, still):
+        _kill(trainer, slice(0, 3))
+        _through_the_event(trainer, x)
     p, state = one.parameters, one.optimiser.state()
     torch.testing.assert_close(p["W_dec"].norm(dim=1), torch.ones(16))
     living = p["W_enc"][:, 3:].norm(dim=0).mean()
@@ -75,7 +75,7 @@ def test_dead_latents_start_anew(objective):
 
 def test_a_new_latent_points_at_a_drawn_input():
     x = _x()
-    one = _learner(x)
+    one = _trainer(x)
     _kill(one, slice(0, 3))
     _through_the_event(one, x)
     expected = one.read.inward(x) - one.parameters["b_dec"].detach()
@@ -90,7 +90,7 @@ def test_a_new_latent_points_at_a_drawn_input():
 
 def test_a_transcoders_new_latent_reads_the_input_and_writes_the_target():
     x, y = _x(), _x(1)
-    one = _learner(x, y)
+    one = _trainer(x, y)
     _kill(one, slice(0, 1))
     _through_the_event(one, x, y)
     read = torch.nn.functional.cosine_similarity(one.read.inward(x), one.parameters["W_enc"][:, 0][None])
@@ -103,7 +103,7 @@ def test_a_transcoders_new_latent_reads_the_input_and_writes_the_target():
 
 def test_with_free_norms_a_newcomer_has_the_norm_of_the_living():
     free = OptimiserConfig(decoder_norm="free")
-    one = _learner(_x(), objective=NormWeightedL1(coefficient=0.1), optimiser=free, initial_norm=0.3)
+    one = _trainer(_x(), objective=NormWeightedL1(coefficient=0.1), optimiser=free, initial_norm=0.3)
     _kill(one, slice(0, 3))
     _through_the_event(one, _x())
     norms = one.parameters["W_dec"].norm(dim=1)
@@ -112,10 +112,10 @@ def test_with_free_norms_a_newcomer_has_the_norm_of_the_living():
 
 def test_nothing_dead_is_nothing_done():
     x = _x()
-    one, other = _learner(x, dead_after=10_000), _learner(x, dead_after=10_000, remedy=None)
-    for learner in (one, other):
-        _kill(learner, slice(0, 3))
-        _through_the_event(learner, x)
+    one, other = _trainer(x, dead_after=10_000), _trainer(x, dead_after=10_000, dead_latents=None)
+    for trainer in (one, other):
+        _kill(trainer, slice(0, 3))
+        _through_the_event(trainer, x)
     assert all(torch.equal(one.parameters[name], other.parameters[name]) for name in one.parameters)
 
 
@@ -154,7 +154,7 @@ def test_dead_latents_that_outnumber_a_batch_get_an_input_each_from_a_sample_of_
     x = torch.randn(96, 8, generator=torch.Generator().manual_seed(0)).repeat(3, 1)
     # In a batch of 16 no more than 16 latents fire, and nothing moves but what is restarted.
     settings = {"objective": TopK(k=1), "dead_after": 1, "optimiser": OptimiserConfig(learning_rate=1e-12)}
-    config = DictionaryTrainerConfig(128, remedy=Resampling(at=(0.5,)), sensitivity=0.0, **settings)
+    config = DictionaryTrainerConfig(128, dead_latents=Resampling(at=(0.5,)), sensitivity=0.0, **settings)
     plan = DictionarySpec("toy", Site("mlp_in", 0), None, config)
     loop = FitConfig(tokens=8 * 320, batch=16, buffer=16)
     rows = fit_tensors({plan.site: x}, [plan], loop, tmp_path)["toy"].W_dec
@@ -165,28 +165,28 @@ def test_dead_latents_that_outnumber_a_batch_get_an_input_each_from_a_sample_of_
 
 
 def test_the_rate_dips_and_returns():
-    remedy = Resampling(at=(0.1, 0.5), recovery=100)
-    rates = [remedy.rate(step, 1000) for step in range(1000)]
+    strategy = Resampling(at=(0.1, 0.5), recovery=100)
+    rates = [strategy.rate(step, 1000) for step in range(1000)]
     assert rates[:101] == [1.0] * 101
     assert rates[101] == pytest.approx(0.1)
     assert rates[151] == pytest.approx(0.55)
     assert rates[201:501] == [1.0] * 300
     assert rates[501] == pytest.approx(0.1)
     assert sorted(rates[101:202]) == rates[101:202]
-    assert [step for step in range(1000) if remedy.due(step, 1000)] == [100, 500]
+    assert [step for step in range(1000) if strategy.due(step, 1000)] == [100, 500]
 
 
 def test_a_resumed_run_resamples_the_same():
     x = _x()
-    whole = _learner(x)
+    whole = _trainer(x)
     _kill(whole, slice(0, 3))
     for step in range(4):
         _step(whole, x, None, step)
     state = {name: value.detach().clone() for name, value in whole.state().items()}
     resumed = DictionaryTrainer.resume(whole.plan, STEPS, state, "cpu")
-    for learner in (whole, resumed):
+    for trainer in (whole, resumed):
         for step in range(4, STEPS):
-            _step(learner, x, None, step)
+            _step(trainer, x, None, step)
     assert all(torch.equal(resumed.state()[name], value) for name, value in whole.state().items())
 
 
@@ -195,4 +195,4 @@ def test_a_resumed_run_resamples_the_same():
 )
 def test_impossible_settings_are_refused(changes):
     with pytest.raises(UsageError):
-        replace(REMEDY, **changes)
+        replace(STRATEGY, **changes)

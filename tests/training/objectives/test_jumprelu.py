@@ -105,8 +105,8 @@ def test_the_quadratic_penalty_of_coefficient_1_drives_l0_to_its_target_at_any_w
     settings = DictionaryTrainerConfig(
         4 * width, objective, optimiser=OptimiserConfig(learning_rate=0.01), sensitivity=0.0
     )
-    learner = DictionaryTrainer.begin(DictionarySpec("toy", Site("resid_post", 0), None, settings), 300, x)
-    found = [float(learner.step(x, None, step)["l0"]) for step in range(300)]
+    trainer = DictionaryTrainer.begin(DictionarySpec("toy", Site("resid_post", 0), None, settings), 300, x)
+    found = [float(trainer.step(x, None, step)["l0"]) for step in range(300)]
     assert found[0] > 8
     assert found[-1] == pytest.approx(4.0, abs=near)
 

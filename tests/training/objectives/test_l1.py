@@ -36,7 +36,7 @@ def test_the_coefficient_rises_over_the_warm_up(share, factor):
 
 
 def test_a_free_decoder_is_refused():
-    with pytest.raises(UsageError, match="april takes free norms"):
+    with pytest.raises(UsageError, match="norm_weighted_l1 takes free norms"):
         DictionaryTrainerConfig(objective=L1(), optimiser=OptimiserConfig(decoder_norm="free"))
     DictionaryTrainerConfig(objective=L1(), optimiser=OptimiserConfig(decoder_norm="at_most_one"))
 

@@ -10,7 +10,7 @@ from gossamer.training.objectives import L1, NormWeightedL1
 from gossamer.training.recipe_comparison import RecipeComparisonConfig, variants
 
 GRID = {one.name: one for one in variants(RecipeComparisonConfig())}
-BASE = GRID["baseline"].learner
+BASE = GRID["baseline"].trainer
 
 
 def _differences(one, other):
@@ -38,13 +38,13 @@ def _differences(one, other):
     ],
 )
 def test_improvements_change_what_they_say(name, changed):
-    assert _differences(GRID[name].learner, BASE) == changed
+    assert _differences(GRID[name].trainer, BASE) == changed
 
 
 @pytest.mark.parametrize("name", [name for name, one in GRID.items() if one.family == "dead latents"])
 def test_remedies_change_the_remedy_alone(name):
-    assert _differences(GRID[name].learner, BASE) == {"remedy"}
-    assert GRID[name].learner.remedy.name in name
+    assert _differences(GRID[name].trainer, BASE) == {"dead_latents"}
+    assert GRID[name].trainer.dead_latents.name in name
 
 
 def test_a_plan_has_the_coefficient_and_a_name_of_its_own():
@@ -55,9 +55,9 @@ def test_a_plan_has_the_coefficient_and_a_name_of_its_own():
         for seed in (0, 1)
     ]
     assert len({plan.name for plan in made}) == len(made) == 4 * len(GRID)
-    assert {plan.learner.objective.coefficient for plan in made} == {0.3, 1.0}
-    assert isinstance(made[0].learner.objective, L1)
-    assert isinstance(GRID["April 2024 recipe"].plan(Site("resid_post", 0), 1.0, 0).learner.objective, NormWeightedL1)
+    assert {plan.trainer.objective.coefficient for plan in made} == {0.3, 1.0}
+    assert isinstance(made[0].trainer.objective, L1)
+    assert isinstance(GRID["April 2024 recipe"].plan(Site("resid_post", 0), 1.0, 0).trainer.objective, NormWeightedL1)
 
 
 @pytest.mark.parametrize("changes", [{"coefficients": ()}, {"coefficients": (1.0, 1.0)}, {"seeds": 0}])

@@ -34,6 +34,6 @@ def completeness(evaluator: Evaluator, circuit: Nodes, *, subsets: int = 12, see
 
 def _point(evaluator: Evaluator, circuit: Nodes, kind: str, gone: Bool[Tensor, "node"]) -> KnockoutPoint:
     gone = gone.to(circuit.site.device)
-    kept = evaluator.faithfulness(evaluator.prompt_metrics(circuit.select(~gone)))
-    rest = evaluator.faithfulness(evaluator.without(circuit.select(gone)))
+    kept = evaluator.kept(circuit.select(~gone))
+    rest = evaluator.kept(circuit.select(gone), non_nodes="kept", weight=0.0)
     return KnockoutPoint(kind, int(gone.sum()), kept, rest)

@@ -12,7 +12,7 @@ from torch import Tensor
 from gossamer.circuits.bootstrap import bootstrap_weights
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.path import CircuitPath
-from gossamer.circuits.prompt_metrics import FullModel, PromptMetrics, task_metrics
+from gossamer.circuits.prompt_metrics import FullModel, Network, PromptMetrics, task_metrics
 from gossamer.circuits.results import Curve, CurvePoint, PromptCase, TaskMetrics
 from gossamer.circuits.splice import Splice
 from gossamer.display import short_repr
@@ -26,10 +26,12 @@ class Evaluator:
     Attributes:
         splice: the network over the split's prompts; its nodes are the candidates, which set the axis of areas.
         seed: of every bootstrap, so that intervals of different circuits can be compared.
+        own: the full model on these prompts, where it has been measured.
     """
 
     splice: Splice
     seed: int = 0
+    own: FullModel | None = None
 
     __repr__ = short_repr
 
@@ -40,9 +42,11 @@ class Evaluator:
     @cached_property
     def full(self) -> FullModel:
         """The model itself."""
+        if self.own is not None:
+            return self.own
         splice = self.splice
         network = splice.with_nodes(splice.nodes.none(), non_nodes="ablated")
-        empty = partial(network, torch.zeros(0, device=splice.model.device))
+        empty = partial(network.outputs, torch.zeros(0, device=splice.model.device))
         return FullModel.measure(splice.full, splice.examples, splice.batch_size, empty)
 
     @cached_property
@@ -57,9 +61,11 @@ class Evaluator:
 
     def prompt_metrics(self, circuit: Nodes, *, non_nodes: str = "ablated", weight: float = 1.0) -> PromptMetrics:
         """The network that keeps `circuit` and ablates the rest; with non_nodes="kept" and weight 0, the reverse."""
+        return self.full.prompt_metrics_of(self._network(circuit, non_nodes, weight), self.splice.batch_size)
+
+    def _network(self, circuit: Nodes, non_nodes: str, weight: float) -> Network:
         network = self.splice.with_nodes(circuit, non_nodes="kept" if non_nodes == "kept" else "ablated")
-        mask = torch.full((len(circuit),), weight, device=self.splice.model.device)
-        return self.full.prompt_metrics_of(partial(network, mask), self.splice.batch_size)
+        return partial(network.outputs, torch.full((len(circuit),), weight, device=self.splice.model.device))
 
     def without(self, circuit: Nodes) -> PromptMetrics:
         """All dictionaries spliced in with `circuit` alone ablated."""
@@ -73,9 +79,13 @@ class Evaluator:
         """Share of the full model's behaviour that a network keeps (see :mod:`gossamer.tasks.metric`)."""
         return self.full.faithfulness(prompt_metrics)
 
-    def kept(self, circuit: Nodes) -> float:
-        """Faithfulness of a circuit."""
-        return self.faithfulness(self.prompt_metrics(circuit))
+    def kept(self, circuit: Nodes, *, non_nodes: str = "ablated", weight: float = 1.0) -> float:
+        """Faithfulness of a network as of :meth:`prompt_metrics`, of which nothing else is measured."""
+        return self.full.kept(self._network(circuit, non_nodes, weight), self.splice.batch_size)
+
+    def select(self, rows: Int[Tensor, "rows"]) -> "Evaluator":
+        """Measures circuits on some of the prompts only."""
+        return Evaluator(self.splice.select(rows), self.seed, self.full.select(rows))
 
     @cached_property
     def ends(self) -> tuple[float, float]:
@@ -143,7 +153,7 @@ class Evaluator:
             batch_size=splice.batch_size,
         )
         return self.full.prompt_metrics_of(
-            partial(network, torch.zeros(0, device=splice.model.device)), splice.batch_size
+            partial(network.outputs, torch.zeros(0, device=splice.model.device)), splice.batch_size
         )
 
 

@@ -18,6 +18,6 @@ def node_effects(evaluator: Evaluator, circuit: Nodes) -> Float[Tensor, "node"]:
     """
 
     def faithfulness(network: Network) -> float:
-        return evaluator.faithfulness(evaluator.full.prompt_metrics_of(network, evaluator.splice.batch_size))
+        return evaluator.full.kept(network, evaluator.splice.batch_size)
 
     return evaluator.kept(circuit) - each_left_out(evaluator.splice, circuit, faithfulness, "minimality")

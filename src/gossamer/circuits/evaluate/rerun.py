@@ -12,7 +12,7 @@ from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.evaluator import Evaluator
 from gossamer.circuits.inputs import Inputs, located
 from gossamer.circuits.nodes import Nodes
-from gossamer.circuits.results import TaskMetrics, behaviours_html
+from gossamer.circuits.results import DICTIONARIES, TaskMetrics, behaviours_html, measured_of
 from gossamer.circuits.splice import Splice
 from gossamer.circuits.study import Study, StudySettings
 from gossamer.dictionary.attach import attach
@@ -75,7 +75,7 @@ class CircuitEvaluation:
     @property
     def measured(self) -> dict[str, float]:
         """The numbers that the circuit's file has, measured again."""
-        return self.metrics[-2].measured
+        return measured_of(self.metrics)
 
 
 def evaluate_circuit(
@@ -122,7 +122,9 @@ def evaluate_circuit(
     attach(network, found, prompts.train.clean.tokens, allow_other_model=known)
     splice = Splice.of(network, found, prompts.test, study.ablation, nodes, batch_size=settings.batch_size)
     metrics = Evaluator(splice, settings.seed).budget(nodes)
-    measured, recorded = metrics[-2].measured, circuit.measured
+    measured, recorded = measured_of(metrics), circuit.measured
+    # Files of earlier versions lack what the dictionaries keep.
+    measured = measured if DICTIONARIES in recorded else metrics[-2].measured
     return CircuitEvaluation(
         circuit,
         network.title,

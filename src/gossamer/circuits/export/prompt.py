@@ -71,7 +71,7 @@ def graph_prompt(splice: Splice, circuit: Nodes, row: int) -> GraphPrompt:
         raise UsageError(f"attribution graph: prompt {row} asked for, found prompts 0 to {len(examples) - 1}")
     network, rows = splice.with_nodes(circuit), slice(row, row + 1)
     with torch.no_grad():
-        probabilities = network.full(rows).float().softmax(dim=-1)[0]
+        probabilities = network.full(rows).logits().float().softmax(dim=-1)[0]
     batch = network.batch(rows)
     ids, roles = batch.tokens.ids[0].tolist(), batch.roles[0].tolist()
     activations = {

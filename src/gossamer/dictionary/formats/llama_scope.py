@@ -125,7 +125,7 @@ def _threshold(
         return Threshold(stored, "not measured, only shapes were read", published, published)
     if request.activations is None:
         raise UsageError(
-            f"{facts.path}: the units of its one threshold are not known; give activations=, what the model has at "
+            f"{facts.path}: the units of its one threshold are not known; in Python, give activations=, what is at "
             f"{facts.config.site} on some hundred tokens of text without BOS: L0 decides"
         )
     readings = readings_of(stored, *scales)

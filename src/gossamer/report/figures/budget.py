@@ -27,11 +27,12 @@ def budget(findings: Findings) -> Figure:
         _intervals(left, rows, colours, claims.axis(findings))
         _dots(others[0], [row.accuracy for row in rows], colours, "accuracy", text.percent)
         _dots(others[1], [row.top1 for row in rows], colours, "top-1", text.percent)
-        _dots(others[2], [row.kl for row in rows], colours, "KL to full model (nats)", text.number)
+        name = style.broken("KL to full model (nats)", 0.14 * style.PAGE, style.SIZE, "normal")
+        _dots(others[2], [row.kl for row in rows], colours, name, text.number)
         left.set_yticks(range(len(rows)), [style.drawable(row.name) for row in rows])
         left.set_ylim(len(rows) - 0.4, -0.6)
         left.get_yticklabels()[len(rows) - 2].set_fontweight("bold")
-        style.title(left, claims.budget(findings) or "", style.PAGE * 0.62)
+        style.title(left, claims.budget(findings) or "", style.PAGE * 0.8)
     return figure
 
 

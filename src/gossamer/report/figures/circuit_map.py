@@ -1,6 +1,5 @@
 """The circuit as sites x roles: the figure twin of the page's drawing."""
 
-import textwrap
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -10,7 +9,7 @@ from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
 from gossamer.circuits.results import Findings
 from gossamer.report import claims, layout, style
 
-_POINTS = 0.66  # points a pixel: the drawing's 10.5 px letters become 7 pt
+_POINTS = layout.POINTS
 _TITLE = 26.0
 _LEGEND = 26.0
 _MONO = "DejaVu Sans Mono"
@@ -38,8 +37,7 @@ def circuit_map(findings: Findings) -> Figure:
         axes.set_xlim(0, drawing.width)
         axes.set_ylim(drawing.height + _LEGEND, -_TITLE)
         axes.set_axis_off()
-        room = int(drawing.width * _POINTS / 72 * 15)
-        sentence = textwrap.shorten(style.drawable(claims.headline(findings)), room, placeholder=" …")
+        sentence = style.shortened(claims.headline(findings), (drawing.width - 8) * _POINTS / 72)
         axes.text(4, -_TITLE / 2, sentence, fontsize=style.SIZE + 0.5, fontweight="bold", va="center")
         _grid(axes, drawing)
         _nodes(axes, drawing)

@@ -1,5 +1,6 @@
 """Faithfulness against circuit size, our mask against every other method."""
 
+import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -27,7 +28,7 @@ def curves(findings: Findings) -> Figure:
         axes = figure.add_subplot()
         ends = [_line(axes, index, curve) for index, curve in enumerate(drawn)]
         _frame(axes, drawn, claims.axis(findings))
-        _landmarks(axes, findings)
+        _landmarks(axes, findings, ends)
         _labels(axes, [curve.method for curve in drawn], ends)
         style.title(axes, claims.curves(findings) or "Faithfulness against circuit size", style.PAGE * 0.7)
     return figure
@@ -66,12 +67,15 @@ def _frame(axes: Axes, drawn: Sequence[Curve], name: str) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _landmarks(axes: Axes, findings: Findings) -> None:
+def _landmarks(axes: Axes, findings: Findings, ends: Sequence[tuple[float, float]]) -> None:
     known = claims.landmarks(findings)
     full = ("full model", 1.0, "left", 1 if known is None or known.dictionaries.faithfulness.value <= 1 else -1)
     marks = [full]
     if known is not None:
-        marks.append(("model + dictionaries", known.dictionaries.faithfulness.value, "left", -full[3]))
+        # On the side whose lines end further from it; the other landmarks have theirs.
+        value, starts = known.dictionaries.faithfulness.value, [_first(curve) for curve in findings.curves]
+        side = max(("left", starts), ("right", [y for _, y in ends]), key=lambda one: _gap(value, one[1]))[0]
+        marks.append(("model + dictionaries", value, side, -full[3]))
         marks.append(("empty circuit", known.empty.faithfulness.value, "right", -1))
     low, high = axes.get_ylim()
     for name, value, side, direction in marks:
@@ -88,7 +92,21 @@ def _landmarks(axes: Axes, findings: Findings) -> None:
             color=style.MUTED,
             ha=side,
             va="bottom" if direction > 0 else "top",
+            # Above every line, on paper of its own: a line may still pass.
+            zorder=8,
+            bbox={"facecolor": style.PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 0.6},
         )
+
+
+def _first(curve: Curve) -> float:
+    """Faithfulness of the smallest circuit."""
+    sized = [point for point in curve.points if point.size > 0]
+    return min(sized, key=lambda point: point.size).task_metrics.faithfulness.value if sized else math.nan
+
+
+def _gap(value: float, others: Sequence[float]) -> float:
+    """How far the nearest of the others is."""
+    return min((abs(value - other) for other in others if math.isfinite(other)), default=math.inf)
 
 
 def _labels(axes: Axes, methods: Sequence[str], ends: Sequence[tuple[float, float]]) -> None:

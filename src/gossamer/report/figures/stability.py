@@ -25,9 +25,10 @@ def stability(findings: Findings) -> Figure:
     if not overlaps:
         raise GossamerError("stability: expected circuits over samples, halves or sizes, found none")
     with style.paper():
-        width = max(style.COLUMN, style.PAGE * len(overlaps) / 3)
-        figure = Figure(figsize=(width, 4.1), layout="constrained")
-        grid = figure.subplots(2, len(overlaps), squeeze=False)
+        # One kind alone has its two matrices side by side: above one another they would be a page high.
+        size = (0.8 * style.PAGE, 2.5) if len(overlaps) == 1 else (style.PAGE * len(overlaps) / 3, 4.1)
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(1, 2, squeeze=False).T if len(overlaps) == 1 else figure.subplots(2, len(overlaps))
         shades = LinearSegmentedColormap.from_list(
             "agreement", [style.PAPER, style.mix(style.PAPER, style.OURS, 0.45), style.OURS]
         )
@@ -38,13 +39,15 @@ def stability(findings: Findings) -> Figure:
             ]
             _heat(above, overlap.jaccard, labels, shades)
             image = _heat(below, overlap.containment, labels, shades)
-            below.set_xticks(range(len(labels)), map(style.drawable, overlap.labels), rotation=45, ha="right")
-            above.set_title(_NAMES.get(overlap.kind, style.drawable(overlap.kind)), fontweight="normal")
-        grid[0, 0].set_ylabel("Jaccard index")
-        grid[1, 0].set_ylabel("containment in the larger")
+            for axes in (below, above) if len(overlaps) == 1 else (below,):
+                axes.set_xticks(range(len(labels)), map(style.drawable, overlap.labels), rotation=45, ha="right")
+            if len(overlaps) > 1:
+                above.set_title(_NAMES.get(overlap.kind, style.drawable(overlap.kind)), fontweight="normal")
+        for axes, what in zip(grid[:, 0], ("Jaccard index", "containment in the larger"), strict=True):
+            axes.set_ylabel(what)
         figure.colorbar(image, ax=grid, shrink=0.4, aspect=18, pad=0.01).outline.set_visible(False)
         # Bold, and a size larger than the other titles.
-        sentence = style.broken(claims.stability(findings) or "Circuits on one path, by size", 0.88 * width)
+        sentence = style.broken(claims.stability(findings) or "Circuits on one path, by size", 0.96 * size[0])
         figure.suptitle(sentence, x=0.01, ha="left", fontsize=style.SIZE + 0.5, fontweight="bold")
     return figure
 

@@ -45,7 +45,9 @@ class L1(Objective):
     def check(self, n_latents: int, decoder_norm: str) -> None:
         """The decoder must be bounded."""
         bounded = decoder_norm != "free"
-        require(bounded, "decoder_norm 'unit' or 'at_most_one' with l1 (april takes free norms)", decoder_norm)
+        require(
+            bounded, "decoder_norm 'unit' or 'at_most_one' with l1 (norm_weighted_l1 takes free norms)", decoder_norm
+        )
 
     def outcome(
         self, p: Parameters, x: Float[Tensor, "tokens d"], y: Float[Tensor, "tokens d"], context: StepContext

@@ -22,7 +22,7 @@ from gossamer.training.objectives.objective import Parameters
 class NormWeightedL1(L1):
     """An L1 penalty weighted with the norms of the decoder's rows, which may be free."""
 
-    name: str = field(default="april", init=False)
+    name: str = field(default="norm_weighted_l1", init=False)
     coefficient: float = 5.0
 
     __repr__ = short_repr

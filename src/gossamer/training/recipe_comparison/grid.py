@@ -50,21 +50,21 @@ class Variant:
     Attributes:
         name: what it is called in tables.
         family: which question it belongs to; the baseline belongs to both.
-        learner: its settings, but for the coefficient.
+        trainer: its settings, but for the coefficient.
     """
 
     name: str
     family: str
-    learner: DictionaryTrainerConfig
+    trainer: DictionaryTrainerConfig
 
     __repr__ = short_repr
 
     def plan(self, site: Site, coefficient: float, seed: int) -> DictionarySpec:
         """The dictionary at one coefficient and seed."""
-        objective = self.learner.objective
+        objective = self.trainer.objective
         assert isinstance(objective, L1)
-        learner = replace(self.learner, objective=replace(objective, coefficient=coefficient))
-        return DictionarySpec(f"{self.name}, {coefficient:g}, seed {seed}", site, None, learner, seed)
+        trainer = replace(self.trainer, objective=replace(objective, coefficient=coefficient))
+        return DictionarySpec(f"{self.name}, {coefficient:g}, seed {seed}", site, None, trainer, seed)
 
 
 def variants(config: RecipeComparisonConfig) -> list[Variant]:
@@ -86,8 +86,10 @@ def variants(config: RecipeComparisonConfig) -> list[Variant]:
         sensitivity=0.0,
         dead_after=config.dead_after,
     )
-    remedies = [Variant(name, DEAD, replace(base, remedy=remedy)) for name, remedy in _remedies(config).items()]
-    changes = [*_improved(base), *remedies]
+    strategies = [
+        Variant(name, DEAD, replace(base, dead_latents=strategy)) for name, strategy in _strategies(config).items()
+    ]
+    changes = [*_improved(base), *strategies]
     known = [one.name for one in changes]
     unknown = [name for name in config.only if name not in known]
     require(not unknown, f"variants among {', '.join(known)}", ", ".join(unknown))
@@ -114,10 +116,10 @@ def _improved(base: DictionaryTrainerConfig) -> Iterator[Variant]:
             initial_norm=0.1,
         ),
     }
-    return (Variant(name, IMPROVEMENTS, learner) for name, learner in changed.items())
+    return (Variant(name, IMPROVEMENTS, trainer) for name, trainer in changed.items())
 
 
-def _remedies(config: RecipeComparisonConfig) -> dict[str, DeadLatentStrategy]:
+def _strategies(config: RecipeComparisonConfig) -> dict[str, DeadLatentStrategy]:
     scaled = Ghost(dead_fraction_scale=True)
     return {
         "resampling": Resampling(recovery=config.recovery),

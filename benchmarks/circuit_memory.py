@@ -10,12 +10,11 @@ network really allocates. The budget is one card of 80 GB; --quick takes a 2-lay
     peak = what stays + the largest stage
     what stays = weights + dictionaries (2 d n each, in the float32 of their files)
           + cached streams (prompts x positions x d, training and held out) + ablation tables (ablation groups x (n + 2
-          d) a site) + the model's log-probabilities (prompts x vocabulary in float32, training and held out) + node
-          lists and Adam
+          d) a site) + the model's last streams (prompts x d, training and held out) + node lists and Adam
     stages = candidates: all latents of every site, dense, for WHOLE_BATCH prompts
           | attribution patching: activations kept for WHOLE_BATCH prompts, full dictionaries inside
           | mask search: activations kept for GRADIENT_BATCH prompts, the candidates' columns inside
-          | measuring a circuit: prompts x vocabulary a few times, columns for `batch` prompts
+          | measuring a circuit: a block of logits of the whole vocabulary a few times, columns for `batch` prompts
 """
 
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from rows import Row, parser, row, say, show
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from gossamer.circuits.attribution import GRADIENT_BATCH
+from gossamer.circuits.outputs import BLOCK_VALUES
 from gossamer.circuits.splice import WHOLE_BATCH
 from gossamer.dictionary import Dictionary, DictionaryConfig
 from gossamer.model import Site
@@ -98,7 +98,7 @@ def resident(config: Gemma2Config, sizes: Sizes) -> dict[str, float]:
         * n_sites
         * sizes.ablation_groups
         * (sizes.latents + 2 * d),
-        f"the model's log-probabilities, {said}": 4.0 * prompts * config.vocab_size,
+        f"the model's last streams, {said}": 2.0 * prompts * d,
         "node lists and Adam, all columns at all positions": (4 * 4.0 + 2 * 6 * 8.0) * sizes.nodes,
     }
 
@@ -113,15 +113,15 @@ def transient(config: Gemma2Config, sizes: Sizes) -> dict[str, float]:
     first = min(sizes.sites) + 1 if config.num_hidden_layers > 2 else 1
 
     def backward(prompts: int, latents: int = 0) -> float:
-        layers = kept(model, prompts, positions, first) + 3 * 4.0 * prompts * config.vocab_size
+        layers = kept(model, prompts, positions, first)
         inside = dictionaries_kept(n_sites, prompts * positions, columns, d, nodes, latents)
-        return layers + inside + working(prompts * positions, max(latents, columns), nodes)
+        return layers + inside + working(prompts * positions, max(latents, columns), nodes, d)
 
     return {
         f"candidates, {whole} prompts": candidates_peak(n_sites, whole * positions, sizes.latents, positions),
         f"attribution patching, {whole} prompts": backward(whole, sizes.latents),
         f"mask search, {held} prompts": backward(held),
-        f"measuring a circuit, {batch} prompts": 18.0 * sizes.prompts * config.vocab_size + 40.0 * tokens * columns,
+        f"measuring a circuit, {batch} prompts": 18.0 * max(BLOCK_VALUES, config.vocab_size) + 40.0 * tokens * columns,
     }
 
 
@@ -136,9 +136,12 @@ def dictionaries_kept(n_sites: int, tokens: int, columns: int, d: int, nodes: in
     return first + (n_sites - 1) * later + 24.0 * nodes
 
 
-def working(tokens: int, width: int, nodes: int) -> float:
-    """Bytes that come and go in a backward pass beside what is kept: four tensors of `width` at every token."""
-    return 16.0 * tokens * width + 32.0 * nodes
+def working(tokens: int, width: int, nodes: int, d: int) -> float:
+    """Bytes that come and go in a backward pass beside what is kept: four tensors of `width` at every token.
+
+    And the last stream and its gradient, in half precision, of which the head reads the answer position.
+    """
+    return 16.0 * tokens * width + 32.0 * nodes + 4.0 * tokens * d
 
 
 def candidates_peak(n_sites: int, tokens: int, n_latents: int, n_roles: int) -> float:
@@ -171,7 +174,7 @@ def kept(model: Gemma2ForCausalLM, batch: int, positions: int, first: int) -> fl
         for layer in model.model.layers[first:]:
             stream = layer(stream, position_embeddings=rotary, attention_mask=mask, position_ids=places)
             stream = stream[0] if isinstance(stream, tuple) else stream
-        model.model.norm(stream)
+        model.model.norm(stream[:, -1])
     return float(sum(seen.values()))
 
 

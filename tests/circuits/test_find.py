@@ -1,8 +1,8 @@
 """The main job on a tiny network with dictionaries that lose nothing."""
 
-import io
 import json
 import re
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 from circuit_lab import SEARCH, SETTINGS, random_dictionary, swapped
-from rich.console import Console
 
+from gossamer import progress
 from gossamer.circuits import methods
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.evaluator import Evaluator
@@ -29,7 +29,6 @@ from gossamer.errors import GossamerError, UsageError
 from gossamer.features import Node
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
-from gossamer.progress import progress_bars
 from gossamer.tasks.metric import LOGIT_DIFFERENCE
 from gossamer.tasks.task import Task
 from gossamer.toys import PROGRAMS, SMOOTH, compile_program, labelled_dictionaries, program_task
@@ -277,18 +276,39 @@ def test_a_task_that_nothing_is_called_is_refused(model: LanguageModel, dictiona
         find_circuit(model, dictionaries, "addition")
 
 
-def test_what_the_dictionaries_allow_is_said_before_the_search(
+class Listener:
+    """Hears what work says of itself, in order."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def begin(self, what: str, total: int) -> Callable[[int, str], None]:
+        self.heard.append(what)
+        return lambda steps, note="": None
+
+    def show_table(self, rows: object) -> None:
+        pass
+
+    def announce(self, text: str) -> None:
+        self.heard.append(text)
+
+
+def test_what_it_costs_and_what_the_dictionaries_allow_is_said_before_the_search(
     model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task
 ) -> None:
-    heard = io.StringIO()
+    listener = Listener()
     last = dict(list(dictionaries.items())[1:])
-    with progress_bars(Console(file=heard, width=400)):
+    token = progress._reporter.set(listener)
+    try:
         found = find_circuit(model, last, task, faithfulness=1.0, settings=SETTINGS, search=SEARCH)
-    said = heard.getvalue()
+    finally:
+        progress._reporter.reset(token)
     share = found.study.train.faithfulness(found.study.train.dictionaries)
     assert found.study.task_share == pytest.approx(share, rel=1e-6)
     allowed = f"the dictionaries, with all of their latents, keep {share:.0%} of the logit difference of by hand"
-    assert said.index("25 steps of 6; about ") < said.index(allowed) < said.index("mask search")
+    assert re.search(r"12 training prompts, 8 held out, 25 steps of 6; about .* of memory", listener.heard[0])
+    place = next(index for index, said in enumerate(listener.heard) if said.startswith(allowed))
+    assert place < listener.heard.index("candidates") < listener.heard.index("mask search")
     assert "asked for, which a circuit in them will hardly keep" in _allowed(found.study, share + 0.01)
     assert _allowed(found.study, None).startswith(allowed)
 

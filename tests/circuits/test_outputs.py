@@ -55,9 +55,9 @@ def test_a_metric_is_that_of_the_whole_vocabulary(model: LanguageModel, task: Ta
 
 def test_blocks_cover_every_prompt_once(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     found = Outputs(torch.zeros(7, 16, dtype=torch.float64), model.unembed)
-    monkeypatch.setattr(outputs_module, "_BLOCK_VALUES", 3 * 30 + 1)
+    monkeypatch.setattr(outputs_module, "BLOCK_VALUES", 3 * 30 + 1)
     assert list(found.blocks()) == [slice(0, 3), slice(3, 6), slice(6, 7)]
-    monkeypatch.setattr(outputs_module, "_BLOCK_VALUES", 1)
+    monkeypatch.setattr(outputs_module, "BLOCK_VALUES", 1)
     assert [block.stop - block.start for block in found.blocks()] == [1] * 7
 
 
@@ -66,7 +66,7 @@ def test_divergences_block_by_block(model: LanguageModel, task: Task, monkeypatc
     dictionaries = {site: random_dictionary(site) for site in sites}
     splice = Splice.of(model, dictionaries, task.test, random_ablation(sites), all_nodes(dictionaries), batch_size=5)
     circuit = random_choice(splice.nodes, 20)
-    monkeypatch.setattr(outputs_module, "_BLOCK_VALUES", 2 * 30)
+    monkeypatch.setattr(outputs_module, "BLOCK_VALUES", 2 * 30)
     found = Evaluator(splice).prompt_metrics(circuit)
     own = model.logits(task.test.clean.tokens, at=task.test.clean.answer_position)
     logits = splice.with_nodes(circuit)(torch.ones(len(circuit)))

@@ -146,7 +146,7 @@ def _cost(study: Study, search: SearchSettings) -> str:
     afford = partial(spared, model, each)
     steps, batch = effort(search, afford)
     # In passes of a prompt: a gradient costs two of them. The model's own passes begin at its first layer.
-    whole = 3 * n * pass_operations(model) / max(pass_operations(model, start.layer), 1.0)
+    whole = 3 * n * pass_operations(model) / max(pass_operations(model, start.layer or 0), 1.0)
     before, searching = whole + 4 * n + 2 * afford(n, 64), 2 * steps * batch
     after = 4 * n + _NODES * (2 * afford(n, 24) + afford(n, SCORED)) / 2
     seconds = (before + searching + after) * each / operations_per_second(model)

@@ -14,7 +14,7 @@ from gossamer.tasks.prompt_pairs import PromptPairs
 
 Rows = Int[Tensor, "rows"] | slice
 # Logits of the whole vocabulary that stand in memory at once: what is made of them takes a few times as much.
-_BLOCK_VALUES = 2**22
+BLOCK_VALUES = 2**22
 
 
 # From a stream to logits of all tokens, or of those of a second argument `ids` (rows, n) alone, in float32 at least.
@@ -59,7 +59,7 @@ class Outputs:
 
     def blocks(self) -> Iterator[slice]:
         """Rows whose logits of the whole vocabulary stand in memory at once."""
-        size = max(1, _BLOCK_VALUES // self[:1].logits().shape[-1])
+        size = max(1, BLOCK_VALUES // self[:1].logits().shape[-1])
         for start in range(0, len(self), size):
             yield slice(start, min(start + size, len(self)))
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from gossamer.batching import in_batches
 from gossamer.circuits.ablation import Ablation, AblationKind
 from gossamer.circuits.candidates import candidates, every_node
 from gossamer.circuits.evaluate.evaluator import Evaluator
@@ -14,7 +16,7 @@ from gossamer.circuits.methods import METHODS, MethodInputs, Prompts
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.outputs import Outputs, last_stream
 from gossamer.circuits.path import CircuitPath
-from gossamer.circuits.prompt_metrics import ability
+from gossamer.circuits.prompt_metrics import FullModel, ability
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.sinks import with_sinks_passed_through
 from gossamer.circuits.splice import Splice
@@ -32,8 +34,8 @@ from gossamer.tasks.split import Split, validation_split
 from gossamer.tasks.task import PromptPairs, Task
 
 MINIMUM_ACCURACY = 0.75
-# Training prompts on which dictionaries are held against their files' claims: some thousands of tokens.
-ATTACHED = 128
+# Training prompts on which dictionaries are held against their files' claims: about a thousand tokens.
+ATTACHED = 64
 # Of a task's metric: dictionaries that keep less have nothing of it for a circuit to keep.
 LEAST_SHARE = 0.05
 
@@ -160,7 +162,25 @@ class Study:
             nothing,
             batch_size=self.settings.batch_size,
         )
-        return Evaluator(splice, self.settings.seed)
+        empty = partial(splice.outputs, torch.zeros(0, device=self.model.device))
+        full = FullModel.measure(self._own_outputs, splice.examples, splice.batch_size, empty)
+        return Evaluator(splice, self.settings.seed, full)
+
+    @cached_property
+    def own(self) -> Outputs:
+        """What the model itself says of the training prompts that circuits are searched on."""
+        clean, last = self.examples.clean, last_stream(self.model)
+
+        def part(rows: slice) -> Tensor:
+            stream = self.model.capture(clean.tokens[rows].to(self.model.device), [last])[last]
+            return gathered(stream, clean.answer_position[rows].to(stream.device))
+
+        with torch.no_grad():
+            parts = in_batches(len(self.examples), self.settings.batch_size, part)
+        return Outputs(torch.cat(parts), self.model.unembed)
+
+    def _own_outputs(self, rows: slice) -> Outputs:
+        return self.own[rows]
 
     @cached_property
     def task_share(self) -> float:
@@ -244,14 +264,8 @@ class Study:
             GossamerError: accuracy below the minimum, or a metric that is not positive though it is a difference; the
                 message has both.
         """
-        tokens, examples = self.examples.clean.tokens, self.examples
-
-        def network(rows: slice) -> Outputs:
-            last, batch = last_stream(self.model), tokens[rows].to(self.model.device)
-            stream = self.model.capture(batch, [last])[last]
-            return Outputs(gathered(stream, examples.clean.answer_position[rows]), self.model.unembed)
-
-        accuracy, mean = ability(network, examples, self.settings.batch_size)
+        examples = self.examples
+        accuracy, mean = ability(self._own_outputs, examples, self.settings.batch_size)
         if accuracy < self.settings.minimum_accuracy or (mean is not None and mean <= 0):
             paired = examples.also_correct is None and examples.also_incorrect is None
             raise GossamerError(

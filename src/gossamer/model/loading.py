@@ -186,8 +186,8 @@ def is_slow(dtype: torch.dtype, device: torch.device) -> bool:
 
 def _has_bfloat16() -> bool:
     """Whether torch multiplies matrices of bfloat16 with oneDNN's kernels on this CPU."""
-    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return bool(available and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    found = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return found is not None and bool(found())
 
 
 def _usable(device: str | torch.device) -> torch.device:

@@ -34,7 +34,7 @@ def typed(facts: Mapping[str, Any], key: str, kind: type, path: Path, *default: 
     # bool is an int to Python, but not to a reader of configurations
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise GossamerError(f"{path}: expected {kind.__name__} at {key!r}, found {value!r}; restore the file")
-    if kind is int and abs(value) >= _LARGEST:
+    if isinstance(value, int) and abs(value) >= _LARGEST:
         raise GossamerError(f"{path}: expected a number of less than 64 bits at {key!r}, found more; restore the file")
     return value
 

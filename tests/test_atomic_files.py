@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from gossamer.errors import GossamerError, UsageError
+from gossamer.errors import GossamerError, NotFiniteError, UsageError
 from gossamer.files import atomic_write, read_json, read_json_lines, require_folder, write_json, write_text
 
 
@@ -78,7 +78,7 @@ def test_the_umask_decides_who_may_read(tmp_path):
 
 
 def test_json_has_no_nan(tmp_path):
-    with pytest.raises(ValueError, match="JSON compliant"):
+    with pytest.raises(NotFiniteError, match=r"a\.json: finite numbers expected"):
         write_json(tmp_path / "a.json", {"x": float("nan")})
     assert os.listdir(tmp_path) == []
 

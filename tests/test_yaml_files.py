@@ -10,9 +10,8 @@ BOMB = "a0: &a0 [x, x]\n" + "\n".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for 
 
 def test_words_stay_words(tmp_path):
     path = tmp_path / "a.yaml"
-    path.write_text(
-        "day: 2024-05-01\nwrong_day: 2024-13-45\nmoment: 2001-12-14t21:59:43.10-05:00\nn: 3\nyes: [1.5, true]\n"
-    )
+    moment = "2001-12-14t21:59:43.10-05:00"
+    path.write_text(f"day: 2024-05-01\nwrong_day: 2024-13-45\nmoment: {moment}\nn: 3\nmany: [1.5, true]\n")
     found = read_yaml(path)
     assert found == {
         "day": "2024-05-01",

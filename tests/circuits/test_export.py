@@ -184,6 +184,21 @@ def test_links_of_an_edge_go_forward_and_sum_to_its_weight() -> None:
     assert (to_answer, to_wrong) == (1.0, -1.0)
 
 
+@pytest.mark.parametrize("value", ["3", None, 1.5, True, [3], {}])
+def test_a_graph_whose_own_metadata_are_damaged_is_refused(tmp_path: Path, value: object) -> None:
+    graph = _graph()
+    graph["metadata"]["gossamer"]["sites"]["z.3"]["offset"] = value
+    with pytest.raises(UsageError, match="a graph written by gossamer expected"):
+        read_attribution_graph(save_attribution_graph(tmp_path / "graph.json", graph))
+
+
+def test_weights_that_no_float_holds_are_refused() -> None:
+    graph = _graph()
+    graph["links"][0]["weight"] = 10**400
+    with pytest.raises(GossamerError, match="a finite weight expected"):
+        validate_attribution_graph(graph)
+
+
 def test_round_trip(tmp_path: Path) -> None:
     path = save_attribution_graph(tmp_path / "graph.json", _graph())
     expected = {

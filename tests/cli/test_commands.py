@@ -247,9 +247,11 @@ def test_dictionaries_of_another_model_are_refused_unless_asked_for(gossamer, tm
     folder = tmp_path / "other"
     shutil.copytree(bundled.path("spool") / "dictionaries" / "resid_post.1", folder)
     cfg = json.loads((folder / "cfg.json").read_text())
-    cfg["metadata"]["model_name"] = "gpt2"
+    cfg["metadata"] |= {"model_name": "gpt2", "hook_name": "a hook of its own", "gossamer": {}}
     (folder / "cfg.json").write_text(json.dumps(cfg))
     given = [command, "bundled:spool", "-d", str(folder), "--text", str(text), "--text-key", "story"]
+    assert "--fact site=resid_post.3" in gossamer(*given).err
+    given += ["--fact", "site=resid_post.1"]
     result = gossamer(*given)
     assert result.code == 2
     assert "trained on gpt2, the model is bundled:spool" in result.err

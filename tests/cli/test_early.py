@@ -25,6 +25,8 @@ MISTAKES = {
     ("evaluate", "bundled:spool", "--text", "none"): "none: no such file",
     ("evaluate", "bundled:spool", "--text", "FILE", "-d", "none"): "none: no such file or folder",
     ("check", "bundled:spool", "--text", "none"): "none: no such file",
+    ("check", "bundled:spool", "--fact", "sit=z.1"): "--fact: each of site=, model_name=",
+    ("check", "bundled:spool", "--fact", "norm_scaling_factor=x"): "norm_scaling_factor=NUMBER expected",
     ("pursuit", "bundled:spool", "--text", "FILE", "-d", "none"): "none: no such file or folder",
     ("train", "bundled:spool", "--text", "none"): "none: no such file",
     ("compare-recipes", "bundled:spool", "--text", "none", "--out", "new"): "none: no such file",

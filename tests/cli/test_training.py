@@ -1,6 +1,7 @@
 """`gossamer train` and `gossamer compare-recipes`: what they take, write and refuse."""
 
 import json
+import re
 
 import pytest
 
@@ -187,3 +188,38 @@ def test_ablate_refuses_a_folder_that_is_a_file_before_any_work(monkeypatch, gos
     refused = gossamer("compare-recipes", tiny, "--text", text, "--out", text)
     assert refused.code == 2
     assert "text.txt: cannot be written" in refused.err
+
+
+def test_train_takes_rows_tokens_and_a_buffer_and_evaluate_follows(monkeypatch, gossamer, tiny, tmp_path):
+    """What is left out in training is recorded, and left out again when the dictionaries are measured."""
+    text = _stories(tmp_path)
+    config = TrainingConfig(
+        CorpusConfig(context=16, held_out=0.2),
+        DictionaryTrainerConfig(n_latents=32, objective=BatchTopK(k=4)),
+        FitConfig(tokens=640, batch=64, buffer=1024, sensitivity_rows=8),
+        FinetuneConfig(tokens=0),
+    )
+    monkeypatch.setattr("gossamer.training.recipe_for", lambda model: Recipe((0, 1), config))
+    asked = ("train", tiny, "--text", text, "--layers", "1", "--out", tmp_path / "out")
+    chosen = ("--context", "8", "--bos", "--buffer", "128", "--sensitivity", "0.5", "--sensitivity-rows", "4")
+    done = gossamer(*asked, *chosen, "--positions", "3:", "--leave-out-special", "--leave-out-louder", "50", "--json")
+    assert done.code == 0, done.err
+    # Standard error is no terminal here: the cost, then what is being done.
+    assert "\ntraining 1 dictionary on 640 tokens of tiny: about " in f"\n{done.err}"
+    training = json.loads((tmp_path / "out/dictionaries/resid_post.1/cfg.json").read_text())["metadata"]
+    assert training["token_mask"] == {
+        "special": False, "positions": [3, None], "loud": {"site": "resid_post.1", "ratio": 50.0},
+    }  # fmt: skip
+    used = training["config"]
+    assert (used["corpus"]["context"], used["corpus"]["bos"]) == (8, 1.0)
+    assert (used["fit"]["buffer"], used["fit"]["sensitivity_rows"]) == (128, 4)
+    assert used["trainer"]["sensitivity"] == 0.5
+    measure = ("evaluate", tiny, "-d", json.loads(done.out)["folder"], "--text", text, "--rows", "4", "--context", "8")
+    own, given, other = (
+        re.search(r"(\d+) tokens", gossamer(*measure, *more).out)[1]
+        for more in (("--bos",), ("--bos", "--positions", "3:"), ("--bos", "--positions", "5:"))
+    )
+    # Of seven words and BOS five are from position 3 on.
+    assert (own, given, other) == ("20", "20", "12")
+    refused = gossamer(*measure, "--positions", "x")
+    assert refused.err.endswith("error: --positions: START:STOP expected, as 1: or :-5, found 'x'\n")

@@ -18,7 +18,7 @@ def test_names_shared_by_two_formats_are_told_apart_by_the_configuration(make, t
     folder = make("jumprelu").save(tmp_path / "a")
     assert Dictionary.load(folder).provenance["format"] == "saelens"
     (folder / "config.json").write_text("{}")
-    with pytest.raises(UsageError, match=r"several formats found \(saelens, llama_scope\); say which with format="):
+    with pytest.raises(UsageError, match=r"several formats found \(saelens, llama_scope\); give format= \(--fact"):
         Dictionary.load(folder)
     (folder / "cfg.json").unlink()
     (folder / "config.json").unlink()

@@ -123,3 +123,11 @@ def test_a_site_may_be_named(make):
     assert "z.1" not in dictionaries
     with pytest.raises(KeyError):
         dictionaries["z.1"]
+
+
+def test_the_folder_of_a_training_run_means_its_finished_set(make, tmp_path):
+    DictionarySet([make(site="z.0", seed=0)]).save(tmp_path / "run" / "fitted")
+    finished = DictionarySet([make(site="z.0", seed=1)])
+    finished.save(tmp_path / "run" / "dictionaries")
+    found = DictionarySet.load(tmp_path / "run")["z.0"]
+    assert torch.equal(found.W_dec, finished["z.0"].W_dec)

@@ -145,5 +145,7 @@ def test_a_configuration_of_other_types(tmp_path, name):
     config = path.parent / CONFIGURED[name]
     cfg = json.loads(config.read_text())
     for key in cfg:
-        config.write_text(json.dumps({**cfg, key: [None]}))
-        assert "\n" not in outcome(path)
+        # Numbers that no float holds, too, and mappings without what belongs into them.
+        for value in ([None], {}, 10**400, -1, 1e400):
+            config.write_text(json.dumps({**cfg, key: value}))
+            assert "\n" not in outcome(path)

@@ -228,7 +228,7 @@ def test_a_transcoders_threshold_may_be_in_units_of_its_output(tmp_path):
 
 def test_without_activations_it_says_what_to_give(tmp_path):
     old_folder(tmp_path / "a", jump_relu_threshold=0.5)
-    with pytest.raises(UsageError, match=r"give activations=, what the model has at resid_post\.3 on some") as caught:
+    with pytest.raises(UsageError, match=r"give activations=, what is at resid_post\.3 on some") as caught:
         Dictionary.load(tmp_path / "a", format="llama_scope")
     assert "\n" not in str(caught.value)
     assert Dictionary.load(tmp_path / "a", device="meta").W_enc.is_meta

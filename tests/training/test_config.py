@@ -120,7 +120,7 @@ class _Settings:
         ({"shares": [0.5]}, "shares to be a tuple, each of it a finite number"),
         ({"shares": (0.5, float("nan"))}, "shares to be a tuple, each of it a finite number"),
         ({"objective": "topk"}, "objective to be an instance of Objective, found 'topk'"),
-        ({"dead_latents": "ghost"}, "strategy to be an instance of DeadLatentStrategy or None, found 'ghost'"),
+        ({"dead_latents": "ghost"}, "dead_latents to be an instance of DeadLatentStrategy or None, found 'ghost'"),
     ],
 )
 def test_settings_of_another_kind_are_refused_where_they_are_made(changes, message):

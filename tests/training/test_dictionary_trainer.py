@@ -144,7 +144,7 @@ def test_every_objective_learns(objective):
     assert float(found[-1]["l0"]) < 32
 
 
-@pytest.mark.parametrize("dead_latents", [None, Ghost(all_at_start=True), Resampling(at=(0.3,), recovery=3)])
+@pytest.mark.parametrize("strategy", [None, Ghost(all_at_start=True), Resampling(at=(0.3,), recovery=3)])
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_resumed_trainer_goes_on_to_the_same(objective, strategy):
     x = _x(dtype=torch.float32)
@@ -285,7 +285,7 @@ def test_targets_belong_to_transcoders():
         DictionaryTrainer.begin(DictionarySpec("toy", READ, WRITTEN, DictionaryTrainerConfig()), 10, x, x[:, :4])
 
 
-@pytest.mark.parametrize("dead_latents", [None, Ghost(), Ghost(dead_fraction_scale=True, activation="softplus")])
+@pytest.mark.parametrize("strategy", [None, Ghost(), Ghost(dead_fraction_scale=True, activation="softplus")])
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_no_step_asks_a_device_for_a_value(objective, strategy):
     """On the meta device there are no values, so that asking for one is an error."""

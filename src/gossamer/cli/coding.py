@@ -23,6 +23,7 @@ def pursuit(
         typer.Option("--dictionaries", "-d", help="A folder of dictionaries, or hub:REPO/PATH; repeat for each L0."),
     ],
     text_key: options.TextKey = "text",
+    fact: options.Facts = None,
     allow_other_model: options.AllowOtherModel = False,
     site: Annotated[str | None, typer.Option(help="Which site, where folders hold several.")] = None,
     k: Annotated[str, typer.Option("--k", help="Most latents a token, as 2,4,8.")] = KS,
@@ -51,6 +52,7 @@ def pursuit(
     can be stopped and goes on; then tables.md and a picture of cross-entropy recovered against L0.
     """
     early.require_dictionaries(dictionaries)
+    facts = early.dictionary_facts(fact)
     early.require_texts([text])
 
     from gossamer.activations import read_texts
@@ -66,7 +68,7 @@ def pursuit(
     texts, count = read_texts(text, text_key), inputs.at_least("--rows", rows, 1)
     _require_sample(methods, text, len(texts), count)
     network = inputs.language_model(model, device, dtype, family)
-    found = {name: _one(network, source, site, allow_other_model) for name, source in named.items()}
+    found = {name: _one(network, source, site, facts, allow_other_model) for name, source in named.items()}
     length = min(inputs.at_least("--context", context, 2), network.n_context)
     tokens = network.tokenize(texts[: 2 * count], bos=bos).cut(length)
     sample = tokens[count:] if len(tokens) > count else None
@@ -94,10 +96,10 @@ def _require_sample(methods: Sequence[str], text: Path, texts: int, count: int) 
         )
 
 
-def _one(model: Any, source: str, site: str | None, allow_other_model: bool) -> Any:
+def _one(model: Any, source: str, site: str | None, facts: dict[str, Any], allow_other_model: bool) -> Any:
     from gossamer.model import Site
 
-    held = inputs.dictionary_set(model, "", [source], allow_other_model=allow_other_model)
+    held = inputs.dictionary_set(model, "", [source], facts=facts, allow_other_model=allow_other_model)
     if site is not None:
         if Site.parse(site) not in held:
             raise UsageError(f"--site: {source} has dictionaries at {', '.join(map(str, held))}, found {site}")

@@ -18,6 +18,7 @@ CHECKED = 256
 def check(
     model: options.Model,
     dictionaries: options.Dictionaries = None,
+    fact: options.Facts = None,
     allow_other_model: options.AllowOtherModel = False,
     text: Annotated[
         Path | None,
@@ -31,13 +32,14 @@ def check(
 ) -> None:
     """Check that dictionaries belong to a model and do there what their files claim (L0, explained variance)."""
     early.require_dictionaries(dictionaries)
+    facts = early.dictionary_facts(fact)
     early.require_texts([] if text is None else [text])
 
     from gossamer.dictionary import attach
 
     lines = _checked_on(text, text_key)
     network = inputs.language_model(model, device, dtype, family)
-    chosen = inputs.dictionary_set(network, model, dictionaries, allow_other_model=allow_other_model)
+    chosen = inputs.dictionary_set(network, model, dictionaries, facts=facts, allow_other_model=allow_other_model)
     tokens = network.tokenize(lines).cut(network.n_context)
     found = attach.attach(network, chosen, tokens, allow_other_model=allow_other_model)
     if as_json:

@@ -6,9 +6,11 @@ model. Nothing here may import torch.
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from gossamer.errors import UsageError
 
+_FACTS = ("site", "model_name", "format", "norm_scaling_factor")
 # Endings of files of prompts, as gossamer.tasks.published has them.
 _PROMPTS = (".json", ".jsonl", ".csv")
 
@@ -18,6 +20,20 @@ def require_dictionaries(sources: Sequence[str] | None) -> None:
     for source in sources or ():
         if not source.startswith("hub:") and not Path(source).exists():
             raise UsageError(f"{source}: no such file or folder; give a dictionary's folder, or hub:owner/repo/path")
+
+
+def dictionary_facts(given: Sequence[str] | None) -> dict[str, Any]:
+    """What `--fact` said, as arguments of :meth:`Dictionary.load`."""
+    found: dict[str, Any] = {}
+    for fact in given or ():
+        name, equals, value = fact.partition("=")
+        if name not in _FACTS or not equals or not value or name in found:
+            raise UsageError(f"--fact: each of {'=, '.join(_FACTS)}= once expected, with a value, found {fact!r}")
+        try:
+            found[name] = float(value) if name == "norm_scaling_factor" else value
+        except ValueError:
+            raise UsageError(f"--fact: norm_scaling_factor=NUMBER expected, found {fact!r}") from None
+    return found
 
 
 def require_texts(paths: Iterable[Path]) -> None:

@@ -30,6 +30,7 @@ def evaluate(
     text: Annotated[Path, typer.Option("--text", help=f"Ordinary {options.TEXT}.")],
     text_key: options.TextKey = "text",
     dictionaries: options.Dictionaries = None,
+    fact: options.Facts = None,
     allow_other_model: options.AllowOtherModel = False,
     rows: Annotated[int, typer.Option(help="Texts to measure on, from the first.")] = 256,
     context: Annotated[
@@ -66,6 +67,7 @@ def evaluate(
     With --json one object a site, in the schema of SAEBench's core evaluation.
     """
     early.require_dictionaries(dictionaries)
+    facts = early.dictionary_facts(fact)
     early.require_texts([text])
 
     from gossamer.activations import REAL_TOKENS, read_texts
@@ -76,7 +78,7 @@ def evaluate(
 
     texts = read_texts(text, text_key)[: inputs.at_least("--rows", rows, 1)]
     network = inputs.language_model(model, device, dtype, family)
-    chosen = inputs.dictionary_set(network, model, dictionaries, allow_other_model=allow_other_model)
+    chosen = inputs.dictionary_set(network, model, dictionaries, facts=facts, allow_other_model=allow_other_model)
     learned = [TrainingTokens.of(one) for one in chosen.values()]
     if context is None:
         context = min([_CONTEXT, *(one.context for one in learned if one.context is not None)])

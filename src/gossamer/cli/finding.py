@@ -32,6 +32,7 @@ def circuit(
     model: options.Model,
     task: options.TaskName,
     dictionaries: options.Dictionaries = None,
+    fact: options.Facts = None,
     allow_other_model: options.AllowOtherModel = False,
     faithfulness: options.Faithfulness = None,
     size: options.Size = None,
@@ -68,6 +69,7 @@ def circuit(
     """
     require_target(faithfulness, size)
     early.require_dictionaries(dictionaries)
+    facts = early.dictionary_facts(fact)
     early.require_task(task)
     early.require_files(other, "JSON")
     require_folder(output)
@@ -87,7 +89,7 @@ def circuit(
         network = inputs.language_model(model, device, dtype, family)
         prompted = inputs.task(task, network.tokenizer, bos=bos, prompts=prompts, seed=seed, how=reading)
         inputs.require_other(others, network, prompted)
-        chosen = inputs.dictionary_set(network, model, dictionaries, allow_other_model=allow_other_model)
+        chosen = inputs.dictionary_set(network, model, dictionaries, facts=facts, allow_other_model=allow_other_model)
         with progress_bars(err):
             how = {"recipe": kind, "settings": settings, "search": search}
             found = find_circuit(network, chosen, prompted, faithfulness=faithfulness, size=size, **how)

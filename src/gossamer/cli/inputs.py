@@ -113,17 +113,26 @@ def language_model(source: str, device: str | None, dtype: str | None, family: P
     return LanguageModel.load(source, device=device, dtype=kind, family=described)
 
 
-def dictionary_set(model: Any, source: str, given: Sequence[str] | None, *, allow_other_model: bool = False) -> Any:
+def dictionary_set(
+    model: Any,
+    source: str,
+    given: Sequence[str] | None,
+    *,
+    facts: dict[str, Any] | None = None,
+    allow_other_model: bool = False,
+) -> Any:
     """The dictionaries that were named, else those of the bundled model, on the model's device."""
     from gossamer import bundled
     from gossamer.dictionary import DictionarySet
     from gossamer.dictionary.attach import require_model
 
     if given:
-        found = DictionarySet.load(given[0] if len(given) == 1 else given)
+        found = DictionarySet.load(given[0] if len(given) == 1 else given, **(facts or {}))
         if not allow_other_model:
             require_model(model, found)
         return found.to(model.device)
+    if facts:
+        raise UsageError("--fact: for dictionaries that are named with -d; leave it out")
     if source.startswith("bundled:"):
         return DictionarySet.load(bundled.path(source.removeprefix("bundled:")) / "dictionaries").to(model.device)
     raise UsageError("--dictionaries: expected a folder or hub:REPO/PATH; train some with 'gossamer train'")

@@ -34,6 +34,13 @@ Dictionaries = Annotated[
 # What `--text` takes.
 TEXT = "text, plain, JSON Lines or Parquet: a file, a folder, or hub:DATA-SET/FILE"
 TextKey = Annotated[str, typer.Option("--text-key", help="Where rows of JSON Lines or Parquet have their text.")]
+Facts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fact",
+        help="What the files of dictionaries lack: site=, model_name=, format= or norm_scaling_factor=; repeat.",
+    ),
+]
 AllowOtherModel = Annotated[
     bool,
     typer.Option("--allow-other-model", help="Take dictionaries of another model, as of a fine-tune."),

@@ -26,5 +26,7 @@ class EncodingMethod:
     def site(self) -> Site:
         """Where it reads."""
         if self.dictionary.site is None:
-            raise UsageError("evaluation: a dictionary with a site expected, found one without; load it with site=")
+            raise UsageError(
+                "evaluating needs a dictionary with a site, found one without; give site= (--fact site=resid_post.3)"
+            )
         return self.dictionary.site

@@ -37,7 +37,9 @@ class DictionarySet(Mapping[Site, Dictionary]):
         for dictionary in dictionaries:
             dictionary.require_reconstruction("a set")
             if dictionary.site is None:
-                raise UsageError("a dictionary does not say which site it reads; load it with site=")
+                raise UsageError(
+                    "a dictionary does not say which site it reads; load it with site= (--fact site=resid_post.3)"
+                )
             if dictionary.site in found:
                 raise UsageError(f"two dictionaries at {dictionary.site}; give one for each site")
             found[dictionary.site] = dictionary
@@ -116,6 +118,8 @@ class DictionarySet(Mapping[Site, Dictionary]):
     ) -> "DictionarySet":
         """Load a saved set, a single dictionary, or a list of either; `facts` are those of :meth:`Dictionary.load`.
 
+        The folder of a training run means the set in its `dictionaries`, which is the finished one.
+
         Raises:
             UsageError: nothing known there, or facts given for a saved set, which holds them.
             GossamerError: a file differs from the hash that the index holds, or is damaged.
@@ -123,13 +127,20 @@ class DictionarySet(Mapping[Site, Dictionary]):
         sources = [source] if isinstance(source, str | Path) else list(source)
         loaded: list[Dictionary] = []
         for one in sources:
-            if not hub.is_reference(one) and (Path(one) / INDEX).is_file():
+            if (saved := _saved(one)) is not None:
                 if facts:
                     raise UsageError(f"{one}: a saved set holds its facts; leave out {', '.join(facts)}")
-                loaded += [Dictionary.load(path, device=device, dtype=dtype) for path in _verified(Path(one))]
+                loaded += [Dictionary.load(path, device=device, dtype=dtype) for path in _verified(saved)]
             else:
                 loaded.append(_single(one, device=device, dtype=dtype, **facts))
         return cls(loaded)
+
+
+def _saved(source: str | Path) -> Path | None:
+    """The folder of the saved set that a source means: itself, or the finished one of a training run's folder."""
+    if hub.is_reference(source):
+        return None
+    return next((one for one in (Path(source), Path(source) / "dictionaries") if (one / INDEX).is_file()), None)
 
 
 def _single(source: str | Path, **options: Any) -> Dictionary:

@@ -147,11 +147,11 @@ def _tokenizer(found: Located) -> Any:
     except GossamerError as error:
         cause = _first_line(error.__cause__ or error)
         raise UsageError(
-            f"{found.name}: no usable tokenizer ({cause}); add tokenizer files or give tokenizer="
+            f"{found.name}: no usable tokenizer ({cause}); add tokenizer files (in Python, or give tokenizer=)"
         ) from error
     # Without tokenizer files transformers makes a tokenizer that knows the special tokens only.
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
-        raise UsageError(f"{found.name}: no tokenizer files; add them or give tokenizer=")
+        raise UsageError(f"{found.name}: no tokenizer files; add them (in Python, or give tokenizer=)")
     return tokenizer
 
 
@@ -161,7 +161,7 @@ def _weights(found: Located, dtype: torch.dtype | None, device: str | torch.devi
     options: dict[str, Any] = {"dtype": dtype or own, "output_loading_info": True, "ignore_mismatched_sizes": True}
     if device_map is not None:
         options["device_map"] = device_map
-    advice = "load it in bfloat16 (dtype=, --dtype), spread it with device_map=, or use a smaller model"
+    advice = "load it in bfloat16 (dtype=, --dtype), use a smaller model, or in Python spread it with device_map="
     with _quiet(), named_when_out_of_memory(f"while loading {found.name}", advice):
         hf, report = _read(AutoModelForCausalLM.from_pretrained, found, **options)
         _require_complete(report, found.name)
@@ -186,8 +186,8 @@ def is_slow(dtype: torch.dtype, device: torch.device) -> bool:
 
 def _has_bfloat16() -> bool:
     """Whether torch multiplies matrices of bfloat16 with oneDNN's kernels on this CPU."""
-    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return bool(available and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    found = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return found is not None and bool(found())
 
 
 def _usable(device: str | torch.device) -> torch.device:

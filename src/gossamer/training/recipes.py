@@ -85,6 +85,6 @@ def general(model: LanguageModel) -> Recipe:
     corpus = CorpusConfig(context=min(64, model.n_context - 1), bos=share)
     # Three sites of a wide model in half a gigabyte; used twice, as capturing costs more than a step does.
     fit = FitConfig(buffer=min(FitConfig.buffer, max(16_384, _BUFFERED // model.d_model)), reuse=2)
-    # Half of what small vocabularies get: with a wide one the logits of a token cost more than all else.
-    finetune = FinetuneConfig(tokens=fit.tokens // 8)
+    # Less than small vocabularies get: with a wide one the logits of a token cost more than all else.
+    finetune = FinetuneConfig(tokens=fit.tokens // 10)
     return Recipe(tuple(layers), TrainingConfig(corpus=corpus, trainer=trainer, fit=fit, finetune=finetune))

@@ -124,7 +124,7 @@ def read_attribution_graph(path: str | Path) -> tuple[PlacedNode, ...]:
     try:
         own = graph["metadata"]["gossamer"]
         numbering, roles = Numbering.from_json(own["sites"]), dict(enumerate(own["roles"]))
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
             f"{path}: a graph written by gossamer expected, found one without its sites and roles in the metadata"
         ) from error

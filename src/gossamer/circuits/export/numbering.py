@@ -78,7 +78,9 @@ class Numbering:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Numbering":
-        """From a graph's metadata."""
+        """From a graph's metadata. Raises :class:`TypeError` if something else is there than whole numbers."""
+        if not all(type(number) is int for block in value.values() for number in dict(block).values()):
+            raise TypeError("whole numbers expected")
         return cls({Site.parse(site): Block(**block) for site, block in value.items()})
 
 

@@ -1,8 +1,8 @@
 """The rules of the attribution-graph format, as its published schema and its readers have them."""
 
 import re
+import sys
 from collections.abc import Mapping
-from math import isfinite
 from typing import Any
 
 from gossamer.circuits.export.numbering import LARGEST, cantor
@@ -102,7 +102,8 @@ def _check_link(link: Mapping[str, Any], ids: set[str], where: str) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    # Whole numbers in JSON may be larger than any float.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _broken(where: str, what: str) -> GossamerError:

@@ -202,7 +202,9 @@ def _recognised(path: Path, origin: Origin) -> tuple[str, Path]:
     complete = [(name, weights) for name, weights in claims if FORMATS[name].configured(weights)]
     formats = list(dict.fromkeys(name for name, _ in complete))
     if len(formats) > 1:
-        raise UsageError(f"{origin.source}: several formats found ({', '.join(formats)}); say which with format=")
+        raise UsageError(
+            f"{origin.source}: several formats found ({', '.join(formats)}); give format= (--fact format=saelens)"
+        )
     if formats:
         return formats[0], _only([weights for _, weights in complete], formats[0], origin)
     if claims:

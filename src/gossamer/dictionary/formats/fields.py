@@ -10,6 +10,8 @@ from gossamer.files import read_json
 
 # Shared characters of two names of which one is a misspelling of the other.
 _NEAR = 0.88
+# No width, count or scale has as many bits, and tensors no place for more.
+_LARGEST = 2**63
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -32,6 +34,8 @@ def typed(facts: Mapping[str, Any], key: str, kind: type, path: Path, *default: 
     # bool is an int to Python, but not to a reader of configurations
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise GossamerError(f"{path}: expected {kind.__name__} at {key!r}, found {value!r}; restore the file")
+    if isinstance(value, int) and abs(value) >= _LARGEST:
+        raise GossamerError(f"{path}: expected a number of less than 64 bits at {key!r}, found more; restore the file")
     return value
 
 
@@ -39,7 +43,7 @@ def number(value: Any, key: str, path: Path, kind: type = object) -> Any:
     """A number or None, as float if `kind` says so. Raises :class:`GossamerError` for anything else."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or _LARGEST <= abs(value) < float("inf"):
         raise GossamerError(f"{path}: expected a number at {key!r}, found {value!r}; restore the file")
     return float(value) if kind is float else value
 

@@ -92,9 +92,10 @@ def _scales(facts: LlamaScopeFacts, norms: dict[str, Tensor], path: Path) -> tup
     keys = ("in", "out") if stated is not None else facts.hooks
     if stated is None and (missing := [hook for hook in facts.hooks if hook not in norms]):
         raise GossamerError(f"{path}: expected a number {_NORM}.{missing[0]}, found none; fetch the file again")
-    numbers = stated or {hook: norms[hook].item() if norms[hook].numel() == 1 else None for hook in facts.hooks}
+    if stated is None:
+        stated = {hook: norms[hook].item() if norms[hook].numel() == 1 else None for hook in facts.hooks}
     root = math.sqrt(facts.config.d_in)
-    return root / positive(numbers, keys[0], facts.path), root / positive(numbers, keys[1], facts.path)
+    return root / positive(stated, keys[0], facts.path), root / positive(stated, keys[1], facts.path)
 
 
 def _folded(tensors: dict[str, Tensor], facts: LlamaScopeFacts, scale_in: float, scale_out: float) -> dict[str, Tensor]:
@@ -125,7 +126,7 @@ def _threshold(
         return Threshold(stored, "not measured, only shapes were read", published, published)
     if request.activations is None:
         raise UsageError(
-            f"{facts.path}: the units of its one threshold are not known; give activations=, what the model has at "
+            f"{facts.path}: the units of its one threshold are not known; in Python, give activations=, what is at "
             f"{facts.config.site} on some hundred tokens of text without BOS: L0 decides"
         )
     readings = readings_of(stored, *scales)

@@ -58,7 +58,7 @@ def _training_scale(facts: SaeLensFacts, folder: Path, request: Request) -> floa
     if asked is None:
         raise UsageError(
             f"{folder / CONFIG}: normalize_activations is expected_average_only_in, whose factor is not in the file; "
-            "give norm_scaling_factor= (sqrt(d_in) / mean norm of the training activations)"
+            "give norm_scaling_factor= (--fact norm_scaling_factor=X), sqrt(d_in) / mean norm of its activations"
         )
     if not asked > 0:
         raise UsageError(f"{folder}: expected a positive norm_scaling_factor, found {asked}")

@@ -168,7 +168,9 @@ def _site(metadata: dict[str, Any], path: Path, request: Request) -> Site | None
     except UsageError as error:
         if request.site is not None:
             return None
-        raise UsageError(f"{path}: hook_name {name!r} is no known site; say which one it is with site=") from error
+        raise UsageError(
+            f"{path}: hook_name {name!r} is no known site; say which one it is with site= (--fact site=resid_post.3)"
+        ) from error
 
 
 def _written_by_gossamer(name: str, metadata: dict[str, Any]) -> Site | None:

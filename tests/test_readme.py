@@ -23,12 +23,10 @@ SPOOL = bundled.path("spool")
 
 # What the README names that is not here, or is large, and what stands for it in a test.
 SUBSTITUTES = {
-    '"google/gemma-2-2b"': '"bundled:spool"',
-    "hub:google/gemma-scope-2b-pt-res": str(SPOOL),
-    "layer_{layer}/width_16k/average_l0_{l0}": "dictionaries/resid_post.{layer}",
-    "((5, 68), (12, 82), (19, 73))": "((1, 0), (2, 0), (3, 0))",
+    '"HuggingFaceTB/SmolLM2-135M-Instruct"': '"bundled:spool"',
+    '"smollm2/dictionaries"': repr(str(SPOOL / "dictionaries")),
     "n=512": "n=64",
-    "faithfulness=0.9)  # or size=20": "size=20, search=SearchSettings(sizes=(20,), steps=40))",
+    "size=50)  # or faithfulness=0.9": "size=20, search=SearchSettings(sizes=(20,), steps=40))",
     "collect_findings(found)": 'collect_findings(found, methods=["random"], reruns=0)',
     "n_latents=4096": "n_latents=64",
     "tokens=2_000_000": "tokens=8_192",

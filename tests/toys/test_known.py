@@ -148,9 +148,9 @@ def test_an_essential_node_without_a_gradient_at_the_unmasked_network_is_found(s
     )
     slope = attribution_patching(study.splice)[study.nodes.find(sorted(known))]
     assert (slope == 0).any()
-    given = study.method_inputs(SearchSettings(sizes=(40,), steps=100))
+    given = study.method_inputs(SearchSettings(sizes=(40, 20, 5), steps=200))
     path = search_path(given.fitted.splice, given.fitted.full, given.search)
-    assert all(known <= set(path.nodes.select(circuit).keys()) for circuit in path.circuits)
+    assert all(known <= set(path.nodes.select(circuit).keys()) for circuit in path.circuits[:2])
 
 
 def test_program_task_pairs_inputs_of_different_output():

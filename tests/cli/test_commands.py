@@ -389,11 +389,12 @@ def assert_no_method_is_drawn_twice(monkeypatch, found):
 def evaluated(reruns):
     """Findings of a circuit of two nodes that keeps nine tenths, in words and numbers alone."""
     one = Interval(0.9, 0.8, 1.0)
-    row = TaskMetrics("circuit", one, one, one, 1.0, 1.0, 0.25, Interval(0.125, 0.1, 0.2))
+    row = TaskMetrics("circuit", one, one, one, 1.0, 1.0, 0.25, Interval(0.125, 0.1, 0.2), answer_kl=0.5)
+    every = replace(row, name="+ all dictionaries", faithfulness=Interval(0.97, 0.9, 1.0))
     pairs = ((1.0, 0.5), (0.5, 1.0))
     varied = [Overlap(kind, ("a", "b"), (2, 2), pairs, pairs) for kind in ("bootstrap", "size")]
     prompt, left = PromptView((), (), (), "", ""), Completeness(row, ())
-    return Findings("t", "m", (), (), prompt, (row, row), (), left, tuple(varied[: 2 if reruns else 0]), ())
+    return Findings("t", "m", (), (), prompt, (every, row, row), (), left, tuple(varied[: 2 if reruns else 0]), ())
 
 
 def test_the_demo_says_what_was_found_and_how_stable_it_is(monkeypatch, gossamer, tmp_path):
@@ -410,11 +411,13 @@ def test_the_demo_says_what_was_found_and_how_stable_it_is(monkeypatch, gossamer
         "nodes": 2,
         **measured,
         "prompt_error": 0.125,
+        "answer_kl": 0.5,
         "stability": {"bootstrap": 0.5},
     }
     said = " ".join(gossamer("demo").out.split())
     assert "2 nodes of 7 candidates keep 90.0% of the logit difference of t in m" in said
-    assert "KL 0.250 nats, per-prompt error 0.125" in said
+    assert "KL 0.250 nats, between the answers alone 0.500, per-prompt error 0.125)" in said
+    assert "the dictionaries with all of their latents keep 97.0%" in said
     assert "mean Jaccard index of 0.50 between 2 samples of the prompts" in said
     evaluated(reruns=False).save(tmp_path / "findings.json")
     assert json.loads(gossamer("demo", "--json").out)["stability"] == {}

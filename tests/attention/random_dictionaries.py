@@ -40,7 +40,7 @@ def random_dictionary(model, tokens, site, *, architecture="jumprelu", site_out=
             pre = (normal - shift) @ made.W_enc + made.b_enc
             made.threshold.copy_(pre.flatten(0, 1).quantile(ACTIVE, dim=0).clamp(min=1e-3))
         # A poor reconstruction, but nearer to the target than its mean is: what is written is a small part of it.
-        written = made.decode(made.encode(x)) - made.b_dec
+        written = made.decode_normalised(made.encode(x)) - made.b_dec
         made.W_dec.mul_(spread / (2 * written.std()))
         if made.W_skip is not None:
             made.W_skip.mul_(spread / (2 * (x @ made.W_skip).std()))

@@ -5,12 +5,15 @@ from dataclasses import asdict
 
 import pytest
 
+from gossamer import bundled
 from gossamer.model.families.gpt2 import GPT2
 
+SPOOL = bundled.path("spool") / "dictionaries"
+
 COMMANDS = (
-    ("tasks", "ioi-classic", "--model", "MODEL"),
-    ("evaluate", "MODEL", "--dictionaries", "nowhere", "--text", "TEXT"),
-    ("circuit", "MODEL", "--task", "ioi-classic", "--dictionaries", "nowhere"),
+    ("tasks", "ioi", "--model", "MODEL"),
+    ("evaluate", "MODEL", "--dictionaries", "SPOOL", "--text", "TEXT"),
+    ("circuit", "MODEL", "--task", "ioi", "--dictionaries", "SPOOL"),
 )
 
 
@@ -19,7 +22,7 @@ def test_the_family_is_that_of_the_file(gossamer, tiny, tmp_path, command):
     """With wrong facts the family is refused by its name; with the right ones something else is in the way."""
     family, text = tmp_path / "family.json", tmp_path / "text.jsonl"
     text.write_text(json.dumps({"text": "Mary went"}))
-    given = [str({"MODEL": tiny, "TEXT": text}.get(word, word)) for word in command]
+    given = [str({"MODEL": tiny, "TEXT": text, "SPOOL": SPOOL}.get(word, word)) for word in command]
     facts = {**asdict(GPT2), "name": "mine"}
     family.write_text(json.dumps({**facts, "layers": "transformer.layers"}))
     found = gossamer(*given, "--family", family)

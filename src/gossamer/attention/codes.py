@@ -88,7 +88,7 @@ class Codes:
         )
         here = counted.unsqueeze(-1).to(target)
         # The same in the type of the model's values: what a dictionary of lower precision rounds is error.
-        written = dictionary.denormalise(dictionary.decode(latents), statistics).to(target)
+        written = dictionary.denormalise(dictionary.decode_normalised(latents), statistics).to(target)
         bias = dictionary.denormalise(dictionary.b_dec.expand_as(written), statistics).to(target)
         skip = None if dictionary.W_skip is None else (x.to(dictionary.W_skip) @ dictionary.W_skip).to(target) * here
         whole = written if skip is None else written + skip

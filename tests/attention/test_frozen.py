@@ -64,3 +64,14 @@ def test_two_dictionaries_of_one_thing_are_refused(model):
         _ = FrozenPass.of(model, both, tokens).writers
     with pytest.raises(UsageError, match=r"two dictionaries read z\.1"):
         FrozenPass.of(model, [both[0], both[0]], tokens)
+
+
+def test_dictionaries_count_where_they_learned(model):
+    """What a file says of its training decides, unless a mask is given."""
+    tokens = random_tokens()
+    dictionary = random_dictionary(model, tokens, "z.1")
+    dictionary.provenance["training"] = {"seqpos_slice": [2, None]}
+    found = FrozenPass.of(model, [dictionary], tokens)
+    assert found.replaced[:, :2].sum() == 0
+    assert found.replaced[:, 2:].all()
+    assert FrozenPass.of(model, [dictionary], tokens, mask=TokenMask(positions=(1, None))).replaced[:, 1].all()

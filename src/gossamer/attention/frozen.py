@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from gossamer.activations.token_mask import DEFAULT_MASK, TokenMask
+from gossamer.activations.token_mask import TokenMask
 from gossamer.attention.codes import Codes
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.dictionary.training_tokens import counted_for
 from gossamer.display import listed, plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.model.kinds import SITE_KINDS
@@ -66,7 +67,7 @@ class FrozenPass:
         dictionaries: SiteMapping[Dictionary] | Iterable[Dictionary],
         tokens: Tokens,
         *,
-        mask: TokenMask = DEFAULT_MASK,
+        mask: TokenMask | None = None,
     ) -> "FrozenPass":
         """Run the model once.
 
@@ -74,7 +75,7 @@ class FrozenPass:
             model: the language model.
             dictionaries: sparse autoencoders and transcoders, at most one for each site that is read.
             tokens: the prompts.
-            mask: which tokens dictionaries count at.
+            mask: which tokens dictionaries count at; None: those on which all of them learned.
 
         Raises:
             UsageError: a model whose attention cannot be opened, a dictionary without a site, two at one site, or one
@@ -87,7 +88,7 @@ class FrozenPass:
         sites |= {site for read, one in by_read.items() for site in (read, one.site_out or read)}
         with torch.no_grad():
             values = BySite((site, value.to(wide)) for site, value in model.capture(tokens, sorted(sites)).items())
-            replaced = mask.counted(model, tokens).to(model.device)
+            replaced = counted_for(model, by_read.values(), tokens, mask).to(model.device)
             codes = BySite(
                 (site, Codes.of(one, values[site], values[one.site_out or site], replaced))
                 for site, one in sorted(by_read.items())

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gossamer.activations.token_mask import counted_tokens
 from gossamer.batching import in_batches
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.dictionary.training_tokens import counted_for
 from gossamer.display import html_table, short_repr
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
@@ -102,7 +102,7 @@ def trust_report(
     measured = {} if tokens is None else evaluate(model, found, tokens)
     with torch.no_grad():
         whole = _logits(examples, lambda rows: model.logits(clean.tokens[rows], at=clean.answer_position[rows]))
-        counted = counted_tokens(model, clean.tokens).to(model.device)
+        counted = counted_for(model, found.values(), clean.tokens).to(model.device)
         base, reference = _mean(examples, whole, whole), torch.log_softmax(whole.float(), dim=-1)
         report = TrustReport()
         advance = begin("trust", len(found))

@@ -123,7 +123,7 @@ def _functions(frozen: FrozenPass, root: Root, found: Trace) -> dict[int, tuple[
         assert terms.cotangent is not None
         here = torch.zeros_like(terms.cotangent)
         here[0, source.place] = terms.cotangent[0, source.place]
-        functions[number] = (Site("mlp_in", source.site.layer) if source.kind == "skip" else source.site, here)
+        functions[number] = (source.site, here)
     return functions
 
 

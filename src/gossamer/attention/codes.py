@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.dictionary.normalisation import linear_part
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.model.site import Site
@@ -29,6 +30,7 @@ class Codes:
     Attributes:
         dictionary: the dictionary.
         latents: active latents at the tokens where it counts; none at the others.
+        counted: the tokens where it counts.
         scale, centred: what its normalisation multiplies by, and whether it subtracts the mean first.
         output_scale: what its decoder's output is multiplied by.
         bias: what it writes whatever is active (b_dec, the mean that it adds back), zero where it does not count.
@@ -38,6 +40,7 @@ class Codes:
 
     dictionary: Dictionary
     latents: SparseLatents
+    counted: Bool[Tensor, "batch pos"]
     scale: Float[Tensor, "batch pos one"] | None
     centred: bool
     output_scale: Float[Tensor, "batch pos one"] | None
@@ -95,13 +98,14 @@ class Codes:
         found = cls(
             dictionary,
             latents,
-            *_input_map(dictionary, x, normal),
+            counted,
+            *linear_part(x, normal, dictionary.config.normalisation),
             None if statistics is None else statistics.scale.to(target),
             bias * here,
             skip,
             target - whole * here,
         )
-        _require_plausible(found, target, counted)
+        _require_plausible(found, target)
         return found
 
     def active(self, row: int, position: int) -> dict[int, float]:
@@ -145,20 +149,9 @@ class Codes:
         return torch.stack([self.latents.products(one.contiguous(), rows) for one in heads], dim=1)
 
 
-def _input_map(dictionary: Dictionary, x: Tensor, normal: Tensor) -> tuple[Tensor | None, bool]:
-    """What an input is multiplied by and whether its mean goes, of the normalisation that was applied to it."""
-    kind = dictionary.config.normalisation
-    if kind in ("none", "centre"):
-        return None, kind == "centre"
-    centred = kind == "layer_norm"
-    before = x - x.mean(dim=-1, keepdim=True) if centred else x
-    # One factor a token: the ratio of norms, which no zero coordinate disturbs.
-    return normal.to(x).norm(dim=-1, keepdim=True) / before.norm(dim=-1, keepdim=True).clamp(min=1e-30), centred
-
-
-def _require_plausible(codes: Codes, target: Tensor, counted: Tensor) -> None:
+def _require_plausible(codes: Codes, target: Tensor) -> None:
     """Catch a dictionary on a tensor that it was not trained on: another site of the same width, say."""
-    one, n = codes.dictionary, int(counted.sum())
+    one, n = codes.dictionary, int(codes.counted.sum())
     if n < _LEAST_TOKENS:
         return
     l0, claimed = len(codes.latents.latents) / n, one.reported.l0 or one.k
@@ -168,7 +161,7 @@ def _require_plausible(codes: Codes, target: Tensor, counted: Tensor) -> None:
             f"dictionary at {codes.reads}: an L0 near {of} expected, found {l0:.0f}; it was trained on another tensor "
             "than this site's (a residual dictionary on z?) or on another model"
         )
-    error, spread = (value[counted].double() for value in (codes.error, target))
+    error, spread = (value[codes.counted].double() for value in (codes.error, target))
     if error.square().sum() > 4 * (spread - spread.mean(dim=0)).square().sum():
         raise UsageError(
             f"dictionary at {codes.reads}: a reconstruction nearer to {codes.writes} than its mean expected, found one "

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gossamer.attention.codes import Codes
-from gossamer.attention.frozen import FrozenPass
+from gossamer.attention.frozen import At, FrozenPass
 from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.features.feature import Feature
@@ -140,7 +140,7 @@ def _layer(frozen: FrozenPass, site: Site, layer: int | None) -> int:
 
 def _entries(
     frozen: FrozenPass, codes: Codes, position: int | None, latents: Int[Tensor, "n"] | None
-) -> tuple[tuple[Tensor, Tensor], Int[Tensor, "entries"], Float[Tensor, "entries"]]:
+) -> tuple[At, Int[Tensor, "entries"], Float[Tensor, "entries"]]:
     """Rows and positions, latents and their activations."""
     width = frozen.tokens.ids.shape[1]
     place = None if position is None else frozen.positions(position)
@@ -163,27 +163,26 @@ def _entries(
 
 
 def _at_z(
-    frozen: FrozenPass, site: Site, layer: int, vectors: Float[Tensor, "entries d"], at: tuple[Tensor, Tensor]
+    frozen: FrozenPass, site: Site, layer: int, vectors: Float[Tensor, "entries d"], at: At
 ) -> tuple[Float[Tensor, "entries d_z"], Float[Tensor, "entries"]]:
     """Functions of what stands at `site` as functions of one layer's z, with the part of the biases on the way."""
     constant = vectors.new_zeros(len(vectors))
     if site.kind == "z":
         return vectors, constant
     if site.kind in ("mlp_in", "attn_in"):
-        before = "mlp_norm_scale" if site.kind == "mlp_in" else "attn_norm_scale"
-        vectors, _ = frozen.through_norm(before, site.layer or 0, vectors, at=at)
+        vectors, _ = frozen.through_norm(site, vectors, at=at)
     elif not (site.facts.stream or site.kind == "attn_out"):
         raise UsageError(f"{site}: z, attn_out, attn_in, mlp_in or the stream expected, which attention writes to")
     return frozen.through_output(layer, vectors, at=at)
 
 
 def _shares(
-    frozen: FrozenPass, layer: int, at: tuple[Tensor, Tensor], at_z: Float[Tensor, "entries d_z"]
+    frozen: FrozenPass, layer: int, at: At, at_z: Float[Tensor, "entries d_z"]
 ) -> Float[Tensor, "entries heads sources"]:
     """A_h[t, s] v_h[s] . w_h, row by row so that values are not gathered for every entry."""
     rows, positions = at
     values, pattern = frozen.repeated_values(layer), frozen.values[Site("pattern", layer)]
-    functions = torch.unflatten(at_z, -1, (frozen.model.n_heads, -1)).transpose(0, 1)
+    functions = frozen.by_head(at_z).transpose(0, 1)
     present = sorted(set(rows.tolist()))
     found = []
     for row in present:

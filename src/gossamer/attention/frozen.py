@@ -22,6 +22,7 @@ from gossamer.display import listed, plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.model.kinds import SITE_KINDS
 from gossamer.model.language_model import LanguageModel
+from gossamer.model.norm import Norm
 from gossamer.model.site import BySite, Site, SiteLike, SiteMapping, by_site
 from gossamer.model.weights import AttentionWeights
 from gossamer.tokens import Tokens
@@ -175,7 +176,7 @@ class FrozenPass:
             return embed, None
         return rows, embed - rows
 
-    def by_head(self, layer: int, z: Float[Tensor, "batch pos d_z"]) -> Float[Tensor, "batch pos head d_head"]:
+    def by_head(self, z: Float[Tensor, "... d_z"]) -> Float[Tensor, "... head d_head"]:
         """A value of z, or a cotangent of it, head by head."""
         return torch.unflatten(z, -1, (self.model.n_heads, self.model.d_head))
 
@@ -188,9 +189,9 @@ class FrozenPass:
         """
         weights = self.weights(layer)
         constant = cotangent.new_zeros(cotangent.shape[:-1])
-        if self.model.family.post_norms:
-            norm = self.model.anatomy.norm_of(self.model.anatomy.part(layer, "attn_out"))
-            cotangent, constant = norm.pulled_back(cotangent, self._scale("attn_post_norm_scale", layer, cotangent, at))
+        if (norm := self._output_norm(layer)) is not None:
+            scale = self._scale(Site("attn_post_norm_scale", layer), cotangent, at)
+            cotangent, constant = norm.pulled_back(cotangent, scale)
         rows = weights.W_O.to(cotangent).flatten(0, 1)
         return cotangent @ rows.T, constant + cotangent @ weights.b_O.to(cotangent)
 
@@ -200,9 +201,8 @@ class FrozenPass:
         """What parts of one token's z add to the stream, and what the biases add."""
         weights = self.weights(layer)
         out, bias = z @ weights.W_O.to(z).flatten(0, 1), weights.b_O.to(z).unsqueeze(0)
-        if not self.model.family.post_norms:
+        if (norm := self._output_norm(layer)) is None:
             return out, bias
-        norm = self.model.anatomy.norm_of(self.model.anatomy.part(layer, "attn_out"))
         scale = self.values[Site("attn_post_norm_scale", layer)][at]
         shift = norm.output(torch.zeros_like(bias), bias.dtype)
         return norm.pushed_forward(out, scale), norm.pushed_forward(bias, scale) + shift
@@ -211,19 +211,18 @@ class FrozenPass:
         self, layer: int, parts: Float[Tensor, "part d_model"], at: tuple[int, int]
     ) -> tuple[Float[Tensor, "part d_model"], Float[Tensor, "d_model"]]:
         """What attention reads of parts of the stream at one token, and what its norm adds whatever the parts."""
-        anatomy = self.model.anatomy
-        if anatomy.family.attention_norm is None:
+        norm, scale = self._norm_before(Site("attn_in", layer))
+        if norm is None:
             return parts, parts.new_zeros(parts.shape[1])
-        norm = anatomy.norm_of(anatomy.part(layer, "attention_norm"))
-        scale = self.values[Site("attn_norm_scale", layer)][at]
-        return norm.pushed_forward(parts, scale), norm.output(parts.new_zeros(parts.shape[1]), parts.dtype)
+        shift = norm.output(parts.new_zeros(parts.shape[1]), parts.dtype)
+        return norm.pushed_forward(parts, self.values[scale][at]), shift
 
     def through_pattern(
         self, layer: int, cotangent: Float[Tensor, "batch query d_z"]
     ) -> Float[Tensor, "batch key head d_head"]:
         """Of z back to the values at the tokens that were attended to, one of its own for every query head."""
         pattern = self.values[Site("pattern", layer)]
-        return torch.einsum("bhqk,bqhd->bkhd", pattern, self.by_head(layer, cotangent))
+        return torch.einsum("bhqk,bqhd->bkhd", pattern, self.by_head(cotangent))
 
     def through_values(
         self, layer: int, cotangent: Float[Tensor, "batch key head d_head"]
@@ -233,31 +232,39 @@ class FrozenPass:
         heads = torch.arange(self.model.n_heads, device=cotangent.device) // weights.group
         at_input = torch.einsum("bkhd,hmd->bkhm", cotangent, weights.W_V.to(cotangent)[heads])
         constant = torch.einsum("bkhd,hd->bkh", cotangent, weights.b_V.to(cotangent)[heads])
-        stream, bias = self.through_norm("attn_norm_scale", layer, at_input)
+        stream, bias = self.through_norm(Site("attn_in", layer), at_input)
         return stream, constant + bias
 
     def through_norm(
-        self, kind: str, layer: int, cotangent: Float[Tensor, "... d_model"], *, at: At | None = None
+        self, site: Site, cotangent: Float[Tensor, "... d_model"], *, at: At | None = None
     ) -> tuple[Float[Tensor, "... d_model"], Float[Tensor, "..."]]:
-        """Of what attention or the MLP reads back to the stream, through the norm before it if there is one.
+        """Of what attention or the MLP reads (attn_in, mlp_in) back to the stream, and the part of the norm's bias.
 
-        `kind` is the norm's scale; `cotangent` is of every token (batch pos ..), or of those `at` (tokens ..).
+        `cotangent` is of every token (batch pos ..), or of those `at` (tokens ..).
         """
-        anatomy = self.model.anatomy
-        if kind == "attn_norm_scale":
+        norm, scale = self._norm_before(site)
+        if norm is None:
+            return cotangent, cotangent.new_zeros(cotangent.shape[:-1])
+        return norm.pulled_back(cotangent, self._scale(scale, cotangent, at))
+
+    def _norm_before(self, site: Site) -> tuple[Norm | None, Site]:
+        """The norm whose output attention or the MLP reads, if there is one, and the site of its scale."""
+        anatomy, layer, kind = self.model.anatomy, site.layer or 0, "attn_norm_scale"
+        if site.kind == "attn_in":
             module = None if anatomy.family.attention_norm is None else anatomy.part(layer, "attention_norm")
         else:
             module = anatomy.mlp_norm(layer)
-            kind = "attn_norm_scale" if anatomy.shares_norm else kind
-        if module is None:
-            return cotangent, cotangent.new_zeros(cotangent.shape[:-1])
-        return anatomy.norm_of(module).pulled_back(cotangent, self._scale(kind, layer, cotangent, at))
+            kind = "attn_norm_scale" if anatomy.shares_norm else "mlp_norm_scale"
+        return None if module is None else anatomy.norm_of(module), Site(kind, layer)
 
-    def _scale(self, kind: str, layer: int, cotangent: Tensor, at: At | None) -> Tensor:
-        scale = self.values[Site(kind, layer)]
-        if at is not None:
-            return scale[at]
-        return scale.reshape(*scale.shape[:2], *[1] * (cotangent.dim() - 2))
+    def _output_norm(self, layer: int) -> Norm | None:
+        """The norm between attention and the stream, of the families that have one."""
+        anatomy = self.model.anatomy
+        return anatomy.norm_of(anatomy.part(layer, "attn_out")) if anatomy.family.post_norms else None
+
+    def _scale(self, site: Site, cotangent: Tensor, at: At | None) -> Tensor:
+        scale = self.values[site]
+        return scale.reshape(*scale.shape[:2], *[1] * (cotangent.dim() - 2)) if at is None else scale[at]
 
     def repeated_values(self, layer: int) -> Float[Tensor, "batch key head d_head"]:
         """The values that each query head reads: those of its group, repeated."""
@@ -266,12 +273,18 @@ class FrozenPass:
 
 
 def _by_read(dictionaries: SiteMapping[Dictionary] | Iterable[Dictionary]) -> dict[Site, Dictionary]:
-    if isinstance(dictionaries, Mapping):
-        return dict(by_site(dictionaries))
+    named = (
+        by_site(dictionaries).items()
+        if isinstance(dictionaries, Mapping)
+        else [(one.site, one) for one in dictionaries]
+    )
     found: dict[Site, Dictionary] = {}
-    for one in dictionaries:
-        if one.site is None:
-            raise UsageError("a dictionary does not say which site it reads; load it with site=")
+    for site, one in named:
+        if one.site is None or site != one.site:
+            raise UsageError(
+                f"a dictionary {'at ' + str(site) if site else 'that says which site it reads'} expected, found one at "
+                f"{one.site or 'no site'}; load it with site="
+            )
         if one.site in found:
             raise UsageError(f"two dictionaries read {one.site}; give one for each site")
         found[one.site] = one

@@ -9,7 +9,7 @@ contribution next (Kissane et al. 2024 grow it by hand).
 
 import heapq
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -180,7 +180,6 @@ class _Growing:
     bias: float = 0.0
     shown: float = 0.0
     expanded: bool = False
-    children: list[int] = field(default_factory=list)
 
 
 @torch.no_grad()
@@ -298,7 +297,6 @@ class _Places:
                 child.activation = float(self.frozen.codes[terms.site].latents.activations[chosen].sum()) / rows
                 child.cotangent = lambda latent=latent, w=weight, t=tokens: self._latent(terms.site, latent, w, t)
             elif terms.cotangent is not None:
-                child.site = Site("mlp_in", terms.site.layer) if terms.kind == "skip" else terms.site
                 child.cotangent = lambda at=at: self._masked(terms.cotangent, at)
             yield child
 

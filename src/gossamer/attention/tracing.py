@@ -18,7 +18,6 @@ from gossamer.model.site import SiteMapping
 from gossamer.results.document import Format
 from gossamer.tasks.prompt_tokenizer import PromptTokenizer
 from gossamer.tasks.published import TaskLike, task_of
-from gossamer.tokens import Tokens
 
 Dictionaries = SiteMapping[Dictionary] | Iterable[Dictionary]
 
@@ -148,6 +147,8 @@ def trace_task(
 ) -> TraceResult:
     """Where a task's logit difference came from, added up by role over its held-out prompts, as means.
 
+    It is that of each prompt's first right and first wrong answer, whatever else the task measures.
+
     Memory: the patterns of all layers for all of the prompts.
 
     Args:
@@ -165,7 +166,7 @@ def trace_task(
     chosen = task_of(task, model.tokenizer)
     examples = chosen.test.select(torch.arange(min(prompts, len(chosen.test)))).to(model.device)
     clean = examples.clean
-    frozen = FrozenPass.of(model, dictionaries, Tokens(clean.tokens.ids, clean.tokens.mask))
+    frozen = FrozenPass.of(model, dictionaries, clean.tokens)
     root = logit_root(frozen, examples.answer, examples.incorrect, clean.answer_position)
     found = trace(frozen, root, nodes=nodes, least=least, roles=clean.roles, role_names=chosen.role_names)
     return TraceResult(model.title, (), len(examples), found)

@@ -83,6 +83,8 @@ def trust_report(
 ) -> TrustReport:
     """Splice each dictionary in alone, its error dropped, and see what is left of a task.
 
+    Memory: prompts x vocabulary a few times.
+
     Args:
         model: the language model.
         dictionaries: by site; transcoders cannot be spliced.

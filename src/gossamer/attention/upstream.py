@@ -71,8 +71,7 @@ def upstream(frozen: FrozenPass, site: Site, cotangent: Float[Tensor, "batch pos
         yield _everywhere("bias", site, constant.unsqueeze(-1))
         yield from _through_attention(frozen, layer, at_z)
     elif site.kind in ("mlp_in", "attn_in"):
-        before = "mlp_norm_scale" if site.kind == "mlp_in" else "attn_norm_scale"
-        stream, constant = frozen.through_norm(before, layer, cotangent.unsqueeze(2))
+        stream, constant = frozen.through_norm(site, cotangent.unsqueeze(2))
         yield _everywhere("bias", site, constant)
         yield from _of_stream(frozen, _read_stream(frozen, site), stream, inclusive=True)
     elif site.kind == "mlp_out":
@@ -139,7 +138,7 @@ def _explained(site: Site, codes: Codes, cotangent: Float[Tensor, "batch pos hea
     yield Terms("latent", site, latents.tokens, values, latents.latents, per_head.sum(dim=1))
     if codes.skip is not None:
         assert codes.dictionary.W_skip is not None
-        kept = cotangent.sum(dim=2) * (codes.skip != 0).any(dim=-1, keepdim=True)
+        kept = cotangent.sum(dim=2) * codes.counted.unsqueeze(-1)
         back = kept @ codes.dictionary.W_skip.to(kept).T
         yield _everywhere("skip", site, _dot(cotangent, codes.skip), back)
     yield _everywhere("bias", codes.writes, _dot(cotangent, codes.bias))

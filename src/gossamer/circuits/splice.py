@@ -1,9 +1,9 @@
 """The model with dictionaries in its residual stream: a mask over latents is its only free argument."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,10 +14,10 @@ from gossamer.batching import in_batches
 from gossamer.circuits.ablation import Ablation, group_rows
 from gossamer.circuits.nodes import Nodes, SiteNodes
 from gossamer.circuits.outputs import Outputs, last_stream
+from gossamer.circuits.spliced_prompts import SplicedPrompts
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
-from gossamer.finite import require_finite
 from gossamer.model.inputs import gathered
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
@@ -48,83 +48,6 @@ class Batch:
     def replaced(self) -> Bool[Tensor, "batch pos"]:
         """Tokens at which dictionaries stand in; BOS and padding pass through."""
         return self.roles >= 0
-
-
-class Shared(NamedTuple):
-    """What depends on neither nodes nor masks: computed once, and shared by every splice over the same prompts.
-
-    Attributes:
-        stream: the clean prompts' stream where the network starts; the layers before it run once.
-        counterfactual: for resample ablation, the model's own streams on the counterfactuals; empty otherwise.
-        constants: what the ablation values of all latents decode to, where they are the same for every prompt.
-    """
-
-    stream: Float[Tensor, "prompt pos d"]
-    counterfactual: Mapping[Site, Float[Tensor, "prompt pos d"]]
-    constants: Mapping[Site, Float[Tensor, "group d"]]
-
-    def __repr__(self) -> str:
-        return short_repr(self)
-
-
-@dataclass(frozen=True, eq=False)
-class SplicedPrompts:
-    """SplicedPrompts in the model with its dictionaries.
-
-    Attributes:
-        network: the model with the dictionaries.
-        examples: the prompts, on the model's device.
-        ablation: where ablated latents go.
-        batch_size: prompts a pass.
-        given: what is known of them already; None: it is computed when it is first needed.
-    """
-
-    network: ReplacementModel
-    examples: PromptPairs
-    ablation: Ablation
-    batch_size: int
-    given: Shared | None = None
-
-    __repr__ = short_repr
-
-    def _facts(self) -> Iterator[str]:
-        yield repr(self.network)
-        yield repr(self.examples)
-
-    @cached_property
-    def shared(self) -> Shared:
-        """See :class:`Shared`."""
-        if self.given is not None:
-            return self.given
-        start, dictionaries = self.network.start, self.network.dictionaries
-        stream = self._captured(self.examples.clean.tokens, [start])[start]
-        resampled = self.ablation.kind == "resample"
-        other = self._captured(self.examples.counterfactual.tokens, list(dictionaries)) if resampled else {}
-        constants = {}
-        with torch.no_grad():
-            for site, dictionary in dictionaries.items():
-                latents = self.ablation.sites[site].latents
-                if latents is not None:
-                    constants[site] = dictionary.decode_normalised(latents.to(dictionary.W_dec.dtype))
-        return Shared(stream, other, constants)
-
-    def _captured(self, tokens: Tokens, sites: list[Site]) -> dict[Site, Float[Tensor, "prompt pos d"]]:
-        model = self.network.model
-        with torch.no_grad():
-            parts = in_batches(len(tokens), self.batch_size, lambda rows: model.capture(tokens[rows], sites))
-        return {site: require_finite(torch.cat([part[site] for part in parts]), str(site)) for site in sites}
-
-    def select(self, rows: Int[Tensor, "rows"]) -> "SplicedPrompts":
-        """Some of the prompts; what is known of all of them is not computed again."""
-        known = self.shared
-        other = {site: stream[rows] for site, stream in known.counterfactual.items()}
-        given = Shared(known.stream[rows], other, known.constants)
-        return replace(self, examples=self.examples.select(rows), given=given)
-
-    def resumed(self, site: Site, stream: Float[Tensor, "prompt pos d"]) -> "SplicedPrompts":
-        """The same prompts in the network from `site` on, which `stream` reaches."""
-        network = self.network.with_sites(one for one in self.network.dictionaries if one >= site)
-        return replace(self, network=network, given=self.shared._replace(stream=stream))
 
 
 @dataclass(frozen=True)
@@ -222,7 +145,7 @@ class Splice:
 
     @property
     def batch_size(self) -> int:
-        """SplicedPrompts a pass."""
+        """Prompts a pass."""
         return self.prompts.batch_size
 
     @cached_property

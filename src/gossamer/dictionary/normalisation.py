@@ -38,6 +38,20 @@ def normalise(x: Float[Tensor, "*tokens d"], kind: str) -> tuple[Float[Tensor, "
     return (x - mean) / (std + 1e-5), Statistics(std, mean)
 
 
+def linear_part(
+    x: Float[Tensor, "*tokens d"], normal: Float[Tensor, "*tokens d"], kind: str
+) -> tuple[Float[Tensor, "*tokens one"] | None, bool]:
+    """What :func:`normalise` did to `x` as a linear map at the scale it found: a factor a token, and whether the mean
+    went first; `normal` is what it returned. None: there is no factor.
+    """
+    if kind in ("none", "centre"):
+        return None, kind == "centre"
+    centred = kind == "layer_norm"
+    before = x - x.mean(dim=-1, keepdim=True) if centred else x
+    # The ratio of norms, which no zero coordinate disturbs.
+    return normal.to(x).norm(dim=-1, keepdim=True) / before.norm(dim=-1, keepdim=True).clamp(min=1e-30), centred
+
+
 def denormalise(out: Float[Tensor, "*tokens d"], statistics: Statistics | None) -> Float[Tensor, "*tokens d"]:
     """Undo :func:`normalise` on a decoder's output."""
     return out if statistics is None else out * statistics.scale + statistics.shift

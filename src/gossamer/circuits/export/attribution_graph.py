@@ -73,12 +73,9 @@ def to_attribution_graph(
             that Neuronpedia refuses.
         GossamerError: the graph would not be valid (an edge of a node that is not in the circuit).
     """
-    names = {"scan": scan or _name_from(circuit.model.rsplit("/", 1)[-1])}
-    names["slug"] = _name_from(slug or f"{circuit.model}-{circuit.task}")
-    if source_set is not None:
-        names["source_set"] = source_set
-    if wrong := [f"{what} {name!r}" for what, name in names.items() if not _NAME.fullmatch(name)]:
-        raise UsageError(f"attribution graph: letters, digits, '_', '-' and '.' expected, found {wrong[0]}; rename it")
+    names = {"slug": _name_from(slug or f"{circuit.model}-{circuit.task}")}
+    names["scan"] = scan or _name_from(circuit.model.rsplit("/", 1)[-1])
+    _require_names(names if source_set is None else {**names, "source_set": source_set})
     numbering = Numbering.of(circuit.sites, widths)
     beyond = [site for site, block in numbering.blocks.items() if block.layer >= n_layers]
     if beyond:
@@ -88,8 +85,7 @@ def to_attribution_graph(
     later = any(node["layer"] != "0" for node in features)
     graph = {
         "metadata": {
-            "slug": names["slug"],
-            "scan": names["scan"],
+            **names,
             "transcoder_list": [],
             "prompt_tokens": list(prompt.tokens),
             "prompt": "".join(prompt.tokens),
@@ -222,6 +218,12 @@ def _unknown_node(prompt: GraphPrompt, n_layers: int) -> dict[str, Any]:
     last, layer = len(prompt.tokens) - 1, max(1, n_layers - 1)
     node_id, js_id = f"{layer}_unknown_{last}", f"{layer}_unknown-0"
     return _node(node_id, js_id, -1, str(layer), last, UNKNOWN, "not in the circuit", prompt)
+
+
+def _require_names(names: Mapping[str, str]) -> None:
+    """Refuse names that Neuronpedia does not take."""
+    if wrong := [f"{what} {name!r}" for what, name in names.items() if not _NAME.fullmatch(name)]:
+        raise UsageError(f"attribution graph: letters, digits, '_', '-' and '.' expected, found {wrong[0]}; rename it")
 
 
 def _name_from(text: str) -> str:

@@ -1,0 +1,96 @@
+"""Prompts in a model with dictionaries, and what is computed once for every splice over them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from gossamer.batching import in_batches
+from gossamer.circuits.ablation import Ablation
+from gossamer.display import short_repr
+from gossamer.finite import require_finite
+from gossamer.model.site import Site
+from gossamer.replacement.replacement_model import ReplacementModel
+from gossamer.tasks.task import PromptPairs
+from gossamer.tokens import Tokens
+
+
+class Shared(NamedTuple):
+    """What depends on neither nodes nor masks: computed once, and shared by every splice over the same prompts.
+
+    Attributes:
+        stream: the clean prompts' stream where the network starts; the layers before it run once.
+        counterfactual: for resample ablation, the model's own streams on the counterfactuals; empty otherwise.
+        constants: what the ablation values of all latents decode to, where they are the same for every prompt.
+    """
+
+    stream: Float[Tensor, "prompt pos d"]
+    counterfactual: Mapping[Site, Float[Tensor, "prompt pos d"]]
+    constants: Mapping[Site, Float[Tensor, "group d"]]
+
+    def __repr__(self) -> str:
+        return short_repr(self)
+
+
+@dataclass(frozen=True, eq=False)
+class SplicedPrompts:
+    """Prompts in the model with its dictionaries.
+
+    Attributes:
+        network: the model with the dictionaries.
+        examples: the prompts, on the model's device.
+        ablation: where ablated latents go.
+        batch_size: prompts a pass.
+        given: what is known of them already; None: it is computed when it is first needed.
+    """
+
+    network: ReplacementModel
+    examples: PromptPairs
+    ablation: Ablation
+    batch_size: int
+    given: Shared | None = None
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield repr(self.network)
+        yield repr(self.examples)
+
+    @cached_property
+    def shared(self) -> Shared:
+        """See :class:`Shared`."""
+        if self.given is not None:
+            return self.given
+        start, dictionaries = self.network.start, self.network.dictionaries
+        stream = self._captured(self.examples.clean.tokens, [start])[start]
+        resampled = self.ablation.kind == "resample"
+        other = self._captured(self.examples.counterfactual.tokens, list(dictionaries)) if resampled else {}
+        constants = {}
+        with torch.no_grad():
+            for site, dictionary in dictionaries.items():
+                latents = self.ablation.sites[site].latents
+                if latents is not None:
+                    constants[site] = dictionary.decode_normalised(latents.to(dictionary.W_dec.dtype))
+        return Shared(stream, other, constants)
+
+    def _captured(self, tokens: Tokens, sites: list[Site]) -> dict[Site, Float[Tensor, "prompt pos d"]]:
+        model = self.network.model
+        with torch.no_grad():
+            parts = in_batches(len(tokens), self.batch_size, lambda rows: model.capture(tokens[rows], sites))
+        return {site: require_finite(torch.cat([part[site] for part in parts]), str(site)) for site in sites}
+
+    def select(self, rows: Int[Tensor, "rows"]) -> "SplicedPrompts":
+        """Some of the prompts; what is known of all of them is not computed again."""
+        known = self.shared
+        other = {site: stream[rows] for site, stream in known.counterfactual.items()}
+        given = Shared(known.stream[rows], other, known.constants)
+        return replace(self, examples=self.examples.select(rows), given=given)
+
+    def resumed(self, site: Site, stream: Float[Tensor, "prompt pos d"]) -> "SplicedPrompts":
+        """The same prompts in the network from `site` on, which `stream` reaches."""
+        network = self.network.with_sites(one for one in self.network.dictionaries if one >= site)
+        return replace(self, network=network, given=self.shared._replace(stream=stream))

@@ -15,29 +15,34 @@ from gossamer.errors import UsageError
 KS = "2,4,8,16,32,64"
 
 
+ForEachL0 = Annotated[
+    list[str],
+    typer.Option("--dictionaries", "-d", help="A folder of dictionaries, or hub:REPO/PATH; repeat for each L0."),
+]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="encoder, rescaled, shifted, top_k, refit, gradient, matching or orthogonal; repeat. "
+        "Default: encoder, rescaled, top_k, refit and gradient."
+    ),
+]
+Rows = Annotated[
+    int,
+    typer.Option(help="Texts to measure on, from the first; rescaled and shifted are fitted on later ones."),
+]
+
+
 def pursuit(
     model: options.Model,
     text: Annotated[Path, typer.Option("--text", help=f"Held-out {options.TEXT}.")],
-    dictionaries: Annotated[
-        list[str],
-        typer.Option("--dictionaries", "-d", help="A folder of dictionaries, or hub:REPO/PATH; repeat for each L0."),
-    ],
+    dictionaries: ForEachL0,
     text_key: options.TextKey = "text",
     fact: options.Facts = None,
     allow_other_model: options.AllowOtherModel = False,
     site: Annotated[str | None, typer.Option(help="Which site, where folders hold several.")] = None,
     k: Annotated[str, typer.Option("--k", help="Most latents a token, as 2,4,8.")] = KS,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="encoder, rescaled, shifted, top_k, refit, gradient, matching or orthogonal; repeat. "
-            "Default: encoder, rescaled, top_k, refit and gradient."
-        ),
-    ] = None,
-    rows: Annotated[
-        int,
-        typer.Option(help="Texts to measure on, from the first; rescaled and shifted are fitted on later ones."),
-    ] = 256,
+    method: Methods = None,
+    rows: Rows = 256,
     context: Annotated[int, typer.Option(help="Tokens of a text that are read, from the first.")] = 128,
     bos: options.Bos = None,
     output: options.Out = Path("gossamer-out/pursuit"),

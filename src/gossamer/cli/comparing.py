@@ -9,20 +9,23 @@ from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, out, print_json
 from gossamer.files import require_folder
 
+Texts = Annotated[list[Path], typer.Option("--text", help=f"Ordinary {options.TEXT}; repeat.")]
+Output = Annotated[Path, typer.Option("--out", help="Folder for results, table, pictures and checkpoint.")]
+Where = Annotated[str | None, typer.Option(help="Where, such as resid_post.2; default: the middle of the model.")]
+Variants = Annotated[
+    list[str] | None, typer.Option(help="A variant to train beside the baseline, by name; repeat. Default: all.")
+]
+
 
 def compare_recipes(
     model: options.Model,
-    text: Annotated[list[Path], typer.Option("--text", help=f"Ordinary {options.TEXT}; repeat.")],
-    output: Annotated[Path, typer.Option("--out", help="Folder for results, table, pictures and checkpoint.")],
+    text: Texts,
+    output: Output,
     text_key: options.TextKey = "text",
-    site: Annotated[
-        str | None, typer.Option(help="Where, such as resid_post.2; default: the middle of the model.")
-    ] = None,
+    site: Where = None,
     latents: Annotated[int, typer.Option(help="Latents of each dictionary.")] = 1024,
     coefficients: Annotated[str, typer.Option(help="Weights of the L1 penalty.")] = "0.3,1,3",
-    variant: Annotated[
-        list[str] | None, typer.Option(help="A variant to train beside the baseline, by name; repeat. Default: all.")
-    ] = None,
+    variant: Variants = None,
     seeds: Annotated[int, typer.Option(help="Initial weights and orders of the data for each.")] = 3,
     tokens: Annotated[int, typer.Option(help="Activations that each learns from.")] = 1_000_000,
     batch: Annotated[int, typer.Option(help="Activations in one step.")] = 512,
@@ -76,6 +79,5 @@ def compare_recipes(
         print_json(asdict(found))
         return
     out.print((output / "table.md").read_text(encoding="utf-8"), soft_wrap=True)
-    out.print(
-        f"results in {output}: results.json, table.md, {', '.join(path.name for path in pictures)}", soft_wrap=True
-    )
+    names = ", ".join(path.name for path in pictures)
+    out.print(f"results in {output}: results.json, table.md, {names}", soft_wrap=True)

@@ -25,6 +25,22 @@ COLUMNS = (
 )
 
 
+Context = Annotated[
+    int | None,
+    typer.Option(
+        help="Tokens of a text that are read, from the first; default: 128, or fewer if dictionaries say that they "
+        "learned from rows of fewer."
+    ),
+]
+Bos = Annotated[
+    bool | None,
+    typer.Option("--bos/--no-bos", help="Begin with BOS; default: as in the training, if files say, or the tokenizer."),
+]
+IncludeBos = Annotated[
+    bool, typer.Option("--include-bos", help="Measure and replace BOS too; else it passes through, uncounted.")
+]
+
+
 def evaluate(
     model: options.Model,
     text: Annotated[Path, typer.Option("--text", help=f"Ordinary {options.TEXT}.")],
@@ -33,22 +49,9 @@ def evaluate(
     fact: options.Facts = None,
     allow_other_model: options.AllowOtherModel = False,
     rows: Annotated[int, typer.Option(help="Texts to measure on, from the first.")] = 256,
-    context: Annotated[
-        int | None,
-        typer.Option(
-            help="Tokens of a text that are read, from the first; default: 128, or fewer if dictionaries say that they "
-            "learned from rows of fewer."
-        ),
-    ] = None,
-    bos: Annotated[
-        bool | None,
-        typer.Option(
-            "--bos/--no-bos", help="Begin with BOS; default: as in the training, if files say, or the tokenizer."
-        ),
-    ] = None,
-    include_bos: Annotated[
-        bool, typer.Option("--include-bos", help="Measure and replace BOS too; else it passes through, uncounted.")
-    ] = False,
+    context: Context = None,
+    bos: Bos = None,
+    include_bos: IncludeBos = False,
     leave_out_special: options.LeaveOutSpecial = False,
     leave_out_louder: options.LeaveOutLouder = None,
     positions: options.Positions = None,

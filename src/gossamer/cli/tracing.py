@@ -12,26 +12,37 @@ from gossamer.cli import inputs, options
 from gossamer.cli.printing import err, out, print_json
 from gossamer.errors import UsageError
 
+Prompt = Annotated[str | None, typer.Option("--prompt", "-p", help="The text to explain the end of.")]
+Answer = Annotated[str | None, typer.Option(help="What the model should go on with, such as ' Mary'.")]
+Wrong = Annotated[str | None, typer.Option(help="What it is compared with, such as ' John'.")]
+Latent = Annotated[
+    str | None, typer.Option(help="A latent to explain instead, as SITE/LATENT: z.5/123, resid_post.3/7.")
+]
+Position = Annotated[int, typer.Option(help="The latent's token, from 0, or from the end where negative.")]
+TaskName = Annotated[
+    str | None, typer.Option("--task", "-t", help="A task's name or file instead of a prompt: sums by role.")
+]
+Prompts = Annotated[int, typer.Option("--prompts", "-n", help="Of a task: held-out prompts, at most.")]
+Nodes = Annotated[int, typer.Option(help="Nodes of the tree, the largest contributions first.")]
+Check = Annotated[
+    bool, typer.Option("--check", help="Remove each contribution from the model and measure what it does.")
+]
+Output = Annotated[Path | None, typer.Option("--out", help="A file for the trace, as JSON.")]
+
 
 def trace(
     model: options.Model,
     dictionaries: options.Dictionaries = None,
-    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="The text to explain the end of.")] = None,
-    answer: Annotated[str | None, typer.Option(help="What the model should go on with, such as ' Mary'.")] = None,
-    wrong: Annotated[str | None, typer.Option(help="What it is compared with, such as ' John'.")] = None,
-    latent: Annotated[
-        str | None, typer.Option(help="A latent to explain instead, as SITE/LATENT: z.5/123, resid_post.3/7.")
-    ] = None,
-    position: Annotated[int, typer.Option(help="The latent's token, from 0, or from the end where negative.")] = -1,
-    task: Annotated[
-        str | None, typer.Option("--task", "-t", help="A task's name or file instead of a prompt: sums by role.")
-    ] = None,
-    prompts: Annotated[int, typer.Option("--prompts", "-n", help="Of a task: held-out prompts, at most.")] = 64,
-    nodes: Annotated[int, typer.Option(help="Nodes of the tree, the largest contributions first.")] = 40,
-    check: Annotated[
-        bool, typer.Option("--check", help="Remove each contribution from the model and measure what it does.")
-    ] = False,
-    output: Annotated[Path | None, typer.Option("--out", help="A file for the trace, as JSON.")] = None,
+    prompt: Prompt = None,
+    answer: Answer = None,
+    wrong: Wrong = None,
+    latent: Latent = None,
+    position: Position = -1,
+    task: TaskName = None,
+    prompts: Prompts = 64,
+    nodes: Nodes = 40,
+    check: Check = False,
+    output: Output = None,
     bos: options.Bos = None,
     seed: options.Seed = 0,
     device: options.Device = None,
@@ -77,7 +88,10 @@ def trace(
                 bos=bos,
                 check=check,
             )
-    saved = None if output is None else found.save(output)
+    _tell(found, None if output is None else found.save(output), as_json)
+
+
+def _tell(found: Any, saved: Path | None, as_json: bool) -> None:
     if as_json:
         tree = [{**asdict(node), "source": str(node.source)} for node in found.trace.nodes]
         checked = None if found.check is None else asdict(found.check)

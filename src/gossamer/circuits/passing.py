@@ -49,7 +49,10 @@ def _passing(
             f"the counterfactual's ({found}), and would carry the task past the circuit; begin all prompts with the "
             "same word, or with BOS (bos=True, --bos) if the tokenizer has one, or use dictionaries of all tokens"
         )
-    clean, counterfactual = (_without_roles(side, one) for side, one in zip(sides, passed, strict=True))
+    clean, counterfactual = (
+        replace(side, roles=side.roles.masked_fill(one, -1), ablation_groups=side.ablation_groups.masked_fill(one, -1))
+        for side, one in zip(sides, passed, strict=True)
+    )
     return replace(examples, clean=clean, counterfactual=counterfactual)
 
 
@@ -61,9 +64,3 @@ def _ids(side: TokenizedPrompts, passed: Bool[Tensor, "batch pos"]) -> list[list
 
 def _spelled(model: LanguageModel, ids: list[int]) -> str:
     return " ".join(repr(model.word(one)) for one in ids) or "none"
-
-
-def _without_roles(side: TokenizedPrompts, passed: Bool[Tensor, "batch pos"]) -> TokenizedPrompts:
-    return replace(
-        side, roles=side.roles.masked_fill(passed, -1), ablation_groups=side.ablation_groups.masked_fill(passed, -1)
-    )

@@ -227,8 +227,8 @@ def _plain(source: Path) -> Any:
     return source.open("rb")
 
 
-def needed(module: str, purpose: str) -> Any:
-    """A package that is not always there.
+def needed(module: str, purpose: str, install: str | None = None) -> Any:
+    """A package that is not always there; `install`: what pip is to install for it, if not the package itself.
 
     Raises:
         UsageError: it is not installed.
@@ -237,7 +237,8 @@ def needed(module: str, purpose: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
-        raise UsageError(f"{purpose} needs {package}, which is not installed; pip install {package}") from error
+        install = install or package
+        raise UsageError(f"{purpose} needs {package}, which is not installed; pip install {install}") from error
 
 
 def parse_json(text: str, where: str) -> Any:

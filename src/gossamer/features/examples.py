@@ -16,7 +16,7 @@ from gossamer.activations.token_mask import DEFAULT_MASK, TokenMask
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
 from gossamer.features.feature import Feature
-from gossamer.features.feature_card import FeatureExample, Histogram
+from gossamer.features.feature_card import HISTOGRAM_EDGES, FeatureExample, Histogram
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site, SiteMapping, by_site
 from gossamer.tasks.task import Task
@@ -25,8 +25,7 @@ from gossamer.tokens import Tokens
 Text = Tokens | Task | Sequence[str]
 # Activations of a batch of rows that exist at once: tokens times features of a site.
 _BLOCK_VALUES = 2**24
-# Edges of the histogram: quarters of an octave from 2^-20 to 2^20.
-_EDGES = torch.pow(2.0, torch.arange(-80, 81) / 4)
+_EDGES = torch.tensor(HISTOGRAM_EDGES)
 
 
 @dataclass(frozen=True)
@@ -83,12 +82,7 @@ class Activity:
 
     def histogram(self, column: int) -> Histogram:
         """Of one feature, from its first bin that holds something to its last."""
-        counts = self.counts[column]
-        filled = counts.nonzero()[:, 0]
-        if not len(filled):
-            return Histogram((), ())
-        first, last = int(filled[0]), int(filled[-1])
-        return Histogram(tuple(_EDGES[first : last + 2].tolist()), tuple(counts[first : last + 1].tolist()))
+        return Histogram.from_bins(self.counts[column].tolist())
 
 
 @dataclass

@@ -1,9 +1,11 @@
 """What is known of one feature on one text: what a report, an explanation, a relation and a page all show."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from typing import Any
+
+import torch
 
 from gossamer.display import plural, short_repr
 from gossamer.features.feature import Feature
@@ -41,12 +43,28 @@ class FeatureExample:
         return self.activations[self.position]
 
 
+# Edges of the bins that activations are counted in: quarters of an octave from 2^-20 to 2^20.
+HISTOGRAM_EDGES = tuple(torch.pow(2.0, torch.arange(-80, 81) / 4).tolist())
+
+
 @dataclass(frozen=True)
 class Histogram:
     """Counts of positive values between edges: `counts[i]` lie in [edges[i], edges[i + 1])."""
 
     edges: tuple[float, ...]
     counts: tuple[int, ...]
+
+    @classmethod
+    def from_bins(cls, counts: Sequence[int], first: int = 0) -> "Histogram":
+        """From counts between the edges of :data:`HISTOGRAM_EDGES`, beginning with bin `first`.
+
+        Empty bins at either end are left out.
+        """
+        filled = [place for place, count in enumerate(counts) if count]
+        if not filled:
+            return cls((), ())
+        kept = slice(filled[0], filled[-1] + 1)
+        return cls(HISTOGRAM_EDGES[first + kept.start : first + kept.stop + 1], tuple(counts[kept]))
 
     __repr__ = short_repr
 

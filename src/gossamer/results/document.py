@@ -64,8 +64,16 @@ class Format(Generic[Content]):
             NotFiniteError: NaN or an infinity where the dataclass has no float.
             GossamerError: writing failed; whatever stood at `path` stands there still.
         """
+        return write_json(path, self.encode(content))
+
+    def encode(self, content: Content) -> dict[str, Any]:
+        """What stands in the file of `content`, as JSON values.
+
+        Raises:
+            NotFiniteError: NaN or an infinity where the dataclass has no float.
+        """
         body = to_json(content, self.content)
-        return write_json(path, {"format": self.tag, "sha256": digest(body), **body})
+        return {"format": self.tag, "sha256": digest(body), **body}
 
     def load(self, path: str | Path) -> Content:
         """Read a file of this format, of the present version or an earlier one.
@@ -74,7 +82,11 @@ class Format(Generic[Content]):
             UsageError: no such file, another kind of file, or one of a later version.
             GossamerError: damaged, or changed since it was written.
         """
-        body = read_json(path)
+        return self.decode(read_json(path), path)
+
+    def decode(self, values: Any, path: str | Path) -> Content:
+        """The inverse of :meth:`encode`. Errors: those of :meth:`load`; `path` begins their messages."""
+        body = dict(values) if isinstance(values, dict) else values
         tag = body.pop("format", "") if isinstance(body, dict) else None
         older = self.older.get(tag) if isinstance(tag, str) else None
         if tag != self.tag and older is None:

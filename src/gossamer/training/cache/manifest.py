@@ -11,7 +11,7 @@ from gossamer.display import listed, plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.model.site import Site
 from gossamer.results import Format, Older
-from gossamer.training.checkpoint import difference
+from gossamer.results.difference import difference
 
 FILE = "manifest.json"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -1,0 +1,315 @@
+"""Ask a feature store: all tokens of a latent, all latents of a token, statistics, cards, search, SQL."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from gossamer.dictionary.dictionary import Dictionary
+from gossamer.display import listed, plural, short_repr
+from gossamer.errors import GossamerError, UsageError
+from gossamer.features.feature import Feature
+from gossamer.features.feature_card import FeatureCard, FeatureExample, Histogram
+from gossamer.model.fingerprint import weights_sha256
+from gossamer.model.language_model import LanguageModel
+from gossamer.model.site import Site, SiteMapping, by_site
+from gossamer.results import digest
+from gossamer.results.difference import difference
+from gossamer.store import explanations, search
+from gossamer.store.database import connect, create_views, database_errors, quoted, require_select
+from gossamer.store.location import locate
+from gossamer.store.manifest import StoreManifest, damaged_files
+from gossamer.store.source import stored_dictionary
+
+# Rows of an answer, unless a caller asks for more or for batches.
+LIMIT = 1_000_000
+
+
+class FeatureStore:
+    """What each latent of some dictionaries did on a corpus; see :func:`gossamer.store.build_store`.
+
+    A store is only read, by as many processes as wish to, each with a DuckDB of its own in memory. Answers are Arrow
+    tables: `.to_pandas()` and `polars.from_arrow` make frames of them. Tables of :meth:`sql` are those of
+    :func:`gossamer.store.database.create_views`. Close it, or use it in a `with` statement.
+
+    Attributes:
+        manifest: what it holds and what it was made of.
+        url: where it lies.
+    """
+
+    def __init__(self, url: str | Path) -> None:
+        """Open the store at a local folder or a URL; see :meth:`open`."""
+        self._location = locate(url)
+        self.url = self._location.url
+        self.manifest = StoreManifest.load(self._location)
+        if not self.manifest.complete:
+            done = f"{len(self.manifest.shards)} of {plural(self.manifest.shard_count, 'shard')}"
+            raise UsageError(f"{url}: a complete store expected, found {done} and no full summary; build it again")
+        for name, what in damaged_files(self._location, self.manifest, hashes=False).items():
+            raise GossamerError(f"{self._location.path(name)}: damaged ({what}); build the store again with --repair")
+        self._connection = connect(self._location)
+        create_views(self._connection, self._location, self.manifest)
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{self.manifest.model} at {listed(self.manifest.dictionaries)}"
+        yield f"{plural(self.manifest.tokens, 'token')}, {plural(self.manifest.entries, 'activation')}"
+
+    def __enter__(self) -> "FeatureStore":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._connection.close()
+
+    @property
+    def sites(self) -> list[Site]:
+        """In the order in which the model computes them."""
+        return [Site.parse(site) for site in self.manifest.dictionaries]
+
+    def require(self, model: LanguageModel | None = None, dictionaries: SiteMapping[Dictionary] | None = None) -> None:
+        """Refuse a store of another model, tokenizer or dictionary than these, by their hashes.
+
+        Raises:
+            UsageError: naming what differs; a site that the store has not.
+        """
+        stored: dict[str, Any] = {}
+        asked: dict[str, Any] = {}
+        if model is not None:
+            stored |= {"weights": self.manifest.weights, "tokenizer": self.manifest.tokenizer}
+            asked |= {"weights": weights_sha256(model.hf), "tokenizer": digest(model.tokenizer.get_vocab())}
+        for site, dictionary in by_site(dictionaries or {}).items():
+            known = self.manifest.dictionaries.get(str(site))
+            stored[str(site)] = None if known is None else known.sha256
+            asked[str(site)] = stored_dictionary(dictionary).sha256
+        if stored != asked:
+            raise UsageError(
+                f"{self.url}: of another model or dictionary ({difference(stored, asked)}); build one of these"
+            )
+
+    def verify(self) -> dict[str, str]:
+        """Files that differ from their SHA-256, with what is wrong with each; reads all of them."""
+        return damaged_files(self._location, self.manifest)
+
+    def sql(self, query: str, *, limit: int | None = LIMIT) -> Any:
+        """The answer to one SELECT, as an Arrow table.
+
+        Args:
+            query: DuckDB's SQL.
+            limit: most rows; None for as many as there are (memory: all of them).
+
+        Raises:
+            UsageError: it is no SELECT, it asks for what is not there, or the answer has more rows.
+            GossamerError: a file cannot be read.
+        """
+        require_select(self._connection, query)
+        return self._answer(query.strip().rstrip(";"), limit)
+
+    def batches(self, query: str, rows: int = 100_000) -> Iterator[Any]:
+        """The answer to one SELECT of any length, as Arrow record batches of so many rows. Errors: see :meth:`sql`."""
+        require_select(self._connection, query)
+        # A connection has one answer at a time: others may be asked meanwhile.
+        with self._connection.cursor() as cursor, database_errors(query):
+            yield from cursor.sql(query).to_arrow_reader(rows)
+
+    def _answer(self, query: str, limit: int | None) -> Any:
+        with database_errors(query):
+            limited = query if limit is None else f"SELECT * FROM ({query}) LIMIT {limit + 1}"
+            found = self._connection.sql(limited).to_arrow_table()
+        if limit is not None and len(found) > limit:
+            raise UsageError(
+                f"query: at most {limit:,} rows expected, found more; ask for fewer (LIMIT, WHERE, GROUP BY), for "
+                "limit=None, or for batches()"
+            )
+        return found
+
+    def tokens_of(
+        self,
+        feature: Feature | str,
+        *,
+        above: float = 0.0,
+        relative: float = 0.0,
+        strongest: int | None = None,
+    ) -> Any:
+        """All tokens on which a latent is active: document, position, token, text, value, in the corpus's order.
+
+        Args:
+            above: activations of at most this much are left out.
+            relative: so are those of at most this share of the latent's maximum, 0 to 1.
+            strongest: only so many, the strongest first.
+
+        Raises:
+            UsageError: no such latent, a threshold outside its range, or more than a million rows.
+        """
+        site, latent = self._known(feature)
+        level = _level(above, relative, lambda: self._statistic(site, latent, "maximum"))
+        order = "document, position" if strongest is None else f"value DESC, document, position LIMIT {int(strongest)}"
+        return self._answer(
+            f"SELECT document, position, token, text, value FROM activations "
+            f"WHERE site = {quoted(site)} AND latent = {latent} AND value > {level!r} ORDER BY {order}",
+            LIMIT,
+        )
+
+    def latents_at(self, document: int, position: int) -> Any:
+        """All latents that are active at one token: site, latent, value, the strongest first.
+
+        Raises:
+            UsageError: the corpus has no such token.
+        """
+        token = self._answer(
+            f"SELECT token FROM tokens WHERE document = {int(document)} AND position = {int(position)}", LIMIT
+        )
+        if not len(token):
+            raise UsageError(f"document {document}, position {position}: a token of the store expected, found none")
+        return self._answer(
+            f"SELECT site, latent, value FROM activations_by_token WHERE token = {token['token'][0].as_py()} "
+            f"AND document = {int(document)} AND position = {int(position)} ORDER BY value DESC, site, latent",
+            LIMIT,
+        )
+
+    def latents_of(self, token: int | str, *, limit: int = 100) -> Any:
+        """The latents that are most a token's own, over all its occurrences; see :func:`search.of_token`."""
+        return self._answer(search.of_token(self.token_ids(token), limit), limit)
+
+    def token_ids(self, token: int | str) -> list[int]:
+        """A token's id, or the ids of all tokens of that text, spaces around it and case left aside.
+
+        Raises:
+            UsageError: it does not occur in the corpus.
+        """
+        matches = (
+            f"token = {token}" if isinstance(token, int) else f"lower(trim(text)) = {quoted(token.strip().lower())}"
+        )
+        found = self._answer(f"SELECT token FROM vocabulary WHERE {matches} ORDER BY token", LIMIT)
+        if not len(found):
+            raise UsageError(
+                f"token {token!r}: one of the store's corpus expected, found none; a word may be several tokens"
+            )
+        return [int(one) for one in found["token"].to_pylist()]
+
+    def search(self, query: search.Search, *, limit: int = 100) -> Any:
+        """Latents by what is known of them: rows of `statistics`, with the score that they are sorted by.
+
+        Raises:
+            UsageError: a bound outside its range, a token that does not occur, no words or explanations to search.
+        """
+        if query.explanation is not None and not self.explained:
+            raise UsageError(f"{self.url}: has no explanations; add some with store.explain({{feature: text}})")
+        if query.word is not None and not self.manifest.settings.words:
+            raise UsageError(f"{self.url}: was built without logit-lens words; build it with words=8")
+        if query.site is not None and str(Site.of(query.site)) not in self.manifest.dictionaries:
+            raise UsageError(f"{self.url}: has {', '.join(self.manifest.dictionaries)}, asked for {query.site}")
+        tokens = None if query.token is None else self.token_ids(query.token)
+        return self._answer(search.statement(query, tokens, limit), limit)
+
+    @property
+    def explained(self) -> bool:
+        """Whether the store has explanations."""
+        return explanations.exist(self._location)
+
+    def explain(self, texts: Mapping[Feature, str], method: str = "") -> None:
+        """Keep texts that say what latents stand for, in place of what was said of those latents before.
+
+        Raises:
+            UsageError: a latent that the store has not, or another process writes there.
+        """
+        named = {Feature.parse(f"{site}/{latent}"): text for (site, latent), text in texts.items()}
+        for feature in named:
+            self._known(feature)
+        with self._location.lock():
+            explanations.add(self._location, named, method)
+        self._connection.close()
+        self._connection = connect(self._location)
+        create_views(self._connection, self._location, self.manifest)
+
+    def cards(self, features: Iterable[Feature | str]) -> dict[Feature, FeatureCard]:
+        """The card of each feature, as :func:`gossamer.features.feature_cards` makes it of a text.
+
+        What was not kept (activations up to the threshold, BOS) counts as 0 in the windows of examples.
+
+        Raises:
+            UsageError: a latent that the store has not.
+        """
+        known = [Feature.parse("/".join(map(str, self._known(one)))) for one in features]
+        return {feature: self._card(feature) for feature in dict.fromkeys(known)}
+
+    def card(self, feature: Feature | str) -> FeatureCard:
+        """The card of one feature; see :meth:`cards`."""
+        return next(iter(self.cards([feature]).values()))
+
+    def _card(self, feature: Feature) -> FeatureCard:
+        site, latent = str(feature.site), feature.latent
+        here = f"WHERE site = {quoted(site)} AND latent = {latent}"
+        (row,) = self._answer(f"SELECT * FROM statistics {here}", LIMIT).to_pylist()
+        examples = self._answer(f"SELECT * FROM examples {here} ORDER BY rank", LIMIT).to_pylist()
+        words: dict[bool, list[tuple[str, float]]] = {True: [], False: []}
+        if self.manifest.settings.words:
+            for one in self._answer(f"SELECT * FROM words {here} ORDER BY promotes, rank", LIMIT).to_pylist():
+                words[one["promotes"]].append((one["word"], one["change"]))
+        said = self._answer(f"SELECT text FROM explanations {here}", LIMIT).to_pylist() if self.explained else []
+        texts = self._texts({token for one in examples for token in one["tokens"]})
+        windows = [
+            FeatureExample(
+                tuple(texts[token] for token in one["tokens"]),
+                tuple(one["activations"]),
+                one["at"],
+                one["document"],
+                one["stratum"],
+            )
+            for one in examples
+        ]
+        link = self.manifest.dictionaries[site].link
+        return FeatureCard(
+            feature,
+            self.manifest.model,
+            row["tokens"],
+            row["active"],
+            mean=row["mean"] or 0.0,
+            std=row["std"] or 0.0,
+            maximum=row["maximum"] or 0.0,
+            histogram=Histogram.from_bins(row["histogram"], row["first_bin"]),
+            promotes=tuple(words[True]),
+            suppresses=tuple(words[False]),
+            examples=tuple(one for one in windows if one.stratum is None),
+            strata=tuple(one for one in windows if one.stratum is not None),
+            link=None if link is None else f"{link}/{latent}",
+            explanation=said[0]["text"] if said else None,
+        )
+
+    def _texts(self, tokens: Iterable[int]) -> dict[int, str]:
+        wanted = ", ".join(map(str, sorted(tokens))) or "-1"
+        found = self._answer(f"SELECT token, text FROM vocabulary WHERE token IN ({wanted})", LIMIT)
+        return dict(zip(found["token"].to_pylist(), found["text"].to_pylist(), strict=True))
+
+    def _statistic(self, site: str, latent: int, name: str) -> float:
+        found = self._answer(f"SELECT {name} FROM statistics WHERE site = {quoted(site)} AND latent = {latent}", LIMIT)
+        return float(found[name][0].as_py() or 0.0)
+
+    def _known(self, feature: Feature | str) -> tuple[str, int]:
+        parsed = Feature.parse(feature) if isinstance(feature, str) else feature
+        site, latent = str(Site.of(parsed.site)), int(parsed.latent)
+        stored = self.manifest.dictionaries.get(site)
+        if stored is None or not 0 <= latent < stored.n_latents:
+            known = ", ".join(f"{name} (0 to {one.n_latents - 1})" for name, one in self.manifest.dictionaries.items())
+            raise UsageError(f"feature {site}/{latent}: a latent of {known} expected")
+        return site, latent
+
+
+def _level(above: float, relative: float, maximum: Any) -> float:
+    """The larger of two thresholds, one of them a share of a maximum."""
+    if not 0 <= above < math.inf:
+        raise UsageError(f"above: a finite activation of at least 0 expected, found {above}")
+    if not 0 <= relative <= 1:
+        raise UsageError(f"relative: a share of the maximum, 0 to 1, expected, found {relative}")
+    return max(float(above), relative * maximum()) if relative else float(above)
+
+
+def damage(url: str | Path) -> tuple[StoreManifest, dict[str, str]]:
+    """The manifest of a store, complete or not, and its damaged files; see :meth:`FeatureStore.verify`."""
+    location = locate(url)
+    manifest = StoreManifest.load(location)
+    return manifest, damaged_files(location, manifest)

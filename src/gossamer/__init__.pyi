@@ -12,6 +12,7 @@ from . import (
     report,
     results,
     sparse,
+    store,
     tasks,
     toys,
     training,
@@ -33,6 +34,8 @@ from .model.language_model import LanguageModel
 from .model.site import Site
 from .replacement.replacement_model import ReplacementModel
 from .report.write import write_report
+from .store.build import build_store
+from .store.feature_store import FeatureStore
 from .tasks.task import Task
 
 __version__: str
@@ -44,6 +47,7 @@ __all__ = [
     "ExampleSettings",
     "Feature",
     "FeatureCard",
+    "FeatureStore",
     "LanguageModel",
     "Node",
     "ReplacementModel",
@@ -54,6 +58,7 @@ __all__ = [
     "__version__",
     "activations",
     "attention",
+    "build_store",
     "bundled",
     "circuits",
     "collect_findings",
@@ -70,6 +75,7 @@ __all__ = [
     "report",
     "results",
     "sparse",
+    "store",
     "tasks",
     "top_examples",
     "toys",

@@ -15,6 +15,7 @@ from gossamer.cli.finding import circuit, demo
 from gossamer.cli.printing import err, fail, first_word, out, spoken_warnings
 from gossamer.cli.prompts import tasks
 from gossamer.cli.rerunning import evaluate_circuit, report
+from gossamer.cli.storing import store
 from gossamer.cli.toys import toys
 from gossamer.cli.tracing import trace
 from gossamer.cli.training import train
@@ -77,6 +78,7 @@ _COMMANDS = (
 )
 for command in _COMMANDS:
     app.command()(command)
+app.add_typer(store, name="store")
 
 
 def main() -> None:

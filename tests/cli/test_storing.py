@@ -99,3 +99,6 @@ def test_without_the_extra_the_package_imports_and_one_line_says_what_to_install
     said = subprocess.run([sys.executable, "-c", program, "--help"], capture_output=True, text=True)
     assert said.returncode == 0, said.stderr
     assert "verify" in said.stdout
+    said = subprocess.run([sys.executable, "-c", program, "verify", "folder"], capture_output=True, text=True)
+    assert said.returncode == 2
+    assert said.stderr.strip().endswith('needs pyarrow, which is not installed; pip install "gossamer[store]"')

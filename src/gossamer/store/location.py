@@ -55,9 +55,12 @@ def locate(url: str | Path) -> Location:
     """The folder at a path, or at a URL such as memory://store, file:///data/store or s3://bucket/store.
 
     Raises:
-        UsageError: a URL of a file system that fsspec does not know, or fsspec is not installed.
+        UsageError: a URL of a file system that fsspec does not know, or the extra is not installed.
     """
     text = str(url)
+    # Refused before the work, not when the first table is to be written or read.
+    for package in ("pyarrow", "duckdb"):
+        needed(package, "a feature store", EXTRA)
     if "://" not in text:
         return _Local(text, Path(text))
     fsspec = needed("fsspec", f"{text}: a URL", EXTRA)

@@ -65,6 +65,7 @@ def test_every_python_block_and_every_substitute_is_used():
         "Training dictionaries",
         "Dictionaries on their own",
         "What one latent is",
+        "What latents did on a corpus",
         "How information moved",
         "JAX models",
     ]
@@ -108,6 +109,17 @@ def test_what_one_latent_is(capsys):
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == repr(names["cards"][names["chosen"][0]])
     assert len(printed) - 1 == len(names["cards"][names["chosen"][1]].examples)
+
+
+def test_what_latents_did_on_a_corpus(capsys):
+    texts = [prompt.clean_text for prompt in ioi.sample(random.Random(0), 8)]
+    given = {"dictionaries": DictionarySet.load(SPOOL / "dictionaries"), "held_out_texts": texts}
+    names = run(
+        "What latents did on a corpus",
+        {"model": LanguageModel.load("bundled:spool"), "site": Site.parse("resid_post.2"), **given},
+    )
+    assert names["found"].column_names == ["document", "position", "token", "text", "value"]
+    assert "FeatureCard(resid_post.2/3, " in capsys.readouterr().out
 
 
 def test_how_information_moved(capsys):
@@ -157,7 +169,11 @@ COMMANDS = [(page.name, *arguments) for page in PAGES for arguments in commands(
 
 def made(name, arguments):
     """What a command makes of its arguments: their types and choices are checked, and no work is done."""
-    return get_command(cli.app).commands[name].make_context(name, list(arguments)).params
+    command, arguments = get_command(cli.app).commands[name], list(arguments)
+    while hasattr(command, "commands"):
+        name = arguments.pop(0)
+        command = command.commands[name]
+    return command.make_context(name, arguments).params
 
 
 @pytest.mark.parametrize("shown", COMMANDS, ids=" ".join)

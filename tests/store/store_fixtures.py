@@ -23,12 +23,13 @@ SETTINGS = StoreSettings(
 
 
 def texts(count=24):
-    """Texts of 5 to 40 words: some too short for a row, some longer than the context."""
+    """Texts of 5 to 40 words, some of them longer than the context, and an empty one."""
     draw = random.Random(0)
-    return [
+    made = [
         "".join(f" {draw.choice((*NAMES, *WORDS))}" for _ in range(draw.choice((5, 9, 14, 22, 40))))
         for _ in range(count)
     ]
+    return [*made, ""]
 
 
 def dictionary(site, seed, architecture="relu", n_latents=40):
@@ -49,7 +50,7 @@ def dictionaries():
 
 def by_loop(model, dictionaries, texts, threshold=0.0):
     """{(site, latent, document, position): activation} at every token but BOS and padding, row by row."""
-    rows = DocumentRows.of(model, texts, RowConfig(context=16, bos=1.0))
+    rows = DocumentRows.of(model, texts, RowConfig(context=16, bos=1.0), shortest=1)
     found = {}
     for row in range(len(rows)):
         length = int(rows.mask[row].sum())

@@ -92,12 +92,10 @@ def test_tokens_know_their_documents(store, tokenizer_model):
     for document in (0, 3, 7):
         rows = store.sql(f"SELECT token FROM tokens WHERE document = {document} AND counted ORDER BY position")
         ids = tokenizer_model.tokenizer(texts()[document], add_special_tokens=False)["input_ids"]
-        kept = rows["token"].to_pylist()
-        # The end of a text is dropped where it has fewer than 8 tokens.
-        assert kept == ids[: len(kept)]
-        assert len(ids) - len(kept) < 8
-    assert store.manifest.empty == sum(len(text.split()) < 8 for text in texts()) > 0
-    assert store.manifest.split == sum(len(text.split()) >= 15 + 8 for text in texts()) > 0
+        assert rows["token"].to_pylist() == ids
+    assert store.manifest.tokens == sum(len(text.split()) for text in texts())
+    assert store.manifest.empty == 1
+    assert store.manifest.split == sum(len(text.split()) > 15 for text in texts()) > 0
 
 
 def test_statistics_are_those_of_the_values_in_float64(store):
@@ -138,7 +136,7 @@ def test_statistics_are_those_of_the_values_in_float64(store):
 def test_cards_are_those_of_a_pass_over_the_same_rows(store, tokenizer_model, made):
     from gossamer.activations import DocumentRows, RowConfig
 
-    rows = DocumentRows.of(tokenizer_model, texts(), RowConfig(context=16, bos=1.0))
+    rows = DocumentRows.of(tokenizer_model, texts(), RowConfig(context=16, bos=1.0), shortest=1)
     features = [Feature(site, latent) for site in SITES for latent in (0, 5, 17, 39)]
     settings = ExampleSettings(k=len(rows), window=(3, 2))
     theirs = feature_cards(tokenizer_model, made, features, rows, settings=settings, words=3)
@@ -338,8 +336,8 @@ def test_what_does_not_fit_the_model_is_refused_before_the_work(tokenizer_model,
         build_store(tokenizer_model, made, texts(), tmp_path, settings=StoreSettings(context=65))
     with pytest.raises(UsageError, match="at least one dictionary expected"):
         build_store(tokenizer_model, {}, texts(), tmp_path)
-    with pytest.raises(UsageError, match="texts of at least 8 tokens expected, found 1 shorter"):
-        build_store(tokenizer_model, made, [" Mary"], tmp_path)
+    with pytest.raises(UsageError, match="some text expected, found 1 texts without a token"):
+        build_store(tokenizer_model, made, [""], tmp_path)
     with pytest.raises(UsageError, match="text 1: Unicode expected, found half of a character"):
         build_store(tokenizer_model, made, [texts()[0], "Mary \ud83d went"], tmp_path)
     assert not list(tmp_path.iterdir())

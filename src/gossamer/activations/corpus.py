@@ -69,12 +69,19 @@ class DocumentRows(Tokens):
 
     @classmethod
     def of(
-        cls, model: LanguageModel, texts: Sequence[str], config: RowConfig, draw: torch.Generator | None = None
+        cls,
+        model: LanguageModel,
+        texts: Sequence[str],
+        config: RowConfig,
+        draw: torch.Generator | None = None,
+        *,
+        shortest: int = _SHORTEST,
     ) -> "DocumentRows":
-        """The rows of texts, in order. A text's end of fewer than 8 tokens is dropped.
+        """The rows of texts, in order.
 
         Args:
             draw: what decides which rows begin with BOS; by default all the same for all calls.
+            shortest: a text's end of fewer tokens is dropped.
 
         Raises:
             UsageError: rows are to begin with a BOS that the tokenizer does not have.
@@ -85,7 +92,7 @@ class DocumentRows(Tokens):
         found = [
             (row, document, start, begins)
             for document, text in enumerate(texts)
-            for row, start, begins in _cut(encode(model, text), bos, config, draw)
+            for row, start, begins in _cut(encode(model, text), bos, config, draw, shortest)
         ]
         ids = torch.zeros(len(found), config.context, dtype=torch.long)
         mask = torch.zeros(len(found), config.context, dtype=torch.bool)
@@ -201,11 +208,11 @@ def _shuffled(model: LanguageModel, texts: Sequence[str], config: RowConfig, see
 
 
 def _cut(
-    ids: list[int], bos: int | None, config: RowConfig, draw: torch.Generator
+    ids: list[int], bos: int | None, config: RowConfig, draw: torch.Generator, shortest: int
 ) -> Iterator[tuple[list[int], int, bool]]:
     """Consecutive rows of one text, each with or without BOS by chance; where its piece starts, and whether with."""
     start = 0
-    while len(ids) - start >= _SHORTEST:
+    while len(ids) - start >= shortest:
         begins = bos is not None and torch.rand((), generator=draw).item() < config.bos
         first: list[int] = [bos] if begins and bos is not None else []
         piece = ids[start : start + config.context - len(first)]

@@ -69,7 +69,7 @@ def build(
         return
     out.print(
         f"{manifest.documents:,} texts ({manifest.split:,} longer than {manifest.settings.context} tokens and split, "
-        f"{manifest.empty:,} too short), {manifest.tokens:,} tokens, {manifest.entries:,} activations at "
+        f"{manifest.empty:,} empty), {manifest.tokens:,} tokens, {manifest.entries:,} activations at "
         f"{len(manifest.dictionaries)} sites; {size:,} bytes in {url}",
         soft_wrap=True,
     )

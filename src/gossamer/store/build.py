@@ -34,7 +34,7 @@ def build_store(
 
     The model goes over the corpus once, for all dictionaries together. A store that was being written when the process
     was killed, at whatever moment, is gone on with, to the same bytes. Texts longer than the context become several
-    rows (`manifest.split` counts them); an end of fewer than 8 tokens is dropped.
+    rows (`manifest.split` counts them).
 
     Memory: 10 bytes a token of the corpus, and about 60 bytes an activation of one shard.
 

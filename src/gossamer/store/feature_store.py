@@ -201,7 +201,7 @@ class FeatureStore:
             raise UsageError(f"{self.url}: has no explanations; add some with store.explain({{feature: text}})")
         if query.word is not None and not self.manifest.settings.words:
             raise UsageError(f"{self.url}: was built without logit-lens words; build it with words=8")
-        if query.site is not None and str(Site.of(query.site)) not in self.manifest.dictionaries:
+        if query.site is not None and query.site not in self.manifest.dictionaries:
             raise UsageError(f"{self.url}: has {', '.join(self.manifest.dictionaries)}, asked for {query.site}")
         tokens = None if query.token is None else self.token_ids(query.token)
         return self._answer(search.statement(query, tokens, limit), limit)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from gossamer.errors import GossamerError, UsageError
-from gossamer.files import atomic_write, needed
+from gossamer.files import atomic_write, needed, remove_leftovers
 from gossamer.results.lock import folder_lock
 from gossamer.tensor_files import require_space
 
@@ -98,6 +98,9 @@ class _Local:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         with folder_lock(self._folder):
+            for inner in self._folder.iterdir():
+                if inner.is_dir():
+                    remove_leftovers(inner)
             yield
 
     def require_space(self, bytes_needed: int, what: str) -> None:

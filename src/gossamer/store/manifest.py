@@ -116,7 +116,7 @@ class StoreManifest:
         dictionaries: by site, in the order in which the model computes them.
         corpus: SHA-256 of all rows and of which of their tokens count.
         documents: texts given.
-        empty: texts that are too short for a row (fewer than 8 tokens), and so not in the store.
+        empty: texts without a token.
         split: texts longer than the context, which became several rows.
         rows, shard_count: of the whole corpus.
         settings: all of them, those decided by the dictionaries and the model too.

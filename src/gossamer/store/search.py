@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
+from gossamer.model.site import Site
 from gossamer.store.database import quoted
 
 # Of Okapi BM25 (Robertson & Zaragoza 2009): how soon repeated words add nothing, how much long texts are discounted.
@@ -37,6 +38,8 @@ class Search:
     __repr__ = short_repr
 
     def __post_init__(self) -> None:
+        if self.site is not None:
+            object.__setattr__(self, "site", str(Site.of(self.site)))
         for name, (least, largest), limit in (("density", self.density, 1.0), ("maximum", self.maximum, math.inf)):
             if not 0 <= least <= largest <= limit:
                 raise UsageError(f"{name}: 0 <= least <= largest <= {limit:g} expected, found {least} and {largest}")
@@ -86,7 +89,7 @@ def statement(search: Search, tokens: Sequence[int] | None, limit: int) -> str:
     if search.maximum[1] < math.inf:
         bounds.append(f"coalesce(maximum, 0) <= {search.maximum[1]!r}")
     if search.site is not None:
-        bounds.append(f"site = {quoted(str(search.site))}")
+        bounds.append(f"site = {quoted(search.site)}")
     score = scores[0] if scores else "CAST(active AS DOUBLE)"
     return (
         f"SELECT statistics.* EXCLUDE (first_bin, histogram), {score} AS score FROM statistics {' '.join(joins)} "

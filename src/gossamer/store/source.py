@@ -77,9 +77,10 @@ class StoreSource:
             _require_unicode(number, text)
         assert settings.context is not None
         config = RowConfig(context=settings.context, bos=float(bool(settings.bos)))
-        rows = DocumentRows.of(model, texts, config)
+        # Every token of a text has its place in the store.
+        rows = DocumentRows.of(model, texts, config, shortest=1)
         if not len(rows):
-            raise UsageError(f"store: texts of at least 8 tokens expected, found {len(texts)} shorter ones; give more")
+            raise UsageError(f"store: some text expected, found {len(texts)} texts without a token; give more")
         counted = counted_for(model, dictionaries.values(), rows, settings.mask)
         if not counted.any():
             raise UsageError("store: tokens besides BOS, padding and attention sinks expected; give more text")

@@ -33,6 +33,7 @@ from torch import Tensor
 
 from gossamer import LanguageModel
 from gossamer.activations import DocumentRows, RowConfig, read_texts
+from gossamer.activations.text import encode
 from gossamer.dictionary import Dictionary, DictionaryConfig
 from gossamer.model import Site
 from gossamer.store import FeatureStore, StoreSettings, build_store
@@ -90,7 +91,7 @@ def corpus(model: LanguageModel, options: argparse.Namespace) -> list[str]:
         texts, tokens = [], 0
         for text in read_texts(options.text):
             texts.append(text)
-            tokens += len(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+            tokens += len(encode(model, text))
             if tokens >= options.tokens:
                 break
         return texts

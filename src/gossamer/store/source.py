@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 from jaxtyping import Bool
 from torch import Tensor
 
@@ -121,7 +122,7 @@ class StoreSource:
 
     def vocabulary(self) -> Iterator[tuple[int, str]]:
         """Every token id that occurs, with its text."""
-        for token in self.rows.ids[self.rows.mask].unique().tolist():
+        for token in np.unique(self.rows.ids[self.rows.mask].numpy()).tolist():
             yield token, self.model.word(token)
 
 

@@ -228,22 +228,22 @@ def _key(document: Any, position: Any) -> Any:
 
 def _by_latent(batches: Iterable[Any]) -> Iterator[tuple[int, Any, Any, Any]]:
     """Each latent with its documents, positions and values."""
-    held: list[tuple[np.ndarray, ...]] = []
+    held: list[list[np.ndarray]] = [[], [], []]
     present = -1
     for batch in batches:
         latents, *columns = (batch.column(place).to_numpy() for place in range(4))
-        if not len(latents):
-            continue
         starts = np.flatnonzero(np.diff(latents, prepend=-1))
-        for start, stop in zip(starts, [*starts[1:], len(latents)], strict=True):
-            latent = int(latents[start])
-            if latent != present and held:
-                yield present, *(np.concatenate(parts) for parts in zip(*held, strict=True))
-                held = []
-            present = latent
-            held.append(tuple(column[start:stop] for column in columns))
-    if held:
-        yield present, *(np.concatenate(parts) for parts in zip(*held, strict=True))
+        for start, stop in zip(starts, np.append(starts[1:], len(latents)), strict=True):
+            if latents[start] != present and held[0]:
+                documents, positions, values = (np.concatenate(parts) for parts in held)
+                yield present, documents, positions, values
+                held = [[], [], []]
+            present = int(latents[start])
+            for parts, column in zip(held, columns, strict=True):
+                parts.append(column[start:stop])
+    if held[0]:
+        documents, positions, values = (np.concatenate(parts) for parts in held)
+        yield present, documents, positions, values
 
 
 def words_file(model: LanguageModel, dictionary: Dictionary, site: Site, words: int) -> bytes:

@@ -15,6 +15,7 @@ from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.results import Older, Record, folder_lock, record_format, versions
+from gossamer.results.difference import difference
 from gossamer.training.config import TrainingConfig
 from gossamer.training.metrics import FILE as METRICS
 from gossamer.training.older import with_present_names

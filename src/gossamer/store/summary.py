@@ -232,6 +232,8 @@ def _by_latent(batches: Iterable[Any]) -> Iterator[tuple[int, Any, Any, Any]]:
     present = -1
     for batch in batches:
         latents, *columns = (batch.column(place).to_numpy() for place in range(4))
+        if not len(latents):
+            continue
         starts = np.flatnonzero(np.diff(latents, prepend=-1))
         for start, stop in zip(starts, np.append(starts[1:], len(latents)), strict=True):
             if latents[start] != present and held[0]:

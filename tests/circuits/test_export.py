@@ -15,7 +15,8 @@ from circuit_lab import node_at, sites_of
 from graph_schema import SCHEMA
 from tiny_splice import some_nodes, tiny_examples, tiny_model, tiny_splice
 
-from gossamer.circuits.circuit import Circuit, CircuitNode, Edge
+from gossamer.circuits.circuit import Circuit, CircuitNode
+from gossamer.circuits.edge import Edge
 from gossamer.circuits.edges import circuit_edges
 from gossamer.circuits.export import (
     GraphPrompt,

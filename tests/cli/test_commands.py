@@ -15,7 +15,8 @@ from gossamer import bundled, cli, demo
 from gossamer.circuits import findings as evaluation
 from gossamer.circuits import study
 from gossamer.circuits.circuit import Circuit, CircuitNode
-from gossamer.circuits.results import Completeness, Findings, Interval, Overlap, PromptView, TaskMetrics
+from gossamer.circuits.interval import Interval
+from gossamer.circuits.results import Completeness, Findings, Overlap, PromptView, TaskMetrics
 from gossamer.cli import inputs
 from gossamer.dictionary import DictionarySet
 from gossamer.errors import GossamerError, UsageError

@@ -4,12 +4,12 @@ import math
 import random
 from dataclasses import replace
 
+from gossamer.circuits.interval import Interval
 from gossamer.circuits.results import (
     Completeness,
     Curve,
     CurvePoint,
     Findings,
-    Interval,
     KnockoutPoint,
     NodeCard,
     Overlap,

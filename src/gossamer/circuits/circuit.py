@@ -8,6 +8,7 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gossamer.circuits.edge import Edge
 from gossamer.circuits.inputs import Inputs
 from gossamer.circuits.nodes import Nodes
 from gossamer.display import html_table, plural, short_repr
@@ -66,26 +67,6 @@ class CircuitNode:
 
     def __str__(self) -> str:
         return str(self.node)
-
-
-@dataclass(frozen=True)
-class Edge:
-    """Signed effect of a node on a later one, or on the metric (see :mod:`gossamer.circuits.edges`).
-
-    Attributes:
-        source: the node.
-        target: another node, or the name of the task's metric.
-        weight: the effect, in the units of the target.
-    """
-
-    source: Node
-    target: Node | str
-    weight: float
-
-    __repr__ = short_repr
-
-    def _facts(self) -> Iterator[str]:
-        yield f"{self.source} -> {self.target}, {self.weight:.3g}"
 
 
 @dataclass(frozen=True)
@@ -202,11 +183,15 @@ def _with_named_nodes(body: dict[str, Any]) -> dict[str, Any]:
     return {**body, "nodes": nodes, "edges": edges}
 
 
-# Files of version 1 lack the inputs, besides.
+# Files of version 1 lack the inputs, besides. Those of before version 4 have edges of weights alone.
 FORMAT: Format[Circuit] = Format(
     "gossamer.circuit",
-    3,
+    4,
     Circuit,
     "a circuit file",
-    {"gossamer.circuit.2": Older(_with_named_nodes), "gossamer-circuit-1": Older(_with_named_nodes)},
+    {
+        "gossamer.circuit.3": Older(lambda body: body),
+        "gossamer.circuit.2": Older(_with_named_nodes),
+        "gossamer-circuit-1": Older(_with_named_nodes),
+    },
 )

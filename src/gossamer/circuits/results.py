@@ -6,25 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gossamer.circuits.interval import Interval
 from gossamer.display import cut, html_table, listed, plural, short_repr
 from gossamer.features.feature import Node
 from gossamer.features.feature_card import FeatureCard
 from gossamer.model.site import Site
 from gossamer.results import Format, Older
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value with its 95 % bootstrap interval over held-out prompts."""
-
-    value: float
-    low: float
-    high: float
-
-    __repr__ = short_repr
-
-    def _facts(self) -> Iterator[str]:
-        yield f"{self.value:.3g}, {self.low:.3g} to {self.high:.3g}"
 
 
 @dataclass(frozen=True)

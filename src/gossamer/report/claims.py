@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from gossamer.circuits.results import Curve, CurvePoint, Findings, Interval, Overlap, TaskMetrics
+from gossamer.circuits.interval import Interval
+from gossamer.circuits.results import Curve, CurvePoint, Findings, Overlap, TaskMetrics
 from gossamer.display import plural
 from gossamer.errors import GossamerError
 from gossamer.report.text import percent, ratio

@@ -62,7 +62,7 @@ def _run(folder: str | Path, seed: int) -> Demo:
     with _one_thread():
         other = search(OTHER_TASK, 96, size=15)
         found = search(TASK, 256, size=55)
-        return Demo(found, write_results(found, folder, others=[other.circuit]))
+        return Demo(found, write_results(found, folder, others=[other.circuit], edges=True))
 
 
 @contextmanager
@@ -87,6 +87,7 @@ def write_results(
     methods: Sequence[str] | None = None,
     reruns: int = 2,
     others: Sequence[Circuit] = (),
+    edges: bool = False,
 ) -> Path:
     """Write circuit.json and graph.json into `folder`, then evaluate and write the report; returns report.html's path.
 
@@ -99,7 +100,7 @@ def write_results(
     Args:
         found: the circuit.
         folder: made if missing.
-        methods, reruns, others: see :func:`gossamer.circuits.findings.findings`.
+        methods, reruns, others, edges: see :func:`gossamer.circuits.findings.collect_findings`.
     """
     target = Path(folder)
     viewer = [f"circuit-tracer/{name}" for name in ("*.json", "features/*")]
@@ -111,7 +112,7 @@ def write_results(
     save_attribution_graph(target / "graph.json", graph)
     said = f"{found!r} is in {target / 'circuit.json'}; it is now measured in full, for the report"
     announce(lambda: said)
-    findings = collect_findings(found, methods=methods, reruns=reruns, others=others)
+    findings = collect_findings(found, methods=methods, reruns=reruns, others=others, edges=edges)
     cards = {node.card.feature: node.card for node in findings.nodes}
     save_viewer_folder(target / "circuit-tracer", graph, cards.values())
     return write_report(findings, target)

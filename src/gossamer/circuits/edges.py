@@ -211,7 +211,7 @@ def _forward(
     dummies = [torch.zeros_like(one, requires_grad=True) for one in seen]
     (by_mask,) = torch.autograd.grad(seen, mask, dummies, create_graph=True)
     n = len(mask)
-    weights, influence = (torch.zeros(n + 1, n, dtype=torch.float64, device=mask.device) for _ in range(2))
+    weights, influence = (mask.new_zeros(n + 1, n) for _ in range(2))
     moved = {layer: value.new_zeros(n, value.shape[0] * value.shape[1], value.shape[2]) for layer, value in z.items()}
     for source in range(n):
         found = torch.autograd.grad(by_mask[source], dummies, retain_graph=True, allow_unused=True)
@@ -219,13 +219,13 @@ def _forward(
         for index, (site, read) in enumerate(reads.items()):
             if (part := change.get(id(read))) is not None:
                 where = network.nodes.at(index).where
-                weights[where, source] = _by_node(frozen, index, part)
-                influence[where, source] = _by_node(frozen, index, part * gains[site])
+                weights[where, source] = _by_node(frozen, index, part).to(weights)
+                influence[where, source] = _by_node(frozen, index, part * gains[site]).to(weights)
         for layer, value in z.items():
             if (part := change.get(id(value))) is not None:
                 moved[layer][source] = part.flatten(0, 1)
         if (part := change.get(id(stream))) is not None:
-            weights[-1, source] = influence[-1, source] = (part * pull).sum()
+            weights[-1, source] = influence[-1, source] = (part * pull).sum().to(weights)
     return weights, influence, moved
 
 
@@ -246,7 +246,7 @@ def _backward(
 
     stream = frozen.run(mask, given, at_z)
     n = len(mask)
-    direct = torch.zeros(n + 1, n, dtype=torch.float64, device=mask.device)
+    direct = mask.new_zeros(n + 1, n)
     read = {
         layer: leaf.new_zeros(n + 1, leaf.shape[0] * leaf.shape[1], leaf.shape[2]) for layer, leaf in leaves.items()
     }

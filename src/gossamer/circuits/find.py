@@ -40,7 +40,7 @@ from gossamer.tasks.published import TaskLike, task_of
 
 Recipe = Literal["gossamer", "reference"]
 DEFAULT_FAITHFULNESS = 0.9
-# Edges are means over so many training prompts, three backward passes a node; the strongest few of each target are kept.
+# Edges are means over so many training prompts; the strongest few of each target are kept.
 EDGE_PROMPTS = 32
 EDGES_KEPT = 4
 # At least: held-out prompts that nodes are scored on, and training prompts that edges are means over.

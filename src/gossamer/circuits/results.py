@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gossamer.circuits.edge import Edge, EdgeTest
 from gossamer.circuits.interval import Interval
 from gossamer.display import cut, html_table, listed, plural, short_repr
 from gossamer.features.feature import Node
@@ -285,6 +286,8 @@ class Findings:
         metric: what the task measures, in words, and its `unit`.
         kept: what faithfulness is a share of, in words.
         distance: whether the metric is a distance from the full model.
+        edges: those of the circuit's file, the strongest into each node and into the metric.
+        edge_test: how many edges carry what the circuit does; None: not measured.
     """
 
     task: str
@@ -304,6 +307,8 @@ class Findings:
     unit: str = "logits"
     kept: str = "logit difference"
     distance: bool = False
+    edges: tuple[Edge, ...] = ()
+    edge_test: EdgeTest | None = None
 
     __repr__ = short_repr
 

@@ -109,6 +109,14 @@ Reruns = Annotated[
     int,
     typer.Option(help="Further searches on samples of the prompts, for stability; with any, on halves too."),
 ]
+Edges = Annotated[
+    bool,
+    typer.Option(
+        "--edges",
+        help="Test edges too: faithfulness when only the k strongest are kept, beside random ones. A pass a node for each "
+        "k, through the layers before the node.",
+    ),
+]
 Ablation = Annotated[str, typer.Option(help="Where ablated latents go: mean, zero or resample.")]
 Errors = Annotated[str, typer.Option(help="Reconstruction errors: mean, drop or keep.")]
 Masks = Annotated[str, typer.Option(help="One mask a latent by role, by position, or shared.")]

@@ -14,7 +14,7 @@ from gossamer.errors import UsageError
 
 @pytest.fixture(scope="module")
 def circuit(study: Study) -> Nodes:
-    return random_choice(study.nodes, 16)
+    return random_choice(study.nodes, 60)
 
 
 @pytest.fixture(scope="module")

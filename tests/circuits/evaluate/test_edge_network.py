@@ -130,6 +130,7 @@ def test_edges_of_weight_0_may_go_where_every_node_is_active(model: LanguageMode
     network, circuit = circuit_of(tiny_splice(model, tiny_examples(), ("resid_post.0", "z.1", "resid_post.1")), 20)
     for dictionary in network.dictionaries.values():
         dictionary.b_enc.data += 100
+        dictionary.W_dec.data *= 0.01
     effects = direct_effects(network, circuit)
     kept = effects.weights != 0
     assert 0 < kept.sum() < kept.numel() / 2

@@ -31,6 +31,7 @@ from gossamer.circuits.export import (
 from gossamer.errors import GossamerError, UsageError
 from gossamer.features import Feature
 from gossamer.model.site import Site
+from gossamer.results.values import from_json
 from gossamer.tasks.metric import LOGIT_DIFFERENCE
 
 METRIC = LOGIT_DIFFERENCE.name
@@ -387,6 +388,9 @@ def test_a_prompt_of_the_task_is_shown_as_the_model_sees_it(tmp_path: Path) -> N
     graph = to_attribution_graph(circuit, prompt, widths=dict.fromkeys(circuit.sites, 20), n_layers=3)
     jsonschema.validate(graph, SCHEMA)
     assert graph["links"]
+    # Links are of positions and have weights alone: edges between roles stand in the metadata, with their heads.
+    assert from_json(graph["metadata"]["gossamer"]["edges"], tuple[Edge, ...]) == circuit.edges
+    assert any(edge.heads for edge in circuit.edges)
     placed = read_attribution_graph(save_attribution_graph(tmp_path / "graph.json", graph))
     assert {one.node for one in placed} == set(keys)
     with pytest.raises(UsageError, match="prompts 0 to 5"):

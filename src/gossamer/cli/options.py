@@ -113,8 +113,8 @@ Edges = Annotated[
     bool,
     typer.Option(
         "--edges",
-        help="Test edges too: faithfulness when only the k strongest are kept, beside random ones. A pass a node for each "
-        "k, through the layers before the node.",
+        help="Test edges too: faithfulness when only the k strongest are kept, beside random ones. Each k takes a pass a "
+        "node, through the layers before it.",
     ),
 ]
 Ablation = Annotated[str, typer.Option(help="Where ablated latents go: mean, zero or resample.")]

@@ -12,8 +12,9 @@ HEADS = 3  # named in the list of a node's edges; the rest are counted together
 def edge_rows(findings: Findings) -> list[list[Any]]:
     """One row for each edge whose source is a node of the findings.
 
-    Its columns: number of the source; number of the target, or -1 for the metric; sign of the weight; its size among all
-    edges, by influence, from 0 to 1; and in words the weight, the influence, the head that carried most, and all shares.
+    Its columns: number of the source; number of the target, or -1 for the metric; sign of the weight; its size among
+    all edges, by influence, from 0 to 1; and in words the weight, the influence, the head that carried most of it (if
+    one carried more than stayed at its token), and its parts.
     """
     places = {node.node: index for index, node in enumerate(findings.nodes)}
     known = [
@@ -42,12 +43,12 @@ def _size(edge: Edge) -> float:
 
 
 def _shares(edge: Edge) -> str:
-    """`head 2.1 64 %, 3.0 20 %, other heads 4 %, same token 12 %`, by size."""
-    if edge.direct is None or not edge.weight:
+    """`head 2.1 +0.120, head 3.0 +0.050, other heads −0.010, same token +0.030`: parts of the weight, by size."""
+    if edge.direct is None:
         return ""
     parts = [(f"head {one}", one.weight) for one in edge.heads[:HEADS]]
-    if rest := sum(one.weight for one in edge.heads[HEADS:]):
-        parts.append(("other heads", rest))
-    parts.append(("same token", edge.direct))
-    shares = sorted(((name, value / edge.weight) for name, value in parts), key=lambda one: -abs(one[1]))
-    return ", ".join(f"{name} {text.percent(share)}" for name, share in shares if abs(share) >= 0.005)
+    parts += [("other heads", sum(one.weight for one in edge.heads[HEADS:])), ("same token", edge.direct)]
+    parts.sort(key=lambda one: -abs(one[1]))
+    # What is left out is less than half a percent of the weight.
+    seen = [(name, part) for name, part in parts if abs(part) > 0.005 * abs(edge.weight)]
+    return ", ".join(f"{name} {text.number(part, signed=True)}" for name, part in seen)

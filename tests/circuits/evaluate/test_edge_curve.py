@@ -48,7 +48,7 @@ def test_points_are_what_networks_with_these_edges_keep(study: Study, circuit: N
     assert last.draws == pytest.approx((last.strongest.value,) * 2, rel=1e-6)
     assert found.none.value == pytest.approx(evaluator.kept(circuit.none()))
     assert found.every.value == pytest.approx(evaluator.kept(circuit))
-    assert found.every.value != pytest.approx(found.none.value, abs=0.05)
+    assert found.every.value != pytest.approx(found.none.value, abs=1e-3)
 
 
 def test_the_same_seed_draws_the_same_edges(study: Study, effects: DirectEffects) -> None:

@@ -55,6 +55,8 @@
 
     // Sites rise, so an edge goes up, from the top of its source to the bottom of its target; the metric is above all.
     const line = (edge, labelled) => {
+      // A label stands near the end that is not the chosen node.
+      const t = edge.target === chosen ? 0.22 : 0.78;
       if (!pills.has(edge.source) || (edge.target >= 0 && !pills.has(edge.target))) return;
       const from = middle(edge.source);
       const to = edge.target < 0 ? { x: from.x, bottom: 1 } : middle(edge.target);
@@ -65,7 +67,11 @@
         stroke: colour, "stroke-width": 1 + 3 * Math.sqrt(edge.size), "marker-end": `url(#${edge.kind})`,
       });
       if (!labelled) return;
-      const label = drawn("text", { x: (from.x + to.x) / 2 + 4, y: (from.top + to.bottom) / 2 + 3, fill: colour });
+      const along = (a, b, c, d) => a * (1 - t) ** 3 + 3 * b * t * (1 - t) ** 2 + 3 * c * t * t * (1 - t) + d * t ** 3;
+      const label = drawn("text", {
+        x: along(from.x, from.x, to.x, to.x) + 5, y: along(from.top, from.top - bend, to.bottom + bend, to.bottom) + 3,
+        style: "fill: " + colour,
+      });
       label.textContent = edge.weight + (edge.head ? " · " + edge.head : "");
     };
 

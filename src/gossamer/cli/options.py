@@ -113,8 +113,7 @@ Edges = Annotated[
     bool,
     typer.Option(
         "--edges",
-        help="Test edges too: faithfulness when only the k strongest are kept, beside random ones. Each k takes a pass a "
-        "node, through the layers before it.",
+        help="Test edges too: faithfulness with the k strongest alone, beside random ones; a pass a node for each k.",
     ),
 ]
 Ablation = Annotated[str, typer.Option(help="Where ablated latents go: mean, zero or resample.")]

@@ -331,7 +331,7 @@ def test_a_circuit_from_the_command_line(monkeypatch, gossamer, tmp_path):
         (folder / name).write_text("of another run")
     other = everything_of_another_task().save(tmp_path / "other.json")
     small = ("--prompts", 64, "--size", 15, "--steps", 12, "--reruns", 0, "--compare", "mask", "--compare", "random")
-    found = gossamer(*SPOOL, *small, "--edges", "--other", other, "--out", folder, "--json")
+    found = gossamer(*SPOOL, *small, "--edges", "--qk", "--other", other, "--out", folder, "--json")
     assert found.code == 0, found.err
     facts = json.loads(found.out)
     circuit = Circuit.load(facts["circuit"])
@@ -347,6 +347,7 @@ def test_a_circuit_from_the_command_line(monkeypatch, gossamer, tmp_path):
     # Every node of these is active: with all measured edges the circuit is whole.
     last = facts["edges"]["points"][-1]
     assert last["strongest"]["value"] == pytest.approx(circuit.measured["faithfulness"], abs=1e-4)
+    assert written["qk"]
     assert written["edges"] == json.loads((folder / "circuit.json").read_text(encoding="utf-8"))["edges"]
     assert str(bundled.home()) not in page
     assert_it_is_measured_again(gossamer, facts)

@@ -11,7 +11,7 @@ import pytest
 import report_sample as sample
 from matplotlib.figure import Figure
 
-from gossamer.circuits.edge import Edge, EdgePoint, HeadShare
+from gossamer.circuits.edge import Edge, EdgePoint, HeadShare, QKEdge
 from gossamer.circuits.interval import Interval
 from gossamer.circuits.results import Findings
 from gossamer.errors import GossamerError
@@ -46,6 +46,15 @@ def test_edges_of_nodes_that_are_not_shown_are_left_out(findings: Findings) -> N
     kept = edge_rows(fewer)
     assert 0 < len(kept) < len(edge_rows(findings))
     assert all(0 <= row[0] < 10 and -1 <= row[1] < 10 for row in kept)
+
+
+def test_pairs_of_nodes_stand_in_a_table_where_they_were_asked_for(findings: Findings) -> None:
+    first, second = findings.nodes[0].node, findings.nodes[1].node
+    found = page(replace(findings, qk=(QKEdge(first, second, 3, 2, "END", "<b>", -1.25),)), {})
+    assert "Why heads attended: 1 pair of nodes" in found
+    cells = ("3.2", "END", "&lt;b&gt;", str(first), str(second), "−1.25")
+    assert re.search(".*".join(map(re.escape, cells)), found)
+    assert "Why heads attended" not in page(findings, {})
 
 
 class Attributes(HTMLParser):

@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from gossamer.circuits.edge import Edge
+from gossamer.circuits.edge import Edge, QKEdge
 from gossamer.circuits.inputs import Inputs
 from gossamer.circuits.nodes import Nodes
 from gossamer.display import html_table, plural, short_repr
@@ -78,6 +78,7 @@ class Circuit:
         model, task: names.
         sites, roles: the axes the nodes live on.
         edges: signed effects between nodes; may be empty.
+        qk: which pairs of nodes made heads attend that carried edges; empty where that was not asked for.
         provenance: method, settings, ablation, errors, seed, dtype, dictionaries with checksums, versions.
         measured: held-out numbers by name, as they were when the circuit was made.
         inputs: model, dictionaries and task, so that :func:`gossamer.evaluate_circuit` finds them again; None in files
@@ -93,6 +94,7 @@ class Circuit:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     measured: Mapping[str, float] = field(default_factory=dict)
     inputs: Inputs | None = None
+    qk: tuple[QKEdge, ...] = ()
 
     __repr__ = short_repr
 

@@ -51,6 +51,33 @@ class Edge:
 
 
 @dataclass(frozen=True)
+class QKEdge:
+    """What two nodes add together to a head's score, before the softmax (see :mod:`gossamer.attention.qk_edges`).
+
+    Attributes:
+        query, key: the node that is moved on the side of the query, and on that of the key.
+        layer, head: the head.
+        attends, attended: the role whose tokens it attends from ("answer": the token at which the metric is read), and
+            the role that it attends to.
+        weight: the share of the score.
+    """
+
+    query: Node
+    key: Node
+    layer: int
+    head: int
+    attends: str
+    attended: str
+    weight: float
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"head {self.layer}.{self.head}, {self.attends} to {self.attended}"
+        yield f"{self.query} and {self.key}, {self.weight:.3g}"
+
+
+@dataclass(frozen=True)
 class EdgePoint:
     """Faithfulness of a circuit of which only some edges are kept, on held-out prompts.
 

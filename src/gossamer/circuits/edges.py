@@ -27,6 +27,7 @@ attention and norms as in attribution graphs (Ameisen et al. 2025); influence is
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -34,7 +35,7 @@ from torch import Tensor
 
 from gossamer.batching import in_batches
 from gossamer.circuits.edge import Edge, HeadShare
-from gossamer.circuits.frozen_splice import FrozenSplice
+from gossamer.circuits.frozen_splice import FrozenSplice, directions
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.prompt_metrics import spliced_metric
 from gossamer.circuits.splice import NonNodes, Splice
@@ -190,10 +191,7 @@ def _gains(frozen: FrozenSplice, rows: slice) -> tuple[dict[Site, Tensor], Float
 def _forward(
     frozen: FrozenSplice, gains: dict[Site, Tensor], pull: Float[Tensor, "batch d"]
 ) -> tuple[Tensor, Tensor, dict[int, Float[Tensor, "source token d_z"]]]:
-    """What each node moves, all others held: nodes and metric (weights, influence), and z of every layer.
-
-    A derivative in the direction of one node is the gradient, by a dummy cotangent, of the gradient by the mask.
-    """
+    """What each node moves, all others held: nodes and metric (weights, influence), and z of every layer."""
     network, mask = frozen.network, _ones(frozen.network, grad=True)
     reads: dict[Site, Tensor] = {}
     z: dict[int, Tensor] = {}
@@ -206,26 +204,22 @@ def _forward(
         z[layer] = value
         return value
 
-    stream = frozen.run(mask, given, at_z)
-    seen = [one for one in (*reads.values(), *z.values(), stream) if one.requires_grad]
-    dummies = [torch.zeros_like(one, requires_grad=True) for one in seen]
-    (by_mask,) = torch.autograd.grad(seen, mask, dummies, create_graph=True)
+    stream = frozen.run(mask, given, {Site("z", layer): partial(at_z, layer) for layer in frozen.layers})
     n = len(mask)
     weights, influence = (mask.new_zeros(n + 1, n) for _ in range(2))
     moved = {layer: value.new_zeros(n, value.shape[0] * value.shape[1], value.shape[2]) for layer, value in z.items()}
-    for source in range(n):
-        found = torch.autograd.grad(by_mask[source], dummies, retain_graph=True, allow_unused=True)
-        change = {id(one): part for one, part in zip(seen, found, strict=True) if part is not None}
-        for index, (site, read) in enumerate(reads.items()):
-            if (part := change.get(id(read))) is not None:
+    for source, changes in enumerate(directions([*reads.values(), *z.values(), stream], mask)):
+        at_nodes, at_heads, last = changes[: len(reads)], changes[len(reads) : -1], changes[-1]
+        for index, (site, part) in enumerate(zip(reads, at_nodes, strict=True)):
+            if part is not None:
                 where = network.nodes.at(index).where
                 weights[where, source] = _by_node(frozen, index, part).to(weights)
                 influence[where, source] = _by_node(frozen, index, part * gains[site]).to(weights)
-        for layer, value in z.items():
-            if (part := change.get(id(value))) is not None:
+        for layer, part in zip(z, at_heads, strict=True):
+            if part is not None:
                 moved[layer][source] = part.flatten(0, 1)
-        if (part := change.get(id(stream))) is not None:
-            weights[-1, source] = influence[-1, source] = (part * pull).sum().to(weights)
+        if last is not None:
+            weights[-1, source] = influence[-1, source] = (last * pull).sum().to(weights)
     return weights, influence, moved
 
 
@@ -244,7 +238,7 @@ def _backward(
         leaves[layer] = torch.zeros_like(value, requires_grad=True)
         return value.detach() + leaves[layer]
 
-    stream = frozen.run(mask, given, at_z)
+    stream = frozen.run(mask, given, {Site("z", layer): partial(at_z, layer) for layer in frozen.layers})
     n = len(mask)
     direct = mask.new_zeros(n + 1, n)
     read = {

@@ -84,6 +84,7 @@ def collect_findings(
         distance=study.task.metric.distance,
         edges=circuit.edges,
         edge_test=edge_test(study.evaluator, found.effects, seed=study.settings.seed) if edges else None,
+        qk=circuit.qk,
     )
 
 

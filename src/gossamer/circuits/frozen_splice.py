@@ -1,6 +1,6 @@
 """A circuit's network on some prompts with its attention patterns and norm scales held, as edges are measured in it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from gossamer.circuits.outputs import Outputs, last_stream
 from gossamer.circuits.splice import Batch, Splice
 from gossamer.display import plural, short_repr
+from gossamer.model.editing import Edit
 from gossamer.model.inputs import gathered
 from gossamer.model.kinds import SITE_KINDS
 from gossamer.model.site import Site
@@ -18,8 +19,6 @@ from gossamer.replacement.replacement_model import frozen_weights
 
 # What a site's nodes are taken to be (batch pos column), from what they are on what reaches the site.
 Given = Callable[[Site, Tensor], Tensor]
-# What stands at z of a layer in place of what attention puts there.
-AtZ = Callable[[int, Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +63,28 @@ class FrozenSplice:
             found = bare._captured([*sites, last_stream(model)], mask, given)
         return cls(network, batch, {site: found[site] for site in sites}, values, layers)
 
-    def run(self, mask: Float[Tensor, "node"], given: Given, at_z: AtZ | None = None) -> Float[Tensor, "batch d"]:
-        """The last stream at the answer position, with patterns and norm scales held; differentiable."""
+    def run(
+        self, mask: Float[Tensor, "node"], given: Given, edits: Mapping[Site, Edit] | None = None
+    ) -> Float[Tensor, "batch d"]:
+        """The last stream at the answer position, with patterns and norm scales held; differentiable.
+
+        `edits` apply to what the model puts out at a site, before a dictionary there reads it.
+        """
         model, last = self.network.model, last_stream(self.network.model)
-        hooks = {} if at_z is None else {Site("z", layer): partial(at_z, layer) for layer in self.layers}
-        with model.edit({site: partial(_instead, value) for site, value in self.scales.items()}), model.edit(hooks):
+        held = {site: partial(_instead, value) for site, value in self.scales.items()}
+        with model.edit(held), model.edit(edits or {}):
             return gathered(self._captured([last], mask, given)[last], self.batch.answer_position)
+
+    def as_edits(self) -> dict[Site, Edit]:
+        """Under these a whole pass over the prompts is one of the circuit's own network, with nothing held."""
+        network, batch = self.network, self.batch
+        mask = torch.ones(len(network.nodes), device=network.model.device)
+
+        def edit(site: Site, x: Tensor) -> Tensor:
+            moved = network.moved(site, mask, batch, self.values[site], network.away(site, batch, x))
+            return torch.where(batch.replaced.unsqueeze(-1), network.written(site, batch, x, moved).to(x), x)
+
+        return {site: partial(edit, site) for site in network.dictionaries}
 
     def _captured(self, sites: list[Site], mask: Float[Tensor, "node"], given: Given) -> Mapping[Site, Tensor]:
         network, batch = self.network, self.batch
@@ -94,6 +109,19 @@ class FrozenSplice:
             norm = model.anatomy.norm_of(model.anatomy.norm)
             hidden = norm.output(norm.normalized(x, norm.scale(x).detach()), model.dtype)
             return model.head(hidden) if ids is None else model.head.of(hidden, ids)
+
+
+def directions(values: Sequence[Tensor], mask: Float[Tensor, "node"]) -> Iterator[list[Tensor | None]]:
+    """How much each of some values moves with the mask of each node, node by node; None where it does not.
+
+    A derivative in the direction of one node is the gradient, by a dummy cotangent, of the gradient by the mask.
+    """
+    moving = [one for one in values if one.requires_grad]
+    dummies = [torch.zeros_like(one, requires_grad=True) for one in moving]
+    (by_mask,) = torch.autograd.grad(moving, mask, dummies, create_graph=True)
+    for node in range(len(mask)):
+        found = iter(torch.autograd.grad(by_mask[node], dummies, retain_graph=True, allow_unused=True))
+        yield [next(found) if one.requires_grad else None for one in values]
 
 
 def _instead(frozen: Tensor, value: Tensor) -> Tensor:

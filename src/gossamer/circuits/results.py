@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gossamer.circuits.edge import Edge, EdgeTest
+from gossamer.circuits.edge import Edge, EdgeTest, QKEdge
 from gossamer.circuits.interval import Interval
 from gossamer.display import cut, html_table, listed, plural, short_repr
 from gossamer.features.feature import Node
@@ -287,6 +287,7 @@ class Findings:
         kept: what faithfulness is a share of, in words.
         distance: whether the metric is a distance from the full model.
         edges: those of the circuit's file, the strongest into each node and into the metric.
+        qk: pairs of nodes that made heads attend which carried edges, where they were asked for.
         edge_test: how many edges carry what the circuit does; None: not measured.
     """
 
@@ -309,6 +310,7 @@ class Findings:
     distance: bool = False
     edges: tuple[Edge, ...] = ()
     edge_test: EdgeTest | None = None
+    qk: tuple[QKEdge, ...] = ()
 
     __repr__ = short_repr
 

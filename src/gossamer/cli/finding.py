@@ -48,6 +48,7 @@ def circuit(
     other: options.Others = None,
     reruns: options.Reruns = 2,
     edges: options.Edges = False,
+    qk: options.Pairs = False,
     minimum_accuracy: options.MinimumAccuracy = 0.75,
     prompts: options.Prompts = None,
     bos: options.Bos = None,
@@ -96,7 +97,8 @@ def circuit(
         with progress_bars(err):
             how = {"recipe": kind, "settings": settings, "search": search}
             found = find_circuit(network, chosen, prompted, faithfulness=faithfulness, size=size, **how)
-            report = write_results(found, output, methods=methods, reruns=reruns, others=others, edges=edges)
+            more = {"methods": methods, "reruns": reruns, "others": others, "edges": edges, "qk": qk}
+            report = write_results(found, output, **more)
     _tell(found, report, as_json)
 
 

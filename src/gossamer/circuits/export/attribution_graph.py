@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gossamer.circuits.circuit import Circuit
-from gossamer.circuits.edge import Edge
+from gossamer.circuits.edge import Edge, QKEdge
 from gossamer.circuits.export.numbering import Numbering, cantor
 from gossamer.circuits.export.prompt import GraphPrompt, Output
 from gossamer.circuits.export.validation import FEATURE, LOGIT, TOKEN, UNKNOWN, validate_attribution_graph
@@ -58,8 +58,8 @@ def to_attribution_graph(
     """The graph of `circuit` on `prompt`.
 
     Sites of one layer share its feature numbers, one dictionary's after another's; ``metadata.gossamer`` says which are
-    whose, and holds the roles of the tokens and the edges between roles as the circuit's file has them: links have no
-    room for the heads that carried them. `influence` is cumulative, as readers expect: the share of the sum of
+    whose, and holds the roles of the tokens and `edges` between roles and `qk` as the circuit's file has them: links
+    have no room for the heads that carried them. `influence` is cumulative, as readers expect: the share of the sum of
     |score| that a node and all stronger ones have together (null without scores).
 
     Args:
@@ -99,6 +99,7 @@ def to_attribution_graph(
                 "sites": numbering.to_json(),
                 "roles": list(prompt.roles),
                 "edges": to_json(circuit.edges, tuple[Edge, ...]),
+                "qk": to_json(circuit.qk, tuple[QKEdge, ...]),
             },
         },
         "qParams": {"pinnedIds": [], "supernodes": [], "linkType": "both", "clickedId": "", "sg_pos": ""},

@@ -89,7 +89,7 @@ def test_the_figure_shows_both_curves_and_every_random_set(findings: Findings) -
         figures.edges(replace(findings, edge_test=None))
 
 
-def test_the_claim_names_the_fewest_edges_that_keep_nine_tenths(findings: Findings) -> None:
+def test_the_claim_names_the_fewest_edges_that_keep_most(findings: Findings) -> None:
     assert claim(findings).replace("\u202f", "") == (
         "The strongest 31 of 62 edges keep 85% of the logit difference, as many random ones 36%"
     )

@@ -207,19 +207,19 @@ def _forward(
     stream = frozen.run(mask, given, {Site("z", layer): partial(at_z, layer) for layer in frozen.layers})
     n = len(mask)
     weights, influence = (mask.new_zeros(n + 1, n) for _ in range(2))
-    moved = {layer: value.new_zeros(n, value.shape[0] * value.shape[1], value.shape[2]) for layer, value in z.items()}
+    moved = {layer: mask.new_zeros(n, value.shape[0] * value.shape[1], value.shape[2]) for layer, value in z.items()}
     for source, changes in enumerate(directions([*reads.values(), *z.values(), stream], mask)):
         at_nodes, at_heads, last = changes[: len(reads)], changes[len(reads) : -1], changes[-1]
         for index, (site, part) in enumerate(zip(reads, at_nodes, strict=True)):
             if part is not None:
                 where = network.nodes.at(index).where
-                weights[where, source] = _by_node(frozen, index, part).to(weights)
-                influence[where, source] = _by_node(frozen, index, part * gains[site]).to(weights)
+                weights[where, source] = _by_node(frozen, index, part.to(mask))
+                influence[where, source] = _by_node(frozen, index, part.to(mask) * gains[site])
         for layer, part in zip(z, at_heads, strict=True):
             if part is not None:
                 moved[layer][source] = part.flatten(0, 1)
         if last is not None:
-            weights[-1, source] = influence[-1, source] = (last * pull).sum().to(weights)
+            weights[-1, source] = influence[-1, source] = (last.to(mask) * pull).sum()
     return weights, influence, moved
 
 
@@ -242,7 +242,7 @@ def _backward(
     n = len(mask)
     direct = mask.new_zeros(n + 1, n)
     read = {
-        layer: leaf.new_zeros(n + 1, leaf.shape[0] * leaf.shape[1], leaf.shape[2]) for layer, leaf in leaves.items()
+        layer: mask.new_zeros(n + 1, leaf.shape[0] * leaf.shape[1], leaf.shape[2]) for layer, leaf in leaves.items()
     }
     for target, value in _targets(frozen, reads, (stream * pull).sum()):
         if value.requires_grad:

@@ -142,7 +142,7 @@ def completeness(findings: Findings) -> str | None:
 
 
 # Of what the circuit keeps beyond the empty one: so many edges are named as keep this share of it.
-EDGE_SHARE = 0.9
+EDGE_SHARE = 0.8
 
 
 def edges(findings: Findings) -> str | None:

@@ -344,9 +344,8 @@ def test_a_circuit_from_the_command_line(monkeypatch, gossamer, tmp_path):
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert circuit.sha256 in page
     assert facts["edges"] == written["edge_test"]
-    # Every node of these is active: with all measured edges the circuit is whole.
-    last = facts["edges"]["points"][-1]
-    assert last["strongest"]["value"] == pytest.approx(circuit.measured["faithfulness"], abs=1e-4)
+    assert facts["edges"]["every"]["value"] == pytest.approx(circuit.measured["faithfulness"])
+    assert len(facts["edges"]["points"]) > 3
     assert written["qk"]
     assert written["edges"] == json.loads((folder / "circuit.json").read_text(encoding="utf-8"))["edges"]
     assert str(bundled.home()) not in page
@@ -420,6 +419,7 @@ def test_the_demo_says_what_was_found_and_how_stable_it_is(monkeypatch, gossamer
         "prompt_error": 0.125,
         "answer_kl": 0.5,
         "stability": {"bootstrap": 0.5},
+        "edges": None,
     }
     said = " ".join(gossamer("demo").out.split())
     assert "2 nodes of 7 candidates keep 90.0% of the logit difference of t in m" in said

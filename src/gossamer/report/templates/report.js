@@ -56,7 +56,7 @@
     // Sites rise, so an edge goes up, from the top of its source to the bottom of its target; the metric is above all.
     const line = (edge, labelled) => {
       // A label stands near the end that is not the chosen node.
-      const t = edge.target === chosen ? 0.22 : 0.78;
+      const t = edge.target === chosen ? 0.3 : 0.7;
       if (!pills.has(edge.source) || (edge.target >= 0 && !pills.has(edge.target))) return;
       const from = middle(edge.source);
       const to = edge.target < 0 ? { x: from.x, bottom: 1 } : middle(edge.target);
@@ -119,7 +119,7 @@
       }
       pills.get(node)?.classList.add("chosen");
       const both = strongest([...sources, ...targets]);
-      const labelled = new Set(both.slice(0, 6));
+      const labelled = new Set(both.slice(0, 5));
       for (const edge of both.reverse()) line(edge, labelled.has(edge));
       const sides = made("div", undefined, "sides");
       sides.append(list("comes from", sources, "source"), list("goes to", targets, "target"));

@@ -34,6 +34,7 @@
     const targetsOf = (node) => strongest(edges.filter((edge) => edge.source === node));
     const nameOf = (node) => node < 0 ? map.dataset.metric
       : [...document.getElementById("row-" + node).cells].slice(1, 4).map((cell) => cell.textContent.trim()).join(" ");
+    const MOST_LABELS = 8;
     let chosen = null;
 
     const made = (name, text, kind) => {
@@ -54,10 +55,8 @@
     };
 
     // Sites rise, so an edge goes up, from the top of its source to the bottom of its target; the metric is above all.
-    const line = (edge, labelled) => {
-      // A label stands near the end that is not the chosen node.
-      const t = edge.target === chosen ? 0.3 : 0.7;
-      if (!pills.has(edge.source) || (edge.target >= 0 && !pills.has(edge.target))) return;
+    const line = (edge) => {
+      if (!pills.has(edge.source) || (edge.target >= 0 && !pills.has(edge.target))) return null;
       const from = middle(edge.source);
       const to = edge.target < 0 ? { x: from.x, bottom: 1 } : middle(edge.target);
       const bend = Math.max(14, (from.top - to.bottom) / 2);
@@ -66,13 +65,25 @@
         d: `M${from.x} ${from.top}C${from.x} ${from.top - bend} ${to.x} ${to.bottom + bend} ${to.x} ${to.bottom}`,
         stroke: colour, "stroke-width": 1 + 3 * Math.sqrt(edge.size), "marker-end": `url(#${edge.kind})`,
       });
-      if (!labelled) return;
-      const along = (a, b, c, d) => a * (1 - t) ** 3 + 3 * b * t * (1 - t) ** 2 + 3 * c * t * t * (1 - t) + d * t ** 3;
-      const label = drawn("text", {
-        x: along(from.x, from.x, to.x, to.x) + 5, y: along(from.top, from.top - bend, to.bottom + bend, to.bottom) + 3,
-        style: "fill: " + colour,
-      });
-      label.textContent = edge.weight + (edge.head ? " · " + edge.head : "");
+      // Its label stands near the end that is not the chosen node.
+      const t = edge.target === chosen ? 0.3 : 0.7;
+      const along = (p, q, r, s) => p * (1 - t) ** 3 + 3 * q * t * (1 - t) ** 2 + 3 * r * t * t * (1 - t) + s * t ** 3;
+      return {
+        text: edge.weight + (edge.head ? " · " + edge.head : ""), style: "fill: " + colour,
+        x: along(from.x, from.x, to.x, to.x) + 5,
+        y: along(from.top, from.top - bend, to.bottom + bend, to.bottom) + 3,
+      };
+    };
+
+    // Of many edges, or of two labels that would touch, the list alone has the numbers.
+    const label = (found) => {
+      const written = [];
+      for (const one of found.length > MOST_LABELS ? [] : found) {
+        const end = one.x + 6.2 * one.text.length;
+        if (written.some((other) => Math.abs(other.y - one.y) < 12 && one.x < other.end && other.x < end)) continue;
+        written.push({ ...one, end });
+        drawn("text", { x: one.x, y: one.y, style: one.style }).textContent = one.text;
+      }
     };
 
     const list = (title, found, end) => {
@@ -119,8 +130,7 @@
       }
       pills.get(node)?.classList.add("chosen");
       const both = strongest([...sources, ...targets]);
-      const labelled = new Set(both.slice(0, 5));
-      for (const edge of both.reverse()) line(edge, labelled.has(edge));
+      label(both.map(line).filter(Boolean));
       const sides = made("div", undefined, "sides");
       sides.append(list("comes from", sources, "source"), list("goes to", targets, "target"));
       panel.replaceChildren(made("h3", nameOf(node)), sides);

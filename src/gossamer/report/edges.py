@@ -49,6 +49,6 @@ def _shares(edge: Edge) -> str:
     parts = [(f"head {one}", one.weight) for one in edge.heads[:HEADS]]
     parts += [("other heads", sum(one.weight for one in edge.heads[HEADS:])), ("same token", edge.direct)]
     parts.sort(key=lambda one: -abs(one[1]))
-    # What is left out is less than half a percent of the weight.
-    seen = [(name, part) for name, part in parts if abs(part) > 0.005 * abs(edge.weight)]
+    # What is left out is less than two percent of the weight each.
+    seen = [(name, part) for name, part in parts if abs(part) > 0.02 * abs(edge.weight)]
     return ", ".join(f"{name} {text.number(part, signed=True)}" for name, part in seen)

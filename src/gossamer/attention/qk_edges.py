@@ -133,12 +133,13 @@ def _moved(
     edits = {Site(kind, layer): (lambda value, kind=kind: kept(kind, value)) for kind in ("q_proj", "k_proj")}
     frozen.run(mask, lambda site, live: frozen.values[site], edits)
     values = [seen["q_proj"], seen["k_proj"]]
-    columns = list(directions(values, mask)) if any(one.requires_grad for one in values) else [[None, None]] * len(mask)
-    queries, keys = (
-        torch.stack([torch.zeros_like(value) if one[place] is None else one[place].detach() for one in columns])
-        for place, value in enumerate(values)
-    )
-    return queries.to(dtype), keys.to(dtype)
+    queries, keys = (torch.zeros(len(mask), *value.shape, dtype=dtype, device=mask.device) for value in values)
+    if any(value.requires_grad for value in values):
+        for node, parts in enumerate(directions(values, mask)):
+            for whole, part in zip((queries, keys), parts, strict=True):
+                if part is not None:
+                    whole[node] = part
+    return queries, keys
 
 
 def _at(network: Splice, batch: Batch, role: str) -> Bool[Tensor, "batch pos"]:

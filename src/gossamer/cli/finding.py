@@ -97,8 +97,8 @@ def circuit(
         with progress_bars(err):
             how = {"recipe": kind, "settings": settings, "search": search}
             found = find_circuit(network, chosen, prompted, faithfulness=faithfulness, size=size, **how)
-            more = {"methods": methods, "reruns": reruns, "others": others, "edges": edges, "qk": qk}
-            report = write_results(found, output, **more)
+            asked = {"edges": edges, "qk": qk}
+            report = write_results(found, output, methods=methods, reruns=reruns, others=others, **asked)
     _tell(found, report, as_json)
 
 

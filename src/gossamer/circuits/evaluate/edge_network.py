@@ -110,7 +110,7 @@ class EdgeNetwork:
                 run = run.with_sites(sites[start:])
                 prefix = passing[sites[start]].repeat(len(block), 1, 1)
             found = run.capture(stacked.tokens, stacked.replaced, [site], prefix=prefix, reconstruct=reconstruct)[site]
-            for x in found.split(len(batch.roles)):
+            for x in torch.split(found, len(batch.roles)):
                 yield torch.nonzero(which == next(numbers)).squeeze(1), x
 
     def _blocks(self, index: int) -> bool:

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_splice import some_nodes, tiny_examples, tiny_model, tiny_splice
+from circuit_lab import all_nodes, random_ablation, random_choice, random_dictionary, sites_of
+from tiny_splice import some_nodes, tiny_examples, tiny_splice
 from torch import Tensor
 
+from gossamer.circuits.ablation import AblationKind
 from gossamer.circuits.edges import direct_effects
 from gossamer.circuits.evaluate import edge_network
 from gossamer.circuits.evaluate.edge_network import EdgeNetwork
@@ -16,6 +18,7 @@ from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.tasks.prompt_pairs import PromptPairs
+from gossamer.tasks.task import Task
 
 ALL = slice(0, 6)
 SPLICES = [
@@ -24,11 +27,6 @@ SPLICES = [
     (("resid_post.0", "z.1", "resid_post.1", "resid_post.2"), "mean"),
     (("z.0", "attn_out.1", "mlp_out.1", "resid_mid.2"), "mean"),
 ]
-
-
-@pytest.fixture(scope="module")
-def model() -> LanguageModel:
-    return tiny_model()
 
 
 @pytest.fixture(scope="module", params=["roles lead", "a hole"])
@@ -145,3 +143,24 @@ def test_edges_that_do_not_fit_the_circuit_are_refused(model: LanguageModel) -> 
     every = torch.ones(len(circuit) + 1, len(circuit), dtype=torch.bool)
     with pytest.raises(UsageError, match="all other latents are ablated"):
         EdgeNetwork(network.with_nodes(circuit, non_nodes="kept"), every)
+
+
+@pytest.mark.parametrize(
+    ("kind", "convention"),
+    [("zero", {}), ("resample", {}), ("mean", {"normalisation": "layer_norm"})],
+    ids=["zero", "resample", "normalised"],
+)
+def test_both_ends_hold_for_every_ablation_and_for_dictionaries_that_normalise(
+    model: LanguageModel, task: Task, kind: AblationKind, convention: dict[str, str]
+) -> None:
+    sites = sites_of("resid_post.0", "resid_post.1")
+    dictionaries = {site: random_dictionary(site, seed=seed, **convention) for seed, site in enumerate(sites)}
+    nodes = all_nodes(dictionaries)
+    splice = Splice.of(model, dictionaries, task.test, random_ablation(sites, kind=kind), nodes, batch_size=3)
+    circuit = random_choice(nodes, 20)
+    network, rows = splice.with_nodes(circuit), slice(0, 4)
+    every = torch.ones(len(circuit) + 1, len(circuit), dtype=torch.bool)
+    ones = torch.ones(len(circuit), dtype=torch.float64)
+    for kept, mask in ((every, ones), (~every, 0 * ones)):
+        found = EdgeNetwork(network, kept)(rows).logits()
+        torch.testing.assert_close(found, network(mask, rows), rtol=1e-10, atol=1e-12)

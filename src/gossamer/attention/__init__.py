@@ -6,7 +6,7 @@ from gossamer.attention.frozen import FrozenPass
 from gossamer.attention.heads import HeadShares, head_shares
 from gossamer.attention.qk import HeadMaps, ScoreAttribution, attribute_score, top_pairs
 from gossamer.attention.source import Source
-from gossamer.attention.trace import Root, Trace, TraceNode, latent_root, logit_root, trace
+from gossamer.attention.trace import Root, Trace, TraceNode, TraceTree, latent_root, logit_root, trace
 from gossamer.attention.tracing import TraceResult, trace_prompt, trace_task
 from gossamer.attention.trust import Trust, TrustReport, trust_report
 
@@ -22,6 +22,7 @@ __all__ = [
     "TraceCheck",
     "TraceNode",
     "TraceResult",
+    "TraceTree",
     "Trust",
     "TrustReport",
     "attribute_score",

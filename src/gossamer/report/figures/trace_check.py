@@ -1,0 +1,71 @@
+"""What a trace's edges predict against what the model does when their contributions are removed."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gossamer.attention.check import Agreement, EdgeCheck
+from gossamer.attention.tracing import TraceResult
+from gossamer.errors import UsageError
+from gossamer.report import style
+
+# The largest edges have their names beside them.
+_NAMED = 3
+# Below this share of the largest effect the axes are linear, beyond it logarithmic: effects differ by orders.
+_LINEAR = 0.02
+
+
+def trace_check(result: TraceResult) -> Figure:
+    """Scatter measured against predicted effects over the diagonal, with patterns held and with nothing held.
+
+    Raises:
+        UsageError: the trace was not checked.
+    """
+    if result.check is None:
+        raise UsageError(f"{result!r}: a trace whose edges were checked expected; trace it with check=True (--check)")
+    edges = result.check.edges
+    largest = max(max(abs(edge.predicted), abs(edge.frozen), abs(edge.live)) for edge in edges) or 1.0
+    with style.paper():
+        figure = Figure(figsize=(style.PAGE, 3.3), layout="constrained")
+        held, live = figure.subplots(1, 2, sharey=True)
+        _panel(held, result, [edge.frozen for edge in edges], result.check.frozen, style.OURS)
+        _panel(live, result, [edge.live for edge in edges], result.check.live, style.AGAINST)
+        for axes, name in ((held, "patterns and norms held"), (live, "nothing held")):
+            axes.set_xscale("symlog", linthresh=_LINEAR * largest)
+            axes.set_yscale("symlog", linthresh=_LINEAR * largest)
+            axes.set(xlim=(-1.6 * largest, 1.6 * largest), ylim=(-1.6 * largest, 1.6 * largest))
+            axes.tick_params(labelsize=style.SMALL)
+            axes.set_xlabel("predicted: contribution to the parent")
+            style.title(axes, f"{name[0].upper()}{name[1:]}", style.PAGE * 0.4)
+        held.set_ylabel("measured: fall when it is removed")
+    return figure
+
+
+def _panel(axes: Axes, result: TraceResult, measured: Sequence[float], found: Agreement, colour: str) -> None:
+    assert result.check is not None
+    edges = result.check.edges
+    axes.axline((0, 0), slope=1, color=style.MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
+    for line in (axes.axhline, axes.axvline):
+        line(0, color=style.RULE, linewidth=0.6)
+    predicted = [edge.predicted for edge in edges]
+    axes.scatter(predicted, measured, s=13, color=colour, alpha=0.65, linewidth=0, zorder=3, gid="edges")
+    drawn = f"{found.texts} texts" if found.texts > 1 else "edges of one prompt"
+    said = f"rank correlation {found.value:.2f}\n[{found.low:.2f}, {found.high:.2f}] over {drawn}\n{found.edges} edges"
+    axes.text(0.03, 0.97, said, transform=axes.transAxes, va="top", fontsize=style.SMALL, color=colour)
+    for place in sorted(range(len(edges)), key=lambda one: -abs(predicted[one]))[:_NAMED]:
+        _name(axes, result, edges[place], measured[place])
+
+
+def _name(axes: Axes, result: TraceResult, edge: EdgeCheck, measured: float) -> None:
+    right = edge.predicted < 0
+    axes.annotate(
+        style.drawable(f"{result.trace.nodes[edge.child].source} {result.token(edge.child)}".strip()),
+        (edge.predicted, measured),
+        xytext=(6 if right else -6, -2),
+        textcoords="offset points",
+        fontsize=style.SMALL - 0.8,
+        color=style.MUTED,
+        ha="left" if right else "right",
+        va="top",
+    )

@@ -31,7 +31,7 @@ def test_both_panels_hold_all_edges(result):
     texts = [[text.get_text() for text in axes.texts] for axes in (held, live)]
     assert "rank correlation 0.90\n[0.80, 1.00] over edges of one prompt\n8 edges" in texts[0]
     assert "rank correlation 0.50\n[-0.10, 0.80] over 5 texts\n8 edges" in texts[1]
-    assert "z.1/1@1  word1" in texts[0]
+    assert "z.1/1@1 word1" in texts[0]
 
 
 def test_pictures_are_png_or_svg(result, tmp_path):

@@ -1,17 +1,17 @@
 """What a trace's edges predict against what the model does when their contributions are removed."""
 
+import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from gossamer.attention.check import Agreement, EdgeCheck
+from gossamer.attention.check import Agreement
 from gossamer.attention.tracing import TraceResult
 from gossamer.errors import UsageError
 from gossamer.report import style
 
-# The largest edges have their names beside them.
-_NAMED = 3
 # Below this share of the largest effect the axes are linear, beyond it logarithmic: effects differ by orders.
 _LINEAR = 0.02
 
@@ -25,19 +25,25 @@ def trace_check(result: TraceResult) -> Figure:
     if result.check is None:
         raise UsageError(f"{result!r}: a trace whose edges were checked expected; trace it with check=True (--check)")
     edges = result.check.edges
-    largest = max(max(abs(edge.predicted), abs(edge.frozen), abs(edge.live)) for edge in edges) or 1.0
+    effects = [value for edge in edges for value in (edge.predicted, edge.frozen, edge.live)]
+    largest = max(map(abs, effects)) or 1.0
+    limits = (min(-0.1 * largest, 1.6 * min(effects)), max(0.1 * largest, 1.6 * max(effects)))
     with style.paper():
         figure = Figure(figsize=(style.PAGE, 3.3), layout="constrained")
         held, live = figure.subplots(1, 2, sharey=True)
         _panel(held, result, [edge.frozen for edge in edges], result.check.frozen, style.OURS)
         _panel(live, result, [edge.live for edge in edges], result.check.live, style.AGAINST)
-        for axes, name in ((held, "patterns and norms held"), (live, "nothing held")):
+        for axes, name in ((held, "Patterns and norms held"), (live, "Nothing held")):
             axes.set_xscale("symlog", linthresh=_LINEAR * largest)
             axes.set_yscale("symlog", linthresh=_LINEAR * largest)
-            axes.set(xlim=(-1.6 * largest, 1.6 * largest), ylim=(-1.6 * largest, 1.6 * largest))
+            axes.set(xlim=limits, ylim=limits)
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_locator(FixedLocator(_ticks(*limits, _LINEAR * largest)))
+                axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+                axis.set_minor_locator(NullLocator())
             axes.tick_params(labelsize=style.SMALL)
             axes.set_xlabel("predicted: contribution to the parent")
-            style.title(axes, f"{name[0].upper()}{name[1:]}", style.PAGE * 0.4)
+            style.title(axes, name, style.PAGE * 0.4)
         held.set_ylabel("measured: fall when it is removed")
     return figure
 
@@ -52,20 +58,22 @@ def _panel(axes: Axes, result: TraceResult, measured: Sequence[float], found: Ag
     axes.scatter(predicted, measured, s=13, color=colour, alpha=0.65, linewidth=0, zorder=3, gid="edges")
     drawn = f"{found.texts} texts" if found.texts > 1 else "edges of one prompt"
     said = f"rank correlation {found.value:.2f}\n[{found.low:.2f}, {found.high:.2f}] over {drawn}\n{found.edges} edges"
-    axes.text(0.03, 0.97, said, transform=axes.transAxes, va="top", fontsize=style.SMALL, color=colour)
-    for place in sorted(range(len(edges)), key=lambda one: -abs(predicted[one]))[:_NAMED]:
-        _name(axes, result, edges[place], measured[place])
-
-
-def _name(axes: Axes, result: TraceResult, edge: EdgeCheck, measured: float) -> None:
-    right = edge.predicted < 0
+    axes.text(0.97, 0.03, said, transform=axes.transAxes, ha="right", va="bottom", fontsize=style.SMALL, color=colour)
+    largest = max(range(len(edges)), key=lambda one: abs(predicted[one]))
+    right = predicted[largest] < 0
     axes.annotate(
-        style.drawable(f"{result.trace.nodes[edge.child].source} {result.token(edge.child)}".strip()),
-        (edge.predicted, measured),
-        xytext=(6 if right else -6, -2),
+        style.drawable(f"{result.trace.nodes[edges[largest].child].source}{result.token(edges[largest].child)}"),
+        (predicted[largest], measured[largest]),
+        xytext=(6 if right else -6, -3),
         textcoords="offset points",
         fontsize=style.SMALL - 0.8,
         color=style.MUTED,
         ha="left" if right else "right",
         va="top",
     )
+
+
+def _ticks(low: float, high: float, linear: float) -> list[float]:
+    """Zero, and powers of ten where the axis is logarithmic."""
+    powers = [10.0**power for power in range(math.ceil(math.log10(linear)), 1 + math.ceil(math.log10(max(high, -low))))]
+    return [value for value in (*(-one for one in reversed(powers)), 0.0, *powers) if low <= value <= high]

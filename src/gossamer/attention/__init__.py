@@ -4,12 +4,8 @@ from gossamer.attention.check import TraceCheck, check_trace
 from gossamer.attention.direct import DirectAttribution, direct_attribution
 from gossamer.attention.frozen import FrozenPass
 from gossamer.attention.heads import HeadShares, head_shares
-<<<<<<< HEAD
-from gossamer.attention.qk import HeadMaps, ScoreAttribution, attribute_score, top_pairs
-from gossamer.attention.qk_edges import qk_edges
-=======
 from gossamer.attention.qk import HeadMaps, LatentPair, ScoreAttribution, attribute_score, top_latent_pairs, top_pairs
->>>>>>> main
+from gossamer.attention.qk_edges import qk_edges
 from gossamer.attention.source import Source
 from gossamer.attention.trace import Root, Trace, TraceNode, TraceTree, latent_root, logit_root, trace
 from gossamer.attention.tracing import TraceResult, trace_prompt, trace_task
@@ -37,11 +33,8 @@ __all__ = [
     "head_shares",
     "latent_root",
     "logit_root",
-<<<<<<< HEAD
     "qk_edges",
-=======
     "top_latent_pairs",
->>>>>>> main
     "top_pairs",
     "trace",
     "trace_prompt",

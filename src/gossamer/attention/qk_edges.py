@@ -99,7 +99,7 @@ def _scores(frozen: FrozenSplice, layer: int, places: Sequence[Place]) -> dict[P
     queries, keys = _moved(frozen, layer)
     with torch.no_grad(), network.model.edit(frozen.as_edits()):
         maps = HeadMaps(FrozenPass.of(network.model, [], batch.tokens), layer)
-    factor, cap, group = maps.factor, maps.cap, network.model.n_heads // keys.shape[3]
+    factor, group = maps.factor, network.model.n_heads // keys.shape[3]
     seen = frozen.scales[Site("pattern", layer)] > 0
     found = {}
     for place in places:
@@ -111,8 +111,7 @@ def _scores(frozen: FrozenSplice, layer: int, places: Sequence[Place]) -> dict[P
                 query, _ = maps.after("q", head, row, t, queries[:, row, t, head])
                 for s in torch.nonzero(read[row] & seen[row, head, t]).flatten().tolist():
                     key, _ = maps.after("k", head, row, s, keys[:, row, s, head // group])
-                    slope = 1.0 if cap is None else 1 - (float(maps.scores[row, head, t, s]) / cap) ** 2
-                    total += factor * slope * (query @ key.T)
+                    total += factor * maps.slope(float(maps.scores[row, head, t, s])) * (query @ key.T)
         found[place] = total
     return found
 

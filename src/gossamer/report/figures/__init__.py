@@ -8,8 +8,4 @@ from gossamer.report.figures.edges import edges
 from gossamer.report.figures.stability import stability
 from gossamer.report.figures.trace_check import trace_check
 
-<<<<<<< HEAD
-__all__ = ["budget", "circuit_map", "completeness", "curves", "edges", "stability"]
-=======
-__all__ = ["budget", "circuit_map", "completeness", "curves", "stability", "trace_check"]
->>>>>>> main
+__all__ = ["budget", "circuit_map", "completeness", "curves", "edges", "stability", "trace_check"]

@@ -6,6 +6,7 @@ survive the threads of torch.
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -25,7 +26,7 @@ def built(folder):
     torch.set_num_threads(1)
     tokenizer = word_tokenizer()
     model = LanguageModel.load(tiny_gpt2_model(tokenizer), tokenizer=tokenizer)
-    build_store(model, dictionaries(), texts(), folder, settings=SETTINGS)
+    build_store(model, dictionaries(), texts(8), folder, settings=replace(SETTINGS, shard_tokens=40))
 
 
 def read(folder):

@@ -249,8 +249,12 @@ def test_search_by_statistics_token_word_and_explanation(store, folder, tokenize
     with FeatureStore(tmp_path) as other:
         other.explain({Feature(SITES[0], 1): "Names of girls", Feature(SITES[0], 2): "girls and boys and parks, parks"})
         other.explain({Feature(SITES[1], 3): "the word 'park'"}, method="by hand")
-        said = [(row["site"], row["latent"]) for row in other.search(Search(explanation="park(s) parks")).to_pylist()]
-        assert said == [("resid_post.0", 2), ("z.1", 3)]
+        said = other.search(Search(explanation="park(s) parks")).to_pylist()
+        assert [(row["site"], row["latent"]) for row in said] == [("resid_post.0", 2), ("z.1", 3)]
+        # Okapi BM25 by hand: a word in one text of three, texts of 6 and 3 words where the mean is 4.
+        rarity = math.log(1 + 2.5 / 1.5)
+        expected = [rarity * 2.2 / (1 + 1.2 * (0.25 + 0.75 * length / 4)) for length in (6, 3)]
+        assert [row["score"] for row in said] == pytest.approx(expected)
         said = [(row["latent"]) for row in other.search(Search(explanation="GIRLS")).to_pylist()]
         assert said == [1, 2]
         assert other.card(Feature(SITES[0], 1)).explanation == "Names of girls"

@@ -114,10 +114,10 @@ def _bm25(words: Sequence[str]) -> str:
     listed = ", ".join(quoted(word) for word in words)
     return (
         "WITH texts AS (SELECT site, latent, list_filter(regexp_split_to_array(lower(text), '[^\\p{L}\\p{N}]+'), "
-        "one -> one <> '') AS terms FROM explanations), "
+        "lambda one: one <> '') AS terms FROM explanations), "
         "corpus AS (SELECT count(*) AS n, avg(len(terms)) AS mean FROM texts), "
-        "hits AS (SELECT site, latent, len(terms) AS length, word, len(list_filter(terms, one -> one = word)) AS often "
-        f"FROM texts CROSS JOIN (SELECT unnest([{listed}]) AS word)), "
+        "hits AS (SELECT site, latent, len(terms) AS length, word, "
+        f"len(list_filter(terms, lambda one: one = word)) AS often FROM texts CROSS JOIN (SELECT unnest([{listed}]) AS word)), "
         "known AS (SELECT word, count(*) AS having_it FROM hits WHERE often > 0 GROUP BY word) "
         "SELECT site, latent, sum(ln(1 + (n - having_it + 0.5) / (having_it + 0.5)) * often * "
         f"({_K1} + 1) / (often + {_K1} * (1 - {_B} + {_B} * length / mean))) AS score "

@@ -1,0 +1,18 @@
+"""Indirect object identification, studied: latents, heads, paths and scores, chosen on some prompts, reported on others."""
+
+from gossamer.attention.ioi.patching import Head, head_effects, layer_effects, path_effects
+from gossamer.attention.ioi.results import IOIStudy
+from gossamer.attention.ioi.study import PARTS, StudyOptions, ioi_study
+from gossamer.attention.ioi.survey import survey_heads
+
+__all__ = [
+    "PARTS",
+    "Head",
+    "IOIStudy",
+    "StudyOptions",
+    "head_effects",
+    "ioi_study",
+    "layer_effects",
+    "path_effects",
+    "survey_heads",
+]

@@ -1,4 +1,5 @@
-"""Indirect object identification, studied: latents, heads, paths and scores, chosen on some prompts, reported on others."""
+"""A study of indirect object identification: heads, paths, latents and scores, chosen on some prompts and reported on
+others."""
 
 from gossamer.attention.ioi.patching import Head, head_effects, layer_effects, path_effects
 from gossamer.attention.ioi.results import IOIStudy

@@ -1,9 +1,9 @@
 """Which relation the second mention reads: its attention outputs are taken from a prompt in which one thing is changed.
 
 attn_out of some layers at the second mention comes from a run on a changed prompt (another connective, other names,
-another beginning, a filler, the other order), and everything else is the clean run. What is kept of the logit difference
-says what those outputs were about (Kissane et al. 2024, who changed " and" to " alongside"). Floors are zeros at the same
-token, not at all tokens as in their code.
+another beginning, a filler, the other order), and everything else is the clean run. What is kept of the logit
+difference says what those outputs were about (Kissane et al. 2024, who changed " and" to " alongside"). The floor is
+zeros at the same token, not at all tokens as in their code.
 """
 
 from collections.abc import Iterator, Sequence

@@ -19,6 +19,8 @@ from gossamer.attention.ioi.ablation import LatentAblation, latent_effects
 from gossamer.attention.ioi.patching import Head, head_effects, layer_effects, path_effects
 from gossamer.attention.ioi.prompts import AND, ORDERS, encode_prompts
 from gossamer.attention.ioi.results import (
+    ERROR,
+    EVERY,
     Agreement,
     Estimate,
     HeadEffect,
@@ -32,7 +34,7 @@ from gossamer.attention.ioi.results import (
     ScorePair,
     ScoreStudy,
 )
-from gossamer.attention.ioi.scores import TARGETS, ScoreTables, explained, score_tables
+from gossamer.attention.ioi.scores import TARGETS, ScoreTables, explained, score_tables, shares_of
 from gossamer.attention.ioi.setup import CHOOSE, REPORT, Setup, interval
 from gossamer.attention.ioi.sources import SOURCES, role_contributions
 from gossamer.attention.trust import trust_report
@@ -40,9 +42,10 @@ from gossamer.model.site import Site
 from gossamer.tasks.task import Task
 from gossamer.tokens import Tokens
 
-ERROR, EVERY = -1, -2
 KS = (1, 2, 4, 8, 16, 32, 64)
-_SENDERS, _S2_HEADS, _MOVERS, _LATENTS, _NOISED = 16, 6, 3, 8, 2
+# How many are looked at: heads at END and at S2 that paths begin at, latents of a layer, layers of changed prompts,
+# and the least share of the change of a second such layer.
+_SENDERS, _S2_HEADS, _LATENTS, _NOISED, _CARRIES = 16, 6, 8, 2, 0.05
 
 
 def patching(setup: Setup, most_layers: int) -> Part:
@@ -85,8 +88,8 @@ def _head_rows(setup: Setup, role: str, layers: Sequence[int]) -> list[HeadEffec
 
 
 def _attention(setup: Setup, layers: Sequence[int]) -> Float[Tensor, "layer head two"]:
-    """Mean attention from END to the indirect object and to the subject's first mention, on the reporting prompts."""
-    prompts = setup.prompts[setup.side(REPORT)]
+    """Mean attention from END to the indirect object and to the subject's first mention, on the choosing prompts."""
+    prompts = setup.prompts[setup.side(CHOOSE)]
     sites = [Site("pattern", layer) for layer in layers]
     with torch.no_grad():
         found = setup.model.capture(prompts.tokens, sites)
@@ -98,15 +101,9 @@ def _attention(setup: Setup, layers: Sequence[int]) -> Float[Tensor, "layer head
     return torch.stack(to, dim=2)
 
 
-def movers(found: Part) -> list[Head]:
-    """The name-moving heads: those whose output at END moves the logits most by its own path, on the choosing prompts."""
-    ranked = sorted((one for one in found.heads if one.role == "END"), key=lambda one: -one.direct_chosen)
-    return [one.head for one in ranked[:_MOVERS] if one.direct_chosen > 0]
-
-
 def _through_others(found: Part, n: int) -> list[Head]:
     """Heads at END that act through later heads: the fall less that by their own path, the largest first."""
-    moving = movers(found)
+    moving = found.name_movers
     rest = [one for one in found.heads if one.role == "END" and one.head not in moving]
     return [one.head for one in sorted(rest, key=lambda one: -(one.chosen - one.direct_chosen))[:n]]
 
@@ -120,7 +117,7 @@ def paths(setup: Setup, found: Part) -> Part:
     rows = setup.side(REPORT)
     clean, other, whole = setup.clean[rows], setup.swapped[rows], setup.whole[rows]
     pairs: list[tuple[list[Head], str, list[Head], Literal["q", "v"]]] = [
-        (_through_others(found, _SENDERS), "END", movers(found), "q"),
+        (_through_others(found, _SENDERS), "END", found.name_movers, "q"),
         (_at_s2(found, _S2_HEADS), "S2", _through_others(found, _S2_HEADS), "v"),
     ]
     effects = []
@@ -136,7 +133,7 @@ def paths(setup: Setup, found: Part) -> Part:
 
 
 def noise(setup: Setup, found: Part, connectives: Sequence[str], texts: Sequence[str]) -> Part:
-    """Attention outputs at S2 from changed prompts, at the two layers that matter there and at all layers."""
+    """Attention outputs at S2 from changed prompts, at the layers that matter there (two at most) and at all layers."""
     rows = setup.side(REPORT)
     clean = setup.clean[rows]
     drawn = [setup.drawn[row] for row in rows.tolist()]
@@ -145,7 +142,8 @@ def noise(setup: Setup, found: Part, connectives: Sequence[str], texts: Sequence
     counts = _per_million((AND, *connectives), texts)
     changes = [("none", None), *noising.changes(drawn, connectives), ("zero", None)]
     noised = []
-    for layers in (sorted(one.layer for one in ranked[:_NOISED]), list(range(setup.model.n_layers))):
+    carrying = [one for one in ranked[:_NOISED] if one is ranked[0] or one.chosen >= _CARRIES]
+    for layers in (sorted(one.layer for one in carrying), list(range(setup.model.n_layers))):
         for change, prompts in changes:
             if change == "none":
                 kept = clean.difference
@@ -153,7 +151,8 @@ def noise(setup: Setup, found: Part, connectives: Sequence[str], texts: Sequence
                 encoded = None if prompts is None else encode_prompts(prompts, setup.speller)
                 kept = noising.kept_differences(clean, encoded, layers)
             templates = {name: clean.prompts.rows(template=name) for name in dict.fromkeys(clean.prompts.templates)}
-            split = {name: float(kept[own].mean() / clean.difference[own].mean()) for name, own in templates.items()}
+            groups = {**templates, **{order: clean.prompts.rows(order=order) for order in ORDERS}}
+            split = {name: float(kept[own].mean() / clean.difference[own].mean()) for name, own in groups.items()}
             word = AND if change == "none" else change.removeprefix("connective")
             noised.append(
                 Noised(
@@ -261,7 +260,7 @@ def scores(setup: Setup, found: Part) -> Part:
     """Pairs in the movers' scores, chosen on one side and measured on the other; and whether senders agree."""
     choosing, reporting = setup.passes(CHOOSE), setup.passes(REPORT)
     rows, agreement = [], []
-    for head in movers(found):
+    for head in found.name_movers:
         first, second = score_tables(choosing, head), score_tables(reporting, head)
         for target in TARGETS:
             rows.append(_score_row(setup, first[target], second[target]))
@@ -274,13 +273,12 @@ def scores(setup: Setup, found: Part) -> Part:
 
 def _score_row(setup: Setup, first: ScoreTables, second: ScoreTables) -> ScoreStudy:
     scores = second.scores
-    chosen, anything = first.top(max(KS), latents=True), first.top(max(KS), latents=False)
-    values, others = (second.values([pair for pair, _ in pairs]) for pairs in (chosen, anything))
-    centred = scores - scores.mean()
-    shares = (values.to(scores) @ centred) / centred.square().sum()
+    chosen, anything = first.chosen(max(KS), latents=True), first.chosen(max(KS), latents=False)
+    values, others = (second.values(pairs) for pairs in (chosen, anything))
+    before, after = (shares_of(tables.scores, tables.values(chosen[:8])) for tables in (first, second))
     pairs = tuple(
-        ScorePair(str(pair.query), str(pair.key), share, float(shares[number]), float(values[number].mean()))
-        for number, (pair, share) in enumerate(chosen[:8])
+        ScorePair(str(pair.query), str(pair.key), before[number], after[number], float(values[number].mean()))
+        for number, pair in enumerate(chosen[:8])
     )
     by_k, any_by_k = ({str(k): explained(scores, one[:k]) for k in KS} for one in (values, others))
     kinds = {f"{query} x {key}": share for (query, key), share in second.by_kind().items()}
@@ -302,7 +300,7 @@ def _explained_interval(setup: Setup, tables: ScoreTables, values: Float[Tensor,
 
 
 def _senders(setup: Setup, tables: ScoreTables, found: Part) -> list[tuple[float, float]]:
-    """Of every head with a path to the mover's query: the share of its latents in the score's mean, and the path's effect."""
+    """Of every head with a path to the mover's query: its latents' part of the score's mean, and the path's effect."""
     by_query = torch.stack(
         [
             table.sum(dim=1).new_zeros(len(tables.queries)).index_add(0, rows, table.sum(dim=1))

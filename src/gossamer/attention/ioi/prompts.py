@@ -1,8 +1,8 @@
 """Prompts of indirect object identification of which every part can be changed on its own.
 
-"One day, Mary and John went to the park. They played together. Then John said to": the two names, the connective between
-them, what stands before and a filler in the sentence are parts, so that one of them can be replaced while the others
-stay (Wang et al. 2022, arXiv 2211.00593, for the task; Kissane et al. 2024 for the changes).
+"One day, Mary and John went to the park. They played together. Then John said to": the two names, the connective
+between them, what stands before and a filler in the sentence are parts, so that one of them can be replaced while the
+others stay (Wang et al. 2022, arXiv 2211.00593, for the task; Kissane et al. 2024 for the changes).
 """
 
 import random
@@ -24,8 +24,10 @@ ORDERS = ("ABBA", "BABA")
 ROLES = ("IO", "connective", "S1", "S2", "END")
 AND, PREFIX, FILLER = " and", "It was a nice day. ", " while the weather was nice"
 TEMPLATES: dict[str, str] = {
-    "park_said": "{prefix}One day, {A}{connective} {B} went to the park{filler}. They played together. Then {S} said to",
-    "school_handed": "{prefix}One day, {A}{connective} {B} were at school{filler}. They were friends. {S} handed the toy to",
+    "park_said": "{prefix}One day, {A}{connective} {B} went to the park{filler}. They played together. "
+    "Then {S} said to",
+    "school_handed": "{prefix}One day, {A}{connective} {B} were at school{filler}. They were friends. "
+    "{S} handed the toy to",
     "beach_found": "{prefix}One day, {A}{connective} {B} played at the beach{filler}. They were happy. "
     "{S} found a red ball and gave it to",
     "store_said": "{prefix}One day, {A}{connective} {B} went to the store{filler}. They were happy. Then {S} said to",
@@ -33,8 +35,10 @@ TEMPLATES: dict[str, str] = {
     "After that, {S} gave a flower to",
     "school_found": "{prefix}One day, {A}{connective} {B} were at school{filler}. They were friends. "
     "{S} found a red ball and gave it to",
-    "beach_handed": "{prefix}One day, {A}{connective} {B} played at the beach{filler}. They were happy. {S} handed the toy to",
-    "school_threw": "{prefix}One day, {A}{connective} {B} were at school{filler}. They were friends. {S} threw the ball to",
+    "beach_handed": "{prefix}One day, {A}{connective} {B} played at the beach{filler}. They were happy. "
+    "{S} handed the toy to",
+    "school_threw": "{prefix}One day, {A}{connective} {B} were at school{filler}. They were friends. "
+    "{S} threw the ball to",
     "store_gave": "{prefix}Then, {A}{connective} {B} went to the store{filler}. {S} gave a drink to",
     "office_gave": "{prefix}When {A}{connective} {B} went to the office{filler}, {S} gave a book to",
     "garden_gave": "{prefix}Then, {A}{connective} {B} had a lot of fun at the garden{filler}. {S} gave a ring to",
@@ -103,7 +107,7 @@ class IOIPrompt:
 
     @property
     def reordered(self) -> "IOIPrompt":
-        """The two names exchanged before the second mention, which stays: the relation to the connective is reversed."""
+        """The two names exchanged, the second mention as it was: its relation to the connective is reversed."""
         return replace(self, order=ORDERS[self.order == ORDERS[0]])
 
     @property

@@ -8,9 +8,14 @@ from typing import Any
 
 from gossamer.attention.ioi.patching import Head
 from gossamer.display import listed, plural, short_repr
+from gossamer.errors import GossamerError
 from gossamer.results import Record, record_format
 
-RESULTS = "ioi.json"
+RESULTS, LATENTS = "ioi.json", "ioi_latents.json"
+# In place of a latent's number: what its dictionary leaves unexplained, and all active latents at once.
+ERROR, EVERY = -1, -2
+# A name-moving head's least share of the change by its own path, and attention to the indirect object; most heads.
+_CARRIES, _LOOKS, _MOVERS = 0.05, 0.2, 3
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class HeadEffect:
 
     Attributes:
         direct: of the path straight to the logits (END only).
-        to_io, to_s1: mean attention from END.
+        to_io, to_s1: mean attention from END, on the choosing prompts.
     """
 
     head: Head
@@ -87,7 +92,7 @@ class Noised:
         change: what was changed: "connective or", "names", ...; "zero" for zeros.
         layers: of attn_out.
         kept: mean logit difference over the clean one.
-        by_template: the same of each template.
+        by_group: the same of each template, and of each order.
         chance: of a connective, the probability that the model gives it after the first name.
         per_million: of a connective, how often it occurs in a million words of the text; NaN without one.
     """
@@ -95,7 +100,7 @@ class Noised:
     change: str
     layers: tuple[int, ...]
     kept: Estimate
-    by_template: Mapping[str, float]
+    by_group: Mapping[str, float]
     chance: float = math.nan
     per_million: float = math.nan
 
@@ -116,10 +121,10 @@ class LayerTrust:
 
 @dataclass(frozen=True)
 class LatentEffect:
-    """A latent ablated at the second mention, alone: by how much the logit difference falls, as a share of the clean one.
+    """A latent ablated at the second mention, alone: the fall of the logit difference as a share of the clean one.
 
     Attributes:
-        site, latent: which; latent -1: the dictionary's error, -2: all active latents at once.
+        site, latent: which; latent `ERROR`: the dictionary's error, `EVERY`: all active latents at once.
         chosen: on the prompts on which latents are ranked.
         reported: on the others; `by_order`: the same of ABBA and of BABA.
         active: share of prompts in which it is active, by order.
@@ -216,20 +221,20 @@ class Agreement:
 
 @dataclass(frozen=True)
 class SurveyedHead:
-    """One head in the survey: what its top latents do on text.
+    """One head in the survey: what its top latents, of those active on the text, do there.
 
     Attributes:
         head: the head.
-        latents: its top latents, largest share first.
-        live: how many of the top 10 and of the top 50 are active on the text often enough to be judged.
-        kind: what most of its top 10 do; "" where none is.
-        purity: share of the top 10 that do it, and of the top 50.
+        latents: its top 10, largest share first.
+        share: the head's mean share in its top 10, and in its top 50.
+        kind: what most of its top 10 do; "" where none does any one thing.
+        purity: share of the top 10 that do the same, and of the top 50.
         monosemantic: whether it looks so by the rules, of the top 10 and of the top 50.
     """
 
     head: Head
     latents: tuple[int, ...]
-    live: tuple[int, int]
+    share: tuple[float, float]
     kind: str
     purity: tuple[float, float]
     monosemantic: tuple[bool, bool]
@@ -256,6 +261,17 @@ class Part:
 
     def _facts(self) -> Iterator[str]:
         yield self.name
+
+    @property
+    def name_movers(self) -> list[Head]:
+        """The name-moving heads, by the choosing prompts, the strongest first; at most three.
+
+        Their own path from END carries at least 5 % of the whole change, and they attend from END to the indirect
+        object, with a fifth of their attention or more, and more than to the subject.
+        """
+        looking = [one for one in self.heads if one.role == "END" and one.to_io >= _LOOKS and one.to_io > one.to_s1]
+        ranked = sorted((one for one in looking if one.direct_chosen >= _CARRIES), key=lambda one: -one.direct_chosen)
+        return [one.head for one in ranked[:_MOVERS]]
 
 
 @dataclass(frozen=True)
@@ -285,9 +301,10 @@ class IOIStudy:
         )
 
     @classmethod
-    def of(cls, record: Record[Part]) -> "IOIStudy":
-        """The study of a record."""
-        return cls(record.settings, {part.name: part for part in record.rows})
+    def of(cls, *records: Record[Part]) -> "IOIStudy":
+        """The study of the record without dictionaries, and of that with them if there is one."""
+        parts = {part.name: part for record in records for part in record.rows}
+        return cls(records[-1].settings, parts)
 
     @classmethod
     def load(cls, folder: str | Path) -> "IOIStudy":
@@ -295,9 +312,15 @@ class IOIStudy:
 
         Raises:
             UsageError: there is none.
-            GossamerError: it is damaged.
+            GossamerError: it is damaged, or its two files are of different studies.
         """
-        return cls.of(FORMAT.load(Path(folder) / RESULTS))
+        target = Path(folder)
+        records = [FORMAT.load(target / RESULTS)]
+        if (target / LATENTS).is_file():
+            records.append(FORMAT.load(target / LATENTS))
+            if {**records[0].settings, "dictionaries": records[1].settings.get("dictionaries")} != records[1].settings:
+                raise GossamerError(f"{target}: two files of one study expected, found {LATENTS} of another; remove it")
+        return cls.of(*records)
 
 
 FORMAT = record_format("gossamer.ioi", 1, Part, "an IOI study")

@@ -10,6 +10,7 @@ from torch import Tensor
 from gossamer.attention.ioi.prompts import EncodedPrompts
 from gossamer.batching import in_batches
 from gossamer.display import short_repr
+from gossamer.model.inputs import gathered
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import BySite, Site
 
@@ -50,8 +51,12 @@ class CleanRun:
         prompts = prompts.to(model.device)
         sites = sorted(Site(kind, layer) for kind in ("resid_pre", "z") for layer in range(model.n_layers))
 
+        last = Site("resid_post", model.n_layers - 1)
+
         def batch(rows: slice) -> tuple[BySite[Tensor], Tensor]:
-            return model.capture(prompts.tokens[rows], sites), _difference(model, prompts, rows, None)
+            found = model.capture(prompts.tokens[rows], [*sites, last])
+            end = gathered(found.pop(last), prompts.places["END"][rows])
+            return found, _lead(model.unembed(end, prompts.answers[rows]))
 
         parts = in_batches(len(prompts), _BATCH, batch)
         values = BySite((site, torch.cat([one[site] for one, _ in parts])) for site in sites)
@@ -80,8 +85,11 @@ class CleanRun:
 
         def batch(part: slice) -> Tensor:
             chosen = rows[part]
+            tokens, at, ids = (
+                one[chosen] for one in (self.prompts.tokens, self.prompts.places["END"], self.prompts.answers)
+            )
             with self.model.edit(_edits(replaced, part)):
-                return _difference(self.model, self.prompts, chosen, (start, self.values[start][chosen]))
+                return _lead(self.model.resume(start, self.values[start][chosen], tokens, at=at, ids=ids))
 
         return torch.cat(in_batches(len(rows), _BATCH, batch)) if len(rows) else self.difference[rows]
 
@@ -118,9 +126,5 @@ class _Instead:
         return value.index_put((torch.arange(len(value), device=value.device), self.where), self.values.to(value))
 
 
-def _difference(
-    model: LanguageModel, prompts: EncodedPrompts, rows: slice | Tensor, start: tuple[Site, Tensor] | None
-) -> Float[Tensor, "run"]:
-    tokens, at, ids = prompts.tokens[rows], prompts.places["END"][rows], prompts.answers[rows]
-    found = model.logits(tokens, at=at, ids=ids) if start is None else model.resume(*start, tokens, at=at, ids=ids)
-    return found[:, 0].float() - found[:, 1].float()
+def _lead(logits: Float[Tensor, "run two"]) -> Float[Tensor, "run"]:
+    return logits[:, 0].float() - logits[:, 1].float()

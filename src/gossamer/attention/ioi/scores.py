@@ -1,9 +1,9 @@
 """Which pairs of latents make a name-moving head attend to the indirect object, and how much of its score they explain.
 
 The score is a sum over pairs of what the query and the key are made of (:mod:`gossamer.attention.qk`). Over prompts it
-varies, and each pair's covariance with it is its share of that variance: the shares of all pairs sum to 1. Pairs are
-chosen by it on some prompts and measured on others, where they explain 1 - var(score - pairs) / var(score) without any
-fitted coefficient.
+varies, and each pair's covariance with it is its share of that variance: the shares of all pairs sum to 1. A sum of
+some pairs explains 1 - var(score - sum) / var(score) of it, without any fitted coefficient. Pairs are chosen by that on
+some prompts and measured on others.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,6 +22,8 @@ from gossamer.attention.source import Source
 from gossamer.display import plural, short_repr
 
 Target = Literal["IO", "IO - S1"]
+# Pairs among which the best ones are looked for.
+_CANDIDATES = 512
 TARGETS: tuple[Target, ...] = ("IO", "IO - S1")
 
 
@@ -82,20 +84,35 @@ class ScoreTables:
             found[rows.unsqueeze(1), columns] += weight * table
         return found
 
-    def top(self, n: int, *, latents: bool) -> list[tuple[Pair, float]]:
-        """The pairs with the largest covariance, and it as a share of the variance; of latents alone or of all parts."""
-        found = self.covariances() / self.scores.var(unbiased=False)
+    def chosen(self, n: int, *, latents: bool) -> list[Pair]:
+        """At most n pairs whose sum explains most of the scores' variance, the best next one first.
+
+        They are taken from the 512 pairs of largest covariance; fewer than n where no further one explains more.
+
+        Args:
+            n: how many.
+            latents: of latents alone, or of all parts.
+        """
+        found = self.covariances()
         if latents:
             rows, columns = (
                 torch.tensor([one.kind == "latent" for one in parts]) for parts in (self.queries, self.keys)
             )
-            found = found.masked_fill(~(rows.unsqueeze(1) & columns).to(found.device), float("-inf"))
-        top = found.flatten().topk(min(n, found.numel()))
-        kept = [
-            (place, value) for place, value in zip(top.indices.tolist(), top.values.tolist(), strict=True) if value > 0
-        ]
-        width = len(self.keys)
-        return [(Pair(self.queries[place // width], self.keys[place % width]), value) for place, value in kept]
+            found = found.masked_fill(~(rows.unsqueeze(1) & columns), 0.0)
+        width, places = len(self.keys), found.flatten().topk(min(_CANDIDATES, found.numel())).indices.tolist()
+        candidates = [Pair(self.queries[place // width], self.keys[place % width]) for place in places]
+        values = self.values(candidates)
+        values = values - values.mean(dim=1, keepdim=True)
+        left, order = self.scores - self.scores.mean(), []
+        for _ in range(min(n, len(candidates))):
+            gains = 2 * values @ left - values.square().sum(dim=1)
+            gains[order] = float("-inf")
+            best = int(gains.argmax())
+            if gains[best] <= 0:
+                break
+            order.append(best)
+            left = left - values[best]
+        return [candidates[number] for number in order]
 
     def by_kind(self) -> dict[tuple[str, str], float]:
         """Shares of the variance by kinds of parts: latents, errors, biases, MLPs, embeddings."""
@@ -148,3 +165,9 @@ def explained(scores: Float[Tensor, "prompt"], parts: Float[Tensor, "pair prompt
     """Share of the scores' variance over prompts that the sum of some parts explains, with coefficient 1."""
     left = (scores - parts.sum(dim=0).to(scores)).var(unbiased=False)
     return float(1 - left / scores.var(unbiased=False))
+
+
+def shares_of(scores: Float[Tensor, "prompt"], parts: Float[Tensor, "pair prompt"]) -> list[float]:
+    """Each part's covariance with the scores, as a share of their variance."""
+    centred = scores - scores.mean()
+    return ((parts.to(scores) @ centred) / centred.square().sum()).tolist()

@@ -9,14 +9,14 @@ from typing import Any
 from gossamer.attention.ioi import parts
 from gossamer.attention.ioi.noising import CONNECTIVES
 from gossamer.attention.ioi.prompts import TEMPLATES
-from gossamer.attention.ioi.results import FORMAT, RESULTS, IOIStudy, Part
+from gossamer.attention.ioi.results import FORMAT, LATENTS, RESULTS, IOIStudy, Part
 from gossamer.attention.ioi.setup import Setup, able_templates
 from gossamer.attention.ioi.survey import survey_heads
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
 from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
-from gossamer.model.site import Site, SiteMapping, by_site
+from gossamer.model.site import SiteMapping, by_site
 from gossamer.progress import begin, silenced
 from gossamer.results import Recorder, versions
 from gossamer.tasks.prompt_tokenizer import PromptTokenizer
@@ -50,7 +50,7 @@ class StudyOptions:
     templates: tuple[str, ...] = tuple(TEMPLATES)
     connectives: tuple[str, ...] = CONNECTIVES
     layers: int = 8
-    text_rows: int = 32
+    text_rows: int = 64
     context: int = 64
     bos: bool | None = None
     seed: int = 0
@@ -72,8 +72,9 @@ def ioi_study(
 ) -> IOIStudy:
     """Study how a model does indirect object identification.
 
-    With a `folder`, ioi.json there is written after each part; a study that was stopped goes on behind the last. Without
-    dictionaries, or without a text, the parts that need them are left out.
+    With a `folder`, ioi.json (what needs no dictionary) and ioi_latents.json there are written after each part; a study
+    that was stopped goes on behind the last, and dictionaries may be given later. Without dictionaries, or without a
+    text, the parts that need them are left out.
 
     Cost: about prompts x heads of the opened layers x 3 runs of the layers behind, and a run for every latent active at
     the second mention in every prompt.
@@ -100,23 +101,30 @@ def ioi_study(
     if model.tokenizer is None:
         raise UsageError("ioi: a model with a tokenizer expected, found none; load it with tokenizer=")
     speller = PromptTokenizer(model.tokenizer, chosen.bos)
-    settings = _settings(model, found, texts, chosen, speller)
-    recorder = Recorder(None if folder is None else Path(folder) / RESULTS, FORMAT, settings, {"versions": versions()})
+    settings = _settings(model, texts, chosen, speller)
+    more = {"dictionaries": {str(site): _digest(one) for site, one in sorted(found.items())}}
+    recorders = {False: _recorder(folder, RESULTS, settings)}
+    if found:
+        recorders[True] = _recorder(folder, LATENTS, {**settings, **more})
     wanted = [name for name in PARTS if name in _with_needs(only) and _possible(name, bool(found), bool(texts))]
     advance = begin("ioi", len(wanted))
     setup: Setup | None = None
     for name in wanted:
-        done = IOIStudy.of(recorder.record)
+        done = IOIStudy.of(*(one.record for one in recorders.values()))
         if name not in done.parts:
             with silenced():
                 if name == "ability":
-                    able = able_templates(model, speller, chosen.templates, chosen.seed)
-                    recorder.add(Part("ability", ability=able))
+                    part = Part("ability", ability=able_templates(model, speller, chosen.templates, chosen.seed))
                 else:
                     setup = setup or Setup.of(model, found, done.found.ability, speller, chosen.prompts, chosen.seed)
-                    recorder.add(_measured(name, setup, done.found, texts, chosen))
+                    part = _measured(name, setup, done.found, texts, chosen)
+            recorders[name in WITH].add(part)
         advance(1, name)
-    return IOIStudy.of(recorder.record)
+    return IOIStudy.of(*(one.record for one in recorders.values()))
+
+
+def _recorder(folder: str | Path | None, name: str, settings: Mapping[str, Any]) -> Recorder[Part]:
+    return Recorder(None if folder is None else Path(folder) / name, FORMAT, settings, {"versions": versions()})
 
 
 def _measured(name: str, setup: Setup, done: Part, texts: Sequence[str], options: StudyOptions) -> Part:
@@ -152,17 +160,12 @@ def _possible(name: str, dictionaries: bool, texts: bool) -> bool:
 
 
 def _settings(
-    model: LanguageModel,
-    dictionaries: Mapping[Site, Dictionary],
-    texts: Sequence[str],
-    options: StudyOptions,
-    speller: PromptTokenizer,
+    model: LanguageModel, texts: Sequence[str], options: StudyOptions, speller: PromptTokenizer
 ) -> dict[str, Any]:
     return {
         "model": model.title,
         "weights_sha256": weights_sha256(model.hf),
         "dtype": str(model.dtype).removeprefix("torch."),
-        "dictionaries": {str(site): _digest(one) for site, one in sorted(dictionaries.items())},
         "texts": hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16] if texts else "",
         **asdict(options),
         "bos": speller.bos,

@@ -1,13 +1,13 @@
 """The head survey: what the top latents of every head do on a text, and how many heads look monosemantic by rules.
 
-A latent is of a head by the norm of what the head's part of its decoder adds to the stream. What a head does in it is
-told by where the head's part of its pre-activation comes from, over all tokens at which it is active: one of `KINDS`, if
-at least half of that part does, else it is mixed. A head looks monosemantic if at least 80 % of its top n latents are of
-one kind, of those that are active at `LEAST` tokens of the text or more, and at least half of the n are. Kissane et al.
-2024 judged top-10 lists by eye; rules can be run again, on 50 too.
+A latent is of a head by the norm of what the head's part of its decoder adds to the stream, among the latents that are
+active at `LEAST` tokens of the text or more. What a head does in it is told by where the head's part of its
+pre-activation comes from, over the tokens at which it is active: one of `KINDS`, if at least half of that part (in
+absolute values) does, else it is mixed. A head looks monosemantic if at least 80 % of its top n latents are of one
+kind. Kissane et al. 2024 judged top-10 lists by eye; rules can be run again, and on 50.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float, Int
@@ -83,20 +83,17 @@ def _judged(shares: HeadShares, head: int, masses: Float[Tensor, "n kind"], coun
     parts = masses / masses.sum(dim=1, keepdim=True).clamp(min=1e-30)
     # What comes from nowhere in particular is no kind.
     largest, kind = parts[:, :-1].max(dim=1)
-    own = torch.where((largest >= HALF) & (counts >= LEAST), kind, -1)
-    latents = [feature.latent for feature, _ in shares.top(head, max(TOPS))]
-    verdicts = [_verdict(own, counts, latents[:top], top) for top in TOPS]
-    name = KINDS[verdicts[0][1]] if verdicts[0][2] > 0 else ""
-    live, _, purity, pure = (tuple(column) for column in zip(*verdicts, strict=True))
-    return SurveyedHead(Head(shares.site.layer or 0, head), tuple(latents[: TOPS[0]]), live, name, purity, pure)
-
-
-def _verdict(
-    own: Int[Tensor, "n"], counts: Float[Tensor, "n"], latents: Sequence[int], top: int
-) -> tuple[int, int, float, bool]:
-    """How many are live, the kind of most of these, the share of it, and whether they look like one thing."""
-    chosen = torch.tensor(latents, dtype=torch.long)
-    live = chosen[counts[chosen] >= LEAST]
-    votes = torch.stack([(own[live] == number).sum() for number in range(len(KINDS) - 1)])
-    share = float(votes.max()) / max(1, len(live))
-    return len(live), int(votes.argmax()), share, share >= PURE and 2 * len(live) >= min(top, len(own))
+    own = torch.where(largest >= HALF, kind, -1)
+    live = (counts >= LEAST).nonzero().squeeze(1)
+    output = shares.output[:, head].cpu()[live]
+    order = output.argsort(descending=True, stable=True)
+    verdicts = []
+    for top in TOPS:
+        chosen = order[:top]
+        votes = torch.stack([(own[live[chosen]] == number).sum() for number in range(len(KINDS) - 1)])
+        purity, mean = (float(votes.max()) / len(chosen), float(output[chosen].mean())) if len(chosen) else (0.0, 0.0)
+        name = KINDS[int(votes.argmax())] if purity > 0 else ""
+        verdicts.append((mean, name, purity, len(chosen) == top and purity >= PURE))
+    share, names, purity, pure = (tuple(column) for column in zip(*verdicts, strict=True))
+    top_ten = tuple(live[order[: TOPS[0]]].tolist())
+    return SurveyedHead(Head(shares.site.layer or 0, head), top_ten, share, names[0], purity, pure)

@@ -63,4 +63,7 @@ def spool_prompts(model, speller, n=8, templates=("park_said", "store_gave")):
 def z_dictionaries(model, tokens, layers, n=40):
     """Random dictionaries on z, in the model's type."""
     made = [random_dictionary(model, tokens, f"z.{layer}", seed=layer, n=n).to(model.dtype) for layer in layers]
+    for one in made:
+        # Sparse on other text than they were made on too.
+        one.threshold.mul_(1.5)
     return {one.site: one for one in made}

@@ -33,13 +33,15 @@ def test_contributions_are_the_pre_activation():
     prompts = spool_prompts(model, speller, 6)
     dictionaries, site = z_dictionaries(model, prompts.tokens, (2,)), Site("z", 2)
     frozen = FrozenPass.of(model, dictionaries.values(), prompts.tokens)
-    latents = [3, 17, 5]
+    where = prompts.places["S2"]
+    latents = sorted({latent for row in range(6) for latent in frozen.codes[site].active(row, int(where[row]))})[:4]
     shares, bias = role_contributions(frozen, prompts, site, latents)
     rows = torch.arange(6)
-    z = frozen.values[site][rows, prompts.places["S2"]]
+    z = frozen.values[site][rows, where]
     pre = pre_activations(dictionaries[site], z)[:, latents].T
     active = dictionaries[site].encode_dense(z)[:, latents].T > 0
     assert active.any()
+    assert not active.all()
     assert torch.equal(~bias.isnan(), active)
     torch.testing.assert_close((shares.sum(dim=2) + bias)[active], pre[active], atol=1e-4, rtol=1e-4)
     assert shares[~active].isnan().all()

@@ -11,7 +11,16 @@ from ioi_lab import spool, z_dictionaries
 from gossamer import DictionarySet, LanguageModel, bundled
 from gossamer.attention.ioi import PARTS, IOIStudy, StudyOptions, ioi_study
 from gossamer.attention.ioi.patching import Head, head_effects
-from gossamer.attention.ioi.results import EVERY, FORMAT, LATENTS, RESULTS
+from gossamer.attention.ioi.results import (
+    EVERY,
+    FORMAT,
+    LATENTS,
+    RESULTS,
+    Estimate,
+    Part,
+    ScorePair,
+    ScoreStudy,
+)
 from gossamer.attention.ioi.setup import CHOOSE, REPORT, Setup
 from gossamer.errors import GossamerError, UsageError
 from gossamer.report.ioi import markdown, sections, sentences, write_ioi
@@ -29,6 +38,9 @@ TEXTS = [
     "Then, Tom and Mary went to the park. Tom gave a ball to Mary. Mary said hello to Tom and Ben with Amy or Sue."
 ] * 4
 
+K = {"1": 0.1, "2": 0.2, "8": 0.3}
+PAIR = ScorePair("z.2/1@END", "z.1/3@IO", 0.2, 0.1, 0.5)
+
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
@@ -40,7 +52,7 @@ def lab(tmp_path_factory):
 
 
 def test_all_parts_are_measured_and_come_back(lab):
-    model, dictionaries, folder, study = lab
+    model, _, folder, study = lab
     assert tuple(study.parts) == PARTS
     again = IOIStudy.load(folder)
     assert again.parts.keys() == study.parts.keys()
@@ -53,7 +65,7 @@ def test_all_parts_are_measured_and_come_back(lab):
     assert len(found.survey) == 2 * model.n_heads
     assert next(one for one in found.noised if one.change == "none").kept.value == 1
     counted = {one.change: one.per_million for one in found.noised}
-    assert counted["connective or"] == pytest.approx(1e6 / 24)
+    assert counted["connective or"] == pytest.approx(1e6 / 25)
     assert math.isnan(counted["names"])
 
 
@@ -95,6 +107,9 @@ def test_a_stopped_study_goes_on_to_the_same_record(lab, tmp_path):
 
 def test_what_is_said_of_a_study(lab, tmp_path):
     *_, study = lab
+    # The bundled model has no name-moving heads: a score as one of another model would have it.
+    scores = ScoreStudy(Head(3, 0), "IO - S1", 1.0, 0.5, K, K, {"latent x mlp": 0.4}, (PAIR,), Estimate(0.3, 0.1, 0.5))
+    study = replace(study, parts={**study.parts, "scores": Part("scores", scores=(scores,))})
     pictures = write_ioi(study, tmp_path)
     assert sorted(path.name for path in pictures) == ["heads.png", "latents.png", "noising.png", "scores.png"]
     text = (tmp_path / "tables.md").read_text()
@@ -113,7 +128,7 @@ def test_refusals(lab, tiny_gpt2, tmp_path):
         ioi_study(tiny_gpt2, options=StudyOptions(templates=("park_said", "store_said")))
     with pytest.raises(UsageError, match="dictionaries on z expected, found one at resid_post"):
         ioi_study(model, DictionarySet.load(bundled.path("spool") / "dictionaries"))
-    with pytest.raises(UsageError, match="parts ability, .* expected, found 'heads'"):
+    with pytest.raises(UsageError, match=r"parts ability, .* expected, found 'heads'"):
         ioi_study(model, only=["heads"])
     with pytest.raises(UsageError, match="holds another study"):
         ioi_study(model, dictionaries, TEXTS, options=replace(OPTIONS, seed=1), folder=folder)
@@ -126,7 +141,7 @@ def test_refusals(lab, tiny_gpt2, tmp_path):
 
 
 def test_two_files_of_different_studies_are_not_one(lab, tmp_path):
-    *_, folder, study = lab
+    *_, folder, _ = lab
     for name in (RESULTS, LATENTS):
         record = FORMAT.load(folder / name)
         FORMAT.save(tmp_path / name, replace(record, settings={**record.settings, "seed": len(name)}))

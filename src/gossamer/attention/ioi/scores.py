@@ -53,7 +53,7 @@ class ScoreTables:
     target: Target
     queries: tuple[Source, ...]
     keys: tuple[Source, ...]
-    tables: tuple[tuple[Int[Tensor, "query"], Int[Tensor, "key"], Float[Tensor, "query key"]], ...]
+    tables: tuple[tuple[Int[Tensor, "_"], Int[Tensor, "_"], Float[Tensor, "_ _"]], ...]
     scores: Float[Tensor, "prompt"]
 
     __repr__ = short_repr
@@ -98,8 +98,9 @@ class ScoreTables:
             rows, columns = (
                 torch.tensor([one.kind == "latent" for one in parts]) for parts in (self.queries, self.keys)
             )
-            found = found.masked_fill(~(rows.unsqueeze(1) & columns), 0.0)
-        width, places = len(self.keys), found.flatten().topk(min(_CANDIDATES, found.numel())).indices.tolist()
+            found = found.masked_fill(~(rows.unsqueeze(1) & columns), float("-inf"))
+        width, top = len(self.keys), found.flatten().topk(min(_CANDIDATES, found.numel()))
+        places = top.indices[top.values.isfinite()].tolist()
         candidates = [Pair(self.queries[place // width], self.keys[place % width]) for place in places]
         values = self.values(candidates)
         values = values - values.mean(dim=1, keepdim=True)

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import FuncFormatter
 
 from gossamer.attention.ioi.results import Estimate, IOIStudy, Part
 from gossamer.report import style
@@ -42,8 +42,8 @@ def _heads(found: Part) -> Figure:
         grid = np.zeros((len(layers), heads))
         for one in own:
             grid[layers.index(one.head.layer), one.head.head] = one.reported.value
-        norm = TwoSlopeNorm(0.0, min(-0.05, float(grid.min())), max(0.05, float(grid.max())))
-        image = place.imshow(grid, cmap="RdBu", norm=norm, aspect="auto", origin="lower")
+        most = max(0.05, float(np.abs(grid).max()))
+        image = place.imshow(grid, cmap="RdBu", vmin=-most, vmax=most, aspect="auto", origin="lower")
         place.set_yticks(range(len(layers)), [str(layer) for layer in layers])
         place.set_xticks(range(0, heads, 2))
         place.set_xlabel("head")
@@ -90,17 +90,18 @@ def _latents(found: Part) -> Figure:
     """Effects of the strongest latents by order, and where they came from."""
     ranked = sorted((one for one in found.latents if one.latent >= 0), key=lambda one: -abs(one.chosen))[:_LATENTS]
     figure = Figure(figsize=(style.PAGE, 0.75 + 0.25 * len(ranked)), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.25)) if found.sources else (figure.subplots(), None)
     names = [f"{one.site}/{one.latent}" for one in ranked]
     for shift, order, colour in ((0.15, "ABBA", style.OURS), (-0.15, "BABA", style.AGAINST)):
         heights = [len(ranked) - place + shift for place in range(len(ranked))]
         left.barh(heights, [one.by_order[order] for one in ranked], height=0.27, color=colour, label=order)
     left.set_yticks([len(ranked) - place for place in range(len(ranked))], names)
     left.axvline(0, color=style.FAINT, linewidth=0.6)
-    left.set_xlabel("share of the logit difference lost when ablated at S2")
+    left.set_xlabel("share of the logit difference lost")
     left.legend(frameon=False, fontsize=style.SMALL, loc="lower right")
-    style.title(left, "Latents at S2", style.PAGE / 2.4)
-    _origins(right, found, names)
+    style.title(left, "Latents ablated at S2", style.PAGE / 2.4)
+    if right is not None:
+        _origins(right, found, names)
     return figure
 
 
@@ -113,15 +114,17 @@ def _origins(axes: Axes, found: Part, names: Sequence[str]) -> None:
                 continue
             sizes = np.abs(list(rows[name].values()))
             edges = np.concatenate([[0], np.cumsum(sizes / sizes.sum())])
-            for source, colour, start, end in zip(rows[name], _PALETTE, edges, edges[1:], strict=False):
-                label = source if place == 0 and shift > 0 else None
-                axes.barh(len(names) - place + shift, end - start, left=start, height=0.36, color=colour, label=label)
+            for colour, start, end in zip(_PALETTE, edges, edges[1:], strict=False):
+                axes.barh(len(names) - place + shift, end - start, left=start, height=0.36, color=colour)
     axes.set_yticks([])
     axes.set_xlim(0, 1)
     axes.set_ylim(0.4, len(names) + 0.6)
-    axes.set_xlabel("share by source, in absolute values (above ABBA, below BABA)")
-    axes.legend(frameon=False, fontsize=style.SMALL - 0.5, loc="upper left", bbox_to_anchor=(1, 1), handlelength=1)
-    style.title(axes, "and where they came from", style.PAGE / 2.2)
+    axes.set_xlabel("share by source, in absolute values")
+    known = next((one.shares for one in found.sources if one.shares), {})
+    handles = [Patch(color=colour, label=source) for source, colour in zip(known, _PALETTE, strict=False)]
+    look: dict[str, Any] = {"frameon": False, "fontsize": style.SMALL - 0.5, "handlelength": 1}
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), **look)
+    style.title(axes, "and where they came from (above ABBA, below BABA)", style.PAGE / 1.9)
 
 
 def _scores(found: Part) -> Figure:
@@ -139,6 +142,7 @@ def _scores(found: Part) -> Figure:
                 line.set(linewidth=1.2, marker="o", markersize=2.2, label=f"{what}, {one.target}")
         axes.axhline(0, color=style.RULE, linewidth=0.8, zorder=0)
         axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_ylim(-0.25, 1.02)
         axes.set_xlabel("pairs")
         style.title(axes, f"Head {head}", 2.0)

@@ -78,7 +78,7 @@ def latent_effects(clean: CleanRun, frozen: FrozenPass, site: Site, role: str) -
         after = clean.differences(chosen, layer, {site: (where[chosen], z[chosen] - removed.to(z))})
         return clean.difference[chosen] - after
 
-    numbers, entry = latents.unique(return_inverse=True)
+    numbers, entry = torch.unique(latents, return_inverse=True)
     effects, found = (activations.new_zeros(len(numbers), n) for _ in range(2))
     effects[entry, rows] = fall(rows, written).to(effects)
     found[entry, rows] = activations

@@ -322,7 +322,7 @@ def _senders(setup: Setup, tables: ScoreTables, found: Part) -> list[tuple[float
 
 def _agreement(what: str, compared: Sequence[tuple[float, float]]) -> Agreement:
     first, second = (torch.tensor(column) for column in zip(*compared, strict=True))
-    varied = len(compared) > 2 and len(first.unique()) > 1 and len(second.unique()) > 1
+    varied = len(compared) > 2 and float(first.std()) > 0 and float(second.std()) > 0
     value = float(spearmanr(first.numpy(), second.numpy()).statistic) if varied else float("nan")
     top = min(3, len(compared))
     overlap = set(first.topk(top).indices.tolist()) & set(second.topk(top).indices.tolist())

@@ -85,10 +85,9 @@ class CleanRun:
 
         def batch(part: slice) -> Tensor:
             chosen = rows[part]
-            tokens, at, ids = (
-                one[chosen] for one in (self.prompts.tokens, self.prompts.places["END"], self.prompts.answers)
-            )
+            tokens, ids = self.prompts.tokens[chosen], self.prompts.answers[chosen]
             with self.model.edit(_edits(replaced, part)):
+                at = self.prompts.places["END"][chosen]
                 return _lead(self.model.resume(start, self.values[start][chosen], tokens, at=at, ids=ids))
 
         return torch.cat(in_batches(len(rows), _BATCH, batch)) if len(rows) else self.difference[rows]

@@ -104,7 +104,8 @@ class ScoreTables:
         candidates = [Pair(self.queries[place // width], self.keys[place % width]) for place in places]
         values = self.values(candidates)
         values = values - values.mean(dim=1, keepdim=True)
-        left, order = self.scores - self.scores.mean(), []
+        left = self.scores - self.scores.mean()
+        order: list[int] = []
         for _ in range(min(n, len(candidates))):
             gains = 2 * values @ left - values.square().sum(dim=1)
             gains[order] = float("-inf")

@@ -87,13 +87,20 @@ def _judged(shares: HeadShares, head: int, masses: Float[Tensor, "n kind"], coun
     live = (counts >= LEAST).nonzero().squeeze(1)
     output = shares.output[:, head].cpu()[live]
     order = output.argsort(descending=True, stable=True)
-    verdicts = []
+    share, names, purity, pure = [], [], [], []
     for top in TOPS:
         chosen = order[:top]
         votes = torch.stack([(own[live[chosen]] == number).sum() for number in range(len(KINDS) - 1)])
-        purity, mean = (float(votes.max()) / len(chosen), float(output[chosen].mean())) if len(chosen) else (0.0, 0.0)
-        name = KINDS[int(votes.argmax())] if purity > 0 else ""
-        verdicts.append((mean, name, purity, len(chosen) == top and purity >= PURE))
-    share, names, purity, pure = (tuple(column) for column in zip(*verdicts, strict=True))
+        purity.append(float(votes.max()) / max(1, len(chosen)))
+        share.append(float(output[chosen].mean()) if len(chosen) else 0.0)
+        names.append(KINDS[int(votes.argmax())] if purity[-1] > 0 else "")
+        pure.append(len(chosen) == top and purity[-1] >= PURE)
     top_ten = tuple(live[order[: TOPS[0]]].tolist())
-    return SurveyedHead(Head(shares.site.layer or 0, head), top_ten, share, names[0], purity, pure)
+    return SurveyedHead(
+        Head(shares.site.layer or 0, head),
+        top_ten,
+        (share[0], share[1]),
+        names[0],
+        (purity[0], purity[1]),
+        (pure[0], pure[1]),
+    )

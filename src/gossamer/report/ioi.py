@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gossamer import files
-from gossamer.attention.ioi.results import ERROR, EVERY, IOIStudy, LatentEffect, Noised, Part
+from gossamer.attention.ioi.results import ERROR, EVERY, IOIStudy, LatentEffect, Noised, StudyPart
 from gossamer.report.coding import table
 
 # A dictionary that keeps less of the task than this is not to be believed.
@@ -46,7 +46,7 @@ def sentences(study: IOIStudy) -> Iterator[str]:
         yield f"Heads that look monosemantic by the rules: {ten} of {len(found.survey)} by their top 10, {fifty} by 50."
 
 
-def _noised(found: Part) -> str:
+def _noised(found: StudyPart) -> str:
     layers = min((one.layers for one in found.noised), key=len)
     kept = {one.change: one for one in found.noised if one.layers == layers}
     words = [one for name, one in kept.items() if name.startswith("connective")]
@@ -63,7 +63,7 @@ def _change(one: Noised) -> str:
     return repr(one.change.removeprefix("connective")) if one.change.startswith("connective") else one.change
 
 
-def _strongest(found: Part) -> list[LatentEffect]:
+def _strongest(found: StudyPart) -> list[LatentEffect]:
     return sorted((one for one in found.latents if one.latent >= 0), key=lambda one: -abs(one.chosen))
 
 
@@ -90,13 +90,13 @@ def sections(study: IOIStudy) -> Iterator[Section]:
             yield title, rows
 
 
-def _ability(found: Part) -> Section:
+def _ability(found: StudyPart) -> Section:
     rows = [["template", "side", "accuracy", "logit difference"]]
     rows += [[one.template, one.side or "-", _n(one.accuracy), _n(one.difference)] for one in found.ability]
     return "What the model can do, and which templates choices are made on", rows
 
 
-def _layers(found: Part) -> Section:
+def _layers(found: StudyPart) -> Section:
     rows = [["layer", *(f"{role}, {side}" for role in ("S2", "END") for side in ("choosing", "reported"))]]
     layers = sorted({one.layer for one in found.layers})
     for layer in layers:
@@ -105,7 +105,7 @@ def _layers(found: Part) -> Section:
     return "All heads of a layer patched from the swapped prompt: share of the change", rows
 
 
-def _heads(found: Part) -> Section:
+def _heads(found: StudyPart) -> Section:
     rows = [["head", "at", "choosing", "reported", "own path to the logits", "attends to IO", "to S1"]]
     for role in ("S2", "END"):
         ranked = sorted((one for one in found.heads if one.role == role), key=lambda one: -abs(one.chosen))
@@ -116,7 +116,7 @@ def _heads(found: Part) -> Section:
     return "Single heads patched from the swapped prompt", rows
 
 
-def _paths(found: Part) -> Section:
+def _paths(found: StudyPart) -> Section:
     rows = [["from", "to", "through", "share of the change"]]
     ranked = sorted(found.paths, key=lambda one: -abs(one.effect.value))[:_MOST]
     through = {"q": "query at END", "v": "value at S2"}
@@ -124,7 +124,7 @@ def _paths(found: Part) -> Section:
     return "Paths between heads, patched exactly", rows
 
 
-def _noising(found: Part) -> Section:
+def _noising(found: StudyPart) -> Section:
     groups = list(found.noised[0].by_group) if found.noised else []
     rows = [["changed", "attn_out of layers", "kept", *groups, "model's probability", "per million words"]]
     rows += [
@@ -141,7 +141,7 @@ def _noising(found: Part) -> Section:
     return "P4: attention outputs at S2 from a changed prompt; share of the logit difference that is kept", rows
 
 
-def _trust(found: Part) -> Section:
+def _trust(found: StudyPart) -> Section:
     rows = [["dictionary", "kept", "zero keeps", "KL", "KL of zero", "L0", "loss recovered", "dead"]]
     rows += [
         [one.site, *map(_n, (one.kept, one.kept_without, one.kl, one.kl_without, one.l0, one.loss_recovered, one.dead))]
@@ -150,7 +150,7 @@ def _trust(found: Part) -> Section:
     return "P1: each dictionary alone in the model", rows
 
 
-def _latents(found: Part) -> Section:
+def _latents(found: StudyPart) -> Section:
     rows = [["latent", "choosing", "reported", "ABBA", "BABA", "active in ABBA", "in BABA"]]
     ranked = sorted((one for one in found.latents if one.latent >= EVERY), key=lambda one: -abs(one.chosen))
     names = {ERROR: "error", EVERY: "all latents"}
@@ -165,7 +165,7 @@ def _latents(found: Part) -> Section:
     return "P2: ablated at each prompt's own S2, errors kept; share of the logit difference that is lost", rows
 
 
-def _sources(found: Part) -> Section:
+def _sources(found: StudyPart) -> Section:
     known = [one for one in found.sources if one.shares]
     rows = [["latent", "order", "active in", *(known[0].shares if known else ()), "biases"]]
     rows += [
@@ -175,7 +175,7 @@ def _sources(found: Part) -> Section:
     return "P3: where these latents came from; shares of what all tokens contribute", rows
 
 
-def _scores(found: Part) -> Section:
+def _scores(found: StudyPart) -> Section:
     ks = list(found.scores[0].explained) if found.scores else []
     rows = [["head", "score", "pairs of", *(f"{k}" for k in ks), "kinds with the largest shares"]]
     for one in found.scores:
@@ -186,7 +186,7 @@ def _scores(found: Part) -> Section:
     return "P5: share of a name-moving head's score's variance over prompts that the first k pairs explain", rows
 
 
-def _pairs(found: Part) -> Section:
+def _pairs(found: StudyPart) -> Section:
     rows = [["head", "score", "query part", "key part", "share, choosing", "reported", "mean"]]
     rows += [
         [str(one.head), one.target, pair.query, pair.key, *map(_n, (pair.chosen, pair.reported, pair.mean))]
@@ -196,13 +196,13 @@ def _pairs(found: Part) -> Section:
     return "P5: the first pairs of latents", rows
 
 
-def _agreement(found: Part) -> Section:
+def _agreement(found: StudyPart) -> Section:
     rows = [["what is compared", "heads", "rank correlation", "same of the top 3"]]
     rows += [[one.what, str(one.heads), _n(one.rank_correlation), str(one.overlap)] for one in found.agreement]
     return "Where latents and heads agree", rows
 
 
-def _survey(found: Part) -> Section:
+def _survey(found: StudyPart) -> Section:
     rows = [["head", "most of its top 10", "purity of 10", "of 50", "its share in 10", "in 50", "looks monosemantic"]]
     ranked = sorted(found.survey, key=lambda one: (-sum(one.monosemantic), -one.purity[0], -one.purity[1]))
     rows += [

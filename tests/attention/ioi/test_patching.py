@@ -4,7 +4,7 @@ import pytest
 import torch
 from ioi_lab import PLACES, alone, difference, random_prompts, random_runs
 
-from gossamer.attention.ioi.patching import Head, head_effects, layer_effects, path_effects
+from gossamer.attention.ioi.patching import AttentionHead, head_effects, layer_effects, path_effects
 from gossamer.attention.ioi.prompts import EncodedPrompts
 from gossamer.attention.ioi.runs import CleanRun
 from gossamer.errors import UsageError
@@ -79,7 +79,7 @@ def test_a_direct_effect_holds_all_later_heads(name):
 def test_paths_between_heads(name, through, role):
     clean, other = random_runs(name)
     model, prompts, d = clean.model, clean.prompts, clean.model.d_head
-    senders, receivers = [Head(0, 1), Head(1, 3)], [Head(1, 0), Head(2, 3)]
+    senders, receivers = [AttentionHead(0, 1), AttentionHead(1, 3)], [AttentionHead(1, 0), AttentionHead(2, 3)]
     found = path_effects(clean, other, senders, role, receivers, through)
     assert bool(found[1, 0].isnan().all())
     sites = [Site("z", layer) for layer in range(3)]
@@ -122,7 +122,7 @@ def only(sent, where):
 def test_refusals():
     clean, other = random_runs("gpt2")
     with pytest.raises(UsageError, match="senders at END expected, found S2"):
-        path_effects(clean, other, [Head(0, 0)], "S2", [Head(1, 0)], "q")
+        path_effects(clean, other, [AttentionHead(0, 0)], "S2", [AttentionHead(1, 0)], "q")
     moved, _ = random_prompts()
     places = {**moved.places, "S2": moved.places["S2"] + 1}
     elsewhere = CleanRun.of(clean.model, EncodedPrompts(moved.prompts, moved.tokens, places, moved.answers))

@@ -6,7 +6,7 @@ import torch
 from ioi_lab import spool, spool_prompts, z_dictionaries
 
 from gossamer.attention import FrozenPass
-from gossamer.attention.ioi.patching import Head
+from gossamer.attention.ioi.patching import AttentionHead
 from gossamer.attention.ioi.scores import Pair, ScoreTables, explained, score_tables, shares_of
 from gossamer.attention.source import Source
 from gossamer.model import Site
@@ -27,7 +27,7 @@ def planted(seed=0, prompts=40):
         whole[prompt][np.ix_(rows, columns)] = table
         tables.append((torch.tensor(rows), torch.tensor(columns), torch.tensor(table)))
     scores = torch.tensor(whole.sum(axis=(1, 2)))
-    return ScoreTables(Head(1, 0), "IO", queries, keys, tuple(tables), scores), whole
+    return ScoreTables(AttentionHead(1, 0), "IO", queries, keys, tuple(tables), scores), whole
 
 
 def test_covariances_sum_to_the_variance():
@@ -75,7 +75,7 @@ def test_tables_of_a_model_sum_to_its_scores():
     groups = [spool_prompts(model, speller, 4, [name]) for name in ("park_said", "store_gave")]
     dictionaries = z_dictionaries(model, groups[0].tokens, (0, 1))
     passes = [(FrozenPass.of(model, dictionaries.values(), one.tokens), one) for one in groups]
-    head = Head(3, 1)
+    head = AttentionHead(3, 1)
     found = score_tables(passes, head)
     prompt = 0
     for _, group in passes:

@@ -10,16 +10,16 @@ from ioi_lab import spool, z_dictionaries
 
 from gossamer import DictionarySet, LanguageModel, bundled
 from gossamer.attention.ioi import PARTS, IOIStudy, StudyOptions, ioi_study
-from gossamer.attention.ioi.patching import Head, head_effects
+from gossamer.attention.ioi.patching import AttentionHead, head_effects
 from gossamer.attention.ioi.results import (
     EVERY,
     FORMAT,
     LATENTS,
     RESULTS,
     Estimate,
-    Part,
     ScorePair,
     ScoreStudy,
+    StudyPart,
 )
 from gossamer.attention.ioi.setup import CHOOSE, REPORT, Setup
 from gossamer.errors import GossamerError, UsageError
@@ -108,8 +108,10 @@ def test_a_stopped_study_goes_on_to_the_same_record(lab, tmp_path):
 def test_what_is_said_of_a_study(lab, tmp_path):
     *_, study = lab
     # The bundled model has no name-moving heads: a score as one of another model would have it.
-    scores = ScoreStudy(Head(3, 0), "IO - S1", 1.0, 0.5, K, K, {"latent x mlp": 0.4}, (PAIR,), Estimate(0.3, 0.1, 0.5))
-    study = replace(study, parts={**study.parts, "scores": Part("scores", scores=(scores,))})
+    scores = ScoreStudy(
+        AttentionHead(3, 0), "IO - S1", 1.0, 0.5, K, K, {"latent x mlp": 0.4}, (PAIR,), Estimate(0.3, 0.1, 0.5)
+    )
+    study = replace(study, parts={**study.parts, "scores": StudyPart("scores", scores=(scores,))})
     pictures = write_ioi(study, tmp_path)
     assert sorted(path.name for path in pictures) == ["heads.png", "latents.png", "noising.png", "scores.png"]
     text = (tmp_path / "tables.md").read_text()
@@ -153,8 +155,8 @@ def test_name_movers_look_at_the_name_and_write_it(lab):
     *_, study = lab
     part, row = study.parts["patching"], next(one for one in study.found.heads if one.role == "END")
     rows = [
-        replace(row, head=Head(1, number), direct_chosen=direct, to_io=io, to_s1=s1)
+        replace(row, head=AttentionHead(1, number), direct_chosen=direct, to_io=io, to_s1=s1)
         for number, (direct, io, s1) in enumerate([(0.3, 0.6, 0.1), (0.5, 0.1, 0.0), (0.4, 0.3, 0.5), (0.6, 0.5, 0.2)])
     ]
-    assert replace(part, heads=tuple(rows)).name_movers == [Head(1, 3), Head(1, 0)]
+    assert replace(part, heads=tuple(rows)).name_movers == [AttentionHead(1, 3), AttentionHead(1, 0)]
     assert replace(part, heads=(replace(rows[0], direct_chosen=0.01),)).name_movers == []

@@ -18,7 +18,7 @@ from gossamer.errors import UsageError
 from gossamer.model.site import Site
 
 
-class Head(NamedTuple):
+class AttentionHead(NamedTuple):
     """One attention head."""
 
     layer: int
@@ -87,9 +87,9 @@ def _by_head(run: CleanRun, z: Float[Tensor, "... d_z"]) -> Float[Tensor, "... h
 def path_effects(
     clean: CleanRun,
     other: CleanRun,
-    senders: Sequence[Head],
+    senders: Sequence[AttentionHead],
     role: str,
-    receivers: Sequence[Head],
+    receivers: Sequence[AttentionHead],
     through: Literal["q", "v"],
 ) -> Float[Tensor, "sender receiver prompt"]:
     """By how much the logit difference falls when a receiver reads what it would with one sender patched.
@@ -120,7 +120,12 @@ def path_effects(
 
 
 def _from_sender(
-    clean: CleanRun, other: CleanRun, sender: Head, role: str, receivers: Sequence[Head], through: Literal["q", "v"]
+    clean: CleanRun,
+    other: CleanRun,
+    sender: AttentionHead,
+    role: str,
+    receivers: Sequence[AttentionHead],
+    through: Literal["q", "v"],
 ) -> Float[Tensor, "receiver prompt"]:
     rows, where = torch.arange(len(clean.prompts)), clean.prompts.places[role]
     site, last = Site("z", sender.layer), max(one.layer for one in receivers)
@@ -136,7 +141,7 @@ def _from_sender(
 
 
 def _into(
-    clean: CleanRun, receiver: Head, role: str, read: dict[Site, Tensor], own: dict[Site, Tensor], through: str
+    clean: CleanRun, receiver: AttentionHead, role: str, read: dict[Site, Tensor], own: dict[Site, Tensor], through: str
 ) -> Float[Tensor, "prompt"]:
     """The fall when one head reads other queries or values, and no other head does."""
     rows, layer, head = torch.arange(len(clean.prompts)), receiver.layer, receiver.head

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from gossamer.attention.ioi.patching import Head
+from gossamer.attention.ioi.patching import AttentionHead
 from gossamer.display import listed, plural, short_repr
 from gossamer.errors import GossamerError
 from gossamer.results import Record, record_format
@@ -64,7 +64,7 @@ class HeadEffect:
         to_io, to_s1: mean attention from END, on the choosing prompts.
     """
 
-    head: Head
+    head: AttentionHead
     role: str
     chosen: float
     reported: Estimate
@@ -78,8 +78,8 @@ class HeadEffect:
 class PathEffect:
     """A path between two heads: the fall of the logit difference as a share of the whole change."""
 
-    sender: Head
-    receiver: Head
+    sender: AttentionHead
+    receiver: AttentionHead
     through: str
     effect: Estimate
 
@@ -191,7 +191,7 @@ class ScoreStudy:
         interval: of what 8 pairs of latents explain.
     """
 
-    head: Head
+    head: AttentionHead
     target: str
     mean: float
     deviation: float
@@ -203,7 +203,7 @@ class ScoreStudy:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class HeadAgreement:
     """Whether latents and exact patching name the same heads.
 
     Attributes:
@@ -232,7 +232,7 @@ class SurveyedHead:
         monosemantic: whether it looks so by the rules, of the top 10 and of the top 50.
     """
 
-    head: Head
+    head: AttentionHead
     latents: tuple[int, ...]
     share: tuple[float, float]
     kind: str
@@ -241,7 +241,7 @@ class SurveyedHead:
 
 
 @dataclass(frozen=True)
-class Part:
+class StudyPart:
     """What one part of the study measured: its name, and the one field that it fills (patching fills several)."""
 
     name: str
@@ -254,7 +254,7 @@ class Part:
     latents: tuple[LatentEffect, ...] = ()
     sources: tuple[LatentSources, ...] = ()
     scores: tuple[ScoreStudy, ...] = ()
-    agreement: tuple[Agreement, ...] = ()
+    agreement: tuple[HeadAgreement, ...] = ()
     survey: tuple[SurveyedHead, ...] = ()
 
     __repr__ = short_repr
@@ -263,7 +263,7 @@ class Part:
         yield self.name
 
     @property
-    def name_movers(self) -> list[Head]:
+    def name_movers(self) -> list[AttentionHead]:
         """The name-moving heads, by the choosing prompts, the strongest first; at most three.
 
         Their own path from END carries at least 5 % of the whole change, and they attend from END to the indirect
@@ -284,7 +284,7 @@ class IOIStudy:
     """
 
     settings: Mapping[str, Any]
-    parts: Mapping[str, Part] = field(default_factory=dict)
+    parts: Mapping[str, StudyPart] = field(default_factory=dict)
 
     __repr__ = short_repr
 
@@ -293,15 +293,15 @@ class IOIStudy:
         yield plural(len(self.parts), "part") + f": {listed(self.parts, 12)}"
 
     @property
-    def found(self) -> Part:
+    def found(self) -> StudyPart:
         """The rows of all parts together."""
-        names = [one.name for one in fields(Part) if one.name != "name"]
-        return Part(
+        names = [one.name for one in fields(StudyPart) if one.name != "name"]
+        return StudyPart(
             "all", **{name: tuple(row for part in self.parts.values() for row in getattr(part, name)) for name in names}
         )
 
     @classmethod
-    def of(cls, *records: Record[Part]) -> "IOIStudy":
+    def of(cls, *records: Record[StudyPart]) -> "IOIStudy":
         """The study of the record without dictionaries, and of that with them if there is one."""
         parts = {part.name: part for record in records for part in record.rows}
         return cls(records[-1].settings, parts)
@@ -323,4 +323,4 @@ class IOIStudy:
         return cls.of(*records)
 
 
-FORMAT = record_format("gossamer.ioi", 1, Part, "an IOI study")
+FORMAT = record_format("gossamer.ioi", 1, StudyPart, "an IOI study")

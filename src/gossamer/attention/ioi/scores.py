@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gossamer.attention.frozen import FrozenPass
-from gossamer.attention.ioi.patching import Head
+from gossamer.attention.ioi.patching import AttentionHead
 from gossamer.attention.ioi.prompts import EncodedPrompts
 from gossamer.attention.qk import HeadMaps, attribute_score
 from gossamer.attention.source import Source
@@ -49,7 +49,7 @@ class ScoreTables:
         scores: what the tables sum to (but for what a family that caps its scores adds).
     """
 
-    head: Head
+    head: AttentionHead
     target: Target
     queries: tuple[Source, ...]
     keys: tuple[Source, ...]
@@ -130,7 +130,7 @@ class ScoreTables:
 
 
 @torch.no_grad()
-def score_tables(passes: Sequence[tuple[FrozenPass, EncodedPrompts]], head: Head) -> dict[Target, ScoreTables]:
+def score_tables(passes: Sequence[tuple[FrozenPass, EncodedPrompts]], head: AttentionHead) -> dict[Target, ScoreTables]:
     """Tables of a head's score from END to the indirect object, and of its lead over the subject's first mention.
 
     Memory: parts of a query x parts of two keys, for each prompt.

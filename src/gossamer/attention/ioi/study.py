@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gossamer.attention.ioi import parts
+from gossamer.attention.ioi import measures
 from gossamer.attention.ioi.noising import CONNECTIVES
 from gossamer.attention.ioi.prompts import TEMPLATES
-from gossamer.attention.ioi.results import FORMAT, LATENTS, RESULTS, IOIStudy, Part
+from gossamer.attention.ioi.results import FORMAT, LATENTS, RESULTS, IOIStudy, StudyPart
 from gossamer.attention.ioi.setup import Setup, able_templates
 from gossamer.attention.ioi.survey import survey_heads
 from gossamer.dictionary.dictionary import Dictionary
@@ -114,7 +114,7 @@ def ioi_study(
         if name not in done.parts:
             with silenced():
                 if name == "ability":
-                    part = Part("ability", ability=able_templates(model, speller, chosen.templates, chosen.seed))
+                    part = StudyPart("ability", ability=able_templates(model, speller, chosen.templates, chosen.seed))
                 else:
                     setup = setup or Setup.of(model, found, done.found.ability, speller, chosen.prompts, chosen.seed)
                     part = _measured(name, setup, done.found, texts, chosen)
@@ -123,28 +123,28 @@ def ioi_study(
     return IOIStudy.of(*(one.record for one in recorders.values()))
 
 
-def _recorder(folder: str | Path | None, name: str, settings: Mapping[str, Any]) -> Recorder[Part]:
+def _recorder(folder: str | Path | None, name: str, settings: Mapping[str, Any]) -> Recorder[StudyPart]:
     return Recorder(None if folder is None else Path(folder) / name, FORMAT, settings, {"versions": versions()})
 
 
-def _measured(name: str, setup: Setup, done: Part, texts: Sequence[str], options: StudyOptions) -> Part:
+def _measured(name: str, setup: Setup, done: StudyPart, texts: Sequence[str], options: StudyOptions) -> StudyPart:
     """One part, from the setup and what is known."""
     tokens = None
     if texts and name in ("trust", "survey"):
         tokens = setup.model.tokenize(texts[: options.text_rows], bos=options.bos).cut(options.context)
     if name == "survey":
         assert tokens is not None
-        return Part("survey", survey=survey_heads(setup.model, setup.dictionaries, tokens.to(setup.model.device)))
-    measures: dict[str, Callable[[], Part]] = {
-        "patching": lambda: parts.patching(setup, options.layers),
-        "paths": lambda: parts.paths(setup, done),
-        "noising": lambda: parts.noise(setup, done, options.connectives, texts),
-        "trust": lambda: parts.trust(setup, tokens),
-        "latents": lambda: parts.latents(setup, done),
-        "sources": lambda: parts.sources(setup, done),
-        "scores": lambda: parts.scores(setup, done),
+        return StudyPart("survey", survey=survey_heads(setup.model, setup.dictionaries, tokens.to(setup.model.device)))
+    by_name: dict[str, Callable[[], StudyPart]] = {
+        "patching": lambda: measures.patching(setup, options.layers),
+        "paths": lambda: measures.paths(setup, done),
+        "noising": lambda: measures.noise(setup, done, options.connectives, texts),
+        "trust": lambda: measures.trust(setup, tokens),
+        "latents": lambda: measures.latents(setup, done),
+        "sources": lambda: measures.sources(setup, done),
+        "scores": lambda: measures.scores(setup, done),
     }
-    return measures[name]()
+    return by_name[name]()
 
 
 def _with_needs(only: Sequence[str]) -> set[str]:

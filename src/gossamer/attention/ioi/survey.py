@@ -16,7 +16,7 @@ from torch import Tensor
 from gossamer.attention.direct import direct_attribution
 from gossamer.attention.frozen import FrozenPass
 from gossamer.attention.heads import HeadShares, head_shares
-from gossamer.attention.ioi.patching import Head
+from gossamer.attention.ioi.patching import AttentionHead
 from gossamer.attention.ioi.results import SurveyedHead
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.model.language_model import LanguageModel
@@ -97,7 +97,7 @@ def _judged(shares: HeadShares, head: int, masses: Float[Tensor, "n kind"], coun
         pure.append(len(chosen) == top and purity[-1] >= PURE)
     top_ten = tuple(live[order[: TOPS[0]]].tolist())
     return SurveyedHead(
-        Head(shares.site.layer or 0, head),
+        AttentionHead(shares.site.layer or 0, head),
         top_ten,
         (share[0], share[1]),
         names[0],

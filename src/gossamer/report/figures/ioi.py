@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter
 
-from gossamer.attention.ioi.results import Estimate, IOIStudy, Part
+from gossamer.attention.ioi.results import Estimate, IOIStudy, StudyPart
 from gossamer.report import style
 
 _PALETTE = ("#9aa3ad", style.AGAINST, "#9a7b1f", style.OURS, "#3f7f5f", "#d4d9de", "#7a5c99")
@@ -32,7 +32,7 @@ def pictures(study: IOIStudy) -> dict[str, Figure]:
     return made
 
 
-def _heads(found: Part) -> Figure:
+def _heads(found: StudyPart) -> Figure:
     """Layers x heads at S2 and at END; name-moving heads are framed."""
     figure = Figure(figsize=(style.PAGE, 2.3), layout="constrained")
     axes = figure.subplots(1, 2)
@@ -56,7 +56,7 @@ def _heads(found: Part) -> Figure:
     return figure
 
 
-def _noising(found: Part) -> Figure:
+def _noising(found: StudyPart) -> Figure:
     """What is kept of the logit difference, with intervals; small dots are templates."""
     sets = sorted({one.layers for one in found.noised}, key=len)
     changes = [one.change for one in found.noised if one.layers == sets[0] and one.change != "none"]
@@ -86,7 +86,7 @@ def _dots(axes: Axes, values: Sequence[Estimate], heights: Sequence[float], colo
     axes.plot(middle, heights, "o", color=colour, markersize=3.6, label=label)
 
 
-def _latents(found: Part) -> Figure:
+def _latents(found: StudyPart) -> Figure:
     """Effects of the strongest latents by order, and where they came from."""
     ranked = sorted((one for one in found.latents if one.latent >= 0), key=lambda one: -abs(one.chosen))[:_LATENTS]
     figure = Figure(figsize=(style.PAGE, 0.75 + 0.25 * len(ranked)), layout="constrained")
@@ -105,7 +105,7 @@ def _latents(found: Part) -> Figure:
     return figure
 
 
-def _origins(axes: Axes, found: Part, names: Sequence[str]) -> None:
+def _origins(axes: Axes, found: StudyPart, names: Sequence[str]) -> None:
     """Bars of absolute shares by role, the two orders above each other."""
     for shift, order in ((0.2, "ABBA"), (-0.2, "BABA")):
         rows = {f"{one.site}/{one.latent}": one.shares for one in found.sources if one.order == order and one.shares}
@@ -127,7 +127,7 @@ def _origins(axes: Axes, found: Part, names: Sequence[str]) -> None:
     style.title(axes, "and where they came from (above ABBA, below BABA)", style.PAGE / 1.9)
 
 
-def _scores(found: Part) -> Figure:
+def _scores(found: StudyPart) -> Figure:
     """Variance explained against the number of pairs, for each name-moving head; pairs of latents, and of any parts."""
     heads = list(dict.fromkeys(one.head for one in found.scores))
     figure = Figure(figsize=(min(style.PAGE, 0.6 + 2.1 * len(heads)), 2.1), layout="constrained")

@@ -6,13 +6,13 @@ import torch
 from ioi_lab import spool, z_dictionaries
 
 from gossamer.attention import FrozenPass, HeadMaps, attribute_score
-from gossamer.attention.ioi import parts
-from gossamer.attention.ioi.patching import Head
-from gossamer.attention.ioi.results import Estimate, HeadEffect, Part, PathEffect, TemplateAbility
+from gossamer.attention.ioi import measures
+from gossamer.attention.ioi.patching import AttentionHead
+from gossamer.attention.ioi.results import Estimate, HeadEffect, PathEffect, StudyPart, TemplateAbility
 from gossamer.attention.ioi.setup import CHOOSE, REPORT, Setup
 from gossamer.tasks.bootstrap import sampled
 
-MOVER = Head(3, 1)
+MOVER = AttentionHead(3, 1)
 SIDES = {"park_said": CHOOSE, "store_gave": CHOOSE, "store_said": REPORT, "garden_gave": REPORT}
 
 
@@ -25,9 +25,9 @@ def setup():
 
 
 def test_what_pairs_explain_on_the_other_side(setup):
-    sent = [PathEffect(Head(2, head), MOVER, "q", Estimate(float(head))) for head in range(4)]
+    sent = [PathEffect(AttentionHead(2, head), MOVER, "q", Estimate(float(head))) for head in range(4)]
     mover = HeadEffect(MOVER, "END", 0.5, Estimate(0.5), 0.5, 0.5, to_io=0.6, to_s1=0.1)
-    found = parts.scores(setup, Part("known", heads=(mover,), paths=tuple(sent)))
+    found = measures.scores(setup, StudyPart("known", heads=(mover,), paths=tuple(sent)))
     assert [(one.head, one.target) for one in found.scores] == [(MOVER, "IO"), (MOVER, "IO - S1")]
     lead = found.scores[1]
     rows, shares, scores = by_hand(setup, [(pair.query, pair.key) for pair in lead.pairs])

@@ -16,23 +16,23 @@ from torch import Tensor
 from gossamer.attention.heads import head_shares
 from gossamer.attention.ioi import noising
 from gossamer.attention.ioi.ablation import LatentAblation, latent_effects
-from gossamer.attention.ioi.patching import Head, head_effects, layer_effects, path_effects
+from gossamer.attention.ioi.patching import AttentionHead, head_effects, layer_effects, path_effects
 from gossamer.attention.ioi.prompts import AND, ORDERS, encode_prompts
 from gossamer.attention.ioi.results import (
     ERROR,
     EVERY,
-    Agreement,
     Estimate,
+    HeadAgreement,
     HeadEffect,
     LatentEffect,
     LatentSources,
     LayerEffect,
     LayerTrust,
     Noised,
-    Part,
     PathEffect,
     ScorePair,
     ScoreStudy,
+    StudyPart,
 )
 from gossamer.attention.ioi.scores import TARGETS, ScoreTables, explained, score_tables, shares_of
 from gossamer.attention.ioi.setup import CHOOSE, REPORT, Setup, interval
@@ -48,7 +48,7 @@ KS = (1, 2, 4, 8, 16, 32, 64)
 _SENDERS, _S2_HEADS, _LATENTS, _NOISED, _CARRIES = 16, 6, 8, 2, 0.05
 
 
-def patching(setup: Setup, most_layers: int) -> Part:
+def patching(setup: Setup, most_layers: int) -> StudyPart:
     """Layers and heads at S2 and at END, exactly; single heads in the layers that matter most."""
     chosen, reported = setup.side(CHOOSE), setup.side(REPORT)
     clean, other, whole = setup.clean, setup.swapped, setup.whole
@@ -63,7 +63,7 @@ def patching(setup: Setup, most_layers: int) -> Part:
         ]
         opened = sorted(means.abs().topk(min(most_layers, len(means))).indices.tolist())
         heads += _head_rows(setup, role, opened)
-    return Part("patching", layers=tuple(layers), heads=tuple(heads))
+    return StudyPart("patching", layers=tuple(layers), heads=tuple(heads))
 
 
 def _head_rows(setup: Setup, role: str, layers: Sequence[int]) -> list[HeadEffect]:
@@ -83,7 +83,7 @@ def _head_rows(setup: Setup, role: str, layers: Sequence[int]) -> list[HeadEffec
             if direct is not None and looked is not None:
                 own = [float(direct[place, head, rows].mean() / whole[rows].mean()) for rows in (chosen, reported)]
                 more = (*own, *looked[place, head].tolist())
-            found.append(HeadEffect(Head(layer, head), role, *row, *more))
+            found.append(HeadEffect(AttentionHead(layer, head), role, *row, *more))
     return found
 
 
@@ -101,22 +101,22 @@ def _attention(setup: Setup, layers: Sequence[int]) -> Float[Tensor, "layer head
     return torch.stack(to, dim=2)
 
 
-def _through_others(found: Part, n: int) -> list[Head]:
+def _through_others(found: StudyPart, n: int) -> list[AttentionHead]:
     """Heads at END that act through later heads: the fall less that by their own path, the largest first."""
     moving = found.name_movers
     rest = [one for one in found.heads if one.role == "END" and one.head not in moving]
     return [one.head for one in sorted(rest, key=lambda one: -(one.chosen - one.direct_chosen))[:n]]
 
 
-def _at_s2(found: Part, n: int) -> list[Head]:
+def _at_s2(found: StudyPart, n: int) -> list[AttentionHead]:
     return [one.head for one in sorted((x for x in found.heads if x.role == "S2"), key=lambda one: -one.chosen)[:n]]
 
 
-def paths(setup: Setup, found: Part) -> Part:
+def paths(setup: Setup, found: StudyPart) -> StudyPart:
     """Paths from heads at END to the movers' queries, and from heads at S2 to what the former read there."""
     rows = setup.side(REPORT)
     clean, other, whole = setup.clean[rows], setup.swapped[rows], setup.whole[rows]
-    pairs: list[tuple[list[Head], str, list[Head], Literal["q", "v"]]] = [
+    pairs: list[tuple[list[AttentionHead], str, list[AttentionHead], Literal["q", "v"]]] = [
         (_through_others(found, _SENDERS), "END", found.name_movers, "q"),
         (_at_s2(found, _S2_HEADS), "S2", _through_others(found, _S2_HEADS), "v"),
     ]
@@ -129,10 +129,10 @@ def paths(setup: Setup, found: Part) -> Part:
             for number, receiver in enumerate(receivers)
             if receiver.layer > sender.layer
         ]
-    return Part("paths", paths=tuple(effects))
+    return StudyPart("paths", paths=tuple(effects))
 
 
-def noise(setup: Setup, found: Part, connectives: Sequence[str], texts: Sequence[str]) -> Part:
+def noise(setup: Setup, found: StudyPart, connectives: Sequence[str], texts: Sequence[str]) -> StudyPart:
     """Attention outputs at S2 from changed prompts, at the layers that matter there (two at most) and at all layers."""
     rows = setup.side(REPORT)
     clean = setup.clean[rows]
@@ -164,7 +164,7 @@ def noise(setup: Setup, found: Part, connectives: Sequence[str], texts: Sequence
                     counts.get(word, float("nan")),
                 )
             )
-    return Part("noising", noised=tuple(noised))
+    return StudyPart("noising", noised=tuple(noised))
 
 
 def _per_million(words: Sequence[str], texts: Sequence[str]) -> dict[str, float]:
@@ -173,7 +173,7 @@ def _per_million(words: Sequence[str], texts: Sequence[str]) -> dict[str, float]
     return {word: 1e6 * found.count(word.strip()) / len(found) for word in words} if found else {}
 
 
-def trust(setup: Setup, tokens: Tokens | None) -> Part:
+def trust(setup: Setup, tokens: Tokens | None) -> StudyPart:
     """Each dictionary alone in the model, on reporting prompts and on text."""
     drawn = [setup.drawn[row].task_prompt for row in setup.side(REPORT).tolist()]
     task = Task.from_prompts(
@@ -188,10 +188,10 @@ def trust(setup: Setup, tokens: Tokens | None) -> Part:
         )
         for site, one in report.items()
     ]
-    return Part("trust", trust=tuple(rows))
+    return StudyPart("trust", trust=tuple(rows))
 
 
-def latents(setup: Setup, found: Part) -> Part:
+def latents(setup: Setup, found: StudyPart) -> StudyPart:
     """Latents at S2, each ablated alone; and whether they and the patched heads name the same heads."""
     rows, agreement, pooled = [], [], []
     for site in setup.dictionaries:
@@ -209,7 +209,7 @@ def latents(setup: Setup, found: Part) -> Part:
         pooled += compared
     if pooled:
         agreement.append(_agreement("all these heads at S2: latents, patching", pooled))
-    return Part("latents", latents=tuple(rows), agreement=tuple(agreement))
+    return StudyPart("latents", latents=tuple(rows), agreement=tuple(agreement))
 
 
 def _latent_rows(setup: Setup, ablated: LatentAblation) -> list[LatentEffect]:
@@ -236,7 +236,7 @@ def _latent_rows(setup: Setup, ablated: LatentAblation) -> list[LatentEffect]:
     ]
 
 
-def sources(setup: Setup, found: Part) -> Part:
+def sources(setup: Setup, found: StudyPart) -> StudyPart:
     """Where the strongest latents at S2, of all layers, came from, on the reporting prompts."""
     strongest = sorted((one for one in found.latents if one.latent >= 0), key=lambda one: -abs(one.chosen))[:_LATENTS]
     rows = []
@@ -253,10 +253,10 @@ def sources(setup: Setup, found: Part) -> Part:
                     one.site, one.latent, order, int(active.sum()), by_role, constant / total if total else 0.0
                 )
             )
-    return Part("sources", sources=tuple(rows))
+    return StudyPart("sources", sources=tuple(rows))
 
 
-def scores(setup: Setup, found: Part) -> Part:
+def scores(setup: Setup, found: StudyPart) -> StudyPart:
     """Pairs in the movers' scores, chosen on one side and measured on the other; and whether senders agree."""
     choosing, reporting = setup.passes(CHOOSE), setup.passes(REPORT)
     rows, agreement = [], []
@@ -268,7 +268,7 @@ def scores(setup: Setup, found: Part) -> Part:
             agreement.append(
                 _agreement(f"heads into the query of {head}: latents in its pairs, path patching", compared)
             )
-    return Part("scores", scores=tuple(rows), agreement=tuple(agreement))
+    return StudyPart("scores", scores=tuple(rows), agreement=tuple(agreement))
 
 
 def _score_row(setup: Setup, first: ScoreTables, second: ScoreTables) -> ScoreStudy:
@@ -299,7 +299,7 @@ def _explained_interval(setup: Setup, tables: ScoreTables, values: Float[Tensor,
     return interval(explained(scores, values), 1 - kept / whole)
 
 
-def _senders(setup: Setup, tables: ScoreTables, found: Part) -> list[tuple[float, float]]:
+def _senders(setup: Setup, tables: ScoreTables, found: StudyPart) -> list[tuple[float, float]]:
     """Of every head with a path to the mover's query: its latents' part of the score's mean, and the path's effect."""
     by_query = torch.stack(
         [
@@ -307,12 +307,12 @@ def _senders(setup: Setup, tables: ScoreTables, found: Part) -> list[tuple[float
             for rows, _, table in tables.tables
         ]
     ).mean(dim=0)
-    credit: dict[Head, float] = {}
+    credit: dict[AttentionHead, float] = {}
     shares = {site: head_shares(setup.model, one).output for site, one in setup.dictionaries.items()}
     for source, value in zip(tables.queries, by_query.tolist(), strict=True):
         if source.kind == "latent" and source.site is not None and source.latent is not None:
             for head, share in enumerate(shares[source.site][source.latent].tolist()):
-                own = Head(source.site.layer or 0, head)
+                own = AttentionHead(source.site.layer or 0, head)
                 credit[own] = credit.get(own, 0.0) + share * value
     effects = {
         one.sender: one.effect.value for one in found.paths if one.through == "q" and one.receiver == tables.head
@@ -320,10 +320,10 @@ def _senders(setup: Setup, tables: ScoreTables, found: Part) -> list[tuple[float
     return [(credit[head], effect) for head, effect in effects.items() if head in credit]
 
 
-def _agreement(what: str, compared: Sequence[tuple[float, float]]) -> Agreement:
+def _agreement(what: str, compared: Sequence[tuple[float, float]]) -> HeadAgreement:
     first, second = (torch.tensor(column) for column in zip(*compared, strict=True))
     varied = len(compared) > 2 and float(first.std()) > 0 and float(second.std()) > 0
     value = float(spearmanr(first.numpy(), second.numpy()).statistic) if varied else float("nan")
     top = min(3, len(compared))
     overlap = set(first.topk(top).indices.tolist()) & set(second.topk(top).indices.tolist())
-    return Agreement(what, len(compared), value, len(overlap))
+    return HeadAgreement(what, len(compared), value, len(overlap))

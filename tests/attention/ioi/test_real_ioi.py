@@ -10,7 +10,7 @@ pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 def test_heads_of_tinytalk(real_folder):
     model = LanguageModel.load(real_folder / "models" / "tinytalk-3m-gpt2", device="cpu")
-    options = StudyOptions(prompts=16, templates=("park_said", "store_said", "beach_handed"), layers=2)
+    options = StudyOptions(prompts=8, templates=("park_said", "store_said", "beach_handed"), layers=2)
     study = ioi_study(model, options=options, only=["paths"])
     found = study.found
     strongest = {

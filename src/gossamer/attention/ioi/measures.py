@@ -325,5 +325,5 @@ def _agreement(what: str, compared: Sequence[tuple[float, float]]) -> HeadAgreem
     varied = len(compared) > 2 and float(first.std()) > 0 and float(second.std()) > 0
     value = float(spearmanr(first.numpy(), second.numpy()).statistic) if varied else float("nan")
     top = min(3, len(compared))
-    overlap = set(first.topk(top).indices.tolist()) & set(second.topk(top).indices.tolist())
+    overlap = set(first.topk(top).indices.tolist()) & set(second.topk(top).indices.tolist()) if varied else set()
     return HeadAgreement(what, len(compared), value, len(overlap))

@@ -210,7 +210,7 @@ class HeadAgreement:
         what: which heads are compared, and by what.
         heads: how many.
         rank_correlation: Spearman's, of the two measures over heads.
-        overlap: how many of the three largest are the same.
+        overlap: how many of the three largest are the same; 0 where one of the two is the same for all heads.
     """
 
     what: str

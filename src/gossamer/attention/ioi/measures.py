@@ -137,29 +137,26 @@ def noise(setup: Setup, found: StudyPart, connectives: Sequence[str], texts: Seq
     rows = setup.side(REPORT)
     clean = setup.clean[rows]
     drawn = [setup.drawn[row] for row in rows.tolist()]
-    ranked = sorted((one for one in found.layers if one.role == "S2"), key=lambda one: -one.chosen)
+    changed = {change: encode_prompts(one, setup.speller) for change, one in noising.changes(drawn, connectives)}
+    templates = {name: clean.prompts.rows(template=name) for name in dict.fromkeys(clean.prompts.templates)}
+    groups = {**templates, **{order: clean.prompts.rows(order=order) for order in ORDERS}}
     chances = noising.connective_chances(clean, (AND, *connectives), setup.speller)
     counts = _per_million((AND, *connectives), texts)
-    changes = [("none", None), *noising.changes(drawn, connectives), ("zero", None)]
-    noised = []
+    ranked = sorted((one for one in found.layers if one.role == "S2"), key=lambda one: -one.chosen)
     carrying = [one for one in ranked[:_NOISED] if one is ranked[0] or one.chosen >= _CARRIES]
+    noised = []
     for layers in (sorted(one.layer for one in carrying), list(range(setup.model.n_layers))):
-        for change, prompts in changes:
-            if change == "none":
-                kept = clean.difference
-            else:
-                encoded = None if prompts is None else encode_prompts(prompts, setup.speller)
-                kept = noising.kept_differences(clean, encoded, layers)
-            templates = {name: clean.prompts.rows(template=name) for name in dict.fromkeys(clean.prompts.templates)}
-            groups = {**templates, **{order: clean.prompts.rows(order=order) for order in ORDERS}}
-            split = {name: float(kept[own].mean() / clean.difference[own].mean()) for name, own in groups.items()}
+        differences = {"none": clean.difference}
+        for change, prompts in [*changed.items(), ("zero", None)]:
+            differences[change] = noising.kept_differences(clean, prompts, layers)
+        for change, kept in differences.items():
             word = AND if change == "none" else change.removeprefix("connective")
             noised.append(
                 Noised(
                     change,
                     tuple(layers),
                     setup.estimate(kept, clean.difference, rows),
-                    split,
+                    {name: float(kept[own].mean() / clean.difference[own].mean()) for name, own in groups.items()},
                     chances.get(word, float("nan")),
                     counts.get(word, float("nan")),
                 )

@@ -32,7 +32,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class TemplateAbility:
-    """How a model does on one template: accuracy and mean logit difference, and the same with the names swapped."""
+    """How a model does on one template: accuracy and mean logit difference; `side` is "" where it is not used."""
 
     template: str
     side: str
@@ -147,7 +147,6 @@ class LatentSources:
         prompts: in how many of them it is active.
         shares: of each role's tokens in what all tokens contribute to its pre-activation.
         bias: what biases contribute, over the same.
-        heads: shares of the heads.
     """
 
     site: str

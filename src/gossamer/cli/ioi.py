@@ -109,6 +109,8 @@ def _tell(found: Any, pictures: list[Path], output: Path, as_json: bool) -> None
         out.print()
     for sentence in sentences(found):
         out.print(sentence, soft_wrap=True)
-    if not {"trust", "latents"} & set(found.parts):
+    if "dictionaries" not in found.settings:
         out.print("no dictionaries on z: latents were not looked at; give some with -d", soft_wrap=True)
+    elif not found.settings["texts"]:
+        out.print("no text: no L0, no loss recovered and no head survey; give one with --text", soft_wrap=True)
     out.print(f"wrote {output} with tables.md and {len(pictures)} pictures", soft_wrap=True)

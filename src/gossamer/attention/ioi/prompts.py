@@ -175,7 +175,9 @@ def single_token_names(speller: PromptTokenizer) -> list[str]:
         if len(found) >= 10:
             return found
     if len(found) < 6:
-        raise UsageError(f"ioi: at least 6 names of one token expected, found {len(found)}; use another tokenizer")
+        raise UsageError(
+            f"ioi: at least 6 names of one token expected, found {len(found)} in this tokenizer; choose another model"
+        )
     return found
 
 

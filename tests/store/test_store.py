@@ -251,9 +251,9 @@ def test_search_by_statistics_token_word_and_explanation(store, folder, tokenize
         other.explain({Feature(SITES[1], 3): "the word 'park'"}, method="by hand")
         said = other.search(Search(explanation="park(s) parks")).to_pylist()
         assert [(row["site"], row["latent"]) for row in said] == [("resid_post.0", 2), ("z.1", 3)]
-        # Okapi BM25 by hand: a word in one text of three, texts of 6 and 3 words where the mean is 4.
+        # Okapi BM25 by hand: words in one text of three, twice and once, texts of 6 and 3 words where the mean is 4.
         rarity = math.log(1 + 2.5 / 1.5)
-        expected = [rarity * 2.2 / (1 + 1.2 * (0.25 + 0.75 * length / 4)) for length in (6, 3)]
+        expected = [rarity * n * 2.2 / (n + 1.2 * (0.25 + 0.75 * length / 4)) for n, length in ((2, 6), (1, 3))]
         assert [row["score"] for row in said] == pytest.approx(expected)
         said = [(row["latent"]) for row in other.search(Search(explanation="GIRLS")).to_pylist()]
         assert said == [1, 2]

@@ -1,7 +1,9 @@
 """How information moved between positions: by which heads, from which tokens, and why a head attended there."""
 
+from gossamer.attention.attribution_data import AttributionData, Limits
 from gossamer.attention.check import TraceCheck, check_trace
 from gossamer.attention.direct import DirectAttribution, direct_attribution
+from gossamer.attention.exploration import Question, attribution_data, explore_prompt, task_attribution
 from gossamer.attention.frozen import FrozenPass
 from gossamer.attention.heads import HeadShares, head_shares
 from gossamer.attention.qk import HeadMaps, ScoreAttribution, attribute_score, top_pairs
@@ -11,10 +13,13 @@ from gossamer.attention.tracing import TraceResult, trace_prompt, trace_task
 from gossamer.attention.trust import Trust, TrustReport, trust_report
 
 __all__ = [
+    "AttributionData",
     "DirectAttribution",
     "FrozenPass",
     "HeadMaps",
     "HeadShares",
+    "Limits",
+    "Question",
     "Root",
     "ScoreAttribution",
     "Source",
@@ -25,11 +30,14 @@ __all__ = [
     "Trust",
     "TrustReport",
     "attribute_score",
+    "attribution_data",
     "check_trace",
     "direct_attribution",
+    "explore_prompt",
     "head_shares",
     "latent_root",
     "logit_root",
+    "task_attribution",
     "top_pairs",
     "trace",
     "trace_prompt",

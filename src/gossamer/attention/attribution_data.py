@@ -209,6 +209,7 @@ class AttributionData:
         dictionaries: in the order of sites.
         limits: what was left out.
         prompts: the prompts.
+        kinds, groups: what the numbers of items' kinds and groups mean.
     """
 
     model: str
@@ -217,6 +218,8 @@ class AttributionData:
     dictionaries: tuple[DictionaryFacts, ...]
     limits: Limits
     prompts: tuple[PromptAttribution, ...]
+    kinds: tuple[str, ...] = KINDS
+    groups: tuple[str, ...] = GROUPS
 
     __repr__ = short_repr
 

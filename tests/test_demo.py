@@ -1,6 +1,8 @@
-"""The demo from nothing to a report, on the bundled model."""
+"""The demo from nothing to a report, on the bundled model: the command itself, as a user runs it."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -8,18 +10,25 @@ from gossamer import bundled
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.export import read_attribution_graph
 from gossamer.circuits.methods import METHODS
-from gossamer.demo import MODEL, run_demo
+from gossamer.demo import MODEL
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(MODEL not in bundled.names(), reason="the bundled model has not been built")
 def test_the_demo_finds_a_faithful_circuit_and_writes_everything(tmp_path):
-    result = run_demo(tmp_path)
-    circuit = Circuit.load(tmp_path / "circuit.json")
-    assert circuit == result.found.circuit
+    ran = subprocess.run(
+        [sys.executable, "-m", "gossamer", "demo", "--out", tmp_path, "--json"], capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    said = json.loads(ran.stdout)
+    circuit = Circuit.load(said["circuit"])
+    assert said["circuit"] == str(tmp_path / "circuit.json")
+    assert said["nodes"] == len(circuit.nodes)
+    assert circuit.measured == {name: said[name] for name in circuit.measured}
     assert circuit.measured["faithfulness"] > 0.7
     assert 0 < len(circuit.nodes) <= 55
-    page = result.report.read_text(encoding="utf-8")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert circuit.sha256 in page
     assert "spool" in page
     assert {node.latent for node in circuit.nodes} >= {
         placed.node.latent for placed in read_attribution_graph(tmp_path / "graph.json")

@@ -105,7 +105,7 @@ def test_a_score_is_the_slope_of_what_helps(splice: Splice, name: str) -> None:
 
 
 def test_integrated_gradients_sum_to_what_a_site_is_worth(splice: Splice, name: str) -> None:
-    found = integrated_gradients(splice, points=200)
+    found = integrated_gradients(splice, points=50)
     sign = -1 if name == "kl" else 1
     for index in range(2):
         nodes = splice.nodes.select(splice.nodes.site == index)

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -33,16 +33,34 @@ _SWAPS = 3
 
 @dataclass(frozen=True)
 class _Measured:
-    """A hard circuit with its losses, and its excess over the full model on each prompt that choices are made on.
+    """A hard circuit with its losses; what it does on the prompts that choices are made on is measured when asked for.
+
+    A circuit that is no better on the fitted prompts costs no pass of the others.
 
     Attributes:
-        loss: on the fitted prompts; `check`: on those that choices are made on.
+        loss: on the fitted prompts.
+        excess: over the full model on each fitted prompt.
+        validation: over the prompts that choices are made on; None where these are the fitted ones.
     """
 
     circuit: Int[Tensor, "chosen"]
     loss: float
-    check: float
-    missed: Float[Tensor, "rows"]
+    excess: Float[Tensor, "fitted"]
+    validation: "CircuitRefiner | None"
+
+    @cached_property
+    def _checked(self) -> tuple[float, Float[Tensor, "rows"]]:
+        return (self.loss, self.excess) if self.validation is None else self.validation.found(self.circuit)
+
+    @property
+    def check(self) -> float:
+        """The loss on the prompts that choices are made on."""
+        return self._checked[0]
+
+    @property
+    def missed(self) -> Float[Tensor, "rows"]:
+        """The excess over the full model on each of the prompts that choices are made on."""
+        return self._checked[1]
 
     def better(self, other: "_Measured") -> bool:
         """Whether both losses are lower than the other's: on prompts that were fitted, and on others."""
@@ -96,16 +114,18 @@ class CircuitRefiner:
 
     def loss_of(self, circuit: Int[Tensor, "chosen"]) -> float:
         """Mean loss of a hard circuit (positions in the candidates) on the fitted prompts."""
-        return self._found(self._network(circuit))[0]
+        return self.found(circuit)[0]
 
     def check_of(self, circuit: Int[Tensor, "chosen"]) -> float:
         """Mean loss of a hard circuit on the prompts that choices are made on."""
         return (self.validation or self).loss_of(circuit)
 
     def _measured(self, circuit: Int[Tensor, "chosen"]) -> "_Measured":
-        loss, missed = self._found(self._network(circuit))
-        check, missed = (loss, missed) if self.validation is None else self.validation._found(self._network(circuit))
-        return _Measured(circuit, loss, check, missed)
+        return _Measured(circuit, *self.found(circuit), self.validation)
+
+    def found(self, circuit: Int[Tensor, "chosen"]) -> tuple[float, Float[Tensor, "rows"]]:
+        """Mean loss of a hard circuit on the fitted prompts, and its excess over the full model on each of them."""
+        return self._found(self._network(circuit))
 
     def _network(self, circuit: Int[Tensor, "chosen"]) -> Network:
         network = self.splice.with_nodes(self.splice.nodes.select(circuit))
@@ -135,8 +155,11 @@ class CircuitRefiner:
 
     def gradient(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "node"]:
         """Derivative of the mean loss on the fitted prompts by every candidate's mask at the hard circuit."""
-        lean = self._found(self._network(circuit))[1].mean().sign()
-        mask = torch.zeros(len(self.splice.nodes), device=self.splice.model.device).index_fill(0, circuit, 1.0)
+        return self._gradient(self._measured(circuit))
+
+    def _gradient(self, found: "_Measured") -> Float[Tensor, "node"]:
+        lean = found.excess.mean().sign()
+        mask = torch.zeros(len(self.splice.nodes), device=self.splice.model.device).index_fill(0, found.circuit, 1.0)
 
         def part(rows: slice) -> Tensor:
             leaf = mask.clone().requires_grad_()
@@ -169,7 +192,7 @@ class CircuitRefiner:
         for now in reversed(found):
             best = min(kept, key=lambda one: one.check, default=None)
             if best is not None and now.overshoots and now.check >= best.check:
-                fuller = self._measured(self._filled(best.circuit, len(now.circuit) - len(best.circuit)))
+                fuller = self._filled(best, len(now.circuit) - len(best.circuit))
                 # Sizes go on falling: a filled-up circuit must be larger than the next smaller one.
                 if fuller.check < now.check and len(fuller.circuit) > len(kept[-1].circuit):
                     now = fuller
@@ -188,7 +211,7 @@ class CircuitRefiner:
         for _ in range(_EXCHANGES):
             if found.meets:
                 break
-            circuit, slope = found.circuit, self.gradient(found.circuit)
+            circuit, slope = found.circuit, self._gradient(found)
             leaving = circuit[torch.argsort(slope[circuit], descending=True, stable=True)]
             coming = torch.argsort(slope.index_fill(0, circuit, torch.inf), stable=True)[: len(slope) - len(circuit)]
             trials = (torch.cat([leaving[n:], coming[:n]]) for n in _parts(min(len(circuit) // 4, len(coming))))
@@ -213,27 +236,35 @@ class CircuitRefiner:
         as keep the loss where it was at the start, on the fitted prompts and on those that choices are made on, and
         leave `enough`; it ends with a round in which no node goes.
         """
-        start = self._measured(circuit)
+        return self._pruned(self._measured(circuit), enough).circuit
+
+    def _pruned(self, start: "_Measured", enough: Enough = lambda shorter: True) -> "_Measured":
+        now = start
 
         def fits(shorter: Int[Tensor, "shorter"]) -> bool:
+            # Of several trials the last one that fits is the one that is kept.
+            nonlocal now
             if not len(shorter):
                 return False
-            now = self._measured(shorter)
-            return not _lower(start.loss, now.loss) and not _lower(start.check, now.check) and enough(shorter)
+            trial = self._measured(shorter)
+            if _lower(start.loss, trial.loss) or _lower(start.check, trial.check) or not enough(shorter):
+                return False
+            now = trial
+            return True
 
         few = replace(self, prompts=self.left_out, validation=None) if self.left_out < self._count else self
-        most = start.loss if few is self else few.loss_of(circuit)
+        most = start.loss if few is self else few.loss_of(start.circuit)
         tried = None
-        while len(circuit) > 1:
+        while len(now.circuit) > 1:
+            circuit = now.circuit
             losses = few.losses_without(circuit, tried)
             order = torch.argsort(losses, stable=True)[: int((losses <= most + _EQUAL * abs(most)).sum())]
             free = order.to(circuit.device)
-            shorter = _without(circuit, free, fits)
-            if len(shorter) == len(circuit):
+            _take_out(circuit, free, fits)
+            if now.circuit is circuit:
                 break
-            tried = None if few is self else torch.isin(shorter, circuit[free])
-            circuit = shorter
-        return circuit
+            tried = None if few is self else torch.isin(now.circuit, circuit[free])
+        return now
 
     def refined(self, circuit: Int[Tensor, "chosen"], size: int) -> Int[Tensor, "left"]:
         """At most `size` nodes: pruned, then filled up with what lowers the loss, and pruned again, while that helps.
@@ -241,25 +272,24 @@ class CircuitRefiner:
         So useless nodes are swapped for useful ones. The candidates to fill up with are those of the steepest first
         order gain; they stay only if the loss itself, on the same prompts, is lower with them.
         """
-        circuit = self.pruned(circuit)
+        now = self._pruned(self._measured(circuit))
         for _ in range(_SWAPS):
-            fuller = self._filled(circuit, size - len(circuit))
-            if len(fuller) == len(circuit):
+            fuller = self._filled(now, size - len(now.circuit))
+            if fuller is now:
                 break
-            circuit = self.pruned(fuller)
-        return circuit
+            now = self._pruned(fuller)
+        return now.circuit
 
-    def _filled(self, circuit: Int[Tensor, "chosen"], room: int) -> Int[Tensor, "more"]:
+    def _filled(self, start: "_Measured", room: int) -> "_Measured":
         """The circuit with as many more nodes as there is room for, or half as many and so on, if that is better."""
-        gain = (-self.gradient(circuit)).index_fill(0, circuit, 0.0)
+        gain = (-self._gradient(start)).index_fill(0, start.circuit, 0.0)
         best = torch.argsort(gain, descending=True, stable=True)[: min(room, int((gain > 0).sum()))]
-        start = self._measured(circuit)
         while len(best):
-            fuller = torch.cat([circuit, best])
-            if self._measured(fuller).better(start):
+            fuller = self._measured(torch.cat([start.circuit, best]))
+            if fuller.better(start):
                 return fuller
             best = best[: len(best) // 2]
-        return circuit
+        return start
 
 
 def _lower(one: float, other: float) -> bool:
@@ -267,19 +297,20 @@ def _lower(one: float, other: float) -> bool:
     return one < other - _EQUAL * abs(other)
 
 
-def _without(
+def _take_out(
     circuit: Int[Tensor, "chosen"], free: Int[Tensor, "free"], fits: Callable[[Int[Tensor, "left"]], bool]
-) -> Int[Tensor, "left"]:
-    """The circuit without as many of the `free` nodes (positions in it) as can go: the first ones, or any one."""
+) -> None:
+    """Ask whether the circuit `fits` without as many of the `free` nodes (positions in it) as can go, or without one.
+
+    The first ones together, as many as fit, by bisection; where not even the first can go, each of the others alone.
+    """
 
     def rest(gone: Tensor) -> Tensor:
         left = torch.ones(len(circuit), dtype=torch.bool, device=circuit.device).index_fill(0, gone, False)
         return circuit[left]
 
-    most = len(free) - _fewest(-1, len(free), lambda left: fits(rest(free[: len(free) - left])))
-    if most:
-        return rest(free[:most])
-    return next((one for one in (rest(free[index : index + 1]) for index in range(1, len(free))) if fits(one)), circuit)
+    if _fewest(-1, len(free), lambda left: fits(rest(free[: len(free) - left]))) == len(free):
+        any(fits(rest(free[index : index + 1])) for index in range(1, len(free)))
 
 
 def _parts(most: int) -> list[int]:

@@ -69,7 +69,7 @@ class SearchSettings:
 
 
 @dataclass
-class _Run:
+class _SearchState:
     """State of a search: the nodes still in play and their scores.
 
     Attributes:
@@ -138,7 +138,7 @@ def effort(settings: SearchSettings, afford: Callable[[int, int], int]) -> tuple
     )
 
 
-def _begin(splice: Splice, settings: SearchSettings) -> _Run:
+def _begin(splice: Splice, settings: SearchSettings) -> _SearchState:
     """Scores that start as the logits of the ranks of effects to first order: large ones start inside.
 
     They are taken at the unmasked network (attribution patching), those of nodes that do nothing there on the way to
@@ -153,7 +153,7 @@ def _begin(splice: Splice, settings: SearchSettings) -> _Run:
     everything = torch.arange(n, device=scores.device)
     step_size = effort(settings, partial(affordable, splice))[1]
     at_once = min(step_size, splice.batch_size)
-    return _Run(splice, everything, scores, _adam(scores, settings), step_size, at_once)
+    return _SearchState(splice, everything, scores, _adam(scores, settings), step_size, at_once)
 
 
 def _adam(scores: Tensor, settings: SearchSettings) -> torch.optim.Adam:
@@ -183,7 +183,12 @@ def soft_top(scores: Float[Tensor, "node"], size: float, temperature: float) -> 
 
 
 def _step(
-    run: _Run, full: FullModel, settings: SearchSettings, size: float, temperature: float, generator: torch.Generator
+    run: _SearchState,
+    full: FullModel,
+    settings: SearchSettings,
+    size: float,
+    temperature: float,
+    generator: torch.Generator,
 ) -> float:
     n = len(run.splice.examples)
     rows = torch.randperm(n, generator=generator)[: run.step_size].to(run.scores.device)
@@ -198,7 +203,7 @@ def _step(
     return total
 
 
-def _accumulate(run: _Run, full: FullModel, loss: Loss, mask: Tensor, rows: Int[Tensor, "rows"]) -> float:
+def _accumulate(run: _SearchState, full: FullModel, loss: Loss, mask: Tensor, rows: Int[Tensor, "rows"]) -> float:
     """Loss and its gradient over `rows`, in parts that are halved when memory runs out."""
     leaf = mask.detach().requires_grad_()
     slope, lean = torch.zeros_like(leaf), None
@@ -220,19 +225,19 @@ def _accumulate(run: _Run, full: FullModel, loss: Loss, mask: Tensor, rows: Int[
     return total
 
 
-def _lean(run: _Run, full: FullModel, mask: Tensor, rows: Int[Tensor, "rows"]) -> Float[Tensor, ""]:
+def _lean(run: _SearchState, full: FullModel, mask: Tensor, rows: Int[Tensor, "rows"]) -> Float[Tensor, ""]:
     """On which side of the full model a batch is that memory holds in parts only: what ties its prompts together."""
     with torch.no_grad():
         parts = [full.excess(run.splice.outputs(mask, part), part) for part in torch.split(rows, run.batch_size)]
     return torch.cat(parts).mean().sign()
 
 
-def _top(run: _Run, size: int) -> Int[Tensor, "chosen"]:
+def _top(run: _SearchState, size: int) -> Int[Tensor, "chosen"]:
     """Positions (in the candidates) of the highest scores, best first."""
     return run.alive[torch.argsort(run.scores.detach(), descending=True, stable=True)[:size]]
 
 
-def _narrowed(run: _Run, keep: int, settings: SearchSettings) -> _Run:
+def _narrowed(run: _SearchState, keep: int, settings: SearchSettings) -> _SearchState:
     """The run with only its `keep` best nodes in play, with their optimiser state."""
     best = torch.sort(torch.argsort(run.scores.detach(), descending=True, stable=True)[:keep]).values
     scores = run.scores.detach()[best].clone().requires_grad_()
@@ -242,4 +247,4 @@ def _narrowed(run: _Run, keep: int, settings: SearchSettings) -> _Run:
         key: value[best] if value.shape == run.scores.shape else value for key, value in state.items()
     }
     nodes: Nodes = run.splice.nodes.select(best)
-    return _Run(run.splice.with_nodes(nodes), run.alive[best], scores, optimiser, run.step_size, run.batch_size)
+    return _SearchState(run.splice.with_nodes(nodes), run.alive[best], scores, optimiser, run.step_size, run.batch_size)

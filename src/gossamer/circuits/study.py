@@ -15,10 +15,10 @@ from gossamer.circuits.evaluate.evaluator import Evaluator
 from gossamer.circuits.methods import METHODS, MethodInputs, Prompts
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.outputs import Outputs, last_stream
+from gossamer.circuits.passing import with_tokens_passed_through
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.prompt_metrics import FullModel, ability
 from gossamer.circuits.search import SearchSettings
-from gossamer.circuits.sinks import with_sinks_passed_through
 from gossamer.circuits.splice import Splice
 from gossamer.dictionary.attach import Attachment, attach
 from gossamer.dictionary.dictionary import Dictionary
@@ -100,7 +100,7 @@ class Study:
         yield f"ablation={self.settings.ablation!r}, errors={self.settings.errors!r}, seed={self.settings.seed}"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "task", with_sinks_passed_through(self.model, self.task))
+        object.__setattr__(self, "task", with_tokens_passed_through(self.model, self.dictionaries.values(), self.task))
 
     @cached_property
     def ablation(self) -> Ablation:

@@ -60,11 +60,13 @@ def counted_for(
 ) -> Bool[Tensor, "batch pos"]:
     """True at the tokens that count under `mask`, by default at those on which all of the dictionaries learned.
 
+    Without any dictionary, at those that count by default.
+
     Raises:
         GossamerError: a dictionary's record of its training cannot be meant.
         NotFiniteError: an activation that loud tokens are judged by is not finite.
     """
-    masks = [TrainingTokens.of(one).mask for one in dictionaries] if mask is None else [mask]
+    masks = [TrainingTokens.of(one).mask for one in dictionaries] or [DEFAULT_MASK] if mask is None else [mask]
     counted = tokens.mask
     for one in dict.fromkeys(masks):
         counted = counted & one.counted(model, tokens)

@@ -120,13 +120,13 @@ def test_hashes_of_the_same_source_are_silent(heard, recwarn):
 
 
 def test_a_hash_looks_past_comments_formatting_and_decorators(tmp_path):
-    from gossamer.jax.patching.source import Source
+    from gossamer.jax.patching.source import FunctionSource
 
     def digest(text):
         import ast
 
         module = ast.parse(text)
-        return Source("f", f.__code__, module.body[0], "", (), module).hash()
+        return FunctionSource("f", f.__code__, module.body[0], "", (), module).hash()
 
     same = ["def f(x):\n    return x+1", "@d\ndef f( x ):\n    'doc'\n    # why\n    return (x + 1)"]
     assert digest(same[0]) == digest(same[1])

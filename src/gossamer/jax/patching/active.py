@@ -15,7 +15,7 @@ from gossamer.jax.patching.compiling import compiled, require_current
 from gossamer.jax.patching.edits import Edit
 from gossamer.jax.patching.errors import PatchError
 from gossamer.jax.patching.prefix import Lent, Prefix
-from gossamer.jax.patching.source import Source, source_of
+from gossamer.jax.patching.source import FunctionSource, source_of
 from gossamer.jax.tag import tag
 
 
@@ -34,7 +34,7 @@ class Edits(ABC):
 class _Patched:
     """A function in force: its original code, and the code that was put in."""
 
-    source: Source
+    source: FunctionSource
     code: CodeType
 
 
@@ -49,7 +49,7 @@ class _State:
 _STATE = _State()
 
 
-def original(function: FunctionType) -> Source:
+def original(function: FunctionType) -> FunctionSource:
     """The source of a function without any patch."""
     patched = _STATE.functions.get(function)
     return patched.source if patched else source_of(function, function.__code__)

@@ -15,7 +15,7 @@ from types import CodeType
 from typing import Any
 
 from gossamer.jax.patching.errors import PatchError, SourceError
-from gossamer.jax.patching.source import FunctionNode, Source
+from gossamer.jax.patching.source import FunctionNode, FunctionSource
 
 _FUTURE = sum(getattr(__future__, name).compiler_flag for name in set(__future__.all_feature_names) - {"nested_scopes"})
 _KIND = (
@@ -29,7 +29,7 @@ _KIND = (
 _REWRITTEN = ("@py_assert", "@pytest_ar")
 
 
-def compiled(source: Source, node: FunctionNode, known: Mapping[str, Any]) -> CodeType:
+def compiled(source: FunctionSource, node: FunctionNode, known: Mapping[str, Any]) -> CodeType:
     """The code of `node`, a changed copy of the function, fit to be its ``__code__``.
 
     Args:
@@ -59,7 +59,7 @@ def compiled(source: Source, node: FunctionNode, known: Mapping[str, Any]) -> Co
     return code.replace(co_flags=source.code.co_flags)  # decorators may have set some, as types.coroutine does
 
 
-def require_current(source: Source) -> None:
+def require_current(source: FunctionSource) -> None:
     """Refuse a file that is not what is running: a patch of it would bring in its other changes.
 
     Raises:
@@ -73,7 +73,7 @@ def require_current(source: Source) -> None:
         )
 
 
-def _compile(source: Source, node: FunctionNode) -> CodeType:
+def _compile(source: FunctionSource, node: FunctionNode) -> CodeType:
     flags = source.code.co_flags & _FUTURE
     try:
         module: Any = ast.fix_missing_locations(_put(source.module, source.node, node))

@@ -13,7 +13,7 @@ from gossamer.jax.patching.changes import TAG, Change, Part, called, tag_call
 from gossamer.jax.patching.errors import MatchError, PatternError
 from gossamer.jax.patching.pattern import Pattern, hole_names, parse_code
 from gossamer.jax.patching.search import Place, chosen, nearest, own_statements, places, statements, values
-from gossamer.jax.patching.source import Source
+from gossamer.jax.patching.source import FunctionSource
 
 _LEAVES = (ast.Return, ast.Raise, ast.Break, ast.Continue)
 
@@ -39,11 +39,11 @@ class Edit(ABC):
         """The names of the tags that it puts in."""
 
     @abstractmethod
-    def fits(self, source: Source) -> int:
+    def fits(self, source: FunctionSource) -> int:
         """In how many places of this function it could be done."""
 
     @abstractmethod
-    def changes(self, source: Source) -> list[Change]:
+    def changes(self, source: FunctionSource) -> list[Change]:
         """What it changes in this function.
 
         Raises:
@@ -54,21 +54,21 @@ class Edit(ABC):
 class PlacedEdit(Edit):
     """An edit that looks for its places and does the same at each of those that are chosen."""
 
-    def fits(self, source: Source) -> int:
+    def fits(self, source: FunctionSource) -> int:
         """See :class:`Edit`."""
         return len(self.places(source))
 
-    def changes(self, source: Source) -> list[Change]:
+    def changes(self, source: FunctionSource) -> list[Change]:
         """See :class:`Edit`."""
         found = chosen(self.places(source), source, self.text, self.wanted, self.count, self.index)
         return [self.change(place, source) for place in found]
 
     @abstractmethod
-    def places(self, source: Source) -> list[Place]:
+    def places(self, source: FunctionSource) -> list[Place]:
         """All places in the function that it could be for."""
 
     @abstractmethod
-    def change(self, place: Place, source: Source) -> Change:
+    def change(self, place: Place, source: FunctionSource) -> Change:
         """What it does at one of them."""
 
 
@@ -80,7 +80,7 @@ class TagAssign(PlacedEdit):
     def names(self) -> list[str]:
         return [self.name]
 
-    def places(self, source: Source) -> list[Place]:
+    def places(self, source: FunctionSource) -> list[Place]:
         wanted = ast.unparse(self.target)
         found = []
         for statement in statements(source.node):
@@ -92,7 +92,7 @@ class TagAssign(PlacedEdit):
                     found.append(Place((node.value,), statement, {}))
         return found
 
-    def change(self, place: Place, source: Source) -> Change:
+    def change(self, place: Place, source: FunctionSource) -> Change:
         node, statement = place.nodes[0], place.statement
         if node not in _targets(statement):  # a walrus: its value
             return Change(Part.WRAP, (node,), name=self.name)
@@ -111,10 +111,10 @@ class TagExpr(PlacedEdit):
     def names(self) -> list[str]:
         return [self.name]
 
-    def places(self, source: Source) -> list[Place]:
+    def places(self, source: FunctionSource) -> list[Place]:
         return places(self.pattern, source.node)
 
-    def change(self, place: Place, source: Source) -> Change:
+    def change(self, place: Place, source: FunctionSource) -> Change:
         return Change(Part.WRAP, place.nodes, name=self.name)
 
 
@@ -125,11 +125,11 @@ class TagReturn(PlacedEdit):
     def names(self) -> list[str]:
         return [self.name]
 
-    def places(self, source: Source) -> list[Place]:
+    def places(self, source: FunctionSource) -> list[Place]:
         returns = [node for node in own_statements(source.node) if isinstance(node, ast.Return) and node.value]
         return [Place((node.value,), node, {}) for node in returns if node.value is not None]
 
-    def change(self, place: Place, source: Source) -> Change:
+    def change(self, place: Place, source: FunctionSource) -> Change:
         return Change(Part.WRAP, place.nodes, name=self.name)
 
 
@@ -141,10 +141,10 @@ class TagArg(Edit):
     def names(self) -> list[str]:
         return [self.name]
 
-    def fits(self, source: Source) -> int:
+    def fits(self, source: FunctionSource) -> int:
         return int(self.argument in _arguments(source))
 
-    def changes(self, source: Source) -> list[Change]:
+    def changes(self, source: FunctionSource) -> list[Change]:
         names = _arguments(source)
         if self.argument not in names:
             raise MatchError(f"{self.text}: {source.name} has no argument {self.argument!r}; it has {', '.join(names)}")
@@ -172,10 +172,10 @@ class Code(PlacedEdit):
             and isinstance(node.args[0], ast.Constant)
         ]
 
-    def places(self, source: Source) -> list[Place]:
+    def places(self, source: FunctionSource) -> list[Place]:
         return places(self.pattern, source.node)
 
-    def change(self, place: Place, source: Source) -> Change:
+    def change(self, place: Place, source: FunctionSource) -> Change:
         if self.part is Part.SWAP:
             return Change(self.part, place.nodes, self.code, place.bound)
         statement = place.statement if self.pattern.expression is not None else place.nodes[-1]
@@ -183,7 +183,7 @@ class Code(PlacedEdit):
         self._require_reached(at, place, source)
         return Change(self.part, (at,), self.code, place.bound)
 
-    def _require_reached(self, at: ast.AST, place: Place, source: Source) -> None:
+    def _require_reached(self, at: ast.AST, place: Place, source: FunctionSource) -> None:
         """The code must run when, and only when, what the pattern found runs."""
         inside = self.pattern.expression is not None
         header = inside and bool(getattr(at, "body", None))
@@ -270,7 +270,7 @@ def _require_name(verb: str, name: str) -> None:
         raise PatternError(f"{verb}: a tag needs a name, a text that is not empty, not {name!r}")
 
 
-def shared_out(edit: Edit, sources: Sequence[Source]) -> list[Edit | None]:
+def shared_out(edit: Edit, sources: Sequence[FunctionSource]) -> list[Edit | None]:
     """For each method of a class, the part of an edit of that class that is done there.
 
     Raises:
@@ -291,7 +291,7 @@ def shared_out(edit: Edit, sources: Sequence[Source]) -> list[Edit | None]:
     return [dataclasses.replace(edit, count=times) if times else None for times in fits]
 
 
-def _arguments(source: Source) -> list[str]:
+def _arguments(source: FunctionSource) -> list[str]:
     given = source.node.args
     ordered = [*given.posonlyargs, *given.args, given.vararg, *given.kwonlyargs, given.kwarg]
     return [argument.arg for argument in ordered if argument is not None]

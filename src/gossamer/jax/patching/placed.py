@@ -8,7 +8,7 @@ from types import FunctionType
 from gossamer.jax.patching import active
 from gossamer.jax.patching.changes import TAG, changed
 from gossamer.jax.patching.edits import Edit
-from gossamer.jax.patching.source import Source
+from gossamer.jax.patching.source import FunctionSource
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def placed(edits: Mapping[FunctionType, Sequence[Edit]]) -> Iterator[Placed]:
                 yield Placed(source.name, edit.text, tuple(edit.names()), source.where(node), source.line(node))
 
 
-def patched_text(source: Source, edits: Sequence[Edit]) -> str:
+def patched_text(source: FunctionSource, edits: Sequence[Edit]) -> str:
     """A function with its edits, as Python without comments.
 
     Raises:

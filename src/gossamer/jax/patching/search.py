@@ -8,7 +8,7 @@ from operator import attrgetter
 
 from gossamer.jax.patching.errors import MatchError
 from gossamer.jax.patching.pattern import Bindings, Pattern, match, match_statements
-from gossamer.jax.patching.source import FunctionNode, Source
+from gossamer.jax.patching.source import FunctionNode, FunctionSource
 
 _NEAREST = 3
 # Expressions that cannot stand alone, so that no call can be put around them.
@@ -114,7 +114,7 @@ def _is_value(node: ast.expr, parent: ast.AST) -> bool:
 
 
 def chosen(
-    places: Sequence[Place], source: Source, edit: str, wanted: str, count: int | None, index: int | None
+    places: Sequence[Place], source: FunctionSource, edit: str, wanted: str, count: int | None, index: int | None
 ) -> list[Place]:
     """The places an edit is for: the one at `index`, all if they are `count` (None: any number but 0).
 
@@ -140,11 +140,11 @@ def chosen(
     return found
 
 
-def _listed(found: Sequence[Place], source: Source) -> str:
+def _listed(found: Sequence[Place], source: FunctionSource) -> str:
     return "".join(f"\n    [{n}] {source.where(p.nodes[0])}: {source.line(p.nodes[0])}" for n, p in enumerate(found))
 
 
-def nearest(sources: Sequence[Source], wanted: str) -> str:
+def nearest(sources: Sequence[FunctionSource], wanted: str) -> str:
     """The lines of functions most like `wanted`, as the tail of a message: what was asked for, and what there is."""
     text = wanted.replace("$...", "").replace("$", "")
     heads = {

@@ -21,7 +21,7 @@ _WRAPPERS = ("__wrapped__", "__func__", "fget", "func")
 
 
 @dataclass(frozen=True)
-class Source:
+class FunctionSource:
     """A function as it was written.
 
     Attributes:
@@ -126,7 +126,7 @@ def _imported(path: str) -> object:
     return found
 
 
-def source_of(function: FunctionType, code: CodeType) -> Source:
+def source_of(function: FunctionType, code: CodeType) -> FunctionSource:
     """The tree of `function`, found in its file by the line where `code` begins.
 
     Raises:
@@ -144,7 +144,7 @@ def source_of(function: FunctionType, code: CodeType) -> Source:
     module = _parsed(tuple(lines))
     for node in ast.walk(module):
         if isinstance(node, FunctionNode) and node.name == code.co_name:
-            found = Source(name, code, node, code.co_filename, tuple(lines), module)
+            found = FunctionSource(name, code, node, code.co_filename, tuple(lines), module)
             if found.span[0] <= code.co_firstlineno <= found.span[1]:
                 return found
     raise SourceError(

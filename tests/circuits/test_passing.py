@@ -1,4 +1,4 @@
-"""Prompts that begin with an attention sink, which passes through; dictionaries that keep nothing of a task."""
+"""Tokens that pass through: attention sinks, and what dictionaries did not learn; dictionaries that keep nothing."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +8,7 @@ import torch
 from circuit_lab import able_task, mirror_dictionary
 from tiny_splice import tiny_model
 
+from gossamer.activations.token_mask import TokenMask
 from gossamer.circuits.find import find_circuit
 from gossamer.circuits.findings import collect_findings
 from gossamer.circuits.search import SearchSettings
@@ -15,6 +16,7 @@ from gossamer.circuits.study import Study, StudySettings
 from gossamer.dictionary import Dictionary
 from gossamer.dictionary.attach import DictionaryWarning
 from gossamer.dictionary.config import ReportedMetrics
+from gossamer.dictionary.training_tokens import mask_facts
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
@@ -82,6 +84,24 @@ def test_prompts_that_differ_in_the_sink_are_refused(sinking: LanguageModel, wor
         Study(sinking, {}, task, SETTINGS)
     plain = Study(tiny_model(), {}, task, SETTINGS)
     assert plain.task is task
+
+
+def test_what_a_dictionary_did_not_learn_passes_through(model: LanguageModel, words_first: Task) -> None:
+    site = Site.parse("resid_post.1")
+    made = mirror_dictionary(site)
+    assert Study(model, {site: made}, words_first, SETTINGS).task is words_first
+    made.provenance = {"training": mask_facts(TokenMask(positions=(1, None)))}
+    found = Study(model, {site: made}, words_first, SETTINGS).task
+    for side, before in (
+        (found.train.clean, words_first.train.clean),
+        (found.test.counterfactual, words_first.test.counterfactual),
+    ):
+        first = before.tokens.first
+        assert torch.equal(side.roles, before.roles.masked_fill(first, -1))
+        assert torch.equal(side.ablation_groups, before.ablation_groups.masked_fill(first, -1))
+    made.provenance = {"training": mask_facts(TokenMask(positions=(None, -1)))}
+    with pytest.raises(UsageError, match=r"on which the dictionaries did not learn.* in .* prompts of by hand"):
+        Study(model, {site: made}, words_first, SETTINGS)
 
 
 def test_dictionaries_that_keep_nothing_are_refused_before_the_search(

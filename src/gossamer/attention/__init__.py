@@ -3,9 +3,10 @@
 from gossamer.attention.attribution_data import AttributionData, Limits
 from gossamer.attention.check import TraceCheck, check_trace
 from gossamer.attention.direct import DirectAttribution, direct_attribution
-from gossamer.attention.exploration import Question, attribution_data, explore_prompt, task_attribution
+from gossamer.attention.exploration import Question, attribution_data, task_attribution
 from gossamer.attention.frozen import FrozenPass
 from gossamer.attention.heads import HeadShares, head_shares
+from gossamer.attention.prompt_exploration import explore_prompt
 from gossamer.attention.qk import HeadMaps, ScoreAttribution, attribute_score, top_pairs
 from gossamer.attention.source import Source
 from gossamer.attention.trace import Root, Trace, TraceNode, latent_root, logit_root, trace

@@ -127,7 +127,7 @@ class PromptAttribution:
     """One prompt.
 
     Attributes:
-        tokens: their texts.
+        tokens: their texts; their numbers where the model has no tokenizer.
         counted: at which of them dictionaries count.
         root: number of the function to begin with, if one was asked for.
         target: what it is.
@@ -193,7 +193,7 @@ class Limits:
 
     latents: int = 8
     terms: int = 32
-    scores: int = 150
+    scores: int = 250
     pairs: int = 12
 
     __repr__ = short_repr

@@ -52,7 +52,7 @@ class Catalogue:
         """Of one kind and site; a latent of -1 is none."""
         place = -1 if site is None else self._places[site]
         parts = np.broadcast_arrays(KINDS.index(kind), place + 1, np.add(latents, 1), np.add(positions, 1))
-        return np.ravel_multi_index(tuple(parts), self._shape)
+        return np.asarray(np.ravel_multi_index(tuple(parts), self._shape))
 
     def key(self, source: Source) -> int:
         """Of one source; the root stands at no token."""

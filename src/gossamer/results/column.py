@@ -52,10 +52,12 @@ class Column:
         Raises:
             ValueError: it is no such text.
         """
-        kind, _, encoded = text.partition(":")
+        kind, colon, encoded = text.partition(":")
+        if kind not in _TYPES or not colon:
+            raise ValueError(f"TYPE:BASE64 expected, TYPE one of {', '.join(_TYPES)}, found {text[:40]!r}")
         try:
             data = base64.b64decode(encoded, validate=True)
-            return cls.of(np.frombuffer(data, np.dtype(kind).newbyteorder("<") if kind in _TYPES else "V0"), kind)
+            return cls(np.frombuffer(data, np.dtype(kind).newbyteorder("<")))
         except (binascii.Error, ValueError) as error:
             raise ValueError(f"TYPE:BASE64 expected, found {text[:40]!r} ({error})") from error
 

@@ -16,7 +16,7 @@ const number = (value) => (value < 0 && plain(value) !== "0" ? MINUS : "") + pla
 const signed = (value) => (plain(value) === "0" || value === 0 ? "0" : (value < 0 ? MINUS : "+") + plain(value));
 const percent = (share) => {
   if (!Number.isFinite(share)) return "–";
-  const size = Math.abs(100 * share);
+  const size = Math.abs(share) < 1e-6 ? 0 : Math.abs(100 * share);
   const text = size >= 9.95 || size === 0 ? size.toFixed(0) : size < 0.05 ? "<0.1" : size.toFixed(1);
   return (share < 0 && size >= 0.05 ? MINUS : "") + text + THIN + "%";
 };

@@ -10,9 +10,9 @@ const drawGrid = () => {
   const rows = DATA.dictionaries.map((facts, d) => prompt.tokens.map((token, at) => drawCell(facts, d, at, added, largest))).reverse();
   fill("grid", make("thead", {}, head), make("tbody", {}, ...rows.map((cells, r) =>
     make("tr", {}, make("th", { scope: "row" }, DATA.dictionaries[rows.length - 1 - r].site), ...cells))));
+  rows.flat().find((cell) => cell.dataset.cell === state.at)?.setAttribute("tabindex", "0");
   roving(rows, { Enter: (cell) => listCell(cell), " ": (cell) => listCell(cell) });
-  const key = byId("grid-key");
-  key.hidden = !one;
+  byId("grid-key").hidden = !one;
 };
 
 const latentsAt = (facts, at) => {
@@ -26,7 +26,7 @@ const drawCell = (facts, d, at, added, largest) => {
   const strongest = items.slice(0, 3).map((item) => prompt.latent[item] + " (" + number(prompt.activation[item]) + ")").join(", ");
   const label = facts.site + " at " + at + " " + prompt.tokens[at] + ": " + count(total, "active latent") + (items.length ? ", strongest " + strongest + "; Enter lists them" : "");
   const dots = items.map((item) => {
-    const size = 3 + 7 * Math.sqrt(prompt.activation[item] / (state.loudest[d] || 1));
+    const size = 3 + 6 * Math.sqrt(prompt.activation[item] / (state.loudest[d] || 1));
     const value = added.get(item);
     const dot = make("span", { class: "dot", "data-item": item, title: prompt.full(item) + "\nactivation " + number(prompt.activation[item]) + (value === undefined ? "" : "\nadds " + signed(value) + " to the open node") });
     dot.style.setProperty("--size", size.toFixed(1) + "px");
@@ -37,8 +37,9 @@ const drawCell = (facts, d, at, added, largest) => {
     return dot;
   });
   const left = total - items.length;
-  const cell = make("td", { tabindex: "-1", "aria-label": label, "data-cell": d + ":" + at }, make("div", {}, ...dots, left > 0 ? make("small", { title: count(left, "more active latent") + " not taken apart in this file" }, "+" + left) : null));
+  const cell = make("td", { tabindex: "-1", "aria-label": label, "data-cell": d + ":" + at }, make("div", {}, make("span", { class: "dots" }, ...dots), left > 0 ? make("small", { title: count(left, "more active latent") + " not taken apart in this file" }, "+" + left) : null));
   cell.addEventListener("click", () => listCell(cell));
+  cell.addEventListener("focus", () => { state.at = cell.dataset.cell; });
   return cell;
 };
 

@@ -32,7 +32,7 @@ const drawKinds = (one) => {
   biases.total += one.constant;
   const largest = Math.max(...rows.map((row) => Math.abs(row.total)), Math.abs(one.value));
   const line = (name, n, total, box) => make("tr", {}, make("td", {}, box ? make("label", {}, box, " " + name) : name), make("td", { class: "n" }, n), make("td", {}, bar(total / largest)), make("td", { class: "n" }, signed(total)), make("td", { class: "n" }, percent(total / one.value)));
-  fill("kinds", make("thead", {}, make("tr", {}, ...["kind (untick to hide)", "terms", "", "sum", "share"].map((name, at) => make("th", { scope: "col", class: at ? "n" : "" }, name)))),
+  fill("kinds", make("thead", {}, make("tr", {}, ...["kind (untick: not listed)", "terms", "", "sum", "share"].map((name, at) => make("th", { scope: "col", class: at ? "n" : "" }, name)))),
     make("tbody", {}, ...rows.map((row) => {
       const box = make("input", { type: "checkbox", "data-group": row.group });
       box.checked = !state.hidden.has(row.group);
@@ -60,6 +60,8 @@ const drawMatrices = (step) => {
   const { one } = through, heads = [...Array(DATA.heads).keys()], sources = [...Array(one.sources).keys()];
   const cells = sources.map((source) => heads.map((head) => prompt.cell(one, source, head)));
   const all = cells.flat(), top = (name) => Math.max(...all.map((cell) => Math.abs(cell[name])), 1e-12);
+  // Few heads, large cells.
+  byId("matrices").style.setProperty("--cell", (DATA.heads <= 4 ? 26 : DATA.heads <= 8 ? 20 : DATA.heads <= 16 ? 14 : 11) + "px");
   const tops = { pattern: 1, value: top("value"), product: top("product") };
   fill("matrix-title", "Heads of layer " + one.layer + ", from each token to " + prompt.place(one.item),
     through.own ? "" : ": what " + prompt.name(through.item) + " brings, " + signed(through.value) + " (" + percent(through.value / step.one.value) + " of the node)");
@@ -148,11 +150,12 @@ const drawTerms = (step) => {
   });
   const extra = (name, note, value) => termRow(make("span", { class: "note" }, name), "", "", note, value, largest, step, null);
   if (constant) rows.push(extra("biases that no token brings", "", constant));
-  if (hidden.length) rows.push(extra(count(hidden.length, "term") + " hidden by kind", "", sum(hidden.map((term) => term.value))));
+  if (hidden.length) rows.push(extra(count(hidden.length, "term") + " of kinds that are unticked", "", sum(hidden.map((term) => term.value))));
   if (shown.length > visible.length) rows.push(extra(count(shown.length - visible.length, "smaller term") + " listed below", "", sum(shown.slice(visible.length).map((term) => term.value))));
   rows.push(extra(whole ? count(counted, "term") + " not listed in this file" : "terms not listed in this file", "", rest));
   if (whole) rows.push(extra("rounding", "", rounding(one)));
-  fill("terms", make("thead", {}, make("tr", {}, ...["what", "token", "kind", "most by", "", "adds", "of this node", "of the start, " + number(state.path[0].cumulative), ""].map((name, at) => make("th", { scope: "col", class: at > 4 ? "n" : "" }, name)))), make("tbody", {}, ...rows));
+  fill("terms", make("thead", {}, make("tr", {}, ...["what", "token", "kind", "most by", "", "adds", "of this node", "of the start, " + number(state.path[0].cumulative), ""].map((name, at) => make("th", { scope: "col", class: at > 4 ? "n" : at === 3 ? "by" : "" }, name)))), make("tbody", {}, ...rows));
+  byId("terms").className = one.layer === null || head !== null ? "no-by" : "";
   byId("more").hidden = shown.length <= 14;
   byId("more").textContent = state.all ? "Show the largest 14" : "Show all " + shown.length;
   roving(buttons);

@@ -1,11 +1,11 @@
 // What is open, and how one gets there.
-const state = { prompt: null, path: [], hidden: new Set(), pins: new Map(), all: false };
+const state = { prompt: null, path: [], hidden: new Set(), pins: new Map(), all: false, at: null };
 const current = () => state.path[state.path.length - 1];
 
 const usePrompt = (index) => {
   const prompt = new Prompt(index);
   prompt.place2 = (at) => at + " " + prompt.tokens[at];
-  Object.assign(state, { prompt, path: [], pins: new Map(), all: false });
+  Object.assign(state, { prompt, path: [], pins: new Map(), all: false, at: null });
   state.cells = DATA.dictionaries.map((facts) => prompt.tokens.map((_, at) => latentsAt(facts, at)));
   state.loudest = state.cells.map((row) => Math.max(...row.flat().map((item) => prompt.activation[item]), 0));
   byId("cell").hidden = true;
@@ -63,7 +63,7 @@ const arrive = () => {
 const drawPath = () => {
   const { prompt } = state;
   fill("crumbs", ...state.path.map((at, place) => make("li", {},
-    at.from ? make("span", { class: "via" }, "‹ " + percent(at.from.share) + (at.from.head === null ? "" : " by head " + at.from.head)) : null,
+    at.from ? make("span", { class: "via" }, "← " + percent(at.from.share) + (at.from.head === null ? "" : " by head " + at.from.head)) : null,
     make("button", { type: "button", "aria-current": place === state.path.length - 1 ? "step" : null, onclick: () => backTo(place + 1) },
       prompt.name(at.one.item), " ", make("bdi", {}, prompt.place(at.one.item)), make("small", {}, " " + signed(at.cumulative))))));
 };

@@ -36,12 +36,12 @@ EVERYTHING = Limits(latents=100, terms=10_000, scores=10, pairs=10_000)
 FAMILIES = ["gpt2", "llama", "gemma2", "gpt_neox parallel"]
 
 
-def frozen_of(name):
+def frozen_of(name, length=3):
     model, text = shared_model(name, dtype=torch.float64), random_tokens()
     sites = ("z.1", "resid_post.1")
     dictionaries = [random_dictionary(model, text, site, seed=number, n=40) for number, site in enumerate(sites)]
     dictionaries.append(random_dictionary(model, text, "mlp_in.2", site_out="mlp_out.2", skip=True, n=40))
-    return FrozenPass.of(model, dictionaries, random_tokens(1).cut(5))
+    return FrozenPass.of(model, dictionaries, random_tokens(1).cut(length))
 
 
 def root_of(frozen):
@@ -51,7 +51,7 @@ def root_of(frozen):
 
 @pytest.fixture(scope="module")
 def frozen():
-    return frozen_of("gpt2")
+    return frozen_of("gpt2", 5)
 
 
 @pytest.fixture(scope="module")

@@ -70,6 +70,10 @@ const drawMatrices = (step) => {
     select(source, head);
   };
   const chosen = (source, head) => through.own && step.source === source && step.head === head;
+  // Tab stops at the choice, or at the cell that brings most.
+  const first = all.indexOf(all.reduce((best, cell) => (Math.abs(cell.product) > Math.abs(best.product) ? cell : best)));
+  const whole = !through.own || (step.source === null && step.head === null);
+  const stop = whole ? Math.floor(first / DATA.heads) + ":" + (first % DATA.heads) : (step.source ?? "") + ":" + (step.head ?? "");
   for (const name of ["pattern", "value", "product"]) {
     const main = name === "product";
     const rows = sources.map((source) => {
@@ -86,7 +90,8 @@ const drawMatrices = (step) => {
     if (main) rows.push([...heads.map((head) => sumCell(null, head, prompt.brought(one, null, head), one)), sumCell(null, null, one.value, one)]);
     for (const cell of rows.flat()) {
       const [source, head] = cell.dataset.at.split(":").map((part) => (part === "" ? null : Number(part)));
-      if (chosen(source, head)) { cell.classList.add("chosen"); if (main) { cell.setAttribute("aria-selected", "true"); cell.setAttribute("tabindex", "0"); } }
+      if (chosen(source, head)) { cell.classList.add("chosen"); if (main) cell.setAttribute("aria-selected", "true"); }
+      if (main && cell.dataset.at === stop) cell.setAttribute("tabindex", "0");
       cell.addEventListener("mouseenter", () => tell(one, source, head));
       cell.addEventListener("focus", () => tell(one, source, head));
       cell.addEventListener("click", () => choose(source, head));

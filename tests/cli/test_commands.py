@@ -29,6 +29,7 @@ COMMANDS = (
     "evaluate-circuit",
     "report",
     "trace",
+    "explore",
     "tasks",
     "train",
     "check",

@@ -7,9 +7,9 @@ from gossamer.attention.exploration import Question, attribution_data, task_attr
 from gossamer.attention.frozen import FrozenPass
 from gossamer.attention.heads import HeadShares, head_shares
 from gossamer.attention.prompt_exploration import explore_prompt
-from gossamer.attention.qk import HeadMaps, ScoreAttribution, attribute_score, top_pairs
+from gossamer.attention.qk import HeadMaps, LatentPair, ScoreAttribution, attribute_score, top_latent_pairs, top_pairs
 from gossamer.attention.source import Source
-from gossamer.attention.trace import Root, Trace, TraceNode, latent_root, logit_root, trace
+from gossamer.attention.trace import Root, Trace, TraceNode, TraceTree, latent_root, logit_root, trace
 from gossamer.attention.tracing import TraceResult, trace_prompt, trace_task
 from gossamer.attention.trust import Trust, TrustReport, trust_report
 
@@ -19,6 +19,7 @@ __all__ = [
     "FrozenPass",
     "HeadMaps",
     "HeadShares",
+    "LatentPair",
     "Limits",
     "Question",
     "Root",
@@ -28,6 +29,7 @@ __all__ = [
     "TraceCheck",
     "TraceNode",
     "TraceResult",
+    "TraceTree",
     "Trust",
     "TrustReport",
     "attribute_score",
@@ -39,6 +41,7 @@ __all__ = [
     "latent_root",
     "logit_root",
     "task_attribution",
+    "top_latent_pairs",
     "top_pairs",
     "trace",
     "trace_prompt",

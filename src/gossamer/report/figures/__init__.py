@@ -5,5 +5,6 @@ from gossamer.report.figures.circuit_map import circuit_map
 from gossamer.report.figures.completeness import completeness
 from gossamer.report.figures.curves import curves
 from gossamer.report.figures.stability import stability
+from gossamer.report.figures.trace_check import trace_check
 
-__all__ = ["budget", "circuit_map", "completeness", "curves", "stability"]
+__all__ = ["budget", "circuit_map", "completeness", "curves", "stability", "trace_check"]

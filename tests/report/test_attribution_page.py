@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import report_sample
 
 from gossamer import DictionarySet, LanguageModel, bundled
 from gossamer.attention import AttributionData, Limits, Question, attribution_data
-from gossamer.report import attribution_page, write_attribution_page
+from gossamer.errors import UsageError
+from gossamer.report import attribution_page, write_attribution_page, write_report
 
 PROMPT = "The boys near the dog"
 HOSTILE = ("</script><script>window.hurt = 1</script>", "<img src=x onerror='window.hurt = 1'>", "\u202e&amp;", "\n")
@@ -325,3 +327,15 @@ CONTRASTS = """() => {
 def test_the_file_is_no_larger_than_its_data(data, tmp_path):
     page, record = write_attribution_page(data, tmp_path / "p.html"), data.save(tmp_path / "d.json")
     assert 0 < Path(page).stat().st_size - record.stat().st_size < 90_000
+
+
+def test_a_circuits_report_links_to_it(data, tmp_path):
+    findings = report_sample.findings()
+    alone = write_report(findings, tmp_path / "alone").read_text()
+    assert "explore.html" not in alone
+    page = write_report(findings, tmp_path / "both", replace(data, model=findings.model))
+    assert '<a href="explore.html">' in page.read_text()
+    loaded = AttributionData.load(tmp_path / "both" / "explore.json")
+    assert (tmp_path / "both" / "explore.html").read_text() == attribution_page(loaded)
+    with pytest.raises(UsageError, match=r"prompts of .* expected beside it, found some of bundled:spool"):
+        write_report(findings, tmp_path / "wrong", data)

@@ -32,12 +32,22 @@ def repeated(frozen: FrozenPass, n: int) -> FrozenPass:
 
 
 def _repeated_codes(codes: Codes, n: int) -> Codes:
-    def rows(value: Tensor | None) -> Tensor | None:
-        return None if value is None else value.expand(n, *value.shape[1:])
+    def rows(value: Tensor) -> Tensor:
+        return value.expand(n, *value.shape[1:])
 
-    names = ("counted", "scale", "output_scale", "bias", "skip", "error")
-    latents = SparseLatents.concatenate([codes.latents] * n)
-    return replace(codes, latents=latents, **{name: rows(getattr(codes, name)) for name in names})
+    def known(value: Tensor | None) -> Tensor | None:
+        return None if value is None else rows(value)
+
+    return replace(
+        codes,
+        latents=SparseLatents.concatenate([codes.latents] * n),
+        counted=rows(codes.counted),
+        scale=known(codes.scale),
+        output_scale=known(codes.output_scale),
+        bias=rows(codes.bias),
+        skip=known(codes.skip),
+        error=rows(codes.error),
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -280,10 +280,8 @@ class _Exploration:
 
 
 def _function(one: _Made, every: np.ndarray) -> Function:
-    heads, by_head = np.zeros((0, 0)), np.zeros((0, 0))
-    if one.layer is not None:
-        heads = np.argsort(-np.abs(one.by_head), axis=1, kind="stable")[:, :_HEADS]
-        by_head = np.take_along_axis(one.by_head, heads, axis=1)
+    heads = np.argsort(-np.abs(one.by_head), axis=1, kind="stable")[:, : 0 if one.layer is None else _HEADS]
+    by_head = np.take_along_axis(one.by_head, heads, axis=1)
     return Function(
         int(np.searchsorted(every, one.asked.key)),
         one.asked.parent,

@@ -117,13 +117,25 @@ def test_integrated_gradients_sum_to_what_a_site_is_worth(splice: Splice, name: 
 def test_edges_to_the_metric(splice: Splice, name: str) -> None:
     circuit = random_choice(splice.nodes, 30)
     last = torch.nonzero(circuit.site == 1).squeeze(1)
-    effects, one = direct_effects(splice, circuit)[-1], torch.ones(len(circuit), dtype=torch.float64)
+    effects, one = direct_effects(splice, circuit).weights[-1], torch.ones(len(circuit), dtype=torch.float64)
+    seen: list[Tensor] = []
+
+    def held(scale: Tensor) -> Tensor:
+        seen.append(scale)
+        return seen[0]
+
+    def metric(mask: Tensor) -> Tensor:
+        with torch.no_grad(), splice.model.edit({"final_norm_scale": held}):
+            logits = by_hand(splice, grids_of(circuit, mask, splice.dictionaries, 0.0))
+        return formula(name, logits, splice).mean()
+
+    metric(one)  # whose scale is held from now on
     for node in last[effects[last].abs().topk(3).indices].tolist():
         ends = []
         for step in (STEP, -STEP):
             mask = one.clone()
             mask[node] += step
-            ends.append(measured(name, splice, circuit, mask, 0.0).mean())
+            ends.append(metric(mask))
         assert effects[node].item() == pytest.approx(((ends[0] - ends[1]) / (2 * STEP)).item(), rel=2e-3, abs=1e-6)
     edges = circuit_edges(splice, circuit, keep=2)
     assert edges[-1].target == METRICS[name].name == name

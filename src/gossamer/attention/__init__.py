@@ -8,6 +8,7 @@ from gossamer.attention.frozen import FrozenPass
 from gossamer.attention.heads import HeadShares, head_shares
 from gossamer.attention.prompt_exploration import explore_prompt
 from gossamer.attention.qk import HeadMaps, LatentPair, ScoreAttribution, attribute_score, top_latent_pairs, top_pairs
+from gossamer.attention.qk_edges import qk_edges
 from gossamer.attention.source import Source
 from gossamer.attention.trace import Root, Trace, TraceNode, TraceTree, latent_root, logit_root, trace
 from gossamer.attention.tracing import TraceResult, trace_prompt, trace_task
@@ -40,6 +41,7 @@ __all__ = [
     "head_shares",
     "latent_root",
     "logit_root",
+    "qk_edges",
     "task_attribution",
     "top_latent_pairs",
     "top_pairs",

@@ -73,7 +73,7 @@ class Function:
             is what each head brings from each token. Empty without a layer.
         items: the terms that are listed, the largest first, then biases by position.
         contributions: their parts of the value.
-        heads: for each listed term, the heads that brought most of it; 255 fills up. Empty without a layer.
+        heads: for each listed term, the heads that brought most of it, as many for each. Empty without a layer.
         by_head: what those heads brought.
         counts: number of terms of each group, listed or not (see `GROUPS`).
         totals: sum of the terms of each group, listed or not.

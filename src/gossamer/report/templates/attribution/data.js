@@ -93,7 +93,8 @@ class Prompt {
 
   kindOf(item) { return DATA.kinds[this.kind[item]]; }
   siteOf(item) { return this.site[item] < 0 ? "" : this.raw.items.sites[this.site[item]]; }
-  place(item) { return this.position[item] < 0 ? "" : this.position[item] + " " + this.tokens[this.position[item]]; }
+  at(position) { return position + " " + this.tokens[position]; }
+  place(item) { return this.position[item] < 0 ? "" : this.at(this.position[item]); }
 
   name(item) {
     const site = this.siteOf(item);
@@ -120,10 +121,9 @@ class Prompt {
 
 // Elements: text is only ever set as text.
 const make = (tag, attributes = {}, ...children) => {
-  const space = ["svg", "g", "path", "rect", "text", "title", "line"].includes(tag) && attributes.svg !== false;
-  const element = space ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  const element = ["svg", "g", "path", "rect", "text", "title"].includes(tag) ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
-    if (name === "svg" || value === null || value === undefined || value === false) continue;
+    if (value === null || value === undefined || value === false) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else element.setAttribute(name, value === true ? "" : value);
   }

@@ -66,7 +66,7 @@ const drawGraph = () => {
     return box;
   });
   const rows = levels.map((level, r) => make("text", { x: 4, y: NODE.top + r * NODE.row + 21, class: "muted" }, level === Infinity ? "start" : prompt.raw.items.sites[level] ?? "biases"));
-  const names = columns.map((place, c) => make("text", { x: lefts[c] + (widths[c] * (NODE.width + NODE.gap) - NODE.gap) / 2, y: height - 8, "text-anchor": "middle", class: "mono" }, cut(prompt.place2(place), 18)));
+  const names = columns.map((place, c) => make("text", { x: lefts[c] + (widths[c] * (NODE.width + NODE.gap) - NODE.gap) / 2, y: height - 8, "text-anchor": "middle", class: "mono" }, cut(prompt.at(place), 18)));
   const drawing = make("svg", { id: "drawing", width: x, height, viewBox: `0 0 ${x} ${height}`, role: "group", "aria-label": "Pinned nodes; layers upwards, tokens across" }, ...rows, ...names, ...lines, ...boxes);
   byId("canvas").replaceChildren(drawing);
   const of = (key) => { const [item] = state.pins.get(key); return prompt.full(item); };

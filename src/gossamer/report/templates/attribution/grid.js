@@ -56,7 +56,7 @@ const listCell = (cell) => {
   const buttons = state.cells[d][at].map((item) => make("button", { type: "button", onclick: () => begin(prompt.ofLatent.get(item)) },
     make("b", {}, String(prompt.latent[item])), " " + number(prompt.activation[item]) + " ", words(item)));
   const close = () => { fill("cell"); byId("cell").hidden = true; cell.focus(); };
-  fill("cell", make("h3", {}, "Active in " + facts.site + " at ", make("bdi", {}, prompt.place2(at))),
+  fill("cell", make("h3", {}, "Active in " + facts.site + " at ", make("bdi", {}, prompt.at(at))),
     make("ul", {}, ...buttons.map((button) => make("li", {}, button))),
     make("p", { class: "small" }, buttons.length ? "Number, activation, words that it raises. " : "No latent is active here. ", left > 0 ? count(left, "weaker one") + " not taken apart in this file." : null));
   byId("cell").hidden = false;

@@ -97,7 +97,7 @@ const drawMatrices = (step) => {
       cell.addEventListener("click", () => choose(source, head));
       if (main) cell.setAttribute("role", "gridcell");
     }
-    const names = (source) => (source === undefined ? make("th", { scope: "row" }, "all") : make("th", { scope: "row" }, name === "pattern" || main ? prompt.place2(source) : String(source)));
+    const names = (source) => (source === undefined ? make("th", { scope: "row" }, "all") : make("th", { scope: "row" }, name === "pattern" || main ? prompt.at(source) : String(source)));
     fill("m-" + name, make("thead", {}, make("tr", {}, make("th"), ...heads.map((head) => make("th", { scope: "col" }, String(head))), main ? make("th", { scope: "col" }, "all") : null)),
       make("tbody", {}, ...rows.map((row, at) => make("tr", {}, names(sources[at]), ...row))));
     byId("l-" + name).textContent = name === "pattern" ? "0 to 1" : MINUS + number(tops[name]) + " to +" + number(tops[name]);
@@ -119,7 +119,7 @@ const said = (cell, one) => "pattern " + plain(cell.pattern) + " × value " + si
 
 const tell = (one, source, head) => {
   const { prompt } = state, known = source !== null && head !== null;
-  const from = source === null ? "from all tokens" : "from " + prompt.place2(source);
+  const from = source === null ? "from all tokens" : "from " + prompt.at(source);
   const text = known ? said(prompt.cell(one, source, head), one) : signed(prompt.brought(one, source, head)) + ", " + percent(prompt.brought(one, source, head) / one.value) + " of " + number(one.value);
   fill("readout", from + ", " + (head === null ? "all heads" : "head " + head) + ": " + text + (source === null && head === null ? ", biases included" : ""));
 };
@@ -134,7 +134,7 @@ const drawTerms = (step) => {
   const rest = total - constant - sum(every.map((term) => term.value)) - (whole ? rounding(one) : 0);
   const counted = sum([...one.counts]) - one.items.length;
   const largest = Math.max(...every.map((term) => Math.abs(term.value)), Math.abs(rest), 1e-12);
-  const from = source === null ? "every token" : prompt.place2(source);
+  const from = source === null ? "every token" : prompt.at(source);
   fill("terms-title", "What came from ", make("bdi", {}, from), one.layer === null ? "" : head === null ? " through all heads" : " through head " + head, ": " + signed(total) + ", " + percent(total / one.value));
   byId("clear").hidden = whole;
   byId("why").hidden = source === null || head === null || one.layer === null;
@@ -190,9 +190,9 @@ const drawScore = () => {
     const index = prompt.ofLatent.get(item);
     return index === undefined ? prompt.name(item) : make("button", { type: "button", onclick: () => begin(index), title: "begin with it" }, prompt.name(item), " ", words(item));
   };
-  fill("score", make("h3", { tabindex: "-1" }, "Why head " + one.layer + "." + head + " looked from " + prompt.place2(query) + " to " + prompt.place2(source)),
+  fill("score", make("h3", { tabindex: "-1" }, "Why head " + one.layer + "." + head + " looked from " + prompt.at(query) + " to " + prompt.at(source)),
     make("p", {}, "Score before the softmax " + signed(raw.score) + ", pattern " + plain(prompt.pattern(one.layer, head, query, source)) + ". Pairs of a part of the query and a part of the key add up to the score; what other tokens do in the softmax is not in them."),
-    make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr", {}, ...["query, at " + prompt.place2(query), "key, at " + prompt.place2(source), "", "adds", "of the score"].map((name, at) => make("th", { scope: "col", class: at > 2 ? "n" : "" }, name)))),
+    make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr", {}, ...["query, at " + prompt.at(query), "key, at " + prompt.at(source), "", "adds", "of the score"].map((name, at) => make("th", { scope: "col", class: at > 2 ? "n" : "" }, name)))),
       make("tbody", {}, ...[...pairs].map((value, at) => row(part(queries[at]), part(keys[at]), value)),
         row(make("span", { class: "note" }, count(raw.pairs - pairs.length, "pair") + " not listed"), "", raw.score - raw.remainder - sum([...pairs])),
         row(make("span", { class: "note" }, "no pair (a cap on scores, rounding)"), "", raw.remainder)))),

@@ -4,7 +4,6 @@ const current = () => state.path[state.path.length - 1];
 
 const usePrompt = (index) => {
   const prompt = new Prompt(index);
-  prompt.place2 = (at) => at + " " + prompt.tokens[at];
   Object.assign(state, { prompt, path: [], pins: new Map(), all: false, at: null });
   state.cells = DATA.dictionaries.map((facts) => prompt.tokens.map((_, at) => latentsAt(facts, at)));
   state.loudest = state.cells.map((row) => Math.max(...row.flat().map((item) => prompt.activation[item]), 0));

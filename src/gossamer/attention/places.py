@@ -52,7 +52,7 @@ class Places:
 
     def mask(self, place: int | str | None) -> Bool[Tensor, "batch pos"]:
         """The tokens of a place."""
-        return (self.index == self.names.index(place)).reshape(self.frozen.tokens.ids.shape)  # type: ignore[arg-type]
+        return (self.index == self.names.index(place)).reshape(self.frozen.tokens.ids.shape)
 
     def chosen(self, terms: Terms, source: Source) -> Bool[Tensor, "terms"]:
         """Which of the terms a source sums up."""

@@ -13,6 +13,7 @@ from gossamer.cli.dictionaries import check
 from gossamer.cli.evaluating import evaluate
 from gossamer.cli.exploring import explore
 from gossamer.cli.finding import circuit, demo
+from gossamer.cli.ioi import ioi
 from gossamer.cli.printing import err, fail, first_word, out, spoken_warnings
 from gossamer.cli.prompts import tasks
 from gossamer.cli.rerunning import evaluate_circuit, report
@@ -69,6 +70,7 @@ _COMMANDS = (
     report,
     trace,
     explore,
+    ioi,
     tasks,
     train,
     check,

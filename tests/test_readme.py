@@ -131,6 +131,15 @@ def test_how_information_moved(capsys):
     assert names["shares"].contributions.shape == (len(names["shares"]), 4, 6)
 
 
+def test_a_tree_grown_by_hand():
+    ((_, code),) = blocks(ROOT / "docs" / "attention.md", "python")
+    names = {}
+    exec(compile(code, "docs/attention.md", "exec"), names)
+    found = names["tree"].trace
+    assert len(found.nodes) == 40
+    assert [found.nodes[number].parent for number in names["first"]] == [0] * 5
+
+
 def test_jax_models():
     jax = pytest.importorskip("jax")
     from gossamer.jax import tag

@@ -119,9 +119,10 @@ def test_heads_are_told_apart(name):
     torch.testing.assert_close(by_head[1], lost, rtol=1e-5, atol=1e-6)
 
 
-def test_gradients_of_the_frozen_model_are_the_same_numbers():
+@pytest.mark.parametrize("name", LINEAR)
+def test_gradients_of_the_frozen_model_are_the_same_numbers(name):
     """Autograd, with what later layers add held: the gradient at a latent's direction is its term for one unit."""
-    model = shared_model("gemma3", dtype=torch.float64)
+    model = shared_model(name, dtype=torch.float64)
     frozen = traced(model, ["z.0", "resid_post.1"])
     weight = weights(frozen.tokens)
     cotangent, _ = of_latents(frozen.codes_at("resid_post.1"), 3, weight)

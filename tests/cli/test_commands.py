@@ -30,6 +30,7 @@ COMMANDS = (
     "evaluate-circuit",
     "report",
     "trace",
+    "explore",
     "tasks",
     "train",
     "check",

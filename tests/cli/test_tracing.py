@@ -1,6 +1,7 @@
 """`gossamer trace`: the tree on the terminal, JSON, a file, and requests refused before a model is loaded."""
 
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -47,3 +48,21 @@ def test_what_cannot_be_meant_is_refused_first(arguments, message, monkeypatch):
     result = CliRunner().invoke(cli.app, ["trace", "bundled:spool", *arguments])
     assert isinstance(result.exception, UsageError)
     assert message in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--latent", "resid_post.2/0", "--position", "2"],
+            r"resid_post\.2/0 is not active at position 2: .* it is active ",
+        ),
+        (["--latent", "z.1/3"], r"z\.1: a dictionary expected, found some at resid_post"),
+        (["--latent", "resid_post.2/3", "--position", "99"], r"position: one of -6 to 5 expected, found 99"),
+        (["--latent", "resid_post.2/99999"], r"resid_post\.2/99999: a latent below \d+ expected"),
+    ],
+)
+def test_what_the_prompt_does_not_hold_is_one_line_and_exit_code_2(gossamer, arguments, message):
+    refused = gossamer("trace", "bundled:spool", "-p", "The boys near the dog", *arguments)
+    assert refused.code == 2
+    assert re.fullmatch(rf"error: .*{message}.*\n", refused.err)

@@ -1,9 +1,12 @@
 """How information moved between positions: by which heads, from which tokens, and why a head attended there."""
 
+from gossamer.attention.attribution_data import AttributionData, Limits
 from gossamer.attention.check import TraceCheck, check_trace
 from gossamer.attention.direct import DirectAttribution, direct_attribution
+from gossamer.attention.exploration import Question, attribution_data, task_attribution
 from gossamer.attention.frozen import FrozenPass
 from gossamer.attention.heads import HeadShares, head_shares
+from gossamer.attention.prompt_exploration import explore_prompt
 from gossamer.attention.qk import HeadMaps, LatentPair, ScoreAttribution, attribute_score, top_latent_pairs, top_pairs
 from gossamer.attention.qk_edges import qk_edges
 from gossamer.attention.source import Source
@@ -12,11 +15,14 @@ from gossamer.attention.tracing import TraceResult, trace_prompt, trace_task
 from gossamer.attention.trust import Trust, TrustReport, trust_report
 
 __all__ = [
+    "AttributionData",
     "DirectAttribution",
     "FrozenPass",
     "HeadMaps",
     "HeadShares",
     "LatentPair",
+    "Limits",
+    "Question",
     "Root",
     "ScoreAttribution",
     "Source",
@@ -28,12 +34,15 @@ __all__ = [
     "Trust",
     "TrustReport",
     "attribute_score",
+    "attribution_data",
     "check_trace",
     "direct_attribution",
+    "explore_prompt",
     "head_shares",
     "latent_root",
     "logit_root",
     "qk_edges",
+    "task_attribution",
     "top_latent_pairs",
     "top_pairs",
     "trace",

@@ -6,9 +6,9 @@ pattern A, the values v and its encoder w cut by head: every head's share from e
 such shares of every attention layer before it, through the output projection and the norm after it if there is one.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int
@@ -104,26 +104,32 @@ def direct_attribution(
     layer = _layer(frozen, site, layer)
     tokens, chosen, activations = _entries(frozen, codes, position, latents)
     values = frozen.values[site]
-    vectors, constants = codes.encoder(chosen, values)
-    vectors = codes.at_input(vectors, at=tokens)
+    distinct, which = chosen.unique(return_inverse=True)
+    vectors, constants = codes.encoder(distinct, values)
+    if _one_function(frozen, codes):
+        vectors = codes.at_input(vectors)
+    else:
+        vectors, constants = codes.at_input(vectors[which], at=tokens), constants[which]
+        which = torch.arange(len(chosen), device=chosen.device)
     at_z, bias = _at_z(frozen, site, layer, vectors, tokens)
-    every = torch.arange(len(chosen), device=chosen.device)
-    blocks = torch.split(every, max(1, _BLOCK // math.prod(_shape(frozen))))
-    parts = [_shares(frozen, layer, (tokens[0][block], tokens[1][block]), at_z[block]) for block in blocks]
+    read = values.flatten(0, 1).index_select(0, tokens[0] * values.shape[1] + tokens[1])
     return DirectAttribution(
         layer,
         site,
         *tokens,
         chosen,
-        parts[0] if len(parts) == 1 else torch.cat(parts),
-        bias + constants if site == Site("z", layer) else bias,
-        (vectors * values[tokens]).sum(dim=-1) + constants,
+        _shares(frozen, layer, tokens, at_z, which),
+        (bias + constants if site == Site("z", layer) else bias)[which],
+        read.mul_(vectors.index_select(0, which)).sum(dim=-1) + constants[which],
         activations,
     )
 
 
-def _shape(frozen: FrozenPass) -> tuple[int, int]:
-    return frozen.model.n_heads, frozen.tokens.ids.shape[1]
+def _one_function(frozen: FrozenPass, codes: Codes) -> bool:
+    """Whether a latent is the same function of z at every token: no scale of a token lies between them."""
+    site = codes.reads
+    straight = site.kind not in ("attn_in", "mlp_in") and not frozen.model.anatomy.family.post_norms
+    return codes.scale is None and (site.kind == "z" or straight)
 
 
 def _layer(frozen: FrozenPass, site: Site, layer: int | None) -> int:
@@ -177,21 +183,24 @@ def _at_z(
 
 
 def _shares(
-    frozen: FrozenPass, layer: int, at: At, at_z: Float[Tensor, "entries d_z"]
+    frozen: FrozenPass, layer: int, at: At, at_z: Float[Tensor, "functions d_z"], which: Int[Tensor, "entries"]
 ) -> Float[Tensor, "entries heads sources"]:
-    """A_h[t, s] v_h[s] . w_h, row by row so that values are not gathered for every entry."""
+    """A_h[t, s] v_h[s] . w_h: of each prompt's functions once, then of every entry with its token's pattern.
+
+    Entries come prompt by prompt. Memory beside the result: functions x heads x sources of one block.
+    """
     rows, positions = at
     values, pattern = frozen.repeated_values(layer), frozen.values[Site("pattern", layer)]
     functions = frozen.by_head(at_z).transpose(0, 1)
-    present = sorted(set(rows.tolist()))
-    found = []
-    for row in present:
-        here = slice(None) if len(present) == 1 else rows == row
-        products = functions[:, here] @ values[row].permute(1, 2, 0)
-        found.append(products.mul_(pattern[row][:, positions[here]]).transpose(0, 1))
-    if len(present) == 1:
-        return found[0]
-    if not present:
-        return at_z.new_zeros(0, *_shape(frozen))
-    order = torch.cat([(rows == row).nonzero().squeeze(1) for row in present])
-    return torch.cat(found)[order.argsort()]
+    found = at_z.new_empty(pattern.shape[1], len(rows), pattern.shape[3])
+    step = max(1, _BLOCK // (pattern.shape[1] * pattern.shape[3]))
+    ends = rows.bincount(minlength=len(values)).cumsum(0).tolist()
+    for row, (first, last) in enumerate(pairwise([0, *ends])):
+        for start in range(first, last, step):
+            here = slice(start, min(start + step, last))
+            distinct, own = which[here].unique(return_inverse=True)
+            products = functions[:, distinct] @ values[row].permute(1, 2, 0)
+            for head, product in enumerate(products):
+                weights = pattern[row, head].index_select(0, positions[here])
+                torch.mul(product.index_select(0, own), weights, out=found[head, here])
+    return found.transpose(0, 1)

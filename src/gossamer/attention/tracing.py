@@ -116,13 +116,18 @@ def trace_prompt(
         raise UsageError("trace: an answer with a wrong one, or a latent, expected as what is explained; give one")
     tokens = model.tokenize([prompt], bos=bos)
     frozen = FrozenPass.of(model, dictionaries, tokens)
-    root = _answer_root(frozen, prompt, answer, wrong) if feature is None else latent_root(frozen, feature, position)
+    root = answer_root(frozen, prompt, answer, wrong) if feature is None else latent_root(frozen, feature, position)
     found = trace(frozen, root, nodes=nodes, least=least)
     words = tuple(model.word(token) for token in tokens.ids[0].tolist())
     return TraceResult(model.title, words, 1, found, check_trace(frozen, root, found) if check else None)
 
 
-def _answer_root(frozen: FrozenPass, prompt: str, answer: str | None, wrong: str | None) -> Root:
+def answer_root(frozen: FrozenPass, prompt: str, answer: str | None, wrong: str | None) -> Root:
+    """The difference of the logits of two continuations after a prompt; of several tokens, of the first.
+
+    Raises:
+        UsageError: one of the two is missing, or they begin alike.
+    """
     if answer is None or wrong is None:
         raise UsageError("trace: an answer and a wrong one expected, whose logits are compared; give both")
     found = PromptTokenizer(frozen.model.tokenizer).answers([prompt] * 2, [answer, wrong])

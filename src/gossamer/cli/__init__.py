@@ -11,6 +11,7 @@ from gossamer.cli.coding import pursuit
 from gossamer.cli.comparing import compare_recipes
 from gossamer.cli.dictionaries import check
 from gossamer.cli.evaluating import evaluate
+from gossamer.cli.exploring import explore
 from gossamer.cli.finding import circuit, demo
 from gossamer.cli.ioi import ioi
 from gossamer.cli.printing import err, fail, first_word, out, spoken_warnings
@@ -69,6 +70,7 @@ _COMMANDS = (
     evaluate_circuit,
     report,
     trace,
+    explore,
     ioi,
     tasks,
     train,

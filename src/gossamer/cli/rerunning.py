@@ -78,18 +78,23 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--out", help="Folder for the report; default: that of the findings.")
     ] = None,
+    explore: Annotated[
+        Path | None, typer.Option(help="Data of gossamer explore, whose page goes beside the report, with a link.")
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Draw the report of saved findings, without computing anything again."""
-    early.require_files([findings], "JSON")
+    early.require_files([findings, *([] if explore is None else [explore])], "JSON")
 
+    from gossamer.attention import AttributionData
     from gossamer.circuits.results import Findings
     from gossamer.report import write_report
     from gossamer.results import folder_lock
 
     loaded, folder = Findings.load(findings), findings.parent if output is None else output
+    explored = None if explore is None else AttributionData.load(explore)
     with folder_lock(folder):
-        written = write_report(loaded, folder)
+        written = write_report(loaded, folder, explored)
     if as_json:
         print_json({"report": str(written)})
         return

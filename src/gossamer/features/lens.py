@@ -63,10 +63,15 @@ def logit_lens(
         raise UsageError(f"logit lens: a dictionary that writes to the residual stream expected, found one at {site}")
     if wrong := [latent for latent in latents if not 0 <= latent < dictionary.n_latents]:
         raise UsageError(f"logit lens: latents from 0 to {dictionary.n_latents - 1} expected, found {wrong[0]}")
-    chosen = torch.as_tensor(list(latents), dtype=torch.long, device=dictionary.W_dec.device)
+    return row_words(model, dictionary.W_dec[list(latents)], words=words)
+
+
+@torch.no_grad()
+def row_words(model: LanguageModel, rows: Float[Tensor, "row d_model"], *, words: int = 8) -> list[LensWords]:
+    """The same of any directions of the residual stream. Memory: 2**24 logits."""
     found: list[LensWords] = []
-    for part in torch.split(chosen, max(1, _BLOCK_VALUES // model.d_vocab)):
-        found += _read(model, dictionary.W_dec[part], min(words, model.d_vocab))
+    for part in torch.split(rows, max(1, _BLOCK_VALUES // model.d_vocab)):
+        found += _read(model, part, min(words, model.d_vocab))
     return found
 
 

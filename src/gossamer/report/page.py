@@ -75,12 +75,13 @@ def pictured(made: Figures) -> Pictures:
     return {name: style.svg(figure) for name, figure in made.items()}
 
 
-def page(findings: Findings, made: Pictures | None = None) -> str:
+def page(findings: Findings, made: Pictures | None = None, explored: str | None = None) -> str:
     """The report as HTML text: styles, script and pictures inline, nothing fetched from anywhere.
 
     Args:
         findings: what to show.
         made: the figures drawn from them as SVG (:func:`pictured`); drawn here if not given.
+        explored: a page of prompts taken apart, beside this one, to link to.
 
     Raises:
         GossamerError: findings that contradict themselves (a node outside the axes, an incomplete budget).
@@ -96,6 +97,7 @@ def page(findings: Findings, made: Pictures | None = None) -> str:
     }
     return template.render(
         findings=findings,
+        explored=explored,
         summary=summary[:1].upper() + summary[1:],
         captions={
             "budget": claims.budget(findings),

@@ -104,7 +104,7 @@ def direct_attribution(
     layer = _layer(frozen, site, layer)
     tokens, chosen, activations = _entries(frozen, codes, position, latents)
     values = frozen.values[site]
-    distinct, which = chosen.unique(return_inverse=True)
+    distinct, which = torch.unique(chosen, return_inverse=True)
     vectors, constants = codes.encoder(distinct, values)
     if _one_function(frozen, codes):
         vectors = codes.at_input(vectors)
@@ -198,7 +198,7 @@ def _shares(
     for row, (first, last) in enumerate(pairwise([0, *ends])):
         for start in range(first, last, step):
             here = slice(start, min(start + step, last))
-            distinct, own = which[here].unique(return_inverse=True)
+            distinct, own = torch.unique(which[here], return_inverse=True)
             products = functions[:, distinct] @ values[row].permute(1, 2, 0)
             for head, product in enumerate(products):
                 weights = pattern[row, head].index_select(0, positions[here])

@@ -143,7 +143,7 @@ def test_null_thresholds_keep_chance_out_and_what_is_planted_in():
         # The others are what the planted ones imply of each other: 1 goes along with 0, 3 with 2 at one output.
         assert all(i < 8 and j < 7 for i, j in found)
     with pytest.raises(UsageError, match="between 0 and 1"):
-        relation.null_threshold("jaccard", 0)
+        relation.null_threshold("jaccard", 0.0)
     alone = relate(given({"up": up, "down": down}), [pair], null=False)[pair]
     with pytest.raises(UsageError, match="null=True"):
         alone.edge_threshold("jaccard")

@@ -113,10 +113,10 @@ class ModelLatents:
         self.tokens = tokens[order]
         own = self.tokens.documents if isinstance(self.tokens, DocumentRows) else order
         self._documents = own.cpu().numpy()
-        self._mask: Bool[Tensor, "batch pos"] = self.tokens.mask
+        self.counted: Bool[Tensor, "batch pos"] = self.tokens.mask
         for model in models.values():
             dictionaries = [source.dictionary for source in sources.values() if source.model is model]
-            self._mask = self._mask & counted_for(model, dictionaries, self.tokens, mask)
+            self.counted = self.counted & counted_for(model, dictionaries, self.tokens, mask)
 
     @property
     def widths(self) -> Mapping[str, int]:
@@ -144,7 +144,7 @@ class ModelLatents:
             work(LatentBatch(latents, rows, positions, self._documents[rows], kept))
 
         ActivationStream(
-            self._first, self.tokens, own, mask=self._mask, batch_size=self._batch_size, what="relations"
+            self._first, self.tokens, own, mask=self.counted, batch_size=self._batch_size, what="relations"
         ).map(batch)
 
 

@@ -1,9 +1,11 @@
 """Whether a feature that the next dictionary does not have is still in the stream: in that dictionary's error."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -79,7 +81,7 @@ def error_share(stream: ModelLatents, pair: SitePair, *, relative: float = 0.1) 
 
 @torch.no_grad()
 def _projections(
-    downstream: Dictionary, directions: Tensor, x: Tensor, latents: "np.ndarray", kept: "np.ndarray"
+    downstream: Dictionary, directions: Tensor, x: Tensor, latents: Any, kept: NDArray[np.bool_]
 ) -> Floats:
     x = x.to(downstream.W_dec.device)
     error = (x - downstream(x)).to(directions.dtype).to(directions.device)

@@ -6,6 +6,7 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import chi2  # type: ignore[import-untyped]
 
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
@@ -64,7 +65,7 @@ class Gate:
         precision: share of the tokens whose pattern the gate is on at that have the output active; `recall`: share of
             the output's tokens that have such a pattern.
         gain: information on the output that all inputs have over the best single one, in nats.
-        p_value: share of candidates of shuffled documents with as much evidence; `q_value`: its Benjamini-Hochberg.
+        p_value: of the gain, calibrated on shuffled documents; `q_value`: its Benjamini-Hochberg.
     """
 
     kind: str
@@ -102,8 +103,8 @@ def find_gates(
     from another function has support, precision and recall are high, and no two inputs are one feature.
 
     For splits (an upstream feature that is the OR of downstream ones) and merges the other way, give the relation of
-    the reversed pair. Gains are compared as 2 T gain with those of all candidates on shuffled documents, by numbers of
-    inputs.
+    the reversed pair. The evidence of a gain, 2 T gain, is held against the same candidates on shuffled documents, by
+    numbers of inputs (:func:`_p_values`).
 
     Memory: see :func:`gossamer.relations.truth_tables.truth_tables`.
 
@@ -197,16 +198,16 @@ def _information(counts: Floats) -> float:
 
 
 def _p_values(tables: Sequence[TruthTable], gains: Floats, shuffled: Sequence[TruthTable]) -> Floats:
-    """Share of the shuffled candidates of as many inputs with at least the evidence 2 T gain, plus one."""
+    """Of 2 T gain, which is chi-squared with 2^k - 2 degrees of freedom where one input says all and tokens are
+    independent; scaled by its mean over the shuffled candidates where neighbouring tokens make it larger."""
+    found = np.ones(len(tables))
     sizes = np.array([one.inputs for one in tables])
     tokens = np.array([[np.sum(one.counts) for one in two] for two in (tables, shuffled)], float)
     real, chance = 2 * tokens[0] * gains, 2 * tokens[1] * np.array([_gain(one) for one in shuffled])
-    found = np.ones(len(tables))
     for size in np.unique(sizes):
-        own = sizes == size
-        ranked = np.sort(chance[own])
-        beyond = len(ranked) - np.searchsorted(ranked, real[own], side="left")
-        found[own] = (beyond + 1) / (len(ranked) + 1)
+        own, freedom = sizes == size, 2.0**size - 2
+        scale = max(1.0, float(chance[own].mean()) / freedom)
+        found[own] = chi2.sf(real[own] / scale, freedom)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,8 +60,8 @@ class Lifecycle:
         names: of the dictionaries.
     """
 
-    upstream: NDArray[np.str_]
-    downstream: NDArray[np.str_]
+    upstream: NDArray[Any]
+    downstream: NDArray[Any]
     settings: LifecycleSettings
     names: tuple[str, str]
 
@@ -113,7 +114,7 @@ def lifecycle(
     return Lifecycle(sides[0], sides[1], settings, (relation.pair.upstream, relation.pair.downstream))
 
 
-def _classes(passed: NDArray[np.bool_], sums: LatentSums, needed: int, other: str) -> NDArray[np.str_]:
+def _classes(passed: NDArray[np.bool_], sums: LatentSums, needed: int, other: str) -> NDArray[Any]:
     kinds = np.where(passed, PASSED, other).astype("<U20")
     kinds[sums.active < needed] = RARE
     kinds[sums.alive == 0] = DEAD

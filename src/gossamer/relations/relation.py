@@ -14,7 +14,7 @@ from gossamer.relations.measures import DECODER_COSINE, MEASURES, Floats, Ints, 
 from gossamer.relations.sums import LatentSums, PairSums
 
 # Stored entries of the rows that are looked at together.
-_BLOCK_ENTRIES = 2**21
+_BLOCK_ENTRIES = 2**19
 # Of the histograms over all pairs, from 0 to the largest value that a measure can have.
 BINS = 1000
 _LARGEST = {"mutual_information": float(np.log(2))}
@@ -130,7 +130,7 @@ class Relation:
     ) -> "Relation":
         """From finished sums, block of rows by block of rows.
 
-        Memory: blocks of about 2**21 entries, and what is kept: at most 2 * top * (n + m) pairs a measure of `keep.by`.
+        Memory: blocks of about 2**19 entries, and what is kept: at most 2 * top * (n + m) pairs a measure of `keep.by`.
         """
         measures = [name for name in MEASURES if sums.products is not None or name not in ("cosine", "pearson")]
         found = _Finder(measures, keep, upstream, downstream, sums.tokens, only_best)
@@ -236,7 +236,8 @@ class _Finder:
     best: dict[str, tuple[BestPartner, BestPartner]] = field(init=False)
     histograms: dict[str, Ints] = field(init=False)
     _rows: list[RelatedPairs] = field(default_factory=list)
-    _columns: dict[str, RelatedPairs] = field(default_factory=dict)
+    # By measure, what may be among the best of a downstream latent, and what it has to reach for that.
+    _columns: dict[str, tuple[list[RelatedPairs], Floats]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.histograms = {name: np.zeros(BINS, np.int64) for name in self.measures}
@@ -265,23 +266,44 @@ class _Finder:
             self._rows.append(pairs[values >= self.keep.threshold])
             return
         self._rows.append(pairs[top_of_each(pairs.i, values, self.keep.top)])
-        mine = pairs[top_of_each(pairs.j, values, self.keep.top)]
-        before = [self._columns[name]] if name in self._columns else []
-        joined = RelatedPairs.concatenate([*before, mine])
-        again = MEASURES[name](_counts(joined, self.upstream, self.downstream, self.tokens))
-        self._columns[name] = joined[top_of_each(joined.j, again, self.keep.top)]
+        parts, floor = self._columns.setdefault(name, ([], np.zeros(len(self.downstream.active))))
+        reaching = np.flatnonzero(values >= floor[pairs.j])
+        parts.append(pairs[reaching[top_of_each(pairs.j[reaching], values[reaching], self.keep.top)]])
+        if sum(map(len, parts)) > 2 * self.keep.top * len(floor):
+            self._compact(name)
+
+    def _compact(self, name: str) -> None:
+        """Keep the best of each column so far, and remember what others have to reach."""
+        parts, floor = self._columns[name]
+        joined = RelatedPairs.concatenate(parts)
+        values = MEASURES[name](_counts(joined, self.upstream, self.downstream, self.tokens))
+        top = top_of_each(joined.j, values, self.keep.top)
+        parts[:] = [joined[top]]
+        full = np.bincount(joined.j[top], minlength=len(floor)) >= self.keep.top
+        floor[joined.j[top]] = np.inf
+        np.minimum.at(floor, joined.j[top], values[top])
+        floor[~full] = 0
 
     def kept(self) -> RelatedPairs:
         none = np.zeros(0, np.int64)
-        every = RelatedPairs.concatenate([RelatedPairs(none, none, none, np.zeros(0)), *self._rows, *self._columns.values()])
+        for name in self._columns:
+            self._compact(name)
+        columns = [part for parts, _ in self._columns.values() for part in parts]
+        every = RelatedPairs.concatenate([RelatedPairs(none, none, none, np.zeros(0)), *self._rows, *columns])
         _, first = np.unique(every.i * len(self.downstream.active) + every.j, return_index=True)
         return every[first]
 
 
 def top_of_each(groups: Ints, values: Floats, k: int) -> Ints:
     """Which entries are among the k largest of their group; of equal ones, the earlier. Values of 0 and less are not."""
-    positive = np.flatnonzero(values > 0)
-    order = positive[np.lexsort((-values[positive], groups[positive]))]
+    if not len(groups):
+        return np.zeros(0, np.int64)
+    # Of k classes in which a group's entries fall, each has one at least as large as the smallest of their maxima: the
+    # k-th largest is no smaller, and sorting is for the few that are not below it.
+    maxima = np.zeros((int(groups.max()) + 1) * k)
+    np.maximum.at(maxima, groups * k + np.arange(len(groups)) % k, values)
+    candidates = np.flatnonzero((values > 0) & (values >= maxima.reshape(-1, k).min(axis=1)[groups]))
+    order = candidates[np.lexsort((-values[candidates], groups[candidates]))]
     own = groups[order]
     begins = np.flatnonzero(np.diff(own, prepend=-1))
     rank = np.arange(len(own)) - np.repeat(begins, np.diff(begins, append=len(own)))
@@ -289,9 +311,12 @@ def top_of_each(groups: Ints, values: Floats, k: int) -> Ints:
 
 
 def _improve(best: BestPartner, own: Ints, other: Ints, values: Floats) -> None:
-    top = top_of_each(own, values, 1)
-    better = top[values[top] > best.value[own[top]]]
-    best.value[own[better]], best.partner[own[better]] = values[better], other[better]
+    better = np.flatnonzero(values > best.value[own])
+    own, other, values = own[better], other[better], values[better]
+    np.maximum.at(best.value, own, values)
+    # Of equal ones the first stays: it is written last.
+    first = np.flatnonzero(values == best.value[own])[::-1]
+    best.partner[own[first]] = other[first]
 
 
 def _no_partner(count: int) -> BestPartner:

@@ -97,9 +97,13 @@ def _sliced(run: Csr, start: int, stop: int) -> Csr:
 
 
 def _total(parts: list[Csr], shape: tuple[int, int], dtype: Any) -> Csr:
-    total = sparse.csr_matrix(shape, dtype=dtype)
-    for part in sorted(parts, key=lambda one: one.nnz):
-        total = total + part if total.nnz else part.astype(dtype, copy=False)
+    """Their sum, the smallest two first, so that every entry is copied a logarithmic number of times."""
+    parts = [part for part in parts if part.nnz]
+    while len(parts) > 1:
+        parts.sort(key=lambda one: -one.nnz)
+        last = parts.pop()
+        parts[-1] = parts[-1] + last
+    total = parts[0] if parts else sparse.csr_matrix(shape, dtype=dtype)
     total.sort_indices()
     return total
 

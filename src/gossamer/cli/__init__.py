@@ -14,6 +14,7 @@ from gossamer.cli.evaluating import evaluate
 from gossamer.cli.finding import circuit, demo
 from gossamer.cli.printing import err, fail, first_word, out, spoken_warnings
 from gossamer.cli.prompts import tasks
+from gossamer.cli.relating import lifecycle, relate
 from gossamer.cli.rerunning import evaluate_circuit, report
 from gossamer.cli.toys import toys
 from gossamer.cli.tracing import trace
@@ -73,6 +74,8 @@ _COMMANDS = (
     evaluate,
     compare_recipes,
     pursuit,
+    relate,
+    lifecycle,
     toys,
 )
 for command in _COMMANDS:

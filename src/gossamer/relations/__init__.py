@@ -34,6 +34,7 @@ from gossamer.relations.lifecycle import (
 from gossamer.relations.measures import DECODER_COSINE, MEASURES, PairCounts, fisher_z, support_needed, wilson
 from gossamer.relations.relate import ActiveAbove, adjacent, relate
 from gossamer.relations.relation import BestPartner, Keep, RelatedPairs, Relation
+from gossamer.relations.storage import load_relation, save_relation
 from gossamer.relations.truth_tables import TruthTable, truth_tables
 
 __all__ = [
@@ -74,6 +75,7 @@ __all__ = [
     "find_gates",
     "fisher_z",
     "lifecycle",
+    "load_relation",
     "matched",
     "maxima",
     "read_graphml",
@@ -82,6 +84,7 @@ __all__ = [
     "relate",
     "reversed_pair",
     "sankey",
+    "save_relation",
     "sources_of",
     "support_needed",
     "threshold_sweep",

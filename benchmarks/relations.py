@@ -2,14 +2,14 @@
 
     python benchmarks/relations.py [--sites 12] [--latents 24576] [--l0 50] [--tokens 32768] [--quick] [--json]
 
-The dense method keeps a matrix of latents x latents in float32 for c_ij and one for sum f_i g_j, and adds the product of
-dense activations to each, batch by batch of 1,024 tokens; it goes through the tokens once for each pair, so tokens/s
-are those of one pair over the number of pairs. It is timed on --dense-tokens of them. Ours counts all pairs in one pass,
-with its limit on entries in memory, and finds all best partners and kept pairs at the end, which is counted in.
+The dense method keeps a matrix of latents x latents in float32 for c_ij and one for sum f_i g_j, and adds the product
+of dense activations to each, batch by batch of 1,024 tokens; it goes through the tokens once for each pair, so tokens/s
+are those of one pair over the number of pairs. It is timed on --dense-tokens of them. Ours counts all pairs in one
+pass, with its limit on entries in memory, and finds all best partners and kept pairs at the end, which is counted in.
 
-Latents: how often each is active is log-normal (sigma 1.5), --l0 of them at a token; half of what a site has active at a token
-is that of the site before, so that there is something to find. Neither side runs a model: the dense method would run it
-once a pair, ours once. Memory is how far the peak of a fresh process rises over its latents; counts must be equal and
+Latents: how often each is active is log-normal (sigma 1.5), --l0 of them at a token; half of what a site has active at
+a token is that of the site before, so that there is something to find. Neither side runs a model: the dense
+method would run it once a pair, ours once. Memory is how far the peak of a fresh process rises over its latents; counts must be equal and
 products agree to 1e-5, or the rows fail.
 """
 
@@ -60,9 +60,23 @@ def rows(options: argparse.Namespace) -> list[Row]:
     halves, wider = (in_a_process(sparse_run, one)["seconds"] for one in (half, wide))
     return [
         row(f"{what}: tokens/s of all pairs", *rates, "tokens/s", ">= 20x", rates[0] >= 20 * rates[1] and equal),
-        row(f"{what}: peak memory", ours["mib"], dense["mib"], "MiB", "<= 0.1x", ours["mib"] <= 0.1 * dense["mib"] and equal),
+        row(
+            f"{what}: peak memory",
+            ours["mib"],
+            dense["mib"],
+            "MiB",
+            "<= 0.1x",
+            ours["mib"] <= 0.1 * dense["mib"] and equal,
+        ),
         row("counts equal, products to 1e-5 (1: yes)", float(equal), 1.0, "", "equal", equal),
-        row("seconds: all tokens beside half of them", ours["seconds"], halves, "s", "<= 2.5x", ours["seconds"] <= 2.5 * halves),
+        row(
+            "seconds: all tokens beside half of them",
+            ours["seconds"],
+            halves,
+            "s",
+            "<= 2.5x",
+            ours["seconds"] <= 2.5 * halves,
+        ),
         row("seconds: twice the L0 beside once, half the tokens", wider, halves, "s", "<= 6x", wider <= 6 * halves),
     ]
 

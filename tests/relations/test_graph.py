@@ -23,7 +23,11 @@ from gossamer.relations import (
     write_parquet,
 )
 
-FORMATS = {"json": (write_node_link, read_node_link), "graphml": (write_graphml, read_graphml), "parquet": (write_parquet, read_parquet)}
+FORMATS = {
+    "json": (write_node_link, read_node_link),
+    "graphml": (write_graphml, read_graphml),
+    "parquet": (write_parquet, read_parquet),
+}
 
 
 @pytest.fixture
@@ -84,13 +88,25 @@ def test_files_come_back_as_the_same_graph(graph, kind, tmp_path):
 
 def test_networkx_reads_what_is_written(graph, tmp_path):
     communities = find_communities(graph).labels
-    path = write_node_link(graph, tmp_path / "graph.json", prompt="p", communities=communities, explanations={"0_0": "a dog"})
+    path = write_node_link(
+        graph, tmp_path / "graph.json", prompt="p", communities=communities, explanations={"0_0": "a dog"}
+    )
     body = json.loads(path.read_text())
-    for made in (networkx.node_link_graph(body, edges="links"), networkx.read_graphml(write_graphml(graph, tmp_path / "g.graphml"))):
+    for made in (
+        networkx.node_link_graph(body, edges="links"),
+        networkx.read_graphml(write_graphml(graph, tmp_path / "g.graphml")),
+    ):
         assert {(one, other): value for one, other, value in made.edges(data="similarity")} == edges(graph)
         assert made.is_directed()
     node = next(one for one in body["nodes"] if one["id"] == "0_0")
-    assert node == {"id": "0_0", "layer": 0, "feature": 0, "source": "resid_post.0", "community": communities[0], "explanation": "a dog"}
+    assert node == {
+        "id": "0_0",
+        "layer": 0,
+        "feature": 0,
+        "source": "resid_post.0",
+        "community": communities[0],
+        "explanation": "a dog",
+    }
     assert body["graph"]["prompt"] == "p"
 
 

@@ -194,7 +194,10 @@ def test_a_models_latents_are_counted_at_the_tokens_that_count(tiny_gpt2, tokens
     from gossamer.activations import counted_tokens
     from gossamer.model import Site
 
-    ones = {name: dictionary(Site.parse(name), n, seed) for seed, (name, n) in enumerate((("resid_post.0", 20), ("z.1", 12), ("resid_post.2", 15)))}
+    ones = {
+        name: dictionary(Site.parse(name), n, seed)
+        for seed, (name, n) in enumerate((("resid_post.0", 20), ("z.1", 12), ("resid_post.2", 15)))
+    }
     wide = dictionary(Site.parse("resid_post.2"), 18, 7)
     sources = {name: LatentSource(tiny_gpt2, one) for name, one in ones.items()}
     sources |= sources_of(tiny_gpt2, {wide.site: wide}, "wide")

@@ -34,7 +34,7 @@ def test_tables_and_pictures_of_a_study(study, tmp_path):
 
 
 def test_labels_of_the_sankey_stand_at_the_bar_that_they_are_of(study):
-    """The share of the downstream latents that are new stands left of the second bar, that of gone ones right of the first."""
+    """What is new downstream stands left of the second bar, what is gone upstream right of the first."""
     chain = study[2]
     from gossamer.relations import sankey
 

@@ -160,7 +160,11 @@ def _drawn(relation: Relation, measure: str, settings: CausalSettings) -> Ints:
 
 @torch.no_grad()
 def _effects(
-    stream: ModelLatents, ends: Sequence[LatentSource], relation: Relation, pairs: RelatedPairs, settings: CausalSettings
+    stream: ModelLatents,
+    ends: Sequence[LatentSource],
+    relation: Relation,
+    pairs: RelatedPairs,
+    settings: CausalSettings,
 ) -> tuple[Floats, Ints]:
     upstream, downstream = ends
     tokens, counted = stream.tokens[: settings.rows], stream.counted[: settings.rows]
@@ -212,9 +216,7 @@ def _ablated(replaced: ReplacementModel, latent: int, site: Site, x: Tensor) -> 
     return replaced.reconstruct(site, x, without)
 
 
-def _agreement(
-    measure: str, values: Floats, effect: Floats, upstream: Ints, settings: CausalSettings
-) -> RankAgreement:
+def _agreement(measure: str, values: Floats, effect: Floats, upstream: Ints, settings: CausalSettings) -> RankAgreement:
     edges = _edges(values, settings.bins)
     known = ~np.isnan(effect)
     values, effect, upstream = values[known], effect[known], upstream[known]
@@ -227,7 +229,9 @@ def _agreement(
     means, medians = ([float(of(one)) if len(one) else float("nan") for one in groups] for of in (np.mean, np.median))
     counts = tuple(map(len, groups))
     spearman = _spearman(values, effect)
-    return RankAgreement(measure, len(values), spearman, low, high, tuple(edges.tolist()), counts, tuple(means), tuple(medians))
+    return RankAgreement(
+        measure, len(values), spearman, low, high, tuple(edges.tolist()), counts, tuple(means), tuple(medians)
+    )
 
 
 def _resampled(groups: Ints, count: int, draw: np.random.Generator) -> Iterator[NDArray[np.int64]]:

@@ -81,7 +81,7 @@ def find_communities(graph: RelationGraph, settings: CommunitySettings | None = 
     """Communities of a graph, the same for the same graph and seeds.
 
     Raises:
-        UsageError: the graph has no edge, or igraph or leidenalg is not installed (`pip install "gossamer[relations]"`).
+        UsageError: the graph has no edge, or igraph or leidenalg is missing (`pip install "gossamer[relations]"`).
     """
     settings = settings or CommunitySettings()
     if not len(graph.heads):
@@ -89,7 +89,8 @@ def find_communities(graph: RelationGraph, settings: CommunitySettings | None = 
     seeds = settings.seeds[:1] if settings.method == "components" else settings.seeds
     found = [_ranked(_partition(graph, settings, seed)) for seed in seeds]
     pairs = [adjusted_rand(one, other) for one, other in combinations(found, 2)]
-    return Communities(found[0], settings, float(np.mean(pairs)) if pairs else 1.0, _modularity(graph, found[0], settings))
+    stability = float(np.mean(pairs)) if pairs else 1.0
+    return Communities(found[0], settings, stability, _modularity(graph, found[0], settings))
 
 
 def _partition(graph: RelationGraph, settings: CommunitySettings, seed: int) -> Ints:

@@ -57,7 +57,9 @@ def error_share(stream: ModelLatents, pair: SitePair, *, relative: float = 0.1) 
     for one in ends:
         written = one.dictionary.site_out or one.site
         if not writes_to_stream(written) or one.dictionary.config.normalisation != "none":
-            raise UsageError(f"error share: dictionaries of the residual stream that do not normalise expected, found {one.dictionary}")
+            raise UsageError(
+                f"error share: dictionaries of the stream that do not normalise expected, found {one.dictionary}"
+            )
     upstream, downstream = (one.dictionary for one in ends)
     downstream.require_reconstruction("the error share")
     lengths = upstream.W_dec.detach().norm(dim=1).double().cpu().numpy()

@@ -49,7 +49,9 @@ class GateSettings:
     def __post_init__(self) -> None:
         shares = (self.least_necessity, self.least_sufficiency, self.agreement, self.duplicate, self.false_rate)
         if not 2 <= self.inputs <= 4 or self.partners < 2 or self.support < 1 or self.limit < 1:
-            raise UsageError(f"gates: 2 to 4 inputs, partners of at least 2 and support of at least 1 expected, found {self}")
+            raise UsageError(
+                f"gates: 2 to 4 inputs, partners of at least 2 and support of at least 1 expected, found {self}"
+            )
         if not all(0 < share <= 1 for share in shares):
             raise UsageError(f"gates: shares above 0 and at most 1 expected, found {self}")
 
@@ -121,7 +123,8 @@ def find_gates(
     candidates = _candidates(relation, among, settings)
     if len(candidates) > settings.limit:
         raise UsageError(
-            f"gates: at most {settings.limit:,} candidates expected, found {len(candidates):,}; raise the shares or the limit"
+            f"gates: at most {settings.limit:,} candidates expected, found {len(candidates):,}; "
+            "raise the shares or the limit"
         )
     if not candidates:
         return []
@@ -164,7 +167,9 @@ def _candidates(relation: Relation, among: Relation | None, settings: GateSettin
     if among is not None:
         company = _company(among, settings)
         for j, own in needed.items():
-            found.update(dict.fromkeys((tuple(sorted((i, other))), j) for i in own for other in company.get(i, ()) if other != i))
+            found.update(
+                dict.fromkeys((tuple(sorted((i, other))), j) for i in own for other in company.get(i, ()) if other != i)
+            )
     return list(found)
 
 

@@ -57,9 +57,15 @@ class RelationGraph:
             UsageError: no relations, or the threshold is not above 0 or the measure not measured.
         """
         if not relations or not threshold > 0:
-            raise UsageError(f"graph: relations and a threshold above 0 expected, found {len(relations)} and {threshold}")
+            raise UsageError(
+                f"graph: relations and a threshold above 0 expected, found {len(relations)} and {threshold}"
+            )
         names = tuple(dict.fromkeys(name for one in relations for name in one.pair))
-        widths = {name: len(side.active) for one in relations for name, side in zip(one.pair, (one.upstream, one.downstream), strict=True)}
+        widths = {
+            name: len(side.active)
+            for one in relations
+            for name, side in zip(one.pair, (one.upstream, one.downstream), strict=True)
+        }
         starts = dict(zip(names, np.cumsum([0, *(widths[name] for name in names)]).tolist(), strict=False))
         ends, values = [], []
         for one in relations:
@@ -85,7 +91,10 @@ class RelationGraph:
         layers = [layer_of(name) for name in self.names]
         plain = len(set(layers)) == len(layers) and None not in layers
         heads = [str(layer) if plain else name for layer, name in zip(layers, self.names, strict=True)]
-        return [f"{heads[source]}_{latent}" for source, latent in zip(self.sources.tolist(), self.latents.tolist(), strict=True)]
+        return [
+            f"{heads[source]}_{latent}"
+            for source, latent in zip(self.sources.tolist(), self.latents.tolist(), strict=True)
+        ]
 
     @cached_property
     def _by_id(self) -> dict[str, int]:

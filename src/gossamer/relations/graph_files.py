@@ -83,7 +83,11 @@ def read_node_link(path: str | Path) -> RelationGraph:
 def write_graphml(graph: RelationGraph, path: str | Path) -> Path:
     """Write GraphML: nodes with source and feature, edges with similarity, as networkx and Gephi read it."""
     root = ElementTree.Element("graphml", xmlns=_GRAPHML)
-    for key, target, kind in (("source", "node", "string"), ("feature", "node", "long"), ("similarity", "edge", "double")):
+    for key, target, kind in (
+        ("source", "node", "string"),
+        ("feature", "node", "long"),
+        ("similarity", "edge", "double"),
+    ):
         ElementTree.SubElement(root, "key", {"id": key, "for": target, "attr.name": key, "attr.type": kind})
     # What is no attribute of a node or an edge.
     for key, kind in (("measure", "string"), ("threshold", "double"), ("sources", "string")):
@@ -140,14 +144,16 @@ def _values(element: ElementTree.Element) -> dict[str, str]:
 
 
 def write_parquet(graph: RelationGraph, path: str | Path) -> Path:
-    """Write one row an edge: upstream, i, downstream, j, similarity; sorted by dictionaries, so that a layer is a range.
+    """Write one row an edge: upstream, i, downstream, j, similarity; sorted, so that a layer is a range.
 
     Raises:
         UsageError: pyarrow is not installed, or no file can be made there.
     """
     pyarrow = needed("pyarrow", "relations in Parquet")
     parquet = needed("pyarrow.parquet", "relations in Parquet")
-    order = np.lexsort((graph.latents[graph.tails], graph.latents[graph.heads], graph.sources[graph.tails], graph.sources[graph.heads]))
+    order = np.lexsort(
+        (graph.latents[graph.tails], graph.latents[graph.heads], graph.sources[graph.tails], graph.sources[graph.heads])
+    )
     heads, tails = graph.heads[order], graph.tails[order]
     names = pyarrow.array(graph.names)
     ends = [(graph.sources[nodes].astype(np.int32), graph.latents[nodes]) for nodes in (heads, tails)]
@@ -156,7 +162,11 @@ def write_parquet(graph: RelationGraph, path: str | Path) -> Path:
         for source, latent in ends
         for part in (pyarrow.DictionaryArray.from_arrays(source, names), pyarrow.array(latent))
     ]
-    facts = {"gossamer.measure": graph.measure, "gossamer.threshold": repr(graph.threshold), "gossamer.sources": " ".join(graph.names)}
+    facts = {
+        "gossamer.measure": graph.measure,
+        "gossamer.threshold": repr(graph.threshold),
+        "gossamer.sources": " ".join(graph.names),
+    }
     table = pyarrow.table([*columns, pyarrow.array(graph.similarity[order])], names=list(_EDGES))
     with atomic_write(path) as temporary:
         parquet.write_table(table.replace_schema_metadata(facts), temporary)

@@ -188,10 +188,16 @@ class GivenLatents:
             tokens = (rows[:, None] * width + np.arange(width)).reshape(-1)
             latents = {name: matrix[tokens] for name, matrix in self._matrices.items()}
             places = np.repeat(np.arange(start, start + len(rows)), width)
-            work(LatentBatch(latents, places, np.tile(np.arange(width), len(rows)), self._documents[rows].repeat(width), {}))
+            work(
+                LatentBatch(
+                    latents, places, np.tile(np.arange(width), len(rows)), self._documents[rows].repeat(width), {}
+                )
+            )
 
 
-def sources_of(model: LanguageModel, dictionaries: Mapping[Site, Dictionary], label: str = "") -> dict[str, LatentSource]:
+def sources_of(
+    model: LanguageModel, dictionaries: Mapping[Site, Dictionary], label: str = ""
+) -> dict[str, LatentSource]:
     """A set's dictionaries as sources, named by their sites, with `@label` where several sets have the same site."""
     tail = f"@{label}" if label else ""
     return {f"{site}{tail}": LatentSource(model, one) for site, one in dictionaries.items()}

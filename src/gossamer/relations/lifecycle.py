@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -41,9 +42,10 @@ class LifecycleSettings:
     lost: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 < self.threshold <= 1 or not 0 < self.lost:
+        if not 0 < self.threshold <= 1 or self.lost <= 0:
             raise UsageError(
-                f"lifecycle: a threshold above 0 and at most 1, and a share above 0 expected, found {self.threshold} and {self.lost}"
+                f"lifecycle: a threshold above 0 and at most 1, and a share above 0 expected, found "
+                f"{self.threshold} and {self.lost}"
             )
         if self.matching not in MATCHINGS:
             raise UsageError(f"lifecycle: matching by {', '.join(MATCHINGS)} expected, found {self.matching!r}")
@@ -185,9 +187,7 @@ def threshold_sweep(relation: Relation, measure: str) -> ThresholdSweep:
     sides = ((relation.forward, relation.upstream), (relation.backward, relation.downstream))
     judged = [sums.active >= relation.keep.least for _, sums in sides]
     # A copy's value may fall short of 1 by rounding.
-    reached = [
-        _reaching(best[measure].value[own], grid) for (best, _), own in zip(sides, judged, strict=True)
-    ]
+    reached = [_reaching(best[measure].value[own], grid) for (best, _), own in zip(sides, judged, strict=True)]
     null = None
     if relation.null is not None and measure in relation.null.forward:
         null = _reaching(relation.null.forward[measure].value[judged[0]], grid)
@@ -221,7 +221,7 @@ def sankey(chain: Sequence[Lifecycle]) -> SankeyData:
     Raises:
         UsageError: none, or they are no chain.
     """
-    if not chain or any(one.names[1] != other.names[0] for one, other in zip(chain, chain[1:], strict=False)):
+    if not chain or any(one.names[1] != other.names[0] for one, other in pairwise(chain)):
         found = ", ".join(">".join(one.names) for one in chain) or "none"
         raise UsageError(f"sankey: pairs of which each begins where the one before ends expected, found {found}")
     names = (chain[0].names[0], *(one.names[1] for one in chain))

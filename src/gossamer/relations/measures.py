@@ -90,9 +90,7 @@ def pearson(counts: PairCounts) -> Floats:
     """Correlation of the activations, zeros included."""
     tokens = counts.tokens
     means = [one / tokens for one in counts.sums]
-    variances = [
-        np.maximum(square / tokens - mean**2, 0) for square, mean in zip(counts.squares, means, strict=True)
-    ]
+    variances = [np.maximum(square / tokens - mean**2, 0) for square, mean in zip(counts.squares, means, strict=True)]
     return _ratio(counts.products / tokens - means[0] * means[1], np.sqrt(variances[0]) * np.sqrt(variances[1]))
 
 

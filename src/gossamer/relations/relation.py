@@ -1,7 +1,8 @@
-"""What two dictionaries have to do with each other: the kept pairs of latents, the best partner of each, and the null."""
+"""What two dictionaries have to do with each other: kept pairs of latents, the best partner of each, and the null."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,9 @@ class RelatedPairs:
     @staticmethod
     def concatenate(parts: Sequence["RelatedPairs"]) -> "RelatedPairs":
         """All of them, in order."""
-        return RelatedPairs(*(np.concatenate([getattr(one, name) for one in parts]) for name in ("i", "j", "c", "products")))
+        return RelatedPairs(
+            *(np.concatenate([getattr(one, name) for one in parts]) for name in ("i", "j", "c", "products"))
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +176,9 @@ class Relation:
             raise UsageError(
                 f"{self.pair}: decoders of one width expected, found {upstream.shape[1]} and {downstream.shape[1]}"
             )
-        rows, columns = (one / np.maximum(np.linalg.norm(one, axis=1, keepdims=True), 1e-30) for one in (upstream, downstream))
+        rows, columns = (
+            one / np.maximum(np.linalg.norm(one, axis=1, keepdims=True), 1e-30) for one in (upstream, downstream)
+        )
         cosines = np.einsum("ed,ed->e", rows[self.kept.i], columns[self.kept.j])
         itself = self.pair.upstream == self.pair.downstream
         forward, backward = _best_cosines(rows, columns, itself), _best_cosines(columns, rows, itself)
@@ -194,7 +199,9 @@ class Relation:
         judged = null.upstream.active >= self.keep.least
         values = np.sort(null.forward[measure].value[judged])
         if not len(values):
-            raise UsageError(f"{self.pair}: no latent is active at {self.keep.least} tokens of the null; give more text")
+            raise UsageError(
+                f"{self.pair}: no latent is active at {self.keep.least} tokens of the null; give more text"
+            )
         allowed = int(false_share * len(values))
         return float(np.nextafter(values[len(values) - 1 - allowed], np.inf))
 
@@ -242,12 +249,12 @@ class _Finder:
     def __post_init__(self) -> None:
         self.histograms = {name: np.zeros(BINS, np.int64) for name in self.measures}
         sizes = (len(self.upstream.active), len(self.downstream.active))
-        self.best = {
-            name: (_no_partner(sizes[0]), _no_partner(sizes[1])) for name in self.measures
-        }
+        self.best = {name: (_no_partner(sizes[0]), _no_partner(sizes[1])) for name in self.measures}
 
     def look_at(self, pairs: RelatedPairs) -> None:
-        enough = (self.upstream.active[pairs.i] >= self.keep.least) & (self.downstream.active[pairs.j] >= self.keep.least)
+        enough = (self.upstream.active[pairs.i] >= self.keep.least) & (
+            self.downstream.active[pairs.j] >= self.keep.least
+        )
         pairs = pairs[enough]
         if not len(pairs):
             return
@@ -295,7 +302,7 @@ class _Finder:
 
 
 def top_of_each(groups: Ints, values: Floats, k: int) -> Ints:
-    """Which entries are among the k largest of their group; of equal ones, the earlier. Values of 0 and less are not."""
+    """Which entries are among the k largest above 0 of their group; of equal ones, the earlier."""
     if not len(groups):
         return np.zeros(0, np.int64)
     # Of k classes in which a group's entries fall, each has one at least as large as the smallest of their maxima: the
@@ -340,7 +347,7 @@ def _blocks(sums: PairSums) -> Iterator[tuple[int, int]]:
     held = (sums.products or sums.counts).row_counts()
     block = np.cumsum(held) // _BLOCK_ENTRIES
     starts = [0, *(np.flatnonzero(np.diff(block)) + 1).tolist(), len(held)]
-    yield from zip(starts, starts[1:], strict=False)
+    yield from pairwise(starts)
 
 
 def _entries(sums: PairSums, start: int, stop: int) -> RelatedPairs:

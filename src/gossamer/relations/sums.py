@@ -23,8 +23,8 @@ class SparseSums:
     `folder` as one, and read from there row by row. Addition is associative: :meth:`merge` joins what several
     processes summed.
 
-    Memory: at most 2 * limit entries of 4 bytes and one value (4 bytes of int32 or 8 of float64), and 8 * rows bytes a part
-    on disk; the whole lies nowhere densely.
+    Memory: at most 2 * limit entries of 4 bytes and one value (4 bytes of int32 or 8 of float64), and 8 * rows bytes a
+    part on disk; the whole lies nowhere densely.
     """
 
     def __init__(self, shape: tuple[int, int], dtype: Any, limit: int, folder: Path | None = None) -> None:

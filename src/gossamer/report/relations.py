@@ -30,7 +30,8 @@ def gates_table(gates: Sequence[Gate]) -> str:
     for gate in gates:
         size = gate.table.inputs
         cells = [
-            f"{pattern:0{size}b}"[::-1] + f": {on:,}/{off + on:,}" for pattern, (off, on) in enumerate(gate.table.counts)
+            f"{pattern:0{size}b}"[::-1] + f": {on:,}/{off + on:,}"
+            for pattern, (off, on) in enumerate(gate.table.counts)
         ]
         inputs = ", ".join(f"not {one}" if one == gate.negated else str(one) for one in gate.inputs)
         numbers = [f"{gate.precision:.3f}", f"{gate.recall:.3f}", f"{gate.gain:.3g}", f"{gate.q_value:.2g}"]

@@ -26,8 +26,8 @@ _BAR, _STUB = 0.09, 0.3
 
 
 def relation_sankey(data: SankeyData) -> Figure:
-    """Draw a bar a dictionary, as high as it has latents: on its right what becomes of them, on its left where they come
-    from. The blue ribbon between two bars is as high at each end as latents are passed on there: several may share a
+    """Draw a bar a dictionary, as high as it has latents: on its right what becomes of them, on its left where they
+    come from. The blue ribbon between two bars is as high at each end as latents are passed on there: several may share a
     partner. Shares are those of each bar's judged latents (neither dead nor too rare).
 
     Raises:
@@ -36,7 +36,9 @@ def relation_sankey(data: SankeyData) -> Figure:
     if not data.ahead:
         raise GossamerError("sankey: at least one pair of dictionaries expected, found none")
     with style.paper():
-        figure = Figure(figsize=(max(style.COLUMN, min(style.PAGE * 1.6, 0.95 * len(data.names) + 0.9)), 2.9), layout="constrained")
+        figure = Figure(
+            figsize=(max(style.COLUMN, min(style.PAGE * 1.6, 0.95 * len(data.names) + 0.9)), 2.9), layout="constrained"
+        )
         axes = figure.add_subplot()
         top = max(data.sizes)
         for place, (name, size) in enumerate(zip(data.names, data.sizes, strict=True)):
@@ -51,9 +53,13 @@ def relation_sankey(data: SankeyData) -> Figure:
         axes.set_ylim(-0.12 * top, 1.02 * top)
         axes.set_axis_off()
         shown = [kind for kind in _ORDER if any(counts.get(kind) for counts in (*data.ahead, *data.behind))]
-        handles = [Rectangle((0, 0), 1, 1, facecolor=_COLOURS[kind], linewidth=0) for kind in shown]
+        handles = [Rectangle((0, 0), 1, 1, facecolor=_COLOURS[kind], alpha=_shade(kind), linewidth=0) for kind in shown]
         figure.legend(handles, shown, loc="outside lower center", ncols=len(shown), frameon=False, fontsize=style.SMALL)
     return figure
+
+
+def _shade(kind: str) -> float:
+    return 0.35 if kind == PASSED else 0.6
 
 
 def _spans(counts: Mapping[str, int], top: int) -> dict[str, tuple[float, float]]:
@@ -70,7 +76,7 @@ def _ribbon(axes: Axes, ends: tuple[float, float], left: tuple[float, float], ri
     vertices = [(x0, left[0]), (middle, left[0]), (middle, right[0]), (x1, right[0])]
     vertices += [(x1, right[1]), (middle, right[1]), (middle, left[1]), (x0, left[1]), (x0, left[0])]
     codes = [Path.MOVETO, *[Path.CURVE4] * 3, Path.LINETO, *[Path.CURVE4] * 3, Path.CLOSEPOLY]
-    axes.add_patch(PathPatch(Path(vertices, codes), facecolor=_COLOURS[PASSED], alpha=0.35, linewidth=0))
+    axes.add_patch(PathPatch(Path(vertices, codes), facecolor=_COLOURS[PASSED], alpha=_shade(PASSED), linewidth=0))
 
 
 def _stubs(
@@ -82,10 +88,20 @@ def _stubs(
             continue
         if kind != PASSED:
             start = x if side > 0 else x - _STUB
-            axes.add_patch(Rectangle((start, lower), _STUB, upper - lower, facecolor=_COLOURS[kind], alpha=0.6, linewidth=0))
+            axes.add_patch(
+                Rectangle(
+                    (start, lower), _STUB, upper - lower, facecolor=_COLOURS[kind], alpha=_shade(kind), linewidth=0
+                )
+            )
         if kind not in (DEAD, RARE) and upper - lower > 0.045 * top:
             where = (x + side * 0.03, (upper + lower) / 2)
-            axes.text(*where, f"{counts[kind] / judged:.0%}", fontsize=style.SMALL, ha="left" if side > 0 else "right", va="center")
+            axes.text(
+                *where,
+                f"{counts[kind] / judged:.0%}",
+                fontsize=style.SMALL,
+                ha="left" if side > 0 else "right",
+                va="center",
+            )
 
 
 def relation_sweep(sweeps: Mapping[str, Sequence[ThresholdSweep]]) -> Figure:
@@ -109,16 +125,22 @@ def relation_sweep(sweeps: Mapping[str, Sequence[ThresholdSweep]]) -> Figure:
                 colour = style.mix(style.PAPER, style.OURS, 0.25 + 0.75 * share)
                 one = found[row]
                 for axes, counts, judged in zip(grid[row], (one.forward, one.backward), one.judged, strict=True):
-                    axes.plot(one.thresholds, np.asarray(counts) / max(judged, 1), color=colour, linewidth=1.1, label=pair)
+                    axes.plot(
+                        one.thresholds, np.asarray(counts) / max(judged, 1), color=colour, linewidth=1.1, label=pair
+                    )
                 if one.null_forward is not None:
+                    chance = "shuffled documents" if place == len(sweeps) - 1 else None
                     shares = np.asarray(one.null_forward) / max(one.judged[0], 1)
-                    grid[row][0].plot(one.thresholds, shares, color=style.MUTED, linewidth=0.8, linestyle=(0, (1, 1.5)))
+                    grid[row][0].plot(
+                        one.thresholds, shares, color=style.MUTED, linewidth=0.8, linestyle=(0, (1, 1.5)), label=chance
+                    )
             grid[row][0].set_ylabel("share of judged latents")
             for axes, side in zip(grid[row], ("upstream", "downstream"), strict=True):
                 axes.set_title(f"{measure.replace('_', ' ')}, {side}")
                 axes.set(xlim=(0, 1), ylim=(0, 1.02))
         for axes in grid[-1]:
             axes.set_xlabel("threshold")
-        handles, labels = grid[0][1].get_legend_handles_labels()
-        figure.legend(handles, [style.drawable(one) for one in labels], loc="outside right upper", frameon=False, fontsize=style.SMALL)
+        handles, labels = grid[0][0].get_legend_handles_labels()
+        said = [style.drawable(one) for one in labels]
+        figure.legend(handles, said, loc="outside lower center", ncols=3, frameon=False, fontsize=style.SMALL)
     return figure

@@ -8,9 +8,9 @@ are those of one pair over the number of pairs. It is timed on --dense-tokens of
 pass, with its limit on entries in memory, and finds all best partners and kept pairs at the end, which is counted in.
 
 Latents: how often each is active is log-normal (sigma 1.5), --l0 of them at a token; half of what a site has active at
-a token is that of the site before, so that there is something to find. Neither side runs a model: the dense
-method would run it once a pair, ours once. Memory is how far the peak of a fresh process rises over its latents; counts must be equal and
-products agree to 1e-5, or the rows fail.
+a token is that of the site before, so that there is something to find. Neither side runs a model: the dense method
+would run it once a pair, ours once. Memory is how far the peak of a fresh process rises over its latents; counts must
+be equal and products agree to 1e-5, or the rows fail.
 """
 
 import argparse

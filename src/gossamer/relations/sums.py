@@ -126,8 +126,8 @@ class LatentSums:
     @classmethod
     def zeros(cls, n_latents: int) -> "LatentSums":
         """Before the first token."""
-        counts = [np.zeros(n_latents, np.int64) for _ in range(2)]
-        return cls(*counts, *(np.zeros(n_latents) for _ in range(3)))
+        active, alive = np.zeros(n_latents, np.int64), np.zeros(n_latents, np.int64)
+        return cls(active, alive, np.zeros(n_latents), np.zeros(n_latents), np.zeros(n_latents))
 
     def add(self, latents: Csr, active: Csr) -> None:
         """Add the tokens (rows) of a chunk: activations, and which of them are above the threshold."""

@@ -27,8 +27,8 @@ _BAR, _STUB = 0.09, 0.3
 
 def relation_sankey(data: SankeyData) -> Figure:
     """Draw a bar a dictionary, as high as it has latents: on its right what becomes of them, on its left where they
-    come from. The blue ribbon between two bars is as high at each end as latents are passed on there: several may share a
-    partner. Shares are those of each bar's judged latents (neither dead nor too rare).
+    come from. The blue ribbon between two bars is as high at each end as latents are passed on there: several may share
+    a partner. Shares are those of each bar's judged latents (neither dead nor too rare).
 
     Raises:
         GossamerError: there is no pair of dictionaries.

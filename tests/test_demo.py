@@ -36,3 +36,5 @@ def test_the_demo_finds_a_faithful_circuit_and_writes_everything(tmp_path):
     curves = json.loads((tmp_path / "findings.json").read_text(encoding="utf-8"))["curves"]
     assert curves[0]["method"] == "mask"
     assert [curve["method"] for curve in curves] == list(METHODS)
+    assert "The strongest " in page
+    assert any(edge.heads for edge in circuit.edges)

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from gossamer import bundled
+from gossamer.attention.qk_edges import qk_edges
 from gossamer.circuits.circuit import Circuit
+from gossamer.circuits.cost import first_prompts
+from gossamer.circuits.edge import QKEdge
 from gossamer.circuits.export import save_attribution_graph, save_viewer_folder
 from gossamer.circuits.find import CircuitResult, find_circuit
 from gossamer.circuits.findings import collect_findings
@@ -62,7 +65,7 @@ def _run(folder: str | Path, seed: int) -> Demo:
     with _one_thread():
         other = search(OTHER_TASK, 96, size=15)
         found = search(TASK, 256, size=55)
-        return Demo(found, write_results(found, folder, others=[other.circuit]))
+        return Demo(found, write_results(found, folder, others=[other.circuit], edges=True))
 
 
 @contextmanager
@@ -87,6 +90,8 @@ def write_results(
     methods: Sequence[str] | None = None,
     reruns: int = 2,
     others: Sequence[Circuit] = (),
+    edges: bool = False,
+    qk: bool = False,
 ) -> Path:
     """Write circuit.json and graph.json into `folder`, then evaluate and write the report; returns report.html's path.
 
@@ -99,19 +104,28 @@ def write_results(
     Args:
         found: the circuit.
         folder: made if missing.
-        methods, reruns, others: see :func:`gossamer.circuits.findings.findings`.
+        methods, reruns, others, edges: see :func:`gossamer.circuits.findings.collect_findings`.
+        qk: whether to say which pairs of nodes made heads attend that carried edges (:func:`qk_edges`).
     """
     target = Path(folder)
     viewer = [f"circuit-tracer/{name}" for name in ("*.json", "features/*")]
     for name in ("report.html", "figures/*.png", "figures/*.svg", "findings.json", "graph.json", *viewer):
         for path in target.glob(name):
             path.unlink()
+    if qk:
+        found = replace(found, circuit=replace(found.circuit, qk=_pairs(found)))
     found.circuit.save(target / "circuit.json")
     graph = found.graph()
     save_attribution_graph(target / "graph.json", graph)
     said = f"{found!r} is in {target / 'circuit.json'}; it is now measured in full, for the report"
     announce(lambda: said)
-    findings = collect_findings(found, methods=methods, reruns=reruns, others=others)
+    findings = collect_findings(found, methods=methods, reruns=reruns, others=others, edges=edges)
     cards = {node.card.feature: node.card for node in findings.nodes}
     save_viewer_folder(target / "circuit-tracer", graph, cards.values())
     return write_report(findings, target)
+
+
+def _pairs(found: CircuitResult) -> tuple[QKEdge, ...]:
+    """On the prompts that edges were measured on."""
+    splice = found.study.splice
+    return qk_edges(splice.select(first_prompts(splice, found.effects.prompts)), found.nodes, found.circuit.edges)

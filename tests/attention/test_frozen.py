@@ -1,5 +1,7 @@
 """A frozen pass: dictionaries that belong elsewhere are caught, tokens that pass through are kept out."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from random_dictionaries import random_dictionary
@@ -7,6 +9,7 @@ from tiny_families import random_tokens, shared_model
 
 from gossamer.activations import TokenMask
 from gossamer.attention import FrozenPass
+from gossamer.dictionary import Dictionary
 from gossamer.errors import UsageError
 from gossamer.model import Site
 
@@ -55,6 +58,38 @@ def test_a_dictionary_of_another_tensor_is_caught(model):
         far.b_dec += 1e3
     with pytest.raises(UsageError, match=r"a reconstruction nearer to z\.1 than its mean expected"):
         FrozenPass.of(model, [far], tokens)
+
+
+def test_a_residual_dictionary_on_heads_of_the_same_width_is_caught(model):
+    """z is as wide as the stream, and a dictionary of the stream says nothing of it."""
+    tokens = random_tokens()
+    made = random_dictionary(model, tokens, "resid_post.1")
+    with torch.no_grad():
+        stream, z = (model.capture(tokens, [site])[site].double() for site in ("resid_post.1", "z.1"))
+    assert stream.shape == z.shape
+    # As trained ones do: what is left of the stream without its mean, back on it.
+    with torch.no_grad():
+        made.W_dec.mul_(4 * stream.std() / z.std())
+    moved = Dictionary(replace(made.config, site=Site("z", 1)), dtype=torch.float64)
+    moved.load_state_dict(made.state_dict())
+    with pytest.raises(UsageError, match=r"dictionary at z\.1: .* it was trained on another tensor than this site's"):
+        FrozenPass.of(model, [moved], tokens)
+
+
+def test_dictionaries_under_another_name_than_their_sites_are_refused(model):
+    made = random_dictionary(model, random_tokens(), "z.1")
+    with pytest.raises(UsageError, match=r"a dictionary at z\.2 expected, found one at z\.1"):
+        FrozenPass.of(model, {"z.2": made}, random_tokens())
+    homeless = Dictionary(replace(made.config, site=None), dtype=torch.float64)
+    with pytest.raises(UsageError, match="a dictionary that says which site it reads expected, found one at no site"):
+        FrozenPass.of(model, [homeless], random_tokens())
+
+
+def test_a_model_whose_attention_cannot_be_opened_is_refused(monkeypatch):
+    model = shared_model("llama", dtype=torch.float64)
+    monkeypatch.setattr(model.hf.config, "_attn_implementation", "flex_attention")
+    with pytest.raises(UsageError, match=r"cannot be read under 'flex_attention' attention; load the model with attn"):
+        FrozenPass.of(model, [], random_tokens())
 
 
 def test_two_dictionaries_of_one_thing_are_refused(model):

@@ -5,8 +5,9 @@ import torch
 from random_dictionaries import random_dictionary
 from tiny_families import CONFIGS, random_tokens, shared_model
 
-from gossamer.attention import FrozenPass, HeadMaps, attribute_score, top_pairs
+from gossamer.attention import FrozenPass, HeadMaps, attribute_score, top_latent_pairs, top_pairs
 from gossamer.errors import UsageError
+from gossamer.features import Feature
 
 EXACT = ("gpt2", "gpt_neox parallel", "gpt_neox serial", "starcoder2", "stablelm parallel", "stablelm serial", "phi")
 
@@ -72,6 +73,43 @@ def test_top_pairs_are_those_of_the_table(block, k):
     expected = table.flatten().abs().topk(k)
     torch.testing.assert_close(values.abs(), expected.values)
     torch.testing.assert_close(table[rows, columns], values)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "gemma3", "qwen3"])
+@pytest.mark.parametrize("sites", [("resid_post.0",), ("z.0", "mlp_out.0")])
+def test_pairs_of_all_latents_are_shares_of_a_unit(name, sites):
+    """Of active latents the shares of the score over both activations; of all, the largest of the whole table."""
+    maps = maps_of(name, sites)
+    n = sum(codes.dictionary.n_latents for codes in maps.frozen.codes.values())
+    everything = {(one.query, one.key): one.score for one in top_latent_pairs(maps, 1, 8, 5, n * n)}
+    assert len(everything) == n * n
+    found, compared = attribute_score(maps, 1, 8, 5), 0
+    active = {(codes.reads, place): codes.active(0, place) for codes in maps.frozen.codes.values() for place in (8, 5)}
+    for row, query in enumerate(found.queries):
+        for column, key in enumerate(found.keys):
+            if query.kind == key.kind == "latent":
+                unit = everything[Feature(query.site, query.latent), Feature(key.site, key.latent)]
+                both = active[query.site, 8][query.latent] * active[key.site, 5][key.latent]
+                assert unit * both == pytest.approx(float(found.table[row, column]), rel=1e-6, abs=1e-12)
+                compared += 1
+    assert compared > 20
+    sizes = {site: torch.rand(one.dictionary.n_latents).double() for site, one in maps.frozen.codes.items()}
+    weighted = top_latent_pairs(maps, 1, -1, 5, 7, activations=sizes)
+    expected = {
+        pair: score * float(sizes[pair[0].site][pair[0].latent] * sizes[pair[1].site][pair[1].latent])
+        for pair, score in everything.items()
+    }
+    best = sorted(expected.values(), key=abs, reverse=True)[:7]
+    assert [one.score for one in weighted] == pytest.approx(best)
+
+
+def test_latents_after_the_layer_have_no_pairs():
+    maps = maps_of("gpt2", ("resid_post.1",))
+    with pytest.raises(UsageError, match=r"layer 1: a dictionary whose latents are in the stream before it expected"):
+        top_latent_pairs(maps, 0, 8, 5)
+    maps = maps_of("gpt2", ("z.0",))
+    with pytest.raises(UsageError, match=r"one number for each of the 60 latents of z\.0 expected"):
+        top_latent_pairs(maps, 0, 8, 5, activations={})
 
 
 @pytest.mark.parametrize(

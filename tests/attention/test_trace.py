@@ -7,7 +7,7 @@ import torch
 from random_dictionaries import random_dictionary
 from tiny_families import random_tokens, shared_model
 
-from gossamer.attention import FrozenPass, check_trace, latent_root, logit_root, trace
+from gossamer.attention import FrozenPass, TraceTree, check_trace, latent_root, logit_root, trace
 from gossamer.attention.upstream import upstream
 from gossamer.errors import UsageError
 from gossamer.features import Feature
@@ -104,6 +104,83 @@ def test_over_a_task_contributions_are_means_by_role():
     assert len(children) > 5
     for node in children:
         assert node.contribution == pytest.approx(expected[tuple(node.source)], abs=1e-9)
+
+
+def test_a_tree_is_grown_by_hand(frozen):
+    root = logit_root(frozen, *ends(frozen))
+    whole, tree = trace(frozen, root, nodes=100_000), TraceTree(frozen, root)
+    assert not tree.trace.nodes[0].expanded
+    first = tree.expand(0, most=4)
+    assert first == [1, 2, 3, 4]
+    largest = [whole.nodes[number] for number in whole.children(0)[:5]]
+    assert [node.source for node in tree.trace.nodes[1:]] == [node.source for node in largest[:4]]
+    # The next call goes on with what is not shown.
+    assert [tree.trace.nodes[number].source for number in tree.expand(0, most=1)] == [largest[4].source]
+    inner = next(number for number in first if tree.trace.nodes[number].source.kind in ("latent", "attention"))
+    (child,) = tree.expand(inner, most=1)
+    found = tree.trace
+    assert found.path(child) == [0, inner, child]
+    for number in (0, inner):
+        node = found.nodes[number]
+        shown = sum(found.nodes[one].contribution for one in found.children(number))
+        assert shown + node.bias + node.remainder == pytest.approx(node.contribution, abs=1e-9)
+    # By itself it goes on with the largest that are missing, and ends where a tree grown at once does.
+    grown = tree.grow(nodes=100_000)
+    assert grown.nodes[: len(found.nodes)] != found.nodes
+    assert [node.source for node in grown.nodes[: len(found.nodes)]] == [node.source for node in found.nodes]
+    assert len(grown.nodes) == len(whole.nodes)
+    assert sum(node.contribution for node in grown.nodes) == pytest.approx(
+        sum(node.contribution for node in whole.nodes), abs=1e-8
+    )
+    leaf = next(number for number, node in enumerate(grown.nodes) if node.source.kind == "token")
+    with pytest.raises(UsageError, match=r"token embed@\d+ ends a path; expand a latent or an attention layer"):
+        tree.expand(leaf)
+    with pytest.raises(UsageError, match=r"a node from 0 to \d+ expected, found -1"):
+        tree.expand(-1)
+
+
+def test_over_a_task_a_contribution_is_removed_at_all_tokens_of_its_role():
+    tokens = random_tokens(3)
+    whole = frozen_of("gpt2", ["z.0", "resid_post.1"], tokens, n=20)
+    roles = torch.full(tokens.ids.shape, -1)
+    roles[:, 2:5], roles[:, 8] = 0, 1
+    named = {"roles": roles, "role_names": ["A", "END"]}
+    root = logit_root(whole, *ends(whole))
+    found = trace(whole, root, nodes=25, **named)
+    checked = check_trace(whole, root, found, **named)
+    assert (checked.frozen.texts, checked.live.texts, checked.frozen.edges) == (3, 3, 24)
+    for edge in checked.edges:
+        assert edge.predicted == pytest.approx(found.nodes[edge.child].contribution, abs=1e-9)
+    # One edge by hand, with nothing held: a latent of the last dictionary, taken out of each prompt's stream.
+    edge = next(
+        edge
+        for edge in checked.edges
+        if found.nodes[edge.child].parent == 0 and found.nodes[edge.child].source.kind == "latent"
+    )
+    source = found.nodes[edge.child].source
+    places = torch.where(roles >= 0, roles, 2) == ["A", "END", "no role"].index(source.place)
+    codes = whole.codes_at(source.site)
+    taken = torch.zeros(3, tokens.ids.shape[1], codes.dictionary.n_latents, dtype=torch.float64)
+    taken.view(-1, taken.shape[2])[codes.latents.tokens, codes.latents.latents] = codes.latents.activations
+    vectors = taken[:, :, source.latent, None] * places[..., None] * codes.dictionary.W_dec[source.latent]
+    with torch.no_grad(), whole.model.edit({source.site: lambda x: x - vectors}):
+        rest = whole.model.capture(tokens, [root.site])[root.site]
+    fallen = ((whole.values[root.site] - rest) * root.cotangent).sum() / 3
+    assert edge.live == pytest.approx(float(fallen), abs=1e-9)
+    assert edge.live != pytest.approx(edge.predicted, abs=1e-6)
+
+
+def test_the_interval_of_a_task_draws_texts_and_not_rows():
+    """The same prompt three times is one text: its edges are drawn."""
+    tokens = random_tokens(1)
+    tokens = tokens[torch.zeros(3, dtype=torch.long)]
+    whole = frozen_of("gpt2", ["z.0"], tokens, n=20)
+    roles = torch.zeros_like(tokens.ids)
+    root = logit_root(whole, *ends(whole))
+    found = trace(whole, root, nodes=12, roles=roles, role_names=["all"])
+    assert check_trace(whole, root, found, roles=roles, role_names=["all"]).frozen.texts == 1
+    with pytest.raises(UsageError, match="roles that tokens are added up by, expected; found 3"):
+        check_trace(whole, root, found)
 
 
 def test_edges_are_exact_where_nothing_lies_between():

@@ -58,7 +58,9 @@ def test_a_latent_and_a_task(spool):
     feature = Feature(site, int(latents.argmax()))
     one = trace_prompt(model, dictionaries, PROMPT, feature=feature, position=-1, nodes=5)
     assert one.trace.nodes[0].contribution == pytest.approx(float(latents.max()), abs=1e-4)
-    task = trace_task(model, dictionaries, "sva-rc", prompts=4, nodes=8)
+    task = trace_task(model, dictionaries, "sva-rc", prompts=4, nodes=8, check=True)
+    assert task.check.frozen.texts > 1
+    assert len(task.check.edges) == 7
     assert (task.prompts, task.prompt, len(task.trace.nodes)) == (4, (), 8)
     assert task.token(1) == ""
     assert all(isinstance(node.source.place, str) for node in task.trace.nodes[1:])

@@ -59,6 +59,13 @@ def test_through_transcoders_with_a_skip(name):
     found, terms = summed(frozen, "mlp_in.2", 5, weight)
     assert {"latent", "skip", "attention", "mlp", "token"} <= {one.kind for one in terms}
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    # The linear path of the earlier transcoder goes back to what that one reads, and on from there.
+    skip = next(one for one in terms if one.kind == "skip")
+    assert skip.site == Site("mlp_in", 0)
+    at_input = (skip.cotangent * frozen.values[Site("mlp_in", 0)]).sum()
+    torch.testing.assert_close(at_input, skip.values.sum(), rtol=1e-9, atol=1e-9)
+    further = sum(one.values.sum() for one in upstream(frozen, skip.site, skip.cotangent))
+    torch.testing.assert_close(further, skip.values.sum(), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", LINEAR)

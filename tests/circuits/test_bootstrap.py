@@ -6,8 +6,9 @@ import pytest
 import torch
 from circuit_lab import able_examples
 
-from gossamer.circuits.bootstrap import RESAMPLES, bootstrap_weights, count_texts, few_texts
+from gossamer.circuits.bootstrap import bootstrap_weights, count_texts, few_texts
 from gossamer.model.language_model import LanguageModel
+from gossamer.tasks.bootstrap import RESAMPLES
 from gossamer.tasks.prompt_pairs import PromptPairs
 
 

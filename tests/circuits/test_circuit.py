@@ -1,12 +1,14 @@
 """A circuit on disk: what is written comes back, what was changed or damaged is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from gossamer.circuits.circuit import Circuit, CircuitNode, Edge
+from gossamer.circuits.circuit import Circuit, CircuitNode
+from gossamer.circuits.edge import Edge, HeadShare
 from gossamer.circuits.nodes import Nodes
 from gossamer.errors import GossamerError, UsageError
 from gossamer.features import Feature, Node
@@ -36,7 +38,8 @@ def circuit(nodes: Nodes) -> Circuit:
         provenance={"seed": 0, "method": {"name": "mask"}},
         measured={"faithfulness": 0.9},
     )
-    edges = (Edge(made.keys()[0], made.keys()[-1], -0.125), Edge(made.keys()[1], "logit_diff", 2.0))
+    heads = (HeadShare(3, 1, 2.5), HeadShare(2, 0, -1.0))
+    edges = (Edge(made.keys()[0], made.keys()[-1], -0.125), Edge(made.keys()[1], "logit_diff", 2.0, 1.5, 0.5, heads))
     return Circuit(**{**vars(made), "edges": edges})
 
 
@@ -102,14 +105,32 @@ def test_files_with_nodes_in_three_parts_load(circuit: Circuit, tmp_path: Path, 
     }
     path = write_json(tmp_path / "old.json", {"format": tag, "sha256": digest(body), **body})
     loaded = Circuit.load(path)
-    assert loaded == circuit
+    bare = tuple(Edge(one.source, one.target, one.weight) for one in circuit.edges)
+    assert loaded == replace(circuit, edges=bare)
     assert [node.score for node in loaded.nodes] == [1.0, -0.25, 0.1, 0.5]
 
 
 def test_a_file_names_its_nodes(circuit: Circuit, tmp_path: Path) -> None:
     written = json.loads(circuit.save(tmp_path / "circuit.json").read_text())
     assert written["nodes"][0] == {"node": "resid_post.1/0@S", "score": 1.0}
-    assert written["edges"][1] == {"source": "resid_post.1/1@END", "target": "logit_diff", "weight": 2.0}
+    assert written["edges"][1] == {
+        "source": "resid_post.1/1@END",
+        "target": "logit_diff",
+        "weight": 2.0,
+        "influence": 1.5,
+        "direct": 0.5,
+        "heads": [{"layer": 3, "head": 1, "weight": 2.5}, {"layer": 2, "head": 0, "weight": -1.0}],
+    }
+
+
+def test_a_file_of_version_3_has_weights_alone(circuit: Circuit, tmp_path: Path) -> None:
+    body = json.loads(circuit.save(tmp_path / "circuit.json").read_text())
+    body = {name: value for name, value in body.items() if name not in ("format", "sha256")}
+    for edge in body["edges"]:
+        del edge["influence"], edge["direct"], edge["heads"]
+    path = write_json(tmp_path / "old.json", {"format": "gossamer.circuit.3", "sha256": digest(body), **body})
+    bare = tuple(Edge(one.source, one.target, one.weight) for one in circuit.edges)
+    assert Circuit.load(path) == replace(circuit, edges=bare)
 
 
 @pytest.mark.parametrize(

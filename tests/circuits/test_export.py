@@ -15,7 +15,8 @@ from circuit_lab import node_at, sites_of
 from graph_schema import SCHEMA
 from tiny_splice import some_nodes, tiny_examples, tiny_model, tiny_splice
 
-from gossamer.circuits.circuit import Circuit, CircuitNode, Edge
+from gossamer.circuits.circuit import Circuit, CircuitNode
+from gossamer.circuits.edge import Edge
 from gossamer.circuits.edges import circuit_edges
 from gossamer.circuits.export import (
     GraphPrompt,
@@ -30,6 +31,7 @@ from gossamer.circuits.export import (
 from gossamer.errors import GossamerError, UsageError
 from gossamer.features import Feature
 from gossamer.model.site import Site
+from gossamer.results.values import from_json
 from gossamer.tasks.metric import LOGIT_DIFFERENCE
 
 METRIC = LOGIT_DIFFERENCE.name
@@ -386,6 +388,9 @@ def test_a_prompt_of_the_task_is_shown_as_the_model_sees_it(tmp_path: Path) -> N
     graph = to_attribution_graph(circuit, prompt, widths=dict.fromkeys(circuit.sites, 20), n_layers=3)
     jsonschema.validate(graph, SCHEMA)
     assert graph["links"]
+    # Links are of positions and have weights alone: edges between roles stand in the metadata, with their heads.
+    assert from_json(graph["metadata"]["gossamer"]["edges"], tuple[Edge, ...]) == circuit.edges
+    assert any(edge.heads for edge in circuit.edges)
     placed = read_attribution_graph(save_attribution_graph(tmp_path / "graph.json", graph))
     assert {one.node for one in placed} == set(keys)
     with pytest.raises(UsageError, match="prompts 0 to 5"):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from circuit_lab import SEARCH, SETTINGS, random_dictionary, swapped
+from circuit_lab import SEARCH, SETTINGS, mirror_dictionary, random_dictionary, swapped
 
 from gossamer import progress
 from gossamer.circuits import methods
@@ -46,6 +46,21 @@ def faithful(model: LanguageModel, dictionaries: dict[Site, Dictionary], task: T
     """With a dictionary at the last site only."""
     last = dict(list(dictionaries.items())[1:])
     return find_circuit(model, last, task, settings=SETTINGS, search=SEARCH)
+
+
+def test_heads_and_stream_stand_in_one_circuit(model: LanguageModel, task: Task, tmp_path: Path) -> None:
+    """A dictionary of what heads give beside one of the stream: nodes of both, and neither is idle."""
+    stream, heads = Site("resid_post", 1), Site("z", 2)
+    both = {site: mirror_dictionary(site, seed=seed) for seed, site in enumerate((stream, heads))}
+    found = find_circuit(model, both, task, size=30, settings=SETTINGS, search=SEARCH)
+    assert {node.feature.site for node in found.circuit.nodes} == {stream, heads}
+    assert Circuit.load(found.circuit.save(tmp_path / "circuit.json")).nodes == found.circuit.nodes
+    evaluator = found.study.evaluator
+    assert evaluator.faithfulness(evaluator.dictionaries) == pytest.approx(1, abs=1e-9)
+    whole = evaluator.kept(found.nodes)
+    for site in (stream, heads):
+        place = found.nodes.sites.index(site)
+        assert abs(evaluator.kept(found.nodes.select(found.nodes.site != place)) - whole) > 1e-3
 
 
 def test_a_size_is_searched_for_and_pruned(sized: CircuitResult) -> None:

@@ -12,9 +12,10 @@ from gossamer.circuits.bootstrap import few_texts
 from gossamer.circuits.circuit import Circuit, CircuitNode
 from gossamer.circuits.find import CircuitResult, find_circuit
 from gossamer.circuits.findings import _uneven, collect_findings, prompt_view, stability
+from gossamer.circuits.interval import Interval
 from gossamer.circuits.methods import MethodInputs, mask_path
 from gossamer.circuits.path import CircuitPath
-from gossamer.circuits.results import Findings, Interval, PromptCase, TaskMetrics
+from gossamer.circuits.results import Findings, PromptCase, TaskMetrics
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import Study, StudySettings
 from gossamer.dictionary import Dictionary
@@ -211,7 +212,9 @@ def test_dictionaries_that_cost_much_are_warned_of(
     nodes = lossy.nodes.select(torch.arange(2))
     circuit = Circuit.from_nodes(lossy.nodes, torch.arange(2), model="m", task="t", provenance=found.circuit.provenance)
     path = replace(found.path, method="by hand", nodes=lossy.nodes, circuits=(torch.arange(2),))
-    warned = collect_findings(CircuitResult(circuit, nodes, path, lossy), methods=(), reruns=0, subsets=0).warnings
+    warned = collect_findings(
+        CircuitResult(circuit, nodes, path, lossy, found.effects), methods=(), reruns=0, subsets=0
+    ).warnings
     assert len(warned) == 4, "of the dictionaries' files, of few texts, of no validation side, and this"
     assert f"keep {kept:.0%} of the model's logit difference" in warned[3]
 

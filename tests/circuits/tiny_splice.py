@@ -54,9 +54,9 @@ def tiny_examples() -> PromptPairs:
     return PromptPairs(encoded, other, answer, incorrect, (prompt,) * 6, True)
 
 
-def _dictionary(site: Site, seed: int) -> Dictionary:
+def _dictionary(site: Site, width: int, seed: int) -> Dictionary:
     generator = torch.Generator().manual_seed(seed)
-    dictionary = Dictionary(DictionaryConfig("relu", D, N_LATENTS, site=site), dtype=torch.float64)
+    dictionary = Dictionary(DictionaryConfig("relu", width, N_LATENTS, site=site), dtype=torch.float64)
     for name, scale in (("W_enc", 0.3), ("W_dec", 0.3), ("b_enc", 0.3), ("b_dec", 0.1)):
         parameter = dictionary.get_parameter(name)
         parameter.data = scale * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
@@ -71,8 +71,11 @@ def tiny_splice(model: LanguageModel, examples: PromptPairs, names: tuple[str, .
     def values(width: int) -> Tensor:
         return torch.rand(N_SLOTS, width, generator=generator, dtype=torch.float64)
 
-    ablation = {site: SiteAblation(values(N_LATENTS), values(D) if errors == "mean" else None) for site in sites}
-    dictionaries = {site: _dictionary(site, seed) for seed, site in enumerate(sites)}
+    width = {site: model.width(site) for site in sites}
+    ablation = {
+        site: SiteAblation(values(N_LATENTS), values(width[site]) if errors == "mean" else None) for site in sites
+    }
+    dictionaries = {site: _dictionary(site, width[site], seed) for seed, site in enumerate(sites)}
     grids = [torch.ones(len(ROLES), N_LATENTS, dtype=torch.bool) for _ in sites]
     everything = Nodes.from_grids(sites, ROLES, grids)
     return Splice.of(model, dictionaries, examples, Ablation("mean", errors, ablation), everything, batch_size=4)

@@ -15,7 +15,8 @@ from gossamer import bundled, cli, demo
 from gossamer.circuits import findings as evaluation
 from gossamer.circuits import study
 from gossamer.circuits.circuit import Circuit, CircuitNode
-from gossamer.circuits.results import Completeness, Findings, Interval, Overlap, PromptView, TaskMetrics
+from gossamer.circuits.interval import Interval
+from gossamer.circuits.results import Completeness, Findings, Overlap, PromptView, TaskMetrics
 from gossamer.cli import inputs
 from gossamer.dictionary import DictionarySet
 from gossamer.errors import GossamerError, UsageError
@@ -330,7 +331,7 @@ def test_a_circuit_from_the_command_line(monkeypatch, gossamer, tmp_path):
         (folder / name).write_text("of another run")
     other = everything_of_another_task().save(tmp_path / "other.json")
     small = ("--prompts", 64, "--size", 15, "--steps", 12, "--reruns", 0, "--compare", "mask", "--compare", "random")
-    found = gossamer(*SPOOL, *small, "--other", other, "--out", folder, "--json")
+    found = gossamer(*SPOOL, *small, "--edges", "--qk", "--other", other, "--out", folder, "--json")
     assert found.code == 0, found.err
     facts = json.loads(found.out)
     circuit = Circuit.load(facts["circuit"])
@@ -342,6 +343,11 @@ def test_a_circuit_from_the_command_line(monkeypatch, gossamer, tmp_path):
     assert all(node["generic"] == ["everything"] for node in written["nodes"])
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert circuit.sha256 in page
+    assert facts["edges"] == written["edge_test"]
+    assert facts["edges"]["every"]["value"] == pytest.approx(circuit.measured["faithfulness"])
+    assert len(facts["edges"]["points"]) > 3
+    assert written["qk"]
+    assert written["edges"] == json.loads((folder / "circuit.json").read_text(encoding="utf-8"))["edges"]
     assert str(bundled.home()) not in page
     assert_it_is_measured_again(gossamer, facts)
     assert_it_is_drawn_again(gossamer, folder, tmp_path / "again")
@@ -413,6 +419,7 @@ def test_the_demo_says_what_was_found_and_how_stable_it_is(monkeypatch, gossamer
         "prompt_error": 0.125,
         "answer_kl": 0.5,
         "stability": {"bootstrap": 0.5},
+        "edges": None,
     }
     said = " ".join(gossamer("demo").out.split())
     assert "2 nodes of 7 candidates keep 90.0% of the logit difference of t in m" in said

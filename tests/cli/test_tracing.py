@@ -15,8 +15,10 @@ ASKED = ["trace", "bundled:spool", "-p", "The boys near the dog", "--answer", " 
 
 def test_the_tree_and_the_file(tmp_path):
     path = tmp_path / "trace.json"
-    result = CliRunner().invoke(cli.app, [*ASKED, "--check", "--out", str(path)])
+    picture = tmp_path / "check.svg"
+    result = CliRunner().invoke(cli.app, [*ASKED, "--check", "--out", str(path), "--figure", str(picture)])
     assert result.exit_code == 0
+    assert picture.read_text().startswith("<svg")
     assert "logit difference" in result.stdout
     assert "mlp_out.3@" in result.stdout
     assert "patterns live: rank correlation" in result.stdout
@@ -33,7 +35,9 @@ def test_the_tree_and_the_file(tmp_path):
     [
         ([], "one of the two expected"),
         (["-p", "a", "-t", "ioi"], "one of the two expected"),
-        (["-t", "ioi", "--check"], "a task has answers of its own"),
+        (["-t", "ioi", "--latent", "z.5/1"], "a task has answers of its own"),
+        (["-p", "a", "--figure", "a.png"], "beside --check expected"),
+        (["-p", "a", "--check", "--figure", "a.gif"], "a .png or .svg beside --check"),
         (["-p", "a", "--nodes", "0"], "--nodes: at least 1"),
         (["-p", "a", "--latent", "z5"], "'z5' is no feature"),
     ],

@@ -4,12 +4,13 @@ import math
 import random
 from dataclasses import replace
 
+from gossamer.circuits.edge import Edge, EdgePoint, EdgeTest, HeadShare
+from gossamer.circuits.interval import Interval
 from gossamer.circuits.results import (
     Completeness,
     Curve,
     CurvePoint,
     Findings,
-    Interval,
     KnockoutPoint,
     NodeCard,
     Overlap,
@@ -131,6 +132,35 @@ def overlap(kind: str, labels: tuple[str, ...], sizes: tuple[int, ...], like: fl
     return Overlap(kind, labels, sizes, jaccard, containment)
 
 
+def edges(nodes: tuple[NodeCard, ...], generator: random.Random) -> tuple[Edge, ...]:
+    """Up to four edges into each node from earlier sites, and six into the metric, with heads."""
+    found = []
+    targets: list[NodeCard | None] = [*nodes, None]
+    for target in targets:
+        earlier = [node for node in nodes if target is None or node.site < target.site]
+        for source in generator.sample(earlier, min(len(earlier), 4 if target else 6)):
+            direct, *carried = (generator.uniform(-0.3, 0.6) for _ in range(3))
+            heads = tuple(HeadShare(source.site.layer + 1 + k, 3 - k, part) for k, part in enumerate(carried))
+            end = "logit_diff" if target is None else target.node
+            weight = direct + sum(carried)
+            found.append(Edge(source.node, end, weight, 0.3 * weight, direct, heads))
+    return tuple(found)
+
+
+def edge_test() -> EdgeTest:
+    """Strongest edges that keep nearly everything by half of them, random ones that keep next to nothing."""
+    points = []
+    for place, count in enumerate((1, 3, 7, 15, 31, 62)):
+        strong, chance = 0.85 * min(1, (place + 1) / 5), 0.02 + 0.84 * (place / 5) ** 4
+        drawn = (chance - 0.01, chance, chance + 0.01)
+        points.append(EdgePoint(count, _around(strong), _around(chance), drawn))
+    return EdgeTest(tuple(points), 32, 128, _around(EMPTY), _around(0.871))
+
+
+def _around(value: float) -> Interval:
+    return Interval(value, value - 0.03, value + 0.02)
+
+
 def findings(n_nodes: int = 18, seed: int = 0) -> Findings:
     """Findings with `n_nodes` nodes and six methods."""
     generator = random.Random(seed)
@@ -175,6 +205,8 @@ def findings(n_nodes: int = 18, seed: int = 0) -> Findings:
             "dictionaries": "google/gemma-scope-9b-pt-res, 16k latents: " + ", ".join(map(str, SITES)),
             "versions": "gossamer 0.1.0, torch 2.13.0, transformers 5.23.0",
         },
+        edges=edges(nodes, random.Random(seed)),
+        edge_test=edge_test(),
         warnings=("resid_post.40: measured L0 131 is 2.3 times the claimed 57; is the input scaled as in training?",),
     )
 
@@ -193,6 +225,8 @@ def bare() -> Findings:
         stability=(),
         cases=(),
         nodes=(replace(lost, card=replace(lost.card, promotes=(), suppresses=(), examples=())),),
+        edges=(),
+        edge_test=None,
         settings={},
         warnings=(),
     )

@@ -11,7 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from gossamer.circuits.results import Interval, PromptView
+from gossamer.circuits.interval import Interval
+from gossamer.circuits.results import PromptView
 from gossamer.errors import GossamerError
 from gossamer.report import budget, circuit_map, claims, completeness, curves, layout, stability, style
 from gossamer.report.figures.curves import spread

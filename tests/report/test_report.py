@@ -73,7 +73,7 @@ def seen(html) -> Page:
 
 def test_the_folder_holds_page_figures_and_numbers(folder):
     found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    names = ("budget", "circuit_map", "completeness", "curves", "stability")
+    names = ("budget", "circuit_map", "completeness", "curves", "edges", "stability")
     assert found == {"report.html", "findings.json"} | {f"figures/{n}.{kind}" for n in names for kind in ("png", "svg")}
     assert all(path.stat().st_size > 2000 for path in folder.rglob("*.png"))
 

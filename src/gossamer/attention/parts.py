@@ -66,19 +66,40 @@ def stream_parts(frozen: FrozenPass, point: Site, row: int, position: int) -> Pa
     return found
 
 
+def latent_parts(
+    frozen: FrozenPass, point: Site, row: int, position: int
+) -> Iterator[tuple[Site, Float[Tensor, "n d_model"]]]:
+    """What one unit of every latent, active or not, would write into the stream at one token, dictionary by dictionary.
+
+    These are the dictionaries whose latents are parts in :func:`stream_parts`. Memory: a decoder at a time.
+    """
+    at = torch.tensor([row]), torch.tensor([position])
+    before = frozen.residual_before(point, inclusive=True)
+    added = [frozen.writers.get(site) for site in frozen.written_between(before, point)]
+    for codes in ([] if before is None else [frozen.codes[before]]) + [one for one in added if one is not None]:
+        vectors = _units(codes, slice(None), row, position)
+        if codes.writes.kind == "z":
+            vectors, _ = frozen.output_of(codes.writes.layer or 0, vectors, at)
+        yield codes.reads, vectors
+
+
 def _of_codes(codes: Codes, site: Site, row: int, position: int) -> Parts:
     """What a dictionary makes of the value that it explains at one token."""
-    one, active = codes.dictionary, codes.active(row, position)
+    active = codes.active(row, position)
     activations = codes.error.new_tensor(list(active.values()))
-    vectors = activations.unsqueeze(1) * one.W_dec[list(active)].to(codes.error)
-    if codes.output_scale is not None:
-        vectors = vectors * codes.output_scale[row, position]
+    vectors = activations.unsqueeze(1) * _units(codes, list(active), row, position)
     found = Parts(tuple(Source("latent", site, latent, position) for latent in active), vectors)
     rest: list[tuple[Kind, Tensor | None]] = [("skip", codes.skip), ("bias", codes.bias), ("error", codes.error)]
     for kind, value in rest:
         if value is not None:
             found += _one(kind, codes.writes, value[row, position].unsqueeze(0), position)
     return found
+
+
+def _units(codes: Codes, latents: slice | list[int], row: int, position: int) -> Float[Tensor, "n d"]:
+    """What one unit of each latent adds at one token to the value that its dictionary explains."""
+    vectors = codes.dictionary.W_dec[latents].to(codes.error)
+    return vectors if codes.output_scale is None else vectors * codes.output_scale[row, position]
 
 
 def _one(kind: Kind, site: Site, vector: Float[Tensor, "1 d"], position: int) -> Parts:

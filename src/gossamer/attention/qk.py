@@ -7,20 +7,30 @@ Attention Computation Through Feature Interactions). What other positions do in 
 contrast of two keys, in which everything that does not depend on the key cancels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.attention.frozen import FrozenPass
-from gossamer.attention.parts import Parts, stream_parts
+from gossamer.attention.parts import Parts, latent_parts, stream_parts
 from gossamer.attention.source import Source
-from gossamer.display import plural, short_repr
+from gossamer.display import listed, plural, short_repr
 from gossamer.errors import UsageError
+from gossamer.features.feature import Feature
 from gossamer.model.site import Site
 from gossamer.tokens import Tokens
+
+
+class LatentPair(NamedTuple):
+    """A latent at a query and one at a key, and what a unit of both adds to a head's score."""
+
+    query: Feature
+    key: Feature
+    score: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +108,15 @@ class HeadMaps:
             found = model.capture(tokens, [out], start=(start, stream))[out].to(self.frozen.values[Site("embed")])
         return (found[:-1] - found[-1]).permute(1, 2, 3, 0), found[-1]
 
+    def projected(
+        self, which: str, head: int, vectors: Float[Tensor, "part d_model"]
+    ) -> tuple[Float[Tensor, "part d_head"], Float[Tensor, "d_head"]]:
+        """Parts of what the layer reads as parts of a projected query or key, and the projection's bias."""
+        weights = self.frozen.weights(self.layer)
+        own = head if which == "q" else head // weights.group
+        matrix, bias = (weights.W_Q[own], weights.b_Q[own]) if which == "q" else (weights.W_K[own], weights.b_K[own])
+        return vectors @ matrix.to(vectors), bias.to(vectors)
+
     def after(
         self, which: str, head: int, row: int, position: int, vectors: Float[Tensor, "part d_head"]
     ) -> tuple[Float[Tensor, "part d_head"], Float[Tensor, "d_head"]]:
@@ -118,6 +137,10 @@ class HeadMaps:
         """The c of a family that makes c * tanh(score / c) of scores."""
         found = getattr(self.frozen.model.anatomy.config, "attn_logit_softcapping", None)
         return None if found is None else float(found)
+
+    def slope(self, score: float) -> float:
+        """Of the cap where a score stands; 1 without one."""
+        return 1.0 if self.cap is None else 1 - (score / self.cap) ** 2
 
     @property
     def factor(self) -> float:
@@ -149,19 +172,8 @@ def attribute_score(
     Raises:
         UsageError: no such head, row or position, or a key that the query cannot see.
     """
-    frozen, layer = maps.frozen, maps.layer
-    if not 0 <= head < frozen.model.n_heads:
-        raise UsageError(f"head: one of 0 to {frozen.model.n_heads - 1} expected, found {head}")
-    if not 0 <= row < len(frozen.tokens):
-        raise UsageError(f"row: one of 0 to {len(frozen.tokens) - 1} expected, found {row}")
-    column = int(frozen.positions(query)[row])
-    keys = [int(frozen.positions(one)[row]) for one in (key, against) if one is not None]
-    pattern = frozen.values[Site("pattern", layer)][row, head, column]
-    if unseen := [one for one in keys if not pattern[one] > 0]:
-        raise UsageError(
-            f"head {layer}.{head}: a key that position {column} can see expected, found {unseen[0]}; keys come at or "
-            "before the query, within the layer's window"
-        )
+    layer = maps.layer
+    column, keys = _columns(maps, head, row, query, [one for one in (key, against) if one is not None])
     asked = _parts(maps, "q", head, row, column)
     found = [_against(maps, head, row, column, asked, one) for one in keys]
     if against is not None:
@@ -175,13 +187,100 @@ def attribute_score(
     return found[0]
 
 
+@torch.no_grad()
+def top_latent_pairs(
+    maps: HeadMaps,
+    head: int,
+    query: int,
+    key: int,
+    k: int = 20,
+    *,
+    row: int = 0,
+    activations: Mapping[Site, Float[Tensor, "latent"]] | None = None,
+) -> list[LatentPair]:
+    """The pairs of latents, active or not, that would make a head attend most, or least, from one token to another.
+
+    Norm scales, the rotation of positions and the slope of a cap on scores are those of the two tokens: of latents that
+    are active there, a pair's score times both activations is its share in :func:`attribute_score`.
+
+    Memory: latents x d_head numbers for queries and for keys, and a block of their products (see :func:`top_pairs`):
+    never latents x latents.
+
+    Args:
+        maps: of the head's layer.
+        head: the head.
+        query, key: positions of the row, from its end where negative.
+        k: how many pairs.
+        row: which prompt.
+        activations: of each dictionary's latents, by the site that it reads, what to count them with (their largest or
+            their mean activation, say); without, one unit of each counts.
+
+    Raises:
+        UsageError: as :func:`attribute_score`, no dictionary that writes into the stream before the layer, or
+            activations that do not fit one.
+    """
+    column, (place,) = _columns(maps, head, row, query, [key])
+    features, asked = _of_latents(maps, "q", head, row, column, activations)
+    _, read = _of_latents(maps, "k", head, row, place, activations)
+    factor = maps.factor * maps.slope(float(maps.scores[row, head, column, place]))
+    values, queries, keys = top_pairs(factor * asked, read, min(k, len(features) ** 2))
+    found = zip(queries.tolist(), keys.tolist(), values.tolist(), strict=True)
+    return [LatentPair(features[one], features[other], value) for one, other, value in found]
+
+
+def _of_latents(
+    maps: HeadMaps,
+    which: str,
+    head: int,
+    row: int,
+    position: int,
+    activations: Mapping[Site, Tensor] | None,
+) -> tuple[list[Feature], Float[Tensor, "latent d_head"]]:
+    """What each latent would add to a query or key as it enters the product."""
+    frozen, layer = maps.frozen, maps.layer
+    features: list[Feature] = []
+    vectors: list[Tensor] = []
+    for site, written in latent_parts(frozen, Site("resid_pre", layer), row, position):
+        read, _ = frozen.input_of(layer, written, (row, position))
+        final, _ = maps.after(which, head, row, position, maps.projected(which, head, read)[0])
+        if activations is not None:
+            if site not in activations or activations[site].shape != (len(final),):
+                raise UsageError(f"activations: one number for each of the {len(final)} latents of {site} expected")
+            final = final * activations[site].to(final).unsqueeze(1)
+        features += [Feature(site, latent) for latent in range(len(final))]
+        vectors.append(final)
+    if not vectors:
+        raise UsageError(
+            f"layer {layer}: a dictionary whose latents are in the stream before it expected, found some at "
+            f"{listed(frozen.codes)} only; give one"
+        )
+    return features, torch.cat(vectors)
+
+
+def _columns(maps: HeadMaps, head: int, row: int, query: int, keys: Sequence[int]) -> tuple[int, list[int]]:
+    """The columns of a query and of keys that it can see."""
+    frozen, layer = maps.frozen, maps.layer
+    if not 0 <= head < frozen.model.n_heads:
+        raise UsageError(f"head: one of 0 to {frozen.model.n_heads - 1} expected, found {head}")
+    if not 0 <= row < len(frozen.tokens):
+        raise UsageError(f"row: one of 0 to {len(frozen.tokens) - 1} expected, found {row}")
+    column = int(frozen.positions(query)[row])
+    found = [int(frozen.positions(one)[row]) for one in keys]
+    pattern = frozen.values[Site("pattern", layer)][row, head, column]
+    if unseen := [one for one in found if not pattern[one] > 0]:
+        raise UsageError(
+            f"head {layer}.{head}: a key that position {column} can see expected, found {unseen[0]}; keys come at or "
+            "before the query, within the layer's window"
+        )
+    return column, found
+
+
 def _against(maps: HeadMaps, head: int, row: int, query: int, asked: Parts, key: int) -> ScoreAttribution:
     read = _parts(maps, "k", head, row, key)
     table = maps.factor * asked.vectors @ read.vectors.T
     score, raw = float(maps.scores[row, head, query, key]), float(table.sum())
     if maps.cap is not None:
-        # The slope of the cap where the score stands.
-        table = table * (1 - (score / maps.cap) ** 2)
+        table = table * maps.slope(score)
         raw = float(table.sum())
     return ScoreAttribution(maps.layer, head, query, key, asked.sources, read.sources, table, score, score - raw)
 
@@ -189,13 +288,10 @@ def _against(maps: HeadMaps, head: int, row: int, query: int, asked: Parts, key:
 def _parts(maps: HeadMaps, which: str, head: int, row: int, position: int) -> Parts:
     """A query or key as it enters the product, in parts: what the stream is made of, and the biases on the way."""
     frozen, layer = maps.frozen, maps.layer
-    weights = frozen.weights(layer)
-    own = head if which == "q" else head // weights.group
-    matrix, bias = (weights.W_Q[own], weights.b_Q[own]) if which == "q" else (weights.W_K[own], weights.b_K[own])
     stream = stream_parts(frozen, Site("resid_pre", layer), row, position)
     vectors, shift = frozen.input_of(layer, stream.vectors, (row, position))
-    constant = shift @ matrix.to(shift) + bias.to(shift)
-    projected = torch.cat([vectors @ matrix.to(vectors), constant.unsqueeze(0)])
+    projected, bias = maps.projected(which, head, torch.cat([vectors, shift.unsqueeze(0)]))
+    projected[-1] += bias
     final, after = maps.after(which, head, row, position, projected)
     last = (final[-1] + after).unsqueeze(0)
     source = Source("bias", Site(which, layer), None, position)

@@ -8,14 +8,17 @@ contribution next (Kissane et al. 2024 grow it by hand).
 """
 
 import heapq
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from gossamer.attention.frozen import FrozenPass
+from gossamer.attention.places import Places
 from gossamer.attention.source import Source
 from gossamer.attention.upstream import Terms, of_latents, upstream
 from gossamer.display import plural, short_repr
@@ -168,21 +171,20 @@ def logit_root(
 
 @dataclass(eq=False)
 class _Growing:
-    """A node while the tree grows, with what its children are computed from."""
+    """A node while the tree grows, with what its terms are computed from."""
 
     source: Source
     parent: int | None
     contribution: float
     heads: tuple[float, ...]
     site: Site
-    cotangent: Callable[[], tuple[Tensor, float]] | None
+    function: Callable[[], tuple[Tensor, float]] | None
     activation: float | None = None
     bias: float = 0.0
     shown: float = 0.0
     expanded: bool = False
 
 
-@torch.no_grad()
 def trace(
     frozen: FrozenPass,
     root: Root,
@@ -192,94 +194,129 @@ def trace(
     roles: Int[Tensor, "batch pos"] | None = None,
     role_names: Sequence[str] = (),
 ) -> Trace:
-    """Grow a tree from a root, the largest contribution first.
+    """Grow a tree from a root, the largest contribution first: :meth:`TraceTree.grow`.
+
+    Raises:
+        UsageError: several prompts without roles, or no room for a root.
+    """
+    return TraceTree(frozen, root, roles=roles, role_names=role_names).grow(nodes=nodes, least=least)
+
+
+class TraceTree:
+    """A tree that grows from a root, by hand (:meth:`expand`), by itself (:meth:`grow`), or both in turn.
 
     Args:
         frozen: the pass.
         root: what is explained (:func:`latent_root`, :func:`logit_root`).
-        nodes: at most so many, the root included.
-        least: leave out what contributes less than this share of the root.
         roles: role of every token (-1: none), to add up over the tokens of a role and take means over prompts; None:
             positions count, of one prompt.
         role_names: names of the roles.
 
     Raises:
-        UsageError: several prompts without roles, or no room for a root.
+        UsageError: several prompts without roles.
     """
-    if nodes < 1:
-        raise UsageError(f"trace: at least 1 node expected, found {nodes}")
-    places = _Places.of(frozen, roles, role_names)
-    total = root.value / root.rows
-    first = _Growing(
-        Source("root", None, None, None), None, total, (), root.site, lambda: (root.cotangent, root.constant)
-    )
-    grown: list[_Growing] = []
-    waiting = [(-abs(total), 0, first)]
-    count = 1
-    floor = max(least, 1e-12) * abs(total)
-    while waiting and len(grown) < nodes:
-        _, _, node = heapq.heappop(waiting)
-        number = len(grown)
-        grown.append(node)
-        if node.parent is not None:
-            grown[node.parent].shown += node.contribution
-        if node.cotangent is None:
-            continue
-        node.expanded = True
-        cotangent, constant = node.cotangent()
-        node.bias += constant / root.rows
-        for terms in upstream(frozen, node.site, cotangent):
+
+    def __init__(
+        self,
+        frozen: FrozenPass,
+        root: Root,
+        *,
+        roles: Int[Tensor, "batch pos"] | None = None,
+        role_names: Sequence[str] = (),
+    ) -> None:
+        self.root, self.places = root, Places.of(frozen, roles, role_names)
+        nothing = Source("root", None, None, None)
+        first = _Growing(nothing, None, root.value / root.rows, (), root.site, lambda: (root.cotangent, root.constant))
+        self._nodes = [first]
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield self.root.name
+        yield plural(len(self._nodes), "node")
+
+    @property
+    def trace(self) -> Trace:
+        """The tree as it stands."""
+        return Trace(self.root.name, tuple(self._finished(node) for node in self._nodes))
+
+    @torch.no_grad()
+    def expand(self, number: int, most: int = 10) -> list[int]:
+        """Add the largest terms of a node that are not shown yet; returns their numbers, the largest first.
+
+        Args:
+            number: of the node, as in :attr:`trace`.
+            most: how many terms to add, at most.
+
+        Raises:
+            UsageError: no such node, or one whose terms cannot be told: an embedding, an error, an MLP.
+        """
+        if not 0 <= number < len(self._nodes):
+            raise UsageError(f"trace: a node from 0 to {len(self._nodes) - 1} expected, found {number}")
+        if self._nodes[number].function is None:
+            raise UsageError(f"trace: {self._nodes[number].source} ends a path; expand a latent or an attention layer")
+        found = sorted(self._hidden(number, 0.0), key=lambda child: -abs(child.contribution))[:most]
+        return [self._add(child) for child in found]
+
+    @torch.no_grad()
+    def grow(self, *, nodes: int = 100, least: float = 0.0) -> Trace:
+        """Add nodes, the largest contribution first; returns the tree.
+
+        Args:
+            nodes: at most so many, the root and all that stand already included.
+            least: leave out what contributes less than this share of the root.
+
+        Raises:
+            UsageError: no room for a root.
+        """
+        if nodes < 1:
+            raise UsageError(f"trace: at least 1 node expected, found {nodes}")
+        floor = max(least, 1e-12) * abs(self._nodes[0].contribution)
+        waiting: list[tuple[float, int, _Growing]] = []
+        count = itertools.count()
+
+        def wait(number: int) -> None:
+            nonlocal waiting, floor
+            for child in self._hidden(number, floor):
+                heapq.heappush(waiting, (-abs(child.contribution), next(count), child))
+            if len(waiting) > nodes:
+                # The largest of those that wait are enough to fill the tree: nothing smaller can come into it any more.
+                waiting = heapq.nsmallest(max(nodes - len(self._nodes), 0) + 1, waiting)
+                floor = max(floor, -waiting[-1][0])
+
+        for number in range(len(self._nodes)):
+            wait(number)
+        while waiting and len(self._nodes) < nodes:
+            wait(self._add(heapq.heappop(waiting)[2]))
+        return self.trace
+
+    def _add(self, child: _Growing) -> int:
+        assert child.parent is not None
+        self._nodes.append(child)
+        self._nodes[child.parent].shown += child.contribution
+        return len(self._nodes) - 1
+
+    def _hidden(self, number: int, least: float) -> Iterator[_Growing]:
+        """The terms of a node, of at least some size, that are no nodes yet; none of one that ends a path."""
+        node, rows = self._nodes[number], self.root.rows
+        if node.function is None:
+            return
+        shown = {child.source for child in self._nodes if child.parent == number}
+        cotangent, constant = node.function()
+        node.expanded, node.bias = True, constant / rows
+        for terms in upstream(self.places.frozen, node.site, cotangent):
             if terms.kind == "bias":
-                node.bias += float(terms.values.sum()) / root.rows
+                node.bias += float(terms.values.sum()) / rows
                 continue
-            for child in places.children(terms, number, root.rows, floor):
-                heapq.heappush(waiting, (-abs(child.contribution), count, child))
-                count += 1
-        if len(waiting) > nodes:
-            # The largest of those that wait are enough to fill the tree: nothing smaller can come into it any more.
-            waiting = heapq.nsmallest(nodes - len(grown) + 1, waiting)
-            floor = max(floor, -waiting[-1][0])
-    return Trace(root.name, tuple(_finished(node, grown) for node in grown))
+            for child in self._children(terms, number, least):
+                if child.source not in shown:
+                    yield child
 
-
-def _finished(node: _Growing, grown: Sequence[_Growing]) -> TraceNode:
-    above = node.contribution if node.parent is None else grown[node.parent].contribution
-    return TraceNode(
-        node.source,
-        node.parent,
-        node.contribution,
-        node.contribution / above if above else 0.0,
-        node.heads,
-        node.activation,
-        node.bias,
-        node.contribution - node.bias - node.shown if node.expanded else 0.0,
-        node.expanded,
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class _Places:
-    """Where a term stands: at a position of one prompt, or at a role of several."""
-
-    frozen: FrozenPass
-    index: Int[Tensor, "tokens"]
-    names: Sequence[int | str]
-
-    @classmethod
-    def of(cls, frozen: FrozenPass, roles: Int[Tensor, "batch pos"] | None, names: Sequence[str]) -> "_Places":
-        batch, width = frozen.tokens.ids.shape
-        if roles is None:
-            if batch != 1:
-                raise UsageError(f"trace: one prompt, or roles that tokens are added up by, expected; found {batch}")
-            return cls(frozen, torch.arange(width, device=frozen.replaced.device), range(width))
-        # The last place holds the tokens that have no role.
-        index = torch.where(roles >= 0, roles, len(names)).to(frozen.replaced.device)
-        return cls(frozen, index.flatten(), [*names, "no role"])
-
-    def children(self, terms: Terms, parent: int, rows: int, least: float) -> Iterator[_Growing]:
+    def _children(self, terms: Terms, parent: int, least: float) -> Iterator[_Growing]:
         """The terms of at least some size, added up by place (and latent)."""
-        width = len(self.names)
-        place = self.index[terms.tokens]
+        places, rows = self.places, self.root.rows
+        width = len(places.names)
+        place = places.index[terms.tokens]
         keys = place if terms.latents is None else terms.latents * width + place
         distinct, which = torch.unique(keys, return_inverse=True)
         sums = terms.values.new_zeros(len(distinct), terms.values.shape[1]).index_add(0, which, terms.values) / rows
@@ -287,24 +324,27 @@ class _Places:
         for number in (totals.abs() >= least).nonzero().squeeze(1).tolist():
             key = int(distinct[number])
             latent, at = (None, key) if terms.latents is None else divmod(key, width)
-            chosen = which == number
-            source = Source(terms.kind, terms.site, latent, self.names[at])
+            source = Source(terms.kind, terms.site, latent, places.names[at])
             heads = tuple(sums[number].tolist()) if sums.shape[1] > 1 else ()
             child = _Growing(source, parent, float(totals[number]), heads, terms.site, None)
-            if latent is not None:
-                assert terms.per_unit is not None
-                weight, tokens = terms.per_unit[chosen], terms.tokens[chosen]
-                child.activation = float(self.frozen.codes[terms.site].latents.activations[chosen].sum()) / rows
-                child.cotangent = lambda latent=latent, w=weight, t=tokens: self._latent(terms.site, latent, w, t)
-            elif terms.cotangent is not None:
-                child.cotangent = lambda at=at: self._masked(terms.cotangent, at)
+            if latent is not None or terms.cotangent is not None:
+                chosen = which == number
+                child.function = partial(places.function, terms, source, chosen)
+                if latent is not None:
+                    activations = places.frozen.codes[terms.site].latents.activations
+                    child.activation = float(activations[chosen].sum()) / rows
             yield child
 
-    def _latent(self, site: Site, latent: int, weight: Tensor, tokens: Tensor) -> tuple[Tensor, float]:
-        grid = weight.new_zeros(len(self.index)).index_put((tokens,), weight)
-        cotangent, bias = of_latents(self.frozen.codes[site], latent, grid.reshape(self.frozen.tokens.ids.shape))
-        return cotangent, float(bias.values.sum())
-
-    def _masked(self, cotangent: Float[Tensor, "batch pos d"], place: int) -> tuple[Tensor, float]:
-        here = (self.index == place).reshape(self.frozen.tokens.ids.shape)
-        return cotangent * here.unsqueeze(-1), 0.0
+    def _finished(self, node: _Growing) -> TraceNode:
+        above = node.contribution if node.parent is None else self._nodes[node.parent].contribution
+        return TraceNode(
+            node.source,
+            node.parent,
+            node.contribution,
+            node.contribution / above if above else 0.0,
+            node.heads,
+            node.activation,
+            node.bias,
+            node.contribution - node.bias - node.shown if node.expanded else 0.0,
+            node.expanded,
+        )

@@ -144,6 +144,7 @@ def trace_task(
     prompts: int = 64,
     nodes: int = 100,
     least: float = 0.0,
+    check: bool = False,
 ) -> TraceResult:
     """Where a task's logit difference came from, added up by role over its held-out prompts, as means.
 
@@ -157,6 +158,7 @@ def trace_task(
         task: a task, the name of one, or its file.
         prompts: at most so many of the held-out prompts.
         nodes, least: see :func:`gossamer.attention.trace.trace`.
+        check: remove every contribution from the model, at all tokens of its role, and measure what it does.
 
     Raises:
         UsageError: fewer than one prompt asked for, or what the functions that it calls refuse.
@@ -169,4 +171,5 @@ def trace_task(
     frozen = FrozenPass.of(model, dictionaries, clean.tokens)
     root = logit_root(frozen, examples.answer, examples.incorrect, clean.answer_position)
     found = trace(frozen, root, nodes=nodes, least=least, roles=clean.roles, role_names=chosen.role_names)
-    return TraceResult(model.title, (), len(examples), found)
+    checked = check_trace(frozen, root, found, roles=clean.roles, role_names=chosen.role_names) if check else None
+    return TraceResult(model.title, (), len(examples), found, checked)

@@ -1,17 +1,12 @@
-"""Bootstrap samples of prompts, of which some share a text and many a template.
-
-Rows that ask several things of one text, or fill one template with other words, are no independent samples: drawn one
-by one they make intervals too narrow. So whole texts are drawn with all their rows; where prompts have several
-templates, templates are drawn first and then texts within each of them.
-"""
+"""Bootstrap samples of a task's prompts: see :mod:`gossamer.tasks.bootstrap`."""
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gossamer.tasks.bootstrap import sampled
 from gossamer.tasks.prompt_pairs import PromptPairs
 
-RESAMPLES = 1000
 # An interval over fewer texts than this says little.
 FEW_TEXTS = 10
 
@@ -25,24 +20,7 @@ def bootstrap_weights(examples: PromptPairs, seed: int) -> Float[Tensor, "draw p
 
     The same prompts and seed give the same samples, so that intervals of different networks can be compared.
     """
-    generator = torch.Generator().manual_seed(seed)
-    text, template = _texts(examples)
-    sizes = torch.bincount(template)
-    if len(sizes) == 1:
-        drawn = torch.randint(len(template), (RESAMPLES, len(template)), generator=generator)
-        draw = torch.arange(RESAMPLES)[:, None].expand_as(drawn)
-    else:
-        # Texts in the order of their templates, each template's from `start` on.
-        order = torch.argsort(template, stable=True)
-        start = sizes.cumsum(0) - sizes
-        templates = torch.randint(len(sizes), (RESAMPLES, len(sizes)), generator=generator).flatten()
-        chosen = templates.repeat_interleave(sizes[templates])
-        share = torch.rand(len(chosen), generator=generator, dtype=torch.float64)
-        drawn = order[start[chosen] + (share * sizes[chosen]).long()]
-        draw = torch.arange(RESAMPLES).repeat_interleave(len(sizes)).repeat_interleave(sizes[templates])
-    counts = torch.zeros(RESAMPLES, len(template), dtype=torch.float64)
-    counts.index_put_((draw, drawn), torch.ones((), dtype=torch.float64), accumulate=True)
-    return counts[:, text]
+    return sampled(*_texts(examples), seed)
 
 
 def count_texts(examples: PromptPairs) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gossamer.circuits.edge import Edge, QKEdge
 from gossamer.circuits.inputs import Inputs
 from gossamer.circuits.nodes import Nodes
 from gossamer.display import html_table, plural, short_repr
@@ -69,26 +70,6 @@ class CircuitNode:
 
 
 @dataclass(frozen=True)
-class Edge:
-    """Signed effect of a node on a later one, or on the metric (see :mod:`gossamer.circuits.edges`).
-
-    Attributes:
-        source: the node.
-        target: another node, or the name of the task's metric.
-        weight: the effect, in the units of the target.
-    """
-
-    source: Node
-    target: Node | str
-    weight: float
-
-    __repr__ = short_repr
-
-    def _facts(self) -> Iterator[str]:
-        yield f"{self.source} -> {self.target}, {self.weight:.3g}"
-
-
-@dataclass(frozen=True)
 class Circuit:
     """Nodes that do a task, with the facts that made them.
 
@@ -97,6 +78,7 @@ class Circuit:
         model, task: names.
         sites, roles: the axes the nodes live on.
         edges: signed effects between nodes; may be empty.
+        qk: which pairs of nodes made heads attend that carried edges; empty where that was not asked for.
         provenance: method, settings, ablation, errors, seed, dtype, dictionaries with checksums, versions.
         measured: held-out numbers by name, as they were when the circuit was made.
         inputs: model, dictionaries and task, so that :func:`gossamer.evaluate_circuit` finds them again; None in files
@@ -112,6 +94,7 @@ class Circuit:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     measured: Mapping[str, float] = field(default_factory=dict)
     inputs: Inputs | None = None
+    qk: tuple[QKEdge, ...] = ()
 
     __repr__ = short_repr
 
@@ -202,11 +185,15 @@ def _with_named_nodes(body: dict[str, Any]) -> dict[str, Any]:
     return {**body, "nodes": nodes, "edges": edges}
 
 
-# Files of version 1 lack the inputs, besides.
+# Files of version 1 lack the inputs, besides. Those of before version 4 have edges of weights alone.
 FORMAT: Format[Circuit] = Format(
     "gossamer.circuit",
-    3,
+    4,
     Circuit,
     "a circuit file",
-    {"gossamer.circuit.2": Older(_with_named_nodes), "gossamer-circuit-1": Older(_with_named_nodes)},
+    {
+        "gossamer.circuit.3": Older(lambda body: body),
+        "gossamer.circuit.2": Older(_with_named_nodes),
+        "gossamer-circuit-1": Older(_with_named_nodes),
+    },
 )

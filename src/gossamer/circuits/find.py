@@ -12,7 +12,7 @@ from torch import Tensor
 from gossamer.circuits.bootstrap import FewTextsWarning, few_texts
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.cost import affordable, first_prompts, prompt_operations, spared
-from gossamer.circuits.edges import circuit_edges
+from gossamer.circuits.edges import DirectEffects, direct_effects
 from gossamer.circuits.evaluate.evaluator import Evaluator
 from gossamer.circuits.evaluate.minimality import node_effects
 from gossamer.circuits.export import graph_prompt, to_attribution_graph
@@ -40,10 +40,10 @@ from gossamer.tasks.published import TaskLike, task_of
 
 Recipe = Literal["gossamer", "reference"]
 DEFAULT_FAITHFULNESS = 0.9
-# Edges are means over so many held-out prompts, one backward pass a node; the strongest few of each target are kept.
+# Edges are means over so many training prompts; the strongest few of each target are kept.
 EDGE_PROMPTS = 32
 EDGES_KEPT = 4
-# Of held-out prompts, at least: those that nodes are scored on, and those that edges are means over.
+# At least: held-out prompts that nodes are scored on, and training prompts that edges are means over.
 SCORED, EDGED = 32, 8
 # For the estimate of costs: nodes of a circuit, and streams that autograd keeps of a layer.
 _NODES, _STREAMS = 50, 30
@@ -54,12 +54,16 @@ class CircuitResult:
     """A circuit with the study and the path that it was taken from, as it was searched, and how.
 
     To find the circuit only what may become it is improved by exact steps; a report improves the whole path.
+
+    Attributes:
+        effects: all of its edges, measured on training prompts; `circuit` has the strongest.
     """
 
     circuit: Circuit
     nodes: Nodes
     path: CircuitPath
     study: Study
+    effects: DirectEffects
     search: SearchSettings = field(default_factory=SearchSettings)
 
     __repr__ = short_repr
@@ -152,7 +156,7 @@ def _cost(study: Study, search: SearchSettings) -> str:
     # In passes of a prompt: a gradient costs two of them. The model's own passes begin at its first layer.
     whole = 3 * n * pass_operations(model) / max(pass_operations(model, start.layer or 0), 1.0)
     before, searching = whole + 4 * n + 2 * afford(n, 64), 2 * steps * batch
-    after = 4 * n + _NODES * (2 * afford(n, 24) + afford(n, SCORED)) / 2
+    after = 4 * n + _NODES * (6 * afford(n, 24) + afford(n, SCORED)) / 2
     seconds = (before + searching + after) * each / operations_per_second(model)
     values = batch * examples.clean.tokens.ids.shape[1] * model.n_layers * _STREAMS * model.d_model
     weights = sum(one.nbytes for dictionary in study.dictionaries.values() for one in dictionary.parameters())
@@ -231,14 +235,15 @@ def choose(
         measured={**measured.measured, DICTIONARIES: study.evaluator.faithfulness(study.evaluator.dictionaries)},
         inputs=Inputs.of(study.model, study.dictionaries, study.task),
     )
-    edges = circuit_edges(_spared(study, EDGED, EDGE_PROMPTS).splice, nodes, keep=EDGES_KEPT)
-    return CircuitResult(replace(circuit, edges=edges), nodes, path, study, search)
+    some = first_prompts(study.splice, affordable(study.splice, min(len(study.examples), EDGE_PROMPTS), EDGED))
+    effects = direct_effects(study.splice.select(some), nodes)
+    return CircuitResult(replace(circuit, edges=effects.edges(keep=EDGES_KEPT)), nodes, path, study, effects, search)
 
 
-def _spared(study: Study, fewest: int, most: int | None = None) -> Evaluator:
-    """The held-out prompts, or the first `most`; as few as `fewest` of them where a pass is expensive."""
+def _spared(study: Study, fewest: int) -> Evaluator:
+    """The held-out prompts; as few as `fewest` of them where a pass is expensive."""
     evaluator = study.evaluator
-    count = affordable(evaluator.splice, min(len(study.task.test), most or len(study.task.test)), fewest)
+    count = affordable(evaluator.splice, len(study.task.test), fewest)
     return evaluator if count == len(study.task.test) else evaluator.select(first_prompts(evaluator.splice, count))
 
 

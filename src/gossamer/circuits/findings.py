@@ -11,6 +11,7 @@ from gossamer.circuits.bootstrap import bootstrap_weights, few_texts
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.cards import node_cards
 from gossamer.circuits.evaluate.completeness import completeness
+from gossamer.circuits.evaluate.edge_curve import edge_test
 from gossamer.circuits.evaluate.stability import generic_latents, overlap
 from gossamer.circuits.find import CircuitResult
 from gossamer.circuits.methods import METHODS, MethodInputs, Prompts, mask_path
@@ -31,6 +32,7 @@ def collect_findings(
     reruns: int = 2,
     others: Sequence[Circuit] = (),
     subsets: int = 12,
+    edges: bool = False,
     warnings: Sequence[str] = (),
 ) -> Findings:
     """Evaluate a circuit in full on the held-out prompts.
@@ -42,6 +44,7 @@ def collect_findings(
             prompts is searched too.
         others: circuits of other tasks with the same dictionaries: shared latents are flagged as generic.
         subsets: random subsets of the completeness test.
+        edges: whether to test how many edges carry what the circuit does (:func:`edge_test`, which says what it costs).
         warnings: sentences that the reader must see besides those found here.
     """
     study, circuit = found.study, found.circuit
@@ -79,6 +82,9 @@ def collect_findings(
         unit=study.task.metric.unit,
         kept=kept(study.task.metric),
         distance=study.task.metric.distance,
+        edges=circuit.edges,
+        edge_test=edge_test(study.evaluator, found.effects, seed=study.settings.seed) if edges else None,
+        qk=circuit.qk,
     )
 
 

@@ -23,10 +23,8 @@ def with_tokens_passed_through(model: LanguageModel, dictionaries: Collection[Di
         UsageError: such tokens of a prompt and of its counterfactual differ, and would reach the model's output past
             every dictionary.
     """
-    found = {name: _passing(model, dictionaries, task.name, getattr(task, name)) for name in ("train", "test")}
-    if all(examples is None for examples in found.values()):
-        return task
-    return replace(task, **{name: examples for name, examples in found.items() if examples is not None})
+    train, test = (_passing(model, dictionaries, task.name, examples) for examples in (task.train, task.test))
+    return task if train is None and test is None else replace(task, train=train or task.train, test=test or task.test)
 
 
 def _passing(

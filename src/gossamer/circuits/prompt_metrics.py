@@ -8,8 +8,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gossamer.batching import in_batches
+from gossamer.circuits.interval import Interval
 from gossamer.circuits.outputs import Outputs, Rows, measured
-from gossamer.circuits.results import Interval, TaskMetrics
+from gossamer.circuits.results import TaskMetrics
 from gossamer.circuits.splice import Splice
 from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
@@ -138,12 +139,21 @@ class FullModel:
 
     def kept(self, network: Network, batch_size: int = 64) -> float:
         """Faithfulness of `network`, from its metric alone: nothing else is measured."""
+        return self.share(self.metric_of(network, batch_size))
+
+    def metric_of(self, network: Network, batch_size: int = 64) -> Float[Tensor, "prompt"]:
+        """The task's metric of `network` on every prompt: nothing else is measured."""
 
         def run(rows: slice) -> Tensor:
             return require_finite(self.metric(network(rows), rows), "the circuit's metric")
 
         with torch.no_grad():
-            return self.share(torch.cat(in_batches(len(self.examples), batch_size, run)))
+            return torch.cat(in_batches(len(self.examples), batch_size, run))
+
+    def interval(self, metric: Float[Tensor, "prompt"], weights: Float[Tensor, "draw prompt"]) -> Interval:
+        """Faithfulness as :meth:`share`, with its bootstrap interval."""
+        own, base, zero = (values.cpu().double() for values in (metric, self.prompt_metrics.metric, self.zero))
+        return _ratio(own - zero, base - zero, weights)
 
     def faithfulness(self, prompt_metrics: PromptMetrics) -> float:
         """Faithfulness of a network that was measured."""
@@ -253,7 +263,7 @@ def task_metrics(
     return TaskMetrics(
         name=name,
         metric=_ratio(own, torch.ones_like(own), weights),
-        faithfulness=_ratio(own - zero, base - zero, weights),
+        faithfulness=full.interval(prompt_metrics.metric, weights),
         faithfulness_to_dictionaries=_ratio(own - zero, spliced - zero, weights),
         accuracy=prompt_metrics.correct.double().mean().item(),
         top1=prompt_metrics.top1.double().mean().item(),

@@ -6,25 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gossamer.circuits.edge import Edge, EdgeTest, QKEdge
+from gossamer.circuits.interval import Interval
 from gossamer.display import cut, html_table, listed, plural, short_repr
 from gossamer.features.feature import Node
 from gossamer.features.feature_card import FeatureCard
 from gossamer.model.site import Site
 from gossamer.results import Format, Older
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value with its 95 % bootstrap interval over held-out prompts."""
-
-    value: float
-    low: float
-    high: float
-
-    __repr__ = short_repr
-
-    def _facts(self) -> Iterator[str]:
-        yield f"{self.value:.3g}, {self.low:.3g} to {self.high:.3g}"
 
 
 @dataclass(frozen=True)
@@ -298,6 +286,9 @@ class Findings:
         metric: what the task measures, in words, and its `unit`.
         kept: what faithfulness is a share of, in words.
         distance: whether the metric is a distance from the full model.
+        edges: those of the circuit's file, the strongest into each node and into the metric.
+        qk: pairs of nodes that made heads attend which carried edges, where they were asked for.
+        edge_test: how many edges carry what the circuit does; None: not measured.
     """
 
     task: str
@@ -317,6 +308,9 @@ class Findings:
     unit: str = "logits"
     kept: str = "logit difference"
     distance: bool = False
+    edges: tuple[Edge, ...] = ()
+    edge_test: EdgeTest | None = None
+    qk: tuple[QKEdge, ...] = ()
 
     __repr__ = short_repr
 

@@ -197,31 +197,19 @@ class Splice:
         """What the network says at the answer position of the chosen prompts; differentiable in `mask`."""
         return self._run(mask, self.batch(rows), None)
 
-    def direct_effects(
-        self, mask: Float[Tensor, "node"], rows: Int[Tensor, "rows"] | slice = slice(None)
-    ) -> tuple[Outputs, dict[Site, Float[Tensor, "batch pos d"]]]:
-        """Outputs and what each dictionary reads, every dictionary's output a function of `mask` alone.
-
-        The values are those of the network under `mask`. Their gradients are direct effects: latents (and exact errors)
-        count as constants, so that a gradient with respect to `mask` goes from a site to its readers through the
-        model's own layers, and never through another dictionary.
-        """
-        seen: dict[Site, Tensor] = {}
-        return self._run(mask, self.batch(rows), seen, held=True), seen
-
-    def _run(self, mask: Tensor, batch: Batch, seen: dict[Site, Tensor] | None, *, held: bool = False) -> Outputs:
-        stream = self._stream(last_stream(self.model), mask, batch, seen, held=held)
-        return Outputs(gathered(stream, batch.answer_position), self._unembed)
+    def _run(self, mask: Tensor, batch: Batch, seen: dict[Site, Tensor] | None) -> Outputs:
+        stream = self._stream(last_stream(self.model), mask, batch, seen)
+        return Outputs(gathered(stream, batch.answer_position), self.unembed)
 
     def _stream(
-        self, site: Site, mask: Tensor, batch: Batch, seen: dict[Site, Tensor] | None, *, held: bool = False
+        self, site: Site, mask: Tensor, batch: Batch, seen: dict[Site, Tensor] | None
     ) -> Float[Tensor, "batch pos d"]:
         """What `site` holds when the network runs under `mask`; `seen` gets what each dictionary up to it reads."""
 
         def reconstruct(site: Site, x: Tensor) -> Tensor:
             if seen is not None:
                 seen[site] = x
-            return self._replace(site, mask, batch, x.detach() if held else x)
+            return self._replace(site, mask, batch, x)
 
         return self.prompts.network.capture(
             batch.tokens, batch.replaced, [site], prefix=batch.stream, reconstruct=reconstruct
@@ -233,9 +221,10 @@ class Splice:
         stream = batch.stream
         if start != last:
             stream = self.model.capture(batch.tokens, [last], start=(start, stream))[last]
-        return Outputs(gathered(stream, batch.answer_position), self._unembed)
+        return Outputs(gathered(stream, batch.answer_position), self.unembed)
 
-    def _unembed(self, x: Float[Tensor, "rows d"], ids: Int[Tensor, "rows n"] | None = None) -> Tensor:
+    def unembed(self, x: Float[Tensor, "rows d"], ids: Int[Tensor, "rows n"] | None = None) -> Tensor:
+        """Logits of what stands in the last stream; no gradients for the weights of the model."""
         with frozen_weights(self.model.hf):
             return self.model.unembed(x, ids)
 
@@ -258,7 +247,7 @@ class Splice:
             streams = streams or self._own_streams(batch)
             for site, plan in self._plans.items():
                 values = plan.dictionary.encode_dense(streams[site], plan.nodes.columns)
-                found[site] = (values, values - self._ablated(site, plan, batch)[0])
+                found[site] = (values, self._from_ablated(site, batch, values))
         return found
 
     def _own_streams(self, batch: Batch) -> dict[Site, Float[Tensor, "batch pos d"]]:
@@ -285,39 +274,81 @@ class Splice:
     def _replace(
         self, site: Site, mask: Tensor, batch: Batch, x: Float[Tensor, "batch pos d"]
     ) -> Float[Tensor, "batch pos d"]:
+        weight = self._weights(site, mask, batch, 1.0 if self.non_nodes == "kept" else 0.0)
+        moved = (weight if self.non_nodes == "ablated" else weight - 1) * self.away(site, batch, x)
+        return self.written(site, batch, x, moved)
+
+    def moved(
+        self,
+        site: Site,
+        mask: Float[Tensor, "node"],
+        batch: Batch,
+        given: Float[Tensor, "batch pos column"],
+        live: Float[Tensor, "batch pos column"],
+    ) -> Float[Tensor, "batch pos column"]:
+        """What :meth:`written` takes when nodes are `given` from their ablation values, times their mask.
+
+        `live` is how far the columns are from them on what reaches the site (:meth:`away`): columns that are no node at
+        a token are so wherever non-nodes are kept.
+        """
+        weight = self._weights(site, mask, batch, 0.0)
+        if self.non_nodes == "ablated":
+            return weight * given
+        return weight * given - self._weights(site, torch.ones_like(mask), batch, 0.0) * live
+
+    def _weights(
+        self, site: Site, mask: Float[Tensor, "node"], batch: Batch, otherwise: float
+    ) -> Float[Tensor, "batch pos column"]:
+        """Mask of every column of a site at every token; where a column is no node, `otherwise`."""
+        nodes = self._plans[site].nodes
+        rest = mask.new_full((len(self.nodes.roles), len(nodes.columns)), otherwise)
+        grid = rest.index_put((nodes.role, nodes.column), mask[nodes.where])
+        return embedding(batch.roles.clamp(min=0), grid)
+
+    def away(self, site: Site, batch: Batch, x: Float[Tensor, "batch pos d"]) -> Float[Tensor, "batch pos column"]:
+        """How far the latents of a site's columns are from their ablation values when its dictionary reads `x`."""
+        latents = self.dictionaries[site].encode_dense(x, self._plans[site].nodes.columns)
+        return self._from_ablated(site, batch, latents)
+
+    def _from_ablated(self, site: Site, batch: Batch, latents: Float[Tensor, "batch pos column"]) -> Tensor:
         plan = self._plans[site]
-        ablated, constant = self._ablated(site, plan, batch)
-        weight = self._weights(plan.nodes, mask, batch)
-        away = plan.dictionary.encode_dense(x, plan.nodes.columns) - ablated
+        if plan.ablated is not None:
+            return latents - group_rows(plan.ablated, batch.ablation_groups)
+        if self.ablation.kind == "zero":
+            return latents
+        with torch.no_grad():
+            resampled = plan.dictionary.encode_dense(batch.counterfactual[site], plan.nodes.columns)
+        return latents - resampled
+
+    def written(
+        self, site: Site, batch: Batch, x: Float[Tensor, "batch pos d"], moved: Float[Tensor, "batch pos column"]
+    ) -> Float[Tensor, "batch pos d"]:
+        """What stands at a site in place of `x` when its columns are `moved` from where `non_nodes` leaves latents.
+
+        That is from their ablation values ("ablated"), or from what they are on `x` ("kept").
+        """
+        plan, network = self._plans[site], self.prompts.network
         decoder = plan.dictionary.W_dec[plan.nodes.columns]
-        network = self.prompts.network
         mean = self.ablation.sites[site].error
         error = None if mean is None else group_rows(mean, batch.ablation_groups)
         if self.non_nodes == "ablated":
-            out = _denormalised(plan.dictionary, x, constant + (weight * away).to(decoder.dtype) @ decoder)
+            constant = self._constant(site, plan, batch)
+            out = _denormalised(plan.dictionary, x, constant + moved.to(decoder.dtype) @ decoder)
             return network.with_error(site, x, out, error)
-        change = _in_stream(plan.dictionary, x, ((weight - 1) * away).to(decoder.dtype) @ decoder)
+        change = _in_stream(plan.dictionary, x, moved.to(decoder.dtype) @ decoder)
         if network.errors == "keep":
             return x + change
         whole = plan.dictionary.reconstruct(x, plan.dictionary.encode_dense(x))
         return network.with_error(site, x, whole + change, error)
 
-    def _weights(self, nodes: SiteNodes, mask: Tensor, batch: Batch) -> Float[Tensor, "batch pos column"]:
-        """Mask of every column at every token; a column is no node at the roles that the nodes do not name."""
-        rest = mask.new_full((len(self.nodes.roles), len(nodes.columns)), 1.0 if self.non_nodes == "kept" else 0.0)
-        grid = rest.index_put((nodes.role, nodes.column), mask[nodes.where])
-        return embedding(batch.roles.clamp(min=0), grid)
-
-    def _ablated(self, site: Site, plan: _SitePlan, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Ablation value of the nodes' columns, and the decoded ablation value of all latents, for every token."""
-        if plan.ablated is not None and plan.constant is not None:
-            return group_rows(plan.ablated, batch.ablation_groups), group_rows(plan.constant, batch.ablation_groups)
-        bias = plan.dictionary.b_dec
+    def _constant(self, site: Site, plan: _SitePlan, batch: Batch) -> Float[Tensor, "..."]:
+        """The decoded ablation values of all latents, for every token."""
+        if plan.constant is not None:
+            return group_rows(plan.constant, batch.ablation_groups)
         if self.ablation.kind == "zero":
-            return bias.new_zeros(()), bias
+            return plan.dictionary.b_dec
         with torch.no_grad():
-            latents = plan.dictionary.encode_dense(batch.counterfactual[site])
-        return latents[..., plan.nodes.columns], plan.dictionary.decode_normalised(latents)
+            return plan.dictionary.decode_normalised(plan.dictionary.encode_dense(batch.counterfactual[site]))
 
 
 def _denormalised(dictionary: Dictionary, x: Tensor, out: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from gossamer.cli.comparing import compare_recipes
 from gossamer.cli.dictionaries import check
 from gossamer.cli.evaluating import evaluate
 from gossamer.cli.finding import circuit, demo
+from gossamer.cli.ioi import ioi
 from gossamer.cli.printing import err, fail, first_word, out, spoken_warnings
 from gossamer.cli.prompts import tasks
 from gossamer.cli.relating import lifecycle, relate
@@ -68,6 +69,7 @@ _COMMANDS = (
     evaluate_circuit,
     report,
     trace,
+    ioi,
     tasks,
     train,
     check,

@@ -1,5 +1,6 @@
 """`gossamer demo` and `gossamer circuit`: from a model and a task to a tested circuit."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,6 +47,8 @@ def circuit(
     compare: options.Compare = None,
     other: options.Others = None,
     reruns: options.Reruns = 2,
+    edges: options.Edges = False,
+    qk: options.Pairs = False,
     minimum_accuracy: options.MinimumAccuracy = 0.75,
     prompts: options.Prompts = None,
     bos: options.Bos = None,
@@ -62,8 +65,9 @@ def circuit(
 ) -> None:
     """Find the smallest circuit for a task, test it on held-out prompts, and write what was found.
 
-    The folder gets circuit.json (nodes, edges and all that is needed to rerun) and graph.json (an attribution graph in
-    the format that Neuronpedia and circuit-tracer read) as soon as the circuit is found, then report.html with figures.
+    The folder gets circuit.json (nodes, edges with the heads that carried them, and all that is needed to rerun) and
+    graph.json (an attribution graph in the format that Neuronpedia and circuit-tracer read) as soon as the circuit is
+    found, then report.html with figures.
 
     Example: gossamer circuit bundled:spool --task sva-rc --faithfulness 0.9
     """
@@ -93,13 +97,14 @@ def circuit(
         with progress_bars(err):
             how = {"recipe": kind, "settings": settings, "search": search}
             found = find_circuit(network, chosen, prompted, faithfulness=faithfulness, size=size, **how)
-            report = write_results(found, output, methods=methods, reruns=reruns, others=others)
+            asked = {"edges": edges, "qk": qk}
+            report = write_results(found, output, methods=methods, reruns=reruns, others=others, **asked)
     _tell(found, report, as_json)
 
 
 def _tell(found: Any, report: Path, as_json: bool) -> None:
     from gossamer.circuits.results import Findings
-    from gossamer.report.claims import agreement, stability
+    from gossamer.report.claims import agreement, edges, stability
 
     circuit, measured, known = found.circuit, found.circuit.measured, Findings.load(report.with_name("findings.json"))
     measures = known.budget[-2]
@@ -113,6 +118,7 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
             "prompt_error": error,
             "answer_kl": contrast,
             "stability": varied,
+            "edges": None if known.edge_test is None else asdict(known.edge_test),
         }
         print_json({**files, "report": str(report), **facts})
         return
@@ -127,6 +133,7 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
             f"the dictionaries with all of their latents keep {allowed:.1%}",
         )
     )
-    if (said := stability(known)) is not None:
-        out.print(said)
+    for said in (stability(known), edges(known)):
+        if said is not None:
+            out.print(said)
     out.print(f"report: {report}", soft_wrap=True)

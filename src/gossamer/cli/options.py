@@ -109,6 +109,17 @@ Reruns = Annotated[
     int,
     typer.Option(help="Further searches on samples of the prompts, for stability; with any, on halves too."),
 ]
+Edges = Annotated[
+    bool,
+    typer.Option(
+        "--edges",
+        help="Test edges too: faithfulness with the k strongest alone, beside random ones; a pass a node for each k.",
+    ),
+]
+Pairs = Annotated[
+    bool,
+    typer.Option("--qk", help="Say which pairs of nodes made the heads attend that carried the circuit's edges."),
+]
 Ablation = Annotated[str, typer.Option(help="Where ablated latents go: mean, zero or resample.")]
 Errors = Annotated[str, typer.Option(help="Reconstruction errors: mean, drop or keep.")]
 Masks = Annotated[str, typer.Option(help="One mask a latent by role, by position, or shared.")]

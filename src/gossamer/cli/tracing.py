@@ -27,6 +27,9 @@ Nodes = Annotated[int, typer.Option(help="Nodes of the tree, the largest contrib
 Check = Annotated[
     bool, typer.Option("--check", help="Remove each contribution from the model and measure what it does.")
 ]
+Picture = Annotated[
+    Path | None, typer.Option("--figure", help="With --check: a .png or .svg of what was predicted and measured.")
+]
 Output = Annotated[Path | None, typer.Option("--out", help="A file for the trace, as JSON.")]
 
 
@@ -42,6 +45,7 @@ def trace(
     prompts: Prompts = 64,
     nodes: Nodes = 40,
     check: Check = False,
+    picture: Picture = None,
     output: Output = None,
     bos: options.Bos = None,
     seed: options.Seed = 0,
@@ -54,14 +58,17 @@ def trace(
 
     Attention patterns and norm scales stay as they are on the prompt, so that contributions add up. Each line has what
     a part adds to the whole, its share of the line above, the head that moved it most, and in brackets what biases and
-    the parts that are not shown make up of it. With --check every edge is tested on the model itself.
+    the parts that are not shown make up of it. With --check every edge is tested on the model itself, of a task on
+    all of the prompts.
 
     Example: gossamer trace bundled:spool -p "The boys near the dog" --answer " are" --wrong " is"
     """
     if (prompt is None) == (task is None):
         raise UsageError("--prompt, --task: one of the two expected; give a text or a task")
-    if task is not None and (latent is not None or answer is not None or wrong is not None or check):
-        raise UsageError("--latent, --answer, --wrong, --check: for one prompt; a task has answers of its own")
+    if task is not None and (latent is not None or answer is not None or wrong is not None):
+        raise UsageError("--latent, --answer, --wrong: for one prompt; a task has answers of its own")
+    if picture is not None and (not check or picture.suffix.lower() not in (".png", ".svg")):
+        raise UsageError(f"--figure: a .png or .svg beside --check expected, found {picture}; give both")
     inputs.at_least("--nodes", nodes, 1)
     from gossamer.attention import tracing
     from gossamer.features import Feature
@@ -73,7 +80,7 @@ def trace(
     with progress_bars(err):
         if task is not None:
             examples = inputs.task(task, network.tokenizer, bos=bos, prompts=None, seed=seed)
-            found = tracing.trace_task(network, chosen, examples, prompts=prompts, nodes=nodes)
+            found = tracing.trace_task(network, chosen, examples, prompts=prompts, nodes=nodes, check=check)
         else:
             assert prompt is not None
             found = tracing.trace_prompt(
@@ -88,6 +95,10 @@ def trace(
                 bos=bos,
                 check=check,
             )
+    if picture is not None:
+        from gossamer.report import style, trace_check
+
+        style.save(trace_check(found), picture)
     _tell(found, None if output is None else found.save(output), as_json)
 
 
@@ -102,7 +113,8 @@ def _tell(found: Any, saved: Path | None, as_json: bool) -> None:
         for name, one in (("frozen", found.check.frozen), ("live", found.check.live)):
             out.print(
                 f"predicted against measured, patterns {name}: rank correlation {one.value:.2f} "
-                f"[{one.low:.2f}, {one.high:.2f}] over {one.edges} edges",
+                f"[{one.low:.2f}, {one.high:.2f}] over {one.edges} edges"
+                f"{f', interval over {one.texts} different prompts' if one.texts > 1 else ''}",
                 soft_wrap=True,
             )
     if saved is not None:

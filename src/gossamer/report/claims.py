@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from gossamer.circuits.results import Curve, CurvePoint, Findings, Interval, Overlap, TaskMetrics
+from gossamer.circuits.interval import Interval
+from gossamer.circuits.results import Curve, CurvePoint, Findings, Overlap, TaskMetrics
 from gossamer.display import plural
 from gossamer.errors import GossamerError
 from gossamer.report.text import percent, ratio
@@ -138,6 +139,27 @@ def completeness(findings: Findings) -> str | None:
     gap = sum(gaps) / len(gaps)
     said = f"{ratio(abs(gap))} {'below' if gap > 0 else 'above'}" if ratio(abs(gap)) != "0.00" else "level with"
     return f"With random parts removed from both, the circuit ends {said} the model on average"
+
+
+# Of what the circuit keeps beyond the empty one: so many edges are named as keep this share of it.
+EDGE_SHARE = 0.8
+
+
+def edges(findings: Findings) -> str | None:
+    """How many edges keep most of what the circuit keeps, and what as many random ones keep."""
+    test = findings.edge_test
+    if test is None or not test.points:
+        return None
+    total = test.points[-1].edges
+    aim = test.none.value + EDGE_SHARE * (test.every.value - test.none.value)
+    enough = next((point for point in test.points if point.strongest.value >= aim), None)
+    if enough is None or enough.edges == total:
+        kept = test.points[-1].strongest.value
+        return f"All {plural(total, 'measured edge')} keep {percent(kept)} of the {findings.kept}"
+    return (
+        f"The strongest {enough.edges:,} of {plural(total, 'edge')} keep {percent(enough.strongest.value)} of the "
+        f"{findings.kept}, as many random ones {percent(enough.random.value)}"
+    )
 
 
 def agreement(overlap: Overlap) -> float | None:

@@ -1,6 +1,7 @@
 """The page: findings in, one self-contained HTML text out."""
 
 import base64
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from gossamer.circuits.results import Curve, CurvePoint, Findings, NodeCard, Tas
 from gossamer.display import plural
 from gossamer.features.feature_card import FeatureExample
 from gossamer.report import claims, figures, layout, style, text
+from gossamer.report.edges import edge_rows
 
 MAX_CARDS, MAX_CASES = 60, 20
 BEFORE, AFTER = 22, 8  # tokens of an example shown around the firing one
@@ -62,6 +64,7 @@ def drawn(findings: Findings) -> Figures:
         "budget": (bool(findings.budget), figures.budget),
         "curves": (any(point.size for curve in findings.curves for point in curve.points), figures.curves),
         "completeness": (bool(findings.completeness.points), figures.completeness),
+        "edges": (findings.edge_test is not None and bool(findings.edge_test.points), figures.edges),
         "stability": (bool(findings.stability), figures.stability),
     }
     return {name: style.settled(draw(findings)) for name, (present, draw) in has.items() if present}
@@ -98,10 +101,12 @@ def page(findings: Findings, made: Pictures | None = None) -> str:
             "budget": claims.budget(findings),
             "curves": claims.curves(findings),
             "completeness": claims.completeness(findings),
+            "edges": claims.edges(findings),
             "stability": claims.stability(findings),
         },
         tiles=_tiles(findings),
         map=layout.circuit_layout(findings),
+        edges=json.dumps(edge_rows(findings)),
         aligned=layout.aligned(findings.prompt),
         curves_svg=Markup(made["curves"]) if "curves" in made else None,
         pictures=pictures,

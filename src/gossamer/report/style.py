@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.textpath import text_to_path
 
 from gossamer import files
+from gossamer.errors import UsageError
 
 # Blue against orange survives every common colour-vision deficiency; baselines differ in marker and dash as well.
 OURS, AGAINST = "#1a5ba6", "#c4551b"
@@ -37,6 +38,7 @@ DASHES = (
 COLUMN, PAGE = 3.35, 6.9
 SIZE, SMALL = 7.5, 6.5
 DPI = 220
+PICTURES = (".png", ".svg")
 
 _SANS = ("Helvetica", "Arial", "Liberation Sans")
 
@@ -159,3 +161,17 @@ def save_png(figure: Figure, path: Path) -> None:
     """Write the figure atomically, 220 dots an inch."""
     with files.atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure as its path's ending says, PNG or SVG, atomically.
+
+    Raises:
+        UsageError: another ending.
+    """
+    if path.suffix.lower() not in PICTURES:
+        raise UsageError(f"{path}: a picture's path with one of the endings {', '.join(PICTURES)} expected; give one")
+    if path.suffix.lower() == ".png":
+        save_png(figure, path)
+    else:
+        files.write_text(path, svg(figure))

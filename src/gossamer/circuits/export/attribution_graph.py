@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gossamer.circuits.circuit import Circuit
+from gossamer.circuits.edge import Edge, QKEdge
 from gossamer.circuits.export.numbering import Numbering, cantor
 from gossamer.circuits.export.prompt import GraphPrompt, Output
 from gossamer.circuits.export.validation import FEATURE, LOGIT, TOKEN, UNKNOWN, validate_attribution_graph
@@ -27,6 +28,7 @@ from gossamer.errors import UsageError
 from gossamer.features.feature import Node
 from gossamer.files import read_json, write_json
 from gossamer.model.site import Site
+from gossamer.results.values import to_json
 from gossamer.tasks.metric import KL
 
 # What Neuronpedia takes in names of models and graphs.
@@ -56,7 +58,8 @@ def to_attribution_graph(
     """The graph of `circuit` on `prompt`.
 
     Sites of one layer share its feature numbers, one dictionary's after another's; ``metadata.gossamer`` says which are
-    whose, and holds the roles of the tokens. `influence` is cumulative, as readers expect: the share of the sum of
+    whose, and holds the roles of the tokens and `edges` between roles and `qk` as the circuit's file has them: links
+    have no room for the heads that carried them. `influence` is cumulative, as readers expect: the share of the sum of
     |score| that a node and all stronger ones have together (null without scores).
 
     Args:
@@ -92,7 +95,12 @@ def to_attribution_graph(
             "schema_version": 1,
             "info": {"description": f"circuit of {circuit.task}", "generator": {"name": "gossamer"}},
             **({} if source_set is None else {"feature_details": {"neuronpedia_source_set": source_set}}),
-            "gossamer": {"sites": numbering.to_json(), "roles": list(prompt.roles)},
+            "gossamer": {
+                "sites": numbering.to_json(),
+                "roles": list(prompt.roles),
+                "edges": to_json(circuit.edges, tuple[Edge, ...]),
+                "qk": to_json(circuit.qk, tuple[QKEdge, ...]),
+            },
         },
         "qParams": {"pinnedIds": [], "supernodes": [], "linkType": "both", "clickedId": "", "sg_pos": ""},
         "nodes": [*_token_nodes(prompt), *features, *([] if later else [_unknown_node(prompt, n_layers)]), *outputs],

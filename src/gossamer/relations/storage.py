@@ -91,7 +91,8 @@ def _read(facts: Any, tensors: Mapping[str, Tensor], part: str, tokens: int, nul
         }
         for side in ("forward", "backward")
     ]
-    kept = RelatedPairs(*(own[f"kept/{name}"] for name in _PAIRS), own.get("kept/decoder_cosine"))
+    i, j, c, products = (own[f"kept/{name}"] for name in _PAIRS)
+    kept = RelatedPairs(i, j, c, products, own.get("kept/decoder_cosine"))
     histograms = {name.split("/")[1]: one for name, one in own.items() if name.startswith("histogram/")}
     upstream, downstream = facts["pair"]
     pair = SitePair(upstream, downstream)

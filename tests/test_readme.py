@@ -65,6 +65,7 @@ def test_every_python_block_and_every_substitute_is_used():
         "Training dictionaries",
         "Dictionaries on their own",
         "What one latent is",
+        "Which features belong together",
         "How information moved",
         "JAX models",
     ]
@@ -108,6 +109,14 @@ def test_what_one_latent_is(capsys):
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == repr(names["cards"][names["chosen"][0]])
     assert len(printed) - 1 == len(names["cards"][names["chosen"][1]].examples)
+
+
+def test_which_features_belong_together(capsys):
+    texts = [prompt.clean_text for prompt in ioi.sample(random.Random(0), 12)]
+    given = {"dictionaries": DictionarySet.load(SPOOL / "dictionaries"), "texts": texts}
+    names = run("Which features belong together", {"model": LanguageModel.load("bundled:spool"), **given})
+    assert len(names["relations"]) == len(given["dictionaries"]) - 1
+    assert len(capsys.readouterr().out.splitlines()) == 3 * len(names["relations"])
 
 
 def test_how_information_moved(capsys):

@@ -10,6 +10,7 @@ which is made anew at each call of the outer one, is checked only for shapes.
 
 import ast
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import is_dataclass
 from importlib.abc import MetaPathFinder
@@ -22,6 +23,8 @@ from typing import Any, get_args
 from beartype import beartype
 from jaxtyping import AbstractArray, jaxtyped
 
+# Python 3.11 counts the depth of syntax trees for all threads together, and where two import at once, one fails.
+_PARSING = threading.Lock()
 UNCHECKED = ("gossamer.jax", "gossamer.sparse.kernels")
 
 
@@ -87,11 +90,12 @@ class CheckingLoader(SourceFileLoader):
 
     def get_code(self, name: str) -> CodeType:
         path = self.get_filename(name)
-        tree = _Decorated().visit(ast.parse(self.get_data(path), path))
-        # After the docstring and what has to come first.
-        place = sum(isinstance(node, ast.Expr | ast.ImportFrom) and _comes_first(node) for node in tree.body)
-        tree.body.insert(place, ast.Import([ast.alias("shape_checks")]))
-        return compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
+        with _PARSING:
+            tree = _Decorated().visit(ast.parse(self.get_data(path), path))
+            # After the docstring and what has to come first.
+            place = sum(isinstance(node, ast.Expr | ast.ImportFrom) and _comes_first(node) for node in tree.body)
+            tree.body.insert(place, ast.Import([ast.alias("shape_checks")]))
+            return compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
 
 
 def _comes_first(node: ast.Expr | ast.ImportFrom) -> bool:

@@ -66,6 +66,7 @@ def test_every_python_block_and_every_substitute_is_used():
         "Dictionaries on their own",
         "What one latent is",
         "What latents did on a corpus",
+        "Which features belong together",
         "How information moved",
         "JAX models",
     ]
@@ -120,6 +121,14 @@ def test_what_latents_did_on_a_corpus(capsys):
     )
     assert names["found"].column_names == ["document", "position", "token", "text", "value"]
     assert "FeatureCard(resid_post.2/3, " in capsys.readouterr().out
+
+
+def test_which_features_belong_together(capsys):
+    texts = [prompt.clean_text for prompt in ioi.sample(random.Random(0), 12)]
+    given = {"dictionaries": DictionarySet.load(SPOOL / "dictionaries"), "texts": texts}
+    names = run("Which features belong together", {"model": LanguageModel.load("bundled:spool"), **given})
+    assert len(names["relations"]) == len(given["dictionaries"]) - 1
+    assert len(capsys.readouterr().out.splitlines()) == 3 * len(names["relations"])
 
 
 def test_how_information_moved(capsys):

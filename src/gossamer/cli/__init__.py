@@ -16,6 +16,7 @@ from gossamer.cli.finding import circuit, demo
 from gossamer.cli.ioi import ioi
 from gossamer.cli.printing import err, fail, first_word, out, spoken_warnings
 from gossamer.cli.prompts import tasks
+from gossamer.cli.relating import lifecycle, relate
 from gossamer.cli.rerunning import evaluate_circuit, report
 from gossamer.cli.storing import store
 from gossamer.cli.toys import toys
@@ -78,6 +79,8 @@ _COMMANDS = (
     evaluate,
     compare_recipes,
     pursuit,
+    relate,
+    lifecycle,
     toys,
 )
 for command in _COMMANDS:

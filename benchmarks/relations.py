@@ -1,0 +1,161 @@
+"""Relations of all adjacent pairs at once, beside the dense method that goes through the corpus once a pair.
+
+    python benchmarks/relations.py [--sites 12] [--latents 24576] [--l0 50] [--tokens 32768] [--quick] [--json]
+
+The dense method keeps a matrix of latents x latents in float32 for c_ij and one for sum f_i g_j, and adds the product
+of dense activations to each, batch by batch of 1,024 tokens; it goes through the tokens once for each pair, so tokens/s
+are those of one pair over the number of pairs. It is timed on --dense-tokens of them. Ours counts all pairs in one
+pass, with its limit on entries in memory, and finds all best partners and kept pairs at the end, which is counted in.
+
+Latents: how often each is active is log-normal (sigma 1.5), --l0 of them at a token; half of what a site has active at
+a token is that of the site before, so that there is something to find. Neither side runs a model: the dense method
+would run it once a pair, ours once. Memory is how far the peak of a fresh process rises over its latents; counts must
+be equal and products agree to 1e-5, or the rows fail.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from rows import Row, parser, row, show
+
+from gossamer.relations import GivenLatents, Keep, SitePair, adjacent, relate
+from gossamer.relations.counting import counting
+from gossamer.relations.relate import relations_of
+from gossamer.sparse.latents import SparseLatents
+
+POSITIONS = 128
+DENSE_BATCH = 1024
+
+
+def main() -> None:
+    """Print the rows."""
+    made = parser(__doc__, "4 sites of 4,096 latents, 8,192 tokens")
+    made.add_argument("--sites", type=int, default=12)
+    made.add_argument("--latents", type=int, default=24576)
+    made.add_argument("--l0", type=int, default=50)
+    made.add_argument("--tokens", type=int, default=32768)
+    made.add_argument("--dense-tokens", type=int, default=1024)
+    made.add_argument("--entries", type=int, default=2**24, help="of all sums that stay in memory")
+    options = made.parse_args()
+    if options.quick:
+        options.sites, options.latents, options.tokens, options.entries = 4, 4096, 8192, 2**20
+    show(rows(options), options.json)
+
+
+def rows(options: argparse.Namespace) -> list[Row]:
+    """Ours beside the dense method, and how ours grows."""
+    # First: a process begins with the peak of the one that starts it.
+    ours, dense = (in_a_process(work, options) for work in (sparse_run, dense_run))
+    pairs = options.sites - 1
+    rates = options.tokens / ours["seconds"], options.dense_tokens / dense["seconds"] / pairs
+    equal = agree(options)
+    what = f"{pairs} pairs of {options.latents:,} latents, L0 {options.l0}"
+    half = argparse.Namespace(**{**vars(options), "tokens": options.tokens // 2})
+    wide = argparse.Namespace(**{**vars(options), "l0": 2 * options.l0, "tokens": options.tokens // 2})
+    halves, wider = (in_a_process(sparse_run, one)["seconds"] for one in (half, wide))
+    return [
+        row(f"{what}: tokens/s of all pairs", *rates, "tokens/s", ">= 20x", rates[0] >= 20 * rates[1] and equal),
+        row(
+            f"{what}: peak memory",
+            ours["mib"],
+            dense["mib"],
+            "MiB",
+            "<= 0.1x",
+            ours["mib"] <= 0.1 * dense["mib"] and equal,
+        ),
+        row("counts equal, products to 1e-5 (1: yes)", float(equal), 1.0, "", "equal", equal),
+        row(
+            "seconds: all tokens beside half of them",
+            ours["seconds"],
+            halves,
+            "s",
+            "<= 2.5x",
+            ours["seconds"] <= 2.5 * halves,
+        ),
+        row("seconds: twice the L0 beside once, half the tokens", wider, halves, "s", "<= 6x", wider <= 6 * halves),
+    ]
+
+
+def data(options: argparse.Namespace, tokens: int) -> dict[str, SparseLatents]:
+    """Latents of every site."""
+    draw = np.random.default_rng(0)
+    share = draw.lognormal(sigma=1.5, size=options.latents)
+    bounds = np.cumsum(share / share.sum())
+    before, found = None, {}
+    starts = torch.arange(tokens + 1) * options.l0
+    for site in range(options.sites):
+        chosen = np.searchsorted(bounds, draw.random((tokens, options.l0)))
+        if before is not None:
+            chosen[:, ::2] = (before[:, ::2] + 7) % options.latents
+        before = chosen
+        chosen = np.sort(chosen, axis=1)
+        # One that was drawn twice is active once.
+        values = (0.5 + draw.random(chosen.shape)) * (np.diff(chosen, axis=1, prepend=-1) > 0)
+        parts = torch.from_numpy(chosen.reshape(-1)), torch.from_numpy(values.reshape(-1)).float()
+        shape = (tokens // POSITIONS, POSITIONS)
+        found[f"resid_post.{site}"] = SparseLatents(starts, *parts, options.latents, shape)
+    return found
+
+
+def sparse_run(options: argparse.Namespace) -> dict[str, float]:
+    """All pairs in one pass, from the first token to kept pairs."""
+    stream = GivenLatents(data(options, options.tokens), batch_size=8)
+    return measured(lambda: relate(stream, adjacent(stream.widths), null=False, entries=options.entries))
+
+
+def dense_run(options: argparse.Namespace) -> dict[str, float]:
+    """One pair."""
+    few = argparse.Namespace(**{**vars(options), "sites": 2})
+    pair = list(data(few, options.dense_tokens).values())
+    return measured(lambda: dense_pair(*pair))
+
+
+def dense_pair(upstream: SparseLatents, downstream: SparseLatents) -> tuple[torch.Tensor, torch.Tensor]:
+    """c_ij and sum f_i g_j by dense outer products."""
+    counts, products = (torch.zeros(upstream.n_latents, downstream.n_latents) for _ in range(2))
+    flat = [one.dense().reshape(-1, one.n_latents) for one in (upstream, downstream)]
+    for f, g in zip(*(one.split(DENSE_BATCH) for one in flat), strict=True):
+        counts.addmm_((f > 0).float().T, (g > 0).float())
+        products.addmm_(f.T, g)
+    return counts, products
+
+
+def agree(options: argparse.Namespace) -> bool:
+    """Whether both give the same of a pair, on few enough latents to hold all pairs."""
+    few = argparse.Namespace(**{**vars(options), "sites": 2, "latents": min(options.latents, 2048)})
+    latents = data(few, 2048)
+    stream, pair = GivenLatents(latents, batch_size=3), SitePair(*latents)
+    thresholds = {name: np.zeros(width) for name, width in stream.widths.items()}
+    with counting(stream, [pair], thresholds, null=False, entries=4096) as counted:
+        found = relations_of(counted, Keep(("jaccard",), threshold=1e-12, least=1))[pair].kept
+    counts, products = (one.numpy() for one in dense_pair(*latents.values()))
+    return bool(
+        len(found) == (counts > 0).sum()
+        and (counts[found.i, found.j] == found.c).all()
+        and np.allclose(products[found.i, found.j], found.products, rtol=1e-5)
+    )
+
+
+def measured(work: Any) -> dict[str, float]:
+    """Seconds of a work, and MiB that the peak rises."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
+    work()
+    seconds = time.perf_counter() - began
+    return {"seconds": seconds, "mib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
+
+
+def in_a_process(work: Any, options: argparse.Namespace) -> dict[str, float]:
+    """A fresh one, so that the peak is its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        found: dict[str, float] = pool.apply(work, (options,))
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,248 @@
+"""Does similarity predict what ablating does? One upstream latent is taken out, the downstream ones are measured."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import spearmanr  # type: ignore[import-untyped]
+from torch import Tensor
+
+from gossamer.batching import in_batches
+from gossamer.display import short_repr
+from gossamer.errors import UsageError
+from gossamer.model.site import Site
+from gossamer.progress import begin
+from gossamer.relations.latents import LatentSource, ModelLatents
+from gossamer.relations.measures import Floats, Ints
+from gossamer.relations.relation import RelatedPairs, Relation
+from gossamer.replacement import ReplacementModel
+
+
+@dataclass(frozen=True)
+class CausalSettings:
+    """Which pairs are ablated, and where the effect is measured.
+
+    Attributes:
+        bins: of the measure's values, of equal width from 0 to 1 (or to the largest value).
+        per_bin: pairs drawn from each bin, for each measure.
+        relative: the downstream latent is measured at tokens where it is above this share of its largest activation.
+        rows: most rows of text.
+        batch_size: rows at once.
+        resamples: bootstrap samples of upstream latents, for the interval of Spearman's correlation.
+        seed: of the draws.
+    """
+
+    bins: int = 10
+    per_bin: int = 10
+    relative: float = 0.01
+    rows: int = 64
+    batch_size: int = 16
+    resamples: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.bins, self.per_bin, self.rows, self.batch_size, self.resamples) < 1 or not 0 <= self.relative < 1:
+            raise UsageError(f"causal check: counts of at least 1 and a share from 0 to below 1 expected, found {self}")
+
+
+@dataclass(frozen=True)
+class RankAgreement:
+    """How well one measure ranks pairs by their effect.
+
+    Attributes:
+        measure: which.
+        pairs: of how many pairs.
+        spearman: of the measure and the normalised effect; NaN where either is constant.
+        low, high: its 95 % interval, from bootstrap samples of upstream latents with all their pairs.
+        edges: bounds of the bins; `counts`: pairs of each; `means`, `medians`: of their normalised effects (NaN: none).
+    """
+
+    measure: str
+    pairs: int
+    spearman: float
+    low: float
+    high: float
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    means: tuple[float, ...]
+    medians: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class AblationCheck:
+    """Effects of ablations.
+
+    Attributes:
+        pairs: the ablated and the measured latents.
+        effect: of each pair, mean of g - g' over the downstream latent's tokens, over its largest activation; NaN where
+            it has no such token in the text.
+        absolute: the same, not normalised.
+        tokens: of how many tokens.
+        drawn: for each measure, the pairs that were drawn by it.
+        agreement: of each measure with the effect, over its own draw.
+    """
+
+    pairs: RelatedPairs
+    effect: Floats
+    absolute: Floats
+    tokens: Ints
+    drawn: Mapping[str, Ints]
+    agreement: Mapping[str, RankAgreement] = field(default_factory=dict)
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{len(self.pairs)} pairs"
+        for name, one in self.agreement.items():
+            yield f"{name} {one.spearman:.3f} [{one.low:.3f}, {one.high:.3f}]"
+
+
+def ablation_check(
+    stream: ModelLatents,
+    relation: Relation,
+    measures: Sequence[str],
+    settings: CausalSettings | None = None,
+) -> AblationCheck:
+    """Ablate upstream latents, with the dictionary's error kept, and measure downstream ones, for kept pairs that are
+    drawn from bins of each measure.
+
+    The stream at the upstream site loses what the latent writes, x' = x + dec(f without i) - dec(f), at the tokens that
+    count; the downstream dictionary reads what the model makes of it. The effect of a pair is the mean of g - g' over
+    tokens where g is above a share of its maximum, divided by that maximum, so that large ranges do not dominate. Every
+    pair has a place of its own, and an upstream latent is ablated once for all its pairs, in the rows where it is
+    active: elsewhere nothing changes.
+
+    Memory: dense latents (rows, pos, n) of one batch.
+
+    Raises:
+        UsageError: sources of two models, a downstream site that does not come after, an upstream dictionary that
+            cannot be spliced, an unknown measure, or no kept pair.
+    """
+    settings = settings or CausalSettings()
+    ends = [stream.sources[name] for name in relation.pair]
+    if ends[0].model is not ends[1].model or not ends[0].site < ends[1].site:
+        raise UsageError(f"causal check: a later site of one model expected downstream, found {relation.pair}")
+    drawn = {measure: _drawn(relation, measure, settings) for measure in measures}
+    chosen = np.unique(np.concatenate([*drawn.values(), np.zeros(0, np.int64)]))
+    if not len(chosen):
+        raise UsageError(f"causal check: kept pairs of {relation.pair} expected, found none; keep more of them")
+    pairs = relation.kept[chosen]
+    absolute, tokens = _effects(stream, ends, relation, pairs, settings)
+    tops = relation.downstream.maximum[pairs.j]
+    effect = np.where(tokens > 0, absolute / tops, np.nan)
+    places = {measure: np.searchsorted(chosen, own) for measure, own in drawn.items()}
+    agreement = {
+        measure: _agreement(measure, relation.values(measure, pairs)[own], effect[own], pairs.i[own], settings)
+        for measure, own in places.items()
+    }
+    return AblationCheck(pairs, effect, np.where(tokens > 0, absolute, np.nan), tokens, places, agreement)
+
+
+def _edges(values: Floats, bins: int) -> Floats:
+    top = 1.0 if values.max(initial=0) > np.log(2) else max(float(values.max(initial=0)), 1e-12)
+    return np.linspace(0, top, bins + 1)
+
+
+def _drawn(relation: Relation, measure: str, settings: CausalSettings) -> Ints:
+    """Places of kept pairs, as many from each bin as there are, but at most `per_bin`."""
+    values = relation.values(measure)
+    draw = np.random.default_rng([settings.seed, *measure.encode()])
+    places = np.digitize(values, _edges(values, settings.bins)[1:-1])
+    positive = values > 0
+    found = [
+        draw.permutation(np.flatnonzero((places == one) & positive))[: settings.per_bin] for one in range(settings.bins)
+    ]
+    return np.sort(np.concatenate(found)).astype(np.int64)
+
+
+@torch.no_grad()
+def _effects(
+    stream: ModelLatents,
+    ends: Sequence[LatentSource],
+    relation: Relation,
+    pairs: RelatedPairs,
+    settings: CausalSettings,
+) -> tuple[Floats, Ints]:
+    upstream, downstream = ends
+    tokens, counted = stream.tokens[: settings.rows], stream.counted[: settings.rows]
+    replaced = ReplacementModel(upstream.model, {upstream.site: upstream.dictionary}, errors="keep")
+    columns, own = np.unique(pairs.j, return_inverse=True)
+    reads = torch.from_numpy(columns).to(downstream.dictionary.W_dec.device)
+    limits = torch.from_numpy(settings.relative * relation.downstream.maximum[columns])
+    totals, counts = np.zeros(len(pairs)), np.zeros(len(pairs), np.int64)
+    latents = np.unique(pairs.i)
+    advance = begin("ablations", len(latents) * len(tokens))
+
+    def measured(x: Tensor) -> Tensor:
+        return downstream.dictionary.encode_dense(x.to(reads.device), reads).double().cpu()
+
+    def batch(rows: slice) -> tuple[Floats, Ints]:
+        found, seen = np.zeros(len(pairs)), np.zeros(len(pairs), np.int64)
+        here, mask = tokens[rows], counted[rows]
+        prefix = replaced.prefix(here)
+        values = upstream.model.capture(here, [upstream.site, downstream.site])
+        before = measured(values[downstream.site][mask.to(values[downstream.site].device)])
+        watched = before > limits
+        seen += watched.sum(dim=0).numpy()[own]
+        x = values[upstream.site].to(upstream.dictionary.W_dec.device)
+        strength = upstream.dictionary.encode_dense(x, torch.from_numpy(latents).to(x.device)).cpu()
+        for place, latent in enumerate(latents.tolist()):
+            lit = ((strength[..., place] > 0) & mask).any(dim=1).nonzero()[:, 0]
+            advance(len(mask), "")
+            if not len(lit):
+                continue
+            edit = partial(_ablated, replaced, latent)
+            at = lit.to(prefix.device)
+            after = replaced.capture(here[at], mask[lit], [downstream.site], prefix=prefix[at], reconstruct=edit)
+            changed = measured(after[downstream.site][mask[lit].to(after[downstream.site].device)])
+            inside = torch.isin(torch.arange(len(mask)), lit)[:, None].expand_as(mask)[mask]
+            loss = ((before[inside] - changed) * watched[inside]).sum(dim=0).numpy()
+            mine = pairs.i == latent
+            found[mine] += loss[own[mine]]
+        return found, seen
+
+    for found, seen in in_batches(len(tokens), settings.batch_size, batch):
+        totals, counts = totals + found, counts + seen
+    return totals / np.maximum(counts, 1), counts
+
+
+def _ablated(replaced: ReplacementModel, latent: int, site: Site, x: Tensor) -> Tensor:
+    def without(latents: Tensor) -> Tensor:
+        return latents.index_fill(-1, torch.tensor([latent], device=latents.device), 0.0)
+
+    return replaced.reconstruct(site, x, without)
+
+
+def _agreement(measure: str, values: Floats, effect: Floats, upstream: Ints, settings: CausalSettings) -> RankAgreement:
+    edges = _edges(values, settings.bins)
+    known = ~np.isnan(effect)
+    values, effect, upstream = values[known], effect[known], upstream[known]
+    places = np.digitize(values, edges[1:-1])
+    groups = [effect[places == one] for one in range(settings.bins)]
+    draw = np.random.default_rng(settings.seed)
+    samples = [_spearman(values[own], effect[own]) for own in _resampled(upstream, settings.resamples, draw)]
+    finite = [one for one in samples if not np.isnan(one)]
+    low, high = np.quantile(finite, [0.025, 0.975]).tolist() if finite else (float("nan"), float("nan"))
+    means, medians = ([float(of(one)) if len(one) else float("nan") for one in groups] for of in (np.mean, np.median))
+    counts = tuple(map(len, groups))
+    spearman = _spearman(values, effect)
+    return RankAgreement(
+        measure, len(values), spearman, low, high, tuple(edges.tolist()), counts, tuple(means), tuple(medians)
+    )
+
+
+def _resampled(groups: Ints, count: int, draw: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """Samples of groups with replacement, each with all its members."""
+    names = np.unique(groups)
+    members = [np.flatnonzero(groups == name) for name in names]
+    for _ in range(count if len(names) else 0):
+        yield np.concatenate([members[one] for one in draw.integers(len(names), size=len(names))])
+
+
+def _spearman(one: Floats, other: Floats) -> float:
+    if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return float("nan")
+    return float(spearmanr(one, other).statistic)

@@ -1,0 +1,278 @@
+"""Boolean gates: latents that are active as a function of several others, found by their full truth tables."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import chi2  # type: ignore[import-untyped]
+
+from gossamer.display import short_repr
+from gossamer.errors import UsageError
+from gossamer.relations.counting import SitePair
+from gossamer.relations.latents import LatentStream
+from gossamer.relations.measures import Floats
+from gossamer.relations.relate import ActiveAbove
+from gossamer.relations.relation import Relation
+from gossamer.relations.truth_tables import TruthTable, truth_tables
+
+Candidate = tuple[tuple[int, ...], int]
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """What counts as a gate.
+
+    Attributes:
+        inputs: most inputs of a gate, 2 to 4.
+        partners: inputs that are combined for each output, of each kind of evidence.
+        least_necessity, least_sufficiency: of an input for an output, to be a candidate.
+        agreement: least share of the output's activity inside the gate's patterns (recall), and of those patterns with
+            the output active (precision): both directions.
+        support: tokens that each pattern which tells the gate from others must have.
+        duplicate: Jaccard of two inputs from which on they are one feature twice.
+        false_rate: of the gates that are reported, by Benjamini and Hochberg.
+        limit: most candidates.
+    """
+
+    inputs: int = 2
+    partners: int = 6
+    least_necessity: float = 0.5
+    least_sufficiency: float = 0.5
+    agreement: float = 0.8
+    support: int = 10
+    duplicate: float = 0.8
+    false_rate: float = 0.05
+    limit: int = 100_000
+
+    def __post_init__(self) -> None:
+        shares = (self.least_necessity, self.least_sufficiency, self.agreement, self.duplicate, self.false_rate)
+        if not 2 <= self.inputs <= 4 or self.partners < 2 or self.support < 1 or self.limit < 1:
+            raise UsageError(
+                f"gates: 2 to 4 inputs, partners of at least 2 and support of at least 1 expected, found {self}"
+            )
+        if not all(0 < share <= 1 for share in shares):
+            raise UsageError(f"gates: shares above 0 and at most 1 expected, found {self}")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """An output that is, nearly, a Boolean function of its inputs.
+
+    Attributes:
+        kind: AND, OR, XOR, or AND NOT (all inputs but `negated`, without it).
+        inputs, output: numbers of latents; `negated`: that one of the inputs, or None.
+        table: its truth table.
+        precision: share of the tokens whose pattern the gate is on at that have the output active; `recall`: share of
+            the output's tokens that have such a pattern.
+        gain: information on the output that all inputs have over the best single one, in nats.
+        p_value: of the gain, calibrated on shuffled documents; `q_value`: its Benjamini-Hochberg.
+    """
+
+    kind: str
+    inputs: tuple[int, ...]
+    output: int
+    negated: int | None
+    table: TruthTable
+    precision: float
+    recall: float
+    gain: float
+    p_value: float
+    q_value: float
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        said = [f"not {one}" if one == self.negated else str(one) for one in self.inputs]
+        yield f"{self.output} = {' and '.join(said) if self.kind == 'AND NOT' else f' {self.kind.lower()} '.join(said)}"
+        yield f"precision {self.precision:.3f}, recall {self.recall:.3f}, gain {self.gain:.3g} nats"
+
+
+def find_gates(
+    stream: LatentStream,
+    relation: Relation,
+    *,
+    among: Relation | None = None,
+    active: ActiveAbove | None = None,
+    settings: GateSettings | None = None,
+) -> list[Gate]:
+    """Gates of `relation`'s kept pairs, by the largest gain first, from one counting pass of their own.
+
+    Candidates are inputs that an output needs (necessity), that suffice for it, and, with `among`, one that it needs
+    beside one that often comes with that one and never with the output. What makes a gate is its truth table: the
+    patterns at which the output is mostly active are those of an AND, OR, XOR or AND NOT, each pattern that tells it
+    from another function has support, precision and recall are high, and no two inputs are one feature.
+
+    For splits (an upstream feature that is the OR of downstream ones) and merges the other way, give the relation of
+    the reversed pair. The evidence of a gain, 2 T gain, is held against the same candidates on shuffled documents, by
+    numbers of inputs (:func:`_p_values`).
+
+    Memory: see :func:`gossamer.relations.truth_tables.truth_tables`.
+
+    Args:
+        among: the relation of the upstream dictionary with itself, for AND NOT.
+        active: as the relation was counted.
+
+    Raises:
+        UsageError: `among` is not of the upstream dictionary, or there are more candidates than the limit.
+    """
+    settings = settings or GateSettings()
+    if among is not None and set(among.pair) != {relation.pair.upstream}:
+        raise UsageError(f"gates: {relation.pair.upstream} with itself expected, found {among.pair}")
+    candidates = _candidates(relation, among, settings)
+    if len(candidates) > settings.limit:
+        raise UsageError(
+            f"gates: at most {settings.limit:,} candidates expected, found {len(candidates):,}; "
+            "raise the shares or the limit"
+        )
+    if not candidates:
+        return []
+    thresholds = (active or ActiveAbove()).thresholds(stream)
+    tables, shuffled = truth_tables(stream, relation.pair, candidates, thresholds)
+    gains = np.array([_gain(one) for one in tables])
+    p_values = _p_values(tables, gains, shuffled)
+    q_values = _benjamini_hochberg(p_values)
+    found = [
+        gate
+        for candidate, table, gain, p, q in zip(candidates, tables, gains, p_values, q_values, strict=True)
+        if q <= settings.false_rate and (gate := _gate(candidate, table, (float(gain), float(p), float(q)), settings))
+    ]
+    return sorted(found, key=lambda one: (-one.gain, one.output, one.inputs))
+
+
+def reversed_pair(relation: Relation) -> SitePair:
+    """The pair whose relation has inputs downstream and outputs upstream: where splits are ORs."""
+    return SitePair(relation.pair.downstream, relation.pair.upstream)
+
+
+def _candidates(relation: Relation, among: Relation | None, settings: GateSettings) -> list[Candidate]:
+    kept = relation.kept
+    found: dict[Candidate, None] = {}
+    evidence = {"necessity": settings.least_necessity, "sufficiency": settings.least_sufficiency}
+    needed: dict[int, list[int]] = {}
+    for measure, least in evidence.items():
+        values = relation.values(measure)
+        chosen = np.flatnonzero(values >= least)
+        chosen = chosen[np.lexsort((-values[chosen], kept.j[chosen]))]
+        partners: dict[int, list[int]] = {}
+        for i, j in zip(kept.i[chosen].tolist(), kept.j[chosen].tolist(), strict=True):
+            if len(own := partners.setdefault(j, [])) < settings.partners:
+                own.append(i)
+        for j, own in partners.items():
+            for size in range(2, settings.inputs + 1):
+                found.update(dict.fromkeys((tuple(sorted(one)), j) for one in combinations(own, size)))
+        if measure == "necessity":
+            needed = partners
+    if among is not None:
+        company = _company(among, settings)
+        for j, own in needed.items():
+            found.update(
+                dict.fromkeys((tuple(sorted((i, other))), j) for i in own for other in company.get(i, ()) if other != i)
+            )
+    return list(found)
+
+
+def _company(among: Relation, settings: GateSettings) -> dict[int, list[int]]:
+    """Of each latent, those that are most often active with it."""
+    shared = among.values("sufficiency")
+    order = np.lexsort((-shared, among.kept.i))
+    found: dict[int, list[int]] = {}
+    for i, j in zip(among.kept.i[order].tolist(), among.kept.j[order].tolist(), strict=True):
+        if len(own := found.setdefault(i, [])) < settings.partners:
+            own.append(j)
+    return found
+
+
+def _gain(table: TruthTable) -> float:
+    counts = np.array(table.counts, float)
+    patterns = np.arange(len(counts))
+    single = [
+        _information(np.stack([counts[(patterns >> bit & 1) == side].sum(axis=0) for side in (0, 1)]))
+        for bit in range(table.inputs)
+    ]
+    return _information(counts) - max(single)
+
+
+def _information(counts: Floats) -> float:
+    """Mutual information of rows and columns of a table of counts, in nats."""
+    total = counts.sum()
+    expected = counts.sum(axis=1, keepdims=True) * counts.sum(axis=0, keepdims=True)
+    there = counts > 0
+    return float((counts[there] / total * np.log(counts[there] * total / expected[there])).sum()) if total else 0.0
+
+
+def _p_values(tables: Sequence[TruthTable], gains: Floats, shuffled: Sequence[TruthTable]) -> Floats:
+    """Of 2 T gain, which is chi-squared with 2^k - 2 degrees of freedom where one input says all and tokens are
+    independent; scaled by its mean over the shuffled candidates where neighbouring tokens make it larger."""
+    found = np.ones(len(tables))
+    sizes = np.array([one.inputs for one in tables])
+    tokens = np.array([[np.sum(one.counts) for one in two] for two in (tables, shuffled)], float)
+    real, chance = 2 * tokens[0] * gains, 2 * tokens[1] * np.array([_gain(one) for one in shuffled])
+    for size in np.unique(sizes):
+        own, freedom = sizes == size, 2.0**size - 2
+        scale = max(1.0, float(chance[own].mean()) / freedom)
+        found[own] = chi2.sf(real[own] / scale, freedom)
+    return found
+
+
+def _benjamini_hochberg(p_values: Floats) -> Floats:
+    order = np.argsort(-p_values, kind="stable")
+    count = len(p_values)
+    adjusted = np.minimum.accumulate(p_values[order] * count / np.arange(count, 0, -1))
+    found = np.empty(count)
+    found[order] = np.minimum(adjusted, 1)
+    return found
+
+
+def _gate(
+    candidate: Candidate, table: TruthTable, found: tuple[float, float, float], settings: GateSettings
+) -> Gate | None:
+    counts = np.array(table.counts)
+    tokens = counts.sum(axis=1)
+    if _duplicates(tokens, table.inputs, settings.duplicate):
+        return None
+    seen = tokens >= settings.support
+    on = seen & (2 * counts[:, 1] > tokens)
+    named = _named(on, seen, table.inputs)
+    active = int(counts[:, 1].sum())
+    if named is None or not on.any() or not active:
+        return None
+    kind, bit = named
+    precision, recall = counts[on, 1].sum() / tokens[on].sum(), counts[on, 1].sum() / active
+    if min(precision, recall) < settings.agreement:
+        return None
+    inputs, output = candidate
+    negated = None if bit is None else inputs[bit]
+    return Gate(kind, inputs, output, negated, table, float(precision), float(recall), *found)
+
+
+def _duplicates(tokens: NDArray[np.int64], inputs: int, threshold: float) -> bool:
+    on = [np.arange(len(tokens)) >> bit & 1 == 1 for bit in range(inputs)]
+    return any(
+        tokens[one & other].sum() >= threshold * max(tokens[one | other].sum(), 1) for one, other in combinations(on, 2)
+    )
+
+
+def _named(on: NDArray[np.bool_], seen: NDArray[np.bool_], inputs: int) -> tuple[str, int | None] | None:
+    """The gate whose patterns these are, if the patterns that tell it from others were seen; with the negated bit.
+
+    Told from others: AND by all inputs and by all but each one; OR by each alone; XOR by each alone and all pairs;
+    AND NOT by what it needs, with and without the negated one, and by all but each that it needs.
+    """
+    whole, patterns = 2**inputs - 1, np.arange(2**inputs)
+    alone = [1 << bit for bit in range(inputs)]
+    ones = np.array([int(one).bit_count() for one in patterns])
+    kinds: list[tuple[str, int | None, NDArray[np.bool_], list[int]]] = [
+        ("AND", None, patterns == whole, [whole, *(whole ^ one for one in alone)]),
+        ("OR", None, patterns > 0, alone),
+        ("XOR", None, ones % 2 == 1, [*alone, *patterns[ones == 2].tolist()]),
+    ]
+    for bit, one in enumerate(alone):
+        rest = whole ^ one
+        needs = [rest, whole, *(rest ^ other for other in alone if other != one and inputs > 2)]
+        kinds.append(("AND NOT", bit, patterns == rest, needs))
+    for kind, negated, wanted, needs in kinds:
+        if seen[needs].all() and (on == wanted)[seen].all():
+            return kind, negated
+    return None

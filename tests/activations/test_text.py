@@ -48,8 +48,8 @@ def test_texts_are_read_from_lines_and_from_paragraphs(tmp_path):
             UsageError,
             "expected a text at 'text', found 'story'; say where: --text-key",
         ),
-        ("cut.gz", gzip.compress(b"One. " * 50)[:-9], GossamerError, "damaged where it is compressed"),
-        ("flipped.gz", _flipped(gzip.compress(b"One. " * 50)), GossamerError, "damaged where it is compressed"),
+        ("cut.gz", gzip.compress(b"One. " * 50, mtime=0)[:-9], GossamerError, "damaged where it is compressed"),
+        ("flipped.gz", _flipped(gzip.compress(b"One. " * 50, mtime=0)), GossamerError, "damaged where it is compressed"),
         ("half.jsonl", b'{"text": "One."}\n{"text": "\\ud83d"}\n', GossamerError, "line 2: .* half of a character"),
     ],
 )
@@ -98,7 +98,7 @@ def test_compressed_files_are_read(tmp_path):
 
 
 def test_what_unpacks_to_more_than_it_may_is_refused(tmp_path, monkeypatch):
-    (tmp_path / "bomb.gz").write_bytes(gzip.compress(b"a" * 100_000))
+    (tmp_path / "bomb.gz").write_bytes(gzip.compress(b"a" * 100_000, mtime=0))
     monkeypatch.setattr(files, "_PART", 1000)
     with pytest.raises(UsageError, match="at most 5,000 bytes of text expected, found more"):
         files.read_text(tmp_path / "bomb.gz", limit=5000)

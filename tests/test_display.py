@@ -64,8 +64,8 @@ OBJECTIVES = (
     "TanhPenalty",
     "TopK",
 )
-# Base classes, and what holds the folder of a run while it is at work.
-NEVER_SHOWN = ["Recorder"]
+# What holds the folder of a run while it is at work; a store is shown in the tests of its room.
+NEVER_SHOWN = ["FeatureStore", "Recorder"]
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,11 @@ STORIES = ["One day.\nShe went home.", "Two days\u2028went by."]
 LINES = "\n".join(json.dumps({"text": story, "n": 1}, ensure_ascii=False) for story in STORIES)
 
 
+def _compressed() -> bytes:
+    """The same bytes whenever it is called: without the time."""
+    return gzip.compress(b"One. " * 50, mtime=0)
+
+
 def _flipped(content: bytes) -> bytes:
     return content[:20] + bytes([content[20] ^ 0x55]) + content[21:]
 
@@ -49,7 +54,12 @@ def test_texts_are_read_from_lines_and_from_paragraphs(tmp_path):
             "expected a text at 'text', found 'story'; say where: --text-key",
         ),
         ("cut.gz", gzip.compress(b"One. " * 50, mtime=0)[:-9], GossamerError, "damaged where it is compressed"),
-        ("flipped.gz", _flipped(gzip.compress(b"One. " * 50, mtime=0)), GossamerError, "damaged where it is compressed"),
+        (
+            "flipped.gz",
+            _flipped(gzip.compress(b"One. " * 50, mtime=0)),
+            GossamerError,
+            "damaged where it is compressed",
+        ),
         ("half.jsonl", b'{"text": "One."}\n{"text": "\\ud83d"}\n', GossamerError, "line 2: .* half of a character"),
     ],
 )

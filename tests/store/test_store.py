@@ -57,6 +57,12 @@ def _keys(table):
     return list(zip(*(table[name].to_pylist() for name in ("site", "latent", "document", "position")), strict=True))
 
 
+def test_a_store_is_one_short_line(store):
+    assert repr(store) == f"FeatureStore({store.manifest.model} at {', '.join(map(str, store.sites))}, " + (
+        f"{store.manifest.tokens} tokens, {store.manifest.entries:,} activations)"
+    )
+
+
 @pytest.mark.parametrize("table", ["activations", "activations_by_token"])
 def test_both_orders_hold_what_a_loop_finds(store, truth, table):
     found = store.sql(f"SELECT * FROM {table}")

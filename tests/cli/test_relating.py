@@ -31,7 +31,7 @@ def inputs(tiny, tmp_path):
 
 def test_relations_then_lifecycle(gossamer, inputs, tmp_path):
     out = tmp_path / "out"
-    ran = gossamer("relate", *inputs, "--out", out, "--threshold", "0.3", "--gates", "--json")
+    ran = gossamer("relate", *inputs, "--out", out, "--threshold", "0.3", "--measure", "jaccard", "--gates", "--json")
     assert ran.code == 0, ran.err
     said = json.loads(ran.out)
     relations = [load_relation(path) for path in sorted(out.glob("*.relation.safetensors"))]

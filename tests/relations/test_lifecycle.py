@@ -158,6 +158,8 @@ def test_lost_features_are_gone_ones_whose_share_is_large(relation):
     gone = plain.upstream == "gone"
     assert ((told.upstream == "lost in the error") == (gone & (share.share >= 0.5))).all()
     assert (told.upstream[~gone] == plain.upstream[~gone]).all()
+    assert told.counts("upstream")["lost in the error"] > 0
+    assert "lost in the error" not in plain.counts("upstream")
 
 
 def test_requests_that_cannot_be_meant_are_refused(relation):

@@ -149,6 +149,19 @@ def test_null_thresholds_keep_chance_out_and_what_is_planted_in():
         alone.edge_threshold("jaccard")
 
 
+def test_latents_that_are_always_active_do_not_raise_the_threshold_of_edges():
+    """Alike by chance, and at the top: the planted pairs below them are edges all the same."""
+    up, down = (np.concatenate([one, np.ones((*one.shape[:2], 1))], axis=2) for one in planted())
+    pair = SitePair("up", "down")
+    relation = relate(given({"up": up, "down": down}), [pair])[pair]
+    threshold = relation.edge_threshold("jaccard", 0.2)
+    assert threshold < 0.9
+    edges = relation.values("jaccard") >= threshold
+    found = set(zip(relation.kept.i[edges].tolist(), relation.kept.j[edges].tolist(), strict=True))
+    assert {(0, 0), (0, 3), (5, 2)} <= found
+    assert (up.shape[2] - 1, down.shape[2] - 1) in found
+
+
 def test_sums_of_another_shape_are_refused():
     with pytest.raises(UsageError, match=r"\(2, 3\) expected, found \(3, 2\)"):
         SparseSums((2, 3), np.int64, 10).add(sparse.csr_matrix((3, 2)))

@@ -8,6 +8,7 @@ import typer
 
 from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, out, print_json
+from gossamer.display import plural
 from gossamer.errors import UsageError
 
 _TAIL = ".relation.safetensors"
@@ -39,7 +40,7 @@ def relate(
     relative: Annotated[float, typer.Option(help="The same as a share of its largest, for a pass more.")] = 0.0,
     top: Annotated[int, typer.Option(help="Partners kept of each latent, each way.")] = 8,
     least: Annotated[int, typer.Option(help="Activations below which a latent is too rare to judge.")] = 10,
-    measure: MeasureName = "jaccard",
+    measure: MeasureName = "pearson",
     threshold: Annotated[
         float | None, typer.Option(help="Of the graph's edges; default: where 5 % are expected by chance.")
     ] = None,
@@ -71,7 +72,8 @@ def relate(
     from gossamer.relations.storage import save_relation
     from gossamer.results.lock import folder_lock
 
-    active, keep = ActiveAbove(absolute, relative), Keep(top=top, least=least)
+    by = Keep().by if measure == "decoder_cosine" else tuple(dict.fromkeys((*Keep().by, measure)))
+    active, keep = ActiveAbove(absolute, relative), Keep(by, top=top, least=least)
     network = inputs.language_model(model, device, dtype, family)
     found = inputs.dictionary_set(network, model, dictionaries, facts=facts, allow_other_model=allow_other_model)
     sources = sources_of(network, found)
@@ -99,9 +101,11 @@ def relate(
         return
     for one, relation in relations.items():
         out.print(f"{one}: {len(relation.kept):,} pairs kept over {relation.tokens:,} tokens")
-    out.print(f"{len(graph):,} features and {len(graph.heads):,} edges with {measure} from {chosen:.3f}")
+    out.print(
+        f"{plural(len(graph), 'feature')} and {plural(len(graph.heads), 'edge')} with {measure} from {chosen:.3f}"
+    )
     if count is not None:
-        out.print(f"{count:,} gates")
+        out.print(plural(count, "gate"))
     out.print(f"wrote {output}", soft_wrap=True)
 
 

@@ -60,12 +60,14 @@ class Lifecycle:
         downstream: of each downstream latent: passed on, new, dead, too rare to judge.
         settings: when a feature is passed on.
         names: of the dictionaries.
+        error_known: whether it was asked what the next dictionary's error holds; without, none are said to be lost.
     """
 
     upstream: NDArray[Any]
     downstream: NDArray[Any]
     settings: LifecycleSettings
     names: tuple[str, str]
+    error_known: bool = False
 
     __repr__ = short_repr
 
@@ -75,7 +77,8 @@ class Lifecycle:
 
     def counts(self, side: str) -> dict[str, int]:
         """Latents of each class, of all of one side ("upstream" or "downstream")."""
-        classes = (PASSED, GONE, LOST, DEAD, RARE) if side == "upstream" else (PASSED, NEW, DEAD, RARE)
+        upstream = (PASSED, GONE, LOST, DEAD, RARE) if self.error_known else (PASSED, GONE, DEAD, RARE)
+        classes = upstream if side == "upstream" else (PASSED, NEW, DEAD, RARE)
         found = getattr(self, side)
         return {kind: int((found == kind).sum()) for kind in classes}
 
@@ -113,7 +116,8 @@ def lifecycle(
         sides.append(_classes(found, sums, needed, other))
     if error is not None:
         sides[0][(sides[0] == GONE) & (error.share >= settings.lost)] = LOST
-    return Lifecycle(sides[0], sides[1], settings, (relation.pair.upstream, relation.pair.downstream))
+    names = (relation.pair.upstream, relation.pair.downstream)
+    return Lifecycle(sides[0], sides[1], settings, names, error is not None)
 
 
 def _classes(passed: NDArray[np.bool_], sums: LatentSums, needed: int, other: str) -> NDArray[Any]:

@@ -215,8 +215,9 @@ class Relation:
         null = self._with_null(measure, false_share)
         real, chance = (np.cumsum(one.histograms[measure][::-1])[::-1] for one in (self, null))
         scaled = chance * (self.tokens / max(null.tokens, 1))
-        # Every threshold above must hold as well: beyond it no pocket of chance.
-        holds = np.logical_and.accumulate((scaled <= false_share * real)[::-1])[::-1]
+        # Higher ones need not hold by themselves: latents that are nearly always active are alike by chance, and stand
+        # alone at the top.
+        holds = (real > 0) & (scaled <= false_share * real)
         first = int(np.argmax(holds)) if holds.any() else BINS
         return first / BINS * _LARGEST.get(measure, 1.0)
 

@@ -54,7 +54,7 @@ def relation_sankey(data: SankeyData) -> Figure:
         axes.set_axis_off()
         shown = [kind for kind in _ORDER if any(counts.get(kind) for counts in (*data.ahead, *data.behind))]
         handles = [Rectangle((0, 0), 1, 1, facecolor=_COLOURS[kind], alpha=_shade(kind), linewidth=0) for kind in shown]
-        figure.legend(handles, shown, loc="outside lower center", ncols=len(shown), frameon=False, fontsize=style.SMALL)
+        figure.legend(handles, shown, loc="outside lower center", ncols=3, frameon=False, fontsize=style.SMALL)
     return figure
 
 

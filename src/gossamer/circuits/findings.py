@@ -70,14 +70,7 @@ def collect_findings(
         nodes=node_cards(study.evaluator, nodes, effects, generic_latents(circuit, others)),
         cases=cases,
         settings=settings_table(found),
-        warnings=(
-            *warnings,
-            *_attached(study),
-            *few_texts(study.task.test),
-            *_unvalidated(study),
-            *_losses(study),
-            *_uneven(cases, budget[-2].faithfulness.value, study.task.metric),
-        ),
+        warnings=(*warnings, *_cautions(study), *_uneven(cases, budget[-2].faithfulness.value, study.task.metric)),
         metric=study.task.metric.label,
         unit=study.task.metric.unit,
         kept=kept(study.task.metric),
@@ -86,6 +79,11 @@ def collect_findings(
         edge_test=edge_test(study.evaluator, found.effects, seed=study.settings.seed) if edges else None,
         qk=circuit.qk,
     )
+
+
+def _cautions(study: Study) -> tuple[str, ...]:
+    """What limits everything that the study says, as sentences."""
+    return (*_attached(study), *few_texts(study.task.test), *_unvalidated(study), *_losses(study))
 
 
 def stability(found: CircuitResult, reruns: int) -> tuple[Overlap, ...]:

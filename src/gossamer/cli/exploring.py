@@ -7,7 +7,7 @@ import typer
 
 from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, out, print_json
-from gossamer.cli.tracing import Answer, Latent, Position, Wrong
+from gossamer.cli.tracing import Answer, Latent, Position, Wrong, require_question
 from gossamer.errors import UsageError
 
 Prompts = Annotated[list[str] | None, typer.Option("--prompt", "-p", help="A text; repeat for several.")]
@@ -45,10 +45,7 @@ def explore(
 
     Example: gossamer explore bundled:spool -p "The boys near the dog" --answer " are" --wrong " is"
     """
-    if (not prompt) == (task is None):
-        raise UsageError("--prompt, --task: one of the two expected; give a text or a task")
-    if task is not None and (latent is not None or answer is not None or wrong is not None):
-        raise UsageError("--latent, --answer, --wrong: for prompts; a task has answers of its own")
+    require_question(bool(prompt), task, latent, answer, wrong)
     inputs.at_least("--latents", latents, 1)
     if output.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--out: a name that ends in .html expected, found {output}")

@@ -66,9 +66,8 @@ def relate(
     from gossamer.activations import DocumentRows, RowConfig, read_texts
     from gossamer.activations.text import bos_id
     from gossamer.progress import progress_bars
-    from gossamer.relations import ActiveAbove, Keep, ModelLatents, RelationGraph, adjacent, sources_of
+    from gossamer.relations import ActiveAbove, Keep, ModelLatents, adjacent, sources_of
     from gossamer.relations import relate as related
-    from gossamer.relations.graph_files import write_graphml, write_node_link, write_parquet
     from gossamer.relations.storage import save_relation
     from gossamer.results.lock import folder_lock
 
@@ -89,10 +88,7 @@ def relate(
         chosen = threshold
         if chosen is None:
             chosen = max(max(one.edge_threshold(measure) for one in relations.values()), 1e-6)
-        graph = RelationGraph.of(list(relations.values()), measure, chosen)
-        write_node_link(graph, output / "graph.json", description=f"{measure} of {network.title} on {text.name}")
-        write_graphml(graph, output / "graph.graphml")
-        write_parquet(graph, output / "graph.parquet")
+        graph = _graph(relations, measure, chosen, output, f"{measure} of {network.title} on {text.name}")
         count = _gates(stream, relations, active, output) if gates else None
     said = {"tokens": next(iter(relations.values())).tokens, "measure": measure, "threshold": chosen}
     said |= {"nodes": len(graph), "edges": len(graph.heads), "gates": count}
@@ -101,12 +97,21 @@ def relate(
         return
     for one, relation in relations.items():
         out.print(f"{one}: {len(relation.kept):,} pairs kept over {relation.tokens:,} tokens")
-    out.print(
-        f"{plural(len(graph), 'feature')} and {plural(len(graph.heads), 'edge')} with {measure} from {chosen:.3f}"
-    )
-    if count is not None:
-        out.print(plural(count, "gate"))
+    edges, found_gates = plural(len(graph.heads), "edge"), "" if count is None else f", {plural(count, 'gate')}"
+    out.print(f"{plural(len(graph), 'feature')} and {edges} with {measure} from {chosen:.3f}{found_gates}")
     out.print(f"wrote {output}", soft_wrap=True)
+
+
+def _graph(relations: Any, measure: str, threshold: float, folder: Path, description: str) -> Any:
+    """The graph of the pairs above the threshold, written in its three formats."""
+    from gossamer.relations import RelationGraph
+    from gossamer.relations.graph_files import write_graphml, write_node_link, write_parquet
+
+    graph = RelationGraph.of(list(relations.values()), measure, threshold)
+    write_node_link(graph, folder / "graph.json", description=description)
+    write_graphml(graph, folder / "graph.graphml")
+    write_parquet(graph, folder / "graph.parquet")
+    return graph
 
 
 def _pair(text: str, sources: Any) -> Any:

@@ -63,10 +63,7 @@ def trace(
 
     Example: gossamer trace bundled:spool -p "The boys near the dog" --answer " are" --wrong " is"
     """
-    if (prompt is None) == (task is None):
-        raise UsageError("--prompt, --task: one of the two expected; give a text or a task")
-    if task is not None and (latent is not None or answer is not None or wrong is not None):
-        raise UsageError("--latent, --answer, --wrong: for one prompt; a task has answers of its own")
+    require_question(prompt is not None, task, latent, answer, wrong)
     if picture is not None and (not check or picture.suffix.lower() not in (".png", ".svg")):
         raise UsageError(f"--figure: a .png or .svg beside --check expected, found {picture}; give both")
     inputs.at_least("--nodes", nodes, 1)
@@ -100,6 +97,16 @@ def trace(
 
         style.save(trace_check(found), picture)
     _tell(found, None if output is None else found.save(output), as_json)
+
+
+def require_question(
+    has_prompt: bool, task: str | None, latent: str | None, answer: str | None, wrong: str | None
+) -> None:
+    """Refuse a text and a task at once, or neither, and what is asked of a text beside a task."""
+    if has_prompt == (task is not None):
+        raise UsageError("--prompt, --task: one of the two expected; give a text or a task")
+    if task is not None and (latent is not None or answer is not None or wrong is not None):
+        raise UsageError("--latent, --answer, --wrong: for prompts; a task has answers of its own")
 
 
 def _tell(found: Any, saved: Path | None, as_json: bool) -> None:

@@ -95,12 +95,7 @@ def to_attribution_graph(
             "schema_version": 1,
             "info": {"description": f"circuit of {circuit.task}", "generator": {"name": "gossamer"}},
             **({} if source_set is None else {"feature_details": {"neuronpedia_source_set": source_set}}),
-            "gossamer": {
-                "sites": numbering.to_json(),
-                "roles": list(prompt.roles),
-                "edges": to_json(circuit.edges, tuple[Edge, ...]),
-                "qk": to_json(circuit.qk, tuple[QKEdge, ...]),
-            },
+            "gossamer": _own_metadata(circuit, prompt, numbering),
         },
         "qParams": {"pinnedIds": [], "supernodes": [], "linkType": "both", "clickedId": "", "sg_pos": ""},
         "nodes": [*_token_nodes(prompt), *features, *([] if later else [_unknown_node(prompt, n_layers)]), *outputs],
@@ -108,6 +103,16 @@ def to_attribution_graph(
     }
     validate_attribution_graph(graph)
     return graph
+
+
+def _own_metadata(circuit: Circuit, prompt: GraphPrompt, numbering: Numbering) -> dict[str, Any]:
+    """What the format has no room for: whose feature numbers are whose, roles, and heads and pairs behind edges."""
+    return {
+        "sites": numbering.to_json(),
+        "roles": list(prompt.roles),
+        "edges": to_json(circuit.edges, tuple[Edge, ...]),
+        "qk": to_json(circuit.qk, tuple[QKEdge, ...]),
+    }
 
 
 def save_attribution_graph(path: str | Path, graph: Mapping[str, Any]) -> Path:

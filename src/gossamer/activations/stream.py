@@ -1,7 +1,7 @@
 """One stream of a corpus through a model: what it has at some sites, batch by batch, and which of its tokens count."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -20,6 +20,8 @@ from gossamer.progress import begin
 from gossamer.tokens import Tokens
 
 BATCH = 16
+# Activations of all rows that are kept for a second map, in bytes.
+_KEPT = 2**28
 Result = TypeVar("Result")
 
 
@@ -66,7 +68,7 @@ class ActivationStream:
     A batch for which memory runs out, in the model or in the work done on it, is halved, tried again, and stays halved
     for the same work on as long rows of this model: results do not depend on the size of batches.
 
-    Memory: the activations of one batch at all sites, and what the work keeps.
+    Memory: the activations of one batch at all sites, and what the work keeps; with `keep` up to 256 MiB more.
 
     Attributes:
         model: the model, under the edits that are open when the stream runs.
@@ -76,6 +78,9 @@ class ActivationStream:
         batch_size: most rows at once.
         what: the work in words, for progress; None: it is not announced.
         gradients: whether activations keep the graph they come from.
+        keep: whether what a first map has read is kept for the next, if that of all rows is small: the model then runs
+            once. The edits that are open must be the same.
+        kept: what is kept so far, by the first of some rows and the one after the last.
 
     Raises:
         UsageError: no rows, batches of no row, or a mask of another shape than the tokens.
@@ -88,6 +93,8 @@ class ActivationStream:
     batch_size: int = BATCH
     what: str | None = None
     gradients: bool = False
+    keep: bool = False
+    kept: dict[tuple[int, int], Mapping[Site, Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -126,14 +133,34 @@ class ActivationStream:
         def batch(rows: slice) -> Result:
             with torch.set_grad_enabled(self.gradients):
                 tokens = self.tokens[rows]
-                values = self.model.capture(tokens, self.sites) if self.sites else {}
-                found = work(ActivationBatch(rows, tokens, counted[rows], values))
+                found = work(ActivationBatch(rows, tokens, counted[rows], self._values(rows, tokens)))
             if advance is not None:
                 advance(rows.stop - rows.start, "")
             return found
 
         same = (code_of(work), self.model.name, tuple(self.sites), self.tokens.ids.shape[1])
         return in_batches(len(self.tokens), self.batch_size, batch, same_as=same)
+
+    def _values(self, rows: slice, tokens: Tokens) -> Mapping[Site, Tensor]:
+        if not self.sites:
+            return {}
+        values = self.kept.get((rows.start, rows.stop), {})
+        if not set(self.sites) <= values.keys():
+            values = self.model.capture(tokens, self.sites)
+            if self._keeps:
+                self.kept[rows.start, rows.stop] = values
+        return values
+
+    @property
+    def _keeps(self) -> bool:
+        """Whether the activations of all rows are kept."""
+        width = sum(map(self.model.width, self.sites))
+        return self.keep and self.tokens.ids.numel() * width * self.model.dtype.itemsize <= _KEPT
+
+    @property
+    def passes(self) -> int:
+        """Of the model, for a map and the means that it needs first."""
+        return 1 if self._keeps else 2
 
     def collect(self, dtype: torch.dtype | None = None) -> dict[Site, Float[Tensor, "tokens ..."]]:
         """The activations of all tokens that count, in order. Memory: all of them, and those of one batch.
@@ -159,8 +186,10 @@ class ActivationStream:
         self.map(keep)
         return kept
 
-    def means(self) -> dict[Site, Float[Tensor, "..."]]:
-        """Mean activation over the tokens that count, in float64.
+    def means(self, sites: Sequence[Site] | None = None) -> dict[Site, Float[Tensor, "..."]]:
+        """Mean activation at `sites` (default: all) over the tokens that count, in float64.
+
+        Other sites are read only if that is kept for the next map.
 
         Raises:
             UsageError: no token counts.
@@ -169,8 +198,10 @@ class ActivationStream:
         if not (tokens := int(self.counted.sum())):
             raise UsageError("activations: tokens besides BOS, padding and attention sinks expected; give more text")
 
-        def summed(batch: ActivationBatch) -> dict[Site, Tensor]:
-            return {site: batch.counted(site).double().sum(dim=0) for site in self.sites}
+        chosen = self.sites if sites is None else sites
 
-        parts = self.map(summed)
-        return {site: torch.stack([part[site] for part in parts]).sum(dim=0) / tokens for site in self.sites}
+        def summed(batch: ActivationBatch) -> dict[Site, Tensor]:
+            return {site: batch.counted(site).double().sum(dim=0) for site in chosen}
+
+        parts = (self if self._keeps else replace(self, sites=chosen)).map(summed)
+        return {site: torch.stack([part[site] for part in parts]).sum(dim=0) / tokens for site in chosen}

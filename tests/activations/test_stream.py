@@ -73,6 +73,27 @@ def test_what_a_first_map_read_is_kept_where_that_is_asked_for_and_small(tiny_gp
         assert passes == [4, 4, 2] * 2
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_rows_cut_to_the_longest_of_their_batch_have_the_same_activations(tiny_gpt2, side):
+    """On the left padding is not cut: positions would begin elsewhere."""
+    tokens = tiny_gpt2.tokenize([" Mary", " Mary went to the store", " John and", " to"] * 2, bos=True, side=side)
+    expected = ActivationStream(tiny_gpt2, tokens, [EARLY, LATE], batch_size=3).collect()
+    shapes = []
+
+    def seen(x):
+        shapes.append(x.shape[:2])
+        return x
+
+    stream = ActivationStream(tiny_gpt2, tokens, [EARLY, LATE], batch_size=3, trimmed=True)
+    with tiny_gpt2.edit({EARLY: seen}):
+        found = stream.collect()
+    for site, values in expected.items():
+        torch.testing.assert_close(found[site], values, atol=1e-5, rtol=1e-5)
+    assert shapes == ([(3, 6), (3, 3), (2, 2)] if side == "right" else [(3, 6), (3, 6), (2, 6)])
+    ids = torch.cat(stream.map(lambda batch: batch.tokens.ids[batch.tokens.mask]))
+    assert torch.equal(ids, tokens[stream.order].ids[tokens[stream.order].mask])
+
+
 def test_a_caller_may_choose_the_tokens_itself(tiny_gpt2, tokens):
     chosen = torch.zeros_like(tokens.mask)
     chosen[:, 1] = chosen[:, 6] = True

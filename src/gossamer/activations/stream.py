@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TypeVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gossamer.activations.token_mask import DEFAULT_MASK, TokenMask
@@ -30,7 +30,7 @@ class ActivationBatch:
     """Some rows on their way through the model.
 
     Attributes:
-        rows: which of the stream's rows these are.
+        rows: which of the stream's rows these are, in the order in which it takes them.
         tokens: the rows.
         mask: True at the tokens that count.
         values: what the model has at each site, at every token and unchecked.
@@ -81,6 +81,8 @@ class ActivationStream:
         keep: whether what a first map has read is kept for the next, if that of all rows is small: the model then runs
             once. The edits that are open must be the same.
         kept: what is kept so far, by the first of some rows and the one after the last.
+        trimmed: whether rows that are padded on the right go through the model from the longest to the shortest
+            (:attr:`order`), each batch cut to its longest, so that little padding is computed.
 
     Raises:
         UsageError: no rows, batches of no row, or a mask of another shape than the tokens.
@@ -95,6 +97,7 @@ class ActivationStream:
     gradients: bool = False
     keep: bool = False
     kept: dict[tuple[int, int], Mapping[Site, Tensor]] = field(default_factory=dict)
+    trimmed: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -118,8 +121,20 @@ class ActivationStream:
             return self.mask & self.tokens.mask
         return self.mask.counted(self.model, self.tokens)
 
+    @cached_property
+    def _cuts(self) -> bool:
+        mask = self.tokens.mask
+        return self.trimmed and bool((mask[:, :-1] >= mask[:, 1:]).all())
+
+    @cached_property
+    def order(self) -> Int[Tensor, "batch"]:
+        """Which row comes when, on the CPU."""
+        if self._cuts:
+            return torch.argsort(self.tokens.lengths, descending=True, stable=True).cpu()
+        return torch.arange(len(self.tokens))
+
     def map(self, work: Callable[[ActivationBatch], Result]) -> list[Result]:
-        """What `work` makes of each batch, in the order of the rows.
+        """What `work` makes of each batch, in the order of the rows (:attr:`order`).
 
         Work that is interrupted by a lack of memory is done again, in two parts: it changes nothing outside before it
         has all that it needs.
@@ -132,8 +147,12 @@ class ActivationStream:
 
         def batch(rows: slice) -> Result:
             with torch.set_grad_enabled(self.gradients):
-                tokens = self.tokens[rows]
-                found = work(ActivationBatch(rows, tokens, counted[rows], self._values(rows, tokens)))
+                tokens, mask = self.tokens[rows], counted[rows]
+                if self._cuts:
+                    chosen = self.order[rows]
+                    width = int(self.tokens.lengths[chosen[0]])
+                    tokens, mask = self.tokens[chosen].cut(width), counted[chosen][:, :width]
+                found = work(ActivationBatch(rows, tokens, mask, self._values(rows, tokens)))
             if advance is not None:
                 advance(rows.stop - rows.start, "")
             return found
@@ -172,16 +191,19 @@ class ActivationStream:
             NotFiniteError: one is not finite (the site is named).
         """
 
-        before = torch.cat([torch.zeros(1, dtype=torch.long), self.counted.sum(dim=1).cumsum(dim=0).cpu()])
+        counts = self.counted.sum(dim=1).cpu()
+        ends = counts.cumsum(dim=0)
         kept: dict[Site, Tensor] = {}
 
         def keep(batch: ActivationBatch) -> None:
-            first, last = (int(before[row]) for row in (batch.rows.start, batch.rows.stop))
+            # Each row's tokens go to the row's own places.
+            rows = self.order[batch.rows]
+            places = torch.cat([torch.arange(int(ends[row] - counts[row]), int(ends[row])) for row in rows])
             for site in self.sites:
                 values = batch.counted(site)
                 if site not in kept:
-                    kept[site] = values.new_empty((int(before[-1]), *values.shape[1:]), dtype=dtype or values.dtype)
-                kept[site][first:last] = values
+                    kept[site] = values.new_empty((int(ends[-1]), *values.shape[1:]), dtype=dtype or values.dtype)
+                kept[site][places.to(values.device)] = values.to(kept[site].dtype)
 
         self.map(keep)
         return kept

@@ -69,7 +69,7 @@ def quality(
     counted = counted_for(model, dictionaries.values(), tokens, mask)
     network, last = ReplacementModel(model, dictionaries), model.sites("resid_post")[-1]
     sites = sorted({*dictionaries, network.start, last})
-    stream = ActivationStream(model, tokens, sites, mask=counted, batch_size=batch_size, keep=True)
+    stream = ActivationStream(model, tokens, sites, mask=counted, batch_size=batch_size, keep=True, trimmed=True)
     means = stream.means(list(dictionaries))
 
     def compared(batch: ActivationBatch) -> Float[Tensor, "four"]:

@@ -245,10 +245,9 @@ class Splice:
         inert = self.non_nodes == "ablated" and not batch.counterfactual and start in self.dictionaries
         if not inert or torch.is_grad_enabled() or batch.stream.device.type != "cpu":
             return batch, None
-        written = self._replace(start, mask, batch, batch.stream).to(batch.stream.dtype)
+        written = self._replace(start, mask, batch, batch.stream).to(batch.stream)
         after = torch.where(batch.replaced.unsqueeze(-1), written, batch.stream)
-        # No token reads what stands at padding.
-        after = after.masked_fill(~batch.tokens.mask.unsqueeze(-1), 0.0)
+        after = after.masked_fill(~batch.tokens.mask.unsqueeze(-1), 0.0)  # padding is read by no token
         first, kind = distinct_rows(after, batch.tokens.mask, batch.roles, batch.ablation_groups)
         if len(first) == len(kind):
             return batch, None

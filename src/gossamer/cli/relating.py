@@ -22,6 +22,7 @@ MeasureName = Annotated[
     typer.Option(
         "--measure",
         help="jaccard, sufficiency, necessity, mutual_information, cosine, pearson or decoder_cosine.",
+        callback=early.one_of("--measure", early.MEASURES),
     ),
 ]
 
@@ -34,8 +35,11 @@ def relate(
     fact: options.Facts = None,
     allow_other_model: options.AllowOtherModel = False,
     pair: PairNames = None,
-    rows: Annotated[int, typer.Option(help="Texts to read, from the first.")] = 1024,
-    context: Annotated[int, typer.Option(help="Tokens of a row; longer texts become several.")] = 128,
+    rows: options.Rows = 1024,
+    context: Annotated[
+        int,
+        typer.Option(help="Tokens of a row; longer texts become several.", callback=early.from_least("--context", 2)),
+    ] = 128,
     absolute: Annotated[float, typer.Option(help="Activation above which a latent is active.")] = 0.0,
     relative: Annotated[float, typer.Option(help="The same as a share of its largest, for a pass more.")] = 0.0,
     top: Annotated[int, typer.Option(help="Partners kept of each latent, each way.")] = 8,
@@ -77,8 +81,8 @@ def relate(
     found = inputs.dictionary_set(network, model, dictionaries, facts=facts, allow_other_model=allow_other_model)
     sources = sources_of(network, found)
     pairs = adjacent(sources) if not pair else [_pair(one, sources) for one in pair]
-    texts = read_texts(text, text_key)[: inputs.at_least("--rows", rows, 1)]
-    length = min(inputs.at_least("--context", context, 2), network.n_context)
+    texts = read_texts(text, text_key)[:rows]
+    length = min(context, network.n_context)
     config = RowConfig(context=length, bos=0.0 if bos_id(network) is None else 1.0)
     stream = ModelLatents(sources, DocumentRows.of(network, texts, config), seed=seed)
     with folder_lock(output), progress_bars(err):
@@ -138,7 +142,10 @@ def lifecycle(
     folder: Annotated[Path, typer.Argument(help="What `gossamer relate` wrote.")],
     measure: MeasureName = "pearson",
     threshold: Annotated[float, typer.Option(help="From which on two latents are one feature.")] = 0.5,
-    matching: Annotated[str, typer.Option(help="best, hungarian or mutual.")] = "best",
+    matching: Annotated[
+        str,
+        typer.Option(help="best, hungarian or mutual.", callback=early.one_of("--matching", early.MATCHINGS)),
+    ] = "best",
     as_json: options.AsJson = False,
 ) -> None:
     """Say which features are passed on, new, gone, dead and too rare between sites, from relations that were counted.

@@ -55,7 +55,7 @@ def build(
 
     settings = StoreSettings(context=context, bos=bos, threshold=threshold, words=words)
     texts = read_texts(text, text_key)
-    texts = texts if rows is None else texts[: inputs.at_least("--rows", rows, 1)]
+    texts = texts if rows is None else texts[: early.at_least("--rows", rows, 1)]
     network = inputs.language_model(model, device, dtype, family)
     chosen = inputs.dictionary_set(network, model, dictionaries, facts=facts, allow_other_model=allow_other_model)
     with progress_bars(err):
@@ -114,7 +114,7 @@ def query(
     searched = any(one is not None for one in (token, word, explanation, site)) or density != "0,1"
     if (sql is not None) + (feature is not None) + searched != 1:
         raise UsageError("store query: one of --sql, --feature or a search (--token, --word, ...) expected")
-    inputs.at_least("--limit", limit, 1)
+    early.at_least("--limit", limit, 1)
     bounds = inputs.decimals("--density", density)
     if len(bounds) != 2:
         raise UsageError(f"--density: LEAST,LARGEST expected, as 0.001,0.1, found {density!r}")

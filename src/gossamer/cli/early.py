@@ -131,3 +131,19 @@ def require_files(paths: Iterable[Path] | None, what: str) -> None:
     for path in paths or ():
         if not path.is_file():
             raise UsageError(f"{path}: no such file; give the path of an existing file of {what}")
+
+
+def engine_address(name: str | None, workers: int | None) -> str | None:
+    """HOST:PORT of the cluster that `--engine` names, None if it names none; refuses one that is not there."""
+    if name is None:
+        if workers is not None:
+            raise UsageError(f"--workers: --engine ray expected with it, found {workers} for this process; give both")
+        return None
+    kind, _, address = name.partition(":")
+    if kind != "ray":
+        raise UsageError(f"--engine: ray, or ray:HOST:PORT of a running cluster, expected, found {name!r}")
+
+    from gossamer.engine import require_cluster
+
+    require_cluster(address or None, workers)
+    return address or None

@@ -1,11 +1,26 @@
 """From what was typed to what the library takes; what cannot be meant is refused before any work."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from gossamer.errors import UsageError
+
+
+@contextmanager
+def engine(name: str | None, workers: int | None, network: Any) -> Iterator[Any]:
+    """Who does the work on a model, by `--engine` and `--workers`."""
+    from gossamer.cli.early import engine_address
+    from gossamer.engine import ThisProcess, ray_cluster
+
+    if name is None:
+        yield ThisProcess()
+        return
+    gpus = 1.0 if network.device.type == "cuda" else 0.0
+    with ray_cluster(engine_address(name, workers), workers=workers, gpus=gpus) as found:
+        yield found
 
 
 def numbers(option: str, text: str) -> list[int]:

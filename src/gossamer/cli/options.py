@@ -48,6 +48,16 @@ AllowOtherModel = Annotated[
     bool,
     typer.Option("--allow-other-model", help="Take dictionaries of another model, as of a fine-tune."),
 ]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        help="ray: parts of the text go to the workers of a Ray cluster on this machine; ray:HOST:PORT: to those of "
+        "one that runs. Default: all is done in this process.",
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option(help="Workers of --engine ray, with a thread of torch each; default: one a CPU.")
+]
 TaskName = Annotated[
     str,
     typer.Option(

@@ -231,7 +231,6 @@ def test_batch_composition_and_padding_do_not_matter(model: LanguageModel, task:
     torch.testing.assert_close(other(mask), together, **EXACT)
 
 
-@pytest.mark.parametrize("kind", ["mean", "resample"])
 def test_prompts_that_are_equal_behind_the_first_dictionary_run_once(model: LanguageModel, task: Task) -> None:
     """With no node at the first site a template's prompts are; with gradients all run, to the same outputs."""
     splice = make_splice(model, task, ("resid_post.0", "resid_post.1"))
@@ -251,6 +250,7 @@ def test_prompts_that_are_equal_behind_the_first_dictionary_run_once(model: Lang
     assert rows == [len(task.test), 2, len(task.test)]
 
 
+@pytest.mark.parametrize("kind", ["mean", "resample"])
 def test_over_and_on_share_what_was_computed_and_agree(
     model: LanguageModel, task: Task, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

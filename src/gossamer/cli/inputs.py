@@ -1,6 +1,7 @@
 """From what was typed to what the library takes; what cannot be meant is refused before any work."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,18 @@ def dictionary_set(
     if source.startswith("bundled:"):
         return DictionarySet.load(bundled.path(source.removeprefix("bundled:")) / "dictionaries").to(model.device)
     raise UsageError("--dictionaries: expected a folder or hub:REPO/PATH; train some with 'gossamer train'")
+
+
+@contextlib.contextmanager
+def feature_store(url: str | None) -> Iterator[Any]:
+    """The store that was named, open; None if none was."""
+    if url is None:
+        yield None
+        return
+    from gossamer.store import FeatureStore
+
+    with FeatureStore(url) as found:
+        yield found
 
 
 def by_folder(sources: Sequence[str]) -> dict[str, str]:

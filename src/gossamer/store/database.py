@@ -27,7 +27,8 @@ def create_views(connection: Any, location: Location, manifest: StoreManifest) -
 
     activations, activations_by_token: site, latent, document, position, token, text, value, in the two orders;
     tokens: document, position, token, text, counted; statistics, examples, words: a row a latent, example and word;
-    vocabulary: token, text; explanations: site, latent, text, method.
+    neighbours: other_site, other_latent, rank, cosine of decoder rows; vocabulary: token, text; explanations: site,
+    latent, text, method.
     """
     tables = {
         name: f"read_parquet({_paths(location, [one for one in manifest.files if one.startswith(f'{folder}/')])})"
@@ -38,8 +39,9 @@ def create_views(connection: Any, location: Location, manifest: StoreManifest) -
             ("statistics", "statistics"),
             ("examples", "examples"),
             ("words", "words"),
+            ("neighbours", "neighbours"),
         )
-        if folder != "words" or manifest.settings.words
+        if any(one.startswith(f"{folder}/") for one in manifest.files)
     }
     tables["vocabulary"] = f"read_parquet({_paths(location, [VOCABULARY])})"
     if location.size(EXPLANATIONS) is not None:

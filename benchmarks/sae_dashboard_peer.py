@@ -1,8 +1,8 @@
 """SAEDashboard at work on a dictionary: `store.py` has it run by the Python of an environment that has sae-dashboard.
 
 A folder has `model` (a GPT-2 as transformers writes it), `dictionary` (as SAELens writes it), `tokens.npy` (rows of
-ids) and `request.json` ({"site", "batches"}). It goes the way of the library's own runner for Neuronpedia: its layout, 128
-latents at a time, activations of the model cached on disk by the first batch. It writes `found.json`: seconds of
+ids) and `request.json` ({"site", "batches"}). It goes the way of the library's own runner for Neuronpedia: its layout,
+128 latents at a time, activations of the model cached on disk by the first batch. It writes `found.json`: seconds of
 every batch of latents, and the density of each latent. What else comes out is kept in memory; nothing is written of it.
 """
 
@@ -46,8 +46,7 @@ def main(folder: Path) -> None:
             start = time.perf_counter()
             found = SaeVisRunner(config(asked["site"], features, Path(cache))).run(sae, model, tokens)
             seconds.append(time.perf_counter() - start)
-            for feature, one in found.feature_data_dict.items():
-                density[feature] = float(one.acts_histogram_data.title.rpartition("=")[2].strip(" %")) / 100
+            density |= dict(zip(features, found.feature_stats.frac_nonzero, strict=True))
     (folder / "found.json").write_text(json.dumps({"seconds": seconds, "at_a_time": AT_A_TIME, "density": density}))
 
 

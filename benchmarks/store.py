@@ -175,10 +175,11 @@ def beside_sae_dashboard(
         (folder / "model").symlink_to(Path(options.model).resolve())
         made.save(folder / "dictionary")
         np.save(folder / "tokens.npy", ids[: len(ids) // CONTEXT * CONTEXT].reshape(-1, CONTEXT).numpy())
-        (folder / "request.json").write_text(json.dumps({"site": site.transformer_lens, "batches": PEER_BATCHES}))
+        request = {"site": site.transformer_lens, "batches": min(PEER_BATCHES, made.n_latents // 128)}
+        (folder / "request.json").write_text(json.dumps(request))
         program = "import pathlib, sys, sae_dashboard_peer as peer; peer.main(pathlib.Path(sys.argv[1]))"
         command = [options.sae_dashboard, "-c", program, str(folder)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
         subprocess.run(command, cwd=Path(__file__).parent, env=environment, check=True, stdout=subprocess.DEVNULL)
         found = json.loads((folder / "found.json").read_text())
     first, *others = found["seconds"]

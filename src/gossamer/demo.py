@@ -18,7 +18,7 @@ from gossamer.circuits.findings import collect_findings
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import StudySettings
 from gossamer.dictionary import DictionarySet
-from gossamer.features import CardSource
+from gossamer.features.feature_card import CardSource
 from gossamer.model import LanguageModel
 from gossamer.progress import announce
 from gossamer.report import write_report

@@ -3,7 +3,6 @@ import json
 import pytest
 import torch
 
-from gossamer.attention import AttributionData
 from gossamer.dictionary import Dictionary, DictionaryConfig, DictionarySet
 from gossamer.model import Site
 from gossamer.relations import load_relation, read_graphml, read_node_link, read_parquet
@@ -74,16 +73,6 @@ def test_with_a_store_gates_and_nodes_say_what_latents_are(gossamer, inputs, tmp
     assert f"said to be: <{feature}> | it" in card.out
     assert "near by decoder cosine: resid_post." in card.out
     assert "near by pearson: resid_post." in card.out
-    found = gossamer("explore", inputs[0], *inputs[3:5], "-p", "Mary went to the store", "--store", store, "--json",
-                     "--out", tmp_path / "page.html")  # fmt: skip
-    assert found.code == 0, found.err
-    facts = AttributionData.load(tmp_path / "page.json").dictionaries
-    assert any(one.words for one in facts)
-    for one in facts:
-        assert all(words == (f"<{one.site}/{latent}> | it",) for latent, words in one.words.items())
-    other = gossamer("relate", *inputs[:4], tmp_path / "dictionaries" / "resid_post.0", "--allow-other-model", "--out",
-                     out, "--pair", "resid_post.0>resid_post.0", "--store", store)  # fmt: skip
-    assert other.code == 0, other.err
     made = Dictionary.load(tmp_path / "dictionaries" / "resid_post.0")
     made.W_dec.data += 1
     made.save(tmp_path / "other")

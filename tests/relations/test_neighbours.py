@@ -5,7 +5,8 @@ import pytest
 from planted_relations import given, random_latents
 
 from gossamer.errors import UsageError
-from gossamer.features import CardSource, Feature, FeatureCard, Histogram, Neighbour
+from gossamer.features import Feature, FeatureCard, Histogram, Neighbour
+from gossamer.features.feature_card import CardSource
 from gossamer.model import Site
 from gossamer.relations import Keep, RelatedCards, SitePair, relate, related_neighbours
 

@@ -18,7 +18,8 @@ from gossamer.circuits.methods import METHODS, MethodInputs, Prompts, mask_path
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.results import HELD_OUT, Findings, Overlap, PromptCase, PromptView
 from gossamer.circuits.study import Study
-from gossamer.features import CardSource, Node
+from gossamer.features.feature import Node
+from gossamer.features.feature_card import CardSource
 from gossamer.tasks.metric import LOGIT_DIFFERENCE, Metric, kept
 
 # A case of at least so many prompts that keeps less than this share of the circuit's faithfulness is warned of.

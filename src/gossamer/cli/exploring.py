@@ -52,6 +52,7 @@ def explore(
         raise UsageError(f"--out: a name that ends in .html expected, found {output}")
     early.require_dictionaries(dictionaries)
     early.require_task(task)
+    early.require_store(store)
     from gossamer.attention import Limits, Question, attribution_data, task_attribution
     from gossamer.features import Feature
     from gossamer.progress import progress_bars

@@ -77,6 +77,7 @@ def circuit(
     facts = early.dictionary_facts(fact)
     early.require_task(task)
     early.require_files(other, "JSON")
+    early.require_store(store)
     require_folder(output)
 
     from gossamer.circuits.find import find_circuit

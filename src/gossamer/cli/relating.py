@@ -60,6 +60,7 @@ def relate(
     """
     facts = early.dictionary_facts(fact)
     early.require_texts([text])
+    early.require_store(store)
     if threshold is None and not null:
         raise UsageError("--threshold: a number expected with --no-null, as nothing calibrates it; give one")
 

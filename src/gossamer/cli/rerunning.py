@@ -90,6 +90,7 @@ def report(
     model and dictionaries they are.
     """
     early.require_files([findings, *([] if explore is None else [explore])], "JSON")
+    early.require_store(store)
 
     from gossamer.attention import AttributionData
     from gossamer.circuits.results import Findings

@@ -18,7 +18,7 @@ _SHOWN = 50
 # Most characters of a cell.
 _CELL = 60
 
-Url = Annotated[str, typer.Argument(help="The store: a folder, or a URL that fsspec knows (s3://…, memory://…).")]
+Url = Annotated[str, typer.Argument(help="The store: a folder, or a URL that fsspec knows (s3://…, file://…).")]
 
 store = typer.Typer(no_args_is_help=True, help="Write what all latents do on a corpus, check it, ask for it.")
 
@@ -174,7 +174,10 @@ def query(
         if feature is not None:
             _tell_card(_card(opened, feature, relations), as_json)
         elif sql is not None:
-            _tell(opened.sql(sql, limit=limit).to_pylist(), as_json)
+            found, more = opened.first(sql, limit)
+            _tell(found.to_pylist(), as_json)
+            if more:
+                err.print(f"the first {limit} rows; there are more: --limit")
         elif tokens_of is not None:
             _tell(opened.tokens_of(tokens_of, strongest=limit).to_pylist(), as_json)
         elif place is not None:

@@ -3,13 +3,12 @@
 from gossamer.features.cards import feature_cards
 from gossamer.features.examples import top_examples
 from gossamer.features.feature import Feature, Node
-from gossamer.features.feature_card import CardSource, FeatureCard, FeatureExample, Histogram
+from gossamer.features.feature_card import FeatureCard, FeatureExample, Histogram
 from gossamer.features.lens import LensWords, logit_lens
 from gossamer.features.links import neuronpedia_link, neuronpedia_set
 from gossamer.features.neighbours import Neighbour, decoder_neighbours
 
 __all__ = [
-    "CardSource",
     "Feature",
     "FeatureCard",
     "FeatureExample",

@@ -137,6 +137,12 @@ class FeatureStore:
         require_select(self._connection, query)
         return self._answer(query.strip().rstrip(";"), limit)
 
+    def first(self, query: str, rows: int) -> tuple[Any, bool]:
+        """The first rows of the answer to one SELECT, and whether there are more. Errors: see :meth:`sql`."""
+        require_select(self._connection, query)
+        found = self._answer(f"SELECT * FROM ({query.strip().rstrip(';')}) LIMIT {rows + 1}", None)
+        return found.slice(0, rows), len(found) > rows
+
     def batches(self, query: str, rows: int = 100_000) -> Iterator[Any]:
         """The answer to one SELECT of any length, as Arrow record batches of so many rows. Errors: see :meth:`sql`."""
         require_select(self._connection, query)

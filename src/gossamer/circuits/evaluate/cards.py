@@ -14,8 +14,9 @@ from gossamer.circuits.evaluate.evaluator import Evaluator
 from gossamer.circuits.nodes import Nodes, SiteNodes
 from gossamer.circuits.results import NodeCard
 from gossamer.circuits.splice import Splice
-from gossamer.features import CardSource, Feature, FeatureCard, feature_cards
+from gossamer.features import Feature, FeatureCard, feature_cards
 from gossamer.features.examples import ExampleSettings
+from gossamer.features.feature_card import CardSource
 from gossamer.features.lens import writes_to_stream
 from gossamer.model.site import Site
 from gossamer.replacement.replacement_model import frozen_weights

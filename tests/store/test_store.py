@@ -6,7 +6,7 @@ import math
 import random
 import re
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import numpy as np
 import pandas
@@ -211,6 +211,23 @@ def test_all_tokens_of_a_latent_above_thresholds(store, truth):
             store.tokens_of(feature, **options)
     with pytest.raises(UsageError, match=r"feature resid_post\.0/40: a latent of resid_post\.0 \(0 to 39\)"):
         store.tokens_of("resid_post.0/40")
+
+
+def test_words_of_a_latent_are_those_on_which_it_adds_up_to_most(store):
+    feature = Feature(SITES[0], 7)
+    sums, largest, times = defaultdict(float), defaultdict(float), defaultdict(int)
+    for row in store.tokens_of(feature).to_pylist():
+        sums[row["token"]] += row["value"]
+        largest[row["token"]] = max(largest[row["token"]], row["value"])
+        times[row["token"]] += 1
+    counted = Counter(store.sql("SELECT token FROM tokens WHERE counted")["token"].to_pylist())
+    rows = store.words_of(str(feature), limit=5).to_pylist()
+    assert [row["token"] for row in rows] == sorted(sums, key=sums.__getitem__, reverse=True)[:5]
+    for row in rows:
+        token = row["token"]
+        assert (row["active"], row["occurrences"], row["maximum"]) == (times[token], counted[token], largest[token])
+        assert row["total"] == pytest.approx(sums[token])
+        assert row["mean"] == pytest.approx(sums[token] / counted[token])
 
 
 def test_all_latents_of_a_token(store, truth):

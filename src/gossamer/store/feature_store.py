@@ -19,7 +19,7 @@ from gossamer.store import explanations, search
 from gossamer.store.cards import read_cards
 from gossamer.store.database import connect, create_views, database_errors, quoted, require_select
 from gossamer.store.location import locate
-from gossamer.store.manifest import StoreManifest, damaged_files
+from gossamer.store.manifest import EXPLANATIONS, StoreManifest, damaged_files
 from gossamer.store.source import stored_dictionary
 
 # Rows of an answer, unless a caller asks for more or for batches.
@@ -48,8 +48,7 @@ class FeatureStore:
             raise UsageError(f"{url}: a complete store expected, found {done} and no full summary; build it again")
         for name, what in damaged_files(self._location, self.manifest, hashes=False).items():
             raise GossamerError(f"{self._location.path(name)}: damaged ({what}); build the store again with --repair")
-        self._connection = connect(self._location)
-        create_views(self._connection, self._location, self.manifest)
+        self._connect()
 
     __repr__ = short_repr
 
@@ -66,6 +65,11 @@ class FeatureStore:
     def close(self) -> None:
         """Let go of the files."""
         self._connection.close()
+
+    def _connect(self) -> None:
+        self._connection = connect(self._location)
+        with database_errors(self.url):
+            create_views(self._connection, self._location, self.manifest)
 
     @property
     def sites(self) -> list[Site]:
@@ -120,8 +124,9 @@ class FeatureStore:
             )
 
     def verify(self) -> dict[str, str]:
-        """Files that differ from their SHA-256, with what is wrong with each; reads all of them."""
-        return damaged_files(self._location, self.manifest)
+        """Files that differ from their SHA-256 (explanations: from their own checksums), with what is wrong with each;
+        reads all of them."""
+        return damage(self.url)[1]
 
     def sql(self, query: str, *, limit: int | None = LIMIT) -> Any:
         """The answer to one SELECT, as an Arrow table.
@@ -185,6 +190,28 @@ class FeatureStore:
         return self._answer(
             f"SELECT document, position, token, text, value FROM activations "
             f"WHERE site = {quoted(site)} AND latent = {latent} AND value > {level!r} ORDER BY {order}",
+            LIMIT,
+        )
+
+    def words_of(self, feature: Feature | str, *, limit: int = 20) -> Any:
+        """The tokens of the vocabulary on which a latent's activation adds up to most.
+
+        Columns: token, text, active (times that it is active there), occurrences (that count), total, mean (over the
+        occurrences) and maximum of its activation.
+
+        Raises:
+            UsageError: no such latent.
+        """
+        site, latent = self._known(feature)
+        own = (
+            "SELECT token, text, count(*) AS active, sum(value::DOUBLE) AS total, max(value) AS maximum FROM "
+            f"activations WHERE site = {quoted(site)} AND latent = {latent} GROUP BY token, text "
+            f"ORDER BY total DESC, token LIMIT {int(limit)}"
+        )
+        counted = "SELECT token, count(*) AS occurrences FROM tokens WHERE counted GROUP BY token"
+        return self._answer(
+            "SELECT token, text, active, occurrences, total, total / occurrences AS mean, maximum "
+            f"FROM ({own}) JOIN ({counted}) USING (token) ORDER BY total DESC, token",
             LIMIT,
         )
 
@@ -257,8 +284,7 @@ class FeatureStore:
         with self._location.lock():
             explanations.add(self._location, named, method)
         self._connection.close()
-        self._connection = connect(self._location)
-        create_views(self._connection, self._location, self.manifest)
+        self._connect()
 
     def cards(self, features: Iterable[Feature | str]) -> dict[Feature, FeatureCard]:
         """The card of each feature, as :func:`gossamer.features.feature_cards` makes it of a text.
@@ -309,4 +335,9 @@ def damage(url: str | Path) -> tuple[StoreManifest, dict[str, str]]:
     """The manifest of a store, complete or not, and its damaged files; see :meth:`FeatureStore.verify`."""
     location = locate(url)
     manifest = StoreManifest.load(location)
-    return manifest, damaged_files(location, manifest)
+    found = damaged_files(location, manifest)
+    try:
+        explanations.read(location)
+    except GossamerError:
+        found[EXPLANATIONS] = "damaged; --repair cannot write it: delete it and explain again"
+    return manifest, found

@@ -6,6 +6,8 @@ import math
 import random
 import re
 import shutil
+import signal
+import threading
 from collections import Counter, defaultdict
 
 import numpy as np
@@ -354,6 +356,17 @@ def test_what_would_return_too_many_rows_is_refused_and_can_be_had_in_batches(st
     first = next(iter(store.batches(query, 1000)))
     assert 0 < len(first) <= 4096
     assert sum(map(len, store.batches("SELECT * FROM activations;", 1000))) == store.manifest.entries
+
+
+def test_ctrl_c_ends_a_query_that_does_not(store):
+    if threading.current_thread() is not threading.main_thread():
+        pytest.skip("signals reach the main thread alone")
+    stop = threading.Timer(0.2, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+    stop.start()
+    with pytest.raises(KeyboardInterrupt):
+        store.sql("SELECT count(*) FROM activations a, activations b, activations c, activations d")
+    stop.join()
+    assert store.sql("SELECT count(*) AS n FROM activations")["n"].to_pylist() == [store.manifest.entries]
 
 
 @pytest.mark.parametrize(

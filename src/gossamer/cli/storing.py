@@ -181,10 +181,14 @@ def query(
         elif tokens_of is not None:
             _tell(opened.tokens_of(tokens_of, strongest=limit).to_pylist(), as_json)
         elif place is not None:
-            _tell(opened.latents_at(*place).slice(0, limit).to_pylist(), as_json)
+            rows = opened.latents_at(*place).slice(0, limit).to_pylist()
+            _tell(rows if as_json else list(_short(opened, rows, ["value"])), as_json)
         elif searched:
             rows = opened.search(wanted, limit=limit).to_pylist()
-            _tell(rows if as_json else list(_short(opened, rows)), as_json)
+            # What was looked for by statistics alone has no score of its own.
+            scored = ["score"] if (token, word, explanation) != (None, None, None) else []
+            columns = [*scored, "active", "density", "maximum"]
+            _tell(rows if as_json else list(_short(opened, rows, columns)), as_json)
         else:
             _tell_contents(opened, as_json)
 
@@ -217,14 +221,13 @@ def _card(opened: Any, feature: str, relations: Path | None) -> Any:
     return RelatedCards(opened, found).cards([parsed])[parsed]
 
 
-def _short(opened: Any, rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """What fits a line of each latent that was found."""
+def _short(opened: Any, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """What fits a line of each latent that was found: some of what is known, and what its card calls it."""
     from gossamer.features import Feature
 
     cards = opened.cards([Feature.parse(f"{row['site']}/{row['latent']}") for row in rows])
     for row, card in zip(rows, cards.values(), strict=True):
-        numbers = {name: row[name] for name in ("score", "active", "density", "maximum")}
-        yield {"feature": str(card.feature), **numbers, "what it is": card.label}
+        yield {"feature": str(card.feature), **{name: row[name] for name in columns}, "what it is": card.label}
 
 
 def _tell(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:

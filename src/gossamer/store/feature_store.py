@@ -17,7 +17,7 @@ from gossamer.results import digest
 from gossamer.results.difference import difference
 from gossamer.store import explanations, search
 from gossamer.store.cards import read_cards
-from gossamer.store.database import connect, create_views, database_errors, quoted, require_select
+from gossamer.store.database import connect, create_views, database_errors, interruptible, quoted, require_select
 from gossamer.store.location import locate
 from gossamer.store.manifest import EXPLANATIONS, StoreManifest, damaged_files
 from gossamer.store.source import stored_dictionary
@@ -145,7 +145,7 @@ class FeatureStore:
     def first(self, query: str, rows: int) -> tuple[Any, bool]:
         """The first rows of the answer to one SELECT, and whether there are more. Errors: see :meth:`sql`."""
         require_select(self._connection, query)
-        found = self._answer(f"SELECT * FROM ({query.strip().rstrip(';')}) LIMIT {rows + 1}", None)
+        found = self._rows(query.strip().rstrip(";"), rows + 1)
         return found.slice(0, rows), len(found) > rows
 
     def batches(self, query: str, rows: int = 100_000) -> Iterator[Any]:
@@ -156,15 +156,19 @@ class FeatureStore:
             yield from cursor.sql(query).to_arrow_reader(rows)
 
     def _answer(self, query: str, limit: int | None) -> Any:
-        with database_errors(query):
-            limited = query if limit is None else f"SELECT * FROM ({query}) LIMIT {limit + 1}"
-            found = self._connection.sql(limited).to_arrow_table()
+        found = self._rows(query, None if limit is None else limit + 1)
         if limit is not None and len(found) > limit:
             raise UsageError(
                 f"query: at most {limit:,} rows expected, found more; ask for fewer (LIMIT, WHERE, GROUP BY), for "
                 "limit=None, or for batches()"
             )
         return found
+
+    def _rows(self, query: str, most: int | None) -> Any:
+        """At most so many rows of an answer."""
+        with database_errors(query):
+            limited = query if most is None else f"SELECT * FROM ({query}) LIMIT {most}"
+            return interruptible(self._connection, lambda: self._connection.sql(limited).to_arrow_table())
 
     def tokens_of(
         self,

@@ -41,6 +41,8 @@ def build(
     words: Annotated[int, typer.Option(help="Logit-lens words each way; 0 for none.")] = 8,
     neighbours: Annotated[int, typer.Option(help="Latents with the nearest decoder rows; 0 for none.")] = 8,
     repair: Annotated[bool, typer.Option("--repair", help="Write damaged files anew, each alone.")] = False,
+    engine: options.Engine = None,
+    workers: options.Workers = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     family: options.FamilyFile = None,
@@ -53,6 +55,7 @@ def build(
     early.require_dictionaries(dictionaries)
     facts = early.dictionary_facts(fact)
     early.require_texts([text])
+    early.engine_address(engine, workers)
 
     from gossamer.activations import read_texts
     from gossamer.progress import progress_bars
@@ -60,13 +63,12 @@ def build(
 
     settings = StoreSettings(context=context, bos=bos, threshold=threshold, words=words, neighbours=neighbours)
     texts = read_texts(text, text_key)
-    texts = texts if rows is None else texts[: inputs.at_least("--rows", rows, 1)]
+    texts = texts if rows is None else texts[: early.at_least("--rows", rows, 1)]
     network = inputs.language_model(model, device, dtype, family)
     chosen = inputs.dictionary_set(network, model, dictionaries, facts=facts, allow_other_model=allow_other_model)
-    with progress_bars(err):
-        manifest = build_store(
-            network, chosen, texts, url, settings=settings, repair=repair, allow_other_model=allow_other_model
-        )
+    checks = {"repair": repair, "allow_other_model": allow_other_model}
+    with inputs.engine(engine, workers, network) as shared_out, progress_bars(err):
+        manifest = build_store(network, chosen, texts, url, settings=settings, engine=shared_out, **checks)
     size = sum(file.size for file in manifest.files.values())
     if as_json:
         counts = {name: getattr(manifest, name) for name in ("documents", "split", "empty", "tokens", "entries")}
@@ -161,7 +163,7 @@ def query(
         )
     if relations is not None and feature is None:
         raise UsageError("--relations: for the card of a latent; give --feature too")
-    inputs.at_least("--limit", limit, 1)
+    early.at_least("--limit", limit, 1)
     bounds = [_bounds(f"--{name}", text) for name, text in (("density", density), ("maximum", maximum))]
     place = None if latents_at is None else inputs.numbers("--latents-at", latents_at)
     if place is not None and len(place) != 2:

@@ -35,6 +35,7 @@ from gossamer.relations.measures import DECODER_COSINE, MEASURES, PairCounts, fi
 from gossamer.relations.neighbours import RelatedCards, related_neighbours
 from gossamer.relations.relate import ActiveAbove, adjacent, relate
 from gossamer.relations.relation import BestPartner, Keep, RelatedPairs, Relation
+from gossamer.relations.saved import relate_in_folder
 from gossamer.relations.storage import load_relation, save_relation
 from gossamer.relations.truth_tables import TruthTable, truth_tables
 
@@ -84,6 +85,7 @@ __all__ = [
     "read_node_link",
     "read_parquet",
     "relate",
+    "relate_in_folder",
     "related_neighbours",
     "reversed_pair",
     "sankey",

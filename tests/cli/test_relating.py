@@ -65,7 +65,8 @@ def test_with_a_store_gates_and_nodes_say_what_latents_are(gossamer, inputs, tmp
     nodes = json.loads((out / "graph.json").read_text())["nodes"]
     assert nodes
     assert all(one["explanation"] == f"<{one['source']}/{one['feature']}> | it" for one in nodes)
-    assert [line.endswith("what they are |") for line in (out / "gates.md").read_text().splitlines() if "kind" in line]
+    heads = [line for line in (out / "gates.md").read_text().splitlines() if "truth table" in line]
+    assert [head.rpartition("truth table")[2].strip(" |") for head in heads] == ["what they are"] * 2
     busiest = "SELECT latent FROM statistics WHERE site = 'resid_post.1' ORDER BY active DESC LIMIT 1"
     (row,) = json.loads(gossamer("store", "query", store, "--sql", busiest, "--json").out)["rows"]
     feature = f"resid_post.1/{row['latent']}"

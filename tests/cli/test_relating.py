@@ -51,6 +51,37 @@ def test_relations_then_lifecycle(gossamer, inputs, tmp_path):
     assert {"sankey.png", "sweep.png", "lifecycle.md"} <= {path.name for path in out.iterdir()}
 
 
+def test_with_a_store_gates_and_nodes_say_what_latents_are(gossamer, inputs, tmp_path):
+    store, out = tmp_path / "store", tmp_path / "out"
+    built = gossamer("store", "build", inputs[0], store, *inputs[1:])
+    assert built.code == 0, built.err
+    said = tmp_path / "said.jsonl"
+    features = [f"resid_post.{layer}/{latent}" for layer in range(3) for latent in range(24)]
+    said.write_text("".join(json.dumps({"feature": one, "text": f"<{one}> | it"}) + "\n" for one in features))
+    assert "72 explanations kept" in gossamer("store", "explain", store, said).out
+    asked = ("--threshold", "0.3", "--measure", "jaccard", "--gates", "--least", "3")
+    ran = gossamer("relate", *inputs, "--out", out, *asked, "--store", store)
+    assert ran.code == 0, ran.err
+    nodes = json.loads((out / "graph.json").read_text())["nodes"]
+    assert nodes
+    assert all(one["explanation"] == f"<{one['source']}/{one['feature']}> | it" for one in nodes)
+    heads = [line for line in (out / "gates.md").read_text().splitlines() if "truth table" in line]
+    assert [head.rpartition("truth table")[2].strip(" |") for head in heads] == ["what they are"] * 2
+    busiest = "SELECT latent FROM statistics WHERE site = 'resid_post.1' ORDER BY active DESC LIMIT 1"
+    (row,) = json.loads(gossamer("store", "query", store, "--sql", busiest, "--json").out)["rows"]
+    feature = f"resid_post.1/{row['latent']}"
+    card = gossamer("store", "query", store, "--feature", feature, "--relations", out)
+    assert f"said to be: <{feature}> | it" in card.out
+    assert "near by decoder cosine: resid_post." in card.out
+    assert "near by pearson: resid_post." in card.out
+    made = Dictionary.load(tmp_path / "dictionaries" / "resid_post.0")
+    made.W_dec.data += 1
+    made.save(tmp_path / "other")
+    other = gossamer("relate", *inputs[:4], tmp_path / "other", "--allow-other-model", "--out", out, "--store", store)
+    assert other.code == 2
+    assert "of another model or dictionary (resid_post.0: " in other.err
+
+
 def test_requests_that_cannot_be_meant_are_refused(gossamer, inputs, tmp_path):
     for more, said in (
         (("--pair", "resid_post.0>z.9"), "--pair: two of"),

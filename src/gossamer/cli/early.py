@@ -126,6 +126,12 @@ def require_task(name: str | None) -> None:
         raise UsageError(f"task: expected one of {', '.join(TASKS)}, or a file of prompts; found {name!r}")
 
 
+def require_store(url: str | None) -> None:
+    """Refuse a local folder that is no feature store; URLs are looked at later."""
+    if url is not None and "://" not in url and not (Path(url) / "store.json").is_file():
+        raise UsageError(f"{url}: a feature store expected, found no store.json; build one first")
+
+
 def require_files(paths: Iterable[Path] | None, what: str) -> None:
     """Refuse files that are not there."""
     for path in paths or ():

@@ -1,6 +1,5 @@
 """`gossamer relate` and `gossamer lifecycle`: which features belong together across layers."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,6 +47,7 @@ def relate(
     ] = None,
     gates: Annotated[bool, typer.Option("--gates", help="Look for AND, OR, XOR and AND NOT as well.")] = False,
     null: Annotated[bool, typer.Option("--null/--no-null", help="Count shuffled documents beside.")] = True,
+    store: options.CardsFrom = None,
     block_rows: Annotated[int, typer.Option(help="Rows counted and saved together.")] = 128,
     engine: options.Engine = None,
     workers: options.Workers = None,
@@ -61,11 +61,12 @@ def relate(
     """Count which latents of several sites are active together, all pairs of sites in one pass of a text.
 
     Writes a file a pair, and graph.json (node-link), graph.graphml and graph.parquet of the pairs above the threshold;
-    with --gates also gates.md, with truth tables. The command can be stopped at any moment and goes on where it
-    stopped, to the same files.
+    with --gates also gates.md, with truth tables. With --store, nodes of graph.json and gates say what latents are. The
+    command can be stopped at any moment and goes on where it stopped, to the same files.
     """
     facts = early.dictionary_facts(fact)
     early.require_texts([text])
+    early.require_store(store)
     early.engine_address(engine, workers)
     if threshold is None and not null:
         raise UsageError("--threshold: a number expected with --no-null, as nothing calibrates it; give one")
@@ -86,14 +87,21 @@ def relate(
     length = min(context, network.n_context)
     config = RowConfig(context=length, bos=0.0 if bos_id(network) is None else 1.0)
     stream = ModelLatents(sources, DocumentRows.of(network, texts, config), seed=seed)
-    with folder_lock(output), inputs.engine(engine, workers, network) as counting, progress_bars(err):
+    with (
+        folder_lock(output),
+        inputs.feature_store(store) as source,
+        inputs.engine(engine, workers, network) as counting,
+        progress_bars(err),
+    ):
+        if source is not None:
+            source.require(network, found)
         counts = {"null": null, "block_rows": block_rows, "engine": counting}
         relations = relate_in_folder(stream, pairs, output, activity=active, keep=keep, **counts)
         chosen = threshold
         if chosen is None:
             chosen = max(max(one.edge_threshold(measure) for one in relations.values()), 1e-6)
-        graph = _graph(relations, measure, chosen, output, f"{measure} of {network.title} on {text.name}")
-        count = _gates(stream, relations, active, output) if gates else None
+        graph = _graph(relations, measure, chosen, output, f"{measure} of {network.title} on {text.name}", source)
+        count = _gates(stream, relations, active, output, source) if gates else None
     said = {"tokens": next(iter(relations.values())).tokens, "measure": measure, "threshold": chosen}
     said |= {"nodes": len(graph), "edges": len(graph.heads), "gates": count}
     if as_json:
@@ -106,13 +114,17 @@ def relate(
     out.print(f"wrote {output}", soft_wrap=True)
 
 
-def _graph(relations: Any, measure: str, threshold: float, folder: Path, description: str) -> Any:
-    """The graph of the pairs above the threshold, written in its three formats."""
+def _graph(relations: Any, measure: str, threshold: float, folder: Path, description: str, source: Any) -> Any:
+    """The graph of the pairs above the threshold, written in its three formats; what nodes are is said by `source`."""
     from gossamer.relations import RelationGraph
     from gossamer.relations.graph_files import write_graphml, write_node_link, write_parquet
 
     graph = RelationGraph.of(list(relations.values()), measure, threshold)
-    write_node_link(graph, folder / "graph.json", description=description)
+    said = None
+    if source is not None:
+        cards = source.cards(graph.features)
+        said = {name: cards[one].label for name, one in zip(graph.ids, graph.features, strict=True)}
+    write_node_link(graph, folder / "graph.json", description=description, explanations=said)
     write_graphml(graph, folder / "graph.graphml")
     write_parquet(graph, folder / "graph.parquet")
     return graph
@@ -127,13 +139,13 @@ def _pair(text: str, sources: Any) -> Any:
     return SitePair(*parts)
 
 
-def _gates(stream: Any, relations: Any, active: Any, folder: Path) -> int:
+def _gates(stream: Any, relations: Any, active: Any, folder: Path, source: Any) -> int:
     from gossamer import files
     from gossamer.relations import find_gates
     from gossamer.report.relations import gates_table
 
     found = {pair: find_gates(stream, relation, active=active) for pair, relation in relations.items()}
-    text = "\n".join(f"## {pair}\n\n{gates_table(gates)}" for pair, gates in found.items())
+    text = "\n".join(f"## {pair}\n\n{gates_table(gates, pair, source)}" for pair, gates in found.items())
     files.write_text(folder / "gates.md", text)
     return sum(map(len, found.values()))
 
@@ -154,15 +166,10 @@ def lifecycle(
     """
     from gossamer.relations import LifecycleSettings
     from gossamer.relations import lifecycle as lifecycle_of
-    from gossamer.relations.saved import TAIL
-    from gossamer.relations.storage import load_relation
     from gossamer.report.relations import lifecycle_table, write_lifecycle
 
     settings = LifecycleSettings(measure, threshold, matching)
-    paths = sorted(folder.glob(f"*{TAIL}"))
-    if not paths:
-        raise UsageError(f"{folder}: relations expected, found none; make them with 'gossamer relate'")
-    relations = _in_order([load_relation(path) for path in paths])
+    relations = relations_in(folder)
     chain = [lifecycle_of(one, settings) for one in relations]
     named = {str(one.pair): one for one in relations}
     picture = write_lifecycle(named, chain, folder, [measure])
@@ -174,8 +181,15 @@ def lifecycle(
     out.print(f"wrote {picture} with sweep.png and lifecycle.md", soft_wrap=True)
 
 
-def _in_order(relations: Sequence[Any]) -> list[Any]:
-    """From the first site on, each pair after the one that ends where it begins."""
+def relations_in(folder: Path) -> list[Any]:
+    """What `gossamer relate` wrote to a folder, from the first site on, each pair after the one that ends where it
+    begins."""
     from gossamer.model import Site
+    from gossamer.relations.saved import TAIL
+    from gossamer.relations.storage import load_relation
 
+    paths = sorted(folder.glob(f"*{TAIL}"))
+    if not paths:
+        raise UsageError(f"{folder}: relations expected, found none; make them with 'gossamer relate'")
+    relations = [load_relation(path) for path in paths]
     return sorted(relations, key=lambda one: [Site.parse(name.partition("@")[0]) for name in one.pair])

@@ -32,6 +32,7 @@ from gossamer.relations.lifecycle import (
     threshold_sweep,
 )
 from gossamer.relations.measures import DECODER_COSINE, MEASURES, PairCounts, fisher_z, support_needed, wilson
+from gossamer.relations.neighbours import RelatedCards, related_neighbours
 from gossamer.relations.relate import ActiveAbove, adjacent, relate
 from gossamer.relations.relation import BestPartner, Keep, RelatedPairs, Relation
 from gossamer.relations.saved import relate_in_folder
@@ -60,6 +61,7 @@ __all__ = [
     "ModelLatents",
     "PairCounts",
     "RankAgreement",
+    "RelatedCards",
     "RelatedPairs",
     "Relation",
     "RelationGraph",
@@ -84,6 +86,7 @@ __all__ = [
     "read_parquet",
     "relate",
     "relate_in_folder",
+    "related_neighbours",
     "reversed_pair",
     "sankey",
     "save_relation",

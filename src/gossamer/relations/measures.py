@@ -20,6 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.features import neighbours
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 # The normal quantile of 95 % intervals.
@@ -102,7 +104,7 @@ MEASURES: Mapping[str, Callable[[PairCounts], Floats]] = {
     "cosine": cosine,
     "pearson": pearson,
 }
-DECODER_COSINE = "decoder_cosine"
+DECODER_COSINE = neighbours.DECODER_COSINE
 
 
 def wilson(successes: Floats | Ints, trials: Floats | Ints, z: float = Z) -> tuple[Floats, Floats]:

@@ -145,7 +145,7 @@ class FeatureStore:
         Raises:
             UsageError: no such latent, a threshold outside its range, or more than a million rows.
         """
-        site, latent = self._known(feature)
+        site, latent = self.resolve(feature)
         level = _level(above, relative, lambda: self._statistic(site, latent, "maximum"))
         order = "document, position" if strongest is None else f"value DESC, document, position LIMIT {int(strongest)}"
         return self._answer(
@@ -219,7 +219,7 @@ class FeatureStore:
         """
         named = {Feature.parse(f"{site}/{latent}"): text for (site, latent), text in texts.items()}
         for feature in named:
-            self._known(feature)
+            self.resolve(feature)
         with self._location.lock():
             explanations.add(self._location, named, method)
         self._connection.close()
@@ -234,7 +234,7 @@ class FeatureStore:
         Raises:
             UsageError: a latent that the store has not.
         """
-        known = [Feature.parse("/".join(map(str, self._known(one)))) for one in features]
+        known = [Feature.parse("/".join(map(str, self.resolve(one)))) for one in features]
         return {feature: self._card(feature) for feature in dict.fromkeys(known)}
 
     def card(self, feature: Feature | str) -> FeatureCard:
@@ -289,7 +289,12 @@ class FeatureStore:
         found = self._answer(f"SELECT {name} FROM statistics WHERE site = {quoted(site)} AND latent = {latent}", LIMIT)
         return float(found[name][0].as_py() or 0.0)
 
-    def _known(self, feature: Feature | str) -> tuple[str, int]:
+    def resolve(self, feature: Feature | str) -> tuple[str, int]:
+        """The site and latent of a feature, as the tables have them.
+
+        Raises:
+            UsageError: a latent that the store has not.
+        """
         parsed = Feature.parse(feature) if isinstance(feature, str) else feature
         site, latent = str(Site.of(parsed.site)), int(parsed.latent)
         stored = self.manifest.dictionaries.get(site)

@@ -138,6 +138,8 @@ class Score:
         right, wrong, unparsed, error: how the items ended.
         worst, best: the value if all failures were wrong, and if all were right.
         reason: why there is no value.
+        outcomes: a letter an item, in the order in which they were shown: of an active one A (said active), a (said
+            silent), U (unparsed), E (error); of a silent one S (said silent), s (said active), u, e.
     """
 
     scorer: str
@@ -153,6 +155,7 @@ class Score:
     worst: float | None = None
     best: float | None = None
     reason: str = ""
+    outcomes: str = ""
 
     __repr__ = short_repr
 
@@ -174,6 +177,7 @@ def classified(scorer: str, truths: Sequence[bool], answers: Sequence[Answer]) -
     A feature of which more than a fifth of the items failed, or of which one class has no answer, is unscored.
     """
     answered = [(truth, one) for truth, one in zip(truths, answers, strict=True) if one.prediction is not None]
+    letters = "".join(_letter(truth, one) for truth, one in zip(truths, answers, strict=True))
     counts = {
         "right": sum(truth == one.prediction for truth, one in answered),
         "wrong": sum(truth != one.prediction for truth, one in answered),
@@ -185,7 +189,7 @@ def classified(scorer: str, truths: Sequence[bool], answers: Sequence[Answer]) -
     tp, fn, tn, fp = _confusion(answered)
     if share > MOST_FAILURES or not (tp + fn and tn + fp):
         reason = f"{share:.0%} of the items failed" if share > MOST_FAILURES else "no items of one of the two kinds"
-        return Score(scorer, None, worst=bounds[0], best=bounds[1], reason=reason, **counts)
+        return Score(scorer, None, worst=bounds[0], best=bounds[1], reason=reason, outcomes=letters, **counts)
     found = balanced_accuracy(tp, fn, tn, fp)
     return Score(
         scorer,
@@ -196,8 +200,17 @@ def classified(scorer: str, truths: Sequence[bool], answers: Sequence[Answer]) -
         {"f1": f1(tp, fn, fp)},
         worst=bounds[0],
         best=bounds[1],
+        outcomes=letters,
         **counts,
     )
+
+
+def _letter(truth: bool, answer: Answer) -> str:
+    if answer.failure is not None:
+        letter = answer.failure.value[0]
+        return letter.upper() if truth else letter
+    letter = "a" if truth else "s"
+    return letter.upper() if answer.prediction == truth else letter
 
 
 def _confusion(answered: Sequence[tuple[bool, Answer]]) -> tuple[int, int, int, int]:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from gossamer.display import short_repr
 from gossamer.results import digest
@@ -105,6 +105,7 @@ class Reply:
         yield f"error {self.error!r}" if self.error else repr(self.text[:80])
 
 
+@runtime_checkable
 class Chat(Protocol):
     """A language model that answers questions.
 
@@ -123,6 +124,7 @@ class Chat(Protocol):
         """
 
 
+@runtime_checkable
 class PromptScorer(Protocol):
     """A language model that says how likely the tokens of a prompt are."""
 

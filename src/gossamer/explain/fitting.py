@@ -58,7 +58,7 @@ class RuleFinder:
     """
 
     def __init__(self, corpus: WindowedCorpus) -> None:
-        self._corpus = corpus
+        self.corpus = corpus
         rows, self._fit_inside = corpus.rows(TRAIN)
         self._fit = FitText(rows)
         self._choose, self._choose_inside = corpus.rows(VALIDATION)
@@ -66,7 +66,7 @@ class RuleFinder:
     __repr__ = short_repr
 
     def _facts(self) -> Iterator[str]:
-        yield repr(self._corpus)
+        yield repr(self.corpus)
 
     def find(self, values: Float[np.ndarray, "tokens"], raised: Sequence[str] = ()) -> FoundRule:
         """The rule of a feature, given its activation at every token of the corpus.

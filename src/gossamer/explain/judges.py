@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -43,6 +43,7 @@ class Marked:
         return self.window.marked(self.places)
 
 
+@runtime_checkable
 class Judge(Protocol):
     """Answers about texts, given an explanation.
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ _QUERY = "Find texts in which this occurs: "
 _NEW_TOKENS = 20
 
 
+@runtime_checkable
 class Embedder(Protocol):
     """Anything that turns texts into vectors."""
 

@@ -12,7 +12,7 @@ token of that word whatever its case and spaces. See :mod:`gossamer.explain.gram
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -112,6 +112,7 @@ class Clause:
         return _KIND_BITS + _NUMBER_BITS + patterns + (0.0 if self.first is None else _NUMBER_BITS)
 
 
+@runtime_checkable
 class Executable(Protocol):
     """An explanation that a program can follow."""
 

@@ -9,7 +9,14 @@ from gossamer.store.location import EXTRA, Location
 from gossamer.store.manifest import EXPLANATIONS
 from gossamer.store.parquet import Rows
 
-_KINDS = {"site": "string", "latent": "int32", "text": "string", "method": "string"}
+_KINDS = {
+    "site": "string",
+    "latent": "int32",
+    "text": "string",
+    "method": "string",
+    "scorer": "string",
+    "score": "float64",
+}
 
 
 def exist(location: Location) -> bool:
@@ -17,15 +24,22 @@ def exist(location: Location) -> bool:
     return location.size(EXPLANATIONS) is not None
 
 
-def add(location: Location, texts: Mapping[Feature, str], method: str) -> None:
-    """Write texts, and those of other latents that are there. The location is held by this process."""
+def add(
+    location: Location, texts: Mapping[Feature, str], method: str, scores: Mapping[Feature, float], scorer: str
+) -> None:
+    """Write texts with their scores, and those of other latents that are there; the location is held by this process.
+
+    Files of before scores are read as well.
+    """
     found: dict[tuple[str, int], dict[str, object]] = {}
     if exist(location):
         files = needed("pyarrow.parquet", "a feature store", EXTRA)
         rows = files.read_table(io.BytesIO(location.read(EXPLANATIONS))).to_pylist()
         found = {(row["site"], row["latent"]): row for row in rows}
     for (site, latent), text in texts.items():
-        found[str(site), latent] = {"site": str(site), "latent": latent, "text": text, "method": method}
+        score = scores.get(Feature(site, latent))
+        row = {"site": str(site), "latent": latent, "text": text, "method": method}
+        found[str(site), latent] = {**row, "scorer": None if score is None else scorer, "score": score}
     table = Rows(_KINDS)
     for key in sorted(found):
         table.add(found[key])

@@ -211,17 +211,31 @@ class FeatureStore:
         """Whether the store has explanations."""
         return explanations.exist(self._location)
 
-    def explain(self, texts: Mapping[Feature, str], method: str = "") -> None:
+    def explain(
+        self,
+        texts: Mapping[Feature, str],
+        method: str = "",
+        *,
+        scores: Mapping[Feature, float] | None = None,
+        scorer: str = "",
+    ) -> None:
         """Keep texts that say what latents stand for, in place of what was said of those latents before.
+
+        Args:
+            texts: the texts.
+            method: how they were made.
+            scores: how well they fit, of those for which that is known.
+            scorer: what measured it.
 
         Raises:
             UsageError: a latent that the store has not, or another process writes there.
         """
-        named = {Feature.parse(f"{site}/{latent}"): text for (site, latent), text in texts.items()}
-        for feature in named:
-            self.resolve(feature)
+        named, measured = (
+            {Feature.parse("/".join(map(str, self.resolve(feature)))): value for feature, value in given.items()}
+            for given in (texts, scores or {})
+        )
         with self._location.lock():
-            explanations.add(self._location, named, method)
+            explanations.add(self._location, named, method, measured, scorer)
         self._connection.close()
         self._connection = connect(self._location)
         create_views(self._connection, self._location, self.manifest)

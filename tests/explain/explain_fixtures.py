@@ -6,7 +6,7 @@ import torch
 from word_model import NAMES, WORDS, tiny_gpt2_model, word_tokenizer
 
 from gossamer.dictionary import Dictionary, DictionaryConfig
-from gossamer.explain import Reply, WindowSettings
+from gossamer.explain import ChatReply, WindowSettings
 from gossamer.explain.windows import Window
 from gossamer.features import Feature
 from gossamer.features.examples import ExampleSettings
@@ -88,5 +88,5 @@ class Script:
             self.requests.append(request)
             answer = self.answers[0] if len(self.answers) == 1 else self.answers.pop(0)
             answer = answer(request) if callable(answer) else answer
-            found.append(answer if isinstance(answer, Reply) else Reply(answer))
+            found.append(answer if isinstance(answer, ChatReply) else ChatReply(answer))
         return found

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gossamer.explain.answers import Answer, Failure, classified, parse_booleans, parse_choices, parse_numbers
+from gossamer.explain.answers import Failure, JudgeAnswer, classified, parse_booleans, parse_choices, parse_numbers
 
 READ = {
     "[1, 0, 1]": [True, False, True],
@@ -66,8 +66,8 @@ def test_choices():
 
 def answers(text):
     """y and n are answers, u and e failures."""
-    made = {"y": Answer(True), "n": Answer(False), "u": Answer(failure=Failure.UNPARSED)}
-    return [made.get(one, Answer(failure=Failure.ERROR)) for one in text]
+    made = {"y": JudgeAnswer(True), "n": JudgeAnswer(False), "u": JudgeAnswer(failure=Failure.UNPARSED)}
+    return [made.get(one, JudgeAnswer(failure=Failure.ERROR)) for one in text]
 
 
 def test_failures_are_counted_and_scored_as_nothing():
@@ -96,6 +96,6 @@ def test_one_kind_of_items_is_no_score():
 
 
 def test_probabilities_have_an_area_only_where_all_have_one():
-    told = [Answer(True, 0.9), Answer(False, 0.2), Answer(True, 0.6), Answer(False, 0.1)]
+    told = [JudgeAnswer(True, 0.9), JudgeAnswer(False, 0.2), JudgeAnswer(True, 0.6), JudgeAnswer(False, 0.1)]
     assert classified("x", [True, True, False, False], told).auroc.value == pytest.approx(0.75)
-    assert classified("x", [True, True, False, False], [*told[:3], Answer(False)]).auroc is None
+    assert classified("x", [True, True, False, False], [*told[:3], JudgeAnswer(False)]).auroc is None

@@ -9,12 +9,12 @@ from explain_fixtures import window
 from scripted_server import FAILURES, MENDED, READABLE, ScriptedServer
 
 from gossamer.errors import GossamerError, UsageError
-from gossamer.explain import ChatJudge, Endpoint, EndpointSettings, Prices, Request
+from gossamer.explain import ChatJudge, ChatRequest, Endpoint, EndpointSettings, Prices
 from gossamer.explain.answers import classified
 
 WINDOWS = [window("the dog ran", 1), window("a cat sat"), window("my dog", 1), window("no one here"), window("dog", 0)]
 TRUTHS = [True, False, True, False, True]
-ASKED = Request("You are asked.", "Say 1.", 5)
+ASKED = ChatRequest("You are asked.", "Say 1.", 5)
 
 
 def endpoint(server, sleeps=None, **settings):
@@ -113,7 +113,7 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(monkeypatch, t
 
 
 def test_answers_are_kept_and_asked_for_once(tmp_path):
-    other = Request("You are asked.", "Say 2.", 5)
+    other = ChatRequest("You are asked.", "Say 2.", 5)
     with ScriptedServer(answer=lambda body: body["messages"][-1]["content"]) as server:
         first = endpoint(server, cache=tmp_path).ask([ASKED, other])
         again = endpoint(server, cache=tmp_path).ask([other, ASKED])
@@ -162,7 +162,7 @@ def test_money_is_counted_and_spent_no_further(tmp_path):
 
 
 def test_what_is_asked_is_openai_s_form():
-    request = Request("s", "u", 7, schema='{"type": "array"}', top_logprobs=5, seed=3)
+    request = ChatRequest("s", "u", 7, schema='{"type": "array"}', top_logprobs=5, seed=3)
     with ScriptedServer(answer=constant("[1]")) as server:
         endpoint(server, structured=True).ask([request])
         endpoint(server).ask([request])

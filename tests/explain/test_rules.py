@@ -6,7 +6,7 @@ import pytest
 
 from gossamer.errors import UsageError
 from gossamer.explain.grammar import parse
-from gossamer.explain.rules import ANY, CLASSES, Clause, Pattern, Rule, Term, WeightedRule
+from gossamer.explain.rules import ANY, CLASSES, Clause, Rule, Term, TokenPattern, WeightedRule
 from gossamer.explain.token_rows import TokenRows
 
 SENTENCES = (
@@ -61,7 +61,7 @@ def test_random_rules_survive_their_sentence(seed):
     def pattern():
         kind = draw.choice(("token", "word", "ends", "starts", *CLASSES))
         text = "".join(draw.choice(letters) for _ in range(draw.randint(1, 5)))
-        return Pattern(kind, "" if kind in CLASSES else text)
+        return TokenPattern(kind, "" if kind in CLASSES else text)
 
     def several(least=1):
         return tuple(pattern() for _ in range(draw.randint(least, 3)))
@@ -114,15 +114,15 @@ def test_a_clause_fires_where_a_loop_says(seed):
     texts = [[draw.choice(words) for _ in range(draw.randint(1, 12))] for _ in range(6)]
     starts = [draw.choice((0, 5)) for _ in texts]
     kinds = (
-        Pattern("token", " a"),
-        Pattern("word", "B"),
-        Pattern("digit"),
-        Pattern("ends", "ing"),
+        TokenPattern("token", " a"),
+        TokenPattern("word", "B"),
+        TokenPattern("digit"),
+        TokenPattern("ends", "ing"),
         *ANY,
-        Pattern("capitalised"),
-        Pattern("newline"),
-        Pattern("punctuation"),
-        Pattern("token", "absent"),
+        TokenPattern("capitalised"),
+        TokenPattern("newline"),
+        TokenPattern("punctuation"),
+        TokenPattern("token", "absent"),
     )
 
     def several(least):

@@ -9,12 +9,12 @@ from explain_fixtures import WINDOWS, Script, feature, planted_store, window
 from scripted_server import with_chances
 
 from gossamer.errors import UsageError
-from gossamer.explain import ChatJudge, Explanation, FeatureWindows, Reply, RuleJudge, WindowedCorpus
+from gossamer.explain import ChatJudge, ChatReply, Explanation, FeatureWindows, RuleJudge, WindowedCorpus
 from gossamer.explain.answers import Failure
 from gossamer.explain.chat import TokenChances
 from gossamer.explain.controls import able, gold_items, judged, shuffled_explanations
 from gossamer.explain.judges import Marked, unknown_places
-from gossamer.explain.scorers import SCORERS, Test, fade, fuzzing, fuzzing_active, intruder, saebench, saebench_windows
+from gossamer.explain.scorers import SCORERS, Trial, fade, fuzzing, fuzzing_active, intruder, saebench, saebench_windows
 from gossamer.explain.windows import feature_windows
 from gossamer.store import FeatureStore
 
@@ -38,23 +38,23 @@ def windows(count=10):
     return FeatureWindows(feature(0), 1.0, positives, positives, positives, negatives, negatives)
 
 
-TEST = Test(windows(), RULE)
+TRIAL = Trial(windows(), RULE)
 
 
 @pytest.mark.parametrize("name", ["detection", "detection_random", "fuzzing", "fuzzing_active", "simulation"])
 def test_a_planted_token_scores_one_and_another_word_does_not(name):
-    found = SCORERS[name](TEST, RuleJudge())
+    found = SCORERS[name](TRIAL, RuleJudge())
     assert found.value == pytest.approx(1.0)
     assert found.failures == 0
     assert found.high == pytest.approx(1.0)
-    wrong = SCORERS[name](Test(windows(), 'activates on " cat" = 1'), RuleJudge())
+    wrong = SCORERS[name](Trial(windows(), 'activates on " cat" = 1'), RuleJudge())
     assert wrong.value is None or wrong.value < 0.75
 
 
 def test_hard_negatives_are_scored_apart():
     hard = tuple(window("a dog here", kind="same tokens") for _ in range(6))
     given = FeatureWindows(feature(0), 1.0, (), (), windows().positives, (*windows().negatives, *hard))
-    test = Test(given, RULE)
+    test = Trial(given, RULE)
     assert SCORERS["detection_random"](test, RuleJudge()).value == 1.0
     assert SCORERS["detection_hard"](test, RuleJudge()).value == 0.5
     assert 0.5 < SCORERS["detection"](test, RuleJudge()).value < 1.0
@@ -62,7 +62,7 @@ def test_hard_negatives_are_scored_apart():
 
 def test_a_sentence_needs_a_judge_that_understands_it():
     with pytest.raises(UsageError, match="need a language model"):
-        SCORERS["detection"](Test(windows(), "dogs"), RuleJudge())
+        SCORERS["detection"](Trial(windows(), "dogs"), RuleJudge())
 
 
 def test_places_of_marks_tell_nothing():
@@ -74,16 +74,16 @@ def test_places_of_marks_tell_nothing():
                 seen[one.window.active].append(one.places)
             return super().fuzz(explanation, items)
 
-    fuzzing(TEST, Looks())
+    fuzzing(TRIAL, Looks())
     assert {len(one) for one in seen[True]} == {len(one) for one in seen[False]} == {1}
     assert {one[0] for one in seen[False]} <= {one[0] for one in seen[True]}
     assert len({one[0] for one in seen[False]}) > 2
 
 
 def test_marks_at_wrong_tokens_of_right_texts():
-    found = fuzzing_active(TEST, RuleJudge())
+    found = fuzzing_active(TRIAL, RuleJudge())
     assert (found.right, found.wrong) == (20, 0)
-    items = [Marked(one, one.strong(0.3)) for one in TEST.windows.positives]
+    items = [Marked(one, one.strong(0.3)) for one in TRIAL.windows.positives]
     assert all("<< dog>>" in one.text for one in items)
 
 
@@ -100,7 +100,7 @@ def answering(word):
 def test_a_language_model_that_answers_right_scores_as_the_rule_does():
     judge = ChatJudge(Script(answering("dog")), logprobs=False)
     for name in ("detection", "fuzzing"):
-        asked, followed = SCORERS[name](TEST, judge), SCORERS[name](TEST, RuleJudge())
+        asked, followed = SCORERS[name](TRIAL, judge), SCORERS[name](TRIAL, RuleJudge())
         if name == "detection":
             assert (asked.value, asked.right) == (followed.value, followed.right)
         else:
@@ -111,7 +111,7 @@ def test_a_language_model_that_answers_right_scores_as_the_rule_does():
 def test_yes_to_everything_and_no_to_everything_are_chance():
     for same in ("1", "0"):
         judge = ChatJudge(Script(lambda request, same=same: f"[{', '.join([same] * request.user.count('Text '))}]"))
-        assert SCORERS["detection"](TEST, judge).value == 0.5
+        assert SCORERS["detection"](TRIAL, judge).value == 0.5
 
 
 def test_failed_simulations_are_left_out_and_are_no_zeros():
@@ -119,14 +119,14 @@ def test_failed_simulations_are_left_out_and_are_no_zeros():
         tokens = [line.split("\t")[1] for line in request.user.splitlines()]
         return json.dumps([10 * int(one == " dog") for one in tokens])
 
-    good = SCORERS["simulation"](TEST, ChatJudge(Script(answer)))
+    good = SCORERS["simulation"](TRIAL, ChatJudge(Script(answer)))
     assert good.value == pytest.approx(1.0)
     # Three of 20 texts fail: the others still correlate perfectly, which zeros would not.
-    answers = [Reply(error="down"), "what?", "[1]", *[answer] * 17]
-    some = SCORERS["simulation"](TEST, ChatJudge(Script(*answers)))
+    answers = [ChatReply(error="down"), "what?", "[1]", *[answer] * 17]
+    some = SCORERS["simulation"](TRIAL, ChatJudge(Script(*answers)))
     assert some.value == pytest.approx(1.0)
     assert (some.right, some.unparsed, some.error) == (17, 2, 1)
-    many = SCORERS["simulation"](TEST, ChatJudge(Script(*["what?"] * 10, *[answer] * 10)))
+    many = SCORERS["simulation"](TRIAL, ChatJudge(Script(*["what?"] * 10, *[answer] * 10)))
     assert many.value is None
     assert "50% of the texts failed" in many.reason
 
@@ -134,13 +134,13 @@ def test_failed_simulations_are_left_out_and_are_no_zeros():
 def test_simulation_a_token_at_a_time_is_the_expected_level():
     def answer(request):
         level = "8" if request.user.endswith("Last token:  dog") else "0"
-        return Reply(level, chances=(TokenChances(level, {level: -0.1, "x": -3.0, "4": -2.0}),))
+        return ChatReply(level, chances=(TokenChances(level, {level: -0.1, "x": -3.0, "4": -2.0}),))
 
     judge = ChatJudge(Script(answer), simulating="one")
     (found,) = judge.simulate("dogs", [window("my dog", 1)])
     weights = [2.718281828**-0.1, 2.718281828**-2.0]
     assert found[1] == pytest.approx((8 * weights[0] + 4 * weights[1]) / sum(weights))
-    silent = ChatJudge(Script(Reply("x", chances=(TokenChances("x", {"x": -0.1}),))), simulating="one")
+    silent = ChatJudge(Script(ChatReply("x", chances=(TokenChances("x", {"x": -0.1}),))), simulating="one")
     assert silent.simulate("dogs", [window("my dog", 1)]) == [Failure.UNPARSED]
 
 
@@ -163,14 +163,14 @@ def test_simulation_of_all_tokens_reads_the_prompt_s_own_chances():
 
 
 def test_none_scores_10_of_14_by_saebench_and_chance_when_balanced():
-    found = saebench(TEST, ChatJudge(Script("None")))
+    found = saebench(TRIAL, ChatJudge(Script("None")))
     assert found.value == pytest.approx(0.714286, abs=1e-6)
     assert found.beside["balanced_accuracy"] == 0.5
-    assert not any(one.active for one in saebench_windows(TEST)[:] if "dog" not in one.text)
-    order = saebench_windows(TEST)
+    assert not any(one.active for one in saebench_windows(TRIAL)[:] if "dog" not in one.text)
+    order = saebench_windows(TRIAL)
     right = ", ".join(str(place) for place, one in enumerate(order, 1) if one.active)
-    assert saebench(TEST, ChatJudge(Script(right))).value == 1.0
-    failed = saebench(TEST, ChatJudge(Script("I think 1 and 2")))
+    assert saebench(TRIAL, ChatJudge(Script(right))).value == 1.0
+    failed = saebench(TRIAL, ChatJudge(Script("I think 1 and 2")))
     assert (failed.value, failed.unparsed) == (None, 14)
 
 
@@ -180,9 +180,9 @@ def test_the_intruder_is_found_without_an_explanation():
         assert RULE not in request.system + request.user
         return f"[{next(number for number, line in lines if 'dog' not in line)}]"
 
-    found = intruder(TEST, ChatJudge(Script(answer)))
+    found = intruder(TRIAL, ChatJudge(Script(answer)))
     assert (found.value, found.right) == (1.0, 2)
-    assert intruder(TEST, ChatJudge(Script("[1]", "who knows"))).value is None
+    assert intruder(TRIAL, ChatJudge(Script("[1]", "who knows"))).value is None
 
 
 def test_fade_keeps_the_sign():
@@ -193,10 +193,10 @@ def test_fade_keeps_the_sign():
 
         return ChatJudge(Script(answer))
 
-    assert fade(TEST, rating(2, 0)).value == 1.0
-    assert fade(TEST, rating(2, 0)).beside["average_precision"] == 1.0
-    assert fade(TEST, rating(0, 2)).value == -1.0
-    same = fade(TEST, rating(1, 1))
+    assert fade(TRIAL, rating(2, 0)).value == 1.0
+    assert fade(TRIAL, rating(2, 0)).beside["average_precision"] == 1.0
+    assert fade(TRIAL, rating(0, 2)).value == -1.0
+    same = fade(TRIAL, rating(1, 1))
     assert same.value is None
     assert "0 texts rated 2" in same.reason
 
@@ -242,7 +242,7 @@ def test_shuffled_sentences_are_all_elsewhere_and_score_half(corpus):
     values = []
     for one in wrong:
         found = feature_windows(corpus, one.feature, corpus.activations(one.feature))
-        values.append(SCORERS["detection"](Test(found, one.text), RuleJudge()).value)
+        values.append(SCORERS["detection"](Trial(found, one.text), RuleJudge()).value)
     assert sum(values) / 3 == pytest.approx(0.5, abs=0.12)
     with pytest.raises(UsageError, match="two features"):
         shuffled_explanations(said[:1])

@@ -7,7 +7,7 @@ import pytest
 from explain_fixtures import WINDOWS, Script, feature, planted_store
 
 from gossamer.errors import GossamerError, UsageError
-from gossamer.explain import ChatJudge, ExplainedFeatures, ExplainSettings, Prices, Study, choose_features
+from gossamer.explain import ChatJudge, ExplainedFeatures, ExplainSettings, ExplanationStudy, Prices, choose_features
 from gossamer.explain.cost import estimate, require_affordable
 from gossamer.store import FeatureStore
 
@@ -24,7 +24,7 @@ def made(tmp_path_factory):
 
 
 def study(made, settings=SETTINGS, latents=LATENTS, **given):
-    return Study(made[0], [feature(one) for one in latents], settings, dictionaries=made[1], **given)
+    return ExplanationStudy(made[0], [feature(one) for one in latents], settings, dictionaries=made[1], **given)
 
 
 def by_feature(found, control=""):
@@ -51,7 +51,7 @@ def test_planted_tokens_are_said_and_score_one(made):
 def test_a_study_that_was_stopped_ends_as_one_that_was_not(made, tmp_path, monkeypatch):
     whole = study(made).run(tmp_path / "whole")
     count = 0
-    original = Study._scored
+    original = ExplanationStudy._scored
 
     def dies(self, *given):
         nonlocal count
@@ -60,7 +60,7 @@ def test_a_study_that_was_stopped_ends_as_one_that_was_not(made, tmp_path, monke
             raise KeyboardInterrupt
         return original(self, *given)
 
-    monkeypatch.setattr(Study, "_scored", dies)
+    monkeypatch.setattr(ExplanationStudy, "_scored", dies)
     with pytest.raises(KeyboardInterrupt):
         study(made).run(tmp_path / "cut")
     monkeypatch.undo()
@@ -141,7 +141,7 @@ def test_what_cannot_be_meant_is_refused(made):
         ExplainSettings(("guess",))
     other = {site: one.__class__(one.config) for site, one in made[1].items()}
     with pytest.raises(UsageError, match="another model or dictionary"):
-        Study(made[0], [feature(0)], SETTINGS, dictionaries=other)
+        ExplanationStudy(made[0], [feature(0)], SETTINGS, dictionaries=other)
 
 
 def test_features_are_drawn_and_not_picked(made):

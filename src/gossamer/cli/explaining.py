@@ -35,7 +35,8 @@ def explain(
         list[str] | None,
         typer.Option(
             help="detection, detection_random, detection_hard, fuzzing, fuzzing_active, simulation; with a language "
-            "model intruder, saebench and fade; repeat. Default: the first six, with a language model detection and fuzzing."
+            "model intruder, saebench and fade; repeat. Default: the first six; with a language model "
+            "detection and fuzzing."
         ),
     ] = None,
     dictionaries: options.Dictionaries = None,
@@ -79,7 +80,7 @@ def explain(
         raise UsageError(f"--neuronpedia: MODEL/SOURCE expected, found {neuronpedia!r}")
 
     from gossamer.dictionary import DictionarySet
-    from gossamer.explain import ExplainSettings, Prices, Study, WindowSettings, choose_features
+    from gossamer.explain import ExplainSettings, ExplanationStudy, Prices, WindowSettings, choose_features
     from gossamer.explain.cost import estimate, require_affordable
     from gossamer.explain.export import read_texts
     from gossamer.explain.scorers import SCORERS
@@ -98,7 +99,7 @@ def explain(
     with FeatureStore(store) as opened, progress_bars(err):
         chosen = [Feature.parse(one) for one in feature or ()] or list(told)
         chosen = chosen or choose_features(opened, count, site=site, seed=seed)
-        study = Study(opened, chosen, settings, dictionaries=given, chat=chat, judge=judge, told=told)
+        study = ExplanationStudy(opened, chosen, settings, dictionaries=given, chat=chat, judge=judge, told=told)
         if chat is not None and not local:
             expected = estimate(study, cost)
             err.print(str(expected), soft_wrap=True)
@@ -108,10 +109,10 @@ def explain(
         if random_weights is not None:
             with FeatureStore(random_weights) as other:
                 same = choose_features(other, len(chosen), site=site, seed=seed)
-                control = Study(other, same, settings, chat=chat, judge=judge).run(output / "random-weights")
-        _write(
-            found, opened, output, control, keep=keep, neuronpedia=None if neuronpedia is None else (parts[0], parts[1])
-        )
+                control = ExplanationStudy(other, same, settings, chat=chat, judge=judge).run(output / "random-weights")
+        _write(found, opened, output, control, keep=keep)
+        if neuronpedia is not None:
+            write_neuronpedia(found, opened, output / "neuronpedia", parts[0], parts[1])
     _say(found, output, control, getattr(chat, "answered_by", set()), model, as_json=as_json)
 
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from gossamer.display import short_repr
-from gossamer.explain.metrics import Estimate, auroc, balanced_accuracy, f1
+from gossamer.explain.metrics import ScoreInterval, auroc, balanced_accuracy, f1
 
 Value = TypeVar("Value")
 _LIST = re.compile(r"\[[^\[\]]*\]")
@@ -27,7 +27,7 @@ class Failure(StrEnum):
 
 
 @dataclass(frozen=True)
-class Answer:
+class JudgeAnswer:
     """A judge's answer to one item.
 
     Attributes:
@@ -125,7 +125,7 @@ def _number(value: Any) -> float | None:
 
 
 @dataclass(frozen=True)
-class Score:
+class ExplanationScore:
     """What one scorer found for one explanation.
 
     Attributes:
@@ -146,7 +146,7 @@ class Score:
     value: float | None
     low: float | None = None
     high: float | None = None
-    auroc: Estimate | None = None
+    auroc: ScoreInterval | None = None
     beside: Mapping[str, float] = field(default_factory=dict)
     right: int = 0
     wrong: int = 0
@@ -171,7 +171,7 @@ class Score:
         return (self.unparsed + self.error) / count if count else 0.0
 
 
-def classified(scorer: str, truths: Sequence[bool], answers: Sequence[Answer]) -> Score:
+def classified(scorer: str, truths: Sequence[bool], answers: Sequence[JudgeAnswer]) -> ExplanationScore:
     """Balanced accuracy over the items that were answered, with the others counted beside it.
 
     A feature of which more than a fifth of the items failed, or of which one class has no answer, is unscored.
@@ -189,9 +189,11 @@ def classified(scorer: str, truths: Sequence[bool], answers: Sequence[Answer]) -
     tp, fn, tn, fp = _confusion(answered)
     if share > MOST_FAILURES or not (tp + fn and tn + fp):
         reason = f"{share:.0%} of the items failed" if share > MOST_FAILURES else "no items of one of the two kinds"
-        return Score(scorer, None, worst=bounds[0], best=bounds[1], reason=reason, outcomes=letters, **counts)
+        return ExplanationScore(
+            scorer, None, worst=bounds[0], best=bounds[1], reason=reason, outcomes=letters, **counts
+        )
     found = balanced_accuracy(tp, fn, tn, fp)
-    return Score(
+    return ExplanationScore(
         scorer,
         found.value,
         found.low,
@@ -205,7 +207,7 @@ def classified(scorer: str, truths: Sequence[bool], answers: Sequence[Answer]) -
     )
 
 
-def _letter(truth: bool, answer: Answer) -> str:
+def _letter(truth: bool, answer: JudgeAnswer) -> str:
     if answer.failure is not None:
         letter = answer.failure.value[0]
         return letter.upper() if truth else letter
@@ -213,23 +215,23 @@ def _letter(truth: bool, answer: Answer) -> str:
     return letter.upper() if answer.prediction == truth else letter
 
 
-def _confusion(answered: Sequence[tuple[bool, Answer]]) -> tuple[int, int, int, int]:
+def _confusion(answered: Sequence[tuple[bool, JudgeAnswer]]) -> tuple[int, int, int, int]:
     """True positives, false negatives, true negatives, false positives."""
     cells = [(True, True), (True, False), (False, False), (False, True)]
     tp, fn, tn, fp = (sum((truth, one.prediction) == cell for truth, one in answered) for cell in cells)
     return tp, fn, tn, fp
 
 
-def _bound(truths: Sequence[bool], answers: Sequence[Answer], *, right: bool) -> float | None:
+def _bound(truths: Sequence[bool], answers: Sequence[JudgeAnswer], *, right: bool) -> float | None:
     filled = [
-        (truth, one if one.prediction is not None else Answer(truth if right else not truth))
+        (truth, one if one.prediction is not None else JudgeAnswer(truth if right else not truth))
         for truth, one in zip(truths, answers, strict=True)
     ]
     tp, fn, tn, fp = _confusion(filled)
     return balanced_accuracy(tp, fn, tn, fp).value if tp + fn and tn + fp else None
 
 
-def _area(answered: Sequence[tuple[bool, Answer]]) -> Estimate | None:
+def _area(answered: Sequence[tuple[bool, JudgeAnswer]]) -> ScoreInterval | None:
     if any(one.probability is None for _, one in answered):
         return None
     kinds = [[one.probability or 0.0 for truth, one in answered if truth == kind] for kind in (True, False)]

@@ -13,7 +13,7 @@ LETTERS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True)
-class Request:
+class ChatRequest:
     """One question.
 
     Attributes:
@@ -77,7 +77,7 @@ class TokenChances:
 
 
 @dataclass(frozen=True)
-class Reply:
+class ChatReply:
     """What came back.
 
     Attributes:
@@ -115,7 +115,7 @@ class Chat(Protocol):
 
     model: str
 
-    def ask(self, requests: Sequence[Request]) -> list[Reply]:
+    def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
         """An answer to each, in their order; one that fails has an error.
 
         Raises:

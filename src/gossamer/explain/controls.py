@@ -7,7 +7,7 @@ import numpy as np
 
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
-from gossamer.explain.answers import Score, classified
+from gossamer.explain.answers import ExplanationScore, classified
 from gossamer.explain.corpus import TEST, WindowedCorpus
 from gossamer.explain.explainers import Explanation
 from gossamer.explain.judges import Judge
@@ -79,7 +79,7 @@ def _gold(
     return GoldItem(f'the word "{name}"', f"activates on {name}", tuple(found))
 
 
-def judged(judge: Judge, items: Sequence[GoldItem], *, rules: bool = False) -> Score:
+def judged(judge: Judge, items: Sequence[GoldItem], *, rules: bool = False) -> ExplanationScore:
     """What a judge makes of gold items: its balanced accuracy over all of them.
 
     Args:
@@ -94,7 +94,7 @@ def judged(judge: Judge, items: Sequence[GoldItem], *, rules: bool = False) -> S
     return classified("gold", truths, answers)
 
 
-def able(gold: Score) -> bool:
+def able(gold: ExplanationScore) -> bool:
     """Whether a judge is better than chance, and good: at least .8 on gold items, with the interval above .5.
 
     AUROC counts where there are probabilities, the balanced accuracy elsewhere. Of a judge that is not, no ranking of

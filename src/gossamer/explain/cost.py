@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
-from gossamer.explain.chat import LETTERS_PER_TOKEN, Reply, Request
+from gossamer.explain.chat import LETTERS_PER_TOKEN, ChatReply, ChatRequest
 from gossamer.explain.endpoint import Prices
 from gossamer.explain.judges import ChatJudge
-from gossamer.explain.study import Study
+from gossamer.explain.study import ExplanationStudy
 
 # Features whose questions are counted; the others are taken to be like them.
 _COUNTED = 4
@@ -43,14 +43,14 @@ class _Counting:
     """A language model that is never asked: it remembers the questions."""
 
     def __init__(self, model: str) -> None:
-        self.model, self.requests = model, list[Request]()
+        self.model, self.requests = model, list[ChatRequest]()
 
-    def ask(self, requests: Sequence[Request]) -> list[Reply]:
+    def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
         self.requests += requests
-        return [Reply(f"[EXPLANATION]: {_SENTENCE}")] * len(requests)
+        return [ChatReply(f"[EXPLANATION]: {_SENTENCE}")] * len(requests)
 
 
-def estimate(study: Study, prices: Prices) -> CostEstimate:
+def estimate(study: ExplanationStudy, prices: Prices) -> CostEstimate:
     """What a study will ask: the questions of its first features are made and counted, not sent."""
     counting = _Counting("counted")
     judge = study.judge and ChatJudge(counting, batch=study.judge.batch, logprobs=study.judge.logprobs)

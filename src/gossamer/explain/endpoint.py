@@ -14,7 +14,7 @@ from typing import Any
 
 from gossamer.display import short_repr
 from gossamer.errors import GossamerError, UsageError
-from gossamer.explain.chat import Reply, Request, TokenChances
+from gossamer.explain.chat import ChatReply, ChatRequest, TokenChances
 from gossamer.files import needed, read_json, write_json
 
 EXTRA = '"gossamer[explain]"'
@@ -141,7 +141,7 @@ class Endpoint:
         if listed and self.model not in listed:
             raise UsageError(f"{address}: a server of {self.model} expected, found {', '.join(sorted(listed)[:8])}")
 
-    def ask(self, requests: Sequence[Request]) -> list[Reply]:
+    def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
         """See :class:`gossamer.explain.chat.Chat`."""
         if self.settings.structured is False:
             requests = [replace(one, schema="") for one in requests]
@@ -154,7 +154,7 @@ class Endpoint:
                     one.cancel()
                 raise
 
-    def _answer(self, request: Request) -> Reply:
+    def _answer(self, request: ChatRequest) -> ChatReply:
         path = self._cached(request)
         if path is not None and path.is_file():
             return replace(_from_json(read_json(path)), cached=True)
@@ -191,10 +191,10 @@ class Endpoint:
         self._require_money()
         found: list[list[float]] = []
 
-        def read(value: Any) -> Reply:
+        def read(value: Any) -> ChatReply:
             ordered = sorted(value["data"], key=lambda one: one["index"])
             found.extend([float(number) for number in one["embedding"]] for one in ordered)
-            return Reply(text="vectors")
+            return ChatReply(text="vectors")
 
         reply = self._patiently("embeddings", {"model": self.model, "input": list(texts)}, read)
         if reply.error or len(found) != len(texts) or len({len(one) for one in found}) > 1:
@@ -212,7 +212,7 @@ class Endpoint:
                 "again with a larger --max-cost to go on"
             )
 
-    def _patiently(self, path: str, body: dict[str, Any], read: Callable[[Any], Reply]) -> Reply:
+    def _patiently(self, path: str, body: dict[str, Any], read: Callable[[Any], ChatReply]) -> ChatReply:
         """A question until it is answered, refused or asked often enough."""
         address, error = f"{self.settings.base_url.rstrip('/')}/{path}", ""
         for attempt in range(self.settings.attempts):
@@ -228,13 +228,13 @@ class Endpoint:
                     return _read(response.content, read)
                 error = f"status {response.status_code} ({_reason(response.content)})"
                 if response.status_code not in _AGAIN:
-                    return Reply(error=error)
+                    return ChatReply(error=error)
                 wait = _retry_after(response.headers.get("Retry-After"), wait)
             if wait > self.settings.longest_wait:
-                return Reply(error=f"{error}; the server asks for a pause of {wait:.0f} s")
+                return ChatReply(error=f"{error}; the server asks for a pause of {wait:.0f} s")
             if attempt + 1 < self.settings.attempts:
                 self._sleep(wait)
-        return Reply(error=error)
+        return ChatReply(error=error)
 
     def _fatal(self, response: Any) -> UsageError:
         what, reason = _FATAL[response.status_code], _reason(response.content)
@@ -243,29 +243,29 @@ class Endpoint:
             f"of the model and {self.settings.key_variable}"
         )
 
-    def _cached(self, request: Request) -> Path | None:
+    def _cached(self, request: ChatRequest) -> Path | None:
         if self.settings.cache is None:
             return None
         key = request.key(self.model)
         return self.settings.cache / key[:2] / f"{key}.json"
 
 
-def _read(content: bytes, read: Callable[[Any], Reply]) -> Reply:
+def _read(content: bytes, read: Callable[[Any], ChatReply]) -> ChatReply:
     try:
         return read(json.loads(content.decode()))
     except UnicodeDecodeError:
-        return Reply(error="no UTF-8 in the answer")
+        return ChatReply(error="no UTF-8 in the answer")
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
-        return Reply(error=f"no answer of the chat API ({content[:80]!r})")
+        return ChatReply(error=f"no answer of the chat API ({content[:80]!r})")
 
 
-def _chat_reply(value: Any) -> Reply:
+def _chat_reply(value: Any) -> ChatReply:
     choice, usage = value["choices"][0], value.get("usage") or {}
     chances = tuple(
         TokenChances(str(one["token"]), {str(other["token"]): float(other["logprob"]) for other in one["top_logprobs"]})
         for one in ((choice.get("logprobs") or {}).get("content") or ())
     )
-    return Reply(
+    return ChatReply(
         text=str(choice["message"].get("content") or ""),
         finish=str(choice.get("finish_reason") or "stop"),
         model=str(value.get("model") or ""),
@@ -275,19 +275,19 @@ def _chat_reply(value: Any) -> Reply:
     )
 
 
-def _echo_reply(value: Any) -> Reply:
+def _echo_reply(value: Any) -> ChatReply:
     choice = value["choices"][0]
     found = choice.get("logprobs") or {}
     if "tokens" not in found or "top_logprobs" not in found:
-        return Reply(text=str(choice["text"]))
+        return ChatReply(text=str(choice["text"]))
     pairs = zip(found["tokens"], found["top_logprobs"], strict=True)
     chances = (TokenChances(str(token), {str(k): float(v) for k, v in (top or {}).items()}) for token, top in pairs)
-    return Reply(text=str(choice["text"]), chances=tuple(chances))
+    return ChatReply(text=str(choice["text"]), chances=tuple(chances))
 
 
-def _from_json(value: dict[str, Any]) -> Reply:
+def _from_json(value: dict[str, Any]) -> ChatReply:
     chances = tuple(TokenChances(one["token"], one["top"]) for one in value["chances"])
-    return Reply(**{**value, "chances": chances})
+    return ChatReply(**{**value, "chances": chances})
 
 
 def _retry_after(header: str | None, otherwise: float) -> float:

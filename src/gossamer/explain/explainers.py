@@ -7,7 +7,7 @@ import numpy as np
 
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
-from gossamer.explain.chat import Chat, Reply, Request
+from gossamer.explain.chat import Chat, ChatReply, ChatRequest
 from gossamer.explain.metrics import ceil_level, floor_level
 from gossamer.explain.prompts import messages
 from gossamer.explain.windows import FeatureWindows, Window
@@ -58,7 +58,7 @@ class Explanation:
     __repr__ = short_repr
 
 
-def _bills(evidence: Evidence) -> Request:
+def _bills(evidence: Evidence) -> ChatRequest:
     """Bills et al. 2023: the strongest texts, a token a line with its activation from 0 to 10, rounded down."""
     windows, maximum = evidence.windows, evidence.windows.maximum
     texts = []
@@ -67,14 +67,14 @@ def _bills(evidence: Evidence) -> Request:
             (token, floor_level(value, maximum)) for token, value in zip(window.tokens, window.activations, strict=True)
         ]
         texts.append({"levels": levels, "active": [one for one in levels if one[1]]})
-    return Request(*messages("explain_bills", texts=texts), max_tokens=80)
+    return ChatRequest(*messages("explain_bills", texts=texts), max_tokens=80)
 
 
-def _delphi(evidence: Evidence) -> Request:
+def _delphi(evidence: Evidence) -> ChatRequest:
     """delphi's default: examples of every quantile, strong tokens marked and listed with their activation, 1 to 10."""
     texts = [_with_strong(window, evidence.windows.maximum) for window in evidence.windows.shown]
     system, user = messages("explain_delphi", texts=texts)
-    return Request(f"{system}\n{_rules_too()}", user, max_tokens=200)
+    return ChatRequest(f"{system}\n{_rules_too()}", user, max_tokens=200)
 
 
 def _with_strong(window: Window, maximum: float) -> dict[str, object]:
@@ -83,7 +83,7 @@ def _with_strong(window: Window, maximum: float) -> dict[str, object]:
     return {"marked": window.marked(places), "strong": strong}
 
 
-def _logits(evidence: Evidence) -> Request:
+def _logits(evidence: Evidence) -> ChatRequest:
     """Neuronpedia's `np_max-act-logits`: strongest tokens, those after them, words by the logit lens; or "say X"."""
     top = evidence.windows.top[:_LOGITS]
     places = [int(np.argmax(one.activations)) for one in top]
@@ -91,10 +91,10 @@ def _logits(evidence: Evidence) -> Request:
     following = [one.tokens[place + 1] for one, place in zip(top, places, strict=True) if place + 1 < len(one.tokens)]
     raised = [word for word, _ in evidence.promotes]
     system, user = messages("explain_logits", strongest=strongest, following=following, raised=raised, texts=top)
-    return Request(system, user, max_tokens=30)
+    return ChatRequest(system, user, max_tokens=30)
 
 
-def _output(evidence: Evidence) -> Request:
+def _output(evidence: Evidence) -> ChatRequest:
     """Output-centric (Gur-Arieh et al. 2025): words by the logit lens, and by what amplifying the feature changes."""
     if not evidence.promotes:
         raise UsageError(
@@ -104,10 +104,10 @@ def _output(evidence: Evidence) -> Request:
     system, user = messages(
         "explain_output", raised=evidence.promotes, lowered=evidence.suppresses, changed=evidence.changed
     )
-    return Request(system, user, max_tokens=80)
+    return ChatRequest(system, user, max_tokens=80)
 
 
-def _saebench(evidence: Evidence) -> Request:
+def _saebench(evidence: Evidence) -> ChatRequest:
     """SAEBench's: 10 strongest and 5 drawn by squared activation, every token above 1 % of the maximum marked."""
     windows, level = evidence.windows, 0.01 * evidence.windows.maximum
     top = list(windows.top[:_SAEBENCH])
@@ -117,14 +117,14 @@ def _saebench(evidence: Evidence) -> Request:
     count = min(_SAEBENCH // 2, len(others))
     chosen = draw.choice(len(others), count, replace=False, p=squares / squares.sum()) if count else []
     texts = [{"marked": one.marked(one.strong(level))} for one in [*top, *(others[int(one)] for one in chosen)]]
-    return Request(*messages("explain_saebench", texts=texts), max_tokens=40)
+    return ChatRequest(*messages("explain_saebench", texts=texts), max_tokens=40)
 
 
 def _rules_too() -> str:
     return messages("rules")[0]
 
 
-EXPLAINERS: Mapping[str, Callable[[Evidence], Request]] = {
+EXPLAINERS: Mapping[str, Callable[[Evidence], ChatRequest]] = {
     "bills": _bills,
     "delphi": _delphi,
     "np_max-act-logits": _logits,
@@ -133,7 +133,7 @@ EXPLAINERS: Mapping[str, Callable[[Evidence], Request]] = {
 }
 
 
-def explanation_request(method: str, evidence: Evidence) -> Request:
+def explanation_request(method: str, evidence: Evidence) -> ChatRequest:
     """What a language model is asked for an explanation.
 
     Raises:
@@ -150,7 +150,7 @@ def explained(chat: Chat, method: str, evidence: Sequence[Evidence]) -> list[Exp
     return [_read(one.windows.feature, method, chat.model, reply) for one, reply in zip(evidence, replies, strict=True)]
 
 
-def _read(feature: Feature, method: str, model: str, reply: Reply) -> Explanation:
+def _read(feature: Feature, method: str, model: str, reply: ChatReply) -> Explanation:
     if reply.error:
         return Explanation(feature, "", method, model, f"error: {reply.error}")
     text = reply.text.strip()

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from gossamer.display import short_repr
 from gossamer.explain.corpus import TRAIN, VALIDATION, WindowedCorpus
 from gossamer.explain.logistic import weighted_rule
-from gossamer.explain.rules import ANY, CLASSES, Clause, Executable, Pattern, Rule
+from gossamer.explain.rules import ANY, CLASSES, Clause, Executable, Rule, TokenPattern
 from gossamer.explain.shapes import SHAPES, FitText
 
 _PRECISION, _SUPPORT, _SIZES = 0.5, 3, (1, 2, 5, 10, 20, 50)
@@ -108,7 +108,7 @@ class RuleFinder:
                 yield "weighted", weights
         for patterns in self._classes(active):
             yield "class", self._valued([Clause(patterns)], values, rest)
-        if words := tuple(Pattern("token", word) for word in dict.fromkeys(raised)):
+        if words := tuple(TokenPattern("token", word) for word in dict.fromkeys(raised)):
             yield "output", self._valued([Clause(ANY, before=words)], values, rest)
 
     def _of_shape(
@@ -135,7 +135,7 @@ class RuleFinder:
     def _words(self, ids: np.ndarray) -> tuple[str, ...]:
         return tuple(self._fit.rows.words[one] for one in ids.tolist())
 
-    def _classes(self, active: Bool[np.ndarray, "tokens"]) -> Iterator[tuple[Pattern, ...]]:
+    def _classes(self, active: Bool[np.ndarray, "tokens"]) -> Iterator[tuple[TokenPattern, ...]]:
         """Classes of tokens on which the feature is mostly active: those of the grammar, and endings."""
         groups = self._fit.groups["token"]
         words = [self._fit.rows.words[one] for one in groups.keys[:, 0].tolist()]
@@ -143,7 +143,7 @@ class RuleFinder:
         for name, holds in CLASSES.items():
             which = np.array([holds(word) for word in words])
             if name != "any" and hits[which].sum() >= max(_SUPPORT, _PRECISION * size[which].sum()):
-                yield (Pattern(name),)
+                yield (TokenPattern(name),)
         endings: dict[str, list[int]] = {}
         for number in np.flatnonzero(hits).tolist():
             plain = words[number].strip().lower()
@@ -151,7 +151,7 @@ class RuleFinder:
                 if len(plain) > length and plain[-length:].isalpha():
                     endings.setdefault(plain[-length:], []).append(number)
         for ending, members in sorted(endings.items(), key=lambda one: -hits[one[1]].sum())[:5]:
-            pattern = Pattern("ends", ending)
+            pattern = TokenPattern("ends", ending)
             which = np.array([pattern.matches(word) for word in words])
             if len(members) >= _SUPPORT and hits[which].sum() >= _PRECISION * size[which].sum():
                 yield (pattern,)
@@ -177,16 +177,16 @@ def rounded(value: float) -> float:
 def _clauses(offsets: tuple[int, ...], rows: Sequence[tuple[str, ...]]) -> list[Clause]:
     """Clauses of n-grams: those that differ only at their first offset become one."""
     if len(offsets) == 1:
-        several = tuple(Pattern("token", row[0]) for row in rows)
+        several = tuple(TokenPattern("token", row[0]) for row in rows)
         if offsets == (0,):
             return [Clause(several)]
         return [Clause(ANY, before=several) if offsets == (1,) else Clause(ANY, after=(several,))]
-    merged: dict[tuple[str, ...], list[Pattern]] = {}
+    merged: dict[tuple[str, ...], list[TokenPattern]] = {}
     for first, *others in rows:
-        merged.setdefault(tuple(others), []).append(Pattern("token", first))
+        merged.setdefault(tuple(others), []).append(TokenPattern("token", first))
     found = []
     for others, firsts in merged.items():
-        known = dict(zip(offsets[1:], ((Pattern("token", one),) for one in others), strict=True))
+        known = dict(zip(offsets[1:], ((TokenPattern("token", one),) for one in others), strict=True))
         between = tuple(known.get(offset, ANY) for offset in range(offsets[0] + 1, 0))
         found.append(Clause(known[0], (tuple(firsts), *between)))
     return found

@@ -13,11 +13,11 @@ import numpy as np
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
-from gossamer.explain.answers import Answer
+from gossamer.explain.answers import JudgeAnswer
 from gossamer.explain.corpus import WindowedCorpus, WindowSettings
 from gossamer.explain.fitting import RuleFinder
 from gossamer.explain.judges import ChatJudge, RuleJudge
-from gossamer.explain.metrics import Estimate, balanced_accuracy, wilson
+from gossamer.explain.metrics import ScoreInterval, balanced_accuracy, wilson
 from gossamer.explain.windows import FeatureWindows, Unexplained, Window, decoder_neighbours, feature_windows
 from gossamer.features.feature import Feature
 from gossamer.files import read_json, write_json
@@ -203,21 +203,21 @@ def machine_players(made: GameRound, judge: ChatJudge | None = None) -> GameRoun
 
 
 def _machine(name: str, made: GameRound, judge: RuleJudge | ChatJudge) -> Played | None:
-    answers: list[Sequence[Answer]] = []
+    answers: list[Sequence[JudgeAnswer]] = []
     for item in made.items:
         text = item.choices[item.right]
         try:
             answers.append(judge.detect(text, item.sorted))
         except UsageError:
             # A sentence that is no rule: the follower of rules does not play it.
-            answers.append([Answer()] * len(item.sorted))
+            answers.append([JudgeAnswer()] * len(item.sorted))
     if all(one.prediction is None for several in answers for one in several):
         return None
     said = tuple(tuple(one.prediction for one in several) for several in answers)
     return Played(name, (None,) * len(made.items), ("",) * len(made.items), said)
 
 
-def result(made: GameRound, played: Played) -> tuple[Estimate | None, Estimate | None]:
+def result(made: GameRound, played: Played) -> tuple[ScoreInterval | None, ScoreInterval | None]:
     """Balanced accuracy of the sorting over all answers, and the share of right choices; None where there are none."""
     pairs = [
         (truth, said)

@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 
 from gossamer.errors import UsageError
-from gossamer.explain.rules import ANY, CLASSES, Clause, Executable, Pattern, Patterns, Rule, Term, WeightedRule
+from gossamer.explain.rules import ANY, CLASSES, Clause, Executable, Patterns, Rule, Term, TokenPattern, WeightedRule
 
 _PIECES = re.compile(r'\s*("(?:[^"\\]|\\.)*"|<[a-z]+(?:\s+"(?:[^"\\]|\\.)*")?>|@-?\w+|[,=]|[^\s,="<>@]+)')
 _KEYWORDS = ("on", "after", "then", "before", "near", "in", "or", "by", "nothing")
@@ -138,20 +138,20 @@ class _Pieces:
         except ValueError:
             raise self._error("a token as JSON writes it") from None
 
-    def pattern(self) -> Pattern:
+    def pattern(self) -> TokenPattern:
         piece = self.following
         if piece.startswith("<"):
             name, _, quoted = piece[1:-1].partition(" ")
             if name in ("ends", "starts") and quoted:
-                found = Pattern(name, self.unquoted(quoted.strip()))
+                found = TokenPattern(name, self.unquoted(quoted.strip()))
             elif name in CLASSES and not quoted:
-                found = Pattern(name)
+                found = TokenPattern(name)
             else:
                 raise self._error(f'<{">, <".join(CLASSES)}>, <ends "ing"> or <starts "un">')
         elif piece.startswith('"'):
-            found = Pattern("token", self.unquoted(piece))
+            found = TokenPattern("token", self.unquoted(piece))
         elif piece and piece.lower() not in _KEYWORDS and piece not in ",=":
-            found = Pattern("word", piece.lower())
+            found = TokenPattern("word", piece.lower())
         else:
             raise self._error("a token, a word or a class")
         self.place += 1
@@ -206,11 +206,11 @@ def _clause_text(clause: Clause) -> str:
     return " ".join([*parts, f"= {clause.value:.4g}"])
 
 
-def _several(patterns: Sequence[Pattern]) -> str:
+def _several(patterns: Sequence[TokenPattern]) -> str:
     return ", ".join(map(_pattern_text, patterns))
 
 
-def _pattern_text(pattern: Pattern) -> str:
+def _pattern_text(pattern: TokenPattern) -> str:
     if pattern.kind in ("token", "word"):
         plain = pattern.kind == "word" and re.fullmatch(r"[^\s,=\"<>@]+", pattern.text)
         return pattern.text if plain and pattern.text not in _KEYWORDS else _quoted(pattern.text)

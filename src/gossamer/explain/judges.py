@@ -10,8 +10,8 @@ import numpy as np
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.explain import grammar
-from gossamer.explain.answers import Answer, Failure, parse_booleans, parse_choices, parse_numbers
-from gossamer.explain.chat import Chat, PromptScorer, Reply, Request, TokenChances
+from gossamer.explain.answers import Failure, JudgeAnswer, parse_booleans, parse_choices, parse_numbers
+from gossamer.explain.chat import Chat, ChatReply, ChatRequest, PromptScorer, TokenChances
 from gossamer.explain.metrics import LEVELS, expected_level
 from gossamer.explain.prompts import messages, plain
 from gossamer.explain.rules import Executable
@@ -53,10 +53,10 @@ class Judge(Protocol):
 
     name: str
 
-    def detect(self, explanation: str, windows: Sequence[Window]) -> list[Answer]:
+    def detect(self, explanation: str, windows: Sequence[Window]) -> list[JudgeAnswer]:
         """Whether the feature is active anywhere in each text."""
 
-    def fuzz(self, explanation: str, items: Sequence[Marked]) -> list[Answer]:
+    def fuzz(self, explanation: str, items: Sequence[Marked]) -> list[JudgeAnswer]:
         """Whether every marked token of each text is one that the explanation means."""
 
     def simulate(self, explanation: str, windows: Sequence[Window]) -> list[tuple[float, ...] | Failure]:
@@ -68,15 +68,15 @@ class RuleJudge:
 
     name = "rule"
 
-    def detect(self, explanation: str, windows: Sequence[Window]) -> list[Answer]:
+    def detect(self, explanation: str, windows: Sequence[Window]) -> list[JudgeAnswer]:
         """See :class:`Judge`; the probability is the largest expected activation as a share of the largest of all."""
         rule, rows = _rule(explanation), _rows(windows)
         fires = np.logical_or.reduceat(rule.fires(rows), rows.begins)
         largest = np.maximum.reduceat(rule.expected(rows), rows.begins)
         shares = largest / max(float(largest.max()), 1e-30)
-        return [Answer(bool(one), float(share)) for one, share in zip(fires, shares, strict=True)]
+        return [JudgeAnswer(bool(one), float(share)) for one, share in zip(fires, shares, strict=True)]
 
-    def fuzz(self, explanation: str, items: Sequence[Marked]) -> list[Answer]:
+    def fuzz(self, explanation: str, items: Sequence[Marked]) -> list[JudgeAnswer]:
         """See :class:`Judge`; the probability is the share of the marked tokens that fire."""
         rule, rows = _rule(explanation), _rows([item.window for item in items])
         fires = rule.fires(rows)
@@ -84,7 +84,7 @@ class RuleJudge:
             float(fires[start + np.array(item.places, dtype=int)].mean())
             for start, item in zip(rows.begins.tolist(), items, strict=True)
         ]
-        return [Answer(share == 1, share) for share in shares]
+        return [JudgeAnswer(share == 1, share) for share in shares]
 
     def simulate(self, explanation: str, windows: Sequence[Window]) -> list[tuple[float, ...] | Failure]:
         """See :class:`Judge`."""
@@ -138,11 +138,11 @@ class ChatJudge:
     def _facts(self) -> Iterator[str]:
         yield self.name
 
-    def detect(self, explanation: str, windows: Sequence[Window]) -> list[Answer]:
+    def detect(self, explanation: str, windows: Sequence[Window]) -> list[JudgeAnswer]:
         """See :class:`Judge`."""
         return self._sorted("detect", explanation, [one.text for one in windows])
 
-    def fuzz(self, explanation: str, items: Sequence[Marked]) -> list[Answer]:
+    def fuzz(self, explanation: str, items: Sequence[Marked]) -> list[JudgeAnswer]:
         """See :class:`Judge`."""
         return self._sorted("fuzz", explanation, [one.text for one in items])
 
@@ -155,27 +155,29 @@ class ChatJudge:
         replies = self._chat.ask([simulation_request(explanation, one) for one in windows])
         return [_numbers(reply, len(window.tokens)) for reply, window in zip(replies, windows, strict=True)]
 
-    def intruders(self, groups: Sequence[Sequence[Marked]], truths: Sequence[int]) -> list[Answer]:
+    def intruders(self, groups: Sequence[Sequence[Marked]], truths: Sequence[int]) -> list[JudgeAnswer]:
         """Of each group of texts, whether the one that was named is the one that does not belong (from 0)."""
         requests = []
         for group in groups:
             system, user = messages("intruder", count=len(group), texts=[one.text for one in group])
-            requests.append(Request(system, user, _BESIDE, schema=_list_schema(1, {"type": "integer"})))
+            requests.append(ChatRequest(system, user, _BESIDE, schema=_list_schema(1, {"type": "integer"})))
         found = []
         for reply, truth in zip(self._chat.ask(requests), truths, strict=True):
             numbers = _numbers(reply, 1)
-            found.append(Answer(failure=numbers) if isinstance(numbers, Failure) else Answer(numbers[0] == truth + 1))
+            found.append(
+                JudgeAnswer(failure=numbers) if isinstance(numbers, Failure) else JudgeAnswer(numbers[0] == truth + 1)
+            )
         return found
 
-    def choose(self, explanation: str, windows: Sequence[Window]) -> list[Answer]:
+    def choose(self, explanation: str, windows: Sequence[Window]) -> list[JudgeAnswer]:
         """SAEBench's question: which of the numbered texts would activate the feature, all in one answer."""
         texts = [one.text for one in windows]
         system, user = messages("saebench_score", explanation=explanation, count=len(texts), texts=texts)
-        (reply,) = self._chat.ask([Request(system, user, _BESIDE + _PER_ITEM * len(texts))])
+        (reply,) = self._chat.ask([ChatRequest(system, user, _BESIDE + _PER_ITEM * len(texts))])
         chosen = None if reply.error else parse_choices(reply.text, len(texts))
         if chosen is None:
             return [_failed(reply)] * len(texts)
-        return [Answer(one) for one in chosen]
+        return [JudgeAnswer(one) for one in chosen]
 
     def rate(self, explanation: str, windows: Sequence[Window]) -> list[int | Failure]:
         """How much of a concept each text has: 0, 1 or 2."""
@@ -190,7 +192,7 @@ class ChatJudge:
                 found += [numbers if isinstance(numbers, Failure) else Failure.UNPARSED] * len(batch)
         return found
 
-    def _sorted(self, template: str, explanation: str, texts: Sequence[str]) -> list[Answer]:
+    def _sorted(self, template: str, explanation: str, texts: Sequence[str]) -> list[JudgeAnswer]:
         batches = [texts[start : start + self.batch] for start in range(0, len(texts), self.batch)]
         requests = [sorting_request(template, explanation, batch, logprobs=self.logprobs) for batch in batches]
         replies = self._chat.ask(requests)
@@ -204,7 +206,7 @@ class ChatJudge:
             for place, token in enumerate(window.tokens):
                 before = "".join(window.tokens[:place])
                 system, user = messages("simulate_one", explanation=explanation, before=before, token=token)
-                requests.append(Request(system, user, 2, top_logprobs=20))
+                requests.append(ChatRequest(system, user, 2, top_logprobs=20))
         replies = iter(self._chat.ask(requests))
         found: list[tuple[float, ...] | Failure] = []
         for window in windows:
@@ -237,44 +239,44 @@ def unknown_places(chances: Sequence[TokenChances], start: int) -> list[int]:
     return found
 
 
-def sorting_request(template: str, explanation: str, texts: Sequence[str], *, logprobs: bool) -> Request:
+def sorting_request(template: str, explanation: str, texts: Sequence[str], *, logprobs: bool) -> ChatRequest:
     """The question whether an explanation fits each of some texts."""
     request = _list_request(template, explanation, texts)
     return replace(request, top_logprobs=5) if logprobs else request
 
 
-def simulation_request(explanation: str, window: Window) -> Request:
+def simulation_request(explanation: str, window: Window) -> ChatRequest:
     """The question of the activation at every token of a text, as one list."""
     count = len(window.tokens)
     system, user = messages("simulate_list", explanation=explanation, count=count, tokens=window.tokens)
     schema = _list_schema(count, {"type": "integer", "minimum": 0, "maximum": LEVELS})
-    return Request(system, user, _BESIDE + _PER_ITEM * count, schema=schema)
+    return ChatRequest(system, user, _BESIDE + _PER_ITEM * count, schema=schema)
 
 
-def _list_request(template: str, explanation: str, texts: Sequence[str]) -> Request:
+def _list_request(template: str, explanation: str, texts: Sequence[str]) -> ChatRequest:
     count = len(texts)
     sample = json.dumps([place % 2 for place in range(count)])
     system, user = messages(template, explanation=explanation, count=count, sample=sample, texts=texts)
     items = {"type": "integer", "minimum": 0, "maximum": 2 if template == "rate" else 1}
-    return Request(system, user, _BESIDE + _PER_ITEM * count, schema=_list_schema(count, items))
+    return ChatRequest(system, user, _BESIDE + _PER_ITEM * count, schema=_list_schema(count, items))
 
 
 def _list_schema(count: int, items: dict[str, object]) -> str:
     return json.dumps({"type": "array", "items": items, "minItems": count, "maxItems": count})
 
 
-def _failed(reply: Reply) -> Answer:
-    return Answer(failure=Failure.ERROR if reply.error else Failure.UNPARSED)
+def _failed(reply: ChatReply) -> JudgeAnswer:
+    return JudgeAnswer(failure=Failure.ERROR if reply.error else Failure.UNPARSED)
 
 
-def _booleans(reply: Reply, count: int) -> list[Answer]:
+def _booleans(reply: ChatReply, count: int) -> list[JudgeAnswer]:
     found = None if reply.error else parse_booleans(reply.text, count)
     if found is None:
         return [_failed(reply)] * count
     chances = _chances(reply.chances, count)
     if chances is None:
-        return [Answer(one) for one in found]
-    return [Answer(one, chance) for one, chance in zip(found, chances, strict=True)]
+        return [JudgeAnswer(one) for one in found]
+    return [JudgeAnswer(one, chance) for one, chance in zip(found, chances, strict=True)]
 
 
 def _chances(tokens: Sequence[TokenChances], count: int) -> list[float] | None:
@@ -293,14 +295,14 @@ def _chances(tokens: Sequence[TokenChances], count: int) -> list[float] | None:
     return found if len(found) == count else None
 
 
-def _numbers(reply: Reply, count: int) -> tuple[float, ...] | Failure:
+def _numbers(reply: ChatReply, count: int) -> tuple[float, ...] | Failure:
     if reply.error:
         return Failure.ERROR
     found = parse_numbers(reply.text, count)
     return Failure.UNPARSED if found is None else tuple(found)
 
 
-def _expected(reply: Reply) -> float | Failure:
+def _expected(reply: ChatReply) -> float | Failure:
     if reply.error:
         return Failure.ERROR
     level = expected_level(reply.chances[0].top) if reply.chances else None

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
-from gossamer.explain.chat import Reply, Request, TokenChances
+from gossamer.explain.chat import ChatReply, ChatRequest, TokenChances
 from gossamer.model.language_model import LanguageModel
 from gossamer.tokens import Tokens
 
@@ -28,15 +28,17 @@ class LocalChat:
     def _facts(self) -> Iterator[str]:
         yield self.model
 
-    def ask(self, requests: Sequence[Request]) -> list[Reply]:
+    def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
         """See :class:`gossamer.explain.chat.Chat`; a prompt that is too long for the model is an error of its own."""
         return [self._answer(one) for one in requests]
 
-    def _answer(self, request: Request) -> Reply:
+    def _answer(self, request: ChatRequest) -> ChatReply:
         tokens = self._model.tokenize([self._prompt(request)], bos=None)
         length = tokens.ids.shape[1]
         if length + request.max_tokens - 1 > self._model.n_context:
-            return Reply(error=f"{length} tokens and {request.max_tokens} new ones, {self._model.n_context} at most")
+            return ChatReply(
+                error=f"{length} tokens and {request.max_tokens} new ones, {self._model.n_context} at most"
+            )
         steps = list(self._model.stream(tokens, max_new_tokens=request.max_tokens))
         ids = [int(step.ids[0]) for step in steps if bool(step.active[0])]
         text = self._model.decode(Tokens.full(torch.tensor([ids])))[0]
@@ -46,7 +48,7 @@ class LocalChat:
             if request.top_logprobs
         )
         ended = len(ids) < request.max_tokens or ids[-1] == self._model.tokenizer.eos_token_id
-        return Reply(text, "", "stop" if ended else "length", self.model, chances, length, len(ids))
+        return ChatReply(text, "", "stop" if ended else "length", self.model, chances, length, len(ids))
 
     def prompt_chances(self, prompt: str, top: int) -> list[TokenChances]:
         """See :class:`gossamer.explain.chat.PromptScorer`."""
@@ -69,7 +71,7 @@ class LocalChat:
             for token, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         }
 
-    def _prompt(self, request: Request) -> str:
+    def _prompt(self, request: ChatRequest) -> str:
         tokenizer = self._model.tokenizer
         if getattr(tokenizer, "chat_template", None):
             messages = [{"role": "system", "content": request.system}, {"role": "user", "content": request.user}]

@@ -16,7 +16,7 @@ LEVELS = 10
 
 
 @dataclass(frozen=True)
-class Estimate:
+class ScoreInterval:
     """A value with its 95 % interval."""
 
     value: float
@@ -29,22 +29,22 @@ class Estimate:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def wilson(right: int, count: int) -> Estimate:
+def wilson(right: int, count: int) -> ScoreInterval:
     """A share with Wilson's interval (Wilson 1927), which is no point at 0 and 1."""
     if not 0 <= right <= count or not count:
         raise UsageError(f"share: 0 <= right <= count and count >= 1 expected, found {right} of {count}")
     share, z = right / count, Z**2 / count
     middle, half = share + z / 2, Z * math.sqrt(share * (1 - share) / count + z / (4 * count))
-    return Estimate(share, max(0.0, (middle - half) / (1 + z)), min(1.0, (middle + half) / (1 + z)))
+    return ScoreInterval(share, max(0.0, (middle - half) / (1 + z)), min(1.0, (middle + half) / (1 + z)))
 
 
-def balanced_accuracy(tp: int, fn: int, tn: int, fp: int) -> Estimate:
+def balanced_accuracy(tp: int, fn: int, tn: int, fp: int) -> ScoreInterval:
     """Mean of the two classes' accuracies; its interval joins their Wilson intervals (Zou & Donner 2008, MOVER)."""
     one, other = wilson(tp, tp + fn), wilson(tn, tn + fp)
     value = (one.value + other.value) / 2
     low = value - math.hypot(one.value - one.low, other.value - other.low) / 2
     high = value + math.hypot(one.high - one.value, other.high - other.value) / 2
-    return Estimate(value, max(0.0, low), min(1.0, high))
+    return ScoreInterval(value, max(0.0, low), min(1.0, high))
 
 
 def f1(tp: int, fn: int, fp: int) -> float:
@@ -52,7 +52,7 @@ def f1(tp: int, fn: int, fp: int) -> float:
     return 2 * tp / (2 * tp + fn + fp) if tp else 0.0
 
 
-def auroc(positives: Sequence[float], negatives: Sequence[float]) -> Estimate:
+def auroc(positives: Sequence[float], negatives: Sequence[float]) -> ScoreInterval:
     """How often a positive's score is above a negative's, ties counting half; Newcombe's interval (2006, method 5).
 
     Raises:
@@ -63,7 +63,7 @@ def auroc(positives: Sequence[float], negatives: Sequence[float]) -> Estimate:
     high, low = np.asarray(positives, dtype=np.float64), np.sort(np.asarray(negatives, dtype=np.float64))
     below = np.searchsorted(low, high, side="left") + np.searchsorted(low, high, side="right")
     value = float(below.sum()) / 2 / len(high) / len(low)
-    return Estimate(value, _newcombe(value, len(high), len(low), -1), _newcombe(value, len(high), len(low), +1))
+    return ScoreInterval(value, _newcombe(value, len(high), len(low), -1), _newcombe(value, len(high), len(low), +1))
 
 
 def _newcombe(value: float, m: int, n: int, side: int) -> float:
@@ -150,7 +150,7 @@ def simulation(
     predicted: Sequence[Sequence[float]],
     calibration: tuple[Sequence[Sequence[float]], Sequence[Sequence[float]]] | None = None,
 ) -> Simulation:
-    """Score predictions of activations: texts are joined before anything is measured.
+    """ExplanationScore predictions of activations: texts are joined before anything is measured.
 
     Args:
         true, predicted: a number a token, text by text.
@@ -209,11 +209,11 @@ def faithfulness(unsteered: float, steered: Sequence[float]) -> float:
     return max(max(steered) - unsteered, 0.0) / (1 - unsteered)
 
 
-def mean_over_features(values: Sequence[float], seed: int = 0, draws: int = 1000) -> Estimate | None:
+def mean_over_features(values: Sequence[float], seed: int = 0, draws: int = 1000) -> ScoreInterval | None:
     """The mean with a bootstrap interval over features; None of no values."""
     if not values:
         return None
     found = np.asarray(values, dtype=np.float64)
     chosen = np.random.default_rng(seed).integers(0, len(found), (draws, len(found)))
     low, high = np.quantile(found[chosen].mean(axis=1), [0.025, 0.975])
-    return Estimate(float(found.mean()), float(low), float(high))
+    return ScoreInterval(float(found.mean()), float(low), float(high))

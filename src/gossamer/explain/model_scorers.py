@@ -11,11 +11,11 @@ from torch import Tensor
 
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
-from gossamer.explain.answers import Score
+from gossamer.explain.answers import ExplanationScore
 from gossamer.explain.endpoint import Endpoint
 from gossamer.explain.metrics import auroc
 from gossamer.explain.prompts import plain
-from gossamer.explain.scorers import Test
+from gossamer.explain.scorers import Trial
 from gossamer.explain.windows import Window
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
@@ -33,7 +33,7 @@ class Embedder(Protocol):
         """A vector a text."""
 
 
-def embedding(test: Test, embed: Embedder) -> Score:
+def embedding(test: Trial, embed: Embedder) -> ExplanationScore:
     """AUROC of the cosine between explanation and window, active windows against silent ones."""
     windows = [*test.windows.positives, *test.windows.negatives]
     vectors = np.asarray(embed([_QUERY + test.explanation, *(one.text for one in windows)]), dtype=np.float64)
@@ -43,7 +43,7 @@ def embedding(test: Test, embed: Embedder) -> Score:
     return _ranked("embedding", windows, (unit[1:] @ unit[0]).tolist())
 
 
-def surprisal(test: Test, model: LanguageModel, *, batch_size: int = 16) -> Score:
+def surprisal(test: Trial, model: LanguageModel, *, batch_size: int = 16) -> ExplanationScore:
     """AUROC of how much an explanation lowers a language model's loss on a window, against a neutral description."""
     windows = [*test.windows.positives, *test.windows.negatives]
     told = plain("surprisal", explanation=test.explanation)
@@ -52,10 +52,10 @@ def surprisal(test: Test, model: LanguageModel, *, batch_size: int = 16) -> Scor
     return _ranked("surprisal", windows, [other - one for one, other in zip(*losses, strict=True)])
 
 
-def _ranked(name: str, windows: Sequence[Window], scores: Sequence[float]) -> Score:
+def _ranked(name: str, windows: Sequence[Window], scores: Sequence[float]) -> ExplanationScore:
     kinds = [[score for one, score in zip(windows, scores, strict=True) if one.active == active] for active in (1, 0)]
     found = auroc(kinds[0], kinds[1])
-    return Score(name, found.value, found.low, found.high, auroc=found, right=len(windows))
+    return ExplanationScore(name, found.value, found.low, found.high, auroc=found, right=len(windows))
 
 
 @torch.no_grad()
@@ -90,14 +90,14 @@ def embedder(endpoint: Endpoint) -> Embedder:
 
 @torch.no_grad()
 def intervention(
-    test: Test,
+    test: Trial,
     model: LanguageModel,
     dictionary: Dictionary,
     judge: LanguageModel,
     *,
     prompts: Sequence[str],
     kl: float = 0.5,
-) -> Score:
+) -> ExplanationScore:
     """How much likelier an explanation becomes, in nats, after texts that the model wrote while it was steered.
 
     The mean of log p(explanation | steered continuations) - log p(explanation | unsteered ones) under the judge, less
@@ -133,7 +133,7 @@ def intervention(
     error = 1.96 * float(difference.std(ddof=1)) / math.sqrt(len(difference))
     mean = float(difference.mean())
     beside = {"feature": float(gains[0].mean()), "random direction": float(gains[1].mean())}
-    return Score("intervention", mean, mean - error, mean + error, right=len(prompts), beside=beside)
+    return ExplanationScore("intervention", mean, mean - error, mean + error, right=len(prompts), beside=beside)
 
 
 def _adding(direction: Float[Tensor, "d"]) -> Callable[[Tensor], Tensor]:

@@ -35,7 +35,7 @@ _KIND_BITS, _NUMBER_BITS, _LETTER_BITS = 3.0, 8.0, 5.0
 
 
 @dataclass(frozen=True, order=True)
-class Pattern:
+class TokenPattern:
     """What one token can be.
 
     Attributes:
@@ -66,8 +66,8 @@ class Pattern:
         return _KIND_BITS + _LETTER_BITS * (len(self.text) + 1 if self.kind in _WITH_TEXT else 0)
 
 
-Patterns = tuple[Pattern, ...]
-ANY: Patterns = (Pattern("any"),)
+Patterns = tuple[TokenPattern, ...]
+ANY: Patterns = (TokenPattern("any"),)
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def _is(patterns: Patterns, rows: TokenRows, ids: Int[np.ndarray, "tokens"]) -> 
     return known[ids]
 
 
-def _ids_of(pattern: Pattern, rows: TokenRows) -> Iterator[int]:
+def _ids_of(pattern: TokenPattern, rows: TokenRows) -> Iterator[int]:
     if pattern.kind == "token":
         if (found := rows.index.get(pattern.text)) is not None:
             yield found

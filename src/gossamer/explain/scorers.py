@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gossamer.display import short_repr
-from gossamer.explain.answers import MOST_FAILURES, Answer, Failure, Score, classified
+from gossamer.explain.answers import MOST_FAILURES, ExplanationScore, Failure, JudgeAnswer, classified
 from gossamer.explain.judges import ChatJudge, Judge, Marked
 from gossamer.explain.metrics import average_precision, gini, simulation, wilson
 from gossamer.explain.windows import NEIGHBOUR, RANDOM, SAME_TOKENS, FeatureWindows, Window, shuffled
@@ -18,7 +18,7 @@ _SAEBENCH = (2, 2, 10)
 
 
 @dataclass(frozen=True)
-class Test:
+class Trial:
     """An explanation and the windows that it is tested on.
 
     Attributes:
@@ -36,30 +36,30 @@ class Test:
     __repr__ = short_repr
 
 
-def detection(test: Test, judge: Judge) -> Score:
+def detection(test: Trial, judge: Judge) -> ExplanationScore:
     """Which whole windows are active, among random and hard silent ones."""
     return _detected("detection", test, judge, test.windows.negatives)
 
 
-def detection_random(test: Test, judge: Judge) -> Score:
+def detection_random(test: Trial, judge: Judge) -> ExplanationScore:
     """Detection among random silent windows alone, as it is usually published."""
     return _detected("detection_random", test, judge, test.windows.of_kind(RANDOM))
 
 
-def detection_hard(test: Test, judge: Judge) -> Score:
+def detection_hard(test: Trial, judge: Judge) -> ExplanationScore:
     """Detection among hard silent windows alone: of the feature's own tokens, and of its decoder neighbours."""
     hard = (*test.windows.of_kind(SAME_TOKENS), *test.windows.of_kind(NEIGHBOUR))
     return _detected("detection_hard", test, judge, hard)
 
 
-def _detected(name: str, test: Test, judge: Judge, negatives: Sequence[Window]) -> Score:
+def _detected(name: str, test: Trial, judge: Judge, negatives: Sequence[Window]) -> ExplanationScore:
     windows = [*test.windows.positives, *negatives]
     order = shuffled(windows, test.seed)
     answers = judge.detect(test.explanation, [windows[one] for one in order])
     return classified(name, [windows[one].active for one in order], answers)
 
 
-def fuzzing(test: Test, judge: Judge) -> Score:
+def fuzzing(test: Trial, judge: Judge) -> ExplanationScore:
     """Whether marked tokens are right; half of the texts are silent ones with as many marks at random places."""
     positives = _marked(test)
     draw = np.random.default_rng([test.seed, 5, test.windows.feature.latent])
@@ -67,7 +67,7 @@ def fuzzing(test: Test, judge: Judge) -> Score:
     return _fuzzed("fuzzing", test, judge, positives, negatives)
 
 
-def fuzzing_active(test: Test, judge: Judge) -> Score:
+def fuzzing_active(test: Trial, judge: Judge) -> ExplanationScore:
     """The same with negatives that are active texts too, whose marks stand at silent tokens (the harder kind)."""
     positives = _marked(test)
     draw = np.random.default_rng([test.seed, 6, test.windows.feature.latent])
@@ -81,7 +81,7 @@ def fuzzing_active(test: Test, judge: Judge) -> Score:
     return _fuzzed("fuzzing_active", test, judge, positives, negatives)
 
 
-def _marked(test: Test) -> list[Marked]:
+def _marked(test: Trial) -> list[Marked]:
     level = test.mark * test.windows.maximum
     return [Marked(one, one.strong(level)) for one in test.windows.positives]
 
@@ -97,14 +97,14 @@ def _at_random(window: Window, positives: Sequence[Marked], draw: np.random.Gene
     return Marked(window, tuple(sorted(places)))
 
 
-def _fuzzed(name: str, test: Test, judge: Judge, positives: list[Marked], negatives: list[Marked]) -> Score:
+def _fuzzed(name: str, test: Trial, judge: Judge, positives: list[Marked], negatives: list[Marked]) -> ExplanationScore:
     items, truths = [*positives, *negatives], [True] * len(positives) + [False] * len(negatives)
     order = [int(one) for one in np.random.default_rng([test.seed, 7, len(items)]).permutation(len(items))]
     answers = judge.fuzz(test.explanation, [items[one] for one in order])
     return classified(name, [truths[one] for one in order], answers)
 
 
-def simulated(test: Test, judge: Judge) -> Score:
+def simulated(test: Trial, judge: Judge) -> ExplanationScore:
     """Pearson's correlation of activations and predictions over strongest and random windows, joined (Bills et al.).
 
     The interval is Fisher's, with a window as one observation. Windows that failed are left out and counted; they are
@@ -124,15 +124,17 @@ def simulated(test: Test, judge: Judge) -> Score:
         "error": predictions.count(Failure.ERROR),
     }
     if len(pairs) < (1 - MOST_FAILURES) * len(windows) or not any(any(true) for true, _ in pairs):
-        return Score("simulation", None, reason=f"{1 - len(pairs) / len(windows):.0%} of the texts failed", **counts)
+        return ExplanationScore(
+            "simulation", None, reason=f"{1 - len(pairs) / len(windows):.0%} of the texts failed", **counts
+        )
     found = simulation([true for true, _ in pairs], [one for _, one in pairs]).correlation
     if found is None:
-        return Score("simulation", None, reason="the same prediction everywhere", **counts)
+        return ExplanationScore("simulation", None, reason="the same prediction everywhere", **counts)
     middle, half = np.arctanh(np.clip(found, -1 + 1e-12, 1 - 1e-12)), _Z / np.sqrt(max(len(pairs) - 3, 1))
-    return Score("simulation", found, float(np.tanh(middle - half)), float(np.tanh(middle + half)), **counts)
+    return ExplanationScore("simulation", found, float(np.tanh(middle - half)), float(np.tanh(middle + half)), **counts)
 
 
-def intruder(test: Test, judge: ChatJudge, *, group: int = 5) -> Score:
+def intruder(test: Trial, judge: ChatJudge, *, group: int = 5) -> ExplanationScore:
     """How often the silent window among active ones of one quantile group is found; no explanation is shown.
 
     It measures the feature, not a sentence. The silent window's marks stand where an active one's do. The share of
@@ -152,12 +154,12 @@ def intruder(test: Test, judge: ChatJudge, *, group: int = 5) -> Score:
         groups.append(chosen)
         truths.append(place)
     if not groups:
-        return Score("intruder", None, reason=f"no quantile group of {group - 1} active windows")
+        return ExplanationScore("intruder", None, reason=f"no quantile group of {group - 1} active windows")
     answers = judge.intruders(groups, truths)
     return _share("intruder", answers)
 
 
-def saebench(test: Test, judge: ChatJudge) -> Score:
+def saebench(test: Trial, judge: ChatJudge) -> ExplanationScore:
     """SAEBench's protocol: the share of 14 windows, of which 4 are active, that were judged right in one answer.
 
     The balanced accuracy stands beside it because "None" alone gets 10 of 14. SAEBench's own random windows are not
@@ -176,7 +178,7 @@ def saebench(test: Test, judge: ChatJudge) -> Score:
     )
 
 
-def saebench_windows(test: Test) -> list[Window]:
+def saebench_windows(test: Trial) -> list[Window]:
     """2 strongest, 2 drawn by squared activation from the others, 10 random silent ones, in a random order."""
     draw = np.random.default_rng([test.seed, 9, test.windows.feature.latent])
     ranked = sorted(test.windows.positives, key=lambda one: -one.maximum)
@@ -187,7 +189,7 @@ def saebench_windows(test: Test) -> list[Window]:
     return [windows[int(one)] for one in draw.permutation(len(windows))]
 
 
-def fade(test: Test, judge: ChatJudge) -> Score:
+def fade(test: Trial, judge: ChatJudge) -> ExplanationScore:
     """FADE's responsiveness: the Gini index of activations of texts rated 2 against those rated 0, with its sign.
 
     Purity, the average precision, stands beside it. Source: Puri et al. 2025.
@@ -201,12 +203,12 @@ def fade(test: Test, judge: ChatJudge) -> Score:
     yes, no = ([value for value, rating in rated if rating == wanted] for wanted in (2, 0))
     if len(rated) < (1 - MOST_FAILURES) * len(windows) or not yes or not no:
         reason = f"{len(yes)} texts rated 2, {len(no)} rated 0, {sum(counts.values())} failed"
-        return Score("fade", None, right=len(rated), reason=reason, **counts)
+        return ExplanationScore("fade", None, right=len(rated), reason=reason, **counts)
     purity = average_precision([*yes, *no], [True] * len(yes) + [False] * len(no))
-    return Score("fade", gini(yes, no), beside={"average_precision": purity}, right=len(rated), **counts)
+    return ExplanationScore("fade", gini(yes, no), beside={"average_precision": purity}, right=len(rated), **counts)
 
 
-def _share(name: str, answers: Sequence[Answer]) -> Score:
+def _share(name: str, answers: Sequence[JudgeAnswer]) -> ExplanationScore:
     """The share of right answers, of those that are answers."""
     known = [one.prediction for one in answers if one.prediction is not None]
     counts = {
@@ -218,13 +220,15 @@ def _share(name: str, answers: Sequence[Answer]) -> Score:
     failed = len(answers) - len(known)
     bounds = {"worst": sum(known) / len(answers), "best": (sum(known) + failed) / len(answers)}
     if failed > MOST_FAILURES * len(answers):
-        return Score(name, None, reason=f"{failed / len(answers):.0%} of the items failed", **counts, **bounds)
+        return ExplanationScore(
+            name, None, reason=f"{failed / len(answers):.0%} of the items failed", **counts, **bounds
+        )
     found = wilson(sum(known), len(known))
-    return Score(name, found.value, found.low, found.high, **counts, **bounds)
+    return ExplanationScore(name, found.value, found.low, found.high, **counts, **bounds)
 
 
 # Scorers that every judge can do, and those that need a language model.
-SCORERS: Mapping[str, Callable[[Test, Judge], Score]] = {
+SCORERS: Mapping[str, Callable[[Trial, Judge], ExplanationScore]] = {
     "detection": detection,
     "detection_random": detection_random,
     "detection_hard": detection_hard,
@@ -232,7 +236,7 @@ SCORERS: Mapping[str, Callable[[Test, Judge], Score]] = {
     "fuzzing_active": fuzzing_active,
     "simulation": simulated,
 }
-CHAT_SCORERS: Mapping[str, Callable[[Test, ChatJudge], Score]] = {
+CHAT_SCORERS: Mapping[str, Callable[[Trial, ChatJudge], ExplanationScore]] = {
     "intruder": intruder,
     "saebench": saebench,
     "fade": fade,

@@ -12,14 +12,14 @@ from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.explain import grammar
-from gossamer.explain.answers import Score
+from gossamer.explain.answers import ExplanationScore
 from gossamer.explain.chat import Chat
 from gossamer.explain.controls import gold_items, judged, shuffled_explanations
 from gossamer.explain.corpus import WindowedCorpus, WindowSettings
 from gossamer.explain.explainers import EXPLAINERS, Evidence, Explanation, explained
 from gossamer.explain.fitting import RuleFinder
 from gossamer.explain.judges import ChatJudge, Judge, RuleJudge
-from gossamer.explain.scorers import CHAT_SCORERS, SCORERS, Test
+from gossamer.explain.scorers import CHAT_SCORERS, SCORERS, Trial
 from gossamer.explain.windows import FeatureWindows, Unexplained, decoder_neighbours, feature_windows
 from gossamer.features.feature import Feature
 from gossamer.features.feature_card import FeatureCard
@@ -94,12 +94,12 @@ class ScoreRow:
 
     explanation: Explanation
     judge: str
-    scores: tuple[Score, ...]
+    scores: tuple[ExplanationScore, ...]
     control: str = ""
 
     __repr__ = short_repr
 
-    def score(self, scorer: str) -> Score | None:
+    def score(self, scorer: str) -> ExplanationScore | None:
         """That of one scorer."""
         return next((one for one in self.scores if one.scorer == scorer), None)
 
@@ -122,7 +122,7 @@ class ExplainedFeatures:
     settings: Mapping[str, object]
     explanations: tuple[ExplanationRow, ...]
     scores: tuple[ScoreRow, ...]
-    gold: Mapping[str, Score]
+    gold: Mapping[str, ExplanationScore]
 
     __repr__ = short_repr
 
@@ -145,7 +145,7 @@ class ExplainedFeatures:
         return cls(said.settings, tuple(said.rows), scores, gold)
 
 
-class Study:
+class ExplanationStudy:
     """Features, their windows, and who explains and judges them."""
 
     def __init__(
@@ -193,7 +193,7 @@ class Study:
         yield f"{len(self.features)} features"
         yield repr(self.corpus)
 
-    def first(self, count: int, chat: Chat, judge: ChatJudge | None) -> "Study":
+    def first(self, count: int, chat: Chat, judge: ChatJudge | None) -> "ExplanationStudy":
         """The same study of its first features alone, with others to explain and judge."""
         part = copy.copy(self)
         part.features, part.judge = self.features[:count], judge
@@ -326,7 +326,7 @@ class Study:
         return found if self.judge is None else [*found, self.judge]
 
     def _scored(self, windows: FeatureWindows, explanation: Explanation, control: str, judge: Judge) -> ScoreRow:
-        test = Test(windows, explanation.text, self.settings.seed, self.settings.windows.mark)
+        test = Trial(windows, explanation.text, self.settings.seed, self.settings.windows.mark)
         scores = [SCORERS[name](test, judge) for name in self.settings.scorers if name in SCORERS]
         if isinstance(judge, ChatJudge):
             scores += [CHAT_SCORERS[name](test, judge) for name in self.settings.scorers if name in CHAT_SCORERS]

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 from gossamer.display import short_repr
 from gossamer.explain.controls import able
-from gossamer.explain.metrics import Estimate, mean_over_features
+from gossamer.explain.metrics import ScoreInterval, mean_over_features
 from gossamer.explain.study import RULE, ExplainedFeatures, ScoreRow
 
 RANDOM_WEIGHTS = "random weights"
 
 
 @dataclass(frozen=True)
-class Line:
+class SummaryLine:
     """One explainer, judge, scorer and control.
 
     Attributes:
@@ -27,7 +27,7 @@ class Line:
     judge: str
     scorer: str
     control: str
-    mean: Estimate | None
+    mean: ScoreInterval | None
     scored: int
     unscored: int
     failures: float
@@ -36,7 +36,7 @@ class Line:
     __repr__ = short_repr
 
 
-def summary(found: ExplainedFeatures, random_weights: ExplainedFeatures | None = None) -> list[Line]:
+def summary(found: ExplainedFeatures, random_weights: ExplainedFeatures | None = None) -> list[SummaryLine]:
     """All lines of a study, controls after what they are for.
 
     Args:
@@ -55,7 +55,7 @@ def summary(found: ExplainedFeatures, random_weights: ExplainedFeatures | None =
     return [_line(found, key, groups[key]) for key in keys]
 
 
-def _line(found: ExplainedFeatures, key: tuple[str, str, str, str], rows: Sequence[ScoreRow]) -> Line:
+def _line(found: ExplainedFeatures, key: tuple[str, str, str, str], rows: Sequence[ScoreRow]) -> SummaryLine:
     method, judge, scorer, control = key
     scores = [one for row in rows if (one := row.score(scorer)) is not None]
     values = [one.value for one in scores if one.value is not None]
@@ -64,7 +64,7 @@ def _line(found: ExplainedFeatures, key: tuple[str, str, str, str], rows: Sequen
     chance = judge in found.gold and not able(found.gold[judge])
     mean = None if chance else mean_over_features(values)
     share = failed / items if items else 0.0
-    return Line(method, judge, scorer, control, mean, len(values), len(scores) - len(values), share, chance)
+    return SummaryLine(method, judge, scorer, control, mean, len(values), len(scores) - len(values), share, chance)
 
 
 def no_better_than_words(found: ExplainedFeatures, scorer: str = "detection") -> dict[str, tuple[int, int]]:

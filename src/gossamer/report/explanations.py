@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gossamer import files
 from gossamer.explain.study import RULE, ExplainedFeatures
-from gossamer.explain.summary import Line, no_better_than_words, summary
+from gossamer.explain.summary import SummaryLine, no_better_than_words, summary
 from gossamer.report import style
 from gossamer.report.coding import table
 from gossamer.report.figures.explanations import explanation_scores
@@ -30,7 +30,7 @@ def write_explanations(
     return files.write_text(target / "explanations.md", markdown(found, lines))
 
 
-def markdown(found: ExplainedFeatures, lines: Sequence[Line]) -> str:
+def markdown(found: ExplainedFeatures, lines: Sequence[SummaryLine]) -> str:
     """Means with controls, judges on gold items, who is no better than a word list, then features."""
     parts = [scores_table(lines)]
     for name, gold in found.gold.items():
@@ -47,7 +47,7 @@ def markdown(found: ExplainedFeatures, lines: Sequence[Line]) -> str:
     return "\n\n".join([*parts, features_table(found)]) + "\n"
 
 
-def scores_table(lines: Sequence[Line]) -> str:
+def scores_table(lines: Sequence[SummaryLine]) -> str:
     """A row a method, judge and scorer: mean over features with its interval, and how many failed."""
     rows = [["explained by", "judged by", "scorer", "control", "mean [95 %]", "features", "unscored", "failures"]]
     for one in lines:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from gossamer.explain.summary import RANDOM_WEIGHTS, Line
+from gossamer.explain.summary import RANDOM_WEIGHTS, SummaryLine
 from gossamer.report import style
 
 # What a control looks like; shape and fill say it as well as colour.
@@ -16,7 +16,7 @@ _LOOKS = {
 _ROW = 0.24
 
 
-def explanation_scores(lines: Sequence[Line]) -> Figure:
+def explanation_scores(lines: Sequence[SummaryLine]) -> Figure:
     """A row a method, judge and scorer; means over features with 95 % intervals, controls in the same row."""
     shown = [line for line in lines if line.mean is not None]
     rows = list(dict.fromkeys((line.method, line.judge, line.scorer) for line in shown))

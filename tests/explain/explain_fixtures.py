@@ -2,7 +2,6 @@
 
 import random
 
-import torch
 from word_model import NAMES, WORDS, tiny_gpt2_model, word_tokenizer
 
 from gossamer.dictionary import Dictionary, DictionaryConfig
@@ -16,6 +15,8 @@ from gossamer.store import StoreSettings, build_store
 SITE = Site("resid_pre", 0)
 # Tokens of each latent; latent 2 is dead.
 PLANTED = ((" dog",), (" dog", " dogs"), (), (" school",), (" Mary", " John"), (" .",))
+# Tokens that have a direction of their own.
+_OWN = (" dog", " dogs", " school", " Mary", " John", " .")
 WINDOWS = WindowSettings(
     length=16, shortest=4, least=5, shown=10, positives=16, negatives=16, strata=4, split=(0.5, 0.2, 0.3)
 )
@@ -32,27 +33,24 @@ def texts(count=120, words=40, seed=0):
 
 
 def planted_model():
-    """A model whose positions have no vectors, so that a latent of its first stream knows the token alone."""
+    """A model whose first stream has a direction of its own for each planted token, and none for positions."""
     tokenizer = word_tokenizer()
     hf = tiny_gpt2_model(tokenizer)
     hf.transformer.wpe.weight.data.zero_()
+    vectors = hf.transformer.wte.weight.data
+    vectors[:, : len(_OWN)] = 0
+    for direction, word in enumerate(_OWN):
+        vectors[tokenizer(word, add_special_tokens=False)["input_ids"][0], direction] = 4.0
     return LanguageModel.load(hf, tokenizer=tokenizer)
 
 
 def planted_dictionary(model):
-    vectors = model.hf.transformer.wte.weight.data
-    made = Dictionary(DictionaryConfig("relu", 32, len(PLANTED), site=SITE))
-    made.W_enc.data.zero_()
-    made.b_dec.data.zero_()
+    made = Dictionary(DictionaryConfig("relu", model.d_model, len(PLANTED), site=SITE))
+    for parameter in made.parameters():
+        parameter.data.zero_()
     made.b_enc.data.fill_(-1.0)
-    # Solves W_enc so that every token's value is 2 on the latent's own tokens and as near to 0 as may be elsewhere.
     for latent, words in enumerate(PLANTED):
-        wanted = torch.zeros(len(vectors))
-        ids = [model.tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in words]
-        weights = torch.ones(len(vectors))
-        wanted[ids], weights[ids] = 2.0, 30.0
-        solved = torch.linalg.lstsq(vectors * weights[:, None], wanted * weights).solution
-        made.W_enc.data[:, latent] = solved
+        made.W_enc.data[[_OWN.index(word) for word in words], latent] = 1.0
     made.W_dec.data = made.W_enc.data.T.clone()
     return made.requires_grad_(False)
 

@@ -130,16 +130,15 @@ def truth_in_text(body):
 
 def spoiled(step, answer):
     """A right answer as one of the failures gives it."""
-    numbers = json.loads(answer) if step != "right" else []
+    if step in ("right", "hang", "empty"):
+        return "" if step == "empty" else answer
+    numbers = json.loads(answer)
     return {
-        "right": answer,
         "prose": f"Let me look at the texts. I think it is {answer}, as asked.",
         "fenced": f"```json\n{answer}\n```",
         "wrong length": json.dumps([*numbers, 1]),
         "floats": json.dumps([float(one) for one in numbers]),
         "words": json.dumps([bool(one) for one in numbers]),
         "numbered": "\n".join(f"{place}: {'yes' if one else 'no'}" for place, one in enumerate(numbers, 1)),
-        "empty": "",
         "truncated": answer[:-3],
-        "hang": answer,
     }[step]

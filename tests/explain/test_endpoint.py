@@ -140,7 +140,7 @@ def test_no_more_is_asked_at_once_than_allowed():
         return "1"
 
     with ScriptedServer(answer=together) as server:
-        found = endpoint(server, concurrency=3, timeout=5).ask([replace(ASKED, seed=one) for one in range(6)])
+        found = endpoint(server, concurrency=3, timeout=5.0).ask([replace(ASKED, seed=one) for one in range(6)])
     assert [one.text for one in found] == ["1"] * 6
     assert server.most_busy == 3
 

@@ -29,7 +29,7 @@ class WindowSettings:
         tokens: most tokens of the corpus that are read, whole documents from the first.
         split: shares of the documents that rules are fitted on and explainers see, that rules are chosen on, and that
             explanations are tested on.
-        duplicate: a window is left out if more than this share of its 8-grams occurred before it.
+        duplicate: a window is left out if more than this share of its tokens is in 8-grams that occurred before it.
         strata: quantile groups of the windows' maxima that positive windows are drawn from, as many of each.
         shown: windows that an explainer sees.
         positives, negatives: windows of a test; half of the negatives are hard ones where there are any.
@@ -88,7 +88,7 @@ class WindowedCorpus:
     ids: Int[np.ndarray, "tokens"]
     documents: Int[np.ndarray, "tokens"]
     positions: Int[np.ndarray, "tokens"]
-    bounds: Int[np.ndarray, "windows+1"]
+    bounds: Int[np.ndarray, "ends"]
     split: Int[np.ndarray, "windows"]
 
     __repr__ = short_repr
@@ -198,7 +198,7 @@ def _split(documents: np.ndarray, settings: WindowSettings, draw: np.random.Gene
 def _repeated(
     ids: np.ndarray, words: tuple[str, ...], documents: np.ndarray, bounds: np.ndarray
 ) -> Float[np.ndarray, "windows"]:
-    """The share of each window's 8-grams that occurred before the window; case and spaces are left aside."""
+    """The share of each window's tokens in 8-grams that occurred in an earlier window; case and spaces aside."""
     plain: dict[str, int] = {}
     normal = np.array([plain.setdefault("".join(word.lower().split()), len(plain)) for word in words], dtype=np.uint64)
     length = min(_GRAM, len(ids))
@@ -210,10 +210,11 @@ def _repeated(
     places = np.flatnonzero(within)
     window = np.searchsorted(bounds, places, side="right") - 1
     _, first, inverse = np.unique(hashes[within], return_index=True, return_inverse=True)
-    seen = window[first[inverse]] < window
-    count = len(bounds) - 1
-    grams = np.bincount(window, minlength=count)
-    return np.bincount(window, weights=seen, minlength=count) / np.maximum(grams, 1)
+    again = places[window[first[inverse]] < window]
+    # How many of those 8-grams each token is in: they begin at it or up to seven tokens before.
+    begun = np.bincount(again, minlength=len(ids)).cumsum()
+    covered = begun > np.concatenate([np.zeros(min(length, len(ids)), dtype=begun.dtype), begun[:-length]])
+    return np.add.reduceat(covered, bounds[:-1], dtype=np.int64) / np.diff(bounds)
 
 
 def _key(documents: np.ndarray, positions: np.ndarray) -> np.ndarray:

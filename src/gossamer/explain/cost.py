@@ -59,7 +59,7 @@ def estimate(study: ExplanationStudy, prices: Prices) -> CostEstimate:
     share = len(study.features) / len(part.features)
     prompt = int(share * sum(one.letters for one in counting.requests) / LETTERS_PER_TOKEN)
     output = int(share * sum(one.max_tokens for one in counting.requests))
-    return CostEstimate(int(share * len(counting.requests)), prompt, output, prices.of(prompt, output))
+    return CostEstimate(int(share * len(counting.requests)), prompt, output, prices.of(float(prompt), float(output)))
 
 
 def require_affordable(found: CostEstimate, most: float | None) -> None:

@@ -162,7 +162,7 @@ class Endpoint:
         reply = self._patiently("chat/completions", request.body(self.model), _chat_reply)
         if not reply.error:
             with self._lock:
-                self.spent += self.settings.prices.of(reply.prompt_tokens, reply.output_tokens)
+                self.spent += self.settings.prices.of(float(reply.prompt_tokens), float(reply.output_tokens))
                 self.answered_by.add(reply.model)
             if path is not None:
                 write_json(path, asdict(reply))

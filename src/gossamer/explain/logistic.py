@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Shaped
 
 from gossamer.explain.rules import Term, WeightedRule
 from gossamer.explain.shapes import FitText
@@ -16,7 +16,7 @@ _PENALTIES, _STEPS, _SEED = (0.1, 0.03, 0.01, 0.003, 0.001), 60, 0
 
 @dataclass(frozen=True)
 class _Problem:
-    """Rows of 0 and 1 with what is to be predicted; weights undo the sampling and add up to 1."""
+    """Rows of 0 and 1 with what is to be predicted; weights add up to a half for each kind."""
 
     x: Float[np.ndarray, "rows terms"]
     active: Bool[np.ndarray, "rows"]
@@ -27,7 +27,8 @@ def weighted_rule(text: FitText, values: Float[np.ndarray, "tokens"]) -> Iterato
     """Rules of at most 20 tokens at offsets -4 to 0 or anywhere in the text, from the strongest L1 penalty down.
 
     Proximal gradient steps with momentum (FISTA: Beck & Teboulle 2009) on a sample of the tokens, each penalty begun
-    where the one before ended.
+    where the one before ended. Active and silent tokens weigh the same; then the bias is where F1 on the whole text is
+    best.
     """
     active = values > 0
     if not 0 < active.sum() < len(active):
@@ -45,12 +46,22 @@ def weighted_rule(text: FitText, values: Float[np.ndarray, "tokens"]) -> Iterato
             chosen = tuple(
                 Term(float(f"{weights[one]:.4g}"), text.rows.words[terms[one][1]], terms[one][0]) for one in used
             )
-            yield WeightedRule(float(f"{bias:.4g}"), chosen, value)
+            yield WeightedRule(_best_bias(WeightedRule(0.0, chosen), text, active), chosen, value)
+
+
+def _best_bias(rule: WeightedRule, text: FitText, active: Bool[np.ndarray, "tokens"]) -> float:
+    """The bias at which a weighted sum's F1 is best, in the middle between two sums that occur."""
+    sums, group = np.unique(rule.sums(text.rows), return_inverse=True)
+    hits = np.bincount(group, weights=active)[::-1].cumsum()
+    fired = np.bincount(group)[::-1].cumsum()
+    best = int((2 * hits / (fired + hits[-1])).argmax())
+    lower = sums[::-1][best + 1] if best + 1 < len(sums) else sums[0] - 1
+    return float(f"{-(sums[::-1][best] + lower) / 2:.4g}")
 
 
 def _candidates(text: FitText, active: Bool[np.ndarray, "tokens"]) -> list[tuple[int | None, int]]:
     """(offset, token) that are most unlike chance; offset None is anywhere in the text."""
-    vocabulary, rate = len(text.rows.words), active.mean()
+    vocabulary, rate = len(text.rows.words), float(active.mean())
     found: list[tuple[int | None, int]] = []
     for offset, ids in text.offsets.items():
         # No token (-1) is counted at a place of its own, and left out.
@@ -65,7 +76,7 @@ def _candidates(text: FitText, active: Bool[np.ndarray, "tokens"]) -> list[tuple
     return [*found, *((None, token) for token in _unlikely(hits, size, rate))]
 
 
-def _unlikely(hits: Float[np.ndarray, "tokens"], size: Float[np.ndarray, "tokens"], rate: float) -> list[int]:
+def _unlikely(hits: Float[np.ndarray, "tokens"], size: Shaped[np.ndarray, "tokens"], rate: float) -> list[int]:
     score = np.abs(hits - rate * size) / np.sqrt(rate * (1 - rate) * size + 1)
     best = np.argsort(-score, kind="stable")[:_PER_PLACE]
     return [int(one) for one in best if size[one]]
@@ -78,7 +89,7 @@ def _sampled(text: FitText, active: Bool[np.ndarray, "tokens"], terms: list[tupl
         places = np.flatnonzero(active == kind)
         chosen = np.sort(draw.choice(places, min(most, len(places)), replace=False))
         parts.append(chosen)
-        weights.append(np.full(len(chosen), len(places) / len(chosen) / len(active)))
+        weights.append(np.full(len(chosen), 0.5 / len(chosen)))
     rows = np.concatenate(parts)
     inside = {token: _texts_with(text, token) for offset, token in terms if offset is None}
     columns = [
@@ -90,7 +101,7 @@ def _sampled(text: FitText, active: Bool[np.ndarray, "tokens"], terms: list[tupl
 
 def _texts_with(text: FitText, token: int) -> Bool[np.ndarray, "texts"]:
     texts, tokens = text.contents
-    found: Int[np.ndarray, texts] = np.zeros(len(text.rows.begins), dtype=bool)
+    found = np.zeros(len(text.rows.begins), dtype=bool)
     found[texts[tokens == token]] = True
     return found
 
@@ -98,9 +109,7 @@ def _texts_with(text: FitText, token: int) -> Bool[np.ndarray, "texts"]:
 def _descend(
     problem: _Problem, penalty: float, weights: Float[np.ndarray, "terms"], bias: float
 ) -> tuple[Float[np.ndarray, "terms"], float]:
-    """Minimise the mean log loss with the penalty, relative to the entropy's scale, on the weights' sizes."""
-    rate = float(problem.weights[problem.active].sum())
-    scale = rate * (1 - rate)
+    """Minimise the mean log loss with the penalty on the weights' sizes."""
     # The loss's curvature is at most a quarter of the mean square of a row; the bias is one more 1.
     step = 4 / float((problem.weights * (problem.x.sum(axis=1) + 1)).sum())
     point, ahead, size = np.append(weights, bias), np.append(weights, bias), 1.0
@@ -108,7 +117,7 @@ def _descend(
         odds = 1 / (1 + np.exp(-np.clip(problem.x @ ahead[:-1] + ahead[-1], -50, 50)))
         slope = problem.weights * (odds - problem.active)
         moved = ahead - step * np.append(problem.x.T @ slope, slope.sum())
-        shrunk = np.sign(moved[:-1]) * np.maximum(np.abs(moved[:-1]) - step * penalty * scale, 0)
+        shrunk = np.sign(moved[:-1]) * np.maximum(np.abs(moved[:-1]) - step * penalty, 0)
         following, larger = np.append(shrunk, moved[-1]), (1 + np.sqrt(1 + 4 * size**2)) / 2
         ahead = following + (size - 1) / larger * (following - point)
         point, size = following, larger

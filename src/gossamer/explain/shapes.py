@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from gossamer.display import short_repr
 from gossamer.explain.token_rows import TokenRows
@@ -49,7 +49,7 @@ class Groups:
         keys = np.stack([codes // base**place % base - 1 for place in reversed(range(len(offsets)))], axis=1)
         return cls(offsets, keys, group, sizes)
 
-    def sums(self, values: Float[np.ndarray, "tokens"]) -> Float[np.ndarray, "groups"]:
+    def sums(self, values: Shaped[np.ndarray, "tokens"]) -> Float[np.ndarray, "groups"]:
         """The sum of a value over each group."""
         return np.bincount(self.group, weights=values, minlength=len(self.sizes))
 

@@ -55,6 +55,16 @@ class TokenRows:
         """The id of the token so many places later (negative: earlier) in the same text; -1 where it has none."""
         if offset == 0:
             return self.ids
+        if offset not in self._shifted:
+            self._shifted[offset] = self._shift(offset)
+        return self._shifted[offset]
+
+    @cached_property
+    def _shifted(self) -> dict[int, Int[np.ndarray, "tokens"]]:
+        """What `at` found: rules ask for the same few offsets again and again."""
+        return {}
+
+    def _shift(self, offset: int) -> Int[np.ndarray, "tokens"]:
         found = np.full(len(self.ids), -1, dtype=self.ids.dtype)
         if abs(offset) < len(self.ids):
             here, there = (slice(None, -offset), slice(offset, None))

@@ -153,10 +153,10 @@ def feature_windows(
         feature,
         float(values.max()),
         tuple(_window(corpus, values, one, stratum=stratum) for one, stratum in reversed(kept)),
-        tuple(_window(corpus, values, one) for one in strongest[: settings.shown]),
+        tuple(_window(corpus, values, one) for one in strongest[: settings.shown].tolist()),
         tuple(_window(corpus, values, one, stratum=stratum) for one, stratum in positives),
         tuple(_window(corpus, values, one, kind=kind) for one, kind in negatives),
-        tuple(_window(corpus, values, one, kind=RANDOM) for one in silent),
+        tuple(_window(corpus, values, one, kind=RANDOM) for one in silent.tolist()),
     )
 
 
@@ -168,7 +168,7 @@ def validation_windows(corpus: WindowedCorpus, windows: FeatureWindows, values: 
     for active in (True, False):
         places = np.flatnonzero((corpus.split == VALIDATION) & ((maxima > 0) == active))
         chosen = draw.choice(places, min(len(windows.positives) // 2, len(places)), replace=False)
-        found += [_window(corpus, values, one) for one in chosen]
+        found += [_window(corpus, values, one) for one in chosen.tolist()]
     return tuple(found)
 
 

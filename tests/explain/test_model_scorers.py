@@ -9,7 +9,7 @@ from explain_fixtures import PLANTED, SITE, feature, planted_dictionary, planted
 
 from gossamer.errors import UsageError
 from gossamer.explain import ChatJudge, ChatRequest, FeatureWindows, LocalChat
-from gossamer.explain.model_scorers import _losses, _strength, embedding, intervention, surprisal
+from gossamer.explain.model_scorers import _losses, _strength, embedding, intervention, surprisal, token_changes
 from gossamer.explain.scorers import Trial
 
 
@@ -67,6 +67,19 @@ def test_intervention_is_a_difference_from_a_random_direction(model):
     assert found.low < found.value < found.high
     with pytest.raises(UsageError, match="two prompts"):
         intervention(Trial(windows(), "dog"), model, dictionary, model, prompts=prompts[:1])
+
+
+def test_token_changes_are_what_rises_when_a_latent_is_added(model):
+    dictionary = planted_dictionary(model)
+    tokens = model.tokenize(["the boy near", "Mary and John went"])
+    found = token_changes(model, dictionary, 3, tokens, factor=50.0, count=3)
+    rises = torch.zeros(len(model.tokenizer))
+    for text in ("the boy near", "Mary and John went"):
+        alone = model.tokenize([text])
+        before = model.logits(alone)[0].softmax(-1)
+        with model.edit({SITE: lambda value: value + 50.0 * dictionary.W_dec[3]}):
+            rises += (model.logits(alone)[0].softmax(-1) - before).sum(dim=0)
+    assert found == tuple(model.word(int(one)) for one in rises.topk(3).indices)
 
 
 def test_a_local_model_answers_and_its_failures_are_counted(model):

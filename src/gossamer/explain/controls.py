@@ -36,7 +36,7 @@ class GoldItem:
 def gold_items(corpus: WindowedCorpus, seed: int = 0) -> list[GoldItem]:
     """Questions about words of the corpus that a reader of English cannot get wrong.
 
-    Words have four letters or more, stand in 2 to 20 per cent of the windows, and are drawn by the seed.
+    Words have four letters or more, stand in 2 to 30 per cent of the windows, and are drawn by the seed.
 
     Raises:
         UsageError: the corpus has no such words.
@@ -49,7 +49,7 @@ def gold_items(corpus: WindowedCorpus, seed: int = 0) -> list[GoldItem]:
     good = [
         number
         for number, word in enumerate(plain)
-        if len(word) >= 4 and word.isalpha() and corpus.words[number].startswith(" ") and 0.02 <= often[number] <= 0.2
+        if len(word) >= 4 and word.isalpha() and corpus.words[number].startswith(" ") and 0.02 <= often[number] <= 0.3
     ]
     if len(good) < _WORDS:
         raise UsageError(

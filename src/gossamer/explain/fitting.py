@@ -51,6 +51,23 @@ class FoundRule:
         return 1 - self.bits / self.null_bits if self.null_bits else 0.0
 
 
+@dataclass(frozen=True)
+class _Candidate:
+    """A rule with how often it fires on the text that it is fitted on, and how often rightly."""
+
+    kind: str
+    rule: Executable
+    right: int
+    fired: int
+
+    def beside(self, more: "_Candidate") -> "_Candidate":
+        """Both together, of which the other fires where this one does not."""
+        assert isinstance(self.rule, Rule)
+        assert isinstance(more.rule, Rule)
+        rule = Rule((*self.rule.clauses, *more.rule.clauses))
+        return _Candidate(f"{self.kind} + {more.kind}", rule, self.right + more.right, self.fired + more.fired)
+
+
 class RuleFinder:
     """Finds rules of many features on one corpus, whose tokens are counted once.
 
@@ -76,52 +93,53 @@ class RuleFinder:
             raised: words that it raises by the logit lens, for a rule of what comes next.
         """
         fitted, chosen = values[self._fit_inside], values[self._choose_inside] > 0
-        active = fitted > 0
+        active, tokens = int((fitted > 0).sum()), len(fitted)
+        null = _bits(np.zeros_like(chosen), chosen, _odds(0, 0, active, tokens))
         found: list[FoundRule] = []
-        for kind, rule in self._candidates(fitted, active, raised):
-            fires = rule.fires(self._choose)
-            odds = _odds(rule.fires(self._fit.rows), active)
-            bits = _bits(fires, chosen, odds) + rule.bits(len(self._choose.words))
+        for one in self._candidates(fitted, raised):
+            fires = one.rule.fires(self._choose)
+            bits = _bits(fires, chosen, _odds(one.right, one.fired, active, tokens))
             right = int((fires & chosen).sum())
-            null = _bits(np.zeros_like(fires), chosen, _odds(np.zeros_like(active), active))
             precision, recall = right / max(int(fires.sum()), 1), right / max(int(chosen.sum()), 1)
-            found.append(FoundRule(rule, kind, bits, null, precision, recall))
+            bits += one.rule.bits(len(self._choose.words))
+            found.append(FoundRule(one.rule, one.kind, bits, null, precision, recall))
         return min(found, key=lambda one: one.bits)
 
-    def _candidates(
-        self, values: Float[np.ndarray, "tokens"], active: Bool[np.ndarray, "tokens"], raised: Sequence[str]
-    ) -> Iterator[tuple[str, Executable]]:
-        yield "nothing", Rule()
-        rest = np.ones_like(active)
+    def _candidates(self, values: Float[np.ndarray, "tokens"], raised: Sequence[str]) -> Iterator[_Candidate]:
+        yield _Candidate("nothing", Rule(), 0, 0)
+        everywhere = np.ones(len(values), dtype=bool)
+        sets = list(self._of_shape("token", values, everywhere, _SIZES))
+        yield from sets
         for shape in SHAPES:
-            for rule in self._of_shape(shape, values, rest):
-                yield shape, rule
-        sets = list(self._of_shape("token", values, rest, sizes=()))
-        best = sets[-1] if sets else Rule()
-        fires = best.fires(self._fit.rows)
-        if _f1(fires, active) < _GOOD:
-            if sets:
-                for shape in ("pair", "pair with a gap", "triple", "token after"):
-                    for more in self._of_shape(shape, values, ~fires):
-                        yield f"token + {shape}", Rule((*best.clauses, *more.clauses))
+            if shape != "token":
+                yield from self._of_shape(shape, values, everywhere, _SIZES)
+        best = sets[-1] if sets else _Candidate("token", Rule(), 0, 0)
+        if 2 * best.right < _GOOD * (best.fired + int((values > 0).sum())):
+            rest = ~best.rule.fires(self._fit.rows)
+            for shape in ("pair", "pair with a gap", "triple", "token after") if sets else ():
+                for more in self._of_shape(shape, values, rest, ()):
+                    yield best.beside(more)
             for weights in weighted_rule(self._fit, values):
-                yield "weighted", weights
-        for patterns in self._classes(active):
-            yield "class", self._valued([Clause(patterns)], values, rest)
+                yield self._counted("weighted", weights, values)
+        for patterns in self._classes(values > 0):
+            yield self._counted("class", self._valued(Clause(patterns), values), values)
         if words := tuple(TokenPattern("token", word) for word in dict.fromkeys(raised)):
-            yield "output", self._valued([Clause(ANY, before=words)], values, rest)
+            yield self._counted("output", self._valued(Clause(ANY, before=words), values), values)
 
     def _of_shape(
         self,
         shape: str,
         values: Float[np.ndarray, "tokens"],
         rest: Bool[np.ndarray, "tokens"],
-        sizes: Sequence[int] = _SIZES,
-    ) -> Iterator[Rule]:
-        """Rules of the groups on which the feature is mostly active, of several sizes up to the best F1's."""
+        sizes: Sequence[int],
+    ) -> Iterator[_Candidate]:
+        """Rules of the groups on which the feature is mostly active, of several sizes up to the best F1's.
+
+        Groups are disjoint, so that a rule's counts and values are sums of theirs: no rule is followed here.
+        """
         groups = self._fit.groups[shape]
         active = (values > 0) & rest
-        hits, size = groups.sums(active), groups.sums(rest)
+        hits, size, total = (groups.sums(one) for one in (active, rest, values * rest))
         good = np.flatnonzero((hits >= _SUPPORT) & (hits >= _PRECISION * size) & (groups.keys >= 0).all(axis=1))
         if not len(good):
             return
@@ -129,8 +147,13 @@ class RuleFinder:
         right, fired = hits[order].cumsum(), size[order].cumsum()
         best = int((2 * right / (fired + active.sum())).argmax()) + 1
         for count in sorted({*(one for one in sizes if one < best), min(best, max(_SIZES))}):
-            clauses = _clauses(groups.offsets, [self._words(row) for row in groups.keys[order[:count]]])
-            yield self._valued(clauses, values, rest)
+            chosen = order[:count]
+            clauses = _clauses(groups.offsets, [self._words(row) for row in groups.keys[chosen]])
+            valued = []
+            for clause, members in clauses:
+                value = float(total[chosen[members]].sum() / size[chosen[members]].sum())
+                valued.append(replace(clause, value=rounded(value)))
+            yield _Candidate(shape, Rule(tuple(valued)), int(right[count - 1]), int(fired[count - 1]))
 
     def _words(self, ids: np.ndarray) -> tuple[str, ...]:
         return tuple(self._fit.rows.words[one] for one in ids.tolist())
@@ -156,17 +179,15 @@ class RuleFinder:
             if len(members) >= _SUPPORT and hits[which].sum() >= _PRECISION * size[which].sum():
                 yield (pattern,)
 
-    def _valued(
-        self, clauses: Sequence[Clause], values: Float[np.ndarray, "tokens"], rest: Bool[np.ndarray, "tokens"]
-    ) -> Rule:
-        """The rule of some clauses, each with the mean activation where it is the first that holds."""
-        done, left = [], rest.copy()
-        for clause in clauses:
-            fires = clause.fires(self._fit.rows) & left
-            left &= ~fires
-            mean = float(values[fires].mean()) if fires.any() else 0.0
-            done.append(replace(clause, value=rounded(mean)))
-        return Rule(tuple(one for one in done if one.value > 0))
+    def _valued(self, clause: Clause, values: Float[np.ndarray, "tokens"]) -> Rule:
+        """The rule of one clause, with the mean activation where it holds; no clause where that is never or 0."""
+        fires = clause.fires(self._fit.rows)
+        mean = rounded(float(values[fires].mean())) if fires.any() else 0.0
+        return Rule((replace(clause, value=mean),) if mean > 0 else ())
+
+    def _counted(self, kind: str, rule: Executable, values: Float[np.ndarray, "tokens"]) -> _Candidate:
+        fires = rule.fires(self._fit.rows)
+        return _Candidate(kind, rule, int((fires & (values > 0)).sum()), int(fires.sum()))
 
 
 def rounded(value: float) -> float:
@@ -174,30 +195,23 @@ def rounded(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def _clauses(offsets: tuple[int, ...], rows: Sequence[tuple[str, ...]]) -> list[Clause]:
-    """Clauses of n-grams: those that differ only at their first offset become one."""
-    if len(offsets) == 1:
-        several = tuple(TokenPattern("token", row[0]) for row in rows)
-        if offsets == (0,):
-            return [Clause(several)]
-        return [Clause(ANY, before=several) if offsets == (1,) else Clause(ANY, after=(several,))]
-    merged: dict[tuple[str, ...], list[TokenPattern]] = {}
-    for first, *others in rows:
-        merged.setdefault(tuple(others), []).append(TokenPattern("token", first))
+def _clauses(offsets: tuple[int, ...], rows: Sequence[tuple[str, ...]]) -> list[tuple[Clause, list[int]]]:
+    """Clauses of n-grams with the numbers of the rows in each: those that differ only at their first offset are one."""
+    merged: dict[tuple[str, ...], list[int]] = {}
+    for number, row in enumerate(rows):
+        merged.setdefault(row[1:], []).append(number)
     found = []
-    for others, firsts in merged.items():
-        known = dict(zip(offsets[1:], ((TokenPattern("token", one),) for one in others), strict=True))
-        between = tuple(known.get(offset, ANY) for offset in range(offsets[0] + 1, 0))
-        found.append(Clause(known[0], (tuple(firsts), *between)))
+    for others, members in merged.items():
+        firsts = tuple(TokenPattern("token", rows[number][0]) for number in members)
+        known = dict(zip(offsets, (firsts, *((TokenPattern("token", one),) for one in others)), strict=True))
+        after = tuple(known.get(offset, ANY) for offset in range(min(offsets[0], 0), 0))
+        found.append((Clause(known.get(0, ANY), after, known.get(1, ())), members))
     return found
 
 
-def _odds(fires: Bool[np.ndarray, "tokens"], active: Bool[np.ndarray, "tokens"]) -> tuple[float, float]:
+def _odds(right: int, fired: int, active: int, tokens: int) -> tuple[float, float]:
     """P(active) where a rule fires and where it does not, by Laplace's rule of succession."""
-    found = []
-    for where in (fires, ~fires):
-        found.append((float((active & where).sum()) + 1) / (float(where.sum()) + 2))
-    return found[0], found[1]
+    return (right + 1) / (fired + 2), (active - right + 1) / (tokens - fired + 2)
 
 
 def _bits(fires: Bool[np.ndarray, "tokens"], active: Bool[np.ndarray, "tokens"], odds: tuple[float, float]) -> float:
@@ -207,8 +221,3 @@ def _bits(fires: Bool[np.ndarray, "tokens"], active: Bool[np.ndarray, "tokens"],
         hits = int((active & where).sum())
         total -= hits * math.log2(chance) + (int(where.sum()) - hits) * math.log2(1 - chance)
     return total
-
-
-def _f1(fires: Bool[np.ndarray, "tokens"], active: Bool[np.ndarray, "tokens"]) -> float:
-    both = int(fires.sum()) + int(active.sum())
-    return 2 * int((fires & active).sum()) / both if both else 0.0

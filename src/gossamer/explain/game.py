@@ -140,7 +140,7 @@ def new_round(
     for feature, (made, text) in found.items():
         likely = [_said(store, one, finder) for one in near.get(feature, [])]
         others = [*likely, *(other for one, (_, other) in found.items() if one != feature)]
-        items.append(_item(feature, made, text, others, np.random.default_rng([seed, 13, feature.latent])))
+        items.append(_item(feature, made, text, others, seed))
     name = hashlib.sha256(json.dumps([store.manifest.corpus, [str(one) for one in found], seed]).encode()).hexdigest()
     return GameRound(name[:8], store.manifest.model, tuple(items))
 
@@ -164,12 +164,12 @@ def _neighbours(
     return found
 
 
-def _item(
-    feature: Feature, windows: FeatureWindows, text: str, others: Sequence[str], draw: np.random.Generator
-) -> GameItem:
+def _item(feature: Feature, windows: FeatureWindows, text: str, others: Sequence[str], seed: int) -> GameItem:
+    # Texts do not depend on how many sentences there are.
+    draw, order_draw = (np.random.default_rng([seed, purpose, feature.latent]) for purpose in (13, 14))
     wrong = [one for one in dict.fromkeys(others) if one != text][: _CHOICES - 1]
     choices = [text, *wrong]
-    order = [int(one) for one in draw.permutation(len(choices))]
+    order = [int(one) for one in order_draw.permutation(len(choices))]
     shown = []
     for stratum in range(_GROUPS):
         group = [one for one in windows.shown if one.stratum == stratum]

@@ -136,6 +136,36 @@ def intervention(
     return ExplanationScore("intervention", mean, mean - error, mean + error, right=len(prompts), beside=beside)
 
 
+@torch.no_grad()
+def token_changes(
+    model: LanguageModel, dictionary: Dictionary, latent: int, tokens: Tokens, *, factor: float, count: int = 20
+) -> tuple[str, ...]:
+    """The tokens whose probability rises most, on average over all positions, when a latent is made stronger.
+
+    For `Evidence.changed` of an output-centric explanation. Source: Gur-Arieh et al. 2025 (TokenChange).
+
+    Args:
+        model, dictionary, latent: whose feature it is.
+        tokens: texts to read.
+        factor: of the decoder row, that is added to the stream at every token.
+        count: how many.
+
+    Raises:
+        UsageError: a dictionary that does not write to the residual stream.
+    """
+    site = dictionary.site_out or dictionary.site
+    if site is None or not site.facts.in_stream:
+        raise UsageError(
+            f"token changes: a dictionary that writes to the residual stream expected, found one at {site}"
+        )
+    means = []
+    for strength in (0.0, factor):
+        with model.edit({site: _adding(strength * dictionary.W_dec[latent].float())}):
+            means.append(model.logits(tokens)[tokens.mask.to(model.device)].float().softmax(dim=-1).mean(dim=0))
+    best = (means[1] - means[0]).topk(min(count, len(means[0]))).indices.tolist()
+    return tuple(model.word(one) for one in best)
+
+
 def _adding(direction: Float[Tensor, "d"]) -> Callable[[Tensor], Tensor]:
     return lambda value: value + direction.to(value)
 

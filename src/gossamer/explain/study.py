@@ -235,7 +235,7 @@ class ExplanationStudy:
         self._score_all(said.rows, scored)
         gold_scores = {row.judge: row.scores[0] for row in scored.rows if row.control == "gold"}
         rows = tuple(row for row in scored.rows if row.control != "gold")
-        return ExplainedFeatures(asked, tuple(said.rows), rows, gold_scores)
+        return ExplainedFeatures(said.settings, tuple(said.rows), rows, gold_scores)
 
     def asked(self) -> dict[str, object]:
         """All that the numbers depend on."""

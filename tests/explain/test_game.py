@@ -59,7 +59,7 @@ def typed(made, *, choose=True):
     for item in made.items:
         lines += [str(item.right + 1)] if choose else ["my own words"]
         lines += ["", "maybe", *("yn"[not truth] for truth in item.truths)]
-    return io.StringIO("\n".join(lines) + "\n")
+    return io.StringIO("\n".join(lines) + "\n").readline
 
 
 def test_the_terminal_game(made, capsys):
@@ -80,7 +80,7 @@ def test_own_words_are_kept_and_choose_nothing(made, capsys):
     assert played.written == ("my own words",) * 3
     assert result(made[0], played)[1] is None
     with pytest.raises(GossamerError, match="end of the input"):
-        play(made[0], "Ada", io.StringIO("1\ny\n"))
+        play(made[0], "Ada", io.StringIO("1\ny\n").readline)
     capsys.readouterr()
 
 

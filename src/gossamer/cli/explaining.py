@@ -232,7 +232,7 @@ def game(
         write_game(made, page)
         out.print(f"wrote {page}", soft_wrap=True)
         return
-    played = play(made, name, sys.stdin)
+    played = play(made, name, sys.stdin.readline)
     add_to_board(board, made, played)
     if as_json:
         print_json({"round": made.name, "players": {one.player: one.to_json() for one in (*made.machines, played)}})

@@ -1,7 +1,7 @@
 """The game in a terminal: one key and Enter an answer, marks by brackets and not by colour alone."""
 
-from collections.abc import Sequence
-from typing import Any, TextIO
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -10,8 +10,8 @@ from gossamer.cli.printing import out
 from gossamer.errors import GossamerError
 
 
-def play(made: Any, name: str, source: TextIO) -> Any:
-    """Play a round; nothing is told before its end.
+def play(made: Any, name: str, read: Callable[[], str]) -> Any:
+    """Play a round; nothing is told before its end. `read` gives a line of input, "" at its end.
 
     Raises:
         GossamerError: the input ends before the round does.
@@ -26,35 +26,35 @@ def play(made: Any, name: str, source: TextIO) -> Any:
         out.print("It is active at the tokens in [brackets]:")
         for window in item.shown:
             out.print(_marked(window), soft_wrap=True)
-        right, text = _named(item, source)
+        right, text = _named(item, read)
         chosen.append(right)
         written.append(text)
         out.print("Is it active somewhere in these texts? y or n")
         said: list[bool | None] = []
         for window in item.sorted:
             out.print(f"  {_plain(window.text)}", soft_wrap=True)
-            said.append(_asked("y/n", ("y", "n"), source) == "y")
+            said.append(_asked("y/n", ("y", "n"), read) == "y")
         answers.append(tuple(said))
     played = Played(name, tuple(chosen), tuple(written), tuple(answers))
     _reveal(made, played)
     return played
 
 
-def _named(item: Any, source: TextIO) -> tuple[bool | None, str]:
+def _named(item: Any, read: Callable[[], str]) -> tuple[bool | None, str]:
     """The choice of a sentence, or one of the player's own."""
     for number, choice in enumerate(item.choices, start=1):
         out.print(f"  {number}  {choice}", soft_wrap=True)
     keys = [str(number) for number in range(1, len(item.choices) + 1)]
-    answer = _asked(f"{keys[0]} to {keys[-1]}, or your own words", None, source)
+    answer = _asked(f"{keys[0]} to {keys[-1]}, or your own words", None, read)
     if answer in keys:
         return int(answer) - 1 == item.right, ""
     return None, answer
 
 
-def _asked(what: str, allowed: Sequence[str] | None, source: TextIO) -> str:
+def _asked(what: str, allowed: Sequence[str] | None, read: Callable[[], str]) -> str:
     while True:
         out.print(f"{what}: ", end="")
-        line = source.readline()
+        line = read()
         if not line:
             raise GossamerError("game: an answer expected, found the end of the input; nothing was kept")
         answer = line.strip()

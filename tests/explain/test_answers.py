@@ -73,10 +73,10 @@ def answers(text):
 def test_failures_are_counted_and_scored_as_nothing():
     truths = [True] * 5 + [False] * 5
     found = classified("x", truths, answers("yyyyu" + "nnnny"))
-    assert (found.right, found.wrong, found.unparsed, found.error) == (8, 1, 1, 0)
+    assert (found.items.right, found.items.wrong, found.items.unparsed, found.items.error) == (8, 1, 1, 0)
     # Of 4 positives all, of 5 negatives 4; the failure is in neither.
     assert found.value == pytest.approx((1 + 0.8) / 2)
-    assert found.failures == pytest.approx(0.1)
+    assert found.items.failures == pytest.approx(0.1)
     assert (found.worst, found.best) == (pytest.approx((0.8 + 0.8) / 2), pytest.approx((1 + 0.8) / 2))
 
 
@@ -84,7 +84,7 @@ def test_above_a_fifth_of_failures_there_is_no_score():
     truths = [True] * 5 + [False] * 5
     found = classified("x", truths, answers("yyyue" + "nnnnu"))
     assert found.value is None
-    assert (found.unparsed, found.error) == (2, 1)
+    assert (found.items.unparsed, found.items.error) == (2, 1)
     assert "30% of the items failed" in found.reason
     assert found.worst < found.best
     assert classified("x", truths, answers("yyyyu" + "nnnnu")).value == 1.0

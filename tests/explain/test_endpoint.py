@@ -34,11 +34,11 @@ def test_each_failure_ends_as_it_should(failure):
         answers = judge.detect('the word "dog"', WINDOWS)
     found = classified("detection", TRUTHS, answers)
     if failure in (*READABLE, *MENDED):
-        assert (found.right, found.value) == (5, 1.0)
+        assert (found.items.right, found.value) == (5, 1.0)
         assert len(server.requests) == (2 if failure in MENDED else 1)
     else:
         assert found.value is None
-        assert (found.unparsed, found.error) == ((0, 5) if failure == "invalid bytes" else (5, 0))
+        assert (found.items.unparsed, found.items.error) == ((0, 5) if failure == "invalid bytes" else (5, 0))
         assert (found.worst, found.best) == (0, 1)
     # A server that says how long to wait is believed.
     assert sleeps == ([3.0] if failure == "rate limit" else [0.5] if failure in MENDED else [])
@@ -50,7 +50,7 @@ def test_a_server_that_goes_on_failing_is_an_error_and_no_zero(failure):
         answers = ChatJudge(endpoint(server, timeout=0.1, attempts=2)).detect('the word "dog"', WINDOWS)
     assert len(server.requests) == 2
     found = classified("detection", TRUTHS, answers)
-    assert (found.value, found.error) == (None, 5)
+    assert (found.value, found.items.error) == (None, 5)
 
 
 def test_pauses_grow_and_one_that_is_too_long_is_not_waited_for():

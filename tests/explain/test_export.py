@@ -74,7 +74,7 @@ def test_delphi_s_files_hold_every_item(made, tmp_path):
         if one.explanation.feature == feature(0) and one.explanation.method == "rule" and not one.control
     ]
     score = row.score("detection")
-    assert len(items) == score.right == sum(one["correct"] for one in items)
+    assert len(items) == score.items.right == sum(one["correct"] for one in items)
     assert sum(one["activating"] for one in items) == sum(one["prediction"] for one in items) == WINDOWS.positives
 
 

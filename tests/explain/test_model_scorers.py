@@ -45,7 +45,7 @@ def test_losses_behind_a_context_are_those_of_its_tokens(model):
 def test_surprisal_is_an_area(model):
     found = surprisal(Trial(windows(), "dog"), model)
     assert 0 <= found.low <= found.value <= found.high <= 1
-    assert found.right == 8
+    assert found.items.right == 8
 
 
 def test_a_direction_is_as_long_as_its_kl(model):

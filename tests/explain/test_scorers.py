@@ -45,7 +45,7 @@ TRIAL = Trial(windows(), RULE)
 def test_a_planted_token_scores_one_and_another_word_does_not(name):
     found = SCORERS[name](TRIAL, RuleJudge())
     assert found.value == pytest.approx(1.0)
-    assert found.failures == 0
+    assert found.items.failures == 0
     assert found.high == pytest.approx(1.0)
     wrong = SCORERS[name](Trial(windows(), 'activates on " cat" = 1'), RuleJudge())
     assert wrong.value is None or wrong.value < 0.75
@@ -82,7 +82,7 @@ def test_places_of_marks_tell_nothing():
 
 def test_marks_at_wrong_tokens_of_right_texts():
     found = fuzzing_active(TRIAL, RuleJudge())
-    assert (found.right, found.wrong) == (20, 0)
+    assert (found.items.right, found.items.wrong) == (20, 0)
     items = [Marked(one, one.strong(0.3)) for one in TRIAL.windows.positives]
     assert all("<< dog>>" in one.text for one in items)
 
@@ -102,7 +102,7 @@ def test_a_language_model_that_answers_right_scores_as_the_rule_does():
     for name in ("detection", "fuzzing"):
         asked, followed = SCORERS[name](TRIAL, judge), SCORERS[name](TRIAL, RuleJudge())
         if name == "detection":
-            assert (asked.value, asked.right) == (followed.value, followed.right)
+            assert (asked.value, asked.items.right) == (followed.value, followed.items.right)
         else:
             # It does not see marks: silent texts only.
             assert asked.value == 1.0
@@ -125,7 +125,7 @@ def test_failed_simulations_are_left_out_and_are_no_zeros():
     answers = [ChatReply(error="down"), "what?", "[1]", *[answer] * 17]
     some = SCORERS["simulation"](TRIAL, ChatJudge(Script(*answers)))
     assert some.value == pytest.approx(1.0)
-    assert (some.right, some.unparsed, some.error) == (17, 2, 1)
+    assert (some.items.right, some.items.unparsed, some.items.error) == (17, 2, 1)
     many = SCORERS["simulation"](TRIAL, ChatJudge(Script(*["what?"] * 10, *[answer] * 10)))
     assert many.value is None
     assert "50% of the texts failed" in many.reason
@@ -171,7 +171,7 @@ def test_none_scores_10_of_14_by_saebench_and_chance_when_balanced():
     right = ", ".join(str(place) for place, one in enumerate(order, 1) if one.active)
     assert saebench(TRIAL, ChatJudge(Script(right))).value == 1.0
     failed = saebench(TRIAL, ChatJudge(Script("I think 1 and 2")))
-    assert (failed.value, failed.unparsed) == (None, 14)
+    assert (failed.value, failed.items.unparsed) == (None, 14)
 
 
 def test_the_intruder_is_found_without_an_explanation():
@@ -181,7 +181,7 @@ def test_the_intruder_is_found_without_an_explanation():
         return f"[{next(number for number, line in lines if 'dog' not in line)}]"
 
     found = intruder(TRIAL, ChatJudge(Script(answer)))
-    assert (found.value, found.right) == (1.0, 2)
+    assert (found.value, found.items.right) == (1.0, 2)
     assert intruder(TRIAL, ChatJudge(Script("[1]", "who knows"))).value is None
 
 

@@ -82,7 +82,7 @@ def explain(
     from gossamer.dictionary import DictionarySet
     from gossamer.explain import ExplainSettings, ExplanationStudy, Prices, WindowSettings, choose_features
     from gossamer.explain.cost import estimate, require_affordable
-    from gossamer.explain.export import read_texts
+    from gossamer.explain.export import read_texts, write_neuronpedia
     from gossamer.explain.scorers import SCORERS
     from gossamer.features import Feature
     from gossamer.progress import progress_bars

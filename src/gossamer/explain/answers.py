@@ -125,6 +125,22 @@ def _number(value: Any) -> float | None:
 
 
 @dataclass(frozen=True)
+class ItemCounts:
+    """How the items of a test ended."""
+
+    right: int = 0
+    wrong: int = 0
+    unparsed: int = 0
+    error: int = 0
+
+    @property
+    def failures(self) -> float:
+        """Share of the items without an answer."""
+        count = self.right + self.wrong + self.unparsed + self.error
+        return (self.unparsed + self.error) / count if count else 0.0
+
+
+@dataclass(frozen=True)
 class ExplanationScore:
     """What one scorer found for one explanation.
 
@@ -135,7 +151,7 @@ class ExplanationScore:
         low, high: its 95 % interval.
         auroc: where there are probabilities.
         beside: other measures of the same answers, by name, such as f1.
-        right, wrong, unparsed, error: how the items ended.
+        items: how they ended.
         worst, best: the value if all failures were wrong, and if all were right.
         reason: why there is no value.
         outcomes: a letter an item, in the order in which they were shown: of an active one A (said active), a (said
@@ -148,10 +164,7 @@ class ExplanationScore:
     high: float | None = None
     auroc: ScoreInterval | None = None
     beside: Mapping[str, float] = field(default_factory=dict)
-    right: int = 0
-    wrong: int = 0
-    unparsed: int = 0
-    error: int = 0
+    items: ItemCounts = field(default_factory=ItemCounts)
     worst: float | None = None
     best: float | None = None
     reason: str = ""
@@ -162,13 +175,8 @@ class ExplanationScore:
     def _facts(self) -> Iterator[str]:
         value = "unscored" if self.value is None else f"{self.value:.3f} [{self.low or 0:.3f}, {self.high or 1:.3f}]"
         yield f"{self.scorer} {value}"
-        yield f"{self.right} right, {self.wrong} wrong, {self.unparsed} unparsed, {self.error} errors"
-
-    @property
-    def failures(self) -> float:
-        """Share of the items without an answer."""
-        count = self.right + self.wrong + self.unparsed + self.error
-        return (self.unparsed + self.error) / count if count else 0.0
+        counts = self.items
+        yield f"{counts.right} right, {counts.wrong} wrong, {counts.unparsed} unparsed, {counts.error} errors"
 
 
 def classified(scorer: str, truths: Sequence[bool], answers: Sequence[JudgeAnswer]) -> ExplanationScore:
@@ -178,19 +186,14 @@ def classified(scorer: str, truths: Sequence[bool], answers: Sequence[JudgeAnswe
     """
     answered = [(truth, one) for truth, one in zip(truths, answers, strict=True) if one.prediction is not None]
     letters = "".join(_letter(truth, one) for truth, one in zip(truths, answers, strict=True))
-    counts = {
-        "right": sum(truth == one.prediction for truth, one in answered),
-        "wrong": sum(truth != one.prediction for truth, one in answered),
-        "unparsed": sum(one.failure == Failure.UNPARSED for one in answers),
-        "error": sum(one.failure == Failure.ERROR for one in answers),
-    }
+    counts = item_counts([truth == one.prediction for truth, one in answered], answers)
     bounds = [_bound(truths, answers, right=right) for right in (False, True)]
     share = 1 - len(answered) / len(answers) if answers else 1.0
     tp, fn, tn, fp = _confusion(answered)
     if share > MOST_FAILURES or not (tp + fn and tn + fp):
         reason = f"{share:.0%} of the items failed" if share > MOST_FAILURES else "no items of one of the two kinds"
         return ExplanationScore(
-            scorer, None, worst=bounds[0], best=bounds[1], reason=reason, outcomes=letters, **counts
+            scorer, None, worst=bounds[0], best=bounds[1], reason=reason, outcomes=letters, items=counts
         )
     found = balanced_accuracy(tp, fn, tn, fp)
     return ExplanationScore(
@@ -203,8 +206,14 @@ def classified(scorer: str, truths: Sequence[bool], answers: Sequence[JudgeAnswe
         worst=bounds[0],
         best=bounds[1],
         outcomes=letters,
-        **counts,
+        items=counts,
     )
+
+
+def item_counts(right: Sequence[bool], answers: Sequence[JudgeAnswer]) -> ItemCounts:
+    """Whether each answer is right, and how many of all items have none."""
+    unparsed, error = (sum(one.failure == kind for one in answers) for kind in (Failure.UNPARSED, Failure.ERROR))
+    return ItemCounts(sum(right), len(right) - sum(right), unparsed, error)
 
 
 def _letter(truth: bool, answer: JudgeAnswer) -> str:

@@ -115,7 +115,7 @@ def _saebench(evidence: Evidence) -> ChatRequest:
     squares = np.array([one.maximum**2 for one in others])
     draw = np.random.default_rng([9, windows.feature.latent])
     count = min(_SAEBENCH // 2, len(others))
-    chosen = draw.choice(len(others), count, replace=False, p=squares / squares.sum()) if count else []
+    chosen = list(draw.choice(len(others), count, replace=False, p=squares / squares.sum())) if count else []
     texts = [{"marked": one.marked(one.strong(level))} for one in [*top, *(others[int(one)] for one in chosen)]]
     return ChatRequest(*messages("explain_saebench", texts=texts), max_tokens=40)
 

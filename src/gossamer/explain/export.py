@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def write_csv(found: ExplainedFeatures, path: str | Path) -> Path:
         for one in row.scores:
             area = None if one.auroc is None else one.auroc.value
             values = (row.judge, row.control, one.scorer, one.value, one.low, one.high, area)
-            rest = (one.right, one.wrong, one.unparsed, one.error, one.worst, one.best, one.reason)
+            rest = (*astuple(one.items), one.worst, one.best, one.reason)
             table.writerow((*_said(row.explanation), *values, *rest))
     for said in found.explanations:
         if (said.explanation.feature, said.explanation.method) not in scored:

@@ -168,7 +168,10 @@ class _Pieces:
 
 def _clause(pieces: _Pieces) -> Clause:
     pieces.take("on")
-    on, after, before, near, first, value = _patterns(pieces), [], (), (), None, 1.0
+    on, after, value = _patterns(pieces), list[Patterns](), 1.0
+    before: Patterns = ()
+    near: Patterns = ()
+    first: int | None = None
     if pieces.accept("after"):
         after.append(_patterns(pieces))
         while pieces.accept("then"):

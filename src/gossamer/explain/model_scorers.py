@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
-from gossamer.explain.answers import ExplanationScore
+from gossamer.explain.answers import ExplanationScore, ItemCounts
 from gossamer.explain.endpoint import Endpoint
 from gossamer.explain.metrics import auroc
 from gossamer.explain.prompts import plain
@@ -55,7 +55,7 @@ def surprisal(test: Trial, model: LanguageModel, *, batch_size: int = 16) -> Exp
 def _ranked(name: str, windows: Sequence[Window], scores: Sequence[float]) -> ExplanationScore:
     kinds = [[score for one, score in zip(windows, scores, strict=True) if one.active == active] for active in (1, 0)]
     found = auroc(kinds[0], kinds[1])
-    return ExplanationScore(name, found.value, found.low, found.high, auroc=found, right=len(windows))
+    return ExplanationScore(name, found.value, found.low, found.high, auroc=found, items=ItemCounts(right=len(windows)))
 
 
 @torch.no_grad()
@@ -133,7 +133,9 @@ def intervention(
     error = 1.96 * float(difference.std(ddof=1)) / math.sqrt(len(difference))
     mean = float(difference.mean())
     beside = {"feature": float(gains[0].mean()), "random direction": float(gains[1].mean())}
-    return ExplanationScore("intervention", mean, mean - error, mean + error, right=len(prompts), beside=beside)
+    return ExplanationScore(
+        "intervention", mean, mean - error, mean + error, items=ItemCounts(right=len(prompts)), beside=beside
+    )
 
 
 @torch.no_grad()

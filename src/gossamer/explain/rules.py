@@ -10,7 +10,7 @@ token of that word whatever its case and spaces. See :mod:`gossamer.explain.gram
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -21,7 +21,7 @@ from gossamer.display import short_repr
 from gossamer.explain.token_rows import TokenRows
 
 # What a token can be, beside a word; in the grammar in angle brackets.
-CLASSES = {
+CLASSES: dict[str, Callable[[str], bool]] = {
     "any": lambda token: True,
     "capitalised": lambda token: token.strip()[:1].isupper(),
     "digit": lambda token: any(one.isdigit() for one in token),

@@ -6,7 +6,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gossamer.display import short_repr
-from gossamer.explain.answers import MOST_FAILURES, ExplanationScore, Failure, JudgeAnswer, classified
+from gossamer.explain.answers import (
+    MOST_FAILURES,
+    ExplanationScore,
+    Failure,
+    ItemCounts,
+    JudgeAnswer,
+    classified,
+    item_counts,
+)
 from gossamer.explain.judges import ChatJudge, Judge, Marked
 from gossamer.explain.metrics import average_precision, gini, simulation, wilson
 from gossamer.explain.windows import NEIGHBOUR, RANDOM, SAME_TOKENS, FeatureWindows, Window, shuffled
@@ -118,20 +126,18 @@ def simulated(test: Trial, judge: Judge) -> ExplanationScore:
         for window, one in zip(windows, predictions, strict=True)
         if not isinstance(one, Failure)
     ]
-    counts = {
-        "right": len(pairs),
-        "unparsed": predictions.count(Failure.UNPARSED),
-        "error": predictions.count(Failure.ERROR),
-    }
+    unparsed, error = (predictions.count(kind) for kind in (Failure.UNPARSED, Failure.ERROR))
+    counts = ItemCounts(right=len(pairs), unparsed=unparsed, error=error)
     if len(pairs) < (1 - MOST_FAILURES) * len(windows) or not any(any(true) for true, _ in pairs):
-        return ExplanationScore(
-            "simulation", None, reason=f"{1 - len(pairs) / len(windows):.0%} of the texts failed", **counts
-        )
+        reason = f"{1 - len(pairs) / len(windows):.0%} of the texts failed"
+        return ExplanationScore("simulation", None, reason=reason, items=counts)
     found = simulation([true for true, _ in pairs], [one for _, one in pairs]).correlation
     if found is None:
-        return ExplanationScore("simulation", None, reason="the same prediction everywhere", **counts)
+        return ExplanationScore("simulation", None, reason="the same prediction everywhere", items=counts)
     middle, half = np.arctanh(np.clip(found, -1 + 1e-12, 1 - 1e-12)), _Z / np.sqrt(max(len(pairs) - 3, 1))
-    return ExplanationScore("simulation", found, float(np.tanh(middle - half)), float(np.tanh(middle + half)), **counts)
+    return ExplanationScore(
+        "simulation", found, float(np.tanh(middle - half)), float(np.tanh(middle + half)), items=counts
+    )
 
 
 def intruder(test: Trial, judge: ChatJudge, *, group: int = 5) -> ExplanationScore:
@@ -171,7 +177,7 @@ def saebench(test: Trial, judge: ChatJudge) -> ExplanationScore:
     counted = classified("saebench", truths, answers)
     if counted.value is None:
         return counted
-    share = wilson(counted.right, len(truths))
+    share = wilson(counted.items.right, len(truths))
     beside = {**counted.beside, "balanced_accuracy": counted.value}
     return replace(
         counted, value=share.value, low=share.low, high=share.high, worst=share.value, best=share.value, beside=beside
@@ -196,35 +202,29 @@ def fade(test: Trial, judge: ChatJudge) -> ExplanationScore:
     """
     windows = [*test.windows.positives, *test.windows.of_kind(RANDOM)]
     ratings = judge.rate(test.explanation, windows)
-    counts = {"unparsed": ratings.count(Failure.UNPARSED), "error": ratings.count(Failure.ERROR)}
     rated = [
         (window.maximum, one) for window, one in zip(windows, ratings, strict=True) if not isinstance(one, Failure)
     ]
+    unparsed, error = (ratings.count(kind) for kind in (Failure.UNPARSED, Failure.ERROR))
+    counts = ItemCounts(right=len(rated), unparsed=unparsed, error=error)
     yes, no = ([value for value, rating in rated if rating == wanted] for wanted in (2, 0))
     if len(rated) < (1 - MOST_FAILURES) * len(windows) or not yes or not no:
-        reason = f"{len(yes)} texts rated 2, {len(no)} rated 0, {sum(counts.values())} failed"
-        return ExplanationScore("fade", None, right=len(rated), reason=reason, **counts)
+        reason = f"{len(yes)} texts rated 2, {len(no)} rated 0, {unparsed + error} failed"
+        return ExplanationScore("fade", None, reason=reason, items=counts)
     purity = average_precision([*yes, *no], [True] * len(yes) + [False] * len(no))
-    return ExplanationScore("fade", gini(yes, no), beside={"average_precision": purity}, right=len(rated), **counts)
+    return ExplanationScore("fade", gini(yes, no), beside={"average_precision": purity}, items=counts)
 
 
 def _share(name: str, answers: Sequence[JudgeAnswer]) -> ExplanationScore:
     """The share of right answers, of those that are answers."""
     known = [one.prediction for one in answers if one.prediction is not None]
-    counts = {
-        "right": sum(known),
-        "wrong": len(known) - sum(known),
-        "unparsed": sum(one.failure == Failure.UNPARSED for one in answers),
-        "error": sum(one.failure == Failure.ERROR for one in answers),
-    }
-    failed = len(answers) - len(known)
-    bounds = {"worst": sum(known) / len(answers), "best": (sum(known) + failed) / len(answers)}
+    counts, failed = item_counts(known, answers), len(answers) - len(known)
+    worst, best = sum(known) / len(answers), (sum(known) + failed) / len(answers)
     if failed > MOST_FAILURES * len(answers):
-        return ExplanationScore(
-            name, None, reason=f"{failed / len(answers):.0%} of the items failed", **counts, **bounds
-        )
+        reason = f"{failed / len(answers):.0%} of the items failed"
+        return ExplanationScore(name, None, reason=reason, items=counts, worst=worst, best=best)
     found = wilson(sum(known), len(known))
-    return ExplanationScore(name, found.value, found.low, found.high, **counts, **bounds)
+    return ExplanationScore(name, found.value, found.low, found.high, items=counts, worst=worst, best=best)
 
 
 # Scorers that every judge can do, and those that need a language model.

@@ -1,9 +1,10 @@
 """A study in a few lines: means over features with intervals, controls, failures, and judges that can judge nothing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from gossamer.display import short_repr
+from gossamer.explain.answers import ItemCounts
 from gossamer.explain.controls import able
 from gossamer.explain.metrics import ScoreInterval, mean_over_features
 from gossamer.explain.study import RULE, ExplainedFeatures, ScoreRow
@@ -59,11 +60,10 @@ def _line(found: ExplainedFeatures, key: tuple[str, str, str, str], rows: Sequen
     method, judge, scorer, control = key
     scores = [one for row in rows if (one := row.score(scorer)) is not None]
     values = [one.value for one in scores if one.value is not None]
-    items = sum(one.right + one.wrong + one.unparsed + one.error for one in scores)
-    failed = sum(one.unparsed + one.error for one in scores)
+    totals = [sum(column) for column in zip(*(astuple(one.items) for one in scores), strict=True)]
     chance = judge in found.gold and not able(found.gold[judge])
     mean = None if chance else mean_over_features(values)
-    share = failed / items if items else 0.0
+    share = ItemCounts(*totals).failures
     return SummaryLine(method, judge, scorer, control, mean, len(values), len(scores) - len(values), share, chance)
 
 

@@ -230,10 +230,9 @@ class FeatureStore:
         Raises:
             UsageError: a latent that the store has not, or another process writes there.
         """
-        named, measured = (
-            {Feature.parse("/".join(map(str, self.resolve(feature)))): value for feature, value in given.items()}
-            for given in (texts, scores or {})
-        )
+        plain = {one: Feature.parse("/".join(map(str, self.resolve(one)))) for one in {**texts, **(scores or {})}}
+        named = {plain[one]: text for one, text in texts.items()}
+        measured = {plain[one]: score for one, score in (scores or {}).items()}
         with self._location.lock():
             explanations.add(self._location, named, method, measured, scorer)
         self._connection.close()

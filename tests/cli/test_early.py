@@ -9,6 +9,8 @@ import torch
 from gossamer.attention.ioi import PARTS
 from gossamer.circuits.methods import METHODS
 from gossamer.cli import coding, early
+from gossamer.explain.explainers import EXPLAINERS
+from gossamer.explain.scorers import CHAT_SCORERS, SCORERS
 from gossamer.relations import DECODER_COSINE, MEASURES
 from gossamer.relations.lifecycle import MATCHINGS
 from gossamer.replacement import coding_study
@@ -114,4 +116,7 @@ def test_names_are_those_of_the_library():
     assert coding._PURSUITS == PURSUITS
     assert (*MEASURES, DECODER_COSINE) == early.MEASURES
     assert early.MATCHINGS == MATCHINGS
+    assert ("rule", *EXPLAINERS) == early.EXPLAINERS
+    assert tuple(SCORERS) == early.RULE_SCORERS
+    assert tuple(CHAT_SCORERS) == early.CHAT_SCORERS
     assert all(isinstance(getattr(torch, name), torch.dtype) for name in early.DTYPES)

@@ -83,10 +83,10 @@ def test_a_server_explains_and_judges(store, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("--by", "guess"), "explainers: some of"),
-        (("--score", "guess"), "scorers: some of"),
-        (("--by", "delphi"), "a language model expected"),
-        (("--score", "saebench"), "as judge expected"),
+        (("--by", "guess"), "--by: expected one of rule, bills"),
+        (("--score", "guess"), "--score: expected one of detection"),
+        (("--by", "delphi"), "a language model"),
+        (("--score", "saebench"), "a language model"),
         (("--endpoint", "http://127.0.0.1:9/v1"), "--model"),
         (("--model", "m"), "--endpoint or --local"),
         (("--price", "1"), "INPUT,OUTPUT"),

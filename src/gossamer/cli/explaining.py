@@ -12,6 +12,7 @@ from gossamer.display import plural
 from gossamer.errors import UsageError
 
 _KEY = "OPENAI_API_KEY"
+_WITHOUT_MODEL = ("rule", *early.RULE_SCORERS)
 
 StoreUrl = Annotated[str, typer.Argument(help="A store that `gossamer store build` wrote.")]
 Wanted = Annotated[list[str] | None, typer.Option("--feature", help="SITE/LATENT; repeat. Default: some at random.")]
@@ -26,17 +27,23 @@ def explain(
     store: StoreUrl,
     feature: Wanted = None,
     site: SiteName = None,
-    features: Annotated[int, typer.Option("--features", help="How many to draw at random.")] = 50,
+    features: Annotated[
+        int,
+        typer.Option("--features", help="How many to draw at random.", callback=early.from_least("--features", 1)),
+    ] = 50,
     by: Annotated[
         list[str] | None,
-        typer.Option(help="rule, bills, delphi, np_max-act-logits, output or saebench; repeat. Default: rule."),
+        typer.Option(
+            help=f"{', '.join(early.EXPLAINERS[:-1])} or {early.EXPLAINERS[-1]}; repeat. Default: rule.",
+            callback=early.one_of("--by", early.EXPLAINERS),
+        ),
     ] = None,
     score: Annotated[
         list[str] | None,
         typer.Option(
-            help="detection, detection_random, detection_hard, fuzzing, fuzzing_active, simulation; with a language "
-            "model intruder, saebench and fade; repeat. Default: the first six; with a language model "
-            "detection and fuzzing."
+            help=f"{', '.join(early.RULE_SCORERS)}; with a language model {', '.join(early.CHAT_SCORERS)}; repeat. "
+            "Default: the first six; with a language model detection and fuzzing.",
+            callback=early.one_of("--score", (*early.RULE_SCORERS, *early.CHAT_SCORERS)),
         ),
     ] = None,
     dictionaries: options.Dictionaries = None,
@@ -46,9 +53,17 @@ def explain(
     endpoint: Endpoint = None,
     model: ModelName = "",
     local: Annotated[bool, typer.Option("--local", help="Ask a transformers model in this process.")] = False,
-    simulate: Annotated[str, typer.Option(help="list, one or all: how a language model simulates.")] = "list",
+    simulate: Annotated[
+        str,
+        typer.Option(
+            help="list, one or all: how a language model simulates.",
+            callback=early.one_of("--simulate", ("list", "one", "all")),
+        ),
+    ] = "list",
     structured: Annotated[bool, typer.Option("--structured", help="Ask for answers by a JSON schema.")] = False,
-    concurrency: Annotated[int, typer.Option(help="Questions at once.")] = 8,
+    concurrency: Annotated[
+        int, typer.Option(help="Questions at once.", callback=early.from_least("--concurrency", 1))
+    ] = 8,
     price: Annotated[str, typer.Option(help="INPUT,OUTPUT dollars of a million tokens.")] = "0,0",
     max_cost: Annotated[float | None, typer.Option("--max-cost", help="Dollars that may be spent.")] = None,
     random_weights: Annotated[
@@ -72,6 +87,8 @@ def explain(
         early.require_files([texts], "explanations")
     if (endpoint is not None or local) != bool(model) or (endpoint is not None and local):
         raise UsageError("explain: --endpoint or --local with --model, or none of them, expected; give the missing one")
+    if not model and (wanted := [one for one in (*(by or ()), *(score or ())) if one not in _WITHOUT_MODEL]):
+        raise UsageError(f"{wanted[0]}: a language model (--endpoint or --local, with --model) expected, found none")
     prices = inputs.decimals("--price", price)
     if len(prices) != 2 or min(prices) < 0:
         raise UsageError(f"--price: INPUT,OUTPUT expected, as 0.15,0.6, found {price!r}")
@@ -83,22 +100,20 @@ def explain(
     from gossamer.explain import ExplainSettings, ExplanationStudy, Prices, WindowSettings, choose_features
     from gossamer.explain.cost import estimate, require_affordable
     from gossamer.explain.export import read_texts, write_neuronpedia
-    from gossamer.explain.scorers import SCORERS
     from gossamer.features import Feature
     from gossamer.progress import progress_bars
     from gossamer.store import FeatureStore
 
     cost = Prices(prices[0], prices[1])
     chat, judge = _language_model(endpoint, model, local, simulate, structured, concurrency, cost, max_cost, output)
-    scorers = tuple(score or (("detection", "fuzzing") if judge else SCORERS))
+    scorers = tuple(score or (("detection", "fuzzing") if judge else early.RULE_SCORERS))
     windows = WindowSettings(length=length, tokens=tokens, seed=seed)
     settings = ExplainSettings(tuple(by or ("rule",)), scorers, windows, seed=seed)
     told = {} if texts is None else read_texts(texts)
     given = None if dictionaries is None else DictionarySet.load(dictionaries)
-    count = inputs.at_least("--features", features, 1)
     with FeatureStore(store) as opened, progress_bars(err):
         chosen = [Feature.parse(one) for one in feature or ()] or list(told)
-        chosen = chosen or choose_features(opened, count, site=site, seed=seed)
+        chosen = chosen or choose_features(opened, features, site=site, seed=seed)
         study = ExplanationStudy(opened, chosen, settings, dictionaries=given, chat=chat, judge=judge, told=told)
         if chat is not None and not local:
             expected = estimate(study, cost)
@@ -149,7 +164,7 @@ def _language_model(
         )
         chat = Server(settings)
         chat.require_model()
-    return chat, ChatJudge(chat, simulating=inputs.choice("--simulate", simulate, ("list", "one", "all")), prompts=chat)
+    return chat, ChatJudge(chat, simulating=simulate, prompts=chat)
 
 
 def _write(found: Any, store: Any, output: Path, control: Any, *, keep: bool) -> None:
@@ -193,7 +208,7 @@ def game(
     store: StoreUrl,
     feature: Wanted = None,
     site: SiteName = None,
-    rounds: Annotated[int, typer.Option(help="Features of the round.")] = 10,
+    rounds: Annotated[int, typer.Option(help="Features of the round.", callback=early.from_least("--rounds", 1))] = 10,
     dictionaries: options.Dictionaries = None,
     page: Annotated[Path | None, typer.Option(help="Write one HTML file to be played in a browser instead.")] = None,
     name: Annotated[str, typer.Option(help="Of the player, on the leader board.")] = "you",
@@ -224,9 +239,8 @@ def game(
     _, judge = _language_model(endpoint, model, False, "list", False, 8, Prices(), None, board.parent)
     with FeatureStore(store) as opened, progress_bars(err):
         wanted = [Feature.parse(one) for one in feature or ()]
-        count = inputs.at_least("--rounds", rounds, 1)
-        chosen = wanted or choose_features(opened, 3 * count, site=site, seed=seed)
-        made = new_round(opened, chosen, count, dictionaries=given, seed=seed)
+        chosen = wanted or choose_features(opened, 3 * rounds, site=site, seed=seed)
+        made = new_round(opened, chosen, rounds, dictionaries=given, seed=seed)
         made = machine_players(made, judge)
     if page is not None:
         write_game(made, page)

@@ -76,6 +76,15 @@ MISTAKES = {
     ("relate", "m", "--text", "FILE", "--measure", "x"): "--measure: expected one of jaccard",
     ("lifecycle", "FILE", "--matching", "x"): "--matching: expected one of best",
     ("toys", "--seeds", "0"): "--seeds: at least 1 expected",
+    ("explain", "s", "--by", "x"): "--by: expected one of rule, bills",
+    ("explain", "s", "--score", "x"): "--score: expected one of detection",
+    ("explain", "s", "--score", "fade"): "fade: a language model",
+    ("explain", "s", "--features", "0"): "--features: at least 1 expected",
+    ("explain", "s", "--price", "1"): "INPUT,OUTPUT expected",
+    ("explain", "s", "--model", "m"): "give the missing one",
+    ("explain", "s", "--texts", "none.csv"): "none.csv: no such file",
+    ("game", "s", "--endpoint", "http://localhost/v1"): "give the other one too",
+    ("game", "s", "--rounds", "0"): "--rounds: at least 1 expected",
 }
 # One process runs all lines, without torch: whatever imports it fails.
 RUN = """

@@ -108,19 +108,21 @@ class WindowedCorpus:
         settings = settings or WindowSettings()
         documents, positions, tokens = _first_documents(store, settings.tokens)
         vocabulary = store.sql("SELECT token, text FROM vocabulary ORDER BY token", limit=None)
-        ids = np.searchsorted(vocabulary["token"].to_numpy(), tokens).astype(np.int32)
-        words = tuple(vocabulary["text"].to_pylist())
+        # Tokens of the same text, such as parts of a character, are one: nobody who reads the text can tell them apart.
+        words: dict[str, int] = {}
+        number = np.array([words.setdefault(text, len(words)) for text in vocabulary["text"].to_pylist()])
+        ids = number[np.searchsorted(vocabulary["token"].to_numpy(), tokens)].astype(np.int32)
         draw = np.random.default_rng([settings.seed, 1])
         bounds = _cut(documents, settings, draw)
         split = _split(documents[bounds[:-1]], settings, draw)
-        split[_repeated(ids, words, documents, bounds) > settings.duplicate] = DUPLICATE
+        split[_repeated(ids, tuple(words), documents, bounds) > settings.duplicate] = DUPLICATE
         for part, name in ((TRAIN, "fit on"), (VALIDATION, "choose on"), (TEST, "test on")):
             if not (split == part).any():
                 raise UsageError(
                     f"{store.url}: text for windows to {name} expected, found {plural(int(documents[-1]) + 1, 'text')} "
                     "without any; build a store of more texts"
                 )
-        return cls(store, settings, words, ids, documents, positions, bounds, split)
+        return cls(store, settings, tuple(words), ids, documents, positions, bounds, split)
 
     @property
     def lengths(self) -> Int[np.ndarray, "windows"]:

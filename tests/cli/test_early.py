@@ -9,6 +9,8 @@ import torch
 from gossamer.attention.ioi import PARTS
 from gossamer.circuits.methods import METHODS
 from gossamer.cli import coding, early
+from gossamer.explain.explainers import EXPLAINERS
+from gossamer.explain.scorers import CHAT_SCORERS, SCORERS
 from gossamer.relations import DECODER_COSINE, MEASURES
 from gossamer.relations.lifecycle import MATCHINGS
 from gossamer.replacement import coding_study
@@ -74,6 +76,15 @@ MISTAKES = {
     ("relate", "m", "--text", "FILE", "--measure", "x"): "--measure: expected one of jaccard",
     ("lifecycle", "FILE", "--matching", "x"): "--matching: expected one of best",
     ("toys", "--seeds", "0"): "--seeds: at least 1 expected",
+    ("explain", "s", "--by", "x"): "--by: expected one of rule, bills",
+    ("explain", "s", "--score", "x"): "--score: expected one of detection",
+    ("explain", "s", "--score", "fade"): "fade: a language model",
+    ("explain", "s", "--features", "0"): "--features: at least 1 expected",
+    ("explain", "s", "--price", "1"): "INPUT,OUTPUT expected",
+    ("explain", "s", "--model", "m"): "give the missing one",
+    ("explain", "s", "--texts", "none.csv"): "none.csv: no such file",
+    ("game", "s", "--endpoint", "http://localhost/v1"): "give the other one too",
+    ("game", "s", "--rounds", "0"): "--rounds: at least 1 expected",
 }
 # One process runs all lines, without torch: whatever imports it fails.
 RUN = """
@@ -117,4 +128,7 @@ def test_names_are_those_of_the_library():
     assert coding._PURSUITS == PURSUITS
     assert (*MEASURES, DECODER_COSINE) == early.MEASURES
     assert early.MATCHINGS == MATCHINGS
+    assert ("rule", *EXPLAINERS) == early.EXPLAINERS
+    assert tuple(SCORERS) == early.RULE_SCORERS
+    assert tuple(CHAT_SCORERS) == early.CHAT_SCORERS
     assert all(isinstance(getattr(torch, name), torch.dtype) for name in early.DTYPES)

@@ -12,6 +12,7 @@ from gossamer.cli.coding import pursuit
 from gossamer.cli.comparing import compare_recipes
 from gossamer.cli.dictionaries import check
 from gossamer.cli.evaluating import evaluate
+from gossamer.cli.explaining import explain, game
 from gossamer.cli.exploring import explore
 from gossamer.cli.finding import circuit, demo
 from gossamer.cli.ioi import ioi
@@ -82,6 +83,8 @@ _COMMANDS = (
     pursuit,
     relate,
     lifecycle,
+    explain,
+    game,
     toys,
 )
 for command in _COMMANDS:

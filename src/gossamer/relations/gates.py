@@ -88,6 +88,11 @@ class Gate:
         yield f"{self.output} = {' and '.join(said) if self.kind == 'AND NOT' else f' {self.kind.lower()} '.join(said)}"
         yield f"precision {self.precision:.3f}, recall {self.recall:.3f}, gain {self.gain:.3g} nats"
 
+    @property
+    def function(self) -> NDArray[np.bool_]:
+        """What the gate says of the output at each pattern; bit k of a pattern's number is input k."""
+        return _function(self.kind, len(self.inputs), None if self.negated is None else self.inputs.index(self.negated))
+
 
 def find_gates(
     stream: LatentStream,
@@ -99,10 +104,11 @@ def find_gates(
 ) -> list[Gate]:
     """Gates of `relation`'s kept pairs, by the largest gain first, from one counting pass of their own.
 
-    Candidates are inputs that an output needs (necessity), that suffice for it, and, with `among`, one that it needs
-    beside one that often comes with that one and never with the output. What makes a gate is its truth table: the
-    patterns at which the output is mostly active are those of an AND, OR, XOR or AND NOT, each pattern that tells it
-    from another function has support, precision and recall are high, and no two inputs are one feature.
+    Candidates are inputs that an output needs (necessity), that suffice for it, and, with `among`, those that it needs
+    beside one that often comes with one of them and, as far as is known, seldom with the output. What makes a gate is
+    its truth table: the patterns at which the output is mostly active are those of an AND, OR, XOR or AND NOT, each
+    pattern that tells it from another function has support, precision and recall are high, and no two inputs are one
+    feature.
 
     For splits (an upstream feature that is the OR of downstream ones) and merges the other way, give the relation of
     the reversed pair. The evidence of a gain, 2 T gain, is held against the same candidates on shuffled documents, by
@@ -165,23 +171,48 @@ def _candidates(relation: Relation, among: Relation | None, settings: GateSettin
         if measure == "necessity":
             needed = partners
     if among is not None:
-        company = _company(among, settings)
+        company, known = _company(among), _necessities(relation)
         for j, own in needed.items():
-            found.update(
-                dict.fromkeys((tuple(sorted((i, other))), j) for i in own for other in company.get(i, ()) if other != i)
-            )
+            for size in range(1, settings.inputs):
+                for inputs in combinations(own, size):
+                    others = _excluded(inputs, j, company, known, settings)
+                    found.update(dict.fromkeys((tuple(sorted((*inputs, other))), j) for other in others))
     return list(found)
 
 
-def _company(among: Relation, settings: GateSettings) -> dict[int, list[int]]:
-    """Of each latent, those that are most often active with it."""
+def _company(among: Relation) -> dict[int, list[int]]:
+    """Of each latent, those that are active with it, the most often first."""
     shared = among.values("sufficiency")
     order = np.lexsort((-shared, among.kept.i))
     found: dict[int, list[int]] = {}
     for i, j in zip(among.kept.i[order].tolist(), among.kept.j[order].tolist(), strict=True):
-        if len(own := found.setdefault(i, [])) < settings.partners:
-            own.append(j)
+        found.setdefault(i, []).append(j)
     return found
+
+
+def _necessities(relation: Relation) -> dict[tuple[int, int], float]:
+    pairs = zip(relation.kept.i.tolist(), relation.kept.j.tolist(), strict=True)
+    return dict(zip(pairs, relation.values("necessity").tolist(), strict=True))
+
+
+def _excluded(
+    inputs: tuple[int, ...],
+    j: int,
+    company: dict[int, list[int]],
+    known: dict[tuple[int, int], float],
+    settings: GateSettings,
+) -> list[int]:
+    """Latents that may keep an output from being active beside its inputs: those that most often come with one of them,
+    unless it is known that they come with the output more often than an AND NOT allows."""
+    found: dict[int, None] = {}
+    for one in inputs:
+        own = [
+            other
+            for other in company.get(one, ())
+            if other not in inputs and known.get((other, j), 0.0) <= 1 - settings.agreement
+        ]
+        found.update(dict.fromkeys(own[: settings.partners]))
+    return list(found)
 
 
 def _gain(table: TruthTable) -> float:
@@ -260,19 +291,29 @@ def _named(on: NDArray[np.bool_], seen: NDArray[np.bool_], inputs: int) -> tuple
     Told from others: AND by all inputs and by all but each one; OR by each alone; XOR by each alone and all pairs;
     AND NOT by what it needs, with and without the negated one, and by all but each that it needs.
     """
-    whole, patterns = 2**inputs - 1, np.arange(2**inputs)
+    whole = 2**inputs - 1
     alone = [1 << bit for bit in range(inputs)]
-    ones = np.array([int(one).bit_count() for one in patterns])
-    kinds: list[tuple[str, int | None, NDArray[np.bool_], list[int]]] = [
-        ("AND", None, patterns == whole, [whole, *(whole ^ one for one in alone)]),
-        ("OR", None, patterns > 0, alone),
-        ("XOR", None, ones % 2 == 1, [*alone, *patterns[ones == 2].tolist()]),
+    pairs = [one | other for one, other in combinations(alone, 2)]
+    kinds: list[tuple[str, int | None, list[int]]] = [
+        ("AND", None, [whole, *(whole ^ one for one in alone)]),
+        ("OR", None, alone),
+        ("XOR", None, [*alone, *pairs]),
     ]
     for bit, one in enumerate(alone):
         rest = whole ^ one
-        needs = [rest, whole, *(rest ^ other for other in alone if other != one and inputs > 2)]
-        kinds.append(("AND NOT", bit, patterns == rest, needs))
-    for kind, negated, wanted, needs in kinds:
-        if seen[needs].all() and (on == wanted)[seen].all():
+        kinds.append(("AND NOT", bit, [rest, whole, *(rest ^ other for other in alone if other != one and inputs > 2)]))
+    for kind, negated, needs in kinds:
+        if seen[needs].all() and (on == _function(kind, inputs, negated))[seen].all():
             return kind, negated
     return None
+
+
+def _function(kind: str, inputs: int, negated: int | None) -> NDArray[np.bool_]:
+    """The output at each pattern."""
+    patterns = np.arange(2**inputs)
+    if kind == "OR":
+        return patterns > 0
+    if kind == "XOR":
+        return np.array([int(one).bit_count() % 2 == 1 for one in patterns])
+    whole = 2**inputs - 1
+    return patterns == (whole if negated is None else whole ^ (1 << negated))

@@ -19,7 +19,7 @@ from gossamer.cli.prompts import tasks
 from gossamer.cli.relating import lifecycle, relate
 from gossamer.cli.rerunning import evaluate_circuit, report
 from gossamer.cli.storing import store
-from gossamer.cli.toys import toys
+from gossamer.cli.toys import relations_truth, toys
 from gossamer.cli.tracing import trace
 from gossamer.cli.training import train
 from gossamer.errors import GossamerError, UsageError
@@ -82,6 +82,7 @@ _COMMANDS = (
     relate,
     lifecycle,
     toys,
+    relations_truth,
 )
 for command in _COMMANDS:
     app.command()(command)

@@ -10,6 +10,8 @@ from gossamer.relations.communities import (
 )
 from gossamer.relations.counting import CoActivation, SitePair, maxima
 from gossamer.relations.error_share import ErrorShare, error_share
+from gossamer.relations.explanations import tfidf_vectors, with_explanations
+from gossamer.relations.gate_ablation import AblatedPattern, GateCheck, check_gates
 from gossamer.relations.gates import Gate, GateSettings, find_gates, reversed_pair
 from gossamer.relations.graph import RelationGraph
 from gossamer.relations.graph_files import (
@@ -31,7 +33,15 @@ from gossamer.relations.lifecycle import (
     sankey,
     threshold_sweep,
 )
-from gossamer.relations.measures import DECODER_COSINE, MEASURES, PairCounts, fisher_z, support_needed, wilson
+from gossamer.relations.measures import (
+    DECODER_COSINE,
+    EXPLANATION_COSINE,
+    MEASURES,
+    PairCounts,
+    fisher_z,
+    support_needed,
+    wilson,
+)
 from gossamer.relations.relate import ActiveAbove, adjacent, relate
 from gossamer.relations.relation import BestPartner, Keep, RelatedPairs, Relation
 from gossamer.relations.storage import load_relation, save_relation
@@ -39,7 +49,9 @@ from gossamer.relations.truth_tables import TruthTable, truth_tables
 
 __all__ = [
     "DECODER_COSINE",
+    "EXPLANATION_COSINE",
     "MEASURES",
+    "AblatedPattern",
     "AblationCheck",
     "ActiveAbove",
     "BestPartner",
@@ -49,6 +61,7 @@ __all__ = [
     "CommunitySettings",
     "ErrorShare",
     "Gate",
+    "GateCheck",
     "GateSettings",
     "GivenLatents",
     "Keep",
@@ -69,6 +82,7 @@ __all__ = [
     "ablation_check",
     "adjacent",
     "adjusted_rand",
+    "check_gates",
     "community_words",
     "error_share",
     "find_communities",
@@ -87,9 +101,11 @@ __all__ = [
     "save_relation",
     "sources_of",
     "support_needed",
+    "tfidf_vectors",
     "threshold_sweep",
     "truth_tables",
     "wilson",
+    "with_explanations",
     "write_graphml",
     "write_node_link",
     "write_parquet",

@@ -85,9 +85,7 @@ class AblatedBatch:
             return inside, self.before[inside]
         site, edit = self._downstream.site, partial(_ablated, self._replaced, list(latents))
         at, mask = rows.to(self._prefix.device), self._counted[rows]
-        after = self._replaced.capture(
-            self._tokens[at], mask, [site], prefix=self._prefix[at], reconstruct=edit
-        )
+        after = self._replaced.capture(self._tokens[at], mask, [site], prefix=self._prefix[at], reconstruct=edit)
         return inside, self._measured(after[site], mask)
 
     def _measured(self, x: Tensor, mask: Tensor) -> Tensor:

@@ -43,23 +43,25 @@ class ErrorShare:
 def error_share(stream: ModelLatents, pair: SitePair, *, relative: float = 0.1) -> ErrorShare:
     """Two passes: each latent's maximum, then projections at tokens above `relative` of it.
 
+    All is in the units of the stream: a dictionary that normalises its input has its reconstruction, and what its
+    latents write, brought back to the scale of each token.
+
     Memory: one batch's errors and entries. No (tokens, n) projections are made: only those at active latents.
 
     Raises:
-        UsageError: a dictionary that is unknown, normalises its input, is a transcoder downstream, or does not write
-            into the residual stream; or a share outside 0 to 1.
+        UsageError: a dictionary that is unknown, of another model than the other, or does not write into the residual
+            stream, a transcoder downstream, or a share outside 0 to 1.
     """
     if not 0 <= relative < 1:
         raise UsageError(f"error share: a relative threshold from 0 to below 1 expected, found {relative}")
     if unknown := [name for name in pair if name not in stream.sources]:
         raise UsageError(f"error share: one of {', '.join(stream.sources)} expected, found {unknown[0]!r}")
     ends = [stream.sources[name] for name in pair]
+    if ends[0].model is not ends[1].model:
+        raise UsageError(f"error share: two dictionaries of one model expected, found those of two in {pair}")
     for one in ends:
-        written = one.dictionary.site_out or one.site
-        if not writes_to_stream(written) or one.dictionary.config.normalisation != "none":
-            raise UsageError(
-                f"error share: dictionaries of the stream that do not normalise expected, found {one.dictionary}"
-            )
+        if not writes_to_stream(one.dictionary.site_out or one.site):
+            raise UsageError(f"error share: dictionaries of the residual stream expected, found {one.dictionary}")
     upstream, downstream = (one.dictionary for one in ends)
     downstream.require_reconstruction("the error share")
     lengths = upstream.W_dec.detach().norm(dim=1).double().cpu().numpy()
@@ -73,12 +75,20 @@ def error_share(stream: ModelLatents, pair: SitePair, *, relative: float = 0.1) 
         if not kept.any():
             return
         found = _projections(downstream, directions, batch.values[pair.downstream], own, kept)
-        for sums, values in ((tokens, None), (activation, own.data[kept]), (projection, found)):
+        strength = own.data * np.repeat(_scales(upstream, batch.values[pair.upstream]), np.diff(own.indptr))
+        for sums, values in ((tokens, None), (activation, strength[kept]), (projection, found)):
             sums += np.bincount(own.indices[kept], values, minlength=len(sums))
 
-    stream.map(add, values=[pair.downstream])
+    stream.map(add, values=list(dict.fromkeys(pair)))
     some = np.maximum(tokens, 1)
     return ErrorShare(tokens.astype(np.int64), activation * lengths / some, projection / some)
+
+
+@torch.no_grad()
+def _scales(dictionary: Dictionary, x: Tensor) -> Floats:
+    """By what each token's latents are multiplied once their normalisation is undone; 1 where there is none."""
+    _, statistics = dictionary.normalise(x.to(dictionary.W_dec.device))
+    return np.ones(len(x)) if statistics is None else statistics.scale[:, 0].double().cpu().numpy()
 
 
 @torch.no_grad()

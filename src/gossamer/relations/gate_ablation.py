@@ -81,7 +81,7 @@ class GateCheck:
     def confirmed(self) -> bool:
         """Whether the output is mostly as predicted after every ablation that is judged, and one of these was to switch
         it: the gate is then a function of its inputs, and no feature beside them that says the same."""
-        switched = any(bool(self.gate.function[one.pattern]) != one.predicted for one in self.judged)
+        switched = any((one.pattern in self.gate.patterns) != one.predicted for one in self.judged)
         return switched and self.agreement > 0.5
 
 
@@ -167,6 +167,6 @@ def _check(gate: Gate, counts: Ints, support: int) -> GateCheck:
         for ablated in range(1, pattern + 1):
             if pattern & ablated == ablated:
                 off, on = counts[pattern, ablated].tolist()
-                predicted = bool(gate.function[pattern ^ ablated])
+                predicted = pattern ^ ablated in gate.patterns
                 found.append(AblatedPattern(pattern, ablated, predicted, off + on, on))
     return GateCheck(gate, tuple(found), support)

@@ -83,15 +83,16 @@ class Gate:
 
     __repr__ = short_repr
 
+    @property
+    def patterns(self) -> tuple[int, ...]:
+        """The patterns of its inputs at which it is on; bit k of a pattern is input k."""
+        bit = None if self.negated is None else self.inputs.index(self.negated)
+        return tuple(np.flatnonzero(_on_at(self.kind, bit, len(self.inputs))).tolist())
+
     def _facts(self) -> Iterator[str]:
         said = [f"not {one}" if one == self.negated else str(one) for one in self.inputs]
         yield f"{self.output} = {' and '.join(said) if self.kind == 'AND NOT' else f' {self.kind.lower()} '.join(said)}"
         yield f"precision {self.precision:.3f}, recall {self.recall:.3f}, gain {self.gain:.3g} nats"
-
-    @property
-    def function(self) -> NDArray[np.bool_]:
-        """What the gate says of the output at each pattern; bit k of a pattern's number is input k."""
-        return _function(self.kind, len(self.inputs), None if self.negated is None else self.inputs.index(self.negated))
 
 
 def find_gates(
@@ -278,6 +279,17 @@ def _gate(
     return Gate(kind, inputs, output, negated, table, float(precision), float(recall), *found)
 
 
+def _on_at(kind: str, bit: int | None, inputs: int) -> NDArray[np.bool_]:
+    """At which patterns of `inputs` inputs a gate is on; `bit` is the negated one of an AND NOT."""
+    whole, patterns = 2**inputs - 1, np.arange(2**inputs)
+    ones = np.array([int(one).bit_count() for one in patterns])
+    if kind == "AND NOT":
+        assert bit is not None
+        return patterns == whole ^ 1 << bit
+    found: NDArray[np.bool_] = {"AND": patterns == whole, "OR": patterns > 0, "XOR": ones % 2 == 1}[kind]
+    return found
+
+
 def _duplicates(tokens: NDArray[np.int64], inputs: int, threshold: float) -> bool:
     on = [np.arange(len(tokens)) >> bit & 1 == 1 for bit in range(inputs)]
     return any(
@@ -291,29 +303,18 @@ def _named(on: NDArray[np.bool_], seen: NDArray[np.bool_], inputs: int) -> tuple
     Told from others: AND by all inputs and by all but each one; OR by each alone; XOR by each alone and all pairs;
     AND NOT by what it needs, with and without the negated one, and by all but each that it needs.
     """
-    whole = 2**inputs - 1
+    whole, patterns = 2**inputs - 1, np.arange(2**inputs)
     alone = [1 << bit for bit in range(inputs)]
-    pairs = [one | other for one, other in combinations(alone, 2)]
+    ones = np.array([int(one).bit_count() for one in patterns])
     kinds: list[tuple[str, int | None, list[int]]] = [
         ("AND", None, [whole, *(whole ^ one for one in alone)]),
         ("OR", None, alone),
-        ("XOR", None, [*alone, *pairs]),
+        ("XOR", None, [*alone, *patterns[ones == 2].tolist()]),
     ]
     for bit, one in enumerate(alone):
         rest = whole ^ one
         kinds.append(("AND NOT", bit, [rest, whole, *(rest ^ other for other in alone if other != one and inputs > 2)]))
     for kind, negated, needs in kinds:
-        if seen[needs].all() and (on == _function(kind, inputs, negated))[seen].all():
+        if seen[needs].all() and (on == _on_at(kind, negated, inputs))[seen].all():
             return kind, negated
     return None
-
-
-def _function(kind: str, inputs: int, negated: int | None) -> NDArray[np.bool_]:
-    """The output at each pattern."""
-    patterns = np.arange(2**inputs)
-    if kind == "OR":
-        return patterns > 0
-    if kind == "XOR":
-        return np.array([int(one).bit_count() % 2 == 1 for one in patterns])
-    whole = 2**inputs - 1
-    return patterns == (whole if negated is None else whole ^ (1 << negated))

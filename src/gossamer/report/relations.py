@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gossamer import files
+from gossamer.relations.gate_ablation import GateCheck
 from gossamer.relations.gates import Gate
 from gossamer.relations.lifecycle import DEAD, RARE, Lifecycle, sankey, threshold_sweep
 from gossamer.relations.relation import Relation
@@ -29,13 +30,33 @@ def gates_table(gates: Sequence[Gate]) -> str:
     rows = [["kind", "inputs", "output", "precision", "recall", "gain (nats)", "q", "truth table"]]
     for gate in gates:
         size = gate.table.inputs
-        cells = [
-            f"{pattern:0{size}b}"[::-1] + f": {on:,}/{off + on:,}"
-            for pattern, (off, on) in enumerate(gate.table.counts)
-        ]
+        cells = [f"{_bits(pattern, size)}: {on:,}/{off + on:,}" for pattern, (off, on) in enumerate(gate.table.counts)]
         inputs = ", ".join(f"not {one}" if one == gate.negated else str(one) for one in gate.inputs)
         numbers = [f"{gate.precision:.3f}", f"{gate.recall:.3f}", f"{gate.gain:.3g}", f"{gate.q_value:.2g}"]
         rows.append([gate.kind, inputs, str(gate.output), *numbers, "; ".join(cells)])
+    return table(rows) + "\n"
+
+
+def _bits(pattern: int, size: int) -> str:
+    """The first input to the left."""
+    return f"{pattern:0{size}b}"[::-1]
+
+
+def gate_checks_table(checks: Sequence[GateCheck]) -> str:
+    """Each gate with what ablating its inputs did: for every pattern and what is left of it (the first input to the
+    left), what the gate says of the output, and how often it was active / tokens; patterns without support left out."""
+    rows = [["kind", "inputs", "output", "confirmed", "least agreement", "after ablation"]]
+    for one in checks:
+        gate, size = one.gate, len(one.gate.inputs)
+        cells = [
+            f"{_bits(pattern.pattern, size)} → {_bits(pattern.left, size)} {'on' if pattern.predicted else 'off'}: "
+            f"{pattern.on:,}/{pattern.tokens:,}"
+            for pattern in one.judged
+        ]
+        inputs = ", ".join(f"not {name}" if name == gate.negated else str(name) for name in gate.inputs)
+        agreement = f"{one.agreement:.3f}" if one.judged else "-"
+        verdict = ("yes" if one.confirmed else "no") if one.judged else "too rare"
+        rows.append([gate.kind, inputs, str(gate.output), verdict, agreement, "; ".join(cells)])
     return table(rows) + "\n"
 
 

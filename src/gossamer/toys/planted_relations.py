@@ -13,8 +13,8 @@ leaves those of other layers as they are:
     split       gone; instead two features, with and without a context that a head has moved here
     merge       two features that exclude each other: gone; instead one that is active with either
 
-Tokens are drawn independently and uniformly. That is the easiest case for counts: natural text has topics and rare
-features, which this does not have.
+No token comes twice in a text, in which features are therefore drawn independently from token to token. That is the
+easiest case for counts: natural text has topics and rare features, which this does not have.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,7 +44,7 @@ _RISE = 0.2
 # Length of position codes, and by how much the score of the token before exceeds others.
 _CODE, _SHARP = 0.1, 30.0
 # How often a token has a feature, by what becomes of it.
-_RATES = {"AND": 0.2, "AND of 3": 0.35, "XOR": 0.15, "AND NOT": 0.15, "context": 0.4, "split": 0.08}
+_RATES = {"AND": 0.2, "AND of 3": 0.35, "XOR": 0.15, "AND NOT": 0.15, "context": 0.3, "split": 0.08}
 _RATE = 0.06
 
 
@@ -78,14 +78,14 @@ class PlantedSettings:
     Attributes:
         each: relations of each kind in each layer (of three inputs: half as many, at least one).
         layers: that plant relations.
-        vocabulary: tokens; correlations of independent features are of the order of 1 / sqrt(vocabulary).
+        vocabulary: tokens, each of which is used once at most.
         positions: tokens of a row, without BOS.
         seed: of all draws.
     """
 
     each: int = 3
     layers: int = 2
-    vocabulary: int = 4096
+    vocabulary: int = 65_536
     positions: int = 32
     seed: int = 0
 
@@ -98,7 +98,7 @@ class PlantedSettings:
 
 
 @dataclass
-class _Layer:
+class _PlantedLayer:
     """What one layer plants."""
 
     gates: list[PlantedGate] = field(default_factory=list)
@@ -119,6 +119,7 @@ class PlantedModel:
         settings: its size.
         language_model: the transformer.
         directions: unit rows, one a feature.
+        labels: what each feature is there for.
         gates, splits: of each layer.
         present: features that are in the stream before the first layer and after each.
         lost: of each of these places, features in the stream that dictionaries there are to lack.
@@ -128,6 +129,7 @@ class PlantedModel:
     settings: PlantedSettings
     language_model: LanguageModel
     directions: Float[Tensor, "feature d_model"]
+    labels: tuple[str, ...]
     gates: tuple[tuple[PlantedGate, ...], ...]
     splits: tuple[tuple[PlantedSplit, ...], ...]
     present: tuple[frozenset[int], ...]
@@ -146,15 +148,21 @@ class PlantedModel:
         return (Site("resid_pre", 0), *(Site("resid_post", layer) for layer in range(self.settings.layers)))
 
     def tokens(self, rows: int, seed: int = 0) -> Tokens:
-        """Rows of tokens drawn independently and uniformly, each with BOS first."""
-        drawn = torch.randint(
-            len(SPECIAL),
-            len(SPECIAL) + self.settings.vocabulary,
-            (rows, self.settings.positions + 1),
-            generator=generator(seed, "planted relations", "tokens"),
-        )
-        drawn[:, 0] = self.language_model.tokenizer.bos_token_id
-        return Tokens.full(drawn)
+        """Rows of tokens, none twice, each with BOS first.
+
+        Raises:
+            UsageError: more tokens than the vocabulary has.
+        """
+        count = rows * self.settings.positions
+        if not 1 <= count <= self.settings.vocabulary:
+            raise UsageError(
+                f"planted relations: at most {self.settings.vocabulary:,} tokens expected, asked for {count:,}; plant "
+                "them with a larger vocabulary"
+            )
+        drawn = torch.randperm(self.settings.vocabulary, generator=generator(seed, "planted relations", "tokens"))
+        ids = len(SPECIAL) + drawn[:count].reshape(rows, self.settings.positions)
+        bos = torch.full((rows, 1), self.language_model.tokenizer.bos_token_id)
+        return Tokens.full(torch.cat([bos, ids], dim=1))
 
 
 class _Planter:
@@ -164,49 +172,49 @@ class _Planter:
         self.settings = settings
         self.draw = np.random.default_rng([settings.seed, 1])
         self.embedded: dict[int, Bools] = {}
-        self.count = 0
+        self.labels: list[str] = []
         self.joined: list[tuple[int, ...]] = []
 
-    def layer(self) -> _Layer:
+    def layer(self) -> _PlantedLayer:
         """One layer's relations."""
-        each, found = self.settings.each, _Layer()
+        each, found = self.settings.each, _PlantedLayer()
         copies = self.features("copy", 2 * each)
         found.gone = self.features("gone", each)
         found.lost = self.features("lost", each)
-        found.moved = [(source, self.output()) for source in copies[:each]]
+        found.moved = [(source, self.output("new")) for source in copies[:each]]
         for kind, size, number in (
             *((kind, 2, each) for kind in ("AND", "OR", "XOR")),
             *((kind, 3, max(1, each // 2)) for kind in ("AND", "OR")),
         ):
             for _ in range(number):
                 rate = kind if size == 2 else f"{kind} of {size}"
-                self.gate(found, PlantedGate(kind, tuple(self.features(rate, size)), self.output()))
+                inputs = tuple(self.features(rate, size))
+                self.gate(found, PlantedGate(kind, inputs, self.output(f"{rate} output")))
         for _ in range(each):
             needed = self.features("AND NOT", 1)[0]
             often = self.embedded[needed] & self.drawn(0.5)
-            other = self.feature(often | self.drawn(0.04))
-            self.gate(found, PlantedGate("AND NOT", (needed, other), self.output(), negated=other))
+            other = self.feature("AND NOT negated", often | self.drawn(0.04))
+            self.gate(found, PlantedGate("AND NOT", (needed, other), self.output("AND NOT output"), negated=other))
             one = self.features("merge", 1)[0]
-            apart = self.feature(self.drawn(_RATE) & ~self.embedded[one])
-            self.gate(found, PlantedGate("OR", (one, apart), self.output(), merge=True))
+            apart = self.feature("merge", self.drawn(_RATE) & ~self.embedded[one])
+            self.gate(found, PlantedGate("OR", (one, apart), self.output("merged"), merge=True))
             found.gone += [one, apart]
         self.split(found)
         return found
 
-    def split(self, found: _Layer) -> None:
-        """Features that a context, moved from the token before, splits in two."""
-        source = self.features("context", 1)[0]
-        context = self.output()
-        found.moved.append((source, context))
+    def split(self, found: _PlantedLayer) -> None:
+        """Features that contexts, each moved from the token before, split in two."""
         for whole in self.features("split", self.settings.each):
-            parts = (self.output(), self.output())
+            source, context = self.features("context", 1)[0], self.output("new context")
+            found.moved.append((source, context))
+            parts = (self.output("split part"), self.output("split part"))
             found.splits.append(PlantedSplit(whole, parts))
             found.gone.append(whole)
             found.steps.append(({whole: 1.0, context: 1.0}, _both(2), parts[0]))
             found.steps.append(({whole: 1.0, context: -2.0}, 0.5, parts[1]))
-            self.joined.append((whole, *parts))
+            self.joined.append((whole, context, *parts))
 
-    def gate(self, found: _Layer, gate: PlantedGate) -> None:
+    def gate(self, found: _PlantedLayer, gate: PlantedGate) -> None:
         """Neurons of a gate: steps of the sum of its inputs."""
         read = {one: -2.0 if one == gate.negated else 1.0 for one in gate.inputs}
         found.gates.append(gate)
@@ -218,20 +226,20 @@ class _Planter:
 
     def features(self, kind: str, count: int) -> list[int]:
         """Features of embeddings, at the rate of their kind."""
-        return [self.feature(self.drawn(_RATES.get(kind, _RATE))) for _ in range(count)]
+        return [self.feature(kind, self.drawn(_RATES.get(kind, _RATE))) for _ in range(count)]
 
     def drawn(self, rate: float) -> Bools:
         return self.draw.random(self.settings.vocabulary) < rate
 
-    def feature(self, active: Bools) -> int:
+    def feature(self, label: str, active: Bools) -> int:
         """A new feature that these tokens have."""
-        self.embedded[self.count] = active
-        return self.output()
+        self.embedded[len(self.labels)] = active
+        return self.output(label)
 
-    def output(self) -> int:
+    def output(self, label: str) -> int:
         """A new feature that no embedding has."""
-        self.count += 1
-        return self.count - 1
+        self.labels.append(label)
+        return len(self.labels) - 1
 
 
 def _both(inputs: int) -> float:
@@ -242,14 +250,14 @@ def _both(inputs: int) -> float:
 def plant_relations(settings: PlantedSettings | None = None) -> PlantedModel:
     """The model for some settings. On the CPU; deterministic by seed; seconds.
 
-    Memory: vocabulary x d_model floats twice, d_model being a few more than there are features.
+    Memory: vocabulary x d_model floats, d_model being a few more than there are features, and as much once more while
+    they are made.
     """
     settings = settings or PlantedSettings()
     planter = _Planter(settings)
     layers = [planter.layer() for _ in range(settings.layers)]
-    basis = torch.linalg.qr(
-        torch.randn(planter.count + 3, planter.count + 3, generator=generator(settings.seed, "planted relations"))
-    )[0]
+    width = len(planter.labels) + 3
+    basis = torch.linalg.qr(torch.randn(width, width, generator=generator(settings.seed, "planted relations")))[0]
     present, lost = [frozenset(planter.embedded)], [frozenset[int]()]
     for layer in layers:
         made = {new for _, new in layer.moved} | {write for *_, write in layer.steps if write >= 0}
@@ -258,12 +266,13 @@ def plant_relations(settings: PlantedSettings | None = None) -> PlantedModel:
     return PlantedModel(
         settings,
         _built(settings, planter, layers, basis),
-        basis[: planter.count],
+        basis[: len(planter.labels)],
+        tuple(planter.labels),
         tuple(tuple(layer.gates) for layer in layers),
         tuple(tuple(layer.splits) for layer in layers),
         tuple(present),
         tuple(lost),
-        _groups(planter.count, planter.joined),
+        _groups(len(planter.labels), planter.joined),
     )
 
 
@@ -275,9 +284,11 @@ def _groups(count: int, joined: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _built(settings: PlantedSettings, planter: _Planter, layers: Sequence[_Layer], basis: Tensor) -> LanguageModel:
+def _built(
+    settings: PlantedSettings, planter: _Planter, layers: Sequence[_PlantedLayer], basis: Tensor
+) -> LanguageModel:
     tokenizer = word_tokenizer([*SPECIAL, *(f"t{number}" for number in range(settings.vocabulary))])
-    bos, first, second = basis[planter.count :]
+    bos, first, second = basis[len(planter.labels) :]
     shape = ToyShape(
         vocab_size=len(tokenizer),
         hidden_size=len(basis),
@@ -295,7 +306,7 @@ def _built(settings: PlantedSettings, planter: _Planter, layers: Sequence[_Layer
     embedding = hf.model.embed_tokens.weight
     embedding[len(SPECIAL) :] = (active * lengths) @ basis[list(planter.embedded)]
     embedding[tokenizer.bos_token_id] = bos
-    hf.lm_head.weight.copy_(embedding)
+    hf.lm_head.weight = hf.model.embed_tokens.weight
     turn = torch.pi / (settings.positions + 1)
     angles = turn * torch.arange(settings.positions + 1)
     hf.model.embed_positions.weight.copy_(_CODE * (angles.cos()[:, None] * first + angles.sin()[:, None] * second))
@@ -305,7 +316,7 @@ def _built(settings: PlantedSettings, planter: _Planter, layers: Sequence[_Layer
     return LanguageModel.load(hf, tokenizer=tokenizer, family=TOY)
 
 
-def _fill_attention(attention: ToyTransformer, layer: _Layer, basis: Tensor, codes: Tensor, turn: float) -> None:
+def _fill_attention(attention: ToyTransformer, layer: _PlantedLayer, basis: Tensor, codes: Tensor, turn: float) -> None:
     """A head that looks at the token before: keys are position codes turned by one position."""
     angle = torch.tensor(turn)
     turned = torch.stack([torch.stack([angle.cos(), -angle.sin()]), torch.stack([angle.sin(), angle.cos()])]) @ codes
@@ -317,7 +328,7 @@ def _fill_attention(attention: ToyTransformer, layer: _Layer, basis: Tensor, cod
         attention.o_proj.weight[:, row] = basis[target]
 
 
-def _fill_mlp(mlp: ToyTransformer, layer: _Layer, basis: Tensor) -> None:
+def _fill_mlp(mlp: ToyTransformer, layer: _PlantedLayer, basis: Tensor) -> None:
     """Steps of two ReLUs each, then a ReLU for what goes."""
     for place, (read, middle, write) in enumerate(layer.steps):
         reading = sum((weight * basis[one] for one, weight in read.items()), torch.zeros(len(basis))) / _RISE

@@ -6,7 +6,7 @@ no truth and are left out, while their features count as missed. What is planted
 dictionaries have latents for it: recall is that of the whole way from the text.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,7 @@ from gossamer.toys.planted_relations import PlantedGate, PlantedModel
 
 MEASURE = "pearson"
 # Each with the threshold from which two latents are one feature.
-CLASSES = (("best", 0.5), ("best", 0.9), ("mutual", 0.5), ("hungarian", 0.5))
+CLASSES = (("best", 0.5), ("best", 0.9), ("mutual", 0.5), ("mutual", 0.9), ("hungarian", 0.9))
 _KEEP = Keep(("jaccard", "sufficiency", "necessity", MEASURE), top=16)
 _GATES = GateSettings(inputs=3)
 
@@ -56,7 +56,7 @@ class FindingScore:
 
     __repr__ = short_repr
 
-    def _facts(self) -> Iterable[str]:
+    def _facts(self) -> Iterator[str]:
         yield self.finding
         yield f"precision {self.right}/{self.found}, recall {self.recovered}/{self.planted}"
 
@@ -89,7 +89,7 @@ class RelationScores:
 
     __repr__ = short_repr
 
-    def _facts(self) -> Iterable[str]:
+    def _facts(self) -> Iterator[str]:
         yield f"{len(self.scores)} kinds of findings"
         yield f"communities {self.communities:.3f}"
 
@@ -116,7 +116,12 @@ def _share(part: int, whole: int) -> tuple[float, float, float]:
 
 
 def score_relations(
-    planted: PlantedModel, known: Mapping[Site, KnownDictionary], tokens: Tokens, *, causal_rows: int = 64, seed: int = 0
+    planted: PlantedModel,
+    known: Mapping[Site, KnownDictionary],
+    tokens: Tokens,
+    *,
+    causal_rows: int = 64,
+    seed: int = 0,
 ) -> RelationScores:
     """Relate the dictionaries of neighbouring places, find all there is to find, and compare it with what is planted.
 
@@ -131,7 +136,7 @@ def score_relations(
     pairs = adjacent(sources)
     counted: dict[str, FindingScore] = {}
     for place, pair in enumerate(pairs):
-        relation, truth = relations[pair], _Truth(planted, place, (names[pair.upstream], names[pair.downstream]))
+        relation, truth = relations[pair], _LayerTruth(planted, place, (names[pair.upstream], names[pair.downstream]))
         _add(counted, _class_scores(truth, relation, stream))
         gates = _gates(stream, relations, pair)
         splits = find_gates(stream, relations[reversed_pair(relation)], settings=_GATES)
@@ -186,7 +191,7 @@ def _score(finding: str, found: set[Any], truth: set[Any]) -> FindingScore:
 
 
 @dataclass(frozen=True)
-class _Truth:
+class _LayerTruth:
     """What one layer does to features, given which of them the dictionaries before and after it have."""
 
     planted: PlantedModel
@@ -221,7 +226,7 @@ class _Truth:
         return tuple(int(names[one]) if names[one] >= 0 else -1 - int(one) for one in latents)
 
 
-def _class_scores(truth: _Truth, relation: Relation, stream: ModelLatents) -> list[FindingScore]:
+def _class_scores(truth: _LayerTruth, relation: Relation, stream: ModelLatents) -> list[FindingScore]:
     error = error_share(stream, relation.pair)
     found = []
     for matching, threshold in CLASSES:
@@ -251,7 +256,7 @@ def _pairs(relation: Relation, classes: Lifecycle) -> list[tuple[int, int]]:
 
 
 def _gate_scores(
-    truth: _Truth, relation: Relation, gates: Sequence[Gate], splits: Sequence[Gate], confirmed: Sequence[Gate]
+    truth: _LayerTruth, relation: Relation, gates: Sequence[Gate], splits: Sequence[Gate], confirmed: Sequence[Gate]
 ) -> list[FindingScore]:
     planted = truth.planted.gates[truth.layer]
     found = []
@@ -263,15 +268,18 @@ def _gate_scores(
     every = {_key(one) for one in planted}
     found.append(_score("all gates", {_named(truth, one) for one in gates}, every))
     found.append(_score("all gates, confirmed by ablation", {_named(truth, one) for one in confirmed}, every))
-    classes = lifecycle(relation, LifecycleSettings(MEASURE, 0.5, "mutual"))
-    merges = [one for one in gates if one.kind == "OR" and not (classes.upstream[list(one.inputs)] == PASSED).any()]
+    # What is passed on as itself is neither merged nor split, though an OR of its parts may say the same.
+    stays = lifecycle(relation, LifecycleSettings(MEASURE, 0.9, "mutual")).upstream == PASSED
+    merges = [one for one in gates if one.kind == "OR" and not stays[list(one.inputs)].any()]
     true = {_key(one) for one in planted if one.merge}
     found.append(_score("merge (OR of inputs that are not passed on)", {_named(truth, one) for one in merges}, true))
     whole = {(one.whole, frozenset(one.parts)) for one in truth.planted.splits[truth.layer]}
     named = {
-        (*truth.named(0, [one.output]), frozenset(truth.named(1, one.inputs))) for one in splits if one.kind == "OR"
+        (*truth.named(0, [one.output]), frozenset(truth.named(1, one.inputs)))
+        for one in splits
+        if one.kind == "OR" and not stays[one.output]
     }
-    found.append(_score("split (OR of downstream features)", named, whole))
+    found.append(_score("split (OR of downstream features, itself not passed on)", named, whole))
     return found
 
 
@@ -279,7 +287,7 @@ def _key(gate: PlantedGate) -> tuple[Any, ...]:
     return gate.kind, frozenset(gate.inputs), gate.output, gate.negated
 
 
-def _named(truth: _Truth, gate: Gate) -> tuple[Any, ...]:
+def _named(truth: _LayerTruth, gate: Gate) -> tuple[Any, ...]:
     """A gate in features."""
     negated = None if gate.negated is None else truth.named(0, [gate.negated])[0]
     return gate.kind, frozenset(truth.named(0, gate.inputs)), truth.named(1, [gate.output])[0], negated
@@ -294,11 +302,7 @@ def _edge_score(planted: PlantedModel, graph: RelationGraph, names: Mapping[str,
     right = int(((ends[0] == ends[1]) & (ends[0] >= 0)).sum())
     keys = zip(graph.sources[graph.heads].tolist(), features[graph.heads], features[graph.tails], strict=True)
     there = set(keys)
-    wanted = {
-        (layer, one, other)
-        for layer in range(planted.settings.layers)
-        for one, other in _links(planted, layer)
-    }
+    wanted = {(layer, one, other) for layer in range(planted.settings.layers) for one, other in _links(planted, layer)}
     return FindingScore(f"edges ({MEASURE})", len(graph.heads), right, len(wanted), len(wanted & there))
 
 
@@ -368,9 +372,7 @@ def _false_positives(
     gates = {one.output for one in _gates(stream, chance, relation.pair)}
     edges = int((shuffled.values(MEASURE) >= threshold).sum())
     limit = relation.null_threshold(MEASURE)
-    found = [
-        (f"passed on, best partner, {share:g}", int((best >= share).sum()), len(best)) for share in (0.5, 0.9)
-    ]
+    found = [(f"passed on, best partner, {share:g}", int((best >= share).sum()), len(best)) for share in (0.5, 0.9)]
     found.append(("best partner above the null threshold (1 %)", int((best >= limit).sum()), len(best)))
     found.append((f"edges ({MEASURE}), of all pairs", edges, len(best) * outputs))
     found.append(("outputs with a gate", len(gates), outputs))

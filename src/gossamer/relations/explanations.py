@@ -42,8 +42,8 @@ def tfidf_vectors(texts: Sequence[str]) -> Any:
 def with_explanations(
     relation: Relation, upstream: Mapping[int, str], downstream: Mapping[int, str], embed: Embedder | None = None
 ) -> Relation:
-    """The same relation with the best partner of each latent by the cosine of their explanations, as one more measure of
-    :func:`gossamer.relations.threshold_sweep`: `explanation_cosine`. Latents without a text take no part.
+    """The same relation with the best partner of each latent by the cosine of their explanations: one more measure,
+    `explanation_cosine`, of :func:`gossamer.relations.threshold_sweep`. Latents without a text take no part.
 
     Two explanations of the same words are alike, whatever the latents do: it is a check on the others, not a relation.
 

@@ -94,11 +94,11 @@ def check_gates(
     settings: CausalSettings | None = None,
     support: int = 10,
 ) -> list[GateCheck]:
-    """Ablate the inputs of gates, each alone and every combination of them, and hold the output against the truth table.
+    """Ablate the inputs of gates, one by one and in all combinations, and hold the output against the truth table.
 
-    At a token whose inputs have the pattern p, taking out the inputs s (a part of p) should leave the output as the gate
-    is at p without s: an AND goes off with any input; an OR only with the last; an XOR and an AND NOT may go *on*. Each
-    combination is taken out wherever one of its latents is active, with the dictionary's error kept, as in
+    At a token whose inputs have the pattern p, taking out the inputs s (a part of p) should leave the output as the
+    gate is at p without s: an AND goes off with any input; an OR only with the last; an XOR and an AND NOT may go *on*.
+    Each combination is taken out wherever one of its latents is active, with the dictionary's error kept, as in
     :func:`gossamer.relations.causal.ablation_check`. A gate that another upstream latent computed already, and that is
     only copied here, does not follow.
 

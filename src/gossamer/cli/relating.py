@@ -1,6 +1,7 @@
 """`gossamer relate` and `gossamer lifecycle`: which features belong together across layers."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,18 @@ _TAIL = ".relation.safetensors"
 PairNames = Annotated[
     list[str] | None,
     typer.Option("--pair", help="Two sites, as resid_post.0>resid_post.2; repeat. Default: each with the next."),
+]
+OtherDictionaries = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--other",
+        help="Dictionaries to relate those of -d with: another seed or width at the same sites, or those of "
+        "--other-model; repeat for several sites. Their names are SITE@other.",
+    ),
+]
+OtherModel = Annotated[
+    str | None,
+    typer.Option("--other-model", help="The model that --other's dictionaries read, of the same tokenizer."),
 ]
 MeasureName = Annotated[
     str,
@@ -33,6 +46,8 @@ def relate(
     text_key: options.TextKey = "text",
     fact: options.Facts = None,
     allow_other_model: options.AllowOtherModel = False,
+    other: OtherDictionaries = None,
+    other_model: OtherModel = None,
     pair: PairNames = None,
     rows: Annotated[int, typer.Option(help="Texts to read, from the first.")] = 1024,
     context: Annotated[int, typer.Option(help="Tokens of a row; longer texts become several.")] = 128,
@@ -45,6 +60,10 @@ def relate(
         float | None, typer.Option(help="Of the graph's edges; default: where 5 % are expected by chance.")
     ] = None,
     gates: Annotated[bool, typer.Option("--gates", help="Look for AND, OR, XOR and AND NOT as well.")] = False,
+    gate_inputs: Annotated[int, typer.Option(help="Most inputs of a gate, 2 to 4.")] = 2,
+    confirm_gates: Annotated[
+        bool, typer.Option("--confirm-gates", help="Ablate the inputs of gates, and read their outputs.")
+    ] = False,
     null: Annotated[bool, typer.Option("--null/--no-null", help="Count shuffled documents beside.")] = True,
     seed: options.Seed = 0,
     output: options.Out = Path("gossamer-out/relations"),
@@ -56,8 +75,13 @@ def relate(
     """Count which latents of several sites are active together, all pairs of sites in one pass of a text.
 
     Writes a file a pair, and graph.json (node-link), graph.graphml and graph.parquet of the pairs above the threshold;
-    with --gates also gates.md, with truth tables.
+    with --gates also gates.md, with truth tables, and with --confirm-gates what ablation makes of them. Default pairs
+    are each site with the next; with --other, each site with the same site there.
     """
+    if other_model is not None and not other:
+        raise UsageError("--other-model: its dictionaries expected; name them with --other")
+    if confirm_gates and not gates:
+        raise UsageError("--confirm-gates: goes with --gates; add it")
     facts = early.dictionary_facts(fact)
     early.require_texts([text])
     if threshold is None and not null:
@@ -66,30 +90,43 @@ def relate(
     from gossamer.activations import DocumentRows, RowConfig, read_texts
     from gossamer.activations.text import bos_id
     from gossamer.progress import progress_bars
-    from gossamer.relations import ActiveAbove, Keep, ModelLatents, adjacent, sources_of
+    from gossamer.relations import ActiveAbove, GateSettings, Keep, ModelLatents, SitePair, sources_of
     from gossamer.relations import relate as related
+    from gossamer.relations.ablation import ablation_ends
     from gossamer.relations.storage import save_relation
     from gossamer.results.lock import folder_lock
 
     by = Keep().by if measure == "decoder_cosine" else tuple(dict.fromkeys((*Keep().by, measure)))
     active, keep = ActiveAbove(absolute, relative), Keep(by, top=top, least=least)
+    settings = GateSettings(inputs=gate_inputs)
     network = inputs.language_model(model, device, dtype, family)
     found = inputs.dictionary_set(network, model, dictionaries, facts=facts, allow_other_model=allow_other_model)
     sources = sources_of(network, found)
-    pairs = adjacent(sources) if not pair else [_pair(one, sources) for one in pair]
+    if other:
+        read = network if other_model is None else inputs.language_model(other_model, device, dtype, family)
+        there = inputs.dictionary_set(read, other_model or model, other, allow_other_model=allow_other_model)
+        sources |= sources_of(read, there, "other")
+    pairs = _pairs(sources, list(map(str, found)), pair)
     texts = read_texts(text, text_key)[: inputs.at_least("--rows", rows, 1)]
-    length = min(inputs.at_least("--context", context, 2), network.n_context)
+    length = min(inputs.at_least("--context", context, 2), *(one.model.n_context for one in sources.values()))
     config = RowConfig(context=length, bos=0.0 if bos_id(network) is None else 1.0)
     stream = ModelLatents(sources, DocumentRows.of(network, texts, config), seed=seed)
+    for one in pairs if confirm_gates else ():
+        ablation_ends(stream, one)
     with folder_lock(output), progress_bars(err):
-        relations = related(stream, pairs, activity=active, keep=keep, null=null)
+        # AND NOT rests on what is active together upstream.
+        among = [SitePair(one.upstream, one.upstream) for one in pairs] if gates else []
+        every = related(stream, list(dict.fromkeys((*pairs, *among))), activity=active, keep=keep, null=null)
+        relations = {one: every[one] for one in pairs}
         for one, relation in relations.items():
             save_relation(relation, output / f"{one.upstream}-{one.downstream}{_TAIL}")
         chosen = threshold
         if chosen is None:
             chosen = max(max(one.edge_threshold(measure) for one in relations.values()), 1e-6)
         graph = _graph(relations, measure, chosen, output, f"{measure} of {network.title} on {text.name}")
-        count = _gates(stream, relations, active, output) if gates else None
+        count = None
+        if gates:
+            count = _gates(stream, every, pairs, active, settings, output, confirm=confirm_gates)
     said = {"tokens": next(iter(relations.values())).tokens, "measure": measure, "threshold": chosen}
     said |= {"nodes": len(graph), "edges": len(graph.heads), "gates": count}
     if as_json:
@@ -114,24 +151,44 @@ def _graph(relations: Any, measure: str, threshold: float, folder: Path, descrip
     return graph
 
 
-def _pair(text: str, sources: Any) -> Any:
-    from gossamer.relations import SitePair
+def _pairs(sources: Any, sites: Sequence[str], wanted: Sequence[str] | None) -> list[Any]:
+    """Those that were asked for; else each site with the next or, where there are others, with its own there."""
+    from gossamer.relations import SitePair, adjacent
 
-    parts = text.split(">")
-    if len(parts) != 2 or any(part not in sources for part in parts):
-        raise UsageError(f"--pair: two of {', '.join(sources)} as ONE>OTHER expected, found {text!r}")
-    return SitePair(*parts)
+    known = f"two of {', '.join(sources)} as ONE>OTHER expected"
+    if wanted:
+        parts = [tuple(text.split(">")) for text in wanted]
+        for text, own in zip(wanted, parts, strict=True):
+            if len(own) != 2 or any(part not in sources for part in own):
+                raise UsageError(f"--pair: {known}, found {text!r}")
+        return [SitePair(*own) for own in parts]
+    if len(sources) == len(sites):
+        return adjacent(sites)
+    found = [SitePair(site, f"{site}@other") for site in sites if f"{site}@other" in sources]
+    if not found:
+        raise UsageError(f"--pair: {known}, as no site has dictionaries of both")
+    return found
 
 
-def _gates(stream: Any, relations: Any, active: Any, folder: Path) -> int:
+def _gates(
+    stream: Any, every: Any, pairs: Sequence[Any], active: Any, settings: Any, folder: Path, *, confirm: bool
+) -> int:
+    """Find the gates of all pairs and write gates.md; returns how many there are."""
     from gossamer import files
-    from gossamer.relations import find_gates
-    from gossamer.report.relations import gates_table
+    from gossamer.relations import SitePair, check_gates, find_gates
+    from gossamer.report.relations import gate_checks_table, gates_table
 
-    found = {pair: find_gates(stream, relation, active=active) for pair, relation in relations.items()}
-    text = "\n".join(f"## {pair}\n\n{gates_table(gates)}" for pair, gates in found.items())
-    files.write_text(folder / "gates.md", text)
-    return sum(map(len, found.values()))
+    text, count = [], 0
+    for pair in pairs:
+        among = every[SitePair(pair.upstream, pair.upstream)]
+        gates = find_gates(stream, every[pair], among=among, active=active, settings=settings)
+        text.append(f"## {pair}\n\n{gates_table(gates)}")
+        count += len(gates)
+        if confirm:
+            checks = check_gates(stream, every[pair], gates, active=active)
+            text.append(f"Ablated: {sum(one.confirmed for one in checks)} confirmed\n\n{gate_checks_table(checks)}")
+    files.write_text(folder / "gates.md", "\n".join(text))
+    return count
 
 
 def lifecycle(
@@ -139,13 +196,18 @@ def lifecycle(
     measure: MeasureName = "pearson",
     threshold: Annotated[float, typer.Option(help="From which on two latents are one feature.")] = 0.5,
     matching: Annotated[str, typer.Option(help="best, hungarian or mutual.")] = "best",
+    pair: PairNames = None,
+    explained: Annotated[
+        str | None,
+        typer.Option("--explained", help="A feature store with explanations: the sweep then has their likeness too."),
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Say which features are passed on, new, gone, dead and too rare between sites, from relations that were counted.
 
-    Writes lifecycle.md, sankey.png and sweep.png (and .svg) beside them. The pairs must make a chain.
+    Writes lifecycle.md, sankey.png and sweep.png (and .svg) beside them. The pairs must make a chain; --pair chooses.
     """
-    from gossamer.relations import LifecycleSettings
+    from gossamer.relations import EXPLANATION_COSINE, LifecycleSettings
     from gossamer.relations import lifecycle as lifecycle_of
     from gossamer.relations.storage import load_relation
     from gossamer.report.relations import lifecycle_table, write_lifecycle
@@ -155,9 +217,18 @@ def lifecycle(
     if not paths:
         raise UsageError(f"{folder}: relations expected, found none; make them with 'gossamer relate'")
     relations = _in_order([load_relation(path) for path in paths])
+    if pair:
+        relations = _chosen(relations, pair)
+    if any(one.pair.downstream != other.pair.upstream for one, other in pairwise(relations)):
+        found = ", ".join(str(one.pair) for one in relations)
+        raise UsageError(f"{folder}: pairs that make a chain expected, found {found}; choose some with --pair")
     chain = [lifecycle_of(one, settings) for one in relations]
     named = {str(one.pair): one for one in relations}
-    picture = write_lifecycle(named, chain, folder, [measure])
+    measures = [measure]
+    if explained is not None:
+        named = _with_explanations(named, explained)
+        measures.append(EXPLANATION_COSINE)
+    picture = write_lifecycle(named, chain, folder, measures)
     if as_json:
         sides = ("upstream", "downstream")
         print_json({">".join(one.names): {side: one.counts(side) for side in sides} for one in chain})
@@ -171,3 +242,20 @@ def _in_order(relations: Sequence[Any]) -> list[Any]:
     from gossamer.model import Site
 
     return sorted(relations, key=lambda one: [Site.parse(name.partition("@")[0]) for name in one.pair])
+
+
+def _chosen(relations: Sequence[Any], names: Sequence[str]) -> list[Any]:
+    known = {str(one.pair): one for one in relations}
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(f"--pair: some of {', '.join(known)} expected, found {unknown[0]!r}")
+    return [known[name] for name in names]
+
+
+def _with_explanations(relations: dict[str, Any], url: str) -> dict[str, Any]:
+    """The relations with best partners by what a store says of their latents."""
+    from gossamer.relations import stored_explanations, with_explanations
+    from gossamer.store import FeatureStore
+
+    with FeatureStore(url) as store:
+        said = {name: stored_explanations(store, name) for one in relations.values() for name in one.pair}
+    return {name: with_explanations(one, *(said[side] for side in one.pair)) for name, one in relations.items()}

@@ -10,7 +10,7 @@ from gossamer.relations.communities import (
 )
 from gossamer.relations.counting import CoActivation, SitePair, maxima
 from gossamer.relations.error_share import ErrorShare, error_share
-from gossamer.relations.explanations import tfidf_vectors, with_explanations
+from gossamer.relations.explanations import stored_explanations, tfidf_vectors, with_explanations
 from gossamer.relations.gate_ablation import AblatedPattern, GateCheck, check_gates
 from gossamer.relations.gates import Gate, GateSettings, find_gates, reversed_pair
 from gossamer.relations.graph import RelationGraph
@@ -100,6 +100,7 @@ __all__ = [
     "sankey",
     "save_relation",
     "sources_of",
+    "stored_explanations",
     "support_needed",
     "tfidf_vectors",
     "threshold_sweep",

@@ -12,6 +12,8 @@ from scipy import sparse  # type: ignore[import-untyped]
 from gossamer.errors import UsageError
 from gossamer.relations.measures import EXPLANATION_COSINE, Floats
 from gossamer.relations.relation import BestPartner, Relation
+from gossamer.store.database import quoted
+from gossamer.store.feature_store import FeatureStore
 
 # Of a user's own model of sentences: texts to vectors (texts, width).
 Embedder = Callable[[Sequence[str]], Any]
@@ -37,6 +39,21 @@ def tfidf_vectors(texts: Sequence[str]) -> Any:
     lengths = np.sqrt(np.asarray(found.multiply(found).sum(axis=1)).reshape(-1))
     found.data /= np.repeat(lengths, np.diff(found.indptr))
     return found
+
+
+def stored_explanations(store: FeatureStore, site: str) -> dict[int, str]:
+    """What a store says of the latents of a site, by their numbers.
+
+    Raises:
+        UsageError: it says nothing.
+    """
+    found: list[dict[str, Any]] = []
+    if store.explained:
+        query = f"SELECT latent, text FROM explanations WHERE site = {quoted(site)}"
+        found = store.sql(query, limit=None).to_pylist()
+    if not found:
+        raise UsageError(f"{store.url}: explanations of latents of {site} expected, found none; add some")
+    return {row["latent"]: row["text"] for row in found}
 
 
 def with_explanations(

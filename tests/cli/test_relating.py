@@ -93,7 +93,7 @@ def assert_same(out, expected):
 
 
 def test_another_width_and_another_model_are_related_at_the_same_sites(gossamer, inputs, tokenizer, tmp_path):
-    tiny, _, text, _, folder, _ = inputs
+    _, _, text, _, folder, _ = inputs
     wide = dictionaries(["resid_post.0", "resid_post.2"], tmp_path / "wide", n_latents=40, seed=9)
     tiny_gpt2_model(tokenizer, seed=5).save_pretrained(tmp_path / "second")
     tokenizer.save_pretrained(tmp_path / "second")

@@ -63,9 +63,8 @@ def test_a_finding_of_a_latent_that_stands_for_nothing_is_wrong_and_what_it_was_
     site = planted.sites[1]
     output = next(gate.output for gate in planted.gates[0] if gate.kind == "AND")
     features = np.where(known[site].features == output, -1, known[site].features)
-    fewer = score_relations(
-        planted, {**known, site: KnownDictionary(known[site].dictionary, features)}, planted.tokens(256)
-    )
+    renamed = {**known, site: KnownDictionary(known[site].dictionary, features)}
+    fewer = score_relations(planted, renamed, planted.tokens(256), causal_rows=64)
     for finding in ("AND", "all gates, confirmed by ablation"):
         before, after = scores.of(finding), fewer.of(finding)
         assert (after.found, after.right, after.recovered) == (before.found, before.right - 1, before.recovered - 1)
@@ -88,12 +87,9 @@ def test_scores_add_up_and_have_wilson_intervals():
 
 
 def test_a_study_goes_on_where_it_stopped_and_writes_its_tables(tmp_path, monkeypatch):
-    settings = study.TruthSettings(1, replace(SMALL, vocabulary=2048), training=1024, batch=64, causal_rows=4)
-    grid = [
-        study.TruthCase("true", 1.0, 2048),
-        study.TruthCase("leaning", 0.9, 2048),
-        study.TruthCase("trained", 5.0, 2048),
-    ]
+    small = PlantedSettings(each=1, vocabulary=512, positions=16)
+    settings = study.TruthSettings(1, small, training=512, batch=64, causal_rows=2)
+    grid = [study.TruthCase("true", 1.0, 512), study.TruthCase("trained", 2.0, 512)]
     study.relations_truth(settings, grid, folder=tmp_path / "whole")
     scored, real = [], study.score_case
 
@@ -114,7 +110,7 @@ def test_a_study_goes_on_where_it_stopped_and_writes_its_tables(tmp_path, monkey
     text = write_relations_truth(found, tmp_path).read_text()
     shown = found.cases[grid[0]][1].of("all gates, confirmed by ablation")
     assert f"{shown.right} of {shown.found}" in text
-    assert all(case.label in text for case in grid)
+    assert all(f"| {case.label} | 512 |" in text for case in grid)
     for build in (lambda: study.TruthCase("found", 1.0, 5), lambda: study.TruthSettings(seeds=0)):
         with pytest.raises(UsageError):
             build()

@@ -8,6 +8,7 @@ import typer
 
 from gossamer.cli import inputs, options
 from gossamer.cli.printing import err, out, print_json
+from gossamer.display import plural
 
 
 def toys(
@@ -71,4 +72,4 @@ def relations_truth(
     if as_json:
         print_json({"settings": dict(found.settings), "scored": [to_json(one) for one in found.scored]})
         return
-    out.print(f"{len(found.scored)} models scored; wrote {tables} with results.json", soft_wrap=True)
+    out.print(f"{plural(len(found.scored), 'model')} scored; wrote {tables} with results.json", soft_wrap=True)

@@ -19,7 +19,7 @@ from gossamer.tokens import Tokens
 from gossamer.toys.planted_relations import PlantedModel
 from gossamer.training.config import DictionarySpec, DictionaryTrainerConfig, OptimiserConfig
 from gossamer.training.dictionary_trainer import DictionaryTrainer
-from gossamer.training.objectives import BatchTopK
+from gossamer.training.objectives import L1
 
 # A latent whose decoder row has at least this cosine with a feature's direction stands for it.
 _SAME = 0.8
@@ -80,7 +80,7 @@ def _thresholded(planted: PlantedModel, site: Site, rows: Tensor) -> Dictionary:
 def trained_dictionaries(
     planted: PlantedModel, tokens: Tokens, *, steps: int, batch: int = 512, seed: int = 0
 ) -> dict[Site, KnownDictionary]:
-    """Dictionaries that learn from the stream: BatchTopK with as many latents as there are features and the true L0.
+    """Dictionaries that learn from the stream by L1 (coefficient 1), with as many latents as there are features.
 
     Which latent stands for which feature is the one-to-one assignment of the largest cosines, from .8 on; latents that
     stand for a feature that is to be lost are then left out.
@@ -92,18 +92,17 @@ def trained_dictionaries(
         rows = ActivationStream(planted.language_model, tokens, [site]).collect()[site]
         here = np.array(sorted(planted.present[place]))
         directions = planted.directions[here]
-        true_l0 = float((rows @ directions.T > _THRESHOLD).sum(dim=1).float().mean())
-        dictionary = _trained(site, rows, len(here), round(true_l0), steps, batch, seed)
+        dictionary = _trained(site, rows, len(here), steps, batch, seed)
         features = _stands_for(dictionary.W_dec, directions, here)
         kept = ~np.isin(features, list(planted.lost[place]))
         found[site] = KnownDictionary(_restricted(dictionary, kept), features[kept])
     return found
 
 
-def _trained(site: Site, rows: Tensor, n_latents: int, k: int, steps: int, batch: int, seed: int) -> Dictionary:
+def _trained(site: Site, rows: Tensor, n_latents: int, steps: int, batch: int, seed: int) -> Dictionary:
     config = DictionaryTrainerConfig(
         n_latents=n_latents,
-        objective=BatchTopK(k=max(1, k)),
+        objective=L1(coefficient=1.0),
         optimiser=OptimiserConfig(learning_rate=5e-3),
         sensitivity=0.0,
         dead_after=50 * batch,

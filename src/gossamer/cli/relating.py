@@ -12,8 +12,6 @@ from gossamer.cli.printing import err, out, print_json
 from gossamer.display import plural
 from gossamer.errors import UsageError
 
-_TAIL = ".relation.safetensors"
-
 PairNames = Annotated[
     list[str] | None,
     typer.Option("--pair", help="Two sites, as resid_post.0>resid_post.2; repeat. Default: each with the next."),
@@ -35,6 +33,7 @@ MeasureName = Annotated[
     typer.Option(
         "--measure",
         help="jaccard, sufficiency, necessity, mutual_information, cosine, pearson or decoder_cosine.",
+        callback=early.one_of("--measure", early.MEASURES),
     ),
 ]
 
@@ -49,8 +48,11 @@ def relate(
     other: OtherDictionaries = None,
     other_model: OtherModel = None,
     pair: PairNames = None,
-    rows: Annotated[int, typer.Option(help="Texts to read, from the first.")] = 1024,
-    context: Annotated[int, typer.Option(help="Tokens of a row; longer texts become several.")] = 128,
+    rows: options.Rows = 1024,
+    context: Annotated[
+        int,
+        typer.Option(help="Tokens of a row; longer texts become several.", callback=early.from_least("--context", 2)),
+    ] = 128,
     absolute: Annotated[float, typer.Option(help="Activation above which a latent is active.")] = 0.0,
     relative: Annotated[float, typer.Option(help="The same as a share of its largest, for a pass more.")] = 0.0,
     top: Annotated[int, typer.Option(help="Partners kept of each latent, each way.")] = 8,
@@ -65,6 +67,9 @@ def relate(
         bool, typer.Option("--confirm-gates", help="Ablate the inputs of gates, and read their outputs.")
     ] = False,
     null: Annotated[bool, typer.Option("--null/--no-null", help="Count shuffled documents beside.")] = True,
+    block_rows: Annotated[int, typer.Option(help="Rows counted and saved together.")] = 128,
+    engine: options.Engine = None,
+    workers: options.Workers = None,
     seed: options.Seed = 0,
     output: options.Out = Path("gossamer-out/relations"),
     device: options.Device = None,
@@ -76,7 +81,8 @@ def relate(
 
     Writes a file a pair, and graph.json (node-link), graph.graphml and graph.parquet of the pairs above the threshold;
     with --gates also gates.md, with truth tables, and with --confirm-gates what ablation makes of them. Default pairs
-    are each site with the next; with --other, each site with the same site there.
+    are each site with the next; with --other, each site with the same site there. The command can be stopped at any
+    moment and goes on where it stopped, to the same files.
     """
     if other_model is not None and not other:
         raise UsageError("--other-model: its dictionaries expected; name them with --other")
@@ -84,16 +90,15 @@ def relate(
         raise UsageError("--confirm-gates: goes with --gates; add it")
     facts = early.dictionary_facts(fact)
     early.require_texts([text])
+    early.engine_address(engine, workers)
     if threshold is None and not null:
         raise UsageError("--threshold: a number expected with --no-null, as nothing calibrates it; give one")
 
     from gossamer.activations import DocumentRows, RowConfig, read_texts
     from gossamer.activations.text import bos_id
     from gossamer.progress import progress_bars
-    from gossamer.relations import ActiveAbove, GateSettings, Keep, ModelLatents, SitePair, sources_of
-    from gossamer.relations import relate as related
+    from gossamer.relations import ActiveAbove, GateSettings, Keep, ModelLatents, relate_in_folder, sources_of
     from gossamer.relations.ablation import ablation_ends
-    from gossamer.relations.storage import save_relation
     from gossamer.results.lock import folder_lock
 
     by = Keep().by if measure == "decoder_cosine" else tuple(dict.fromkeys((*Keep().by, measure)))
@@ -107,26 +112,22 @@ def relate(
         there = inputs.dictionary_set(read, other_model or model, other, allow_other_model=allow_other_model)
         sources |= sources_of(read, there, "other")
     pairs = _pairs(sources, list(map(str, found)), pair)
-    texts = read_texts(text, text_key)[: inputs.at_least("--rows", rows, 1)]
-    length = min(inputs.at_least("--context", context, 2), *(one.model.n_context for one in sources.values()))
+    texts = read_texts(text, text_key)[:rows]
+    length = min(context, *(one.model.n_context for one in sources.values()))
     config = RowConfig(context=length, bos=0.0 if bos_id(network) is None else 1.0)
     stream = ModelLatents(sources, DocumentRows.of(network, texts, config), seed=seed)
     for one in pairs if confirm_gates else ():
         ablation_ends(stream, one)
-    with folder_lock(output), progress_bars(err):
-        # AND NOT rests on what is active together upstream.
-        among = [SitePair(one.upstream, one.upstream) for one in pairs] if gates else []
-        every = related(stream, list(dict.fromkeys((*pairs, *among))), activity=active, keep=keep, null=null)
-        relations = {one: every[one] for one in pairs}
-        for one, relation in relations.items():
-            save_relation(relation, output / f"{one.upstream}-{one.downstream}{_TAIL}")
+    with folder_lock(output), inputs.engine(engine, workers, network) as counting, progress_bars(err):
+        counts = {"null": null, "block_rows": block_rows, "engine": counting}
+        relations = relate_in_folder(stream, pairs, output, activity=active, keep=keep, **counts)
         chosen = threshold
         if chosen is None:
             chosen = max(max(one.edge_threshold(measure) for one in relations.values()), 1e-6)
         graph = _graph(relations, measure, chosen, output, f"{measure} of {network.title} on {text.name}")
         count = None
         if gates:
-            count = _gates(stream, every, pairs, active, settings, output, confirm=confirm_gates)
+            count = _gates(stream, relations, active, settings, output, confirm=confirm_gates)
     said = {"tokens": next(iter(relations.values())).tokens, "measure": measure, "threshold": chosen}
     said |= {"nodes": len(graph), "edges": len(graph.heads), "gates": count}
     if as_json:
@@ -170,22 +171,23 @@ def _pairs(sources: Any, sites: Sequence[str], wanted: Sequence[str] | None) -> 
     return found
 
 
-def _gates(
-    stream: Any, every: Any, pairs: Sequence[Any], active: Any, settings: Any, folder: Path, *, confirm: bool
-) -> int:
+def _gates(stream: Any, relations: Any, active: Any, settings: Any, folder: Path, *, confirm: bool) -> int:
     """Find the gates of all pairs and write gates.md; returns how many there are."""
     from gossamer import files
     from gossamer.relations import SitePair, check_gates, find_gates
+    from gossamer.relations import relate as related
     from gossamer.report.relations import gate_checks_table, gates_table
 
+    # AND NOT rests on what is active together upstream.
+    itself = {pair: SitePair(pair.upstream, pair.upstream) for pair in relations}
+    among = related(stream, list(dict.fromkeys(itself.values())), activity=active, products=False, null=False)
     text, count = [], 0
-    for pair in pairs:
-        among = every[SitePair(pair.upstream, pair.upstream)]
-        gates = find_gates(stream, every[pair], among=among, active=active, settings=settings)
+    for pair, relation in relations.items():
+        gates = find_gates(stream, relation, among=among[itself[pair]], active=active, settings=settings)
         text.append(f"## {pair}\n\n{gates_table(gates)}")
         count += len(gates)
         if confirm:
-            checks = check_gates(stream, every[pair], gates, active=active)
+            checks = check_gates(stream, relation, gates, active=active)
             text.append(f"Ablated: {sum(one.confirmed for one in checks)} confirmed\n\n{gate_checks_table(checks)}")
     files.write_text(folder / "gates.md", "\n".join(text))
     return count
@@ -195,7 +197,10 @@ def lifecycle(
     folder: Annotated[Path, typer.Argument(help="What `gossamer relate` wrote.")],
     measure: MeasureName = "pearson",
     threshold: Annotated[float, typer.Option(help="From which on two latents are one feature.")] = 0.5,
-    matching: Annotated[str, typer.Option(help="best, hungarian or mutual.")] = "best",
+    matching: Annotated[
+        str,
+        typer.Option(help="best, hungarian or mutual.", callback=early.one_of("--matching", early.MATCHINGS)),
+    ] = "best",
     pair: PairNames = None,
     explained: Annotated[
         str | None,
@@ -209,11 +214,12 @@ def lifecycle(
     """
     from gossamer.relations import EXPLANATION_COSINE, LifecycleSettings
     from gossamer.relations import lifecycle as lifecycle_of
+    from gossamer.relations.saved import TAIL
     from gossamer.relations.storage import load_relation
     from gossamer.report.relations import lifecycle_table, write_lifecycle
 
     settings = LifecycleSettings(measure, threshold, matching)
-    paths = sorted(folder.glob(f"*{_TAIL}"))
+    paths = sorted(folder.glob(f"*{TAIL}"))
     if not paths:
         raise UsageError(f"{folder}: relations expected, found none; make them with 'gossamer relate'")
     relations = _in_order([load_relation(path) for path in paths])

@@ -44,6 +44,7 @@ from gossamer.relations.measures import (
 )
 from gossamer.relations.relate import ActiveAbove, adjacent, relate
 from gossamer.relations.relation import BestPartner, Keep, RelatedPairs, Relation
+from gossamer.relations.saved import relate_in_folder
 from gossamer.relations.storage import load_relation, save_relation
 from gossamer.relations.truth_tables import TruthTable, truth_tables
 
@@ -96,6 +97,7 @@ __all__ = [
     "read_node_link",
     "read_parquet",
     "relate",
+    "relate_in_folder",
     "reversed_pair",
     "sankey",
     "save_relation",

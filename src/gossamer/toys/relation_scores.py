@@ -347,6 +347,25 @@ class ShuffledDocuments:
         """Number of latents of each dictionary."""
         return self._stream.widths
 
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return self._stream.rows
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Those of the stream, and that its documents are apart."""
+        return {**self._stream.facts, "shuffled documents": self._length}
+
+    @property
+    def shared(self) -> Sequence[object]:
+        """What the stream's parts share."""
+        return self._stream.shared
+
+    def part(self, rows: slice) -> "ShuffledDocuments":
+        """Some of the rows, shuffled among themselves."""
+        return ShuffledDocuments(self._stream.part(rows), self._length)
+
     def map(self, work: Work, *, values: Sequence[str] = ()) -> None:
         """One pass."""
 

@@ -9,6 +9,7 @@ from gossamer.dictionary import Dictionary, DictionaryConfig, DictionarySet
 from gossamer.features.feature import Feature
 from gossamer.model import LanguageModel, Site
 from gossamer.relations import (
+    Keep,
     ModelLatents,
     SitePair,
     load_relation,
@@ -77,7 +78,8 @@ def related(model, sets, text, pairs):
     for label, (read, folder) in sets.items():
         sources |= sources_of(read, DictionarySet.load(folder), label)
     rows = DocumentRows.of(model, texts, RowConfig(context=64, bos=1.0))
-    return relate(ModelLatents(sources, rows), [SitePair(*pair.split(">")) for pair in pairs])
+    keep = Keep((*Keep().by, "pearson"))
+    return relate(ModelLatents(sources, rows), [SitePair(*pair.split(">")) for pair in pairs], keep=keep)
 
 
 def assert_same(out, expected):

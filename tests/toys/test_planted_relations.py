@@ -99,7 +99,7 @@ def test_true_dictionaries_read_every_feature_but_the_lost_ones(planted, lengths
 
 
 def test_trained_dictionaries_say_which_feature_each_latent_stands_for(planted):
-    known = trained_dictionaries(planted, planted.tokens(128), steps=200, batch=128)
+    known = trained_dictionaries(planted, planted.tokens(128), steps=500, batch=128)
     assert recovered(planted, known) > 0.5
     for place, one in enumerate(known.values()):
         found = one.features >= 0

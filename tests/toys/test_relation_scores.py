@@ -89,7 +89,7 @@ def test_scores_add_up_and_have_wilson_intervals():
 def test_a_study_goes_on_where_it_stopped_and_writes_its_tables(tmp_path, monkeypatch):
     small = PlantedSettings(each=1, vocabulary=512, positions=16)
     settings = study.TruthSettings(1, small, training=512, batch=64, causal_rows=2)
-    grid = [study.TruthCase("true", 1.0, 512), study.TruthCase("trained", 2.0, 512)]
+    grid = [study.TruthCase("true", 1.0, 512), study.TruthCase("leaning", 0.99, 512)]
     study.relations_truth(settings, grid, folder=tmp_path / "whole")
     scored, real = [], study.score_case
 

@@ -48,7 +48,11 @@ def toys(
 
 def relations_truth(
     seeds: Annotated[
-        int | None, typer.Option(help="Models, with their texts and dictionaries; default: 3, or 1 with --quick.")
+        int | None,
+        typer.Option(
+            help="Models, with their texts and dictionaries; default: 3, or 1 with --quick.",
+            callback=early.from_least("--seeds", 1),
+        ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One small model and three cases: for a first look.")] = False,
     output: options.Out = Path("gossamer-out/relations-truth"),
@@ -69,7 +73,7 @@ def relations_truth(
 
     settings, cases = study.quick_truth() if quick else (study.TruthSettings(), study.truth_cases())
     if seeds is not None:
-        settings = replace(settings, seeds=inputs.at_least("--seeds", seeds, 1))
+        settings = replace(settings, seeds=seeds)
     with folder_lock(output), progress_bars(err):
         found = study.relations_truth(settings, cases, folder=output)
     tables = write_relations_truth(found, output)

@@ -83,7 +83,7 @@ class PlantedSettings:
         seed: of all draws.
     """
 
-    each: int = 3
+    each: int = 2
     layers: int = 2
     vocabulary: int = 65_536
     positions: int = 32

@@ -2,8 +2,10 @@
 
 Findings are in latents; they are compared with what is planted in features, by which feature each latent stands for. A
 finding that names a latent which stands for no feature is wrong; where classes of latents are judged, such latents have
-no truth and are left out, while their features count as missed. What is planted counts whole, whether or not
-dictionaries have latents for it: recall is that of the whole way from the text.
+no truth and are left out, while their features count as missed. Gates, splits, merges and links that are planted count
+whole, whether or not dictionaries have latents for them: recall is that of the whole way from the text. Of a feature
+that stays in the stream the true class is what the next dictionary makes of it: passed on where it has a latent for it,
+else lost in its error.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

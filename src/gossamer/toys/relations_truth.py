@@ -115,14 +115,14 @@ class RelationsTruth:
 
 def truth_cases() -> list[TruthCase]:
     """The grid: tokens with true dictionaries, then dictionaries that lean, then trained ones."""
-    tokens = [TruthCase("true", 1.0, count) for count in (1024, 4096, _TOKENS, 65_536)]
+    tokens = [TruthCase("true", 1.0, count) for count in (1024, 4096, _TOKENS, 32_768)]
     leaning = [TruthCase("leaning", cosine, _TOKENS) for cosine in (0.95, 0.9, 0.8)]
-    return [*tokens, *leaning, *(TruthCase("trained", steps, _TOKENS) for steps in (100.0, 300.0, 1000.0))]
+    return [*tokens, *leaning, *(TruthCase("trained", steps, _TOKENS) for steps in (300.0, 1000.0, 3000.0))]
 
 
 def quick_truth() -> tuple[TruthSettings, list[TruthCase]]:
     """One small model and three cases: for a first look."""
-    settings = TruthSettings(1, PlantedSettings(each=2, vocabulary=16_384), training=16_384)
+    settings = TruthSettings(1, PlantedSettings(each=1, vocabulary=16_384), training=16_384)
     return settings, [TruthCase("true", 1.0, 8192), TruthCase("leaning", 0.9, 8192), TruthCase("trained", 300.0, 8192)]
 
 

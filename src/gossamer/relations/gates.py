@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2  # type: ignore[import-untyped]
 
-from gossamer.display import short_repr
+from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.relations.counting import SitePair
 from gossamer.relations.latents import LatentStream
@@ -83,10 +83,37 @@ class Gate:
 
     __repr__ = short_repr
 
+    @property
+    def patterns(self) -> tuple[int, ...]:
+        """The patterns of its inputs at which it is on; bit k of a pattern is input k."""
+        bit = None if self.negated is None else self.inputs.index(self.negated)
+        return tuple(np.flatnonzero(_on_at(self.kind, bit, len(self.inputs))).tolist())
+
     def _facts(self) -> Iterator[str]:
         said = [f"not {one}" if one == self.negated else str(one) for one in self.inputs]
         yield f"{self.output} = {' and '.join(said) if self.kind == 'AND NOT' else f' {self.kind.lower()} '.join(said)}"
         yield f"precision {self.precision:.3f}, recall {self.recall:.3f}, gain {self.gain:.3g} nats"
+
+
+@dataclass(frozen=True)
+class GateSearch:
+    """What a search for gates found, beside what it found by chance.
+
+    Attributes:
+        gates: the largest gain first.
+        candidates: how many sets of inputs and an output were counted.
+        by_chance: how many of them have the truth table of a gate on shuffled documents, whatever its evidence.
+    """
+
+    gates: tuple[Gate, ...]
+    candidates: int
+    by_chance: int
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{plural(len(self.gates), 'gate')} of {plural(self.candidates, 'candidate')}"
+        yield f"{self.by_chance} by chance"
 
 
 def find_gates(
@@ -97,6 +124,18 @@ def find_gates(
     active: ActiveAbove | None = None,
     settings: GateSettings | None = None,
 ) -> list[Gate]:
+    """The gates of :func:`search_gates`, which has the arguments and the errors as well."""
+    return list(search_gates(stream, relation, among=among, active=active, settings=settings).gates)
+
+
+def search_gates(
+    stream: LatentStream,
+    relation: Relation,
+    *,
+    among: Relation | None = None,
+    active: ActiveAbove | None = None,
+    settings: GateSettings | None = None,
+) -> GateSearch:
     """Gates of `relation`'s kept pairs, by the largest gain first, from one counting pass of their own.
 
     Candidates are inputs that an output needs (necessity), that suffice for it, and, with `among`, one that it needs
@@ -127,9 +166,8 @@ def find_gates(
             "raise the shares or the limit"
         )
     if not candidates:
-        return []
-    thresholds = (active or ActiveAbove()).thresholds(stream)
-    tables, shuffled = truth_tables(stream, relation.pair, candidates, thresholds)
+        return GateSearch((), 0, 0)
+    tables, shuffled = truth_tables(stream, relation.pair, candidates, _thresholds(relation, active))
     gains = np.array([_gain(one) for one in tables])
     p_values = _p_values(tables, gains, shuffled)
     q_values = _benjamini_hochberg(p_values)
@@ -138,7 +176,33 @@ def find_gates(
         for candidate, table, gain, p, q in zip(candidates, tables, gains, p_values, q_values, strict=True)
         if q <= settings.false_rate and (gate := _gate(candidate, table, (float(gain), float(p), float(q)), settings))
     ]
-    return sorted(found, key=lambda one: (-one.gain, one.output, one.inputs))
+    ranked = tuple(sorted(found, key=lambda one: (-one.gain, one.output, one.inputs)))
+    none = (0.0, 1.0, 1.0)
+    chance = sum(
+        _gate(candidate, table, none, settings) is not None
+        for candidate, table in zip(candidates, shuffled, strict=True)
+    )
+    return GateSearch(ranked, len(candidates), chance)
+
+
+def recounted(
+    stream: LatentStream, relation: Relation, gates: Sequence[Gate], *, active: ActiveAbove | None = None
+) -> list[tuple[TruthTable, float, float]]:
+    """The truth tables, precision and recall of gates that were found, on another text: of `stream`.
+
+    Precision and recall are NaN where nothing there tells them. Args and memory: as of :func:`search_gates`.
+    """
+    if not gates:
+        return []
+    candidates = [(gate.inputs, gate.output) for gate in gates]
+    tables, _ = truth_tables(stream, relation.pair, candidates, _thresholds(relation, active))
+    return [(table, *_agreement(table, gate.patterns)) for gate, table in zip(gates, tables, strict=True)]
+
+
+def _thresholds(relation: Relation, active: ActiveAbove | None) -> dict[str, Floats]:
+    """Those that the relation was counted with: shares of the maxima that it knows."""
+    sides = (relation.upstream, relation.downstream)
+    return {name: (active or ActiveAbove()).of(one.maximum) for name, one in zip(relation.pair, sides, strict=True)}
 
 
 def reversed_pair(relation: Relation) -> SitePair:
@@ -239,12 +303,30 @@ def _gate(
     if named is None or not on.any() or not active:
         return None
     kind, bit = named
-    precision, recall = counts[on, 1].sum() / tokens[on].sum(), counts[on, 1].sum() / active
+    precision, recall = _agreement(table, np.flatnonzero(on))
     if min(precision, recall) < settings.agreement:
         return None
     inputs, output = candidate
     negated = None if bit is None else inputs[bit]
-    return Gate(kind, inputs, output, negated, table, float(precision), float(recall), *found)
+    return Gate(kind, inputs, output, negated, table, precision, recall, *found)
+
+
+def _agreement(table: TruthTable, on: Sequence[int] | NDArray[np.int64]) -> tuple[float, float]:
+    """Of the patterns that a gate is on at: share with the output active, and share of its activity that they have."""
+    counts = np.array(table.counts, float)
+    inside, tokens, active = counts[on, 1].sum(), counts[on].sum(), counts[:, 1].sum()
+    return float(inside / tokens) if tokens else float("nan"), float(inside / active) if active else float("nan")
+
+
+def _on_at(kind: str, bit: int | None, inputs: int) -> NDArray[np.bool_]:
+    """At which patterns of `inputs` inputs a gate is on; `bit` is the negated one of an AND NOT."""
+    whole, patterns = 2**inputs - 1, np.arange(2**inputs)
+    ones = np.array([int(one).bit_count() for one in patterns])
+    if kind == "AND NOT":
+        assert bit is not None
+        return patterns == whole ^ 1 << bit
+    found: NDArray[np.bool_] = {"AND": patterns == whole, "OR": patterns > 0, "XOR": ones % 2 == 1}[kind]
+    return found
 
 
 def _duplicates(tokens: NDArray[np.int64], inputs: int, threshold: float) -> bool:
@@ -263,16 +345,15 @@ def _named(on: NDArray[np.bool_], seen: NDArray[np.bool_], inputs: int) -> tuple
     whole, patterns = 2**inputs - 1, np.arange(2**inputs)
     alone = [1 << bit for bit in range(inputs)]
     ones = np.array([int(one).bit_count() for one in patterns])
-    kinds: list[tuple[str, int | None, NDArray[np.bool_], list[int]]] = [
-        ("AND", None, patterns == whole, [whole, *(whole ^ one for one in alone)]),
-        ("OR", None, patterns > 0, alone),
-        ("XOR", None, ones % 2 == 1, [*alone, *patterns[ones == 2].tolist()]),
+    kinds: list[tuple[str, int | None, list[int]]] = [
+        ("AND", None, [whole, *(whole ^ one for one in alone)]),
+        ("OR", None, alone),
+        ("XOR", None, [*alone, *patterns[ones == 2].tolist()]),
     ]
     for bit, one in enumerate(alone):
         rest = whole ^ one
-        needs = [rest, whole, *(rest ^ other for other in alone if other != one and inputs > 2)]
-        kinds.append(("AND NOT", bit, patterns == rest, needs))
-    for kind, negated, wanted, needs in kinds:
-        if seen[needs].all() and (on == wanted)[seen].all():
+        kinds.append(("AND NOT", bit, [rest, whole, *(rest ^ other for other in alone if other != one and inputs > 2)]))
+    for kind, negated, needs in kinds:
+        if seen[needs].all() and (on == _on_at(kind, negated, inputs))[seen].all():
             return kind, negated
     return None

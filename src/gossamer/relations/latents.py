@@ -1,6 +1,7 @@
 """The latents of several dictionaries at the same tokens, batch by batch: what relations are counted from."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -122,6 +123,27 @@ class ModelLatents:
     def widths(self) -> Mapping[str, int]:
         """Number of latents of each dictionary."""
         return {name: source.dictionary.n_latents for name, source in self.sources.items()}
+
+    def only(self, names: Iterable[str] | None = None, rows: int | None = None) -> "ModelLatents":
+        """The same stream of some of its dictionaries (None: of all), over its first `rows` rows (None: all of them).
+
+        The same tokens count in it as in the whole.
+
+        Raises:
+            UsageError: a dictionary that is unknown, or no row.
+        """
+        wanted = list(self.sources if names is None else names)
+        if unknown := [name for name in wanted if name not in self.sources]:
+            raise UsageError(f"relations: one of {', '.join(self.sources)} expected, found {unknown[0]!r}")
+        if not wanted or (rows is not None and rows < 1):
+            raise UsageError(f"relations: at least one dictionary and row expected, found {len(wanted)} and {rows}")
+        found = copy(self)
+        found.sources = {name: self.sources[name] for name in wanted}
+        found._first = found.sources[wanted[0]].model
+        if rows is not None:
+            found.tokens, found.counted = self.tokens[:rows], self.counted[:rows]
+            found._documents = self._documents[:rows]
+        return found
 
     def map(self, work: Work, *, values: Sequence[str] = ()) -> None:
         """One pass; see :class:`LatentStream`."""

@@ -32,11 +32,15 @@ class ActiveAbove:
                 f"{self.absolute} and {self.relative}"
             )
 
+    def of(self, tops: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The threshold of each latent, from its largest activation."""
+        return np.maximum(self.absolute, self.relative * tops)
+
     def thresholds(self, stream: LatentStream) -> dict[str, NDArray[np.float64]]:
         """Of every latent of every dictionary."""
         if not self.relative:
             return {name: np.full(width, self.absolute) for name, width in stream.widths.items()}
-        return {name: np.maximum(self.absolute, self.relative * top) for name, top in maxima(stream).items()}
+        return {name: self.of(top) for name, top in maxima(stream).items()}
 
 
 def adjacent(names: Iterable[str], skip: int = 0) -> list[SitePair]:

@@ -9,12 +9,11 @@ from gossamer.relations.causal import AblationCheck, CausalSettings, ablation_ch
 from gossamer.relations.communities import Communities, CommunitySettings, community_words, find_communities, rewired
 from gossamer.relations.counting import SitePair
 from gossamer.relations.error_share import ErrorShare
-from gossamer.relations.gates import Gate, recounted, search_gates
+from gossamer.relations.gates import Gate, company_of, recounted, search_gates
 from gossamer.relations.graph import RelationGraph
 from gossamer.relations.graph_files import write_graphml, write_node_link, write_parquet
 from gossamer.relations.lifecycle import GONE, LOST, MATCHINGS, PASSED, LifecycleSettings, lifecycle
 from gossamer.relations.measures import Ints
-from gossamer.relations.relate import relate
 from gossamer.relations.relation import BINS, LARGEST, Relation
 from gossamer.relations.study_data import StudyData
 from gossamer.relations.study_results import (
@@ -125,13 +124,11 @@ def gates(data: StudyData) -> RelationsPart:
     """Gates of every neighbouring pair: downstream ones of upstream inputs, and, for splits, the other way."""
     found, counts = [], []
     rows, active = data.options.gate_rows, data.options.active
+    among = company_of(data.stream.only(rows=rows), [SitePair(name, name) for name in data.sources], active)
     for pair in data.neighbours:
         stream = data.stream.only(pair, rows)
         for relation in (data.relations[pair], data.relations[pair].reversed()):
-            itself = SitePair(relation.pair.upstream, relation.pair.upstream)
-            alone = data.stream.only([itself.upstream], rows)
-            among = relate(alone, [itself], activity=active, keep=data.options.keep, products=False, null=False)
-            search = search_gates(stream, relation, among=among[itself], active=active)
+            search = search_gates(stream, relation, among=among[relation.pair.upstream], active=active)
             kinds = Counter(gate.kind for gate in search.gates)
             facts = (search.candidates, dict(sorted(kinds.items())), search.by_chance, _one_sided(relation))
             counts.append(GateCount(*relation.pair, *facts))

@@ -90,7 +90,7 @@ def test_several_checks_are_ranked_together(tiny_gpt2, tokens):  # noqa: F811
     # With one check, the same as its own.
     alone = joint_agreement(checks[:1], "jaccard", SETTINGS)
     assert alone.spearman == checks[0][1].agreement["jaccard"].spearman
-    with pytest.raises(UsageError, match="jaccard.*'pearson'"):
+    with pytest.raises(UsageError, match=r"jaccard.*'pearson'"):
         joint_agreement(checks, "pearson")
 
 

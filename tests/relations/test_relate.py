@@ -42,7 +42,8 @@ def test_all_pairs_equal_the_naive_double_loop(documents, active, small, monkeyp
         monkeypatch.setattr(relation_module, "_BLOCK_ENTRIES", 10)
     stream = given(documents, batch_size=3)
     pairs = [SitePair("a", "b"), SitePair("b", "c"), SitePair("a", "c"), SitePair("a", "a")]
-    found = relate(stream, pairs, activity=active, keep=EVERY, null=False, entries=64 if small else 2**20)
+    sizes = {"entries": 64, "block_rows": 5} if small else {"entries": 2**20}
+    found = relate(stream, pairs, activity=active, keep=EVERY, null=False, **sizes)
     theta = {name: np.maximum(active.absolute, active.relative * one.max((0, 1))) for name, one in documents.items()}
     for pair, relation in found.items():
         up, down = (documents[name] for name in pair)
@@ -106,17 +107,18 @@ def test_part_of_a_stream_has_some_dictionaries_and_rows_of_it(tiny_gpt2, tokens
     )
     whole, part = [], []
     stream.map(whole.append)
-    stream.only(["resid_post.1"], 5).map(part.append)
+    stream.only(["resid_post.1"]).part(slice(2, 7)).map(part.append)
     (whole,), (part,) = whole, part
-    own = whole.rows < 5
+    own = (whole.rows >= 2) & (whole.rows < 7)
     assert list(part.latents) == ["resid_post.1"]
     assert (part.rows == whole.rows[own]).all()
     assert (part.documents == whole.documents[own]).all()
+    assert (stream.only(["resid_post.1"]).part(slice(2, 7)).token_ids(part) == stream.token_ids(whole)[own]).all()
     np.testing.assert_allclose(
         part.latents["resid_post.1"].toarray(), whole.latents["resid_post.1"][own].toarray(), rtol=1e-5, atol=1e-6
     )
     assert list(stream.widths) == [str(site) for site in sites]
-    for asked, said in ((["resid_post.7"], "resid_post.7"), ([], "at least one")):
+    for asked, said in ((["resid_post.7"], "resid_post.7"), ([], "found none")):
         with pytest.raises(UsageError, match=said):
             stream.only(asked)
 
@@ -163,8 +165,9 @@ def test_results_depend_on_no_batch_and_partial_counts_merge_in_any_order(docume
         np.testing.assert_allclose(one.kept.products, whole.kept.products, rtol=1e-12)
 
 
-def test_null_pairs_each_row_with_the_next_document_at_the_same_position(documents):
-    """Against a loop over rows in the stream's order."""
+@pytest.mark.parametrize("block_rows", [1, 7, 128])
+def test_null_pairs_each_row_with_the_next_document_at_the_same_position(documents, block_rows):
+    """Against a loop over rows in the stream's order, also where the two rows are of two blocks."""
     numbers = [row // 2 for row in range(24)]
     stream = given(documents, batch_size=5, documents=numbers)
     order, pair = stream._order, SitePair("a", "b")
@@ -175,7 +178,7 @@ def test_null_pairs_each_row_with_the_next_document_at_the_same_position(documen
     left = np.stack([up[row - 1] for row in rows]) > 0
     right = np.stack([down[row] for row in rows]) > 0
     expected = np.einsum("rpi,rpj->ij", left.astype(int), right.astype(int))
-    null = relate(stream, [pair], keep=EVERY)[pair].null
+    null = relate(stream, [pair], keep=EVERY, block_rows=block_rows)[pair].null
     assert null.tokens == len(rows) * 10
     assert (null.upstream.active == left.sum((0, 1))).all()
     assert (null.downstream.active == right.sum((0, 1))).all()

@@ -27,7 +27,7 @@ from gossamer.relations import (
     relation_study,
     study_parts,
 )
-from gossamer.relations.study_data import StudyData
+from gossamer.relations.study_data import StudyData, first_rows
 from gossamer.relations.study_results import RESULTS
 
 SITES = [Site("resid_post", layer) for layer in range(3)]
@@ -124,7 +124,7 @@ def test_gates_communities_and_ablations_are_those_of_their_own_functions(lab, d
     study = lab[1]
     pair = data.neighbours[0]
     relation = data.relations[pair]
-    plain = find_gates(data.stream.only(pair, OPTIONS.gate_rows), relation)
+    plain = find_gates(first_rows(data.stream, OPTIONS.gate_rows).only(pair), relation)
     own = {(*one.gate.inputs, one.gate.output) for one in study.found.gates if one.upstream == pair.upstream}
     assert {(*one.inputs, one.output) for one in plain} <= own
     graph = RelationGraph.of([data.relations[one] for one in data.neighbours], "pearson", 0.2)
@@ -162,7 +162,7 @@ def test_a_stopped_study_goes_on_to_the_same_record(model, dictionaries, lab, tm
         relation_study(*asked, options=OPTIONS, folder=tmp_path)
     assert list(RelationStudy.load(tmp_path).parts) == ["relations", "lifecycle"]
     monkeypatch.undo()
-    monkeypatch.setattr("gossamer.relations.study_data.relate", stop)  # they are not counted again
+    monkeypatch.setattr("gossamer.relations.study_data.relate_in_folder", stop)  # they are not counted again
     relation_study(*asked, options=OPTIONS, folder=tmp_path)
     assert (tmp_path / RESULTS).read_bytes() == (lab[0] / RESULTS).read_bytes()
 

@@ -22,6 +22,7 @@ MeasureName = Annotated[
     typer.Option(
         "--measure",
         help="jaccard, sufficiency, necessity, mutual_information, cosine, pearson or decoder_cosine.",
+        callback=early.one_of("--measure", early.MEASURES),
     ),
 ]
 
@@ -34,8 +35,11 @@ def relate(
     fact: options.Facts = None,
     allow_other_model: options.AllowOtherModel = False,
     pair: PairNames = None,
-    rows: Annotated[int, typer.Option(help="Texts to read, from the first.")] = 1024,
-    context: Annotated[int, typer.Option(help="Tokens of a row; longer texts become several.")] = 128,
+    rows: options.Rows = 1024,
+    context: Annotated[
+        int,
+        typer.Option(help="Tokens of a row; longer texts become several.", callback=early.from_least("--context", 2)),
+    ] = 128,
     absolute: Annotated[float, typer.Option(help="Activation above which a latent is active.")] = 0.0,
     relative: Annotated[float, typer.Option(help="The same as a share of its largest, for a pass more.")] = 0.0,
     top: Annotated[int, typer.Option(help="Partners kept of each latent, each way.")] = 8,
@@ -55,6 +59,9 @@ def relate(
         bool, typer.Option("--ablate", help="Ablate upstream latents: which measure predicts what happens?")
     ] = False,
     null: Annotated[bool, typer.Option("--null/--no-null", help="Count shuffled documents beside.")] = True,
+    block_rows: Annotated[int, typer.Option(help="Rows counted and saved together.")] = 128,
+    engine: options.Engine = None,
+    workers: options.Workers = None,
     seed: options.Seed = 0,
     output: options.Out = Path("gossamer-out/relations"),
     device: options.Device = None,
@@ -65,12 +72,14 @@ def relate(
     """Count which latents of several sites are active together, all pairs of sites in one pass of a text.
 
     Writes a file a pair, and graph.json (node-link), graph.graphml and graph.parquet of the pairs above the threshold;
-    with --gates also gates.md, with truth tables; with --communities communities.md; with --ablate effects.md.
+    with --gates also gates.md, with truth tables; with --communities communities.md; with --ablate effects.md. The
+    command can be stopped at any moment and goes on where it stopped, to the same files.
 
     All of it for a chain of sites, with what held-out text says, is one command: gossamer study-relations.
     """
     facts = early.dictionary_facts(fact)
     early.require_texts([text])
+    early.engine_address(engine, workers)
     if threshold is None and not null:
         raise UsageError("--threshold: a number expected with --no-null, as nothing calibrates it; give one")
     if communities is not None:
@@ -79,9 +88,7 @@ def relate(
     from gossamer.activations import DocumentRows, RowConfig, read_texts
     from gossamer.activations.text import bos_id
     from gossamer.progress import progress_bars
-    from gossamer.relations import ActiveAbove, Keep, ModelLatents, adjacent, sources_of
-    from gossamer.relations import relate as related
-    from gossamer.relations.storage import pair_path, save_relation
+    from gossamer.relations import ActiveAbove, Keep, ModelLatents, adjacent, relate_in_folder, sources_of
     from gossamer.results.lock import folder_lock
 
     by = Keep().by if measure == "decoder_cosine" else tuple(dict.fromkeys((*Keep().by, measure)))
@@ -90,14 +97,13 @@ def relate(
     found = inputs.dictionary_set(network, model, dictionaries, facts=facts, allow_other_model=allow_other_model)
     sources = sources_of(network, found)
     pairs = adjacent(sources) if not pair else [_pair(one, sources) for one in pair]
-    texts = read_texts(text, text_key)[: inputs.at_least("--rows", rows, 1)]
-    length = min(inputs.at_least("--context", context, 2), network.n_context)
+    texts = read_texts(text, text_key)[:rows]
+    length = min(context, network.n_context)
     config = RowConfig(context=length, bos=0.0 if bos_id(network) is None else 1.0)
     stream = ModelLatents(sources, DocumentRows.of(network, texts, config), seed=seed)
-    with folder_lock(output), progress_bars(err):
-        relations = related(stream, pairs, activity=active, keep=keep, null=null)
-        for one, relation in relations.items():
-            save_relation(relation, pair_path(output, one))
+    with folder_lock(output), inputs.engine(engine, workers, network) as counting, progress_bars(err):
+        counts = {"null": null, "block_rows": block_rows, "engine": counting}
+        relations = relate_in_folder(stream, pairs, output, activity=active, keep=keep, **counts)
         chosen = threshold
         if chosen is None:
             chosen = max(max(one.edge_threshold(measure) for one in relations.values()), 1e-6)
@@ -177,7 +183,7 @@ def _gates(stream: Any, relations: Any, active: Any, folder: Path) -> int:
 
 def _errors(stream: Any, relations: Any, folder: Path) -> None:
     from gossamer.relations.error_share import error_shares
-    from gossamer.relations.storage import ERROR_TAIL, neighbours_of, pair_path, save_error_share
+    from gossamer.relations.saved import ERROR_TAIL, neighbours_of, pair_path, save_error_share
 
     for pair, share in error_shares(stream, neighbours_of(relations)).items():
         save_error_share(share, pair_path(folder, pair, ERROR_TAIL))
@@ -204,7 +210,10 @@ def lifecycle(
     folder: Annotated[Path, typer.Argument(help="What `gossamer relate` wrote.")],
     measure: MeasureName = "pearson",
     threshold: Annotated[float, typer.Option(help="From which on two latents are one feature.")] = 0.5,
-    matching: Annotated[str, typer.Option(help="best, hungarian or mutual.")] = "best",
+    matching: Annotated[
+        str,
+        typer.Option(help="best, hungarian or mutual.", callback=early.one_of("--matching", early.MATCHINGS)),
+    ] = "best",
     as_json: options.AsJson = False,
 ) -> None:
     """Say which features are passed on, new, gone, dead and too rare between sites, from relations that were counted.
@@ -214,7 +223,7 @@ def lifecycle(
     """
     from gossamer.relations import LifecycleSettings, load_error_share, load_folder, neighbours_of
     from gossamer.relations import lifecycle as lifecycle_of
-    from gossamer.relations.storage import ERROR_TAIL, pair_path
+    from gossamer.relations.saved import ERROR_TAIL, pair_path
     from gossamer.report.relations import lifecycle_table, write_lifecycle
 
     settings = LifecycleSettings(measure, threshold, matching)

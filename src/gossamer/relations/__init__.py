@@ -43,14 +43,14 @@ from gossamer.relations.lifecycle import (
 from gossamer.relations.measures import DECODER_COSINE, MEASURES, PairCounts, fisher_z, support_needed, wilson
 from gossamer.relations.relate import ActiveAbove, adjacent, relate
 from gossamer.relations.relation import BestPartner, Keep, RelatedPairs, Relation
-from gossamer.relations.storage import (
+from gossamer.relations.saved import (
     load_error_share,
     load_folder,
-    load_relation,
     neighbours_of,
+    relate_in_folder,
     save_error_share,
-    save_relation,
 )
+from gossamer.relations.storage import load_relation, save_relation
 from gossamer.relations.study import relation_study
 from gossamer.relations.study_data import RelationStudyOptions
 from gossamer.relations.study_results import RelationStudy
@@ -112,6 +112,7 @@ __all__ = [
     "read_parquet",
     "recounted",
     "relate",
+    "relate_in_folder",
     "relation_study",
     "reversed_pair",
     "rewired",

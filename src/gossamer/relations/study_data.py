@@ -17,14 +17,8 @@ from gossamer.relations.latents import ModelLatents, sources_of
 from gossamer.relations.measures import DECODER_COSINE, MEASURES
 from gossamer.relations.relate import ActiveAbove, adjacent, relate
 from gossamer.relations.relation import Keep, Relation
-from gossamer.relations.storage import (
-    ERROR_TAIL,
-    load_error_share,
-    load_relation,
-    pair_path,
-    save_error_share,
-    save_relation,
-)
+from gossamer.relations.saved import ERROR_TAIL, load_error_share, pair_path, relate_in_folder, save_error_share
+from gossamer.relations.storage import load_relation
 from gossamer.relations.sums import LatentSums
 from gossamer.relations.words import fired_on
 
@@ -149,14 +143,13 @@ class StudyData:
 
     @cached_property
     def relations(self) -> dict[SitePair, Relation]:
-        """Of all pairs: read where the part "relations" is done, else counted in one pass and saved."""
+        """Of all pairs: read where the part "relations" is done, else counted in one pass, which goes on if stopped."""
         if "relations" in self.done and self.folder is not None:
             return {pair: load_relation(pair_path(self.folder, pair)) for pair in self.pairs}
-        found = relate(self.stream, self.pairs, activity=self.options.active, keep=self.options.keep)
-        if self.folder is not None:
-            for pair, relation in found.items():
-                save_relation(relation, pair_path(self.folder, pair))
-        return found
+        how = {"activity": self.options.active, "keep": self.options.keep}
+        if self.folder is None:
+            return relate(self.stream, self.pairs, **how)
+        return relate_in_folder(self.stream, self.pairs, self.folder, **how)
 
     @property
     def sums(self) -> dict[str, LatentSums]:
@@ -181,4 +174,9 @@ class StudyData:
     @cached_property
     def words(self) -> dict[str, list[tuple[str, ...]]]:
         """What the latents of each dictionary fire on."""
-        return fired_on(self.stream.only(rows=self.options.word_rows))
+        return fired_on(first_rows(self.stream, self.options.word_rows))
+
+
+def first_rows(stream: ModelLatents, rows: int) -> ModelLatents:
+    """At most so many rows of a stream."""
+    return stream.part(slice(0, min(rows, stream.rows)))

@@ -15,7 +15,7 @@ from gossamer.relations.graph_files import write_graphml, write_node_link, write
 from gossamer.relations.lifecycle import GONE, LOST, MATCHINGS, PASSED, LifecycleSettings, lifecycle
 from gossamer.relations.measures import Ints
 from gossamer.relations.relation import BINS, LARGEST, Relation
-from gossamer.relations.study_data import StudyData
+from gossamer.relations.study_data import StudyData, first_rows
 from gossamer.relations.study_results import (
     Ablations,
     CommunityFacts,
@@ -123,10 +123,10 @@ def _error_facts(data: StudyData, pair: SitePair, error: ErrorShare) -> ErrorFac
 def gates(data: StudyData) -> RelationsPart:
     """Gates of every neighbouring pair: downstream ones of upstream inputs, and, for splits, the other way."""
     found, counts = [], []
-    rows, active = data.options.gate_rows, data.options.active
-    among = company_of(data.stream.only(rows=rows), [SitePair(name, name) for name in data.sources], active)
+    rows, active = first_rows(data.stream, data.options.gate_rows), data.options.active
+    among = company_of(rows, [SitePair(name, name) for name in data.sources], active)
     for pair in data.neighbours:
-        stream = data.stream.only(pair, rows)
+        stream = rows.only(pair)
         for relation in (data.relations[pair], data.relations[pair].reversed()):
             search = search_gates(stream, relation, among=among[relation.pair.upstream], active=active)
             kinds = Counter(gate.kind for gate in search.gates)

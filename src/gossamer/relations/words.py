@@ -20,10 +20,9 @@ def fired_on(stream: ModelLatents, *, count: int = 3) -> dict[str, list[tuple[st
     model = next(iter(stream.sources.values())).model
     shapes = {name: (width, model.d_vocab) for name, width in stream.widths.items()}
     sums: dict[str, Any] = {name: sparse.csr_matrix(shape) for name, shape in shapes.items()}
-    ids = stream.tokens.ids.cpu().numpy()
 
     def add(batch: LatentBatch) -> None:
-        words = ids[batch.rows, batch.positions]
+        words = stream.token_ids(batch)
         for name, latents in batch.latents.items():
             own = latents.tocoo()
             sums[name] = sums[name] + sparse.csr_matrix((own.data, (own.col, words[own.row])), shape=shapes[name])

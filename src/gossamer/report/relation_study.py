@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gossamer import files
 from gossamer.relations.lifecycle import DEAD, LOST, MATCHINGS, PASSED, RARE, threshold_sweep
-from gossamer.relations.storage import load_folder, neighbours_of
+from gossamer.relations.saved import load_folder, neighbours_of
 from gossamer.relations.study_results import FoundGate, LifecycleFacts, RelationsPart, RelationStudy
 from gossamer.relations.truth_tables import TruthTable
 from gossamer.report import style

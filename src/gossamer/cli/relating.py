@@ -50,7 +50,11 @@ def relate(
     ] = None,
     gates: Annotated[bool, typer.Option("--gates", help="Look for AND, OR, XOR and AND NOT as well.")] = False,
     communities: Annotated[
-        str | None, typer.Option(help="Of the graph: leiden, cpm (Leiden, constant Potts), louvain or components.")
+        str | None,
+        typer.Option(
+            help="Of the graph: leiden, cpm (Leiden, constant Potts), louvain or components.",
+            callback=early.one_of("--communities", _METHODS),
+        ),
     ] = None,
     errors: Annotated[
         bool, typer.Option("--errors", help="Measure what the next dictionaries' errors hold, for `lifecycle`.")
@@ -82,8 +86,6 @@ def relate(
     early.engine_address(engine, workers)
     if threshold is None and not null:
         raise UsageError("--threshold: a number expected with --no-null, as nothing calibrates it; give one")
-    if communities is not None:
-        inputs.choice("--communities", communities, _METHODS)
 
     from gossamer.activations import DocumentRows, RowConfig, read_texts
     from gossamer.activations.text import bos_id

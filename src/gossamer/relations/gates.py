@@ -346,7 +346,7 @@ def _gate(
 def _agreement(table: TruthTable, on: Sequence[int] | NDArray[np.int64]) -> tuple[float, float]:
     """Of the patterns that a gate is on at: share with the output active, and share of its activity that they have."""
     counts = np.array(table.counts, float)
-    inside, tokens, active = counts[on, 1].sum(), counts[on].sum(), counts[:, 1].sum()
+    inside, tokens, active = counts[list(on), 1].sum(), counts[list(on)].sum(), counts[:, 1].sum()
     return float(inside / tokens) if tokens else float("nan"), float(inside / active) if active else float("nan")
 
 

@@ -121,8 +121,7 @@ def check_gates(
         return []
     latents, reads = np.unique([one for gate in gates for one in gate.inputs]), np.unique([one.output for one in gates])
     limits = [
-        np.maximum(active.absolute, active.relative * sums.maximum[own])
-        for sums, own in ((relation.upstream, latents), (relation.downstream, reads))
+        active.of(sums.maximum[own]) for sums, own in ((relation.upstream, latents), (relation.downstream, reads))
     ]
     tokens, counted = stream.tokens[: settings.rows], stream.counted[: settings.rows]
     parts = _parts(gates)

@@ -3,9 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from gossamer import files
+from gossamer.relations.causal import RankAgreement
+from gossamer.relations.communities import Communities
 from gossamer.relations.gate_ablation import GateCheck
 from gossamer.relations.gates import Gate
+from gossamer.relations.graph import RelationGraph
 from gossamer.relations.lifecycle import DEAD, RARE, Lifecycle, sankey, threshold_sweep
 from gossamer.relations.relation import Relation
 from gossamer.report import style
@@ -57,6 +62,28 @@ def gate_checks_table(checks: Sequence[GateCheck]) -> str:
         agreement = f"{one.agreement:.3f}" if one.judged else "-"
         verdict = ("yes" if one.confirmed else "no") if one.judged else "too rare"
         rows.append([gate.kind, inputs, str(gate.output), verdict, agreement, "; ".join(cells)])
+    return table(rows) + "\n"
+
+
+def communities_table(graph: RelationGraph, found: Communities, count: int = 50) -> str:
+    """The first `count` communities: how many latents each has, of which dictionaries, and the first of them."""
+    rows = [["community", "latents", "dictionaries", "latents with the most edges"]]
+    degrees = np.bincount(np.r_[graph.heads, graph.tails], minlength=len(graph))
+    for community, size in enumerate(found.sizes[:count].tolist()):
+        members = found.members(community)
+        ranked = members[np.argsort(-degrees[members], kind="stable")][:8]
+        named = ", ".join(graph.names[source] for source in np.unique(graph.sources[members]).tolist())
+        rows.append([str(community), f"{size:,}", named, ", ".join(graph.ids[node] for node in ranked.tolist())])
+    said = f"{found}: modularity {found.quality:.3f}, {int((found.sizes == 1).sum()):,} of one latent.\n\n"
+    return said + table(rows) + "\n"
+
+
+def agreement_table(found: Sequence[RankAgreement]) -> str:
+    """How well each measure ranks pairs by what ablating does, the best first; effects by bins, low to high."""
+    rows = [["measure", "pairs", "Spearman", "95 % interval", "mean effect by bin", "median"]]
+    for one in sorted(found, key=lambda one: -one.spearman if one.spearman == one.spearman else 2.0):
+        bins = (" ".join(f"{value:.3f}" for value in values) for values in (one.means, one.medians))
+        rows.append([one.measure, str(one.pairs), f"{one.spearman:.2f}", f"{one.low:.2f} to {one.high:.2f}", *bins])
     return table(rows) + "\n"
 
 

@@ -22,7 +22,7 @@ from gossamer.relations.communities import CommunitySettings, adjusted_rand, fin
 from gossamer.relations.counting import SitePair
 from gossamer.relations.error_share import error_share
 from gossamer.relations.gate_ablation import check_gates
-from gossamer.relations.gates import Gate, GateSettings, find_gates, reversed_pair
+from gossamer.relations.gates import Gate, GateSettings, find_gates
 from gossamer.relations.graph import RelationGraph
 from gossamer.relations.latents import LatentBatch, LatentSource, LatentStream, ModelLatents, Work
 from gossamer.relations.lifecycle import GONE, LOST, NEW, PASSED, Lifecycle, LifecycleSettings, lifecycle, matched
@@ -139,10 +139,11 @@ def score_relations(
     counted: dict[str, FindingScore] = {}
     for place, pair in enumerate(pairs):
         relation, truth = relations[pair], _LayerTruth(planted, place, (names[pair.upstream], names[pair.downstream]))
-        _add(counted, _class_scores(truth, relation, stream))
-        gates = _gates(stream, relations, pair)
-        splits = find_gates(stream, relations[reversed_pair(relation)], settings=_GATES)
-        checks = check_gates(stream, relation, gates, settings=CausalSettings(rows=causal_rows, batch_size=32))
+        own = stream.only(pair)
+        _add(counted, _class_scores(truth, relation, own))
+        gates = _gates(own, relations, pair)
+        splits = find_gates(own, relation.reversed(), settings=_GATES)
+        checks = check_gates(own, relation, gates, settings=CausalSettings(rows=causal_rows, batch_size=32))
         confirmed = [one.gate for one in checks if one.confirmed]
         _add(counted, _gate_scores(truth, relation, gates, splits, confirmed))
     graph = RelationGraph.of(
@@ -159,9 +160,7 @@ def score_relations(
 
 
 def _related(stream: LatentStream, names: Sequence[str]) -> dict[SitePair, Relation]:
-    ahead = adjacent(names)
-    pairs = [*ahead, *(SitePair(other, one) for one, other in ahead), *(SitePair(one, one) for one in names[:-1])]
-    return relate(stream, pairs, keep=_KEEP)
+    return relate(stream, [*adjacent(names), *(SitePair(one, one) for one in names[:-1])], keep=_KEEP)
 
 
 def _gates(stream: LatentStream, relations: Mapping[SitePair, Relation], pair: SitePair) -> list[Gate]:

@@ -21,7 +21,8 @@ from gossamer.cli.prompts import tasks
 from gossamer.cli.relating import lifecycle, relate
 from gossamer.cli.rerunning import evaluate_circuit, report
 from gossamer.cli.storing import store
-from gossamer.cli.toys import toys
+from gossamer.cli.studying_relations import study_relations
+from gossamer.cli.toys import relations_truth, toys
 from gossamer.cli.tracing import trace
 from gossamer.cli.training import train
 from gossamer.errors import GossamerError, UsageError
@@ -85,7 +86,9 @@ _COMMANDS = (
     lifecycle,
     explain,
     game,
+    study_relations,
     toys,
+    relations_truth,
 )
 for command in _COMMANDS:
     app.command()(command)

@@ -10,6 +10,7 @@ from gossamer.relations.communities import (
 )
 from gossamer.relations.counting import CoActivation, SitePair, maxima
 from gossamer.relations.error_share import ErrorShare, error_share
+from gossamer.relations.gate_files import read_gates, write_gates
 from gossamer.relations.gates import Gate, GateSettings, find_gates, reversed_pair
 from gossamer.relations.graph import RelationGraph
 from gossamer.relations.graph_files import (
@@ -32,9 +33,12 @@ from gossamer.relations.lifecycle import (
     threshold_sweep,
 )
 from gossamer.relations.measures import DECODER_COSINE, MEASURES, PairCounts, fisher_z, support_needed, wilson
+from gossamer.relations.prompt_latents import PromptLatents, prompt_latents
 from gossamer.relations.relate import ActiveAbove, adjacent, relate
 from gossamer.relations.relation import BestPartner, Keep, RelatedPairs, Relation
+from gossamer.relations.relations_data import LatentFacts, RelationLimits, RelationsData
 from gossamer.relations.storage import load_relation, save_relation
+from gossamer.relations.summary import Describe, described, from_cards, lifecycles_of, relations_data
 from gossamer.relations.truth_tables import TruthTable, truth_tables
 
 __all__ = [
@@ -47,21 +51,26 @@ __all__ = [
     "CoActivation",
     "Communities",
     "CommunitySettings",
+    "Describe",
     "ErrorShare",
     "Gate",
     "GateSettings",
     "GivenLatents",
     "Keep",
+    "LatentFacts",
     "LatentSource",
     "LatentStream",
     "Lifecycle",
     "LifecycleSettings",
     "ModelLatents",
     "PairCounts",
+    "PromptLatents",
     "RankAgreement",
     "RelatedPairs",
     "Relation",
     "RelationGraph",
+    "RelationLimits",
+    "RelationsData",
     "SankeyData",
     "SitePair",
     "ThresholdSweep",
@@ -70,18 +79,24 @@ __all__ = [
     "adjacent",
     "adjusted_rand",
     "community_words",
+    "described",
     "error_share",
     "find_communities",
     "find_gates",
     "fisher_z",
+    "from_cards",
     "lifecycle",
+    "lifecycles_of",
     "load_relation",
     "matched",
     "maxima",
+    "prompt_latents",
+    "read_gates",
     "read_graphml",
     "read_node_link",
     "read_parquet",
     "relate",
+    "relations_data",
     "reversed_pair",
     "sankey",
     "save_relation",
@@ -90,6 +105,7 @@ __all__ = [
     "threshold_sweep",
     "truth_tables",
     "wilson",
+    "write_gates",
     "write_graphml",
     "write_node_link",
     "write_parquet",

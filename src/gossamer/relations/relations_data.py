@@ -44,7 +44,7 @@ class SweepCurve:
 
 
 @dataclass(frozen=True)
-class PairFacts:
+class PairCurves:
     """A pair of dictionaries: tokens it was counted on, kept pairs of latents, and a curve for each measure."""
 
     upstream: str
@@ -100,7 +100,7 @@ class CommunityMembers:
 
 
 @dataclass(frozen=True)
-class CommunityFacts:
+class PartitionFacts:
     """One partition of the graph into communities.
 
     Attributes:
@@ -261,13 +261,13 @@ class RelationsData:
     model: str
     text: str
     dictionaries: tuple[SourceFacts, ...]
-    pairs: tuple[PairFacts, ...]
+    pairs: tuple[PairCurves, ...]
     chains: tuple[tuple[str, ...], ...]
     thresholds: Column
     edge_thresholds: dict[str, float]
     lifecycles: tuple[LifecycleCounts, ...]
     gates: tuple[PairGates, ...] | None
-    communities: tuple[CommunityFacts, ...]
+    communities: tuple[PartitionFacts, ...]
     graph: PromptGraph | None
     prompts: tuple[PromptFacts, ...]
     effects: tuple[PairEffects, ...] | None

@@ -24,14 +24,14 @@ from gossamer.relations.prompt_graph import prompt_graph
 from gossamer.relations.prompt_latents import PromptLatents
 from gossamer.relations.relation import Relation
 from gossamer.relations.relations_data import (
-    CommunityFacts,
     CommunityMembers,
     EffectPoints,
     LatentFacts,
     LifecycleCounts,
+    PairCurves,
     PairEffects,
-    PairFacts,
     PairGates,
+    PartitionFacts,
     PromptGraph,
     RelationLimits,
     RelationsData,
@@ -210,14 +210,14 @@ def chains(names: Sequence[str], pairs: Sequence[SitePair]) -> tuple[tuple[str, 
     return tuple(found)
 
 
-def _pair(relation: Relation) -> PairFacts:
+def _pair(relation: Relation) -> PairCurves:
     curves = []
     for measure in relation.forward:
         swept = threshold_sweep(relation, measure)
         null = [None if one is None else Column.of(one, "int32") for one in (swept.null_forward, swept.null_backward)]
         reached = [Column.of(one, "int32") for one in (swept.forward, swept.backward)]
         curves.append(SweepCurve(measure, reached[0], reached[1], swept.judged, null[0], null[1]))
-    return PairFacts(*relation.pair, relation.tokens, len(relation.kept), tuple(curves))
+    return PairCurves(*relation.pair, relation.tokens, len(relation.kept), tuple(curves))
 
 
 def _edge_thresholds(relations: Sequence[Relation], measures: Sequence[str]) -> dict[str, float]:
@@ -244,7 +244,7 @@ def _gates(found: Mapping[SitePair, Sequence[Gate]] | None, limits: RelationLimi
 
 def _partition(
     graph: RelationGraph | None, communities: Communities, places: Mapping[str, int], limits: RelationLimits
-) -> tuple[CommunityFacts, list[Ints]]:
+) -> tuple[PartitionFacts, list[Ints]]:
     """The facts of communities, and the nodes that are listed of each that is."""
     if graph is None or len(communities.labels) != len(graph):
         found = "none" if graph is None else f"one of {len(graph)} nodes"
@@ -263,7 +263,7 @@ def _partition(
         for own in listed
     )
     how = communities.settings
-    facts = CommunityFacts(
+    facts = PartitionFacts(
         how.method,
         how.resolution,
         how.weighted,
@@ -281,12 +281,12 @@ def _partition(
 
 
 def _labelled(
-    facts: CommunityFacts,
+    facts: PartitionFacts,
     listed: Sequence[Ints],
     communities: Communities,
     graph: RelationGraph | None,
     latents: Mapping[str, Mapping[int, LatentFacts]],
-) -> CommunityFacts:
+) -> PartitionFacts:
     """With the words that listed members share."""
     if graph is None:
         return facts
@@ -317,7 +317,7 @@ def _effects(pair: SitePair, check: AblationCheck, relations: Sequence[Relation]
 def _named(
     graph: PromptGraph | None,
     gates: Sequence[PairGates] | None,
-    partitions: Sequence[tuple[CommunityFacts, list[Ints]]],
+    partitions: Sequence[tuple[PartitionFacts, list[Ints]]],
     names: Sequence[str],
 ) -> dict[str, list[int]]:
     """The latents that a page names, of each dictionary."""

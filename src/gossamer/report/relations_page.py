@@ -1,4 +1,4 @@
-"""Relations between features as one HTML file to look at and click through: the record inside, a script that draws it."""
+"""Relations between features as one HTML file to click through: the record inside, a script that draws it."""
 
 from pathlib import Path
 from typing import Any

@@ -2,6 +2,7 @@
 
     python benchmarks/store.py [--model bundled:spool] [--text FILE] [--tokens 200000] [--latents 2048] [--l0 32]
                                [--sites 6] [--quick] [--json]
+    python benchmarks/store.py --growth FIGURE.png [--model bundled:spool] [--text FILE]
 
 Dictionaries are random, with a threshold that gives them their L0 on the text: what a store costs depends on no more.
 
@@ -14,6 +15,9 @@ Dictionaries are random, with a threshold that gives them their L0 on the text: 
   writes it by default.
 - Milliseconds a question: all tokens of a latent and all latents of a token, each beside the same question put to the
   table of the other order; medians of 20.
+
+With --growth instead: seconds and bytes of a store of one site, as tokens, latents and L0 grow one by one from 10,000,
+512 and 8, and a figure of that.
 """
 
 import argparse
@@ -24,10 +28,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet
 import torch
+from growth import draw, grown, growth_rows
 from rows import Row, parser, row, say, show
 from torch import Tensor
 
@@ -51,7 +57,11 @@ def main() -> None:
     made.add_argument("--latents", type=int, default=2048)
     made.add_argument("--l0", type=int, default=32)
     made.add_argument("--sites", type=int, default=6)
+    made.add_argument("--growth", type=Path, metavar="FIGURE.png", help="how the cost grows instead, and its figure")
     options = made.parse_args()
+    if options.growth is not None:
+        show(growth(options), options.json)
+        return
     if options.quick:
         options.tokens, options.latents, options.sites = 20_000, 256, 2
     show(rows(options), options.json)
@@ -60,10 +70,7 @@ def main() -> None:
 def rows(options: argparse.Namespace) -> list[Row]:
     """Ours beside theirs."""
     model = LanguageModel.load(options.model)
-    texts = corpus(model, options)
-    read = DocumentRows.of(model, texts, RowConfig(context=CONTEXT, bos=0.0))
-    kinds = [Site(kind, layer) for layer in range(model.n_layers) for kind in ("attn_out", "mlp_out", "resid_post")]
-    dictionaries = {site: dictionary(model, read, site, options) for site in kinds[-options.sites :]}
+    texts, read, dictionaries = inputs(model, options)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         settings = StoreSettings(context=CONTEXT, bos=False)
@@ -83,6 +90,36 @@ def rows(options: argparse.Namespace) -> list[Row]:
         ]
         with FeatureStore(folder) as store:
             return [*found, size(store), *questions(store)]
+
+
+def inputs(model: LanguageModel, options: argparse.Namespace) -> tuple[list[str], DocumentRows, dict[Site, Dictionary]]:
+    """Texts, their rows, and dictionaries of the last sites."""
+    texts = corpus(model, options)
+    read = DocumentRows.of(model, texts, RowConfig(context=CONTEXT, bos=0.0))
+    kinds = [Site(kind, layer) for layer in range(model.n_layers) for kind in ("attn_out", "mlp_out", "resid_post")]
+    return texts, read, {site: dictionary(model, read, site, options) for site in kinds[-options.sites :]}
+
+
+def growth(options: argparse.Namespace) -> list[Row]:
+    """How the cost of a store of one site grows with each size."""
+    model = LanguageModel.load(options.model)
+    base = argparse.Namespace(**{**vars(options), "sites": 1, "tokens": 10_000, "latents": 512, "l0": 8})
+    factors = (1, 2) if options.quick else (1, 2, 4, 8)
+    sizes = {name: [getattr(base, name) * factor for factor in factors] for name in ("tokens", "latents", "l0")}
+    found = grown(base, sizes, lambda one: store_cost(model, one))
+    units = {"seconds": "s", "bytes": "bytes"}
+    draw(found, units, options.growth)
+    return growth_rows(found, "a store of one site", units)
+
+
+def store_cost(model: LanguageModel, options: argparse.Namespace) -> dict[str, float]:
+    """Seconds of this process for all of a store, and its bytes."""
+    texts, _, dictionaries = inputs(model, options)
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.process_time()
+        manifest = build_store(model, dictionaries, texts, folder, settings=StoreSettings(context=CONTEXT, bos=False))
+        seconds = time.process_time() - began
+    return {"seconds": seconds, "bytes": float(sum(file.size for file in manifest.files.values()))}
 
 
 def corpus(model: LanguageModel, options: argparse.Namespace) -> list[str]:

@@ -4,6 +4,18 @@ import json
 import subprocess
 import sys
 
+import torch
+
+from gossamer.attention.ioi import PARTS
+from gossamer.circuits.methods import METHODS
+from gossamer.cli import coding, early
+from gossamer.relations import DECODER_COSINE, MEASURES
+from gossamer.relations.lifecycle import MATCHINGS
+from gossamer.replacement import coding_study
+from gossamer.report.coding import PURSUITS
+from gossamer.tasks import GENERATORS
+from gossamer.tasks.metric import METRICS
+
 MISTAKES = {
     ("circuit", "bundled:spool", "-t", "ioi", "-f", "90"): "faithfulness: a share above 0 and at most 1 expected",
     ("circuit", "bundled:spool", "-t", "ioi", "--size", "0"): "size: at least 1 node expected, found 0",
@@ -33,6 +45,35 @@ MISTAKES = {
     ("evaluate-circuit", "none.json"): "none.json: no such file",
     ("report", "none.json"): "none.json: no such file",
     ("tasks", "none.json"): "none.json: no such file",
+    ("tasks", "ioo"): "task: expected one of ioi, sva-simple",
+    ("circuit", "bundled:spool", "-t", "ioo"): "task: expected one of ioi, sva-simple",
+    ("circuit", "bundled:spool", "-t", "ioi", "--metric", "x"): "--metric: expected one of logit_diff",
+    ("circuit", "bundled:spool", "-t", "ioi", "--roles", "x"): "--roles: expected one of given",
+    ("circuit", "bundled:spool", "-t", "ioi", "--recipe", "x"): "--recipe: expected one of gossamer",
+    ("circuit", "bundled:spool", "-t", "ioi", "--loss", "x"): "--loss: expected one of metric, kl",
+    ("circuit", "bundled:spool", "-t", "ioi", "--steps", "0"): "--steps: at least 1 expected, found 0",
+    ("circuit", "bundled:spool", "-t", "ioi", "--ablation", "x"): "--ablation: expected one of mean",
+    ("circuit", "bundled:spool", "-t", "ioi", "--errors", "x"): "--errors: expected one of mean",
+    ("circuit", "bundled:spool", "-t", "ioi", "--masks", "x"): "--masks: expected one of role",
+    ("circuit", "bundled:spool", "-t", "ioi", "--compare", "x"): "--compare: expected one of mask",
+    ("circuit", "bundled:spool", "-t", "ioi", "--compare", "mask", "--compare", "none"): "'none' alone; found 'none'",
+    ("circuit", "bundled:spool", "-t", "ioi", "--reruns", "-1"): "--reruns: at least 0 expected",
+    ("circuit", "bundled:spool", "-t", "ioi", "--minimum-accuracy", "75"): "a share from 0 to 1 expected",
+    ("circuit", "bundled:spool", "-t", "ioi", "--validation", "1"): "a share from 0 to less than 1 expected",
+    ("circuit", "bundled:spool", "-t", "ioi", "--batch-size", "0"): "--batch-size: at least 1 expected",
+    ("circuit", "bundled:spool", "-t", "ioi", "--dtype", "int64"): "--dtype: expected one of float32",
+    ("evaluate", "bundled:spool", "--text", "FILE", "--rows", "0"): "--rows: at least 1 expected",
+    ("evaluate", "bundled:spool", "--text", "FILE", "--context", "1"): "--context: at least 2 expected",
+    ("pursuit", "m", "--text", "FILE", "-d", "FILE", "--k", "2;4"): "--k: expected numbers as 2,4,6",
+    ("pursuit", "m", "--text", "FILE", "-d", "FILE", "--method", "x"): "--method: expected one of encoder",
+    ("pursuit", "m", "--text", "FILE", "-d", "FILE", "--method", "top_k"): "--method: one of gradient, orthogonal",
+    ("compare-recipes", "m", "--text", "FILE", "--out", "new", "--batch", "0"): "--batch: at least 1 expected",
+    ("compare-recipes", "m", "--text", "FILE", "--out", "new", "--coefficients", "a"): "expected numbers separated by",
+    ("ioi", "m", "--only", "patching,x"): "--only: expected one of ability, patching",
+    ("ioi", "m", "--prompts", "4"): "--prompts: at least 8 expected",
+    ("relate", "m", "--text", "FILE", "--measure", "x"): "--measure: expected one of jaccard",
+    ("lifecycle", "FILE", "--matching", "x"): "--matching: expected one of best",
+    ("toys", "--seeds", "0"): "--seeds: at least 1 expected",
 }
 # One process runs all lines, without torch: whatever imports it fails.
 RUN = """
@@ -62,3 +103,15 @@ def test_mistakes_cost_no_import_of_torch(tmp_path):
         assert ended == "SystemExit(2)", (line, ended, said)
         assert expected in said.replace("\n", " "), line
         assert len(said.strip().splitlines()) == 1, line
+
+
+def test_names_are_those_of_the_library():
+    assert tuple(GENERATORS) == early.TASKS
+    assert tuple(METRICS) == early.METRICS
+    assert tuple(METHODS) == early.CIRCUIT_METHODS
+    assert early.IOI_PARTS == PARTS
+    assert early.CODING_METHODS == coding_study.METHODS
+    assert coding._PURSUITS == PURSUITS
+    assert (*MEASURES, DECODER_COSINE) == early.MEASURES
+    assert early.MATCHINGS == MATCHINGS
+    assert all(isinstance(getattr(torch, name), torch.dtype) for name in early.DTYPES)

@@ -41,7 +41,8 @@ def test_all_pairs_equal_the_naive_double_loop(documents, active, small, monkeyp
         monkeypatch.setattr(relation_module, "_BLOCK_ENTRIES", 10)
     stream = given(documents, batch_size=3)
     pairs = [SitePair("a", "b"), SitePair("b", "c"), SitePair("a", "c"), SitePair("a", "a")]
-    found = relate(stream, pairs, activity=active, keep=EVERY, null=False, entries=64 if small else 2**20)
+    sizes = {"entries": 64, "block_rows": 5} if small else {"entries": 2**20}
+    found = relate(stream, pairs, activity=active, keep=EVERY, null=False, **sizes)
     theta = {name: np.maximum(active.absolute, active.relative * one.max((0, 1))) for name, one in documents.items()}
     for pair, relation in found.items():
         up, down = (documents[name] for name in pair)
@@ -105,8 +106,9 @@ def test_results_depend_on_no_batch_and_partial_counts_merge_in_any_order(docume
         np.testing.assert_allclose(one.kept.products, whole.kept.products, rtol=1e-12)
 
 
-def test_null_pairs_each_row_with_the_next_document_at_the_same_position(documents):
-    """Against a loop over rows in the stream's order."""
+@pytest.mark.parametrize("block_rows", [1, 7, 128])
+def test_null_pairs_each_row_with_the_next_document_at_the_same_position(documents, block_rows):
+    """Against a loop over rows in the stream's order, also where the two rows are of two blocks."""
     numbers = [row // 2 for row in range(24)]
     stream = given(documents, batch_size=5, documents=numbers)
     order, pair = stream._order, SitePair("a", "b")
@@ -117,7 +119,7 @@ def test_null_pairs_each_row_with_the_next_document_at_the_same_position(documen
     left = np.stack([up[row - 1] for row in rows]) > 0
     right = np.stack([down[row] for row in rows]) > 0
     expected = np.einsum("rpi,rpj->ij", left.astype(int), right.astype(int))
-    null = relate(stream, [pair], keep=EVERY)[pair].null
+    null = relate(stream, [pair], keep=EVERY, block_rows=block_rows)[pair].null
     assert null.tokens == len(rows) * 10
     assert (null.upstream.active == left.sum((0, 1))).all()
     assert (null.downstream.active == right.sum((0, 1))).all()

@@ -56,7 +56,7 @@ def test_building_again_writes_nothing_and_an_interrupted_build_writes_the_rest(
 
     from gossamer.store import build as module
 
-    real, left = module.shard_files, [2]
+    real, left = module.shard_tables, [2]
 
     def stopped(*arguments):
         left[0] -= 1
@@ -64,12 +64,12 @@ def test_building_again_writes_nothing_and_an_interrupted_build_writes_the_rest(
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(module, "shard_files", stopped)
+    monkeypatch.setattr(module, "shard_tables", stopped)
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "parts")
     with pytest.raises(UsageError, match=r"a complete store expected, found 2 of \d+ shards"):
         FeatureStore(tmp_path / "parts")
-    monkeypatch.setattr(module, "shard_files", real)
+    monkeypatch.setattr(module, "shard_tables", real)
     build(tmp_path / "parts")
     assert _files(tmp_path / "parts") == whole
 

@@ -113,15 +113,20 @@ class Splice:
         *,
         non_nodes: NonNodes = "ablated",
         batch_size: int = 64,
+        stream: Float[Tensor, "prompt pos d"] | None = None,
     ) -> "Splice":
         """A splice of its own over these prompts; :meth:`with_nodes` and the like share what it has computed.
+
+        `stream` is what the prompts have where the network starts, where that is known.
 
         Raises:
             UsageError: no dictionaries, dictionaries out of order, a transcoder, or nodes of other sites.
         """
         errors = {site: values.error for site, values in ablation.sites.items() if values.error is not None}
         network = ReplacementModel(model, dictionaries, ablation.errors, errors)
-        return cls(SplicedPrompts(network, examples.to(model.device), ablation, batch_size), nodes, non_nodes)
+        return cls(
+            SplicedPrompts(network, examples.to(model.device), ablation, batch_size, stream=stream), nodes, non_nodes
+        )
 
     @property
     def model(self) -> LanguageModel:

@@ -6,6 +6,7 @@ from functools import cached_property, partial
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.batching import in_batches
@@ -24,10 +25,11 @@ from gossamer.dictionary.attach import Attachment, attach
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import listed, short_repr
 from gossamer.errors import GossamerError, UsageError
+from gossamer.finite import require_finite
 from gossamer.model.inputs import gathered
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
-from gossamer.replacement.replacement_model import ErrorPolicy
+from gossamer.replacement.replacement_model import ErrorPolicy, resumable
 from gossamer.results import versions
 from gossamer.tasks.grouping import Grouping
 from gossamer.tasks.split import Split, validation_split
@@ -141,14 +143,7 @@ class Study:
         self.require_one_device()
         self.require_ability()
         _ = self.attachments  # warns of dictionaries that do not do what their files claim
-        return candidates(
-            self.model,
-            self.dictionaries,
-            self.examples,
-            self.ablation,
-            self.task.role_names,
-            self.settings.batch_size,
-        )
+        return candidates(self.bare.splice)
 
     @cached_property
     def bare(self) -> Evaluator:
@@ -161,23 +156,31 @@ class Study:
             self.ablation,
             nothing,
             batch_size=self.settings.batch_size,
+            stream=self._own_streams[0],
         )
         empty = partial(splice.outputs, torch.zeros(0, device=self.model.device))
         full = FullModel.measure(self._own_outputs, splice.examples, splice.batch_size, empty)
         return Evaluator(splice, self.settings.seed, full)
 
     @cached_property
-    def own(self) -> Outputs:
-        """What the model itself says of the training prompts that circuits are searched on."""
+    def _own_streams(self) -> tuple[Float[Tensor, "prompt pos d"], Float[Tensor, "prompt d"]]:
+        """Of the training prompts in the model itself: where the first dictionary begins, and at the answer's end."""
         clean, last = self.examples.clean, last_stream(self.model)
+        start = resumable(next(iter(self.dictionaries)))
 
-        def part(rows: slice) -> Tensor:
-            stream = self.model.capture(clean.tokens[rows].to(self.model.device), [last])[last]
-            return gathered(stream, clean.answer_position[rows].to(stream.device))
+        def part(rows: slice) -> tuple[Tensor, Tensor]:
+            found = self.model.capture(clean.tokens[rows].to(self.model.device), list({start: 0, last: 0}))
+            return found[start], gathered(found[last], clean.answer_position[rows].to(found[last].device))
 
         with torch.no_grad():
             parts = in_batches(len(self.examples), self.settings.batch_size, part)
-        return Outputs(torch.cat(parts), self.model.unembed)
+        first, end = (torch.cat(streams) for streams in zip(*parts, strict=True))
+        return require_finite(first, str(start)), end
+
+    @cached_property
+    def own(self) -> Outputs:
+        """What the model itself says of the training prompts that circuits are searched on."""
+        return Outputs(self._own_streams[1], self.model.unembed)
 
     def _own_outputs(self, rows: slice) -> Outputs:
         return self.own[rows]

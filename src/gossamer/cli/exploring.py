@@ -46,7 +46,7 @@ def explore(
     Example: gossamer explore bundled:spool -p "The boys near the dog" --answer " are" --wrong " is"
     """
     require_question(bool(prompt), task, latent, answer, wrong)
-    inputs.at_least("--latents", latents, 1)
+    early.at_least("--latents", latents, 1)
     if output.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--out: a name that ends in .html expected, found {output}")
     early.require_dictionaries(dictionaries)

@@ -79,15 +79,17 @@ def circuit(
     require_folder(output)
 
     from gossamer.circuits.find import find_circuit
+    from gossamer.circuits.search import SearchSettings
+    from gossamer.circuits.study import StudySettings
     from gossamer.demo import write_results
     from gossamer.progress import progress_bars
     from gossamer.results import folder_lock
 
-    kind = inputs.choice("--recipe", recipe, ("gossamer", "reference"))
-    methods, others = inputs.methods(compare), inputs.other_circuits(other)
-    reruns = inputs.at_least("--reruns", reruns, 0)
-    settings = inputs.study_settings(ablation, errors, masks, minimum_accuracy, batch_size, validation, seed)
-    search = inputs.search_settings(loss, steps, seed)
+    methods, others = None if not compare else [] if compare == ["none"] else compare, inputs.other_circuits(other)
+    kinds: Any = (ablation, errors, masks)
+    settings = StudySettings(*kinds, minimum_accuracy, batch_size, validation=validation, seed=seed)
+    sought: Any = loss
+    search = SearchSettings(sought, steps=steps, seed=seed)
     reading = inputs.reading(task, metric, roles, length)
     with folder_lock(output):
         network = inputs.language_model(model, device, dtype, family)
@@ -95,7 +97,7 @@ def circuit(
         inputs.require_other(others, network, prompted)
         chosen = inputs.dictionary_set(network, model, dictionaries, facts=facts, allow_other_model=allow_other_model)
         with progress_bars(err):
-            how = {"recipe": kind, "settings": settings, "search": search}
+            how: Any = {"recipe": recipe, "settings": settings, "search": search}
             found = find_circuit(network, chosen, prompted, faithfulness=faithfulness, size=size, **how)
             asked = {"edges": edges, "qk": qk}
             report = write_results(found, output, methods=methods, reruns=reruns, others=others, **asked)

@@ -11,8 +11,6 @@ from gossamer.cli.printing import err, out, print_json
 from gossamer.display import plural
 from gossamer.errors import UsageError
 
-_TAIL = ".relation.safetensors"
-
 PairNames = Annotated[
     list[str] | None,
     typer.Option("--pair", help="Two sites, as resid_post.0>resid_post.2; repeat. Default: each with the next."),
@@ -22,6 +20,7 @@ MeasureName = Annotated[
     typer.Option(
         "--measure",
         help="jaccard, sufficiency, necessity, mutual_information, cosine, pearson or decoder_cosine.",
+        callback=early.one_of("--measure", early.MEASURES),
     ),
 ]
 
@@ -34,8 +33,11 @@ def relate(
     fact: options.Facts = None,
     allow_other_model: options.AllowOtherModel = False,
     pair: PairNames = None,
-    rows: Annotated[int, typer.Option(help="Texts to read, from the first.")] = 1024,
-    context: Annotated[int, typer.Option(help="Tokens of a row; longer texts become several.")] = 128,
+    rows: options.Rows = 1024,
+    context: Annotated[
+        int,
+        typer.Option(help="Tokens of a row; longer texts become several.", callback=early.from_least("--context", 2)),
+    ] = 128,
     absolute: Annotated[float, typer.Option(help="Activation above which a latent is active.")] = 0.0,
     relative: Annotated[float, typer.Option(help="The same as a share of its largest, for a pass more.")] = 0.0,
     top: Annotated[int, typer.Option(help="Partners kept of each latent, each way.")] = 8,
@@ -46,6 +48,9 @@ def relate(
     ] = None,
     gates: Annotated[bool, typer.Option("--gates", help="Look for AND, OR, XOR and AND NOT as well.")] = False,
     null: Annotated[bool, typer.Option("--null/--no-null", help="Count shuffled documents beside.")] = True,
+    block_rows: Annotated[int, typer.Option(help="Rows counted and saved together.")] = 128,
+    engine: options.Engine = None,
+    workers: options.Workers = None,
     seed: options.Seed = 0,
     output: options.Out = Path("gossamer-out/relations"),
     device: options.Device = None,
@@ -56,19 +61,19 @@ def relate(
     """Count which latents of several sites are active together, all pairs of sites in one pass of a text.
 
     Writes a file a pair, and graph.json (node-link), graph.graphml and graph.parquet of the pairs above the threshold;
-    with --gates also gates.md, with truth tables.
+    with --gates also gates.md, with truth tables. The command can be stopped at any moment and goes on where it
+    stopped, to the same files.
     """
     facts = early.dictionary_facts(fact)
     early.require_texts([text])
+    early.engine_address(engine, workers)
     if threshold is None and not null:
         raise UsageError("--threshold: a number expected with --no-null, as nothing calibrates it; give one")
 
     from gossamer.activations import DocumentRows, RowConfig, read_texts
     from gossamer.activations.text import bos_id
     from gossamer.progress import progress_bars
-    from gossamer.relations import ActiveAbove, Keep, ModelLatents, adjacent, sources_of
-    from gossamer.relations import relate as related
-    from gossamer.relations.storage import save_relation
+    from gossamer.relations import ActiveAbove, Keep, ModelLatents, adjacent, relate_in_folder, sources_of
     from gossamer.results.lock import folder_lock
 
     by = Keep().by if measure == "decoder_cosine" else tuple(dict.fromkeys((*Keep().by, measure)))
@@ -77,14 +82,13 @@ def relate(
     found = inputs.dictionary_set(network, model, dictionaries, facts=facts, allow_other_model=allow_other_model)
     sources = sources_of(network, found)
     pairs = adjacent(sources) if not pair else [_pair(one, sources) for one in pair]
-    texts = read_texts(text, text_key)[: inputs.at_least("--rows", rows, 1)]
-    length = min(inputs.at_least("--context", context, 2), network.n_context)
+    texts = read_texts(text, text_key)[:rows]
+    length = min(context, network.n_context)
     config = RowConfig(context=length, bos=0.0 if bos_id(network) is None else 1.0)
     stream = ModelLatents(sources, DocumentRows.of(network, texts, config), seed=seed)
-    with folder_lock(output), progress_bars(err):
-        relations = related(stream, pairs, activity=active, keep=keep, null=null)
-        for one, relation in relations.items():
-            save_relation(relation, output / f"{one.upstream}-{one.downstream}{_TAIL}")
+    with folder_lock(output), inputs.engine(engine, workers, network) as counting, progress_bars(err):
+        counts = {"null": null, "block_rows": block_rows, "engine": counting}
+        relations = relate_in_folder(stream, pairs, output, activity=active, keep=keep, **counts)
         chosen = threshold
         if chosen is None:
             chosen = max(max(one.edge_threshold(measure) for one in relations.values()), 1e-6)
@@ -138,7 +142,10 @@ def lifecycle(
     folder: Annotated[Path, typer.Argument(help="What `gossamer relate` wrote.")],
     measure: MeasureName = "pearson",
     threshold: Annotated[float, typer.Option(help="From which on two latents are one feature.")] = 0.5,
-    matching: Annotated[str, typer.Option(help="best, hungarian or mutual.")] = "best",
+    matching: Annotated[
+        str,
+        typer.Option(help="best, hungarian or mutual.", callback=early.one_of("--matching", early.MATCHINGS)),
+    ] = "best",
     as_json: options.AsJson = False,
 ) -> None:
     """Say which features are passed on, new, gone, dead and too rare between sites, from relations that were counted.
@@ -147,11 +154,12 @@ def lifecycle(
     """
     from gossamer.relations import LifecycleSettings
     from gossamer.relations import lifecycle as lifecycle_of
+    from gossamer.relations.saved import TAIL
     from gossamer.relations.storage import load_relation
     from gossamer.report.relations import lifecycle_table, write_lifecycle
 
     settings = LifecycleSettings(measure, threshold, matching)
-    paths = sorted(folder.glob(f"*{_TAIL}"))
+    paths = sorted(folder.glob(f"*{TAIL}"))
     if not paths:
         raise UsageError(f"{folder}: relations expected, found none; make them with 'gossamer relate'")
     relations = _in_order([load_relation(path) for path in paths])

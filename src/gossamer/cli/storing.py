@@ -36,6 +36,8 @@ def build(
     threshold: Annotated[float, typer.Option(help="Activations up to this one are not kept.")] = 0.0,
     words: Annotated[int, typer.Option(help="Logit-lens words each way; 0 for none.")] = 8,
     repair: Annotated[bool, typer.Option("--repair", help="Write damaged files anew, each alone.")] = False,
+    engine: options.Engine = None,
+    workers: options.Workers = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     family: options.FamilyFile = None,
@@ -48,6 +50,7 @@ def build(
     early.require_dictionaries(dictionaries)
     facts = early.dictionary_facts(fact)
     early.require_texts([text])
+    early.engine_address(engine, workers)
 
     from gossamer.activations import read_texts
     from gossamer.progress import progress_bars
@@ -55,13 +58,12 @@ def build(
 
     settings = StoreSettings(context=context, bos=bos, threshold=threshold, words=words)
     texts = read_texts(text, text_key)
-    texts = texts if rows is None else texts[: inputs.at_least("--rows", rows, 1)]
+    texts = texts if rows is None else texts[: early.at_least("--rows", rows, 1)]
     network = inputs.language_model(model, device, dtype, family)
     chosen = inputs.dictionary_set(network, model, dictionaries, facts=facts, allow_other_model=allow_other_model)
-    with progress_bars(err):
-        manifest = build_store(
-            network, chosen, texts, url, settings=settings, repair=repair, allow_other_model=allow_other_model
-        )
+    checks = {"repair": repair, "allow_other_model": allow_other_model}
+    with inputs.engine(engine, workers, network) as shared_out, progress_bars(err):
+        manifest = build_store(network, chosen, texts, url, settings=settings, engine=shared_out, **checks)
     size = sum(file.size for file in manifest.files.values())
     if as_json:
         counts = {name: getattr(manifest, name) for name in ("documents", "split", "empty", "tokens", "entries")}
@@ -114,7 +116,7 @@ def query(
     searched = any(one is not None for one in (token, word, explanation, site)) or density != "0,1"
     if (sql is not None) + (feature is not None) + searched != 1:
         raise UsageError("store query: one of --sql, --feature or a search (--token, --word, ...) expected")
-    inputs.at_least("--limit", limit, 1)
+    early.at_least("--limit", limit, 1)
     bounds = inputs.decimals("--density", density)
     if len(bounds) != 2:
         raise UsageError(f"--density: LEAST,LARGEST expected, as 0.001,0.1, found {density!r}")

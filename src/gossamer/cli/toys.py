@@ -6,13 +6,17 @@ from typing import Annotated
 
 import typer
 
-from gossamer.cli import inputs, options
+from gossamer.cli import early, options
 from gossamer.cli.printing import err, out, print_json
 
 
 def toys(
     seeds: Annotated[
-        int | None, typer.Option(help="Seeds of toys and dictionaries; default: 2, or 1 with --quick.")
+        int | None,
+        typer.Option(
+            help="Seeds of toys and dictionaries; default: 2, or 1 with --quick.",
+            callback=early.from_least("--seeds", 1),
+        ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One seed and less training: for a first look.")] = False,
     output: options.Out = Path("gossamer-out/toys"),
@@ -31,7 +35,7 @@ def toys(
 
     settings = sweep.quick() if quick else sweep.SweepSettings()
     if seeds is not None:
-        settings = replace(settings, seeds=inputs.at_least("--seeds", seeds, 1))
+        settings = replace(settings, seeds=seeds)
     with folder_lock(output), progress_bars(err):
         found = sweep.sweep(settings, folder=output)
     picture = write_recovery(found, output)

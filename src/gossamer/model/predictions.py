@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from gossamer.batching import distinct_rows
 from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
 from gossamer.tokens import Tokens
@@ -53,7 +54,8 @@ def compare_predictions(
     """Cross-entropy of the text under `reference`, and what each of `streams` makes of it, as sums.
 
     All are streams after the last layer (before the final norm) at every position of the rows; the next token of each
-    position that has one is predicted. Memory: three times 2**24 logits in float32, however large the vocabulary.
+    position that has one is predicted. The head runs once for rows of a stream that are equal, as those of an ablated
+    site. Memory: three times 2**24 logits in float32, however large the vocabulary.
 
     Raises:
         NotFiniteError: logits are not finite.
@@ -65,11 +67,13 @@ def compare_predictions(
         total += _cross_entropy(expected, following)
         probabilities = expected.exp()
         for name, stream in others.items():
-            found = log_probabilities(model, stream)
+            first, kind = distinct_rows(stream)
+            found = log_probabilities(model, stream[first])
+            found = found if len(first) == len(stream) else found[kind]
             sums[name].cross_entropy.add_(_cross_entropy(found, following))
             # In place, as log-probabilities are as large as anything here.
-            kl = found.neg_().add_(expected).mul_(probabilities).sum(dim=-1)
-            sums[name].kl.add_(kl.double().sum().cpu())
+            kl = found.sub_(expected).mul_(probabilities).sum(dim=-1)
+            sums[name].kl.sub_(kl.double().sum().cpu())
     return total, sums
 
 
@@ -124,8 +128,11 @@ def _divergence(
 def _blocks(
     model: LanguageModel, reference: Tensor, streams: Mapping[str, Tensor], tokens: Tokens
 ) -> Iterator[tuple[Tensor, dict[str, Tensor], Int[Tensor, "tokens"]]]:
-    """Streams at some of the predicting positions, and the tokens that follow."""
-    rows, positions = predicting(tokens).nonzero().unbind(dim=1)
+    """Streams at some of the predicting positions, and the tokens that follow.
+
+    Position by position: where rows are equal, as those of an ablated site, a block then has few kinds of rows.
+    """
+    positions, rows = predicting(tokens).t().nonzero().unbind(dim=1)
     for part in torch.split(torch.arange(len(rows)), max(1, _BLOCK_VALUES // model.d_vocab)):
         row, position = rows[part].to(reference.device), positions[part].to(reference.device)
         chosen = {name: stream[row, position] for name, stream in streams.items()}

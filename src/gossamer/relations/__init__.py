@@ -37,6 +37,7 @@ from gossamer.relations.prompt_latents import PromptLatents, prompt_latents
 from gossamer.relations.relate import ActiveAbove, adjacent, relate
 from gossamer.relations.relation import BestPartner, Keep, RelatedPairs, Relation
 from gossamer.relations.relations_data import LatentFacts, RelationLimits, RelationsData
+from gossamer.relations.saved import relate_in_folder
 from gossamer.relations.storage import load_relation, save_relation
 from gossamer.relations.summary import Describe, described, from_cards, lifecycles_of, relations_data
 from gossamer.relations.truth_tables import TruthTable, truth_tables
@@ -96,6 +97,7 @@ __all__ = [
     "read_node_link",
     "read_parquet",
     "relate",
+    "relate_in_folder",
     "relations_data",
     "reversed_pair",
     "sankey",

@@ -100,6 +100,7 @@ class Relation:
             enough support, by measure.
         histograms: of all pairs with enough support by measure, `BINS` bins up to the measure's largest value.
         null: the same relation of shuffled documents, of which no pairs are kept; None: it was left out.
+        provenance: what is known of how it was counted: all that the counts depend on, and versions.
     """
 
     pair: SitePair
@@ -112,6 +113,7 @@ class Relation:
     backward: Mapping[str, BestPartner]
     histograms: Mapping[str, Ints]
     null: "Relation | None" = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     __repr__ = short_repr
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from gossamer.activations.token_mask import TokenMask
 from gossamer.display import listed, plural, short_repr
@@ -68,6 +69,12 @@ class StoredFile:
     def of(cls, content: bytes) -> "StoredFile":
         """What is known of a file with this content."""
         return cls(hashlib.sha256(content).hexdigest(), len(content))
+
+    @classmethod
+    def at(cls, path: Path) -> "StoredFile":
+        """What is known of the file that lies there."""
+        with path.open("rb") as file:
+            return cls(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ from gossamer.relations import (
     Keep,
     SitePair,
     find_gates,
+    recounted,
     relate,
     reversed_pair,
+    search_gates,
     truth_tables,
 )
 
@@ -98,6 +100,30 @@ def test_truth_tables_are_those_of_a_loop():
             for pattern, counts in enumerate(table.counts):
                 expected = [((code == pattern) & (downs[..., output] == side)).sum() for side in (False, True)]
                 assert list(counts) == expected
+
+
+def test_a_search_counts_what_chance_finds_and_gates_are_recounted_on_other_text():
+    up, down = planted()
+    stream, relations = stream_and_relations(up, down)
+    search = search_gates(stream, relations[UP], among=relations[AMONG])
+    assert found(search.gates) == PLANTED
+    assert search.candidates > len(search.gates)
+    assert search.by_chance == 0
+    # At an agreement that anything has, shuffled tables have the form of a gate as well.
+    loose = search_gates(stream, relations[UP], settings=GateSettings(agreement=0.01, least_sufficiency=0.2, support=2))
+    assert loose.by_chance > 0
+    others = planted(seed=5)
+    again = recounted(given({"up": others[0], "down": others[1]}), relations[UP], search.gates)
+    for gate, (table, precision, recall) in zip(search.gates, again, strict=True):
+        assert (precision, recall) == (1, 1)
+        ups, downs = others[0][..., list(gate.inputs)] > 0, others[1][..., gate.output] > 0
+        code = (ups * 2 ** np.arange(len(gate.inputs))).sum(-1)
+        assert sum(map(sum, table.counts)) == code.size
+        for pattern in range(4):
+            assert (pattern in gate.patterns) == (downs[code == pattern].mean() > 0.5)
+            assert table.counts[pattern][1] == (downs & (code == pattern)).sum()
+    silent = recounted(given({"up": up * 0, "down": down * 0}), relations[UP], search.gates[:1])
+    assert np.isnan(silent[0][1:]).any()
 
 
 def test_requests_that_cannot_be_meant_are_refused():

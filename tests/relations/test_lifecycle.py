@@ -15,10 +15,15 @@ from gossamer.relations import (
     SitePair,
     adjacent,
     error_share,
+    error_shares,
     lifecycle,
+    load_error_share,
     matched,
+    maxima,
     relate,
     sankey,
+    save_error_share,
+    save_relation,
     sources_of,
     threshold_sweep,
 )
@@ -150,6 +155,27 @@ def test_a_feature_that_the_next_dictionary_lacks_is_lost_in_its_error(tiny_gpt2
     for one, said in ((SitePair("resid_post.0", "x"), "'x'"),):
         with pytest.raises(UsageError, match=said):
             error_share(stream, one)
+
+
+def test_error_shares_of_all_pairs_are_those_of_each(tiny_gpt2, tokens, tmp_path):  # noqa: F811
+    from gossamer.model import Site
+
+    sites = [Site("resid_post", layer) for layer in range(3)]
+    stream = ModelLatents(
+        sources_of(tiny_gpt2, {site: dictionary(site, 20, seed) for seed, site in enumerate(sites)}), tokens
+    )
+    pairs = [*adjacent(stream.widths), *adjacent(stream.widths, 1)]
+    found = error_shares(stream, pairs, tops=maxima(stream))
+    for pair in pairs:
+        alone = error_share(stream, pair)
+        assert (found[pair].tokens == alone.tokens).all()
+        assert alone.tokens.any()
+        np.testing.assert_allclose(found[pair].projection, alone.projection, rtol=1e-5, atol=1e-6)
+    path = save_error_share(found[pairs[0]], tmp_path / "one.error.safetensors")
+    for name in ("tokens", "activation", "projection"):
+        assert (getattr(load_error_share(path), name) == getattr(found[pairs[0]], name)).all()
+    with pytest.raises(UsageError, match="an error share"):
+        load_error_share(save_relation(relate(stream, pairs[:1], null=False)[pairs[0]], tmp_path / "other"))
 
 
 def test_lost_features_are_gone_ones_whose_share_is_large(relation):

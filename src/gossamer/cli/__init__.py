@@ -19,6 +19,7 @@ from gossamer.cli.prompts import tasks
 from gossamer.cli.relating import lifecycle, relate
 from gossamer.cli.rerunning import evaluate_circuit, report
 from gossamer.cli.storing import store
+from gossamer.cli.studying_relations import study_relations
 from gossamer.cli.toys import toys
 from gossamer.cli.tracing import trace
 from gossamer.cli.training import train
@@ -81,6 +82,7 @@ _COMMANDS = (
     pursuit,
     relate,
     lifecycle,
+    study_relations,
     toys,
 )
 for command in _COMMANDS:

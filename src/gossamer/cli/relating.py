@@ -1,6 +1,5 @@
 """`gossamer relate` and `gossamer lifecycle`: which features belong together across layers."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +9,9 @@ from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, out, print_json
 from gossamer.display import plural
 from gossamer.errors import UsageError
+
+# As gossamer.relations.communities has them, which takes seconds to import.
+_METHODS = ("leiden", "cpm", "louvain", "components")
 
 PairNames = Annotated[
     list[str] | None,
@@ -47,6 +49,15 @@ def relate(
         float | None, typer.Option(help="Of the graph's edges; default: where 5 % are expected by chance.")
     ] = None,
     gates: Annotated[bool, typer.Option("--gates", help="Look for AND, OR, XOR and AND NOT as well.")] = False,
+    communities: Annotated[
+        str | None, typer.Option(help="Of the graph: leiden, cpm (Leiden, constant Potts), louvain or components.")
+    ] = None,
+    errors: Annotated[
+        bool, typer.Option("--errors", help="Measure what the next dictionaries' errors hold, for `lifecycle`.")
+    ] = False,
+    ablate: Annotated[
+        bool, typer.Option("--ablate", help="Ablate upstream latents: which measure predicts what happens?")
+    ] = False,
     null: Annotated[bool, typer.Option("--null/--no-null", help="Count shuffled documents beside.")] = True,
     block_rows: Annotated[int, typer.Option(help="Rows counted and saved together.")] = 128,
     engine: options.Engine = None,
@@ -61,14 +72,18 @@ def relate(
     """Count which latents of several sites are active together, all pairs of sites in one pass of a text.
 
     Writes a file a pair, and graph.json (node-link), graph.graphml and graph.parquet of the pairs above the threshold;
-    with --gates also gates.md, with truth tables. The command can be stopped at any moment and goes on where it
-    stopped, to the same files.
+    with --gates also gates.md, with truth tables; with --communities communities.md; with --ablate effects.md. The
+    command can be stopped at any moment and goes on where it stopped, to the same files.
+
+    All of it for a chain of sites, with what held-out text says, is one command: gossamer study-relations.
     """
     facts = early.dictionary_facts(fact)
     early.require_texts([text])
     early.engine_address(engine, workers)
     if threshold is None and not null:
         raise UsageError("--threshold: a number expected with --no-null, as nothing calibrates it; give one")
+    if communities is not None:
+        inputs.choice("--communities", communities, _METHODS)
 
     from gossamer.activations import DocumentRows, RowConfig, read_texts
     from gossamer.activations.text import bos_id
@@ -92,30 +107,53 @@ def relate(
         chosen = threshold
         if chosen is None:
             chosen = max(max(one.edge_threshold(measure) for one in relations.values()), 1e-6)
-        graph = _graph(relations, measure, chosen, output, f"{measure} of {network.title} on {text.name}")
+        title = f"{measure} of {network.title} on {text.name}"
+        graph, groups = _graph(relations, measure, chosen, output, title, communities)
         count = _gates(stream, relations, active, output) if gates else None
+        if errors:
+            _errors(stream, relations, output)
+        spearman = _ablations(stream, relations, output, seed) if ablate else None
     said = {"tokens": next(iter(relations.values())).tokens, "measure": measure, "threshold": chosen}
     said |= {"nodes": len(graph), "edges": len(graph.heads), "gates": count}
+    said |= {"communities": None if groups is None else len(groups.sizes), "spearman": spearman}
     if as_json:
         print_json(said)
-        return
+    else:
+        _tell(said, relations, groups, output)
+
+
+def _tell(said: dict[str, Any], relations: Any, groups: Any, output: Path) -> None:
     for one, relation in relations.items():
         out.print(f"{one}: {len(relation.kept):,} pairs kept over {relation.tokens:,} tokens")
-    edges, found_gates = plural(len(graph.heads), "edge"), "" if count is None else f", {plural(count, 'gate')}"
-    out.print(f"{plural(len(graph), 'feature')} and {edges} with {measure} from {chosen:.3f}{found_gates}")
+    found = [f"{plural(said['nodes'], 'feature')} and {plural(said['edges'], 'edge')}"]
+    found[0] += f" with {said['measure']} from {said['threshold']:.3f}"
+    found += [] if said["gates"] is None else [plural(said["gates"], "gate")]
+    if groups is not None:
+        found.append(f"{plural(len(groups.sizes), 'community', 'communities')} of stability {groups.stability:.2f}")
+    out.print(", ".join(found))
+    for name, value in (said["spearman"] or {}).items():
+        out.print(f"Spearman's correlation of {name} and the effect of ablating: {value:.2f}")
     out.print(f"wrote {output}", soft_wrap=True)
 
 
-def _graph(relations: Any, measure: str, threshold: float, folder: Path, description: str) -> Any:
-    """The graph of the pairs above the threshold, written in its three formats."""
-    from gossamer.relations import RelationGraph
+def _graph(
+    relations: Any, measure: str, threshold: float, folder: Path, description: str, method: str | None
+) -> tuple[Any, Any]:
+    """The graph of the pairs above the threshold, written in its three formats, and its communities if asked for."""
+    from gossamer import files
+    from gossamer.relations import CommunitySettings, RelationGraph, find_communities
     from gossamer.relations.graph_files import write_graphml, write_node_link, write_parquet
+    from gossamer.report.relations import communities_table
 
     graph = RelationGraph.of(list(relations.values()), measure, threshold)
-    write_node_link(graph, folder / "graph.json", description=description)
+    found = None if method is None else find_communities(graph, CommunitySettings(method))
+    labels = None if found is None else found.labels
+    write_node_link(graph, folder / "graph.json", description=description, communities=labels)
     write_graphml(graph, folder / "graph.graphml")
     write_parquet(graph, folder / "graph.parquet")
-    return graph
+    if found is not None:
+        files.write_text(folder / "communities.md", communities_table(graph, found))
+    return graph, found
 
 
 def _pair(text: str, sources: Any) -> Any:
@@ -130,12 +168,42 @@ def _pair(text: str, sources: Any) -> Any:
 def _gates(stream: Any, relations: Any, active: Any, folder: Path) -> int:
     from gossamer import files
     from gossamer.relations import find_gates
+    from gossamer.relations.gates import company_of
     from gossamer.report.relations import gates_table
 
-    found = {pair: find_gates(stream, relation, active=active) for pair, relation in relations.items()}
+    among = company_of(stream, relations, active)
+    found = {
+        pair: find_gates(stream.only(pair), relation, among=among[pair.upstream], active=active)
+        for pair, relation in relations.items()
+    }
     text = "\n".join(f"## {pair}\n\n{gates_table(gates)}" for pair, gates in found.items())
     files.write_text(folder / "gates.md", text)
     return sum(map(len, found.values()))
+
+
+def _errors(stream: Any, relations: Any, folder: Path) -> None:
+    from gossamer.relations.error_share import error_shares
+    from gossamer.relations.saved import ERROR_TAIL, neighbours_of, pair_path, save_error_share
+
+    for pair, share in error_shares(stream, neighbours_of(relations)).items():
+        save_error_share(share, pair_path(folder, pair, ERROR_TAIL))
+
+
+def _ablations(stream: Any, relations: Any, folder: Path, seed: int) -> dict[str, float]:
+    """Spearman's correlation of each measure with the effects, over all pairs of sites; and effects.md."""
+    from gossamer import files
+    from gossamer.relations import CausalSettings, ablation_check, joint_agreement
+    from gossamer.report.relations import agreement_table
+
+    settings = CausalSettings(seed=seed)
+    checks = [
+        (one, ablation_check(stream.only(pair), one, list(one.forward), settings)) for pair, one in relations.items()
+    ]
+    shared = [name for name in checks[0][1].drawn if all(name in check.drawn for _, check in checks)]
+    joint = [joint_agreement(checks, name, settings) for name in shared]
+    text = "\n".join(f"## {one.pair}\n\n{agreement_table(list(check.agreement.values()))}" for one, check in checks)
+    files.write_text(folder / "effects.md", f"## All pairs\n\n{agreement_table(joint)}\n{text}")
+    return {one.measure: one.spearman for one in joint}
 
 
 def lifecycle(
@@ -150,21 +218,21 @@ def lifecycle(
 ) -> None:
     """Say which features are passed on, new, gone, dead and too rare between sites, from relations that were counted.
 
-    Writes lifecycle.md, sankey.png and sweep.png (and .svg) beside them. The pairs must make a chain.
+    Writes lifecycle.md, sankey.png and sweep.png (and .svg) beside them. Each site goes on to the next one that it was
+    related to, which must make a chain. After `gossamer relate --errors`, features that are lost in an error are told.
     """
-    from gossamer.relations import LifecycleSettings
+    from gossamer.relations import LifecycleSettings, load_error_share, load_folder, neighbours_of
     from gossamer.relations import lifecycle as lifecycle_of
-    from gossamer.relations.saved import TAIL
-    from gossamer.relations.storage import load_relation
+    from gossamer.relations.saved import ERROR_TAIL, pair_path
     from gossamer.report.relations import lifecycle_table, write_lifecycle
 
     settings = LifecycleSettings(measure, threshold, matching)
-    paths = sorted(folder.glob(f"*{TAIL}"))
-    if not paths:
-        raise UsageError(f"{folder}: relations expected, found none; make them with 'gossamer relate'")
-    relations = _in_order([load_relation(path) for path in paths])
-    chain = [lifecycle_of(one, settings) for one in relations]
-    named = {str(one.pair): one for one in relations}
+    relations = load_folder(folder)
+    pairs = neighbours_of(relations)
+    paths = {pair: pair_path(folder, pair, ERROR_TAIL) for pair in pairs}
+    errors = {pair: load_error_share(path) for pair, path in paths.items() if path.is_file()}
+    chain = [lifecycle_of(relations[pair], settings, errors.get(pair)) for pair in pairs]
+    named = {str(pair): relations[pair] for pair in pairs}
     picture = write_lifecycle(named, chain, folder, [measure])
     if as_json:
         sides = ("upstream", "downstream")
@@ -172,10 +240,3 @@ def lifecycle(
         return
     out.print(lifecycle_table(chain))
     out.print(f"wrote {picture} with sweep.png and lifecycle.md", soft_wrap=True)
-
-
-def _in_order(relations: Sequence[Any]) -> list[Any]:
-    """From the first site on, each pair after the one that ends where it begins."""
-    from gossamer.model import Site
-
-    return sorted(relations, key=lambda one: [Site.parse(name.partition("@")[0]) for name in one.pair])

@@ -7,7 +7,6 @@ from functools import partial
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import spearmanr  # type: ignore[import-untyped]
 from torch import Tensor
 
 from gossamer.batching import in_batches
@@ -19,6 +18,9 @@ from gossamer.relations.latents import LatentSource, ModelLatents
 from gossamer.relations.measures import Floats, Ints
 from gossamer.relations.relation import RelatedPairs, Relation
 from gossamer.replacement import ReplacementModel
+
+# A change of the downstream latent below this share of its largest activation is next to nothing.
+_STILL = 0.01
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class RankAgreement:
         spearman: of the measure and the normalised effect; NaN where either is constant.
         low, high: its 95 % interval, from bootstrap samples of upstream latents with all their pairs.
         edges: bounds of the bins; `counts`: pairs of each; `means`, `medians`: of their normalised effects (NaN: none).
+        quartiles: the middle half of the effects of each bin (NaN: none).
+        still: share of each bin's effects below 0.01 either way: nothing happens (NaN: none).
     """
 
     measure: str
@@ -69,6 +73,8 @@ class RankAgreement:
     counts: tuple[int, ...]
     means: tuple[float, ...]
     medians: tuple[float, ...]
+    quartiles: tuple[tuple[float, float], ...]
+    still: tuple[float, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +145,28 @@ def ablation_check(
         for measure, own in places.items()
     }
     return AblationCheck(pairs, effect, np.where(tokens > 0, absolute, np.nan), tokens, places, agreement)
+
+
+def joint_agreement(
+    checks: Sequence[tuple[Relation, AblationCheck]], measure: str, settings: CausalSettings | None = None
+) -> RankAgreement:
+    """How well a measure ranks the drawn pairs of several checks together; bins, interval and all.
+
+    Raises:
+        UsageError: no check, or one that drew nothing by this measure.
+    """
+    if not checks or any(measure not in check.drawn for _, check in checks):
+        known = ", ".join(dict.fromkeys(name for _, check in checks for name in check.drawn))
+        raise UsageError(f"agreement: a measure that every check drew by expected ({known}), found {measure!r}")
+    values, effect, upstream = [], [], []
+    for place, (relation, check) in enumerate(checks):
+        own = check.drawn[measure]
+        values.append(relation.values(measure, check.pairs)[own])
+        effect.append(check.effect[own])
+        # Latents of two sites are different ones, whatever their numbers.
+        upstream.append(check.pairs.i[own] * len(checks) + place)
+    joined = (np.concatenate(one) for one in (values, effect))
+    return _agreement(measure, *joined, np.concatenate(upstream), settings or CausalSettings())
 
 
 def _edges(values: Floats, bins: int) -> Floats:
@@ -226,12 +254,18 @@ def _agreement(measure: str, values: Floats, effect: Floats, upstream: Ints, set
     samples = [_spearman(values[own], effect[own]) for own in _resampled(upstream, settings.resamples, draw)]
     finite = [one for one in samples if not np.isnan(one)]
     low, high = np.quantile(finite, [0.025, 0.975]).tolist() if finite else (float("nan"), float("nan"))
-    means, medians = ([float(of(one)) if len(one) else float("nan") for one in groups] for of in (np.mean, np.median))
-    counts = tuple(map(len, groups))
-    spearman = _spearman(values, effect)
-    return RankAgreement(
-        measure, len(values), spearman, low, high, tuple(edges.tolist()), counts, tuple(means), tuple(medians)
-    )
+    summaries = [_summary(one) for one in groups]
+    means, medians, quartiles, still = (tuple(one[part] for one in summaries) for part in range(4))
+    facts = (tuple(edges.tolist()), tuple(map(len, groups)), means, medians, quartiles, still)
+    return RankAgreement(measure, len(values), _spearman(values, effect), low, high, *facts)
+
+
+def _summary(effects: Floats) -> tuple[float, float, tuple[float, float], float]:
+    """Mean, median, quartiles, and the share of effects that are next to nothing."""
+    if not len(effects):
+        return (float("nan"), float("nan"), (float("nan"), float("nan")), float("nan"))
+    low, middle, high = np.quantile(effects, [0.25, 0.5, 0.75]).tolist()
+    return float(effects.mean()), middle, (low, high), float((np.abs(effects) < _STILL).mean())
 
 
 def _resampled(groups: Ints, count: int, draw: np.random.Generator) -> Iterator[NDArray[np.int64]]:
@@ -245,4 +279,13 @@ def _resampled(groups: Ints, count: int, draw: np.random.Generator) -> Iterator[
 def _spearman(one: Floats, other: Floats) -> float:
     if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
         return float("nan")
-    return float(spearmanr(one, other).statistic)
+    ranks = [_ranks(values) for values in (one, other)]
+    centred = [own - own.mean() for own in ranks]
+    return float(centred[0] @ centred[1] / np.sqrt((centred[0] @ centred[0]) * (centred[1] @ centred[1])))
+
+
+def _ranks(values: Floats) -> Floats:
+    """From 1; equal values share the mean of their ranks."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Floats = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return ranks

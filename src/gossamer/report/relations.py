@@ -3,8 +3,13 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from gossamer import files
+from gossamer.relations.causal import RankAgreement
+from gossamer.relations.communities import Communities
 from gossamer.relations.gates import Gate
+from gossamer.relations.graph import RelationGraph
 from gossamer.relations.lifecycle import DEAD, RARE, Lifecycle, sankey, threshold_sweep
 from gossamer.relations.relation import Relation
 from gossamer.report import style
@@ -36,6 +41,28 @@ def gates_table(gates: Sequence[Gate]) -> str:
         inputs = ", ".join(f"not {one}" if one == gate.negated else str(one) for one in gate.inputs)
         numbers = [f"{gate.precision:.3f}", f"{gate.recall:.3f}", f"{gate.gain:.3g}", f"{gate.q_value:.2g}"]
         rows.append([gate.kind, inputs, str(gate.output), *numbers, "; ".join(cells)])
+    return table(rows) + "\n"
+
+
+def communities_table(graph: RelationGraph, found: Communities, count: int = 50) -> str:
+    """The first `count` communities: how many latents each has, of which dictionaries, and the first of them."""
+    rows = [["community", "latents", "dictionaries", "latents with the most edges"]]
+    degrees = np.bincount(np.r_[graph.heads, graph.tails], minlength=len(graph))
+    for community, size in enumerate(found.sizes[:count].tolist()):
+        members = found.members(community)
+        ranked = members[np.argsort(-degrees[members], kind="stable")][:8]
+        named = ", ".join(graph.names[source] for source in np.unique(graph.sources[members]).tolist())
+        rows.append([str(community), f"{size:,}", named, ", ".join(graph.ids[node] for node in ranked.tolist())])
+    said = f"{found}: modularity {found.quality:.3f}, {int((found.sizes == 1).sum()):,} of one latent.\n\n"
+    return said + table(rows) + "\n"
+
+
+def agreement_table(found: Sequence[RankAgreement]) -> str:
+    """How well each measure ranks pairs by what ablating does, the best first; effects by bins, low to high."""
+    rows = [["measure", "pairs", "Spearman", "95 % interval", "mean effect by bin", "median"]]
+    for one in sorted(found, key=lambda one: -one.spearman if one.spearman == one.spearman else 2.0):
+        bins = (" ".join(f"{value:.3f}" for value in values) for values in (one.means, one.medians))
+        rows.append([one.measure, str(one.pairs), f"{one.spearman:.2f}", f"{one.low:.2f} to {one.high:.2f}", *bins])
     return table(rows) + "\n"
 
 

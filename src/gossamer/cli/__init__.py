@@ -17,6 +17,7 @@ from gossamer.cli.ioi import ioi
 from gossamer.cli.printing import err, fail, first_word, out, spoken_warnings
 from gossamer.cli.prompts import tasks
 from gossamer.cli.relating import lifecycle, relate
+from gossamer.cli.relations_page import relations
 from gossamer.cli.rerunning import evaluate_circuit, report
 from gossamer.cli.storing import store
 from gossamer.cli.studying_relations import study_relations
@@ -82,6 +83,7 @@ _COMMANDS = (
     pursuit,
     relate,
     lifecycle,
+    relations,
     study_relations,
     toys,
 )

@@ -72,8 +72,8 @@ def relate(
     """Count which latents of several sites are active together, all pairs of sites in one pass of a text.
 
     Writes a file a pair, and graph.json (node-link), graph.graphml and graph.parquet of the pairs above the threshold;
-    with --gates also gates.md, with truth tables; with --communities communities.md; with --ablate effects.md. The
-    command can be stopped at any moment and goes on where it stopped, to the same files.
+    with --gates also gates.json and gates.md, with truth tables; with --communities communities.md; with --ablate
+    effects.md. The command can be stopped at any moment and goes on where it stopped, to the same files.
 
     All of it for a chain of sites, with what held-out text says, is one command: gossamer study-relations.
     """
@@ -167,7 +167,7 @@ def _pair(text: str, sources: Any) -> Any:
 
 def _gates(stream: Any, relations: Any, active: Any, folder: Path) -> int:
     from gossamer import files
-    from gossamer.relations import find_gates
+    from gossamer.relations import find_gates, write_gates
     from gossamer.relations.gates import company_of
     from gossamer.report.relations import gates_table
 
@@ -178,6 +178,7 @@ def _gates(stream: Any, relations: Any, active: Any, folder: Path) -> int:
     }
     text = "\n".join(f"## {pair}\n\n{gates_table(gates)}" for pair, gates in found.items())
     files.write_text(folder / "gates.md", text)
+    write_gates(found, folder / "gates.json")
     return sum(map(len, found.values()))
 
 

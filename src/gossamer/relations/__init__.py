@@ -57,7 +57,15 @@ from gossamer.relations.storage import load_relation, save_relation
 from gossamer.relations.study import relation_study
 from gossamer.relations.study_data import RelationStudyOptions
 from gossamer.relations.study_results import RelationStudy
-from gossamer.relations.summary import Describe, described, from_cards, lifecycles_of, relations_data
+from gossamer.relations.summary import (
+    Describe,
+    described,
+    from_cards,
+    from_words,
+    lifecycles_of,
+    of_study,
+    relations_data,
+)
 from gossamer.relations.truth_tables import TruthTable, truth_tables
 from gossamer.relations.words import fired_on
 
@@ -110,6 +118,7 @@ __all__ = [
     "fired_on",
     "fisher_z",
     "from_cards",
+    "from_words",
     "joint_agreement",
     "lifecycle",
     "lifecycles_of",
@@ -119,6 +128,7 @@ __all__ = [
     "matched",
     "maxima",
     "neighbours_of",
+    "of_study",
     "prompt_latents",
     "read_gates",
     "read_graphml",

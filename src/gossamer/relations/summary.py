@@ -38,6 +38,7 @@ from gossamer.relations.relations_data import (
     SourceFacts,
     SweepCurve,
 )
+from gossamer.relations.study_results import RelationStudy
 from gossamer.results.column import Column
 
 # Asked for latents of a dictionary, by its name, what is known of them; it need not know all.
@@ -177,6 +178,39 @@ def from_cards(cards: Mapping[str, Mapping[int, FeatureCard]]) -> Describe:
         }
 
     return describe
+
+
+def from_words(words: Mapping[str, Sequence[Sequence[str]]]) -> Describe:
+    """Words of all latents of each dictionary, such as those they fire on (:func:`fired_on`)."""
+
+    def describe(name: str, latents: Sequence[int]) -> dict[int, LatentFacts]:
+        return {latent: LatentFacts(tuple(words[name][latent])) for latent in latents}
+
+    return describe
+
+
+def of_study(
+    study: RelationStudy, relations: Mapping[SitePair, Relation]
+) -> tuple[dict[SitePair, list[Gate]] | None, dict[SitePair, AblationCheck] | None]:
+    """The gates and the ablations that a study found, as :func:`relations_data` takes them; None of parts not done.
+
+    Args:
+        relations: of the study's folder (:func:`load_folder`).
+    """
+    gates: dict[SitePair, list[Gate]] = {SitePair(one.upstream, one.downstream): [] for one in study.found.searches}
+    for one in study.found.gates:
+        gates[SitePair(one.upstream, one.downstream)].append(one.gate)
+    checks = {}
+    for found in study.found.ablations:
+        relation = relations[SitePair(found.upstream, found.downstream)]
+        # Only kept pairs are ablated; these are sorted by i and then j.
+        width = len(relation.downstream.active)
+        wanted = np.array(found.i, np.int64) * width + np.array(found.j, np.int64)
+        pairs = relation.kept[np.searchsorted(relation.kept.i * width + relation.kept.j, wanted)]
+        drawn = {name: np.array(own, np.int64) for name, own in found.drawn.items()}
+        numbers = (np.array(found.effect), np.array(found.absolute), np.array(found.tokens, np.int64))
+        checks[relation.pair] = AblationCheck(pairs, *numbers, drawn, {one.measure: one for one in found.agreement})
+    return gates if "gates" in study.parts else None, checks if "causal" in study.parts else None
 
 
 def _widths(relations: Sequence[Relation]) -> dict[str, int]:

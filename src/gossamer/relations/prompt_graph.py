@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gossamer.errors import UsageError
 from gossamer.relations.graph import RelationGraph
@@ -47,7 +48,10 @@ def prompt_graph(
     dictionary, latent = keys // _WIDTH, keys % _WIDTH
     own = [latent[dictionary == place] for place in range(len(names))]
     nodes = [np.concatenate([of[name][one] for name, one in zip(names, own, strict=True)]) for of in (active, kept)]
-    edges = _edges(ahead, names, keys, limits)
+    together = np.zeros((len(facts), len(keys)), bool)
+    for row, one in zip(together, facts, strict=True):
+        row[one.node.values] = True
+    edges = _edges(ahead, names, keys, together, limits)
     graph = PromptGraph(
         dictionary=Column.of(dictionary, "uint16"),
         latent=Column.of(latent, "int32"),
@@ -133,8 +137,18 @@ class _Edges(NamedTuple):
     left_out: int
 
 
-def _edges(relations: Sequence[Relation], names: Sequence[str], keys: Ints, limits: RelationLimits) -> _Edges:
-    """Kept pairs between nodes, the strongest by the first measure."""
+def _edges(
+    relations: Sequence[Relation],
+    names: Sequence[str],
+    keys: Ints,
+    together: NDArray[np.bool_],
+    limits: RelationLimits,
+) -> _Edges:
+    """Kept pairs between nodes that one prompt lights up; of too many, those that rank highest by any measure.
+
+    Args:
+        together: whether each prompt lights each node up.
+    """
     measures = list(dict.fromkeys(name for one in relations for name in one.forward))
     found = [_between(one, [names.index(name) * _WIDTH for name in one.pair], keys, measures) for one in relations]
     numbers = np.concatenate([np.zeros((5, 0), np.int64), *(one.numbers for one in found)], axis=1)
@@ -142,10 +156,15 @@ def _edges(relations: Sequence[Relation], names: Sequence[str], keys: Ints, limi
         {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]} if parts else {}
         for parts in ([one.values for one in found], [one.intervals for one in found])
     )
-    first = next(iter(values.values()), np.zeros(0))
-    chosen = np.sort(np.argsort(-first, kind="stable")[: limits.edges])
+    chosen = np.flatnonzero((together[:, numbers[0]] & together[:, numbers[1]]).any(axis=0))
+    left_out = max(len(chosen) - limits.edges, 0)
+    if left_out:
+        # NaN ranks last.
+        ranks = [np.argsort(np.argsort(-one[chosen], kind="stable"), kind="stable") for one in values.values()]
+        best = np.argsort(np.min(ranks, axis=0), kind="stable")[: limits.edges]
+        chosen = chosen[np.sort(best)]
     values, intervals = ({name: one[..., chosen] for name, one in part.items()} for part in (values, intervals))
-    return _Edges(numbers[:, chosen], values, intervals, len(first) - len(chosen))
+    return _Edges(numbers[:, chosen], values, intervals, left_out)
 
 
 def _between(relation: Relation, ends: Sequence[int], keys: Ints, measures: Sequence[str]) -> _Edges:

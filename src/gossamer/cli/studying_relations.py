@@ -29,8 +29,11 @@ def study_relations(
     text_key: options.TextKey = "text",
     fact: options.Facts = None,
     allow_other_model: options.AllowOtherModel = False,
-    rows: Annotated[int, typer.Option(help="Texts to read, from the first.")] = 2048,
-    context: Annotated[int, typer.Option(help="Tokens of a row; longer texts become several.")] = 128,
+    rows: options.Rows = 2048,
+    context: Annotated[
+        int,
+        typer.Option(help="Tokens of a row; longer texts become several.", callback=early.from_least("--context", 8)),
+    ] = 128,
     absolute: Annotated[float, typer.Option(help="Activation above which a latent is active.")] = 0.0,
     relative: Annotated[float, typer.Option(help="The same as a share of its largest, for a pass more.")] = 0.0,
     top: Annotated[int, typer.Option(help="Partners kept of each latent, each way, by each measure.")] = 8,
@@ -79,7 +82,7 @@ def study_relations(
         per_bin=per_bin,
         seed=seed,
     )
-    counted = [line for file in text for line in read_texts(file, text_key)][: inputs.at_least("--rows", rows, 1)]
+    counted = [line for file in text for line in read_texts(file, text_key)][:rows]
     others = [line for file in held_out for line in read_texts(file, text_key)]
     parts = tuple(PARTS) if only is None else tuple(inputs.words(only))
     network = inputs.language_model(model, device, dtype, family)

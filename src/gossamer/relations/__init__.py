@@ -11,6 +11,8 @@ from gossamer.relations.communities import (
 )
 from gossamer.relations.counting import CoActivation, SitePair, maxima
 from gossamer.relations.error_share import ErrorShare, error_share, error_shares
+from gossamer.relations.explanations import stored_explanations, tfidf_vectors, with_explanations
+from gossamer.relations.gate_ablation import AblatedPattern, GateCheck, check_gates
 from gossamer.relations.gate_files import read_gates, write_gates
 from gossamer.relations.gates import (
     Gate,
@@ -41,7 +43,16 @@ from gossamer.relations.lifecycle import (
     sankey,
     threshold_sweep,
 )
-from gossamer.relations.measures import DECODER_COSINE, MEASURES, PairCounts, fisher_z, support_needed, wilson
+from gossamer.relations.measures import (
+    DECODER_COSINE,
+    EXPLANATION_COSINE,
+    MEASURES,
+    PairCounts,
+    fisher_z,
+    support_needed,
+    wilson,
+)
+from gossamer.relations.neighbours import RelatedCards, related_neighbours
 from gossamer.relations.prompt_latents import PromptLatents, prompt_latents
 from gossamer.relations.relate import ActiveAbove, adjacent, relate
 from gossamer.relations.relation import BestPartner, Keep, RelatedPairs, Relation
@@ -71,7 +82,9 @@ from gossamer.relations.words import fired_on
 
 __all__ = [
     "DECODER_COSINE",
+    "EXPLANATION_COSINE",
     "MEASURES",
+    "AblatedPattern",
     "AblationCheck",
     "ActiveAbove",
     "BestPartner",
@@ -82,6 +95,7 @@ __all__ = [
     "Describe",
     "ErrorShare",
     "Gate",
+    "GateCheck",
     "GateSearch",
     "GateSettings",
     "GivenLatents",
@@ -95,6 +109,7 @@ __all__ = [
     "PairCounts",
     "PromptLatents",
     "RankAgreement",
+    "RelatedCards",
     "RelatedPairs",
     "Relation",
     "RelationGraph",
@@ -109,6 +124,7 @@ __all__ = [
     "ablation_check",
     "adjacent",
     "adjusted_rand",
+    "check_gates",
     "community_words",
     "described",
     "error_share",
@@ -137,6 +153,7 @@ __all__ = [
     "recounted",
     "relate",
     "relate_in_folder",
+    "related_neighbours",
     "relation_study",
     "relations_data",
     "reversed_pair",
@@ -146,10 +163,13 @@ __all__ = [
     "save_relation",
     "search_gates",
     "sources_of",
+    "stored_explanations",
     "support_needed",
+    "tfidf_vectors",
     "threshold_sweep",
     "truth_tables",
     "wilson",
+    "with_explanations",
     "write_gates",
     "write_graphml",
     "write_node_link",

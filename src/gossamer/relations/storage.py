@@ -62,10 +62,12 @@ def save_relation(relation: Relation, path: str | Path) -> Path:
     arrays = _arrays(relation, "real")
     if relation.null is not None:
         arrays |= _arrays(relation.null, "null")
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(one)) for name, one in arrays.items()}
+    # Copies: of a dictionary with itself both sides are the same arrays, which safetensors does not write twice.
+    tensors = {name: torch.from_numpy(np.array(one)) for name, one in arrays.items()}
     tokens = (relation.tokens, None if relation.null is None else relation.null.tokens)
     facts = RelationFacts(relation.pair, relation.keep, tokens, _sha256(tensors), relation.provenance)
-    write_tensors(Path(path), tensors, {"format": FORMAT.tag, "relation": json.dumps(FORMAT.encode(facts))})
+    # One entry: of several, safetensors writes now one first and now another.
+    write_tensors(Path(path), tensors, {"relation": json.dumps(FORMAT.encode(facts))})
     return Path(path)
 
 
@@ -99,7 +101,8 @@ def load_relation(path: str | Path) -> Relation:
     """
     said, tensors = read_tensors(path, "relation")
     body = parse_json(said.get("relation", "{}"), str(path))
-    facts = FORMAT.decode({**body, "format": said.get("format")} if isinstance(body, dict) else body, path)
+    # Version 1 has its format beside the facts.
+    facts = FORMAT.decode({"format": said.get("format"), **body} if isinstance(body, dict) else body, path)
     if facts.tensors is not None and facts.tensors != _sha256(tensors):
         raise GossamerError(
             f"{path}: a relation whose checksum matches its tensors expected, found others; it was changed or damaged: "

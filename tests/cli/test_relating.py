@@ -11,6 +11,7 @@ from gossamer.model import LanguageModel, Site
 from gossamer.relations import (
     Keep,
     ModelLatents,
+    RelationsData,
     RelationStudy,
     SitePair,
     load_relation,
@@ -70,6 +71,31 @@ def test_relations_then_lifecycle(gossamer, inputs, tmp_path):
             passed = (one.forward[measure].value >= 0.4) & (one.upstream.active >= 10)
             assert counts[str(one.pair)]["upstream"]["passed on"] == passed.sum()
     assert {"sankey.png", "sweep.png", "lifecycle.md"} <= {path.name for path in out.iterdir()}
+    # The page, from what is there already, and with the model.
+    for more, prompts in (((), 0), (("--model", *inputs[:1], *inputs[3:], "-p", "Mary went to the store"), 1)):
+        page = tmp_path / f"{prompts}.html"
+        ran = gossamer("relations", out, "--out", page, *more, "--json")
+        assert ran.code == 0, ran.err
+        data = RelationsData.load(page.with_suffix(".json"))
+        assert len(data.prompts) == prompts
+        assert [pair.kept for pair in data.pairs] == [len(one.kept) for one in relations]
+        assert data.communities[0].edges == edges
+        assert (sum(one.found for one in data.gates), data.effects) == (said["gates"], None)
+        assert "default-src 'none'" in page.read_text()
+    assert len(data.graph.head) > 0
+    assert all(facts.words for facts in data.latents["resid_post.1"].values())
+
+
+def test_pages_that_cannot_be_meant_are_refused(gossamer, tmp_path):
+    for more, said in (
+        (("--prompt", "a"), "--model"),
+        (("--out", "page.txt"), "ends in .html"),
+        (("--communities", "walktrap"), "walktrap"),
+        ((), "gossamer relate"),
+    ):
+        ran = gossamer("relations", tmp_path, *more)
+        assert ran.code == 2
+        assert said in ran.err.replace("\n", " ")
 
 
 def test_with_a_store_gates_and_nodes_say_what_latents_are(gossamer, inputs, tmp_path):

@@ -251,12 +251,17 @@ def test_cards_say_what_is_known():
     card = FeatureCard(
         *(Feature.parse("resid_post.0/3"), "m", 10, 1, 2.0, 0.0, 2.0, Histogram((), ())),
         promotes=((" dog", 1.0),),
-        examples=(example,),
+        examples=(example, example),
         explanation="dogs",
     )
-    found = from_cards({"resid_post.0": {3: card}})("resid_post.0", [3, 4])
+
+    class Cards:
+        def cards(self, features):
+            return {one: replace(card, feature=one) for one in features}
+
+    found = from_cards(Cards(), examples=1)("resid_post.0", [3])
     assert found == {3: LatentFacts((" dog",), "dogs", None, (example,))}
-    assert from_cards({})("resid_post.0", [3]) == {}
+    assert from_cards(Cards())("resid_post.0@seed1", [3]) == {}
 
 
 def test_requests_that_cannot_be_meant_are_refused(study, prompt):

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from gossamer.errors import UsageError
-from gossamer.features.feature_card import FeatureCard
+from gossamer.features.feature import Feature
+from gossamer.features.feature_card import CardSource
 from gossamer.features.lens import logit_lens, writes_to_stream
 from gossamer.features.links import neuronpedia_link
 from gossamer.model.site import Site
@@ -96,6 +97,10 @@ def relations_data(
     found_gates = _gates(gates, limits)
     named = _named(lit[0], found_gates, partitions, names)
     latents = {name: dict(describe(name, own)) if describe else {} for name, own in named.items() if own}
+    # A community's members are many: those alone have no examples.
+    for name, own in _named(lit[0], found_gates, (), names).items():
+        for latent in set(latents.get(name, ())) - set(own):
+            latents[name][latent] = replace(latents[name][latent], examples=())
     measures = list(dict.fromkeys(measure for one in relations for measure in one.forward))
     return RelationsData(
         model,
@@ -166,15 +171,20 @@ def described(sources: Mapping[str, LatentSource], *, words: int = 6) -> Describ
     return describe
 
 
-def from_cards(cards: Mapping[str, Mapping[int, FeatureCard]]) -> Describe:
-    """What cards say, by dictionary and latent: words, explanation, link and examples."""
+def from_cards(source: CardSource, *, examples: int = 2) -> Describe:
+    """What a store's cards say: words, explanation, link, and some examples. Of dictionaries beside a site's first one
+    (`NAME@LABEL`) it says nothing."""
 
     def describe(name: str, latents: Sequence[int]) -> dict[int, LatentFacts]:
-        own = cards.get(name, {})
-        found = {latent: own[latent] for latent in latents if latent in own}
+        if "@" in name:
+            return {}
+        site = Site.parse(name)
+        cards = source.cards([Feature(site, latent) for latent in latents])
         return {
-            latent: LatentFacts(tuple(word for word, _ in one.promotes), one.explanation, one.link, one.examples)
-            for latent, one in found.items()
+            feature.latent: LatentFacts(
+                tuple(word for word, _ in one.promotes), one.explanation, one.link, one.examples[:examples]
+            )
+            for feature, one in cards.items()
         }
 
     return describe

@@ -64,11 +64,11 @@ class Rows:
         if len(self._rows) == _HELD:
             self._pack()
 
-    def parquet(self, *, checksums: bool = False) -> bytes:
-        """All rows as a Parquet file."""
+    def parquet(self, *, group: int = _HELD, checksums: bool = False) -> bytes:
+        """All rows as a Parquet file; arguments: see :func:`parquet_bytes`."""
         self._pack()
         table = self._arrow.concat_tables(self._packed).combine_chunks()
-        return parquet_bytes(table, group=_HELD, checksums=checksums)
+        return parquet_bytes(table, group=group, checksums=checksums)
 
     def _pack(self) -> None:
         self._packed.append(self._arrow.Table.from_pylist(self._rows, self._schema))

@@ -38,6 +38,7 @@ COMMANDS = (
     "evaluate",
     "pursuit",
     "toys",
+    "relations-truth",
     "compare-recipes",
 )
 SPOOL = ("circuit", "bundled:spool", "--task", "code-index")
@@ -470,6 +471,22 @@ def test_toys_writes_a_table_and_a_picture(gossamer, tmp_path, monkeypatch):
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"results.json", "tables.md", "recovery.png"}
     assert gossamer(*asked).out.startswith("1 dictionaries; wrote ")
     assert gossamer("toys", "--seeds", 0).err == "error: --seeds: at least 1 expected, found 0\n"
+
+
+def test_relations_truth_writes_its_tables(gossamer, tmp_path, monkeypatch):
+    from gossamer.toys import relations_truth
+    from gossamer.toys.planted_relations import PlantedSettings
+
+    small = relations_truth.TruthSettings(planted=PlantedSettings(each=1, vocabulary=512, positions=16), causal_rows=2)
+    cases = [relations_truth.TruthCase("true", 1.0, 512)]
+    monkeypatch.setattr(relations_truth, "quick_truth", lambda: (small, cases))
+    asked = ("relations-truth", "--quick", "--seeds", 1, "--out", tmp_path / "out")
+    (found,) = json.loads(gossamer(*asked, "--json").out)["scored"]
+    assert found["case"] == {"dictionaries": "true", "quality": 1.0, "tokens": 512}
+    assert found["recovered"] == 1
+    assert gossamer(*asked).out.startswith("1 model scored; wrote ")
+    assert "| all gates |" in (tmp_path / "out" / "tables.md").read_text()
+    assert gossamer("relations-truth", "--seeds", 0).err == "error: --seeds: at least 1 expected, found 0\n"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from gossamer.relations import (
     ModelLatents,
     SitePair,
     adjacent,
+    fired_on,
     maxima,
     relate,
     sources_of,
@@ -79,6 +80,64 @@ def test_top_keeps_the_best_of_every_row_and_column(documents, monkeypatch):
         wanted |= {(i, j) for j in range(7) for i in np.argsort(-values[:, j], kind="stable")[:2]}
     kept = {(i, j) for i, j in zip(relation.kept.i.tolist(), relation.kept.j.tolist(), strict=True)}
     assert kept == {(i, j) for i, j in wanted if expected["c"][i, j]}
+
+
+def test_a_reversed_relation_is_that_of_the_reversed_pair(documents):
+    stream, keep = given(documents), Keep(("jaccard", "sufficiency", "necessity"), top=2, least=3)
+    found = relate(stream, [SitePair("a", "b"), SitePair("b", "a")], keep=keep)
+    turned, counted = found[SitePair("a", "b")].reversed(), found[SitePair("b", "a")]
+    assert turned.pair == counted.pair
+    for name in ("i", "j", "c", "products"):
+        np.testing.assert_allclose(getattr(turned.kept, name), getattr(counted.kept, name), rtol=1e-12)
+    for side in ("forward", "backward"):
+        for name in MEASURED:
+            values = (getattr(one, side)[name].value for one in (turned, counted))
+            np.testing.assert_allclose(*values, rtol=1e-9, atol=1e-12)
+    for name in MEASURED[:3]:
+        assert (turned.histograms[name] == counted.histograms[name]).all()
+    assert (turned.upstream.active == counted.upstream.active).all()
+
+
+def test_part_of_a_stream_has_some_dictionaries_and_rows_of_it(tiny_gpt2, tokens):
+    from gossamer.model import Site
+
+    sites = [Site("resid_post", layer) for layer in range(3)]
+    stream = ModelLatents(
+        sources_of(tiny_gpt2, {site: dictionary(site, 20, seed) for seed, site in enumerate(sites)}), tokens
+    )
+    whole, part = [], []
+    stream.map(whole.append)
+    stream.only(["resid_post.1"]).part(slice(2, 7)).map(part.append)
+    (whole,), (part,) = whole, part
+    own = (whole.rows >= 2) & (whole.rows < 7)
+    assert list(part.latents) == ["resid_post.1"]
+    assert (part.rows == whole.rows[own]).all()
+    assert (part.documents == whole.documents[own]).all()
+    assert (stream.only(["resid_post.1"]).part(slice(2, 7)).token_ids(part) == stream.token_ids(whole)[own]).all()
+    np.testing.assert_allclose(
+        part.latents["resid_post.1"].toarray(), whole.latents["resid_post.1"][own].toarray(), rtol=1e-5, atol=1e-6
+    )
+    assert list(stream.widths) == [str(site) for site in sites]
+    for asked, said in ((["resid_post.7"], "resid_post.7"), ([], "found none")):
+        with pytest.raises(UsageError, match=said):
+            stream.only(asked)
+
+
+def test_words_are_those_at_which_activation_adds_up_to_most(tiny_gpt2, tokens):
+    from gossamer.model import Site
+
+    site = Site("resid_post", 1)
+    own = dictionary(site, 20, 0)
+    stream = ModelLatents(sources_of(tiny_gpt2, {site: own}), tokens, batch_size=5)
+    found = fired_on(stream, count=2)["resid_post.1"]
+    ids, counted = stream.tokens.ids, stream.counted
+    with torch.no_grad():
+        f = own.encode_dense(tiny_gpt2.capture(stream.tokens, [site])[site])
+    for latent in range(20):
+        sums = torch.zeros(tiny_gpt2.d_vocab).index_add_(0, ids[counted], f[counted][:, latent])
+        ranked = sums.argsort(descending=True)[: min(2, int((sums > 0).sum()))]
+        assert found[latent] == tuple(tiny_gpt2.word(int(one)) for one in ranked)
+    assert any(len(one) == 2 for one in found)
 
 
 def test_results_depend_on_no_batch_and_partial_counts_merge_in_any_order(documents):
@@ -185,9 +244,9 @@ def test_requests_that_cannot_be_meant_are_refused(documents):
             build()
 
 
-def dictionary(site, n, seed, d=32):
+def dictionary(site, n, seed, d=32, **options):
     torch.manual_seed(seed)
-    made = Dictionary(DictionaryConfig(architecture="relu", d_in=d, n_latents=n, site=site))
+    made = Dictionary(DictionaryConfig(architecture="relu", d_in=d, n_latents=n, site=site, **options))
     with torch.no_grad():
         for name, parameter in made.named_parameters():
             parameter.copy_(torch.randn_like(parameter) * (0.1 if name == "W_enc" else 1.0))

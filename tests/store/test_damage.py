@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import fsspec
+import pyarrow
+import pyarrow.parquet
 import pytest
 from store_fixtures import SETTINGS, SITES, dictionaries, texts
 
@@ -146,6 +148,14 @@ def test_damaged_explanations_are_named_by_their_own_hash(build, tmp_path):
                 assert explanations.read(locate(tmp_path)) == rows
             assert path.read_bytes() == changed
         assert named > 20
+    # Files of before have neither scores nor a hash.
+    older = pyarrow.table({name: [row[name] for row in rows] for name in ("site", "latent", "text", "method")})
+    pyarrow.parquet.write_table(older, path)
+    with FeatureStore(tmp_path) as store:
+        assert store.verify() == {}
+        store.explain({feature: "again"})
+        assert store.verify() == {}
+        assert [store.card(one).explanation for one in (feature, Feature(SITES[0], 4))] == ["again", "names of boys"]
     path.write_bytes(content[:20])
     with pytest.raises(GossamerError, match="could not be read") as caught:
         FeatureStore(tmp_path)

@@ -29,6 +29,9 @@ IOI_PARTS = ("ability", "patching", "paths", "noising", "trust", "latents", "sou
 CODING_METHODS = ("encoder", "rescaled", "shifted", "top_k", "refit", "gradient", "matching", "orthogonal")
 MEASURES = ("jaccard", "sufficiency", "necessity", "mutual_information", "cosine", "pearson", "decoder_cosine")
 MATCHINGS = ("best", "hungarian", "mutual")
+EXPLAINERS = ("rule", "bills", "delphi", "np_max-act-logits", "output", "saebench")
+RULE_SCORERS = ("detection", "detection_random", "detection_hard", "fuzzing", "fuzzing_active", "simulation")
+CHAT_SCORERS = ("intruder", "saebench", "fade")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 _FACTS = ("site", "model_name", "format", "norm_scaling_factor")

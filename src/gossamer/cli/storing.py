@@ -208,10 +208,10 @@ def _card(opened: Any, feature: str, relations: Path | None) -> Any:
     parsed = Feature.parse(feature)
     if relations is None:
         return opened.card(parsed)
-    from gossamer.cli.relating import relations_in
     from gossamer.relations import RelatedCards
+    from gossamer.relations.saved import load_folder
 
-    found = relations_in(relations)
+    found = list(load_folder(relations).values())
     for one in found:
         for name, side in zip(one.pair, (one.upstream, one.downstream), strict=True):
             stored = opened.manifest.dictionaries.get(name)

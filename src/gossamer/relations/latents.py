@@ -1,6 +1,6 @@
 """The latents of several dictionaries at the same tokens, batch by batch: what relations are counted from."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -140,6 +140,26 @@ class ModelLatents:
     def widths(self) -> Mapping[str, int]:
         """Number of latents of each dictionary."""
         return {name: source.dictionary.n_latents for name, source in self.sources.items()}
+
+    def only(self, names: Iterable[str]) -> "ModelLatents":
+        """The same stream of some of its dictionaries, at the same tokens.
+
+        Raises:
+            UsageError: a dictionary that is unknown, or none.
+        """
+        wanted = list(names)
+        if not wanted or (unknown := [name for name in wanted if name not in self.sources]):
+            found = repr(unknown[0]) if wanted else "none"
+            raise UsageError(f"relations: some of {', '.join(self.sources)} expected, found {found}")
+        part = copy(self)
+        part.sources = {name: self.sources[name] for name in wanted}
+        part._first = part.sources[wanted[0]].model
+        return part
+
+    def token_ids(self, batch: LatentBatch) -> NDArray[np.int64]:
+        """The words of the model's vocabulary that stand at a batch's tokens."""
+        ids: NDArray[np.int64] = self.tokens.ids.cpu().numpy()[batch.rows - self._before, batch.positions]
+        return ids
 
     @property
     def rows(self) -> int:

@@ -105,6 +105,8 @@ MEASURES: Mapping[str, Callable[[PairCounts], Floats]] = {
     "pearson": pearson,
 }
 DECODER_COSINE = neighbours.DECODER_COSINE
+# Of what is said of latents: for sweeps of thresholds, not for edges.
+EXPLANATION_COSINE = "explanation_cosine"
 
 
 def wilson(successes: Floats | Ints, trials: Floats | Ints, z: float = Z) -> tuple[Floats, Floats]:

@@ -2,30 +2,37 @@
 
 import contextlib
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from gossamer.engine import Engine
-from gossamer.errors import GossamerError
+from gossamer.errors import GossamerError, UsageError
+from gossamer.model.site import Site
 from gossamer.progress import announce
 from gossamer.relations.blocks import BLOCK_ROWS
 from gossamer.relations.counting import SitePair
+from gossamer.relations.error_share import ErrorShare
 from gossamer.relations.latents import LatentStream
 from gossamer.relations.relate import ActiveAbove, count_settings, relate
 from gossamer.relations.relation import Keep, Relation
-from gossamer.relations.storage import load_relation, save_relation
+from gossamer.relations.storage import load_relation, read_tensors, save_relation
 from gossamer.results.record import versions
+from gossamer.tensor_files import write_tensors
 
-TAIL = ".relation.safetensors"
+TAIL, ERROR_TAIL = ".relation.safetensors", ".error.safetensors"
+_ERROR_SHARE = "gossamer.error_share.1"
 # The folder of blocks, until the relations are saved.
 BLOCKS = "blocks"
 
 
-def pair_path(folder: str | Path, pair: SitePair) -> Path:
-    """Where a folder has a pair's relation."""
-    return Path(folder) / f"{pair.upstream}-{pair.downstream}{TAIL}"
+def pair_path(folder: str | Path, pair: SitePair, tail: str = TAIL) -> Path:
+    """Where a folder has a pair's relation, or what stands beside it."""
+    return Path(folder) / f"{pair.upstream}-{pair.downstream}{tail}"
 
 
 def relate_in_folder(
@@ -75,3 +82,50 @@ def _saved(
         if all(one.keep == keep and one.provenance.get("settings") == settings for one in found.values()):
             return found
     return {}
+
+
+def save_error_share(share: ErrorShare, path: str | Path) -> Path:
+    """Write what an error holds, atomically. Returns the path. Errors: those of :func:`save_relation`."""
+    arrays = {one.name: getattr(share, one.name) for one in fields(ErrorShare)}
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(one)) for name, one in arrays.items()}
+    write_tensors(Path(path), tensors, {"format": _ERROR_SHARE})
+    return Path(path)
+
+
+def load_error_share(path: str | Path) -> ErrorShare:
+    """Read what :func:`save_error_share` wrote.
+
+    Raises:
+        UsageError: no such file, or another kind of file.
+        GossamerError: it is damaged.
+    """
+    said, tensors = read_tensors(path, "error share")
+    if said.get("format") != _ERROR_SHARE:
+        raise UsageError(f"{path}: expected an error share (format {_ERROR_SHARE!r}), found {said.get('format')!r}")
+    try:
+        return ErrorShare(*(tensors[one.name].numpy() for one in fields(ErrorShare)))
+    except KeyError as error:
+        raise GossamerError(f"{path}: expected an error share, found damage (no {error}); relate again") from error
+
+
+def load_folder(folder: str | Path) -> dict[SitePair, Relation]:
+    """All relations that were saved in a folder, in the order of their sites.
+
+    Raises:
+        UsageError: there is none.
+        GossamerError: one of them is damaged.
+    """
+    found = [load_relation(path) for path in Path(folder).glob(f"*{TAIL}")]
+    if not found:
+        raise UsageError(f"{folder}: relations expected, found none; make them with 'gossamer relate'")
+    ranked = sorted(found, key=lambda one: [Site.parse(name.partition("@")[0]) for name in one.pair])
+    return {one.pair: one for one in ranked}
+
+
+def neighbours_of(pairs: Iterable[SitePair]) -> list[SitePair]:
+    """Of pairs in the order of their sites, those from each dictionary to the next one that it was related to."""
+    found: dict[str, SitePair] = {}
+    for pair in pairs:
+        if pair.upstream != pair.downstream:
+            found.setdefault(pair.upstream, pair)
+    return list(found.values())

@@ -15,6 +15,7 @@ from torch import Tensor
 from gossamer.errors import GossamerError, UsageError
 from gossamer.files import parse_json
 from gossamer.relations.counting import SitePair
+from gossamer.relations.measures import DECODER_COSINE, MEASURES
 from gossamer.relations.relation import BestPartner, Keep, RelatedPairs, Relation
 from gossamer.relations.sums import LatentSums
 from gossamer.results import Format, Older
@@ -61,10 +62,12 @@ def save_relation(relation: Relation, path: str | Path) -> Path:
     arrays = _arrays(relation, "real")
     if relation.null is not None:
         arrays |= _arrays(relation.null, "null")
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(one)) for name, one in arrays.items()}
+    # Copies: of a dictionary with itself both sides are the same arrays, which safetensors does not write twice.
+    tensors = {name: torch.from_numpy(np.array(one)) for name, one in arrays.items()}
     tokens = (relation.tokens, None if relation.null is None else relation.null.tokens)
     facts = RelationFacts(relation.pair, relation.keep, tokens, _sha256(tensors), relation.provenance)
-    write_tensors(Path(path), tensors, {"format": FORMAT.tag, "relation": json.dumps(FORMAT.encode(facts))})
+    # One entry: of several, safetensors writes now one first and now another.
+    write_tensors(Path(path), tensors, {"relation": json.dumps(FORMAT.encode(facts))})
     return Path(path)
 
 
@@ -96,16 +99,10 @@ def load_relation(path: str | Path) -> Relation:
         UsageError: no such file, or another kind of file.
         GossamerError: it is damaged.
     """
-    if not Path(path).is_file():
-        raise UsageError(f"{path}: no such file; give the path of a saved relation")
-    try:
-        with safe_open(path, framework="pt") as file:
-            said = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
-    except (SafetensorError, OSError) as error:
-        raise GossamerError(f"{path}: expected a saved relation, found damage ({error}); relate again") from error
+    said, tensors = read_tensors(path, "relation")
     body = parse_json(said.get("relation", "{}"), str(path))
-    facts = FORMAT.decode({**body, "format": said.get("format")} if isinstance(body, dict) else body, path)
+    # Version 1 has its format beside the facts.
+    facts = FORMAT.decode({"format": said.get("format"), **body} if isinstance(body, dict) else body, path)
     if facts.tensors is not None and facts.tensors != _sha256(tensors):
         raise GossamerError(
             f"{path}: a relation whose checksum matches its tensors expected, found others; it was changed or damaged: "
@@ -118,6 +115,18 @@ def load_relation(path: str | Path) -> Relation:
         raise GossamerError(f"{path}: expected a relation, found damage ({error}); relate again") from error
 
 
+def read_tensors(path: str | Path, what: str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """What a safetensors file says of itself, and its tensors. Errors: those of :func:`load_relation`."""
+    if not Path(path).is_file():
+        raise UsageError(f"{path}: no such file; give the path of a saved {what}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            said = file.metadata() or {}
+            return said, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
+    except (SafetensorError, OSError) as error:
+        raise GossamerError(f"{path}: expected a saved {what}, found damage ({error}); relate again") from error
+
+
 def _read(
     facts: RelationFacts, tensors: Mapping[str, Tensor], part: str, tokens: int, null: Relation | None
 ) -> Relation:
@@ -125,14 +134,14 @@ def _read(
     sides = [LatentSums(*(own[f"{side}/{one.name}"] for one in fields(LatentSums))) for side in _SIDES]
     best = [
         {
-            name.split("/")[1]: BestPartner(one, own[name.replace("/value", "/partner")])
-            for name, one in own.items()
-            if name.startswith(f"{side}/") and name.endswith("/value")
+            name: BestPartner(own[f"{side}/{name}/value"], own[f"{side}/{name}/partner"])
+            for name in (*MEASURES, DECODER_COSINE)
+            if f"{side}/{name}/value" in own
         }
         for side in ("forward", "backward")
     ]
     i, j, c, products = (own[f"kept/{name}"] for name in _PAIRS)
     kept = RelatedPairs(i, j, c, products, own.get("kept/decoder_cosine"))
-    histograms = {name.split("/")[1]: one for name, one in own.items() if name.startswith("histogram/")}
+    histograms = {name: own[f"histogram/{name}"] for name in MEASURES if f"histogram/{name}" in own}
     counts = (facts.pair, tokens, sides[0], sides[1], facts.keep, kept)
     return Relation(*counts, best[0], best[1], histograms, null, {} if part == "null" else facts.provenance)

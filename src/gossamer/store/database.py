@@ -33,7 +33,7 @@ def create_views(connection: Any, location: Location, manifest: StoreManifest) -
     activations, activations_by_token: site, latent, document, position, token, text, value, in the two orders;
     tokens: document, position, token, text, counted; statistics, examples, words: a row a latent, example and word;
     neighbours: other_site, other_latent, rank, cosine of decoder rows; vocabulary: token, text; explanations: site,
-    latent, text, method.
+    latent, text, method, scorer, score.
     """
     tables = {
         name: f"read_parquet({_paths(location, [one for one in manifest.files if one.startswith(f'{folder}/')])})"

@@ -14,7 +14,14 @@ from gossamer.store.parquet import Rows
 
 # Of the rows, in the file beside them.
 _DIGEST = "gossamer.rows.sha256"
-_KINDS = {"site": "string", "latent": "int32", "text": "string", "method": "string"}
+_KINDS = {
+    "site": "string",
+    "latent": "int32",
+    "text": "string",
+    "method": "string",
+    "scorer": "string",
+    "score": "float64",
+}
 
 
 def exist(location: Location) -> bool:
@@ -22,16 +29,21 @@ def exist(location: Location) -> bool:
     return location.size(EXPLANATIONS) is not None
 
 
-def add(location: Location, texts: Mapping[Feature, str], method: str) -> None:
-    """Write texts, and those of other latents that are there. The location is held by this process.
+def add(
+    location: Location, texts: Mapping[Feature, str], method: str, scores: Mapping[Feature, float], scorer: str
+) -> None:
+    """Write texts with their scores, and those of other latents that are there; the location is held by this process.
 
     Raises:
         GossamerError: those that are there are damaged, or writing failed.
     """
     found = {(row["site"], row["latent"]): row for row in read(location)}
     for (site, latent), text in texts.items():
-        found[str(site), latent] = {"site": str(site), "latent": latent, "text": text, "method": method}
-    table, rows = Rows(_KINDS), [found[key] for key in sorted(found)]
+        score = scores.get(Feature(site, latent))
+        row = {"site": str(site), "latent": latent, "text": text, "method": method}
+        found[str(site), latent] = {**row, "scorer": None if score is None else scorer, "score": score}
+    # Rows of before have fewer columns.
+    table, rows = Rows(_KINDS), [{name: found[key].get(name) for name in _KINDS} for key in sorted(found)]
     for row in rows:
         table.add(row)
     location.write(EXPLANATIONS, table.parquet(facts={_DIGEST: digest(rows)}))

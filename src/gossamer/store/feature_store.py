@@ -188,7 +188,7 @@ class FeatureStore:
         Raises:
             UsageError: no such latent, a threshold outside its range, or more than a million rows.
         """
-        site, latent = self._known(feature)
+        site, latent = self.resolve(feature)
         level = _level(above, relative, lambda: self._statistic(site, latent, "maximum"))
         order = "document, position" if strongest is None else f"value DESC, document, position LIMIT {int(strongest)}"
         return self._answer(
@@ -206,7 +206,7 @@ class FeatureStore:
         Raises:
             UsageError: no such latent.
         """
-        site, latent = self._known(feature)
+        site, latent = self.resolve(feature)
         own = (
             "SELECT token, text, count(*) AS active, sum(value::DOUBLE) AS total, max(value) AS maximum FROM "
             f"activations WHERE site = {quoted(site)} AND latent = {latent} GROUP BY token, text "
@@ -276,17 +276,30 @@ class FeatureStore:
         """Whether the store has explanations."""
         return explanations.exist(self._location)
 
-    def explain(self, texts: Mapping[Feature, str], method: str = "") -> None:
+    def explain(
+        self,
+        texts: Mapping[Feature, str],
+        method: str = "",
+        *,
+        scores: Mapping[Feature, float] | None = None,
+        scorer: str = "",
+    ) -> None:
         """Keep texts that say what latents stand for, in place of what was said of those latents before.
+
+        Args:
+            texts: the texts.
+            method: how they were made.
+            scores: how well they fit, of those for which that is known.
+            scorer: what measured it.
 
         Raises:
             UsageError: a latent that the store has not, or another process writes there.
         """
-        named = {Feature.parse(f"{site}/{latent}"): text for (site, latent), text in texts.items()}
-        for feature in named:
-            self._known(feature)
+        plain = {one: Feature.parse("/".join(map(str, self.resolve(one)))) for one in {**texts, **(scores or {})}}
+        named = {plain[one]: text for one, text in texts.items()}
+        measured = {plain[one]: score for one, score in (scores or {}).items()}
         with self._location.lock():
-            explanations.add(self._location, named, method)
+            explanations.add(self._location, named, method, measured, scorer)
         self._connection.close()
         self._connect()
 
@@ -298,7 +311,7 @@ class FeatureStore:
         Raises:
             UsageError: a latent that the store has not.
         """
-        known = [Feature.parse("/".join(map(str, self._known(one)))) for one in features]
+        known = [Feature.parse("/".join(map(str, self.resolve(one)))) for one in features]
         found = read_cards(
             lambda query: list(self._answer(query, None).to_pylist()),
             self.manifest,
@@ -316,7 +329,12 @@ class FeatureStore:
         found = self._answer(f"SELECT {name} FROM statistics WHERE site = {quoted(site)} AND latent = {latent}", LIMIT)
         return float(found[name][0].as_py() or 0.0)
 
-    def _known(self, feature: Feature | str) -> tuple[str, int]:
+    def resolve(self, feature: Feature | str) -> tuple[str, int]:
+        """The site and latent of a feature, as the tables have them.
+
+        Raises:
+            UsageError: a latent that the store has not.
+        """
         parsed = Feature.parse(feature) if isinstance(feature, str) else feature
         site, latent = str(Site.of(parsed.site)), int(parsed.latent)
         stored = self.manifest.dictionaries.get(site)

@@ -22,8 +22,10 @@ _SHOWN = {
 
 
 def truth_tables_text(truth: RelationsTruth) -> str:
-    """Every finding of the case with true dictionaries and the most tokens, then all cases, then what shuffled documents
-    give. Counts of all seeds together, with 95 % Wilson intervals."""
+    """Every finding with true dictionaries and the most tokens, then all cases, then what shuffled documents give.
+
+    Counts are those of all seeds together, with 95 % Wilson intervals.
+    """
     cases = truth.cases
     known = sorted((case for case in cases if case.dictionaries == "true"), key=lambda case: case.tokens)
     parts = ["## By tokens and dictionaries (precision / recall)", cases_table(cases)]

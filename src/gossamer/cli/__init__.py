@@ -19,6 +19,7 @@ from gossamer.cli.ioi import ioi
 from gossamer.cli.printing import err, fail, first_word, out, spoken_warnings
 from gossamer.cli.prompts import tasks
 from gossamer.cli.relating import lifecycle, relate
+from gossamer.cli.relations_page import relations
 from gossamer.cli.rerunning import evaluate_circuit, report
 from gossamer.cli.storing import store
 from gossamer.cli.studying_relations import study_relations
@@ -86,6 +87,7 @@ _COMMANDS = (
     lifecycle,
     explain,
     game,
+    relations,
     study_relations,
     toys,
     relations_truth,

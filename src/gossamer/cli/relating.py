@@ -97,10 +97,10 @@ def relate(
     """Count which latents of several sites are active together, all pairs of sites in one pass of a text.
 
     Writes a file a pair, and graph.json (node-link), graph.graphml and graph.parquet of the pairs above the threshold;
-    with --gates also gates.md, with truth tables and, with --confirm-gates, what ablation makes of them; with
-    --communities communities.md; with --ablate effects.md. With --store, nodes of graph.json and gates say what latents
-    are. Default pairs are each site with the next; with --other, each site with the same site there. The command can be
-    stopped at any moment and goes on where it stopped, to the same files.
+    with --gates also gates.json and gates.md, with truth tables and, with --confirm-gates, what ablation makes of them;
+    with --communities communities.md; with --ablate effects.md. With --store, nodes of graph.json and gates say what
+    latents are. Default pairs are each site with the next; with --other, each site with the same site there. The
+    command can be stopped at any moment and goes on where it stopped, to the same files.
 
     All of it for a chain of sites, with what held-out text says, is one command: gossamer study-relations.
     """
@@ -228,11 +228,49 @@ def _pairs(sources: Any, sites: Sequence[str], wanted: Sequence[str] | None) -> 
 
 
 def _gates(stream: Any, relations: Any, active: Any, settings: Any, folder: Path, source: Any, *, confirm: bool) -> int:
-    """Find the gates of all pairs and write gates.md; returns how many there are."""
+    """Find the gates of all pairs and write gates.md and gates.json; returns how many there are."""
+    from gossamer import files
+    from gossamer.relations import check_gates, find_gates, write_gates
+    from gossamer.relations.gates import company_of
+    from gossamer.report.relations import gate_checks_table, gates_table
+
+    among = company_of(stream, relations, active)
+    found, text = {}, []
+    for pair, relation in relations.items():
+        own = stream.only(pair)
+        found[pair] = find_gates(own, relation, among=among[pair.upstream], active=active, settings=settings)
+        text.append(f"## {pair}\n\n{gates_table(found[pair], pair, source)}")
+        if confirm:
+            checks = check_gates(own, relation, found[pair], active=active)
+            text.append(f"Ablated: {sum(one.confirmed for one in checks)} confirmed\n\n{gate_checks_table(checks)}")
+    files.write_text(folder / "gates.md", "\n".join(text))
+    write_gates(found, folder / "gates.json")
+    return sum(map(len, found.values()))
 
 
-def _gates(stream: Any, relations: Any, active: Any, settings: Any, folder: Path, *, confirm: bool) -> int:
-    """Find the gates of all pairs and write gates.md; returns how many there are."""
+def _errors(stream: Any, relations: Any, folder: Path) -> None:
+    from gossamer.relations.error_share import error_shares
+    from gossamer.relations.saved import ERROR_TAIL, neighbours_of, pair_path, save_error_share
+
+    for pair, share in error_shares(stream, neighbours_of(relations)).items():
+        save_error_share(share, pair_path(folder, pair, ERROR_TAIL))
+
+
+def _ablations(stream: Any, relations: Any, folder: Path, seed: int) -> dict[str, float]:
+    """Spearman's correlation of each measure with the effects, over all pairs of sites; and effects.md."""
+    from gossamer import files
+    from gossamer.relations import CausalSettings, ablation_check, joint_agreement
+    from gossamer.report.relations import agreement_table
+
+    settings = CausalSettings(seed=seed)
+    checks = [
+        (one, ablation_check(stream.only(pair), one, list(one.forward), settings)) for pair, one in relations.items()
+    ]
+    shared = [name for name in checks[0][1].drawn if all(name in check.drawn for _, check in checks)]
+    joint = [joint_agreement(checks, name, settings) for name in shared]
+    text = "\n".join(f"## {one.pair}\n\n{agreement_table(list(check.agreement.values()))}" for one, check in checks)
+    files.write_text(folder / "effects.md", f"## All pairs\n\n{agreement_table(joint)}\n{text}")
+    return {one.measure: one.spearman for one in joint}
 
 
 def lifecycle(

@@ -176,7 +176,7 @@ class ThresholdSweep:
         thresholds: 100 of them, from 0.01 to 1.
         forward, backward: judged latents upstream, and downstream, whose best partner reaches the threshold.
         judged: latents with enough support, upstream and downstream.
-        null_forward: what shuffled documents give upstream; None without a null.
+        null_forward, null_backward: what shuffled documents give; None without a null.
     """
 
     measure: str
@@ -185,6 +185,7 @@ class ThresholdSweep:
     backward: Ints
     judged: tuple[int, int]
     null_forward: Ints | None
+    null_backward: Ints | None
 
 
 def threshold_sweep(relation: Relation, measure: str) -> ThresholdSweep:
@@ -197,10 +198,11 @@ def threshold_sweep(relation: Relation, measure: str) -> ThresholdSweep:
         judged = [own & (best[measure].partner >= 0) for own, (best, _) in zip(judged, sides, strict=True)]
     # A copy's value may fall short of 1 by rounding.
     reached = [_reaching(best[measure].value[own], grid) for (best, _), own in zip(sides, judged, strict=True)]
-    null = None
+    null: list[Ints | None] = [None, None]
     if relation.null is not None and measure in relation.null.forward:
-        null = _reaching(relation.null.forward[measure].value[judged[0]], grid)
-    return ThresholdSweep(measure, grid, reached[0], reached[1], (int(judged[0].sum()), int(judged[1].sum())), null)
+        chance = (relation.null.forward, relation.null.backward)
+        null = [_reaching(best[measure].value[own], grid) for best, own in zip(chance, judged, strict=True)]
+    return ThresholdSweep(measure, grid, reached[0], reached[1], (int(judged[0].sum()), int(judged[1].sum())), *null)
 
 
 def _reaching(values: Floats, grid: Floats) -> Ints:

@@ -18,6 +18,7 @@ from gossamer.cli.printing import err, fail, first_word, out, spoken_warnings
 from gossamer.cli.prompts import tasks
 from gossamer.cli.relating import lifecycle, relate
 from gossamer.cli.rerunning import evaluate_circuit, report
+from gossamer.cli.steering import steer
 from gossamer.cli.storing import store
 from gossamer.cli.toys import toys
 from gossamer.cli.tracing import trace
@@ -81,6 +82,7 @@ _COMMANDS = (
     pursuit,
     relate,
     lifecycle,
+    steer,
     toys,
 )
 for command in _COMMANDS:

@@ -1,0 +1,116 @@
+"""From texts and the words of a concept to all that a sweep needs, every text used for one purpose only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gossamer.dictionary.dictionary import Dictionary
+from gossamer.errors import UsageError
+from gossamer.model.language_model import LanguageModel
+from gossamer.steering.benefit import ConceptClassifier, WordList
+from gossamer.steering.coefficient import measure_site
+from gossamer.steering.completions import SamplingPlan
+from gossamer.steering.concept import ConceptSteering, steer_towards
+from gossamer.steering.predictions import Observer
+from gossamer.steering.sweep import SweepPlan
+from gossamer.steering.vectors import SteeringVector, contrast_states
+
+# Shares of the texts of a side: those that vectors are made of, those that say what is irrelevant; the rest is for
+# benefit (with the concept) and cost (without it).
+_MADE_OF, _HELD_OUT = 0.5, 0.2
+# Texts of a side that vectors are made of, at most.
+_MOST = 256
+
+
+@dataclass(frozen=True, eq=False)
+class ConceptSweep:
+    """A sweep that is ready.
+
+    Attributes:
+        steering: the ways of steering.
+        plan: what is measured.
+    """
+
+    steering: ConceptSteering
+    plan: SweepPlan
+
+
+def prepare_concept(
+    model: LanguageModel,
+    dictionary: Dictionary,
+    words: Sequence[str],
+    texts: Sequence[str],
+    *,
+    prompts: Sequence[str],
+    positive: Sequence[str] | None = None,
+    negative: Sequence[str] | None = None,
+    context: int = 64,
+    neutral: int = 64,
+    sampling: SamplingPlan | None = None,
+    observer: Dictionary | None = None,
+    further: Sequence[SteeringVector] = (),
+    rows_at_once: int = 4096,
+) -> ConceptSweep:
+    """Split texts into those with the concept and without it, make vectors of some, and keep others for measuring.
+
+    Args:
+        dictionary: of the residual stream.
+        words: of the concept; a text has it if one of them is among its first `context` tokens.
+        texts: for scales and contexts, and for both sides where none are given.
+        positive, negative: texts with the concept and without it, instead.
+        context: tokens of a text that are read.
+        neutral: rows without the concept on which cost is measured.
+        observer: a dictionary, here or at a later site, that says which other features move; None: this one.
+        further: vectors of other makers at the same site.
+
+    Raises:
+        UsageError: too few texts with the concept or without it, or a dictionary that cannot be steered by.
+    """
+    site = dictionary.site
+    if site is None or not site.facts.residual:
+        raise UsageError(
+            f"steering towards a concept: a dictionary of the residual stream expected, found one at {site}"
+        )
+    dictionary.require_reconstruction("steering a feature")
+    listed = WordList(tuple(words))
+    tokens = model.tokenize(list(texts)).cut(context)
+    read = model.decode(tokens)
+    ours, theirs = listed.split(read)
+    with_it = ours if positive is None else model.decode(model.tokenize(list(positive)).cut(context))
+    without = theirs if negative is None else model.decode(model.tokenize(list(negative)).cut(context))
+    made_of, held_out, target = _parts(with_it, "with")
+    against, against_held_out, rest = _parts(without, "without")
+    plain = [text for text in (rest if negative is None else theirs) if not listed.count(text)][:neutral]
+    if len(plain) < 2:
+        raise UsageError(f"steering: at least 2 neutral texts expected, found {len(plain)}; give more text")
+    scale = measure_site(model, site, tokens, dictionary)
+    states = contrast_states(model, made_of, against, site)
+    held = contrast_states(model, held_out, against_held_out, site)
+    steering = steer_towards(model, dictionary, states, held, scale, listed, tokens, further=further)
+    seen = dictionary if observer is None else observer
+    assert seen.site is not None
+    maxima = scale if seen is dictionary else measure_site(model, seen.site, tokens, seen)
+    plan = SweepPlan(
+        prompts=prompts,
+        words=listed,
+        neutral=model.tokenize(plain).cut(context),
+        sampling=sampling or SamplingPlan(),
+        target=model.tokenize(target[:neutral]).cut(context),
+        classifier=ConceptClassifier.fit(read, listed),
+        observer=Observer.of(seen, maxima),
+        rows_at_once=rows_at_once,
+    )
+    return ConceptSweep(steering, plan)
+
+
+def _parts(texts: Sequence[str], which: str) -> tuple[list[str], list[str], list[str]]:
+    """Texts that vectors are made of, held-out ones, and the rest."""
+    first = int(len(texts) * _MADE_OF)
+    second = first + int(len(texts) * _HELD_OUT)
+    made_of, held_out = (list(part[:_MOST]) for part in (texts[:first], texts[first:second]))
+    rest = list(texts[second:])
+    if min(len(made_of), len(rest)) < 2 or len(held_out) < 2:
+        raise UsageError(
+            f"steering: at least 10 texts {which} the concept expected, found {len(texts)}; give other words or more "
+            "text"
+        )
+    return made_of, held_out, rest

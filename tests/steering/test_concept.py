@@ -19,6 +19,7 @@ WORDS = WordList(("sad",))
 TEXTS = [text for pair in zip(PLAIN * 6, WITH * 6, strict=True) for text in pair]
 EVERY = {
     *("diff_mean", "reconstruction", "pursuit", "single_feature", "single_feature_clamp", "output_score_feature"),
+    "gradient_clean_up",
     *("random_direction_0", "random_direction_1", "random_feature_0", "random_feature_1"),
 }
 
@@ -43,9 +44,11 @@ def test_a_planted_feature_is_found_and_is_obvious(tiny_gpt2):
     tokens = tiny_gpt2.tokenize(TEXTS)
     states = contrast_states(tiny_gpt2, WITH, PLAIN, SITE)
     scale = measure_site(tiny_gpt2, SITE, tokens, dictionary)
-    found = steer_towards(tiny_gpt2, dictionary, states, states, scale, WORDS, tokens, features=12, scored=4)
+    tuning = tiny_gpt2.tokenize(WITH)
+    found = steer_towards(
+        tiny_gpt2, dictionary, states, states, scale, WORDS, tokens, features=12, scored=4, tuning=tuning
+    )
     assert 0 in found.obvious
-    assert 0 not in found.irrelevant
     assert set(found.interventions) >= EVERY
     assert set(found.interventions) | set(found.absent) == EVERY | {"obvious_features", "cleaned"}
     best = max(found.scores, key=lambda one: one.output_score)

@@ -75,13 +75,15 @@ def test_coefficients_are_chosen_on_the_first_half_and_reported_on_the_second():
     # Too dear a cell is not chosen, whatever it brings.
     dear = numbers([0.0, 0.9, 0.9, 0.2, 0.2], [0.0, 0.4, 0.5, 0.05, 0.5])
     chosen = curves(dear, "a")[0].chosen
-    assert [one.cell for one in chosen] == [0, 1, 1] or [one.cell for one in chosen] == [0, 1, 2]
+    assert [one.cell for one in chosen][:2] == [0, 0]
+    assert chosen[2].cell in (1, 2)
 
 
 def test_what_has_no_halves_or_no_reference_is_refused():
     with pytest.raises(UsageError, match="one cell 'unsteered'"):
         SweepNumbers(("a", "b"), torch.zeros(2, 4, 1), torch.zeros(2, 4), torch.ones(4).long())
+    few = SweepNumbers(("unsteered", "b"), torch.zeros(2, 1, 1), torch.zeros(2, 4), torch.ones(4).long())
     with pytest.raises(UsageError, match="at least 2 prompts"):
-        SweepNumbers(("unsteered", "b"), torch.zeros(2, 1, 1), torch.zeros(2, 4), torch.ones(4).long())
+        curves(few, "b")
     with pytest.raises(UsageError, match="reference among a, b"):
         curves(numbers([0.0] * 5, [0.0] * 5), "c")

@@ -120,7 +120,6 @@ def test_the_stream_after_steering_from_the_first_site_on_is_that_of_a_whole_pas
         if start is not None:
             prefix = (start, tiny_gpt2.capture(tokens, [start])[start])
             again = steering.capture(tiny_gpt2, tokens, [site for site in sites if site >= start], prefix)
-            assert len(again) == 2 - (names == ("later",))
             for site, value in again.items():
                 torch.testing.assert_close(value, found[site])
         whole = found[sites[1]]

@@ -1,5 +1,6 @@
 """Sweeps: a batch of everything against one cell at a time, stopping and going on, and what is refused."""
 
+import itertools
 import json
 import sys
 from dataclasses import replace
@@ -19,7 +20,8 @@ from gossamer.steering.completions import Completions, SamplingPlan, complete
 from gossamer.steering.judge import Ratings
 from gossamer.steering.pareto import UNSTEERED
 from gossamer.steering.sweep import SweepPlan, load_sweep, numbers, sweep, sweep_curves
-from gossamer.tasks import get
+from gossamer.tasks import Task
+from gossamer.tasks.prompt import Piece, Prompt
 from gossamer.tokens import Tokens
 
 PROMPTS = [" Mary went to", " John and", " Then Tom"]
@@ -88,7 +90,7 @@ def test_a_sweep_stopped_and_begun_again_ends_in_the_same_bytes(tiny_gpt2, plan,
     at_once, parts = tmp_path / "whole", tmp_path / "parts"
     for folder in (at_once, parts):
         folder.mkdir()
-    whole = sweep(tiny_gpt2, cells(), plan, at_once)
+    sweep(tiny_gpt2, cells(), plan, at_once)
     # The package has a function of the module's name.
     module = sys.modules["gossamer.steering.sweep"]
     original, calls = module.complete, []
@@ -106,15 +108,19 @@ def test_a_sweep_stopped_and_begun_again_ends_in_the_same_bytes(tiny_gpt2, plan,
     sweep(tiny_gpt2, cells(), plan, parts)
     assert len(calls) == 4
     assert (parts / "sweep.json").read_bytes() == (at_once / "sweep.json").read_bytes()
-    assert whole == load_sweep(parts)
     with pytest.raises(UsageError, match=r"another study \(other cells\)"):
         sweep(tiny_gpt2, cells()[:-1], plan, parts)
 
 
 def test_rows_hold_what_was_measured(tiny_gpt2, plan, tmp_path):
-    task = get("ioi").generate(tiny_gpt2.tokenizer, n=16)
+    cases = [
+        Prompt((Piece(f" {name} was"),), (Piece(f" {other} was"),), right, wrong, f"{number}")
+        for number, (name, other) in enumerate(itertools.permutations(("Mary", "Tom", "Ben", "Sue"), 2))
+        for right, wrong in ((" sad", " happy"),)
+    ]
+    task = Task.from_prompts(cases, tiny_gpt2.tokenizer, name="moods", roles="position", test_fraction=0.5)
     full = replace(
-        plan, target=tiny_gpt2.tokenize([" he was sad", " she was happy"]), judge=Rater(), tasks={"ioi": task}
+        plan, target=tiny_gpt2.tokenize([" he was sad", " she was happy"]), judge=Rater(), tasks={"moods": task}
     )
     record = sweep(tiny_gpt2, cells(), full)
     written = complete(tiny_gpt2, cells(), PROMPTS, PLAN, rows_at_once=18)
@@ -123,7 +129,11 @@ def test_rows_hold_what_was_measured(tiny_gpt2, plan, tmp_path):
         assert row.examples == one.texts[:3]
         assert (row.judged.rated, row.judged.unparsed) == (6, 3)
         assert row.judged.score == pytest.approx(1.5)
-        assert 0 <= row.accuracy["ioi"] <= 1
+    pushed = cells()[3].interventions
+    with steered(tiny_gpt2, pushed):
+        logits = tiny_gpt2.logits(task.test.clean.tokens, at=task.test.clean.answer_position)
+    right = logits.gather(1, task.test.answer[:, None]) > logits.gather(1, task.test.incorrect[:, None])
+    assert record.rows[3].accuracy == {"moods": pytest.approx(float(right.double().mean()))}
     hits = numbers(record)
     assert hits.benefit.shape == (6, 3, 3)
     share = np.mean([value > 0 for value in record.rows[2].words.tolist()])

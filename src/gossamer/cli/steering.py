@@ -111,6 +111,7 @@ def steer(
             context=length,
             neutral=inputs.at_least("--neutral", neutral, 2),
             sampling=plan,
+            seed=seed,
         )
         record = sweep(network, made.steering.cells(strengths, prefix), made.plan, output)
     picture = write_steering(record, output, ORIGINAL, absent=made.steering.absent, seed=seed)
@@ -157,7 +158,7 @@ def _along_feature(
     push = make(dictionary, latent, 1.0).where(behind_first(model))
     tokens = model.tokenize(texts).cut(length)
     scale = measure_site(model, place, tokens, dictionary)
-    units = {
+    units: dict[str, Any] = {
         "raw": Coefficient,
         "max_activation": lambda value: scale.of_maximum(value, latent),
         "residual_norm": lambda value: scale.of_norm(value, push.vector),

@@ -144,5 +144,6 @@ class ConceptClassifier:
             return total.detach()
 
         with torch.enable_grad():
-            optimiser.step(loss)
-        return ConceptClassifier(self.terms, found[:-1].detach(), float(found[-1]), 0.5)
+            optimiser.step(loss)  # type: ignore[no-untyped-call]
+        best = found.detach()
+        return ConceptClassifier(self.terms, best[:-1], float(best[-1]), 0.5)

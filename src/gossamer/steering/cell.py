@@ -66,7 +66,8 @@ def with_prefix(model: LanguageModel, tokens: Tokens, prefix: str) -> Tokens:
         UsageError: a row is then longer than the model's context.
     """
     ids = torch.tensor(encode(model, prefix), dtype=torch.long)
-    place = int(bool((tokens.ids[:, 0] == bos_id(model)).all())) if len(ids) else 0
+    bos = bos_id(model)
+    place = 0 if bos is None else int(torch.all(tokens.ids[:, 0] == bos))
     width = len(ids) + tokens.ids.shape[1]
     if width > model.n_context:
         raise UsageError(

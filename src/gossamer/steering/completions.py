@@ -166,5 +166,5 @@ def _log_probability(model: LanguageModel, prompts: Tokens, new: Tokens) -> Floa
 def _of_tokens(
     model: LanguageModel, stream: Float[Tensor, "rows pos d"], ids: Int[Tensor, "rows pos"]
 ) -> Float[Tensor, "rows pos"]:
-    odds = log_probabilities(model, stream.flatten(0, 1)).unflatten(0, stream.shape[:2])
+    odds = log_probabilities(model, stream.flatten(0, 1)).reshape(*stream.shape[:2], -1)
     return odds.gather(2, ids.to(odds.device)[..., None])[..., 0].cpu()

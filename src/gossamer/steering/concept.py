@@ -15,11 +15,12 @@ from gossamer.model.language_model import LanguageModel
 from gossamer.steering.benefit import WordList
 from gossamer.steering.cell import Cell, cells_of
 from gossamer.steering.coefficient import SiteScale
-from gossamer.steering.decomposition import Decomposition, by_pursuit, by_separate_encoding
+from gossamer.steering.decomposition import Decomposition, by_pursuit, by_separate_encoding, clean_up
 from gossamer.steering.intervention import Intervention, Positions, clamp, feature_add
 from gossamer.steering.pareto import UNSTEERED
 from gossamer.steering.selection import SelectionScores, lens_tokens, random_latents, selection_scores
 from gossamer.steering.vectors import ContrastStates, SteeringVector, diff_mean, random_direction
+from gossamer.tokens import Tokens
 
 # The vector that is taken apart, under the name that others know it by: both are the same direction.
 ORIGINAL = "diff_mean"
@@ -84,12 +85,13 @@ def steer_towards(
     features: int = 64,
     scored: int = 32,
     controls: int = 2,
+    tuning: Tokens | None = None,
     further: Sequence[SteeringVector] = (),
     seed: int = 0,
 ) -> ConceptSteering:
     """Make the rows of the table: the original vector, its reconstruction, its obvious features alone, itself without
-    the irrelevant ones, pursuit, the first feature added and clamped, the feature with the largest output score, random
-    directions and random features.
+    the irrelevant ones, the features that a gradient leaves, pursuit, the first feature added and clamped, the feature
+    with the largest output score, random directions and random features.
 
     Args:
         states: of the texts that the vector is made of.
@@ -100,6 +102,7 @@ def steer_towards(
         features: most features of the decomposition.
         scored: features whose output score is measured.
         controls: random directions, and random features.
+        tuning: rows with the concept, for :func:`gossamer.steering.decomposition.clean_up`; None: without that row.
         further: other vectors at this site, under the names of their methods.
     """
     parts = by_separate_encoding(dictionary, states, features)
@@ -111,36 +114,42 @@ def steer_towards(
     obvious = obvious_features(model, dictionary, towards, words, text)
     irrelevant = irrelevant_features(parts, held_out)
     scores = selection_scores(model, dictionary, towards[:scored], scale, text)
-    best = max(scores, key=lambda one: one.output_score).feature.latent
-    single = obvious[0] if obvious else towards[0]
-    vectors = {ORIGINAL: diff_mean(states), "reconstruction": parts.reconstruction()}
-    vectors["pursuit"] = by_pursuit(dictionary, parts.original, len(parts.latents)).reconstruction()
-    absent = {}
-    if obvious:
-        vectors["obvious_features"] = parts.reconstruction(obvious)
-    else:
-        absent["obvious_features"] = "no feature writes or reads the concept's words"
-    if irrelevant:
-        vectors["cleaned"] = parts.without(irrelevant)
-    else:
-        absent["cleaned"] = "every feature's difference comes back on held-out texts"
+    vectors, absent = _vectors(diff_mean(states), parts, obvious, irrelevant)
+    if tuning is not None:
+        vectors["gradient_clean_up"] = clean_up(model, parts, tuning).reconstruction()
     vectors |= {vector.method: vector for vector in further}
-    drawn = random_latents(scale, controls, seed, towards)
-    for number in range(controls):
-        vectors[f"random_direction_{number}"] = random_direction(vectors[ORIGINAL], seed + number)
-    pushes = {name: vector.add(scale.of_norm(1.0, vector.vector)) for name, vector in vectors.items()}
-    for name, latent in {
+    vectors |= {f"random_direction_{one}": random_direction(vectors[ORIGINAL], seed + one) for one in range(controls)}
+    single = obvious[0] if obvious else towards[0]
+    latents = {
         "single_feature": single,
-        "output_score_feature": best,
-        **{f"random_feature_{number}": latent for number, latent in enumerate(drawn)},
-    }.items():
-        row = dictionary.W_dec[latent].detach()
-        pushes[name] = feature_add(dictionary, latent, scale.of_norm(1.0, row))
-    row = dictionary.W_dec[single].detach()
-    pushes["single_feature_clamp"] = clamp(dictionary, single, scale.of_norm(1.0, row))
+        "output_score_feature": max(scores, key=lambda one: one.output_score).feature.latent,
+    }
+    drawn = random_latents(scale, controls, seed, towards)
+    latents |= {f"random_feature_{number}": latent for number, latent in enumerate(drawn)}
+    rows = dictionary.W_dec.detach()
+    pushes = {name: vector.add(scale.of_norm(1.0, vector.vector)) for name, vector in vectors.items()}
+    pushes |= {name: feature_add(dictionary, one, scale.of_norm(1.0, rows[one])) for name, one in latents.items()}
+    pushes["single_feature_clamp"] = clamp(dictionary, single, scale.of_norm(1.0, rows[single]))
     where = behind_first(model)
     placed = {name: one.where(where) for name, one in pushes.items()}
     return ConceptSteering(parts, tuple(obvious), tuple(irrelevant), tuple(scores), placed, absent)
+
+
+def _vectors(
+    original: SteeringVector, parts: Decomposition, obvious: Sequence[int], irrelevant: Sequence[int]
+) -> tuple[dict[str, SteeringVector], dict[str, str]]:
+    """The vector, what its decomposition makes of it, and what there is none of, with the reason."""
+    found, absent = {ORIGINAL: original, "reconstruction": parts.reconstruction()}, {}
+    found["pursuit"] = by_pursuit(parts.dictionary, parts.original, len(parts.latents)).reconstruction()
+    if obvious:
+        found["obvious_features"] = parts.reconstruction(obvious)
+    else:
+        absent["obvious_features"] = "no feature writes or reads the concept's words"
+    if irrelevant:
+        found["cleaned"] = parts.without(irrelevant)
+    else:
+        absent["cleaned"] = "every feature's difference comes back on held-out texts"
+    return found, absent
 
 
 def behind_first(model: LanguageModel) -> Positions:

@@ -114,11 +114,6 @@ class SweepNumbers:
     def __post_init__(self) -> None:
         if self.methods.count(UNSTEERED) != 1:
             raise UsageError(f"sweep: one cell {UNSTEERED!r} expected, found {self.methods.count(UNSTEERED)}")
-        if self.benefit.shape[1] < 2 or len(self.tokens) < 2:
-            raise UsageError(
-                f"sweep: at least 2 prompts and 2 rows of neutral text expected, as one half chooses the coefficient; "
-                f"found {self.benefit.shape[1]} and {len(self.tokens)}"
-            )
 
     def draws(self, seed: int) -> tuple[Float[Tensor, "draw cells"], Float[Tensor, "draw cells"]]:
         """Cost and benefit of every cell in each bootstrap sample."""
@@ -176,6 +171,11 @@ def curves(
     names = [name for name in dict.fromkeys(numbers.methods) if name != UNSTEERED]
     if reference not in names or not budgets or not limit > 0:
         raise UsageError(f"sweep: a reference among {', '.join(names)} and a budget expected, found {reference!r}")
+    if numbers.benefit.shape[1] < 2 or len(numbers.tokens) < 2:
+        raise UsageError(
+            f"sweep: at least 2 prompts and 2 rows of neutral text expected, as one half chooses the coefficient; "
+            f"found {numbers.benefit.shape[1]} and {len(numbers.tokens)}"
+        )
     own = numbers.methods.index(UNSTEERED)
     members = {name: (own, *_places(numbers.methods, name)) for name in names}
     draws, means = numbers.draws(seed), numbers.means
@@ -192,7 +192,7 @@ def curves(
             _interval(wholes[name], areas[name]),
             _interval(wholes[name] - wholes[reference], areas[name] - areas[reference]),
         )
-        never_below = all(at_budget(costs, benefits, one) >= at_budget(*theirs, one) for one in budgets)
+        never_below = all(at_budget(costs, benefits, one) >= at_budget(theirs[0], theirs[1], one) for one in budgets)
         found.append(
             MethodCurve(
                 name,

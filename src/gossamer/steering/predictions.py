@@ -142,10 +142,10 @@ class _Sums:
     """What is added up over the batches."""
 
     def __init__(self, cells: int, rows: int, latents: int) -> None:
-        options = {"dtype": torch.float64}
-        self.cross_entropy, self.kl, self.changed = (torch.zeros(cells, rows, **options) for _ in range(3))
-        self.delta, self.length, self.activation, self.acting = (torch.zeros(cells, **options) for _ in range(4))
-        self.latents = torch.zeros(cells, latents, **options)
+        real = torch.float64
+        self.cross_entropy, self.kl, self.changed = (torch.zeros(cells, rows, dtype=real) for _ in range(3))
+        self.delta, self.length, self.activation, self.acting = (torch.zeros(cells, dtype=real) for _ in range(4))
+        self.latents = torch.zeros(cells, latents, dtype=real)
 
     def off_target(
         self, observer: Observer | None, cells: Sequence[Cell], tokens: int
@@ -192,7 +192,7 @@ def _measure(
     values = steering.capture(model, prefixed[tiled], sorted(wanted), prefix)
     # The places that the text has without a prefix; where it begins with BOS, the prefix's last token stands for that.
     skipped = prefixed.ids.shape[1] - text.ids.shape[1]
-    every = BySite((site, value[:, skipped:].unflatten(0, (-1, len(text)))) for site, value in values.items())
+    every = BySite((site, value[:, skipped:].reshape(-1, *plain[site].shape)) for site, value in values.items())
     _predictions(model, plain[last], every[last], text, numbers, rows, sums)
     _strength(cells, plain, every, text, numbers, sums)
     if observer is not None:

@@ -17,8 +17,8 @@ from gossamer.steering.vectors import SteeringVector, contrast_states
 # Shares of the texts of a side: those that vectors are made of, those that say what is irrelevant; the rest is for
 # benefit (with the concept) and cost (without it).
 _MADE_OF, _HELD_OUT = 0.5, 0.2
-# Texts of a side that vectors are made of, at most.
-_MOST = 256
+# Texts of a side that vectors are made of, at most, and those that the clean-up by gradient sees.
+_MOST, _TUNING = 256, 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,18 +49,21 @@ def prepare_concept(
     observer: Dictionary | None = None,
     further: Sequence[SteeringVector] = (),
     rows_at_once: int = 4096,
+    seed: int = 0,
 ) -> ConceptSweep:
-    """Split texts into those with the concept and without it, make vectors of some, and keep others for measuring.
+    """Split texts into those with the concept and without it, make vectors of some, and keep others for measuring. Scales
+    and contexts of features come from the texts that vectors are made of, at most 256 a side.
 
     Args:
         dictionary: of the residual stream.
         words: of the concept; a text has it if one of them is among its first `context` tokens.
-        texts: for scales and contexts, and for both sides where none are given.
+        texts: split into both sides, where these are not given; the classifier's too.
         positive, negative: texts with the concept and without it, instead.
         context: tokens of a text that are read.
         neutral: rows without the concept on which cost is measured.
         observer: a dictionary, here or at a later site, that says which other features move; None: this one.
         further: vectors of other makers at the same site.
+        seed: of the random directions and features.
 
     Raises:
         UsageError: too few texts with the concept or without it, or a dictionary that cannot be steered by.
@@ -82,13 +85,15 @@ def prepare_concept(
     plain = [text for text in (rest if negative is None else theirs) if not listed.count(text)][:neutral]
     if len(plain) < 2:
         raise UsageError(f"steering: at least 2 neutral texts expected, found {len(plain)}; give more text")
-    scale = measure_site(model, site, tokens, dictionary)
+    seen = model.tokenize([*made_of, *against]).cut(context)
+    scale = measure_site(model, site, seen, dictionary)
     states = contrast_states(model, made_of, against, site)
     held = contrast_states(model, held_out, against_held_out, site)
-    steering = steer_towards(model, dictionary, states, held, scale, listed, tokens, further=further)
-    seen = dictionary if observer is None else observer
-    assert seen.site is not None
-    maxima = scale if seen is dictionary else measure_site(model, seen.site, tokens, seen)
+    tuning = model.tokenize(made_of[:_TUNING]).cut(context)
+    steering = steer_towards(
+        model, dictionary, states, held, scale, listed, seen, tuning=tuning, further=further, seed=seed
+    )
+    watched = scale if observer is None or observer.site is None else measure_site(model, observer.site, seen, observer)
     plan = SweepPlan(
         prompts=prompts,
         words=listed,
@@ -96,7 +101,7 @@ def prepare_concept(
         sampling=sampling or SamplingPlan(),
         target=model.tokenize(target[:neutral]).cut(context),
         classifier=ConceptClassifier.fit(read, listed),
-        observer=Observer.of(seen, maxima),
+        observer=Observer.of(dictionary if observer is None else observer, watched),
         rows_at_once=rows_at_once,
     )
     return ConceptSweep(steering, plan)

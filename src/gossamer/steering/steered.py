@@ -173,6 +173,8 @@ def read_back(
 ) -> list[ReadBack]:
     """What each intervention on a feature did to its dictionary's latents on a text. Memory: latents of all tokens."""
     chosen = [interventions] if isinstance(interventions, Intervention) else list(interventions)
+    if not any(one.dictionary is not None for one in chosen):
+        return []
     sites = sorted({one.site for one in chosen})
     before = model.capture(tokens, sites)
     with steered(model, chosen):
@@ -254,7 +256,7 @@ class _Group:
             return DENSE[kind](x, vector, strength)
         dictionary = self.first.dictionary
         assert dictionary is not None
-        columns, column = self.latents.to(x.device)[slot].unique(return_inverse=True)
+        columns, column = torch.unique(self.latents.to(x.device)[slot], return_inverse=True)
         found = dictionary.encode_dense(x, columns)
         active = found.gather(-1, column[:, None, None].expand(-1, x.shape[1], 1))
         change = OF_LATENT[kind](active, self.strengths.to(active)[slot][:, None, None])

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gossamer.display import plural, short_repr
+from gossamer.display import listed, plural, short_repr
 from gossamer.errors import UsageError
+from gossamer.finite import error_context
 from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.predictions import predicting
@@ -145,7 +146,8 @@ def sweep(
     advance(len(recorder.rows), "")
     for first in range(len(recorder.rows), len(cells), size):
         part = cells[first : first + size]
-        with silenced(), torch.no_grad():
+        said = f"steering by {listed(dict.fromkeys(cell.method for cell in part))} (take smaller coefficients)"
+        with silenced(), torch.no_grad(), error_context(said):
             recorder.add(*_rows(model, part, plan))
         advance(len(part), part[-1].method)
     return recorder.record

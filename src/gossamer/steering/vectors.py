@@ -162,7 +162,8 @@ def activation_addition(model: LanguageModel, positive: str, negative: str, laye
     rows = [model.tokenize([text]).ids[0].tolist() for text in (positive, negative)]
     longest = max(map(len, rows))
     space = encode(model, " ")
-    if len(rows[0]) != len(rows[1]) and len(space) != 1:
+    unknown = getattr(model.tokenizer, "unk_token_id", None)
+    if len(rows[0]) != len(rows[1]) and (len(space) != 1 or space[0] == unknown):
         raise UsageError(
             f"act_add: {plural(len(rows[0]), 'token')} and {len(rows[1])}, and this tokenizer has no token for one "
             "space to pad with; give prompts of one length"

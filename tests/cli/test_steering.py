@@ -58,6 +58,7 @@ def test_a_concept(gossamer, inputs, tmp_path):
         said["methods"]
     )
     assert {"sweep.json", "steering.md", "pareto.png", "pareto.svg"} <= {path.name for path in out.iterdir()}
+    assert "AUROC of texts" in (out / "steering.md").read_text()
     before = (out / "sweep.json").read_bytes()
     ran = gossamer(*line)
     assert ran.code == 0, ran.err

@@ -51,6 +51,8 @@ def test_a_planted_feature_is_found_and_is_obvious(tiny_gpt2):
     assert 0 in found.obvious
     assert set(found.interventions) >= EVERY
     assert set(found.interventions) | set(found.absent) == EVERY | {"obvious_features", "cleaned"}
+    assert found.fits["diff_mean"].cosine == pytest.approx(1, abs=1e-5)
+    assert set(found.fits) == set(found.interventions)
     best = max(found.scores, key=lambda one: one.output_score)
     assert found.interventions["output_score_feature"].latent == best.feature.latent
     assert found.interventions["single_feature_clamp"].latent == found.obvious[0]

@@ -114,8 +114,9 @@ def steer(
             seed=seed,
         )
         record = sweep(network, made.steering.cells(strengths, prefix), made.plan, output)
-    picture = write_steering(record, output, ORIGINAL, absent=made.steering.absent, seed=seed)
-    _print_concept(sweep_curves(record, ORIGINAL, seed=seed), made.steering.absent, len(record.rows), as_json)
+    ways = made.steering
+    picture = write_steering(record, output, ORIGINAL, fits=ways.fits, absent=ways.absent, seed=seed)
+    _print_concept(sweep_curves(record, ORIGINAL, seed=seed), ways.absent, len(record.rows), as_json)
     if not as_json:
         out.print(f"wrote {picture} with steering.md and sweep.json", soft_wrap=True)
 

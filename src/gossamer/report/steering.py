@@ -8,6 +8,7 @@ from gossamer.report import style
 from gossamer.report.coding import table
 from gossamer.report.figures.steering import steering_pareto
 from gossamer.results import Record
+from gossamer.steering.decomposition import HeldOutFit
 from gossamer.steering.pareto import MethodCurve
 from gossamer.steering.sweep import SweepRow, sweep_curves
 
@@ -66,6 +67,7 @@ def write_steering(
     *,
     benefit: str = "hit",
     limit: float = 1.0,
+    fits: Mapping[str, HeldOutFit] | None = None,
     absent: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> Path:
@@ -75,6 +77,7 @@ def write_steering(
     Args:
         reference: the method that others are held against.
         benefit: as :func:`gossamer.steering.sweep.numbers` takes it.
+        fits: of each method's direction on held-out texts.
         absent: methods that could not be made, with the reason.
 
     Raises:
@@ -85,6 +88,10 @@ def write_steering(
     parts = [f"Benefit: {_NAMES[benefit]}. Areas and chosen coefficients with 95 % intervals.", ""]
     parts += [curves_table(found, record, reference)]
     parts += [f"- no {name}: {reason}" for name, reason in (absent or {}).items()]
+    if fits:
+        rows = [[name, f"{one.cosine:.3f}", f"{one.auroc:.3f}"] for name, one in fits.items()]
+        head = ["direction", "cosine with the mean difference", "AUROC of texts"]
+        parts += ["", "## On held-out texts", "", table([head, *rows])]
     parts += ["", "## Cells", "", cells_table(record), "## Examples", ""]
     parts += [f"- {row.method} {row.value:g}: {' / '.join(map(repr, row.examples[:2]))}" for row in record.rows]
     files.write_text(target / "steering.md", "\n".join(parts) + "\n")

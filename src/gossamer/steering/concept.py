@@ -15,7 +15,14 @@ from gossamer.model.language_model import LanguageModel
 from gossamer.steering.benefit import WordList
 from gossamer.steering.cell import Cell, cells_of
 from gossamer.steering.coefficient import SiteScale
-from gossamer.steering.decomposition import Decomposition, by_pursuit, by_separate_encoding, clean_up
+from gossamer.steering.decomposition import (
+    Decomposition,
+    HeldOutFit,
+    by_pursuit,
+    by_separate_encoding,
+    clean_up,
+    held_out_fit,
+)
 from gossamer.steering.intervention import Intervention, Positions, clamp, feature_add
 from gossamer.steering.pareto import UNSTEERED
 from gossamer.steering.selection import SelectionScores, lens_tokens, random_latents, selection_scores
@@ -41,6 +48,7 @@ class ConceptSteering:
         irrelevant: those whose difference does not come back on held-out texts.
         scores: of the features that push towards the concept.
         interventions: by method, with a coefficient of one mean residual norm.
+        fits: of each method's direction on held-out texts: whether it still tells them apart.
         absent: methods that there are none of here, with the reason.
     """
 
@@ -49,6 +57,7 @@ class ConceptSteering:
     irrelevant: tuple[int, ...]
     scores: tuple[SelectionScores, ...]
     interventions: Mapping[str, Intervention]
+    fits: Mapping[str, HeldOutFit]
     absent: Mapping[str, str]
 
     __repr__ = short_repr
@@ -132,7 +141,9 @@ def steer_towards(
     pushes["single_feature_clamp"] = clamp(dictionary, single, scale.of_norm(1.0, rows[single]))
     where = behind_first(model)
     placed = {name: one.where(where) for name, one in pushes.items()}
-    return ConceptSteering(parts, tuple(obvious), tuple(irrelevant), tuple(scores), placed, absent)
+    site = states.site
+    fits = {name: held_out_fit(SteeringVector(name, site, one.vector), held_out) for name, one in placed.items()}
+    return ConceptSteering(parts, tuple(obvious), tuple(irrelevant), tuple(scores), placed, fits, absent)
 
 
 def _vectors(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
@@ -51,8 +52,9 @@ def prepare_concept(
     rows_at_once: int = 4096,
     seed: int = 0,
 ) -> ConceptSweep:
-    """Split texts into those with the concept and without it, make vectors of some, and keep others for measuring. Scales
-    and contexts of features come from the texts that vectors are made of, at most 256 a side.
+    """Split texts into those with the concept and without it, make vectors of some, and keep others for measuring.
+
+    Scales and contexts of features come from the texts that vectors are made of, at most 256 a side.
 
     Args:
         dictionary: of the residual stream.
@@ -75,36 +77,60 @@ def prepare_concept(
         )
     dictionary.require_reconstruction("steering a feature")
     listed = WordList(tuple(words))
-    tokens = model.tokenize(list(texts)).cut(context)
-    read = model.decode(tokens)
-    ours, theirs = listed.split(read)
-    with_it = ours if positive is None else model.decode(model.tokenize(list(positive)).cut(context))
-    without = theirs if negative is None else model.decode(model.tokenize(list(negative)).cut(context))
-    made_of, held_out, target = _parts(with_it, "with")
-    against, against_held_out, rest = _parts(without, "without")
-    plain = [text for text in (rest if negative is None else theirs) if not listed.count(text)][:neutral]
-    if len(plain) < 2:
-        raise UsageError(f"steering: at least 2 neutral texts expected, found {len(plain)}; give more text")
-    seen = model.tokenize([*made_of, *against]).cut(context)
+    split = _split(model, listed, texts, (positive, negative), context, neutral)
+    seen = model.tokenize([*split.made_of, *split.against]).cut(context)
     scale = measure_site(model, site, seen, dictionary)
-    states = contrast_states(model, made_of, against, site)
-    held = contrast_states(model, held_out, against_held_out, site)
-    tuning = model.tokenize(made_of[:_TUNING]).cut(context)
+    states = contrast_states(model, split.made_of, split.against, site)
+    held_out = contrast_states(model, split.held_out, split.against_held_out, site)
+    tuning = model.tokenize(split.made_of[:_TUNING]).cut(context)
     steering = steer_towards(
-        model, dictionary, states, held, scale, listed, seen, tuning=tuning, further=further, seed=seed
+        model, dictionary, states, held_out, scale, listed, seen, tuning=tuning, further=further, seed=seed
     )
     watched = scale if observer is None or observer.site is None else measure_site(model, observer.site, seen, observer)
     plan = SweepPlan(
         prompts=prompts,
         words=listed,
-        neutral=model.tokenize(plain).cut(context),
+        neutral=model.tokenize(split.plain).cut(context),
         sampling=sampling or SamplingPlan(),
-        target=model.tokenize(target[:neutral]).cut(context),
-        classifier=ConceptClassifier.fit(read, listed),
+        target=model.tokenize(split.target).cut(context),
+        classifier=ConceptClassifier.fit(split.read, listed),
         observer=Observer.of(dictionary if observer is None else observer, watched),
         rows_at_once=rows_at_once,
     )
     return ConceptSweep(steering, plan)
+
+
+class _Texts(NamedTuple):
+    """Texts by purpose, each cut to the tokens that are read: `read` are all, for the classifier."""
+
+    read: list[str]
+    made_of: list[str]
+    held_out: list[str]
+    target: list[str]
+    against: list[str]
+    against_held_out: list[str]
+    plain: list[str]
+
+
+def _split(
+    model: LanguageModel,
+    words: WordList,
+    texts: Sequence[str],
+    sides: tuple[Sequence[str] | None, Sequence[str] | None],
+    context: int,
+    neutral: int,
+) -> _Texts:
+    def cut(whole: Sequence[str]) -> list[str]:
+        return model.decode(model.tokenize(list(whole)).cut(context))
+
+    read = cut(texts)
+    ours, theirs = words.split(read)
+    made_of, held_out, target = _parts(ours if sides[0] is None else cut(sides[0]), "with")
+    against, against_held_out, rest = _parts(theirs if sides[1] is None else cut(sides[1]), "without")
+    plain = [text for text in (rest if sides[1] is None else theirs) if not words.count(text)][:neutral]
+    if len(plain) < 2:
+        raise UsageError(f"steering: at least 2 neutral texts expected, found {len(plain)}; give more text")
+    return _Texts(read, made_of, held_out, target[:neutral], against, against_held_out, plain)
 
 
 def _parts(texts: Sequence[str], which: str) -> tuple[list[str], list[str], list[str]]:

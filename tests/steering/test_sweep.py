@@ -19,7 +19,7 @@ from gossamer.steering.cell import Cell
 from gossamer.steering.completions import Completions, SamplingPlan, complete
 from gossamer.steering.judge import Ratings
 from gossamer.steering.pareto import UNSTEERED
-from gossamer.steering.sweep import SweepPlan, load_sweep, numbers, sweep, sweep_curves
+from gossamer.steering.sweep import SweepPlan, load_sweep, measured_benefits, numbers, sweep, sweep_curves
 from gossamer.tasks import Task
 from gossamer.tasks.prompt import Piece, Prompt
 from gossamer.tokens import Tokens
@@ -150,7 +150,9 @@ def test_rows_hold_what_was_measured(tiny_gpt2, plan, tmp_path):
     assert picture.stat().st_size > 10_000
     said = (tmp_path / "steering.md").read_text()
     assert "no cleaned: nothing to remove" in said
-    assert said.count("\n| clamp |") == 3
+    # A line in the table of each benefit, and one for each of its cells.
+    assert measured_benefits(record) == ["hit", "words", "target"]
+    assert said.count("\n| clamp |") == 3 + 2
     assert (tmp_path / "pareto.svg").read_text().startswith("<svg")
 
 

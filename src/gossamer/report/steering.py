@@ -10,7 +10,7 @@ from gossamer.report.figures.steering import steering_pareto
 from gossamer.results import Record
 from gossamer.steering.decomposition import HeldOutFit
 from gossamer.steering.pareto import MethodCurve
-from gossamer.steering.sweep import SweepRow, sweep_curves
+from gossamer.steering.sweep import SweepRow, measured_benefits, sweep_curves
 
 _NAMES = {
     "hit": "share of completions with a word of the concept",
@@ -76,7 +76,7 @@ def write_steering(
 
     Args:
         reference: the method that others are held against.
-        benefit: as :func:`gossamer.steering.sweep.numbers` takes it.
+        benefit: of the picture; the tables have all that were measured.
         fits: of each method's direction on held-out texts.
         absent: methods that could not be made, with the reason.
 
@@ -84,9 +84,10 @@ def write_steering(
         GossamerError: a folder that cannot be written.
     """
     target = Path(folder)
-    found = sweep_curves(record, reference, benefit=benefit, limit=limit, seed=seed)
-    parts = [f"Benefit: {_NAMES[benefit]}. Areas and chosen coefficients with 95 % intervals.", ""]
-    parts += [curves_table(found, record, reference)]
+    parts = ["Areas and chosen coefficients with 95 % intervals."]
+    for name in measured_benefits(record):
+        found = sweep_curves(record, reference, benefit=name, limit=limit, seed=seed)
+        parts += ["", f"## Benefit: {_NAMES[name]}", "", curves_table(found, record, reference)]
     parts += [f"- no {name}: {reason}" for name, reason in (absent or {}).items()]
     if fits:
         rows = [[name, f"{one.cosine:.3f}", f"{one.auroc:.3f}"] for name, one in fits.items()]
@@ -95,7 +96,8 @@ def write_steering(
     parts += ["", "## Cells", "", cells_table(record), "## Examples", ""]
     parts += [f"- {row.method} {row.value:g}: {' / '.join(map(repr, row.examples[:2]))}" for row in record.rows]
     files.write_text(target / "steering.md", "\n".join(parts) + "\n")
-    figure = style.settled(steering_pareto(found, reference, _NAMES[benefit], limit))
+    shown = sweep_curves(record, reference, benefit=benefit, limit=limit, seed=seed)
+    figure = style.settled(steering_pareto(shown, reference, _NAMES[benefit], limit))
     files.write_text(target / "pareto.svg", style.svg(figure))
     style.save_png(figure, target / "pareto.png")
     return target / "pareto.png"

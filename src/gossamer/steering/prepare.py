@@ -49,7 +49,7 @@ def prepare_concept(
     sampling: SamplingPlan | None = None,
     observer: Dictionary | None = None,
     further: Sequence[SteeringVector] = (),
-    rows_at_once: int = 4096,
+    rows_at_once: int = 1024,
     seed: int = 0,
 ) -> ConceptSweep:
     """Split texts into those with the concept and without it, make vectors of some, and keep others for measuring.

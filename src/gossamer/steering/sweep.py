@@ -60,7 +60,7 @@ class SweepPlan:
     observer: Observer | None = None
     tasks: Mapping[str, Task] | None = None
     judge: Judge | None = None
-    rows_at_once: int = 4096
+    rows_at_once: int = 1024
 
     __repr__ = short_repr
 
@@ -161,6 +161,12 @@ def load_sweep(folder: str | Path) -> Record[SweepRow]:
         GossamerError: it is damaged.
     """
     return FORMAT.load(Path(folder) / RESULTS)
+
+
+def measured_benefits(record: Record[SweepRow]) -> list[str]:
+    """Those of `BENEFITS` that a sweep has."""
+    columns = {"hit": "words"}
+    return [name for name in BENEFITS if all(len(getattr(row, columns.get(name, name))) for row in record.rows)]
 
 
 def numbers(record: Record[SweepRow], benefit: str = "hit", cost: str = "cross_entropy") -> SweepNumbers:
@@ -265,7 +271,7 @@ def _hash(*tensors: Tensor) -> str:
 
 
 def _rows(model: LanguageModel, cells: Sequence[Cell], plan: SweepPlan) -> list[SweepRow]:
-    at_once = max(8, plan.rows_at_once // 16)
+    at_once = max(8, plan.rows_at_once // 4)
     costs = prediction_changes(model, cells, plan.neutral, observer=plan.observer, rows_at_once=at_once)
     gains = None if plan.target is None else prediction_changes(model, cells, plan.target, rows_at_once=at_once)
     written = complete(model, cells, plan.prompts, plan.sampling, rows_at_once=plan.rows_at_once)

@@ -1,6 +1,5 @@
 """Sweeps: a batch of everything against one cell at a time, stopping and going on, and what is refused."""
 
-import itertools
 import json
 import sys
 from dataclasses import replace
@@ -113,10 +112,9 @@ def test_a_sweep_stopped_and_begun_again_ends_in_the_same_bytes(tiny_gpt2, plan,
 
 
 def test_rows_hold_what_was_measured(tiny_gpt2, plan, tmp_path):
+    pairs = (("Mary", "Tom"), ("Ben", "Sue"), ("Dan", "Amy"), ("Kate", "Paul"))
     cases = [
-        Prompt((Piece(f" {name} was"),), (Piece(f" {other} was"),), right, wrong, f"{number}")
-        for number, (name, other) in enumerate(itertools.permutations(("Mary", "Tom", "Ben", "Sue"), 2))
-        for right, wrong in ((" sad", " happy"),)
+        Prompt((Piece(f" {name} was"),), (Piece(f" {other} was"),), " sad", " happy", "was") for name, other in pairs
     ]
     task = Task.from_prompts(cases, tiny_gpt2.tokenizer, name="moods", roles="position", test_fraction=0.5)
     full = replace(

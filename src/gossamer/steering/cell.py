@@ -65,6 +65,8 @@ def with_prefix(model: LanguageModel, tokens: Tokens, prefix: str) -> Tokens:
     Raises:
         UsageError: a row is then longer than the model's context.
     """
+    if not prefix:
+        return tokens
     ids = torch.tensor(encode(model, prefix), dtype=torch.long)
     bos = bos_id(model)
     place = 0 if bos is None else int(torch.all(tokens.ids[:, 0] == bos))

@@ -64,16 +64,25 @@ def rows(options: argparse.Namespace) -> list[Row]:
     what = f"{len(cells)} cells, {model.name}"
     both = (own + ours, others + theirs)
     return [
-        row(f"{what}: write", theirs, ours, "CPU s", ">= 10x", theirs >= 10 * ours and equal),
-        row(f"{what}: cost on neutral text", others, own, "CPU s", ">= 3x", others >= 3 * own and close),
-        row(f"{what}: sweep", both[1], both[0], "CPU s", ">= 10x", both[1] >= 10 * both[0] and equal and close),
+        row(f"{what}: write", ours, theirs, "CPU s", "<= 0.1x", 10 * ours <= theirs and equal),
+        row(f"{what}: cost on neutral text", own, others, "CPU s", "<= 0.33x", 3 * own <= others and close),
+        row(f"{what}: sweep", *both, "CPU s", "<= 0.1x", 10 * both[0] <= both[1] and equal and close),
     ]
 
 
 def random_model() -> LanguageModel:
     """Small, so that the loop takes minutes and not hours."""
     torch.manual_seed(0)
-    config = GPT2Config(vocab_size=500, n_positions=64, n_embd=64, n_layer=4, n_head=4, initializer_range=0.1)
+    config = GPT2Config(
+        vocab_size=500,
+        n_positions=64,
+        n_embd=64,
+        n_layer=4,
+        n_head=4,
+        initializer_range=0.1,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
     return LanguageModel.load(GPT2LMHeadModel(config).eval().requires_grad_(False))
 
 

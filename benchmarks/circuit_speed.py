@@ -67,14 +67,14 @@ def measured(options: argparse.Namespace, method: str) -> dict[str, float]:
     study = Study(setting.model, setting.dictionaries, setting.tasks[options.task], chosen)
     common = (study.model, study.dictionaries, study.examples, study.ablation)
     began = time.perf_counter()
+    nodes = every_node(study.dictionaries, study.task.role_names, study.model.device)
     if method == "reference recipe":
-        nodes = every_node(study.dictionaries, study.task.role_names, study.model.device)
         lambdas = LAMBDAS[::7] if options.quick else LAMBDAS
         reference_path(Splice.of(*common, nodes), replace(ReferenceSettings(), lambdas=lambdas))
         seconds = (time.perf_counter() - began) * len(LAMBDAS) / len(lambdas)
     else:
         # Ours to pay for, because the reference recipe needs neither: the candidates, and the full model's answers.
-        splice = Splice.of(*common, candidates(*common, study.task.role_names))
+        splice = Splice.of(*common, candidates(Splice.of(*common, nodes.none())))
         full = FullModel.measure(splice.full, splice.examples)
         METHODS[method](MethodInputs.divided(Prompts(splice, full), study.sides, SearchSettings()))
         seconds = time.perf_counter() - began

@@ -27,7 +27,7 @@ from rows import Row, parser, row, show
 from torch import Tensor
 
 from gossamer.dictionary.pursuit import pursue
-from gossamer.dictionary.slopes import GRAM_BYTES, Rows
+from gossamer.dictionary.slopes import GRAM_BYTES, DecoderRows
 from gossamer.sparse.screen import worth_bounds
 
 BYTES = {"with all pairs": GRAM_BYTES, "without pairs": 0}
@@ -54,7 +54,7 @@ def rows(options: argparse.Namespace) -> list[Row]:
     # First: a process begins with the peak of the one that starts it.
     peaks = {what: rise(what, options) for what in (PLAIN, *BYTES)}
     decoder, x = data(options, options.tokens)
-    making, source = timed(lambda: Rows.of(decoder, GRAM_BYTES), 1)
+    making, source = timed(lambda: DecoderRows.of(decoder, GRAM_BYTES), 1)
     if source.gram is None:
         raise SystemExit(f"the pairs of {options.latents} rows take more than {GRAM_BYTES} bytes: fewer --latents")
     plain_seconds, plain = timed(lambda: plain_pursuit(x, decoder, options.k), options.rounds)
@@ -64,7 +64,7 @@ def rows(options: argparse.Namespace) -> list[Row]:
     # Without pairs and bounds the one product with the whole dictionary is nearly all there is, for both.
     for what, given, leads in (
         ("with all pairs", source, True),
-        ("without pairs", Rows.of(decoder, 0), worth_bounds(decoder.T)),
+        ("without pairs", DecoderRows.of(decoder, 0), worth_bounds(decoder.T)),
     ):
         seconds, codes = timed(lambda given=given: pursue(x, given, options.k), options.rounds)
         ours = residual(x, decoder, codes.dense())
@@ -94,7 +94,7 @@ def _rise(what: str, options: argparse.Namespace) -> float:
     if what == PLAIN:
         plain_pursuit(x, decoder, options.k)
     else:
-        pursue(x, Rows.of(decoder, BYTES[what]), options.k)
+        pursue(x, DecoderRows.of(decoder, BYTES[what]), options.k)
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 

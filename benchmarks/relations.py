@@ -1,6 +1,7 @@
 """Relations of all adjacent pairs at once, beside the dense method that goes through the corpus once a pair.
 
     python benchmarks/relations.py [--sites 12] [--latents 24576] [--l0 50] [--tokens 32768] [--quick] [--json]
+    python benchmarks/relations.py --growth FIGURE.png
 
 The dense method keeps a matrix of latents x latents in float32 for c_ij and one for sum f_i g_j, and adds the product
 of dense activations to each, batch by batch of 1,024 tokens; it goes through the tokens once for each pair, so tokens/s
@@ -11,20 +12,26 @@ Latents: how often each is active is log-normal (sigma 1.5), --l0 of them at a t
 a token is that of the site before, so that there is something to find. Neither side runs a model: the dense method
 would run it once a pair, ours once. Memory is how far the peak of a fresh process rises over its latents; counts must
 be equal and products agree to 1e-5, or the rows fail.
+
+With --growth instead: seconds of one pair of sites, with its pairs of latents that were ever active together, as
+tokens, latents and L0 grow one by one from 8,192, 4,096 and 16, and a figure of that.
 """
 
 import argparse
 import multiprocessing
 import resource
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from growth import draw, grown, growth_rows
 from rows import Row, parser, row, show
 
+from gossamer.engine import ThisProcess
 from gossamer.relations import GivenLatents, Keep, SitePair, adjacent, relate
-from gossamer.relations.counting import counting
+from gossamer.relations.blocks import BLOCK_ROWS, BlockCounter
 from gossamer.relations.relate import relations_of
 from gossamer.sparse.latents import SparseLatents
 
@@ -41,7 +48,11 @@ def main() -> None:
     made.add_argument("--tokens", type=int, default=32768)
     made.add_argument("--dense-tokens", type=int, default=1024)
     made.add_argument("--entries", type=int, default=2**24, help="of all sums that stay in memory")
+    made.add_argument("--growth", type=Path, metavar="FIGURE.png", help="how the cost grows instead, and its figure")
     options = made.parse_args()
+    if options.growth is not None:
+        show(growth(options), options.json)
+        return
     if options.quick:
         options.sites, options.latents, options.tokens, options.entries = 4, 4096, 8192, 2**20
     show(rows(options), options.json)
@@ -79,6 +90,27 @@ def rows(options: argparse.Namespace) -> list[Row]:
         ),
         row("seconds: twice the L0 beside once, half the tokens", wider, halves, "s", "<= 6x", wider <= 6 * halves),
     ]
+
+
+def growth(options: argparse.Namespace) -> list[Row]:
+    """How one pair's cost grows with each size."""
+    base = argparse.Namespace(**{**vars(options), "sites": 2, "tokens": 8192, "latents": 4096, "l0": 16})
+    factors = (1, 2) if options.quick else (1, 2, 4, 8)
+    sizes = {name: [getattr(base, name) * factor for factor in factors] for name in ("tokens", "latents", "l0")}
+    units = {"seconds": "s", "pairs of latents": ""}
+    found = grown(base, sizes, pair_cost)
+    draw(found, units, options.growth)
+    return growth_rows(found, "one pair of sites", units)
+
+
+def pair_cost(options: argparse.Namespace) -> dict[str, float]:
+    """Seconds of this process from latents to kept pairs, and pairs of latents that were ever active together."""
+    latents = data(options, options.tokens)
+    stream, pair = GivenLatents(latents, batch_size=8), SitePair(*latents)
+    began = time.process_time()
+    relation = relate(stream, [pair], null=False, keep=Keep(least=1))[pair]
+    seconds = time.process_time() - began
+    return {"seconds": seconds, "pairs of latents": float(relation.histograms["cosine"].sum())}
 
 
 def data(options: argparse.Namespace, tokens: int) -> dict[str, SparseLatents]:
@@ -131,7 +163,8 @@ def agree(options: argparse.Namespace) -> bool:
     latents = data(few, 2048)
     stream, pair = GivenLatents(latents, batch_size=3), SitePair(*latents)
     thresholds = {name: np.zeros(width) for name, width in stream.widths.items()}
-    with counting(stream, [pair], thresholds, null=False, entries=4096) as counted:
+    counter = BlockCounter(stream, BLOCK_ROWS, ThisProcess())
+    with counter.counted([pair], thresholds, entries=4096, products=True, null=False) as counted:
         found = relations_of(counted, Keep(("jaccard",), threshold=1e-12, least=1))[pair].kept
     counts, products = (one.numpy() for one in dense_pair(*latents.values()))
     return bool(

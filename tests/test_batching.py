@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 
-from gossamer.batching import MemoryWarning, in_batches, named_when_out_of_memory
+from gossamer.batching import MemoryWarning, distinct_rows, in_batches, named_when_out_of_memory
 from gossamer.errors import GossamerError
 
 
@@ -25,6 +25,15 @@ def test_a_batch_that_does_not_fit_is_halved_aloud():
     with pytest.warns(MemoryWarning, match="halved from 8 to 4"):
         found = in_batches(10, 8, work)
     assert [row for part in found for row in part] == list(range(10))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_are_of_one_kind_only_if_all_their_parts_are_equal_to_the_bit(dtype):
+    values = torch.tensor([[1, 2], [3, 4], [1, 2], [1, 2], [torch.nan, 0], [torch.nan, 0], [1, -0.0], [1, 0.0]])
+    mask = torch.tensor([[True], [True], [True], [False], [True], [True], [True], [True]])
+    first, kind = distinct_rows(values.to(dtype), mask)
+    assert first.tolist() == [0, 1, 3, 4, 6, 7]
+    assert kind.tolist() == [0, 1, 0, 2, 3, 3, 4, 5]
 
 
 LIMITED = """

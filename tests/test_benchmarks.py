@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from gossamer.dictionary.pursuit import pursue
-from gossamer.dictionary.slopes import Rows
+from gossamer.dictionary.slopes import DecoderRows
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
@@ -88,7 +88,7 @@ def test_the_plain_pursuit_that_ours_is_measured_beside_is_the_same_pursuit(monk
     generator = torch.Generator().manual_seed(0)
     decoder, x = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((60, 12), (50, 12)))
     decoder /= decoder.norm(dim=1, keepdim=True)
-    torch.testing.assert_close(plain(x, decoder, 9), pursue(x, Rows.of(decoder), 9).dense())
+    torch.testing.assert_close(plain(x, decoder, 9), pursue(x, DecoderRows.of(decoder), 9).dense())
 
 
 @pytest.mark.slow

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from gossamer.errors import GossamerError
 
@@ -52,6 +54,25 @@ def in_batches(total: int, batch_size: int, work: Callable[[slice], Result], *, 
             continue
         start = rows.stop
     return results
+
+
+def distinct_rows(*parts: Tensor) -> tuple[Int[Tensor, "kinds"], Int[Tensor, "rows"]]:
+    """The first row of each kind, and of every row which kind it is: rows are of one kind if they are equal to the bit.
+
+    A row has its share of each of `parts`, which have as many rows. What is done to each row by itself needs to be done
+    once for each kind.
+    """
+    kinds: dict[bytes, int] = {}
+    firsts: list[int] = []
+    bits = [part.detach().cpu().contiguous().view(len(part), -1).view(torch.uint8).numpy() for part in parts]
+    of = []
+    for row in range(len(parts[0])):
+        kind = kinds.setdefault(b"".join(part[row].tobytes() for part in bits), len(kinds))
+        if kind == len(firsts):
+            firsts.append(row)
+        of.append(kind)
+    device = parts[0].device
+    return torch.tensor(firsts, device=device), torch.tensor(of, device=device)
 
 
 @contextlib.contextmanager

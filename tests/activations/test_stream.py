@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -44,6 +45,53 @@ def test_collected_and_averaged_activations_are_those_of_the_tokens_that_count(t
         assert torch.allclose(stream.collect()[LATE], whole[counted], atol=1e-6)
         assert stream.collect(torch.float64)[LATE].dtype == torch.float64
         assert torch.allclose(stream.means()[LATE], whole[counted].double().mean(dim=0), atol=1e-7)
+
+
+def test_what_a_first_map_read_is_kept_where_that_is_asked_for_and_small(tiny_gpt2, tokens, monkeypatch):
+    passes = []
+
+    def seen(x):
+        passes.append(len(x))
+        return x
+
+    def run(**more):
+        passes.clear()
+        stream = ActivationStream(tiny_gpt2, tokens, [EARLY, LATE], batch_size=4, **more)
+        means = stream.means([LATE])
+        parts = replace(stream, what="again").map(lambda batch: batch.values)
+        return means, {site: torch.cat([part[site] for part in parts]) for site in (EARLY, LATE)}
+
+    with tiny_gpt2.edit({EARLY: seen}):
+        expected, values = run()
+        assert passes == [4, 4, 2] * 2
+        found, kept = run(keep=True)
+        assert passes == [4, 4, 2]
+        assert all(torch.equal(kept[site], values[site]) for site in kept)
+        assert torch.equal(found[LATE], expected[LATE])
+        monkeypatch.setattr("gossamer.activations.stream._KEPT", 10 * 7 * 2 * 32 * 4 - 1)
+        run(keep=True)
+        assert passes == [4, 4, 2] * 2
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_rows_cut_to_the_longest_of_their_batch_have_the_same_activations(tiny_gpt2, side):
+    """On the left padding is not cut: positions would begin elsewhere."""
+    tokens = tiny_gpt2.tokenize([" Mary", " Mary went to the store", " John and", " to"] * 2, bos=True, side=side)
+    expected = ActivationStream(tiny_gpt2, tokens, [EARLY, LATE], batch_size=3).collect()
+    shapes = []
+
+    def seen(x):
+        shapes.append(x.shape[:2])
+        return x
+
+    stream = ActivationStream(tiny_gpt2, tokens, [EARLY, LATE], batch_size=3, trimmed=True)
+    with tiny_gpt2.edit({EARLY: seen}):
+        found = stream.collect()
+    for site, values in expected.items():
+        torch.testing.assert_close(found[site], values, atol=1e-5, rtol=1e-5)
+    assert shapes == ([(3, 6), (3, 3), (2, 2)] if side == "right" else [(3, 6), (3, 6), (2, 6)])
+    ids = torch.cat(stream.map(lambda batch: batch.tokens.ids[batch.tokens.mask]))
+    assert torch.equal(ids, tokens[stream.order].ids[tokens[stream.order].mask])
 
 
 def test_a_caller_may_choose_the_tokens_itself(tiny_gpt2, tokens):

@@ -28,9 +28,12 @@ def dictionaries() -> dict[Site, Dictionary]:
     return found
 
 
-def found_by(model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task, **kinds: str) -> Nodes:
+def found_by(
+    model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task, batch_size: int = 5, **kinds: str
+) -> Nodes:
     ablation = Ablation.measure(model, dictionaries, task, **kinds)
-    return candidates(model, dictionaries, task.train, ablation, ROLES, batch_size=5)
+    nodes = every_node(dictionaries, ROLES, torch.device("cpu")).none()
+    return candidates(Splice.of(model, dictionaries, task.train, ablation, nodes, batch_size=batch_size))
 
 
 def test_every_node_is_every_site_role_and_latent(dictionaries: dict[Site, Dictionary]) -> None:
@@ -116,8 +119,7 @@ def test_prompts_that_equal_their_counterfactuals_are_refused(
 def test_memory_that_runs_out_halves_the_batch(
     model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ablation = Ablation.measure(model, dictionaries, task)
-    expected = candidates(model, dictionaries, task.train, ablation, ROLES)
+    expected = found_by(model, dictionaries, task, batch_size=64)
     real = Splice.latents
 
     def limited(self: Splice, rows: slice, streams: object = None) -> object:
@@ -127,5 +129,5 @@ def test_memory_that_runs_out_halves_the_batch(
 
     monkeypatch.setattr(Splice, "latents", limited)
     with pytest.warns(MemoryWarning):
-        found = candidates(model, dictionaries, task.train, ablation, ROLES)
+        found = found_by(model, dictionaries, task, batch_size=64)
     assert found.keys() == expected.keys()

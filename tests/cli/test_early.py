@@ -4,6 +4,20 @@ import json
 import subprocess
 import sys
 
+import torch
+
+from gossamer.attention.ioi import PARTS
+from gossamer.circuits.methods import METHODS
+from gossamer.cli import coding, early
+from gossamer.explain.explainers import EXPLAINERS
+from gossamer.explain.scorers import CHAT_SCORERS, SCORERS
+from gossamer.relations import DECODER_COSINE, MEASURES
+from gossamer.relations.lifecycle import MATCHINGS
+from gossamer.replacement import coding_study
+from gossamer.report.coding import PURSUITS
+from gossamer.tasks import GENERATORS
+from gossamer.tasks.metric import METRICS
+
 MISTAKES = {
     ("circuit", "bundled:spool", "-t", "ioi", "-f", "90"): "faithfulness: a share above 0 and at most 1 expected",
     ("circuit", "bundled:spool", "-t", "ioi", "--size", "0"): "size: at least 1 node expected, found 0",
@@ -33,10 +47,48 @@ MISTAKES = {
     ("evaluate-circuit", "none.json"): "none.json: no such file",
     ("report", "none.json"): "none.json: no such file",
     ("tasks", "none.json"): "none.json: no such file",
+    ("tasks", "ioo"): "task: expected one of ioi, sva-simple",
+    ("circuit", "bundled:spool", "-t", "ioo"): "task: expected one of ioi, sva-simple",
+    ("circuit", "bundled:spool", "-t", "ioi", "--metric", "x"): "--metric: expected one of logit_diff",
+    ("circuit", "bundled:spool", "-t", "ioi", "--roles", "x"): "--roles: expected one of given",
+    ("circuit", "bundled:spool", "-t", "ioi", "--recipe", "x"): "--recipe: expected one of gossamer",
+    ("circuit", "bundled:spool", "-t", "ioi", "--loss", "x"): "--loss: expected one of metric, kl",
+    ("circuit", "bundled:spool", "-t", "ioi", "--steps", "0"): "--steps: at least 1 expected, found 0",
+    ("circuit", "bundled:spool", "-t", "ioi", "--ablation", "x"): "--ablation: expected one of mean",
+    ("circuit", "bundled:spool", "-t", "ioi", "--errors", "x"): "--errors: expected one of mean",
+    ("circuit", "bundled:spool", "-t", "ioi", "--masks", "x"): "--masks: expected one of role",
+    ("circuit", "bundled:spool", "-t", "ioi", "--compare", "x"): "--compare: expected one of mask",
+    ("circuit", "bundled:spool", "-t", "ioi", "--compare", "mask", "--compare", "none"): "'none' alone; found 'none'",
+    ("circuit", "bundled:spool", "-t", "ioi", "--reruns", "-1"): "--reruns: at least 0 expected",
+    ("circuit", "bundled:spool", "-t", "ioi", "--minimum-accuracy", "75"): "a share from 0 to 1 expected",
+    ("circuit", "bundled:spool", "-t", "ioi", "--validation", "1"): "a share from 0 to less than 1 expected",
+    ("circuit", "bundled:spool", "-t", "ioi", "--batch-size", "0"): "--batch-size: at least 1 expected",
+    ("circuit", "bundled:spool", "-t", "ioi", "--dtype", "int64"): "--dtype: expected one of float32",
+    ("evaluate", "bundled:spool", "--text", "FILE", "--rows", "0"): "--rows: at least 1 expected",
+    ("evaluate", "bundled:spool", "--text", "FILE", "--context", "1"): "--context: at least 2 expected",
+    ("pursuit", "m", "--text", "FILE", "-d", "FILE", "--k", "2;4"): "--k: expected numbers as 2,4,6",
+    ("pursuit", "m", "--text", "FILE", "-d", "FILE", "--method", "x"): "--method: expected one of encoder",
+    ("pursuit", "m", "--text", "FILE", "-d", "FILE", "--method", "top_k"): "--method: one of gradient, orthogonal",
+    ("compare-recipes", "m", "--text", "FILE", "--out", "new", "--batch", "0"): "--batch: at least 1 expected",
+    ("compare-recipes", "m", "--text", "FILE", "--out", "new", "--coefficients", "a"): "expected numbers separated by",
+    ("ioi", "m", "--only", "patching,x"): "--only: expected one of ability, patching",
+    ("ioi", "m", "--prompts", "4"): "--prompts: at least 8 expected",
+    ("relate", "m", "--text", "FILE", "--measure", "x"): "--measure: expected one of jaccard",
+    ("lifecycle", "FILE", "--matching", "x"): "--matching: expected one of best",
+    ("toys", "--seeds", "0"): "--seeds: at least 1 expected",
+    ("explain", "s", "--by", "x"): "--by: expected one of rule, bills",
+    ("explain", "s", "--score", "x"): "--score: expected one of detection",
+    ("explain", "s", "--score", "fade"): "fade: a language model",
+    ("explain", "s", "--features", "0"): "--features: at least 1 expected",
+    ("explain", "s", "--price", "1"): "INPUT,OUTPUT expected",
+    ("explain", "s", "--model", "m"): "give the missing one",
+    ("explain", "s", "--texts", "none.csv"): "none.csv: no such file",
+    ("game", "s", "--endpoint", "http://localhost/v1"): "give the other one too",
+    ("game", "s", "--rounds", "0"): "--rounds: at least 1 expected",
 }
 # One process runs all lines, without torch: whatever imports it fails.
 RUN = """
-import contextlib, io, json, sys
+import contextlib, io, json, os, sys
 sys.modules["torch"] = None
 from gossamer import cli
 found = []
@@ -47,7 +99,7 @@ for line in json.loads(sys.argv[1]):
         cli.main()
     except BaseException as error:
         found.append([repr(error), said.getvalue()])
-print(json.dumps(found))
+print(json.dumps([found, os.environ.get("THP_MEM_ALLOC_ENABLE")]))
 """
 
 
@@ -58,7 +110,25 @@ def test_mistakes_cost_no_import_of_torch(tmp_path):
     ran = subprocess.run(
         [sys.executable, "-c", RUN, json.dumps(lines)], capture_output=True, text=True, check=True, cwd=tmp_path
     )
-    for line, (ended, said), expected in zip(lines, json.loads(ran.stdout), MISTAKES.values(), strict=True):
+    found, large_pages = json.loads(ran.stdout)
+    # torch reads it when it is imported.
+    assert large_pages == "1"
+    for line, (ended, said), expected in zip(lines, found, MISTAKES.values(), strict=True):
         assert ended == "SystemExit(2)", (line, ended, said)
         assert expected in said.replace("\n", " "), line
         assert len(said.strip().splitlines()) == 1, line
+
+
+def test_names_are_those_of_the_library():
+    assert tuple(GENERATORS) == early.TASKS
+    assert tuple(METRICS) == early.METRICS
+    assert tuple(METHODS) == early.CIRCUIT_METHODS
+    assert early.IOI_PARTS == PARTS
+    assert early.CODING_METHODS == coding_study.METHODS
+    assert coding._PURSUITS == PURSUITS
+    assert (*MEASURES, DECODER_COSINE) == early.MEASURES
+    assert early.MATCHINGS == MATCHINGS
+    assert ("rule", *EXPLAINERS) == early.EXPLAINERS
+    assert tuple(SCORERS) == early.RULE_SCORERS
+    assert tuple(CHAT_SCORERS) == early.CHAT_SCORERS
+    assert all(isinstance(getattr(torch, name), torch.dtype) for name in early.DTYPES)

@@ -9,7 +9,7 @@ from scipy.optimize import nnls
 from gossamer.dictionary.config import Contents, DictionaryConfig
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.pursuit import Pursuit, pursue, refit_latents
-from gossamer.dictionary.slopes import LookedUp, Rows
+from gossamer.dictionary.slopes import DecoderRows, LookedUp
 from gossamer.errors import NotFiniteError, UsageError
 from gossamer.sparse.latents import SparseLatents
 
@@ -64,7 +64,7 @@ def planted():
 
 
 def test_the_vector_worked_by_hand(gram_bytes):
-    rows = Rows.of(D, gram_bytes)
+    rows = DecoderRows.of(D, gram_bytes)
     steps = [((2, 0, 0, 0), 1.16619), ((2, 0, 1, 0), 0.6), ((2, 0.36, 1, 0), 0.48), ((1.712, 0.36, 1, 0), 0.384)]
     for k, (values, left) in enumerate(steps, start=1):
         found = pursue(X, rows, k)
@@ -76,7 +76,7 @@ def test_the_vector_worked_by_hand(gram_bytes):
 @pytest.mark.parametrize("support", ["active", "sticky"])
 def test_gradient_pursuit_is_its_equations(planted, gram_bytes, support):
     rows, _, x = planted
-    found = pursue(x[:40], Rows.of(rows, gram_bytes), 12, support=support).dense()
+    found = pursue(x[:40], DecoderRows.of(rows, gram_bytes), 12, support=support).dense()
     expected = torch.stack([by_hand(one, rows, 12, sticky=support == "sticky") for one in x[:40]])
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
 
@@ -87,7 +87,7 @@ def test_clipping_happens_and_both_support_rules_differ_then(gram_bytes):
     rows = torch.rand(40, 6, generator=generator, dtype=torch.float64)
     rows /= rows.norm(dim=1, keepdim=True)
     x = torch.rand(200, 6, generator=generator, dtype=torch.float64)
-    found = {rule: pursue(x, Rows.of(rows, gram_bytes), 10, support=rule) for rule in ("active", "sticky")}
+    found = {rule: pursue(x, DecoderRows.of(rows, gram_bytes), 10, support=rule) for rule in ("active", "sticky")}
     for rule, codes in found.items():
         expected = torch.stack([by_hand(one, rows, 10, sticky=rule == "sticky") for one in x])
         torch.testing.assert_close(codes.dense(), expected, rtol=1e-6, atol=1e-8)
@@ -98,7 +98,7 @@ def test_clipping_happens_and_both_support_rules_differ_then(gram_bytes):
 def test_the_order_of_the_methods(planted):
     rows, truth, x = planted
     energy = x.square().sum()
-    source = Rows.of(rows)
+    source = DecoderRows.of(rows)
 
     def unexplained(codes):
         return (residual(x, rows, codes).square().sum() / energy).item()
@@ -117,7 +117,7 @@ def test_the_order_of_the_methods(planted):
 
 def test_matching_pursuit_is_its_equations(planted, gram_bytes):
     rows, _, x = planted
-    found = pursue(x[:30], Rows.of(rows, gram_bytes), 9, method="matching").dense()
+    found = pursue(x[:30], DecoderRows.of(rows, gram_bytes), 9, method="matching").dense()
     for one, codes in zip(x[:30], found, strict=True):
         a, r = torch.zeros(512, dtype=torch.float64), one.clone()
         for _ in range(9):
@@ -129,7 +129,7 @@ def test_matching_pursuit_is_its_equations(planted, gram_bytes):
 
 def test_orthogonal_pursuit_leaves_a_residual_that_its_rows_do_not_see(planted):
     rows, _, x = planted
-    found = pursue(x, Rows.of(rows), 8, method="orthogonal")
+    found = pursue(x, DecoderRows.of(rows), 8, method="orthogonal")
     left = x - found.dense() @ rows
     seen = torch.einsum("td,twd->tw", left, rows[found.indices]) * (found.values > 0)
     assert seen.abs().max() < 1e-6
@@ -139,7 +139,7 @@ def test_orthogonal_pursuit_leaves_a_residual_that_its_rows_do_not_see(planted):
 def test_the_residual_never_grows(planted):
     rows, _, x = planted
     for method in ("gradient", "matching", "orthogonal"):
-        left = [residual(x[:50], rows, pursue(x[:50], Rows.of(rows), k, method=method)) for k in range(1, 10)]
+        left = [residual(x[:50], rows, pursue(x[:50], DecoderRows.of(rows), k, method=method)) for k in range(1, 10)]
         for earlier, later in itertools.pairwise(left):
             assert (later <= earlier + 1e-9).all()
 
@@ -147,14 +147,14 @@ def test_the_residual_never_grows(planted):
 def test_rows_of_any_norm_give_the_same_reconstruction_and_their_own_activations(planted, gram_bytes):
     rows, _, x = planted
     norms = torch.linspace(0.1, 5, 512, dtype=torch.float64)
-    plain = pursue(x[:30], Rows.of(rows, gram_bytes), 8)
-    scaled = pursue(x[:30], Rows.of(rows * norms[:, None], gram_bytes), 8)
+    plain = pursue(x[:30], DecoderRows.of(rows, gram_bytes), 8)
+    scaled = pursue(x[:30], DecoderRows.of(rows * norms[:, None], gram_bytes), 8)
     torch.testing.assert_close(scaled.dense() * norms, plain.dense(), rtol=1e-8, atol=1e-10)
 
 
 def test_a_start_is_gone_on_from(planted, gram_bytes):
     rows, _, x = planted
-    source = Rows.of(rows, gram_bytes)
+    source = DecoderRows.of(rows, gram_bytes)
     begun = pursue(x[:20], source, 5)
     found = pursue(x[:20], source, 4, start=begun).dense()
     expected = torch.stack([by_hand(one, rows, 4, start=a) for one, a in zip(x[:20], begun.dense(), strict=True)])
@@ -164,10 +164,10 @@ def test_a_start_is_gone_on_from(planted, gram_bytes):
 
 def test_a_token_stops_when_its_residual_is_small(planted):
     rows, _, x = planted
-    found = pursue(x, Rows.of(rows), 40, method="orthogonal", tolerance=0.3)
+    found = pursue(x, DecoderRows.of(rows), 40, method="orthogonal", tolerance=0.3)
     left = residual(x, rows, found) / x.norm(dim=1)
     assert (left <= 0.3).all()
-    before = pursue(x, Rows.of(rows), int(found.l0.max()) - 1, method="orthogonal")
+    before = pursue(x, DecoderRows.of(rows), int(found.l0.max()) - 1, method="orthogonal")
     assert (residual(x, rows, before) / x.norm(dim=1)).max() > 0.3
     assert found.l0.min() < found.l0.max() < 40
 
@@ -176,22 +176,22 @@ def test_a_token_stops_when_its_residual_is_small(planted):
 def test_what_no_row_points_to_has_no_code(method, gram_bytes):
     rows = torch.eye(3, dtype=torch.float64)[:2]
     x = torch.tensor([[-1.0, -2, 5], [0, 0, 0], [0, 3, 0]], dtype=torch.float64)
-    found = pursue(x, Rows.of(rows, gram_bytes), 2, method=method).dense()
+    found = pursue(x, DecoderRows.of(rows, gram_bytes), 2, method=method).dense()
     torch.testing.assert_close(found, torch.tensor([[0.0, 0], [0, 0], [0, 3]], dtype=torch.float64))
 
 
 def test_a_row_of_norm_zero_is_never_picked():
     rows = torch.tensor([[0.0, 0], [0, 2]], dtype=torch.float64)
-    found = pursue(torch.tensor([[1.0, 4]], dtype=torch.float64), Rows.of(rows), 2).dense()
+    found = pursue(torch.tensor([[1.0, 4]], dtype=torch.float64), DecoderRows.of(rows), 2).dense()
     assert found.tolist() == [[0, 2]]
 
 
 def test_blocks_do_not_matter(planted, monkeypatch):
     rows, _, x = planted
-    together = pursue(x[:50], Rows.of(rows), 6)
+    together = pursue(x[:50], DecoderRows.of(rows), 6)
     monkeypatch.setattr("gossamer.dictionary.pursuit._BLOCK_VALUES", 512 * 7)
-    torch.testing.assert_close(pursue(x[:50], Rows.of(rows), 6).dense(), together.dense(), rtol=1e-9, atol=1e-12)
-    assert pursue(x[:0], Rows.of(rows), 6).dense().shape == (0, 512)
+    torch.testing.assert_close(pursue(x[:50], DecoderRows.of(rows), 6).dense(), together.dense(), rtol=1e-9, atol=1e-12)
+    assert pursue(x[:0], DecoderRows.of(rows), 6).dense().shape == (0, 512)
 
 
 def test_it_stands_where_a_dictionary_stands(tiny_gpt2):
@@ -210,7 +210,9 @@ def test_it_stands_where_a_dictionary_stands(tiny_gpt2):
     made = dictionary.denormalise(codes.dense() @ dictionary.W_dec + dictionary.b_dec, statistics)
     torch.testing.assert_close(pursuit(stream), made, rtol=1e-5, atol=1e-5)
     flat = (normal - dictionary.b_dec).reshape(-1, d)
-    torch.testing.assert_close(codes.dense().reshape(len(flat), -1), pursue(flat, Rows.of(dictionary.W_dec), 6).dense())
+    torch.testing.assert_close(
+        codes.dense().reshape(len(flat), -1), pursue(flat, DecoderRows.of(dictionary.W_dec), 6).dense()
+    )
     with torch.no_grad(), tiny_gpt2.edit({site: pursuit}):
         edited = tiny_gpt2.logits(tokens)
     assert not torch.allclose(edited, tiny_gpt2.logits(tokens))
@@ -227,7 +229,7 @@ def test_it_stands_where_a_dictionary_stands(tiny_gpt2):
     ],
 )
 def test_impossible_requests_are_refused(changes, says):
-    arguments = {"x": X, "rows": Rows.of(D), "k": 2} | changes
+    arguments = {"x": X, "rows": DecoderRows.of(D), "k": 2} | changes
     with pytest.raises(UsageError, match=says):
         pursue(**arguments)
 
@@ -241,7 +243,7 @@ def test_a_transcoder_is_refused(tiny_gpt2):
 
 def test_what_is_not_finite_is_refused():
     with pytest.raises(NotFiniteError, match="vectors to pursue"):
-        pursue(X * float("nan"), Rows.of(D), 2)
+        pursue(X * float("nan"), DecoderRows.of(D), 2)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -251,7 +253,7 @@ def test_of_equal_rows_the_first_is_picked_whatever_stands_in_the_batch(gram_byt
     half = torch.randn(300, 37, generator=generator, dtype=dtype)
     rows = half.repeat_interleave(2, dim=0) if twins == "beside" else torch.cat([half, half])
     first = torch.arange(600) % 2 == 0 if twins == "beside" else torch.arange(600) < 300
-    source, x = Rows.of(rows, gram_bytes), torch.randn(60, 37, generator=generator, dtype=dtype)
+    source, x = DecoderRows.of(rows, gram_bytes), torch.randn(60, 37, generator=generator, dtype=dtype)
     together = pursue(x, source, 8).dense()
     assert not together[:, ~first].any()
     alone = torch.cat([pursue(one[None], source, 8).dense() for one in x])
@@ -264,7 +266,7 @@ def test_equal_rows_are_told_apart_by_no_rounding(gram_bytes, d):
     generator = torch.Generator().manual_seed(0)
     half = torch.randn(4 * d, d, generator=generator, dtype=torch.float64)
     x = torch.randn(60, d, generator=generator, dtype=torch.float64)
-    found = pursue(x, Rows.of(torch.cat([half, half]), gram_bytes), d // 4).dense()
+    found = pursue(x, DecoderRows.of(torch.cat([half, half]), gram_bytes), d // 4).dense()
     assert not found[:, 4 * d :].any()
 
 
@@ -272,8 +274,8 @@ def test_single_precision_goes_on_where_sums_of_changes_leave_no_residual(gram_b
     """Every orthogonal step takes one of 64 dimensions; before the last, sums of changes have no digit left of it."""
     generator = torch.Generator().manual_seed(0)
     rows, x = torch.randn(512, 64, generator=generator), torch.randn(100, 64, generator=generator)
-    whole = pursue(x.double(), Rows.of(rows.double(), gram_bytes), 64, method="orthogonal").l0.double().mean()
-    found = pursue(x, Rows.of(rows, gram_bytes), 64, method="orthogonal")
+    whole = pursue(x.double(), DecoderRows.of(rows.double(), gram_bytes), 64, method="orthogonal").l0.double().mean()
+    found = pursue(x, DecoderRows.of(rows, gram_bytes), 64, method="orthogonal")
     assert found.l0.double().mean() > whole - 1
     assert (residual(x, rows, found) / x.norm(dim=1)).median() < 1.5e-5
 
@@ -284,7 +286,7 @@ def test_refitting_in_a_narrow_cone_is_non_negative_least_squares(spread):
     rows = torch.ones(24, dtype=torch.float64) + spread * torch.randn(200, 24, generator=generator, dtype=torch.float64)
     chosen = torch.stack([torch.randperm(200, generator=generator)[:16] for _ in range(200)])
     x = torch.ones(24, dtype=torch.float64) + spread * torch.randn(200, 24, generator=generator, dtype=torch.float64)
-    found = refit_latents(x, Rows.of(rows), SparseLatents.from_padded(torch.ones(200, 16).double(), chosen, 200))
+    found = refit_latents(x, DecoderRows.of(rows), SparseLatents.from_padded(torch.ones(200, 16).double(), chosen, 200))
     left = residual(x, rows, found)
     for one, latents, ours in zip(x, chosen, left, strict=True):
         _, best = nnls(rows[latents].T.numpy(), one.numpy())

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gossamer.dictionary import slopes
-from gossamer.dictionary.slopes import Held, LookedUp, Rows
+from gossamer.dictionary.slopes import DecoderRows, Held, LookedUp
 from gossamer.sparse import screen
 from gossamer.sparse.backend import has_sparse_products
 from gossamer.sparse.screen import Encoder
@@ -64,6 +64,6 @@ def test_pairs_are_made_where_they_pay(data, monkeypatch, bounds, asked, paired)
     monkeypatch.setattr(slopes, "GRAM_BYTES", 6400)
     monkeypatch.setattr(slopes, "GRAM_BYTES_BESIDE_BOUNDS", 6399)
     monkeypatch.setattr(slopes, "worth_bounds", lambda encoder: bounds)
-    found = Rows.of(data[1], asked)
+    found = DecoderRows.of(data[1], asked)
     assert (found.gram is not None) == paired
     assert isinstance(found.slopes(data[0]), Held) == (paired or not LookedUp.fits(data[1]))

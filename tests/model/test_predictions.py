@@ -49,6 +49,21 @@ def test_sums_are_those_of_every_row_alone(tiny_gpt2, tokens, streams, block, mo
     assert int(predicting(tokens).sum()) == sum(int(mask.sum()) - 1 for mask in tokens.mask)
 
 
+def test_the_head_runs_once_for_rows_that_are_equal(tiny_gpt2, tokens, streams, monkeypatch):
+    monkeypatch.setattr(predictions, "_BLOCK_VALUES", 2**24)
+    own, others = streams
+    places = torch.where(tokens.mask, tokens.mask.cumsum(dim=1) - 1, 0)
+    alike = own[2][tokens.mask[2]][places]
+    rows = []
+    hook = tiny_gpt2.anatomy.head.register_forward_hook(lambda _, args, __: rows.append(len(args[0])))
+    found = compare_predictions(tiny_gpt2, own, {"alike": alike, "one": others["one"]}, tokens)[1]
+    hook.remove()
+    predicted = int(predicting(tokens).sum())
+    assert rows == [predicted, int(tokens.lengths[2]) - 1, predicted]
+    expected = by_row(tiny_gpt2, own, alike, tokens)
+    assert (found["alike"].cross_entropy.item(), found["alike"].kl.item()) == pytest.approx(expected, rel=1e-5)
+
+
 def test_what_is_not_finite_is_named(tiny_gpt2, tokens, streams):
     own, others = streams
     others["one"][:, 1] = float("nan")

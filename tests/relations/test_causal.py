@@ -5,7 +5,17 @@ from test_relate import dictionary, tokens  # noqa: F401  (a fixture)
 
 from gossamer.errors import UsageError
 from gossamer.model import Site
-from gossamer.relations import CausalSettings, Keep, ModelLatents, SitePair, ablation_check, relate, sources_of
+from gossamer.relations import (
+    CausalSettings,
+    Keep,
+    ModelLatents,
+    SitePair,
+    ablation_check,
+    adjacent,
+    joint_agreement,
+    relate,
+    sources_of,
+)
 
 PAIR = SitePair("resid_post.0", "resid_post.1")
 SETTINGS = CausalSettings(bins=4, per_bin=6, relative=0.2, batch_size=5, resamples=200)
@@ -56,6 +66,32 @@ def test_agreement_is_spearmans_with_bins_of_the_drawn_pairs(tiny_gpt2, tokens):
         inside = effect[known & (values >= low) & ((values < high) | (high == one.edges[-1]))]
         assert len(inside) == count
         assert not count or mean == pytest.approx(inside.mean())
+
+
+def test_several_checks_are_ranked_together(tiny_gpt2, tokens):  # noqa: F811
+    from scipy.stats import spearmanr
+
+    sites = [Site("resid_post", layer) for layer in range(3)]
+    stream = ModelLatents(
+        sources_of(tiny_gpt2, {site: dictionary(site, 20, seed) for seed, site in enumerate(sites)}), tokens
+    )
+    relations = relate(stream, adjacent(stream.widths), keep=Keep(least=3))
+    checks = [(one, ablation_check(stream, one, ["jaccard"], SETTINGS)) for one in relations.values()]
+    joint = joint_agreement(checks, "jaccard", SETTINGS)
+    values = np.concatenate([one.values("jaccard", check.pairs)[check.drawn["jaccard"]] for one, check in checks])
+    effect = np.concatenate([check.effect[check.drawn["jaccard"]] for _, check in checks])
+    known = ~np.isnan(effect)
+    assert joint.pairs == known.sum() > checks[0][1].agreement["jaccard"].pairs
+    assert joint.spearman == pytest.approx(spearmanr(values[known], effect[known]).statistic, abs=1e-12)
+    assert joint.low < joint.spearman < joint.high
+    inside = effect[known & (values >= joint.edges[1]) & (values < joint.edges[2])]
+    assert joint.still[1] == pytest.approx((np.abs(inside) < 0.01).mean())
+    assert joint.quartiles[1] == pytest.approx(np.quantile(inside, [0.25, 0.75]))
+    # With one check, the same as its own.
+    alone = joint_agreement(checks[:1], "jaccard", SETTINGS)
+    assert alone.spearman == checks[0][1].agreement["jaccard"].spearman
+    with pytest.raises(UsageError, match=r"jaccard.*'pearson'"):
+        joint_agreement(checks, "pearson")
 
 
 def test_requests_that_cannot_be_meant_are_refused(tiny_gpt2, tokens):  # noqa: F811

@@ -8,8 +8,10 @@ from gossamer.relations import (
     Keep,
     SitePair,
     find_gates,
+    recounted,
     relate,
     reversed_pair,
+    search_gates,
     truth_tables,
 )
 
@@ -67,7 +69,23 @@ def test_gates_of_three_inputs():
     settings = GateSettings(inputs=3, least_sufficiency=0.3)
     gates = find_gates(stream, relations[UP], among=relations[AMONG], settings=settings)
     three = {one for one in found(gates) if len(one[1]) == 3}
-    assert {("AND", (0, 1, 2), 0, None), ("OR", (3, 4, 5), 1, None)} == three
+    assert {("AND", (0, 1, 2), 0, None), ("OR", (3, 4, 5), 1, None), ("AND NOT", (0, 1, 6), 2, 6)} == three
+
+
+def test_an_and_not_is_found_behind_inputs_that_come_with_its_output():
+    """Of what often comes with the needed input, only what keeps the output away can be negated: others take no place
+    among the candidates."""
+    draw = np.random.default_rng(2)
+    up = (draw.random((300, 10, 12)) < 0.05) * 1.0
+    needed = draw.random((300, 10)) < 0.3
+    # Eight latents come with the needed one more often than what is negated does, and with the output just as often.
+    for other in range(2, 10):
+        up[..., other] = needed & (draw.random(needed.shape) < 0.7)
+    up[..., 0], up[..., 1] = needed, needed & (draw.random(needed.shape) < 0.4)
+    down = ((up[..., 0] > 0) & ~(up[..., 1] > 0))[..., None] * 1.0
+    stream, relations = stream_and_relations(up, down)
+    gates = find_gates(stream, relations[UP], among=relations[AMONG])
+    assert found(gates) == {("AND NOT", (0, 1), 0, 1)}
 
 
 def test_duplicates_and_rare_patterns_are_no_gates():
@@ -98,6 +116,30 @@ def test_truth_tables_are_those_of_a_loop():
             for pattern, counts in enumerate(table.counts):
                 expected = [((code == pattern) & (downs[..., output] == side)).sum() for side in (False, True)]
                 assert list(counts) == expected
+
+
+def test_a_search_counts_what_chance_finds_and_gates_are_recounted_on_other_text():
+    up, down = planted()
+    stream, relations = stream_and_relations(up, down)
+    search = search_gates(stream, relations[UP], among=relations[AMONG])
+    assert found(search.gates) == PLANTED
+    assert search.candidates > len(search.gates)
+    assert search.by_chance == 0
+    # At an agreement that anything has, shuffled tables have the form of a gate as well.
+    loose = search_gates(stream, relations[UP], settings=GateSettings(agreement=0.01, least_sufficiency=0.2, support=2))
+    assert loose.by_chance > 0
+    others = planted(seed=5)
+    again = recounted(given({"up": others[0], "down": others[1]}), relations[UP], search.gates)
+    for gate, (table, precision, recall) in zip(search.gates, again, strict=True):
+        assert (precision, recall) == (1, 1)
+        ups, downs = others[0][..., list(gate.inputs)] > 0, others[1][..., gate.output] > 0
+        code = (ups * 2 ** np.arange(len(gate.inputs))).sum(-1)
+        assert sum(map(sum, table.counts)) == code.size
+        for pattern in range(4):
+            assert (pattern in gate.patterns) == (downs[code == pattern].mean() > 0.5)
+            assert table.counts[pattern][1] == (downs & (code == pattern)).sum()
+    silent = recounted(given({"up": up * 0, "down": down * 0}), relations[UP], search.gates[:1])
+    assert np.isnan(silent[0][1:]).any()
 
 
 def test_requests_that_cannot_be_meant_are_refused():

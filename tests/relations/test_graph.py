@@ -18,6 +18,7 @@ from gossamer.relations import (
     read_node_link,
     read_parquet,
     relate,
+    rewired,
     write_graphml,
     write_node_link,
     write_parquet,
@@ -195,3 +196,14 @@ def test_requests_that_cannot_be_meant_are_refused(graph):
         CommunitySettings("walktrap")
     with pytest.raises(UsageError, match="above 0"):
         RelationGraph.of([], "jaccard", 0.1)
+
+
+def test_a_rewired_graph_keeps_the_degrees_and_loses_the_communities(graph):
+    made = rewired(graph, seed=1)
+    for end in ("heads", "tails"):
+        before, after = (np.bincount(getattr(one, end), minlength=len(graph)) for one in (graph, made))
+        assert (before == after).all()
+    assert (made.sources[made.tails] == graph.sources[graph.tails]).all()
+    assert (made.tails != graph.tails).any()
+    assert find_communities(made).quality < find_communities(graph).quality
+    assert (rewired(graph, seed=1).tails == made.tails).all()

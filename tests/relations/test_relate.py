@@ -14,6 +14,7 @@ from gossamer.relations import (
     ModelLatents,
     SitePair,
     adjacent,
+    fired_on,
     maxima,
     relate,
     sources_of,
@@ -41,7 +42,8 @@ def test_all_pairs_equal_the_naive_double_loop(documents, active, small, monkeyp
         monkeypatch.setattr(relation_module, "_BLOCK_ENTRIES", 10)
     stream = given(documents, batch_size=3)
     pairs = [SitePair("a", "b"), SitePair("b", "c"), SitePair("a", "c"), SitePair("a", "a")]
-    found = relate(stream, pairs, activity=active, keep=EVERY, null=False, entries=64 if small else 2**20)
+    sizes = {"entries": 64, "block_rows": 5} if small else {"entries": 2**20}
+    found = relate(stream, pairs, activity=active, keep=EVERY, null=False, **sizes)
     theta = {name: np.maximum(active.absolute, active.relative * one.max((0, 1))) for name, one in documents.items()}
     for pair, relation in found.items():
         up, down = (documents[name] for name in pair)
@@ -80,6 +82,64 @@ def test_top_keeps_the_best_of_every_row_and_column(documents, monkeypatch):
     assert kept == {(i, j) for i, j in wanted if expected["c"][i, j]}
 
 
+def test_a_reversed_relation_is_that_of_the_reversed_pair(documents):
+    stream, keep = given(documents), Keep(("jaccard", "sufficiency", "necessity"), top=2, least=3)
+    found = relate(stream, [SitePair("a", "b"), SitePair("b", "a")], keep=keep)
+    turned, counted = found[SitePair("a", "b")].reversed(), found[SitePair("b", "a")]
+    assert turned.pair == counted.pair
+    for name in ("i", "j", "c", "products"):
+        np.testing.assert_allclose(getattr(turned.kept, name), getattr(counted.kept, name), rtol=1e-12)
+    for side in ("forward", "backward"):
+        for name in MEASURED:
+            values = (getattr(one, side)[name].value for one in (turned, counted))
+            np.testing.assert_allclose(*values, rtol=1e-9, atol=1e-12)
+    for name in MEASURED[:3]:
+        assert (turned.histograms[name] == counted.histograms[name]).all()
+    assert (turned.upstream.active == counted.upstream.active).all()
+
+
+def test_part_of_a_stream_has_some_dictionaries_and_rows_of_it(tiny_gpt2, tokens):
+    from gossamer.model import Site
+
+    sites = [Site("resid_post", layer) for layer in range(3)]
+    stream = ModelLatents(
+        sources_of(tiny_gpt2, {site: dictionary(site, 20, seed) for seed, site in enumerate(sites)}), tokens
+    )
+    whole, part = [], []
+    stream.map(whole.append)
+    stream.only(["resid_post.1"]).part(slice(2, 7)).map(part.append)
+    (whole,), (part,) = whole, part
+    own = (whole.rows >= 2) & (whole.rows < 7)
+    assert list(part.latents) == ["resid_post.1"]
+    assert (part.rows == whole.rows[own]).all()
+    assert (part.documents == whole.documents[own]).all()
+    assert (stream.only(["resid_post.1"]).part(slice(2, 7)).token_ids(part) == stream.token_ids(whole)[own]).all()
+    np.testing.assert_allclose(
+        part.latents["resid_post.1"].toarray(), whole.latents["resid_post.1"][own].toarray(), rtol=1e-5, atol=1e-6
+    )
+    assert list(stream.widths) == [str(site) for site in sites]
+    for asked, said in ((["resid_post.7"], "resid_post.7"), ([], "found none")):
+        with pytest.raises(UsageError, match=said):
+            stream.only(asked)
+
+
+def test_words_are_those_at_which_activation_adds_up_to_most(tiny_gpt2, tokens):
+    from gossamer.model import Site
+
+    site = Site("resid_post", 1)
+    own = dictionary(site, 20, 0)
+    stream = ModelLatents(sources_of(tiny_gpt2, {site: own}), tokens, batch_size=5)
+    found = fired_on(stream, count=2)["resid_post.1"]
+    ids, counted = stream.tokens.ids, stream.counted
+    with torch.no_grad():
+        f = own.encode_dense(tiny_gpt2.capture(stream.tokens, [site])[site])
+    for latent in range(20):
+        sums = torch.zeros(tiny_gpt2.d_vocab).index_add_(0, ids[counted], f[counted][:, latent])
+        ranked = sums.argsort(descending=True)[: min(2, int((sums > 0).sum()))]
+        assert found[latent] == tuple(tiny_gpt2.word(int(one)) for one in ranked)
+    assert any(len(one) == 2 for one in found)
+
+
 def test_results_depend_on_no_batch_and_partial_counts_merge_in_any_order(documents):
     stream, pair = given(documents, batch_size=4), SitePair("a", "b")
     thresholds = ActiveAbove().thresholds(stream)
@@ -105,8 +165,9 @@ def test_results_depend_on_no_batch_and_partial_counts_merge_in_any_order(docume
         np.testing.assert_allclose(one.kept.products, whole.kept.products, rtol=1e-12)
 
 
-def test_null_pairs_each_row_with_the_next_document_at_the_same_position(documents):
-    """Against a loop over rows in the stream's order."""
+@pytest.mark.parametrize("block_rows", [1, 7, 128])
+def test_null_pairs_each_row_with_the_next_document_at_the_same_position(documents, block_rows):
+    """Against a loop over rows in the stream's order, also where the two rows are of two blocks."""
     numbers = [row // 2 for row in range(24)]
     stream = given(documents, batch_size=5, documents=numbers)
     order, pair = stream._order, SitePair("a", "b")
@@ -117,7 +178,7 @@ def test_null_pairs_each_row_with_the_next_document_at_the_same_position(documen
     left = np.stack([up[row - 1] for row in rows]) > 0
     right = np.stack([down[row] for row in rows]) > 0
     expected = np.einsum("rpi,rpj->ij", left.astype(int), right.astype(int))
-    null = relate(stream, [pair], keep=EVERY)[pair].null
+    null = relate(stream, [pair], keep=EVERY, block_rows=block_rows)[pair].null
     assert null.tokens == len(rows) * 10
     assert (null.upstream.active == left.sum((0, 1))).all()
     assert (null.downstream.active == right.sum((0, 1))).all()
@@ -183,9 +244,9 @@ def test_requests_that_cannot_be_meant_are_refused(documents):
             build()
 
 
-def dictionary(site, n, seed, d=32):
+def dictionary(site, n, seed, d=32, **options):
     torch.manual_seed(seed)
-    made = Dictionary(DictionaryConfig(architecture="relu", d_in=d, n_latents=n, site=site))
+    made = Dictionary(DictionaryConfig(architecture="relu", d_in=d, n_latents=n, site=site, **options))
     with torch.no_grad():
         for name, parameter in made.named_parameters():
             parameter.copy_(torch.randn_like(parameter) * (0.1 if name == "W_enc" else 1.0))

@@ -10,7 +10,7 @@ from gossamer.model.site import Site
 from gossamer.replacement import ReplacementModel
 from gossamer.steering import (
     Coefficient,
-    Gate,
+    Condition,
     Intervention,
     Positions,
     Steering,
@@ -157,13 +157,13 @@ def test_gates_let_some_tokens_through():
     where = torch.arange(2)[None]
     # Feature 1 is at 1.38 and at 0; the cosines with the second axis are .6 / sqrt(5.36) = .259 and 0.
     for gate in (
-        Gate(SITE, 1.0, latent=1, dictionary=dictionary),
-        Gate(SITE, 0.25, vector=torch.tensor([0.0, 2.0, 0.0])),
+        Condition(SITE, 1.0, latent=1, dictionary=dictionary),
+        Condition(SITE, 0.25, vector=torch.tensor([0.0, 2.0, 0.0])),
     ):
         found = Steering([[add(SITE, V, 1.0).gated(gate)]]).apply(SITE, x, where, {})
         torch.testing.assert_close(found[0, 0], X + V)
         torch.testing.assert_close(found[0, 1], x[0, 1])
-    shut = Gate(SITE, 0.26, vector=torch.tensor([0.0, 2.0, 0.0]))
+    shut = Condition(SITE, 0.26, vector=torch.tensor([0.0, 2.0, 0.0]))
     assert torch.equal(Steering([[add(SITE, V, 1.0).gated(shut)]]).apply(SITE, x, where, {}), x)
 
 
@@ -183,8 +183,8 @@ def test_what_cannot_be_meant_is_refused():
         (lambda: add(SITE, V, float("nan")), "finite"),
         (lambda: clamp(dictionary, 3, 1.0), "from 0 to 2"),
         (lambda: Intervention("act_add", SITE, V, Coefficient(1.0)), "one a position"),
-        (lambda: add(SITE, V, 1.0).gated(Gate(Site("resid_post", 2), 0.5, vector=V)), "not behind"),
-        (lambda: Gate(SITE, 0.5), "either"),
+        (lambda: add(SITE, V, 1.0).gated(Condition(Site("resid_post", 2), 0.5, vector=V)), "not behind"),
+        (lambda: Condition(SITE, 0.5), "either"),
         (lambda: Positions(3, 3), "behind the start"),
         (lambda: Steering([]), "at least one"),
         (lambda: after(add(SITE, torch.ones(4), 1.0)), "width 3"),

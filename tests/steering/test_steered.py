@@ -9,7 +9,7 @@ from gossamer.errors import NotFiniteError, UsageError
 from gossamer.model.site import Site
 from gossamer.steering import (
     NEW_TOKENS,
-    Gate,
+    Condition,
     Positions,
     Steering,
     act_add,
@@ -41,7 +41,7 @@ def every_kind():
         "later": add("z.2", direction(2), 3.0).where(Positions(6, 9)),
         "new": add(SITE, direction(3), 1.5).where(NEW_TOKENS),
         "turned": orthogonal_decomposition("mlp_out.0", direction(4), 3.0),
-        "gated": add(SITE, direction(5), 2.0).gated(Gate(Site("resid_pre", 1), 0.1, vector=direction(6))),
+        "gated": add(SITE, direction(5), 2.0).gated(Condition(Site("resid_pre", 1), 0.1, vector=direction(6))),
     }
 
 

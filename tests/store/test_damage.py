@@ -56,7 +56,7 @@ def test_building_again_writes_nothing_and_an_interrupted_build_writes_the_rest(
 
     from gossamer.store import build as module
 
-    real, left = module.shard_files, [2]
+    real, left = module.shard_tables, [2]
 
     def stopped(*arguments):
         left[0] -= 1
@@ -64,12 +64,12 @@ def test_building_again_writes_nothing_and_an_interrupted_build_writes_the_rest(
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(module, "shard_files", stopped)
+    monkeypatch.setattr(module, "shard_tables", stopped)
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "parts")
     with pytest.raises(UsageError, match=r"a complete store expected, found 2 of \d+ shards"):
         FeatureStore(tmp_path / "parts")
-    monkeypatch.setattr(module, "shard_files", real)
+    monkeypatch.setattr(module, "shard_tables", real)
     build(tmp_path / "parts")
     assert _files(tmp_path / "parts") == whole
 
@@ -121,6 +121,31 @@ def test_a_shard_that_comes_out_otherwise_takes_the_old_ones_place_with_all_that
         values = store.sql("SELECT sum(value::DOUBLE) AS s FROM activations")["s"][0].as_py()
     assert after == pytest.approx(values)
     assert after > before * 1.01
+
+
+def test_damaged_explanations_are_named_by_their_own_checksums(build, tmp_path):
+    build(tmp_path)
+    feature, path = Feature(SITES[0], 3), tmp_path / "explanations.parquet"
+    with FeatureStore(tmp_path) as store:
+        store.explain({feature: "names of girls", Feature(SITES[0], 4): "names of boys"})
+        assert store.verify() == {}
+        content = path.read_bytes()
+        for place in (10, len(content) // 3):
+            changed = bytearray(content)
+            changed[place] ^= 1
+            path.write_bytes(changed)
+            assert list(store.verify()) == ["explanations.parquet"]
+            with pytest.raises(GossamerError, match=r"explanations\.parquet: damaged .*delete it and explain again"):
+                store.explain({feature: "again"})
+        assert path.read_bytes() == changed
+    path.write_bytes(content[:20])
+    with pytest.raises(GossamerError, match="could not be read") as caught:
+        FeatureStore(tmp_path)
+    assert "\n" not in str(caught.value)
+    path.unlink()
+    with FeatureStore(tmp_path) as store:
+        store.explain({feature: "again"})
+        assert store.card(feature).explanation == "again"
 
 
 def test_one_writer_at_a_time(build, tmp_path):

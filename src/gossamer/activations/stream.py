@@ -1,12 +1,12 @@
 """One stream of a corpus through a model: what it has at some sites, batch by batch, and which of its tokens count."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gossamer.activations.token_mask import DEFAULT_MASK, TokenMask
@@ -20,6 +20,8 @@ from gossamer.progress import begin
 from gossamer.tokens import Tokens
 
 BATCH = 16
+# Activations of all rows that are kept for a second map, in bytes.
+_KEPT = 2**28
 Result = TypeVar("Result")
 
 
@@ -28,7 +30,7 @@ class ActivationBatch:
     """Some rows on their way through the model.
 
     Attributes:
-        rows: which of the stream's rows these are.
+        rows: which of the stream's rows these are, in the order in which it takes them.
         tokens: the rows.
         mask: True at the tokens that count.
         values: what the model has at each site, at every token and unchecked.
@@ -66,7 +68,7 @@ class ActivationStream:
     A batch for which memory runs out, in the model or in the work done on it, is halved, tried again, and stays halved
     for the same work on as long rows of this model: results do not depend on the size of batches.
 
-    Memory: the activations of one batch at all sites, and what the work keeps.
+    Memory: the activations of one batch at all sites, and what the work keeps; with `keep` up to 256 MiB more.
 
     Attributes:
         model: the model, under the edits that are open when the stream runs.
@@ -76,6 +78,11 @@ class ActivationStream:
         batch_size: most rows at once.
         what: the work in words, for progress; None: it is not announced.
         gradients: whether activations keep the graph they come from.
+        keep: whether what a first map has read is kept for the next, if that of all rows is small: the model then runs
+            once. The edits that are open must be the same.
+        kept: what is kept so far, by the first of some rows and the one after the last.
+        trimmed: whether rows that are padded on the right go through the model from the longest to the shortest
+            (:attr:`order`), each batch cut to its longest, so that little padding is computed.
 
     Raises:
         UsageError: no rows, batches of no row, or a mask of another shape than the tokens.
@@ -88,6 +95,9 @@ class ActivationStream:
     batch_size: int = BATCH
     what: str | None = None
     gradients: bool = False
+    keep: bool = False
+    kept: dict[tuple[int, int], Mapping[Site, Tensor]] = field(default_factory=dict)
+    trimmed: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -111,8 +121,20 @@ class ActivationStream:
             return self.mask & self.tokens.mask
         return self.mask.counted(self.model, self.tokens)
 
+    @cached_property
+    def _cuts(self) -> bool:
+        mask = self.tokens.mask
+        return self.trimmed and bool((mask[:, :-1] >= mask[:, 1:]).all())
+
+    @cached_property
+    def order(self) -> Int[Tensor, "batch"]:
+        """Which row comes when, on the CPU."""
+        if self._cuts:
+            return torch.argsort(self.tokens.lengths, descending=True, stable=True).cpu()
+        return torch.arange(len(self.tokens))
+
     def map(self, work: Callable[[ActivationBatch], Result]) -> list[Result]:
-        """What `work` makes of each batch, in the order of the rows.
+        """What `work` makes of each batch, in the order of the rows (:attr:`order`).
 
         Work that is interrupted by a lack of memory is done again, in two parts: it changes nothing outside before it
         has all that it needs.
@@ -125,15 +147,39 @@ class ActivationStream:
 
         def batch(rows: slice) -> Result:
             with torch.set_grad_enabled(self.gradients):
-                tokens = self.tokens[rows]
-                values = self.model.capture(tokens, self.sites) if self.sites else {}
-                found = work(ActivationBatch(rows, tokens, counted[rows], values))
+                tokens, mask = self.tokens[rows], counted[rows]
+                if self._cuts:
+                    chosen = self.order[rows]
+                    width = int(self.tokens.lengths[chosen[0]])
+                    tokens, mask = self.tokens[chosen].cut(width), counted[chosen][:, :width]
+                found = work(ActivationBatch(rows, tokens, mask, self._values(rows, tokens)))
             if advance is not None:
                 advance(rows.stop - rows.start, "")
             return found
 
         same = (code_of(work), self.model.name, tuple(self.sites), self.tokens.ids.shape[1])
         return in_batches(len(self.tokens), self.batch_size, batch, same_as=same)
+
+    def _values(self, rows: slice, tokens: Tokens) -> Mapping[Site, Tensor]:
+        if not self.sites:
+            return {}
+        values = self.kept.get((rows.start, rows.stop), {})
+        if not set(self.sites) <= values.keys():
+            values = self.model.capture(tokens, self.sites)
+            if self._keeps:
+                self.kept[rows.start, rows.stop] = values
+        return values
+
+    @property
+    def _keeps(self) -> bool:
+        """Whether the activations of all rows are kept."""
+        width = sum(map(self.model.width, self.sites))
+        return self.keep and self.tokens.ids.numel() * width * self.model.dtype.itemsize <= _KEPT
+
+    @property
+    def passes(self) -> int:
+        """Of the model, for a map and the means that it needs first."""
+        return 1 if self._keeps else 2
 
     def collect(self, dtype: torch.dtype | None = None) -> dict[Site, Float[Tensor, "tokens ..."]]:
         """The activations of all tokens that count, in order. Memory: all of them, and those of one batch.
@@ -145,22 +191,27 @@ class ActivationStream:
             NotFiniteError: one is not finite (the site is named).
         """
 
-        before = torch.cat([torch.zeros(1, dtype=torch.long), self.counted.sum(dim=1).cumsum(dim=0).cpu()])
+        counts = self.counted.sum(dim=1).cpu()
+        ends = counts.cumsum(dim=0)
         kept: dict[Site, Tensor] = {}
 
         def keep(batch: ActivationBatch) -> None:
-            first, last = (int(before[row]) for row in (batch.rows.start, batch.rows.stop))
+            # Each row's tokens go to the row's own places.
+            rows = self.order[batch.rows]
+            places = torch.cat([torch.arange(int(ends[row] - counts[row]), int(ends[row])) for row in rows])
             for site in self.sites:
                 values = batch.counted(site)
                 if site not in kept:
-                    kept[site] = values.new_empty((int(before[-1]), *values.shape[1:]), dtype=dtype or values.dtype)
-                kept[site][first:last] = values
+                    kept[site] = values.new_empty((int(ends[-1]), *values.shape[1:]), dtype=dtype or values.dtype)
+                kept[site][places.to(values.device)] = values.to(kept[site].dtype)
 
         self.map(keep)
         return kept
 
-    def means(self) -> dict[Site, Float[Tensor, "..."]]:
-        """Mean activation over the tokens that count, in float64.
+    def means(self, sites: Sequence[Site] | None = None) -> dict[Site, Float[Tensor, "..."]]:
+        """Mean activation at `sites` (default: all) over the tokens that count, in float64.
+
+        Other sites are read only if that is kept for the next map.
 
         Raises:
             UsageError: no token counts.
@@ -169,8 +220,10 @@ class ActivationStream:
         if not (tokens := int(self.counted.sum())):
             raise UsageError("activations: tokens besides BOS, padding and attention sinks expected; give more text")
 
-        def summed(batch: ActivationBatch) -> dict[Site, Tensor]:
-            return {site: batch.counted(site).double().sum(dim=0) for site in self.sites}
+        chosen = self.sites if sites is None else sites
 
-        parts = self.map(summed)
-        return {site: torch.stack([part[site] for part in parts]).sum(dim=0) / tokens for site in self.sites}
+        def summed(batch: ActivationBatch) -> dict[Site, Tensor]:
+            return {site: batch.counted(site).double().sum(dim=0) for site in chosen}
+
+        parts = (self if self._keeps else replace(self, sites=chosen)).map(summed)
+        return {site: torch.stack([part[site] for part in parts]).sum(dim=0) / tokens for site in chosen}

@@ -125,7 +125,7 @@ def _chosen(frozen: FrozenPass, root: Root | None, limits: Limits) -> list[tuple
     return sorted(found)
 
 
-class _Made(NamedTuple):
+class _FunctionTerms(NamedTuple):
     """A function taken apart, its terms as keys."""
 
     asked: _Request
@@ -145,7 +145,7 @@ class _Exploration:
     frozen: FrozenPass
     limits: Limits
     catalogue: Catalogue
-    made: dict[int, _Made] = field(default_factory=dict)
+    made: dict[int, _FunctionTerms] = field(default_factory=dict)
 
     __repr__ = short_repr
 
@@ -198,7 +198,7 @@ class _Exploration:
         layer, values = self._values(site, positions, vectors)
         for row, (one, number) in enumerate(zip(wanted, numbers, strict=True)):
             lines = slice(table.starts[row], table.starts[row + 1])
-            self.made[number] = _Made(
+            self.made[number] = _FunctionTerms(
                 one,
                 layer,
                 values[row, :, : one.position + 1],
@@ -279,7 +279,7 @@ class _Exploration:
         return self.catalogue.items(every), functions, found
 
 
-def _function(one: _Made, every: np.ndarray) -> Function:
+def _function(one: _FunctionTerms, every: np.ndarray) -> Function:
     heads = np.argsort(-np.abs(one.by_head), axis=1, kind="stable")[:, : 0 if one.layer is None else _HEADS]
     by_head = np.take_along_axis(one.by_head, heads, axis=1)
     return Function(

@@ -47,7 +47,7 @@ from gossamer.model.site import Site
 from gossamer.progress import begin
 
 # Numbers of head outputs kept at once for all nodes of a batch.
-_VALUES = 2**26
+_VALUES = 2**28
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +128,7 @@ def direct_effects(splice: Splice, circuit: Nodes, *, non_nodes: NonNodes = "abl
     Cost: for each batch of prompts five forward passes, and for each node and the metric three backward passes, each no
     longer than the layers between the first dictionary and the end. Memory: nodes^2 numbers for each head of these
     layers, the patterns of one batch, and for each node all heads' outputs; batches are made so that these stay below
-    2^26 numbers.
+    2^28 numbers (1 GiB in float32).
 
     Args:
         splice: model, dictionaries, prompts and ablation; its own nodes do not matter.

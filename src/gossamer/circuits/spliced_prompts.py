@@ -46,6 +46,7 @@ class SplicedPrompts:
         ablation: where ablated latents go.
         batch_size: prompts a pass.
         given: what is known of them already; None: it is computed when it is first needed.
+        stream: of that the stream where the network starts, where it alone is known.
     """
 
     network: ReplacementModel
@@ -53,6 +54,7 @@ class SplicedPrompts:
     ablation: Ablation
     batch_size: int
     given: Shared | None = None
+    stream: Float[Tensor, "prompt pos d"] | None = None
 
     __repr__ = short_repr
 
@@ -66,7 +68,9 @@ class SplicedPrompts:
         if self.given is not None:
             return self.given
         start, dictionaries = self.network.start, self.network.dictionaries
-        stream = self._captured(self.examples.clean.tokens, [start])[start]
+        stream = self.stream
+        if stream is None:
+            stream = self._captured(self.examples.clean.tokens, [start])[start]
         resampled = self.ablation.kind == "resample"
         other = self._captured(self.examples.counterfactual.tokens, list(dictionaries)) if resampled else {}
         constants = {}

@@ -13,6 +13,8 @@ from gossamer.cli.printing import err, number, out, print_json
 from gossamer.errors import UsageError
 
 KS = "2,4,8,16,32,64"
+# Ways of coding that discard the encoder, as gossamer.report.coding has them.
+_PURSUITS = ("gradient", "orthogonal", "matching")
 
 
 ForEachL0 = Annotated[
@@ -23,12 +25,16 @@ Methods = Annotated[
     list[str] | None,
     typer.Option(
         help="encoder, rescaled, shifted, top_k, refit, gradient, matching or orthogonal; repeat. "
-        "Default: encoder, rescaled, top_k, refit and gradient."
+        "Default: encoder, rescaled, top_k, refit and gradient.",
+        callback=early.one_of("--method", early.CODING_METHODS),
     ),
 ]
 Rows = Annotated[
     int,
-    typer.Option(help="Texts to measure on, from the first; rescaled and shifted are fitted on later ones."),
+    typer.Option(
+        help="Texts to measure on, from the first; rescaled and shifted are fitted on later ones.",
+        callback=early.from_least("--rows", 1),
+    ),
 ]
 
 
@@ -43,7 +49,10 @@ def pursuit(
     k: Annotated[str, typer.Option("--k", help="Most latents a token, as 2,4,8.")] = KS,
     method: Methods = None,
     rows: Rows = 256,
-    context: Annotated[int, typer.Option(help="Tokens of a text that are read, from the first.")] = 128,
+    context: Annotated[
+        int,
+        typer.Option(help="Tokens of a text that are read, from the first.", callback=early.from_least("--context", 2)),
+    ] = 128,
     bos: options.Bos = None,
     output: options.Out = Path("gossamer-out/pursuit"),
     device: options.Device = None,
@@ -59,27 +68,27 @@ def pursuit(
     early.require_dictionaries(dictionaries)
     facts = early.dictionary_facts(fact)
     early.require_texts([text])
+    ks, named = inputs.numbers("--k", k), inputs.by_folder(dictionaries)
+    if method and not set(method) & set(_PURSUITS):
+        raise UsageError(f"--method: one of {', '.join(_PURSUITS)} expected among them, found {', '.join(method)}")
 
     from gossamer.activations import read_texts
     from gossamer.progress import progress_bars
     from gossamer.replacement import coding_study
-    from gossamer.report.coding import PURSUITS, headline, write_coding
+    from gossamer.report.coding import headline, write_coding
     from gossamer.results.lock import folder_lock
 
-    ks, methods = inputs.numbers("--k", k), tuple(method or coding_study.DEFAULT)
-    if not set(methods) & set(PURSUITS):
-        raise UsageError(f"--method: one of {', '.join(PURSUITS)} expected among them, found {', '.join(methods)}")
-    named = inputs.by_folder(dictionaries)
-    texts, count = read_texts(text, text_key), inputs.at_least("--rows", rows, 1)
-    _require_sample(methods, text, len(texts), count)
+    methods = tuple(method or coding_study.DEFAULT)
+    texts = read_texts(text, text_key)
+    _require_sample(methods, text, len(texts), rows)
     network = inputs.language_model(model, device, dtype, family)
     found = {name: _one(network, source, site, facts, allow_other_model) for name, source in named.items()}
-    length = min(inputs.at_least("--context", context, 2), network.n_context)
-    tokens = network.tokenize(texts[: 2 * count], bos=bos).cut(length)
-    sample = tokens[count:] if len(tokens) > count else None
+    length = min(context, network.n_context)
+    tokens = network.tokenize(texts[: 2 * rows], bos=bos).cut(length)
+    sample = tokens[rows:] if len(tokens) > rows else None
     with folder_lock(output), progress_bars(err):
         done = coding_study.study_coding(
-            network, found, tokens[:count], ks, sample=sample, methods=methods, folder=output
+            network, found, tokens[:rows], ks, sample=sample, methods=methods, folder=output
         )
     picture = write_coding(done, output)
     if as_json:

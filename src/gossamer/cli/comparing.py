@@ -42,6 +42,9 @@ def compare_recipes(
     """
     early.require_texts(text)
     require_folder(output)
+    early.at_least("--batch", batch, 1)
+    early.at_least("--tokens", tokens, batch)
+    weights = tuple(inputs.decimals("--coefficients", coefficients))
 
     from dataclasses import asdict
 
@@ -54,9 +57,6 @@ def compare_recipes(
     from gossamer.training.recipe_comparison import compare_recipes as run
     from gossamer.training.recipes import general
 
-    inputs.at_least("--batch", batch, 1)
-    inputs.at_least("--tokens", tokens, batch)
-    weights = tuple(inputs.decimals("--coefficients", coefficients))
     network = inputs.language_model(model, device, dtype, family)
     where = Site("resid_post", (network.n_layers - 1) // 2) if site is None else Site.parse(site)
     steps = tokens // batch

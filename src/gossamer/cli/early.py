@@ -1,18 +1,92 @@
-"""What can be refused at once: paths with nothing there and numbers that cannot be meant.
+"""What can be refused at once: paths with nothing there, names that nothing has, numbers that cannot be meant.
 
-Commands call these before they import what computes: a mistake in the line costs no seconds of imports and of reading a
-model. Nothing here may import torch.
+Options have these as callbacks, or commands call them before they import what computes: a mistake in the line costs no
+seconds of imports and of reading a model. Nothing here may import torch, so that names stand here once more; a test
+holds them to those of the library.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from gossamer.errors import UsageError
 
+TASKS = ("ioi", "sva-simple", "sva-rc", "sva-within-rc", "sva-nounpp", "code-index", "code-key")
+METRICS = ("logit_diff", "prob_diff", "logit_margin", "kl")
+CIRCUIT_METHODS = (
+    "mask",
+    "reference recipe",
+    "integrated gradients",
+    "integrated gradients, signed",
+    "integrated gradients by site",
+    "integrated gradients by site, signed",
+    "attribution patching",
+    "attribution patching, signed",
+    "activation difference",
+    "random",
+)
+IOI_PARTS = ("ability", "patching", "paths", "noising", "trust", "latents", "sources", "scores", "survey")
+CODING_METHODS = ("encoder", "rescaled", "shifted", "top_k", "refit", "gradient", "matching", "orthogonal")
+MEASURES = ("jaccard", "sufficiency", "necessity", "mutual_information", "cosine", "pearson", "decoder_cosine")
+MATCHINGS = ("best", "hungarian", "mutual")
+EXPLAINERS = ("rule", "bills", "delphi", "np_max-act-logits", "output", "saebench")
+RULE_SCORERS = ("detection", "detection_random", "detection_hard", "fuzzing", "fuzzing_active", "simulation")
+CHAT_SCORERS = ("intruder", "saebench", "fade")
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+
 _FACTS = ("site", "model_name", "format", "norm_scaling_factor")
 # Endings of files of prompts, as gossamer.tasks.published has them.
 _PROMPTS = (".json", ".jsonl", ".csv")
+
+
+def choice(option: str, value: str, allowed: Sequence[str]) -> str:
+    """`value`, if it is allowed."""
+    if value not in allowed:
+        raise UsageError(f"{option}: expected one of {', '.join(allowed)}, found {value!r}")
+    return value
+
+
+def one_of(option: str, allowed: Sequence[str]) -> Callable[[Any], Any]:
+    """A callback that refuses what is not allowed, where anything is given; of several, each that is not."""
+
+    def check(value: Any) -> Any:
+        for one in [value] if isinstance(value, str) else value or ():
+            choice(option, one, allowed)
+        return value
+
+    return check
+
+
+def from_least(option: str, least: int) -> Callable[[Any], Any]:
+    """A callback that refuses smaller numbers."""
+    return lambda value: value if value is None else at_least(option, value, least)
+
+
+def at_least(option: str, value: int, least: int) -> int:
+    """`value`, if it is no less."""
+    if value < least:
+        raise UsageError(f"{option}: at least {least} expected, found {value}")
+    return value
+
+
+def share(option: str, *, whole: bool) -> Callable[[float], float]:
+    """A callback that refuses what is no share; 1 is one only if it may be the `whole`."""
+
+    def check(value: float) -> float:
+        if not 0 <= value <= 1 or (value == 1 and not whole):
+            raise UsageError(f"{option}: a share from 0 to {'' if whole else 'less than '}1 expected, found {value}")
+        return value
+
+    return check
+
+
+def compared(value: list[str] | None) -> list[str] | None:
+    """A callback for methods to compare a circuit with: names, or "none" alone."""
+    unknown = [method for method in value or () if method not in CIRCUIT_METHODS]
+    if unknown and value != ["none"]:
+        allowed = ", ".join(CIRCUIT_METHODS)
+        raise UsageError(f"--compare: expected one of {allowed}, or 'none' alone; found {unknown[0]!r}")
+    return value
 
 
 def require_dictionaries(sources: Sequence[str] | None) -> None:
@@ -44,11 +118,21 @@ def require_texts(paths: Iterable[Path]) -> None:
 
 
 def require_task(name: str | None) -> None:
-    """Refuse a file of prompts that is not there; names of tasks are looked up later."""
-    if name is not None and name.lower().endswith(_PROMPTS) and not Path(name).is_file():
+    """Refuse a task that does not exist, and a file of prompts that is not there."""
+    if name is None or Path(name).is_file():
+        return
+    if name.lower().endswith(_PROMPTS):
         raise UsageError(
             f"{name}: no such file; give the path of an existing file of prompts (JSON, JSON lines or CSV)"
         )
+    if name not in TASKS:
+        raise UsageError(f"task: expected one of {', '.join(TASKS)}, or a file of prompts; found {name!r}")
+
+
+def require_store(url: str | None) -> None:
+    """Refuse a local folder that is no feature store; URLs are looked at later."""
+    if url is not None and "://" not in url and not (Path(url) / "store.json").is_file():
+        raise UsageError(f"{url}: a feature store expected, found no store.json; build one first")
 
 
 def require_files(paths: Iterable[Path] | None, what: str) -> None:
@@ -56,3 +140,19 @@ def require_files(paths: Iterable[Path] | None, what: str) -> None:
     for path in paths or ():
         if not path.is_file():
             raise UsageError(f"{path}: no such file; give the path of an existing file of {what}")
+
+
+def engine_address(name: str | None, workers: int | None) -> str | None:
+    """HOST:PORT of the cluster that `--engine` names, None if it names none; refuses one that is not there."""
+    if name is None:
+        if workers is not None:
+            raise UsageError(f"--workers: --engine ray expected with it, found {workers} for this process; give both")
+        return None
+    kind, _, address = name.partition(":")
+    if kind != "ray":
+        raise UsageError(f"--engine: ray, or ray:HOST:PORT of a running cluster, expected, found {name!r}")
+
+    from gossamer.engine import require_cluster
+
+    require_cluster(address or None, workers)
+    return address or None

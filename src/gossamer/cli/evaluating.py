@@ -29,7 +29,8 @@ Context = Annotated[
     int | None,
     typer.Option(
         help="Tokens of a text that are read, from the first; default: 128, or fewer if dictionaries say that they "
-        "learned from rows of fewer."
+        "learned from rows of fewer.",
+        callback=early.from_least("--context", 2),
     ),
 ]
 Bos = Annotated[
@@ -48,7 +49,7 @@ def evaluate(
     dictionaries: options.Dictionaries = None,
     fact: options.Facts = None,
     allow_other_model: options.AllowOtherModel = False,
-    rows: Annotated[int, typer.Option(help="Texts to measure on, from the first.")] = 256,
+    rows: options.Rows = 256,
     context: Context = None,
     bos: Bos = None,
     include_bos: IncludeBos = False,
@@ -79,13 +80,13 @@ def evaluate(
     from gossamer.replacement.evaluate import evaluate as measured
     from gossamer.replacement.evaluate import to_saebench
 
-    texts = read_texts(text, text_key)[: inputs.at_least("--rows", rows, 1)]
+    texts = read_texts(text, text_key)[:rows]
     network = inputs.language_model(model, device, dtype, family)
     chosen = inputs.dictionary_set(network, model, dictionaries, facts=facts, allow_other_model=allow_other_model)
     learned = [TrainingTokens.of(one) for one in chosen.values()]
     if context is None:
         context = min([_CONTEXT, *(one.context for one in learned if one.context is not None)])
-    length = min(inputs.at_least("--context", context, 2), network.n_context)
+    length = min(context, network.n_context)
     if bos is None and len({one.bos for one in learned}) == 1:
         bos = learned[0].bos
     mask = None

@@ -1,53 +1,26 @@
 """From what was typed to what the library takes; what cannot be meant is refused before any work."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from gossamer.errors import UsageError
 
-DTYPES = ("float32", "bfloat16", "float16", "float64")
 
+@contextlib.contextmanager
+def engine(name: str | None, workers: int | None, network: Any) -> Iterator[Any]:
+    """Who does the work on a model, by `--engine` and `--workers`."""
+    from gossamer.cli.early import engine_address
+    from gossamer.engine import ThisProcess, ray_cluster
 
-def choice(option: str, value: str, allowed: Sequence[str]) -> Any:
-    """`value`, if it is allowed."""
-    if value not in allowed:
-        raise UsageError(f"{option}: expected one of {', '.join(allowed)}, found {value!r}")
-    return value
-
-
-def at_least(option: str, value: int, least: int) -> int:
-    """`value`, if it is no less."""
-    if value < least:
-        raise UsageError(f"{option}: at least {least} expected, found {value}")
-    return value
-
-
-def study_settings(
-    ablation: str, errors: str, masks: str, minimum_accuracy: float, batch_size: int, validation: float, seed: int
-) -> Any:
-    """How the task is studied."""
-    from gossamer.circuits.study import StudySettings
-
-    return StudySettings(
-        choice("--ablation", ablation, ("mean", "zero", "resample")),
-        choice("--errors", errors, ("mean", "drop", "keep")),
-        choice("--masks", masks, ("role", "position", "shared")),
-        minimum_accuracy,
-        batch_size,
-        validation=validation,
-        seed=seed,
-    )
-
-
-def search_settings(loss: str, steps: int | None, seed: int) -> Any:
-    """How masks are searched for."""
-    from gossamer.circuits.search import SearchSettings
-
-    allowed = ("metric", "kl")
-    wanted = None if steps is None else at_least("--steps", steps, 1)
-    return SearchSettings(choice("--loss", loss, allowed), steps=wanted, seed=seed)
+    if name is None:
+        yield ThisProcess()
+        return
+    gpus = 1.0 if network.device.type == "cuda" else 0.0
+    with ray_cluster(engine_address(name, workers), workers=workers, gpus=gpus) as found:
+        yield found
 
 
 def numbers(option: str, text: str) -> list[int]:
@@ -89,26 +62,13 @@ def words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",")]
 
 
-def methods(compare: Sequence[str] | None) -> list[str] | None:
-    """The methods to compare a circuit with; None for all."""
-    from gossamer.circuits.methods import METHODS
-
-    if not compare:
-        return None
-    if list(compare) == ["none"]:
-        return []
-    if unknown := [method for method in compare if method not in METHODS]:
-        raise UsageError(f"--compare: expected one of {', '.join(METHODS)}, or 'none' alone; found {unknown[0]!r}")
-    return list(compare)
-
-
 def language_model(source: str, device: str | None, dtype: str | None, family: Path | None) -> Any:
     """The model, on a device and of a type, of a family that a file describes if there is one."""
     import torch
 
     from gossamer.model import Family, LanguageModel
 
-    kind = None if dtype is None else getattr(torch, choice("--dtype", dtype, DTYPES))
+    kind = None if dtype is None else getattr(torch, dtype)
     described = None if family is None else Family.read(family)
     return LanguageModel.load(source, device=device, dtype=kind, family=described)
 
@@ -138,6 +98,18 @@ def dictionary_set(
     raise UsageError("--dictionaries: expected a folder or hub:REPO/PATH; train some with 'gossamer train'")
 
 
+@contextlib.contextmanager
+def feature_store(url: str | None) -> Iterator[Any]:
+    """The store that was named, open; None if none was."""
+    if url is None:
+        yield None
+        return
+    from gossamer.store import FeatureStore
+
+    with FeatureStore(url) as found:
+        yield found
+
+
 def by_folder(sources: Sequence[str]) -> dict[str, str]:
     """Each source under the part of its path that tells it from the others."""
     if len(set(sources)) < len(sources):
@@ -158,16 +130,8 @@ def _shared(parts: Sequence[Sequence[str]]) -> int:
 
 def reading(name: str, metric: str | None, roles: str | None, length: int | None) -> dict[str, Any]:
     """How a task is read and measured, as options of `open_task`; what does not go together is refused."""
-    from gossamer.tasks.generators import get
-    from gossamer.tasks.metric import METRICS
     from gossamer.tasks.published import is_file
 
-    if not is_file(name):
-        get(name)
-    if metric is not None:
-        choice("--metric", metric, tuple(METRICS))
-    if roles is not None:
-        choice("--roles", roles, ("given", "position", "answers", "diff"))
     found = {"roles": roles, "length": length}
     given = {option: value for option, value in found.items() if value is not None}
     if given and (not is_file(name) or is_saved(name)):

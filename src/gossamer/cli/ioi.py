@@ -13,13 +13,29 @@ Text = Annotated[
     Path | None,
     typer.Option("--text", help=f"Ordinary {options.TEXT}: for L0, loss recovered, the head survey, and frequencies."),
 ]
-Prompts = Annotated[int, typer.Option("--prompts", "-n", help="Of all templates; half of these are for choosing.")]
-Layers = Annotated[int, typer.Option(help="Single heads are patched in so many layers, those that matter most.")]
+Prompts = Annotated[
+    int,
+    typer.Option(
+        "--prompts",
+        "-n",
+        help="Of all templates; half of these are for choosing.",
+        callback=early.from_least("--prompts", 8),
+    ),
+]
+Layers = Annotated[
+    int,
+    typer.Option(
+        help="Single heads are patched in so many layers, those that matter most.",
+        callback=early.from_least("--layers", 1),
+    ),
+]
 Templates = Annotated[
     str | None, typer.Option(help="Templates that may be used, as park_said,store_gave; default: all the model can do.")
 ]
 Connectives = Annotated[str, typer.Option(help="Words that take the place of 'and', between commas.")]
-TextRows = Annotated[int, typer.Option(help="Texts that are read, from the first.")]
+TextRows = Annotated[
+    int, typer.Option(help="Texts that are read, from the first.", callback=early.from_least("--text-rows", 1))
+]
 Parts = Annotated[
     str | None,
     typer.Option(
@@ -66,8 +82,11 @@ def ioi(
     """
     early.require_dictionaries(dictionaries)
     early.require_texts([] if text is None else [text])
+    parts = early.IOI_PARTS if only is None else tuple(inputs.words(only))
+    early.one_of("--only", early.IOI_PARTS)(parts)
+
     from gossamer.activations import read_texts
-    from gossamer.attention.ioi import PARTS, StudyOptions, ioi_study
+    from gossamer.attention.ioi import StudyOptions, ioi_study
     from gossamer.attention.ioi.prompts import TEMPLATES
     from gossamer.progress import progress_bars
     from gossamer.report.ioi import write_ioi
@@ -82,7 +101,6 @@ def ioi(
         bos=bos,
         seed=seed,
     )
-    parts = PARTS if only is None else tuple(inputs.words(only))
     texts = [] if text is None else read_texts(text, text_key)
     network = inputs.language_model(model, device, dtype, family)
     given = inputs.dictionary_set(network, model, dictionaries) if dictionaries else None

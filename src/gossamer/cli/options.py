@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from gossamer.cli import early
+
 Model = Annotated[str, typer.Argument(help="A Hugging Face id, a local folder, or bundled:spool.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output instead of text.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default: cuda if there is one, else cpu.")]
@@ -12,7 +14,8 @@ Dtype = Annotated[
     str | None,
     typer.Option(
         help="float32, bfloat16, float16 or float64; default: the checkpoint's own, or float32 where half precision is "
-        "slow (a CPU without instructions for it)."
+        "slow (a CPU without instructions for it).",
+        callback=early.one_of("--dtype", early.DTYPES),
     ),
 ]
 FamilyFile = Annotated[
@@ -44,6 +47,16 @@ Facts = Annotated[
 AllowOtherModel = Annotated[
     bool,
     typer.Option("--allow-other-model", help="Take dictionaries of another model, as of a fine-tune."),
+]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        help="ray: parts of the text go to the workers of a Ray cluster on this machine; ray:HOST:PORT: to those of "
+        "one that runs. Default: all is done in this process.",
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option(help="Workers of --engine ray, with a thread of torch each; default: one a CPU.")
 ]
 TaskName = Annotated[
     str,
@@ -77,14 +90,24 @@ Positions = Annotated[
         "--positions", help="Tokens of a row that count, as START:STOP of a slice: 1: is all but the first, :-5 ..."
     ),
 ]
+CardsFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        help="A feature store of the same model and dictionaries (gossamer store build): what is said of latents comes "
+        "from there.",
+    ),
+]
 Roles = Annotated[
     str | None,
     typer.Option(
         help="How a file's words get roles: given (in its rows), position, answers (their mentions) or diff (what "
-        "differs from the counterfactual); default: by what the file holds."
+        "differs from the counterfactual); default: by what the file holds.",
+        callback=early.one_of("--roles", ("given", "position", "answers", "diff")),
     ),
 ]
 Length = Annotated[int | None, typer.Option(help="Keep only a file's prompts of so many tokens, BOS included.")]
+Rows = Annotated[int, typer.Option(help="Texts to measure on, from the first.", callback=early.from_least("--rows", 1))]
 Prompts = Annotated[
     int | None, typer.Option("--prompts", "-n", help="How many prompts to generate; not for a file, which has its own.")
 ]
@@ -93,21 +116,41 @@ Faithfulness = Annotated[
     float | None, typer.Option("--faithfulness", "-f", help="Share of the task's metric to keep (default 0.9).")
 ]
 Size = Annotated[int | None, typer.Option("--size", "-s", help="Number of nodes wanted instead.")]
-Recipe = Annotated[str, typer.Option(help="gossamer, or reference (the published recipe, for comparison).")]
+Recipe = Annotated[
+    str,
+    typer.Option(
+        help="gossamer, or reference (the published recipe, for comparison).",
+        callback=early.one_of("--recipe", ("gossamer", "reference")),
+    ),
+]
 MetricName = Annotated[
     str | None,
     typer.Option(
-        "--metric", help="What is measured: logit_diff, prob_diff, logit_margin or kl; default: the task's own."
+        "--metric",
+        help="What is measured: logit_diff, prob_diff, logit_margin or kl; default: the task's own.",
+        callback=early.one_of("--metric", early.METRICS),
     ),
 ]
-Loss = Annotated[str, typer.Option(help="What the search keeps of every prompt: the metric, or kl at the answer.")]
+Loss = Annotated[
+    str,
+    typer.Option(
+        help="What the search keeps of every prompt: the metric, or kl at the answer.",
+        callback=early.one_of("--loss", ("metric", "kl")),
+    ),
+]
 Steps = Annotated[
     int | None,
-    typer.Option(help="Gradient steps of a mask search; default: 400, on a CPU fewer where each of them is expensive."),
+    typer.Option(
+        help="Gradient steps of a mask search; default: 400, on a CPU fewer where each of them is expensive.",
+        callback=early.from_least("--steps", 1),
+    ),
 ]
 Reruns = Annotated[
     int,
-    typer.Option(help="Further searches on samples of the prompts, for stability; with any, on halves too."),
+    typer.Option(
+        help="Further searches on samples of the prompts, for stability; with any, on halves too.",
+        callback=early.from_least("--reruns", 0),
+    ),
 ]
 Edges = Annotated[
     bool,
@@ -120,12 +163,31 @@ Pairs = Annotated[
     bool,
     typer.Option("--qk", help="Say which pairs of nodes made the heads attend that carried the circuit's edges."),
 ]
-Ablation = Annotated[str, typer.Option(help="Where ablated latents go: mean, zero or resample.")]
-Errors = Annotated[str, typer.Option(help="Reconstruction errors: mean, drop or keep.")]
-Masks = Annotated[str, typer.Option(help="One mask a latent by role, by position, or shared.")]
+Ablation = Annotated[
+    str,
+    typer.Option(
+        help="Where ablated latents go: mean, zero or resample.",
+        callback=early.one_of("--ablation", ("mean", "zero", "resample")),
+    ),
+]
+Errors = Annotated[
+    str,
+    typer.Option(
+        help="Reconstruction errors: mean, drop or keep.", callback=early.one_of("--errors", ("mean", "drop", "keep"))
+    ),
+]
+Masks = Annotated[
+    str,
+    typer.Option(
+        help="One mask a latent by role, by position, or shared.",
+        callback=early.one_of("--masks", ("role", "position", "shared")),
+    ),
+]
 Compare = Annotated[
     list[str] | None,
-    typer.Option(help="Methods to draw beside the circuit's own; repeat. Default: all. 'none' for none."),
+    typer.Option(
+        help="Methods to draw beside the circuit's own; repeat. Default: all. 'none' for none.", callback=early.compared
+    ),
 ]
 Others = Annotated[
     list[Path] | None,
@@ -134,13 +196,22 @@ Others = Annotated[
         help="The circuit.json of another task: latents that it holds too are flagged as generic; repeat.",
     ),
 ]
-MinimumAccuracy = Annotated[float, typer.Option(help="Refuse a task that the model does on fewer prompts.")]
+MinimumAccuracy = Annotated[
+    float,
+    typer.Option(
+        help="Refuse a task that the model does on fewer prompts.",
+        callback=early.share("--minimum-accuracy", whole=True),
+    ),
+]
 Validation = Annotated[
     float,
     typer.Option(
         help="Share of the training prompts, with names or templates of their own, that circuits are chosen on; 0: "
-        "choose on those that were fitted."
+        "choose on those that were fitted.",
+        callback=early.share("--validation", whole=False),
     ),
 ]
-BatchSize = Annotated[int, typer.Option(help="Prompts a pass; halved when memory runs out.")]
+BatchSize = Annotated[
+    int, typer.Option(help="Prompts a pass; halved when memory runs out.", callback=early.from_least("--batch-size", 1))
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder for the results; made if missing.")]

@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 from rich.tree import Tree
 
-from gossamer.cli import inputs, options
+from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, out, print_json
 from gossamer.errors import UsageError
 
@@ -66,7 +66,7 @@ def trace(
     require_question(prompt is not None, task, latent, answer, wrong)
     if picture is not None and (not check or picture.suffix.lower() not in (".png", ".svg")):
         raise UsageError(f"--figure: a .png or .svg beside --check expected, found {picture}; give both")
-    inputs.at_least("--nodes", nodes, 1)
+    early.at_least("--nodes", nodes, 1)
     from gossamer.attention import tracing
     from gossamer.features import Feature
     from gossamer.progress import progress_bars

@@ -121,6 +121,7 @@ def measure(
         mask=counted_for(model, dictionaries.values(), tokens, mask),
         batch_size=batch_size,
         what="measuring dictionaries",
+        trimmed=True,
     )
     if int(stream.counted.sum()) < 2:
         raise UsageError("measuring a dictionary needs at least two tokens besides BOS and padding; give more text")

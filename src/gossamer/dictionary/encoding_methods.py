@@ -11,7 +11,7 @@ from torch import Tensor
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.encoding_method import EncodingMethod
 from gossamer.dictionary.pursuit import Pursuit, refit_latents
-from gossamer.dictionary.slopes import Rows
+from gossamer.dictionary.slopes import DecoderRows
 from gossamer.sparse.latents import SparseLatents
 
 _BLOCK = 4096
@@ -40,7 +40,7 @@ def refit(dictionary: Dictionary, k: int) -> EncodingMethod:
         UsageError: a transcoder.
     """
     dictionary.require_reconstruction("reweighting")
-    chosen, rows = top_k(dictionary, k), Rows.of(dictionary.W_dec, gram_bytes=0)
+    chosen, rows = top_k(dictionary, k), DecoderRows.of(dictionary.W_dec, gram_bytes=0)
 
     def encode(x: Float[Tensor, "tokens d"]) -> SparseLatents:
         normal, _ = dictionary.normalise(x)
@@ -68,7 +68,9 @@ def rescaled(dictionary: Dictionary, sample: Float[Tensor, "tokens d"], *, shift
     return EncodingMethod(dictionary, encode)
 
 
-def pursued(dictionary: Dictionary, k: int, method: str = "gradient", rows: Rows | None = None) -> EncodingMethod:
+def pursued(
+    dictionary: Dictionary, k: int, method: str = "gradient", rows: DecoderRows | None = None
+) -> EncodingMethod:
     """Pursuit in at most k steps, without the encoder; `rows` are those of its decoder, if they are made already."""
     return EncodingMethod(dictionary, Pursuit(dictionary, k, method=method, rows=rows).encode)
 

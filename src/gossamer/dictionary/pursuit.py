@@ -11,7 +11,7 @@ orthogonal  add j to S; non-negative least squares on S                         
 Their use in place of an encoder is from Smith 2024 and appendix A of Rajamanoharan et al. 2024 (arXiv 2404.16014). The
 whole dictionary is touched once a step, to find the largest product, on a CPU through bounds first
 (:mod:`gossamer.dictionary.slopes`); everything else works on the rows in use. With the products of all pairs of rows at
-hand (`Rows.gram`, if n is small enough) even that touch is a sum of a few rows.
+hand (`DecoderRows.gram`, if n is small enough) even that touch is a sum of a few rows.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from torch.nn.functional import embedding_bag
 
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.least_squares import nonnegative_least_squares
-from gossamer.dictionary.slopes import Held, Rows, Slopes
+from gossamer.dictionary.slopes import DecoderRows, Held, Slopes
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
 from gossamer.sparse.latents import SparseLatents
@@ -41,7 +41,7 @@ class _Codes:
     was when it was last computed from the residual itself.
     """
 
-    source: Rows
+    source: DecoderRows
     x: Float[Tensor, "tokens d"]
     indices: Int[Tensor, "tokens slot"]
     values: Float[Tensor, "tokens slot"]
@@ -112,7 +112,7 @@ class _Codes:
 
 def pursue(
     x: Float[Tensor, "tokens d"],
-    rows: Rows,
+    rows: DecoderRows,
     k: int,
     *,
     method: str = "gradient",
@@ -124,7 +124,7 @@ def pursue(
 
     Args:
         x: one vector a token.
-        rows: see :meth:`Rows.of`.
+        rows: see :meth:`DecoderRows.of`.
         k: steps; each adds at most one latent (fewer are active if one is picked twice or goes to zero).
         method: "gradient", "matching" or "orthogonal".
         support: for "gradient": "active" lets a latent leave the support when its value becomes 0, "sticky" does not.
@@ -152,7 +152,7 @@ def pursue(
     return SparseLatents.concatenate(parts)
 
 
-def _check(x: Tensor, rows: Rows, k: int, method: str, support: str) -> None:
+def _check(x: Tensor, rows: DecoderRows, k: int, method: str, support: str) -> None:
     if x.ndim != 2 or x.shape[1] != rows.rows.shape[1]:
         raise UsageError(f"pursuit: vectors of width {rows.rows.shape[1]} expected, found a shape of {tuple(x.shape)}")
     if not 1 <= k <= len(rows):
@@ -162,7 +162,7 @@ def _check(x: Tensor, rows: Rows, k: int, method: str, support: str) -> None:
             raise UsageError(f"pursuit: {name} {' or '.join(known)} expected, found {value!r}")
 
 
-def _begin(x: Tensor, rows: Rows, k: int, start: tuple[Tensor, Tensor] | None) -> _Codes:
+def _begin(x: Tensor, rows: DecoderRows, k: int, start: tuple[Tensor, Tensor] | None) -> _Codes:
     """`start` has values and indices."""
     given = 0 if start is None else start[0].shape[1]
     indices = torch.zeros(len(x), given + k, dtype=torch.long, device=x.device)
@@ -231,7 +231,7 @@ def _orthogonal_step(codes: _Codes, slot: int, wanted: Bool[Tensor, "tokens"]) -
     codes.move(torch.where(wanted[:, None], values - present, 0.0))
 
 
-def refit_latents(x: Float[Tensor, "tokens d"], rows: Rows, codes: SparseLatents) -> SparseLatents:
+def refit_latents(x: Float[Tensor, "tokens d"], rows: DecoderRows, codes: SparseLatents) -> SparseLatents:
     """The same choice of latents (or fewer) with non-negative weights of the smallest residual, never a larger one."""
     norms = rows.norms[codes.indices]
     values = _refitted(x, rows, codes.indices, codes.values > 0, codes.values * norms)
@@ -240,7 +240,7 @@ def refit_latents(x: Float[Tensor, "tokens d"], rows: Rows, codes: SparseLatents
 
 def _refitted(
     x: Float[Tensor, "tokens d"],
-    source: Rows,
+    source: DecoderRows,
     indices: Int[Tensor, "tokens w"],
     support: Bool[Tensor, "tokens w"],
     given: Float[Tensor, "tokens w"],
@@ -283,7 +283,7 @@ class Pursuit:
         *,
         method: str = "gradient",
         support: str = "active",
-        rows: Rows | None = None,
+        rows: DecoderRows | None = None,
     ) -> None:
         """`rows` are those of the decoder, for several pursuits that share them.
 
@@ -292,7 +292,7 @@ class Pursuit:
         """
         dictionary.require_reconstruction("pursuit")
         self.dictionary, self.k, self.method, self.support = dictionary, k, method, support
-        self.rows = Rows.of(dictionary.W_dec.detach()) if rows is None else rows
+        self.rows = DecoderRows.of(dictionary.W_dec.detach()) if rows is None else rows
 
     def encode(self, x: Float[Tensor, "*tokens d"], start: SparseLatents | None = None) -> SparseLatents:
         """Codes of `x`, in the scale of the dictionary's own activations."""

@@ -123,7 +123,7 @@ class LookedUp(Slopes):
 
 
 @dataclass(frozen=True)
-class Rows:
+class DecoderRows:
     """Decoder rows of norm 1, with their norms and, where memory allows, the products of all pairs of them."""
 
     rows: Float[Tensor, "n d"]
@@ -131,7 +131,7 @@ class Rows:
     gram: Float[Tensor, "n n"] | None
 
     @classmethod
-    def of(cls, w_dec: Float[Tensor, "n d"], gram_bytes: int | None = None) -> "Rows":
+    def of(cls, w_dec: Float[Tensor, "n d"], gram_bytes: int | None = None) -> "DecoderRows":
         """Of a decoder; a row of norm 0 is never picked. Memory: n * d values, and n * n for the products.
 
         `gram_bytes` is what these may take: 2**30 by default, 2**28 where the CPU multiplies in bfloat16.

@@ -1,7 +1,9 @@
 """Which weights a module has: names and paths say too little, since files are overwritten and folders are copied."""
 
 import hashlib
+from collections.abc import Iterable
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -18,4 +20,12 @@ def weights_sha256(module: nn.Module) -> str | None:
             return None
         digest.update(f"{name} {tuple(weight.shape)} {weight.dtype};".encode())
         digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def arrays_sha256(arrays: Iterable[np.ndarray]) -> str:
+    """SHA-256 of the bytes of arrays, one after the other; of their shapes and types it knows nothing."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

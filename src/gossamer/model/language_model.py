@@ -55,6 +55,16 @@ class LanguageModel(Sizes):
         self._lock = threading.RLock()
         self._direct_calls = DirectCalls(hf, self.anatomy)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process of ours: without locks, and with no edit open.
+
+        Raises:
+            UsageError: edits are open here, which would not apply there.
+        """
+        if self._active():
+            raise UsageError(f"{self.name}: a model without open edits expected in another process; leave `edit` first")
+        return LanguageModel, (self.hf, self.tokenizer, self.name, self.family)
+
     @classmethod
     def load(
         cls,

@@ -2,23 +2,22 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import spearmanr  # type: ignore[import-untyped]
-from torch import Tensor
 
 from gossamer.batching import in_batches
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
-from gossamer.model.site import Site
 from gossamer.progress import begin
+from gossamer.relations.ablation import AblatedBatch, ablation_ends
 from gossamer.relations.latents import LatentSource, ModelLatents
 from gossamer.relations.measures import Floats, Ints
 from gossamer.relations.relation import RelatedPairs, Relation
-from gossamer.replacement import ReplacementModel
+
+# A change of the downstream latent below this share of its largest activation is next to nothing.
+_STILL = 0.01
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,8 @@ class RankAgreement:
         spearman: of the measure and the normalised effect; NaN where either is constant.
         low, high: its 95 % interval, from bootstrap samples of upstream latents with all their pairs.
         edges: bounds of the bins; `counts`: pairs of each; `means`, `medians`: of their normalised effects (NaN: none).
+        quartiles: the middle half of the effects of each bin (NaN: none).
+        still: share of each bin's effects below 0.01 either way: nothing happens (NaN: none).
     """
 
     measure: str
@@ -69,6 +70,8 @@ class RankAgreement:
     counts: tuple[int, ...]
     means: tuple[float, ...]
     medians: tuple[float, ...]
+    quartiles: tuple[tuple[float, float], ...]
+    still: tuple[float, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +125,7 @@ def ablation_check(
             cannot be spliced, an unknown measure, or no kept pair.
     """
     settings = settings or CausalSettings()
-    ends = [stream.sources[name] for name in relation.pair]
-    if ends[0].model is not ends[1].model or not ends[0].site < ends[1].site:
-        raise UsageError(f"causal check: a later site of one model expected downstream, found {relation.pair}")
+    ends = ablation_ends(stream, relation.pair)
     drawn = {measure: _drawn(relation, measure, settings) for measure in measures}
     chosen = np.unique(np.concatenate([*drawn.values(), np.zeros(0, np.int64)]))
     if not len(chosen):
@@ -139,6 +140,28 @@ def ablation_check(
         for measure, own in places.items()
     }
     return AblationCheck(pairs, effect, np.where(tokens > 0, absolute, np.nan), tokens, places, agreement)
+
+
+def joint_agreement(
+    checks: Sequence[tuple[Relation, AblationCheck]], measure: str, settings: CausalSettings | None = None
+) -> RankAgreement:
+    """How well a measure ranks the drawn pairs of several checks together; bins, interval and all.
+
+    Raises:
+        UsageError: no check, or one that drew nothing by this measure.
+    """
+    if not checks or any(measure not in check.drawn for _, check in checks):
+        known = ", ".join(dict.fromkeys(name for _, check in checks for name in check.drawn))
+        raise UsageError(f"agreement: a measure that every check drew by expected ({known}), found {measure!r}")
+    values, effect, upstream = [], [], []
+    for place, (relation, check) in enumerate(checks):
+        own = check.drawn[measure]
+        values.append(relation.values(measure, check.pairs)[own])
+        effect.append(check.effect[own])
+        # Latents of two sites are different ones, whatever their numbers.
+        upstream.append(check.pairs.i[own] * len(checks) + place)
+    joined = (np.concatenate(one) for one in (values, effect))
+    return _agreement(measure, *joined, np.concatenate(upstream), settings or CausalSettings())
 
 
 def _edges(values: Floats, bins: int) -> Floats:
@@ -161,59 +184,33 @@ def _drawn(relation: Relation, measure: str, settings: CausalSettings) -> Ints:
 @torch.no_grad()
 def _effects(
     stream: ModelLatents,
-    ends: Sequence[LatentSource],
+    ends: tuple[LatentSource, LatentSource],
     relation: Relation,
     pairs: RelatedPairs,
     settings: CausalSettings,
 ) -> tuple[Floats, Ints]:
-    upstream, downstream = ends
     tokens, counted = stream.tokens[: settings.rows], stream.counted[: settings.rows]
-    replaced = ReplacementModel(upstream.model, {upstream.site: upstream.dictionary}, errors="keep")
     columns, own = np.unique(pairs.j, return_inverse=True)
-    reads = torch.from_numpy(columns).to(downstream.dictionary.W_dec.device)
     limits = torch.from_numpy(settings.relative * relation.downstream.maximum[columns])
     totals, counts = np.zeros(len(pairs)), np.zeros(len(pairs), np.int64)
     latents = np.unique(pairs.i)
     advance = begin("ablations", len(latents) * len(tokens))
 
-    def measured(x: Tensor) -> Tensor:
-        return downstream.dictionary.encode_dense(x.to(reads.device), reads).double().cpu()
-
     def batch(rows: slice) -> tuple[Floats, Ints]:
-        found, seen = np.zeros(len(pairs)), np.zeros(len(pairs), np.int64)
-        here, mask = tokens[rows], counted[rows]
-        prefix = replaced.prefix(here)
-        values = upstream.model.capture(here, [upstream.site, downstream.site])
-        before = measured(values[downstream.site][mask.to(values[downstream.site].device)])
-        watched = before > limits
-        seen += watched.sum(dim=0).numpy()[own]
-        x = values[upstream.site].to(upstream.dictionary.W_dec.device)
-        strength = upstream.dictionary.encode_dense(x, torch.from_numpy(latents).to(x.device)).cpu()
-        for place, latent in enumerate(latents.tolist()):
-            lit = ((strength[..., place] > 0) & mask).any(dim=1).nonzero()[:, 0]
-            advance(len(mask), "")
-            if not len(lit):
-                continue
-            edit = partial(_ablated, replaced, latent)
-            at = lit.to(prefix.device)
-            after = replaced.capture(here[at], mask[lit], [downstream.site], prefix=prefix[at], reconstruct=edit)
-            changed = measured(after[downstream.site][mask[lit].to(after[downstream.site].device)])
-            inside = torch.isin(torch.arange(len(mask)), lit)[:, None].expand_as(mask)[mask]
-            loss = ((before[inside] - changed) * watched[inside]).sum(dim=0).numpy()
+        found = np.zeros(len(pairs))
+        part = AblatedBatch(ends, tokens[rows], counted[rows], latents, columns)
+        watched = part.before > limits
+        for latent in latents.tolist():
+            inside, changed = part.without([latent])
+            advance(rows.stop - rows.start, "")
+            loss = ((part.before[inside] - changed) * watched[inside]).sum(dim=0).numpy()
             mine = pairs.i == latent
             found[mine] += loss[own[mine]]
-        return found, seen
+        return found, watched.sum(dim=0).numpy()[own]
 
     for found, seen in in_batches(len(tokens), settings.batch_size, batch):
         totals, counts = totals + found, counts + seen
     return totals / np.maximum(counts, 1), counts
-
-
-def _ablated(replaced: ReplacementModel, latent: int, site: Site, x: Tensor) -> Tensor:
-    def without(latents: Tensor) -> Tensor:
-        return latents.index_fill(-1, torch.tensor([latent], device=latents.device), 0.0)
-
-    return replaced.reconstruct(site, x, without)
 
 
 def _agreement(measure: str, values: Floats, effect: Floats, upstream: Ints, settings: CausalSettings) -> RankAgreement:
@@ -226,12 +223,18 @@ def _agreement(measure: str, values: Floats, effect: Floats, upstream: Ints, set
     samples = [_spearman(values[own], effect[own]) for own in _resampled(upstream, settings.resamples, draw)]
     finite = [one for one in samples if not np.isnan(one)]
     low, high = np.quantile(finite, [0.025, 0.975]).tolist() if finite else (float("nan"), float("nan"))
-    means, medians = ([float(of(one)) if len(one) else float("nan") for one in groups] for of in (np.mean, np.median))
-    counts = tuple(map(len, groups))
-    spearman = _spearman(values, effect)
-    return RankAgreement(
-        measure, len(values), spearman, low, high, tuple(edges.tolist()), counts, tuple(means), tuple(medians)
-    )
+    summaries = [_summary(one) for one in groups]
+    means, medians, quartiles, still = (tuple(one[part] for one in summaries) for part in range(4))
+    facts = (tuple(edges.tolist()), tuple(map(len, groups)), means, medians, quartiles, still)
+    return RankAgreement(measure, len(values), _spearman(values, effect), low, high, *facts)
+
+
+def _summary(effects: Floats) -> tuple[float, float, tuple[float, float], float]:
+    """Mean, median, quartiles, and the share of effects that are next to nothing."""
+    if not len(effects):
+        return (float("nan"), float("nan"), (float("nan"), float("nan")), float("nan"))
+    low, middle, high = np.quantile(effects, [0.25, 0.5, 0.75]).tolist()
+    return float(effects.mean()), middle, (low, high), float((np.abs(effects) < _STILL).mean())
 
 
 def _resampled(groups: Ints, count: int, draw: np.random.Generator) -> Iterator[NDArray[np.int64]]:
@@ -245,4 +248,13 @@ def _resampled(groups: Ints, count: int, draw: np.random.Generator) -> Iterator[
 def _spearman(one: Floats, other: Floats) -> float:
     if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
         return float("nan")
-    return float(spearmanr(one, other).statistic)
+    ranks = [_ranks(values) for values in (one, other)]
+    centred = [own - own.mean() for own in ranks]
+    return float(centred[0] @ centred[1] / np.sqrt((centred[0] @ centred[0]) * (centred[1] @ centred[1])))
+
+
+def _ranks(values: Floats) -> Floats:
+    """From 1; equal values share the mean of their ranks."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Floats = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return ranks

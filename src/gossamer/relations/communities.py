@@ -3,7 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -91,6 +91,21 @@ def find_communities(graph: RelationGraph, settings: CommunitySettings | None = 
     pairs = [adjusted_rand(one, other) for one, other in combinations(found, 2)]
     stability = float(np.mean(pairs)) if pairs else 1.0
     return Communities(found[0], settings, stability, _modularity(graph, found[0], settings))
+
+
+def rewired(graph: RelationGraph, seed: int = 0) -> RelationGraph:
+    """The graph by chance: its edges between the same dictionaries, with their downstream ends drawn anew.
+
+    Every node keeps the numbers of its edges to each other dictionary; an edge may come twice. What communities such
+    a graph seems to have, sparse graphs have by themselves.
+    """
+    draw = np.random.default_rng(seed)
+    tails = graph.tails.copy()
+    kinds = graph.sources[graph.heads] * len(graph.names) + graph.sources[graph.tails]
+    for kind in np.unique(kinds):
+        own = np.flatnonzero(kinds == kind)
+        tails[own] = tails[draw.permutation(own)]
+    return replace(graph, tails=tails)
 
 
 def _partition(graph: RelationGraph, settings: CommunitySettings, seed: int) -> Ints:

@@ -1,10 +1,8 @@
 """Counting of all pairs of dictionaries in one pass, beside a null of shuffled documents."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +14,8 @@ from gossamer.relations.latents import LatentBatch, LatentStream
 from gossamer.relations.sums import LatentSums, PairSums
 
 Csr = Any
+# Arrays by table and name: see :meth:`CoActivation.tables`.
+Tables = Mapping[str, Mapping[str, NDArray[Any]]]
 # Products of two active latents that one sparse product adds up: a chunk of tokens ends where a pair reaches it.
 _CHUNK_PRODUCTS = 2**22
 # Entries of all sums together that stay in memory.
@@ -53,6 +53,25 @@ class _Chunk:
         latents = {name: one[chosen] for name, one in self.latents.items()}
         return _Chunk(latents, self.rows[chosen], self.positions[chosen], self.documents[chosen])
 
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All that it is made of, by name."""
+        found = {name: getattr(self, name) for name in ("rows", "positions", "documents")}
+        for name, one in self.latents.items():
+            found |= {f"{name}/{part}": getattr(one, part) for part in ("indptr", "indices", "data")}
+        return found
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]], widths: Mapping[str, int]) -> "_Chunk":
+        """The inverse of :meth:`arrays`."""
+        latents = {
+            name: sparse.csr_matrix(
+                tuple(arrays[f"{name}/{part}"] for part in ("data", "indices", "indptr")),
+                shape=(len(arrays["rows"]), width),
+            )
+            for name, width in widths.items()
+        }
+        return cls(latents, arrays["rows"], arrays["positions"], arrays["documents"])
+
 
 @dataclass
 class _Shuffled:
@@ -65,7 +84,7 @@ class _Shuffled:
 
 @dataclass
 class CoActivation:
-    """Counts and sums of all pairs, which grow by :meth:`add` and, over processes, by :meth:`merge` (associative).
+    """Counts and sums of all pairs, which grow by :meth:`add` and, over blocks of rows, by :meth:`take` (associative).
 
     The null pairs what is upstream in a row with what is downstream in the next one at the same position (the first row
     follows the last), unless both rows are of one document: marginals and positions stay, what a token's own context
@@ -144,17 +163,58 @@ class CoActivation:
         self._first = self._last = None
 
     def merge(self, other: "CoActivation") -> None:
-        """Add what another process counted, both finished."""
-        for name, latents in self.latents.items():
-            latents.merge(other.latents[name])
-        for pair, sums in self.pairs.items():
-            sums.merge(other.pairs[pair])
-        if self.null is not None and other.null is not None:
-            for name in self.latents:
-                self.null.upstream[name].merge(other.null.upstream[name])
-                self.null.downstream[name].merge(other.null.downstream[name])
-            for pair, sums in self.null.pairs.items():
-                sums.merge(other.null.pairs[pair])
+        """Add what another counted: of the rows that follow, or, where both are finished, of any others."""
+        self.take(other.tables())
+
+    def tables(self) -> Tables:
+        """What was counted, as arrays by table and name: so counts go to files and to other processes."""
+        self._count()
+        sums: dict[str, NDArray[Any]] = {}
+        for part, by_name in self._latent_sums():
+            for name, latents in by_name.items():
+                sums |= {f"{part}/{name}/{one.name}": getattr(latents, one.name) for one in fields(LatentSums)}
+        found = {}
+        for key, pair in self._pair_sums():
+            sums[f"{key}/tokens"] = np.array([pair.tokens])
+            found[f"{key}-counts"] = pair.counts.arrays()
+            if pair.products is not None:
+                found[f"{key}-products"] = pair.products.arrays()
+        for end, chunk in (("first", self._first), ("last", self._last)):
+            if chunk is not None:
+                found[end] = chunk.arrays()
+        return {"sums": sums, **{name: arrays for name, arrays in found.items() if arrays}}
+
+    def take(self, tables: Tables) -> None:
+        """Add what :meth:`tables` gave of the rows that follow; their runs stay where they lie."""
+        self._count()
+        sums = tables["sums"]
+        for part, by_name in self._latent_sums():
+            for name, latents in by_name.items():
+                latents.merge(LatentSums(*(sums[f"{part}/{name}/{one.name}"] for one in fields(LatentSums))))
+        for key, pair in self._pair_sums():
+            pair.more_tokens(int(sums[f"{key}/tokens"][0]))
+            pair.counts.take(tables.get(f"{key}-counts", {}))
+            if pair.products is not None:
+                pair.products.take(tables.get(f"{key}-products", {}))
+        if self.null is None or "first" not in tables:
+            return
+        widths = {name: len(one) for name, one in self.thresholds.items()}
+        first, last = (_Chunk.of_arrays(tables[end], widths) for end in ("first", "last"))
+        if self._last is not None:
+            self._count_null(self._last, first, 1)
+        self._first, self._last = self._first or first, last
+
+    def _latent_sums(self) -> Iterator[tuple[str, dict[str, LatentSums]]]:
+        yield "latents", self.latents
+        if self.null is not None:
+            yield "null-upstream", self.null.upstream
+            yield "null-downstream", self.null.downstream
+
+    def _pair_sums(self) -> Iterator[tuple[str, PairSums]]:
+        for number, pair in enumerate(self.pairs):
+            yield f"{number}", self.pairs[pair]
+            if self.null is not None:
+                yield f"{number}-null", self.null.pairs[pair]
 
     def _count(self) -> None:
         if not self._waiting:
@@ -220,19 +280,3 @@ def maxima(stream: LatentStream) -> dict[str, NDArray[np.float64]]:
 
     stream.map(add)
     return found
-
-
-@contextmanager
-def counting(
-    stream: LatentStream, pairs: Sequence[SitePair], thresholds: Mapping[str, NDArray[np.float64]], **options: Any
-) -> Iterator[CoActivation]:
-    """All pairs counted in one pass of `stream`; what lies on disk is removed at the end of the block.
-
-    Args:
-        options: those of :meth:`CoActivation.empty` but the folder, which is a temporary one.
-    """
-    with TemporaryDirectory(prefix="gossamer-relations-") as folder:
-        found = CoActivation.empty(thresholds, pairs, folder=Path(folder), **options)
-        stream.map(found.add)
-        found.finish()
-        yield found

@@ -1,5 +1,6 @@
 """Whether a feature that the next dictionary does not have is still in the stream: in that dictionary's error."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,57 +42,106 @@ class ErrorShare:
 
 
 def error_share(stream: ModelLatents, pair: SitePair, *, relative: float = 0.1) -> ErrorShare:
-    """Two passes: each latent's maximum, then projections at tokens above `relative` of it.
+    """What the downstream dictionary's error holds of each upstream latent: :func:`error_shares` of one pair."""
+    return error_shares(stream.only(pair), [pair], relative=relative)[pair]
+
+
+def error_shares(
+    stream: ModelLatents,
+    pairs: Sequence[SitePair],
+    *,
+    relative: float = 0.1,
+    tops: Mapping[str, Floats] | None = None,
+) -> dict[SitePair, ErrorShare]:
+    """Two passes for all pairs: each latent's maximum, then projections at tokens above `relative` of it.
+
+    All is in the units of the stream: a dictionary that normalises its input has its reconstruction, and what its
+    latents write, brought back to the scale of each token.
 
     Memory: one batch's errors and entries. No (tokens, n) projections are made: only those at active latents.
 
+    Args:
+        stream: with the dictionaries.
+        pairs: their names.
+        relative: share of each upstream latent's maximum.
+        tops: those maxima by dictionary, where they are known, as a relation knows them: saves the first pass.
+
     Raises:
-        UsageError: a dictionary that is unknown, normalises its input, is a transcoder downstream, or does not write
-            into the residual stream; or a share outside 0 to 1.
+        UsageError: a dictionary that is unknown, of another model than the other, or does not write into the residual
+            stream, a transcoder downstream, or a share outside 0 to 1.
     """
     if not 0 <= relative < 1:
         raise UsageError(f"error share: a relative threshold from 0 to below 1 expected, found {relative}")
-    if unknown := [name for name in pair if name not in stream.sources]:
+    names = dict.fromkeys(name for pair in pairs for name in pair)
+    if unknown := [name for name in names if name not in stream.sources]:
         raise UsageError(f"error share: one of {', '.join(stream.sources)} expected, found {unknown[0]!r}")
-    ends = [stream.sources[name] for name in pair]
-    for one in ends:
-        written = one.dictionary.site_out or one.site
-        if not writes_to_stream(written) or one.dictionary.config.normalisation != "none":
-            raise UsageError(
-                f"error share: dictionaries of the stream that do not normalise expected, found {one.dictionary}"
-            )
-    upstream, downstream = (one.dictionary for one in ends)
-    downstream.require_reconstruction("the error share")
-    lengths = upstream.W_dec.detach().norm(dim=1).double().cpu().numpy()
-    directions = normalize(upstream.W_dec.detach(), dim=1)
-    thresholds = relative * maxima(stream)[pair.upstream]
-    tokens, activation, projection = (np.zeros(upstream.n_latents) for _ in range(3))
+    for name in names:
+        one = stream.sources[name]
+        if not writes_to_stream(one.dictionary.site_out or one.site):
+            raise UsageError(f"error share: dictionaries of the residual stream expected, found {one.dictionary}")
+    by_downstream: dict[str, list[SitePair]] = {}
+    for pair in pairs:
+        if len({id(stream.sources[name].model) for name in pair}) > 1:
+            raise UsageError(f"error share: two dictionaries of one model expected, found those of two in {pair}")
+        by_downstream.setdefault(pair.downstream, []).append(pair)
+        stream.sources[pair.downstream].dictionary.require_reconstruction("the error share")
+    rows = {pair.upstream: stream.sources[pair.upstream].dictionary.W_dec.detach() for pair in pairs}
+    directions = {name: normalize(one, dim=1) for name, one in rows.items()}
+    largest = maxima(stream) if tops is None else tops
+    # Of each pair and latent: tokens, and sums of activations and of projections there.
+    sums = {pair: np.zeros((3, len(rows[pair.upstream]))) for pair in pairs}
 
     def add(batch: LatentBatch) -> None:
-        own = batch.latents[pair.upstream]
-        kept = own.data > thresholds[own.indices]
-        if not kept.any():
-            return
-        found = _projections(downstream, directions, batch.values[pair.downstream], own, kept)
-        for sums, values in ((tokens, None), (activation, own.data[kept]), (projection, found)):
-            sums += np.bincount(own.indices[kept], values, minlength=len(sums))
+        written = {
+            name: _in_units_of_the_stream(stream.sources[name].dictionary, batch.values[name], batch.latents[name])
+            for name in rows
+        }
+        for downstream, own_pairs in by_downstream.items():
+            error = _error(stream.sources[downstream].dictionary, batch.values[downstream], batch.latents[downstream])
+            for pair in own_pairs:
+                own = batch.latents[pair.upstream]
+                kept = own.data > relative * largest[pair.upstream][own.indices]
+                found = _projections(error, directions[pair.upstream], own, kept) if kept.any() else None
+                for total, values in zip(sums[pair], (None, written[pair.upstream][kept], found), strict=True):
+                    total += np.bincount(own.indices[kept], values, minlength=len(total))
 
-    stream.map(add, values=[pair.downstream])
-    some = np.maximum(tokens, 1)
+    stream.map(add, values=list(names))
+    return {pair: _share(total, rows[pair.upstream]) for pair, total in sums.items()}
+
+
+def _share(sums: Floats, rows: Tensor) -> ErrorShare:
+    tokens, activation, projection = sums
+    lengths, some = rows.norm(dim=1).double().cpu().numpy(), np.maximum(tokens, 1)
     return ErrorShare(tokens.astype(np.int64), activation * lengths / some, projection / some)
 
 
 @torch.no_grad()
-def _projections(
-    downstream: Dictionary, directions: Tensor, x: Tensor, latents: Any, kept: NDArray[np.bool_]
-) -> Floats:
-    x = x.to(downstream.W_dec.device)
-    error = (x - downstream(x)).to(directions.dtype).to(directions.device)
-    entries = SparseLatents(
-        torch.from_numpy(latents.indptr).long(),
-        torch.from_numpy(latents.indices).long(),
-        torch.ones(latents.nnz, dtype=directions.dtype),
-        latents.shape[1],
-        (latents.shape[0],),
-    ).only(torch.from_numpy(kept))
-    return entries.to(directions.device).products(error, directions).double().cpu().numpy()
+def _in_units_of_the_stream(dictionary: Dictionary, x: Tensor, latents: Any) -> Floats:
+    """The activations of scipy's CSR, each times what its token's latents are multiplied by once the normalisation of
+    `x` is undone."""
+    _, statistics = dictionary.normalise(x.to(dictionary.W_dec.device))
+    if statistics is None:
+        return np.asarray(latents.data)
+    scales = statistics.scale[:, 0].double().cpu().numpy()
+    return np.asarray(latents.data) * np.repeat(scales, np.diff(latents.indptr))
+
+
+@torch.no_grad()
+def _error(dictionary: Dictionary, x: Tensor, latents: Any) -> Tensor:
+    """What the dictionary leaves of `x` when it decodes its own latents of it."""
+    x = x.to(dictionary.W_dec.device)
+    own = _entries(latents, dictionary.W_dec.dtype).to(x.device)
+    return x - dictionary.reconstruct(x, own).to(x.dtype)
+
+
+@torch.no_grad()
+def _projections(error: Tensor, directions: Tensor, latents: Any, kept: NDArray[np.bool_]) -> Floats:
+    entries = _entries(latents, directions.dtype).only(torch.from_numpy(kept)).to(directions.device)
+    error = error.to(directions.dtype).to(directions.device)
+    return entries.products(error, directions).double().cpu().numpy()
+
+
+def _entries(latents: Any, dtype: torch.dtype) -> SparseLatents:
+    """scipy's CSR as sparse latents."""
+    starts, own = (torch.from_numpy(one).long() for one in (latents.indptr, latents.indices))
+    return SparseLatents(starts, own, torch.from_numpy(latents.data).to(dtype), latents.shape[1], (latents.shape[0],))

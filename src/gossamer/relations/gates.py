@@ -1,6 +1,6 @@
 """Boolean gates: latents that are active as a function of several others, found by their full truth tables."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2  # type: ignore[import-untyped]
 
-from gossamer.display import short_repr
+from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.relations.counting import SitePair
 from gossamer.relations.latents import LatentStream
 from gossamer.relations.measures import Floats
-from gossamer.relations.relate import ActiveAbove
+from gossamer.relations.relate import ActiveAbove, relate
 from gossamer.relations.relation import Relation
 from gossamer.relations.truth_tables import TruthTable, truth_tables
 
@@ -83,10 +83,37 @@ class Gate:
 
     __repr__ = short_repr
 
+    @property
+    def patterns(self) -> tuple[int, ...]:
+        """The patterns of its inputs at which it is on; bit k of a pattern is input k."""
+        bit = None if self.negated is None else self.inputs.index(self.negated)
+        return tuple(np.flatnonzero(_on_at(self.kind, bit, len(self.inputs))).tolist())
+
     def _facts(self) -> Iterator[str]:
         said = [f"not {one}" if one == self.negated else str(one) for one in self.inputs]
         yield f"{self.output} = {' and '.join(said) if self.kind == 'AND NOT' else f' {self.kind.lower()} '.join(said)}"
         yield f"precision {self.precision:.3f}, recall {self.recall:.3f}, gain {self.gain:.3g} nats"
+
+
+@dataclass(frozen=True)
+class GateSearch:
+    """What a search for gates found, beside what it found by chance.
+
+    Attributes:
+        gates: the largest gain first.
+        candidates: how many sets of inputs and an output were counted.
+        by_chance: how many of them have the truth table of a gate on shuffled documents, whatever its evidence.
+    """
+
+    gates: tuple[Gate, ...]
+    candidates: int
+    by_chance: int
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{plural(len(self.gates), 'gate')} of {plural(self.candidates, 'candidate')}"
+        yield f"{self.by_chance} by chance"
 
 
 def find_gates(
@@ -97,12 +124,25 @@ def find_gates(
     active: ActiveAbove | None = None,
     settings: GateSettings | None = None,
 ) -> list[Gate]:
+    """The gates of :func:`search_gates`, which has the arguments and the errors as well."""
+    return list(search_gates(stream, relation, among=among, active=active, settings=settings).gates)
+
+
+def search_gates(
+    stream: LatentStream,
+    relation: Relation,
+    *,
+    among: Relation | None = None,
+    active: ActiveAbove | None = None,
+    settings: GateSettings | None = None,
+) -> GateSearch:
     """Gates of `relation`'s kept pairs, by the largest gain first, from one counting pass of their own.
 
-    Candidates are inputs that an output needs (necessity), that suffice for it, and, with `among`, one that it needs
-    beside one that often comes with that one and never with the output. What makes a gate is its truth table: the
-    patterns at which the output is mostly active are those of an AND, OR, XOR or AND NOT, each pattern that tells it
-    from another function has support, precision and recall are high, and no two inputs are one feature.
+    Candidates are inputs that an output needs (necessity), that suffice for it, and, with `among`, those that it needs
+    beside one that often comes with one of them and, as far as is known, seldom with the output. What makes a gate is
+    its truth table: the patterns at which the output is mostly active are those of an AND, OR, XOR or AND NOT, each
+    pattern that tells it from another function has support, precision and recall are high, and no two inputs are one
+    feature.
 
     For splits (an upstream feature that is the OR of downstream ones) and merges the other way, give the relation of
     the reversed pair. The evidence of a gain, 2 T gain, is held against the same candidates on shuffled documents, by
@@ -127,18 +167,53 @@ def find_gates(
             "raise the shares or the limit"
         )
     if not candidates:
-        return []
-    thresholds = (active or ActiveAbove()).thresholds(stream)
-    tables, shuffled = truth_tables(stream, relation.pair, candidates, thresholds)
-    gains = np.array([_gain(one) for one in tables])
+        return GateSearch((), 0, 0)
+    tables, shuffled = truth_tables(stream, relation.pair, candidates, _thresholds(relation, active))
+    gains = _gains(tables)
     p_values = _p_values(tables, gains, shuffled)
     q_values = _benjamini_hochberg(p_values)
-    found = [
-        gate
-        for candidate, table, gain, p, q in zip(candidates, tables, gains, p_values, q_values, strict=True)
-        if q <= settings.false_rate and (gate := _gate(candidate, table, (float(gain), float(p), float(q)), settings))
+    found = []
+    for place in np.flatnonzero(_agreeing(tables, settings) & (q_values <= settings.false_rate)).tolist():
+        numbers = float(gains[place]), float(p_values[place]), float(q_values[place])
+        if gate := _gate(candidates[place], tables[place], numbers, settings):
+            found.append(gate)
+    chance = [
+        place
+        for place in np.flatnonzero(_agreeing(shuffled, settings)).tolist()
+        if _gate(candidates[place], shuffled[place], (0.0, 1.0, 1.0), settings)
     ]
-    return sorted(found, key=lambda one: (-one.gain, one.output, one.inputs))
+    ranked = tuple(sorted(found, key=lambda one: (-one.gain, one.output, one.inputs)))
+    return GateSearch(ranked, len(candidates), len(chance))
+
+
+def company_of(
+    stream: LatentStream, relations: Iterable[SitePair], active: ActiveAbove | None = None
+) -> dict[str, Relation]:
+    """The relations of the upstream dictionaries of some pairs with themselves, which propose what an AND NOT lacks:
+    the argument `among` of :func:`search_gates`, by dictionary. One pass; memory as of :func:`relate`."""
+    pairs = [SitePair(name, name) for name in dict.fromkeys(pair.upstream for pair in relations)]
+    found = relate(stream, pairs, activity=active, products=False, null=False)
+    return {pair.upstream: relation for pair, relation in found.items()}
+
+
+def recounted(
+    stream: LatentStream, relation: Relation, gates: Sequence[Gate], *, active: ActiveAbove | None = None
+) -> list[tuple[TruthTable, float, float]]:
+    """The truth tables, precision and recall of gates that were found, on another text: of `stream`.
+
+    Precision and recall are NaN where nothing there tells them. Args and memory: as of :func:`search_gates`.
+    """
+    if not gates:
+        return []
+    candidates = [(gate.inputs, gate.output) for gate in gates]
+    tables, _ = truth_tables(stream, relation.pair, candidates, _thresholds(relation, active))
+    return [(table, *_agreement(table, gate.patterns)) for gate, table in zip(gates, tables, strict=True)]
+
+
+def _thresholds(relation: Relation, active: ActiveAbove | None) -> dict[str, Floats]:
+    """Those that the relation was counted with: shares of the maxima that it knows."""
+    sides = (relation.upstream, relation.downstream)
+    return {name: (active or ActiveAbove()).of(one.maximum) for name, one in zip(relation.pair, sides, strict=True)}
 
 
 def reversed_pair(relation: Relation) -> SitePair:
@@ -165,50 +240,97 @@ def _candidates(relation: Relation, among: Relation | None, settings: GateSettin
         if measure == "necessity":
             needed = partners
     if among is not None:
-        company = _company(among, settings)
+        company, known = _company(among), _necessities(relation)
         for j, own in needed.items():
-            found.update(
-                dict.fromkeys((tuple(sorted((i, other))), j) for i in own for other in company.get(i, ()) if other != i)
-            )
+            for size in range(1, settings.inputs):
+                for inputs in combinations(own, size):
+                    others = _excluded(inputs, j, company, known, settings)
+                    found.update(dict.fromkeys((tuple(sorted((*inputs, other))), j) for other in others))
     return list(found)
 
 
-def _company(among: Relation, settings: GateSettings) -> dict[int, list[int]]:
-    """Of each latent, those that are most often active with it."""
+def _company(among: Relation) -> dict[int, list[int]]:
+    """Of each latent, those that are active with it, the most often first."""
     shared = among.values("sufficiency")
     order = np.lexsort((-shared, among.kept.i))
     found: dict[int, list[int]] = {}
     for i, j in zip(among.kept.i[order].tolist(), among.kept.j[order].tolist(), strict=True):
-        if len(own := found.setdefault(i, [])) < settings.partners:
-            own.append(j)
+        found.setdefault(i, []).append(j)
     return found
 
 
-def _gain(table: TruthTable) -> float:
-    counts = np.array(table.counts, float)
-    patterns = np.arange(len(counts))
-    single = [
-        _information(np.stack([counts[(patterns >> bit & 1) == side].sum(axis=0) for side in (0, 1)]))
-        for bit in range(table.inputs)
-    ]
-    return _information(counts) - max(single)
+def _necessities(relation: Relation) -> dict[tuple[int, int], float]:
+    pairs = zip(relation.kept.i.tolist(), relation.kept.j.tolist(), strict=True)
+    return dict(zip(pairs, relation.values("necessity").tolist(), strict=True))
 
 
-def _information(counts: Floats) -> float:
-    """Mutual information of rows and columns of a table of counts, in nats."""
-    total = counts.sum()
-    expected = counts.sum(axis=1, keepdims=True) * counts.sum(axis=0, keepdims=True)
-    there = counts > 0
-    return float((counts[there] / total * np.log(counts[there] * total / expected[there])).sum()) if total else 0.0
+def _excluded(
+    inputs: tuple[int, ...],
+    j: int,
+    company: dict[int, list[int]],
+    known: dict[tuple[int, int], float],
+    settings: GateSettings,
+) -> list[int]:
+    """Latents that may keep an output from being active beside its inputs: those that most often come with one of them,
+    unless it is known that they come with the output more often than an AND NOT allows."""
+    found: dict[int, None] = {}
+    for one in inputs:
+        own = [
+            other
+            for other in company.get(one, ())
+            if other not in inputs and known.get((other, j), 0.0) <= 1 - settings.agreement
+        ]
+        found.update(dict.fromkeys(own[: settings.partners]))
+    return list(found)
+
+
+def _by_inputs(tables: Sequence[TruthTable]) -> Iterator[tuple[int, NDArray[np.int64], Floats]]:
+    """Numbers of inputs, with the places of the tables that have so many, and their counts (tables, patterns, 2)."""
+    sizes = np.array([one.inputs for one in tables], np.int64)
+    for size in np.unique(sizes).tolist():
+        places = np.flatnonzero(sizes == size)
+        yield size, places, np.array([tables[place].counts for place in places.tolist()], float)
+
+
+def _gains(tables: Sequence[TruthTable]) -> Floats:
+    """Of each table, the information on the output that all inputs have over the best single one, in nats."""
+    found = np.zeros(len(tables))
+    for size, places, counts in _by_inputs(tables):
+        on = np.arange(2**size)[:, None] >> np.arange(size) & 1 == 1
+        single = [_information(np.stack([counts[:, side].sum(axis=1) for side in (~own, own)], axis=1)) for own in on.T]
+        found[places] = _information(counts) - np.max(single, axis=0)
+    return found
+
+
+def _information(counts: Floats) -> Floats:
+    """Mutual information of rows and columns of tables of counts (tables, rows, columns), in nats; 0 of nothing."""
+    total = counts.sum(axis=(1, 2), keepdims=True)
+    expected = counts.sum(axis=2, keepdims=True) * counts.sum(axis=1, keepdims=True)
+    ratio = np.divide(counts * total, expected, out=np.ones_like(counts), where=counts > 0)
+    found: Floats = (counts / np.maximum(total, 1) * np.log(ratio)).sum(axis=(1, 2))
+    return found
+
+
+def _agreeing(tables: Sequence[TruthTable], settings: GateSettings) -> NDArray[np.bool_]:
+    """Which tables agree with the function that their majorities make: all others :func:`_gate` would refuse."""
+    found = np.zeros(len(tables), bool)
+    for _, places, counts in _by_inputs(tables):
+        tokens = counts.sum(axis=2)
+        on = (tokens >= settings.support) & (2 * counts[..., 1] > tokens)
+        inside, active = (counts[..., 1] * on).sum(axis=1), counts[..., 1].sum(axis=1)
+        # Rounding decides nothing here: what is just below is looked at again.
+        least = settings.agreement - 1e-9
+        found[places] = (inside >= least * (tokens * on).sum(axis=1)) & (inside >= least * active) & on.any(axis=1)
+    return found
 
 
 def _p_values(tables: Sequence[TruthTable], gains: Floats, shuffled: Sequence[TruthTable]) -> Floats:
     """Of 2 T gain, which is chi-squared with 2^k - 2 degrees of freedom where one input says all and tokens are
     independent; scaled by its mean over the shuffled candidates where neighbouring tokens make it larger."""
     found = np.ones(len(tables))
-    sizes = np.array([one.inputs for one in tables])
     tokens = np.array([[np.sum(one.counts) for one in two] for two in (tables, shuffled)], float)
-    real, chance = 2 * tokens[0] * gains, 2 * tokens[1] * np.array([_gain(one) for one in shuffled])
+    real, chance = 2 * tokens[0] * gains, 2 * tokens[1] * _gains(shuffled)
+    sizes = np.array([one.inputs for one in tables])
     for size in np.unique(sizes):
         own, freedom = sizes == size, 2.0**size - 2
         scale = max(1.0, float(chance[own].mean()) / freedom)
@@ -239,12 +361,30 @@ def _gate(
     if named is None or not on.any() or not active:
         return None
     kind, bit = named
-    precision, recall = counts[on, 1].sum() / tokens[on].sum(), counts[on, 1].sum() / active
+    precision, recall = _agreement(table, np.flatnonzero(on))
     if min(precision, recall) < settings.agreement:
         return None
     inputs, output = candidate
     negated = None if bit is None else inputs[bit]
-    return Gate(kind, inputs, output, negated, table, float(precision), float(recall), *found)
+    return Gate(kind, inputs, output, negated, table, precision, recall, *found)
+
+
+def _agreement(table: TruthTable, on: Sequence[int] | NDArray[np.int64]) -> tuple[float, float]:
+    """Of the patterns that a gate is on at: share with the output active, and share of its activity that they have."""
+    counts = np.array(table.counts, float)
+    inside, tokens, active = counts[list(on), 1].sum(), counts[list(on)].sum(), counts[:, 1].sum()
+    return float(inside / tokens) if tokens else float("nan"), float(inside / active) if active else float("nan")
+
+
+def _on_at(kind: str, bit: int | None, inputs: int) -> NDArray[np.bool_]:
+    """At which patterns of `inputs` inputs a gate is on; `bit` is the negated one of an AND NOT."""
+    whole, patterns = 2**inputs - 1, np.arange(2**inputs)
+    ones = np.array([int(one).bit_count() for one in patterns])
+    if kind == "AND NOT":
+        assert bit is not None
+        return patterns == whole ^ 1 << bit
+    found: NDArray[np.bool_] = {"AND": patterns == whole, "OR": patterns > 0, "XOR": ones % 2 == 1}[kind]
+    return found
 
 
 def _duplicates(tokens: NDArray[np.int64], inputs: int, threshold: float) -> bool:
@@ -263,16 +403,15 @@ def _named(on: NDArray[np.bool_], seen: NDArray[np.bool_], inputs: int) -> tuple
     whole, patterns = 2**inputs - 1, np.arange(2**inputs)
     alone = [1 << bit for bit in range(inputs)]
     ones = np.array([int(one).bit_count() for one in patterns])
-    kinds: list[tuple[str, int | None, NDArray[np.bool_], list[int]]] = [
-        ("AND", None, patterns == whole, [whole, *(whole ^ one for one in alone)]),
-        ("OR", None, patterns > 0, alone),
-        ("XOR", None, ones % 2 == 1, [*alone, *patterns[ones == 2].tolist()]),
+    kinds: list[tuple[str, int | None, list[int]]] = [
+        ("AND", None, [whole, *(whole ^ one for one in alone)]),
+        ("OR", None, alone),
+        ("XOR", None, [*alone, *patterns[ones == 2].tolist()]),
     ]
     for bit, one in enumerate(alone):
         rest = whole ^ one
-        needs = [rest, whole, *(rest ^ other for other in alone if other != one and inputs > 2)]
-        kinds.append(("AND NOT", bit, patterns == rest, needs))
-    for kind, negated, wanted, needs in kinds:
-        if seen[needs].all() and (on == wanted)[seen].all():
+        kinds.append(("AND NOT", bit, [rest, whole, *(rest ^ other for other in alone if other != one and inputs > 2)]))
+    for kind, negated, needs in kinds:
+        if seen[needs].all() and (on == _on_at(kind, negated, inputs))[seen].all():
             return kind, negated
     return None

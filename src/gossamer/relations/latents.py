@@ -1,6 +1,7 @@
 """The latents of several dictionaries at the same tokens, batch by batch: what relations are counted from."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,10 +18,12 @@ from gossamer.activations.token_mask import TokenMask
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.training_tokens import counted_for
 from gossamer.errors import UsageError
+from gossamer.model.fingerprint import arrays_sha256, weights_sha256
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.seeding import generator
 from gossamer.sparse.latents import SparseLatents
+from gossamer.store.source import stored_dictionary
 from gossamer.tokens import Tokens
 
 Csr = Any
@@ -51,6 +54,21 @@ class LatentStream(Protocol):
     @property
     def widths(self) -> Mapping[str, int]:
         """Number of latents of each dictionary, by its name."""
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """All that its latents depend on, in values that JSON has."""
+
+    @property
+    def shared(self) -> Sequence[object]:
+        """The large objects that all of its parts refer to."""
+
+    def part(self, rows: slice) -> "LatentStream":
+        """The stream of some of its rows, which keep their numbers."""
 
     def map(self, work: Work, *, values: Sequence[str] = ()) -> None:
         """Do `work` on every batch; `values` names the dictionaries whose sites' activations it needs as well."""
@@ -110,7 +128,7 @@ class ModelLatents:
             if model.tokenizer.get_vocab() != self._first.tokenizer.get_vocab():
                 raise UsageError(f"relations: models of one tokenizer expected, found others in {model.title}")
         order = torch.randperm(len(tokens), generator=generator(seed, "relations", "rows"))
-        self.tokens = tokens[order]
+        self.tokens, self._before = tokens[order], 0
         own = self.tokens.documents if isinstance(self.tokens, DocumentRows) else order
         self._documents = own.cpu().numpy()
         self.counted: Bool[Tensor, "batch pos"] = self.tokens.mask
@@ -122,6 +140,62 @@ class ModelLatents:
     def widths(self) -> Mapping[str, int]:
         """Number of latents of each dictionary."""
         return {name: source.dictionary.n_latents for name, source in self.sources.items()}
+
+    def only(self, names: Iterable[str]) -> "ModelLatents":
+        """The same stream of some of its dictionaries, at the same tokens.
+
+        Raises:
+            UsageError: a dictionary that is unknown, or none.
+        """
+        wanted = list(names)
+        if not wanted or (unknown := [name for name in wanted if name not in self.sources]):
+            found = repr(unknown[0]) if wanted else "none"
+            raise UsageError(f"relations: some of {', '.join(self.sources)} expected, found {found}")
+        part = copy(self)
+        part.sources = {name: self.sources[name] for name in wanted}
+        part._first = part.sources[wanted[0]].model
+        return part
+
+    def token_ids(self, batch: LatentBatch) -> NDArray[np.int64]:
+        """The words of the model's vocabulary that stand at a batch's tokens."""
+        ids: NDArray[np.int64] = self.tokens.ids.cpu().numpy()[batch.rows - self._before, batch.positions]
+        return ids
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return len(self.tokens)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Models and dictionaries by the SHA-256 of their weights, and that of the tokens; reads all of them once."""
+        models = {
+            id(model): {
+                "model": model.title,
+                "weights": weights_sha256(model.hf),
+                "dtype": str(model.dtype).removeprefix("torch."),
+            }
+            for model in {id(source.model): source.model for source in self.sources.values()}.values()
+        }
+        sources = {
+            name: {**models[id(source.model)], "dictionary": stored_dictionary(source.dictionary).sha256}
+            for name, source in self.sources.items()
+        }
+        parts = (self.tokens.ids * self.tokens.mask, self.tokens.mask, self.counted)
+        tokens = arrays_sha256([*(part.cpu().numpy() for part in parts), self._documents])
+        return {"sources": sources, "tokens": tokens, "rows": self.rows, "batch_size": self._batch_size}
+
+    @property
+    def shared(self) -> Sequence[object]:
+        """The large objects that all of its parts refer to."""
+        return [one for source in self.sources.values() for one in (source.model, source.dictionary)]
+
+    def part(self, rows: slice) -> "ModelLatents":
+        """The stream of a copy of some of its rows, which keep their numbers."""
+        chosen, found = torch.arange(rows.start, rows.stop), copy(self)
+        found.tokens, found.counted, found._documents = self.tokens[chosen], self.counted[chosen], self._documents[rows]
+        found._before = self._before + rows.start
+        return found
 
     def map(self, work: Work, *, values: Sequence[str] = ()) -> None:
         """One pass; see :class:`LatentStream`."""
@@ -141,7 +215,7 @@ class ModelLatents:
             rows, positions = (part.numpy() for part in found.mask.cpu().nonzero(as_tuple=True))
             rows = rows + found.rows.start
             kept = {name: x[name] for name in values}
-            work(LatentBatch(latents, rows, positions, self._documents[rows], kept))
+            work(LatentBatch(latents, rows + self._before, positions, self._documents[rows], kept))
 
         ActivationStream(
             self._first, self.tokens, own, mask=self.counted, batch_size=self._batch_size, what="relations"
@@ -169,12 +243,35 @@ class GivenLatents:
         self._matrices = {name: as_csr(one) for name, one in latents.items()}
         self._order = torch.randperm(self._shape[0], generator=generator(seed, "relations", "rows")).numpy()
         self._documents = np.arange(self._shape[0]) if documents is None else np.asarray(documents)
-        self._batch_size = batch_size
+        self._batch_size, self._before = batch_size, 0
 
     @property
     def widths(self) -> Mapping[str, int]:
         """Number of latents of each dictionary."""
         return {name: matrix.shape[1] for name, matrix in self._matrices.items()}
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return len(self._order)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """SHA-256 of all latents and of the order of rows and documents."""
+        latents = {name: arrays_sha256([one.indptr, one.indices, one.data]) for name, one in self._matrices.items()}
+        rows = arrays_sha256([self._order, self._documents])
+        return {"latents": latents, "order": rows, "rows": self.rows, "batch_size": self._batch_size}
+
+    @property
+    def shared(self) -> Sequence[object]:
+        """The large objects that all of its parts refer to."""
+        return [*self._matrices.values(), self._documents]
+
+    def part(self, rows: slice) -> "GivenLatents":
+        """The stream of some of its rows, which keep their numbers."""
+        found = copy(self)
+        found._order, found._before = self._order[rows], self._before + rows.start
+        return found
 
     def map(self, work: Work, *, values: Sequence[str] = ()) -> None:
         """One pass. Raises:
@@ -183,11 +280,11 @@ class GivenLatents:
         if values:
             raise UsageError("relations: activations of the model are needed, found latents alone; give the model")
         width = self._shape[1]
-        for start in range(0, self._shape[0], self._batch_size):
+        for start in range(0, self.rows, self._batch_size):
             rows = self._order[start : start + self._batch_size]
             tokens = (rows[:, None] * width + np.arange(width)).reshape(-1)
             latents = {name: matrix[tokens] for name, matrix in self._matrices.items()}
-            places = np.repeat(np.arange(start, start + len(rows)), width)
+            places = self._before + np.repeat(np.arange(start, start + len(rows)), width)
             work(
                 LatentBatch(
                     latents, places, np.tile(np.arange(width), len(rows)), self._documents[rows].repeat(width), {}

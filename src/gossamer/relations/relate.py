@@ -1,14 +1,20 @@
 """Relations of any pairs of dictionaries, from one counting pass over a text."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.engine import Engine, ThisProcess
 from gossamer.errors import UsageError
 from gossamer.features.lens import writes_to_stream
-from gossamer.relations.counting import ENTRIES, CoActivation, SitePair, counting, maxima
+from gossamer.relations.blocks import BLOCK_ROWS, BlockCounter, BlockFiles
+from gossamer.relations.counting import ENTRIES, CoActivation, SitePair, maxima
 from gossamer.relations.latents import LatentSource, LatentStream, ModelLatents
 from gossamer.relations.relation import Keep, Relation
 
@@ -32,11 +38,15 @@ class ActiveAbove:
                 f"{self.absolute} and {self.relative}"
             )
 
+    def of(self, tops: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The threshold of each latent, from its largest activation."""
+        return np.maximum(self.absolute, self.relative * tops)
+
     def thresholds(self, stream: LatentStream) -> dict[str, NDArray[np.float64]]:
         """Of every latent of every dictionary."""
         if not self.relative:
             return {name: np.full(width, self.absolute) for name, width in stream.widths.items()}
-        return {name: np.maximum(self.absolute, self.relative * top) for name, top in maxima(stream).items()}
+        return {name: self.of(top) for name, top in maxima(stream).items()}
 
 
 def adjacent(names: Iterable[str], skip: int = 0) -> list[SitePair]:
@@ -54,8 +64,14 @@ def relate(
     products: bool = True,
     null: bool = True,
     entries: int = ENTRIES,
+    block_rows: int = BLOCK_ROWS,
+    engine: Engine | None = None,
+    folder: str | Path | None = None,
 ) -> dict[SitePair, Relation]:
     """Relate all asked pairs of dictionaries in one counting pass, exactly.
+
+    Rows are counted in blocks, and blocks added up in order: numbers are the same to the last bit whoever counted them,
+    with as many threads of torch.
 
     A pair of a dictionary with itself leaves its diagonal out. Where dictionaries and model are known and both decoders
     write into the same space, decoder cosines are measured as well.
@@ -70,17 +86,51 @@ def relate(
         products: whether cosine and pearson are measured.
         null: whether shuffled documents are counted beside, which doubles the counting.
         entries: of all sums that stay in memory; more lie in a temporary folder.
+        block_rows: rows of a block.
+        engine: who counts blocks; None: this process.
+        folder: where what blocks amount to is written as soon as it is known, so that counting that was stopped goes
+            on; at most 20 bytes for each pair of latents that a block has active together (40 with the null), which
+            stay there. None: nowhere.
 
     Raises:
-        UsageError: no pairs, unknown dictionaries, or no token counts.
+        UsageError: no pairs, unknown dictionaries, no token counts, or the folder holds counts of another request.
+        GossamerError: what the engine raises, or writing failed; blocks that are complete stay.
     """
-    keep = keep or Keep()
-    thresholds = (activity or ActiveAbove()).thresholds(stream)
-    with counting(stream, pairs, thresholds, products=products, null=null, entries=entries) as counted:
-        found = relations_of(counted, keep)
+    keep, activity = keep or Keep(), activity or ActiveAbove()
+    with _block_files(folder, engine) as place:
+        files = None
+        if place is not None:
+            settings = {**count_settings(stream, pairs, activity, products=products, null=null)}
+            files = BlockFiles(place, {**settings, "entries": entries, "block_rows": block_rows})
+        counter = BlockCounter(stream, block_rows, engine or ThisProcess(), files)
+        if activity.relative:
+            thresholds = {name: activity.of(top) for name, top in counter.maxima().items()}
+        else:
+            thresholds = activity.thresholds(stream)
+        with counter.counted(pairs, thresholds, entries=entries, products=products, null=null) as counted:
+            found = relations_of(counted, keep)
     if isinstance(stream, ModelLatents):
         found = {pair: _with_decoders(stream.sources, relation) for pair, relation in found.items()}
     return found
+
+
+@contextmanager
+def _block_files(folder: str | Path | None, engine: Engine | None) -> Iterator[Path | None]:
+    """Where blocks are written: what comes from other processes is, so that it need not all be in memory."""
+    if folder is not None:
+        yield Path(folder)
+    elif engine is None or isinstance(engine, ThisProcess):
+        yield None
+    else:
+        with TemporaryDirectory(prefix="gossamer-relations-", ignore_cleanup_errors=True) as temporary:
+            yield Path(temporary)
+
+
+def count_settings(
+    stream: LatentStream, pairs: Sequence[SitePair], activity: ActiveAbove, **options: bool
+) -> dict[str, Any]:
+    """All that counts depend on, in values that JSON has."""
+    return {**stream.facts, "pairs": [str(pair) for pair in pairs], **asdict(activity), **options}
 
 
 def relations_of(counted: CoActivation, keep: Keep) -> dict[SitePair, Relation]:

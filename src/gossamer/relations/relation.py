@@ -18,7 +18,9 @@ from gossamer.relations.sums import LatentSums, PairSums
 _BLOCK_ENTRIES = 2**19
 # Of the histograms over all pairs, from 0 to the largest value that a measure can have.
 BINS = 1000
-_LARGEST = {"mutual_information": float(np.log(2))}
+# Measures that are another one, seen from downstream.
+_OTHER_WAY = {"sufficiency": "necessity", "necessity": "sufficiency"}
+LARGEST = {"mutual_information": float(np.log(2))}
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ class Relation:
             enough support, by measure.
         histograms: of all pairs with enough support by measure, `BINS` bins up to the measure's largest value.
         null: the same relation of shuffled documents, of which no pairs are kept; None: it was left out.
+        provenance: what is known of how it was counted: all that the counts depend on, and versions.
     """
 
     pair: SitePair
@@ -112,6 +115,7 @@ class Relation:
     backward: Mapping[str, BestPartner]
     histograms: Mapping[str, Ints]
     null: "Relation | None" = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     __repr__ = short_repr
 
@@ -157,8 +161,9 @@ class Relation:
         chosen = self.kept if pairs is None else pairs
         if measure == DECODER_COSINE and chosen.decoder_cosine is not None:
             return chosen.decoder_cosine
-        if measure not in self.forward or measure == DECODER_COSINE:
-            raise UsageError(f"{self.pair}: one of {', '.join(self.forward)} expected, found {measure!r}")
+        if measure not in self.forward or measure not in MEASURES:
+            known = ", ".join(name for name in self.forward if name in MEASURES)
+            raise UsageError(f"{self.pair}: one of {known} expected, found {measure!r}")
         return MEASURES[measure](self.counts(chosen))
 
     def with_decoders(self, upstream: Floats, downstream: Floats) -> "Relation":
@@ -188,6 +193,18 @@ class Relation:
             forward={**self.forward, DECODER_COSINE: forward},
             backward={**self.backward, DECODER_COSINE: backward},
         )
+
+    def reversed(self) -> "Relation":
+        """The same counts read the other way: as if the downstream dictionary were upstream."""
+        kept, null = self.kept, None if self.null is None else self.null.reversed()
+        order = np.lexsort((kept.i, kept.j))
+        turned = RelatedPairs(kept.j, kept.i, kept.c, kept.products, kept.decoder_cosine)[order]
+        forward, backward, histograms = (
+            {_OTHER_WAY.get(name, name): one for name, one in found.items()}
+            for found in (self.backward, self.forward, self.histograms)
+        )
+        pair, sides = SitePair(self.pair.downstream, self.pair.upstream), (self.downstream, self.upstream)
+        return Relation(pair, self.tokens, *sides, self.keep, turned, forward, backward, histograms, null)
 
     def null_threshold(self, measure: str, false_share: float = 0.01) -> float:
         """The value that the best partner of at most this share of the judged upstream latents reaches by chance.
@@ -219,7 +236,7 @@ class Relation:
         # alone at the top.
         holds = (real > 0) & (scaled <= false_share * real)
         first = int(np.argmax(holds)) if holds.any() else BINS
-        return first / BINS * _LARGEST.get(measure, 1.0)
+        return first / BINS * LARGEST.get(measure, 1.0)
 
     def _with_null(self, measure: str, false_share: float) -> "Relation":
         if not 0 < false_share < 1:
@@ -264,7 +281,7 @@ class _Finder:
             values = MEASURES[name](counts)
             for best, own, other in zip(self.best[name], (pairs.i, pairs.j), (pairs.j, pairs.i), strict=True):
                 _improve(best, own, other, values)
-            bins = np.minimum((values / _LARGEST.get(name, 1.0) * BINS).astype(np.int64), BINS - 1)
+            bins = np.minimum((values / LARGEST.get(name, 1.0) * BINS).astype(np.int64), BINS - 1)
             self.histograms[name] += np.bincount(bins[values > 0], minlength=BINS)
             if name in self.keep.by and not self.only_best:
                 self._choose(name, pairs, values)

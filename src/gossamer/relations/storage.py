@@ -1,8 +1,9 @@
 """Relations on disk: one safetensors file a pair, that loads as what it was written from."""
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,41 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gossamer.errors import GossamerError, UsageError
+from gossamer.files import parse_json
 from gossamer.relations.counting import SitePair
+from gossamer.relations.measures import DECODER_COSINE, MEASURES
 from gossamer.relations.relation import BestPartner, Keep, RelatedPairs, Relation
 from gossamer.relations.sums import LatentSums
+from gossamer.results import Format, Older
 from gossamer.tensor_files import write_tensors
 
-_FORMAT = "gossamer.relation.1"
+
+@dataclass(frozen=True)
+class RelationFacts:
+    """What a file says of its tensors.
+
+    Attributes:
+        pair: names of the dictionaries.
+        keep: which pairs were kept.
+        tokens: counted, and those of the null.
+        tensors: SHA-256 of all of them; None in files of version 1.
+        provenance: see :class:`Relation`.
+    """
+
+    pair: SitePair
+    keep: Keep
+    tokens: tuple[int, int | None]
+    tensors: str | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+FORMAT: Format[RelationFacts] = Format(
+    "gossamer.relation",
+    2,
+    RelationFacts,
+    "a relation",
+    older={"gossamer.relation.1": Older(lambda body: body, checksum=False)},
+)
 _SIDES = ("upstream", "downstream")
 _PAIRS = ("i", "j", "c", "products")
 
@@ -32,14 +62,22 @@ def save_relation(relation: Relation, path: str | Path) -> Path:
     arrays = _arrays(relation, "real")
     if relation.null is not None:
         arrays |= _arrays(relation.null, "null")
-    facts = {
-        "pair": list(relation.pair),
-        "keep": asdict(relation.keep),
-        "tokens": [relation.tokens, None if relation.null is None else relation.null.tokens],
-    }
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(one)) for name, one in arrays.items()}
-    write_tensors(Path(path), tensors, {"format": _FORMAT, "relation": json.dumps(facts)})
+    # Copies: of a dictionary with itself both sides are the same arrays, which safetensors does not write twice.
+    tensors = {name: torch.from_numpy(np.array(one)) for name, one in arrays.items()}
+    tokens = (relation.tokens, None if relation.null is None else relation.null.tokens)
+    facts = RelationFacts(relation.pair, relation.keep, tokens, _sha256(tensors), relation.provenance)
+    # One entry: of several, safetensors writes now one first and now another.
+    write_tensors(Path(path), tensors, {"relation": json.dumps(FORMAT.encode(facts))})
     return Path(path)
+
+
+def _sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Of all tensors with their names, shapes and types."""
+    found = hashlib.sha256()
+    for name, one in sorted(tensors.items()):
+        found.update(f"{name} {tuple(one.shape)} {one.dtype};".encode())
+        found.update(one.numpy())
+    return found.hexdigest()
 
 
 def _arrays(relation: Relation, part: str) -> dict[str, Any]:
@@ -61,39 +99,49 @@ def load_relation(path: str | Path) -> Relation:
         UsageError: no such file, or another kind of file.
         GossamerError: it is damaged.
     """
-    if not Path(path).is_file():
-        raise UsageError(f"{path}: no such file; give the path of a saved relation")
+    said, tensors = read_tensors(path, "relation")
+    body = parse_json(said.get("relation", "{}"), str(path))
+    # Version 1 has its format beside the facts.
+    facts = FORMAT.decode({"format": said.get("format"), **body} if isinstance(body, dict) else body, path)
+    if facts.tensors is not None and facts.tensors != _sha256(tensors):
+        raise GossamerError(
+            f"{path}: a relation whose checksum matches its tensors expected, found others; it was changed or damaged: "
+            "relate again"
+        )
     try:
-        with safe_open(path, framework="pt") as file:
-            said = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
-    except (SafetensorError, OSError) as error:
-        raise GossamerError(f"{path}: expected a saved relation, found damage ({error}); relate again") from error
-    if said.get("format") != _FORMAT:
-        raise UsageError(f"{path}: expected a relation (format {_FORMAT!r}), found {said.get('format')!r}")
-    try:
-        facts = json.loads(said["relation"])
-        null = None if facts["tokens"][1] is None else _read(facts, tensors, "null", facts["tokens"][1], None)
-        return _read(facts, tensors, "real", facts["tokens"][0], null)
+        null = None if facts.tokens[1] is None else _read(facts, tensors, "null", facts.tokens[1], None)
+        return _read(facts, tensors, "real", facts.tokens[0], null)
     except (KeyError, TypeError, ValueError) as error:
         raise GossamerError(f"{path}: expected a relation, found damage ({error}); relate again") from error
 
 
-def _read(facts: Any, tensors: Mapping[str, Tensor], part: str, tokens: int, null: Relation | None) -> Relation:
+def read_tensors(path: str | Path, what: str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """What a safetensors file says of itself, and its tensors. Errors: those of :func:`load_relation`."""
+    if not Path(path).is_file():
+        raise UsageError(f"{path}: no such file; give the path of a saved {what}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            said = file.metadata() or {}
+            return said, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
+    except (SafetensorError, OSError) as error:
+        raise GossamerError(f"{path}: expected a saved {what}, found damage ({error}); relate again") from error
+
+
+def _read(
+    facts: RelationFacts, tensors: Mapping[str, Tensor], part: str, tokens: int, null: Relation | None
+) -> Relation:
     own = {name.removeprefix(f"{part}/"): one.numpy() for name, one in tensors.items() if name.startswith(f"{part}/")}
-    keep = Keep(**{**facts["keep"], "by": tuple(facts["keep"]["by"])})
     sides = [LatentSums(*(own[f"{side}/{one.name}"] for one in fields(LatentSums))) for side in _SIDES]
     best = [
         {
-            name.split("/")[1]: BestPartner(one, own[name.replace("/value", "/partner")])
-            for name, one in own.items()
-            if name.startswith(f"{side}/") and name.endswith("/value")
+            name: BestPartner(own[f"{side}/{name}/value"], own[f"{side}/{name}/partner"])
+            for name in (*MEASURES, DECODER_COSINE)
+            if f"{side}/{name}/value" in own
         }
         for side in ("forward", "backward")
     ]
     i, j, c, products = (own[f"kept/{name}"] for name in _PAIRS)
     kept = RelatedPairs(i, j, c, products, own.get("kept/decoder_cosine"))
-    histograms = {name.split("/")[1]: one for name, one in own.items() if name.startswith("histogram/")}
-    upstream, downstream = facts["pair"]
-    pair = SitePair(upstream, downstream)
-    return Relation(pair, tokens, sides[0], sides[1], keep, kept, best[0], best[1], histograms, null)
+    histograms = {name: own[f"histogram/{name}"] for name in MEASURES if f"histogram/{name}" in own}
+    counts = (facts.pair, tokens, sides[0], sides[1], facts.keep, kept)
+    return Relation(*counts, best[0], best[1], histograms, null, {} if part == "null" else facts.provenance)

@@ -1,6 +1,8 @@
 """Sums of sparse products: a large sparse matrix that grows by addition, in memory and, beyond a limit, on disk."""
 
+import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,7 @@ class SparseSums:
 
     Parts are merged as the runs of a merge sort are: two neighbours once they are of like size, so that every entry is
     copied a logarithmic number of times. When the parts in memory hold more than `limit` entries they are written to
-    `folder` as one, and read from there row by row. Addition is associative: :meth:`merge` joins what several
-    processes summed.
+    `folder` as one, and read from there row by row. Addition is associative: :meth:`take` adds what another summed.
 
     Memory: at most 2 * limit entries of 4 bytes and one value (4 bytes of int32 or 8 of float64), and 8 * rows bytes a
     part on disk; the whole lies nowhere densely.
@@ -50,11 +51,27 @@ class SparseSums:
         if self.folder is not None and sum(part.nnz for part in self._parts) > self.limit:
             self._write(self.folder)
 
-    def merge(self, other: "SparseSums") -> None:
-        """Add another's parts, those on disk where they lie."""
-        self._runs += other._runs
-        for part in other._parts:
-            self.add(part.copy())
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What it is made of: runs that lie on disk, and all that is in memory as one part."""
+        parts = {f"run{number}": run for number, run in enumerate(self._runs)}
+        if self._parts:
+            self._parts = [self._in_memory(0, self.shape[0])]
+            parts["part"] = self._parts[0]
+        return {f"{part}/{name}": getattr(one, name) for part, one in parts.items() for name in _PARTS}
+
+    def take(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Add what another is made of; its runs stay where they lie."""
+        for number in range(len(arrays) // len(_PARTS)):
+            if f"run{number}/indptr" in arrays:
+                self._runs.append(self._mapped([arrays[f"run{number}/{name}"] for name in _PARTS]))
+        if "part/indptr" in arrays:
+            self.add(self._mapped([arrays[f"part/{name}"] for name in _PARTS]))
+
+    def _mapped(self, arrays: Sequence[NDArray[Any]]) -> Csr:
+        found = sparse.csr_matrix(self.shape, dtype=self.dtype)
+        # Set, not given: the constructor would read all of it to check it.
+        found.indptr, found.indices, found.data = arrays
+        return found
 
     def _write(self, folder: Path) -> None:
         whole = self._in_memory(0, self.shape[0])
@@ -62,11 +79,9 @@ class SparseSums:
         for name in _PARTS:
             np.save(place / f"{name}.npy", getattr(whole, name))
         self._parts = []
-        read = [np.load(place / f"{name}.npy", mmap_mode="r") for name in _PARTS]
-        run = sparse.csr_matrix(self.shape, dtype=self.dtype)
-        # Set, not given: the constructor would read all of it to check it.
-        run.indptr, run.indices, run.data = read[0], read[1], read[2]
-        self._runs.append(run)
+        self._runs.append(self._mapped([np.load(place / f"{name}.npy", mmap_mode="r") for name in _PARTS]))
+        # What is mapped stays until nobody has it any more, and no longer: also if this process is killed.
+        shutil.rmtree(place, ignore_errors=True)
 
     def _in_memory(self, start: int, stop: int) -> Csr:
         return _total([part[start:stop] for part in self._parts], (stop - start, self.shape[1]), self.dtype)
@@ -171,16 +186,13 @@ class PairSums:
         Raises:
             UsageError: more tokens than a count holds.
         """
-        if self.tokens + upstream[0].shape[0] > np.iinfo(np.int32).max:
-            raise UsageError(f"relations: at most {np.iinfo(np.int32).max:,} tokens expected, found more; give fewer")
+        self.more_tokens(upstream[0].shape[0])
         self.counts.add(upstream[1].T.tocsr() @ downstream[1])
         if self.products is not None:
             self.products.add(upstream[0].T.tocsr() @ downstream[0])
-        self.tokens += upstream[0].shape[0]
 
-    def merge(self, other: "PairSums") -> None:
-        """Add what another process summed."""
-        self.counts.merge(other.counts)
-        if self.products is not None and other.products is not None:
-            self.products.merge(other.products)
-        self.tokens += other.tokens
+    def more_tokens(self, count: int) -> None:
+        """Add to the tokens. Raises :class:`UsageError` if they are more than a count holds."""
+        self.tokens += count
+        if self.tokens > np.iinfo(np.int32).max:
+            raise UsageError(f"relations: at most {np.iinfo(np.int32).max:,} tokens expected, found more; give fewer")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse  # type: ignore[import-untyped]
 
 from gossamer.errors import UsageError
 from gossamer.relations.counting import SitePair
@@ -47,7 +48,8 @@ def truth_tables(
     Raises:
         UsageError: no two rows of different documents lie in one batch.
 
-    Memory: 2**12 tokens of one byte for every latent that is part of a candidate, and 2**22 cells.
+    Memory: 8 bytes for every set of a candidate's latents and text, and of 2**22 cells (tokens and candidates) 12 bytes
+    for each that is active in a set, of all sets.
     """
     groups: dict[int, list[int]] = {}
     for place, (inputs, _) in enumerate(candidates):
@@ -68,13 +70,14 @@ def truth_tables(
                 counter.add(1, *ends, thresholds[pair[0]], thresholds[pair[1]])
 
     stream.map(add)
-    if not all(counter.counts[1].any() for counter in counters):
+    counts = [counter.counts for counter in counters]
+    if not all(one[1].any() for one in counts):
         raise UsageError("gates: batches with rows of several documents expected, found none; raise the batch size")
-    for counter, places in zip(counters, groups.values(), strict=True):
+    for one, places in zip(counts, groups.values(), strict=True):
         for which, found in enumerate(tables):
-            for place, counts in zip(places, counter.counts[which].tolist(), strict=True):
-                half = len(counts) // 2
-                found[place] = TruthTable(tuple(zip(counts[:half], counts[half:], strict=True)))
+            for place, own in zip(places, one[which].tolist(), strict=True):
+                half = len(own) // 2
+                found[place] = TruthTable(tuple(zip(own[:half], own[half:], strict=True)))
     return tables
 
 
@@ -88,27 +91,53 @@ def _shifted(batch: LatentBatch) -> tuple[Ints, Ints]:
 
 
 class _Counter:
-    """Counts of all patterns of candidates with as many inputs, the output as the highest bit; real, then shuffled."""
+    """Counts of all patterns of candidates with as many inputs, the output as the highest bit; real, then shuffled.
+
+    What is counted are tokens at which all of some latents are active, for every set of them: sparse latents meet at
+    few tokens. Counts of patterns follow, as :meth:`counts` says.
+    """
 
     def __init__(self, candidates: Sequence[tuple[tuple[int, ...], int]]) -> None:
         inputs, outputs = np.array([one for one, _ in candidates]), np.array([one for _, one in candidates])
         self._up, columns = np.unique(inputs, return_inverse=True)
         self._inputs = columns.reshape(inputs.shape)
         self._down, self._outputs = np.unique(outputs, return_inverse=True)
-        self._patterns = 2 ** (inputs.shape[1] + 1)
-        self.counts = np.zeros((2, len(candidates), self._patterns), np.int64)
+        self._together = np.zeros((2, len(candidates), 2 ** (inputs.shape[1] + 1)), np.int64)
 
     def add(self, which: int, upstream: Any, downstream: Any, *thresholds: NDArray[np.float64]) -> None:
+        """Count some tokens (rows of both sides)."""
+        if not upstream.shape[0]:
+            return
         above = [
-            np.asarray(side[:, own].toarray() > limits[own]).T.astype(np.uint8)
+            _active(side, own, limits)
             for side, own, limits in zip((upstream, downstream), (self._up, self._down), thresholds, strict=True)
         ]
-        step = max(1, _CELLS // max(upstream.shape[0], 1))
+        together, step = self._together[which], max(1, _CELLS // upstream.shape[0])
+        together[:, 0] += upstream.shape[0]
         for start in range(0, len(self._inputs), step):
-            inputs = self._inputs[start : start + step]
-            codes = above[1][self._outputs[start : start + step]].astype(np.int64) << inputs.shape[1]
-            for bit, column in enumerate(inputs.T):
-                codes |= above[0][column].astype(np.int64) << bit
-            codes += (np.arange(len(inputs)) * self._patterns)[:, None]
-            found = np.bincount(codes.reshape(-1), minlength=len(inputs) * self._patterns)
-            self.counts[which, start : start + step] += found.reshape(len(inputs), self._patterns)
+            own = slice(start, start + step)
+            members = [above[0][column] for column in self._inputs[own].T] + [above[1][self._outputs[own]]]
+            found: list[Any] = [None] * together.shape[1]
+            for chosen in range(1, together.shape[1]):
+                last = chosen.bit_length() - 1
+                rest = chosen ^ 1 << last
+                found[chosen] = found[rest].multiply(members[last]) if rest else members[last]
+                together[own, chosen] += np.diff(found[chosen].indptr)
+
+    @property
+    def counts(self) -> Ints:
+        """Tokens of each pattern (2, candidates, patterns): of exactly these latents, by inclusion and exclusion."""
+        found = self._together.copy()
+        for bit in range(found.shape[2].bit_length() - 1):
+            without = np.flatnonzero(np.arange(found.shape[2]) >> bit & 1 == 0)
+            found[..., without] -= found[..., without | 1 << bit]
+        return found
+
+
+def _active(side: Any, own: NDArray[np.int64], limits: NDArray[np.float64]) -> Any:
+    """Tokens at which each of some latents is above its threshold, as ones in scipy's CSR (latents, tokens)."""
+    found = side.T.tocsr()[own]
+    kept = found.data > np.repeat(limits[own], np.diff(found.indptr))
+    starts = np.concatenate([[0], np.cumsum(kept)])[found.indptr]
+    parts = (np.ones(int(starts[-1]), np.int32), found.indices[kept], starts)
+    return sparse.csr_matrix(parts, shape=found.shape)

@@ -22,7 +22,7 @@ from gossamer.activations.token_mask import counted_tokens
 from gossamer.dictionary import encoding_methods
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.encoding_method import EncodingMethod
-from gossamer.dictionary.slopes import Rows
+from gossamer.dictionary.slopes import DecoderRows
 from gossamer.display import listed, plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.model.fingerprint import weights_sha256
@@ -155,8 +155,7 @@ def study_coding(
     With a `folder`, results.json there is written after each method; a study that was stopped goes on behind the last.
 
     Cost: of each method one pass of the model over the text for each k, and two more. Memory: n^2 values for
-    `rescaled`, four times that for `shifted`, and n^2 for pursuit where :meth:`gossamer.dictionary.slopes.Rows.of` has
-    them.
+    `rescaled`, four times that for `shifted`, and n^2 for pursuit where :meth:`DecoderRows.of` has them.
 
     Args:
         dictionaries: of one site, by name.
@@ -278,7 +277,7 @@ def _by_k(dictionary: Dictionary, method: str, ks: Sequence[int]) -> Iterator[tu
         yield from ((k, chosen[method](dictionary, k)) for k in ks)
         return
     # Every k works on the same rows and the same products of all pairs of them.
-    rows = Rows.of(dictionary.W_dec.detach())
+    rows = DecoderRows.of(dictionary.W_dec.detach())
     yield from ((k, encoding_methods.pursued(dictionary, k, method, rows)) for k in ks)
 
 

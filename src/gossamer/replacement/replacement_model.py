@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from gossamer.batching import distinct_rows
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import listed, short_repr
 from gossamer.errors import UsageError
@@ -146,6 +147,32 @@ class ReplacementModel:
         with self._replacing(tokens, replaced, prefix, reconstruct) as stream:
             found = self.model.capture(tokens, later, start=(self.start, stream)) if later else {}
         return BySite((site, stream if site == self.start else found[site]) for site in wanted)
+
+    def capture_ablated(
+        self,
+        tokens: Tokens,
+        replaced: Bool[Tensor, "batch pos"],
+        site: SiteLike,
+        values: Mapping[Site, Float[Tensor, "d"]],
+        prefix: Float[Tensor, "batch pos d"],
+    ) -> Float[Tensor, "batch pos d"]:
+        """What a later `site` holds with one value, that of `values`, in place of what each dictionary would read.
+
+        Such rows often differ in nothing from the first dictionary on: of equal length, and all replaced but a BOS.
+        The layers after it run once for rows that are equal there to the bit.
+        """
+
+        def constant(site: Site, x: Tensor) -> Tensor:
+            return values[site].to(x).expand_as(x)
+
+        if self.start in self.dictionaries:
+            prefix = _replaced(constant, self.start, replaced, prefix)
+        mask = tokens.mask.to(prefix.device)
+        # No token reads what stands at padding.
+        first, kind = distinct_rows(prefix.masked_fill(~mask.unsqueeze(-1), 0.0), mask, replaced.to(prefix.device))
+        rows = first.to(replaced.device)
+        found = self.capture(tokens[rows], replaced[rows], [site], prefix=prefix[first], reconstruct=constant)
+        return next(iter(found.values()))[kind]
 
     @contextlib.contextmanager
     def _replacing(

@@ -70,7 +70,7 @@ class Chip:
 
 
 @dataclass(frozen=True)
-class Column:
+class LayoutColumn:
     """One role, several neighbouring roles without nodes, or (passed) the tokens that no circuit touches."""
 
     roles: tuple[str, ...]
@@ -96,7 +96,7 @@ class CircuitLayout:
 
     width: float
     left: float
-    columns: tuple[Column, ...]
+    columns: tuple[LayoutColumn, ...]
     rows: tuple[LayoutRow, ...] = ()
     pills: list[Pill] = field(default_factory=list)
     more: list[More] = field(default_factory=list)
@@ -186,7 +186,7 @@ def _grouped(findings: Findings, cells: Cells) -> Iterator[tuple[str, ...]]:
         yield from ((role,) for role in roles) if is_busy else [roles]
 
 
-def _columns(findings: Findings, cells: Cells, pill: float) -> tuple[Column, ...]:
+def _columns(findings: Findings, cells: Cells, pill: float) -> tuple[LayoutColumn, ...]:
     left = max([len(str(site)) for site in findings.sites] + [len("counterfactual")]) * CELL + 14
     for most in (3, 2, 1):
         columns = _placed(findings, cells, pill, left, most)
@@ -195,8 +195,8 @@ def _columns(findings: Findings, cells: Cells, pill: float) -> tuple[Column, ...
     return columns
 
 
-def _placed(findings: Findings, cells: Cells, pill: float, left: float, most: int) -> tuple[Column, ...]:
-    placed: list[Column] = []
+def _placed(findings: Findings, cells: Cells, pill: float, left: float, most: int) -> tuple[LayoutColumn, ...]:
+    placed: list[LayoutColumn] = []
     x = left
     passed = any(role is None for role in findings.prompt.roles)
     for roles in ([()] if passed else []) + list(_grouped(findings, cells)):
@@ -205,7 +205,7 @@ def _placed(findings: Findings, cells: Cells, pill: float, left: float, most: in
         label = f"{roles[0]} … {roles[-1]}" if len(roles) > 1 else (roles or ("passed",))[0]
         pills = per_line * (pill + GAP) - GAP if crowd else 0.0
         width = max(pills, _written(findings.prompt, roles), len(label) * 6.4, 24.0) + 2 * PAD
-        placed.append(Column(roles, x, width, label, not roles, per_line))
+        placed.append(LayoutColumn(roles, x, width, label, not roles, per_line))
         x += width
     return tuple(placed)
 
@@ -246,7 +246,7 @@ def _fill_grid(drawing: CircuitLayout, findings: Findings, cells: Cells, width: 
     drawing.rows, drawing.bottom = tuple(rows), y
 
 
-def _place(column: Column, top: float, width: float, k: int, abreast: int) -> tuple[float, float]:
+def _place(column: LayoutColumn, top: float, width: float, k: int, abreast: int) -> tuple[float, float]:
     block = abreast * (width + GAP) - GAP
     start = column.x + (column.width - block) / 2
     return start + (k % column.per_line) * (width + GAP), top + PAD + (k // column.per_line) * (PILL + GAP)
@@ -293,7 +293,7 @@ def _write_prompt(drawing: CircuitLayout, prompt: PromptView) -> None:
     drawing.height = lowest + 24
 
 
-def _write(drawing: CircuitLayout, column: Column, top: float, tokens: list[str], kind: str) -> float:
+def _write(drawing: CircuitLayout, column: LayoutColumn, top: float, tokens: list[str], kind: str) -> float:
     """Chips for `tokens` in centred lines within a column; returns where the next line would begin."""
     room = column.width - 2 * PAD + 1
     lines: list[list[tuple[str, float]]] = [[]]

@@ -24,7 +24,7 @@ from gossamer.steering.intervention import (
     EVERYWHERE,
     KINDS,
     NEW_TOKENS,
-    Gate,
+    Condition,
     Intervention,
     Positions,
     act_add,
@@ -41,7 +41,7 @@ from gossamer.steering.intervention import (
     replace_component,
     scale,
 )
-from gossamer.steering.judge import Judge, JudgedScore, Ratings, harmonic_mean
+from gossamer.steering.judge import CompletionJudge, JudgedScore, Ratings, harmonic_mean
 from gossamer.steering.pareto import MethodCurve, SweepNumbers, area, curves
 from gossamer.steering.predictions import Observer, PredictionChanges, prediction_changes
 from gossamer.steering.prepare import ConceptSweep, prepare_concept
@@ -67,17 +67,17 @@ __all__ = [
     "UNITS",
     "Cell",
     "Coefficient",
+    "CompletionJudge",
     "Completions",
     "ConceptClassifier",
     "ConceptSteering",
     "ConceptSweep",
+    "Condition",
     "ContrastStates",
     "Decomposition",
     "FeatureEffects",
-    "Gate",
     "HeldOutFit",
     "Intervention",
-    "Judge",
     "JudgedScore",
     "MethodCurve",
     "Observer",

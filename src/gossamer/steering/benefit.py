@@ -64,6 +64,12 @@ def _terms(text: str, without: frozenset[str] = frozenset()) -> set[str]:
     return {*words, *(f"{one} {other}" for one, other in pairwise(words))}
 
 
+def auroc(positives: Float[Tensor, "some"], negatives: Float[Tensor, "others"]) -> float:
+    """How often a positive's score is above a negative's; ties count half."""
+    above = (positives[:, None] > negatives).double() + 0.5 * (positives[:, None] == negatives).double()
+    return float(above.mean())
+
+
 @dataclass(frozen=True, eq=False)
 class ConceptClassifier:
     """Logistic regression on words and pairs of words, made on texts from which the concept's own words were taken out,
@@ -112,10 +118,7 @@ class ConceptClassifier:
             pieces[0], labels[0], own, l2
         )
         scores, truth = fitted.probabilities(pieces[1], own), labels[1] > 0
-        above = scores[truth][:, None] - scores[~truth]
-        return cls(
-            known, fitted.weights, fitted.bias, float(((above > 0).double() + 0.5 * (above == 0).double()).mean())
-        )
+        return cls(known, fitted.weights, fitted.bias, auroc(scores[truth], scores[~truth]))
 
     def probabilities(self, texts: Sequence[str], without: frozenset[str] = frozenset()) -> Float[Tensor, "texts"]:
         """That each text has the concept; `without` are words that are not looked at."""

@@ -129,7 +129,7 @@ NEW_TOKENS = Positions(after_prompt=True)
 
 
 @dataclass(frozen=True, eq=False)
-class Gate:
+class Condition:
     """Tokens at which something is the case; an intervention with a gate acts at these alone.
 
     Attributes:
@@ -183,7 +183,7 @@ class Intervention:
     positions: Positions = EVERYWHERE
     latent: int | None = None
     dictionary: Dictionary | None = None
-    gate: Gate | None = None
+    gate: Condition | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -221,7 +221,7 @@ class Intervention:
         """The same at other positions."""
         return replace(self, positions=positions)
 
-    def gated(self, gate: Gate) -> "Intervention":
+    def gated(self, gate: Condition) -> "Intervention":
         """The same at the tokens that pass a gate only."""
         return replace(self, gate=gate)
 

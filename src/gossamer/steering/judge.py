@@ -20,7 +20,7 @@ class Ratings(NamedTuple):
 
 
 @runtime_checkable
-class Judge(Protocol):
+class CompletionJudge(Protocol):
     """Anything that rates completions."""
 
     @property

@@ -117,7 +117,7 @@ def prediction_changes(
         late = [one.site for cell in cells for one in cell.interventions if one.site > observer.site]
         if late:
             raise UsageError(f"observer: a dictionary not before {late[0]} expected, found one at {observer.site}")
-    sums = _Sums(len(cells), len(text), 0 if observer is None else observer.dictionary.n_latents)
+    sums = _ChangeSums(len(cells), len(text), 0 if observer is None else observer.dictionary.n_latents)
     blocks = torch.split(torch.arange(len(text)), max(1, min(len(text), rows_at_once // 4)))
     for rows in blocks:
         for prefix in dict.fromkeys(cell.prefix for cell in cells):
@@ -138,7 +138,7 @@ def prediction_changes(
     )
 
 
-class _Sums:
+class _ChangeSums:
     """What is added up over the batches."""
 
     def __init__(self, cells: int, rows: int, latents: int) -> None:
@@ -177,7 +177,7 @@ def _measure(
     text: Tokens,
     rows: Int[Tensor, "rows"],
     observer: Observer | None,
-    sums: _Sums,
+    sums: _ChangeSums,
 ) -> None:
     """Some cells on some rows, in one batch."""
     prefixed = with_prefix(model, text, cells[0].prefix)
@@ -206,7 +206,7 @@ def _predictions(
     text: Tokens,
     numbers: Int[Tensor, "cells"],
     rows: Int[Tensor, "rows"],
-    sums: _Sums,
+    sums: _ChangeSums,
 ) -> None:
     row, position = predicting(text).nonzero().unbind(dim=1)
     following = text.ids[row, position + 1].to(plain.device)
@@ -231,7 +231,7 @@ def _strength(
     steered: BySite[Tensor],
     text: Tokens,
     numbers: Int[Tensor, "cells"],
-    sums: _Sums,
+    sums: _ChangeSums,
 ) -> None:
     """How far each cell's first intervention moved the stream, and where its feature is now."""
     where = absolute_positions(text)
@@ -263,7 +263,7 @@ def _observe(
     steered: Float[Tensor, "cells rows pos d"],
     text: Tokens,
     numbers: Int[Tensor, "cells"],
-    sums: _Sums,
+    sums: _ChangeSums,
 ) -> None:
     counted = _observed(text)
     before = observer.dictionary.encode_dense(plain[counted]).double().sum(dim=0)

@@ -18,11 +18,11 @@ from gossamer.model.editing import Edit, Pass, current, positions
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import BySite, Site
 from gossamer.replacement.replacement_model import resumable
-from gossamer.steering.intervention import DENSE, OF_LATENT, Gate, Intervention
+from gossamer.steering.intervention import DENSE, OF_LATENT, Condition, Intervention
 from gossamer.tokens import Tokens
 
 # Which tokens passed which gate, in one pass.
-Passed = dict[Gate, Bool[Tensor, "batch pos"]]
+Passed = dict[Condition, Bool[Tensor, "batch pos"]]
 
 
 class Steering:
@@ -218,7 +218,7 @@ class _Group:
         where: Int[Tensor, "batch pos"],
         cell_of_row: Int[Tensor, "batch"] | None,
         prompt_lengths: Int[Tensor, "batch"] | None,
-        passed: Mapping[Gate, Bool[Tensor, "batch pos"]],
+        passed: Mapping[Condition, Bool[Tensor, "batch pos"]],
     ) -> Float[Tensor, "batch pos d"]:
         if x.shape[-1] != self.vectors.shape[-1]:
             raise UsageError(

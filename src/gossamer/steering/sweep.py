@@ -21,7 +21,7 @@ from gossamer.results.column import Column
 from gossamer.steering.benefit import ConceptClassifier, WordList
 from gossamer.steering.cell import Cell, steering_of
 from gossamer.steering.completions import Completions, SamplingPlan, complete
-from gossamer.steering.judge import Judge, JudgedScore
+from gossamer.steering.judge import CompletionJudge, JudgedScore
 from gossamer.steering.pareto import UNSTEERED, MethodCurve, SweepNumbers, curves
 from gossamer.steering.predictions import Observer, PredictionChanges, prediction_changes
 from gossamer.tasks.metric import preferred
@@ -59,7 +59,7 @@ class SweepPlan:
     classifier: ConceptClassifier | None = None
     observer: Observer | None = None
     tasks: Mapping[str, Task] | None = None
-    judge: Judge | None = None
+    judge: CompletionJudge | None = None
     rows_at_once: int = 1024
 
     __repr__ = short_repr

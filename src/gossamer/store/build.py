@@ -1,11 +1,12 @@
 """Write a feature store: shard by shard in one pass of the model over the corpus, then what the shards add up to."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from gossamer.activations.stream import BATCH
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.engine import Engine, ThisProcess
 from gossamer.errors import GossamerError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import SiteMapping
@@ -14,9 +15,9 @@ from gossamer.store.database import connect, entries_of_site
 from gossamer.store.location import Location, locate
 from gossamer.store.manifest import FILE, VOCABULARY, Shard, StoredFile, StoreManifest, StoreSettings, damaged_files
 from gossamer.store.parquet import Rows
-from gossamer.store.shards import shard_files
+from gossamer.store.shards import shard_tables
 from gossamer.store.source import StoreSource
-from gossamer.store.summary import SiteSummary, words_file
+from gossamer.store.summary import SiteSummary, neighbours_file, words_file
 
 
 def build_store(
@@ -29,6 +30,7 @@ def build_store(
     repair: bool = False,
     allow_other_model: bool = False,
     batch_size: int = BATCH,
+    engine: Engine | None = None,
 ) -> StoreManifest:
     """Write what all latents of all dictionaries do on a corpus, or what is missing of it, to `url`.
 
@@ -44,6 +46,8 @@ def build_store(
             otherwise than it was (another machine, other versions) takes the old one's place, and statistics and
             examples are made anew.
         batch_size: most rows at once.
+        engine: who computes the shards, which are written here; None: this process. Bytes are the same, if threads of
+            torch are as many.
 
     Raises:
         UsageError: the texts, dictionaries or settings do not fit the model; the folder holds another store; another
@@ -51,7 +55,7 @@ def build_store(
         NotFiniteError: an activation is not finite (the site is named).
         GossamerError: writing failed; the shards that are complete stay.
     """
-    location = locate(url)
+    location, engine = locate(url), engine or ThisProcess()
     source = StoreSource.of(
         model,
         dictionaries,
@@ -67,32 +71,43 @@ def build_store(
             manifest = StoreManifest.load(location)
             manifest.require(asked, location.url)
         if repair:
-            manifest = _repaired(source, location, manifest)
-        manifest = _with_shards(source, location, manifest)
+            manifest = _repaired(source, location, manifest, engine)
+        manifest = _with_shards(source, location, manifest, engine)
         return _with_summary(source, location, manifest)
 
 
-def _with_shards(source: StoreSource, location: Location, manifest: StoreManifest) -> StoreManifest:
+def _with_shards(source: StoreSource, location: Location, manifest: StoreManifest, engine: Engine) -> StoreManifest:
     """Write the shards that are missing; each is in the manifest as soon as its files are complete."""
-    spans = source.spans()[len(manifest.shards) :]
-    advance = begin("feature store", len(spans))
-    for done, span in enumerate(spans):
-        if manifest.shards:
-            written = sum(file.size for shard in manifest.shards for file in shard.files.values())
-            location.require_space(written * (len(spans) - done) // len(manifest.shards), "the rest of the store")
-        shard = _write_shard(source, location, span, len(manifest.shards))
+    spans, first = source.spans(), len(manifest.shards)
+    advance = begin("feature store", len(spans) - first)
+    _require_room(location, manifest)
+    for _, shard in _shards(source, location, spans, range(first, len(spans)), engine):
         manifest = replace(manifest, shards=(*manifest.shards, shard))
         manifest.save(location)
         advance(1, f"{shard.entries:,} activations")
+        _require_room(location, manifest)
     return manifest
 
 
-def _write_shard(source: StoreSource, location: Location, span: slice, number: int) -> Shard:
-    entries, files = shard_files(source, span, number)
-    for name, content in files.items():
-        location.write(name, content)
-    stored = {name: StoredFile.of(content) for name, content in files.items()}
-    return Shard(span.start, span.stop - span.start, int(source.counted[span].sum()), entries, stored)
+def _require_room(location: Location, manifest: StoreManifest) -> None:
+    """For the shards that are missing, reckoned from those that are there."""
+    if done := len(manifest.shards):
+        written = sum(file.size for shard in manifest.shards for file in shard.files.values())
+        location.require_space(written * (manifest.shard_count - done) // done, "the rest of the store")
+
+
+def _shards(
+    source: StoreSource, location: Location, spans: Sequence[slice], numbers: Sequence[int], engine: Engine
+) -> Iterator[tuple[int, Shard]]:
+    """Shards by number, each as soon as its files are complete."""
+    parts = (source.part(spans[number]) for number in numbers)
+    for number, (entries, tables) in zip(numbers, engine.map(shard_tables, parts, source.shared), strict=True):
+        files = {f"{table}/{number:06d}.parquet": content for table, content in tables.items()}
+        for name, content in files.items():
+            location.write(name, content)
+        span, stored = spans[number], {name: StoredFile.of(content) for name, content in files.items()}
+        tokens = int(source.counted[span].sum())
+        yield number, Shard(span.start, span.stop - span.start, tokens, entries, stored)
 
 
 def _with_summary(source: StoreSource, location: Location, manifest: StoreManifest) -> StoreManifest:
@@ -106,6 +121,9 @@ def _with_summary(source: StoreSource, location: Location, manifest: StoreManife
         if source.settings.words:
             dictionary = source.dictionaries[site]
             files[f"words/{site}.parquet"] = words_file(source.model, dictionary, site, source.settings.words)
+        if source.settings.neighbours:
+            near = neighbours_file(source.dictionaries, site, source.settings.neighbours)
+            files[f"neighbours/{site}.parquet"] = near
         manifest = _stored(location, manifest, files)
         advance(1, str(site))
     if VOCABULARY not in manifest.summary:
@@ -129,13 +147,13 @@ def _stored(location: Location, manifest: StoreManifest, files: dict[str, bytes]
     return manifest
 
 
-def _repaired(source: StoreSource, location: Location, manifest: StoreManifest) -> StoreManifest:
+def _repaired(source: StoreSource, location: Location, manifest: StoreManifest, engine: Engine) -> StoreManifest:
     """Write damaged shards anew, and take damaged files of the summary out of the manifest."""
     damaged = damaged_files(location, manifest)
-    spans, shards = source.spans(), list(manifest.shards)
-    for number, shard in enumerate(shards):
-        if damaged.keys() & shard.files.keys():
-            shards[number] = _write_shard(source, location, spans[number], number)
+    shards = list(manifest.shards)
+    numbers = [number for number, shard in enumerate(shards) if damaged.keys() & shard.files.keys()]
+    for number, shard in _shards(source, location, source.spans(), numbers, engine):
+        shards[number] = shard
     summary = {name: file for name, file in manifest.summary.items() if name not in damaged}
     found = replace(manifest, shards=tuple(shards), summary=summary if tuple(shards) == manifest.shards else {})
     if found != manifest:

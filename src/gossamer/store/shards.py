@@ -33,8 +33,8 @@ class _Entries:
         return _Entries(self.places[order], self.latents[order], self.values[order])
 
 
-def shard_files(source: StoreSource, span: slice, number: int) -> tuple[int, dict[str, bytes]]:
-    """The number of activations in a shard, and its three files by name.
+def shard_tables(source: StoreSource) -> tuple[int, dict[str, bytes]]:
+    """The number of activations on a source's rows, which are a shard's, and the shard's three tables as files.
 
     The same rows give the same bytes: batches begin anew with every shard. Memory: about 60 bytes an activation.
 
@@ -42,9 +42,9 @@ def shard_files(source: StoreSource, span: slice, number: int) -> tuple[int, dic
         NotFiniteError: an activation is not finite (the site is named).
     """
     arrow = needed("pyarrow", "a feature store", EXTRA)
-    by_site = _encoded(source, span)
+    by_site = _encoded(source)
     by_site = {site: found.take(_stable(found.latents)) for site, found in by_site.items()}
-    rows = source.rows[span]
+    rows = source.rows
     tokens = {
         "document": rows.documents[:, None].expand_as(rows.ids).reshape(-1).int().numpy(),
         "position": rows.positions.reshape(-1).int().numpy(),
@@ -57,11 +57,11 @@ def shard_files(source: StoreSource, span: slice, number: int) -> tuple[int, dic
     rank = np.zeros(rows.mask.numel(), dtype=np.min_scalar_type(len(real)))
     rank[real[_stable(tokens["token"][real])]] = np.arange(len(real))
     again = _stable(rank[joined.places])
-    counted = source.counted[span].reshape(-1).cpu().numpy()
+    counted = source.counted.reshape(-1).cpu().numpy()
     return len(joined.places), {
-        f"by_latent/{number:06d}.parquet": _entry_table(sites, numbers, joined, tokens, _BY_LATENT),
-        f"by_token/{number:06d}.parquet": _entry_table(sites, numbers[again], joined.take(again), tokens, _BY_TOKEN),
-        f"tokens/{number:06d}.parquet": parquet_bytes(
+        "by_latent": _entry_table(sites, numbers, joined, tokens, _BY_LATENT),
+        "by_token": _entry_table(sites, numbers[again], joined.take(again), tokens, _BY_TOKEN),
+        "tokens": parquet_bytes(
             arrow.table({**{name: column[real] for name, column in tokens.items()}, "counted": counted[real]}),
             dict.fromkeys(tokens, "DELTA_BINARY_PACKED"),
         ),
@@ -78,7 +78,7 @@ _BY_LATENT = {
 _BY_TOKEN = {"latent": "DELTA_BINARY_PACKED", "value": "BYTE_STREAM_SPLIT"}
 
 
-def _encoded(source: StoreSource, span: slice) -> dict[Site, _Entries]:
+def _encoded(source: StoreSource) -> dict[Site, _Entries]:
     """The activations of every site, token by token."""
     width, threshold = source.rows.ids.shape[1], source.settings.threshold
 
@@ -96,9 +96,9 @@ def _encoded(source: StoreSource, span: slice) -> dict[Site, _Entries]:
 
     stream = ActivationStream(
         source.model,
-        source.rows[span],
+        source.rows,
         list(source.dictionaries),
-        mask=source.counted[span],
+        mask=source.counted,
         batch_size=source.batch_size,
     )
     with torch.no_grad():

@@ -1,10 +1,10 @@
 """What a store is made of: a model, its dictionaries, and a corpus cut into rows and shards."""
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from jaxtyping import Bool
 from torch import Tensor
 
@@ -16,7 +16,7 @@ from gossamer.dictionary.training_tokens import TrainingTokens, counted_for
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.features.links import neuronpedia_link
-from gossamer.model.fingerprint import weights_sha256
+from gossamer.model.fingerprint import arrays_sha256, weights_sha256
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site, SiteMapping, by_site
 from gossamer.model.tokenizing import adds_bos
@@ -99,19 +99,27 @@ class StoreSource:
                 first, tokens = row + 1, 0
         return found
 
+    def part(self, span: slice) -> "StoreSource":
+        """The same with a copy of these rows alone."""
+        rows = torch.arange(span.start, span.stop)
+        return replace(self, rows=self.rows[rows], counted=self.counted[rows])
+
+    @property
+    def shared(self) -> list[object]:
+        """The large objects that all parts refer to."""
+        return [self.model, *self.dictionaries.values()]
+
     def manifest(self) -> StoreManifest:
         """That of the store before its first shard."""
         rows_of_document = self.rows.documents.bincount(minlength=self.documents)
-        corpus = hashlib.sha256()
-        for part in (self.rows.ids * self.rows.mask, self.rows.mask, self.counted, self.rows.documents):
-            corpus.update(part.cpu().contiguous().numpy().tobytes())
+        parts = (self.rows.ids * self.rows.mask, self.rows.mask, self.counted, self.rows.documents)
         return StoreManifest(
             model=self.model.title,
             weights=weights_sha256(self.model.hf),
             model_dtype=str(self.model.dtype).removeprefix("torch."),
             tokenizer=digest(self.model.tokenizer.get_vocab()),
             dictionaries={str(site): stored_dictionary(one) for site, one in self.dictionaries.items()},
-            corpus=corpus.hexdigest(),
+            corpus=arrays_sha256(part.cpu().numpy() for part in parts),
             documents=self.documents,
             empty=int((rows_of_document == 0).sum()),
             split=int((rows_of_document > 1).sum()),
@@ -153,10 +161,11 @@ def _require_unicode(number: int, text: str) -> None:
 def stored_dictionary(dictionary: Dictionary) -> StoredDictionary:
     """What a manifest keeps of a dictionary."""
     link = neuronpedia_link(dictionary, 0)
-    facts = {"weights": weights_sha256(dictionary), "conventions": to_json(dictionary.config)}
+    weights = weights_sha256(dictionary)
     return StoredDictionary(
         dictionary.n_latents,
         dictionary.architecture,
-        digest(facts),
+        digest({"weights": weights, "conventions": to_json(dictionary.config)}),
         None if link is None else link.rpartition("/")[0],
+        weights,
     )

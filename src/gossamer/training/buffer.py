@@ -149,5 +149,5 @@ class OnTheFly:
         size, what = self.config.capture_rows, "capturing activations"
         tokens, mask = self.tokens(index), self.counted(index)
         tokens, mask = (tokens, mask) if rows is None else (tokens[rows], mask[rows])
-        stream = ActivationStream(self.model, tokens, self.sites, mask=mask, batch_size=size, what=what)
+        stream = ActivationStream(self.model, tokens, self.sites, mask=mask, batch_size=size, what=what, trimmed=True)
         return stream.collect(torch.float32)

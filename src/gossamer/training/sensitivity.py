@@ -9,7 +9,7 @@ G = E[J^T C J], J the Jacobian of all later positions' z in the site's activatio
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from gossamer.activations.stream import ActivationBatch, ActivationStream
@@ -62,7 +62,8 @@ def sensitivity(
 
     def products(batch: ActivationBatch) -> dict[Site, Tensor]:
         z = model.anatomy.norm(batch.values[last]).float()
-        output = (z @ root.to(z)) * _directions(batch.rows, (*tokens.ids.shape, len(root)), seed).to(z)
+        drawn = _directions(stream.order[batch.rows], (*tokens.ids.shape, len(root)), seed)
+        output = (z @ root.to(z)) * drawn[:, : z.shape[1]].to(z)
         read = [batch.values[site] for site in sites]
         gradients = torch.autograd.grad(output[batch.tokens.mask.to(z.device)].sum(), read)
         kept = [gradient[batch.mask.to(gradient.device)].float() for gradient in gradients]
@@ -70,7 +71,7 @@ def sensitivity(
 
     what = "what the model's output minds"
     stream = ActivationStream(
-        model, tokens, [*sites, last], mask=mask, batch_size=batch_size, what=what, gradients=True
+        model, tokens, [*sites, last], mask=mask, batch_size=batch_size, what=what, gradients=True, trimmed=True
     )
     with model.edit({min(sites): lambda value: value.detach().requires_grad_()}):
         parts = stream.map(products)
@@ -78,12 +79,13 @@ def sensitivity(
     return {site: product * (len(product) / product.trace()) for site, product in sums.items()}
 
 
-def _directions(rows: slice, shape: tuple[int, int, int], seed: int) -> Float[Tensor, "rows pos d_model"]:
+def _directions(rows: Int[Tensor, "rows"], shape: tuple[int, int, int], seed: int) -> Float[Tensor, "rows pos d_model"]:
     """Random output directions of some of the rows: drawn by blocks of rows, so that they depend on no batch."""
-    block = _DRAWN_ROWS
-    first, last = rows.start // block, -(-rows.stop // block)
-    drawn = [
-        torch.randn(min(block, shape[0] - start), *shape[1:], generator=generator(seed, "sensitivity", start))
-        for start in range(first * block, last * block, block)
-    ]
-    return torch.cat(drawn)[rows.start - first * block : rows.stop - first * block]
+    found = torch.empty(len(rows), *shape[1:])
+    for block in sorted({int(row) // _DRAWN_ROWS for row in rows}):
+        start = block * _DRAWN_ROWS
+        size = min(_DRAWN_ROWS, shape[0] - start)
+        drawn = torch.randn(size, *shape[1:], generator=generator(seed, "sensitivity", start))
+        here = rows // _DRAWN_ROWS == block
+        found[here] = drawn[rows[here] - start]
+    return found

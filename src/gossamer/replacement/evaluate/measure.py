@@ -12,13 +12,14 @@ from torch import Tensor
 from gossamer.activations.loudness import warn_of_loud_tokens
 from gossamer.activations.stream import BATCH, ActivationBatch, ActivationStream
 from gossamer.activations.token_mask import TokenMask
+from gossamer.batching import distinct_rows
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.encoding_method import EncodingMethod
 from gossamer.dictionary.training_tokens import TrainingTokens, counted_for
 from gossamer.display import plural
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
-from gossamer.model.cost import Cost, head_operations, operations_per_second, pass_operations
+from gossamer.model.cost import HEAD, Cost, head_operations, operations_per_second, pass_operations
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.predictions import compare_predictions, predicting
 from gossamer.model.site import BySite, Site, SiteMapping, by_site
@@ -59,8 +60,10 @@ def evaluate_methods(
 ) -> dict[Name, Evaluation]:
     """Measure each method alone: reconstruction, sparsity, and what its splice does to the model's predictions.
 
-    Cost: for each batch two passes of the model, and the layers after the site once for zero and once for each method.
-    Memory: the activations of one batch at all sites, twice for each method, and what `compare_predictions` takes.
+    Cost: one pass of the model (two where the activations of all tokens are too many to keep), and for each method the
+    layers after its site; for zero these run once for all rows that it leaves equal. Memory: the activations of one
+    batch at all sites, twice for each method, those of all tokens where they are at most 256 MiB, and what
+    `compare_predictions` takes.
 
     Args:
         methods: what to measure, by any name; several may read the same site.
@@ -82,18 +85,19 @@ def evaluate_methods(
         method.dictionary.require_reconstruction("evaluation")
     networks = {method.site: ReplacementModel(model, {method.site: method.dictionary}) for method in methods.values()}
     counted = counted_for(model, [method.dictionary for method in methods.values()], tokens, mask)
-    read = ActivationStream(model, tokens, sorted(networks), mask=counted, batch_size=batch_size)
+    ends = {model.sites("resid_post")[-1], *(network.start for network in networks.values())}
+    sites = sorted({*networks, *ends})
+    stream = ActivationStream(model, tokens, sites, mask=counted, batch_size=batch_size, keep=True)
     predicted = int(predicting(tokens).sum())
     if int(counted.sum()) < 2 or not predicted:
         raise UsageError("evaluating dictionaries needs at least two tokens besides BOS and padding; give more text")
     what = f"evaluating {plural(len(methods), 'dictionary', 'dictionaries')} on {predicted:,} tokens"
-    announce(lambda: f"{what}: {_cost(model, networks, methods, predicted)}")
-    means = read.means()
-    ends = {model.sites("resid_post")[-1], *(network.start for network in networks.values())}
-    stream = replace(read, sites=sorted({*networks, *ends}), what="evaluating")
+    announce(lambda: f"{what}: {_cost(stream, networks, methods, predicted)}")
+    means = stream.means(list(networks))
     # SAEBench zeroes all tokens, so that its scores are relative to more damage where some pass through.
-    everywhere = saebench and not torch.equal(read.counted, tokens.mask.to(read.counted.device))
-    parts = stream.map(partial(_measured, model, methods, networks, means, saebench=saebench, everywhere=everywhere))
+    everywhere = saebench and not torch.equal(stream.counted, tokens.mask.to(stream.counted.device))
+    measured = partial(_measured, model, methods, networks, means, saebench=saebench, everywhere=everywhere)
+    parts = replace(stream, what="evaluating").map(measured)
     spreads = {name: torch.cat([part[name].pop("spreads").cpu() for part in parts]) for name in methods}
     for site, name in {method.site: name for name, method in methods.items()}.items():
         warn_of_loud_tokens(spreads[name], str(site))
@@ -106,13 +110,29 @@ def evaluate_methods(
 
 
 def _cost(
-    model: LanguageModel, networks: Mapping[Site, ReplacementModel], methods: Mapping[Name, EncodingMethod], tokens: int
+    stream: ActivationStream,
+    networks: Mapping[Site, ReplacementModel],
+    methods: Mapping[Name, EncodingMethod],
+    tokens: int,
 ) -> str:
-    """Time and memory in words: two passes for all, and for zero and each method the later layers and the head."""
-    after = [pass_operations(model, site.layer or 0) for site in (*networks, *(one.site for one in methods.values()))]
-    work = 2 * pass_operations(model) + sum(after) + (1 + len(after)) * head_operations(model)
-    logits = 3 * 2**24 * 4
+    """Time and memory in words: a pass for all, and for each method, and zero, the later layers and the head."""
+    model = stream.model
+    head = HEAD * head_operations(model)
+    after = {site: pass_operations(model, (site.layer or 0) + (site.kind == "resid_post")) for site in networks}
+    work = stream.passes * pass_operations(model) + head
+    work += sum(after[method.site] + head for method in methods.values())
+    work += _share_of_zero(stream) * sum(each + head for each in after.values())
+    logits = 7 * 2**24 * 4
     return Cost(tokens * work / operations_per_second(model), logits).told(model)
+
+
+def _share_of_zero(stream: ActivationStream) -> float:
+    """Of the rows, those that zero does not make equal to another one of their batch: by what passes through them."""
+    tokens, counted = stream.tokens, stream.counted.to(stream.tokens.ids.device)
+    through = tokens.ids.masked_fill(counted | ~tokens.mask, -1)
+    starts = range(0, len(tokens), stream.batch_size)
+    batches = (slice(start, start + stream.batch_size) for start in starts)
+    return sum(len(distinct_rows(through[rows], tokens.mask[rows])[0]) for rows in batches) / len(tokens)
 
 
 def _measured(
@@ -127,23 +147,29 @@ def _measured(
 ) -> dict[Name, Sums]:
     last = model.sites("resid_post")[-1]
 
-    def after(site: Site, value: Tensor, mask: Tensor = batch.mask) -> Tensor:
+    def zeroed(site: Site, mask: Tensor) -> Tensor:
+        """The last stream with 0 at the site."""
+        x, network = batch.at(site), networks[site]
+        zero = x.new_zeros(x.shape[-1])
+        return network.capture_ablated(batch.tokens, mask, last, {site: zero}, batch.values[network.start])
+
+    def spliced(site: Site, value: Tensor) -> Tensor:
         """The last stream with `value` at the site."""
         network = networks[site]
         prefix = batch.values[network.start]
-        return network.capture(batch.tokens, mask, [last], prefix=prefix, reconstruct=lambda _, __: value)[last]
+        return network.capture(batch.tokens, batch.mask, [last], prefix=prefix, reconstruct=lambda _, __: value)[last]
 
     edited: dict[str, Tensor] = {}
     for site in networks:
-        edited[f"zero {site}"] = after(site, torch.zeros_like(batch.at(site)))
+        edited[f"zero {site}"] = zeroed(site, batch.mask)
         if everywhere:
-            edited[f"zero everywhere {site}"] = after(site, torch.zeros_like(batch.at(site)), batch.tokens.mask)
+            edited[f"zero everywhere {site}"] = zeroed(site, batch.tokens.mask)
     found: dict[Name, Sums] = {}
     for name, method in methods.items():
         x = batch.values[method.site]
         here = batch.mask.to(x.device)
         out, latents, sums = _reconstruction(method, x[here], means[method.site])
-        edited[f"spliced {name}"] = after(method.site, x.index_put(here.nonzero(as_tuple=True), out.to(x.dtype)))
+        edited[f"spliced {name}"] = spliced(method.site, x.index_put(here.nonzero(as_tuple=True), out.to(x.dtype)))
         rows = sums.pop("rows")
         found[name] = sums | {"spreads": rows[-1], "positions": _by_position(rows, here)}
         if saebench:

@@ -15,7 +15,7 @@ from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.predictions import compare_predictions, predicting
 from gossamer.model.site import Site
-from gossamer.replacement.replacement_model import Reconstruct, ReplacementModel
+from gossamer.replacement.replacement_model import ReplacementModel
 from gossamer.tokens import Tokens
 
 CE_RECOVERED = "(CE with every site at its mean - CE spliced) / (CE with every site at its mean - CE of the model)"
@@ -68,19 +68,19 @@ def quality(
         raise UsageError("measuring predictions needs rows of at least two tokens; give more text")
     counted = counted_for(model, dictionaries.values(), tokens, mask)
     network, last = ReplacementModel(model, dictionaries), model.sites("resid_post")[-1]
-    read = ActivationStream(model, tokens, list(dictionaries), mask=counted, batch_size=batch_size)
-    means = read.means()
+    sites = sorted({*dictionaries, network.start, last})
+    stream = ActivationStream(model, tokens, sites, mask=counted, batch_size=batch_size, keep=True, trimmed=True)
+    means = stream.means(list(dictionaries))
 
     def compared(batch: ActivationBatch) -> Float[Tensor, "four"]:
-        def spliced(reconstruct: Reconstruct | None = None) -> Float[Tensor, "batch pos d_model"]:
-            prefix = batch.values[network.start]
-            return network.capture(batch.tokens, batch.mask, [last], prefix=prefix, reconstruct=reconstruct)[last]
-
-        streams = {"spliced": spliced(), "mean": spliced(lambda site, x: means[site].to(x).expand_as(x))}
+        prefix = batch.values[network.start]
+        streams = {
+            "spliced": network.capture(batch.tokens, batch.mask, [last], prefix=prefix)[last],
+            "mean": network.capture_ablated(batch.tokens, batch.mask, last, means, prefix),
+        }
         ce, found = compare_predictions(model, batch.values[last], streams, batch.tokens)
         return torch.stack([found["spliced"].kl, ce, found["spliced"].cross_entropy, found["mean"].cross_entropy])
 
-    ends = replace(read, sites=sorted({network.start, last}), what="measuring predictions")
-    sums = torch.stack(ends.map(compared)).sum(dim=0) / predicted
+    sums = torch.stack(replace(stream, what="measuring predictions").map(compared)).sum(dim=0) / predicted
     kl, ce_model, ce_spliced, ce_mean = sums.tolist()
     return Quality(kl, ce_model, ce_spliced, ce_mean, predicted)

@@ -256,6 +256,8 @@ def test_cards_say_what_is_known():
     )
 
     class Cards:
+        text = "a text"
+
         def cards(self, features):
             return {one: replace(card, feature=one) for one in features}
 

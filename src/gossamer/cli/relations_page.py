@@ -80,7 +80,7 @@ def relations(
     paths = {pair: pair_path(folder, pair, ERROR_TAIL) for pair in counted}
     errors = {pair: load_error_share(path) for pair, path in paths.items() if path.is_file()}
     with inputs.feature_store(store) as source, progress_bars(err):
-        title, lit, describe = folder.resolve().name, [], None
+        title, lit, describe = folder.resolve().name, (), None
         if model is not None:
             network = inputs.language_model(model, device, dtype, family)
             given = inputs.dictionary_set(

@@ -46,19 +46,18 @@ def prompt_graph(
         for name, own in zip(one.pair, (one.kept.i, one.kept.j), strict=True):
             kept[name] += np.bincount(own, minlength=len(kept[name]))
     dictionary, latent = keys // _WIDTH, keys % _WIDTH
-    own = [latent[dictionary == place] for place in range(len(names))]
-    nodes = [np.concatenate([of[name][one] for name, one in zip(names, own, strict=True)]) for of in (active, kept)]
+    latents = [latent[dictionary == place] for place in range(len(names))]
+    nodes = [np.concatenate([of[name][one] for name, one in zip(names, latents, strict=True)]) for of in (active, kept)]
+    tops = np.concatenate([maximum[name][one] for name, one in zip(names, latents, strict=True)])
     together = np.zeros((len(facts), len(keys)), bool)
-    for row, one in zip(together, facts, strict=True):
-        row[one.node.values] = True
+    for row, lit_by in zip(together, facts, strict=True):
+        row[lit_by.node.values] = True
     edges = _edges(ahead, names, keys, together, limits)
     graph = PromptGraph(
         dictionary=Column.of(dictionary, "uint16"),
         latent=Column.of(latent, "int32"),
         active=Column.of(nodes[0], "int32"),
-        maximum=Column.of(
-            np.concatenate([maximum[name][one] for name, one in zip(names, own, strict=True)]), "float32"
-        ),
+        maximum=Column.of(tops, "float32"),
         kept=Column.of(nodes[1], "int32"),
         community=Column.of(_labels(communities, names, keys), "int32"),
         head=Column.of(edges.numbers[0], "int32"),

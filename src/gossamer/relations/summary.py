@@ -33,6 +33,7 @@ from gossamer.relations.relations_data import (
     PairEffects,
     PairGates,
     PartitionFacts,
+    PromptFacts,
     PromptGraph,
     RelationLimits,
     RelationsData,
@@ -93,7 +94,9 @@ def relations_data(
     places = {name: place for place, name in enumerate(names)}
     partitions = [_partition(graph, one, places, limits) for one in communities]
     labels = None if graph is None or not communities else (graph, communities[0].labels)
-    lit = prompt_graph(relations, names, prompts, labels, limits) if prompts else (None, ())
+    lit: tuple[PromptGraph | None, tuple[PromptFacts, ...]] = (None, ())
+    if prompts:
+        lit = prompt_graph(relations, names, prompts, labels, limits)
     found_gates = _gates(gates, limits)
     named = _named(lit[0], found_gates, partitions, names)
     latents = {name: dict(describe(name, own)) if describe else {} for name, own in named.items() if own}
@@ -103,23 +106,24 @@ def relations_data(
             latents[name][latent] = replace(latents[name][latent], examples=())
     measures = list(dict.fromkeys(measure for one in relations for measure in one.forward))
     return RelationsData(
-        model,
-        text,
-        tuple(SourceFacts(name, layer_of(name), width) for name, width in widths.items()),
-        tuple(_pair(one) for one in relations),
-        chains(names, [one.pair for one in relations]),
-        Column.of(threshold_sweep(relations[0], next(iter(relations[0].forward))).thresholds, "float32"),
-        _edge_thresholds(relations, measures),
-        tuple(map(_counts, lifecycles)),
-        found_gates,
-        tuple(
+        model=model,
+        text=text,
+        dictionaries=tuple(SourceFacts(name, layer_of(name), width) for name, width in widths.items()),
+        pairs=tuple(_pair(one) for one in relations),
+        chains=chains(names, [one.pair for one in relations]),
+        thresholds=Column.of(threshold_sweep(relations[0], measures[0]).thresholds, "float32"),
+        edge_thresholds=_edge_thresholds(relations, measures),
+        lifecycles=tuple(map(_counts, lifecycles)),
+        gates=found_gates,
+        communities=tuple(
             _labelled(facts, members, one, graph, latents)
             for (facts, members), one in zip(partitions, communities, strict=True)
         ),
-        *lit,
-        None if checks is None else tuple(_effects(pair, one, relations) for pair, one in checks.items()),
-        {name: {str(latent): facts for latent, facts in own.items()} for name, own in latents.items()},
-        limits,
+        graph=lit[0],
+        prompts=lit[1],
+        effects=None if checks is None else tuple(_effects(pair, one, relations) for pair, one in checks.items()),
+        latents={name: {str(latent): facts for latent, facts in own.items()} for name, own in latents.items()},
+        limits=limits,
     )
 
 
@@ -276,8 +280,9 @@ def _edge_thresholds(relations: Sequence[Relation], measures: Sequence[str]) -> 
 
 
 def _counts(one: Lifecycle) -> LifecycleCounts:
-    settings = (one.settings.measure, one.settings.threshold, one.settings.matching)
-    return LifecycleCounts(*one.names, *settings, one.error_known, one.counts("upstream"), one.counts("downstream"))
+    how = one.settings
+    counts = (one.counts("upstream"), one.counts("downstream"))
+    return LifecycleCounts(*one.names, how.measure, how.threshold, how.matching, one.error_known, *counts)
 
 
 def _gates(found: Mapping[SitePair, Sequence[Gate]] | None, limits: RelationLimits) -> tuple[PairGates, ...] | None:

@@ -32,6 +32,7 @@ from gossamer.relations import (
     relations_data,
     threshold_sweep,
     wilson,
+    with_explanations,
     write_gates,
 )
 from gossamer.relations.causal import RankAgreement
@@ -119,6 +120,14 @@ def test_the_graph_of_a_prompt_is_that_of_a_naive_search(study, prompt, limits):
             if NAMES.index(name) == place
         )
         assert graph.kept.tolist()[node] == kept
+
+
+def test_a_measure_of_best_partners_alone_is_swept_and_has_no_edges(study, prompt):
+    relations = [with_explanations(one, {0: "a dog", 1: "a cat"}, {0: "a dog"}) for one in study[2].values()]
+    data = relations_data(relations, model="m", prompts=[prompt])
+    assert "explanation_cosine" in {curve.measure for curve in data.pairs[0].sweeps}
+    assert "explanation_cosine" not in data.graph.values
+    assert len(data.graph.head)
 
 
 def test_edges_are_within_a_prompt(study, prompt):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from gossamer.errors import UsageError
 from gossamer.relations.graph import RelationGraph
 from gossamer.relations.latents import Csr
-from gossamer.relations.measures import DECODER_COSINE, Floats, Ints, fisher_z, wilson
+from gossamer.relations.measures import DECODER_COSINE, MEASURES, Floats, Ints, fisher_z, wilson
 from gossamer.relations.prompt_latents import PromptLatents
 from gossamer.relations.relation import RelatedPairs, Relation, top_of_each
 from gossamer.relations.relations_data import PromptFacts, PromptGraph, RelationLimits
@@ -148,7 +148,9 @@ def _edges(
     Args:
         together: whether each prompt lights each node up.
     """
-    measures = list(dict.fromkeys(name for one in relations for name in one.forward))
+    # Others, such as the likeness of explanations, are known of best partners alone.
+    of_pairs = (*MEASURES, DECODER_COSINE)
+    measures = list(dict.fromkeys(name for one in relations for name in one.forward if name in of_pairs))
     found = [_between(one, [names.index(name) * _WIDTH for name in one.pair], keys, measures) for one in relations]
     numbers = np.concatenate([np.zeros((5, 0), np.int64), *(one.numbers for one in found)], axis=1)
     values, intervals = (

@@ -51,9 +51,9 @@ class Batch:
 
     def select(self, rows: Int[Tensor, "rows"]) -> "Batch":
         """Some of the rows."""
+        own = (self.roles, self.ablation_groups, self.answer_position, self.stream)
         other = {site: stream[rows] for site, stream in self.counterfactual.items()}
-        own = (self.tokens, self.roles, self.ablation_groups, self.answer_position, self.stream)
-        return Batch(*(part[rows] for part in own), other)
+        return Batch(self.tokens[rows], *(part[rows] for part in own), other)
 
 
 @dataclass(frozen=True)

@@ -51,9 +51,9 @@ class Batch:
 
     def select(self, rows: Int[Tensor, "rows"]) -> "Batch":
         """Some of the rows."""
-        own = (self.roles, self.ablation_groups, self.answer_position, self.stream)
         other = {site: stream[rows] for site, stream in self.counterfactual.items()}
-        return Batch(self.tokens[rows], *(part[rows] for part in own), other)
+        roles, groups, answers = self.roles[rows], self.ablation_groups[rows], self.answer_position[rows]
+        return Batch(self.tokens[rows], roles, groups, answers, self.stream[rows], other)
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ import pytest
 import torch
 from typer.main import get_command
 
-from gossamer import DictionarySet, LanguageModel, bundled, cli
+from gossamer import DictionarySet, LanguageModel, build_store, bundled, cli
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.search import SearchSettings
 from gossamer.model import Site
+from gossamer.store import StoreSettings
 from gossamer.tasks import ioi
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,6 +68,7 @@ def test_every_python_block_and_every_substitute_is_used():
         "What one latent is",
         "What latents did on a corpus",
         "Which features belong together",
+        "What features stand for",
         "How information moved",
         "JAX models",
     ]
@@ -129,6 +131,16 @@ def test_which_features_belong_together(capsys):
     names = run("Which features belong together", {"model": LanguageModel.load("bundled:spool"), **given})
     assert len(names["relations"]) == len(given["dictionaries"]) - 1
     assert len(capsys.readouterr().out.splitlines()) == 3 * len(names["relations"])
+
+
+def test_what_features_stand_for(capsys):
+    model, dictionaries = LanguageModel.load("bundled:spool"), DictionarySet.load(SPOOL / "dictionaries")
+    texts = [prompt.clean_text for prompt in ioi.sample(random.Random(0), 400)]
+    site = next(iter(dictionaries))
+    build_store(model, {site: dictionaries[site]}, texts, "store", settings=StoreSettings(words=0))
+    names = run("What features stand for", {"dictionaries": {site: dictionaries[site]}})
+    assert len(names["found"].explanations) == 20
+    assert "activates" in capsys.readouterr().out
 
 
 def test_how_information_moved(capsys):

@@ -18,6 +18,7 @@ from gossamer.circuits.findings import collect_findings
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import StudySettings
 from gossamer.dictionary import DictionarySet
+from gossamer.features.feature_card import CardSource
 from gossamer.model import LanguageModel
 from gossamer.progress import announce
 from gossamer.report import write_report
@@ -92,6 +93,7 @@ def write_results(
     others: Sequence[Circuit] = (),
     edges: bool = False,
     qk: bool = False,
+    source: CardSource | None = None,
 ) -> Path:
     """Write circuit.json and graph.json into `folder`, then evaluate and write the report; returns report.html's path.
 
@@ -104,7 +106,7 @@ def write_results(
     Args:
         found: the circuit.
         folder: made if missing.
-        methods, reruns, others, edges: see :func:`gossamer.circuits.findings.collect_findings`.
+        methods, reruns, others, edges, source: see :func:`gossamer.circuits.findings.collect_findings`.
         qk: whether to say which pairs of nodes made heads attend that carried edges (:func:`qk_edges`).
     """
     target = Path(folder)
@@ -119,7 +121,7 @@ def write_results(
     save_attribution_graph(target / "graph.json", graph)
     said = f"{found!r} is in {target / 'circuit.json'}; it is now measured in full, for the report"
     announce(lambda: said)
-    findings = collect_findings(found, methods=methods, reruns=reruns, others=others, edges=edges)
+    findings = collect_findings(found, methods=methods, reruns=reruns, others=others, edges=edges, source=source)
     cards = {node.card.feature: node.card for node in findings.nodes}
     save_viewer_folder(target / "circuit-tracer", graph, cards.values())
     return write_report(findings, target)

@@ -27,7 +27,7 @@ from gossamer.attention import (
 from gossamer.attention.attribution_data import GROUPS, KINDS
 from gossamer.attention.source import Source
 from gossamer.errors import UsageError
-from gossamer.features import Feature
+from gossamer.features import Feature, FeatureCard, Histogram
 from gossamer.model import Site
 from gossamer.results.column import Column
 
@@ -223,6 +223,23 @@ def test_latents_of_z_have_the_words_of_what_they_write(spool):
     with torch.no_grad():
         logits = model.unembed(torch.stack([row, torch.zeros_like(row)]))
     assert words == tuple(model.word(int(one)) for one in (logits[0] - logits[1]).topk(5).indices)
+
+
+def test_what_is_said_of_latents_may_come_from_cards(spool):
+    class Source:
+        text = "some text"
+
+        def cards(self, features):
+            made = {one: FeatureCard(one, "m", 9, 1, 1.0, 0.0, 1.0, Histogram((), ())) for one in features}
+            for one, card in made.items():
+                said = {"explanation": "even"} if one.latent % 2 == 0 else {"promotes": ((f" w{one.latent}", 1.0),)}
+                made[one] = replace(card, **said)
+            return made
+
+    data = attribution_data(*spool, ["The boys near"], limits=Limits(latents=3, scores=0), source=Source())
+    words = {latent: one for facts in data.dictionaries for latent, one in facts.words.items()}
+    assert words == {latent: (f"w{latent}",) if int(latent) % 2 else ("even",) for latent in words}
+    assert {len(set(words.values())) > 1, ("even",) in words.values()} == {True}
 
 
 def test_a_task_begins_with_its_answers(spool):

@@ -36,3 +36,28 @@ def test_every_node_left_out_equals_the_circuit_without_it(
     assert found.tolist() == pytest.approx(expected, rel=1e-9)
     assert len(set(found.tolist())) > 3
     assert len(each_left_out(splice, circuit.none(), total, "test")) == 0
+
+
+def test_prompts_that_a_node_does_not_move_are_not_run_again(model: LanguageModel, task: Task) -> None:
+    """Under zero ablation those on which its latent is inactive at all tokens of its role."""
+    (site,) = sites_of("resid_post.0")
+    dictionary = random_dictionary(site, "jumprelu", seed=1)
+    dictionary.b_enc.data -= 0.9
+    ablation = Ablation.measure(model, {site: dictionary}, task, kind="zero", errors="drop")
+    splice = Splice.of(model, {site: dictionary}, task.test, ablation, all_nodes({site: dictionary}), batch_size=64)
+    circuit, clean, rows = random_choice(splice.nodes, 20), task.test.clean, []
+    latents = dictionary.encode_dense(model.capture(clean.tokens, [site])[site])
+    moves = [
+        (latents[..., latent] * (clean.roles == role) != 0).any(dim=1).sum().item()
+        for role, latent in zip(circuit.role.tolist(), circuit.latent.tolist(), strict=True)
+    ]
+
+    def seen(x: torch.Tensor) -> torch.Tensor:
+        rows.append(len(x))
+        return x
+
+    with model.edit({model.sites("resid_post")[-1]: seen}):
+        each_left_out(splice, circuit, lambda network: total(network), "test")
+    # Once with all nodes, then for each node the prompts that it moves.
+    assert rows == [len(task.test), *(count for count in moves if count)]
+    assert 0 < sum(moves) < len(circuit) * len(task.test) / 2

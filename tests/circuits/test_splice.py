@@ -231,6 +231,25 @@ def test_batch_composition_and_padding_do_not_matter(model: LanguageModel, task:
     torch.testing.assert_close(other(mask), together, **EXACT)
 
 
+def test_prompts_that_are_equal_behind_the_first_dictionary_run_once(model: LanguageModel, task: Task) -> None:
+    """With no node at the first site a template's prompts are; with gradients all run, to the same outputs."""
+    splice = make_splice(model, task, ("resid_post.0", "resid_post.1"))
+    later = splice.with_nodes(splice.nodes.select(splice.nodes.site == 1))
+    mask, rows = random_mask(len(later.nodes)), []
+
+    def seen(x: torch.Tensor) -> torch.Tensor:
+        rows.append(len(x))
+        return x
+
+    with model.edit({model.sites("resid_post")[-1]: seen}):
+        expected = later(mask)
+        with torch.no_grad():
+            found = later(mask)
+            splice(random_mask(len(splice.nodes)))
+    torch.testing.assert_close(found, expected, **EXACT)
+    assert rows == [len(task.test), 2, len(task.test)]
+
+
 @pytest.mark.parametrize("kind", ["mean", "resample"])
 def test_over_and_on_share_what_was_computed_and_agree(
     model: LanguageModel, task: Task, kind: str, monkeypatch: pytest.MonkeyPatch

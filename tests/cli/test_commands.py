@@ -23,6 +23,7 @@ from gossamer.errors import GossamerError, UsageError
 from gossamer.features import Feature, Node
 from gossamer.model import LanguageModel
 from gossamer.results.lock import folder_lock
+from gossamer.store import FeatureStore
 
 COMMANDS = (
     "demo",
@@ -37,6 +38,7 @@ COMMANDS = (
     "evaluate",
     "pursuit",
     "toys",
+    "relations-truth",
     "compare-recipes",
 )
 SPOOL = ("circuit", "bundled:spool", "--task", "code-index")
@@ -120,6 +122,7 @@ def test_a_users_mistake_in_a_process_of_its_own():
         (("--minimum-accuracy", "75"), "--minimum-accuracy: a share from 0 to 1 expected, found 75.0"),
         (("--dtype", "int64"), "--dtype: expected one of float32, bfloat16, float16, float64, found 'int64'"),
         (("--other", "[/b].json"), r"\[/b\].json: no such file"),
+        (("--store", "no/store"), "no/store: a feature store expected, found no store.json"),
         (("--out", __file__), f"{__file__}: cannot be written"),
         (("--out", f"{__file__}/folder"), f"{__file__}/folder: cannot be written"),
     ],
@@ -352,6 +355,7 @@ def test_a_circuit_from_the_command_line(monkeypatch, gossamer, tmp_path):
     assert str(bundled.home()) not in page
     assert_it_is_measured_again(gossamer, facts)
     assert_it_is_drawn_again(gossamer, folder, tmp_path / "again")
+    assert_it_is_drawn_with_the_cards_of_a_store(gossamer, folder, tmp_path)
     refused = gossamer(*SPOOL, "--prompts", 64, "--other", facts["circuit"])
     assert refused.code == 2
     assert "--other: a circuit of bundled:spool for another task than code-index expected" in refused.err
@@ -376,6 +380,30 @@ def assert_it_is_measured_again(gossamer, facts):
 def assert_it_is_drawn_again(gossamer, folder, again):
     assert gossamer("report", folder / "findings.json", "--out", again).code == 0
     assert (again / "report.html").read_bytes() == (folder / "report.html").read_bytes()
+
+
+def assert_it_is_drawn_with_the_cards_of_a_store(gossamer, folder, tmp_path):
+    text, store, again = tmp_path / "text.txt", tmp_path / "store", tmp_path / "stored"
+    text.write_text("\n\n".join(["The boy near the dogs is here.", "x = 1", "One day, Tom and Mary went to the park."]))
+    assert gossamer("store", "build", "bundled:spool", store, "--text", text).code == 0
+    drawn = gossamer("report", folder / "findings.json", "--store", store, "--out", again)
+    assert drawn.code == 0, drawn.err
+    before, after = (Findings.load(one / "findings.json") for one in (folder, again))
+    assert (before.cards_of, after.cards_of) == ("the held-out prompts", "23 tokens of the store store")
+    with FeatureStore(store) as opened:
+        cards = opened.cards([node.card.feature for node in after.nodes])
+    assert [node.card for node in after.nodes] == [cards[node.card.feature] for node in after.nodes]
+    assert replace(after, nodes=before.nodes, cards_of=before.cards_of) == before
+    assert "examples are of 23 tokens of the store store" in (again / "report.html").read_text()
+    circuit, site = Circuit.load(folder / "circuit.json"), str(before.nodes[0].site)
+    one = replace(circuit.inputs.dictionaries[site], sha256="0" * 64)
+    changed = replace(circuit.inputs, dictionaries={**circuit.inputs.dictionaries, site: one})
+    other = tmp_path / "changed"
+    other.mkdir()
+    shutil.copy(folder / "findings.json", other)
+    replace(circuit, inputs=changed).save(other / "circuit.json")
+    refused = gossamer("report", other / "findings.json", "--store", store)
+    assert (refused.code, f"of another model or dictionary ({site}: " in refused.err) == (2, True), refused.err
 
 
 def assert_no_method_is_drawn_twice(monkeypatch, found):
@@ -443,6 +471,22 @@ def test_toys_writes_a_table_and_a_picture(gossamer, tmp_path, monkeypatch):
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"results.json", "tables.md", "recovery.png"}
     assert gossamer(*asked).out.startswith("1 dictionaries; wrote ")
     assert gossamer("toys", "--seeds", 0).err == "error: --seeds: at least 1 expected, found 0\n"
+
+
+def test_relations_truth_writes_its_tables(gossamer, tmp_path, monkeypatch):
+    from gossamer.toys import relations_truth
+    from gossamer.toys.planted_relations import PlantedSettings
+
+    small = relations_truth.TruthSettings(planted=PlantedSettings(each=1, vocabulary=512, positions=16), causal_rows=2)
+    cases = [relations_truth.TruthCase("true", 1.0, 512)]
+    monkeypatch.setattr(relations_truth, "quick_truth", lambda: (small, cases))
+    asked = ("relations-truth", "--quick", "--seeds", 1, "--out", tmp_path / "out")
+    (found,) = json.loads(gossamer(*asked, "--json").out)["scored"]
+    assert found["case"] == {"dictionaries": "true", "quality": 1.0, "tokens": 512}
+    assert found["recovered"] == 1
+    assert gossamer(*asked).out.startswith("1 model scored; wrote ")
+    assert "| all gates |" in (tmp_path / "out" / "tables.md").read_text()
+    assert gossamer("relations-truth", "--seeds", 0).err == "error: --seeds: at least 1 expected, found 0\n"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import torch
 from gossamer.attention.ioi import PARTS
 from gossamer.circuits.methods import METHODS
 from gossamer.cli import coding, early
+from gossamer.explain.explainers import EXPLAINERS
+from gossamer.explain.scorers import CHAT_SCORERS, SCORERS
 from gossamer.relations import DECODER_COSINE, MEASURES
 from gossamer.relations.lifecycle import MATCHINGS
 from gossamer.replacement import coding_study
@@ -74,10 +76,19 @@ MISTAKES = {
     ("relate", "m", "--text", "FILE", "--measure", "x"): "--measure: expected one of jaccard",
     ("lifecycle", "FILE", "--matching", "x"): "--matching: expected one of best",
     ("toys", "--seeds", "0"): "--seeds: at least 1 expected",
+    ("explain", "s", "--by", "x"): "--by: expected one of rule, bills",
+    ("explain", "s", "--score", "x"): "--score: expected one of detection",
+    ("explain", "s", "--score", "fade"): "fade: a language model",
+    ("explain", "s", "--features", "0"): "--features: at least 1 expected",
+    ("explain", "s", "--price", "1"): "INPUT,OUTPUT expected",
+    ("explain", "s", "--model", "m"): "give the missing one",
+    ("explain", "s", "--texts", "none.csv"): "none.csv: no such file",
+    ("game", "s", "--endpoint", "http://localhost/v1"): "give the other one too",
+    ("game", "s", "--rounds", "0"): "--rounds: at least 1 expected",
 }
 # One process runs all lines, without torch: whatever imports it fails.
 RUN = """
-import contextlib, io, json, sys
+import contextlib, io, json, os, sys
 sys.modules["torch"] = None
 from gossamer import cli
 found = []
@@ -88,7 +99,7 @@ for line in json.loads(sys.argv[1]):
         cli.main()
     except BaseException as error:
         found.append([repr(error), said.getvalue()])
-print(json.dumps(found))
+print(json.dumps([found, os.environ.get("THP_MEM_ALLOC_ENABLE")]))
 """
 
 
@@ -99,7 +110,10 @@ def test_mistakes_cost_no_import_of_torch(tmp_path):
     ran = subprocess.run(
         [sys.executable, "-c", RUN, json.dumps(lines)], capture_output=True, text=True, check=True, cwd=tmp_path
     )
-    for line, (ended, said), expected in zip(lines, json.loads(ran.stdout), MISTAKES.values(), strict=True):
+    found, large_pages = json.loads(ran.stdout)
+    # torch reads it when it is imported.
+    assert large_pages == "1"
+    for line, (ended, said), expected in zip(lines, found, MISTAKES.values(), strict=True):
         assert ended == "SystemExit(2)", (line, ended, said)
         assert expected in said.replace("\n", " "), line
         assert len(said.strip().splitlines()) == 1, line
@@ -114,4 +128,7 @@ def test_names_are_those_of_the_library():
     assert coding._PURSUITS == PURSUITS
     assert (*MEASURES, DECODER_COSINE) == early.MEASURES
     assert early.MATCHINGS == MATCHINGS
+    assert ("rule", *EXPLAINERS) == early.EXPLAINERS
+    assert tuple(SCORERS) == early.RULE_SCORERS
+    assert tuple(CHAT_SCORERS) == early.CHAT_SCORERS
     assert all(isinstance(getattr(torch, name), torch.dtype) for name in early.DTYPES)

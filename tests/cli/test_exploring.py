@@ -37,6 +37,7 @@ def test_the_page_and_its_data(tmp_path):
         (["-p", "a", "--latents", "0"], "--latents: at least 1"),
         (["-p", "a", "--out", "page.txt"], "ends in .html"),
         (["-p", "a", "-d", "no-such-folder"], "no such file or folder"),
+        (["-p", "a", "--store", "nowhere"], "a feature store expected, found no store.json"),
         (["-p", "a", "--latent", "z5"], "'z5' is no feature"),
     ],
 )

@@ -49,6 +49,11 @@ def test_a_store_is_built_checked_asked_damaged_and_mended(gossamer, command, tm
     assert rows
     assert rows[0]["score"] >= rows[-1]["score"]
 
+    (row,) = json.loads(gossamer("store", "query", store, "--token", word, "--limit", "1", "--json").out)["rows"]
+    assert row == rows[0]
+    line = gossamer("store", "query", store, "--token", word, "--limit", "1").out.splitlines()[1]
+    assert line.split()[0] == f"{row['site']}/{row['latent']}"
+
     (store / "by_token" / "000000.parquet").unlink()
     said = gossamer("store", "verify", store)
     assert said.code == 1
@@ -59,11 +64,53 @@ def test_a_store_is_built_checked_asked_damaged_and_mended(gossamer, command, tm
     assert gossamer("store", "verify", store).code == 0
 
 
+def test_each_question_has_an_option(gossamer, command, tmp_path):
+    store = tmp_path / "store"
+    assert gossamer(*command).code == 0
+
+    def rows(*options):
+        said = gossamer("store", "query", store, *options, "--json")
+        assert said.code == 0, said.err
+        return json.loads(said.out)["rows"]
+
+    held = json.loads(gossamer("store", "query", store, "--json").out)
+    assert held["sites"] == [{"site": "resid_post.1", "latents": 24, "architecture": "relu"}]
+    assert f"{held['tokens']:,} tokens" in gossamer("store", "query", store).out
+    every = rows("--sql", "SELECT * FROM statistics", "--limit", 100)
+    busy = {row["latent"] for row in every if row["active"] >= 20 and 1.0 <= row["maximum"] <= 5.0}
+    asked = ("--active", 20, "--maximum", "1,5", "--limit", 100)
+    assert {row["latent"] for row in rows(*asked)} == busy
+    assert 0 < len(busy) < 24
+    own = rows("--sql", "SELECT * FROM activations WHERE latent = 3 ORDER BY value DESC", "--limit", 1000)
+    tokens = rows("--tokens-of", "resid_post.1/3", "--limit", 5)
+    assert [row["value"] for row in tokens] == [row["value"] for row in own[:5]]
+    place = f"{own[0]['document']},{own[0]['position']}"
+    assert own[0]["value"] in [row["value"] for row in rows("--latents-at", place) if row["latent"] == 3]
+    said = gossamer("store", "query", store, "--explanation", "dogs")
+    assert said.err == f"error: {store}: has no explanations; add some with 'gossamer store explain'\n"
+    (tmp_path / "said.jsonl").write_text('{"feature": "resid_post.1/3", "text": "about dogs"}\n')
+    assert gossamer("store", "explain", store, tmp_path / "said.jsonl").out.startswith("1 explanation kept in ")
+    assert "resid_post.1/3" in gossamer("store", "query", store, "--explanation", "dogs").out
+    assert gossamer("store", "query", store, "--explanation", "cats").err == "nothing found\n"
+    for line in ("[]", '{"feature": 3, "text": "a"}', '{"feature": "resid_post.1/3"}'):
+        (tmp_path / "said.jsonl").write_text(line)
+        said = gossamer("store", "explain", store, tmp_path / "said.jsonl")
+        assert (said.code, "line 1: {" in said.err) == (2, True)
+    said = gossamer("store", "query", store, "--feature", "resid_post.1/3", "--relations", tmp_path)
+    assert "relations expected, found none" in said.err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("query", "nowhere"), "one of --sql, --feature or a search"),
-        (("query", "nowhere", "--sql", "SELECT 1", "--token", "a"), "one of --sql, --feature or a search"),
+        (("query", "nowhere", "--sql", "SELECT 1", "--token", "a"), "one of --sql, --feature, --tokens-of"),
+        (("query", "nowhere", "--feature", "z.1/1", "--tokens-of", "z.1/1"), "one of --sql, --feature, --tokens-of"),
+        (("query", "nowhere", "--token", "a", "--relations", "folder"), "--relations: for the card of a latent"),
+        (("query", "nowhere", "--latents-at", "3"), "--latents-at: DOCUMENT,POSITION expected"),
+        (("query", "nowhere", "--maximum", "3,1"), "maximum: 0 <= least <= largest <= inf expected"),
+        (("query", "nowhere", "--active", "-1"), "active: at least 0 tokens expected"),
+        (("query", "nowhere"), "a feature store expected, found no store.json; build one first"),
+        (("explain", "nowhere", "nothing.jsonl"), "nothing.jsonl: no such file"),
         (("query", "nowhere", "--density", "1"), "--density: LEAST,LARGEST expected"),
         (("query", "nowhere", "--token", "a", "--limit", "0"), "--limit: at least 1 expected"),
         (("query", "nowhere", "--token", "a"), "a feature store expected, found no store.json; build one first"),

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from gossamer.dictionary import Dictionary, DictionaryConfig
 from gossamer.errors import UsageError
@@ -19,7 +20,7 @@ from gossamer.features import (
     top_examples,
 )
 from gossamer.features.examples import ExampleSettings
-from gossamer.model import Site
+from gossamer.model import LanguageModel, Site
 from gossamer.tokens import Tokens
 
 TEXTS = [
@@ -183,11 +184,42 @@ def test_lens_words_are_those_of_the_row_alone(tiny_gpt2, dictionaries):
         assert [value for _, value in found.suppresses] == pytest.approx(change[order.flip(0)[:5]].tolist(), rel=1e-4)
 
 
-def test_what_the_head_cannot_read_has_no_words(tiny_gpt2, dictionaries, tokens):
+def test_words_of_z_are_those_of_what_the_heads_write(tiny_gpt2, dictionaries, tokens):
+    row = dictionaries[SITES[1]].W_dec[3] @ tiny_gpt2.hf.transformer.h[1].attn.c_proj.weight
+    norm, head = tiny_gpt2.hf.transformer.ln_f, tiny_gpt2.hf.lm_head
+    change = (head(norm(row)) - head(norm(torch.zeros_like(row)))).double()
+    change -= change.mean()
     card = feature_cards(tiny_gpt2, dictionaries, [Feature(SITES[1], 3)], tokens)[Feature(SITES[1], 3)]
+    order = change.argsort(descending=True)[:8].tolist()
+    assert [word for word, _ in card.promotes] == [tiny_gpt2.word(one) for one in order]
+    assert [value for _, value in card.promotes] == pytest.approx(change[order].tolist(), rel=1e-4)
+
+
+def test_words_of_z_go_through_a_norm_after_attention(tokenizer):
+    """Gemma 2 norms what attention adds: the module itself, run on a row, gives the row's direction."""
+    torch.manual_seed(0)
+    facts = {"hidden_size": 32, "intermediate_size": 16, "num_hidden_layers": 2, "head_dim": 16}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "initializer_range": 0.3}
+    hf = Gemma2ForCausalLM(Gemma2Config(vocab_size=len(tokenizer), pad_token_id=None, **facts, **heads)).eval()
+    layer = hf.model.layers[1]
+    layer.post_attention_layernorm.weight.data.normal_()
+    model, made = LanguageModel.load(hf, tokenizer=tokenizer), dictionary(Site("z", 1), 0)
+    with torch.no_grad():
+        rows = layer.post_attention_layernorm(layer.self_attn.o_proj(made.W_dec[:3]))
+        change = (model.unembed(rows) - model.unembed(torch.zeros_like(rows[:1]))).double()
+    expected = [[model.word(one) for one in row] for row in change.topk(4, dim=1).indices.tolist()]
+    found = logit_lens(model, made, range(3), words=4)
+    assert [[word for word, _ in one.promotes] for one in found] == expected
+
+
+def test_what_the_head_cannot_read_has_no_words(tiny_gpt2, tokens):
+    site = Site("attn_in", 1)
+    made = dictionary(site, 0)
+    card = feature_cards(tiny_gpt2, {site: made}, [Feature(site, 3)], tokens)[Feature(site, 3)]
     assert (card.promotes, card.suppresses) == ((), ())
-    with pytest.raises(UsageError, match=r"writes to the residual stream expected, found one at z\.1"):
-        logit_lens(tiny_gpt2, dictionaries[SITES[1]], [3])
+    assert card.words()
+    with pytest.raises(UsageError, match=r"writes to the residual stream or z expected, found attn_in\.1"):
+        logit_lens(tiny_gpt2, made, [3])
 
 
 def test_links_are_found_where_libraries_put_them():

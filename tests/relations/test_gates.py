@@ -69,7 +69,23 @@ def test_gates_of_three_inputs():
     settings = GateSettings(inputs=3, least_sufficiency=0.3)
     gates = find_gates(stream, relations[UP], among=relations[AMONG], settings=settings)
     three = {one for one in found(gates) if len(one[1]) == 3}
-    assert {("AND", (0, 1, 2), 0, None), ("OR", (3, 4, 5), 1, None)} == three
+    assert {("AND", (0, 1, 2), 0, None), ("OR", (3, 4, 5), 1, None), ("AND NOT", (0, 1, 6), 2, 6)} == three
+
+
+def test_an_and_not_is_found_behind_inputs_that_come_with_its_output():
+    """Of what often comes with the needed input, only what keeps the output away can be negated: others take no place
+    among the candidates."""
+    draw = np.random.default_rng(2)
+    up = (draw.random((300, 10, 12)) < 0.05) * 1.0
+    needed = draw.random((300, 10)) < 0.3
+    # Eight latents come with the needed one more often than what is negated does, and with the output just as often.
+    for other in range(2, 10):
+        up[..., other] = needed & (draw.random(needed.shape) < 0.7)
+    up[..., 0], up[..., 1] = needed, needed & (draw.random(needed.shape) < 0.4)
+    down = ((up[..., 0] > 0) & ~(up[..., 1] > 0))[..., None] * 1.0
+    stream, relations = stream_and_relations(up, down)
+    gates = find_gates(stream, relations[UP], among=relations[AMONG])
+    assert found(gates) == {("AND NOT", (0, 1), 0, 1)}
 
 
 def test_duplicates_and_rare_patterns_are_no_gates():

@@ -7,6 +7,7 @@ from planted_relations import given, planted, random_latents
 from test_relate import dictionary, tokens  # noqa: F401  (a fixture)
 
 from gossamer.errors import UsageError
+from gossamer.model import Site
 from gossamer.relations import (
     ErrorShare,
     Keep,
@@ -132,8 +133,6 @@ def test_sankey_labels_stand_at_their_own_dictionaries():
 
 def test_a_feature_that_the_next_dictionary_lacks_is_lost_in_its_error(tiny_gpt2, tokens):  # noqa: F811
     """Against dense projections; and the classes that follow."""
-    from gossamer.model import Site
-
     sites = [Site.parse("resid_post.0"), Site.parse("resid_post.1")]
     first, second = dictionary(sites[0], 20, 0), dictionary(sites[1], 15, 1)
     stream = ModelLatents(sources_of(tiny_gpt2, {sites[0]: first, sites[1]: second}), tokens, batch_size=5)
@@ -155,6 +154,54 @@ def test_a_feature_that_the_next_dictionary_lacks_is_lost_in_its_error(tiny_gpt2
     for one, said in ((SitePair("resid_post.0", "x"), "'x'"),):
         with pytest.raises(UsageError, match=said):
             error_share(stream, one)
+
+
+@pytest.mark.parametrize(
+    "kinds", [("layer_norm", "none"), ("constant_norm_rescale", "layer_norm"), ("centre", "centre")]
+)
+def test_what_normalising_dictionaries_lose_is_in_the_units_of_the_stream(tiny_gpt2, tokens, kinds):  # noqa: F811
+    """Against what each latent adds to the reconstruction, one by one, and the plain error."""
+    sites = [Site.parse("resid_post.0"), Site.parse("resid_post.1")]
+    ones = [
+        dictionary(site, 12, seed, normalisation=kind)
+        for seed, (site, kind) in enumerate(zip(sites, kinds, strict=True))
+    ]
+    stream = ModelLatents(sources_of(tiny_gpt2, dict(zip(sites, ones, strict=True))), tokens, batch_size=5)
+    found = error_share(stream, SitePair("resid_post.0", "resid_post.1"))
+    with torch.no_grad():
+        values = tiny_gpt2.capture(stream.tokens, sites)
+        x, y = (values[site][stream.counted].double() for site in sites)
+        first, second = (one.double() for one in ones)
+        f = first.encode_dense(x)
+        error = y - second(y)
+        assert (f > 0).any(dim=0).sum() >= 5
+        for latent in range(12):
+            on = f[:, latent] > 0.1 * f[:, latent].max()
+            without = f.index_fill(1, torch.tensor([latent]), 0.0)
+            written = (first.reconstruct(x, f) - first.reconstruct(x, without))[on]
+            assert found.tokens[latent] == on.sum()
+            if not on.any():
+                continue
+            length = written.norm(dim=1)
+            assert found.activation[latent] == pytest.approx(float(length.mean()), rel=1e-4)
+            along = (error[on] * written).sum(dim=1) / length
+            assert found.projection[latent] == pytest.approx(float(along.mean()), rel=1e-3, abs=1e-4)
+
+
+def test_error_shares_of_what_has_none_are_refused(tiny_gpt2, tokens, tokenizer):  # noqa: F811
+    from word_model import tiny_gpt2_model
+
+    from gossamer.model import LanguageModel
+
+    sites = [Site.parse(name) for name in ("resid_post.0", "z.1")]
+    sources = sources_of(tiny_gpt2, {site: dictionary(site, 12, 0) for site in sites})
+    with pytest.raises(UsageError, match="of the residual stream expected, found"):
+        error_share(ModelLatents(sources, tokens), SitePair("resid_post.0", "z.1"))
+    other = LanguageModel.load(tiny_gpt2_model(tokenizer, seed=5), tokenizer=tokenizer)
+    sources = sources_of(tiny_gpt2, {sites[0]: dictionary(sites[0], 12, 0)})
+    sources |= sources_of(other, {sites[0]: dictionary(sites[0], 12, 0)}, "other")
+    with pytest.raises(UsageError, match="two dictionaries of one model"):
+        error_share(ModelLatents(sources, tokens), SitePair("resid_post.0", "resid_post.0@other"))
 
 
 def test_error_shares_of_all_pairs_are_those_of_each(tiny_gpt2, tokens, tmp_path):  # noqa: F811

@@ -244,9 +244,9 @@ def test_requests_that_cannot_be_meant_are_refused(documents):
             build()
 
 
-def dictionary(site, n, seed, d=32):
+def dictionary(site, n, seed, d=32, **options):
     torch.manual_seed(seed)
-    made = Dictionary(DictionaryConfig(architecture="relu", d_in=d, n_latents=n, site=site))
+    made = Dictionary(DictionaryConfig(architecture="relu", d_in=d, n_latents=n, site=site, **options))
     with torch.no_grad():
         for name, parameter in made.named_parameters():
             parameter.copy_(torch.randn_like(parameter) * (0.1 if name == "W_enc" else 1.0))

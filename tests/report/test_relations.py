@@ -2,6 +2,7 @@ import pytest
 from planted_relations import given, planted
 
 from gossamer.errors import GossamerError
+from gossamer.features import FeatureCard, Histogram
 from gossamer.relations import LifecycleSettings, SankeyData, adjacent, find_gates, lifecycle, relate
 from gossamer.report import style
 from gossamer.report.figures.relations import relation_sankey, relation_sweep
@@ -31,6 +32,24 @@ def test_tables_and_pictures_of_a_study(study, tmp_path):
     gates = gates_table(find_gates(stream, next(iter(relations.values()))))
     assert "AND" in gates
     assert "11: 3" in gates
+
+
+def test_gates_say_what_latents_are_where_something_knows(study):
+    class Source:
+        text = "some text"
+
+        def cards(self, features):
+            empty = (1.0, 0.0, 1.0, Histogram((), ()))
+            return {one: FeatureCard(one, "m", 9, 1, *empty, explanation=f"the {one}|") for one in features}
+
+    stream, relations, _ = study
+    pair, relation = next(iter(relations.items()))
+    gates = find_gates(stream, relation)
+    lines = gates_table(gates, pair, Source()).splitlines()
+    assert len(lines) == 2 + len(gates) > 2
+    for gate, line in zip(gates, lines[2:], strict=True):
+        inputs = "; ".join(f"{one}: the resid_post.0/{one}\\|" for one in gate.inputs)
+        assert line.endswith(f"| {inputs} → {gate.output}: the resid_post.1/{gate.output}\\| |")
 
 
 def test_labels_of_the_sankey_stand_at_the_bar_that_they_are_of(study):

@@ -123,6 +123,31 @@ def test_a_shard_that_comes_out_otherwise_takes_the_old_ones_place_with_all_that
     assert after > before * 1.01
 
 
+def test_damaged_explanations_are_named_by_their_own_checksums(build, tmp_path):
+    build(tmp_path)
+    feature, path = Feature(SITES[0], 3), tmp_path / "explanations.parquet"
+    with FeatureStore(tmp_path) as store:
+        store.explain({feature: "names of girls", Feature(SITES[0], 4): "names of boys"})
+        assert store.verify() == {}
+        content = path.read_bytes()
+        for place in (10, len(content) // 3):
+            changed = bytearray(content)
+            changed[place] ^= 1
+            path.write_bytes(changed)
+            assert list(store.verify()) == ["explanations.parquet"]
+            with pytest.raises(GossamerError, match=r"explanations\.parquet: damaged .*delete it and explain again"):
+                store.explain({feature: "again"})
+        assert path.read_bytes() == changed
+    path.write_bytes(content[:20])
+    with pytest.raises(GossamerError, match="could not be read") as caught:
+        FeatureStore(tmp_path)
+    assert "\n" not in str(caught.value)
+    path.unlink()
+    with FeatureStore(tmp_path) as store:
+        store.explain({feature: "again"})
+        assert store.card(feature).explanation == "again"
+
+
 def test_one_writer_at_a_time(build, tmp_path):
     with folder_lock(tmp_path), pytest.raises(UsageError, match="another process is at work there"):
         build(tmp_path)

@@ -1,8 +1,14 @@
 """A feature store against a plain loop over rows, tokens and latents."""
 
 import dataclasses
+import json
 import math
-from collections import defaultdict
+import random
+import re
+import shutil
+import signal
+import threading
+from collections import Counter, defaultdict
 
 import numpy as np
 import pandas
@@ -17,6 +23,8 @@ from gossamer.dictionary.formats.weights import sha256
 from gossamer.errors import GossamerError, UsageError
 from gossamer.features import Feature, feature_cards
 from gossamer.features.examples import ExampleSettings
+from gossamer.model.fingerprint import weights_sha256
+from gossamer.results import digest
 from gossamer.store import FeatureStore, Search, StoreSettings, build_store
 
 
@@ -150,6 +158,10 @@ def test_cards_are_those_of_a_pass_over_the_same_rows(store, tokenizer_model, ma
     assert list(cards) == features
     for feature, ours in cards.items():
         other = theirs[feature]
+        assert [one.feature for one in ours.neighbours] == [one.feature for one in other.neighbours]
+        assert len(ours.neighbours) == 8
+        for mine, one in zip(ours.neighbours, other.neighbours, strict=True):
+            assert mine.value == pytest.approx(one.value, abs=1e-6)
         for name in ("feature", "model", "tokens", "active", "histogram", "link"):
             assert getattr(ours, name) == getattr(other, name), name
         for name in ("mean", "std", "maximum"):
@@ -203,6 +215,23 @@ def test_all_tokens_of_a_latent_above_thresholds(store, truth):
         store.tokens_of("resid_post.0/40")
 
 
+def test_words_of_a_latent_are_those_on_which_it_adds_up_to_most(store):
+    feature = Feature(SITES[0], 7)
+    sums, largest, times = defaultdict(float), defaultdict(float), defaultdict(int)
+    for row in store.tokens_of(feature).to_pylist():
+        sums[row["token"]] += row["value"]
+        largest[row["token"]] = max(largest[row["token"]], row["value"])
+        times[row["token"]] += 1
+    counted = Counter(store.sql("SELECT token FROM tokens WHERE counted")["token"].to_pylist())
+    rows = store.words_of(str(feature), limit=5).to_pylist()
+    assert [row["token"] for row in rows] == sorted(sums, key=sums.__getitem__, reverse=True)[:5]
+    for row in rows:
+        token = row["token"]
+        assert (row["active"], row["occurrences"], row["maximum"]) == (times[token], counted[token], largest[token])
+        assert row["total"] == pytest.approx(sums[token])
+        assert row["mean"] == pytest.approx(sums[token] / counted[token])
+
+
 def test_all_latents_of_a_token(store, truth):
     document, position = next((document, position) for _, _, document, position in truth)
     found = store.latents_at(document, position).to_pylist()
@@ -249,7 +278,7 @@ def test_search_by_statistics_token_word_and_explanation(store, folder, tokenize
     assert ("resid_post.2", 8) in [
         (row["site"], row["latent"]) for row in store.search(Search(word=word.upper()), limit=500).to_pylist()
     ]
-    with pytest.raises(UsageError, match=r"has no explanations; add some with store\.explain"):
+    with pytest.raises(UsageError, match="has no explanations; add some with 'gossamer store explain'"):
         store.search(Search(explanation="girls"))
     build_store(tokenizer_model, made, texts(8), tmp_path, settings=SETTINGS)
     with FeatureStore(tmp_path) as other:
@@ -266,6 +295,33 @@ def test_search_by_statistics_token_word_and_explanation(store, folder, tokenize
         assert other.card(Feature(SITES[0], 1)).explanation == "Names of girls"
         with pytest.raises(UsageError, match=r"feature z\.1/99: a latent of"):
             other.explain({Feature(SITES[1], 99): "?"})
+
+
+def test_explanations_are_ranked_by_bm25_as_its_formula_says(tokenizer_model, made, tmp_path):
+    """Robertson & Zaragoza 2009, k1 1.2 and b 0.75, with ln(1 + (N - n + 0.5) / (n + 0.5)): a loop over 40 texts."""
+    build_store(tokenizer_model, made, texts(4), tmp_path, settings=SETTINGS)
+    draw = random.Random(0)
+    words = ["dog", "Dog's", "über", "über-dog", "cat", "it", "'s", "x_y", "42"]
+    said = {Feature(SITES[0], latent): " ".join(draw.choices(words, k=1 + latent % 7)) for latent in range(40)}
+    split = {feature: re.findall(r"[^\W_]+", text.lower()) for feature, text in said.items()}
+    mean = sum(map(len, split.values())) / len(split)
+    with FeatureStore(tmp_path) as store:
+        store.explain(said)
+        for asked in ("dog", "ÜBER dog dog", "cats", "it's 42 y"):
+            expected = {}
+            for feature, terms in split.items():
+                score = 0.0
+                for word in dict.fromkeys(re.findall(r"[^\W_]+", asked.lower())):
+                    having, often = sum(word in one for one in split.values()), terms.count(word)
+                    rarity = math.log(1 + (len(split) - having + 0.5) / (having + 0.5))
+                    score += rarity * often * 2.2 / (often + 1.2 * (0.25 + 0.75 * len(terms) / mean))
+                if score:
+                    expected[feature.latent] = score
+            rows = store.search(Search(explanation=asked)).to_pylist()
+            found = {row["latent"]: row["score"] for row in rows}
+            assert found == pytest.approx(expected)
+            assert list(found.values()) == sorted(found.values(), reverse=True)
+    assert expected
 
 
 @pytest.mark.parametrize(
@@ -300,6 +356,17 @@ def test_what_would_return_too_many_rows_is_refused_and_can_be_had_in_batches(st
     first = next(iter(store.batches(query, 1000)))
     assert 0 < len(first) <= 4096
     assert sum(map(len, store.batches("SELECT * FROM activations;", 1000))) == store.manifest.entries
+
+
+def test_ctrl_c_ends_a_query_that_does_not(store):
+    if threading.current_thread() is not threading.main_thread():
+        pytest.skip("signals reach the main thread alone")
+    stop = threading.Timer(0.2, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+    stop.start()
+    with pytest.raises(KeyboardInterrupt):
+        store.sql("SELECT count(*) FROM activations a, activations b, activations c, activations d")
+    stop.join()
+    assert store.sql("SELECT count(*) AS n FROM activations")["n"].to_pylist() == [store.manifest.entries]
 
 
 @pytest.mark.parametrize(
@@ -382,6 +449,44 @@ def test_no_store_is_named(tmp_path):
     (tmp_path / "store.json").write_bytes(b"\xff\xfe{}")
     with pytest.raises(GossamerError, match="expected UTF-8"):
         FeatureStore(tmp_path)
-    (tmp_path / "store.json").write_text('{"format": "gossamer.store.2"}')
-    with pytest.raises(UsageError, match="found version 2: upgrade gossamer"):
+    (tmp_path / "store.json").write_text('{"format": "gossamer.store.3"}')
+    with pytest.raises(UsageError, match="found version 3: upgrade gossamer"):
         FeatureStore(tmp_path)
+
+
+def test_a_store_of_version_1_is_read_and_has_no_neighbours(store, folder, tokenizer_model, made, tmp_path):
+    shutil.copytree(folder, tmp_path / "store")
+    shutil.rmtree(tmp_path / "store" / "neighbours")
+    body = json.loads((folder / "store.json").read_text())
+    for key in ("format", "sha256"):
+        del body[key]
+    del body["settings"]["neighbours"]
+    for one in body["dictionaries"].values():
+        del one["weights"]
+    body["summary"] = {name: one for name, one in body["summary"].items() if not name.startswith("neighbours/")}
+    written = {"format": "gossamer.store.1", "sha256": digest(body), **body}
+    (tmp_path / "store" / "store.json").write_text(json.dumps(written))
+    feature = Feature(SITES[0], 3)
+    with FeatureStore(tmp_path / "store") as older:
+        assert older.card(feature) == dataclasses.replace(store.card(feature), neighbours=())
+        older.require(tokenizer_model, made)
+        with pytest.raises(UsageError, match=r"resid_post\.0: None there"):
+            older.require_weights(older.manifest.weights, {"resid_post.0": "abc"})
+    # Damage is mended as it was written then.
+    (tmp_path / "store" / "tokens" / "000000.parquet").unlink()
+    settings = dataclasses.replace(SETTINGS, neighbours=0)
+    build_store(tokenizer_model, made, texts(), tmp_path / "store", settings=settings, repair=True)
+    with FeatureStore(tmp_path / "store") as mended:
+        assert mended.verify() == {}
+
+
+def test_weights_are_those_that_circuits_record(store, made):
+    recorded = {str(site): weights_sha256(one) for site, one in made.items()}
+    store.require_weights(store.manifest.weights, recorded)
+    for model, weights, message in (
+        ("abc", recorded, r"weights: .* there, abc asked"),
+        (store.manifest.weights, {**recorded, "z.1": "abc"}, r"z\.1: .* there, abc asked"),
+        (store.manifest.weights, {"resid_post.1": "abc"}, r"resid_post\.1: "),
+    ):
+        with pytest.raises(UsageError, match=f"of another model or dictionary .*{message}"):
+            store.require_weights(model, weights)

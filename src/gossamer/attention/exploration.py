@@ -14,7 +14,8 @@ from gossamer.attention.tracing import Dictionaries, answer_root
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.features.feature import Feature
-from gossamer.features.lens import row_words, writes_to_stream
+from gossamer.features.feature_card import CardSource
+from gossamer.features.lens import has_words, logit_lens
 from gossamer.features.links import neuronpedia_link
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
@@ -51,6 +52,7 @@ def attribution_data(
     *,
     limits: Limits | None = None,
     bos: bool | None = None,
+    source: CardSource | None = None,
 ) -> AttributionData:
     """Take prompts apart, to be looked at (:func:`gossamer.report.write_attribution_page`).
 
@@ -62,6 +64,7 @@ def attribution_data(
         questions: prompts, as texts or with what to begin with.
         limits: how much is listed.
         bos: whether BOS comes first; None: as the tokenizer does.
+        source: where what is said of latents comes from, such as a feature store; None: the logit lens.
 
     Raises:
         UsageError: no prompts, or what the functions that it calls refuse.
@@ -79,7 +82,7 @@ def attribution_data(
             logits = answer_root(frozen, asked.text, asked.answer, asked.wrong)
             root = replace(logits, name=f"logit difference, {asked.answer!r} over {asked.wrong!r}")
         found.append((frozen, root))
-    return _data(model, found, limits or Limits())
+    return _data(model, found, limits or Limits(), source)
 
 
 def task_attribution(
@@ -89,6 +92,7 @@ def task_attribution(
     *,
     prompts: int = 4,
     limits: Limits | None = None,
+    source: CardSource | None = None,
 ) -> AttributionData:
     """Take a task's first held-out prompts apart, each from the logit of its first right over its first wrong answer.
 
@@ -98,6 +102,7 @@ def task_attribution(
         task: a task, the name of one, or its file.
         prompts: at most so many.
         limits: how much is listed.
+        source: as in :func:`attribution_data`.
 
     Raises:
         UsageError: fewer than one prompt asked for, or what the functions that it calls refuse.
@@ -116,17 +121,20 @@ def task_attribution(
         right, wrong = (model.word(int(one)) for one in answers)
         root = replace(logit_root(frozen, *answers, at), name=f"logit difference, {right!r} over {wrong!r}")
         found.append((frozen, root))
-    return _data(model, found, limits or Limits())
+    return _data(model, found, limits or Limits(), source)
 
 
-def _data(model: LanguageModel, passes: Sequence[tuple[FrozenPass, Begin]], limits: Limits) -> AttributionData:
+def _data(
+    model: LanguageModel, passes: Sequence[tuple[FrozenPass, Begin]], limits: Limits, source: CardSource | None
+) -> AttributionData:
     if not passes:
         raise UsageError("exploring: at least one prompt expected, found none")
     prompts = tuple(explore_prompt(frozen, begin, limits) for frozen, begin in passes)
     frozen, facts = passes[0][0], []
     for site, codes in frozen.codes.items():
         group, link = group_of("latent", site), neuronpedia_link(codes.dictionary, 0)
-        words = _words(frozen, site, sorted({latent for prompt in prompts for latent in _taken_apart(prompt, site)}))
+        latents = sorted({latent for prompt in prompts for latent in _taken_apart(prompt, site)})
+        words = _words(frozen, site, latents) if source is None else _said(source, site, latents)
         number = codes.dictionary.n_latents
         facts.append(DictionaryFacts(str(site), site.layer or 0, group, number, link and link.removesuffix("0"), words))
     return AttributionData(model.title, model.n_layers, model.n_heads, tuple(facts), limits, prompts)
@@ -140,13 +148,18 @@ def _taken_apart(prompt: PromptAttribution, site: Site) -> list[int]:
 
 
 def _words(frozen: FrozenPass, site: Site, latents: list[int]) -> dict[str, tuple[str, ...]]:
-    """Words that latents raise, those of z after the output projection; none of what does not write to the stream."""
-    codes = frozen.codes[site]
-    rows = codes.dictionary.W_dec[latents]
-    if codes.writes.kind == "z":
-        start = torch.tensor([0])
-        rows, _ = frozen.output_of(codes.writes.layer or 0, rows.to(codes.error), (start, start))
-    elif not writes_to_stream(codes.writes):
+    """Words that latents raise; none of what the head cannot read."""
+    dictionary = frozen.codes[site].dictionary
+    if not has_words(frozen.model, dictionary):
         return {}
-    read = row_words(frozen.model, rows.to(frozen.model.dtype), words=_WORDS)
+    read = logit_lens(frozen.model, dictionary, latents, words=_WORDS)
     return {str(latent): tuple(word for word, _ in one.promotes) for latent, one in zip(latents, read, strict=True)}
+
+
+def _said(source: CardSource, site: Site, latents: list[int]) -> dict[str, tuple[str, ...]]:
+    """What cards say of latents: an explanation, or words."""
+    cards = source.cards([Feature(site, latent) for latent in latents]).values()
+    return {
+        str(card.feature.latent): card.words(_WORDS) if card.explanation is None else (card.explanation,)
+        for card in cards
+    }

@@ -189,7 +189,7 @@ class FrozenPass:
         """
         weights = self.weights(layer)
         constant = cotangent.new_zeros(cotangent.shape[:-1])
-        if (norm := self._output_norm(layer)) is not None:
+        if (norm := self.model.anatomy.output_norm(layer)) is not None:
             scale = self._scale(Site("attn_post_norm_scale", layer), cotangent, at)
             cotangent, constant = norm.pulled_back(cotangent, scale)
         rows = weights.W_O.to(cotangent).flatten(0, 1)
@@ -201,7 +201,7 @@ class FrozenPass:
         """What parts of one token's z add to the stream, and what the biases add."""
         weights = self.weights(layer)
         out, bias = z @ weights.W_O.to(z).flatten(0, 1), weights.b_O.to(z).unsqueeze(0)
-        if (norm := self._output_norm(layer)) is None:
+        if (norm := self.model.anatomy.output_norm(layer)) is None:
             return out, bias
         scale = self.values[Site("attn_post_norm_scale", layer)][at]
         shift = norm.output(torch.zeros_like(bias), bias.dtype)
@@ -256,11 +256,6 @@ class FrozenPass:
             module = anatomy.mlp_norm(layer)
             kind = "attn_norm_scale" if anatomy.shares_norm else "mlp_norm_scale"
         return None if module is None else anatomy.norm_of(module), Site(kind, layer)
-
-    def _output_norm(self, layer: int) -> Norm | None:
-        """The norm between attention and the stream, of the families that have one."""
-        anatomy = self.model.anatomy
-        return anatomy.norm_of(anatomy.part(layer, "attn_out")) if anatomy.family.post_norms else None
 
     def _scale(self, site: Site, cotangent: Tensor, at: At | None) -> Tensor:
         scale = self.values[site]

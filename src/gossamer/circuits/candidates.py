@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.batching import in_batches
@@ -16,6 +17,7 @@ from gossamer.progress import begin
 # Float error of a mean over equal values: a latent that moves by less than this share of its site's largest value is
 # still. Values, not moves: prompts that equal their counterfactuals move by nothing but such errors.
 TOLERANCE = 1e-5
+Streams = Mapping[Site, Float[Tensor, "prompt pos d"]]
 
 
 def every_node(dictionaries: Mapping[Site, Dictionary], roles: Sequence[str], device: torch.device) -> Nodes:
@@ -24,11 +26,16 @@ def every_node(dictionaries: Mapping[Site, Dictionary], roles: Sequence[str], de
     return Nodes.from_grids(tuple(dictionaries), roles, grids)
 
 
-def candidates(splice: Splice) -> Nodes:
+def candidates(splice: Splice, own: Streams | None = None, whole: Streams | None = None) -> Nodes:
     """Nodes whose latent differs from its ablation value on some prompt of a splice, whose own nodes do not matter.
 
     Both the model's own stream and the stream with all dictionaries spliced in are looked at. Any other node has
     nothing to be ablated on these prompts: it stays at its ablation value, folded into constants.
+
+    Args:
+        splice: the network over the prompts.
+        own: what the sites hold in the model itself, on all of the prompts, where that is known.
+        whole: what they hold with all dictionaries spliced in, where that is known.
 
     Raises:
         GossamerError: there is none (the prompts equal their counterfactuals, or the dictionaries are dead on them).
@@ -41,11 +48,18 @@ def candidates(splice: Splice) -> Nodes:
     advance = begin("candidates", len(splice.examples))
 
     def look(rows: slice) -> None:
-        for streams in (None, nothing.streams(torch.zeros(0, device=device), rows)):
+        batch = splice.batch(rows)
+        width = batch.roles.shape[1]
+        read = None if own is None else {site: own[site][rows][:, :width] for site in dictionaries}
+        if whole is None:
+            spliced = nothing.streams(torch.zeros(0, device=device), rows)
+        else:
+            spliced = {site: whole[site][rows][:, :width] for site in dictionaries}
+        for streams in (read, spliced):
             changes = {}
             for site, (values, changes[site]) in splice.latents(rows, streams).items():
                 largest[site] = torch.maximum(largest[site], values.max().float())
-            _largest_moves(moves, changes, splice.batch(rows).roles)
+            _largest_moves(moves, changes, batch.roles)
         advance(rows.stop - rows.start, "")
 
     in_batches(len(splice.examples), min(splice.batch_size, WHOLE_BATCH), look)

@@ -45,8 +45,9 @@ EDGE_PROMPTS = 32
 EDGES_KEPT = 4
 # At least: held-out prompts that nodes are scored on, and training prompts that edges are means over.
 SCORED, EDGED = 32, 8
-# For the estimate of costs: nodes of a circuit, and streams that autograd keeps of a layer.
-_NODES, _STREAMS = 50, 30
+# For the estimate of costs: nodes of a circuit, the share of the prompts that each moves, and streams that autograd
+# keeps of a layer.
+_NODES, _MOVED, _STREAMS = 50, 0.25, 30
 
 
 @dataclass(frozen=True)
@@ -153,10 +154,12 @@ def _cost(study: Study, search: SearchSettings) -> str:
     each, n = prompt_operations(model, start, examples), len(examples)
     afford = partial(spared, model, each)
     steps, batch = effort(search, afford)
-    # In passes of a prompt: a gradient costs two of them. The model's own passes begin at its first layer.
-    whole = 3 * n * pass_operations(model) / max(pass_operations(model, start.layer or 0), 1.0)
-    before, searching = whole + 4 * n + 2 * afford(n, 64), 2 * steps * batch
-    after = 4 * n + _NODES * (6 * afford(n, 24) + afford(n, SCORED)) / 2
+    # In passes of a prompt: a gradient costs two of them, with many latents three. The model's own passes, of prompts
+    # and counterfactuals, begin at its first layer.
+    whole = 2 * n * pass_operations(model) / max(pass_operations(model, start.layer or 0), 1.0)
+    before, searching = whole + 2.5 * n + 4 * afford(n, 64), 3 * steps * batch
+    # A circuit without each node is run from its site on, on the prompts that the node moves.
+    after = 8 * n + _MOVED * _NODES * (6 * afford(n, 24) + afford(n, SCORED)) / 2
     seconds = (before + searching + after) * each / operations_per_second(model)
     values = batch * examples.clean.tokens.ids.shape[1] * model.n_layers * _STREAMS * model.d_model
     weights = sum(one.nbytes for dictionary in study.dictionaries.values() for one in dictionary.parameters())

@@ -16,9 +16,10 @@ from gossamer.circuits.evaluate.stability import generic_latents, overlap
 from gossamer.circuits.find import CircuitResult
 from gossamer.circuits.methods import METHODS, MethodInputs, Prompts, mask_path
 from gossamer.circuits.path import CircuitPath
-from gossamer.circuits.results import Findings, Overlap, PromptCase, PromptView
+from gossamer.circuits.results import HELD_OUT, Findings, Overlap, PromptCase, PromptView
 from gossamer.circuits.study import Study
 from gossamer.features.feature import Node
+from gossamer.features.feature_card import CardSource
 from gossamer.tasks.metric import LOGIT_DIFFERENCE, Metric, kept
 
 # A case of at least so many prompts that keeps less than this share of the circuit's faithfulness is warned of.
@@ -34,6 +35,7 @@ def collect_findings(
     subsets: int = 12,
     edges: bool = False,
     warnings: Sequence[str] = (),
+    source: CardSource | None = None,
 ) -> Findings:
     """Evaluate a circuit in full on the held-out prompts.
 
@@ -46,6 +48,7 @@ def collect_findings(
         subsets: random subsets of the completeness test.
         edges: whether to test how many edges carry what the circuit does (:func:`edge_test`, which says what it costs).
         warnings: sentences that the reader must see besides those found here.
+        source: where the cards of the nodes' features come from; None: a pass over the held-out prompts.
     """
     study, circuit = found.study, found.circuit
     if found.path.method == "mask":
@@ -67,7 +70,7 @@ def collect_findings(
         curves=tuple(study.evaluator.curve(path) for path in paths),
         completeness=completeness(study.evaluator, nodes, subsets=subsets, seed=study.settings.seed),
         stability=stability(found, reruns),
-        nodes=node_cards(study.evaluator, nodes, effects, generic_latents(circuit, others)),
+        nodes=node_cards(study.evaluator, nodes, effects, generic_latents(circuit, others), source),
         cases=cases,
         settings=settings_table(found),
         warnings=(*warnings, *_cautions(study), *_uneven(cases, budget[-2].faithfulness.value, study.task.metric)),
@@ -78,7 +81,19 @@ def collect_findings(
         edges=circuit.edges,
         edge_test=edge_test(study.evaluator, found.effects, seed=study.settings.seed) if edges else None,
         qk=circuit.qk,
+        cards_of=HELD_OUT if source is None else source.text,
     )
+
+
+def with_cards(findings: Findings, source: CardSource) -> Findings:
+    """The same with the cards of the nodes' features from another source, such as a feature store.
+
+    Raises:
+        UsageError: the source does not know one of the features.
+    """
+    cards = source.cards([node.card.feature for node in findings.nodes])
+    nodes = tuple(replace(node, card=cards[node.card.feature]) for node in findings.nodes)
+    return replace(findings, nodes=nodes, cards_of=source.text)
 
 
 def _cautions(study: Study) -> tuple[str, ...]:

@@ -14,6 +14,9 @@ from gossamer.features.feature_card import FeatureCard
 from gossamer.model.site import Site
 from gossamer.results import Format, Older
 
+# What cards are of where nothing else is said.
+HELD_OUT = "the held-out prompts"
+
 
 @dataclass(frozen=True)
 class TaskMetrics:
@@ -211,7 +214,7 @@ class NodeCard:
     """What is known of one node of the circuit: its feature's card, and what only a circuit knows of it.
 
     Attributes:
-        card: of the feature, on the held-out prompts.
+        card: of the feature, on the text that `Findings.cards_of` says.
         role: where it counts.
         effect: faithfulness lost when this node alone is removed from the circuit (minimality).
         activation: mean on clean prompts at the role; `ablated` is the mean it is moved to.
@@ -289,6 +292,7 @@ class Findings:
         edges: those of the circuit's file, the strongest into each node and into the metric.
         qk: pairs of nodes that made heads attend which carried edges, where they were asked for.
         edge_test: how many edges carry what the circuit does; None: not measured.
+        cards_of: the text that the cards of the nodes' features are of, in words.
     """
 
     task: str
@@ -311,6 +315,7 @@ class Findings:
     edges: tuple[Edge, ...] = ()
     edge_test: EdgeTest | None = None
     qk: tuple[QKEdge, ...] = ()
+    cards_of: str = HELD_OUT
 
     __repr__ = short_repr
 

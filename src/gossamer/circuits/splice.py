@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import embedding, pad
 
-from gossamer.batching import in_batches
+from gossamer.batching import distinct_rows, in_batches
 from gossamer.circuits.ablation import Ablation, group_rows
 from gossamer.circuits.nodes import Nodes, SiteNodes
 from gossamer.circuits.outputs import Outputs, last_stream
@@ -48,6 +48,12 @@ class Batch:
     def replaced(self) -> Bool[Tensor, "batch pos"]:
         """Tokens at which dictionaries stand in; BOS and padding pass through."""
         return self.roles >= 0
+
+    def select(self, rows: Int[Tensor, "rows"]) -> "Batch":
+        """Some of the rows."""
+        other = {site: stream[rows] for site, stream in self.counterfactual.items()}
+        own = (self.tokens, self.roles, self.ablation_groups, self.answer_position, self.stream)
+        return Batch(*(part[rows] for part in own), other)
 
 
 @dataclass(frozen=True)
@@ -202,6 +208,13 @@ class Splice:
         """What the network says at the answer position of the chosen prompts; differentiable in `mask`."""
         return self._run(mask, self.batch(rows), None)
 
+    def read(
+        self, mask: Float[Tensor, "node"], rows: Int[Tensor, "rows"] | slice = slice(None)
+    ) -> tuple[Outputs, dict[Site, Float[Tensor, "batch pos d"]]]:
+        """:meth:`outputs`, and what each dictionary reads on the way."""
+        seen: dict[Site, Tensor] = {}
+        return self._run(mask, self.batch(rows), seen), seen
+
     def _run(self, mask: Tensor, batch: Batch, seen: dict[Site, Tensor] | None) -> Outputs:
         stream = self._stream(last_stream(self.model), mask, batch, seen)
         return Outputs(gathered(stream, batch.answer_position), self.unembed)
@@ -210,15 +223,35 @@ class Splice:
         self, site: Site, mask: Tensor, batch: Batch, seen: dict[Site, Tensor] | None
     ) -> Float[Tensor, "batch pos d"]:
         """What `site` holds when the network runs under `mask`; `seen` gets what each dictionary up to it reads."""
+        batch, kind = (batch, None) if seen is not None else self._distinct(mask, batch)
 
         def reconstruct(site: Site, x: Tensor) -> Tensor:
             if seen is not None:
                 seen[site] = x
             return self._replace(site, mask, batch, x)
 
-        return self.prompts.network.capture(
+        found = self.prompts.network.capture(
             batch.tokens, batch.replaced, [site], prefix=batch.stream, reconstruct=reconstruct
         )[site]
+        return found if kind is None else found[kind]
+
+    def _distinct(self, mask: Tensor, batch: Batch) -> tuple[Batch, Int[Tensor, "rows"] | None]:
+        """The prompts of a batch that differ behind the first dictionary, and of every prompt which of them it is.
+
+        Prompts of a template in which no node is active are equal from there on, to the bit. They are looked for on a
+        CPU, where a pass is dear, and not for gradients.
+        """
+        start = self.prompts.network.start
+        inert = self.non_nodes == "ablated" and not batch.counterfactual and start in self.dictionaries
+        if not inert or torch.is_grad_enabled() or batch.stream.device.type != "cpu":
+            return batch, None
+        written = self._replace(start, mask, batch, batch.stream).to(batch.stream)
+        after = torch.where(batch.replaced.unsqueeze(-1), written, batch.stream)
+        after = after.masked_fill(~batch.tokens.mask.unsqueeze(-1), 0.0)  # padding is read by no token
+        first, kind = distinct_rows(after, batch.tokens.mask, batch.roles, batch.ablation_groups)
+        if len(first) == len(kind):
+            return batch, None
+        return batch.select(first), kind
 
     def full(self, rows: Int[Tensor, "rows"] | slice = slice(None)) -> Outputs:
         """What the model itself says at the answer position: the same pass with nothing spliced in."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -40,6 +40,8 @@ MINIMUM_ACCURACY = 0.75
 ATTACHED = 64
 # Of a task's metric: dictionaries that keep less have nothing of it for a circuit to keep.
 LEAST_SHARE = 0.05
+# Bytes of streams that are kept between passes over the training prompts.
+_KEPT = 2**28
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,15 @@ class StudySettings:
             raise UsageError(f"minimum_accuracy: a share from 0 to 1 expected, found {self.minimum_accuracy}")
         if not 0 <= self.validation < 1:
             raise UsageError(f"validation: a share from 0 to less than 1 expected, found {self.validation}")
+
+
+class _Streams(NamedTuple):
+    """What prompts have in the model itself: where the first dictionary begins, at the end at the answer position, and
+    at all dictionaries' sites if that is kept."""
+
+    start: Float[Tensor, "prompt pos d"]
+    end: Float[Tensor, "prompt d"]
+    sites: Mapping[Site, Float[Tensor, "prompt pos d"]]
 
 
 @dataclass(frozen=True)
@@ -143,7 +154,7 @@ class Study:
         self.require_one_device()
         self.require_ability()
         _ = self.attachments  # warns of dictionaries that do not do what their files claim
-        return candidates(self.bare.splice)
+        return candidates(self.bare.splice, self._own_streams.sites or None, self._task_share[1] or None)
 
     @cached_property
     def bare(self) -> Evaluator:
@@ -156,44 +167,70 @@ class Study:
             self.ablation,
             nothing,
             batch_size=self.settings.batch_size,
-            stream=self._own_streams[0],
+            stream=self._own_streams.start,
         )
         empty = partial(splice.outputs, torch.zeros(0, device=self.model.device))
         full = FullModel.measure(self._own_outputs, splice.examples, splice.batch_size, empty)
         return Evaluator(splice, self.settings.seed, full)
 
     @cached_property
-    def _own_streams(self) -> tuple[Float[Tensor, "prompt pos d"], Float[Tensor, "prompt d"]]:
-        """Of the training prompts in the model itself: where the first dictionary begins, and at the answer's end."""
+    def _own_streams(self) -> _Streams:
+        """Of the training prompts in the model itself, from one pass."""
         clean, last = self.examples.clean, last_stream(self.model)
         start = resumable(next(iter(self.dictionaries)))
+        wanted = sorted({start, last, *(self.dictionaries if self._keeps_streams else ())})
 
-        def part(rows: slice) -> tuple[Tensor, Tensor]:
-            found = self.model.capture(clean.tokens[rows].to(self.model.device), list({start: 0, last: 0}))
-            return found[start], gathered(found[last], clean.answer_position[rows].to(found[last].device))
+        def part(rows: slice) -> dict[Site | None, Tensor]:
+            found = self.model.capture(clean.tokens[rows].to(self.model.device), wanted)
+            end = gathered(found[last], clean.answer_position[rows].to(found[last].device))
+            return {None: end, **{site: found[site] for site in wanted if site in self.dictionaries or site == start}}
 
         with torch.no_grad():
             parts = in_batches(len(self.examples), self.settings.batch_size, part)
-        first, end = (torch.cat(streams) for streams in zip(*parts, strict=True))
-        return require_finite(first, str(start)), end
+        streams = {site: torch.cat([one[site] for one in parts]) for site in parts[0]}
+        end, first = streams.pop(None), require_finite(streams[start], str(start))
+        kept = {site: streams[site] for site in self.dictionaries} if self._keeps_streams else {}
+        return _Streams(first, end, kept)
+
+    @property
+    def _keeps_streams(self) -> bool:
+        """Whether what the training prompts have at all dictionaries' sites is little enough to be kept."""
+        width = sum(map(self.model.width, self.dictionaries))
+        return self.examples.clean.tokens.ids.numel() * width * self.model.dtype.itemsize <= _KEPT
 
     @cached_property
     def own(self) -> Outputs:
         """What the model itself says of the training prompts that circuits are searched on."""
-        return Outputs(self._own_streams[1], self.model.unembed)
+        return Outputs(self._own_streams.end, self.model.unembed)
 
     def _own_outputs(self, rows: slice) -> Outputs:
         return self.own[rows]
 
-    @cached_property
+    @property
     def task_share(self) -> float:
         """Faithfulness of the model with all dictionaries, nothing ablated, on training prompts: what they allow.
 
         Known before any search, from one pass over the prompts.
         """
+        return self._task_share[0]
+
+    @cached_property
+    def _task_share(self) -> tuple[float, dict[Site, Float[Tensor, "prompt pos d"]]]:
+        """That, and what the dictionaries read in that pass if it is little."""
         self.require_one_device()
         _ = self.attachments  # refuses dictionaries that do not fit
-        return self.bare.kept(self.bare.splice.nodes, non_nodes="kept")
+        whole = self.bare.splice.with_nodes(self.bare.splice.nodes, non_nodes="kept")
+        streams: dict[Site, Tensor] = {}
+        shape = self.examples.clean.tokens.ids.shape
+
+        def network(rows: slice) -> Outputs:
+            outputs, read = whole.read(torch.zeros(0, device=self.model.device), rows)
+            for site, stream in read.items() if self._keeps_streams else ():
+                kept = streams.setdefault(site, stream.new_zeros(*shape, stream.shape[-1]))
+                kept[rows, : stream.shape[1]] = stream
+            return outputs
+
+        return self.bare.full.kept(network, self.settings.batch_size), streams
 
     @cached_property
     def splice(self) -> Splice:

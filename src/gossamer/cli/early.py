@@ -29,6 +29,9 @@ IOI_PARTS = ("ability", "patching", "paths", "noising", "trust", "latents", "sou
 CODING_METHODS = ("encoder", "rescaled", "shifted", "top_k", "refit", "gradient", "matching", "orthogonal")
 MEASURES = ("jaccard", "sufficiency", "necessity", "mutual_information", "cosine", "pearson", "decoder_cosine")
 MATCHINGS = ("best", "hungarian", "mutual")
+EXPLAINERS = ("rule", "bills", "delphi", "np_max-act-logits", "output", "saebench")
+RULE_SCORERS = ("detection", "detection_random", "detection_hard", "fuzzing", "fuzzing_active", "simulation")
+CHAT_SCORERS = ("intruder", "saebench", "fade")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 _FACTS = ("site", "model_name", "format", "norm_scaling_factor")
@@ -124,6 +127,12 @@ def require_task(name: str | None) -> None:
         )
     if name not in TASKS:
         raise UsageError(f"task: expected one of {', '.join(TASKS)}, or a file of prompts; found {name!r}")
+
+
+def require_store(url: str | None) -> None:
+    """Refuse a local folder that is no feature store; URLs are looked at later."""
+    if url is not None and "://" not in url and not (Path(url) / "store.json").is_file():
+        raise UsageError(f"{url}: a feature store expected, found no store.json; build one first")
 
 
 def require_files(paths: Iterable[Path] | None, what: str) -> None:

@@ -31,6 +31,7 @@ def explore(
     prompts: Number = 4,
     latents: Shown = 8,
     output: Output = Path("explore.html"),
+    store: options.CardsFrom = None,
     bos: options.Bos = None,
     seed: options.Seed = 0,
     device: options.Device = None,
@@ -51,6 +52,7 @@ def explore(
         raise UsageError(f"--out: a name that ends in .html expected, found {output}")
     early.require_dictionaries(dictionaries)
     early.require_task(task)
+    early.require_store(store)
     from gossamer.attention import Limits, Question, attribution_data, task_attribution
     from gossamer.features import Feature
     from gossamer.progress import progress_bars
@@ -60,13 +62,15 @@ def explore(
     network = inputs.language_model(model, device, dtype, family)
     chosen = inputs.dictionary_set(network, model, dictionaries)
     limits = Limits(latents=latents)
-    with progress_bars(err):
+    with inputs.feature_store(store) as source, progress_bars(err):
+        if source is not None:
+            source.require(network, chosen)
         if task is not None:
             examples = inputs.task(task, network.tokenizer, bos=bos, prompts=None, seed=seed)
-            found = task_attribution(network, chosen, examples, prompts=prompts, limits=limits)
+            found = task_attribution(network, chosen, examples, prompts=prompts, limits=limits, source=source)
         else:
             questions = [Question(text, answer, wrong, feature, position) for text in prompt or ()]
-            found = attribution_data(network, chosen, questions, limits=limits, bos=bos)
+            found = attribution_data(network, chosen, questions, limits=limits, bos=bos, source=source)
     page, data = write_attribution_page(found, output), found.save(output.with_suffix(".json"))
     if as_json:
         print_json({"page": str(page), "data": str(data), "functions": [len(one.functions) for one in found.prompts]})

@@ -46,6 +46,7 @@ def circuit(
     masks: options.Masks = "role",
     compare: options.Compare = None,
     other: options.Others = None,
+    store: options.CardsFrom = None,
     reruns: options.Reruns = 2,
     edges: options.Edges = False,
     qk: options.Pairs = False,
@@ -76,6 +77,7 @@ def circuit(
     facts = early.dictionary_facts(fact)
     early.require_task(task)
     early.require_files(other, "JSON")
+    early.require_store(store)
     require_folder(output)
 
     from gossamer.circuits.find import find_circuit
@@ -91,15 +93,17 @@ def circuit(
     sought: Any = loss
     search = SearchSettings(sought, steps=steps, seed=seed)
     reading = inputs.reading(task, metric, roles, length)
-    with folder_lock(output):
+    with folder_lock(output), inputs.feature_store(store) as source:
         network = inputs.language_model(model, device, dtype, family)
         prompted = inputs.task(task, network.tokenizer, bos=bos, prompts=prompts, seed=seed, how=reading)
         inputs.require_other(others, network, prompted)
         chosen = inputs.dictionary_set(network, model, dictionaries, facts=facts, allow_other_model=allow_other_model)
+        if source is not None:
+            source.require(network, chosen)
         with progress_bars(err):
             how: Any = {"recipe": recipe, "settings": settings, "search": search}
             found = find_circuit(network, chosen, prompted, faithfulness=faithfulness, size=size, **how)
-            asked = {"edges": edges, "qk": qk}
+            asked = {"edges": edges, "qk": qk, "source": source}
             report = write_results(found, output, methods=methods, reruns=reruns, others=others, **asked)
     _tell(found, report, as_json)
 

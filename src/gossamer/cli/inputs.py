@@ -1,7 +1,7 @@
 """From what was typed to what the library takes; what cannot be meant is refused before any work."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from gossamer.errors import UsageError
 
 
-@contextmanager
+@contextlib.contextmanager
 def engine(name: str | None, workers: int | None, network: Any) -> Iterator[Any]:
     """Who does the work on a model, by `--engine` and `--workers`."""
     from gossamer.cli.early import engine_address
@@ -96,6 +96,18 @@ def dictionary_set(
     if source.startswith("bundled:"):
         return DictionarySet.load(bundled.path(source.removeprefix("bundled:")) / "dictionaries").to(model.device)
     raise UsageError("--dictionaries: expected a folder or hub:REPO/PATH; train some with 'gossamer train'")
+
+
+@contextlib.contextmanager
+def feature_store(url: str | None) -> Iterator[Any]:
+    """The store that was named, open; None if none was."""
+    if url is None:
+        yield None
+        return
+    from gossamer.store import FeatureStore
+
+    with FeatureStore(url) as found:
+        yield found
 
 
 def by_folder(sources: Sequence[str]) -> dict[str, str]:

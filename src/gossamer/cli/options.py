@@ -90,6 +90,14 @@ Positions = Annotated[
         "--positions", help="Tokens of a row that count, as START:STOP of a slice: 1: is all but the first, :-5 ..."
     ),
 ]
+CardsFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        help="A feature store of the same model and dictionaries (gossamer store build): what is said of latents comes "
+        "from there.",
+    ),
+]
 Roles = Annotated[
     str | None,
     typer.Option(

@@ -81,10 +81,16 @@ def report(
     explore: Annotated[
         Path | None, typer.Option(help="Data of gossamer explore, whose page goes beside the report, with a link.")
     ] = None,
+    store: options.CardsFrom = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Draw the report of saved findings, without computing anything again."""
+    """Draw the report of saved findings, without computing anything again.
+
+    With --store, nodes get the cards that a store has of their latents; circuit.json beside the findings says of which
+    model and dictionaries they are.
+    """
     early.require_files([findings, *([] if explore is None else [explore])], "JSON")
+    early.require_store(store)
 
     from gossamer.attention import AttributionData
     from gossamer.circuits.results import Findings
@@ -93,9 +99,27 @@ def report(
 
     loaded, folder = Findings.load(findings), findings.parent if output is None else output
     explored = None if explore is None else AttributionData.load(explore)
+    if store is not None:
+        loaded = _with_cards(loaded, findings.with_name("circuit.json"), store)
     with folder_lock(folder):
         written = write_report(loaded, folder, explored)
     if as_json:
         print_json({"report": str(written)})
         return
     out.print(f"report: {written}", soft_wrap=True)
+
+
+def _with_cards(findings: Any, beside: Path, url: str) -> Any:
+    """Findings with the cards of a store, which has to be of the model and dictionaries of the circuit's file."""
+    from gossamer.circuits.circuit import Circuit
+    from gossamer.circuits.findings import with_cards
+
+    early.require_files([beside], "JSON")
+    made = Circuit.load(beside).inputs
+    if made is None:
+        raise UsageError(f"{beside}: a circuit that says what it was made with expected, found an older one; redo it")
+    with inputs.feature_store(url) as source:
+        used = {str(node.card.feature.site) for node in findings.nodes}
+        weights = {site: one.sha256 for site, one in made.dictionaries.items() if site in used}
+        source.require_weights(made.model.sha256, weights)
+        return with_cards(findings, source)

@@ -1,4 +1,4 @@
-"""`gossamer toys`: how well dictionaries find features that are known."""
+"""`gossamer toys` and `gossamer relations-truth`: what is found of features and relations that are known."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -8,6 +8,7 @@ import typer
 
 from gossamer.cli import early, options
 from gossamer.cli.printing import err, out, print_json
+from gossamer.display import plural
 
 
 def toys(
@@ -43,3 +44,40 @@ def toys(
         print_json({"settings": dict(found.settings), "found": [asdict(one) for one in found.found]})
         return
     out.print(f"{len(found.found)} dictionaries; wrote {picture} with tables.md and results.json", soft_wrap=True)
+
+
+def relations_truth(
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            help="Models, with their texts and dictionaries; default: 3, or 1 with --quick.",
+            callback=early.from_least("--seeds", 1),
+        ),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="One small model and three cases: for a first look.")] = False,
+    output: options.Out = Path("gossamer-out/relations-truth"),
+    as_json: options.AsJson = False,
+) -> None:
+    """Say how right relations are: precision and recall in models in which all relations are planted, so known.
+
+    Copies, new, gone and lost features, AND, OR, XOR, AND NOT, splits and merges are written into a transformer's
+    weights; then `relate`, `lifecycle`, gates, ablation and communities are held against them, with true and with
+    trained dictionaries, and on shuffled documents. Writes results.json after each case, so that a run can be stopped
+    and goes on; then tables.md. On the CPU.
+    """
+    from gossamer.progress import progress_bars
+    from gossamer.report.relations_truth import write_relations_truth
+    from gossamer.results.lock import folder_lock
+    from gossamer.results.values import to_json
+    from gossamer.toys import relations_truth as study
+
+    settings, cases = study.quick_truth() if quick else (study.TruthSettings(), study.truth_cases())
+    if seeds is not None:
+        settings = replace(settings, seeds=seeds)
+    with folder_lock(output), progress_bars(err):
+        found = study.relations_truth(settings, cases, folder=output)
+    tables = write_relations_truth(found, output)
+    if as_json:
+        print_json({"settings": dict(found.settings), "scored": [to_json(one) for one in found.scored]})
+        return
+    out.print(f"{plural(len(found.scored), 'model')} scored; wrote {tables} with results.json", soft_wrap=True)

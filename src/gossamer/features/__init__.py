@@ -6,6 +6,7 @@ from gossamer.features.feature import Feature, Node
 from gossamer.features.feature_card import FeatureCard, FeatureExample, Histogram
 from gossamer.features.lens import LensWords, logit_lens
 from gossamer.features.links import neuronpedia_link, neuronpedia_set
+from gossamer.features.neighbours import Neighbour, decoder_neighbours
 
 __all__ = [
     "Feature",
@@ -13,7 +14,9 @@ __all__ = [
     "FeatureExample",
     "Histogram",
     "LensWords",
+    "Neighbour",
     "Node",
+    "decoder_neighbours",
     "feature_cards",
     "logit_lens",
     "neuronpedia_link",

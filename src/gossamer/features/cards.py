@@ -8,8 +8,9 @@ from gossamer.dictionary.dictionary import Dictionary
 from gossamer.features.examples import Activity, ExampleSettings, Text, activity, stratified, strongest
 from gossamer.features.feature import Feature
 from gossamer.features.feature_card import FeatureCard
-from gossamer.features.lens import LensWords, logit_lens, writes_to_stream
+from gossamer.features.lens import LensWords, has_words, logit_lens
 from gossamer.features.links import neuronpedia_link
+from gossamer.features.neighbours import Neighbour, decoder_neighbours
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import SiteMapping, by_site
 
@@ -22,10 +23,11 @@ def feature_cards(
     *,
     settings: ExampleSettings | None = None,
     words: int = 8,
+    neighbours: int = 8,
     mask: TokenMask = DEFAULT_MASK,
     batch_size: int = BATCH,
 ) -> dict[Feature, FeatureCard]:
-    """A card of each feature: density, histogram, examples, logit-lens words, link.
+    """A card of each feature: density, histogram, examples, logit-lens words, neighbours by their decoders, link.
 
     Memory and errors: as :func:`gossamer.features.examples.top_examples`.
 
@@ -34,19 +36,22 @@ def feature_cards(
         text: tokens, a task (its training prompts), or texts.
         settings: which examples.
         words: logit-lens words each way.
+        neighbours: of each feature, of all the dictionaries that write into the same space.
         mask: which tokens count.
     """
     settings, dictionaries = settings or ExampleSettings(), by_site(dictionaries)
     found = activity(model, dictionaries, features, text, settings=settings, mask=mask, batch_size=batch_size)
+    known = [Feature(site, latent) for site, one in found.items() for latent in one.latents.tolist()]
+    near = decoder_neighbours(dictionaries, known, count=neighbours) if neighbours else {}
     cards: dict[Feature, FeatureCard] = {}
     for site, one in found.items():
         dictionary, latents = dictionaries[site], one.latents.tolist()
-        written = dictionary.site_out or site
-        lens = logit_lens(model, dictionary, latents, words=words) if writes_to_stream(written) else None
+        lens = logit_lens(model, dictionary, latents, words=words) if has_words(model, dictionary) else None
         for column, latent in enumerate(latents):
             read = LensWords((), ()) if lens is None else lens[column]
             feature = Feature(site, latent)
-            cards[feature] = _card(model, feature, one, column, read, settings, neuronpedia_link(dictionary, latent))
+            link = neuronpedia_link(dictionary, latent)
+            cards[feature] = _card(model, feature, one, column, read, settings, link, near.get(feature, ()))
     return cards
 
 
@@ -58,6 +63,7 @@ def _card(
     read: LensWords,
     settings: ExampleSettings,
     link: str | None,
+    neighbours: tuple[Neighbour, ...],
 ) -> FeatureCard:
     active = int(found.active[column])
     mean = float(found.total[column]) / max(active, 1)
@@ -76,4 +82,5 @@ def _card(
         examples=strongest(model, found, column),
         strata=stratified(model, found, column, settings),
         link=link,
+        neighbours=neighbours,
     )

@@ -1,15 +1,16 @@
 """What is known of one feature on one text: what a report, an explanation, a relation and a page all show."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
 from gossamer.display import plural, short_repr
 from gossamer.features.feature import Feature
 from gossamer.features.lens import Words
+from gossamer.features.neighbours import Neighbour
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class FeatureCard:
         strata: examples drawn from all its activations, grouped by quantile, the weakest group first.
         link: address of its page on Neuronpedia.
         explanation: what it is said to stand for.
+        neighbours: latents that have most to do with it, grouped by measure, of each the largest value first.
     """
 
     feature: Feature
@@ -104,6 +106,7 @@ class FeatureCard:
     strata: tuple[FeatureExample, ...] = ()
     link: str | None = None
     explanation: str | None = None
+    neighbours: tuple[Neighbour, ...] = ()
 
     __repr__ = short_repr
 
@@ -118,9 +121,23 @@ class FeatureCard:
         """Share of the tokens on which it was active."""
         return self.active / self.tokens if self.tokens else 0.0
 
+    @property
+    def label(self) -> str:
+        """The shortest that can be said of it: its explanation, else words that it promotes, else where it fires."""
+        if self.explanation is not None:
+            return self.explanation
+        return ", ".join(self.words())
+
+    def words(self, count: int = 3) -> tuple[str, ...]:
+        """Words that it promotes; where there are none, those on which it fires most, each once."""
+        promoted = [word for word, _ in self.promotes]
+        fired = [example.tokens[example.position] for example in self.examples]
+        return tuple(dict.fromkeys(word.strip() or word for word in promoted or fired))[:count]
+
     def to_json(self) -> dict[str, Any]:
         """JSON values only; :meth:`from_json` is the inverse."""
-        return {**asdict(self), "feature": str(self.feature)}
+        neighbours = [{**asdict(one), "feature": str(one.feature)} for one in self.neighbours]
+        return {**asdict(self), "feature": str(self.feature), "neighbours": neighbours}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "FeatureCard":
@@ -135,10 +152,26 @@ class FeatureCard:
                 FeatureExample(**{**one, "tokens": tuple(one["tokens"]), "activations": tuple(one["activations"])})
                 for one in given[name]
             )
+        given["neighbours"] = tuple(
+            Neighbour(Feature.parse(one["feature"]), one["measure"], one["value"])
+            for one in given.get("neighbours", ())
+        )
         return cls(**given)
 
     def _repr_html_(self) -> str:
         return "".join(_html(self))
+
+
+@runtime_checkable
+class CardSource(Protocol):
+    """Where cards of features come from, if not from a pass over a text that is made for them: a feature store."""
+
+    @property
+    def text(self) -> str:
+        """What text its cards are of, in a reader's words."""
+
+    def cards(self, features: Iterable[Feature]) -> Mapping[Feature, FeatureCard]:
+        """The card of each feature. Raises :class:`gossamer.UsageError` for one that it does not know."""
 
 
 def _html(card: FeatureCard) -> Iterator[str]:
@@ -154,6 +187,9 @@ def _html(card: FeatureCard) -> Iterator[str]:
     for name, words in (("promotes", card.promotes), ("suppresses", card.suppresses)):
         if words:
             yield f"<div>{name} {', '.join(f'<code>{escape(word)}</code> {value:+.2f}' for word, value in words)}</div>"
+    if card.neighbours:
+        near = (f"{escape(str(one.feature))} ({escape(one.measure)} {one.value:.2f})" for one in card.neighbours)
+        yield f"<div>near {', '.join(near)}</div>"
     for example in (*card.examples, *card.strata):
         yield f"<div>{example.activation:.3g} &nbsp; {''.join(_shaded(example, card.maximum))}</div>"
     yield "</div>"

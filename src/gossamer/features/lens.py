@@ -42,6 +42,38 @@ def writes_to_stream(site: Site) -> bool:
     return site.facts.in_stream
 
 
+def has_words(model: LanguageModel, dictionary: Dictionary) -> bool:
+    """Whether the head can read a dictionary's rows: directions of the stream, and those of z by what attention makes
+    of them, where the model's family says how it does."""
+    site, family = dictionary.site_out or dictionary.site, model.anatomy.family
+    if site is None:
+        return False
+    return writes_to_stream(site) or (site.kind == "z" and None not in (family.q, family.k, family.v))
+
+
+def stream_rows(
+    model: LanguageModel, dictionary: Dictionary, latents: Sequence[int]
+) -> Float[Tensor, "latent d_model"]:
+    """Decoder rows as directions of the residual stream.
+
+    Those of z go through the heads' output matrix, and through the gain of a norm after attention where there is one:
+    the direction is exact, the length is that of a norm that divides by nothing.
+
+    Raises:
+        UsageError: the dictionary writes neither to the residual stream nor to z.
+    """
+    site, rows = dictionary.site_out or dictionary.site, dictionary.W_dec[list(latents)]
+    if site is None or not has_words(model, dictionary):
+        raise UsageError(f"logit lens: a dictionary that writes to the residual stream or z expected, found {site}")
+    if writes_to_stream(site):
+        return rows
+    layer = site.layer or 0
+    weights = model.attention_weights(layer)
+    written = rows @ weights.W_O.to(rows).flatten(0, 1)
+    norm = model.anatomy.output_norm(layer)
+    return written if norm is None else norm.pushed_forward(written, torch.ones_like(written[:, :1])).to(rows)
+
+
 @torch.no_grad()
 def logit_lens(
     model: LanguageModel, dictionary: Dictionary, latents: Sequence[int], *, words: int = 8
@@ -49,28 +81,20 @@ def logit_lens(
     """What the head makes of each latent's decoder row alone, less what it makes of nothing, and less the mean change.
 
     The row goes through the model's final norm by itself, so that its direction counts and its length does not; a
-    transcoder's rows are read where it writes. Source: nostalgebraist 2020 (logit lens). Memory: 2**24 logits.
+    transcoder's rows are read where it writes, those of z after the heads' output matrix (:func:`stream_rows`).
+    Source: nostalgebraist 2020 (logit lens). Memory: 2**24 logits.
 
     Args:
         latents: numbers of the latents, in the order of the result.
         words: how many words each way.
 
     Raises:
-        UsageError: the dictionary writes to no residual stream, or it has no such latent.
+        UsageError: the dictionary writes neither to the residual stream nor to z, or it has no such latent.
     """
-    site = dictionary.site_out or dictionary.site
-    if site is None or not writes_to_stream(site):
-        raise UsageError(f"logit lens: a dictionary that writes to the residual stream expected, found one at {site}")
     if wrong := [latent for latent in latents if not 0 <= latent < dictionary.n_latents]:
         raise UsageError(f"logit lens: latents from 0 to {dictionary.n_latents - 1} expected, found {wrong[0]}")
-    return row_words(model, dictionary.W_dec[list(latents)], words=words)
-
-
-@torch.no_grad()
-def row_words(model: LanguageModel, rows: Float[Tensor, "row d_model"], *, words: int = 8) -> list[LensWords]:
-    """The same of any directions of the residual stream. Memory: 2**24 logits."""
     found: list[LensWords] = []
-    for part in torch.split(rows, max(1, _BLOCK_VALUES // model.d_vocab)):
+    for part in torch.split(stream_rows(model, dictionary, latents), max(1, _BLOCK_VALUES // model.d_vocab)):
         found += _read(model, part, min(words, model.d_vocab))
     return found
 

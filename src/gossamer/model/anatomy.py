@@ -194,6 +194,10 @@ class Anatomy:
                 ) from error
         return self._norms[module]
 
+    def output_norm(self, layer: int) -> Norm | None:
+        """The norm between attention and the stream, of the families that have one."""
+        return self.norm_of(self.part(layer, "attn_out")) if self.family.post_norms else None
+
     def heads(self, projected: Float[Tensor, "... out"], which: Literal["q", "k", "v"]) -> Float[Tensor, "... head d"]:
         """Queries, keys or values of all heads as a view of what their module puts out (or of its weights)."""
         d, fused, index = self.d_head, self.family.fused, "qkv".index(which)

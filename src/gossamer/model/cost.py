@@ -19,6 +19,9 @@ _BASE = 800 * 2**20
 _ROWS, _TRIES = 512, 3
 # Of the speed of large products, what a pass with its norms, attention and many smaller products reaches.
 _REACHED = 0.75
+# Operations of a pass that one of the head's is worth: products of few rows with a wide vocabulary are slower, and
+# softmaxes are taken of their outcome.
+HEAD = 1.5
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,9 @@ from gossamer.relations.communities import (
 )
 from gossamer.relations.counting import CoActivation, SitePair, maxima
 from gossamer.relations.error_share import ErrorShare, error_share, error_shares
+from gossamer.relations.explanations import stored_explanations, tfidf_vectors, with_explanations
+from gossamer.relations.gate_ablation import AblatedPattern, GateCheck, check_gates
+from gossamer.relations.gate_files import read_gates, write_gates
 from gossamer.relations.gates import (
     Gate,
     GateSearch,
@@ -40,9 +43,20 @@ from gossamer.relations.lifecycle import (
     sankey,
     threshold_sweep,
 )
-from gossamer.relations.measures import DECODER_COSINE, MEASURES, PairCounts, fisher_z, support_needed, wilson
+from gossamer.relations.measures import (
+    DECODER_COSINE,
+    EXPLANATION_COSINE,
+    MEASURES,
+    PairCounts,
+    fisher_z,
+    support_needed,
+    wilson,
+)
+from gossamer.relations.neighbours import RelatedCards, related_neighbours
+from gossamer.relations.prompt_latents import PromptLatents, prompt_latents
 from gossamer.relations.relate import ActiveAbove, adjacent, relate
 from gossamer.relations.relation import BestPartner, Keep, RelatedPairs, Relation
+from gossamer.relations.relations_data import LatentFacts, RelationLimits, RelationsData
 from gossamer.relations.saved import (
     load_error_share,
     load_folder,
@@ -54,12 +68,23 @@ from gossamer.relations.storage import load_relation, save_relation
 from gossamer.relations.study import relation_study
 from gossamer.relations.study_data import RelationStudyOptions
 from gossamer.relations.study_results import RelationStudy
+from gossamer.relations.summary import (
+    Describe,
+    described,
+    from_cards,
+    from_words,
+    lifecycles_of,
+    of_study,
+    relations_data,
+)
 from gossamer.relations.truth_tables import TruthTable, truth_tables
 from gossamer.relations.words import fired_on
 
 __all__ = [
     "DECODER_COSINE",
+    "EXPLANATION_COSINE",
     "MEASURES",
+    "AblatedPattern",
     "AblationCheck",
     "ActiveAbove",
     "BestPartner",
@@ -67,24 +92,31 @@ __all__ = [
     "CoActivation",
     "Communities",
     "CommunitySettings",
+    "Describe",
     "ErrorShare",
     "Gate",
+    "GateCheck",
     "GateSearch",
     "GateSettings",
     "GivenLatents",
     "Keep",
+    "LatentFacts",
     "LatentSource",
     "LatentStream",
     "Lifecycle",
     "LifecycleSettings",
     "ModelLatents",
     "PairCounts",
+    "PromptLatents",
     "RankAgreement",
+    "RelatedCards",
     "RelatedPairs",
     "Relation",
     "RelationGraph",
+    "RelationLimits",
     "RelationStudy",
     "RelationStudyOptions",
+    "RelationsData",
     "SankeyData",
     "SitePair",
     "ThresholdSweep",
@@ -92,28 +124,38 @@ __all__ = [
     "ablation_check",
     "adjacent",
     "adjusted_rand",
+    "check_gates",
     "community_words",
+    "described",
     "error_share",
     "error_shares",
     "find_communities",
     "find_gates",
     "fired_on",
     "fisher_z",
+    "from_cards",
+    "from_words",
     "joint_agreement",
     "lifecycle",
+    "lifecycles_of",
     "load_error_share",
     "load_folder",
     "load_relation",
     "matched",
     "maxima",
     "neighbours_of",
+    "of_study",
+    "prompt_latents",
+    "read_gates",
     "read_graphml",
     "read_node_link",
     "read_parquet",
     "recounted",
     "relate",
     "relate_in_folder",
+    "related_neighbours",
     "relation_study",
+    "relations_data",
     "reversed_pair",
     "rewired",
     "sankey",
@@ -121,10 +163,14 @@ __all__ = [
     "save_relation",
     "search_gates",
     "sources_of",
+    "stored_explanations",
     "support_needed",
+    "tfidf_vectors",
     "threshold_sweep",
     "truth_tables",
     "wilson",
+    "with_explanations",
+    "write_gates",
     "write_graphml",
     "write_node_link",
     "write_parquet",

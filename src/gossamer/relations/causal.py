@@ -2,22 +2,19 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from gossamer.batching import in_batches
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
-from gossamer.model.site import Site
 from gossamer.progress import begin
+from gossamer.relations.ablation import AblatedBatch, ablation_ends
 from gossamer.relations.latents import LatentSource, ModelLatents
 from gossamer.relations.measures import Floats, Ints
 from gossamer.relations.relation import RelatedPairs, Relation
-from gossamer.replacement import ReplacementModel
 
 # A change of the downstream latent below this share of its largest activation is next to nothing.
 _STILL = 0.01
@@ -128,9 +125,7 @@ def ablation_check(
             cannot be spliced, an unknown measure, or no kept pair.
     """
     settings = settings or CausalSettings()
-    ends = [stream.sources[name] for name in relation.pair]
-    if ends[0].model is not ends[1].model or not ends[0].site < ends[1].site:
-        raise UsageError(f"causal check: a later site of one model expected downstream, found {relation.pair}")
+    ends = ablation_ends(stream, relation.pair)
     drawn = {measure: _drawn(relation, measure, settings) for measure in measures}
     chosen = np.unique(np.concatenate([*drawn.values(), np.zeros(0, np.int64)]))
     if not len(chosen):
@@ -189,59 +184,33 @@ def _drawn(relation: Relation, measure: str, settings: CausalSettings) -> Ints:
 @torch.no_grad()
 def _effects(
     stream: ModelLatents,
-    ends: Sequence[LatentSource],
+    ends: tuple[LatentSource, LatentSource],
     relation: Relation,
     pairs: RelatedPairs,
     settings: CausalSettings,
 ) -> tuple[Floats, Ints]:
-    upstream, downstream = ends
     tokens, counted = stream.tokens[: settings.rows], stream.counted[: settings.rows]
-    replaced = ReplacementModel(upstream.model, {upstream.site: upstream.dictionary}, errors="keep")
     columns, own = np.unique(pairs.j, return_inverse=True)
-    reads = torch.from_numpy(columns).to(downstream.dictionary.W_dec.device)
     limits = torch.from_numpy(settings.relative * relation.downstream.maximum[columns])
     totals, counts = np.zeros(len(pairs)), np.zeros(len(pairs), np.int64)
     latents = np.unique(pairs.i)
     advance = begin("ablations", len(latents) * len(tokens))
 
-    def measured(x: Tensor) -> Tensor:
-        return downstream.dictionary.encode_dense(x.to(reads.device), reads).double().cpu()
-
     def batch(rows: slice) -> tuple[Floats, Ints]:
-        found, seen = np.zeros(len(pairs)), np.zeros(len(pairs), np.int64)
-        here, mask = tokens[rows], counted[rows]
-        prefix = replaced.prefix(here)
-        values = upstream.model.capture(here, [upstream.site, downstream.site])
-        before = measured(values[downstream.site][mask.to(values[downstream.site].device)])
-        watched = before > limits
-        seen += watched.sum(dim=0).numpy()[own]
-        x = values[upstream.site].to(upstream.dictionary.W_dec.device)
-        strength = upstream.dictionary.encode_dense(x, torch.from_numpy(latents).to(x.device)).cpu()
-        for place, latent in enumerate(latents.tolist()):
-            lit = ((strength[..., place] > 0) & mask).any(dim=1).nonzero()[:, 0]
-            advance(len(mask), "")
-            if not len(lit):
-                continue
-            edit = partial(_ablated, replaced, latent)
-            at = lit.to(prefix.device)
-            after = replaced.capture(here[at], mask[lit], [downstream.site], prefix=prefix[at], reconstruct=edit)
-            changed = measured(after[downstream.site][mask[lit].to(after[downstream.site].device)])
-            inside = torch.isin(torch.arange(len(mask)), lit)[:, None].expand_as(mask)[mask]
-            loss = ((before[inside] - changed) * watched[inside]).sum(dim=0).numpy()
+        found = np.zeros(len(pairs))
+        part = AblatedBatch(ends, tokens[rows], counted[rows], latents, columns)
+        watched = part.before > limits
+        for latent in latents.tolist():
+            inside, changed = part.without([latent])
+            advance(rows.stop - rows.start, "")
+            loss = ((part.before[inside] - changed) * watched[inside]).sum(dim=0).numpy()
             mine = pairs.i == latent
             found[mine] += loss[own[mine]]
-        return found, seen
+        return found, watched.sum(dim=0).numpy()[own]
 
     for found, seen in in_batches(len(tokens), settings.batch_size, batch):
         totals, counts = totals + found, counts + seen
     return totals / np.maximum(counts, 1), counts
-
-
-def _ablated(replaced: ReplacementModel, latent: int, site: Site, x: Tensor) -> Tensor:
-    def without(latents: Tensor) -> Tensor:
-        return latents.index_fill(-1, torch.tensor([latent], device=latents.device), 0.0)
-
-    return replaced.reconstruct(site, x, without)
 
 
 def _agreement(measure: str, values: Floats, effect: Floats, upstream: Ints, settings: CausalSettings) -> RankAgreement:

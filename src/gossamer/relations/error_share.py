@@ -55,6 +55,9 @@ def error_shares(
 ) -> dict[SitePair, ErrorShare]:
     """Two passes for all pairs: each latent's maximum, then projections at tokens above `relative` of it.
 
+    All is in the units of the stream: a dictionary that normalises its input has its reconstruction, and what its
+    latents write, brought back to the scale of each token.
+
     Memory: one batch's errors and entries. No (tokens, n) projections are made: only those at active latents.
 
     Args:
@@ -64,8 +67,8 @@ def error_shares(
         tops: those maxima by dictionary, where they are known, as a relation knows them: saves the first pass.
 
     Raises:
-        UsageError: a dictionary that is unknown, normalises its input, is a transcoder downstream, or does not write
-            into the residual stream; or a share outside 0 to 1.
+        UsageError: a dictionary that is unknown, of another model than the other, or does not write into the residual
+            stream, a transcoder downstream, or a share outside 0 to 1.
     """
     if not 0 <= relative < 1:
         raise UsageError(f"error share: a relative threshold from 0 to below 1 expected, found {relative}")
@@ -74,13 +77,12 @@ def error_shares(
         raise UsageError(f"error share: one of {', '.join(stream.sources)} expected, found {unknown[0]!r}")
     for name in names:
         one = stream.sources[name]
-        written = one.dictionary.site_out or one.site
-        if not writes_to_stream(written) or one.dictionary.config.normalisation != "none":
-            raise UsageError(
-                f"error share: dictionaries of the stream that do not normalise expected, found {one.dictionary}"
-            )
+        if not writes_to_stream(one.dictionary.site_out or one.site):
+            raise UsageError(f"error share: dictionaries of the residual stream expected, found {one.dictionary}")
     by_downstream: dict[str, list[SitePair]] = {}
     for pair in pairs:
+        if len({id(stream.sources[name].model) for name in pair}) > 1:
+            raise UsageError(f"error share: two dictionaries of one model expected, found those of two in {pair}")
         by_downstream.setdefault(pair.downstream, []).append(pair)
         stream.sources[pair.downstream].dictionary.require_reconstruction("the error share")
     rows = {pair.upstream: stream.sources[pair.upstream].dictionary.W_dec.detach() for pair in pairs}
@@ -90,16 +92,20 @@ def error_shares(
     sums = {pair: np.zeros((3, len(rows[pair.upstream]))) for pair in pairs}
 
     def add(batch: LatentBatch) -> None:
+        written = {
+            name: _in_units_of_the_stream(stream.sources[name].dictionary, batch.values[name], batch.latents[name])
+            for name in rows
+        }
         for downstream, own_pairs in by_downstream.items():
             error = _error(stream.sources[downstream].dictionary, batch.values[downstream], batch.latents[downstream])
             for pair in own_pairs:
                 own = batch.latents[pair.upstream]
                 kept = own.data > relative * largest[pair.upstream][own.indices]
                 found = _projections(error, directions[pair.upstream], own, kept) if kept.any() else None
-                for total, values in zip(sums[pair], (None, own.data[kept], found), strict=True):
+                for total, values in zip(sums[pair], (None, written[pair.upstream][kept], found), strict=True):
                     total += np.bincount(own.indices[kept], values, minlength=len(total))
 
-    stream.map(add, values=list(by_downstream))
+    stream.map(add, values=list(names))
     return {pair: _share(total, rows[pair.upstream]) for pair, total in sums.items()}
 
 
@@ -107,6 +113,17 @@ def _share(sums: Floats, rows: Tensor) -> ErrorShare:
     tokens, activation, projection = sums
     lengths, some = rows.norm(dim=1).double().cpu().numpy(), np.maximum(tokens, 1)
     return ErrorShare(tokens.astype(np.int64), activation * lengths / some, projection / some)
+
+
+@torch.no_grad()
+def _in_units_of_the_stream(dictionary: Dictionary, x: Tensor, latents: Any) -> Floats:
+    """The activations of scipy's CSR, each times what its token's latents are multiplied by once the normalisation of
+    `x` is undone."""
+    _, statistics = dictionary.normalise(x.to(dictionary.W_dec.device))
+    if statistics is None:
+        return np.asarray(latents.data)
+    scales = statistics.scale[:, 0].double().cpu().numpy()
+    return np.asarray(latents.data) * np.repeat(scales, np.diff(latents.indptr))
 
 
 @torch.no_grad()

@@ -138,10 +138,11 @@ def search_gates(
 ) -> GateSearch:
     """Gates of `relation`'s kept pairs, by the largest gain first, from one counting pass of their own.
 
-    Candidates are inputs that an output needs (necessity), that suffice for it, and, with `among`, one that it needs
-    beside one that often comes with that one and never with the output. What makes a gate is its truth table: the
-    patterns at which the output is mostly active are those of an AND, OR, XOR or AND NOT, each pattern that tells it
-    from another function has support, precision and recall are high, and no two inputs are one feature.
+    Candidates are inputs that an output needs (necessity), that suffice for it, and, with `among`, those that it needs
+    beside one that often comes with one of them and, as far as is known, seldom with the output. What makes a gate is
+    its truth table: the patterns at which the output is mostly active are those of an AND, OR, XOR or AND NOT, each
+    pattern that tells it from another function has support, precision and recall are high, and no two inputs are one
+    feature.
 
     For splits (an upstream feature that is the OR of downstream ones) and merges the other way, give the relation of
     the reversed pair. The evidence of a gain, 2 T gain, is held against the same candidates on shuffled documents, by
@@ -239,23 +240,48 @@ def _candidates(relation: Relation, among: Relation | None, settings: GateSettin
         if measure == "necessity":
             needed = partners
     if among is not None:
-        company = _company(among, settings)
+        company, known = _company(among), _necessities(relation)
         for j, own in needed.items():
-            found.update(
-                dict.fromkeys((tuple(sorted((i, other))), j) for i in own for other in company.get(i, ()) if other != i)
-            )
+            for size in range(1, settings.inputs):
+                for inputs in combinations(own, size):
+                    others = _excluded(inputs, j, company, known, settings)
+                    found.update(dict.fromkeys((tuple(sorted((*inputs, other))), j) for other in others))
     return list(found)
 
 
-def _company(among: Relation, settings: GateSettings) -> dict[int, list[int]]:
-    """Of each latent, those that are most often active with it."""
+def _company(among: Relation) -> dict[int, list[int]]:
+    """Of each latent, those that are active with it, the most often first."""
     shared = among.values("sufficiency")
     order = np.lexsort((-shared, among.kept.i))
     found: dict[int, list[int]] = {}
     for i, j in zip(among.kept.i[order].tolist(), among.kept.j[order].tolist(), strict=True):
-        if len(own := found.setdefault(i, [])) < settings.partners:
-            own.append(j)
+        found.setdefault(i, []).append(j)
     return found
+
+
+def _necessities(relation: Relation) -> dict[tuple[int, int], float]:
+    pairs = zip(relation.kept.i.tolist(), relation.kept.j.tolist(), strict=True)
+    return dict(zip(pairs, relation.values("necessity").tolist(), strict=True))
+
+
+def _excluded(
+    inputs: tuple[int, ...],
+    j: int,
+    company: dict[int, list[int]],
+    known: dict[tuple[int, int], float],
+    settings: GateSettings,
+) -> list[int]:
+    """Latents that may keep an output from being active beside its inputs: those that most often come with one of them,
+    unless it is known that they come with the output more often than an AND NOT allows."""
+    found: dict[int, None] = {}
+    for one in inputs:
+        own = [
+            other
+            for other in company.get(one, ())
+            if other not in inputs and known.get((other, j), 0.0) <= 1 - settings.agreement
+        ]
+        found.update(dict.fromkeys(own[: settings.partners]))
+    return list(found)
 
 
 def _by_inputs(tables: Sequence[TruthTable]) -> Iterator[tuple[int, NDArray[np.int64], Floats]]:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
+from gossamer.features.feature import Feature
+from gossamer.model.site import Site
 from gossamer.relations.measures import Floats, Ints
 from gossamer.relations.relation import Relation
 
@@ -95,6 +97,13 @@ class RelationGraph:
             f"{heads[source]}_{latent}"
             for source, latent in zip(self.sources.tolist(), self.latents.tolist(), strict=True)
         ]
+
+    @cached_property
+    def features(self) -> list[Feature]:
+        """The latent of each node. Raises :class:`UsageError` where a dictionary is not named by its site alone."""
+        sites = [Site.parse(name) for name in self.names]
+        pairs = zip(self.sources.tolist(), self.latents.tolist(), strict=True)
+        return [Feature(sites[source], latent) for source, latent in pairs]
 
     @cached_property
     def _by_id(self) -> dict[str, int]:

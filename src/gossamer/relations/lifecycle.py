@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching  # type: ign
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.relations.error_share import ErrorShare
-from gossamer.relations.measures import Floats, Ints, support_needed
+from gossamer.relations.measures import EXPLANATION_COSINE, Floats, Ints, support_needed
 from gossamer.relations.relation import Relation
 from gossamer.relations.sums import LatentSums
 
@@ -105,8 +105,10 @@ def lifecycle(
         UsageError: the measure is not of this relation, or one-to-one matching is asked for below what was kept.
     """
     settings = settings or LifecycleSettings()
-    if settings.measure not in relation.forward:
-        raise UsageError(f"lifecycle: one of {', '.join(relation.forward)} expected, found {settings.measure!r}")
+    # What is said of latents is not what they do: alike explanations make no feature pass on.
+    known = [name for name in relation.forward if name != EXPLANATION_COSINE]
+    if settings.measure not in known:
+        raise UsageError(f"lifecycle: one of {', '.join(known)} expected, found {settings.measure!r}")
     needed = relation.keep.least
     if settings.measure in _SHARES:
         needed = max(needed, support_needed(settings.threshold))
@@ -174,7 +176,7 @@ class ThresholdSweep:
         thresholds: 100 of them, from 0.01 to 1.
         forward, backward: judged latents upstream, and downstream, whose best partner reaches the threshold.
         judged: latents with enough support, upstream and downstream.
-        null_forward: what shuffled documents give upstream; None without a null.
+        null_forward, null_backward: what shuffled documents give; None without a null.
     """
 
     measure: str
@@ -183,19 +185,24 @@ class ThresholdSweep:
     backward: Ints
     judged: tuple[int, int]
     null_forward: Ints | None
+    null_backward: Ints | None
 
 
 def threshold_sweep(relation: Relation, measure: str) -> ThresholdSweep:
-    """Of both sides of a relation; latents below `Keep.least` are left out."""
+    """Of both sides of a relation; latents below `Keep.least` are left out, and those without a text where explanations
+    are compared (:func:`gossamer.relations.with_explanations`)."""
     grid = np.linspace(0.01, 1, 100)
     sides = ((relation.forward, relation.upstream), (relation.backward, relation.downstream))
     judged = [sums.active >= relation.keep.least for _, sums in sides]
+    if measure == EXPLANATION_COSINE:
+        judged = [own & (best[measure].partner >= 0) for own, (best, _) in zip(judged, sides, strict=True)]
     # A copy's value may fall short of 1 by rounding.
     reached = [_reaching(best[measure].value[own], grid) for (best, _), own in zip(sides, judged, strict=True)]
-    null = None
+    null: list[Ints | None] = [None, None]
     if relation.null is not None and measure in relation.null.forward:
-        null = _reaching(relation.null.forward[measure].value[judged[0]], grid)
-    return ThresholdSweep(measure, grid, reached[0], reached[1], (int(judged[0].sum()), int(judged[1].sum())), null)
+        chance = (relation.null.forward, relation.null.backward)
+        null = [_reaching(best[measure].value[own], grid) for best, own in zip(chance, judged, strict=True)]
+    return ThresholdSweep(measure, grid, reached[0], reached[1], (int(judged[0].sum()), int(judged[1].sum())), *null)
 
 
 def _reaching(values: Floats, grid: Floats) -> Ints:

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.features import neighbours
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 # The normal quantile of 95 % intervals.
@@ -102,7 +104,9 @@ MEASURES: Mapping[str, Callable[[PairCounts], Floats]] = {
     "cosine": cosine,
     "pearson": pearson,
 }
-DECODER_COSINE = "decoder_cosine"
+DECODER_COSINE = neighbours.DECODER_COSINE
+# Of what is said of latents: for sweeps of thresholds, not for edges.
+EXPLANATION_COSINE = "explanation_cosine"
 
 
 def wilson(successes: Floats | Ints, trials: Floats | Ints, z: float = Z) -> tuple[Floats, Floats]:

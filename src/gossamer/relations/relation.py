@@ -161,8 +161,9 @@ class Relation:
         chosen = self.kept if pairs is None else pairs
         if measure == DECODER_COSINE and chosen.decoder_cosine is not None:
             return chosen.decoder_cosine
-        if measure not in self.forward or measure == DECODER_COSINE:
-            raise UsageError(f"{self.pair}: one of {', '.join(self.forward)} expected, found {measure!r}")
+        if measure not in self.forward or measure not in MEASURES:
+            known = ", ".join(name for name in self.forward if name in MEASURES)
+            raise UsageError(f"{self.pair}: one of {known} expected, found {measure!r}")
         return MEASURES[measure](self.counts(chosen))
 
     def with_decoders(self, upstream: Floats, downstream: Floats) -> "Relation":

@@ -167,7 +167,9 @@ class ReplacementModel:
 
         if self.start in self.dictionaries:
             prefix = _replaced(constant, self.start, replaced, prefix)
-        first, kind = distinct_rows(prefix, tokens.mask.to(prefix.device), replaced.to(prefix.device))
+        mask = tokens.mask.to(prefix.device)
+        # No token reads what stands at padding.
+        first, kind = distinct_rows(prefix.masked_fill(~mask.unsqueeze(-1), 0.0), mask, replaced.to(prefix.device))
         rows = first.to(replaced.device)
         found = self.capture(tokens[rows], replaced[rows], [site], prefix=prefix[first], reconstruct=constant)
         return next(iter(found.values()))[kind]

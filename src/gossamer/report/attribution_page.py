@@ -1,15 +1,10 @@
 """How information moved, as one HTML file to be clicked through: the record inside, a script that draws it."""
 
-import json
 from pathlib import Path
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from gossamer import files
 from gossamer.attention.attribution_data import FORMAT, AttributionData
-from gossamer.report import text
+from gossamer.report import html, text
 from gossamer.results.values import to_json
 
 
@@ -18,18 +13,21 @@ def attribution_page(data: AttributionData) -> str:
 
     It is as large as the record in JSON (:func:`gossamer.attention.explore_prompt` says how large), and 60 kB.
     """
-    environment = Environment(loader=PackageLoader("gossamer.report"), autoescape=True, undefined=StrictUndefined)
     tokens = [[text.visible(token) for token in prompt.tokens] for prompt in data.prompts]
     words = {
         one.site: {latent: [text.visible(word) for word in found] for latent, found in one.words.items()}
         for one in data.dictionaries
     }
     targets = [prompt.target and text.visible(prompt.target) for prompt in data.prompts]
-    return environment.get_template("attribution/page.html.j2").render(
-        data=data,
-        texts=[" ".join(shown) for shown in tokens],
-        record=_inline({"format": FORMAT.tag, **to_json(data, AttributionData)}),
-        shown=_inline({"tokens": tokens, "targets": targets, "words": words}),
+    return (
+        html.environment()
+        .get_template("attribution/page.html.j2")
+        .render(
+            data=data,
+            texts=[" ".join(shown) for shown in tokens],
+            record=html.inline({"format": FORMAT.tag, **to_json(data, AttributionData)}),
+            shown=html.inline({"tokens": tokens, "targets": targets, "words": words}),
+        )
     )
 
 
@@ -47,8 +45,3 @@ def write_attribution_page(data: AttributionData, path: str | Path) -> Path:
         GossamerError: it cannot be written.
     """
     return files.write_text(path, attribution_page(data))
-
-
-def _inline(value: Any) -> Markup:
-    """JSON inside a script element: nothing in it ends the element or begins a comment."""
-    return Markup(json.dumps(value, separators=(",", ":")).replace("<", "\\u003c"))

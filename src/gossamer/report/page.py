@@ -6,33 +6,19 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from gossamer.circuits.results import Curve, CurvePoint, Findings, NodeCard, TaskMetrics
 from gossamer.display import plural
-from gossamer.features.feature_card import FeatureExample
-from gossamer.report import claims, figures, layout, style, text
+from gossamer.report import claims, figures, html, layout, style, text
 from gossamer.report.edges import edge_rows
+from gossamer.report.snippets import Snippet, snippets
 
 MAX_CARDS, MAX_CASES = 60, 20
-BEFORE, AFTER = 22, 8  # tokens of an example shown around the firing one
 Figures = dict[str, Figure]
 Pictures = dict[str, str]
-
-
-@dataclass(frozen=True)
-class Snippet:
-    """An example cut around its firing token; `shade` is its activation over the node's largest."""
-
-    before: tuple[str, ...]
-    token: str
-    after: tuple[str, ...]
-    cut_left: bool
-    cut_right: bool
-    activation: float
-    shade: float
 
 
 @dataclass(frozen=True)
@@ -121,14 +107,7 @@ def page(findings: Findings, made: Pictures | None = None, explored: str | None 
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("gossamer.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = html.environment()
     environment.filters |= {
         "pieces": text.pieces,
         "visible": text.visible,
@@ -223,30 +202,9 @@ def _nodes(findings: Findings) -> list[NodeView]:
     for rank, index in enumerate(layout.by_strength(findings.nodes), start=1):
         node = findings.nodes[index]
         share = node.effect / largest if math.isfinite(node.effect) else 0.0
-        snippets = _snippets(node.card.examples) if rank <= MAX_CARDS else ()
+        cut = snippets(node.card.examples) if rank <= MAX_CARDS else ()
         # Addresses come from files of other people: only web addresses become links.
         link = node.card.link
         link = link if link and link.startswith(("https://", "http://")) else None
-        views.append(NodeView(index, rank, node, share, snippets, link))
+        views.append(NodeView(index, rank, node, share, cut, link))
     return views
-
-
-def _snippets(examples: tuple[FeatureExample, ...]) -> tuple[Snippet, ...]:
-    largest = max((example.activation for example in examples), default=0.0) or 1.0
-    cut = []
-    for example in examples:
-        tokens, at = example.tokens, example.position
-        first, last = max(0, at - BEFORE), at + 1 + AFTER
-        shade = example.activation / largest if math.isfinite(example.activation) else 0.0
-        cut.append(
-            Snippet(
-                tokens[first:at],
-                tokens[at],
-                tokens[at + 1 : last],
-                first > 0,
-                last < len(tokens),
-                example.activation,
-                round(max(0.0, min(1.0, shade)), 3),
-            )
-        )
-    return tuple(cut)

@@ -6,8 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from gossamer import files
+from gossamer.features.feature import Feature
+from gossamer.features.feature_card import CardSource
+from gossamer.model.site import Site
 from gossamer.relations.causal import RankAgreement
 from gossamer.relations.communities import Communities
+from gossamer.relations.counting import SitePair
+from gossamer.relations.gate_ablation import GateCheck
 from gossamer.relations.gates import Gate
 from gossamer.relations.graph import RelationGraph
 from gossamer.relations.lifecycle import DEAD, RARE, Lifecycle, sankey, threshold_sweep
@@ -15,6 +20,7 @@ from gossamer.relations.relation import Relation
 from gossamer.report import style
 from gossamer.report.coding import table
 from gossamer.report.figures.relations import relation_sankey, relation_sweep
+from gossamer.report.text import visible
 
 
 def lifecycle_table(chain: Sequence[Lifecycle]) -> str:
@@ -29,18 +35,53 @@ def lifecycle_table(chain: Sequence[Lifecycle]) -> str:
     return table(rows) + "\n"
 
 
-def gates_table(gates: Sequence[Gate]) -> str:
-    """Each gate with its truth table: for every pattern of inputs (the first to the left), output on / tokens."""
+def gates_table(gates: Sequence[Gate], pair: SitePair | None = None, source: CardSource | None = None) -> str:
+    """Each gate with its truth table: for every pattern of inputs (the first to the left), output on / tokens.
+
+    With a source of cards, what it says of the inputs and the output, which are latents of the two sites of `pair`.
+    """
     rows = [["kind", "inputs", "output", "precision", "recall", "gain (nats)", "q", "truth table"]]
+    if pair is not None and source is not None:
+        rows[0].append("what they are")
     for gate in gates:
         size = gate.table.inputs
-        cells = [
-            f"{pattern:0{size}b}"[::-1] + f": {on:,}/{off + on:,}"
-            for pattern, (off, on) in enumerate(gate.table.counts)
-        ]
+        cells = [f"{_bits(pattern, size)}: {on:,}/{off + on:,}" for pattern, (off, on) in enumerate(gate.table.counts)]
         inputs = ", ".join(f"not {one}" if one == gate.negated else str(one) for one in gate.inputs)
         numbers = [f"{gate.precision:.3f}", f"{gate.recall:.3f}", f"{gate.gain:.3g}", f"{gate.q_value:.2g}"]
         rows.append([gate.kind, inputs, str(gate.output), *numbers, "; ".join(cells)])
+        if pair is not None and source is not None:
+            rows[-1].append(_said(gate, pair, source))
+    return table(rows) + "\n"
+
+
+def _said(gate: Gate, pair: SitePair, source: CardSource) -> str:
+    upstream, downstream = (Site.parse(name) for name in pair)
+    features = [*(Feature(upstream, one) for one in gate.inputs), Feature(downstream, gate.output)]
+    cards = source.cards(features)
+    *inputs, output = (f"{cards[one].feature.latent}: {visible(cards[one].label)}" for one in features)
+    return f"{'; '.join(inputs)} → {output}".replace("|", "\\|")
+
+
+def _bits(pattern: int, size: int) -> str:
+    """The first input to the left."""
+    return f"{pattern:0{size}b}"[::-1]
+
+
+def gate_checks_table(checks: Sequence[GateCheck]) -> str:
+    """Each gate with what ablating its inputs did: for every pattern and what is left of it (the first input to the
+    left), what the gate says of the output, and how often it was active / tokens; patterns without support left out."""
+    rows = [["kind", "inputs", "output", "confirmed", "least agreement", "after ablation"]]
+    for one in checks:
+        gate, size = one.gate, len(one.gate.inputs)
+        cells = [
+            f"{_bits(pattern.pattern, size)} → {_bits(pattern.left, size)} {'on' if pattern.predicted else 'off'}: "
+            f"{pattern.on:,}/{pattern.tokens:,}"
+            for pattern in one.judged
+        ]
+        inputs = ", ".join(f"not {name}" if name == gate.negated else str(name) for name in gate.inputs)
+        agreement = f"{one.agreement:.3f}" if one.judged else "-"
+        verdict = ("yes" if one.confirmed else "no") if one.judged else "too rare"
+        rows.append([gate.kind, inputs, str(gate.output), verdict, agreement, "; ".join(cells)])
     return table(rows) + "\n"
 
 

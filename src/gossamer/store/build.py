@@ -17,7 +17,7 @@ from gossamer.store.manifest import FILE, VOCABULARY, Shard, StoredFile, StoreMa
 from gossamer.store.parquet import Rows
 from gossamer.store.shards import shard_tables
 from gossamer.store.source import StoreSource
-from gossamer.store.summary import SiteSummary, words_file
+from gossamer.store.summary import SiteSummary, neighbours_file, words_file
 
 
 def build_store(
@@ -121,6 +121,9 @@ def _with_summary(source: StoreSource, location: Location, manifest: StoreManife
         if source.settings.words:
             dictionary = source.dictionaries[site]
             files[f"words/{site}.parquet"] = words_file(source.model, dictionary, site, source.settings.words)
+        if source.settings.neighbours:
+            near = neighbours_file(source.dictionaries, site, source.settings.neighbours)
+            files[f"neighbours/{site}.parquet"] = near
         manifest = _stored(location, manifest, files)
         advance(1, str(site))
     if VOCABULARY not in manifest.summary:

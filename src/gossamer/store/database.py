@@ -2,13 +2,16 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any, TypeVar
 
 from gossamer.errors import GossamerError, UsageError
 from gossamer.files import needed
 from gossamer.store.location import EXTRA, Location
 from gossamer.store.manifest import EXPLANATIONS, VOCABULARY, StoreManifest
+
+Answer = TypeVar("Answer")
 
 
 def connect(location: Location) -> Any:
@@ -27,7 +30,8 @@ def create_views(connection: Any, location: Location, manifest: StoreManifest) -
 
     activations, activations_by_token: site, latent, document, position, token, text, value, in the two orders;
     tokens: document, position, token, text, counted; statistics, examples, words: a row a latent, example and word;
-    vocabulary: token, text; explanations: site, latent, text, method.
+    neighbours: other_site, other_latent, rank, cosine of decoder rows; vocabulary: token, text; explanations: site,
+    latent, text, method, scorer, score.
     """
     tables = {
         name: f"read_parquet({_paths(location, [one for one in manifest.files if one.startswith(f'{folder}/')])})"
@@ -38,8 +42,9 @@ def create_views(connection: Any, location: Location, manifest: StoreManifest) -
             ("statistics", "statistics"),
             ("examples", "examples"),
             ("words", "words"),
+            ("neighbours", "neighbours"),
         )
-        if folder != "words" or manifest.settings.words
+        if any(one.startswith(f"{folder}/") for one in manifest.files)
     }
     tables["vocabulary"] = f"read_parquet({_paths(location, [VOCABULARY])})"
     if location.size(EXPLANATIONS) is not None:
@@ -84,6 +89,20 @@ def require_select(connection: Any, query: str) -> None:
         raise UsageError(f"query: one SELECT expected, found {query!r}; a store is only read")
 
 
+def interruptible(connection: Any, work: Callable[[], Answer]) -> Answer:
+    """Do `work`, a query of the connection, so that Ctrl-C ends it: DuckDB looks for no signals while it computes."""
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(work)
+        try:
+            return asked.result()
+        except KeyboardInterrupt:
+            # A query that is still being planned would forget that it was stopped.
+            while not asked.done():
+                connection.interrupt()
+                wait([asked], timeout=0.05)
+            raise
+
+
 @contextlib.contextmanager
 def database_errors(what: str) -> Iterator[None]:
     """Turn what DuckDB raises into one line: damage to files is one kind of error, a wrong query another."""
@@ -92,9 +111,15 @@ def database_errors(what: str) -> Iterator[None]:
     try:
         yield
     except wrong as error:
-        raise UsageError(f"query {what!r}: {error}") from error
+        raise UsageError(f"query {what!r}: {_reason(error)}") from error
     except duckdb.Error as error:
-        raise GossamerError(f"{what}: could not be read ({error}); 'gossamer store verify' names damage") from error
+        reason = _reason(error)
+        raise GossamerError(f"{what}: could not be read ({reason}); 'gossamer store verify' names damage") from error
+
+
+def _reason(error: Exception) -> str:
+    """What DuckDB says, without the statement that it shows below: a user knows their own, and did not write ours."""
+    return " ".join(str(error).split("\nLINE ")[0].split())
 
 
 def _paths(location: Location, names: Sequence[str]) -> str:

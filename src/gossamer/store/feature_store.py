@@ -2,23 +2,24 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import listed, plural, short_repr
 from gossamer.errors import GossamerError, UsageError
 from gossamer.features.feature import Feature
-from gossamer.features.feature_card import FeatureCard, FeatureExample, Histogram
+from gossamer.features.feature_card import FeatureCard
 from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site, SiteMapping, by_site
 from gossamer.results import digest
 from gossamer.results.difference import difference
 from gossamer.store import explanations, search
-from gossamer.store.database import connect, create_views, database_errors, quoted, require_select
+from gossamer.store.cards import read_cards
+from gossamer.store.database import connect, create_views, database_errors, interruptible, quoted, require_select
 from gossamer.store.location import locate
-from gossamer.store.manifest import StoreManifest, damaged_files
+from gossamer.store.manifest import EXPLANATIONS, StoreManifest, damaged_files
 from gossamer.store.source import stored_dictionary
 
 # Rows of an answer, unless a caller asks for more or for batches.
@@ -47,8 +48,7 @@ class FeatureStore:
             raise UsageError(f"{url}: a complete store expected, found {done} and no full summary; build it again")
         for name, what in damaged_files(self._location, self.manifest, hashes=False).items():
             raise GossamerError(f"{self._location.path(name)}: damaged ({what}); build the store again with --repair")
-        self._connection = connect(self._location)
-        create_views(self._connection, self._location, self.manifest)
+        self._connect()
 
     __repr__ = short_repr
 
@@ -66,10 +66,20 @@ class FeatureStore:
         """Let go of the files."""
         self._connection.close()
 
+    def _connect(self) -> None:
+        self._connection = connect(self._location)
+        with database_errors(self.url):
+            create_views(self._connection, self._location, self.manifest)
+
     @property
     def sites(self) -> list[Site]:
         """In the order in which the model computes them."""
         return [Site.parse(site) for site in self.manifest.dictionaries]
+
+    @property
+    def text(self) -> str:
+        """What text it is of, for readers: of a path the last folder alone."""
+        return f"{self.manifest.tokens:,} tokens of the store {PurePath(self.url).name}"
 
     def require(self, model: LanguageModel | None = None, dictionaries: SiteMapping[Dictionary] | None = None) -> None:
         """Refuse a store of another model, tokenizer or dictionary than these, by their hashes.
@@ -86,14 +96,37 @@ class FeatureStore:
             known = self.manifest.dictionaries.get(str(site))
             stored[str(site)] = None if known is None else known.sha256
             asked[str(site)] = stored_dictionary(dictionary).sha256
+        self._require_same(stored, asked)
+
+    def require_weights(self, model: str | None, dictionaries: Mapping[str, str | None]) -> None:
+        """The same by SHA-256 of the weights alone, as a circuit's file records them.
+
+        Args:
+            model: of the model's weights.
+            dictionaries: of each dictionary's, by its site.
+
+        Raises:
+            UsageError: naming what differs; a site that the store has not; hashes of none, as stores of before have.
+        """
+        stored: dict[str, Any] = {"weights": self.manifest.weights}
+        for site in dictionaries:
+            known = self.manifest.dictionaries.get(site)
+            stored[site] = None if known is None else known.weights
+        asked = {"weights": model, **dictionaries}
+        self._require_same(stored, asked)
+        if nothing := [name for name, one in asked.items() if one is None]:
+            raise UsageError(f"{self.url}: nothing says whether {nothing[0]} is the same; build the store again")
+
+    def _require_same(self, stored: dict[str, Any], asked: dict[str, Any]) -> None:
         if stored != asked:
             raise UsageError(
                 f"{self.url}: of another model or dictionary ({difference(stored, asked)}); build one of these"
             )
 
     def verify(self) -> dict[str, str]:
-        """Files that differ from their SHA-256, with what is wrong with each; reads all of them."""
-        return damaged_files(self._location, self.manifest)
+        """Files that differ from their SHA-256 (explanations: from their own checksums), with what is wrong with each;
+        reads all of them."""
+        return damage(self.url)[1]
 
     def sql(self, query: str, *, limit: int | None = LIMIT) -> Any:
         """The answer to one SELECT, as an Arrow table.
@@ -109,6 +142,12 @@ class FeatureStore:
         require_select(self._connection, query)
         return self._answer(query.strip().rstrip(";"), limit)
 
+    def first(self, query: str, rows: int) -> tuple[Any, bool]:
+        """The first rows of the answer to one SELECT, and whether there are more. Errors: see :meth:`sql`."""
+        require_select(self._connection, query)
+        found = self._rows(query.strip().rstrip(";"), rows + 1)
+        return found.slice(0, rows), len(found) > rows
+
     def batches(self, query: str, rows: int = 100_000) -> Iterator[Any]:
         """The answer to one SELECT of any length, as Arrow record batches of so many rows. Errors: see :meth:`sql`."""
         require_select(self._connection, query)
@@ -117,15 +156,19 @@ class FeatureStore:
             yield from cursor.sql(query).to_arrow_reader(rows)
 
     def _answer(self, query: str, limit: int | None) -> Any:
-        with database_errors(query):
-            limited = query if limit is None else f"SELECT * FROM ({query}) LIMIT {limit + 1}"
-            found = self._connection.sql(limited).to_arrow_table()
+        found = self._rows(query, None if limit is None else limit + 1)
         if limit is not None and len(found) > limit:
             raise UsageError(
                 f"query: at most {limit:,} rows expected, found more; ask for fewer (LIMIT, WHERE, GROUP BY), for "
                 "limit=None, or for batches()"
             )
         return found
+
+    def _rows(self, query: str, most: int | None) -> Any:
+        """At most so many rows of an answer."""
+        with database_errors(query):
+            limited = query if most is None else f"SELECT * FROM ({query}) LIMIT {most}"
+            return interruptible(self._connection, lambda: self._connection.sql(limited).to_arrow_table())
 
     def tokens_of(
         self,
@@ -145,12 +188,34 @@ class FeatureStore:
         Raises:
             UsageError: no such latent, a threshold outside its range, or more than a million rows.
         """
-        site, latent = self._known(feature)
+        site, latent = self.resolve(feature)
         level = _level(above, relative, lambda: self._statistic(site, latent, "maximum"))
         order = "document, position" if strongest is None else f"value DESC, document, position LIMIT {int(strongest)}"
         return self._answer(
             f"SELECT document, position, token, text, value FROM activations "
             f"WHERE site = {quoted(site)} AND latent = {latent} AND value > {level!r} ORDER BY {order}",
+            LIMIT,
+        )
+
+    def words_of(self, feature: Feature | str, *, limit: int = 20) -> Any:
+        """The tokens of the vocabulary on which a latent's activation adds up to most.
+
+        Columns: token, text, active (times that it is active there), occurrences (that count), total, mean (over the
+        occurrences) and maximum of its activation.
+
+        Raises:
+            UsageError: no such latent.
+        """
+        site, latent = self.resolve(feature)
+        own = (
+            "SELECT token, text, count(*) AS active, sum(value::DOUBLE) AS total, max(value) AS maximum FROM "
+            f"activations WHERE site = {quoted(site)} AND latent = {latent} GROUP BY token, text "
+            f"ORDER BY total DESC, token LIMIT {int(limit)}"
+        )
+        counted = "SELECT token, count(*) AS occurrences FROM tokens WHERE counted GROUP BY token"
+        return self._answer(
+            "SELECT token, text, active, occurrences, total, total / occurrences AS mean, maximum "
+            f"FROM ({own}) JOIN ({counted}) USING (token) ORDER BY total DESC, token",
             LIMIT,
         )
 
@@ -198,7 +263,7 @@ class FeatureStore:
             UsageError: a bound outside its range, a token that does not occur, no words or explanations to search.
         """
         if query.explanation is not None and not self.explained:
-            raise UsageError(f"{self.url}: has no explanations; add some with store.explain({{feature: text}})")
+            raise UsageError(f"{self.url}: has no explanations; add some with 'gossamer store explain'")
         if query.word is not None and not self.manifest.settings.words:
             raise UsageError(f"{self.url}: was built without logit-lens words; build it with words=8")
         if query.site is not None and query.site not in self.manifest.dictionaries:
@@ -211,20 +276,32 @@ class FeatureStore:
         """Whether the store has explanations."""
         return explanations.exist(self._location)
 
-    def explain(self, texts: Mapping[Feature, str], method: str = "") -> None:
+    def explain(
+        self,
+        texts: Mapping[Feature, str],
+        method: str = "",
+        *,
+        scores: Mapping[Feature, float] | None = None,
+        scorer: str = "",
+    ) -> None:
         """Keep texts that say what latents stand for, in place of what was said of those latents before.
+
+        Args:
+            texts: the texts.
+            method: how they were made.
+            scores: how well they fit, of those for which that is known.
+            scorer: what measured it.
 
         Raises:
             UsageError: a latent that the store has not, or another process writes there.
         """
-        named = {Feature.parse(f"{site}/{latent}"): text for (site, latent), text in texts.items()}
-        for feature in named:
-            self._known(feature)
+        plain = {one: Feature.parse("/".join(map(str, self.resolve(one)))) for one in {**texts, **(scores or {})}}
+        named = {plain[one]: text for one, text in texts.items()}
+        measured = {plain[one]: score for one, score in (scores or {}).items()}
         with self._location.lock():
-            explanations.add(self._location, named, method)
+            explanations.add(self._location, named, method, measured, scorer)
         self._connection.close()
-        self._connection = connect(self._location)
-        create_views(self._connection, self._location, self.manifest)
+        self._connect()
 
     def cards(self, features: Iterable[Feature | str]) -> dict[Feature, FeatureCard]:
         """The card of each feature, as :func:`gossamer.features.feature_cards` makes it of a text.
@@ -234,62 +311,30 @@ class FeatureStore:
         Raises:
             UsageError: a latent that the store has not.
         """
-        known = [Feature.parse("/".join(map(str, self._known(one)))) for one in features]
-        return {feature: self._card(feature) for feature in dict.fromkeys(known)}
+        known = [Feature.parse("/".join(map(str, self.resolve(one)))) for one in features]
+        found = read_cards(
+            lambda query: list(self._answer(query, None).to_pylist()),
+            self.manifest,
+            dict.fromkeys(known),
+            explained=self.explained,
+        )
+        cards = {card.feature: card for card in found}
+        return {feature: cards[feature] for feature in known}
 
     def card(self, feature: Feature | str) -> FeatureCard:
         """The card of one feature; see :meth:`cards`."""
         return next(iter(self.cards([feature]).values()))
 
-    def _card(self, feature: Feature) -> FeatureCard:
-        site, latent = str(feature.site), feature.latent
-        here = f"WHERE site = {quoted(site)} AND latent = {latent}"
-        (row,) = self._answer(f"SELECT * FROM statistics {here}", LIMIT).to_pylist()
-        examples = self._answer(f"SELECT * FROM examples {here} ORDER BY rank", LIMIT).to_pylist()
-        words: dict[bool, list[tuple[str, float]]] = {True: [], False: []}
-        if self.manifest.settings.words:
-            for one in self._answer(f"SELECT * FROM words {here} ORDER BY promotes, rank", LIMIT).to_pylist():
-                words[one["promotes"]].append((one["word"], one["change"]))
-        said = self._answer(f"SELECT text FROM explanations {here}", LIMIT).to_pylist() if self.explained else []
-        texts = self._texts({token for one in examples for token in one["tokens"]})
-        windows = [
-            FeatureExample(
-                tuple(texts[token] for token in one["tokens"]),
-                tuple(one["activations"]),
-                one["at"],
-                one["document"],
-                one["stratum"],
-            )
-            for one in examples
-        ]
-        link = self.manifest.dictionaries[site].link
-        return FeatureCard(
-            feature,
-            self.manifest.model,
-            row["tokens"],
-            row["active"],
-            mean=row["mean"] or 0.0,
-            std=row["std"] or 0.0,
-            maximum=row["maximum"] or 0.0,
-            histogram=Histogram.from_bins(row["histogram"], row["first_bin"]),
-            promotes=tuple(words[True]),
-            suppresses=tuple(words[False]),
-            examples=tuple(one for one in windows if one.stratum is None),
-            strata=tuple(one for one in windows if one.stratum is not None),
-            link=None if link is None else f"{link}/{latent}",
-            explanation=said[0]["text"] if said else None,
-        )
-
-    def _texts(self, tokens: Iterable[int]) -> dict[int, str]:
-        wanted = ", ".join(map(str, sorted(tokens))) or "-1"
-        found = self._answer(f"SELECT token, text FROM vocabulary WHERE token IN ({wanted})", LIMIT)
-        return dict(zip(found["token"].to_pylist(), found["text"].to_pylist(), strict=True))
-
     def _statistic(self, site: str, latent: int, name: str) -> float:
         found = self._answer(f"SELECT {name} FROM statistics WHERE site = {quoted(site)} AND latent = {latent}", LIMIT)
         return float(found[name][0].as_py() or 0.0)
 
-    def _known(self, feature: Feature | str) -> tuple[str, int]:
+    def resolve(self, feature: Feature | str) -> tuple[str, int]:
+        """The site and latent of a feature, as the tables have them.
+
+        Raises:
+            UsageError: a latent that the store has not.
+        """
         parsed = Feature.parse(feature) if isinstance(feature, str) else feature
         site, latent = str(Site.of(parsed.site)), int(parsed.latent)
         stored = self.manifest.dictionaries.get(site)
@@ -312,4 +357,9 @@ def damage(url: str | Path) -> tuple[StoreManifest, dict[str, str]]:
     """The manifest of a store, complete or not, and its damaged files; see :meth:`FeatureStore.verify`."""
     location = locate(url)
     manifest = StoreManifest.load(location)
-    return manifest, damaged_files(location, manifest)
+    found = damaged_files(location, manifest)
+    try:
+        explanations.read(location)
+    except GossamerError:
+        found[EXPLANATIONS] = "damaged; --repair cannot write it: delete it and explain again"
+    return manifest, found

@@ -5,13 +5,14 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from gossamer.activations.token_mask import TokenMask
 from gossamer.display import listed, plural, short_repr
 from gossamer.errors import GossamerError, UsageError
 from gossamer.features.examples import ExampleSettings
 from gossamer.files import parse_json
-from gossamer.results import Format
+from gossamer.results import Format, Older
 from gossamer.results.difference import difference
 from gossamer.results.values import to_json
 from gossamer.store.location import Location
@@ -37,6 +38,8 @@ class StoreSettings:
         examples: which examples of each latent are kept; `sample` plays no part, because groups are drawn from all
             activations.
         words: logit-lens words each way; 0 for none.
+        neighbours: latents with the nearest decoder rows; 0 for none. Every latent's row is compared with all others
+            that write into the same space.
     """
 
     context: int | None = None
@@ -46,13 +49,15 @@ class StoreSettings:
     shard_tokens: int = 50_000
     examples: ExampleSettings = field(default_factory=lambda: ExampleSettings(strata=5))
     words: int = 8
+    neighbours: int = 8
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold < float("inf"):
             raise UsageError(f"store: a threshold of at least 0 expected, found {self.threshold}")
-        if self.shard_tokens < 1 or self.words < 0:
+        if self.shard_tokens < 1 or self.words < 0 or self.neighbours < 0:
             raise UsageError(
-                f"store: shard_tokens >= 1 and words >= 0 expected, found {self.shard_tokens} and {self.words}"
+                f"store: shard_tokens >= 1, words >= 0 and neighbours >= 0 expected, found {self.shard_tokens}, "
+                f"{self.words} and {self.neighbours}"
             )
         if self.mask is not None and self.mask.bos:
             raise UsageError("store: BOS is no token of a text and has no place in one; leave it out of the mask")
@@ -104,12 +109,14 @@ class StoredDictionary:
         architecture: such as topk.
         sha256: of its parameters and conventions.
         link: address of its page on Neuronpedia, if it has one.
+        weights: SHA-256 of its parameters alone, as circuits record it; None in stores of before.
     """
 
     n_latents: int
     architecture: str
     sha256: str
     link: str | None = None
+    weights: str | None = None
 
 
 @dataclass(frozen=True)
@@ -172,7 +179,8 @@ class StoreManifest:
     @property
     def summary_names(self) -> list[str]:
         """The files of a complete summary."""
-        tables = ["statistics", "examples", *(["words"] if self.settings.words else [])]
+        optional = [name for name in ("words", "neighbours") if getattr(self.settings, name)]
+        tables = ["statistics", "examples", *optional]
         return [VOCABULARY, *(f"{table}/{site}.parquet" for site in self.dictionaries for table in tables)]
 
     @property
@@ -186,14 +194,18 @@ class StoreManifest:
         Raises:
             UsageError: naming what differs: the model, a dictionary, the tokenizer, the texts or a setting.
         """
-        ours, theirs = (
-            {name: value for name, value in to_json(one).items() if name not in ("shards", "summary")}
-            for one in (self, asked)
-        )
+        ours, theirs = self._identity(), asked._identity()
         if ours != theirs:
             raise UsageError(
                 f"{url}: holds another store ({difference(ours, theirs)}); ask for the same, or use another folder"
             )
+
+    def _identity(self) -> dict[str, Any]:
+        """What makes it this store and no other, as JSON; hashes of dictionaries cover those of their weights."""
+        found = {name: value for name, value in to_json(self).items() if name not in ("shards", "summary")}
+        for one in found["dictionaries"].values():
+            del one["weights"]
+        return found
 
     def save(self, location: Location) -> None:
         """Replace the folder's manifest."""
@@ -217,7 +229,18 @@ class StoreManifest:
         return FORMAT.decode(parse_json(text, path), path)
 
 
-FORMAT: Format[StoreManifest] = Format("gossamer.store", 1, StoreManifest, "a manifest of a feature store")
+def _without_neighbours(body: dict[str, Any]) -> dict[str, Any]:
+    """Stores of version 1 have no table of neighbours."""
+    return {**body, "settings": {**body["settings"], "neighbours": 0}}
+
+
+FORMAT: Format[StoreManifest] = Format(
+    "gossamer.store",
+    2,
+    StoreManifest,
+    "a manifest of a feature store",
+    older={"gossamer.store.1": Older(_without_neighbours)},
+)
 
 
 def damaged_files(location: Location, manifest: StoreManifest, *, hashes: bool = True) -> dict[str, str]:

@@ -13,12 +13,15 @@ _LEVEL = 3
 _HELD = 1 << 12
 
 
-def parquet_bytes(table: Any, encodings: Mapping[str, str] | None = None, group: int = GROUP) -> bytes:
+def parquet_bytes(
+    table: Any, encodings: Mapping[str, str] | None = None, group: int = GROUP, *, checksums: bool = False
+) -> bytes:
     """An Arrow table as a Parquet file, compressed by zstd.
 
     Args:
         encodings: of columns that are not kept by a dictionary of their values.
         group: rows of a row group: statistics say which of them a reader needs.
+        checksums: of every page, for a file whose SHA-256 stands nowhere.
     """
     arrow, files = (needed(name, "a feature store", EXTRA) for name in ("pyarrow", "pyarrow.parquet"))
     own = dict(encodings or {})
@@ -32,6 +35,7 @@ def parquet_bytes(table: Any, encodings: Mapping[str, str] | None = None, group:
         use_dictionary=[name for name in table.column_names if name not in own],
         column_encoding=own or None,
         store_schema=False,
+        write_page_checksum=checksums,
     )
     return bytes(sink.getvalue())
 
@@ -60,10 +64,11 @@ class Rows:
         if len(self._rows) == _HELD:
             self._pack()
 
-    def parquet(self) -> bytes:
+    def parquet(self, *, checksums: bool = False) -> bytes:
         """All rows as a Parquet file."""
         self._pack()
-        return parquet_bytes(self._arrow.concat_tables(self._packed).combine_chunks(), group=_HELD)
+        table = self._arrow.concat_tables(self._packed).combine_chunks()
+        return parquet_bytes(table, group=_HELD, checksums=checksums)
 
     def _pack(self) -> None:
         self._packed.append(self._arrow.Table.from_pylist(self._rows, self._schema))

@@ -161,10 +161,11 @@ def _require_unicode(number: int, text: str) -> None:
 def stored_dictionary(dictionary: Dictionary) -> StoredDictionary:
     """What a manifest keeps of a dictionary."""
     link = neuronpedia_link(dictionary, 0)
-    facts = {"weights": weights_sha256(dictionary), "conventions": to_json(dictionary.config)}
+    weights = weights_sha256(dictionary)
     return StoredDictionary(
         dictionary.n_latents,
         dictionary.architecture,
-        digest(facts),
+        digest({"weights": weights, "conventions": to_json(dictionary.config)}),
         None if link is None else link.rpartition("/")[0],
+        weights,
     )

@@ -1,7 +1,7 @@
 """What each latent did on the whole corpus, from the shards: statistics, examples, and the words that it raises."""
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,10 @@ from jaxtyping import Float, Int
 
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.features.examples import ExampleSettings
+from gossamer.features.feature import Feature
 from gossamer.features.feature_card import HISTOGRAM_EDGES
-from gossamer.features.lens import logit_lens, writes_to_stream
+from gossamer.features.lens import has_words, logit_lens
+from gossamer.features.neighbours import decoder_neighbours
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.store.parquet import Rows
@@ -146,6 +148,16 @@ _WORDS = {
 }
 
 
+_NEIGHBOURS = {
+    "site": "string",
+    "latent": "int32",
+    "rank": "int32",
+    "other_site": "string",
+    "other_latent": "int32",
+    "cosine": "float32",
+}
+
+
 def _moments(values: Float[np.ndarray, "n"]) -> dict[str, float | None]:
     """Maximum, moments and quantiles of a latent where it is active; None where it never was.
 
@@ -251,13 +263,24 @@ def _by_latent(batches: Iterable[Any]) -> Iterator[tuple[int, Any, Any, Any]]:
 def words_file(model: LanguageModel, dictionary: Dictionary, site: Site, words: int) -> bytes:
     """The table of a site's logit-lens words: a row a word, the most promoted or suppressed first.
 
-    It is empty where the dictionary writes to no residual stream.
+    It is empty where the head cannot read what the dictionary writes.
     """
     rows = Rows(_WORDS)
-    if writes_to_stream(dictionary.site_out or site):
+    if has_words(model, dictionary):
         for latent, found in enumerate(logit_lens(model, dictionary, range(dictionary.n_latents), words=words)):
             for promotes, several in ((True, found.promotes), (False, found.suppresses)):
                 for rank, (word, change) in enumerate(several):
                     one = {"latent": latent, "promotes": promotes, "rank": rank, "word": word, "change": change}
                     rows.add({"site": str(site), **one})
+    return rows.parquet()
+
+
+def neighbours_file(dictionaries: Mapping[Site, Dictionary], site: Site, count: int) -> bytes:
+    """The table of a site's neighbours: a row a neighbour, the largest cosine first."""
+    rows = Rows(_NEIGHBOURS)
+    features = [Feature(site, latent) for latent in range(dictionaries[site].n_latents)]
+    for feature, several in decoder_neighbours(dictionaries, features, count=count).items():
+        for rank, one in enumerate(several):
+            other = {"other_site": str(one.feature.site), "other_latent": one.feature.latent, "cosine": one.value}
+            rows.add({"site": str(site), "latent": feature.latent, "rank": rank, **other})
     return rows.parquet()

@@ -33,7 +33,7 @@ from gossamer.toys.transformer import TOY, ToyConfig, ToyShape, ToyTransformer
 
 LOGIT = 10.0
 _PAD, _UNKNOWN = "<pad>", "<unk>"
-_SPECIAL = (BOS, _PAD, _UNKNOWN)
+SPECIAL = (BOS, _PAD, _UNKNOWN)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +146,7 @@ def compile_program(
             f"a vocabulary and max_length of at least 1 expected, found {len(vocabulary)} and {max_length}"
         )
     layout = Layout.plan(program, vocabulary, max_length)
-    tokenizer = _tokenizer(_words(vocabulary, layout.values[program]))
+    tokenizer = word_tokenizer(_words(vocabulary, layout.values[program]))
     heads, hidden = _sublayers(layout, sharpness)
     shape = ToyShape(
         vocab_size=len(tokenizer),
@@ -183,13 +183,13 @@ def _words(vocabulary: Sequence[Value], outputs: Sequence[Value]) -> list[str]:
     words: dict[str, Any] = {}
     for value in (*vocabulary, *outputs):
         word = str(value)
-        if word in _SPECIAL or word.split() != [word] or words.setdefault(word, value) != value:
+        if word in SPECIAL or word.split() != [word] or words.setdefault(word, value) != value:
             raise UsageError(f"{value!r} as a token: a text without spaces expected that no other value has")
-    return [*_SPECIAL, *words]
+    return [*SPECIAL, *words]
 
 
-def _tokenizer(words: list[str]) -> PreTrainedTokenizerFast:
-    """One token a word, BOS first."""
+def word_tokenizer(words: list[str]) -> PreTrainedTokenizerFast:
+    """One token a word, BOS first; the words begin with :data:`SPECIAL`."""
     tokenizer = Tokenizer(WordLevel({word: place for place, word in enumerate(words)}, unk_token=_UNKNOWN))
     tokenizer.pre_tokenizer = WhitespaceSplit()
     tokenizer.post_processor = TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, 0)])

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from gossamer.activations.corpus import MEASURED_TOKENS, Corpus
 from gossamer.display import plural
-from gossamer.model.cost import Cost, head_operations, operations_per_second, pass_operations
+from gossamer.model.cost import HEAD, Cost, head_operations, operations_per_second, pass_operations
 from gossamer.model.language_model import LanguageModel
 from gossamer.training.calibration import calibration_tokens
 from gossamer.training.config import DictionarySpec, FinetuneConfig, FitConfig
@@ -42,20 +42,19 @@ def training_cost(
     layers = [0 if site.layer is None else site.layer for site in sites]
     sets = len(plans) / len({plan.site for plan in plans})
     whole, after = pass_operations(model), pass_operations(model, min(layers))
-    to_last, head = pass_operations(model, 0, max(layers) + 1), head_operations(model)
-    # Rows are padded: positions that are computed for each token that is asked for.
-    padded = 1 / max(corpus.training.mask[:256].double().mean().item(), 0.01)
+    to_last, head = pass_operations(model, 0, max(layers) + 1), HEAD * head_operations(model)
     captured = fit.tokens / fit.reuse + calibration_tokens(fit.tokens)
-    operations = captured * padded * to_last
+    operations = captured * to_last
     operations += sum(fit.tokens * _STEP_PRODUCTS * 2 * model.width(one.site) * one.trainer.n_latents for one in plans)
     if any(plan.trainer.sensitivity > 0 for plan in plans):
-        context = corpus.training.ids.shape[1]
-        rows = sensitivity_rows(fit, max(map(model.width, sites)), context)
-        # Backward costs as much as forward where weights get no gradient, and twice as much for the norm's share.
-        operations += rows * context * (whole + 2 * after)
+        rows = sensitivity_rows(fit, max(map(model.width, sites)), corpus.training.ids.shape[1])
+        # Rows are cut to their tokens. Backward costs twice what forward does, for the norm's share.
+        operations += rows * corpus.training.lengths[:256].double().mean().item() * (whole + 2 * after)
     operations += sets * finetune.tokens * (whole + 2 * after + 3 * finetune.positions * head)
     if finetune.tokens:
-        operations += sets * min(MEASURED_TOKENS, int(corpus.held_out.mask.sum())) * (3 * whole + 2 * after + 3 * head)
+        measured = min(MEASURED_TOKENS, int(corpus.held_out.mask.sum()))
+        # Each alone, then the model's own pass and one through all of them; what means leave of rows is little.
+        operations += sets * measured * (to_last + whole + after + 2 * head)
     buffer = min(fit.buffer, captured) * sum(map(model.width, sites)) * _FLOAT
     parameters = sum(2 * model.width(plan.site) * plan.trainer.n_latents for plan in plans)
     logits = 3 * finetune.rows * corpus.training.ids.shape[1] * finetune.positions * model.d_vocab

@@ -16,6 +16,7 @@ from gossamer.circuits.results import NodeCard
 from gossamer.circuits.splice import Splice
 from gossamer.features import Feature, FeatureCard, feature_cards
 from gossamer.features.examples import ExampleSettings
+from gossamer.features.feature_card import CardSource
 from gossamer.features.lens import writes_to_stream
 from gossamer.model.site import Site
 from gossamer.replacement.replacement_model import frozen_weights
@@ -38,14 +39,15 @@ def node_cards(
     circuit: Nodes,
     effects: Float[Tensor, "node"],
     generic: Mapping[Feature, tuple[str, ...]] | None = None,
+    source: CardSource | None = None,
 ) -> tuple[NodeCard, ...]:
-    """One card a node, by falling effect.
+    """One card a node, by falling effect, with the card of its feature from `source`, else of the evaluator's prompts.
 
     Activations are the latents of the model's own stream on the evaluator's clean prompts: mean over the tokens of the
     node's role, against the ablation value there. `direct` is what the latent adds to the metric at the answer
     position by itself, to first order: (latent - ablation value) times its decoder row times the gradient of the metric
     by the prompt's final stream (:func:`final_gradient`); zero at roles that do not hold the answer position, NaN for a
-    distance from the model and at sites that do not write to the stream (z), where there are no words either.
+    distance from the model and at sites that do not write to the stream (z).
     Memory: prompts x positions x distinct latents of the circuit, twice.
     """
     if not len(circuit):
@@ -53,9 +55,12 @@ def node_cards(
     splice = evaluator.splice.with_nodes(circuit)
     gradient, fired = final_gradient(splice), _fired(splice)
     features = sorted({node.feature for node in circuit.keys()})  # noqa: SIM118 - no mapping
-    settings = ExampleSettings(k=N_EXAMPLES, window=None)
-    tokens = splice.examples.clean.tokens.to("cpu")
-    known = feature_cards(splice.model, splice.dictionaries, features, tokens, settings=settings, words=N_WORDS)
+    if source is not None:
+        known = source.cards(features)
+    else:
+        settings = ExampleSettings(k=N_EXAMPLES, window=None)
+        tokens = splice.examples.clean.tokens.to("cpu")
+        known = feature_cards(splice.model, splice.dictionaries, features, tokens, settings=settings, words=N_WORDS)
     cards: list[NodeCard] = []
     for index, site in enumerate(circuit.sites):
         here = circuit.at(index)

@@ -19,7 +19,7 @@ from gossamer.dictionary.training_tokens import TrainingTokens, counted_for
 from gossamer.display import plural
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
-from gossamer.model.cost import Cost, head_operations, operations_per_second, pass_operations
+from gossamer.model.cost import HEAD, Cost, head_operations, operations_per_second, pass_operations
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.predictions import compare_predictions, predicting
 from gossamer.model.site import BySite, Site, SiteMapping, by_site
@@ -117,12 +117,12 @@ def _cost(
 ) -> str:
     """Time and memory in words: a pass for all, and for each method, and zero, the later layers and the head."""
     model = stream.model
-    head = head_operations(model)
+    head = HEAD * head_operations(model)
     after = {site: pass_operations(model, (site.layer or 0) + (site.kind == "resid_post")) for site in networks}
     work = stream.passes * pass_operations(model) + head
     work += sum(after[method.site] + head for method in methods.values())
     work += _share_of_zero(stream) * sum(each + head for each in after.values())
-    logits = 3 * 2**24 * 4
+    logits = 7 * 2**24 * 4
     return Cost(tokens * work / operations_per_second(model), logits).told(model)
 
 

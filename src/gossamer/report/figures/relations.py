@@ -128,12 +128,14 @@ def relation_sweep(sweeps: Mapping[str, Sequence[ThresholdSweep]]) -> Figure:
                     axes.plot(
                         one.thresholds, np.asarray(counts) / max(judged, 1), color=colour, linewidth=1.1, label=pair
                     )
-                if one.null_forward is not None:
-                    chance = "shuffled documents" if place == len(sweeps) - 1 else None
-                    shares = np.asarray(one.null_forward) / max(one.judged[0], 1)
-                    grid[row][0].plot(
-                        one.thresholds, shares, color=style.MUTED, linewidth=0.8, linestyle=(0, (1, 1.5)), label=chance
-                    )
+                chance = "shuffled documents" if place == len(sweeps) - 1 else None
+                null = (one.null_forward, one.null_backward)
+                for axes, reached, judged in zip(grid[row], null, one.judged, strict=True):
+                    if reached is not None:
+                        shares, dotted = np.asarray(reached) / max(judged, 1), (0, (1, 1.5))
+                        axes.plot(
+                            one.thresholds, shares, color=style.MUTED, linewidth=0.8, linestyle=dotted, label=chance
+                        )
             grid[row][0].set_ylabel("share of judged latents")
             for axes, side in zip(grid[row], ("upstream", "downstream"), strict=True):
                 axes.set_title(f"{measure.replace('_', ' ')}, {side}")

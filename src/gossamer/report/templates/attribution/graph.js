@@ -78,8 +78,6 @@ const drawGraph = () => {
       })));
 };
 
-const cut = (text, length) => (text.length > length ? text.slice(0, length - 1) + "…" : text);
-
 const exportGraph = () => download("graph.json", {
   ...head("gossamer.attribution_graph.1"),
   nodes: [...state.pins].map(([id, [item, index]]) => ({ id, ...described(item, index) })),

@@ -67,12 +67,6 @@ const drawPath = () => {
       prompt.name(at.one.item), " ", make("bdi", {}, prompt.place(at.one.item)), make("small", {}, " " + signed(at.cumulative))))));
 };
 
-const download = (name, value) => {
-  const address = URL.createObjectURL(new Blob([JSON.stringify(value, null, 1)], { type: "application/json" }));
-  make("a", { href: address, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(address), 1000);
-};
-
 const described = (item, index) => {
   const { prompt } = state;
   const found = { name: prompt.name(item), kind: prompt.kindOf(item), site: prompt.siteOf(item) || null, latent: prompt.latent[item] < 0 ? null : prompt.latent[item], position: prompt.position[item] < 0 ? null : prompt.position[item] };

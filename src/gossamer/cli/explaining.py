@@ -1,0 +1,252 @@
+"""`gossamer explain` and `gossamer game`: words for features, and whether they are any good."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gossamer.cli import early, inputs, options
+from gossamer.cli.printing import err, out, print_json
+from gossamer.display import plural
+from gossamer.errors import UsageError
+
+_KEY = "OPENAI_API_KEY"
+_WITHOUT_MODEL = ("rule", *early.RULE_SCORERS)
+
+StoreUrl = Annotated[str, typer.Argument(help="A store that `gossamer store build` wrote.")]
+Wanted = Annotated[list[str] | None, typer.Option("--feature", help="SITE/LATENT; repeat. Default: some at random.")]
+SiteName = Annotated[str | None, typer.Option("--site", help="Draw features of this site alone.")]
+Endpoint = Annotated[
+    str | None, typer.Option(help=f"A server with OpenAI's API, as http://127.0.0.1:8080/v1; its key from ${_KEY}.")
+]
+ModelName = Annotated[str, typer.Option("--model", help="Its name at the server; of --local a folder or id.")]
+
+
+def explain(
+    store: StoreUrl,
+    feature: Wanted = None,
+    site: SiteName = None,
+    features: Annotated[
+        int,
+        typer.Option("--features", help="How many to draw at random.", callback=early.from_least("--features", 1)),
+    ] = 50,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"{', '.join(early.EXPLAINERS[:-1])} or {early.EXPLAINERS[-1]}; repeat. Default: rule.",
+            callback=early.one_of("--by", early.EXPLAINERS),
+        ),
+    ] = None,
+    score: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"{', '.join(early.RULE_SCORERS)}; with a language model {', '.join(early.CHAT_SCORERS)}; repeat. "
+            "Default: the first six; with a language model detection and fuzzing.",
+            callback=early.one_of("--score", (*early.RULE_SCORERS, *early.CHAT_SCORERS)),
+        ),
+    ] = None,
+    dictionaries: options.Dictionaries = None,
+    texts: Annotated[
+        Path | None, typer.Option(help="Sentences of people: CSV with the columns feature and text.")
+    ] = None,
+    endpoint: Endpoint = None,
+    model: ModelName = "",
+    local: Annotated[bool, typer.Option("--local", help="Ask a transformers model in this process.")] = False,
+    simulate: Annotated[
+        str,
+        typer.Option(
+            help="list, one or all: how a language model simulates.",
+            callback=early.one_of("--simulate", ("list", "one", "all")),
+        ),
+    ] = "list",
+    structured: Annotated[bool, typer.Option("--structured", help="Ask for answers by a JSON schema.")] = False,
+    concurrency: Annotated[
+        int, typer.Option(help="Questions at once.", callback=early.from_least("--concurrency", 1))
+    ] = 8,
+    price: Annotated[str, typer.Option(help="INPUT,OUTPUT dollars of a million tokens.")] = "0,0",
+    max_cost: Annotated[float | None, typer.Option("--max-cost", help="Dollars that may be spent.")] = None,
+    random_weights: Annotated[
+        str | None, typer.Option(help="The store of a model with random weights, for a control.")
+    ] = None,
+    tokens: Annotated[int, typer.Option(help="Tokens of the store that are read, from the first.")] = 2_000_000,
+    length: Annotated[int, typer.Option(help="Tokens of a window.")] = 32,
+    keep: Annotated[bool, typer.Option("--keep", help="Put the explanations into the store.")] = False,
+    neuronpedia: Annotated[str | None, typer.Option(help="MODEL/SOURCE: write Neuronpedia's upload form too.")] = None,
+    seed: options.Seed = 0,
+    output: options.Out = Path("gossamer-out/explain"),
+    as_json: options.AsJson = False,
+) -> None:
+    """Say in words what features stand for, and score the words on text that they were not made from.
+
+    Without a language model rules are found and followed by a program. Writes explanations.json and scores.json, which
+    a stopped command goes on with, explanations.md, explanations.png, explanations.csv, and delphi's files.
+    """
+    early.require_dictionaries(dictionaries)
+    if texts is not None:
+        early.require_files([texts], "explanations")
+    if (endpoint is not None or local) != bool(model) or (endpoint is not None and local):
+        raise UsageError("explain: --endpoint or --local with --model, or none of them, expected; give the missing one")
+    if not model and (wanted := [one for one in (*(by or ()), *(score or ())) if one not in _WITHOUT_MODEL]):
+        raise UsageError(f"{wanted[0]}: a language model (--endpoint or --local, with --model) expected, found none")
+    prices = inputs.decimals("--price", price)
+    if len(prices) != 2 or min(prices) < 0:
+        raise UsageError(f"--price: INPUT,OUTPUT expected, as 0.15,0.6, found {price!r}")
+    parts = (neuronpedia or "/").split("/")
+    if len(parts) != 2 or (neuronpedia is not None and not all(parts)):
+        raise UsageError(f"--neuronpedia: MODEL/SOURCE expected, found {neuronpedia!r}")
+
+    from gossamer.dictionary import DictionarySet
+    from gossamer.explain import ExplainSettings, ExplanationStudy, Prices, WindowSettings, choose_features
+    from gossamer.explain.cost import estimate, require_affordable
+    from gossamer.explain.export import read_texts, write_neuronpedia
+    from gossamer.features import Feature
+    from gossamer.progress import progress_bars
+    from gossamer.store import FeatureStore
+
+    cost = Prices(prices[0], prices[1])
+    chat, judge = _language_model(endpoint, model, local, simulate, structured, concurrency, cost, max_cost, output)
+    scorers = tuple(score or (("detection", "fuzzing") if judge else early.RULE_SCORERS))
+    windows = WindowSettings(length=length, tokens=tokens, seed=seed)
+    settings = ExplainSettings(tuple(by or ("rule",)), scorers, windows, seed=seed)
+    told = {} if texts is None else read_texts(texts)
+    given = None if dictionaries is None else DictionarySet.load(dictionaries)
+    with FeatureStore(store) as opened, progress_bars(err):
+        chosen = [Feature.parse(one) for one in feature or ()] or list(told)
+        chosen = chosen or choose_features(opened, features, site=site, seed=seed)
+        study = ExplanationStudy(opened, chosen, settings, dictionaries=given, chat=chat, judge=judge, told=told)
+        if chat is not None and not local:
+            expected = estimate(study, cost)
+            err.print(str(expected), soft_wrap=True)
+            require_affordable(expected, max_cost)
+        found = study.run(output)
+        control = None
+        if random_weights is not None:
+            with FeatureStore(random_weights) as other:
+                same = choose_features(other, len(chosen), site=site, seed=seed)
+                control = ExplanationStudy(other, same, settings, chat=chat, judge=judge).run(output / "random-weights")
+        _write(found, opened, output, control, keep=keep)
+        if neuronpedia is not None:
+            write_neuronpedia(found, opened, output / "neuronpedia", parts[0], parts[1])
+    _say(found, output, control, getattr(chat, "answered_by", set()), model, as_json=as_json)
+
+
+def _language_model(
+    endpoint: str | None,
+    model: str,
+    local: bool,
+    simulate: str,
+    structured: bool,
+    concurrency: int,
+    prices: Any,
+    max_cost: float | None,
+    output: Path,
+) -> tuple[Any, Any]:
+    """The language model that explains and judges, and the judge that asks it; None twice where there is none."""
+    if not model:
+        return None, None
+    from gossamer.explain import ChatJudge, EndpointSettings, LocalChat
+    from gossamer.explain import Endpoint as Server
+
+    chat: Any
+    if local:
+        chat = LocalChat(inputs.language_model(model, None, None, None))
+    else:
+        settings = EndpointSettings(
+            str(endpoint),
+            model,
+            key_variable=_KEY,
+            concurrency=concurrency,
+            structured=structured,
+            prices=prices,
+            max_cost=max_cost,
+            cache=output / "answers",
+        )
+        chat = Server(settings)
+        chat.require_model()
+    return chat, ChatJudge(chat, simulating=simulate, prompts=chat)
+
+
+def _write(found: Any, store: Any, output: Path, control: Any, *, keep: bool) -> None:
+    from gossamer.explain.export import keep_in_store, write_csv, write_delphi
+    from gossamer.report.explanations import write_explanations
+
+    write_explanations(found, output, control)
+    write_csv(found, output / "explanations.csv")
+    write_delphi(found, output / "delphi")
+    if keep:
+        methods = dict.fromkeys(row.explanation.method for row in found.explanations if row.explanation.text)
+        # The last manner that was asked for is the one that stays where several say something of a feature.
+        for method in methods:
+            keep_in_store(found, store, method)
+
+
+def _say(found: Any, output: Path, control: Any, answered_by: set[str], model: str, *, as_json: bool) -> None:
+    from gossamer.explain.summary import no_better_than_words, summary
+    from gossamer.results.values import to_json
+
+    lines = summary(found, control)
+    if as_json:
+        told = [to_json(row) for row in found.explanations]
+        print_json({"explanations": told, "summary": [to_json(line) for line in lines], "out": str(output)})
+        return
+    if others := {one for one in answered_by if one and one != model}:
+        err.print(f"warning: asked for {model}, answered by {', '.join(sorted(others))}", soft_wrap=True)
+    failed = sum(not row.explanation.text for row in found.explanations)
+    out.print(f"{plural(len(found.explanations) - failed, 'explanation')}, {failed} without one")
+    for line in lines:
+        mean = "judge at chance" if line.at_chance else "unscored" if line.mean is None else str(line.mean)
+        control_name = f" ({line.control})" if line.control else ""
+        rest = f"{line.scored} scored, {line.unscored} not, {line.failures:.1%} of the items failed"
+        out.print(f"{line.method} by {line.judge}, {line.scorer}{control_name}: {mean}; {rest}", soft_wrap=True)
+    for method, (no_better, count) in no_better_than_words(found).items():
+        out.print(f"{method}: no better than a word list at {no_better} of {count} features")
+    out.print(f"wrote {output}", soft_wrap=True)
+
+
+def game(
+    store: StoreUrl,
+    feature: Wanted = None,
+    site: SiteName = None,
+    rounds: Annotated[int, typer.Option(help="Features of the round.", callback=early.from_least("--rounds", 1))] = 10,
+    dictionaries: options.Dictionaries = None,
+    page: Annotated[Path | None, typer.Option(help="Write one HTML file to be played in a browser instead.")] = None,
+    name: Annotated[str, typer.Option(help="Of the player, on the leader board.")] = "you",
+    endpoint: Endpoint = None,
+    model: ModelName = "",
+    board: Annotated[Path, typer.Option(help="The leader board's file.")] = Path("gossamer-out/game.json"),
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,
+) -> None:
+    """Are you smarter than an LLM? See where a feature is active, say what it stands for, and sort ten texts.
+
+    The same texts in the same order for you, a rule, and a language model if there is one. Keys 1 to 4, y and n.
+    """
+    early.require_dictionaries(dictionaries)
+    if (endpoint is None) != (not model):
+        raise UsageError("game: --endpoint and --model, or none of them, expected; give the other one too")
+
+    from gossamer.cli.playing import play
+    from gossamer.dictionary import DictionarySet
+    from gossamer.explain import Prices, choose_features
+    from gossamer.explain.game import add_to_board, machine_players, new_round
+    from gossamer.features import Feature
+    from gossamer.progress import progress_bars
+    from gossamer.report.game_page import write_game
+    from gossamer.store import FeatureStore
+
+    given = None if dictionaries is None else DictionarySet.load(dictionaries)
+    _, judge = _language_model(endpoint, model, False, "list", False, 8, Prices(), None, board.parent)
+    with FeatureStore(store) as opened, progress_bars(err):
+        wanted = [Feature.parse(one) for one in feature or ()]
+        chosen = wanted or choose_features(opened, 3 * rounds, site=site, seed=seed)
+        made = new_round(opened, chosen, rounds, dictionaries=given, seed=seed)
+        made = machine_players(made, judge)
+    if page is not None:
+        write_game(made, page)
+        out.print(f"wrote {page}", soft_wrap=True)
+        return
+    played = play(made, name, sys.stdin.readline)
+    add_to_board(board, made, played)
+    if as_json:
+        print_json({"round": made.name, "players": {one.player: one.to_json() for one in (*made.machines, played)}})

@@ -1,0 +1,219 @@
+"""Numbers that scores are made of, each by its published formula."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from gossamer.display import short_repr
+from gossamer.errors import UsageError
+
+# Of a 95 % interval.
+Z = 1.959963984540054
+LEVELS = 10
+
+
+@dataclass(frozen=True)
+class ScoreInterval:
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    __repr__ = short_repr
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def wilson(right: int, count: int) -> ScoreInterval:
+    """A share with Wilson's interval (Wilson 1927), which is no point at 0 and 1."""
+    if not 0 <= right <= count or not count:
+        raise UsageError(f"share: 0 <= right <= count and count >= 1 expected, found {right} of {count}")
+    share, z = right / count, Z**2 / count
+    middle, half = share + z / 2, Z * math.sqrt(share * (1 - share) / count + z / (4 * count))
+    return ScoreInterval(share, max(0.0, (middle - half) / (1 + z)), min(1.0, (middle + half) / (1 + z)))
+
+
+def balanced_accuracy(tp: int, fn: int, tn: int, fp: int) -> ScoreInterval:
+    """Mean of the two classes' accuracies; its interval joins their Wilson intervals (Zou & Donner 2008, MOVER)."""
+    one, other = wilson(tp, tp + fn), wilson(tn, tn + fp)
+    value = (one.value + other.value) / 2
+    low = value - math.hypot(one.value - one.low, other.value - other.low) / 2
+    high = value + math.hypot(one.high - one.value, other.high - other.value) / 2
+    return ScoreInterval(value, max(0.0, low), min(1.0, high))
+
+
+def f1(tp: int, fn: int, fp: int) -> float:
+    """Harmonic mean of precision and recall; 0 where nothing is right."""
+    return 2 * tp / (2 * tp + fn + fp) if tp else 0.0
+
+
+def auroc(positives: Sequence[float], negatives: Sequence[float]) -> ScoreInterval:
+    """How often a positive's score is above a negative's, ties counting half; Newcombe's interval (2006, method 5).
+
+    Raises:
+        UsageError: one of the two is empty.
+    """
+    if not len(positives) or not len(negatives):
+        raise UsageError(f"AUROC: both kinds expected, found {len(positives)} positives, {len(negatives)} negatives")
+    high, low = np.asarray(positives, dtype=np.float64), np.sort(np.asarray(negatives, dtype=np.float64))
+    below = np.searchsorted(low, high, side="left") + np.searchsorted(low, high, side="right")
+    value = float(below.sum()) / 2 / len(high) / len(low)
+    return ScoreInterval(value, _newcombe(value, len(high), len(low), -1), _newcombe(value, len(high), len(low), +1))
+
+
+def _newcombe(value: float, m: int, n: int, side: int) -> float:
+    """Where the value lies 1.96 standard errors off, the error being that of the end itself; found by bisection."""
+    near, far = value, 0.0 if side < 0 else 1.0
+    for _ in range(60):
+        middle = (near + far) / 2
+        others = (m + n) / 2 - 1
+        spread = 1 + others * ((1 - middle) / (2 - middle) + middle / (1 + middle))
+        error = math.sqrt(middle * (1 - middle) * spread / (m * n))
+        near, far = (middle, far) if abs(middle - value) < Z * error else (near, middle)
+    return (near + far) / 2
+
+
+def gini(positives: Sequence[float], negatives: Sequence[float]) -> float:
+    """2 AUROC - 1, with its sign: FADE's own is the size of it, which cannot tell a description from its opposite."""
+    return 2 * auroc(positives, negatives).value - 1
+
+
+def average_precision(scores: Sequence[float], truths: Sequence[bool]) -> float:
+    """Sum of precision times the gain in recall, over thresholds; equal scores are one threshold.
+
+    Raises:
+        UsageError: nothing is true.
+    """
+    order = np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")
+    ranked, hits = np.asarray(scores, dtype=np.float64)[order], np.asarray(truths, dtype=bool)[order]
+    if not hits.any():
+        raise UsageError("average precision: something true expected, found nothing")
+    ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
+    right = hits.cumsum()[ends]
+    gains = np.diff(right, prepend=0) / hits.sum()
+    return float((gains * right / (ends + 1)).sum())
+
+
+def floor_level(value: float, maximum: float) -> int:
+    """An activation as a whole number from 0 to 10, rounded down (Bills et al. 2023)."""
+    return min(LEVELS, math.floor(LEVELS * max(value, 0.0) / maximum)) if maximum > 0 else 0
+
+
+def ceil_level(value: float, maximum: float) -> int:
+    """The same rounded up (delphi): what is active at all is at least 1."""
+    return min(LEVELS, math.ceil(LEVELS * max(value, 0.0) / maximum)) if maximum > 0 else 0
+
+
+def expected_level(logprobs: Mapping[str, float]) -> float | None:
+    """Mean of the numbers 0 to 10 under the log-probabilities of next tokens; None where none of them is a number.
+
+    Other tokens are left out and the rest is renormalised (Bills et al. 2023).
+    """
+    numbers = {str(level): level for level in range(LEVELS + 1)}
+    chances: dict[int, float] = {}
+    for token, logprob in logprobs.items():
+        if (level := numbers.get(token.strip())) is not None:
+            chances[level] = chances.get(level, 0.0) + math.exp(logprob)
+    total = sum(chances.values())
+    return sum(level * chance for level, chance in chances.items()) / total if total > 0 else None
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """How well activations were predicted, over the tokens of all texts together.
+
+    Attributes:
+        correlation: Pearson's; None where either is constant.
+        slope, intercept: of the regression of activations on predictions.
+        explained: 1 - mean((T - S)^2) / mean(T^2) after that regression (Bills et al.: no mean is removed).
+        absolute: 1 - mean|T - S| / mean|T| after it.
+        r_squared: the conventional one, the square of the correlation.
+    """
+
+    correlation: float | None
+    slope: float
+    intercept: float
+    explained: float
+    absolute: float
+    r_squared: float
+
+    __repr__ = short_repr
+
+
+def simulation(
+    true: Sequence[Sequence[float]],
+    predicted: Sequence[Sequence[float]],
+    calibration: tuple[Sequence[Sequence[float]], Sequence[Sequence[float]]] | None = None,
+) -> Simulation:
+    """ExplanationScore predictions of activations: texts are joined before anything is measured.
+
+    Args:
+        true, predicted: a number a token, text by text.
+        calibration: other texts' activations and predictions, that the regression is fitted on; default: these.
+
+    Raises:
+        UsageError: not as many predictions as activations, or no activity.
+    """
+    t, s = _joined(true, predicted)
+    fit_t, fit_s = (t, s) if calibration is None else _joined(*calibration)
+    if not t.any():
+        raise UsageError("simulation: a feature that is active expected, found none active")
+    slope, intercept = _regression(fit_t, fit_s)
+    calibrated = slope * s + intercept
+    constant = t.std() == 0 or s.std() == 0
+    correlation = None if constant else float(np.corrcoef(t, s)[0, 1])
+    return Simulation(
+        correlation,
+        slope,
+        intercept,
+        1 - float(np.mean((t - calibrated) ** 2) / np.mean(t**2)),
+        1 - float(np.abs(t - calibrated).mean() / np.abs(t).mean()),
+        0.0 if correlation is None else correlation**2,
+    )
+
+
+def _joined(true: Sequence[Sequence[float]], predicted: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
+    lengths = [len(one) for one in true], [len(one) for one in predicted]
+    if lengths[0] != lengths[1] or not sum(lengths[0]):
+        raise UsageError(f"simulation: as many predictions as activations expected, found {lengths[1]} of {lengths[0]}")
+    t, s = (np.concatenate([np.asarray(one, dtype=np.float64) for one in several]) for several in (true, predicted))
+    return t, s
+
+
+def _regression(t: Float[np.ndarray, "n"], s: Float[np.ndarray, "n"]) -> tuple[float, float]:
+    variance = float(s.var())
+    slope = float(((s - s.mean()) * (t - t.mean())).mean()) / variance if variance else 0.0
+    return slope, float(t.mean() - slope * s.mean())
+
+
+def faithfulness(unsteered: float, steered: Sequence[float]) -> float:
+    """FADE's: by how much steering raises the share of texts with the concept, of what it could: 0 to 1.
+
+    Args:
+        unsteered: share of continuations with the concept.
+        steered: the same at each strength.
+
+    Raises:
+        UsageError: all texts have it already, so that nothing could be raised.
+    """
+    if not steered or not 0 <= unsteered < 1:
+        raise UsageError(
+            f"faithfulness: some strengths and a share below 1 without steering expected, found {len(steered)} "
+            f"strengths and {unsteered}; take texts without the concept"
+        )
+    return max(max(steered) - unsteered, 0.0) / (1 - unsteered)
+
+
+def mean_over_features(values: Sequence[float], seed: int = 0, draws: int = 1000) -> ScoreInterval | None:
+    """The mean with a bootstrap interval over features; None of no values."""
+    if not values:
+        return None
+    found = np.asarray(values, dtype=np.float64)
+    chosen = np.random.default_rng(seed).integers(0, len(found), (draws, len(found)))
+    low, high = np.quantile(found[chosen].mean(axis=1), [0.025, 0.975])
+    return ScoreInterval(float(found.mean()), float(low), float(high))

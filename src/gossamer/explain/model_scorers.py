@@ -1,0 +1,200 @@
+"""Scores that need no answers: embeddings, the surprise of a language model, and what steering makes it write."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gossamer.dictionary.dictionary import Dictionary
+from gossamer.errors import UsageError
+from gossamer.explain.answers import ExplanationScore, ItemCounts
+from gossamer.explain.endpoint import Endpoint
+from gossamer.explain.metrics import auroc
+from gossamer.explain.prompts import plain
+from gossamer.explain.scorers import Trial
+from gossamer.explain.windows import Window
+from gossamer.model.language_model import LanguageModel
+from gossamer.model.site import Site
+from gossamer.tokens import Tokens
+
+_QUERY = "Find texts in which this occurs: "
+_NEW_TOKENS = 20
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Anything that turns texts into vectors."""
+
+    def __call__(self, texts: Sequence[str]) -> Float[np.ndarray, "texts d"]:
+        """A vector a text."""
+
+
+def embedding(test: Trial, embed: Embedder) -> ExplanationScore:
+    """AUROC of the cosine between explanation and window, active windows against silent ones."""
+    windows = [*test.windows.positives, *test.windows.negatives]
+    vectors = np.asarray(embed([_QUERY + test.explanation, *(one.text for one in windows)]), dtype=np.float64)
+    if vectors.shape[0] != len(windows) + 1 or not np.isfinite(vectors).all():
+        raise UsageError(f"embedding: {len(windows) + 1} finite vectors expected, found an array of {vectors.shape}")
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
+    return _ranked("embedding", windows, (unit[1:] @ unit[0]).tolist())
+
+
+def surprisal(test: Trial, model: LanguageModel, *, batch_size: int = 16) -> ExplanationScore:
+    """AUROC of how much an explanation lowers a language model's loss on a window, against a neutral description."""
+    windows = [*test.windows.positives, *test.windows.negatives]
+    told = plain("surprisal", explanation=test.explanation)
+    neutral = plain("neutral")
+    losses = [_losses(model, context, [one.text for one in windows], batch_size) for context in (told, neutral)]
+    return _ranked("surprisal", windows, [other - one for one, other in zip(*losses, strict=True)])
+
+
+def _ranked(name: str, windows: Sequence[Window], scores: Sequence[float]) -> ExplanationScore:
+    kinds = [[score for one, score in zip(windows, scores, strict=True) if one.active == active] for active in (1, 0)]
+    found = auroc(kinds[0], kinds[1])
+    return ExplanationScore(name, found.value, found.low, found.high, auroc=found, items=ItemCounts(right=len(windows)))
+
+
+@torch.no_grad()
+def _losses(model: LanguageModel, context: str, texts: Sequence[str], batch_size: int) -> list[float]:
+    """Mean loss of the tokens of each text behind a context."""
+    found: list[float] = []
+    start = int(model.tokenize([context]).lengths[0])
+    for first in range(0, len(texts), batch_size):
+        tokens = model.tokenize([context + text for text in texts[first : first + batch_size]])
+        if tokens.ids.shape[1] > model.n_context:
+            raise UsageError(
+                f"surprisal: prompts of at most {model.n_context} tokens expected, found {tokens.ids.shape[1]}; use "
+                "shorter windows"
+            )
+        logprobs = model.logits(tokens)[:, :-1].float().log_softmax(dim=-1).cpu()
+        own = logprobs.gather(2, tokens.ids[:, 1:, None])[:, :, 0]
+        counted = tokens.mask[:, 1:].clone()
+        counted[:, : max(start - 1, 0)] = False
+        # A text whose tokens melt into the context's last one has none of its own.
+        found += (-(own * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)).tolist()
+    return found
+
+
+def embedder(endpoint: Endpoint) -> Embedder:
+    """The embeddings of a server with OpenAI's API (/v1/embeddings)."""
+
+    def embed(texts: Sequence[str]) -> Float[np.ndarray, "texts d"]:
+        return np.array(endpoint.embeddings(texts))
+
+    return embed
+
+
+@torch.no_grad()
+def intervention(
+    test: Trial,
+    model: LanguageModel,
+    dictionary: Dictionary,
+    judge: LanguageModel,
+    *,
+    prompts: Sequence[str],
+    kl: float = 0.5,
+) -> ExplanationScore:
+    """How much likelier an explanation becomes, in nats, after texts that the model wrote while it was steered.
+
+    The mean of log p(explanation | steered continuations) - log p(explanation | unsteered ones) under the judge, less
+    the same of a random direction of equal KL. Both directions are scaled until the mean KL of the next token after the
+    prompts is `kl`. Positive: the explanation describes what the feature does to the output. The interval is over
+    prompts, so give ten or more. Source: Paulo et al. 2024 (intervention scoring).
+
+    Args:
+        test: the explanation.
+        model, dictionary: whose feature it is.
+        judge: which reads the texts; may be the model.
+        prompts: beginnings of texts.
+        kl: in nats a token.
+
+    Raises:
+        UsageError: a dictionary that does not write to the residual stream, or fewer than two prompts.
+    """
+    site = dictionary.site_out or dictionary.site
+    if site is None or not site.facts.in_stream or len(prompts) < 2:
+        raise UsageError(f"intervention: a residual dictionary and two prompts expected, found {site}, {len(prompts)}")
+    row = dictionary.W_dec[test.windows.feature.latent].float()
+    generator = torch.Generator().manual_seed(test.seed)
+    random = torch.randn(row.shape, generator=generator).to(row)
+    tokens = model.tokenize(list(prompts))
+    gains = []
+    unsteered = _continued(model, site, torch.zeros_like(row), tokens)
+    before = _likelihood(judge, test.explanation, unsteered)
+    for direction in (row, random):
+        pushed = direction / direction.norm() * _strength(model, site, direction, tokens, kl)
+        after = _likelihood(judge, test.explanation, _continued(model, site, pushed, tokens))
+        gains.append(np.array(after) - np.array(before))
+    difference = gains[0] - gains[1]
+    error = 1.96 * float(difference.std(ddof=1)) / math.sqrt(len(difference))
+    mean = float(difference.mean())
+    beside = {"feature": float(gains[0].mean()), "random direction": float(gains[1].mean())}
+    return ExplanationScore(
+        "intervention", mean, mean - error, mean + error, items=ItemCounts(right=len(prompts)), beside=beside
+    )
+
+
+@torch.no_grad()
+def token_changes(
+    model: LanguageModel, dictionary: Dictionary, latent: int, tokens: Tokens, *, factor: float, count: int = 20
+) -> tuple[str, ...]:
+    """The tokens whose probability rises most, on average over all positions, when a latent is made stronger.
+
+    For `Evidence.changed` of an output-centric explanation. Source: Gur-Arieh et al. 2025 (TokenChange).
+
+    Args:
+        model, dictionary, latent: whose feature it is.
+        tokens: texts to read.
+        factor: of the decoder row, that is added to the stream at every token.
+        count: how many.
+
+    Raises:
+        UsageError: a dictionary that does not write to the residual stream.
+    """
+    site = dictionary.site_out or dictionary.site
+    if site is None or not site.facts.in_stream:
+        raise UsageError(
+            f"token changes: a dictionary that writes to the residual stream expected, found one at {site}"
+        )
+    means = []
+    for strength in (0.0, factor):
+        with model.edit({site: _adding(strength * dictionary.W_dec[latent].float())}):
+            means.append(model.logits(tokens)[tokens.mask.to(model.device)].float().softmax(dim=-1).mean(dim=0))
+    best = (means[1] - means[0]).topk(min(count, len(means[0]))).indices.tolist()
+    return tuple(model.word(one) for one in best)
+
+
+def _adding(direction: Float[Tensor, "d"]) -> Callable[[Tensor], Tensor]:
+    return lambda value: value + direction.to(value)
+
+
+def _strength(
+    model: LanguageModel, site: Site, direction: Float[Tensor, "d"], tokens: Tokens, kl: float, steps: int = 12
+) -> float:
+    """How long a direction must be for that KL of the next token; found by bisection on its logarithm."""
+    unit, plain_logits = direction / direction.norm(), model.logits(tokens, at=tokens.last).float().log_softmax(-1)
+    scale = float(model.capture(tokens, [site])[site].float().norm(dim=-1).mean())
+    low, high = scale * 1e-3, scale * 1e2
+    for _ in range(steps):
+        middle = math.sqrt(low * high)
+        with model.edit({site: _adding(middle * unit)}):
+            steered = model.logits(tokens, at=tokens.last).float().log_softmax(-1)
+        found = float((plain_logits.exp() * (plain_logits - steered)).sum(dim=-1).mean())
+        low, high = (middle, high) if found < kl else (low, middle)
+    return math.sqrt(low * high)
+
+
+def _continued(model: LanguageModel, site: Site, direction: Float[Tensor, "d"], tokens: Tokens) -> list[str]:
+    with model.edit({site: _adding(direction)}):
+        made = model.generate(tokens, max_new_tokens=_NEW_TOKENS, temperature=1.0, seed=0)
+    return model.decode(made.new)
+
+
+def _likelihood(judge: LanguageModel, explanation: str, texts: Sequence[str]) -> list[float]:
+    """log p(explanation) a token, after each text alone."""
+    contexts = [plain("steered", texts=[text]).rstrip() for text in texts]
+    return [-_losses(judge, context, [f" {explanation}"], 1)[0] for context in contexts]

@@ -1,0 +1,89 @@
+"""A study in a few lines: means over features with intervals, controls, failures, and judges that can judge nothing."""
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+
+from gossamer.display import short_repr
+from gossamer.explain.answers import ItemCounts
+from gossamer.explain.controls import able
+from gossamer.explain.metrics import ScoreInterval, mean_over_features
+from gossamer.explain.study import RULE, ExplainedFeatures, ScoreRow
+
+RANDOM_WEIGHTS = "random weights"
+
+
+@dataclass(frozen=True)
+class SummaryLine:
+    """One explainer, judge, scorer and control.
+
+    Attributes:
+        method, judge, scorer, control: which.
+        mean: over the features that have a score; None where none has, or where the judge is at chance.
+        scored, unscored: features.
+        failures: share of the items that were unparsed or errors.
+        at_chance: the judge does no better than chance on questions whose answers are known.
+    """
+
+    method: str
+    judge: str
+    scorer: str
+    control: str
+    mean: ScoreInterval | None
+    scored: int
+    unscored: int
+    failures: float
+    at_chance: bool
+
+    __repr__ = short_repr
+
+
+def summary(found: ExplainedFeatures, random_weights: ExplainedFeatures | None = None) -> list[SummaryLine]:
+    """All lines of a study, controls after what they are for.
+
+    Args:
+        found: the study.
+        random_weights: the same of a model of the same shape whose weights are random.
+    """
+    rows = [(row, row.control) for row in found.scores]
+    if random_weights is not None:
+        rows += [(row, RANDOM_WEIGHTS) for row in random_weights.scores if not row.control]
+    groups: dict[tuple[str, str, str, str], list[ScoreRow]] = {}
+    for row, control in rows:
+        for one in row.scores:
+            groups.setdefault((row.explanation.method, row.judge, one.scorer, control), []).append(row)
+    order = ("", "shuffled", RANDOM_WEIGHTS)
+    keys = sorted(groups, key=lambda key: (key[0] != RULE, key[0], key[1], order.index(key[3])))
+    return [_line(found, key, groups[key]) for key in keys]
+
+
+def _line(found: ExplainedFeatures, key: tuple[str, str, str, str], rows: Sequence[ScoreRow]) -> SummaryLine:
+    method, judge, scorer, control = key
+    scores = [one for row in rows if (one := row.score(scorer)) is not None]
+    values = [one.value for one in scores if one.value is not None]
+    totals = [sum(column) for column in zip(*(astuple(one.items) for one in scores), strict=True)]
+    chance = judge in found.gold and not able(found.gold[judge])
+    mean = None if chance else mean_over_features(values)
+    share = ItemCounts(*totals).failures
+    return SummaryLine(method, judge, scorer, control, mean, len(values), len(scores) - len(values), share, chance)
+
+
+def no_better_than_words(found: ExplainedFeatures, scorer: str = "detection") -> dict[str, tuple[int, int]]:
+    """By explainer: of how many features its explanation does not beat the rule by its interval, of how many compared.
+
+    A sentence is no better than a rule that a program found if the lower end of its score's interval is at most the
+    rule's score.
+    """
+    rules, others = {}, []
+    for row in found.scores:
+        one = row.score(scorer)
+        if row.control or one is None or one.value is None or one.low is None:
+            continue
+        if row.explanation.method == RULE and row.judge == "rule":
+            rules[row.explanation.feature] = one.value
+        elif row.explanation.method != RULE:
+            others.append((row.explanation, one.low))
+    compared: dict[str, list[bool]] = {}
+    for explanation, low in others:
+        if explanation.feature in rules:
+            compared.setdefault(explanation.method, []).append(low <= rules[explanation.feature])
+    return {method: (sum(several), len(several)) for method, several in compared.items()}

@@ -1,0 +1,368 @@
+"""From relations and what was found in them to the data that a page or a workbench draws."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gossamer.errors import UsageError
+from gossamer.features.feature_card import FeatureCard
+from gossamer.features.lens import logit_lens, writes_to_stream
+from gossamer.features.links import neuronpedia_link
+from gossamer.model.site import Site
+from gossamer.relations.causal import AblationCheck
+from gossamer.relations.communities import Communities, community_words
+from gossamer.relations.counting import SitePair
+from gossamer.relations.error_share import ErrorShare
+from gossamer.relations.gates import Gate
+from gossamer.relations.graph import RelationGraph, layer_of
+from gossamer.relations.latents import LatentSource
+from gossamer.relations.lifecycle import Lifecycle, LifecycleSettings, lifecycle, threshold_sweep
+from gossamer.relations.measures import Ints
+from gossamer.relations.prompt_graph import prompt_graph
+from gossamer.relations.prompt_latents import PromptLatents
+from gossamer.relations.relation import Relation
+from gossamer.relations.relations_data import (
+    CommunityMembers,
+    EffectPoints,
+    LatentFacts,
+    LifecycleCounts,
+    PairCurves,
+    PairEffects,
+    PairGates,
+    PartitionFacts,
+    PromptGraph,
+    RelationLimits,
+    RelationsData,
+    SourceFacts,
+    SweepCurve,
+)
+from gossamer.relations.study_results import RelationStudy
+from gossamer.results.column import Column
+
+# Asked for latents of a dictionary, by its name, what is known of them; it need not know all.
+Describe = Callable[[str, Sequence[int]], Mapping[int, LatentFacts]]
+_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+_LABEL_WORDS = 4
+
+
+def relations_data(
+    relations: Sequence[Relation],
+    *,
+    model: str,
+    text: str = "",
+    lifecycles: Sequence[Lifecycle] = (),
+    gates: Mapping[SitePair, Sequence[Gate]] | None = None,
+    graph: RelationGraph | None = None,
+    communities: Sequence[Communities] = (),
+    checks: Mapping[SitePair, AblationCheck] | None = None,
+    prompts: Sequence[PromptLatents] = (),
+    describe: Describe | None = None,
+    limits: RelationLimits | None = None,
+) -> RelationsData:
+    """Bring together what is to be looked at (:func:`gossamer.report.write_relations_page`).
+
+    What is not given is left out, and the page says how it is made. Size in a file: 60 bytes a gate, 100 bytes an edge
+    between lit latents and 16 a lit latent at a token, 5 bytes a listed member of a community, and the words and
+    examples of every latent that is named.
+
+    Args:
+        relations: pairs of dictionaries of one text. Those that go upstream or from a dictionary to itself have no
+            edges in a prompt's graph.
+        model: its title.
+        text: what was read, in words.
+        lifecycles: of pairs, at any settings (:func:`lifecycles_of` for several).
+        gates: of pairs.
+        graph: of which `communities` are partitions; those of the first colour the graphs of prompts.
+        checks: of pairs that are among `relations`.
+        prompts: what they light up (:func:`prompt_latents`).
+        describe: what is known of latents; asked once for each dictionary (:func:`described`).
+        limits: how much a file holds.
+
+    Raises:
+        UsageError: no relations, communities without their graph, a check of another pair, or a prompt that lacks a
+            dictionary.
+    """
+    if not relations:
+        raise UsageError("relations: at least one expected, found none")
+    limits = limits or RelationLimits()
+    widths = _widths(relations)
+    names = list(widths)
+    places = {name: place for place, name in enumerate(names)}
+    partitions = [_partition(graph, one, places, limits) for one in communities]
+    labels = None if graph is None or not communities else (graph, communities[0].labels)
+    lit = prompt_graph(relations, names, prompts, labels, limits) if prompts else (None, ())
+    found_gates = _gates(gates, limits)
+    named = _named(lit[0], found_gates, partitions, names)
+    latents = {name: dict(describe(name, own)) if describe else {} for name, own in named.items() if own}
+    measures = list(dict.fromkeys(measure for one in relations for measure in one.forward))
+    return RelationsData(
+        model,
+        text,
+        tuple(SourceFacts(name, layer_of(name), width) for name, width in widths.items()),
+        tuple(_pair(one) for one in relations),
+        chains(names, [one.pair for one in relations]),
+        Column.of(threshold_sweep(relations[0], next(iter(relations[0].forward))).thresholds, "float32"),
+        _edge_thresholds(relations, measures),
+        tuple(map(_counts, lifecycles)),
+        found_gates,
+        tuple(
+            _labelled(facts, members, one, graph, latents)
+            for (facts, members), one in zip(partitions, communities, strict=True)
+        ),
+        *lit,
+        None if checks is None else tuple(_effects(pair, one, relations) for pair, one in checks.items()),
+        {name: {str(latent): facts for latent, facts in own.items()} for name, own in latents.items()},
+        limits,
+    )
+
+
+def lifecycles_of(
+    relations: Sequence[Relation],
+    *,
+    measures: Sequence[str] | None = None,
+    thresholds: Sequence[float] = _THRESHOLDS,
+    matchings: Sequence[str] = ("best", "mutual"),
+    errors: Mapping[SitePair, ErrorShare] | None = None,
+) -> list[Lifecycle]:
+    """What becomes of features at several settings, to choose among on a page.
+
+    Args:
+        measures: None: all that every relation has.
+        errors: what the next dictionaries' errors hold (:func:`error_share`).
+
+    Raises:
+        UsageError: those of :func:`lifecycle`.
+    """
+    known = [name for name in relations[0].forward if all(name in one.forward for one in relations)]
+    return [
+        lifecycle(relation, LifecycleSettings(measure, threshold, matching), (errors or {}).get(relation.pair))
+        for measure in measures or known
+        for threshold in thresholds
+        for matching in matchings
+        for relation in relations
+    ]
+
+
+def described(sources: Mapping[str, LatentSource], *, words: int = 6) -> Describe:
+    """Logit-lens words of dictionaries that write into the residual stream, and links to Neuronpedia where their files
+    name a source there."""
+
+    def describe(name: str, latents: Sequence[int]) -> dict[int, LatentFacts]:
+        source = sources[name]
+        dictionary = source.dictionary
+        lens: list[Any] = [None] * len(latents)
+        if writes_to_stream(dictionary.site_out or source.site):
+            lens = list(logit_lens(source.model, dictionary, latents, words=words))
+        return {
+            latent: LatentFacts(
+                () if read is None else tuple(word for word, _ in read.promotes),
+                link=neuronpedia_link(dictionary, latent),
+            )
+            for latent, read in zip(latents, lens, strict=True)
+        }
+
+    return describe
+
+
+def from_cards(cards: Mapping[str, Mapping[int, FeatureCard]]) -> Describe:
+    """What cards say, by dictionary and latent: words, explanation, link and examples."""
+
+    def describe(name: str, latents: Sequence[int]) -> dict[int, LatentFacts]:
+        own = cards.get(name, {})
+        found = {latent: own[latent] for latent in latents if latent in own}
+        return {
+            latent: LatentFacts(tuple(word for word, _ in one.promotes), one.explanation, one.link, one.examples)
+            for latent, one in found.items()
+        }
+
+    return describe
+
+
+def from_words(words: Mapping[str, Sequence[Sequence[str]]]) -> Describe:
+    """Words of all latents of each dictionary, such as those they fire on (:func:`fired_on`)."""
+
+    def describe(name: str, latents: Sequence[int]) -> dict[int, LatentFacts]:
+        return {latent: LatentFacts(tuple(words[name][latent])) for latent in latents}
+
+    return describe
+
+
+def of_study(
+    study: RelationStudy, relations: Mapping[SitePair, Relation]
+) -> tuple[dict[SitePair, list[Gate]] | None, dict[SitePair, AblationCheck] | None]:
+    """The gates and the ablations that a study found, as :func:`relations_data` takes them; None of parts not done.
+
+    Args:
+        relations: of the study's folder (:func:`load_folder`).
+    """
+    gates: dict[SitePair, list[Gate]] = {SitePair(one.upstream, one.downstream): [] for one in study.found.searches}
+    for one in study.found.gates:
+        gates[SitePair(one.upstream, one.downstream)].append(one.gate)
+    checks = {}
+    for found in study.found.ablations:
+        relation = relations[SitePair(found.upstream, found.downstream)]
+        # Only kept pairs are ablated; these are sorted by i and then j.
+        width = len(relation.downstream.active)
+        wanted = np.array(found.i, np.int64) * width + np.array(found.j, np.int64)
+        pairs = relation.kept[np.searchsorted(relation.kept.i * width + relation.kept.j, wanted)]
+        drawn = {name: np.array(own, np.int64) for name, own in found.drawn.items()}
+        numbers = (np.array(found.effect), np.array(found.absolute), np.array(found.tokens, np.int64))
+        checks[relation.pair] = AblationCheck(pairs, *numbers, drawn, {one.measure: one for one in found.agreement})
+    return gates if "gates" in study.parts else None, checks if "causal" in study.parts else None
+
+
+def _widths(relations: Sequence[Relation]) -> dict[str, int]:
+    """Latents of each dictionary, in the order in which a forward pass reaches them, where their names say it."""
+    found = {
+        name: len(side.active)
+        for one in relations
+        for name, side in zip(one.pair, (one.upstream, one.downstream), strict=True)
+    }
+    try:
+        order = sorted(found, key=lambda name: (Site.parse(name.partition("@")[0]), name))
+    except UsageError:
+        order = list(found)
+    return {name: found[name] for name in order}
+
+
+def chains(names: Sequence[str], pairs: Sequence[SitePair]) -> tuple[tuple[str, ...], ...]:
+    """Runs of dictionaries (at least two) of which each goes on to the nearest one after it that it was related to."""
+    place = {name: number for number, name in enumerate(names)}
+    ahead = [pair for pair in pairs if place[pair.upstream] < place[pair.downstream]]
+    after = {one: min((to for start, to in ahead if start == one), key=place.__getitem__) for one, _ in ahead}
+    before = {to: max((start for start, other in ahead if other == to), key=place.__getitem__) for _, to in ahead}
+    links = {one: to for one, to in after.items() if before[to] == one}
+    found = []
+    for name in names:
+        if name in links and name not in links.values():
+            run = [name]
+            while run[-1] in links:
+                run.append(links[run[-1]])
+            found.append(tuple(run))
+    return tuple(found)
+
+
+def _pair(relation: Relation) -> PairCurves:
+    curves = []
+    for measure in relation.forward:
+        swept = threshold_sweep(relation, measure)
+        null = [None if one is None else Column.of(one, "int32") for one in (swept.null_forward, swept.null_backward)]
+        reached = [Column.of(one, "int32") for one in (swept.forward, swept.backward)]
+        curves.append(SweepCurve(measure, reached[0], reached[1], swept.judged, null[0], null[1]))
+    return PairCurves(*relation.pair, relation.tokens, len(relation.kept), tuple(curves))
+
+
+def _edge_thresholds(relations: Sequence[Relation], measures: Sequence[str]) -> dict[str, float]:
+    """Of measures whose null leaves some pairs above chance in every relation."""
+    found = {}
+    for measure in measures:
+        if all(one.null is not None and measure in one.histograms for one in relations):
+            value = max(one.edge_threshold(measure) for one in relations)
+            if value < max(one.forward[measure].value.max(initial=0) for one in relations):
+                found[measure] = float(value)
+    return found
+
+
+def _counts(one: Lifecycle) -> LifecycleCounts:
+    settings = (one.settings.measure, one.settings.threshold, one.settings.matching)
+    return LifecycleCounts(*one.names, *settings, one.error_known, one.counts("upstream"), one.counts("downstream"))
+
+
+def _gates(found: Mapping[SitePair, Sequence[Gate]] | None, limits: RelationLimits) -> tuple[PairGates, ...] | None:
+    if found is None:
+        return None
+    return tuple(PairGates(*pair, len(gates), tuple(gates[: limits.gates])) for pair, gates in found.items())
+
+
+def _partition(
+    graph: RelationGraph | None, communities: Communities, places: Mapping[str, int], limits: RelationLimits
+) -> tuple[PartitionFacts, list[Ints]]:
+    """The facts of communities, and the nodes that are listed of each that is."""
+    if graph is None or len(communities.labels) != len(graph):
+        found = "none" if graph is None else f"one of {len(graph)} nodes"
+        raise UsageError(f"communities: the graph of their {len(communities.labels)} nodes expected, found {found}")
+    weights = np.r_[graph.similarity, graph.similarity]
+    strength = np.bincount(np.r_[graph.heads, graph.tails], weights, minlength=len(graph))
+    order = np.lexsort((-strength, communities.labels))
+    sizes = communities.sizes
+    starts = np.cumsum(sizes) - sizes
+    several = int((sizes > 1)[: limits.communities].sum())
+    listed = [order[start : start + min(size, limits.members)] for start, size in zip(starts, sizes, strict=True)]
+    listed = listed[:several]
+    numbers = np.array([places[name] for name in graph.names])
+    members = tuple(
+        CommunityMembers(Column.of(numbers[graph.sources[own]], "uint16"), Column.of(graph.latents[own], "int32"), ())
+        for own in listed
+    )
+    how = communities.settings
+    facts = PartitionFacts(
+        how.method,
+        how.resolution,
+        how.weighted,
+        how.seeds,
+        graph.measure,
+        graph.threshold,
+        len(graph),
+        len(graph.heads),
+        communities.stability,
+        communities.quality,
+        Column.of(sizes, "int32"),
+        members,
+    )
+    return facts, listed
+
+
+def _labelled(
+    facts: PartitionFacts,
+    listed: Sequence[Ints],
+    communities: Communities,
+    graph: RelationGraph | None,
+    latents: Mapping[str, Mapping[int, LatentFacts]],
+) -> PartitionFacts:
+    """With the words that listed members share."""
+    if graph is None:
+        return facts
+    words: dict[int, Sequence[str]] = {}
+    for node in np.concatenate([np.zeros(0, np.int64), *listed]).tolist():
+        own = latents.get(graph.names[graph.sources[node]], {}).get(int(graph.latents[node]))
+        if own is not None:
+            words[node] = [word.strip().lower() for word in own.words if word.strip()]
+    labels = community_words(communities, words, _LABEL_WORDS)
+    members = tuple(replace(one, words=labels.get(place, ())) for place, one in enumerate(facts.listed))
+    return replace(facts, listed=members)
+
+
+def _effects(pair: SitePair, check: AblationCheck, relations: Sequence[Relation]) -> PairEffects:
+    relation = next((one for one in relations if one.pair == pair), None)
+    if relation is None:
+        known = ", ".join(str(one.pair) for one in relations)
+        raise UsageError(f"causal check: one of {known} expected, found {pair}")
+    points = []
+    for measure, own in check.drawn.items():
+        drawn = check.pairs[own]
+        numbers = [Column.of(one, "int32") for one in (drawn.i, drawn.j)]
+        shown = [Column.of(one, "float32") for one in (relation.values(measure, drawn), check.effect[own])]
+        points.append(EffectPoints(measure, *numbers, *shown))
+    return PairEffects(*pair, tuple(check.agreement.values()), tuple(points))
+
+
+def _named(
+    graph: PromptGraph | None,
+    gates: Sequence[PairGates] | None,
+    partitions: Sequence[tuple[PartitionFacts, list[Ints]]],
+    names: Sequence[str],
+) -> dict[str, list[int]]:
+    """The latents that a page names, of each dictionary."""
+    found: dict[str, set[int]] = {name: set() for name in names}
+    columns = [] if graph is None else [(graph.dictionary, graph.latent)]
+    columns += [(one.dictionary, one.latent) for facts, _ in partitions for one in facts.listed]
+    for dictionary, latent in columns:
+        for place, number in zip(dictionary.tolist(), latent.tolist(), strict=True):
+            found[names[place]].add(number)
+    for one in gates or ():
+        for gate in one.gates:
+            found[one.upstream].update(gate.inputs)
+            found[one.downstream].add(gate.output)
+    return {name: sorted(own) for name, own in found.items()}

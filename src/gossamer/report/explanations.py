@@ -1,0 +1,74 @@
+"""A study of explanations as tables and a picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gossamer import files
+from gossamer.explain.study import RULE, ExplainedFeatures
+from gossamer.explain.summary import SummaryLine, no_better_than_words, summary
+from gossamer.report import style
+from gossamer.report.coding import table
+from gossamer.report.figures.explanations import explanation_scores
+
+# Features that are listed.
+_LISTED = 40
+
+
+def write_explanations(
+    found: ExplainedFeatures, folder: str | Path, random_weights: ExplainedFeatures | None = None
+) -> Path:
+    """Write explanations.md, explanations.png and .svg; each atomically. Returns the table's path.
+
+    Raises:
+        GossamerError: a folder that cannot be written.
+    """
+    target, lines = Path(folder), summary(found, random_weights)
+    if any(line.mean is not None for line in lines):
+        figure = style.settled(explanation_scores(lines))
+        files.write_text(target / "explanations.svg", style.svg(figure))
+        style.save_png(figure, target / "explanations.png")
+    return files.write_text(target / "explanations.md", markdown(found, lines))
+
+
+def markdown(found: ExplainedFeatures, lines: Sequence[SummaryLine]) -> str:
+    """Means with controls, judges on gold items, who is no better than a word list, then features."""
+    parts = [scores_table(lines)]
+    for name, gold in found.gold.items():
+        said = "unscored" if gold.value is None else f"{gold.value:.3f} [{gold.low:.3f}, {gold.high:.3f}]"
+        area = "" if gold.auroc is None else f", AUROC {gold.auroc}"
+        parts.append(f"{name} on questions whose answers are known: balanced accuracy {said}{area}.")
+    if any(line.at_chance for line in lines):
+        parts.append("A judge at chance on these ranks nothing: its means are not given.")
+    for method, (no_better, count) in no_better_than_words(found).items():
+        parts.append(f"{method}: no better than a word list at {no_better} of {count} features.")
+    failed = [row.explanation for row in found.explanations if not row.explanation.text]
+    if failed:
+        parts.append(f"{len(failed)} without an explanation; the first: {failed[0].feature}, {failed[0].failure}.")
+    return "\n\n".join([*parts, features_table(found)]) + "\n"
+
+
+def scores_table(lines: Sequence[SummaryLine]) -> str:
+    """A row a method, judge and scorer: mean over features with its interval, and how many failed."""
+    rows = [["explained by", "judged by", "scorer", "control", "mean [95 %]", "features", "unscored", "failures"]]
+    for one in lines:
+        mean = "judge at chance" if one.at_chance else "-" if one.mean is None else str(one.mean)
+        counts = [str(one.scored), str(one.unscored), f"{one.failures:.1%}"]
+        rows.append([one.method, one.judge, one.scorer, one.control, mean, *counts])
+    return table(rows)
+
+
+def features_table(found: ExplainedFeatures) -> str:
+    """The first features with what is said of them."""
+    rows = [["feature", "by", "says", "bits saved", "detection", "detection, hard"]]
+    scores = {(row.explanation.feature, row.explanation.method): row for row in found.scores if not row.control}
+    for said in found.explanations[:_LISTED]:
+        one = said.explanation
+        row = scores.get((one.feature, one.method))
+        values = [
+            "-" if row is None or (score := row.score(name)) is None or score.value is None else f"{score.value:.3f}"
+            for name in ("detection", "detection_hard")
+        ]
+        text = (one.text or f"({one.failure})").replace("|", "\\|").replace("\n", " ")
+        saved = "" if said.saved is None else f"{said.saved:.0%}"
+        rows.append([str(one.feature), one.method or RULE, text[:120], saved, *values])
+    return table(rows)

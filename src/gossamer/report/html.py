@@ -1,0 +1,24 @@
+"""What the one-file pages share: how templates are read, and how a record stands inside one."""
+
+import json
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+
+def environment() -> Environment:
+    """Templates of the report: all text escaped, nothing undefined."""
+    return Environment(
+        loader=PackageLoader("gossamer.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def inline(value: Any) -> Markup:
+    """JSON inside a script element: nothing in it ends the element or begins a comment."""
+    return Markup(json.dumps(value, separators=(",", ":")).replace("<", "\\u003c"))

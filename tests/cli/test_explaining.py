@@ -1,0 +1,122 @@
+"""`gossamer explain` and `gossamer game`: files, early refusals, a scripted server, a round that is typed."""
+
+import json
+import re
+
+import pytest
+from explain_fixtures import planted_store
+from scripted_server import ScriptedServer
+from typer.testing import CliRunner
+
+from gossamer import cli
+from gossamer.errors import GossamerError, UsageError
+from gossamer.store import FeatureStore, Search
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("explain") / "store"
+    _, dictionary = planted_store(folder, count=240)
+    dictionary.save(folder.parent / "dictionary")
+    return folder
+
+
+def run(*arguments, input=None):
+    found = CliRunner().invoke(cli.app, [str(one) for one in arguments], input=input)
+    if isinstance(found.exception, GossamerError):
+        raise found.exception
+    assert found.exit_code == 0, found.output
+    return found
+
+
+def explain(store, out, *arguments):
+    latents = [f"--feature=resid_pre.0/{latent}" for latent in (0, 2, 3, 4)]
+    return run("explain", store, "--length", 16, "--out", out, *latents, *arguments)
+
+
+def test_rules_are_found_followed_and_kept(store, tmp_path):
+    said = explain(store, tmp_path / "out", "--keep", "--neuronpedia", "tiny/0-res", "-d", store.parent / "dictionary")
+    assert "3 explanations, 1 without one" in said.output
+    assert re.search(r"rule by rule, detection: 1\.000", said.output)
+    assert re.search(r"rule by rule, detection \(shuffled\): 0\.[3-7]", said.output)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names >= {"explanations.json", "scores.json", "explanations.md", "explanations.png", "explanations.csv"}
+    assert json.loads((tmp_path / "out" / "neuronpedia" / "upload-0.json").read_text())["modelId"] == "tiny"
+    with FeatureStore(store) as opened:
+        assert opened.search(Search(explanation="school"))["latent"].to_pylist() == [3]
+    # The same command goes on where nothing is left to do.
+    again = explain(store, tmp_path / "out", "--json", "-d", store.parent / "dictionary")
+    told = json.loads(again.stdout)
+    assert [row["explanation"]["feature"] for row in told["explanations"]] == [
+        f"resid_pre.0/{latent}" for latent in (0, 2, 3, 4)
+    ]
+
+
+def reads(body):
+    """Explains by the marked token, and finds an explanation's word in texts."""
+    system, user = body["messages"][0]["content"], body["messages"][-1]["content"]
+    if "[EXPLANATION]" in system:
+        return "[EXPLANATION]: the word " + re.search(r"<< ?(\w+)>>", user)[1]
+    word = re.search(r'the word "?(\w+)', system)
+    lines = re.findall(r"^Text \d+:(.*)$", user, re.MULTILINE)
+    return json.dumps([int(word is not None and word[1].lower() in line.lower().split()) for line in lines])
+
+
+def test_a_server_explains_and_judges(store, tmp_path):
+    with ScriptedServer(answer=reads) as server:
+        given = ("--by", "rule", "--by", "delphi", "--score", "detection", "--endpoint", server.url)
+        paid = ("--price", "1,1", "--max-cost")
+        with pytest.raises(UsageError, match="--max-cost: at most"):
+            explain(store, tmp_path / "out", *given, "--model", "scripted", *paid, "0.000001")
+        assert [body for _, _, body in server.requests] == [None]
+        said = explain(store, tmp_path / "out", *given, "--model", "scripted", *paid, "5")
+        asked = len(server.requests)
+        explain(store, tmp_path / "out", *given, "--model", "scripted", *paid, "5")
+        # Everything was there: only the list of models is asked for.
+        assert len(server.requests) == asked + 1
+        with pytest.raises(UsageError, match="a server of other expected"):
+            explain(store, tmp_path / "two", *given, "--model", "other")
+    assert re.search(r"delphi by scripted, detection: 0?1?\.\d+", said.output)
+    assert "no better than a word list at" in said.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--by", "guess"), "--by: expected one of rule, bills"),
+        (("--score", "guess"), "--score: expected one of detection"),
+        (("--by", "delphi"), "a language model"),
+        (("--score", "saebench"), "a language model"),
+        (("--endpoint", "http://127.0.0.1:9/v1"), "--model"),
+        (("--model", "m"), "--endpoint or --local"),
+        (("--price", "1"), "INPUT,OUTPUT"),
+        (("--neuronpedia", "x"), "MODEL/SOURCE"),
+        (("-d", "nowhere"), "no such file or folder"),
+        (("--texts", "nowhere.csv"), "no such file"),
+        (("--endpoint", "ftp://x", "--model", "m"), "http://HOST/v1"),
+        (("--endpoint", "http://127.0.0.1:9/v1", "--model", "m"), "found none"),
+        (("--feature", "resid_pre.0/77"), "a latent of"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(store, tmp_path, arguments, expected):
+    with pytest.raises(UsageError, match=expected):
+        run("explain", store, "--out", tmp_path / "out", *arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_a_store_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="a feature store expected"):
+        run("explain", tmp_path, "--out", tmp_path / "out")
+
+
+def test_the_game_in_a_terminal_and_as_a_page(store, tmp_path):
+    latents = [f"--feature=resid_pre.0/{latent}" for latent in (0, 3)]
+    board = tmp_path / "board.json"
+    typed = "\n".join(["1", *"yynynynynn", "my words", *"nnnnnnnnnn"]) + "\n"
+    said = run("game", store, *latents, "--board", board, "--name", "Ada", input=typed)
+    assert "resid_pre.0/0" in said.output.partition("the round")[2]
+    assert [row["player"] for row in json.loads(board.read_text())["rows"]] == ["Ada"]
+    run("game", store, *latents, "--page", tmp_path / "game.html")
+    assert "resid_pre.0/0" in (tmp_path / "game.html").read_text()
+    with pytest.raises(UsageError, match="the other one too"):
+        run("game", store, "--model", "m")

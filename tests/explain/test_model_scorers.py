@@ -1,0 +1,116 @@
+"""Scores by embeddings, surprise and steering, and a local model as explainer, on tiny models."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from explain_fixtures import PLANTED, SITE, feature, planted_dictionary, planted_model, window
+
+from gossamer.errors import UsageError
+from gossamer.explain import ChatJudge, ChatRequest, FeatureWindows, LocalChat
+from gossamer.explain.model_scorers import _losses, _strength, embedding, intervention, surprisal, token_changes
+from gossamer.explain.scorers import Trial
+
+
+@pytest.fixture(scope="module")
+def model():
+    return planted_model()
+
+
+def windows():
+    positives = tuple(window(f"the dog {one} park", 1, stratum=0) for one in ("near", "in", "at", "like"))
+    negatives = tuple(window(f"the boy {one} park", kind="random") for one in ("near", "in", "at", "like"))
+    return FeatureWindows(feature(0), 1.0, positives, positives, positives, negatives, negatives)
+
+
+def test_embeddings_rank_windows_by_cosine():
+    def embed(texts):
+        return np.array([[text.count("dog") + 0.0, 1.0] for text in texts])
+
+    assert embedding(Trial(windows(), "dog"), embed).value == 1.0
+    assert embedding(Trial(windows(), "boy"), embed).value == 0.0
+    with pytest.raises(UsageError, match="9 finite vectors"):
+        embedding(Trial(windows(), "dog"), lambda texts: np.zeros((3, 2)))
+
+
+def test_losses_behind_a_context_are_those_of_its_tokens(model):
+    context, text = "the boy", " dog near park"
+    tokens = model.tokenize([context + text])
+    logprobs = model.logits(tokens)[0].log_softmax(-1)
+    own = [float(logprobs[place - 1, int(tokens.ids[0, place])]) for place in (2, 3, 4)]
+    assert _losses(model, context, [text, " dog"], 2)[0] == pytest.approx(-sum(own) / 3, abs=1e-5)
+
+
+def test_surprisal_is_an_area(model):
+    found = surprisal(Trial(windows(), "dog"), model)
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert found.items.right == 8
+
+
+def test_a_direction_is_as_long_as_its_kl(model):
+    tokens = model.tokenize(["the boy near", "Mary and John"])
+    direction = torch.randn(32, generator=torch.Generator().manual_seed(0))
+    length = _strength(model, SITE, direction, tokens, 0.5, steps=30)
+    unit = direction / direction.norm()
+    before = model.logits(tokens, at=tokens.last).log_softmax(-1)
+    with model.edit({SITE: lambda value: value + length * unit}):
+        after = model.logits(tokens, at=tokens.last).log_softmax(-1)
+    assert float((before.exp() * (before - after)).sum(-1).mean()) == pytest.approx(0.5, rel=1e-2)
+
+
+def test_intervention_is_a_difference_from_a_random_direction(model):
+    dictionary = planted_dictionary(model)
+    prompts = ["the boy near", "Mary and John", "the park in", "One day"]
+    found = intervention(Trial(windows(), "dog"), model, dictionary, model, prompts=prompts)
+    assert found.value == pytest.approx(found.beside["feature"] - found.beside["random direction"])
+    assert found.low < found.value < found.high
+    with pytest.raises(UsageError, match="two prompts"):
+        intervention(Trial(windows(), "dog"), model, dictionary, model, prompts=prompts[:1])
+
+
+def test_token_changes_are_what_rises_when_a_latent_is_added(model):
+    dictionary = planted_dictionary(model)
+    tokens = model.tokenize(["the boy near", "Mary and John went"])
+    found = token_changes(model, dictionary, 3, tokens, factor=50.0, count=3)
+    rises = torch.zeros(len(model.tokenizer))
+    for text in ("the boy near", "Mary and John went"):
+        alone = model.tokenize([text])
+        before = model.logits(alone)[0].softmax(-1)
+        with model.edit({SITE: lambda value: value + 50.0 * dictionary.W_dec[3]}):
+            rises += (model.logits(alone)[0].softmax(-1) - before).sum(dim=0)
+    assert found == tuple(model.word(int(one)) for one in rises.topk(3).indices)
+
+
+def test_a_local_model_answers_and_its_failures_are_counted(model):
+    chat = LocalChat(model)
+    asked = ChatRequest("the boy", "near the dog", 4, top_logprobs=3)
+    first, again = chat.ask([asked, asked])
+    assert first == again
+    assert 1 <= len(first.chances) == first.output_tokens <= 4
+    for one in first.chances:
+        assert len(one.top) == 3
+        assert max(one.top, key=one.top.get) == one.token
+        assert sum(map(math.exp, one.top.values())) <= 1 + 1e-6
+    long = chat.ask([ChatRequest("the boy " * 60, "x", 4)])[0]
+    assert "64 at most" in long.error
+    answers = ChatJudge(chat).detect("dogs", [window("the dog", 1)])
+    assert answers[0].prediction is None
+
+
+def test_a_local_model_reads_the_chances_of_a_prompt(model):
+    found = LocalChat(model).prompt_chances("the boy near", 2)
+    tokens = model.tokenize(["the boy near"])
+    assert [one.token for one in found] == [model.word(int(one)) for one in tokens.ids[0]]
+    best = model.logits(tokens)[0].log_softmax(-1).max(dim=-1)
+    assert max(found[2].top.values()) == pytest.approx(float(best.values[1]), abs=1e-5)
+    assert found[0].top == {}
+
+
+def test_planted_latents_know_their_tokens(model):
+    dictionary = planted_dictionary(model)
+    for latent, words in enumerate(PLANTED):
+        ids = torch.arange(len(model.tokenizer))
+        values = dictionary.encode_dense(model.hf.transformer.wte.weight.data)[:, latent]
+        fires = {model.word(int(one)) for one in ids[values > 0]}
+        assert fires == set(words)

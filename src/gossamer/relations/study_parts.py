@@ -87,8 +87,8 @@ def _lifecycle_facts(data: StudyData, pair: SitePair, settings: LifecycleSetting
     if relation.null is not None and settings.measure in relation.null.forward:
         best = LifecycleSettings(settings.measure, settings.threshold)
         chance = lifecycle(relation.null, best).shares("upstream", judged=True)[PASSED]
-    facts = (settings.measure, settings.threshold, settings.matching)
-    return LifecycleFacts(*pair, *facts, found.counts("upstream"), found.counts("downstream"), chance)
+    facts = (pair.upstream, pair.downstream, settings.measure, settings.threshold, settings.matching)
+    return LifecycleFacts(*facts, found.counts("upstream"), found.counts("downstream"), chance)
 
 
 def _reappeared(data: StudyData, settings: LifecycleSettings) -> Iterator[Reappearance]:
@@ -125,14 +125,15 @@ def gates(data: StudyData) -> RelationsPart:
     found, counts = [], []
     rows, active = first_rows(data.stream, data.options.gate_rows), data.options.active
     among = company_of(rows, [SitePair(name, name) for name in data.sources], active)
+    counted, held_out = rows.in_memory(), first_rows(data.held_out, data.options.gate_rows).in_memory()
     for pair in data.neighbours:
-        stream = rows.only(pair)
+        stream = counted.only(pair)
         for relation in (data.relations[pair], data.relations[pair].reversed()):
             search = search_gates(stream, relation, among=among[relation.pair.upstream], active=active)
             kinds = Counter(gate.kind for gate in search.gates)
             facts = (search.candidates, dict(sorted(kinds.items())), search.by_chance, _one_sided(relation))
             counts.append(GateCount(*relation.pair, *facts))
-            again = recounted(data.held_out.only(pair), relation, search.gates, active=active)
+            again = recounted(held_out.only(pair), relation, search.gates, active=active)
             for gate, (table, precision, recall) in zip(search.gates, again, strict=True):
                 words = _gate_words(data.words, relation.pair, gate)
                 found.append(FoundGate(*relation.pair, gate, table, precision, recall, words))
@@ -186,13 +187,21 @@ def _community_facts(data: StudyData, graph: RelationGraph, left_out: int, found
         graph.measure,
         graph.threshold,
         left_out,
-        *(settings.method, settings.resolution, settings.weighted),
-        *(len(graph), len(graph.heads), isolated),
-        sum(int((one.alive == 0).sum()) for one in data.sums.values()),
-        *(len(sizes), int((sizes == 1).sum())),
-        *(tuple(sizes[:_SIZES].tolist()), tuple(octaves.tolist())),
-        *(found.stability, found.quality, chance),
-        _labels(data, graph, found),
+        method=settings.method,
+        resolution=settings.resolution,
+        weighted=settings.weighted,
+        nodes=len(graph),
+        edges=len(graph.heads),
+        isolated=isolated,
+        dead=sum(int((one.alive == 0).sum()) for one in data.sums.values()),
+        communities=len(sizes),
+        alone=int((sizes == 1).sum()),
+        sizes=tuple(sizes[:_SIZES].tolist()),
+        by_size=tuple(octaves.tolist()),
+        stability=found.stability,
+        quality=found.quality,
+        chance=chance,
+        labels=_labels(data, graph, found),
     )
 
 

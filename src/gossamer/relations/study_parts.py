@@ -9,7 +9,7 @@ from gossamer.relations.causal import AblationCheck, CausalSettings, ablation_ch
 from gossamer.relations.communities import Communities, CommunitySettings, community_words, find_communities, rewired
 from gossamer.relations.counting import SitePair
 from gossamer.relations.error_share import ErrorShare
-from gossamer.relations.gates import Gate, company_of, recounted, search_gates
+from gossamer.relations.gates import Gate, GateSettings, company_of, recounted, search_gates
 from gossamer.relations.graph import RelationGraph
 from gossamer.relations.graph_files import write_graphml, write_node_link, write_parquet
 from gossamer.relations.lifecycle import GONE, LOST, MATCHINGS, PASSED, LifecycleSettings, lifecycle
@@ -31,6 +31,8 @@ from gossamer.relations.study_results import (
     Words,
 )
 
+# Every input of an AND or AND NOT is needed at least as much as the gate agrees, 0.8; fewer candidates than by default.
+_GATES = GateSettings(partners=4, least_necessity=0.7, limit=1_000_000)
 # What the published criterion for gates asks of each of exactly two inputs.
 _ONE_SIDED = 0.999
 _METHODS = (
@@ -129,7 +131,7 @@ def gates(data: StudyData) -> RelationsPart:
     for pair in data.neighbours:
         stream = counted.only(pair)
         for relation in (data.relations[pair], data.relations[pair].reversed()):
-            search = search_gates(stream, relation, among=among[relation.pair.upstream], active=active)
+            search = search_gates(stream, relation, among=among[relation.pair.upstream], active=active, settings=_GATES)
             kinds = Counter(gate.kind for gate in search.gates)
             facts = (search.candidates, dict(sorted(kinds.items())), search.by_chance, _one_sided(relation))
             counts.append(GateCount(*relation.pair, *facts))

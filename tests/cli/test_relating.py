@@ -21,6 +21,7 @@ from gossamer.relations import (
     relate,
     sources_of,
 )
+from gossamer.report.text import visible
 from gossamer.store import FeatureStore
 
 
@@ -106,7 +107,7 @@ def test_with_a_store_gates_and_nodes_say_what_latents_are(gossamer, inputs, tmp
     features = [f"resid_post.{layer}/{latent}" for layer in range(3) for latent in range(24)]
     said.write_text("".join(json.dumps({"feature": one, "text": f"<{one}> | it"}) + "\n" for one in features))
     assert "72 explanations kept" in gossamer("store", "explain", store, said).out
-    asked = ("--threshold", "0.3", "--measure", "jaccard", "--gates", "--least", "3")
+    asked = ("--threshold", "0.3", "--measure", "jaccard", "--gates", "--least", "3", "--communities", "components")
     ran = gossamer("relate", *inputs, "--out", out, *asked, "--store", store)
     assert ran.code == 0, ran.err
     nodes = json.loads((out / "graph.json").read_text())["nodes"]
@@ -114,6 +115,15 @@ def test_with_a_store_gates_and_nodes_say_what_latents_are(gossamer, inputs, tmp
     assert all(one["explanation"] == f"<{one['source']}/{one['feature']}> | it" for one in nodes)
     heads = [line for line in (out / "gates.md").read_text().splitlines() if "truth table" in line]
     assert [head.rpartition("truth table")[2].strip(" |") for head in heads] == ["what they are"] * 2
+    head, _, *lines = (out / "communities.md").read_text().split("\n\n")[1].splitlines()
+    assert head.endswith("| words |")
+    assert lines
+    with FeatureStore(store) as opened:
+        for line in lines:
+            _, size, _, latents, words = (cell.strip() for cell in line.strip("|").split("|"))
+            if int(size) <= 8:
+                cards = [opened.card(f"resid_post.{one.replace('_', '/')}") for one in latents.split(", ")]
+                assert any(words.startswith(visible(word)) for card in cards for word in card.words(8))
     busiest = "SELECT latent FROM statistics WHERE site = 'resid_post.1' ORDER BY active DESC LIMIT 1"
     (row,) = json.loads(gossamer("store", "query", store, "--sql", busiest, "--json").out)["rows"]
     feature = f"resid_post.1/{row['latent']}"

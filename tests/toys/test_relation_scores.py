@@ -23,7 +23,7 @@ def planted():
 
 @pytest.fixture(scope="module")
 def scores(planted):
-    return score_relations(planted, true_dictionaries(planted), planted.tokens(256))
+    return score_relations(planted, true_dictionaries(planted), planted.tokens(128))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_finding_of_a_latent_that_stands_for_nothing_is_wrong_and_what_it_was_
     output = next(gate.output for gate in planted.gates[0] if gate.kind == "AND")
     features = np.where(known[site].features == output, -1, known[site].features)
     renamed = {**known, site: KnownDictionary(known[site].dictionary, features)}
-    fewer = score_relations(planted, renamed, planted.tokens(256), causal_rows=64)
+    fewer = score_relations(planted, renamed, planted.tokens(128), causal_rows=64)
     for finding in ("AND", "all gates, confirmed by ablation"):
         before, after = scores.of(finding), fewer.of(finding)
         assert (after.found, after.right, after.recovered) == (before.found, before.right - 1, before.recovered - 1)

@@ -15,7 +15,7 @@ from torch import Tensor
 from gossamer.errors import GossamerError, UsageError
 from gossamer.files import parse_json
 from gossamer.relations.counting import SitePair
-from gossamer.relations.measures import DECODER_COSINE, MEASURES
+from gossamer.relations.measures import DECODER_COSINE, EXPLANATION_COSINE, MEASURES
 from gossamer.relations.relation import BestPartner, Keep, RelatedPairs, Relation
 from gossamer.relations.sums import LatentSums
 from gossamer.results import Format, Older
@@ -135,7 +135,7 @@ def _read(
     best = [
         {
             name: BestPartner(own[f"{side}/{name}/value"], own[f"{side}/{name}/partner"])
-            for name in (*MEASURES, DECODER_COSINE)
+            for name in (*MEASURES, DECODER_COSINE, EXPLANATION_COSINE)
             if f"{side}/{name}/value" in own
         }
         for side in ("forward", "backward")

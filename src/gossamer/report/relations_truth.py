@@ -22,13 +22,15 @@ _SHOWN = {
 
 
 def truth_tables_text(truth: RelationsTruth) -> str:
-    """Every finding of the case with true dictionaries and the most tokens but one, then all cases, then what shuffled
-    documents give. Counts of all seeds together, with 95 % Wilson intervals."""
+    """Every finding with true dictionaries and the most tokens, then all cases, then what shuffled documents give.
+
+    Counts are those of all seeds together, with 95 % Wilson intervals.
+    """
     cases = truth.cases
     known = sorted((case for case in cases if case.dictionaries == "true"), key=lambda case: case.tokens)
     parts = ["## By tokens and dictionaries (precision / recall)", cases_table(cases)]
     if known:
-        main = known[max(0, len(known) - 2)]
+        main = known[-1]
         found = cases[main][1]
         parts = [f"## True dictionaries, {main.tokens:,} tokens", scores_table(found.scores), *parts]
         parts += [f"## Shuffled documents, {main.tokens:,} tokens", _shuffled_table(found.shuffled)]

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import os
 import random
 import socket
+import subprocess
 import sys
 
 import numpy as np
@@ -151,10 +153,8 @@ def test_the_command_line_reaches_the_cluster(cluster, tokenizer, tmp_path, monk
             parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
         made.save(tmp_path / "dictionaries" / str(layer))
     given = ("--text", tmp_path / "text.jsonl", "-d", tmp_path / "dictionaries", "--allow-other-model")
-    used = []
-    monkeypatch.setattr(
-        RayCluster, "map", lambda self, *given, map=RayCluster.map: used.append(given[0].__name__) or map(self, *given)
-    )
+    used, real = [], RayCluster.map
+    monkeypatch.setattr(RayCluster, "map", lambda self, *given: used.append(given[0].__name__) or real(self, *given))
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["gossamer", *map(str, arguments)])
@@ -162,14 +162,28 @@ def test_the_command_line_reaches_the_cluster(cluster, tokenizer, tmp_path, monk
             cli.run()
         assert not ended.value.code, capsys.readouterr().err
 
-    for folder, engine in (("here", ()), ("there", ("--engine", "ray", "--workers", 2))):
-        run("store", "build", tmp_path / "tiny", tmp_path / folder / "store", *given, "--context", 16, *engine)
-        more = ("--out", tmp_path / folder / "relations", "--block-rows", 4, "--threshold", 0.3, "--context", 16)
-        run("relate", tmp_path / "tiny", *given, *more, *engine)
-    assert _files(tmp_path / "there") == _files(tmp_path / "here")
-    assert used == ["shard_tables", "_counted"]
-    # What was connected before is left as it was.
+    def store(folder):
+        return "store", "build", tmp_path / "tiny", folder / "store", *given, "--context", 16
+
+    def relate(folder):
+        more = ("--out", folder / "relations", "--block-rows", 4, "--threshold", 0.3, "--context", 16)
+        return "relate", tmp_path / "tiny", *given, *more
+
+    here, there = tmp_path / "here", tmp_path / "there"
+    run(*store(here))
+    run(*relate(here))
+    assert used == []
+    run(*store(there), "--engine", "ray", "--workers", 2)
+    # What was connected before is used, and left as it was.
+    assert used == ["shard_tables"]
     assert ray.is_initialized()
+    # Another process joins it.
+    address = ray.get_runtime_context().gcs_address
+    command = [sys.executable, "-m", "gossamer", *map(str, relate(there)), "--engine", f"ray:{address}"]
+    environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    joined = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert joined.returncode == 0, joined.stderr
+    assert _files(there) == _files(here)
 
 
 def test_models_go_to_other_processes_without_open_edits(tiny_gpt2):

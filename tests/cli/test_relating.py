@@ -262,6 +262,8 @@ def test_requests_that_cannot_be_meant_are_refused(gossamer, inputs, tmp_path):
         (("--pair", "resid_post.0>z.9"), "--pair: two of"),
         (("--no-null",), "--threshold"),
         (("--relative", "1.5"), "below 1"),
+        (("--block-rows", "0"), "blocks of at least 1 row expected, found 0"),
+        (("--workers", "2"), "--workers: --engine ray expected with it"),
         (("--communities", "cliques"), "--communities: expected one of leiden"),
     ):
         ran = gossamer("relate", *inputs, "--out", tmp_path / "out", *more)

@@ -117,6 +117,11 @@ def test_each_question_has_an_option(gossamer, command, tmp_path):
         (("verify", "nowhere"), "a feature store expected, found no store.json; build one first"),
         (("build", "model", "out", "--text", "nowhere.txt"), "nowhere.txt: no such file"),
         (("build", "model", "out", "--text", ".", "--threshold", "-1"), "a threshold of at least 0 expected"),
+        (("build", "model", "out", "--text", ".", "--engine", "spark"), "--engine: ray, or ray:HOST:PORT of a running"),
+        (("build", "model", "out", "--text", ".", "--engine", "ray:here"), "HOST:PORT of a running cluster expected"),
+        (("build", "model", "out", "--text", ".", "--engine", "ray:127.0.0.1:1"), "127.0.0.1:1 expected, found none"),
+        (("build", "model", "out", "--text", ".", "--engine", "ray", "--workers", "0"), "at least 1 worker expected"),
+        (("build", "model", "out", "--text", ".", "--workers", "2"), "--workers: --engine ray expected with it"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_any_model_is_read(gossamer, monkeypatch, tmp_path, options, message):

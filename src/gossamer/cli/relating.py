@@ -342,4 +342,7 @@ def _with_explanations(relations: dict[str, Any], url: str) -> dict[str, Any]:
 
     with FeatureStore(url) as store:
         said = {name: stored_explanations(store, name) for one in relations.values() for name in one.pair}
-    return {name: with_explanations(one, *(said[side] for side in one.pair)) for name, one in relations.items()}
+    return {
+        name: with_explanations(one, said[one.pair.upstream], said[one.pair.downstream])
+        for name, one in relations.items()
+    }

@@ -19,8 +19,36 @@ FeatureName = Annotated[
 SiteName = Annotated[
     str | None, typer.Option(help="Where vectors are made, if there are dictionaries of several sites.")
 ]
-Kind = Annotated[str, typer.Option(help="feature_add, clamp, conditional_clamp, floor, cap or scale, for --feature.")]
-UnitName = Annotated[str, typer.Option(help="Of --coefficients: residual_norm, max_activation or raw.")]
+Kind = Annotated[
+    str,
+    typer.Option(
+        help="feature_add, clamp, conditional_clamp, floor, cap or scale, for --feature.",
+        callback=early.one_of("--kind", early.STEERING_KINDS),
+    ),
+]
+UnitName = Annotated[
+    str,
+    typer.Option(
+        help="Of --coefficients: residual_norm, max_activation or raw.",
+        callback=early.one_of("--unit", early.STEERING_UNITS),
+    ),
+]
+Rows = Annotated[int, typer.Option(help="Texts to read, from the first.", callback=early.from_least("--rows", 4))]
+Neutral = Annotated[
+    int,
+    typer.Option(help="Rows of neutral text that the cost is measured on.", callback=early.from_least("--neutral", 2)),
+]
+Context = Annotated[
+    int,
+    typer.Option(help="Tokens of a text that are read, from the first.", callback=early.from_least("--context", 4)),
+]
+Samples = Annotated[
+    int,
+    typer.Option(
+        help="Completions of each prompt; 1 for the likeliest text.", callback=early.from_least("--samples", 1)
+    ),
+]
+NewTokens = Annotated[int, typer.Option(help="Tokens of a completion.", callback=early.from_least("--tokens", 1))]
 Words = Annotated[
     str | None,
     typer.Option(help="The concept's words, as sad,cried: what completions are searched for; begins a sweep."),
@@ -46,11 +74,11 @@ def steer(
     unit: UnitName = "residual_norm",
     prompt: Annotated[list[str] | None, typer.Option("--prompt", "-p", help="To be continued; repeat.")] = None,
     prefix: Annotated[str, typer.Option(help="What asks for the concept in words: the prompt baseline.")] = "",
-    rows: Annotated[int, typer.Option(help="Texts to read, from the first.")] = 1024,
-    neutral: Annotated[int, typer.Option(help="Rows of neutral text that the cost is measured on.")] = 64,
-    context: Annotated[int, typer.Option(help="Tokens of a text that are read, from the first.")] = 64,
-    samples: Annotated[int, typer.Option(help="Completions of each prompt; 1 for the likeliest text.")] = 8,
-    tokens: Annotated[int, typer.Option(help="Tokens of a completion.")] = 32,
+    rows: Rows = 1024,
+    neutral: Neutral = 64,
+    context: Context = 64,
+    samples: Samples = 8,
+    tokens: NewTokens = 32,
     seed: options.Seed = 0,
     output: options.Out = Path("gossamer-out/steering"),
     device: options.Device = None,
@@ -72,26 +100,23 @@ def steer(
     if words is not None and unit != "residual_norm":
         raise UsageError(f"--unit: residual_norm expected with --words, in which all methods compare; found {unit}")
 
+    strengths = inputs.decimals("--coefficients", coefficients)
+
     from gossamer.activations import read_texts
     from gossamer.progress import progress_bars
     from gossamer.report.steering import write_steering
     from gossamer.results.lock import folder_lock
-    from gossamer.steering.coefficient import UNITS
     from gossamer.steering.completions import SamplingPlan
     from gossamer.steering.concept import ORIGINAL
-    from gossamer.steering.intervention import OF_LATENT
     from gossamer.steering.prepare import prepare_concept
     from gossamer.steering.sweep import sweep, sweep_curves
 
-    strengths = inputs.decimals("--coefficients", coefficients)
-    inputs.choice("--unit", unit, UNITS)
-    inputs.choice("--kind", kind, tuple(OF_LATENT))
     plan = SamplingPlan(samples, tokens, temperature=0.0 if samples == 1 else 1.0, seed=seed)
-    texts = read_texts(text, text_key)[: inputs.at_least("--rows", rows, 4)]
+    texts = read_texts(text, text_key)[:rows]
     sides = [None if path is None else read_texts(path, text_key) for path in (positive, negative)]
     network = inputs.language_model(model, device, dtype, family)
     held = inputs.dictionary_set(network, model, dictionaries, facts=facts, allow_other_model=allow_other_model)
-    length = min(inputs.at_least("--context", context, 4), network.n_context)
+    length = min(context, network.n_context)
     prompts = list(prompt or _DEFAULT_PROMPTS)
     if feature is not None:
         with progress_bars(err):
@@ -109,7 +134,7 @@ def steer(
             positive=sides[0],
             negative=sides[1],
             context=length,
-            neutral=inputs.at_least("--neutral", neutral, 2),
+            neutral=neutral,
             sampling=plan,
             seed=seed,
         )

@@ -76,7 +76,8 @@ def _sha256(tensors: Mapping[str, Tensor]) -> str:
     found = hashlib.sha256()
     for name, one in sorted(tensors.items()):
         found.update(f"{name} {tuple(one.shape)} {one.dtype};".encode())
-        found.update(one.numpy())
+        raw: Any = one.numpy()
+        found.update(raw)
     return found.hexdigest()
 
 

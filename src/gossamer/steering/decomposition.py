@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.pursuit import pursue
-from gossamer.dictionary.slopes import Rows
+from gossamer.dictionary.slopes import DecoderRows
 from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.features.feature import Feature
@@ -118,7 +118,7 @@ def by_pursuit(dictionary: Dictionary, vector: SteeringVector, k: int, method: s
     if method not in ("gradient", "orthogonal") or vector.vector.ndim != 1:
         raise UsageError(f"pursuit of a vector: gradient or orthogonal, and one vector expected, found {method!r}")
     rows = dictionary.W_dec.detach()
-    found = pursue(vector.vector.to(rows)[None], Rows.of(torch.cat([rows, -rows])), k, method=method).dense()[0]
+    found = pursue(vector.vector.to(rows)[None], DecoderRows.of(torch.cat([rows, -rows])), k, method=method).dense()[0]
     both = found.reshape(2, -1)
     return _sorted(method, vector, dictionary, both[0] - both[1], k)
 

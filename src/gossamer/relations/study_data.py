@@ -58,8 +58,6 @@ class RelationStudyOptions:
         ("pearson", 0.5),
         ("pearson", 0.9),
         ("jaccard", 0.1),
-        ("necessity", 0.1),
-        ("sufficiency", 0.1),
     )
     error_rows: int = 512
     gate_rows: int = 384

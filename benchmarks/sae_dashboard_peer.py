@@ -43,9 +43,9 @@ def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as cache:
         for number in range(asked["batches"]):
             features = list(range(number * AT_A_TIME, (number + 1) * AT_A_TIME))
-            start = time.perf_counter()
+            start = time.process_time()
             found = SaeVisRunner(config(asked["site"], features, Path(cache))).run(sae, model, tokens)
-            seconds.append(time.perf_counter() - start)
+            seconds.append(time.process_time() - start)
             density |= dict(zip(features, found.feature_stats.frac_nonzero, strict=True))
     (folder / "found.json").write_text(json.dumps({"seconds": seconds, "at_a_time": AT_A_TIME, "density": density}))
 

@@ -14,6 +14,7 @@ from gossamer import DictionarySet, LanguageModel, build_store, bundled, cli
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.search import SearchSettings
 from gossamer.model import Site
+from gossamer.steering import read_back
 from gossamer.store import StoreSettings
 from gossamer.tasks import ioi
 
@@ -68,6 +69,7 @@ def test_every_python_block_and_every_substitute_is_used():
         "What one latent is",
         "What latents did on a corpus",
         "Which features belong together",
+        "Steering",
         "What features stand for",
         "How information moved",
         "JAX models",
@@ -131,6 +133,16 @@ def test_which_features_belong_together(capsys):
     names = run("Which features belong together", {"model": LanguageModel.load("bundled:spool"), **given})
     assert len(names["relations"]) == len(given["dictionaries"]) - 1
     assert len(capsys.readouterr().out.splitlines()) == 3 * len(names["relations"])
+
+
+def test_steering(capsys):
+    texts = [prompt.clean_text for prompt in ioi.sample(random.Random(0), 12)]
+    given = {"dictionaries": DictionarySet.load(SPOOL / "dictionaries"), "site": Site.parse("resid_post.2")}
+    given |= {"texts": texts, "prompts": texts[:2]}
+    names = run("Steering", {"model": LanguageModel.load("bundled:spool"), **given})
+    (back,) = read_back(names["model"], names["push"], names["tokens"])
+    assert back.asked == names["push"].coefficient.raw
+    assert repr(back) in capsys.readouterr().out
 
 
 def test_what_features_stand_for(capsys):

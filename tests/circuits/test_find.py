@@ -15,11 +15,11 @@ from circuit_lab import SEARCH, SETTINGS, mirror_dictionary, random_dictionary, 
 from gossamer import progress
 from gossamer.circuits import methods
 from gossamer.circuits.circuit import Circuit
-from gossamer.circuits.evaluate.evaluator import Evaluator
 from gossamer.circuits.evaluate.minimality import node_effects
 from gossamer.circuits.find import CircuitResult, _allowed, choose, find_circuit
 from gossamer.circuits.methods import METHODS, MethodInputs
 from gossamer.circuits.path import CircuitPath
+from gossamer.circuits.prompt_metrics import FullModel
 from gossamer.circuits.reference import ReferenceSettings, reference_path
 from gossamer.circuits.refine import CircuitRefiner
 from gossamer.circuits.search import SearchSettings, search_path
@@ -356,7 +356,7 @@ def test_dictionaries_that_keep_next_to_nothing_are_refused_with_their_share(
     model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = Study(model, dictionaries, task, SETTINGS)
-    monkeypatch.setattr(Evaluator, "kept", lambda *_, **__: 0.04)
+    monkeypatch.setattr(FullModel, "kept", lambda *_, **__: 0.04)
     expected = r"together keep 4% of by hand in .*: expected at least 5%, .* train them longer or on other text"
     with pytest.raises(GossamerError, match=expected):
         study.require_dictionaries()

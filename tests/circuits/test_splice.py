@@ -235,7 +235,7 @@ def test_prompts_that_are_equal_behind_the_first_dictionary_run_once(model: Lang
     """With no node at the first site a template's prompts are; with gradients all run, to the same outputs."""
     splice = make_splice(model, task, ("resid_post.0", "resid_post.1"))
     later = splice.with_nodes(splice.nodes.select(splice.nodes.site == 1))
-    mask, rows = random_mask(len(later.nodes)), []
+    mask, rows = random_mask(later.nodes), []
 
     def seen(x: torch.Tensor) -> torch.Tensor:
         rows.append(len(x))
@@ -245,7 +245,7 @@ def test_prompts_that_are_equal_behind_the_first_dictionary_run_once(model: Lang
         expected = later(mask)
         with torch.no_grad():
             found = later(mask)
-            splice(random_mask(len(splice.nodes)))
+            splice(random_mask(splice.nodes))
     torch.testing.assert_close(found, expected, **EXACT)
     assert rows == [len(task.test), 2, len(task.test)]
 

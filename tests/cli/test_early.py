@@ -15,6 +15,8 @@ from gossamer.relations import DECODER_COSINE, MEASURES
 from gossamer.relations.lifecycle import MATCHINGS
 from gossamer.replacement import coding_study
 from gossamer.report.coding import PURSUITS
+from gossamer.steering.coefficient import UNITS
+from gossamer.steering.intervention import OF_LATENT
 from gossamer.tasks import GENERATORS
 from gossamer.tasks.metric import METRICS
 
@@ -85,6 +87,13 @@ MISTAKES = {
     ("explain", "s", "--texts", "none.csv"): "none.csv: no such file",
     ("game", "s", "--endpoint", "http://localhost/v1"): "give the other one too",
     ("game", "s", "--rounds", "0"): "--rounds: at least 1 expected",
+    ("steer", "m", "--text", "none"): "none: no such file",
+    ("steer", "m", "--text", "FILE"): "either --feature SITE/LATENT or --words",
+    ("steer", "m", "--text", "FILE", "--words", "sad", "--unit", "raw"): "--unit: residual_norm expected",
+    ("steer", "m", "--text", "FILE", "--words", "sad", "-c", "much"): "--coefficients: expected numbers",
+    ("steer", "m", "--text", "FILE", "--kind", "push"): "--kind: expected one of feature_add",
+    ("steer", "m", "--text", "FILE", "--unit", "volts"): "--unit: expected one of raw",
+    ("steer", "m", "--text", "FILE", "--neutral", "1"): "--neutral: at least 2 expected",
 }
 # One process runs all lines, without torch: whatever imports it fails.
 RUN = """
@@ -125,6 +134,8 @@ def test_names_are_those_of_the_library():
     assert tuple(METHODS) == early.CIRCUIT_METHODS
     assert early.IOI_PARTS == PARTS
     assert early.CODING_METHODS == coding_study.METHODS
+    assert early.STEERING_UNITS == UNITS
+    assert tuple(OF_LATENT) == early.STEERING_KINDS
     assert coding._PURSUITS == PURSUITS
     assert (*MEASURES, DECODER_COSINE) == early.MEASURES
     assert early.MATCHINGS == MATCHINGS

@@ -162,8 +162,22 @@ def test_the_cache_changes_no_draw():
     found = model.generate(Tokens.full(rows), max_new_tokens=8, temperature=1.0, seed=5, stop=()).whole.ids
     draw = torch.Generator().manual_seed(5)
     for _ in range(8):
-        rows = torch.cat([rows, drawn(model.logits(Tokens.full(rows))[:, -1], draw)[:, None]], dim=1)
+        uniform = torch.rand(64, 1, generator=draw)
+        rows = torch.cat([rows, drawn(model.logits(Tokens.full(rows))[:, -1], uniform)[:, None]], dim=1)
     assert torch.equal(found, rows)
+
+
+def test_sets_of_rows_that_repeat_their_draws_are_each_as_if_alone():
+    logits = torch.randn(3, 5, generator=torch.Generator().manual_seed(0)).repeat(4, 1)
+    logits[6:9] += torch.tensor([0.0, 0, 0, 9, 0])
+    together = Sampling(1.0, repeat_every=3)
+    alone = Sampling(1.0)
+    draws = [torch.Generator().manual_seed(1) for _ in range(3)]
+    for _ in range(20):
+        found = together.choose(logits, draws[0]).view(4, 3)
+        assert torch.equal(found[0], found[1])
+        assert torch.equal(found[0], alone.choose(logits[:3], draws[1]))
+        assert torch.equal(found[2], alone.choose(logits[6:9], draws[2]))
 
 
 def test_only_the_likeliest_are_drawn():
@@ -211,3 +225,5 @@ def test_what_cannot_be_generated_is_refused():
     ):
         with pytest.raises(UsageError, match=match):
             model.generate(tokens, **settings)
+    with pytest.raises(UsageError, match="repeat_every: expected at least 1"):
+        Sampling(1.0, repeat_every=0)

@@ -361,11 +361,16 @@ def test_what_would_return_too_many_rows_is_refused_and_can_be_had_in_batches(st
 def test_ctrl_c_ends_a_query_that_does_not(store):
     if threading.current_thread() is not threading.main_thread():
         pytest.skip("signals reach the main thread alone")
+    # A shell's jobs in the background are started with the signal ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     stop = threading.Timer(0.2, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
     stop.start()
-    with pytest.raises(KeyboardInterrupt):
-        store.sql("SELECT count(*) FROM activations a, activations b, activations c, activations d")
-    stop.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            store.sql("SELECT count(*) FROM activations a, activations b, activations c, activations d")
+    finally:
+        stop.join()
+        signal.signal(signal.SIGINT, before)
     assert store.sql("SELECT count(*) AS n FROM activations")["n"].to_pylist() == [store.manifest.entries]
 
 

@@ -163,7 +163,7 @@ class ActivationStream:
     def _values(self, rows: slice, tokens: Tokens) -> Mapping[Site, Tensor]:
         if not self.sites:
             return {}
-        values = self.kept.get((rows.start, rows.stop), {})
+        values: Mapping[Site, Tensor] = self.kept.get((rows.start, rows.stop), {})
         if not set(self.sites) <= values.keys():
             values = self.model.capture(tokens, self.sites)
             if self._keeps:

@@ -52,8 +52,8 @@ class Batch:
     def select(self, rows: Int[Tensor, "rows"]) -> "Batch":
         """Some of the rows."""
         other = {site: stream[rows] for site, stream in self.counterfactual.items()}
-        own = (self.tokens, self.roles, self.ablation_groups, self.answer_position, self.stream)
-        return Batch(*(part[rows] for part in own), other)
+        roles, groups, answers = self.roles[rows], self.ablation_groups[rows], self.answer_position[rows]
+        return Batch(self.tokens[rows], roles, groups, answers, self.stream[rows], other)
 
 
 @dataclass(frozen=True)

@@ -180,17 +180,16 @@ class Study:
         start = resumable(next(iter(self.dictionaries)))
         wanted = sorted({start, last, *(self.dictionaries if self._keeps_streams else ())})
 
-        def part(rows: slice) -> dict[Site | None, Tensor]:
+        def part(rows: slice) -> tuple[Tensor, dict[Site, Tensor]]:
             found = self.model.capture(clean.tokens[rows].to(self.model.device), wanted)
             end = gathered(found[last], clean.answer_position[rows].to(found[last].device))
-            return {None: end, **{site: found[site] for site in wanted if site in self.dictionaries or site == start}}
+            return end, {site: found[site] for site in wanted if site in self.dictionaries or site == start}
 
         with torch.no_grad():
             parts = in_batches(len(self.examples), self.settings.batch_size, part)
-        streams = {site: torch.cat([one[site] for one in parts]) for site in parts[0]}
-        end, first = streams.pop(None), require_finite(streams[start], str(start))
+        streams = {site: torch.cat([found[site] for _, found in parts]) for site in parts[0][1]}
         kept = {site: streams[site] for site in self.dictionaries} if self._keeps_streams else {}
-        return _Streams(first, end, kept)
+        return _Streams(require_finite(streams[start], str(start)), torch.cat([end for end, _ in parts]), kept)
 
     @property
     def _keeps_streams(self) -> bool:

@@ -21,6 +21,7 @@ from gossamer.cli.prompts import tasks
 from gossamer.cli.relating import lifecycle, relate
 from gossamer.cli.relations_page import relations
 from gossamer.cli.rerunning import evaluate_circuit, report
+from gossamer.cli.steering import steer
 from gossamer.cli.storing import store
 from gossamer.cli.studying_relations import study_relations
 from gossamer.cli.toys import relations_truth, toys
@@ -85,6 +86,7 @@ _COMMANDS = (
     pursuit,
     relate,
     lifecycle,
+    steer,
     explain,
     game,
     relations,

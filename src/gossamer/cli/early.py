@@ -32,6 +32,8 @@ MATCHINGS = ("best", "hungarian", "mutual")
 EXPLAINERS = ("rule", "bills", "delphi", "np_max-act-logits", "output", "saebench")
 RULE_SCORERS = ("detection", "detection_random", "detection_hard", "fuzzing", "fuzzing_active", "simulation")
 CHAT_SCORERS = ("intruder", "saebench", "fade")
+STEERING_UNITS = ("raw", "max_activation", "residual_norm")
+STEERING_KINDS = ("feature_add", "clamp", "conditional_clamp", "floor", "cap", "scale")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 _FACTS = ("site", "model_name", "format", "norm_scaling_factor")

@@ -164,7 +164,8 @@ def _language_model(
         )
         chat = Server(settings)
         chat.require_model()
-    return chat, ChatJudge(chat, simulating=simulate, prompts=chat)
+    simulating: Any = simulate
+    return chat, ChatJudge(chat, simulating=simulating, prompts=chat)
 
 
 def _write(found: Any, store: Any, output: Path, control: Any, *, keep: bool) -> None:

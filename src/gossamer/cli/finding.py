@@ -88,10 +88,10 @@ def circuit(
     from gossamer.results import folder_lock
 
     methods, others = None if not compare else [] if compare == ["none"] else compare, inputs.other_circuits(other)
-    kinds: Any = (ablation, errors, masks)
-    settings = StudySettings(*kinds, minimum_accuracy, batch_size, validation=validation, seed=seed)
-    sought: Any = loss
-    search = SearchSettings(sought, steps=steps, seed=seed)
+    studied: dict[str, Any] = {"ablation": ablation, "errors": errors, "masks": masks, "batch_size": batch_size}
+    settings = StudySettings(**studied, minimum_accuracy=minimum_accuracy, validation=validation, seed=seed)
+    kept: Any = loss
+    search = SearchSettings(kept, steps=steps, seed=seed)
     reading = inputs.reading(task, metric, roles, length)
     with folder_lock(output), inputs.feature_store(store) as source:
         network = inputs.language_model(model, device, dtype, family)

@@ -91,7 +91,7 @@ def _nearest(
     own, names = decoders[site], list(decoders)
     found: dict[Feature, tuple[Neighbour, ...]] = {}
     step = max(1, _BLOCK_VALUES // max(len(one.rows) for one in decoders.values()))
-    for part in torch.tensor(latents, device=own.rows.device).split(step):
+    for part in torch.split(torch.tensor(latents, device=own.rows.device), step):
         units = own.rows[part].float() / own.lengths[part, None]
         values, numbers, places = [], [], []
         for place, (other, decoder) in enumerate(decoders.items()):

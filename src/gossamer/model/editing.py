@@ -1,7 +1,6 @@
 """One forward pass in which sites are read and edited through hooks that exist only while it runs."""
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -273,42 +272,6 @@ def evaluating(hf: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
-
-
-class DirectCalls:
-    """Refuses calls of the transformers model itself, from any thread, while edits are open that they would not see."""
-
-    def __init__(self, hf: nn.Module, anatomy: Anatomy) -> None:
-        self._hf, self._anatomy = hf, anatomy
-        self._lock, self._open = threading.Lock(), 0
-        self._installed = contextlib.ExitStack()
-
-    @contextlib.contextmanager
-    def refused(self) -> Iterator[None]:
-        """Inside, only passes of ours run."""
-        with self._lock:
-            self._open += 1
-            if self._open == 1:
-                ends = (self._hf, self._anatomy.base)
-                self._installed.enter_context(uncompiled(ends))
-                for module in ends:
-                    self._installed.callback(module.register_forward_pre_hook(self._refuse).remove)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._open -= 1
-                if not self._open:
-                    self._installed.close()
-
-    def _refuse(self, module: nn.Module, args: object) -> None:
-        run = current()
-        if module is self._hf or run is None or run.started or run.anatomy is not self._anatomy:
-            raise UsageError(
-                "the transformers model was called by itself while edits are open, which would not apply to it: "
-                "call LanguageModel.generate, logits, capture or resume inside `edit`, and the model itself outside"
-            )
-        run.started = True
 
 
 class _PassThrough(nn.Module):

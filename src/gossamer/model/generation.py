@@ -65,12 +65,15 @@ class Sampling:
         top_k: only the k most likely tokens; None for all.
         top_p: only the most likely tokens that together reach this probability; None for all.
         seed: of the draws, or a generator on the CPU, which goes on from where it stands.
+        repeat_every: rows that draw for themselves; the next so many repeat their draws, and so on, so that what is
+            drawn for a row does not depend on how many sets of rows are in the batch. None: each row for itself.
     """
 
     temperature: float = 0.0
     top_k: int | None = None
     top_p: float | None = None
     seed: int | torch.Generator = 0
+    repeat_every: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
@@ -79,6 +82,8 @@ class Sampling:
             raise UsageError(f"top_k: expected at least 1, found {self.top_k}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise UsageError(f"top_p: expected a probability above 0, found {self.top_p}")
+        if self.repeat_every is not None and self.repeat_every < 1:
+            raise UsageError(f"repeat_every: expected at least 1 row, found {self.repeat_every}")
 
     def choose(self, logits: Float[Tensor, "batch vocab"], draw: torch.Generator) -> Int[Tensor, "batch"]:
         """One token a row; `draw` is a generator on the CPU, so that a choice depends on nothing else."""
@@ -92,21 +97,21 @@ class Sampling:
             odds, order = logits.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
             beyond = odds.cumsum(dim=-1) - odds >= self.top_p
             logits = logits.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), -torch.inf)
-        return drawn(logits, draw)
+        uniform = torch.rand(self.repeat_every or len(logits), 1, generator=draw)
+        return drawn(logits, uniform.repeat(-(-len(logits) // len(uniform)), 1)[: len(logits)])
 
 
 GREEDY = Sampling()
 
 
-def drawn(logits: Float[Tensor, "batch vocab"], draw: torch.Generator) -> Int[Tensor, "batch"]:
-    """One token a row from softmax(logits): where a uniform number falls among the cumulated odds.
+def drawn(logits: Float[Tensor, "batch vocab"], uniform: Float[Tensor, "batch one"]) -> Int[Tensor, "batch"]:
+    """One token a row from softmax(logits): where its uniform number falls among the cumulated odds.
 
     This is twice as fast as torch.multinomial on the CPU.
     """
     logits = logits.float()
     cumulated = (logits - logits.amax(dim=-1, keepdim=True)).exp().cumsum(dim=-1)
-    uniform = torch.rand(len(logits), 1, generator=draw).to(logits.device)
-    found = torch.searchsorted(cumulated, uniform * cumulated[:, -1:], right=True)
+    found = torch.searchsorted(cumulated, uniform.to(logits.device) * cumulated[:, -1:], right=True)
     return found.clamp(max=logits.shape[-1] - 1)[:, 0]
 
 

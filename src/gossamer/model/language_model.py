@@ -16,7 +16,8 @@ from transformers import DynamicCache
 from gossamer.errors import UsageError
 from gossamer.model import attention, generation, tokenizing, weights
 from gossamer.model.anatomy import Anatomy
-from gossamer.model.editing import Complete, DirectCalls, Edit, Pass, evaluating
+from gossamer.model.direct_calls import DirectCalls
+from gossamer.model.editing import Complete, Edit, Pass, evaluating
 from gossamer.model.family import Family
 from gossamer.model.generation import GREEDY, Generation, Sampling, Step
 from gossamer.model.head import Head
@@ -171,25 +172,27 @@ class LanguageModel(Sizes):
         return BySite((site, run.read[site]) for site in wanted)
 
     @contextlib.contextmanager
-    def edit(self, edits: SiteMapping[Edit]) -> Iterator[None]:
+    def edit(self, edits: SiteMapping[Edit], *, direct: bool = False) -> Iterator[None]:
         """Inside, every `logits`, `capture` and `resume` replaces the value of each site by `edits[site](value)`.
 
         Edits nest: at one site the outer is applied first. An edit returns a new tensor of the same shape and must not
         change the one it is given; another dtype or device is converted back. A NaN is passed on: look for it with
         `gossamer.errors.require_finite` where it may arise. An edit may run the model itself:
         that pass sees no edits. The transformers model `hf` itself does not see them either: while edits are open,
-        calling it or its `generate` is refused.
+        calling it or its `generate` is refused. With `direct` it does: calls of `hf` from any thread, as a pipeline or
+        an evaluation harness makes them, see the edits that are open now, and positions count from each row's start.
 
         Raises:
-            UsageError: the model lacks one of the sites; on a call of `hf` inside.
+            UsageError: the model lacks one of the sites; on a call of `hf` inside, unless it is `direct`.
             GossamerError: on a pass, when an edit returned another shape or was never reached (the site is named).
         """
         chosen = by_site(edits)
         for site in chosen:
             self.anatomy.check(site)
         token = _edits.set((*_edits.get(), (self, chosen)))
+        calls = self._direct_calls.edited(self._active()) if direct else self._direct_calls.refused()
         try:
-            with self._direct_calls.refused():
+            with calls:
                 yield
         finally:
             _edits.reset(token)

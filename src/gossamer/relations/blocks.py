@@ -147,7 +147,7 @@ class BlockCounter:
             entries: of all sums that stay in memory, half of them for the block in work.
             options: `products` and `null` of :meth:`CoActivation.empty`.
         """
-        options_of = {**options, "entries": entries // 2}
+        options_of: dict[str, Any] = {**options, "entries": entries // 2}
         with TemporaryDirectory(prefix="gossamer-relations-", ignore_cleanup_errors=True) as folder:
             found = CoActivation.empty(thresholds, pairs, folder=Path(folder), **options_of)
 

@@ -160,8 +160,8 @@ def joint_agreement(
         effect.append(check.effect[own])
         # Latents of two sites are different ones, whatever their numbers.
         upstream.append(check.pairs.i[own] * len(checks) + place)
-    joined = (np.concatenate(one) for one in (values, effect))
-    return _agreement(measure, *joined, np.concatenate(upstream), settings or CausalSettings())
+    joined = np.concatenate(values), np.concatenate(effect), np.concatenate(upstream)
+    return _agreement(measure, *joined, settings or CausalSettings())
 
 
 def _edges(values: Floats, bins: int) -> Floats:
@@ -223,26 +223,31 @@ def _agreement(measure: str, values: Floats, effect: Floats, upstream: Ints, set
     samples = [_spearman(values[own], effect[own]) for own in _resampled(upstream, settings.resamples, draw)]
     finite = [one for one in samples if not np.isnan(one)]
     low, high = np.quantile(finite, [0.025, 0.975]).tolist() if finite else (float("nan"), float("nan"))
-    summaries = [_summary(one) for one in groups]
-    means, medians, quartiles, still = (tuple(one[part] for one in summaries) for part in range(4))
-    facts = (tuple(edges.tolist()), tuple(map(len, groups)), means, medians, quartiles, still)
-    return RankAgreement(measure, len(values), _spearman(values, effect), low, high, *facts)
-
-
-def _summary(effects: Floats) -> tuple[float, float, tuple[float, float], float]:
-    """Mean, median, quartiles, and the share of effects that are next to nothing."""
-    if not len(effects):
-        return (float("nan"), float("nan"), (float("nan"), float("nan")), float("nan"))
-    low, middle, high = np.quantile(effects, [0.25, 0.5, 0.75]).tolist()
-    return float(effects.mean()), middle, (low, high), float((np.abs(effects) < _STILL).mean())
+    known_groups = [one if len(one) else np.array([np.nan]) for one in groups]
+    quartiles = tuple((float(np.quantile(one, 0.25)), float(np.quantile(one, 0.75))) for one in known_groups)
+    return RankAgreement(
+        measure,
+        len(values),
+        _spearman(values, effect),
+        low,
+        high,
+        edges=tuple(edges.tolist()),
+        counts=tuple(map(len, groups)),
+        means=tuple(float(one.mean()) for one in known_groups),
+        medians=tuple(float(np.median(one)) for one in known_groups),
+        quartiles=quartiles,
+        still=tuple(float((np.abs(one) < _STILL).mean()) if len(one) else float("nan") for one in groups),
+    )
 
 
 def _resampled(groups: Ints, count: int, draw: np.random.Generator) -> Iterator[NDArray[np.int64]]:
     """Samples of groups with replacement, each with all its members."""
-    names = np.unique(groups)
-    members = [np.flatnonzero(groups == name) for name in names]
-    for _ in range(count if len(names) else 0):
-        yield np.concatenate([members[one] for one in draw.integers(len(names), size=len(names))])
+    order = np.argsort(groups, kind="stable")
+    _, starts, sizes = np.unique(groups[order], return_index=True, return_counts=True)
+    for _ in range(count if len(starts) else 0):
+        chosen = draw.integers(len(starts), size=len(starts))
+        own = sizes[chosen]
+        yield order[np.repeat(starts[chosen] - np.cumsum(own) + own, own) + np.arange(own.sum())]
 
 
 def _spearman(one: Floats, other: Floats) -> float:

@@ -129,6 +129,7 @@ class ModelLatents:
                 raise UsageError(f"relations: models of one tokenizer expected, found others in {model.title}")
         order = torch.randperm(len(tokens), generator=generator(seed, "relations", "rows"))
         self.tokens, self._before = tokens[order], 0
+        self._kept: list[LatentBatch] | None = None
         own = self.tokens.documents if isinstance(self.tokens, DocumentRows) else order
         self._documents = own.cpu().numpy()
         self.counted: Bool[Tensor, "batch pos"] = self.tokens.mask
@@ -194,11 +195,25 @@ class ModelLatents:
         """The stream of a copy of some of its rows, which keep their numbers."""
         chosen, found = torch.arange(rows.start, rows.stop), copy(self)
         found.tokens, found.counted, found._documents = self.tokens[chosen], self.counted[chosen], self._documents[rows]
-        found._before = self._before + rows.start
+        found._before, found._kept = self._before + rows.start, None
+        return found
+
+    def in_memory(self) -> "ModelLatents":
+        """The same stream with its latents kept, from a pass now, so that passes over it cost no model.
+
+        Memory: 12 bytes an active latent. Parts of it, and what else than latents it is asked for, pass by as before.
+        """
+        found, batches = copy(self), list[LatentBatch]()
+        self.map(batches.append)
+        found._kept = batches
         return found
 
     def map(self, work: Work, *, values: Sequence[str] = ()) -> None:
         """One pass; see :class:`LatentStream`."""
+        if self._kept is not None and not values:
+            for one in self._kept:
+                work(one)
+            return
         own = list(dict.fromkeys(source.site for source in self.sources.values() if source.model is self._first))
         others = {id(one.model): one.model for one in self.sources.values() if one.model is not self._first}
 

@@ -199,10 +199,10 @@ class Relation:
         kept, null = self.kept, None if self.null is None else self.null.reversed()
         order = np.lexsort((kept.i, kept.j))
         turned = RelatedPairs(kept.j, kept.i, kept.c, kept.products, kept.decoder_cosine)[order]
-        forward, backward, histograms = (
-            {_OTHER_WAY.get(name, name): one for name, one in found.items()}
-            for found in (self.backward, self.forward, self.histograms)
+        forward, backward = (
+            {_OTHER_WAY.get(name, name): one for name, one in found.items()} for found in (self.backward, self.forward)
         )
+        histograms = {_OTHER_WAY.get(name, name): one for name, one in self.histograms.items()}
         pair, sides = SitePair(self.pair.downstream, self.pair.upstream), (self.downstream, self.upstream)
         return Relation(pair, self.tokens, *sides, self.keep, turned, forward, backward, histograms, null)
 

@@ -62,8 +62,8 @@ def relate_in_folder(
     if found := _saved(folder, pairs, keep, settings):
         announce(lambda: f"{folder}: relations of this request are there already and are not counted again")
     else:
-        options = {"keep": keep, "null": null, "block_rows": block_rows, "engine": engine}
-        counted = relate(stream, pairs, activity=activity, folder=blocks, **options)
+        asked: Any = {"keep": keep, "null": null, "block_rows": block_rows, "engine": engine}
+        counted = relate(stream, pairs, activity=activity, folder=blocks, **asked)
         provenance = {"settings": settings, "versions": versions()}
         found = {pair: replace(relation, provenance=provenance) for pair, relation in counted.items()}
         for pair, relation in found.items():

@@ -15,7 +15,7 @@ from torch import Tensor
 from gossamer.errors import GossamerError, UsageError
 from gossamer.files import parse_json
 from gossamer.relations.counting import SitePair
-from gossamer.relations.measures import DECODER_COSINE, MEASURES
+from gossamer.relations.measures import DECODER_COSINE, EXPLANATION_COSINE, MEASURES
 from gossamer.relations.relation import BestPartner, Keep, RelatedPairs, Relation
 from gossamer.relations.sums import LatentSums
 from gossamer.results import Format, Older
@@ -76,7 +76,8 @@ def _sha256(tensors: Mapping[str, Tensor]) -> str:
     found = hashlib.sha256()
     for name, one in sorted(tensors.items()):
         found.update(f"{name} {tuple(one.shape)} {one.dtype};".encode())
-        found.update(one.numpy())
+        raw: Any = one.numpy()
+        found.update(raw)
     return found.hexdigest()
 
 
@@ -135,7 +136,7 @@ def _read(
     best = [
         {
             name: BestPartner(own[f"{side}/{name}/value"], own[f"{side}/{name}/partner"])
-            for name in (*MEASURES, DECODER_COSINE)
+            for name in (*MEASURES, DECODER_COSINE, EXPLANATION_COSINE)
             if f"{side}/{name}/value" in own
         }
         for side in ("forward", "backward")

@@ -35,7 +35,8 @@ class RelationStudyOptions:
         measures: by which lifecycles are told; the first is the study's own.
         thresholds: at which; `threshold`: the study's own, for pictures and for what a feature's going means.
         graphs: measure and threshold of each graph whose communities are found.
-        gate_rows: rows of the text on which candidates of gates are counted.
+        error_rows: rows on which it is measured what errors hold; a latent that is not well active there is not lost.
+        gate_rows: rows of the text on which candidates of gates are counted, and of the held-out text for the gates.
         word_rows: rows whose tokens give latents their words.
         causal_rows: rows of the held-out text on which latents are ablated.
         causal_bins, per_bin: of each measure's values, and pairs drawn from each, for each pair of dictionaries.
@@ -57,20 +58,19 @@ class RelationStudyOptions:
         ("pearson", 0.5),
         ("pearson", 0.9),
         ("jaccard", 0.1),
-        ("necessity", 0.1),
-        ("sufficiency", 0.1),
     )
-    gate_rows: int = 1024
+    error_rows: int = 512
+    gate_rows: int = 384
     word_rows: int = 512
-    causal_rows: int = 48
+    causal_rows: int = 32
     causal_bins: int = 10
-    per_bin: int = 4
+    per_bin: int = 3
     resamples: int = 1000
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name, least in (
-            *(("context", 8), ("skip", 0), ("gate_rows", 2), ("word_rows", 1)),
+            *(("context", 8), ("skip", 0), ("gate_rows", 2), ("error_rows", 1), ("word_rows", 1)),
             *(("causal_rows", 1), ("causal_bins", 1), ("per_bin", 1), ("resamples", 1)),
         ):
             if getattr(self, name) < least:
@@ -146,15 +146,15 @@ class StudyData:
         """Of all pairs: read where the part "relations" is done, else counted in one pass, which goes on if stopped."""
         if "relations" in self.done and self.folder is not None:
             return {pair: load_relation(pair_path(self.folder, pair)) for pair in self.pairs}
-        how = {"activity": self.options.active, "keep": self.options.keep}
+        active, keep = self.options.active, self.options.keep
         if self.folder is None:
-            return relate(self.stream, self.pairs, **how)
-        return relate_in_folder(self.stream, self.pairs, self.folder, **how)
+            return relate(self.stream, self.pairs, activity=active, keep=keep)
+        return relate_in_folder(self.stream, self.pairs, self.folder, activity=active, keep=keep)
 
     @property
     def sums(self) -> dict[str, LatentSums]:
         """What each latent of every dictionary did."""
-        found = {}
+        found: dict[str, LatentSums] = {}
         for pair, relation in self.relations.items():
             found |= {pair.upstream: relation.upstream, pair.downstream: relation.downstream}
         return found
@@ -165,7 +165,7 @@ class StudyData:
         if "lifecycle" in self.done and self.folder is not None:
             return {pair: load_error_share(pair_path(self.folder, pair, ERROR_TAIL)) for pair in self.neighbours}
         tops = {name: one.maximum for name, one in self.sums.items()}
-        found = error_shares(self.stream, self.neighbours, tops=tops)
+        found = error_shares(first_rows(self.stream, self.options.error_rows), self.neighbours, tops=tops)
         if self.folder is not None:
             for pair, share in found.items():
                 save_error_share(share, pair_path(self.folder, pair, ERROR_TAIL))

@@ -9,7 +9,7 @@ from gossamer.relations.causal import AblationCheck, CausalSettings, ablation_ch
 from gossamer.relations.communities import Communities, CommunitySettings, community_words, find_communities, rewired
 from gossamer.relations.counting import SitePair
 from gossamer.relations.error_share import ErrorShare
-from gossamer.relations.gates import Gate, company_of, recounted, search_gates
+from gossamer.relations.gates import Gate, GateSettings, company_of, recounted, search_gates
 from gossamer.relations.graph import RelationGraph
 from gossamer.relations.graph_files import write_graphml, write_node_link, write_parquet
 from gossamer.relations.lifecycle import GONE, LOST, MATCHINGS, PASSED, LifecycleSettings, lifecycle
@@ -31,6 +31,8 @@ from gossamer.relations.study_results import (
     Words,
 )
 
+# Every input of an AND or AND NOT is needed at least as much as the gate agrees, 0.8; fewer candidates than by default.
+_GATES = GateSettings(partners=4, least_necessity=0.7, limit=1_000_000)
 # What the published criterion for gates asks of each of exactly two inputs.
 _ONE_SIDED = 0.999
 _METHODS = (
@@ -87,8 +89,8 @@ def _lifecycle_facts(data: StudyData, pair: SitePair, settings: LifecycleSetting
     if relation.null is not None and settings.measure in relation.null.forward:
         best = LifecycleSettings(settings.measure, settings.threshold)
         chance = lifecycle(relation.null, best).shares("upstream", judged=True)[PASSED]
-    facts = (settings.measure, settings.threshold, settings.matching)
-    return LifecycleFacts(*pair, *facts, found.counts("upstream"), found.counts("downstream"), chance)
+    facts = (pair.upstream, pair.downstream, settings.measure, settings.threshold, settings.matching)
+    return LifecycleFacts(*facts, found.counts("upstream"), found.counts("downstream"), chance)
 
 
 def _reappeared(data: StudyData, settings: LifecycleSettings) -> Iterator[Reappearance]:
@@ -125,14 +127,15 @@ def gates(data: StudyData) -> RelationsPart:
     found, counts = [], []
     rows, active = first_rows(data.stream, data.options.gate_rows), data.options.active
     among = company_of(rows, [SitePair(name, name) for name in data.sources], active)
+    counted, held_out = rows.in_memory(), first_rows(data.held_out, data.options.gate_rows).in_memory()
     for pair in data.neighbours:
-        stream = rows.only(pair)
+        stream = counted.only(pair)
         for relation in (data.relations[pair], data.relations[pair].reversed()):
-            search = search_gates(stream, relation, among=among[relation.pair.upstream], active=active)
+            search = search_gates(stream, relation, among=among[relation.pair.upstream], active=active, settings=_GATES)
             kinds = Counter(gate.kind for gate in search.gates)
             facts = (search.candidates, dict(sorted(kinds.items())), search.by_chance, _one_sided(relation))
             counts.append(GateCount(*relation.pair, *facts))
-            again = recounted(data.held_out.only(pair), relation, search.gates, active=active)
+            again = recounted(held_out.only(pair), relation, search.gates, active=active)
             for gate, (table, precision, recall) in zip(search.gates, again, strict=True):
                 words = _gate_words(data.words, relation.pair, gate)
                 found.append(FoundGate(*relation.pair, gate, table, precision, recall, words))
@@ -186,13 +189,21 @@ def _community_facts(data: StudyData, graph: RelationGraph, left_out: int, found
         graph.measure,
         graph.threshold,
         left_out,
-        *(settings.method, settings.resolution, settings.weighted),
-        *(len(graph), len(graph.heads), isolated),
-        sum(int((one.alive == 0).sum()) for one in data.sums.values()),
-        *(len(sizes), int((sizes == 1).sum())),
-        *(tuple(sizes[:_SIZES].tolist()), tuple(octaves.tolist())),
-        *(found.stability, found.quality, chance),
-        _labels(data, graph, found),
+        method=settings.method,
+        resolution=settings.resolution,
+        weighted=settings.weighted,
+        nodes=len(graph),
+        edges=len(graph.heads),
+        isolated=isolated,
+        dead=sum(int((one.alive == 0).sum()) for one in data.sums.values()),
+        communities=len(sizes),
+        alone=int((sizes == 1).sum()),
+        sizes=tuple(sizes[:_SIZES].tolist()),
+        by_size=tuple(octaves.tolist()),
+        stability=found.stability,
+        quality=found.quality,
+        chance=chance,
+        labels=_labels(data, graph, found),
     )
 
 

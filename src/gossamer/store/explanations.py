@@ -7,10 +7,13 @@ from typing import Any
 from gossamer.errors import GossamerError
 from gossamer.features.feature import Feature
 from gossamer.files import needed
+from gossamer.results import digest
 from gossamer.store.location import EXTRA, Location
 from gossamer.store.manifest import EXPLANATIONS
 from gossamer.store.parquet import Rows
 
+# Of the rows, in the file beside them.
+_DIGEST = "gossamer.rows.sha256"
 _KINDS = {
     "site": "string",
     "latent": "int32",
@@ -39,14 +42,15 @@ def add(
         score = scores.get(Feature(site, latent))
         row = {"site": str(site), "latent": latent, "text": text, "method": method}
         found[str(site), latent] = {**row, "scorer": None if score is None else scorer, "score": score}
-    table = Rows(_KINDS)
-    for key in sorted(found):
-        table.add(found[key])
-    location.write(EXPLANATIONS, table.parquet(checksums=True))
+    # Rows of before have fewer columns.
+    table, rows = Rows(_KINDS), [{name: found[key].get(name) for name in _KINDS} for key in sorted(found)]
+    for row in rows:
+        table.add(row)
+    location.write(EXPLANATIONS, table.parquet(facts={_DIGEST: digest(rows)}))
 
 
 def read(location: Location) -> list[dict[str, Any]]:
-    """All of them, by their own checksums: they are no part of what was built, whose manifest has none of theirs.
+    """All of them, held against their own SHA-256: the manifest of what was built has none of theirs.
 
     Raises:
         GossamerError: they are damaged.
@@ -55,10 +59,18 @@ def read(location: Location) -> list[dict[str, Any]]:
         return []
     arrow, files = (needed(name, "a feature store", EXTRA) for name in ("pyarrow", "pyarrow.parquet"))
     try:
-        content = io.BytesIO(location.read(EXPLANATIONS))
-        return list(files.read_table(content, page_checksum_verification=True).to_pylist())
+        table = files.read_table(io.BytesIO(location.read(EXPLANATIONS)))
+        rows: list[dict[str, Any]] = table.to_pylist()
+        said = (table.schema.metadata or {}).get(_DIGEST.encode())
     except (arrow.ArrowException, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise GossamerError(
-            f"{location.path(EXPLANATIONS)}: damaged ({reason}); delete it and explain again, or restore it"
-        ) from error
+        raise _damaged(location, " ".join(str(error).split())) from error
+    # Files of before have none.
+    if said is not None and said != digest(rows).encode():
+        raise _damaged(location, "their SHA-256 differs")
+    return rows
+
+
+def _damaged(location: Location, reason: str) -> GossamerError:
+    return GossamerError(
+        f"{location.path(EXPLANATIONS)}: damaged ({reason}); delete it and explain again, or restore it"
+    )

@@ -68,7 +68,7 @@ class FeatureStore:
 
     def _connect(self) -> None:
         self._connection = connect(self._location)
-        with database_errors(self.url):
+        with database_errors(self.url, asked=False):
             create_views(self._connection, self._location, self.manifest)
 
     @property
@@ -124,7 +124,7 @@ class FeatureStore:
             )
 
     def verify(self) -> dict[str, str]:
-        """Files that differ from their SHA-256 (explanations: from their own checksums), with what is wrong with each;
+        """Files that differ from their SHA-256 (explanations: from their own), with what is wrong with each;
         reads all of them."""
         return damage(self.url)[1]
 

@@ -13,15 +13,12 @@ _LEVEL = 3
 _HELD = 1 << 12
 
 
-def parquet_bytes(
-    table: Any, encodings: Mapping[str, str] | None = None, group: int = GROUP, *, checksums: bool = False
-) -> bytes:
+def parquet_bytes(table: Any, encodings: Mapping[str, str] | None = None, group: int = GROUP) -> bytes:
     """An Arrow table as a Parquet file, compressed by zstd.
 
     Args:
         encodings: of columns that are not kept by a dictionary of their values.
         group: rows of a row group: statistics say which of them a reader needs.
-        checksums: of every page, for a file whose SHA-256 stands nowhere.
     """
     arrow, files = (needed(name, "a feature store", EXTRA) for name in ("pyarrow", "pyarrow.parquet"))
     own = dict(encodings or {})
@@ -34,8 +31,8 @@ def parquet_bytes(
         compression_level=_LEVEL,
         use_dictionary=[name for name in table.column_names if name not in own],
         column_encoding=own or None,
-        store_schema=False,
-        write_page_checksum=checksums,
+        # What stands beside the rows is kept with the schema, which nothing else needs.
+        store_schema=table.schema.metadata is not None,
     )
     return bytes(sink.getvalue())
 
@@ -64,11 +61,11 @@ class Rows:
         if len(self._rows) == _HELD:
             self._pack()
 
-    def parquet(self, *, checksums: bool = False) -> bytes:
-        """All rows as a Parquet file."""
+    def parquet(self, *, group: int = _HELD, facts: Mapping[str, str] | None = None) -> bytes:
+        """All rows as a Parquet file, with row groups of so many; `facts` are kept in the file beside them."""
         self._pack()
         table = self._arrow.concat_tables(self._packed).combine_chunks()
-        return parquet_bytes(table, group=_HELD, checksums=checksums)
+        return parquet_bytes(table.replace_schema_metadata(facts), group=group)
 
     def _pack(self) -> None:
         self._packed.append(self._arrow.Table.from_pylist(self._rows, self._schema))

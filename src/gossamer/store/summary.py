@@ -20,6 +20,8 @@ from gossamer.store.source import StoreSource
 
 # Quantiles of the activations of a latent, where it is active.
 QUANTILES = {"q01": 0.01, "q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95, "q99": 0.99}
+# Examples that a reader of one latent reads at least: they are long rows.
+_EXAMPLES_TOGETHER = 1 << 10
 _EDGES = np.array(HISTOGRAM_EDGES, dtype=np.float32)
 
 
@@ -52,7 +54,7 @@ class SiteSummary:
         """The two tables of the site, by name."""
         return {
             f"statistics/{self._site}.parquet": self._statistics.parquet(),
-            f"examples/{self._site}.parquet": self._examples.parquet(),
+            f"examples/{self._site}.parquet": self._examples.parquet(group=_EXAMPLES_TOGETHER),
         }
 
     def _add_statistics(self, latent: int, documents: Int[np.ndarray, "n"], values: Float[np.ndarray, "n"]) -> None:

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from gossamer.activations.stream import ActivationStream
-from gossamer.dictionary.dictionary import Dictionary, DictionaryConfig
+from gossamer.dictionary.config import DictionaryConfig
+from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
 from gossamer.model.site import Site
 from gossamer.seeding import generator

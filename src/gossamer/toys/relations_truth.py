@@ -115,9 +115,9 @@ class RelationsTruth:
 
 def truth_cases() -> list[TruthCase]:
     """The grid: tokens with true dictionaries, then dictionaries that lean, then trained ones."""
-    tokens = [TruthCase("true", 1.0, count) for count in (1024, 4096, _TOKENS, 32_768)]
+    tokens = [TruthCase("true", 1.0, count) for count in (256, 1024, 4096, _TOKENS)]
     leaning = [TruthCase("leaning", cosine, _TOKENS) for cosine in (0.95, 0.9, 0.8)]
-    return [*tokens, *leaning, *(TruthCase("trained", steps, _TOKENS) for steps in (300.0, 1000.0, 3000.0))]
+    return [*tokens, *leaning, *(TruthCase("trained", steps, _TOKENS) for steps in (300.0, 1000.0))]
 
 
 def quick_truth() -> tuple[TruthSettings, list[TruthCase]]:

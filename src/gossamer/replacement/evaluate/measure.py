@@ -153,7 +153,7 @@ def _measured(
         zero = x.new_zeros(x.shape[-1])
         return network.capture_ablated(batch.tokens, mask, last, {site: zero}, batch.values[network.start])
 
-    def spliced(site: Site, value: Tensor) -> Tensor:
+    def holding(site: Site, value: Tensor) -> Tensor:
         """The last stream with `value` at the site."""
         network = networks[site]
         prefix = batch.values[network.start]
@@ -169,7 +169,7 @@ def _measured(
         x = batch.values[method.site]
         here = batch.mask.to(x.device)
         out, latents, sums = _reconstruction(method, x[here], means[method.site])
-        edited[f"spliced {name}"] = spliced(method.site, x.index_put(here.nonzero(as_tuple=True), out.to(x.dtype)))
+        edited[f"spliced {name}"] = holding(method.site, x.index_put(here.nonzero(as_tuple=True), out.to(x.dtype)))
         rows = sums.pop("rows")
         found[name] = sums | {"spreads": rows[-1], "positions": _by_position(rows, here)}
         if saebench:

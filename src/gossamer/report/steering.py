@@ -1,0 +1,108 @@
+"""A sweep of steering as tables, a picture and a folder."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from gossamer import files
+from gossamer.report import style
+from gossamer.report.coding import table
+from gossamer.report.figures.steering import steering_pareto
+from gossamer.results import Record
+from gossamer.steering.decomposition import HeldOutFit
+from gossamer.steering.pareto import MethodCurve
+from gossamer.steering.sweep import SweepRow, measured_benefits, sweep_curves
+
+_NAMES = {
+    "hit": "share of completions with a word of the concept",
+    "words": "words of the concept in a completion",
+    "classified": "probability that a completion has the concept",
+    "target": "rise of log-probability of text with the concept (nats a token)",
+}
+
+
+def curves_table(curves: Sequence[MethodCurve], record: Record[SweepRow], reference: str) -> str:
+    """Areas with intervals, whether a method improves on the reference, and what a coefficient that was chosen on one
+    half of prompts and text brings and costs on the other."""
+    budgets = [one.budget for one in curves[0].chosen] if curves else []
+    head = ["method", "area", f"less {reference}", "improves"]
+    rows = [[*head, *(f"benefit at <= {budget:g} nats (coefficient, cost)" for budget in budgets)]]
+    for one in sorted(curves, key=lambda curve: -curve.area.value):
+        cells = [_interval(one.area), _interval(one.difference), "yes" if one.improves else "no"]
+        for chosen in one.chosen:
+            row = record.rows[chosen.cell]
+            amount = f"{row.value:g} {row.unit}".strip() if row.kind else row.method
+            cells.append(f"{_interval(chosen.benefit)} ({amount}, {chosen.cost.value:.3f})")
+        rows.append([one.method, *cells])
+    return table(rows) + "\n"
+
+
+def cells_table(record: Record[SweepRow]) -> str:
+    """Every cell: strength in three units, benefits, costs, degeneracy."""
+    tokens = sum(record.settings["neutral_tokens"])
+    tasks = record.settings["tasks"]
+    head = ["method", "coefficient", "raw", "norm ratio", "activation", "hit", "words", "classified", "CE", "KL"]
+    rows = [[*head, "changed", "log p", "distinct-2", "repeated-4", "zlib", "off-target", "moved", *tasks, "judged"]]
+    for row in record.rows:
+        numbers = [row.words.values.clip(max=1).mean(), row.words.values.mean()]
+        classified = f"{row.classified.values.mean():.3f}" if len(row.classified) else "-"
+        costs = [getattr(row, name).values.sum() / tokens for name in ("cross_entropy", "kl", "changed")]
+        wrote = [row.log_probability, row.distinct_2, row.repeated_4, row.zlib_ratio]
+        judged = "-"
+        if row.judged is not None:
+            judged = (
+                f"{row.judged.score:.3f} ({row.judged.unparsed} of {row.judged.rated + row.judged.unparsed} unread)"
+            )
+        strength = [f"{row.value:g} {row.unit}".strip(), f"{row.raw:.4g}", f"{row.relative_norm:.3f}"]
+        shown = [f"{value:.3f}" for value in numbers] + [classified] + [f"{value:.3f}" for value in (*costs, *wrote)]
+        moved = "-" if row.moved < 0 else str(row.moved)
+        more = [f"{row.off_target:.4g}", moved, *(f"{row.accuracy[name]:.3f}" for name in tasks), judged]
+        rows.append([row.method, *strength, f"{row.activation:.4g}", *shown, *more])
+    return table(rows) + "\n"
+
+
+def write_steering(
+    record: Record[SweepRow],
+    folder: str | Path,
+    reference: str,
+    *,
+    benefit: str = "hit",
+    limit: float = 1.0,
+    fits: Mapping[str, HeldOutFit] | None = None,
+    absent: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> Path:
+    """Write steering.md (areas, cells, examples), pareto.png and .svg to a folder, each atomically. Returns the
+    picture.
+
+    Args:
+        reference: the method that others are held against.
+        benefit: of the picture; the tables have all that were measured.
+        fits: of each method's direction on held-out texts.
+        absent: methods that could not be made, with the reason.
+
+    Raises:
+        GossamerError: a folder that cannot be written.
+    """
+    target = Path(folder)
+    parts = ["Areas and chosen coefficients with 95 % intervals."]
+    for name in measured_benefits(record):
+        found = sweep_curves(record, reference, benefit=name, limit=limit, seed=seed)
+        parts += ["", f"## Benefit: {_NAMES[name]}", "", curves_table(found, record, reference)]
+    parts += [f"- no {name}: {reason}" for name, reason in (absent or {}).items()]
+    if fits:
+        rows = [[name, f"{one.cosine:.3f}", f"{one.auroc:.3f}"] for name, one in fits.items()]
+        head = ["direction", "cosine with the mean difference", "AUROC of texts"]
+        parts += ["", "## On held-out texts", "", table([head, *rows])]
+    parts += ["", "## Cells", "", cells_table(record), "## Examples", ""]
+    parts += [f"- {row.method} {row.value:g}: {' / '.join(map(repr, row.examples[:2]))}" for row in record.rows]
+    files.write_text(target / "steering.md", "\n".join(parts) + "\n")
+    shown = sweep_curves(record, reference, benefit=benefit, limit=limit, seed=seed)
+    figure = style.settled(steering_pareto(shown, reference, _NAMES[benefit], limit))
+    files.write_text(target / "pareto.svg", style.svg(figure))
+    style.save_png(figure, target / "pareto.png")
+    return target / "pareto.png"
+
+
+def _interval(found: object) -> str:
+    value, low, high = (getattr(found, name) for name in ("value", "low", "high"))
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"

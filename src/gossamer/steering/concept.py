@@ -1,0 +1,208 @@
+"""All rows that a table of steering towards a concept needs, from texts with the concept and without it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from gossamer.activations.attention_sink import first_token_is_sink
+from gossamer.dictionary.dictionary import Dictionary
+from gossamer.display import plural, short_repr
+from gossamer.errors import UsageError
+from gossamer.features.examples import ExampleSettings, Text, top_examples
+from gossamer.features.feature import Feature
+from gossamer.model.language_model import LanguageModel
+from gossamer.steering.benefit import WordList
+from gossamer.steering.cell import Cell, cells_of
+from gossamer.steering.coefficient import SiteScale
+from gossamer.steering.decomposition import (
+    Decomposition,
+    HeldOutFit,
+    by_pursuit,
+    by_separate_encoding,
+    clean_up,
+    held_out_fit,
+)
+from gossamer.steering.intervention import Intervention, Positions, clamp, feature_add
+from gossamer.steering.pareto import UNSTEERED
+from gossamer.steering.selection import SelectionScores, lens_tokens, random_latents, selection_scores
+from gossamer.steering.vectors import ContrastStates, SteeringVector, diff_mean, random_direction
+from gossamer.tokens import Tokens
+
+# The vector that is taken apart, under the name that others know it by: both are the same direction.
+ORIGINAL = "diff_mean"
+PROMPT = "prompt"
+# Contexts that are looked at, and the share of them with a word of the concept that makes a feature an obvious one.
+_CONTEXTS, _OBVIOUS = 20, 0.5
+# Standard errors that a feature's mean difference on held-out texts is to be from 0, with the sign that it had.
+_CERTAIN = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class ConceptSteering:
+    """Ways of steering towards one concept.
+
+    Attributes:
+        decomposition: of the original vector, by separate encoding.
+        obvious: its features that any reader would take for the concept's.
+        irrelevant: those whose difference does not come back on held-out texts.
+        scores: of the features that push towards the concept.
+        interventions: by method, with a coefficient of one mean residual norm.
+        fits: of each method's direction on held-out texts: whether it still tells them apart.
+        absent: methods that there are none of here, with the reason.
+    """
+
+    decomposition: Decomposition
+    obvious: tuple[int, ...]
+    irrelevant: tuple[int, ...]
+    scores: tuple[SelectionScores, ...]
+    interventions: Mapping[str, Intervention]
+    fits: Mapping[str, HeldOutFit]
+    absent: Mapping[str, str]
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield repr(self.decomposition)
+        yield f"{len(self.obvious)} obvious, {len(self.irrelevant)} irrelevant"
+        yield plural(len(self.interventions), "method")
+
+    def cells(self, coefficients: Sequence[float], prefix: str = "") -> list[Cell]:
+        """The unsteered model, the prompt baseline if there are words for it, and every method at every coefficient, in
+        multiples of the site's mean norm.
+
+        Raises:
+            UsageError: no coefficients, or one that is not positive.
+        """
+        if not coefficients or min(coefficients) <= 0:
+            raise UsageError(f"coefficients: positive ones expected, found {list(coefficients)}")
+        found = [Cell(UNSTEERED), *([Cell(PROMPT, prefix=prefix)] if prefix else [])]
+        for method, one in self.interventions.items():
+            found += cells_of(method, one, [one.coefficient.times(c) for c in coefficients])
+        return found
+
+
+def steer_towards(
+    model: LanguageModel,
+    dictionary: Dictionary,
+    states: ContrastStates,
+    held_out: ContrastStates,
+    scale: SiteScale,
+    words: WordList,
+    text: Text,
+    *,
+    features: int = 64,
+    scored: int = 32,
+    controls: int = 2,
+    tuning: Tokens | None = None,
+    further: Sequence[SteeringVector] = (),
+    seed: int = 0,
+) -> ConceptSteering:
+    """Make the rows of the table: the original vector, its reconstruction, its obvious features alone, itself without
+    the irrelevant ones, the features that a gradient leaves, pursuit, the first feature added and clamped, the feature
+    with the largest output score, random directions and random features.
+
+    Args:
+        states: of the texts that the vector is made of.
+        held_out: of other texts, which say which features are irrelevant.
+        scale: of the site.
+        words: of the concept, for what is obvious.
+        text: for contexts of features.
+        features: most features of the decomposition.
+        scored: features whose output score is measured.
+        controls: random directions, and random features.
+        tuning: rows with the concept, for :func:`gossamer.steering.decomposition.clean_up`; None: without that row.
+        further: other vectors at this site, under the names of their methods.
+    """
+    parts = by_separate_encoding(dictionary, states, features)
+    towards = parts.latents[parts.coefficients > 0].tolist()
+    if not towards:
+        raise UsageError(
+            f"steering: a feature at {states.site} that is more active with the concept expected, found none"
+        )
+    obvious = obvious_features(model, dictionary, towards, words, text)
+    irrelevant = irrelevant_features(parts, held_out)
+    scores = selection_scores(model, dictionary, towards[:scored], scale, text)
+    vectors, absent = _vectors(diff_mean(states), parts, obvious, irrelevant)
+    if tuning is not None:
+        vectors["gradient_clean_up"] = clean_up(model, parts, tuning).reconstruction()
+    vectors |= {vector.method: vector for vector in further}
+    vectors |= {f"random_direction_{one}": random_direction(vectors[ORIGINAL], seed + one) for one in range(controls)}
+    single = obvious[0] if obvious else towards[0]
+    latents = {
+        "single_feature": single,
+        "output_score_feature": max(scores, key=lambda one: one.output_score).feature.latent,
+    }
+    drawn = random_latents(scale, controls, seed, towards)
+    latents |= {f"random_feature_{number}": latent for number, latent in enumerate(drawn)}
+    rows = dictionary.W_dec.detach()
+    pushes = {name: vector.add(scale.of_norm(1.0, vector.vector)) for name, vector in vectors.items()}
+    pushes |= {name: feature_add(dictionary, one, scale.of_norm(1.0, rows[one])) for name, one in latents.items()}
+    pushes["single_feature_clamp"] = clamp(dictionary, single, scale.of_norm(1.0, rows[single]))
+    where = behind_first(model)
+    placed = {name: one.where(where) for name, one in pushes.items()}
+    site = states.site
+    fits = {name: held_out_fit(SteeringVector(name, site, one.vector), held_out) for name, one in placed.items()}
+    return ConceptSteering(parts, tuple(obvious), tuple(irrelevant), tuple(scores), placed, fits, absent)
+
+
+def _vectors(
+    original: SteeringVector, parts: Decomposition, obvious: Sequence[int], irrelevant: Sequence[int]
+) -> tuple[dict[str, SteeringVector], dict[str, str]]:
+    """The vector, what its decomposition makes of it, and what there is none of, with the reason."""
+    found, absent = {ORIGINAL: original, "reconstruction": parts.reconstruction()}, {}
+    found["pursuit"] = by_pursuit(parts.dictionary, parts.original, len(parts.latents)).reconstruction()
+    if obvious:
+        found["obvious_features"] = parts.reconstruction(obvious)
+    else:
+        absent["obvious_features"] = "no feature writes or reads the concept's words"
+    if irrelevant:
+        found["cleaned"] = parts.without(irrelevant)
+    else:
+        absent["cleaned"] = "every feature's difference comes back on held-out texts"
+    return found, absent
+
+
+def behind_first(model: LanguageModel) -> Positions:
+    """All positions but the first, where that holds BOS or an attention sink: what is written there is read everywhere,
+    and dictionaries have not learned it.
+    """
+    return Positions(int(model.has_bos_by_default or first_token_is_sink(model)))
+
+
+def obvious_features(
+    model: LanguageModel, dictionary: Dictionary, latents: Sequence[int], words: WordList, text: Text
+) -> list[int]:
+    """Of these latents those whose logit lens has one of the words among its 20 tokens, or half of whose strongest
+    contexts have one: what a reader would pick by hand."""
+    lens = lens_tokens(model, dictionary, latents)
+    site = dictionary.site
+    assert site is not None
+    settings = ExampleSettings(k=_CONTEXTS, window=(8, 8))
+    features = [Feature(site, latent) for latent in latents]
+    contexts = top_examples(model, {site: dictionary}, features, text, settings=settings)
+    found = []
+    for feature, ids in zip(features, lens.tolist(), strict=True):
+        written = any(words.count(model.word(token)) for token in ids)
+        read = [words.count("".join(one.tokens)) > 0 for one in contexts[feature]]
+        if written or (read and sum(read) >= _OBVIOUS * len(read)):
+            found.append(feature.latent)
+    return found
+
+
+@torch.no_grad()
+def irrelevant_features(parts: Decomposition, held_out: ContrastStates) -> list[int]:
+    """Features of a decomposition whose mean difference over held-out texts is less than two standard errors from 0, or
+    has the other sign: what the vector has of its own texts only."""
+    sides = []
+    for side in ("positive", "negative"):
+        texts = getattr(held_out, f"{side}_texts")
+        latents = parts.dictionary.encode_dense(getattr(held_out, side))[:, parts.latents].double()
+        sums = latents.new_zeros(int(texts.max()) + 1, len(parts.latents)).index_add_(0, texts, latents)
+        sides.append(sums / torch.bincount(texts)[:, None])
+    if min(map(len, sides)) < 2:
+        raise UsageError("irrelevant features: at least two held-out texts on each side expected; give more text")
+    change = sides[0].mean(dim=0) - sides[1].mean(dim=0)
+    error = sum(side.var(dim=0) / len(side) for side in sides) ** 0.5
+    stays = (change * parts.coefficients.sign().double() > _CERTAIN * error) & (change != 0)
+    return parts.latents[~stays].tolist()

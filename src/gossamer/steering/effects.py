@@ -1,0 +1,184 @@
+"""What steering along a direction does to the features of the text that follows, and vectors aimed at one of them.
+
+SAE-TS (Chalnev et al. 2024, arXiv 2411.02193): many directions are steered along, each as strongly as a budget of
+cross-entropy allows; the change of mean activations in what the model then writes is fitted by e = s M + b. The vector
+for feature j is norm(norm(M[:, j]) - norm(M b)): it raises j and not what every steering raises. FGAA (Soo et al. 2025,
+arXiv 2501.09929) aims at several features at once, those that tell positive from negative texts.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from gossamer.activations.stream import ActivationBatch, ActivationStream
+from gossamer.dictionary.dictionary import Dictionary
+from gossamer.display import plural, short_repr
+from gossamer.errors import UsageError
+from gossamer.model.language_model import LanguageModel
+from gossamer.model.site import Site
+from gossamer.steering.cell import Cell
+from gossamer.steering.coefficient import Coefficient
+from gossamer.steering.completions import SamplingPlan, complete
+from gossamer.steering.intervention import Intervention, add
+from gossamer.steering.predictions import prediction_changes
+from gossamer.steering.vectors import ContrastStates, SteeringVector
+from gossamer.tokens import Tokens
+
+# Coefficients between which the budget is searched, as shares of the site's norm, and how often the range is halved.
+_LARGEST, _HALVINGS = 4.0, 8
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureEffects:
+    """A linear map from a direction of length 1 to the change of every feature's mean activation.
+
+    Attributes:
+        site: where it is steered.
+        map: M; bias: b, what steering does whatever its direction.
+        explained: share of the variance of the effects that the fit explains, on directions it was not fitted on.
+    """
+
+    site: Site
+    map: Float[Tensor, "d n"]
+    bias: Float[Tensor, "n"]
+    explained: float = float("nan")
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{self.site}, {plural(self.map.shape[1], 'feature')}"
+        yield f"explains {self.explained:.1%}"
+
+    def towards(self, latent: int) -> SteeringVector:
+        """SAE-TS's vector for one feature.
+
+        Raises:
+            UsageError: there is no such feature, or no direction moves it.
+        """
+        if not 0 <= latent < self.map.shape[1]:
+            raise UsageError(f"{self.site}/{latent}: a latent from 0 to {self.map.shape[1] - 1} expected")
+        weights = torch.zeros(self.map.shape[1]).index_fill_(0, torch.tensor(latent), 1.0)
+        return SteeringVector("sae_ts", self.site, self._aimed(weights))
+
+    def towards_contrast(
+        self, dictionary: Dictionary, states: ContrastStates, density: Float[Tensor, "n"], *, k: int = 50
+    ) -> SteeringVector:
+        """FGAA's vector: the k features whose mean activation is most above that on negative texts, by share; features
+        that are active on more than 1 % of a text's tokens are left out.
+
+        Raises:
+            UsageError: no feature is left.
+        """
+        change = dictionary.encode_dense(states.positive).mean(dim=0) - dictionary.encode_dense(states.negative).mean(
+            dim=0
+        )
+        change = torch.where(density > 0.01, 0.0, change.cpu()).clamp(min=0)
+        kept = change.topk(min(k, int((change > 0).sum())))
+        if not len(kept.values):
+            raise UsageError(
+                f"FGAA: a feature at {self.site} that tells the texts apart and is rare expected, found none"
+            )
+        weights = torch.zeros_like(change).index_copy_(0, kept.indices, kept.values)
+        return SteeringVector("fgaa", self.site, self._aimed(weights / weights.sum()))
+
+    def _aimed(self, weights: Float[Tensor, "n"]) -> Float[Tensor, "d"]:
+        towards = self.map @ weights.to(self.map)
+        if not float(towards.norm()) > 0:
+            raise UsageError(f"effects at {self.site}: no direction that was measured moves the features asked for")
+        return normalize(normalize(towards, dim=0) - normalize(self.map @ self.bias, dim=0), dim=0)
+
+
+def fit_effects(
+    site: Site, directions: Float[Tensor, "directions d"], effects: Float[Tensor, "directions n"], ridge: float = 1e-3
+) -> FeatureEffects:
+    """The least-squares fit of e = s M + b, in closed form where SAE-TS runs Adam; every tenth direction is kept apart
+    and says how much is explained.
+
+    Raises:
+        UsageError: fewer directions than dimensions.
+    """
+    count, width = directions.shape
+    test = torch.arange(count) % 10 == 9
+    if int((~test).sum()) <= width:
+        raise UsageError(f"effects: more directions than {width * 10 // 9 + 1} expected to fit on, found {count}")
+    x = torch.cat([directions, torch.ones(count, 1)], dim=1).double()
+    own, y = x[~test], effects.double()
+    penalty = ridge * own.square().sum() / own.shape[1] * torch.eye(width + 1, dtype=torch.float64)
+    penalty[-1, -1] = 0
+    found = torch.linalg.solve(own.T @ own + penalty, own.T @ y[~test])
+    error = (y[test] - x[test] @ found).square().sum()
+    spread = (y[test] - y[~test].mean(dim=0)).square().sum()
+    explained = float(1 - error / spread) if int(test.sum()) else float("nan")
+    return FeatureEffects(site, found[:-1].float(), found[-1].float(), explained)
+
+
+@torch.no_grad()
+def measure_effects(
+    model: LanguageModel,
+    dictionary: Dictionary,
+    directions: Float[Tensor, "directions d"],
+    coefficients: Sequence[Coefficient],
+    prompts: Sequence[str],
+    plan: SamplingPlan,
+    *,
+    rows_at_once: int = 4096,
+) -> Float[Tensor, "directions n"]:
+    """Mean activation of every feature on what the model writes under each direction, as it reads that text itself
+    without steering, less the same for the unsteered model.
+
+    Raises:
+        UsageError: other numbers of coefficients and directions, or a dictionary without a site.
+    """
+    if dictionary.site is None or len(coefficients) != len(directions):
+        raise UsageError(
+            f"effects: a dictionary at a site and {len(directions)} coefficients expected, found {len(coefficients)}"
+        )
+    site = dictionary.site
+    pushes = [add(site, one, c) for one, c in zip(directions, coefficients, strict=True)]
+    cells = [Cell("unsteered"), *(Cell("direction", (one,)) for one in pushes)]
+    means = []
+    for written in complete(model, cells, prompts, plan, rows_at_once=rows_at_once):
+        new = written.new
+
+        def summed(batch: ActivationBatch) -> Tensor:
+            return dictionary.encode_dense(batch.counted(site)).double().sum(dim=0)
+
+        # What was written is text; of its first token nothing came before.
+        mask = new.mask & ~new.first
+        total = sum(ActivationStream(model, new, [site], mask=mask, batch_size=256).map(summed))
+        means.append(total / mask.sum().clamp(min=1))
+    found: Tensor = torch.stack(means[1:]) - means[0]
+    return found.float().cpu()
+
+
+@torch.no_grad()
+def coefficients_at_budget(
+    model: LanguageModel,
+    interventions: Sequence[Intervention],
+    text: Tokens,
+    budget: float,
+    *,
+    rows_at_once: int = 256,
+) -> list[Coefficient]:
+    """For each intervention the largest coefficient whose rise of cross-entropy on a text is at most `budget` nats a
+    token, found by halving a range, all interventions in one batch a halving. Units stay; the range ends at four times
+    each one's present coefficient.
+
+    Raises:
+        UsageError: a budget that is not positive.
+    """
+    if not budget > 0:
+        raise UsageError(f"budget: a rise of cross-entropy above 0 nats expected, found {budget}")
+    low, high = torch.zeros(len(interventions)), torch.full((len(interventions),), _LARGEST)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        tried = [one.at(one.coefficient.times(float(c))) for one, c in zip(interventions, middle, strict=True)]
+        cells = [Cell("budget", (one,)) for one in tried]
+        rise = prediction_changes(model, cells, text, rows_at_once=rows_at_once).mean("cross_entropy")
+        within = rise <= budget
+        low, high = torch.where(within, middle, low), torch.where(within, high, middle)
+    return [one.coefficient.times(float(c)) for one, c in zip(interventions, low, strict=True)]

@@ -1,0 +1,147 @@
+"""From texts and the words of a concept to all that a sweep needs, every text used for one purpose only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from gossamer.dictionary.dictionary import Dictionary
+from gossamer.errors import UsageError
+from gossamer.model.language_model import LanguageModel
+from gossamer.steering.benefit import ConceptClassifier, WordList
+from gossamer.steering.coefficient import measure_site
+from gossamer.steering.completions import SamplingPlan
+from gossamer.steering.concept import ConceptSteering, steer_towards
+from gossamer.steering.predictions import Observer
+from gossamer.steering.sweep import SweepPlan
+from gossamer.steering.vectors import SteeringVector, contrast_states
+
+# Shares of the texts of a side: those that vectors are made of, those that say what is irrelevant; the rest is for
+# benefit (with the concept) and cost (without it).
+_MADE_OF, _HELD_OUT = 0.5, 0.2
+# Texts of a side that vectors are made of, at most, and those that the clean-up by gradient sees.
+_MOST, _TUNING = 256, 16
+
+
+@dataclass(frozen=True, eq=False)
+class ConceptSweep:
+    """A sweep that is ready.
+
+    Attributes:
+        steering: the ways of steering.
+        plan: what is measured.
+    """
+
+    steering: ConceptSteering
+    plan: SweepPlan
+
+
+def prepare_concept(
+    model: LanguageModel,
+    dictionary: Dictionary,
+    words: Sequence[str],
+    texts: Sequence[str],
+    *,
+    prompts: Sequence[str],
+    positive: Sequence[str] | None = None,
+    negative: Sequence[str] | None = None,
+    context: int = 64,
+    neutral: int = 64,
+    sampling: SamplingPlan | None = None,
+    observer: Dictionary | None = None,
+    further: Sequence[SteeringVector] = (),
+    rows_at_once: int = 1024,
+    seed: int = 0,
+) -> ConceptSweep:
+    """Split texts into those with the concept and without it, make vectors of some, and keep others for measuring.
+
+    Scales and contexts of features come from the texts that vectors are made of, at most 256 a side.
+
+    Args:
+        dictionary: of the residual stream.
+        words: of the concept; a text has it if one of them is among its first `context` tokens.
+        texts: split into both sides, where these are not given; the classifier's too.
+        positive, negative: texts with the concept and without it, instead.
+        context: tokens of a text that are read.
+        neutral: rows without the concept on which cost is measured.
+        observer: a dictionary, here or at a later site, that says which other features move; None: this one.
+        further: vectors of other makers at the same site.
+        seed: of the random directions and features.
+
+    Raises:
+        UsageError: too few texts with the concept or without it, or a dictionary that cannot be steered by.
+    """
+    site = dictionary.site
+    if site is None or not site.facts.residual:
+        raise UsageError(
+            f"steering towards a concept: a dictionary of the residual stream expected, found one at {site}"
+        )
+    dictionary.require_reconstruction("steering a feature")
+    listed = WordList(tuple(words))
+    split = _split(model, listed, texts, (positive, negative), context, neutral)
+    seen = model.tokenize([*split.made_of, *split.against]).cut(context)
+    scale = measure_site(model, site, seen, dictionary)
+    states = contrast_states(model, split.made_of, split.against, site)
+    held_out = contrast_states(model, split.held_out, split.against_held_out, site)
+    tuning = model.tokenize(split.made_of[:_TUNING]).cut(context)
+    steering = steer_towards(
+        model, dictionary, states, held_out, scale, listed, seen, tuning=tuning, further=further, seed=seed
+    )
+    watched = scale if observer is None or observer.site is None else measure_site(model, observer.site, seen, observer)
+    plan = SweepPlan(
+        prompts=prompts,
+        words=listed,
+        neutral=model.tokenize(split.plain).cut(context),
+        sampling=sampling or SamplingPlan(),
+        target=model.tokenize(split.target).cut(context),
+        classifier=ConceptClassifier.fit(split.read, listed),
+        observer=Observer.of(dictionary if observer is None else observer, watched),
+        rows_at_once=rows_at_once,
+    )
+    return ConceptSweep(steering, plan)
+
+
+class _Texts(NamedTuple):
+    """Texts by purpose, each cut to the tokens that are read: `read` are all, for the classifier."""
+
+    read: list[str]
+    made_of: list[str]
+    held_out: list[str]
+    target: list[str]
+    against: list[str]
+    against_held_out: list[str]
+    plain: list[str]
+
+
+def _split(
+    model: LanguageModel,
+    words: WordList,
+    texts: Sequence[str],
+    sides: tuple[Sequence[str] | None, Sequence[str] | None],
+    context: int,
+    neutral: int,
+) -> _Texts:
+    def cut(whole: Sequence[str]) -> list[str]:
+        return model.decode(model.tokenize(list(whole)).cut(context))
+
+    read = cut(texts)
+    ours, theirs = words.split(read)
+    made_of, held_out, target = _parts(ours if sides[0] is None else cut(sides[0]), "with")
+    against, against_held_out, rest = _parts(theirs if sides[1] is None else cut(sides[1]), "without")
+    plain = [text for text in (rest if sides[1] is None else theirs) if not words.count(text)][:neutral]
+    if len(plain) < 2:
+        raise UsageError(f"steering: at least 2 neutral texts expected, found {len(plain)}; give more text")
+    return _Texts(read, made_of, held_out, target[:neutral], against, against_held_out, plain)
+
+
+def _parts(texts: Sequence[str], which: str) -> tuple[list[str], list[str], list[str]]:
+    """Texts that vectors are made of, held-out ones, and the rest."""
+    first = int(len(texts) * _MADE_OF)
+    second = first + int(len(texts) * _HELD_OUT)
+    made_of, held_out = (list(part[:_MOST]) for part in (texts[:first], texts[first:second]))
+    rest = list(texts[second:])
+    if min(len(made_of), len(rest)) < 2 or len(held_out) < 2:
+        raise UsageError(
+            f"steering: at least 10 texts {which} the concept expected, found {len(texts)}; give other words or more "
+            "text"
+        )
+    return made_of, held_out, rest

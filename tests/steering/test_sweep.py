@@ -1,0 +1,180 @@
+"""Sweeps: a batch of everything against one cell at a time, stopping and going on, and what is refused."""
+
+import json
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from test_intervention import SITE, random_dictionary
+
+from gossamer.errors import NotFiniteError, UsageError
+from gossamer.model.generation import Sampling
+from gossamer.report.steering import write_steering
+from gossamer.steering import add, clamp, steered
+from gossamer.steering.benefit import WordList
+from gossamer.steering.cell import Cell
+from gossamer.steering.completions import Completions, SamplingPlan, complete
+from gossamer.steering.judge import Ratings
+from gossamer.steering.pareto import UNSTEERED
+from gossamer.steering.sweep import SweepPlan, load_sweep, measured_benefits, numbers, sweep, sweep_curves
+from gossamer.tasks import Task
+from gossamer.tasks.prompt import Piece, Prompt
+from gossamer.tokens import Tokens
+
+PROMPTS = [" Mary went to", " John and", " Then Tom"]
+NEUTRAL = [" Mary went to the store", " John and Mary", " Then John gave a drink to Mary and John", " Tom met them"]
+PLAN = SamplingPlan(samples=3, max_new_tokens=6, seed=2)
+
+
+def cells():
+    vector = torch.randn(32, generator=torch.Generator().manual_seed(0))
+    pushes = [Cell("add", (add(SITE, vector, c),)) for c in (0.5, 1.5)]
+    return [
+        Cell(UNSTEERED),
+        Cell("prompt", prefix=" He was sad"),
+        *pushes,
+        *(Cell("clamp", (clamp(random_dictionary(SITE), 3, c),)) for c in (2.0, 6.0)),
+    ]
+
+
+class Rater:
+    """Rates by length, and cannot say of every third."""
+
+    name = "length"
+
+    def rate(self, concept, prompts, completions):
+        return [None if place % 3 == 2 else Ratings(1, 2, 2) for place in range(len(completions))]
+
+
+@pytest.fixture
+def plan(tiny_gpt2):
+    words = WordList(("sad", "happy", "dog", "he"))
+    return SweepPlan(PROMPTS, words, tiny_gpt2.tokenize(NEUTRAL), PLAN, rows_at_once=18)
+
+
+def test_what_is_written_is_what_each_cell_writes_alone(tiny_gpt2):
+    """Cell by cell, with the same draws, by the model's own `generate` under one intervention."""
+    found = complete(tiny_gpt2, cells(), PROMPTS, PLAN)
+    for cell, written in zip(cells(), found, strict=True):
+        texts = [cell.prefix + prompt for prompt in PROMPTS for _ in range(3)]
+        with steered(tiny_gpt2, cell.interventions):
+            alone = tiny_gpt2.generate(texts, max_new_tokens=6, temperature=1.0, seed=2)
+        assert torch.equal(written.new.ids[written.new.mask], alone.new.ids[alone.new.mask])
+        assert written.texts == tuple(tiny_gpt2.decode(alone.new))
+        bare = [prompt for prompt in PROMPTS for _ in range(3)]
+        for row in range(9):
+            new = written.new.ids[row][written.new.mask[row]]
+            whole = torch.cat([tiny_gpt2.tokenize([bare[row]]).ids[0], new])[None]
+            odds = tiny_gpt2.hf(whole).logits[0].log_softmax(dim=-1)[-len(new) - 1 : -1].gather(1, new[:, None])
+            assert float(written.log_probability[row]) == pytest.approx(float(odds.mean()), rel=1e-4)
+    assert len({written.texts for written in found}) > 3
+    again = complete(tiny_gpt2, cells(), PROMPTS, PLAN, rows_at_once=1)
+    assert [one.texts for one in again] == [one.texts for one in found]
+
+
+def test_degenerate_text_is_told():
+    def written(*rows):
+        texts = tuple(" ".join(map(str, row)) for row in rows)
+        return Completions(texts, Tokens.full(torch.tensor(rows)), torch.zeros(1))
+
+    fine, stuck = written([1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1]), written([1, 2, 1, 2, 1, 2], [7, 7, 7, 7, 7, 7])
+    assert (fine.distinct_2, fine.repeated_4) == (1.0, 0.0)
+    assert stuck.distinct_2 == pytest.approx((2 / 5 + 1 / 5) / 2)
+    assert stuck.repeated_4 == pytest.approx((1 / 3 + 2 / 3) / 2)
+
+
+def test_a_sweep_stopped_and_begun_again_ends_in_the_same_bytes(tiny_gpt2, plan, tmp_path, monkeypatch):
+    at_once, parts = tmp_path / "whole", tmp_path / "parts"
+    for folder in (at_once, parts):
+        folder.mkdir()
+    sweep(tiny_gpt2, cells(), plan, at_once)
+    # The package has a function of the module's name.
+    module = sys.modules["gossamer.steering.sweep"]
+    original, calls = module.complete, []
+
+    def stops(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(module, "complete", stops)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(tiny_gpt2, cells(), plan, parts)
+    assert len(load_sweep(parts).rows) == 4
+    sweep(tiny_gpt2, cells(), plan, parts)
+    assert len(calls) == 4
+    assert (parts / "sweep.json").read_bytes() == (at_once / "sweep.json").read_bytes()
+    with pytest.raises(UsageError, match=r"another study \(other cells\)"):
+        sweep(tiny_gpt2, cells()[:-1], plan, parts)
+
+
+def test_rows_hold_what_was_measured(tiny_gpt2, plan, tmp_path):
+    pairs = (("Mary", "Tom"), ("Ben", "Sue"), ("Dan", "Amy"), ("Kate", "Paul"))
+    cases = [
+        Prompt((Piece(f" {name} was"),), (Piece(f" {other} was"),), " sad", " happy", "was") for name, other in pairs
+    ]
+    task = Task.from_prompts(cases, tiny_gpt2.tokenizer, name="moods", roles="position", test_fraction=0.5)
+    full = replace(
+        plan, target=tiny_gpt2.tokenize([" he was sad", " she was happy"]), judge=Rater(), tasks={"moods": task}
+    )
+    record = sweep(tiny_gpt2, cells(), full)
+    written = complete(tiny_gpt2, cells(), PROMPTS, PLAN, rows_at_once=18)
+    for row, one in zip(record.rows, written, strict=True):
+        assert row.words.tolist() == [plan.words.count(text) for text in one.texts]
+        assert row.examples == one.texts[:3]
+        assert (row.judged.rated, row.judged.unparsed) == (6, 3)
+        assert row.judged.score == pytest.approx(1.5)
+    pushed = cells()[3].interventions
+    with steered(tiny_gpt2, pushed):
+        logits = tiny_gpt2.logits(task.test.clean.tokens, at=task.test.clean.answer_position)
+    right = logits.gather(1, task.test.answer[:, None]) > logits.gather(1, task.test.incorrect[:, None])
+    assert record.rows[3].accuracy == {"moods": pytest.approx(float(right.double().mean()))}
+    hits = numbers(record)
+    assert hits.benefit.shape == (6, 3, 3)
+    share = np.mean([value > 0 for value in record.rows[2].words.tolist()])
+    assert float(hits.means[1][2]) == pytest.approx(share)
+    target = numbers(record, "target")
+    assert float(target.means[1][0]) == pytest.approx(0, abs=1e-5)
+    with pytest.raises(UsageError, match="not measured"):
+        numbers(record, "classified")
+    with pytest.raises(UsageError, match="a benefit of hit"):
+        numbers(record, "fun")
+    found = sweep_curves(record, "add", limit=5.0)
+    assert [one.method for one in found] == ["prompt", "add", "clamp"]
+    picture = write_steering(record, tmp_path, "add", limit=5.0, absent={"cleaned": "nothing to remove"})
+    assert picture.stat().st_size > 10_000
+    said = (tmp_path / "steering.md").read_text()
+    assert "no cleaned: nothing to remove" in said
+    # A line in the table of each benefit, and one for each of its cells.
+    assert measured_benefits(record) == ["hit", "words", "target"]
+    assert said.count("\n| clamp |") == 3 + 2
+    assert (tmp_path / "pareto.svg").read_text().startswith("<svg")
+
+
+def test_draws_of_a_cell_do_not_depend_on_others():
+    draws = [torch.Generator().manual_seed(0) for _ in range(2)]
+    logits = torch.randn(4, 7, generator=torch.Generator().manual_seed(1))
+    both = Sampling(1.0, repeat_every=2).choose(logits, draws[0])
+    assert torch.equal(both[:2], Sampling(1.0).choose(logits[:2], draws[1]))
+
+
+def test_what_cannot_be_swept_is_refused(tiny_gpt2, plan, tmp_path):
+    for chosen, other, said in (
+        (cells()[1:], plan, "one cell 'unsteered'"),
+        ([Cell(UNSTEERED, prefix=" he")], plan, "one cell 'unsteered'"),
+        (cells(), replace(plan, prompts=PROMPTS[:1]), "at least 2 prompts"),
+        (cells(), replace(plan, neutral=tiny_gpt2.tokenize([*NEUTRAL, " he was sad"])), "found one in row 4"),
+        (cells(), replace(plan, prompts=[" Mary" * 60, " Tom"]), "at most 64"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            sweep(tiny_gpt2, chosen, other)
+    with pytest.raises(UsageError, match="one sample expected at temperature 0"):
+        SamplingPlan(samples=2, temperature=0.0)
+    broken = [*cells(), Cell("broken", (add(SITE, torch.ones(32), 3.4e38),))]
+    with pytest.raises(NotFiniteError, match="smaller coefficient"):
+        sweep(tiny_gpt2, broken, plan, tmp_path)
+    assert len(load_sweep(tmp_path).rows) == 6
+    assert json.loads((tmp_path / "sweep.json").read_text())["format"] == "gossamer.steering.1"

@@ -13,6 +13,8 @@ a token is that of the site before, so that there is something to find. Neither 
 would run it once a pair, ours once. Memory is how far the peak of a fresh process rises over its latents; counts must
 be equal and products agree to 1e-5, or the rows fail.
 
+The last rows are of a graph that is there already: what a page asks of it, beside looking at every edge.
+
 With --growth instead: seconds of one pair of sites, with its pairs of latents that were ever active together, as
 tokens, latents and L0 grow one by one from 8,192, 4,096 and 16, and a figure of that.
 """
@@ -30,7 +32,7 @@ from growth import draw, grown, growth_rows
 from rows import Row, parser, row, show
 
 from gossamer.engine import ThisProcess
-from gossamer.relations import GivenLatents, Keep, SitePair, adjacent, relate
+from gossamer.relations import GivenLatents, Keep, RelationGraph, SitePair, adjacent, relate
 from gossamer.relations.blocks import BLOCK_ROWS, BlockCounter
 from gossamer.relations.relate import relations_of
 from gossamer.sparse.latents import SparseLatents
@@ -89,7 +91,60 @@ def rows(options: argparse.Namespace) -> list[Row]:
             ours["seconds"] <= 2.5 * halves,
         ),
         row("seconds: twice the L0 beside once, half the tokens", wider, halves, "s", "<= 6x", wider <= 6 * halves),
+        *questions(),
     ]
+
+
+def questions(nodes: int = 300_000, edges: int = 500_000) -> list[Row]:
+    """What a page or a workbench asks of a large graph, beside scanning its edges; median of 50, in milliseconds."""
+    draw = np.random.default_rng(0)
+    names, width = tuple(f"resid_post.{layer}" for layer in range(12)), nodes // 12
+    sources, latents = np.repeat(np.arange(12), width), np.tile(np.arange(width), 12)
+    heads = draw.integers(11 * width, size=edges)
+    tails = (heads // width + 1) * width + draw.integers(width, size=edges)
+    similarity = draw.random(edges)
+    graph = RelationGraph(names, sources, latents, heads, tails, similarity, "pearson", 1e-9)
+    active = {name: draw.choice(width, 24, replace=False).tolist() for name in names}
+    lit_nodes = np.concatenate([place * width + np.array(own) for place, own in enumerate(active.values())])
+
+    def scanned_neighbours(node: int) -> Any:
+        return np.flatnonzero(((heads == node) | (tails == node)) & (similarity >= 0.3))
+
+    def scanned_layer(place: int) -> Any:
+        return [np.flatnonzero((sources[ends] == place) & (similarity >= 0.9)) for ends in (heads, tails)]
+
+    def scanned_lit(_: int) -> Any:
+        return np.flatnonzero(np.isin(heads, lit_nodes) & np.isin(tails, lit_nodes))
+
+    asked = {
+        "neighbours of a latent from 0.3": (lambda at: graph.neighbours(at, 0.3), scanned_neighbours, nodes),
+        "edges of a layer from 0.9": (lambda at: graph.layer_edges(names[at], 0.9), scanned_layer, 12),
+        "the part that a prompt lights up": (lambda _: graph.lit_by(active), scanned_lit, 1),
+    }
+    found = []
+    for what, (ours, theirs, bound) in asked.items():
+        # The first asks for the index, once.
+        agreed = _edges(ours(0)) == _edges(theirs(0))
+        times = [_median(one, draw.integers(bound, size=50).tolist()) for one in (ours, theirs)]
+        name = f"{what}, {nodes:,} latents and {edges:,} edges"
+        found.append(row(name, *times, "ms", "<= 5 ms, as many found", times[0] <= 5 and agreed))
+    return found
+
+
+def _edges(found: Any) -> int:
+    """How many edges were found: in a part of a graph, up and down of a layer, or of a node."""
+    if isinstance(found, RelationGraph):
+        return len(found.heads)
+    return sum(map(len, found)) if len(found) == 2 and isinstance(found[0], np.ndarray) else len(found)
+
+
+def _median(ask: Any, places: list[int]) -> float:
+    times = []
+    for at in places:
+        began = time.perf_counter()
+        ask(at)
+        times.append(1000 * (time.perf_counter() - began))
+    return float(np.median(times))
 
 
 def growth(options: argparse.Namespace) -> list[Row]:

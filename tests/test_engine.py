@@ -7,6 +7,7 @@ import random
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -27,7 +28,7 @@ from store_fixtures import SETTINGS, dictionaries, texts
 from word_model import NAMES, WORDS, tiny_gpt2_model
 
 from gossamer import cli
-from gossamer.dictionary import Dictionary, DictionaryConfig
+from gossamer.dictionary import Dictionary, DictionaryConfig, DictionarySet
 from gossamer.engine import RayCluster, ThisProcess, ray_cluster
 from gossamer.errors import GossamerError, UsageError
 from gossamer.relations import ActiveAbove, SitePair, relate, relate_in_folder
@@ -39,8 +40,12 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def cluster():
-    with ray_cluster(workers=2, object_store=100 << 20) as engine:
-        yield engine
+    """With workers that import from this folder what tests give them to do."""
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", path)
+        with ray_cluster(workers=2, object_store=100 << 20) as engine:
+            yield engine
 
 
 def _files(folder):
@@ -147,11 +152,13 @@ def test_the_command_line_reaches_the_cluster(cluster, tokenizer, tmp_path, monk
     rows = [{"text": "".join(f" {draw.choice((*NAMES, *WORDS))}" for _ in range(20))} for _ in range(12)]
     (tmp_path / "text.jsonl").write_text("\n".join(map(json.dumps, rows)))
     generator = torch.Generator().manual_seed(0)
+    several = []
     for layer in (0, 1):
         made = Dictionary(DictionaryConfig("relu", 32, 24, site=f"resid_post.{layer}", model_name="tiny"))
         for parameter in made.parameters():
             parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
-        made.save(tmp_path / "dictionaries" / str(layer))
+        several.append(made)
+    DictionarySet(several).save(tmp_path / "dictionaries")
     given = ("--text", tmp_path / "text.jsonl", "-d", tmp_path / "dictionaries", "--allow-other-model")
     used, real = [], RayCluster.map
     monkeypatch.setattr(RayCluster, "map", lambda self, *given: used.append(given[0].__name__) or real(self, *given))

@@ -117,7 +117,7 @@ class RayCluster:
         import ray
 
         alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        most = sum(min(_times(one, "CPU", self.threads), _times(one, "GPU", self.gpus)) for one in alive)
+        most = sum(min(_times(one, "CPU", float(self.threads)), _times(one, "GPU", self.gpus)) for one in alive)
         if not most:
             raise GossamerError(
                 f"ray: a machine with {self.threads} CPUs and {self.gpus:g} GPUs expected, found none among the "

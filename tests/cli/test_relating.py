@@ -11,6 +11,7 @@ from gossamer.model import LanguageModel, Site
 from gossamer.relations import (
     Keep,
     ModelLatents,
+    RelationsData,
     RelationStudy,
     SitePair,
     load_relation,
@@ -20,6 +21,7 @@ from gossamer.relations import (
     relate,
     sources_of,
 )
+from gossamer.report.text import visible
 from gossamer.store import FeatureStore
 
 
@@ -70,6 +72,31 @@ def test_relations_then_lifecycle(gossamer, inputs, tmp_path):
             passed = (one.forward[measure].value >= 0.4) & (one.upstream.active >= 10)
             assert counts[str(one.pair)]["upstream"]["passed on"] == passed.sum()
     assert {"sankey.png", "sweep.png", "lifecycle.md"} <= {path.name for path in out.iterdir()}
+    # The page, from what is there already, and with the model.
+    for more, prompts in (((), 0), (("--model", *inputs[:1], *inputs[3:], "-p", "Mary went to the store"), 1)):
+        page = tmp_path / f"{prompts}.html"
+        ran = gossamer("relations", out, "--out", page, *more, "--json")
+        assert ran.code == 0, ran.err
+        data = RelationsData.load(page.with_suffix(".json"))
+        assert len(data.prompts) == prompts
+        assert [pair.kept for pair in data.pairs] == [len(one.kept) for one in relations]
+        assert data.communities[0].edges == edges
+        assert (sum(one.found for one in data.gates), data.effects) == (said["gates"], None)
+        assert "default-src 'none'" in page.read_text()
+    assert len(data.graph.head) > 0
+    assert all(facts.words for facts in data.latents["resid_post.1"].values())
+
+
+def test_pages_that_cannot_be_meant_are_refused(gossamer, tmp_path):
+    for more, said in (
+        (("--prompt", "a"), "--model"),
+        (("--out", "page.txt"), "ends in .html"),
+        (("--communities", "walktrap"), "walktrap"),
+        ((), "gossamer relate"),
+    ):
+        ran = gossamer("relations", tmp_path, *more)
+        assert ran.code == 2
+        assert said in ran.err.replace("\n", " ")
 
 
 def test_with_a_store_gates_and_nodes_say_what_latents_are(gossamer, inputs, tmp_path):
@@ -80,7 +107,7 @@ def test_with_a_store_gates_and_nodes_say_what_latents_are(gossamer, inputs, tmp
     features = [f"resid_post.{layer}/{latent}" for layer in range(3) for latent in range(24)]
     said.write_text("".join(json.dumps({"feature": one, "text": f"<{one}> | it"}) + "\n" for one in features))
     assert "72 explanations kept" in gossamer("store", "explain", store, said).out
-    asked = ("--threshold", "0.3", "--measure", "jaccard", "--gates", "--least", "3")
+    asked = ("--threshold", "0.3", "--measure", "jaccard", "--gates", "--least", "3", "--communities", "components")
     ran = gossamer("relate", *inputs, "--out", out, *asked, "--store", store)
     assert ran.code == 0, ran.err
     nodes = json.loads((out / "graph.json").read_text())["nodes"]
@@ -88,6 +115,15 @@ def test_with_a_store_gates_and_nodes_say_what_latents_are(gossamer, inputs, tmp
     assert all(one["explanation"] == f"<{one['source']}/{one['feature']}> | it" for one in nodes)
     heads = [line for line in (out / "gates.md").read_text().splitlines() if "truth table" in line]
     assert [head.rpartition("truth table")[2].strip(" |") for head in heads] == ["what they are"] * 2
+    head, _, *lines = (out / "communities.md").read_text().split("\n\n")[1].splitlines()
+    assert head.endswith("| words |")
+    assert lines
+    with FeatureStore(store) as opened:
+        for line in lines:
+            _, size, _, latents, words = (cell.strip() for cell in line.strip("|").split("|"))
+            if int(size) <= 8:
+                cards = [opened.card(f"resid_post.{one.replace('_', '/')}") for one in latents.split(", ")]
+                assert any(words.startswith(visible(word)) for card in cards for word in card.words(8))
     busiest = "SELECT latent FROM statistics WHERE site = 'resid_post.1' ORDER BY active DESC LIMIT 1"
     (row,) = json.loads(gossamer("store", "query", store, "--sql", busiest, "--json").out)["rows"]
     feature = f"resid_post.1/{row['latent']}"

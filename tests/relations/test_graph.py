@@ -70,10 +70,23 @@ def test_questions_are_those_of_a_list_of_edges(graph):
         assert [value for _, value in own] == sorted((value for _, value in own), reverse=True)
         assert edges(graph.above(threshold)) == {pair: value for pair, value in found.items() if value >= threshold}
     assert {graph.ids[node] for node in graph.layer("resid_post.1")} == {f"1_{latent}" for latent in range(23)}
-    lit = graph.lit_by({"resid_post.0": [0, 4], "resid_post.1": [0, 2, 3]})
+    for name in graph.names:
+        own = set(graph.layer(name).tolist())
+        for threshold in (0.0, 0.6):
+            for numbers, ends in zip(graph.layer_edges(name, threshold), (graph.heads, graph.tails), strict=True):
+                values = graph.similarity[numbers].tolist()
+                assert values == sorted(values, reverse=True)
+                expected = [at for at, end in enumerate(ends) if end in own and graph.similarity[at] >= threshold]
+                assert sorted(numbers.tolist()) == expected
+    assert not len(graph.lit_by({}))
+    lit = graph.lit_by({"resid_post.0": [0, 4, 99, 4], "resid_post.1": [0, 2, 3]})
     assert set(lit.ids) == {"0_0", "0_4", "1_0", "1_2", "1_3"}
     assert edges(lit) == {pair: value for pair, value in found.items() if set(pair) <= set(lit.ids)}
-    for ask, said in ((lambda: graph.node("9_9"), "'9_9'"), (lambda: graph.layer("z.0"), "'z.0'")):
+    for ask, said in (
+        (lambda: graph.node("9_9"), "'9_9'"),
+        (lambda: graph.layer("z.0"), "'z.0'"),
+        (lambda: graph.layer_edges("z.0"), "'z.0'"),
+    ):
         with pytest.raises(UsageError, match=said):
             ask()
 

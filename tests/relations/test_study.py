@@ -15,6 +15,7 @@ from gossamer.relations import (
     RelationGraph,
     RelationStudy,
     RelationStudyOptions,
+    SitePair,
     ablation_check,
     adjusted_rand,
     find_communities,
@@ -23,8 +24,10 @@ from gossamer.relations import (
     load_error_share,
     load_folder,
     neighbours_of,
+    of_study,
     read_node_link,
     relation_study,
+    relations_data,
     study_parts,
 )
 from gossamer.relations.study_data import StudyData, first_rows
@@ -87,6 +90,28 @@ def test_all_parts_are_there_and_come_back_from_disk(lab):
     assert [(one.upstream, one.downstream) for one in study.found.pairs] == [
         ("resid_post.0", "resid_post.1"), ("resid_post.1", "resid_post.2"), ("resid_post.0", "resid_post.2")
     ]  # fmt: skip
+
+
+def test_a_page_takes_what_the_study_found(lab, data):
+    folder, study = lab
+    relations = load_folder(folder)
+    gates, checks = of_study(study, relations)
+    assert {pair: len(own) for pair, own in gates.items()} == {
+        SitePair(one.upstream, one.downstream): sum(one.found.values()) for one in study.found.searches
+    }
+    settings = CausalSettings(
+        OPTIONS.causal_bins, OPTIONS.per_bin, rows=OPTIONS.causal_rows, resamples=OPTIONS.resamples, seed=OPTIONS.seed
+    )
+    pair = data.neighbours[0]
+    expected = ablation_check(data.held_out.only(pair), relations[pair], list(relations[pair].forward), settings)
+    for name in ("i", "j", "c"):
+        assert (getattr(checks[pair].pairs, name) == getattr(expected.pairs, name)).all()
+    np.testing.assert_allclose(checks[pair].effect, expected.effect)
+    page = relations_data(list(relations.values()), model="m", gates=gates, checks=checks)
+    for points in page.effects[0].points:
+        drawn = expected.pairs[expected.drawn[points.measure]]
+        np.testing.assert_allclose(points.value.values, relations[pair].values(points.measure, drawn), rtol=1e-6)
+    assert of_study(RelationStudy(study.settings), relations) == (None, None)
 
 
 def test_lifecycles_are_those_of_the_saved_relations(lab):

@@ -7,7 +7,7 @@ import pytest
 
 from gossamer.errors import UsageError
 from gossamer.relations.measures import wilson
-from gossamer.report.relations_truth import write_relations_truth
+from gossamer.report import relations_truth
 from gossamer.toys import relations_truth as study
 from gossamer.toys.planted_dictionaries import KnownDictionary, true_dictionaries
 from gossamer.toys.planted_relations import PlantedSettings, plant_relations
@@ -23,7 +23,7 @@ def planted():
 
 @pytest.fixture(scope="module")
 def scores(planted):
-    return score_relations(planted, true_dictionaries(planted), planted.tokens(128))
+    return score_relations(planted, true_dictionaries(planted), planted.tokens(128), causal_rows=24)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_finding_of_a_latent_that_stands_for_nothing_is_wrong_and_what_it_was_
     output = next(gate.output for gate in planted.gates[0] if gate.kind == "AND")
     features = np.where(known[site].features == output, -1, known[site].features)
     renamed = {**known, site: KnownDictionary(known[site].dictionary, features)}
-    fewer = score_relations(planted, renamed, planted.tokens(128), causal_rows=64)
+    fewer = score_relations(planted, renamed, planted.tokens(128), causal_rows=24)
     for finding in ("AND", "all gates, confirmed by ablation"):
         before, after = scores.of(finding), fewer.of(finding)
         assert (after.found, after.right, after.recovered) == (before.found, before.right - 1, before.recovered - 1)
@@ -87,30 +87,37 @@ def test_scores_add_up_and_have_wilson_intervals():
 
 
 def test_a_study_goes_on_where_it_stopped_and_writes_its_tables(tmp_path, monkeypatch):
-    small = PlantedSettings(each=1, vocabulary=512, positions=16)
-    settings = study.TruthSettings(1, small, training=512, batch=64, causal_rows=2)
+    settings = study.TruthSettings(seeds=2)
     grid = [study.TruthCase("true", 1.0, 512), study.TruthCase("leaning", 0.99, 512)]
-    study.relations_truth(settings, grid, folder=tmp_path / "whole")
-    scored, real = [], study.score_case
+    found = [FindingScore(name, 9, 7, 8, 7) for name in relations_truth.SHOWN.values()]
 
-    def stopping(case, *more):
-        if len(scored) == 1:
+    def scored(case, settings, seed):
+        scores = RelationScores((*found, FindingScore("AND", 2 + seed, 2, 3, 2)), (), 0.5)
+        return study.ScoredCase(case, seed, case.quality, scores)
+
+    monkeypatch.setattr(study, "score_case", scored)
+    study.relations_truth(settings, grid, folder=tmp_path / "whole")
+    asked = []
+
+    def stopping(*one):
+        if len(asked) == 3:
             raise KeyboardInterrupt
-        scored.append(case)
-        return real(case, *more)
+        asked.append(one)
+        return scored(*one)
 
     monkeypatch.setattr(study, "score_case", stopping)
     with pytest.raises(KeyboardInterrupt):
         study.relations_truth(settings, grid, folder=tmp_path / "parts")
-    monkeypatch.setattr(study, "score_case", real)
-    found = study.relations_truth(settings, grid, folder=tmp_path / "parts")
-    assert [one.case for one in found.scored] == grid
+    monkeypatch.setattr(study, "score_case", scored)
+    again = study.relations_truth(settings, grid, folder=tmp_path / "parts")
+    assert [(one.case, one.seed) for one in again.scored] == [(case, seed) for case in grid for seed in (0, 1)]
     names = [tmp_path / name / study.RESULTS for name in ("whole", "parts")]
     assert names[0].read_bytes() == names[1].read_bytes()
-    text = write_relations_truth(found, tmp_path).read_text()
-    shown = found.cases[grid[0]][1].of("all gates, confirmed by ablation")
-    assert f"{shown.right} of {shown.found}" in text
+    text = relations_truth.write_relations_truth(again, tmp_path).read_text()
+    assert "| AND | 4 of 5 | 0.80 [" in text
+    assert "| 4 of 6 | 0.67 [" in text
     assert all(f"| {case.label} | 512 |" in text for case in grid)
+    assert "| 100% | 0.78 / 0.88 |" in text
     for build in (lambda: study.TruthCase("found", 1.0, 5), lambda: study.TruthSettings(seeds=0)):
         with pytest.raises(UsageError):
             build()

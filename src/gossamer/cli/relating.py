@@ -111,6 +111,8 @@ def relate(
     facts = early.dictionary_facts(fact)
     early.require_texts([text])
     early.require_store(store)
+    if store is not None and other:
+        raise UsageError("--store: says what latents of one set of dictionaries are; leave --other out")
     early.engine_address(engine, workers)
     if threshold is None and not null:
         raise UsageError("--threshold: a number expected with --no-null, as nothing calibrates it; give one")
@@ -194,17 +196,18 @@ def _graph(
     from gossamer.report.relations import communities_table
 
     graph = RelationGraph.of(list(relations.values()), measure, threshold)
-    said = None
+    said, words = None, None
     if source is not None:
         cards = source.cards(graph.features)
         said = {name: cards[one].label for name, one in zip(graph.ids, graph.features, strict=True)}
+        words = {node: cards[one].words(8) for node, one in enumerate(graph.features)}
     found = None if method is None else find_communities(graph, CommunitySettings(method))
     labels = None if found is None else found.labels
     write_node_link(graph, folder / "graph.json", description=description, communities=labels, explanations=said)
     write_graphml(graph, folder / "graph.graphml")
     write_parquet(graph, folder / "graph.parquet")
     if found is not None:
-        files.write_text(folder / "communities.md", communities_table(graph, found))
+        files.write_text(folder / "communities.md", communities_table(graph, found, words=words))
     return graph, found
 
 

@@ -28,6 +28,7 @@ def relations(
     rows: Annotated[
         int, typer.Option(help="Texts of it to read, from the first.", callback=early.from_least("--rows", 1))
     ] = 512,
+    store: options.CardsFrom = None,
     measure: MeasureName = "pearson",
     threshold: Annotated[
         float | None, typer.Option(help="Of the graph whose communities are found; default: the graph of the folder.")
@@ -65,8 +66,11 @@ def relations(
         )
     facts = early.dictionary_facts(fact)
     early.require_texts([] if text is None else [text])
+    early.require_store(store)
+    if store is not None and text is not None:
+        raise UsageError("--store: what is said of latents comes from a store or from --text, found both; give one")
     from gossamer.progress import progress_bars
-    from gossamer.relations import lifecycles_of, load_error_share, load_folder, relations_data
+    from gossamer.relations import from_cards, lifecycles_of, load_error_share, load_folder, relations_data
     from gossamer.relations.saved import ERROR_TAIL, pair_path
     from gossamer.report import write_relations_page
 
@@ -75,8 +79,8 @@ def relations(
     graph, groups = _communities(folder, counted, measure, threshold, communities)
     paths = {pair: pair_path(folder, pair, ERROR_TAIL) for pair in counted}
     errors = {pair: load_error_share(path) for pair, path in paths.items() if path.is_file()}
-    with progress_bars(err):
-        title, lit, describe = folder.resolve().name, [], None
+    with inputs.feature_store(store) as source, progress_bars(err):
+        title, lit, describe = folder.resolve().name, (), None
         if model is not None:
             network = inputs.language_model(model, device, dtype, family)
             given = inputs.dictionary_set(
@@ -93,7 +97,7 @@ def relations(
             communities=groups,
             checks=checks,
             prompts=lit,
-            describe=describe,
+            describe=describe if source is None else from_cards(source),
         )
     written, saved = write_relations_page(data, page), data.save(page.with_suffix(".json"))
     if as_json:

@@ -29,7 +29,7 @@ def tfidf_vectors(texts: Sequence[str]) -> Any:
     scikit-learn, on words of any length in lower case).
     """
     counts = [Counter(_WORD.findall(text.lower())) for text in texts]
-    columns = {word: place for place, word in enumerate(sorted(set().union(*counts)))}
+    columns = {word: place for place, word in enumerate(sorted({word for own in counts for word in own}))}
     starts = np.cumsum([0, *map(len, counts)])
     places = [columns[word] for own in counts for word in own]
     values = [float(count) for own in counts for count in own.values()]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from gossamer.batching import in_batches
 from gossamer.display import short_repr
@@ -156,8 +157,10 @@ def _parts(gates: Sequence[Gate]) -> dict[tuple[int, ...], list[tuple[int, int]]
     return found
 
 
-def _codes(lit: np.ndarray) -> Ints:
-    return lit.astype(np.int64) @ (1 << np.arange(lit.shape[1]))
+def _codes(lit: NDArray[np.bool_]) -> Ints:
+    """The pattern of each row."""
+    found: Ints = lit.astype(np.int64) @ (1 << np.arange(lit.shape[1]))
+    return found
 
 
 def _check(gate: Gate, counts: Ints, support: int) -> GateCheck:

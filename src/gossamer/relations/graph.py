@@ -16,6 +16,8 @@ from gossamer.model.site import Site
 from gossamer.relations.measures import Floats, Ints
 from gossamer.relations.relation import Relation
 
+# Above any number of a latent.
+_WIDTH = 2**32
 _LAYER = re.compile(r"[a-z_]+\.(\d+)")
 
 
@@ -23,7 +25,8 @@ _LAYER = re.compile(r"[a-z_]+\.(\d+)")
 class RelationGraph:
     """Latents as nodes, related pairs as directed edges from upstream to downstream.
 
-    Nodes are the latents that have an edge. Memory: 12 bytes a node, 24 an edge, and as much again for the index.
+    Nodes are the latents that have an edge. Memory: 16 bytes a node and 24 an edge; the
+    indexes that questions are answered from, made when they are first needed, 24 a node and 32 an edge.
 
     Attributes:
         names: of the dictionaries, in the order of their layers.
@@ -116,6 +119,24 @@ class RelationGraph:
         order = np.argsort(ends, kind="stable")
         return order % max(len(self.heads), 1), np.searchsorted(ends[order], np.arange(len(self) + 1))
 
+    @cached_property
+    def _by_source(self) -> tuple[tuple[Ints, Ints], tuple[Ints, Ints]]:
+        """Edges sorted by the dictionary they leave, and by that which they enter, the strongest first; where each
+        dictionary's begin."""
+        found = []
+        for ends in (self.heads, self.tails):
+            own = self.sources[ends]
+            order = np.lexsort((-self.similarity, own))
+            found.append((order, np.searchsorted(own[order], np.arange(len(self.names) + 1))))
+        return found[0], found[1]
+
+    @cached_property
+    def _by_latent(self) -> tuple[Ints, Ints]:
+        """Nodes sorted by dictionary and latent, and these two as one number."""
+        keys = self.sources * _WIDTH + self.latents
+        order = np.argsort(keys, kind="stable")
+        return order, keys[order]
+
     def node(self, name: str) -> int:
         """Number of the node with this id.
 
@@ -145,9 +166,29 @@ class RelationGraph:
         Raises:
             UsageError: it is not in the graph.
         """
+        place = self._place(name)
+        order, keys = self._by_latent
+        first, last = np.searchsorted(keys, [place * _WIDTH, (place + 1) * _WIDTH])
+        return np.sort(order[first:last])
+
+    def layer_edges(self, name: str, threshold: float = 0.0) -> tuple[Ints, Ints]:
+        """Numbers of the edges of at least `threshold` that leave a dictionary, and of those that enter it, the
+        strongest first; from an index.
+
+        Raises:
+            UsageError: it is not in the graph.
+        """
+        place = self._place(name)
+        found = []
+        for order, starts in self._by_source:
+            own = order[starts[place] : starts[place + 1]]
+            found.append(own[: np.searchsorted(-self.similarity[own], -threshold, side="right")])
+        return found[0], found[1]
+
+    def _place(self, name: str) -> int:
         if name not in self.names:
             raise UsageError(f"graph: one of {', '.join(self.names)} expected, found {name!r}")
-        return np.flatnonzero(self.sources == self.names.index(name))
+        return self.names.index(name)
 
     def above(self, threshold: float) -> "RelationGraph":
         """The same nodes with the edges of at least `threshold` alone, without nodes that then have none."""
@@ -158,12 +199,20 @@ class RelationGraph:
     def lit_by(self, active: Mapping[str, Sequence[int]]) -> "RelationGraph":
         """The part that a prompt lights up: nodes that are among the active latents of their dictionary, and the edges
         between them; nodes without an edge stay."""
+        order, keys = self._by_latent
+        wanted = [
+            place * _WIDTH + np.asarray(list(active.get(name, ())), np.int64) for place, name in enumerate(self.names)
+        ]
+        asked = np.unique(np.concatenate([np.zeros(0, np.int64), *wanted]))
+        first, last = (np.searchsorted(keys, asked, side=side) for side in ("left", "right"))
+        nodes = np.sort(order[first[first < last]])
         lit = np.zeros(len(self), bool)
-        for place, name in enumerate(self.names):
-            own = self.sources == place
-            lit[own] = np.isin(self.latents[own], np.asarray(list(active.get(name, ())), np.int64))
-        edges = np.flatnonzero(lit[self.heads] & lit[self.tails])
-        return self._part(np.flatnonzero(lit), edges, self.threshold)
+        lit[nodes] = True
+        by_node, starts = self._adjacency
+        touching = [by_node[starts[node] : starts[node + 1]] for node in nodes.tolist()]
+        edges = np.unique(np.concatenate([np.zeros(0, np.int64), *touching]))
+        edges = edges[lit[self.heads[edges]] & lit[self.tails[edges]]]
+        return self._part(nodes, edges, self.threshold)
 
     def _part(self, nodes: NDArray[Any], edges: NDArray[Any], threshold: float) -> "RelationGraph":
         heads, tails = (np.searchsorted(nodes, one[edges]) for one in (self.heads, self.tails))

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gossamer.errors import UsageError
 from gossamer.relations.graph import RelationGraph
 from gossamer.relations.latents import Csr
-from gossamer.relations.measures import DECODER_COSINE, Floats, Ints, fisher_z, wilson
+from gossamer.relations.measures import DECODER_COSINE, MEASURES, Floats, Ints, fisher_z, wilson
 from gossamer.relations.prompt_latents import PromptLatents
 from gossamer.relations.relation import RelatedPairs, Relation, top_of_each
 from gossamer.relations.relations_data import PromptFacts, PromptGraph, RelationLimits
@@ -45,16 +46,18 @@ def prompt_graph(
         for name, own in zip(one.pair, (one.kept.i, one.kept.j), strict=True):
             kept[name] += np.bincount(own, minlength=len(kept[name]))
     dictionary, latent = keys // _WIDTH, keys % _WIDTH
-    own = [latent[dictionary == place] for place in range(len(names))]
-    nodes = [np.concatenate([of[name][one] for name, one in zip(names, own, strict=True)]) for of in (active, kept)]
-    edges = _edges(ahead, names, keys, limits)
+    latents = [latent[dictionary == place] for place in range(len(names))]
+    nodes = [np.concatenate([of[name][one] for name, one in zip(names, latents, strict=True)]) for of in (active, kept)]
+    tops = np.concatenate([maximum[name][one] for name, one in zip(names, latents, strict=True)])
+    together = np.zeros((len(facts), len(keys)), bool)
+    for row, lit_by in zip(together, facts, strict=True):
+        row[lit_by.node.values] = True
+    edges = _edges(ahead, names, keys, together, limits)
     graph = PromptGraph(
         dictionary=Column.of(dictionary, "uint16"),
         latent=Column.of(latent, "int32"),
         active=Column.of(nodes[0], "int32"),
-        maximum=Column.of(
-            np.concatenate([maximum[name][one] for name, one in zip(names, own, strict=True)]), "float32"
-        ),
+        maximum=Column.of(tops, "float32"),
         kept=Column.of(nodes[1], "int32"),
         community=Column.of(_labels(communities, names, keys), "int32"),
         head=Column.of(edges.numbers[0], "int32"),
@@ -133,19 +136,36 @@ class _Edges(NamedTuple):
     left_out: int
 
 
-def _edges(relations: Sequence[Relation], names: Sequence[str], keys: Ints, limits: RelationLimits) -> _Edges:
-    """Kept pairs between nodes, the strongest by the first measure."""
-    measures = list(dict.fromkeys(name for one in relations for name in one.forward))
+def _edges(
+    relations: Sequence[Relation],
+    names: Sequence[str],
+    keys: Ints,
+    together: NDArray[np.bool_],
+    limits: RelationLimits,
+) -> _Edges:
+    """Kept pairs between nodes that one prompt lights up; of too many, those that rank highest by any measure.
+
+    Args:
+        together: whether each prompt lights each node up.
+    """
+    # Others, such as the likeness of explanations, are known of best partners alone.
+    of_pairs = (*MEASURES, DECODER_COSINE)
+    measures = list(dict.fromkeys(name for one in relations for name in one.forward if name in of_pairs))
     found = [_between(one, [names.index(name) * _WIDTH for name in one.pair], keys, measures) for one in relations]
     numbers = np.concatenate([np.zeros((5, 0), np.int64), *(one.numbers for one in found)], axis=1)
     values, intervals = (
         {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]} if parts else {}
         for parts in ([one.values for one in found], [one.intervals for one in found])
     )
-    first = next(iter(values.values()), np.zeros(0))
-    chosen = np.sort(np.argsort(-first, kind="stable")[: limits.edges])
+    chosen = np.flatnonzero((together[:, numbers[0]] & together[:, numbers[1]]).any(axis=0))
+    left_out = max(len(chosen) - limits.edges, 0)
+    if left_out:
+        # NaN ranks last.
+        ranks = [np.argsort(np.argsort(-one[chosen], kind="stable"), kind="stable") for one in values.values()]
+        best = np.argsort(np.min(ranks, axis=0), kind="stable")[: limits.edges]
+        chosen = chosen[np.sort(best)]
     values, intervals = ({name: one[..., chosen] for name, one in part.items()} for part in (values, intervals))
-    return _Edges(numbers[:, chosen], values, intervals, len(first) - len(chosen))
+    return _Edges(numbers[:, chosen], values, intervals, left_out)
 
 
 def _between(relation: Relation, ends: Sequence[int], keys: Ints, measures: Sequence[str]) -> _Edges:

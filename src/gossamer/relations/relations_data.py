@@ -127,7 +127,7 @@ class PartitionFacts:
 
 @dataclass(frozen=True)
 class PromptGraph:
-    """All latents that some prompt lights up, and the kept pairs between them, in columns.
+    """All latents that some prompt lights up, and the kept pairs of which both ends are lit by one, in columns.
 
     Attributes:
         dictionary, latent: of each node; `active`: its tokens in the text, `maximum`: its largest activation there.
@@ -137,7 +137,7 @@ class PromptGraph:
         n, m, c: tokens at which the upstream, the downstream, and both latents are active.
         values: of each edge by measure; NaN where it was not measured.
         intervals: lower and upper ends of 95 % intervals, of measures that have one.
-        left_out: edges beyond the limit, the weakest by the first measure.
+        left_out: edges beyond the limit, those that rank lowest by every measure.
     """
 
     dictionary: Column

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from gossamer.errors import UsageError
-from gossamer.features.feature_card import FeatureCard
+from gossamer.features.feature import Feature
+from gossamer.features.feature_card import CardSource
 from gossamer.features.lens import logit_lens, writes_to_stream
 from gossamer.features.links import neuronpedia_link
 from gossamer.model.site import Site
@@ -32,6 +33,7 @@ from gossamer.relations.relations_data import (
     PairEffects,
     PairGates,
     PartitionFacts,
+    PromptFacts,
     PromptGraph,
     RelationLimits,
     RelationsData,
@@ -92,29 +94,36 @@ def relations_data(
     places = {name: place for place, name in enumerate(names)}
     partitions = [_partition(graph, one, places, limits) for one in communities]
     labels = None if graph is None or not communities else (graph, communities[0].labels)
-    lit = prompt_graph(relations, names, prompts, labels, limits) if prompts else (None, ())
+    lit: tuple[PromptGraph | None, tuple[PromptFacts, ...]] = (None, ())
+    if prompts:
+        lit = prompt_graph(relations, names, prompts, labels, limits)
     found_gates = _gates(gates, limits)
     named = _named(lit[0], found_gates, partitions, names)
     latents = {name: dict(describe(name, own)) if describe else {} for name, own in named.items() if own}
+    # A community's members are many: those alone have no examples.
+    for name, own in _named(lit[0], found_gates, (), names).items():
+        for latent in set(latents.get(name, ())) - set(own):
+            latents[name][latent] = replace(latents[name][latent], examples=())
     measures = list(dict.fromkeys(measure for one in relations for measure in one.forward))
     return RelationsData(
-        model,
-        text,
-        tuple(SourceFacts(name, layer_of(name), width) for name, width in widths.items()),
-        tuple(_pair(one) for one in relations),
-        chains(names, [one.pair for one in relations]),
-        Column.of(threshold_sweep(relations[0], next(iter(relations[0].forward))).thresholds, "float32"),
-        _edge_thresholds(relations, measures),
-        tuple(map(_counts, lifecycles)),
-        found_gates,
-        tuple(
+        model=model,
+        text=text,
+        dictionaries=tuple(SourceFacts(name, layer_of(name), width) for name, width in widths.items()),
+        pairs=tuple(_pair(one) for one in relations),
+        chains=chains(names, [one.pair for one in relations]),
+        thresholds=Column.of(threshold_sweep(relations[0], measures[0]).thresholds, "float32"),
+        edge_thresholds=_edge_thresholds(relations, measures),
+        lifecycles=tuple(map(_counts, lifecycles)),
+        gates=found_gates,
+        communities=tuple(
             _labelled(facts, members, one, graph, latents)
             for (facts, members), one in zip(partitions, communities, strict=True)
         ),
-        *lit,
-        None if checks is None else tuple(_effects(pair, one, relations) for pair, one in checks.items()),
-        {name: {str(latent): facts for latent, facts in own.items()} for name, own in latents.items()},
-        limits,
+        graph=lit[0],
+        prompts=lit[1],
+        effects=None if checks is None else tuple(_effects(pair, one, relations) for pair, one in checks.items()),
+        latents={name: {str(latent): facts for latent, facts in own.items()} for name, own in latents.items()},
+        limits=limits,
     )
 
 
@@ -166,15 +175,20 @@ def described(sources: Mapping[str, LatentSource], *, words: int = 6) -> Describ
     return describe
 
 
-def from_cards(cards: Mapping[str, Mapping[int, FeatureCard]]) -> Describe:
-    """What cards say, by dictionary and latent: words, explanation, link and examples."""
+def from_cards(source: CardSource, *, examples: int = 2) -> Describe:
+    """What a store's cards say: words, explanation, link, and some examples. Of dictionaries beside a site's first one
+    (`NAME@LABEL`) it says nothing."""
 
     def describe(name: str, latents: Sequence[int]) -> dict[int, LatentFacts]:
-        own = cards.get(name, {})
-        found = {latent: own[latent] for latent in latents if latent in own}
+        if "@" in name:
+            return {}
+        site = Site.parse(name)
+        cards = source.cards([Feature(site, latent) for latent in latents])
         return {
-            latent: LatentFacts(tuple(word for word, _ in one.promotes), one.explanation, one.link, one.examples)
-            for latent, one in found.items()
+            feature.latent: LatentFacts(
+                tuple(word for word, _ in one.promotes), one.explanation, one.link, one.examples[:examples]
+            )
+            for feature, one in cards.items()
         }
 
     return describe
@@ -266,8 +280,9 @@ def _edge_thresholds(relations: Sequence[Relation], measures: Sequence[str]) -> 
 
 
 def _counts(one: Lifecycle) -> LifecycleCounts:
-    settings = (one.settings.measure, one.settings.threshold, one.settings.matching)
-    return LifecycleCounts(*one.names, *settings, one.error_known, one.counts("upstream"), one.counts("downstream"))
+    how = one.settings
+    counts = (one.counts("upstream"), one.counts("downstream"))
+    return LifecycleCounts(*one.names, how.measure, how.threshold, how.matching, one.error_known, *counts)
 
 
 def _gates(found: Mapping[SitePair, Sequence[Gate]] | None, limits: RelationLimits) -> tuple[PairGates, ...] | None:

@@ -10,7 +10,7 @@ from gossamer.features.feature import Feature
 from gossamer.features.feature_card import CardSource
 from gossamer.model.site import Site
 from gossamer.relations.causal import RankAgreement
-from gossamer.relations.communities import Communities
+from gossamer.relations.communities import Communities, community_words
 from gossamer.relations.counting import SitePair
 from gossamer.relations.gate_ablation import GateCheck
 from gossamer.relations.gates import Gate
@@ -85,15 +85,24 @@ def gate_checks_table(checks: Sequence[GateCheck]) -> str:
     return table(rows) + "\n"
 
 
-def communities_table(graph: RelationGraph, found: Communities, count: int = 50) -> str:
-    """The first `count` communities: how many latents each has, of which dictionaries, and the first of them."""
+def communities_table(
+    graph: RelationGraph, found: Communities, count: int = 50, words: Mapping[int, Sequence[str]] | None = None
+) -> str:
+    """The first `count` communities: how many latents each has, of which dictionaries, and the first of them.
+
+    With the words of nodes, those that most of a community's latents share.
+    """
     rows = [["community", "latents", "dictionaries", "latents with the most edges"]]
+    shared = None if words is None else community_words(found, words, 5)
+    rows[0] += [] if shared is None else ["words"]
     degrees = np.bincount(np.r_[graph.heads, graph.tails], minlength=len(graph))
     for community, size in enumerate(found.sizes[:count].tolist()):
         members = found.members(community)
         ranked = members[np.argsort(-degrees[members], kind="stable")][:8]
         named = ", ".join(graph.names[source] for source in np.unique(graph.sources[members]).tolist())
         rows.append([str(community), f"{size:,}", named, ", ".join(graph.ids[node] for node in ranked.tolist())])
+        if shared is not None:
+            rows[-1].append(", ".join(map(visible, shared.get(community, ()))).replace("|", "\\|"))
     said = f"{found}: modularity {found.quality:.3f}, {int((found.sizes == 1).sum()):,} of one latent.\n\n"
     return said + table(rows) + "\n"
 

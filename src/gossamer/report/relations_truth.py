@@ -9,7 +9,7 @@ from gossamer.toys.relation_scores import FindingScore, RelationScores
 from gossamer.toys.relations_truth import RelationsTruth, TruthCase
 
 # Columns of the table of cases: findings with precision and recall.
-_SHOWN = {
+SHOWN = {
     "passed on": "passed on, mutual partner, 0.9",
     "lost in the error": "lost in the error, mutual partner, 0.9",
     "new": "new, mutual partner, 0.9",
@@ -48,9 +48,9 @@ def scores_table(scores: Sequence[FindingScore]) -> str:
 
 def cases_table(cases: dict[TruthCase, tuple[float, RelationScores]]) -> str:
     """Each case with the findings that matter most."""
-    rows = [["dictionaries", "tokens", "features with a latent", *_SHOWN, "communities (Rand)"]]
+    rows = [["dictionaries", "tokens", "features with a latent", *SHOWN, "communities (Rand)"]]
     for case, (share, found) in cases.items():
-        cells = [f"{_short(one.precision[0])} / {_short(one.recall[0])}" for one in map(found.of, _SHOWN.values())]
+        cells = [f"{_short(one.precision[0])} / {_short(one.recall[0])}" for one in map(found.of, SHOWN.values())]
         rows.append([case.label, f"{case.tokens:,}", f"{share:.0%}", *cells, _short(found.communities)])
     return table(rows)
 

@@ -69,7 +69,7 @@ def entries_of_site(connection: Any, location: Location, manifest: StoreManifest
         f"SELECT latent, document, position, value FROM read_parquet({_paths(location, names)}) "
         f"WHERE site = {quoted(site)} ORDER BY latent, document, position"
     )
-    with database_errors("a store's shards"):
+    with database_errors("a store's shards", asked=False):
         return connection.sql(query).to_arrow_reader(1 << 18)
 
 
@@ -106,16 +106,21 @@ def interruptible(connection: Any, work: Callable[[], Answer]) -> Answer:
 
 
 @contextlib.contextmanager
-def database_errors(what: str) -> Iterator[None]:
-    """Turn what DuckDB raises into one line: damage to files is one kind of error, a wrong query another."""
+def database_errors(what: str, *, asked: bool = True) -> Iterator[None]:
+    """Turn what DuckDB raises into one line: damage to files is one kind of error, a wrong query another.
+
+    Args:
+        what: the query, or the files.
+        asked: whether a user wrote the query; where not, nothing but files can be wrong.
+    """
     duckdb = needed("duckdb", "a feature store", EXTRA)
     wrong = (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError, duckdb.PermissionException)
     try:
         yield
-    except wrong as error:
-        raise UsageError(f"query {what!r}: {_reason(error)}") from error
     except duckdb.Error as error:
         reason = _reason(error)
+        if asked and isinstance(error, wrong):
+            raise UsageError(f"query {what!r}: {reason}") from error
         raise GossamerError(f"{what}: could not be read ({reason}); 'gossamer store verify' names damage") from error
 
 

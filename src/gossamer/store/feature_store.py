@@ -68,7 +68,7 @@ class FeatureStore:
 
     def _connect(self) -> None:
         self._connection = connect(self._location)
-        with database_errors(self.url):
+        with database_errors(self.url, asked=False):
             create_views(self._connection, self._location, self.manifest)
 
     @property

@@ -20,7 +20,7 @@ easiest case for counts: natural text has topics and rare features, which this d
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ from gossamer.model.site import Site
 from gossamer.seeding import generator
 from gossamer.tokens import Tokens
 from gossamer.toys.compiler import SPECIAL, word_tokenizer
-from gossamer.toys.transformer import TOY, Attention, Mlp, ToyConfig, ToyShape, ToyTransformer
+from gossamer.toys.transformer import TOY, ToyConfig, ToyShape, ToyTransformer
 
 Bools = NDArray[np.bool_]
 # Lengths of features in embeddings, and how far a step's two ReLUs are apart: sums that gates tell apart leave room.
@@ -316,7 +316,7 @@ def _built(
     return LanguageModel.load(hf, tokenizer=tokenizer, family=TOY)
 
 
-def _fill_attention(attention: Attention, layer: _PlantedLayer, basis: Tensor, codes: Tensor, turn: float) -> None:
+def _fill_attention(attention: Any, layer: _PlantedLayer, basis: Tensor, codes: Tensor, turn: float) -> None:
     """A head that looks at the token before: keys are position codes turned by one position."""
     angle = torch.tensor(turn)
     turned = torch.stack([torch.stack([angle.cos(), -angle.sin()]), torch.stack([angle.sin(), angle.cos()])]) @ codes
@@ -328,7 +328,7 @@ def _fill_attention(attention: Attention, layer: _PlantedLayer, basis: Tensor, c
         attention.o_proj.weight[:, row] = basis[target]
 
 
-def _fill_mlp(mlp: Mlp, layer: _PlantedLayer, basis: Tensor) -> None:
+def _fill_mlp(mlp: Any, layer: _PlantedLayer, basis: Tensor) -> None:
     """Steps of two ReLUs each, then a ReLU for what goes."""
     for place, (read, middle, write) in enumerate(layer.steps):
         reading = sum((weight * basis[one] for one, weight in read.items()), torch.zeros(len(basis))) / _RISE

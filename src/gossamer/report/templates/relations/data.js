@@ -50,7 +50,7 @@ const drawTwin = (id) => {
       return make("th", { scope: "col", class: column.text ? "" : "n", "aria-sort": here ? (state.sorted.down ? "descending" : "ascending") : null }, make("button", { type: "button", onclick: sort }, column.name));
     }));
     const lines = listed.map((row) => {
-      const line = make("tr", {}, ...columns.map((column) => make("td", { class: column.text ? "" : "n" }, column.show ? column.show(row) : column.text ? String(column.of(row)) : number(column.of(row)))));
+      const line = make("tr", {}, ...columns.map((column) => make("td", { class: column.text ? "" : "n", "data-label": column.name }, column.show ? column.show(row) : column.text ? String(column.of(row)) : number(column.of(row)))));
       if (pick) pick(line, row);
       return line;
     });

@@ -31,8 +31,12 @@ const drawEffects = () => {
 
 const drawBins = (one) => {
   const values = column(one.points.value), effects = column(one.points.effect), known = [...effects].filter(Number.isFinite);
-  const low = Math.min(0, ...known), high = Math.max(1e-6, ...known), last = one.edges.at(-1);
-  const x = (value) => along(value / last), y = (value) => upTo((value - low) / (high - low));
+  // Round steps, and room above for the numbers of pairs.
+  const [least, most] = [Math.min(0, ...known), Math.max(1e-6, ...known)], last = one.edges.at(-1);
+  const step = [1, 2, 2.5, 5, 10].flatMap((unit) => [-4, -3, -2, -1, 0, 1, 2].map((power) => unit * 10 ** power)).sort((a, b) => a - b).find((size) => Math.ceil(most / size) + Math.ceil(-least / size) <= 5) ?? most - least;
+  const low = -step * Math.ceil(-least / step), high = step * Math.ceil(most / step), span = (high - low) * 1.1;
+  const x = (value) => along(value / last), y = (value) => upTo((value - low) / span);
+  const ticks = Array.from({ length: Math.round((high - low) / step) + 1 }, (_, at) => low + at * step);
   const pair = DATA.effects[byId("effects-pair").value];
   const points = [...values].flatMap((value, at) => (Number.isFinite(effects[at]) ? [make("circle", { class: "point", cx: x(value), cy: y(effects[at]), r: 2.6 },
     make("title", {}, pair.upstream + "/" + column(one.points.i)[at] + " → " + pair.downstream + "/" + column(one.points.j)[at] + ": " + plainly(one.measure) + " " + fixed(value) + ", effect " + fixed(effects[at])))] : []));
@@ -40,11 +44,12 @@ const drawBins = (one) => {
     if (!count) return [];
     const [a, b, mean, median] = [x(one.edges[bin]), x(one.edges[bin + 1]), float(one.means[bin]), float(one.medians[bin])];
     return [make("rect", { class: "mean-bar", x: a + 1, width: b - a - 2, y: Math.min(y(mean), y(0)), height: Math.max(1, Math.abs(y(mean) - y(0))) }), make("line", { class: "median", x1: a + 3, x2: b - 3, y1: y(median), y2: y(median) }),
-      make("text", { class: "muted count", x: (a + b) / 2, y: PLOT.top + 20, "text-anchor": "middle" }, String(count))];
+      make("text", { class: "muted count", x: (a + b) / 2, y: PLOT.top + 7, "text-anchor": "middle" }, String(count))];
   });
-  return make("figure", {}, make("figcaption", {}, plainly(one.measure), make("small", {}, " " + counted(one.pairs, "pair"))),
+  const places = Math.max(0, -Math.floor(Math.log10(step) + 1e-9)) + (String(step).includes("25") ? 1 : 0);
+  return make("figure", {}, make("figcaption", {}, plainly(one.measure), make("small", {}, " effect by bin, " + counted(one.pairs, "pair"))),
     make("svg", { viewBox: `0 0 ${PLOT.width} ${PLOT.height}`, role: "img", "aria-label": "Effect by " + plainly(one.measure) + "; the table below has the numbers" },
-      ...axes(plainly(one.measure), "", (tick) => fixed(tick * last, last < 0.1 ? 4 : 2), (tick) => fixed(low + tick * (high - low), 2)), ...bars, ...points, make("text", { x: PLOT.left + 4, y: PLOT.top + 8 }, "effect; above, pairs of each bin")));
+      ...axes(plainly(one.measure), QUARTERS.map((tick) => [tick, fixed(tick * last, last < 0.1 ? 4 : 2)]), ticks.map((tick) => [(tick - low) / span, fixed(tick, places)])), make("line", { class: "zero", x1: PLOT.left, x2: PLOT.width - PLOT.right, y1: y(0), y2: y(0) }), ...bars, ...points));
 };
 
 if (either("effects", DATA.effects?.length)) {

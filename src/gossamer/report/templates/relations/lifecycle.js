@@ -2,7 +2,7 @@
 const CLASSES = ["passed on", "new", "lost in the error", "gone", "too rare to judge", "dead"];
 const UNJUDGED = new Set(["too rare to judge", "dead"]);
 const classId = (kind) => "class-" + CLASSES.indexOf(kind);
-const BAR = { width: 11, stub: 34, step: 168, height: 230, top: 8, side: 62 };
+const BAR = { width: 11, stub: 34, least: 104, most: 168, height: 230, top: 8, side: 56 };
 
 const chosenLifecycles = () => {
   const wanted = ["measure", "threshold", "matching"].map((name) => byId("lifecycle-" + name)).map((select) => select.value);
@@ -43,7 +43,8 @@ const drawSankey = (chain, found, judged, thin) => {
   if (!links.some(Boolean)) return null;
   const ahead = links.map((link) => link && kept(link.ahead, judged)), behind = links.map((link) => link && kept(link.behind, judged));
   const largest = Math.max(...ahead.concat(behind).filter(Boolean).map(total), 1), scale = BAR.height / largest;
-  const width = 2 * BAR.side + (chain.length - 1) * BAR.step, parts = [], names = [];
+  const room = (byId("sankeys").clientWidth - 2 * BAR.side) / (chain.length - 1), step = Math.floor(Math.min(BAR.most, Math.max(BAR.least, room)));
+  const width = 2 * BAR.side + (chain.length - 1) * step, parts = [], names = [];
   const spans = (counts) => { let y = BAR.top; return Object.fromEntries(CLASSES.filter((kind) => counts[kind]).map((kind) => [kind, [y, (y += counts[kind] * scale)]])); };
   const stubs = (x, counts, side, name) => {
     const all = total(counts);
@@ -56,7 +57,7 @@ const drawSankey = (chain, found, judged, thin) => {
   };
   links.forEach((link, at) => {
     if (!link) return;
-    const x0 = BAR.side + at * BAR.step + BAR.width / 2, x1 = x0 + BAR.step - BAR.width, middle = (x0 + x1) / 2;
+    const x0 = BAR.side + at * step + BAR.width / 2, x1 = x0 + step - BAR.width, middle = (x0 + x1) / 2;
     const [left, right] = [spans(ahead[at])["passed on"], spans(behind[at])["passed on"]];
     if (left && right) parts.push(make("path", { class: "class-0", d: `M${x0} ${left[0]}C${middle} ${left[0]} ${middle} ${right[0]} ${x1} ${right[0]}L${x1} ${right[1]}C${middle} ${right[1]} ${middle} ${left[1]} ${x0} ${left[1]}Z` },
       make("title", {}, whole(ahead[at]["passed on"]) + " latents of " + link.upstream + " have a partner in " + link.downstream + "; " + whole(behind[at]["passed on"]) + " there have one here")));
@@ -64,7 +65,7 @@ const drawSankey = (chain, found, judged, thin) => {
     stubs(x1, behind[at], -1, link.downstream);
   });
   chain.forEach((name, at) => {
-    const x = BAR.side + at * BAR.step, n = Math.max(...[ahead[at], behind[at - 1]].filter(Boolean).map(total), 0);
+    const x = BAR.side + at * step, n = Math.max(...[ahead[at], behind[at - 1]].filter(Boolean).map(total), 0);
     parts.push(make("rect", { class: "ink", x: x - BAR.width / 2, y: BAR.top, width: BAR.width, height: Math.max(1, n * scale) }, make("title", {}, name + ": " + whole(n) + " latents")));
     names.push(make("text", { x, y: BAR.top + BAR.height + 18, "text-anchor": "middle" }, name), make("text", { class: "muted", x, y: BAR.top + BAR.height + 33, "text-anchor": "middle" }, whole(n)));
   });
@@ -84,4 +85,5 @@ if (either("lifecycle", DATA.lifecycles.length)) {
   }));
   byId("lifecycle-judged").addEventListener("change", drawLifecycle);
   drawLifecycle();
+  window.addEventListener("resize", drawLifecycle);
 }

@@ -21,16 +21,17 @@ const swept = () => {
   }).filter(Boolean);
 };
 
-const PLOT = { width: 430, height: 230, left: 44, right: 8, top: 8, bottom: 34 };
+const PLOT = { width: 430, height: 230, left: 44, right: 16, top: 8, bottom: 34 };
 const along = (x) => PLOT.left + x * (PLOT.width - PLOT.left - PLOT.right);
 const upTo = (y) => PLOT.height - PLOT.bottom - y * (PLOT.height - PLOT.top - PLOT.bottom);
 
-// Axes of a plot with both from 0 to 1, or from and to what is asked.
-const axes = (xWords, yWords, xOf = (x) => x, yOf = percent) => [0, 0.25, 0.5, 0.75, 1].flatMap((tick) => [
-  make("line", { class: "rule", x1: PLOT.left, x2: PLOT.width - PLOT.right, y1: upTo(tick), y2: upTo(tick) }),
-  make("text", { class: "muted", x: PLOT.left - 5, y: upTo(tick) + 4, "text-anchor": "end" }, yOf(tick)),
-  make("text", { class: "muted", x: along(tick), y: PLOT.height - PLOT.bottom + 15, "text-anchor": "middle" }, String(xOf(tick))),
-]).concat(make("text", { x: along(0.5), y: PLOT.height - 4, "text-anchor": "middle" }, xWords), yWords ? make("text", { x: PLOT.left + 4, y: PLOT.top + 8 }, yWords) : null).filter(Boolean);
+// Axes of a plot from 0 to 1 each way; ticks are [place, words].
+const QUARTERS = [0, 0.25, 0.5, 0.75, 1];
+const axes = (words, xTicks, yTicks) => [
+  ...yTicks.flatMap(([at, said]) => [make("line", { class: "rule", x1: PLOT.left, x2: PLOT.width - PLOT.right, y1: upTo(at), y2: upTo(at) }), make("text", { class: "muted", x: PLOT.left - 5, y: upTo(at) + 4, "text-anchor": "end" }, said)]),
+  ...xTicks.map(([at, said]) => make("text", { class: "muted", x: along(at), y: PLOT.height - PLOT.bottom + 15, "text-anchor": "middle" }, said)),
+  make("text", { x: along(0.5), y: PLOT.height - 4, "text-anchor": "middle" }, words),
+];
 
 const drawSweep = () => {
   const lines = swept(), measure = plainly(DATA.sweepMeasures[byId("sweep-measure").value]);
@@ -41,7 +42,7 @@ const drawSweep = () => {
       make("polyline", { class: "curve", points: points(line[side]), style: "stroke: " + line.colour }, make("title", {}, pairName(line.pair))),
     ]).filter(Boolean);
     return make("figure", {}, make("figcaption", {}, sideWords[side]), make("svg", { viewBox: `0 0 ${PLOT.width} ${PLOT.height}`, role: "img", "aria-label": sideWords[side] + " by threshold of " + measure + "; the tables below have the numbers" },
-      ...axes("least " + measure), ...curves, make("line", { class: "cursor", "data-cursor": "", y1: PLOT.top, y2: PLOT.height - PLOT.bottom })));
+      ...axes("least " + measure, QUARTERS.map((tick) => [tick, String(tick)]), QUARTERS.map((tick) => [tick, percent(tick)])), ...curves, make("line", { class: "cursor", "data-cursor": "", y1: PLOT.top, y2: PLOT.height - PLOT.bottom })));
   }));
   const judged = lines.some((line) => line.null_forward);
   fill("sweep-said", "Shares are of judged latents, by their best partner. ", judged ? "Dotted: what shuffled documents give. " : "No shuffled documents were counted for this measure. ",

@@ -37,6 +37,8 @@ def cluster():
     path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", path)
+        # Ray's workers stand behind all other work of a machine, as the other tests are.
+        patch.setenv("RAY_worker_niceness", "0")
         with ray_cluster(workers=2, object_store=100 << 20) as engine:
             yield engine
 

@@ -14,15 +14,8 @@ import psutil
 import pytest
 import ray
 import torch
-from engine_work import (
-    FragileDictionary,
-    FragileLatents,
-    doubled,
-    killed_always,
-    killed_once,
-    place_of,
-    refused,
-)
+from engine_work import doubled, killed_always, killed_once, place_of, refused
+from fragile_work import FragileDictionary, FragileLatents
 from planted_relations import random_latents
 from store_fixtures import SETTINGS, dictionaries, texts
 from word_model import NAMES, WORDS, tiny_gpt2_model

@@ -11,6 +11,7 @@ import io
 import os
 import pickle
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -234,10 +235,10 @@ def _work(shared: list[Any], packed: bytes, threads: int, expected: Mapping[str,
     """What a worker does."""
     if versions() != expected:
         raise UsageError(f"ray: workers with {expected} expected, found {versions()}; install the same versions there")
-    import torch
-
-    torch.set_num_threads(threads)
     work, item = _Unpickler(io.BytesIO(packed), _unpacked(shared[0])).load()
+    # Work that needs torch has imported it by now.
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(threads)
     return work(item)
 
 

@@ -6,11 +6,11 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2  # type: ignore[import-untyped]
 
 from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.relations.counting import SitePair
+from gossamer.relations.gate_evidence import benjamini_hochberg, by_inputs, gains_of, p_values_of
 from gossamer.relations.latents import LatentStream
 from gossamer.relations.measures import Floats
 from gossamer.relations.relate import ActiveAbove, relate
@@ -146,7 +146,7 @@ def search_gates(
 
     For splits (an upstream feature that is the OR of downstream ones) and merges the other way, give the relation of
     the reversed pair. The evidence of a gain, 2 T gain, is held against the same candidates on shuffled documents, by
-    numbers of inputs (:func:`_p_values`).
+    numbers of inputs (:func:`p_values_of`).
 
     Memory: see :func:`gossamer.relations.truth_tables.truth_tables`.
 
@@ -169,9 +169,9 @@ def search_gates(
     if not candidates:
         return GateSearch((), 0, 0)
     tables, shuffled = truth_tables(stream, relation.pair, candidates, _thresholds(relation, active))
-    gains = _gains(tables)
-    p_values = _p_values(tables, gains, shuffled)
-    q_values = _benjamini_hochberg(p_values)
+    gains = gains_of(tables)
+    p_values = p_values_of(tables, gains, shuffled)
+    q_values = benjamini_hochberg(p_values)
     found = []
     for place in np.flatnonzero(_agreeing(tables, settings) & (q_values <= settings.false_rate)).tolist():
         numbers = float(gains[place]), float(p_values[place]), float(q_values[place])
@@ -284,66 +284,16 @@ def _excluded(
     return list(found)
 
 
-def _by_inputs(tables: Sequence[TruthTable]) -> Iterator[tuple[int, NDArray[np.int64], Floats]]:
-    """Numbers of inputs, with the places of the tables that have so many, and their counts (tables, patterns, 2)."""
-    sizes = np.array([one.inputs for one in tables], np.int64)
-    for size in np.unique(sizes).tolist():
-        places = np.flatnonzero(sizes == size)
-        yield size, places, np.array([tables[place].counts for place in places.tolist()], float)
-
-
-def _gains(tables: Sequence[TruthTable]) -> Floats:
-    """Of each table, the information on the output that all inputs have over the best single one, in nats."""
-    found = np.zeros(len(tables))
-    for size, places, counts in _by_inputs(tables):
-        on = np.arange(2**size)[:, None] >> np.arange(size) & 1 == 1
-        single = [_information(np.stack([counts[:, side].sum(axis=1) for side in (~own, own)], axis=1)) for own in on.T]
-        found[places] = _information(counts) - np.max(single, axis=0)
-    return found
-
-
-def _information(counts: Floats) -> Floats:
-    """Mutual information of rows and columns of tables of counts (tables, rows, columns), in nats; 0 of nothing."""
-    total = counts.sum(axis=(1, 2), keepdims=True)
-    expected = counts.sum(axis=2, keepdims=True) * counts.sum(axis=1, keepdims=True)
-    ratio = np.divide(counts * total, expected, out=np.ones_like(counts), where=counts > 0)
-    found: Floats = (counts / np.maximum(total, 1) * np.log(ratio)).sum(axis=(1, 2))
-    return found
-
-
 def _agreeing(tables: Sequence[TruthTable], settings: GateSettings) -> NDArray[np.bool_]:
     """Which tables agree with the function that their majorities make: all others :func:`_gate` would refuse."""
     found = np.zeros(len(tables), bool)
-    for _, places, counts in _by_inputs(tables):
+    for _, places, counts in by_inputs(tables):
         tokens = counts.sum(axis=2)
         on = (tokens >= settings.support) & (2 * counts[..., 1] > tokens)
         inside, active = (counts[..., 1] * on).sum(axis=1), counts[..., 1].sum(axis=1)
         # Rounding decides nothing here: what is just below is looked at again.
         least = settings.agreement - 1e-9
         found[places] = (inside >= least * (tokens * on).sum(axis=1)) & (inside >= least * active) & on.any(axis=1)
-    return found
-
-
-def _p_values(tables: Sequence[TruthTable], gains: Floats, shuffled: Sequence[TruthTable]) -> Floats:
-    """Of 2 T gain, which is chi-squared with 2^k - 2 degrees of freedom where one input says all and tokens are
-    independent; scaled by its mean over the shuffled candidates where neighbouring tokens make it larger."""
-    found = np.ones(len(tables))
-    tokens = np.array([[np.sum(one.counts) for one in two] for two in (tables, shuffled)], float)
-    real, chance = 2 * tokens[0] * gains, 2 * tokens[1] * _gains(shuffled)
-    sizes = np.array([one.inputs for one in tables])
-    for size in np.unique(sizes):
-        own, freedom = sizes == size, 2.0**size - 2
-        scale = max(1.0, float(chance[own].mean()) / freedom)
-        found[own] = chi2.sf(real[own] / scale, freedom)
-    return found
-
-
-def _benjamini_hochberg(p_values: Floats) -> Floats:
-    order = np.argsort(-p_values, kind="stable")
-    count = len(p_values)
-    adjusted = np.minimum.accumulate(p_values[order] * count / np.arange(count, 0, -1))
-    found = np.empty(count)
-    found[order] = np.minimum(adjusted, 1)
     return found
 
 

@@ -12,7 +12,6 @@ from gossamer.circuits.bootstrap import few_texts
 from gossamer.circuits.circuit import Circuit, CircuitNode
 from gossamer.circuits.find import CircuitResult, find_circuit
 from gossamer.circuits.findings import _uneven, collect_findings, prompt_view, stability
-from gossamer.circuits.interval import Interval
 from gossamer.circuits.methods import MethodInputs, mask_path
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.results import Findings, PromptCase, TaskMetrics
@@ -23,6 +22,7 @@ from gossamer.features import Node
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.report import write_report
+from gossamer.statistics import Interval
 from gossamer.tasks.task import Task
 
 SEARCH = SearchSettings(sizes=(40, 20), steps=15, batch_size=6, learning_rate=0.3)

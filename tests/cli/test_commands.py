@@ -15,7 +15,6 @@ from gossamer import bundled, cli, demo
 from gossamer.circuits import findings as evaluation
 from gossamer.circuits import study
 from gossamer.circuits.circuit import Circuit, CircuitNode
-from gossamer.circuits.interval import Interval
 from gossamer.circuits.results import Completeness, Findings, Overlap, PromptView, TaskMetrics
 from gossamer.cli import inputs
 from gossamer.dictionary import DictionarySet
@@ -23,6 +22,7 @@ from gossamer.errors import GossamerError, UsageError
 from gossamer.features import Feature, Node
 from gossamer.model import LanguageModel
 from gossamer.results.lock import folder_lock
+from gossamer.statistics import Interval
 from gossamer.store import FeatureStore
 
 COMMANDS = (

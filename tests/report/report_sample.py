@@ -5,7 +5,6 @@ import random
 from dataclasses import replace
 
 from gossamer.circuits.edge import Edge, EdgePoint, EdgeTest, HeadShare
-from gossamer.circuits.interval import Interval
 from gossamer.circuits.results import (
     Completeness,
     Curve,
@@ -20,6 +19,7 @@ from gossamer.circuits.results import (
 )
 from gossamer.features import Feature, FeatureCard, FeatureExample, Histogram
 from gossamer.model import Site
+from gossamer.statistics import Interval
 
 SITES = tuple(Site("resid_post", layer) for layer in (7, 14, 21, 40))
 ROLES = ("gap1", "IO", "gap2", "S1", "gap3", "PLACE", "gap4", "S2", "gap5", "OBJECT", "END")

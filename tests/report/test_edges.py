@@ -12,12 +12,12 @@ import report_sample as sample
 from matplotlib.figure import Figure
 
 from gossamer.circuits.edge import Edge, EdgePoint, HeadShare, QKEdge
-from gossamer.circuits.interval import Interval
 from gossamer.circuits.results import Findings
 from gossamer.errors import GossamerError
 from gossamer.report import figures, page
 from gossamer.report.claims import edges as claim
 from gossamer.report.edges import edge_rows
+from gossamer.statistics import Interval
 
 
 @pytest.fixture(scope="module")

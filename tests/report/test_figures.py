@@ -11,11 +11,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from gossamer.circuits.interval import Interval
 from gossamer.circuits.results import PromptView
 from gossamer.errors import GossamerError
 from gossamer.report import budget, circuit_map, claims, completeness, curves, layout, stability, style
 from gossamer.report.figures.curves import spread
+from gossamer.statistics import Interval
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gossamer.errors import UsageError
-from gossamer.relations.measures import wilson
 from gossamer.report import relations_truth
+from gossamer.statistics import wilson
 from gossamer.toys import relations_truth as study
 from gossamer.toys.planted_dictionaries import KnownDictionary, true_dictionaries
 from gossamer.toys.planted_relations import PlantedSettings, plant_relations

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gossamer.circuits.interval import Interval
 from gossamer.display import plural, short_repr
 from gossamer.features.feature import Node
+from gossamer.statistics import Interval
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gossamer.batching import in_batches
-from gossamer.circuits.interval import Interval
 from gossamer.circuits.outputs import Outputs, Rows, measured
 from gossamer.circuits.results import TaskMetrics
 from gossamer.circuits.splice import Splice
 from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
+from gossamer.statistics import Interval
 from gossamer.tasks.metric import answer_divergence, kl_divergence, preferred, reads_answers_only
 from gossamer.tasks.task import PromptPairs
 

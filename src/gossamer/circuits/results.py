@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.circuits.edge import Edge, EdgeTest, QKEdge
-from gossamer.circuits.interval import Interval
 from gossamer.display import cut, html_table, listed, plural, short_repr
 from gossamer.features.feature import Node
 from gossamer.features.feature_card import FeatureCard
 from gossamer.model.site import Site
 from gossamer.results import Format, Older
+from gossamer.statistics import Interval
 
 # What cards are of where nothing else is said.
 HELD_OUT = "the held-out prompts"

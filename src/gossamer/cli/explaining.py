@@ -1,6 +1,7 @@
 """`gossamer explain` and `gossamer game`: words for features, and whether they are any good."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -85,10 +86,7 @@ def explain(
     early.require_dictionaries(dictionaries)
     if texts is not None:
         early.require_files([texts], "explanations")
-    if (endpoint is not None or local) != bool(model) or (endpoint is not None and local):
-        raise UsageError("explain: --endpoint or --local with --model, or none of them, expected; give the missing one")
-    if not model and (wanted := [one for one in (*(by or ()), *(score or ())) if one not in _WITHOUT_MODEL]):
-        raise UsageError(f"{wanted[0]}: a language model (--endpoint or --local, with --model) expected, found none")
+    _require_language_model(endpoint, model, (*(by or ()), *(score or ())), local=local)
     prices = inputs.decimals("--price", price)
     if len(prices) != 2 or min(prices) < 0:
         raise UsageError(f"--price: INPUT,OUTPUT expected, as 0.15,0.6, found {price!r}")
@@ -123,12 +121,22 @@ def explain(
         control = None
         if random_weights is not None:
             with FeatureStore(random_weights) as other:
-                same = choose_features(other, len(chosen), site=site, seed=seed)
-                control = ExplanationStudy(other, same, settings, chat=chat, judge=judge).run(output / "random-weights")
+                drawn = choose_features(other, len(chosen), site=site, seed=seed)
+                control = ExplanationStudy(other, drawn, settings, chat=chat, judge=judge).run(
+                    output / "random-weights"
+                )
         _write(found, opened, output, control, keep=keep)
         if neuronpedia is not None:
             write_neuronpedia(found, opened, output / "neuronpedia", parts[0], parts[1])
     _say(found, output, control, getattr(chat, "answered_by", set()), model, as_json=as_json)
+
+
+def _require_language_model(endpoint: str | None, model: str, wanted: Sequence[str], *, local: bool) -> None:
+    """Refuse half a language model, and explainers or scorers that need one where there is none."""
+    if (endpoint is not None or local) != bool(model) or (endpoint is not None and local):
+        raise UsageError("explain: --endpoint or --local with --model, or none of them, expected; give the missing one")
+    if not model and (asking := [one for one in wanted if one not in _WITHOUT_MODEL]):
+        raise UsageError(f"{asking[0]}: a language model (--endpoint or --local, with --model) expected, found none")
 
 
 def _language_model(

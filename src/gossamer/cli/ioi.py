@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from gossamer.cli import early, inputs, options
-from gossamer.cli.printing import err, out, print_json
+from gossamer.cli.printing import err, out, print_study, print_study_json
 
 Text = Annotated[
     Path | None,
@@ -114,19 +113,9 @@ def _tell(found: Any, pictures: list[Path], output: Path, as_json: bool) -> None
     from gossamer.report.ioi import sections, sentences
 
     if as_json:
-        from gossamer.results.values import to_json
-
-        print_json({"settings": dict(found.settings), "parts": to_json(found.found)})
+        print_study_json(found)
         return
-    for title, rows in sections(found):
-        out.print(title, style="bold")
-        table = Table(*rows[0], box=None, padding=(0, 1, 0, 0))
-        for row in rows[1:]:
-            table.add_row(*row)
-        out.print(table)
-        out.print()
-    for sentence in sentences(found):
-        out.print(sentence, soft_wrap=True)
+    print_study(sections(found), sentences(found))
     if "dictionaries" not in found.settings:
         out.print("no dictionaries on z: latents were not looked at; give some with -d", soft_wrap=True)
     elif not found.settings["texts"]:

@@ -4,11 +4,12 @@ import json
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from gossamer.errors import GossamerError, one_line
@@ -89,6 +90,26 @@ def print_json(value: Any) -> None:
     """Print one JSON object to standard output."""
     with _writing():
         print(json.dumps(value, indent=1, allow_nan=False), flush=True)
+
+
+def print_study_json(study: Any) -> None:
+    """Print what a study found, with its settings, as one JSON object to standard output."""
+    from gossamer.results.values import to_json
+
+    print_json({"settings": dict(study.settings), "parts": to_json(study.found)})
+
+
+def print_study(sections: Iterable[tuple[str, Sequence[Sequence[str]]]], sentences: Iterable[str]) -> None:
+    """Print a study's tables, each under its title and with its columns' names first, and what they come to."""
+    for title, rows in sections:
+        out.print(title, style="bold")
+        table = Table(*rows[0], box=None, padding=(0, 1, 0, 0))
+        for row in rows[1:]:
+            table.add_row(*row)
+        out.print(table)
+        out.print()
+    for sentence in sentences:
+        out.print(sentence, soft_wrap=True)
 
 
 def number(value: float | None, digits: int) -> str:

@@ -104,15 +104,10 @@ def relate(
 
     All of it for a chain of sites, with what held-out text says, is one command: gossamer study-relations.
     """
-    if other_model is not None and not other:
-        raise UsageError("--other-model: its dictionaries expected; name them with --other")
-    if confirm_gates and not gates:
-        raise UsageError("--confirm-gates: goes with --gates; add it")
+    _require_together(other_model, other, store, gates=gates, confirm_gates=confirm_gates)
     facts = early.dictionary_facts(fact)
     early.require_texts([text])
     early.require_store(store)
-    if store is not None and other:
-        raise UsageError("--store: says what latents of one set of dictionaries are; leave --other out")
     early.engine_address(engine, workers)
     if threshold is None and not null:
         raise UsageError("--threshold: a number expected with --no-null, as nothing calibrates it; give one")
@@ -167,6 +162,18 @@ def relate(
         print_json(said)
     else:
         _tell(said, relations, groups, output)
+
+
+def _require_together(
+    other_model: str | None, other: Sequence[str] | None, store: str | None, *, gates: bool, confirm_gates: bool
+) -> None:
+    """Refuse options that mean nothing without, or beside, another."""
+    if other_model is not None and not other:
+        raise UsageError("--other-model: its dictionaries expected; name them with --other")
+    if confirm_gates and not gates:
+        raise UsageError("--confirm-gates: goes with --gates; add it")
+    if store is not None and other:
+        raise UsageError("--store: says what latents of one set of dictionaries are; leave --other out")
 
 
 def _tell(said: dict[str, Any], relations: Any, groups: Any, output: Path) -> None:

@@ -9,7 +9,8 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from gossamer.display import short_repr
-from gossamer.explain.metrics import ScoreInterval, auroc, balanced_accuracy, f1
+from gossamer.explain.metrics import auroc, balanced_accuracy, f1
+from gossamer.statistics import Interval
 
 Value = TypeVar("Value")
 _LIST = re.compile(r"\[[^\[\]]*\]")
@@ -162,7 +163,7 @@ class ExplanationScore:
     value: float | None
     low: float | None = None
     high: float | None = None
-    auroc: ScoreInterval | None = None
+    auroc: Interval | None = None
     beside: Mapping[str, float] = field(default_factory=dict)
     items: ItemCounts = field(default_factory=ItemCounts)
     worst: float | None = None
@@ -240,7 +241,7 @@ def _bound(truths: Sequence[bool], answers: Sequence[JudgeAnswer], *, right: boo
     return balanced_accuracy(tp, fn, tn, fp).value if tp + fn and tn + fp else None
 
 
-def _area(answered: Sequence[tuple[bool, JudgeAnswer]]) -> ScoreInterval | None:
+def _area(answered: Sequence[tuple[bool, JudgeAnswer]]) -> Interval | None:
     if any(one.probability is None for _, one in answered):
         return None
     kinds = [[one.probability or 0.0 for truth, one in answered if truth == kind] for kind in (True, False)]

@@ -17,11 +17,12 @@ from gossamer.explain.answers import JudgeAnswer
 from gossamer.explain.corpus import WindowedCorpus, WindowSettings
 from gossamer.explain.fitting import RuleFinder
 from gossamer.explain.judges import ChatJudge, RuleJudge
-from gossamer.explain.metrics import ScoreInterval, balanced_accuracy, wilson
+from gossamer.explain.metrics import balanced_accuracy, wilson
 from gossamer.explain.windows import FeatureWindows, Unexplained, Window, decoder_neighbours, feature_windows
 from gossamer.features.feature import Feature
 from gossamer.files import read_json, write_json
 from gossamer.model.site import SiteMapping, by_site
+from gossamer.statistics import Interval
 from gossamer.store.feature_store import FeatureStore
 
 # Windows that are shown of each quantile group, groups, texts to be sorted, sentences to choose from.
@@ -217,7 +218,7 @@ def _machine(name: str, made: GameRound, judge: RuleJudge | ChatJudge) -> Played
     return Played(name, (None,) * len(made.items), ("",) * len(made.items), said)
 
 
-def result(made: GameRound, played: Played) -> tuple[ScoreInterval | None, ScoreInterval | None]:
+def result(made: GameRound, played: Played) -> tuple[Interval | None, Interval | None]:
     """Balanced accuracy of the sorting over all answers, and the share of right choices; None where there are none."""
     pairs = [
         (truth, said)

@@ -7,44 +7,29 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from gossamer import statistics
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
+from gossamer.statistics import Interval, Z
 
-# Of a 95 % interval.
-Z = 1.959963984540054
 LEVELS = 10
 
 
-@dataclass(frozen=True)
-class ScoreInterval:
-    """A value with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    __repr__ = short_repr
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-
-def wilson(right: int, count: int) -> ScoreInterval:
+def wilson(right: int, count: int) -> Interval:
     """A share with Wilson's interval (Wilson 1927), which is no point at 0 and 1."""
     if not 0 <= right <= count or not count:
         raise UsageError(f"share: 0 <= right <= count and count >= 1 expected, found {right} of {count}")
-    share, z = right / count, Z**2 / count
-    middle, half = share + z / 2, Z * math.sqrt(share * (1 - share) / count + z / (4 * count))
-    return ScoreInterval(share, max(0.0, (middle - half) / (1 + z)), min(1.0, (middle + half) / (1 + z)))
+    low, high = statistics.wilson(right, count)
+    return Interval(right / count, float(low), float(high))
 
 
-def balanced_accuracy(tp: int, fn: int, tn: int, fp: int) -> ScoreInterval:
+def balanced_accuracy(tp: int, fn: int, tn: int, fp: int) -> Interval:
     """Mean of the two classes' accuracies; its interval joins their Wilson intervals (Zou & Donner 2008, MOVER)."""
     one, other = wilson(tp, tp + fn), wilson(tn, tn + fp)
     value = (one.value + other.value) / 2
     low = value - math.hypot(one.value - one.low, other.value - other.low) / 2
     high = value + math.hypot(one.high - one.value, other.high - other.value) / 2
-    return ScoreInterval(value, max(0.0, low), min(1.0, high))
+    return Interval(value, max(0.0, low), min(1.0, high))
 
 
 def f1(tp: int, fn: int, fp: int) -> float:
@@ -52,7 +37,7 @@ def f1(tp: int, fn: int, fp: int) -> float:
     return 2 * tp / (2 * tp + fn + fp) if tp else 0.0
 
 
-def auroc(positives: Sequence[float], negatives: Sequence[float]) -> ScoreInterval:
+def auroc(positives: Sequence[float], negatives: Sequence[float]) -> Interval:
     """How often a positive's score is above a negative's, ties counting half; Newcombe's interval (2006, method 5).
 
     Raises:
@@ -60,10 +45,8 @@ def auroc(positives: Sequence[float], negatives: Sequence[float]) -> ScoreInterv
     """
     if not len(positives) or not len(negatives):
         raise UsageError(f"AUROC: both kinds expected, found {len(positives)} positives, {len(negatives)} negatives")
-    high, low = np.asarray(positives, dtype=np.float64), np.sort(np.asarray(negatives, dtype=np.float64))
-    below = np.searchsorted(low, high, side="left") + np.searchsorted(low, high, side="right")
-    value = float(below.sum()) / 2 / len(high) / len(low)
-    return ScoreInterval(value, _newcombe(value, len(high), len(low), -1), _newcombe(value, len(high), len(low), +1))
+    value, sizes = statistics.auroc(positives, negatives), (len(positives), len(negatives))
+    return Interval(value, _newcombe(value, *sizes, -1), _newcombe(value, *sizes, +1))
 
 
 def _newcombe(value: float, m: int, n: int, side: int) -> float:
@@ -209,11 +192,11 @@ def faithfulness(unsteered: float, steered: Sequence[float]) -> float:
     return max(max(steered) - unsteered, 0.0) / (1 - unsteered)
 
 
-def mean_over_features(values: Sequence[float], seed: int = 0, draws: int = 1000) -> ScoreInterval | None:
+def mean_over_features(values: Sequence[float], seed: int = 0, draws: int = 1000) -> Interval | None:
     """The mean with a bootstrap interval over features; None of no values."""
     if not values:
         return None
     found = np.asarray(values, dtype=np.float64)
     chosen = np.random.default_rng(seed).integers(0, len(found), (draws, len(found)))
     low, high = np.quantile(found[chosen].mean(axis=1), [0.025, 0.975])
-    return ScoreInterval(float(found.mean()), float(low), float(high))
+    return Interval(float(found.mean()), float(low), float(high))

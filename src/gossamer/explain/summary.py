@@ -6,8 +6,9 @@ from dataclasses import astuple, dataclass
 from gossamer.display import short_repr
 from gossamer.explain.answers import ItemCounts
 from gossamer.explain.controls import able
-from gossamer.explain.metrics import ScoreInterval, mean_over_features
+from gossamer.explain.metrics import mean_over_features
 from gossamer.explain.study import RULE, ExplainedFeatures, ScoreRow
+from gossamer.statistics import Interval
 
 RANDOM_WEIGHTS = "random weights"
 
@@ -28,7 +29,7 @@ class SummaryLine:
     judge: str
     scorer: str
     control: str
-    mean: ScoreInterval | None
+    mean: Interval | None
     scored: int
     unscored: int
     failures: float

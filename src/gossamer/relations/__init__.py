@@ -50,7 +50,6 @@ from gossamer.relations.measures import (
     PairCounts,
     fisher_z,
     support_needed,
-    wilson,
 )
 from gossamer.relations.neighbours import RelatedCards, related_neighbours
 from gossamer.relations.prompt_latents import PromptLatents, prompt_latents
@@ -79,6 +78,7 @@ from gossamer.relations.summary import (
 )
 from gossamer.relations.truth_tables import TruthTable, truth_tables
 from gossamer.relations.words import fired_on
+from gossamer.statistics import wilson
 
 __all__ = [
     "DECODER_COSINE",

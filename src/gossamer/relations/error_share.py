@@ -73,18 +73,10 @@ def error_shares(
     if not 0 <= relative < 1:
         raise UsageError(f"error share: a relative threshold from 0 to below 1 expected, found {relative}")
     names = dict.fromkeys(name for pair in pairs for name in pair)
-    if unknown := [name for name in names if name not in stream.sources]:
-        raise UsageError(f"error share: one of {', '.join(stream.sources)} expected, found {unknown[0]!r}")
-    for name in names:
-        one = stream.sources[name]
-        if not writes_to_stream(one.dictionary.site_out or one.site):
-            raise UsageError(f"error share: dictionaries of the residual stream expected, found {one.dictionary}")
+    _require_errors(stream, pairs, list(names))
     by_downstream: dict[str, list[SitePair]] = {}
     for pair in pairs:
-        if len({id(stream.sources[name].model) for name in pair}) > 1:
-            raise UsageError(f"error share: two dictionaries of one model expected, found those of two in {pair}")
         by_downstream.setdefault(pair.downstream, []).append(pair)
-        stream.sources[pair.downstream].dictionary.require_reconstruction("the error share")
     rows = {pair.upstream: stream.sources[pair.upstream].dictionary.W_dec.detach() for pair in pairs}
     directions = {name: normalize(one, dim=1) for name, one in rows.items()}
     largest = maxima(stream) if tops is None else tops
@@ -107,6 +99,20 @@ def error_shares(
 
     stream.map(add, values=list(names))
     return {pair: _share(total, rows[pair.upstream]) for pair, total in sums.items()}
+
+
+def _require_errors(stream: ModelLatents, pairs: Sequence[SitePair], names: Sequence[str]) -> None:
+    """Refuse dictionaries whose errors and directions are not in one residual stream."""
+    if unknown := [name for name in names if name not in stream.sources]:
+        raise UsageError(f"error share: one of {', '.join(stream.sources)} expected, found {unknown[0]!r}")
+    for name in names:
+        one = stream.sources[name]
+        if not writes_to_stream(one.dictionary.site_out or one.site):
+            raise UsageError(f"error share: dictionaries of the residual stream expected, found {one.dictionary}")
+    for pair in pairs:
+        if len({id(stream.sources[name].model) for name in pair}) > 1:
+            raise UsageError(f"error share: two dictionaries of one model expected, found those of two in {pair}")
+        stream.sources[pair.downstream].dictionary.require_reconstruction("the error share")
 
 
 def _share(sums: Floats, rows: Tensor) -> ErrorShare:

@@ -21,11 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.features import neighbours
+from gossamer.statistics import Z
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-# The normal quantile of 95 % intervals.
-Z = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -109,21 +108,11 @@ DECODER_COSINE = neighbours.DECODER_COSINE
 EXPLANATION_COSINE = "explanation_cosine"
 
 
-def wilson(successes: Floats | Ints, trials: Floats | Ints, z: float = Z) -> tuple[Floats, Floats]:
-    """The Wilson score interval of a proportion; (0, 1) of no trial. For sufficiency (c, n) and necessity (c, m).
-
-    It takes tokens as independent, which neighbours in a text are not: true intervals are wider.
-    """
-    k, n = np.broadcast_arrays(np.asarray(successes, float), np.asarray(trials, float))
-    safe = np.where(n > 0, n, 1)
-    share, shrink = k / safe, 1 + z**2 / safe
-    middle = (share + z**2 / (2 * safe)) / shrink
-    half = z * np.sqrt(np.maximum(share * (1 - share), 0) / safe + z**2 / (4 * safe**2)) / shrink
-    return np.where(n > 0, np.clip(middle - half, 0, 1), 0.0), np.where(n > 0, np.clip(middle + half, 0, 1), 1.0)
-
-
 def fisher_z(correlation: Floats, tokens: int, z: float = Z) -> tuple[Floats, Floats]:
-    """The interval of a correlation by Fisher's transformation; (-1, 1) of at most 3 tokens. Tokens as in `wilson`."""
+    """The interval of a correlation by Fisher's transformation; (-1, 1) of at most 3 tokens. Tokens
+    count as independent, which neighbours in a text are not: true intervals are wider, those of
+    :func:`gossamer.statistics.wilson` too.
+    """
     correlation = np.asarray(correlation, float)
     if tokens <= 3:
         return np.full_like(correlation, -1.0), np.full_like(correlation, 1.0)

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from gossamer.errors import UsageError
 from gossamer.relations.graph import RelationGraph
 from gossamer.relations.latents import Csr
-from gossamer.relations.measures import DECODER_COSINE, MEASURES, Floats, Ints, fisher_z, wilson
+from gossamer.relations.measures import DECODER_COSINE, MEASURES, Floats, Ints, fisher_z
 from gossamer.relations.prompt_latents import PromptLatents
 from gossamer.relations.relation import RelatedPairs, Relation, top_of_each
 from gossamer.relations.relations_data import PromptFacts, PromptGraph, RelationLimits
 from gossamer.results.column import Column
+from gossamer.statistics import wilson
 
 # Of a latent, its dictionary's place and its number, as one number.
 _WIDTH = 2**32

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from gossamer.circuits.interval import Interval
 from gossamer.circuits.results import Curve, CurvePoint, Findings, Overlap, TaskMetrics
 from gossamer.display import plural
 from gossamer.errors import GossamerError
 from gossamer.report.text import percent, ratio
+from gossamer.statistics import Interval
 
 LEVELS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gossamer.display import listed, plural, short_repr
 from gossamer.errors import UsageError
+from gossamer.statistics import auroc
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 
@@ -64,12 +65,6 @@ def _terms(text: str, without: frozenset[str] = frozenset()) -> set[str]:
     return {*words, *(f"{one} {other}" for one, other in pairwise(words))}
 
 
-def auroc(positives: Float[Tensor, "some"], negatives: Float[Tensor, "others"]) -> float:
-    """How often a positive's score is above a negative's; ties count half."""
-    above = (positives[:, None] > negatives).double() + 0.5 * (positives[:, None] == negatives).double()
-    return float(above.mean())
-
-
 @dataclass(frozen=True, eq=False)
 class ConceptClassifier:
     """Logistic regression on words and pairs of words, made on texts from which the concept's own words were taken out,
@@ -118,7 +113,7 @@ class ConceptClassifier:
             pieces[0], labels[0], own, l2
         )
         scores, truth = fitted.probabilities(pieces[1], own), labels[1] > 0
-        return cls(known, fitted.weights, fitted.bias, auroc(scores[truth], scores[~truth]))
+        return cls(known, fitted.weights, fitted.bias, auroc(scores[truth].tolist(), scores[~truth].tolist()))
 
     def probabilities(self, texts: Sequence[str], without: frozenset[str] = frozenset()) -> Float[Tensor, "texts"]:
         """That each text has the concept; `without` are words that are not looked at."""

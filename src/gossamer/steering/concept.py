@@ -135,15 +135,27 @@ def steer_towards(
     }
     drawn = random_latents(scale, controls, seed, towards)
     latents |= {f"random_feature_{number}": latent for number, latent in enumerate(drawn)}
-    rows = dictionary.W_dec.detach()
-    pushes = {name: vector.add(scale.of_norm(1.0, vector.vector)) for name, vector in vectors.items()}
-    pushes |= {name: feature_add(dictionary, one, scale.of_norm(1.0, rows[one])) for name, one in latents.items()}
-    pushes["single_feature_clamp"] = clamp(dictionary, single, scale.of_norm(1.0, rows[single]))
     where = behind_first(model)
+    pushes = _of_one_norm(dictionary, scale, vectors, latents, single)
     placed = {name: one.where(where) for name, one in pushes.items()}
     site = states.site
     fits = {name: held_out_fit(SteeringVector(name, site, one.vector), held_out) for name, one in placed.items()}
     return ConceptSteering(parts, tuple(obvious), tuple(irrelevant), tuple(scores), placed, fits, absent)
+
+
+def _of_one_norm(
+    dictionary: Dictionary,
+    scale: SiteScale,
+    vectors: Mapping[str, SteeringVector],
+    latents: Mapping[str, int],
+    single: int,
+) -> dict[str, Intervention]:
+    """Vectors and features added, and one feature clamped, each by the site's mean norm: a coefficient means the same
+    to all."""
+    rows = dictionary.W_dec.detach()
+    pushes = {name: vector.add(scale.of_norm(1.0, vector.vector)) for name, vector in vectors.items()}
+    pushes |= {name: feature_add(dictionary, one, scale.of_norm(1.0, rows[one])) for name, one in latents.items()}
+    return pushes | {"single_feature_clamp": clamp(dictionary, single, scale.of_norm(1.0, rows[single]))}
 
 
 def _vectors(

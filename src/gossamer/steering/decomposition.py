@@ -22,7 +22,7 @@ from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.predictions import predicting
 from gossamer.replacement.replacement_model import frozen_weights, resumable
-from gossamer.steering.benefit import auroc
+from gossamer.statistics import auroc
 from gossamer.steering.vectors import ContrastStates, SteeringVector
 from gossamer.tokens import Tokens
 
@@ -199,7 +199,7 @@ def held_out_fit(vector: SteeringVector, states: ContrastStates) -> HeldOutFit:
     v = vector.vector.to(states.positive)
     cosine = torch.nn.functional.cosine_similarity(v, states.difference, dim=0)
     ours, theirs = (states.text_means(side) @ v for side in ("positive", "negative"))
-    return HeldOutFit(float(cosine), auroc(ours, theirs))
+    return HeldOutFit(float(cosine), auroc(ours.tolist(), theirs.tolist()))
 
 
 def _require_fit(dictionary: Dictionary, states: ContrastStates) -> None:

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from gossamer.circuits.interval import Interval
 from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
+from gossamer.statistics import Interval
 from gossamer.tasks.bootstrap import sampled
 
 UNSTEERED = "unsteered"

@@ -26,9 +26,9 @@ from gossamer.relations.gates import Gate, GateSettings, find_gates
 from gossamer.relations.graph import RelationGraph
 from gossamer.relations.latents import LatentBatch, LatentSource, LatentStream, ModelLatents, Work
 from gossamer.relations.lifecycle import GONE, LOST, NEW, PASSED, Lifecycle, LifecycleSettings, lifecycle, matched
-from gossamer.relations.measures import wilson
 from gossamer.relations.relate import adjacent, relate
 from gossamer.relations.relation import Keep, Relation
+from gossamer.statistics import wilson
 from gossamer.tokens import Tokens
 from gossamer.toys.planted_dictionaries import KnownDictionary
 from gossamer.toys.planted_relations import PlantedGate, PlantedModel

@@ -1,0 +1,54 @@
+"""Measured values with how far chance could have moved them, for every room that reports one."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.display import short_repr
+
+# Of a 95 % interval.
+Z = 1.959963984540054
+
+Numbers = NDArray[np.float64] | NDArray[np.int64] | float | int
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{self.value:.3g}, {self.low:.3g} to {self.high:.3g}"
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def wilson(successes: Numbers, trials: Numbers, z: float = Z) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The Wilson score interval (Wilson 1927) of proportions; (0, 1) of no trial. It takes trials as independent."""
+    k, n = np.broadcast_arrays(np.asarray(successes, float), np.asarray(trials, float))
+    safe = np.where(n > 0, n, 1)
+    share, shrink = k / safe, 1 + z**2 / safe
+    middle = (share + z**2 / (2 * safe)) / shrink
+    half = z * np.sqrt(np.maximum(share * (1 - share), 0) / safe + z**2 / (4 * safe**2)) / shrink
+    return np.where(n > 0, np.clip(middle - half, 0, 1), 0.0), np.where(n > 0, np.clip(middle + half, 0, 1), 1.0)
+
+
+def auroc(positives: Sequence[float], negatives: Sequence[float]) -> float:
+    """How often a positive's score is above a negative's, ties counting half; NaN where one of the two is empty.
+
+    One sort: no pair is made.
+    """
+    if not len(positives) or not len(negatives):
+        return math.nan
+    high, low = np.asarray(positives, dtype=np.float64), np.sort(np.asarray(negatives, dtype=np.float64))
+    below = np.searchsorted(low, high, side="left") + np.searchsorted(low, high, side="right")
+    return float(below.sum()) / 2 / len(high) / len(low)

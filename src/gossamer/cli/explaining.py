@@ -70,6 +70,19 @@ def explain(
     random_weights: Annotated[
         str | None, typer.Option(help="The store of a model with random weights, for a control.")
     ] = None,
+    scored: Annotated[
+        int | None,
+        typer.Option(
+            help="Features whose explanations are scored, drawn at random. Default: all.",
+            callback=early.from_least("--scored", 1),
+        ),
+    ] = None,
+    items: Annotated[
+        int,
+        typer.Option(
+            help="Active windows of a test, and as many silent ones.", callback=early.from_least("--items", 1)
+        ),
+    ] = 50,
     tokens: Annotated[int, typer.Option(help="Tokens of the store that are read, from the first.")] = 2_000_000,
     length: Annotated[int, typer.Option(help="Tokens of a window.")] = 32,
     keep: Annotated[bool, typer.Option("--keep", help="Put the explanations into the store.")] = False,
@@ -105,14 +118,16 @@ def explain(
     cost = Prices(prices[0], prices[1])
     chat, judge = _language_model(endpoint, model, local, simulate, structured, concurrency, cost, max_cost, output)
     scorers = tuple(score or (("detection", "fuzzing") if judge else early.RULE_SCORERS))
-    windows = WindowSettings(length=length, tokens=tokens, seed=seed)
+    windows = WindowSettings(length=length, tokens=tokens, positives=items, negatives=items, seed=seed)
     settings = ExplainSettings(tuple(by or ("rule",)), scorers, windows, seed=seed)
     told = {} if texts is None else read_texts(texts)
     given = None if dictionaries is None else DictionarySet.load(dictionaries)
     with FeatureStore(store) as opened, progress_bars(err):
         chosen = [Feature.parse(one) for one in feature or ()] or list(told)
         chosen = chosen or choose_features(opened, features, site=site, seed=seed)
-        study = ExplanationStudy(opened, chosen, settings, dictionaries=given, chat=chat, judge=judge, told=told)
+        study = ExplanationStudy(
+            opened, chosen, settings, dictionaries=given, chat=chat, judge=judge, told=told, scored=scored
+        )
         if chat is not None and not local:
             expected = estimate(study, cost)
             err.print(str(expected), soft_wrap=True)
@@ -122,7 +137,7 @@ def explain(
         if random_weights is not None:
             with FeatureStore(random_weights) as other:
                 drawn = choose_features(other, len(chosen), site=site, seed=seed)
-                control = ExplanationStudy(other, drawn, settings, chat=chat, judge=judge).run(
+                control = ExplanationStudy(other, drawn, settings, chat=chat, judge=judge, scored=scored).run(
                     output / "random-weights"
                 )
         _write(found, opened, output, control, keep=keep)

@@ -154,6 +154,8 @@ def _read(feature: Feature, method: str, model: str, reply: ChatReply) -> Explan
     if reply.error:
         return Explanation(feature, "", method, model, f"error: {reply.error}")
     text = reply.text.strip()
+    if reply.finish == "length":
+        return Explanation(feature, "", method, model, f"unparsed: cut off after {text[:80]!r}")
     if method == "delphi":
         if _MARKER not in text:
             return Explanation(feature, "", method, model, f"unparsed: no {_MARKER} in {text[:80]!r}")

@@ -70,6 +70,16 @@ def parse_choices(text: str, count: int) -> list[bool] | None:
     return [number in chosen for number in range(1, count + 1)]
 
 
+def parse_texts(text: str) -> list[str] | None:
+    """A JSON list of texts, alone or with words around it; None where there is none or one of them is empty."""
+    start, end = text.find("["), text.rfind("]")
+    for candidate in (text, text[start : end + 1]):
+        for found in _whole(candidate):
+            if found and all(isinstance(one, str) and one.strip() for one in found):
+                return found
+    return None
+
+
 def _parsed(text: str, count: int, read: Callable[[Any], Value | None]) -> list[Value] | None:
     for candidates in (_whole(text), _bracketed(text), _lines(text)):
         found = [values for one in candidates if len(values := [read(part) for part in one]) == count]

@@ -14,7 +14,7 @@ from gossamer.errors import UsageError
 from gossamer.explain import grammar
 from gossamer.explain.answers import ExplanationScore
 from gossamer.explain.chat import Chat
-from gossamer.explain.controls import gold_items, judged, shuffled_explanations
+from gossamer.explain.controls import able, gold_items, judged, shuffled_explanations
 from gossamer.explain.corpus import WindowedCorpus, WindowSettings
 from gossamer.explain.explainers import EXPLAINERS, Evidence, Explanation, explained
 from gossamer.explain.fitting import RuleFinder
@@ -130,6 +130,10 @@ class ExplainedFeatures:
         told = [one for one in self.explanations if one.explanation.text]
         yield f"{len(told)} explanations, {len(self.explanations) - len(told)} failures"
         yield f"{len(self.scores)} of them scored"
+
+    def at_chance(self, judge: str) -> bool:
+        """Whether a language model did no better than chance on questions whose answers are known."""
+        return judge in self.gold and not able(self.gold[judge])
 
     @classmethod
     def load(cls, folder: str | Path) -> "ExplainedFeatures":

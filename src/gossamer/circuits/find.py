@@ -45,9 +45,10 @@ EDGE_PROMPTS = 32
 EDGES_KEPT = 4
 # At least: held-out prompts that nodes are scored on, and training prompts that edges are means over.
 SCORED, EDGED = 32, 8
-# For the estimate of costs: nodes of a circuit, the share of the prompts that each moves, and streams that autograd
-# keeps of a layer.
-_NODES, _MOVED, _STREAMS = 50, 0.25, 30
+# For the estimate of costs: nodes of a circuit; the share of a pass that it takes to leave a node out, on those prompts
+# and positions that it moves; passes of the prompts that a step is tried on, in all steps; passes that a node's edges
+# take; and streams that autograd keeps of a layer.
+_NODES, _MOVED, _TRIED, _EDGES, _STREAMS = 50, 0.45, 54, 2.5, 30
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def find_circuit(
     study = Study(model, by_site(dictionaries), prompts, settings)
     search = search or SearchSettings(seed=study.settings.seed)
     wanted = DEFAULT_FAITHFULNESS if faithfulness is None else faithfulness
-    announce(partial(_cost, study, search))
+    announce(partial(_cost, study, search, size or _NODES))
     study.require_ability()
     study.require_dictionaries()
     announce(partial(_allowed, study, None if size is not None else wanted))
@@ -147,7 +148,7 @@ def find_circuit(
     return replace(found, path=path)
 
 
-def _cost(study: Study, search: SearchSettings) -> str:
+def _cost(study: Study, search: SearchSettings, nodes: int) -> str:
     """What it will cost until the circuit is there, about: the prompts' passes, and the memory of a search step."""
     model, examples = study.model, study.examples
     start = resumable(next(iter(study.dictionaries)))
@@ -158,8 +159,8 @@ def _cost(study: Study, search: SearchSettings) -> str:
     # and counterfactuals, begin at its first layer.
     whole = 2 * n * pass_operations(model) / max(pass_operations(model, start.layer or 0), 1.0)
     before, searching = whole + 2.5 * n + 4 * afford(n, 64), 3 * steps * batch
-    # A circuit without each node is run from its site on, on the prompts that the node moves.
-    after = 8 * n + _MOVED * _NODES * (6 * afford(n, 24) + afford(n, SCORED)) / 2
+    left_out = 2 * afford(n, 24) + afford(n, SCORED)
+    after = _TRIED * afford(n, 64) + nodes * (_MOVED * left_out + _EDGES * afford(min(n, EDGE_PROMPTS), EDGED))
     seconds = (before + searching + after) * each / operations_per_second(model)
     values = batch * examples.clean.tokens.ids.shape[1] * model.n_layers * _STREAMS * model.d_model
     weights = sum(one.nbytes for dictionary in study.dictionaries.values() for one in dictionary.parameters())

@@ -91,7 +91,12 @@ class _Whole:
             batch = replace(network.batch(rows), past=past)
             stream = network.run(mask, batch, read).stream
             away = network.away(site, batch, read[site])
-            return stream, past, _first_moved(network, site, batch, away), rows.start + _kinds(network, site, batch, away)
+            return (
+                stream,
+                past,
+                _first_moved(network, site, batch, away),
+                rows.start + _kinds(network, site, batch, away),
+            )
 
         with torch.no_grad():
             parts = in_batches(len(network.examples), network.batch_size, part)
@@ -137,16 +142,12 @@ def _first_moved(
     return found
 
 
-def _kinds(
-    network: Splice, site: Site, batch: Batch, away: Float[Tensor, "batch pos column"]
-) -> Int[Tensor, "batch"]:
-    """Which prompt of the batch each equals, see :class:`_Whole`; looked for on a CPU, where a pass is dear."""
-    prompts = network.prompts
-    if prompts.network.start != site or batch.counterfactual or away.device.type != "cpu":
+def _kinds(network: Splice, site: Site, batch: Batch, away: Float[Tensor, "batch pos column"]) -> Int[Tensor, "batch"]:
+    """Which prompt of the batch each equals, see :class:`_Whole`."""
+    whole = torch.ones(len(network.nodes), device=away.device)
+    after = network.behind_first(whole, batch) if network.prompts.network.start == site else None
+    if after is None:
         return torch.arange(len(away), device=away.device)
-    moved = network.moved(site, torch.ones(len(network.nodes)), batch, away, away)
-    written = network.written(site, batch, batch.stream, moved).to(batch.stream)
-    after = torch.where(batch.replaced.unsqueeze(-1), written, batch.stream)
-    after = after.masked_fill(~batch.tokens.mask.unsqueeze(-1), 0.0)  # padding is read by no token
+    moved = network.moved(site, whole, batch, away, away)
     first, kind = distinct_rows(after, moved, batch.tokens.mask, batch.roles, batch.ablation_groups)
     return first[kind]

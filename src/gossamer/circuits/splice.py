@@ -255,20 +255,29 @@ class Splice:
     def _distinct(self, mask: Tensor, batch: Batch) -> tuple[Batch, Int[Tensor, "rows"] | None]:
         """The prompts of a batch that differ behind the first dictionary, and of every prompt which of them it is.
 
-        Prompts of a template in which no node is active are equal from there on, to the bit. They are looked for on a
-        CPU, where a pass is dear, and not for gradients.
+        Prompts of a template in which no node is active are equal from there on, to the bit. They are not looked for
+        where gradients are asked for.
         """
-        start = self.prompts.network.start
-        inert = self.non_nodes == "ablated" and not batch.counterfactual and start in self.dictionaries
-        if not inert or torch.is_grad_enabled() or batch.stream.device.type != "cpu":
+        after = None if torch.is_grad_enabled() else self.behind_first(mask, batch)
+        if after is None:
             return batch, None
-        written = self._replace(start, mask, batch, batch.stream).to(batch.stream)
-        after = torch.where(batch.replaced.unsqueeze(-1), written, batch.stream)
-        after = after.masked_fill(~batch.tokens.mask.unsqueeze(-1), 0.0)  # padding is read by no token
         first, kind = distinct_rows(after, batch.tokens.mask, batch.roles, batch.ablation_groups)
         if len(first) == len(kind):
             return batch, None
         return batch.select(first), kind
+
+    def behind_first(self, mask: Float[Tensor, "node"], batch: Batch) -> Float[Tensor, "batch pos d"] | None:
+        """The stream behind the first dictionary, 0 at padding: with roles and groups, all that later layers depend on.
+
+        None where they depend on more, and off a CPU, where a pass is cheap and rows are not compared to save one.
+        """
+        start = self.prompts.network.start
+        inert = self.non_nodes == "ablated" and not batch.counterfactual and start in self.dictionaries
+        if not inert or batch.stream.device.type != "cpu":
+            return None
+        written = self._replace(start, mask, batch, batch.stream).to(batch.stream)
+        after = torch.where(batch.replaced.unsqueeze(-1), written, batch.stream)
+        return after.masked_fill(~batch.tokens.mask.unsqueeze(-1), 0.0)
 
     def full(self, rows: Int[Tensor, "rows"] | slice = slice(None)) -> Outputs:
         """What the model itself says at the answer position: the same pass with nothing spliced in."""

@@ -13,7 +13,6 @@ from gossamer.circuits.bootstrap import FewTextsWarning, few_texts
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.cost import affordable, first_prompts, prompt_operations, spared
 from gossamer.circuits.edges import DirectEffects, direct_effects
-from gossamer.circuits.evaluate.evaluator import Evaluator
 from gossamer.circuits.evaluate.minimality import node_effects
 from gossamer.circuits.export import graph_prompt, to_attribution_graph
 from gossamer.circuits.inputs import Inputs
@@ -227,7 +226,7 @@ def choose(
     else:
         target, chosen = {"faithfulness": wanted}, _smallest(study, path, refiner, wanted)
     nodes = path.nodes.select(chosen)
-    scores = node_effects(_spared(study, SCORED), nodes)
+    scores = node_effects(study.evaluator.affordable(SCORED), nodes)
     measured = study.evaluator.task_metrics("circuit", study.evaluator.prompt_metrics(nodes))
     circuit = Circuit.from_nodes(
         path.nodes,
@@ -242,13 +241,6 @@ def choose(
     some = first_prompts(study.splice, affordable(study.splice, min(len(study.examples), EDGE_PROMPTS), EDGED))
     effects = direct_effects(study.splice.select(some), nodes)
     return CircuitResult(replace(circuit, edges=effects.edges(keep=EDGES_KEPT)), nodes, path, study, effects, search)
-
-
-def _spared(study: Study, fewest: int) -> Evaluator:
-    """The held-out prompts; as few as `fewest` of them where a pass is expensive."""
-    evaluator = study.evaluator
-    count = affordable(evaluator.splice, len(study.task.test), fewest)
-    return evaluator if count == len(study.task.test) else evaluator.select(first_prompts(evaluator.splice, count))
 
 
 def _smallest(study: Study, path: CircuitPath, refiner: CircuitRefiner, wanted: float) -> Int[Tensor, "chosen"]:

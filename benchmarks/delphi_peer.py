@@ -2,9 +2,9 @@
 
 vLLM is not needed: delphi's package imports it for a client that is not used here, so that empty modules stand in its
 place. A folder has `places.npz` (what each latent does at every place of the text) and `request.json` (words of the
-places, and for each latent its explanation and the windows that gossamer tests on). Tokens are given to delphi as places
-in the text and its tokenizer looks their words up, so that every window that comes back says where it is from. It
-writes `found.json`.
+places, and for each latent its explanation and the windows that gossamer tests on). Tokens are given to delphi as
+places in the text and its tokenizer looks their words up, so that every window that comes back says where it is from.
+It writes `found.json`.
 """
 
 import asyncio

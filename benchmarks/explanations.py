@@ -3,16 +3,17 @@
     python benchmarks/explanations.py STORE --delphi PYTHON [--features 30] [--seed 0] [--quick] [--json]
 
 STORE is a feature store of a corpus; `--delphi` names the Python of an environment with eai-delphi 0.1.3 (`pip install
---no-deps eai-delphi eai-sparsify`, and what they import but vLLM). Both sides get the same tokens and activations of latents
-drawn at random among those active on 500 tokens or more, and ask the same scripted language model (`scripted_chat.py`), in
-which an explanation is the latent's five strongest tokens. delphi has contexts of 256 tokens, as by default; "centred" is its
-`center_examples=False`, which is the one that centres.
+--no-deps eai-delphi eai-sparsify`, and what they import but vLLM). Both sides get the same tokens and activations of
+latents drawn at random among those active on 500 tokens or more, and ask the same scripted language model
+(`scripted_chat.py`), in which an explanation is the latent's five strongest tokens. delphi has contexts of 256 tokens,
+as by default; "centred" is its `center_examples=False`, which is the one that centres.
 
-- The same windows through both scorers: balanced accuracy, AUROC and F1 of detection, which have to agree at every latent;
-  marks of the fuzzing prompt; marks and levels of the explainer's.
-- What each draws by itself: test windows that the explainer saw, silent windows drawn twice, active windows that can never
-  be drawn, how often the maximum stands at one place, activations that are not those of the tokens.
-- Failures: what is said of answers that cannot be read, and of a last batch that is short; an explanation that there is none.
+- The same windows through both scorers: balanced accuracy, AUROC and F1 of detection, which have to agree at every
+  latent; marks of the fuzzing prompt and levels of the explainer's.
+- What each draws by itself: test windows that the explainer saw, silent windows drawn twice, active windows that can
+  never be drawn, how often the maximum stands at one place, activations that are not those of the tokens.
+- Failures: what is said of answers that cannot be read, and of a last batch that is short; an explanation that there is
+  none.
 - What that does to the scores of the same explanations: detection, each with its own windows.
 """
 
@@ -249,10 +250,12 @@ def share_wrong(values: np.ndarray, test: list[Json]) -> float:
     )
 
 
-def truthful(corpus: WindowedCorpus, feature: Feature, window: Window) -> bool:
-    """Whether a window's activations are those of its tokens."""
-    (start,) = np.flatnonzero((corpus.documents == window.document) & (corpus.positions == window.start))
-    return np.allclose(corpus.activations(feature)[start : start + len(window.tokens)], window.activations)
+def share_untrue(corpus: WindowedCorpus, values: np.ndarray, windows: Sequence[Window]) -> float:
+    """The same of gossamer's windows."""
+    starts = {(int(corpus.documents[at]), int(corpus.positions[at])): int(at) for at in corpus.bounds[:-1]}
+    return statistics.mean(
+        not np.allclose(values[starts[place(one)] :][: len(one.tokens)], one.activations) for one in windows
+    )
 
 
 def failures(

@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,7 +31,6 @@ from gossamer.explain.model_scorers import (
     token_changes,
 )
 from gossamer.explain.scorers import Trial
-from gossamer.explain.windows import feature_windows
 from gossamer.store import FeatureStore
 
 
@@ -98,7 +96,7 @@ def test_clarity_is_how_much_more_active_written_texts_are(tmp_path):
     def score(*answers, explanation="dogs", model=model, dictionary=dictionary):
         with FeatureStore(tmp_path / "store") as store:
             corpus = WindowedCorpus.of(store, WINDOWS)
-            given = replace(feature_windows(corpus, feature(0), corpus.activations(feature(0))), positives=())
+            given = FeatureWindows(feature(0), 1.0, (), (), (), ())
             script = Script(*answers)
             found = clarity(Trial(given, explanation), script, model, dictionary, corpus, calls=len(answers), texts=2)
             natural = np.maximum.reduceat(corpus.activations(feature(0)), corpus.bounds[:-1])[corpus.split == TEST]

@@ -91,7 +91,7 @@ def test_every_active_window_can_be_drawn_those_at_the_ends_of_texts_too(corpus)
     # At the first and the last token of every text, and nowhere else.
     edge = (corpus.positions == corpus.positions.min()) | np.append(np.diff(corpus.documents) != 0, True)
     found = feature_windows(
-        WindowedCorpus(**{**vars(corpus), "settings": replace(WINDOWS, positives=1000, shown=1000)}),
+        replace(corpus, settings=replace(WINDOWS, positives=1000, shown=1000)),
         feature(0),
         np.where(edge, 1 + values, 0).astype(np.float32),
     )

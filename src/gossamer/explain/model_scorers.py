@@ -172,7 +172,7 @@ def clarity(
     feature = test.windows.feature
     if dictionary.site != feature.site:
         raise UsageError(f"clarity: a dictionary at {feature.site} expected, found one at {dictionary.site}")
-    corpus.store.require(dictionaries=[dictionary])
+    corpus.store.require(dictionaries={feature.site: dictionary})
     if corpus.store.manifest.model != model.title:
         raise UsageError(f"clarity: {corpus.store.manifest.model}, as in the store, expected, found {model.title}")
     system, user = messages("write", explanation=test.explanation, count=texts, tokens=corpus.settings.length)

@@ -62,7 +62,7 @@ def estimate(study: ExplanationStudy, prices: Prices) -> CostEstimate:
         questions += share * len(counting.requests)
         prompt += share * sum(one.letters for one in counting.requests) / LETTERS_PER_TOKEN
         output += share * sum(one.max_tokens for one in counting.requests)
-    return CostEstimate(int(questions), int(prompt), int(output), prices.of(int(prompt), int(output)))
+    return CostEstimate(int(questions), int(prompt), int(output), prices.of(float(int(prompt)), float(int(output))))
 
 
 def require_affordable(found: CostEstimate, most: float | None) -> None:

@@ -120,6 +120,7 @@ def test_the_page_is_played_by_keys(made, tmp_path):
         assert str(made[0].items[0].feature) not in page.inner_text("body")
         for item in made[0].items:
             page.keyboard.press(str(item.right + 1))
+            assert f"You said: {item.choices[item.right]}" in page.inner_text("#game")
             page.keyboard.press("n" if item.truths[0] else "y")
             page.keyboard.press("Backspace")
             for truth in item.truths:

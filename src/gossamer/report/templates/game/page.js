@@ -60,6 +60,7 @@ function sorting(item, own) {
   const at = own.answers.length;
   element("p", `Is it active somewhere in this text? ${at + 1} of ${item.sorted.length}`, game);
   element("p", item.sorted[at].tokens.join(""), game, { class: "ask" });
+  element("p", `You said: ${own.written || item.choices[own.choice]}`, game, { class: "small" });
   const keys = element("p", null, game, { class: "sort" });
   button("y  yes", () => sorted(true), keys);
   button("n  no", () => sorted(false), keys);

@@ -284,7 +284,11 @@ def test_a_study_in_one_command(gossamer, inputs, tmp_path):
     assert "Latents without a partner in the next dictionary" in ran.out
     study = RelationStudy.load(out)
     assert list(study.parts) == ["relations", "lifecycle"]
-    assert {"study.json", "tables.md", "sankey.png", "sweep.png"} <= {path.name for path in out.iterdir()}
+    written = {"study.json", "tables.md", "sankey.png", "sweep.png", "page.html"}
+    assert written <= {path.name for path in out.iterdir()}
+    page = RelationsData.load(out / "page.json")
+    assert len(page.pairs) == len(study.found.pairs)
+    assert (page.gates, page.effects, page.communities) == (None, None, ())
     ran = gossamer(*asked, "--top", "3")
     assert ran.code == 2
     assert "another study" in ran.err.replace("\n", " ")

@@ -53,12 +53,14 @@ class Communities:
         settings: how it was found.
         stability: mean adjusted Rand index of pairs of seeds, 1 for the same communities; 1 where there is one seed.
         quality: modularity (undirected, weighted as set) of the result.
+        chance: communities, stability and modularity of the graph with its edges drawn anew (:func:`with_chance`).
     """
 
     labels: Ints
     settings: CommunitySettings
     stability: float
     quality: float
+    chance: tuple[float, float, float] | None = None
 
     __repr__ = short_repr
 
@@ -106,6 +108,12 @@ def rewired(graph: RelationGraph, seed: int = 0) -> RelationGraph:
         own = np.flatnonzero(kinds == kind)
         tails[own] = tails[draw.permutation(own)]
     return replace(graph, tails=tails)
+
+
+def with_chance(graph: RelationGraph, found: Communities, seed: int = 0) -> Communities:
+    """Communities of a graph with what the same settings find in it by chance (:func:`rewired`)."""
+    random = find_communities(rewired(graph, seed), found.settings)
+    return replace(found, chance=(float(len(random.sizes)), random.stability, random.quality))
 
 
 def _partition(graph: RelationGraph, settings: CommunitySettings, seed: int) -> Ints:

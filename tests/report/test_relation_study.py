@@ -8,9 +8,9 @@ import pytest
 from gossamer.relations import AblatedPattern, Ablations, CommunityFacts, GateCheck, LifecycleCounts, RelationStudy
 from gossamer.relations.causal import RankAgreement
 from gossamer.relations.community_facts import ListedCommunity
+from gossamer.relations.gate_ablation import CheckedGates
 from gossamer.relations.gates import Gate
 from gossamer.relations.study_results import (
-    CheckedGates,
     DictionaryFacts,
     ErrorFacts,
     FoundGate,

@@ -141,11 +141,19 @@ class Ablations:
         )
 
     def check(self, relation: Relation) -> AblationCheck:
-        """The inverse of :meth:`of`, for the same relation."""
+        """The inverse of :meth:`of`, for the same relation.
+
+        Raises:
+            UsageError: the relation did not keep these pairs.
+        """
         # Only kept pairs are ablated; these are sorted by i and then j.
         width = len(relation.downstream.active)
         wanted = np.array(self.i, np.int64) * width + np.array(self.j, np.int64)
-        pairs = relation.kept[np.searchsorted(relation.kept.i * width + relation.kept.j, wanted)]
+        known = relation.kept.i * width + relation.kept.j
+        places = np.searchsorted(known, wanted)
+        if not (places < len(known)).all() or not (known[places] == wanted).all():
+            raise UsageError(f"ablations: kept pairs of {relation.pair} expected, found others; ablate again")
+        pairs = relation.kept[places]
         drawn = {name: np.array(own, np.int64) for name, own in self.drawn.items()}
         numbers = (np.array(self.effect), np.array(self.absolute), np.array(self.tokens, np.int64))
         return AblationCheck(pairs, *numbers, drawn, {one.measure: one for one in self.agreement})

@@ -3,10 +3,13 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from gossamer.relations.causal import AblationCheck
 from gossamer.relations.communities import Communities, CommunitySettings, find_communities
 from gossamer.relations.counting import SitePair
 from gossamer.relations.error_share import ErrorShare
-from gossamer.relations.gate_files import read_gates
+from gossamer.relations.gate_ablation import GateCheck
+from gossamer.relations.gate_files import read_ablations, read_gate_checks, read_gates
+from gossamer.relations.gates import Gate
 from gossamer.relations.graph import RelationGraph
 from gossamer.relations.graph_files import read_communities, read_node_link
 from gossamer.relations.prompt_latents import PromptLatents
@@ -18,7 +21,7 @@ from gossamer.relations.summary import Describe, from_words, lifecycles_of, of_s
 from gossamer.relations.words import WORDS, read_words
 
 # What `gossamer relate` and a study write.
-GRAPH, GATES = "graph.json", "gates.json"
+GRAPH, GATES, CHECKED, ABLATED = "graph.json", "gates.json", "gate_checks.json", "effects.json"
 
 
 def folder_data(
@@ -48,9 +51,7 @@ def folder_data(
     place = Path(folder)
     counted = load_folder(place)
     study = RelationStudy.load(place) if (place / RESULTS).is_file() else None
-    gates, checks = (None, None) if study is None else of_study(study, counted)
-    if study is None and (place / GATES).is_file():
-        gates = dict(read_gates(place / GATES))
+    gates, checks = _findings(place, counted) if study is None else of_study(study, counted)
     graph, groups = None, None
     if communities is not None:
         graph = _graph(place, list(counted.values()), measure, threshold)
@@ -71,6 +72,17 @@ def folder_data(
         prompts=prompts,
         describe=describe,
     )
+
+
+def _findings(
+    folder: Path, counted: Mapping[SitePair, Relation]
+) -> tuple[dict[SitePair, Sequence[Gate] | Sequence[GateCheck]] | None, dict[SitePair, AblationCheck] | None]:
+    """Gates and ablations that `gossamer relate` left."""
+    gates: dict[SitePair, Sequence[Gate] | Sequence[GateCheck]] | None = None
+    if (folder / GATES).is_file():
+        gates = {**read_gates(folder / GATES)}
+        gates |= read_gate_checks(folder / CHECKED) if (folder / CHECKED).is_file() else {}
+    return gates, read_ablations(folder / ABLATED, counted) if (folder / ABLATED).is_file() else None
 
 
 def _errors(folder: Path, counted: Mapping[SitePair, Relation]) -> dict[SitePair, ErrorShare]:

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from gossamer.progress import begin
 from gossamer.relations.causal import Ablations, CausalSettings, ablation_check, joint_agreement
 from gossamer.relations.communities import Communities, CommunitySettings, find_communities, with_chance
 from gossamer.relations.community_facts import CommunityFacts, community_facts, listed_members
 from gossamer.relations.counting import SitePair
 from gossamer.relations.error_share import ErrorShare
-from gossamer.relations.gate_ablation import check_gates
+from gossamer.relations.gate_ablation import CheckedGates, check_gates
 from gossamer.relations.gates import Gate, GateSettings, company_of, recounted, search_gates
 from gossamer.relations.graph import RelationGraph
 from gossamer.relations.graph_files import write_graphml, write_node_link, write_parquet
@@ -19,7 +20,6 @@ from gossamer.relations.lifecycle import GONE, LOST, MATCHINGS, PASSED, Lifecycl
 from gossamer.relations.relation import BINS, LARGEST, Relation
 from gossamer.relations.study_data import StudyData, first_rows
 from gossamer.relations.study_results import (
-    CheckedGates,
     DictionaryFacts,
     ErrorFacts,
     FoundGate,
@@ -147,10 +147,11 @@ def _one_sided(relation: Relation) -> dict[str, int]:
 def communities(data: StudyData) -> RelationsPart:
     """Communities of every graph by every method; the first graph is written in its three formats."""
     neighbours = [data.relations[pair] for pair in data.neighbours]
-    found = []
+    found, advance = [], begin("communities", len(data.options.graphs) * len(_METHODS))
     for place, (measure, threshold) in enumerate(data.options.graphs):
         graph = RelationGraph.of(neighbours, measure, threshold)
         if not len(graph.heads):
+            advance(len(_METHODS), f"{measure} {threshold:g} has no edge")
             continue
         left_out = sum(_above(relation, measure, threshold) for relation in neighbours) - len(graph.heads)
         for method in _METHODS:
@@ -158,6 +159,7 @@ def communities(data: StudyData) -> RelationsPart:
             found.append(_community_facts(data, graph, ones, max(left_out, 0)))
             if place == 0 and method == _METHODS[0] and data.folder is not None:
                 _write_graph(data, graph, ones)
+            advance(1, f"{measure} {threshold:g} by {method.method}")
     return RelationsPart("communities", communities=tuple(found))
 
 

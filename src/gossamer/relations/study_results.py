@@ -8,7 +8,7 @@ from typing import Any
 from gossamer.display import listed, plural, short_repr
 from gossamer.relations.causal import Ablations, RankAgreement
 from gossamer.relations.community_facts import CommunityFacts
-from gossamer.relations.gate_ablation import GateCheck
+from gossamer.relations.gate_ablation import CheckedGates
 from gossamer.relations.gates import Gate
 from gossamer.relations.lifecycle import LifecycleCounts
 from gossamer.relations.truth_tables import TruthTable
@@ -138,15 +138,6 @@ class GateCount:
     found: Mapping[str, int]
     by_chance: int
     one_sided: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class CheckedGates:
-    """The gates of two dictionaries, the later one downstream, with what ablating their inputs did."""
-
-    upstream: str
-    downstream: str
-    checks: tuple[GateCheck, ...]
 
 
 @dataclass(frozen=True)

@@ -220,6 +220,8 @@ def test_labels_are_the_words_that_most_members_share():
     labels = community_words(found, words, count=2)
     assert labels[int(found.labels[0])] == ("cat", "dog")
     assert labels[int(found.labels[9])] == ("sea",)
+    bytes_alone = community_words(found, {0: ("\ufffd", " \ufffd", "a\ufffd"), 1: ("\ufffd",)})
+    assert bytes_alone[int(found.labels[0])] == ("a\ufffd",)
 
 
 def test_requests_that_cannot_be_meant_are_refused(graph):

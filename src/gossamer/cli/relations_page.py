@@ -53,7 +53,8 @@ def relations(
     """Write a page of relations that were counted: lifecycle, thresholds, gates, communities, the graph of a prompt.
 
     It is one HTML file that needs no model and no network. Gates and ablations are those of `gossamer relate --gates`
-    (--confirm-gates, --ablate) or of a study. With --model, latents have words, and --prompt shows what a prompt lights up.
+    (--confirm-gates, --ablate) or of a study. With --model, latents have words, and --prompt shows what a prompt
+    lights up.
 
     Example: gossamer relations out/relations --model bundled:spool --prompt "The boys near the dog"
     """

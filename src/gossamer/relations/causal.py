@@ -131,10 +131,10 @@ class Ablations:
     @classmethod
     def of(cls, relation: Relation, check: AblationCheck) -> "Ablations":
         """What a check of a relation's pairs found."""
-        numbers = (check.pairs.i, check.pairs.j, check.effect, check.absolute, check.tokens)
         return cls(
             *relation.pair,
-            *(tuple(one.tolist()) for one in numbers),
+            *(tuple(check.pairs.i.tolist()), tuple(check.pairs.j.tolist())),
+            *(tuple(check.effect.tolist()), tuple(check.absolute.tolist()), tuple(check.tokens.tolist())),
             drawn={name: tuple(own.tolist()) for name, own in check.drawn.items()},
             agreement=tuple(check.agreement.values()),
             values={name: tuple(relation.values(name, check.pairs[own]).tolist()) for name, own in check.drawn.items()},

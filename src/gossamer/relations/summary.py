@@ -291,7 +291,9 @@ def _communities(
 ) -> tuple[CommunityFacts, ...]:
     """Facts of every partition, with the words that listed members share."""
     facts: list[CommunityFacts] = []
-    for one, members in zip(found, listed, strict=True) if graph is not None else ():
+    if graph is None:
+        return ()
+    for one, members in zip(found, listed, strict=True):
         words = {}
         for node in np.concatenate([np.zeros(0, np.int64), *members]).tolist():
             own = latents.get(graph.names[graph.sources[node]], {}).get(int(graph.latents[node]))
@@ -317,8 +319,9 @@ def _described(
     if describe is None:
         return {}
     asked = {name: set(own) for name, own in named.items()}
-    for node in np.concatenate([np.zeros(0, np.int64), *members]).tolist() if graph is not None else ():
-        asked[graph.names[graph.sources[node]]].add(int(graph.latents[node]))
+    if graph is not None and members:
+        for node in np.concatenate(members).tolist():
+            asked[graph.names[graph.sources[node]]].add(int(graph.latents[node]))
     found = {name: dict(describe(name, sorted(own))) for name, own in asked.items() if own}
     for name, own in found.items():
         for latent in set(own) - named[name]:

@@ -44,10 +44,10 @@ def sentences(study: RelationStudy) -> Iterator[str]:
         )
     if found.checked:
         checks = [check for one in found.checked for check in one.checks]
-        judged = [check for check in checks if check.judged]
+        told = [check for check in checks if check.judged]
         yield (
-            f"Of {len(judged):,} gates whose output lies downstream and whose inputs are active often enough to be "
-            f"ablated, of {len(checks):,}, {sum(check.confirmed for check in judged):,} do what the gate says."
+            f"Of {len(told):,} gates whose output lies downstream and whose inputs are active often enough to be "
+            f"ablated, of {len(checks):,}, {sum(check.confirmed for check in told):,} do what the gate says."
         )
     if found.agreement:
         best = max(found.agreement, key=lambda one: -2.0 if math.isnan(one.spearman) else one.spearman)

@@ -37,6 +37,8 @@ from gossamer.relations import (
     write_gates,
 )
 from gossamer.relations.causal import RankAgreement
+from gossamer.relations.gate_ablation import AblatedPattern, GateCheck
+from gossamer.relations.gate_files import read_gate_checks, write_gate_checks
 from gossamer.relations.relations_data import FORMAT
 from gossamer.relations.summary import chains
 from gossamer.results.column import Column
@@ -303,6 +305,20 @@ def test_gates_are_saved_and_read_again(study, tmp_path):
     found = {pair: tuple(find_gates(stream, one)) for pair, one in list(relations.items())[:2]}
     assert any(found.values())
     assert read_gates(write_gates(found, tmp_path / "gates.json")) == found
+
+
+def test_ablated_gates_are_saved_and_shown_as_confirmed_refuted_or_too_rare(study, tmp_path):
+    _, stream, relations = study
+    pair, relation = next(iter(relations.items()))
+    # Without both of its inputs an AND or OR is off: tokens, and those at which the output stayed on.
+    told = ((20, 2), (20, 17), (9, 0))
+    gates = [gate for gate in find_gates(stream, relation) if gate.patterns[-1] == 3][: len(told)]
+    patterns = [AblatedPattern(3, 3, False, tokens, on) for tokens, on in told]
+    checks = {pair: tuple(GateCheck(gate, (one,), 10) for gate, one in zip(gates, patterns, strict=True))}
+    assert read_gate_checks(write_gate_checks(checks, tmp_path / "checks.json")) == checks
+    (shown,) = relations_data(list(relations.values()), model="m", gates=checks).gates
+    assert shown.gates == tuple(gates)
+    assert shown.confirmed == (True, False, None)
 
 
 def test_chains_go_on_to_the_nearest_dictionary():

@@ -25,7 +25,7 @@ const drawCommunities = () => {
     { name: "latents", of: (row) => row.size, show: (row) => whole(row.size) },
     { name: "shared words", text: true, of: (row) => row.label.join(" "), show: (row) => bdis(row.label) ?? make("span", { class: "note" }, "none known") },
     { name: "dictionaries", text: true, of: (row) => row.members.layers.join(" "), show: ({ members: { layers } }) => layers[0] + (layers.length > 1 ? " to " + layers.at(-1) + " (" + layers.length + ")" : "") },
-  ], rows, { open: true, said: counted(listed.length, "community", "communities") + " of " + whole(facts.communities) + " listed" + (left ? "; " + whole(left) + " smaller ones or of one latent are not" : "") + ". A number lists members." });
+  ], rows, { open: true, said: counted(listed.length, "community", "communities") + " of " + whole(facts.communities) + " listed" + (left ? "; the " + (left > 1 ? whole(left) + " smallest are" : "smallest is") + " not" : "") + ". A number lists members." });
   byId("members").hidden = true;
 };
 

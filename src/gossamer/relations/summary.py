@@ -61,44 +61,39 @@ def relations_data(
 ) -> RelationsData:
     """Bring together what is to be looked at (:func:`gossamer.report.write_relations_page`).
 
-    What is not given is left out, and the page says how it is made. Size in a file: 60 bytes a gate, 100 bytes an edge
-    between lit latents and 16 a lit latent at a token, 5 bytes a listed member of a community, and the words and
-    examples of every latent that is named.
+    What is not given is left out, and the page says how it is made. Bytes in a file: 60 a gate, 100 an edge between lit
+    latents, 16 a lit latent at a token, 5 a listed member of a community; words and examples of named latents.
 
     Args:
         relations: pairs of dictionaries of one text. Those that go upstream or from a dictionary to itself have no
             edges in a prompt's graph.
-        model: its title.
-        text: what was read, in words.
+        model: its title; `text`: what was read, in words.
         lifecycles: of pairs, at any settings (:func:`lifecycles_of` for several).
         gates: of pairs, with what ablating their inputs did or without.
         graph: of which `communities` are partitions; those of the first colour the graphs of prompts.
         checks: of pairs that are among `relations`.
-        prompts: what they light up (:func:`prompt_latents`).
+        prompts: what they light up (:func:`prompt_latents`); `limits`: how much a file holds.
         describe: what is known of latents; asked once for each dictionary (:func:`described`).
-        limits: how much a file holds.
 
     Raises:
-        UsageError: no relations, communities without their graph, a check of another pair, or a prompt that lacks a
-            dictionary.
+        UsageError: no relations, communities without a graph, a check of another pair, a prompt lacking a dictionary.
     """
     if not relations:
         raise UsageError("relations: at least one expected, found none")
     limits, widths = limits or RelationLimits(), _widths(relations)
-    names, pairs = list(widths), [one.pair for one in relations]
+    names = list(widths)
     listed = [_listed(graph, one, limits) for one in communities]
     labels = None if graph is None or not communities else (graph, communities[0].labels)
     lit, shown = prompt_graph(relations, names, prompts, labels, limits) if prompts else (None, ())
     found_gates = _gates(gates, limits)
-    named, members = _named(lit, found_gates, names), [node for one in listed for node in one]
-    latents = _described(named, graph, members, describe)
+    members = [node for one in listed for node in one]
+    latents = _described(_named(lit, found_gates, names), graph, members, describe)
     measures = list(dict.fromkeys(measure for one in relations for measure in one.forward))
     return RelationsData(
-        model=model,
-        text=text,
+        *(model, text),
         dictionaries=tuple(SourceFacts(name, layer_of(name), width) for name, width in widths.items()),
         pairs=tuple(_pair(one) for one in relations),
-        chains=chains(names, pairs),
+        chains=chains(names, [one.pair for one in relations]),
         thresholds=Column.of(threshold_sweep(relations[0], measures[0]).thresholds, "float32"),
         edge_thresholds=_edge_thresholds(relations, measures),
         lifecycles=tuple(one.tally for one in lifecycles),

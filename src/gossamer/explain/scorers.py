@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from gossamer.chat.chat import MOST_FAILURES
 from gossamer.display import short_repr
 from gossamer.explain.answers import (
-    MOST_FAILURES,
     ExplanationScore,
     Failure,
     ItemCounts,

@@ -54,5 +54,5 @@ def test_features_that_cannot_be_pushed_are_refused(tiny_gpt2):
             steer_along(tiny_gpt2, chosen, latent, [0.5], [" Mary"], text, plan=PLAN, **more)
     with pytest.raises(UsageError, match="at most 64"):
         steer_along(tiny_gpt2, dictionary, 3, [0.5], [" Mary" * 70], text, plan=PLAN)
-    with pytest.raises(NotFiniteError, match="smaller coefficient"):
+    with pytest.raises(NotFiniteError, match="smaller coefficients"):
         steer_along(tiny_gpt2, dictionary, 3, [3e38], [" Mary"], text, unit="raw", plan=PLAN)

@@ -13,6 +13,7 @@ from gossamer.chat import Failure
 from gossamer.errors import NotFiniteError, UsageError
 from gossamer.model.generation import Sampling
 from gossamer.report.steering import write_steering
+from gossamer.results import digest
 from gossamer.steering import add, clamp, judged_examples, steered
 from gossamer.steering.benefit import WordList
 from gossamer.steering.cell import Cell
@@ -175,6 +176,7 @@ def test_a_sweep_from_before_ratings_were_kept_still_loads(tiny_gpt2, plan, tmp_
         for name in ("rated_concept", "rated_instruction", "rated_fluency"):
             del row[name]
         row["judged"] = {"score": 1.5, "rated": 6, "unparsed": 3}
+    stored["sha256"] = digest({name: value for name, value in stored.items() if name not in ("format", "sha256")})
     (tmp_path / "sweep.json").write_text(json.dumps(stored))
     old = load_sweep(tmp_path)
     assert [row.words for row in old.rows] == [row.words for row in record.rows]

@@ -151,9 +151,10 @@ def steer(
         Path(name).stem: inputs.task(name, network.tokenizer, bos=None, prompts=None, seed=seed) for name in task or ()
     }
     with folder_lock(output), progress_bars(err):
+        chosen = _at_site(held, site)
         made = prepare_concept(
             network,
-            _at_site(held, site),
+            chosen,
             inputs.words(words or ""),
             texts,
             prompts=prompts,
@@ -162,6 +163,7 @@ def steer(
             context=length,
             neutral=neutral,
             effects=effects,
+            observer=next((held[one] for one in sorted(held) if one > chosen.site), None),
             seed=seed,
             sampling=plan,
             tasks=tasks,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
+from gossamer.finite import error_context
 from gossamer.model.language_model import LanguageModel
 from gossamer.steering import intervention
 from gossamer.steering.cell import Cell
@@ -117,14 +118,14 @@ def steer_along(
     }
     read = text[: min(len(text), _ROWS)]
     # Adds along a random direction what the feature adds: the mean length is that of the feature's change.
-    lengths = prediction_changes(model, [Cell(kind, (one,)) for one in pushes[kind]], read).relative_norm
-    drawn = random_direction(replace(vector, vector=vector.vector / vector.length), seed)
-    pushes[CONTROLS[1]] = [
-        add(site, drawn.vector, scale.of_norm(float(length), drawn.vector)).where(where) for length in lengths
-    ]
-    found = _written(model, pushes, prompts, read, plan or SamplingPlan())
-    scores = selection_scores(model, dictionary, [latent, other], scale, text)
-    return FeatureSteering(tuple(scores), scale, tuple(found))
+    with error_context(f"steering along {site}/{latent} (take smaller coefficients)"):
+        lengths = prediction_changes(model, [Cell(kind, (one,)) for one in pushes[kind]], read).relative_norm
+        drawn = random_direction(replace(vector, vector=vector.vector / vector.length), seed)
+        pushes[CONTROLS[1]] = [
+            add(site, drawn.vector, scale.of_norm(float(length), drawn.vector)).where(where) for length in lengths
+        ]
+        found = tuple(_written(model, pushes, prompts, read, plan or SamplingPlan()))
+    return FeatureSteering(tuple(selection_scores(model, dictionary, [latent, other], scale, text)), scale, found)
 
 
 def _written(

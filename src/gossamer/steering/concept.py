@@ -1,6 +1,6 @@
 """All rows that a table of steering towards a concept needs, from texts with the concept and without it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -181,11 +181,12 @@ def _aimed(
         least = fewest_directions(dictionary.W_dec.shape[1])
         reason = f"what steering does to features was not measured; ask for --effects {least} or more"
         return {}, {"sae_ts": reason, "fgaa": reason}
-    found, absent, effects = {}, {}, concept.effects
-    for name, make in (
-        ("sae_ts", lambda: effects.towards(latent)),
-        ("fgaa", lambda: effects.towards_contrast(dictionary, concept.states, concept.scale.density)),
-    ):
+    effects, found, absent = concept.effects, dict[str, SteeringVector](), dict[str, str]()
+    makers: dict[str, Callable[[], SteeringVector]] = {
+        "sae_ts": lambda: effects.towards(latent),
+        "fgaa": lambda: effects.towards_contrast(dictionary, concept.states, concept.scale.density),
+    }
+    for name, make in makers.items():
         try:
             found[name] = make()
         except UsageError as error:

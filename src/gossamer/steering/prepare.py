@@ -20,7 +20,8 @@ from gossamer.tokens import Tokens
 # Shares of the texts of a side: those that vectors are made of, those that say what is irrelevant; the rest is for
 # benefit (with the concept) and cost (without it).
 _MADE_OF, _HELD_OUT = 0.5, 0.2
-# Texts of a side that vectors are made of, at most, and those that the clean-up by gradient sees.
+# Texts of a side that vectors are made of at most, from which scales and contexts come too; those that the clean-up by
+# gradient sees.
 _MOST, _TUNING = 256, 16
 # Neutral rows on which the strength of each direction is chosen whose effects are measured.
 _BUDGET_ROWS = 8
@@ -51,13 +52,12 @@ def prepare_concept(
     context: int = 64,
     neutral: int = 64,
     effects: int = 0,
+    observer: Dictionary | None = None,
     further: Sequence[SteeringVector] = (),
     seed: int = 0,
     **measured: Any,
 ) -> ConceptSweep:
     """Split texts into those with the concept and those without it; make vectors of some, keep others for measuring.
-
-    Scales and contexts of features come from the texts that vectors are made of, at most 256 a side.
 
     Args:
         dictionary: of the residual stream.
@@ -67,10 +67,9 @@ def prepare_concept(
         context: tokens of a text that are read.
         neutral: rows without the concept on which cost is measured.
         effects: directions along which it is measured what steering does to features, for SAE-TS and FGAA; 0: none.
+        observer: a dictionary, here or at a later site, that says which other features move; None: this one.
         further: vectors of other makers at the same site.
-        seed: of the random directions and features.
-        **measured: further fields of :class:`SweepPlan`: sampling, tasks, judge, observer (default: this dictionary),
-            rows_at_once.
+        **measured: other fields of :class:`SweepPlan`, as `sampling` or `judge`.
 
     Raises:
         UsageError: too few texts with the concept or without it, or a dictionary that cannot be steered by.
@@ -82,29 +81,30 @@ def prepare_concept(
     def read(part: Sequence[str]) -> Tokens:
         return model.tokenize(list(part)).cut(context)
 
-    seen, plain = read([*split.made_of, *split.against]), read(split.plain)
-    scale = measure_site(model, site, seen, dictionary)
-    concept = ConceptData(
-        listed,
-        contrast_states(model, split.made_of, split.against, site),
-        contrast_states(model, split.held_out, split.against_held_out, site),
-        scale,
-        seen,
-        tuning=read(split.made_of[:_TUNING]),
-        effects=learn_effects(model, dictionary, scale, plain[:_BUDGET_ROWS], prompts, effects, seed=seed)
-        if effects
-        else None,
-        further=further,
-    )
+    seen, plain, tuning = read([*split.made_of, *split.against]), read(split.plain), read(split.made_of[:_TUNING])
+    states = contrast_states(model, split.made_of, split.against, site)
+    held_out = contrast_states(model, split.held_out, split.against_held_out, site)
+    scale, learnt = measure_site(model, site, seen, dictionary), None
+    if effects:
+        budget_rows = plain[:_BUDGET_ROWS]
+        learnt = learn_effects(model, dictionary, scale, budget_rows, prompts, effects, seed=seed)
+    concept = ConceptData(listed, states, held_out, scale, seen, tuning, learnt, further)
     plan = SweepPlan(
         prompts,
         listed,
         plain,
         target=read(split.target),
         classifier=ConceptClassifier.fit(split.read, listed),
-        **{"observer": Observer.of(dictionary, scale), **measured},
+        observer=_observer(model, observer, seen) or Observer.of(dictionary, scale),
+        **measured,
     )
     return ConceptSweep(steer_towards(model, dictionary, concept, seed=seed), plan)
+
+
+def _observer(model: LanguageModel, dictionary: Dictionary | None, text: Tokens) -> Observer | None:
+    if dictionary is None or dictionary.site is None:
+        return None
+    return Observer.of(dictionary, measure_site(model, dictionary.site, text, dictionary))
 
 
 def _steerable(dictionary: Dictionary) -> Site:

@@ -94,8 +94,8 @@ def _band(axes: Axes, controls: Sequence[MethodCurve], limit: float) -> None:
     axes.fill_between(places, low, high, step="post", color=style.RULE, linewidth=0)
     axes.step(places, high, where="post", color=style.FAINT, linewidth=0.6)
     middle = (limit, (low[-1] + high[-1]) / 2)
-    said = {"ha": "right", "va": "center", "color": style.MUTED, "fontsize": style.SMALL}
-    axes.annotate("random controls", middle, xytext=(-2, 0), textcoords="offset points", **said)
+    said = axes.annotate("random controls", middle, xytext=(-2, 0), textcoords="offset points", fontsize=style.SMALL)
+    said.set(ha="right", va="center", color=style.MUTED)
 
 
 def _curve(axes: Axes, one: MethodCurve, look: _Look, limit: float) -> None:

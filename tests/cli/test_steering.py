@@ -88,14 +88,19 @@ def test_a_judge_at_a_server_is_counted_apart(gossamer, inputs, tmp_path):
     assert "judge scripted: answers expected, found none" in said
     assert "go away" in said
     with ScriptedServer(answer=lambda body: f"Rating: {'sad' in body['messages'][-1]['content']:d}") as server:
+        reply = server.reply
+        server.reply = lambda *given: {**reply(*given), "model": "another"}
         ran = gossamer(*line, "--endpoint", server.url, "--json")
         asked = len([one for one in server.requests if one[2]])
         assert ran.code == 0, ran.err
+        assert "asked for scripted, answered by another" in ran.err
         said = json.loads(ran.out)
         assert gossamer(*line, "--endpoint", server.url).code == 0
         assert len([one for one in server.requests if one[2]]) == asked
     record = load_sweep(out)
-    assert {"sae_ts", "fgaa", "prompt"} <= set(said["methods"])
+    assert {"sae_ts", "prompt"} <= set(said["methods"])
+    # All features of this dictionary are dense.
+    assert "rare" in said["absent"]["fgaa"]
     assert said["judge"]["rated"] == 4 * len(record.rows)
     assert (said["judge"]["unparsed"], said["judge"]["error"]) == (0, 0)
     assert said["judge"]["agrees"][0] == said["judge"]["agrees"][1]
@@ -105,14 +110,12 @@ def test_a_judge_at_a_server_is_counted_apart(gossamer, inputs, tmp_path):
 def test_a_transcoder_cannot_be_steered_along(gossamer, tiny, inputs, tmp_path):
     site, to = Site("mlp_in", 1), Site("mlp_out", 1)
     config = DictionaryConfig(architecture="relu", d_in=32, n_latents=8, site=site, site_out=to, model_name="tiny")
-    folder = DictionarySet([Dictionary(config)]).save(tmp_path / "transcoder")
-    text = inputs[2]
-    for more, said in ((("--feature", "mlp_in.1/3"), "found a transcoder"), (("--words", "sad"), "residual stream")):
-        ran = gossamer(
-            "steer", tiny, "--text", text, "-d", folder, "--allow-other-model", *more, "--out", tmp_path / "x"
-        )
+    Dictionary(config).save(folder := tmp_path / "transcoder")
+    line = ("steer", tiny, "--text", inputs[2], "-d", folder, "--allow-other-model", "--out", tmp_path / "x")
+    for more in (("--feature", "mlp_in.1/3"), ("--words", "sad")):
+        ran = gossamer(*line, *more)
         assert ran.code == 2, (more, ran.err)
-        assert said in " ".join(ran.err.split())
+        assert "found a transcoder" in " ".join(ran.err.split())
 
 
 def test_requests_that_cannot_be_meant_are_refused(gossamer, inputs, tmp_path):
@@ -128,7 +131,6 @@ def test_requests_that_cannot_be_meant_are_refused(gossamer, inputs, tmp_path):
         (("--words", "zebra", "--out", tmp_path / "none"), "none with it"),
         (("--words", "sad", "--effects", "20", "--out", tmp_path / "none"), "more directions than 35 expected"),
         (("--words", "sad", "-c", "nan", "--out", tmp_path / "none"), "coefficients: positive ones expected"),
-        (("--words", "sad", "-c", "1e38", "--out", tmp_path / "none"), "smaller coefficient"),
         (("--words", "sad", "--judge", "scripted"), "--judge: --endpoint or --local"),
         (("--words", "sad", "--endpoint", "http://127.0.0.1:9/v1", "--judge", "x"), "a server expected, found none"),
         (("--feature", "resid_post.1/3", "--effects", "40"), "--effects: for sweeps"),
@@ -140,3 +142,7 @@ def test_requests_that_cannot_be_meant_are_refused(gossamer, inputs, tmp_path):
         ran = gossamer("steer", *inputs, *more)
         assert ran.code == 2, (more, ran.err)
         assert said in " ".join(ran.err.split()), (more, ran.err)
+    for more in (("--words", "sad", "--out", tmp_path / "none"), ("--feature", "resid_post.1/3", "--samples", "1")):
+        ran = gossamer("steer", *inputs, *more, "-c", "1e38")
+        assert ran.code == 1, (more, ran.err)
+        assert "take smaller coefficients" in " ".join(ran.err.split())

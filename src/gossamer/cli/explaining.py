@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gossamer.cli import early, inputs, options
-from gossamer.cli.printing import err, out, print_json
+from gossamer.cli.printing import err, out, print_json, warn_of_other_models
 from gossamer.display import plural
 from gossamer.errors import UsageError
 
@@ -189,8 +189,7 @@ def _say(found: Any, output: Path, control: Any, answered_by: set[str], model: s
         told = [to_json(row) for row in found.explanations]
         print_json({"explanations": told, "summary": [to_json(line) for line in lines], "out": str(output)})
         return
-    if others := {one for one in answered_by if one and one != model}:
-        err.print(f"warning: asked for {model}, answered by {', '.join(sorted(others))}", soft_wrap=True)
+    warn_of_other_models(model, answered_by)
     failed = sum(not row.explanation.text for row in found.explanations)
     out.print(f"{plural(len(found.explanations) - failed, 'explanation')}, {failed} without one")
     for line in lines:

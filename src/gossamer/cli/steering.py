@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from gossamer.cli import early, inputs, options
-from gossamer.cli.printing import err, out, print_json
+from gossamer.cli.printing import err, out, print_json, warn_of_other_models
 from gossamer.errors import UsageError
 
 _DEFAULT_PROMPTS = ("One day", "The", "She", "Then", "I think", "There was", "It was", "He said")
@@ -169,7 +169,12 @@ def steer(
             tasks=tasks,
             judge=None if chat is None else ChatCompletionJudge(chat),
         )
-        record = sweep(network, made.steering.cells(strengths, prefix), made.plan, output)
+        cells = made.steering.cells(strengths, prefix)
+        if chat is not None:
+            questions = 3 * len(cells) * len(prompts) * samples
+            err.print(f"{judge} is asked {questions:,} questions, and again where an answer cannot be read")
+        record = sweep(network, cells, made.plan, output)
+    warn_of_other_models(judge, getattr(chat, "answered_by", ()))
     _write_concept(record, made.steering, output, seed, as_json)
 
 
@@ -239,9 +244,8 @@ def _print_feature(shown: Any, rising: Sequence[str], prompts: Sequence[str], as
             f"{one.output_score_top1:.3f}), change of confidence {one.confidence_change:+.2f}; writes "
             f"{', '.join(map(repr, one.lens))}",
             soft_wrap=True,
-            markup=False,
         )
-    out.print(f"amplified, it makes likelier: {', '.join(map(repr, rising))}", soft_wrap=True, markup=False)
+    out.print(f"amplified, it makes likelier: {', '.join(map(repr, rising))}", soft_wrap=True)
     for one in shown.rows:
         said = one.method if one.coefficient is None else f"{one.method} {one.coefficient}"
         back = "" if one.back is None else f", mean activation {one.back.before:.3g} before, {one.back.after:.3g} after"
@@ -249,7 +253,7 @@ def _print_feature(shown: Any, rising: Sequence[str], prompts: Sequence[str], as
         odds = f", log-probability of the text {one.log_probability:.2f} a token"
         out.print(f"{said}{back}{cost}{odds}", style="bold", soft_wrap=True)
         for prompt, text in zip(prompts, one.completions, strict=True):
-            out.print(f"  {prompt}|{text}", soft_wrap=True, markup=False)
+            out.print(f"  {prompt}|{text}", soft_wrap=True)
 
 
 def _write_concept(record: Any, ways: Any, output: Path, seed: int, as_json: bool) -> None:

@@ -1,7 +1,7 @@
 """One feature: whether it can steer, what the model writes along it, what that costs, and the same for controls."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import plural, short_repr
@@ -119,11 +119,11 @@ def steer_along(
     read = text[: min(len(text), _ROWS)]
     # Adds along a random direction what the feature adds: the mean length is that of the feature's change.
     with error_context(f"steering along {site}/{latent} (take smaller coefficients)"):
-        lengths = prediction_changes(model, [Cell(kind, (one,)) for one in pushes[kind]], read).relative_norm
-        drawn = random_direction(replace(vector, vector=vector.vector / vector.length), seed)
-        pushes[CONTROLS[1]] = [
-            add(site, drawn.vector, scale.of_norm(float(length), drawn.vector)).where(where) for length in lengths
-        ]
+        drawn = random_direction(vector, seed).vector
+        whole = add(site, drawn, scale.of_norm(1.0, drawn)).where(where)
+        cells = [Cell(kind, (one,)) for one in (*pushes[kind], whole)]
+        *lengths, unit_length = prediction_changes(model, cells, read).relative_norm.tolist()
+        pushes[CONTROLS[1]] = [whole.at(whole.coefficient.times(length / unit_length)) for length in lengths]
         found = tuple(_written(model, pushes, prompts, read, plan or SamplingPlan()))
     return FeatureSteering(tuple(selection_scores(model, dictionary, [latent, other], scale, text)), scale, found)
 

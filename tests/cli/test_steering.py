@@ -110,7 +110,11 @@ def test_a_judge_at_a_server_is_counted_apart(gossamer, inputs, tmp_path):
 def test_a_transcoder_cannot_be_steered_along(gossamer, tiny, inputs, tmp_path):
     site, to = Site("mlp_in", 1), Site("mlp_out", 1)
     config = DictionaryConfig(architecture="relu", d_in=32, n_latents=8, site=site, site_out=to, model_name="tiny")
-    Dictionary(config).save(folder := tmp_path / "transcoder")
+    one = Dictionary(config)
+    with torch.no_grad():
+        for parameter in one.parameters():
+            parameter.fill_(0.1)
+    one.save(folder := tmp_path / "transcoder")
     line = ("steer", tiny, "--text", inputs[2], "-d", folder, "--allow-other-model", "--out", tmp_path / "x")
     for more in (("--feature", "mlp_in.1/3"), ("--words", "sad")):
         ran = gossamer(*line, *more)

@@ -36,7 +36,7 @@ def test_the_best_are_coloured_and_controls_are_one_band():
     (band,) = left.collections
     corners = band.get_paths()[0].vertices
     # From what one control reaches to what the other does, behind their cost of .1.
-    behind = corners[corners[:, 0] > 0.1]
+    behind = corners[corners[:, 0] > 0.15]
     assert behind[:, 1].min() == pytest.approx(0.1)
     assert behind[:, 1].max() == pytest.approx(0.3)
     assert left.get_xlim()[1] == pytest.approx(1.02)

@@ -20,8 +20,12 @@ CIRCUIT_METHODS = (
     "integrated gradients, signed",
     "integrated gradients by site",
     "integrated gradients by site, signed",
+    "EAP-IG inputs",
+    "EAP-IG inputs, signed",
     "attribution patching",
     "attribution patching, signed",
+    "RelP",
+    "RelP, signed",
     "activation difference",
     "random",
 )

@@ -34,9 +34,9 @@ import numpy as np
 from rows import Row, parser, row, say, show
 from scripted_chat import probability, refuses
 
+from gossamer.chat.chat import TokenChances
 from gossamer.explain import ChatJudge, ChatReply, ChatRequest, WindowedCorpus, choose_features
 from gossamer.explain.answers import ExplanationScore
-from gossamer.explain.chat import TokenChances
 from gossamer.explain.explainers import Evidence, explained
 from gossamer.explain.metrics import ceil_level
 from gossamer.explain.scorers import Trial, detection_random

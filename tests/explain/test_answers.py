@@ -2,8 +2,8 @@
 
 import pytest
 
+from gossamer.chat.chat import Failure
 from gossamer.explain.answers import (
-    Failure,
     JudgeAnswer,
     classified,
     parse_booleans,

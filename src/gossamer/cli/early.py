@@ -135,6 +135,14 @@ def require_task(name: str | None) -> None:
         raise UsageError(f"task: expected one of {', '.join(TASKS)}, or a file of prompts; found {name!r}")
 
 
+def require_whole_judge(option: str, endpoint: str | None, name: str, *, local: bool) -> None:
+    """Refuse half a language model: a server or a place without its name, or a name without a server or a place."""
+    if (endpoint is not None or local) != bool(name) or (endpoint is not None and local):
+        raise UsageError(
+            f"{option}: --endpoint or --local with {option}, or none of them, expected; give the missing one"
+        )
+
+
 def require_store(url: str | None) -> None:
     """Refuse a local folder that is no feature store; URLs are looked at later."""
     if url is not None and "://" not in url and not (Path(url) / "store.json").is_file():

@@ -10,12 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.activations.token_mask import DEFAULT_MASK
+from gossamer.chat.chat import MOST_FAILURES, Chat, ChatRequest
+from gossamer.chat.endpoint import Endpoint
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
-from gossamer.explain.answers import MOST_FAILURES, ExplanationScore, ItemCounts, parse_texts
-from gossamer.explain.chat import Chat, ChatRequest
+from gossamer.explain.answers import ExplanationScore, ItemCounts, parse_texts
 from gossamer.explain.corpus import TEST, WindowedCorpus
-from gossamer.explain.endpoint import Endpoint
 from gossamer.explain.metrics import auroc
 from gossamer.explain.prompts import messages, plain
 from gossamer.explain.scorers import Trial

@@ -29,10 +29,10 @@ def sample():
 
 def test_the_sentence_says_that_the_best_reconstruction_has_the_worst_features():
     assert headline(sample(), 7) == (
-        "At an L0 of 7 matching pursuit on the pursuit-learned decoder explains the most variance (0.150 ± 0.000 more "
-        "than the Matryoshka encoder) and is number 3 of 3 by F1; the Matryoshka encoder has the best F1 (0.380 ± 0.254 "
-        "more) and is number 3 by variance. In 0 of 3 pairs of readings the one that reconstructs better has the better "
-        "F1."
+        "At an L0 of 7 matching pursuit on the pursuit-learned decoder explains the most variance (0.150 ± 0.000 "
+        "more than the Matryoshka encoder) and is number 3 of 3 by F1; the Matryoshka encoder has the best F1 "
+        "(0.380 ± 0.254 more) and is number 3 by variance. In 0 of 3 pairs of readings the one that reconstructs "
+        "better has the better F1."
     )
     agreeing = FeaturesTruth({}, (one("l1", "encoder", 0.5, 0.5), one("topk", "encoder", 0.6, 0.6)))
     assert headline(agreeing, 7) == (

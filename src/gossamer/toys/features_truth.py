@@ -11,7 +11,7 @@ is chosen on samples of its own.
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -76,10 +76,8 @@ class FeaturesTruthSettings:
     __repr__ = short_repr
 
     def __post_init__(self) -> None:
-        if min(self.seeds, self.n_latents, self.chosen_on, self.scored_on, *self.l0s, *map(math.ceil, self.l1)) < 1:
-            raise UsageError(
-                f"study of features: seeds, latents, L0s, penalties and samples from 1 expected, found {self}"
-            )
+        if min(self.seeds, self.n_latents, self.chosen_on, self.scored_on, len(self.l1), *self.l0s) < 1:
+            raise UsageError(f"study of features: seeds, latents, L0s and samples from 1 expected, found {self}")
         if max(self.l0s) > self.n_latents or self.n_latents > self.world.features:
             raise UsageError(
                 f"study of features: L0s up to n_latents and n_latents up to the world's {self.world.features} features "
@@ -89,10 +87,8 @@ class FeaturesTruthSettings:
 
 def full_size() -> FeaturesTruthSettings:
     """The benchmark as published: 4,096 latents, 200 million samples. For a large GPU."""
-    return FeaturesTruthSettings(
-        WORLDS["synthsaebench-16k"], n_latents=4096, l0s=(20, 25), samples=200_000_000, learning_rate=1e-3,
-        chosen_on=100_000, scored_on=500_000,
-    )  # fmt: skip
+    settings = FeaturesTruthSettings(WORLDS["synthsaebench-16k"], n_latents=4096, l0s=(20, 25), samples=200_000_000)
+    return replace(settings, batch=1024, learning_rate=1e-3, chosen_on=100_000, scored_on=500_000)
 
 
 def quick() -> FeaturesTruthSettings:

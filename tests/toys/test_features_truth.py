@@ -101,7 +101,7 @@ def test_pursuit_learns_features_that_are_alone():
 def test_impossible_studies_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"L0s up to n_latents .* 48 features expected, found \(2, 17\) and 16"):
         replace(TINY, l0s=(2, 17))
-    with pytest.raises(UsageError, match="seeds, latents, L0s and samples from 1"):
+    with pytest.raises(UsageError, match="seeds, latents, L0s, samples from 1"):
         replace(TINY, seeds=0)
     full = study.full_size()
     assert (full.world, full.n_latents, full.l0s) == (WORLDS["synthsaebench-16k"], 4096, (20, 25))

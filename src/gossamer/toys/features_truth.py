@@ -77,10 +77,10 @@ class FeaturesTruthSettings:
 
     def __post_init__(self) -> None:
         if min(self.seeds, self.n_latents, self.chosen_on, self.scored_on, len(self.l1), *self.l0s) < 1:
-            raise UsageError(f"study of features: seeds, latents, L0s and samples from 1 expected, found {self}")
+            raise UsageError(f"study of features: seeds, latents, L0s, samples from 1 expected, found {self}")
         if max(self.l0s) > self.n_latents or self.n_latents > self.world.features:
             raise UsageError(
-                f"study of features: L0s up to n_latents and n_latents up to the world's {self.world.features} features "
+                f"study of features: L0s up to n_latents, n_latents up to the world's {self.world.features} features "
                 f"expected, found {self.l0s} and {self.n_latents}"
             )
 

@@ -478,15 +478,15 @@ def test_features_truth_says_what_reconstructs_best(gossamer, tmp_path, monkeypa
     from gossamer.toys import features_truth
     from gossamer.toys.synthetic_world import WorldConfig
 
-    world = WorldConfig(features=12, d=8, roots=1, branching=2, depth=1, orthogonal_steps=0)
+    world = WorldConfig(features=40, d=8, roots=1, branching=2, depth=1, orthogonal_steps=0)
     small = features_truth.FeaturesTruthSettings(
-        world, seeds=1, n_latents=8, l0s=(2,), l1=(1.0,), samples=256, batch=64, chosen_on=64, scored_on=64
+        world, seeds=1, n_latents=32, l0s=(2,), l1=(1.0,), samples=256, batch=64, chosen_on=64, scored_on=64
     )
     monkeypatch.setattr(features_truth, "quick", lambda: small)
     asked = ("features-truth", "--quick", "--l0", "1,2", "--device", "cpu", "--out", tmp_path / "out")
     found = json.loads(gossamer(*asked, "--json").out)
     assert {one["target"] for one in found["scored"]} == {1, 2}
-    assert found["settings"]["world"]["features"] == 12
+    assert found["settings"]["world"]["features"] == 40
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"results.json", "tables.md", "features.png"}
     first, second, last = gossamer(*asked).out.strip().splitlines()
     assert first.startswith("At an L0 of 1 ")

@@ -14,7 +14,7 @@ from gossamer.training.config import FitConfig, OptimiserConfig
 
 WORLD = WorldConfig(features=48, d=32, roots=2, branching=2, depth=2, orthogonal_steps=20)
 TINY = study.FeaturesTruthSettings(
-    WORLD, seeds=2, n_latents=32, l0s=(2, 3), l1=(0.3, 3.0), samples=2048, batch=128, chosen_on=256, scored_on=1024
+    WORLD, seeds=2, n_latents=32, l0s=(2, 3), l1=(0.3,), samples=512, batch=128, chosen_on=64, scored_on=256
 )
 
 
@@ -99,7 +99,7 @@ def test_pursuit_learns_features_that_are_alone():
 
 
 def test_impossible_studies_are_refused(tmp_path):
-    with pytest.raises(UsageError, match=r"L0s up to n_latents .* 48 features expected, found \(2, 33\) and 32"):
+    with pytest.raises(UsageError, match=r"L0s up to n_latents, .* 48 features expected, found \(2, 33\) and 32"):
         replace(TINY, l0s=(2, 33))
     with pytest.raises(UsageError, match="seeds, latents, L0s, samples from 1"):
         replace(TINY, seeds=0)

@@ -191,7 +191,7 @@ def _dictionaries(
     settings: FeaturesTruthSettings, world: World, seed: int, folder: Path
 ) -> Iterator[tuple[tuple[str, int], Dictionary]]:
     """By how they were trained and the L0 asked for."""
-    fit = FitConfig(tokens=settings.samples, batch=settings.batch, buffer=max(settings.batch, 65_536))
+    fit = FitConfig(tokens=settings.samples, batch=settings.batch, buffer=min(settings.samples, 65_536))
     optimiser = OptimiserConfig(learning_rate=settings.learning_rate)
     stream = world.stream(SITE, fit.buffer)
     trained = fit_source(stream, list(_specs(settings, optimiser, seed)), fit, folder, facts={"seed": seed})

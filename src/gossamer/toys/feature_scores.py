@@ -82,7 +82,7 @@ def align(decoder: Float[Tensor, "latent d"], directions: Float[Tensor, "feature
     nearest = cosines.argmax(dim=1)
     return Alignment(
         float(cosines.cpu()[torch.as_tensor(latents), torch.as_tensor(features)].mean()),
-        len(nearest.unique()) / len(nearest),
+        len(set(nearest.tolist())) / len(nearest),
         nearest,
     )
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from gossamer.explain.answers import Failure, JudgeAnswer, classified, parse_booleans, parse_choices, parse_numbers
+from gossamer.chat.chat import Failure
+from gossamer.explain.answers import JudgeAnswer, classified, parse_booleans, parse_choices, parse_numbers
 
 READ = {
     "[1, 0, 1]": [True, False, True],

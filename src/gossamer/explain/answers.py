@@ -5,9 +5,9 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, TypeVar
 
+from gossamer.chat.chat import MOST_FAILURES, Failure
 from gossamer.display import short_repr
 from gossamer.explain.metrics import auroc, balanced_accuracy, f1
 from gossamer.statistics import Interval
@@ -16,15 +16,6 @@ Value = TypeVar("Value")
 _LIST = re.compile(r"\[[^\[\]]*\]")
 _LINE = re.compile(r"^\s*(\d+)\s*[:.)]\s*(\w+)\W*$", re.MULTILINE)
 _TRUE, _FALSE = ("1", "yes", "true"), ("0", "no", "false")
-# Above this share of failures a feature has no score.
-MOST_FAILURES = 0.2
-
-
-class Failure(StrEnum):
-    """Why an item has no answer."""
-
-    UNPARSED = "unparsed"
-    ERROR = "error"
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gossamer.chat.chat import LETTERS_PER_TOKEN, ChatReply, ChatRequest
+from gossamer.chat.endpoint import Prices
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
-from gossamer.explain.chat import LETTERS_PER_TOKEN, ChatReply, ChatRequest
-from gossamer.explain.endpoint import Prices
 from gossamer.explain.judges import ChatJudge
 from gossamer.explain.study import ExplanationStudy
 

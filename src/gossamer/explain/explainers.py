@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gossamer.chat.chat import Chat, ChatReply, ChatRequest
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
-from gossamer.explain.chat import Chat, ChatReply, ChatRequest
 from gossamer.explain.metrics import ceil_level, floor_level
 from gossamer.explain.prompts import messages
 from gossamer.explain.windows import FeatureWindows, Window

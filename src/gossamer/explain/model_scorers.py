@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.chat.endpoint import Endpoint
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
 from gossamer.explain.answers import ExplanationScore, ItemCounts
-from gossamer.explain.endpoint import Endpoint
 from gossamer.explain.metrics import auroc
 from gossamer.explain.prompts import plain
 from gossamer.explain.scorers import Trial

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from gossamer.chat.chat import Chat
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.explain import grammar
 from gossamer.explain.answers import ExplanationScore
-from gossamer.explain.chat import Chat
 from gossamer.explain.controls import gold_items, judged, shuffled_explanations
 from gossamer.explain.corpus import WindowedCorpus, WindowSettings
 from gossamer.explain.explainers import EXPLAINERS, Evidence, Explanation, explained

@@ -83,9 +83,7 @@ def scene(prompt: Prompt) -> AgreementScene:
     noun, noun_number = _FORMS[words["noun"]] if "noun" in words else (None, 0)
     verb = _FORMS[words["clause_verb"]][0] if "clause_verb" in words else None
     answers = _FORMS[prompt.answer.strip()][0]
-    return AgreementScene(
-        prompt.template, subject, number, answers, noun, noun_number, verb, words.get("preposition")
-    )
+    return AgreementScene(prompt.template, subject, number, answers, noun, noun_number, verb, words.get("preposition"))
 
 
 def edits(name: str, words: Mapping[str, Sequence[Any]]) -> list[Edit]:

@@ -117,8 +117,8 @@ def wrong_circuit(
             free = torch.nonzero(active).squeeze(1).cpu()
             if len(free) < len(own):
                 raise GossamerError(
-                    f"control circuit: {len(own)} other active latents of {site} at {nodes.roles[role]} expected, found "
-                    f"{len(free)}; use wider dictionaries or a smaller circuit"
+                    f"control circuit: {len(own)} other active latents of {site} at {nodes.roles[role]} expected, "
+                    f"found {len(free)}; use wider dictionaries or a smaller circuit"
                 )
             chosen = free[torch.randperm(len(free), generator=generator)[: len(own)]]
             drawn += [(index, role, latent) for latent in chosen.tolist()]

@@ -1,7 +1,7 @@
 """Edits of a prompt after which its right answer is known, because it is worked out again from the task's own rule.
 
-A scene is what a prompt says, in the task's terms; an edit changes the scene, and the prompt is written from it anew with
-its answers. An edit names no word of one prompt ("the value of another entry repeats the name that is looked up"), so
+A scene is what a prompt says, in the task's terms; an edit changes the scene, and the prompt is written from it anew
+with its answers. An edit names no word of one prompt ("the value of another entry repeats the name that is looked up"), so
 that a recipe, a few edits in turn, can be tried on prompts it was not found on.
 """
 
@@ -166,9 +166,7 @@ def edit_space(name: str, provenance: Mapping[str, Any], prompts: Sequence[Promp
         half = (len(shuffled) + 1) // 2
         # One template, or digits, which all lists need: both sides have all of them.
         whole = key == "digits" or (key == "templates" and len(shuffled) < 2 * _FEWEST_TEMPLATES) or len(shuffled) < 2
-        search[key], apart[key] = (
-            (tuple(shuffled),) * 2 if whole else (tuple(shuffled[:half]), tuple(shuffled[half:]))
-        )
+        search[key], apart[key] = (tuple(shuffled),) * 2 if whole else (tuple(shuffled[:half]), tuple(shuffled[half:]))
     family = known[generator]
     if "length" in options:
         search["length"] = apart["length"] = options["length"]
@@ -189,7 +187,7 @@ def _word_lists(generator: str, options: Mapping[str, Any], prompts: Sequence[Pr
     return lists
 
 
-# Lists of words that are divided; clause verbs, prepositions and answers are the grammar's own, and both sides have them.
+# Lists of words that are divided; verbs, prepositions and answers are the grammar's own, and both sides have them.
 _SPLIT = ("names", "subjects", "nouns", "variables", "places", "objects", "digits")
 
 

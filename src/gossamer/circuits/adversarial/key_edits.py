@@ -46,7 +46,7 @@ class KeyScene:
     @property
     def value(self) -> str | None:
         """What the lookup gives: the last of equal keys counts, as in Python; None for a KeyError."""
-        return dict((one.key, one.value) for one in self.entries).get(self.query)
+        return {one.key: one.value for one in self.entries}.get(self.query)
 
     def prompt(self) -> Prompt:
         """The session, with what it prints next; wrong answers are the error, or all other values that stand there."""

@@ -1,4 +1,4 @@
-"""Is it the circuit that fails? A detector put back to what it is on the clean prompt, in prompts that a recipe breaks."""
+"""Is it the circuit that fails? Detectors put back to what they are on clean prompts, in prompts that a recipe breaks."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -60,7 +60,7 @@ def repairs(
     for number, detector in enumerate(detectors[:_DETECTORS]):
         chosen.append((number, [places[name] for name in detector.nodes]))
     before, after = (CountedModel(model).margins(pairs) for pairs in (clean, edited))
-    run, weights, activations = guide.attributed(model, clean)
+    _, weights, activations = guide.attributed(model, clean)
     with torch.no_grad():
         streams = model.capture(edited.clean.tokens.to(model.device), guide.nodes.sites)
         moved = weights * (guide.activations(streams, edited) - activations)
@@ -69,9 +69,7 @@ def repairs(
     for number, members in chosen:
         nodes = guide.nodes.select(torch.tensor(members, device=model.device))
         other = wrong_circuit(model, nodes, guide.dictionaries, clean, generator)
-        patched, control = (
-            put_back(model, one, guide.dictionaries, clean, edited) for one in (nodes, other)
-        )
+        patched, control = (put_back(model, one, guide.dictionaries, clean, edited) for one in (nodes, other))
         found.append(
             Repair(
                 number,

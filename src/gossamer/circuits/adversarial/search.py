@@ -204,9 +204,7 @@ class Guided:
             scores[number] = self._inserted(state, reading, rows[number], pool[number])
         return [scores[number] for number in range(len(pool))]
 
-    def _inserted(
-        self, state: SearchState, reading: Reading, rows: Sequence[EncodedRow], recipe: Recipe
-    ) -> float:
+    def _inserted(self, state: SearchState, reading: Reading, rows: Sequence[EncodedRow], recipe: Recipe) -> float:
         """What an edit that changes the number of tokens does: one prompt stands for all edits of its kind."""
         edit = recipe[-1]
         kind = (edit.kind, edit.where)

@@ -315,9 +315,7 @@ def _share(count: int, of: int) -> Interval:
 def _compared(bench: _Bench, arms: Mapping[str, Arm], best: Mapping[str, list[Recipe]], letter: str) -> Comparison:
     """The circuit's arm beside another, prompt by prompt and search by search."""
     more, fewer, p = mcnemar(arms[CIRCUIT].held_out, arms[letter].held_out)
-    counts = [
-        [sum(bench.broken(recipe, held_out=True)[0]) for recipe in best[one][1:]] for one in (CIRCUIT, letter)
-    ]
+    counts = [[sum(bench.broken(recipe, held_out=True)[0]) for recipe in best[one][1:]] for one in (CIRCUIT, letter)]
     pairs = list(zip(*counts, strict=True))
     ahead, behind, searches_p = mcnemar([a > b for a, b in pairs], [b > a for a, b in pairs])
     return Comparison(letter, more, fewer, p, ahead, behind, searches_p)

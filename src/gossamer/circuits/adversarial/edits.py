@@ -1,8 +1,8 @@
 """Edits of a prompt after which its right answer is known, because it is worked out again from the task's own rule.
 
 A scene is what a prompt says, in the task's terms; an edit changes the scene, and the prompt is written from it anew
-with its answers. An edit names no word of one prompt ("the value of another entry repeats the name that is looked up"), so
-that a recipe, a few edits in turn, can be tried on prompts it was not found on.
+with its answers. An edit names no word of one prompt ("the value of another entry repeats the name that is looked
+up"), so that a recipe, a few edits in turn, can be tried on prompts it was not found on.
 """
 
 import random
@@ -184,7 +184,8 @@ def _word_lists(generator: str, options: Mapping[str, Any], prompts: Sequence[Pr
         elif key in _SPLIT:
             entries = [*(options.get(key) or _default(generator, key)), *found.spare.get(key, ())]
             lists[key] = [one for one in dict.fromkeys(map(_entry, entries)) if _words(one) & seen]
-    return lists
+    # A structure without a noun has no prompt with one.
+    return {key: entries for key, entries in lists.items() if entries}
 
 
 # Lists of words that are divided; verbs, prepositions and answers are the grammar's own, and both sides have them.

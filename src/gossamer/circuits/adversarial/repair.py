@@ -1,4 +1,4 @@
-"""Is it the circuit that fails? Detectors put back to what they are on clean prompts, in prompts that a recipe breaks."""
+"""Does the failure run through the circuit? Nodes put back to their clean values in prompts that a recipe breaks."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial

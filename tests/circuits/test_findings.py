@@ -69,6 +69,19 @@ def test_every_part_is_of_the_circuit_that_was_found(found: CircuitResult, evalu
     assert evaluated.completeness.points[0].circuit == pytest.approx(circuit.measured["faithfulness"], rel=1e-6)
 
 
+def test_where_it_falls_short_is_reported(found: CircuitResult, evaluated: Findings) -> None:
+    assert evaluated.tail is not None
+    assert evaluated.tail.mean == pytest.approx(evaluated.budget[-2].kl)
+    assert [one.kl for one in evaluated.tail.worst] == sorted((one.kl for one in evaluated.tail.worst), reverse=True)
+    assert (evaluated.restored[-1].site, evaluated.restored[-1].role) == (None, None)
+    assert evaluated.restored[-1].faithfulness.value == pytest.approx(1.0, abs=1e-6)
+    _, (sample,) = stability(found, 1)
+    assert {card.node for card in evaluated.nodes if card.recurrence == 1.0} == set(sample) & {
+        card.node for card in evaluated.nodes
+    }
+    assert {card.recurrence for card in evaluated.nodes} <= {0.0, 1.0}
+
+
 def test_latents_of_other_tasks_are_flagged(found: CircuitResult, evaluated: Findings) -> None:
     shared = found.circuit.nodes[0].feature
     for card in evaluated.nodes:
@@ -105,7 +118,7 @@ def test_searches_are_compared_with_like_searches(found: CircuitResult, monkeypa
     monkeypatch.setattr("gossamer.circuits.findings.mask_path", watched)
     # As if pruning had left 11 of the 12 nodes.
     pruned = replace(found, nodes=found.nodes.select(torch.arange(11)))
-    overlaps = {one.kind: one for one in stability(pruned, 2)}
+    overlaps = {one.kind: one for one in stability(pruned, 2)[0]}
     answers = found.study.examples.answer.tolist()
     rows = [given.fitted.splice.examples.answer.tolist() for given in seen]
     assert all(given.search == found.search for given in seen)
@@ -143,11 +156,13 @@ def test_samples_of_a_rerun_take_from_both_sides(found: CircuitResult, monkeypat
 
 def test_a_circuit_larger_than_the_path_is_compared_at_the_largest_size(found: CircuitResult) -> None:
     larger = replace(found, nodes=found.path.nodes.select(torch.arange(50)))
-    assert {one.kind: one.sizes for one in stability(larger, 1)}["split"] == (40, 40)
+    assert {one.kind: one.sizes for one in stability(larger, 1)[0]}["split"] == (40, 40)
 
 
 def test_without_reruns_only_sizes_are_compared(found: CircuitResult) -> None:
-    assert [one.kind for one in stability(found, 0)] == ["size"]
+    overlaps, samples = stability(found, 0)
+    assert [one.kind for one in overlaps] == ["size"]
+    assert samples == []
 
 
 def _cased(found: CircuitResult, kinds: list[str]) -> CircuitResult:

@@ -310,3 +310,22 @@ def test_nodes_may_be_left_out_on_fewer_prompts_than_decide(
     assert tried == sorted(tried, reverse=True)
     assert not set(left.tolist()) & set(at(refiner, "A", *STEADY, 2, 5).tolist())
     assert loss_by_hand(refiner, left) <= loss_by_hand(refiner, start) + 1e-7
+
+
+def test_nodes_that_were_not_free_on_few_prompts_are_not_tried_again_after_others_came(
+    refiner: CircuitRefiner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = torch.cat([at(refiner, "A", *STEADY, 2, 5), at_end(refiner, STEADY[0], 20, 21)])
+    tried: list[list[int]] = []
+    real = CircuitRefiner.losses_without
+
+    def watched(self: CircuitRefiner, circuit: torch.Tensor, only: torch.Tensor | None = None) -> torch.Tensor:
+        tried.append(circuit.tolist() if only is None else circuit[only].tolist())
+        return real(self, circuit, only)
+
+    monkeypatch.setattr(CircuitRefiner, "losses_without", watched)
+    left = replace(refiner, left_out=4).refined(start, len(start))
+    assert set(left.tolist()) - set(start.tolist()), "others came"
+    again = [node for nodes in tried[1:] for node in nodes if node in tried[0]]
+    assert set(again) <= set(start.tolist()) - set(left.tolist())
+    assert loss_by_hand(refiner, left) < loss_by_hand(refiner, start)

@@ -263,9 +263,9 @@ def test_over_and_on_share_what_was_computed_and_agree(
     expected = first(mask)
     real = model.capture
 
-    def resumed(*arguments: object, start: object = None) -> object:
+    def resumed(*arguments: object, start: object = None, past: object = None) -> object:
         assert start is not None, "the layers before the first dictionary ran again"
-        return real(*arguments, start=start)
+        return real(*arguments, start=start, past=past)
 
     monkeypatch.setattr(model, "capture", resumed)
     assert torch.equal(splice.with_nodes(nodes)(mask), expected)

@@ -17,6 +17,7 @@ from gossamer.circuits.results import (
     PromptView,
     TaskMetrics,
 )
+from gossamer.circuits.shortfalls import PromptTail, RestoredError, WorstPrompt
 from gossamer.features import Feature, FeatureCard, FeatureExample, Histogram
 from gossamer.model import Site
 from gossamer.statistics import Interval
@@ -117,6 +118,7 @@ def node(index: int, generator: random.Random, effect: float) -> NodeCard:
         ablated=generator.uniform(0, 0.9),
         direct=generator.uniform(-0.4, 1.2) if role == "END" else 0.0,
         generic=("subject_verb",) if index % 7 == 3 else (),
+        recurrence=(1.0, 1.0, 2 / 3, 0.0)[index % 4],
     )
 
 
@@ -155,6 +157,27 @@ def edge_test() -> EdgeTest:
         drawn = (chance - 0.01, chance, chance + 0.01)
         points.append(EdgePoint(count, _around(strong), _around(chance), drawn))
     return EdgeTest(tuple(points), 32, 128, _around(EMPTY), _around(0.871))
+
+
+def tail() -> PromptTail:
+    """Two prompts that hold what a page must not take for markup."""
+    worst = (
+        WorstPrompt(
+            "Then, Mary and <b>John</b> went to the & store.\n John gave a drink to", " Mary", " John", 2.31, 4.2, -0.8
+        ),
+        WorstPrompt("Then, Ann and Tim went to the park. Ann gave a ball to", " Tim", " Ann", 1.7, 3.1, 0.4),
+    )
+    return PromptTail(0.31, 1.52, 2.31, worst)
+
+
+def restored() -> tuple[RestoredError, ...]:
+    """Every site and role, and all of either; the model itself where errors are exact everywhere."""
+    found = []
+    for depth, site in enumerate((*SITES, None)):
+        for place, role in enumerate((*ROLES, None)):
+            value = 1.0 if site is None and role is None else CEILING + 0.004 * depth + 0.005 * place
+            found.append(RestoredError(site, role, _around(value), 0.2 * (1 - value)))
+    return tuple(found)
 
 
 def _around(value: float) -> Interval:
@@ -207,13 +230,17 @@ def findings(n_nodes: int = 18, seed: int = 0) -> Findings:
         },
         edges=edges(nodes, random.Random(seed)),
         edge_test=edge_test(),
+        tail=tail(),
+        restored=restored(),
         warnings=("resid_post.40: measured L0 131 is 2.3 times the claimed 57; is the input scaled as in training?",),
     )
 
 
 def bare() -> Findings:
     """As little as a finding can hold, with every number that may be missing missing."""
-    lost = replace(node(0, random.Random(1), math.nan), activation=math.nan, ablated=math.nan, direct=math.nan)
+    lost = replace(
+        node(0, random.Random(1), math.nan), activation=math.nan, ablated=math.nan, direct=math.nan, recurrence=math.nan
+    )
     gone = Interval(math.nan, math.nan, math.nan)
     unknown = TaskMetrics("circuit knocked out", gone, gone, gone, math.nan, math.nan, math.nan, gone)
     whole = findings(1)
@@ -227,6 +254,8 @@ def bare() -> Findings:
         nodes=(replace(lost, card=replace(lost.card, promotes=(), suppresses=(), examples=())),),
         edges=(),
         edge_test=None,
+        tail=None,
+        restored=(),
         settings={},
         warnings=(),
     )

@@ -11,7 +11,7 @@ import report_sample as sample
 
 from gossamer.circuits.results import Findings
 from gossamer.errors import GossamerError
-from gossamer.report import page, write_report
+from gossamer.report import claims, page, write_report
 from gossamer.results.document import digest
 from gossamer.results.values import to_json
 
@@ -154,6 +154,31 @@ def test_top1_and_the_error_of_single_prompts_stand_beside_accuracy_and_faithful
     assert "circuit3.40 [3.28, 3.50]0.87 [0.84, 0.90]0.96 [0.92, 0.98]0.17 [0.13, 0.21]96 %91 %" in said
     assert "96 %accuracytop-1 91 %; full model 99 %, top-1 99 %" in said.replace(" accuracy", "accuracy")
     assert "95 % interval 0.84 to 0.90; single prompts are off by 0.17" in said
+
+
+def test_the_worst_prompts_are_shown_with_their_percentiles(findings, seen):
+    for one in findings.tail.worst:
+        assert one.text.replace("\n", "") in seen.text.replace("\n", "").replace("↵", "")
+    assert "5 % of held-out prompts are above 1.52, 1 % above 2.31" in seen.text
+
+
+def test_what_exact_errors_bring_back_is_a_table_of_sites_and_roles(findings, seen):
+    titles = [
+        title for title in seen.having("title") if title and title.startswith("95 % interval 0.") and "; KL" in title
+    ]
+    assert len(titles) == len(findings.restored) == (len(sample.SITES) + 1) * (len(sample.ROLES) + 1)
+    assert "Where the dictionaries lose it" in seen.text
+
+
+def test_the_core_is_named_where_samples_agree_and_where_they_do_not(findings):
+    known = [node.recurrence for node in findings.nodes]
+    again = sum(share >= 0.8 for share in known)
+    said = f"{again} of {len(known)} nodes are in the circuits of at least 80"
+    assert claims.core(findings).startswith(said)
+    assert "circuits agree less than the 0.80" in claims.core(findings)  # .84, .84^2 and .84^3 between samples
+    alike = replace(findings, stability=(sample.overlap("bootstrap", ("all prompts", "sample 1"), (20, 20), 0.9),))
+    assert claims.core(alike).endswith("of 1 sample")
+    assert claims.core(replace(findings, stability=())) is None
 
 
 def test_areas_say_whose_definition_they_follow(seen):

@@ -13,7 +13,6 @@ from gossamer.circuits.bootstrap import FewTextsWarning, few_texts
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.cost import affordable, first_prompts, prompt_operations, spared
 from gossamer.circuits.edges import DirectEffects, direct_effects
-from gossamer.circuits.evaluate.evaluator import Evaluator
 from gossamer.circuits.evaluate.minimality import node_effects
 from gossamer.circuits.export import graph_prompt, to_attribution_graph
 from gossamer.circuits.inputs import Inputs
@@ -45,9 +44,10 @@ EDGE_PROMPTS = 32
 EDGES_KEPT = 4
 # At least: held-out prompts that nodes are scored on, and training prompts that edges are means over.
 SCORED, EDGED = 32, 8
-# For the estimate of costs: nodes of a circuit, the share of the prompts that each moves, and streams that autograd
-# keeps of a layer.
-_NODES, _MOVED, _STREAMS = 50, 0.25, 30
+# For the estimate of costs: nodes of a circuit; the share of a pass that it takes to leave a node out, on those prompts
+# and positions that it moves; passes of the prompts that a step is tried on, in all steps; passes that a node's edges
+# take; and streams that autograd keeps of a layer.
+_NODES, _MOVED, _TRIED, _EDGES, _STREAMS = 50, 0.45, 54, 2.5, 30
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def find_circuit(
     study = Study(model, by_site(dictionaries), prompts, settings)
     search = search or SearchSettings(seed=study.settings.seed)
     wanted = DEFAULT_FAITHFULNESS if faithfulness is None else faithfulness
-    announce(partial(_cost, study, search))
+    announce(partial(_cost, study, search, size or _NODES))
     study.require_ability()
     study.require_dictionaries()
     announce(partial(_allowed, study, None if size is not None else wanted))
@@ -147,7 +147,7 @@ def find_circuit(
     return replace(found, path=path)
 
 
-def _cost(study: Study, search: SearchSettings) -> str:
+def _cost(study: Study, search: SearchSettings, nodes: int) -> str:
     """What it will cost until the circuit is there, about: the prompts' passes, and the memory of a search step."""
     model, examples = study.model, study.examples
     start = resumable(next(iter(study.dictionaries)))
@@ -158,8 +158,8 @@ def _cost(study: Study, search: SearchSettings) -> str:
     # and counterfactuals, begin at its first layer.
     whole = 2 * n * pass_operations(model) / max(pass_operations(model, start.layer or 0), 1.0)
     before, searching = whole + 2.5 * n + 4 * afford(n, 64), 3 * steps * batch
-    # A circuit without each node is run from its site on, on the prompts that the node moves.
-    after = 8 * n + _MOVED * _NODES * (6 * afford(n, 24) + afford(n, SCORED)) / 2
+    left_out = 2 * afford(n, 24) + afford(n, SCORED)
+    after = _TRIED * afford(n, 64) + nodes * (_MOVED * left_out + _EDGES * afford(min(n, EDGE_PROMPTS), EDGED))
     seconds = (before + searching + after) * each / operations_per_second(model)
     values = batch * examples.clean.tokens.ids.shape[1] * model.n_layers * _STREAMS * model.d_model
     weights = sum(one.nbytes for dictionary in study.dictionaries.values() for one in dictionary.parameters())
@@ -226,7 +226,7 @@ def choose(
     else:
         target, chosen = {"faithfulness": wanted}, _smallest(study, path, refiner, wanted)
     nodes = path.nodes.select(chosen)
-    scores = node_effects(_spared(study, SCORED), nodes)
+    scores = node_effects(study.evaluator.affordable(SCORED), nodes)
     measured = study.evaluator.task_metrics("circuit", study.evaluator.prompt_metrics(nodes))
     circuit = Circuit.from_nodes(
         path.nodes,
@@ -241,13 +241,6 @@ def choose(
     some = first_prompts(study.splice, affordable(study.splice, min(len(study.examples), EDGE_PROMPTS), EDGED))
     effects = direct_effects(study.splice.select(some), nodes)
     return CircuitResult(replace(circuit, edges=effects.edges(keep=EDGES_KEPT)), nodes, path, study, effects, search)
-
-
-def _spared(study: Study, fewest: int) -> Evaluator:
-    """The held-out prompts; as few as `fewest` of them where a pass is expensive."""
-    evaluator = study.evaluator
-    count = affordable(evaluator.splice, len(study.task.test), fewest)
-    return evaluator if count == len(study.task.test) else evaluator.select(first_prompts(evaluator.splice, count))
 
 
 def _smallest(study: Study, path: CircuitPath, refiner: CircuitRefiner, wanted: float) -> Int[Tensor, "chosen"]:

@@ -12,7 +12,9 @@ from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.cards import node_cards
 from gossamer.circuits.evaluate.completeness import completeness
 from gossamer.circuits.evaluate.edge_curve import edge_test
-from gossamer.circuits.evaluate.stability import generic_latents, overlap
+from gossamer.circuits.evaluate.restored_errors import restored_errors
+from gossamer.circuits.evaluate.stability import generic_latents, overlap, recurrence
+from gossamer.circuits.evaluate.worst_prompts import prompt_tail
 from gossamer.circuits.find import CircuitResult
 from gossamer.circuits.methods import METHODS, MethodInputs, Prompts, mask_path
 from gossamer.circuits.path import CircuitPath
@@ -24,6 +26,8 @@ from gossamer.tasks.metric import LOGIT_DIFFERENCE, Metric, kept
 
 # A case of at least so many prompts that keeps less than this share of the circuit's faithfulness is warned of.
 CASE_PROMPTS, CASE_SHARE = 8, 0.8
+# Held-out prompts that errors are restored on, at least.
+RESTORED = 32
 
 
 def collect_findings(
@@ -60,6 +64,8 @@ def collect_findings(
     effects = torch.tensor([node.score or 0.0 for node in circuit.nodes], dtype=torch.float64)
     nodes = found.path.nodes.select(circuit.positions(found.path.nodes))
     budget, cases = study.evaluator.budget(nodes), study.evaluator.cases(nodes)
+    overlaps, samples = stability(found, reruns)
+    cards = node_cards(study.evaluator, nodes, effects, generic_latents(circuit, others), source)
     return Findings(
         task=study.task.name,
         model=study.model.title,
@@ -69,8 +75,8 @@ def collect_findings(
         budget=budget,
         curves=tuple(study.evaluator.curve(path) for path in paths),
         completeness=completeness(study.evaluator, nodes, subsets=subsets, seed=study.settings.seed),
-        stability=stability(found, reruns),
-        nodes=node_cards(study.evaluator, nodes, effects, generic_latents(circuit, others), source),
+        stability=overlaps,
+        nodes=tuple(replace(card, recurrence=recurrence(card.node, samples)) for card in cards),
         cases=cases,
         settings=settings_table(found),
         warnings=(*warnings, *_cautions(study), *_uneven(cases, budget[-2].faithfulness.value, study.task.metric)),
@@ -82,6 +88,8 @@ def collect_findings(
         edge_test=edge_test(study.evaluator, found.effects, seed=study.settings.seed) if edges else None,
         qk=circuit.qk,
         cards_of=HELD_OUT if source is None else source.text,
+        tail=prompt_tail(study.evaluator.full, study.evaluator.prompt_metrics(nodes)),
+        restored=restored_errors(study.evaluator.affordable(RESTORED)),
     )
 
 
@@ -101,29 +109,26 @@ def _cautions(study: Study) -> tuple[str, ...]:
     return (*_attached(study), *few_texts(study.task.test), *_unvalidated(study), *_losses(study))
 
 
-def stability(found: CircuitResult, reruns: int) -> tuple[Overlap, ...]:
+def stability(found: CircuitResult, reruns: int) -> tuple[tuple[Overlap, ...], list[list[Node]]]:
     """Agreement over resampled prompts, over halves of the training prompts, and over the sizes of the path.
 
     Every rerun is the whole procedure that the path came from, exact steps included, with the same settings and seed,
     and is compared with it at one size. Nothing but the prompts differs: bootstrap samples of the training texts, or
     every second one; candidates and ablation values are the study's. (A seed alone changes the order of batches only.)
-    Only a mask search is run again.
+    Only a mask search is run again. The nodes that each sample led to are returned too.
     """
     path = found.path
     near = [circuit for circuit in path.circuits if len(circuit) <= 100] or list(path.circuits)
     sizes = overlap("size", [str(len(circuit)) for circuit in near], [_keys(path, circuit) for circuit in near])
     if not reruns or path.method != "mask":
-        return (sizes,)
+        return (sizes,), []
     size = min((one for one in path.sizes if one >= len(found.nodes)), default=path.sizes[0])
     given = found.study.method_inputs(found.search)
     samples = [_searched(given, size, partial(_resampled, seed=number)) for number in range(1, reruns + 1)]
     halves = [_searched(given, size, partial(_half, half=half)) for half in (0, 1)]
     labels = ["all prompts", *(f"sample {number}" for number in range(1, reruns + 1))]
-    return (
-        overlap("bootstrap", labels, [_keys(path, path.of_size(size)), *samples]),
-        overlap("split", ["half 1", "half 2"], halves),
-        sizes,
-    )
+    again = overlap("bootstrap", labels, [_keys(path, path.of_size(size)), *samples])
+    return (again, overlap("split", ["half 1", "half 2"], halves), sizes), samples
 
 
 def _searched(given: MethodInputs, size: int, chosen: Callable[[Prompts], Prompts]) -> list[Node]:

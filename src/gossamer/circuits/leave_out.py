@@ -1,21 +1,25 @@
 """A circuit without each of its nodes, one at a time, exactly: what pruning and minimality ask for."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from gossamer.batching import in_batches
+from gossamer.batching import distinct_rows, in_batches
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.outputs import Outputs
 from gossamer.circuits.prompt_metrics import Network
-from gossamer.circuits.splice import Splice
+from gossamer.circuits.splice import Batch, Splice
 from gossamer.display import short_repr
+from gossamer.model.past import Past
 from gossamer.model.site import Site
 from gossamer.progress import begin
+
+# No position of a prompt.
+_NEVER = torch.iinfo(torch.long).max
 
 
 def each_left_out(
@@ -28,8 +32,9 @@ def each_left_out(
     """`measure` of the circuit's network without each node alone, (nodes,) float64 on the CPU.
 
     Leaving a node out changes nothing before its site, so each network is run from there on only, on the stream that
-    the whole circuit leaves there; and nothing on prompts where the node is at its ablation value, or that have no
-    token of its role. Memory: one such stream (prompts x positions x d_model) at a time.
+    the whole circuit leaves there; nothing at tokens before the first at which it is away from its ablation value,
+    whose keys and values are kept; and nothing on prompts where that is after the answer position, or nowhere.
+    Memory: one such stream (prompts x positions x d_model), and the keys and values of the layers after it, at a time.
 
     Args:
         splice: model, dictionaries, prompts and ablation; its own nodes do not matter.
@@ -62,13 +67,17 @@ class _Whole:
     Attributes:
         network: the circuit's network from there on.
         last: what its last stream has at the answer position.
-        moves: whether a node of the site is away from its ablation value anywhere in a prompt: leaving it out changes
-            nothing on others.
+        past: keys and values of all positions; None of a model that keeps none.
+        first: at which position of a prompt a node of the site is first away from its ablation value; leaving it out
+            changes nothing before. A position after the prompt where it never is, or only after the answer position.
+        kind: a prompt that equals each, to the bit, from the site on and whichever of its nodes is left out.
     """
 
     network: Splice
     last: Float[Tensor, "prompt d"]
-    moves: Bool[Tensor, "prompt node"]
+    past: Past | None
+    first: Int[Tensor, "prompt node"]
+    kind: Int[Tensor, "prompt"]
 
     __repr__ = short_repr
 
@@ -76,29 +85,69 @@ class _Whole:
     def of(cls, network: Splice, site: Site) -> "_Whole":
         """Run it once."""
         mask = torch.ones(len(network.nodes), device=network.model.device)
-        nodes = network.nodes.at(network.nodes.sites.index(site))
 
-        def part(rows: slice) -> tuple[Tensor, Tensor]:
-            outputs, read = network.read(mask, rows)
-            batch = network.batch(rows)
-            away = network.away(site, batch, read[site]) != 0
-            roles = range(len(network.nodes.roles))
-            by_role = torch.stack([(away & (batch.roles == role).unsqueeze(-1)).any(dim=1) for role in roles])
-            moves = torch.zeros(len(away), len(mask), dtype=torch.bool, device=mask.device)
-            moves[:, nodes.where] = by_role[nodes.role, :, nodes.column].t()
-            return outputs.stream, moves
+        def part(rows: slice) -> tuple[Tensor, Past, Tensor, Tensor]:
+            past, read = Past(), dict[Site, Tensor]()
+            batch = replace(network.batch(rows), past=past)
+            stream = network.run(mask, batch, read).stream
+            away = network.away(site, batch, read[site])
+            return (
+                stream,
+                past,
+                _first_moved(network, site, batch, away),
+                rows.start + _kinds(network, site, batch, away),
+            )
 
         with torch.no_grad():
             parts = in_batches(len(network.examples), network.batch_size, part)
-        return cls(network, *(torch.cat(found) for found in zip(*parts, strict=True)))
+        last, pasts, first, kind = zip(*parts, strict=True)
+        past = Past.joined(pasts) if all(one.ran for one in pasts) else None
+        return cls(network, torch.cat(last), past, torch.cat(first), torch.cat(kind))
 
     def without(self, node: int, rows: slice) -> Outputs:
         """What the network says of the chosen prompts without a node, by its number in the network."""
-        stream, moved = self.last[rows], self.moves[rows, node]
+        stream, first = self.last[rows], self.first[rows, node]
+        moved = first < _NEVER
         if moved.any():
             chosen = torch.arange(len(self.last), device=stream.device)[rows][moved]
-            mask = torch.ones(len(self.network.nodes), device=stream.device)
-            mask[node] = 0
             stream = stream.clone()
-            stream[moved] = self.network.outputs(mask, chosen).stream
+            stream[moved] = self._run_without(node, chosen, int(first[moved].min()))
         return Outputs(stream, self.network.unembed)
+
+    def _run_without(self, node: int, rows: Int[Tensor, "rows"], start: int) -> Float[Tensor, "rows d"]:
+        """The last stream of prompts in which nothing before position `start` changes."""
+        mask = torch.ones(len(self.network.nodes), device=rows.device)
+        mask[node] = 0
+        one_each, of = torch.unique(self.kind[rows], return_inverse=True)
+        batch = self.network.batch(one_each)
+        if self.past is not None and start:
+            batch = batch.after(self.past.first(one_each, start))
+        return self.network.run(mask, batch).stream[of]
+
+
+def _first_moved(
+    network: Splice, site: Site, batch: Batch, away: Float[Tensor, "batch pos column"]
+) -> Int[Tensor, "batch node"]:
+    """See :class:`_Whole`; nodes of later sites are never looked at."""
+    nodes = network.nodes.at(network.nodes.sites.index(site))
+    answer = batch.answer_position.unsqueeze(-1)
+    place = torch.arange(away.shape[1], device=away.device).view(1, -1, 1)
+    by_role = []
+    for role in range(len(network.nodes.roles)):
+        here = (away != 0) & (batch.roles == role).unsqueeze(-1)
+        first = torch.where(here, place, _NEVER).amin(dim=1)
+        by_role.append(first.masked_fill(first > answer, _NEVER))
+    found = torch.full((len(away), len(network.nodes)), _NEVER, device=away.device)
+    found[:, nodes.where] = torch.stack(by_role)[nodes.role, :, nodes.column].t()
+    return found
+
+
+def _kinds(network: Splice, site: Site, batch: Batch, away: Float[Tensor, "batch pos column"]) -> Int[Tensor, "batch"]:
+    """Which prompt of the batch each equals, see :class:`_Whole`."""
+    whole = torch.ones(len(network.nodes), device=away.device)
+    after = network.behind_first(whole, batch) if network.prompts.network.start == site else None
+    if after is None:
+        return torch.arange(len(away), device=away.device)
+    moved = network.moved(site, whole, batch, away, away)
+    first, kind = distinct_rows(after, moved, batch.tokens.mask, batch.roles, batch.ablation_groups)
+    return first[kind]

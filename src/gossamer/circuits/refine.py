@@ -91,7 +91,7 @@ class CircuitRefiner:
         loss: the search's loss.
         prompts: how many of the prompts are used (the first ones; a task's prompts are in random order).
         left_out: on how many of these nodes are left out one at a time. Whether nodes go is decided on all of them;
-            with fewer, a node that was not free before others went is not tried again.
+            with fewer, a node that was not free once is not tried again, and the cheapest go together or none.
         validation: the same over the prompts that choices are made on; None chooses on the fitted ones.
     """
 
@@ -238,7 +238,13 @@ class CircuitRefiner:
         """
         return self._pruned(self._measured(circuit), enough).circuit
 
-    def _pruned(self, start: "_Measured", enough: Enough = lambda shorter: True) -> "_Measured":
+    def _pruned(
+        self,
+        start: "_Measured",
+        enough: Enough = lambda shorter: True,
+        tried: Bool[Tensor, "chosen"] | None = None,
+    ) -> "_Measured":
+        """:meth:`pruned`; with few prompts to leave nodes out on, only the nodes that are to be `tried`."""
         now = start
 
         def fits(shorter: Int[Tensor, "shorter"]) -> bool:
@@ -254,13 +260,13 @@ class CircuitRefiner:
 
         few = replace(self, prompts=self.left_out, validation=None) if self.left_out < self._count else self
         most = start.loss if few is self else few.loss_of(start.circuit)
-        tried = None
+        tried = None if few is self else tried
         while len(now.circuit) > 1:
             circuit = now.circuit
             losses = few.losses_without(circuit, tried)
             order = torch.argsort(losses, stable=True)[: int((losses <= most + _EQUAL * abs(most)).sum())]
             free = order.to(circuit.device)
-            _take_out(circuit, free, fits)
+            _take_out(circuit, free, fits, alone=few is self)
             if now.circuit is circuit:
                 break
             tried = None if few is self else torch.isin(now.circuit, circuit[free])
@@ -277,7 +283,7 @@ class CircuitRefiner:
             fuller = self._filled(now, size - len(now.circuit))
             if fuller is now:
                 break
-            now = self._pruned(fuller)
+            now = self._pruned(fuller, tried=~torch.isin(fuller.circuit, now.circuit))
         return now.circuit
 
     def _filled(self, start: "_Measured", room: int) -> "_Measured":
@@ -298,18 +304,21 @@ def _lower(one: float, other: float) -> bool:
 
 
 def _take_out(
-    circuit: Int[Tensor, "chosen"], free: Int[Tensor, "free"], fits: Callable[[Int[Tensor, "left"]], bool]
+    circuit: Int[Tensor, "chosen"],
+    free: Int[Tensor, "free"],
+    fits: Callable[[Int[Tensor, "left"]], bool],
+    alone: bool,
 ) -> None:
     """Ask whether the circuit `fits` without as many of the `free` nodes (positions in it) as can go, or without one.
 
-    The first ones together, as many as fit, by bisection; where not even the first can go, each of the others alone.
+    The first ones together, as many as fit, by bisection; where not even the first can go, each of the others `alone`.
     """
 
     def rest(gone: Tensor) -> Tensor:
         left = torch.ones(len(circuit), dtype=torch.bool, device=circuit.device).index_fill(0, gone, False)
         return circuit[left]
 
-    if _fewest(-1, len(free), lambda left: fits(rest(free[: len(free) - left]))) == len(free):
+    if _fewest(-1, len(free), lambda left: fits(rest(free[: len(free) - left]))) == len(free) and alone:
         any(fits(rest(free[index : index + 1])) for index in range(1, len(free)))
 
 

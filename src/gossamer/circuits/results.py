@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.circuits.edge import Edge, EdgeTest, QKEdge
+from gossamer.circuits.shortfalls import PromptTail, RestoredError
 from gossamer.display import cut, html_table, listed, plural, short_repr
 from gossamer.features.feature import Node
 from gossamer.features.feature_card import FeatureCard
@@ -222,6 +223,8 @@ class NodeCard:
             row times the gradient of the metric by the final stream, mean over prompts; NaN at sites that write to no
             stream.
         generic: names of unrelated tasks whose circuits hold the same latent.
+        recurrence: share of the searches on bootstrap samples of the prompts whose circuit of as many nodes holds it;
+            NaN where there were none.
     """
 
     card: FeatureCard
@@ -231,6 +234,7 @@ class NodeCard:
     ablated: float
     direct: float
     generic: tuple[str, ...] = ()
+    recurrence: float = math.nan
 
     __repr__ = short_repr
 
@@ -293,6 +297,8 @@ class Findings:
         qk: pairs of nodes that made heads attend which carried edges, where they were asked for.
         edge_test: how many edges carry what the circuit does; None: not measured.
         cards_of: the text that the cards of the nodes' features are of, in words.
+        tail: how far the circuit is from the model on the prompts where it is furthest; None: not measured.
+        restored: the dictionaries with their exact errors in one place at a time; empty: not measured.
     """
 
     task: str
@@ -316,6 +322,8 @@ class Findings:
     edge_test: EdgeTest | None = None
     qk: tuple[QKEdge, ...] = ()
     cards_of: str = HELD_OUT
+    tail: PromptTail | None = None
+    restored: tuple[RestoredError, ...] = ()
 
     __repr__ = short_repr
 

@@ -20,6 +20,7 @@ from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.model.inputs import gathered
 from gossamer.model.language_model import LanguageModel
+from gossamer.model.past import Past
 from gossamer.model.site import Site
 from gossamer.replacement.replacement_model import ReplacementModel, frozen_weights, resumable
 from gossamer.tasks.task import PromptPairs
@@ -33,7 +34,12 @@ WHOLE_BATCH = 16
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of the examples as one network pass sees them, trimmed to their longest prompt."""
+    """Rows of the examples as one network pass sees them, trimmed to their longest prompt.
+
+    Attributes:
+        past: keys and values of the positions before those that the pass runs on; all but the tokens then begin there.
+            The pass adds its own. None: it runs on all positions and keeps nothing.
+    """
 
     tokens: Tokens
     roles: Int[Tensor, "batch pos"]
@@ -41,6 +47,7 @@ class Batch:
     answer_position: Int[Tensor, "batch"]
     stream: Float[Tensor, "batch pos d"]
     counterfactual: Mapping[Site, Float[Tensor, "batch pos d"]]
+    past: Past | None = None
 
     __repr__ = short_repr
 
@@ -54,6 +61,13 @@ class Batch:
         other = {site: stream[rows] for site, stream in self.counterfactual.items()}
         roles, groups, answers = self.roles[rows], self.ablation_groups[rows], self.answer_position[rows]
         return Batch(self.tokens[rows], roles, groups, answers, self.stream[rows], other)
+
+    def after(self, past: Past) -> "Batch":
+        """The positions after those of `past`, which the prompts' answers must not be among."""
+        done = past.length
+        other = {site: stream[:, done:] for site, stream in self.counterfactual.items()}
+        roles, groups = self.roles[:, done:], self.ablation_groups[:, done:]
+        return Batch(self.tokens, roles, groups, self.answer_position - done, self.stream[:, done:], other, past)
 
 
 @dataclass(frozen=True)
@@ -206,16 +220,19 @@ class Splice:
 
     def outputs(self, mask: Float[Tensor, "node"], rows: Int[Tensor, "rows"] | slice = slice(None)) -> Outputs:
         """What the network says at the answer position of the chosen prompts; differentiable in `mask`."""
-        return self._run(mask, self.batch(rows), None)
+        return self.run(mask, self.batch(rows))
 
     def read(
         self, mask: Float[Tensor, "node"], rows: Int[Tensor, "rows"] | slice = slice(None)
     ) -> tuple[Outputs, dict[Site, Float[Tensor, "batch pos d"]]]:
         """:meth:`outputs`, and what each dictionary reads on the way."""
         seen: dict[Site, Tensor] = {}
-        return self._run(mask, self.batch(rows), seen), seen
+        return self.run(mask, self.batch(rows), seen), seen
 
-    def _run(self, mask: Tensor, batch: Batch, seen: dict[Site, Tensor] | None) -> Outputs:
+    def run(
+        self, mask: Float[Tensor, "node"], batch: Batch, seen: dict[Site, Float[Tensor, "batch pos d"]] | None = None
+    ) -> Outputs:
+        """What the network says of a batch of the prompts; `seen` gets what each dictionary reads on the way."""
         stream = self._stream(last_stream(self.model), mask, batch, seen)
         return Outputs(gathered(stream, batch.answer_position), self.unembed)
 
@@ -223,7 +240,7 @@ class Splice:
         self, site: Site, mask: Tensor, batch: Batch, seen: dict[Site, Tensor] | None
     ) -> Float[Tensor, "batch pos d"]:
         """What `site` holds when the network runs under `mask`; `seen` gets what each dictionary up to it reads."""
-        batch, kind = (batch, None) if seen is not None else self._distinct(mask, batch)
+        batch, kind = self._distinct(mask, batch) if seen is None and batch.past is None else (batch, None)
 
         def reconstruct(site: Site, x: Tensor) -> Tensor:
             if seen is not None:
@@ -231,27 +248,36 @@ class Splice:
             return self._replace(site, mask, batch, x)
 
         found = self.prompts.network.capture(
-            batch.tokens, batch.replaced, [site], prefix=batch.stream, reconstruct=reconstruct
+            batch.tokens, batch.replaced, [site], prefix=batch.stream, reconstruct=reconstruct, past=batch.past
         )[site]
         return found if kind is None else found[kind]
 
     def _distinct(self, mask: Tensor, batch: Batch) -> tuple[Batch, Int[Tensor, "rows"] | None]:
         """The prompts of a batch that differ behind the first dictionary, and of every prompt which of them it is.
 
-        Prompts of a template in which no node is active are equal from there on, to the bit. They are looked for on a
-        CPU, where a pass is dear, and not for gradients.
+        Prompts of a template in which no node is active are equal from there on, to the bit. They are not looked for
+        where gradients are asked for.
         """
-        start = self.prompts.network.start
-        inert = self.non_nodes == "ablated" and not batch.counterfactual and start in self.dictionaries
-        if not inert or torch.is_grad_enabled() or batch.stream.device.type != "cpu":
+        after = None if torch.is_grad_enabled() else self.behind_first(mask, batch)
+        if after is None:
             return batch, None
-        written = self._replace(start, mask, batch, batch.stream).to(batch.stream)
-        after = torch.where(batch.replaced.unsqueeze(-1), written, batch.stream)
-        after = after.masked_fill(~batch.tokens.mask.unsqueeze(-1), 0.0)  # padding is read by no token
         first, kind = distinct_rows(after, batch.tokens.mask, batch.roles, batch.ablation_groups)
         if len(first) == len(kind):
             return batch, None
         return batch.select(first), kind
+
+    def behind_first(self, mask: Float[Tensor, "node"], batch: Batch) -> Float[Tensor, "batch pos d"] | None:
+        """The stream behind the first dictionary, 0 at padding: with roles and groups, all that later layers depend on.
+
+        None where they depend on more, and off a CPU, where a pass is cheap and rows are not compared to save one.
+        """
+        start = self.prompts.network.start
+        inert = self.non_nodes == "ablated" and not batch.counterfactual and start in self.dictionaries
+        if not inert or batch.stream.device.type != "cpu":
+            return None
+        written = self._replace(start, mask, batch, batch.stream).to(batch.stream)
+        after = torch.where(batch.replaced.unsqueeze(-1), written, batch.stream)
+        return after.masked_fill(~batch.tokens.mask.unsqueeze(-1), 0.0)
 
     def full(self, rows: Int[Tensor, "rows"] | slice = slice(None)) -> Outputs:
         """What the model itself says at the answer position: the same pass with nothing spliced in."""

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import DynamicCache
 
 from gossamer.errors import UsageError
 from gossamer.model import attention, generation, tokenizing, weights
@@ -23,6 +22,7 @@ from gossamer.model.generation import GREEDY, Generation, Sampling, Step
 from gossamer.model.head import Head
 from gossamer.model.inputs import gathered, model_inputs
 from gossamer.model.kinds import SITE_KINDS, named
+from gossamer.model.past import Past
 from gossamer.model.site import BySite, Site, SiteLike, SiteMapping, by_site
 from gossamer.model.sizes import Sizes
 from gossamer.model.weights import AttentionWeights
@@ -143,11 +143,13 @@ class LanguageModel(Sizes):
         sites: Iterable[SiteLike],
         *,
         start: tuple[SiteLike, Float[Tensor, "batch pos d_model"]] | None = None,
+        past: Past | None = None,
     ) -> BySite[Tensor]:
         """Values of `sites` (shapes: see :class:`Site`) after any active edits, in the order asked for.
 
         The pass ends at the last of them: no later layer and no head runs. With `start`, a site and the residual stream
-        there, it begins after that site, as :meth:`resume` does.
+        there, it begins after that site, as :meth:`resume` does. With `past` it runs on the positions whose keys and
+        values `past` does not hold, and adds theirs to it: values, and the stream of `start`, are of these positions.
 
         Raises:
             UsageError: the model lacks one of the sites, none is given, the tokens do not fit, or `start` is no
@@ -163,12 +165,12 @@ class LanguageModel(Sizes):
             run = Pass(self.anatomy, self._active(), wanted)
         else:
             first = Site.of(start[0])
-            entry = self._entry(first, start[1], tokens)
+            entry = self._entry(first, start[1], tokens, 0 if past is None else past.length)
             if early := [site for site in wanted if site <= first]:
                 raise UsageError(f"capture from {first}: sites after it expected, found {early[0]}; start earlier")
             run = Pass(self.anatomy, self._active(after=first), wanted, entry=entry)
         with contextlib.suppress(Complete):
-            self._hidden(run, tokens)
+            self._hidden(run, tokens, past)
         return BySite((site, run.read[site]) for site in wanted)
 
     @contextlib.contextmanager
@@ -290,11 +292,11 @@ class LanguageModel(Sizes):
             raise UsageError(
                 f"expected prompts and all new tokens but the last to be at most {self.n_context}, found {read}"
             )
-        edits, cache = self._active(), DynamicCache()
+        edits, past = self._active(), Past()
 
         @torch.no_grad()
         def next_logits(so_far: Tokens) -> Float[Tensor, "batch vocab"]:
-            return self.head(self._hidden(Pass(self.anatomy, edits), so_far, cache)[:, -1])
+            return self.head(self._hidden(Pass(self.anatomy, edits), so_far, past)[:, -1])
 
         padding = int(getattr(self.tokenizer, "pad_token_id", None) or 0)
         ends = self._ends() if stop is None else stop
@@ -341,7 +343,7 @@ class LanguageModel(Sizes):
         found = {*listed, getattr(self.tokenizer, "eos_token_id", None)}
         return sorted(end for end in found if end is not None)
 
-    def _entry(self, site: Site, x: Tensor, tokens: Tokens) -> tuple[int, Tensor]:
+    def _entry(self, site: Site, x: Tensor, tokens: Tokens, past: int = 0) -> tuple[int, Tensor]:
         """The layer that reads the stream `x` of `site`, and the stream."""
         self.anatomy.check(site)
         if site.layer is None or not site.facts.resumable:
@@ -349,7 +351,7 @@ class LanguageModel(Sizes):
                 f"{site}: expected {' or '.join(named(resumable=True))} to resume from; "
                 f"the layer's own start is resid_pre"
             )
-        expected = (*tokens.ids.shape, self.d_model)
+        expected = (len(tokens), tokens.ids.shape[1] - past, self.d_model)
         if x.shape != expected:
             raise UsageError(f"resume from {site}: expected a stream of shape {expected}, found {tuple(x.shape)}")
         return site.layer + (site.kind == "resid_post"), x
@@ -367,11 +369,11 @@ class LanguageModel(Sizes):
                     active.setdefault(site, []).append(edit)
         return active
 
-    def _hidden(self, run: Pass, tokens: Tokens, cache: Any = None) -> Float[Tensor, "batch pos d_model"]:
-        """The stream after the final norm, of positions that `cache` does not hold yet."""
+    def _hidden(self, run: Pass, tokens: Tokens, past: Past | None = None) -> Float[Tensor, "batch pos d_model"]:
+        """The stream after the final norm, of positions that `past` does not hold yet."""
         inputs = model_inputs(
             tokens,
-            0 if cache is None else cache.get_seq_length(),
+            0 if past is None else past.length,
             longest=self.n_context,
             d_vocab=self.d_vocab,
             name=self.name,
@@ -383,11 +385,12 @@ class LanguageModel(Sizes):
             token = _edits.set(tuple(entry for entry in _edits.get() if entry[0] is not self))
             try:
                 with run.installed(), attention.opened(run):
-                    output = self.anatomy.base(**inputs, past_key_values=cache, use_cache=cache is not None)
+                    cache = None if past is None else past.cache
+                    output = self.anatomy.base(**inputs, past_key_values=cache, use_cache=past is not None)
                 run.require_reached()
             finally:
                 _edits.reset(token)
-        if cache is not None and cache.get_seq_length() != tokens.ids.shape[1]:
+        if past is not None and past.length != tokens.ids.shape[1]:
             raise UsageError(f"{self.name}: a {self.family.name} keeps no keys and values, so it cannot generate")
         return output.last_hidden_state
 

@@ -15,6 +15,7 @@ from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import listed, short_repr
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
+from gossamer.model.past import Past
 from gossamer.model.site import BySite, Site, SiteLike
 from gossamer.tokens import Tokens
 
@@ -140,12 +141,16 @@ class ReplacementModel:
         *,
         prefix: Float[Tensor, "batch pos d"] | None = None,
         reconstruct: Reconstruct | None = None,
+        past: Past | None = None,
     ) -> BySite[Tensor]:
-        """Values of later `sites` with the dictionaries in; at a dictionary's own site, what it writes there."""
+        """Values of later `sites` with the dictionaries in; at a dictionary's own site, what it writes there.
+
+        With `past` the pass runs on the positions that it does not hold; `replaced` and `prefix` are of these.
+        """
         wanted = list(map(Site.of, sites))
         later = [site for site in wanted if site != self.start]
         with self._replacing(tokens, replaced, prefix, reconstruct) as stream:
-            found = self.model.capture(tokens, later, start=(self.start, stream)) if later else {}
+            found = self.model.capture(tokens, later, start=(self.start, stream), past=past) if later else {}
         return BySite((site, stream if site == self.start else found[site]) for site in wanted)
 
     def capture_ablated(

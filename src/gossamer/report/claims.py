@@ -1,5 +1,6 @@
 """Sentences that say what was found, made only of numbers that are in the findings."""
 
+import math
 from dataclasses import dataclass
 
 from gossamer.circuits.results import Curve, CurvePoint, Findings, Overlap, TaskMetrics
@@ -167,6 +168,26 @@ def agreement(overlap: Overlap) -> float | None:
     n = len(overlap.labels)
     pairs = [overlap.jaccard[i][j] for i in range(n) for j in range(i)]
     return sum(pairs) / len(pairs) if pairs else None
+
+
+# A node is of the core if it is in so many of the samples' circuits; circuits that agree less than this are not one.
+CORE, AGREE = 0.8, 0.8
+
+
+def core(findings: Findings) -> str | None:
+    """How many nodes most searches on samples of the prompts find again; what that is worth where they disagree."""
+    sampled = next((overlap for overlap in findings.stability if overlap.kind == "bootstrap"), None)
+    known = [node.recurrence for node in findings.nodes if math.isfinite(node.recurrence)]
+    if sampled is None or not known:
+        return None
+    samples = len(sampled.labels) - 1
+    again = sum(share >= CORE for share in known)
+    nodes = f"{again} of {plural(len(known), 'node')}"
+    said = f"{nodes} are in the circuits of at least {percent(CORE)} of {plural(samples, 'sample')}"
+    mean = agreement(sampled)
+    if mean is not None and mean < AGREE:
+        said += f": circuits agree less than the {ratio(AGREE)} of a stable one, so that only these should be relied on"
+    return said
 
 
 def stability(findings: Findings) -> str | None:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from gossamer.circuits.results import Curve, CurvePoint, Findings, NodeCard, TaskMetrics
+from gossamer.circuits.shortfalls import RestoredError
 from gossamer.display import plural
 from gossamer.report import claims, figures, html, layout, style, text
 from gossamer.report.edges import edge_rows
@@ -91,7 +92,9 @@ def page(findings: Findings, made: Pictures | None = None, explored: str | None 
             "completeness": claims.completeness(findings),
             "edges": claims.edges(findings),
             "stability": claims.stability(findings),
+            "core": claims.core(findings),
         },
+        restored=_restored(findings),
         tiles=_tiles(findings),
         map=layout.circuit_layout(findings),
         edges=json.dumps(edge_rows(findings)),
@@ -194,6 +197,15 @@ def _methods(findings: Findings, target: float | None) -> list[MethodRow]:
         reached = claims.smallest(curve, target) if target is not None else None
         rows.append(MethodRow(curve, index, style.method_colour(index), reached))
     return rows
+
+
+def _restored(findings: Findings) -> tuple[list[str], list[tuple[str, list[RestoredError]]]]:
+    """Roles as columns, and for each site what exact errors at each of them bring back."""
+    columns = list(dict.fromkeys(one.role or "all tokens" for one in findings.restored))
+    rows: dict[str, list[RestoredError]] = {}
+    for one in findings.restored:
+        rows.setdefault("all sites" if one.site is None else str(one.site), []).append(one)
+    return columns, list(rows.items())
 
 
 def _nodes(findings: Findings) -> list[NodeView]:

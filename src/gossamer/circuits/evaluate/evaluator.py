@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gossamer.circuits.bootstrap import bootstrap_weights
+from gossamer.circuits.cost import affordable, first_prompts
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.prompt_metrics import FullModel, Network, PromptMetrics, task_metrics
@@ -86,6 +87,12 @@ class Evaluator:
     def select(self, rows: Int[Tensor, "rows"]) -> "Evaluator":
         """Measures circuits on some of the prompts only."""
         return Evaluator(self.splice.select(rows), self.seed, self.full.select(rows))
+
+    def affordable(self, fewest: int) -> "Evaluator":
+        """On all of the prompts; on as few as `fewest` where a pass is dear."""
+        total = len(self.splice.examples)
+        count = affordable(self.splice, total, fewest)
+        return self if count == total else self.select(first_prompts(self.splice, count))
 
     @cached_property
     def ends(self) -> tuple[float, float]:

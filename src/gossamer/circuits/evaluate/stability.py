@@ -1,5 +1,6 @@
 """Would another run find the same circuit: overlap over prompts and sizes, and latents that serve any task."""
 
+import math
 import warnings
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Literal
@@ -34,6 +35,11 @@ def overlap(
         jaccard=tuple(tuple(jaccard(one, other) for other in circuits) for one in circuits),
         containment=tuple(tuple(containment(one, other) for other in circuits) for one in circuits),
     )
+
+
+def recurrence(node: Node, samples: Sequence[Collection[Node]]) -> float:
+    """Share of circuits that hold a node; NaN of no circuits."""
+    return sum(node in sample for sample in samples) / len(samples) if samples else math.nan
 
 
 def generic_latents(circuit: Circuit, others: Sequence[Circuit]) -> Mapping[Feature, tuple[str, ...]]:

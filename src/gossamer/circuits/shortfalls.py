@@ -1,0 +1,80 @@
+"""Where a circuit, or its dictionaries, fall short of the model: single prompts, and errors made good in one place."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gossamer.display import cut, plural, short_repr
+from gossamer.model.site import Site
+from gossamer.statistics import Interval
+
+
+@dataclass(frozen=True)
+class WorstPrompt:
+    """One prompt on which the circuit is far from the model.
+
+    Attributes:
+        text: the prompt.
+        answer, incorrect: its answers.
+        kl: KL(model || circuit) at the answer position, in nats.
+        full, circuit: the task's metric of the model and of the circuit.
+    """
+
+    text: str
+    answer: str
+    incorrect: str
+    kl: float
+    full: float
+    circuit: float
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield cut(repr(self.text), 100)
+        yield f"KL {self.kl:.3g}"
+
+
+@dataclass(frozen=True)
+class PromptTail:
+    """How far the circuit is from the model on the prompts where it is furthest: means hide them.
+
+    Source: adversarial circuit evaluation, Uit de Bos & Garriga-Alonso 2024.
+
+    Attributes:
+        mean, p95, p99: of KL(model || circuit) over the held-out prompts, in nats; a percentile is the smallest value
+            that at least so many of the prompts do not exceed.
+        worst: the prompts with the largest, the worst first.
+    """
+
+    mean: float
+    p95: float
+    p99: float
+    worst: tuple[WorstPrompt, ...]
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"KL {self.mean:.3g} on average, {self.p95:.3g} at 95 %, {self.p99:.3g} at 99 %"
+        yield f"{plural(len(self.worst), 'prompt')}"
+
+
+@dataclass(frozen=True)
+class RestoredError:
+    """The model with all dictionaries, nothing ablated, with exact errors in one place.
+
+    Attributes:
+        site: where; None: at all sites.
+        role: at whose tokens; None: at all tokens.
+        faithfulness: with its 95 % interval.
+        kl: KL(model || that network) at the answer position, in nats.
+    """
+
+    site: Site | None
+    role: str | None
+    faithfulness: Interval
+    kl: float
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{self.site or 'all sites'} at {self.role or 'all tokens'}"
+        yield f"faithfulness {self.faithfulness}"

@@ -2,10 +2,9 @@
 
 import json
 
-import pytest
+from spool_circuit import active_circuit
 
-from gossamer import DictionarySet, LanguageModel, bundled, find_circuit
-from gossamer.circuits.search import SearchSettings
+from gossamer import DictionarySet, LanguageModel, bundled
 from gossamer.tasks import get
 
 
@@ -20,13 +19,11 @@ def test_refused_lines(gossamer, tmp_path, monkeypatch):
     assert (ran.code, "expected a circuit file" in ran.err) == (2, True)
 
 
-@pytest.mark.slow
 def test_the_command_writes_results_and_page(gossamer, tmp_path):
     model = LanguageModel.load("bundled:spool")
     dictionaries = DictionarySet.load(bundled.path("spool") / "dictionaries")
     task = get("ioi").generate(model.tokenizer, n=64, bos=True)
-    found = find_circuit(model, dictionaries, task, size=10, search=SearchSettings(sizes=(10,), steps=10))
-    path = found.circuit.save(tmp_path / "circuit.json")
+    path = active_circuit(model, dictionaries, task).save(tmp_path / "circuit.json")
     few = ("--budget", 16, "--searches", 1, "--held-out", 6, "--out", tmp_path / "out", "--json")
     ran = gossamer("adversarial", path, *few)
     assert ran.code == 0, ran.err

@@ -35,7 +35,7 @@ def sample(broken=True):
 def test_the_page_begins_with_the_verdict_and_escapes_tokens(tmp_path):
     found = sample()
     page = adversarial_page(found)
-    assert page.index("The circuit added nothing: one recipe found with it breaks 1 of 2 held-out prompts") < 12_000
+    assert page.index("The circuit added nothing: one recipe found with it breaks 1 of 2") < page.index("<main>")
     assert "m&lt;b&gt;" in page
     assert "<i>" not in page.replace("&lt;i&gt;", "")
     assert '<span class="t differs">b<sup>*</sup></span>' in page
@@ -53,4 +53,4 @@ def test_what_is_missing_has_a_line_that_says_so():
 def test_the_table_has_every_arm():
     rows = arm_rows(sample())
     assert [row[0][0] for row in rows[1:]] == list("ABCDEF")
-    assert rows[1][1:] == ("1 of 2", "20% to 80%", "40%", "20", "name␣IO␣=␣Tom") or rows[1][1] == "1 of 2"
+    assert rows[1][1:] == ("1 of 2", "20% to 80%", "40%", "20", "name IO = Tom")

@@ -59,10 +59,11 @@ def test_text_that_is_put_in_has_no_role_and_moves_none(space, encoder):
         (edited,) = encoder.rows([space.apply(scene, (edit,))])
         found = with_roles_of(edited, row).clean
         assert len(found.ids) > len(row.clean.ids)
-        # Of the tokens that both have, in the order of reading, every role is what it was.
+        # In the order of reading every role is what it was, but that of a first word, which has a space before it now.
         kept = [(token, role) for token, role in zip(found.ids, found.roles, strict=True) if role]
         own = [(token, role) for token, role in zip(row.clean.ids, row.clean.roles, strict=True) if role]
-        assert kept == own
+        assert kept in (own, own[1:])
+        assert len(found.ids) - len(row.clean.ids) <= found.roles[1:].count("") <= len(found.ids) - len(kept)
     assert with_roles_of(row, row) is row
 
 

@@ -100,8 +100,10 @@ def edits(name: str, words: Mapping[str, Sequence[Any]]) -> list[Edit]:
         found += [Edit("verb", "clause_verb", pair[0], ("clause_verb",)) for pair in lexicon.CLAUSE_VERBS]
     if name == "sva-nounpp":
         found += [Edit("preposition", "preposition", one, ("preposition",)) for one in lexicon.PREPOSITIONS]
+    # Nouns of the prompts that are kept apart stand in no edit.
+    phrases = nouns if name == "sva-nounpp" else lexicon.OBJECT_NOUNS
     for place in places:
-        for number, pair in ((0, one) for one in lexicon.OBJECT_NOUNS):
+        for pair in phrases:
             for preposition in lexicon.PREPOSITIONS:
                 for number in (0, 1):
                     text = f"{preposition} the {pair[number]}"

@@ -18,7 +18,7 @@ from gossamer.tasks.build import draft
 from gossamer.tasks.encoding import AblationGroups, EncodedRow, encode
 from gossamer.tasks.metric import LOGIT_MARGIN
 from gossamer.tasks.prompt_pairs import PromptPairs
-from gossamer.tasks.prompt_tokenizer import BOS, PromptTokenizer, Spelled
+from gossamer.tasks.prompt_tokenizer import BOS, PromptTokenizer
 
 # A forward pass of one prompt costs 1; a backward pass twice as much.
 FORWARD, BACKWARD = 1, 2
@@ -57,10 +57,10 @@ class Encoder:
 def with_roles_of(row: EncodedRow, original: EncodedRow) -> EncodedRow:
     """A row whose unnamed text has the roles of the `original`'s unnamed text.
 
-    Gaps are numbered in reading order, so that text put in renumbers those after it: where their number differs tokens
-    are matched by what they are. Text that the original lacks has no role.
+    Text that is put in runs together with a gap, or renumbers those after it: where lengths differ, tokens of gaps are
+    matched by what they are. Text that the original lacks has no role.
     """
-    if _gaps(row.clean) == _gaps(original.clean):
+    if len(row.clean.ids) == len(original.clean.ids):
         return row
     roles = list(row.clean.roles)
     for place, role in enumerate(roles):
@@ -73,10 +73,6 @@ def with_roles_of(row: EncodedRow, original: EncodedRow) -> EncodedRow:
                 roles[new + step] = known
     spelled = replace(row.clean, roles=tuple(roles))
     return replace(row, clean=spelled, counterfactual=spelled)
-
-
-def _gaps(spelled: Spelled) -> set[str]:
-    return {role for role in spelled.roles if role.startswith("gap")}
 
 
 @dataclass

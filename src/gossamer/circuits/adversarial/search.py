@@ -169,10 +169,10 @@ class Guided:
         pool = self._pool(state, recipe)
         scores = self._scores(state, reading, rows, pool)
         order = sorted(range(len(pool)), key=lambda number: (scores[number], number))
-        best = round(BEST * state.options.round)
+        best = int(BEST * state.options.round)
         chosen = [pool[number] for number in order[:best]]
         touching = [pool[number] for number in order[best:] if set(pool[number][-1].touches) & self.shortcuts]
-        chosen += touching[: round(SHORTCUT * state.options.round)]
+        chosen += touching[: int(SHORTCUT * state.options.round)]
         return [*chosen, *state.rng.sample(pool, min(len(pool), state.options.round - len(chosen)))]
 
     def _pool(self, state: SearchState, recipe: Recipe) -> list[Recipe]:

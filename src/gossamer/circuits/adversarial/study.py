@@ -146,7 +146,11 @@ def adversarial_study(
     task = _task(circuit, model)
     space = edit_space(task.name, task.provenance, (*task.train.prompts, *task.test.prompts), settings.seed)
     encoder = Encoder(PromptTokenizer(model.tokenizer, task.bos), task.role_names)
-    nodes = circuit_nodes(circuit, DictionarySet(found[site] for site in circuit.sites), task)
+    if missing := [site for site in circuit.sites if site not in found]:
+        raise UsageError(
+            f"dictionaries: one at {missing[0]} expected, as the circuit has, found {', '.join(map(str, found))}"
+        )
+    nodes = circuit_nodes(circuit, DictionarySet([found[site] for site in circuit.sites]), task)
     prompts = _prompts(space, encoder, model, settings)
     bench = _Bench(space, encoder, model, settings, prompts)
     read = _read_prompts(bench)
@@ -270,7 +274,10 @@ def _search(bench: _Bench, letter: str, number: int, group: Sequence[Scene], pro
     shared = random.Random(f"{seed} {number}")
     first = [bench.space.random_recipe(shared, settings.edits) for _ in range(_FIRST)]
     options = SearchOptions(settings.budget, settings.edits)
-    unedited = Tried((), 0, float("inf"), 0)
+    # Known since the prompts were looked through: every arm has it for nothing.
+    rows = [row for row in bench.encoder.rows(group) if row is not None]
+    margin = CountedModel(bench.model).margins(bench.encoder.pairs(rows)).double().mean().item()
+    unedited = Tried((), 0, margin, 0)
     rng = random.Random(f"{seed} {number} {letter}")
     state = SearchState(bench.space, bench.encoder, CountedModel(bench.model), group, options, rng, unedited)
     found = search(state, propose, first)

@@ -115,8 +115,7 @@ def _noun(scene: AgreementScene, edit: Edit) -> AgreementScene | None:
     pair = _FORMS[edit.word][0]
     if edit.where == "noun" and scene.noun is None:
         return None
-    found: AgreementScene | None = replaced(scene, **{edit.where: pair})
-    return found
+    return replaced(scene, **{edit.where: pair})
 
 
 def _number(scene: AgreementScene, edit: Edit) -> AgreementScene | None:

@@ -8,7 +8,7 @@ up"), so that a recipe, a few edits in turn, can be tried on prompts it was not 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, cast
 
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
@@ -160,7 +160,8 @@ def edit_space(name: str, provenance: Mapping[str, Any], prompts: Sequence[Promp
     options = {key: value for key, value in dict(provenance.get("options", {})).items() if value is not None}
     given = _word_lists(generator, options, prompts)
     rng = random.Random(seed)
-    search, apart = ({}, {})
+    search: dict[str, Any] = {}
+    apart: dict[str, Any] = {}
     for key, entries in given.items():
         shuffled = rng.sample(list(entries), len(entries))
         half = (len(shuffled) + 1) // 2
@@ -212,7 +213,10 @@ def _default(generator: str, key: str) -> Any:
     return found.words.get(key) or inspect.signature(found.sample).parameters[key].default
 
 
-def replaced(scene: Any, **fields: Any) -> Any:
+SceneType = TypeVar("SceneType")
+
+
+def replaced(scene: SceneType, **fields: Any) -> SceneType | None:
     """The scene with some fields changed; None where that changes nothing."""
-    changed = replace(scene, **fields)
+    changed: SceneType = replace(cast(Any, scene), **fields)
     return None if changed == scene else changed

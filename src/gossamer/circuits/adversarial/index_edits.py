@@ -44,7 +44,7 @@ class IndexScene:
 
     def checked(self, **fields: Any) -> "IndexScene | None":
         """The scene with fields changed; None where it is none: nothing changed, or something asked for is gone."""
-        found: IndexScene | None = replaced(self, **fields)
+        found = replaced(self, **fields)
         if found is None or not _SHORTEST <= len(found.items) <= _LONGEST or found.asked >= len(found.items):
             return None
         return None if found.earlier is not None and found.earlier >= len(found.items) else found

@@ -86,8 +86,7 @@ def _touched(where: str) -> tuple[str, ...]:
 def _name(scene: IOIScene, edit: Edit) -> IOIScene | None:
     if edit.word in (scene.recipient, scene.giver, scene.before):
         return None
-    found: IOIScene | None = replaced(scene, **{_FIELDS[edit.where]: edit.word})
-    return found
+    return replaced(scene, **{_FIELDS[edit.where]: edit.word})
 
 
 def _sentence(scene: IOIScene, edit: Edit) -> IOIScene | None:

@@ -86,7 +86,7 @@ class KeyScene:
     def checked(self, **fields: Any) -> "KeyScene | None":
         """The scene with fields changed; None where it is none: nothing changed, or a value is asked for that is no
         digit, or the entry looked up before is gone."""
-        found: KeyScene | None = replaced(self, **fields)
+        found = replaced(self, **fields)
         if found is None or not (found.value is None or found.value.isdigit()) or len(found.entries) > _LONGEST:
             return None
         others = sum(not one.target for one in found.entries)

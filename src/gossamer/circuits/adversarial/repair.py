@@ -153,7 +153,13 @@ def failures(
     said = wrong.gather(1, torch.where(wrong >= 0, logits.gather(1, wrong.clamp(min=0)), -torch.inf).argmax(1)[:, None])
     shown = []
     for number, (old, new) in enumerate(zip(clean_rows, edited_rows, strict=True)):
-        texts = (tuple(map(model.word, row.clean.ids)) for row in (old, new))
-        answers = model.word(new.answers[0]), model.word(int(said[number, 0]))
-        shown.append(Failure(*texts, *answers, before[number], after[number]))
+        failure = Failure(
+            clean=tuple(map(model.word, old.clean.ids)),
+            edited=tuple(map(model.word, new.clean.ids)),
+            answer=model.word(new.answers[0]),
+            said=model.word(int(said[number, 0])),
+            before=before[number],
+            after=after[number],
+        )
+        shown.append(failure)
     return tuple(shown)

@@ -258,7 +258,8 @@ def _arms(
         "F": lambda: Guided(CircuitGuide(guide.nodes, guide.dictionaries, by_size=True), shortcuts),
     }
     advance = begin("searches", len(proposers) * len(bench.prompts.groups))
-    arms, best = {}, {}
+    arms: dict[str, Arm] = {}
+    best: dict[str, list[Recipe]] = {}
     for letter, make in proposers.items():
         runs = []
         for number, group in enumerate(bench.prompts.groups):

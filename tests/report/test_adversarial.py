@@ -47,7 +47,7 @@ def test_the_page_begins_with_the_verdict_and_escapes_tokens(tmp_path):
 def test_what_is_missing_has_a_line_that_says_so():
     page = adversarial_page(sample(broken=False))
     assert "It breaks none of the held-out prompts." in page
-    assert "Nothing was broken that could be repaired." in page
+    assert "Nothing was broken that could be repaired" in page
 
 
 def test_the_table_has_every_arm():

@@ -63,9 +63,9 @@ def test_the_circuit_helps_only_where_it_is_ahead_of_every_rival(results):
     assert replace(results, comparisons=(*ahead[:4], replace(ahead[4], more=1))).adds
 
 
-def test_putting_everything_back_at_the_last_site_mends(results):
+def test_what_is_broken_is_shown_and_repaired(results):
     for one in results.repairs:
-        assert one.prompts == min(32, sum(results.arm(CIRCUIT).held_out))
+        assert 0 < one.prompts <= min(32, sum(results.arm(CIRCUIT).held_out))
         assert 0 <= one.mended <= one.prompts
     assert len(results.failures) == min(8, sum(results.arm(CIRCUIT).held_out))
     assert all(one.after < 0 < one.before for one in results.failures)

@@ -27,13 +27,13 @@ _PROMPTS, _DETECTORS, _SHOWN = 32, 6, 8
 def _broken(
     space: EditSpace, encoder: Encoder, model: LanguageModel, scenes: Sequence[Scene], recipe: Recipe
 ) -> tuple[list[EncodedRow], list[EncodedRow]]:
-    """Clean and edited rows of the prompts that a recipe breaks, at most `_PROMPTS`."""
+    """Clean and edited rows of the prompts that a recipe breaks."""
     rows = zip(encoder.rows(scenes), encoder.rows([space.apply(scene, recipe) for scene in scenes]), strict=True)
     pairs = [(clean, with_roles_of(edited, clean)) for clean, edited in rows if clean and edited]
     if not pairs:
         return [], []
     margins = CountedModel(model).margins(encoder.pairs([edited for _, edited in pairs])).tolist()
-    kept = [pair for pair, margin in zip(pairs, margins, strict=True) if margin < 0][:_PROMPTS]
+    kept = [pair for pair, margin in zip(pairs, margins, strict=True) if margin < 0]
     return [clean for clean, _ in kept], [edited for _, edited in kept]
 
 
@@ -49,12 +49,14 @@ def repairs(
 ) -> tuple[Repair, ...]:
     """Each of the largest detectors put back, and all nodes of the circuit, beside as many random active latents.
 
-    Empty where the recipe breaks none of the prompts.
+    Only prompts whose right answer the recipe leaves as it is: elsewhere clean values speak for another answer. Empty
+    where the recipe breaks none of these.
     """
-    clean_rows, edited_rows = _broken(space, encoder, model, scenes, recipe)
-    if not clean_rows:
+    both = zip(*_broken(space, encoder, model, scenes, recipe), strict=True)
+    kept = [(clean, edited) for clean, edited in both if clean.answers == edited.answers][:_PROMPTS]
+    if not kept:
         return ()
-    clean, edited = encoder.pairs(clean_rows), encoder.pairs(edited_rows)
+    clean, edited = (encoder.pairs(rows) for rows in zip(*kept, strict=True))
     places = {str(key): place for place, key in enumerate(guide.nodes.keys())}
     chosen: list[tuple[int | None, list[int]]] = [(None, list(range(len(guide.nodes))))]
     for number, detector in enumerate(detectors[:_DETECTORS]):

@@ -8,7 +8,7 @@ up"), so that a recipe, a few edits in turn, can be tried on prompts it was not 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
@@ -42,6 +42,7 @@ class Edit:
 Recipe = tuple[Edit, ...]
 
 
+@runtime_checkable
 class Scene(Protocol):
     """What a prompt says, in its task's terms."""
 
@@ -52,6 +53,7 @@ class Scene(Protocol):
 Change = Callable[[Any, Edit], Any]
 
 
+@runtime_checkable
 class Family(Protocol):
     """The edits of the tasks of one kind; a module of functions."""
 

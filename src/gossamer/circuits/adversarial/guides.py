@@ -7,7 +7,7 @@ edit changes the answers, the logits of the new ones on the old prompt are added
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -46,6 +46,7 @@ class Reading(NamedTuple):
     weights: Float[Tensor, "prompt node"] | None = None
 
 
+@runtime_checkable
 class Guide(Protocol):
     """What a search follows. `cost`: of a reading of one prompt, in forward passes."""
 

@@ -2,8 +2,8 @@
 
 The names of `__all__`, whose homes `__init__.pyi` lists, load on first use: `gossamer --help` waits for no torch.
 Rooms, in the direction in which data flows: `tasks`, `model`, `activations`, `dictionary`, `features`, `replacement`,
-`training`, `circuits`, `attention`, `store`, `steering`, `results`, `report`; beside them `toys`, `bundled`, and
-`jax`, which stands alone (`pip install "gossamer[jax]"`).
+`training`, `circuits`, `attention`, `store`, `chat`, `steering`, `explain`, `results`, `report`; beside them `toys`,
+`bundled`, and `jax`, which stands alone (`pip install "gossamer[jax]"`).
 """
 
 from importlib.metadata import version

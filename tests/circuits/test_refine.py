@@ -43,7 +43,8 @@ def loss_by_hand(refiner: CircuitRefiner, circuit: torch.Tensor, prompts: int = 
     wanted, errors = refiner.full.prompt_metrics.metric, []
     for row in range(prompts):
         errors.append((logits[row, 7] - logits[row, 8]).item() - wanted[row].item())
-    return (PROMPT_WEIGHT * sum(map(abs, errors)) + abs(sum(errors))) / prompts / wanted.double().mean().item()
+    short = sum(-error for error in errors if error < 0)
+    return (PROMPT_WEIGHT * short + abs(sum(errors))) / prompts / wanted.double().mean().item()
 
 
 def test_the_loss_of_a_circuit_by_hand(refiner: CircuitRefiner) -> None:
@@ -66,7 +67,8 @@ def test_the_gradient_by_finite_differences(refiner: CircuitRefiner) -> None:
         with torch.no_grad():
             logits = refiner.splice(mask + step)
         errors = logits[:, 7] - logits[:, 8] - wanted
-        return ((PROMPT_WEIGHT * errors.abs().mean() + errors.mean().abs()) / wanted.mean()).item()
+        short = (-errors).clamp(min=0)
+        return ((PROMPT_WEIGHT * short.mean() + errors.mean().abs()) / wanted.mean()).item()
 
     for node in (*circuit.tolist(), *at_end(refiner, 9, 20).tolist()):
         step = torch.zeros_like(mask).index_fill(0, torch.tensor([node]), 1e-4)
@@ -125,7 +127,7 @@ def test_nodes_without_effect_go_and_no_other(refiner: CircuitRefiner) -> None:
 
 def test_of_nodes_that_could_each_go_only_one_goes(refiner: CircuitRefiner) -> None:
     # The steady latents and the twin are worth the same. One of them is too many; without two the loss is higher.
-    wanted = replace(refiner.full.prompt_metrics, metric=refiner.full.prompt_metrics.metric + 0.05)
+    wanted = replace(refiner.full.prompt_metrics, metric=refiner.full.prompt_metrics.metric + 0.04)
     between = CircuitRefiner(refiner.splice, replace(refiner.full, prompt_metrics=wanted))
     left = set(between.pruned(at_end(refiner, *STEADY, CHANGING, TWIN)).tolist())
     assert len(left & set(at_end(refiner, *STEADY, TWIN).tolist())) == 2
@@ -150,7 +152,8 @@ def test_the_losses_without_each_node_are_those_of_the_shorter_circuits(refiner:
 def test_useless_nodes_are_swapped_for_useful_ones(refiner: CircuitRefiner) -> None:
     idle, useful = at(refiner, "A", *STEADY, 2, 5), at_end(refiner, *STEADY, CHANGING)
     left = refiner.refined(torch.cat([idle, useful[:1]]), 4)
-    assert set(useful.tolist()) <= set(left.tolist())
+    twins = {int(at_end(refiner, TWIN)): int(at_end(refiner, STEADY[1]))}  # the same latent twice: either will do
+    assert set(useful.tolist()) <= {twins.get(node, node) for node in left.tolist()}
     assert len(left) <= 4
     assert not set(left.tolist()) & set(idle.tolist())
     assert loss_by_hand(refiner, left) < loss_by_hand(refiner, useful[:1])
@@ -254,7 +257,7 @@ def test_an_exchange_that_helps_the_fitted_prompts_alone_is_not_made(refiner: Ci
 
 def test_a_node_that_is_free_on_the_fitted_prompts_alone_stays(refiner: CircuitRefiner) -> None:
     start = at_end(refiner, *STEADY, CHANGING, TWIN)
-    wanted = replace(refiner.full.prompt_metrics, metric=refiner.full.prompt_metrics.metric + 0.05)
+    wanted = replace(refiner.full.prompt_metrics, metric=refiner.full.prompt_metrics.metric + 0.04)
     fitted = replace(refiner, full=replace(refiner.full, prompt_metrics=wanted))
     assert len(fitted.pruned(start)) == 3
     mask = torch.zeros(len(refiner.splice.nodes)).index_fill(0, start, 1.0)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ from word_model import tiny_gpt2_model
 
 from gossamer.activations import DocumentRows, RowConfig
 from gossamer.dictionary import Dictionary, DictionaryConfig, DictionarySet
+from gossamer.errors import UsageError
 from gossamer.features.feature import Feature
 from gossamer.model import LanguageModel, Site
 from gossamer.relations import (
@@ -21,6 +23,7 @@ from gossamer.relations import (
     relate,
     sources_of,
 )
+from gossamer.relations.gate_files import read_gate_checks
 from gossamer.report.text import visible
 from gossamer.store import FeatureStore
 
@@ -201,6 +204,10 @@ def test_gates_are_confirmed_by_ablation_where_that_is_asked_for(gossamer, input
     text = (tmp_path / "out" / "gates.md").read_text()
     assert text.count("Ablated: ") == 2
     assert text.count("| confirmed |") == 2
+    assert gossamer("relations", tmp_path / "out").code == 0
+    assert list(map(str, read_gate_checks(tmp_path / "out" / "gate_checks.json"))) == [
+        "resid_post.0>resid_post.1", "resid_post.1>resid_post.2"
+    ]  # fmt: skip
     # What is active together upstream is counted for AND NOT, and is no relation that was asked for.
     assert len(list((tmp_path / "out").glob("*.relation.safetensors"))) == 2
     ran = gossamer("relate", *inputs, *more, "--pair", "resid_post.1>resid_post.0", "--out", tmp_path / "back")
@@ -256,6 +263,12 @@ def test_relate_ablates(gossamer, inputs, tmp_path):
     assert ran.code == 0, ran.err
     assert json.loads(ran.out)["spearman"].keys() >= {"jaccard", "pearson", "decoder_cosine"}
     assert (out / "effects.md").read_text().count("##") == 2
+    assert gossamer("relations", out).code == 0
+    (ablated,) = RelationsData.load(out / "page.json").effects
+    assert {one.measure: one.spearman for one in ablated.agreement} == json.loads(ran.out)["spearman"]
+    (kept,) = (load_relation(path) for path in out.glob("*.relation.safetensors"))
+    with pytest.raises(UsageError, match="ablate again"):
+        ablated.check(replace(kept, kept=kept.kept[kept.kept.i != ablated.i[-1]]))
 
 
 def test_a_study_in_one_command(gossamer, inputs, tmp_path):
@@ -284,7 +297,11 @@ def test_a_study_in_one_command(gossamer, inputs, tmp_path):
     assert "Latents without a partner in the next dictionary" in ran.out
     study = RelationStudy.load(out)
     assert list(study.parts) == ["relations", "lifecycle"]
-    assert {"study.json", "tables.md", "sankey.png", "sweep.png"} <= {path.name for path in out.iterdir()}
+    written = {"study.json", "tables.md", "sankey.png", "sweep.png", "page.html"}
+    assert written <= {path.name for path in out.iterdir()}
+    page = RelationsData.load(out / "page.json")
+    assert len(page.pairs) == len(study.found.pairs)
+    assert (page.gates, page.effects, page.communities) == (None, None, ())
     ran = gossamer(*asked, "--top", "3")
     assert ran.code == 2
     assert "another study" in ran.err.replace("\n", " ")

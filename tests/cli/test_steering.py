@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from scripted_server import ScriptedServer
 
 from gossamer.dictionary import Dictionary, DictionaryConfig, DictionarySet
 from gossamer.model import Site
@@ -34,15 +35,21 @@ def test_one_feature(gossamer, inputs):
     line = ("steer", *inputs, "--feature", "resid_post.1/3", "-c", "2,4", "--unit", "raw", "-p", "Mary went")
     ran = gossamer(*line, "--samples", "1", "--json")
     assert ran.code == 0, ran.err
-    plain, two, four = json.loads(ran.out)
-    assert plain["coefficient"] is None
+    said = json.loads(ran.out)
+    plain, two, other, drawn, four, *_ = said["rows"]
+    assert (plain["method"], plain["coefficient"], plain["kl"]) == ("unsteered", None, pytest.approx(0, abs=1e-6))
+    assert [one["method"] for one in (two, other, drawn)] == ["clamp", "random_feature", "random_direction"]
     assert (two["raw"], four["raw"]) == (2.0, 4.0)
-    assert four["activation_after"] > two["activation_after"]
+    assert four["back"]["after"] > two["back"]["after"]
+    assert drawn["relative_norm"] == pytest.approx(two["relative_norm"], rel=1e-3)
     assert set(plain["completions"]) == {"Mary went"}
+    assert said["scores"][0]["feature"] == "resid_post.1/3"
+    assert {"input_score", "output_score", "output_score_top1", "confidence_change"} <= set(said["scores"][0])
+    assert len(said["rising"]) == 10
     ran = gossamer(*line)
     assert ran.code == 0, ran.err
-    assert "unsteered" in ran.out
-    assert "before" in ran.out
+    for part in ("unsteered", "before", "output score", "makes likelier", "random_direction", "nats a token"):
+        assert part in ran.out
 
 
 def test_a_concept(gossamer, inputs, tmp_path):
@@ -58,12 +65,61 @@ def test_a_concept(gossamer, inputs, tmp_path):
         said["methods"]
     )
     assert {"sweep.json", "steering.md", "pareto.png", "pareto.svg"} <= {path.name for path in out.iterdir()}
-    assert "AUROC of texts" in (out / "steering.md").read_text()
+    report = (out / "steering.md").read_text()
+    for part in ("AUROC of texts", "published finding", "Features before the sweep", "random_feature_0"):
+        assert part in report
+    assert "--effects 36" in said["absent"]["sae_ts"]
     before = (out / "sweep.json").read_bytes()
     ran = gossamer(*line)
     assert ran.code == 0, ran.err
     assert (out / "sweep.json").read_bytes() == before
     assert "diff_mean" in ran.out
+
+
+def test_a_judge_at_a_server_is_counted_apart(gossamer, inputs, tmp_path):
+    """Ratings make a benefit with curves of its own, a second run asks nothing, and a rude server loses nothing."""
+    out = tmp_path / "out"
+    line = ("steer", *inputs, "--words", "sad", "-c", "1", "-p", "Mary went", "-p", "she", "--samples", "2")
+    line = (*line, "--neutral", "4", "--effects", "36", "--judge", "scripted", "--out", out)
+    with ScriptedServer((400, {}, b'{"error": "go away"}')) as server:
+        ran = gossamer(*line, "--endpoint", server.url)
+    assert ran.code == 1, ran.err
+    said = " ".join(ran.err.split())
+    assert "judge scripted: answers expected, found none" in said
+    assert "go away" in said
+    with ScriptedServer(answer=lambda body: f"Rating: {'sad' in body['messages'][-1]['content']:d}") as server:
+        reply = server.reply
+        server.reply = lambda *given: {**reply(*given), "model": "another"}
+        ran = gossamer(*line, "--endpoint", server.url, "--json")
+        asked = len([one for one in server.requests if one[2]])
+        assert ran.code == 0, ran.err
+        assert "asked for scripted, answered by another" in ran.err
+        said = json.loads(ran.out)
+        assert gossamer(*line, "--endpoint", server.url).code == 0
+        assert len([one for one in server.requests if one[2]]) == asked
+    record = load_sweep(out)
+    assert {"sae_ts", "prompt"} <= set(said["methods"])
+    # All features of this dictionary are dense.
+    assert "rare" in said["absent"]["fgaa"]
+    assert said["judge"]["rated"] == 4 * len(record.rows)
+    assert (said["judge"]["unparsed"], said["judge"]["error"]) == (0, 0)
+    assert said["judge"]["agrees"][0] == said["judge"]["agrees"][1]
+    assert "harmonic mean of the judge" in (out / "steering.md").read_text()
+
+
+def test_a_transcoder_cannot_be_steered_along(gossamer, tiny, inputs, tmp_path):
+    site, to = Site("mlp_in", 1), Site("mlp_out", 1)
+    config = DictionaryConfig(architecture="relu", d_in=32, n_latents=8, site=site, site_out=to, model_name="tiny")
+    one = Dictionary(config)
+    with torch.no_grad():
+        for parameter in one.parameters():
+            parameter.fill_(0.1)
+    one.save(folder := tmp_path / "transcoder")
+    line = ("steer", tiny, "--text", inputs[2], "-d", folder, "--allow-other-model", "--out", tmp_path / "x")
+    for more in (("--feature", "mlp_in.1/3"), ("--words", "sad")):
+        ran = gossamer(*line, *more)
+        assert ran.code == 2, (more, ran.err)
+        assert "found a transcoder" in " ".join(ran.err.split())
 
 
 def test_requests_that_cannot_be_meant_are_refused(gossamer, inputs, tmp_path):
@@ -77,8 +133,20 @@ def test_requests_that_cannot_be_meant_are_refused(gossamer, inputs, tmp_path):
         (("--words", "sad", "--unit", "raw"), "--unit: residual_norm expected"),
         (("--words", "sad", "--site", "resid_post.2"), "--site: one of resid_post.1"),
         (("--words", "zebra", "--out", tmp_path / "none"), "none with it"),
+        (("--words", "sad", "--effects", "20", "--out", tmp_path / "none"), "more directions than 35 expected"),
+        (("--words", "sad", "-c", "nan", "--out", tmp_path / "none"), "coefficients: positive ones expected"),
+        (("--words", "sad", "--judge", "scripted"), "--judge: --endpoint or --local"),
+        (("--words", "sad", "--endpoint", "http://127.0.0.1:9/v1", "--judge", "x"), "a server expected, found none"),
+        (("--feature", "resid_post.1/3", "--effects", "40"), "--effects: for sweeps"),
+        (("--feature", "resid_post.1/3", "-c", "inf", "--unit", "raw"), "a finite value"),
+        (("--feature", "resid_post.1/3", "-p", "Mary " * 90), "at most 64"),
+        (("--feature", "resid_post.1"), "is no feature"),
         (("--words", "sad", "--positive", "nothing"), "nothing: no such file"),
     ):
         ran = gossamer("steer", *inputs, *more)
         assert ran.code == 2, (more, ran.err)
         assert said in " ".join(ran.err.split()), (more, ran.err)
+    for more in (("--words", "sad", "--out", tmp_path / "none"), ("--feature", "resid_post.1/3", "--samples", "1")):
+        ran = gossamer("steer", *inputs, *more, "-c", "1e38")
+        assert ran.code == 1, (more, ran.err)
+        assert "take smaller coefficients" in " ".join(ran.err.split())

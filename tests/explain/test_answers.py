@@ -2,7 +2,15 @@
 
 import pytest
 
-from gossamer.explain.answers import Failure, JudgeAnswer, classified, parse_booleans, parse_choices, parse_numbers
+from gossamer.chat.chat import Failure
+from gossamer.explain.answers import (
+    JudgeAnswer,
+    classified,
+    parse_booleans,
+    parse_choices,
+    parse_numbers,
+    parse_texts,
+)
 
 READ = {
     "[1, 0, 1]": [True, False, True],
@@ -53,6 +61,13 @@ def test_numbers():
     assert parse_numbers("[0, true, 1]", 3) is None
     assert parse_numbers("[0, 1e999, 1]", 3) is None
     assert parse_numbers("[0, NaN, 1]", 3) is None
+
+
+def test_texts():
+    assert parse_texts('["a [b] c", "d"]') == ["a [b] c", "d"]
+    assert parse_texts('Here they are:\n```json\n["a", "b"]\n```') == ["a", "b"]
+    for text in ("[]", '["a", ""]', '["a", 1]', "1. a\n2. b", '["a", "b'):
+        assert parse_texts(text) is None
 
 
 def test_choices():

@@ -115,6 +115,27 @@ def test_a_summary_has_controls_and_knows_a_word_list_when_it_sees_one(made):
     assert no_better_than_words(found) == {"person": (2, 2)}
     at_chance = replace(found, gold={"rule": replace(found.scores[0].scores[0], value=0.5, low=0.3, auroc=None)})
     assert all(line.mean is None and line.at_chance for line in summary(at_chance))
+    assert no_better_than_words(at_chance) == {}
+
+
+def test_what_a_judge_at_chance_says_of_a_feature_is_not_shown(made, tmp_path):
+    found, _ = made
+    chance = replace(found.scores[0].scores[0], value=0.5, low=0.3, auroc=None)
+    guessed = tuple(
+        replace(row, judge="guesser", scores=tuple(replace(one, value=0.123) for one in row.scores))
+        for row in found.scores
+    )
+    both = replace(found, scores=(*found.scores, *guessed), gold={"guesser": chance})
+    text = write_explanations(both, tmp_path / "both").read_text()
+    assert "0.123" not in text
+    assert "no better than a word list at 2 of 2" in text
+    # A rule's own follower comes before a language model that can judge.
+    able = replace(both, gold={"guesser": replace(chance, value=1.0, low=0.9)})
+    rows = write_explanations(able, tmp_path / "able").read_text().splitlines()
+    assert any(line.startswith("| resid_pre.0/0 | rule |") and "| 1.000 |" in line for line in rows)
+    alone = write_explanations(replace(both, scores=guessed), tmp_path / "alone").read_text()
+    assert "no better" not in alone
+    assert "0.123" not in alone
 
 
 def test_the_report_says_what_failed(made, tmp_path):

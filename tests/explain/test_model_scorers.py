@@ -1,16 +1,37 @@
 """Scores by embeddings, surprise and steering, and a local model as explainer, on tiny models."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 import torch
-from explain_fixtures import PLANTED, SITE, feature, planted_dictionary, planted_model, window
+from explain_fixtures import (
+    PLANTED,
+    SITE,
+    WINDOWS,
+    Script,
+    feature,
+    planted_dictionary,
+    planted_model,
+    planted_store,
+    window,
+)
 
 from gossamer.errors import UsageError
-from gossamer.explain import ChatJudge, ChatRequest, FeatureWindows, LocalChat
-from gossamer.explain.model_scorers import _losses, _strength, embedding, intervention, surprisal, token_changes
+from gossamer.explain import ChatJudge, ChatReply, ChatRequest, FeatureWindows, LocalChat, WindowedCorpus
+from gossamer.explain.corpus import TEST
+from gossamer.explain.model_scorers import (
+    _losses,
+    _strength,
+    clarity,
+    embedding,
+    intervention,
+    surprisal,
+    token_changes,
+)
 from gossamer.explain.scorers import Trial
+from gossamer.store import FeatureStore
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +88,39 @@ def test_intervention_is_a_difference_from_a_random_direction(model):
     assert found.low < found.value < found.high
     with pytest.raises(UsageError, match="two prompts"):
         intervention(Trial(windows(), "dog"), model, dictionary, model, prompts=prompts[:1])
+
+
+def test_clarity_is_how_much_more_active_written_texts_are(tmp_path):
+    model, dictionary = planted_store(tmp_path / "store", count=60)
+
+    def score(*answers, explanation="dogs", model=model, dictionary=dictionary):
+        with FeatureStore(tmp_path / "store") as store:
+            corpus = WindowedCorpus.of(store, WINDOWS)
+            given = FeatureWindows(feature(0), 1.0, (), (), (), ())
+            script = Script(*answers)
+            found = clarity(Trial(given, explanation), script, model, dictionary, corpus, calls=len(answers), texts=2)
+            natural = np.maximum.reduceat(corpus.activations(feature(0)), corpus.bounds[:-1])[corpus.split == TEST]
+        assert len({one.seed for one in script.requests}) == len(answers)
+        assert all("dogs" in one.system and one.temperature == 1.0 for one in script.requests)
+        return found, natural
+
+    with_dog, without = '["the boy near the dog", "Mary dog"]', 'Here: ["the boy near the park"]'
+    found, natural = score(with_dog, without)
+    # A dog is as active as a dog in natural text: AUROC over pairs, ties by half.
+    written = np.array([natural.max(), natural.max(), 0.0])
+    pairs = np.sign(written[:, None] - natural[None, :])
+    assert found.value == pytest.approx(float(pairs.mean()), abs=1e-6)
+    assert found.low < found.value < found.high
+    assert (found.items.right, found.beside["texts"]) == (2, 3)
+    # A text that is silent more often than natural ones has a value below 0, whose sign is kept.
+    assert score(without)[0].value < 0
+    # What stands behind the length of a window does not count, and copies are one text.
+    late = json.dumps(["the boy near " * 6 + "dog", "the boy near the park"])
+    assert score(late, without)[0].value == score(without)[0].value
+    failed, _ = score(with_dog, "what?", ChatReply(error="down"))
+    assert (failed.value, failed.items.unparsed, failed.items.error) == (None, 1, 1)
+    with pytest.raises(UsageError, match="another model or dictionary"):
+        score(with_dog, dictionary=planted_dictionary(model).__class__(dictionary.config))
 
 
 def test_token_changes_are_what_rises_when_a_latent_is_added(model):

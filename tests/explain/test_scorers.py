@@ -8,10 +8,9 @@ import pytest
 from explain_fixtures import WINDOWS, Script, feature, planted_store, window
 from scripted_server import with_chances
 
+from gossamer.chat.chat import Failure, TokenChances
 from gossamer.errors import UsageError
 from gossamer.explain import ChatJudge, ChatReply, Explanation, FeatureWindows, RuleJudge, WindowedCorpus
-from gossamer.explain.answers import Failure
-from gossamer.explain.chat import TokenChances
 from gossamer.explain.controls import able, gold_items, judged, shuffled_explanations
 from gossamer.explain.judges import Marked, unknown_places
 from gossamer.explain.scorers import SCORERS, Trial, fade, fuzzing, fuzzing_active, intruder, saebench, saebench_windows

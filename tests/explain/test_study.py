@@ -7,7 +7,15 @@ import pytest
 from explain_fixtures import WINDOWS, Script, feature, planted_store
 
 from gossamer.errors import GossamerError, UsageError
-from gossamer.explain import ChatJudge, ExplainedFeatures, ExplainSettings, ExplanationStudy, Prices, choose_features
+from gossamer.explain import (
+    ChatJudge,
+    ChatReply,
+    ExplainedFeatures,
+    ExplainSettings,
+    ExplanationStudy,
+    Prices,
+    choose_features,
+)
 from gossamer.explain.cost import estimate, require_affordable
 from gossamer.store import FeatureStore
 
@@ -99,11 +107,31 @@ def test_explanations_that_failed_are_counted_and_not_scored(made):
     def fails(request):
         return "no idea" if "[EXPLANATION]" in request.system else reads(request)
 
-    script = Script(fails)
+    def is_cut(request):
+        said = reads(request)
+        return ChatReply(said, finish="length") if said.startswith("[EXPLANATION]") else said
+
     settings = ExplainSettings(("delphi",), ("detection",), WINDOWS)
-    found = study(made, settings, latents=(0, 3), chat=script, judge=ChatJudge(script, logprobs=False)).run()
-    assert [row.explanation.failure[:8] for row in found.explanations] == ["unparsed", "unparsed"]
-    assert found.scores == ()
+    for answer in (fails, is_cut):
+        script = Script(answer)
+        found = study(made, settings, latents=(0, 3), chat=script, judge=ChatJudge(script, logprobs=False)).run()
+        assert [row.explanation.failure[:8] for row in found.explanations] == ["unparsed", "unparsed"]
+        assert found.scores == ()
+
+
+def test_all_are_explained_and_some_are_scored(made):
+    script = Script(reads)
+    settings = ExplainSettings(("rule", "delphi"), ("detection",), WINDOWS)
+    some = study(made, settings, chat=script, judge=ChatJudge(script, logprobs=False), scored=2)
+    expected = estimate(some, Prices())
+    found = some.run()
+    assert {row.explanation.feature.latent for row in found.explanations} == set(LATENTS)
+    assert [one for one in some.features if one in some.to_score] == some.to_score
+    scored = {row.explanation.feature for row in found.scores}
+    assert scored == set(some.to_score) - {feature(2)}
+    assert expected.questions == pytest.approx(len(script.requests), rel=0.4)
+    assert expected.questions < estimate(study(made, settings, chat=script, judge=some.judge), Prices()).questions
+    assert study(made, scored=9).to_score == study(made).features
 
 
 def test_people_s_sentences_are_scored_beside(made):

@@ -1,6 +1,7 @@
 """Windows: split by document, without repeats and without leaks; every defect of others that the note lists."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -82,6 +83,25 @@ def test_what_is_shown_and_what_is_tested_share_no_document(corpus, dog):
     assert tested
     assert not shown & tested
     assert not (shown | tested) & chosen
+
+
+def test_every_active_window_can_be_drawn_those_at_the_ends_of_texts_too(corpus):
+    """Others lose the first and the last window of every context."""
+    values = corpus.activations(feature(0))
+    # At the first and the last token of every text, and nowhere else.
+    edge = (corpus.positions == corpus.positions.min()) | np.append(np.diff(corpus.documents) != 0, True)
+    found = feature_windows(
+        replace(corpus, settings=replace(WINDOWS, positives=1000, shown=1000)),
+        feature(0),
+        np.where(edge, 1 + values, 0).astype(np.float32),
+    )
+    for part, drawn in ((TRAIN, found.shown), (TEST, found.positives)):
+        inside = np.flatnonzero(corpus.split == part)
+        active = inside[np.add.reduceat(edge, corpus.bounds[:-1])[inside] > 0]
+        starts = corpus.bounds[active]
+        expected = set(zip(corpus.documents[starts].tolist(), corpus.positions[starts].tolist(), strict=True))
+        assert {(one.document, one.start) for one in drawn} == expected
+        assert len(expected) > 10
 
 
 def test_activations_of_a_window_stand_at_its_own_tokens(corpus, dog):

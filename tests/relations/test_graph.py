@@ -1,6 +1,8 @@
 import json
 import xml.sax.saxutils
 
+import igraph
+import leidenalg
 import networkx
 import numpy as np
 import pytest
@@ -173,6 +175,24 @@ def test_planted_communities_are_found_by_every_method_and_seed(method):
     assert found.quality == pytest.approx(expected)
 
 
+def test_passes_end_where_leidenalg_ends_or_where_they_gain_next_to_nothing():
+    draw = np.random.default_rng(0)
+    heads, tails = draw.integers(300, size=(2, 3000))
+    made = RelationGraph(
+        ("resid_post.0", "resid_post.1"),
+        *(np.repeat([0, 1], 300), np.tile(np.arange(300), 2), heads, tails + 300, draw.random(3000), "pearson", 0.1),
+    )
+    whole = igraph.Graph(n=600, edges=list(zip(heads.tolist(), (tails + 300).tolist(), strict=True)), directed=True)
+    how = {"weights": made.similarity.tolist(), "seed": 42, "n_iterations": -1}
+    expected = leidenalg.find_partition(whole, leidenalg.ModularityVertexPartition, **how)
+    exact, early = (
+        find_communities(made, CommunitySettings(seeds=(42,), tolerance=tolerance)) for tolerance in (0.0, 0.001)
+    )
+    assert adjusted_rand(exact.labels, np.array(expected.membership)) == 1
+    assert (exact.labels != early.labels).any()  # this graph has no communities to speak of
+    assert early.quality > 0.99 * exact.quality
+
+
 def test_components_are_chains_of_passed_features(graph):
     strict = graph.above(0.999)
     found = find_communities(strict, CommunitySettings("components"))
@@ -200,6 +220,8 @@ def test_labels_are_the_words_that_most_members_share():
     labels = community_words(found, words, count=2)
     assert labels[int(found.labels[0])] == ("cat", "dog")
     assert labels[int(found.labels[9])] == ("sea",)
+    bytes_alone = community_words(found, {0: ("\ufffd", " \ufffd", "a\ufffd"), 1: ("\ufffd",)})
+    assert bytes_alone[int(found.labels[0])] == ("a\ufffd",)
 
 
 def test_requests_that_cannot_be_meant_are_refused(graph):
@@ -207,6 +229,8 @@ def test_requests_that_cannot_be_meant_are_refused(graph):
         find_communities(graph.above(2.0))
     with pytest.raises(UsageError, match="'walktrap'"):
         CommunitySettings("walktrap")
+    with pytest.raises(UsageError, match="tolerance"):
+        CommunitySettings(tolerance=1.0)
     with pytest.raises(UsageError, match="above 0"):
         RelationGraph.of([], "jaccard", 0.1)
 

@@ -1,5 +1,6 @@
 """The data of a page: what a prompt lights up and what is between it, beside a naive search; and what is left out."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -36,7 +37,12 @@ from gossamer.relations import (
     write_gates,
 )
 from gossamer.relations.causal import RankAgreement
+from gossamer.relations.gate_ablation import AblatedPattern, GateCheck
+from gossamer.relations.gate_files import read_gate_checks, write_gate_checks
+from gossamer.relations.relations_data import FORMAT
 from gossamer.relations.summary import chains
+from gossamer.results.column import Column
+from gossamer.results.document import digest
 
 NAMES = ("resid_post.0", "resid_post.1", "resid_post.2")
 ROW = 7
@@ -163,8 +169,15 @@ def test_what_is_beyond_a_limit_is_counted(study, prompt):
         assert max(values.tolist()) == max(whole.values[measure].tolist())
     assert (cut.gates[0].found, len(cut.gates[0].gates)) == (len(gates[pair]), 1)
     facts = cut.communities[0]
-    assert facts.sizes.tolist() == found.sizes.tolist()
-    (first,) = facts.listed
+    sizes = found.sizes.tolist()
+    assert facts.sizes == tuple(sizes[:20])
+    assert (facts.communities, facts.alone) == (len(sizes), sizes.count(1))
+    octaves = [[size for size in sizes if size.bit_length() == bits + 1] for bits in range(len(facts.by_size))]
+    assert facts.by_size == tuple(map(len, octaves))
+    assert facts.nodes_by_size == tuple(map(sum, octaves))
+    (first,) = facts.labels
+    assert first.size == sizes[0]
+    assert first.layers == tuple(name for place, name in enumerate(NAMES) if place in graph.sources[found.labels == 0])
     # The two of the largest community whose edges add up to most.
     weight = np.bincount(np.r_[graph.heads, graph.tails], np.r_[graph.similarity, graph.similarity])
     own = sorted(found.members(0).tolist(), key=lambda node: -weight[node])[:2]
@@ -210,12 +223,14 @@ def test_all_of_it_is_saved_and_read_again(study, prompt, tmp_path):
         describe=from_words(words),
     )
     read = RelationsData.load(data.save(tmp_path / "relations.json"))
-    same = replace(read, effects=data.effects)
-    assert same == data
-    assert read.effects[0].points == data.effects[0].points
-    assert read.effects[0].points[0].value.tolist() == pytest.approx(relations[pair].values("jaccard")[[0, 2, 3]])
-    assert read.effects[0].points[0].effect.tolist() == pytest.approx([0.1, 0.3, 0.4])
-    assert data.communities[0].listed[0].words[0] == "same"
+    assert repr(read.__dict__) == repr(data.__dict__)
+    (ablated,) = read.effects
+    assert ablated.values["jaccard"] == tuple(relations[pair].values("jaccard")[[0, 2, 3]])
+    again = ablated.check(relations[pair])
+    np.testing.assert_array_equal(again.effect, effect)
+    assert (again.pairs.i == pairs.i).all()
+    assert (again.pairs.c == pairs.c).all()
+    assert data.communities[0].labels[0].words[0] == "same"
     assert data.latents[NAMES[0]]["4"].words == (" w4", "same")
     for one, relation in zip(data.pairs, listed, strict=True):
         for curve in one.sweeps:
@@ -227,9 +242,52 @@ def test_all_of_it_is_saved_and_read_again(study, prompt, tmp_path):
         expected = lifecycle(relations[SitePair(one.upstream, one.downstream)], settings)
         assert (one.ahead, one.behind) == (expected.counts("upstream"), expected.counts("downstream"))
     assert len(data.lifecycles) == len(listed) * len(listed[0].forward) * 2
+    _read_as_version_1(data, tmp_path / "old.json")
     (tmp_path / "relations.json").write_text((tmp_path / "relations.json").read_text().replace("a text", "another"))
     with pytest.raises(GossamerError, match="checksum"):
         RelationsData.load(tmp_path / "relations.json")
+
+
+def _read_as_version_1(data, path):
+    """A file of before had all sizes, members without them, and ablations by measure, in columns."""
+    body = FORMAT.encode(data)
+    body.pop("sha256")
+    (new,), (told,) = data.effects, data.communities
+    drawn = list(new.drawn["jaccard"])
+    numbers = {"i": (new.i, "int32"), "j": (new.j, "int32"), "effect": (new.effect, "float32")}
+    points = {name: str(Column.of(np.array(own)[drawn], kind)) for name, (own, kind) in numbers.items()}
+    points |= {"measure": "jaccard", "value": str(Column.of(new.values["jaccard"], "float32"))}
+    (old,) = body["effects"]
+    body["effects"] = [{name: old[name] for name in ("upstream", "downstream", "agreement")} | {"points": [points]}]
+    (old,) = body["communities"]
+    same = (
+        "method",
+        "resolution",
+        "weighted",
+        "seeds",
+        "measure",
+        "threshold",
+        "nodes",
+        "edges",
+        "stability",
+        "quality",
+    )
+    made = {name: old[name] for name in same}
+    made["listed"] = [{name: one[name] for name in ("dictionary", "latent", "words")} for one in old["labels"]]
+    sizes = [one.size for one in told.labels] + [1] * told.alone
+    assert sum(sizes) == told.nodes
+    body["communities"] = [made | {"sizes": str(Column.of(sizes, "int32"))}]
+    body["format"] = "gossamer.relations.1"
+    body["sha256"] = digest({name: one for name, one in body.items() if name != "format"})
+    path.write_text(json.dumps(body))
+    read = RelationsData.load(path)
+    assert read.communities == data.communities
+    (ablated,) = read.effects
+    assert (ablated.i, ablated.j) == (tuple(np.array(new.i)[drawn]), tuple(np.array(new.j)[drawn]))
+    assert ablated.drawn == {"jaccard": (0, 1, 2)}
+    assert ablated.values["jaccard"] == pytest.approx(new.values["jaccard"])
+    assert ablated.effect == pytest.approx([0.1, 0.3, 0.4])
+    assert ablated.agreement[0].pairs == 3
 
 
 def test_the_null_of_downstream_latents_is_swept_too(study):
@@ -247,6 +305,20 @@ def test_gates_are_saved_and_read_again(study, tmp_path):
     found = {pair: tuple(find_gates(stream, one)) for pair, one in list(relations.items())[:2]}
     assert any(found.values())
     assert read_gates(write_gates(found, tmp_path / "gates.json")) == found
+
+
+def test_ablated_gates_are_saved_and_shown_as_confirmed_refuted_or_too_rare(study, tmp_path):
+    _, stream, relations = study
+    pair, relation = next(iter(relations.items()))
+    # Without both of its inputs an AND or OR is off: tokens, and those at which the output stayed on.
+    told = ((20, 2), (20, 17), (9, 0))
+    gates = [gate for gate in find_gates(stream, relation) if gate.patterns[-1] == 3][: len(told)]
+    patterns = [AblatedPattern(3, 3, False, tokens, on) for tokens, on in told]
+    checks = {pair: tuple(GateCheck(gate, (one,), 10) for gate, one in zip(gates, patterns, strict=True))}
+    assert read_gate_checks(write_gate_checks(checks, tmp_path / "checks.json")) == checks
+    (shown,) = relations_data(list(relations.values()), model="m", gates=checks).gates
+    assert shown.gates == tuple(gates)
+    assert shown.confirmed == (True, False, None)
 
 
 def test_chains_go_on_to_the_nearest_dictionary():

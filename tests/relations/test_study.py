@@ -11,15 +11,20 @@ from gossamer.errors import GossamerError, UsageError
 from gossamer.model import Site
 from gossamer.relations import (
     CausalSettings,
+    Gate,
     LifecycleSettings,
     RelationGraph,
     RelationStudy,
     RelationStudyOptions,
     SitePair,
+    TruthTable,
     ablation_check,
     adjusted_rand,
+    check_gates,
     find_communities,
     find_gates,
+    fired_on,
+    folder_data,
     lifecycle,
     load_error_share,
     load_folder,
@@ -27,11 +32,10 @@ from gossamer.relations import (
     of_study,
     read_node_link,
     relation_study,
-    relations_data,
     study_parts,
 )
 from gossamer.relations.study_data import StudyData, first_rows
-from gossamer.relations.study_results import RESULTS
+from gossamer.relations.study_results import RESULTS, FoundGate
 
 SITES = [Site("resid_post", layer) for layer in range(3)]
 OPTIONS = RelationStudyOptions(
@@ -78,7 +82,14 @@ def lab(model, dictionaries, tmp_path_factory):
 
 @pytest.fixture
 def data(model, dictionaries, lab):
-    return StudyData(model, dictionaries, (texts(0, 40), texts(1, 8)), OPTIONS, lab[0], tuple(study_parts.PARTS))
+    return finished(model, dictionaries, lab[0])
+
+
+def finished(model, dictionaries, folder):
+    """The data of the study, all of whose parts are done."""
+    return StudyData(
+        model, dictionaries, (texts(0, 40), texts(1, 8)), OPTIONS, folder, RelationStudy.load(folder).parts
+    )
 
 
 def test_all_parts_are_there_and_come_back_from_disk(lab):
@@ -107,11 +118,45 @@ def test_a_page_takes_what_the_study_found(lab, data):
     for name in ("i", "j", "c"):
         assert (getattr(checks[pair].pairs, name) == getattr(expected.pairs, name)).all()
     np.testing.assert_allclose(checks[pair].effect, expected.effect)
-    page = relations_data(list(relations.values()), model="m", gates=gates, checks=checks)
-    for points in page.effects[0].points:
-        drawn = expected.pairs[expected.drawn[points.measure]]
-        np.testing.assert_allclose(points.value.values, relations[pair].values(points.measure, drawn), rtol=1e-6)
+    page = folder_data(folder)
+    for measure, drawn in expected.drawn.items():
+        values = relations[pair].values(measure, expected.pairs[drawn])
+        np.testing.assert_array_equal(page.effects[0].values[measure], values)
+    told = {SitePair(one.upstream, one.downstream): one.checks for one in study.found.checked}
+    for one in page.gates:
+        pair = SitePair(one.upstream, one.downstream)
+        assert one.gates == tuple(
+            found.gate for found in study.found.gates if (found.upstream, found.downstream) == pair
+        )
+        verdicts = [check.confirmed if check.judged else None for check in told.get(pair, ())]
+        assert one.confirmed == tuple(verdicts)
     assert of_study(RelationStudy(study.settings), relations) == (None, None)
+
+
+def test_a_page_finds_nothing_anew_that_the_study_found(model, dictionaries, lab, data, monkeypatch):
+    folder, study = lab
+
+    def again(*asked):
+        raise AssertionError("found again")
+
+    monkeypatch.setattr("gossamer.relations.folder.find_communities", again)
+    page = folder_data(folder)
+    told = study.found.communities[0]
+    (facts,) = page.communities
+    same = ("measure", "threshold", "nodes", "edges", "communities", "by_size", "stability", "quality", "chance")
+    for name in (*same, "nodes_by_size", "sizes", "seeds"):
+        assert getattr(facts, name) == getattr(told, name)
+    for one, other in zip(facts.labels, told.labels, strict=False):
+        assert (one.size, one.layers, one.latent) == (other.size, other.layers, other.latent)
+    assert page.model == study.settings["model"]
+    source, latent = facts.labels[0].dictionary.tolist()[0], facts.labels[0].latent.tolist()[0]
+    name = page.dictionaries[source].name
+    plain = fired_on(first_rows(data.stream, OPTIONS.word_rows))
+    assert page.latents[name][str(latent)].words == plain[name][latent]
+    monkeypatch.setattr("gossamer.relations.study_data.fired_on", again)
+    assert finished(model, dictionaries, folder).words == plain
+    with pytest.raises(AssertionError, match="found again"):
+        folder_data(folder, threshold=0.2)
 
 
 def test_lifecycles_are_those_of_the_saved_relations(lab):
@@ -175,6 +220,22 @@ def test_gates_communities_and_ablations_are_those_of_their_own_functions(lab, d
     assert together.pairs == sum(
         one.pairs for part in study.found.ablations for one in part.agreement if one.measure == "pearson"
     )
+
+
+def test_gates_are_ablated_on_the_held_out_text(lab, data):
+    assert [one.checks for one in lab[1].found.checked] == [(), ()]  # these dictionaries have none
+    pair = data.neighbours[1]
+    relation = data.relations[pair]
+    table = TruthTable(((90, 0), (4, 0), (3, 0), (0, 2)))
+    *inputs, output = (int(one) for one in (*np.argsort(-relation.upstream.active)[:2], 3))
+    gate = Gate("AND", tuple(inputs), output, None, table, 1.0, 1.0, 0.1, 0.0, 0.0)
+    found = FoundGate(*pair, gate, table, 1.0, 1.0, ((), (), ()))
+    data.found["gates"] = replace(data.found["gates"], gates=(found,))
+    first, second = study_parts.confirmed(data).checked
+    settings = CausalSettings(rows=OPTIONS.gate_rows // 4)
+    (expected,) = check_gates(data.held_out.only(pair), relation, [gate], settings=settings)
+    assert (first.checks, second.checks) == ((), (expected,))
+    assert any(one.tokens for one in expected.patterns)
 
 
 def test_a_stopped_study_goes_on_to_the_same_record(model, dictionaries, lab, tmp_path, monkeypatch):

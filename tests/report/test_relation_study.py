@@ -1,21 +1,20 @@
 """Tables and pictures of a study of relations, from a record made by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from gossamer.relations import RelationStudy
+from gossamer.relations import AblatedPattern, Ablations, CommunityFacts, GateCheck, LifecycleCounts, RelationStudy
 from gossamer.relations.causal import RankAgreement
+from gossamer.relations.community_facts import ListedCommunity
+from gossamer.relations.gate_ablation import CheckedGates
 from gossamer.relations.gates import Gate
 from gossamer.relations.study_results import (
-    Ablations,
-    CommunityFacts,
-    CommunityLabel,
     DictionaryFacts,
     ErrorFacts,
     FoundGate,
     GateCount,
-    LifecycleFacts,
     PairFacts,
     Reappearance,
     RelationsPart,
@@ -36,16 +35,20 @@ AGREEMENT = RankAgreement(
 @pytest.fixture
 def study():
     community = CommunityFacts(
-        *("pearson", 0.1, 3, "leiden", 0.1, True, 80, 120, 120, 35, 6, 2),
-        *((40, 20, 10, 8, 1, 1), (2, 0, 0, 2, 1, 1), 0.9, 0.7, (5.0, 0.4, 0.5)),
-        (CommunityLabel(40, NAMES, (" cat", " dog")),),
+        *("pearson", 0.1, "leiden", 0.1, True, 80, 120, 6, 2),
+        *((40, 20, 10, 8, 1, 1), (2, 0, 0, 2, 1, 1), 0.9, 0.7),
+        (ListedCommunity(40, NAMES, (" cat", " dog")),),
+        chance=(5.0, 0.4, 0.5),
+        left_out=3,
+        isolated=120,
+        dead=35,
     )
     whole = RelationsPart(
         "all",
         dictionaries=(DictionaryFacts(NAMES[0], 100, 5.0, 15, 5, 0.9),),
         pairs=(PairFacts(*NAMES, 300, 0.4, {"jaccard": 0.2, "pearson": 0.1}, {"jaccard": 0.1, "pearson": 0.02}),),
         lifecycle=tuple(
-            LifecycleFacts(*NAMES, "pearson", 0.5, matching, AHEAD, BEHIND, 0.01)
+            LifecycleCounts(*NAMES, "pearson", 0.5, matching, AHEAD, BEHIND, chance=0.01)
             for matching in ("best", "hungarian", "mutual")
         ),
         reappeared=(Reappearance(NAMES[0], NAMES[1], "resid_post.2", "pearson", 0.5, 30, 6, 10, 4, 1),),
@@ -58,12 +61,19 @@ def study():
         ablations=(Ablations(*NAMES, (1,), (2,), (0.5,), (1.5,), (9,), {"jaccard": (0,)}, (AGREEMENT,)),),
         agreement=(AGREEMENT,),
     )
+    patterns = (
+        AblatedPattern(3, 1, False, 28, 2),
+        AblatedPattern(3, 2, False, 28, 20),
+        AblatedPattern(3, 3, False, 9, 9),
+    )
+    checks = (GateCheck(GATE, patterns[:1], 10), GateCheck(GATE, patterns[1:], 10), GateCheck(GATE, patterns[2:], 10))
+    whole = replace(whole, checked=(CheckedGates(*NAMES, checks),))
     return RelationStudy({"measures": ["pearson"], "threshold": 0.5, "model": "m"}, {"all": whole})
 
 
 def test_tables_say_what_was_found(study):
     found = dict(sections(study))
-    assert len(found) == 13
+    assert len(found) == 14
     life = next(rows for title, rows in found.items() if title.startswith("Latents without"))
     # 50 of 100, of 85 alive, of 80 judged are passed on; 10 of 80 are lost.
     assert life[1][2:6] == ["50.0%", "41.2%", "37.5%", "12.5%"]
@@ -71,11 +81,14 @@ def test_tables_say_what_was_found(study):
     gates = next(rows for title, rows in found.items() if title.startswith("Gates with"))
     assert gates[1][0] == "resid_post.0: 3 AND 4 > resid_post.1: 7"
     assert "11: 28/30" in gates[1][5]
+    checked = next(rows for title, rows in found.items() if title.startswith("Gates whose inputs"))
+    assert checked[1] == ["resid_post.0>resid_post.1", "3", "1", "2", "1", "1 of 2", "", "", ""]
     said = " ".join(sentences(study))
+    assert "Of 2 gates whose output lies downstream and whose inputs are active often enough" in said
     assert "50% to 50% of each dictionary's latents have no partner" in said
     assert "1 gates of 500 candidates (2 in shuffled documents)" in said
     assert "best ranked by jaccard: Spearman 0.60 [0.40, 0.80]" in said
-    assert markdown(study).count("## ") == 13
+    assert markdown(study).count("## ") == 14
 
 
 def test_pictures_show_it(study):

@@ -92,13 +92,13 @@ def hostile(data: RelationsData) -> RelationsData:
         HOSTILE, HOSTILE[1], "javascript:window.hurt = 1//", (FeatureExample(HOSTILE, (1.0,) * 4, 1, 0),)
     )
     first = replace(data.prompts[0], text=HOSTILE[0], tokens=(*HOSTILE, *data.prompts[0].tokens[4:]))
-    listed = tuple(replace(one, words=HOSTILE) for one in data.communities[0].listed)
+    listed = tuple(replace(one, words=HOSTILE) for one in data.communities[0].labels)
     return replace(
         data,
         model="<b>m</b>",
         text=HOSTILE[0],
         prompts=(first,),
-        communities=(replace(data.communities[0], listed=listed),),
+        communities=(replace(data.communities[0], labels=listed),),
         latents={name: dict.fromkeys(own, facts) for name, own in data.latents.items()},
     )
 
@@ -185,7 +185,7 @@ def test_every_view_says_in_a_table_what_it_draws(data, visit, tmp_path):
         page.click(f"#{view}-twin summary")
     expected = {
         "lifecycle": 2 * (4 + 4), "sweep": 2 * 2 * 100, "gates": sum(one.found for one in data.gates),
-        "communities": len(data.communities[0].listed), "nodes": page.locator(".node").count(),
+        "communities": len(data.communities[0].labels), "nodes": page.locator(".node").count(),
         "edges": page.locator(".edge").count(), "effects": 2,
     }  # fmt: skip
     for view, rows in expected.items():

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from gossamer.chat import Failure
 from gossamer.errors import UsageError
 from gossamer.steering.benefit import ConceptClassifier, WordList
 from gossamer.steering.judge import JudgedScore, Ratings, harmonic_mean
@@ -71,6 +72,7 @@ def test_t6_harmonic_means():
 
 
 def test_answers_that_could_not_be_read_are_no_zeros():
-    found = JudgedScore.of([Ratings(2, 1, 2), None, Ratings(2, 0, 2)])
-    assert (found.score, found.rated, found.unparsed) == (0.75, 2, 1)
-    assert math.isnan(JudgedScore.of([None]).score)
+    found = JudgedScore.of([Ratings(2, 1, 2), Failure.UNPARSED, Ratings(2, 0, 2), Failure.ERROR, Failure.ERROR])
+    assert (found.score, found.rated, found.unparsed, found.error) == (0.75, 2, 1, 2)
+    assert found.failures == 0.6
+    assert math.isnan(JudgedScore.of([Failure.ERROR]).score)

@@ -1,15 +1,17 @@
 """All rows of the table for one concept: a planted feature is found, obvious, kept, and steers."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from test_intervention import SITE, random_dictionary
 
 from gossamer.errors import UsageError
 from gossamer.model.site import Site
-from gossamer.steering import contrast_states, measure_site, prepare_concept, sweep
+from gossamer.steering import FeatureEffects, contrast_states, measure_site, prepare_concept, sweep
 from gossamer.steering.benefit import WordList
 from gossamer.steering.completions import SamplingPlan
-from gossamer.steering.concept import PROMPT, irrelevant_features, obvious_features, steer_towards
+from gossamer.steering.concept import PROMPT, ConceptData, irrelevant_features, obvious_features, steer_towards
 from gossamer.steering.decomposition import by_separate_encoding
 from gossamer.steering.vectors import ContrastStates
 
@@ -19,7 +21,7 @@ WORDS = WordList(("sad",))
 TEXTS = [text for pair in zip(PLAIN * 6, WITH * 6, strict=True) for text in pair]
 EVERY = {
     *("diff_mean", "reconstruction", "pursuit", "single_feature", "single_feature_clamp", "output_score_feature"),
-    "gradient_clean_up",
+    *("gradient_clean_up", "sae_ts", "fgaa"),
     *("random_direction_0", "random_direction_1", "random_feature_0", "random_feature_1"),
 }
 
@@ -44,16 +46,30 @@ def test_a_planted_feature_is_found_and_is_obvious(tiny_gpt2):
     tokens = tiny_gpt2.tokenize(TEXTS)
     states = contrast_states(tiny_gpt2, WITH, PLAIN, SITE)
     scale = measure_site(tiny_gpt2, SITE, tokens, dictionary)
-    tuning = tiny_gpt2.tokenize(WITH)
-    found = steer_towards(
-        tiny_gpt2, dictionary, states, states, scale, WORDS, tokens, features=12, scored=4, tuning=tuning
-    )
+    # Steering along a direction moves the features that read it: what aims at feature 0 is near its encoder column.
+    effects = FeatureEffects(SITE, dictionary.W_enc.detach(), torch.zeros(24) + 0.01)
+    scale = replace(scale, density=scale.density * 0.001)
+    concept = ConceptData(WORDS, states, states, scale, tokens, tuning=tiny_gpt2.tokenize(WITH), effects=effects)
+    found = steer_towards(tiny_gpt2, dictionary, concept, features=12, scored=4)
     assert 0 in found.obvious
     assert set(found.interventions) >= EVERY
     assert set(found.interventions) | set(found.absent) == EVERY | {"obvious_features", "cleaned"}
+    aimed = effects.towards(found.interventions["single_feature"].latent)
+    torch.testing.assert_close(found.interventions["sae_ts"].vector, aimed.vector)
+    meant = effects.towards_contrast(dictionary, states, scale.density)
+    torch.testing.assert_close(found.interventions["fgaa"].vector, meant.vector)
+    without = steer_towards(tiny_gpt2, dictionary, replace(concept, effects=None), features=12, scored=4)
+    assert set(without.interventions) == set(found.interventions) - {"sae_ts", "fgaa"}
+    assert "--effects 36" in without.absent["fgaa"]
+    dense = replace(concept, scale=replace(scale, density=torch.ones(24)))
+    assert "rare" in steer_towards(tiny_gpt2, dictionary, dense, features=12, scored=4).absent["fgaa"]
     assert found.fits["diff_mean"].cosine == pytest.approx(1, abs=1e-5)
     assert set(found.fits) == set(found.interventions)
-    best = max(found.scores, key=lambda one: one.output_score)
+    # The random features are scored too, and are not among those to choose from.
+    assert [one.feature.latent for one in found.scores[-2:]] == [
+        found.interventions[f"random_feature_{number}"].latent for number in range(2)
+    ]
+    best = max(found.scores[:-2], key=lambda one: one.output_score)
     assert found.interventions["output_score_feature"].latent == best.feature.latent
     assert found.interventions["single_feature_clamp"].latent == found.obvious[0]
     norms = {name: one.coefficient.raw * float(one.vector.norm()) for name, one in found.interventions.items()}
@@ -62,8 +78,15 @@ def test_a_planted_feature_is_found_and_is_obvious(tiny_gpt2):
     cells = found.cells([0.5, 1.0], "Be sad: ")
     assert [cell.method for cell in cells[:4]] == ["unsteered", PROMPT, "diff_mean", "diff_mean"]
     assert len(cells) == 2 + 2 * len(found.interventions)
-    with pytest.raises(UsageError, match="positive ones"):
-        found.cells([0.0, 1.0])
+    # The prompt baseline is always there.
+    assert found.cells([1.0])[1].prefix == "This is about sad. "
+    for wrong, prefix, said in (
+        ([0.0, 1.0], None, "positive"),
+        ([float("nan")], None, "positive"),
+        ([1.0], " ", "prompt"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            found.cells(wrong, prefix)
 
 
 def test_what_does_not_come_back_is_irrelevant():
@@ -106,7 +129,9 @@ def test_from_texts_to_a_sweep_every_text_once(tiny_gpt2):
     assert not any(WORDS.count(text) for text in tiny_gpt2.decode(made.plan.neutral))
     assert all(WORDS.count(text) for text in tiny_gpt2.decode(made.plan.target))
     record = sweep(tiny_gpt2, made.steering.cells([1.0]), made.plan)
-    assert [row.method for row in record.rows][:2] == ["unsteered", "diff_mean"]
+    assert [row.method for row in record.rows][:3] == ["unsteered", "prompt", "diff_mean"]
+    # No other observer was given: the dictionary itself says what moves.
+    assert record.settings["observer"] == str(SITE)
     assert all(len(row.classified) == 4 and len(row.target) for row in record.rows)
     for words, texts, said in (
         (["horse"], TEXTS, "none with it"),
@@ -114,5 +139,7 @@ def test_from_texts_to_a_sweep_every_text_once(tiny_gpt2):
     ):
         with pytest.raises(UsageError, match=said):
             prepare_concept(tiny_gpt2, planted(tiny_gpt2), words, texts, prompts=["Mary"])
-    with pytest.raises(UsageError, match="residual stream"):
-        prepare_concept(tiny_gpt2, random_dictionary(Site("z", 1)), ["sad"], TEXTS, prompts=["Mary"])
+    transcoder = random_dictionary(Site("resid_post", 1), site_out=Site("mlp_out", 1))
+    for dictionary, said in ((random_dictionary(Site("z", 1)), "residual stream"), (transcoder, "found a transcoder")):
+        with pytest.raises(UsageError, match=said):
+            prepare_concept(tiny_gpt2, dictionary, ["sad"], TEXTS, prompts=["Mary"])

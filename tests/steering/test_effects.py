@@ -1,15 +1,24 @@
 """SAE-TS and FGAA: the method file's T8, planted maps, and effects measured as they are defined."""
 
+import sys
+
 import pytest
 import torch
 from test_decomposition import states
 from test_intervention import ROWS, SITE, by_hand, random_dictionary
 
 from gossamer.errors import UsageError
-from gossamer.steering import Coefficient, add
+from gossamer.steering import Coefficient, add, measure_site
 from gossamer.steering.cell import Cell
 from gossamer.steering.completions import SamplingPlan, complete
-from gossamer.steering.effects import FeatureEffects, coefficients_at_budget, fit_effects, measure_effects
+from gossamer.steering.effects import (
+    FeatureEffects,
+    coefficients_at_budget,
+    fewest_directions,
+    fit_effects,
+    learn_effects,
+    measure_effects,
+)
 from gossamer.steering.predictions import prediction_changes
 
 M, BIAS = torch.tensor([[1, 0.2, 0], [0, 1, 0.5]]), torch.tensor([0.1, 0, 0.3])
@@ -67,6 +76,38 @@ def test_effects_are_changes_of_means_on_what_is_written(tiny_gpt2):
         means.append(dictionary.encode_dense(x[written.new.mask & ~written.new.first]).mean(dim=0))
     torch.testing.assert_close(found, torch.stack(means[1:]) - means[0], rtol=1e-4, atol=1e-5)
     assert float(found.abs().max()) > 0.01
+
+
+def test_effects_are_learnt_with_coefficients_of_one_budget(tiny_gpt2):
+    """The parts by hand: the fit is of the directions drawn, each as strong as the budget allows on the text."""
+    text, dictionary = (
+        tiny_gpt2.tokenize([" Mary went to the store", " John gave a drink to Mary"]),
+        random_dictionary(SITE),
+    )
+    scale = measure_site(tiny_gpt2, SITE, text, dictionary)
+    count, plan = fewest_directions(32), SamplingPlan(samples=1, max_new_tokens=3)
+    assert count == 36
+    seen = {}
+
+    def keeps(*given):
+        seen["directions"], seen["coefficients"] = given[2], given[3]
+        return measure_effects(*given)
+
+    module = sys.modules["gossamer.steering.effects"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "measure_effects", keeps)
+        found = learn_effects(tiny_gpt2, dictionary, scale, text, [" Mary"], count, budget=0.2, plan=plan)
+    rows = torch.nn.functional.normalize(dictionary.W_dec, dim=1)
+    near = (seen["directions"] @ rows.T).amax(dim=1) > 1 - 1e-5
+    assert int(near.sum()) == min(18, int((scale.density > 0).sum()))
+    pushes = [add(SITE, one, c) for one, c in zip(seen["directions"], seen["coefficients"], strict=True)]
+    rises = prediction_changes(tiny_gpt2, [Cell("x", (one,)) for one in pushes], text).mean("cross_entropy")
+    assert float(rises.max()) <= 0.2 + 1e-6
+    effects = measure_effects(tiny_gpt2, dictionary, seen["directions"], seen["coefficients"], [" Mary"], plan)
+    torch.testing.assert_close(found.map, fit_effects(SITE, seen["directions"], effects).map)
+    for few in (0, 35):
+        with pytest.raises(UsageError, match=f"more directions than 35 expected to fit on 32 dimensions, found {few}"):
+            learn_effects(tiny_gpt2, dictionary, scale, text, [" Mary"], few)
 
 
 def test_the_coefficient_of_a_budget(tiny_gpt2):

@@ -4,10 +4,24 @@ import pytest
 import torch
 
 from gossamer.errors import UsageError
-from gossamer.steering.pareto import SweepNumbers, area, at_budget, curves, frontier
+from gossamer.steering.pareto import UNSTEERED, SweepNumbers, area, at_budget, curves, frontier
 
 COSTS = torch.tensor([0, 0.1, 0.2, 0.25, 0.6, 1.2], dtype=torch.float64)
 BENEFITS = torch.tensor([0.02, 0.3, 0.25, 0.5, 0.9, 1], dtype=torch.float64)
+
+
+def test_answers_that_are_not_known_are_left_out_of_means():
+    """Not as zeros: each mean, whole and of every draw, is over what is known."""
+    known = torch.tensor([[1.0, 1.0], [0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
+    holes = known.clone()
+    holes[1, 0] = holes[2, 1] = torch.nan
+    benefit = torch.stack([torch.zeros(3, 2, dtype=torch.float64), holes])
+    cost = torch.zeros(2, 4, dtype=torch.float64)
+    numbers = SweepNumbers((UNSTEERED, "x"), benefit, cost, torch.ones(4, dtype=torch.long))
+    assert numbers.means[1].tolist() == [0.0, 1.0]
+    draws = numbers.draws(0)[1]
+    assert set(draws[:, 1].tolist()) <= {0.0, 1.0}
+    assert float((draws[:, 1] == 1).double().mean()) > 0.9
 
 
 def test_t10_the_area_of_a_step_function():

@@ -9,14 +9,16 @@ import pytest
 import torch
 from test_intervention import SITE, random_dictionary
 
+from gossamer.chat import Failure
 from gossamer.errors import NotFiniteError, UsageError
 from gossamer.model.generation import Sampling
 from gossamer.report.steering import write_steering
-from gossamer.steering import add, clamp, steered
+from gossamer.results import digest
+from gossamer.steering import add, clamp, judged_examples, steered
 from gossamer.steering.benefit import WordList
 from gossamer.steering.cell import Cell
 from gossamer.steering.completions import Completions, SamplingPlan, complete
-from gossamer.steering.judge import Ratings
+from gossamer.steering.judge import Ratings, harmonic_mean
 from gossamer.steering.pareto import UNSTEERED
 from gossamer.steering.sweep import SweepPlan, load_sweep, measured_benefits, numbers, sweep, sweep_curves
 from gossamer.tasks import Task
@@ -40,12 +42,12 @@ def cells():
 
 
 class Rater:
-    """Rates by length, and cannot say of every third."""
+    """Rates by length, and cannot say of some."""
 
     name = "length"
 
     def rate(self, concept, prompts, completions):
-        return [None if place % 3 == 2 else Ratings(1, 2, 2) for place in range(len(completions))]
+        return [Failure.UNPARSED if len(text) % 9 == 8 else Ratings(len(text) % 3, 2, 2) for text in completions]
 
 
 @pytest.fixture
@@ -125,8 +127,13 @@ def test_rows_hold_what_was_measured(tiny_gpt2, plan, tmp_path):
     for row, one in zip(record.rows, written, strict=True):
         assert row.words.tolist() == [plan.words.count(text) for text in one.texts]
         assert row.examples == one.texts[:3]
-        assert (row.judged.rated, row.judged.unparsed) == (6, 3)
-        assert row.judged.score == pytest.approx(1.5)
+        # Each rating is that of its own text, in whatever order the judge saw them.
+        lengths = [len(text) for text in one.texts]
+        expected = [None if length % 9 == 8 else Ratings(length % 3, 2, 2) for length in lengths]
+        assert row.ratings == expected
+        rated = [harmonic_mean(one) for one in expected if one is not None]
+        assert (row.judged.rated, row.judged.unparsed) == (len(rated), 9 - len(rated))
+        assert row.judged.score == pytest.approx(np.mean(rated))
     pushed = cells()[3].interventions
     with steered(tiny_gpt2, pushed):
         logits = tiny_gpt2.logits(task.test.clean.tokens, at=task.test.clean.answer_position)
@@ -149,9 +156,34 @@ def test_rows_hold_what_was_measured(tiny_gpt2, plan, tmp_path):
     said = (tmp_path / "steering.md").read_text()
     assert "no cleaned: nothing to remove" in said
     # A line in the table of each benefit, and one for each of its cells.
-    assert measured_benefits(record) == ["hit", "words", "target"]
+    failing = any(row.judged.failures > 0.2 for row in record.rows)
+    assert measured_benefits(record) == ["hit", "words", "target", *(["judged"] if not failing else [])]
+    judged = numbers(record, "judged")
+    assert float(judged.means[1][2]) == pytest.approx(record.rows[2].judged.score)
+    shown = judged_examples(record)
+    assert len(shown) <= 10
+    assert all(one.listed == (plan.words.count(one.text) > 0) for one in shown)
+    assert all(one.concept == len(one.text) % 3 for one in shown)
+    assert "## The judge" in said
     assert said.count("\n| clamp |") == 3 + 2
     assert (tmp_path / "pareto.svg").read_text().startswith("<svg")
+
+
+def test_a_sweep_from_before_ratings_were_kept_still_loads(tiny_gpt2, plan, tmp_path):
+    record = sweep(tiny_gpt2, cells()[:3], plan, tmp_path)
+    stored = json.loads((tmp_path / "sweep.json").read_text())
+    for row in stored["rows"]:
+        for name in ("rated_concept", "rated_instruction", "rated_fluency"):
+            del row[name]
+        row["judged"] = {"score": 1.5, "rated": 6, "unparsed": 3}
+    stored["sha256"] = digest({name: value for name, value in stored.items() if name not in ("format", "sha256")})
+    (tmp_path / "sweep.json").write_text(json.dumps(stored))
+    old = load_sweep(tmp_path)
+    assert [row.words for row in old.rows] == [row.words for row in record.rows]
+    assert old.rows[0].judged.error == 0
+    assert "judged" not in measured_benefits(old)
+    with pytest.raises(UsageError, match="'judged' was not measured"):
+        numbers(old, "judged")
 
 
 def test_draws_of_a_cell_do_not_depend_on_others():

@@ -80,13 +80,11 @@ def activation_difference(splice: Splice) -> Float[Tensor, "node"]:
 
     def add(rows: slice) -> None:
         found, roles = splice.latents(rows), splice.batch(rows).roles
-        kept, sums = roles >= 0, torch.zeros_like(scores)
+        sums = torch.zeros_like(scores)
         for index, site in enumerate(nodes.sites):
             here = nodes.at(index)
             norms = splice.dictionaries[site].W_dec[here.columns].float().norm(dim=1)
-            totals = torch.zeros(len(nodes.roles), len(here.columns), device=scores.device)
-            totals.index_add_(0, roles[kept], found[site][1][kept].float().abs() * norms)
-            sums[here.where] = totals[here.role, here.column]
+            sums[here.where] = here.summed(found[site][1].float().abs() * norms, roles)
         scores.add_(sums)
 
     _over_prompts(splice, "activation difference", splice.batch_size, add)

@@ -212,9 +212,9 @@ def _forward(
         at_nodes, at_heads, last = changes[: len(reads)], changes[len(reads) : -1], changes[-1]
         for index, (site, part) in enumerate(zip(reads, at_nodes, strict=True)):
             if part is not None:
-                where = network.nodes.at(index).where
-                weights[where, source] = _by_node(frozen, index, part.to(mask))
-                influence[where, source] = _by_node(frozen, index, part.to(mask) * gains[site])
+                here = network.nodes.at(index)
+                weights[here.where, source] = here.summed(part.to(mask), frozen.batch.roles)
+                influence[here.where, source] = here.summed(part.to(mask) * gains[site], frozen.batch.roles)
         for layer, part in zip(z, at_heads, strict=True):
             if part is not None:
                 moved[layer][source] = part.flatten(0, 1)
@@ -260,17 +260,9 @@ def _targets(
 ) -> Iterator[tuple[int, Float[Tensor, ""]]]:
     """Each node with its latent, summed over its role's tokens in all prompts of the batch; then the metric."""
     for index, live in enumerate(reads.values()):
-        where = frozen.network.nodes.at(index).where
-        yield from zip(where.tolist(), _by_node(frozen, index, live), strict=True)
+        here = frozen.network.nodes.at(index)
+        yield from zip(here.where.tolist(), here.summed(live, frozen.batch.roles), strict=True)
     yield len(frozen.network.nodes), metric
-
-
-def _by_node(frozen: FrozenSplice, index: int, values: Float[Tensor, "batch pos column"]) -> Float[Tensor, "node"]:
-    """Values of a site's columns, summed over each node's tokens in all prompts of the batch."""
-    nodes, roles = frozen.network.nodes.at(index), frozen.batch.roles
-    kept = roles >= 0
-    sums = values.new_zeros(len(frozen.network.nodes.roles), values.shape[-1]).index_add(0, roles[kept], values[kept])
-    return sums[nodes.role, nodes.column]
 
 
 def _ones(network: Splice, *, grad: bool = False) -> Float[Tensor, "node"]:

@@ -16,7 +16,7 @@ from gossamer.circuits.evaluate.restored_errors import restored_errors
 from gossamer.circuits.evaluate.stability import generic_latents, overlap, recurrence
 from gossamer.circuits.evaluate.worst_prompts import prompt_tail
 from gossamer.circuits.find import CircuitResult
-from gossamer.circuits.methods import METHODS, MethodInputs, Prompts, mask_path
+from gossamer.circuits.methods import MethodInputs, Prompts, mask_path
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.results import HELD_OUT, Findings, Overlap, PromptCase, PromptView
 from gossamer.circuits.study import Study
@@ -45,7 +45,7 @@ def collect_findings(
 
     Args:
         found: the circuit with its study and path.
-        methods: what to compare its path with (see METHODS; its own is never drawn twice); None for all.
+        methods: what to compare its path with (see METHODS; its own is never drawn twice); None for all possible.
         reruns: further searches on bootstrap samples of the prompts, for stability; with any, each half of the training
             prompts is searched too.
         others: circuits of other tasks with the same dictionaries: shared latents are flagged as generic.
@@ -59,7 +59,9 @@ def collect_findings(
         # To find the circuit, only what may become it was improved.
         refiner = study.method_inputs(found.search).refiner(found.path)
         found = replace(found, path=refiner.improved(found.path))
-    compared = [name for name in dict.fromkeys(METHODS if methods is None else methods) if name != found.path.method]
+    compared = [
+        name for name in dict.fromkeys(study.methods if methods is None else methods) if name != found.path.method
+    ]
     paths = (found.path, *study.paths(compared, found.search))
     effects = torch.tensor([node.score or 0.0 for node in circuit.nodes], dtype=torch.float64)
     nodes = found.path.nodes.select(circuit.positions(found.path.nodes))

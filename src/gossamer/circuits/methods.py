@@ -17,11 +17,13 @@ from gossamer.circuits.attribution import (
 )
 from gossamer.circuits.candidates import every_node
 from gossamer.circuits.cost import affordable
+from gossamer.circuits.input_gradients import input_gradients
 from gossamer.circuits.loss import Loss
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.prompt_metrics import FullModel
 from gossamer.circuits.reference import reference_path
 from gossamer.circuits.refine import CircuitRefiner
+from gossamer.circuits.relevance import relevance
 from gossamer.circuits.search import SearchSettings, search_path
 from gossamer.circuits.splice import Splice
 from gossamer.display import short_repr
@@ -145,7 +147,9 @@ METHODS: Mapping[str, Method] = {
     "mask": mask_path,
     "reference recipe": _reference,
     **_rankings("integrated gradients", integrated_gradients, "global", "site"),
+    **_rankings("EAP-IG inputs", input_gradients, "global"),
     **_rankings("attribution patching", attribution_patching, "global"),
+    **_rankings("RelP", relevance, "global"),
     "activation difference": _ranked("activation difference", activation_difference),
     "random": _ranked("random", random_scores),
 }

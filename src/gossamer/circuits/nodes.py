@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gossamer.display import listed, plural, short_repr
@@ -21,14 +21,24 @@ class SiteNodes:
         where: positions of these nodes in the flat mask.
         role: role of each node.
         column: index into `columns` of each node.
+        n_roles: how many roles there are.
     """
 
     columns: Int[Tensor, "column"]
     where: Int[Tensor, "node"]
     role: Int[Tensor, "node"]
     column: Int[Tensor, "node"]
+    n_roles: int
 
     __repr__ = short_repr
+
+    def summed(
+        self, values: Float[Tensor, "batch pos column"], roles: Int[Tensor, "batch pos"]
+    ) -> Float[Tensor, "node"]:
+        """Values of the columns, summed over each node's tokens in all prompts; `roles` below 0 are no role."""
+        kept = roles >= 0
+        sums = values.new_zeros(self.n_roles, values.shape[-1])
+        return sums.index_add(0, roles[kept], values[kept])[self.role, self.column]
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,7 @@ class Nodes:
         """The nodes of site number `index` with the columns they need."""
         where = torch.nonzero(self.site == index).squeeze(1)
         columns, column = torch.unique(self.latent[where], return_inverse=True)
-        return SiteNodes(columns, where, self.role[where], column)
+        return SiteNodes(columns, where, self.role[where], column, len(self.roles))
 
     def keys(self) -> list[Node]:
         """Every node by name: equal nodes have equal keys in any set."""

@@ -43,9 +43,10 @@ class SearchSettings:
     """Settings of the mask search.
 
     Attributes:
-        loss: "metric": |metric - the full model's| of each prompt, times PROMPT_WEIGHT, plus the same of the batch's
-            mean, both in units of faithfulness (the first keeps errors of opposite sign from cancelling, the second is
-            what faithfulness is made of); "kl": KL(full model || circuit) of each prompt at the answer position.
+        loss: "metric": how far each prompt's metric falls short of the full model's, times PROMPT_WEIGHT, plus the
+            mean's distance from it on either side, both in units of faithfulness (the first keeps errors of opposite
+            sign from cancelling, the second is what faithfulness is made of); "kl": KL(full model || circuit) of each
+            prompt at the answer position.
         sizes: circuit sizes wanted.
         steps: gradient steps of the whole run; None: 400, on a CPU as few as 100 where a prompt's pass is expensive.
         batch_size: prompts a step, None: 32, or 16 likewise; the splice's batch size, where that is smaller, is what

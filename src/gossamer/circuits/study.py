@@ -334,6 +334,11 @@ class Study:
             "longer or on other text, or use fewer sites"
         )
 
+    @property
+    def methods(self) -> list[str]:
+        """All methods that these prompts allow."""
+        return [name for name in METHODS if self.task.train.aligned or not name.startswith("EAP-IG inputs")]
+
     def paths(self, methods: Sequence[str], search: SearchSettings | None = None) -> tuple[CircuitPath, ...]:
         """The circuits of several methods (see METHODS), on the same network, prompts and ablation.
 

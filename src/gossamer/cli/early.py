@@ -20,8 +20,12 @@ CIRCUIT_METHODS = (
     "integrated gradients, signed",
     "integrated gradients by site",
     "integrated gradients by site, signed",
+    "EAP-IG inputs",
+    "EAP-IG inputs, signed",
     "attribution patching",
     "attribution patching, signed",
+    "RelP",
+    "RelP, signed",
     "activation difference",
     "random",
 )
@@ -129,6 +133,14 @@ def require_task(name: str | None) -> None:
         )
     if name not in TASKS:
         raise UsageError(f"task: expected one of {', '.join(TASKS)}, or a file of prompts; found {name!r}")
+
+
+def require_whole_judge(option: str, endpoint: str | None, name: str, *, local: bool) -> None:
+    """Refuse half a language model: a server or a place without its name, or a name without a server or a place."""
+    if (endpoint is not None or local) != bool(name) or (endpoint is not None and local):
+        raise UsageError(
+            f"{option}: --endpoint or --local with {option}, or none of them, expected; give the missing one"
+        )
 
 
 def require_store(url: str | None) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gossamer.cli import early, inputs, options
-from gossamer.cli.printing import err, out, print_json
+from gossamer.cli.printing import err, out, print_json, warn_of_other_models
 from gossamer.display import plural
 from gossamer.errors import UsageError
 
@@ -65,11 +65,24 @@ def explain(
     concurrency: Annotated[
         int, typer.Option(help="Questions at once.", callback=early.from_least("--concurrency", 1))
     ] = 8,
-    price: Annotated[str, typer.Option(help="INPUT,OUTPUT dollars of a million tokens.")] = "0,0",
-    max_cost: Annotated[float | None, typer.Option("--max-cost", help="Dollars that may be spent.")] = None,
+    price: options.Price = "0,0",
+    max_cost: options.MaxCost = None,
     random_weights: Annotated[
         str | None, typer.Option(help="The store of a model with random weights, for a control.")
     ] = None,
+    scored: Annotated[
+        int | None,
+        typer.Option(
+            help="Features whose explanations are scored, drawn at random. Default: all.",
+            callback=early.from_least("--scored", 1),
+        ),
+    ] = None,
+    items: Annotated[
+        int,
+        typer.Option(
+            help="Active windows of a test, and as many silent ones.", callback=early.from_least("--items", 1)
+        ),
+    ] = 50,
     tokens: Annotated[int, typer.Option(help="Tokens of the store that are read, from the first.")] = 2_000_000,
     length: Annotated[int, typer.Option(help="Tokens of a window.")] = 32,
     keep: Annotated[bool, typer.Option("--keep", help="Put the explanations into the store.")] = False,
@@ -87,32 +100,31 @@ def explain(
     if texts is not None:
         early.require_files([texts], "explanations")
     _require_language_model(endpoint, model, (*(by or ()), *(score or ())), local=local)
-    prices = inputs.decimals("--price", price)
-    if len(prices) != 2 or min(prices) < 0:
-        raise UsageError(f"--price: INPUT,OUTPUT expected, as 0.15,0.6, found {price!r}")
+    cost = inputs.prices(price)
     parts = (neuronpedia or "/").split("/")
     if len(parts) != 2 or (neuronpedia is not None and not all(parts)):
         raise UsageError(f"--neuronpedia: MODEL/SOURCE expected, found {neuronpedia!r}")
 
     from gossamer.dictionary import DictionarySet
-    from gossamer.explain import ExplainSettings, ExplanationStudy, Prices, WindowSettings, choose_features
+    from gossamer.explain import ExplainSettings, ExplanationStudy, WindowSettings, choose_features
     from gossamer.explain.cost import estimate, require_affordable
     from gossamer.explain.export import read_texts, write_neuronpedia
     from gossamer.features import Feature
     from gossamer.progress import progress_bars
     from gossamer.store import FeatureStore
 
-    cost = Prices(prices[0], prices[1])
     chat, judge = _language_model(endpoint, model, local, simulate, structured, concurrency, cost, max_cost, output)
     scorers = tuple(score or (("detection", "fuzzing") if judge else early.RULE_SCORERS))
-    windows = WindowSettings(length=length, tokens=tokens, seed=seed)
+    windows = WindowSettings(length=length, tokens=tokens, positives=items, negatives=items, seed=seed)
     settings = ExplainSettings(tuple(by or ("rule",)), scorers, windows, seed=seed)
     told = {} if texts is None else read_texts(texts)
     given = None if dictionaries is None else DictionarySet.load(dictionaries)
     with FeatureStore(store) as opened, progress_bars(err):
         chosen = [Feature.parse(one) for one in feature or ()] or list(told)
         chosen = chosen or choose_features(opened, features, site=site, seed=seed)
-        study = ExplanationStudy(opened, chosen, settings, dictionaries=given, chat=chat, judge=judge, told=told)
+        study = ExplanationStudy(
+            opened, chosen, settings, dictionaries=given, chat=chat, judge=judge, told=told, scored=scored
+        )
         if chat is not None and not local:
             expected = estimate(study, cost)
             err.print(str(expected), soft_wrap=True)
@@ -122,7 +134,7 @@ def explain(
         if random_weights is not None:
             with FeatureStore(random_weights) as other:
                 drawn = choose_features(other, len(chosen), site=site, seed=seed)
-                control = ExplanationStudy(other, drawn, settings, chat=chat, judge=judge).run(
+                control = ExplanationStudy(other, drawn, settings, chat=chat, judge=judge, scored=scored).run(
                     output / "random-weights"
                 )
         _write(found, opened, output, control, keep=keep)
@@ -133,8 +145,7 @@ def explain(
 
 def _require_language_model(endpoint: str | None, model: str, wanted: Sequence[str], *, local: bool) -> None:
     """Refuse half a language model, and explainers or scorers that need one where there is none."""
-    if (endpoint is not None or local) != bool(model) or (endpoint is not None and local):
-        raise UsageError("explain: --endpoint or --local with --model, or none of them, expected; give the missing one")
+    early.require_whole_judge("--model", endpoint, model, local=local)
     if not model and (asking := [one for one in wanted if one not in _WITHOUT_MODEL]):
         raise UsageError(f"{asking[0]}: a language model (--endpoint or --local, with --model) expected, found none")
 
@@ -151,27 +162,21 @@ def _language_model(
     output: Path,
 ) -> tuple[Any, Any]:
     """The language model that explains and judges, and the judge that asks it; None twice where there is none."""
-    if not model:
+    chat = inputs.chat(
+        endpoint,
+        model,
+        prices,
+        max_cost,
+        output / "answers",
+        local=local,
+        structured=structured,
+        concurrency=concurrency,
+    )
+    if chat is None:
         return None, None
-    from gossamer.explain import ChatJudge, EndpointSettings, LocalChat
-    from gossamer.explain import Endpoint as Server
 
-    chat: Any
-    if local:
-        chat = LocalChat(inputs.language_model(model, None, None, None))
-    else:
-        settings = EndpointSettings(
-            str(endpoint),
-            model,
-            key_variable=_KEY,
-            concurrency=concurrency,
-            structured=structured,
-            prices=prices,
-            max_cost=max_cost,
-            cache=output / "answers",
-        )
-        chat = Server(settings)
-        chat.require_model()
+    from gossamer.explain import ChatJudge
+
     simulating: Any = simulate
     return chat, ChatJudge(chat, simulating=simulating, prompts=chat)
 
@@ -199,8 +204,7 @@ def _say(found: Any, output: Path, control: Any, answered_by: set[str], model: s
         told = [to_json(row) for row in found.explanations]
         print_json({"explanations": told, "summary": [to_json(line) for line in lines], "out": str(output)})
         return
-    if others := {one for one in answered_by if one and one != model}:
-        err.print(f"warning: asked for {model}, answered by {', '.join(sorted(others))}", soft_wrap=True)
+    warn_of_other_models(model, answered_by)
     failed = sum(not row.explanation.text for row in found.explanations)
     out.print(f"{plural(len(found.explanations) - failed, 'explanation')}, {failed} without one")
     for line in lines:

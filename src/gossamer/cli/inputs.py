@@ -98,6 +98,50 @@ def dictionary_set(
     raise UsageError("--dictionaries: expected a folder or hub:REPO/PATH; train some with 'gossamer train'")
 
 
+def prices(text: str) -> Any:
+    """What `--price` says."""
+    found = decimals("--price", text)
+    if len(found) != 2 or min(found) < 0:
+        raise UsageError(f"--price: INPUT,OUTPUT expected, as 0.15,0.6, found {text!r}")
+
+    from gossamer.chat import Prices
+
+    return Prices(*found)
+
+
+def chat(
+    endpoint: str | None,
+    name: str,
+    cost: Any,
+    max_cost: float | None,
+    cache: Path,
+    *,
+    local: bool = False,
+    structured: bool = False,
+    concurrency: int = 8,
+) -> Any:
+    """The language model that is asked, at a server that is there or in this process; None where no name is given."""
+    if not name:
+        return None
+
+    from gossamer.chat import Endpoint, EndpointSettings, LocalChat
+
+    if local:
+        return LocalChat(language_model(name, None, None, None))
+    settings = EndpointSettings(
+        str(endpoint),
+        name,
+        concurrency=concurrency,
+        structured=structured,
+        prices=cost,
+        max_cost=max_cost,
+        cache=cache,
+    )
+    found = Endpoint(settings)
+    found.require_model()
+    return found
+
+
 @contextlib.contextmanager
 def feature_store(url: str | None) -> Iterator[Any]:
     """The store that was named, open; None if none was."""

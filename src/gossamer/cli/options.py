@@ -48,6 +48,8 @@ AllowOtherModel = Annotated[
     bool,
     typer.Option("--allow-other-model", help="Take dictionaries of another model, as of a fine-tune."),
 ]
+Price = Annotated[str, typer.Option(help="INPUT,OUTPUT dollars of a million tokens.")]
+MaxCost = Annotated[float | None, typer.Option("--max-cost", help="Dollars that may be spent.")]
 Engine = Annotated[
     str | None,
     typer.Option(

@@ -115,3 +115,9 @@ def print_study(sections: Iterable[tuple[str, Sequence[Sequence[str]]]], sentenc
 def number(value: float | None, digits: int) -> str:
     """`value` for a table; "-" if there is none."""
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def warn_of_other_models(asked: str, answered_by: Iterable[str]) -> None:
+    """Say so where a server answers by another model than it was asked for."""
+    if others := {one for one in answered_by if one and one != asked}:
+        err.print(f"warning: asked for {asked}, answered by {', '.join(sorted(others))}", soft_wrap=True)

@@ -238,14 +238,16 @@ def _pairs(sources: Any, sites: Sequence[str], wanted: Sequence[str] | None) -> 
 
 
 def _gates(stream: Any, relations: Any, active: Any, settings: Any, folder: Path, source: Any, *, confirm: bool) -> int:
-    """Find the gates of all pairs and write gates.md and gates.json; returns how many there are."""
+    """Find the gates of all pairs and write gates.md, gates.json and gate_checks.json; returns how many there are."""
     from gossamer import files
     from gossamer.relations import check_gates, find_gates, write_gates
+    from gossamer.relations.folder import CHECKED, GATES
+    from gossamer.relations.gate_files import write_gate_checks
     from gossamer.relations.gates import company_of
     from gossamer.report.relations import gate_checks_table, gates_table
 
     among = company_of(stream, relations, active)
-    found, text = {}, []
+    found, checked, text = {}, {}, []
     for pair, relation in relations.items():
         own = stream.only(pair)
         found[pair] = find_gates(own, relation, among=among[pair.upstream], active=active, settings=settings)
@@ -253,8 +255,13 @@ def _gates(stream: Any, relations: Any, active: Any, settings: Any, folder: Path
         if confirm:
             checks = check_gates(own, relation, found[pair], active=active)
             text.append(f"Ablated: {sum(one.confirmed for one in checks)} confirmed\n\n{gate_checks_table(checks)}")
+            checked[pair] = checks
     files.write_text(folder / "gates.md", "\n".join(text))
-    write_gates(found, folder / "gates.json")
+    # Those of gates that were found before say nothing of these.
+    (folder / CHECKED).unlink(missing_ok=True)
+    write_gates(found, folder / GATES)
+    if confirm:
+        write_gate_checks(checked, folder / CHECKED)
     return sum(map(len, found.values()))
 
 
@@ -267,9 +274,11 @@ def _errors(stream: Any, relations: Any, folder: Path) -> None:
 
 
 def _ablations(stream: Any, relations: Any, folder: Path, seed: int) -> dict[str, float]:
-    """Spearman's correlation of each measure with the effects, over all pairs of sites; and effects.md."""
+    """Spearman's correlation of each measure with the effects, over all pairs of sites; effects.md and effects.json."""
     from gossamer import files
     from gossamer.relations import CausalSettings, ablation_check, joint_agreement
+    from gossamer.relations.folder import ABLATED
+    from gossamer.relations.gate_files import write_ablations
     from gossamer.report.relations import agreement_table
 
     settings = CausalSettings(seed=seed)
@@ -279,6 +288,7 @@ def _ablations(stream: Any, relations: Any, folder: Path, seed: int) -> dict[str
     shared = [name for name in checks[0][1].drawn if all(name in check.drawn for _, check in checks)]
     joint = [joint_agreement(checks, name, settings) for name in shared]
     text = "\n".join(f"## {one.pair}\n\n{agreement_table(list(check.agreement.values()))}" for one, check in checks)
+    write_ablations(checks, folder / ABLATED)
     files.write_text(folder / "effects.md", f"## All pairs\n\n{agreement_table(joint)}\n{text}")
     return {one.measure: one.spearman for one in joint}
 

@@ -52,8 +52,9 @@ def relations(
 ) -> None:
     """Write a page of relations that were counted: lifecycle, thresholds, gates, communities, the graph of a prompt.
 
-    It is one HTML file that needs no model and no network. Gates are those of `gossamer relate --gates` or of a study,
-    ablations those of a study. With --model, latents have words, and --prompt shows what a prompt lights up.
+    It is one HTML file that needs no model and no network. Gates and ablations are those of `gossamer relate --gates`
+    (--confirm-gates, --ablate) or of a study. With --model, latents have words, and --prompt shows what a prompt
+    lights up.
 
     Example: gossamer relations out/relations --model bundled:spool --prompt "The boys near the dog"
     """
@@ -70,69 +71,39 @@ def relations(
     if store is not None and text is not None:
         raise UsageError("--store: what is said of latents comes from a store or from --text, found both; give one")
     from gossamer.progress import progress_bars
-    from gossamer.relations import from_cards, lifecycles_of, load_error_share, load_folder, relations_data
-    from gossamer.relations.saved import ERROR_TAIL, pair_path
+    from gossamer.relations import folder_data, from_cards, load_folder
+    from gossamer.relations.folder import GRAPH
     from gossamer.report import write_relations_page
 
-    counted = load_folder(folder)
-    gates, checks = _findings(folder, counted)
-    graph, groups = _communities(folder, counted, measure, threshold, communities)
-    paths = {pair: pair_path(folder, pair, ERROR_TAIL) for pair in counted}
-    errors = {pair: load_error_share(path) for pair, path in paths.items() if path.is_file()}
+    if communities != "none" and threshold is None and not (folder / GRAPH).is_file():
+        load_folder(folder)
+        raise UsageError(f"--threshold: expected, as {folder} has no graph.json; give one, or --communities none")
     with inputs.feature_store(store) as source, progress_bars(err):
-        title, lit, describe = folder.resolve().name, (), None
+        title, lit, describe = None, (), None if source is None else from_cards(source)
         if model is not None:
             network = inputs.language_model(model, device, dtype, family)
             given = inputs.dictionary_set(
                 network, model, dictionaries, facts=facts, allow_other_model=allow_other_model
             )
             texts = None if text is None else (text, text_key, rows)
-            title, lit, describe = _with_model(network, given, counted, prompt or [], texts)
-        data = relations_data(
-            list(counted.values()),
+            title, lit, own = _with_model(network, given, load_folder(folder), prompt or [], texts)
+            describe = describe or own
+        data = folder_data(
+            folder,
             model=title,
-            lifecycles=lifecycles_of(list(counted.values()), errors=errors),
-            gates=gates,
-            graph=graph,
-            communities=groups,
-            checks=checks,
+            measure=measure,
+            threshold=threshold,
+            communities=None if communities == "none" else communities,
             prompts=lit,
-            describe=describe if source is None else from_cards(source),
+            describe=describe,
         )
+    if communities != "none" and not data.communities:
+        err.print("communities: no pair reaches the threshold, so that there are none; give --threshold a lower one")
     written, saved = write_relations_page(data, page), data.save(page.with_suffix(".json"))
     if as_json:
         print_json({"page": str(written), "data": str(saved), "prompts": len(lit)})
         return
     out.print(f"page: {written} ({written.stat().st_size / 1e6:.1f} MB), data: {saved}", soft_wrap=True)
-
-
-def _findings(folder: Path, counted: Any) -> tuple[Any, Any]:
-    """Gates and ablations that the folder has."""
-    from gossamer.relations import RelationStudy, of_study, read_gates
-    from gossamer.relations.study_results import RESULTS
-
-    if (folder / RESULTS).is_file():
-        return of_study(RelationStudy.load(folder), counted)
-    path = folder / "gates.json"
-    return read_gates(path) if path.is_file() else None, None
-
-
-def _communities(
-    folder: Path, counted: Any, measure: str, threshold: float | None, method: str
-) -> tuple[Any, list[Any]]:
-    from gossamer.relations import CommunitySettings, RelationGraph, find_communities, read_node_link
-
-    if method == "none":
-        return None, []
-    path = folder / "graph.json"
-    if threshold is None and not path.is_file():
-        raise UsageError(f"--threshold: expected, as {folder} has no graph.json; give one, or --communities none")
-    chosen = list(counted.values())
-    graph = read_node_link(path) if threshold is None else RelationGraph.of(chosen, measure, threshold)
-    if not len(graph.heads):
-        err.print("communities: no pair reaches the threshold, so that there are none; give --threshold a lower one")
-        return None, []
-    return graph, [find_communities(graph, CommunitySettings(method))]
 
 
 def _with_model(network: Any, given: Any, counted: Any, prompts: list[str], text: Any) -> tuple[str, Any, Any]:

@@ -1,6 +1,6 @@
 """`gossamer steer`: push a model along a feature or towards a concept, and see what it brings and costs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,10 +8,12 @@ import typer
 from rich.table import Table
 
 from gossamer.cli import early, inputs, options
-from gossamer.cli.printing import err, out, print_json
+from gossamer.cli.printing import err, out, print_json, warn_of_other_models
 from gossamer.errors import UsageError
 
 _DEFAULT_PROMPTS = ("One day", "The", "She", "Then", "I think", "There was", "It was", "He said")
+# Mean residual norms that are added for the tokens that a feature makes likelier.
+_AMPLIFIED = 0.4
 
 FeatureName = Annotated[
     str | None, typer.Option("--feature", help="SITE/LATENT, as resid_post.4/123: this feature alone.")
@@ -53,6 +55,24 @@ Words = Annotated[
     str | None,
     typer.Option(help="The concept's words, as sad,cried: what completions are searched for; begins a sweep."),
 ]
+Effects = Annotated[
+    int,
+    typer.Option(
+        help="Directions along which the effect on features is measured, for SAE-TS and FGAA; 0: without them.",
+        callback=early.from_least("--effects", 0),
+    ),
+]
+Tasks = Annotated[
+    list[str] | None, typer.Option("--task", "-t", help="A task whose accuracy is a cost as well; repeat.")
+]
+Endpoint = Annotated[
+    str | None, typer.Option(help="A server with OpenAI's API whose model rates what is written, as explain has it.")
+]
+JudgeName = Annotated[str, typer.Option("--judge", help="The model that rates; its name at the server, or a folder.")]
+Prefix = Annotated[
+    str | None,
+    typer.Option(help="What asks for the concept in words: the prompt baseline. Default: This is about WORD."),
+]
 Files = Annotated[Path | None, typer.Option(help=f"Texts with the concept: {options.TEXT}. Default: by --words.")]
 Negative = Annotated[Path | None, typer.Option(help="Texts without the concept. Default: those without --words.")]
 
@@ -73,7 +93,14 @@ def steer(
     coefficients: Annotated[str, typer.Option("--coefficients", "-c", help="As 0.2,0.5,1.")] = "0.1,0.2,0.4,0.8,1.6",
     unit: UnitName = "residual_norm",
     prompt: Annotated[list[str] | None, typer.Option("--prompt", "-p", help="To be continued; repeat.")] = None,
-    prefix: Annotated[str, typer.Option(help="What asks for the concept in words: the prompt baseline.")] = "",
+    prefix: Prefix = None,
+    effects: Effects = 0,
+    task: Tasks = None,
+    endpoint: Endpoint = None,
+    judge: JudgeName = "",
+    local: Annotated[bool, typer.Option("--local", help="The judge is a transformers model in this process.")] = False,
+    price: options.Price = "0,0",
+    max_cost: options.MaxCost = None,
     rows: Rows = 1024,
     neutral: Neutral = 64,
     context: Context = 64,
@@ -88,62 +115,77 @@ def steer(
 ) -> None:
     """Steer along a feature and read the text, or, with --words, sweep every way of steering towards a concept.
 
-    With --feature: completions at each coefficient, and the feature's activation afterwards. With --words: vectors and
-    their parts, features, controls and the prompt baseline at each coefficient, with benefit, cost on neutral text and
-    intervals; writes sweep.json as it goes, so that a run can be stopped, then steering.md and a picture.
+    With --feature: its selection scores, and completions, cost and its activation afterwards at each coefficient, with
+    those of a random feature and a random direction. With --words: vectors and their parts, features, controls and the
+    prompt baseline at each coefficient, with benefit, cost on neutral text and intervals; writes sweep.json as it goes,
+    so that a run can be stopped, then steering.md and a picture. A language model may rate what is written (--judge).
     """
     early.require_dictionaries(dictionaries)
     facts = early.dictionary_facts(fact)
     early.require_texts([path for path in (text, positive, negative) if path is not None])
-    if (feature is None) == (words is None):
-        raise UsageError("steer: either --feature SITE/LATENT or --words of a concept expected; give one of them")
-    if words is not None and unit != "residual_norm":
-        raise UsageError(f"--unit: residual_norm expected with --words, in which all methods compare; found {unit}")
-
+    _require_one_purpose(feature, words, unit, {"--effects": effects, "--task": task, "--judge": judge})
+    early.require_whole_judge("--judge", endpoint, judge, local=local)
     strengths = inputs.decimals("--coefficients", coefficients)
+    prices = inputs.prices(price)
 
     from gossamer.activations import read_texts
     from gossamer.progress import progress_bars
-    from gossamer.report.steering import write_steering
     from gossamer.results.lock import folder_lock
+    from gossamer.steering import ChatCompletionJudge, prepare_concept, sweep
     from gossamer.steering.completions import SamplingPlan
-    from gossamer.steering.concept import ORIGINAL
-    from gossamer.steering.prepare import prepare_concept
-    from gossamer.steering.sweep import sweep, sweep_curves
 
     plan = SamplingPlan(samples, tokens, temperature=0.0 if samples == 1 else 1.0, seed=seed)
     texts = read_texts(text, text_key)[:rows]
     sides = [None if path is None else read_texts(path, text_key) for path in (positive, negative)]
+    chat = inputs.chat(endpoint, judge, prices, max_cost, output / "answers", local=local)
     network = inputs.language_model(model, device, dtype, family)
     held = inputs.dictionary_set(network, model, dictionaries, facts=facts, allow_other_model=allow_other_model)
     length = min(context, network.n_context)
     prompts = list(prompt or _DEFAULT_PROMPTS)
     if feature is not None:
         with progress_bars(err):
-            shown = _along_feature(network, held, feature, kind, strengths, unit, prompts, texts, length, plan)
-        _print_feature(shown, as_json)
+            shown, rising = _along(network, held, feature, kind, strengths, unit, prompts, texts, length, plan)
+        _print_feature(shown, rising, prompts, as_json)
         return
-    assert words is not None
+    tasks = {
+        Path(name).stem: inputs.task(name, network.tokenizer, bos=None, prompts=None, seed=seed) for name in task or ()
+    }
     with folder_lock(output), progress_bars(err):
+        chosen = _at_site(held, site)
         made = prepare_concept(
             network,
-            _at_site(held, site),
-            inputs.words(words),
+            chosen,
+            inputs.words(words or ""),
             texts,
             prompts=prompts,
             positive=sides[0],
             negative=sides[1],
             context=length,
             neutral=neutral,
-            sampling=plan,
+            effects=effects,
+            observer=next((held[one] for one in sorted(held) if one > chosen.site), None),
             seed=seed,
+            sampling=plan,
+            tasks=tasks,
+            judge=None if chat is None else ChatCompletionJudge(chat),
         )
-        record = sweep(network, made.steering.cells(strengths, prefix), made.plan, output)
-    ways = made.steering
-    picture = write_steering(record, output, ORIGINAL, fits=ways.fits, absent=ways.absent, seed=seed)
-    _print_concept(sweep_curves(record, ORIGINAL, seed=seed), ways.absent, len(record.rows), as_json)
-    if not as_json:
-        out.print(f"wrote {picture} with steering.md and sweep.json", soft_wrap=True)
+        cells = made.steering.cells(strengths, prefix)
+        if chat is not None:
+            questions = 3 * len(cells) * len(prompts) * samples
+            err.print(f"{judge} is asked {questions:,} questions, and again where an answer cannot be read")
+        record = sweep(network, cells, made.plan, output)
+    warn_of_other_models(judge, getattr(chat, "answered_by", ()))
+    _write_concept(record, made.steering, output, seed, as_json)
+
+
+def _require_one_purpose(feature: str | None, words: str | None, unit: str, of_sweeps: Mapping[str, Any]) -> None:
+    """Refuse a feature and a concept at once, neither, and options of the other purpose."""
+    if (feature is None) == (words is None):
+        raise UsageError("steer: either --feature SITE/LATENT or --words of a concept expected; give one of them")
+    if words is not None and unit != "residual_norm":
+        raise UsageError(f"--unit: residual_norm expected with --words, in which all methods compare; found {unit}")
+    if feature is not None and (given := [option for option, value in of_sweeps.items() if value]):
+        raise UsageError(f"{given[0]}: for sweeps, which --words begins; leave it out with --feature")
 
 
 def _at_site(held: Any, site: str | None) -> Any:
@@ -157,7 +199,7 @@ def _at_site(held: Any, site: str | None) -> Any:
     return held[chosen]
 
 
-def _along_feature(
+def _along(
     model: Any,
     held: Any,
     name: str,
@@ -168,60 +210,65 @@ def _along_feature(
     texts: Sequence[str],
     length: int,
     plan: Any,
-) -> list[dict[str, Any]]:
-    """What is written at each coefficient, the unsteered text first, with the activation read back."""
+) -> tuple[Any, tuple[str, ...]]:
+    """The feature pushed, and the tokens that it makes likelier everywhere."""
+    from gossamer.explain.model_scorers import token_changes
     from gossamer.features import Feature
-    from gossamer.steering import Coefficient, intervention, measure_site, read_back
-    from gossamer.steering.cell import Cell
-    from gossamer.steering.completions import complete
-    from gossamer.steering.concept import behind_first
+    from gossamer.steering import steer_along
 
     place, latent = Feature.parse(name)
     if place not in held:
         raise UsageError(f"--feature: a site of {', '.join(map(str, held))} expected, found {place}")
-    dictionary = held[place]
-    make = getattr(intervention, kind)
-    push = make(dictionary, latent, 1.0).where(behind_first(model))
-    tokens = model.tokenize(texts).cut(length)
-    scale = measure_site(model, place, tokens, dictionary)
-    units: dict[str, Any] = {
-        "raw": Coefficient,
-        "max_activation": lambda value: scale.of_maximum(value, latent),
-        "residual_norm": lambda value: scale.of_norm(value, push.vector),
-    }
-    cells = [Cell("unsteered"), *(Cell(kind, (push.at(units[unit](value)),)) for value in strengths)]
-    found = []
-    for cell, written in zip(cells, complete(model, cells, prompts, plan), strict=True):
-        back = read_back(model, cell.interventions, tokens[: min(len(tokens), 32)])
-        found.append(
-            {
-                "coefficient": None if cell.coefficient is None else str(cell.coefficient),
-                "raw": None if cell.coefficient is None else cell.coefficient.raw,
-                "activation_before": back[0].before if back else None,
-                "activation_after": back[0].after if back else None,
-                "others": [list(one) for one in back[0].others] if back else [],
-                "completions": dict(zip(prompts, written.texts[:: plan.samples], strict=True)),
-                "log_probability": float(written.log_probability.mean()),
-            }
-        )
-    return found
+    tokens, dictionary = model.tokenize(texts).cut(length), held[place]
+    shown = steer_along(
+        model, dictionary, latent, strengths, prompts, tokens, kind=kind, unit=unit, plan=plan, seed=plan.seed
+    )
+    factor = shown.scale.of_norm(_AMPLIFIED, dictionary.W_dec[latent]).raw
+    return shown, token_changes(model, dictionary, latent, tokens[: min(len(tokens), 16)], factor=factor, count=10)
 
 
-def _print_feature(shown: Sequence[dict[str, Any]], as_json: bool) -> None:
+def _print_feature(shown: Any, rising: Sequence[str], prompts: Sequence[str], as_json: bool) -> None:
     if as_json:
-        print_json(shown)
+        from gossamer.results.values import to_json
+
+        rows = []
+        for one in shown.rows:
+            raw = None if one.coefficient is None else one.coefficient.raw
+            rows.append({**to_json(one), "raw": raw, "completions": dict(zip(prompts, one.completions, strict=True))})
+        print_json({"scores": to_json(shown.scores), "rising": list(rising), "rows": rows})
         return
-    for one in shown:
-        said = "unsteered" if one["coefficient"] is None else one["coefficient"]
-        back = ""
-        if one["activation_after"] is not None:
-            back = f", mean activation {one['activation_before']:.3g} before, {one['activation_after']:.3g} after"
-        out.print(f"{said}{back}, log-probability of the text {one['log_probability']:.2f} a token", style="bold")
-        for prompt, text in one["completions"].items():
+    for what, one in zip(("feature", "a random one"), shown.scores, strict=True):
+        reads = "unknown" if one.input_score is None else f"{one.input_score:.2f}"
+        out.print(
+            f"{what} {one.feature}: input score {reads}, output score {one.output_score:.3f} (first token alone "
+            f"{one.output_score_top1:.3f}), change of confidence {one.confidence_change:+.2f}; writes "
+            f"{', '.join(map(repr, one.lens))}",
+            soft_wrap=True,
+        )
+    out.print(f"amplified, it makes likelier: {', '.join(map(repr, rising))}", soft_wrap=True)
+    for one in shown.rows:
+        said = one.method if one.coefficient is None else f"{one.method} {one.coefficient}"
+        back = "" if one.back is None else f", mean activation {one.back.before:.3g} before, {one.back.after:.3g} after"
+        cost = f", costs {one.cross_entropy:.3f} nats a token (KL {one.kl:.3f})"
+        odds = f", log-probability of the text {one.log_probability:.2f} a token"
+        out.print(f"{said}{back}{cost}{odds}", style="bold", soft_wrap=True)
+        for prompt, text in zip(prompts, one.completions, strict=True):
             out.print(f"  {prompt}|{text}", soft_wrap=True)
 
 
-def _print_concept(curves: Sequence[Any], absent: Any, cells: int, as_json: bool) -> None:
+def _write_concept(record: Any, ways: Any, output: Path, seed: int, as_json: bool) -> None:
+    from gossamer.report.steering import write_steering
+    from gossamer.steering import sweep_curves
+    from gossamer.steering.agreement import judged_examples
+    from gossamer.steering.concept import ORIGINAL
+
+    picture = write_steering(
+        record, output, ORIGINAL, fits=ways.fits, absent=ways.absent, scores=ways.scores, seed=seed
+    )
+    curves, examples = sweep_curves(record, ORIGINAL, seed=seed), judged_examples(record, seed=seed)
+    ratings = [row.judged for row in record.rows if row.judged is not None]
+    judge = {name: sum(getattr(one, name) for one in ratings) for name in ("rated", "unparsed", "error")}
+    agree = [sum(one.agrees for one in examples), len(examples)]
     if as_json:
         methods = {
             one.method: {
@@ -231,7 +278,8 @@ def _print_concept(curves: Sequence[Any], absent: Any, cells: int, as_json: bool
             }
             for one in curves
         }
-        print_json({"methods": methods, "absent": dict(absent), "cells": cells})
+        told = {"methods": methods, "absent": dict(ways.absent), "cells": len(record.rows)}
+        print_json(told | ({"judge": {**judge, "agrees": agree}} if ratings else {}))
         return
     table = Table("method", "area", "95 %", "less diff_mean", "improves", box=None, padding=(0, 1, 0, 0))
     for one in sorted(curves, key=lambda curve: -curve.area.value):
@@ -239,5 +287,9 @@ def _print_concept(curves: Sequence[Any], absent: Any, cells: int, as_json: bool
         cell = (f"{one.area.value:.3f}", interval, f"{one.difference.value:+.3f}", "yes" if one.improves else "")
         table.add_row(one.method, *cell)
     out.print(table)
-    for name, reason in absent.items():
-        out.print(f"no {name}: {reason}")
+    for name, reason in ways.absent.items():
+        out.print(f"no {name}: {reason}", soft_wrap=True)
+    if ratings:
+        failed = f"{judge['unparsed']} completions have no rating that could be read, {judge['error']} no answer"
+        out.print(f"the judge agrees with the words at {agree[0]} of {agree[1]} completions; {failed}", soft_wrap=True)
+    out.print(f"wrote {picture} with steering.md and sweep.json", soft_wrap=True)

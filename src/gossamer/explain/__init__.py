@@ -1,12 +1,12 @@
 """Words for features: rules without a language model, explanations with one, and scores that count their failures."""
 
+from gossamer.chat.chat import Chat, ChatReply, ChatRequest
+from gossamer.chat.endpoint import Endpoint, EndpointSettings, Prices
+from gossamer.chat.local_chat import LocalChat
 from gossamer.explain.answers import ExplanationScore
-from gossamer.explain.chat import Chat, ChatReply, ChatRequest
 from gossamer.explain.corpus import WindowedCorpus, WindowSettings
-from gossamer.explain.endpoint import Endpoint, EndpointSettings, Prices
 from gossamer.explain.explainers import Explanation
 from gossamer.explain.judges import ChatJudge, RuleJudge
-from gossamer.explain.local_chat import LocalChat
 from gossamer.explain.rules import Rule, WeightedRule
 from gossamer.explain.study import ExplainedFeatures, ExplainSettings, ExplanationStudy, choose_features
 from gossamer.explain.windows import FeatureWindows, Window

@@ -5,9 +5,9 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, TypeVar
 
+from gossamer.chat.chat import MOST_FAILURES, Failure
 from gossamer.display import short_repr
 from gossamer.explain.metrics import auroc, balanced_accuracy, f1
 from gossamer.statistics import Interval
@@ -16,15 +16,6 @@ Value = TypeVar("Value")
 _LIST = re.compile(r"\[[^\[\]]*\]")
 _LINE = re.compile(r"^\s*(\d+)\s*[:.)]\s*(\w+)\W*$", re.MULTILINE)
 _TRUE, _FALSE = ("1", "yes", "true"), ("0", "no", "false")
-# Above this share of failures a feature has no score.
-MOST_FAILURES = 0.2
-
-
-class Failure(StrEnum):
-    """Why an item has no answer."""
-
-    UNPARSED = "unparsed"
-    ERROR = "error"
 
 
 @dataclass(frozen=True)
@@ -68,6 +59,16 @@ def parse_choices(text: str, count: int) -> list[bool] | None:
         return None
     chosen = {int(part) for part in parts}
     return [number in chosen for number in range(1, count + 1)]
+
+
+def parse_texts(text: str) -> list[str] | None:
+    """A JSON list of texts, alone or with words around it; None where there is none or one of them is empty."""
+    start, end = text.find("["), text.rfind("]")
+    for candidate in (text, text[start : end + 1]):
+        for found in _whole(candidate):
+            if found and all(isinstance(one, str) and one.strip() for one in found):
+                return found
+    return None
 
 
 def _parsed(text: str, count: int, read: Callable[[Any], Value | None]) -> list[Value] | None:

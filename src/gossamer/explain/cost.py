@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gossamer.chat.chat import LETTERS_PER_TOKEN, ChatReply, ChatRequest
+from gossamer.chat.endpoint import Prices
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
-from gossamer.explain.chat import LETTERS_PER_TOKEN, ChatReply, ChatRequest
-from gossamer.explain.endpoint import Prices
 from gossamer.explain.judges import ChatJudge
 from gossamer.explain.study import ExplanationStudy
 
@@ -52,14 +52,17 @@ class _Counting:
 
 def estimate(study: ExplanationStudy, prices: Prices) -> CostEstimate:
     """What a study will ask: the questions of its first features are made and counted, not sent."""
-    counting = _Counting("counted")
-    judge = study.judge and ChatJudge(counting, batch=study.judge.batch, logprobs=study.judge.logprobs)
-    part = study.first(_COUNTED, counting, judge)
+    explaining, judging = _Counting("counted"), _Counting("counted")
+    judge = study.judge and ChatJudge(judging, batch=study.judge.batch, logprobs=study.judge.logprobs)
+    part = study.first(_COUNTED, explaining, judge)
     part.run()
-    share = len(study.features) / len(part.features)
-    prompt = int(share * sum(one.letters for one in counting.requests) / LETTERS_PER_TOKEN)
-    output = int(share * sum(one.max_tokens for one in counting.requests))
-    return CostEstimate(int(share * len(counting.requests)), prompt, output, prices.of(float(prompt), float(output)))
+    questions, prompt, output = 0.0, 0.0, 0.0
+    for counting, features in ((explaining, study.features), (judging, study.to_score)):
+        share = len(features) / len(part.features)
+        questions += share * len(counting.requests)
+        prompt += share * sum(one.letters for one in counting.requests) / LETTERS_PER_TOKEN
+        output += share * sum(one.max_tokens for one in counting.requests)
+    return CostEstimate(int(questions), int(prompt), int(output), prices.of(float(int(prompt)), float(int(output))))
 
 
 def require_affordable(found: CostEstimate, most: float | None) -> None:

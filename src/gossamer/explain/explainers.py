@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gossamer.chat.chat import Chat, ChatReply, ChatRequest
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
-from gossamer.explain.chat import Chat, ChatReply, ChatRequest
 from gossamer.explain.metrics import ceil_level, floor_level
 from gossamer.explain.prompts import messages
 from gossamer.explain.windows import FeatureWindows, Window
@@ -154,6 +154,8 @@ def _read(feature: Feature, method: str, model: str, reply: ChatReply) -> Explan
     if reply.error:
         return Explanation(feature, "", method, model, f"error: {reply.error}")
     text = reply.text.strip()
+    if reply.finish == "length":
+        return Explanation(feature, "", method, model, f"unparsed: cut off after {text[:80]!r}")
     if method == "delphi":
         if _MARKER not in text:
             return Explanation(feature, "", method, model, f"unparsed: no {_MARKER} in {text[:80]!r}")

@@ -7,11 +7,11 @@ from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from gossamer.chat.chat import Chat, ChatReply, ChatRequest, Failure, PromptScorer, TokenChances
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.explain import grammar
-from gossamer.explain.answers import Failure, JudgeAnswer, parse_booleans, parse_choices, parse_numbers
-from gossamer.explain.chat import Chat, ChatReply, ChatRequest, PromptScorer, TokenChances
+from gossamer.explain.answers import JudgeAnswer, parse_booleans, parse_choices, parse_numbers
 from gossamer.explain.metrics import LEVELS, expected_level
 from gossamer.explain.prompts import messages, plain
 from gossamer.explain.rules import Executable

@@ -1,4 +1,4 @@
-"""Scores that need no answers: embeddings, the surprise of a language model, and what steering makes it write."""
+"""Scores that need models: embeddings, surprise, what steering makes a model write, and texts written to order."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,12 +9,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.activations.token_mask import DEFAULT_MASK
+from gossamer.chat.chat import MOST_FAILURES, Chat, ChatRequest
+from gossamer.chat.endpoint import Endpoint
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
-from gossamer.explain.answers import ExplanationScore, ItemCounts
-from gossamer.explain.endpoint import Endpoint
+from gossamer.explain.answers import ExplanationScore, ItemCounts, parse_texts
+from gossamer.explain.corpus import TEST, WindowedCorpus
 from gossamer.explain.metrics import auroc
-from gossamer.explain.prompts import plain
+from gossamer.explain.prompts import messages, plain
 from gossamer.explain.scorers import Trial
 from gossamer.explain.windows import Window
 from gossamer.model.language_model import LanguageModel
@@ -136,6 +139,71 @@ def intervention(
     return ExplanationScore(
         "intervention", mean, mean - error, mean + error, items=ItemCounts(right=len(prompts)), beside=beside
     )
+
+
+@torch.no_grad()
+def clarity(
+    test: Trial,
+    writer: Chat,
+    model: LanguageModel,
+    dictionary: Dictionary,
+    corpus: WindowedCorpus,
+    *,
+    calls: int = 15,
+    texts: int = 5,
+) -> ExplanationScore:
+    """FADE's clarity: is the feature more active on texts that were written for the explanation than on natural ones?
+
+    The Gini index, with its sign, of the feature's largest activation in each text: texts of a language model that is
+    shown the explanation alone, against all windows of the test. Written texts are cut to the length of a window, so
+    that longer ones have no better chance. A call whose answer is no list of texts is counted; above a fifth of them
+    there is no score. Source: Puri et al. 2025.
+
+    Args:
+        test: the explanation.
+        writer: the language model that writes.
+        model, dictionary: whose feature it is.
+        corpus: the natural texts, of a store of that model and dictionary.
+        calls: questions to the writer; texts: that each asks for.
+
+    Raises:
+        UsageError: a dictionary that is not at the feature's site, or a model or dictionary that is not the store's.
+    """
+    feature = test.windows.feature
+    if dictionary.site != feature.site:
+        raise UsageError(f"clarity: a dictionary at {feature.site} expected, found one at {dictionary.site}")
+    corpus.store.require(dictionaries={feature.site: dictionary})
+    if corpus.store.manifest.model != model.title:
+        raise UsageError(f"clarity: {corpus.store.manifest.model}, as in the store, expected, found {model.title}")
+    system, user = messages("write", explanation=test.explanation, count=texts, tokens=corpus.settings.length)
+    most = (20 + 2 * corpus.settings.length) * texts
+    asked = [ChatRequest(system, user, most, temperature=1.0, seed=test.seed + one) for one in range(calls)]
+    replies = writer.ask(asked)
+    read = [None if one.error else parse_texts(one.text) for one in replies]
+    written = list(dict.fromkeys(text for several in read for text in several or ()))
+    parsed, errors = sum(one is not None for one in read), sum(bool(one.error) for one in replies)
+    counts = ItemCounts(right=parsed, unparsed=calls - parsed - errors, error=errors)
+    if parsed < (1 - MOST_FAILURES) * calls:
+        return ExplanationScore("clarity", None, reason=f"{counts.failures:.0%} of the calls failed", items=counts)
+    maxima = np.maximum.reduceat(corpus.activations(feature), corpus.bounds[:-1])
+    found = auroc(_maxima(model, dictionary, feature.latent, written, corpus), maxima[corpus.split == TEST].tolist())
+    low, high = 2 * found.low - 1, 2 * found.high - 1
+    beside = {"texts": float(len(written))}
+    return ExplanationScore("clarity", 2 * found.value - 1, low, high, found, beside, items=counts)
+
+
+def _maxima(
+    model: LanguageModel, dictionary: Dictionary, latent: int, texts: Sequence[str], corpus: WindowedCorpus
+) -> list[float]:
+    """A latent's largest activation in each text, cut to a window of the corpus; the same tokens count as there."""
+    settings, length = corpus.store.manifest.settings, corpus.settings.length
+    tokens = model.tokenize(texts, bos=settings.bos).cut(length + 1)
+    counted = (settings.mask or DEFAULT_MASK).counted(model, tokens)
+    counted &= counted.cumsum(dim=1) <= length
+    assert dictionary.site is not None
+    stream = model.capture(tokens, [dictionary.site])[dictionary.site]
+    values = dictionary.encode_dense(stream, torch.tensor([latent], device=stream.device))[..., 0]
+    return [float(x) for x in values.cpu().masked_fill(~counted, 0.0).amax(dim=1)]
 
 
 @torch.no_grad()

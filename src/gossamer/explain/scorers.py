@@ -5,11 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from gossamer.chat.chat import MOST_FAILURES, Failure
 from gossamer.display import short_repr
 from gossamer.explain.answers import (
-    MOST_FAILURES,
     ExplanationScore,
-    Failure,
     ItemCounts,
     JudgeAnswer,
     classified,

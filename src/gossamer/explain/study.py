@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from gossamer.chat.chat import Chat
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.explain import grammar
 from gossamer.explain.answers import ExplanationScore
-from gossamer.explain.chat import Chat
-from gossamer.explain.controls import gold_items, judged, shuffled_explanations
+from gossamer.explain.controls import able, gold_items, judged, shuffled_explanations
 from gossamer.explain.corpus import WindowedCorpus, WindowSettings
 from gossamer.explain.explainers import EXPLAINERS, Evidence, Explanation, explained
 from gossamer.explain.fitting import RuleFinder
@@ -131,6 +131,10 @@ class ExplainedFeatures:
         yield f"{len(told)} explanations, {len(self.explanations) - len(told)} failures"
         yield f"{len(self.scores)} of them scored"
 
+    def at_chance(self, judge: str) -> bool:
+        """Whether a language model did no better than chance on questions whose answers are known."""
+        return judge in self.gold and not able(self.gold[judge])
+
     @classmethod
     def load(cls, folder: str | Path) -> "ExplainedFeatures":
         """What a folder holds.
@@ -158,6 +162,7 @@ class ExplanationStudy:
         chat: Chat | None = None,
         judge: ChatJudge | None = None,
         told: Mapping[Feature, str] | None = None,
+        scored: int | None = None,
     ) -> None:
         """Nothing is read yet but the corpus.
 
@@ -169,6 +174,8 @@ class ExplanationStudy:
             chat: the language model that explains.
             judge: the language model that scores.
             told: sentences of people, scored beside the others.
+            scored: features whose explanations are scored, drawn by the seed; None for all. Scoring asks a language
+                model far more than explaining does.
 
         Raises:
             UsageError: a latent that the store has not, a language model that is needed and not given, or dictionaries
@@ -186,6 +193,7 @@ class ExplanationStudy:
             raise UsageError("explain: at least one feature expected, found none")
         self.corpus = WindowedCorpus.of(store, self.settings.windows)
         self._chat, self.judge, self._told, self._dictionaries = chat, judge, dict(told or {}), dictionaries
+        self._scored_count = scored
 
     __repr__ = short_repr
 
@@ -193,10 +201,19 @@ class ExplanationStudy:
         yield f"{len(self.features)} features"
         yield repr(self.corpus)
 
+    @property
+    def to_score(self) -> list[Feature]:
+        """The features whose explanations are scored, in the order of all features."""
+        count = len(self.features)
+        if self._scored_count is None or self._scored_count >= count:
+            return self.features
+        drawn = np.random.default_rng([self.settings.seed, 15]).choice(count, self._scored_count, replace=False)
+        return [self.features[int(one)] for one in sorted(drawn)]
+
     def first(self, count: int, chat: Chat, judge: ChatJudge | None) -> "ExplanationStudy":
-        """The same study of its first features alone, with others to explain and judge."""
+        """The same study of its first features alone, all of them scored, with others to explain and judge."""
         part = copy.copy(self)
-        part.features, part.judge = self.features[:count], judge
+        part.features, part.judge, part._scored_count = self.features[:count], judge, None
         part._chat = None if self._chat is None else chat
         return part
 
@@ -250,6 +267,7 @@ class ExplanationStudy:
             "explainer": "" if self._chat is None else self._chat.model,
             "judge": "" if self.judge is None else self.judge.name,
             "told": {str(feature): text for feature, text in self._told.items()},
+            "scored": self._scored_count,
         }
 
     def _explain_all(self, said: Recorder[ExplanationRow]) -> None:
@@ -300,8 +318,9 @@ class ExplanationStudy:
             for other in shuffled_explanations(several, self.settings.seed)
         ]
         done = {(row.explanation.feature, row.explanation.method, row.judge, row.control) for row in scored.rows}
-        advance = begin("scores", len(self.features))
-        for feature in self.features:
+        to_score = self.to_score
+        advance = begin("scores", len(to_score))
+        for feature in to_score:
             rows = [
                 (one, control, judge)
                 for control, several in (("", told), (SHUFFLED, wrong))

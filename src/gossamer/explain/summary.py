@@ -5,7 +5,6 @@ from dataclasses import astuple, dataclass
 
 from gossamer.display import short_repr
 from gossamer.explain.answers import ItemCounts
-from gossamer.explain.controls import able
 from gossamer.explain.metrics import mean_over_features
 from gossamer.explain.study import RULE, ExplainedFeatures, ScoreRow
 from gossamer.statistics import Interval
@@ -62,7 +61,7 @@ def _line(found: ExplainedFeatures, key: tuple[str, str, str, str], rows: Sequen
     scores = [one for row in rows if (one := row.score(scorer)) is not None]
     values = [one.value for one in scores if one.value is not None]
     totals = [sum(column) for column in zip(*(astuple(one.items) for one in scores), strict=True)]
-    chance = judge in found.gold and not able(found.gold[judge])
+    chance = found.at_chance(judge)
     mean = None if chance else mean_over_features(values)
     share = ItemCounts(*totals).failures
     return SummaryLine(method, judge, scorer, control, mean, len(values), len(scores) - len(values), share, chance)
@@ -72,12 +71,12 @@ def no_better_than_words(found: ExplainedFeatures, scorer: str = "detection") ->
     """By explainer: of how many features its explanation does not beat the rule by its interval, of how many compared.
 
     A sentence is no better than a rule that a program found if the lower end of its score's interval is at most the
-    rule's score.
+    rule's score. What a judge at chance says is left out.
     """
     rules, others = {}, []
     for row in found.scores:
         one = row.score(scorer)
-        if row.control or one is None or one.value is None or one.low is None:
+        if row.control or found.at_chance(row.judge) or one is None or one.value is None or one.low is None:
             continue
         if row.explanation.method == RULE and row.judge == "rule":
             rules[row.explanation.feature] = one.value

@@ -1,6 +1,13 @@
 """Which features belong together: co-activation across layers, lifecycle, gates, communities, and what they cause."""
 
-from gossamer.relations.causal import AblationCheck, CausalSettings, RankAgreement, ablation_check, joint_agreement
+from gossamer.relations.causal import (
+    AblationCheck,
+    Ablations,
+    CausalSettings,
+    RankAgreement,
+    ablation_check,
+    joint_agreement,
+)
 from gossamer.relations.communities import (
     Communities,
     CommunitySettings,
@@ -8,10 +15,13 @@ from gossamer.relations.communities import (
     community_words,
     find_communities,
     rewired,
+    with_chance,
 )
+from gossamer.relations.community_facts import CommunityFacts
 from gossamer.relations.counting import CoActivation, SitePair, maxima
 from gossamer.relations.error_share import ErrorShare, error_share, error_shares
 from gossamer.relations.explanations import stored_explanations, tfidf_vectors, with_explanations
+from gossamer.relations.folder import folder_data
 from gossamer.relations.gate_ablation import AblatedPattern, GateCheck, check_gates
 from gossamer.relations.gate_files import read_gates, write_gates
 from gossamer.relations.gates import (
@@ -35,6 +45,7 @@ from gossamer.relations.graph_files import (
 from gossamer.relations.latents import GivenLatents, LatentSource, LatentStream, ModelLatents, sources_of
 from gossamer.relations.lifecycle import (
     Lifecycle,
+    LifecycleCounts,
     LifecycleSettings,
     SankeyData,
     ThresholdSweep,
@@ -86,11 +97,13 @@ __all__ = [
     "MEASURES",
     "AblatedPattern",
     "AblationCheck",
+    "Ablations",
     "ActiveAbove",
     "BestPartner",
     "CausalSettings",
     "CoActivation",
     "Communities",
+    "CommunityFacts",
     "CommunitySettings",
     "Describe",
     "ErrorShare",
@@ -104,6 +117,7 @@ __all__ = [
     "LatentSource",
     "LatentStream",
     "Lifecycle",
+    "LifecycleCounts",
     "LifecycleSettings",
     "ModelLatents",
     "PairCounts",
@@ -133,6 +147,7 @@ __all__ = [
     "find_gates",
     "fired_on",
     "fisher_z",
+    "folder_data",
     "from_cards",
     "from_words",
     "joint_agreement",
@@ -169,6 +184,7 @@ __all__ = [
     "threshold_sweep",
     "truth_tables",
     "wilson",
+    "with_chance",
     "with_explanations",
     "write_gates",
     "write_graphml",

@@ -103,6 +103,62 @@ class AblationCheck:
             yield f"{name} {one.spearman:.3f} [{one.low:.3f}, {one.high:.3f}]"
 
 
+@dataclass(frozen=True)
+class Ablations:
+    """The ablations between two dictionaries, as files have them: an :class:`AblationCheck` in plain numbers.
+
+    Attributes:
+        upstream, downstream: names of the dictionaries.
+        i, j: latents of each pair.
+        effect: over the downstream latent's largest activation; NaN where it is not active in the text.
+        absolute: not normalised; `tokens`: of how many. Files of pages of before have neither (empty).
+        drawn: for each measure, places of the pairs that were drawn by it.
+        agreement: of each measure with the effect.
+        values: of each measure, of the pairs that were drawn by it; studies of before have none.
+    """
+
+    upstream: str
+    downstream: str
+    i: tuple[int, ...]
+    j: tuple[int, ...]
+    effect: tuple[float, ...]
+    absolute: tuple[float, ...]
+    tokens: tuple[int, ...]
+    drawn: Mapping[str, tuple[int, ...]]
+    agreement: tuple[RankAgreement, ...]
+    values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, relation: Relation, check: AblationCheck) -> "Ablations":
+        """What a check of a relation's pairs found."""
+        return cls(
+            *relation.pair,
+            *(tuple(check.pairs.i.tolist()), tuple(check.pairs.j.tolist())),
+            *(tuple(check.effect.tolist()), tuple(check.absolute.tolist()), tuple(check.tokens.tolist())),
+            drawn={name: tuple(own.tolist()) for name, own in check.drawn.items()},
+            agreement=tuple(check.agreement.values()),
+            values={name: tuple(relation.values(name, check.pairs[own]).tolist()) for name, own in check.drawn.items()},
+        )
+
+    def check(self, relation: Relation) -> AblationCheck:
+        """The inverse of :meth:`of`, for the same relation.
+
+        Raises:
+            UsageError: the relation did not keep these pairs.
+        """
+        # Only kept pairs are ablated; these are sorted by i and then j.
+        width = len(relation.downstream.active)
+        wanted = np.array(self.i, np.int64) * width + np.array(self.j, np.int64)
+        known = relation.kept.i * width + relation.kept.j
+        places = np.searchsorted(known, wanted)
+        if not (places < len(known)).all() or not (known[places] == wanted).all():
+            raise UsageError(f"ablations: kept pairs of {relation.pair} expected, found others; ablate again")
+        pairs = relation.kept[places]
+        drawn = {name: np.array(own, np.int64) for name, own in self.drawn.items()}
+        numbers = (np.array(self.effect), np.array(self.absolute), np.array(self.tokens, np.int64))
+        return AblationCheck(pairs, *numbers, drawn, {one.measure: one for one in self.agreement})
+
+
 def ablation_check(
     stream: ModelLatents,
     relation: Relation,

@@ -86,6 +86,15 @@ class GateCheck:
         return switched and self.agreement > 0.5
 
 
+@dataclass(frozen=True)
+class CheckedGates:
+    """The gates of two dictionaries, the later one downstream, with what ablating their inputs did."""
+
+    upstream: str
+    downstream: str
+    checks: tuple[GateCheck, ...]
+
+
 def check_gates(
     stream: ModelLatents,
     relation: Relation,

@@ -80,6 +80,19 @@ def read_node_link(path: str | Path) -> RelationGraph:
     return _built([str(name) for name in given], places, latents, ends, similarity, facts)
 
 
+def read_communities(path: str | Path) -> Ints | None:
+    """The community of each node of such a file, in the order of :func:`read_node_link`; None where it says none.
+
+    Raises:
+        GossamerError: it is no such file.
+    """
+    try:
+        found = [one.get("community") for one in read_json(path)["nodes"]]
+        return None if None in found else np.array(found, np.int64)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(path, "a node-link graph of features", error) from error
+
+
 def write_graphml(graph: RelationGraph, path: str | Path) -> Path:
     """Write GraphML: nodes with source and feature, edges with similarity, as networkx and Gephi read it."""
     root = ElementTree.Element("graphml", xmlns=_GRAPHML)

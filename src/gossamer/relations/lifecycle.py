@@ -1,7 +1,8 @@
 """What becomes of features from one dictionary to the next: passed on, new, gone, lost in the error, dead, too rare."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -51,6 +52,29 @@ class LifecycleSettings:
             raise UsageError(f"lifecycle: matching by {', '.join(MATCHINGS)} expected, found {self.matching!r}")
 
 
+@dataclass(frozen=True)
+class LifecycleCounts:
+    """Latents of each class of one pair of dictionaries, as files have them.
+
+    Attributes:
+        upstream, downstream: names of the dictionaries.
+        measure, threshold, matching: when a feature counts as passed on (:class:`LifecycleSettings`).
+        ahead: upstream latents of each class, all of them; `behind`: downstream ones.
+        error_known: whether it was asked what the next dictionary's error holds.
+        chance: share of the judged upstream latents that shuffled documents pass on (by best partners); NaN: unknown.
+    """
+
+    upstream: str
+    downstream: str
+    measure: str
+    threshold: float
+    matching: str
+    ahead: Mapping[str, int]
+    behind: Mapping[str, int]
+    error_known: bool = True
+    chance: float = math.nan
+
+
 @dataclass(frozen=True, eq=False)
 class Lifecycle:
     """What becomes of the features of one pair of dictionaries.
@@ -61,6 +85,7 @@ class Lifecycle:
         settings: when a feature is passed on.
         names: of the dictionaries.
         error_known: whether it was asked what the next dictionary's error holds; without, none are said to be lost.
+        chance: share of the judged upstream latents that shuffled documents pass on (by best partners); NaN: unknown.
     """
 
     upstream: NDArray[Any]
@@ -68,6 +93,7 @@ class Lifecycle:
     settings: LifecycleSettings
     names: tuple[str, str]
     error_known: bool = False
+    chance: float = math.nan
 
     __repr__ = short_repr
 
@@ -81,6 +107,13 @@ class Lifecycle:
         classes = upstream if side == "upstream" else (PASSED, NEW, DEAD, RARE)
         found = getattr(self, side)
         return {kind: int((found == kind).sum()) for kind in classes}
+
+    @property
+    def tally(self) -> LifecycleCounts:
+        """The counts of both sides."""
+        how, counts = self.settings, (self.counts("upstream"), self.counts("downstream"))
+        asked = (*self.names, how.measure, how.threshold, how.matching)
+        return LifecycleCounts(*asked, *counts, self.error_known, self.chance)
 
     def shares(self, side: str, *, judged: bool) -> dict[str, float]:
         """Share of each class, of all latents or of those that are neither dead nor too rare; 0 where there is none."""
@@ -118,8 +151,10 @@ def lifecycle(
         sides.append(_classes(found, sums, needed, other))
     if error is not None:
         sides[0][(sides[0] == GONE) & (error.share >= settings.lost)] = LOST
-    names = (relation.pair.upstream, relation.pair.downstream)
-    return Lifecycle(sides[0], sides[1], settings, names, error is not None)
+    names, chance = (relation.pair.upstream, relation.pair.downstream), math.nan
+    if relation.null is not None and settings.measure in relation.null.forward:
+        chance = lifecycle(relation.null, replace(settings, matching="best")).shares("upstream", judged=True)[PASSED]
+    return Lifecycle(sides[0], sides[1], settings, names, error is not None, chance)
 
 
 def _classes(passed: NDArray[np.bool_], sums: LatentSums, needed: int, other: str) -> NDArray[Any]:
@@ -226,16 +261,17 @@ class SankeyData:
     behind: tuple[Mapping[str, int], ...] = field(default_factory=tuple)
 
 
-def sankey(chain: Sequence[Lifecycle]) -> SankeyData:
+def sankey(chain: Sequence[Lifecycle | LifecycleCounts]) -> SankeyData:
     """From the lifecycles of pairs, each beginning where the one before ends.
 
     Raises:
         UsageError: none, or they are no chain.
     """
-    if not chain or any(one.names[1] != other.names[0] for one, other in pairwise(chain)):
-        found = ", ".join(">".join(one.names) for one in chain) or "none"
+    counts = [one.tally if isinstance(one, Lifecycle) else one for one in chain]
+    if not counts or any(one.downstream != other.upstream for one, other in pairwise(counts)):
+        found = ", ".join(f"{one.upstream}>{one.downstream}" for one in counts) or "none"
         raise UsageError(f"sankey: pairs of which each begins where the one before ends expected, found {found}")
-    names = (chain[0].names[0], *(one.names[1] for one in chain))
-    sizes = (len(chain[0].upstream), *(len(one.downstream) for one in chain))
-    ahead, behind = (tuple(one.counts(side) for one in chain) for side in ("upstream", "downstream"))
+    names = (counts[0].upstream, *(one.downstream for one in counts))
+    ahead, behind = tuple(one.ahead for one in counts), tuple(one.behind for one in counts)
+    sizes = (sum(ahead[0].values()), *(sum(one.values()) for one in behind))
     return SankeyData(names, sizes, ahead, behind)

@@ -3,16 +3,22 @@
 The file is described in docs/relations.md.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from gossamer.display import plural, short_repr
 from gossamer.features.feature_card import FeatureExample
-from gossamer.relations.causal import RankAgreement
+from gossamer.relations.causal import Ablations
+from gossamer.relations.community_facts import CommunityFacts, size_facts
 from gossamer.relations.gates import Gate
+from gossamer.relations.lifecycle import LifecycleCounts
 from gossamer.results.column import Column
-from gossamer.results.document import Format
+from gossamer.results.document import Format, Older
+from gossamer.results.values import to_json
 
 
 @dataclass(frozen=True)
@@ -55,74 +61,21 @@ class PairCurves:
 
 
 @dataclass(frozen=True)
-class LifecycleCounts:
-    """Latents of each class of one pair of dictionaries.
+class PairGates:
+    """The gates of a pair of dictionaries, by the largest gain.
 
     Attributes:
         upstream, downstream: the dictionaries.
-        measure, threshold, matching: when a feature counts as passed on (:class:`LifecycleSettings`).
-        error_known: whether it was asked what the next dictionary's error holds.
-        ahead, behind: of upstream latents, and of downstream ones.
+        found: how many there are, of which the first are listed in `gates`.
+        confirmed: of each listed one, whether its output does what the gate says when its inputs are ablated; None: too
+            rare to tell. Empty: nothing was ablated.
     """
-
-    upstream: str
-    downstream: str
-    measure: str
-    threshold: float
-    matching: str
-    error_known: bool
-    ahead: dict[str, int]
-    behind: dict[str, int]
-
-
-@dataclass(frozen=True)
-class PairGates:
-    """The gates of a pair of dictionaries, by the largest gain: `found` of them, of which the first are listed."""
 
     upstream: str
     downstream: str
     found: int
     gates: tuple[Gate, ...]
-
-
-@dataclass(frozen=True)
-class CommunityMembers:
-    """Members of a community, those with the strongest edges first.
-
-    Attributes:
-        dictionary: place in `RelationsData.dictionaries`, of each member that is listed; `latent`: its number there.
-        words: that most of the listed members share.
-    """
-
-    dictionary: Column
-    latent: Column
-    words: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class PartitionFacts:
-    """One partition of the graph into communities.
-
-    Attributes:
-        method, resolution, weighted, seeds: how it was found (:class:`CommunitySettings`).
-        measure, threshold: of the graph's edges; `nodes`, `edges`: its size.
-        stability: mean adjusted Rand index of pairs of seeds; `quality`: modularity.
-        sizes: of all communities, the largest first.
-        listed: the first of them.
-    """
-
-    method: str
-    resolution: float
-    weighted: bool
-    seeds: tuple[int, ...]
-    measure: str
-    threshold: float
-    nodes: int
-    edges: int
-    stability: float
-    quality: float
-    sizes: Column
-    listed: tuple[CommunityMembers, ...]
+    confirmed: tuple[bool | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -174,28 +127,6 @@ class PromptFacts:
     position: Column
     activation: Column
     active: Column
-
-
-@dataclass(frozen=True)
-class EffectPoints:
-    """Pairs that one measure drew: upstream and downstream latent, the measure, and the normalised effect (NaN: none
-    was measured)."""
-
-    measure: str
-    i: Column
-    j: Column
-    value: Column
-    effect: Column
-
-
-@dataclass(frozen=True)
-class PairEffects:
-    """What ablations of a pair of dictionaries' upstream latents did: points and agreement of each measure."""
-
-    upstream: str
-    downstream: str
-    agreement: tuple[RankAgreement, ...]
-    points: tuple[EffectPoints, ...]
 
 
 @dataclass(frozen=True)
@@ -267,10 +198,10 @@ class RelationsData:
     edge_thresholds: dict[str, float]
     lifecycles: tuple[LifecycleCounts, ...]
     gates: tuple[PairGates, ...] | None
-    communities: tuple[PartitionFacts, ...]
+    communities: tuple[CommunityFacts, ...]
     graph: PromptGraph | None
     prompts: tuple[PromptFacts, ...]
-    effects: tuple[PairEffects, ...] | None
+    effects: tuple[Ablations, ...] | None
     latents: dict[str, dict[str, LatentFacts]]
     limits: RelationLimits
 
@@ -295,4 +226,44 @@ class RelationsData:
         return FORMAT.load(path)
 
 
-FORMAT: Format[RelationsData] = Format("gossamer.relations", 1, RelationsData, "data of relations")
+def _from_version_1(body: dict[str, Any]) -> dict[str, Any]:
+    """Communities had the sizes of all and said less of the listed ones; ablations stood by measure."""
+    names = [one["name"] for one in body["dictionaries"]]
+    effects = body["effects"]
+    return {
+        **body,
+        "communities": [_community_of_version_1(one, names) for one in body["communities"]],
+        "effects": None if effects is None else [_ablations_of_version_1(one) for one in effects],
+    }
+
+
+def _community_of_version_1(found: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    made = dict(found)
+    sizes, labels = np.array(Column.parse(made.pop("sizes")).values, np.int64), []
+    for size, one in zip(sizes.tolist(), made.pop("listed"), strict=False):
+        # As far as its listed members say it.
+        layers = [names[place] for place in sorted(set(Column.parse(one["dictionary"]).tolist()))]
+        labels.append({"size": size, "layers": layers, **one})
+    return {**made, **to_json(size_facts(sizes)), "labels": labels}
+
+
+def _ablations_of_version_1(found: dict[str, Any]) -> dict[str, Any]:
+    made: dict[str, Any] = {name: found[name] for name in ("upstream", "downstream", "agreement")}
+    made |= {"i": [], "j": [], "effect": [], "absolute": [], "tokens": [], "drawn": {}, "values": {}}
+    for one in found["points"]:
+        columns = {name: Column.parse(one[name]).tolist() for name in ("i", "j", "effect", "value")}
+        first = len(made["i"])
+        made["drawn"][one["measure"]] = list(range(first, first + len(columns["i"])))
+        made["values"][one["measure"]] = columns["value"]
+        for name in ("i", "j", "effect"):
+            made[name] += columns[name]
+    return made
+
+
+FORMAT: Format[RelationsData] = Format(
+    "gossamer.relations",
+    2,
+    RelationsData,
+    "data of relations",
+    {"gossamer.relations.1": Older(_from_version_1)},
+)

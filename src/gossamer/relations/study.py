@@ -33,7 +33,8 @@ def relation_study(
     With a `folder`, study.json there is written after each part, beside a file for every pair's relation and error
     share; a study that was stopped goes on behind the last part. The parts: "relations" (one counting pass of all
     pairs), "lifecycle" (with what the next dictionaries' errors hold, a pass), "gates" (a pass over some rows for every
-    neighbouring pair and direction), "communities", and "causal" (ablations on the held-out text).
+    neighbouring pair and direction), "communities", "causal" (ablations on the held-out text), and "confirmed" (of
+    the inputs of gates).
 
     Memory: that of :func:`gossamer.relations.relate` for all pairs at once.
 
@@ -43,7 +44,7 @@ def relation_study(
         texts: on which all is counted and chosen.
         held_out: other text, on which gates are counted again and latents ablated.
         options: see there.
-        only: of `PARTS`; "relations" is always done first.
+        only: of `PARTS`; "relations" is always done first, and "gates" before "confirmed".
         folder: for the record and its files.
 
     Raises:
@@ -62,12 +63,14 @@ def relation_study(
     place = None if folder is None else Path(folder)
     path = None if place is None else place / RESULTS
     recorder = Recorder(path, FORMAT, settings, {"versions": versions()})
-    data = StudyData(model, found, (texts, held_out), chosen, place, [part.name for part in recorder.rows])
-    wanted = [name for name in PARTS if name in {"relations", *only}]
+    data = StudyData(model, found, (texts, held_out), chosen, place, {part.name: part for part in recorder.rows})
+    asked = {"relations", *only, *(("gates",) if "confirmed" in only else ())}
+    wanted = [name for name in PARTS if name in asked]
     advance = begin("relation study", len(wanted))
     for name in wanted:
-        if name not in data.done:
-            recorder.add(PARTS[name](data))
+        if name not in data.found:
+            data.found[name] = PARTS[name](data)
+            recorder.add(data.found[name])
         advance(1, name)
     return RelationStudy(recorder.settings, {part.name: part for part in recorder.rows}, recorder.provenance)
 

@@ -1,6 +1,6 @@
 """What the parts of a study of relations work on: its options, its streams, and what was counted of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +19,9 @@ from gossamer.relations.relate import ActiveAbove, adjacent, relate
 from gossamer.relations.relation import Keep, Relation
 from gossamer.relations.saved import ERROR_TAIL, load_error_share, pair_path, relate_in_folder, save_error_share
 from gossamer.relations.storage import load_relation
+from gossamer.relations.study_results import RelationsPart
 from gossamer.relations.sums import LatentSums
-from gossamer.relations.words import fired_on
+from gossamer.relations.words import WORDS, fired_on, read_words, write_words
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class StudyData:
     Attributes:
         options: how the study is made.
         folder: where its files lie; None: nowhere.
-        done: the parts whose files there are of this study.
+        found: the parts that are done, by name; their files there are of this study.
     """
 
     def __init__(
@@ -110,10 +111,10 @@ class StudyData:
         texts: tuple[Sequence[str], Sequence[str]],
         options: RelationStudyOptions,
         folder: Path | None = None,
-        done: Sequence[str] = (),
+        found: Mapping[str, RelationsPart] | None = None,
     ) -> None:
         self.model, self.options, self._texts = model, options, texts
-        self.folder, self.done = folder, tuple(done)
+        self.folder, self.found = folder, dict(found or {})
         self.sources = sources_of(model, dict(sorted(by_site(dictionaries).items())))
 
     def _stream(self, texts: Sequence[str]) -> ModelLatents:
@@ -144,7 +145,7 @@ class StudyData:
     @cached_property
     def relations(self) -> dict[SitePair, Relation]:
         """Of all pairs: read where the part "relations" is done, else counted in one pass, which goes on if stopped."""
-        if "relations" in self.done and self.folder is not None:
+        if "relations" in self.found and self.folder is not None:
             return {pair: load_relation(pair_path(self.folder, pair)) for pair in self.pairs}
         active, keep = self.options.active, self.options.keep
         if self.folder is None:
@@ -162,7 +163,7 @@ class StudyData:
     @cached_property
     def errors(self) -> dict[SitePair, ErrorShare]:
         """What each next dictionary's error holds: read once "lifecycle" is done, before that measured and saved."""
-        if "lifecycle" in self.done and self.folder is not None:
+        if "lifecycle" in self.found and self.folder is not None:
             return {pair: load_error_share(pair_path(self.folder, pair, ERROR_TAIL)) for pair in self.neighbours}
         tops = {name: one.maximum for name, one in self.sums.items()}
         found = error_shares(first_rows(self.stream, self.options.error_rows), self.neighbours, tops=tops)
@@ -173,8 +174,14 @@ class StudyData:
 
     @cached_property
     def words(self) -> dict[str, list[tuple[str, ...]]]:
-        """What the latents of each dictionary fire on."""
-        return fired_on(first_rows(self.stream, self.options.word_rows))
+        """What the latents of each dictionary fire on: read where a part that needs them is done, else saved."""
+        path = None if self.folder is None else self.folder / WORDS
+        if path is not None and {"gates", "communities"} & set(self.found) and path.is_file():
+            return read_words(path)
+        found = fired_on(first_rows(self.stream, self.options.word_rows))
+        if path is not None:
+            write_words(found, path)
+        return found
 
 
 def first_rows(stream: ModelLatents, rows: int) -> ModelLatents:

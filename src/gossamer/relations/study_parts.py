@@ -2,29 +2,28 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from gossamer.relations.causal import AblationCheck, CausalSettings, ablation_check, joint_agreement
-from gossamer.relations.communities import Communities, CommunitySettings, community_words, find_communities, rewired
+from gossamer.progress import begin
+from gossamer.relations.causal import Ablations, CausalSettings, ablation_check, joint_agreement
+from gossamer.relations.communities import Communities, CommunitySettings, find_communities, with_chance
+from gossamer.relations.community_facts import CommunityFacts, community_facts, listed_members
 from gossamer.relations.counting import SitePair
 from gossamer.relations.error_share import ErrorShare
+from gossamer.relations.gate_ablation import CheckedGates, check_gates
 from gossamer.relations.gates import Gate, GateSettings, company_of, recounted, search_gates
 from gossamer.relations.graph import RelationGraph
 from gossamer.relations.graph_files import write_graphml, write_node_link, write_parquet
 from gossamer.relations.lifecycle import GONE, LOST, MATCHINGS, PASSED, LifecycleSettings, lifecycle
-from gossamer.relations.measures import Ints
 from gossamer.relations.relation import BINS, LARGEST, Relation
 from gossamer.relations.study_data import StudyData, first_rows
 from gossamer.relations.study_results import (
-    Ablations,
-    CommunityFacts,
-    CommunityLabel,
     DictionaryFacts,
     ErrorFacts,
     FoundGate,
     GateCount,
-    LifecycleFacts,
     PairFacts,
     Reappearance,
     RelationsPart,
@@ -42,7 +41,7 @@ _METHODS = (
     CommunitySettings("cpm", resolution=0.1),
     CommunitySettings("components"),
 )
-_LABELS, _SIZES = 8, 20
+_LABELS, _MEMBERS = 8, 60
 
 
 def relations(data: StudyData) -> RelationsPart:
@@ -77,20 +76,10 @@ def lifecycles(data: StudyData) -> RelationsPart:
         for threshold in data.options.thresholds:
             for matching in MATCHINGS:
                 settings = LifecycleSettings(measure, threshold, matching)
-                told += [_lifecycle_facts(data, pair, settings) for pair in data.neighbours]
+                told += [lifecycle(data.relations[pair], settings, data.errors[pair]).tally for pair in data.neighbours]
             back += list(_reappeared(data, LifecycleSettings(measure, threshold)))
     errors = tuple(_error_facts(data, pair, data.errors[pair]) for pair in data.neighbours)
     return RelationsPart("lifecycle", lifecycle=tuple(told), reappeared=tuple(back), errors=errors)
-
-
-def _lifecycle_facts(data: StudyData, pair: SitePair, settings: LifecycleSettings) -> LifecycleFacts:
-    relation = data.relations[pair]
-    found, chance = lifecycle(relation, settings, data.errors[pair]), float("nan")
-    if relation.null is not None and settings.measure in relation.null.forward:
-        best = LifecycleSettings(settings.measure, settings.threshold)
-        chance = lifecycle(relation.null, best).shares("upstream", judged=True)[PASSED]
-    facts = (pair.upstream, pair.downstream, settings.measure, settings.threshold, settings.matching)
-    return LifecycleFacts(*facts, found.counts("upstream"), found.counts("downstream"), chance)
 
 
 def _reappeared(data: StudyData, settings: LifecycleSettings) -> Iterator[Reappearance]:
@@ -158,16 +147,19 @@ def _one_sided(relation: Relation) -> dict[str, int]:
 def communities(data: StudyData) -> RelationsPart:
     """Communities of every graph by every method; the first graph is written in its three formats."""
     neighbours = [data.relations[pair] for pair in data.neighbours]
-    found = []
+    found, advance = [], begin("communities", len(data.options.graphs) * len(_METHODS))
     for place, (measure, threshold) in enumerate(data.options.graphs):
         graph = RelationGraph.of(neighbours, measure, threshold)
         if not len(graph.heads):
+            advance(len(_METHODS), f"{measure} {threshold:g} has no edge")
             continue
         left_out = sum(_above(relation, measure, threshold) for relation in neighbours) - len(graph.heads)
-        ones = [find_communities(graph, settings) for settings in _METHODS]
-        found += [_community_facts(data, graph, max(left_out, 0), one) for one in ones]
-        if place == 0 and data.folder is not None:
-            _write_graph(data, graph, ones[0])
+        for method in _METHODS:
+            ones = with_chance(graph, find_communities(graph, method), data.options.seed)
+            found.append(_community_facts(data, graph, ones, max(left_out, 0)))
+            if place == 0 and method == _METHODS[0] and data.folder is not None:
+                _write_graph(data, graph, ones)
+            advance(1, f"{measure} {threshold:g} by {method.method}")
     return RelationsPart("communities", communities=tuple(found))
 
 
@@ -179,42 +171,13 @@ def _above(relation: Relation, measure: str, threshold: float) -> int:
     return int(relation.histograms[measure][first:].sum())
 
 
-def _community_facts(data: StudyData, graph: RelationGraph, left_out: int, found: Communities) -> CommunityFacts:
-    settings, sizes = found.settings, found.sizes
-    random = find_communities(rewired(graph, data.options.seed), settings)
-    chance = (float(len(random.sizes)), random.stability, random.quality)
+def _community_facts(data: StudyData, graph: RelationGraph, found: Communities, left_out: int) -> CommunityFacts:
+    words, places = dict(enumerate(_node_words(data, graph))), {name: place for place, name in enumerate(data.sums)}
+    members = listed_members(graph, found, _LABELS, _MEMBERS)
+    facts = community_facts(graph, found, words, places, members=members)
     isolated = sum(len(one.active) for one in data.sums.values()) - len(graph)
-    octaves = np.bincount(np.log2(sizes).astype(np.int64))
-    return CommunityFacts(
-        graph.measure,
-        graph.threshold,
-        left_out,
-        method=settings.method,
-        resolution=settings.resolution,
-        weighted=settings.weighted,
-        nodes=len(graph),
-        edges=len(graph.heads),
-        isolated=isolated,
-        dead=sum(int((one.alive == 0).sum()) for one in data.sums.values()),
-        communities=len(sizes),
-        alone=int((sizes == 1).sum()),
-        sizes=tuple(sizes[:_SIZES].tolist()),
-        by_size=tuple(octaves.tolist()),
-        stability=found.stability,
-        quality=found.quality,
-        chance=chance,
-        labels=_labels(data, graph, found),
-    )
-
-
-def _labels(data: StudyData, graph: RelationGraph, found: Communities) -> tuple[CommunityLabel, ...]:
-    words = community_words(found, dict(enumerate(_node_words(data, graph))))
-    labels = []
-    for community in range(min(_LABELS, len(found.sizes))):
-        sources = np.unique(graph.sources[found.members(community)])
-        layers = tuple(graph.names[source] for source in sources.tolist())
-        labels.append(CommunityLabel(int(found.sizes[community]), layers, words[community]))
-    return tuple(labels)
+    dead = sum(int((one.alive == 0).sum()) for one in data.sums.values())
+    return replace(facts, left_out=left_out, isolated=isolated, dead=dead)
 
 
 def _node_words(data: StudyData, graph: RelationGraph) -> list[Words]:
@@ -247,24 +210,23 @@ def causal(data: StudyData) -> RelationsPart:
         relation = data.relations[pair]
         check = ablation_check(data.held_out.only(pair), relation, list(relation.forward), settings)
         checks.append((relation, check))
-        found.append(_ablations(pair, check))
+        found.append(Ablations.of(relation, check))
     measures = dict.fromkeys(name for _, check in checks for name in check.drawn)
     shared = [name for name in measures if all(name in check.drawn for _, check in checks)]
     agreement = tuple(joint_agreement(checks, name, settings) for name in shared)
     return RelationsPart("causal", ablations=tuple(found), agreement=agreement)
 
 
-def _ablations(pair: SitePair, check: AblationCheck) -> Ablations:
-    def listed(values: Ints) -> tuple[int, ...]:
-        return tuple(values.tolist())
-
-    return Ablations(
-        *pair,
-        *(listed(check.pairs.i), listed(check.pairs.j)),
-        *(tuple(check.effect.tolist()), tuple(check.absolute.tolist()), listed(check.tokens)),
-        {name: listed(own) for name, own in check.drawn.items()},
-        tuple(check.agreement.values()),
-    )
+def confirmed(data: StudyData) -> RelationsPart:
+    """Gates whose output lies downstream, with their inputs ablated on held-out text, a quarter of the gates' rows."""
+    settings = CausalSettings(rows=max(1, data.options.gate_rows // 4))
+    checked = []
+    for pair in data.neighbours:
+        own = [one.gate for one in data.found["gates"].gates if (one.upstream, one.downstream) == pair]
+        stream, relation = data.held_out.only(pair), data.relations[pair]
+        checks = check_gates(stream, relation, own, active=data.options.active, settings=settings)
+        checked.append(CheckedGates(*pair, tuple(checks)))
+    return RelationsPart("confirmed", checked=tuple(checked))
 
 
 PARTS: dict[str, Callable[[StudyData], RelationsPart]] = {
@@ -273,4 +235,5 @@ PARTS: dict[str, Callable[[StudyData], RelationsPart]] = {
     "gates": gates,
     "communities": communities,
     "causal": causal,
+    "confirmed": confirmed,
 }

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.display import listed, plural, short_repr
-from gossamer.relations.causal import RankAgreement
+from gossamer.relations.causal import Ablations, RankAgreement
+from gossamer.relations.community_facts import CommunityFacts
+from gossamer.relations.gate_ablation import CheckedGates
 from gossamer.relations.gates import Gate
+from gossamer.relations.lifecycle import LifecycleCounts
 from gossamer.relations.truth_tables import TruthTable
 from gossamer.results import record_format
 
@@ -51,27 +54,6 @@ class PairFacts:
     together: float
     chance: Mapping[str, float]
     edges: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class LifecycleFacts:
-    """What becomes of the latents of two neighbouring dictionaries at one threshold.
-
-    Attributes:
-        upstream, downstream: names of the dictionaries.
-        measure, threshold, matching: as of :class:`gossamer.relations.LifecycleSettings`.
-        ahead: upstream latents of each class, all of them; `behind`: downstream ones.
-        chance: share of the judged upstream latents that shuffled documents pass on (by best partners); NaN: unknown.
-    """
-
-    upstream: str
-    downstream: str
-    measure: str
-    threshold: float
-    matching: str
-    ahead: Mapping[str, int]
-    behind: Mapping[str, int]
-    chance: float
 
 
 @dataclass(frozen=True)
@@ -159,81 +141,13 @@ class GateCount:
 
 
 @dataclass(frozen=True)
-class CommunityLabel:
-    """One community: its nodes, the layers that they are of, and the words that most of them fire on."""
-
-    size: int
-    layers: tuple[str, ...]
-    words: Words
-
-
-@dataclass(frozen=True)
-class CommunityFacts:
-    """Communities of one graph by one method.
-
-    Attributes:
-        measure, threshold: of the edges; `left_out`: pairs above the threshold that were not kept, and are no edges.
-        method, resolution, weighted: as of :class:`gossamer.relations.CommunitySettings`.
-        nodes, edges: of the graph; `isolated`: latents of all dictionaries without an edge, of which `dead` are dead.
-        communities: of the nodes; `alone`: of one node; `sizes`: of the largest 20.
-        by_size: communities of 1, 2 to 3, 4 to 7, 8 to 15 ... nodes.
-        stability, quality: over seeds, and modularity.
-        chance: communities, stability and modularity of the graph with its edges drawn anew.
-        labels: the largest communities.
-    """
-
-    measure: str
-    threshold: float
-    left_out: int
-    method: str
-    resolution: float
-    weighted: bool
-    nodes: int
-    edges: int
-    isolated: int
-    dead: int
-    communities: int
-    alone: int
-    sizes: tuple[int, ...]
-    by_size: tuple[int, ...]
-    stability: float
-    quality: float
-    chance: tuple[float, float, float]
-    labels: tuple[CommunityLabel, ...]
-
-
-@dataclass(frozen=True)
-class Ablations:
-    """The ablations between two dictionaries: what :class:`gossamer.relations.AblationCheck` holds, as lists.
-
-    Attributes:
-        upstream, downstream: names of the dictionaries.
-        i, j: latents of each pair.
-        effect: over the downstream latent's largest activation; NaN where it is not active in the text.
-        absolute: not normalised; `tokens`: of how many.
-        drawn: for each measure, places of the pairs that were drawn by it.
-        agreement: of each measure with the effect.
-    """
-
-    upstream: str
-    downstream: str
-    i: tuple[int, ...]
-    j: tuple[int, ...]
-    effect: tuple[float, ...]
-    absolute: tuple[float, ...]
-    tokens: tuple[int, ...]
-    drawn: Mapping[str, tuple[int, ...]]
-    agreement: tuple[RankAgreement, ...]
-
-
-@dataclass(frozen=True)
 class RelationsPart:
     """What one part of the study found: its name, and the fields that it fills."""
 
     name: str
     dictionaries: tuple[DictionaryFacts, ...] = ()
     pairs: tuple[PairFacts, ...] = ()
-    lifecycle: tuple[LifecycleFacts, ...] = ()
+    lifecycle: tuple[LifecycleCounts, ...] = ()
     reappeared: tuple[Reappearance, ...] = ()
     errors: tuple[ErrorFacts, ...] = ()
     searches: tuple[GateCount, ...] = ()
@@ -241,6 +155,7 @@ class RelationsPart:
     communities: tuple[CommunityFacts, ...] = ()
     ablations: tuple[Ablations, ...] = ()
     agreement: tuple[RankAgreement, ...] = ()
+    checked: tuple[CheckedGates, ...] = ()
 
     __repr__ = short_repr
 

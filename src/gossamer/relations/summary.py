@@ -12,10 +12,12 @@ from gossamer.features.feature_card import CardSource
 from gossamer.features.lens import logit_lens, writes_to_stream
 from gossamer.features.links import neuronpedia_link
 from gossamer.model.site import Site
-from gossamer.relations.causal import AblationCheck
-from gossamer.relations.communities import Communities, community_words
+from gossamer.relations.causal import AblationCheck, Ablations
+from gossamer.relations.communities import Communities
+from gossamer.relations.community_facts import CommunityFacts, community_facts, listed_members
 from gossamer.relations.counting import SitePair
 from gossamer.relations.error_share import ErrorShare
+from gossamer.relations.gate_ablation import GateCheck
 from gossamer.relations.gates import Gate
 from gossamer.relations.graph import RelationGraph, layer_of
 from gossamer.relations.latents import LatentSource
@@ -25,15 +27,9 @@ from gossamer.relations.prompt_graph import prompt_graph
 from gossamer.relations.prompt_latents import PromptLatents
 from gossamer.relations.relation import Relation
 from gossamer.relations.relations_data import (
-    CommunityMembers,
-    EffectPoints,
     LatentFacts,
-    LifecycleCounts,
     PairCurves,
-    PairEffects,
     PairGates,
-    PartitionFacts,
-    PromptFacts,
     PromptGraph,
     RelationLimits,
     RelationsData,
@@ -55,7 +51,7 @@ def relations_data(
     model: str,
     text: str = "",
     lifecycles: Sequence[Lifecycle] = (),
-    gates: Mapping[SitePair, Sequence[Gate]] | None = None,
+    gates: Mapping[SitePair, Sequence[Gate] | Sequence[GateCheck]] | None = None,
     graph: RelationGraph | None = None,
     communities: Sequence[Communities] = (),
     checks: Mapping[SitePair, AblationCheck] | None = None,
@@ -65,62 +61,46 @@ def relations_data(
 ) -> RelationsData:
     """Bring together what is to be looked at (:func:`gossamer.report.write_relations_page`).
 
-    What is not given is left out, and the page says how it is made. Size in a file: 60 bytes a gate, 100 bytes an edge
-    between lit latents and 16 a lit latent at a token, 5 bytes a listed member of a community, and the words and
-    examples of every latent that is named.
+    What is not given is left out, and the page says how it is made. Bytes in a file: 60 a gate, 100 an edge between lit
+    latents, 16 a lit latent at a token, 5 a listed member of a community; words and examples of named latents.
 
     Args:
         relations: pairs of dictionaries of one text. Those that go upstream or from a dictionary to itself have no
             edges in a prompt's graph.
-        model: its title.
-        text: what was read, in words.
+        model: its title; `text`: what was read, in words.
         lifecycles: of pairs, at any settings (:func:`lifecycles_of` for several).
-        gates: of pairs.
+        gates: of pairs, with what ablating their inputs did or without.
         graph: of which `communities` are partitions; those of the first colour the graphs of prompts.
         checks: of pairs that are among `relations`.
-        prompts: what they light up (:func:`prompt_latents`).
+        prompts: what they light up (:func:`prompt_latents`); `limits`: how much a file holds.
         describe: what is known of latents; asked once for each dictionary (:func:`described`).
-        limits: how much a file holds.
 
     Raises:
-        UsageError: no relations, communities without their graph, a check of another pair, or a prompt that lacks a
-            dictionary.
+        UsageError: no relations, communities without a graph, a check of another pair, a prompt lacking a dictionary.
     """
     if not relations:
         raise UsageError("relations: at least one expected, found none")
-    limits = limits or RelationLimits()
-    widths = _widths(relations)
+    limits, widths = limits or RelationLimits(), _widths(relations)
     names = list(widths)
-    places = {name: place for place, name in enumerate(names)}
-    partitions = [_partition(graph, one, places, limits) for one in communities]
+    listed = [_listed(graph, one, limits) for one in communities]
     labels = None if graph is None or not communities else (graph, communities[0].labels)
-    lit: tuple[PromptGraph | None, tuple[PromptFacts, ...]] = (None, ())
-    if prompts:
-        lit = prompt_graph(relations, names, prompts, labels, limits)
+    lit, shown = prompt_graph(relations, names, prompts, labels, limits) if prompts else (None, ())
     found_gates = _gates(gates, limits)
-    named = _named(lit[0], found_gates, partitions, names)
-    latents = {name: dict(describe(name, own)) if describe else {} for name, own in named.items() if own}
-    # A community's members are many: those alone have no examples.
-    for name, own in _named(lit[0], found_gates, (), names).items():
-        for latent in set(latents.get(name, ())) - set(own):
-            latents[name][latent] = replace(latents[name][latent], examples=())
+    members = [node for one in listed for node in one]
+    latents = _described(_named(lit, found_gates, names), graph, members, describe)
     measures = list(dict.fromkeys(measure for one in relations for measure in one.forward))
     return RelationsData(
-        model=model,
-        text=text,
+        *(model, text),
         dictionaries=tuple(SourceFacts(name, layer_of(name), width) for name, width in widths.items()),
         pairs=tuple(_pair(one) for one in relations),
         chains=chains(names, [one.pair for one in relations]),
         thresholds=Column.of(threshold_sweep(relations[0], measures[0]).thresholds, "float32"),
         edge_thresholds=_edge_thresholds(relations, measures),
-        lifecycles=tuple(map(_counts, lifecycles)),
+        lifecycles=tuple(one.tally for one in lifecycles),
         gates=found_gates,
-        communities=tuple(
-            _labelled(facts, members, one, graph, latents)
-            for (facts, members), one in zip(partitions, communities, strict=True)
-        ),
-        graph=lit[0],
-        prompts=lit[1],
+        communities=_communities(graph, communities, listed, latents, names),
+        graph=lit,
+        prompts=shown,
         effects=None if checks is None else tuple(_effects(pair, one, relations) for pair, one in checks.items()),
         latents={name: {str(latent): facts for latent, facts in own.items()} for name, own in latents.items()},
         limits=limits,
@@ -205,25 +185,20 @@ def from_words(words: Mapping[str, Sequence[Sequence[str]]]) -> Describe:
 
 def of_study(
     study: RelationStudy, relations: Mapping[SitePair, Relation]
-) -> tuple[dict[SitePair, list[Gate]] | None, dict[SitePair, AblationCheck] | None]:
+) -> tuple[dict[SitePair, Sequence[Gate] | Sequence[GateCheck]] | None, dict[SitePair, AblationCheck] | None]:
     """The gates and the ablations that a study found, as :func:`relations_data` takes them; None of parts not done.
 
     Args:
         relations: of the study's folder (:func:`load_folder`).
     """
-    gates: dict[SitePair, list[Gate]] = {SitePair(one.upstream, one.downstream): [] for one in study.found.searches}
-    for one in study.found.gates:
-        gates[SitePair(one.upstream, one.downstream)].append(one.gate)
-    checks = {}
-    for found in study.found.ablations:
-        relation = relations[SitePair(found.upstream, found.downstream)]
-        # Only kept pairs are ablated; these are sorted by i and then j.
-        width = len(relation.downstream.active)
-        wanted = np.array(found.i, np.int64) * width + np.array(found.j, np.int64)
-        pairs = relation.kept[np.searchsorted(relation.kept.i * width + relation.kept.j, wanted)]
-        drawn = {name: np.array(own, np.int64) for name, own in found.drawn.items()}
-        numbers = (np.array(found.effect), np.array(found.absolute), np.array(found.tokens, np.int64))
-        checks[relation.pair] = AblationCheck(pairs, *numbers, drawn, {one.measure: one for one in found.agreement})
+    named = [(SitePair(one.upstream, one.downstream), one.gate) for one in study.found.gates]
+    gates: dict[SitePair, Sequence[Gate] | Sequence[GateCheck]] = {}
+    for search in study.found.searches:
+        own = SitePair(search.upstream, search.downstream)
+        gates[own] = [gate for pair, gate in named if pair == own]
+    gates |= {SitePair(one.upstream, one.downstream): one.checks for one in study.found.checked}
+    pairs = {SitePair(one.upstream, one.downstream): one for one in study.found.ablations}
+    checks = {pair: one.check(relations[pair]) for pair, one in pairs.items()}
     return gates if "gates" in study.parts else None, checks if "causal" in study.parts else None
 
 
@@ -279,105 +254,88 @@ def _edge_thresholds(relations: Sequence[Relation], measures: Sequence[str]) -> 
     return found
 
 
-def _counts(one: Lifecycle) -> LifecycleCounts:
-    how = one.settings
-    counts = (one.counts("upstream"), one.counts("downstream"))
-    return LifecycleCounts(*one.names, how.measure, how.threshold, how.matching, one.error_known, *counts)
-
-
-def _gates(found: Mapping[SitePair, Sequence[Gate]] | None, limits: RelationLimits) -> tuple[PairGates, ...] | None:
+def _gates(
+    found: Mapping[SitePair, Sequence[Gate] | Sequence[GateCheck]] | None, limits: RelationLimits
+) -> tuple[PairGates, ...] | None:
     if found is None:
         return None
-    return tuple(PairGates(*pair, len(gates), tuple(gates[: limits.gates])) for pair, gates in found.items())
+    made = []
+    for pair, gates in found.items():
+        listed = gates[: limits.gates]
+        checks = [one for one in listed if isinstance(one, GateCheck)]
+        confirmed = tuple(one.confirmed if one.judged else None for one in checks)
+        kept = tuple(one.gate if isinstance(one, GateCheck) else one for one in listed)
+        made.append(PairGates(*pair, len(gates), kept, confirmed))
+    return tuple(made)
 
 
-def _partition(
-    graph: RelationGraph | None, communities: Communities, places: Mapping[str, int], limits: RelationLimits
-) -> tuple[PartitionFacts, list[Ints]]:
-    """The facts of communities, and the nodes that are listed of each that is."""
+def _listed(graph: RelationGraph | None, communities: Communities, limits: RelationLimits) -> list[Ints]:
+    """The nodes that are listed of each community that is."""
     if graph is None or len(communities.labels) != len(graph):
         found = "none" if graph is None else f"one of {len(graph)} nodes"
         raise UsageError(f"communities: the graph of their {len(communities.labels)} nodes expected, found {found}")
-    weights = np.r_[graph.similarity, graph.similarity]
-    strength = np.bincount(np.r_[graph.heads, graph.tails], weights, minlength=len(graph))
-    order = np.lexsort((-strength, communities.labels))
-    sizes = communities.sizes
-    starts = np.cumsum(sizes) - sizes
-    several = int((sizes > 1)[: limits.communities].sum())
-    listed = [order[start : start + min(size, limits.members)] for start, size in zip(starts, sizes, strict=True)]
-    listed = listed[:several]
-    numbers = np.array([places[name] for name in graph.names])
-    members = tuple(
-        CommunityMembers(Column.of(numbers[graph.sources[own]], "uint16"), Column.of(graph.latents[own], "int32"), ())
-        for own in listed
-    )
-    how = communities.settings
-    facts = PartitionFacts(
-        how.method,
-        how.resolution,
-        how.weighted,
-        how.seeds,
-        graph.measure,
-        graph.threshold,
-        len(graph),
-        len(graph.heads),
-        communities.stability,
-        communities.quality,
-        Column.of(sizes, "int32"),
-        members,
-    )
-    return facts, listed
+    return listed_members(graph, communities, limits.communities, limits.members)
 
 
-def _labelled(
-    facts: PartitionFacts,
-    listed: Sequence[Ints],
-    communities: Communities,
+def _communities(
     graph: RelationGraph | None,
+    found: Sequence[Communities],
+    listed: Sequence[Sequence[Ints]],
     latents: Mapping[str, Mapping[int, LatentFacts]],
-) -> PartitionFacts:
-    """With the words that listed members share."""
+    names: Sequence[str],
+) -> tuple[CommunityFacts, ...]:
+    """Facts of every partition, with the words that listed members share."""
+    facts: list[CommunityFacts] = []
     if graph is None:
-        return facts
-    words: dict[int, Sequence[str]] = {}
-    for node in np.concatenate([np.zeros(0, np.int64), *listed]).tolist():
-        own = latents.get(graph.names[graph.sources[node]], {}).get(int(graph.latents[node]))
-        if own is not None:
-            words[node] = [word.strip().lower() for word in own.words if word.strip()]
-    labels = community_words(communities, words, _LABEL_WORDS)
-    members = tuple(replace(one, words=labels.get(place, ())) for place, one in enumerate(facts.listed))
-    return replace(facts, listed=members)
+        return ()
+    for one, members in zip(found, listed, strict=True):
+        words = {}
+        for node in np.concatenate([np.zeros(0, np.int64), *members]).tolist():
+            own = latents.get(graph.names[graph.sources[node]], {}).get(int(graph.latents[node]))
+            if own is not None:
+                words[node] = [word.strip().lower() for word in own.words if word.strip()]
+        places = {name: place for place, name in enumerate(names)}
+        facts.append(community_facts(graph, one, words, places, members=members, count=_LABEL_WORDS))
+    return tuple(facts)
 
 
-def _effects(pair: SitePair, check: AblationCheck, relations: Sequence[Relation]) -> PairEffects:
+def _effects(pair: SitePair, check: AblationCheck, relations: Sequence[Relation]) -> Ablations:
     relation = next((one for one in relations if one.pair == pair), None)
     if relation is None:
         known = ", ".join(str(one.pair) for one in relations)
         raise UsageError(f"causal check: one of {known} expected, found {pair}")
-    points = []
-    for measure, own in check.drawn.items():
-        drawn = check.pairs[own]
-        numbers = [Column.of(one, "int32") for one in (drawn.i, drawn.j)]
-        shown = [Column.of(one, "float32") for one in (relation.values(measure, drawn), check.effect[own])]
-        points.append(EffectPoints(measure, *numbers, *shown))
-    return PairEffects(*pair, tuple(check.agreement.values()), tuple(points))
+    return Ablations.of(relation, check)
+
+
+def _described(
+    named: Mapping[str, set[int]], graph: RelationGraph | None, members: Sequence[Ints], describe: Describe | None
+) -> dict[str, dict[int, LatentFacts]]:
+    """What is known of latents that are named, and of members of communities: these are many and have no examples."""
+    if describe is None:
+        return {}
+    asked = {name: set(own) for name, own in named.items()}
+    if graph is not None and members:
+        for node in np.concatenate(members).tolist():
+            asked[graph.names[graph.sources[node]]].add(int(graph.latents[node]))
+    found = {name: dict(describe(name, sorted(own))) for name, own in asked.items() if own}
+    for name, own in found.items():
+        for latent in set(own) - named[name]:
+            own[latent] = replace(own[latent], examples=())
+    return found
 
 
 def _named(
     graph: PromptGraph | None,
     gates: Sequence[PairGates] | None,
-    partitions: Sequence[tuple[PartitionFacts, list[Ints]]],
     names: Sequence[str],
-) -> dict[str, list[int]]:
-    """The latents that a page names, of each dictionary."""
+) -> dict[str, set[int]]:
+    """The latents that a page names, of each dictionary, beside members of communities."""
     found: dict[str, set[int]] = {name: set() for name in names}
-    columns = [] if graph is None else [(graph.dictionary, graph.latent)]
-    columns += [(one.dictionary, one.latent) for facts, _ in partitions for one in facts.listed]
-    for dictionary, latent in columns:
-        for place, number in zip(dictionary.tolist(), latent.tolist(), strict=True):
+    if graph is not None:
+        for place, number in zip(graph.dictionary.tolist(), graph.latent.tolist(), strict=True):
             found[names[place]].add(number)
     for one in gates or ():
         for gate in one.gates:
             found[one.upstream].update(gate.inputs)
             found[one.downstream].add(gate.output)
-    return {name: sorted(own) for name, own in found.items()}
+    return found

@@ -1,11 +1,28 @@
 """The words that latents fire on: what a gate's inputs or a community are called in tables."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import sparse  # type: ignore[import-untyped]
 
 from gossamer.relations.latents import LatentBatch, ModelLatents
+from gossamer.results.document import Format
+
+# Where a study has them.
+WORDS = "words.json"
+
+
+@dataclass(frozen=True)
+class _Words:
+    """Of each dictionary, the words of every latent."""
+
+    words: Mapping[str, tuple[tuple[str, ...], ...]]
+
+
+_FORMAT: Format[_Words] = Format("gossamer.latent_words", 1, _Words, "words of latents")
 
 
 def fired_on(stream: ModelLatents, *, count: int = 3) -> dict[str, list[tuple[str, ...]]]:
@@ -40,3 +57,18 @@ def fired_on(stream: ModelLatents, *, count: int = 3) -> dict[str, list[tuple[st
 def _largest(total: Any, latent: int, count: int) -> Any:
     own = slice(total.indptr[latent], total.indptr[latent + 1])
     return total.indices[own][np.argsort(-total.data[own], kind="stable")[:count]]
+
+
+def write_words(words: Mapping[str, Sequence[Sequence[str]]], path: str | Path) -> Path:
+    """Write the words of all latents of some dictionaries, atomically. Returns the path."""
+    return _FORMAT.save(path, _Words({name: tuple(map(tuple, own)) for name, own in words.items()}))
+
+
+def read_words(path: str | Path) -> dict[str, list[tuple[str, ...]]]:
+    """Read what :func:`write_words` wrote.
+
+    Raises:
+        UsageError: no such file, or another kind of file.
+        GossamerError: it is damaged.
+    """
+    return {name: list(own) for name, own in _FORMAT.load(path).words.items()}

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gossamer import files
-from gossamer.explain.study import RULE, ExplainedFeatures
+from gossamer.explain.study import RULE, ExplainedFeatures, ScoreRow
 from gossamer.explain.summary import SummaryLine, no_better_than_words, summary
+from gossamer.features.feature import Feature
 from gossamer.report import style
 from gossamer.report.coding import table
 from gossamer.report.figures.explanations import explanation_scores
@@ -60,12 +61,18 @@ def scores_table(lines: Sequence[SummaryLine]) -> str:
 def features_table(found: ExplainedFeatures) -> str:
     """The first features with what is said of them."""
     rows = [["feature", "by", "says", "bits saved", "detection", "detection, hard"]]
-    scores = {(row.explanation.feature, row.explanation.method): row for row in found.scores if not row.control}
+    scores: dict[tuple[Feature, str], ScoreRow] = {}
+    for row in found.scores:
+        if not (row.control or found.at_chance(row.judge)):
+            # Of a rule, what its follower says comes before what a language model makes of it.
+            scores.setdefault((row.explanation.feature, row.explanation.method), row)
     for said in found.explanations[:_LISTED]:
         one = said.explanation
-        row = scores.get((one.feature, one.method))
+        scored = scores.get((one.feature, one.method))
         values = [
-            "-" if row is None or (score := row.score(name)) is None or score.value is None else f"{score.value:.3f}"
+            "-"
+            if scored is None or (score := scored.score(name)) is None or score.value is None
+            else f"{score.value:.3f}"
             for name in ("detection", "detection_hard")
         ]
         text = (one.text or f"({one.failure})").replace("|", "\\|").replace("\n", " ")

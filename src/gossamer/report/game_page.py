@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from gossamer import files
 from gossamer.explain.game import GameRound
+from gossamer.explain.windows import Window
 
 
 def game_page(made: GameRound) -> str:
@@ -17,13 +18,10 @@ def game_page(made: GameRound) -> str:
         {
             "blind": item.blind,
             "feature": str(item.feature),
-            "shown": [
-                {"tokens": [_plain(token) for token in one.tokens], "marks": one.strong(0.3 * one.maximum)}
-                for one in item.shown
-            ],
+            "shown": [_text(one) for one in item.shown],
             "choices": item.choices,
             "right": item.right,
-            "sorted": [_plain(one.text) for one in item.sorted],
+            "sorted": [_text(one) for one in item.sorted],
             "truths": item.truths,
         }
         for item in made.items
@@ -38,6 +36,11 @@ def game_page(made: GameRound) -> str:
 def write_game(made: GameRound, path: str | Path) -> Path:
     """Write the page, atomically. Returns the path."""
     return files.write_text(path, game_page(made))
+
+
+def _text(window: Window) -> dict[str, object]:
+    """A text with the places of its marks; a silent one has none."""
+    return {"tokens": [_plain(token) for token in window.tokens], "marks": window.strong(0.3 * window.maximum)}
 
 
 def _plain(text: str) -> str:

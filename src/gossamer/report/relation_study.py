@@ -5,13 +5,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from gossamer import files
-from gossamer.relations.lifecycle import DEAD, LOST, MATCHINGS, PASSED, RARE, threshold_sweep
+from gossamer.relations.folder import folder_data
+from gossamer.relations.lifecycle import DEAD, LOST, MATCHINGS, PASSED, RARE, LifecycleCounts, threshold_sweep
 from gossamer.relations.saved import load_folder, neighbours_of
-from gossamer.relations.study_results import FoundGate, LifecycleFacts, RelationsPart, RelationStudy
+from gossamer.relations.study_results import FoundGate, RelationsPart, RelationStudy
 from gossamer.relations.truth_tables import TruthTable
 from gossamer.report import style
 from gossamer.report.coding import table
 from gossamer.report.figures.relations import relation_sweep
+from gossamer.report.relations_page import write_relations_page
 
 Section = tuple[str, list[list[str]]]
 _MOST = 16
@@ -40,6 +42,13 @@ def sentences(study: RelationStudy) -> Iterator[str]:
             f"{sum(counts):,} gates of {sum(one.candidates for one in found.searches):,} candidates ({chance} in "
             f"shuffled documents); on held-out text {good} of the {len(known)} that can be told there hold."
         )
+    if found.checked:
+        checks = [check for one in found.checked for check in one.checks]
+        told = [check for check in checks if check.judged]
+        yield (
+            f"Of {len(told):,} gates whose output lies downstream and whose inputs are active often enough to be "
+            f"ablated, of {len(checks):,}, {sum(check.confirmed for check in told):,} do what the gate says."
+        )
     if found.agreement:
         best = max(found.agreement, key=lambda one: -2.0 if math.isnan(one.spearman) else one.spearman)
         yield (
@@ -48,7 +57,7 @@ def sentences(study: RelationStudy) -> Iterator[str]:
         )
 
 
-def at(study: RelationStudy, *, matching: str) -> list[LifecycleFacts]:
+def at(study: RelationStudy, *, matching: str) -> list[LifecycleCounts]:
     """Lifecycles by the study's own measure and one matching, at all thresholds."""
     measure = study.settings["measures"][0]
     return [one for one in study.found.lifecycle if one.measure == measure and one.matching == matching]
@@ -69,7 +78,7 @@ def sections(study: RelationStudy) -> Iterator[Section]:
     """A title and a table, the first row its head, for each thing that was measured."""
     found = study.found
     counted = [_dictionaries(found), _chance(found), _lifecycle(study), _matchings(study), _reappeared(study)]
-    makers = (_errors, _gate_counts, _gates, _communities, _labels, _agreement, _effects, _sites)
+    makers = (_errors, _gate_counts, _gates, _checked, _communities, _labels, _agreement, _effects, _sites)
     for title, rows in [*counted, *(maker(found) for maker in makers)]:
         if len(rows) > 1:
             yield title, rows
@@ -167,6 +176,19 @@ def _gates(found: RelationsPart) -> Section:
     return "Gates with the largest gain (words of each input, then of the output; output on / tokens by pattern)", rows
 
 
+def _checked(found: RelationsPart) -> Section:
+    kinds = ("AND", "OR", "XOR", "AND NOT")
+    rows = [["inputs > output", "gates", "too rare", "ablated", "confirmed", *(f"{kind}: confirmed" for kind in kinds)]]
+    for one in found.checked:
+        judged = [check for check in one.checks if check.judged]
+        counts = [len(one.checks), len(one.checks) - len(judged), len(judged)]
+        rows.append([_pair(one), *map(str, counts), str(sum(check.confirmed for check in judged))])
+        for kind in kinds:
+            own = [check for check in judged if check.gate.kind == kind]
+            rows[-1].append(f"{sum(check.confirmed for check in own)} of {len(own)}" if own else "")
+    return "Gates whose inputs were ablated on held-out text, and whose output did what the gate says", rows
+
+
 def strongest_gates(found: RelationsPart, count: int) -> list[FoundGate]:
     """The gates with the largest gain, at most three of a pair of dictionaries."""
     kept: list[FoundGate] = []
@@ -198,7 +220,8 @@ def _communities(found: RelationsPart) -> Section:
     for one in found.communities:
         method = one.method + ("" if one.weighted else ", unweighted")
         method += f" {one.resolution:g}" if one.method == "cpm" else ""
-        chance = (f"{one.chance[0]:,.0f}", f"{one.chance[1]:.2f}", f"{one.chance[2]:.2f}")
+        random = one.chance or (math.nan, math.nan, math.nan)
+        chance = (f"{random[0]:,.0f}", f"{random[1]:.2f}", f"{random[2]:.2f}")
         rows.append(
             [
                 *(f"{one.measure} {one.threshold:g}", f"{one.edges:,} ({one.left_out:,})", f"{one.nodes:,}"),
@@ -264,7 +287,8 @@ def markdown(study: RelationStudy) -> str:
 
 
 def write_relation_study(study: RelationStudy, folder: str | Path) -> list[Path]:
-    """Write tables.md and the pictures beside the record and the relations; each atomically. Returns the pictures.
+    """Write tables.md, the pictures, and page.html with its data in page.json, beside the record and the relations;
+    each atomically. Returns the pictures.
 
     Raises:
         UsageError: the folder has no relations.
@@ -283,4 +307,6 @@ def write_relation_study(study: RelationStudy, folder: str | Path) -> list[Path]
     drawn = {"sweep": relation_sweep(swept), **pictures(study)}
     for name, figure in drawn.items():
         style.save_png(figure, target / f"{name}.png")
+    data = folder_data(target)
+    write_relations_page(data, data.save(target / "page.json").with_suffix(".html"))
     return [target / f"{name}.png" for name in drawn]

@@ -20,7 +20,7 @@ def relations_page(data: RelationsData) -> str:
         "latents": {
             name: {latent: _latent(facts) for latent, facts in own.items()} for name, own in data.latents.items()
         },
-        "labels": [[[text.visible(word) for word in one.words] for one in found.listed] for found in data.communities],
+        "labels": [[[text.visible(word) for word in one.words] for one in found.labels] for found in data.communities],
     }
     return (
         html.environment()

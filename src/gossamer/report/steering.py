@@ -8,8 +8,11 @@ from gossamer.report import style
 from gossamer.report.coding import table
 from gossamer.report.figures.steering import steering_pareto
 from gossamer.results import Record
+from gossamer.steering.agreement import judged_examples
 from gossamer.steering.decomposition import HeldOutFit
+from gossamer.steering.findings import published_findings
 from gossamer.steering.pareto import MethodCurve
+from gossamer.steering.selection import SelectionScores
 from gossamer.steering.sweep import SweepRow, measured_benefits, sweep_curves
 
 _NAMES = {
@@ -17,6 +20,7 @@ _NAMES = {
     "words": "words of the concept in a completion",
     "classified": "probability that a completion has the concept",
     "target": "rise of log-probability of text with the concept (nats a token)",
+    "judged": "harmonic mean of the judge's three ratings, of those completions that it rated",
 }
 
 
@@ -47,17 +51,58 @@ def cells_table(record: Record[SweepRow]) -> str:
         classified = f"{row.classified.values.mean():.3f}" if len(row.classified) else "-"
         costs = [getattr(row, name).values.sum() / tokens for name in ("cross_entropy", "kl", "changed")]
         wrote = [row.log_probability, row.distinct_2, row.repeated_4, row.zlib_ratio]
-        judged = "-"
-        if row.judged is not None:
-            judged = (
-                f"{row.judged.score:.3f} ({row.judged.unparsed} of {row.judged.rated + row.judged.unparsed} unread)"
-            )
+        judged, one = "-", row.judged
+        if one is not None:
+            judged = f"{one.score:.3f} of {one.rated} ({one.unparsed} unparsed, {one.error} errors)"
         strength = [f"{row.value:g} {row.unit}".strip(), f"{row.raw:.4g}", f"{row.relative_norm:.3f}"]
         shown = [f"{value:.3f}" for value in numbers] + [classified] + [f"{value:.3f}" for value in (*costs, *wrote)]
         moved = "-" if row.moved < 0 else str(row.moved)
         more = [f"{row.off_target:.4g}", moved, *(f"{row.accuracy[name]:.3f}" for name in tasks), judged]
         rows.append([row.method, *strength, f"{row.activation:.4g}", *shown, *more])
     return table(rows) + "\n"
+
+
+def findings_table(curves: Sequence[MethodCurve]) -> str:
+    """The published findings, each with the difference in area that it is about and what that says."""
+    rows = [["published finding", "method", "difference in area", "here"]]
+    for one in published_findings(curves):
+        rows.append([one.claim, one.method, "-" if one.difference is None else _interval(one.difference), one.verdict])
+    return table(rows) + "\n"
+
+
+def selection_table(scores: Sequence[SelectionScores], record: Record[SweepRow]) -> str:
+    """Input score, both output scores and change of confidence, by falling output score, with the methods that push
+    along the feature: random ones among them."""
+    used: dict[str, dict[str, None]] = {}
+    for row in record.rows:
+        used.setdefault(row.feature, {})[row.method] = None
+    rows = [["feature", "input score", "output score", "output score, first token", "confidence", "writes", "method"]]
+    for one in sorted(scores, key=lambda score: -score.output_score):
+        reads = "-" if one.input_score is None else f"{one.input_score:.2f}"
+        numbers = [f"{one.output_score:.3f}", f"{one.output_score_top1:.3f}", f"{one.confidence_change:+.2f}"]
+        feature = str(one.feature)
+        words = " ".join(word.strip() for word in one.lens).replace("|", "\\|")
+        rows.append([feature, reads, *numbers, words, ", ".join(used.get(feature, ()))])
+    return table(rows) + "\n"
+
+
+def judge_lines(record: Record[SweepRow], seed: int = 0) -> list[str]:
+    """How many completions a judge rated, and ten of them beside the words of the concept; nothing without a judge."""
+    judged = [row.judged for row in record.rows if row.judged is not None]
+    if not judged:
+        return []
+    rated, unparsed, error = (sum(getattr(one, name) for one in judged) for name in ("rated", "unparsed", "error"))
+    shown = judged_examples(record, seed=seed)
+    said = (
+        f"{record.settings['judge']}: {rated} completions rated, {unparsed} with an answer that could not be read, "
+        f"{error} without one. On these {len(shown)} it finds the concept where the list of words does "
+        f"{sum(one.agrees for one in shown)} times."
+    )
+    if "judged" not in measured_benefits(record):
+        said += " More than a fifth of a cell's completions have no rating: the judge ranks nothing."
+    rows = [["completion", "word of the list", "concept rating"]]
+    rows += [[repr(one.text).replace("|", "\\|"), "yes" if one.listed else "no", f"{one.concept:g}"] for one in shown]
+    return ["", "## The judge", "", said, "", table(rows)]
 
 
 def write_steering(
@@ -69,16 +114,18 @@ def write_steering(
     limit: float = 1.0,
     fits: Mapping[str, HeldOutFit] | None = None,
     absent: Mapping[str, str] | None = None,
+    scores: Sequence[SelectionScores] = (),
     seed: int = 0,
 ) -> Path:
-    """Write steering.md (areas, cells, examples), pareto.png and .svg to a folder, each atomically. Returns the
-    picture.
+    """Write steering.md (areas, published findings, selection scores, the judge, cells, examples), pareto.png and .svg
+    to a folder, each atomically. Returns the picture.
 
     Args:
         reference: the method that others are held against.
         benefit: of the picture; the tables have all that were measured.
         fits: of each method's direction on held-out texts.
         absent: methods that could not be made, with the reason.
+        scores: of features before the sweep, those of the random ones behind them.
 
     Raises:
         GossamerError: a folder that cannot be written.
@@ -87,12 +134,15 @@ def write_steering(
     parts = ["Areas and chosen coefficients with 95 % intervals."]
     for name in measured_benefits(record):
         found = sweep_curves(record, reference, benefit=name, limit=limit, seed=seed)
-        parts += ["", f"## Benefit: {_NAMES[name]}", "", curves_table(found, record, reference)]
+        parts += ["", f"## Benefit: {_NAMES[name]}", "", curves_table(found, record, reference), findings_table(found)]
     parts += [f"- no {name}: {reason}" for name, reason in (absent or {}).items()]
     if fits:
         rows = [[name, f"{one.cosine:.3f}", f"{one.auroc:.3f}"] for name, one in fits.items()]
         head = ["direction", "cosine with the mean difference", "AUROC of texts"]
         parts += ["", "## On held-out texts", "", table([head, *rows])]
+    if scores:
+        parts += ["", "## Features before the sweep", "", selection_table(scores, record)]
+    parts += judge_lines(record, seed)
     parts += ["", "## Cells", "", cells_table(record), "## Examples", ""]
     parts += [f"- {row.method} {row.value:g}: {' / '.join(map(repr, row.examples[:2]))}" for row in record.rows]
     files.write_text(target / "steering.md", "\n".join(parts) + "\n")

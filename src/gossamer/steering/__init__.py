@@ -1,10 +1,13 @@
 """Pushing the model along a feature or a vector, and what that costs."""
 
+from gossamer.steering.agreement import JudgedCompletion, judged_examples
+from gossamer.steering.along import FeatureSteering, SteeredText, steer_along
 from gossamer.steering.benefit import ConceptClassifier, WordList
 from gossamer.steering.cell import Cell, cells_of
 from gossamer.steering.coefficient import UNITS, Coefficient, SiteScale, measure_site
 from gossamer.steering.completions import Completions, SamplingPlan, complete
 from gossamer.steering.concept import (
+    ConceptData,
     ConceptSteering,
     behind_first,
     irrelevant_features,
@@ -19,7 +22,15 @@ from gossamer.steering.decomposition import (
     clean_up,
     held_out_fit,
 )
-from gossamer.steering.effects import FeatureEffects, coefficients_at_budget, fit_effects, measure_effects
+from gossamer.steering.effects import (
+    FeatureEffects,
+    coefficients_at_budget,
+    fewest_directions,
+    fit_effects,
+    learn_effects,
+    measure_effects,
+)
+from gossamer.steering.findings import Finding, published_findings
 from gossamer.steering.intervention import (
     EVERYWHERE,
     KINDS,
@@ -41,7 +52,7 @@ from gossamer.steering.intervention import (
     replace_component,
     scale,
 )
-from gossamer.steering.judge import CompletionJudge, JudgedScore, Ratings, harmonic_mean
+from gossamer.steering.judge import ChatCompletionJudge, CompletionJudge, JudgedScore, Ratings, harmonic_mean
 from gossamer.steering.pareto import MethodCurve, SweepNumbers, area, curves
 from gossamer.steering.predictions import Observer, PredictionChanges, prediction_changes
 from gossamer.steering.prepare import ConceptSweep, prepare_concept
@@ -66,18 +77,23 @@ __all__ = [
     "NEW_TOKENS",
     "UNITS",
     "Cell",
+    "ChatCompletionJudge",
     "Coefficient",
     "CompletionJudge",
     "Completions",
     "ConceptClassifier",
+    "ConceptData",
     "ConceptSteering",
     "ConceptSweep",
     "Condition",
     "ContrastStates",
     "Decomposition",
     "FeatureEffects",
+    "FeatureSteering",
+    "Finding",
     "HeldOutFit",
     "Intervention",
+    "JudgedCompletion",
     "JudgedScore",
     "MethodCurve",
     "Observer",
@@ -88,6 +104,7 @@ __all__ = [
     "SamplingPlan",
     "SelectionScores",
     "SiteScale",
+    "SteeredText",
     "Steering",
     "SteeringVector",
     "SweepNumbers",
@@ -114,11 +131,14 @@ __all__ = [
     "diff_mean",
     "feature_add",
     "feature_vector",
+    "fewest_directions",
     "fit_effects",
     "floor",
     "harmonic_mean",
     "held_out_fit",
     "irrelevant_features",
+    "judged_examples",
+    "learn_effects",
     "load_sweep",
     "measure_effects",
     "measure_site",
@@ -129,6 +149,7 @@ __all__ = [
     "prepare_concept",
     "project_out",
     "projection_cap",
+    "published_findings",
     "random_direction",
     "random_latents",
     "read_back",
@@ -136,6 +157,7 @@ __all__ = [
     "replace_component",
     "scale",
     "selection_scores",
+    "steer_along",
     "steer_towards",
     "steered",
     "sweep",

@@ -111,7 +111,7 @@ class SiteScale:
         if not (largest := float(self.maxima[latent])) > 0:
             raise UsageError(
                 f"{self.site}/{latent}: a feature that is active somewhere expected, found none of it on "
-                f"{plural(self.tokens, 'token')}; it is dead or rare: take another, more text, or a raw coefficient"
+                f"{plural(self.tokens, 'token')}; it is dead or rare: take another, or more text"
             )
         return Coefficient(value, "max_activation", largest)
 

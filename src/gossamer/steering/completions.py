@@ -112,24 +112,26 @@ def complete(
         UsageError: no cells or prompts, or prompts that are too long with what is to be written.
         NotFiniteError: a value or a logit is not finite.
     """
+    plain = left_padded(model.tokenize(prompts))[torch.arange(len(prompts)).repeat_interleave(plan.samples)]
+    return [
+        Completions(tuple(model.decode(new)), new, _log_probability(model, plain, new))
+        for new in write(model, cells, prompts, plan, rows_at_once=rows_at_once)
+    ]
+
+
+def write(
+    model: LanguageModel, cells: Sequence[Cell], prompts: Sequence[str], plan: SamplingPlan, *, rows_at_once: int = 4096
+) -> Iterator[Tokens]:
+    """The new tokens of each cell, prompt by prompt with its samples; nothing is measured. As :func:`complete`."""
     if not cells or not prompts:
         raise UsageError(f"completions: cells and prompts expected, found {len(cells)} and {len(prompts)}")
     rows = len(prompts) * plan.samples
-    plain = left_padded(model.tokenize(prompts))[torch.arange(len(prompts)).repeat_interleave(plan.samples)]
-    advance, found = begin("writing", len(cells)), []
-    for part in _parts(cells, max(1, rows_at_once // rows)):
-        new = _written(model, part, prompts, plan, rows)
-        for place in range(len(part)):
-            own = new[torch.arange(place * rows, (place + 1) * rows)]
-            odds = _log_probability(model, plain, own)
-            found.append(Completions(tuple(model.decode(own)), own, odds))
-        advance(len(part), part[-1].method)
-    return found
-
-
-def _parts(cells: Sequence[Cell], size: int) -> Iterator[Sequence[Cell]]:
+    size, advance = max(1, rows_at_once // rows), begin("writing", len(cells))
     for start in range(0, len(cells), size):
-        yield cells[start : start + size]
+        part = cells[start : start + size]
+        new = _written(model, part, prompts, plan, rows)
+        yield from (new[torch.arange(place * rows, (place + 1) * rows)] for place in range(len(part)))
+        advance(len(part), part[-1].method)
 
 
 def _written(

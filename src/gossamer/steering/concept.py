@@ -1,13 +1,13 @@
 """All rows that a table of steering towards a concept needs, from texts with the concept and without it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from gossamer.activations.attention_sink import first_token_is_sink
 from gossamer.dictionary.dictionary import Dictionary
-from gossamer.display import plural, short_repr
+from gossamer.display import listed, plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.features.examples import ExampleSettings, Text, top_examples
 from gossamer.features.feature import Feature
@@ -23,6 +23,7 @@ from gossamer.steering.decomposition import (
     clean_up,
     held_out_fit,
 )
+from gossamer.steering.effects import FeatureEffects, fewest_directions
 from gossamer.steering.intervention import Intervention, Positions, clamp, feature_add
 from gossamer.steering.pareto import UNSTEERED
 from gossamer.steering.selection import SelectionScores, lens_tokens, random_latents, selection_scores
@@ -43,15 +44,17 @@ class ConceptSteering:
     """Ways of steering towards one concept.
 
     Attributes:
+        words: of the concept.
         decomposition: of the original vector, by separate encoding.
         obvious: its features that any reader would take for the concept's.
         irrelevant: those whose difference does not come back on held-out texts.
-        scores: of the features that push towards the concept.
+        scores: of the features that push towards the concept, and behind them of the random features.
         interventions: by method, with a coefficient of one mean residual norm.
         fits: of each method's direction on held-out texts: whether it still tells them apart.
         absent: methods that there are none of here, with the reason.
     """
 
+    words: WordList
     decomposition: Decomposition
     obvious: tuple[int, ...]
     irrelevant: tuple[int, ...]
@@ -67,80 +70,128 @@ class ConceptSteering:
         yield f"{len(self.obvious)} obvious, {len(self.irrelevant)} irrelevant"
         yield plural(len(self.interventions), "method")
 
-    def cells(self, coefficients: Sequence[float], prefix: str = "") -> list[Cell]:
-        """The unsteered model, the prompt baseline if there are words for it, and every method at every coefficient, in
-        multiples of the site's mean norm.
+    def cells(self, coefficients: Sequence[float], prefix: str | None = None) -> list[Cell]:
+        """The unsteered model, the prompt baseline, and every method at every coefficient, in multiples of the site's
+        mean norm.
+
+        Args:
+            prefix: words that ask for the concept, before each text; None: "This is about" and the first word.
 
         Raises:
-            UsageError: no coefficients, or one that is not positive.
+            UsageError: no coefficients, one that is not positive, or an empty prefix.
         """
-        if not coefficients or min(coefficients) <= 0:
+        if not coefficients or not min(coefficients) > 0:
             raise UsageError(f"coefficients: positive ones expected, found {list(coefficients)}")
-        found = [Cell(UNSTEERED), *([Cell(PROMPT, prefix=prefix)] if prefix else [])]
+        asked = f"This is about {self.words.words[0]}. " if prefix is None else prefix
+        if not asked.strip():
+            raise UsageError("prompt baseline: words that ask for the concept expected, found none; give a prefix")
+        found = [Cell(UNSTEERED), Cell(PROMPT, prefix=asked)]
         for method, one in self.interventions.items():
             found += cells_of(method, one, [one.coefficient.times(c) for c in coefficients])
         return found
 
 
+@dataclass(frozen=True, eq=False)
+class ConceptData:
+    """What is known of a concept at one site of a model.
+
+    Attributes:
+        words: that show it, for what is obvious.
+        states: of the texts that vectors are made of.
+        held_out: of other texts, which say what is irrelevant.
+        scale: of the site.
+        text: for contexts of features.
+        tuning: rows with the concept, for :func:`gossamer.steering.decomposition.clean_up`; None: without that row.
+        effects: of steering at the site, for SAE-TS and FGAA; None: without these rows.
+        further: other vectors at this site, under the names of their methods.
+    """
+
+    words: WordList
+    states: ContrastStates
+    held_out: ContrastStates
+    scale: SiteScale
+    text: Text
+    tuning: Tokens | None = None
+    effects: FeatureEffects | None = None
+    further: Sequence[SteeringVector] = ()
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{listed(self.words.words)} at {self.states.site}"
+
+
 def steer_towards(
     model: LanguageModel,
     dictionary: Dictionary,
-    states: ContrastStates,
-    held_out: ContrastStates,
-    scale: SiteScale,
-    words: WordList,
-    text: Text,
+    concept: ConceptData,
     *,
     features: int = 64,
     scored: int = 32,
     controls: int = 2,
-    tuning: Tokens | None = None,
-    further: Sequence[SteeringVector] = (),
     seed: int = 0,
 ) -> ConceptSteering:
     """Make the rows of the table: the original vector, its reconstruction, its obvious features alone, itself without
-    the irrelevant ones, the features that a gradient leaves, pursuit, the first feature added and clamped, the feature
-    with the largest output score, random directions and random features.
+    the irrelevant ones, the features that a gradient leaves, pursuit, vectors aimed at features (SAE-TS at the first
+    one, FGAA), the first feature added and clamped, the feature with the largest output score, random directions and
+    random features.
 
     Args:
-        states: of the texts that the vector is made of.
-        held_out: of other texts, which say which features are irrelevant.
-        scale: of the site.
-        words: of the concept, for what is obvious.
-        text: for contexts of features.
         features: most features of the decomposition.
         scored: features whose output score is measured.
         controls: random directions, and random features.
-        tuning: rows with the concept, for :func:`gossamer.steering.decomposition.clean_up`; None: without that row.
-        further: other vectors at this site, under the names of their methods.
     """
+    states, scale = concept.states, concept.scale
     parts = by_separate_encoding(dictionary, states, features)
     towards = parts.latents[parts.coefficients > 0].tolist()
     if not towards:
         raise UsageError(
             f"steering: a feature at {states.site} that is more active with the concept expected, found none"
         )
-    obvious = obvious_features(model, dictionary, towards, words, text)
-    irrelevant = irrelevant_features(parts, held_out)
-    scores = selection_scores(model, dictionary, towards[:scored], scale, text)
-    vectors, absent = _vectors(diff_mean(states), parts, obvious, irrelevant)
-    if tuning is not None:
-        vectors["gradient_clean_up"] = clean_up(model, parts, tuning).reconstruction()
-    vectors |= {vector.method: vector for vector in further}
-    vectors |= {f"random_direction_{one}": random_direction(vectors[ORIGINAL], seed + one) for one in range(controls)}
+    obvious = obvious_features(model, dictionary, towards, concept.words, concept.text)
+    irrelevant = irrelevant_features(parts, concept.held_out)
     single = obvious[0] if obvious else towards[0]
-    latents = {
-        "single_feature": single,
-        "output_score_feature": max(scores, key=lambda one: one.output_score).feature.latent,
-    }
     drawn = random_latents(scale, controls, seed, towards)
+    scores = selection_scores(model, dictionary, [*towards[:scored], *drawn], scale, concept.text)
+    vectors, absent = _vectors(diff_mean(states), parts, obvious, irrelevant)
+    if concept.tuning is not None:
+        vectors["gradient_clean_up"] = clean_up(model, parts, concept.tuning).reconstruction()
+    aimed, missing = _aimed(concept, dictionary, single)
+    vectors |= aimed | {vector.method: vector for vector in concept.further}
+    vectors |= {f"random_direction_{one}": random_direction(vectors[ORIGINAL], seed + one) for one in range(controls)}
+    best = max(scores[: len(towards[:scored])], key=lambda one: one.output_score)
+    latents = {"single_feature": single, "output_score_feature": best.feature.latent}
     latents |= {f"random_feature_{number}": latent for number, latent in enumerate(drawn)}
     where = behind_first(model)
-    pushes = _of_one_norm(dictionary, scale, vectors, latents, single)
-    placed = {name: one.where(where) for name, one in pushes.items()}
-    site = states.site
-    fits = {name: held_out_fit(SteeringVector(name, site, one.vector), held_out) for name, one in placed.items()}
-    return ConceptSteering(parts, tuple(obvious), tuple(irrelevant), tuple(scores), placed, fits, absent)
+    pushes = {name: one.where(where) for name, one in _of_one_norm(dictionary, scale, vectors, latents, single).items()}
+    fits = {
+        name: held_out_fit(SteeringVector(name, states.site, one.vector), concept.held_out)
+        for name, one in pushes.items()
+    }
+    return ConceptSteering(
+        concept.words, parts, tuple(obvious), tuple(irrelevant), tuple(scores), pushes, fits, absent | missing
+    )
+
+
+def _aimed(
+    concept: ConceptData, dictionary: Dictionary, latent: int
+) -> tuple[dict[str, SteeringVector], dict[str, str]]:
+    """SAE-TS's vector for a feature and FGAA's for the concept, or why there are none."""
+    if concept.effects is None:
+        least = fewest_directions(dictionary.W_dec.shape[1])
+        reason = f"what steering does to features was not measured; ask for --effects {least} or more"
+        return {}, {"sae_ts": reason, "fgaa": reason}
+    effects, found, absent = concept.effects, dict[str, SteeringVector](), dict[str, str]()
+    makers: dict[str, Callable[[], SteeringVector]] = {
+        "sae_ts": lambda: effects.towards(latent),
+        "fgaa": lambda: effects.towards_contrast(dictionary, concept.states, concept.scale.density),
+    }
+    for name, make in makers.items():
+        try:
+            found[name] = make()
+        except UsageError as error:
+            absent[name] = str(error)
+    return found, absent
 
 
 def _of_one_norm(

@@ -20,11 +20,13 @@ from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
+from gossamer.seeding import generator
 from gossamer.steering.cell import Cell
-from gossamer.steering.coefficient import Coefficient
-from gossamer.steering.completions import SamplingPlan, complete
+from gossamer.steering.coefficient import Coefficient, SiteScale
+from gossamer.steering.completions import SamplingPlan, write
 from gossamer.steering.intervention import Intervention, add
 from gossamer.steering.predictions import prediction_changes
+from gossamer.steering.selection import random_latents
 from gossamer.steering.vectors import ContrastStates, SteeringVector
 from gossamer.tokens import Tokens
 
@@ -103,8 +105,7 @@ def fit_effects(
     """
     count, width = directions.shape
     test = torch.arange(count) % 10 == 9
-    if int((~test).sum()) <= width:
-        raise UsageError(f"effects: more directions than {width * 10 // 9 + 1} expected to fit on, found {count}")
+    _require_directions(count, width)
     x = torch.cat([directions, torch.ones(count, 1)], dim=1).double()
     own, y = x[~test], effects.double()
     penalty = ridge * own.square().sum() / own.shape[1] * torch.eye(width + 1, dtype=torch.float64)
@@ -114,6 +115,62 @@ def fit_effects(
     spread = (y[test] - y[~test].mean(dim=0)).square().sum()
     explained = float(1 - error / spread) if int(test.sum()) else float("nan")
     return FeatureEffects(site, found[:-1].float(), found[-1].float(), explained)
+
+
+def learn_effects(
+    model: LanguageModel,
+    dictionary: Dictionary,
+    scale: SiteScale,
+    text: Tokens,
+    prompts: Sequence[str],
+    count: int,
+    *,
+    budget: float = 0.3,
+    plan: SamplingPlan | None = None,
+    seed: int = 0,
+) -> FeatureEffects:
+    """Steer along `count` directions, each as strongly as a budget allows, and fit what that does to every feature.
+
+    Half of the directions are decoder rows of features that are active on a text, half are random.
+
+    Args:
+        scale: of the dictionary's site.
+        text: neutral text on which the budget counts.
+        prompts: beginnings of what is written.
+        count: of directions.
+        budget: rise of cross-entropy, in nats a token.
+        plan: of the writing; None: 2 samples of 16 tokens.
+
+    Raises:
+        UsageError: fewer directions than a fit needs, or a dictionary without a site.
+    """
+    width = dictionary.W_dec.shape[1]
+    _require_directions(count, width)
+    if dictionary.site is None:
+        raise UsageError("effects: a dictionary that says which site it reads expected; load it with site=")
+    alive = int((scale.density > 0).sum())
+    latents = random_latents(scale, min(alive, count // 2), seed)
+    drawn = torch.randn(count - len(latents), width, generator=generator(seed, "effect directions"))
+    directions = normalize(torch.cat([dictionary.W_dec[latents].detach().float().cpu(), drawn]), dim=1)
+    # Fits are tested on every tenth direction: both sorts are to be among those.
+    directions = directions[torch.randperm(count, generator=generator(seed, "effect order"))].to(dictionary.W_dec)
+    pushes = [add(dictionary.site, one, scale.of_norm(1.0, one)) for one in directions]
+    coefficients = coefficients_at_budget(model, pushes, text, budget)
+    plan = plan or SamplingPlan(samples=2, max_new_tokens=16, seed=seed)
+    effects = measure_effects(model, dictionary, directions, coefficients, prompts, plan)
+    return fit_effects(dictionary.site, directions.float().cpu(), effects)
+
+
+def fewest_directions(width: int) -> int:
+    """How many directions a fit needs: more than there are dimensions without every tenth, which tests it."""
+    return width * 10 // 9 + 1
+
+
+def _require_directions(count: int, width: int) -> None:
+    if count < (least := fewest_directions(width)):
+        raise UsageError(
+            f"effects: more directions than {least - 1} expected to fit on {width} dimensions, found {count}"
+        )
 
 
 @torch.no_grad()
@@ -141,8 +198,7 @@ def measure_effects(
     pushes = [add(site, one, c) for one, c in zip(directions, coefficients, strict=True)]
     cells = [Cell("unsteered"), *(Cell("direction", (one,)) for one in pushes)]
     means = []
-    for written in complete(model, cells, prompts, plan, rows_at_once=rows_at_once):
-        new = written.new
+    for new in write(model, cells, prompts, plan, rows_at_once=rows_at_once):
 
         def summed(batch: ActivationBatch) -> Tensor:
             return dictionary.encode_dense(batch.counted(site)).double().sum(dim=0)

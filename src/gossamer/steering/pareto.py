@@ -99,7 +99,8 @@ class SweepNumbers:
 
     Attributes:
         methods: method of each cell; one cell is `UNSTEERED`.
-        benefit: of each prompt and sample.
+        benefit: of each prompt and sample; NaN where it is not known, as where a judge's answer could not be read: such
+            completions are left out of means.
         cost: of each row of neutral text, a sum over its tokens.
         tokens: predicted tokens of each row.
     """
@@ -138,8 +139,12 @@ class SweepNumbers:
     def _benefit(
         self, prompts: Float[Tensor, "draw prompts"], samples: Float[Tensor, "draw samples"]
     ) -> Float[Tensor, "draw cells"]:
-        total = torch.einsum("cps,rp,rs->rc", self.benefit, prompts, samples)
-        return total / (prompts.sum(dim=1) * samples.sum(dim=1))[:, None]
+        known = ~self.benefit.isnan()
+        total, count = (
+            torch.einsum("cps,rp,rs->rc", values, prompts, samples)
+            for values in (self.benefit.nan_to_num(), known.double())
+        )
+        return total / count.clamp(min=1)
 
 
 def _counts(size: int, seed: int) -> Float[Tensor, "draw size"]:

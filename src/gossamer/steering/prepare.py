@@ -2,24 +2,29 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
+from gossamer.model.site import Site
 from gossamer.steering.benefit import ConceptClassifier, WordList
 from gossamer.steering.coefficient import measure_site
-from gossamer.steering.completions import SamplingPlan
-from gossamer.steering.concept import ConceptSteering, steer_towards
+from gossamer.steering.concept import ConceptData, ConceptSteering, steer_towards
+from gossamer.steering.effects import learn_effects
 from gossamer.steering.predictions import Observer
 from gossamer.steering.sweep import SweepPlan
 from gossamer.steering.vectors import SteeringVector, contrast_states
+from gossamer.tokens import Tokens
 
 # Shares of the texts of a side: those that vectors are made of, those that say what is irrelevant; the rest is for
 # benefit (with the concept) and cost (without it).
 _MADE_OF, _HELD_OUT = 0.5, 0.2
-# Texts of a side that vectors are made of, at most, and those that the clean-up by gradient sees.
+# Texts of a side that vectors are made of at most, from which scales and contexts come too; those that the clean-up by
+# gradient sees.
 _MOST, _TUNING = 256, 16
+# Neutral rows on which the strength of each direction is chosen whose effects are measured.
+_BUDGET_ROWS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,15 +51,13 @@ def prepare_concept(
     negative: Sequence[str] | None = None,
     context: int = 64,
     neutral: int = 64,
-    sampling: SamplingPlan | None = None,
+    effects: int = 0,
     observer: Dictionary | None = None,
     further: Sequence[SteeringVector] = (),
-    rows_at_once: int = 1024,
     seed: int = 0,
+    **measured: Any,
 ) -> ConceptSweep:
-    """Split texts into those with the concept and without it, make vectors of some, and keep others for measuring.
-
-    Scales and contexts of features come from the texts that vectors are made of, at most 256 a side.
+    """Split texts into those with the concept and those without it; make vectors of some, keep others for measuring.
 
     Args:
         dictionary: of the residual stream.
@@ -63,41 +66,56 @@ def prepare_concept(
         positive, negative: texts with the concept and without it, instead.
         context: tokens of a text that are read.
         neutral: rows without the concept on which cost is measured.
+        effects: directions along which it is measured what steering does to features, for SAE-TS and FGAA; 0: none.
         observer: a dictionary, here or at a later site, that says which other features move; None: this one.
         further: vectors of other makers at the same site.
-        seed: of the random directions and features.
+        **measured: other fields of :class:`SweepPlan`, as `sampling` or `judge`.
 
     Raises:
         UsageError: too few texts with the concept or without it, or a dictionary that cannot be steered by.
     """
+    site = _steerable(dictionary)
+    listed = WordList(tuple(words))
+    split = _split(model, listed, texts, (positive, negative), context, neutral)
+
+    def read(part: Sequence[str]) -> Tokens:
+        return model.tokenize(list(part)).cut(context)
+
+    seen, plain, tuning = read([*split.made_of, *split.against]), read(split.plain), read(split.made_of[:_TUNING])
+    states = contrast_states(model, split.made_of, split.against, site)
+    held_out = contrast_states(model, split.held_out, split.against_held_out, site)
+    scale, learnt = measure_site(model, site, seen, dictionary), None
+    if effects:
+        budget_rows = plain[:_BUDGET_ROWS]
+        learnt = learn_effects(model, dictionary, scale, budget_rows, prompts, effects, seed=seed)
+    concept = ConceptData(listed, states, held_out, scale, seen, tuning, learnt, further)
+    plan = SweepPlan(
+        prompts,
+        listed,
+        plain,
+        target=read(split.target),
+        classifier=ConceptClassifier.fit(split.read, listed),
+        observer=_observer(model, observer, seen) or Observer.of(dictionary, scale),
+        **measured,
+    )
+    return ConceptSweep(steer_towards(model, dictionary, concept, seed=seed), plan)
+
+
+def _observer(model: LanguageModel, dictionary: Dictionary | None, text: Tokens) -> Observer | None:
+    if dictionary is None or dictionary.site is None:
+        return None
+    return Observer.of(dictionary, measure_site(model, dictionary.site, text, dictionary))
+
+
+def _steerable(dictionary: Dictionary) -> Site:
+    """The site of a dictionary along whose features the stream can be pushed."""
     site = dictionary.site
     if site is None or not site.facts.residual:
         raise UsageError(
             f"steering towards a concept: a dictionary of the residual stream expected, found one at {site}"
         )
     dictionary.require_reconstruction("steering a feature")
-    listed = WordList(tuple(words))
-    split = _split(model, listed, texts, (positive, negative), context, neutral)
-    seen = model.tokenize([*split.made_of, *split.against]).cut(context)
-    scale = measure_site(model, site, seen, dictionary)
-    states = contrast_states(model, split.made_of, split.against, site)
-    held_out = contrast_states(model, split.held_out, split.against_held_out, site)
-    tuning = model.tokenize(split.made_of[:_TUNING]).cut(context)
-    steering = steer_towards(
-        model, dictionary, states, held_out, scale, listed, seen, tuning=tuning, further=further, seed=seed
-    )
-    watched = scale if observer is None or observer.site is None else measure_site(model, observer.site, seen, observer)
-    plan = SweepPlan(
-        prompts=prompts,
-        words=listed,
-        neutral=model.tokenize(split.plain).cut(context),
-        sampling=sampling or SamplingPlan(),
-        target=model.tokenize(split.target).cut(context),
-        classifier=ConceptClassifier.fit(split.read, listed),
-        observer=Observer.of(dictionary if observer is None else observer, watched),
-        rows_at_once=rows_at_once,
-    )
-    return ConceptSweep(steering, plan)
+    return site
 
 
 class _Texts(NamedTuple):

@@ -3,12 +3,14 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gossamer.chat.chat import MOST_FAILURES, Failure
 from gossamer.display import listed, plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.finite import error_context
@@ -18,10 +20,11 @@ from gossamer.model.predictions import predicting
 from gossamer.progress import begin, silenced
 from gossamer.results import Record, Recorder, record_format, versions
 from gossamer.results.column import Column
+from gossamer.seeding import generator
 from gossamer.steering.benefit import ConceptClassifier, WordList
 from gossamer.steering.cell import Cell, steering_of
 from gossamer.steering.completions import Completions, SamplingPlan, complete
-from gossamer.steering.judge import CompletionJudge, JudgedScore
+from gossamer.steering.judge import CompletionJudge, JudgedScore, Ratings, harmonic_mean
 from gossamer.steering.pareto import UNSTEERED, MethodCurve, SweepNumbers, curves
 from gossamer.steering.predictions import Observer, PredictionChanges, prediction_changes
 from gossamer.tasks.metric import preferred
@@ -29,9 +32,10 @@ from gossamer.tasks.task import Task
 from gossamer.tokens import Tokens
 
 RESULTS = "sweep.json"
-BENEFITS = ("hit", "words", "classified", "target")
+BENEFITS = ("hit", "words", "classified", "target", "judged")
 COSTS = ("cross_entropy", "kl", "changed")
 _SHOWN = 3
+_NONE = Column.of([], "float32")
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ class SweepRow:
         accuracy: of each task.
         judged: harmonic means of a judge's ratings, with how many could not be read.
         examples: the first completions.
+        rated_concept, rated_instruction, rated_fluency: a judge's ratings of each completion, NaN where there is none;
+            empty without a judge.
     """
 
     method: str
@@ -114,8 +120,17 @@ class SweepRow:
     accuracy: Mapping[str, float]
     judged: JudgedScore | None
     examples: tuple[str, ...]
+    rated_concept: Column = _NONE
+    rated_instruction: Column = _NONE
+    rated_fluency: Column = _NONE
 
     __repr__ = short_repr
+
+    @property
+    def ratings(self) -> list[Ratings | None]:
+        """Of each completion, None where it has none."""
+        columns = (getattr(self, f"rated_{name}").tolist() for name in Ratings._fields)
+        return [None if isnan(sum(one)) else Ratings(*one) for one in zip(*columns, strict=True)]
 
     def _facts(self) -> Iterator[str]:
         yield f"{self.method} {self.value:g} {self.unit}".strip()
@@ -164,9 +179,12 @@ def load_sweep(folder: str | Path) -> Record[SweepRow]:
 
 
 def measured_benefits(record: Record[SweepRow]) -> list[str]:
-    """Those of `BENEFITS` that a sweep has."""
-    columns = {"hit": "words"}
-    return [name for name in BENEFITS if all(len(getattr(row, columns.get(name, name))) for row in record.rows)]
+    """Those of `BENEFITS` that a sweep has; a judge that failed at more than a fifth of a cell's completions ranks
+    nothing."""
+    columns = {"hit": "words", "judged": "rated_concept"}
+    found = [name for name in BENEFITS if all(len(getattr(row, columns.get(name, name))) for row in record.rows)]
+    failing = any(row.judged is not None and row.judged.failures > MOST_FAILURES for row in record.rows)
+    return [name for name in found if name != "judged" or not failing]
 
 
 def numbers(record: Record[SweepRow], benefit: str = "hit", cost: str = "cross_entropy") -> SweepNumbers:
@@ -174,7 +192,8 @@ def numbers(record: Record[SweepRow], benefit: str = "hit", cost: str = "cross_e
 
     Args:
         benefit: "hit", the share of completions with a word of the concept; "words", how many; "classified", the
-            classifier's probability; "target", the rise of log-probability a token.
+            classifier's probability; "target", the rise of log-probability a token; "judged", the harmonic mean of a
+            judge's ratings, over the completions that have any.
         cost: "cross_entropy", "kl" or "changed".
 
     Raises:
@@ -188,10 +207,13 @@ def numbers(record: Record[SweepRow], benefit: str = "hit", cost: str = "cross_e
         shape = (len(tokens), 1)
     found = []
     for row in record.rows:
-        column = row.words if benefit == "hit" else getattr(row, benefit)
-        if not len(column):
+        if benefit == "judged":
+            column = [nan if one is None else harmonic_mean(one) for one in row.ratings]
+        else:
+            column = (row.words if benefit == "hit" else getattr(row, benefit)).tolist()
+        if not column:
             raise UsageError(f"sweep: {benefit!r} was not measured; give the sweep what it needs")
-        values = torch.tensor(column.tolist(), dtype=torch.float64)
+        values = torch.tensor(column, dtype=torch.float64)
         values = (values > 0).double() if benefit == "hit" else values
         found.append((values / tokens if benefit == "target" else values).reshape(shape))
     costs = torch.stack([torch.tensor(getattr(row, cost).tolist(), dtype=torch.float64) for row in record.rows])
@@ -276,10 +298,33 @@ def _rows(model: LanguageModel, cells: Sequence[Cell], plan: SweepPlan) -> list[
     gains = None if plan.target is None else prediction_changes(model, cells, plan.target, rows_at_once=at_once)
     written = complete(model, cells, plan.prompts, plan.sampling, rows_at_once=plan.rows_at_once)
     accuracy = {name: _accuracies(model, cells, task, at_once) for name, task in (plan.tasks or {}).items()}
+    ratings = None if plan.judge is None else _rated(plan.judge, plan, written)
     return [
-        _row(cell, place, plan, costs, gains, written[place], {name: one[place] for name, one in accuracy.items()})
+        _row(
+            cell,
+            place,
+            plan,
+            costs,
+            gains,
+            written[place],
+            {name: one[place] for name, one in accuracy.items()},
+            None if ratings is None else ratings[place],
+        )
         for place, cell in enumerate(cells)
     ]
+
+
+def _rated(judge: CompletionJudge, plan: SweepPlan, written: Sequence[Completions]) -> list[list[Ratings | Failure]]:
+    """Ratings of each cell's completions, which are shown all together in an order that says nothing of cells."""
+    prompts = [prompt for _ in written for prompt in plan.prompts for _ in range(plan.sampling.samples)]
+    texts = [text for one in written for text in one.texts]
+    order = torch.randperm(len(texts), generator=generator(plan.sampling.seed, "steering judge")).tolist()
+    answers = judge.rate(", ".join(plan.words.words), [prompts[one] for one in order], [texts[one] for one in order])
+    ratings: list[Ratings | Failure] = [Failure.UNPARSED] * len(texts)
+    for place, answer in zip(order, answers, strict=True):
+        ratings[place] = answer
+    size = len(texts) // len(written)
+    return [ratings[start : start + size] for start in range(0, len(texts), size)]
 
 
 def _row(
@@ -290,13 +335,11 @@ def _row(
     gains: PredictionChanges | None,
     written: Completions,
     accuracy: Mapping[str, float],
+    ratings: Sequence[Ratings | Failure] | None,
 ) -> SweepRow:
     first, amount = (cell.interventions[0] if cell.interventions else None), cell.coefficient
     texts = written.texts
-    judged = None
-    if plan.judge is not None:
-        prompts = [prompt for prompt in plan.prompts for _ in range(plan.sampling.samples)]
-        judged = JudgedScore.of(plan.judge.rate(", ".join(plan.words.words), prompts, texts))
+    rated = [[nan] * 3 if isinstance(one, Failure) else list(one) for one in ratings or ()]
     return SweepRow(
         method=cell.method,
         kind="" if first is None else first.kind,
@@ -319,8 +362,12 @@ def _row(
         off_target=float(costs.off_target[place]),
         moved=int(costs.moved[place]),
         accuracy=accuracy,
-        judged=judged,
+        judged=None if ratings is None else JudgedScore.of(ratings),
         examples=tuple(texts[:_SHOWN]),
+        **{
+            f"rated_{name}": Column.of([one[place] for one in rated], "float32")
+            for place, name in enumerate(Ratings._fields)
+        },
     )
 
 

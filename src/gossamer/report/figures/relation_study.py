@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gossamer.relations.causal import RankAgreement
-from gossamer.relations.lifecycle import SankeyData
-from gossamer.relations.study_results import CommunityFacts, FoundGate, RelationsPart, RelationStudy
+from gossamer.relations.community_facts import CommunityFacts
+from gossamer.relations.lifecycle import sankey
+from gossamer.relations.study_results import FoundGate, RelationsPart, RelationStudy
 from gossamer.report import style
 from gossamer.report.figures.relations import relation_sankey
 from gossamer.report.relation_study import at, gate_name, strongest_gates
@@ -23,10 +24,7 @@ def pictures(study: RelationStudy) -> dict[str, Figure]:
     made: dict[str, Figure] = {}
     chain = [one for one in at(study, matching="best") if one.threshold == study.settings["threshold"]]
     if chain:
-        names = (chain[0].upstream, *(one.downstream for one in chain))
-        sizes = (sum(chain[0].ahead.values()), *(sum(one.behind.values()) for one in chain))
-        ends = (tuple(one.ahead for one in chain), tuple(one.behind for one in chain))
-        made["sankey"] = relation_sankey(SankeyData(names, sizes, *ends))
+        made["sankey"] = relation_sankey(sankey(chain))
     with style.paper():
         if gates := strongest_gates(found, _GATES):
             made["gates"] = _gates(gates)

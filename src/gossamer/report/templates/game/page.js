@@ -31,13 +31,7 @@ function show() {
 function naming(item) {
   element("p", "It is active at the marked tokens:", game, { class: "small" });
   const texts = element("ul", null, game, { class: "texts" });
-  for (const text of item.shown) {
-    const line = element("li", null, texts);
-    text.tokens.forEach((token, at) => {
-      if (text.marks.includes(at)) element("mark", token, line);
-      else line.append(token);
-    });
-  }
+  for (const text of item.shown) marked(text, element("li", null, texts));
   element("p", "What does it stand for?", game);
   const list = element("div", null, game, { class: "choices" });
   item.choices.forEach((choice, at) => button(`${at + 1}  ${choice}`, () => named(at, ""), list));
@@ -50,6 +44,13 @@ function naming(item) {
   });
 }
 
+function marked(text, parent) {
+  text.tokens.forEach((token, at) => {
+    if (text.marks.includes(at)) element("mark", token, parent);
+    else parent.append(token);
+  });
+}
+
 function named(choice, written) {
   said[place] = { choice, written, answers: [] };
   show();
@@ -58,7 +59,8 @@ function named(choice, written) {
 function sorting(item, own) {
   const at = own.answers.length;
   element("p", `Is it active somewhere in this text? ${at + 1} of ${item.sorted.length}`, game);
-  element("p", item.sorted[at], game, { class: "ask" });
+  element("p", item.sorted[at].tokens.join(""), game, { class: "ask" });
+  element("p", `You said: ${own.written || item.choices[own.choice]}`, game, { class: "small" });
   const keys = element("p", null, game, { class: "sort" });
   button("y  yes", () => sorted(true), keys);
   button("n  no", () => sorted(false), keys);
@@ -116,15 +118,28 @@ function reveal() {
     element("td", found ? `${found[1].toFixed(3)} to ${found[2].toFixed(3)}` : "-", row);
   }
   if (chosen.length) element("p", `You chose the right sentence ${right} of ${chosen.length} times.`, game);
-  const table = element("table", null, element("div", null, game, { class: "scroll" }));
-  record.items.forEach((item, at) => {
-    const row = element("tr", null, table), own = said[at];
-    element("td", item.feature, row);
-    element("td", item.choices[item.right], row);
-    element("td", own.written ? `you: ${own.written}` : own.choice === item.right ? "✓ right" : "✗ wrong", row);
-  });
+  element("p", "What each feature stands for; open it to see where it is active in the ten texts.", game, { class: "small" });
+  record.items.forEach((item, at) => answers(item, said[at], at));
   button("Save as JSON", save, element("p", null, game));
   game.querySelector("h2").focus();
+}
+
+// One feature after the round: its sentence, and of each text the truth and what everybody said.
+function answers(item, own, number) {
+  const told = element("details", null, game), head = element("summary", null, told);
+  const count = own.answers.filter((answer, at) => answer === item.truths[at]).length;
+  const choice = own.written ? `you wrote: ${own.written}` : own.choice === item.right ? "✓ chosen" : "✗ not chosen";
+  element("code", item.feature, head);
+  head.append(` ${item.choices[item.right]} `);
+  element("span", `${choice}; ${count} of ${item.truths.length} texts right`, head, { class: "small" });
+  const texts = element("ul", null, told, { class: "texts" });
+  item.sorted.forEach((text, at) => {
+    const line = element("li", null, texts);
+    marked(text, line);
+    const all = [["you", own.answers[at]], ...record.machines.map((one) => [one.player, one.answers[number][at]])];
+    const words = all.filter(([, answer]) => answer !== null).map(([player, answer]) => `${player}: ${answer ? "yes" : "no"} ${answer === item.truths[at] ? "✓" : "✗"}`);
+    element("div", `${item.truths[at] ? "active" : "silent"} · ${words.join(" · ")}`, line, { class: "small" });
+  });
 }
 
 function save() {

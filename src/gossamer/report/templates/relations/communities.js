@@ -1,36 +1,36 @@
 // Communities: how many of which size, how stable they are, and who is in one.
-const partitions = DATA.communities.map((facts) => ({ facts, sizes: [...column(facts.sizes)], listed: facts.listed.map((one) => ({ dictionary: column(one.dictionary), latent: column(one.latent) })) }));
+const partitions = DATA.communities.map((facts) => ({ facts, listed: facts.labels.map(({ size, layers, dictionary, latent }) => ({ size, layers, dictionary: column(dictionary), latent: column(latent) })) }));
 const labelOf = (place, community) => SHOWN.labels[place]?.[community] ?? [];
 const methodWords = { leiden: "Leiden, directed modularity", cpm: "Leiden, constant Potts model", louvain: "Louvain", components: "weakly connected components" };
 
 const drawCommunities = () => {
-  const at = Number(byId("partition").value), { facts, sizes, listed } = partitions[at];
+  const at = Number(byId("partition").value), { facts, listed } = partitions[at];
   const several = facts.seeds.length > 1 && facts.method !== "components";
-  fill("communities-said", make("b", {}, counted(sizes.length, "community", "communities")), " of " + counted(facts.nodes, "latent") + " with " + counted(facts.edges, "edge") + " of " + plainly(facts.measure) + " from " + fixed(facts.threshold) + ", by " + methodWords[facts.method] + (facts.method === "cpm" ? " at resolution " + facts.resolution : "") + (facts.weighted || facts.method === "components" ? "" : ", edges unweighted") + ". ",
-    several ? make("span", {}, "Over " + facts.seeds.length + " seeds (" + facts.seeds.join(", ") + ") partitions agree by ", make("b", {}, fixed(float(facts.stability))), " (mean adjusted Rand index; 1: the same). ") : "One run: no stability. ", "Modularity ", make("b", {}, fixed(float(facts.quality))), ".");
-  const bins = new Map();
-  sizes.forEach((size) => { const bin = Math.floor(Math.log2(size)); const found = bins.get(bin) ?? { communities: 0, latents: 0 }; found.communities += 1; found.latents += size; bins.set(bin, found); });
-  const most = Math.max(...[...bins.values()].map((bin) => bin.communities));
-  const lines = [...bins].sort(([a], [b]) => a - b).map(([bin, found]) => {
+  fill("communities-said", make("b", {}, counted(facts.communities, "community", "communities")), " of " + counted(facts.nodes, "latent") + " with " + counted(facts.edges, "edge") + " of " + plainly(facts.measure) + " from " + fixed(facts.threshold) + ", by " + methodWords[facts.method] + (facts.method === "cpm" ? " at resolution " + facts.resolution : "") + (facts.weighted || facts.method === "components" ? "" : ", edges unweighted") + ". ",
+    several ? make("span", {}, "Over " + facts.seeds.length + " seeds (" + facts.seeds.join(", ") + ") partitions agree by ", make("b", {}, fixed(float(facts.stability))), " (mean adjusted Rand index; 1: the same). ") : "One run: no stability. ", "Modularity ", make("b", {}, fixed(float(facts.quality))), ".",
+    facts.chance ? " With its edges drawn anew between the same dictionaries, every latent keeping the number of its own, the graph has " + counted(facts.chance[0], "community", "communities") + (several ? " that agree by " + fixed(float(facts.chance[1])) : "") + ", of modularity " + fixed(float(facts.chance[2])) + "." : "");
+  const most = Math.max(...facts.by_size);
+  const lines = facts.by_size.flatMap((communities, bin) => {
+    if (!communities) return [];
     const bar = make("i");
-    bar.style.width = 100 * Math.sqrt(found.communities / most) + "%";
+    bar.style.width = 100 * Math.sqrt(communities / most) + "%";
     const [low, high] = [2 ** bin, 2 ** (bin + 1) - 1];
-    return make("tr", {}, make("th", { scope: "row" }, low === high ? String(low) : whole(low) + " to " + whole(high)), make("td", { class: "bar" }, bar), make("td", { class: "n" }, whole(found.communities)), make("td", { class: "n" }, whole(found.latents)));
+    return make("tr", {}, make("th", { scope: "row" }, low === high ? String(low) : whole(low) + " to " + whole(high)), make("td", { class: "bar" }, bar), make("td", { class: "n" }, whole(communities)), make("td", { class: "n" }, bin in facts.nodes_by_size ? whole(facts.nodes_by_size[bin]) : "–"));
   });
   fill("community-sizes", make("thead", {}, make("tr", {}, ...["latents", "", "communities", "latents in all"].map((name, place) => make("th", { scope: "col", class: place > 1 ? "n" : "" }, name)))), make("tbody", {}, ...lines));
-  const rows = listed.map((members, community) => ({ community, size: sizes[community], members, label: labelOf(at, community), dictionaries: [...new Set(members.dictionary)].sort((a, b) => a - b) }));
-  const left = sizes.length - listed.length;
+  const rows = listed.map((members, community) => ({ community, size: members.size, members, label: labelOf(at, community) }));
+  const left = facts.communities - listed.length;
   twin("communities", "Communities", [
     { name: "community", of: (row) => row.community, show: (row) => make("button", { type: "button", class: "plain", "aria-expanded": "false", onclick: () => listMembers(at, row) }, String(row.community)) },
     { name: "latents", of: (row) => row.size, show: (row) => whole(row.size) },
     { name: "shared words", text: true, of: (row) => row.label.join(" "), show: (row) => bdis(row.label) ?? make("span", { class: "note" }, "none known") },
-    { name: "dictionaries", text: true, of: (row) => row.dictionaries.map((place) => NAMES[place]).join(" "), show: (row) => NAMES[row.dictionaries[0]] + (row.dictionaries.length > 1 ? " to " + NAMES[row.dictionaries.at(-1)] + " (" + row.dictionaries.length + ")" : "") },
-  ], rows, { open: true, said: counted(listed.length, "community", "communities") + " of " + whole(sizes.length) + " listed" + (left ? "; " + whole(left) + " smaller ones or of one latent are not" : "") + ". A number lists members." });
+    { name: "dictionaries", text: true, of: (row) => row.members.layers.join(" "), show: ({ members: { layers } }) => layers[0] + (layers.length > 1 ? " to " + layers.at(-1) + " (" + layers.length + ")" : "") },
+  ], rows, { open: true, said: counted(listed.length, "community", "communities") + " of " + whole(facts.communities) + " listed" + (left ? "; the " + (left > 1 ? whole(left) + " smallest are" : "smallest is") + " not" : "") + ". A number lists members." });
   byId("members").hidden = true;
 };
 
 const listMembers = (at, row) => {
-  const { members, size, community } = row, groups = row.dictionaries.map((place) => [place, [...members.latent].filter((_, one) => members.dictionary[one] === place)]);
+  const { members, size, community } = row, groups = [...new Set(members.dictionary)].sort((a, b) => a - b).map((place) => [place, [...members.latent].filter((_, one) => members.dictionary[one] === place)]);
   fill("members", make("h3", { tabindex: "-1" }, "Community " + community + ": " + counted(size, "latent")),
     members.latent.length < size ? make("p", { class: "small" }, "The " + whole(members.latent.length) + " with the strongest edges; " + whole(size - members.latent.length) + " more are not in this file.") : null,
     ...groups.map(([place, latents]) => make("div", { class: "member-row" }, make("h4", {}, NAMES[place]), make("ul", {}, ...latents.map((latent) => {

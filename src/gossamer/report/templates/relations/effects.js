@@ -1,5 +1,7 @@
 // Effect of ablation by similarity, for every measure, and how well each ranks pairs.
-const effectsRows = (pair) => pair.agreement.map((one) => ({ ...one, points: pair.points.find((found) => found.measure === one.measure) }))
+const pointsOf = (pair, measure) => pair.drawn[measure].map((place, at) => ({ i: pair.i[place], j: pair.j[place], value: pair.values[measure][at], effect: float(pair.effect[place]) }))
+  .filter(({ effect }) => Number.isFinite(effect));
+const effectsRows = (pair) => pair.agreement.map((one) => ({ ...one, points: pointsOf(pair, one.measure) }))
   .sort((a, b) => (Number.isFinite(float(b.spearman)) ? float(b.spearman) : -2) - (Number.isFinite(float(a.spearman)) ? float(a.spearman) : -2));
 
 const drawEffects = () => {
@@ -30,7 +32,7 @@ const drawEffects = () => {
 };
 
 const drawBins = (one) => {
-  const values = column(one.points.value), effects = column(one.points.effect), known = [...effects].filter(Number.isFinite);
+  const known = one.points.map(({ effect }) => effect);
   // Round steps, and room above for the numbers of pairs.
   const [least, most] = [Math.min(0, ...known), Math.max(1e-6, ...known)], last = one.edges.at(-1);
   const step = [1, 2, 2.5, 5, 10].flatMap((unit) => [-4, -3, -2, -1, 0, 1, 2].map((power) => unit * 10 ** power)).sort((a, b) => a - b).find((size) => Math.ceil(most / size) + Math.ceil(-least / size) <= 5) ?? most - least;
@@ -38,8 +40,8 @@ const drawBins = (one) => {
   const x = (value) => along(value / last), y = (value) => upTo((value - low) / span);
   const ticks = Array.from({ length: Math.round((high - low) / step) + 1 }, (_, at) => low + at * step);
   const pair = DATA.effects[byId("effects-pair").value];
-  const points = [...values].flatMap((value, at) => (Number.isFinite(effects[at]) ? [make("circle", { class: "point", cx: x(value), cy: y(effects[at]), r: 2.6 },
-    make("title", {}, pair.upstream + "/" + column(one.points.i)[at] + " → " + pair.downstream + "/" + column(one.points.j)[at] + ": " + plainly(one.measure) + " " + fixed(value) + ", effect " + fixed(effects[at])))] : []));
+  const points = one.points.map(({ i, j, value, effect }) => make("circle", { class: "point", cx: x(value), cy: y(effect), r: 2.6 },
+    make("title", {}, pair.upstream + "/" + i + " → " + pair.downstream + "/" + j + ": " + plainly(one.measure) + " " + fixed(value) + ", effect " + fixed(effect))));
   const bars = one.counts.flatMap((count, bin) => {
     if (!count) return [];
     const [a, b, mean, median] = [x(one.edges[bin]), x(one.edges[bin + 1]), float(one.means[bin]), float(one.medians[bin])];

@@ -1,5 +1,6 @@
 // Gates with their truth tables.
-const gates = (DATA.gates ?? []).flatMap((pair) => pair.gates.map((gate) => ({ pair, gate, active: sum(gate.table.counts.map(([, on]) => on)) })));
+const verdict = (confirmed) => (confirmed === null ? "too rare" : confirmed ? "confirmed" : "refuted");
+const gates = (DATA.gates ?? []).flatMap((pair) => pair.gates.map((gate, at) => ({ pair, gate, ablated: pair.confirmed.length ? verdict(pair.confirmed[at]) : "", active: sum(gate.table.counts.map(([, on]) => on)) })));
 const tokensOf = (gate) => sum(gate.table.counts.map(([off, on]) => off + on));
 
 const truthTable = ({ gate }) => make("table", { class: "truth" }, make("tbody", {}, ...gate.table.counts.map(([off, on], pattern) => {
@@ -10,7 +11,7 @@ const truthTable = ({ gate }) => make("table", { class: "truth" }, make("tbody",
 })));
 
 const inputWords = ({ pair, gate }) => make("ol", { class: "inputs" }, ...gate.inputs.map((input) => make("li", {}, gate.negated === input ? "not " : null, latentLabel(pair.upstream, input))));
-const said = ({ pair, gate }) => [pair.upstream, pair.downstream, gate.kind, ...gate.inputs, gate.output, ...gate.inputs.flatMap((one) => factsOf(pair.upstream, one).words), ...factsOf(pair.downstream, gate.output).words].join(" ").toLowerCase();
+const said = ({ pair, gate, ablated }) => [pair.upstream, pair.downstream, gate.kind, ...gate.inputs, gate.output, ...gate.inputs.flatMap((one) => factsOf(pair.upstream, one).words), ...factsOf(pair.downstream, gate.output).words, ablated].join(" ").toLowerCase();
 
 const drawGates = () => {
   const kinds = new Set([...byId("gate-filters").querySelectorAll("[data-kind]")].filter((box) => box.checked).map((box) => box.dataset.kind));
@@ -26,6 +27,7 @@ const drawGates = () => {
     { name: "recall", of: ({ gate }) => gate.recall, show: ({ gate }) => fixed(gate.recall) },
     { name: "output active", of: (row) => row.active, show: (row) => whole(row.active) },
     { name: "q", of: ({ gate }) => gate.q_value, show: ({ gate }) => (gate.q_value < 0.0001 ? "<0.0001" : gate.q_value.toFixed(4)) },
+    ...(gates.some(({ ablated }) => ablated) ? [{ name: "by ablation", text: true, of: ({ ablated }) => ablated, show: ({ ablated }) => ablated || "–" }] : []),
     { name: "truth table: output active at", text: true, of: ({ gate }) => gate.table.counts.map(([off, on], pattern) => gate.inputs.map((_, bit) => (pattern >> bit) & 1).join("") + ": " + on + "/" + (off + on)).join("; "), show: truthTable },
   ], rows, { open: true, sorted: { place: 3, down: true }, said: counted(rows.length, "gate") + " of " + whole(found) + " shown" + (hidden ? "; the " + whole(hidden) + " of least gain are not in this file" : "") });
 };

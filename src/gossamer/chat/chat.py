@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
 from gossamer.display import short_repr
@@ -10,6 +11,8 @@ from gossamer.results import digest
 
 # Letters of a token of English, for estimates.
 LETTERS_PER_TOKEN = 4
+# Above this share of failures what was asked for has no score.
+MOST_FAILURES = 0.2
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,13 @@ class ChatReply:
 
     def _facts(self) -> Iterator[str]:
         yield f"error {self.error!r}" if self.error else repr(self.text[:80])
+
+
+class Failure(StrEnum):
+    """Why a question has no answer that counts; never a zero."""
+
+    UNPARSED = "unparsed"
+    ERROR = "error"
 
 
 @runtime_checkable

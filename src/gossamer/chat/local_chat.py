@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.chat.chat import ChatReply, ChatRequest, TokenChances
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
-from gossamer.explain.chat import ChatReply, ChatRequest, TokenChances
 from gossamer.model.language_model import LanguageModel
 from gossamer.tokens import Tokens
 
@@ -29,7 +29,7 @@ class LocalChat:
         yield self.model
 
     def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
-        """See :class:`gossamer.explain.chat.Chat`; a prompt that is too long for the model is an error of its own."""
+        """See :class:`gossamer.chat.chat.Chat`; a prompt that is too long for the model is an error of its own."""
         return [self._answer(one) for one in requests]
 
     def _answer(self, request: ChatRequest) -> ChatReply:
@@ -51,7 +51,7 @@ class LocalChat:
         return ChatReply(text, "", "stop" if ended else "length", self.model, chances, length, len(ids))
 
     def prompt_chances(self, prompt: str, top: int) -> list[TokenChances]:
-        """See :class:`gossamer.explain.chat.PromptScorer`."""
+        """See :class:`gossamer.chat.chat.PromptScorer`."""
         tokens = self._model.tokenize([prompt])
         if tokens.ids.shape[1] > self._model.n_context:
             raise UsageError(

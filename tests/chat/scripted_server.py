@@ -4,7 +4,6 @@ import contextlib
 import json
 import re
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 # What each failure makes of a right answer of 0s and 1s, as (status, headers, body or the text of an answer, finish).
@@ -40,7 +39,7 @@ class ScriptedServer:
         self.script, self.requests, self.model = list(script) or ["right"], [], model
         self.answer = answer or truth_in_text
         self.busy = self.most_busy = 0
-        self.lock = threading.Lock()
+        self.lock, self.closed = threading.Lock(), threading.Event()
 
     def __enter__(self):
         outer = self
@@ -62,6 +61,7 @@ class ScriptedServer:
         return self
 
     def __exit__(self, *_):
+        self.closed.set()
         self.server.shutdown()
         self.server.server_close()
 
@@ -86,7 +86,8 @@ class ScriptedServer:
         if isinstance(step, tuple):
             return send(handler, *step)
         if step == "hang":
-            time.sleep(1.0)
+            # Until the test is over, so that it is the client who gives up.
+            self.closed.wait(30)
         if step == "rate limit":
             return send(handler, 429, {"Retry-After": "3"}, b'{"error": {"message": "slow down"}}')
         if step == "server error":

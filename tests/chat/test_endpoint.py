@@ -18,7 +18,9 @@ ASKED = ChatRequest("You are asked.", "Say 1.", 5)
 
 
 def endpoint(server, sleeps=None, **settings):
-    given = EndpointSettings(server.url, "scripted", **{"timeout": 0.5, "attempts": 3, **settings})
+    # Long enough for a busy machine; a server that hangs costs a second.
+    timeout = 1.0 if "hang" in server.script else 30.0
+    given = EndpointSettings(server.url, "scripted", **{"timeout": timeout, "attempts": 3, **settings})
     return Endpoint(given, sleep=([] if sleeps is None else sleeps).append)
 
 
@@ -47,7 +49,8 @@ def test_each_failure_ends_as_it_should(failure):
 @pytest.mark.parametrize("failure", ["rate limit", "server error", "hang"])
 def test_a_server_that_goes_on_failing_is_an_error_and_no_zero(failure):
     with ScriptedServer(failure) as server:
-        answers = ChatJudge(endpoint(server, timeout=0.1, attempts=2)).detect('the word "dog"', WINDOWS)
+        timeout = 0.1 if failure == "hang" else 30.0
+        answers = ChatJudge(endpoint(server, timeout=timeout, attempts=2)).detect('the word "dog"', WINDOWS)
     assert len(server.requests) == 2
     found = classified("detection", TRUTHS, answers)
     assert (found.value, found.items.error) == (None, 5)

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from gossamer.chat.chat import ChatReply, ChatRequest, TokenChances
 from gossamer.display import short_repr
 from gossamer.errors import GossamerError, UsageError
-from gossamer.explain.chat import ChatReply, ChatRequest, TokenChances
 from gossamer.files import needed, read_json, write_json
 
 EXTRA = '"gossamer[explain]"'
@@ -142,7 +142,7 @@ class Endpoint:
             raise UsageError(f"{address}: a server of {self.model} expected, found {', '.join(sorted(listed)[:8])}")
 
     def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
-        """See :class:`gossamer.explain.chat.Chat`."""
+        """See :class:`gossamer.chat.chat.Chat`."""
         if self.settings.structured is False:
             requests = [replace(one, schema="") for one in requests]
         with ThreadPoolExecutor(self.settings.concurrency) as pool:
@@ -169,7 +169,7 @@ class Endpoint:
         return reply
 
     def prompt_chances(self, prompt: str, top: int) -> list[TokenChances]:
-        """See :class:`gossamer.explain.chat.PromptScorer`: the older completions API with `echo`, where it has that."""
+        """See :class:`gossamer.chat.chat.PromptScorer`: the older completions API with `echo`, where it has that."""
         body = {"model": self.model, "prompt": prompt, "max_tokens": 1, "echo": True, "logprobs": top, "temperature": 0}
         self._require_money()
         reply = self._patiently("completions", body, _echo_reply)

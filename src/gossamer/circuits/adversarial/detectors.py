@@ -122,5 +122,5 @@ def wrong_circuit(
                 )
             chosen = free[torch.randperm(len(free), generator=generator)[: len(own)]]
             drawn += [(index, role, latent) for latent in chosen.tolist()]
-    site, role, latent = torch.tensor(drawn, dtype=torch.long, device=model.device).reshape(-1, 3).unbind(1)
-    return Nodes(nodes.sites, nodes.roles, site, role, latent)
+    columns = torch.tensor(drawn, dtype=torch.long, device=model.device).reshape(-1, 3)
+    return Nodes(nodes.sites, nodes.roles, *columns.unbind(1))

@@ -59,8 +59,8 @@ def repairs(
     clean, edited = (encoder.pairs(rows) for rows in zip(*kept, strict=True))
     places = {str(key): place for place, key in enumerate(guide.nodes.keys())}
     chosen: list[tuple[int | None, list[int]]] = [(None, list(range(len(guide.nodes))))]
-    for number, detector in enumerate(detectors[:_DETECTORS]):
-        chosen.append((number, [places[name] for name in detector.nodes]))
+    for place, detector in enumerate(detectors[:_DETECTORS]):
+        chosen.append((place, [places[name] for name in detector.nodes]))
     before, after = (CountedModel(model).margins(pairs) for pairs in (clean, edited))
     _, weights, activations = guide.attributed(model, clean)
     with torch.no_grad():

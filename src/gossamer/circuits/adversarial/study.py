@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import binomtest
+from scipy.stats import binomtest  # type: ignore[import-untyped]
 
 from gossamer.circuits.adversarial.detectors import find_detectors, wrong_circuit
 from gossamer.circuits.adversarial.edits import EditSpace, Recipe, Scene, edit_space

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, mannwhitneyu
+from scipy.stats import binomtest, mannwhitneyu, sem, t
 
-from gossamer.statistics import Interval, auroc, wilson
+from gossamer.statistics import Interval, auroc, student_half, wilson
 
 
 def test_intervals_of_shares_are_those_of_scipy():
@@ -15,6 +15,13 @@ def test_intervals_of_shares_are_those_of_scipy():
         expected = binomtest(k, n).proportion_ci(0.95, method="wilson")
         assert (one, other) == pytest.approx((expected.low, expected.high), abs=1e-9)
     assert [one.tolist() for one in wilson(np.array([0]), np.array([0]))] == [[0.0], [1.0]]
+
+
+def test_students_interval_is_that_of_scipy():
+    values = [0.3, 0.1, 0.45, 0.2]
+    low, high = t.interval(0.95, 3, loc=0.2625, scale=sem(values))
+    assert student_half(values) == pytest.approx((high - low) / 2)
+    assert student_half([0.3]) is None
 
 
 def test_auroc_is_the_share_of_pairs_and_unknown_without_one():

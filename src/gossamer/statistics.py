@@ -42,6 +42,17 @@ def wilson(successes: Numbers, trials: Numbers, z: float = Z) -> tuple[NDArray[n
     return np.where(n > 0, np.clip(middle - half, 0, 1), 0.0), np.where(n > 0, np.clip(middle + half, 0, 1), 1.0)
 
 
+def student_half(values: Sequence[float] | NDArray[np.float64]) -> float | None:
+    """Half of Student's 95 % interval of the mean of values; None of one value."""
+    # Loaded here: most of what needs this module needs no quantiles.
+    from scipy.special import stdtrit  # type: ignore[import-untyped]
+
+    found = np.asarray(values, dtype=np.float64)
+    if len(found) == 1:
+        return None
+    return float(stdtrit(len(found) - 1, 0.975) / len(found) ** 0.5 * found.std(ddof=1))
+
+
 def auroc(positives: Sequence[float], negatives: Sequence[float]) -> float:
     """How often a positive's score is above a negative's, ties counting half; NaN where one of the two is empty.
 

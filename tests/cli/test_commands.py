@@ -39,6 +39,7 @@ COMMANDS = (
     "evaluate",
     "pursuit",
     "toys",
+    "features-truth",
     "relations-truth",
     "compare-recipes",
 )
@@ -472,6 +473,34 @@ def test_toys_writes_a_table_and_a_picture(gossamer, tmp_path, monkeypatch):
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"results.json", "tables.md", "recovery.png"}
     assert gossamer(*asked).out.startswith("1 dictionaries; wrote ")
     assert gossamer("toys", "--seeds", 0).err == "error: --seeds: at least 1 expected, found 0\n"
+
+
+def test_features_truth_says_what_reconstructs_best(gossamer, tmp_path, monkeypatch):
+    from gossamer.toys import features_truth
+    from gossamer.toys.synthetic_world import WorldConfig
+
+    world = WorldConfig(features=40, d=8, roots=1, branching=2, depth=1, orthogonal_steps=0)
+    small = features_truth.FeaturesTruthSettings(
+        world, seeds=1, n_latents=32, l0s=(1,), l1=(1.0,), samples=128, batch=64, chosen_on=64, scored_on=64
+    )
+    monkeypatch.setattr(features_truth, "quick", lambda: small)
+    asked = ("features-truth", "--quick", "--l0", "2", "--device", "cpu", "--out", tmp_path / "out")
+    found = json.loads(gossamer(*asked, "--json").out)
+    assert {one["target"] for one in found["scored"]} == {2}
+    assert found["settings"]["world"]["features"] == 40
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"results.json", "tables.md", "features.png"}
+    said, last = gossamer(*asked).out.strip().splitlines()
+    assert said.startswith("At an L0 of 2 ")
+    assert last.startswith("wrote ")
+    for given, message in (
+        (("--quick", "--full"), "one of --quick and --full expected, found both"),
+        (("--seeds", 0), "--seeds: at least 1 expected, found 0"),
+        (("--l0", "5;7"), "--l0: expected numbers as 2,4,6, found '5;7'"),
+        (("--quick", "--device", "abc"), "device 'abc' cannot be used"),
+    ):
+        refused = gossamer("features-truth", *given)
+        assert refused.code == 2
+        assert refused.err.startswith(f"error: {message}")
 
 
 def test_relations_truth_writes_its_tables(gossamer, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from tiny_families import CONFIGS, VOCAB, random_tokens, shared_model
 
 from gossamer.errors import UsageError
 from gossamer.model import Generation, Site, positions
-from gossamer.model.generation import Sampling, drawn
+from gossamer.model.generation import Sampling, drawn, ends
 from gossamer.tokens import Tokens
 
 LENGTHS = (7, 3, 5)
@@ -136,7 +136,7 @@ def test_a_row_ends_at_its_end():
 
 def test_the_models_own_end_of_text(tiny_gpt2):
     tiny_gpt2.hf.generation_config.eos_token_id = [3, 4]
-    assert tiny_gpt2._ends() == sorted({3, 4, tiny_gpt2.tokenizer.eos_token_id} - {None})
+    assert ends(tiny_gpt2.hf, tiny_gpt2.tokenizer) == sorted({3, 4, tiny_gpt2.tokenizer.eos_token_id} - {None})
 
 
 def test_draws_follow_the_seed_and_the_odds():

@@ -25,10 +25,11 @@ from torch import Tensor
 from gossamer.attention.frozen import FrozenPass
 from gossamer.attention.qk import HeadMaps
 from gossamer.batching import in_batches
+from gossamer.circuits.batch import Batch
 from gossamer.circuits.edge import Edge, QKEdge
 from gossamer.circuits.frozen_splice import FrozenSplice, directions
 from gossamer.circuits.nodes import Nodes
-from gossamer.circuits.splice import Batch, Splice
+from gossamer.circuits.splice import Splice
 from gossamer.errors import UsageError
 from gossamer.model.site import Site
 from gossamer.progress import begin

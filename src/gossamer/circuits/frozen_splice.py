@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.circuits.batch import Batch
 from gossamer.circuits.outputs import Outputs, last_stream
-from gossamer.circuits.splice import Batch, Splice
+from gossamer.circuits.splice import Splice
 from gossamer.display import plural, short_repr
 from gossamer.model.editing import Edit
 from gossamer.model.inputs import gathered

@@ -7,9 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.batching import in_batches
+from gossamer.circuits.batch import Batch
 from gossamer.circuits.outputs import Outputs, last_stream
 from gossamer.circuits.prompt_metrics import spliced_metric
-from gossamer.circuits.splice import WHOLE_BATCH, Batch, Splice
+from gossamer.circuits.splice import WHOLE_BATCH, Splice
 from gossamer.errors import UsageError
 from gossamer.model.inputs import gathered
 from gossamer.model.site import Site

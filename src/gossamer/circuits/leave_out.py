@@ -9,10 +9,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gossamer.batching import distinct_rows, in_batches
+from gossamer.circuits.batch import Batch
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.outputs import Outputs
 from gossamer.circuits.prompt_metrics import Network
-from gossamer.circuits.splice import Batch, Splice
+from gossamer.circuits.splice import Splice
 from gossamer.display import short_repr
 from gossamer.model.past import Past
 from gossamer.model.site import Site

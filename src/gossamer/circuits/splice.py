@@ -6,12 +6,13 @@ from functools import cached_property
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import embedding, pad
 
 from gossamer.batching import distinct_rows, in_batches
 from gossamer.circuits.ablation import Ablation, group_rows
+from gossamer.circuits.batch import Batch
 from gossamer.circuits.nodes import Nodes, SiteNodes
 from gossamer.circuits.outputs import Outputs, last_stream
 from gossamer.circuits.spliced_prompts import SplicedPrompts
@@ -20,7 +21,6 @@ from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.model.inputs import gathered
 from gossamer.model.language_model import LanguageModel
-from gossamer.model.past import Past
 from gossamer.model.site import Site
 from gossamer.replacement.replacement_model import ReplacementModel, frozen_weights, resumable
 from gossamer.tasks.task import PromptPairs
@@ -30,44 +30,6 @@ NonNodes = Literal["ablated", "kept"]
 # Prompts of one pass through whole dictionaries, at most: all latents of all sites stand in memory at once, where a
 # pass over candidates holds few columns. With more, finding the candidates would take more memory than the search.
 WHOLE_BATCH = 16
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Rows of the examples as one network pass sees them, trimmed to their longest prompt.
-
-    Attributes:
-        past: keys and values of the positions before those that the pass runs on; all but the tokens then begin there.
-            The pass adds its own. None: it runs on all positions and keeps nothing.
-    """
-
-    tokens: Tokens
-    roles: Int[Tensor, "batch pos"]
-    ablation_groups: Int[Tensor, "batch pos"]
-    answer_position: Int[Tensor, "batch"]
-    stream: Float[Tensor, "batch pos d"]
-    counterfactual: Mapping[Site, Float[Tensor, "batch pos d"]]
-    past: Past | None = None
-
-    __repr__ = short_repr
-
-    @property
-    def replaced(self) -> Bool[Tensor, "batch pos"]:
-        """Tokens at which dictionaries stand in; BOS and padding pass through."""
-        return self.roles >= 0
-
-    def select(self, rows: Int[Tensor, "rows"]) -> "Batch":
-        """Some of the rows."""
-        other = {site: stream[rows] for site, stream in self.counterfactual.items()}
-        roles, groups, answers = self.roles[rows], self.ablation_groups[rows], self.answer_position[rows]
-        return Batch(self.tokens[rows], roles, groups, answers, self.stream[rows], other)
-
-    def after(self, past: Past) -> "Batch":
-        """The positions after those of `past`, which the prompts' answers must not be among."""
-        done = past.length
-        other = {site: stream[:, done:] for site, stream in self.counterfactual.items()}
-        roles, groups = self.roles[:, done:], self.ablation_groups[:, done:]
-        return Batch(self.tokens, roles, groups, self.answer_position - done, self.stream[:, done:], other, past)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from gossamer.cli.rerunning import evaluate_circuit, report
 from gossamer.cli.steering import steer
 from gossamer.cli.storing import store
 from gossamer.cli.studying_relations import study_relations
-from gossamer.cli.toys import relations_truth, toys
+from gossamer.cli.toys import features_truth, relations_truth, toys
 from gossamer.cli.tracing import trace
 from gossamer.cli.training import train
 from gossamer.errors import GossamerError, UsageError
@@ -94,6 +94,7 @@ _COMMANDS = (
     relations,
     study_relations,
     toys,
+    features_truth,
     relations_truth,
 )
 for command in _COMMANDS:

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
@@ -141,3 +141,10 @@ def left_padded(tokens: Tokens) -> Tokens:
     tokens = tokens.to("cpu")
     order = tokens.mask.int().argsort(dim=1, stable=True)
     return Tokens(tokens.ids.gather(1, order), tokens.mask.gather(1, order))
+
+
+def ends(hf: nn.Module, tokenizer: Any) -> list[int]:
+    """Tokens that end a text: those of the model's configuration and the tokenizer's."""
+    configured = getattr(getattr(hf, "generation_config", None), "eos_token_id", None)
+    listed = configured if isinstance(configured, list) else [configured]
+    return sorted(end for end in {*listed, getattr(tokenizer, "eos_token_id", None)} if end is not None)

@@ -299,7 +299,7 @@ class LanguageModel(Sizes):
             return self.head(self._hidden(Pass(self.anatomy, edits), so_far, past)[:, -1])
 
         padding = int(getattr(self.tokenizer, "pad_token_id", None) or 0)
-        ends = self._ends() if stop is None else stop
+        ends = generation.ends(self.hf, self.tokenizer) if stop is None else stop
         return generation.steps(next_logits, tokens, max_new_tokens, sampling, ends, padding)
 
     def generate(
@@ -336,12 +336,6 @@ class LanguageModel(Sizes):
         found = list(self.stream(tokens, max_new_tokens=max_new_tokens, sampling=sampling, stop=stop))
         ids, active = (torch.stack([getattr(step, part) for step in found], dim=1) for part in ("ids", "active"))
         return Generation(tokens, Tokens(ids, active))
-
-    def _ends(self) -> list[int]:
-        configured = getattr(getattr(self.hf, "generation_config", None), "eos_token_id", None)
-        listed = configured if isinstance(configured, list) else [configured]
-        found = {*listed, getattr(self.tokenizer, "eos_token_id", None)}
-        return sorted(end for end in found if end is not None)
 
     def _entry(self, site: Site, x: Tensor, tokens: Tokens, past: int = 0) -> tuple[int, Tensor]:
         """The layer that reads the stream `x` of `site`, and the stream."""

@@ -156,7 +156,7 @@ def _tokenizer(found: Located) -> Any:
 
 
 def _weights(found: Located, dtype: torch.dtype | None, device: str | torch.device | None, device_map: Any) -> Any:
-    target = _usable(device) if device is not None else default_device()
+    target = usable_device(device) if device is not None else default_device()
     own: Any = torch.float32 if "gguf_file" in found.options else "auto"
     options: dict[str, Any] = {"dtype": dtype or own, "output_loading_info": True, "ignore_mismatched_sizes": True}
     if device_map is not None:
@@ -190,7 +190,8 @@ def _has_bfloat16() -> bool:
     return found is not None and bool(found())
 
 
-def _usable(device: str | torch.device) -> torch.device:
+def usable_device(device: str | torch.device) -> torch.device:
+    """The device, if tensors can be put there; a :class:`UsageError` says why not."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

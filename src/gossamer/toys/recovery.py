@@ -107,7 +107,7 @@ def compare(
         UsageError: a direction of length 0, a threshold outside (0, 1], or samples that differ in number.
     """
     _check(latents, directions, features, threshold)
-    cosine = _unit(directions) @ _unit(decoder).T
+    cosine = unit_rows(directions) @ unit_rows(decoder).T
     fires = latents > 0
     live = fires.any(dim=0)
     cosine[:, ~live] = 0.0
@@ -124,7 +124,7 @@ def compare(
         recovered=(matched >= threshold).double().mean().item(),
         dead=int((~live).sum()),
         duplicate=duplicate,
-        merged=_merged(cosine[:, live & ~aligned.any(dim=0)], _unit(directions), threshold),
+        merged=_merged(cosine[:, live & ~aligned.any(dim=0)], unit_rows(directions), threshold),
         split=split,
         l0=fires.sum(dim=1).double().mean().item(),
         true_l0=(features > 0).sum(dim=1).double().mean().item(),
@@ -140,7 +140,8 @@ def _check(latents: Tensor, directions: Tensor, features: Tensor, threshold: flo
         raise UsageError("directions: a positive length expected of each; leave out features that are not represented")
 
 
-def _unit(rows: Tensor) -> Float[Tensor, "row d"]:
+def unit_rows(rows: Float[Tensor, "row d"]) -> Float[Tensor, "row d"]:
+    """Rows brought to length 1, in float64; a row of zeros stays one."""
     rows = rows.double()
     return rows / rows.norm(dim=1, keepdim=True).clamp(min=_LEAST)
 

@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from gossamer.circuits.batch import Batch
 from gossamer.circuits.outputs import Outputs, last_stream
-from gossamer.circuits.splice import Batch, Splice
+from gossamer.circuits.splice import Splice
 from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.model.inputs import gathered

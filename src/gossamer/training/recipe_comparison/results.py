@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from scipy.stats import t as student  # type: ignore[import-untyped]
 
 from gossamer.display import plural, short_repr
 from gossamer.results import Older, Record, record_format, versions
+from gossamer.statistics import student_half
 from gossamer.training.recipe_comparison.grid import BASELINE
 
 RESULTS = "results.json"
@@ -145,18 +144,11 @@ def _summary(seeds: Sequence[Trained], lines: Mapping[int, Sequence[Trained]]) -
         first.family,
         first.coefficient,
         {name: float(found.mean()) for name, found in values.items()},
-        {name: _half(found) for name, found in values.items()},
+        {name: student_half(found) for name, found in values.items()},
         tuple(zip((seen for seen, _ in first.dead_curve), curves.tolist(), strict=True)),
         {name: float(found.mean()) for name, found in margins.items()},
-        {name: _half(found) for name, found in margins.items()},
+        {name: student_half(found) for name, found in margins.items()},
     )
-
-
-def _half(found: Float[np.ndarray, "seeds"]) -> float | None:
-    """Half of Student's 95 % interval of the mean."""
-    if len(found) == 1:
-        return None
-    return float(student.ppf(0.975, len(found) - 1) / len(found) ** 0.5 * found.std(ddof=1))
 
 
 def _margin(one: Trained, line: Sequence[Trained], name: str) -> float:

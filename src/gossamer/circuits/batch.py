@@ -1,0 +1,50 @@
+"""Some of a task's prompts as one pass of a network with dictionaries sees them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from gossamer.display import short_repr
+from gossamer.model.past import Past
+from gossamer.model.site import Site
+from gossamer.tokens import Tokens
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of the examples as one network pass sees them, trimmed to their longest prompt.
+
+    Attributes:
+        past: keys and values of the positions before those that the pass runs on; all but the tokens then begin there.
+            The pass adds its own. None: it runs on all positions and keeps nothing.
+    """
+
+    tokens: Tokens
+    roles: Int[Tensor, "batch pos"]
+    ablation_groups: Int[Tensor, "batch pos"]
+    answer_position: Int[Tensor, "batch"]
+    stream: Float[Tensor, "batch pos d"]
+    counterfactual: Mapping[Site, Float[Tensor, "batch pos d"]]
+    past: Past | None = None
+
+    __repr__ = short_repr
+
+    @property
+    def replaced(self) -> Bool[Tensor, "batch pos"]:
+        """Tokens at which dictionaries stand in; BOS and padding pass through."""
+        return self.roles >= 0
+
+    def select(self, rows: Int[Tensor, "rows"]) -> "Batch":
+        """Some of the rows."""
+        other = {site: stream[rows] for site, stream in self.counterfactual.items()}
+        roles, groups, answers = self.roles[rows], self.ablation_groups[rows], self.answer_position[rows]
+        return Batch(self.tokens[rows], roles, groups, answers, self.stream[rows], other)
+
+    def after(self, past: Past) -> "Batch":
+        """The positions after those of `past`, which the prompts' answers must not be among."""
+        done = past.length
+        other = {site: stream[:, done:] for site, stream in self.counterfactual.items()}
+        roles, groups = self.roles[:, done:], self.ablation_groups[:, done:]
+        return Batch(self.tokens, roles, groups, self.answer_position - done, self.stream[:, done:], other, past)

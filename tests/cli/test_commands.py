@@ -29,6 +29,7 @@ COMMANDS = (
     "demo",
     "circuit",
     "evaluate-circuit",
+    "adversarial",
     "report",
     "trace",
     "explore",

@@ -361,7 +361,7 @@ class Splice:
             constant = self._constant(site, plan, batch)
             out = _denormalised(plan.dictionary, x, constant + moved.to(decoder.dtype) @ decoder)
             return network.with_error(site, x, out, error)
-        change = _in_stream(plan.dictionary, x, moved.to(decoder.dtype) @ decoder)
+        change = in_stream(plan.dictionary, x, moved.to(decoder.dtype) @ decoder)
         if network.errors == "keep":
             return x + change
         whole = plan.dictionary.reconstruct(x, plan.dictionary.encode_dense(x))
@@ -381,7 +381,7 @@ def _denormalised(dictionary: Dictionary, x: Tensor, out: Tensor) -> Tensor:
     return dictionary.denormalise(out, dictionary.normalise(x)[1])
 
 
-def _in_stream(dictionary: Dictionary, x: Tensor, change: Tensor) -> Tensor:
+def in_stream(dictionary: Dictionary, x: Tensor, change: Tensor) -> Tensor:
     """A change of the decoder's output in the units of the stream (denormalising is affine: take the difference)."""
     zero = torch.zeros_like(change)
     return _denormalised(dictionary, x, change) - _denormalised(dictionary, x, zero)

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from gossamer import __version__
+from gossamer.cli.adversarial import adversarial
 from gossamer.cli.coding import pursuit
 from gossamer.cli.comparing import compare_recipes
 from gossamer.cli.dictionaries import check
@@ -74,6 +75,7 @@ _COMMANDS = (
     demo,
     circuit,
     evaluate_circuit,
+    adversarial,
     report,
     trace,
     explore,

@@ -108,7 +108,7 @@ def evaluate_circuit(
     circuit = circuit if isinstance(circuit, Circuit) else Circuit.load(circuit)
     settings = _settings(circuit)
     network = circuit_model(circuit, model, beside=beside, device=device)
-    found = _dictionaries(circuit, dictionaries, beside, network)
+    found = circuit_dictionaries(circuit, dictionaries, beside, network)
     if task is None:
         prompts = _task(circuit, network, settings)
     else:
@@ -116,7 +116,7 @@ def evaluate_circuit(
     study = Study(network, found, prompts, settings)
     study.require_one_device()
     study.require_ability()
-    nodes = _nodes(circuit, found, prompts)
+    nodes = circuit_nodes(circuit, found, prompts)
     # A model whose weights were compared is the circuit's whatever its folder is called now.
     known = model is not None or circuit.inputs is not None
     attach(network, found, prompts.train.clean.tokens, allow_other_model=known)
@@ -196,7 +196,7 @@ def circuit_model(
     return model
 
 
-def _dictionaries(
+def circuit_dictionaries(
     circuit: Circuit,
     given: SiteMapping[Dictionary] | str | Path | Sequence[str | Path] | None,
     beside: Path | None,
@@ -245,7 +245,7 @@ def _task(circuit: Circuit, model: LanguageModel, settings: StudySettings) -> Ta
         raise GossamerError(f"circuit of {circuit.task}: a task expected, found damage ({error!r})") from error
 
 
-def _nodes(circuit: Circuit, dictionaries: Dictionaries, task: Task) -> Nodes:
+def circuit_nodes(circuit: Circuit, dictionaries: Dictionaries, task: Task) -> Nodes:
     """The circuit's nodes as places in these dictionaries and this task."""
     sites = {site: place for place, site in enumerate(dictionaries)}
     roles = {role: place for place, role in enumerate(task.role_names)}

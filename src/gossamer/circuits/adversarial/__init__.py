@@ -1,0 +1,16 @@
+"""Prompts that a model fails on, sought with its circuit and without, at equal cost: does knowing the circuit help?"""
+
+from gossamer.circuits.adversarial.edits import Edit, EditSpace, Recipe, edit_space
+from gossamer.circuits.adversarial.results import FORMAT, AdversarialResults
+from gossamer.circuits.adversarial.study import AdversarialSettings, adversarial_study
+
+__all__ = [
+    "FORMAT",
+    "AdversarialResults",
+    "AdversarialSettings",
+    "Edit",
+    "EditSpace",
+    "Recipe",
+    "adversarial_study",
+    "edit_space",
+]

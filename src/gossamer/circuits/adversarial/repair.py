@@ -1,0 +1,167 @@
+"""Does the failure run through the circuit? Nodes put back to their clean values in prompts that a recipe breaks."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from gossamer.circuits.adversarial.detectors import wrong_circuit
+from gossamer.circuits.adversarial.edits import EditSpace, Recipe, Scene
+from gossamer.circuits.adversarial.guides import CircuitGuide
+from gossamer.circuits.adversarial.prompts import CountedModel, Encoder, with_roles_of
+from gossamer.circuits.adversarial.results import Detector, Failure, Repair
+from gossamer.circuits.nodes import Nodes
+from gossamer.circuits.splice import in_stream
+from gossamer.dictionary.dictionary import Dictionary
+from gossamer.model.language_model import LanguageModel
+from gossamer.model.site import Site
+from gossamer.tasks.encoding import EncodedRow
+from gossamer.tasks.prompt_pairs import PromptPairs
+
+# Broken prompts that are repaired, detectors that are put back, and prompts that are shown, at most.
+_PROMPTS, _DETECTORS, _SHOWN = 32, 6, 8
+
+
+def _broken(
+    space: EditSpace, encoder: Encoder, model: LanguageModel, scenes: Sequence[Scene], recipe: Recipe
+) -> tuple[list[EncodedRow], list[EncodedRow]]:
+    """Clean and edited rows of the prompts that a recipe breaks."""
+    rows = zip(encoder.rows(scenes), encoder.rows([space.apply(scene, recipe) for scene in scenes]), strict=True)
+    pairs = [(clean, with_roles_of(edited, clean)) for clean, edited in rows if clean and edited]
+    if not pairs:
+        return [], []
+    margins = CountedModel(model).margins(encoder.pairs([edited for _, edited in pairs])).tolist()
+    kept = [pair for pair, margin in zip(pairs, margins, strict=True) if margin < 0]
+    return [clean for clean, _ in kept], [edited for _, edited in kept]
+
+
+def repairs(
+    space: EditSpace,
+    encoder: Encoder,
+    model: LanguageModel,
+    guide: CircuitGuide,
+    detectors: Sequence[Detector],
+    scenes: Sequence[Scene],
+    recipe: Recipe,
+    seed: int,
+) -> tuple[Repair, ...]:
+    """Each of the largest detectors put back, and all nodes of the circuit, beside as many random active latents.
+
+    Only prompts whose right answer the recipe leaves as it is: elsewhere clean values speak for another answer. Empty
+    where the recipe breaks none of these.
+    """
+    both = zip(*_broken(space, encoder, model, scenes, recipe), strict=True)
+    kept = [(clean, edited) for clean, edited in both if clean.answers == edited.answers][:_PROMPTS]
+    if not kept:
+        return ()
+    clean, edited = (encoder.pairs(rows) for rows in zip(*kept, strict=True))
+    places = {str(key): place for place, key in enumerate(guide.nodes.keys())}
+    chosen: list[tuple[int | None, list[int]]] = [(None, list(range(len(guide.nodes))))]
+    for place, detector in enumerate(detectors[:_DETECTORS]):
+        chosen.append((place, [places[name] for name in detector.nodes]))
+    before, after = (CountedModel(model).margins(pairs) for pairs in (clean, edited))
+    _, weights, activations = guide.attributed(model, clean)
+    with torch.no_grad():
+        streams = model.capture(edited.clean.tokens.to(model.device), guide.nodes.sites)
+        moved = weights * (guide.activations(streams, edited) - activations)
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for number, members in chosen:
+        nodes = guide.nodes.select(torch.tensor(members, device=model.device))
+        other = wrong_circuit(model, nodes, guide.dictionaries, clean, generator)
+        patched, control = (put_back(model, one, guide.dictionaries, clean, edited) for one in (nodes, other))
+        found.append(
+            Repair(
+                number,
+                _restored(before, after, patched),
+                _restored(before, after, control),
+                int((patched > 0).sum()),
+                int((control > 0).sum()),
+                len(clean),
+                moved[:, members].sum(dim=1).mean().item(),
+            )
+        )
+    return tuple(found)
+
+
+def _restored(clean: Tensor, edited: Tensor, patched: Tensor) -> float:
+    return ((patched.mean() - edited.mean()) / (clean.mean() - edited.mean())).item()
+
+
+def put_back(
+    model: LanguageModel, nodes: Nodes, dictionaries: Mapping[Site, Dictionary], clean: PromptPairs, edited: PromptPairs
+) -> Float[Tensor, "prompt"]:
+    """Margins of edited prompts in which nodes have the values of the clean ones, token by token of their roles.
+
+    The n-th token of a role takes the value of the n-th token of that role; what the dictionaries leave out stays.
+    """
+    device = model.device
+    source = _matched(clean, edited).to(device)
+    with torch.no_grad():
+        streams = model.capture(clean.clean.tokens.to(device), nodes.sites)
+    edits = {}
+    for index, site in enumerate(nodes.sites):
+        here = nodes.at(index)
+        if not len(here.where):
+            continue
+        grid = torch.zeros(len(nodes.roles), len(here.columns), device=device)
+        grid[here.role, here.column] = 1.0
+        roles = edited.clean.roles.to(device)
+        with torch.no_grad():
+            values = dictionaries[site].encode_dense(streams[site], here.columns)
+        wanted = values.gather(1, source.clamp(min=0)[:, :, None].expand(-1, -1, values.shape[2]))
+        there = grid[roles.clamp(min=0)] * ((roles >= 0) & (source >= 0))[:, :, None]
+        edits[site] = partial(_moved, dictionaries[site], here.columns, wanted, there)
+    with model.edit(edits):
+        return CountedModel(model, batch_size=len(edited)).margins(edited)
+
+
+def _moved(
+    dictionary: Dictionary, columns: Int[Tensor, "column"], wanted: Tensor, there: Tensor, x: Tensor
+) -> Float[Tensor, "prompt pos d"]:
+    change = (wanted - dictionary.encode_dense(x, columns)) * there
+    return x + in_stream(dictionary, x, change.to(dictionary.W_dec.dtype) @ dictionary.W_dec[columns])
+
+
+def _matched(clean: PromptPairs, edited: PromptPairs) -> Int[Tensor, "prompt pos"]:
+    """For every token of the edited prompts the clean token with the same role and the same number in it; -1: none."""
+    found = torch.full_like(edited.clean.roles, -1)
+    for row, (old, new) in enumerate(zip(clean.clean.roles.tolist(), edited.clean.roles.tolist(), strict=True)):
+        known: dict[int, list[int]] = {}
+        for place, role in enumerate(old):
+            known.setdefault(role, []).append(place)
+        used = dict.fromkeys(known, 0)
+        for place, role in enumerate(new):
+            if role >= 0 and used.get(role, 0) < len(known.get(role, ())):
+                found[row, place] = known[role][used[role]]
+                used[role] += 1
+    return found
+
+
+def failures(
+    space: EditSpace, encoder: Encoder, model: LanguageModel, scenes: Sequence[Scene], recipe: Recipe
+) -> tuple[Failure, ...]:
+    """Some of the prompts that a recipe breaks, with what the model says."""
+    clean_rows, edited_rows = (rows[:_SHOWN] for rows in _broken(space, encoder, model, scenes, recipe))
+    if not clean_rows:
+        return ()
+    clean, edited = encoder.pairs(clean_rows), encoder.pairs(edited_rows)
+    before, after = (CountedModel(model).margins(pairs).tolist() for pairs in (clean, edited))
+    with torch.no_grad():
+        logits = model.logits(edited.clean.tokens.to(model.device), at=edited.clean.answer_position.to(model.device))
+    wrong = edited.incorrect_answers().to(logits.device)
+    said = wrong.gather(1, torch.where(wrong >= 0, logits.gather(1, wrong.clamp(min=0)), -torch.inf).argmax(1)[:, None])
+    shown = []
+    for number, (old, new) in enumerate(zip(clean_rows, edited_rows, strict=True)):
+        failure = Failure(
+            clean=tuple(map(model.word, old.clean.ids)),
+            edited=tuple(map(model.word, new.clean.ids)),
+            answer=model.word(new.answers[0]),
+            said=model.word(int(said[number, 0])),
+            before=before[number],
+            after=after[number],
+        )
+        shown.append(failure)
+    return tuple(shown)

@@ -1,0 +1,86 @@
+"""`gossamer adversarial`: prompts that a model fails on, sought with a circuit and without."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from gossamer.cli import early, inputs, options
+from gossamer.cli.printing import err, out, print_json
+from gossamer.files import require_folder
+
+
+def adversarial(
+    circuit: Annotated[Path, typer.Argument(help="A circuit.json, of a task that gossamer generates.")],
+    budget: Annotated[
+        int,
+        typer.Option(
+            help="Forward passes of one prompt that each search has; a backward pass costs two.",
+            callback=early.from_least("--budget", 8),
+        ),
+    ] = 128,
+    searches: Annotated[
+        int, typer.Option(help="Of each arm, on prompts of their own.", callback=early.from_least("--searches", 1))
+    ] = 20,
+    held_out: Annotated[
+        int,
+        typer.Option(
+            help="Prompts of other words and templates that a recipe is tried on.",
+            callback=early.from_least("--held-out", 1),
+        ),
+    ] = 100,
+    model: Annotated[str | None, typer.Option(help="Where the circuit's own model is now, if it was moved.")] = None,
+    dictionaries: options.Dictionaries = None,
+    output: options.Out = Path("gossamer-out/adversarial"),
+    seed: options.Seed = 0,
+    device: options.Device = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Seek edits that make the model fail, with its circuit and without, at the same cost, and say if it helped.
+
+    Edits keep the right answer known: it is worked out again from the task's rule. Six arms search for a recipe, a few
+    edits that break several prompts: at random, by evolution, by the model's gradient, by the circuit, by a wrong
+    circuit, by activation size. What counts is how many held-out prompts the recipe of an arm breaks.
+
+    Example: gossamer adversarial gossamer-out/circuit/circuit.json
+    """
+    early.require_dictionaries(dictionaries)
+    early.require_files([circuit], "JSON")
+    require_folder(output)
+
+    from gossamer.circuits.adversarial import FORMAT, AdversarialSettings, adversarial_study
+    from gossamer.circuits.circuit import Circuit
+    from gossamer.circuits.evaluate import rerun
+    from gossamer.progress import progress_bars
+    from gossamer.report.adversarial import write_adversarial_page
+    from gossamer.results import folder_lock
+
+    settings = AdversarialSettings(budget=budget, searches=searches, held_out=held_out, seed=seed)
+    loaded, beside = Circuit.load(circuit), circuit.parent
+    with folder_lock(output):
+        network = rerun.circuit_model(loaded, model, beside=beside, device=device)
+        given = None if not dictionaries else inputs.dictionary_set(network, "", dictionaries)
+        chosen = rerun.circuit_dictionaries(loaded, given, beside, network)
+        with progress_bars(err):
+            found = adversarial_study(loaded, network, chosen, settings=settings)
+        saved = FORMAT.save(output / "adversarial.json", found)
+        page = write_adversarial_page(found, output / "adversarial.html")
+    if as_json:
+        arms = {one.letter: {"broken": sum(one.held_out), "recipe": list(one.recipe)} for one in found.arms}
+        facts = {"verdict": found.verdict, "adds": found.adds, "held_out": held_out, "arms": arms}
+        print_json({**facts, "results": str(saved), "report": str(page)})
+        return
+    _tell(found, page)
+
+
+def _tell(found: Any, page: Path) -> None:
+    from gossamer.report.adversarial import arm_rows
+
+    out.print(found.verdict, style="bold", soft_wrap=True)
+    rows = arm_rows(found)
+    table = Table(*rows[0], box=None, padding=(0, 1, 0, 0))
+    for row in rows[1:]:
+        table.add_row(*row)
+    out.print(table)
+    out.print(f"report: {page}", soft_wrap=True)

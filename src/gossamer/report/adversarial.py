@@ -1,0 +1,73 @@
+"""A comparison of searches for failures as one HTML page: what was broken, by what, and what the circuit was worth."""
+
+import base64
+from difflib import SequenceMatcher
+from pathlib import Path
+
+from gossamer import files
+from gossamer.circuits.adversarial.results import CIRCUIT, NAMES, AdversarialResults, Arm
+from gossamer.report import html, style, text
+from gossamer.report.figures.adversarial import budget_chart
+
+_COLUMNS = ("arm", "held-out broken", "95 %", "mean of searches", "passes to success", "recipe")
+
+
+def arm_rows(found: AdversarialResults) -> list[tuple[str, ...]]:
+    """The arms side by side, with the names of the columns first."""
+    return [_COLUMNS, *(_row(one) for one in found.arms)]
+
+
+def _row(arm: Arm) -> tuple[str, ...]:
+    return (
+        f"{arm.letter} {arm.name}",
+        f"{sum(arm.held_out)} of {len(arm.held_out)}",
+        f"{arm.broken.low:.0%} to {arm.broken.high:.0%}",
+        f"{arm.share:.0%}",
+        f"{arm.first:.0f}",
+        " + ".join(map(text.visible, arm.recipe)) or "no edit",
+    )
+
+
+def adversarial_page(found: AdversarialResults) -> str:
+    """The page as HTML text, nothing fetched from anywhere."""
+    failures = [
+        {
+            "clean": _marked(one.clean, one.edited),
+            "edited": _marked(one.edited, one.clean),
+            "one": one,
+        }
+        for one in found.failures
+    ]
+    chart = style.svg(budget_chart(found)).encode()
+    largest = max((max(abs(one.before), abs(one.after)) for one in found.failures), default=1.0)
+    return (
+        html.environment()
+        .get_template("adversarial/page.html.j2")
+        .render(
+            found=found,
+            own=found.arm(CIRCUIT),
+            rows=arm_rows(found),
+            names=NAMES,
+            failures=failures,
+            largest=largest or 1.0,
+            chart="data:image/svg+xml;base64," + base64.b64encode(chart).decode(),
+            visible=text.visible,
+        )
+    )
+
+
+def write_adversarial_page(found: AdversarialResults, path: str | Path) -> Path:
+    """Write the page, atomically. Returns the path.
+
+    Raises:
+        GossamerError: it cannot be written.
+    """
+    return files.write_text(path, adversarial_page(found))
+
+
+def _marked(tokens: tuple[str, ...], other: tuple[str, ...]) -> list[tuple[str, bool]]:
+    """Tokens as shown, and whether each is in none of the stretches that the other text has too."""
+    same = [False] * len(tokens)
+    for block in SequenceMatcher(None, tokens, other, autojunk=False).get_matching_blocks():
+        same[block.a : block.a + block.size] = [True] * block.size
+    return [(text.visible(token), not kept) for token, kept in zip(tokens, same, strict=True)]

@@ -1,0 +1,56 @@
+"""The page of adversarial prompts: what it says first, what it escapes, and that it is the same again."""
+
+from gossamer.circuits.adversarial import AdversarialResults
+from gossamer.circuits.adversarial.results import Arm, Comparison, Detector, Failure, Repair
+from gossamer.report.adversarial import adversarial_page, arm_rows, write_adversarial_page
+from gossamer.statistics import Interval
+
+
+def sample(broken=True):
+    half = Interval(0.5, 0.2, 0.8)
+    arms = tuple(
+        Arm(one, ("name IO = Tom",), 3, half, (broken, False), -0.5, 0.4, (half, half), 20.0, 64, 2) for one in "ABCDEF"
+    )
+    return AdversarialResults(
+        task="ioi",
+        model="m<b>",
+        circuit="0" * 64,
+        nodes=2,
+        settings={"budget": 32, "prompts": 4, "edits": 3, "choice": 24},
+        edits=70,
+        searches=2,
+        failed_before=1,
+        refused=0,
+        apart="names and templates",
+        budgets=(16, 32),
+        detectors=(Detector(("resid_post.1/3@S2",), 1.5, {"S2": 0.9}, True),),
+        arms=arms,
+        comparisons=tuple(Comparison(one, 1, 1, 1.0, 0, 0, 1.0) for one in "ABCEF"),
+        repairs=(Repair(0, 0.75, 0.1, 1, 0, 2, -1.25),) if broken else (),
+        failures=(Failure((" <i>", "a"), (" <i>", "b"), " Tom", " Sam", 2.0, -1.0),) if broken else (),
+        setup=160,
+    )
+
+
+def test_the_page_begins_with_the_verdict_and_escapes_tokens(tmp_path):
+    found = sample()
+    page = adversarial_page(found)
+    assert page.index("The circuit added nothing: one recipe found with it breaks 1 of 2") < page.index("<main>")
+    assert "m&lt;b&gt;" in page
+    assert "<i>" not in page.replace("&lt;i&gt;", "")
+    assert '<span class="t differs">b<sup>*</sup></span>' in page
+    assert "no names and templates with those of the search" in page
+    assert "75 %" in page
+    assert write_adversarial_page(found, tmp_path / "page.html").read_text() == page == adversarial_page(sample())
+
+
+def test_what_is_missing_has_a_line_that_says_so():
+    page = adversarial_page(sample(broken=False))
+    assert "It breaks none of the held-out prompts." in page
+    assert "Nothing was broken that could be repaired" in page
+
+
+def test_the_table_has_every_arm():
+    rows = arm_rows(sample())
+    assert [row[0][0] for row in rows[1:]] == list("ABCDEF")
+    assert rows[1][1:] == ("1 of 2", "20% to 80%", "40%", "20", "name IO = Tom")

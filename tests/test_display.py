@@ -34,8 +34,12 @@ from gossamer.toys import (
     PROGRAMS,
     SHARP,
     SuperpositionConfig,
+    World,
+    WorldConfig,
+    align,
     compile_program,
     measure_recovery,
+    score_features,
     train_superposition,
 )
 from gossamer.toys.superposition import FeatureGroup
@@ -86,6 +90,8 @@ def shown(found):
     site, words = next(iter(dictionaries)), Tokens.full(torch.tensor([[1, 2, 3]]))
     toy = train_superposition(SuperpositionConfig(4, 2, groups=(FeatureGroup((0, 1), "correlated"),)), seed=0, steps=2)
     program, reader = PROGRAMS["reverse"], mirror_dictionary(site, dtype=torch.float32)
+    world = World.of(WorldConfig(features=8, d=16, roots=2, branching=2, depth=1, rank=2, orthogonal_steps=0))
+    aligned = align(reader.W_dec, world.directions)
     return [
         found,
         evaluated,
@@ -106,6 +112,9 @@ def shown(found):
         next(iter(model.stream(words, max_new_tokens=2))),
         toy,
         measure_recovery(reader, torch.eye(16), torch.rand(50, 16), torch.rand(50, 16)),
+        world,
+        aligned,
+        score_features(aligned, reader, reader.encode, world.blocks(20, "shown")),
         compile_program(program.build(), program.vocabulary, max_length=3),
         TrainingConfig(),
         [getattr(objectives, name)() for name in OBJECTIVES],

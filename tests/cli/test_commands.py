@@ -420,7 +420,7 @@ def assert_no_method_is_drawn_twice(monkeypatch, found):
     for own in ("mask", "reference recipe"):
         with pytest.raises(InterruptedError):
             evaluation.collect_findings(replace(found, path=replace(found.path, method=own)))
-        assert asked[-1] == [name for name in evaluation.METHODS if name != own]
+        assert asked[-1] == [name for name in found.study.methods if name != own]
 
 
 def evaluated(reruns):

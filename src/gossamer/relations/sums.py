@@ -1,5 +1,6 @@
 """Sums of sparse products: a large sparse matrix that grows by addition, in memory and, beyond a limit, on disk."""
 
+import mmap
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -108,7 +109,16 @@ def _sliced(run: Csr, start: int, stop: int) -> Csr:
     first, last = int(run.indptr[start]), int(run.indptr[stop])
     starts = np.asarray(run.indptr[start : stop + 1]) - first
     parts = (np.array(run.data[first:last]), np.array(run.indices[first:last]), starts)
+    for array in (run.data, run.indices):
+        _let_go(array)
     return sparse.csr_matrix(parts, shape=(stop - start, run.shape[1]))
+
+
+def _let_go(array: NDArray[Any]) -> None:
+    """Pages that were read of a mapped file need not stay in this process's memory."""
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _total(parts: list[Csr], shape: tuple[int, int], dtype: Any) -> Csr:

@@ -47,7 +47,7 @@ SCORED, EDGED = 32, 8
 # For the estimate of costs: nodes of a circuit; the share of a pass that it takes to leave a node out, on those prompts
 # and positions that it moves; passes of the prompts that a step is tried on, in all steps; passes that a node's edges
 # take; and streams that autograd keeps of a layer.
-_NODES, _MOVED, _TRIED, _EDGES, _STREAMS = 50, 0.45, 54, 2.5, 30
+_NODES, _MOVED, _TRIED, _EDGES, _STREAMS = 50, 0.45, 40, 2.5, 30
 
 
 @dataclass(frozen=True)

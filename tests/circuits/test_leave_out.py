@@ -52,8 +52,11 @@ def test_prompts_that_a_node_does_not_move_are_not_run_again(model: LanguageMode
         for role, latent in zip(circuit.role.tolist(), circuit.latent.tolist(), strict=True)
     ]
 
+    widths = set()
+
     def seen(x: torch.Tensor) -> torch.Tensor:
         rows.append(len(x))
+        widths.add(x.shape[1])
         return x
 
     with model.edit({model.sites("resid_post")[-1]: seen}):
@@ -62,3 +65,5 @@ def test_prompts_that_a_node_does_not_move_are_not_run_again(model: LanguageMode
     # Once with all nodes, then for each node the prompts that it moves.
     assert rows == [len(task.test), *(count for count in moves if count)]
     assert 0 < sum(moves) < len(circuit) * len(task.test) / 2
+    # And of these no position before the first that changes.
+    assert min(widths) < max(widths) == int(clean.tokens.mask.sum(dim=1).max())

@@ -59,14 +59,12 @@ def collect_findings(
         # To find the circuit, only what may become it was improved.
         refiner = study.method_inputs(found.search).refiner(found.path)
         found = replace(found, path=refiner.improved(found.path))
-    compared = [
-        name for name in dict.fromkeys(study.methods if methods is None else methods) if name != found.path.method
-    ]
-    paths = (found.path, *study.paths(compared, found.search))
+    asked = dict.fromkeys(study.methods if methods is None else methods)
+    paths = (found.path, *study.paths([name for name in asked if name != found.path.method], found.search))
     effects = torch.tensor([node.score or 0.0 for node in circuit.nodes], dtype=torch.float64)
     nodes = found.path.nodes.select(circuit.positions(found.path.nodes))
     budget, cases = study.evaluator.budget(nodes), study.evaluator.cases(nodes)
-    overlaps, samples = stability(found, reruns)
+    (overlaps, samples), metric = stability(found, reruns), study.task.metric
     cards = node_cards(study.evaluator, nodes, effects, generic_latents(circuit, others), source)
     return Findings(
         task=study.task.name,
@@ -81,11 +79,11 @@ def collect_findings(
         nodes=tuple(replace(card, recurrence=recurrence(card.node, samples)) for card in cards),
         cases=cases,
         settings=settings_table(found),
-        warnings=(*warnings, *_cautions(study), *_uneven(cases, budget[-2].faithfulness.value, study.task.metric)),
-        metric=study.task.metric.label,
-        unit=study.task.metric.unit,
-        kept=kept(study.task.metric),
-        distance=study.task.metric.distance,
+        warnings=(*warnings, *_cautions(study), *_uneven(cases, budget[-2].faithfulness.value, metric)),
+        metric=metric.label,
+        unit=metric.unit,
+        kept=kept(metric),
+        distance=metric.distance,
         edges=circuit.edges,
         edge_test=edge_test(study.evaluator, found.effects, seed=study.settings.seed) if edges else None,
         qk=circuit.qk,

@@ -94,9 +94,7 @@ class FrozenSplice:
             live = network.away(site, batch, x)
             return network.written(site, batch, x, network.moved(site, mask, batch, given(site, live), live))
 
-        return network.prompts.network.capture(
-            batch.tokens, batch.replaced, sites, prefix=batch.stream, reconstruct=reconstruct
-        )
+        return network.capture(batch, sites, reconstruct)
 
     def outputs(self, stream: Float[Tensor, "batch d"]) -> Outputs:
         """What the network says with this last stream, the final norm's scale a constant for gradients."""

@@ -8,11 +8,9 @@ from torch import Tensor
 
 from gossamer.batching import in_batches
 from gossamer.circuits.batch import Batch
-from gossamer.circuits.outputs import Outputs, last_stream
 from gossamer.circuits.prompt_metrics import spliced_metric
 from gossamer.circuits.splice import WHOLE_BATCH, Splice
 from gossamer.errors import UsageError
-from gossamer.model.inputs import gathered
 from gossamer.model.site import Site
 from gossamer.progress import begin
 from gossamer.tokens import Tokens
@@ -85,10 +83,5 @@ def _gradients(network: Splice, batch: Batch, rows: slice) -> dict[Site, Float[T
         leaves[site] = live.clone() if live.requires_grad else live.detach().requires_grad_()
         return network.written(site, batch, x, network.moved(site, mask, batch, leaves[site], live))
 
-    last = last_stream(network.model)
-    stream = network.prompts.network.capture(
-        batch.tokens, batch.replaced, [last], prefix=batch.stream, reconstruct=reconstruct
-    )[last]
-    outputs = Outputs(gathered(stream, batch.answer_position), network.unembed)
-    metric = spliced_metric(network, outputs, rows).sum()
+    metric = spliced_metric(network, network.outputs_of(batch, reconstruct), rows).sum()
     return dict(zip(leaves, torch.autograd.grad(metric, list(leaves.values())), strict=True))

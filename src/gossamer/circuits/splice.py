@@ -1,6 +1,6 @@
 """The model with dictionaries in its residual stream: a mask over latents is its only free argument."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -21,8 +21,8 @@ from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.model.inputs import gathered
 from gossamer.model.language_model import LanguageModel
-from gossamer.model.site import Site
-from gossamer.replacement.replacement_model import ReplacementModel, frozen_weights, resumable
+from gossamer.model.site import BySite, Site
+from gossamer.replacement.replacement_model import Reconstruct, ReplacementModel, frozen_weights, resumable
 from gossamer.tasks.task import PromptPairs
 from gossamer.tokens import Tokens
 
@@ -209,10 +209,19 @@ class Splice:
                 seen[site] = x
             return self._replace(site, mask, batch, x)
 
-        found = self.prompts.network.capture(
-            batch.tokens, batch.replaced, [site], prefix=batch.stream, reconstruct=reconstruct, past=batch.past
-        )[site]
+        found = self.capture(batch, [site], reconstruct)[site]
         return found if kind is None else found[kind]
+
+    def capture(self, batch: Batch, sites: Sequence[Site], reconstruct: Reconstruct) -> BySite[Tensor]:
+        """Values of `sites` on a batch, with what `reconstruct` makes of what stands at each dictionary's site."""
+        return self.prompts.network.capture(
+            batch.tokens, batch.replaced, sites, prefix=batch.stream, reconstruct=reconstruct, past=batch.past
+        )
+
+    def outputs_of(self, batch: Batch, reconstruct: Reconstruct) -> Outputs:
+        """What the network says of a batch when dictionaries stand in as `reconstruct` has it; differentiable."""
+        last = last_stream(self.model)
+        return Outputs(gathered(self.capture(batch, [last], reconstruct)[last], batch.answer_position), self.unembed)
 
     def _distinct(self, mask: Tensor, batch: Batch) -> tuple[Batch, Int[Tensor, "rows"] | None]:
         """The prompts of a batch that differ behind the first dictionary, and of every prompt which of them it is.

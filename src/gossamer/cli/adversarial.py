@@ -67,11 +67,14 @@ def adversarial(
         saved = FORMAT.save(output / "adversarial.json", found)
         page = write_adversarial_page(found, output / "adversarial.html")
     if as_json:
-        arms = {one.letter: {"broken": sum(one.held_out), "recipe": list(one.recipe)} for one in found.arms}
-        facts = {"verdict": found.verdict, "adds": found.adds, "held_out": held_out, "arms": arms}
-        print_json({**facts, "results": str(saved), "report": str(page)})
-        return
-    _tell(found, page)
+        print_json({**_facts(found), "held_out": held_out, "results": str(saved), "report": str(page)})
+    else:
+        _tell(found, page)
+
+
+def _facts(found: Any) -> dict[str, Any]:
+    arms = {one.letter: {"broken": sum(one.held_out), "recipe": list(one.recipe)} for one in found.arms}
+    return {"verdict": found.verdict, "adds": found.adds, "arms": arms}
 
 
 def _tell(found: Any, page: Path) -> None:

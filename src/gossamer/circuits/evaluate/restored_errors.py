@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from gossamer.circuits.evaluate.evaluator import Evaluator
-from gossamer.circuits.outputs import Outputs, last_stream
+from gossamer.circuits.outputs import Outputs
 from gossamer.circuits.shortfalls import RestoredError
 from gossamer.circuits.splice import Splice
-from gossamer.model.inputs import gathered
 from gossamer.model.site import Site
 
 
@@ -39,7 +38,7 @@ def restored_errors(evaluator: Evaluator) -> tuple[RestoredError, ...]:
 @torch.no_grad()
 def _restored(network: Splice, place: Site | None, role: str | None, rows: slice) -> Outputs:
     """What the network of all latents says of prompts with exact errors at one place."""
-    batch, last = network.batch(rows), last_stream(network.model)
+    batch = network.batch(rows)
     here = batch.replaced if role is None else batch.roles == network.nodes.roles.index(role)
 
     def reconstruct(site: Site, x: Tensor) -> Tensor:
@@ -47,7 +46,4 @@ def _restored(network: Splice, place: Site | None, role: str | None, rows: slice
         out = network.written(site, batch, x, nothing)
         return torch.where(here.unsqueeze(-1), x, out.to(x)) if place in (None, site) else out
 
-    stream = network.prompts.network.capture(
-        batch.tokens, batch.replaced, [last], prefix=batch.stream, reconstruct=reconstruct
-    )[last]
-    return Outputs(gathered(stream, batch.answer_position), network.unembed)
+    return network.outputs_of(batch, reconstruct)

@@ -133,7 +133,7 @@ def test_printed_numbers_are_those_of_the_findings(seen):
 def test_cases_stand_apart_beside_the_budget(findings, seen):
     said = re.sub(r"\s+", " ", seen.text)
     assert said.index("networklogit difference") < said.index("By case") < said.index("nodes for 80 %")
-    assert "ABBA703.903.75 [3.59, 3.89]0.96 [0.92, 1.00]0.08 [0.04, 0.12]0.002998 %97 %99 %" in said
+    assert "ABBA703.903.75 [3.59, 3.89]0.96 [0.92, 1.00]†0.08 [0.04, 0.12]0.002998 %97 %99 %" in said
     assert "BABA583.902.97 [2.78, 3.15]0.76 [0.71, 0.81]0.28 [0.24, 0.32]0.10894 %84 %99 %" in said
     one = replace(findings, cases=findings.cases[:1])
     assert "By case" not in page(one, {})
@@ -177,8 +177,38 @@ def test_the_core_is_named_where_samples_agree_and_where_they_do_not(findings):
     assert claims.core(findings).startswith(said)
     assert "circuits agree less than the 0.80" in claims.core(findings)  # .84, .84^2 and .84^3 between samples
     alike = replace(findings, stability=(sample.overlap("bootstrap", ("all prompts", "sample 1"), (20, 20), 0.9),))
-    assert claims.core(alike).endswith("of 1 sample")
+    assert "of 1 sample and make up the core, which alone keeps 60" in claims.core(alike)
+    assert "agree less" not in claims.core(alike)
+    assert claims.core(replace(alike, core=None)).endswith("of 1 sample and make up the core")
     assert claims.core(replace(findings, stability=())) is None
+
+
+def test_agreement_has_its_interval_and_one_pair_none(findings):
+    said = claims.stability(findings)
+    found = findings.stability[0].agreement
+    assert 0 <= found.low < found.value < found.high <= 1
+    assert f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}] between 4 samples of the prompts" in said
+    assert "0.71 between 2 halves" in said
+
+
+def test_circuits_beyond_their_dictionaries_are_marked_wherever_they_stand(findings):
+    within = replace(findings, curves=(), cases=findings.cases[1:])
+    assert claims.beyond(within) is None
+    assert "†" not in page(within)
+    above = sample.task_metrics("circuit", 0.95)
+    assert above.exceeds_dictionaries
+    assert not sample.task_metrics("circuit", 0.9).exceeds_dictionaries
+    assert not findings.budget[-3].exceeds_dictionaries
+    # Of dictionaries that keep less than nothing: above them is above.
+    below = replace(above, faithfulness_to_dictionaries=sample.task_metrics("", -0.5).faithfulness)
+    assert below.exceeds_dictionaries
+    assert not replace(below, faithfulness=Interval(-0.5, -0.5, -0.5)).exceeds_dictionaries
+    marked = replace(findings, budget=(*findings.budget[:-2], above, findings.budget[-1]), curves=(), cases=())
+    assert claims.headline(marked).count("†") == 1
+    assert claims.summary(marked).count("†") == 1
+    assert claims.beyond(marked).startswith("† more faithful than the dictionaries")
+    assert "0.95†" in figures.budget(marked).axes[0].texts[-2].get_text()
+    assert page(marked).count("†") >= 4
 
 
 def test_areas_say_whose_definition_they_follow(seen):

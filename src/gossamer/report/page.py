@@ -93,6 +93,7 @@ def page(findings: Findings, made: Pictures | None = None, explored: str | None 
             "edges": claims.edges(findings),
             "stability": claims.stability(findings),
             "core": claims.core(findings),
+            "beyond": claims.beyond(findings),
         },
         restored=_restored(findings),
         tiles=_tiles(findings),
@@ -119,6 +120,7 @@ def _environment() -> Environment:
         "percent": text.percent,
         "seconds": text.seconds,
         "plural": plural,
+        "dagger": claims.dagger,
         "sort_key": _sort_key,
         "points": _points,
     }
@@ -145,8 +147,9 @@ def _tiles(findings: Findings) -> list[tuple[str, str, str]]:
     tiles = [(f"{len(findings.nodes):,}", "nodes", where)]
     if known is not None:
         circuit = known.circuit
+        share = text.ratio(circuit.faithfulness.value) + claims.dagger(circuit)
         tiles += [
-            (text.ratio(circuit.faithfulness.value), "faithfulness to the full model", _spread(circuit)),
+            (share, "faithfulness to the full model", _spread(circuit)),
             (
                 text.ratio(circuit.faithfulness_to_dictionaries.value),
                 "faithfulness to model + dictionaries",

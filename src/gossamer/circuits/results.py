@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gossamer.circuits.controls import Controls
 from gossamer.circuits.edge import Edge, EdgeTest, QKEdge
 from gossamer.circuits.overlap import CORE, Overlap
 from gossamer.circuits.shortfalls import PromptTail, RestoredError
@@ -296,6 +297,7 @@ class Findings:
         restored: the dictionaries with their exact errors in one place at a time; empty: not measured.
         core: what those nodes keep alone that most searches on samples of the prompts find again
             (`NodeCard.in_core`); None: no samples were searched, or no node is.
+        controls: the same search in control dictionaries; None: there were none.
     """
 
     task: str
@@ -322,6 +324,7 @@ class Findings:
     tail: PromptTail | None = None
     restored: tuple[RestoredError, ...] = ()
     core: TaskMetrics | None = None
+    controls: Controls | None = None
 
     __repr__ = short_repr
 

@@ -28,6 +28,7 @@ from gossamer.store import FeatureStore
 COMMANDS = (
     "demo",
     "circuit",
+    "study-circuits",
     "evaluate-circuit",
     "adversarial",
     "report",

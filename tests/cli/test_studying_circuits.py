@@ -70,5 +70,5 @@ def test_the_same_command_finds_all_of_it_done_and_prints_facts(folder):
 def test_other_settings_are_another_study(folder):
     found = run(*ARGUMENTS, "--share", "0.5", "--out", str(folder), code=1)
     assert "holds another study (other share)" in str(found.exception)
-    refused = run("-t", "sva-simple", "--share", "1.5", code=2)
-    assert "--share" in refused.output
+    refused = run("-t", "sva-simple", "--share", "1.5", code=1)
+    assert "--share: a share from 0 to 1 expected, found 1.5" in str(refused.exception)

@@ -7,7 +7,7 @@ from pathlib import Path
 from gossamer import files
 from gossamer.circuits.results import Findings, SizeComparison, TaskMetrics, best_baseline
 from gossamer.circuits.task_study import HALF, StudiedTask, TaskStudy, nodes_needed
-from gossamer.report import claims, html, style
+from gossamer.report import html, style
 from gossamer.report.coding import table
 from gossamer.report.figures.task_study import task_study_figure
 from gossamer.report.text import MISSING, number, percent
@@ -29,8 +29,7 @@ def _overview(task: StudiedTask, found: Findings) -> list[str]:
     share = circuit.faithfulness
     above = _ABOVE if share.value > dictionaries.faithfulness.value else ""
     sampled = next((one for one in found.stability if one.kind == "bootstrap"), None)
-    agreed = None if sampled is None else claims.agreement(sampled)
-    core = [node.recurrence >= claims.CORE for node in found.nodes if node.recurrence == node.recurrence]
+    agreed = None if sampled is None else sampled.agreement
     return [
         task.name,
         str(task.held_out),
@@ -43,9 +42,15 @@ def _overview(task: StudiedTask, found: Findings) -> list[str]:
         f"{circuit.prompt_error.value:.2f}",
         percent(circuit.accuracy),
         f"{empty.faithfulness.value:.3f}",
-        MISSING if agreed is None else f"{agreed:.2f}",
-        str(sum(core)) if core else MISSING,
+        MISSING if agreed is None else f"{agreed.value:.2f} [{agreed.low:.2f}, {agreed.high:.2f}]",
+        MISSING if found.core is None else _core(found),
     ]
+
+
+def _core(found: Findings) -> str:
+    """How many nodes the core has, and what it keeps alone."""
+    kept = 0.0 if found.core is None else found.core.faithfulness.value
+    return f"{sum(node.in_core for node in found.nodes)} ({kept:.3f})"
 
 
 def counted(study: TaskStudy) -> list[list[str]]:
@@ -124,7 +129,7 @@ def task_study_text(study: TaskStudy) -> str:
 _LEGEND = (
     f"Held-out prompts; intervals are of 95 %, over texts. {_ABOVE} more than the dictionaries keep with all of their "
     "latents. Agreement: mean Jaccard index of searches on bootstrap samples of the training prompts; core: nodes that "
-    "at least 80 % of them find."
+    "at least 80 % of them find, and what these keep alone."
 )
 
 

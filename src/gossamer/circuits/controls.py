@@ -1,4 +1,4 @@
-"""What the same search finds in dictionaries that say nothing of the model: what claims of a circuit are held against."""
+"""What the same search finds in dictionaries that say nothing of the model: what a circuit is held against."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -101,6 +101,11 @@ class Controls:
     gaps: tuple[ControlGap, ...]
 
     __repr__ = short_repr
+
+    @property
+    def arms(self) -> tuple[ControlArm, ...]:
+        """All of them, the treated one first."""
+        return (self.treated, *self.controls)
 
     def _facts(self) -> Iterator[str]:
         yield plural(self.size, "node")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.circuits.edge import Edge, EdgeTest, QKEdge
+from gossamer.circuits.overlap import CORE, Overlap
 from gossamer.circuits.shortfalls import PromptTail, RestoredError
 from gossamer.display import cut, html_table, listed, plural, short_repr
 from gossamer.features.feature import Node
@@ -66,6 +67,15 @@ class TaskMetrics:
             "kl": self.kl,
         }
 
+    @property
+    def exceeds_dictionaries(self) -> bool:
+        """Whether it is more faithful than all dictionaries without ablation, of whose latents a circuit is a part.
+
+        What such a circuit has beyond them comes from ablation, not from what its nodes say.
+        """
+        share, of_dictionaries = self.faithfulness.value, self.faithfulness_to_dictionaries.value
+        return of_dictionaries != 0 and share > share / of_dictionaries
+
 
 # The name under which a circuit's file holds what its dictionaries keep of the task, with all of their latents.
 DICTIONARIES = "dictionaries_faithfulness"
@@ -76,6 +86,10 @@ def measured_of(budget: Sequence[TaskMetrics]) -> dict[str, float]:
     return {**budget[-2].measured, DICTIONARIES: budget[-3].faithfulness.value}
 
 
+# Marks a circuit whose faithfulness exceeds the dictionaries' own.
+BEYOND = "†"
+
+
 def behaviours_html(metrics: Sequence[TaskMetrics], caption: str) -> str:
     """Networks that do a task, one a row."""
     head = ("network", "metric", "faithfulness", "95 % interval", "prompt error", "accuracy", "KL")
@@ -83,7 +97,9 @@ def behaviours_html(metrics: Sequence[TaskMetrics], caption: str) -> str:
         (
             one.name,
             one.metric.value,
-            one.faithfulness.value,
+            f"{one.faithfulness.value:.4g}{BEYOND}"
+            if one.exceeds_dictionaries and one in metrics[-2:]
+            else one.faithfulness.value,
             f"{one.faithfulness.low:.3g} to {one.faithfulness.high:.3g}",
             one.prompt_error.value,
             one.accuracy,
@@ -161,6 +177,55 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class SizeComparison:
+    """Our circuit beside the best that one family of baselines has at a size: which is closer to the full model.
+
+    Closeness is 1 - |1 - faithfulness|. The family's best is chosen on the very prompts that are compared on: it is an
+    upper bound on what a family would be chosen to do.
+
+    Attributes:
+        size: nodes that the baseline has.
+        nodes: nodes of ours: the same, or the largest circuit that is no larger.
+        family: the score that the baseline ranks by, whatever its thresholds and sign; `method` is the best of them.
+        ours, theirs: closeness.
+        difference: ours less theirs, with the interval over prompts, paired.
+    """
+
+    size: int
+    nodes: int
+    family: str
+    method: str
+    ours: float
+    theirs: float
+    difference: Interval
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{plural(self.size, 'node')}, {self.method}"
+        yield f"difference {self.difference}"
+
+    @property
+    def behind(self) -> bool:
+        """Whether ours is further from the full model, by point value (of three digits: rounding is no difference)."""
+        return self.difference.value < -0.0005
+
+    @property
+    def significantly_behind(self) -> bool:
+        """Whether it is so beyond the interval."""
+        return self.difference.high < 0
+
+
+def best_baseline(comparisons: Sequence[SizeComparison]) -> list[SizeComparison]:
+    """At each size only the baseline that does best there, by falling size."""
+    best: dict[int, SizeComparison] = {}
+    for one in comparisons:
+        if one.size not in best or one.theirs > best[one.size].theirs:
+            best[one.size] = one
+    return [best[size] for size in sorted(best, reverse=True)]
+
+
+@dataclass(frozen=True)
 class KnockoutPoint:
     """F(C without K) against F(M without K) for one subset K of the circuit's own nodes."""
 
@@ -182,32 +247,6 @@ class Completeness:
     def _facts(self) -> Iterator[str]:
         yield f"knocked out: faithfulness {self.knocked_out.faithfulness.value:.3g}"
         yield plural(len(self.points), "subset")
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """Agreement of circuits that should agree: matrices over `labels` (row against column).
-
-    Attributes:
-        kind: what varies between them: "bootstrap" (samples of the training texts) or "split" (halves of the training
-            prompts), searches that could have come out differently; or "size" (circuits of one search, each begun from
-            the one before: they nest, which says little of its stability).
-        sizes: nodes of each circuit.
-        jaccard: |A and B| / |A or B|.
-        containment: |A and B| / |smaller of the two|.
-    """
-
-    kind: str
-    labels: tuple[str, ...]
-    sizes: tuple[int, ...]
-    jaccard: tuple[tuple[float, ...], ...]
-    containment: tuple[tuple[float, ...], ...]
-
-    __repr__ = short_repr
-
-    def _facts(self) -> Iterator[str]:
-        yield self.kind
-        yield f"{plural(len(self.labels), 'circuit')} of {listed(self.sizes)} nodes"
 
 
 @dataclass(frozen=True)
@@ -249,6 +288,11 @@ class NodeCard:
     def node(self) -> Node:
         """Which node it is."""
         return Node(self.card.feature, self.role)
+
+    @property
+    def in_core(self) -> bool:
+        """Whether most searches on samples of the prompts find it again; False where there were none."""
+        return self.recurrence >= CORE
 
     @property
     def site(self) -> Site:
@@ -299,6 +343,9 @@ class Findings:
         cards_of: the text that the cards of the nodes' features are of, in words.
         tail: how far the circuit is from the model on the prompts where it is furthest; None: not measured.
         restored: the dictionaries with their exact errors in one place at a time; empty: not measured.
+        comparisons: the first curve beside every family of baselines, at each of their sizes.
+        core: what those nodes keep alone that most searches on samples of the prompts find again
+            (`NodeCard.in_core`); None: no samples were searched, or no node is.
     """
 
     task: str
@@ -324,6 +371,8 @@ class Findings:
     cards_of: str = HELD_OUT
     tail: PromptTail | None = None
     restored: tuple[RestoredError, ...] = ()
+    comparisons: tuple[SizeComparison, ...] = ()
+    core: TaskMetrics | None = None
 
     __repr__ = short_repr
 

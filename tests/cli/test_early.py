@@ -16,6 +16,7 @@ from gossamer.relations.lifecycle import MATCHINGS
 from gossamer.replacement import coding_study
 from gossamer.report.coding import PURSUITS
 from gossamer.steering.coefficient import UNITS
+from gossamer.steering.concept import ROWS
 from gossamer.steering.intervention import OF_LATENT
 from gossamer.tasks import GENERATORS
 from gossamer.tasks.metric import METRICS
@@ -135,6 +136,7 @@ def test_names_are_those_of_the_library():
     assert early.IOI_PARTS == PARTS
     assert early.CODING_METHODS == coding_study.METHODS
     assert early.STEERING_UNITS == UNITS
+    assert early.STEERING_ROWS == ROWS
     assert tuple(OF_LATENT) == early.STEERING_KINDS
     assert coding._PURSUITS == PURSUITS
     assert (*MEASURES, DECODER_COSINE) == early.MEASURES

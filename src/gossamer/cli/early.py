@@ -37,6 +37,7 @@ EXPLAINERS = ("rule", "bills", "delphi", "np_max-act-logits", "output", "saebenc
 RULE_SCORERS = ("detection", "detection_random", "detection_hard", "fuzzing", "fuzzing_active", "simulation")
 CHAT_SCORERS = ("intruder", "saebench", "fade")
 STEERING_UNITS = ("raw", "max_activation", "residual_norm")
+STEERING_ROWS = ("pursuit", "gradient_clean_up", "sae_ts", "fgaa", "act_add", "caa", "pca")
 STEERING_KINDS = ("feature_add", "clamp", "conditional_clamp", "floor", "cap", "scale")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 

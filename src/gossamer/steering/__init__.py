@@ -7,6 +7,7 @@ from gossamer.steering.cell import Cell, cells_of
 from gossamer.steering.coefficient import UNITS, Coefficient, SiteScale, measure_site
 from gossamer.steering.completions import Completions, SamplingPlan, complete
 from gossamer.steering.concept import (
+    ROWS,
     ConceptData,
     ConceptSteering,
     behind_first,
@@ -14,6 +15,7 @@ from gossamer.steering.concept import (
     obvious_features,
     steer_towards,
 )
+from gossamer.steering.contrast_vectors import ContrastPairs, ContrastVectors, contrast_vectors
 from gossamer.steering.decomposition import (
     Decomposition,
     HeldOutFit,
@@ -75,6 +77,7 @@ __all__ = [
     "EVERYWHERE",
     "KINDS",
     "NEW_TOKENS",
+    "ROWS",
     "UNITS",
     "Cell",
     "ChatCompletionJudge",
@@ -86,7 +89,9 @@ __all__ = [
     "ConceptSteering",
     "ConceptSweep",
     "Condition",
+    "ContrastPairs",
     "ContrastStates",
+    "ContrastVectors",
     "Decomposition",
     "FeatureEffects",
     "FeatureSteering",
@@ -127,6 +132,7 @@ __all__ = [
     "complete",
     "conditional_clamp",
     "contrast_states",
+    "contrast_vectors",
     "curves",
     "diff_mean",
     "feature_add",

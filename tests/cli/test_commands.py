@@ -29,6 +29,7 @@ from gossamer.store import FeatureStore
 COMMANDS = (
     "demo",
     "circuit",
+    "study-circuits",
     "evaluate-circuit",
     "adversarial",
     "report",

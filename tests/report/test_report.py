@@ -11,7 +11,7 @@ import report_sample as sample
 
 from gossamer.circuits.results import Findings
 from gossamer.errors import GossamerError
-from gossamer.report import claims, page, write_report
+from gossamer.report import claims, figures, page, write_report
 from gossamer.results.document import digest
 from gossamer.results.values import to_json
 
@@ -209,7 +209,7 @@ def test_circuits_beyond_their_dictionaries_are_marked_wherever_they_stand(findi
     # Of dictionaries that keep less than nothing: above them is above.
     below = replace(above, faithfulness_to_dictionaries=sample.task_metrics("", -0.5).faithfulness)
     assert below.exceeds_dictionaries
-    assert not replace(below, faithfulness=Interval(-0.5, -0.5, -0.5)).exceeds_dictionaries
+    assert not replace(below, faithfulness=sample.task_metrics("", -0.5).faithfulness).exceeds_dictionaries
     marked = replace(findings, budget=(*findings.budget[:-2], above, findings.budget[-1]), curves=(), cases=())
     assert claims.headline(marked).count("†") == 1
     assert claims.summary(marked).count("†") == 1

@@ -177,6 +177,55 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class SizeComparison:
+    """Our circuit beside the best that one family of baselines has at a size: which is closer to the full model.
+
+    Closeness is 1 - |1 - faithfulness|. The family's best is chosen on the very prompts that are compared on: it is an
+    upper bound on what a family would be chosen to do.
+
+    Attributes:
+        size: nodes that the baseline has.
+        nodes: nodes of ours: the same, or the largest circuit that is no larger.
+        family: the score that the baseline ranks by, whatever its thresholds and sign; `method` is the best of them.
+        ours, theirs: closeness.
+        difference: ours less theirs, with the interval over prompts, paired.
+    """
+
+    size: int
+    nodes: int
+    family: str
+    method: str
+    ours: float
+    theirs: float
+    difference: Interval
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{plural(self.size, 'node')}, {self.method}"
+        yield f"difference {self.difference}"
+
+    @property
+    def behind(self) -> bool:
+        """Whether ours is further from the full model, by point value (of three digits: rounding is no difference)."""
+        return self.difference.value < -0.0005
+
+    @property
+    def significantly_behind(self) -> bool:
+        """Whether it is so beyond the interval."""
+        return self.difference.high < 0
+
+
+def best_baseline(comparisons: Sequence[SizeComparison]) -> list[SizeComparison]:
+    """At each size only the baseline that does best there, by falling size."""
+    best: dict[int, SizeComparison] = {}
+    for one in comparisons:
+        if one.size not in best or one.theirs > best[one.size].theirs:
+            best[one.size] = one
+    return [best[size] for size in sorted(best, reverse=True)]
+
+
+@dataclass(frozen=True)
 class KnockoutPoint:
     """F(C without K) against F(M without K) for one subset K of the circuit's own nodes."""
 
@@ -299,6 +348,7 @@ class Findings:
         cards_of: the text that the cards of the nodes' features are of, in words.
         tail: how far the circuit is from the model on the prompts where it is furthest; None: not measured.
         restored: the dictionaries with their exact errors in one place at a time; empty: not measured.
+        comparisons: the first curve beside every family of baselines, at each of their sizes.
         core: what those nodes keep alone that most searches on samples of the prompts find again
             (`NodeCard.in_core`); None: no samples were searched, or no node is.
     """
@@ -326,6 +376,7 @@ class Findings:
     cards_of: str = HELD_OUT
     tail: PromptTail | None = None
     restored: tuple[RestoredError, ...] = ()
+    comparisons: tuple[SizeComparison, ...] = ()
     core: TaskMetrics | None = None
 
     __repr__ = short_repr

@@ -57,6 +57,7 @@ def circuit(
     roles: options.Roles = None,
     length: options.Length = None,
     batch_size: options.BatchSize = 64,
+    split_by: options.SplitBy = None,
     validation: options.Validation = 0.15,
     seed: options.Seed = 0,
     device: options.Device = None,
@@ -97,7 +98,8 @@ def circuit(
     reading = inputs.reading(task, metric, roles, length)
     with folder_lock(output), inputs.feature_store(store) as source:
         network = inputs.language_model(model, device, dtype, family)
-        prompted = inputs.task(task, network.tokenizer, bos=bos, prompts=prompts, seed=seed, how=reading)
+        sides: Any = {"seed": seed, "split_by": split_by}
+        prompted = inputs.task(task, network.tokenizer, bos=bos, prompts=prompts, how=reading, **sides)
         inputs.require_other(others, network, prompted)
         chosen = inputs.dictionary_set(network, model, dictionaries, facts=facts, allow_other_model=allow_other_model)
         if source is not None:

@@ -1,7 +1,7 @@
 """The arguments and options that commands share, each with its one help text."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -209,11 +209,20 @@ MinimumAccuracy = Annotated[
         callback=early.share("--minimum-accuracy", whole=True),
     ),
 ]
+SplitBy = Annotated[
+    Literal["text", "word"] | None,
+    typer.Option(
+        "--split-by",
+        help="What training and test prompts do not share: a text, or a word (names, nouns) either; by default words "
+        "where the prompts allow it.",
+        show_default=False,
+    ),
+]
 Validation = Annotated[
     float,
     typer.Option(
-        help="Share of the training prompts, with names or templates of their own, that circuits are chosen on; 0: "
-        "choose on those that were fitted.",
+        help="Share of the training prompts, with names or templates of their own, that choices are made on (how many "
+        "nodes keep what is asked, which of them are exchanged); 0: choose on those that were fitted.",
         callback=early.share("--validation", whole=False),
     ),
 ]

@@ -11,8 +11,8 @@ from gossamer.errors import UsageError
 # Parameters of the command; the default of each is None, False or 1.
 _OF_THE_FIT = (
     *("layers", "sites", "sites_out", "objective", "n_latents", "k", "penalty", "l0", "seeds", "tokens", "batch"),
-    *("accumulate", "learning_rate", "encoder_scale", "control", "autocast", "buffer", "sensitivity", "sensitivity_rows"),
-    *("cache", "formats", "metrics"),
+    *("accumulate", "learning_rate", "encoder_scale", "autocast", "buffer", "sensitivity", "sensitivity_rows"),
+    *("cache", "control", "formats", "metrics"),
 )
 
 

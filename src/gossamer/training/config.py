@@ -243,6 +243,9 @@ class FinetuneConfig:
         clip: largest norm of a step's gradient.
         logit_error: weight of the squared error of the logits (a share of their variance), beside the KL in nats.
         reconstruction: weight of the unexplained variance of the model's own activations (mean over sites).
+        balanced: the two weights are in units in which either term is as large as the KL at the first step; what they
+            come to is kept.
+        prompt_share: of the rows of a step, and of the KL, how much prompts of tasks make up where there are any.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of metrics.jsonl.
     """
@@ -256,6 +259,8 @@ class FinetuneConfig:
     clip: float = 1.0
     logit_error: float = 1.0
     reconstruction: float = 0.3
+    balanced: bool = False
+    prompt_share: float = 0.25
     checkpoint_every: int = 50
     log_every: int = 20
 
@@ -270,7 +275,20 @@ class FinetuneConfig:
         require(0 <= self.warm_up <= 1 and 0 <= self.decay <= 1, "warm_up and decay between 0 and 1", self)
         require(self.clip > 0, "a positive clip of the fine-tuning", self.clip)
         require(min(self.logit_error, self.reconstruction) >= 0, "logit_error and reconstruction from 0", self)
+        require(0 < self.prompt_share < 1, "a share of prompts between 0 and 1", self.prompt_share)
         require(self.checkpoint_every >= 1 and self.log_every >= 1, "checkpoint_every and log_every from 1", self)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For JSON; of settings that earlier versions did not have only what differs from what those did."""
+        found = asdict(self)
+        newer = {"balanced": False, "prompt_share": FinetuneConfig.prompt_share}
+        return {name: value for name, value in found.items() if name not in newer or value != newer[name]}
+
+    @property
+    def prompt_rows(self) -> int:
+        """Prompts of tasks in a step, where there are any: at least one, and at least one row of text."""
+        return min(max(1, round(self.prompt_share * self.rows)), self.rows - 1)
 
 
 @dataclass(frozen=True)
@@ -299,7 +317,7 @@ class TrainingConfig:
     @property
     def facts(self) -> dict[str, Any]:
         """All of it, for JSON; of the mask only what differs from the default, so that records are as they were."""
-        found, mask = asdict(self), self.corpus.mask.facts
+        found, mask = {**asdict(self), "finetune": self.finetune.facts}, self.corpus.mask.facts
         del found["corpus"]["mask"]
         return found if not mask else {**found, "corpus": {**found["corpus"], "mask": mask}}
 

@@ -22,7 +22,7 @@ from settings import Setting, settings
 
 from gossamer.circuits.evaluate.comparison import GRADIENTS, compared, family, nodes_needed
 from gossamer.circuits.evaluate.evaluator import Evaluator
-from gossamer.circuits.methods import METHODS
+from gossamer.circuits.methods import ASKED_FOR, METHODS
 from gossamer.circuits.path import SIZES, CircuitPath
 from gossamer.circuits.results import Curve, SizeComparison, TaskMetrics, best_baseline
 from gossamer.circuits.search import SearchSettings
@@ -49,6 +49,7 @@ def main() -> None:
     made.add_argument("--errors", default="mean", choices=["mean", "drop", "keep"])
     made.add_argument("--prompts", type=int, default=400, help="training prompts at most")
     made.add_argument("--steps", type=int, help="gradient steps of the mask search")
+    made.add_argument("--greedy", action="store_true", help="a greedy selection too, as a bound for small circuits")
     made.add_argument("--every", action="store_true", help="a row for every size, not only the least favourable")
     options = made.parse_args()
     warnings.simplefilter("ignore")
@@ -58,7 +59,8 @@ def main() -> None:
     more: list[Row] = []
     for setting in given or settings(options.model, options.task):
         for name in setting.tasks:
-            methods = [method for method in METHODS if not (options.quick and method == REFERENCE)]
+            left_out = {*(() if options.greedy else ASKED_FOR), *((REFERENCE,) if options.quick else ())}
+            methods = [method for method in METHODS if method not in left_out]
             study = Study(setting.model, setting.dictionaries, setting.tasks[name], chosen)
             title = f"{setting.name} {name}"
             try:

@@ -28,6 +28,7 @@ CIRCUIT_METHODS = (
     "RelP, signed",
     "activation difference",
     "random",
+    "greedy",
 )
 IOI_PARTS = ("ability", "patching", "paths", "noising", "trust", "latents", "sources", "scores", "survey")
 CODING_METHODS = ("encoder", "rescaled", "shifted", "top_k", "refit", "gradient", "matching", "orthogonal")

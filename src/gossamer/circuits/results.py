@@ -301,8 +301,13 @@ class NodeCard:
 
     @property
     def latent(self) -> int:
-        """Number of the latent."""
+        """Number of the latent; ERROR for an error node."""
         return self.card.feature.latent
+
+    @property
+    def name(self) -> str:
+        """What it is called at its site: the latent's number, or `error`."""
+        return "error" if self.node.is_error else str(self.latent)
 
 
 @dataclass(frozen=True)

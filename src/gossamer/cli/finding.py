@@ -43,6 +43,7 @@ def circuit(
     steps: options.Steps = None,
     ablation: options.Ablation = "mean",
     errors: options.Errors = "mean",
+    error_nodes: options.ErrorNodes = False,
     masks: options.Masks = "role",
     compare: options.Compare = None,
     other: options.Others = None,
@@ -90,7 +91,8 @@ def circuit(
 
     methods, others = None if not compare else [] if compare == ["none"] else compare, inputs.other_circuits(other)
     studied: dict[str, Any] = {"ablation": ablation, "errors": errors, "masks": masks, "batch_size": batch_size}
-    settings = StudySettings(**studied, minimum_accuracy=minimum_accuracy, validation=validation, seed=seed)
+    studied |= {"error_nodes": error_nodes, "minimum_accuracy": minimum_accuracy, "validation": validation}
+    settings = StudySettings(**studied, seed=seed)
     kept: Any = loss
     search = SearchSettings(kept, steps=steps, seed=seed)
     reading = inputs.reading(task, metric, roles, length)

@@ -178,6 +178,10 @@ Errors = Annotated[
         help="Reconstruction errors: mean, drop or keep.", callback=early.one_of("--errors", ("mean", "drop", "keep"))
     ),
 ]
+ErrorNodes = Annotated[
+    bool,
+    typer.Option("--error-nodes", help="Errors of dictionaries, by site and role, may be nodes of the circuit too."),
+]
 Masks = Annotated[
     str,
     typer.Option(

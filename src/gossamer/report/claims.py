@@ -68,9 +68,10 @@ def beyond(findings: Findings) -> str | None:
     ]
     if not any(map(dagger, circuits)):
         return None
+    others = " or from error nodes" if any(node.node.is_error for node in findings.nodes) else ""
     return (
         f"{BEYOND} more faithful than the dictionaries with all of their latents: what is beyond them comes from "
-        "ablating the others, not from what the circuit's nodes say"
+        f"ablating the others{others}, not from what the circuit's {'latents' if others else 'nodes'} say"
     )
 
 

@@ -28,6 +28,7 @@ CIRCUIT_METHODS = (
     "RelP, signed",
     "activation difference",
     "random",
+    "greedy",
 )
 TRAINING_CONTROLS = ("frozen-decoder", "frozen-encoder", "soft-frozen", "random-model")
 CIRCUIT_CONTROLS = ("shuffled-latents",)

@@ -207,7 +207,8 @@ Masks = Annotated[
 Compare = Annotated[
     list[str] | None,
     typer.Option(
-        help="Methods to draw beside the circuit's own; repeat. Default: all. 'none' for none.", callback=early.compared
+        help="Methods to draw beside the circuit's own; repeat. Default: all but 'greedy'. 'none' for none.",
+        callback=early.compared,
     ),
 ]
 Others = Annotated[

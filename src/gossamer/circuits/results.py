@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gossamer.circuits.circuit_numbers import CircuitNumbers
 from gossamer.circuits.controls import Controls
 from gossamer.circuits.edge import Edge, EdgeTest, QKEdge
+from gossamer.circuits.families.results import Families
 from gossamer.circuits.overlap import CORE, Overlap
 from gossamer.circuits.shortfalls import PromptTail, RestoredError
 from gossamer.display import cut, html_table, listed, plural, short_repr
@@ -67,6 +69,10 @@ class TaskMetrics:
             "accuracy": self.accuracy,
             "kl": self.kl,
         }
+
+    def of_size(self, size: int) -> CircuitNumbers:
+        """What stands beside other circuits' numbers."""
+        return CircuitNumbers(size, self.faithfulness, self.prompt_error, self.accuracy, self.kl)
 
     @property
     def exceeds_dictionaries(self) -> bool:
@@ -353,6 +359,7 @@ class Findings:
         core: what those nodes keep alone that most searches on samples of the prompts find again
             (`NodeCard.in_core`); None: no samples were searched, or no node is.
         controls: the same search in control dictionaries; None: there were none.
+        families: circuits of families of prompts; None: not asked for.
     """
 
     task: str
@@ -381,6 +388,7 @@ class Findings:
     comparisons: tuple[SizeComparison, ...] = ()
     core: TaskMetrics | None = None
     controls: Controls | None = None
+    families: Families | None = None
 
     __repr__ = short_repr
 

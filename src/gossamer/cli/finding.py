@@ -112,7 +112,7 @@ def circuit(
 
 def _tell(found: Any, report: Path, as_json: bool) -> None:
     from gossamer.circuits.results import Findings
-    from gossamer.report.claims import beyond, core, core_nodes, dagger, edges, stability
+    from gossamer.report.claims import beyond, core, core_nodes, dagger, edges, groups, stability
     from gossamer.results.values import to_json
 
     circuit, measured, known = found.circuit, found.circuit.measured, Findings.load(report.with_name("findings.json"))
@@ -129,6 +129,7 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
             "stability": to_json(varied),
             "core": {"nodes": [str(one.node) for one in core_nodes(known)], "keeps": to_json(known.core)},
             "edges": None if known.edge_test is None else asdict(known.edge_test),
+            "groups": None if known.group_test is None else asdict(known.group_test),
         }
         print_json({**files, "report": str(report), **facts})
         return
@@ -143,7 +144,8 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
             f"the dictionaries with all of their latents keep {allowed:.1%}",
         )
     )
-    for said in (beyond(known) if dagger(measures) else None, stability(known), core(known), edges(known)):
+    marked = beyond(known) if dagger(measures) else None
+    for said in (marked, stability(known), core(known), edges(known), groups(known)):
         if said is not None:
             out.print(said)
     out.print(f"report: {report}", soft_wrap=True)

@@ -23,6 +23,7 @@ from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.report import write_report
 from gossamer.statistics import Interval
+from gossamer.tasks.split import Split
 from gossamer.tasks.task import Task
 
 SEARCH = SearchSettings(sizes=(40, 20), steps=15, batch_size=6, learning_rate=0.3)
@@ -144,8 +145,8 @@ def test_searches_are_compared_with_like_searches(found: CircuitResult, monkeypa
 
 def test_samples_of_a_rerun_take_from_both_sides(found: CircuitResult, monkeypatch: pytest.MonkeyPatch) -> None:
     given = found.study.method_inputs(found.search)
-    rows = torch.arange(12)
-    divided = replace(given, fitted=given.training.select(rows[:8]), validation=given.training.select(rows[8:]))
+    sides = Split(tuple(range(8)), tuple(range(8, 12)), ())
+    divided = MethodInputs.divided(given.training, sides, given.search)
     monkeypatch.setattr(Study, "method_inputs", lambda self, search: divided)
     seen: list[MethodInputs] = []
     monkeypatch.setattr("gossamer.circuits.findings.mask_path", lambda one: seen.append(one) or found.path)
@@ -155,6 +156,8 @@ def test_samples_of_a_rerun_take_from_both_sides(found: CircuitResult, monkeypat
         assert one.validation is not None
         assert set(one.fitted.splice.examples.answer.tolist()) <= set(answers[:8])
         assert set(one.validation.splice.examples.answer.tolist()) <= set(answers[8:])
+        both = [*one.fitted.splice.examples.answer.tolist(), *one.validation.splice.examples.answer.tolist()]
+        assert one.training.splice.examples.answer.tolist() == both, "masks are fitted to all that is drawn"
     assert [len(one.validation.splice.examples) for one in seen if one.validation] == [4, 2, 2]
 
 

@@ -28,7 +28,10 @@ CIRCUIT_METHODS = (
     "RelP, signed",
     "activation difference",
     "random",
+    "greedy",
 )
+TRAINING_CONTROLS = ("frozen-decoder", "frozen-encoder", "soft-frozen", "random-model")
+CIRCUIT_CONTROLS = ("shuffled-latents",)
 IOI_PARTS = ("ability", "patching", "paths", "noising", "trust", "latents", "sources", "scores", "survey")
 CODING_METHODS = ("encoder", "rescaled", "shifted", "top_k", "refit", "gradient", "matching", "orthogonal")
 MEASURES = ("jaccard", "sufficiency", "necessity", "mutual_information", "cosine", "pearson", "decoder_cosine")

@@ -9,6 +9,7 @@ import report_sample as sample
 from gossamer.circuits.edge import Edge, HeadShare
 from gossamer.circuits.results import Findings
 from gossamer.errors import GossamerError
+from gossamer.features.feature import ERROR, Feature
 from gossamer.report import claims, html, page
 from gossamer.report.map_data import FORMAT, map_data
 
@@ -89,6 +90,16 @@ def test_words_stand_in_place_of_numbers(findings):
     assert found[0]["words"] == ["names\\u202e of people"]
     assert (found[1]["words"], found[1]["name"]) == ([], f"latent {mute.latent}")
     assert found[2]["words"]
+
+
+def test_an_error_node_is_drawn_as_what_it_is(findings):
+    first = findings.nodes[0]
+    error = replace(first, card=replace(first.card, feature=Feature(first.site, ERROR), promotes=()))
+    found = map_data(replace(findings, nodes=(error, *findings.nodes[1:]), edges=()))["nodes"]
+    assert (found[0]["kind"], found[0]["latent"], found[0]["name"]) == ("error", None, "error")
+    assert found[0]["words"] == ["reconstruction error"]
+    assert found[0]["id"] == f"{first.site}/error@{first.role}"
+    assert {node["kind"] for node in found[1:]} == {"latent"}
 
 
 def test_a_node_off_the_axes_is_refused(findings):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gossamer.circuits.controls import Controls
 from gossamer.circuits.edge import Edge, EdgeTest, QKEdge
 from gossamer.circuits.group import GroupTest, NodeGroup
 from gossamer.circuits.overlap import CORE, Overlap
@@ -302,8 +303,13 @@ class NodeCard:
 
     @property
     def latent(self) -> int:
-        """Number of the latent."""
+        """Number of the latent; ERROR for an error node."""
         return self.card.feature.latent
+
+    @property
+    def name(self) -> str:
+        """What it is called at its site: the latent's number, or `error`."""
+        return "error" if self.node.is_error else str(self.latent)
 
 
 @dataclass(frozen=True)
@@ -349,6 +355,7 @@ class Findings:
             (`NodeCard.in_core`); None: no samples were searched, or no node is.
         groups: nodes that work alike, two or more each, by falling effect.
         group_test: what it costs that they move as one; None: not measured.
+        controls: the same search in control dictionaries; None: there were none.
     """
 
     task: str
@@ -378,6 +385,7 @@ class Findings:
     core: TaskMetrics | None = None
     groups: tuple[NodeGroup, ...] = ()
     group_test: GroupTest | None = None
+    controls: Controls | None = None
 
     __repr__ = short_repr
 

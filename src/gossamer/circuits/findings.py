@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gossamer.circuits.bootstrap import bootstrap_weights, few_texts
 from gossamer.circuits.circuit import Circuit
+from gossamer.circuits.evaluate.against_controls import against_controls
 from gossamer.circuits.evaluate.cards import node_cards
 from gossamer.circuits.evaluate.comparison import compared
 from gossamer.circuits.evaluate.completeness import completeness
@@ -25,8 +26,10 @@ from gossamer.circuits.overlap import Overlap
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.results import HELD_OUT, Findings, PromptCase, PromptView, TaskMetrics
 from gossamer.circuits.study import Study
+from gossamer.dictionary.dictionary import Dictionary
 from gossamer.features.feature import Node
 from gossamer.features.feature_card import CardSource
+from gossamer.model.site import SiteMapping
 from gossamer.tasks.metric import LOGIT_DIFFERENCE, Metric, kept
 
 # A case of at least so many prompts that keeps less than this share of the circuit's faithfulness is warned of.
@@ -45,6 +48,7 @@ def collect_findings(
     edges: bool = False,
     warnings: Sequence[str] = (),
     source: CardSource | None = None,
+    controls: Mapping[str, SiteMapping[Dictionary]] | None = None,
 ) -> Findings:
     """Evaluate a circuit in full on the held-out prompts.
 
@@ -58,6 +62,7 @@ def collect_findings(
         edges: whether to test how many edges carry what the circuit does (:func:`edge_test`, which says what it costs).
         warnings: sentences that the reader must see besides those found here.
         source: where the cards of the nodes' features come from; None: a pass over the held-out prompts.
+        controls: dictionaries to hold every claim against (:func:`against_controls`), by what was done to them.
     """
     study, circuit = found.study, found.circuit
     if found.path.method == "mask":
@@ -99,6 +104,7 @@ def collect_findings(
         tail=prompt_tail(study.evaluator.full, study.evaluator.prompt_metrics(nodes)),
         restored=restored_errors(study.evaluator.affordable(RESTORED)),
         core=_core(study, nodes, [card.node for card in cards if card.in_core]),
+        controls=against_controls(found, controls or {}),
     )
 
 

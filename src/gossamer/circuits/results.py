@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gossamer.circuits.controls import Controls
 from gossamer.circuits.edge import Edge, EdgeTest, QKEdge
 from gossamer.circuits.overlap import CORE, Overlap
 from gossamer.circuits.shortfalls import PromptTail, RestoredError
@@ -351,6 +352,7 @@ class Findings:
         comparisons: the first curve beside every family of baselines, at each of their sizes.
         core: what those nodes keep alone that most searches on samples of the prompts find again
             (`NodeCard.in_core`); None: no samples were searched, or no node is.
+        controls: the same search in control dictionaries; None: there were none.
     """
 
     task: str
@@ -378,6 +380,7 @@ class Findings:
     restored: tuple[RestoredError, ...] = ()
     comparisons: tuple[SizeComparison, ...] = ()
     core: TaskMetrics | None = None
+    controls: Controls | None = None
 
     __repr__ = short_repr
 

@@ -233,3 +233,25 @@ def stability(findings: Findings) -> str | None:
 def _agreement(mean: Interval) -> str:
     """A mean over pairs; of one pair alone there is no interval."""
     return ratio(mean.value) + (f" [{ratio(mean.low)}, {ratio(mean.high)}]" if math.isfinite(mean.low) else "")
+
+
+def against_controls(findings: Findings) -> str | None:
+    """By how much the circuit does better than the best control, claim by claim, and where it does not."""
+    found = findings.controls
+    if found is None:
+        return None
+    shown, level = (
+        [f"{gap.claim} by {_gap(gap.gap)} over {gap.best}" for gap in found.gaps if gap.shown == above]
+        for above in (True, False)
+    )
+    names = ", ".join(arm.name for arm in found.controls)
+    said = f"Against the same search in {plural(len(found.controls), 'control')} ({names}) the circuit is "
+    if shown:
+        said += f"better: {'; '.join(shown)}"
+    if level:
+        said += f"{'; it is ' if shown else ''}not shown to be better: {'; '.join(level)}"
+    return said
+
+
+def _gap(gap: Interval) -> str:
+    return f"{number(gap.value, signed=True)} [{number(gap.low, signed=True)}, {number(gap.high, signed=True)}]"

@@ -94,6 +94,7 @@ def page(findings: Findings, made: Pictures | None = None, explored: str | None 
             "stability": claims.stability(findings),
             "core": claims.core(findings),
             "beyond": claims.beyond(findings),
+            "controls": claims.against_controls(findings),
         },
         restored=_restored(findings),
         tiles=_tiles(findings),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, mannwhitneyu, sem, t
 
-from gossamer.statistics import Interval, auroc, student_half, wilson
+from gossamer.statistics import Interval, auroc, jackknife_of_pairs, student_half, wilson
 
 
 def test_intervals_of_shares_are_those_of_scipy():
@@ -22,6 +22,44 @@ def test_students_interval_is_that_of_scipy():
     low, high = t.interval(0.95, 3, loc=0.2625, scale=sem(values))
     assert student_half(values) == pytest.approx((high - low) / 2)
     assert student_half([0.3]) is None
+
+
+def test_a_jackknife_of_pairs_is_that_of_pseudovalues():
+    draws = np.random.default_rng(0)
+    for n in (3, 5, 8):
+        matrix = draws.random((n, n))
+        matrix = (matrix + matrix.T) / 2
+        pairs = [(i, j) for i in range(n) for j in range(i)]
+        mean = np.mean([matrix[i, j] for i, j in pairs])
+        without = [np.mean([matrix[i, j] for i, j in pairs if left not in (i, j)]) for left in range(n)]
+        pseudo = n * mean - (n - 1) * np.array(without)
+        low, high = t.interval(0.95, n - 1, loc=mean, scale=sem(pseudo))
+        found = jackknife_of_pairs(matrix)
+        assert (found.value, found.low, found.high) == pytest.approx((mean, low, high))
+
+
+def test_a_jackknife_covers_what_it_should():
+    # Pairs that share an item's own level: the pairs' own spread would take them as independent.
+    draws = np.random.default_rng(1)
+    covered, naive = 0, 0
+    for _ in range(400):
+        level = draws.normal(size=10)
+        matrix = level[:, None] + level[None, :]
+        found = jackknife_of_pairs(matrix)
+        covered += found.low <= 0 <= found.high
+        pairs = matrix[np.tril_indices(10, -1)]
+        naive += abs(pairs.mean()) <= student_half(pairs)
+    assert 0.92 < covered / 400 < 0.98
+    assert naive / 400 < 0.75
+
+
+def test_one_pair_has_no_interval_and_one_item_nothing():
+    found = jackknife_of_pairs([[1.0, 0.25], [0.25, 1.0]])
+    assert found.value == 0.25
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+    assert jackknife_of_pairs([[1.0]]) is None
+    assert jackknife_of_pairs(np.ones((4, 4))) == Interval(1.0, 1.0, 1.0)
 
 
 def test_auroc_is_the_share_of_pairs_and_unknown_without_one():

@@ -53,6 +53,28 @@ def student_half(values: Sequence[float] | NDArray[np.float64]) -> float | None:
     return float(stdtrit(len(found) - 1, 0.975) / len(found) ** 0.5 * found.std(ddof=1))
 
 
+def jackknife_of_pairs(values: Sequence[Sequence[float]] | NDArray[np.float64]) -> Interval | None:
+    """Mean of a symmetric matrix over the pairs of different items, with its 95 % interval; None without a pair.
+
+    The interval is the jackknife's over items (leave one out with all of its pairs), with Student's quantile: pairs
+    that share an item are not independent, so that their own spread says too little. It is NaN for one pair alone.
+    Source: Tukey 1958; Efron & Stein 1981.
+    """
+    from scipy.special import stdtrit
+
+    matrix = np.asarray(values, dtype=np.float64)
+    n = len(matrix)
+    if n < 2:
+        return None
+    total = (matrix.sum() - np.trace(matrix)) / 2
+    mean = float(total / (n * (n - 1) / 2))
+    if n == 2:
+        return Interval(mean, math.nan, math.nan)
+    without = (total - (matrix.sum(axis=1) - np.diagonal(matrix))) / ((n - 1) * (n - 2) / 2)
+    half = float(stdtrit(n - 1, 0.975) * np.sqrt((n - 1) / n * np.square(without - without.mean()).sum()))
+    return Interval(mean, mean - half, mean + half)
+
+
 def auroc(positives: Sequence[float], negatives: Sequence[float]) -> float:
     """How often a positive's score is above a negative's, ties counting half; NaN where one of the two is empty.
 

@@ -80,6 +80,10 @@ def test_where_it_falls_short_is_reported(found: CircuitResult, evaluated: Findi
         card.node for card in evaluated.nodes
     }
     assert {card.recurrence for card in evaluated.nodes} <= {0.0, 1.0}
+    core = [card.node for card in evaluated.nodes if card.recurrence == 1.0]
+    alone = found.study.evaluator.prompt_metrics(found.nodes.select(found.nodes.find(core)))
+    assert 0 < len(core) < len(found.nodes)
+    assert evaluated.core == found.study.evaluator.task_metrics("core", alone)
 
 
 def test_latents_of_other_tasks_are_flagged(found: CircuitResult, evaluated: Findings) -> None:

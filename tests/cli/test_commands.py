@@ -15,7 +15,8 @@ from gossamer import bundled, cli, demo
 from gossamer.circuits import findings as evaluation
 from gossamer.circuits import study
 from gossamer.circuits.circuit import Circuit, CircuitNode
-from gossamer.circuits.results import Completeness, Findings, Overlap, PromptView, TaskMetrics
+from gossamer.circuits.overlap import Overlap
+from gossamer.circuits.results import Completeness, Findings, PromptView, TaskMetrics
 from gossamer.cli import inputs
 from gossamer.dictionary import DictionarySet
 from gossamer.errors import GossamerError, UsageError
@@ -449,7 +450,8 @@ def test_the_demo_says_what_was_found_and_how_stable_it_is(monkeypatch, gossamer
         **measured,
         "prompt_error": 0.125,
         "answer_kl": 0.5,
-        "stability": {"bootstrap": 0.5},
+        "stability": {"bootstrap": {"value": 0.5, "low": "NaN", "high": "NaN"}},
+        "core": {"nodes": [], "keeps": None},
         "edges": None,
     }
     said = " ".join(gossamer("demo").out.split())

@@ -5,6 +5,7 @@ import random
 from dataclasses import replace
 
 from gossamer.circuits.edge import Edge, EdgePoint, EdgeTest, HeadShare
+from gossamer.circuits.overlap import Overlap
 from gossamer.circuits.results import (
     Completeness,
     Curve,
@@ -12,7 +13,6 @@ from gossamer.circuits.results import (
     Findings,
     KnockoutPoint,
     NodeCard,
-    Overlap,
     PromptCase,
     PromptView,
     TaskMetrics,
@@ -232,6 +232,7 @@ def findings(n_nodes: int = 18, seed: int = 0) -> Findings:
         edge_test=edge_test(),
         tail=tail(),
         restored=restored(),
+        core=task_metrics("core", 0.604, 0.05),
         warnings=("resid_post.40: measured L0 131 is 2.3 times the claimed 57; is the input scaled as in training?",),
     )
 
@@ -256,6 +257,7 @@ def bare() -> Findings:
         edge_test=None,
         tail=None,
         restored=(),
+        core=None,
         settings={},
         warnings=(),
     )

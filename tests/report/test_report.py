@@ -78,12 +78,19 @@ def test_the_folder_holds_page_figures_and_numbers(folder):
     assert all(path.stat().st_size > 2000 for path in folder.rglob("*.png"))
 
 
-def test_every_node_has_a_row_a_card_and_a_place_in_the_map(findings, seen):
+def map_of(html: str) -> dict:
+    """What the page's map is given."""
+    return json.loads(re.search(r'<script type="application/json" id="map-data">(.*?)</script>', html, re.S)[1])
+
+
+def test_every_node_has_a_row_a_card_and_a_place_in_the_map(findings, seen, html):
     ids = seen.having("id")
+    shown = map_of(html)
+    assert [node["id"] for node in shown["nodes"]] == [str(node.node) for node in findings.nodes]
     for index in range(len(findings.nodes)):
         assert f"row-{index}" in ids
         assert f"node-{index}" in ids
-        assert seen.having("data-node").count(str(index)) == 3
+        assert seen.having("data-node").count(str(index)) == 2
     assert len(set(ids)) == len(ids)
 
 
@@ -99,7 +106,7 @@ def test_nothing_is_fetched_from_anywhere(findings, html, seen):
 
 
 def test_hostile_tokens_are_text_and_not_markup(seen, html):
-    assert [tag for tag, _ in seen.elements].count("script") == 1
+    assert [found.get("type") for tag, found in seen.elements if tag == "script"] == ["application/json", "module"]
     assert "<script>alert(1)</script>" in seen.text
     assert "\u202e" not in html
     assert "\x07" not in html
@@ -133,7 +140,7 @@ def test_printed_numbers_are_those_of_the_findings(seen):
 def test_cases_stand_apart_beside_the_budget(findings, seen):
     said = re.sub(r"\s+", " ", seen.text)
     assert said.index("networklogit difference") < said.index("By case") < said.index("nodes for 80 %")
-    assert "ABBA703.903.75 [3.59, 3.89]0.96 [0.92, 1.00]0.08 [0.04, 0.12]0.002998 %97 %99 %" in said
+    assert "ABBA703.903.75 [3.59, 3.89]0.96 [0.92, 1.00]†0.08 [0.04, 0.12]0.002998 %97 %99 %" in said
     assert "BABA583.902.97 [2.78, 3.15]0.76 [0.71, 0.81]0.28 [0.24, 0.32]0.10894 %84 %99 %" in said
     one = replace(findings, cases=findings.cases[:1])
     assert "By case" not in page(one, {})
@@ -177,8 +184,38 @@ def test_the_core_is_named_where_samples_agree_and_where_they_do_not(findings):
     assert claims.core(findings).startswith(said)
     assert "circuits agree less than the 0.80" in claims.core(findings)  # .84, .84^2 and .84^3 between samples
     alike = replace(findings, stability=(sample.overlap("bootstrap", ("all prompts", "sample 1"), (20, 20), 0.9),))
-    assert claims.core(alike).endswith("of 1 sample")
+    assert "of 1 sample and make up the core, which alone keeps 60" in claims.core(alike)
+    assert "agree less" not in claims.core(alike)
+    assert claims.core(replace(alike, core=None)).endswith("of 1 sample and make up the core")
     assert claims.core(replace(findings, stability=())) is None
+
+
+def test_agreement_has_its_interval_and_one_pair_none(findings):
+    said = claims.stability(findings)
+    found = findings.stability[0].agreement
+    assert 0 <= found.low < found.value < found.high <= 1
+    assert f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}] between 4 samples of the prompts" in said
+    assert "0.71 between 2 halves" in said
+
+
+def test_circuits_beyond_their_dictionaries_are_marked_wherever_they_stand(findings):
+    within = replace(findings, curves=(), cases=findings.cases[1:])
+    assert claims.beyond(within) is None
+    assert "†" not in page(within)
+    above = sample.task_metrics("circuit", 0.95)
+    assert above.exceeds_dictionaries
+    assert not sample.task_metrics("circuit", 0.9).exceeds_dictionaries
+    assert not findings.budget[-3].exceeds_dictionaries
+    # Of dictionaries that keep less than nothing: above them is above.
+    below = replace(above, faithfulness_to_dictionaries=sample.task_metrics("", -0.5).faithfulness)
+    assert below.exceeds_dictionaries
+    assert not replace(below, faithfulness=Interval(-0.5, -0.5, -0.5)).exceeds_dictionaries
+    marked = replace(findings, budget=(*findings.budget[:-2], above, findings.budget[-1]), curves=(), cases=())
+    assert claims.headline(marked).count("†") == 1
+    assert claims.summary(marked).count("†") == 1
+    assert claims.beyond(marked).startswith("† more faithful than the dictionaries")
+    assert "0.95†" in figures.budget(marked).axes[0].texts[-2].get_text()
+    assert page(marked).count("†") >= 4
 
 
 def test_areas_say_whose_definition_they_follow(seen):
@@ -265,10 +302,13 @@ def test_five_hundred_nodes_stay_small_and_all_are_listed(folder):
     assert sum(bool(re.fullmatch(r"node-\d+", name)) for name in ids) == 60
 
 
-def test_pills_and_cards_point_at_things_that_exist():
-    seen = Page(page(sample.findings(300), {}))
+def test_boxes_and_cards_point_at_things_that_exist():
+    html = page(sample.findings(300), {})
+    seen = Page(html)
     targets = {value[1:] for value in seen.having("href") if value.startswith("#")}
-    assert targets <= set(seen.having("id"))
+    boxes = {node["href"][1:] for node in map_of(html)["nodes"]}
+    assert len(boxes) == 300
+    assert targets | boxes <= set(seen.having("id"))
 
 
 def test_an_incomplete_budget_is_refused(findings):

@@ -17,8 +17,10 @@ from gossamer.circuits.evaluate.stability import generic_latents, overlap, recur
 from gossamer.circuits.evaluate.worst_prompts import prompt_tail
 from gossamer.circuits.find import CircuitResult
 from gossamer.circuits.methods import MethodInputs, Prompts, mask_path
+from gossamer.circuits.nodes import Nodes
+from gossamer.circuits.overlap import Overlap
 from gossamer.circuits.path import CircuitPath
-from gossamer.circuits.results import HELD_OUT, Findings, Overlap, PromptCase, PromptView
+from gossamer.circuits.results import HELD_OUT, Findings, PromptCase, PromptView, TaskMetrics
 from gossamer.circuits.study import Study
 from gossamer.features.feature import Node
 from gossamer.features.feature_card import CardSource
@@ -66,6 +68,7 @@ def collect_findings(
     budget, cases = study.evaluator.budget(nodes), study.evaluator.cases(nodes)
     (overlaps, samples), metric = stability(found, reruns), study.task.metric
     cards = node_cards(study.evaluator, nodes, effects, generic_latents(circuit, others), source)
+    cards = tuple(replace(card, recurrence=recurrence(card.node, samples)) for card in cards)
     return Findings(
         task=study.task.name,
         model=study.model.title,
@@ -76,7 +79,7 @@ def collect_findings(
         curves=tuple(study.evaluator.curve(path) for path in paths),
         completeness=completeness(study.evaluator, nodes, subsets=subsets, seed=study.settings.seed),
         stability=overlaps,
-        nodes=tuple(replace(card, recurrence=recurrence(card.node, samples)) for card in cards),
+        nodes=cards,
         cases=cases,
         settings=settings_table(found),
         warnings=(*warnings, *_cautions(study), *_uneven(cases, budget[-2].faithfulness.value, metric)),
@@ -90,7 +93,14 @@ def collect_findings(
         cards_of=HELD_OUT if source is None else source.text,
         tail=prompt_tail(study.evaluator.full, study.evaluator.prompt_metrics(nodes)),
         restored=restored_errors(study.evaluator.affordable(RESTORED)),
+        core=_core(study, nodes, [card.node for card in cards if card.in_core]),
     )
+
+
+def _core(study: Study, nodes: Nodes, core: Sequence[Node]) -> TaskMetrics | None:
+    """The held-out prompts with the nodes of the core alone."""
+    alone = nodes.select(nodes.find(core))
+    return study.evaluator.task_metrics("core", study.evaluator.prompt_metrics(alone)) if core else None
 
 
 def with_cards(findings: Findings, source: CardSource) -> Findings:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.circuits.edge import Edge, EdgeTest, QKEdge
+from gossamer.circuits.overlap import CORE, Overlap
 from gossamer.circuits.shortfalls import PromptTail, RestoredError
 from gossamer.display import cut, html_table, listed, plural, short_repr
 from gossamer.features.feature import Node
@@ -66,6 +67,15 @@ class TaskMetrics:
             "kl": self.kl,
         }
 
+    @property
+    def exceeds_dictionaries(self) -> bool:
+        """Whether it is more faithful than all dictionaries without ablation, of whose latents a circuit is a part.
+
+        What such a circuit has beyond them comes from ablation, not from what its nodes say.
+        """
+        share, of_dictionaries = self.faithfulness.value, self.faithfulness_to_dictionaries.value
+        return of_dictionaries != 0 and share > share / of_dictionaries
+
 
 # The name under which a circuit's file holds what its dictionaries keep of the task, with all of their latents.
 DICTIONARIES = "dictionaries_faithfulness"
@@ -76,6 +86,10 @@ def measured_of(budget: Sequence[TaskMetrics]) -> dict[str, float]:
     return {**budget[-2].measured, DICTIONARIES: budget[-3].faithfulness.value}
 
 
+# Marks a circuit whose faithfulness exceeds the dictionaries' own.
+BEYOND = "†"
+
+
 def behaviours_html(metrics: Sequence[TaskMetrics], caption: str) -> str:
     """Networks that do a task, one a row."""
     head = ("network", "metric", "faithfulness", "95 % interval", "prompt error", "accuracy", "KL")
@@ -83,7 +97,9 @@ def behaviours_html(metrics: Sequence[TaskMetrics], caption: str) -> str:
         (
             one.name,
             one.metric.value,
-            one.faithfulness.value,
+            f"{one.faithfulness.value:.4g}{BEYOND}"
+            if one.exceeds_dictionaries and one in metrics[-2:]
+            else one.faithfulness.value,
             f"{one.faithfulness.low:.3g} to {one.faithfulness.high:.3g}",
             one.prompt_error.value,
             one.accuracy,
@@ -185,32 +201,6 @@ class Completeness:
 
 
 @dataclass(frozen=True)
-class Overlap:
-    """Agreement of circuits that should agree: matrices over `labels` (row against column).
-
-    Attributes:
-        kind: what varies between them: "bootstrap" (samples of the training texts) or "split" (halves of the training
-            prompts), searches that could have come out differently; or "size" (circuits of one search, each begun from
-            the one before: they nest, which says little of its stability).
-        sizes: nodes of each circuit.
-        jaccard: |A and B| / |A or B|.
-        containment: |A and B| / |smaller of the two|.
-    """
-
-    kind: str
-    labels: tuple[str, ...]
-    sizes: tuple[int, ...]
-    jaccard: tuple[tuple[float, ...], ...]
-    containment: tuple[tuple[float, ...], ...]
-
-    __repr__ = short_repr
-
-    def _facts(self) -> Iterator[str]:
-        yield self.kind
-        yield f"{plural(len(self.labels), 'circuit')} of {listed(self.sizes)} nodes"
-
-
-@dataclass(frozen=True)
 class NodeCard:
     """What is known of one node of the circuit: its feature's card, and what only a circuit knows of it.
 
@@ -249,6 +239,11 @@ class NodeCard:
     def node(self) -> Node:
         """Which node it is."""
         return Node(self.card.feature, self.role)
+
+    @property
+    def in_core(self) -> bool:
+        """Whether most searches on samples of the prompts find it again; False where there were none."""
+        return self.recurrence >= CORE
 
     @property
     def site(self) -> Site:
@@ -299,6 +294,8 @@ class Findings:
         cards_of: the text that the cards of the nodes' features are of, in words.
         tail: how far the circuit is from the model on the prompts where it is furthest; None: not measured.
         restored: the dictionaries with their exact errors in one place at a time; empty: not measured.
+        core: what those nodes keep alone that most searches on samples of the prompts find again
+            (`NodeCard.in_core`); None: no samples were searched, or no node is.
     """
 
     task: str
@@ -324,6 +321,7 @@ class Findings:
     cards_of: str = HELD_OUT
     tail: PromptTail | None = None
     restored: tuple[RestoredError, ...] = ()
+    core: TaskMetrics | None = None
 
     __repr__ = short_repr
 

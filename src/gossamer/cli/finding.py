@@ -110,20 +110,22 @@ def circuit(
 
 def _tell(found: Any, report: Path, as_json: bool) -> None:
     from gossamer.circuits.results import Findings
-    from gossamer.report.claims import agreement, edges, stability
+    from gossamer.report.claims import beyond, core, core_nodes, dagger, edges, stability
+    from gossamer.results.values import to_json
 
     circuit, measured, known = found.circuit, found.circuit.measured, Findings.load(report.with_name("findings.json"))
     measures = known.budget[-2]
     error, contrast, allowed = measures.prompt_error.value, measures.answer_kl, known.budget[-3].faithfulness.value
     if as_json:
         files = {name: str(report.parent / f"{name}.json") for name in ("circuit", "graph")}
-        varied = {one.kind: agreement(one) for one in known.stability if one.kind != "size"}
+        varied = {one.kind: one.agreement for one in known.stability if one.kind != "size"}
         facts = {
             "nodes": len(circuit.nodes),
             **measured,
             "prompt_error": error,
             "answer_kl": contrast,
-            "stability": varied,
+            "stability": to_json(varied),
+            "core": {"nodes": [str(one.node) for one in core_nodes(known)], "keeps": to_json(known.core)},
             "edges": None if known.edge_test is None else asdict(known.edge_test),
         }
         print_json({**files, "report": str(report), **facts})
@@ -132,14 +134,14 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
         Text.assemble(
             (f"{len(circuit.nodes)} nodes", "bold"),
             f" of {len(found.path.nodes)} candidates keep ",
-            (f"{measured['faithfulness']:.1%}", "bold"),
+            (f"{measured['faithfulness']:.1%}{dagger(measures)}", "bold"),
             f" of the {known.kept} of {circuit.task} in {circuit.model}, held-out prompts "
             f"(accuracy {measured['accuracy']:.1%}, KL {measured['kl']:.3f} nats, between the answers alone "
             f"{contrast:.3f}, per-prompt error {error:.3f}); "
             f"the dictionaries with all of their latents keep {allowed:.1%}",
         )
     )
-    for said in (stability(known), edges(known)):
+    for said in (beyond(known) if dagger(measures) else None, stability(known), core(known), edges(known)):
         if said is not None:
             out.print(said)
     out.print(f"report: {report}", soft_wrap=True)

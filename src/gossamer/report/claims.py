@@ -3,10 +3,11 @@
 import math
 from dataclasses import dataclass
 
-from gossamer.circuits.results import Curve, CurvePoint, Findings, Overlap, TaskMetrics
+from gossamer.circuits.overlap import CORE, STABLE
+from gossamer.circuits.results import BEYOND, Curve, CurvePoint, Findings, NodeCard, TaskMetrics
 from gossamer.display import plural
 from gossamer.errors import GossamerError
-from gossamer.report.text import percent, ratio
+from gossamer.report.text import number, percent, ratio
 from gossamer.statistics import Interval
 
 LEVELS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
@@ -52,12 +53,34 @@ def shares(interval: Interval) -> str:
     return f"{percent(interval.value)} [{percent(interval.low)}, {percent(interval.high)}]"
 
 
+def dagger(circuit: TaskMetrics) -> str:
+    """The mark of a circuit that is more faithful than its dictionaries with all of their latents; else nothing."""
+    return BEYOND if circuit.exceeds_dictionaries else ""
+
+
+def beyond(findings: Findings) -> str | None:
+    """What the mark says, where a circuit of the findings has it."""
+    circuits = [
+        *findings.budget[-2:],
+        *(case.circuit for case in findings.cases),
+        *(point.task_metrics for curve in findings.curves for point in curve.points),
+        *([] if findings.core is None else [findings.core]),
+    ]
+    if not any(map(dagger, circuits)):
+        return None
+    return (
+        f"{BEYOND} more faithful than the dictionaries with all of their latents: what is beyond them comes from "
+        "ablating the others, not from what the circuit's nodes say"
+    )
+
+
 def headline(findings: Findings) -> str:
     """What the circuit does, in one clause: the title of its drawing."""
     known, keep = landmarks(findings), "keeps" if len(findings.nodes) == 1 else "keep"
     if known is None:
         return f"{circuit_size(findings)} make up the circuit"
-    return f"{circuit_size(findings)} {keep} {percent(known.circuit.faithfulness.value)} of the {findings.kept}"
+    kept = percent(known.circuit.faithfulness.value) + dagger(known.circuit)
+    return f"{circuit_size(findings)} {keep} {kept} of the {findings.kept}"
 
 
 def summary(findings: Findings) -> str:
@@ -66,9 +89,9 @@ def summary(findings: Findings) -> str:
     if known is None:
         return f"The circuit has {circuit_size(findings)}; how faithful it is was not measured."
     return (
-        f"{circuit_size(findings)} {keep} {shares(known.circuit.faithfulness)} of the full model's {findings.kept} on "
-        f"held-out prompts, against {percent(known.dictionaries.faithfulness.value)} with every latent of the "
-        f"dictionaries and {percent(known.empty.faithfulness.value)} with none."
+        f"{circuit_size(findings)} {keep} {shares(known.circuit.faithfulness)}{dagger(known.circuit)} of the full "
+        f"model's {findings.kept} on held-out prompts, against {percent(known.dictionaries.faithfulness.value)} with "
+        f"every latent of the dictionaries and {percent(known.empty.faithfulness.value)} with none."
     )
 
 
@@ -163,39 +186,49 @@ def edges(findings: Findings) -> str | None:
     )
 
 
-def agreement(overlap: Overlap) -> float | None:
-    """Mean Jaccard index over pairs of different circuits; None for fewer than two."""
-    n = len(overlap.labels)
-    pairs = [overlap.jaccard[i][j] for i in range(n) for j in range(i)]
-    return sum(pairs) / len(pairs) if pairs else None
-
-
-# A node is of the core if it is in so many of the samples' circuits; circuits that agree less than this are not one.
-CORE, AGREE = 0.8, 0.8
+def core_nodes(findings: Findings) -> list[NodeCard]:
+    """Nodes that at least 80 % of the searches on samples of the prompts find again."""
+    return [node for node in findings.nodes if node.in_core]
 
 
 def core(findings: Findings) -> str | None:
-    """How many nodes most searches on samples of the prompts find again; what that is worth where they disagree."""
+    """How many nodes most searches on samples of the prompts find again; what these keep where searches disagree."""
     sampled = next((overlap for overlap in findings.stability if overlap.kind == "bootstrap"), None)
-    known = [node.recurrence for node in findings.nodes if math.isfinite(node.recurrence)]
+    known = [node for node in findings.nodes if math.isfinite(node.recurrence)]
     if sampled is None or not known:
         return None
-    samples = len(sampled.labels) - 1
-    again = sum(share >= CORE for share in known)
-    nodes = f"{again} of {plural(len(known), 'node')}"
-    said = f"{nodes} are in the circuits of at least {percent(CORE)} of {plural(samples, 'sample')}"
-    mean = agreement(sampled)
-    if mean is not None and mean < AGREE:
-        said += f": circuits agree less than the {ratio(AGREE)} of a stable one, so that only these should be relied on"
+    nodes = f"{len(core_nodes(findings))} of {plural(len(known), 'node')}"
+    samples = plural(len(sampled.labels) - 1, "sample")
+    said = f"{nodes} are in the circuits of at least {percent(CORE)} of {samples} and make up the core"
+    if findings.core is not None:
+        alone = findings.core
+        said += (
+            f", which alone keeps {shares(alone.faithfulness)}{dagger(alone)} of the {findings.kept} (accuracy "
+            f"{percent(alone.accuracy)}, KL {number(alone.kl)} nats, per-prompt error "
+            f"{ratio(alone.prompt_error.value)})"
+        )
+    mean = sampled.agreement
+    if mean is not None and mean.value < STABLE:
+        said += (
+            f"; circuits agree less than the {ratio(STABLE)} of a stable one, so that only the core should be relied on"
+        )
     return said
 
 
 def stability(findings: Findings) -> str | None:
-    """Mean agreement of searches that could have come out differently; the sizes of one path nest and do not count."""
+    """Mean agreement of searches that could have come out differently, with its jackknife interval.
+
+    The sizes of one path nest and do not count.
+    """
     between = {"bootstrap": "samples of the prompts", "split": "halves of the training prompts"}
     said = [
-        f"{ratio(mean)} between {len(overlap.labels)} {between[overlap.kind]}"
+        f"{_agreement(mean)} between {len(overlap.labels)} {between[overlap.kind]}"
         for overlap in findings.stability
-        if overlap.kind in between and (mean := agreement(overlap)) is not None
+        if overlap.kind in between and (mean := overlap.agreement) is not None
     ]
     return "Searches agree with a mean Jaccard index of " + ", ".join(said) if said else None
+
+
+def _agreement(mean: Interval) -> str:
+    """A mean over pairs; of one pair alone there is no interval."""
+    return ratio(mean.value) + (f" [{ratio(mean.low)}, {ratio(mean.high)}]" if math.isfinite(mean.low) else "")

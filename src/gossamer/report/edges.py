@@ -1,45 +1,60 @@
-"""Edges of a circuit as the page's script draws and lists them."""
+"""Edges of a circuit as the map draws them and as a table says them."""
 
 from typing import Any
 
 from gossamer.circuits.edge import Edge
 from gossamer.circuits.results import Findings
+from gossamer.features.feature import Node
 from gossamer.report import text
 
-HEADS = 3  # named in the list of a node's edges; the rest are counted together
+HEADS = 3  # named of every edge; the rest are counted together
 
 
-def edge_rows(findings: Findings) -> list[list[Any]]:
-    """One row for each edge whose source is a node of the findings.
-
-    Its columns: number of the source; number of the target, or -1 for the metric; sign of the weight; its size among
-    all edges, by influence, from 0 to 1; and in words the weight, the influence, the head that carried most of it (if
-    one carried more than stayed at its token), and its parts.
-    """
-    places = {node.node: index for index, node in enumerate(findings.nodes)}
-    known = [
-        (edge, places[edge.source], places.get(edge.target, -1) if not isinstance(edge.target, str) else -1)
-        for edge in findings.edges
-        if edge.source in places and (isinstance(edge.target, str) or edge.target in places)
+def edges_between(findings: Findings) -> list[Edge]:
+    """The edges whose source, and whose target where it is no metric, is a node of the findings; strongest first."""
+    known = {node.node for node in findings.nodes}
+    found = [
+        one for one in findings.edges if one.source in known and (isinstance(one.target, str) or one.target in known)
     ]
-    largest = max((abs(_size(edge)) for edge, _, _ in known), default=0.0) or 1.0
+    return sorted(found, key=lambda edge: -strength(edge))
+
+
+def strength(edge: Edge) -> float:
+    """What edges are ranked by: the size of their influence; of their weight in files of before there was one."""
+    return abs(edge.weight if edge.influence is None else edge.influence)
+
+
+def edge_values(edge: Edge, metric: str) -> dict[str, Any]:
+    """One edge in JSON values, five digits a number; `metric` stands for the metric as a target."""
+    others = sum((one.weight for one in edge.heads[HEADS:]), 0.0)
+    return {
+        "source": str(edge.source),
+        "target": str(edge.target) if isinstance(edge.target, Node) else metric,
+        "weight": rounded(edge.weight),
+        "influence": None if edge.influence is None else rounded(edge.influence),
+        "direct": None if edge.direct is None else rounded(edge.direct),
+        "heads": [{"layer": one.layer, "head": one.head, "weight": rounded(one.weight)} for one in edge.heads[:HEADS]],
+        "others": rounded(others),
+    }
+
+
+def edge_table(findings: Findings) -> list[tuple[str, str, str, str, str]]:
+    """One row for each edge in words: from, to, weight, influence, and the parts of the weight by heads."""
     return [
-        [
-            source,
-            target,
-            1 if edge.weight > 0 else -1,
-            round(abs(_size(edge)) / largest, 4),
+        (
+            str(edge.source),
+            str(edge.target) if isinstance(edge.target, Node) else findings.metric,
             text.number(edge.weight, signed=True),
             text.MISSING if edge.influence is None else text.number(edge.influence, signed=True),
-            str(edge.heads[0]) if edge.heads and abs(edge.heads[0].weight) > abs(edge.direct or 0.0) else "",
             _shares(edge),
-        ]
-        for edge, source, target in known
+        )
+        for edge in edges_between(findings)
     ]
 
 
-def _size(edge: Edge) -> float:
-    return edge.weight if edge.influence is None else edge.influence
+def rounded(value: float) -> float:
+    """Five significant digits: a picture needs no more, and a page of many edges stays small."""
+    return float(f"{value:.5g}")
 
 
 def _shares(edge: Edge) -> str:
@@ -47,7 +62,7 @@ def _shares(edge: Edge) -> str:
     if edge.direct is None:
         return ""
     parts = [(f"head {one}", one.weight) for one in edge.heads[:HEADS]]
-    parts += [("other heads", sum(one.weight for one in edge.heads[HEADS:])), ("same token", edge.direct)]
+    parts += [("other heads", sum((one.weight for one in edge.heads[HEADS:]), 0.0)), ("same token", edge.direct)]
     parts.sort(key=lambda one: -abs(one[1]))
     # What is left out is less than two percent of the weight each.
     seen = [(name, part) for name, part in parts if abs(part) > 0.02 * abs(edge.weight)]

@@ -1,6 +1,7 @@
 """What the one-file pages share: how templates are read, and how a record stands inside one."""
 
 import json
+from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -22,3 +23,8 @@ def environment() -> Environment:
 def inline(value: Any) -> Markup:
     """JSON inside a script element: nothing in it ends the element or begins a comment."""
     return Markup(json.dumps(value, separators=(",", ":")).replace("<", "\\u003c"))
+
+
+def component(name: str) -> Markup:
+    """The source of a module of `components/`, to stand in a module script of a page."""
+    return Markup(resources.files("gossamer.report").joinpath("components", name).read_text(encoding="utf-8"))

@@ -157,21 +157,27 @@ def _known(value: float) -> float:
     return value if math.isfinite(value) else 0.0
 
 
-def _cells(findings: Findings) -> Cells:
+def require_axes(findings: Findings) -> None:
+    """Raises :class:`GossamerError`: a prompt with more or fewer roles than tokens, or a node off the axes."""
     prompt = findings.prompt
     if len(prompt.tokens) != len(prompt.roles):
         raise GossamerError(
             f"example prompt: expected a role (or None) for each of its {len(prompt.tokens)} tokens, "
             f"found {len(prompt.roles)}; rebuild the findings"
         )
-    cells: Cells = {}
-    for index in by_strength(findings.nodes):
-        node = findings.nodes[index]
+    for node in findings.nodes:
         if node.site not in findings.sites or node.role not in findings.roles:
             raise GossamerError(
                 f"node {node.node}: expected a site of {', '.join(map(str, findings.sites))} and a role of "
                 f"{', '.join(findings.roles)}; add it to the axes or leave the node out"
             )
+
+
+def _cells(findings: Findings) -> Cells:
+    require_axes(findings)
+    cells: Cells = {}
+    for index in by_strength(findings.nodes):
+        node = findings.nodes[index]
         cells.setdefault((node.site, node.role), []).append(index)
     return cells
 

@@ -1,7 +1,6 @@
 """The page: findings in, one self-contained HTML text out."""
 
 import base64
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from gossamer.circuits.results import Curve, CurvePoint, Findings, NodeCard, Tas
 from gossamer.circuits.shortfalls import RestoredError
 from gossamer.display import plural
 from gossamer.report import claims, figures, html, layout, style, text
-from gossamer.report.edges import edge_rows
+from gossamer.report.edges import edge_table
+from gossamer.report.map_data import map_data
 from gossamer.report.snippets import Snippet, snippets
 
 MAX_CARDS, MAX_CASES = 60, 20
@@ -76,7 +76,7 @@ def page(findings: Findings, made: Pictures | None = None, explored: str | None 
     made = pictured(drawn(findings)) if made is None else made
     target = claims.level(findings)
     template = _environment().get_template("report.html.j2")
-    summary = claims.summary(findings)
+    summary, views = claims.summary(findings), _nodes(findings)
     pictures = {
         name: "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
         for name, svg in made.items()
@@ -93,17 +93,19 @@ def page(findings: Findings, made: Pictures | None = None, explored: str | None 
             "edges": claims.edges(findings),
             "stability": claims.stability(findings),
             "core": claims.core(findings),
+            "beyond": claims.beyond(findings),
         },
         restored=_restored(findings),
         tiles=_tiles(findings),
-        map=layout.circuit_layout(findings),
-        edges=json.dumps(edge_rows(findings)),
+        map=html.inline(map_data(findings, {view.index: _anchor(view) for view in views})),
+        component=html.component("circuit_map.js"),
+        edges=edge_table(findings),
         aligned=layout.aligned(findings.prompt),
         curves_svg=Markup(made["curves"]) if "curves" in made else None,
         pictures=pictures,
         target=target,
         methods=_methods(findings, target),
-        nodes=_nodes(findings),
+        nodes=views,
         max_cards=MAX_CARDS,
         max_cases=MAX_CASES,
     )
@@ -119,11 +121,10 @@ def _environment() -> Environment:
         "percent": text.percent,
         "seconds": text.seconds,
         "plural": plural,
+        "dagger": claims.dagger,
         "sort_key": _sort_key,
-        "points": _points,
     }
     environment.tests["finite"] = math.isfinite
-    environment.globals |= {"style": style, "layout": layout}
     return environment
 
 
@@ -132,8 +133,9 @@ def _sort_key(value: float) -> str:
     return f"{value:.9g}" if math.isfinite(value) else ""
 
 
-def _points(pill: layout.Pill) -> str:
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in layout.arrow(pill))
+def _anchor(view: NodeView) -> str:
+    """Where the page says most of a node: at its card, or in its row of the table."""
+    return f"#{'node' if view.rank <= MAX_CARDS else 'row'}-{view.index}"
 
 
 def _tiles(findings: Findings) -> list[tuple[str, str, str]]:
@@ -145,8 +147,9 @@ def _tiles(findings: Findings) -> list[tuple[str, str, str]]:
     tiles = [(f"{len(findings.nodes):,}", "nodes", where)]
     if known is not None:
         circuit = known.circuit
+        share = text.ratio(circuit.faithfulness.value) + claims.dagger(circuit)
         tiles += [
-            (text.ratio(circuit.faithfulness.value), "faithfulness to the full model", _spread(circuit)),
+            (share, "faithfulness to the full model", _spread(circuit)),
             (
                 text.ratio(circuit.faithfulness_to_dictionaries.value),
                 "faithfulness to model + dictionaries",

@@ -6,7 +6,7 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Literal
 
 from gossamer.circuits.circuit import Circuit
-from gossamer.circuits.results import Overlap
+from gossamer.circuits.overlap import Overlap
 from gossamer.features.feature import Feature, Node
 
 

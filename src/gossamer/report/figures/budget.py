@@ -43,7 +43,8 @@ def _intervals(axes: Axes, rows: Sequence[TaskMetrics], colours: Sequence[str], 
         found = row.faithfulness
         axes.plot([found.low, found.high], [y, y], color=colour, linewidth=1.6, alpha=0.55, solid_capstyle="butt")
         axes.plot([found.value], [y], "o", color=colour, markersize=4.2)
-        said = f"{text.ratio(found.value)} [{text.ratio(found.low)}, {text.ratio(found.high)}]"
+        mark = claims.dagger(row) if y >= len(rows) - 2 else ""
+        said = f"{text.ratio(found.value)}{mark} [{text.ratio(found.low)}, {text.ratio(found.high)}]"
         axes.annotate(
             said, (1.01, y), xycoords=("axes fraction", "data"), fontsize=style.SMALL, color=colour, va="center"
         )

@@ -1,21 +1,21 @@
 """A circuit of a run as the page shows it, made of its files alone."""
 
-import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from gossamer.app.schema import Card, MapData, Metrics, NodePage, PromptShape, Table
 from gossamer.app.workbench import SavedCircuit
-from gossamer.circuits.edge import Edge, HeadShare
+from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.results import Findings, NodeCard, PromptView
-from gossamer.features.feature import Node
 from gossamer.features.feature_card import FeatureCard, FeatureExample
-from gossamer.report import text
+from gossamer.report import layout, text
+from gossamer.report.edges import edge_values, strength
+from gossamer.report.map_data import FORMAT, METRIC, map_data
 
-FORMAT = "gossamer.circuit-map.1"
-METRIC = "metric"
 MOST_NODES, MOST_EDGES = 2_000, 20_000
-_HEADS, _WORDS, _TOKEN = 3, 3, 18
+# What findings say of a node beside its card and its effect.
+_FACTS = ("direct", "activation", "ablated", "recurrence")
 
 
 def prompt_shape(prompt: PromptView) -> PromptShape:
@@ -31,92 +31,48 @@ def prompt_shape(prompt: PromptView) -> PromptShape:
 
 def map_of(found: SavedCircuit, most_nodes: int, most_edges: int) -> tuple[MapData, int, int]:
     """The map of a circuit's strongest nodes and of the strongest edges between them, and how many of each it hides."""
-    circuit, cards = found.circuit, _cards(found)
-    scored = sorted(circuit.nodes, key=lambda one: -abs(one.score or 0.0))
-    shown = scored[:most_nodes]
+    circuit, findings = found.circuit, found.findings
+    if findings is None:
+        values = _bare_map(circuit, most_nodes)
+    else:
+        strongest = layout.by_strength(findings.nodes)[:most_nodes]
+        values = map_data(replace(findings, nodes=tuple(findings.nodes[place] for place in strongest)))
+    values["edges"] = values["edges"][:most_edges]
+    hidden = len(circuit.nodes) - len(values["nodes"]), len(circuit.edges) - len(values["edges"])
+    return MapData.model_validate(values), *hidden
+
+
+def _bare_map(circuit: Circuit, most_nodes: int) -> dict[str, Any]:
+    """The map of a circuit of which nothing but its file is known: no words, no example prompt."""
+    shown = sorted(circuit.nodes, key=lambda one: -abs(one.score or 0.0))[:most_nodes]
     rows = {site: place for place, site in enumerate(circuit.sites)}
     columns = {role: place for place, role in enumerate(circuit.roles)}
-    nodes = []
-    for index, one in enumerate(shown):
-        card = cards.get(one.node)
-        facts = {name: None if card is None else getattr(card, name) for name in _FACTS}
-        words = () if card is None else _words(card.card)
-        nodes.append(
+    kept = {one.node for one in shown}
+    edges = [one for one in circuit.edges if one.source in kept and (isinstance(one.target, str) or one.target in kept)]
+    unknown = dict.fromkeys(_FACTS)
+    return {
+        "format": FORMAT,
+        "metric": {"id": METRIC, "label": "metric", "unit": ""},
+        "rows": list(map(str, circuit.sites)),
+        "columns": [{"id": role, "label": role} for role in circuit.roles],
+        "nodes": [
             {
                 "id": str(one.node),
                 "index": index,
                 "row": rows[one.site],
                 "column": columns[one.role],
                 "name": f"latent {one.latent}",
-                "words": [text.visible(word, _TOKEN) for word in words],
+                "words": [],
                 "latent": one.latent,
                 "kind": "latent",
-                **facts,
                 "effect": one.score,
+                **unknown,
             }
-        )
-    edges = _edges_between(circuit.edges, {one.node for one in shown})
-    findings = found.findings
-    body = {
-        "format": FORMAT,
-        "metric": {
-            "id": METRIC,
-            "label": "metric" if findings is None else findings.metric,
-            "unit": "" if findings is None else findings.unit,
-        },
-        "rows": list(map(str, circuit.sites)),
-        "columns": [_column(findings, role) for role in circuit.roles],
-        "nodes": nodes,
-        "edges": list(map(_edge, edges[:most_edges])),
+            for index, one in enumerate(shown)
+        ],
+        "edges": [edge_values(edge, METRIC) for edge in sorted(edges, key=lambda edge: -strength(edge))],
         "groups": [],
     }
-    hidden = len(circuit.edges) - min(len(edges), most_edges)
-    return MapData.model_validate(body), len(circuit.nodes) - len(shown), hidden
-
-
-_FACTS = ("direct", "activation", "ablated", "recurrence")
-
-
-def _cards(found: SavedCircuit) -> dict[Node, NodeCard]:
-    return {} if found.findings is None else {card.node: card for card in found.findings.nodes}
-
-
-def _words(card: FeatureCard) -> Sequence[str]:
-    return (card.explanation,) if card.explanation is not None else card.words(_WORDS)
-
-
-def _column(findings: Findings | None, role: str) -> dict[str, Any]:
-    if findings is None:
-        return {"id": role, "label": role}
-    prompt = findings.prompt
-    places = [place for place, own in enumerate(prompt.roles) if own == role]
-    tokens = [prompt.tokens[place] for place in places]
-    others: list[str] = []
-    if len(prompt.tokens) == len(prompt.counterfactual):
-        others = [prompt.counterfactual[one] for one in places if prompt.counterfactual[one] != prompt.tokens[one]]
-    shown = [[text.visible(token, _TOKEN) for token in one] for one in (tokens, others)]
-    return {"id": role, "label": role, "tokens": shown[0], "counterfactual": shown[1]}
-
-
-def _edges_between(edges: Sequence[Edge], nodes: set[Node]) -> list[Edge]:
-    kept = [one for one in edges if one.source in nodes and (isinstance(one.target, str) or one.target in nodes)]
-    return sorted(kept, key=lambda one: -abs(one.weight if one.influence is None else one.influence))
-
-
-def _edge(edge: Edge) -> dict[str, Any]:
-    return {
-        "source": str(edge.source),
-        "target": str(edge.target) if isinstance(edge.target, Node) else METRIC,
-        "weight": edge.weight,
-        "influence": edge.influence,
-        "direct": edge.direct,
-        "heads": [one.__dict__ for one in edge.heads[:_HEADS]],
-        "others": _sum(edge.heads[_HEADS:]),
-    }
-
-
-def _sum(heads: Sequence[HeadShare]) -> float:
-    return math.fsum(one.weight for one in heads)
 
 
 def node_page(card: NodeCard, said: dict[str, Any], of: str) -> NodePage:

@@ -105,10 +105,8 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         given = Path(path)
-        if given.is_file():
-            raise UsageError(f"{given}: the folder of a run expected, found a file; give the folder that it lies in")
         if not given.is_dir():
-            raise UsageError(f"{given}: no such folder; give the --out of a command, as gossamer-out/demo")
+            raise UsageError(f"{given}: the folder of a run expected, found {'a file' if given.exists() else 'nothing'}")
         self.path = given.resolve()
         try:
             next(self.path.iterdir(), None)

@@ -14,7 +14,7 @@ export function LatentCard({ card }: { card: CardShape }) {
       <Histogram card={card} />
       <Examples title="Strongest examples" examples={card.examples} />
       {card.strata.length > 0 && <Examples title="Examples from every part of its range" examples={card.strata} />}
-      {card.neighbours.length > 0 && <p className="facts">Near: {card.neighbours.map((one) => `${one.feature} (${one.measure} ${number(one.value)})`).join(", ")}</p>}
+      {card.neighbours.length > 0 && <p className="facts">Near: {card.neighbours.map((one) => <span key={one.feature} className="near" title={one.measure}><code>{one.feature}</code> {number(one.value)}</span>)}</p>}
     </div>
   );
 }

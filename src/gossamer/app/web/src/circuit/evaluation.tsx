@@ -57,7 +57,7 @@ function Shown({ page, found }: { page: Shapes["CircuitPage"]; found: Shapes["Ev
           <DataTable
             rows={table.rows} caption={table.title} file={`${page.id}-${table.title.replace(/\W+/g, "-").toLowerCase()}`} keyOf={(_, index) => String(index)} filter={table.rows.length > 15}
             note={table.note && <p className="note">{table.note}</p>}
-            columns={table.columns.map((name, index) => ({ name, left: index === 0, value: (row) => row[index] ?? null }))}
+            columns={table.columns.map((name, index) => ({ name, left: index === 0, value: (row: Shapes["Table"]["rows"][number]) => row[index] ?? null }))}
           />
         </section>
       ))}

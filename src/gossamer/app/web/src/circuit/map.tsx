@@ -34,7 +34,7 @@ function marked(data: MapData, marks: Marks): MapData {
   const pinned = new Set(marks.pinned);
   const nodes = data.nodes.map((node) => {
     const words = marks.labels[node.id] ? [marks.labels[node.id]!] : node.words.length ? node.words : [node.name];
-    return pinned.has(node.id) ? { ...node, words: [`📌 ${words[0]}`, ...words.slice(1)] } : { ...node, words };
+    return pinned.has(node.id) ? { ...node, words: [`● ${words[0]}`, ...words.slice(1)] } : { ...node, words };
   });
   const groups = marks.groups.flatMap((one, index) => {
     const byRow = new Map<number, string[]>();

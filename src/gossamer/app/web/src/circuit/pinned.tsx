@@ -82,19 +82,19 @@ function Live({ id, pinned, metric, unit }: { id: string; pinned: string[]; metr
 
 function Numbers({ score, metric, unit }: { score: Score; metric: string; unit: string }) {
   const rows: [string, Shapes["Metrics"], string][] = [
-    ["pinned nodes alone", score.pinned, "ours"], ["the whole circuit", score.circuit, ""], ["no node", score.empty, ""], ["all latents", score.dictionaries, ""], ["all latents but the pinned", score.without, "against"],
+    ["pinned nodes alone", score.pinned, "ours"], ["the whole circuit", score.circuit, ""], ["no node", score.empty, ""], ["all latents", score.dictionaries, ""], ["all but the pinned", score.without, "against"],
   ];
   return (
     <div className="scroll" tabIndex={0} role="region" aria-label="What the pinned nodes do">
       <table className="scores">
-        <thead><tr><th className="left" scope="col">network</th><th scope="col">faithfulness [95 %]</th><th scope="col" /><th scope="col">{metric}{unit && `, ${unit}`}</th><th scope="col">accuracy</th><th scope="col">KL, nats</th></tr></thead>
+        <thead><tr><th className="left" scope="col">network</th><th scope="col">faithfulness [95 %]</th><th scope="col" /><th scope="col" title="share of the prompts that it gets right">accuracy</th><th scope="col" title="from the model, nats">KL</th></tr></thead>
         <tbody>
           {rows.map(([name, one, look]) => (
             <tr key={name} className={look}>
               <th scope="row" className="left">{name}</th>
-              <td>{interval(one.faithfulness)}</td>
+              <td title={`${metric} ${number(one.metric.value)} ${unit}`}>{interval(one.faithfulness)}</td>
               <td className="meter"><Meter value={one.faithfulness} /></td>
-              <td>{number(one.metric.value)}</td><td>{number(one.accuracy)}</td><td>{number(one.kl)}</td>
+              <td>{number(one.accuracy)}</td><td>{number(one.kl)}</td>
             </tr>
           ))}
         </tbody>

@@ -1,5 +1,5 @@
 /** A circuit: its map with what a reader makes of it, its nodes and edges as tables, and how it was tested. */
-import { type FormEvent, useCallback, useEffect, useRef, useState } from "react";
+import { type FormEvent, useEffect, useRef, useState } from "react";
 import { type Shapes, get, put } from "../api";
 import { EvaluationTab } from "../circuit/evaluation";
 import { LatentCard } from "../circuit/card";
@@ -44,35 +44,39 @@ function Shown({ page, tab }: { page: Shapes["CircuitPage"]; tab: string }) {
 
 function MapTab({ page, of, chosen, setChosen }: { page: Shapes["CircuitPage"]; of: MarksOf; chosen: string[]; setChosen: (nodes: string[]) => void }) {
   const labelled = useRef<HTMLInputElement>(null);
+  // A key that follows a choice at once must mean that choice, drawn or not.
+  const picked = useRef(chosen);
+  const choose = (nodes: string[]) => {
+    picked.current = nodes;
+    setChosen(nodes);
+  };
   const one = chosen.length === 1 ? chosen[0]! : null;
   const { change, undo, redo } = of;
-  const key = useCallback((event: KeyboardEvent | React.KeyboardEvent) => {
-    const target = event.composedPath?.()[0] ?? event.target;
-    const at = "nativeEvent" in event ? (event.nativeEvent.composedPath()[0] as HTMLElement) : (target as HTMLElement);
-    if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(at.tagName)) return;
-    const pressed = event.key;
-    if (pressed === "p" && chosen.length) change((now) => chosen.reduce((marks, name) => pin(name)(marks), now));
-    else if (pressed === "l" && one) { labelled.current?.focus(); event.preventDefault(); }
-    else if (pressed === "u") undo?.();
-    else if (pressed === "U") redo?.();
-  }, [chosen, one, change, undo, redo]);
   useEffect(() => {
-    const listen = (event: KeyboardEvent) => key(event);
-    addEventListener("keydown", listen);
-    return () => removeEventListener("keydown", listen);
-  }, [key]);
+    const key = (event: KeyboardEvent) => {
+      const at = event.composedPath()[0] as HTMLElement;
+      if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(at.tagName)) return;
+      const nodes = picked.current;
+      if (event.key === "p" && nodes.length) change((now) => nodes.reduce((marks, name) => pin(name)(marks), now));
+      else if (event.key === "l" && nodes.length === 1) { labelled.current?.focus(); event.preventDefault(); }
+      else if (event.key === "u") undo?.();
+      else if (event.key === "U") redo?.();
+    };
+    addEventListener("keydown", key);
+    return () => removeEventListener("keydown", key);
+  }, [change, undo, redo]);
   if (!page.map.nodes.length) return <Empty>This circuit has no nodes: nothing of the task was kept.</Empty>;
   const nodes = JSON.stringify(of.marks.pinned.length ? of.marks.pinned : page.map.nodes.map((node) => node.id));
   return (
     <div className="workspace">
       <div className="stage">
-        <CircuitMap data={page.map} marks={of.marks} onChosen={setChosen} />
+        <CircuitMap data={page.map} marks={of.marks} onChosen={choose} />
         {(page.hidden_nodes > 0 || page.hidden_edges > 0) && <p className="note">Left out of the map: {count(page.hidden_nodes, "weakest node")} and {count(page.hidden_edges, "edge")}.</p>}
         <p className="keys note"><kbd>P</kbd> pins the chosen node, <kbd>L</kbd> names it, <kbd>U</kbd> undoes, <kbd>Shift U</kbd> redoes; the map's own keys are under “Keys”.</p>
         <Patch id={page.id} chosen={chosen} pinned={of.marks.pinned} metric={page.metric} unit={page.unit} />
       </div>
       <aside>
-        <Pinned page={page} of={of} choose={(name) => setChosen([name])} />
+        <Pinned page={page} of={of} choose={(name) => choose([name])} />
         {one ? <NodePanel page={page} name={one} of={of} labelled={labelled} /> : <section className="panel"><p className="note">{chosen.length > 1 ? `A group of ${chosen.length} nodes: unfold it to look at one of them.` : "Choose a node in the map for its card."}</p></section>}
         <Keep page={page} of={of} />
       </aside>

@@ -1,7 +1,7 @@
 """Hatchling, which builds the package, with Node beside it where the workbench's page has to be built first.
 
-An editable install, as of `make demo`, builds no page and asks for no Node; neither does a wheel made of an sdist, which
-holds the built page.
+An editable install, as of `make demo`, builds no page and asks for no Node; neither does a wheel made of an sdist,
+which holds the built page.
 """
 
 import importlib.util

@@ -32,6 +32,7 @@ COMMANDS = (
     "evaluate-circuit",
     "adversarial",
     "report",
+    "view",
     "trace",
     "explore",
     "tasks",

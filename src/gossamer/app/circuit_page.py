@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gossamer.app.schema import Card, MapData, Metrics, NodePage, PromptShape, Table
+from gossamer.app.schema import Card, Example, MapData, Metrics, NeighbourShape, NodePage, PromptShape, Table, Word
 from gossamer.app.workbench import SavedCircuit
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.results import Findings, NodeCard, PromptView
 from gossamer.features.feature_card import FeatureCard, FeatureExample
+from gossamer.features.lens import Words
 from gossamer.report import layout, text
 from gossamer.report.edges import edge_values, strength
 from gossamer.report.map_data import FORMAT, METRIC, map_data
@@ -104,27 +105,30 @@ def card_shape(card: FeatureCard, of: str) -> Card:
         maximum=card.maximum,
         edges=list(card.histogram.edges),
         counts=list(card.histogram.counts),
-        promotes=[{"word": text.visible(word), "value": value} for word, value in card.promotes],
-        suppresses=[{"word": text.visible(word), "value": value} for word, value in card.suppresses],
+        promotes=_said(card.promotes),
+        suppresses=_said(card.suppresses),
         examples=[_example(one, card.maximum) for one in card.examples],
         strata=[_example(one, card.maximum) for one in card.strata],
         neighbours=[
-            {"feature": str(one.feature), "measure": one.measure, "value": one.value} for one in card.neighbours
+            NeighbourShape(feature=str(one.feature), measure=one.measure, value=one.value) for one in card.neighbours
         ],
         link=card.link if web else None,
         text=of,
     )
 
 
-def _example(example: FeatureExample, largest: float) -> dict[str, Any]:
-    shares = [min(max(one / largest, 0.0), 1.0) if largest > 0 else 0.0 for one in example.activations]
-    return {
-        "tokens": list(map(_running, example.tokens)),
-        "activations": list(example.activations),
-        "position": example.position,
-        "activation": example.activation,
-        "shade": shares,
-    }
+def _said(words: Words) -> list[Word]:
+    return [Word(word=text.visible(word), value=value) for word, value in words]
+
+
+def _example(example: FeatureExample, largest: float) -> Example:
+    return Example(
+        tokens=list(map(_running, example.tokens)),
+        activations=list(example.activations),
+        position=example.position,
+        activation=example.activation,
+        shade=[min(max(one / largest, 0.0), 1.0) if largest > 0 else 0.0 for one in example.activations],
+    )
 
 
 def _running(token: str) -> str:

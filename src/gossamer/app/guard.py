@@ -62,6 +62,9 @@ class Guard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008, "reason": "only HTTP is spoken here"})
+            return
         begun = False
 
         async def answer(message: Message) -> None:
@@ -72,8 +75,6 @@ class Guard:
             await send(message)
 
         try:
-            if scope["type"] != "http":
-                raise Refused(403, "only HTTP is spoken here")
             self._require(scope)
             await self._app(scope, _limited(receive), answer)
         except Refused as refusal:

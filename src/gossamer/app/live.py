@@ -1,4 +1,4 @@
-"""Circuits with their models in memory, for what a page asks that no file holds. One question is worked on at a time."""
+"""Circuits with their models in memory, for what a page asks that no file holds; one question at a time."""
 
 import threading
 from collections.abc import Iterator

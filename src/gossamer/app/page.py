@@ -25,8 +25,16 @@ STAMP = "sources.sha256"
 _LEFT_OUT = {"node_modules", ".vite", "dist"}
 
 
+# What npm says where it reaches no registry.
+_UNREACHED = ("ENOTFOUND", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "EAI_AGAIN", "ENETUNREACH", "ERR_SOCKET_TIMEOUT")
+
+
 class BuildError(Exception):
     """The page could not be built; the message says why in one line."""
+
+
+class NoRegistryError(BuildError):
+    """The packages that the page is made of could not be fetched."""
 
 
 def sources_digest() -> str:
@@ -41,7 +49,7 @@ def _sources() -> Iterator[Path]:
     for root in (SOURCES, COMPONENTS):
         for folder, folders, names in os.walk(root):
             folders[:] = sorted(one for one in folders if one not in _LEFT_OUT)
-            yield from (Path(folder) / name for name in sorted(names) if name != "schema.ts" and not name[0] == ".")
+            yield from (Path(folder) / name for name in sorted(names) if name != "schema.ts" and name[0] != ".")
 
 
 def is_built() -> bool:
@@ -117,7 +125,8 @@ def _run(command: list[str], path: str, what: str) -> None:
     )
     if found.returncode:
         said = " ".join((found.stdout + found.stderr).split())
-        raise BuildError(f"{what} failed: {said[:600]}")
+        kind = NoRegistryError if any(one in said for one in _UNREACHED) else BuildError
+        raise kind(f"{what} failed: {said[:600]}")
 
 
 if __name__ == "__main__":

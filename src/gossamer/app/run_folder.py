@@ -106,7 +106,8 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         given = Path(path)
         if not given.is_dir():
-            raise UsageError(f"{given}: the folder of a run expected, found {'a file' if given.exists() else 'nothing'}")
+            found = "a file" if given.exists() else "nothing"
+            raise UsageError(f"{given}: the folder of a run expected, found {found}; give the --out of a command")
         self.path = given.resolve()
         try:
             next(self.path.iterdir(), None)
@@ -181,7 +182,7 @@ class RunFolder:
 
 
 def _id(path: Path) -> str:
-    """A name of letters, digits, `.`, `_`, `-` and `~`, the same for every look at the folder; no two files share one."""
+    """A name of letters, digits, `.`, `_`, `-` and `~`, the same at every look; no two files share one."""
     parts = path.with_suffix("").parts
     plain = [re.sub(r"[^A-Za-z0-9._-]", "_", part)[:40] for part in parts]
     name = "~".join(plain)

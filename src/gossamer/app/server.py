@@ -36,10 +36,10 @@ def api(bench: Workbench) -> FastAPI:
     app = FastAPI(title="gossamer workbench", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     for routes in (run_routes, circuit_routes, view_routes):
         app.include_router(routes(bench), prefix="/api/v1")
-    for kind, status in ((UnknownError, 404), (BusyError, 503), (GossamerError, 422)):
-        app.add_exception_handler(kind, _said(status))
-    for kind in (MemoryError, torch.OutOfMemoryError):
-        app.add_exception_handler(kind, _said(503, _TOO_LARGE))
+    for refused, status in ((UnknownError, 404), (BusyError, 503), (GossamerError, 422)):
+        app.add_exception_handler(refused, _said(status))
+    for failed in (MemoryError, torch.OutOfMemoryError):
+        app.add_exception_handler(failed, _said(503, _TOO_LARGE))
     if STATIC.is_dir():
         app.mount("/", StaticFiles(directory=STATIC, html=True))
     return app

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -76,10 +76,8 @@ def patch_nodes(
         words: most likely tokens before and after that are listed.
 
     Raises:
-        UsageError: no such prompt or mode, or "resample" for a prompt that is not aligned with its counterfactual.
+        UsageError: no such prompt, or "resample" for a prompt that is not aligned with its counterfactual.
     """
-    if mode not in get_args(PatchMode):
-        raise UsageError(f"mode: one of {', '.join(get_args(PatchMode))} expected, found {mode!r}")
     if not 0 <= row < len(prompts):
         raise UsageError(f"prompt: 0 to {len(prompts) - 1} expected, found {row}")
     one = prompts.select([row])
@@ -90,7 +88,8 @@ def patch_nodes(
     before, after = (logits.float().log_softmax(dim=-1)[0] for logits in (own, require_finite(patched, "its logits")))
     return PatchedPrompt(
         mode,
-        *(_metric(splice.examples, logits) for logits in (own, patched)),
+        _metric(splice.examples, own),
+        _metric(splice.examples, patched),
         (before.exp() * (before - after)).sum().item(),
         _words(study, splice.examples, (own[0], patched[0]), (before, after), words),
     )

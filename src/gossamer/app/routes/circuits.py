@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from gossamer.app.circuit_page import MOST_EDGES, MOST_NODES, map_of, metrics_of, node_page, prompt_shape, tables
 from gossamer.app.schema import (
     CircuitPage,
+    CurveShape,
     Evaluation,
     NodePage,
     PartId,
@@ -17,13 +18,14 @@ from gossamer.app.schema import (
     Prompts,
     Score,
     ScoreRequest,
+    WordChangeShape,
 )
 from gossamer.app.workbench import SavedCircuit, UnknownError, Workbench
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.rerun import RestoredCircuit
+from gossamer.circuits.findings import prompt_view
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.patching import patch_nodes
-from gossamer.circuits.findings import prompt_view
 from gossamer.errors import UsageError
 from gossamer.features.feature import Node
 from gossamer.report import claims, text
@@ -78,7 +80,7 @@ def circuit_routes(bench: Workbench) -> APIRouter:
             metric=known.metric,
             unit=known.unit,
             budget=metrics_of(known.budget),
-            curves=[*known.curves],
+            curves=[CurveShape.model_validate(curve) for curve in known.curves],
             tables=list(tables(known)),
             warnings=list(known.warnings),
         )
@@ -121,7 +123,7 @@ def circuit_routes(bench: Workbench) -> APIRouter:
             study = restored.study
             nodes = _chosen(restored, asked.nodes)
             found = patch_nodes(study, study.task.test, asked.prompt, nodes, asked.mode, asked.value)
-            words = [{**vars(one), "word": text.visible(one.word)} for one in found.words]
+            words = [WordChangeShape(**{**vars(one), "word": text.visible(one.word)}) for one in found.words]
             return Patched(
                 **bench.said(restored.circuit.sha256),
                 prompt=prompt_shape(prompt_view(study, asked.prompt)),

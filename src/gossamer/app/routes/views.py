@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from fastapi import Path as InPath
 
 from gossamer.app.saved_view import FORMAT, NodeGroup, SavedView, view_path
-from gossamer.app.schema import PartId, View, ViewRequest, Views
+from gossamer.app.schema import Group, PartId, View, ViewRequest, Views
 from gossamer.app.workbench import UnknownError, Workbench
 from gossamer.errors import GossamerError, UsageError
 
@@ -66,6 +66,6 @@ def _shape(bench: Workbench, name: str, circuit: str, kept: SavedView) -> View:
         name=name,
         circuit=circuit,
         pinned=list(kept.pinned),
-        groups=[{"name": one.name, "nodes": list(one.nodes)} for one in kept.groups],
+        groups=[Group(name=one.name, nodes=list(one.nodes)) for one in kept.groups],
         labels=dict(kept.labels),
     )

@@ -49,6 +49,7 @@ from gossamer.training import (
     DictionaryTrainerConfig,
     FinetuneConfig,
     FitConfig,
+    TaskPrompts,
     TrainingConfig,
     objectives,
     recipe_for,
@@ -127,6 +128,7 @@ def shown(found):
         recipe_for(model),
         CorpusConfig(),
         FinetuneConfig(),
+        TaskPrompts(words, ("ioi",), ("0f3a",)),
         list(gossamer.model.SITE_KINDS.values()),
     ]
 

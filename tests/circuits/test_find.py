@@ -343,7 +343,7 @@ def test_only_the_size_asked_for_is_refined(
     found = find_circuit(model, last, task, size=20, settings=SETTINGS, search=SEARCH)
     assert sizes == [20]
     given = found.study.method_inputs(found.search)
-    raw = search_path(given.fitted.splice, given.fitted.full, given.search)
+    raw = search_path(given.training.splice, given.training.full, given.search)
     assert found.path.sizes == raw.sizes
     assert all(torch.equal(one, other) for one, other in zip(found.path.circuits, raw.circuits, strict=True))
     sizes.clear()

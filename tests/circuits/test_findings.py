@@ -11,7 +11,7 @@ from circuit_lab import mirror_dictionary, random_dictionary, sites_of
 from gossamer.circuits.bootstrap import few_texts
 from gossamer.circuits.circuit import Circuit, CircuitNode
 from gossamer.circuits.find import CircuitResult, find_circuit
-from gossamer.circuits.findings import _uneven, collect_findings, prompt_view, stability
+from gossamer.circuits.findings import _uneven, collect_findings, grouped_nodes, prompt_view, stability
 from gossamer.circuits.methods import MethodInputs, mask_path
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.results import Findings, PromptCase, TaskMetrics
@@ -23,6 +23,7 @@ from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.report import write_report
 from gossamer.statistics import Interval
+from gossamer.tasks.split import Split
 from gossamer.tasks.task import Task
 
 SEARCH = SearchSettings(sizes=(40, 20), steps=15, batch_size=6, learning_rate=0.3)
@@ -86,6 +87,18 @@ def test_where_it_falls_short_is_reported(found: CircuitResult, evaluated: Findi
     assert evaluated.core == found.study.evaluator.task_metrics("core", alone)
 
 
+def test_nodes_are_grouped_and_the_groups_tested(found: CircuitResult, evaluated: Findings) -> None:
+    grouped, test = [node for group in evaluated.groups for node in group.nodes], evaluated.group_test
+    assert test is not None
+    assert len(set(grouped)) == len(grouped)
+    assert set(grouped) <= {card.node for card in evaluated.nodes}
+    assert test.shown == len(found.nodes) - len(grouped) + len(evaluated.groups)
+    assert test.circuit.value == pytest.approx(evaluated.budget[-2].faithfulness.value, rel=1e-6)
+    assert {test.shown, test.within} <= {point.boxes for point in test.points}
+    few = replace(found, nodes=found.nodes.select(torch.arange(9)))
+    assert grouped_nodes(few, evaluated.nodes) == ((), None)
+
+
 def test_latents_of_other_tasks_are_flagged(found: CircuitResult, evaluated: Findings) -> None:
     shared = found.circuit.nodes[0].feature
     for card in evaluated.nodes:
@@ -144,8 +157,8 @@ def test_searches_are_compared_with_like_searches(found: CircuitResult, monkeypa
 
 def test_samples_of_a_rerun_take_from_both_sides(found: CircuitResult, monkeypatch: pytest.MonkeyPatch) -> None:
     given = found.study.method_inputs(found.search)
-    rows = torch.arange(12)
-    divided = replace(given, fitted=given.training.select(rows[:8]), validation=given.training.select(rows[8:]))
+    sides = Split(tuple(range(8)), tuple(range(8, 12)), ())
+    divided = MethodInputs.divided(given.training, sides, given.search)
     monkeypatch.setattr(Study, "method_inputs", lambda self, search: divided)
     seen: list[MethodInputs] = []
     monkeypatch.setattr("gossamer.circuits.findings.mask_path", lambda one: seen.append(one) or found.path)
@@ -155,6 +168,8 @@ def test_samples_of_a_rerun_take_from_both_sides(found: CircuitResult, monkeypat
         assert one.validation is not None
         assert set(one.fitted.splice.examples.answer.tolist()) <= set(answers[:8])
         assert set(one.validation.splice.examples.answer.tolist()) <= set(answers[8:])
+        both = [*one.fitted.splice.examples.answer.tolist(), *one.validation.splice.examples.answer.tolist()]
+        assert one.training.splice.examples.answer.tolist() == both, "masks are fitted to all that is drawn"
     assert [len(one.validation.splice.examples) for one in seen if one.validation] == [4, 2, 2]
 
 

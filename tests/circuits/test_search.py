@@ -1,5 +1,6 @@
 """The mask search: the soft top-k by itself, and paths on a network of which the circuit is known."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -290,3 +291,16 @@ def test_narrowing_keeps_what_the_optimiser_knows(known: Planted) -> None:
     narrowed.scores.grad = torch.zeros_like(narrowed.scores)
     narrowed.optimiser.step()
     assert (narrowed.scores.detach() - start).abs().max() > 0.01
+
+
+def test_circuits_of_every_size_where_larger_ones_are_wanted(known: Planted) -> None:
+    splice, full = known.splice, known.full
+    settings = replace(FAST, sizes=(40, 5, 3))
+    n = len(splice.nodes)
+    path = search_path(splice, full, replace(settings, larger=True))
+    assert path.sizes == sorted(set(CircuitPath.ranking_sizes((40, 5, 3), n)), reverse=True)
+    assert sorted(path.circuits[0].tolist()) == list(range(n)), "the largest is all candidates"
+    prefixes = path.circuits[: 1 + sum(size > 0.75 * n for size in path.sizes)]
+    assert len(prefixes) >= 2
+    for larger, smaller in itertools.pairwise(prefixes):
+        assert torch.equal(larger[: len(smaller)], smaller), "beyond what is learned, one order"

@@ -29,6 +29,7 @@ from gossamer.store import FeatureStore
 COMMANDS = (
     "demo",
     "circuit",
+    "study-circuits",
     "evaluate-circuit",
     "adversarial",
     "report",
@@ -453,6 +454,7 @@ def test_the_demo_says_what_was_found_and_how_stable_it_is(monkeypatch, gossamer
         "answer_kl": 0.5,
         "stability": {"bootstrap": {"value": 0.5, "low": "NaN", "high": "NaN"}},
         "core": {"nodes": [], "keeps": None},
+        "controls": None,
         "edges": None,
     }
     said = " ".join(gossamer("demo").out.split())

@@ -10,12 +10,14 @@ from gossamer.attention.ioi import PARTS
 from gossamer.circuits.methods import METHODS
 from gossamer.cli import coding, early
 from gossamer.explain.explainers import EXPLAINERS
+from gossamer.explain.model_judges import MODEL_SCORERS
 from gossamer.explain.scorers import CHAT_SCORERS, SCORERS
 from gossamer.relations import DECODER_COSINE, MEASURES
 from gossamer.relations.lifecycle import MATCHINGS
 from gossamer.replacement import coding_study
 from gossamer.report.coding import PURSUITS
 from gossamer.steering.coefficient import UNITS
+from gossamer.steering.concept import ROWS
 from gossamer.steering.intervention import OF_LATENT
 from gossamer.tasks import GENERATORS
 from gossamer.tasks.metric import METRICS
@@ -135,6 +137,7 @@ def test_names_are_those_of_the_library():
     assert early.IOI_PARTS == PARTS
     assert early.CODING_METHODS == coding_study.METHODS
     assert early.STEERING_UNITS == UNITS
+    assert early.STEERING_ROWS == ROWS
     assert tuple(OF_LATENT) == early.STEERING_KINDS
     assert coding._PURSUITS == PURSUITS
     assert (*MEASURES, DECODER_COSINE) == early.MEASURES
@@ -142,4 +145,5 @@ def test_names_are_those_of_the_library():
     assert ("rule", *EXPLAINERS) == early.EXPLAINERS
     assert tuple(SCORERS) == early.RULE_SCORERS
     assert tuple(CHAT_SCORERS) == early.CHAT_SCORERS
+    assert early.MODEL_SCORERS == MODEL_SCORERS
     assert all(isinstance(getattr(torch, name), torch.dtype) for name in early.DTYPES)

@@ -76,6 +76,27 @@ def test_a_concept(gossamer, inputs, tmp_path):
     assert "diff_mean" in ran.out
 
 
+def test_rows_that_were_chosen_and_effects_that_are_kept(gossamer, inputs, tmp_path):
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("".join(json.dumps({"positive": f"{a} was sad", "negative": f"{a} was"}) + "\n" for a in "xyz"))
+    line = ("steer", *inputs, "--words", "sad", "-c", "1", "-p", "Mary went to", "-p", "she was at", "--samples", "1")
+    line = (*line, "--neutral", "4", "--effects", "36", "--effects-folder", tmp_path / "kept", "--pairs", pairs)
+    by = ("--by", "sae_ts", "--by", "act_add", "--by", "caa", "--by", "pca", "--act-add", "sad dog", "happy dog")
+    ran = gossamer(*line, *by, "--out", tmp_path / "one", "--json")
+    assert ran.code == 0, ran.err
+    said = json.loads(ran.out)
+    assert {"sae_ts", "act_add", "caa", "pca", "diff_mean"} <= set(said["methods"])
+    assert not {"pursuit", "gradient_clean_up", "fgaa"} & {*said["methods"], *said["absent"]}
+    parts = sorted((tmp_path / "kept").glob("effects-*.safetensors"))
+    assert len(parts) == 2
+    written = [path.stat().st_mtime_ns for path in parts]
+    # Another concept reads what was measured.
+    ran = gossamer(*line, "--by", "sae_ts", "--words", "happy", "--out", tmp_path / "two", "--json")
+    assert ran.code == 0, ran.err
+    assert [path.stat().st_mtime_ns for path in parts] == written
+    assert "sae_ts" in json.loads(ran.out)["methods"]
+
+
 def test_a_judge_at_a_server_is_counted_apart(gossamer, inputs, tmp_path):
     """Ratings make a benefit with curves of its own, a second run asks nothing, and a rude server loses nothing."""
     out = tmp_path / "out"
@@ -138,6 +159,12 @@ def test_requests_that_cannot_be_meant_are_refused(gossamer, inputs, tmp_path):
         (("--words", "sad", "--judge", "scripted"), "--judge: --endpoint or --local"),
         (("--words", "sad", "--endpoint", "http://127.0.0.1:9/v1", "--judge", "x"), "a server expected, found none"),
         (("--feature", "resid_post.1/3", "--effects", "40"), "--effects: for sweeps"),
+        (("--feature", "resid_post.1/3", "--by", "pca"), "--by: for sweeps"),
+        (("--words", "sad", "--by", "dowsing"), "--by: expected one of"),
+        (("--words", "sad", "--by", "fgaa"), "--by fgaa: --effects expected"),
+        (("--words", "sad", "--by", "act_add"), "--by act_add: --act-add expected"),
+        (("--words", "sad", "--by", "caa"), "--by caa: --pairs expected"),
+        (("--words", "sad", "--pairs", "nothing"), "nothing: no such file"),
         (("--feature", "resid_post.1/3", "-c", "inf", "--unit", "raw"), "a finite value"),
         (("--feature", "resid_post.1/3", "-p", "Mary " * 90), "at most 64"),
         (("--feature", "resid_post.1"), "is no feature"),

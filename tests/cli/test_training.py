@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from gossamer.dictionary import DictionarySet
 from gossamer.training import CorpusConfig, DictionaryTrainerConfig, FinetuneConfig, FitConfig, Recipe, TrainingConfig
 from gossamer.training.objectives import BatchTopK
 
@@ -223,3 +224,57 @@ def test_train_takes_rows_tokens_and_a_buffer_and_evaluate_follows(monkeypatch, 
     assert (own, given, other) == ("20", "20", "12")
     refused = gossamer(*measure, "--positions", "x")
     assert refused.err.endswith("error: --positions: START:STOP expected, as 1: or :-5, found 'x'\n")
+
+
+def test_train_fine_tunes_finished_dictionaries_on_a_task(monkeypatch, gossamer, tiny, tmp_path):
+    text, prompts = _stories(tmp_path), tmp_path / "prompts.jsonl"
+    names = ("Mary", "John", "Tom", "Amy", "Ben", "Lily")
+    rows = [
+        {"clean": f"One day {a} met {b} . Then {b} gave a ball to", "counterfactual": f"One day {a} met {b} . Then {a} "
+         "gave a ball to", "answer": f" {a}", "wrong": f" {b}"}
+        for a in names for b in names if a != b
+    ]  # fmt: skip
+    prompts.write_text("\n".join(map(json.dumps, rows)))
+    config = TrainingConfig(
+        CorpusConfig(context=8, held_out=0.2),
+        DictionaryTrainerConfig(n_latents=32, objective=BatchTopK(k=4)),
+        FitConfig(tokens=640, batch=64, buffer=128, sensitivity_rows=8),
+        FinetuneConfig(tokens=256, rows=4),
+    )
+    monkeypatch.setattr("gossamer.training.recipe_for", lambda model: Recipe((0, 1), config))
+    asked = ("train", tiny, "--text", text, "--json")
+    sites = ("--sites", "resid_post.0,attn_out.1")
+    made = gossamer(*asked, *sites, "--end-to-end", "--out", tmp_path / "made")
+    assert made.code == 0, made.err
+    source = json.loads(made.out)["folder"]
+    said = DictionarySet.load(source)["attn_out.1"].provenance["training"]["finetuned"]
+    # 5 % of 640 tokens, less than one step: nothing was measured that could balance the loss.
+    assert [one["config"]["tokens"] for one in said] == [32]
+    more = ("--task", prompts, "--prompt-share", "0.5", "--finetune-tokens", "512", "--out", tmp_path / "tuned")
+    tuned = gossamer(*asked, "--from", source, *more)
+    assert tuned.code == 0, tuned.err
+    said = DictionarySet.load(json.loads(tuned.out)["folder"])["attn_out.1"].provenance["training"]["finetuned"]
+    assert said[1]["prompts"]["tasks"] == ["prompts"]
+    assert said[1]["config"]["prompt_share"] == 0.5
+    assert said[1]["config"]["tokens"] == 512
+
+
+@pytest.mark.parametrize(
+    ("incorrect", "said"),
+    [
+        (("--from", "FOLDER", "--k", "4"), "--k: nothing is fitted with --from; leave it out"),
+        (("--from", "FOLDER", "--tokens", "4"), "--tokens: nothing is fitted with --from; leave it out"),
+        (("--from", "nowhere"), "nowhere: no such file or folder"),
+        (("--task", "ioj"), "task: expected one of ioi"),
+        (("--prompts", "12"), "--prompts: for prompts of --task"),
+        (("--task", "ioi", "--finetune-tokens", "0"), "--task: its prompts are for the fine-tuning"),
+        (("--task", "ioi", "--prompt-share", "1"), "--prompt-share: a share between 0 and 1 expected, found 1.0"),
+    ],
+)
+def test_train_refuses_a_fine_tuning_that_cannot_be_meant(gossamer, tiny, tmp_path, incorrect, said):
+    text = _stories(tmp_path)
+    given = [tiny if word == "FOLDER" else word for word in incorrect]
+    refused = gossamer("train", tiny, "--text", text, "--out", tmp_path / "out", *given)
+    assert refused.code == 2
+    assert said in refused.err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()

@@ -87,24 +87,25 @@ def test_effects_are_learnt_with_coefficients_of_one_budget(tiny_gpt2):
     scale = measure_site(tiny_gpt2, SITE, text, dictionary)
     count, plan = fewest_directions(32), SamplingPlan(samples=1, max_new_tokens=3)
     assert count == 36
-    seen = {}
+    directions, coefficients = [], []
 
     def keeps(*given):
-        seen["directions"], seen["coefficients"] = given[2], given[3]
+        directions.append(given[2])
+        coefficients.extend(given[3])
         return measure_effects(*given)
 
     module = sys.modules["gossamer.steering.effects"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "measure_effects", keeps)
         found = learn_effects(tiny_gpt2, dictionary, scale, text, [" Mary"], count, budget=0.2, plan=plan)
-    rows = torch.nn.functional.normalize(dictionary.W_dec, dim=1)
-    near = (seen["directions"] @ rows.T).amax(dim=1) > 1 - 1e-5
+    rows, pushed = torch.nn.functional.normalize(dictionary.W_dec, dim=1), torch.cat(directions)
+    near = (pushed @ rows.T).amax(dim=1) > 1 - 1e-5
     assert int(near.sum()) == min(18, int((scale.density > 0).sum()))
-    pushes = [add(SITE, one, c) for one, c in zip(seen["directions"], seen["coefficients"], strict=True)]
+    pushes = [add(SITE, one, c) for one, c in zip(pushed, coefficients, strict=True)]
     rises = prediction_changes(tiny_gpt2, [Cell("x", (one,)) for one in pushes], text).mean("cross_entropy")
     assert float(rises.max()) <= 0.2 + 1e-6
-    effects = measure_effects(tiny_gpt2, dictionary, seen["directions"], seen["coefficients"], [" Mary"], plan)
-    torch.testing.assert_close(found.map, fit_effects(SITE, seen["directions"], effects).map)
+    effects = measure_effects(tiny_gpt2, dictionary, pushed, coefficients, [" Mary"], plan)
+    torch.testing.assert_close(found.map, fit_effects(SITE, pushed, effects).map)
     for few in (0, 35):
         with pytest.raises(UsageError, match=f"more directions than 35 expected to fit on 32 dimensions, found {few}"):
             learn_effects(tiny_gpt2, dictionary, scale, text, [" Mary"], few)

@@ -58,23 +58,23 @@ def test_contrastive_activation_addition_reads_the_last_token(tiny_gpt2):
 
 
 def test_activation_addition_has_a_row_a_position(tiny_gpt2):
-    found = activation_addition(tiny_gpt2, " Mary was happy", " Tom was sad", 2)
+    found = activation_addition(tiny_gpt2, " Mary was happy", " Tom was sad", "resid_pre.2")
     site = Site("resid_pre", 2)
     expected = values(tiny_gpt2, " Mary was happy", site) - values(tiny_gpt2, " Tom was sad", site)
     torch.testing.assert_close(found.vector, expected)
     assert (found.site, found.add(2.0).kind) == (site, "act_add")
     with pytest.raises(UsageError, match="differ"):
-        activation_addition(tiny_gpt2, " Mary", " Mary", 2)
+        activation_addition(tiny_gpt2, " Mary", " Mary", "resid_pre.2")
     # This tokenizer has no token for a space alone: there is nothing to pad with.
     with pytest.raises(UsageError, match="one length"):
-        activation_addition(tiny_gpt2, " Mary was", " Mary", 2)
+        activation_addition(tiny_gpt2, " Mary was", " Mary", "resid_pre.2")
 
 
 def test_activation_addition_pads_with_spaces(tiny_gpt2, monkeypatch):
     """With a tokenizer that has a token for a space, here that of `.`."""
     dot = tiny_gpt2.tokenize(["."]).ids[0].tolist()
     monkeypatch.setattr("gossamer.steering.vectors.encode", lambda model, text: dot)
-    found = activation_addition(tiny_gpt2, " Mary was happy", " Tom", 2)
+    found = activation_addition(tiny_gpt2, " Mary was happy", " Tom", "resid_pre.2")
     site = Site("resid_pre", 2)
     padded = torch.tensor([[*tiny_gpt2.tokenize([" Tom"]).ids[0].tolist(), *dot, *dot]])
     theirs = tiny_gpt2.capture(Tokens.full(padded), [site])[site][0]

@@ -7,7 +7,7 @@ import pytest
 
 from gossamer import tasks
 from gossamer.tasks import Piece, Prompt
-from gossamer.tasks.split import components, split, validation_split
+from gossamer.tasks.split import components, split, validation_split, word_split
 
 
 def prompt(clean, counterfactual, template="t"):
@@ -129,3 +129,43 @@ def test_too_few_or_too_like_prompts_have_no_validation_side():
     assert validation_split([prompt(f"a{n}", f"b{n}") for n in range(12)], 0.2, 0) is None
     assert validation_split([prompt("a", "b")] * 50, 0.2, 0) is None
     assert validation_split([prompt(f"a{n}", f"b{n}") for n in range(50)], 0.2, 0) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "roles", "counts"), [("ioi", ("IO", "S1", "S2"), (140, 30)), ("sva-simple", ("subject",), (250, 70))]
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_words_of_the_test_are_its_own(name, roles, counts, seed):
+    prompts = list(dict.fromkeys(tasks.get(name).sample(random.Random(seed), 400 if name == "ioi" else 96)))
+    found = word_split(prompts, 0.25, seed)
+    accounted(prompts, found)
+    assert not words(prompts, found.train, *roles) & words(prompts, found.test, *roles)
+    assert not texts(prompts, found.train) & texts(prompts, found.test)
+    assert {prompts[row].template for row in found.test} <= {prompts[row].template for row in found.train}
+    least = [count * len(prompts) // 400 for count in counts]
+    assert (len(found.train) >= least[0], len(found.test) >= least[1]) == (True, True)
+    assert found == word_split(prompts, 0.25, seed)
+
+
+def test_a_training_row_with_a_text_of_the_test_is_left_out():
+    # The counterfactual of one training row is another row of the test.
+    prompts = [
+        Prompt(
+            (Piece(f"n{n}", "name"), Piece(" was")),
+            (Piece(f"n{(n + 1) % 40}", "other"), Piece(" was")),
+            " a",
+            " b",
+            "t",
+        )
+        for n in range(40)
+    ]
+    found = word_split(prompts, 0.2, 0)
+    accounted(prompts, found)
+    assert found.cut
+    assert not texts(prompts, found.train) & texts(prompts, found.test)
+
+
+def test_what_has_no_words_to_divide_is_not_split_by_words():
+    assert word_split([prompt(f"a{n}", f"b{n}") for n in range(100)], 0.25, 0) is None
+    every_digit = tasks.get("code-index").sample(random.Random(0), 200)
+    assert word_split(every_digit, 0.25, 0) is None

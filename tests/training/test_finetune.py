@@ -121,9 +121,6 @@ def test_dictionaries_it_cannot_train_are_refused(tiny_gpt2, corpus, tmp_path):
     torch.nn.init.zeros_(relu.W_enc)
     with pytest.raises(UsageError, match="topk, batchtopk, jumprelu"):
         finetune(tiny_gpt2, DictionarySet([relu]), corpus, CONFIG.finetune, tmp_path, seed=0)
-    elsewhere = Dictionary(DictionaryConfig("topk", 32, 16, site=Site("mlp_out", 0), k=2))
-    with pytest.raises(UsageError, match="residual streams only"):
-        finetune(tiny_gpt2, DictionarySet([elsewhere]), corpus, CONFIG.finetune, tmp_path, seed=0)
 
 
 def identity(site, d):

@@ -113,7 +113,9 @@ def find_circuit(
         dictionaries: a dictionary for each site, in execution order.
         task: training prompts fit and choose the circuit, test prompts measure it; or the name of a task ("ioi"), or a
             file of one, as :func:`gossamer.tasks.open_task` takes it.
-        faithfulness: how much of the task's metric to keep, as a share (default 0.9 when no size is given).
+        faithfulness: how much of the task's metric to keep, as a share (default 0.9 when no size is given). How many
+            nodes that takes is found by a search that knows nothing of the validation prompts; a second one, on all
+            training prompts, then finds that many.
         size: number of nodes wanted instead.
         recipe: "gossamer" (the default search), or "reference" (the published recipe, for comparison).
         settings: ablation, error policy, seed and the like.
@@ -130,12 +132,15 @@ def find_circuit(
     study = Study(model, by_site(dictionaries), prompts, settings)
     search = search or SearchSettings(seed=study.settings.seed)
     wanted = DEFAULT_FAITHFULNESS if faithfulness is None else faithfulness
-    announce(partial(_cost, study, search, size or _NODES))
+    announce(partial(_cost, study, search, size))
     study.require_ability()
     study.require_dictionaries()
     announce(partial(_allowed, study, None if size is not None else wanted))
     if size is not None:
         _check_room(study.nodes, size)
+    elif recipe == "gossamer" and study.sides is not None:
+        size = _size_for(study, search, wanted)
+    if size is not None:
         search = replace(search, sizes=sorted({size, *search.sizes}, reverse=True))
     if recipe == "gossamer":
         path = searched(study.method_inputs(search))
@@ -147,8 +152,19 @@ def find_circuit(
     return replace(found, path=path)
 
 
-def _cost(study: Study, search: SearchSettings, nodes: int) -> str:
-    """What it will cost until the circuit is there, about: the prompts' passes, and the memory of a search step."""
+def _size_for(study: Study, search: SearchSettings, wanted: float) -> int:
+    """How many nodes it takes to keep `wanted` on the validation prompts, of which the search knows nothing."""
+    given = study.method_inputs(search).held_apart
+    path = searched(given)
+    refiner = given.refiner(path)
+    return len(_smallest(study, _improved(study, path, refiner, wanted), refiner, wanted))
+
+
+def _cost(study: Study, search: SearchSettings, nodes: int | None) -> str:
+    """What it will cost until the circuit is there, about: the prompts' passes, and the memory of a search step.
+
+    Where no number of `nodes` is asked for, a search of its own finds it.
+    """
     model, examples = study.model, study.examples
     start = resumable(next(iter(study.dictionaries)))
     each, n = prompt_operations(model, start, examples), len(examples)
@@ -157,7 +173,8 @@ def _cost(study: Study, search: SearchSettings, nodes: int) -> str:
     # In passes of a prompt: a gradient costs two of them, with many latents three. The model's own passes, of prompts
     # and counterfactuals, begin at its first layer.
     whole = 2 * n * pass_operations(model) / max(pass_operations(model, start.layer or 0), 1.0)
-    before, searching = whole + 2.5 * n + 4 * afford(n, 64), 3 * steps * batch
+    searches, nodes = (1 if nodes is not None or study.sides is None else 2), nodes or _NODES
+    before, searching = whole + 2.5 * n + 4 * afford(n, 64), 3 * searches * steps * batch
     left_out = 2 * afford(n, 24) + afford(n, SCORED)
     after = _TRIED * afford(n, 64) + nodes * (_MOVED * left_out + _EDGES * afford(min(n, EDGE_PROMPTS), EDGED))
     seconds = (before + searching + after) * each / operations_per_second(model)
@@ -174,6 +191,8 @@ def _allowed(study: Study, wanted: float | None) -> str:
         f"the dictionaries, with all of their latents, keep {share:.0%} of the {what} of {study.task.name} on the "
         "training prompts"
     )
+    if study.settings.error_nodes:
+        return f"{said}; error nodes may add what these leave out"
     if wanted is None or share >= wanted:
         return said
     return (
@@ -208,8 +227,8 @@ def choose(
 ) -> CircuitResult:
     """Take a circuit from a path: the size or the faithfulness (default 0.9) is met, then it is pruned.
 
-    Faithfulness is met on the training prompts that choices are made on. `search` is what the path was searched with:
-    pruning goes by the same loss.
+    Faithfulness is met on the training prompts that choices are made on; where a size is given with it, which was found
+    to meet it, the size decides. `search` is what the path was searched with: pruning goes by the same loss.
 
     Raises:
         UsageError: the target is impossible (no circuit so small).
@@ -223,6 +242,7 @@ def choose(
     if size is not None:
         _check_room(path.nodes, size)
         target, chosen = {"size": float(size)}, refiner.refined(path.of_size(size), size)
+        target |= {} if faithfulness is None else {"faithfulness": faithfulness}
     else:
         target, chosen = {"faithfulness": wanted}, _smallest(study, path, refiner, wanted)
     nodes = path.nodes.select(chosen)

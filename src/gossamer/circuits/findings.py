@@ -6,30 +6,40 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from gossamer.circuits.bootstrap import bootstrap_weights, few_texts
 from gossamer.circuits.circuit import Circuit
+from gossamer.circuits.evaluate.against_controls import against_controls
 from gossamer.circuits.evaluate.cards import node_cards
+from gossamer.circuits.evaluate.comparison import compared
 from gossamer.circuits.evaluate.completeness import completeness
 from gossamer.circuits.evaluate.edge_curve import edge_test
 from gossamer.circuits.evaluate.restored_errors import restored_errors
 from gossamer.circuits.evaluate.stability import generic_latents, overlap, recurrence
 from gossamer.circuits.evaluate.worst_prompts import prompt_tail
 from gossamer.circuits.find import CircuitResult
+from gossamer.circuits.group import GroupTest, NodeGroup
+from gossamer.circuits.groups import circuit_groups, group_test, node_groups
 from gossamer.circuits.methods import MethodInputs, Prompts, mask_path
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.overlap import Overlap
 from gossamer.circuits.path import CircuitPath
-from gossamer.circuits.results import HELD_OUT, Findings, PromptCase, PromptView, TaskMetrics
+from gossamer.circuits.results import HELD_OUT, Findings, NodeCard, PromptCase, PromptView, TaskMetrics
 from gossamer.circuits.study import Study
+from gossamer.dictionary.dictionary import Dictionary
 from gossamer.features.feature import Node
 from gossamer.features.feature_card import CardSource
+from gossamer.model.site import SiteMapping
 from gossamer.tasks.metric import LOGIT_DIFFERENCE, Metric, kept
 
 # A case of at least so many prompts that keeps less than this share of the circuit's faithfulness is warned of.
 CASE_PROMPTS, CASE_SHARE = 8, 0.8
 # Held-out prompts that errors are restored on, at least.
 RESTORED = 32
+# Circuits of fewer nodes are shown as they are; prompts that the groups of others are tested on, at least.
+GROUPED, GROUPS_TESTED = 10, 32
 
 
 def collect_findings(
@@ -42,6 +52,7 @@ def collect_findings(
     edges: bool = False,
     warnings: Sequence[str] = (),
     source: CardSource | None = None,
+    controls: Mapping[str, SiteMapping[Dictionary]] | None = None,
 ) -> Findings:
     """Evaluate a circuit in full on the held-out prompts.
 
@@ -55,6 +66,7 @@ def collect_findings(
         edges: whether to test how many edges carry what the circuit does (:func:`edge_test`, which says what it costs).
         warnings: sentences that the reader must see besides those found here.
         source: where the cards of the nodes' features come from; None: a pass over the held-out prompts.
+        controls: dictionaries to hold every claim against (:func:`against_controls`), by what was done to them.
     """
     study, circuit = found.study, found.circuit
     if found.path.method == "mask":
@@ -63,12 +75,14 @@ def collect_findings(
         found = replace(found, path=refiner.improved(found.path))
     asked = dict.fromkeys(study.methods if methods is None else methods)
     paths = (found.path, *study.paths([name for name in asked if name != found.path.method], found.search))
+    measured = [study.evaluator.measured(path) for path in paths]
     effects = torch.tensor([node.score or 0.0 for node in circuit.nodes], dtype=torch.float64)
     nodes = found.path.nodes.select(circuit.positions(found.path.nodes))
     budget, cases = study.evaluator.budget(nodes), study.evaluator.cases(nodes)
     (overlaps, samples), metric = stability(found, reruns), study.task.metric
     cards = node_cards(study.evaluator, nodes, effects, generic_latents(circuit, others), source)
     cards = tuple(replace(card, recurrence=recurrence(card.node, samples)) for card in cards)
+    groups, tested = grouped_nodes(found, cards)
     return Findings(
         task=study.task.name,
         model=study.model.title,
@@ -76,7 +90,8 @@ def collect_findings(
         roles=circuit.roles,
         prompt=prompt_view(study),
         budget=budget,
-        curves=tuple(study.evaluator.curve(path) for path in paths),
+        curves=tuple(map(study.evaluator.curve, measured)),
+        comparisons=compared(study.evaluator, measured[0], measured[1:]),
         completeness=completeness(study.evaluator, nodes, subsets=subsets, seed=study.settings.seed),
         stability=overlaps,
         nodes=cards,
@@ -94,7 +109,20 @@ def collect_findings(
         tail=prompt_tail(study.evaluator.full, study.evaluator.prompt_metrics(nodes)),
         restored=restored_errors(study.evaluator.affordable(RESTORED)),
         core=_core(study, nodes, [card.node for card in cards if card.in_core]),
+        groups=groups,
+        group_test=tested,
+        controls=against_controls(found, controls or {}),
     )
+
+
+def grouped_nodes(found: CircuitResult, cards: Sequence[NodeCard]) -> tuple[tuple[NodeGroup, ...], GroupTest | None]:
+    """The circuit in fewer boxes, and what it costs that each moves as one; nothing of a circuit that is small."""
+    if len(found.nodes) < GROUPED:
+        return (), None
+    study = found.study
+    tested = study.evaluator.affordable(GROUPS_TESTED)
+    groups = circuit_groups(study.splice, found.effects, study.choice.affordable(GROUPS_TESTED))
+    return node_groups(tested, groups, cards), group_test(tested, groups, seed=study.settings.seed)
 
 
 def _core(study: Study, nodes: Nodes, core: Sequence[Node]) -> TaskMetrics | None:
@@ -141,23 +169,21 @@ def stability(found: CircuitResult, reruns: int) -> tuple[tuple[Overlap, ...], l
     return (again, overlap("split", ["half 1", "half 2"], halves), sizes), samples
 
 
-def _searched(given: MethodInputs, size: int, chosen: Callable[[Prompts], Prompts]) -> list[Node]:
-    """Nodes of the whole procedure on the prompts that `chosen` takes of each side."""
-    validation = None if given.validation is None else chosen(given.validation)
-    path = mask_path(replace(given, fitted=chosen(given.fitted), validation=validation))
+def _searched(given: MethodInputs, size: int, draw: Callable[[Prompts], Int[Tensor, "rows"]]) -> list[Node]:
+    """Nodes of the whole procedure on the prompts that `draw` takes of each side."""
+    path = mask_path(given.sampled(draw))
     return _keys(path, path.of_size(size))
 
 
-def _resampled(prompts: Prompts, seed: int) -> Prompts:
+def _resampled(prompts: Prompts, seed: int) -> Int[Tensor, "rows"]:
     """A bootstrap sample of the prompts, whole texts at a time."""
     drawn = bootstrap_weights(prompts.splice.examples, seed)[0].long()
-    return prompts.select(torch.arange(len(drawn)).repeat_interleave(drawn).to(prompts.splice.model.device))
+    return torch.arange(len(drawn)).repeat_interleave(drawn).to(prompts.splice.model.device)
 
 
-def _half(prompts: Prompts, half: int) -> Prompts:
+def _half(prompts: Prompts, half: int) -> Int[Tensor, "rows"]:
     """Every second prompt (they are in random order)."""
-    rows = torch.arange(half, len(prompts.splice.examples), 2, device=prompts.splice.model.device)
-    return prompts.select(rows)
+    return torch.arange(half, len(prompts.splice.examples), 2, device=prompts.splice.model.device)
 
 
 def _keys(path: CircuitPath, circuit: torch.Tensor) -> list[Node]:
@@ -213,8 +239,9 @@ def _prompt_counts(study: Study) -> str:
     sides = study.sides
     searched = f"{len(study.examples)} searched on"
     if sides is not None:
-        searched = f"{len(sides.train)} fitted, {len(sides.test)} chosen on ({len(sides.cut)} mixed ones left out)"
-    return f"{searched}, {len(study.task.train)} for ablation values, {len(study.task.test)} held out"
+        searched += f" ({len(sides.train)} of them for exact steps, {len(sides.test)} with other words to check these)"
+    apart = ", words of their own" if study.task.provenance.get("split_by") == "word" else ""
+    return f"{searched}, {len(study.task.train)} for ablation values, {len(study.task.test)} held out{apart}"
 
 
 def _for_readers(source: str) -> str:

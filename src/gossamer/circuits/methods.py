@@ -1,8 +1,8 @@
 """Every way to a size-faithfulness path, by name, on the same footing: one network, one ablation, the same prompts."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Int
@@ -17,6 +17,7 @@ from gossamer.circuits.attribution import (
 )
 from gossamer.circuits.candidates import every_node
 from gossamer.circuits.cost import affordable
+from gossamer.circuits.greedy import greedy_path
 from gossamer.circuits.input_gradients import input_gradients
 from gossamer.circuits.loss import Loss
 from gossamer.circuits.path import CircuitPath
@@ -51,13 +52,16 @@ class Prompts:
 
 @dataclass(frozen=True)
 class MethodInputs:
-    """What every method is given. Methods that make no choices have all training prompts to score nodes on.
+    """What every method is given. Nodes are ranked, and masks are fitted, on all training prompts.
+
+    Masks know only the names that they were fitted to: on those of a smaller vocabulary they generalise less.
 
     Attributes:
         training: all training prompts.
-        fitted: those that masks are fitted to.
-        validation: those that choices between circuits are made on; None: the fitted ones.
+        fitted: those that the exact steps after a search start from.
+        validation: those that these steps are checked on, with other names or templates; None: the fitted ones.
         search: settings of the mask search; its sizes are everyone's.
+        sides: the rows of `training` that are fitted and that are chosen on; None: all are both.
         scores: scores of the nodes with the seconds they took, by the function that gave them: computed once for all
             rankings of them.
     """
@@ -66,6 +70,7 @@ class MethodInputs:
     fitted: Prompts
     validation: Prompts | None
     search: SearchSettings
+    sides: Split | None = None
     scores: dict[Score, tuple[Tensor, float]] = field(default_factory=dict)
 
     __repr__ = short_repr
@@ -75,11 +80,25 @@ class MethodInputs:
         """All training prompts, divided in those to fit and those to choose on; None: all are both."""
         if sides is None:
             return cls(training, training, None, search)
-        device = training.splice.model.device
+        fitted, chosen = (training.select(_rows(rows, training)) for rows in (sides.train, sides.test))
+        return cls(training, fitted, chosen, search, sides)
+
+    def sampled(self, draw: Callable[[Prompts], Int[Tensor, "rows"]]) -> "MethodInputs":
+        """The same with prompts that `draw` takes, by their rows, of each side."""
+        if self.sides is None or self.validation is None:
+            return MethodInputs.divided(self.training.select(draw(self.training)), None, self.search)
         fitted, chosen = (
-            training.select(torch.tensor(rows, dtype=torch.long, device=device)) for rows in (sides.train, sides.test)
+            _rows(rows, self.training)[draw(side)]
+            for rows, side in ((self.sides.train, self.fitted), (self.sides.test, self.validation))
         )
-        return cls(training, fitted, chosen, search)
+        n, both = len(fitted), torch.cat([fitted, chosen])
+        sides = Split(tuple(range(n)), tuple(range(n, len(both))), ())
+        return MethodInputs.divided(self.training.select(both), sides, self.search)
+
+    @property
+    def held_apart(self) -> "MethodInputs":
+        """The same without the validation prompts in the search: what a circuit keeps there is then no fit."""
+        return replace(self, training=self.fitted, sides=None, scores={})
 
     def scored(self, score: Score) -> tuple[Tensor, float]:
         """The scores of `score` and the seconds they took."""
@@ -93,6 +112,10 @@ class MethodInputs:
         """The exact last steps, over the nodes of `path` or the candidates."""
         check = None if self.validation is None else _refiner(self.validation, path, self.search.loss, None)
         return _refiner(self.fitted, path, self.search.loss, check)
+
+
+def _rows(rows: Sequence[int], prompts: Prompts) -> Int[Tensor, "rows"]:
+    return torch.tensor(rows, dtype=torch.long, device=prompts.splice.model.device)
 
 
 def _refiner(prompts: Prompts, path: CircuitPath | None, loss: Loss, check: CircuitRefiner | None) -> CircuitRefiner:
@@ -110,12 +133,16 @@ Method = Callable[[MethodInputs], CircuitPath]
 
 def searched(given: MethodInputs) -> CircuitPath:
     """The mask search by itself."""
-    return search_path(given.fitted.splice, given.fitted.full, given.search)
+    return search_path(given.training.splice, given.training.full, given.search)
 
 
 def mask_path(given: MethodInputs) -> CircuitPath:
     """The mask search, with its circuits improved by exact steps."""
     return given.refiner().improved(searched(given))
+
+
+def _greedy(given: MethodInputs) -> CircuitPath:
+    return greedy_path(_refiner(given.training, None, given.search.loss, None), list(given.search.sizes))
 
 
 def _reference(given: MethodInputs) -> CircuitPath:
@@ -152,4 +179,7 @@ METHODS: Mapping[str, Method] = {
     **_rankings("RelP", relevance, "global"),
     "activation difference": _ranked("activation difference", activation_difference),
     "random": _ranked("random", random_scores),
+    "greedy": _greedy,
 }
+# A bound for small circuits, too dear to be drawn unless it is asked for.
+ASKED_FOR = ("greedy",)

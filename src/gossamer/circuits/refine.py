@@ -209,7 +209,7 @@ class CircuitRefiner:
 
     def _exchanged(self, found: "_Measured") -> "_Measured":
         for _ in range(_EXCHANGES):
-            if found.meets:
+            if found.meets or len(found.circuit) == len(self.splice.nodes):
                 break
             circuit, slope = found.circuit, self._gradient(found)
             leaving = circuit[torch.argsort(slope[circuit], descending=True, stable=True)]

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gossamer.circuits.controls import Controls
 from gossamer.circuits.edge import Edge, EdgeTest, QKEdge
+from gossamer.circuits.group import GroupTest, NodeGroup
 from gossamer.circuits.overlap import CORE, Overlap
 from gossamer.circuits.shortfalls import PromptTail, RestoredError
 from gossamer.display import cut, html_table, listed, plural, short_repr
@@ -177,6 +179,55 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class SizeComparison:
+    """Our circuit beside the best that one family of baselines has at a size: which is closer to the full model.
+
+    Closeness is 1 - |1 - faithfulness|. The family's best is chosen on the very prompts that are compared on: it is an
+    upper bound on what a family would be chosen to do.
+
+    Attributes:
+        size: nodes that the baseline has.
+        nodes: nodes of ours: the same, or the largest circuit that is no larger.
+        family: the score that the baseline ranks by, whatever its thresholds and sign; `method` is the best of them.
+        ours, theirs: closeness.
+        difference: ours less theirs, with the interval over prompts, paired.
+    """
+
+    size: int
+    nodes: int
+    family: str
+    method: str
+    ours: float
+    theirs: float
+    difference: Interval
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{plural(self.size, 'node')}, {self.method}"
+        yield f"difference {self.difference}"
+
+    @property
+    def behind(self) -> bool:
+        """Whether ours is further from the full model, by point value (of three digits: rounding is no difference)."""
+        return self.difference.value < -0.0005
+
+    @property
+    def significantly_behind(self) -> bool:
+        """Whether it is so beyond the interval."""
+        return self.difference.high < 0
+
+
+def best_baseline(comparisons: Sequence[SizeComparison]) -> list[SizeComparison]:
+    """At each size only the baseline that does best there, by falling size."""
+    best: dict[int, SizeComparison] = {}
+    for one in comparisons:
+        if one.size not in best or one.theirs > best[one.size].theirs:
+            best[one.size] = one
+    return [best[size] for size in sorted(best, reverse=True)]
+
+
+@dataclass(frozen=True)
 class KnockoutPoint:
     """F(C without K) against F(M without K) for one subset K of the circuit's own nodes."""
 
@@ -252,8 +303,13 @@ class NodeCard:
 
     @property
     def latent(self) -> int:
-        """Number of the latent."""
+        """Number of the latent; ERROR for an error node."""
         return self.card.feature.latent
+
+    @property
+    def name(self) -> str:
+        """What it is called at its site: the latent's number, or `error`."""
+        return "error" if self.node.is_error else str(self.latent)
 
 
 @dataclass(frozen=True)
@@ -294,8 +350,12 @@ class Findings:
         cards_of: the text that the cards of the nodes' features are of, in words.
         tail: how far the circuit is from the model on the prompts where it is furthest; None: not measured.
         restored: the dictionaries with their exact errors in one place at a time; empty: not measured.
+        comparisons: the first curve beside every family of baselines, at each of their sizes.
         core: what those nodes keep alone that most searches on samples of the prompts find again
             (`NodeCard.in_core`); None: no samples were searched, or no node is.
+        groups: nodes that work alike, two or more each, by falling effect.
+        group_test: what it costs that they move as one; None: not measured.
+        controls: the same search in control dictionaries; None: there were none.
     """
 
     task: str
@@ -321,7 +381,11 @@ class Findings:
     cards_of: str = HELD_OUT
     tail: PromptTail | None = None
     restored: tuple[RestoredError, ...] = ()
+    comparisons: tuple[SizeComparison, ...] = ()
     core: TaskMetrics | None = None
+    groups: tuple[NodeGroup, ...] = ()
+    group_test: GroupTest | None = None
+    controls: Controls | None = None
 
     __repr__ = short_repr
 

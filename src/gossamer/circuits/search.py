@@ -36,6 +36,8 @@ from gossamer.progress import begin
 # What a search does by default, and the least that it makes do with where passes are expensive.
 STEPS, _FEWEST_STEPS = 400, 100
 _FEWEST_PROMPTS, _FEWEST_RANKED = 16, 64
+# Largest circuits that are learned and not an order's first nodes, as a share of the candidates.
+_LEARNED = 0.75
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class SearchSettings:
             sign from cancelling, the second is what faithfulness is made of); "kl": KL(full model || circuit) of each
             prompt at the answer position.
         sizes: circuit sizes wanted.
+        larger: whether circuits beyond the largest of these are wanted too, up to all candidates, as rankings have
+            them: learned up to three quarters of the candidates, from there on in the order of the scores at that size.
         steps: gradient steps of the whole run; None: 400, on a CPU as few as 100 where a prompt's pass is expensive.
         batch_size: prompts a step, None: 32, or 16 likewise; the splice's batch size, where that is smaller, is what
             memory holds at once.
@@ -59,6 +63,7 @@ class SearchSettings:
 
     loss: Loss = "metric"
     sizes: Sequence[int] = SIZES
+    larger: bool = False
     steps: int | None = None
     batch_size: int | None = None
     learning_rate: float = 0.1
@@ -99,10 +104,14 @@ def search_path(splice: Splice, full: FullModel, settings: SearchSettings | None
     """
     settings = settings or SearchSettings()
     sizes = _possible(settings.sizes, len(splice.nodes))
+    beyond = CircuitPath.ranking_sizes(settings.sizes, len(splice.nodes)) if settings.larger else []
+    sizes = sorted({*sizes, *(size for size in beyond if size <= _LEARNED * len(splice.nodes))}, reverse=True)
+    prefixes = sorted((size for size in beyond if size > sizes[0]), reverse=True)
     began = time.perf_counter()
     generator = torch.Generator().manual_seed(settings.seed)
     run, steps = _begin(splice, settings), effort(settings, partial(affordable, splice))[0]
     circuits: list[Tensor] = []
+    larger: list[Tensor] = []
     # Above the largest size wanted, so that it too is learned and not the order that the run began with.
     first = max(len(splice.nodes) / 2, min(1.5 * sizes[0], 0.9 * len(splice.nodes)))
     advance = begin("mask search", steps)
@@ -110,11 +119,14 @@ def search_path(splice: Splice, full: FullModel, settings: SearchSettings | None
         progress = step / max(steps - 1, 1)
         size = _falling(first, sizes[-1], progress)
         loss = _step(run, full, settings, size, _falling(*settings.temperature, progress), generator)
+        if size <= sizes[0] and not larger:
+            larger = [_top(run, count) for count in prefixes]
         while len(circuits) < len(sizes) and size <= sizes[len(circuits)]:
             circuits.append(_top(run, sizes[len(circuits)]))
         if settings.reserve * size < 0.7 * len(run.alive):
             run = _narrowed(run, max(int(settings.reserve * size), 2), settings)
         advance(1, f"{size:.0f} nodes, loss {loss:.3f}")
+    circuits = [*larger, *circuits]
     used = replace(settings, sizes=sizes, steps=steps, batch_size=run.step_size)
     facts = {name: str(value) for name, value in asdict(used).items()}
     return CircuitPath("mask", splice.nodes, tuple(circuits), time.perf_counter() - began, settings=facts)

@@ -24,6 +24,7 @@ from gossamer.cli.relations_page import relations
 from gossamer.cli.rerunning import evaluate_circuit, report
 from gossamer.cli.steering import steer
 from gossamer.cli.storing import store
+from gossamer.cli.studying_circuits import study_circuits
 from gossamer.cli.studying_relations import study_relations
 from gossamer.cli.toys import features_truth, relations_truth, toys
 from gossamer.cli.tracing import trace
@@ -75,6 +76,7 @@ def options(
 _COMMANDS = (
     demo,
     circuit,
+    study_circuits,
     evaluate_circuit,
     adversarial,
     report,

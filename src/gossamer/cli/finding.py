@@ -43,6 +43,7 @@ def circuit(
     steps: options.Steps = None,
     ablation: options.Ablation = "mean",
     errors: options.Errors = "mean",
+    error_nodes: options.ErrorNodes = False,
     masks: options.Masks = "role",
     compare: options.Compare = None,
     other: options.Others = None,
@@ -50,12 +51,15 @@ def circuit(
     reruns: options.Reruns = 2,
     edges: options.Edges = False,
     qk: options.Pairs = False,
+    control: options.CircuitControls = None,
+    control_dictionaries: options.ControlDictionaries = None,
     minimum_accuracy: options.MinimumAccuracy = 0.75,
     prompts: options.Prompts = None,
     bos: options.Bos = None,
     roles: options.Roles = None,
     length: options.Length = None,
     batch_size: options.BatchSize = 64,
+    split_by: options.SplitBy = None,
     validation: options.Validation = 0.15,
     seed: options.Seed = 0,
     device: options.Device = None,
@@ -78,6 +82,7 @@ def circuit(
     early.require_task(task)
     early.require_files(other, "JSON")
     early.require_store(store)
+    early.require_dictionaries(control_dictionaries)
     require_folder(output)
 
     from gossamer.circuits.find import find_circuit
@@ -89,13 +94,15 @@ def circuit(
 
     methods, others = None if not compare else [] if compare == ["none"] else compare, inputs.other_circuits(other)
     studied: dict[str, Any] = {"ablation": ablation, "errors": errors, "masks": masks, "batch_size": batch_size}
-    settings = StudySettings(**studied, minimum_accuracy=minimum_accuracy, validation=validation, seed=seed)
+    studied |= {"error_nodes": error_nodes, "minimum_accuracy": minimum_accuracy, "validation": validation}
+    settings = StudySettings(**studied, seed=seed)
     kept: Any = loss
     search = SearchSettings(kept, steps=steps, seed=seed)
     reading = inputs.reading(task, metric, roles, length)
     with folder_lock(output), inputs.feature_store(store) as source:
         network = inputs.language_model(model, device, dtype, family)
-        prompted = inputs.task(task, network.tokenizer, bos=bos, prompts=prompts, seed=seed, how=reading)
+        sides: Any = {"seed": seed, "split_by": split_by}
+        prompted = inputs.task(task, network.tokenizer, bos=bos, prompts=prompts, how=reading, **sides)
         inputs.require_other(others, network, prompted)
         chosen = inputs.dictionary_set(network, model, dictionaries, facts=facts, allow_other_model=allow_other_model)
         if source is not None:
@@ -103,14 +110,15 @@ def circuit(
         with progress_bars(err):
             how: Any = {"recipe": recipe, "settings": settings, "search": search}
             found = find_circuit(network, chosen, prompted, faithfulness=faithfulness, size=size, **how)
-            asked = {"edges": edges, "qk": qk, "source": source}
+            controls = inputs.control_sets(network, chosen, control, control_dictionaries, seed)
+            asked = {"edges": edges, "qk": qk, "source": source, "controls": controls}
             report = write_results(found, output, methods=methods, reruns=reruns, others=others, **asked)
     _tell(found, report, as_json)
 
 
 def _tell(found: Any, report: Path, as_json: bool) -> None:
     from gossamer.circuits.results import Findings
-    from gossamer.report.claims import beyond, core, core_nodes, dagger, edges, stability
+    from gossamer.report.claims import against_controls, beyond, core, core_nodes, dagger, edges, groups, stability
     from gossamer.results.values import to_json
 
     circuit, measured, known = found.circuit, found.circuit.measured, Findings.load(report.with_name("findings.json"))
@@ -126,7 +134,9 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
             "answer_kl": contrast,
             "stability": to_json(varied),
             "core": {"nodes": [str(one.node) for one in core_nodes(known)], "keeps": to_json(known.core)},
+            "controls": to_json(known.controls),
             "edges": None if known.edge_test is None else asdict(known.edge_test),
+            "groups": None if known.group_test is None else asdict(known.group_test),
         }
         print_json({**files, "report": str(report), **facts})
         return
@@ -141,7 +151,14 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
             f"the dictionaries with all of their latents keep {allowed:.1%}",
         )
     )
-    for said in (beyond(known) if dagger(measures) else None, stability(known), core(known), edges(known)):
+    for said in (
+        beyond(known) if dagger(measures) else None,
+        stability(known),
+        core(known),
+        edges(known),
+        groups(known),
+        against_controls(known),
+    ):
         if said is not None:
             out.print(said)
     out.print(f"report: {report}", soft_wrap=True)

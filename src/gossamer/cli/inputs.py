@@ -98,6 +98,27 @@ def dictionary_set(
     raise UsageError("--dictionaries: expected a folder or hub:REPO/PATH; train some with 'gossamer train'")
 
 
+def control_sets(
+    model: Any, treated: Any, kinds: Sequence[str] | None, folders: Sequence[str] | None, seed: int
+) -> dict[str, Any]:
+    """What the circuit's dictionaries are held against, by what was done to them, on the model's device."""
+    from gossamer.circuits.evaluate.against_controls import shuffled_latents
+    from gossamer.dictionary import DictionarySet
+    from gossamer.training.controls import NONE, control_of
+
+    found: dict[str, Any] = {kind: shuffled_latents(treated, seed) for kind in kinds or ()}
+    for folder in folders or ():
+        dictionaries = DictionarySet.load(folder)
+        said = {control_of(dictionary) for dictionary in dictionaries.values()}
+        name = said.pop() if len(said) == 1 and NONE not in said else Path(folder).name
+        if name in found:
+            name = f"{name} ({Path(folder).name})"
+        if name in found:
+            raise UsageError(f"--control-dictionaries: folders of different names expected, found {name} twice")
+        found[name] = dictionaries.to(model.device)
+    return found
+
+
 def prices(text: str) -> Any:
     """What `--price` says."""
     found = decimals("--price", text)
@@ -185,21 +206,33 @@ def reading(name: str, metric: str | None, roles: str | None, length: int | None
 
 
 def task(
-    name: str, tokenizer: Any, *, bos: bool | None, prompts: int | None, seed: int, how: dict[str, Any] | None = None
+    name: str,
+    tokenizer: Any,
+    *,
+    bos: bool | None,
+    prompts: int | None,
+    seed: int,
+    how: dict[str, Any] | None = None,
+    split_by: Any = "text",
 ) -> Any:
-    """A generated task, or one from a file, read as `how` says: options that a file leaves no room for are refused."""
+    """A generated task, or one from a file, read as `how` says: options that a file leaves no room for are refused.
+
+    `split_by` None divides training and test by words where the prompts allow it; a saved task keeps its own sides.
+    """
     from gossamer.tasks.published import is_file, open_task
 
     how = how or {"metric": None}
     metric, options = how["metric"], {option: value for option, value in how.items() if option != "metric"}
     if not is_file(name):
-        found = open_task(name, tokenizer, n=prompts, bos=bos, seed=seed)
+        found = open_task(name, tokenizer, n=prompts, bos=bos, seed=seed, split_by=split_by)
         return found if metric is None else found.measured_by(metric)
     if prompts is not None:
         raise UsageError(f"--prompts: for tasks that are generated; {name} has its own prompts: leave the option out")
     if bos is not None and is_saved(name):
         raise UsageError(f"--bos: {name} is a saved task, which keeps its own: leave the option out")
-    found = open_task(name, tokenizer, bos=bos, seed=seed, **options)
+    if split_by == "word" and is_saved(name):
+        raise UsageError(f"--split-by: {name} is a saved task, which keeps its own sides: leave the option out")
+    found = open_task(name, tokenizer, bos=bos, seed=seed, split_by=split_by, **options)
     return found if metric is None else found.measured_by(metric)
 
 

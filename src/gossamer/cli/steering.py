@@ -1,6 +1,6 @@
 """`gossamer steer`: push a model along a feature or towards a concept, and see what it brings and costs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,6 +62,26 @@ Effects = Annotated[
         callback=early.from_least("--effects", 0),
     ),
 ]
+EffectsFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where these effects are kept; another concept at the same site reads them from there. "
+        "Default: effects in --out."
+    ),
+]
+By = Annotated[
+    list[str] | None,
+    typer.Option(
+        help=f"{', '.join(early.STEERING_ROWS)} or all: rows beside those of the vector, features and controls; "
+        "repeat. Default: all.",
+        callback=early.one_of("--by", (*early.STEERING_ROWS, "all")),
+    ),
+]
+ActAdd = Annotated[
+    tuple[str, str] | None,
+    typer.Option(help="ActAdd's two prompts: what is wanted, and what is not.", metavar="WANTED UNWANTED"),
+]
+Pairs = Annotated[Path | None, typer.Option(help='Lines {"positive": TEXT, "negative": TEXT}, for CAA and PCA.')]
 Tasks = Annotated[
     list[str] | None, typer.Option("--task", "-t", help="A task whose accuracy is a cost as well; repeat.")
 ]
@@ -94,7 +114,11 @@ def steer(
     unit: UnitName = "residual_norm",
     prompt: Annotated[list[str] | None, typer.Option("--prompt", "-p", help="To be continued; repeat.")] = None,
     prefix: Prefix = None,
+    by: By = None,
     effects: Effects = 0,
+    effects_folder: EffectsFolder = None,
+    act_add: ActAdd = None,
+    pairs: Pairs = None,
     task: Tasks = None,
     endpoint: Endpoint = None,
     judge: JudgeName = "",
@@ -123,7 +147,10 @@ def steer(
     early.require_dictionaries(dictionaries)
     facts = early.dictionary_facts(fact)
     early.require_texts([path for path in (text, positive, negative) if path is not None])
-    _require_one_purpose(feature, words, unit, {"--effects": effects, "--task": task, "--judge": judge})
+    early.require_files([] if pairs is None else [pairs], "pairs")
+    made_of = {"--effects": effects, "--effects-folder": effects_folder, "--act-add": act_add, "--pairs": pairs}
+    _require_one_purpose(feature, words, unit, {"--by": by, **made_of, "--task": task, "--judge": judge})
+    chosen_rows = _rows(by, {option for option, value in made_of.items() if value})
     early.require_whole_judge("--judge", endpoint, judge, local=local)
     strengths = inputs.decimals("--coefficients", coefficients)
     prices = inputs.prices(price)
@@ -131,7 +158,7 @@ def steer(
     from gossamer.activations import read_texts
     from gossamer.progress import progress_bars
     from gossamer.results.lock import folder_lock
-    from gossamer.steering import ChatCompletionJudge, prepare_concept, sweep
+    from gossamer.steering import ChatCompletionJudge, ContrastPairs, prepare_concept, sweep
     from gossamer.steering.completions import SamplingPlan
 
     plan = SamplingPlan(samples, tokens, temperature=0.0 if samples == 1 else 1.0, seed=seed)
@@ -162,7 +189,11 @@ def steer(
             negative=sides[1],
             context=length,
             neutral=neutral,
+            rows=chosen_rows,
             effects=effects,
+            effects_folder=effects_folder or output / "effects",
+            pairs=None if pairs is None else ContrastPairs.read(pairs),
+            act_add=act_add,
             observer=next((held[one] for one in sorted(held) if one > chosen.site), None),
             seed=seed,
             sampling=plan,
@@ -186,6 +217,16 @@ def _require_one_purpose(feature: str | None, words: str | None, unit: str, of_s
         raise UsageError(f"--unit: residual_norm expected with --words, in which all methods compare; found {unit}")
     if feature is not None and (given := [option for option, value in of_sweeps.items() if value]):
         raise UsageError(f"{given[0]}: for sweeps, which --words begins; leave it out with --feature")
+
+
+def _rows(by: Sequence[str] | None, given: Set[str]) -> tuple[str, ...]:
+    """The rows that were asked for; one that was named and lacks what it is made of is refused."""
+    if by is None or "all" in by:
+        return early.STEERING_ROWS
+    needs = {"sae_ts": "--effects", "fgaa": "--effects", "act_add": "--act-add", "caa": "--pairs"}
+    if lacking := [one for one in by if one in needs and needs[one] not in given]:
+        raise UsageError(f"--by {lacking[0]}: {needs[lacking[0]]} expected with it; give that too")
+    return tuple(dict.fromkeys(by))
 
 
 def _at_site(held: Any, site: str | None) -> Any:
@@ -261,6 +302,7 @@ def _write_concept(record: Any, ways: Any, output: Path, seed: int, as_json: boo
     from gossamer.steering import sweep_curves
     from gossamer.steering.agreement import judged_examples
     from gossamer.steering.concept import ORIGINAL
+    from gossamer.steering.sweep import gold_of
 
     picture = write_steering(
         record, output, ORIGINAL, fits=ways.fits, absent=ways.absent, scores=ways.scores, seed=seed
@@ -268,6 +310,7 @@ def _write_concept(record: Any, ways: Any, output: Path, seed: int, as_json: boo
     curves, examples = sweep_curves(record, ORIGINAL, seed=seed), judged_examples(record, seed=seed)
     ratings = [row.judged for row in record.rows if row.judged is not None]
     judge = {name: sum(getattr(one, name) for one in ratings) for name in ("rated", "unparsed", "error")}
+    gold = gold_of(record)
     agree = [sum(one.agrees for one in examples), len(examples)]
     if as_json:
         methods = {
@@ -279,7 +322,8 @@ def _write_concept(record: Any, ways: Any, output: Path, seed: int, as_json: boo
             for one in curves
         }
         told = {"methods": methods, "absent": dict(ways.absent), "cells": len(record.rows)}
-        print_json(told | ({"judge": {**judge, "agrees": agree}} if ratings else {}))
+        known = None if gold is None else {**gold.to_json(), "able": gold.able}
+        print_json(told | ({"judge": {**judge, "agrees": agree, "gold": known}} if ratings else {}))
         return
     table = Table("method", "area", "95 %", "less diff_mean", "improves", box=None, padding=(0, 1, 0, 0))
     for one in sorted(curves, key=lambda curve: -curve.area.value):
@@ -292,4 +336,6 @@ def _write_concept(record: Any, ways: Any, output: Path, seed: int, as_json: boo
     if ratings:
         failed = f"{judge['unparsed']} completions have no rating that could be read, {judge['error']} no answer"
         out.print(f"the judge agrees with the words at {agree[0]} of {agree[1]} completions; {failed}", soft_wrap=True)
+    if gold is not None:
+        out.print(f"the judge: {gold}{'' if gold.able else '; at chance: it ranks nothing'}", soft_wrap=True)
     out.print(f"wrote {picture} with steering.md and sweep.json", soft_wrap=True)

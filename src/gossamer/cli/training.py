@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from gossamer.cli import early, inputs, options
+from gossamer.cli import early, finetuning, inputs, options
 from gossamer.cli.printing import err, number, out, print_json
 from gossamer.errors import UsageError
 
@@ -17,9 +17,7 @@ Text = Annotated[list[Path], typer.Option("--text", help=f"Ordinary {options.TEX
 Layers = Annotated[
     str | None, typer.Option(help="Residual streams after these layers, as 2,4,6; default: the model's recipe.")
 ]
-Sites = Annotated[
-    str | None, typer.Option(help="Sites instead, as resid_post.3,mlp_out.3; only streams are fine-tuned.")
-]
+Sites = Annotated[str | None, typer.Option(help="Sites instead, as resid_post.3,attn_out.4,mlp_out.3.")]
 SitesOut = Annotated[
     str | None,
     typer.Option(help="Transcoders: where each of --sites writes, as mlp_out.3 for mlp_in.3; they are not fine-tuned."),
@@ -53,6 +51,33 @@ FinetuneTokens = Annotated[
         "--tokens."
     ),
 ]
+EndToEnd = Annotated[
+    bool,
+    typer.Option(
+        "--end-to-end",
+        help="The fine-tuning's loss is reconstruction + KL, the KL scaled to the reconstruction at the start, and it "
+        "takes 5 % of --tokens unless --finetune-tokens says otherwise.",
+    ),
+]
+From = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--from",
+        help="Fit nothing: fine-tune these finished dictionaries, a folder or hub:REPO/PATH; repeat for several sites.",
+    ),
+]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task",
+        "-t",
+        help="Fine-tune on the training prompts of this task too (see [bold]gossamer tasks[/bold], or a file of "
+        "prompts), never on those held out; repeat.",
+    ),
+]
+PromptShare = Annotated[
+    float | None, typer.Option(help="Share of the fine-tuning that prompts of --task make up; default 0.25.")
+]
 Batch = Annotated[int | None, typer.Option(help="Activations in one step.")]
 Accumulate = Annotated[int, typer.Option(help="Parts in which a batch is computed, when memory is short.")]
 LearningRate = Annotated[float | None, typer.Option(help="Peak of Adam's learning rate.")]
@@ -78,6 +103,14 @@ Sensitivity = Annotated[
 ]
 SensitivityRows = Annotated[
     int | None, typer.Option(help="Rows of text that this is estimated from, at most; each costs several passes.")
+]
+Control = Annotated[
+    str | None,
+    typer.Option(
+        help="Train what claims are held against: frozen-decoder, soft-frozen, frozen-encoder (these stay as they "
+        "begin) or random-model (activations of a model with random weights).",
+        callback=early.one_of("--control", early.TRAINING_CONTROLS),
+    ),
 ]
 Autocast = Annotated[bool, typer.Option("--autocast", help="The dictionaries' products in bfloat16.")]
 Cache = Annotated[
@@ -115,10 +148,16 @@ def train(
     seeds: Seeds = None,
     tokens: Tokens = None,
     finetune_tokens: FinetuneTokens = None,
+    end_to_end: EndToEnd = False,
+    source: From = None,
+    tasks: Tasks = None,
+    prompts: options.Prompts = None,
+    prompt_share: PromptShare = None,
     batch: Batch = None,
     accumulate: Accumulate = 1,
     learning_rate: LearningRate = None,
     encoder_scale: EncoderScale = None,
+    control: Control = None,
     autocast: Autocast = False,
     buffer: Buffer = None,
     context: Context = None,
@@ -141,10 +180,15 @@ def train(
     """Train dictionaries for a model from text: train each, fine-tune together. Stops and resumes at any moment.
 
     The same command goes on where it stopped. Of --objective, --n-latents, --k, --penalty, --l0 and --seeds every
-    combination is trained, all from the same passes of the model. Started by torchrun, all processes train the same
-    dictionaries.
+    combination is trained, all from the same passes of the model. Fine-tuned they are spliced in together, at whatever
+    sites, on what the model says of text and of prompts (--task); --from does only that. Started by torchrun, all
+    processes train the same dictionaries.
     """
     early.require_texts(text)
+    finetuning.require_sense(tasks or (), prompts, prompt_share, finetune_tokens)
+    if source is not None:
+        early.require_dictionaries(source)
+        finetuning.require_nothing_fitted(locals())
 
     from gossamer.activations import read_texts
     from gossamer.progress import progress_bars
@@ -159,18 +203,30 @@ def train(
         recipe, tuned = recipe_for(network), finetune_tokens if pairs is None else 0
         asked = _with_loop(recipe.config, seed, tokens, tuned, batch, accumulate, autocast, buffer, sensitivity_rows)
         asked = replace(asked, trainer=_with_changes(asked.trainer, learning_rate, encoder_scale, sensitivity))
-        mask = inputs.token_mask(leave_out_special, leave_out_louder, positions, places or recipe.sites)
-        asked = replace(asked, corpus=_with_rows(asked.corpus, context, bos, mask))
-        chosen = _combinations(asked.trainer, objective, n_latents, k, penalty, l0, seeds, seed)
-        where = places or recipe.sites
-        config = _tunable(asked, where, chosen)
-        more: dict[str, Any] = {"cache": cache, "also": metrics or ()}
+        if control is not None:
+            asked = replace(asked, trainer=replace(asked.trainer, control=control))
+        asked = finetuning.with_finetuning(asked, end_to_end=end_to_end, tokens=tuned, share=prompt_share)
+        of_tasks = finetuning.task_prompts(tasks or (), network.tokenizer, prompts, seed)
+
+        def rows(corpus: Any, where: Sequence[Any]) -> Any:
+            said = leave_out_special or leave_out_louder is not None or positions is not None
+            mask = inputs.token_mask(leave_out_special, leave_out_louder, positions, where) if said else corpus.mask
+            return _with_rows(corpus, context, bos, mask)
+
         with progress_bars(err) if processes.writes else nullcontext():
             found: Mapping[str, Any]
-            if pairs is None:
-                found = train_sets(network, texts, where, config, chosen, output, formats=formats or (), **more)
+            if source is not None:
+                found = {"": finetuning.finetuned(network, model, source, texts, asked, rows, of_tasks, output)}
             else:
-                found = train_transcoders(network, texts, pairs, config, chosen, output, **more)
+                where = places or recipe.sites
+                asked = replace(asked, corpus=rows(asked.corpus, where))
+                chosen = _combinations(asked.trainer, objective, n_latents, k, penalty, l0, seeds, seed)
+                more: dict[str, Any] = {"cache": cache, "also": metrics or ()}
+                if pairs is None:
+                    more |= {"formats": formats or (), "prompts": of_tasks}
+                    found = train_sets(network, texts, where, _tunable(asked, chosen), chosen, output, **more)
+                else:
+                    found = train_transcoders(network, texts, pairs, _tunable(asked, chosen), chosen, output, **more)
         if processes.writes:
             _print_sets(found, as_json)
 
@@ -274,15 +330,14 @@ def _with_changes(
     return trainer if encoder_scale is None else replace(trainer, encoder_scale=encoder_scale)
 
 
-def _tunable(config: Any, sites: Sequence[Any], chosen: Sequence[Any]) -> Any:
+def _tunable(config: Any, chosen: Sequence[Any]) -> Any:
     """Without the fine-tuning, if something asked for cannot be fine-tuned."""
     from gossamer.training.end_to_end_trainer import ARCHITECTURES
 
-    architectures = {one.trainer.architecture for one in chosen}
-    if architectures <= set(ARCHITECTURES) and all(site.facts.residual for site in sites):
+    if {one.trainer.architecture for one in chosen} <= set(ARCHITECTURES):
         return config
     if config.finetune.tokens:
-        err.print("no fine-tuning on the model's logits: it takes topk, batchtopk and jumprelu on residual streams")
+        err.print("no fine-tuning on the model's logits: it takes topk, batchtopk and jumprelu")
     return replace(config, finetune=replace(config.finetune, tokens=0))
 
 

@@ -129,7 +129,7 @@ def circuit_layout(findings: Findings) -> CircuitLayout:
         GossamerError: a node at a site or role that is not an axis, or a prompt with more or fewer roles than tokens.
     """
     cells = _cells(findings)
-    width = max((len(str(node.latent)) for node in findings.nodes), default=4) * CELL + 22
+    width = max((len(node.name) for node in findings.nodes), default=4) * CELL + 22
     columns = _columns(findings, cells, width)
     left = columns[0].x if columns else 80.0
     end = columns[-1].x + columns[-1].width if columns else left
@@ -268,13 +268,13 @@ def _pill(findings: Findings, index: int, at: tuple[float, float], width: float,
     return Pill(
         *at,
         width,
-        str(node.latent),
+        node.name,
         index,
         style.PAPER if unknown else style.mix(style.PAPER, hue, share),
         style.FAINT if unknown else style.mix(style.PAPER, hue, 0.35 + 0.65 * share),
         style.PAPER if share > 0.6 and not unknown else style.INK,
         0 if not _known(node.direct) else 1 if node.direct > 0 else -1,
-        f"{node.site} · {node.role} · {node.latent}: effect {text.number(node.effect)}, activation "
+        f"{node.site} · {node.role} · {node.name}: effect {text.number(node.effect)}, activation "
         f"{text.number(node.activation)} (ablated to {text.number(node.ablated)}); promotes {promoted or text.MISSING}",
     )
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from gossamer.circuits.group import NodeGroup
 from gossamer.circuits.results import Findings, NodeCard
 from gossamer.report import layout, text
 from gossamer.report.edges import edge_values, edges_between, rounded
@@ -38,10 +39,10 @@ def map_data(findings: Findings, links: Mapping[int, str] | None = None) -> dict
             "index": index,
             "row": rows[node.site],
             "column": columns[node.role],
-            "name": f"latent {node.latent}",
+            "name": "error" if node.node.is_error else f"latent {node.latent}",
             "words": _words(node),
-            "latent": node.latent,
-            "kind": "latent",
+            "latent": None if node.node.is_error else node.latent,
+            "kind": "error" if node.node.is_error else "latent",
             "effect": _finite(node.effect),
             "direct": _finite(node.direct),
             "activation": _finite(node.activation),
@@ -58,12 +59,23 @@ def map_data(findings: Findings, links: Mapping[int, str] | None = None) -> dict
         "columns": [_column(findings, role) for role in findings.roles],
         "nodes": nodes,
         "edges": [edge_values(edge, METRIC) for edge in edges_between(findings)],
-        "groups": [],
+        "groups": [_group(number, group) for number, group in enumerate(findings.groups)],
+    }
+
+
+def _group(number: int, group: NodeGroup) -> dict[str, Any]:
+    return {
+        "id": f"group {number}",
+        "label": text.visible(group.label, SENTENCE),
+        "nodes": [str(node) for node in group.nodes],
+        "effect": _finite(group.effect),
     }
 
 
 def _words(node: NodeCard) -> list[str]:
     """What stands in place of the latent's number: what it is said to be, else a few words of its card."""
+    if node.node.is_error:
+        return ["reconstruction error"]
     if node.card.explanation is not None:
         return [text.visible(node.card.explanation, SENTENCE)]
     return [text.visible(word, TOKEN) for word in node.card.words(WORDS)]

@@ -7,6 +7,7 @@ from gossamer.steering.cell import Cell, cells_of
 from gossamer.steering.coefficient import UNITS, Coefficient, SiteScale, measure_site
 from gossamer.steering.completions import Completions, SamplingPlan, complete
 from gossamer.steering.concept import (
+    ROWS,
     ConceptData,
     ConceptSteering,
     behind_first,
@@ -14,6 +15,7 @@ from gossamer.steering.concept import (
     obvious_features,
     steer_towards,
 )
+from gossamer.steering.contrast_vectors import ContrastPairs, ContrastVectors, contrast_vectors
 from gossamer.steering.decomposition import (
     Decomposition,
     HeldOutFit,
@@ -31,6 +33,7 @@ from gossamer.steering.effects import (
     measure_effects,
 )
 from gossamer.steering.findings import Finding, published_findings
+from gossamer.steering.gold import JudgeGold, judge_gold
 from gossamer.steering.intervention import (
     EVERYWHERE,
     KINDS,
@@ -75,6 +78,7 @@ __all__ = [
     "EVERYWHERE",
     "KINDS",
     "NEW_TOKENS",
+    "ROWS",
     "UNITS",
     "Cell",
     "ChatCompletionJudge",
@@ -86,13 +90,16 @@ __all__ = [
     "ConceptSteering",
     "ConceptSweep",
     "Condition",
+    "ContrastPairs",
     "ContrastStates",
+    "ContrastVectors",
     "Decomposition",
     "FeatureEffects",
     "FeatureSteering",
     "Finding",
     "HeldOutFit",
     "Intervention",
+    "JudgeGold",
     "JudgedCompletion",
     "JudgedScore",
     "MethodCurve",
@@ -127,6 +134,7 @@ __all__ = [
     "complete",
     "conditional_clamp",
     "contrast_states",
+    "contrast_vectors",
     "curves",
     "diff_mean",
     "feature_add",
@@ -137,6 +145,7 @@ __all__ = [
     "harmonic_mean",
     "held_out_fit",
     "irrelevant_features",
+    "judge_gold",
     "judged_examples",
     "learn_effects",
     "load_sweep",

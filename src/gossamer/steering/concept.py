@@ -1,7 +1,7 @@
 """All rows that a table of steering towards a concept needs, from texts with the concept and without it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
@@ -15,6 +15,7 @@ from gossamer.model.language_model import LanguageModel
 from gossamer.steering.benefit import WordList
 from gossamer.steering.cell import Cell, cells_of
 from gossamer.steering.coefficient import SiteScale
+from gossamer.steering.contrast_vectors import CONTRAST_ROWS
 from gossamer.steering.decomposition import (
     Decomposition,
     HeldOutFit,
@@ -33,6 +34,8 @@ from gossamer.tokens import Tokens
 # The vector that is taken apart, under the name that others know it by: both are the same direction.
 ORIGINAL = "diff_mean"
 PROMPT = "prompt"
+# Rows that may be chosen among; all others stand in every table.
+ROWS = ("pursuit", "gradient_clean_up", "sae_ts", "fgaa", *CONTRAST_ROWS)
 # Contexts that are looked at, and the share of them with a word of the concept that makes a feature an obvious one.
 _CONTEXTS, _OBVIOUS = 20, 0.5
 # Standard errors that a feature's mean difference on held-out texts is to be from 0, with the sign that it had.
@@ -50,7 +53,7 @@ class ConceptSteering:
         irrelevant: those whose difference does not come back on held-out texts.
         scores: of the features that push towards the concept, and behind them of the random features.
         interventions: by method, with a coefficient of one mean residual norm.
-        fits: of each method's direction on held-out texts: whether it still tells them apart.
+        fits: of each method's one direction on held-out texts: whether it still tells them apart.
         absent: methods that there are none of here, with the reason.
     """
 
@@ -104,6 +107,7 @@ class ConceptData:
         tuning: rows with the concept, for :func:`gossamer.steering.decomposition.clean_up`; None: without that row.
         effects: of steering at the site, for SAE-TS and FGAA; None: without these rows.
         further: other vectors at this site, under the names of their methods.
+        absent: further methods that there are none of, with the reason.
     """
 
     words: WordList
@@ -114,6 +118,7 @@ class ConceptData:
     tuning: Tokens | None = None
     effects: FeatureEffects | None = None
     further: Sequence[SteeringVector] = ()
+    absent: Mapping[str, str] = field(default_factory=dict)
 
     __repr__ = short_repr
 
@@ -130,6 +135,7 @@ def steer_towards(
     scored: int = 32,
     controls: int = 2,
     seed: int = 0,
+    rows: Collection[str] = ROWS,
 ) -> ConceptSteering:
     """Make the rows of the table: the original vector, its reconstruction, its obvious features alone, itself without
     the irrelevant ones, the features that a gradient leaves, pursuit, vectors aimed at features (SAE-TS at the first
@@ -140,7 +146,13 @@ def steer_towards(
         features: most features of the decomposition.
         scored: features whose output score is measured.
         controls: random directions, and random features.
+        rows: of `ROWS`, those that are made; the others of the table always are.
+
+    Raises:
+        UsageError: an unknown row, or no feature that is more active with the concept.
     """
+    if unknown := set(rows) - set(ROWS):
+        raise UsageError(f"steering: rows of {', '.join(ROWS)} expected, found {min(unknown)!r}")
     states, scale = concept.states, concept.scale
     parts = by_separate_encoding(dictionary, states, features)
     towards = parts.latents[parts.coefficients > 0].tolist()
@@ -154,41 +166,56 @@ def steer_towards(
     drawn = random_latents(scale, controls, seed, towards)
     scores = selection_scores(model, dictionary, [*towards[:scored], *drawn], scale, concept.text)
     vectors, absent = _vectors(diff_mean(states), parts, obvious, irrelevant)
-    if concept.tuning is not None:
+    if "pursuit" in rows:
+        vectors["pursuit"] = by_pursuit(dictionary, parts.original, len(parts.latents)).reconstruction()
+    if "gradient_clean_up" in rows and concept.tuning is not None:
         vectors["gradient_clean_up"] = clean_up(model, parts, concept.tuning).reconstruction()
-    aimed, missing = _aimed(concept, dictionary, single)
+    aimed, missing = _aimed(concept, dictionary, single, rows)
     vectors |= aimed | {vector.method: vector for vector in concept.further}
     vectors |= {f"random_direction_{one}": random_direction(vectors[ORIGINAL], seed + one) for one in range(controls)}
     best = max(scores[: len(towards[:scored])], key=lambda one: one.output_score)
     latents = {"single_feature": single, "output_score_feature": best.feature.latent}
     latents |= {f"random_feature_{number}": latent for number, latent in enumerate(drawn)}
     where = behind_first(model)
-    pushes = {name: one.where(where) for name, one in _of_one_norm(dictionary, scale, vectors, latents, single).items()}
+    # ActAdd's vectors have positions of their own.
+    pushes = {
+        name: one if one.kind == "act_add" else one.where(where)
+        for name, one in _of_one_norm(dictionary, scale, vectors, latents, single).items()
+    }
     fits = {
         name: held_out_fit(SteeringVector(name, states.site, one.vector), concept.held_out)
         for name, one in pushes.items()
+        if one.vector.ndim == 1
     }
     return ConceptSteering(
-        concept.words, parts, tuple(obvious), tuple(irrelevant), tuple(scores), pushes, fits, absent | missing
+        concept.words,
+        parts,
+        tuple(obvious),
+        tuple(irrelevant),
+        tuple(scores),
+        pushes,
+        fits,
+        absent | missing | dict(concept.absent),
     )
 
 
 def _aimed(
-    concept: ConceptData, dictionary: Dictionary, latent: int
+    concept: ConceptData, dictionary: Dictionary, latent: int, rows: Collection[str]
 ) -> tuple[dict[str, SteeringVector], dict[str, str]]:
     """SAE-TS's vector for a feature and FGAA's for the concept, or why there are none."""
+    wanted = [name for name in ("sae_ts", "fgaa") if name in rows]
     if concept.effects is None:
         least = fewest_directions(dictionary.W_dec.shape[1])
         reason = f"what steering does to features was not measured; ask for --effects {least} or more"
-        return {}, {"sae_ts": reason, "fgaa": reason}
+        return {}, dict.fromkeys(wanted, reason)
     effects, found, absent = concept.effects, dict[str, SteeringVector](), dict[str, str]()
     makers: dict[str, Callable[[], SteeringVector]] = {
         "sae_ts": lambda: effects.towards(latent),
         "fgaa": lambda: effects.towards_contrast(dictionary, concept.states, concept.scale.density),
     }
-    for name, make in makers.items():
+    for name in wanted:
         try:
-            found[name] = make()
+            found[name] = makers[name]()
         except UsageError as error:
             absent[name] = str(error)
     return found, absent
@@ -214,7 +241,6 @@ def _vectors(
 ) -> tuple[dict[str, SteeringVector], dict[str, str]]:
     """The vector, what its decomposition makes of it, and what there is none of, with the reason."""
     found, absent = {ORIGINAL: original, "reconstruction": parts.reconstruction()}, {}
-    found["pursuit"] = by_pursuit(parts.dictionary, parts.original, len(parts.latents)).reconstruction()
     if obvious:
         found["obvious_features"] = parts.reconstruction(obvious)
     else:

@@ -7,7 +7,8 @@ arXiv 2501.09929) aims at several features at once, those that tell positive fro
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -18,12 +19,14 @@ from gossamer.activations.stream import ActivationBatch, ActivationStream
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
+from gossamer.model.fingerprint import arrays_sha256, weights_sha256
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.seeding import generator
 from gossamer.steering.cell import Cell
 from gossamer.steering.coefficient import Coefficient, SiteScale
 from gossamer.steering.completions import SamplingPlan, write
+from gossamer.steering.effect_parts import measured_in_parts
 from gossamer.steering.intervention import Intervention, add
 from gossamer.steering.predictions import prediction_changes
 from gossamer.steering.selection import random_latents
@@ -128,6 +131,7 @@ def learn_effects(
     budget: float = 0.3,
     plan: SamplingPlan | None = None,
     seed: int = 0,
+    folder: str | Path | None = None,
 ) -> FeatureEffects:
     """Steer along `count` directions, each as strongly as a budget allows, and fit what that does to every feature.
 
@@ -140,9 +144,11 @@ def learn_effects(
         count: of directions.
         budget: rise of cross-entropy, in nats a token.
         plan: of the writing; None: 2 samples of 16 tokens.
+        folder: where effects are kept as they are measured (:func:`measured_in_parts`); None: nowhere.
 
     Raises:
-        UsageError: fewer directions than a fit needs, or a dictionary without a site.
+        UsageError: fewer directions than a fit needs, a dictionary without a site, or a folder with effects of others.
+        GossamerError: a file in the folder is damaged.
     """
     width = dictionary.W_dec.shape[1]
     _require_directions(count, width)
@@ -154,10 +160,25 @@ def learn_effects(
     directions = normalize(torch.cat([dictionary.W_dec[latents].detach().float().cpu(), drawn]), dim=1)
     # Fits are tested on every tenth direction: both sorts are to be among those.
     directions = directions[torch.randperm(count, generator=generator(seed, "effect order"))].to(dictionary.W_dec)
-    pushes = [add(dictionary.site, one, scale.of_norm(1.0, one)) for one in directions]
-    coefficients = coefficients_at_budget(model, pushes, text, budget)
-    plan = plan or SamplingPlan(samples=2, max_new_tokens=16, seed=seed)
-    effects = measure_effects(model, dictionary, directions, coefficients, prompts, plan)
+    site, sampling = dictionary.site, plan or SamplingPlan(samples=2, max_new_tokens=16, seed=seed)
+
+    def measure(part: Float[Tensor, "some d"]) -> Float[Tensor, "some n"]:
+        pushes = [add(site, one, scale.of_norm(1.0, one)) for one in part]
+        coefficients = coefficients_at_budget(model, pushes, text, budget)
+        return measure_effects(model, dictionary, part, coefficients, prompts, sampling)
+
+    settings = {
+        "model": model.title,
+        "weights": weights_sha256(model.hf),
+        "dictionary": weights_sha256(dictionary),
+        "site": str(site),
+        "text": arrays_sha256([text.ids.numpy(), text.mask.numpy()]),
+        "prompts": list(prompts),
+        "sampling": asdict(sampling),
+        "budget": budget,
+        "norm": scale.norm,
+    }
+    effects = measured_in_parts(directions, measure, folder, settings)
     return fit_effects(dictionary.site, directions.float().cpu(), effects)
 
 

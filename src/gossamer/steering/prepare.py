@@ -1,7 +1,8 @@
 """From texts and the words of a concept to all that a sweep needs, every text used for one purpose only."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from gossamer.dictionary.dictionary import Dictionary
@@ -10,7 +11,8 @@ from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.steering.benefit import ConceptClassifier, WordList
 from gossamer.steering.coefficient import measure_site
-from gossamer.steering.concept import ConceptData, ConceptSteering, steer_towards
+from gossamer.steering.concept import ROWS, ConceptData, ConceptSteering, steer_towards
+from gossamer.steering.contrast_vectors import ContrastPairs, contrast_vectors
 from gossamer.steering.effects import learn_effects
 from gossamer.steering.predictions import Observer
 from gossamer.steering.sweep import SweepPlan
@@ -23,7 +25,7 @@ _MADE_OF, _HELD_OUT = 0.5, 0.2
 # Texts of a side that vectors are made of at most, from which scales and contexts come too; those that the clean-up by
 # gradient sees.
 _MOST, _TUNING = 256, 16
-# Neutral rows on which the strength of each direction is chosen whose effects are measured.
+# Rows on which the strength of each direction is chosen whose effects are measured.
 _BUDGET_ROWS = 8
 
 
@@ -51,7 +53,11 @@ def prepare_concept(
     negative: Sequence[str] | None = None,
     context: int = 64,
     neutral: int = 64,
+    rows: Collection[str] = ROWS,
     effects: int = 0,
+    effects_folder: str | Path | None = None,
+    pairs: ContrastPairs | None = None,
+    act_add: tuple[str, str] | None = None,
     observer: Dictionary | None = None,
     further: Sequence[SteeringVector] = (),
     seed: int = 0,
@@ -66,7 +72,11 @@ def prepare_concept(
         positive, negative: texts with the concept and without it, instead.
         context: tokens of a text that are read.
         neutral: rows without the concept on which cost is measured.
+        rows: of :data:`gossamer.steering.concept.ROWS`, those that are made beside the table's own.
         effects: directions along which it is measured what steering does to features, for SAE-TS and FGAA; 0: none.
+        effects_folder: where that is kept; it knows nothing of the concept, and serves others too.
+        pairs: of texts, for CAA and PCA; None: PCA pairs texts of both sides.
+        act_add: two prompts, what is wanted and what is not, for ActAdd.
         observer: a dictionary, here or at a later site, that says which other features move; None: this one.
         further: vectors of other makers at the same site.
         **measured: other fields of :class:`SweepPlan`, as `sampling` or `judge`.
@@ -85,10 +95,15 @@ def prepare_concept(
     states = contrast_states(model, split.made_of, split.against, site)
     held_out = contrast_states(model, split.held_out, split.against_held_out, site)
     scale, learnt = measure_site(model, site, seen, dictionary), None
-    if effects:
-        budget_rows = plain[:_BUDGET_ROWS]
-        learnt = learn_effects(model, dictionary, scale, budget_rows, prompts, effects, seed=seed)
-    concept = ConceptData(listed, states, held_out, scale, seen, tuning, learnt, further)
+    if effects and {"sae_ts", "fgaa"} & set(rows):
+        # Of all texts, so that no concept's words decide.
+        every = read(split.read[:_MOST])
+        own = measure_site(model, site, every, dictionary)
+        budget_rows = every[:_BUDGET_ROWS]
+        learnt = learn_effects(model, dictionary, own, budget_rows, prompts, effects, seed=seed, folder=effects_folder)
+    made = contrast_vectors(model, states, prompts, pairs=pairs, act_add=act_add, rows=rows)
+    vectors = (*further, *made.vectors.values())
+    concept = ConceptData(listed, states, held_out, scale, seen, tuning, learnt, vectors, made.absent)
     plan = SweepPlan(
         prompts,
         listed,
@@ -98,7 +113,7 @@ def prepare_concept(
         observer=_observer(model, observer, seen) or Observer.of(dictionary, scale),
         **measured,
     )
-    return ConceptSweep(steer_towards(model, dictionary, concept, seed=seed), plan)
+    return ConceptSweep(steer_towards(model, dictionary, concept, seed=seed, rows=rows), plan)
 
 
 def _observer(model: LanguageModel, dictionary: Dictionary | None, text: Tokens) -> Observer | None:

@@ -79,6 +79,12 @@ class ContrastStates:
         """Mean of all positive tokens less that of all negative ones."""
         return self.positive.mean(dim=0) - self.negative.mean(dim=0)
 
+    def first(self, texts: int) -> "ContrastStates":
+        """Those of the first texts of each side."""
+        ours, theirs = self.positive_texts < texts, self.negative_texts < texts
+        sides = (self.positive[ours], self.negative[theirs], self.positive_texts[ours], self.negative_texts[theirs])
+        return ContrastStates(self.site, *sides)
+
     def text_means(self, side: str) -> Float[Tensor, "text d"]:
         """Mean of each text of the side "positive" or "negative"."""
         values, texts = getattr(self, side), getattr(self, f"{side}_texts")
@@ -152,9 +158,10 @@ def caa(model: LanguageModel, positive: Sequence[str], negative: Sequence[str], 
 
 
 @torch.no_grad()
-def activation_addition(model: LanguageModel, positive: str, negative: str, layer: int) -> SteeringVector:
-    """ActAdd's vectors, one a position: h(positive) - h(negative) at the input of `layer`, the shorter prompt padded by
-    spaces to the length of the other (Turner et al. 2023, arXiv 2308.10248). Where BOS comes first, its row is zero.
+def activation_addition(model: LanguageModel, positive: str, negative: str, site: SiteLike) -> SteeringVector:
+    """ActAdd's vectors, one a position: h(positive) - h(negative) at a site, the shorter prompt padded by spaces to the
+    length of the other (Turner et al. 2023, arXiv 2308.10248: the input of a layer, as resid_pre.6). Where BOS comes
+    first, its row is zero.
 
     Raises:
         UsageError: the same prompts, or a tokenizer without a token for one space.
@@ -169,11 +176,11 @@ def activation_addition(model: LanguageModel, positive: str, negative: str, laye
             "space to pad with; give prompts of one length"
         )
     ids = torch.tensor([[*row, *space * (longest - len(row))] for row in rows])
-    site = Site("resid_pre", layer)
-    found = model.capture(Tokens.full(ids), [site])[site].float()
+    place = Site.of(site)
+    found = model.capture(Tokens.full(ids), [place])[place].float()
     if torch.equal(found[0], found[1]):
         raise UsageError("act_add: two prompts that differ expected, found one")
-    return SteeringVector("act_add", site, found[0] - found[1])
+    return SteeringVector("act_add", place, found[0] - found[1])
 
 
 def feature_vector(dictionary: Dictionary, latent: int) -> SteeringVector:

@@ -14,6 +14,7 @@ from gossamer.tasks import code_output, ioi, lexicon, subject_verb
 from gossamer.tasks.build import Fault, TaskWarning, draft, refusal, shortened_answers
 from gossamer.tasks.prompt import Piece, Prompt
 from gossamer.tasks.prompt_tokenizer import PromptTokenizer
+from gossamer.tasks.split import SplitBy
 from gossamer.tasks.task import Task
 
 Entry = str | tuple[str, ...]
@@ -66,6 +67,7 @@ class Generator:
         seed: int = 0,
         bos: bool | None = None,
         test_fraction: float = 0.25,
+        split_by: SplitBy | None = "text",
         drop_multi_token: bool = True,
         **options: Any,
     ) -> Task:
@@ -80,6 +82,7 @@ class Generator:
             seed: of the prompts and of the split.
             bos: begin with a BOS token; None does what the tokenizer does by default.
             test_fraction: share of the prompts wanted in the test.
+            split_by: what training and test do not share (see :meth:`Task.from_prompts`).
             drop_multi_token: False refuses words that are not one token instead.
             **options: arguments of `sample`, such as templates or word lists.
 
@@ -100,7 +103,14 @@ class Generator:
         prompts = sample(random.Random(seed), self.n if n is None else n, **kept)
         provenance = {"generator": self.name, "seed": seed, "options": options, "dropped_words": dropped}
         return Task.from_prompts(
-            prompts, tokenizer, name=self.name, bos=bos, test_fraction=test_fraction, seed=seed, provenance=provenance
+            prompts,
+            tokenizer,
+            name=self.name,
+            bos=bos,
+            test_fraction=test_fraction,
+            split_by=split_by,
+            seed=seed,
+            provenance=provenance,
         )
 
     def _fitting(

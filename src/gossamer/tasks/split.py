@@ -4,9 +4,13 @@ import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from gossamer.display import short_repr
 from gossamer.tasks.prompt import Prompt
+
+# What the two sides of a task do not share: a text, or a word either.
+SplitBy = Literal["text", "word"]
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ def _divide(
     prompts: Sequence[Prompt], rows: list[int], test_fraction: float, rng: random.Random
 ) -> tuple[list[int], list[int], list[int]]:
     """Train, test and cut rows of one component, by dividing its texts; all train if a side would stay empty."""
-    texts = sorted({text for row in rows for text in (prompts[row].clean_text, prompts[row].counterfactual_text)})
+    texts = sorted(set().union(*(_texts(prompts[row]) for row in rows)))
     rng.shuffle(texts)
     # A row is in the test if both its texts are: this share of texts gives tests and training rows in the wanted ratio.
     share = math.sqrt(test_fraction) / (math.sqrt(test_fraction) + math.sqrt(1 - test_fraction))
@@ -150,6 +154,37 @@ def validation_split(prompts: Sequence[Prompt], fraction: float, seed: int) -> S
             return found
     found = split(prompts, fraction, seed)
     return found if len(found.train) >= _FITTED_SHARE * len(prompts) and len(found.test) >= _FEWEST else None
+
+
+def word_split(prompts: Sequence[Prompt], test_fraction: float, seed: int) -> Split | None:
+    """Divide rows into two sides with no text, and at the roles with the most words no word, in common.
+
+    What a circuit does on the test rows it then does with names or nouns that nothing was fitted to. Rows that mix
+    words of both sides, and training rows with a text of the test, are left out (`cut`). None where the words leave too
+    few rows on one side.
+
+    Args:
+        prompts: different prompts.
+        test_fraction: share of the kept rows wanted in the test, in (0, 1); met as nearly as the words allow.
+        seed: of the choice.
+    """
+    rng = random.Random(seed)
+    found = _split_by_words(prompts, test_fraction, rng)
+    if found is None:
+        return None
+    held = {text for row in found.test for text in _texts(prompts[row])}
+    train = [row for row in found.train if not _texts(prompts[row]) & held]
+    known = {prompts[row].template for row in train}
+    test = [row for row in found.test if prompts[row].template in known]
+    if len(train) < _FITTED_SHARE * len(prompts) or len(test) < _FEWEST:
+        return None
+    for side in (train, test):
+        rng.shuffle(side)
+    return Split(tuple(train), tuple(test), tuple(sorted({*range(len(prompts))} - {*train, *test})))
+
+
+def _texts(prompt: Prompt) -> set[str]:
+    return {prompt.clean_text, prompt.counterfactual_text}
 
 
 def _split_by_words(prompts: Sequence[Prompt], fraction: float, rng: random.Random) -> Split | None:

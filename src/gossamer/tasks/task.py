@@ -15,7 +15,7 @@ from gossamer.tasks.prompt import Piece, Prompt
 from gossamer.tasks.prompt_pairs import PromptPairs, TokenizedPrompts, is_aligned
 from gossamer.tasks.prompt_tokenizer import PromptTokenizer
 from gossamer.tasks.reading import read_prompts
-from gossamer.tasks.split import split
+from gossamer.tasks.split import Split, SplitBy, split, word_split
 from gossamer.tasks.storage import load_body, plain, prompt_from_json, prompt_to_json, save_body, tokens_digest
 from gossamer.tasks.writing import write_prompts
 
@@ -89,6 +89,7 @@ class Task:
         bos: bool | None = None,
         roles: str = "given",
         test_fraction: float = 0.25,
+        split_by: SplitBy | None = "text",
         seed: int = 0,
         drop_multi_token: bool = False,
         length: int | None = None,
@@ -107,6 +108,9 @@ class Task:
             bos: begin every prompt with the BOS token; None does what the tokenizer does by default.
             roles: take them from the prompts' pieces, or name every position (needs equal lengths).
             test_fraction: share of the prompts wanted in the test.
+            split_by: "text": training and test share no text; "word": no word either at the roles with the most words
+                (:func:`gossamer.tasks.split.word_split`); None: "word" where the prompts allow it. Recorded in
+                `provenance`.
             seed: of the split.
             drop_multi_token: leave out prompts with a one-word role of several tokens too; without it such words are
                 spread over several tokens of their role.
@@ -116,8 +120,8 @@ class Task:
 
         Raises:
             UsageError: an answer that is right and wrong at once, BOS written out in some prompts only, unequal lengths
-                with roles="position", a test fraction outside (0, 1), no such metric, or too few prompts left for
-                training and test.
+                with roles="position", a test fraction outside (0, 1), no such metric, words that cannot be divided, or
+                too few prompts left for training and test.
         """
         metric = metric_of(metric)
         _check(roles, test_fraction)
@@ -125,7 +129,7 @@ class Task:
         rows, left_out, faults = build_rows(
             prompts, prompt_tokenizer, roles=roles, drop_multi_token=drop_multi_token, length=length
         )
-        sides = split([row.prompt for row in rows], test_fraction, seed)
+        sides, split_by = _sides(name, [row.prompt for row in rows], split_by, test_fraction, seed)
         train, test, missing = usable([rows[row] for row in sides.train], [rows[row] for row in sides.test])
         left_out["joined_both_sides_of_the_split"] = len(sides.cut)
         left_out |= {f"without_a_training_mean_for_{role}": count for role, count in missing.items()}
@@ -136,7 +140,7 @@ class Task:
             )
         warn_left_out(name, left_out, len(prompts), faults)
         recorded = {**(provenance or {}), "prompts": len(prompts), "left_out": left_out, "split_seed": seed}
-        recorded["test_fraction"] = test_fraction
+        recorded |= {"test_fraction": test_fraction, "split_by": split_by}
         if shortened := warn_shortened(name, [*train, *test]):
             recorded["answers_by_first_token"] = shortened
         return cls._encoded(name, train, test, prompt_tokenizer, roles, metric, recorded)
@@ -189,7 +193,7 @@ class Task:
             name: of the task; None takes the file's.
             metric: what is measured; None takes what suits the prompts (see `ReadPrompts.metric` in `tasks.reading`).
             **options: those of `read_prompts` (`names`, `pattern`, `template`, `template_pattern`) and of
-                `from_prompts` (`bos`, `test_fraction`, `seed`, `drop_multi_token`, `length`).
+                `from_prompts` (`bos`, `test_fraction`, `split_by`, `seed`, `drop_multi_token`, `length`).
 
         Raises:
             UsageError: as those two.
@@ -295,3 +299,18 @@ def _check(roles: str, test_fraction: float) -> None:
         raise UsageError(f"test_fraction: a number between 0 and 1 expected, found {test_fraction}")
     if roles not in ROLE_KINDS:
         raise UsageError(f"roles: expected {' or '.join(ROLE_KINDS)}, found {roles!r}")
+
+
+def _sides(
+    name: str, prompts: Sequence[Prompt], split_by: SplitBy | None, test_fraction: float, seed: int
+) -> tuple[Split, SplitBy]:
+    """The two sides, and what they do not share."""
+    by_word = None if split_by == "text" else word_split(prompts, test_fraction, seed)
+    if by_word is not None:
+        return by_word, "word"
+    if split_by == "word":
+        raise UsageError(
+            f"task {name}: words that divide its {len(prompts)} prompts in training and test expected (a role's names "
+            "or nouns), found none that leave enough on both sides; give more prompts or words, or split by text"
+        )
+    return split(prompts, test_fraction, seed), "text"

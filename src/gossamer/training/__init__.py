@@ -11,9 +11,11 @@ from gossamer.training.config import (
     OptimiserConfig,
     TrainingConfig,
 )
+from gossamer.training.finished import finetune_dictionaries
 from gossamer.training.fit import fit, fit_source, fit_tensors
 from gossamer.training.pipeline import train_dictionaries, train_sets
 from gossamer.training.recipes import Recipe, recipe_for
+from gossamer.training.task_prompts import TaskPrompts
 from gossamer.training.transcoders import train_transcoders
 
 __all__ = [
@@ -24,8 +26,10 @@ __all__ = [
     "FitConfig",
     "OptimiserConfig",
     "Recipe",
+    "TaskPrompts",
     "TrainingConfig",
     "TrainingWarning",
+    "finetune_dictionaries",
     "fit",
     "fit_source",
     "fit_tensors",

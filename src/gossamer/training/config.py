@@ -7,7 +7,8 @@ from gossamer.activations.corpus import RowConfig
 from gossamer.display import short_repr
 from gossamer.model.site import GivenSite, Site
 from gossamer.training.checks import require, require_kinds
-from gossamer.training.dead_latents import DeadLatentStrategy
+from gossamer.training.controls import CONTROLS, NONE, RANDOM_MODEL
+from gossamer.training.dead_latents import DeadLatentStrategy, Resampling
 from gossamer.training.objectives import BatchTopK, Objective
 from gossamer.training.units import SCALINGS
 
@@ -92,6 +93,7 @@ class DictionaryTrainerConfig:
         sensitivity: 0 counts errors evenly over directions; up to 1, by how much the model's output minds them (see
             :mod:`gossamer.training.sensitivity`). Not for topk, whose order of latents needs rows of one norm.
         dead_after: a latent is dead when it has not fired for this many tokens.
+        control: "none", or how the dictionary is kept from learning (:mod:`gossamer.training.controls`).
     """
 
     n_latents: int = 2048
@@ -104,6 +106,7 @@ class DictionaryTrainerConfig:
     encoder_scale: float = 1.0
     sensitivity: float = 0.9
     dead_after: int = 100_000
+    control: str = NONE
 
     __repr__ = short_repr
 
@@ -120,6 +123,17 @@ class DictionaryTrainerConfig:
         evenly = self.sensitivity == 0 or self.objective.architecture != "topk"
         require(evenly, "sensitivity of 0 with the objective topk", self.sensitivity)
         require(self.dead_after >= 1, "dead_after of at least 1", self.dead_after)
+        require(self.control in (NONE, *CONTROLS), f"control among {(NONE, *CONTROLS)}", repr(self.control))
+        anew = isinstance(self.dead_latents, Resampling) and self.control not in (NONE, RANDOM_MODEL)
+        require(not anew, f"no resampling of dead latents with the control {self.control}", self.dead_latents)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All of it, for JSON; a control only where there is one, so that records are as they were."""
+        found = asdict(self)
+        if self.control == NONE:
+            del found["control"]
+        return found
 
     @property
     def architecture(self) -> str:
@@ -173,7 +187,7 @@ class DictionarySpec:
     def facts(self) -> dict[str, Any]:
         """Everything about it, for JSON."""
         sites = {"site": str(self.site), "site_out": None if self.site_out is None else str(self.site_out)}
-        return {"name": self.name, **sites, "trainer": asdict(self.trainer), "seed": self.seed}
+        return {"name": self.name, **sites, "trainer": self.trainer.facts, "seed": self.seed}
 
 
 @dataclass(frozen=True)
@@ -243,6 +257,9 @@ class FinetuneConfig:
         clip: largest norm of a step's gradient.
         logit_error: weight of the squared error of the logits (a share of their variance), beside the KL in nats.
         reconstruction: weight of the unexplained variance of the model's own activations (mean over sites).
+        balanced: the two weights are in units in which either term is as large as the KL at the first step; what they
+            come to is kept.
+        prompt_share: of the rows of a step, and of the KL, how much prompts of tasks make up where there are any.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of metrics.jsonl.
     """
@@ -256,6 +273,8 @@ class FinetuneConfig:
     clip: float = 1.0
     logit_error: float = 1.0
     reconstruction: float = 0.3
+    balanced: bool = False
+    prompt_share: float = 0.25
     checkpoint_every: int = 50
     log_every: int = 20
 
@@ -270,7 +289,20 @@ class FinetuneConfig:
         require(0 <= self.warm_up <= 1 and 0 <= self.decay <= 1, "warm_up and decay between 0 and 1", self)
         require(self.clip > 0, "a positive clip of the fine-tuning", self.clip)
         require(min(self.logit_error, self.reconstruction) >= 0, "logit_error and reconstruction from 0", self)
+        require(0 < self.prompt_share < 1, "a share of prompts between 0 and 1", self.prompt_share)
         require(self.checkpoint_every >= 1 and self.log_every >= 1, "checkpoint_every and log_every from 1", self)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For JSON; of settings that earlier versions did not have only what differs from what those did."""
+        found = asdict(self)
+        newer = {"balanced": False, "prompt_share": FinetuneConfig.prompt_share}
+        return {name: value for name, value in found.items() if name not in newer or value != newer[name]}
+
+    @property
+    def prompt_rows(self) -> int:
+        """Prompts of tasks in a step, where there are any: at least one, and at least one row of text."""
+        return min(max(1, round(self.prompt_share * self.rows)), self.rows - 1)
 
 
 @dataclass(frozen=True)
@@ -299,7 +331,8 @@ class TrainingConfig:
     @property
     def facts(self) -> dict[str, Any]:
         """All of it, for JSON; of the mask only what differs from the default, so that records are as they were."""
-        found, mask = asdict(self), self.corpus.mask.facts
+        found = {**asdict(self), "trainer": self.trainer.facts, "finetune": self.finetune.facts}
+        mask = self.corpus.mask.facts
         del found["corpus"]["mask"]
         return found if not mask else {**found, "corpus": {**found["corpus"], "mask": mask}}
 

@@ -5,25 +5,28 @@ reading what the earlier ones wrote, and
 
     loss = KL(model's logits || spliced model's logits) + logit_error * L + reconstruction * R
 
-The KL is taken at a random share of the positions. L is the mean square of the error of the logits, each minus its mean
+The KL is taken at a random share of the positions; where prompts of tasks are among the rows, a share of it is that at
+the positions of their answers. L is the mean square of the error of the logits, each minus its mean
 over the vocabulary, as a share of the model's own mean square deviation: a quadratic form of the final stream, cheap at
 all positions, which also keeps the differences between logits that the KL no longer sees once a token is certain. R is
 the unexplained variance of the untouched model's activations, mean over sites. So errors move to where the model does
 not mind them, and each dictionary learns to take what the ones before it let through. End-to-end training is Braun et
-al. 2024 (arXiv 2405.12241); doing it for a short time at the end is Karvonen 2025 (arXiv 2503.17272).
+al. 2024 (arXiv 2405.12241); doing it for a short time at the end, with a KL of the reconstruction's size at the start
+(`FinetuneConfig.balanced`), is Karvonen 2025 (arXiv 2503.17272).
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gossamer.activations.corpus import Corpus
 from gossamer.activations.stream import ActivationStream
+from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.set import DictionarySet
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
@@ -41,6 +44,11 @@ from gossamer.training.config import FinetuneConfig, learning_rate
 from gossamer.training.end_to_end_trainer import EndToEndTrainer
 from gossamer.training.parallel import Processes
 from gossamer.training.sensitivity import unembedding_covariance
+from gossamer.training.task_prompts import TaskPrompts, together
+
+# What a dictionary's provenance calls it.
+FINETUNED = "finetuned"
+_WEIGHTS = "weights"
 
 
 def finetune(
@@ -50,22 +58,26 @@ def finetune(
     config: FinetuneConfig,
     folder: Path,
     seed: int,
+    prompts: TaskPrompts | None = None,
 ) -> DictionarySet:
     """A new set, fine-tuned; `dictionaries` are left as they are.
+
+    Each says in its provenance, under "finetuned", with which weights of the loss and on which prompts of tasks.
 
     Of several processes each does the whole work, and the first one writes. Resumable like
     :func:`gossamer.training.fit.fit`, with the same files in `folder`; lines of metrics.jsonl hold the loss and its
     parts, and per site L0 and explained variance of the spliced stream.
 
     Raises:
-        UsageError: a dictionary is none of topk, batchtopk and jumprelu or reads no residual stream, the corpus is too
-            small, or the folder belongs to a run with other settings.
+        UsageError: a dictionary is none of topk, batchtopk and jumprelu or reads a site that cannot be replaced, the
+            corpus is too small, or the folder belongs to a run with other settings.
         NotFiniteError: a stream or the loss is not finite (the site is named).
         GossamerError: the checkpoint is damaged.
     """
-    job = _Finetune(model, dictionaries, corpus, config, seed)
+    job = _Finetune(model, dictionaries, corpus, config, seed, prompts)
     settings = {"stage": "finetune", "model": model.name, "sites": [str(site) for site in dictionaries], "seed": seed}
-    settings |= {"weights_sha256": weights_sha256(model.hf), "corpus": corpus.fingerprint, **asdict(config)}
+    settings |= {"weights_sha256": weights_sha256(model.hf), "corpus": corpus.fingerprint, **config.facts}
+    settings |= {} if prompts is None else {"prompts": prompts.facts}
     run.finish(
         job,
         "fine-tuning dictionaries",
@@ -75,22 +87,56 @@ def finetune(
         config.checkpoint_every,
         processes=Processes.current(),
     )
-    return DictionarySet(tuner.dictionary(dictionaries[site].provenance) for site, tuner in job.tuners.items())
+    return DictionarySet(
+        tuner.dictionary({**dictionaries[site].provenance, FINETUNED: [*finetunings(dictionaries[site]), job.facts]})
+        for site, tuner in job.tuners.items()
+    )
+
+
+def finetunings(dictionary: Dictionary) -> list[dict[str, Any]]:
+    """What a dictionary says of each time that it was fine-tuned."""
+    training = dictionary.provenance.get("training")
+    found = training.get(FINETUNED) if isinstance(training, Mapping) else None
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What one step learns from.
+
+    Attributes:
+        tokens: rows of text, and below them prompts of tasks.
+        kept: which tokens are replaced.
+        prompts: numbers of the rows that are prompts.
+    """
+
+    tokens: Tokens
+    kept: Bool[Tensor, "rows pos"]
+    prompts: Int[Tensor, "prompts"]
 
 
 class _Finetune:
     def __init__(
-        self, model: LanguageModel, dictionaries: DictionarySet, corpus: Corpus, config: FinetuneConfig, seed: int
+        self,
+        model: LanguageModel,
+        dictionaries: DictionarySet,
+        corpus: Corpus,
+        config: FinetuneConfig,
+        seed: int,
+        prompts: TaskPrompts | None,
     ) -> None:
-        for site in dictionaries:
-            if not site.facts.residual:
-                raise UsageError(f"dictionary at {site}: fine-tuning takes residual streams only; leave it out")
+        if prompts is not None and config.rows < 2:
+            raise UsageError("fine-tuning on prompts of tasks: expected rows of at least 2 in the settings, found 1")
         self.model, self.dictionaries, self.corpus, self.config, self.seed = model, dictionaries, corpus, config, seed
+        self.prompts = prompts
         self.steps = config.tokens // (config.rows * corpus.training.ids.shape[1])
         self.network = ReplacementModel(model, dictionaries)
         self.last = model.sites("resid_post")[-1]
         self.covariance = unembedding_covariance(model)
         self.tuners: dict[Site, EndToEndTrainer] = {}
+        # Of logit error and reconstruction beside the KL. Where they are balanced, the first step tells them.
+        asked = torch.tensor([config.logit_error, config.reconstruction], dtype=torch.float64)
+        self.weights = None if config.balanced else asked
         self.latest: dict[str, Any] = {}
 
     def begin(self) -> None:
@@ -108,13 +154,31 @@ class _Finetune:
             own = {name.removeprefix(f"{site}:"): value for name, value in state.items() if name.startswith(f"{site}:")}
             self.tuners[site] = EndToEndTrainer(dictionary, float(own["numbers"][0]), self.config.clip)
             self.tuners[site].resume(own)
+        self.weights = state.get(_WEIGHTS, self.weights)
 
     def state(self) -> dict[str, Tensor]:
-        return {f"{site}:{name}": value for site, tuner in self.tuners.items() for name, value in tuner.state().items()}
+        own = {f"{site}:{name}": value for site, tuner in self.tuners.items() for name, value in tuner.state().items()}
+        return own if self.weights is None else {**own, _WEIGHTS: self.weights}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the dictionaries say of it."""
+        found: dict[str, Any] = {"config": self.config.facts}
+        if self.weights is not None:
+            found["loss_weights"] = dict(zip(("logit_error", "reconstruction"), self.weights.tolist(), strict=True))
+        return found if self.prompts is None else {**found, "prompts": self.prompts.facts}
+
+    def _rows(self, step: int) -> _Rows:
+        few = 0 if self.prompts is None else self.config.prompt_rows
+        tokens: Tokens = self.corpus.rows(step * (self.config.rows - few), self.config.rows - few, self.seed)
+        prompts = torch.tensor([], dtype=torch.long)
+        if self.prompts is not None:
+            tokens, prompts = together(tokens, self.prompts.rows(step * few, few, self.seed))
+        return _Rows(tokens, self.corpus.mask.counted(self.model, tokens).to(self.model.device), prompts)
 
     def step(self, step: int) -> int:
-        tokens = self.corpus.rows(step * self.config.rows, self.config.rows, self.seed)
-        kept = self.corpus.mask.counted(self.model, tokens).to(self.model.device)
+        rows = self._rows(step)
+        tokens, kept = rows.tokens, rows.kept
         with torch.no_grad():
             target = self.model.capture(tokens, sorted({*self.tuners, self.network.start, self.last}))
         streams, active = self._spliced(tokens, kept, target[self.network.start])
@@ -123,12 +187,12 @@ class _Finetune:
         unexplained = {
             site: (streams[site][kept].float() - own[site]).square().mean() / _spread(own[site]) for site in self.tuners
         }
-        kl = self._kl(target[self.last], streams[self.last], kept, step)
+        kl = self._kl(target[self.last], streams[self.last], rows, step)
         logit_error = self._logit_error(target[self.last][kept], streams[self.last][kept])
-        loss = kl + self.config.logit_error * logit_error
-        loss = loss + self.config.reconstruction * torch.stack(list(unexplained.values())).mean()
+        loss = self._loss(kl, logit_error, torch.stack(list(unexplained.values())).mean())
         self._descend(require_finite(loss, "fine-tuning loss"), step)
-        self.latest = {"loss": loss.detach(), "kl": kl.detach(), "logit_error": logit_error.detach()}
+        self.latest = {"loss": loss.detach(), "logit_error": logit_error.detach()}
+        self.latest |= {name: one.detach() for name, one in kl.items()}
         self.latest |= {
             str(site): {
                 "l0": int(chosen.fired.sum()) / int(kept.sum()),
@@ -170,12 +234,24 @@ class _Finetune:
         sites = [*self.tuners, self.last]
         return self.network.capture(tokens, kept, sites, prefix=prefix, reconstruct=reconstruct), active
 
-    def _kl(self, target: Tensor, stream: Tensor, kept: Bool[Tensor, "rows pos"], step: int) -> Tensor:
-        places = kept.nonzero()
+    def _kl(self, target: Tensor, stream: Tensor, rows: _Rows, step: int) -> dict[str, Tensor]:
+        """The mean divergence at some of all positions, and at the answers' positions of prompts."""
+        places = rows.kept.nonzero()
         share = max(1, round(self.config.positions * len(places)))
         chosen = torch.randperm(len(places), generator=generator(self.seed, "positions", step))[:share]
-        row, position = places[chosen.to(places.device)].unbind(dim=1)
-        return divergence(self.model, target[row, position], stream[row, position]).mean()
+        answers = torch.stack([rows.prompts, rows.tokens.last[rows.prompts]], dim=1).to(places)
+        row, position = torch.cat([places[chosen.to(places.device)], answers]).unbind(dim=1)
+        found = divergence(self.model, target[row, position], stream[row, position])
+        return {"kl": found[:share].mean(), **({"answer_kl": found[share:].mean()} if len(answers) else {})}
+
+    def _loss(self, kl: Mapping[str, Tensor], logit_error: Tensor, unexplained: Tensor) -> Tensor:
+        share = self.config.prompt_share
+        whole = (1 - share) * kl["kl"] + share * kl["answer_kl"] if "answer_kl" in kl else kl["kl"]
+        terms = torch.stack([logit_error, unexplained]).to(whole.dtype)
+        if self.weights is None:
+            asked = torch.tensor([self.config.logit_error, self.config.reconstruction], dtype=torch.float64)
+            self.weights = asked * float(whole.detach()) / terms.detach().double().cpu()
+        return whole + (self.weights.to(terms) * terms).sum()
 
     def _logit_error(self, target: Float[Tensor, "tokens d"], stream: Float[Tensor, "tokens d"]) -> Tensor:
         covariance = self.covariance.to(stream.device)

@@ -1,6 +1,6 @@
 """From a model and text to sets of dictionaries, in stages that are never done twice."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,17 @@ from gossamer.progress import announce
 from gossamer.replacement.evaluate.quality import CE_RECOVERED, Quality, quality
 from gossamer.training import loggers
 from gossamer.training.config import DictionarySpec, TrainingConfig, require_vectors
+from gossamer.training.controls import RANDOM_MODEL, with_random_weights
 from gossamer.training.cost import told
-from gossamer.training.end_to_end_trainer import ARCHITECTURES as FINETUNED
-from gossamer.training.finetune import finetune
+from gossamer.training.end_to_end_trainer import ARCHITECTURES
+from gossamer.training.finetune import FINETUNED, finetune
 from gossamer.training.fit import fit
 from gossamer.training.parallel import Processes
 from gossamer.training.request import at_work, request_of
 from gossamer.training.sampling import sample_text
 from gossamer.training.saving import export, require_formats
 from gossamer.training.sweep_specs import SweepSpec
+from gossamer.training.task_prompts import TaskPrompts
 
 FINAL = "dictionaries"
 
@@ -43,6 +45,7 @@ def train_dictionaries(
     cache: str | Path | None = None,
     formats: Sequence[str] = (),
     also: Sequence[str] = (),
+    prompts: TaskPrompts | None = None,
 ) -> DictionarySet:
     """Sample text, train a dictionary a site, fine-tune them together, measure them, save them.
 
@@ -51,11 +54,12 @@ def train_dictionaries(
 
     Args:
         texts: ordinary text of the kind the model is good at; see :func:`gossamer.activations.text.read_texts`.
-        sites: where to put dictionaries: streams (resid_pre, resid_mid, resid_post) if they are to be fine-tuned.
+        sites: where to put dictionaries.
         folder: default :func:`gossamer.training.request.default_folder`.
         cache: a folder for the activations, see :func:`gossamer.training.fit.fit`; None: none are kept.
         formats: "sparsify", "gemma_scope": layouts to write as well, each to a folder of its name in `folder`.
         also: "wandb", "tensorboard": where to send metrics beside metrics.jsonl.
+        prompts: of tasks, to fine-tune on beside the text.
 
     Raises:
         UsageError: the request is impossible (no sites, too little text), or the folder belongs to another request (one
@@ -64,7 +68,10 @@ def train_dictionaries(
         GossamerError: a file in the folder is damaged.
     """
     only = [SweepSpec("", config.trainer, config.seed)]
-    return train_sets(model, texts, sites, config, only, folder, cache=cache, formats=formats, also=also)[""]
+    found = train_sets(
+        model, texts, sites, config, only, folder, cache=cache, formats=formats, also=also, prompts=prompts
+    )
+    return found[""]
 
 
 def train_sets(
@@ -78,6 +85,7 @@ def train_sets(
     cache: str | Path | None = None,
     formats: Sequence[str] = (),
     also: Sequence[str] = (),
+    prompts: TaskPrompts | None = None,
 ) -> dict[str, DictionarySet]:
     """Train a set for each of several plans, all from the same passes of the model; otherwise as
     :func:`train_dictionaries`. Sets lie in `folder`/dictionaries/<name of the plan>. Of several processes that
@@ -92,10 +100,13 @@ def train_sets(
         require_vectors(site)
         model.width(site)
     _require_possible(places, config, plans, formats)
+    if prompts is not None and not config.finetune.tokens:
+        raise UsageError("prompts of tasks are for the fine-tuning: expected tokens of finetune, found 0")
     loggers.require_known(also)
     request = request_of(model, texts, places, config, plans, cache)
+    request |= {} if prompts is None else {"prompts": prompts.facts}
     with at_work(model, request, folder, cache) as target:
-        return _trained(model, texts, places, config, plans, target, cache, formats, also)
+        return _trained(model, texts, places, config, plans, target, cache, formats, also, prompts)
 
 
 def _trained(
@@ -108,11 +119,14 @@ def _trained(
     cache: str | Path | None,
     formats: Sequence[str],
     also: Sequence[str],
+    prompts: TaskPrompts | None,
 ) -> dict[str, DictionarySet]:
     processes = Processes.current()
     if not all((target / FINAL / plan.name / INDEX).is_file() for plan in plans):
         corpus = corpus_for(model, texts, config, target)
-        _train(model, corpus, sites, config, plans, target, cache, also)
+        # All learn from the same text: what a recipe samples, the model itself says.
+        learned = with_random_weights(model, config.seed) if config.trainer.control == RANDOM_MODEL else model
+        _train(learned, corpus, sites, config, plans, target, cache, also, prompts)
     found = {plan.name: DictionarySet.load(target / FINAL / plan.name) for plan in plans}
     if processes.writes:
         for name, one in found.items():
@@ -131,14 +145,16 @@ def _require_possible(
         raise UsageError(f"expected at least one site and one plan, found {len(sites)} and {len(plans)}")
     if len(set(names)) < len(names):
         raise UsageError(f"expected plans of different names, found {', '.join(names)}")
+    if len(controls := {config.trainer.control, *(plan.trainer.control for plan in plans)}) > 1:
+        raise UsageError(f"expected one control for all plans, found {', '.join(sorted(controls))}; train them apart")
     architectures = {plan.trainer.architecture for plan in plans}
     require_formats(tuple(formats), architectures)
     if not config.finetune.tokens:
         return
-    unfit = [f"objective {one}" for one in sorted(architectures - set(FINETUNED))]
-    unfit += [f"site {site}" for site in sites if not site.facts.residual]
-    if unfit:
-        raise UsageError(f"{unfit[0]} cannot be fine-tuned on the model's logits; set the tokens of finetune to 0")
+    if unfit := sorted(architectures - set(ARCHITECTURES)):
+        raise UsageError(
+            f"objective {unfit[0]} cannot be fine-tuned on the model's logits; set the tokens of finetune to 0"
+        )
 
 
 def corpus_for(model: LanguageModel, texts: Sequence[str], config: TrainingConfig, folder: Path) -> Corpus:
@@ -165,6 +181,7 @@ def _train(
     folder: Path,
     cache: str | Path | None,
     also: Sequence[str],
+    prompts: TaskPrompts | None,
 ) -> None:
     processes = Processes.current()
     fitted = _fitted(model, corpus, sites, config, plans, folder, cache, also)
@@ -172,9 +189,10 @@ def _train(
         found = fitted[plan.name]
         if config.finetune.tokens:
             own = folder / "finetune" / plan.name
-            found = finetune(model, found, corpus, config.finetune, own, config.seed)
+            found = finetune(model, found, corpus, config.finetune, own, config.seed, prompts)
         of_plan = replace(config, trainer=plan.trainer, seed=plan.seed)
-        measured = _with_claims(model, found, corpus, of_plan)
+        facts = {"config": of_plan.facts, "torch": torch.__version__}
+        measured = with_claims(model, found, corpus, dict.fromkeys(found, facts))
         if processes.writes:
             measured.save(folder / FINAL / plan.name)
         # Read back by all, so that a first run returns exactly what a later one does.
@@ -214,20 +232,20 @@ def plan_name(plan: SweepSpec, site: Site) -> str:
     return f"{plan.name}/{site}" if plan.name else str(site)
 
 
-def _with_claims(
-    model: LanguageModel, dictionaries: DictionarySet, corpus: Corpus, config: TrainingConfig
+def with_claims(
+    model: LanguageModel, dictionaries: DictionarySet, corpus: Corpus, facts: Mapping[Site, Mapping[str, Any]]
 ) -> DictionarySet:
-    """The same dictionaries, saying how they were trained and what they do on held-out text."""
+    """The same dictionaries, saying how each was trained (`facts`) and what they do on held-out text."""
     alone = measure(model, dictionaries, corpus.measured, mask=corpus.mask)
     together = quality(model, dictionaries, corpus.measured, mask=corpus.mask)
-    facts = {
-        "config": config.facts,
+    measured = {
         "corpus_sha256": corpus.fingerprint,
         **mask_facts(corpus.mask),
         "held_out": _claims_together(together, dictionaries),
-        "torch": torch.__version__,
     }
-    return DictionarySet(with_reported_metrics(one, alone[site], facts) for site, one in dictionaries.items())
+    return DictionarySet(
+        with_reported_metrics(one, alone[site], {**facts[site], **measured}) for site, one in dictionaries.items()
+    )
 
 
 def _claims_together(found: Quality, dictionaries: DictionarySet) -> dict[str, Any]:
@@ -240,11 +258,12 @@ def _claims_together(found: Quality, dictionaries: DictionarySet) -> dict[str, A
 
 
 def with_reported_metrics(dictionary: Dictionary, found: Measurement, facts: dict[str, Any]) -> Dictionary:
-    """The same dictionary, saying how it was trained (`facts`) and what was measured of it."""
+    """The same dictionary, saying how it was trained (`facts`) and fine-tuned, and what was measured of it."""
+    tuned = {name: value for name, value in dictionary.provenance.items() if name == FINETUNED}
     contents = Contents(
         dictionary.config,
         dict(dictionary.state_dict()),
-        {"training": {**facts, "explained_variance_formula": found.formula}},
+        {"training": {**facts, **tuned, "explained_variance_formula": found.formula}},
         replace(ReportedMetrics(), l0=found.l0, explained_variance=found.explained_variance),
     )
     return Dictionary.from_contents(contents)

@@ -1,6 +1,6 @@
 """Settings that work: for the two models they were tried on, and in proportion for any other."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gossamer.activations.text import bos_id
@@ -66,6 +66,17 @@ def recipe_for(model: LanguageModel) -> Recipe:
         UsageError: the model has no two layers.
     """
     return RECIPES.get(Path(model.name).name) or general(model)
+
+
+# Of the tokens that dictionaries are fitted on, those of an end-to-end fine-tuning.
+_END_TO_END_SHARE = 0.05
+
+
+def end_to_end(config: TrainingConfig) -> FinetuneConfig:
+    """A fine-tuning on reconstruction and KL alone, the KL scaled to the reconstruction at the start, for the last
+    twentieth of the tokens: Karvonen 2025 (arXiv 2503.17272)."""
+    tokens = round(_END_TO_END_SHARE * config.fit.tokens)
+    return replace(config.finetune, tokens=tokens, logit_error=0.0, reconstruction=1.0, balanced=True)
 
 
 def general(model: LanguageModel) -> Recipe:

@@ -138,7 +138,7 @@ def test_one_dictionary_has_no_line_of_its_own(model: LanguageModel, task: Task)
 def test_a_curve_has_every_circuit_of_the_path_and_the_areas_under_it(evaluator: Evaluator) -> None:
     nodes = evaluator.splice.nodes.select(torch.arange(0, len(evaluator.splice.nodes), 2))
     order = torch.randperm(len(nodes), generator=torch.Generator().manual_seed(0))
-    curve = evaluator.curve(CircuitPath.from_order("chance", nodes, order, (50, 20, 4), 1.5))
+    curve = evaluator.curve(evaluator.measured(CircuitPath.from_order("chance", nodes, order, (50, 20, 4), 1.5)))
     assert (curve.method, curve.seconds) == ("chance", 1.5)
     assert [point.size for point in curve.points] == [50, 20, 4]
     for point in curve.points:
@@ -170,13 +170,14 @@ def test_the_same_circuits_have_the_same_areas_whatever_they_were_chosen_from(ev
     narrow = CircuitPath.from_order("candidates", few.splice.nodes, order, (50, 20, 4), 0.0)
     inside = everything.find(few.splice.nodes.keys())
     wide = CircuitPath("every node", everything, tuple(inside[circuit] for circuit in narrow.circuits), 0.0)
-    one, other = few.curve(narrow), few.curve(wide)
+    one, other = (few.curve(few.measured(path)) for path in (narrow, wide))
     assert [point.size for point in one.points] == [point.size for point in other.points]
     assert (other.cpr, other.cmd) == pytest.approx((one.cpr, one.cmd), rel=1e-6)
     # A circuit of more nodes than there are candidates is shown, and left out of the areas.
     more = CircuitPath("every node", everything, (torch.arange(150), *wide.circuits), 0.0)
-    assert [point.size for point in few.curve(more).points] == [150, 50, 20, 4]
-    assert (few.curve(more).cpr, few.curve(more).cmd) == (other.cpr, other.cmd)
+    longer = few.curve(few.measured(more))
+    assert [point.size for point in longer.points] == [150, 50, 20, 4]
+    assert (longer.cpr, longer.cmd) == (other.cpr, other.cmd)
 
 
 def test_areas_by_hand() -> None:

@@ -21,6 +21,19 @@ from gossamer.model.site import Site
 
 
 @dataclass(frozen=True)
+class MeasuredPath:
+    """Every circuit of a path on every prompt of an evaluator's; `metrics` in the path's order."""
+
+    path: CircuitPath
+    metrics: tuple[PromptMetrics, ...]
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield repr(self.path)
+
+
+@dataclass(frozen=True)
 class Evaluator:
     """Measures circuits on one split; the full model and the unmasked dictionaries are run once.
 
@@ -99,16 +112,20 @@ class Evaluator:
         """Faithfulness of the empty circuit and of all the splice's nodes: where every curve begins and ends."""
         return self.kept(self.splice.nodes.none()), self.kept(self.splice.nodes)
 
-    def curve(self, path: CircuitPath) -> Curve:
+    def measured(self, path: CircuitPath) -> MeasuredPath:
+        """Every circuit of a path on every prompt."""
+        return MeasuredPath(path, tuple(self.prompt_metrics(path.nodes.select(circuit)) for circuit in path.circuits))
+
+    def curve(self, measured: MeasuredPath) -> Curve:
         """Behaviour of every circuit of a path, with the areas under it.
 
         The areas of all paths are over one axis, the share of the splice's own nodes (a study's candidates), whatever
         a path chose from; they end at all of these nodes, so that larger circuits do not count.
         """
-        points = []
-        for circuit in path.circuits:
+        path, points = measured.path, []
+        for circuit, metrics in zip(path.circuits, measured.metrics, strict=True):
             nodes = path.nodes.select(circuit)
-            found = self.task_metrics(path.method, self.prompt_metrics(nodes))
+            found = self.task_metrics(path.method, metrics)
             points.append(CurvePoint(len(nodes), nodes.unique_latents(), found))
         known = [(point.size, point.task_metrics.faithfulness.value) for point in points]
         cpr, cmd = areas(known, len(self.splice.nodes), self.ends)

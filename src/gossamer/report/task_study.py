@@ -1,0 +1,165 @@
+"""A study of circuits of several tasks as tables, one page and a picture: claims counted over all of its rows."""
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+
+from gossamer import files
+from gossamer.circuits.results import BEYOND, Findings, SizeComparison, TaskMetrics, best_baseline
+from gossamer.circuits.task_study import HALF, StudiedTask, TaskStudy, needed_nodes
+from gossamer.report import claims, html, style
+from gossamer.report.coding import table
+from gossamer.report.figures.task_study import task_study_figure
+from gossamer.report.text import MISSING, number, percent
+
+# A row of closeness is to be at least level with the best baseline in so many of all.
+AHEAD = 0.95
+
+
+def overview(study: TaskStudy) -> list[list[str]]:
+    """What model, dictionaries and circuit do on the held-out prompts of each task; names of the columns first."""
+    head = ["task", "held out", "model", "dictionaries", "KL", "nodes", "circuit", "KL", "error a prompt", "accuracy",
+            "empty", "agreement", "core"]  # fmt: skip
+    return [head, *(_overview(task, study.findings[task.name]) for task in study.tasks if not task.refused)]
+
+
+def _overview(task: StudiedTask, found: Findings) -> list[str]:
+    full, dictionaries, circuit, empty = found.budget[0], *found.budget[-3:]
+    share = circuit.faithfulness
+    sampled = next((one for one in found.stability if one.kind == "bootstrap"), None)
+    agreed = None if sampled is None else sampled.agreement
+    return [
+        task.name,
+        str(task.held_out),
+        f"{number(full.metric.value)}, {percent(full.accuracy)}",
+        f"{dictionaries.faithfulness.value:.3f}",
+        f"{dictionaries.kl:.2f}",
+        f"{len(found.nodes):,} of {found.settings['candidates']}",
+        f"{share.value:.3f} [{share.low:.2f}, {share.high:.2f}]{claims.dagger(circuit)}",
+        f"{circuit.kl:.2f}",
+        f"{circuit.prompt_error.value:.2f}",
+        percent(circuit.accuracy),
+        f"{empty.faithfulness.value:.3f}",
+        MISSING if agreed is None else f"{agreed.value:.2f} [{agreed.low:.2f}, {agreed.high:.2f}]",
+        MISSING if found.core is None else _core(found),
+    ]
+
+
+def _core(found: Findings) -> str:
+    """How many nodes the core has, and what it keeps alone."""
+    kept = 0.0 if found.core is None else found.core.faithfulness.value
+    return f"{sum(node.in_core for node in found.nodes)} ({kept:.3f})"
+
+
+def counted(study: TaskStudy) -> list[list[str]]:
+    """In how many rows ours is further from the model than a baseline: by point value, and beyond the interval."""
+    best = [row for _, row in study.rows]
+    groups = {"the best at that size": best, **study.by_family}
+    return [["beside", "rows", "behind by point value", "behind beyond the interval"],
+            *([name, *_behind(rows)] for name, rows in groups.items())]  # fmt: skip
+
+
+def _behind(rows: Sequence[SizeComparison]) -> list[str]:
+    by_value, by_interval = sum(row.behind for row in rows), sum(row.significantly_behind for row in rows)
+    return [str(len(rows)), f"{by_value} ({by_value / max(len(rows), 1):.0%})", str(by_interval)]
+
+
+def needed(study: TaskStudy, share: float = 0.95) -> list[list[str]]:
+    """Nodes at which circuits keep `share` of what the dictionaries keep."""
+    rows = [["task", "mask", "integrated gradients", f"at most {HALF:.0%} of these"]]
+    for name, found in study.findings.items():
+        ours, theirs = needed_nodes(found, share)
+        holds = ours is not None and (theirs is None or ours <= HALF * theirs)
+        rows.append(
+            [name, *(MISSING if one is None else f"{one:,}" for one in (ours, theirs)), "yes" if holds else "no"]
+        )
+    return rows
+
+
+def by_size(found: Findings) -> list[list[str]]:
+    """Ours beside the baseline that does best at each size, by falling size."""
+    points = {point.size: point.task_metrics for point in found.curves[0].points}
+    curves = {curve.method: {point.size: point.task_metrics for point in curve.points} for curve in found.curves[1:]}
+    rows = [["nodes", "mask", "KL", "best baseline", "its faithfulness", "KL", "difference in closeness"]]
+    for row in best_baseline(found.comparisons):
+        ours, theirs = points[row.nodes], curves[row.method][row.size]
+        size = f"{row.size:,}" if row.size == row.nodes else f"{row.size:,} ({row.nodes:,})"
+        gap = row.difference
+        said = f"{gap.value:+.3f} [{gap.low:+.2f}, {gap.high:+.2f}]{' behind' if row.behind else ''}"
+        rows.append([size, *_kept(ours), row.method, *_kept(theirs), said])
+    return rows
+
+
+def _kept(one: TaskMetrics) -> list[str]:
+    share = one.faithfulness
+    return [f"{share.value:.3f} [{share.low:.2f}, {share.high:.2f}]{claims.dagger(one)}", f"{one.kl:.2f}"]
+
+
+def headline(study: TaskStudy) -> str:
+    """The count that decides, in one sentence."""
+    rows = [row for _, row in study.rows]
+    if not rows:
+        return "No circuit was compared with a baseline."
+    level = sum(not row.behind for row in rows)
+    worse = sum(row.significantly_behind for row in rows)
+    return (
+        f"In {level} of {len(rows)} rows (a task and a size each) the mask is at least as close to the model as the "
+        f"best baseline, by point value ({level / len(rows):.0%}; {AHEAD:.0%} are asked for); in {worse} it is behind "
+        "beyond the interval."
+    )
+
+
+def notes(study: TaskStudy) -> list[str]:
+    """What was refused or missed, a sentence a task."""
+    return [f"{task.name}: {task.refused or task.missed}" for task in study.tasks if task.refused or task.missed]
+
+
+def task_study_text(study: TaskStudy) -> str:
+    """The tables as Markdown."""
+    parts = [headline(study), table(overview(study)), _LEGEND, table(counted(study)), table(needed(study))]
+    parts += [f"- {note}" for note in notes(study)]
+    for name, found in study.findings.items():
+        parts += [f"### {name}", table(by_size(found))]
+    return "\n\n".join(parts) + "\n"
+
+
+_LEGEND = (
+    f"Held-out prompts; intervals are of 95 %, over texts. {BEYOND} more than the dictionaries keep with all of their "
+    "latents. Agreement: mean Jaccard index of searches on bootstrap samples of the training prompts; core: nodes that "
+    "at least 80 % of them find, and what these keep alone."
+)
+
+
+def task_study_page(study: TaskStudy) -> str:
+    """The page as HTML text, nothing fetched from anywhere; it links to the tasks' reports beside it."""
+    chart = style.svg(style.settled(task_study_figure(study))).encode()
+    return (
+        html.environment()
+        .get_template("task_study/page.html.j2")
+        .render(
+            study=study,
+            headline=headline(study),
+            overview=overview(study),
+            folders={task.name: task.folder for task in study.tasks},
+            legend=_LEGEND,
+            counted=counted(study),
+            needed=needed(study),
+            notes=notes(study),
+            sizes={name: by_size(found) for name, found in study.findings.items()},
+            chart="data:image/svg+xml;base64," + base64.b64encode(chart).decode(),
+        )
+    )
+
+
+def write_task_study(study: TaskStudy, folder: str | Path) -> Path:
+    """Write study.html, tables.md, study.png and study.svg beside study.json; each atomically. Returns the page's path.
+
+    Raises:
+        GossamerError: nothing was found for any task, or a folder that cannot be written.
+    """
+    target = Path(folder)
+    figure = style.settled(task_study_figure(study))
+    files.write_text(target / "tables.md", task_study_text(study))
+    files.write_text(target / "study.svg", style.svg(figure))
+    style.save_png(figure, target / "study.png")
+    return files.write_text(target / "study.html", task_study_page(study))

@@ -1,0 +1,126 @@
+"""A study of two tasks: what goes on where it stopped, what is refused and said, and who needs how many nodes."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from circuit_lab import SETTINGS
+
+from gossamer.circuits.find import CircuitResult
+from gossamer.circuits.findings import collect_findings
+from gossamer.circuits.results import Curve, Findings
+from gossamer.circuits.search import SearchSettings
+from gossamer.circuits.task_study import TaskStudy, TaskStudySettings, needed_nodes, study_tasks
+from gossamer.dictionary import Dictionary
+from gossamer.errors import UsageError
+from gossamer.model.language_model import LanguageModel
+from gossamer.model.site import Site
+from gossamer.tasks.task import Task
+
+CHOSEN = TaskStudySettings(
+    share=0.8, size=12, settings=SETTINGS, search=SearchSettings(sizes=(20, 6), steps=20, batch_size=6)
+)
+
+
+def impossible(task: Task) -> Task:
+    """The right and the wrong answers exchanged: the model is always wrong."""
+    sides = {
+        side: replace(found, answer=found.incorrect, incorrect=found.answer)
+        for side, found in (("train", task.train), ("test", task.test))
+    }
+    return replace(task, name="the other way round", **sides)
+
+
+@pytest.fixture
+def measured() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def given(
+    model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task, tmp_path: Path, measured: list[str]
+) -> dict[str, Any]:
+    def measure(found: CircuitResult, folder: Path) -> None:
+        measured.append(found.circuit.task)
+        methods = ["integrated gradients", "integrated gradients, signed", "random"]
+        collect_findings(found, methods=methods, reruns=0, subsets=1).save(folder / "findings.json")
+
+    last = dict(list(dictionaries.items())[1:])
+    tasks = [task, impossible(task), replace(task, name="again")]
+    return {
+        "model": model,
+        "dictionaries": last,
+        "tasks": tasks,
+        "folder": tmp_path,
+        "chosen": CHOSEN,
+        "measure": measure,
+    }
+
+
+def test_a_study_goes_on_where_it_stopped_and_says_what_was_refused(given: dict[str, Any], measured: list[str]) -> None:
+    first = study_tasks(**{**given, "tasks": given["tasks"][:2]})
+    assert measured == ["by hand"]
+    assert list(first.findings) == ["by hand"]
+    done, refused = first.tasks
+    assert done.folder == "by-hand"
+    assert "cannot do the other way round" in refused.refused
+    assert not (given["folder"] / "the-other-way-round").exists()
+    again = study_tasks(**given)
+    assert measured == ["by hand", "again"], "what was there is not done again"
+    assert again.tasks[:2] == first.tasks
+    assert list(again.findings) == ["by hand", "again"]
+    loaded = TaskStudy.load(given["folder"])
+    assert loaded.tasks == again.tasks
+    assert [row for _, row in loaded.rows] == [row for _, row in again.rows]
+    sizes = [row.size for name, row in again.rows if name == "again"]
+    candidates = int(again.findings["again"].settings["candidates"])
+    assert sizes[0] == candidates, "every size up to all candidates"
+    assert sizes == sorted(set(sizes), reverse=True)
+    assert set(again.by_family) == {"integrated gradients", "random"}
+    assert len(again.by_family["random"]) == len(again.rows)
+
+
+def test_other_settings_other_prompts_and_tasks_of_one_name_are_refused(given: dict[str, Any], task: Task) -> None:
+    one = {**given, "tasks": [impossible(task)]}
+    study_tasks(**one)
+    with pytest.raises(UsageError, match=r"holds another study \(other share\)"):
+        study_tasks(**{**one, "chosen": replace(CHOSEN, share=0.7)})
+    fewer = replace(impossible(task), train=task.train.select(range(10)))
+    with pytest.raises(UsageError, match="holds the other way round of other prompts"):
+        study_tasks(**{**one, "tasks": [fewer]})
+    with pytest.raises(UsageError, match="tasks of different names expected"):
+        study_tasks(**{**one, "tasks": [task, replace(task, name="by-hand")]})
+    with pytest.raises(UsageError, match="share: a share above 0, at most 1"):
+        TaskStudySettings(share=0.0)
+
+
+def test_nodes_needed_by_hand(given: dict[str, Any]) -> None:
+    found = study_tasks(**{**given, "tasks": given["tasks"][:1]}).findings["by hand"]
+
+    def kept(method: str, values: dict[int, float]) -> Curve:
+        point = found.curves[0].points[0]
+        share = point.task_metrics.faithfulness
+        points = tuple(
+            replace(
+                point, size=size, task_metrics=replace(point.task_metrics, faithfulness=replace(share, value=value))
+            )
+            for size, value in values.items()
+        )
+        return Curve(method, points, 0.0, 0.0, 0.0)
+
+    dictionaries = found.budget[-3]
+    budget = [*found.budget]
+    budget[-3] = replace(dictionaries, faithfulness=replace(dictionaries.faithfulness, value=0.8))
+    known: Findings = replace(
+        found,
+        budget=tuple(budget),
+        curves=(
+            kept("mask", {100: 0.8, 40: 0.77, 20: 0.75, 10: 0.79}),
+            kept("integrated gradients", {100: 0.8, 60: 0.7}),
+            kept("integrated gradients, signed", {100: 0.8, 60: 0.78, 30: 0.1}),
+            kept("attribution patching", {5: 1.0}),
+        ),
+    )
+    assert needed_nodes(known, 0.95) == (40, 60), "a smaller one that keeps it by chance does not count"
+    assert needed_nodes(known, 1.2) == (None, None)

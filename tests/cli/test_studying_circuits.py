@@ -1,0 +1,74 @@
+"""`gossamer study-circuits` on the bundled model: what it writes, prints, goes on with and refuses."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from gossamer import cli
+from gossamer.circuits.circuit import Circuit
+from gossamer.circuits.task_study import TaskStudy
+from gossamer.tasks.storage import prompt_from_json
+
+# The words of the test are its own: so few prompts leave few of them.
+ARGUMENTS = [
+    "-t",
+    "sva-simple",
+    "-t",
+    "code-index",
+    "-n",
+    "48",
+    "--steps",
+    "12",
+    "--reruns",
+    "0",
+    "--compare",
+    "random",
+]
+
+
+def run(*arguments, code=0):
+    found = CliRunner().invoke(cli.app, ["study-circuits", "bundled:spool", *arguments], catch_exceptions=code != 0)
+    assert found.exit_code == code, found.output
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    target = tmp_path_factory.mktemp("study")
+    run(*ARGUMENTS, "--out", str(target), "--json")
+    return target
+
+
+def test_every_task_has_a_report_and_the_study_its_page(folder):
+    for name in ("sva-simple", "code-index"):
+        assert {"report.html", "circuit.json", "findings.json"} <= {path.name for path in (folder / name).iterdir()}
+    assert {"study.html", "study.json", "study.png", "tables.md"} <= {path.name for path in folder.iterdir()}
+    study = TaskStudy.load(folder)
+    assert [curve.method for curve in study.findings["sva-simple"].curves] == ["mask", "random"]
+
+
+def test_the_words_of_the_test_are_its_own_where_the_task_allows_it(folder):
+    tasks = [Circuit.load(folder / name / "circuit.json").inputs.task for name in ("sva-simple", "code-index")]
+    assert [task["provenance"]["split_by"] for task in tasks] == ["word", "text"]
+    sides = [[prompt_from_json(row) for row in tasks[0][side]] for side in ("train", "test")]
+    words = [{piece.text.strip() for row in side for piece in row.clean if piece.role == "subject"} for side in sides]
+    assert words[1]
+    assert not words[0] & words[1]
+
+
+def test_the_same_command_finds_all_of_it_done_and_prints_facts(folder):
+    before = (folder / "sva-simple" / "findings.json").stat().st_mtime_ns
+    found = json.loads(run(*ARGUMENTS, "--out", str(folder), "--json").stdout)
+    assert (folder / "sva-simple" / "findings.json").stat().st_mtime_ns == before
+    facts = found["tasks"]["sva-simple"]
+    assert facts["rows"] >= 10
+    assert 0 <= facts["significantly_behind"] <= facts["behind"] <= facts["rows"]
+    assert facts["faithfulness"] == TaskStudy.load(folder).findings["sva-simple"].budget[-2].faithfulness.value
+
+
+def test_other_settings_are_another_study(folder):
+    found = run(*ARGUMENTS, "--share", "0.5", "--out", str(folder), code=1)
+    assert "holds another study (other share)" in str(found.exception)
+    refused = run("-t", "sva-simple", "--share", "1.5", code=1)
+    assert "--share: a share from 0 to 1 expected, found 1.5" in str(refused.exception)

@@ -1,0 +1,92 @@
+"""The tables and the page of a study of circuits: what is counted, what is marked, what is escaped."""
+
+from dataclasses import replace
+
+import pytest
+from report_sample import findings
+
+from gossamer.circuits.results import SizeComparison
+from gossamer.circuits.task_study import StudiedTask, TaskStudy
+from gossamer.errors import GossamerError
+from gossamer.report.figures.task_study import task_study_figure
+from gossamer.report.task_study import (
+    by_size,
+    counted,
+    headline,
+    needed,
+    overview,
+    task_study_page,
+    task_study_text,
+    write_task_study,
+)
+from gossamer.statistics import Interval
+
+
+def studied(name, missed="", refused=""):
+    return StudiedTask(name, name.replace(" ", "-"), 0.9, missed, refused, 40, 20, 1.0, "0" * 64)
+
+
+def rows(found):
+    """Ours is ahead of gradients at 500 nodes, level at 250, and behind, beyond the interval, at 100."""
+    method = found.curves[2].method
+    gaps = {500: Interval(0.1, 0.05, 0.2), 250: Interval(0.0, -0.1, 0.1), 100: Interval(-0.2, -0.3, -0.1)}
+    rival = found.curves[-1].method
+    return (
+        *(SizeComparison(size, size, method, method, 0.8, 0.8 - gap.value, gap) for size, gap in gaps.items()),
+        SizeComparison(500, 500, rival, rival, 0.8, 0.1, Interval(0.7, 0.6, 0.8)),
+    )
+
+
+def sample(**more):
+    found = findings()
+    found = replace(found, comparisons=rows(found))
+    tasks = (studied("ioi"), studied("a <b>", missed="no size <i>"), studied("gone", refused="cannot do it"))
+    return TaskStudy({"model": "m<b>"}, tasks, {"ioi": found, "a <b>": found} | more)
+
+
+def test_rows_are_counted_by_point_value_and_by_interval():
+    study = sample()
+    assert "In 4 of 6 rows" in headline(study), "at 500 nodes only the better baseline counts"
+    table = {row[0]: row[1:] for row in counted(study)}
+    assert table["the best at that size"] == ["6", "2 (33%)", "2"]
+    assert table[study.findings["ioi"].curves[-1].method] == ["2", "0 (0%)", "0"]
+    assert [row[0] for row in by_size(study.findings["ioi"])] == ["nodes", "500", "250", "100"]
+    assert [row[-1].endswith("behind") for row in by_size(study.findings["ioi"])[1:]] == [False, False, True]
+
+
+def test_what_is_above_the_dictionaries_is_marked():
+    study = sample()
+    found = study.findings["ioi"]
+    assert "†" not in overview(study)[1][6]
+    circuit = found.budget[-2]
+    more = replace(circuit, faithfulness_to_dictionaries=Interval(1.1, 1.0, 1.2))
+    above = replace(found, budget=(*found.budget[:-2], more, found.budget[-1]))
+    assert "†" in overview(sample(ioi=above))[1][6]
+    assert [row[0] for row in overview(study)[1:]] == ["ioi", "a <b>"], "refused tasks have no row"
+    assert [row[0] for row in needed(study)[1:]] == ["ioi", "a <b>"]
+
+
+def test_the_page_says_what_was_missed_and_escapes_names(tmp_path):
+    study = sample()
+    page = task_study_page(study)
+    assert page.index("In 4 of 6 rows") < page.index("<main>")
+    assert "m&lt;b&gt;" in page
+    assert "a &lt;b&gt;: no size &lt;i&gt;" in page
+    assert "gone: cannot do it" in page
+    assert 'href="ioi/report.html"' in page
+    assert "<b>" not in page.replace("<tbody>", "")
+    written = write_task_study(study, tmp_path)
+    assert written.read_text() == page
+    assert (tmp_path / "tables.md").read_text() == task_study_text(study)
+    assert {path.name for path in tmp_path.iterdir()} == {"study.html", "study.png", "study.svg", "tables.md"}
+
+
+def test_a_panel_a_task_with_the_best_baseline_of_each_size():
+    study = sample()
+    figure = task_study_figure(study)
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    assert len(panels) == 2
+    line = next(one for one in panels[0].lines if one.get_gid() == "best-baseline")
+    assert list(line.get_xdata()) == [100, 250, 500]
+    with pytest.raises(GossamerError, match="at least one task with a circuit expected"):
+        task_study_figure(replace(study, findings={}))

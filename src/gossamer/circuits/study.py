@@ -13,7 +13,7 @@ from gossamer.batching import in_batches
 from gossamer.circuits.ablation import Ablation, AblationKind
 from gossamer.circuits.candidates import candidates, every_node
 from gossamer.circuits.evaluate.evaluator import Evaluator
-from gossamer.circuits.methods import METHODS, MethodInputs, Prompts
+from gossamer.circuits.methods import ASKED_FOR, METHODS, MethodInputs, Prompts
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.outputs import Outputs, last_stream
 from gossamer.circuits.passing import with_tokens_passed_through
@@ -348,8 +348,9 @@ class Study:
 
     @property
     def methods(self) -> list[str]:
-        """All methods that these prompts allow."""
-        return [name for name in METHODS if self.task.train.aligned or not name.startswith("EAP-IG inputs")]
+        """All methods that these prompts allow, but for those that are too dear unless they are asked for."""
+        allowed = [name for name in METHODS if self.task.train.aligned or not name.startswith("EAP-IG inputs")]
+        return [name for name in allowed if name not in ASKED_FOR]
 
     def paths(self, methods: Sequence[str], search: SearchSettings | None = None) -> tuple[CircuitPath, ...]:
         """The circuits of several methods (see METHODS), on the same network, prompts and ablation.

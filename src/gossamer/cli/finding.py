@@ -51,6 +51,8 @@ def circuit(
     reruns: options.Reruns = 2,
     edges: options.Edges = False,
     qk: options.Pairs = False,
+    control: options.CircuitControls = None,
+    control_dictionaries: options.ControlDictionaries = None,
     minimum_accuracy: options.MinimumAccuracy = 0.75,
     prompts: options.Prompts = None,
     bos: options.Bos = None,
@@ -80,6 +82,7 @@ def circuit(
     early.require_task(task)
     early.require_files(other, "JSON")
     early.require_store(store)
+    early.require_dictionaries(control_dictionaries)
     require_folder(output)
 
     from gossamer.circuits.find import find_circuit
@@ -107,14 +110,15 @@ def circuit(
         with progress_bars(err):
             how: Any = {"recipe": recipe, "settings": settings, "search": search}
             found = find_circuit(network, chosen, prompted, faithfulness=faithfulness, size=size, **how)
-            asked = {"edges": edges, "qk": qk, "source": source}
+            controls = inputs.control_sets(network, chosen, control, control_dictionaries, seed)
+            asked = {"edges": edges, "qk": qk, "source": source, "controls": controls}
             report = write_results(found, output, methods=methods, reruns=reruns, others=others, **asked)
     _tell(found, report, as_json)
 
 
 def _tell(found: Any, report: Path, as_json: bool) -> None:
     from gossamer.circuits.results import Findings
-    from gossamer.report.claims import beyond, core, core_nodes, dagger, edges, stability
+    from gossamer.report.claims import against_controls, beyond, core, core_nodes, dagger, edges, groups, stability
     from gossamer.results.values import to_json
 
     circuit, measured, known = found.circuit, found.circuit.measured, Findings.load(report.with_name("findings.json"))
@@ -130,7 +134,9 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
             "answer_kl": contrast,
             "stability": to_json(varied),
             "core": {"nodes": [str(one.node) for one in core_nodes(known)], "keeps": to_json(known.core)},
+            "controls": to_json(known.controls),
             "edges": None if known.edge_test is None else asdict(known.edge_test),
+            "groups": None if known.group_test is None else asdict(known.group_test),
         }
         print_json({**files, "report": str(report), **facts})
         return
@@ -145,7 +151,14 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
             f"the dictionaries with all of their latents keep {allowed:.1%}",
         )
     )
-    for said in (beyond(known) if dagger(measures) else None, stability(known), core(known), edges(known)):
+    for said in (
+        beyond(known) if dagger(measures) else None,
+        stability(known),
+        core(known),
+        edges(known),
+        groups(known),
+        against_controls(known),
+    ):
         if said is not None:
             out.print(said)
     out.print(f"report: {report}", soft_wrap=True)

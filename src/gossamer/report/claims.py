@@ -187,6 +187,22 @@ def edges(findings: Findings) -> str | None:
     )
 
 
+def groups(findings: Findings) -> str | None:
+    """What the circuit keeps in fewer boxes that each move as one, beside random ones, and how few lose little."""
+    test = findings.group_test
+    if test is None:
+        return None
+    known = {point.boxes: point for point in test.points}
+    shown, least = known[test.shown], known[test.within]
+    fewest = plural(test.within, "box", "boxes")
+    return (
+        f"In {plural(test.shown, 'box', 'boxes')} in place of {plural(len(findings.nodes), 'node')}, each moving as "
+        f"one, it keeps {percent(shown.tied.value)} in place of {percent(test.circuit.value)} of the {findings.kept} "
+        f"(random groups of the same sizes {percent(shown.random.value)}); the fewest that lose at most "
+        f"{percent(test.points_lost)} where they were chosen, {fewest}, keep {percent(least.tied.value)}"
+    )
+
+
 def core_nodes(findings: Findings) -> list[NodeCard]:
     """Nodes that at least 80 % of the searches on samples of the prompts find again."""
     return [node for node in findings.nodes if node.in_core]
@@ -233,3 +249,25 @@ def stability(findings: Findings) -> str | None:
 def _agreement(mean: Interval) -> str:
     """A mean over pairs; of one pair alone there is no interval."""
     return ratio(mean.value) + (f" [{ratio(mean.low)}, {ratio(mean.high)}]" if math.isfinite(mean.low) else "")
+
+
+def against_controls(findings: Findings) -> str | None:
+    """By how much the circuit does better than the best control, claim by claim, and where it does not."""
+    found = findings.controls
+    if found is None:
+        return None
+    shown, level = (
+        [f"{gap.claim} by {_gap(gap.gap)} over {gap.best}" for gap in found.gaps if gap.shown == above]
+        for above in (True, False)
+    )
+    names = ", ".join(arm.name for arm in found.controls)
+    said = f"Against the same search in {plural(len(found.controls), 'control')} ({names}) the circuit is "
+    if shown:
+        said += f"better: {'; '.join(shown)}"
+    if level:
+        said += f"{'; it is ' if shown else ''}not shown to be better: {'; '.join(level)}"
+    return said
+
+
+def _gap(gap: Interval) -> str:
+    return f"{number(gap.value, signed=True)} [{number(gap.low, signed=True)}, {number(gap.high, signed=True)}]"

@@ -118,7 +118,7 @@ def circuit(
 
 def _tell(found: Any, report: Path, as_json: bool) -> None:
     from gossamer.circuits.results import Findings
-    from gossamer.report.claims import against_controls, beyond, core, core_nodes, dagger, edges, stability
+    from gossamer.report.claims import against_controls, beyond, core, core_nodes, dagger, edges, groups, stability
     from gossamer.results.values import to_json
 
     circuit, measured, known = found.circuit, found.circuit.measured, Findings.load(report.with_name("findings.json"))
@@ -136,6 +136,7 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
             "core": {"nodes": [str(one.node) for one in core_nodes(known)], "keeps": to_json(known.core)},
             "controls": to_json(known.controls),
             "edges": None if known.edge_test is None else asdict(known.edge_test),
+            "groups": None if known.group_test is None else asdict(known.group_test),
         }
         print_json({**files, "report": str(report), **facts})
         return
@@ -155,6 +156,7 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
         stability(known),
         core(known),
         edges(known),
+        groups(known),
         against_controls(known),
     ):
         if said is not None:

@@ -10,6 +10,7 @@ from gossamer.circuits.circuit_numbers import CircuitNumbers
 from gossamer.circuits.controls import Controls
 from gossamer.circuits.edge import Edge, EdgeTest, QKEdge
 from gossamer.circuits.families.results import Families
+from gossamer.circuits.group import GroupTest, NodeGroup
 from gossamer.circuits.overlap import CORE, Overlap
 from gossamer.circuits.shortfalls import PromptTail, RestoredError
 from gossamer.display import cut, html_table, listed, plural, short_repr
@@ -358,6 +359,8 @@ class Findings:
         comparisons: the first curve beside every family of baselines, at each of their sizes.
         core: what those nodes keep alone that most searches on samples of the prompts find again
             (`NodeCard.in_core`); None: no samples were searched, or no node is.
+        groups: nodes that work alike, two or more each, by falling effect.
+        group_test: what it costs that they move as one; None: not measured.
         controls: the same search in control dictionaries; None: there were none.
         families: circuits of families of prompts; None: not asked for.
     """
@@ -387,6 +390,8 @@ class Findings:
     restored: tuple[RestoredError, ...] = ()
     comparisons: tuple[SizeComparison, ...] = ()
     core: TaskMetrics | None = None
+    groups: tuple[NodeGroup, ...] = ()
+    group_test: GroupTest | None = None
     controls: Controls | None = None
     families: Families | None = None
 

@@ -119,7 +119,17 @@ def circuit(
 
 def _tell(found: Any, report: Path, as_json: bool) -> None:
     from gossamer.circuits.results import Findings
-    from gossamer.report.claims import against_controls, beyond, core, core_nodes, dagger, edges, families, stability
+    from gossamer.report.claims import (
+        against_controls,
+        beyond,
+        core,
+        core_nodes,
+        dagger,
+        edges,
+        families,
+        groups,
+        stability,
+    )
     from gossamer.results.values import to_json
 
     circuit, measured, known = found.circuit, found.circuit.measured, Findings.load(report.with_name("findings.json"))
@@ -138,6 +148,7 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
             "families": to_json(known.families),
             "controls": to_json(known.controls),
             "edges": None if known.edge_test is None else asdict(known.edge_test),
+            "groups": None if known.group_test is None else asdict(known.group_test),
         }
         print_json({**files, "report": str(report), **facts})
         return
@@ -158,6 +169,7 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
         core(known),
         families(known),
         edges(known),
+        groups(known),
         against_controls(known),
     ):
         if said is not None:

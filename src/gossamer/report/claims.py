@@ -187,6 +187,22 @@ def edges(findings: Findings) -> str | None:
     )
 
 
+def groups(findings: Findings) -> str | None:
+    """What the circuit keeps in fewer boxes that each move as one, beside random ones, and how few lose little."""
+    test = findings.group_test
+    if test is None:
+        return None
+    known = {point.boxes: point for point in test.points}
+    shown, least = known[test.shown], known[test.within]
+    fewest = plural(test.within, "box", "boxes")
+    return (
+        f"In {plural(test.shown, 'box', 'boxes')} in place of {plural(len(findings.nodes), 'node')}, each moving as "
+        f"one, it keeps {percent(shown.tied.value)} in place of {percent(test.circuit.value)} of the {findings.kept} "
+        f"(random groups of the same sizes {percent(shown.random.value)}); the fewest that lose at most "
+        f"{percent(test.points_lost)} where they were chosen, {fewest}, keep {percent(least.tied.value)}"
+    )
+
+
 def core_nodes(findings: Findings) -> list[NodeCard]:
     """Nodes that at least 80 % of the searches on samples of the prompts find again."""
     return [node for node in findings.nodes if node.in_core]

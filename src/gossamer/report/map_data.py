@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from gossamer.circuits.group import NodeGroup
 from gossamer.circuits.results import Findings, NodeCard
 from gossamer.report import layout, text
 from gossamer.report.edges import edge_values, edges_between, rounded
@@ -58,7 +59,16 @@ def map_data(findings: Findings, links: Mapping[int, str] | None = None) -> dict
         "columns": [_column(findings, role) for role in findings.roles],
         "nodes": nodes,
         "edges": [edge_values(edge, METRIC) for edge in edges_between(findings)],
-        "groups": [],
+        "groups": [_group(number, group) for number, group in enumerate(findings.groups)],
+    }
+
+
+def _group(number: int, group: NodeGroup) -> dict[str, Any]:
+    return {
+        "id": f"group {number}",
+        "label": text.visible(group.label, SENTENCE),
+        "nodes": [str(node) for node in group.nodes],
+        "effect": _finite(group.effect),
     }
 
 

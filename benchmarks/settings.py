@@ -59,25 +59,29 @@ def trained(model: LanguageModel) -> DictionarySet:
 def _bundled(only: str | None) -> Setting:
     model = LanguageModel.load("bundled:spool")
     names = [name for name in BUNDLED_TASKS if only in (None, name)]
-    tasks = {name: get(name).generate(model.tokenizer, bos=True) for name in names}
+    tasks = {name: get(name).generate(model.tokenizer, bos=True, split_by=None) for name in names}
     return Setting("bundled", model, DictionarySet.load(bundled.path("spool") / "dictionaries"), tasks)
 
 
 def _tinytalk(tokenizer: Any) -> dict[str, Task]:
     agreement = REAL / "tasks" / "feature_circuits"
     return {
-        "ioi": load_published(REAL / "tasks" / "ioi_met.jsonl", tokenizer, bos=False),
-        "pronoun": load_published(REAL / "tasks" / "gender_pronoun.jsonl", tokenizer, bos=False, test_fraction=0.35),
-        "sva-simple": load_published(agreement / "simple_train.json", tokenizer, bos=True, test_fraction=0.35),
-        "sva-within-rc": load_published(agreement / "within_rc_test.json", tokenizer, bos=True),
+        "ioi": load_published(REAL / "tasks" / "ioi_met.jsonl", tokenizer, bos=False, split_by=None),
+        "pronoun": load_published(
+            REAL / "tasks" / "gender_pronoun.jsonl", tokenizer, bos=False, test_fraction=0.35, split_by=None
+        ),
+        "sva-simple": load_published(
+            agreement / "simple_train.json", tokenizer, bos=True, test_fraction=0.35, split_by=None
+        ),
+        "sva-within-rc": load_published(agreement / "within_rc_test.json", tokenizer, bos=True, split_by=None),
         # The model follows the nearest noun: a negative control, to be refused before any search.
-        "sva-nounpp": load_published(agreement / "nounpp_test.json", tokenizer, bos=True),
+        "sva-nounpp": load_published(agreement / "nounpp_test.json", tokenizer, bos=True, split_by=None),
     }
 
 
 def _stories(tokenizer: Any) -> dict[str, Task]:
     path = REAL / "tasks" / "gender_pronoun.jsonl"
-    return {"pronoun": load_published(path, tokenizer, test_fraction=0.35)}
+    return {"pronoun": load_published(path, tokenizer, test_fraction=0.35, split_by=None)}
 
 
 def _only(tasks: dict[str, Task], only: str | None) -> dict[str, Task]:

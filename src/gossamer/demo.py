@@ -1,9 +1,10 @@
 """The main job on the bundled model, from nothing to a report."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,9 +18,10 @@ from gossamer.circuits.find import CircuitResult, find_circuit
 from gossamer.circuits.findings import collect_findings
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import StudySettings
-from gossamer.dictionary import DictionarySet
+from gossamer.dictionary import Dictionary, DictionarySet
 from gossamer.features.feature_card import CardSource
 from gossamer.model import LanguageModel
+from gossamer.model.site import SiteMapping
 from gossamer.progress import announce
 from gossamer.report import write_report
 from gossamer.results import folder_lock
@@ -94,6 +96,7 @@ def write_results(
     edges: bool = False,
     qk: bool = False,
     source: CardSource | None = None,
+    controls: Mapping[str, SiteMapping[Dictionary]] | None = None,
 ) -> Path:
     """Write circuit.json and graph.json into `folder`, then evaluate and write the report; returns report.html's path.
 
@@ -106,7 +109,7 @@ def write_results(
     Args:
         found: the circuit.
         folder: made if missing.
-        methods, reruns, others, edges, source: see :func:`gossamer.circuits.findings.collect_findings`.
+        methods, reruns, others, edges, source, controls: see :func:`gossamer.circuits.findings.collect_findings`.
         qk: whether to say which pairs of nodes made heads attend that carried edges (:func:`qk_edges`).
     """
     target = Path(folder)
@@ -121,7 +124,8 @@ def write_results(
     save_attribution_graph(target / "graph.json", graph)
     said = f"{found!r} is in {target / 'circuit.json'}; it is now measured in full, for the report"
     announce(lambda: said)
-    findings = collect_findings(found, methods=methods, reruns=reruns, others=others, edges=edges, source=source)
+    asked: dict[str, Any] = {"edges": edges, "source": source, "controls": controls}
+    findings = collect_findings(found, methods=methods, reruns=reruns, others=others, **asked)
     cards = {node.card.feature: node.card for node in findings.nodes}
     save_viewer_folder(target / "circuit-tracer", graph, cards.values())
     return write_report(findings, target)

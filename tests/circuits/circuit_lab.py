@@ -158,13 +158,20 @@ def grids_of(nodes: Nodes, mask: Tensor, dictionaries: Mapping[Site, Dictionary]
     return grids
 
 
-def by_hand(splice: Splice, grids: Mapping[Site, Tensor], reads: dict[Site, Tensor] | None = None) -> Tensor:
+def by_hand(
+    splice: Splice,
+    grids: Mapping[Site, Tensor],
+    reads: dict[Site, Tensor] | None = None,
+    error_masks: Mapping[Site, Tensor] | None = None,
+) -> Tensor:
     """Logits from the definition: dense latents of every dictionary at every token, one edit of the model a site.
 
-    `reads` gets what each dictionary was given.
+    `reads` gets what each dictionary was given. `error_masks`: of error nodes, one entry a role.
     """
     model, examples, ablation = splice.model, splice.examples, splice.ablation
     roles, ablation_groups = examples.clean.roles, examples.clean.ablation_groups
+    with torch.no_grad():
+        own = model.capture(examples.clean.tokens, list(splice.dictionaries))
     if ablation.kind == "resample":
         others = model.capture(examples.counterfactual.tokens, list(splice.dictionaries))
 
@@ -185,6 +192,11 @@ def by_hand(splice: Splice, grids: Mapping[Site, Tensor], reads: dict[Site, Tens
                 ablated[row, token] = values.latents[int(ablation_groups[row, token])]
             if ablation.errors == "mean":
                 error[row, token] = values.error[int(ablation_groups[row, token])]
+            if error_masks is not None:
+                x_own = own[site][row, token]
+                exact = x_own - dictionary.reconstruct(x_own, dictionary.encode_dense(x_own))
+                share = error_masks[site][int(roles[row, token])]
+                error[row, token] = error[row, token] + share * (exact - error[row, token])
         out = (
             dictionary.denormalise(dictionary.decode_normalised(ablated + weight * (latents - ablated)), statistics)
             + error

@@ -69,6 +69,13 @@ SCHEMA = {
                         jsNodeId={"pattern": r"^E_\d+-\d+$"},
                         layer={"const": "E"},
                     ),
+                    _kind(
+                        "mlp reconstruction error",
+                        feature={"const": -1},
+                        node_id={"pattern": r"^\d+_error_[a-z_]+_\d+$"},
+                        jsNodeId={"pattern": r"^\d+_error_[a-z_]+-0$"},
+                        layer={"pattern": r"^\d+$"},
+                    ),
                     _kind("unknown", feature={"const": -1}, layer={"pattern": r"^[1-9]\d*$"}),
                     _kind(
                         "logit",

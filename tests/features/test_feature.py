@@ -4,6 +4,7 @@ import pytest
 
 from gossamer.errors import UsageError
 from gossamer.features import Feature, Node
+from gossamer.features.feature import ERROR
 from gossamer.model import Site
 
 FEATURE = Feature(Site("resid_post", 7), 123)
@@ -17,6 +18,15 @@ def test_they_print_and_parse():
     assert str(Node(FEATURE, "S2")) == "resid_post.7/123@S2"
     assert Feature.parse("blocks.7.hook_resid_post/123") == FEATURE
     assert (Node(FEATURE, "S2").site, Node(FEATURE, "S2").latent) == FEATURE
+
+
+def test_the_error_of_a_dictionary_has_a_name_that_no_latent_has():
+    error = Feature(FEATURE.site, ERROR)
+    assert str(Node(error, "S2")) == "resid_post.7/error@S2"
+    assert Node.parse("resid_post.7/error@S2") == Node(error, "S2")
+    assert Node(error, "S2").is_error
+    assert not Node(FEATURE, "S2").is_error
+    assert len({str(error), *(str(Feature(FEATURE.site, latent)) for latent in range(3))}) == 4
 
 
 def test_they_sort_in_execution_order_and_are_hashable():

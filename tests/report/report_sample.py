@@ -4,7 +4,9 @@ import math
 import random
 from dataclasses import replace
 
+from gossamer.circuits.controls import TREATED, ControlArm, ControlGap, ControlPoint, Controls
 from gossamer.circuits.edge import Edge, EdgePoint, EdgeTest, HeadShare
+from gossamer.circuits.group import GroupPoint, GroupTest, NodeGroup
 from gossamer.circuits.overlap import Overlap
 from gossamer.circuits.results import (
     Completeness,
@@ -170,6 +172,26 @@ def tail() -> PromptTail:
     return PromptTail(0.31, 1.52, 2.31, worst)
 
 
+def groups(nodes: tuple[NodeCard, ...]) -> tuple[NodeGroup, ...]:
+    """All nodes of a site as one group, where there are two or more; one of them with a hostile name."""
+    at = {site: sorted((one for one in nodes if one.site == site), key=lambda one: -abs(one.effect)) for site in SITES}
+    return tuple(
+        NodeGroup(tuple(one.node for one in here), "<b>names\u202e" if site == SITES[0] else f"group of {site}", 0.25)
+        for site, here in at.items()
+        if len(here) > 1
+    )
+
+
+def group_test(n_nodes: int) -> GroupTest:
+    """Tied groups that lose little, and random ones that lose much."""
+    counts = (n_nodes, n_nodes // 2, n_nodes // 5)
+    points = [
+        GroupPoint(boxes, _around(0.871 - 0.01 * k), _around(0.871 - 0.2 * k), (0.87 - 0.2 * k,))
+        for k, boxes in enumerate(counts)
+    ]
+    return GroupTest(_around(0.871), tuple(points), n_nodes // 5, n_nodes // 2, 0.02, 28, 64)
+
+
 def restored() -> tuple[RestoredError, ...]:
     """Every site and role, and all of either; the model itself where errors are exact everywhere."""
     found = []
@@ -178,6 +200,23 @@ def restored() -> tuple[RestoredError, ...]:
             value = 1.0 if site is None and role is None else CEILING + 0.004 * depth + 0.005 * place
             found.append(RestoredError(site, role, _around(value), 0.2 * (1 - value)))
     return tuple(found)
+
+
+def controls() -> Controls:
+    """Two controls: one that keeps nothing, one that comes as close in one number and not in another."""
+
+    def arm(name: str, kept: float, circuit: float) -> ControlArm:
+        def at(size: int, value: float) -> ControlPoint:
+            return ControlPoint(size, _around(value), _around(abs(1 - value) + 0.04), 0.9, 0.2 * abs(1 - value))
+
+        return ControlArm(name, at(6412, kept), at(18, circuit), (at(40, circuit + 0.02), at(18, circuit)))
+
+    gaps = (
+        ControlGap("distance of faithfulness from 1", 0.129, 0.12, "frozen-decoder", Interval(-0.009, -0.05, 0.03)),
+        ControlGap("KL to the full model, nats", 0.03, 0.21, "frozen-decoder", Interval(0.18, 0.11, 0.24)),
+    )
+    others = (arm("shuffled-latents", 0.03, 0.1), arm("frozen-decoder", 0.8, 0.88))
+    return Controls(18, arm(TREATED, CEILING, 0.871), others, gaps)
 
 
 def _around(value: float) -> Interval:
@@ -230,9 +269,12 @@ def findings(n_nodes: int = 18, seed: int = 0) -> Findings:
         },
         edges=edges(nodes, random.Random(seed)),
         edge_test=edge_test(),
+        groups=groups(nodes),
+        group_test=group_test(n_nodes) if n_nodes > 9 else None,
         tail=tail(),
         restored=restored(),
         core=task_metrics("core", 0.604, 0.05),
+        controls=controls(),
         warnings=("resid_post.40: measured L0 131 is 2.3 times the claimed 57; is the input scaled as in training?",),
     )
 
@@ -255,9 +297,12 @@ def bare() -> Findings:
         nodes=(replace(lost, card=replace(lost.card, promotes=(), suppresses=(), examples=())),),
         edges=(),
         edge_test=None,
+        groups=(),
+        group_test=None,
         tail=None,
         restored=(),
         core=None,
+        controls=None,
         settings={},
         warnings=(),
     )

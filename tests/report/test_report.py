@@ -199,7 +199,7 @@ def test_agreement_has_its_interval_and_one_pair_none(findings):
 
 
 def test_circuits_beyond_their_dictionaries_are_marked_wherever_they_stand(findings):
-    within = replace(findings, curves=(), cases=findings.cases[1:])
+    within = replace(findings, curves=(), cases=findings.cases[1:], controls=None)
     assert claims.beyond(within) is None
     assert "†" not in page(within)
     above = sample.task_metrics("circuit", 0.95)
@@ -216,6 +216,23 @@ def test_circuits_beyond_their_dictionaries_are_marked_wherever_they_stand(findi
     assert claims.beyond(marked).startswith("† more faithful than the dictionaries")
     assert "0.95†" in figures.budget(marked).axes[0].texts[-2].get_text()
     assert page(marked).count("†") >= 4
+
+
+def test_claims_stand_beside_what_the_same_search_finds_in_controls(findings, seen):
+    said = claims.against_controls(findings)
+    assert said.startswith(
+        "Against the same search in 2 controls (shuffled-latents, frozen-decoder) the circuit is bett"
+    )
+    assert "better: KL to the full model, nats by +0.180 [+0.110, +0.240] over frozen-decoder; it is not shown" in said
+    assert said.endswith("distance of faithfulness from 1 by −0.0090 [−0.050, +0.030] over frozen-decoder")
+    only = replace(findings.controls, gaps=findings.controls.gaps[:1])
+    alone = claims.against_controls(replace(findings, controls=only))
+    assert "the circuit is not shown to be better: distance" in alone
+    text = re.sub(r"\s+", " ", seen.text)
+    assert said in text
+    # Its own dictionaries keep .80, the circuit in them .88.
+    assert "frozen-decoder0.80180.88 [0.85, 0.90]†" in text
+    assert 'id="controls"' not in page(replace(findings, controls=None))
 
 
 def test_areas_say_whose_definition_they_follow(seen):

@@ -58,10 +58,10 @@ def test_what_is_above_the_dictionaries_is_marked():
     study = sample()
     found = study.findings["ioi"]
     assert "†" not in overview(study)[1][6]
-    dictionaries = found.budget[-3]
-    lower = replace(dictionaries, faithfulness=replace(dictionaries.faithfulness, value=0.3))
-    low = replace(found, budget=(*found.budget[:-3], lower, *found.budget[-2:]))
-    assert "†" in overview(sample(ioi=low))[1][6]
+    circuit = found.budget[-2]
+    more = replace(circuit, faithfulness_to_dictionaries=Interval(1.1, 1.0, 1.2))
+    above = replace(found, budget=(*found.budget[:-2], more, found.budget[-1]))
+    assert "†" in overview(sample(ioi=above))[1][6]
     assert [row[0] for row in overview(study)[1:]] == ["ioi", "a <b>"], "refused tasks have no row"
     assert [row[0] for row in needed(study)[1:]] == ["ioi", "a <b>"]
 

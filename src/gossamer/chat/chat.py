@@ -8,11 +8,20 @@ from typing import Any, Protocol, runtime_checkable
 
 from gossamer.display import short_repr
 from gossamer.results import digest
+from gossamer.statistics import Interval
 
 # Letters of a token of English, for estimates.
 LETTERS_PER_TOKEN = 4
+# AUROC that a judge must reach on questions whose answers are known.
+ABLE = 0.8
 # Above this share of failures what was asked for has no score.
 MOST_FAILURES = 0.2
+
+
+def able(found: Interval) -> bool:
+    """Whether a judge is better than chance, and good, by its score on questions whose answers are known: at least .8,
+    with the interval above .5. Of a judge that is not, no ranking means anything."""
+    return found.value >= ABLE and found.low > 0.5
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,11 @@ def attribution_patching(splice: Splice) -> Float[Tensor, "node"]:
     """First-order effect of each node: one gradient at the unmasked network (Nanda 2023). Shape (nodes,), signed.
 
     Raises:
-        UsageError: a distance from the model with exact errors re-added: the unmasked network is the model itself,
-            where the distance is smallest and has no gradient.
+        UsageError: a distance from the model with exact errors re-added, by policy or as nodes: the unmasked network is
+            the model itself, where the distance is smallest and has no gradient.
     """
-    if splice.examples.metric.distance and splice.ablation.errors == "keep":
+    errors, every = int(splice.nodes.is_error.sum()), len(splice.nodes.sites) * len(splice.nodes.roles)
+    if splice.examples.metric.distance and (splice.ablation.errors == "keep" or errors == every):
         raise UsageError(
             f"attribution patching: {splice.examples.metric.label} has no gradient where exact errors make the network "
             "the model itself; use integrated gradients, another metric or other errors"
@@ -61,30 +62,40 @@ def effect_sizes(splice: Splice, masks: Sequence[float], what: str) -> Float[Ten
 def integrated_gradients(splice: Splice, points: int = 10) -> Float[Tensor, "node"]:
     """Integrated gradients per site, every other site unmasked; left Riemann sum (Marks et al. 2024).
 
-    The path takes one site's latents from their clean values to their ablation values; `points` gradients each.
+    The path takes one site's nodes from their clean values to their ablation values; `points` gradients each. Error
+    nodes of other sites keep their values, as their latents do.
     """
-    scores = torch.zeros(len(splice.nodes), device=splice.model.device)
-    for site in range(len(splice.nodes.sites)):
-        chosen = torch.nonzero(splice.nodes.site == site).squeeze(1)
-        whole = splice.with_nodes(splice.nodes.select(chosen), non_nodes="kept")
+    nodes = splice.nodes
+    scores = torch.zeros(len(nodes), device=splice.model.device)
+    for index, site in enumerate(nodes.sites):
+        used = torch.nonzero((nodes.site == index) | nodes.is_error).squeeze(1)
+        here = nodes.site[used] == index
+        whole = splice.with_nodes(nodes.select(used), non_nodes="kept")
         for point in range(points):
-            mask = torch.full((len(chosen),), 1 - point / points, device=scores.device)
-            scores[chosen] += _mean_gradient(whole, mask, f"integrated gradients {splice.nodes.sites[site]}") / points
+            mask = torch.where(here, 1 - point / points, 1.0).to(scores)
+            gradient = _mean_gradient(whole, mask, f"integrated gradients {site}")
+            scores[used[here]] += gradient[here] / points
     return scores
 
 
 def activation_difference(splice: Splice) -> Float[Tensor, "node"]:
-    """Mean over prompts of |latent - ablation value| times the decoder row's norm, summed over the node's tokens."""
+    """Mean over prompts of |latent - ablation value| times the decoder row's norm, summed over the node's tokens.
+
+    Of an error node: of the norm of what it adds.
+    """
     nodes = splice.nodes
     scores = torch.zeros(len(nodes), device=splice.model.device)
 
     def add(rows: slice) -> None:
-        found, roles = splice.latents(rows), splice.batch(rows).roles
+        found, batch = splice.latents(rows), splice.batch(rows)
         sums = torch.zeros_like(scores)
         for index, site in enumerate(nodes.sites):
             here = nodes.at(index)
             norms = splice.dictionaries[site].W_dec[here.columns].float().norm(dim=1)
-            sums[here.where] = here.summed(found[site][1].float().abs() * norms, roles)
+            moved = found[site][1].float().abs() * norms
+            if here.has_error:
+                moved = torch.cat([moved, batch.errors[site].float().norm(dim=-1, keepdim=True)], dim=-1)
+            sums[here.where] = here.summed(moved, batch.roles)
         scores.add_(sums)
 
     _over_prompts(splice, "activation difference", splice.batch_size, add)

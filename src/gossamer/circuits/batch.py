@@ -1,7 +1,7 @@
 """Some of a task's prompts as one pass of a network with dictionaries sees them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -17,6 +17,9 @@ class Batch:
     """Rows of the examples as one network pass sees them, trimmed to their longest prompt.
 
     Attributes:
+        counterfactual, resampled: of resample ablation, see :class:`gossamer.circuits.spliced_prompts.Shared`.
+        errors: at sites with error nodes, how far each prompt's error is from what stands in for it where it is no
+            node of the circuit (see :class:`gossamer.circuits.splice.Splice`).
         past: keys and values of the positions before those that the pass runs on; all but the tokens then begin there.
             The pass adds its own. None: it runs on all positions and keeps nothing.
     """
@@ -27,6 +30,8 @@ class Batch:
     answer_position: Int[Tensor, "batch"]
     stream: Float[Tensor, "batch pos d"]
     counterfactual: Mapping[Site, Float[Tensor, "batch pos d"]]
+    resampled: Mapping[Site, Float[Tensor, "batch pos d"]]
+    errors: Mapping[Site, Float[Tensor, "batch pos d"]] = field(default_factory=dict)
     past: Past | None = None
 
     __repr__ = short_repr
@@ -38,13 +43,28 @@ class Batch:
 
     def select(self, rows: Int[Tensor, "rows"]) -> "Batch":
         """Some of the rows."""
-        other = {site: stream[rows] for site, stream in self.counterfactual.items()}
-        roles, groups, answers = self.roles[rows], self.ablation_groups[rows], self.answer_position[rows]
-        return Batch(self.tokens[rows], roles, groups, answers, self.stream[rows], other)
+        return Batch(
+            self.tokens[rows],
+            self.roles[rows],
+            self.ablation_groups[rows],
+            self.answer_position[rows],
+            self.stream[rows],
+            {site: stream[rows] for site, stream in self.counterfactual.items()},
+            {site: decoded[rows] for site, decoded in self.resampled.items()},
+            {site: error[rows] for site, error in self.errors.items()},
+        )
 
     def after(self, past: Past) -> "Batch":
         """The positions after those of `past`, which the prompts' answers must not be among."""
         done = past.length
-        other = {site: stream[:, done:] for site, stream in self.counterfactual.items()}
-        roles, groups = self.roles[:, done:], self.ablation_groups[:, done:]
-        return Batch(self.tokens, roles, groups, self.answer_position - done, self.stream[:, done:], other, past)
+        return Batch(
+            self.tokens,
+            self.roles[:, done:],
+            self.ablation_groups[:, done:],
+            self.answer_position - done,
+            self.stream[:, done:],
+            {site: stream[:, done:] for site, stream in self.counterfactual.items()},
+            {site: decoded[:, done:] for site, decoded in self.resampled.items()},
+            {site: error[:, done:] for site, error in self.errors.items()},
+            past,
+        )

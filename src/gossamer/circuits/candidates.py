@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gossamer.batching import in_batches
@@ -26,7 +26,9 @@ def every_node(dictionaries: Mapping[Site, Dictionary], roles: Sequence[str], de
     return Nodes.from_grids(tuple(dictionaries), roles, grids)
 
 
-def candidates(splice: Splice, own: Streams | None = None, whole: Streams | None = None) -> Nodes:
+def candidates(
+    splice: Splice, own: Streams | None = None, whole: Streams | None = None, *, error_nodes: bool = False
+) -> Nodes:
     """Nodes whose latent differs from its ablation value on some prompt of a splice, whose own nodes do not matter.
 
     Both the model's own stream and the stream with all dictionaries spliced in are looked at. Any other node has
@@ -36,6 +38,8 @@ def candidates(splice: Splice, own: Streams | None = None, whole: Streams | None
         splice: the network over the prompts.
         own: what the sites hold in the model itself, on all of the prompts, where that is known.
         whole: what they hold with all dictionaries spliced in, where that is known.
+        error_nodes: whether errors are candidates too, after the latents: each (site, role) whose error differs from
+            what stands in for it.
 
     Raises:
         GossamerError: there is none (the prompts equal their counterfactuals, or the dictionaries are dead on them).
@@ -70,7 +74,17 @@ def candidates(splice: Splice, own: Streams | None = None, whole: Streams | None
             "no latent differs from its ablation value on any training prompt; expected counterfactuals that change "
             "something the dictionaries can see: check the task and the dictionaries"
         )
-    return nodes
+    return nodes.with_errors(_moving_errors(splice)) if error_nodes else nodes
+
+
+def _moving_errors(splice: Splice) -> Bool[Tensor, "site role"]:
+    """Where the model's own errors differ from what stands in for them, on some prompt."""
+    roles, found = splice.examples.clean.roles, []
+    for error in splice.prompts.errors.values():
+        size = error.abs().amax(dim=-1)
+        here = torch.stack([size.masked_fill(roles != role, 0).max() for role in range(len(splice.nodes.roles))])
+        found.append(here > TOLERANCE * size.max())
+    return torch.stack(found)
 
 
 def _largest_moves(moves: dict[Site, Tensor], changes: Mapping[Site, Tensor], roles: Tensor) -> None:

@@ -24,7 +24,7 @@ class CircuitNode:
     """A node as a circuit holds it.
 
     Attributes:
-        node: a latent of a site's dictionary at a role.
+        node: a latent of a site's dictionary at a role, or the dictionary's error there.
         score: faithfulness lost without it, or None; no part of what makes two of these equal.
 
     Raises:
@@ -57,7 +57,7 @@ class CircuitNode:
 
     @property
     def latent(self) -> int:
-        """Number of the latent."""
+        """Number of the latent; ERROR for an error node."""
         return self.node.latent
 
     @property
@@ -107,7 +107,7 @@ class Circuit:
             yield f"faithfulness {self.measured['faithfulness']:.3g}"
 
     def _repr_html_(self) -> str:
-        rows = [(one.site, one.role, one.latent, "" if one.score is None else one.score) for one in self.nodes]
+        rows = [(one.site, one.role, one.feature.name, "" if one.score is None else one.score) for one in self.nodes]
         return html_table(("site", "role", "latent", "score"), rows, repr(self))
 
     @classmethod
@@ -137,8 +137,8 @@ class Circuit:
 
     @property
     def features(self) -> set[Feature]:
-        """The circuit with its roles forgotten."""
-        return {one.feature for one in self.nodes}
+        """The circuit with its roles forgotten, and without error nodes."""
+        return {one.feature for one in self.nodes if not one.node.is_error}
 
     def positions(self, nodes: Nodes) -> Int[Tensor, "chosen"]:
         """Where the circuit's nodes stand in `nodes`.
@@ -185,13 +185,15 @@ def _with_named_nodes(body: dict[str, Any]) -> dict[str, Any]:
     return {**body, "nodes": nodes, "edges": edges}
 
 
-# Files of version 1 lack the inputs, besides. Those of before version 4 have edges of weights alone.
+# Files of version 1 lack the inputs, besides. Those of before version 4 have edges of weights alone, of before version
+# 5 no error nodes.
 FORMAT: Format[Circuit] = Format(
     "gossamer.circuit",
-    4,
+    5,
     Circuit,
     "a circuit file",
     {
+        "gossamer.circuit.4": Older(lambda body: body),
         "gossamer.circuit.3": Older(lambda body: body),
         "gossamer.circuit.2": Older(_with_named_nodes),
         "gossamer-circuit-1": Older(_with_named_nodes),

@@ -191,6 +191,8 @@ def _allowed(study: Study, wanted: float | None) -> str:
         f"the dictionaries, with all of their latents, keep {share:.0%} of the {what} of {study.task.name} on the "
         "training prompts"
     )
+    if study.settings.error_nodes:
+        return f"{said}; error nodes may add what these leave out"
     if wanted is None or share >= wanted:
         return said
     return (

@@ -42,7 +42,7 @@ def input_gradients(splice: Splice, steps: int = 5) -> Float[Tensor, "node"]:
         batch = whole.batch(rows)
         with torch.no_grad():
             ends = [_embedded(whole, side.tokens[rows]) for side in (examples.clean, examples.counterfactual)]
-            away = {site: away for site, (_, away) in whole.latents(rows).items()}
+            away = {site: whole.away(site, batch, x) for site, x in whole.own_streams(batch).items()}
         sums = torch.zeros_like(total)
         for step in range(1, steps + 1):
             between = _reaching(whole, batch, torch.lerp(ends[1], ends[0], step / steps))

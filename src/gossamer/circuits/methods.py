@@ -17,6 +17,7 @@ from gossamer.circuits.attribution import (
 )
 from gossamer.circuits.candidates import every_node
 from gossamer.circuits.cost import affordable
+from gossamer.circuits.greedy import greedy_path
 from gossamer.circuits.input_gradients import input_gradients
 from gossamer.circuits.loss import Loss
 from gossamer.circuits.path import CircuitPath
@@ -140,6 +141,10 @@ def mask_path(given: MethodInputs) -> CircuitPath:
     return given.refiner().improved(searched(given))
 
 
+def _greedy(given: MethodInputs) -> CircuitPath:
+    return greedy_path(_refiner(given.training, None, given.search.loss, None), list(given.search.sizes))
+
+
 def _reference(given: MethodInputs) -> CircuitPath:
     splice = given.training.splice
     return reference_path(splice.with_nodes(every_node(splice.dictionaries, splice.nodes.roles, splice.model.device)))
@@ -174,4 +179,7 @@ METHODS: Mapping[str, Method] = {
     **_rankings("RelP", relevance, "global"),
     "activation difference": _ranked("activation difference", activation_difference),
     "random": _ranked("random", random_scores),
+    "greedy": _greedy,
 }
+# A bound for small circuits, too dear to be drawn unless it is asked for.
+ASKED_FOR = ("greedy",)

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gossamer.display import listed, plural, short_repr
-from gossamer.features.feature import Feature, Node
+from gossamer.features.feature import ERROR, Feature, Node
 from gossamer.model.site import Site
 
 
@@ -20,17 +20,29 @@ class SiteNodes:
         columns: the latents that have a node here, ascending; the encoder and decoder run on these alone.
         where: positions of these nodes in the flat mask.
         role: role of each node.
-        column: index into `columns` of each node.
+        column: index into `columns` of each node; one past their end for an error node.
         n_roles: how many roles there are.
+        has_error: whether an error node is among them, so that values of the nodes have one column more.
     """
 
-    columns: Int[Tensor, "column"]
+    columns: Int[Tensor, "latent"]
     where: Int[Tensor, "node"]
     role: Int[Tensor, "node"]
     column: Int[Tensor, "node"]
     n_roles: int
+    has_error: bool = False
 
     __repr__ = short_repr
+
+    @property
+    def width(self) -> int:
+        """How many columns values of these nodes have."""
+        return len(self.columns) + self.has_error
+
+    def latents_only(self) -> "SiteNodes":
+        """Without error nodes."""
+        kept = self.column < len(self.columns)
+        return SiteNodes(self.columns, self.where[kept], self.role[kept], self.column[kept], self.n_roles)
 
     def summed(
         self, values: Float[Tensor, "batch pos column"], roles: Int[Tensor, "batch pos"]
@@ -48,7 +60,8 @@ class Nodes:
     Attributes:
         sites: the sites, in execution order.
         roles: names of the roles.
-        site, role, latent: of each node, as indices into `sites`, `roles` and the dictionary.
+        site, role, latent: of each node, as indices into `sites`, `roles` and the dictionary; the latent of an error
+            node is ERROR.
     """
 
     sites: tuple[Site, ...]
@@ -76,6 +89,18 @@ class Nodes:
     def __len__(self) -> int:
         return len(self.site)
 
+    @property
+    def is_error(self) -> Bool[Tensor, "node"]:
+        """Which nodes are what a dictionary leaves out."""
+        return self.latent == ERROR
+
+    def with_errors(self, places: Bool[Tensor, "site role"]) -> "Nodes":
+        """These nodes, then an error node at each (site, role) that is True."""
+        site, role = torch.nonzero(places).unbind(1)
+        added = (site, role, torch.full_like(site, ERROR))
+        old = (self.site, self.role, self.latent)
+        return Nodes(self.sites, self.roles, *(torch.cat(pair) for pair in zip(old, added, strict=True)))
+
     def select(self, chosen: Bool[Tensor, "node"] | Int[Tensor, "chosen"]) -> "Nodes":
         """The chosen nodes, by a boolean for each or by their positions."""
         return Nodes(self.sites, self.roles, self.site[chosen], self.role[chosen], self.latent[chosen])
@@ -93,16 +118,18 @@ class Nodes:
     def at(self, index: int) -> SiteNodes:
         """The nodes of site number `index` with the columns they need."""
         where = torch.nonzero(self.site == index).squeeze(1)
-        columns, column = torch.unique(self.latent[where], return_inverse=True)
-        return SiteNodes(columns, where, self.role[where], column, len(self.roles))
+        latents, is_error = self.latent[where], self.is_error[where]
+        columns = torch.unique(latents[~is_error])
+        column = torch.searchsorted(columns, latents).masked_fill(is_error, len(columns))
+        return SiteNodes(columns, where, self.role[where], column, len(self.roles), bool(is_error.any()))
 
     def keys(self) -> list[Node]:
         """Every node by name: equal nodes have equal keys in any set."""
         return [Node(Feature(self.sites[site], latent), self.roles[role]) for site, role, latent in self._triples()]
 
     def unique_latents(self) -> int:
-        """Number of distinct features."""
-        return len({(site, latent) for site, _, latent in self._triples()})
+        """Number of distinct features; errors are none."""
+        return len({(site, latent) for site, _, latent in self._triples() if latent != ERROR})
 
     def find(self, keys: Sequence[Node]) -> Int[Tensor, "key"]:
         """Positions of `keys` in this set; keys that are not in it are left out."""

@@ -13,8 +13,9 @@ from torch.nn.functional import embedding, pad
 from gossamer.batching import distinct_rows, in_batches
 from gossamer.circuits.ablation import Ablation, group_rows
 from gossamer.circuits.batch import Batch
-from gossamer.circuits.nodes import Nodes, SiteNodes
+from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.outputs import Outputs, last_stream
+from gossamer.circuits.site_plan import SitePlan, denormalised, in_stream
 from gossamer.circuits.spliced_prompts import SplicedPrompts
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import plural, short_repr
@@ -32,16 +33,6 @@ NonNodes = Literal["ablated", "kept"]
 WHOLE_BATCH = 16
 
 
-@dataclass(frozen=True)
-class _SitePlan:
-    """One site's share of a splice: its columns, their ablation values, and the constant all others are folded into."""
-
-    dictionary: Dictionary
-    nodes: SiteNodes
-    ablated: Float[Tensor, "group column"] | None
-    constant: Float[Tensor, "group d"] | None
-
-
 @dataclass(frozen=True, eq=False)
 class Splice:
     """Dictionaries replace the stream at their sites; masked latents move to their ablation value.
@@ -53,6 +44,10 @@ class Splice:
     decoded, with the same result) or M = 1 (non_nodes="kept": the full encoder runs). The layers before the first
     dictionary run once.
 
+    An error node adds ``M * (e - e0)`` at its site to the tokens of its role: e is the reconstruction error on the
+    prompt in the model itself, e0 what stands in for errors otherwise (their mean, or nothing). So it is an input of
+    the circuit, which nothing in the circuit changes. With every latent and every error kept the network is the model.
+
     Source: masked replacement of the residual stream by sparse autoencoders, Caples et al. 2025.
     Memory: prompts x positions x d_model for the cached stream; positions x columns a site for each prompt in a batch.
 
@@ -62,7 +57,7 @@ class Splice:
         non_nodes: what becomes of all other latents.
 
     Raises:
-        UsageError: the nodes are of other sites than the dictionaries.
+        UsageError: the nodes are of other sites than the dictionaries, or errors are nodes and kept anyway.
     """
 
     prompts: SplicedPrompts
@@ -82,6 +77,11 @@ class Splice:
             raise UsageError(
                 f"nodes of the dictionaries' sites expected ({', '.join(map(str, self.dictionaries))}), "
                 f"found nodes of {', '.join(map(str, self.nodes.sites)) or 'no site'}"
+            )
+        if self.ablation.errors == "keep" and bool(self.nodes.is_error.any()):
+            raise UsageError(
+                "error nodes: errors that are ablated where they are no node expected ('mean' or 'drop'), found "
+                "errors='keep', with which all of them are kept; choose one or the other"
             )
 
     @classmethod
@@ -136,12 +136,12 @@ class Splice:
         return self.prompts.batch_size
 
     @cached_property
-    def _plans(self) -> dict[Site, _SitePlan]:
-        plans = {}
+    def _plans(self) -> dict[Site, SitePlan]:
+        plans, kept = {}, self.non_nodes == "kept"
         for index, (site, dictionary) in enumerate(self.dictionaries.items()):
             nodes, latents = self.nodes.at(index), self.ablation.sites[site].latents
             ablated = None if latents is None else latents[:, nodes.columns]
-            plans[site] = _SitePlan(dictionary, nodes, ablated, self.prompts.shared.constants.get(site))
+            plans[site] = SitePlan(dictionary, nodes, ablated, self.prompts.shared.constants.get(site), kept)
         return plans
 
     def with_nodes(self, nodes: Nodes, *, non_nodes: NonNodes | None = None) -> "Splice":
@@ -243,8 +243,8 @@ class Splice:
         None where they depend on more, and off a CPU, where a pass is cheap and rows are not compared to save one.
         """
         start = self.prompts.network.start
-        inert = self.non_nodes == "ablated" and not batch.counterfactual and start in self.dictionaries
-        if not inert or batch.stream.device.type != "cpu":
+        inert = self.non_nodes == "ablated" and not batch.counterfactual and not batch.errors
+        if not inert or start not in self.dictionaries or batch.stream.device.type != "cpu":
             return None
         written = self._replace(start, mask, batch, batch.stream).to(batch.stream)
         after = torch.where(batch.replaced.unsqueeze(-1), written, batch.stream)
@@ -274,18 +274,18 @@ class Splice:
 
     def latents(
         self, rows: Int[Tensor, "rows"] | slice, streams: Mapping[Site, Float[Tensor, "batch pos d"]] | None = None
-    ) -> dict[Site, tuple[Float[Tensor, "batch pos column"], Float[Tensor, "batch pos column"]]]:
-        """The nodes' columns on `streams` (default: the model's own): values, and values minus ablation values."""
+    ) -> dict[Site, tuple[Float[Tensor, "batch pos latent"], Float[Tensor, "batch pos latent"]]]:
+        """The nodes' latents on `streams` (default: the model's own): values, and values minus ablation values."""
         batch = self.batch(rows)
         found = {}
         with torch.no_grad():
-            streams = streams or self._own_streams(batch)
+            streams = streams or self.own_streams(batch)
             for site, plan in self._plans.items():
                 values = plan.dictionary.encode_dense(streams[site], plan.nodes.columns)
                 found[site] = (values, self._from_ablated(site, batch, values))
         return found
 
-    def _own_streams(self, batch: Batch) -> dict[Site, Float[Tensor, "batch pos d"]]:
+    def own_streams(self, batch: Batch) -> dict[Site, Float[Tensor, "batch pos d"]]:
         """What the dictionaries' sites hold in the model itself."""
         start = self.prompts.network.start
         later = [site for site in self.dictionaries if site != start]
@@ -295,6 +295,7 @@ class Splice:
     def batch(self, rows: Int[Tensor, "rows"] | slice) -> Batch:
         """The chosen prompts with their cached stream."""
         clean, shared = self.examples.clean, self.prompts.shared
+        errors = self.prompts.errors if any(plan.nodes.has_error for plan in self._plans.values()) else {}
         tokens = clean.tokens[rows]
         width = int(tokens.mask.sum(dim=1).max())
         return Batch(
@@ -304,13 +305,15 @@ class Splice:
             clean.answer_position[rows],
             shared.stream[rows][:, :width],
             {site: stream[rows][:, :width] for site, stream in shared.counterfactual.items()},
+            {site: decoded[rows][:, :width] for site, decoded in shared.resampled.items()},
+            {site: errors[site][rows][:, :width] for site, plan in self._plans.items() if plan.nodes.has_error},
         )
 
     def _replace(
         self, site: Site, mask: Tensor, batch: Batch, x: Float[Tensor, "batch pos d"]
     ) -> Float[Tensor, "batch pos d"]:
-        weight = self._weights(site, mask, batch, 1.0 if self.non_nodes == "kept" else 0.0)
-        moved = (weight if self.non_nodes == "ablated" else weight - 1) * self.away(site, batch, x)
+        weight, away = self._weights(site, mask, batch, self._plans[site].base), self.away(site, batch, x)
+        moved = (weight if self.non_nodes == "ablated" else weight - self._plans[site].base) * away
         return self.written(site, batch, x, moved)
 
     def moved(
@@ -326,24 +329,29 @@ class Splice:
         `live` is how far the columns are from them on what reaches the site (:meth:`away`): columns that are no node at
         a token are so wherever non-nodes are kept.
         """
-        weight = self._weights(site, mask, batch, 0.0)
+        base = self._plans[site].base
+        moved = self._weights(site, mask, batch, torch.zeros_like(base)) * given
         if self.non_nodes == "ablated":
-            return weight * given
-        return weight * given - self._weights(site, torch.ones_like(mask), batch, 0.0) * live
+            return moved
+        return moved - self._weights(site, torch.ones_like(mask), batch, torch.zeros_like(base)) * base * live
 
     def _weights(
-        self, site: Site, mask: Float[Tensor, "node"], batch: Batch, otherwise: float
+        self, site: Site, mask: Float[Tensor, "node"], batch: Batch, otherwise: Float[Tensor, "column"]
     ) -> Float[Tensor, "batch pos column"]:
         """Mask of every column of a site at every token; where a column is no node, `otherwise`."""
         nodes = self._plans[site].nodes
-        rest = mask.new_full((len(self.nodes.roles), len(nodes.columns)), otherwise)
+        rest = otherwise.to(mask).expand(len(self.nodes.roles), -1)
         grid = rest.index_put((nodes.role, nodes.column), mask[nodes.where])
         return embedding(batch.roles.clamp(min=0), grid)
 
     def away(self, site: Site, batch: Batch, x: Float[Tensor, "batch pos d"]) -> Float[Tensor, "batch pos column"]:
-        """How far the latents of a site's columns are from their ablation values when its dictionary reads `x`."""
-        latents = self.dictionaries[site].encode_dense(x, self._plans[site].nodes.columns)
-        return self._from_ablated(site, batch, latents)
+        """How far a site's columns are from their ablation values when its dictionary reads `x`.
+
+        An error is so by one: by the whole of what it is on the prompt.
+        """
+        nodes = self._plans[site].nodes
+        latents = self._from_ablated(site, batch, self.dictionaries[site].encode_dense(x, nodes.columns))
+        return pad(latents, (0, 1), value=1.0) if nodes.has_error else latents
 
     def _from_ablated(self, site: Site, batch: Batch, latents: Float[Tensor, "batch pos column"]) -> Tensor:
         plan = self._plans[site]
@@ -363,34 +371,22 @@ class Splice:
         That is from their ablation values ("ablated"), or from what they are on `x` ("kept").
         """
         plan, network = self._plans[site], self.prompts.network
-        decoder = plan.dictionary.W_dec[plan.nodes.columns]
+        dictionary, width = plan.dictionary, len(plan.nodes.columns)
+        moved = moved.to(plan.decoder.dtype)
+        change = moved[..., :width] @ plan.decoder
         mean = self.ablation.sites[site].error
         error = None if mean is None else group_rows(mean, batch.ablation_groups)
+        if self.non_nodes == "kept" and network.errors == "keep":
+            return x + in_stream(dictionary, x, change)
         if self.non_nodes == "ablated":
-            constant = self._constant(site, plan, batch)
-            out = _denormalised(plan.dictionary, x, constant + moved.to(decoder.dtype) @ decoder)
-            return network.with_error(site, x, out, error)
-        change = in_stream(plan.dictionary, x, moved.to(decoder.dtype) @ decoder)
-        if network.errors == "keep":
-            return x + change
-        whole = plan.dictionary.reconstruct(x, plan.dictionary.encode_dense(x))
-        return network.with_error(site, x, whole + change, error)
+            out = denormalised(dictionary, x, self._constant(site, plan, batch) + change)
+        else:
+            out = dictionary.reconstruct(x, dictionary.encode_dense(x)) + in_stream(dictionary, x, change)
+        out = network.with_error(site, x, out, error)
+        return out + moved[..., width:] * batch.errors[site] if plan.nodes.has_error else out
 
-    def _constant(self, site: Site, plan: _SitePlan, batch: Batch) -> Float[Tensor, "..."]:
+    def _constant(self, site: Site, plan: SitePlan, batch: Batch) -> Float[Tensor, "..."]:
         """The decoded ablation values of all latents, for every token."""
         if plan.constant is not None:
             return group_rows(plan.constant, batch.ablation_groups)
-        if self.ablation.kind == "zero":
-            return plan.dictionary.b_dec
-        with torch.no_grad():
-            return plan.dictionary.decode_normalised(plan.dictionary.encode_dense(batch.counterfactual[site]))
-
-
-def _denormalised(dictionary: Dictionary, x: Tensor, out: Tensor) -> Tensor:
-    return dictionary.denormalise(out, dictionary.normalise(x)[1])
-
-
-def in_stream(dictionary: Dictionary, x: Tensor, change: Tensor) -> Tensor:
-    """A change of the decoder's output in the units of the stream (denormalising is affine: take the difference)."""
-    zero = torch.zeros_like(change)
-    return _denormalised(dictionary, x, change) - _denormalised(dictionary, x, zero)
+        return plan.dictionary.b_dec if self.ablation.kind == "zero" else batch.resampled[site]

@@ -13,7 +13,7 @@ from gossamer.batching import in_batches
 from gossamer.circuits.ablation import Ablation, AblationKind
 from gossamer.circuits.candidates import candidates, every_node
 from gossamer.circuits.evaluate.evaluator import Evaluator
-from gossamer.circuits.methods import METHODS, MethodInputs, Prompts
+from gossamer.circuits.methods import ASKED_FOR, METHODS, MethodInputs, Prompts
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.outputs import Outputs, last_stream
 from gossamer.circuits.passing import with_tokens_passed_through
@@ -51,6 +51,8 @@ class StudySettings:
     Attributes:
         ablation: where ablated latents go.
         errors: what stands in for the dictionaries' reconstruction error.
+        error_nodes: whether the error of a dictionary at a role may be a node of a circuit (see
+            :class:`gossamer.circuits.splice.Splice`); those that are none are as `errors` has it.
         masks: one mask entry a latent for every role, every position, or one shared by all tokens.
         minimum_accuracy: the model must prefer the answer on this share of training prompts before any search.
         batch_size: prompts a network pass; halved when memory runs out.
@@ -62,6 +64,7 @@ class StudySettings:
 
     ablation: AblationKind = "mean"
     errors: ErrorPolicy = "mean"
+    error_nodes: bool = False
     masks: Grouping = "role"
     minimum_accuracy: float = MINIMUM_ACCURACY
     batch_size: int = 64
@@ -77,6 +80,10 @@ class StudySettings:
             raise UsageError(f"minimum_accuracy: a share from 0 to 1 expected, found {self.minimum_accuracy}")
         if not 0 <= self.validation < 1:
             raise UsageError(f"validation: a share from 0 to less than 1 expected, found {self.validation}")
+        if self.error_nodes and self.errors == "keep":
+            raise UsageError(
+                "error nodes need errors='mean' or 'drop' (--errors mean), found 'keep', which keeps all errors anyway"
+            )
 
 
 class _Streams(NamedTuple):
@@ -154,7 +161,12 @@ class Study:
         self.require_one_device()
         self.require_ability()
         _ = self.attachments  # warns of dictionaries that do not do what their files claim
-        return candidates(self.bare.splice, self._own_streams.sites or None, self._task_share[1] or None)
+        return candidates(
+            self.bare.splice,
+            self._own_streams.sites or None,
+            self._task_share[1] or None,
+            error_nodes=self.settings.error_nodes,
+        )
 
     @cached_property
     def bare(self) -> Evaluator:
@@ -336,8 +348,9 @@ class Study:
 
     @property
     def methods(self) -> list[str]:
-        """All methods that these prompts allow."""
-        return [name for name in METHODS if self.task.train.aligned or not name.startswith("EAP-IG inputs")]
+        """All methods that these prompts allow, but for those that are too dear unless they are asked for."""
+        allowed = [name for name in METHODS if self.task.train.aligned or not name.startswith("EAP-IG inputs")]
+        return [name for name in allowed if name not in ASKED_FOR]
 
     def paths(self, methods: Sequence[str], search: SearchSettings | None = None) -> tuple[CircuitPath, ...]:
         """The circuits of several methods (see METHODS), on the same network, prompts and ablation.

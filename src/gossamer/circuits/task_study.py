@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gossamer.circuits.evaluate.comparison import family
+from gossamer.circuits.evaluate.comparison import nodes_needed
 from gossamer.circuits.find import CircuitResult, find_circuit
-from gossamer.circuits.results import Curve, Findings, SizeComparison, best_baseline
+from gossamer.circuits.results import Findings, SizeComparison, best_baseline
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import Study, StudySettings
 from gossamer.dictionary.dictionary import Dictionary
@@ -26,7 +26,6 @@ from gossamer.tasks.task import Task
 RESULTS = "study.json"
 # A mask is to need at most this share of the nodes that integrated gradients need (by sign or size, the fewer of both).
 HALF = 0.5
-GRADIENTS = "integrated gradients"
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,8 @@ class TaskStudySettings:
     """How every task is studied.
 
     Attributes:
-        share: of what the dictionaries keep of the task on the training prompts, how much the circuit is to keep.
+        share: of what the dictionaries keep of the task on the training prompts (at most all of it), how much the
+            circuit is to keep.
         size: nodes of the circuit where no size is found that keeps so much.
         settings, search: of every circuit. Circuits are searched at all sizes up to all candidates, as baselines are.
     """
@@ -127,24 +127,9 @@ class TaskStudy:
         return found
 
 
-def nodes_needed(findings: Findings, share: float) -> tuple[int | None, int | None]:
-    """Nodes from which on all larger circuits keep `share` of what the dictionaries keep: ours, and the fewest of IG.
-
-    Held-out prompts, circuits as they were measured; None where none does.
-    """
-    wanted = share * findings.budget[-3].faithfulness.value
-    ours, *others = findings.curves
-    theirs = [_needed(curve, wanted) for curve in others if family(curve.method) == GRADIENTS]
-    return _needed(ours, wanted), min((size for size in theirs if size is not None), default=None)
-
-
-def _needed(curve: Curve, wanted: float) -> int | None:
-    reached = None
-    for point in curve.points:
-        if point.task_metrics.faithfulness.value < wanted:
-            break
-        reached = point.size
-    return reached
+def needed_nodes(findings: Findings, share: float) -> tuple[int | None, int | None]:
+    """Nodes that keep `share` of what the dictionaries keep (:func:`nodes_needed`)."""
+    return nodes_needed(findings.curves, share * findings.budget[-3].faithfulness.value)
 
 
 def study_tasks(
@@ -211,7 +196,7 @@ def _studied(
     try:
         study = Study(model, by_site(dictionaries), grouped(task, chosen.settings.masks), chosen.settings)
         study.require_ability()
-        row = replace(row, wanted=chosen.share * study.task_share)
+        row = replace(row, wanted=chosen.share * min(study.task_share, 1.0))
         aim: dict[str, Any] = {"settings": chosen.settings, "search": search}
         try:
             found = find_circuit(model, dictionaries, task, faithfulness=row.wanted, **aim)

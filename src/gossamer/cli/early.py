@@ -28,7 +28,10 @@ CIRCUIT_METHODS = (
     "RelP, signed",
     "activation difference",
     "random",
+    "greedy",
 )
+TRAINING_CONTROLS = ("frozen-decoder", "frozen-encoder", "soft-frozen", "random-model")
+CIRCUIT_CONTROLS = ("shuffled-latents",)
 IOI_PARTS = ("ability", "patching", "paths", "noising", "trust", "latents", "sources", "scores", "survey")
 CODING_METHODS = ("encoder", "rescaled", "shifted", "top_k", "refit", "gradient", "matching", "orthogonal")
 MEASURES = ("jaccard", "sufficiency", "necessity", "mutual_information", "cosine", "pearson", "decoder_cosine")
@@ -36,6 +39,7 @@ MATCHINGS = ("best", "hungarian", "mutual")
 EXPLAINERS = ("rule", "bills", "delphi", "np_max-act-logits", "output", "saebench")
 RULE_SCORERS = ("detection", "detection_random", "detection_hard", "fuzzing", "fuzzing_active", "simulation")
 CHAT_SCORERS = ("intruder", "saebench", "fade")
+MODEL_SCORERS = ("embedding", "surprisal", "intervention", "clarity")
 STEERING_UNITS = ("raw", "max_activation", "residual_norm")
 STEERING_ROWS = ("pursuit", "gradient_clean_up", "sae_ts", "fgaa", "act_add", "caa", "pca")
 STEERING_KINDS = ("feature_add", "clamp", "conditional_clamp", "floor", "cap", "scale")

@@ -13,7 +13,7 @@ from gossamer.display import plural
 from gossamer.errors import UsageError
 
 _KEY = "OPENAI_API_KEY"
-_WITHOUT_MODEL = ("rule", *early.RULE_SCORERS)
+_WITHOUT_MODEL = ("rule", *early.RULE_SCORERS, *early.MODEL_SCORERS[:-1])
 
 StoreUrl = Annotated[str, typer.Argument(help="A store that `gossamer store build` wrote.")]
 Wanted = Annotated[list[str] | None, typer.Option("--feature", help="SITE/LATENT; repeat. Default: some at random.")]
@@ -42,9 +42,10 @@ def explain(
     score: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"{', '.join(early.RULE_SCORERS)}; with a language model {', '.join(early.CHAT_SCORERS)}; repeat. "
-            "Default: the first six; with a language model detection and fuzzing.",
-            callback=early.one_of("--score", (*early.RULE_SCORERS, *early.CHAT_SCORERS)),
+            help=f"{', '.join(early.RULE_SCORERS)}; with a language model {', '.join(early.CHAT_SCORERS)}; with models "
+            f"that are named for them {', '.join(early.MODEL_SCORERS)}; repeat. Default: the first six; with a "
+            "language model detection and fuzzing.",
+            callback=early.one_of("--score", (*early.RULE_SCORERS, *early.CHAT_SCORERS, *early.MODEL_SCORERS)),
         ),
     ] = None,
     dictionaries: options.Dictionaries = None,
@@ -54,6 +55,24 @@ def explain(
     endpoint: Endpoint = None,
     model: ModelName = "",
     local: Annotated[bool, typer.Option("--local", help="Ask a transformers model in this process.")] = False,
+    features_model: Annotated[
+        str | None,
+        typer.Option(
+            help="The model of the store, for surprisal, intervention and clarity, and (with -d) for the words that "
+            "amplified features make likelier, which --by output sees."
+        ),
+    ] = None,
+    reader: Annotated[
+        str | None,
+        typer.Option(help="A model that reads texts for surprisal and intervention. Default: --features-model."),
+    ] = None,
+    embedder: Annotated[
+        str | None,
+        typer.Option(help="For embedding: a transformers encoder, or its name at --embedding-endpoint."),
+    ] = None,
+    embedding_endpoint: Annotated[
+        str | None, typer.Option(help="A server with OpenAI's /v1/embeddings, as http://127.0.0.1:8080/v1.")
+    ] = None,
     simulate: Annotated[
         str,
         typer.Option(
@@ -100,6 +119,7 @@ def explain(
     if texts is not None:
         early.require_files([texts], "explanations")
     _require_language_model(endpoint, model, (*(by or ()), *(score or ())), local=local)
+    _require_models(score or (), features_model, reader, embedder, embedding_endpoint, dictionaries)
     cost = inputs.prices(price)
     parts = (neuronpedia or "/").split("/")
     if len(parts) != 2 or (neuronpedia is not None and not all(parts)):
@@ -119,11 +139,21 @@ def explain(
     settings = ExplainSettings(tuple(by or ("rule",)), scorers, windows, seed=seed)
     told = {} if texts is None else read_texts(texts)
     given = None if dictionaries is None else DictionarySet.load(dictionaries)
+    of_features, judges = _models(scorers, features_model, reader, embedder, embedding_endpoint, given, chat)
     with FeatureStore(store) as opened, progress_bars(err):
         chosen = [Feature.parse(one) for one in feature or ()] or list(told)
         chosen = chosen or choose_features(opened, features, site=site, seed=seed)
         study = ExplanationStudy(
-            opened, chosen, settings, dictionaries=given, chat=chat, judge=judge, told=told, scored=scored
+            opened,
+            chosen,
+            settings,
+            dictionaries=given,
+            chat=chat,
+            judge=judge,
+            told=told,
+            scored=scored,
+            features_model=of_features,
+            judges=judges,
         )
         if chat is not None and not local:
             expected = estimate(study, cost)
@@ -148,6 +178,70 @@ def _require_language_model(endpoint: str | None, model: str, wanted: Sequence[s
     early.require_whole_judge("--model", endpoint, model, local=local)
     if not model and (asking := [one for one in wanted if one not in _WITHOUT_MODEL]):
         raise UsageError(f"{asking[0]}: a language model (--endpoint or --local, with --model) expected, found none")
+
+
+def _require_models(
+    scorers: Sequence[str],
+    features_model: str | None,
+    reader: str | None,
+    embedder: str | None,
+    embedding_endpoint: str | None,
+    dictionaries: Sequence[str] | None,
+) -> None:
+    """Refuse scorers whose models are missing, and models that nothing was asked of."""
+    if embedding_endpoint is not None and embedder is None:
+        raise UsageError("--embedder: its name at --embedding-endpoint expected, found none; give it")
+    given = {
+        "--embedder": embedder is not None,
+        "--reader or --features-model": (reader or features_model) is not None,
+        "--features-model": features_model is not None,
+        "-d": dictionaries is not None,
+    }
+    needs = {
+        "embedding": ("--embedder",),
+        "surprisal": ("--reader or --features-model",),
+        "intervention": ("--features-model", "-d"),
+        "clarity": ("--features-model", "-d"),
+    }
+    for scorer in scorers:
+        if lacking := [one for one in needs.get(scorer, ()) if not given[one]]:
+            raise UsageError(f"--score {scorer}: {lacking[0]} expected with it, found none; give it too")
+    if embedder is not None and "embedding" not in scorers:
+        raise UsageError("--embedder: --score embedding expected with it; give both or none")
+    if reader is not None and not {"surprisal", "intervention"} & set(scorers):
+        raise UsageError("--reader: --score surprisal or intervention expected with it; leave it out")
+
+
+def _models(
+    scorers: Sequence[str],
+    features_model: str | None,
+    reader: str | None,
+    embedder: str | None,
+    embedding_endpoint: str | None,
+    dictionaries: Any,
+    chat: Any,
+) -> tuple[Any, list[Any]]:
+    """The model of the features with its dictionaries, where both are given, and the models that score."""
+    from gossamer.chat import Endpoint, EndpointSettings
+    from gossamer.explain.embedders import EndpointEmbedder, LocalEmbedder
+    from gossamer.explain.model_judges import EmbeddingJudge, FeaturesModel, ReadingJudge, WritingJudge
+
+    network = None if features_model is None else inputs.language_model(features_model, None, None, None)
+    of_features: Any = None if network is None or dictionaries is None else FeaturesModel(network, dictionaries)
+    found: list[Any] = []
+    if embedder is not None and embedding_endpoint is None:
+        local = LocalEmbedder(embedder)
+        found.append(EmbeddingJudge(local, local.name))
+    elif embedder is not None:
+        server = Endpoint(EndpointSettings(str(embedding_endpoint), embedder))
+        server.require_model()
+        found.append(EmbeddingJudge(EndpointEmbedder(server), embedder))
+    if {"surprisal", "intervention"} & set(scorers):
+        reading: Any = network if reader is None else inputs.language_model(reader, None, None, None)
+        found.append(ReadingJudge(reading, of_features if "intervention" in scorers else None))
+    if "clarity" in scorers:
+        found.append(WritingJudge(chat, of_features))
+    return of_features, found
 
 
 def _language_model(

@@ -43,6 +43,7 @@ def circuit(
     steps: options.Steps = None,
     ablation: options.Ablation = "mean",
     errors: options.Errors = "mean",
+    error_nodes: options.ErrorNodes = False,
     masks: options.Masks = "role",
     compare: options.Compare = None,
     other: options.Others = None,
@@ -50,6 +51,8 @@ def circuit(
     reruns: options.Reruns = 2,
     edges: options.Edges = False,
     qk: options.Pairs = False,
+    control: options.CircuitControls = None,
+    control_dictionaries: options.ControlDictionaries = None,
     minimum_accuracy: options.MinimumAccuracy = 0.75,
     prompts: options.Prompts = None,
     bos: options.Bos = None,
@@ -79,6 +82,7 @@ def circuit(
     early.require_task(task)
     early.require_files(other, "JSON")
     early.require_store(store)
+    early.require_dictionaries(control_dictionaries)
     require_folder(output)
 
     from gossamer.circuits.find import find_circuit
@@ -90,7 +94,8 @@ def circuit(
 
     methods, others = None if not compare else [] if compare == ["none"] else compare, inputs.other_circuits(other)
     studied: dict[str, Any] = {"ablation": ablation, "errors": errors, "masks": masks, "batch_size": batch_size}
-    settings = StudySettings(**studied, minimum_accuracy=minimum_accuracy, validation=validation, seed=seed)
+    studied |= {"error_nodes": error_nodes, "minimum_accuracy": minimum_accuracy, "validation": validation}
+    settings = StudySettings(**studied, seed=seed)
     kept: Any = loss
     search = SearchSettings(kept, steps=steps, seed=seed)
     reading = inputs.reading(task, metric, roles, length)
@@ -105,37 +110,43 @@ def circuit(
         with progress_bars(err):
             how: Any = {"recipe": recipe, "settings": settings, "search": search}
             found = find_circuit(network, chosen, prompted, faithfulness=faithfulness, size=size, **how)
-            asked = {"edges": edges, "qk": qk, "source": source}
+            controls = inputs.control_sets(network, chosen, control, control_dictionaries, seed)
+            asked = {"edges": edges, "qk": qk, "source": source, "controls": controls}
             report = write_results(found, output, methods=methods, reruns=reruns, others=others, **asked)
     _tell(found, report, as_json)
 
 
 def _tell(found: Any, report: Path, as_json: bool) -> None:
     from gossamer.circuits.results import Findings
-    from gossamer.report.claims import beyond, core, core_nodes, dagger, edges, stability
+    from gossamer.display import plural
+    from gossamer.report.claims import against_controls, beyond, core, core_nodes, dagger, edges, groups, stability
     from gossamer.results.values import to_json
 
     circuit, measured, known = found.circuit, found.circuit.measured, Findings.load(report.with_name("findings.json"))
-    measures = known.budget[-2]
+    measures, errors = known.budget[-2], sum(one.node.is_error for one in circuit.nodes)
+    among = f" ({plural(errors, 'error')})" if errors else ""
     error, contrast, allowed = measures.prompt_error.value, measures.answer_kl, known.budget[-3].faithfulness.value
     if as_json:
         files = {name: str(report.parent / f"{name}.json") for name in ("circuit", "graph")}
         varied = {one.kind: one.agreement for one in known.stability if one.kind != "size"}
         facts = {
             "nodes": len(circuit.nodes),
+            "error_nodes": errors,
             **measured,
             "prompt_error": error,
             "answer_kl": contrast,
             "stability": to_json(varied),
             "core": {"nodes": [str(one.node) for one in core_nodes(known)], "keeps": to_json(known.core)},
+            "controls": to_json(known.controls),
             "edges": None if known.edge_test is None else asdict(known.edge_test),
+            "groups": None if known.group_test is None else asdict(known.group_test),
         }
         print_json({**files, "report": str(report), **facts})
         return
     out.print(
         Text.assemble(
             (f"{len(circuit.nodes)} nodes", "bold"),
-            f" of {len(found.path.nodes)} candidates keep ",
+            f" of {len(found.path.nodes)} candidates{among} keep ",
             (f"{measured['faithfulness']:.1%}{dagger(measures)}", "bold"),
             f" of the {known.kept} of {circuit.task} in {circuit.model}, held-out prompts "
             f"(accuracy {measured['accuracy']:.1%}, KL {measured['kl']:.3f} nats, between the answers alone "
@@ -143,7 +154,14 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
             f"the dictionaries with all of their latents keep {allowed:.1%}",
         )
     )
-    for said in (beyond(known) if dagger(measures) else None, stability(known), core(known), edges(known)):
+    for said in (
+        beyond(known) if dagger(measures) else None,
+        stability(known),
+        core(known),
+        edges(known),
+        groups(known),
+        against_controls(known),
+    ):
         if said is not None:
             out.print(said)
     out.print(f"report: {report}", soft_wrap=True)

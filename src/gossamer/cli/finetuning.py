@@ -12,7 +12,7 @@ from gossamer.errors import UsageError
 _OF_THE_FIT = (
     *("layers", "sites", "sites_out", "objective", "n_latents", "k", "penalty", "l0", "seeds", "tokens", "batch"),
     *("accumulate", "learning_rate", "encoder_scale", "autocast", "buffer", "sensitivity", "sensitivity_rows"),
-    *("cache", "formats", "metrics"),
+    *("cache", "control", "formats", "metrics"),
 )
 
 

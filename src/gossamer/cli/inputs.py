@@ -98,6 +98,27 @@ def dictionary_set(
     raise UsageError("--dictionaries: expected a folder or hub:REPO/PATH; train some with 'gossamer train'")
 
 
+def control_sets(
+    model: Any, treated: Any, kinds: Sequence[str] | None, folders: Sequence[str] | None, seed: int
+) -> dict[str, Any]:
+    """What the circuit's dictionaries are held against, by what was done to them, on the model's device."""
+    from gossamer.circuits.evaluate.against_controls import shuffled_latents
+    from gossamer.dictionary import DictionarySet
+    from gossamer.training.controls import NONE, control_of
+
+    found: dict[str, Any] = {kind: shuffled_latents(treated, seed) for kind in kinds or ()}
+    for folder in folders or ():
+        dictionaries = DictionarySet.load(folder)
+        said = {control_of(dictionary) for dictionary in dictionaries.values()}
+        name = said.pop() if len(said) == 1 and NONE not in said else Path(folder).name
+        if name in found:
+            name = f"{name} ({Path(folder).name})"
+        if name in found:
+            raise UsageError(f"--control-dictionaries: folders of different names expected, found {name} twice")
+        found[name] = dictionaries.to(model.device)
+    return found
+
+
 def prices(text: str) -> Any:
     """What `--price` says."""
     found = decimals("--price", text)

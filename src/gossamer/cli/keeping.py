@@ -17,9 +17,10 @@ def keep(network: Any, dictionaries: Any, task: str, *, prompts: int | None, err
     from gossamer.results.values import to_json
     from gossamer.tasks.metric import kept
 
+    settings: dict[str, Any] = {"errors": errors}
     found = inputs.task(task, network.tokenizer, bos=None, prompts=prompts, seed=0)
     with progress_bars(err):
-        measured = kept_task(Study(network, dictionaries, found, StudySettings(errors=errors)))
+        measured = kept_task(Study(network, dictionaries, found, StudySettings(**settings)))
     if as_json:
         print_json({"task": found.name, **to_json(measured)})
         return

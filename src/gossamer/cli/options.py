@@ -48,6 +48,21 @@ AllowOtherModel = Annotated[
     bool,
     typer.Option("--allow-other-model", help="Take dictionaries of another model, as of a fine-tune."),
 ]
+CircuitControls = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--control",
+        help="shuffled-latents: the same search where each latent writes another one's direction; what is reported is "
+        "held against it.",
+        callback=early.one_of("--control", early.CIRCUIT_CONTROLS),
+    ),
+]
+ControlDictionaries = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A folder of dictionaries (as of gossamer train --control) to do the same search in, as a control; repeat."
+    ),
+]
 Price = Annotated[str, typer.Option(help="INPUT,OUTPUT dollars of a million tokens.")]
 MaxCost = Annotated[float | None, typer.Option("--max-cost", help="Dollars that may be spent.")]
 Engine = Annotated[
@@ -178,6 +193,10 @@ Errors = Annotated[
         help="Reconstruction errors: mean, drop or keep.", callback=early.one_of("--errors", ("mean", "drop", "keep"))
     ),
 ]
+ErrorNodes = Annotated[
+    bool,
+    typer.Option("--error-nodes", help="Errors of dictionaries, by site and role, may be nodes of the circuit too."),
+]
 Masks = Annotated[
     str,
     typer.Option(
@@ -188,7 +207,8 @@ Masks = Annotated[
 Compare = Annotated[
     list[str] | None,
     typer.Option(
-        help="Methods to draw beside the circuit's own; repeat. Default: all. 'none' for none.", callback=early.compared
+        help="Methods to draw beside the circuit's own; repeat. Default: all but 'greedy'. 'none' for none.",
+        callback=early.compared,
     ),
 ]
 Others = Annotated[

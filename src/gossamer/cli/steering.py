@@ -302,6 +302,7 @@ def _write_concept(record: Any, ways: Any, output: Path, seed: int, as_json: boo
     from gossamer.steering import sweep_curves
     from gossamer.steering.agreement import judged_examples
     from gossamer.steering.concept import ORIGINAL
+    from gossamer.steering.sweep import gold_of
 
     picture = write_steering(
         record, output, ORIGINAL, fits=ways.fits, absent=ways.absent, scores=ways.scores, seed=seed
@@ -309,6 +310,7 @@ def _write_concept(record: Any, ways: Any, output: Path, seed: int, as_json: boo
     curves, examples = sweep_curves(record, ORIGINAL, seed=seed), judged_examples(record, seed=seed)
     ratings = [row.judged for row in record.rows if row.judged is not None]
     judge = {name: sum(getattr(one, name) for one in ratings) for name in ("rated", "unparsed", "error")}
+    gold = gold_of(record)
     agree = [sum(one.agrees for one in examples), len(examples)]
     if as_json:
         methods = {
@@ -320,7 +322,8 @@ def _write_concept(record: Any, ways: Any, output: Path, seed: int, as_json: boo
             for one in curves
         }
         told = {"methods": methods, "absent": dict(ways.absent), "cells": len(record.rows)}
-        print_json(told | ({"judge": {**judge, "agrees": agree}} if ratings else {}))
+        known = None if gold is None else {**gold.to_json(), "able": gold.able}
+        print_json(told | ({"judge": {**judge, "agrees": agree, "gold": known}} if ratings else {}))
         return
     table = Table("method", "area", "95 %", "less diff_mean", "improves", box=None, padding=(0, 1, 0, 0))
     for one in sorted(curves, key=lambda curve: -curve.area.value):
@@ -333,4 +336,6 @@ def _write_concept(record: Any, ways: Any, output: Path, seed: int, as_json: boo
     if ratings:
         failed = f"{judge['unparsed']} completions have no rating that could be read, {judge['error']} no answer"
         out.print(f"the judge agrees with the words at {agree[0]} of {agree[1]} completions; {failed}", soft_wrap=True)
+    if gold is not None:
+        out.print(f"the judge: {gold}{'' if gold.able else '; at chance: it ranks nothing'}", soft_wrap=True)
     out.print(f"wrote {picture} with steering.md and sweep.json", soft_wrap=True)

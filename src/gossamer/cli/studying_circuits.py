@@ -121,7 +121,7 @@ def _task(name: str, tokenizer: Any, prompts: int | None, sides: Any) -> Any:
 
 def _print(found: Any, page: Path | None) -> None:
     from gossamer.circuits.results import best_baseline
-    from gossamer.circuits.task_study import nodes_needed
+    from gossamer.circuits.task_study import needed_nodes
 
     tasks = {}
     for one in found.tasks:
@@ -137,7 +137,7 @@ def _print(found: Any, page: Path | None) -> None:
                 "behind": sum(row.behind for row in rows),
                 "significantly_behind": sum(row.significantly_behind for row in rows),
                 "nodes_for_95_percent": dict(
-                    zip(("ours", "integrated gradients"), nodes_needed(known, 0.95), strict=True)
+                    zip(("ours", "integrated gradients"), needed_nodes(known, 0.95), strict=True)
                 ),
             }
         tasks[one.name] = facts

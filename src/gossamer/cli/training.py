@@ -104,6 +104,14 @@ Sensitivity = Annotated[
 SensitivityRows = Annotated[
     int | None, typer.Option(help="Rows of text that this is estimated from, at most; each costs several passes.")
 ]
+Control = Annotated[
+    str | None,
+    typer.Option(
+        help="Train what claims are held against: frozen-decoder, soft-frozen, frozen-encoder (these stay as they "
+        "begin) or random-model (activations of a model with random weights).",
+        callback=early.one_of("--control", early.TRAINING_CONTROLS),
+    ),
+]
 Autocast = Annotated[bool, typer.Option("--autocast", help="The dictionaries' products in bfloat16.")]
 Cache = Annotated[
     Path | None,
@@ -149,6 +157,7 @@ def train(
     accumulate: Accumulate = 1,
     learning_rate: LearningRate = None,
     encoder_scale: EncoderScale = None,
+    control: Control = None,
     autocast: Autocast = False,
     buffer: Buffer = None,
     context: Context = None,
@@ -194,6 +203,8 @@ def train(
         recipe, tuned = recipe_for(network), finetune_tokens if pairs is None else 0
         asked = _with_loop(recipe.config, seed, tokens, tuned, batch, accumulate, autocast, buffer, sensitivity_rows)
         asked = replace(asked, trainer=_with_changes(asked.trainer, learning_rate, encoder_scale, sensitivity))
+        if control is not None:
+            asked = replace(asked, trainer=replace(asked.trainer, control=control))
         asked = finetuning.with_finetuning(asked, end_to_end=end_to_end, tokens=tuned, share=prompt_share)
         of_tasks = finetuning.task_prompts(tasks or (), network.tokenizer, prompts, seed)
 

@@ -7,8 +7,9 @@ from gossamer.explain.answers import ExplanationScore
 from gossamer.explain.corpus import WindowedCorpus, WindowSettings
 from gossamer.explain.explainers import Explanation
 from gossamer.explain.judges import ChatJudge, RuleJudge
+from gossamer.explain.records import ExplainedFeatures, ExplainSettings
 from gossamer.explain.rules import Rule, WeightedRule
-from gossamer.explain.study import ExplainedFeatures, ExplainSettings, ExplanationStudy, choose_features
+from gossamer.explain.study import ExplanationStudy, choose_features
 from gossamer.explain.windows import FeatureWindows, Window
 
 __all__ = [

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from gossamer.chat import chat
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.explain.answers import ExplanationScore, classified
@@ -12,9 +13,10 @@ from gossamer.explain.corpus import TEST, WindowedCorpus
 from gossamer.explain.explainers import Explanation
 from gossamer.explain.judges import Judge
 from gossamer.explain.windows import Window
+from gossamer.statistics import Interval
 
-# Words that gold items are made of, windows of each with and without it, and what a judge must reach.
-_WORDS, _EACH, ABLE = 5, 4, 0.8
+# Words that gold items are made of, and windows of each with and without it.
+_WORDS, _EACH = 5, 4
 
 
 @dataclass(frozen=True)
@@ -95,16 +97,13 @@ def judged(judge: Judge, items: Sequence[GoldItem], *, rules: bool = False) -> E
 
 
 def able(gold: ExplanationScore) -> bool:
-    """Whether a judge is better than chance, and good: at least .8 on gold items, with the interval above .5.
+    """Whether a judge is better than chance on gold items, and good (:func:`gossamer.chat.chat.able`).
 
-    AUROC counts where there are probabilities, the balanced accuracy elsewhere. Of a judge that is not, no ranking of
-    features means anything.
+    AUROC counts where there are probabilities, the balanced accuracy elsewhere.
     """
-    if gold.value is None or gold.low is None:
+    if gold.value is None or gold.low is None or gold.high is None:
         return False
-    if gold.auroc is not None:
-        return gold.auroc.value >= ABLE and gold.auroc.low > 0.5
-    return gold.value >= ABLE and gold.low > 0.5
+    return chat.able(gold.auroc or Interval(gold.value, gold.low, gold.high))
 
 
 def shuffled_explanations(explanations: Sequence[Explanation], seed: int = 0) -> list[Explanation]:

@@ -129,6 +129,10 @@ class WindowedCorpus:
         """Tokens of each window."""
         return np.diff(self.bounds)
 
+    def window_text(self, number: int) -> str:
+        """The words of a window."""
+        return "".join(self.words[one] for one in self.ids[self.bounds[number] : self.bounds[number + 1]].tolist())
+
     def activations(self, feature: Feature) -> Float[np.ndarray, "tokens"]:
         """A feature's activation at every token; what the store did not keep (BOS, attention sinks) is 0.
 

@@ -11,7 +11,7 @@ from typing import Any
 from gossamer import files
 from gossamer.errors import UsageError
 from gossamer.explain.explainers import LONGEST, Explanation
-from gossamer.explain.study import ExplainedFeatures, ScoreRow
+from gossamer.explain.records import ExplainedFeatures, ScoreRow
 from gossamer.features.feature import Feature
 from gossamer.features.feature_card import FeatureCard
 from gossamer.store.feature_store import FeatureStore

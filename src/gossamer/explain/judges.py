@@ -112,6 +112,7 @@ class ChatJudge:
 
     Attributes:
         name: of the model.
+        chat: the model that is asked.
         batch: texts a question.
         logprobs: ask for the likeliest tokens as well, so that answers have probabilities.
         simulating: "list" (a JSON list a text), "one" (a question a token), or "all" (all tokens of a text in one
@@ -130,7 +131,7 @@ class ChatJudge:
     ) -> None:
         if simulating == "all" and prompts is None:
             raise UsageError("simulation: a model that gives log-probabilities of prompts expected for 'all'")
-        self.name, self._chat, self.batch = chat.model, chat, batch
+        self.name, self.chat, self.batch = chat.model, chat, batch
         self.logprobs, self.simulating, self._prompts = logprobs, simulating, prompts
 
     __repr__ = short_repr
@@ -152,7 +153,7 @@ class ChatJudge:
             return [self._all_at_once(explanation, one) for one in windows]
         if self.simulating == "one":
             return self._one_by_one(explanation, windows)
-        replies = self._chat.ask([simulation_request(explanation, one) for one in windows])
+        replies = self.chat.ask([simulation_request(explanation, one) for one in windows])
         return [_numbers(reply, len(window.tokens)) for reply, window in zip(replies, windows, strict=True)]
 
     def intruders(self, groups: Sequence[Sequence[Marked]], truths: Sequence[int]) -> list[JudgeAnswer]:
@@ -162,7 +163,7 @@ class ChatJudge:
             system, user = messages("intruder", count=len(group), texts=[one.text for one in group])
             requests.append(ChatRequest(system, user, _BESIDE, schema=_list_schema(1, {"type": "integer"})))
         found = []
-        for reply, truth in zip(self._chat.ask(requests), truths, strict=True):
+        for reply, truth in zip(self.chat.ask(requests), truths, strict=True):
             numbers = _numbers(reply, 1)
             found.append(
                 JudgeAnswer(failure=numbers) if isinstance(numbers, Failure) else JudgeAnswer(numbers[0] == truth + 1)
@@ -173,7 +174,7 @@ class ChatJudge:
         """SAEBench's question: which of the numbered texts would activate the feature, all in one answer."""
         texts = [one.text for one in windows]
         system, user = messages("saebench_score", explanation=explanation, count=len(texts), texts=texts)
-        (reply,) = self._chat.ask([ChatRequest(system, user, _BESIDE + _PER_ITEM * len(texts))])
+        (reply,) = self.chat.ask([ChatRequest(system, user, _BESIDE + _PER_ITEM * len(texts))])
         chosen = None if reply.error else parse_choices(reply.text, len(texts))
         if chosen is None:
             return [_failed(reply)] * len(texts)
@@ -184,7 +185,7 @@ class ChatJudge:
         found: list[int | Failure] = []
         batches = [windows[start : start + self.batch] for start in range(0, len(windows), self.batch)]
         requests = [_list_request("rate", explanation, [one.text for one in batch]) for batch in batches]
-        for reply, batch in zip(self._chat.ask(requests), batches, strict=True):
+        for reply, batch in zip(self.chat.ask(requests), batches, strict=True):
             numbers = _numbers(reply, len(batch))
             if isinstance(numbers, tuple) and set(numbers) <= {0.0, 1.0, 2.0}:
                 found += [int(one) for one in numbers]
@@ -195,7 +196,7 @@ class ChatJudge:
     def _sorted(self, template: str, explanation: str, texts: Sequence[str]) -> list[JudgeAnswer]:
         batches = [texts[start : start + self.batch] for start in range(0, len(texts), self.batch)]
         requests = [sorting_request(template, explanation, batch, logprobs=self.logprobs) for batch in batches]
-        replies = self._chat.ask(requests)
+        replies = self.chat.ask(requests)
         return [
             answer for reply, batch in zip(replies, batches, strict=True) for answer in _booleans(reply, len(batch))
         ]
@@ -207,7 +208,7 @@ class ChatJudge:
                 before = "".join(window.tokens[:place])
                 system, user = messages("simulate_one", explanation=explanation, before=before, token=token)
                 requests.append(ChatRequest(system, user, 2, top_logprobs=20))
-        replies = iter(self._chat.ask(requests))
+        replies = iter(self.chat.ask(requests))
         found: list[tuple[float, ...] | Failure] = []
         for window in windows:
             levels = [_expected(next(replies)) for _ in window.tokens]

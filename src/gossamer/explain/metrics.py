@@ -10,7 +10,7 @@ from jaxtyping import Float
 from gossamer import statistics
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
-from gossamer.statistics import Interval, Z
+from gossamer.statistics import Interval
 
 LEVELS = 10
 
@@ -45,20 +45,7 @@ def auroc(positives: Sequence[float], negatives: Sequence[float]) -> Interval:
     """
     if not len(positives) or not len(negatives):
         raise UsageError(f"AUROC: both kinds expected, found {len(positives)} positives, {len(negatives)} negatives")
-    value, sizes = statistics.auroc(positives, negatives), (len(positives), len(negatives))
-    return Interval(value, _newcombe(value, *sizes, -1), _newcombe(value, *sizes, +1))
-
-
-def _newcombe(value: float, m: int, n: int, side: int) -> float:
-    """Where the value lies 1.96 standard errors off, the error being that of the end itself; found by bisection."""
-    near, far = value, 0.0 if side < 0 else 1.0
-    for _ in range(60):
-        middle = (near + far) / 2
-        others = (m + n) / 2 - 1
-        spread = 1 + others * ((1 - middle) / (2 - middle) + middle / (1 + middle))
-        error = math.sqrt(middle * (1 - middle) * spread / (m * n))
-        near, far = (middle, far) if abs(middle - value) < Z * error else (near, middle)
-    return (near + far) / 2
+    return statistics.newcombe(statistics.auroc(positives, negatives), len(positives), len(negatives))
 
 
 def gini(positives: Sequence[float], negatives: Sequence[float]) -> float:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -11,11 +10,11 @@ from torch import Tensor
 
 from gossamer.activations.token_mask import DEFAULT_MASK
 from gossamer.chat.chat import MOST_FAILURES, Chat, ChatRequest
-from gossamer.chat.endpoint import Endpoint
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
 from gossamer.explain.answers import ExplanationScore, ItemCounts, parse_texts
 from gossamer.explain.corpus import TEST, WindowedCorpus
+from gossamer.explain.embedders import Embedder
 from gossamer.explain.metrics import auroc
 from gossamer.explain.prompts import messages, plain
 from gossamer.explain.scorers import Trial
@@ -28,31 +27,39 @@ _QUERY = "Find texts in which this occurs: "
 _NEW_TOKENS = 20
 
 
-@runtime_checkable
-class Embedder(Protocol):
-    """Anything that turns texts into vectors."""
-
-    def __call__(self, texts: Sequence[str]) -> Float[np.ndarray, "texts d"]:
-        """A vector a text."""
-
-
 def embedding(test: Trial, embed: Embedder) -> ExplanationScore:
     """AUROC of the cosine between explanation and window, active windows against silent ones."""
-    windows = [*test.windows.positives, *test.windows.negatives]
-    vectors = np.asarray(embed([_QUERY + test.explanation, *(one.text for one in windows)]), dtype=np.float64)
+    windows = _of_both_kinds(test)
+    return _ranked("embedding", windows, embedding_likeness(test.explanation, windows, embed))
+
+
+def embedding_likeness(explanation: str, windows: Sequence[Window], embed: Embedder) -> list[float]:
+    """Cosine of each window's vector with that of a question for the explanation."""
+    vectors = np.asarray(embed([_QUERY + explanation, *(one.text for one in windows)]), dtype=np.float64)
     if vectors.shape[0] != len(windows) + 1 or not np.isfinite(vectors).all():
         raise UsageError(f"embedding: {len(windows) + 1} finite vectors expected, found an array of {vectors.shape}")
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
-    return _ranked("embedding", windows, (unit[1:] @ unit[0]).tolist())
+    found: list[float] = (unit[1:] @ unit[0]).tolist()
+    return found
 
 
 def surprisal(test: Trial, model: LanguageModel, *, batch_size: int = 16) -> ExplanationScore:
     """AUROC of how much an explanation lowers a language model's loss on a window, against a neutral description."""
-    windows = [*test.windows.positives, *test.windows.negatives]
-    told = plain("surprisal", explanation=test.explanation)
-    neutral = plain("neutral")
-    losses = [_losses(model, context, [one.text for one in windows], batch_size) for context in (told, neutral)]
-    return _ranked("surprisal", windows, [other - one for one, other in zip(*losses, strict=True)])
+    windows = _of_both_kinds(test)
+    return _ranked("surprisal", windows, loss_saved(test.explanation, windows, model, batch_size=batch_size))
+
+
+def loss_saved(
+    explanation: str, windows: Sequence[Window], model: LanguageModel, *, batch_size: int = 16
+) -> list[float]:
+    """By how many nats a token an explanation before a window makes it likelier than a neutral description does."""
+    contexts = (plain("surprisal", explanation=explanation), plain("neutral"))
+    losses = [_losses(model, context, [one.text for one in windows], batch_size) for context in contexts]
+    return [other - one for one, other in zip(*losses, strict=True)]
+
+
+def _of_both_kinds(test: Trial) -> list[Window]:
+    return [*test.windows.positives, *test.windows.negatives]
 
 
 def _ranked(name: str, windows: Sequence[Window], scores: Sequence[float]) -> ExplanationScore:
@@ -80,15 +87,6 @@ def _losses(model: LanguageModel, context: str, texts: Sequence[str], batch_size
         # A text whose tokens melt into the context's last one has none of its own.
         found += (-(own * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)).tolist()
     return found
-
-
-def embedder(endpoint: Endpoint) -> Embedder:
-    """The embeddings of a server with OpenAI's API (/v1/embeddings)."""
-
-    def embed(texts: Sequence[str]) -> Float[np.ndarray, "texts d"]:
-        return np.array(endpoint.embeddings(texts))
-
-    return embed
 
 
 @torch.no_grad()
@@ -172,9 +170,7 @@ def clarity(
     feature = test.windows.feature
     if dictionary.site != feature.site:
         raise UsageError(f"clarity: a dictionary at {feature.site} expected, found one at {dictionary.site}")
-    corpus.store.require(dictionaries={feature.site: dictionary})
-    if corpus.store.manifest.model != model.title:
-        raise UsageError(f"clarity: {corpus.store.manifest.model}, as in the store, expected, found {model.title}")
+    corpus.store.require(model=model, dictionaries={feature.site: dictionary})
     system, user = messages("write", explanation=test.explanation, count=texts, tokens=corpus.settings.length)
     most = (20 + 2 * corpus.settings.length) * texts
     asked = [ChatRequest(system, user, most, temperature=1.0, seed=test.seed + one) for one in range(calls)]
@@ -236,6 +232,12 @@ def token_changes(
     return tuple(model.word(one) for one in best)
 
 
+@torch.no_grad()
+def mean_norm(model: LanguageModel, site: Site, tokens: Tokens) -> float:
+    """Mean length of what stands at a site, over the tokens of a text."""
+    return float(model.capture(tokens, [site])[site].float().norm(dim=-1)[tokens.mask.to(model.device)].mean())
+
+
 def _adding(direction: Float[Tensor, "d"]) -> Callable[[Tensor], Tensor]:
     return lambda value: value + direction.to(value)
 
@@ -245,7 +247,7 @@ def _strength(
 ) -> float:
     """How long a direction must be for that KL of the next token; found by bisection on its logarithm."""
     unit, plain_logits = direction / direction.norm(), model.logits(tokens, at=tokens.last).float().log_softmax(-1)
-    scale = float(model.capture(tokens, [site])[site].float().norm(dim=-1).mean())
+    scale = mean_norm(model, site, tokens)
     low, high = scale * 1e-3, scale * 1e2
     for _ in range(steps):
         middle = math.sqrt(low * high)

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -13,140 +12,34 @@ from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.explain import grammar
-from gossamer.explain.answers import ExplanationScore
-from gossamer.explain.controls import able, gold_items, judged, shuffled_explanations
-from gossamer.explain.corpus import WindowedCorpus, WindowSettings
-from gossamer.explain.explainers import EXPLAINERS, Evidence, Explanation, explained
+from gossamer.explain.controls import gold_items, judged, shuffled_explanations
+from gossamer.explain.corpus import WindowedCorpus
+from gossamer.explain.explainers import Evidence, Explanation, explained
 from gossamer.explain.fitting import RuleFinder
 from gossamer.explain.judges import ChatJudge, Judge, RuleJudge
+from gossamer.explain.model_judges import MODEL_SCORERS, FeaturesModel, ModelJudge, WritingJudge
+from gossamer.explain.records import (
+    EXPLANATIONS,
+    PERSON,
+    RULE,
+    SCORES,
+    SHUFFLED,
+    ExplainedFeatures,
+    ExplainSettings,
+    ExplanationRow,
+    ScoreRow,
+)
 from gossamer.explain.scorers import CHAT_SCORERS, SCORERS, Trial
 from gossamer.explain.windows import FeatureWindows, Unexplained, decoder_neighbours, feature_windows
 from gossamer.features.feature import Feature
 from gossamer.features.feature_card import FeatureCard
 from gossamer.model.site import Site
 from gossamer.progress import begin
-from gossamer.results import Format, Recorder, folder_lock, record_format, versions
+from gossamer.results import Recorder, folder_lock, versions
 from gossamer.store.feature_store import FeatureStore
 
-RULE, PERSON, SHUFFLED = "rule", "person", "shuffled"
 # Features whose explanations are asked for together.
 _BATCH = 16
-
-
-@dataclass(frozen=True)
-class ExplainSettings:
-    """What is done to every feature.
-
-    Attributes:
-        explainers: "rule", and manners of a language model.
-        scorers: see `SCORERS` and, with a language model as judge, `CHAT_SCORERS`.
-        windows: which text.
-        neighbours: decoder neighbours that hard negatives are drawn from; none without dictionaries.
-        seed: of the shuffled control and of all orders.
-    """
-
-    explainers: tuple[str, ...] = (RULE,)
-    scorers: tuple[str, ...] = tuple(SCORERS)
-    windows: WindowSettings = field(default_factory=WindowSettings)
-    neighbours: int = 5
-    seed: int = 0
-
-    __repr__ = short_repr
-
-    def __post_init__(self) -> None:
-        for name, given, known in (
-            ("explainers", self.explainers, (RULE, *EXPLAINERS)),
-            ("scorers", self.scorers, (*SCORERS, *CHAT_SCORERS)),
-        ):
-            if wrong := [one for one in given if one not in known]:
-                raise UsageError(f"{name}: some of {', '.join(known)} expected, found {wrong[0]!r}")
-
-
-@dataclass(frozen=True)
-class ExplanationRow:
-    """What was said of a feature.
-
-    Attributes:
-        explanation: the sentence, or why there is none.
-        active: tokens of the store on which the feature is active.
-        saved: of a rule, the share of the validation text's bits that it saves.
-        kind: of a rule.
-    """
-
-    explanation: Explanation
-    active: int
-    saved: float | None = None
-    kind: str = ""
-
-    __repr__ = short_repr
-
-
-@dataclass(frozen=True)
-class ScoreRow:
-    """Scores of one explanation by one judge.
-
-    Attributes:
-        explanation: what was scored.
-        judge: name of the judge.
-        scores: of every scorer.
-        control: "", or "shuffled" where the sentence is another feature's.
-    """
-
-    explanation: Explanation
-    judge: str
-    scores: tuple[ExplanationScore, ...]
-    control: str = ""
-
-    __repr__ = short_repr
-
-    def score(self, scorer: str) -> ExplanationScore | None:
-        """That of one scorer."""
-        return next((one for one in self.scores if one.scorer == scorer), None)
-
-
-EXPLANATIONS: Format = record_format("gossamer.explanations", 1, ExplanationRow, "explanations of features")
-SCORES: Format = record_format("gossamer.explanation_scores", 1, ScoreRow, "scores of explanations")
-
-
-@dataclass(frozen=True)
-class ExplainedFeatures:
-    """A study of explanations.
-
-    Attributes:
-        settings: what was asked.
-        explanations: a row a feature and explainer, and one for features without text enough.
-        scores: a row an explanation, judge and control.
-        gold: of each language model as judge, its score on questions whose answers are known.
-    """
-
-    settings: Mapping[str, object]
-    explanations: tuple[ExplanationRow, ...]
-    scores: tuple[ScoreRow, ...]
-    gold: Mapping[str, ExplanationScore]
-
-    __repr__ = short_repr
-
-    def _facts(self) -> Iterator[str]:
-        told = [one for one in self.explanations if one.explanation.text]
-        yield f"{len(told)} explanations, {len(self.explanations) - len(told)} failures"
-        yield f"{len(self.scores)} of them scored"
-
-    def at_chance(self, judge: str) -> bool:
-        """Whether a language model did no better than chance on questions whose answers are known."""
-        return judge in self.gold and not able(self.gold[judge])
-
-    @classmethod
-    def load(cls, folder: str | Path) -> "ExplainedFeatures":
-        """What a folder holds.
-
-        Raises:
-            UsageError: it holds no study.
-            GossamerError: a file is damaged.
-        """
-        said, scored = EXPLANATIONS.load(Path(folder) / "explanations.json"), SCORES.load(Path(folder) / "scores.json")
-        gold = {row.judge: row.scores[0] for row in scored.rows if row.control == "gold"}
-        scores = tuple(row for row in scored.rows if row.control != "gold")
-        return cls(said.settings, tuple(said.rows), scores, gold)
 
 
 class ExplanationStudy:
@@ -163,6 +56,8 @@ class ExplanationStudy:
         judge: ChatJudge | None = None,
         told: Mapping[Feature, str] | None = None,
         scored: int | None = None,
+        features_model: FeaturesModel | None = None,
+        judges: Sequence[ModelJudge] = (),
     ) -> None:
         """Nothing is read yet but the corpus.
 
@@ -176,24 +71,32 @@ class ExplanationStudy:
             told: sentences of people, scored beside the others.
             scored: features whose explanations are scored, drawn by the seed; None for all. Scoring asks a language
                 model far more than explaining does.
+            features_model: says which tokens an amplified feature makes likelier, for output-centric explanations;
+                None: these do without.
+            judges: models that score in ways of their own, for `MODEL_SCORERS`.
 
         Raises:
-            UsageError: a latent that the store has not, a language model that is needed and not given, or dictionaries
-                that are not the store's.
+            UsageError: a latent that the store has not, a model that is needed and not given, or dictionaries or a
+                model of the features that are not the store's.
         """
         self.settings, self.store = settings or ExplainSettings(), store
         if chat is None and any(one != RULE for one in self.settings.explainers):
             raise UsageError(f"explainers {', '.join(self.settings.explainers)}: a language model expected, found none")
         if judge is None and (wanted := [one for one in self.settings.scorers if one in CHAT_SCORERS]):
             raise UsageError(f"scorer {wanted[0]}: a language model as judge expected, found none")
+        able_to = {scorer for one in judges for scorer in one.scorers}
+        if lacking := [one for one in self.settings.scorers if one in MODEL_SCORERS and one not in able_to]:
+            raise UsageError(f"scorer {lacking[0]}: a model for it among `judges` expected, found none")
         if dictionaries is not None:
             store.require(dictionaries=dictionaries)
+        if features_model is not None:
+            store.require(model=features_model.model, dictionaries=features_model.dictionaries)
         self.features = list(dict.fromkeys(Feature.parse("/".join(map(str, store.resolve(one)))) for one in features))
         if not self.features:
             raise UsageError("explain: at least one feature expected, found none")
         self.corpus = WindowedCorpus.of(store, self.settings.windows)
         self._chat, self.judge, self._told, self._dictionaries = chat, judge, dict(told or {}), dictionaries
-        self._scored_count = scored
+        self._scored_count, self.features_model, self.model_judges = scored, features_model, tuple(judges)
 
     __repr__ = short_repr
 
@@ -215,6 +118,10 @@ class ExplanationStudy:
         part = copy.copy(self)
         part.features, part.judge, part._scored_count = self.features[:count], judge, None
         part._chat = None if self._chat is None else chat
+        # Only what asks a language model is counted.
+        writers = [one for one in self.model_judges if isinstance(one, WritingJudge)]
+        part.model_judges = tuple(WritingJudge(judge.chat, one.features) for one in writers if judge is not None)
+        part.features_model = None
         return part
 
     def windows(self, feature: Feature) -> FeatureWindows | Unexplained:
@@ -245,19 +152,32 @@ class ExplanationStudy:
         said = Recorder(folder and folder / "explanations.json", EXPLANATIONS, asked, versions())
         scored = Recorder(folder and folder / "scores.json", SCORES, asked, versions())
         self._explain_all(said)
-        if self.judge is not None and not any(row.control == "gold" for row in scored.rows):
-            gold = judged(self.judge, gold_items(self.corpus, self.settings.seed))
-            empty = Explanation(self.features[0], "", "gold")
-            scored.add(ScoreRow(empty, self.judge.name, (gold,), "gold"))
+        self._ask_gold(scored)
         self._score_all(said.rows, scored)
         gold_scores = {row.judge: row.scores[0] for row in scored.rows if row.control == "gold"}
         rows = tuple(row for row in scored.rows if row.control != "gold")
         return ExplainedFeatures(said.settings, tuple(said.rows), rows, gold_scores)
 
+    def _ask_gold(self, scored: Recorder[ScoreRow]) -> None:
+        """Every judge but the rules' own on questions whose answers are known, once."""
+        done = {row.judge for row in scored.rows if row.control == "gold"}
+        judges: list[Judge | ModelJudge] = [*([] if self.judge is None else [self.judge]), *self.model_judges]
+        for judge in judges:
+            if judge.name in done:
+                continue
+            items = gold_items(self.corpus, self.settings.seed)
+            gold = judge.gold(items) if isinstance(judge, ModelJudge) else judged(judge, items)
+            if gold is not None:
+                scored.add(ScoreRow(Explanation(self.features[0], "", "gold"), judge.name, (gold,), "gold"))
+
     def asked(self) -> dict[str, object]:
         """All that the numbers depend on."""
         manifest = self.store.manifest
+        models = {"judges": [one.name for one in self.model_judges]} if self.model_judges else {}
+        if self.features_model is not None:
+            models["features_model"] = [self.features_model.model.title]
         return {
+            **models,
             "settings": self.settings,
             "corpus": manifest.corpus,
             "model": manifest.model,
@@ -291,7 +211,8 @@ class ExplanationStudy:
                 reason = Explanation(feature, "", "", failure=windows.reason)
                 found[feature].append(ExplanationRow(reason, card.active))
                 continue
-            evidence.append(Evidence(windows, card.promotes, card.suppresses))
+            changed = self._changed(feature)
+            evidence.append(Evidence(windows, card.promotes, card.suppresses, changed))
             if feature in self._told:
                 found[feature].append(ExplanationRow(Explanation(feature, self._told[feature], PERSON), card.active))
             if RULE in self.settings.explainers:
@@ -301,6 +222,12 @@ class ExplanationStudy:
                 for one in explained(self._chat, method, evidence):
                     found[one.feature].append(ExplanationRow(one, cards[one.feature].active))
         return [row for feature in features for row in found[feature]]
+
+    def _changed(self, feature: Feature) -> tuple[str, ...]:
+        """What an output-centric explainer sees of what amplifying the feature does."""
+        if self.features_model is None or "output" not in self.settings.explainers:
+            return ()
+        return self.features_model.changed(feature, self.corpus)
 
     def _rule(self, feature: Feature, card: FeatureCard) -> ExplanationRow:
         raised = [word for word, _ in card.promotes]
@@ -335,17 +262,24 @@ class ExplanationStudy:
                 scored.add(*(self._scored(windows, *row) for row in rows))
             advance(1, str(feature))
 
-    def _judges(self, text: str) -> list[Judge]:
+    def _judges(self, text: str) -> list[Judge | ModelJudge]:
         """Those that can read an explanation: rules are followed, and asked about as well where there is a model."""
         try:
             is_rule = grammar.parse(text) is not None
         except UsageError:
             is_rule = False
-        found: list[Judge] = [RuleJudge()] if is_rule else []
-        return found if self.judge is None else [*found, self.judge]
+        found: list[Judge | ModelJudge] = [RuleJudge()] if is_rule else []
+        return [*found, *([] if self.judge is None else [self.judge]), *self.model_judges]
 
-    def _scored(self, windows: FeatureWindows, explanation: Explanation, control: str, judge: Judge) -> ScoreRow:
+    def _scored(
+        self, windows: FeatureWindows, explanation: Explanation, control: str, judge: Judge | ModelJudge
+    ) -> ScoreRow:
         test = Trial(windows, explanation.text, self.settings.seed, self.settings.windows.mark)
+        if isinstance(judge, ModelJudge):
+            own = [name for name in self.settings.scorers if name in judge.scorers]
+            return ScoreRow(
+                explanation, judge.name, tuple(judge.score(name, test, self.corpus) for name in own), control
+            )
         scores = [SCORERS[name](test, judge) for name in self.settings.scorers if name in SCORERS]
         if isinstance(judge, ChatJudge):
             scores += [CHAT_SCORERS[name](test, judge) for name in self.settings.scorers if name in CHAT_SCORERS]

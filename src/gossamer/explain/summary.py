@@ -6,7 +6,7 @@ from dataclasses import astuple, dataclass
 from gossamer.display import short_repr
 from gossamer.explain.answers import ItemCounts
 from gossamer.explain.metrics import mean_over_features
-from gossamer.explain.study import RULE, ExplainedFeatures, ScoreRow
+from gossamer.explain.records import RULE, ExplainedFeatures, ScoreRow
 from gossamer.statistics import Interval
 
 RANDOM_WEIGHTS = "random weights"

@@ -41,11 +41,13 @@ def landmarks(findings: Findings) -> Landmarks | None:
 
 
 def circuit_size(findings: Findings) -> str:
-    """`18 of 6,412 candidate nodes` where settings name "candidates", else `18 nodes`."""
+    """`18 of 6,412 candidate nodes` where settings name "candidates", else `18 nodes`; of error nodes, how many."""
     candidates = findings.settings.get("candidates", "").replace(",", "")
+    errors = sum(node.node.is_error for node in findings.nodes)
+    among = f" ({plural(errors, 'error')})" if errors else ""
     if candidates.isdecimal():
-        return f"{len(findings.nodes):,} of {int(candidates):,} candidate nodes"
-    return plural(len(findings.nodes), "node")
+        return f"{len(findings.nodes):,} of {int(candidates):,} candidate nodes{among}"
+    return plural(len(findings.nodes), "node") + among
 
 
 def shares(interval: Interval) -> str:
@@ -68,9 +70,10 @@ def beyond(findings: Findings) -> str | None:
     ]
     if not any(map(dagger, circuits)):
         return None
+    others = " or from error nodes" if any(node.node.is_error for node in findings.nodes) else ""
     return (
         f"{BEYOND} more faithful than the dictionaries with all of their latents: what is beyond them comes from "
-        "ablating the others, not from what the circuit's nodes say"
+        f"ablating the others{others}, not from what the circuit's {'latents' if others else 'nodes'} say"
     )
 
 
@@ -186,6 +189,22 @@ def edges(findings: Findings) -> str | None:
     )
 
 
+def groups(findings: Findings) -> str | None:
+    """What the circuit keeps in fewer boxes that each move as one, beside random ones, and how few lose little."""
+    test = findings.group_test
+    if test is None:
+        return None
+    known = {point.boxes: point for point in test.points}
+    shown, least = known[test.shown], known[test.within]
+    fewest = plural(test.within, "box", "boxes")
+    return (
+        f"In {plural(test.shown, 'box', 'boxes')} in place of {plural(len(findings.nodes), 'node')}, each moving as "
+        f"one, it keeps {percent(shown.tied.value)} in place of {percent(test.circuit.value)} of the {findings.kept} "
+        f"(random groups of the same sizes {percent(shown.random.value)}); the fewest that lose at most "
+        f"{percent(test.points_lost)} where they were chosen, {fewest}, keep {percent(least.tied.value)}"
+    )
+
+
 def core_nodes(findings: Findings) -> list[NodeCard]:
     """Nodes that at least 80 % of the searches on samples of the prompts find again."""
     return [node for node in findings.nodes if node.in_core]
@@ -232,3 +251,25 @@ def stability(findings: Findings) -> str | None:
 def _agreement(mean: Interval) -> str:
     """A mean over pairs; of one pair alone there is no interval."""
     return ratio(mean.value) + (f" [{ratio(mean.low)}, {ratio(mean.high)}]" if math.isfinite(mean.low) else "")
+
+
+def against_controls(findings: Findings) -> str | None:
+    """By how much the circuit does better than the best control, claim by claim, and where it does not."""
+    found = findings.controls
+    if found is None:
+        return None
+    shown, level = (
+        [f"{gap.claim} by {_gap(gap.gap)} over {gap.best}" for gap in found.gaps if gap.shown == above]
+        for above in (True, False)
+    )
+    names = ", ".join(arm.name for arm in found.controls)
+    said = f"Against the same search in {plural(len(found.controls), 'control')} ({names}) the circuit is "
+    if shown:
+        said += f"better: {'; '.join(shown)}"
+    if level:
+        said += f"{'; it is ' if shown else ''}not shown to be better: {'; '.join(level)}"
+    return said
+
+
+def _gap(gap: Interval) -> str:
+    return f"{number(gap.value, signed=True)} [{number(gap.low, signed=True)}, {number(gap.high, signed=True)}]"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gossamer import files
-from gossamer.explain.study import RULE, ExplainedFeatures, ScoreRow
+from gossamer.explain.records import RULE, ExplainedFeatures, ScoreRow
 from gossamer.explain.summary import SummaryLine, no_better_than_words, summary
 from gossamer.features.feature import Feature
 from gossamer.report import style

@@ -13,7 +13,7 @@ from gossamer.steering.decomposition import HeldOutFit
 from gossamer.steering.findings import published_findings
 from gossamer.steering.pareto import MethodCurve
 from gossamer.steering.selection import SelectionScores
-from gossamer.steering.sweep import SweepRow, measured_benefits, sweep_curves
+from gossamer.steering.sweep import SweepRow, gold_of, measured_benefits, sweep_curves
 
 _NAMES = {
     "hit": "share of completions with a word of the concept",
@@ -98,7 +98,11 @@ def judge_lines(record: Record[SweepRow], seed: int = 0) -> list[str]:
         f"{error} without one. On these {len(shown)} it finds the concept where the list of words does "
         f"{sum(one.agrees for one in shown)} times."
     )
-    if "judged" not in measured_benefits(record):
+    gold = gold_of(record)
+    said += "" if gold is None else f" Whether texts of people have the concept: {gold}."
+    if gold is not None and not gold.able:
+        said += " That is chance, or not far enough from it: the judge ranks nothing."
+    elif "judged" not in measured_benefits(record):
         said += " More than a fifth of a cell's completions have no rating: the judge ranks nothing."
     rows = [["completion", "word of the list", "concept rating"]]
     rows += [[repr(one.text).replace("|", "\\|"), "yes" if one.listed else "no", f"{one.concept:g}"] for one in shown]

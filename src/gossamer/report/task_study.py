@@ -5,16 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gossamer import files
-from gossamer.circuits.results import Findings, SizeComparison, TaskMetrics, best_baseline
-from gossamer.circuits.task_study import HALF, StudiedTask, TaskStudy, nodes_needed
-from gossamer.report import html, style
+from gossamer.circuits.results import BEYOND, Findings, SizeComparison, TaskMetrics, best_baseline
+from gossamer.circuits.task_study import HALF, StudiedTask, TaskStudy, needed_nodes
+from gossamer.report import claims, html, style
 from gossamer.report.coding import table
 from gossamer.report.figures.task_study import task_study_figure
 from gossamer.report.text import MISSING, number, percent
 
 # A row of closeness is to be at least level with the best baseline in so many of all.
 AHEAD = 0.95
-_ABOVE = "†"
 
 
 def overview(study: TaskStudy) -> list[list[str]]:
@@ -27,7 +26,6 @@ def overview(study: TaskStudy) -> list[list[str]]:
 def _overview(task: StudiedTask, found: Findings) -> list[str]:
     full, dictionaries, circuit, empty = found.budget[0], *found.budget[-3:]
     share = circuit.faithfulness
-    above = _ABOVE if share.value > dictionaries.faithfulness.value else ""
     sampled = next((one for one in found.stability if one.kind == "bootstrap"), None)
     agreed = None if sampled is None else sampled.agreement
     return [
@@ -37,7 +35,7 @@ def _overview(task: StudiedTask, found: Findings) -> list[str]:
         f"{dictionaries.faithfulness.value:.3f}",
         f"{dictionaries.kl:.2f}",
         f"{len(found.nodes):,} of {found.settings['candidates']}",
-        f"{share.value:.3f} [{share.low:.2f}, {share.high:.2f}]{above}",
+        f"{share.value:.3f} [{share.low:.2f}, {share.high:.2f}]{claims.dagger(circuit)}",
         f"{circuit.kl:.2f}",
         f"{circuit.prompt_error.value:.2f}",
         percent(circuit.accuracy),
@@ -70,7 +68,7 @@ def needed(study: TaskStudy, share: float = 0.95) -> list[list[str]]:
     """Nodes at which circuits keep `share` of what the dictionaries keep."""
     rows = [["task", "mask", "integrated gradients", f"at most {HALF:.0%} of these"]]
     for name, found in study.findings.items():
-        ours, theirs = nodes_needed(found, share)
+        ours, theirs = needed_nodes(found, share)
         holds = ours is not None and (theirs is None or ours <= HALF * theirs)
         rows.append(
             [name, *(MISSING if one is None else f"{one:,}" for one in (ours, theirs)), "yes" if holds else "no"]
@@ -88,14 +86,13 @@ def by_size(found: Findings) -> list[list[str]]:
         size = f"{row.size:,}" if row.size == row.nodes else f"{row.size:,} ({row.nodes:,})"
         gap = row.difference
         said = f"{gap.value:+.3f} [{gap.low:+.2f}, {gap.high:+.2f}]{' behind' if row.behind else ''}"
-        rows.append([size, *_kept(ours, found), row.method, *_kept(theirs, found), said])
+        rows.append([size, *_kept(ours), row.method, *_kept(theirs), said])
     return rows
 
 
-def _kept(one: TaskMetrics, found: Findings) -> list[str]:
+def _kept(one: TaskMetrics) -> list[str]:
     share = one.faithfulness
-    above = _ABOVE if share.value > found.budget[-3].faithfulness.value else ""
-    return [f"{share.value:.3f} [{share.low:.2f}, {share.high:.2f}]{above}", f"{one.kl:.2f}"]
+    return [f"{share.value:.3f} [{share.low:.2f}, {share.high:.2f}]{claims.dagger(one)}", f"{one.kl:.2f}"]
 
 
 def headline(study: TaskStudy) -> str:
@@ -127,7 +124,7 @@ def task_study_text(study: TaskStudy) -> str:
 
 
 _LEGEND = (
-    f"Held-out prompts; intervals are of 95 %, over texts. {_ABOVE} more than the dictionaries keep with all of their "
+    f"Held-out prompts; intervals are of 95 %, over texts. {BEYOND} more than the dictionaries keep with all of their "
     "latents. Agreement: mean Jaccard index of searches on bootstrap samples of the training prompts; core: nodes that "
     "at least 80 % of them find, and what these keep alone."
 )

@@ -33,6 +33,7 @@ from gossamer.steering.effects import (
     measure_effects,
 )
 from gossamer.steering.findings import Finding, published_findings
+from gossamer.steering.gold import JudgeGold, judge_gold
 from gossamer.steering.intervention import (
     EVERYWHERE,
     KINDS,
@@ -98,6 +99,7 @@ __all__ = [
     "Finding",
     "HeldOutFit",
     "Intervention",
+    "JudgeGold",
     "JudgedCompletion",
     "JudgedScore",
     "MethodCurve",
@@ -143,6 +145,7 @@ __all__ = [
     "harmonic_mean",
     "held_out_fit",
     "irrelevant_features",
+    "judge_gold",
     "judged_examples",
     "learn_effects",
     "load_sweep",

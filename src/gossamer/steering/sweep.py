@@ -24,6 +24,7 @@ from gossamer.seeding import generator
 from gossamer.steering.benefit import ConceptClassifier, WordList
 from gossamer.steering.cell import Cell, steering_of
 from gossamer.steering.completions import Completions, SamplingPlan, complete
+from gossamer.steering.gold import JudgeGold, judge_gold
 from gossamer.steering.judge import CompletionJudge, JudgedScore, Ratings, harmonic_mean
 from gossamer.steering.pareto import UNSTEERED, MethodCurve, SweepNumbers, curves
 from gossamer.steering.predictions import Observer, PredictionChanges, prediction_changes
@@ -35,6 +36,8 @@ RESULTS = "sweep.json"
 BENEFITS = ("hit", "words", "classified", "target", "judged")
 COSTS = ("cross_entropy", "kl", "changed")
 _SHOWN = 3
+# Of a record's provenance: what its judge is worth.
+_GOLD = "judge_gold"
 _NONE = Column.of([], "float32")
 
 
@@ -156,6 +159,10 @@ def sweep(
     _check(model, cells, plan)
     path = None if folder is None else Path(folder) / RESULTS
     recorder = Recorder(path, FORMAT, _settings(model, cells, plan), {"versions": versions()})
+    if plan.judge is not None and _GOLD not in recorder.provenance:
+        target = () if plan.target is None else model.decode(plan.target)
+        gold = judge_gold(plan.judge, plan.words, target, model.decode(plan.neutral))
+        recorder.provenance[_GOLD] = None if gold is None else gold.to_json()
     size = max(1, plan.rows_at_once // (len(plan.prompts) * plan.sampling.samples))
     advance = begin("steering", len(cells))
     advance(len(recorder.rows), "")
@@ -178,13 +185,24 @@ def load_sweep(folder: str | Path) -> Record[SweepRow]:
     return FORMAT.load(Path(folder) / RESULTS)
 
 
+def gold_of(record: Record[SweepRow]) -> JudgeGold | None:
+    """What the judge of a sweep makes of texts whose answer is known; None where it was not asked."""
+    found = record.provenance.get(_GOLD)
+    return None if found is None else JudgeGold.from_json(found)
+
+
 def measured_benefits(record: Record[SweepRow]) -> list[str]:
-    """Those of `BENEFITS` that a sweep has; a judge that failed at more than a fifth of a cell's completions ranks
-    nothing."""
+    """Those of `BENEFITS` that a sweep has.
+
+    A judge that failed at more than a fifth of a cell's completions, or that is at chance on texts whose answer is
+    known, ranks nothing.
+    """
     columns = {"hit": "words", "judged": "rated_concept"}
     found = [name for name in BENEFITS if all(len(getattr(row, columns.get(name, name))) for row in record.rows)]
     failing = any(row.judged is not None and row.judged.failures > MOST_FAILURES for row in record.rows)
-    return [name for name in found if name != "judged" or not failing]
+    gold = gold_of(record)
+    ranks = not failing and (gold is None or gold.able)
+    return [name for name in found if name != "judged" or ranks]
 
 
 def numbers(record: Record[SweepRow], benefit: str = "hit", cost: str = "cross_entropy") -> SweepNumbers:

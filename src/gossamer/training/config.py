@@ -7,7 +7,8 @@ from gossamer.activations.corpus import RowConfig
 from gossamer.display import short_repr
 from gossamer.model.site import GivenSite, Site
 from gossamer.training.checks import require, require_kinds
-from gossamer.training.dead_latents import DeadLatentStrategy
+from gossamer.training.controls import CONTROLS, NONE, RANDOM_MODEL
+from gossamer.training.dead_latents import DeadLatentStrategy, Resampling
 from gossamer.training.objectives import BatchTopK, Objective
 from gossamer.training.units import SCALINGS
 
@@ -92,6 +93,7 @@ class DictionaryTrainerConfig:
         sensitivity: 0 counts errors evenly over directions; up to 1, by how much the model's output minds them (see
             :mod:`gossamer.training.sensitivity`). Not for topk, whose order of latents needs rows of one norm.
         dead_after: a latent is dead when it has not fired for this many tokens.
+        control: "none", or how the dictionary is kept from learning (:mod:`gossamer.training.controls`).
     """
 
     n_latents: int = 2048
@@ -104,6 +106,7 @@ class DictionaryTrainerConfig:
     encoder_scale: float = 1.0
     sensitivity: float = 0.9
     dead_after: int = 100_000
+    control: str = NONE
 
     __repr__ = short_repr
 
@@ -120,6 +123,17 @@ class DictionaryTrainerConfig:
         evenly = self.sensitivity == 0 or self.objective.architecture != "topk"
         require(evenly, "sensitivity of 0 with the objective topk", self.sensitivity)
         require(self.dead_after >= 1, "dead_after of at least 1", self.dead_after)
+        require(self.control in (NONE, *CONTROLS), f"control among {(NONE, *CONTROLS)}", repr(self.control))
+        anew = isinstance(self.dead_latents, Resampling) and self.control not in (NONE, RANDOM_MODEL)
+        require(not anew, f"no resampling of dead latents with the control {self.control}", self.dead_latents)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All of it, for JSON; a control only where there is one, so that records are as they were."""
+        found = asdict(self)
+        if self.control == NONE:
+            del found["control"]
+        return found
 
     @property
     def architecture(self) -> str:
@@ -173,7 +187,7 @@ class DictionarySpec:
     def facts(self) -> dict[str, Any]:
         """Everything about it, for JSON."""
         sites = {"site": str(self.site), "site_out": None if self.site_out is None else str(self.site_out)}
-        return {"name": self.name, **sites, "trainer": asdict(self.trainer), "seed": self.seed}
+        return {"name": self.name, **sites, "trainer": self.trainer.facts, "seed": self.seed}
 
 
 @dataclass(frozen=True)
@@ -317,7 +331,8 @@ class TrainingConfig:
     @property
     def facts(self) -> dict[str, Any]:
         """All of it, for JSON; of the mask only what differs from the default, so that records are as they were."""
-        found, mask = {**asdict(self), "finetune": self.finetune.facts}, self.corpus.mask.facts
+        found = {**asdict(self), "trainer": self.trainer.facts, "finetune": self.finetune.facts}
+        mask = self.corpus.mask.facts
         del found["corpus"]["mask"]
         return found if not mask else {**found, "corpus": {**found["corpus"], "mask": mask}}
 

@@ -59,8 +59,10 @@ class DictionaryTrainer:
         self.plan, self.config, self.steps, self.read, self.written = plan, plan.trainer, steps, read, written
         settings = self.config.optimiser
         self.parameters = {name: value.requires_grad_() for name, value in self._initial().items()}
-        betas = (settings.beta1, settings.beta2)
-        self.optimiser = Optimiser(self.parameters, settings.clip, betas=betas, decoder_norm=settings.decoder_norm)
+        betas, control = (settings.beta1, settings.beta2), self.config.control
+        self.optimiser = Optimiser(
+            self.parameters, settings.clip, betas=betas, decoder_norm=settings.decoder_norm, control=control
+        )
         device = read.mean.device
         self.threshold = torch.tensor(-1.0, dtype=torch.float64, device=device)
         self.smallest = torch.tensor(0.0, dtype=torch.float64, device=device)

@@ -13,6 +13,7 @@ from gossamer.finite import error_context, require_finite
 from gossamer.sparse.largest import MARGIN
 from gossamer.training.calibration import calibrated
 from gossamer.training.chosen import ChosenLatents, choose_batchtopk, choose_topk
+from gossamer.training.controls import SOFT, control_of
 from gossamer.training.export import assembled
 from gossamer.training.older import with_present_names
 from gossamer.training.optimiser import Optimiser
@@ -55,7 +56,9 @@ class EndToEndTrainer:
         given["b_enc"] /= self.units * scale
         given["b_dec"] /= scale
         self.parameters = {name: value.requires_grad_() for name, value in given.items()}
-        self.optimiser = Optimiser(self.parameters, clip)
+        # Rows that had to stay near a start that is not known here stay where they are.
+        control = control_of(source)
+        self.optimiser = Optimiser(self.parameters, clip, control="frozen-decoder" if control == SOFT else control)
         self.threshold = mean_threshold / scale
         self.smallest = 0.0
         self.k = _intended_k(source)

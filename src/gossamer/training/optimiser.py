@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from gossamer.training.controls import FROZEN, NONE, SOFT, held_near
+
 _CACHED = 2**18
 _STATE = ("exp_avg", "exp_avg_sq", "step")
 
@@ -16,6 +18,9 @@ class Optimiser:
     With `decoder_norm` "unit" the rows of W_dec keep the norms they had at the start: the part of the gradient along
     the rows is removed before a step (it would only fill the moments) and the rows are rescaled after it. With
     "at_most_one" rows longer than 1 are cut back after a step; with "free" nothing is done.
+
+    With a `control` one of the parameters keeps the values it has here, or the rows of W_dec stay near
+    them; see :mod:`gossamer.training.controls`.
     """
 
     def __init__(
@@ -25,8 +30,12 @@ class Optimiser:
         *,
         betas: tuple[float, float] = (0.9, 0.999),
         decoder_norm: str = "unit",
+        control: str = NONE,
     ) -> None:
         self.parameters, self.clip, self.decoder_norm = dict(parameters), clip, decoder_norm
+        self.frozen, self.start = FROZEN.get(control), None
+        if control == SOFT:
+            self.start = self.parameters["W_dec"].detach().clone()
         self.norms = self.parameters["W_dec"].detach().norm(dim=1, keepdim=True)
         # What Adam sees of each: its fused implementation copies what does not lie in a row.
         self.in_memory = {name: _as_it_lies(value.detach(), value) for name, value in self.parameters.items()}
@@ -37,6 +46,9 @@ class Optimiser:
         """Clip the norm of all `gradients` together and descend with learning rate `rate`. May change `gradients`."""
         for name, seen in self.in_memory.items():
             seen.grad = _as_it_lies(gradients[name], self.parameters[name]).contiguous()
+            if name == self.frozen:
+                # With moments of 0 Adam moves nothing, and checkpoints are as always.
+                seen.grad.zero_()
         with torch.no_grad():
             rows = self.in_memory["W_dec"]
             if self.decoder_norm == "unit":
@@ -50,6 +62,10 @@ class Optimiser:
             self._settle(rows)
 
     def _settle(self, rows: Tensor) -> None:
+        if self.frozen == "W_dec":
+            return
+        if self.start is not None:
+            rows.copy_(held_near(rows, self.start))
         if self.decoder_norm == "unit":
             for row, norm in _blocks(rows, self.norms):
                 row *= norm / row.norm(dim=1, keepdim=True)

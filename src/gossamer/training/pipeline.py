@@ -21,6 +21,7 @@ from gossamer.progress import announce
 from gossamer.replacement.evaluate.quality import CE_RECOVERED, Quality, quality
 from gossamer.training import loggers
 from gossamer.training.config import DictionarySpec, TrainingConfig, require_vectors
+from gossamer.training.controls import RANDOM_MODEL, with_random_weights
 from gossamer.training.cost import told
 from gossamer.training.end_to_end_trainer import ARCHITECTURES
 from gossamer.training.finetune import finetune
@@ -124,7 +125,9 @@ def _trained(
     processes = Processes.current()
     if not all((target / FINAL / plan.name / INDEX).is_file() for plan in plans):
         corpus = corpus_for(model, texts, config, target)
-        _train(model, corpus, sites, config, plans, target, cache, also, prompts)
+        # All learn from the same text: what a recipe samples, the model itself says.
+        learned = with_random_weights(model, config.seed) if config.trainer.control == RANDOM_MODEL else model
+        _train(learned, corpus, sites, config, plans, target, cache, also, prompts)
     found = {plan.name: DictionarySet.load(target / FINAL / plan.name) for plan in plans}
     if processes.writes:
         for name, one in found.items():
@@ -143,6 +146,8 @@ def _require_possible(
         raise UsageError(f"expected at least one site and one plan, found {len(sites)} and {len(plans)}")
     if len(set(names)) < len(names):
         raise UsageError(f"expected plans of different names, found {', '.join(names)}")
+    if len(controls := {config.trainer.control, *(plan.trainer.control for plan in plans)}) > 1:
+        raise UsageError(f"expected one control for all plans, found {', '.join(sorted(controls))}; train them apart")
     architectures = {plan.trainer.architecture for plan in plans}
     require_formats(tuple(formats), architectures)
     if not config.finetune.tokens:

@@ -76,7 +76,7 @@ def request_of(
 ) -> dict[str, Any]:
     """Everything the result depends on."""
     plain = list(plans) == [SweepSpec("", config.trainer, config.seed)]
-    several = {} if plain else {"plans": [asdict(one) for one in plans]}
+    several = {} if plain else {"plans": [{**asdict(one), "trainer": one.trainer.facts} for one in plans]}
     # Where a cache lies changes nothing; whether there is one, does.
     cached = {} if cache is None else {"cache": config.fit.cache_dtype}
     text_hash = hashlib.sha256("\0".join(texts).encode()).hexdigest()

@@ -15,6 +15,7 @@ from gossamer.model.site import Site, SiteLike, SiteMapping, by_site
 from gossamer.progress import announce
 from gossamer.training import loggers
 from gossamer.training.config import DictionarySpec, TrainingConfig
+from gossamer.training.controls import RANDOM_MODEL
 from gossamer.training.cost import told
 from gossamer.training.fit import fit
 from gossamer.training.parallel import Processes
@@ -82,6 +83,8 @@ def _require_possible(model: LanguageModel, plans: Sequence[DictionarySpec], con
     if config.finetune.tokens:
         raise UsageError("transcoders are not fine-tuned on the model's logits; set the tokens of finetune to 0")
     for plan in plans:
+        if plan.trainer.control == RANDOM_MODEL:
+            raise UsageError(f"transcoder {plan.name}: no control {RANDOM_MODEL} expected; use another one")
         transcoder_format(plan.trainer.architecture)
         read, written = model.width(plan.site), model.width(plan.target)
         if read != written:

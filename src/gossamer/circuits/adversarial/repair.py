@@ -13,7 +13,7 @@ from gossamer.circuits.adversarial.guides import CircuitGuide
 from gossamer.circuits.adversarial.prompts import CountedModel, Encoder, with_roles_of
 from gossamer.circuits.adversarial.results import Detector, Failure, Repair
 from gossamer.circuits.nodes import Nodes
-from gossamer.circuits.splice import in_stream
+from gossamer.circuits.site_plan import in_stream
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site

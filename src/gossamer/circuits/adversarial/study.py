@@ -151,6 +151,8 @@ def adversarial_study(
             f"dictionaries: one at {missing[0]} expected, as the circuit has, found {', '.join(map(str, found))}"
         )
     nodes = circuit_nodes(circuit, DictionarySet([found[site] for site in circuit.sites]), task)
+    # An error has no input that an edit of the prompt could be steered by.
+    nodes = nodes.select(~nodes.is_error)
     prompts = _prompts(space, encoder, model, settings)
     bench = _Bench(space, encoder, model, settings, prompts)
     read = _read_prompts(bench)
@@ -162,7 +164,7 @@ def adversarial_study(
         task=task.name,
         model=model.title,
         circuit=circuit.sha256,
-        nodes=len(circuit.nodes),
+        nodes=len(nodes),
         settings=asdict(settings),
         edits=len(space.edits),
         searches=settings.searches,
@@ -191,7 +193,7 @@ def _task(circuit: Circuit, model: LanguageModel) -> Task:
         )
     if (masks := circuit.provenance.get("masks", "role")) != "role":
         raise UsageError(f"circuit of {circuit.task}: one with masks by role expected, found {masks}; redo it")
-    if not circuit.nodes:
+    if not circuit.features:
         raise UsageError(f"circuit of {circuit.task}: nodes to search with expected, found none; use a larger circuit")
     return Task.from_body(known.task, model.tokenizer)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from gossamer.batching import in_batches
+from gossamer.circuits.evaluate.error_cards import error_cards
 from gossamer.circuits.evaluate.evaluator import Evaluator
 from gossamer.circuits.nodes import Nodes, SiteNodes
 from gossamer.circuits.results import NodeCard
@@ -47,23 +48,24 @@ def node_cards(
     node's role, against the ablation value there. `direct` is what the latent adds to the metric at the answer
     position by itself, to first order: (latent - ablation value) times its decoder row times the gradient of the metric
     by the prompt's final stream (:func:`final_gradient`); zero at roles that do not hold the answer position, NaN for a
-    distance from the model and at sites that do not write to the stream (z).
+    distance from the model and at sites that do not write to the stream (z). Of error nodes: :func:`error_cards`.
     Memory: prompts x positions x distinct latents of the circuit, twice.
     """
     if not len(circuit):
         return ()
     splice = evaluator.splice.with_nodes(circuit)
     gradient, fired = final_gradient(splice), _fired(splice)
-    features = sorted({node.feature for node in circuit.keys()})  # noqa: SIM118 - no mapping
-    if source is not None:
+    features = sorted({node.feature for node in circuit.keys() if not node.is_error})  # noqa: SIM118 - no mapping
+    known: Mapping[Feature, FeatureCard] = {}
+    if features and source is not None:
         known = source.cards(features)
-    else:
+    elif features:
         settings = ExampleSettings(k=N_EXAMPLES, window=None)
         tokens = splice.examples.clean.tokens.to("cpu")
         known = feature_cards(splice.model, splice.dictionaries, features, tokens, settings=settings, words=N_WORDS)
-    cards: list[NodeCard] = []
+    cards = error_cards(splice, circuit, effects, gradient, N_EXAMPLES)
     for index, site in enumerate(circuit.sites):
-        here = circuit.at(index)
+        here = circuit.at(index).latents_only()
         if len(here.columns):
             cards += _site_cards(splice, site, here, effects, fired[site], gradient, known, generic or {})
     return tuple(sorted(cards, key=lambda card: -card.effect))

@@ -8,9 +8,11 @@ from torch import Tensor
 
 from gossamer.circuits.evaluate.evaluator import Evaluator, MeasuredPath
 from gossamer.circuits.path import SIZES
-from gossamer.circuits.results import SizeComparison
+from gossamer.circuits.results import Curve, SizeComparison
 from gossamer.statistics import Interval
 
+# The baseline whose nodes are counted, in all of its rankings.
+GRADIENTS = "integrated gradients"
 # What the names of a score's rankings end in; see :data:`gossamer.circuits.methods.METHODS`.
 _VARIANTS = (", signed", " by site")
 
@@ -67,3 +69,22 @@ def closeness(evaluator: Evaluator, metric: Float[Tensor, "prompt"]) -> Float[Te
     )
     weights = torch.cat([torch.ones(1, len(own), dtype=torch.float64), evaluator.weights])
     return 1 - (1 - (weights @ (own - zero)) / (weights @ (base - zero))).abs()
+
+
+def nodes_needed(curves: Sequence[Curve], wanted: float) -> tuple[int | None, int | None]:
+    """Size from which on all larger circuits keep `wanted`: of the first curve, and the least of integrated gradients.
+
+    None where not even the largest circuit keeps it. A smaller circuit that does by chance does not count.
+    """
+    ours, *others = curves
+    theirs = [_needed(curve, wanted) for curve in others if family(curve.method) == GRADIENTS]
+    return _needed(ours, wanted), min((size for size in theirs if size is not None), default=None)
+
+
+def _needed(curve: Curve, wanted: float) -> int | None:
+    reached = None
+    for point in curve.points:
+        if point.task_metrics.faithfulness.value < wanted:
+            break
+        reached = point.size
+    return reached

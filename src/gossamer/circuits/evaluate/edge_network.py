@@ -8,7 +8,7 @@ is the circuit's own network, and with none kept the last one is that of the emp
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -22,7 +22,6 @@ from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.model.inputs import gathered
 from gossamer.model.site import Site
-from gossamer.tokens import Tokens
 
 # Prompts of one pass, at most: one prompt in as many networks as there are nodes with different edges.
 _ROWS = 256
@@ -71,7 +70,7 @@ class EdgeNetwork:
             passing = network.streams(torch.ones(len(network.nodes), device=network.model.device), rows)
             for index, site in enumerate(network.nodes.sites):
                 here = network.nodes.at(index)
-                values[site] = batch.stream.new_zeros(*batch.roles.shape, len(here.columns))
+                values[site] = batch.stream.new_zeros(*batch.roles.shape, here.width)
                 for targets, x in self._read(site, index, self.kept[here.where], batch, passing, values):
                     away = network.away(site, batch, x)
                     for role, column in zip(here.role[targets].tolist(), here.column[targets].tolist(), strict=True):
@@ -131,12 +130,4 @@ class EdgeNetwork:
 def _repeated(batch: Batch, times: int) -> Batch:
     """The prompts of a batch, all of them one time after another."""
     rows = torch.arange(len(batch.roles), device=batch.roles.device).repeat(times)
-    return replace(
-        batch,
-        tokens=Tokens(batch.tokens.ids[rows], batch.tokens.mask[rows]),
-        roles=batch.roles[rows],
-        ablation_groups=batch.ablation_groups[rows],
-        answer_position=batch.answer_position[rows],
-        stream=batch.stream[rows],
-        counterfactual={site: stream[rows] for site, stream in batch.counterfactual.items()},
-    )
+    return batch.select(rows)

@@ -16,7 +16,7 @@ from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.prompt_metrics import FullModel, Network, PromptMetrics, task_metrics
 from gossamer.circuits.results import Curve, CurvePoint, PromptCase, TaskMetrics
 from gossamer.circuits.splice import Splice
-from gossamer.display import short_repr
+from gossamer.display import plural, short_repr
 from gossamer.model.site import Site
 
 
@@ -157,12 +157,18 @@ class Evaluator:
         return PromptCase(case, len(rows), of_full, task_metrics(name, found.select(rows), full, dictionaries, weights))
 
     def budget(self, circuit: Nodes) -> tuple[TaskMetrics, ...]:
-        """Where the behaviour is lost: model, each dictionary alone, all dictionaries, the circuit, nothing kept."""
-        return (
-            *self.budget_of_dictionaries(),
-            self.task_metrics("circuit", self.prompt_metrics(circuit)),
-            self.task_metrics("empty circuit", self.prompt_metrics(circuit.none())),
-        )
+        """Where the behaviour is lost: model, each dictionary alone, all dictionaries, the circuit, nothing kept.
+
+        Of a circuit with error nodes also all dictionaries with these errors kept.
+        """
+        *rows, dictionaries = self.budget_of_dictionaries()
+        if len(errors := circuit.select(circuit.is_error)):
+            name = f"+ all dictionaries, {plural(len(errors), 'error')} kept"
+            rows.append(self.task_metrics(name, self.prompt_metrics(errors, non_nodes="kept")))
+        rows.append(dictionaries)
+        rows.append(self.task_metrics("circuit", self.prompt_metrics(circuit)))
+        rows.append(self.task_metrics("empty circuit", self.prompt_metrics(circuit.none())))
+        return tuple(rows)
 
     def budget_of_dictionaries(self) -> tuple[TaskMetrics, ...]:
         """The same before there is a circuit: model, each dictionary alone (of several), all dictionaries."""

@@ -1,7 +1,8 @@
 """A circuit on one prompt as the attribution-graph JSON that Neuronpedia and circuit-tracer read.
 
-A node becomes one feature node at each position of its role. Tokens and the two outputs become
-nodes too; a circuit has no error nodes, so ids of errors (which elsewhere can equal a feature's) do not arise.
+A node becomes one feature node at each position of its role, an error node one of the kind that readers draw as the
+error of an MLP, whatever its site; its id names the site, so that it equals no feature's (elsewhere it can). Tokens and
+the two outputs become nodes too.
 Neuronpedia's page opens no graph whose features all lie in layer 0: such a graph gets one node more, of the kind that
 readers call unknown and without links, for all that is not in the circuit.
 
@@ -23,9 +24,10 @@ from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.edge import Edge, QKEdge
 from gossamer.circuits.export.numbering import Numbering, cantor
 from gossamer.circuits.export.prompt import GraphPrompt, Output
-from gossamer.circuits.export.validation import FEATURE, LOGIT, TOKEN, UNKNOWN, validate_attribution_graph
+from gossamer.circuits.export.validation import ERROR, FEATURE, LOGIT, TOKEN, UNKNOWN, validate_attribution_graph
 from gossamer.errors import UsageError
-from gossamer.features.feature import Node
+from gossamer.features import feature
+from gossamer.features.feature import Feature, Node
 from gossamer.files import read_json, write_json
 from gossamer.model.site import Site
 from gossamer.results.values import to_json
@@ -33,6 +35,7 @@ from gossamer.tasks.metric import KL
 
 # What Neuronpedia takes in names of models and graphs.
 _NAME = re.compile(r"[a-zA-Z0-9_.-]+")
+_ERROR_ID = re.compile(r"(?P<layer>\d+)_error_(?P<kind>[a-z_]+)_(?P<position>\d+)")
 
 
 class PlacedNode(NamedTuple):
@@ -142,6 +145,9 @@ def read_attribution_graph(path: str | Path) -> tuple[PlacedNode, ...]:
         if node["feature_type"] == FEATURE:
             layer, number, position = map(int, node["node_id"].split("_"))
             placed.append(PlacedNode(Node(numbering.feature(layer, number), roles.get(position)), position))
+        elif parts := _ERROR_ID.fullmatch(node["node_id"]):
+            site, position = Site(parts["kind"], int(parts["layer"])), int(parts["position"])
+            placed.append(PlacedNode(Node(Feature(site, feature.ERROR), roles.get(position)), position))
     return tuple(sorted(placed, key=lambda one: (one.node.feature, one.position)))
 
 
@@ -169,6 +175,8 @@ def _influence(circuit: Circuit) -> dict[Node, float]:
 
 
 def _node_id(numbering: Numbering, node: Node, position: int) -> str:
+    if node.is_error:
+        return f"{node.site.layer}_error_{node.site.kind}_{position}"
     layer, number = numbering.number(node.feature)
     return f"{layer}_{number}_{position}"
 
@@ -197,18 +205,14 @@ def _feature_node(
     placed: PlacedNode, influence: float | None, numbering: Numbering, prompt: GraphPrompt
 ) -> dict[str, Any]:
     feature, role = placed.node
-    layer, number = numbering.number(feature)
-    activations = prompt.activations.get(feature)
-    written = _node(
-        _node_id(numbering, placed.node, placed.position),
-        f"{layer}_{number}-0",
-        cantor(layer, number),
-        str(layer),
-        placed.position,
-        FEATURE,
-        f"{feature} at {role}",
-        prompt,
-    )
+    node_id, activations = _node_id(numbering, placed.node, placed.position), prompt.activations.get(feature)
+    if feature.is_error:
+        layer, js_id, paired, kind = feature.site.layer or 0, node_id.rpartition("_")[0], -1, ERROR
+    else:
+        layer, number = numbering.number(feature)
+        js_id, paired, kind = f"{layer}_{number}", cantor(layer, number), FEATURE
+    label = f"{feature} at {role}"
+    written = _node(node_id, f"{js_id}-0", paired, str(layer), placed.position, kind, label, prompt)
     activation = None if activations is None else activations[placed.position]
     return {**written, "influence": influence, "activation": activation}
 

@@ -9,7 +9,7 @@ from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.splice import Splice
 from gossamer.display import cut, short_repr
 from gossamer.errors import UsageError
-from gossamer.features.feature import Feature
+from gossamer.features.feature import ERROR, Feature
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class GraphPrompt:
         tokens, token_ids: the prompt, BOS included; the answer is predicted at its last token.
         roles: role of each token; None for BOS.
         answer, incorrect: the two outputs whose logits the task compares.
-        activations: of features on this prompt, one number a token; may be incomplete or empty.
+        activations: of features on this prompt, one number a token; may be incomplete or empty. Of an error: the norm
+            of what it adds.
 
     Raises:
         UsageError: tokens, ids, roles or activations of different lengths, or twice the same output.
@@ -79,6 +80,8 @@ def graph_prompt(splice: Splice, circuit: Nodes, row: int) -> GraphPrompt:
         for index, (site, (values, _)) in enumerate(network.latents(rows).items())
         for column, latent in enumerate(circuit.at(index).columns.tolist())
     }
+    for site, error in batch.errors.items():
+        activations[Feature(site, ERROR)] = error[0].float().norm(dim=-1).tolist()
 
     def output(token_id: int) -> Output:
         return Output(model.word(token_id), token_id, float(probabilities[token_id]))

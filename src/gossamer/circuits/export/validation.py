@@ -9,6 +9,7 @@ from gossamer.circuits.export.numbering import LARGEST, cantor
 from gossamer.errors import GossamerError
 
 FEATURE, TOKEN, LOGIT, UNKNOWN = "cross layer transcoder", "embedding", "logit", "unknown"
+ERROR = "mlp reconstruction error"
 
 _FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
     "graph": {"metadata": (dict,), "qParams": (dict,), "nodes": (list,), "links": (list,)},

@@ -29,7 +29,8 @@ def save_viewer_folder(folder: str | Path, graph: Mapping[str, Any], cards: Iter
     Args:
         folder: made if missing; it holds one graph.
         graph: of :func:`to_attribution_graph`.
-        cards: of features of the graph's sites, each once; those that have none are shown without examples.
+        cards: of features of the graph's sites, each once; those that have none are shown without examples. Errors have
+            no page there: theirs are left out.
 
     Raises:
         UsageError: a card of a feature that is none of the graph's, or nothing can be written there.
@@ -40,7 +41,7 @@ def save_viewer_folder(folder: str | Path, graph: Mapping[str, Any], cards: Iter
     save_attribution_graph(target / f"{metadata['slug']}.json", {**graph, "metadata": metadata})
     numbering = Numbering.from_json(metadata["gossamer"]["sites"])
     by_layer: dict[int, dict[int, bytes]] = {}
-    for card in cards:
+    for card in (one for one in cards if not one.feature.is_error):
         layer, number = numbering.number(card.feature)
         content = {"transcoder_id": metadata["scan"], "index": number, **_shown(card)}
         by_layer.setdefault(layer, {})[number] = _record(content)

@@ -34,4 +34,4 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) gossamer-out
+	rm -rf $(VENV) gossamer-out src/gossamer/app/static src/gossamer/app/web/node_modules

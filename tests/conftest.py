@@ -1,6 +1,7 @@
 """Fixtures for all rooms: a tiny random model with a real tokenizer, and the folder of real models."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,19 @@ def real_folder():
     if not (folder / "models").is_dir():
         pytest.skip(f"no real models at {folder}: set GOSSAMER_REAL to their folder")
     return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """The machine's Chromium, started once."""
+    program = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+    playwright = pytest.importorskip("playwright.sync_api")
+    if program is None:
+        pytest.skip("no chromium on this machine")
+    with playwright.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield started
+        started.close()
 
 
 @pytest.fixture(autouse=True)

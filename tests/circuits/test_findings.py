@@ -11,7 +11,7 @@ from circuit_lab import mirror_dictionary, random_dictionary, sites_of
 from gossamer.circuits.bootstrap import few_texts
 from gossamer.circuits.circuit import Circuit, CircuitNode
 from gossamer.circuits.find import CircuitResult, find_circuit
-from gossamer.circuits.findings import _uneven, collect_findings, prompt_view, stability
+from gossamer.circuits.findings import _uneven, collect_findings, grouped_nodes, prompt_view, stability
 from gossamer.circuits.methods import MethodInputs, mask_path
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.results import Findings, PromptCase, TaskMetrics
@@ -85,6 +85,18 @@ def test_where_it_falls_short_is_reported(found: CircuitResult, evaluated: Findi
     alone = found.study.evaluator.prompt_metrics(found.nodes.select(found.nodes.find(core)))
     assert 0 < len(core) < len(found.nodes)
     assert evaluated.core == found.study.evaluator.task_metrics("core", alone)
+
+
+def test_nodes_are_grouped_and_the_groups_tested(found: CircuitResult, evaluated: Findings) -> None:
+    grouped, test = [node for group in evaluated.groups for node in group.nodes], evaluated.group_test
+    assert test is not None
+    assert len(set(grouped)) == len(grouped)
+    assert set(grouped) <= {card.node for card in evaluated.nodes}
+    assert test.shown == len(found.nodes) - len(grouped) + len(evaluated.groups)
+    assert test.circuit.value == pytest.approx(evaluated.budget[-2].faithfulness.value, rel=1e-6)
+    assert {test.shown, test.within} <= {point.boxes for point in test.points}
+    few = replace(found, nodes=found.nodes.select(torch.arange(9)))
+    assert grouped_nodes(few, evaluated.nodes) == ((), None)
 
 
 def test_latents_of_other_tasks_are_flagged(found: CircuitResult, evaluated: Findings) -> None:

@@ -33,6 +33,7 @@ COMMANDS = (
     "evaluate-circuit",
     "adversarial",
     "report",
+    "view",
     "trace",
     "explore",
     "tasks",

@@ -1,21 +1,6 @@
-"""What the tests of pages share: the machine's Chromium."""
-
-import shutil
+"""What the tests of pages share: files, opened in the machine's Chromium."""
 
 import pytest
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """The machine's Chromium, started once."""
-    program = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
-    playwright = pytest.importorskip("playwright.sync_api")
-    if program is None:
-        pytest.skip("no chromium on this machine")
-    with playwright.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from gossamer.circuits.controls import TREATED, ControlArm, ControlGap, ControlPoint, Controls
 from gossamer.circuits.edge import Edge, EdgePoint, EdgeTest, HeadShare
+from gossamer.circuits.group import GroupPoint, GroupTest, NodeGroup
 from gossamer.circuits.overlap import Overlap
 from gossamer.circuits.results import (
     Completeness,
@@ -171,6 +172,26 @@ def tail() -> PromptTail:
     return PromptTail(0.31, 1.52, 2.31, worst)
 
 
+def groups(nodes: tuple[NodeCard, ...]) -> tuple[NodeGroup, ...]:
+    """All nodes of a site as one group, where there are two or more; one of them with a hostile name."""
+    at = {site: sorted((one for one in nodes if one.site == site), key=lambda one: -abs(one.effect)) for site in SITES}
+    return tuple(
+        NodeGroup(tuple(one.node for one in here), "<b>names\u202e" if site == SITES[0] else f"group of {site}", 0.25)
+        for site, here in at.items()
+        if len(here) > 1
+    )
+
+
+def group_test(n_nodes: int) -> GroupTest:
+    """Tied groups that lose little, and random ones that lose much."""
+    counts = (n_nodes, n_nodes // 2, n_nodes // 5)
+    points = [
+        GroupPoint(boxes, _around(0.871 - 0.01 * k), _around(0.871 - 0.2 * k), (0.87 - 0.2 * k,))
+        for k, boxes in enumerate(counts)
+    ]
+    return GroupTest(_around(0.871), tuple(points), n_nodes // 5, n_nodes // 2, 0.02, 28, 64)
+
+
 def restored() -> tuple[RestoredError, ...]:
     """Every site and role, and all of either; the model itself where errors are exact everywhere."""
     found = []
@@ -248,6 +269,8 @@ def findings(n_nodes: int = 18, seed: int = 0) -> Findings:
         },
         edges=edges(nodes, random.Random(seed)),
         edge_test=edge_test(),
+        groups=groups(nodes),
+        group_test=group_test(n_nodes) if n_nodes > 9 else None,
         tail=tail(),
         restored=restored(),
         core=task_metrics("core", 0.604, 0.05),
@@ -274,6 +297,8 @@ def bare() -> Findings:
         nodes=(replace(lost, card=replace(lost.card, promotes=(), suppresses=(), examples=())),),
         edges=(),
         edge_test=None,
+        groups=(),
+        group_test=None,
         tail=None,
         restored=(),
         core=None,

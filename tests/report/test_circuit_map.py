@@ -10,7 +10,7 @@ from gossamer.circuits.edge import Edge, HeadShare
 from gossamer.circuits.results import Findings
 from gossamer.errors import GossamerError
 from gossamer.features.feature import ERROR, Feature
-from gossamer.report import html, page
+from gossamer.report import claims, html, page
 from gossamer.report.map_data import FORMAT, map_data
 
 # As strict as the policy of an application: no inline style, nothing fetched.
@@ -24,12 +24,6 @@ window.lib = { boxesOf, linesOf, placesOf, number, visible, FORMAT };
 window.data = JSON.parse(document.getElementById("data").textContent);
 window.map = mountCircuitMap(document.getElementById("map"), window.data, OPTIONS);
 </script></body></html>"""
-GROUPED = """() => {
-  const groups = new Map();
-  for (const node of data.nodes) groups.set(node.row, [...(groups.get(node.row) || []), node.id]);
-  data.groups = [...groups].map(([row, nodes]) => ({id: "g" + row, label: "row " + row, nodes, effect: 0.5}));
-  map.update(data);
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +100,9 @@ def test_an_error_node_is_drawn_as_what_it_is(findings):
     assert found[0]["words"] == ["reconstruction error"]
     assert found[0]["id"] == f"{first.site}/error@{first.role}"
     assert {node["kind"] for node in found[1:]} == {"latent"}
+    whole = replace(findings, nodes=(error, *findings.nodes[1:]))
+    assert "(1 error)" in claims.headline(whole)
+    assert "error" not in claims.headline(findings)
 
 
 def test_a_node_off_the_axes_is_refused(findings):
@@ -193,13 +190,15 @@ def test_one_stop_of_the_tab_key_and_arrows_reach_every_box(mounted, findings):
 
 
 def test_a_folded_group_is_one_box_with_the_sums_of_its_edges(mounted, findings):
+    groups = {str(node): f"group {k}" for k, group in enumerate(findings.groups) for node in group.nodes}
+    assert groups
     shown = mounted(findings)
-    shown.evaluate(GROUPED)
-    shown.get_by_role("button", name="Fold into").click()
-    rows = {findings.sites.index(node.site) for node in findings.nodes}
-    assert shown.locator("#map .box.group").count() == len(rows) == shown.locator("#map .box").count() - 1
+    shown.get_by_role("button", name=f"Fold into {len(findings.groups)} groups").click()
+    assert shown.locator("#map .box.group").count() == len(findings.groups)
+    alone = [str(node.node) for node in findings.nodes if str(node.node) not in groups]
+    assert shown.locator("#map .box").count() == len(findings.groups) + len(alone) + 1
+    place = {**{node: node for node in alone}, **groups}
     sums: dict[tuple[str, str], float] = {}
-    place = {str(node.node): f"g{findings.sites.index(node.site)}" for node in findings.nodes}
     for edge in map_data(findings)["edges"]:
         key = place[edge["source"]], place.get(edge["target"], "metric")
         sums[key] = sums.get(key, 0.0) + edge["influence"]
@@ -208,8 +207,23 @@ def test_a_folded_group_is_one_box_with_the_sums_of_its_edges(mounted, findings)
     assert {(line["source"], line["target"]): line["influence"] for line in found["lines"]} == pytest.approx(between)
     assert sum(len(line["edges"]) for line in found["lines"]) + found["inside"] == len(findings.edges)
     shown.locator("#map .box.group").first.focus()
+    assert "effect when ablated as one +0.250" in shown.locator("#map .panel").inner_text()
     shown.keyboard.press("g")
-    assert shown.locator("#map .box.group").count() == len(rows) - 1
+    assert shown.locator("#map .box.group").count() == len(findings.groups) - 1
+    shown.keyboard.press("g")
+    assert shown.locator("#map .box.group").count() == len(findings.groups)
+
+
+def test_the_page_says_what_boxes_cost_beside_random_ones(findings):
+    said = claims.groups(findings).replace("\u202f", " ")
+    assert said == (
+        "In 3 boxes in place of 18 nodes, each moving as one, it keeps 85 % in place of 87 % of the logit difference "
+        "(random groups of the same sizes 47 %); the fewest that lose at most 2.0 % where they were chosen, 9 boxes, "
+        "keep 86 %"
+    )
+    assert claims.groups(findings) in page(findings, {})
+    without = page(replace(findings, groups=(), group_test=None), {})
+    assert "nodes a box" not in without
 
 
 def test_hostile_text_is_text(mounted, findings):

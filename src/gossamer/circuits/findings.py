@@ -20,11 +20,13 @@ from gossamer.circuits.evaluate.restored_errors import restored_errors
 from gossamer.circuits.evaluate.stability import generic_latents, overlap, recurrence
 from gossamer.circuits.evaluate.worst_prompts import prompt_tail
 from gossamer.circuits.find import CircuitResult
+from gossamer.circuits.group import GroupTest, NodeGroup
+from gossamer.circuits.groups import circuit_groups, group_test, node_groups
 from gossamer.circuits.methods import MethodInputs, Prompts, mask_path
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.overlap import Overlap
 from gossamer.circuits.path import CircuitPath
-from gossamer.circuits.results import HELD_OUT, Findings, PromptCase, PromptView, TaskMetrics
+from gossamer.circuits.results import HELD_OUT, Findings, NodeCard, PromptCase, PromptView, TaskMetrics
 from gossamer.circuits.study import Study
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.features.feature import Node
@@ -36,6 +38,8 @@ from gossamer.tasks.metric import LOGIT_DIFFERENCE, Metric, kept
 CASE_PROMPTS, CASE_SHARE = 8, 0.8
 # Held-out prompts that errors are restored on, at least.
 RESTORED = 32
+# Circuits of fewer nodes are shown as they are; prompts that the groups of others are tested on, at least.
+GROUPED, GROUPS_TESTED = 10, 32
 
 
 def collect_findings(
@@ -78,6 +82,7 @@ def collect_findings(
     (overlaps, samples), metric = stability(found, reruns), study.task.metric
     cards = node_cards(study.evaluator, nodes, effects, generic_latents(circuit, others), source)
     cards = tuple(replace(card, recurrence=recurrence(card.node, samples)) for card in cards)
+    groups, tested = grouped_nodes(found, cards)
     return Findings(
         task=study.task.name,
         model=study.model.title,
@@ -104,8 +109,20 @@ def collect_findings(
         tail=prompt_tail(study.evaluator.full, study.evaluator.prompt_metrics(nodes)),
         restored=restored_errors(study.evaluator.affordable(RESTORED)),
         core=_core(study, nodes, [card.node for card in cards if card.in_core]),
+        groups=groups,
+        group_test=tested,
         controls=against_controls(found, controls or {}),
     )
+
+
+def grouped_nodes(found: CircuitResult, cards: Sequence[NodeCard]) -> tuple[tuple[NodeGroup, ...], GroupTest | None]:
+    """The circuit in fewer boxes, and what it costs that each moves as one; nothing of a circuit that is small."""
+    if len(found.nodes) < GROUPED:
+        return (), None
+    study = found.study
+    tested = study.evaluator.affordable(GROUPS_TESTED)
+    groups = circuit_groups(study.splice, found.effects, study.choice.affordable(GROUPS_TESTED))
+    return node_groups(tested, groups, cards), group_test(tested, groups, seed=study.settings.seed)
 
 
 def _core(study: Study, nodes: Nodes, core: Sequence[Node]) -> TaskMetrics | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from gossamer.circuits.controls import Controls
 from gossamer.circuits.edge import Edge, EdgeTest, QKEdge
+from gossamer.circuits.group import GroupTest, NodeGroup
 from gossamer.circuits.overlap import CORE, Overlap
 from gossamer.circuits.shortfalls import PromptTail, RestoredError
 from gossamer.display import cut, html_table, listed, plural, short_repr
@@ -308,7 +309,7 @@ class NodeCard:
     @property
     def name(self) -> str:
         """What it is called at its site: the latent's number, or `error`."""
-        return "error" if self.node.is_error else str(self.latent)
+        return self.card.feature.name
 
 
 @dataclass(frozen=True)
@@ -352,6 +353,8 @@ class Findings:
         comparisons: the first curve beside every family of baselines, at each of their sizes.
         core: what those nodes keep alone that most searches on samples of the prompts find again
             (`NodeCard.in_core`); None: no samples were searched, or no node is.
+        groups: nodes that work alike, two or more each, by falling effect.
+        group_test: what it costs that they move as one; None: not measured.
         controls: the same search in control dictionaries; None: there were none.
     """
 
@@ -380,6 +383,8 @@ class Findings:
     restored: tuple[RestoredError, ...] = ()
     comparisons: tuple[SizeComparison, ...] = ()
     core: TaskMetrics | None = None
+    groups: tuple[NodeGroup, ...] = ()
+    group_test: GroupTest | None = None
     controls: Controls | None = None
 
     __repr__ = short_repr

@@ -41,11 +41,13 @@ def landmarks(findings: Findings) -> Landmarks | None:
 
 
 def circuit_size(findings: Findings) -> str:
-    """`18 of 6,412 candidate nodes` where settings name "candidates", else `18 nodes`."""
+    """`18 of 6,412 candidate nodes` where settings name "candidates", else `18 nodes`; of error nodes, how many."""
     candidates = findings.settings.get("candidates", "").replace(",", "")
+    errors = sum(node.node.is_error for node in findings.nodes)
+    among = f" ({plural(errors, 'error')})" if errors else ""
     if candidates.isdecimal():
-        return f"{len(findings.nodes):,} of {int(candidates):,} candidate nodes"
-    return plural(len(findings.nodes), "node")
+        return f"{len(findings.nodes):,} of {int(candidates):,} candidate nodes{among}"
+    return plural(len(findings.nodes), "node") + among
 
 
 def shares(interval: Interval) -> str:
@@ -184,6 +186,22 @@ def edges(findings: Findings) -> str | None:
     return (
         f"The strongest {enough.edges:,} of {plural(total, 'edge')} keep {percent(enough.strongest.value)} of the "
         f"{findings.kept}, as many random ones {percent(enough.random.value)}"
+    )
+
+
+def groups(findings: Findings) -> str | None:
+    """What the circuit keeps in fewer boxes that each move as one, beside random ones, and how few lose little."""
+    test = findings.group_test
+    if test is None:
+        return None
+    known = {point.boxes: point for point in test.points}
+    shown, least = known[test.shown], known[test.within]
+    fewest = plural(test.within, "box", "boxes")
+    return (
+        f"In {plural(test.shown, 'box', 'boxes')} in place of {plural(len(findings.nodes), 'node')}, each moving as "
+        f"one, it keeps {percent(shown.tied.value)} in place of {percent(test.circuit.value)} of the {findings.kept} "
+        f"(random groups of the same sizes {percent(shown.random.value)}); the fewest that lose at most "
+        f"{percent(test.points_lost)} where they were chosen, {fewest}, keep {percent(least.tied.value)}"
     )
 
 

@@ -93,6 +93,7 @@ def page(findings: Findings, made: Pictures | None = None, explored: str | None 
             "edges": claims.edges(findings),
             "stability": claims.stability(findings),
             "core": claims.core(findings),
+            "groups": claims.groups(findings),
             "beyond": claims.beyond(findings),
             "controls": claims.against_controls(findings),
         },

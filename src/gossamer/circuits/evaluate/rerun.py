@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,80 @@ class CircuitEvaluation:
         return measured_of(self.metrics)
 
 
+@dataclass(frozen=True)
+class RestoredCircuit:
+    """A saved circuit with what it was made with, ready to be measured.
+
+    Attributes:
+        circuit: as its file has it.
+        study: model, dictionaries and prompts.
+        nodes: the circuit's nodes, as places in these dictionaries and this task.
+    """
+
+    circuit: Circuit
+    study: Study
+    nodes: Nodes
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield repr(self.study)
+        yield repr(self.nodes)
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """Measures circuits on the held-out prompts: for reporting."""
+        study = self.study
+        splice = Splice.of(
+            study.model,
+            study.dictionaries,
+            study.task.test,
+            study.ablation,
+            self.nodes,
+            batch_size=study.settings.batch_size,
+        )
+        return Evaluator(splice, study.settings.seed)
+
+    @cached_property
+    def choice(self) -> Evaluator:
+        """Measures circuits on the training prompts that choices are made on: for choosing, never for reporting."""
+        sides, found = self.study.sides, self.study.bare
+        if sides is None:
+            return found
+        return found.select(torch.tensor(sides.test, dtype=torch.long, device=self.study.model.device))
+
+
+def restore_circuit(
+    circuit: Circuit | str | Path,
+    *,
+    model: LanguageModel | str | Path | None = None,
+    dictionaries: SiteMapping[Dictionary] | str | Path | Sequence[str | Path] | None = None,
+    task: TaskLike | None = None,
+    device: str | torch.device | None = None,
+) -> RestoredCircuit:
+    """Find the inputs of a saved circuit again, and check that they are what it was made with.
+
+    Arguments and errors: those of :func:`evaluate_circuit`.
+    """
+    beside = None if isinstance(circuit, Circuit) else Path(circuit).parent
+    circuit = circuit if isinstance(circuit, Circuit) else Circuit.load(circuit)
+    settings = _settings(circuit)
+    network = circuit_model(circuit, model, beside=beside, device=device)
+    found = circuit_dictionaries(circuit, dictionaries, beside, network)
+    if task is None:
+        prompts = _task(circuit, network, settings)
+    else:
+        prompts = grouped(task_of(task, network.tokenizer), settings.masks)
+    study = Study(network, found, prompts, settings)
+    study.require_one_device()
+    study.require_ability()
+    nodes = circuit_nodes(circuit, found, prompts)
+    # A model whose weights were compared is the circuit's whatever its folder is called now.
+    known = model is not None or circuit.inputs is not None
+    attach(network, found, prompts.train.clean.tokens, allow_other_model=known)
+    return RestoredCircuit(circuit, study, nodes)
+
+
 def evaluate_circuit(
     circuit: Circuit | str | Path,
     *,
@@ -104,34 +178,19 @@ def evaluate_circuit(
         UsageError: something that the file does not record is not given, or what is given does not fit the circuit.
         GossamerError: what the file records is not there any more or has changed, or the model cannot do the task.
     """
-    beside = None if isinstance(circuit, Circuit) else Path(circuit).parent
-    circuit = circuit if isinstance(circuit, Circuit) else Circuit.load(circuit)
-    settings = _settings(circuit)
-    network = circuit_model(circuit, model, beside=beside, device=device)
-    found = circuit_dictionaries(circuit, dictionaries, beside, network)
-    if task is None:
-        prompts = _task(circuit, network, settings)
-    else:
-        prompts = grouped(task_of(task, network.tokenizer), settings.masks)
-    study = Study(network, found, prompts, settings)
-    study.require_one_device()
-    study.require_ability()
-    nodes = circuit_nodes(circuit, found, prompts)
-    # A model whose weights were compared is the circuit's whatever its folder is called now.
-    known = model is not None or circuit.inputs is not None
-    attach(network, found, prompts.train.clean.tokens, allow_other_model=known)
-    splice = Splice.of(network, found, prompts.test, study.ablation, nodes, batch_size=settings.batch_size)
-    metrics = Evaluator(splice, settings.seed).budget(nodes)
+    restored = restore_circuit(circuit, model=model, dictionaries=dictionaries, task=task, device=device)
+    circuit, study = restored.circuit, restored.study
+    metrics = restored.evaluator.budget(restored.nodes)
     measured, recorded = measured_of(metrics), circuit.measured
     # Files of earlier versions lack what the dictionaries keep.
     measured = measured if DICTIONARIES in recorded else metrics[-2].measured
     return CircuitEvaluation(
         circuit,
-        network.title,
-        prompts.name,
-        len(prompts.test),
+        study.model.title,
+        study.task.name,
+        len(study.task.test),
         metrics,
-        _changed(circuit, Inputs.of(network, found, prompts)),
+        _changed(circuit, Inputs.of(study.model, study.dictionaries, study.task)),
         tuple(Difference(name, recorded.get(name), now) for name, now in measured.items() if recorded.get(name) != now),
     )
 

@@ -1,0 +1,202 @@
+"""The circuit view: what the files say, and what only the model can say of the nodes a reader picks."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from gossamer.app.circuit_page import MOST_EDGES, MOST_NODES, map_of, metrics_of, node_page, prompt_shape, tables
+from gossamer.app.schema import (
+    CircuitPage,
+    CurveShape,
+    Evaluation,
+    NodePage,
+    PartId,
+    Patched,
+    PatchRequest,
+    PromptRow,
+    Prompts,
+    Score,
+    ScoreRequest,
+    WordChangeShape,
+)
+from gossamer.app.workbench import SavedCircuit, UnknownError, Workbench
+from gossamer.circuits.circuit import Circuit
+from gossamer.circuits.evaluate.rerun import RestoredCircuit
+from gossamer.circuits.findings import prompt_view
+from gossamer.circuits.nodes import Nodes
+from gossamer.circuits.patching import patch_nodes
+from gossamer.errors import UsageError
+from gossamer.features.feature import Node
+from gossamer.report import claims, text
+
+
+def circuit_routes(bench: Workbench) -> APIRouter:
+    """Circuits of the run: their files, and live measurements."""
+    routes = APIRouter(prefix="/circuits/{circuit}")
+    references: dict[tuple[str, str], Any] = {}
+
+    @routes.get("")
+    def page(
+        circuit: PartId,
+        max_nodes: Annotated[int, Query(ge=1, le=MOST_NODES)] = MOST_NODES,
+        max_edges: Annotated[int, Query(ge=0, le=MOST_EDGES)] = MOST_EDGES,
+    ) -> CircuitPage:
+        """A circuit, with what its drawing needs; the weakest nodes and edges beyond the limits are counted."""
+        found = bench.circuit(circuit)
+        drawn, nodes, edges = map_of(found, max_nodes, max_edges)
+        return CircuitPage(
+            **bench.said(found.circuit.sha256),
+            id=found.part.id,
+            file=str(found.part.path),
+            map=drawn,
+            hidden_nodes=nodes,
+            hidden_edges=edges,
+            live=_not_live(found.circuit),
+            **_described(found),
+        )
+
+    @routes.get("/nodes")
+    def node(circuit: PartId, name: Annotated[str, Query(max_length=200)]) -> NodePage:
+        """What is known of one of its nodes."""
+        found = bench.circuit(circuit)
+        wanted = Node.parse(name)
+        if found.findings is None:
+            raise UnknownError(f"node {name}: {circuit} has no findings beside it; run 'gossamer circuit' to its end")
+        card = next((one for one in found.findings.nodes if one.node == wanted), None)
+        if card is None:
+            raise UnknownError(f"node {name}: not in {circuit}, which has {len(found.circuit.nodes)} others")
+        return node_page(card, bench.said(found.circuit.sha256), found.findings.cards_of)
+
+    @routes.get("/evaluation")
+    def evaluation(circuit: PartId) -> Evaluation:
+        """How the circuit was tested: budget, curves of all methods, tables."""
+        found = bench.circuit(circuit)
+        if found.findings is None:
+            raise UnknownError(f"{circuit}: no findings beside it; run 'gossamer circuit' to its end")
+        known = found.findings
+        return Evaluation(
+            **bench.said(found.circuit.sha256),
+            metric=known.metric,
+            unit=known.unit,
+            budget=metrics_of(known.budget),
+            curves=[CurveShape.model_validate(curve) for curve in known.curves],
+            tables=list(tables(known)),
+            warnings=list(known.warnings),
+        )
+
+    @routes.get("/prompts")
+    def prompts(
+        circuit: PartId,
+        limit: Annotated[int, Query(ge=1, le=500)] = 100,
+        cursor: Annotated[int, Query(ge=0)] = 0,
+    ) -> Prompts:
+        """Held-out prompts of its task, as the circuit's file has them."""
+        found = bench.circuit(circuit).circuit
+        body = None if found.inputs is None else found.inputs.task
+        if body is None:
+            raise UnknownError(f"{circuit}: its file does not hold its prompts; make it again with this version")
+        with bench.restored(circuit) as restored:
+            held_out = restored.study.task.test.prompts
+            rows = [
+                PromptRow(
+                    row=row,
+                    text=one.clean_text,
+                    answer=text.visible(one.answer),
+                    incorrect=text.visible(one.incorrect),
+                    case=one.case,
+                )
+                for row, one in list(enumerate(held_out))[cursor : cursor + limit]
+            ]
+            return Prompts(**bench.said(found.sha256), total=len(held_out), rows=rows)
+
+    @routes.post("/score")
+    def score(circuit: PartId, asked: ScoreRequest) -> Score:
+        """What some nodes keep by themselves, and what is left without them, measured now."""
+        with bench.restored(circuit) as restored:
+            return Score(**bench.said(restored.circuit.sha256), **_scored(restored, asked, references))
+
+    @routes.post("/patch")
+    def patch(circuit: PartId, asked: PatchRequest) -> Patched:
+        """What the model says on a held-out prompt when nodes are moved in it."""
+        with bench.restored(circuit) as restored:
+            study = restored.study
+            nodes = _chosen(restored, asked.nodes)
+            found = patch_nodes(study, study.task.test, asked.prompt, nodes, asked.mode, asked.value)
+            words = [WordChangeShape(**{**vars(one), "word": text.visible(one.word)}) for one in found.words]
+            return Patched(
+                **bench.said(restored.circuit.sha256),
+                prompt=prompt_shape(prompt_view(study, asked.prompt)),
+                mode=found.mode,
+                metric=found.metric,
+                patched_metric=found.patched_metric,
+                kl=found.kl,
+                words=words,
+            )
+
+    return routes
+
+
+def _described(found: SavedCircuit) -> dict[str, Any]:
+    circuit, findings = found.circuit, found.findings
+    facts: dict[str, Any] = {
+        "title": f"{circuit.task} on {circuit.model}",
+        "task": circuit.task,
+        "model": circuit.model,
+        "sites": list(map(str, circuit.sites)),
+        "roles": list(circuit.roles),
+        "measured": dict(circuit.measured),
+    }
+    if findings is None:
+        unknown = {"metric": "metric", "unit": "", "kept": "metric", "prompt": None, "cards_of": None}
+        return {**facts, **unknown, "budget": [], "warnings": [], "settings": {}}
+    part = found.findings_part
+    return {
+        **facts,
+        "metric": findings.metric,
+        "unit": findings.unit,
+        "kept": findings.kept,
+        "prompt": prompt_shape(findings.prompt),
+        "budget": metrics_of(findings.budget),
+        "warnings": list(findings.warnings),
+        "settings": findings.settings,
+        "cards_of": findings.cards_of,
+        "findings": None if part is None else part.id,
+        "findings_file": None if part is None else str(part.path),
+        "summary": claims.summary(findings),
+    }
+
+
+def _not_live(circuit: Circuit) -> str | None:
+    if circuit.inputs is None or circuit.inputs.task is None:
+        return "its file does not record what it was made with; make it again with this version"
+    return None
+
+
+def _chosen(restored: RestoredCircuit, names: Sequence[str]) -> Nodes:
+    """The circuit's nodes of these names."""
+    wanted = list(dict.fromkeys(map(Node.parse, names)))
+    places = restored.nodes.find(wanted)
+    if len(places) != len(wanted):
+        raise UsageError(f"nodes: {len(wanted) - len(places)} of {len(wanted)} are not in the circuit")
+    return restored.nodes.select(places)
+
+
+def _scored(restored: RestoredCircuit, asked: ScoreRequest, references: dict[tuple[str, str], Any]) -> dict[str, Any]:
+    """The numbers of :class:`Score`; those that do not depend on what is pinned are measured once."""
+    held_out = asked.prompts == "held out"
+    evaluator = restored.evaluator if held_out else restored.choice
+    pinned, whole, key = _chosen(restored, asked.nodes), restored.nodes, (restored.circuit.sha256, asked.prompts)
+    if key not in references:
+        references[key] = {
+            "circuit": evaluator.task_metrics("circuit", evaluator.prompt_metrics(whole)),
+            "empty": evaluator.task_metrics("no node", evaluator.prompt_metrics(whole.none())),
+            "dictionaries": evaluator.task_metrics("all latents", evaluator.dictionaries),
+        }
+    return {
+        "prompts": len(evaluator.splice.examples),
+        "measured_on": "held-out prompts" if held_out else "training prompts that choices are made on",
+        "pinned": evaluator.task_metrics("pinned nodes", evaluator.prompt_metrics(pinned)),
+        "without": evaluator.task_metrics("all latents but the pinned nodes", evaluator.without(pinned)),
+        **references[key],
+    }

@@ -1,0 +1,129 @@
+"""The application and the server: `gossamer view`."""
+
+import socket
+import webbrowser
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, closing, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from gossamer import __version__
+from gossamer.app.guard import Guard, loopback_hosts, new_token
+from gossamer.app.live import BusyError, LiveCircuits
+from gossamer.app.page import STATIC
+from gossamer.app.routes.circuits import circuit_routes
+from gossamer.app.routes.runs import run_routes
+from gossamer.app.routes.views import view_routes
+from gossamer.app.run_folder import RunFolder
+from gossamer.app.workbench import UnknownError, Workbench
+from gossamer.errors import GossamerError, UsageError
+
+HOST, PORT = "127.0.0.1", 8231
+# Ports that are tried from the default one on where none was asked for.
+_TRIED = 20
+_TOO_LARGE = "not enough memory for this model here; close other programs, or view the run on a larger machine"
+
+
+def api(bench: Workbench) -> FastAPI:
+    """The routes, without what guards them."""
+    app = FastAPI(title="gossamer workbench", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    for routes in (run_routes, circuit_routes, view_routes):
+        app.include_router(routes(bench), prefix="/api/v1")
+    for refused, status in ((UnknownError, 404), (BusyError, 503), (GossamerError, 422)):
+        app.add_exception_handler(refused, _said(status))
+    for failed in (MemoryError, torch.OutOfMemoryError):
+        app.add_exception_handler(failed, _said(503, _TOO_LARGE))
+    if STATIC.is_dir():
+        app.mount("/", StaticFiles(directory=STATIC, html=True))
+    return app
+
+
+def _said(status: int, message: str | None = None) -> Callable[[Request, Exception], JSONResponse]:
+    def answer(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": message or str(error)}, status)
+
+    return answer
+
+
+def create_app(bench: Workbench, token: str, hosts: Iterable[str]) -> ASGIApp:
+    """The application as it is served.
+
+    Args:
+        bench: the run.
+        token: what requests for data have to carry.
+        hosts: what Host may be, with its port.
+    """
+    return Guard(api(bench), hosts, token)
+
+
+class Address(NamedTuple):
+    """Where the page is: `url` has the token in its fragment, which browsers send to nobody."""
+
+    url: str
+    port: int
+
+
+def listen(port: int | None) -> socket.socket:
+    """A socket of this machine alone.
+
+    Args:
+        port: 0 for any free one; None for the first free one from the default on.
+
+    Raises:
+        UsageError: the port is taken, or may not be used.
+    """
+    tried = range(PORT, PORT + _TRIED) if port is None else (port,)
+    for one in tried:
+        found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            found.bind((HOST, one))
+            found.listen()
+        except OSError as error:
+            found.close()
+            reason = error.strerror or error
+            continue
+        return found
+    ports = f"{PORT} to {PORT + _TRIED - 1}" if port is None else str(port)
+    raise UsageError(f"port {ports}: cannot be used ({reason}); give --port with another number, or 0 for any")
+
+
+def serve(
+    folder: str | Path,
+    *,
+    port: int | None = None,
+    allowed_hosts: Iterable[str] = (),
+    device: str | None = None,
+    browse: bool = True,
+    ready: Callable[[Address, Workbench], AbstractContextManager[Any] | None] = lambda address, bench: None,
+) -> None:
+    """Serve the workbench for a run until it is stopped (Ctrl-C).
+
+    Args:
+        folder: of the run.
+        port: see :func:`listen`.
+        allowed_hosts: further values of Host that are meant, as behind a proxy; with ports.
+        device: where models are loaded.
+        browse: whether to open the page in a browser.
+        ready: is told the address once the port is held.
+
+    Raises:
+        UsageError: no such folder, or no such port.
+    """
+    bench = Workbench(RunFolder(folder), LiveCircuits(device))
+    with closing(listen(port)) as found, bench.holding_views():
+        token, number = new_token(), int(found.getsockname()[1])
+        address = Address(f"http://{HOST}:{number}/#token={token}", number)
+        app = create_app(bench, token, {*loopback_hosts(number), *allowed_hosts})
+        config = uvicorn.Config(app, log_level="warning", lifespan="off", server_header=False, ws="none")
+        with ready(address, bench) or nullcontext():
+            if browse:
+                webbrowser.open(address.url)
+            uvicorn.Server(config).run(sockets=[found])

@@ -1,0 +1,63 @@
+/** Questions to the server. Types come from its schema, so that a route that changes breaks this build. */
+import type { components, paths } from "./schema";
+
+export type Shapes = components["schemas"];
+type Answered<P, M extends "get" | "post" | "put"> = P extends { [K in M]: { responses: { 200: { content: { "application/json": infer T } } } } } ? T : never;
+type Asked<P, M extends "post" | "put"> = P extends { [K in M]: { requestBody: { content: { "application/json": infer T } } } } ? T : never;
+type Query<P> = P extends { get: { parameters: { query?: infer Q } } } ? Q : never;
+
+/** Why a question was not answered, in the server's words. */
+export class Refusal extends Error {
+  constructor(message: string, readonly status: number) {
+    super(message);
+  }
+}
+
+const KEY = "gossamer-token";
+
+/** The token comes in the fragment of the printed address; it is kept for reloads of this tab and taken off the address. */
+export function takeToken(): void {
+  const found = /(?:^#|&)token=([A-Za-z0-9_-]+)&?/.exec(location.hash);
+  if (!found?.[1]) return;
+  sessionStorage.setItem(KEY, found[1]);
+  history.replaceState(null, "", location.pathname + "#" + location.hash.slice(1).replace(/(^|&)token=[A-Za-z0-9_-]+&?/, ""));
+}
+
+async function ask(path: string, init: RequestInit): Promise<unknown> {
+  let answer: Response;
+  const headers = { "X-Gossamer-Token": sessionStorage.getItem(KEY) ?? "", "Content-Type": "application/json" };
+  try {
+    answer = await fetch(path, { ...init, headers });
+  } catch (error) {
+    if (init.signal?.aborted) throw error;
+    throw new Refusal("The server does not answer: it was stopped, or is busy loading. Start gossamer view again if it was stopped.", 0);
+  }
+  const said: unknown = await answer.json().catch(() => null);
+  if (answer.ok) return said;
+  throw new Refusal(reasonOf(said) ?? `The server answered ${answer.status}.`, answer.status);
+}
+
+function reasonOf(said: unknown): string | null {
+  if (typeof said !== "object" || said === null || !("detail" in said)) return null;
+  if (typeof said.detail === "string") return said.detail;
+  // FastAPI's own list of what is wrong with a request.
+  return Array.isArray(said.detail) ? said.detail.map((one: { loc?: unknown[]; msg?: string }) => `${(one.loc ?? []).slice(1).join(".")}: ${one.msg ?? ""}`).join("; ") : null;
+}
+
+function address(path: string, parts: Record<string, string>, query: object = {}): string {
+  const filled = path.replace(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(parts[name] ?? ""));
+  const asked = Object.entries(query).filter(([, value]) => value !== undefined).map(([name, value]): [string, string] => [name, String(value)]);
+  return asked.length ? `${filled}?${new URLSearchParams(asked)}` : filled;
+}
+
+export function get<P extends keyof paths>(path: P, parts: Record<string, string> = {}, query?: Query<paths[P]>, signal?: AbortSignal): Promise<Answered<paths[P], "get">> {
+  return ask(address(path, parts, query ?? {}), { signal }) as Promise<Answered<paths[P], "get">>;
+}
+
+export function post<P extends keyof paths>(path: P, parts: Record<string, string>, body: Asked<paths[P], "post">, signal?: AbortSignal): Promise<Answered<paths[P], "post">> {
+  return ask(address(path, parts), { method: "POST", body: JSON.stringify(body), signal }) as Promise<Answered<paths[P], "post">>;
+}
+
+export function put<P extends keyof paths>(path: P, parts: Record<string, string>, body: Asked<paths[P], "put">): Promise<Answered<paths[P], "put">> {
+  return ask(address(path, parts), { method: "PUT", body: JSON.stringify(body) }) as Promise<Answered<paths[P], "put">>;
+}

@@ -1,0 +1,115 @@
+/** What is pinned, and what it does by itself: measured by the library whenever it changes. */
+import { useEffect, useState } from "react";
+import { type Refusal, type Shapes, post } from "../api";
+import { count, interval, number } from "../format";
+import { Failed, Waiting, refusalOf } from "../parts/states";
+import { type Marks, type MarksOf, NONE, pin } from "./marks";
+
+type Score = Shapes["Score"];
+
+export function Pinned({ page, of, choose }: { page: Shapes["CircuitPage"]; of: MarksOf; choose: (name: string) => void }) {
+  const { marks, change, undo, redo } = of;
+  return (
+    <section className="panel pinned" aria-label="Pinned nodes">
+      <header>
+        <h3>{marks.pinned.length ? `${count(marks.pinned.length, "node")} pinned` : "Nothing pinned"}</h3>
+        <div className="toolbar">
+          <button type="button" disabled={!undo} onClick={() => undo?.()} title="Undo (U)">Undo</button>
+          <button type="button" disabled={!redo} onClick={() => redo?.()} title="Redo (Shift+U)">Redo</button>
+          <button type="button" disabled={marks.pinned.length === page.map.nodes.length} onClick={() => change((now) => ({ ...now, pinned: page.map.nodes.map((node) => node.id) }))}>Pin all</button>
+          <button type="button" disabled={marks === NONE || !marks.pinned.length} onClick={() => change((now) => ({ ...now, pinned: [] }))}>Unpin all</button>
+        </div>
+      </header>
+      <ul className="chips">
+        {marks.pinned.map((name) => (
+          <li key={name}>
+            <button type="button" onClick={() => choose(name)}>{titleOf(page, marks, name)}</button>
+            <button type="button" aria-label={`Unpin ${name}`} onClick={() => change(pin(name))}>×</button>
+          </li>
+        ))}
+      </ul>
+      {page.live === null ? <Live id={page.id} pinned={marks.pinned} unit={page.unit} metric={page.metric} /> : <p className="note">Nothing can be measured here: {page.live}.</p>}
+    </section>
+  );
+}
+
+export function titleOf(page: Shapes["CircuitPage"], marks: Marks, name: string): string {
+  const node = page.map.nodes.find((one) => one.id === name);
+  return marks.labels[name] ?? (node?.words.length ? `${node.words[0]} ${name}` : name);
+}
+
+type Measuring = { state: "idle" } | { state: "measuring"; before: Score | null } | { state: "measured"; score: Score } | { state: "failed"; error: Refusal };
+
+/** Numbers of the pinned nodes. While more are pinned the last ones stay, greyed, so that the eye can compare. */
+function Live({ id, pinned, metric, unit }: { id: string; pinned: string[]; metric: string; unit: string }) {
+  const [found, setFound] = useState<Measuring>({ state: "idle" });
+  const [heldOut, setHeldOut] = useState(false);
+  const [again, setAgain] = useState(0);
+  const key = pinned.join(" ");
+  useEffect(() => setHeldOut(false), [key]);
+  useEffect(() => {
+    if (!pinned.length) return setFound({ state: "idle" });
+    const stop = new AbortController();
+    setFound((now) => ({ state: "measuring", before: now.state === "measured" ? now.score : now.state === "measuring" ? now.before : null }));
+    const timer = setTimeout(() => {
+      post("/api/v1/circuits/{circuit}/score", { circuit: id }, { nodes: pinned, prompts: heldOut ? "held out" : "choice" }, stop.signal).then(
+        (score) => !stop.signal.aborted && setFound({ state: "measured", score }),
+        (error: unknown) => !stop.signal.aborted && setFound({ state: "failed", error: refusalOf(error) }),
+      );
+    }, 250);
+    return () => {
+      clearTimeout(timer);
+      stop.abort();
+    };
+    // eslint-disable-next-line react-hooks/exhaustive-deps
+  }, [id, key, heldOut, again]);
+  if (found.state === "idle") return <p className="note">Pin nodes (P) to see what they keep of the task by themselves, and what is left without them.</p>;
+  if (found.state === "failed") return <Failed error={found.error} retry={() => setAgain(again + 1)} />;
+  const score = found.state === "measured" ? found.score : found.before;
+  return (
+    <div className={found.state === "measuring" ? "stale" : ""} aria-busy={found.state === "measuring"}>
+      {score ? <Numbers score={score} metric={metric} unit={unit} /> : <Waiting>Measuring; the first time loads the model …</Waiting>}
+      <div aria-live="polite" className="hidden">{found.state === "measured" ? `The pinned nodes keep ${number(found.score.pinned.faithfulness.value)} of the task` : ""}</div>
+      {score && (
+        <p className="note">
+          {heldOut ? `On ${count(score.prompts, "held-out prompt")}.` : `On ${count(score.prompts, "prompt")}: ${score.measured_on}. A choice made by looking at these numbers has to be reported on others.`}{" "}
+          {!heldOut && <button type="button" onClick={() => setHeldOut(true)}>Measure on the held-out prompts</button>}
+        </p>
+      )}
+    </div>
+  );
+}
+
+function Numbers({ score, metric, unit }: { score: Score; metric: string; unit: string }) {
+  const rows: [string, Shapes["Metrics"], string][] = [
+    ["pinned nodes alone", score.pinned, "ours"], ["the whole circuit", score.circuit, ""], ["no node", score.empty, ""], ["all latents", score.dictionaries, ""], ["all but the pinned", score.without, "against"],
+  ];
+  return (
+    <div className="scroll" tabIndex={0} role="region" aria-label="What the pinned nodes do">
+      <table className="scores">
+        <thead><tr><th className="left" scope="col">network</th><th scope="col">faithfulness [95 %]</th><th scope="col" /><th scope="col" title="share of the prompts that it gets right">accuracy</th><th scope="col" title="from the model, nats">KL</th></tr></thead>
+        <tbody>
+          {rows.map(([name, one, look]) => (
+            <tr key={name} className={look}>
+              <th scope="row" className="left">{name}</th>
+              <td title={`${metric} ${number(one.metric.value)} ${unit}`}>{interval(one.faithfulness)}</td>
+              <td className="meter"><Meter value={one.faithfulness} /></td>
+              <td>{number(one.accuracy)}</td><td>{number(one.kl)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+/** A share from 0 to 1 as a bar with its interval; what lies outside is cut off, the number beside it is not. */
+function Meter({ value }: { value: Shapes["IntervalShape"] }) {
+  const at = (one: number | null) => 100 * Math.min(Math.max(one ?? 0, 0), 1);
+  return (
+    <svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">
+      <rect className="back" width="100" height="10" /><rect className="bar" width={at(value.value)} height="10" />
+      <rect className="span" x={at(value.low)} width={Math.max(0.8, at(value.high) - at(value.low))} y="4" height="2" />
+    </svg>
+  );
+}

@@ -1,0 +1,24 @@
+/** How numbers are written; nothing is computed here. */
+export { number, visible } from "../../../report/components/circuit_map.js";
+import { number } from "../../../report/components/circuit_map.js";
+import type { Shapes } from "./api";
+
+export function percent(value: number | null | undefined): string {
+  return value === null || value === undefined ? "–" : `${number(Math.round(value * 1000) / 10)} %`;
+}
+
+export function interval(one: Shapes["IntervalShape"]): string {
+  return `${number(one.value)} [${number(one.low)}, ${number(one.high)}]`;
+}
+
+export function bytes(value: number): string {
+  return value < 1e3 ? `${value} B` : value < 1e6 ? `${number(value / 1e3)} kB` : `${number(value / 1e6)} MB`;
+}
+
+export function count(value: number, one: string, several = `${one}s`): string {
+  return `${value.toLocaleString("en-US")} ${value === 1 ? one : several}`;
+}
+
+export function when(iso: string): string {
+  return new Date(iso).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+}

@@ -1,0 +1,68 @@
+/** What the run folder holds, and whether it is whole. */
+import type { Shapes } from "../api";
+import { bytes, count, when } from "../format";
+import { DataTable } from "../parts/table";
+import { Copy, Tools } from "../parts/tools";
+import { Empty } from "../parts/states";
+import { hashOf } from "../route";
+
+const STATES: Record<Shapes["PartFacts"]["state"], string> = { whole: "whole", damaged: "damaged", newer: "of a newer version", "not read": "not read" };
+
+export function Home({ run }: { run: Shapes["Overview"] }) {
+  const wrong = run.parts.filter((part) => part.state === "damaged" || part.state === "newer");
+  const circuits = run.parts.filter((part) => part.kind === "circuit" && part.state === "whole");
+  return (
+    <>
+      <h1>{run.run}</h1>
+      <p className="lead">{count(run.parts.length, "file of results", "files of results")} in <code>{run.folder}</code> <Copy text={run.folder} label="Copy path" /></p>
+      {run.read_only && <p className="state">Read only: {run.read_only}</p>}
+      {wrong.length > 0 && (
+        <section className="state failed" role="alert">
+          <h2>{count(wrong.length, "file")} cannot be shown</h2>
+          <ul>{wrong.map((part) => <li key={part.id}>{part.message}</li>)}</ul>
+        </section>
+      )}
+      {circuits.length > 0 && (
+        <section>
+          <h2>Circuits</h2>
+          <ul className="cards">
+            {circuits.map((part) => (
+              <li key={part.id}>
+                <a href={hashOf(["circuit", part.id])}><b>{part.facts[0] ?? part.id}</b></a>
+                <span>{part.facts.slice(1).join(" · ")}</span>
+                <small>{part.path}, {when(part.modified)}</small>
+              </li>
+            ))}
+          </ul>
+        </section>
+      )}
+      <section>
+        <h2>All files</h2>
+        {run.parts.length === 0 ? (
+          <Empty>No results here yet: run <code>gossamer circuit MODEL --task TASK --out {run.folder}</code>, or <code>gossamer demo</code> for a first one.</Empty>
+        ) : (
+          <DataTable
+            rows={run.parts} caption="Files of the run" file={`${run.run}-files`} keyOf={(part) => part.id}
+            columns={[
+              { name: "file", left: true, value: (part) => part.path, show: (part) => <code>{part.path}</code> },
+              { name: "holds", left: true, value: (part) => part.kind },
+              { name: "state", left: true, value: (part) => STATES[part.state], show: (part) => <span className={`tag ${part.state.replace(" ", "-")}`}>{STATES[part.state]}</span> },
+              { name: "size", value: (part) => part.bytes, show: (part) => bytes(part.bytes) },
+              { name: "changed", value: (part) => part.modified, show: (part) => when(part.modified) },
+              { name: "what", left: true, value: (part) => part.message ?? part.facts.join(", ") },
+            ]}
+          />
+        )}
+      </section>
+      {run.pages.length > 0 && (
+        <section>
+          <h2>Pages that were written</h2>
+          <p className="note">They stand alone: open them from the folder.</p>
+          <ul className="plain">{run.pages.map((page) => <li key={page}><code>{page}</code> <Copy text={`${run.folder}/${page}`} label="Copy path" /></li>)}</ul>
+        </section>
+      )}
+      <Tools name={`${run.run}-overview`} data={run} python={`from gossamer.app import RunFolder\n\nrun = RunFolder(${JSON.stringify(run.folder)})\nfor part in run.parts().values():\n    print(part.id, part.kind, run.checked(part).state)`} />
+      <p className="note">{Object.entries(run.versions).map(([name, version]) => `${name} ${version}`).join(", ")}</p>
+    </>
+  );
+}

@@ -1,0 +1,84 @@
+"""`gossamer view`: the workbench on a run folder."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gossamer.cli import options
+from gossamer.cli.printing import err, out, print_json
+from gossamer.errors import GossamerError, UsageError
+from gossamer.files import needed
+
+
+def view(
+    run: Annotated[Path, typer.Argument(help="The folder of a run: the --out of a command, or a folder of several.")],
+    port: Annotated[
+        int | None,
+        typer.Option(help="Port on this machine; 0: any free one. Default: the first free one from 8231 on."),
+    ] = None,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="HOST:PORT under which a proxy, as JupyterHub's, shows the page; repeat."),
+    ] = None,
+    device: options.Device = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Look at everything in a run folder, in a browser on this machine; nothing leaves it. Ctrl-C ends it.
+
+    The page shows the files that commands wrote, and asks the model where a question needs it: what some nodes of a
+    circuit keep by themselves, or what the model says when they are moved.
+
+    Example: gossamer view gossamer-out/demo
+    """
+    _require_run(run)
+    if port is not None and not 0 <= port <= 65535:
+        raise UsageError(f"--port: a number from 0 to 65535 expected, found {port}")
+    for package in ("fastapi", "uvicorn"):
+        needed(package, "gossamer view", "'gossamer[app]'")
+    _require_page()
+
+    from gossamer.app.server import Address, serve
+    from gossamer.app.workbench import Workbench
+
+    def ready(address: Address, bench: Workbench) -> None:
+        if as_json:
+            print_json({"url": address.url, "folder": str(bench.run.path), "read_only": bench.read_only})
+            return
+        out.print(f"{bench.run.name}: {address.url}", soft_wrap=True)
+        if bench.read_only is not None:
+            err.print(f"read only: {bench.read_only}", soft_wrap=True)
+        err.print("Ctrl-C ends it")
+
+    try:
+        serve(run, port=port, allowed_hosts=allow_host or (), device=device, browse=browser, ready=ready)
+    except KeyboardInterrupt:
+        err.print("closed; what was kept stays in the run folder")
+
+
+def _require_run(run: Path) -> None:
+    """Refuse what is no folder before anything is imported."""
+    if run.is_file():
+        raise UsageError(f"{run}: the folder of a run expected, found a file; give the folder that it lies in")
+    if not run.is_dir():
+        raise UsageError(f"{run}: no such folder; give the --out of a command, such as gossamer-out/demo")
+
+
+def _require_page() -> None:
+    """Build the page where this is a source tree that has none yet, or an older one."""
+    page: Any = _page()
+    if page.is_built():
+        return
+    if page.SOURCES.is_dir():
+        err.print("building the page from its sources, once ...")
+    try:
+        page.build()
+    except page.BuildError as error:
+        raise GossamerError(str(error)) from error
+
+
+def _page() -> Any:
+    from gossamer.app import page
+
+    return page

@@ -1,0 +1,43 @@
+"""One run for all tests of the workbench, made once; the page, built once."""
+
+import shutil
+
+import pytest
+from workbench_run import bench_of, client_of, write_run
+
+from gossamer.app import page
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """The run's folder, what was found, and its findings. Nothing may be written there: copy it (`run`)."""
+    folder = tmp_path_factory.mktemp("made") / "run"
+    folder.mkdir()
+    return folder, *write_run(folder)
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    """A copy of the run, to be damaged at will."""
+    return shutil.copytree(made[0], tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def bench(made):
+    """A workbench of the run, whose model is loaded once."""
+    return bench_of(made[0])
+
+
+@pytest.fixture(scope="session")
+def ask(bench):
+    return client_of(bench)
+
+
+@pytest.fixture(scope="session")
+def built():
+    """The folder of the built page; skips only where the packages that it is made of cannot be reached."""
+    try:
+        page.build()
+    except page.NoRegistryError as error:
+        pytest.skip(str(error))
+    return page.STATIC

@@ -1,0 +1,234 @@
+"""The page in a browser: every view on a real run, by mouse and by keys, narrow and wide, light and dark."""
+
+import gzip
+import json
+import re
+import shutil
+import threading
+import time
+
+import pytest
+import uvicorn
+from workbench_run import TOKEN, bench_of
+
+from gossamer.app import page as built_page
+from gossamer.app.guard import loopback_hosts
+from gossamer.app.server import create_app, listen
+
+FIRST_LOAD = 250_000
+SIZES = [(420, "light"), (420, "dark"), (1400, "light"), (1400, "dark")]
+
+
+@pytest.fixture(scope="module")
+def address(built, made, tmp_path_factory):
+    """A server of the run in this process, as `gossamer view` starts one."""
+    folder = shutil.copytree(made[0], tmp_path_factory.mktemp("served") / "run")
+    bench = bench_of(folder)
+    socket = listen(0)
+    port = socket.getsockname()[1]
+    app = create_app(bench, TOKEN, loopback_hosts(port))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", ws="none"))
+    with bench.holding_views():
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{port}"
+        server.should_exit = True
+        thread.join()
+    socket.close()
+
+
+@pytest.fixture
+def visit(browser, address):
+    """Open a view; an error in the console or a request that leaves this server fails the test."""
+    wrong, opened = [], []
+
+    def visit(where="/", width=1400, scheme="light", token=TOKEN):
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, accept_downloads=True
+        )
+        context.grant_permissions(["clipboard-read", "clipboard-write"], origin=address)
+        opened.append(context)
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+        page.on("request", lambda request: wrong.append(request.url) if _leaves(request.url, address) else None)
+        page.goto(f"{address}/#token={token}&{where}")
+        return page
+
+    yield visit
+    for context in opened:
+        context.close()
+    assert wrong == []
+
+
+def _leaves(url, address):
+    return not url.startswith((f"{address}/", "blob:", "data:"))
+
+
+def no_sideways_scroll(page):
+    return page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+def choose(page, place):
+    """Choose a box of the map; returns the name of its node."""
+    page.locator(".map-host button.box:not(.metric)").nth(place).click()
+    return page.inner_text(".node header code")
+
+
+def test_the_first_load_is_small(built):
+    files = [path for path in built.rglob("*") if path.is_file()]
+    html = (built / "index.html").read_text()
+    first = [path for path in files if path.name in html or path.name == "index.html"]
+    assert len(first) >= 3
+    assert sum(len(gzip.compress(path.read_bytes())) for path in first) <= FIRST_LOAD
+    assert not re.search(r"https?://", html)
+    assert built_page.is_built()
+
+
+@pytest.mark.parametrize(("width", "scheme"), SIZES)
+def test_every_view_is_there_and_fits(visit, width, scheme):
+    page = visit("/", width, scheme)
+    page.wait_for_selector("h1:has-text('run')")
+    assert no_sideways_scroll(page)
+    assert page.locator(".tag.whole").count() == 2
+    page.click("nav[aria-label='Views'] >> text=Circuit")
+    page.wait_for_selector("h1:has-text('sva-simple in bundled:spool')")
+    assert page.locator(".map-host button.box:not(.metric)").count() == 12
+    choose(page, 0)
+    page.wait_for_selector(".latent .examples")
+    assert no_sideways_scroll(page)
+    for tab, expected in (("Nodes", 12), ("Edges", 1), ("How it was tested", 4)):
+        page.click(f".tabs >> text={tab}")
+        page.wait_for_selector("table tbody tr")
+        assert page.locator("table tbody tr").count() >= expected
+        assert no_sideways_scroll(page)
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert paper == ("rgb(20, 24, 29)" if scheme == "dark" else "rgb(255, 255, 255)")
+
+
+def test_pins_by_keys_are_measured_undone_and_in_the_address(visit, made):
+    page = visit("/circuit/circuit")
+    page.wait_for_selector(".map-host button.box")
+    first = choose(page, 0)
+    page.keyboard.press("p")
+    second = choose(page, 1)
+    page.keyboard.press("p")
+    page.wait_for_selector(".pinned h3:has-text('2 nodes pinned')")
+    page.wait_for_selector(".scores")
+    page.wait_for_selector(".pinned [aria-busy=false]")
+    alone = page.inner_text(".scores tr.ours td >> nth=0")
+    page.keyboard.press("u")
+    page.wait_for_selector(".pinned h3:has-text('1 node pinned')")
+    page.keyboard.press("Shift+U")
+    page.wait_for_selector(".pinned h3:has-text('2 nodes pinned')")
+    page.wait_for_selector(".pinned [aria-busy=false]")
+    assert page.inner_text(".scores tr.ours td >> nth=0") == alone
+    address = page.url
+    assert "token" not in address
+    page.reload()
+    page.wait_for_selector(".pinned h3:has-text('2 nodes pinned')")
+    chips = page.inner_text(".chips")
+    assert first in chips
+    assert second in chips
+    # All of them, on the held-out prompts, are the circuit of the file.
+    page.click("text=Pin all")
+    page.click("text=Measure on the held-out prompts")
+    page.wait_for_selector("text=/On \\d+ held-out prompts/")
+    page.wait_for_selector(".pinned [aria-busy=false]")
+    said = page.inner_text(".scores tr.ours td >> nth=0").split()[0].replace("−", "-")
+    assert float(said) == pytest.approx(made[1].circuit.measured["faithfulness"], abs=0.006)
+
+
+def test_labels_groups_and_views_are_kept(visit):
+    page = visit("/circuit/circuit")
+    page.wait_for_selector(".map-host button.box")
+    name = choose(page, 0)
+    page.keyboard.press("l")
+    page.keyboard.type("<img src=x onerror=alert(1)>")
+    page.fill("[name=group]", "number")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".node h3:has-text('<img src=x')")
+    assert page.locator("img").count() == 0
+    page.wait_for_selector(".map-host button:has-text('Fold into 1 groups')")
+    page.keyboard.press("p")
+    page.fill("[name=name]", "mine")
+    page.click(".keep button:has-text('Keep')")
+    page.wait_for_selector("text=kept as views/mine.json")
+    other = visit("/circuit/circuit")
+    other.wait_for_selector(".keep option:has-text('mine')", state="attached")
+    other.select_option(".keep select", "mine")
+    other.wait_for_selector(".pinned h3:has-text('1 node pinned')")
+    other.click(".chips button >> nth=0")
+    other.wait_for_selector(f".node header code:has-text('{name}')")
+    assert other.input_value("[name=label]") == "<img src=x onerror=alert(1)>"
+    assert other.input_value("[name=group]") == "number"
+
+
+def test_a_patch_shows_the_logits(visit):
+    page = visit("/circuit/circuit")
+    page.wait_for_selector(".map-host button.box")
+    choose(page, 0)
+    page.click("summary:has-text('Patch nodes')")
+    page.wait_for_selector(".patch select")
+    page.select_option(".patch select >> nth=1", "zero")
+    page.click(".patch button[type=submit]")
+    page.wait_for_selector(".patch table tbody tr")
+    assert page.inner_text(".patch tbody th >> nth=0").endswith("right")
+    assert "KL from the model" in page.inner_text(".patch")
+
+
+def test_tables_sort_filter_and_leave_as_files(visit, tmp_path, made):
+    page = visit("/circuit/circuit/nodes")
+    page.click("th button:has-text('effect')")
+    effects = [float(text.replace("−", "-")) for text in page.locator("tbody tr td:nth-child(5)").all_inner_texts()]
+    assert effects == sorted(effects, reverse=True)
+    site = str(made[2].nodes[0].site)
+    page.fill("input[type=search]", site)
+    wanted = sum(str(node.site) == site for node in made[2].nodes)
+    assert page.locator("tbody tr").count() == wanted
+    with page.expect_download() as saved:
+        page.click("text=CSV")
+    saved.value.save_as(tmp_path / "nodes.csv")
+    assert len((tmp_path / "nodes.csv").read_text().splitlines()) == wanted + 1
+    page.click(".tabs >> text=Map")
+    with page.expect_download() as saved:
+        page.click("text=Download data")
+    saved.value.save_as(tmp_path / "circuit.json")
+    assert json.loads((tmp_path / "circuit.json").read_text())["digest"] == made[1].circuit.sha256
+
+
+def test_what_is_copied_as_python_runs(visit, capsys):
+    for where in ("/", "/circuit/circuit", "/circuit/circuit/evaluation"):
+        page = visit(where)
+        page.click("text=Copy as Python")
+        page.wait_for_selector("text=copied")
+        exec(page.evaluate("navigator.clipboard.readText()"), {})
+    said = capsys.readouterr().out
+    assert "findings findings whole" in said
+    assert "pinned nodes" in said
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("/circuit/nothing", "not in run"),
+        ("/circuit/%3Cimg%20src=x%3E", "String should match pattern"),
+        ("/nowhere", "There is no such view"),
+    ],
+)
+def test_what_is_not_there_is_said(browser, address, where, said):
+    page = browser.new_page()
+    page.goto(f"{address}/#token={TOKEN}&{where}")
+    page.wait_for_selector(f"[role=alert]:has-text('{said}')")
+    page.close()
+
+
+def test_without_the_token_nothing_is_shown(browser, address):
+    page = browser.new_page()
+    page.goto(address)
+    page.wait_for_selector("[role=alert]:has-text('open the address as printed')")
+    assert page.locator("table").count() == 0
+    page.close()

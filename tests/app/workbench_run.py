@@ -1,0 +1,42 @@
+"""A small run of the bundled model, as `gossamer circuit` leaves one, and clients that ask a workbench of it."""
+
+from starlette.testclient import TestClient
+
+from gossamer import DictionarySet, LanguageModel, bundled
+from gossamer.app.live import LiveCircuits
+from gossamer.app.run_folder import RunFolder
+from gossamer.app.server import create_app
+from gossamer.app.workbench import Workbench
+from gossamer.circuits.find import find_circuit
+from gossamer.circuits.findings import collect_findings
+from gossamer.circuits.search import SearchSettings
+from gossamer.circuits.study import StudySettings
+from gossamer.tasks import get
+
+TOKEN, HOST = "a-token", "127.0.0.1:8231"
+
+
+def write_run(folder):
+    """circuit.json and findings.json of a circuit of 12 nodes, with its edges tested."""
+    model = LanguageModel.load("bundled:spool", device="cpu")
+    dictionaries = DictionarySet.load(bundled.path("spool") / "dictionaries")
+    task = get("sva-simple").generate(model.tokenizer, n=40, seed=1, bos=True)
+    settings = StudySettings(batch_size=16, seed=2, minimum_accuracy=0.6)
+    found = find_circuit(model, dictionaries, task, size=12, settings=settings, search=SearchSettings(steps=3, seed=2))
+    found.circuit.save(folder / "circuit.json")
+    findings = collect_findings(found, methods=["random"], reruns=0, edges=True, subsets=2)
+    findings.save(folder / "findings.json")
+    return found, findings
+
+
+def bench_of(folder) -> Workbench:
+    """A workbench that can save views; nothing is loaded yet."""
+    return Workbench(RunFolder(folder), LiveCircuits("cpu"))
+
+
+def client_of(bench, **headers) -> TestClient:
+    """Asks as the page does."""
+    app = create_app(bench, TOKEN, {HOST})
+    return TestClient(
+        app, base_url=f"http://{HOST}", headers={"x-gossamer-token": TOKEN, **headers}, raise_server_exceptions=False
+    )

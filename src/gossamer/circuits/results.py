@@ -309,7 +309,7 @@ class NodeCard:
     @property
     def name(self) -> str:
         """What it is called at its site: the latent's number, or `error`."""
-        return "error" if self.node.is_error else str(self.latent)
+        return self.card.feature.name
 
 
 @dataclass(frozen=True)

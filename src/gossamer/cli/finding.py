@@ -118,17 +118,20 @@ def circuit(
 
 def _tell(found: Any, report: Path, as_json: bool) -> None:
     from gossamer.circuits.results import Findings
+    from gossamer.display import plural
     from gossamer.report.claims import against_controls, beyond, core, core_nodes, dagger, edges, groups, stability
     from gossamer.results.values import to_json
 
     circuit, measured, known = found.circuit, found.circuit.measured, Findings.load(report.with_name("findings.json"))
-    measures = known.budget[-2]
+    measures, errors = known.budget[-2], sum(one.node.is_error for one in circuit.nodes)
+    among = f" ({plural(errors, 'error')})" if errors else ""
     error, contrast, allowed = measures.prompt_error.value, measures.answer_kl, known.budget[-3].faithfulness.value
     if as_json:
         files = {name: str(report.parent / f"{name}.json") for name in ("circuit", "graph")}
         varied = {one.kind: one.agreement for one in known.stability if one.kind != "size"}
         facts = {
             "nodes": len(circuit.nodes),
+            "error_nodes": errors,
             **measured,
             "prompt_error": error,
             "answer_kl": contrast,
@@ -143,7 +146,7 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
     out.print(
         Text.assemble(
             (f"{len(circuit.nodes)} nodes", "bold"),
-            f" of {len(found.path.nodes)} candidates keep ",
+            f" of {len(found.path.nodes)} candidates{among} keep ",
             (f"{measured['faithfulness']:.1%}{dagger(measures)}", "bold"),
             f" of the {known.kept} of {circuit.task} in {circuit.model}, held-out prompts "
             f"(accuracy {measured['accuracy']:.1%}, KL {measured['kl']:.3f} nats, between the answers alone "

@@ -41,11 +41,13 @@ def landmarks(findings: Findings) -> Landmarks | None:
 
 
 def circuit_size(findings: Findings) -> str:
-    """`18 of 6,412 candidate nodes` where settings name "candidates", else `18 nodes`."""
+    """`18 of 6,412 candidate nodes` where settings name "candidates", else `18 nodes`; of error nodes, how many."""
     candidates = findings.settings.get("candidates", "").replace(",", "")
+    errors = sum(node.node.is_error for node in findings.nodes)
+    among = f" ({plural(errors, 'error')})" if errors else ""
     if candidates.isdecimal():
-        return f"{len(findings.nodes):,} of {int(candidates):,} candidate nodes"
-    return plural(len(findings.nodes), "node")
+        return f"{len(findings.nodes):,} of {int(candidates):,} candidate nodes{among}"
+    return plural(len(findings.nodes), "node") + among
 
 
 def shares(interval: Interval) -> str:

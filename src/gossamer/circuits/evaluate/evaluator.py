@@ -16,7 +16,7 @@ from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.prompt_metrics import FullModel, Network, PromptMetrics, task_metrics
 from gossamer.circuits.results import Curve, CurvePoint, PromptCase, TaskMetrics
 from gossamer.circuits.splice import Splice
-from gossamer.display import short_repr
+from gossamer.display import plural, short_repr
 from gossamer.model.site import Site
 
 
@@ -155,10 +155,16 @@ class Evaluator:
         )
 
     def budget(self, circuit: Nodes) -> tuple[TaskMetrics, ...]:
-        """Where the behaviour is lost: model, each dictionary alone, all dictionaries, the circuit, nothing kept."""
+        """Where the behaviour is lost: model, each dictionary alone, all dictionaries, the circuit, nothing kept.
+
+        Of a circuit with error nodes also all dictionaries with these errors kept.
+        """
         rows = [self.task_metrics("full model", self.full.prompt_metrics)]
         if len(self.splice.dictionaries) > 1:
             rows += [self.task_metrics(f"+ {site} alone", self._alone(site)) for site in self.splice.dictionaries]
+        if len(errors := circuit.select(circuit.is_error)):
+            name = f"+ all dictionaries, {plural(len(errors), 'error')} kept"
+            rows.append(self.task_metrics(name, self.prompt_metrics(errors, non_nodes="kept")))
         rows.append(self.task_metrics("+ all dictionaries", self.dictionaries))
         rows.append(self.task_metrics("circuit", self.prompt_metrics(circuit)))
         rows.append(self.task_metrics("empty circuit", self.prompt_metrics(circuit.none())))

@@ -16,6 +16,7 @@ from gossamer.circuits.evaluate.cards import node_cards
 from gossamer.circuits.evaluate.comparison import compared
 from gossamer.circuits.evaluate.completeness import completeness
 from gossamer.circuits.evaluate.edge_curve import edge_test
+from gossamer.circuits.evaluate.kept_task import prompts_seen
 from gossamer.circuits.evaluate.restored_errors import restored_errors
 from gossamer.circuits.evaluate.stability import generic_latents, overlap, recurrence
 from gossamer.circuits.evaluate.worst_prompts import prompt_tail
@@ -144,7 +145,7 @@ def with_cards(findings: Findings, source: CardSource) -> Findings:
 
 def _cautions(study: Study) -> tuple[str, ...]:
     """What limits everything that the study says, as sentences."""
-    return (*_attached(study), *few_texts(study.task.test), *_unvalidated(study), *_losses(study))
+    return (*_attached(study), *few_texts(study.task.test), *prompts_seen(study), *_unvalidated(study), *_losses(study))
 
 
 def stability(found: CircuitResult, reruns: int) -> tuple[tuple[Overlap, ...], list[list[Node]]]:

@@ -45,8 +45,8 @@ def finetune_dictionaries(
         prompts: of tasks, to learn from beside the text.
 
     Raises:
-        UsageError: too few tokens to fine-tune on for one step, dictionaries of another model or that cannot be fine-tuned, too little
-            text, or the folder belongs to another request or process.
+        UsageError: tokens for less than one step, dictionaries of another model or that cannot be fine-tuned, too
+            little text, or the folder belongs to another request or process.
         NotFiniteError: a stream or the loss is not finite (the site is named).
         GossamerError: a file in the folder is damaged.
     """

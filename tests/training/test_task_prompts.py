@@ -12,13 +12,14 @@ from gossamer.activations import TokenMask
 from gossamer.activations.corpus import Corpus, split_texts
 from gossamer.dictionary import Dictionary, DictionarySet
 from gossamer.dictionary.config import Contents
+from gossamer.dictionary.training_prompts import seen_in_training
 from gossamer.errors import UsageError
 from gossamer.model import Site
 from gossamer.tasks import Piece, Prompt, Task
 from gossamer.tokens import Tokens
 from gossamer.training import TaskPrompts, finetune_dictionaries, metrics
 from gossamer.training.finetune import finetune
-from gossamer.training.finished import rows_like, seen_in_training
+from gossamer.training.finished import rows_like
 from gossamer.training.fit import fit
 from gossamer.training.task_prompts import together
 
@@ -107,7 +108,9 @@ def test_prompts_are_answered_better_than_after_text_alone(tiny_gpt2, corpus, fi
     lines = metrics.read(tmp_path / "prompts")
     assert lines[-1]["answer_kl"] < lines[0]["answer_kl"]
     assert "answer_kl" not in metrics.read(tmp_path / "text")[-1]
-    assert [one["prompts"] for one in with_prompts["resid_post.0"].provenance["finetuned"]] == [prompts.facts]
+    assert [one["prompts"] for one in with_prompts["resid_post.0"].provenance["finetuned"]] == [
+        {"share": 0.5, **prompts.facts}
+    ]
 
 
 def test_the_loss_is_what_its_parts_and_their_weights_say(tiny_gpt2, corpus, fitted, task, tmp_path):
@@ -152,9 +155,10 @@ def test_finished_dictionaries_are_fine_tuned_further_and_say_on_what(tiny_gpt2,
     assert said["finetuned"][:1] == first["mlp_out.1"].provenance["training"]["finetuned"]
     assert ["prompts" in one for one in said["finetuned"]] == [True, False]
     assert said["held_out"]["spliced_sites"] == list(map(str, SITES))
-    assert seen_in_training(given, task.train.prompts) == 0
-    assert seen_in_training(second, task.train.prompts) == len(task.train)
-    assert seen_in_training(second, task.test.prompts) == 0
+    learned, held_out = ([prompt.texts for prompt in side.prompts] for side in (task.train, task.test))
+    assert seen_in_training(given.values(), learned) == 0
+    assert seen_in_training(second.values(), learned) == len(learned)
+    assert seen_in_training(second.values(), held_out) == 0
     # Read, not made again; and other dictionaries are another request.
     assert run(given, "first", prompts=prompts)["mlp_out.1"].reported == first["mlp_out.1"].reported
     with pytest.raises(UsageError, match="belongs to another training run"):
@@ -162,8 +166,8 @@ def test_finished_dictionaries_are_fine_tuned_further_and_say_on_what(tiny_gpt2,
 
 
 def test_what_cannot_be_meant_is_refused(tiny_gpt2, fitted, tmp_path):
-    nothing = replace(CONFIG, finetune=replace(CONFIG.finetune, tokens=0))
-    with pytest.raises(UsageError, match="expected tokens of finetune, found 0"):
+    nothing = replace(CONFIG, finetune=replace(CONFIG.finetune, tokens=4 * 16 - 1))
+    with pytest.raises(UsageError, match=r"at least one step \(64\), found 63"):
         finetune_dictionaries(tiny_gpt2, fitted, texts(), nothing, tmp_path / "out")
     masks = [{}, {"token_mask": TokenMask(special=False).facts}, {}]
     mixed = DictionarySet(

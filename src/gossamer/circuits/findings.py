@@ -19,6 +19,7 @@ from gossamer.circuits.evaluate.comparison import compared
 from gossamer.circuits.evaluate.completeness import completeness
 from gossamer.circuits.evaluate.edge_curve import edge_test
 from gossamer.circuits.evaluate.kept_task import prompts_seen
+from gossamer.circuits.evaluate.prompt_graphs import explained_inputs
 from gossamer.circuits.evaluate.restored_errors import restored_errors
 from gossamer.circuits.evaluate.stability import generic_latents, overlap, recurrence
 from gossamer.circuits.evaluate.worst_prompts import prompt_tail
@@ -121,6 +122,7 @@ def collect_findings(
         groups=groups,
         group_test=tested,
         controls=against_controls(found, controls or {}),
+        explained=explained_inputs(study.evaluator, nodes),
         families=None if families is None else circuit_families(found, families, reruns),
     )
 

@@ -300,3 +300,21 @@ def test_a_study_searches_latents_and_errors(model: LanguageModel, task: Task) -
     # Candidates leave out what does not move on these prompts: with their errors they are all but the model.
     assert everything == pytest.approx(1.0, abs=1e-3)
     assert abs(without.train.kept(without.nodes) - 1) > 0.05
+
+
+def test_the_budget_says_what_the_dictionaries_keep_with_the_circuits_errors(splice: Splice) -> None:
+    circuit, evaluator = some(splice, 10, 2), Evaluator(splice)
+    rows = evaluator.budget(circuit)
+    assert [row.name for row in rows[-4:]] == [
+        "+ all dictionaries, 2 errors kept",
+        "+ all dictionaries",
+        "circuit",
+        "empty circuit",
+    ]
+    errors = circuit.select(circuit.is_error)
+    logits = splice.with_nodes(errors, non_nodes="kept")(ones(errors))
+    expected = differences(logits, splice.examples).mean().item()
+    assert rows[-4].metric.value == pytest.approx(expected, rel=1e-5)
+    assert rows[-4].metric.value != pytest.approx(rows[-3].metric.value, rel=1e-2)
+    everything = splice.nodes.select(splice.nodes.is_error)
+    assert evaluator.budget(everything)[-4].kl == pytest.approx(0, abs=1e-9)

@@ -332,3 +332,19 @@ def test_nodes_that_were_not_free_on_few_prompts_are_not_tried_again_after_other
     again = [node for nodes in tried[1:] for node in nodes if node in tried[0]]
     assert set(again) <= set(start.tolist()) - set(left.tolist())
     assert loss_by_hand(refiner, left) < loss_by_hand(refiner, start)
+
+
+def test_of_many_nodes_the_cheapest_go_together(refiner: CircuitRefiner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gossamer.circuits.refine._ALONE", 3)
+    monkeypatch.setattr("gossamer.circuits.refine.each_left_out", lambda *_: pytest.fail("nodes were tried alone"))
+    everything = torch.arange(len(refiner.splice.nodes))
+    left = refiner.pruned(everything, lambda shorter: len(shorter) > 5)
+    assert 5 < len(left) < len(everything)
+    assert refiner.loss_of(left) <= refiner.loss_of(everything) * (1 + 1e-6) + 1e-9
+    order = everything[torch.argsort(refiner.gradient(everything), stable=True)]
+    assert torch.equal(left, order[: len(left)]), "those that cost least to first order are gone"
+    monkeypatch.undo()
+    monkeypatch.setattr("gossamer.circuits.refine._ALONE", len(everything) - 1)
+    exact = refiner.pruned(everything)
+    assert refiner.loss_of(exact) <= refiner.loss_of(everything) * (1 + 1e-6) + 1e-9
+    assert (refiner.losses_without(exact) > refiner.loss_of(exact)).all(), "once they are few, none is free"

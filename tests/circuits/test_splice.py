@@ -423,3 +423,26 @@ def test_latents_are_values_and_their_distance_from_the_ablation_values(model: L
                 torch.testing.assert_close(values[at, token], latents, **EXACT)
                 torch.testing.assert_close(changes[at, token], latents - ablated, **EXACT)
     assert len(ROLES) * LATENTS * 3 == len(splice.nodes)
+
+
+def test_counterfactuals_are_encoded_whole_once(
+    model: LanguageModel, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splice = make_splice(model, task, kind="resample")
+    nodes, whole, real = random_choice(splice.nodes, 30), [], Dictionary.encode_dense
+
+    def counted(self: Dictionary, x: torch.Tensor, columns: torch.Tensor | None = None) -> torch.Tensor:
+        whole.append(columns is None)
+        return real(self, x, columns)
+
+    monkeypatch.setattr(Dictionary, "encode_dense", counted)
+    network = splice.with_nodes(nodes)
+    first = network(ones(nodes))
+    # Eight prompts in batches of four at three sites.
+    assert sum(whole) == 6
+    whole.clear()
+    torch.testing.assert_close(network(ones(nodes)), first, rtol=0, atol=0)
+    rows = torch.tensor([5, 2])
+    torch.testing.assert_close(network.select(rows)(ones(nodes)), first[rows], **EXACT)
+    assert sum(whole) == 0
+    assert len(whole) > 0

@@ -24,10 +24,15 @@ def test_the_command_writes_results_and_page(gossamer, tmp_path):
     dictionaries = DictionarySet.load(bundled.path("spool") / "dictionaries")
     task = get("ioi").generate(model.tokenizer, n=64, bos=True)
     path = active_circuit(model, dictionaries, task).save(tmp_path / "circuit.json")
-    few = ("--budget", 16, "--searches", 1, "--held-out", 6, "--out", tmp_path / "out", "--json")
+    few = ("--budget", 16, "--searches", 1, "--held-out", 6, "--worst-case", "--out", tmp_path / "out", "--json")
     ran = gossamer("adversarial", path, *few)
     assert ran.code == 0, ran.err
     said = json.loads(ran.out)
     assert set(said["arms"]) == set("ABCDEF")
     assert said["verdict"].split(":")[0] in ("The circuit added nothing", "Knowing the circuit helps")
-    assert (tmp_path / "out" / "adversarial.html").read_text().count(said["verdict"]) == 1
+    mean, p99, drawn, found = said["worst"].values()
+    assert mean < drawn
+    assert p99 <= drawn <= found
+    page = (tmp_path / "out" / "adversarial.html").read_text()
+    assert page.count(said["verdict"]) == 1
+    assert "Where the circuit is furthest from the model" in page

@@ -250,6 +250,26 @@ def test_evaluate_measures_every_dictionary(gossamer, tmp_path):
     assert refused == (2, "", "error: --rows: at least 1 expected, found 0\n")
 
 
+def test_evaluate_says_what_dictionaries_keep_of_a_task(gossamer, tmp_path):
+    table = gossamer("evaluate", "bundled:spool", "--task", "sva-simple", "-n", "48")
+    assert table.code == 0, table.err
+    for said in ("+ all dictionaries", "subject", "all sites", "held-out prompts, errors: mean"):
+        assert said in table.out
+    found = json.loads(gossamer("evaluate", "bundled:spool", "-t", "sva-simple", "-n", "48", "--json").out)
+    rows = {row["name"]: row for row in found["budget"]}
+    assert rows["full model"]["faithfulness"]["value"] == 1
+    assert 0 < rows["+ all dictionaries"]["faithfulness"]["value"] < 1.5
+    for given, expected in (
+        ((), "one of --text and --task expected, found none"),
+        (("--text", tmp_path, "--task", "ioi"), "one of --text and --task expected, found both"),
+        (("--text", tmp_path, "-n", "3"), "--prompts: for a task"),
+        (("--task", "ioj"), "task: expected one of ioi"),
+    ):
+        refused = gossamer("evaluate", "bundled:spool", *given)
+        assert refused.code == 2
+        assert expected in refused.err
+
+
 @pytest.mark.parametrize("command", ["check", "evaluate"])
 def test_dictionaries_of_another_model_are_refused_unless_asked_for(gossamer, tmp_path, command):
     text = tmp_path / "text.jsonl"
@@ -454,6 +474,7 @@ def test_the_demo_says_what_was_found_and_how_stable_it_is(monkeypatch, gossamer
         "answer_kl": 0.5,
         "stability": {"bootstrap": {"value": 0.5, "low": "NaN", "high": "NaN"}},
         "core": {"nodes": [], "keeps": None},
+        "families": None,
         "controls": None,
         "edges": None,
     }

@@ -248,8 +248,9 @@ def test_train_fine_tunes_finished_dictionaries_on_a_task(monkeypatch, gossamer,
     assert made.code == 0, made.err
     source = json.loads(made.out)["folder"]
     said = DictionarySet.load(source)["attn_out.1"].provenance["training"]["finetuned"]
-    # 5 % of 640 tokens, less than one step: nothing was measured that could balance the loss.
+    # 5 % of 640 tokens: one step, which balances the loss.
     assert [one["config"]["tokens"] for one in said] == [32]
+    assert set(said[0]["loss_weights"]) == {"logit_error", "reconstruction"}
     more = ("--task", prompts, "--prompt-share", "0.5", "--finetune-tokens", "512", "--out", tmp_path / "tuned")
     tuned = gossamer(*asked, "--from", source, *more)
     assert tuned.code == 0, tuned.err

@@ -39,7 +39,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     folder = tmp_path_factory.mktemp("server") / "store"
-    planted_store(folder)
+    planted_store(folder, count=240)
     with FeatureStore(folder) as opened:
         yield opened
 
@@ -70,7 +70,7 @@ def endpoint(url, tmp_path_factory):
     httpx = pytest.importorskip("httpx")
     name = os.environ.get("OPENAI_MODEL") or httpx.get(f"{url}/models").json()["data"][0]["id"]
     cache = tmp_path_factory.mktemp("answers")
-    found = Endpoint(EndpointSettings(url, name, structured=True, concurrency=1, timeout=600, cache=cache))
+    found = Endpoint(EndpointSettings(url, name, structured=True, concurrency=1, timeout=600.0, cache=cache))
     found.require_model()
     yield found
     found.close()

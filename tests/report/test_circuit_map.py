@@ -100,6 +100,9 @@ def test_an_error_node_is_drawn_as_what_it_is(findings):
     assert found[0]["words"] == ["reconstruction error"]
     assert found[0]["id"] == f"{first.site}/error@{first.role}"
     assert {node["kind"] for node in found[1:]} == {"latent"}
+    whole = replace(findings, nodes=(error, *findings.nodes[1:]))
+    assert "(1 error)" in claims.headline(whole)
+    assert "error" not in claims.headline(findings)
 
 
 def test_a_node_off_the_axes_is_refused(findings):

@@ -162,3 +162,15 @@ def test_what_a_site_has_on_a_text(tiny_gpt2):
         dead.b_enc.sub_(1e3)
     with pytest.raises(UsageError, match="dead or rare"):
         measure_site(tiny_gpt2, SITE, tokens, dead).of_maximum(1.0, 3)
+
+
+def test_a_row_that_has_ended_is_no_prompt_that_is_too_short():
+    """Its positions are -1 in the steps that longer rows still take."""
+    rows = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
+    push, x = Steering([[act_add("resid_post.0", rows, 2.0)]]), torch.zeros(2, 1, 3)
+    site = push.sites[0]
+    assert torch.equal(push.apply(site, x, torch.tensor([[-1], [5]]), {}), x)
+    found = push.apply(site, torch.zeros(2, 2, 3), torch.tensor([[-1, -1], [0, 1]]), {})
+    torch.testing.assert_close(found, torch.stack([torch.zeros(2, 3), 2 * rows]))
+    with pytest.raises(UsageError, match="at least 2 tokens expected, as it adds to so many; found 1"):
+        push.apply(site, x, torch.tensor([[-1], [0]]), {})

@@ -9,6 +9,7 @@ from word_model import tiny_gpt2_model
 
 from gossamer.activations.corpus import Corpus, split_texts
 from gossamer.dictionary import Dictionary, DictionaryConfig, DictionarySet
+from gossamer.dictionary.attach import measure
 from gossamer.dictionary.config import Contents
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model import LanguageModel, Site
@@ -53,6 +54,22 @@ def test_the_spliced_model_comes_nearer_to_the_model(tiny_gpt2, corpus, fitted, 
     for site, one in tuned.items():
         torch.testing.assert_close(one.W_dec.norm(dim=1), fitted[site].W_dec.norm(dim=1))
         assert last[str(site)]["l0"] == pytest.approx(6, rel=0.35)
+
+
+def test_a_threshold_that_lets_too_few_latents_through_is_not_adopted(tiny_gpt2, corpus, fitted, tmp_path):
+    """As many are active afterwards as were asked for in the fit, not as many as a poor threshold left."""
+    if fitted[SITES[0]].architecture == "topk":
+        pytest.skip("topk has no threshold")
+    with torch.no_grad():
+        for one in fitted.values():
+            one.threshold.mul_(2)
+
+    def l0(dictionaries):
+        return [found.l0 for found in measure(tiny_gpt2, dictionaries, corpus.held_out, mask=corpus.mask).values()]
+
+    assert max(l0(fitted)) < 4
+    tuned = finetune(tiny_gpt2, fitted, corpus, CONFIG.finetune, tmp_path, seed=0)
+    assert l0(tuned) == pytest.approx([6, 6], rel=0.25)
 
 
 def test_a_killed_run_resumes_to_exactly_the_uninterrupted_one(tiny_gpt2, corpus, fitted, tmp_path, monkeypatch):

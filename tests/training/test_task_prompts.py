@@ -12,13 +12,14 @@ from gossamer.activations import TokenMask
 from gossamer.activations.corpus import Corpus, split_texts
 from gossamer.dictionary import Dictionary, DictionarySet
 from gossamer.dictionary.config import Contents
+from gossamer.dictionary.training_prompts import seen_in_training
 from gossamer.errors import UsageError
 from gossamer.model import Site
 from gossamer.tasks import Piece, Prompt, Task
 from gossamer.tokens import Tokens
 from gossamer.training import TaskPrompts, finetune_dictionaries, metrics
 from gossamer.training.finetune import finetune
-from gossamer.training.finished import rows_like, seen_in_training
+from gossamer.training.finished import rows_like
 from gossamer.training.fit import fit
 from gossamer.training.task_prompts import together
 
@@ -152,9 +153,10 @@ def test_finished_dictionaries_are_fine_tuned_further_and_say_on_what(tiny_gpt2,
     assert said["finetuned"][:1] == first["mlp_out.1"].provenance["training"]["finetuned"]
     assert ["prompts" in one for one in said["finetuned"]] == [True, False]
     assert said["held_out"]["spliced_sites"] == list(map(str, SITES))
-    assert seen_in_training(given, task.train.prompts) == 0
-    assert seen_in_training(second, task.train.prompts) == len(task.train)
-    assert seen_in_training(second, task.test.prompts) == 0
+    learned, held_out = ([prompt.texts for prompt in side.prompts] for side in (task.train, task.test))
+    assert seen_in_training(given.values(), learned) == 0
+    assert seen_in_training(second.values(), learned) == len(learned)
+    assert seen_in_training(second.values(), held_out) == 0
     # Read, not made again; and other dictionaries are another request.
     assert run(given, "first", prompts=prompts)["mlp_out.1"].reported == first["mlp_out.1"].reported
     with pytest.raises(UsageError, match="belongs to another training run"):

@@ -12,7 +12,7 @@ from gossamer.features.feature_card import FeatureCard, FeatureExample
 from gossamer.features.lens import Words
 from gossamer.report import layout, text
 from gossamer.report.edges import edge_values, strength
-from gossamer.report.map_data import FORMAT, METRIC, map_data
+from gossamer.report.map_data import FORMAT, METRIC, map_data, named
 
 MOST_NODES, MOST_EDGES = 2_000, 20_000
 # What findings say of a node beside its card and its effect.
@@ -62,10 +62,8 @@ def _bare_map(circuit: Circuit, most_nodes: int) -> dict[str, Any]:
                 "index": index,
                 "row": rows[one.site],
                 "column": columns[one.role],
-                "name": f"latent {one.latent}",
+                **named(one.feature),
                 "words": [],
-                "latent": one.latent,
-                "kind": "latent",
                 "effect": one.score,
                 **unknown,
             }

@@ -17,6 +17,7 @@ class Batch:
     """Rows of the examples as one network pass sees them, trimmed to their longest prompt.
 
     Attributes:
+        counterfactual, resampled: of resample ablation, see :class:`gossamer.circuits.spliced_prompts.Shared`.
         errors: at sites with error nodes, how far each prompt's error is from what stands in for it where it is no
             node of the circuit (see :class:`gossamer.circuits.splice.Splice`).
         past: keys and values of the positions before those that the pass runs on; all but the tokens then begin there.
@@ -29,6 +30,7 @@ class Batch:
     answer_position: Int[Tensor, "batch"]
     stream: Float[Tensor, "batch pos d"]
     counterfactual: Mapping[Site, Float[Tensor, "batch pos d"]]
+    resampled: Mapping[Site, Float[Tensor, "batch pos d"]]
     errors: Mapping[Site, Float[Tensor, "batch pos d"]] = field(default_factory=dict)
     past: Past | None = None
 
@@ -48,6 +50,7 @@ class Batch:
             self.answer_position[rows],
             self.stream[rows],
             {site: stream[rows] for site, stream in self.counterfactual.items()},
+            {site: decoded[rows] for site, decoded in self.resampled.items()},
             {site: error[rows] for site, error in self.errors.items()},
         )
 
@@ -61,6 +64,7 @@ class Batch:
             self.answer_position - done,
             self.stream[:, done:],
             {site: stream[:, done:] for site, stream in self.counterfactual.items()},
+            {site: decoded[:, done:] for site, decoded in self.resampled.items()},
             {site: error[:, done:] for site, error in self.errors.items()},
             past,
         )

@@ -107,7 +107,7 @@ class Circuit:
             yield f"faithfulness {self.measured['faithfulness']:.3g}"
 
     def _repr_html_(self) -> str:
-        rows = [(one.site, one.role, one.latent, "" if one.score is None else one.score) for one in self.nodes]
+        rows = [(one.site, one.role, one.feature.name, "" if one.score is None else one.score) for one in self.nodes]
         return html_table(("site", "role", "latent", "score"), rows, repr(self))
 
     @classmethod

@@ -305,6 +305,7 @@ class Splice:
             clean.answer_position[rows],
             shared.stream[rows][:, :width],
             {site: stream[rows][:, :width] for site, stream in shared.counterfactual.items()},
+            {site: decoded[rows][:, :width] for site, decoded in shared.resampled.items()},
             {site: errors[site][rows][:, :width] for site, plan in self._plans.items() if plan.nodes.has_error},
         )
 
@@ -388,7 +389,4 @@ class Splice:
         """The decoded ablation values of all latents, for every token."""
         if plan.constant is not None:
             return group_rows(plan.constant, batch.ablation_groups)
-        if self.ablation.kind == "zero":
-            return plan.dictionary.b_dec
-        with torch.no_grad():
-            return plan.dictionary.decode_normalised(plan.dictionary.encode_dense(batch.counterfactual[site]))
+        return plan.dictionary.b_dec if self.ablation.kind == "zero" else batch.resampled[site]

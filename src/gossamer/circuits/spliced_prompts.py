@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gossamer.batching import in_batches
 from gossamer.circuits.ablation import Ablation, group_rows
+from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import short_repr
 from gossamer.finite import require_finite
 from gossamer.model.site import Site
@@ -26,11 +27,13 @@ class Shared(NamedTuple):
         stream: the clean prompts' stream where the network starts; the layers before it run once.
         counterfactual: for resample ablation, the model's own streams on the counterfactuals; empty otherwise.
         constants: what the ablation values of all latents decode to, where they are the same for every prompt.
+        resampled: for resample ablation, what the latents on the counterfactuals decode to.
     """
 
     stream: Float[Tensor, "prompt pos d"]
     counterfactual: Mapping[Site, Float[Tensor, "prompt pos d"]]
     constants: Mapping[Site, Float[Tensor, "group d"]]
+    resampled: Mapping[Site, Float[Tensor, "prompt pos d"]]
 
     def __repr__(self) -> str:
         return short_repr(self)
@@ -81,7 +84,15 @@ class SplicedPrompts:
                 latents = self.ablation.sites[site].latents
                 if latents is not None:
                     constants[site] = dictionary.decode_normalised(latents.to(dictionary.W_dec.dtype))
-        return Shared(stream, other, constants)
+        decoded = {site: self._decoded(dictionaries[site], x) for site, x in other.items()}
+        return Shared(stream, other, constants, decoded)
+
+    @torch.no_grad()
+    def _decoded(self, dictionary: Dictionary, x: Float[Tensor, "prompt pos d"]) -> Float[Tensor, "prompt pos d"]:
+        def part(rows: slice) -> Tensor:
+            return dictionary.decode_normalised(dictionary.encode_dense(x[rows]))
+
+        return torch.cat(in_batches(len(x), self.batch_size, part))
 
     @cached_property
     def errors(self) -> Mapping[Site, Float[Tensor, "prompt pos d"]]:
@@ -115,7 +126,8 @@ class SplicedPrompts:
         """Some of the prompts; what is known of all of them is not computed again."""
         known = self.shared
         other = {site: stream[rows] for site, stream in known.counterfactual.items()}
-        given = Shared(known.stream[rows], other, known.constants)
+        decoded = {site: one[rows] for site, one in known.resampled.items()}
+        given = Shared(known.stream[rows], other, known.constants, decoded)
         errors = self._computed_errors
         errors = None if errors is None else {site: error[rows] for site, error in errors.items()}
         return replace(self, examples=self.examples.select(rows), given=given, known_errors=errors)

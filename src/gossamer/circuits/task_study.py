@@ -33,7 +33,8 @@ class TaskStudySettings:
     """How every task is studied.
 
     Attributes:
-        share: of what the dictionaries keep of the task on the training prompts, how much the circuit is to keep.
+        share: of what the dictionaries keep of the task on the training prompts (at most all of it), how much the
+            circuit is to keep.
         size: nodes of the circuit where no size is found that keeps so much.
         settings, search: of every circuit. Circuits are searched at all sizes up to all candidates, as baselines are.
     """
@@ -195,7 +196,7 @@ def _studied(
     try:
         study = Study(model, by_site(dictionaries), grouped(task, chosen.settings.masks), chosen.settings)
         study.require_ability()
-        row = replace(row, wanted=chosen.share * study.task_share)
+        row = replace(row, wanted=chosen.share * min(study.task_share, 1.0))
         aim: dict[str, Any] = {"settings": chosen.settings, "search": search}
         try:
             found = find_circuit(model, dictionaries, task, faithfulness=row.wanted, **aim)

@@ -30,6 +30,12 @@ def adversarial(
             callback=early.from_least("--held-out", 1),
         ),
     ] = 100,
+    worst_case: Annotated[
+        bool,
+        typer.Option(
+            "--worst-case", help="Seek prompts on which the circuit is furthest from the model too, by the same edits."
+        ),
+    ] = False,
     model: Annotated[str | None, typer.Option(help="Where the circuit's own model is now, if it was moved.")] = None,
     dictionaries: options.Dictionaries = None,
     output: options.Out = Path("gossamer-out/adversarial"),
@@ -49,7 +55,7 @@ def adversarial(
     early.require_files([circuit], "JSON")
     require_folder(output)
 
-    from gossamer.circuits.adversarial import FORMAT, AdversarialSettings, adversarial_study
+    from gossamer.circuits.adversarial import FORMAT, AdversarialSettings, WorstCaseSettings, adversarial_study
     from gossamer.circuits.circuit import Circuit
     from gossamer.circuits.evaluate import rerun
     from gossamer.progress import progress_bars
@@ -63,7 +69,8 @@ def adversarial(
         given = None if not dictionaries else inputs.dictionary_set(network, "", dictionaries)
         chosen = rerun.circuit_dictionaries(loaded, given, beside, network)
         with progress_bars(err):
-            found = adversarial_study(loaded, network, chosen, settings=settings)
+            worst = WorstCaseSettings(budget=budget, seed=seed) if worst_case else None
+            found = adversarial_study(loaded, network, chosen, settings=settings, worst=worst)
         saved = FORMAT.save(output / "adversarial.json", found)
         page = write_adversarial_page(found, output / "adversarial.html")
     if as_json:
@@ -74,7 +81,8 @@ def adversarial(
 
 def _facts(found: Any) -> dict[str, Any]:
     arms = {one.letter: {"broken": sum(one.held_out), "recipe": list(one.recipe)} for one in found.arms}
-    return {"verdict": found.verdict, "adds": found.adds, "arms": arms}
+    worst = None if found.worst is None else {name: float(kl) for name, kl, _ in found.worst.rows()}
+    return {"verdict": found.verdict, "adds": found.adds, "arms": arms, "worst": worst}
 
 
 def _tell(found: Any, page: Path) -> None:
@@ -86,4 +94,8 @@ def _tell(found: Any, page: Path) -> None:
     for row in rows[1:]:
         table.add_row(*row)
     out.print(table)
+    if found.worst is not None:
+        out.print(f"KL of model and circuit, ablation {found.worst.ablation}:", style="bold")
+        for name, kl, prompt in found.worst.rows():
+            out.print(f"  {name}: {kl} {prompt!r}" if prompt else f"  {name}: {kl}", soft_wrap=True)
     out.print(f"report: {page}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`gossamer evaluate`: how good dictionaries are on a model and a text."""
+"""`gossamer evaluate`: how good dictionaries are on a model and a text, or a task."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +8,9 @@ import typer
 from rich.table import Table
 
 from gossamer.cli import early, inputs, options
+from gossamer.cli.keeping import keep
 from gossamer.cli.printing import err, out, print_json
+from gossamer.errors import UsageError
 
 _CONTEXT = 128
 COLUMNS = (
@@ -40,11 +42,20 @@ Bos = Annotated[
 IncludeBos = Annotated[
     bool, typer.Option("--include-bos", help="Measure and replace BOS too; else it passes through, uncounted.")
 ]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        "--task", "-t", help="Instead of a text a task (see [bold]gossamer tasks[/bold]), or a file of prompts."
+    ),
+]
 
 
 def evaluate(
     model: options.Model,
-    text: Annotated[Path, typer.Option("--text", help=f"Ordinary {options.TEXT}.")],
+    text: Annotated[Path | None, typer.Option("--text", help=f"Ordinary {options.TEXT}.")] = None,
+    task: Task = None,
+    prompts: options.Prompts = None,
+    errors: options.Errors = "mean",
     text_key: options.TextKey = "text",
     dictionaries: options.Dictionaries = None,
     fact: options.Facts = None,
@@ -61,7 +72,11 @@ def evaluate(
     family: options.FamilyFile = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Measure each dictionary alone: L0, cross-entropy recovered, KL, reconstruction, dead and dense latents.
+    """Measure each dictionary alone on a text, or all of them together on a task.
+
+    With --text: L0, cross-entropy recovered, KL, reconstruction, dead and dense latents. With --task: what each alone
+    and all of them, nothing ablated, keep of the task on its held-out prompts, with KL and accuracy, and what exact
+    errors at one role of one site bring back: where the rest is lost.
 
     Measured and replaced are the tokens on which the dictionaries learned, as far as their files say, or else all but
     BOS and attention sinks; with --leave-out-special, --leave-out-louder or --positions those that these leave.
@@ -72,6 +87,14 @@ def evaluate(
     """
     early.require_dictionaries(dictionaries)
     facts = early.dictionary_facts(fact)
+    _require_one(text, task, prompts)
+    if task is not None:
+        early.require_task(task)
+        network = inputs.language_model(model, device, dtype, family)
+        chosen = inputs.dictionary_set(network, model, dictionaries, facts=facts, allow_other_model=allow_other_model)
+        keep(network, chosen, task, prompts=prompts, errors=errors, as_json=as_json)
+        return
+    assert text is not None
     early.require_texts([text])
 
     from gossamer.activations import REAL_TOKENS, read_texts
@@ -102,6 +125,13 @@ def evaluate(
     first = next(iter(found.values()))
     left_out = "BOS included" if first.includes_bos else "BOS left out"
     out.print(f"{first.tokens} tokens, {left_out}; CE of the model {first.ce_model:.3f} nats", soft_wrap=True)
+
+
+def _require_one(text: Path | None, task: str | None, prompts: int | None) -> None:
+    if (text is None) == (task is None):
+        raise UsageError(f"evaluate: one of --text and --task expected, found {'none' if text is None else 'both'}")
+    if prompts is not None and task is None:
+        raise UsageError("--prompts: for a task that is generated; leave it out")
 
 
 def _table(found: Any) -> Table:

@@ -51,6 +51,7 @@ def circuit(
     reruns: options.Reruns = 2,
     edges: options.Edges = False,
     qk: options.Pairs = False,
+    families: options.Families = None,
     control: options.CircuitControls = None,
     control_dictionaries: options.ControlDictionaries = None,
     minimum_accuracy: options.MinimumAccuracy = 0.75,
@@ -111,29 +112,43 @@ def circuit(
             how: Any = {"recipe": recipe, "settings": settings, "search": search}
             found = find_circuit(network, chosen, prompted, faithfulness=faithfulness, size=size, **how)
             controls = inputs.control_sets(network, chosen, control, control_dictionaries, seed)
-            asked = {"edges": edges, "qk": qk, "source": source, "controls": controls}
+            asked = {"edges": edges, "qk": qk, "source": source, "controls": controls, "families": families}
             report = write_results(found, output, methods=methods, reruns=reruns, others=others, **asked)
     _tell(found, report, as_json)
 
 
 def _tell(found: Any, report: Path, as_json: bool) -> None:
     from gossamer.circuits.results import Findings
-    from gossamer.report.claims import against_controls, beyond, core, core_nodes, dagger, edges, groups, stability
+    from gossamer.display import plural
+    from gossamer.report.claims import (
+        against_controls,
+        beyond,
+        core,
+        core_nodes,
+        dagger,
+        edges,
+        families,
+        groups,
+        stability,
+    )
     from gossamer.results.values import to_json
 
     circuit, measured, known = found.circuit, found.circuit.measured, Findings.load(report.with_name("findings.json"))
-    measures = known.budget[-2]
+    measures, errors = known.budget[-2], sum(one.node.is_error for one in circuit.nodes)
+    among = f" ({plural(errors, 'error')})" if errors else ""
     error, contrast, allowed = measures.prompt_error.value, measures.answer_kl, known.budget[-3].faithfulness.value
     if as_json:
         files = {name: str(report.parent / f"{name}.json") for name in ("circuit", "graph")}
         varied = {one.kind: one.agreement for one in known.stability if one.kind != "size"}
         facts = {
             "nodes": len(circuit.nodes),
+            "error_nodes": errors,
             **measured,
             "prompt_error": error,
             "answer_kl": contrast,
             "stability": to_json(varied),
             "core": {"nodes": [str(one.node) for one in core_nodes(known)], "keeps": to_json(known.core)},
+            "families": to_json(known.families),
             "controls": to_json(known.controls),
             "edges": None if known.edge_test is None else asdict(known.edge_test),
             "groups": None if known.group_test is None else asdict(known.group_test),
@@ -143,7 +158,7 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
     out.print(
         Text.assemble(
             (f"{len(circuit.nodes)} nodes", "bold"),
-            f" of {len(found.path.nodes)} candidates keep ",
+            f" of {len(found.path.nodes)} candidates{among} keep ",
             (f"{measured['faithfulness']:.1%}{dagger(measures)}", "bold"),
             f" of the {known.kept} of {circuit.task} in {circuit.model}, held-out prompts "
             f"(accuracy {measured['accuracy']:.1%}, KL {measured['kl']:.3f} nats, between the answers alone "
@@ -155,6 +170,7 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
         beyond(known) if dagger(measures) else None,
         stability(known),
         core(known),
+        families(known),
         edges(known),
         groups(known),
         against_controls(known),

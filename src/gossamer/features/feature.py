@@ -44,8 +44,13 @@ class Feature(NamedTuple):
         """Whether this is what the dictionary leaves out."""
         return self.latent == ERROR
 
+    @property
+    def name(self) -> str:
+        """What it is called at its site: the latent's number, or `error`."""
+        return _ERROR_NAME if self.is_error else str(self.latent)
+
     def __str__(self) -> str:
-        return f"{self.site}/{_ERROR_NAME if self.is_error else self.latent}"
+        return f"{self.site}/{self.name}"
 
 
 class Node(NamedTuple):

@@ -41,11 +41,13 @@ def landmarks(findings: Findings) -> Landmarks | None:
 
 
 def circuit_size(findings: Findings) -> str:
-    """`18 of 6,412 candidate nodes` where settings name "candidates", else `18 nodes`."""
+    """`18 of 6,412 candidate nodes` where settings name "candidates", else `18 nodes`; of error nodes, how many."""
     candidates = findings.settings.get("candidates", "").replace(",", "")
+    errors = sum(node.node.is_error for node in findings.nodes)
+    among = f" ({plural(errors, 'error')})" if errors else ""
     if candidates.isdecimal():
-        return f"{len(findings.nodes):,} of {int(candidates):,} candidate nodes"
-    return plural(len(findings.nodes), "node")
+        return f"{len(findings.nodes):,} of {int(candidates):,} candidate nodes{among}"
+    return plural(len(findings.nodes), "node") + among
 
 
 def shares(interval: Interval) -> str:
@@ -228,6 +230,7 @@ def core(findings: Findings) -> str | None:
     if mean is not None and mean.value < STABLE:
         said += (
             f"; circuits agree less than the {ratio(STABLE)} of a stable one, so that only the core should be relied on"
+            + ("" if findings.families else " (--families searches families of the prompts apart)")
         )
     return said
 
@@ -267,6 +270,21 @@ def against_controls(findings: Findings) -> str | None:
     if level:
         said += f"{'; it is ' if shown else ''}not shown to be better: {'; '.join(level)}"
     return said
+
+
+def families(findings: Findings) -> str | None:
+    """What each family's circuit keeps of its own prompts and of the others', and how alike the circuits are."""
+    found = findings.families
+    if found is None:
+        return None
+    each = [
+        f"{family.name!r} ({plural(len(family.nodes), 'node')}): {shares(family.own.faithfulness)}, of the others' "
+        f"{percent(family.others.faithfulness.value)}; the circuit of all prompts "
+        f"{percent(family.whole.faithfulness.value)}; searches on its samples agree "
+        f"{'unknown' if family.agreement is None else _agreement(family.agreement)}"
+        for family in found.families
+    ]
+    return f"By {found.by} {len(found.families)} families; of its own held-out prompts each keeps: " + " | ".join(each)
 
 
 def _gap(gap: Interval) -> str:

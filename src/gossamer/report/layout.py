@@ -1,7 +1,8 @@
-"""Where everything of the circuit's drawing goes: one geometry for the page's SVG and for the matplotlib figure.
+"""Where everything of the circuit's figure goes.
 
-Sites are rows, bottom to top in model order; roles are columns over the example prompt's tokens. Lengths are CSS
-pixels, y grows downwards. A cell shows its strongest nodes and counts the rest.
+Sites are rows, bottom to top in model order; roles are columns over the example prompt's tokens, neighbouring roles
+without nodes as one. Lengths are pixels of which POINTS make a point, y grows downwards. A cell shows its strongest
+nodes and counts the rest; of the edges between what is shown, and from it to the metric, the strongest are drawn.
 """
 
 import math
@@ -9,10 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from gossamer.circuits.edge import Edge
 from gossamer.circuits.results import Findings, NodeCard, PromptView
+from gossamer.display import cut, plural
 from gossamer.errors import GossamerError
 from gossamer.model.site import Site
 from gossamer.report import style, text
+from gossamer.report.edges import edges_between
+from gossamer.report.edges import strength as strength_of_edge
 
 CELL = 6.35  # width of one monospaced cell at FONT
 FONT, LINE = 10.5, 16.0
@@ -20,14 +25,17 @@ POINTS = 0.66  # points a pixel: in the figure, the drawing's letters become 7 p
 PILL, GAP, PAD = 17.0, 3.0, 6.0
 SLOTS = 4  # rows of pills in a cell
 TOKEN_LINES, TOKEN_CELLS = 4, 12
-WIDEST = 1150.0
-MERGE_ABOVE = 12  # roles: beyond that, neighbouring roles without nodes share a column
+WIDEST = style.PAGE * 72 / POINTS  # both columns of a paper, in which letters keep their 7 pt
+# Cells of the words in a pill, and pills abreast at most: the first that fits the width.
+LABELS = ((14, 3), (11, 3), (14, 2), (11, 2), (14, 1), (8, 3), (11, 1), (8, 2), (8, 1), (6, 1))
+EDGES, LANE = 24, 22.0  # how many edges are drawn, and the room for them above every row
+METRIC_CELLS = 26
 
 Cells = dict[tuple[Site, str], list[int]]  # numbers of the nodes at a site and a role, the strongest first
 
-LEGEND = "lowers faithfulness when removed     ▲ writes towards the answer by itself  ▼ away from it"
-MORE = "     +n  more nodes in the cell"
-LEGEND_AT, LETTER = 120.0, 5.3  # where the legend's words begin, right of `left`, and width of a letter (proportional)
+LEGEND = "lowers faithfulness when removed    ▲ writes towards the answer  ▼ away"
+MORE = "    +n  more nodes"
+LEGEND_AT, LETTER = 134.0, 5.3  # where the legend's words begin, right of `left`, and width of a letter (proportional)
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,18 @@ class Pill:
     stroke: str
     ink: str
     arrow: int
-    title: str
+
+
+@dataclass(frozen=True)
+class Link:
+    """One edge, from the top of its source up to the bottom of its target; `share` is its size over the largest's."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    raises: bool
+    share: float
 
 
 @dataclass(frozen=True)
@@ -92,7 +111,11 @@ class LayoutRow:
 
 @dataclass
 class CircuitLayout:
-    """The drawing. `bottom` is where the grid ends and the prompt begins; `notes` are lines under the prompt."""
+    """The drawing.
+
+    `bottom` is where the grid ends and the prompt begins; `notes` are lines under the prompt; `metric` is the box that
+    edges lead to: x, y, width and what it says.
+    """
 
     width: float
     left: float
@@ -100,6 +123,8 @@ class CircuitLayout:
     rows: tuple[LayoutRow, ...] = ()
     pills: list[Pill] = field(default_factory=list)
     more: list[More] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
+    metric: tuple[float, float, float, str] | None = None
     chips: list[Chip] = field(default_factory=list)
     notes: list[tuple[float, str]] = field(default_factory=list)
     bottom: float = 0.0
@@ -129,16 +154,25 @@ def circuit_layout(findings: Findings) -> CircuitLayout:
         GossamerError: a node at a site or role that is not an axis, or a prompt with more or fewer roles than tokens.
     """
     cells = _cells(findings)
-    width = max((len(node.name) for node in findings.nodes), default=4) * CELL + 22
-    columns = _columns(findings, cells, width)
+    columns, width, letters = _columns(findings, cells)
     left = columns[0].x if columns else 80.0
     end = columns[-1].x + columns[-1].width if columns else left
     drawing = CircuitLayout(width=end + 2, left=left, columns=columns)
-    _fill_grid(drawing, findings, cells, width)
-    # The page's letters are those of the browser, the figure's those of this machine.
+    between = edges_between(findings)
+    if between:
+        says = cut(text.visible(findings.metric), METRIC_CELLS)
+        wide = text.cells(says) * CELL + 12
+        drawing.metric = (max(left, end - wide - PAD), 4.0, wide, says)
+    _fill_grid(drawing, findings, cells, width, letters)
+    _link(drawing, findings, between)
     legend = max(LETTER * len(drawing.legend), style.width(drawing.legend, style.SMALL, "normal") * 72 / POINTS)
     drawing.width = max(drawing.width, left + LEGEND_AT + legend + 4)
     _write_prompt(drawing, findings.prompt)
+    if between:
+        count = f"{len(drawing.links)} of {plural(len(between), 'edge')}"
+        said = f"{count}, the strongest among these nodes; blue raises its target, orange lowers it"
+        drawing.notes.append((drawing.height + 4, said))
+        drawing.height += 14
     return drawing
 
 
@@ -184,21 +218,53 @@ def _cells(findings: Findings) -> Cells:
 
 def _grouped(findings: Findings, cells: Cells) -> Iterator[tuple[str, ...]]:
     busy = {role for _, role in cells}
-    if len(findings.roles) <= MERGE_ABOVE:
-        yield from ((role,) for role in findings.roles)
-        return
     for is_busy, group in groupby(findings.roles, key=lambda role: role in busy):
         roles = tuple(group)
         yield from ((role,) for role in roles) if is_busy else [roles]
 
 
-def _columns(findings: Findings, cells: Cells, pill: float) -> tuple[LayoutColumn, ...]:
+def _columns(findings: Findings, cells: Cells) -> tuple[tuple[LayoutColumn, ...], float, int]:
+    """The columns, the width of a pill, and the cells of its words: the widest drawing that fits."""
     left = max([len(str(site)) for site in findings.sites] + [len("counterfactual")]) * CELL + 14
-    for most in (3, 2, 1):
+    for letters, most in LABELS:
+        longest = max((text.cells(_label(node, letters)) for node in findings.nodes), default=4)
+        pill = longest * CELL + 22
         columns = _placed(findings, cells, pill, left, most)
         if not columns or columns[-1].x + columns[-1].width <= WIDEST:
             break
-    return columns
+    return columns, pill, letters
+
+
+def _label(node: NodeCard, letters: int) -> str:
+    """Words in place of the latent's number, as many as fit: what it is said to be, else those of its card."""
+    if node.node.is_error or not node.card.label:
+        return node.name
+    words = [text.visible(word) for word in node.card.label.split(", ")]
+    said = words[0]
+    for word in words[1:]:
+        if text.cells(f"{said} {word}") <= letters:
+            said = f"{said} {word}"
+    while text.cells(said) > letters:
+        said = said.removesuffix("…")[:-1].rstrip() + "…"
+    return said
+
+
+def _link(drawing: CircuitLayout, findings: Findings, between: Sequence[Edge]) -> None:
+    """The strongest edges between pills that are drawn, and to the metric; the weakest of them first."""
+    pills = {findings.nodes[pill.node].node: pill for pill in drawing.pills}
+    largest = max(map(strength_of_edge, between), default=0.0) or 1.0
+    for edge in between:
+        source = pills.get(edge.source)
+        box = drawing.metric if isinstance(edge.target, str) else _box(pills.get(edge.target))
+        if source is not None and box is not None and len(drawing.links) < EDGES:
+            x, y, width = box[:3]
+            ends = source.x + source.width / 2, source.y, x + width / 2, y + PILL
+            drawing.links.append(Link(*ends, edge.weight > 0, strength_of_edge(edge) / largest))
+    drawing.links.reverse()
+
+
+def _box(pill: Pill | None) -> tuple[float, float, float] | None:
+    return None if pill is None else (pill.x, pill.y, pill.width)
 
 
 def _placed(findings: Findings, cells: Cells, pill: float, left: float, most: int) -> tuple[LayoutColumn, ...]:
@@ -232,22 +298,25 @@ def _changed(prompt: PromptView, roles: tuple[str, ...]) -> list[str]:
     return [other for token, other, role in triples if role in roles and token != other]
 
 
-def _fill_grid(drawing: CircuitLayout, findings: Findings, cells: Cells, width: float) -> None:
+def _fill_grid(drawing: CircuitLayout, findings: Findings, cells: Cells, width: float, letters: int) -> None:
     largest = max((_known(abs(node.effect)) for node in findings.nodes), default=0.0) or 1.0
-    y, rows = 4.0, []
+    lane = LANE if drawing.metric else 0.0
+    y, rows = 4.0 + (PILL + GAP if drawing.metric else 0.0), []
     for site in reversed(findings.sites):
-        lines = 1
+        lines, top = 1, y + lane
         for column in drawing.columns:
             for role in column.roles:
                 inside = cells.get((site, role), [])
                 slots = column.per_line * SLOTS
                 shown = inside if len(inside) <= slots else inside[: slots - 1]
                 lines = max(lines, math.ceil(min(len(inside), slots) / column.per_line))
-                places = [_place(column, y, width, k, min(len(inside), column.per_line)) for k in range(slots)]
-                drawing.pills += [_pill(findings, i, at, width, largest) for i, at in zip(shown, places, strict=False)]
+                places = [_place(column, top, width, k, min(len(inside), column.per_line)) for k in range(slots)]
+                drawing.pills += [
+                    _pill(findings, i, at, width, largest, letters) for i, at in zip(shown, places, strict=False)
+                ]
                 if len(inside) > len(shown):
                     drawing.more.append(More(*places[len(shown)], width, len(inside) - len(shown), str(site), role))
-        rows.append(LayoutRow(str(site), y, lines * (PILL + GAP) - GAP + 2 * PAD))
+        rows.append(LayoutRow(str(site), y, lane + lines * (PILL + GAP) - GAP + 2 * PAD))
         y += rows[-1].height
     drawing.rows, drawing.bottom = tuple(rows), y
 
@@ -258,24 +327,21 @@ def _place(column: LayoutColumn, top: float, width: float, k: int, abreast: int)
     return start + (k % column.per_line) * (width + GAP), top + PAD + (k // column.per_line) * (PILL + GAP)
 
 
-def _pill(findings: Findings, index: int, at: tuple[float, float], width: float, largest: float) -> Pill:
+def _pill(findings: Findings, index: int, at: tuple[float, float], width: float, largest: float, letters: int) -> Pill:
     node = findings.nodes[index]
     hue = style.OURS if node.effect >= 0 else style.AGAINST
     # Square root: effects fall off steeply, and the second half of the nodes must not all look white.
     share = 0.06 + 0.94 * math.sqrt(_known(abs(node.effect)) / largest)
     unknown = not math.isfinite(node.effect)
-    promoted = " ".join(text.visible(word, 16) for word, _ in node.card.promotes[:3])
     return Pill(
         *at,
         width,
-        node.name,
+        _label(node, letters),
         index,
         style.PAPER if unknown else style.mix(style.PAPER, hue, share),
         style.FAINT if unknown else style.mix(style.PAPER, hue, 0.35 + 0.65 * share),
         style.PAPER if share > 0.6 and not unknown else style.INK,
         0 if not _known(node.direct) else 1 if node.direct > 0 else -1,
-        f"{node.site} · {node.role} · {node.name}: effect {text.number(node.effect)}, activation "
-        f"{text.number(node.activation)} (ablated to {text.number(node.ablated)}); promotes {promoted or text.MISSING}",
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from gossamer.circuits.group import NodeGroup
 from gossamer.circuits.results import Findings, NodeCard
+from gossamer.features.feature import Feature
 from gossamer.report import layout, text
 from gossamer.report.edges import edge_values, edges_between, rounded
 
@@ -39,10 +40,8 @@ def map_data(findings: Findings, links: Mapping[int, str] | None = None) -> dict
             "index": index,
             "row": rows[node.site],
             "column": columns[node.role],
-            "name": "error" if node.node.is_error else f"latent {node.latent}",
+            **named(node.card.feature),
             "words": _words(node),
-            "latent": None if node.node.is_error else node.latent,
-            "kind": "error" if node.node.is_error else "latent",
             "effect": _finite(node.effect),
             "direct": _finite(node.direct),
             "activation": _finite(node.activation),
@@ -70,6 +69,13 @@ def _group(number: int, group: NodeGroup) -> dict[str, Any]:
         "nodes": [str(node) for node in group.nodes],
         "effect": _finite(group.effect),
     }
+
+
+def named(feature: Feature) -> dict[str, Any]:
+    """What a node of a latent, or of an error, is called and drawn as."""
+    if feature.is_error:
+        return {"name": feature.name, "latent": None, "kind": "error"}
+    return {"name": f"latent {feature.name}", "latent": feature.latent, "kind": "latent"}
 
 
 def _words(node: NodeCard) -> list[str]:

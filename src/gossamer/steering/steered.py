@@ -243,10 +243,12 @@ class _Group:
         strength = self.strengths.to(x)[slot][:, None, None]
         if kind == "act_add":
             length = self.lengths.to(x.device)[slot]
-            if bool((places.amax(dim=1) + 1 < length).any()):
+            ends = places.amax(dim=1) + 1
+            # A row that has ended has no position in the steps that the others still take.
+            if bool((short := (ends > 0) & (ends < length)).any()):
                 raise UsageError(
                     f"act_add: prompts of at least {int(length.max())} tokens expected, as it adds to so many; found "
-                    f"{int(places.amax(dim=1).min()) + 1}"
+                    f"{int(ends[short].min())}"
                 )
             inside = (places >= 0) & (places < length[:, None])
             rows = self.vectors.to(x)[slot[:, None], places.clamp(0, self.vectors.shape[1] - 1)]

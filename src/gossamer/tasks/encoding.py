@@ -48,6 +48,14 @@ class AblationGroups:
                 self.numbers.setdefault((row.prompt.template, role, offset), len(self.numbers))
         self._roles = {(template, role) for template, role, _ in self.numbers}
 
+    @classmethod
+    def of(cls, places: Sequence[Place]) -> "AblationGroups":
+        """Those at these places, in their order."""
+        found = cls(())
+        found.numbers = {place: number for number, place in enumerate(places)}
+        found._roles = {(template, role) for template, role, _ in places}
+        return found
+
     @property
     def names(self) -> tuple[str, ...]:
         """Each ablation group as ``template/role+offset``."""

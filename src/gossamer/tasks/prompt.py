@@ -69,9 +69,14 @@ class Prompt:
         return join(self.counterfactual)
 
     @property
+    def texts(self) -> tuple[str, str]:
+        """The prompt and the counterfactual, each as one string."""
+        return self.clean_text, self.counterfactual_text
+
+    @property
     def key(self) -> tuple[str, str, tuple[str, ...], tuple[str, ...]]:
         """What makes two prompts the same: both texts and all answers."""
-        return self.clean_text, self.counterfactual_text, self.answers, self.incorrect_answers
+        return *self.texts, self.answers, self.incorrect_answers
 
 
 def join(pieces: tuple[Piece, ...]) -> str:

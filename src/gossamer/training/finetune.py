@@ -26,8 +26,8 @@ from torch import Tensor
 
 from gossamer.activations.corpus import Corpus
 from gossamer.activations.stream import ActivationStream
-from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.set import DictionarySet
+from gossamer.dictionary.training_prompts import FINETUNED, finetunings
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite
 from gossamer.model.fingerprint import weights_sha256
@@ -46,8 +46,6 @@ from gossamer.training.parallel import Processes
 from gossamer.training.sensitivity import unembedding_covariance
 from gossamer.training.task_prompts import TaskPrompts, together
 
-# What a dictionary's provenance calls it.
-FINETUNED = "finetuned"
 _WEIGHTS = "weights"
 
 
@@ -91,13 +89,6 @@ def finetune(
         tuner.dictionary({**dictionaries[site].provenance, FINETUNED: [*finetunings(dictionaries[site]), job.facts]})
         for site, tuner in job.tuners.items()
     )
-
-
-def finetunings(dictionary: Dictionary) -> list[dict[str, Any]]:
-    """What a dictionary says of each time that it was fine-tuned."""
-    training = dictionary.provenance.get("training")
-    found = training.get(FINETUNED) if isinstance(training, Mapping) else None
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
 @dataclass(frozen=True)

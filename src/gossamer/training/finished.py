@@ -1,7 +1,7 @@
 """Fine-tune finished dictionaries on what the model says: nothing is fitted anew."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,8 @@ from gossamer.dictionary.set import INDEX, DictionarySet
 from gossamer.dictionary.training_tokens import TrainingTokens
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
-from gossamer.tasks import Prompt
 from gossamer.training.config import CorpusConfig, TrainingConfig
-from gossamer.training.finetune import finetune, finetunings
+from gossamer.training.finetune import finetune
 from gossamer.training.parallel import Processes
 from gossamer.training.pipeline import FINAL, corpus_for, with_claims
 from gossamer.training.request import at_work, request_of
@@ -84,17 +83,6 @@ def rows_like(dictionaries: DictionarySet, model: LanguageModel, otherwise: Corp
     if bos_id(model) is None:
         found["bos"] = 0.0
     return replace(otherwise, mask=masks[0], **found)
-
-
-def seen_in_training(dictionaries: DictionarySet, prompts: Iterable[Prompt]) -> int:
-    """How many of `prompts` one of the dictionaries was fine-tuned on, clean or counterfactual, as far as they say."""
-    known = {
-        digest
-        for one in dictionaries.values()
-        for facts in finetunings(one)
-        for digest in facts.get("prompts", {}).get("texts_sha256", ())
-    }
-    return TaskPrompts.count(prompts, known) if known else 0
 
 
 def _finetune(

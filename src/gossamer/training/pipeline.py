@@ -12,6 +12,7 @@ from gossamer.dictionary.attach import Measurement, measure
 from gossamer.dictionary.config import Contents, ReportedMetrics
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.set import INDEX, DictionarySet
+from gossamer.dictionary.training_prompts import FINETUNED
 from gossamer.dictionary.training_tokens import mask_facts
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
@@ -23,7 +24,7 @@ from gossamer.training.config import DictionarySpec, TrainingConfig, require_vec
 from gossamer.training.controls import RANDOM_MODEL, with_random_weights
 from gossamer.training.cost import told
 from gossamer.training.end_to_end_trainer import ARCHITECTURES
-from gossamer.training.finetune import FINETUNED, finetune
+from gossamer.training.finetune import finetune
 from gossamer.training.fit import fit
 from gossamer.training.parallel import Processes
 from gossamer.training.request import at_work, request_of

@@ -1,7 +1,6 @@
 """Prompts of tasks that dictionaries are fine-tuned on beside text, and how it is known later which those were."""
 
-import hashlib
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,14 +8,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from gossamer.dictionary.training_prompts import text_digest
 from gossamer.display import listed, plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.seeding import generator
-from gossamer.tasks import Prompt, Task
+from gossamer.tasks import Task
 from gossamer.tokens import Tokens
-
-# Hexadecimal digits that are kept of a text's SHA-256.
-_DIGITS = 12
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,7 @@ class TaskPrompts:
         tokens: the rows.
         tasks: names of the tasks.
         texts: digests of the texts, by which held-out prompts are told from them; see
-            :func:`gossamer.training.finished.seen_in_training`.
+            :func:`gossamer.dictionary.training_prompts.seen_in_training`.
     """
 
     tokens: Tokens
@@ -52,17 +49,17 @@ class TaskPrompts:
             raise UsageError("prompts of tasks: expected at least one task, found none")
         rows: dict[str, list[int]] = {}
         for task in tasks:
-            for side, texts in ((task.train.clean, "clean_text"), (task.train.counterfactual, "counterfactual_text")):
+            for place, side in enumerate((task.train.clean, task.train.counterfactual)):
                 for prompt, ids, mask in zip(task.train.prompts, side.tokens.ids, side.tokens.mask, strict=True):
-                    rows.setdefault(getattr(prompt, texts), ids[mask].tolist())
+                    rows.setdefault(prompt.texts[place], ids[mask].tolist())
         for task in tasks:
-            if held := next((text for one in task.test.prompts for text in _texts(one) if text in rows), None):
+            if held := next((text for one in task.test.prompts for text in one.texts if text in rows), None):
                 raise UsageError(
                     f"task {task.name}: {held!r} is held out there and a training prompt of another task; give tasks "
                     "that share no texts"
                 )
         names = tuple(dict.fromkeys(task.name for task in tasks))
-        return cls(padded_right(list(rows.values())), names, tuple(sorted(map(_digest, rows))))
+        return cls(padded_right(list(rows.values())), names, tuple(sorted(map(text_digest, rows))))
 
     def rows(self, start: int, count: int, seed: int) -> Tokens:
         """Rows `start` to `start + count` of an endless sequence, each epoch a permutation of all prompts."""
@@ -72,11 +69,6 @@ class TaskPrompts:
             order = torch.randperm(len(self.tokens), generator=generator(seed, "prompts", epoch))
             chosen.append(int(order[place]))
         return self.tokens[torch.tensor(chosen)]
-
-    @staticmethod
-    def count(prompts: Iterable[Prompt], digests: Container[str]) -> int:
-        """How many of `prompts` have a text, clean or counterfactual, whose digest is among `digests`."""
-        return sum(any(_digest(text) in digests for text in _texts(prompt)) for prompt in prompts)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -97,11 +89,3 @@ def together(first: Tokens, second: Tokens) -> tuple[Tokens, Int[Tensor, "second
     """Rows of both below each other, padded on the right, and the numbers of the second ones."""
     rows = [ids[mask].tolist() for part in (first, second) for ids, mask in zip(part.ids, part.mask, strict=True)]
     return padded_right(rows), torch.arange(len(first), len(rows))
-
-
-def _texts(prompt: Prompt) -> tuple[str, str]:
-    return prompt.clean_text, prompt.counterfactual_text
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]

@@ -109,6 +109,41 @@ def test_sides_share_no_divided_word(space):
     assert not edited & held
 
 
+def test_held_out_prompts_get_words_that_the_search_never_had(space):
+    rng, (search, apart) = random.Random(2), space.words
+    divided = [key for key in search if key in ("names", "subjects", "nouns", "places", "objects", "variables")]
+    flat = [
+        {word for key in divided for entry in side[key] for word in ([entry] if isinstance(entry, str) else entry)}
+        for side in (search, apart)
+    ]
+    drawn = set()
+    for scene in space.scenes(20, 0, held_out=True) * 5:
+        recipe = space.random_recipe(rng, 3)
+        unseen = space.unseen(scene, recipe)
+        assert unseen == space.unseen(scene, recipe)
+        assert space.apply_unseen(scene, recipe) == space.apply(scene, unseen)
+        assert [(one.kind, one.where, one.touches) for one in unseen] == [
+            (one.kind, one.where, one.touches) for one in recipe
+        ]
+        words = {piece.text.strip() for piece in scene.prompt().clean}
+        mapping = {}
+        for before, after in zip(recipe, unseen, strict=True):
+            for one, other in zip(before.word.split(" "), after.word.split(" "), strict=True):
+                assert mapping.setdefault(one, other) == other
+                assert other not in flat[0]
+                assert (other in flat[1] - words) if one in flat[0] else other == one
+                drawn |= {other} & flat[1]
+        new = [one for one in mapping if one in flat[0]]
+        assert len({mapping[one] for one in new}) == len(new)
+        # The right answer is worked out for the words that stand there now.
+        prompt = space.apply_unseen(scene, recipe).prompt()
+        expected = answer_by_reading(space.task, prompt.clean_text)
+        found = NUMBER[prompt.answer.strip()] if isinstance(expected, int) else prompt.answer
+        assert found == expected
+    # They differ from prompt to prompt: no one word breaks them all.
+    assert len(drawn) > 1
+
+
 def test_an_edit_of_the_same_part_takes_the_place_of_another(space):
     first, second = space.edits[:2]
     assert joined((first,), first) == (first,)

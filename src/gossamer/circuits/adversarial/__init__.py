@@ -3,6 +3,7 @@
 from gossamer.circuits.adversarial.edits import Edit, EditSpace, Recipe, edit_space
 from gossamer.circuits.adversarial.results import FORMAT, AdversarialResults
 from gossamer.circuits.adversarial.study import AdversarialSettings, adversarial_study
+from gossamer.circuits.adversarial.worst import WorstCase, WorstCaseSettings, worst_case
 
 __all__ = [
     "FORMAT",
@@ -11,6 +12,9 @@ __all__ = [
     "Edit",
     "EditSpace",
     "Recipe",
+    "WorstCase",
+    "WorstCaseSettings",
     "adversarial_study",
     "edit_space",
+    "worst_case",
 ]

@@ -110,6 +110,39 @@ class EditSpace:
             scene = self.family.CHANGES[edit.kind](scene, edit) or scene
         return scene
 
+    def apply_unseen(self, scene: Scene, recipe: Recipe) -> Scene:
+        """The scene after the recipe with words that the search never had in place of its own (:meth:`unseen`)."""
+        return self.apply(scene, self.unseen(scene, recipe))
+
+    def unseen(self, scene: Scene, recipe: Recipe) -> Recipe:
+        """The recipe with words of the prompts kept apart in place of the search's, drawn anew for each scene.
+
+        What a recipe may keep is what it does, not which words it puts: a name that breaks the model would break every
+        prompt that it is put into. A word of a recipe stays one word, two stay two, and none is one that the scene
+        has. Words of lists that are not divided (digits, verbs, prepositions) stay.
+        """
+        rng = random.Random(repr(scene))
+        used = {piece.text.strip() for piece in scene.prompt().clean}
+        found: dict[str, str] = {}
+        for word in (part for edit in recipe for part in _parts(edit.word)):
+            if word not in found and (free := self._free(word, used)):
+                found[word] = rng.choice(free)
+                used |= {found[word]}
+        return tuple(
+            replace(edit, word=" ".join(found.get(part, part) for part in _parts(edit.word))) for edit in recipe
+        )
+
+    def _free(self, word: str, used: set[str]) -> list[str]:
+        """Words of the other side's list in the same form, whose entries the scene has in no form; none where the list
+        is not divided."""
+        search, apart = self.words
+        for key in _SPLIT:
+            for entry in search.get(key, ()):
+                if word in (forms := _forms(entry)):
+                    own = [_forms(one) for one in apart[key] if one not in search[key]]
+                    return [one[forms.index(word)] for one in own if not set(one) & used]
+        return []
+
     def random_recipe(self, rng: random.Random, longest: int) -> Recipe:
         """One to `longest` edits drawn at random, each part of a scene changed once."""
         recipe: Recipe = ()
@@ -200,7 +233,7 @@ def _entry(entry: Any) -> Entry:
 
 
 def _words(entry: Entry) -> set[str]:
-    return {entry} if isinstance(entry, str) else set(entry)
+    return set(_forms(entry))
 
 
 def _default(generator: str, key: str) -> Any:
@@ -213,6 +246,15 @@ def _default(generator: str, key: str) -> Any:
     if key == "nouns":
         return lexicon.OBJECT_NOUNS if generator == "sva-nounpp" else lexicon.CLAUSE_NOUNS
     return found.words.get(key) or inspect.signature(found.sample).parameters[key].default
+
+
+def _forms(entry: Entry) -> tuple[str, ...]:
+    return (entry,) if isinstance(entry, str) else tuple(entry)
+
+
+def _parts(text: str) -> list[str]:
+    """The words of an edit: a phrase has several."""
+    return text.split(" ")
 
 
 SceneType = TypeVar("SceneType")

@@ -27,8 +27,8 @@ _PROMPTS, _DETECTORS, _SHOWN = 32, 6, 8
 def _broken(
     space: EditSpace, encoder: Encoder, model: LanguageModel, scenes: Sequence[Scene], recipe: Recipe
 ) -> tuple[list[EncodedRow], list[EncodedRow]]:
-    """Clean and edited rows of the prompts that a recipe breaks."""
-    rows = zip(encoder.rows(scenes), encoder.rows([space.apply(scene, recipe) for scene in scenes]), strict=True)
+    """Clean and edited rows of the held-out prompts that a recipe breaks."""
+    rows = zip(encoder.rows(scenes), encoder.rows([space.apply_unseen(scene, recipe) for scene in scenes]), strict=True)
     pairs = [(clean, with_roles_of(edited, clean)) for clean, edited in rows if clean and edited]
     if not pairs:
         return [], []

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gossamer.circuits.adversarial.worst import WorstCase
 from gossamer.display import html_table, short_repr
 from gossamer.results import Format
 from gossamer.statistics import Interval
@@ -168,6 +169,9 @@ class AdversarialResults:
         budgets: forward passes at which `Arm.solved` is given.
         detectors, arms, comparisons, repairs, failures: see these.
         setup: forward passes for reading the circuit once, which no search is charged with.
+        unseen_words: whether held-out prompts got words that the search never had in place of the recipe's own; older
+            files, where they did not, count what one pair of names breaks.
+        worst: where the circuit is furthest from the model; None where that was not asked.
     """
 
     task: str
@@ -187,6 +191,8 @@ class AdversarialResults:
     repairs: tuple[Repair, ...]
     failures: tuple[Failure, ...]
     setup: int
+    unseen_words: bool = False
+    worst: WorstCase | None = None
 
     __repr__ = short_repr
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from scipy.stats import binomtest  # type: ignore[import-untyped]
 
+from gossamer.circuits.ablation import Ablation, AblationKind
 from gossamer.circuits.adversarial.detectors import find_detectors, wrong_circuit
 from gossamer.circuits.adversarial.edits import EditSpace, Recipe, Scene, edit_space
 from gossamer.circuits.adversarial.guides import CircuitGuide, ModelGuide
@@ -32,8 +33,10 @@ from gossamer.circuits.adversarial.search import (
     by_evolution,
     search,
 )
+from gossamer.circuits.adversarial.worst import WorstCase, WorstCaseSettings, worst_case
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.rerun import circuit_nodes
+from gossamer.circuits.nodes import Nodes
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.set import DictionarySet
 from gossamer.errors import GossamerError, UsageError
@@ -109,11 +112,13 @@ class _Bench:
     def broken(self, recipe: Recipe, *, held_out: bool) -> tuple[list[bool], float]:
         """Which held-out prompts (or those that recipes are chosen on) a recipe breaks, and their mean margin.
 
-        A prompt that the tokenizer refuses after the edits is not broken.
+        Into held-out prompts it puts words that the search never had. A prompt that the tokenizer refuses after the
+        edits is not broken.
         """
         if (recipe, held_out) not in self._broken:
             scenes = self.prompts.held_out if held_out else self.prompts.choice
-            rows = self.encoder.rows([self.space.apply(scene, recipe) for scene in scenes])
+            apply = self.space.apply_unseen if held_out else self.space.apply
+            rows = self.encoder.rows([apply(scene, recipe) for scene in scenes])
             kept = [row for row in rows if row is not None]
             found = iter(CountedModel(self.model).margins(self.encoder.pairs(kept)).tolist() if kept else ())
             margins = [None if row is None else next(found) for row in rows]
@@ -129,6 +134,7 @@ def adversarial_study(
     dictionaries: SiteMapping[Dictionary],
     *,
     settings: AdversarialSettings | None = None,
+    worst: WorstCaseSettings | None = None,
 ) -> AdversarialResults:
     """Search for recipes of edits that make the model fail, with the circuit and without, and compare what they break.
 
@@ -137,6 +143,7 @@ def adversarial_study(
         model: the circuit's own.
         dictionaries: those it was found with.
         settings: budget and numbers of prompts.
+        worst: how the worst case of the circuit is sought too; None: it is not.
 
     Raises:
         UsageError: a circuit of another model, of no nodes, or of a task without edits; too few words.
@@ -150,9 +157,10 @@ def adversarial_study(
         raise UsageError(
             f"dictionaries: one at {missing[0]} expected, as the circuit has, found {', '.join(map(str, found))}"
         )
-    nodes = circuit_nodes(circuit, DictionarySet([found[site] for site in circuit.sites]), task)
+    own_sites = DictionarySet([found[site] for site in circuit.sites])
+    nodes = circuit_nodes(circuit, own_sites, task)
     # An error has no input that an edit of the prompt could be steered by.
-    nodes = nodes.select(~nodes.is_error)
+    whole, nodes = nodes, nodes.select(~nodes.is_error)
     prompts = _prompts(space, encoder, model, settings)
     bench = _Bench(space, encoder, model, settings, prompts)
     read = _read_prompts(bench)
@@ -178,7 +186,25 @@ def adversarial_study(
         repairs=repairs(bench.space, encoder, model, guide, detectors, prompts.held_out, own[0], settings.seed),
         failures=failures(bench.space, encoder, model, prompts.held_out, own[0]),
         setup=guide.cost * len(read),
+        unseen_words=True,
+        worst=None if worst is None else _worst(circuit, model, own_sites, task, whole, space, worst),
     )
+
+
+def _worst(
+    circuit: Circuit,
+    model: LanguageModel,
+    dictionaries: DictionarySet,
+    task: Task,
+    nodes: Nodes,
+    space: EditSpace,
+    settings: WorstCaseSettings,
+) -> WorstCase:
+    """The circuit's worst case, with its own ablation; to the mean where that resamples, which edits cannot."""
+    asked = {name: circuit.provenance[name] for name in ("ablation", "errors") if name in circuit.provenance}
+    kind: AblationKind = "zero" if asked.get("ablation") == "zero" else "mean"
+    ablation = Ablation.measure(model, dictionaries, task, kind=kind, errors=asked.get("errors", "mean"))
+    return worst_case(model, dictionaries, task, nodes, space, ablation, settings)
 
 
 def _task(circuit: Circuit, model: LanguageModel) -> Task:

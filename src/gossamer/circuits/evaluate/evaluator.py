@@ -1,7 +1,7 @@
 """The held-out prompts with the references that every circuit is measured against."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -16,7 +16,7 @@ from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.prompt_metrics import FullModel, Network, PromptMetrics, task_metrics
 from gossamer.circuits.results import Curve, CurvePoint, PromptCase, TaskMetrics
 from gossamer.circuits.splice import Splice
-from gossamer.display import short_repr
+from gossamer.display import plural, short_repr
 from gossamer.model.site import Site
 
 
@@ -136,33 +136,46 @@ class Evaluator:
 
         Every case is held against the full model on its own prompts. Empty when no prompt names its case.
         """
+        return self.cases_of("circuit", lambda: self.prompt_metrics(circuit))
+
+    def cases_of(self, name: str, measure: Callable[[], PromptMetrics]) -> tuple[PromptCase, ...]:
+        """The same with another network in the circuit's place, which is measured if there are cases."""
         groups: dict[str, list[int]] = {}
         for row, prompt in enumerate(self.splice.examples.prompts):
             groups.setdefault(prompt.case, []).append(row)
         if set(groups) <= {""}:
             return ()
-        prompt_metrics = self.prompt_metrics(circuit)
+        found = measure()
         frequent = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
-        return tuple(self._case(name, torch.tensor(rows), prompt_metrics) for name, rows in frequent)
+        return tuple(self._case(case, torch.tensor(rows), name, found) for case, rows in frequent)
 
-    def _case(self, name: str, rows: Int[Tensor, "rows"], prompt_metrics: PromptMetrics) -> PromptCase:
-        rows = rows.to(prompt_metrics.metric.device)
+    def _case(self, case: str, rows: Int[Tensor, "rows"], name: str, found: PromptMetrics) -> PromptCase:
+        rows = rows.to(found.metric.device)
         full, dictionaries = self.full.select(rows), self.dictionaries.select(rows)
         weights = bootstrap_weights(full.examples, self.seed)
         of_full = task_metrics("full model", full.prompt_metrics, full, dictionaries, weights)
-        return PromptCase(
-            name, len(rows), of_full, task_metrics("circuit", prompt_metrics.select(rows), full, dictionaries, weights)
-        )
+        return PromptCase(case, len(rows), of_full, task_metrics(name, found.select(rows), full, dictionaries, weights))
 
     def budget(self, circuit: Nodes) -> tuple[TaskMetrics, ...]:
-        """Where the behaviour is lost: model, each dictionary alone, all dictionaries, the circuit, nothing kept."""
-        rows = [self.task_metrics("full model", self.full.prompt_metrics)]
-        if len(self.splice.dictionaries) > 1:
-            rows += [self.task_metrics(f"+ {site} alone", self._alone(site)) for site in self.splice.dictionaries]
-        rows.append(self.task_metrics("+ all dictionaries", self.dictionaries))
+        """Where the behaviour is lost: model, each dictionary alone, all dictionaries, the circuit, nothing kept.
+
+        Of a circuit with error nodes also all dictionaries with these errors kept.
+        """
+        *rows, dictionaries = self.budget_of_dictionaries()
+        if len(errors := circuit.select(circuit.is_error)):
+            name = f"+ all dictionaries, {plural(len(errors), 'error')} kept"
+            rows.append(self.task_metrics(name, self.prompt_metrics(errors, non_nodes="kept")))
+        rows.append(dictionaries)
         rows.append(self.task_metrics("circuit", self.prompt_metrics(circuit)))
         rows.append(self.task_metrics("empty circuit", self.prompt_metrics(circuit.none())))
         return tuple(rows)
+
+    def budget_of_dictionaries(self) -> tuple[TaskMetrics, ...]:
+        """The same before there is a circuit: model, each dictionary alone (of several), all dictionaries."""
+        rows = [self.task_metrics("full model", self.full.prompt_metrics)]
+        if len(self.splice.dictionaries) > 1:
+            rows += [self.task_metrics(f"+ {site} alone", self._alone(site)) for site in self.splice.dictionaries]
+        return (*rows, self.task_metrics("+ all dictionaries", self.dictionaries))
 
     def _alone(self, site: Site) -> PromptMetrics:
         splice = self.splice

@@ -23,7 +23,8 @@
  *   nodes: MapNode[], edges: MapEdge[], groups: MapGroup[]}} MapData  `rows` from the first site to the last.
  * @typedef {{id: string, row: number, column: number, title: string, small: string, nodes: MapNode[],
  *   group: MapGroup | null, effect: number | null, kind: string}} Box  One node, a folded group, or the metric.
- * @typedef {{source: string, target: string, size: number, raises: boolean, influence: number, edges: MapEdge[]}} Line
+ * @typedef {{source: string, target: string, size: number, raises: boolean, influence: number, edges: MapEdge[]}} Line  Edges
+ *   between two boxes: of one, `raises` is the sign of its weight; of several, of the influence that they have together.
  * @typedef {{theme?: "light" | "dark", folded?: boolean, edges?: number, onFocus?: (box: Box | null) => void}} Options
  */
 
@@ -83,7 +84,7 @@ text.raises { fill: var(--raises); } text.lowers { fill: var(--lowers); }
 .box.error { border-style: dashed; } .box.error b { font-style: italic; }
 .box.group { border-width: 2px; border-style: double; border-color: var(--muted); }
 .box.lit, .box:hover { border-color: var(--ink); }
-.tracing .box:not(.near) { opacity: .3; }
+.tracing .box:not(.near) { background: var(--paper); border-color: var(--rule); } .tracing .box:not(.near) * { color: var(--faint); font-weight: 400; }
 .box.chosen { outline: 2px solid var(--focus); outline-offset: 0; }
 .panel { min-height: 9.5rem; padding: .5rem .7rem; background: var(--wash); margin-top: .4rem; }
 .panel h3 { font-size: 14px; } .panel h4 { font-weight: 400; font-size: 12.5px; color: var(--muted); }
@@ -170,7 +171,8 @@ export function linesOf(data, boxes) {
   for (const line of lines.values()) {
     line.influence = total(line.edges, strength);
     line.size = Math.abs(line.influence);
-    line.raises = total(line.edges, (edge) => Math.sign(edge.weight) * Math.abs(strength(edge))) >= 0;
+    // Weights into several nodes have no common unit; what they carry on has.
+    line.raises = (line.edges.length > 1 ? line.influence : line.edges[0].weight) >= 0;
     line.edges.sort((a, b) => Math.abs(strength(b)) - Math.abs(strength(a)));
   }
   return { lines: [...lines.values()].sort((a, b) => b.size - a.size), inside };
@@ -435,7 +437,7 @@ export function mountCircuitMap(host, data, options = {}) {
 
   /** What a line is made of, in words. @param {Line} line */
   const partsOf = (line) => {
-    if (line.edges.length > 1) return `${line.edges.length} edges, together; the strongest through ${headOf(line) ? `head ${headOf(line)}` : "no head"}`;
+    if (line.edges.length > 1) return `carried to the metric by ${line.edges.length} edges together, the strongest ${headOf(line) ? `through head ${headOf(line)}` : "at its token"}`;
     const edge = line.edges[0];
     const parts = edge.heads.map((one) => ({ name: `head ${one.layer}.${one.head}`, weight: one.weight }));
     if (edge.others) parts.push({ name: "other heads", weight: edge.others });
@@ -464,7 +466,7 @@ export function mountCircuitMap(host, data, options = {}) {
     if (chosen === null) {
       const raises = make("b", { className: "raises", textContent: "blue" }), lowers = make("b", { className: "lowers", textContent: "orange" });
       panel.replaceChildren(make("p", { className: "muted" }, "Point at a box, or reach it with the Tab key, for its numbers and all of its edges; arrow keys go on along the strongest. An edge is ",
-        raises, " where it raises its target and ", lowers, ` where it lowers it, and as wide as what it carries on to the ${visible(data.metric.label)}. A box is the deeper, the more is lost without it.`));
+        raises, " where it raises its target and ", lowers, ` where it lowers it, and as wide as what it carries on to the ${visible(data.metric.label)}; edges of a folded group count by what they carry together. A box is the deeper, the more is lost without it.`));
       return;
     }
     const box = metricOr(chosen);
@@ -477,7 +479,7 @@ export function mountCircuitMap(host, data, options = {}) {
       act.addEventListener("click", () => toggle(group.id));
       head.append(act);
     }
-    const members = box.kind === "group" ? [make("p", { className: "muted" }, "made of ", ...box.nodes.flatMap((node, k) => [k ? ", " : "", word(`${node.words[0] ?? ""} ${data.columns[node.column].label}/${node.latent ?? node.kind}`)]))] : [];
+    const members = box.kind === "group" ? [make("p", { className: "muted" }, "made of ", ...box.nodes.flatMap((node, k) => [k ? ", " : "", word(`${node.words[0] ?? node.name} (${data.columns[node.column].label} ${node.latent ?? node.kind})`)]))] : [];
     panel.replaceChildren(head, ...members, make("div", { className: "sides" }, side("comes from", linesAt(box.id, "target"), "source"), side("goes to", linesAt(box.id, "source"), "target")));
   };
 

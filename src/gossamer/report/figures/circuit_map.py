@@ -1,10 +1,11 @@
-"""The circuit as sites x roles: the figure twin of the page's drawing."""
+"""The circuit as sites x roles with its strongest edges, for a paper: the still twin of the page's map."""
 
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
+from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon, Rectangle
+from matplotlib.path import Path
 
 from gossamer.circuits.results import Findings
 from gossamer.report import claims, layout, style
@@ -23,8 +24,9 @@ _CHIPS = {
 def circuit_map(findings: Findings) -> Figure:
     """Draw the circuit.
 
-    Every pill is a node with its latent; removing a blue one loses faithfulness, an orange one gains; triangles give
-    the sign of what the latent writes towards the answer by itself. The figure is as large as its labels need.
+    Every pill is a node with words of its card; removing a blue one loses faithfulness, an orange one gains; triangles
+    give the sign of what the latent writes towards the answer by itself. Edges that raise their target are blue, and as
+    wide as what they carry on to the metric. No wider than a page of a paper where the roles with nodes allow it.
 
     Raises:
         GossamerError: a node lies outside the axes.
@@ -40,6 +42,7 @@ def circuit_map(findings: Findings) -> Figure:
         sentence = style.shortened(claims.headline(findings), (drawing.width - 8) * _POINTS / 72)
         axes.text(4, -_TITLE / 2, sentence, fontsize=style.SIZE + 0.5, fontweight="bold", va="center")
         _grid(axes, drawing)
+        _links(axes, drawing)
         _nodes(axes, drawing)
         _prompt(axes, drawing)
         _legend(axes, drawing)
@@ -71,6 +74,21 @@ def _grid(axes: Axes, drawing: layout.CircuitLayout) -> None:
     axes.plot([drawing.left, right], [drawing.bottom, drawing.bottom], color=style.FAINT, linewidth=0.7)
 
 
+def _links(axes: Axes, drawing: layout.CircuitLayout) -> None:
+    for link in drawing.links:
+        bend = max(10.0, (link.y0 - link.y1) / 2)
+        turns = [(link.x0, link.y0), (link.x0, link.y0 - bend), (link.x1, link.y1 + bend), (link.x1, link.y1)]
+        curve = PathPatch(Path(turns, [Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4]), facecolor="none")
+        colour = style.OURS if link.raises else style.AGAINST
+        # Beneath the pills, which have zorder 1: no line crosses a word.
+        curve.set(edgecolor=colour, linewidth=0.4 + 1.8 * link.share**0.5, alpha=0.55, zorder=0.9, gid="edge")
+        axes.add_patch(curve)
+    if drawing.metric is not None:
+        x, y, width, said = drawing.metric
+        axes.add_patch(Rectangle((x, y), width, layout.PILL, facecolor="#ffffff", edgecolor=style.INK, linewidth=0.6))
+        _mono(axes, x + width / 2, y + layout.PILL / 2, said, ha="center")
+
+
 def _nodes(axes: Axes, drawing: layout.CircuitLayout) -> None:
     for pill in drawing.pills:
         shape = FancyBboxPatch(
@@ -84,7 +102,8 @@ def _nodes(axes: Axes, drawing: layout.CircuitLayout) -> None:
             axes.add_patch(Polygon(layout.arrow(pill), closed=True, facecolor=pill.ink, linewidth=0))
     for more in drawing.more:
         where = (more.x + more.width / 2, more.y + layout.PILL / 2)
-        axes.text(*where, f"+{more.count:,}", fontsize=style.SMALL, color=style.MUTED, ha="center", va="center")
+        said = axes.text(*where, f"+{more.count:,}", fontsize=style.SMALL, color=style.MUTED, ha="center", va="center")
+        said.set_bbox({"facecolor": style.PAPER, "edgecolor": "none", "pad": 0.8})
 
 
 def _prompt(axes: Axes, drawing: layout.CircuitLayout) -> None:

@@ -1,0 +1,198 @@
+"""The worst case of a circuit: prompts of its task on which it is furthest from the model, drawn and sought.
+
+Adversarial circuit evaluation (uit de Bos & Garriga-Alonso 2024, arXiv 2407.15166): means hide that a circuit fails on
+plain prompts of its task. Here the same edits and the same search that look for failures of the model look for failures
+of the circuit, with KL(model || circuit) in place of the margin.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gossamer.circuits.ablation import Ablation
+from gossamer.circuits.adversarial.edits import EditSpace, Scene
+from gossamer.circuits.adversarial.prompts import CountedModel, Encoder
+from gossamer.circuits.adversarial.search import SearchOptions, SearchState, Tried, by_evolution, search
+from gossamer.circuits.evaluate.evaluator import Evaluator
+from gossamer.circuits.evaluate.worst_prompts import prompt_tail
+from gossamer.circuits.nodes import Nodes
+from gossamer.circuits.shortfalls import PromptTail, WorstPrompt
+from gossamer.circuits.splice import Splice
+from gossamer.dictionary.set import DictionarySet
+from gossamer.display import short_repr
+from gossamer.errors import UsageError
+from gossamer.model.language_model import LanguageModel
+from gossamer.progress import begin
+from gossamer.tasks.encoding import AblationGroups, EncodedRow, encode
+from gossamer.tasks.metric import LOGIT_MARGIN
+from gossamer.tasks.prompt_pairs import PromptPairs
+from gossamer.tasks.prompt_tokenizer import PromptTokenizer
+from gossamer.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class WorstCaseSettings:
+    """How the worst prompts of a circuit are sought.
+
+    Attributes:
+        drawn: prompts drawn at random; the largest of 299 is above the 99th percentile with a probability of 95 %.
+        searches: half from the prompts with the largest KL of those drawn, half from others.
+        budget: edited prompts of each search.
+        edits: of a recipe, at most.
+        seed: of everything random.
+    """
+
+    drawn: int = 300
+    searches: int = 8
+    budget: int = 128
+    edits: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in {"drawn": 10, "searches": 2, "budget": 8, "edits": 1}.items():
+            if (found := getattr(self, name)) < least:
+                raise UsageError(f"worst case: {name} of at least {least} expected, found {found}")
+
+
+@dataclass(frozen=True)
+class WorstCase:
+    """How far a circuit is from its model where it is furthest, KL(model || circuit) in nats at the answer.
+
+    Attributes:
+        drawn: prompts drawn; `tail`: of their KL, with the worst of them.
+        found: the worst prompt that was sought; `recipe`: the edits that make it from one that was drawn.
+        tried: edited prompts of all searches.
+        ablation: what the circuit's other latents are set to.
+    """
+
+    drawn: int
+    tail: PromptTail
+    found: WorstPrompt
+    recipe: tuple[str, ...]
+    tried: int
+    ablation: str
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"KL {self.tail.mean:.3g} on average"
+        yield f"worst drawn {self.tail.worst[0].kl:.3g}"
+        yield f"worst found {self.found.kl:.3g}"
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Mean, 99th percentile, worst drawn and worst found, with the prompt."""
+        drawn = self.tail.worst[0]
+        return [
+            (f"mean of {self.drawn} drawn", f"{self.tail.mean:.3f}", ""),
+            ("99th percentile of these", f"{self.tail.p99:.3f}", ""),
+            ("worst drawn", f"{drawn.kl:.3f}", drawn.text),
+            (f"worst found, {self.tried} tried", f"{self.found.kl:.3f}", self.found.text),
+        ]
+
+
+@dataclass(kw_only=True)
+class _TaskEncoder(Encoder):
+    """Scenes whose every token has an ablation value of the circuit's task; others are refused."""
+
+    groups: AblationGroups
+
+    def rows(self, scenes: Sequence[Scene]) -> list[EncodedRow | None]:
+        """See :class:`Encoder`."""
+        return [None if row is None or self.groups.missing(row) else row for row in super().rows(scenes)]
+
+    def pairs(self, rows: Sequence[EncodedRow]) -> PromptPairs:
+        """See :class:`Encoder`; ablation groups are the task's."""
+        return encode(rows, self.roles, self.groups, self.tokenizer.padding, LOGIT_MARGIN)
+
+
+@dataclass(kw_only=True)
+class _Distance(CountedModel):
+    """The circuit beside the model: a margin is -KL, so that a search lowers it; `spent` counts prompts."""
+
+    nodes: Nodes
+    dictionaries: DictionarySet
+    ablation: Ablation
+
+    def margins(self, pairs: PromptPairs) -> Float[Tensor, "prompt"]:
+        """See :class:`CountedModel`."""
+        self.spent += len(pairs)
+        evaluator = self.evaluator(pairs)
+        return -evaluator.prompt_metrics(evaluator.splice.nodes).kl.cpu()
+
+    def evaluator(self, pairs: PromptPairs) -> Evaluator:
+        """Of the circuit on some prompts."""
+        return Evaluator(Splice.of(self.model, self.dictionaries, pairs, self.ablation, self.nodes))
+
+
+@torch.no_grad()
+def worst_case(
+    model: LanguageModel,
+    dictionaries: DictionarySet,
+    task: Task,
+    nodes: Nodes,
+    space: EditSpace,
+    ablation: Ablation,
+    settings: WorstCaseSettings | None = None,
+) -> WorstCase:
+    """Draw prompts of a task, then edit some of them, for the largest KL(model || circuit).
+
+    Prompts need no counterfactual here, so that ablation is to the mean or to zero. The right answer does not matter:
+    what is sought is where circuit and model differ, whether or not the model is right.
+
+    Args:
+        model, dictionaries, task, nodes: of the circuit; `dictionaries` at its sites.
+        space: the task's edits.
+        ablation: values of the task's training prompts.
+
+    Raises:
+        UsageError: ablation by resampling.
+    """
+    if ablation.kind == "resample":
+        raise UsageError("worst case: ablation mean or zero expected, as edited prompts have no counterfactual")
+    settings = settings or WorstCaseSettings()
+    groups = _groups(task)
+    encoder = _TaskEncoder(PromptTokenizer(model.tokenizer, task.bos), task.role_names, groups=groups)
+    distance = _Distance(model, nodes=nodes, dictionaries=dictionaries, ablation=ablation)
+    drawn = [
+        (scene, row)
+        for scene in dict.fromkeys(space.scenes(settings.drawn, settings.seed, held_out=False))
+        if (row := encoder.rows([scene])[0]) is not None
+    ]
+    evaluator = distance.evaluator(encoder.pairs([row for _, row in drawn]))
+    circuit = evaluator.prompt_metrics(nodes)
+    order = torch.argsort(circuit.kl.cpu(), descending=True, stable=True).tolist()
+    half = settings.searches // 2
+    others = random.Random(settings.seed).sample(order[half:], min(len(order) - half, settings.searches - half))
+    best: tuple[Tried, Scene] | None = None
+    advance, tried = begin("searches for the worst case", settings.searches), 0
+    for number, place in enumerate([*order[:half], *others]):
+        scene, kl = drawn[place][0], float(circuit.kl[place])
+        rng = random.Random(f"{settings.seed} worst {number}")
+        options = SearchOptions(settings.budget, settings.edits)
+        state = SearchState(space, encoder, distance, [scene], options, rng, Tried((), 0, -kl, 0))
+        found = [state.unedited, *search(state, by_evolution, [space.random_recipe(rng, settings.edits)])]
+        tried += len(found) - 1
+        own = min(found, key=lambda one: one.margin)
+        if best is None or own.margin < best[0].margin:
+            best = own, scene
+        advance(1, f"KL {-best[0].margin:.3g}")
+    assert best is not None
+    edited = [row for row in encoder.rows([space.apply(best[1], best[0].recipe)]) if row is not None]
+    last = distance.evaluator(encoder.pairs(edited))
+    (shown,) = prompt_tail(last.full, last.prompt_metrics(nodes)).worst
+    tail = prompt_tail(evaluator.full, circuit)
+    return WorstCase(len(drawn), tail, shown, tuple(map(str, best[0].recipe)), tried, ablation.kind)
+
+
+def _groups(task: Task) -> AblationGroups:
+    """The task's ablation groups, by the names that it keeps."""
+    places = []
+    for name in task.ablation_group_names:
+        where, _, offset = name.rpartition("+")
+        template, _, role = where.rpartition("/")
+        places.append((template, role, int(offset)))
+    return AblationGroups.of(places)

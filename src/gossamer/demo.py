@@ -14,6 +14,7 @@ from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.cost import first_prompts
 from gossamer.circuits.edge import QKEdge
 from gossamer.circuits.export import save_attribution_graph, save_viewer_folder
+from gossamer.circuits.families.grouping import FamilyKind
 from gossamer.circuits.find import CircuitResult, find_circuit
 from gossamer.circuits.findings import collect_findings
 from gossamer.circuits.search import SearchSettings
@@ -97,6 +98,7 @@ def write_results(
     qk: bool = False,
     source: CardSource | None = None,
     controls: Mapping[str, SiteMapping[Dictionary]] | None = None,
+    families: FamilyKind | None = None,
 ) -> Path:
     """Write circuit.json and graph.json into `folder`, then evaluate and write the report; returns report.html's path.
 
@@ -109,7 +111,8 @@ def write_results(
     Args:
         found: the circuit.
         folder: made if missing.
-        methods, reruns, others, edges, source, controls: see :func:`gossamer.circuits.findings.collect_findings`.
+        methods, reruns, others, edges, source, controls, families: see
+            :func:`gossamer.circuits.findings.collect_findings`.
         qk: whether to say which pairs of nodes made heads attend that carried edges (:func:`qk_edges`).
     """
     target = Path(folder)
@@ -124,7 +127,7 @@ def write_results(
     save_attribution_graph(target / "graph.json", graph)
     said = f"{found!r} is in {target / 'circuit.json'}; it is now measured in full, for the report"
     announce(lambda: said)
-    asked: dict[str, Any] = {"edges": edges, "source": source, "controls": controls}
+    asked: dict[str, Any] = {"edges": edges, "source": source, "controls": controls, "families": families}
     findings = collect_findings(found, methods=methods, reruns=reruns, others=others, **asked)
     cards = {node.card.feature: node.card for node in findings.nodes}
     save_viewer_folder(target / "circuit-tracer", graph, cards.values())

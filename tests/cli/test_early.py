@@ -7,6 +7,8 @@ import sys
 import torch
 
 from gossamer.attention.ioi import PARTS
+from gossamer.circuits.evaluate.against_controls import SHUFFLED
+from gossamer.circuits.families.grouping import KINDS
 from gossamer.circuits.methods import METHODS
 from gossamer.cli import coding, early
 from gossamer.explain.explainers import EXPLAINERS
@@ -21,6 +23,7 @@ from gossamer.steering.concept import ROWS
 from gossamer.steering.intervention import OF_LATENT
 from gossamer.tasks import GENERATORS
 from gossamer.tasks.metric import METRICS
+from gossamer.training.controls import CONTROLS
 
 MISTAKES = {
     ("circuit", "bundled:spool", "-t", "ioi", "-f", "90"): "faithfulness: a share above 0 and at most 1 expected",
@@ -134,6 +137,9 @@ def test_names_are_those_of_the_library():
     assert tuple(GENERATORS) == early.TASKS
     assert tuple(METRICS) == early.METRICS
     assert tuple(METHODS) == early.CIRCUIT_METHODS
+    assert early.FAMILIES == KINDS
+    assert (SHUFFLED,) == early.CIRCUIT_CONTROLS
+    assert set(early.TRAINING_CONTROLS) == set(CONTROLS)
     assert early.IOI_PARTS == PARTS
     assert early.CODING_METHODS == coding_study.METHODS
     assert early.STEERING_UNITS == UNITS

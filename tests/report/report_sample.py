@@ -4,8 +4,10 @@ import math
 import random
 from dataclasses import replace
 
-from gossamer.circuits.controls import TREATED, ControlArm, ControlGap, ControlPoint, Controls
+from gossamer.circuits.circuit_numbers import CircuitNumbers
+from gossamer.circuits.controls import TREATED, ControlArm, ControlGap, Controls
 from gossamer.circuits.edge import Edge, EdgePoint, EdgeTest, HeadShare
+from gossamer.circuits.families.results import Families, Family
 from gossamer.circuits.group import GroupPoint, GroupTest, NodeGroup
 from gossamer.circuits.overlap import Overlap
 from gossamer.circuits.results import (
@@ -19,7 +21,7 @@ from gossamer.circuits.results import (
     PromptView,
     TaskMetrics,
 )
-from gossamer.circuits.shortfalls import PromptTail, RestoredError, WorstPrompt
+from gossamer.circuits.shortfalls import ExplainedInputs, PromptTail, RestoredError, WorstPrompt
 from gossamer.features import Feature, FeatureCard, FeatureExample, Histogram
 from gossamer.model import Site
 from gossamer.statistics import Interval
@@ -202,12 +204,25 @@ def restored() -> tuple[RestoredError, ...]:
     return tuple(found)
 
 
+def families() -> Families:
+    """Two families whose circuits share little, one of them of a name that could be markup."""
+
+    def family(name: str, own: float, others: float) -> Family:
+        one, two, whole = (
+            CircuitNumbers(18, _around(value), _around(1 - value), 0.9, 0.1) for value in (own, others, 0.7)
+        )
+        return Family(name, 40, 20, (), 0.3, _around(0.82), one, two, whole)
+
+    alike = overlap("family", ("all prompts", "ABBA", "<b>BABA</b>"), (18, 18, 18), 0.3)
+    return Families("case", 18, (family("ABBA", 0.91, 0.42), family("<b>BABA</b>", 0.88, 0.37)), alike, ("odd",))
+
+
 def controls() -> Controls:
     """Two controls: one that keeps nothing, one that comes as close in one number and not in another."""
 
     def arm(name: str, kept: float, circuit: float) -> ControlArm:
-        def at(size: int, value: float) -> ControlPoint:
-            return ControlPoint(size, _around(value), _around(abs(1 - value) + 0.04), 0.9, 0.2 * abs(1 - value))
+        def at(size: int, value: float) -> CircuitNumbers:
+            return CircuitNumbers(size, _around(value), _around(abs(1 - value) + 0.04), 0.9, 0.2 * abs(1 - value))
 
         return ControlArm(name, at(6412, kept), at(18, circuit), (at(40, circuit + 0.02), at(18, circuit)))
 
@@ -275,6 +290,8 @@ def findings(n_nodes: int = 18, seed: int = 0) -> Findings:
         restored=restored(),
         core=task_metrics("core", 0.604, 0.05),
         controls=controls(),
+        families=families(),
+        explained=ExplainedInputs(_around(0.21), _around(0.61), 16),
         warnings=("resid_post.40: measured L0 131 is 2.3 times the claimed 57; is the input scaled as in training?",),
     )
 
@@ -303,6 +320,8 @@ def bare() -> Findings:
         restored=(),
         core=None,
         controls=None,
+        families=None,
+        explained=None,
         settings={},
         warnings=(),
     )

@@ -235,6 +235,27 @@ def test_claims_stand_beside_what_the_same_search_finds_in_controls(findings, se
     assert 'id="controls"' not in page(replace(findings, controls=None))
 
 
+def test_families_stand_with_their_own_prompts_and_the_others(findings, seen):
+    said = claims.families(findings)
+    assert said.startswith("By case 2 families; of its own held-out prompts each keeps: 'ABBA' (0 nodes): 91")
+    assert said.count("searches on its samples agree 0.82 [0.79, 0.84]") == 2
+    text = re.sub(r"\s+", " ", seen.text)
+    assert "ABBA40200" in text
+    assert "its ownthe others'0.42 [0.39, 0.44]0.58 [0.55, 0.60]" in text
+    assert "Too few prompts: odd" in text
+    assert "<b>BABA" not in page(findings)
+    assert "--families" not in claims.core(findings)
+    alone = replace(findings, families=None)
+    assert "--families searches families" in claims.core(alone)
+    assert 'id="families"' not in page(alone)
+
+
+def test_scores_of_graphs_are_said(findings, seen):
+    said = claims.explained(findings)
+    assert said.endswith("the replacement score is 0.21 [0.18, 0.23], the completeness score 0.61 [0.58, 0.63]")
+    assert said in re.sub(r"\s+", " ", seen.text)
+
+
 def test_areas_say_whose_definition_they_follow(seen):
     said = re.sub(r"\s+", " ", seen.text)
     assert "(m(C) − m(empty)) / (m(full) − m(empty))" in said

@@ -3,32 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from gossamer.circuits.circuit_numbers import CircuitNumbers
 from gossamer.display import plural, short_repr
 from gossamer.statistics import Interval
 
 TREATED = "these dictionaries"
-
-
-@dataclass(frozen=True)
-class ControlPoint:
-    """A circuit of one size on the held-out prompts.
-
-    Attributes:
-        size: its nodes.
-        faithfulness, prompt_error, accuracy, kl: as :class:`gossamer.circuits.results.TaskMetrics` has them.
-    """
-
-    size: int
-    faithfulness: Interval
-    prompt_error: Interval
-    accuracy: float
-    kl: float
-
-    __repr__ = short_repr
-
-    def _facts(self) -> Iterator[str]:
-        yield plural(self.size, "node")
-        yield f"faithfulness {self.faithfulness}"
 
 
 @dataclass(frozen=True)
@@ -43,9 +22,9 @@ class ControlArm:
     """
 
     name: str
-    dictionaries: ControlPoint
-    circuit: ControlPoint
-    points: tuple[ControlPoint, ...]
+    dictionaries: CircuitNumbers
+    circuit: CircuitNumbers
+    points: tuple[CircuitNumbers, ...]
 
     __repr__ = short_repr
 

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from operator import methodcaller
 from pathlib import Path
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from gossamer.circuits.bootstrap import bootstrap_weights, few_texts
+from gossamer.circuits.bootstrap import few_texts
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.against_controls import against_controls
 from gossamer.circuits.evaluate.cards import node_cards
@@ -17,9 +18,12 @@ from gossamer.circuits.evaluate.comparison import compared
 from gossamer.circuits.evaluate.completeness import completeness
 from gossamer.circuits.evaluate.edge_curve import edge_test
 from gossamer.circuits.evaluate.kept_task import prompts_seen
+from gossamer.circuits.evaluate.prompt_graphs import explained_inputs
 from gossamer.circuits.evaluate.restored_errors import restored_errors
 from gossamer.circuits.evaluate.stability import generic_latents, overlap, recurrence
 from gossamer.circuits.evaluate.worst_prompts import prompt_tail
+from gossamer.circuits.families.grouping import FamilyKind
+from gossamer.circuits.families.search import circuit_families
 from gossamer.circuits.find import CircuitResult
 from gossamer.circuits.group import GroupTest, NodeGroup
 from gossamer.circuits.groups import circuit_groups, group_test, node_groups
@@ -54,6 +58,7 @@ def collect_findings(
     warnings: Sequence[str] = (),
     source: CardSource | None = None,
     controls: Mapping[str, SiteMapping[Dictionary]] | None = None,
+    families: FamilyKind | None = None,
 ) -> Findings:
     """Evaluate a circuit in full on the held-out prompts.
 
@@ -68,6 +73,7 @@ def collect_findings(
         warnings: sentences that the reader must see besides those found here.
         source: where the cards of the nodes' features come from; None: a pass over the held-out prompts.
         controls: dictionaries to hold every claim against (:func:`against_controls`), by what was done to them.
+        families: what to make families of prompts by, each with a circuit of its own (:func:`circuit_families`).
     """
     study, circuit = found.study, found.circuit
     if found.path.method == "mask":
@@ -113,6 +119,8 @@ def collect_findings(
         groups=groups,
         group_test=tested,
         controls=against_controls(found, controls or {}),
+        explained=explained_inputs(study.evaluator, nodes),
+        families=None if families is None else circuit_families(found, families, reruns),
     )
 
 
@@ -163,7 +171,7 @@ def stability(found: CircuitResult, reruns: int) -> tuple[tuple[Overlap, ...], l
         return (sizes,), []
     size = min((one for one in path.sizes if one >= len(found.nodes)), default=path.sizes[0])
     given = found.study.method_inputs(found.search)
-    samples = [_searched(given, size, partial(_resampled, seed=number)) for number in range(1, reruns + 1)]
+    samples = [_searched(given, size, methodcaller("resampled", number)) for number in range(1, reruns + 1)]
     halves = [_searched(given, size, partial(_half, half=half)) for half in (0, 1)]
     labels = ["all prompts", *(f"sample {number}" for number in range(1, reruns + 1))]
     again = overlap("bootstrap", labels, [_keys(path, path.of_size(size)), *samples])
@@ -174,12 +182,6 @@ def _searched(given: MethodInputs, size: int, draw: Callable[[Prompts], Int[Tens
     """Nodes of the whole procedure on the prompts that `draw` takes of each side."""
     path = mask_path(given.sampled(draw))
     return _keys(path, path.of_size(size))
-
-
-def _resampled(prompts: Prompts, seed: int) -> Int[Tensor, "rows"]:
-    """A bootstrap sample of the prompts, whole texts at a time."""
-    drawn = bootstrap_weights(prompts.splice.examples, seed)[0].long()
-    return torch.arange(len(drawn)).repeat_interleave(drawn).to(prompts.splice.model.device)
 
 
 def _half(prompts: Prompts, half: int) -> Int[Tensor, "rows"]:

@@ -15,6 +15,7 @@ from gossamer.circuits.attribution import (
     random_scores,
     ranking,
 )
+from gossamer.circuits.bootstrap import bootstrap_weights
 from gossamer.circuits.candidates import every_node
 from gossamer.circuits.cost import affordable
 from gossamer.circuits.greedy import greedy_path
@@ -48,6 +49,11 @@ class Prompts:
     def select(self, rows: Int[Tensor, "rows"]) -> "Prompts":
         """Some of the prompts only."""
         return Prompts(self.splice.select(rows), self.full.select(rows))
+
+    def resampled(self, seed: int) -> Int[Tensor, "rows"]:
+        """The rows of a bootstrap sample, whole texts at a time."""
+        drawn = bootstrap_weights(self.splice.examples, seed)[0].long()
+        return torch.arange(len(drawn)).repeat_interleave(drawn).to(self.splice.model.device)
 
 
 @dataclass(frozen=True)

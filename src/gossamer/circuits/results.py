@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gossamer.circuits.circuit_numbers import CircuitNumbers
 from gossamer.circuits.controls import Controls
 from gossamer.circuits.edge import Edge, EdgeTest, QKEdge
+from gossamer.circuits.families.results import Families
 from gossamer.circuits.group import GroupTest, NodeGroup
 from gossamer.circuits.overlap import CORE, Overlap
-from gossamer.circuits.shortfalls import PromptTail, RestoredError
+from gossamer.circuits.shortfalls import ExplainedInputs, PromptTail, RestoredError
 from gossamer.display import cut, html_table, listed, plural, short_repr
 from gossamer.features.feature import Node
 from gossamer.features.feature_card import FeatureCard
@@ -68,6 +70,10 @@ class TaskMetrics:
             "accuracy": self.accuracy,
             "kl": self.kl,
         }
+
+    def of_size(self, size: int) -> CircuitNumbers:
+        """What stands beside other circuits' numbers."""
+        return CircuitNumbers(size, self.faithfulness, self.prompt_error, self.accuracy, self.kl)
 
     @property
     def exceeds_dictionaries(self) -> bool:
@@ -356,6 +362,8 @@ class Findings:
         groups: nodes that work alike, two or more each, by falling effect.
         group_test: what it costs that they move as one; None: not measured.
         controls: the same search in control dictionaries; None: there were none.
+        families: circuits of families of prompts; None: not asked for.
+        explained: scores of the circuit's attribution graphs; None: not measured.
     """
 
     task: str
@@ -386,6 +394,8 @@ class Findings:
     groups: tuple[NodeGroup, ...] = ()
     group_test: GroupTest | None = None
     controls: Controls | None = None
+    families: Families | None = None
+    explained: ExplainedInputs | None = None
 
     __repr__ = short_repr
 

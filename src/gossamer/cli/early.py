@@ -31,6 +31,7 @@ CIRCUIT_METHODS = (
     "greedy",
 )
 TRAINING_CONTROLS = ("frozen-decoder", "frozen-encoder", "soft-frozen", "random-model")
+FAMILIES = ("template", "case", "roles", "profile")
 CIRCUIT_CONTROLS = ("shuffled-latents",)
 IOI_PARTS = ("ability", "patching", "paths", "noising", "trust", "latents", "sources", "scores", "survey")
 CODING_METHODS = ("encoder", "rescaled", "shifted", "top_k", "refit", "gradient", "matching", "orthogonal")

@@ -51,6 +51,7 @@ def circuit(
     reruns: options.Reruns = 2,
     edges: options.Edges = False,
     qk: options.Pairs = False,
+    families: options.Families = None,
     control: options.CircuitControls = None,
     control_dictionaries: options.ControlDictionaries = None,
     minimum_accuracy: options.MinimumAccuracy = 0.75,
@@ -111,7 +112,7 @@ def circuit(
             how: Any = {"recipe": recipe, "settings": settings, "search": search}
             found = find_circuit(network, chosen, prompted, faithfulness=faithfulness, size=size, **how)
             controls = inputs.control_sets(network, chosen, control, control_dictionaries, seed)
-            asked = {"edges": edges, "qk": qk, "source": source, "controls": controls}
+            asked = {"edges": edges, "qk": qk, "source": source, "controls": controls, "families": families}
             report = write_results(found, output, methods=methods, reruns=reruns, others=others, **asked)
     _tell(found, report, as_json)
 
@@ -119,7 +120,18 @@ def circuit(
 def _tell(found: Any, report: Path, as_json: bool) -> None:
     from gossamer.circuits.results import Findings
     from gossamer.display import plural
-    from gossamer.report.claims import against_controls, beyond, core, core_nodes, dagger, edges, groups, stability
+    from gossamer.report.claims import (
+        against_controls,
+        beyond,
+        core,
+        core_nodes,
+        dagger,
+        edges,
+        explained,
+        families,
+        groups,
+        stability,
+    )
     from gossamer.results.values import to_json
 
     circuit, measured, known = found.circuit, found.circuit.measured, Findings.load(report.with_name("findings.json"))
@@ -137,6 +149,8 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
             "answer_kl": contrast,
             "stability": to_json(varied),
             "core": {"nodes": [str(one.node) for one in core_nodes(known)], "keeps": to_json(known.core)},
+            "graph_scores": to_json(known.explained),
+            "families": to_json(known.families),
             "controls": to_json(known.controls),
             "edges": None if known.edge_test is None else asdict(known.edge_test),
             "groups": None if known.group_test is None else asdict(known.group_test),
@@ -158,6 +172,8 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
         beyond(known) if dagger(measures) else None,
         stability(known),
         core(known),
+        explained(known),
+        families(known),
         edges(known),
         groups(known),
         against_controls(known),

@@ -48,6 +48,14 @@ AllowOtherModel = Annotated[
     bool,
     typer.Option("--allow-other-model", help="Take dictionaries of another model, as of a fine-tune."),
 ]
+Families = Annotated[
+    str | None,
+    typer.Option(
+        help="A circuit for each family of prompts too, by template, case, roles (their order) or profile (clusters of "
+        "prompts that use the latents alike); tested on its own held-out prompts and on the others'.",
+        callback=early.one_of("--families", early.FAMILIES),
+    ),
+]
 CircuitControls = Annotated[
     list[str] | None,
     typer.Option(

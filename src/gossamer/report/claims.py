@@ -230,6 +230,7 @@ def core(findings: Findings) -> str | None:
     if mean is not None and mean.value < STABLE:
         said += (
             f"; circuits agree less than the {ratio(STABLE)} of a stable one, so that only the core should be relied on"
+            + ("" if findings.families else " (--families searches families of the prompts apart)")
         )
     return said
 
@@ -269,6 +270,32 @@ def against_controls(findings: Findings) -> str | None:
     if level:
         said += f"{'; it is ' if shown else ''}not shown to be better: {'; '.join(level)}"
     return said
+
+
+def explained(findings: Findings) -> str | None:
+    """circuit-tracer's two scores of the circuit's attribution graphs."""
+    found = findings.explained
+    if found is None:
+        return None
+    return (
+        f"In attribution graphs of {plural(found.prompts, 'held-out prompt')} the replacement score is "
+        f"{_agreement(found.replacement)}, the completeness score {_agreement(found.completeness)}"
+    )
+
+
+def families(findings: Findings) -> str | None:
+    """What each family's circuit keeps of its own prompts and of the others', and how alike the circuits are."""
+    found = findings.families
+    if found is None:
+        return None
+    each = [
+        f"{family.name!r} ({plural(len(family.nodes), 'node')}): {shares(family.own.faithfulness)}, of the others' "
+        f"{percent(family.others.faithfulness.value)}; the circuit of all prompts "
+        f"{percent(family.whole.faithfulness.value)}; searches on its samples agree "
+        f"{'unknown' if family.agreement is None else _agreement(family.agreement)}"
+        for family in found.families
+    ]
+    return f"By {found.by} {len(found.families)} families; of its own held-out prompts each keeps: " + " | ".join(each)
 
 
 def _gap(gap: Interval) -> str:

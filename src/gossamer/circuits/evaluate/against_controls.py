@@ -13,13 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gossamer.circuits.controls import TREATED, ControlArm, ControlGap, ControlPoint, Controls
+from gossamer.circuits.controls import TREATED, ControlArm, ControlGap, Controls
 from gossamer.circuits.evaluate.evaluator import Evaluator
 from gossamer.circuits.find import CircuitResult
 from gossamer.circuits.methods import METHODS
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.prompt_metrics import PromptMetrics
-from gossamer.circuits.results import TaskMetrics
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import Study
 from gossamer.dictionary.attach import DictionaryWarning
@@ -109,15 +108,11 @@ def _arm(
     circuit = study.method_inputs(search).refiner(path).refined(path.of_size(size), size)
     prompts = evaluator.prompt_metrics(path.nodes.select(circuit))
     points = [
-        _point(len(one), evaluator.task_metrics(name, evaluator.prompt_metrics(path.nodes.select(one))))
+        evaluator.task_metrics(name, evaluator.prompt_metrics(path.nodes.select(one))).of_size(len(one))
         for one in path.circuits
     ]
-    whole = _point(len(study.nodes), evaluator.task_metrics(name, evaluator.dictionaries))
-    return ControlArm(name, whole, _point(len(circuit), evaluator.task_metrics(name, prompts)), tuple(points)), prompts
-
-
-def _point(size: int, found: TaskMetrics) -> ControlPoint:
-    return ControlPoint(size, found.faithfulness, found.prompt_error, found.accuracy, found.kl)
+    whole = evaluator.task_metrics(name, evaluator.dictionaries).of_size(len(study.nodes))
+    return ControlArm(name, whole, evaluator.task_metrics(name, prompts).of_size(len(circuit)), tuple(points)), prompts
 
 
 def _gaps(

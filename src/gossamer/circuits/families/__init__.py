@@ -1,0 +1,1 @@
+"""Families of prompts, each with a circuit of its own."""

@@ -1,0 +1,72 @@
+"""What circuits of families of prompts come to: plain numbers (:mod:`gossamer.circuits.families.search`)."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gossamer.circuits.circuit_numbers import CircuitNumbers
+from gossamer.circuits.overlap import Overlap
+from gossamer.display import plural, short_repr
+from gossamer.features.feature import Node
+from gossamer.statistics import Interval
+
+
+@dataclass(frozen=True)
+class Family:
+    """Prompts that have a circuit of their own, of at most as many nodes as that of all prompts.
+
+    Attributes:
+        name: what they have in common.
+        training, held_out: how many prompts it has of each.
+        nodes: its circuit.
+        shared: Jaccard index with the circuit of all prompts.
+        agreement: mean Jaccard index of the searches on samples of its prompts, with its jackknife interval; None:
+            none were made.
+        own: its circuit on its own held-out prompts.
+        others: its circuit on those of all other families.
+        whole: the circuit of all prompts on its held-out prompts.
+    """
+
+    name: str
+    training: int
+    held_out: int
+    nodes: tuple[Node, ...]
+    shared: float
+    agreement: Interval | None
+    own: CircuitNumbers
+    others: CircuitNumbers
+    whole: CircuitNumbers
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield repr(self.name)
+        yield f"{plural(len(self.nodes), 'node')}"
+        yield f"faithfulness {self.own.faithfulness.value:.3g}, on others {self.others.faithfulness.value:.3g}"
+
+
+@dataclass(frozen=True)
+class Families:
+    """A circuit for each family of a task's prompts, searched for as that of all prompts.
+
+    Attributes:
+        by: what families are made by.
+        size: the most nodes of each circuit.
+        families: the one with the most training prompts first.
+        overlap: of their circuits with one another and with that of all prompts.
+        left_out: names of families with too few prompts to be searched or tested.
+        silhouette: of clusters, mean over prompts (Rousseeuw 1987): 1 apart, 0 overlapping; NaN for labels.
+    """
+
+    by: str
+    size: int
+    families: tuple[Family, ...]
+    overlap: Overlap
+    left_out: tuple[str, ...] = ()
+    silhouette: float = math.nan
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"by {self.by}"
+        yield f"{plural(len(self.families), 'family', 'families')}"

@@ -474,6 +474,7 @@ def test_the_demo_says_what_was_found_and_how_stable_it_is(monkeypatch, gossamer
         "answer_kl": 0.5,
         "stability": {"bootstrap": {"value": 0.5, "low": "NaN", "high": "NaN"}},
         "core": {"nodes": [], "keeps": None},
+        "graph_scores": None,
         "families": None,
         "controls": None,
         "edges": None,

@@ -21,7 +21,7 @@ from gossamer.circuits.results import (
     PromptView,
     TaskMetrics,
 )
-from gossamer.circuits.shortfalls import PromptTail, RestoredError, WorstPrompt
+from gossamer.circuits.shortfalls import ExplainedInputs, PromptTail, RestoredError, WorstPrompt
 from gossamer.features import Feature, FeatureCard, FeatureExample, Histogram
 from gossamer.model import Site
 from gossamer.statistics import Interval
@@ -291,6 +291,7 @@ def findings(n_nodes: int = 18, seed: int = 0) -> Findings:
         core=task_metrics("core", 0.604, 0.05),
         controls=controls(),
         families=families(),
+        explained=ExplainedInputs(_around(0.21), _around(0.61), 16),
         warnings=("resid_post.40: measured L0 131 is 2.3 times the claimed 57; is the input scaled as in training?",),
     )
 
@@ -320,6 +321,7 @@ def bare() -> Findings:
         core=None,
         controls=None,
         families=None,
+        explained=None,
         settings={},
         warnings=(),
     )

@@ -250,6 +250,12 @@ def test_families_stand_with_their_own_prompts_and_the_others(findings, seen):
     assert 'id="families"' not in page(alone)
 
 
+def test_scores_of_graphs_are_said(findings, seen):
+    said = claims.explained(findings)
+    assert said.endswith("the replacement score is 0.21 [0.18, 0.23], the completeness score 0.61 [0.58, 0.63]")
+    assert said in re.sub(r"\s+", " ", seen.text)
+
+
 def test_areas_say_whose_definition_they_follow(seen):
     said = re.sub(r"\s+", " ", seen.text)
     assert "(m(C) − m(empty)) / (m(full) − m(empty))" in said

@@ -12,7 +12,7 @@ from gossamer.circuits.edge import Edge, EdgeTest, QKEdge
 from gossamer.circuits.families.results import Families
 from gossamer.circuits.group import GroupTest, NodeGroup
 from gossamer.circuits.overlap import CORE, Overlap
-from gossamer.circuits.shortfalls import PromptTail, RestoredError
+from gossamer.circuits.shortfalls import ExplainedInputs, PromptTail, RestoredError
 from gossamer.display import cut, html_table, listed, plural, short_repr
 from gossamer.features.feature import Node
 from gossamer.features.feature_card import FeatureCard
@@ -363,6 +363,7 @@ class Findings:
         group_test: what it costs that they move as one; None: not measured.
         controls: the same search in control dictionaries; None: there were none.
         families: circuits of families of prompts; None: not asked for.
+        explained: scores of the circuit's attribution graphs; None: not measured.
     """
 
     task: str
@@ -394,6 +395,7 @@ class Findings:
     group_test: GroupTest | None = None
     controls: Controls | None = None
     families: Families | None = None
+    explained: ExplainedInputs | None = None
 
     __repr__ = short_repr
 

@@ -78,3 +78,26 @@ class RestoredError:
     def _facts(self) -> Iterator[str]:
         yield f"{self.site or 'all sites'} at {self.role or 'all tokens'}"
         yield f"faithfulness {self.faithfulness}"
+
+
+@dataclass(frozen=True)
+class ExplainedInputs:
+    """How much of what reaches the metric, and its nodes, the circuit's graphs on single prompts explain.
+
+    Attributes:
+        replacement: circuit-tracer's replacement score, mean over prompts: the tokens' share of what reaches the metric
+            along paths of the circuit's nodes; the rest begins at something that is not in the circuit.
+        completeness: its completeness score: of what enters the nodes and the metric, weighted by influence, the share
+            that comes from nodes and tokens.
+        prompts: how many held-out prompts these are means over.
+    """
+
+    replacement: Interval
+    completeness: Interval
+    prompts: int
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"replacement {self.replacement}, completeness {self.completeness}"
+        yield plural(self.prompts, "prompt")

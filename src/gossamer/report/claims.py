@@ -272,6 +272,17 @@ def against_controls(findings: Findings) -> str | None:
     return said
 
 
+def explained(findings: Findings) -> str | None:
+    """circuit-tracer's two scores of the circuit's attribution graphs."""
+    found = findings.explained
+    if found is None:
+        return None
+    return (
+        f"In attribution graphs of {plural(found.prompts, 'held-out prompt')} the replacement score is "
+        f"{_agreement(found.replacement)}, the completeness score {_agreement(found.completeness)}"
+    )
+
+
 def families(findings: Findings) -> str | None:
     """What each family's circuit keeps of its own prompts and of the others', and how alike the circuits are."""
     found = findings.families

@@ -95,6 +95,7 @@ def page(findings: Findings, made: Pictures | None = None, explored: str | None 
             "core": claims.core(findings),
             "groups": claims.groups(findings),
             "beyond": claims.beyond(findings),
+            "explained": claims.explained(findings),
             "families": claims.families(findings),
             "controls": claims.against_controls(findings),
         },

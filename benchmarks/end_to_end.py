@@ -43,7 +43,7 @@ LEARNED = ("fun_gave", "went_gave", "when_gave", "met_handed")
 TESTED = ("met_said", "saw_showed")
 LEAST_KEPT, MOST_KL, GAP_LEFT = 0.90, 0.10, 0.5
 # Rows of held-out text, and prompts that are made (half of them are tested).
-ROWS, PROMPTS = 200, 256
+ROWS, PROMPTS = 100, 256
 
 
 def main() -> None:

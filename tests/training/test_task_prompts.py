@@ -108,7 +108,9 @@ def test_prompts_are_answered_better_than_after_text_alone(tiny_gpt2, corpus, fi
     lines = metrics.read(tmp_path / "prompts")
     assert lines[-1]["answer_kl"] < lines[0]["answer_kl"]
     assert "answer_kl" not in metrics.read(tmp_path / "text")[-1]
-    assert [one["prompts"] for one in with_prompts["resid_post.0"].provenance["finetuned"]] == [prompts.facts]
+    assert [one["prompts"] for one in with_prompts["resid_post.0"].provenance["finetuned"]] == [
+        {"share": 0.5, **prompts.facts}
+    ]
 
 
 def test_the_loss_is_what_its_parts_and_their_weights_say(tiny_gpt2, corpus, fitted, task, tmp_path):
@@ -164,8 +166,8 @@ def test_finished_dictionaries_are_fine_tuned_further_and_say_on_what(tiny_gpt2,
 
 
 def test_what_cannot_be_meant_is_refused(tiny_gpt2, fitted, tmp_path):
-    nothing = replace(CONFIG, finetune=replace(CONFIG.finetune, tokens=0))
-    with pytest.raises(UsageError, match="expected tokens of finetune, found 0"):
+    nothing = replace(CONFIG, finetune=replace(CONFIG.finetune, tokens=4 * 16 - 1))
+    with pytest.raises(UsageError, match=r"at least one step \(64\), found 63"):
         finetune_dictionaries(tiny_gpt2, fitted, texts(), nothing, tmp_path / "out")
     masks = [{}, {"token_mask": TokenMask(special=False).facts}, {}]
     mixed = DictionarySet(

@@ -157,7 +157,9 @@ class _Finetune:
         found: dict[str, Any] = {"config": self.config.facts}
         if self.weights is not None:
             found["loss_weights"] = dict(zip(("logit_error", "reconstruction"), self.weights.tolist(), strict=True))
-        return found if self.prompts is None else {**found, "prompts": self.prompts.facts}
+        if self.prompts is not None:
+            found["prompts"] = {"share": self.config.prompt_share, **self.prompts.facts}
+        return found
 
     def _rows(self, step: int) -> _Rows:
         few = 0 if self.prompts is None else self.config.prompt_rows

@@ -45,13 +45,17 @@ def finetune_dictionaries(
         prompts: of tasks, to learn from beside the text.
 
     Raises:
-        UsageError: no tokens to fine-tune on, dictionaries of another model or that cannot be fine-tuned, too little
-            text, or the folder belongs to another request or process.
+        UsageError: tokens for less than one step, dictionaries of another model or that cannot be fine-tuned, too
+            little text, or the folder belongs to another request or process.
         NotFiniteError: a stream or the loss is not finite (the site is named).
         GossamerError: a file in the folder is damaged.
     """
-    if config.finetune.tokens < 1:
-        raise UsageError("fine-tuning finished dictionaries: expected tokens of finetune, found 0; say how many")
+    step = config.finetune.rows * config.corpus.context
+    if config.finetune.tokens < step:
+        raise UsageError(
+            f"fine-tuning finished dictionaries: expected tokens of finetune of at least one step ({step}), found "
+            f"{config.finetune.tokens}"
+        )
     require_model(model, dictionaries)
     request = request_of(model, texts, list(dictionaries), config, [], None)
     for name in ("fit", "trainer", "plans"):

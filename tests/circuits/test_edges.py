@@ -329,6 +329,11 @@ def test_keep_is_a_number_or_a_share_of_the_edges_into_each_target(model: Langua
         assert [edge for edge in two if edge.target == target] == edges[:2]
         assert [edge for edge in half if edge.target == target] == edges[: max(1, round(len(edges) / 2))]
     assert circuit_edges(splice, circuit, keep=0) == ()
+    to_metric = [edge for edge in circuit_edges(splice, circuit) if edge.target == METRIC]
+    assert len(to_metric) > 2
+    kept = direct_effects(splice, circuit).edges(keep=2, every_to_metric=True)
+    assert [edge for edge in kept if edge.target == METRIC] == to_metric
+    assert [edge for edge in kept if edge.target != METRIC] == [edge for edge in two if edge.target != METRIC]
 
 
 @pytest.mark.parametrize("keep", [-1, 0.0, 1.5])

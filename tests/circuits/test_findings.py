@@ -112,7 +112,8 @@ def test_settings_say_how_to_run_it_again(found: CircuitResult, evaluated: Findi
     assert settings["target"] == "size 12.0"
     assert settings["prompts"] == "12 searched on, 12 for ablation values, 8 held out"
     assert settings["seed"] == "2"
-    assert (settings["ablation"], settings["errors"]) == ("mean", "mean")
+    assert settings["ablation"].startswith("mean: a latent goes to its mean over the counterfactuals")
+    assert settings["errors"] == "mean"
     assert "steps 15" in settings["method settings"]
     assert "sizes [40, 20, 12]" in settings["method settings"]
     assert settings["dictionary resid_post.1"] == "relu, 32 latents, made in this session"
@@ -251,6 +252,22 @@ def test_dictionaries_that_cost_much_are_warned_of(
     ).warnings
     assert len(warned) == 4, "of the dictionaries' files, of few texts, of no validation side, and this"
     assert f"keep {kept:.0%} of the model's logit difference" in warned[3]
+
+
+def test_counterfactuals_that_argue_for_another_answer_are_warned_of(found: CircuitResult) -> None:
+    study = found.study
+    opposed = Study(study.model, study.dictionaries, study.task, replace(study.settings, ablation="resample"))
+    empty = opposed.evaluator.kept(opposed.nodes.none())
+    assert empty < -0.1
+    chosen = torch.arange(2)
+    circuit = Circuit.from_nodes(
+        opposed.nodes, chosen, model="m", task="t", provenance={**found.circuit.provenance, "ablation": "resample"}
+    )
+    path = replace(found.path, method="by hand", nodes=opposed.nodes, circuits=(chosen,))
+    result = CircuitResult(circuit, opposed.nodes.select(chosen), path, opposed, found.effects)
+    findings = collect_findings(result, methods=(), reruns=0, subsets=0)
+    assert f"without any node {empty:.0%} of the logit difference is left" in findings.warnings[-1]
+    assert findings.settings["ablation"].startswith("resample: ")
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from gossamer.circuits.edge import Edge, HeadShare
 from gossamer.circuits.results import Findings
 from gossamer.errors import GossamerError
 from gossamer.features.feature import ERROR, Feature
-from gossamer.report import claims, html, page
+from gossamer.report import CircuitMap, claims, html, page
 from gossamer.report.map_data import FORMAT, map_data
 
 # As strict as the policy of an application: no inline style, nothing fetched.
@@ -294,3 +294,16 @@ def test_what_is_chosen_in_the_map_is_lit_on_the_page_and_the_other_way_round(op
     assert shown.evaluate("location.hash").startswith("#node-")
     shown.locator("#row-3").hover()
     assert shown.locator("#map .box.lit").count() == 1
+
+
+def test_in_a_notebook_it_stands_in_a_frame_that_needs_nothing(open_page, tmp_path, findings):
+    bad = replace(findings, task='"><script>parent.hurt = 1</script>')
+    shown = CircuitMap(bad, height=700, folded=True)._repr_html_()
+    (tmp_path / "notebook.html").write_text(f"<!DOCTYPE html><title>cell</title>{shown}", encoding="utf-8")
+    page = open_page(tmp_path / "notebook.html")
+    frame = page.frame_locator("iframe")
+    frame.locator("#map .box.group").first.click()
+    assert frame.locator("#map .box.group").count() == len(findings.groups)
+    assert "effect when ablated as one" in frame.locator("#map .panel").inner_text()
+    assert page.evaluate("[window.hurt, document.querySelector('iframe').clientHeight]") == [None, 700]
+    assert repr(CircuitMap(findings)).startswith("CircuitMap(Findings(ioi/baba on google/gemma-2-9b, 18 nodes")

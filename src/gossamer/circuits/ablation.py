@@ -19,6 +19,12 @@ from gossamer.replacement.replacement_model import ErrorPolicy
 from gossamer.tasks.task import Task, TokenizedPrompts
 
 AblationKind = Literal["mean", "zero", "resample"]
+# Where an ablated latent goes, for readers, and why it does.
+DESCRIBED = {
+    "mean": "to its mean over the counterfactuals of the training prompts, token by token of a template; the default",
+    "zero": "to zero, as asked for",
+    "resample": "to what it is on the prompt's own counterfactual, as asked for",
+}
 
 
 @dataclass(frozen=True)

@@ -80,13 +80,15 @@ class DirectEffects:
         yield repr(self.circuit)
         yield plural(int((self.weights != 0).sum()), "edge")
 
-    def edges(self, *, keep: int | float = 1.0) -> tuple[Edge, ...]:
+    def edges(self, *, keep: int | float = 1.0, every_to_metric: bool = False) -> tuple[Edge, ...]:
         """Edges between the nodes and from them to the metric, strongest first for each target.
 
         Args:
             keep: how many of the edges into each target to keep, strongest |weight| first: a number of edges (int), or
                 a share of its edges (float, at least one edge). Edges into different targets have different units, so
                 they are not ranked against each other. Edges of weight 0 are never kept.
+            every_to_metric: whether to keep all edges into the metric, one a node at most, so that of every node that
+                adds to it directly the file says how much.
 
         Raises:
             UsageError: a share outside (0, 1], or a negative number.
@@ -99,6 +101,8 @@ class DirectEffects:
         for row, (target, weights) in enumerate(zip(targets, self.weights, strict=True)):
             present = int((weights != 0).sum())
             count = min(present, keep if isinstance(keep, int) else max(1, round(keep * present)))
+            if every_to_metric and isinstance(target, str):
+                count = present
             order = torch.argsort(weights.abs(), descending=True, stable=True)[:count]
             found += [self._edge(row, source, keys[source], target) for source in order.tolist()]
         return tuple(found)

@@ -39,7 +39,7 @@ from gossamer.tasks.published import TaskLike, task_of
 
 Recipe = Literal["gossamer", "reference"]
 DEFAULT_FAITHFULNESS = 0.9
-# Edges are means over so many training prompts; the strongest few of each target are kept.
+# Edges are means over so many training prompts; the strongest few of each target are kept, of the metric all.
 EDGE_PROMPTS = 32
 EDGES_KEPT = 4
 # At least: held-out prompts that nodes are scored on, and training prompts that edges are means over.
@@ -260,7 +260,8 @@ def choose(
     )
     some = first_prompts(study.splice, affordable(study.splice, min(len(study.examples), EDGE_PROMPTS), EDGED))
     effects = direct_effects(study.splice.select(some), nodes)
-    return CircuitResult(replace(circuit, edges=effects.edges(keep=EDGES_KEPT)), nodes, path, study, effects, search)
+    edges = effects.edges(keep=EDGES_KEPT, every_to_metric=True)
+    return CircuitResult(replace(circuit, edges=edges), nodes, path, study, effects, search)
 
 
 def _smallest(study: Study, path: CircuitPath, refiner: CircuitRefiner, wanted: float) -> Int[Tensor, "chosen"]:

@@ -1,6 +1,6 @@
 """Everything the main job reports of a circuit, gathered from the evaluators."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import methodcaller
@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from gossamer.circuits.ablation import DESCRIBED
 from gossamer.circuits.bootstrap import few_texts
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.against_controls import against_controls
@@ -43,6 +44,8 @@ from gossamer.tasks.metric import LOGIT_DIFFERENCE, Metric, kept
 CASE_PROMPTS, CASE_SHARE = 8, 0.8
 # Held-out prompts that errors are restored on, at least.
 RESTORED = 32
+# Of the metric: where the empty circuit keeps less than minus this, counterfactuals argue for another answer.
+OPPOSED = 0.1
 # Circuits of fewer nodes are shown as they are; prompts that the groups of others are tested on, at least.
 GROUPED, GROUPS_TESTED = 10, 32
 
@@ -153,7 +156,19 @@ def with_cards(findings: Findings, source: CardSource) -> Findings:
 
 def _cautions(study: Study) -> tuple[str, ...]:
     """What limits everything that the study says, as sentences."""
-    return (*_attached(study), *few_texts(study.task.test), *prompts_seen(study), *_unvalidated(study), *_losses(study))
+    texts = (*few_texts(study.task.test), *prompts_seen(study))
+    return (*_attached(study), *texts, *_unvalidated(study), *_losses(study), *_opposed(study))
+
+
+def _opposed(study: Study) -> Iterator[str]:
+    """Says so where latents are resampled from prompts that argue for another answer."""
+    if study.settings.ablation != "resample" or (empty := study.evaluator.ends[0]) > -OPPOSED:
+        return
+    yield (
+        f"Latents go to what they are on counterfactuals that argue for another answer: without any node {empty:.0%} "
+        f"of the {kept(study.task.metric)} is left, which a circuit has to make up for. Its faithfulness cannot be "
+        "held against that of circuits under another ablation."
+    )
 
 
 def stability(found: CircuitResult, reruns: int) -> tuple[tuple[Overlap, ...], list[list[Node]]]:
@@ -220,7 +235,7 @@ def settings_table(found: CircuitResult) -> dict[str, str]:
         "method": found.path.method,
         "target": _words(facts["target"]),
         "method settings": _words(found.path.settings),
-        "ablation": study.settings.ablation,
+        "ablation": f"{study.settings.ablation}: a latent goes {DESCRIBED[study.settings.ablation]}",
         "errors": study.settings.errors,
         "seed": str(study.settings.seed),
         "prompts": _prompt_counts(study),

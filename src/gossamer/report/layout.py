@@ -28,7 +28,7 @@ TOKEN_LINES, TOKEN_CELLS = 4, 12
 WIDEST = style.PAGE * 72 / POINTS  # both columns of a paper, in which letters keep their 7 pt
 # Cells of the words in a pill, and pills abreast at most: the first that fits the width.
 LABELS = ((14, 3), (11, 3), (14, 2), (11, 2), (14, 1), (8, 3), (11, 1), (8, 2), (8, 1), (6, 1))
-EDGES, LANE = 24, 22.0  # how many edges are drawn, and the room for them above every row
+EDGES, LANE = 32, 22.0  # how many edges are drawn, and the room for them above every row
 METRIC_CELLS = 26
 
 Cells = dict[tuple[Site, str], list[int]]  # numbers of the nodes at a site and a role, the strongest first

@@ -30,7 +30,7 @@
 
 export const FORMAT = "gossamer.circuit-map.1";
 const BOX = { height: 36, gap: 4, least: 80, good: 112, most: 178 };
-const PAD = 7, NAME = 17, LANE = 26, EMPTY = 34, LABELS = 8, EDGES = 40, LISTED = 40;
+const PAD = 7, NAME = 17, LANE = 26, EMPTY = 34, LABELS = 8, EDGES = 60, LISTED = 40;
 
 const KEYS = [
   ["← →", "the next box, row by row"], ["↑", "along the strongest edge to where it leads"],

@@ -6,6 +6,7 @@ import re
 import shutil
 import threading
 import time
+from urllib.parse import quote
 
 import pytest
 import uvicorn
@@ -200,8 +201,45 @@ def test_tables_sort_filter_and_leave_as_files(visit, tmp_path, made):
     assert json.loads((tmp_path / "circuit.json").read_text())["digest"] == made[1].circuit.sha256
 
 
-def test_what_is_copied_as_python_runs(visit, capsys):
-    for where in ("/", "/circuit/circuit", "/circuit/circuit/evaluation"):
+@pytest.mark.parametrize(("width", "scheme"), SIZES)
+def test_a_text_and_a_latent_are_there_and_fit(visit, width, scheme):
+    page = visit("/prompt/circuit", width, scheme)
+    page.fill("textarea", "The boys near the dog")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector(".strip")
+    page.click(".strip button >> nth=2")
+    page.wait_for_selector("h2:has-text('Latents at token 2')")
+    page.click(".sites .plainbutton >> nth=0")
+    page.wait_for_selector("text=Coloured by")
+    page.wait_for_selector(".strip .s5")
+    word = page.inner_text(".predictions button >> nth=1 >> bdi")
+    page.click(".predictions button >> nth=1")
+    page.wait_for_selector(f".predictions [aria-pressed=true]:has-text('{word}')")
+    # What was chosen stays chosen, and the order is now that of attributions to it.
+    page.wait_for_selector("h2:has-text('Latents at token 2')")
+    assert page.is_checked("input[name=order] >> nth=1")
+    assert no_sideways_scroll(page)
+    page.click("text=Take each away and measure >> nth=0")
+    page.wait_for_selector("th:has-text('without it')")
+    assert no_sideways_scroll(page)
+    page.click(".sites a >> nth=0")
+    page.wait_for_selector(".latent")
+    page.fill("textarea", "The girls near the cats")
+    page.click("button:has-text('Run')")
+    page.wait_for_selector("text=/Where it fires|active at no token/")
+    assert no_sideways_scroll(page)
+
+
+def test_what_is_copied_as_python_runs(visit, capsys, made):
+    latent = quote(str(made[2].nodes[0].card.feature), safe="")
+    views = (
+        "/",
+        "/circuit/circuit",
+        "/circuit/circuit/evaluation",
+        "/prompt/circuit?text=The+boys",
+        f"/latent/circuit/{latent}",
+    )
+    for where in views:
         page = visit(where)
         page.click("text=Copy as Python")
         page.wait_for_selector("text=copied")
@@ -209,6 +247,8 @@ def test_what_is_copied_as_python_runs(visit, capsys):
     said = capsys.readouterr().out
     assert "findings findings whole" in said
     assert "pinned nodes" in said
+    assert "PromptLatents(" in said
+    assert "FeatureCard(" in said
 
 
 @pytest.mark.parametrize(

@@ -105,8 +105,8 @@ def card_shape(card: FeatureCard, of: str) -> Card:
         counts=list(card.histogram.counts),
         promotes=_said(card.promotes),
         suppresses=_said(card.suppresses),
-        examples=[_example(one, card.maximum) for one in card.examples],
-        strata=[_example(one, card.maximum) for one in card.strata],
+        examples=[example_shape(one, card.maximum) for one in card.examples],
+        strata=[example_shape(one, card.maximum) for one in card.strata],
         neighbours=[
             NeighbourShape(feature=str(one.feature), measure=one.measure, value=one.value) for one in card.neighbours
         ],
@@ -119,7 +119,8 @@ def _said(words: Words) -> list[Word]:
     return [Word(word=text.visible(word), value=value) for word, value in words]
 
 
-def _example(example: FeatureExample, largest: float) -> Example:
+def example_shape(example: FeatureExample, largest: float) -> Example:
+    """A stretch of text with the shade of every token, as a share of `largest`."""
     return Example(
         tokens=list(map(_running, example.tokens)),
         activations=list(example.activations),

@@ -19,6 +19,8 @@ from gossamer.app.guard import Guard, loopback_hosts, new_token
 from gossamer.app.live import BusyError, LiveCircuits
 from gossamer.app.page import STATIC
 from gossamer.app.routes.circuits import circuit_routes
+from gossamer.app.routes.latents import latent_routes
+from gossamer.app.routes.prompts import prompt_routes
 from gossamer.app.routes.runs import run_routes
 from gossamer.app.routes.views import view_routes
 from gossamer.app.run_folder import RunFolder
@@ -34,7 +36,7 @@ _TOO_LARGE = "not enough memory for this model here; close other programs, or vi
 def api(bench: Workbench) -> FastAPI:
     """The routes, without what guards them."""
     app = FastAPI(title="gossamer workbench", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
-    for routes in (run_routes, circuit_routes, view_routes):
+    for routes in (run_routes, circuit_routes, latent_routes, prompt_routes, view_routes):
         app.include_router(routes(bench), prefix="/api/v1")
     for refused, status in ((UnknownError, 404), (BusyError, 503), (GossamerError, 422)):
         app.add_exception_handler(refused, _said(status))

@@ -4,6 +4,8 @@ import { Answer, Failed, refusalOf, useAnswer } from "./parts/states";
 import { hashOf, usePlace } from "./route";
 import { CircuitView } from "./views/circuit";
 import { Home } from "./views/home";
+import { LatentView } from "./views/latent";
+import { PromptView } from "./views/prompt";
 
 export function App() {
   const { path } = usePlace();
@@ -26,12 +28,15 @@ export function App() {
           {circuits.map((part) => (
             <a key={part.id} href={hashOf(["circuit", part.id])} aria-current={path[0] === "circuit" && path[1] === part.id ? "page" : undefined}>{circuits.length > 1 ? part.id : "Circuit"}</a>
           ))}
+          {circuits[0] && <a href={hashOf(["prompt", path[1] ?? circuits[0].id])} aria-current={path[0] === "prompt" ? "page" : undefined}>Your text</a>}
         </nav>
       </header>
       <main id="main" tabIndex={-1}>
         <Caught key={path.join("/")}>
           {path.length === 0 ? <Answer of={run} waiting="Reading the run folder …">{(found) => <Home run={found} />}</Answer>
             : path[0] === "circuit" && path[1] ? <CircuitView id={path[1]} tab={path[2] ?? "map"} />
+            : path[0] === "prompt" && path[1] ? <PromptView id={path[1]} />
+            : path[0] === "latent" && path[1] && path[2] ? <LatentView id={path[1]} feature={path[2]} />
             : <div className="state failed" role="alert"><p>There is no such view.</p><a href="#/">Back to the overview</a></div>}
         </Caught>
       </main>

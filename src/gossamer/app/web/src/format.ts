@@ -4,7 +4,7 @@ import { number } from "../../../report/components/circuit_map.js";
 import type { Shapes } from "./api";
 
 export function percent(value: number | null | undefined): string {
-  return value === null || value === undefined ? "–" : `${number(Math.round(value * 1000) / 10)} %`;
+  return value === null || value === undefined ? "–" : `${number(100 * value)} %`;
 }
 
 export function interval(one: Shapes["IntervalShape"]): string {

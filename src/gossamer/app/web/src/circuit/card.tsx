@@ -4,11 +4,11 @@ import { count, number, percent } from "../format";
 
 type CardShape = Shapes["Card"];
 
-export function LatentCard({ card }: { card: CardShape }) {
+export function LatentCard({ card, link }: { card: CardShape; link?: string }) {
   return (
     <div className="latent">
       {card.explanation && <p className="explained">{card.explanation}</p>}
-      <p className="facts">Active on {percent(card.density)} of {count(card.tokens, "token")} of {card.text}; mean {number(card.mean)}, largest {number(card.maximum)}.{card.link && <> <a href={card.link} target="_blank" rel="noopener noreferrer">Neuronpedia</a></>}</p>
+      <p className="facts">Active on {percent(card.density)} of {count(card.tokens, "token")} of {card.text}; mean {number(card.mean)}, largest {number(card.maximum)}.{link && <> <a href={link}>Its page</a></>}{card.link && <> <a href={card.link} target="_blank" rel="noopener noreferrer">Neuronpedia</a></>}</p>
       <Words title="raises" words={card.promotes} sign="raises" />
       <Words title="lowers" words={card.suppresses} sign="lowers" />
       <Histogram card={card} />

@@ -121,7 +121,7 @@ function NodePanel({ page, name, of, labelled }: { page: Shapes["CircuitPage"]; 
                 {node.recurrence !== null && <><dt>in resampled circuits</dt><dd>{number(node.recurrence)}</dd></>}
                 {node.generic.length > 0 && <><dt>in circuits of other tasks too</dt><dd>{node.generic.join(", ")}</dd></>}
               </dl>
-              <LatentCard card={node.card} />
+              <LatentCard card={node.card} link={page.live === null ? hashOf(["latent", page.id, node.card.feature]) : undefined} />
             </>
           )}
         </Answer>

@@ -265,6 +265,8 @@ def test_train_fine_tunes_finished_dictionaries_on_a_task(monkeypatch, gossamer,
     [
         (("--from", "FOLDER", "--k", "4"), "--k: nothing is fitted with --from; leave it out"),
         (("--from", "FOLDER", "--tokens", "4"), "--tokens: nothing is fitted with --from; leave it out"),
+        (("--from", "FOLDER", "--control", "random-model"), "--control: nothing is fitted with --from"),
+        (("--sites", "mlp_in.1", "--sites-out", "mlp_out.1", "--task", "ioi"), "--sites-out: transcoders are not"),
         (("--from", "nowhere"), "nowhere: no such file or folder"),
         (("--task", "ioj"), "task: expected one of ioi"),
         (("--prompts", "12"), "--prompts: for prompts of --task"),

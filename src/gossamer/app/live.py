@@ -44,10 +44,6 @@ class LiveCircuits:
         with self._turn():
             yield self._restored(circuit, beside)
 
-    def loaded(self, circuit: Circuit) -> bool:
-        """Whether it is in memory already."""
-        return circuit.sha256 in self._ready
-
     @contextmanager
     def _turn(self) -> Iterator[None]:
         with self._counting:

@@ -108,10 +108,10 @@ def circuit(
         chosen = inputs.dictionary_set(network, model, dictionaries, facts=facts, allow_other_model=allow_other_model)
         if source is not None:
             source.require(network, chosen)
+        controls = inputs.control_sets(network, chosen, control, control_dictionaries, seed)
         with progress_bars(err):
             how: Any = {"recipe": recipe, "settings": settings, "search": search}
             found = find_circuit(network, chosen, prompted, faithfulness=faithfulness, size=size, **how)
-            controls = inputs.control_sets(network, chosen, control, control_dictionaries, seed)
             asked = {"edges": edges, "qk": qk, "source": source, "controls": controls, "families": families}
             report = write_results(found, output, methods=methods, reruns=reruns, others=others, **asked)
     _tell(found, report, as_json)

@@ -102,7 +102,7 @@ def control_sets(
     model: Any, treated: Any, kinds: Sequence[str] | None, folders: Sequence[str] | None, seed: int
 ) -> dict[str, Any]:
     """What the circuit's dictionaries are held against, by what was done to them, on the model's device."""
-    from gossamer.circuits.evaluate.against_controls import shuffled_latents
+    from gossamer.circuits.evaluate.against_controls import require_alike, shuffled_latents
     from gossamer.dictionary import DictionarySet
     from gossamer.training.controls import NONE, control_of
 
@@ -115,6 +115,7 @@ def control_sets(
             name = f"{name} ({Path(folder).name})"
         if name in found:
             raise UsageError(f"--control-dictionaries: folders of different names expected, found {name} twice")
+        require_alike(name, treated, dictionaries)
         found[name] = dictionaries.to(model.device)
     return found
 

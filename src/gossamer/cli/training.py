@@ -186,6 +186,8 @@ def train(
     """
     early.require_texts(text)
     finetuning.require_sense(tasks or (), prompts, prompt_share, finetune_tokens)
+    if sites_out is not None and (tasks or end_to_end):
+        raise UsageError("--sites-out: transcoders are not fine-tuned; leave out --task and --end-to-end")
     if source is not None:
         early.require_dictionaries(source)
         finetuning.require_nothing_fitted(locals())

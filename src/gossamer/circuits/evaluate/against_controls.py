@@ -71,7 +71,7 @@ def against_controls(found: CircuitResult, controls: Mapping[str, SiteMapping[Di
     arms, measured = [], []
     for name, dictionaries in controls.items():
         study = replace(found.study, dictionaries=by_site(dictionaries))
-        _require_alike(name, found.study.dictionaries, study.dictionaries)
+        require_alike(name, found.study.dictionaries, study.dictionaries)
         with warnings.catch_warnings():
             # That they do not do here what files claim is what they are for.
             warnings.simplefilter("ignore", DictionaryWarning)
@@ -82,7 +82,12 @@ def against_controls(found: CircuitResult, controls: Mapping[str, SiteMapping[Di
     return Controls(size, treated, tuple(arms), _gaps(found.study.evaluator, own, measured))
 
 
-def _require_alike(name: str, own: Mapping[Site, Dictionary], other: Mapping[Site, Dictionary]) -> None:
+def require_alike(name: str, own: Mapping[Site, Dictionary], other: Mapping[Site, Dictionary]) -> None:
+    """Refuse a control that differs from the circuit's dictionaries in more than what it learned.
+
+    Raises:
+        UsageError: other sites or numbers of latents.
+    """
     sites, widths = (
         {str(site): dictionary.n_latents for site, dictionary in sorted(one.items())} for one in (own, other)
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.evaluator import Evaluator
 from gossamer.circuits.inputs import Inputs, located
 from gossamer.circuits.nodes import Nodes
+from gossamer.circuits.passing import with_tokens_passed_through
 from gossamer.circuits.results import DICTIONARIES, TaskMetrics, behaviours_html, measured_of
 from gossamer.circuits.splice import Splice
 from gossamer.circuits.study import Study, StudySettings
@@ -26,6 +27,7 @@ from gossamer.model.site import Site, SiteMapping, by_site
 from gossamer.results import versions
 from gossamer.tasks.grouping import grouped
 from gossamer.tasks.published import TaskLike, task_of
+from gossamer.tasks.storage import tokens_digest
 from gossamer.tasks.task import Task
 
 Dictionaries = Mapping[Site, Dictionary]
@@ -139,7 +141,7 @@ def restore_circuit(
     network = circuit_model(circuit, model, beside=beside, device=device)
     found = circuit_dictionaries(circuit, dictionaries, beside, network)
     if task is None:
-        prompts = _task(circuit, network, settings)
+        prompts = _task(circuit, network, found, settings)
     else:
         prompts = grouped(task_of(task, network.tokenizer), settings.masks)
     study = Study(network, found, prompts, settings)
@@ -294,12 +296,20 @@ def _dictionary(
     return found
 
 
-def _task(circuit: Circuit, model: LanguageModel, settings: StudySettings) -> Task:
+def _task(circuit: Circuit, model: LanguageModel, dictionaries: Dictionaries, settings: StudySettings) -> Task:
     if circuit.inputs is None or circuit.inputs.task is None:
         raise _lacking(circuit, "task", "--task (task=)")
     body: Mapping[str, Any] = circuit.inputs.task
+
+    def arranged(task: Task) -> Task:
+        # The file has the prompts as the study had them: where tokens passed through, without roles there.
+        made = grouped(task, by=settings.masks)
+        if tokens_digest(made.train, made.test) == body["tokens_sha256"]:
+            return made
+        return with_tokens_passed_through(model, dictionaries.values(), made)
+
     try:
-        return Task.from_body(body, model.tokenizer, partial(grouped, by=settings.masks))
+        return Task.from_body(body, model.tokenizer, arranged)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise GossamerError(f"circuit of {circuit.task}: a task expected, found damage ({error!r})") from error
 

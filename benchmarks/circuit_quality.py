@@ -20,13 +20,14 @@ from pathlib import Path
 from rows import Row, parser, row, say, show
 from settings import Setting, settings
 
+from gossamer.circuits.curve import Curve, SizeComparison, best_baseline
 from gossamer.circuits.evaluate.comparison import GRADIENTS, compared, family, nodes_needed
 from gossamer.circuits.evaluate.evaluator import Evaluator
 from gossamer.circuits.methods import ASKED_FOR, METHODS
 from gossamer.circuits.path import SIZES, CircuitPath
-from gossamer.circuits.results import Curve, SizeComparison, TaskMetrics, best_baseline
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import Study, StudySettings
+from gossamer.circuits.task_metrics import TaskMetrics
 from gossamer.dictionary import DictionarySet
 from gossamer.errors import GossamerError
 from gossamer.model import LanguageModel

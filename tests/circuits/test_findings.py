@@ -14,9 +14,10 @@ from gossamer.circuits.find import CircuitResult, find_circuit
 from gossamer.circuits.findings import _uneven, collect_findings, grouped_nodes, prompt_view, stability
 from gossamer.circuits.methods import MethodInputs, mask_path
 from gossamer.circuits.path import CircuitPath
-from gossamer.circuits.results import Findings, PromptCase, TaskMetrics
+from gossamer.circuits.results import Findings, PromptCase
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import Study, StudySettings
+from gossamer.circuits.task_metrics import TaskMetrics
 from gossamer.dictionary import Dictionary
 from gossamer.features import Node
 from gossamer.model.language_model import LanguageModel

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from circuit_lab import SETTINGS
 
+from gossamer.circuits.curve import Curve
 from gossamer.circuits.find import CircuitResult
 from gossamer.circuits.findings import collect_findings
-from gossamer.circuits.results import Curve, Findings
+from gossamer.circuits.results import Findings
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.task_study import TaskStudy, TaskStudySettings, needed_nodes, study_tasks
 from gossamer.dictionary import Dictionary

@@ -16,7 +16,8 @@ from gossamer.circuits import findings as evaluation
 from gossamer.circuits import study
 from gossamer.circuits.circuit import Circuit, CircuitNode
 from gossamer.circuits.overlap import Overlap
-from gossamer.circuits.results import Completeness, Findings, PromptView, TaskMetrics
+from gossamer.circuits.results import Completeness, Findings, PromptView
+from gossamer.circuits.task_metrics import TaskMetrics
 from gossamer.cli import inputs
 from gossamer.dictionary import DictionarySet
 from gossamer.errors import GossamerError, UsageError

@@ -6,22 +6,14 @@ from dataclasses import replace
 
 from gossamer.circuits.circuit_numbers import CircuitNumbers
 from gossamer.circuits.controls import TREATED, ControlArm, ControlGap, Controls
+from gossamer.circuits.curve import Curve, CurvePoint
 from gossamer.circuits.edge import Edge, EdgePoint, EdgeTest, HeadShare
-from gossamer.circuits.families.results import Families, Family
+from gossamer.circuits.families.results import Families, PromptFamily
 from gossamer.circuits.group import GroupPoint, GroupTest, NodeGroup
 from gossamer.circuits.overlap import Overlap
-from gossamer.circuits.results import (
-    Completeness,
-    Curve,
-    CurvePoint,
-    Findings,
-    KnockoutPoint,
-    NodeCard,
-    PromptCase,
-    PromptView,
-    TaskMetrics,
-)
+from gossamer.circuits.results import Completeness, Findings, KnockoutPoint, NodeCard, PromptCase, PromptView
 from gossamer.circuits.shortfalls import ExplainedInputs, PromptTail, RestoredError, WorstPrompt
+from gossamer.circuits.task_metrics import TaskMetrics
 from gossamer.features import Feature, FeatureCard, FeatureExample, Histogram
 from gossamer.model import Site
 from gossamer.statistics import Interval
@@ -207,11 +199,11 @@ def restored() -> tuple[RestoredError, ...]:
 def families() -> Families:
     """Two families whose circuits share little, one of them of a name that could be markup."""
 
-    def family(name: str, own: float, others: float) -> Family:
+    def family(name: str, own: float, others: float) -> PromptFamily:
         one, two, whole = (
             CircuitNumbers(18, _around(value), _around(1 - value), 0.9, 0.1) for value in (own, others, 0.7)
         )
-        return Family(name, 40, 20, (), 0.3, _around(0.82), one, two, whole)
+        return PromptFamily(name, 40, 20, (), 0.3, _around(0.82), one, two, whole)
 
     alike = overlap("family", ("all prompts", "ABBA", "<b>BABA</b>"), (18, 18, 18), 0.3)
     return Families("case", 18, (family("ABBA", 0.91, 0.42), family("<b>BABA</b>", 0.88, 0.37)), alike, ("odd",))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from report_sample import findings
 
-from gossamer.circuits.results import SizeComparison
+from gossamer.circuits.curve import SizeComparison
 from gossamer.circuits.task_study import StudiedTask, TaskStudy
 from gossamer.errors import GossamerError
 from gossamer.report.figures.task_study import task_study_figure

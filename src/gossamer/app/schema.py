@@ -69,7 +69,7 @@ class IntervalShape(Shape):
 
 
 class Metrics(Shape):
-    """How one network does the task (see gossamer.circuits.results.TaskMetrics)."""
+    """How one network does the task (see gossamer.circuits.task_metrics.TaskMetrics)."""
 
     name: str
     metric: IntervalShape

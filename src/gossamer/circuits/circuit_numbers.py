@@ -13,7 +13,7 @@ class CircuitNumbers:
 
     Attributes:
         size: its nodes.
-        faithfulness, prompt_error, accuracy, kl: as :class:`gossamer.circuits.results.TaskMetrics` has them.
+        faithfulness, prompt_error, accuracy, kl: as :class:`gossamer.circuits.task_metrics.TaskMetrics` has them.
     """
 
     size: int

@@ -20,10 +20,10 @@ from gossamer.circuits.methods import searched
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.refine import CircuitRefiner
-from gossamer.circuits.results import DICTIONARIES
 from gossamer.circuits.search import SearchSettings, effort
 from gossamer.circuits.study import Study, StudySettings
 from gossamer.circuits.target import require_target
+from gossamer.circuits.task_metrics import DICTIONARIES
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import plural, short_repr
 from gossamer.errors import GossamerError, UsageError

@@ -32,8 +32,9 @@ from gossamer.circuits.methods import MethodInputs, Prompts, mask_path
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.overlap import Overlap
 from gossamer.circuits.path import CircuitPath
-from gossamer.circuits.results import HELD_OUT, Findings, NodeCard, PromptCase, PromptView, TaskMetrics
+from gossamer.circuits.results import HELD_OUT, Findings, NodeCard, PromptCase, PromptView
 from gossamer.circuits.study import Study
+from gossamer.circuits.task_metrics import TaskMetrics
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.features.feature import Node
 from gossamer.features.feature_card import CardSource

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from gossamer.batching import in_batches
 from gossamer.circuits.outputs import Outputs, Rows, measured
-from gossamer.circuits.results import TaskMetrics
 from gossamer.circuits.splice import Splice
+from gossamer.circuits.task_metrics import TaskMetrics
 from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.finite import require_finite

@@ -1,121 +1,27 @@
 """What an evaluation says, as plain numbers: what a report draws and a program reads, nothing of how it came to be."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gossamer.circuits.circuit_numbers import CircuitNumbers
 from gossamer.circuits.controls import Controls
+from gossamer.circuits.curve import Curve, SizeComparison
 from gossamer.circuits.edge import Edge, EdgeTest, QKEdge
 from gossamer.circuits.families.results import Families
 from gossamer.circuits.group import GroupTest, NodeGroup
 from gossamer.circuits.overlap import CORE, Overlap
 from gossamer.circuits.shortfalls import ExplainedInputs, PromptTail, RestoredError
-from gossamer.display import cut, html_table, listed, plural, short_repr
+from gossamer.circuits.task_metrics import TaskMetrics, behaviours_html
+from gossamer.display import cut, listed, plural, short_repr
 from gossamer.features.feature import Node
 from gossamer.features.feature_card import FeatureCard
 from gossamer.model.site import Site
 from gossamer.results import Format, Older
-from gossamer.statistics import Interval
 
 # What cards are of where nothing else is said.
 HELD_OUT = "the held-out prompts"
-
-
-@dataclass(frozen=True)
-class TaskMetrics:
-    """How one network (full, with dictionaries, circuit, ...) does the task on held-out prompts.
-
-    Attributes:
-        name: what the network is.
-        metric: mean of what the task measures (`Findings.metric` names it).
-        faithfulness: a difference over the full model's, with nothing subtracted; of a distance from the full model,
-            1 minus its share of the empty circuit's distance (see :mod:`gossamer.tasks.metric`).
-        faithfulness_to_dictionaries: the same with model + dictionaries without ablation in the full model's place.
-        accuracy: share of prompts that it gets right (see :class:`gossamer.circuits.prompt_metrics.PromptMetrics`).
-        top1: share of prompts where a right answer's logit exceeds every other token's.
-        kl: mean KL(full model || this network) over the vocabulary at the answer position, in nats.
-        prompt_error: mean over prompts of |metric - the full model's|, in units of faithfulness.
-        answer_kl: mean KL as above between the prompt's own answers alone, right and wrong.
-    """
-
-    name: str
-    metric: Interval
-    faithfulness: Interval
-    faithfulness_to_dictionaries: Interval
-    accuracy: float
-    top1: float
-    kl: float
-    prompt_error: Interval
-    answer_kl: float = math.nan
-
-    __repr__ = short_repr
-
-    def _facts(self) -> Iterator[str]:
-        yield self.name
-        yield f"metric {self.metric.value:.3g}"
-        share = self.faithfulness
-        yield f"faithfulness {share.value:.3g} ({share.low:.3g} to {share.high:.3g})"
-        yield f"accuracy {self.accuracy:.3g}"
-        yield f"KL {self.kl:.3g}"
-
-    @property
-    def measured(self) -> dict[str, float]:
-        """The numbers that a circuit's file holds."""
-        return {
-            "faithfulness": self.faithfulness.value,
-            "faithfulness_to_dictionaries": self.faithfulness_to_dictionaries.value,
-            "accuracy": self.accuracy,
-            "kl": self.kl,
-        }
-
-    def of_size(self, size: int) -> CircuitNumbers:
-        """What stands beside other circuits' numbers."""
-        return CircuitNumbers(size, self.faithfulness, self.prompt_error, self.accuracy, self.kl)
-
-    @property
-    def exceeds_dictionaries(self) -> bool:
-        """Whether it is more faithful than all dictionaries without ablation, of whose latents a circuit is a part.
-
-        What such a circuit has beyond them comes from ablation, not from what its nodes say.
-        """
-        share, of_dictionaries = self.faithfulness.value, self.faithfulness_to_dictionaries.value
-        return of_dictionaries != 0 and share > share / of_dictionaries
-
-
-# The name under which a circuit's file holds what its dictionaries keep of the task, with all of their latents.
-DICTIONARIES = "dictionaries_faithfulness"
-
-
-def measured_of(budget: Sequence[TaskMetrics]) -> dict[str, float]:
-    """The numbers that a circuit's file holds, of rows that end in all dictionaries, the circuit and the empty one."""
-    return {**budget[-2].measured, DICTIONARIES: budget[-3].faithfulness.value}
-
-
-# Marks a circuit whose faithfulness exceeds the dictionaries' own.
-BEYOND = "†"
-
-
-def behaviours_html(metrics: Sequence[TaskMetrics], caption: str) -> str:
-    """Networks that do a task, one a row."""
-    head = ("network", "metric", "faithfulness", "95 % interval", "prompt error", "accuracy", "KL")
-    rows = [
-        (
-            one.name,
-            one.metric.value,
-            f"{one.faithfulness.value:.4g}{BEYOND}"
-            if one.exceeds_dictionaries and one in metrics[-2:]
-            else one.faithfulness.value,
-            f"{one.faithfulness.low:.3g} to {one.faithfulness.high:.3g}",
-            one.prompt_error.value,
-            one.accuracy,
-            one.kl,
-        )
-        for one in metrics
-    ]
-    return html_table(head, rows, caption)
 
 
 @dataclass(frozen=True)
@@ -138,99 +44,6 @@ class PromptCase:
         yield repr(self.name)
         yield plural(self.prompts, "prompt")
         yield f"faithfulness {self.circuit.faithfulness.value:.3g}"
-
-
-@dataclass(frozen=True)
-class CurvePoint:
-    """One circuit of a size-faithfulness curve. `size` counts nodes, `unique_latents` their distinct features."""
-
-    size: int
-    unique_latents: int
-    task_metrics: TaskMetrics
-
-    __repr__ = short_repr
-
-    def _facts(self) -> Iterator[str]:
-        yield plural(self.size, "node")
-        yield f"faithfulness {self.task_metrics.faithfulness.value:.3g}"
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Circuits of one method from large to small, the time all of them took together, and the areas of the peers.
-
-    Attributes:
-        method: name of the method.
-        points: by falling size.
-        seconds: wall-clock time to all scores and circuits of the curve (evaluation not counted).
-        cpr: area under MIB's faithfulness over the share of the study's candidates that is kept (larger is better). MIB
-            subtracts the empty circuit, (m(C) - m(empty)) / (m(full) - m(empty)); `TaskMetrics.faithfulness` does not.
-        cmd: area of |1 - MIB's faithfulness| over the same axis (smaller is better).
-    """
-
-    method: str
-    points: tuple[CurvePoint, ...]
-    seconds: float
-    cpr: float
-    cmd: float
-
-    __repr__ = short_repr
-
-    def _facts(self) -> Iterator[str]:
-        yield self.method
-        if self.points:
-            yield f"{plural(len(self.points), 'circuit')} of {self.points[0].size} to {self.points[-1].size} nodes"
-        yield f"CPR {self.cpr:.3g}, CMD {self.cmd:.3g}"
-        yield f"{self.seconds:.3g} s"
-
-
-@dataclass(frozen=True)
-class SizeComparison:
-    """Our circuit beside the best that one family of baselines has at a size: which is closer to the full model.
-
-    Closeness is 1 - |1 - faithfulness|. The family's best is chosen on the very prompts that are compared on: it is an
-    upper bound on what a family would be chosen to do.
-
-    Attributes:
-        size: nodes that the baseline has.
-        nodes: nodes of ours: the same, or the largest circuit that is no larger.
-        family: the score that the baseline ranks by, whatever its thresholds and sign; `method` is the best of them.
-        ours, theirs: closeness.
-        difference: ours less theirs, with the interval over prompts, paired.
-    """
-
-    size: int
-    nodes: int
-    family: str
-    method: str
-    ours: float
-    theirs: float
-    difference: Interval
-
-    __repr__ = short_repr
-
-    def _facts(self) -> Iterator[str]:
-        yield f"{plural(self.size, 'node')}, {self.method}"
-        yield f"difference {self.difference}"
-
-    @property
-    def behind(self) -> bool:
-        """Whether ours is further from the full model, by point value (of three digits: rounding is no difference)."""
-        return self.difference.value < -0.0005
-
-    @property
-    def significantly_behind(self) -> bool:
-        """Whether it is so beyond the interval."""
-        return self.difference.high < 0
-
-
-def best_baseline(comparisons: Sequence[SizeComparison]) -> list[SizeComparison]:
-    """At each size only the baseline that does best there, by falling size."""
-    best: dict[int, SizeComparison] = {}
-    for one in comparisons:
-        if one.size not in best or one.theirs > best[one.size].theirs:
-            best[one.size] = one
-    return [best[size] for size in sorted(best, reverse=True)]
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from gossamer.circuits.curve import SizeComparison, best_baseline
 from gossamer.circuits.evaluate.comparison import nodes_needed
 from gossamer.circuits.find import CircuitResult, find_circuit
-from gossamer.circuits.results import Findings, SizeComparison, best_baseline
+from gossamer.circuits.results import Findings
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import Study, StudySettings
 from gossamer.dictionary.dictionary import Dictionary

@@ -120,7 +120,7 @@ def _task(name: str, tokenizer: Any, prompts: int | None, sides: Any) -> Any:
 
 
 def _print(found: Any, page: Path | None) -> None:
-    from gossamer.circuits.results import best_baseline
+    from gossamer.circuits.curve import best_baseline
     from gossamer.circuits.task_study import needed_nodes
 
     tasks = {}

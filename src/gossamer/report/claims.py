@@ -3,8 +3,10 @@
 import math
 from dataclasses import dataclass
 
+from gossamer.circuits.curve import Curve, CurvePoint
 from gossamer.circuits.overlap import CORE, STABLE
-from gossamer.circuits.results import BEYOND, Curve, CurvePoint, Findings, NodeCard, TaskMetrics
+from gossamer.circuits.results import Findings, NodeCard
+from gossamer.circuits.task_metrics import BEYOND, TaskMetrics
 from gossamer.display import plural
 from gossamer.errors import GossamerError
 from gossamer.report.text import number, percent, ratio

@@ -9,8 +9,10 @@ from jinja2 import Environment
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from gossamer.circuits.results import Curve, CurvePoint, Findings, NodeCard, TaskMetrics
+from gossamer.circuits.curve import Curve, CurvePoint
+from gossamer.circuits.results import Findings, NodeCard
 from gossamer.circuits.shortfalls import RestoredError
+from gossamer.circuits.task_metrics import TaskMetrics
 from gossamer.display import plural
 from gossamer.report import claims, figures, html, layout, style, text
 from gossamer.report.edges import edge_table

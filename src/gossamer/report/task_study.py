@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gossamer import files
-from gossamer.circuits.results import BEYOND, Findings, SizeComparison, TaskMetrics, best_baseline
+from gossamer.circuits.curve import SizeComparison, best_baseline
+from gossamer.circuits.results import Findings
+from gossamer.circuits.task_metrics import BEYOND, TaskMetrics
 from gossamer.circuits.task_study import HALF, StudiedTask, TaskStudy, needed_nodes
 from gossamer.report import claims, html, style
 from gossamer.report.coding import table

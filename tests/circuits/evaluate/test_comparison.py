@@ -7,11 +7,11 @@ import torch
 from circuit_lab import all_nodes, random_dictionary, sites_of
 
 from gossamer.circuits.ablation import Ablation
+from gossamer.circuits.curve import SizeComparison, best_baseline
 from gossamer.circuits.evaluate.comparison import compared, family
 from gossamer.circuits.evaluate.evaluator import Evaluator, MeasuredPath
 from gossamer.circuits.methods import METHODS
 from gossamer.circuits.path import CircuitPath
-from gossamer.circuits.results import SizeComparison, best_baseline
 from gossamer.circuits.splice import Splice
 from gossamer.model.language_model import LanguageModel
 from gossamer.statistics import Interval

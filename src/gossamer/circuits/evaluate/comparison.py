@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gossamer.circuits.curve import Curve, SizeComparison
 from gossamer.circuits.evaluate.evaluator import Evaluator, MeasuredPath
 from gossamer.circuits.path import SIZES
-from gossamer.circuits.results import Curve, SizeComparison
 from gossamer.statistics import Interval
 
 # The baseline whose nodes are counted, in all of its rankings.

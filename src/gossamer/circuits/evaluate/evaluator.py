@@ -11,11 +11,13 @@ from torch import Tensor
 
 from gossamer.circuits.bootstrap import bootstrap_weights
 from gossamer.circuits.cost import affordable, first_prompts
+from gossamer.circuits.curve import Curve, CurvePoint
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.prompt_metrics import FullModel, Network, PromptMetrics, task_metrics
-from gossamer.circuits.results import Curve, CurvePoint, PromptCase, TaskMetrics
+from gossamer.circuits.results import PromptCase
 from gossamer.circuits.splice import Splice
+from gossamer.circuits.task_metrics import TaskMetrics
 from gossamer.display import plural, short_repr
 from gossamer.model.site import Site
 

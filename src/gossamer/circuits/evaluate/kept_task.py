@@ -7,10 +7,11 @@ from gossamer.circuits.bootstrap import few_texts
 from gossamer.circuits.candidates import every_node
 from gossamer.circuits.evaluate.evaluator import Evaluator
 from gossamer.circuits.evaluate.restored_errors import restored_errors
-from gossamer.circuits.results import PromptCase, TaskMetrics
+from gossamer.circuits.results import PromptCase
 from gossamer.circuits.shortfalls import RestoredError
 from gossamer.circuits.splice import Splice
 from gossamer.circuits.study import Study
+from gossamer.circuits.task_metrics import TaskMetrics
 from gossamer.dictionary.training_prompts import seen_in_training
 from gossamer.display import plural, short_repr
 

@@ -13,9 +13,9 @@ from gossamer.circuits.evaluate.evaluator import Evaluator
 from gossamer.circuits.inputs import Inputs, located
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.passing import with_tokens_passed_through
-from gossamer.circuits.results import DICTIONARIES, TaskMetrics, behaviours_html, measured_of
 from gossamer.circuits.splice import Splice
 from gossamer.circuits.study import Study, StudySettings
+from gossamer.circuits.task_metrics import DICTIONARIES, TaskMetrics, behaviours_html, measured_of
 from gossamer.dictionary.attach import attach
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.set import DictionarySet

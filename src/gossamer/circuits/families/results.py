@@ -12,7 +12,7 @@ from gossamer.statistics import Interval
 
 
 @dataclass(frozen=True)
-class Family:
+class PromptFamily:
     """Prompts that have a circuit of their own, of at most as many nodes as that of all prompts.
 
     Attributes:
@@ -60,7 +60,7 @@ class Families:
 
     by: str
     size: int
-    families: tuple[Family, ...]
+    families: tuple[PromptFamily, ...]
     overlap: Overlap
     left_out: tuple[str, ...] = ()
     silhouette: float = math.nan

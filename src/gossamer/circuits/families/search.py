@@ -24,7 +24,7 @@ from gossamer.circuits.families.grouping import (
     labelled,
     profiles,
 )
-from gossamer.circuits.families.results import Families, Family
+from gossamer.circuits.families.results import Families, PromptFamily
 from gossamer.circuits.find import CircuitResult
 from gossamer.circuits.methods import MethodInputs, mask_path
 from gossamer.circuits.nodes import Nodes
@@ -106,7 +106,9 @@ def _circuit(given: MethodInputs, size: int) -> Nodes:
     return path.nodes.select(given.refiner(path).refined(path.of_size(size), size))
 
 
-def _measured(found: CircuitResult, grouping: Grouping, name: str, nodes: Nodes, samples: Sequence[Nodes]) -> Family:
+def _measured(
+    found: CircuitResult, grouping: Grouping, name: str, nodes: Nodes, samples: Sequence[Nodes]
+) -> PromptFamily:
     """A family's circuit, and that of all prompts, on the held-out prompts inside it and outside."""
     keys = nodes.keys()
     sampled = [keys, *(sample.keys() for sample in samples)]
@@ -119,7 +121,7 @@ def _measured(found: CircuitResult, grouping: Grouping, name: str, nodes: Nodes,
     def on(evaluator: Evaluator, circuit: Nodes) -> CircuitNumbers:
         return evaluator.task_metrics(name, evaluator.prompt_metrics(circuit)).of_size(len(circuit))
 
-    return Family(
+    return PromptFamily(
         name,
         grouping.training.count(name),
         grouping.held_out.count(name),

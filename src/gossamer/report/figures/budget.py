@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gossamer.circuits.results import Findings, TaskMetrics
+from gossamer.circuits.results import Findings
+from gossamer.circuits.task_metrics import TaskMetrics
 from gossamer.errors import GossamerError
 from gossamer.report import claims, style, text
 

@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
-from gossamer.circuits.results import Curve, Findings
+from gossamer.circuits.curve import Curve
+from gossamer.circuits.results import Findings
 from gossamer.errors import GossamerError
 from gossamer.report import claims, style
 

@@ -6,7 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gossamer.circuits.results import Curve, Findings, best_baseline
+from gossamer.circuits.curve import Curve, best_baseline
+from gossamer.circuits.results import Findings
 from gossamer.circuits.task_study import TaskStudy
 from gossamer.errors import GossamerError
 from gossamer.report import style

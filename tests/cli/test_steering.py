@@ -87,6 +87,13 @@ def test_rows_that_were_chosen_and_effects_that_are_kept(gossamer, inputs, tmp_p
     said = json.loads(ran.out)
     assert {"sae_ts", "act_add", "caa", "pca", "diff_mean"} <= set(said["methods"])
     assert not {"pursuit", "gradient_clean_up", "fgaa"} & {*said["methods"], *said["absent"]}
+    # 36 directions are too few to predict anything here: said in the terminal, in the JSON and on the page.
+    row, warning = said["methods"]["sae_ts"], "WARNING: sae_ts rests on a fit of effects"
+    assert row["effects_explained"] <= 0
+    assert row["warning"].startswith(f"{warning} that explains {row['effects_explained']:.1%} of them")
+    assert "effects_explained" not in said["methods"]["caa"]
+    assert warning in " ".join(ran.err.split())
+    assert warning in (tmp_path / "one" / "steering.md").read_text()
     parts = sorted((tmp_path / "kept").glob("effects-*.safetensors"))
     assert len(parts) == 2
     written = [path.stat().st_mtime_ns for path in parts]
@@ -95,6 +102,9 @@ def test_rows_that_were_chosen_and_effects_that_are_kept(gossamer, inputs, tmp_p
     assert ran.code == 0, ran.err
     assert [path.stat().st_mtime_ns for path in parts] == written
     assert "sae_ts" in json.loads(ran.out)["methods"]
+    ran = gossamer(*line, "--by", "sae_ts", "--words", "happy", "--out", tmp_path / "two")
+    assert "sae_ts (!)" in ran.out
+    assert warning in " ".join(ran.err.split())
 
 
 def test_a_judge_at_a_server_is_counted_apart(gossamer, inputs, tmp_path):

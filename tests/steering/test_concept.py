@@ -47,7 +47,7 @@ def test_a_planted_feature_is_found_and_is_obvious(tiny_gpt2):
     states = contrast_states(tiny_gpt2, WITH, PLAIN, SITE)
     scale = measure_site(tiny_gpt2, SITE, tokens, dictionary)
     # Steering along a direction moves the features that read it: what aims at feature 0 is near its encoder column.
-    effects = FeatureEffects(SITE, dictionary.W_enc.detach(), torch.zeros(24) + 0.01)
+    effects = FeatureEffects(SITE, dictionary.W_enc.detach(), torch.zeros(24) + 0.01, explained=-0.5)
     scale = replace(scale, density=scale.density * 0.001)
     concept = ConceptData(WORDS, states, states, scale, tokens, tuning=tiny_gpt2.tokenize(WITH), effects=effects)
     found = steer_towards(tiny_gpt2, dictionary, concept, features=12, scored=4)
@@ -59,10 +59,14 @@ def test_a_planted_feature_is_found_and_is_obvious(tiny_gpt2):
     meant = effects.towards_contrast(dictionary, states, scale.density)
     torch.testing.assert_close(found.interventions["fgaa"].vector, meant.vector)
     without = steer_towards(tiny_gpt2, dictionary, replace(concept, effects=None), features=12, scored=4)
+    # What a fit explains is said of the methods that rest on it, and of no others.
+    assert (found.effects_explained, without.effects_explained) == ({"sae_ts": -0.5, "fgaa": -0.5}, {})
     assert set(without.interventions) == set(found.interventions) - {"sae_ts", "fgaa"}
     assert "--effects 36" in without.absent["fgaa"]
     dense = replace(concept, scale=replace(scale, density=torch.ones(24)))
-    assert "rare" in steer_towards(tiny_gpt2, dictionary, dense, features=12, scored=4).absent["fgaa"]
+    partly = steer_towards(tiny_gpt2, dictionary, dense, features=12, scored=4)
+    assert "rare" in partly.absent["fgaa"]
+    assert set(partly.effects_explained) == {"sae_ts"}
     assert found.fits["diff_mean"].cosine == pytest.approx(1, abs=1e-5)
     assert set(found.fits) == set(found.interventions)
     # The random features are scored too, and are not among those to choose from.

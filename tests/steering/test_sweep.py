@@ -155,6 +155,13 @@ def test_rows_hold_what_was_measured(tiny_gpt2, plan, tmp_path):
     assert picture.stat().st_size > 10_000
     said = (tmp_path / "steering.md").read_text()
     assert "no cleaned: nothing to remove" in said
+    assert "fit of effects" not in said
+    write_steering(record, tmp_path, "add", limit=5.0, effects_explained={"add": 0.25, "clamp": -3.3})
+    fitted = (tmp_path / "steering.md").read_text()
+    assert "- add rests on a fit of effects that explains 25.0% of them" in fitted
+    assert "- **WARNING: clamp rests on a fit of effects that explains -330.0% of them" in fitted
+    assert fitted.count("| clamp (!) |") == len(measured_benefits(record))
+    assert "add (!)" not in fitted
     # A line in the table of each benefit, and one for each of its cells.
     failing = any(row.judged.failures > 0.2 for row in record.rows)
     assert measured_benefits(record) == ["hit", "words", "target", *(["judged"] if not failing else [])]

@@ -1,6 +1,7 @@
 """`gossamer steer`: push a model along a feature or towards a concept, and see what it brings and costs."""
 
 from collections.abc import Mapping, Sequence, Set
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -302,25 +303,31 @@ def _write_concept(record: Any, ways: Any, output: Path, seed: int, as_json: boo
     from gossamer.steering import sweep_curves
     from gossamer.steering.agreement import judged_examples
     from gossamer.steering.concept import ORIGINAL
+    from gossamer.steering.effects import predicts, said_of_fit
     from gossamer.steering.sweep import gold_of
 
+    fitted = ways.effects_explained
     picture = write_steering(
-        record, output, ORIGINAL, fits=ways.fits, absent=ways.absent, scores=ways.scores, seed=seed
+        record,
+        output,
+        ORIGINAL,
+        fits=ways.fits,
+        absent=ways.absent,
+        effects_explained=fitted,
+        scores=ways.scores,
+        seed=seed,
     )
+    said = {name: said_of_fit(name, explained) for name, explained in fitted.items()}
+    warned = [name for name in fitted if not predicts(fitted[name])]
+    for name in warned:
+        err.print(said[name], style="bold red", soft_wrap=True)
     curves, examples = sweep_curves(record, ORIGINAL, seed=seed), judged_examples(record, seed=seed)
     ratings = [row.judged for row in record.rows if row.judged is not None]
     judge = {name: sum(getattr(one, name) for one in ratings) for name in ("rated", "unparsed", "error")}
     gold = gold_of(record)
     agree = [sum(one.agrees for one in examples), len(examples)]
     if as_json:
-        methods = {
-            one.method: {
-                "area": [one.area.value, one.area.low, one.area.high],
-                "difference": [one.difference.value, one.difference.low, one.difference.high],
-                "improves": one.improves,
-            }
-            for one in curves
-        }
+        methods = {one.method: _method_json(one, fitted) for one in curves}
         told = {"methods": methods, "absent": dict(ways.absent), "cells": len(record.rows)}
         known = None if gold is None else {**gold.to_json(), "able": gold.able}
         print_json(told | ({"judge": {**judge, "agrees": agree, "gold": known}} if ratings else {}))
@@ -329,8 +336,11 @@ def _write_concept(record: Any, ways: Any, output: Path, seed: int, as_json: boo
     for one in sorted(curves, key=lambda curve: -curve.area.value):
         interval = f"[{one.area.low:.3f}, {one.area.high:.3f}]"
         cell = (f"{one.area.value:.3f}", interval, f"{one.difference.value:+.3f}", "yes" if one.improves else "")
-        table.add_row(one.method, *cell)
+        table.add_row(f"{one.method} (!)" if one.method in warned else one.method, *cell)
     out.print(table)
+    for name in fitted:
+        if name not in warned:
+            out.print(said[name], soft_wrap=True)
     for name, reason in ways.absent.items():
         out.print(f"no {name}: {reason}", soft_wrap=True)
     if ratings:
@@ -339,3 +349,18 @@ def _write_concept(record: Any, ways: Any, output: Path, seed: int, as_json: boo
     if gold is not None:
         out.print(f"the judge: {gold}{'' if gold.able else '; at chance: it ranks nothing'}", soft_wrap=True)
     out.print(f"wrote {picture} with steering.md and sweep.json", soft_wrap=True)
+
+
+def _method_json(curve: Any, fitted: Mapping[str, float]) -> dict[str, Any]:
+    """A method's curve, and what the fit of effects explains that its vector rests on."""
+    from gossamer.steering.effects import predicts, said_of_fit
+
+    found = {
+        "area": [curve.area.value, curve.area.low, curve.area.high],
+        "difference": [curve.difference.value, curve.difference.low, curve.difference.high],
+        "improves": curve.improves,
+    }
+    if (explained := fitted.get(curve.method)) is None:
+        return found
+    warning = None if predicts(explained) else said_of_fit(curve.method, explained)
+    return {**found, "effects_explained": explained if isfinite(explained) else None, "warning": warning}

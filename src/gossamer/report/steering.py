@@ -1,6 +1,6 @@
 """A sweep of steering as tables, a picture and a folder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from gossamer import files
@@ -10,6 +10,7 @@ from gossamer.report.figures.steering import steering_pareto
 from gossamer.results import Record
 from gossamer.steering.agreement import judged_examples
 from gossamer.steering.decomposition import HeldOutFit
+from gossamer.steering.effects import predicts, said_of_fit
 from gossamer.steering.findings import published_findings
 from gossamer.steering.pareto import MethodCurve
 from gossamer.steering.selection import SelectionScores
@@ -24,9 +25,11 @@ _NAMES = {
 }
 
 
-def curves_table(curves: Sequence[MethodCurve], record: Record[SweepRow], reference: str) -> str:
+def curves_table(
+    curves: Sequence[MethodCurve], record: Record[SweepRow], reference: str, warned: Collection[str] = ()
+) -> str:
     """Areas with intervals, whether a method improves on the reference, and what a coefficient that was chosen on one
-    half of prompts and text brings and costs on the other."""
+    half of prompts and text brings and costs on the other. Methods that are warned of have a mark."""
     budgets = [one.budget for one in curves[0].chosen] if curves else []
     head = ["method", "area", f"less {reference}", "improves"]
     rows = [[*head, *(f"benefit at <= {budget:g} nats (coefficient, cost)" for budget in budgets)]]
@@ -36,7 +39,7 @@ def curves_table(curves: Sequence[MethodCurve], record: Record[SweepRow], refere
             row = record.rows[chosen.cell]
             amount = f"{row.value:g} {row.unit}".strip() if row.kind else row.method
             cells.append(f"{_interval(chosen.benefit)} ({amount}, {chosen.cost.value:.3f})")
-        rows.append([one.method, *cells])
+        rows.append([f"{one.method} (!)" if one.method in warned else one.method, *cells])
     return table(rows) + "\n"
 
 
@@ -118,6 +121,7 @@ def write_steering(
     limit: float = 1.0,
     fits: Mapping[str, HeldOutFit] | None = None,
     absent: Mapping[str, str] | None = None,
+    effects_explained: Mapping[str, float] | None = None,
     scores: Sequence[SelectionScores] = (),
     seed: int = 0,
 ) -> Path:
@@ -129,16 +133,24 @@ def write_steering(
         benefit: of the picture; the tables have all that were measured.
         fits: of each method's direction on held-out texts.
         absent: methods that could not be made, with the reason.
+        effects_explained: by method, what the fit of effects explains that its vector rests on; where that is nothing,
+            the page warns of the method, and its rows have a mark.
         scores: of features before the sweep, those of the random ones behind them.
 
     Raises:
         GossamerError: a folder that cannot be written.
     """
     target = Path(folder)
+    fitted = effects_explained or {}
+    warned = [name for name, explained in fitted.items() if not predicts(explained)]
+    said = {name: said_of_fit(name, explained) for name, explained in fitted.items()}
     parts = ["Areas and chosen coefficients with 95 % intervals."]
+    if fitted:
+        parts += ["", *(f"- **{said[name]}** (!)" if name in warned else f"- {said[name]}" for name in fitted)]
     for name in measured_benefits(record):
         found = sweep_curves(record, reference, benefit=name, limit=limit, seed=seed)
-        parts += ["", f"## Benefit: {_NAMES[name]}", "", curves_table(found, record, reference), findings_table(found)]
+        tables = [curves_table(found, record, reference, warned), findings_table(found)]
+        parts += ["", f"## Benefit: {_NAMES[name]}", "", *tables]
     parts += [f"- no {name}: {reason}" for name, reason in (absent or {}).items()]
     if fits:
         rows = [[name, f"{one.cosine:.3f}", f"{one.auroc:.3f}"] for name, one in fits.items()]

@@ -55,6 +55,8 @@ class ConceptSteering:
         interventions: by method, with a coefficient of one mean residual norm.
         fits: of each method's one direction on held-out texts: whether it still tells them apart.
         absent: methods that there are none of here, with the reason.
+        effects_explained: of each method whose vector rests on a fit of effects, what that fit explains
+            (:class:`FeatureEffects`).
     """
 
     words: WordList
@@ -65,6 +67,7 @@ class ConceptSteering:
     interventions: Mapping[str, Intervention]
     fits: Mapping[str, HeldOutFit]
     absent: Mapping[str, str]
+    effects_explained: Mapping[str, float] = field(default_factory=dict)
 
     __repr__ = short_repr
 
@@ -196,6 +199,7 @@ def steer_towards(
         pushes,
         fits,
         absent | missing | dict(concept.absent),
+        {} if concept.effects is None else dict.fromkeys(aimed, concept.effects.explained),
     )
 
 

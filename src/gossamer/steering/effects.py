@@ -97,6 +97,21 @@ class FeatureEffects:
         return normalize(normalize(towards, dim=0) - normalize(self.map @ self.bias, dim=0), dim=0)
 
 
+def predicts(explained: float) -> bool:
+    """Whether a fit of effects says more of directions that it has not seen than their mean does."""
+    return explained > 0
+
+
+def said_of_fit(method: str, explained: float) -> str:
+    """What a method's vector rests on, as a sentence; a warning where the fit predicts nothing."""
+    said = (
+        f"{method} rests on a fit of effects that explains {explained:.1%} of them on directions that it has not seen"
+    )
+    if predicts(explained):
+        return said
+    return f"WARNING: {said}, no more than their mean does: its vector is not to be trusted; measure more directions"
+
+
 def fit_effects(
     site: Site, directions: Float[Tensor, "directions d"], effects: Float[Tensor, "directions n"], ridge: float = 1e-3
 ) -> FeatureEffects:

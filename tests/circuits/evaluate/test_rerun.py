@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from gossamer import bundled
 from gossamer.circuits.circuit import Circuit
@@ -14,8 +15,9 @@ from gossamer.circuits.edge import Edge
 from gossamer.circuits.evaluate.rerun import Difference, evaluate_circuit
 from gossamer.circuits.find import find_circuit
 from gossamer.circuits.search import SearchSettings
-from gossamer.circuits.study import StudySettings
+from gossamer.circuits.study import Study, StudySettings
 from gossamer.dictionary import DictionarySet
+from gossamer.dictionary.config import ReportedMetrics
 from gossamer.errors import GossamerError, UsageError
 from gossamer.files import write_json
 from gossamer.model import LanguageModel
@@ -79,6 +81,29 @@ def test_other_mask_groups_are_made_again(tmp_path: Path, masks: str) -> None:
 def test_it_records_no_path_of_this_machine(saved: Path) -> None:
     assert str(bundled.home()) not in json.dumps(asdict(Circuit.load(saved))["inputs"])
     assert Circuit.load(saved).inputs.model.source == "bundled:spool"
+
+
+def test_prompts_whose_first_token_passes_through_are_found_again(tmp_path: Path) -> None:
+    """The file has them without a role at the sink, which the prompts' texts alone would give back."""
+    shutil.copytree(bundled.path("spool"), tmp_path / "sinking")
+    model = LanguageModel.load(tmp_path / "sinking", device="cpu")
+    positions = model.hf.transformer.wpe.weight.data
+    positions[0] = 2000 * torch.randn(len(positions[0]), generator=torch.Generator().manual_seed(5))
+    model.hf.save_pretrained(tmp_path / "sinking")
+    model = LanguageModel.load(tmp_path / "sinking", device="cpu")
+    sets = DictionarySet.load(bundled.path("spool") / "dictionaries")
+    for one in sets.values():
+        one.config, one.reported = replace(one.config, model_name="sinking"), ReportedMetrics()
+    DictionarySet(list(sets.values())).save(tmp_path / "dictionaries")
+    sets = DictionarySet.load(tmp_path / "dictionaries")
+    task = get("sva-simple").generate(model.tokenizer, n=40, seed=1, bos=False)
+    settings = StudySettings(batch_size=16, seed=2, minimum_accuracy=0.6)
+    assert bool((task.test.clean.roles[:, 0] >= 0).all())
+    assert bool((Study(model, sets, task, settings).task.test.clean.roles[:, 0] == -1).all())
+    circuit = find_circuit(model, sets, task, size=12, settings=settings, search=SEARCH).circuit
+    again = evaluate_circuit(circuit.save(tmp_path / "circuit.json"))
+    assert again.measured == circuit.measured
+    assert (again.differences, again.changed) == ((), ())
 
 
 def test_on_other_prompts_it_says_what_changed_and_which_numbers(circuit: Circuit, saved: Path) -> None:

@@ -20,6 +20,8 @@ from gossamer.model.site import BySite, Site
 from gossamer.steering.cell import Cell, steering_of, with_prefix
 from gossamer.steering.coefficient import SiteScale
 from gossamer.steering.steered import absolute_positions
+from gossamer.tasks.metric import preferred
+from gossamer.tasks.task import Task
 from gossamer.tokens import Tokens
 
 # Log-probabilities of one model that exist at a time.
@@ -136,6 +138,21 @@ def prediction_changes(
         off_target,
         moved,
     )
+
+
+def accuracies(model: LanguageModel, cells: Sequence[Cell], task: Task, at_once: int) -> list[float]:
+    """Share of a task's held-out prompts whose right answer beats every wrong one, in each cell."""
+    examples = task.test
+    tokens, at = examples.clean.tokens, examples.clean.answer_position
+    found = []
+    for cell in cells:
+        right = []
+        for rows in torch.split(torch.arange(len(examples)), at_once):
+            with model.edit(steering_of([cell], len(rows), tokens.lengths[rows]).edits()):
+                logits = model.logits(tokens[rows], at=at[rows]).cpu()
+            right.append(preferred(logits, examples.answers(rows), examples.incorrect_answers(rows)))
+        found.append(float(torch.cat(right).double().mean()))
+    return found
 
 
 class _ChangeSums:

@@ -22,13 +22,12 @@ from gossamer.results import Record, Recorder, record_format, versions
 from gossamer.results.column import Column
 from gossamer.seeding import generator
 from gossamer.steering.benefit import ConceptClassifier, WordList
-from gossamer.steering.cell import Cell, steering_of
+from gossamer.steering.cell import Cell
 from gossamer.steering.completions import Completions, SamplingPlan, complete
 from gossamer.steering.gold import JudgeGold, judge_gold
 from gossamer.steering.judge import CompletionJudge, JudgedScore, Ratings, harmonic_mean
 from gossamer.steering.pareto import UNSTEERED, MethodCurve, SweepNumbers, curves
-from gossamer.steering.predictions import Observer, PredictionChanges, prediction_changes
-from gossamer.tasks.metric import preferred
+from gossamer.steering.predictions import Observer, PredictionChanges, accuracies, prediction_changes
 from gossamer.tasks.task import Task
 from gossamer.tokens import Tokens
 
@@ -315,7 +314,7 @@ def _rows(model: LanguageModel, cells: Sequence[Cell], plan: SweepPlan) -> list[
     costs = prediction_changes(model, cells, plan.neutral, observer=plan.observer, rows_at_once=at_once)
     gains = None if plan.target is None else prediction_changes(model, cells, plan.target, rows_at_once=at_once)
     written = complete(model, cells, plan.prompts, plan.sampling, rows_at_once=plan.rows_at_once)
-    accuracy = {name: _accuracies(model, cells, task, at_once) for name, task in (plan.tasks or {}).items()}
+    accuracy = {name: accuracies(model, cells, task, at_once) for name, task in (plan.tasks or {}).items()}
     ratings = None if plan.judge is None else _rated(plan.judge, plan, written)
     return [
         _row(
@@ -387,18 +386,3 @@ def _row(
             for place, name in enumerate(Ratings._fields)
         },
     )
-
-
-def _accuracies(model: LanguageModel, cells: Sequence[Cell], task: Task, at_once: int) -> list[float]:
-    """Share of a task's held-out prompts whose right answer beats every wrong one, in each cell."""
-    examples = task.test
-    tokens, at = examples.clean.tokens, examples.clean.answer_position
-    found = []
-    for cell in cells:
-        right = []
-        for rows in torch.split(torch.arange(len(examples)), at_once):
-            with model.edit(steering_of([cell], len(rows), tokens.lengths[rows]).edits()):
-                logits = model.logits(tokens[rows], at=at[rows]).cpu()
-            right.append(preferred(logits, examples.answers(rows), examples.incorrect_answers(rows)))
-        found.append(float(torch.cat(right).double().mean()))
-    return found

@@ -22,7 +22,7 @@ from gossamer.cli import inputs
 from gossamer.dictionary import DictionarySet
 from gossamer.errors import GossamerError, UsageError
 from gossamer.features import Feature, Node
-from gossamer.model import LanguageModel
+from gossamer.model import LanguageModel, Site
 from gossamer.results.lock import folder_lock
 from gossamer.statistics import Interval
 from gossamer.store import FeatureStore
@@ -461,7 +461,8 @@ def evaluated(reruns):
 def test_the_demo_says_what_was_found_and_how_stable_it_is(monkeypatch, gossamer, tmp_path):
     evaluated(reruns=True).save(tmp_path / "findings.json")
     measured = {"faithfulness": 0.9, "accuracy": 1.0, "kl": 0.25}
-    circuit = SimpleNamespace(nodes=[1, 2], measured=measured, task="t", model="m")
+    nodes = [CircuitNode(Node(Feature(Site.parse("resid_post.1"), latent), "END"), 0.5) for latent in (3, 4)]
+    circuit = SimpleNamespace(nodes=nodes, measured=measured, task="t", model="m")
     found = SimpleNamespace(circuit=circuit, path=SimpleNamespace(nodes=[1] * 7))
     result = SimpleNamespace(found=found, report=tmp_path / "report.html")
     monkeypatch.setattr(demo, "run_demo", lambda folder, seed: result)
@@ -470,6 +471,7 @@ def test_the_demo_says_what_was_found_and_how_stable_it_is(monkeypatch, gossamer
         "graph": str(tmp_path / "graph.json"),
         "report": str(tmp_path / "report.html"),
         "nodes": 2,
+        "error_nodes": 0,
         **measured,
         "prompt_error": 0.125,
         "answer_kl": 0.5,
@@ -479,6 +481,7 @@ def test_the_demo_says_what_was_found_and_how_stable_it_is(monkeypatch, gossamer
         "families": None,
         "controls": None,
         "edges": None,
+        "groups": None,
     }
     said = " ".join(gossamer("demo").out.split())
     assert "2 nodes of 7 candidates keep 90.0% of the logit difference of t in m" in said

@@ -332,3 +332,11 @@ def test_without_edges_there_is_no_metric_to_lead_to(findings):
     assert (drawing.metric, drawing.links) == (None, [])
     assert "edge" not in " ".join(said for _, said in drawing.notes)
     assert [patch for patch in circuit_map(bare).axes[0].patches if patch.get_gid() == "edge"] == []
+
+
+def test_words_that_no_font_can_draw_are_no_label_of_the_figure(findings):
+    node = findings.nodes[0]
+    card = replace(node.card, promotes=((" 仨", 1.0), (" are", 0.9), (" 纷", 0.8)), explanation=None)
+    named = replace(node, card=card)
+    assert layout._label(named, 20) == "are", "an escape says less than no word"
+    assert layout._label(replace(named, card=replace(card, promotes=((" 仨", 1.0),))), 20) == named.name

@@ -239,7 +239,10 @@ def _label(node: NodeCard, letters: int) -> str:
     """Words in place of the latent's number, as many as fit: what it is said to be, else those of its card."""
     if node.node.is_error or not node.card.label:
         return node.name
-    words = [text.visible(word) for word in node.card.label.split(", ")]
+    # Words that no font of the figures can draw would be escapes, which say less than the number.
+    words = [word for word in map(text.visible, node.card.label.split(", ")) if style.drawable(word) == word]
+    if not words:
+        return node.name
     said = words[0]
     for word in words[1:]:
         if text.cells(f"{said} {word}") <= letters:

@@ -270,7 +270,14 @@ def test_warnings_are_loud_and_absent_without_cause(findings, seen):
 def test_missing_parts_are_said_to_be_missing_and_no_nan_is_shown(tmp_path):
     write_report(sample.bare(), tmp_path)
     seen = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
-    for note in ("No error budget", "No curves", "No subsets", "Stability over", "No settings", "was not measured"):
+    for note in (
+        "No error budget",
+        "No curves",
+        "No subsets",
+        "Stability was not measured",
+        "No settings",
+        "was not measured",
+    ):
         assert note in seen.text
     assert not re.search(r"\b(nan|None|inf|Undefined)\b", seen.text, re.IGNORECASE)
     assert [path.name for path in (tmp_path / "figures").glob("*.png")] == ["circuit_map.png"]
@@ -352,3 +359,38 @@ def test_boxes_and_cards_point_at_things_that_exist():
 def test_an_incomplete_budget_is_refused(findings):
     with pytest.raises(GossamerError, match=r"expected full model, .* found full model"):
         page(replace(findings, budget=findings.budget[:1]), {})
+
+
+class _Tables(HTMLParser):
+    """How many cells each row of each table has, its head first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tables: list[list[int]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append(0)
+        elif tag in ("td", "th") and self.tables:
+            self.tables[-1][-1] += int(dict(attrs).get("colspan") or 1)
+
+
+def test_every_row_has_a_cell_under_each_heading() -> None:
+    found = sample.findings()
+    unreached = replace(found, curves=(*found.curves, replace(found.curves[0], method="none", points=())))
+    for findings in (found, unreached):
+        read = _Tables()
+        read.feed(page(findings))
+        assert len(read.tables) > 5
+        for rows in read.tables:
+            assert set(rows) == {rows[0]}, rows
+
+
+def test_without_a_repeated_search_stability_is_not_drawn() -> None:
+    found = sample.findings()
+    alone = replace(found, stability=tuple(one for one in found.stability if one.kind == "size"))
+    assert alone.stability
+    assert "no search was repeated (--reruns)" in page(alone)
+    assert "no search was repeated" not in page(found)

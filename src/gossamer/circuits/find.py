@@ -181,7 +181,8 @@ def _cost(study: Study, search: SearchSettings, nodes: int | None) -> str:
     values = batch * examples.clean.tokens.ids.shape[1] * model.n_layers * _STREAMS * model.d_model
     weights = sum(one.nbytes for dictionary in study.dictionaries.values() for one in dictionary.parameters())
     counted = f"{plural(n, 'training prompt')}, {len(study.task.test)} held out, {steps} steps of {batch}"
-    return f"{study.task.name} in {model.title}: {counted}; {Cost(seconds, 4 * values + weights).told(model)}"
+    cost = Cost(seconds, 4 * values + weights).told(model)
+    return f"{study.task.name} in {model.title}, until the circuit is there: {counted}; {cost}"
 
 
 def _allowed(study: Study, wanted: float | None) -> str:

@@ -57,12 +57,21 @@ def view(
         err.print("closed; what was kept stays in the run folder")
 
 
+# What a run's results are written as.
+_RESULTS = (".json", ".parquet", ".safetensors")
+
+
 def _require_run(run: Path) -> None:
     """Refuse what is no folder before anything is imported."""
     if run.is_file():
         raise UsageError(f"{run}: the folder of a run expected, found a file; give the folder that it lies in")
     if not run.is_dir():
         raise UsageError(f"{run}: no such folder; give the --out of a command, such as gossamer-out/demo")
+    if not any(path.suffix in _RESULTS for path in run.rglob("*")):
+        err.print(
+            f"{run}: no results of gossamer here yet, so the page will be empty; give the --out of a command",
+            soft_wrap=True,
+        )
 
 
 def _require_page() -> None:

@@ -32,7 +32,7 @@ export function Waiting({ children }: { children: ReactNode }) {
 }
 
 export function Failed({ error, retry }: { error: Refusal; retry?: () => void }) {
-  const hint = error.status === 401 ? " The token in this tab is of an earlier start." : "";
+  const hint = error.status === 401 ? " This tab has no token of this start: open the address that gossamer view printed." : "";
   return (
     <div className="state failed" role="alert">
       <p>{error.message}{hint}</p>

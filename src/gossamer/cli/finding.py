@@ -120,18 +120,7 @@ def circuit(
 def _tell(found: Any, report: Path, as_json: bool) -> None:
     from gossamer.circuits.results import Findings
     from gossamer.display import plural
-    from gossamer.report.claims import (
-        against_controls,
-        beyond,
-        core,
-        core_nodes,
-        dagger,
-        edges,
-        explained,
-        families,
-        groups,
-        stability,
-    )
+    from gossamer.report import claims
     from gossamer.results.values import to_json
 
     circuit, measured, known = found.circuit, found.circuit.measured, Findings.load(report.with_name("findings.json"))
@@ -148,7 +137,7 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
             "prompt_error": error,
             "answer_kl": contrast,
             "stability": to_json(varied),
-            "core": {"nodes": [str(one.node) for one in core_nodes(known)], "keeps": to_json(known.core)},
+            "core": {"nodes": [str(one.node) for one in claims.core_nodes(known)], "keeps": to_json(known.core)},
             "graph_scores": to_json(known.explained),
             "families": to_json(known.families),
             "controls": to_json(known.controls),
@@ -161,7 +150,7 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
         Text.assemble(
             (f"{len(circuit.nodes)} nodes", "bold"),
             f" of {len(found.path.nodes)} candidates{among} keep ",
-            (f"{measured['faithfulness']:.1%}{dagger(measures)}", "bold"),
+            (f"{measured['faithfulness']:.1%}{claims.dagger(measures)}", "bold"),
             f" of the {known.kept} of {circuit.task} in {circuit.model}, held-out prompts "
             f"(accuracy {measured['accuracy']:.1%}, KL {measured['kl']:.3f} nats, between the answers alone "
             f"{contrast:.3f}, per-prompt error {error:.3f}); "
@@ -169,14 +158,14 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
         )
     )
     for said in (
-        beyond(known) if dagger(measures) else None,
-        stability(known),
-        core(known),
-        explained(known),
-        families(known),
-        edges(known),
-        groups(known),
-        against_controls(known),
+        claims.beyond(known) if claims.dagger(measures) else None,
+        claims.stability(known),
+        claims.core(known),
+        claims.explained(known),
+        claims.families(known),
+        claims.edges(known),
+        claims.groups(known),
+        claims.against_controls(known),
     ):
         if said is not None:
             out.print(said)

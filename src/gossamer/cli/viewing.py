@@ -1,5 +1,6 @@
 """`gossamer view`: the workbench on a run folder."""
 
+import contextlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,10 +52,10 @@ def view(
             err.print(f"read only: {bench.read_only}", soft_wrap=True)
         err.print("Ctrl-C ends it")
 
-    try:
+    # Where a shell has the signal ignored, as in its background, the server ends on it and nothing is raised.
+    with contextlib.suppress(KeyboardInterrupt):
         serve(run, port=port, allowed_hosts=allow_host or (), device=device, browse=browser, ready=ready)
-    except KeyboardInterrupt:
-        err.print("closed; what was kept stays in the run folder")
+    err.print("closed; what was kept stays in the run folder")
 
 
 # What a run's results are written as.

@@ -23,6 +23,7 @@ from gossamer.circuits.prompt_metrics import FullModel
 from gossamer.circuits.reference import ReferenceSettings, reference_path
 from gossamer.circuits.refine import CircuitRefiner
 from gossamer.circuits.search import SearchSettings, search_path
+from gossamer.circuits.splice import Splice
 from gossamer.circuits.study import Study, StudySettings
 from gossamer.dictionary import Dictionary
 from gossamer.errors import GossamerError, UsageError
@@ -360,3 +361,22 @@ def test_dictionaries_that_keep_next_to_nothing_are_refused_with_their_share(
     expected = r"together keep 4% of by hand in .*: expected at least 5%, .* train them longer or on other text"
     with pytest.raises(GossamerError, match=expected):
         study.require_dictionaries()
+
+
+def test_how_many_nodes_it_takes_is_found_without_the_prompts_that_it_is_judged_on(
+    named: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def watched(splice: Splice, full: FullModel, settings: SearchSettings) -> CircuitPath:
+        seen.append(len(splice.examples))
+        return search_path(splice, full, settings)
+
+    monkeypatch.setattr("gossamer.circuits.methods.search_path", watched)
+    found = find_circuit(
+        named.model, named.dictionaries, named.task, faithfulness=0.5, settings=named.settings, search=SEARCH
+    )
+    assert seen == [28, 40], "first those that are fitted, then all training prompts"
+    target = found.circuit.provenance["target"]
+    assert target["faithfulness"] == 0.5
+    assert len(found.nodes) <= target["size"]

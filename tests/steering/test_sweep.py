@@ -20,6 +20,7 @@ from gossamer.steering.cell import Cell
 from gossamer.steering.completions import Completions, SamplingPlan, complete
 from gossamer.steering.judge import Ratings, harmonic_mean
 from gossamer.steering.pareto import UNSTEERED
+from gossamer.steering.predictions import accuracies
 from gossamer.steering.sweep import SweepPlan, load_sweep, measured_benefits, numbers, sweep, sweep_curves
 from gossamer.tasks import Task
 from gossamer.tasks.prompt import Piece, Prompt
@@ -217,3 +218,21 @@ def test_what_cannot_be_swept_is_refused(tiny_gpt2, plan, tmp_path):
         sweep(tiny_gpt2, broken, plan, tmp_path)
     assert len(load_sweep(tmp_path).rows) == 6
     assert json.loads((tmp_path / "sweep.json").read_text())["format"] == "gossamer.steering.1"
+
+
+def test_a_prefix_stands_before_the_prompts_of_a_task_too(tiny_gpt2, monkeypatch):
+    names = ("Mary", "Tom", "Ben", "Sue")
+    cases = [Prompt((Piece(f" {name} was"),), (Piece(f" {name} is"),), " sad", " happy", "was") for name in names]
+    task = Task.from_prompts(cases, tiny_gpt2.tokenizer, name="moods", roles="position", test_fraction=0.5)
+    read: list[list[int]] = []
+    real = type(tiny_gpt2).logits
+
+    def watched(self, tokens, *, at):
+        read.extend(ids[: end + 1].tolist() for ids, end in zip(tokens.ids, at.tolist(), strict=True))
+        return real(self, tokens, at=at)
+
+    monkeypatch.setattr(type(tiny_gpt2), "logits", watched)
+    accuracies(tiny_gpt2, [Cell("none"), Cell("prompt", prefix="A sad day.")], task, at_once=4)
+    plain, prefixed = read[: len(task.test)], read[len(task.test) :]
+    front = tiny_gpt2.tokenizer("A sad day.")["input_ids"]
+    assert prefixed == [[*front, *ids] for ids in plain]

@@ -146,10 +146,11 @@ def accuracies(model: LanguageModel, cells: Sequence[Cell], task: Task, at_once:
     tokens, at = examples.clean.tokens, examples.clean.answer_position
     found = []
     for cell in cells:
-        right = []
+        right, read = [], with_prefix(model, tokens, cell.prefix)
+        behind = at + read.ids.shape[1] - tokens.ids.shape[1]
         for rows in torch.split(torch.arange(len(examples)), at_once):
-            with model.edit(steering_of([cell], len(rows), tokens.lengths[rows]).edits()):
-                logits = model.logits(tokens[rows], at=at[rows]).cpu()
+            with model.edit(steering_of([cell], len(rows), read.lengths[rows]).edits()):
+                logits = model.logits(read[rows], at=behind[rows]).cpu()
             right.append(preferred(logits, examples.answers(rows), examples.incorrect_answers(rows)))
         found.append(float(torch.cat(right).double().mean()))
     return found

@@ -14,7 +14,8 @@ from workbench_run import TOKEN, bench_of
 
 from gossamer.app import page as built_page
 from gossamer.app.guard import loopback_hosts
-from gossamer.app.server import create_app, listen
+from gossamer.app.ports import listen
+from gossamer.app.server import create_app
 
 FIRST_LOAD = 250_000
 SIZES = [(420, "light"), (420, "dark"), (1400, "light"), (1400, "dark")]

@@ -113,8 +113,8 @@ def test_a_users_mistake_in_a_process_of_its_own():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--compare", "foo"), r"--compare: expected one of mask, .*, or 'none' alone; found 'foo'"),
-        (("--compare", "none", "--compare", "random"), "--compare: expected one of .* found 'none'"),
+        (("--compare", "foo"), r"--compare: one of mask \| .* \| greedy, or none alone expected, found 'foo'"),
+        (("--compare", "none", "--compare", "random"), "--compare: one of .* found 'none'"),
         (("--recipe", "best"), "--recipe: expected one of gossamer, reference, found 'best'"),
         (("--ablation", "nothing"), "--ablation: expected one of mean, zero, resample, found 'nothing'"),
         (("--loss", "l2"), "--loss: expected one of metric, kl, found 'l2'"),

@@ -10,16 +10,19 @@ from rich.text import Text
 from gossamer.circuits.target import require_target
 from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, out, print_json
-from gossamer.files import require_folder
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--out", help="Folder for the report.")] = Path("gossamer-out/demo"),
+    output: Annotated[
+        Path, typer.Option("--out", help="Folder for the report.", callback=early.writable_folder)
+    ] = Path("gossamer-out/demo"),
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
-    """Find, test and draw the circuit for subject-verb agreement in the bundled model (minutes on a laptop)."""
-    require_folder(output)
+    """Find, test and draw the circuit for subject-verb agreement in the bundled model (minutes on a laptop).
+
+    Example: gossamer demo
+    """
 
     from gossamer.demo import run_demo
     from gossamer.progress import progress_bars
@@ -78,13 +81,12 @@ def circuit(
     Example: gossamer circuit bundled:spool --task sva-rc --faithfulness 0.9
     """
     require_target(faithfulness, size)
-    early.require_dictionaries(dictionaries)
+    early.require_dictionaries(dictionaries, model)
     facts = early.dictionary_facts(fact)
     early.require_task(task)
     early.require_files(other, "JSON")
     early.require_store(store)
     early.require_dictionaries(control_dictionaries)
-    require_folder(output)
 
     from gossamer.circuits.find import find_circuit
     from gossamer.circuits.search import SearchSettings

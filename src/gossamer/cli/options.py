@@ -7,7 +7,10 @@ import typer
 
 from gossamer.cli import early
 
-Model = Annotated[str, typer.Argument(help="A Hugging Face id, a local folder, or bundled:spool.")]
+Model = Annotated[
+    str,
+    typer.Argument(help="A Hugging Face id, a local folder, or bundled:spool.", callback=early.known_model),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output instead of text.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default: cuda if there is one, else cpu.")]
 Dtype = Annotated[
@@ -30,8 +33,8 @@ Dictionaries = Annotated[
     typer.Option(
         "--dictionaries",
         "-d",
-        help="A folder of dictionaries, or hub:REPO/PATH; repeat for several sites. SAELens and Gemma Scope files are "
-        "recognised. Default: those that come with a bundled model.",
+        help="A folder of dictionaries, hub:REPO/PATH, or bundled:spool; repeat for several sites. SAELens and Gemma "
+        "Scope files are recognised. Default: those that come with a bundled model.",
     ),
 ]
 # What `--text` takes.
@@ -253,4 +256,7 @@ Validation = Annotated[
 BatchSize = Annotated[
     int, typer.Option(help="Prompts a pass; halved when memory runs out.", callback=early.from_least("--batch-size", 1))
 ]
-Out = Annotated[Path, typer.Option("--out", help="Folder for the results; made if missing.")]
+Out = Annotated[
+    Path,
+    typer.Option("--out", help="Folder for the results; made if missing.", callback=early.writable_folder),
+]

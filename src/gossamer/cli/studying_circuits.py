@@ -7,7 +7,6 @@ import typer
 
 from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, out, print_json
-from gossamer.files import require_folder
 
 REFERENCE = "reference recipe"
 
@@ -68,11 +67,10 @@ def study_circuits(
 
     Example: gossamer study-circuits bundled:spool --task sva-rc --task ioi --task code-index
     """
-    early.require_dictionaries(dictionaries)
+    early.require_dictionaries(dictionaries, model)
     facts = early.dictionary_facts(fact)
     for name in task:
         early.require_task(name)
-    require_folder(output)
 
     from gossamer.circuits.search import SearchSettings
     from gossamer.circuits.study import StudySettings

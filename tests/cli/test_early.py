@@ -91,7 +91,7 @@ MISTAKES = {
         "ioi",
         "--compare",
         "x",
-    ): "--compare: one of mask | reference recipe |",
+    ): "--compare: some of mask | reference recipe |",
     (
         "circuit",
         "bundled:spool",
@@ -123,7 +123,7 @@ MISTAKES = {
     ("explain", "s", "--score", "x"): "--score: expected one of detection",
     ("explain", "s", "--score", "fade"): "fade: a language model",
     ("explain", "s", "--features", "0"): "--features: at least 1 expected",
-    ("explain", "s", "--price", "1"): "INPUT,OUTPUT expected",
+    ("explain", "STORE", "--price", "1"): "INPUT,OUTPUT expected",
     ("explain", "s", "--model", "m"): "give the missing one",
     ("explain", "s", "--texts", "none.csv"): "none.csv: no such file",
     ("game", "s", "--endpoint", "http://localhost/v1"): "give the other one too",
@@ -153,12 +153,21 @@ print(json.dumps([found, os.environ.get("THP_MEM_ALLOC_ENABLE")]))
 """
 
 
+def written(word, stands_for):
+    """A word of a line with what stands for places of this run."""
+    for name, value in stands_for.items():
+        word = word.replace(name, value)
+    return word
+
+
 def test_mistakes_cost_no_import_of_torch(tmp_path):
     file = tmp_path / "file.txt"
     file.write_text("Some text.")
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "store.json").write_text("{}")
     with closing(listen(0)) as held:
-        taken = str(held.getsockname()[1])
-        lines = [[word.replace("FILE", str(file)).replace("TAKEN", taken) for word in line] for line in MISTAKES]
+        stands_for = {"FILE": str(file), "STORE": str(tmp_path / "store"), "TAKEN": str(held.getsockname()[1])}
+        lines = [[written(word, stands_for) for word in line] for line in MISTAKES]
         ran = subprocess.run(
             [sys.executable, "-c", RUN, json.dumps(lines)], capture_output=True, text=True, check=True, cwd=tmp_path
         )

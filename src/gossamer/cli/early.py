@@ -96,13 +96,18 @@ def share(option: str, *, whole: bool) -> Callable[[float], float]:
 
 
 def compared(value: list[str] | None) -> list[str] | None:
-    """A callback for methods to compare a circuit with: names, or "none" alone."""
+    """A callback for methods to compare a circuit with: names, or "all" or "none" alone."""
     unknown = [method for method in value or () if method not in CIRCUIT_METHODS]
-    if unknown and value != ["none"]:
+    if unknown and value not in (["all"], ["none"]):
         # Names hold commas of their own.
         allowed = " | ".join(CIRCUIT_METHODS)
-        raise UsageError(f"--compare: one of {allowed}, or none alone expected, found {unknown[0]!r}")
+        raise UsageError(f"--compare: some of {allowed}, or all or none alone expected, found {unknown[0]!r}")
     return value
+
+
+def methods(value: Sequence[str]) -> list[str] | None:
+    """What `--compare` names: None is all that are drawn unless they are named."""
+    return None if list(value) == ["all"] else [] if list(value) == ["none"] else list(value)
 
 
 def known_model(source: str | None) -> str | None:

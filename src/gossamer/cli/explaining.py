@@ -123,12 +123,12 @@ def explain(
         early.require_files([texts], "explanations")
     _require_language_model(endpoint, model, (*(by or ()), *(score or ())), local=local)
     _require_models(score or (), features_model, reader, embedder, embedding_endpoint, dictionaries)
+    early.require_store(store)
+    early.require_store(random_weights)
     cost = inputs.prices(price)
     parts = (neuronpedia or "/").split("/")
     if len(parts) != 2 or (neuronpedia is not None and not all(parts)):
         raise UsageError(f"--neuronpedia: MODEL/SOURCE expected, found {neuronpedia!r}")
-    early.require_store(store)
-    early.require_store(random_weights)
 
     from gossamer.dictionary import DictionarySet
     from gossamer.explain import ExplainSettings, ExplanationStudy, WindowSettings, choose_features

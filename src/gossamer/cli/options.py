@@ -176,7 +176,7 @@ Steps = Annotated[
 Reruns = Annotated[
     int,
     typer.Option(
-        help="Further searches on samples of the prompts, for stability; with any, on halves too.",
+        help="Further searches on samples of the prompts, for stability; with any, on halves too. 0: none.",
         callback=early.from_least("--reruns", 0),
     ),
 ]
@@ -218,7 +218,7 @@ Masks = Annotated[
 Compare = Annotated[
     list[str] | None,
     typer.Option(
-        help="Methods to draw beside the circuit's own; repeat. Default: all but 'greedy'. 'none' for none.",
+        help="Methods to draw beside the circuit's own, by name; repeat. all: all but greedy. Default: none.",
         callback=early.compared,
     ),
 ]

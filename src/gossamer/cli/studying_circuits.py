@@ -37,8 +37,8 @@ def study_circuits(
     compare: Annotated[
         list[str] | None,
         typer.Option(
-            help="Methods to hold the mask against; repeat. Default: all but the reference recipe, which takes many "
-            "searches. 'none' for none.",
+            help="Methods to hold the mask against, by name; repeat. all: all but greedy. none: none. Default: all but "
+            "greedy and the reference recipe, which takes many searches.",
             callback=early.compared,
         ),
     ] = None,
@@ -84,7 +84,7 @@ def study_circuits(
     settings = StudySettings(**studied, minimum_accuracy=minimum_accuracy, validation=validation, seed=seed)
     kept: Any = loss
     chosen = TaskStudySettings(share, size, settings, SearchSettings(kept, steps=steps, seed=seed))
-    asked = None if not compare else [] if compare == ["none"] else compare
+    asked = None if not compare else early.methods(compare)
 
     def measure(found: Any, folder: Path) -> None:
         methods = [name for name in found.study.methods if name != REFERENCE] if asked is None else asked

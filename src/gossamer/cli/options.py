@@ -30,8 +30,8 @@ Dictionaries = Annotated[
     typer.Option(
         "--dictionaries",
         "-d",
-        help="A folder of dictionaries, or hub:REPO/PATH; repeat for several sites. SAELens and Gemma Scope files are "
-        "recognised. Default: those that come with a bundled model.",
+        help="A folder of dictionaries, hub:REPO/PATH, saelens:RELEASE/ID or gemma-scope-2b-pt-res/...; repeat for "
+        "several sites. Formats are recognised. Default: those that come with a bundled model.",
     ),
 ]
 # What `--text` takes.

@@ -39,6 +39,8 @@ MEASURES = ("jaccard", "sufficiency", "necessity", "mutual_information", "cosine
 MATCHINGS = ("best", "hungarian", "mutual")
 # What names of dictionaries on the hub begin with.
 DICTIONARY_NAMES = ("hub:", "saelens:", "gemma-scope-")
+# What names of texts elsewhere begin with.
+TEXT_NAMES = ("hub:", "datasets:")
 EXPLAINERS = ("rule", "bills", "delphi", "np_max-act-logits", "output", "saebench")
 RULE_SCORERS = ("detection", "detection_random", "detection_hard", "fuzzing", "fuzzing_active", "simulation")
 CHAT_SCORERS = ("intruder", "saebench", "fade")
@@ -130,7 +132,7 @@ def dictionary_facts(given: Sequence[str] | None) -> dict[str, Any]:
 def require_texts(paths: Iterable[Path]) -> None:
     """Refuse a text that is not there."""
     for path in paths:
-        if not str(path).startswith("hub:") and not path.exists():
+        if not str(path).startswith(TEXT_NAMES) and not path.exists():
             raise UsageError(f"{path}: no such file; give the path of an existing file or folder of text")
 
 

@@ -35,7 +35,7 @@ Dictionaries = Annotated[
     ),
 ]
 # What `--text` takes.
-TEXT = "text, plain, JSON Lines or Parquet: a file, a folder, or hub:DATA-SET/FILE"
+TEXT = "text, plain, JSON Lines or Parquet: a file, a folder, hub:DATA-SET/FILE, or datasets:NAME:SPLIT#ROWS, streamed"
 TextKey = Annotated[str, typer.Option("--text-key", help="Where rows of JSON Lines or Parquet have their text.")]
 Facts = Annotated[
     list[str] | None,

@@ -90,7 +90,8 @@ def test_rows_that_were_chosen_and_effects_that_are_kept(gossamer, inputs, tmp_p
     assert not {"pursuit", "gradient_clean_up", "fgaa"} & {*said["methods"], *said["absent"]}
     # What the fit explains is in the JSON and in the record; a fit that predicts is not warned of.
     row = said["methods"]["sae_ts"]
-    assert row["effects_explained"] > 0.01 and row["warning"] is None
+    assert row["effects_explained"] > 0.01
+    assert row["warning"] is None
     assert "effects_explained" not in said["methods"]["caa"]
     kept = notes_of(load_sweep(tmp_path / "one"))
     assert kept.effects_explained == {"sae_ts": row["effects_explained"]}

@@ -103,6 +103,7 @@ def test_every_view_is_there_and_fits(visit, width, scheme):
     assert no_sideways_scroll(page)
     for tab, expected in (("Nodes", 12), ("Edges", 1), ("How it was tested", 4)):
         page.click(f".tabs >> text={tab}")
+        page.wait_for_selector(f".tabs [aria-current]:has-text('{tab}')")
         page.wait_for_selector("table tbody tr")
         assert page.locator("table tbody tr").count() >= expected
         assert no_sideways_scroll(page)

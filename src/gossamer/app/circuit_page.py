@@ -4,7 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gossamer.app.schema import Card, Example, MapData, Metrics, NeighbourShape, NodePage, PromptShape, Table, Word
+from gossamer.app.schema.base import Table
+from gossamer.app.schema.circuits import MapData, Metrics, NodePage, PromptShape
+from gossamer.app.schema.latents import Card, Example, NeighbourShape, Word
 from gossamer.app.workbench import SavedCircuit
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.results import Findings, NodeCard, PromptView

@@ -27,6 +27,14 @@ from gossamer.app.run_folder import RunFolder
 from gossamer.app.workbench import UnknownError, Workbench
 from gossamer.errors import GossamerError, UsageError
 
+# A file of routes for each view.
+_ROUTES = (
+    run_routes,
+    circuit_routes,
+    latent_routes,
+    prompt_routes,
+    view_routes,
+)
 HOST, PORT = "127.0.0.1", 8231
 # Ports that are tried from the default one on where none was asked for.
 _TRIED = 20
@@ -36,7 +44,7 @@ _TOO_LARGE = "not enough memory for this model here; close other programs, or vi
 def api(bench: Workbench) -> FastAPI:
     """The routes, without what guards them."""
     app = FastAPI(title="gossamer workbench", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
-    for routes in (run_routes, circuit_routes, latent_routes, prompt_routes, view_routes):
+    for routes in _ROUTES:
         app.include_router(routes(bench), prefix="/api/v1")
     for refused, status in ((UnknownError, 404), (BusyError, 503), (GossamerError, 422)):
         app.add_exception_handler(refused, _said(status))

@@ -4,6 +4,7 @@ import type { Shapes } from "../api";
 import { CircuitView } from "./circuit";
 import { LatentView } from "./latent";
 import { PromptView } from "./prompt";
+import { RelationsView } from "./relations";
 
 type Part = Shapes["PartFacts"];
 
@@ -25,6 +26,7 @@ const first = (parts: Part[], kind: string) => parts.find((part) => part.kind ==
 export const VIEWS: View[] = [
   { path: "circuit", name: "Circuits", kinds: ["circuit"], show: ([id, tab]) => id && <CircuitView id={id} tab={tab ?? "map"} /> },
   { path: "prompt", name: "Your text", kinds: [], start: (parts) => { const id = first(parts, "circuit"); return id ? [id] : null; }, show: ([id]) => id && <PromptView id={id} /> },
+  { path: "relations", name: "Relations", kinds: ["relations", "relation"], show: ([id, tab]) => id && <RelationsView id={id} tab={tab ?? "graph"} /> },
   { path: "latent", name: "Latent", kinds: [], show: ([id, feature]) => id && feature && <LatentView id={id} feature={feature} /> },
 ];
 

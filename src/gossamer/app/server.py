@@ -19,6 +19,7 @@ from gossamer import __version__
 from gossamer.app.guard import Guard, loopback_hosts, new_token
 from gossamer.app.live import BusyError, LiveCircuits
 from gossamer.app.page import STATIC
+from gossamer.app.routes.attention import attention_routes
 from gossamer.app.routes.circuits import circuit_routes
 from gossamer.app.routes.latents import latent_routes
 from gossamer.app.routes.prompts import prompt_routes
@@ -37,6 +38,7 @@ _ROUTES = (
     prompt_routes,
     view_routes,
     relation_routes,
+    attention_routes,
 )
 HOST, PORT = "127.0.0.1", 8231
 # Ports that are tried from the default one on where none was asked for.

@@ -1,6 +1,7 @@
 /** The views: what each is called, which files of a run it shows, and how its address is read. */
 import type { ReactNode } from "react";
 import type { Shapes } from "../api";
+import { AttributionView, IoiView, TraceView } from "./attention";
 import { CircuitView } from "./circuit";
 import { LatentView } from "./latent";
 import { PromptView } from "./prompt";
@@ -27,6 +28,9 @@ export const VIEWS: View[] = [
   { path: "circuit", name: "Circuits", kinds: ["circuit"], show: ([id, tab]) => id && <CircuitView id={id} tab={tab ?? "map"} /> },
   { path: "prompt", name: "Your text", kinds: [], start: (parts) => { const id = first(parts, "circuit"); return id ? [id] : null; }, show: ([id]) => id && <PromptView id={id} /> },
   { path: "relations", name: "Relations", kinds: ["relations", "relation"], show: ([id, tab]) => id && <RelationsView id={id} tab={tab ?? "graph"} /> },
+  { path: "attention", name: "Attention", kinds: ["attribution"], show: ([id]) => id && <AttributionView id={id} /> },
+  { path: "trace", name: "Traces", kinds: ["trace"], show: ([id]) => id && <TraceView id={id} /> },
+  { path: "ioi", name: "IOI study", kinds: ["IOI study"], show: ([id]) => id && <IoiView id={id} /> },
   { path: "latent", name: "Latent", kinds: [], show: ([id, feature]) => id && feature && <LatentView id={id} feature={feature} /> },
 ];
 

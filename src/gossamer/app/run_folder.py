@@ -22,6 +22,7 @@ _DEPTH, _FILES = 4, 5000
 _WHOLE = 2**25
 _HEAD = 4096
 _TAG = re.compile(rb'"format"\s*:\s*"([a-z_.]{1,60}\.[0-9]{1,6})"')
+_SUM = re.compile(rb'"sha256"\s*:\s*"([0-9a-f]{64})"')
 _PLAIN = re.compile(r"[A-Za-z0-9._-]+")
 _PAGES = (".html",)
 # What files of these names are meant to be where their beginning does not say it: damaged ones, and those of before
@@ -147,6 +148,15 @@ class RunFolder:
             self._readings = {known: one for known, one in self._readings.items() if known[0] != part.path}
             self._readings[key] = _read(part)
         return self._readings[key]
+
+    def digest(self, part: Part) -> str | None:
+        """SHA-256 of the content of a part, as its file says it."""
+        try:
+            with part.path.open("rb") as file:
+                found = _SUM.search(file.read(_HEAD))
+        except OSError:
+            return None
+        return None if found is None else found[1].decode()
 
     def checked(self, part: Part) -> Reading:
         """The same for a small file; a large one is not read to say whether it is whole."""

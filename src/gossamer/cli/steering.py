@@ -205,7 +205,8 @@ def steer(
         if chat is not None:
             questions = 3 * len(cells) * len(prompts) * samples
             err.print(f"{judge} is asked {questions:,} questions, and again where an answer cannot be read")
-        record = sweep(network, cells, made.plan, output)
+        fitted = made.steering.effects_explained
+        record = sweep(network, cells, made.plan, output, absent=made.steering.absent, effects_explained=fitted)
     warn_of_other_models(judge, getattr(chat, "answered_by", ()))
     _write_concept(record, made.steering, output, seed, as_json)
 

@@ -1,11 +1,15 @@
 """What the one-file pages share: how templates are read, and how a record stands inside one."""
 
 import json
+import re
 from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+
+# A module of `components/` in another one; both stand in one script of a page.
+_IMPORT = re.compile(r'^import \{[^}]*\} from "\./([a-z_]+\.js)";$', re.MULTILINE)
 
 
 def environment() -> Environment:
@@ -26,5 +30,7 @@ def inline(value: Any) -> Markup:
 
 
 def component(name: str) -> Markup:
-    """The source of a module of `components/`, to stand in a module script of a page."""
-    return Markup(resources.files("gossamer.report").joinpath("components", name).read_text(encoding="utf-8"))
+    """The source of a module of `components/`, for a module script of a page, with what it imports before it."""
+    source = resources.files("gossamer.report").joinpath("components", name).read_text(encoding="utf-8")
+    parts = [component(one) for one in _IMPORT.findall(source)]
+    return Markup("\n").join([*parts, Markup(_IMPORT.sub("", source))])

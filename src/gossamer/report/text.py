@@ -43,6 +43,11 @@ def visible(token: str, limit: int | None = None) -> str:
     return "".join(text for text, _ in pieces(token, limit=limit))
 
 
+def running(text: str) -> str:
+    """Running text: spaces stay, what is invisible does not."""
+    return "".join(said for said, _ in pieces(text, running=True))
+
+
 def cells(text: str) -> int:
     """Width of `text` in cells of a monospaced font (wide East Asian characters take two)."""
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text if not unicodedata.combining(c))

@@ -14,8 +14,10 @@ from gossamer.steering import (
     clamp,
     sweep,
 )
+from gossamer.steering.decomposition import HeldOutFit
 from gossamer.steering.pareto import UNSTEERED
 from gossamer.steering.sweep import FORMAT
+from gossamer.steering.vector_notes import VectorNotes
 
 PROMPTS = ("The boys near the", "The dog that the girls", "The cats near the", "The girl that the boys")
 NEUTRAL = ["The boys near the dog are", "The cat that the girls see is", "The dogs near the boy are"]
@@ -41,11 +43,11 @@ def write_sweep(folder, stop_after=None):
         PROMPTS, WordList(("cat", "cats")), model.tokenize([one.replace("cat", "dog") for one in NEUTRAL]),
         SamplingPlan(samples=2, max_new_tokens=5, seed=1), rows_at_once=16,
     )  # fmt: skip
-    absent = {"caa": "no pairs were given"}
+    notes = VectorNotes({"pca": -0.2}, {"pca": HeldOutFit(0.5, 0.75)}, {"caa": "no pairs were given"})
     folder.mkdir(parents=True, exist_ok=True)
     if stop_after is None:
-        return sweep(model, cells, plan, folder, absent=absent, effects_explained={"pca": -0.2})
-    whole = sweep(model, cells, plan, absent=absent)
+        return sweep(model, cells, plan, folder, notes=notes)
+    whole = sweep(model, cells, plan, notes=notes)
     part = Record(whole.settings, whole.rows[:stop_after], whole.provenance)
     FORMAT.save(folder / "sweep.json", part)
     return part

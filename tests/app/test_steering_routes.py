@@ -44,8 +44,9 @@ def test_the_page_has_the_numbers_of_the_report(asked, swept):
     assert page["digest"] == json.loads((swept / "steering" / "sweep.json").read_text())["sha256"]
     assert (page["done"], page["planned"]) == (12, 12)
     assert page["absent"] == {"caa": "no pairs were given"}
-    warned = {one["method"]: one["warning"] for one in page["methods"] if one["warning"]}
-    assert list(warned) == ["pca"]
+    (warned,) = [one for one in page["methods"] if one["warned"]]
+    assert (warned["method"], warned["cosine"], warned["auroc"]) == ("pca", 0.5, 0.75)
+    assert "predicts nothing" in warned["explained"]
     controls = {one["method"] for one in page["methods"] if one["control"]}
     assert controls == {"random_direction_0", "random_feature_0"}
 

@@ -62,7 +62,7 @@ def test_a_planted_feature_is_found_and_is_obvious(tiny_gpt2):
     # What a fit explains is said of the methods that rest on it, and of no others.
     assert (found.effects_explained, without.effects_explained) == ({"sae_ts": -0.5, "fgaa": -0.5}, {})
     assert set(without.interventions) == set(found.interventions) - {"sae_ts", "fgaa"}
-    assert "--effects 36" in without.absent["fgaa"]
+    assert "--effects 32" in without.absent["fgaa"]
     dense = replace(concept, scale=replace(scale, density=torch.ones(24)))
     partly = steer_towards(tiny_gpt2, dictionary, dense, features=12, scored=4)
     assert "rare" in partly.absent["fgaa"]

@@ -205,8 +205,7 @@ def steer(
         if chat is not None:
             questions = 3 * len(cells) * len(prompts) * samples
             err.print(f"{judge} is asked {questions:,} questions, and again where an answer cannot be read")
-        fitted = made.steering.effects_explained
-        record = sweep(network, cells, made.plan, output, absent=made.steering.absent, effects_explained=fitted)
+        record = sweep(network, cells, made.plan, output, notes=made.steering.notes)
     warn_of_other_models(judge, getattr(chat, "answered_by", ()))
     _write_concept(record, made.steering, output, seed, as_json)
 
@@ -304,22 +303,12 @@ def _write_concept(record: Any, ways: Any, output: Path, seed: int, as_json: boo
     from gossamer.steering import sweep_curves
     from gossamer.steering.agreement import judged_examples
     from gossamer.steering.concept import ORIGINAL
-    from gossamer.steering.effects import predicts, said_of_fit
+    from gossamer.steering.effects import said_of_fit
     from gossamer.steering.sweep import gold_of
 
-    fitted = ways.effects_explained
-    picture = write_steering(
-        record,
-        output,
-        ORIGINAL,
-        fits=ways.fits,
-        absent=ways.absent,
-        effects_explained=fitted,
-        scores=ways.scores,
-        seed=seed,
-    )
+    fitted, warned = ways.effects_explained, ways.notes.warned
+    picture = write_steering(record, output, ORIGINAL, scores=ways.scores, seed=seed)
     said = {name: said_of_fit(name, explained) for name, explained in fitted.items()}
-    warned = [name for name in fitted if not predicts(fitted[name])]
     for name in warned:
         err.print(said[name], style="bold red", soft_wrap=True)
     curves, examples = sweep_curves(record, ORIGINAL, seed=seed), judged_examples(record, seed=seed)

@@ -8,8 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-# A module of `components/` in another one; both stand in one script of a page.
-_IMPORT = re.compile(r'^import \{[^}]*\} from "\./([a-z_]+\.js)";$', re.MULTILINE)
+_INCLUDED = re.compile(r"^[ \t]*// include (\S+)\n", re.MULTILINE)
 
 
 def environment() -> Environment:
@@ -30,7 +29,14 @@ def inline(value: Any) -> Markup:
 
 
 def component(name: str) -> Markup:
-    """The source of a module of `components/`, for a module script of a page, with what it imports before it."""
-    source = resources.files("gossamer.report").joinpath("components", name).read_text(encoding="utf-8")
-    parts = [component(one) for one in _IMPORT.findall(source)]
-    return Markup("\n").join([*parts, Markup(_IMPORT.sub("", source))])
+    """The source of a module of `components/`, to stand in a module script of a page.
+
+    A line `// include FILE` stands for the lines of that file of `components/` (the workbench's build puts them in by
+    the same rule).
+    """
+    text = _INCLUDED.sub(lambda line: _source(line[1]), _source(name))
+    return Markup(text)
+
+
+def _source(name: str) -> str:
+    return resources.files("gossamer.report").joinpath("components", name).read_text(encoding="utf-8")

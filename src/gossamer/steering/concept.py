@@ -24,10 +24,11 @@ from gossamer.steering.decomposition import (
     clean_up,
     held_out_fit,
 )
-from gossamer.steering.effects import FeatureEffects, fewest_directions
+from gossamer.steering.effects import FeatureEffects
 from gossamer.steering.intervention import Intervention, Positions, clamp, feature_add
 from gossamer.steering.pareto import UNSTEERED
 from gossamer.steering.selection import SelectionScores, lens_tokens, random_latents, selection_scores
+from gossamer.steering.vector_notes import VectorNotes
 from gossamer.steering.vectors import ContrastStates, SteeringVector, diff_mean, random_direction
 from gossamer.tokens import Tokens
 
@@ -75,6 +76,11 @@ class ConceptSteering:
         yield repr(self.decomposition)
         yield f"{len(self.obvious)} obvious, {len(self.irrelevant)} irrelevant"
         yield plural(len(self.interventions), "method")
+
+    @property
+    def notes(self) -> VectorNotes:
+        """What a record of a sweep keeps of its vectors."""
+        return VectorNotes(self.effects_explained, self.fits, self.absent)
 
     def cells(self, coefficients: Sequence[float], prefix: str | None = None) -> list[Cell]:
         """The unsteered model, the prompt baseline, and every method at every coefficient, in multiples of the site's
@@ -209,8 +215,8 @@ def _aimed(
     """SAE-TS's vector for a feature and FGAA's for the concept, or why there are none."""
     wanted = [name for name in ("sae_ts", "fgaa") if name in rows]
     if concept.effects is None:
-        least = fewest_directions(dictionary.W_dec.shape[1])
-        reason = f"what steering does to features was not measured; ask for --effects {least} or more"
+        width = dictionary.W_dec.shape[1]
+        reason = f"what steering does to features was not measured; ask for --effects {width}, better several times it"
         return {}, dict.fromkeys(wanted, reason)
     effects, found, absent = concept.effects, dict[str, SteeringVector](), dict[str, str]()
     makers: dict[str, Callable[[], SteeringVector]] = {

@@ -9,7 +9,7 @@ from gossamer.results import Record
 from gossamer.statistics import Interval
 from gossamer.steering.judge import JudgedScore
 from gossamer.steering.pareto import SweepNumbers, interval_of
-from gossamer.steering.sweep import ABSENT, EXPLAINED, SweepRow
+from gossamer.steering.sweep import SweepRow
 
 BENEFIT_NAMES = {
     "hit": "share of completions with a word of the concept",
@@ -118,13 +118,3 @@ def cell_intervals(numbers: SweepNumbers, seed: int = 0) -> list[tuple[Interval,
         (interval_of(float(cost), costs[:, cell]), interval_of(float(benefit), benefits[:, cell]))
         for cell, (cost, benefit) in enumerate(zip(*numbers.means, strict=True))
     ]
-
-
-def absent_methods(record: Record[SweepRow]) -> dict[str, str]:
-    """Methods that a sweep has none of, with the reason."""
-    return dict(record.provenance.get(ABSENT, {}))
-
-
-def effects_explained(record: Record[SweepRow]) -> dict[str, float]:
-    """Of methods whose vector rests on a fit of effects, what that fit explains; NaN where that is not known."""
-    return {name: nan if one is None else float(one) for name, one in record.provenance.get(EXPLAINED, {}).items()}

@@ -20,7 +20,6 @@ from gossamer.model.predictions import predicting
 from gossamer.progress import begin, silenced
 from gossamer.results import Record, Recorder, record_format, versions
 from gossamer.results.column import Column
-from gossamer.results.values import to_json
 from gossamer.seeding import generator
 from gossamer.steering.benefit import ConceptClassifier, WordList
 from gossamer.steering.cell import Cell
@@ -29,6 +28,7 @@ from gossamer.steering.gold import JudgeGold, judge_gold
 from gossamer.steering.judge import CompletionJudge, JudgedScore, Ratings, harmonic_mean
 from gossamer.steering.pareto import UNSTEERED, MethodCurve, SweepNumbers, curves
 from gossamer.steering.predictions import Observer, PredictionChanges, accuracies, prediction_changes
+from gossamer.steering.vector_notes import VectorNotes
 from gossamer.tasks.task import Task
 from gossamer.tokens import Tokens
 
@@ -36,8 +36,8 @@ RESULTS = "sweep.json"
 BENEFITS = ("hit", "words", "classified", "target", "judged")
 COSTS = ("cross_entropy", "kl", "changed")
 _SHOWN = 3
-# Of a record's provenance: what its judge is worth, methods that there are none of, and what fits of effects explain.
-_GOLD, ABSENT, EXPLAINED = "judge_gold", "absent", "effects_explained"
+# Of a record's provenance: what its judge is worth.
+_GOLD = "judge_gold"
 _NONE = Column.of([], "float32")
 
 
@@ -149,16 +149,14 @@ def sweep(
     plan: SweepPlan,
     folder: str | Path | None = None,
     *,
-    absent: Mapping[str, str] | None = None,
-    effects_explained: Mapping[str, float] | None = None,
+    notes: VectorNotes | None = None,
 ) -> Record[SweepRow]:
     """Measure every cell, as many of them in a batch as `rows_at_once` rows hold.
 
     With a `folder`, sweep.json there is written after each batch; a sweep that was stopped goes on behind the last.
 
     Args:
-        absent: methods that there are none of, with the reason, to be kept beside the numbers.
-        effects_explained: of methods whose vector rests on a fit of effects, what that fit explains; kept as well.
+        notes: of the vectors, which the record keeps (:func:`gossamer.steering.vector_notes.notes_of`).
 
     Raises:
         UsageError: not one unsteered cell, fewer than 2 prompts or rows of neutral text, neutral text with the
@@ -168,8 +166,8 @@ def sweep(
     """
     _check(model, cells, plan)
     path = None if folder is None else Path(folder) / RESULTS
-    beside = {name: to_json(value) for name, value in ((ABSENT, absent), (EXPLAINED, effects_explained)) if value}
-    recorder = Recorder(path, FORMAT, _settings(model, cells, plan), {"versions": versions(), **beside})
+    known = (notes or VectorNotes()).provenance()
+    recorder = Recorder(path, FORMAT, _settings(model, cells, plan), {"versions": versions(), **known})
     if plan.judge is not None and _GOLD not in recorder.provenance:
         target = () if plan.target is None else model.decode(plan.target)
         gold = judge_gold(plan.judge, plan.words, target, model.decode(plan.neutral))

@@ -22,20 +22,13 @@ from gossamer.report import text
 from gossamer.report.curves_data import CONTROL, pareto_data
 from gossamer.results import Record
 from gossamer.steering.concept import ORIGINAL
-from gossamer.steering.effects import predicts, said_of_fit
+from gossamer.steering.effects import said_of_fit
 from gossamer.steering.findings import published_findings
 from gossamer.steering.pareto import UNSTEERED, MethodCurve
-from gossamer.steering.summary import (
-    BENEFIT_NAMES,
-    COST_NAMES,
-    absent_methods,
-    amount,
-    cell_intervals,
-    cell_summaries,
-    effects_explained,
-)
+from gossamer.steering.summary import BENEFIT_NAMES, COST_NAMES, amount, cell_intervals, cell_summaries
 from gossamer.steering.sweep import SweepRow, gold_of, measured_benefits, numbers
 from gossamer.steering.sweep import sweep_curves as curves_of
+from gossamer.steering.vector_notes import notes_of
 
 KIND = "steering sweep"
 # Bootstraps of sweeps that are kept.
@@ -94,7 +87,7 @@ def _facts(part: Part, record: Record[SweepRow]) -> dict[str, Any]:
         "done": len(record.rows),
         "planned": len(asked["cells"]),
         "costs": [Named(id=one, name=name) for one, name in COST_NAMES.items()],
-        "absent": absent_methods(record),
+        "absent": dict(notes_of(record).absent),
     }
 
 
@@ -138,7 +131,8 @@ def _page(key: _Kept, benefit: str | None, cost: str, reference: str | None, lim
 
 
 def _method(one: MethodCurve, record: Record[SweepRow]) -> MethodShape:
-    explained = effects_explained(record).get(one.method)
+    notes = notes_of(record)
+    fit, explained = notes.fits.get(one.method), notes.effects_explained.get(one.method)
     chosen = [
         ChosenShape(budget=at.budget, amount=amount(record.rows[at.cell]), benefit=at.benefit, cost=at.cost)  # type: ignore[arg-type]
         for at in one.chosen
@@ -150,7 +144,10 @@ def _method(one: MethodCurve, record: Record[SweepRow]) -> MethodShape:
         difference=one.difference,  # type: ignore[arg-type]
         improves=one.improves,
         chosen=chosen,
-        warning=None if explained is None or predicts(explained) else said_of_fit(one.method, explained),
+        cosine=None if fit is None else fit.cosine,
+        auroc=None if fit is None else fit.auroc,
+        explained=None if explained is None else said_of_fit(one.method, explained),
+        warned=one.method in notes.warned,
     )
 
 

@@ -51,17 +51,18 @@ function Shown({ page }: { page: Page }) {
           <DataTable
             rows={page.methods} caption="Methods of the sweep" file={`${page.id}-methods`} keyOf={(row) => row.method} filter={page.methods.length > 12} marked={(row) => row.method === page.reference}
             columns={[
-              { name: "method", left: true, value: (row) => row.method, show: (row) => <>{row.method.replaceAll("_", " ")}{row.control && <> <small>control</small></>}{row.warning && <> <b title={row.warning}>(!)</b></>}</> },
+              { name: "method", left: true, value: (row) => row.method, show: (row) => <>{row.method.replaceAll("_", " ")}{row.control && <> <small>control</small></>}{row.warned && <> <b title={row.explained ?? ""}>(!)</b></>}</> },
               { name: "area", value: (row) => row.area.value, show: (row) => interval(row.area) },
               { name: `less ${(page.reference ?? "").replaceAll("_", " ")}`, value: (row) => row.difference.value, show: (row) => interval(row.difference) },
               { name: "improves", left: true, value: (row) => (row.improves ? "yes" : "no") },
+              ...(page.methods.some((one) => one.auroc !== null) ? [{ name: "AUROC of held-out texts", value: (row: Shapes["MethodShape"]) => row.auroc }, { name: "cosine with the mean difference", value: (row: Shapes["MethodShape"]) => row.cosine }] : []),
               ...(page.methods[0]?.chosen ?? []).flatMap((one, index) => [
                 { name: `benefit at ≤ ${one.budget}`, value: (row: Shapes["MethodShape"]) => row.chosen[index]?.benefit.value ?? null, show: (row: Shapes["MethodShape"]) => (row.chosen[index] ? interval(row.chosen[index].benefit) : "–") },
                 { name: `by (at ≤ ${one.budget})`, left: true, value: (row: Shapes["MethodShape"]) => row.chosen[index]?.amount || "nothing", show: (row: Shapes["MethodShape"]) => <>{row.chosen[index]?.amount || "nothing"} <small>cost {number(row.chosen[index]?.cost.value)}</small></> },
               ]),
             ]}
           />
-          {page.methods.filter((one) => one.warning).map((one) => <p key={one.method} className="state warned">(!) {one.warning}</p>)}
+          {page.methods.filter((one) => one.explained).map((one) => <p key={one.method} className={one.warned ? "state warned" : "note"}>{one.warned && "(!) "}{one.explained}</p>)}
         </section>
       )}
       {Object.keys(page.absent).length > 0 && <section><h2>Methods that there are none of</h2><ul className="plain">{Object.entries(page.absent).map(([name, reason]) => <li key={name}>{name.replaceAll("_", " ")}: {reason}</li>)}</ul></section>}

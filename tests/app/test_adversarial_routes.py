@@ -25,7 +25,7 @@ def test_arms_have_what_they_break_with_intervals(asked):
         assert one["broken"] == {"value": arm.broken.value, "low": arm.broken.low, "high": arm.broken.high}
     assert page["verdict"] == own.verdict
     assert page["verdict"].startswith("The circuit added nothing: one recipe found with it breaks 3 of 4")
-    assert page["arms"][0]["recipe"][1] == "after S1: near⏎the <b>"
+    assert page["arms"][0]["recipe"][1] == "after S1: near↵the <b>"
 
 
 def test_the_curves_are_the_report_s_with_the_circuit_first(asked):

@@ -38,13 +38,15 @@ class AnswersUsage:
 def answers_usage(folder: str | Path) -> AnswersUsage | None:
     """The answers that :class:`gossamer.chat.endpoint.Endpoint` keeps in a folder; None where there are none."""
     paths = sorted(Path(folder).rglob("*.json")) if Path(folder).is_dir() else []
-    counts, models, read = [0, 0], set[str](), 0
+    prompt_tokens, output_tokens, read, models = 0, 0, 0, set[str]()
     for path in paths[:_MOST]:
         try:
             reply = read_json(path)
-            counts = [counts[0] + int(reply["prompt_tokens"]), counts[1] + int(reply["output_tokens"])]
-            models.add(str(reply["model"]))
+            counts, model = (int(reply["prompt_tokens"]), int(reply["output_tokens"])), str(reply["model"])
         except (GossamerError, TypeError, KeyError, ValueError):
             continue
-        read += 1
-    return AnswersUsage(read, len(paths) - read, *counts, tuple(sorted(models))) if paths else None
+        prompt_tokens, output_tokens, read = prompt_tokens + counts[0], output_tokens + counts[1], read + 1
+        models.add(model)
+    if not paths:
+        return None
+    return AnswersUsage(read, len(paths) - read, prompt_tokens, output_tokens, tuple(sorted(models)))

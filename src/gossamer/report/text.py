@@ -45,7 +45,7 @@ def visible(token: str, limit: int | None = None) -> str:
 
 def running(text: str) -> str:
     """Running text: spaces stay, what is invisible does not."""
-    return "".join(said for said, _ in pieces(text, running=True))
+    return "".join(said for said, _ in pieces(text, running=True)) if text else ""
 
 
 def cells(text: str) -> int:

@@ -30,10 +30,10 @@ class MethodShape(Shape):
     difference: IntervalShape
     improves: bool
     chosen: list[ChosenShape]
-    cosine: Number = None
-    auroc: Number = None
-    explained: str | None = None
-    warned: bool = False
+    cosine: Number
+    auroc: Number
+    explained: str | None
+    warned: bool
 
 
 class JudgedShape(Shape):

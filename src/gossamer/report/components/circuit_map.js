@@ -28,7 +28,7 @@
  * @typedef {{theme?: "light" | "dark", folded?: boolean, edges?: number, onFocus?: (box: Box | null) => void}} Options
  */
 
-// include text.js
+import { number, visible } from "./text.js";
 
 export const FORMAT = "gossamer.circuit-map.1";
 const BOX = { height: 36, gap: 4, least: 80, good: 112, most: 178 };

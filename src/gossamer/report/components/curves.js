@@ -20,7 +20,7 @@
  *   band: Band | null, values: string, marks: string}} CurvesData
  */
 
-// include text.js
+import { number, visible } from "./text.js";
 
 const HEIGHT = 330, LEFT = 48, RIGHT = 14, TOP = 10, BOTTOM = 40, BAR = 110;
 // Markers around a point, in the order of the slots.

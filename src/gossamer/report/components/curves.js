@@ -22,7 +22,7 @@
 
 import { number, visible } from "./text.js";
 
-const HEIGHT = 330, LEFT = 48, RIGHT = 14, TOP = 10, BOTTOM = 40, BAR = 110;
+const HEIGHT = 330, LEFT = 36, RIGHT = 14, TOP = 10, BOTTOM = 40, BAR = 110;
 // Markers around a point, in the order of the slots.
 const MARKERS = ["M-3.4 3 0-3.6 3.4 3z", "M0-4 4 0 0 4-4 0z", "M-3.4-3 0 3.6 3.4-3z", "M-3-1h2v-2h2v2h2v2h-2v2h-2v-2h-2z", "M-3.6-2.2 0 0-3.6 2.2z M3.6-2.2 0 0 3.6 2.2z"];
 const SQUARE = "M-3-3h6v6h-6z", DISC = "M-3.2 0a3.2 3.2 0 1 0 6.4 0a3.2 3.2 0 1 0-6.4 0z";
@@ -36,7 +36,8 @@ const SHEET = `
 .narrow { grid-template-columns: minmax(0, 1fr); }
 svg { display: block; overflow: visible; }
 .plot { width: 100%; min-width: 0; }
-text { font-size: 11.5px; fill: var(--muted); }
+text { font-size: 11.5px; fill: var(--muted); } .over { paint-order: stroke; stroke: var(--paper); stroke-width: 3px; }
+p { margin: 0 0 .2rem; }
 .grid { stroke: var(--rule); }
 .series { --c: var(--muted); }
 .reference { --c: var(--ink); } .own, .prompt { --c: light-dark(#1a5ba6, #6cb0ff); } .control { --c: var(--faint); }
@@ -130,11 +131,13 @@ export function mountCurves(host, data, options = {}) {
   curves.append(plot, side, said);
   root.replaceChildren(curves, piece("slot"));
   const picture = shape("svg", { role: "img", "aria-label": `${visible(data.y.label)} over ${visible(data.x.label)}; the list and the table have the numbers` });
-  plot.append(picture);
+  plot.append(piece("p", "head", visible(data.y.label)), picture);
   const groups = new Map(), rows = new Map();
   /** @type {string | null} */
   let chosen = null;
   let kept = false, width = 0;
+  /** Stands over the lines. @type {Element | null} */
+  let bandLabel = null;
 
   const largest = Math.max(1e-9, ...data.series.flatMap((one) => (one.look === "control" ? [] : one.line.map((corner) => corner[1] ?? 0))), ...(data.band?.high ?? []).map((value) => value ?? 0));
   const high = data.y.high ?? largest * 1.06;
@@ -160,9 +163,7 @@ export function mountCurves(host, data, options = {}) {
     }
     const across = shape("text", { x: (LEFT + width - RIGHT) / 2, y: HEIGHT - 6, "text-anchor": "middle" });
     across.textContent = fitted(visible(data.x.label), width - LEFT - RIGHT);
-    const up = shape("text", { transform: `translate(12 ${(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)`, "text-anchor": "middle" });
-    up.textContent = fitted(visible(data.y.label), HEIGHT - TOP - BOTTOM);
-    parts.push(across, up, ...bandOf(x, y));
+    parts.push(across, ...bandOf(x, y));
     groups.clear();
     for (const one of [...data.series].reverse()) {
       const group = shape("g", { class: classOf(one) });
@@ -180,7 +181,7 @@ export function mountCurves(host, data, options = {}) {
       groups.set(one.name, group);
       parts.push(group);
     }
-    picture.replaceChildren(...parts);
+    picture.replaceChildren(...parts, ...(bandLabel ? [bandLabel] : []));
     curves.classList.toggle("narrow", curves.clientWidth < 860);
     show();
   };
@@ -202,9 +203,10 @@ export function mountCurves(host, data, options = {}) {
     const ends = band.x.map((value, index) => ({ x: value ?? 0, low: band.low[index] ?? 0, high: band.high[index] ?? 0 }));
     const edge = (/** @type {"low" | "high"} */ side) => ends.flatMap((one, index) => (data.step && index ? [[one.x, ends[index - 1]?.[side] ?? 0], [one.x, one[side]]] : [[one.x, one[side]]]));
     const corners = [...edge("high"), ...edge("low").reverse()].map(([a, b]) => `${x(a ?? 0).toFixed(1)} ${y(b ?? 0).toFixed(1)}`);
-    const label = shape("text", { x: width - RIGHT - 4, y: y(((ends.at(-1)?.low ?? 0) + (ends.at(-1)?.high ?? 0)) / 2) + 4, "text-anchor": "end" });
+    const label = shape("text", { class: "over", x: width - RIGHT - 4, y: y(((ends.at(-1)?.low ?? 0) + (ends.at(-1)?.high ?? 0)) / 2) + 4, "text-anchor": "end" });
     label.textContent = visible(band.name);
-    return [shape("path", { class: "band", d: `M${corners.join("L")}z` }), label];
+    bandLabel = label;
+    return [shape("path", { class: "band", d: `M${corners.join("L")}z` })];
   };
 
   /** Every method with its number, the picture's legend. */

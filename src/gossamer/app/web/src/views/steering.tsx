@@ -1,4 +1,5 @@
 /** A sweep of steering: what each method brings at which cost, with controls and the prompt baseline. */
+import { useState } from "react";
 import { type Shapes, get } from "../api";
 import { count, interval, number, percent } from "../format";
 import { Curves } from "../parts/curves";
@@ -79,12 +80,15 @@ function Shown({ page }: { page: Page }) {
         </section>
       )}
       <section>
-        <h2>Every cell</h2>
-        <Cells page={page} benefit={benefit} cost={cost} />
+        <h2>What is written</h2>
+        <Written page={page} />
       </section>
       <section>
-        <h2>What is written</h2>
-        <ul className="plain written">{page.cells.map((one, index) => <li key={index}><b>{one.method.replaceAll("_", " ")}</b> <small>{one.amount}</small>{one.examples.slice(0, 1).map((text, at) => <p key={at}><bdi className="text">{text}</bdi></p>)}</li>)}</ul>
+        <h2>Every cell</h2>
+        <details>
+          <summary>{count(page.cells.length, "cell")} with all numbers</summary>
+          <Cells page={page} benefit={benefit} cost={cost} />
+        </details>
       </section>
       <Tools name={`${page.id}-sweep`} data={page} python={`from gossamer.steering import load_sweep, sweep_curves\n\nrecord = load_sweep(${JSON.stringify(page.file.replace(/[\\/][^\\/]*$/, ""))})\n${page.reference === null ? "print(record)" : `for curve in sweep_curves(record, ${JSON.stringify(page.reference)}, benefit=${JSON.stringify(page.benefit)}, cost=${JSON.stringify(page.cost)}, limit=${page.limit}):\n    print(curve)`}`} />
     </>
@@ -102,6 +106,23 @@ function Verdict({ page }: { page: Page }) {
       Largest area of a steered model: {best.method.replaceAll("_", " ")}, {interval(best.area)}
       {prompt && <>; asking for it in words: {interval(prompt.area)}</>}
       {control && <>; the best random control: {interval(control.area)}</>}.
+    </>
+  );
+}
+
+/** The first completions of a method at each coefficient, under those of the unsteered model. */
+function Written({ page }: { page: Page }) {
+  const methods = [...new Set(page.cells.map((one) => one.method))].filter((one) => one !== "unsteered");
+  const [chosen, setChosen] = useState(page.methods.find((one) => !one.control)?.method ?? methods[0] ?? "");
+  return (
+    <>
+      {methods.length > 0 && <p className="fields"><label>By <select value={chosen} onChange={(event) => setChosen(event.target.value)}>{methods.map((one) => <option key={one} value={one}>{one.replaceAll("_", " ")}</option>)}</select></label></p>}
+      <p className="note">The first samples of “{page.prompts[0]}”, of {count(page.samples * page.prompts.length, "completion")} a cell.</p>
+      <ul className="plain written">
+        {page.cells.filter((one) => one.method === "unsteered" || one.method === chosen).map((one, index) => (
+          <li key={index}><b>{one.method.replaceAll("_", " ")}</b> <small>{one.amount} {one.method !== "unsteered" && <>cost {interval(one.cost)}, benefit {interval(one.benefit)}</>}</small>{one.examples.map((text, at) => <p key={at}><bdi className="text">{text}</bdi></p>)}</li>
+        ))}
+      </ul>
     </>
   );
 }

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 import uvicorn
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
@@ -24,6 +25,7 @@ from gossamer.app.routes.explanations import explanation_routes
 from gossamer.app.routes.game import game_routes
 from gossamer.app.routes.latents import latent_routes
 from gossamer.app.routes.prompts import prompt_routes
+from gossamer.app.routes.relations import relation_routes
 from gossamer.app.routes.runs import run_routes
 from gossamer.app.routes.steering import steering_routes
 from gossamer.app.routes.views import view_routes
@@ -42,6 +44,7 @@ _ROUTES = (
     adversarial_routes,
     explanation_routes,
     game_routes,
+    relation_routes,
 )
 HOST, PORT = "127.0.0.1", 8231
 # Ports that are tried from the default one on where none was asked for.
@@ -58,9 +61,17 @@ def api(bench: Workbench) -> FastAPI:
         app.add_exception_handler(refused, _said(status))
     for failed in (MemoryError, torch.OutOfMemoryError):
         app.add_exception_handler(failed, _said(503, _TOO_LARGE))
+    app.add_exception_handler(RequestValidationError, _malformed)
     if STATIC.is_dir():
         app.mount("/", StaticFiles(directory=STATIC, html=True))
     return app
+
+
+def _malformed(_: Request, error: Exception) -> JSONResponse:
+    """What is wrong with a request, without what was sent: that may be bytes that are no text."""
+    assert isinstance(error, RequestValidationError)
+    wrong = [{"loc": list(map(str, one["loc"])), "msg": one["msg"]} for one in error.errors()]
+    return JSONResponse({"detail": wrong}, 422)
 
 
 def _said(status: int, message: str | None = None) -> Callable[[Request, Exception], JSONResponse]:

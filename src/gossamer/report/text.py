@@ -2,7 +2,7 @@
 
 import math
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 Run = tuple[str, bool]
@@ -43,9 +43,10 @@ def visible(token: str, limit: int | None = None) -> str:
     return "".join(text for text, _ in pieces(token, limit=limit))
 
 
-def running(text: str) -> str:
-    """Running text: spaces stay, what is invisible does not."""
-    return "".join(said for said, _ in pieces(text, running=True)) if text else ""
+def running(tokens: str | Iterable[str]) -> str:
+    """A text, or tokens, as running text: spaces as they are, all else that is invisible marked."""
+    texts = (tokens,) if isinstance(tokens, str) else tokens
+    return "".join(text for token in texts if token for text, _ in pieces(token, running=True))
 
 
 def cells(text: str) -> int:

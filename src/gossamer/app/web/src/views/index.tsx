@@ -4,6 +4,7 @@ import type { Shapes } from "../api";
 import { CircuitView } from "./circuit";
 import { LatentView } from "./latent";
 import { PromptView } from "./prompt";
+import { RelationsView } from "./relations";
 
 // Views that not every run has are loaded when they are opened.
 const AdversarialView = lazy(() => import("./adversarial"));
@@ -35,6 +36,7 @@ export const VIEWS: View[] = [
   { path: "adversarial", name: "Adversarial", kinds: ["adversarial prompts"], show: ([id]) => id && <AdversarialView id={id} /> },
   { path: "explanations", name: "Explanations", kinds: ["explanations"], show: ([id, feature]) => id && <ExplanationsView id={id} feature={feature} /> },
   { path: "game", name: "Game", kinds: [], start: (parts) => { const id = first(parts, "feature store"); return id ? [id] : null; }, show: ([id]) => id && <GameView id={id} /> },
+  { path: "relations", name: "Relations", kinds: ["relations", "relation"], show: ([id, tab]) => id && <RelationsView id={id} tab={tab ?? "graph"} /> },
   { path: "latent", name: "Latent", kinds: [], show: ([id, feature]) => id && feature && <LatentView id={id} feature={feature} /> },
 ];
 

@@ -21,6 +21,7 @@ _DEPTH, _FILES = 4, 5000
 # Files up to this size are read whole to say whether they are; larger ones when they are asked for.
 _WHOLE = 2**25
 _HEAD = 4096
+_SUM = re.compile(rb'"sha256"\s*:\s*"([0-9a-f]{64})"')
 # In the head of a tensor file it is JSON within JSON.
 _TAG = re.compile(rb'"format\\?"\s*:\s*\\?"([a-z_.]{1,60}\.[0-9]{1,6})\\?"')
 _TENSORS = ".relation.safetensors"
@@ -151,6 +152,15 @@ class RunFolder:
             self._readings = {known: one for known, one in self._readings.items() if known[0] != part.path}
             self._readings[key] = _read(part)
         return self._readings[key]
+
+    def digest(self, part: Part) -> str | None:
+        """SHA-256 of the content of a part, as its file says it."""
+        try:
+            with part.path.open("rb") as file:
+                found = _SUM.search(file.read(_HEAD))
+        except OSError:
+            return None
+        return None if found is None else found[1].decode()
 
     def checked(self, part: Part) -> Reading:
         """The same for a small file; a large one is not read to say whether it is whole."""

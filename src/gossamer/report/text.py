@@ -43,9 +43,10 @@ def visible(token: str, limit: int | None = None) -> str:
     return "".join(text for text, _ in pieces(token, limit=limit))
 
 
-def running(tokens: Iterable[str]) -> str:
-    """Tokens as running text: spaces as they are, all else that is invisible marked."""
-    return "".join(text for token in tokens for text, _ in pieces(token, running=True))
+def running(tokens: str | Iterable[str]) -> str:
+    """A text, or tokens, as running text: spaces as they are, all else that is invisible marked."""
+    texts = (tokens,) if isinstance(tokens, str) else tokens
+    return "".join(text for token in texts if token for text, _ in pieces(token, running=True))
 
 
 def cells(text: str) -> int:

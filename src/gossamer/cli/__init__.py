@@ -30,6 +30,7 @@ from gossamer.cli.studying_relations import study_relations
 from gossamer.cli.toys import features_truth, relations_truth, toys
 from gossamer.cli.tracing import trace
 from gossamer.cli.training import train
+from gossamer.cli.uploading import upload
 from gossamer.cli.viewing import view
 from gossamer.errors import GossamerError, UsageError
 
@@ -75,7 +76,7 @@ def options(
 
 
 _COMMANDS = {
-    "Circuits": (demo, circuit, study_circuits, evaluate_circuit, adversarial, report, view, tasks),
+    "Circuits": (demo, circuit, study_circuits, evaluate_circuit, adversarial, report, view, upload, tasks),
     "How information moved": (trace, explore, ioi),
     "Dictionaries": (train, check, evaluate, compare_recipes, pursuit),
     "What features are": (relate, lifecycle, relations, study_relations, steer, explain, game),

@@ -40,10 +40,15 @@ IOI_PARTS = ("ability", "patching", "paths", "noising", "trust", "latents", "sou
 CODING_METHODS = ("encoder", "rescaled", "shifted", "top_k", "refit", "gradient", "matching", "orthogonal")
 MEASURES = ("jaccard", "sufficiency", "necessity", "mutual_information", "cosine", "pearson", "decoder_cosine")
 MATCHINGS = ("best", "hungarian", "mutual")
+# What names of dictionaries on the hub begin with.
+DICTIONARY_NAMES = ("hub:", "saelens:", "gemma-scope-")
+# What names of texts elsewhere begin with.
+TEXT_NAMES = ("hub:", "datasets:")
 EXPLAINERS = ("rule", "bills", "delphi", "np_max-act-logits", "output", "saebench")
 RULE_SCORERS = ("detection", "detection_random", "detection_hard", "fuzzing", "fuzzing_active", "simulation")
 CHAT_SCORERS = ("intruder", "saebench", "fade")
-MODEL_SCORERS = ("embedding", "surprisal", "intervention", "clarity")
+WRITING_SCORERS = ("clarity", "faithfulness")
+MODEL_SCORERS = ("embedding", "surprisal", "intervention", *WRITING_SCORERS)
 STEERING_UNITS = ("raw", "max_activation", "residual_norm")
 STEERING_ROWS = ("pursuit", "gradient_clean_up", "sae_ts", "fgaa", "act_add", "caa", "pca")
 STEERING_KINDS = ("feature_add", "clamp", "conditional_clamp", "floor", "cap", "scale")
@@ -122,8 +127,11 @@ def require_dictionaries(sources: Sequence[str] | None, model: str | None = None
     for source in sources or ():
         if source.startswith(BUNDLED):
             bundled.path(source.removeprefix(BUNDLED))
-        elif not source.startswith("hub:") and not Path(source).exists():
-            raise UsageError(f"{source}: no such file or folder; give a dictionary's folder, or hub:owner/repo/path")
+        elif not source.startswith(DICTIONARY_NAMES) and not Path(source).exists():
+            raise UsageError(
+                f"{source}: no such file or folder; give a dictionary's folder, hub:owner/repo/path, "
+                "saelens:RELEASE/ID or gemma-scope-.../..."
+            )
     if not sources and model is not None and not model.startswith(BUNDLED):
         raise UsageError("--dictionaries: expected a folder or hub:REPO/PATH; train some with 'gossamer train'")
 
@@ -161,7 +169,7 @@ def dictionary_facts(given: Sequence[str] | None) -> dict[str, Any]:
 def require_texts(paths: Iterable[Path]) -> None:
     """Refuse a text that is not there."""
     for path in paths:
-        if not str(path).startswith("hub:") and not path.exists():
+        if not str(path).startswith(TEXT_NAMES) and not path.exists():
             raise UsageError(f"{path}: no such file; give the path of an existing file or folder of text")
 
 

@@ -13,7 +13,17 @@ PANELS = {
     ),
     "Task and prompts": (
         *("task", "tasks", "prompts", "prompt_share", "metric", "bos", "roles", "length", "split_by", "validation"),
-        *("minimum_accuracy", "prompt", "answer", "wrong", "latent", "position", "templates", "connectives"),
+        *(
+            "minimum_accuracy",
+            "unseen_templates",
+            "prompt",
+            "answer",
+            "wrong",
+            "latent",
+            "position",
+            "templates",
+            "connectives",
+        ),
     ),
     "Text": (
         *("text", "text_key", "held_out", "rows", "text_rows", "context", "include_bos", "leave_out_special"),

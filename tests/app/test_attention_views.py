@@ -126,6 +126,7 @@ def test_a_branch_is_folded_and_python_gives_the_same(visit, made, capsys):
 def test_tables_of_studies_sort_by_number_and_say_what_the_report_says(visit, made, tmp_path):
     title, rows = next((title, rows) for title, rows in sections(made[3]) if title.startswith("Single heads"))
     page = visit("/ioi/ioi~ioi")
+    page.wait_for_selector(".picture img")
     table = page.locator("section", has_text=title)
     assert table.locator("tbody tr td:first-child").all_inner_texts() == [row[0] for row in rows[1:]]
     table.locator("th button:has-text('choosing')").click()

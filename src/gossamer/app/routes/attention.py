@@ -73,7 +73,10 @@ def attention_routes(bench: Workbench) -> APIRouter:
             file=str(own.path),
             parts=list(found.parts),
             sentences=list(sentences(found)),
-            tables=[Table(title=title, columns=rows[0], rows=[[*row] for row in rows[1:]]) for title, rows in sections(found)],
+            tables=[
+                Table(title=title, columns=rows[0], rows=[[*row] for row in rows[1:]])
+                for title, rows in sections(found)
+            ],
             pictures=_pictures(lambda: pictures(found)),
         )
 

@@ -58,7 +58,7 @@ function numberOf(text: string | null): number | null {
 function Threshold({ header, chance, tau, setTau }: { header: Drawn["header"]; chance: number | null; tau: number | null; setTau: (value: number | null) => void }) {
   const [low, high] = [header.threshold, Math.max(header.largest, header.threshold + 1e-6)];
   return (
-    <label className="wide-range">From <input type="range" min={low} max={high} step={(high - low) / 200} value={tau ?? low} aria-valuetext={number(tau ?? low)} onChange={(event) => setTau(Number(event.target.value) <= low ? null : Number(event.target.value))} /> <output>{number(tau ?? low)}</output> <span className="muted">{chance === null ? "nothing calibrates this measure" : `by chance at most 5 % of all pairs reach ${number(chance)}`}</span></label>
+    <label className="wide-range">From <input type="range" min={low} max={high} step={(high - low) / 200} value={tau ?? low} aria-valuetext={number(tau ?? low)} onChange={(event) => setTau(Number(event.target.value) <= low ? null : Number(event.target.value))} /> <output>{number(tau ?? low)}</output> <span className="muted">{chance === null ? "nothing calibrates this measure" : `of all pairs from ${number(chance)} on, at most 5 % are expected by chance`}</span></label>
   );
 }
 

@@ -19,6 +19,7 @@ from gossamer.app.guard import Guard, loopback_hosts, new_token
 from gossamer.app.live import BusyError, LiveCircuits
 from gossamer.app.page import STATIC
 from gossamer.app.routes.circuits import circuit_routes
+from gossamer.app.routes.exports import export_routes
 from gossamer.app.routes.latents import latent_routes
 from gossamer.app.routes.prompts import prompt_routes
 from gossamer.app.routes.runs import run_routes
@@ -34,6 +35,7 @@ _ROUTES = (
     latent_routes,
     prompt_routes,
     view_routes,
+    export_routes,
 )
 HOST, PORT = "127.0.0.1", 8231
 # Ports that are tried from the default one on where none was asked for.

@@ -95,7 +95,7 @@ class Workbench:
         for other in self.run.parts().values():
             if other.kind == "findings" and other.path.parent == part.path.parent:
                 findings = self.run.read(other).content
-                if findings is not None and same_circuit(circuit, findings):
+                if findings is not None and findings.are_of(circuit):
                     return SavedCircuit(part, circuit, findings, other)
         return SavedCircuit(part, circuit, None, None)
 
@@ -109,9 +109,3 @@ class Workbench:
     def _ids(self, kind: str) -> str:
         known = [part.id for part in self.run.parts().values() if part.kind == kind]
         return ", ".join(known[:20]) or f"no {kind}"
-
-
-def same_circuit(circuit: Circuit, findings: Findings) -> bool:
-    """Whether findings are of this circuit: they have its nodes and name its task and model."""
-    named = (circuit.task, circuit.model) == (findings.task, findings.model)
-    return named and {node.node for node in circuit.nodes} == {card.node for card in findings.nodes}

@@ -14,7 +14,7 @@ from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.cost import affordable, first_prompts, prompt_operations, spared
 from gossamer.circuits.edges import DirectEffects, direct_effects
 from gossamer.circuits.evaluate.minimality import node_effects
-from gossamer.circuits.export import graph_prompt, to_attribution_graph
+from gossamer.circuits.export import graph_on_prompt
 from gossamer.circuits.inputs import Inputs
 from gossamer.circuits.methods import searched
 from gossamer.circuits.nodes import Nodes
@@ -27,7 +27,6 @@ from gossamer.circuits.task_metrics import DICTIONARIES
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import plural, short_repr
 from gossamer.errors import GossamerError, UsageError
-from gossamer.features.links import neuronpedia_set
 from gossamer.model.cost import Cost, operations_per_second, pass_operations
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import SiteMapping, by_site
@@ -81,18 +80,7 @@ class CircuitResult:
 
     def graph(self, row: int = 0) -> dict[str, Any]:
         """The circuit on one held-out prompt as the attribution graph that Neuronpedia and circuit-tracer read."""
-        study = self.study
-        known = neuronpedia_set({site: study.dictionaries[site] for site in self.circuit.sites})
-        scan, source_set = (None, None) if known is None else known
-        return to_attribution_graph(
-            self.circuit,
-            graph_prompt(study.evaluator.splice, self.nodes, row),
-            widths={site: dictionary.n_latents for site, dictionary in study.dictionaries.items()},
-            n_layers=study.model.n_layers,
-            scan=scan,
-            slug=f"{study.task.name}-{len(self.nodes)}",
-            source_set=source_set,
-        )
+        return graph_on_prompt(self.circuit, self.nodes, self.study.evaluator.splice, row)
 
 
 def find_circuit(

@@ -15,6 +15,7 @@ from gossamer.cli.dictionaries import check
 from gossamer.cli.evaluating import evaluate
 from gossamer.cli.explaining import explain, game
 from gossamer.cli.exploring import explore
+from gossamer.cli.exporting import export
 from gossamer.cli.finding import circuit, demo
 from gossamer.cli.ioi import ioi
 from gossamer.cli.printing import err, fail, first_word, out, spoken_warnings
@@ -81,6 +82,7 @@ _COMMANDS = (
     adversarial,
     report,
     view,
+    export,
     trace,
     explore,
     ioi,

@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter
 from fastapi import Path as InPath
 
-from gossamer.app.saved_view import FORMAT, NodeGroup, SavedView, view_path
+from gossamer.app.saved_view import FORMAT, NodeGroup, SavedView, read_view, view_path
 from gossamer.app.schema.base import PartId
 from gossamer.app.schema.views import Group, View, ViewRequest, Views
-from gossamer.app.workbench import UnknownError, Workbench
+from gossamer.app.workbench import Workbench
 from gossamer.errors import GossamerError, UsageError
 
 ViewName = Annotated[str, InPath(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -34,13 +34,7 @@ def view_routes(bench: Workbench) -> APIRouter:
     @routes.get("/{name}")
     def view(circuit: PartId, name: ViewName) -> View:
         """One of them."""
-        digest = bench.circuit(circuit).circuit.sha256
-        path = view_path(bench.views, name)
-        if not path.is_file():
-            raise UnknownError(f"view {name}: not kept in this run")
-        kept = FORMAT.load(path)
-        if kept.circuit != digest:
-            raise UsageError(f"view {name}: of another circuit")
+        kept = read_view(bench.views, name, bench.circuit(circuit).circuit)
         return _shape(bench, name, circuit, kept)
 
     @routes.put("/{name}")

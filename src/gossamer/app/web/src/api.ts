@@ -23,7 +23,7 @@ export function takeToken(): void {
   history.replaceState(null, "", location.pathname + "#" + location.hash.slice(1).replace(/(^|&)token=[A-Za-z0-9_-]+&?/, ""));
 }
 
-async function ask(path: string, init: RequestInit): Promise<unknown> {
+async function answerTo(path: string, init: RequestInit): Promise<Response> {
   let answer: Response;
   const headers = { "X-Gossamer-Token": sessionStorage.getItem(KEY) ?? "", "Content-Type": "application/json" };
   try {
@@ -32,9 +32,12 @@ async function ask(path: string, init: RequestInit): Promise<unknown> {
     if (init.signal?.aborted) throw error;
     throw new Refusal("The server does not answer: it was stopped, or is busy loading. Start gossamer view again if it was stopped.", 0);
   }
-  const said: unknown = await answer.json().catch(() => null);
-  if (answer.ok) return said;
-  throw new Refusal(reasonOf(said) ?? `The server answered ${answer.status}.`, answer.status);
+  if (answer.ok) return answer;
+  throw new Refusal(reasonOf(await answer.json().catch(() => null)) ?? `The server answered ${answer.status}.`, answer.status);
+}
+
+async function ask(path: string, init: RequestInit): Promise<unknown> {
+  return (await answerTo(path, init)).json().catch(() => null);
 }
 
 function reasonOf(said: unknown): string | null {
@@ -52,6 +55,19 @@ function address(path: string, parts: Record<string, string>, query: object = {}
 
 export function get<P extends keyof paths>(path: P, parts: Record<string, string> = {}, query?: Query<paths[P]>, signal?: AbortSignal): Promise<Answered<paths[P], "get">> {
   return ask(address(path, parts, query ?? {}), { signal }) as Promise<Answered<paths[P], "get">>;
+}
+
+export interface Written {
+  name: string;
+  content: Blob;
+  type: string;
+}
+
+/** A file that the server writes, under the name that it gives it. */
+export async function file<P extends keyof paths>(path: P, parts: Record<string, string>, query?: Query<paths[P]>): Promise<Written> {
+  const answer = await answerTo(address(path, parts, query ?? {}), {});
+  const name = /filename="([^"]+)"/.exec(answer.headers.get("content-disposition") ?? "")?.[1] ?? "export";
+  return { name, content: await answer.blob(), type: answer.headers.get("content-type") ?? "" };
 }
 
 export function post<P extends keyof paths>(path: P, parts: Record<string, string>, body: Asked<paths[P], "post">, signal?: AbortSignal): Promise<Answered<paths[P], "post">> {

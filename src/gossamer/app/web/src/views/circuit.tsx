@@ -8,6 +8,7 @@ import { type MarksOf, group, label, pin, useMarks } from "../circuit/marks";
 import { Patch } from "../circuit/patch";
 import { Pinned, titleOf } from "../circuit/pinned";
 import { count, number } from "../format";
+import { Exports } from "../parts/exports";
 import { Answer, Empty, useAnswer } from "../parts/states";
 import { DataTable } from "../parts/table";
 import { Copy, Tools } from "../parts/tools";
@@ -44,6 +45,7 @@ function Shown({ page, tab }: { page: Shapes["CircuitPage"]; tab: string }) {
 
 function MapTab({ page, of, chosen, setChosen }: { page: Shapes["CircuitPage"]; of: MarksOf; chosen: string[]; setChosen: (nodes: string[]) => void }) {
   const labelled = useRef<HTMLInputElement>(null);
+  const picture = useRef<() => string | null>(() => null);
   // A key that follows a choice at once must mean that choice, drawn or not.
   const picked = useRef(chosen);
   const choose = (nodes: string[]) => {
@@ -70,7 +72,7 @@ function MapTab({ page, of, chosen, setChosen }: { page: Shapes["CircuitPage"]; 
   return (
     <div className="workspace">
       <div className="stage">
-        <CircuitMap data={page.map} marks={of.marks} onChosen={choose} />
+        <CircuitMap data={page.map} marks={of.marks} onChosen={choose} picture={picture} />
         {(page.hidden_nodes > 0 || page.hidden_edges > 0) && <p className="note">Left out of the map: {count(page.hidden_nodes, "weakest node")} and {count(page.hidden_edges, "edge")}.</p>}
         <p className="keys note"><kbd>P</kbd> pins the chosen node, <kbd>L</kbd> names it, <kbd>U</kbd> undoes, <kbd>Shift U</kbd> redoes; the map's own keys are under “Keys”.</p>
         <Patch id={page.id} chosen={chosen} pinned={of.marks.pinned} metric={page.metric} unit={page.unit} />
@@ -80,6 +82,7 @@ function MapTab({ page, of, chosen, setChosen }: { page: Shapes["CircuitPage"]; 
         {one ? <NodePanel page={page} name={one} of={of} labelled={labelled} /> : <section className="panel"><p className="note">{chosen.length > 1 ? `A group of ${chosen.length} nodes: unfold it to look at one of them.` : "Choose a node in the map for its card."}</p></section>}
         <Keep page={page} of={of} />
       </aside>
+      <Exports page={page} picture={() => picture.current()} />
       <Tools
         name={`${page.id}-circuit`} data={{ ...page, marks: of.marks }}
         python={`from gossamer import Node\nfrom gossamer.circuits.evaluate.rerun import restore_circuit\n\nfound = restore_circuit(${JSON.stringify(page.file)})\nnames = ${nodes}\nnodes = found.nodes.select(found.nodes.find([Node.parse(name) for name in names]))\nmeasured = found.choice  # for choosing; found.evaluator has the held-out prompts\nprint(measured.task_metrics("pinned nodes", measured.prompt_metrics(nodes)))`}

@@ -36,6 +36,7 @@ COMMANDS = (
     "report",
     "view",
     "export",
+    "upload",
     "trace",
     "explore",
     "tasks",

@@ -2,7 +2,7 @@
 
 import socket
 import webbrowser
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,12 +18,12 @@ from gossamer import __version__
 from gossamer.app.guard import Guard, loopback_hosts, new_token
 from gossamer.app.live import BusyError, LiveCircuits
 from gossamer.app.page import STATIC
-from gossamer.app.routes.circuits import circuit_routes
+from gossamer.app.routes.circuits import circuit_routes, exported_circuits
 from gossamer.app.routes.exports import export_routes
 from gossamer.app.routes.latents import latent_routes
 from gossamer.app.routes.prompts import prompt_routes
-from gossamer.app.routes.runs import run_routes
-from gossamer.app.routes.views import view_routes
+from gossamer.app.routes.runs import exported_runs, run_routes
+from gossamer.app.routes.views import exported_views, view_routes
 from gossamer.app.run_folder import RunFolder
 from gossamer.app.workbench import UnknownError, Workbench
 from gossamer.errors import GossamerError, UsageError
@@ -37,6 +37,8 @@ _ROUTES = (
     view_routes,
     export_routes,
 )
+# What a page without a server holds: for each file of routes whose answers need no model, what is asked there.
+_EXPORTED: tuple[Callable[[Workbench], Iterator[str]], ...] = (exported_runs, exported_circuits, exported_views)
 HOST, PORT = "127.0.0.1", 8231
 # Ports that are tried from the default one on where none was asked for.
 _TRIED = 20
@@ -55,6 +57,11 @@ def api(bench: Workbench) -> FastAPI:
     if STATIC.is_dir():
         app.mount("/", StaticFiles(directory=STATIC, html=True))
     return app
+
+
+def exported_paths(bench: Workbench) -> Iterator[str]:
+    """What a page asks of a run when no model can be asked: the questions that an exported page holds answers to."""
+    return (f"/api/v1{path}" for exported in _EXPORTED for path in exported(bench))
 
 
 def _said(status: int, message: str | None = None) -> Callable[[Request, Exception], JSONResponse]:

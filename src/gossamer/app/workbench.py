@@ -40,11 +40,13 @@ class Workbench:
         run: its folder.
         live: its circuits with their models.
         read_only: why nothing can be saved in the folder; None if it can.
+        offline: why no model can be asked of anything; None if one can.
     """
 
     run: RunFolder
     live: LiveCircuits
     read_only: str | None = None
+    offline: str | None = None
 
     __repr__ = short_repr
 
@@ -103,6 +105,8 @@ class Workbench:
     def restored(self, identifier: str) -> Iterator[RestoredCircuit]:
         """A circuit with its model in memory. Errors: those of :meth:`LiveCircuits.use`."""
         part, circuit = self.content(identifier, "circuit")
+        if self.offline is not None:
+            raise GossamerError(self.offline)
         with self.live.use(circuit, part.path.parent) as found:
             yield found
 

@@ -1,5 +1,6 @@
 /** Questions to the server. Types come from its schema, so that a route that changes breaks this build. */
 import type { components, paths } from "./schema";
+import { around } from "./surroundings";
 
 export type Shapes = components["schemas"];
 type Answered<P, M extends "get" | "post" | "put"> = P extends { [K in M]: { responses: { 200: { content: { "application/json": infer T } } } } } ? T : never;
@@ -13,21 +14,10 @@ export class Refusal extends Error {
   }
 }
 
-const KEY = "gossamer-token";
-
-/** The token comes in the fragment of the printed address; it is kept for reloads of this tab and taken off the address. */
-export function takeToken(): void {
-  const found = /(?:^#|&)token=([A-Za-z0-9_-]+)&?/.exec(location.hash);
-  if (!found?.[1]) return;
-  sessionStorage.setItem(KEY, found[1]);
-  history.replaceState(null, "", location.pathname + "#" + location.hash.slice(1).replace(/(^|&)token=[A-Za-z0-9_-]+&?/, ""));
-}
-
 async function answerTo(path: string, init: RequestInit): Promise<Response> {
   let answer: Response;
-  const headers = { "X-Gossamer-Token": sessionStorage.getItem(KEY) ?? "", "Content-Type": "application/json" };
   try {
-    answer = await fetch(path, { ...init, headers });
+    answer = await around().ask(path, init);
   } catch (error) {
     if (init.signal?.aborted) throw error;
     throw new Refusal("The server does not answer: it was stopped, or is busy loading. Start gossamer view again if it was stopped.", 0);

@@ -13,6 +13,7 @@ import { Answer, Empty, useAnswer } from "../parts/states";
 import { DataTable } from "../parts/table";
 import { Copy, Tools } from "../parts/tools";
 import { hashOf, usePlace } from "../route";
+import { around } from "../surroundings";
 
 const TABS: [string, string][] = [["map", "Map"], ["nodes", "Nodes"], ["edges", "Edges"], ["evaluation", "How it was tested"]];
 
@@ -26,8 +27,7 @@ function Shown({ page, tab }: { page: Shapes["CircuitPage"]; tab: string }) {
   const path = ["circuit", page.id, ...(tab === "map" ? [] : [tab])];
   const of = useMarks(page, path, query);
   const [chosen, setChosen] = useState<string[]>([]);
-  const asked = location.hash.split("?")[1];
-  const to = (name: string) => hashOf(["circuit", page.id, ...(name === "map" ? [] : [name])], new URLSearchParams(asked));
+  const to = (name: string) => hashOf(["circuit", page.id, ...(name === "map" ? [] : [name])], query);
   return (
     <>
       <h1>{page.task} <span>in {page.model}</span></h1>
@@ -64,8 +64,9 @@ function MapTab({ page, of, chosen, setChosen }: { page: Shapes["CircuitPage"]; 
       else if (event.key === "u") undo?.();
       else if (event.key === "U") redo?.();
     };
-    addEventListener("keydown", key);
-    return () => removeEventListener("keydown", key);
+    const keys = around().keys();
+    keys.addEventListener("keydown", key as EventListener);
+    return () => keys.removeEventListener("keydown", key as EventListener);
   }, [change, undo, redo]);
   if (!page.map.nodes.length) return <Empty>This circuit has no nodes: nothing of the task was kept.</Empty>;
   const nodes = JSON.stringify(of.marks.pinned.length ? of.marks.pinned : page.map.nodes.map((node) => node.id));
@@ -154,7 +155,7 @@ function Keep({ page, of }: { page: Shapes["CircuitPage"]; of: MarksOf }) {
         <label>Keep as <input name="name" required pattern="[A-Za-z0-9_\-]{1,64}" title="letters, digits, - and _" /></label>
         <button type="submit">Keep</button>
         {known.length > 0 && <label>Open <select value="" onChange={(event) => open(event.target.value)}><option value="">a kept view …</option>{known.map((name) => <option key={name}>{name}</option>)}</select></label>}
-        <Copy text={location.href} label="Copy address" />
+        {around().shared && <Copy text={location.href} label="Copy address" />}
       </form>
       <p className="note" role="status">{said}</p>
     </section>

@@ -6,14 +6,13 @@ import json
 import pytest
 from workbench_run import bench_of
 
-from gossamer.app.in_process import in_process, key_of
+from gossamer.app.in_process import InProcess, key_of
 from gossamer.app.server import api, exported_paths
 
 
 @pytest.fixture(scope="module")
 def routes(bench):
-    with in_process(api(bench)) as found:
-        yield found
+    return InProcess(api(bench))
 
 
 def without_time(answer):
@@ -53,11 +52,10 @@ def test_keys_do_not_depend_on_order_or_escapes():
 def test_what_an_exported_page_asks_needs_no_model(made):
     bench = bench_of(made[0])
     bench.offline, bench.live.use = "exported", None
-    with in_process(api(bench)) as routes:
-        paths = list(exported_paths(bench))
-        assert {routes.ask(path).status for path in paths} == {200}
-        assert routes.ask("/api/v1/circuits/circuit").json["live"] == "exported"
-        refused = routes.ask("/api/v1/circuits/circuit/prompts")
-        assert (refused.status, refused.json["detail"]) == (422, "exported")
+    routes, paths = InProcess(api(bench)), list(exported_paths(bench))
+    assert {routes.ask(path).status for path in paths} == {200}
+    assert routes.ask("/api/v1/circuits/circuit").json["live"] == "exported"
+    refused = routes.ask("/api/v1/circuits/circuit/prompts")
+    assert (refused.status, refused.json["detail"]) == (422, "exported")
     nodes = [path for path in paths if "/nodes?" in path]
     assert len(nodes) == len(made[2].nodes)

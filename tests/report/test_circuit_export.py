@@ -15,7 +15,7 @@ from gossamer.errors import UsageError
 from gossamer.features.feature import Feature, Node
 from gossamer.model.site import Site
 from gossamer.report.circuit_export import FORMATS, export_circuit, zipped
-from gossamer.report.graphml import to_graphml
+from gossamer.report.graphml import circuit_graphml
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_graphml_of_hostile_names_is_whole(tmp_path):
     node = Node(Feature(Site("resid_post", 1), 3), '<S>&"\x00\u202e')
     edge = Edge(node, "logit_diff", 0.5)
     circuit = Circuit((CircuitNode(node, 0.1),), "m<>&", "t\x1b", (node.site,), (node.role,), (edge,))
-    (tmp_path / "c.graphml").write_text(to_graphml(circuit), encoding="utf-8")
+    (tmp_path / "c.graphml").write_text(circuit_graphml(circuit), encoding="utf-8")
     graph = networkx.read_graphml(tmp_path / "c.graphml")
     name = 'resid_post.1/3@<S>&"\\x00\\u202e'
     assert set(graph.nodes) == {name, "logit_diff"}

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer import files
-from gossamer.app.in_process import InProcess, in_process, key_of
+from gossamer.app.in_process import InProcess, key_of
 from gossamer.app.live import LiveCircuits
 from gossamer.app.page import STATIC
 from gossamer.app.run_folder import RunFolder
@@ -78,8 +78,8 @@ def export_page(run: str | Path, target: str | Path, largest: int = LARGEST) -> 
 def _answers(run: RunFolder) -> dict[str, dict[str, Any]]:
     """What the routes say without a model, by question."""
     bench = Workbench(run, LiveCircuits("cpu"), read_only=_EXPORTED, offline=OFFLINE)
-    with in_process(api(bench)) as routes:
-        return dict(_asked(routes, path) for path in exported_paths(bench))
+    routes = InProcess(api(bench))
+    return dict(_asked(routes, path) for path in exported_paths(bench))
 
 
 def _asked(routes: InProcess, path: str) -> tuple[str, dict[str, Any]]:

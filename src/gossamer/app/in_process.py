@@ -1,12 +1,12 @@
 """Questions to the workbench's routes without a server: what a page on this machine would be answered."""
 
+import asyncio
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 from starlette.types import ASGIApp, Message
 
 
@@ -25,10 +25,13 @@ class Answered(NamedTuple):
 
 
 class InProcess:
-    """Asks an application from any thread, also one in which a loop runs already, as a notebook's."""
+    """Asks an application from any thread, also one in which a loop runs already, as a notebook's.
 
-    def __init__(self, app: ASGIApp, portal: BlockingPortal) -> None:
-        self._app, self._portal = app, portal
+    Every question has a loop and a thread of its own, which end with it: nothing is left to be closed.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
     def ask(self, path: str, method: str = "GET", body: str | None = None) -> Answered:
         """The answer to one request.
@@ -38,7 +41,8 @@ class InProcess:
             method: of HTTP.
             body: JSON.
         """
-        return self._portal.call(self._asked, path, method, body)
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(lambda: asyncio.run(self._asked(path, method, body))).result()
 
     async def _asked(self, path: str, method: str, body: str | None) -> Answered:
         before, _, query = path.partition("?")
@@ -71,13 +75,6 @@ class InProcess:
         }
         await self._app(scope, receive, send)
         return Answered(status, headers, b"".join(parts))
-
-
-@contextmanager
-def in_process(app: ASGIApp) -> Iterator[InProcess]:
-    """Answer questions while inside."""
-    with start_blocking_portal() as portal:
-        yield InProcess(app, portal)
 
 
 def key_of(path: str, body: str | None = None) -> str:

@@ -13,7 +13,7 @@ Needs anywidget: pip install 'gossamer[notebook]'.
 import json
 import tempfile
 import uuid
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -22,7 +22,7 @@ import anywidget
 import traitlets
 
 from gossamer.app.exported_page import bundle
-from gossamer.app.in_process import Answered, InProcess, in_process, key_of
+from gossamer.app.in_process import Answered, InProcess, key_of
 from gossamer.app.live import LiveCircuits
 from gossamer.app.run_folder import RunFolder
 from gossamer.app.server import api, exported_paths
@@ -56,14 +56,12 @@ class RunWidget(anywidget.AnyWidget):
     _esm = traitlets.Unicode().tag(sync=True)
     place = traitlets.Unicode("#/").tag(sync=True)
     answers = traitlets.Dict().tag(sync=True)
-    marks = traitlets.Dict({"pinned": [], "groups": [], "labels": {}}).tag(sync=True)
+    marks: traitlets.Dict[str, Any] = traitlets.Dict({"pinned": [], "groups": [], "labels": {}}).tag(sync=True)
     live = traitlets.Bool(True).tag(sync=True)
 
     def __init__(self, run: str | Path, place: str = "/", device: str | None = None) -> None:
         self.bench = Workbench(RunFolder(run), LiveCircuits(device))
-        self._held = ExitStack()
-        self._held.enter_context(self.bench.holding_views())
-        self._routes: InProcess = self._held.enter_context(in_process(api(self.bench)))
+        self._routes = InProcess(api(self.bench))
         # A notebook that loads equal texts once would have two widgets share their state.
         module = f"{bundle()}\n// {uuid.uuid4()}\n"
         super().__init__(_esm=module, place=f"#{place}", answers=self._brought(place))
@@ -71,11 +69,6 @@ class RunWidget(anywidget.AnyWidget):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.bench.run.name}, {self.place})"
-
-    def close(self) -> None:
-        """Let go of the model and of the run's folder."""
-        self._held.close()
-        super().close()
 
     def ask(self, path: str, method: str = "GET", body: str | None = None) -> Any:
         """What a route of the workbench says, such as `ask("/api/v1/circuits/circuit")`.
@@ -115,7 +108,9 @@ class RunWidget(anywidget.AnyWidget):
         """A question of the page: first that it was heard, then the answer."""
         identifier = asked["id"]
         self.send({"id": identifier, "heard": True})
-        found = self._routes.ask(asked["path"], asked["method"], asked["body"])
+        # The folder is held while something is kept there, and no longer: a cell that runs again makes a second widget.
+        with self.bench.holding_views() if asked["method"] == "PUT" else nullcontext():
+            found = self._routes.ask(asked["path"], asked["method"], asked["body"])
         if found.json is not None:
             self.send({"id": identifier, **_shaped(found)})
         else:
@@ -142,22 +137,20 @@ class _OfCircuit(RunWidget):
     """A view of one circuit, wherever it is."""
 
     def __init__(self, source: Source, view: str, rest: str = "", device: str | None = None) -> None:
-        with ExitStack() as stack:
-            folder = self._folder(source, stack)
-            run = RunFolder(folder)
-            circuits = [part for part in run.parts().values() if part.kind == "circuit"]
-            if not circuits:
-                raise UsageError(f"{folder}: a circuit expected, found none; give the --out of 'gossamer circuit'")
-            self.circuit = circuits[0].id
-            super().__init__(folder, f"/{view}/{self.circuit}{rest}", device)
-            self._held.push(stack.pop_all())
+        folder = self._folder(source)
+        circuits = [part for part in RunFolder(folder).parts().values() if part.kind == "circuit"]
+        if not circuits:
+            raise UsageError(f"{folder}: a circuit expected, found none; give the --out of 'gossamer circuit'")
+        self.circuit = circuits[0].id
+        super().__init__(folder, f"/{view}/{self.circuit}{rest}", device)
 
-    def _folder(self, source: Source, stack: ExitStack) -> Path:
+    def _folder(self, source: Source) -> Path:
         """The folder that holds it; of a circuit in memory a new one, which goes with the widget."""
         if isinstance(source, str | Path):
             path = Path(source)
             return path.parent if path.is_file() else path
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gossamer-")))
+        self._own = tempfile.TemporaryDirectory(prefix="gossamer-")
+        folder = Path(self._own.name)
         if isinstance(source, Findings):
             nodes = tuple(CircuitNode(node.node, node.effect) for node in source.nodes)
             facts = (source.model, source.task, source.sites, source.roles, source.edges)

@@ -18,7 +18,7 @@ from gossamer.circuits.results import Findings
 from gossamer.errors import UsageError
 from gossamer.features.feature import Node
 from gossamer.report import figures, style
-from gossamer.report.graphml import to_graphml
+from gossamer.report.graphml import circuit_graphml
 from gossamer.report.notebook_map import CircuitMap
 
 
@@ -75,7 +75,7 @@ def export_circuit(
     if format not in FORMATS:
         raise UsageError(f"export: one of {', '.join(FORMATS)} expected, found {format!r}")
     if format == "graphml":
-        return files.write_text(target, to_graphml(circuit, findings))
+        return files.write_text(target, circuit_graphml(circuit, findings))
     if format in ("svg", "html"):
         if findings is None:
             raise UsageError(f"{format}: findings beside the circuit expected; let 'gossamer circuit' run to its end")

@@ -1,22 +1,19 @@
-"""A circuit as GraphML, which networkx, Gephi, yEd and igraph read."""
+"""A circuit as GraphML: its nodes, its edges and the metric, with all that is known of each by name."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
-from xml.etree import ElementTree
 
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.edge import Edge
 from gossamer.circuits.results import Findings, NodeCard
 from gossamer.features.feature import Node
-from gossamer.report import text
-
-_NAMESPACE = "http://graphml.graphdrawing.org/xmlns"
-_KINDS = {str: "string", int: "int", float: "double"}
+from gossamer.graphml import Facts, graphml
+from gossamer.report.text import visible
 
 
-def to_graphml(circuit: Circuit, findings: Findings | None = None) -> str:
-    """The circuit as a directed graph: its nodes, its edges and the metric, with all that is known of each by name.
+def circuit_graphml(circuit: Circuit, findings: Findings | None = None) -> str:
+    """The circuit as a directed graph; a metric that edges end in is a node of its own.
 
     A number that is not known is left out. Text has its invisible characters written out, because XML has none.
 
@@ -25,26 +22,14 @@ def to_graphml(circuit: Circuit, findings: Findings | None = None) -> str:
         findings: of the same circuit, for words, effects and activations.
     """
     cards = {} if findings is None else {card.node: card for card in findings.nodes}
-    metrics = sorted({edge.target for edge in circuit.edges if isinstance(edge.target, str)})
-    nodes = {str(one.node): {**_place(one.node), **_facts(one.score, cards.get(one.node))} for one in circuit.nodes}
-    nodes |= {metric: {"kind": "metric", "label": metric} for metric in metrics}
-    edges = [(str(edge.source), str(edge.target), _carried(edge)) for edge in circuit.edges]
-    root = ElementTree.Element("graphml", {"xmlns": _NAMESPACE})
-    keys = {
-        **_keys(root, "node", nodes.values()),
-        **_keys(root, "edge", [facts for _, _, facts in edges]),
+    nodes = {
+        visible(str(one.node)): _known({**_place(one.node), **_facts(one.score, cards.get(one.node))})
+        for one in circuit.nodes
     }
-    facts = {"task": circuit.task, "model": circuit.model}
-    keys |= _keys(root, "graph", [facts])
-    graph = ElementTree.SubElement(root, "graph", {"id": "circuit", "edgedefault": "directed"})
-    _write(graph, "graph", facts, keys)
-    for name, known in nodes.items():
-        _write(ElementTree.SubElement(graph, "node", {"id": text.visible(name)}), "node", known, keys)
-    for source, target, known in edges:
-        ends = {"source": text.visible(source), "target": text.visible(target)}
-        _write(ElementTree.SubElement(graph, "edge", ends), "edge", known, keys)
-    ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+    metrics = sorted({edge.target for edge in circuit.edges if isinstance(edge.target, str)})
+    nodes |= {metric: {"kind": "metric", "label": metric} for metric in metrics}
+    edges = [(visible(str(edge.source)), visible(str(edge.target)), _known(_carried(edge))) for edge in circuit.edges]
+    return graphml(nodes, edges, _known({"task": circuit.task, "model": circuit.model}))
 
 
 def _place(node: Node) -> dict[str, Any]:
@@ -68,27 +53,6 @@ def _carried(edge: Edge) -> dict[str, Any]:
     return {"weight": edge.weight, **found, **heads}
 
 
-def _keys(root: ElementTree.Element, of: str, rows: Any) -> dict[tuple[str, str], str]:
-    """Declare what nodes or edges have; returns the id of each."""
-    kinds: dict[str, str] = {}
-    for row in rows:
-        kinds |= {name: _KINDS[type(value)] for name, value in row.items()}
-    for name, kind in kinds.items():
-        of_key = {"id": f"{of}-{name}", "for": of, "attr.name": name, "attr.type": kind}
-        ElementTree.SubElement(root, "key", of_key)
-    return {(of, name): f"{of}-{name}" for name in kinds}
-
-
-def _write(
-    element: ElementTree.Element, of: str, facts: Mapping[str, Any], keys: Mapping[tuple[str, str], str]
-) -> None:
-    for name, value in _known(facts):
-        ElementTree.SubElement(element, "data", {"key": keys[of, name]}).text = value
-
-
-def _known(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for name, value in facts.items():
-        if isinstance(value, str):
-            yield name, text.visible(value)
-        elif not isinstance(value, float) or math.isfinite(value):
-            yield name, repr(value)
+def _known(facts: Mapping[str, Any]) -> Facts:
+    said = {name: visible(value) if isinstance(value, str) else value for name, value in facts.items()}
+    return {name: value for name, value in said.items() if not isinstance(value, float) or math.isfinite(value)}

@@ -8,7 +8,7 @@ export default defineConfig({
     outDir: "../static", emptyOutDir: false, copyPublicDir: false, modulePreload: false, target: "es2022",
     rollupOptions: {
       input: "src/bundle.tsx", preserveEntrySignatures: "strict",
-      output: { format: "es", entryFileNames: "bundle.js", inlineDynamicImports: true },
+      output: { format: "es", entryFileNames: "bundle.js", codeSplitting: false },
     },
   },
 });

@@ -29,7 +29,8 @@ export function mapPicture(host) {
   }
   for (const label of canvas.querySelectorAll("svg text")) {
     const look = getComputedStyle(label);
-    picture.append(written(label.textContent ?? "", { x: label.getAttribute("x") ?? 0, y: label.getAttribute("y") ?? 0, fill: colour(pen, look.fill), ...fontOf(look) }));
+    const halo = { stroke: colour(pen, look.stroke), "stroke-width": parseFloat(look.strokeWidth), "stroke-linejoin": "round", "paint-order": "stroke" };
+    picture.append(written(label.textContent ?? "", { x: label.getAttribute("x") ?? 0, y: label.getAttribute("y") ?? 0, fill: colour(pen, look.fill), ...halo, ...fontOf(look) }));
   }
   return new XMLSerializer().serializeToString(picture) + "\n";
 }

@@ -49,6 +49,7 @@ function beside(number: number): Promise<string> {
 function begin(contents: Contents): void {
   standIn({
     ...TAB,
+    served: false,
     ask: async (path, init) => {
       const key = keyOf(path, init), number = contents.parts[key];
       const given = number === undefined ? undefined : (await part(number))[key];
@@ -126,6 +127,7 @@ function cell(model: Model, box: HTMLElement): void {
     },
     keys: () => box,
     shared: false,
+    served: model.get("live") === true,
     marked: (marks) => {
       model.set("marks", marks);
       model.save_changes();

@@ -13,6 +13,8 @@ export interface Surroundings {
   keys: () => EventTarget;
   /** Whether addresses can be sent to others. */
   shared: boolean;
+  /** Whether a process answers, which can write files. */
+  served: boolean;
   /** Is told what a reader marks. */
   marked?: (marks: Marks) => void;
 }
@@ -33,6 +35,7 @@ export const TAB: Surroundings = {
   },
   keys: () => window,
   shared: true,
+  served: true,
 };
 
 /** The token comes in the fragment of the printed address; it is kept for reloads of this tab and taken off the address. */

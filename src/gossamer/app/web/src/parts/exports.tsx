@@ -1,6 +1,7 @@
 /** A circuit in the formats of other programs: as files from the server, and as a picture of what is seen. */
 import { useState } from "react";
 import { type Shapes, file, get } from "../api";
+import { around } from "../surroundings";
 import { Failed, refusalOf, useAnswer } from "./states";
 import { save } from "./tools";
 
@@ -35,7 +36,7 @@ export function Exports({ page, picture }: { page: Shapes["CircuitPage"]; pictur
       <div className="toolbar">
         <span className="muted">Export</span>
         <button type="button" onClick={seen} title="the map as it is drawn now, as an SVG picture">This drawing (SVG)</button>
-        {FORMATS.filter(([format]) => page.findings !== null || (format !== "svg" && format !== "html")).map(([format, name, does]) => (
+        {FORMATS.filter(([format]) => around().served && (page.findings !== null || (format !== "svg" && format !== "html"))).map(([format, name, does]) => (
           <button key={format} type="button" title={does} disabled={busy !== ""} onClick={() => write(format)}>{busy === format ? "Writing …" : name}</button>
         ))}
         {names.length > 0 && <label>Graphs with <select value={view} onChange={(event) => setView(event.target.value)}><option value="">the groups that were found</option>{names.map((one) => <option key={one} value={one}>pins, groups and labels of {one}</option>)}</select></label>}

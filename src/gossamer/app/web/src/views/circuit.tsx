@@ -153,7 +153,7 @@ function Keep({ page, of }: { page: Shapes["CircuitPage"]; of: MarksOf }) {
     <section className="panel keep" aria-label="Keep this view">
       <form className="fields" onSubmit={keep}>
         <label>Keep as <input name="name" required pattern="[A-Za-z0-9_\-]{1,64}" title="letters, digits, - and _" /></label>
-        <button type="submit">Keep</button>
+        <button type="submit" disabled={!around().served}>Keep</button>
         {known.length > 0 && <label>Open <select value="" onChange={(event) => open(event.target.value)}><option value="">a kept view …</option>{known.map((name) => <option key={name}>{name}</option>)}</select></label>}
         {around().shared && <Copy text={location.href} label="Copy address" />}
       </form>

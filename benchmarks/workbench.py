@@ -2,14 +2,14 @@
 
     python benchmarks/workbench.py [--run FOLDER] [--quick] [--json]
 
-A server of the run and the machine's own Chromium, without a window; what else runs on the machine counts. Without --run
-a circuit is found in the bundled model first.
+A server of the run and the machine's own Chromium, without a window; what else runs on the machine counts. Without
+--run a circuit is found in the bundled model first.
 
 - First load: the page's HTML and the files that it names, packed by gzip.
-- First view: from the request of the page to a circuit's map with its boxes, median of five new tabs; the same of the page
-  in one file, opened from the disk.
-- Answers: from the question to the whole answer, median of 20, in the server's process.
-- Memory: of the server once its model was asked, beside this process with the model and dictionaries alone.
+- First view: from the request of the page to a circuit's map with its boxes, median of five new tabs; the same of the
+  page in one file, opened from the disk.
+- Answers: from the question to the whole answer, median of 20, by HTTP.
+- Memory: of the server once its model was asked, beside a process with the restored circuit alone.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def rows(options: argparse.Namespace, folder: Path) -> list[Row]:
             PAGE,
             "MB",
             f"<= {PAGE} MB in one file",
-            size <= PAGE or exported.page.stem == "index",
+            size <= PAGE or not whole,
         ),
     ]
     with server(run) as (url, ask, process):

@@ -12,5 +12,9 @@ def test_the_schema_in_the_tree_is_the_applications_own():
 def test_every_route_names_what_it_answers():
     for path, methods in openapi()["paths"].items():
         for method, said in methods.items():
-            shape = said["responses"]["200"]["content"]["application/json"]["schema"]
-            assert "$ref" in shape, (path, method)
+            content = said["responses"]["200"]["content"]
+            # What is no file is of a shape with a name.
+            assert list(content) == ["application/octet-stream"] or "$ref" in content["application/json"]["schema"], (
+                path,
+                method,
+            )

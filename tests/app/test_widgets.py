@@ -112,8 +112,9 @@ def test_viewers_without_widgets_get_html(built, run, closing):
 def test_mistakes_are_one_line(built, run, tmp_path):
     with pytest.raises(UsageError, match="nothing"):
         RunWidget(tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="a circuit expected, found none"):
-        CircuitWidget(tmp_path)
+        CircuitWidget(tmp_path / "empty")
     with pytest.raises(GossamerError, match="a site of the circuit's dictionaries expected"):
         LatentWidget(run, "resid_post.0/3")
 

@@ -56,7 +56,7 @@ class RunWidget(anywidget.AnyWidget):
     _esm = traitlets.Unicode().tag(sync=True)
     place = traitlets.Unicode("#/").tag(sync=True)
     answers = traitlets.Dict().tag(sync=True)
-    marks: traitlets.Dict[str, Any] = traitlets.Dict({"pinned": [], "groups": [], "labels": {}}).tag(sync=True)
+    marks: Any = traitlets.Dict({"pinned": [], "groups": [], "labels": {}}).tag(sync=True)
     live = traitlets.Bool(True).tag(sync=True)
 
     def __init__(self, run: str | Path, place: str = "/", device: str | None = None) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from gossamer.errors import GossamerError, UsageError
 from gossamer.files import atomic_write, needed, read_json, read_text, write_json, write_text
-from gossamer.graphml import NAMESPACE, graphml
+from gossamer.graphml import NAMESPACE, Facts, graphml
 from gossamer.relations.graph import RelationGraph, layer_of
 from gossamer.relations.measures import Ints
 
@@ -95,7 +95,7 @@ def read_communities(path: str | Path) -> Ints | None:
 
 def write_graphml(graph: RelationGraph, path: str | Path) -> Path:
     """Write GraphML: nodes with source and feature, edges with similarity, as networkx and Gephi read it."""
-    nodes = {
+    nodes: dict[str, Facts] = {
         name: {"source": graph.names[graph.sources[node]], "feature": int(graph.latents[node])}
         for node, name in enumerate(graph.ids)
     }
@@ -103,7 +103,7 @@ def write_graphml(graph: RelationGraph, path: str | Path) -> Path:
         (graph.ids[head], graph.ids[tail], {"similarity": value})
         for head, tail, value in zip(graph.heads, graph.tails, graph.similarity.tolist(), strict=True)
     )
-    facts = {"measure": graph.measure, "threshold": graph.threshold, "sources": " ".join(graph.names)}
+    facts: Facts = {"measure": graph.measure, "threshold": graph.threshold, "sources": " ".join(graph.names)}
     return write_text(path, graphml(nodes, edges, facts))
 
 

@@ -79,12 +79,7 @@ def _answers(run: RunFolder) -> dict[str, dict[str, Any]]:
     """What the routes say without a model, by question."""
     bench = Workbench(run, LiveCircuits("cpu"), read_only=_EXPORTED, offline=OFFLINE)
     routes = InProcess(api(bench))
-    return dict(_asked(routes, path) for path in exported_paths(bench))
-
-
-def _asked(routes: InProcess, path: str) -> tuple[str, dict[str, Any]]:
-    found = routes.ask(path)
-    return key_of(path), {"status": found.status, "body": found.json}
+    return {key_of(path): routes.ask(path).given for path in exported_paths(bench)}
 
 
 def _packed(answers: Answers) -> str:

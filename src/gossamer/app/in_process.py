@@ -1,6 +1,7 @@
 """Questions to the workbench's routes without a server: what a page on this machine would be answered."""
 
 import asyncio
+import base64
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,13 @@ class Answered(NamedTuple):
         """The body as JSON; None where it is something else."""
         known = self.headers.get("content-type", "").startswith("application/json")
         return json.loads(self.body) if known else None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The answer as a page brings it along, in JSON values."""
+        if self.json is None:
+            return {"status": self.status, "raw": base64.b64encode(self.body).decode()}
+        return {"status": self.status, "body": self.json}
 
 
 class InProcess:

@@ -22,7 +22,7 @@ import anywidget
 import traitlets
 
 from gossamer.app.exported_page import bundle
-from gossamer.app.in_process import Answered, InProcess, key_of
+from gossamer.app.in_process import InProcess, key_of
 from gossamer.app.live import LiveCircuits
 from gossamer.app.run_folder import RunFolder
 from gossamer.app.server import api, exported_paths
@@ -92,14 +92,14 @@ class RunWidget(anywidget.AnyWidget):
                 size += len(answer.body)
                 if size > _BROUGHT:
                     break
-                found[key_of(path)] = _shaped(answer)
+                found[key_of(path)] = answer.given
         return found
 
     def _bring(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """Ask something of the model now and bring the answer along; returns it."""
         text = json.dumps(body)
         answer = self._routes.ask(path, "POST", text)
-        self.answers = {**self.answers, key_of(path, text): _shaped(answer)}
+        self.answers = {**self.answers, key_of(path, text): answer.given}
         if answer.status != 200:
             raise GossamerError(str(answer.json["detail"]))
         return dict(answer.json)
@@ -112,9 +112,9 @@ class RunWidget(anywidget.AnyWidget):
         with self.bench.holding_views() if asked["method"] == "PUT" else nullcontext():
             found = self._routes.ask(asked["path"], asked["method"], asked["body"])
         if found.json is not None:
-            self.send({"id": identifier, **_shaped(found)})
+            self.send({"id": identifier, **found.given})
         else:
-            kept = {name: found.headers[name] for name in ("content-type", "content-disposition")}
+            kept = {name: found.headers.get(name, "") for name in ("content-type", "content-disposition")}
             self.send({"id": identifier, "status": found.status, "headers": kept}, buffers=[found.body])
 
     def _repr_html_(self) -> str:
@@ -127,10 +127,6 @@ class RunWidget(anywidget.AnyWidget):
         data, *rest = found if isinstance(found, tuple) else (found,)
         shown = {**(data or {}), "text/html": self._repr_html_()}
         return (shown, *rest) if rest else shown
-
-
-def _shaped(answer: Answered) -> dict[str, Any]:
-    return {"status": answer.status, "body": answer.json}
 
 
 class _OfCircuit(RunWidget):

@@ -19,11 +19,17 @@ from gossamer import __version__
 from gossamer.app.guard import Guard, loopback_hosts, new_token
 from gossamer.app.live import BusyError, LiveCircuits
 from gossamer.app.page import STATIC
+from gossamer.app.routes.adversarial import adversarial_routes
+from gossamer.app.routes.attention import attention_routes
 from gossamer.app.routes.circuits import circuit_routes, exported_circuits
+from gossamer.app.routes.explanations import explanation_routes
 from gossamer.app.routes.exports import export_routes
+from gossamer.app.routes.game import game_routes
 from gossamer.app.routes.latents import latent_routes
 from gossamer.app.routes.prompts import prompt_routes
+from gossamer.app.routes.relations import relation_routes
 from gossamer.app.routes.runs import exported_runs, run_routes
+from gossamer.app.routes.steering import steering_routes
 from gossamer.app.routes.views import exported_views, view_routes
 from gossamer.app.run_folder import RunFolder
 from gossamer.app.workbench import UnknownError, Workbench
@@ -37,6 +43,12 @@ _ROUTES = (
     prompt_routes,
     view_routes,
     export_routes,
+    steering_routes,
+    adversarial_routes,
+    explanation_routes,
+    game_routes,
+    relation_routes,
+    attention_routes,
 )
 # What a page without a server holds: for each file of routes whose answers need no model, what is asked there.
 _EXPORTED: tuple[Callable[[Workbench], Iterator[str]], ...] = (exported_runs, exported_circuits, exported_views)

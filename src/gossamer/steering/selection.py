@@ -16,8 +16,9 @@ from torch import Tensor
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
-from gossamer.features.examples import ExampleSettings, FeatureExample, Text, top_examples
+from gossamer.features.examples import ExampleSettings, Text, top_examples
 from gossamer.features.feature import Feature
+from gossamer.features.feature_card import FeatureExample
 from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
 from gossamer.seeding import generator

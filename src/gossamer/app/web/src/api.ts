@@ -14,7 +14,7 @@ export class Refusal extends Error {
   }
 }
 
-async function answerTo(path: string, init: RequestInit): Promise<Response> {
+async function request(path: string, init: RequestInit): Promise<Response> {
   let answer: Response;
   try {
     answer = await around().ask(path, init);
@@ -27,7 +27,7 @@ async function answerTo(path: string, init: RequestInit): Promise<Response> {
 }
 
 async function ask(path: string, init: RequestInit): Promise<unknown> {
-  return (await answerTo(path, init)).json().catch(() => null);
+  return (await request(path, init)).json().catch(() => null);
 }
 
 function reasonOf(said: unknown): string | null {
@@ -55,7 +55,7 @@ export interface Written {
 
 /** A file that the server writes, under the name that it gives it. */
 export async function file<P extends keyof paths>(path: P, parts: Record<string, string>, query?: Query<paths[P]>): Promise<Written> {
-  const answer = await answerTo(address(path, parts, query ?? {}), {});
+  const answer = await request(address(path, parts, query ?? {}), {});
   const name = /filename="([^"]+)"/.exec(answer.headers.get("content-disposition") ?? "")?.[1] ?? "export";
   return { name, content: await answer.blob(), type: answer.headers.get("content-type") ?? "" };
 }
@@ -66,4 +66,36 @@ export function post<P extends keyof paths>(path: P, parts: Record<string, strin
 
 export function put<P extends keyof paths>(path: P, parts: Record<string, string>, body: Asked<paths[P], "put">): Promise<Answered<paths[P], "put">> {
   return ask(address(path, parts), { method: "PUT", body: JSON.stringify(body) }) as Promise<Answered<paths[P], "put">>;
+}
+
+/** An answer in columns (gossamer.app.columns): its header, and its numbers by name. */
+export interface Columns<H> {
+  header: H;
+  columns: Record<string, Numbers>;
+}
+export type Numbers = Uint8Array | Uint16Array | Uint32Array | Float32Array;
+
+export async function getColumns<H, P extends keyof paths>(path: P, parts: Record<string, string>, query: Query<paths[P]>, signal?: AbortSignal): Promise<Columns<H>> {
+  return columnsOf<H>(await (await request(address(path, parts, query ?? {}), { signal })).arrayBuffer());
+}
+
+function columnsOf<H>(raw: ArrayBuffer): Columns<H> {
+  const length = new DataView(raw).getUint32(0, true);
+  const { columns: listed, ...header } = JSON.parse(new TextDecoder().decode(new Uint8Array(raw, 4, length))) as { columns: { name: string; type: string; length: number }[] };
+  const columns: Record<string, Numbers> = {};
+  let place = 4 + length;
+  for (const one of listed) {
+    const kind = { uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array, float16: Uint16Array, float32: Float32Array }[one.type]!;
+    const found = new kind(raw, place, one.length);
+    columns[one.name] = one.type === "float16" ? Float32Array.from(found, half) : found;
+    place += Math.ceil((one.length * kind.BYTES_PER_ELEMENT) / 4) * 4;
+  }
+  return { header: header as H, columns };
+}
+
+/** The number that 16 bits stand for; browsers have no type for it yet. */
+function half(bits: number): number {
+  const [sign, power, rest] = [bits & 0x8000 ? -1 : 1, (bits >> 10) & 31, bits & 1023];
+  if (power === 0) return sign * rest * 2 ** -24;
+  return power === 31 ? (rest ? NaN : sign * Infinity) : sign * (1 + rest / 1024) * 2 ** (power - 15);
 }

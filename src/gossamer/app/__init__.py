@@ -1,6 +1,6 @@
 """The workbench: what a run folder holds, in a browser on this machine (`gossamer view RUN`).
 
-Names load on first use: what needs no server (views that were kept, the page's files) needs no fastapi either.
+The names of `__all__`, whose homes `__init__.pyi` lists, load on first use: a taken port costs no import of torch.
 """
 
 import lazy_loader

@@ -2,10 +2,12 @@
 
 import contextlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from gossamer.app import page
+from gossamer.app.ports import listen
 from gossamer.cli import options
 from gossamer.cli.printing import err, out, print_json
 from gossamer.errors import GossamerError, UsageError
@@ -40,11 +42,13 @@ def view(
 
     Example: gossamer view gossamer-out/demo
     """
-    _require_run(run)
     if export is not None and export.suffix != ".html":
         raise UsageError(f"--export: a file NAME.html expected, found {export}")
     if port is not None and not 0 <= port <= 65535:
         raise UsageError(f"--port: a number from 0 to 65535 expected, found {port}")
+    if export is None:
+        listen(port).close()
+    _require_run(run)
     for package in ("fastapi", "uvicorn"):
         needed(package, "gossamer view", "'gossamer[app]'")
     _require_page()
@@ -99,7 +103,6 @@ def _require_run(run: Path) -> None:
 
 def _require_page() -> None:
     """Build the page where this is a source tree that has none yet, or an older one."""
-    page: Any = _page()
     if page.is_built():
         return
     if page.SOURCES.is_dir():
@@ -108,9 +111,3 @@ def _require_page() -> None:
         page.build()
     except page.BuildError as error:
         raise GossamerError(str(error)) from error
-
-
-def _page() -> Any:
-    from gossamer.app import page
-
-    return page

@@ -4,7 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gossamer.app.schema import Card, Example, MapData, Metrics, NeighbourShape, NodePage, PromptShape, Table, Word
+from gossamer.app.schema.base import Table
+from gossamer.app.schema.circuits import MapData, Metrics, NodePage, PromptShape
+from gossamer.app.schema.latents import Card, Example, NeighbourShape, Word
 from gossamer.app.workbench import SavedCircuit
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.results import Findings, NodeCard, PromptView
@@ -12,7 +14,7 @@ from gossamer.features.feature_card import FeatureCard, FeatureExample
 from gossamer.features.lens import Words
 from gossamer.report import layout, text
 from gossamer.report.edges import edge_values, strength
-from gossamer.report.map_data import FORMAT, METRIC, map_data, named
+from gossamer.report.map_data import FORMAT, METRIC, group_values, map_data, named
 
 MOST_NODES, MOST_EDGES = 2_000, 20_000
 # What findings say of a node beside its card and its effect.
@@ -70,7 +72,7 @@ def _bare_map(circuit: Circuit, most_nodes: int) -> dict[str, Any]:
             for index, one in enumerate(shown)
         ],
         "edges": [edge_values(edge, METRIC) for edge in sorted(edges, key=lambda edge: -strength(edge))],
-        "groups": [],
+        "groups": group_values(group for group in circuit.groups if kept.issuperset(group.nodes)),
     }
 
 
@@ -122,17 +124,12 @@ def _said(words: Words) -> list[Word]:
 def example_shape(example: FeatureExample, largest: float) -> Example:
     """A stretch of text with the shade of every token, as a share of `largest`."""
     return Example(
-        tokens=list(map(_running, example.tokens)),
+        tokens=list(map(text.running, example.tokens)),
         activations=list(example.activations),
         position=example.position,
         activation=example.activation,
         shade=[min(max(one / largest, 0.0), 1.0) if largest > 0 else 0.0 for one in example.activations],
     )
-
-
-def _running(token: str) -> str:
-    """A token in running text: spaces stay, what is invisible does not."""
-    return "".join(said for said, _ in text.pieces(token, running=True))
 
 
 def metrics_of(rows: Sequence[Any]) -> list[Metrics]:

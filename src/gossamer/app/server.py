@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 import uvicorn
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
@@ -18,15 +19,35 @@ from gossamer import __version__
 from gossamer.app.guard import Guard, loopback_hosts, new_token
 from gossamer.app.live import BusyError, LiveCircuits
 from gossamer.app.page import STATIC
+from gossamer.app.routes.adversarial import adversarial_routes
+from gossamer.app.routes.attention import attention_routes
 from gossamer.app.routes.circuits import circuit_routes
+from gossamer.app.routes.explanations import explanation_routes
+from gossamer.app.routes.game import game_routes
 from gossamer.app.routes.latents import latent_routes
 from gossamer.app.routes.prompts import prompt_routes
+from gossamer.app.routes.relations import relation_routes
 from gossamer.app.routes.runs import run_routes
+from gossamer.app.routes.steering import steering_routes
 from gossamer.app.routes.views import view_routes
 from gossamer.app.run_folder import RunFolder
 from gossamer.app.workbench import UnknownError, Workbench
 from gossamer.errors import GossamerError, UsageError
 
+# A file of routes for each view.
+_ROUTES = (
+    run_routes,
+    circuit_routes,
+    latent_routes,
+    prompt_routes,
+    view_routes,
+    steering_routes,
+    adversarial_routes,
+    explanation_routes,
+    game_routes,
+    relation_routes,
+    attention_routes,
+)
 HOST, PORT = "127.0.0.1", 8231
 # Ports that are tried from the default one on where none was asked for.
 _TRIED = 20
@@ -36,15 +57,23 @@ _TOO_LARGE = "not enough memory for this model here; close other programs, or vi
 def api(bench: Workbench) -> FastAPI:
     """The routes, without what guards them."""
     app = FastAPI(title="gossamer workbench", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
-    for routes in (run_routes, circuit_routes, latent_routes, prompt_routes, view_routes):
+    for routes in _ROUTES:
         app.include_router(routes(bench), prefix="/api/v1")
     for refused, status in ((UnknownError, 404), (BusyError, 503), (GossamerError, 422)):
         app.add_exception_handler(refused, _said(status))
     for failed in (MemoryError, torch.OutOfMemoryError):
         app.add_exception_handler(failed, _said(503, _TOO_LARGE))
+    app.add_exception_handler(RequestValidationError, _malformed)
     if STATIC.is_dir():
         app.mount("/", StaticFiles(directory=STATIC, html=True))
     return app
+
+
+def _malformed(_: Request, error: Exception) -> JSONResponse:
+    """What is wrong with a request, without what was sent: that may be bytes that are no text."""
+    assert isinstance(error, RequestValidationError)
+    wrong = [{"loc": list(map(str, one["loc"])), "msg": one["msg"]} for one in error.errors()]
+    return JSONResponse({"detail": wrong}, 422)
 
 
 def _said(status: int, message: str | None = None) -> Callable[[Request, Exception], JSONResponse]:

@@ -42,6 +42,8 @@ from gossamer.relations.graph_files import (
     write_node_link,
     write_parquet,
 )
+from gossamer.relations.graph_layout import GraphLayout, layout_graph
+from gossamer.relations.graph_view import DrawnGraph, GraphPart, GraphView
 from gossamer.relations.latents import GivenLatents, LatentSource, LatentStream, ModelLatents, sources_of
 from gossamer.relations.lifecycle import (
     Lifecycle,
@@ -63,6 +65,7 @@ from gossamer.relations.measures import (
     support_needed,
 )
 from gossamer.relations.neighbours import RelatedCards, related_neighbours
+from gossamer.relations.pair_table import PairTable, pair_table
 from gossamer.relations.prompt_latents import PromptLatents, prompt_latents
 from gossamer.relations.relate import ActiveAbove, adjacent, relate
 from gossamer.relations.relation import BestPartner, Keep, RelatedPairs, Relation
@@ -106,12 +109,16 @@ __all__ = [
     "CommunityFacts",
     "CommunitySettings",
     "Describe",
+    "DrawnGraph",
     "ErrorShare",
     "Gate",
     "GateCheck",
     "GateSearch",
     "GateSettings",
     "GivenLatents",
+    "GraphLayout",
+    "GraphPart",
+    "GraphView",
     "Keep",
     "LatentFacts",
     "LatentSource",
@@ -121,6 +128,7 @@ __all__ = [
     "LifecycleSettings",
     "ModelLatents",
     "PairCounts",
+    "PairTable",
     "PromptLatents",
     "RankAgreement",
     "RelatedCards",
@@ -151,6 +159,7 @@ __all__ = [
     "from_cards",
     "from_words",
     "joint_agreement",
+    "layout_graph",
     "lifecycle",
     "lifecycles_of",
     "load_error_share",
@@ -160,6 +169,7 @@ __all__ = [
     "maxima",
     "neighbours_of",
     "of_study",
+    "pair_table",
     "prompt_latents",
     "read_gates",
     "read_graphml",

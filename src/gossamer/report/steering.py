@@ -1,6 +1,6 @@
 """A sweep of steering as tables, a picture and a folder."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from gossamer import files
@@ -9,20 +9,13 @@ from gossamer.report.coding import table
 from gossamer.report.figures.steering import steering_pareto
 from gossamer.results import Record
 from gossamer.steering.agreement import judged_examples
-from gossamer.steering.decomposition import HeldOutFit
-from gossamer.steering.effects import predicts, said_of_fit
+from gossamer.steering.effects import said_of_fit
 from gossamer.steering.findings import published_findings
 from gossamer.steering.pareto import MethodCurve
 from gossamer.steering.selection import SelectionScores
+from gossamer.steering.summary import BENEFIT_NAMES, amount, cell_summaries
 from gossamer.steering.sweep import SweepRow, gold_of, measured_benefits, sweep_curves
-
-_NAMES = {
-    "hit": "share of completions with a word of the concept",
-    "words": "words of the concept in a completion",
-    "classified": "probability that a completion has the concept",
-    "target": "rise of log-probability of text with the concept (nats a token)",
-    "judged": "harmonic mean of the judge's three ratings, of those completions that it rated",
-}
+from gossamer.steering.vector_notes import notes_of
 
 
 def curves_table(
@@ -37,31 +30,28 @@ def curves_table(
         cells = [_interval(one.area), _interval(one.difference), "yes" if one.improves else "no"]
         for chosen in one.chosen:
             row = record.rows[chosen.cell]
-            amount = f"{row.value:g} {row.unit}".strip() if row.kind else row.method
-            cells.append(f"{_interval(chosen.benefit)} ({amount}, {chosen.cost.value:.3f})")
+            cells.append(f"{_interval(chosen.benefit)} ({amount(row) or row.method}, {chosen.cost.value:.3f})")
         rows.append([f"{one.method} (!)" if one.method in warned else one.method, *cells])
     return table(rows) + "\n"
 
 
 def cells_table(record: Record[SweepRow]) -> str:
     """Every cell: strength in three units, benefits, costs, degeneracy."""
-    tokens = sum(record.settings["neutral_tokens"])
     tasks = record.settings["tasks"]
     head = ["method", "coefficient", "raw", "norm ratio", "activation", "hit", "words", "classified", "CE", "KL"]
     rows = [[*head, "changed", "log p", "distinct-2", "repeated-4", "zlib", "off-target", "moved", *tasks, "judged"]]
-    for row in record.rows:
-        numbers = [row.words.values.clip(max=1).mean(), row.words.values.mean()]
-        classified = f"{row.classified.values.mean():.3f}" if len(row.classified) else "-"
-        costs = [getattr(row, name).values.sum() / tokens for name in ("cross_entropy", "kl", "changed")]
-        wrote = [row.log_probability, row.distinct_2, row.repeated_4, row.zlib_ratio]
-        judged, one = "-", row.judged
-        if one is not None:
-            judged = f"{one.score:.3f} of {one.rated} ({one.unparsed} unparsed, {one.error} errors)"
-        strength = [f"{row.value:g} {row.unit}".strip(), f"{row.raw:.4g}", f"{row.relative_norm:.3f}"]
-        shown = [f"{value:.3f}" for value in numbers] + [classified] + [f"{value:.3f}" for value in (*costs, *wrote)]
-        moved = "-" if row.moved < 0 else str(row.moved)
-        more = [f"{row.off_target:.4g}", moved, *(f"{row.accuracy[name]:.3f}" for name in tasks), judged]
-        rows.append([row.method, *strength, f"{row.activation:.4g}", *shown, *more])
+    for one in cell_summaries(record):
+        classified = "-" if one.classified is None else f"{one.classified:.3f}"
+        costs = [one.cross_entropy, one.kl, one.changed]
+        wrote = [one.log_probability, one.distinct_2, one.repeated_4, one.zlib_ratio]
+        judged, by = "-", one.judged
+        if by is not None:
+            judged = f"{by.score:.3f} of {by.rated} ({by.unparsed} unparsed, {by.error} errors)"
+        strength = [one.amount, f"{one.raw:.4g}", f"{one.relative_norm:.3f}"]
+        shown = [f"{one.hit:.3f}", f"{one.words:.3f}", classified] + [f"{value:.3f}" for value in (*costs, *wrote)]
+        moved = "-" if one.moved < 0 else str(one.moved)
+        more = [f"{one.off_target:.4g}", moved, *(f"{one.accuracy[name]:.3f}" for name in tasks), judged]
+        rows.append([one.method, *strength, f"{one.activation:.4g}", *shown, *more])
     return table(rows) + "\n"
 
 
@@ -119,30 +109,25 @@ def write_steering(
     *,
     benefit: str = "hit",
     limit: float = 1.0,
-    fits: Mapping[str, HeldOutFit] | None = None,
-    absent: Mapping[str, str] | None = None,
-    effects_explained: Mapping[str, float] | None = None,
     scores: Sequence[SelectionScores] = (),
     seed: int = 0,
 ) -> Path:
     """Write steering.md (areas, published findings, selection scores, the judge, cells, examples), pareto.png and .svg
     to a folder, each atomically. Returns the picture.
 
+    Where a method's vector rests on a fit of effects that predicts nothing, the page warns of the method, and its rows
+    have a mark.
+
     Args:
         reference: the method that others are held against.
         benefit: of the picture; the tables have all that were measured.
-        fits: of each method's direction on held-out texts.
-        absent: methods that could not be made, with the reason.
-        effects_explained: by method, what the fit of effects explains that its vector rests on; where that is nothing,
-            the page warns of the method, and its rows have a mark.
         scores: of features before the sweep, those of the random ones behind them.
 
     Raises:
         GossamerError: a folder that cannot be written.
     """
-    target = Path(folder)
-    fitted = effects_explained or {}
-    warned = [name for name, explained in fitted.items() if not predicts(explained)]
+    target, notes = Path(folder), notes_of(record)
+    fitted, warned = notes.effects_explained, notes.warned
     said = {name: said_of_fit(name, explained) for name, explained in fitted.items()}
     parts = ["Areas and chosen coefficients with 95 % intervals."]
     if fitted:
@@ -150,10 +135,10 @@ def write_steering(
     for name in measured_benefits(record):
         found = sweep_curves(record, reference, benefit=name, limit=limit, seed=seed)
         tables = [curves_table(found, record, reference, warned), findings_table(found)]
-        parts += ["", f"## Benefit: {_NAMES[name]}", "", *tables]
-    parts += [f"- no {name}: {reason}" for name, reason in (absent or {}).items()]
-    if fits:
-        rows = [[name, f"{one.cosine:.3f}", f"{one.auroc:.3f}"] for name, one in fits.items()]
+        parts += ["", f"## Benefit: {BENEFIT_NAMES[name]}", "", *tables]
+    parts += [f"- no {name}: {reason}" for name, reason in notes.absent.items()]
+    if notes.fits:
+        rows = [[name, f"{one.cosine:.3f}", f"{one.auroc:.3f}"] for name, one in notes.fits.items()]
         head = ["direction", "cosine with the mean difference", "AUROC of texts"]
         parts += ["", "## On held-out texts", "", table([head, *rows])]
     if scores:
@@ -163,7 +148,7 @@ def write_steering(
     parts += [f"- {row.method} {row.value:g}: {' / '.join(map(repr, row.examples[:2]))}" for row in record.rows]
     files.write_text(target / "steering.md", "\n".join(parts) + "\n")
     shown = sweep_curves(record, reference, benefit=benefit, limit=limit, seed=seed)
-    figure = style.settled(steering_pareto(shown, reference, _NAMES[benefit], limit))
+    figure = style.settled(steering_pareto(shown, reference, BENEFIT_NAMES[benefit], limit))
     files.write_text(target / "pareto.svg", style.svg(figure))
     style.save_png(figure, target / "pareto.png")
     return target / "pareto.png"

@@ -6,12 +6,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from gossamer.app.circuit_page import MOST_EDGES, MOST_NODES, map_of, metrics_of, node_page, prompt_shape, tables
-from gossamer.app.schema import (
+from gossamer.app.schema.base import PartId
+from gossamer.app.schema.circuits import (
     CircuitPage,
     CurveShape,
     Evaluation,
     NodePage,
-    PartId,
     Patched,
     PatchRequest,
     PromptRow,

@@ -6,7 +6,8 @@ import torch
 from fastapi import APIRouter, Query
 
 from gossamer.app.circuit_page import card_shape, example_shape
-from gossamer.app.schema import LatentPage, PartId, Tested, TestRequest
+from gossamer.app.schema.base import PartId
+from gossamer.app.schema.latents import LatentPage, Tested, TestRequest
 from gossamer.app.workbench import Workbench
 from gossamer.circuits.evaluate.rerun import RestoredCircuit
 from gossamer.dictionary.dictionary import Dictionary

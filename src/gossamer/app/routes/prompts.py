@@ -3,9 +3,9 @@
 import torch
 from fastapi import APIRouter
 
-from gossamer.app.schema import (
+from gossamer.app.schema.base import PartId
+from gossamer.app.schema.prompts import (
     LatentAt,
-    PartId,
     Prediction,
     PromptPage,
     PromptRequest,

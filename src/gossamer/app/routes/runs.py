@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from fastapi import APIRouter
 
 from gossamer.app.run_folder import Part, Reading, RunFolder
-from gossamer.app.schema import Overview, PartFacts
+from gossamer.app.schema.runs import Overview, PartFacts
 from gossamer.app.workbench import Workbench
 from gossamer.results import versions
 

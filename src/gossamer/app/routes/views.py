@@ -6,7 +6,8 @@ from fastapi import APIRouter
 from fastapi import Path as InPath
 
 from gossamer.app.saved_view import FORMAT, NodeGroup, SavedView, view_path
-from gossamer.app.schema import Group, PartId, View, ViewRequest, Views
+from gossamer.app.schema.base import PartId
+from gossamer.app.schema.views import Group, View, ViewRequest, Views
 from gossamer.app.workbench import UnknownError, Workbench
 from gossamer.errors import GossamerError, UsageError
 

@@ -1,18 +1,16 @@
-import { Component, type ReactNode, useEffect } from "react";
+import { Component, type ReactNode, Suspense, useEffect } from "react";
 import { get } from "./api";
-import { Answer, Failed, refusalOf, useAnswer } from "./parts/states";
-import { hashOf, usePlace } from "./route";
-import { CircuitView } from "./views/circuit";
+import { Menu } from "./parts/menu";
+import { Answer, Failed, Waiting, refusalOf, useAnswer } from "./parts/states";
+import { usePlace } from "./route";
+import { VIEWS } from "./views";
 import { Home } from "./views/home";
-import { LatentView } from "./views/latent";
-import { PromptView } from "./views/prompt";
 
 export function App() {
   const { path } = usePlace();
   const run = useAnswer("run", (signal) => get("/api/v1/run", {}, undefined, signal));
   const [asking] = run;
   const name = asking.state === "answered" ? asking.value.run : "";
-  const circuits = asking.state === "answered" ? asking.value.parts.filter((part) => part.kind === "circuit") : [];
   useEffect(() => {
     document.title = [...path.slice(1), path[0] ?? name, "gossamer"].filter(Boolean).join(" · ");
     document.getElementById("main")?.scrollTo(0, 0);
@@ -23,21 +21,15 @@ export function App() {
       <header className="top">
         <a className="brand" href="#/">gossamer</a>
         <span className="run">{name}</span>
-        <nav aria-label="Views">
-          <a href="#/" aria-current={path.length === 0 ? "page" : undefined}>Overview</a>
-          {circuits.map((part) => (
-            <a key={part.id} href={hashOf(["circuit", part.id])} aria-current={path[0] === "circuit" && path[1] === part.id ? "page" : undefined}>{circuits.length > 1 ? part.id : "Circuit"}</a>
-          ))}
-          {circuits[0] && <a href={hashOf(["prompt", path[1] ?? circuits[0].id])} aria-current={path[0] === "prompt" ? "page" : undefined}>Your text</a>}
-        </nav>
+        <Menu path={path} parts={asking.state === "answered" ? asking.value.parts : []} />
       </header>
       <main id="main" tabIndex={-1}>
         <Caught key={path.join("/")}>
+          <Suspense fallback={<Waiting>Loading the view …</Waiting>}>
           {path.length === 0 ? <Answer of={run} waiting="Reading the run folder …">{(found) => <Home run={found} />}</Answer>
-            : path[0] === "circuit" && path[1] ? <CircuitView id={path[1]} tab={path[2] ?? "map"} />
-            : path[0] === "prompt" && path[1] ? <PromptView id={path[1]} />
-            : path[0] === "latent" && path[1] && path[2] ? <LatentView id={path[1]} feature={path[2]} />
-            : <div className="state failed" role="alert"><p>There is no such view.</p><a href="#/">Back to the overview</a></div>}
+            : VIEWS.find((view) => view.path === path[0])?.show(path.slice(1))
+            || <div className="state failed" role="alert"><p>There is no such view.</p><a href="#/">Back to the overview</a></div>}
+          </Suspense>
         </Caught>
       </main>
     </>

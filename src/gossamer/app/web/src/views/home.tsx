@@ -5,12 +5,12 @@ import { DataTable } from "../parts/table";
 import { Copy, Tools } from "../parts/tools";
 import { Empty } from "../parts/states";
 import { hashOf } from "../route";
+import { VIEWS, type View, viewOf } from ".";
 
 const STATES: Record<Shapes["PartFacts"]["state"], string> = { whole: "whole", damaged: "damaged", newer: "of a newer version", "not read": "not read" };
 
 export function Home({ run }: { run: Shapes["Overview"] }) {
   const wrong = run.parts.filter((part) => part.state === "damaged" || part.state === "newer");
-  const circuits = run.parts.filter((part) => part.kind === "circuit" && part.state === "whole");
   return (
     <>
       <h1>{run.run}</h1>
@@ -22,20 +22,7 @@ export function Home({ run }: { run: Shapes["Overview"] }) {
           <ul>{wrong.map((part) => <li key={part.id}>{part.message}</li>)}</ul>
         </section>
       )}
-      {circuits.length > 0 && (
-        <section>
-          <h2>Circuits</h2>
-          <ul className="cards">
-            {circuits.map((part) => (
-              <li key={part.id}>
-                <a href={hashOf(["circuit", part.id])}><b>{part.facts[0] ?? part.id}</b></a>
-                <span>{part.facts.slice(1).join(" · ")}</span>
-                <small>{part.path}, {when(part.modified)}</small>
-              </li>
-            ))}
-          </ul>
-        </section>
-      )}
+      {VIEWS.map((view) => <Files key={view.path} view={view} parts={run.parts.filter((part) => viewOf(part) === view)} />)}
       <section>
         <h2>All files</h2>
         {run.parts.length === 0 ? (
@@ -44,7 +31,7 @@ export function Home({ run }: { run: Shapes["Overview"] }) {
           <DataTable
             rows={run.parts} caption="Files of the run" file={`${run.run}-files`} keyOf={(part) => part.id}
             columns={[
-              { name: "file", left: true, value: (part) => part.path, show: (part) => <code>{part.path}</code> },
+              { name: "file", left: true, value: (part) => part.path, show: (part) => { const view = viewOf(part); return view ? <a href={hashOf([view.path, part.id])}><code>{part.path}</code></a> : <code>{part.path}</code>; } },
               { name: "holds", left: true, value: (part) => part.kind },
               { name: "state", left: true, value: (part) => STATES[part.state], show: (part) => <span className={`tag ${part.state.replace(" ", "-")}`}>{STATES[part.state]}</span> },
               { name: "size", value: (part) => part.bytes, show: (part) => bytes(part.bytes) },
@@ -64,5 +51,23 @@ export function Home({ run }: { run: Shapes["Overview"] }) {
       <Tools name={`${run.run}-overview`} data={run} python={`from gossamer.app import RunFolder\n\nrun = RunFolder(${JSON.stringify(run.folder)})\nfor part in run.parts().values():\n    print(part.id, part.kind, run.checked(part).state)`} />
       <p className="note">{Object.entries(run.versions).map(([name, version]) => `${name} ${version}`).join(", ")}</p>
     </>
+  );
+}
+
+function Files({ view, parts }: { view: View; parts: Shapes["PartFacts"][] }) {
+  if (parts.length === 0) return null;
+  return (
+    <section>
+      <h2>{view.name}</h2>
+      <ul className="cards">
+        {parts.map((part) => (
+          <li key={part.id}>
+            <a href={hashOf([view.path, part.id])}><b>{part.facts[0] ?? part.id}</b></a>
+            <span>{part.facts.slice(1).join(" · ")}</span>
+            <small>{part.path}, {when(part.modified)}</small>
+          </li>
+        ))}
+      </ul>
+    </section>
   );
 }

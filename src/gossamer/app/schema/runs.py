@@ -1,0 +1,30 @@
+"""The overview."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from gossamer.app.schema.base import Answer, Shape
+
+
+class PartFacts(Shape):
+    """One file of results, in the overview."""
+
+    id: str
+    kind: str
+    path: str
+    bytes: int
+    modified: str
+    state: Literal["whole", "damaged", "newer", "not read"]
+    message: str | None = None
+    facts: list[str] = Field([])
+
+
+class Overview(Answer):
+    """What a run folder holds."""
+
+    folder: str
+    parts: list[PartFacts]
+    pages: list[str]
+    versions: dict[str, str]
+    read_only: str | None = Field(None, description="Why nothing can be saved in the folder; null if it can.")

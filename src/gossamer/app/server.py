@@ -1,6 +1,5 @@
 """The application and the server: `gossamer view`."""
 
-import socket
 import webbrowser
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -19,6 +18,7 @@ from gossamer import __version__
 from gossamer.app.guard import Guard, loopback_hosts, new_token
 from gossamer.app.live import BusyError, LiveCircuits
 from gossamer.app.page import STATIC
+from gossamer.app.ports import HOST, listen
 from gossamer.app.routes.adversarial import adversarial_routes
 from gossamer.app.routes.attention import attention_routes
 from gossamer.app.routes.circuits import circuit_routes
@@ -32,7 +32,7 @@ from gossamer.app.routes.steering import steering_routes
 from gossamer.app.routes.views import view_routes
 from gossamer.app.run_folder import RunFolder
 from gossamer.app.workbench import UnknownError, Workbench
-from gossamer.errors import GossamerError, UsageError
+from gossamer.errors import GossamerError
 
 # A file of routes for each view.
 _ROUTES = (
@@ -48,9 +48,6 @@ _ROUTES = (
     relation_routes,
     attention_routes,
 )
-HOST, PORT = "127.0.0.1", 8231
-# Ports that are tried from the default one on where none was asked for.
-_TRIED = 20
 _TOO_LARGE = "not enough memory for this model here; close other programs, or view the run on a larger machine"
 
 
@@ -99,31 +96,6 @@ class Address(NamedTuple):
 
     url: str
     port: int
-
-
-def listen(port: int | None) -> socket.socket:
-    """A socket of this machine alone.
-
-    Args:
-        port: 0 for any free one; None for the first free one from the default on.
-
-    Raises:
-        UsageError: the port is taken, or may not be used.
-    """
-    tried = range(PORT, PORT + _TRIED) if port is None else (port,)
-    for one in tried:
-        found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            found.bind((HOST, one))
-            found.listen()
-        except OSError as error:
-            found.close()
-            reason = error.strerror or error
-            continue
-        return found
-    ports = f"{PORT} to {PORT + _TRIED - 1}" if port is None else str(port)
-    raise UsageError(f"port {ports}: cannot be used ({reason}); give --port with another number, or 0 for any")
 
 
 def serve(

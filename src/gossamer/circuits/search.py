@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import islice
 
 import torch
 from jaxtyping import Float, Int
@@ -119,7 +118,7 @@ def search_path(
     if settings.bagging:
         circuits = _bagged(splice, full, settings, wanted)
     else:
-        circuits = [_top(run, size) for size, run in islice(_readings(splice, full, settings), len(wanted))]
+        circuits = [_top(run, size) for size, run in _readings(splice, full, settings, wanted)]
     used = replace(settings, sizes=sizes, steps=steps, batch_size=step_size)
     facts = {name: str(value) for name, value in asdict(used).items()}
     return CircuitPath("mask", splice.nodes, tuple(circuits), time.perf_counter() - began, settings=facts)
@@ -132,9 +131,9 @@ def _bagged(splice: Splice, full: FullModel, settings: SearchSettings, wanted: l
     for sample in range(settings.bagging):
         rows = resampled_rows(splice.examples, settings.seed + sample).to(device)
         with part_of(f"bag {sample + 1} of {settings.bagging}"):
-            readings = _readings(splice.select(rows), full.select(rows), settings)
-            for mask, (size, run) in zip(masks, readings, strict=False):
-                mask[run.alive] += soft_top(run.scores.detach(), min(size, len(run.alive)), _BAG_TEMPERATURE)
+            readings = _readings(splice.select(rows), full.select(rows), settings, wanted)
+            for mask, (size, run) in zip(masks, readings, strict=True):
+                mask[run.alive] += soft_top(run.scores.detach(), float(min(size, len(run.alive))), _BAG_TEMPERATURE)
     order = torch.argsort(masks, dim=1, descending=True, stable=True)
     return [ranked[:size] for ranked, size in zip(order, wanted, strict=True)]
 
@@ -147,24 +146,26 @@ def _sizes(settings: SearchSettings, n: int) -> tuple[list[int], list[int]]:
     return sizes, sorted((size for size in beyond if size > sizes[0]), reverse=True)
 
 
-def _readings(splice: Splice, full: FullModel, settings: SearchSettings) -> Iterator[tuple[int, _SearchState]]:
-    """Every size wanted with the state of the run when it passes it, by falling size."""
-    sizes, larger = _sizes(settings, len(splice.nodes))
+def _readings(
+    splice: Splice, full: FullModel, settings: SearchSettings, wanted: list[int]
+) -> Iterator[tuple[int, _SearchState]]:
+    """The first of the sizes of :func:`_sizes`, `wanted`, each with the state of the run when it passes it."""
+    sizes, waiting = _sizes(settings, len(splice.nodes))[0], list(wanted)
     generator = torch.Generator().manual_seed(settings.seed)
     run, steps = _begin(splice, settings), effort(settings, partial(affordable, splice))[0]
-    wanted = [*larger, *sizes]
     # Above the largest size wanted, so that it too is learned and not the order that the run began with.
     first = max(len(splice.nodes) / 2, min(1.5 * sizes[0], 0.9 * len(splice.nodes)))
-    advance = begin("mask search", steps)
-    for step in range(steps):
-        progress = step / max(steps - 1, 1)
-        size = _falling(first, sizes[-1], progress)
-        loss = _step(run, full, settings, size, _falling(*settings.temperature, progress), generator)
-        while wanted and size <= min(wanted[0], sizes[0]):
-            yield wanted.pop(0), run
+    progress = [step / max(steps - 1, 1) for step in range(steps)]
+    falling = [_falling(first, sizes[-1], share) for share in progress]
+    needed = 1 + next(step for step, size in enumerate(falling) if size <= min(waiting[-1], sizes[0]))
+    advance = begin("mask search", needed)
+    for share, size in zip(progress[:needed], falling, strict=False):
+        loss = _step(run, full, settings, size, _falling(*settings.temperature, share), generator)
+        advance(1, f"{size:.0f} nodes, loss {loss:.3f}")
+        while waiting and size <= min(waiting[0], sizes[0]):
+            yield waiting.pop(0), run
         if settings.reserve * size < 0.7 * len(run.alive):
             run = _narrowed(run, max(int(settings.reserve * size), 2), settings)
-        advance(1, f"{size:.0f} nodes, loss {loss:.3f}")
 
 
 def _possible(wanted: Sequence[int], n_candidates: int) -> list[int]:

@@ -93,16 +93,16 @@ def merges_by_loss(weighted: Float[Tensor, "prompt node"], kind: Int[Tensor, "no
 
     for one in left:
         measure(one)
-    rows, height = [], 0.0
+    rows: list[list[float]] = []
     while len(left) > 1:
-        one, other = np.unravel_index(np.argmin(rise), rise.shape)
+        one, other = divmod(int(np.argmin(rise)), nodes)
         apart = not np.isfinite(rise[one, other])
-        one, other = left[:2] if apart else sorted((int(one), int(other)))
-        height += _APART if apart else max(float(rise[one, other]), 0.0)
+        one, other = left[:2] if apart else sorted((one, other))
         lost[one] += lost[other] + (0.0 if apart else float(rise[one, other]))
         gram[one] += gram[other]
         total[one] += total[other]
-        rows.append([names[one], names[other], height, sizes[one] + sizes[other]])
+        # In place of a height, which rounding would put out of order where nothing is lost, the order itself.
+        rows.append([names[one], names[other], len(rows) + 1.0, sizes[one] + sizes[other]])
         names[one], sizes[one] = nodes + len(rows) - 1, sizes[one] + sizes[other]
         left.remove(other)
         rise[other], rise[:, other] = np.inf, np.inf

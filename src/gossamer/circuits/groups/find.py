@@ -77,7 +77,8 @@ def circuit_groups(splice: Splice, effects: DirectEffects, choice: Evaluator, *,
         network = tied(choice.splice, circuit, ties(tree.cut(boxes), profiles))
         return abs(whole - choice.full.kept(network, choice.splice.batch_size))
 
-    tree, made_by = merges(similarity(effects, profiles), kind), "profiles"
+    tree = merges(similarity(effects, profiles), kind)
+    made_by: MadeBy = "profiles"
     boxes = max(tree.fewest, math.ceil(len(circuit) / fold))
     if (before := lost(tree, boxes)) > POINTS_LOST:
         other = merges_by_loss(profiles.moved * worth(profiles), kind)

@@ -1,6 +1,5 @@
 """The application and the server: `gossamer view`."""
 
-import socket
 import webbrowser
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 import uvicorn
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
@@ -18,14 +18,21 @@ from gossamer import __version__
 from gossamer.app.guard import Guard, loopback_hosts, new_token
 from gossamer.app.live import BusyError, LiveCircuits
 from gossamer.app.page import STATIC
+from gossamer.app.ports import HOST, listen
+from gossamer.app.routes.adversarial import adversarial_routes
+from gossamer.app.routes.attention import attention_routes
 from gossamer.app.routes.circuits import circuit_routes
+from gossamer.app.routes.explanations import explanation_routes
+from gossamer.app.routes.game import game_routes
 from gossamer.app.routes.latents import latent_routes
 from gossamer.app.routes.prompts import prompt_routes
+from gossamer.app.routes.relations import relation_routes
 from gossamer.app.routes.runs import run_routes
+from gossamer.app.routes.steering import steering_routes
 from gossamer.app.routes.views import view_routes
 from gossamer.app.run_folder import RunFolder
 from gossamer.app.workbench import UnknownError, Workbench
-from gossamer.errors import GossamerError, UsageError
+from gossamer.errors import GossamerError
 
 # A file of routes for each view.
 _ROUTES = (
@@ -34,10 +41,13 @@ _ROUTES = (
     latent_routes,
     prompt_routes,
     view_routes,
+    steering_routes,
+    adversarial_routes,
+    explanation_routes,
+    game_routes,
+    relation_routes,
+    attention_routes,
 )
-HOST, PORT = "127.0.0.1", 8231
-# Ports that are tried from the default one on where none was asked for.
-_TRIED = 20
 _TOO_LARGE = "not enough memory for this model here; close other programs, or view the run on a larger machine"
 
 
@@ -50,9 +60,17 @@ def api(bench: Workbench) -> FastAPI:
         app.add_exception_handler(refused, _said(status))
     for failed in (MemoryError, torch.OutOfMemoryError):
         app.add_exception_handler(failed, _said(503, _TOO_LARGE))
+    app.add_exception_handler(RequestValidationError, _malformed)
     if STATIC.is_dir():
         app.mount("/", StaticFiles(directory=STATIC, html=True))
     return app
+
+
+def _malformed(_: Request, error: Exception) -> JSONResponse:
+    """What is wrong with a request, without what was sent: that may be bytes that are no text."""
+    assert isinstance(error, RequestValidationError)
+    wrong = [{"loc": list(map(str, one["loc"])), "msg": one["msg"]} for one in error.errors()]
+    return JSONResponse({"detail": wrong}, 422)
 
 
 def _said(status: int, message: str | None = None) -> Callable[[Request, Exception], JSONResponse]:
@@ -78,31 +96,6 @@ class Address(NamedTuple):
 
     url: str
     port: int
-
-
-def listen(port: int | None) -> socket.socket:
-    """A socket of this machine alone.
-
-    Args:
-        port: 0 for any free one; None for the first free one from the default on.
-
-    Raises:
-        UsageError: the port is taken, or may not be used.
-    """
-    tried = range(PORT, PORT + _TRIED) if port is None else (port,)
-    for one in tried:
-        found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            found.bind((HOST, one))
-            found.listen()
-        except OSError as error:
-            found.close()
-            reason = error.strerror or error
-            continue
-        return found
-    ports = f"{PORT} to {PORT + _TRIED - 1}" if port is None else str(port)
-    raise UsageError(f"port {ports}: cannot be used ({reason}); give --port with another number, or 0 for any")
 
 
 def serve(

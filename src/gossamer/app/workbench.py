@@ -1,5 +1,7 @@
 """What the routes share: the run, its circuits, models in memory, and where a reader's views are kept."""
 
+import hashlib
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,7 +16,8 @@ from gossamer.circuits.evaluate.rerun import RestoredCircuit
 from gossamer.circuits.results import Findings
 from gossamer.display import short_repr
 from gossamer.errors import GossamerError, UsageError
-from gossamer.results import folder_lock
+from gossamer.files import require_folder
+from gossamer.results.lock import HeldError, folder_lock
 
 VIEWS = "views"
 
@@ -55,11 +58,18 @@ class Workbench:
 
     @contextmanager
     def holding_views(self) -> Iterator[None]:
-        """Hold the folder of views while inside; who comes second can look and cannot save."""
+        """Hold the views of the run while inside; who comes second can look and cannot save.
+
+        A folder elsewhere stands for theirs, which is not made before something is kept.
+        """
+        named = hashlib.sha256(f"{Path.home()} {self.run.path.resolve()}".encode()).hexdigest()[:16]
         with ExitStack() as stack:
             try:
-                stack.enter_context(folder_lock(self.views))
+                require_folder(self.views)
+                stack.enter_context(folder_lock(Path(tempfile.gettempdir()) / f"gossamer-views-{named}"))
                 self.read_only = None
+            except HeldError:
+                self.read_only = f"{self.run.path}: another process shows it and may keep views there; close that one"
             except GossamerError as error:
                 self.read_only = str(error)
             yield

@@ -259,10 +259,15 @@ def choose(
         measured={**measured.measured, DICTIONARIES: study.evaluator.faithfulness(study.evaluator.dictionaries)},
         inputs=Inputs.of(study.model, study.dictionaries, study.task),
     )
-    some = first_prompts(study.splice, affordable(study.splice, min(len(study.examples), EDGE_PROMPTS), EDGED))
-    effects = direct_effects(study.splice.select(some), nodes)
+    effects = circuit_effects(study, nodes)
     edges = effects.edges(keep=EDGES_KEPT, every_to_metric=True)
     return CircuitResult(replace(circuit, edges=edges), nodes, path, study, effects, search)
+
+
+def circuit_effects(study: Study, nodes: Nodes) -> DirectEffects:
+    """What each of the nodes adds to each later one and to the metric, on training prompts."""
+    some = first_prompts(study.splice, affordable(study.splice, min(len(study.examples), EDGE_PROMPTS), EDGED))
+    return direct_effects(study.splice.select(some), nodes)
 
 
 def _smallest(study: Study, path: CircuitPath, refiner: CircuitRefiner, wanted: float) -> Int[Tensor, "chosen"]:

@@ -12,7 +12,27 @@ from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, out, print_json, warn_of_other_models
 from gossamer.errors import UsageError
 
-_DEFAULT_PROMPTS = ("One day", "The", "She", "Then", "I think", "There was", "It was", "He said")
+# Neutral beginnings of stories and articles, long enough for ActAdd's prompts to fit into.
+_DEFAULT_PROMPTS = (
+    "One day a man",
+    "The first time that",
+    "She said that the",
+    "Then they went to",
+    "I think that the",
+    "There was once a",
+    "It was known as",
+    "He said to his",
+    "In the morning the",
+    "At the end of",
+    "The people of the",
+    "When she came home",
+    "After that, they",
+    "Many years later, the",
+    "The story begins with",
+    "We looked at the",
+)
+# Of these, how many are continued along one feature, where every text is printed.
+_ALONG_PROMPTS = 8
 # Mean residual norms that are added for the tokens that a feature makes likelier.
 _AMPLIFIED = 0.4
 
@@ -129,7 +149,7 @@ def steer(
     rows: Rows = 1024,
     neutral: Neutral = 64,
     context: Context = 64,
-    samples: Samples = 8,
+    samples: Samples = 4,
     tokens: NewTokens = 32,
     seed: options.Seed = 0,
     output: options.Out = Path("gossamer-out/steering"),
@@ -144,8 +164,10 @@ def steer(
     those of a random feature and a random direction. With --words: vectors and their parts, features, controls and the
     prompt baseline at each coefficient, with benefit, cost on neutral text and intervals; writes sweep.json as it goes,
     so that a run can be stopped, then steering.md and a picture. A language model may rate what is written (--judge).
+
+    Example: gossamer steer bundled:spool --text text.txt --feature resid_post.4/123 -p "One day"
+    Example: gossamer steer MODEL -d FOLDER --text stories.jsonl --words sad,cried,tears
     """
-    early.require_dictionaries(dictionaries)
     facts = early.dictionary_facts(fact)
     early.require_texts([path for path in (text, positive, negative) if path is not None])
     early.require_files([] if pairs is None else [pairs], "pairs")
@@ -154,6 +176,7 @@ def steer(
     chosen_rows = _rows(by, {option for option, value in made_of.items() if value})
     early.require_whole_judge("--judge", endpoint, judge, local=local)
     strengths = inputs.decimals("--coefficients", coefficients)
+    early.require_dictionaries(dictionaries, model)
     prices = inputs.prices(price)
 
     from gossamer.activations import read_texts
@@ -169,7 +192,7 @@ def steer(
     network = inputs.language_model(model, device, dtype, family)
     held = inputs.dictionary_set(network, model, dictionaries, facts=facts, allow_other_model=allow_other_model)
     length = min(context, network.n_context)
-    prompts = list(prompt or _DEFAULT_PROMPTS)
+    prompts = list(prompt or _DEFAULT_PROMPTS[: _ALONG_PROMPTS if feature is not None else None])
     if feature is not None:
         with progress_bars(err):
             shown, rising = _along(network, held, feature, kind, strengths, unit, prompts, texts, length, plan)

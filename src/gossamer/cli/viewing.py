@@ -2,10 +2,12 @@
 
 import contextlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from gossamer.app import page
+from gossamer.app.ports import listen
 from gossamer.cli import options
 from gossamer.cli.printing import err, out, print_json
 from gossamer.errors import GossamerError, UsageError
@@ -33,9 +35,10 @@ def view(
 
     Example: gossamer view gossamer-out/demo
     """
-    _require_run(run)
     if port is not None and not 0 <= port <= 65535:
         raise UsageError(f"--port: a number from 0 to 65535 expected, found {port}")
+    listen(port).close()
+    _require_run(run)
     for package in ("fastapi", "uvicorn"):
         needed(package, "gossamer view", "'gossamer[app]'")
     _require_page()
@@ -77,7 +80,6 @@ def _require_run(run: Path) -> None:
 
 def _require_page() -> None:
     """Build the page where this is a source tree that has none yet, or an older one."""
-    page: Any = _page()
     if page.is_built():
         return
     if page.SOURCES.is_dir():
@@ -86,9 +88,3 @@ def _require_page() -> None:
         page.build()
     except page.BuildError as error:
         raise GossamerError(str(error)) from error
-
-
-def _page() -> Any:
-    from gossamer.app import page
-
-    return page

@@ -10,7 +10,8 @@ from workbench_run import TOKEN, bench_of, client_of, write_run
 
 from gossamer.app import page
 from gossamer.app.guard import loopback_hosts
-from gossamer.app.server import create_app, listen
+from gossamer.app.ports import listen
+from gossamer.app.server import create_app
 
 
 @pytest.fixture(scope="session")

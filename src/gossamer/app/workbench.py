@@ -1,5 +1,7 @@
 """What the routes share: the run, its circuits, models in memory, and where a reader's views are kept."""
 
+import hashlib
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,7 +16,8 @@ from gossamer.circuits.evaluate.rerun import RestoredCircuit
 from gossamer.circuits.results import Findings
 from gossamer.display import short_repr
 from gossamer.errors import GossamerError, UsageError
-from gossamer.results import folder_lock
+from gossamer.files import require_folder
+from gossamer.results.lock import HeldError, folder_lock
 
 VIEWS = "views"
 
@@ -40,11 +43,13 @@ class Workbench:
         run: its folder.
         live: its circuits with their models.
         read_only: why nothing can be saved in the folder; None if it can.
+        offline: why no model can be asked of anything; None if one can.
     """
 
     run: RunFolder
     live: LiveCircuits
     read_only: str | None = None
+    offline: str | None = None
 
     __repr__ = short_repr
 
@@ -55,11 +60,18 @@ class Workbench:
 
     @contextmanager
     def holding_views(self) -> Iterator[None]:
-        """Hold the folder of views while inside; who comes second can look and cannot save."""
+        """Hold the views of the run while inside; who comes second can look and cannot save.
+
+        A folder elsewhere stands for theirs, which is not made before something is kept.
+        """
+        named = hashlib.sha256(f"{Path.home()} {self.run.path.resolve()}".encode()).hexdigest()[:16]
         with ExitStack() as stack:
             try:
-                stack.enter_context(folder_lock(self.views))
+                require_folder(self.views)
+                stack.enter_context(folder_lock(Path(tempfile.gettempdir()) / f"gossamer-views-{named}"))
                 self.read_only = None
+            except HeldError:
+                self.read_only = f"{self.run.path}: another process shows it and may keep views there; close that one"
             except GossamerError as error:
                 self.read_only = str(error)
             yield
@@ -95,7 +107,7 @@ class Workbench:
         for other in self.run.parts().values():
             if other.kind == "findings" and other.path.parent == part.path.parent:
                 findings = self.run.read(other).content
-                if findings is not None and same_circuit(circuit, findings):
+                if findings is not None and findings.are_of(circuit):
                     return SavedCircuit(part, circuit, findings, other)
         return SavedCircuit(part, circuit, None, None)
 
@@ -103,15 +115,11 @@ class Workbench:
     def restored(self, identifier: str) -> Iterator[RestoredCircuit]:
         """A circuit with its model in memory. Errors: those of :meth:`LiveCircuits.use`."""
         part, circuit = self.content(identifier, "circuit")
+        if self.offline is not None:
+            raise GossamerError(self.offline)
         with self.live.use(circuit, part.path.parent) as found:
             yield found
 
     def _ids(self, kind: str) -> str:
         known = [part.id for part in self.run.parts().values() if part.kind == kind]
         return ", ".join(known[:20]) or f"no {kind}"
-
-
-def same_circuit(circuit: Circuit, findings: Findings) -> bool:
-    """Whether findings are of this circuit: they have its nodes and name its task and model."""
-    named = (circuit.task, circuit.model) == (findings.task, findings.model)
-    return named and {node.node for node in circuit.nodes} == {card.node for card in findings.nodes}

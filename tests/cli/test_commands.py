@@ -35,6 +35,7 @@ COMMANDS = (
     "adversarial",
     "report",
     "view",
+    "export",
     "upload",
     "trace",
     "explore",

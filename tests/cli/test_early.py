@@ -19,6 +19,7 @@ from gossamer.explain.scorers import CHAT_SCORERS, SCORERS
 from gossamer.relations import DECODER_COSINE, MEASURES
 from gossamer.relations.lifecycle import MATCHINGS
 from gossamer.replacement import coding_study
+from gossamer.report.circuit_export import FORMATS
 from gossamer.report.coding import PURSUITS
 from gossamer.steering.coefficient import UNITS
 from gossamer.steering.concept import ROWS
@@ -185,6 +186,7 @@ def test_names_are_those_of_the_library():
     assert tuple(METRICS) == early.METRICS
     assert tuple(METHODS) == early.CIRCUIT_METHODS
     assert early.FAMILIES == KINDS
+    assert tuple(FORMATS) == early.CIRCUIT_FORMATS
     assert (SHUFFLED,) == early.CIRCUIT_CONTROLS
     assert set(early.TRAINING_CONTROLS) == set(CONTROLS)
     assert early.IOI_PARTS == PARTS

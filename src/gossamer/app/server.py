@@ -1,7 +1,7 @@
 """The application and the server: `gossamer view`."""
 
 import webbrowser
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,16 +20,17 @@ from gossamer.app.live import BusyError, LiveCircuits
 from gossamer.app.page import STATIC
 from gossamer.app.ports import HOST, listen
 from gossamer.app.routes.adversarial import adversarial_routes
-from gossamer.app.routes.attention import attention_routes
-from gossamer.app.routes.circuits import circuit_routes
+from gossamer.app.routes.attention import attention_routes, exported_attention
+from gossamer.app.routes.circuits import circuit_routes, exported_circuits
 from gossamer.app.routes.explanations import explanation_routes
+from gossamer.app.routes.exports import export_routes
 from gossamer.app.routes.game import game_routes
 from gossamer.app.routes.latents import latent_routes
 from gossamer.app.routes.prompts import prompt_routes
-from gossamer.app.routes.relations import relation_routes
-from gossamer.app.routes.runs import run_routes
+from gossamer.app.routes.relations import exported_relations, relation_routes
+from gossamer.app.routes.runs import exported_runs, run_routes
 from gossamer.app.routes.steering import steering_routes
-from gossamer.app.routes.views import view_routes
+from gossamer.app.routes.views import exported_views, view_routes
 from gossamer.app.run_folder import RunFolder
 from gossamer.app.workbench import UnknownError, Workbench
 from gossamer.errors import GossamerError
@@ -41,12 +42,21 @@ _ROUTES = (
     latent_routes,
     prompt_routes,
     view_routes,
+    export_routes,
     steering_routes,
     adversarial_routes,
     explanation_routes,
     game_routes,
     relation_routes,
     attention_routes,
+)
+# What a page without a server holds: for each file of routes whose answers need no model, what is asked there.
+_EXPORTED: tuple[Callable[[Workbench], Iterator[str]], ...] = (
+    exported_runs,
+    exported_circuits,
+    exported_views,
+    exported_relations,
+    exported_attention,
 )
 _TOO_LARGE = "not enough memory for this model here; close other programs, or view the run on a larger machine"
 
@@ -64,6 +74,11 @@ def api(bench: Workbench) -> FastAPI:
     if STATIC.is_dir():
         app.mount("/", StaticFiles(directory=STATIC, html=True))
     return app
+
+
+def exported_paths(bench: Workbench) -> Iterator[str]:
+    """What a page asks of a run when no model can be asked: the questions that an exported page holds answers to."""
+    return (f"/api/v1{path}" for exported in _EXPORTED for path in exported(bench))
 
 
 def _malformed(_: Request, error: Exception) -> JSONResponse:

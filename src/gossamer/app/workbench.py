@@ -43,11 +43,13 @@ class Workbench:
         run: its folder.
         live: its circuits with their models.
         read_only: why nothing can be saved in the folder; None if it can.
+        offline: why no model can be asked of anything; None if one can.
     """
 
     run: RunFolder
     live: LiveCircuits
     read_only: str | None = None
+    offline: str | None = None
 
     __repr__ = short_repr
 
@@ -105,7 +107,7 @@ class Workbench:
         for other in self.run.parts().values():
             if other.kind == "findings" and other.path.parent == part.path.parent:
                 findings = self.run.read(other).content
-                if findings is not None and same_circuit(circuit, findings):
+                if findings is not None and findings.are_of(circuit):
                     return SavedCircuit(part, circuit, findings, other)
         return SavedCircuit(part, circuit, None, None)
 
@@ -113,15 +115,11 @@ class Workbench:
     def restored(self, identifier: str) -> Iterator[RestoredCircuit]:
         """A circuit with its model in memory. Errors: those of :meth:`LiveCircuits.use`."""
         part, circuit = self.content(identifier, "circuit")
+        if self.offline is not None:
+            raise GossamerError(self.offline)
         with self.live.use(circuit, part.path.parent) as found:
             yield found
 
     def _ids(self, kind: str) -> str:
         known = [part.id for part in self.run.parts().values() if part.kind == kind]
         return ", ".join(known[:20]) or f"no {kind}"
-
-
-def same_circuit(circuit: Circuit, findings: Findings) -> bool:
-    """Whether findings are of this circuit: they have its nodes and name its task and model."""
-    named = (circuit.task, circuit.model) == (findings.task, findings.model)
-    return named and {node.node for node in circuit.nodes} == {card.node for card in findings.nodes}

@@ -15,6 +15,7 @@ from gossamer.cli.dictionaries import check
 from gossamer.cli.evaluating import evaluate
 from gossamer.cli.explaining import explain, game
 from gossamer.cli.exploring import explore
+from gossamer.cli.exporting import export
 from gossamer.cli.finding import circuit, demo
 from gossamer.cli.help import Command
 from gossamer.cli.ioi import ioi
@@ -76,7 +77,7 @@ def options(
 
 
 _COMMANDS = {
-    "Circuits": (demo, circuit, study_circuits, evaluate_circuit, adversarial, report, view, upload, tasks),
+    "Circuits": (demo, circuit, study_circuits, evaluate_circuit, adversarial, report, view, export, upload, tasks),
     "How information moved": (trace, explore, ioi),
     "Dictionaries": (train, check, evaluate, compare_recipes, pursuit),
     "What features are": (relate, lifecycle, relations, study_relations, steer, explain, game),

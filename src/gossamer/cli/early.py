@@ -52,6 +52,8 @@ MODEL_SCORERS = ("embedding", "surprisal", "intervention", *WRITING_SCORERS)
 STEERING_UNITS = ("raw", "max_activation", "residual_norm")
 STEERING_ROWS = ("pursuit", "gradient_clean_up", "sae_ts", "fgaa", "act_add", "caa", "pca")
 STEERING_KINDS = ("feature_add", "clamp", "conditional_clamp", "floor", "cap", "scale")
+CIRCUIT_FORMATS = ("neuronpedia", "circuit-tracer", "graphml", "svg", "html")
+LATENT_FORMATS = ("saedashboard", "neuronpedia-features")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 _FACTS = ("site", "model_name", "format", "norm_scaling_factor")

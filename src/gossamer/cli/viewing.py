@@ -25,6 +25,13 @@ def view(
         list[str] | None,
         typer.Option(help="HOST:PORT under which a proxy, as JupyterHub's, shows the page; repeat."),
     ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html",
+            help="Write the page with its data instead, to open or send without a server; a folder where it is large.",
+        ),
+    ] = None,
     device: options.Device = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -35,13 +42,19 @@ def view(
 
     Example: gossamer view gossamer-out/demo
     """
+    if export is not None and export.suffix != ".html":
+        raise UsageError(f"--export: a file NAME.html expected, found {export}")
     if port is not None and not 0 <= port <= 65535:
         raise UsageError(f"--port: a number from 0 to 65535 expected, found {port}")
-    listen(port).close()
+    if export is None:
+        listen(port).close()
     _require_run(run)
     for package in ("fastapi", "uvicorn"):
         needed(package, "gossamer view", "'gossamer[app]'")
     _require_page()
+    if export is not None:
+        _export(run, export, as_json=as_json)
+        return
 
     from gossamer.app.server import Address, serve
     from gossamer.app.workbench import Workbench
@@ -59,6 +72,16 @@ def view(
     with contextlib.suppress(KeyboardInterrupt):
         serve(run, port=port, allowed_hosts=allow_host or (), device=device, browse=browser, ready=ready)
     err.print("closed; what was kept stays in the run folder")
+
+
+def _export(run: Path, target: Path, *, as_json: bool) -> None:
+    from gossamer.app.exported_page import export_page, said
+
+    written = export_page(run, target)
+    if as_json:
+        print_json({"page": str(written.page), "bytes": written.bytes, "answers": written.answers})
+    else:
+        out.print(said(written), soft_wrap=True)
 
 
 # What a run's results are written as.

@@ -1,5 +1,6 @@
 """The overview: what a run holds, and whether it is whole."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from fastapi import APIRouter
@@ -28,6 +29,11 @@ def run_routes(bench: Workbench) -> APIRouter:
         )
 
     return routes
+
+
+def exported_runs(bench: Workbench) -> Iterator[str]:
+    """The overview."""
+    yield "/run"
 
 
 def _facts(run: RunFolder, part: Part, reading: Reading) -> PartFacts:

@@ -4,7 +4,7 @@ import { type Shapes, get, post } from "../api";
 import { Examples, LatentCard } from "../circuit/card";
 import { Answer, Empty, useAnswer } from "../parts/states";
 import { Tools } from "../parts/tools";
-import { hashOf } from "../route";
+import { go as goTo, hashOf } from "../route";
 
 export function LatentView({ id, feature }: { id: string; feature: string }) {
   const found = useAnswer(`latent ${id} ${feature}`, (signal) => get("/api/v1/circuits/{circuit}/latents", { circuit: id }, { feature }, signal));
@@ -15,7 +15,7 @@ function Shown({ id, page }: { id: string; page: Shapes["LatentPage"] }) {
   const [text, setText] = useState("");
   const go = (event: FormEvent<HTMLFormElement>) => {
     event.preventDefault();
-    location.hash = hashOf(["latent", id, String(new FormData(event.currentTarget).get("feature") ?? "").trim()]);
+    goTo(["latent", id, String(new FormData(event.currentTarget).get("feature") ?? "").trim()]);
   };
   const [site, latent] = [page.feature.slice(0, page.feature.lastIndexOf("/")), Number(page.feature.slice(page.feature.lastIndexOf("/") + 1))];
   return (

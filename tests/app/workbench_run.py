@@ -3,7 +3,7 @@
 from starlette.testclient import TestClient
 
 from gossamer import DictionarySet, LanguageModel, bundled
-from gossamer.app.live import LiveCircuits
+from gossamer.app.live import LiveModels
 from gossamer.app.run_folder import RunFolder
 from gossamer.app.server import create_app
 from gossamer.app.workbench import Workbench
@@ -14,6 +14,7 @@ from gossamer.circuits.study import StudySettings
 from gossamer.tasks import get
 
 TOKEN, HOST = "a-token", "127.0.0.1:8231"
+TEXT = "The boys near the dog"
 
 
 def write_run(folder):
@@ -31,7 +32,7 @@ def write_run(folder):
 
 def bench_of(folder) -> Workbench:
     """A workbench that can save views; nothing is loaded yet."""
-    return Workbench(RunFolder(folder), LiveCircuits("cpu"))
+    return Workbench(RunFolder(folder), LiveModels("cpu"))
 
 
 def client_of(bench, **headers) -> TestClient:

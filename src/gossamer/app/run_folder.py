@@ -33,7 +33,7 @@ State = Literal["whole", "damaged", "newer", "not read"]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of results: what it is called, and where its format stands, as MODULE:NAME."""
+    """A kind of results: what it is called, and where what loads it stands, as MODULE:NAME."""
 
     name: str
     form: str | None = None
@@ -53,10 +53,10 @@ KINDS: Mapping[str, Kind] = {
     "gossamer.relations": Kind("relations", "gossamer.relations.relations_data:FORMAT"),
     "gossamer.relation_study": Kind("study of relations", "gossamer.relations.study_results:FORMAT"),
     "gossamer.relation": Kind("relation"),
-    "gossamer.dictionaries": Kind("dictionaries"),
-    "gossamer.store": Kind("feature store"),
+    "gossamer.dictionaries": Kind("dictionaries", "gossamer.app.saved_dictionaries:SavedDictionaries"),
+    "gossamer.store": Kind("feature store", "gossamer.store.manifest:FORMAT"),
     "gossamer.task": Kind("task"),
-    "gossamer.training": Kind("training run"),
+    "gossamer.training": Kind("training run", "gossamer.training.request:FORMAT"),
     "gossamer.coding": Kind("study of encoders", "gossamer.replacement.coding_study:FORMAT"),
     "gossamer.ablation": Kind("comparison of recipes", "gossamer.training.recipe_comparison.results:FORMAT"),
 }

@@ -16,9 +16,10 @@ from starlette.types import ASGIApp
 
 from gossamer import __version__
 from gossamer.app.guard import Guard, loopback_hosts, new_token
-from gossamer.app.live import BusyError, LiveCircuits
+from gossamer.app.live import BusyError, LiveModels
 from gossamer.app.page import STATIC
 from gossamer.app.routes.circuits import circuit_routes
+from gossamer.app.routes.dictionaries import dictionary_routes
 from gossamer.app.routes.latents import latent_routes
 from gossamer.app.routes.prompts import prompt_routes
 from gossamer.app.routes.runs import run_routes
@@ -31,6 +32,7 @@ from gossamer.errors import GossamerError, UsageError
 _ROUTES = (
     run_routes,
     circuit_routes,
+    dictionary_routes,
     latent_routes,
     prompt_routes,
     view_routes,
@@ -111,6 +113,7 @@ def serve(
     port: int | None = None,
     allowed_hosts: Iterable[str] = (),
     device: str | None = None,
+    models: Iterable[str] = (),
     browse: bool = True,
     ready: Callable[[Address, Workbench], AbstractContextManager[Any] | None] = lambda address, bench: None,
 ) -> None:
@@ -121,13 +124,14 @@ def serve(
         port: see :func:`listen`.
         allowed_hosts: further values of Host that are meant, as behind a proxy; with ports.
         device: where models are loaded.
+        models: that parts of the run name by their title alone; see :class:`gossamer.app.live.LiveModels`.
         browse: whether to open the page in a browser.
         ready: is told the address once the port is held.
 
     Raises:
         UsageError: no such folder, or no such port.
     """
-    bench = Workbench(RunFolder(folder), LiveCircuits(device))
+    bench = Workbench(RunFolder(folder), LiveModels(device, tuple(models)))
     with closing(listen(port)) as found, bench.holding_views():
         token, number = new_token(), int(found.getsockname()[1])
         address = Address(f"http://{HOST}:{number}/#token={token}", number)

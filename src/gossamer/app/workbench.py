@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gossamer.app.live import LiveCircuits
+from gossamer.app.live import LiveModel, LiveModels
+from gossamer.app.model_inputs import ModelInputs, inputs_of
 from gossamer.app.run_folder import Part, RunFolder
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.rerun import RestoredCircuit
@@ -38,12 +39,12 @@ class Workbench:
 
     Attributes:
         run: its folder.
-        live: its circuits with their models.
+        live: what it was made with, in memory.
         read_only: why nothing can be saved in the folder; None if it can.
     """
 
     run: RunFolder
-    live: LiveCircuits
+    live: LiveModels
     read_only: str | None = None
 
     __repr__ = short_repr
@@ -99,11 +100,36 @@ class Workbench:
                     return SavedCircuit(part, circuit, findings, other)
         return SavedCircuit(part, circuit, None, None)
 
+    def inputs(self, identifier: str) -> ModelInputs:
+        """What a part of the run was made with.
+
+        Raises:
+            UnknownError: no such part.
+            GossamerError: damaged, newer than this version, or it names no model.
+        """
+        part = self.run.part(identifier)
+        if part is None:
+            raise UnknownError(f"{identifier!r}: not in {self.run.name}")
+        reading = self.run.read(part)
+        if reading.content is None:
+            raise GossamerError(reading.message or f"{part.path.name}: cannot be shown")
+        return inputs_of(self.run, part, reading.content, self.live.given)
+
+    @contextmanager
+    def model(self, identifier: str) -> Iterator[LiveModel]:
+        """The model and the dictionaries that a part of the run names, in memory, for this thread alone.
+
+        Of parts without dictionaries (a steering sweep) the model alone. Errors: those of :meth:`inputs` and
+        :meth:`LiveModels.use`.
+        """
+        with self.live.use(self.inputs(identifier)) as found:
+            yield found
+
     @contextmanager
     def restored(self, identifier: str) -> Iterator[RestoredCircuit]:
-        """A circuit with its model in memory. Errors: those of :meth:`LiveCircuits.use`."""
-        part, circuit = self.content(identifier, "circuit")
-        with self.live.use(circuit, part.path.parent) as found:
+        """A circuit with its model in memory. Errors: those of :meth:`content` and :meth:`LiveModels.use`."""
+        _, circuit = self.content(identifier, "circuit")
+        with self.live.use_circuit(circuit, self.inputs(identifier)) as found:
             yield found
 
     def _ids(self, kind: str) -> str:

@@ -118,7 +118,8 @@ class DictionarySet(Mapping[Site, Dictionary]):
     ) -> "DictionarySet":
         """Load a saved set, a single dictionary, or a list of either; `facts` are those of :meth:`Dictionary.load`.
 
-        The folder of a training run means the set in its `dictionaries`, which is the finished one.
+        The folder of a training run means the set in its `dictionaries`, which is the finished one. On the device
+        "meta" nothing but shapes and facts is read, and so only the files of facts are compared with their hashes.
 
         Raises:
             UsageError: nothing known there, or facts given for a saved set, which holds them.
@@ -130,7 +131,8 @@ class DictionarySet(Mapping[Site, Dictionary]):
             if (saved := _saved(one)) is not None:
                 if facts:
                     raise UsageError(f"{one}: a saved set holds its facts; leave out {', '.join(facts)}")
-                loaded += [Dictionary.load(path, device=device, dtype=dtype) for path in _verified(saved)]
+                folders = _verified(saved, weights=device is None or torch.device(device).type != "meta")
+                loaded += [Dictionary.load(path, device=device, dtype=dtype) for path in folders]
             else:
                 loaded.append(_single(one, device=device, dtype=dtype, **facts))
         return cls(loaded)
@@ -168,15 +170,15 @@ _SAID = 4
 _FILES = ("cfg.json", "sae_weights.safetensors")
 
 
-def _verified(folder: Path) -> list[Path]:
-    """The folders that an index lists, after every file's hash was compared."""
+def _verified(folder: Path, weights: bool) -> list[Path]:
+    """The folders that an index lists, after every file's hash was compared; those of weights if asked for."""
     index = read_json(folder / INDEX)
     if not isinstance(index, dict) or index.get("format") != _FORMAT or not isinstance(index.get("dictionaries"), list):
         raise GossamerError(f"{folder / INDEX}: expected format {_FORMAT!r}, found something else; save the set again")
-    return [_verified_entry(folder, entry) for entry in index["dictionaries"]]
+    return [_verified_entry(folder, entry, weights) for entry in index["dictionaries"]]
 
 
-def _verified_entry(folder: Path, entry: Any) -> Path:
+def _verified_entry(folder: Path, entry: Any, weights: bool) -> Path:
     hashes = entry.get("sha256") if isinstance(entry, dict) else None
     if not isinstance(hashes, dict) or sorted(hashes) != sorted(_FILES):
         raise GossamerError(
@@ -190,6 +192,8 @@ def _verified_entry(folder: Path, entry: Any) -> Path:
         )
     for name, expected in hashes.items():
         path = folder / str(site) / name
+        if name != _FILES[0] and not weights and path.is_file():
+            continue
         found = sha256(path) if path.is_file() else "no such file"
         if found != expected:
             raise GossamerError(

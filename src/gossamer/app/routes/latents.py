@@ -1,6 +1,6 @@
-"""The latent view: any latent of a circuit's dictionaries, on its prompts and on a text of the reader's own."""
+"""The latent view: any latent of a set of dictionaries, and what it does on a text of the reader's own."""
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import torch
 from fastapi import APIRouter, Query
@@ -8,12 +8,14 @@ from fastapi import APIRouter, Query
 from gossamer.app.circuit_page import card_shape, example_shape
 from gossamer.app.schema.base import PartId
 from gossamer.app.schema.latents import LatentPage, Tested, TestRequest
+from gossamer.app.sets import FoundSet, circuit_with, found_set, loading
 from gossamer.app.workbench import Workbench
-from gossamer.circuits.evaluate.rerun import RestoredCircuit
+from gossamer.circuits.evaluate.rerun import Dictionaries
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.training_tokens import counted_for
 from gossamer.errors import UsageError
 from gossamer.features import Feature, FeatureCard, FeatureExample, feature_cards
+from gossamer.features.cards import card_of_weights
 from gossamer.features.examples import ExampleSettings
 from gossamer.features.prompt_latents import prompt_tokens
 
@@ -21,38 +23,47 @@ from gossamer.features.prompt_latents import prompt_tokens
 _EXAMPLES = ExampleSettings(k=8, window=None, strata=5, per_stratum=2)
 # Cards that are kept: each takes a pass over the prompts.
 _KEPT = 256
+_NO_TEXT = "no text: this run has neither a feature store nor a circuit of these dictionaries"
+
+
+class _Found(NamedTuple):
+    """A latent's card, of which text it is, and the call that gives it."""
+
+    card: FeatureCard
+    text: str
+    python: str
 
 
 def latent_routes(bench: Workbench) -> APIRouter:
-    """Latents of the dictionaries of a circuit."""
-    routes = APIRouter(prefix="/circuits/{circuit}/latents")
-    cards: dict[tuple[str, Feature], FeatureCard] = {}
+    """Latents of a set of dictionaries."""
+    routes = APIRouter(prefix="/dicts/{dictionaries}/latent")
+    cards: dict[tuple[str, Feature], _Found] = {}
 
     @routes.get("")
-    def latent(circuit: PartId, feature: Annotated[str, Query(max_length=60)]) -> LatentPage:
-        """What a latent does on the training prompts of the circuit's task."""
-        wanted = Feature.parse(feature)
-        with bench.restored(circuit) as found:
-            key = (found.circuit.sha256, wanted)
-            if key not in cards:
-                if len(cards) >= _KEPT:
-                    cards.pop(next(iter(cards)))
-                cards[key] = _card(found, wanted)
-            return LatentPage(
-                **bench.said(found.circuit.sha256),
-                feature=str(wanted),
-                file=str(bench.content(circuit, "circuit")[0].path),
-                nodes=_nodes(bench, wanted),
-                card=card_shape(cards[key], f"the training prompts of {found.study.task.name}"),
-            )
+    def latent(dictionaries: PartId, feature: Annotated[str, Query(max_length=60)]) -> LatentPage:
+        """What a latent does on a text of the run, and what its weights say."""
+        wanted, found = Feature.parse(feature), found_set(bench, dictionaries)
+        key = (str(found.part.path), wanted)
+        if key not in cards:
+            if len(cards) >= _KEPT:
+                cards.pop(next(iter(cards)))
+            cards[key] = _card(bench, found, wanted)
+        card, text, python = cards[key]
+        return LatentPage(
+            **bench.said(),
+            feature=str(wanted),
+            nodes=_nodes(bench, wanted),
+            card=card_shape(card, text),
+            python=python,
+        )
 
     @routes.post("/test")
-    def test(circuit: PartId, asked: TestRequest) -> Tested:
+    def test(dictionaries: PartId, asked: TestRequest) -> Tested:
         """A latent at every token of a text."""
-        wanted = Feature.parse(asked.feature)
-        with bench.restored(circuit) as found:
-            dictionary, model = _dictionary(found, wanted), found.study.model
-            tokens = prompt_tokens(model, asked.text, found.study.task.bos or None)
+        wanted, found = Feature.parse(asked.feature), found_set(bench, dictionaries)
+        with bench.model(found.part.id) as (model, loaded, bos):
+            dictionary = _dictionary(loaded, wanted)
+            tokens = prompt_tokens(model, asked.text, bos)
             counted = counted_for(model, [dictionary], tokens)[0]
             with torch.no_grad():
                 x = model.capture(tokens, [wanted.site])[wanted.site]
@@ -61,7 +72,7 @@ def latent_routes(bench: Workbench) -> APIRouter:
             words = tuple(model.word(token) for token in tokens.ids[0].tolist())
             example = FeatureExample(words, tuple(values.tolist()), int(values.argmax()), 0)
             return Tested(
-                **bench.said(found.circuit.sha256),
+                **bench.said(),
                 feature=str(wanted),
                 counted=counted.tolist(),
                 example=example_shape(example, float(values.max())),
@@ -70,21 +81,34 @@ def latent_routes(bench: Workbench) -> APIRouter:
     return routes
 
 
-def _dictionary(found: RestoredCircuit, feature: Feature) -> Dictionary:
-    dictionary = found.study.dictionaries.get(feature.site)
+def _dictionary(dictionaries: Dictionaries, feature: Feature) -> Dictionary:
+    dictionary = dictionaries.get(feature.site)
     if dictionary is None:
-        known = ", ".join(map(str, found.study.dictionaries))
-        raise UsageError(f"{feature}: a site of the circuit's dictionaries expected ({known})")
-    if feature.latent >= dictionary.n_latents:
+        known = ", ".join(map(str, dictionaries))
+        raise UsageError(f"{feature}: a site of the dictionaries expected ({known})")
+    if not 0 <= feature.latent < dictionary.n_latents:
         raise UsageError(f"{feature}: a latent from 0 to {dictionary.n_latents - 1} expected")
     return dictionary
 
 
-def _card(found: RestoredCircuit, feature: Feature) -> FeatureCard:
-    _dictionary(found, feature)
-    study = found.study
-    tokens = study.task.train.clean.tokens.to("cpu")
-    return feature_cards(study.model, study.dictionaries, [feature], tokens, settings=_EXAMPLES)[feature]
+def _card(bench: Workbench, found: FoundSet, feature: Feature) -> _Found:
+    named = f"feature = Feature.parse({str(feature)!r})\n"
+    circuit = circuit_with(bench, found)
+    if circuit is None:
+        with bench.model(found.part.id) as (model, dictionaries, _):
+            _dictionary(dictionaries, feature)
+            call = f"from gossamer import Feature\nfrom gossamer.features.cards import card_of_weights\n\n{named}"
+            python = f"{loading(bench, found)}\n{call}print(card_of_weights(model, dictionaries, feature))"
+            return _Found(card_of_weights(model, dictionaries, feature), _NO_TEXT, python)
+    with bench.restored(circuit) as restored:
+        study = restored.study
+        _dictionary(study.dictionaries, feature)
+        tokens = study.task.train.clean.tokens.to("cpu")
+        card = feature_cards(study.model, study.dictionaries, [feature], tokens, settings=_EXAMPLES)[feature]
+        lines = loading(bench, found_set(bench, circuit))
+        call = f"from gossamer import Feature, feature_cards\n\n{named}"
+        python = f"{lines}\n{call}print(feature_cards(model, dictionaries, [feature], study.task)[feature])"
+        return _Found(card, f"the training prompts of {study.task.name}", python)
 
 
 def _nodes(bench: Workbench, feature: Feature) -> list[str]:

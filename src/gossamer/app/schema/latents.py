@@ -55,12 +55,12 @@ class Card(Shape):
 
 
 class LatentPage(Answer):
-    """A latent of a circuit's dictionaries, whether it is in the circuit or not."""
+    """A latent, whether it is in a circuit or not."""
 
     feature: str
-    file: str
     nodes: list[str] = Field(description="Nodes of circuits of this run that are this latent, as CIRCUIT NODE.")
     card: Card
+    python: str = Field(description="The call that gives the card.")
 
 
 class TestRequest(BaseModel):

@@ -7,7 +7,7 @@ import { Tools } from "../parts/tools";
 import { hashOf } from "../route";
 
 export function LatentView({ id, feature }: { id: string; feature: string }) {
-  const found = useAnswer(`latent ${id} ${feature}`, (signal) => get("/api/v1/circuits/{circuit}/latents", { circuit: id }, { feature }, signal));
+  const found = useAnswer(`latent ${id} ${feature}`, (signal) => get("/api/v1/dicts/{dictionaries}/latent", { dictionaries: id }, { feature }, signal));
   return <Answer of={found} waiting="Reading the prompts with the model; the first time loads it …">{(page) => <Shown key={page.feature} id={id} page={page} />}</Answer>;
 }
 
@@ -40,13 +40,13 @@ function Shown({ id, page }: { id: string; page: Shapes["LatentPage"] }) {
           {text ? <Own id={id} feature={page.feature} text={text} /> : <Empty>Every token shows how active the latent is there.</Empty>}
         </section>
       </div>
-      <Tools name={page.feature.replace("/", "-")} data={page} python={`from gossamer import Feature, feature_cards\nfrom gossamer.circuits.evaluate.rerun import restore_circuit\n\nstudy = restore_circuit(${JSON.stringify(page.file)}).study\nfeature = Feature.parse(${JSON.stringify(page.feature)})\nprint(feature_cards(study.model, study.dictionaries, [feature], study.task)[feature])`} />
+      <Tools name={page.feature.replace("/", "-")} data={page} python={page.python} />
     </>
   );
 }
 
 function Own({ id, feature, text }: { id: string; feature: string; text: string }) {
-  const found = useAnswer(`own ${feature} ${text}`, (signal) => post("/api/v1/circuits/{circuit}/latents/test", { circuit: id }, { feature, text }, signal));
+  const found = useAnswer(`own ${feature} ${text}`, (signal) => post("/api/v1/dicts/{dictionaries}/latent/test", { dictionaries: id }, { feature, text }, signal));
   return (
     <Answer of={found} waiting="Running the model …">
       {({ example }) => (example.activation ? <><Examples title="Where it fires" examples={[example]} /><p><a href={hashOf(["prompt", id], new URLSearchParams({ text }))}>All latents on this text</a></p></> : <Empty>It is active at no token of this text.</Empty>)}

@@ -63,9 +63,8 @@ def test_one_model_is_loaded_for_all_parts(made, folder, tmp_path):
     run = shutil.copytree(made[0], tmp_path / "run")
     shutil.copytree(folder, run / "dictionaries")
     bench = bench_of(run)
-    with bench.model("circuit") as one, bench_turn_is_free(bench) as free:
-        assert not free
-        first = one
+    with bench.model("circuit") as first:
+        assert bench.live._working.locked()
     with bench.model("dictionaries~dictionaries") as other:
         assert other.model is first.model
         assert list(other.dictionaries) == list(first.dictionaries)
@@ -74,19 +73,6 @@ def test_one_model_is_loaded_for_all_parts(made, folder, tmp_path):
         assert not alone.dictionaries
     with bench.restored("circuit") as restored:
         assert restored.study.model is first.model
-
-
-class bench_turn_is_free:
-    """Whether nobody holds the model."""
-
-    def __init__(self, bench):
-        self.bench = bench
-
-    def __enter__(self):
-        return not self.bench.live._working.locked()
-
-    def __exit__(self, *_):
-        return None
 
 
 def test_a_title_alone_is_looked_up_among_the_models_that_are_given(folder, tmp_path):

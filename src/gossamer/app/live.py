@@ -68,17 +68,18 @@ class LiveModels:
             BusyError: too many wait.
             GossamerError, UsageError: what the run names is not there any more, has changed, or is too large.
         """
-        with self._turn():
+        with self.turn():
             yield self._loaded(wanted)
 
     @contextmanager
     def use_circuit(self, circuit: Circuit, wanted: ModelInputs) -> Iterator[RestoredCircuit]:
         """The circuit ready to be measured, for this thread alone. Errors: those of :meth:`use`."""
-        with self._turn():
+        with self.turn():
             yield self._restored(circuit, self._loaded(wanted))
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def turn(self) -> Iterator[None]:
+        """The machine for this thread alone, without a model. Raises :class:`BusyError` where too many wait."""
         with self._counting:
             if self._waiting >= MOST_WAITING:
                 raise BusyError(f"at most {MOST_WAITING} questions can wait; wait for the answers")

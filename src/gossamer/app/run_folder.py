@@ -31,6 +31,10 @@ _NAMES = {"circuit.json": "gossamer.circuit.0", "findings.json": "gossamer.findi
 State = Literal["whole", "damaged", "newer", "not read"]
 
 
+class UnknownError(UsageError):
+    """Nothing of that name is in the run."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of results: what it is called, and where what loads it stands, as MODULE:NAME."""
@@ -139,6 +143,25 @@ class RunFolder:
     def part(self, identifier: str) -> Part | None:
         """The part of that id, if there is one now."""
         return self.parts().get(identifier)
+
+    def content(self, identifier: str, *kinds: str) -> tuple[Part, Any]:
+        """A part of one of these kinds (of any, where none is named), and what it holds.
+
+        Raises:
+            UnknownError: no such part, or one of another kind.
+            GossamerError: damaged, or newer than this version.
+        """
+        part = self.part(identifier)
+        if part is None or (kinds and part.kind not in kinds):
+            known = [one.id for one in self.parts().values() if not kinds or one.kind in kinds]
+            wanted = " or ".join(kinds) or "a file of results"
+            raise UnknownError(
+                f"{wanted} {identifier!r}: not in {self.name}; it holds {', '.join(known[:20]) or f'no {wanted}'}"
+            )
+        reading = self.read(part)
+        if reading.content is None:
+            raise GossamerError(reading.message or f"{part.path.name}: cannot be shown")
+        return part, reading.content
 
     def read(self, part: Part) -> Reading:
         """The content of a part, read once as long as its file stays as it is."""

@@ -19,10 +19,12 @@ from gossamer.app.guard import Guard, loopback_hosts, new_token
 from gossamer.app.live import BusyError, LiveModels
 from gossamer.app.page import STATIC
 from gossamer.app.routes.circuits import circuit_routes
+from gossamer.app.routes.compare import compare_routes
 from gossamer.app.routes.dictionaries import dictionary_routes
 from gossamer.app.routes.latents import latent_routes
 from gossamer.app.routes.prompts import prompt_routes
 from gossamer.app.routes.runs import run_routes
+from gossamer.app.routes.search import search_routes
 from gossamer.app.routes.views import view_routes
 from gossamer.app.run_folder import RunFolder
 from gossamer.app.workbench import UnknownError, Workbench
@@ -32,9 +34,11 @@ from gossamer.errors import GossamerError, UsageError
 _ROUTES = (
     run_routes,
     circuit_routes,
+    compare_routes,
     dictionary_routes,
     latent_routes,
     prompt_routes,
+    search_routes,
     view_routes,
 )
 HOST, PORT = "127.0.0.1", 8231

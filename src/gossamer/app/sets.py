@@ -1,18 +1,19 @@
 """Sets of dictionaries of a run: those that it holds, and those that its circuits name."""
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gossamer.app.run_folder import Part
+from gossamer.app.run_folder import Part, RunFolder
 from gossamer.app.schema.dictionaries import DictionaryFacts, SetFacts
-from gossamer.app.workbench import UnknownError, Workbench
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.inputs import located
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.formats import hub
 from gossamer.dictionary.set import DictionarySet
 from gossamer.errors import GossamerError, UsageError
+from gossamer.features.feature import Feature
 from gossamer.model.site import Site
 
 KINDS = ("dictionaries", "circuit")
@@ -42,44 +43,48 @@ class FoundSet(NamedTuple):
         return self.content.model if isinstance(self.content, Circuit) else self.content.model_name
 
 
-def found_set(bench: Workbench, identifier: str) -> FoundSet:
-    """The set of that id: its own, or that of the circuit which names it. Errors: as :meth:`Workbench.content`."""
-    part = bench.run.part(identifier)
-    if part is None or part.kind not in KINDS:
-        known = ", ".join(one.id for one in bench.run.parts().values() if one.kind in KINDS)
-        raise UnknownError(
-            f"{identifier!r}: dictionaries, or a circuit that names some, expected; found {known or 'none'}"
-        )
-    _, content = bench.content(identifier, part.kind)
+def found_set(run: RunFolder, identifier: str) -> FoundSet:
+    """The set of that id: its own, or that of the circuit which names it. Errors: as :meth:`RunFolder.content`."""
+    part, content = run.content(identifier, *KINDS)
     shapes = dict(content) if isinstance(content, DictionarySet) else dict(_named(content, part.path.parent))
     return FoundSet(part, content, shapes)
 
 
-def all_sets(bench: Workbench) -> Iterator[FoundSet]:
+def all_sets(run: RunFolder) -> Iterator[FoundSet]:
     """Each set once: the run's own, then those that circuits name and that lie elsewhere."""
     seen: set[Any] = set()
     for kind in KINDS:
-        for part in bench.run.parts().values():
-            reading = bench.run.read(part) if part.kind == kind else None
+        for part in run.parts().values():
+            reading = run.read(part) if part.kind == kind else None
             if reading is None or reading.content is None:
                 continue
             keys = set(_keys(part, reading.content))
             if not keys <= seen or kind == "dictionaries":
-                yield found_set(bench, part.id)
+                yield found_set(run, part.id)
             seen |= keys
 
 
-def circuit_with(bench: Workbench, found: FoundSet) -> str | None:
-    """A circuit of the run whose prompts the set's latents can be seen on: one of the same dictionaries."""
-    if found.circuit is not None:
-        return found.part.id if found.circuit.inputs is not None and found.circuit.inputs.task is not None else None
-    keys = set(_keys(found.part, found.content))
-    for part in bench.run.parts().values():
-        circuit = bench.run.read(part).content if part.kind == "circuit" else None
-        named = circuit is not None and circuit.inputs is not None and circuit.inputs.task is not None
-        if named and keys == set(_keys(part, circuit)):
-            return part.id
+def circuits_with(run: RunFolder, found: FoundSet) -> list[str]:
+    """Circuits of the run in the same dictionaries, the one that names the set first."""
+    keys, known = set(_keys(found.part, found.content)), []
+    for part in run.parts().values():
+        circuit = run.read(part).content if part.kind == "circuit" else None
+        if circuit is not None and keys == set(_keys(part, circuit)):
+            known.append(part.id)
+    return sorted(known, key=lambda one: one != found.part.id)
+
+
+def why_not_live(circuit: Circuit) -> str | None:
+    """Why a circuit cannot be measured anew; None if it can."""
+    if circuit.inputs is None or circuit.inputs.task is None:
+        return "its file does not record what it was made with; make it again with this version"
     return None
+
+
+def circuit_with(run: RunFolder, found: FoundSet) -> str | None:
+    """A circuit of the run whose prompts the set's latents can be seen on."""
+    known = circuits_with(run, found)
+    return next((one for one in known if why_not_live(run.content(one, "circuit")[1]) is None), None)
 
 
 def _keys(part: Part, content: DictionarySet | Circuit) -> Iterator[tuple[str, str]]:
@@ -92,6 +97,14 @@ def _keys(part: Part, content: DictionarySet | Circuit) -> Iterator[tuple[str, s
             yield site, source if hub.is_reference(source) else str(Path(source).resolve())
     else:
         yield "", part.id
+
+
+def dictionary_source(found: FoundSet, site: str) -> str | None:
+    """Where the files of a set's dictionary are: a folder, or a reference of the hub; None where nothing says it."""
+    if not isinstance(found.content, Circuit):
+        return str(found.part.path.parent / site)
+    known = None if found.content.inputs is None else found.content.inputs.dictionaries.get(site)
+    return None if known is None or known.source is None else located(known.source, found.part.path.parent)
 
 
 def _named(circuit: Circuit, beside: Path) -> Iterator[tuple[Site, Dictionary | None]]:
@@ -136,18 +149,6 @@ def _facts(site: Site, dictionary: Dictionary | None) -> DictionaryFacts:
     )
 
 
-def loading(bench: Workbench, found: FoundSet) -> str:
-    """Lines of Python that load `model` and `dictionaries` as the page has them, and say how texts begin (`bos`)."""
-    if found.circuit is not None:
-        return (
-            "from gossamer.circuits.evaluate.rerun import restore_circuit\n\n"
-            f"study = restore_circuit({str(found.part.path)!r}).study\n"
-            "model, dictionaries, bos = study.model, study.dictionaries, study.task.bos or None"
-        )
-    inputs = bench.inputs(found.part.id)
-    dtype = f", dtype=torch.{inputs.model.dtype}" if inputs.model.dtype else ""
-    return (
-        f"{'import torch' + chr(10) if dtype else ''}from gossamer import DictionarySet, LanguageModel\n\n"
-        f"model = LanguageModel.load({inputs.source!r}{dtype})\n"
-        f"dictionaries, bos = DictionarySet.load({str(found.part.path.parent)!r}), {inputs.bos!r}"
-    )
+def nodes_of(run: RunFolder, circuits: Iterable[str]) -> Counter[Feature]:
+    """How many nodes of some circuits each latent is."""
+    return Counter(node.feature for one in circuits for node in run.content(one, "circuit")[1].nodes)

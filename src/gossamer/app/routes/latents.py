@@ -6,9 +6,12 @@ import torch
 from fastapi import APIRouter, Query
 
 from gossamer.app.circuit_page import card_shape, example_shape
+from gossamer.app.latent_page import explanations, related, stored_explanation, token_means, weight_facts
+from gossamer.app.python_calls import loading
+from gossamer.app.run_folder import Part
 from gossamer.app.schema.base import PartId
-from gossamer.app.schema.latents import LatentPage, Tested, TestRequest
-from gossamer.app.sets import FoundSet, circuit_with, found_set, loading
+from gossamer.app.schema.latents import LatentPage, LatentWeights, Said, Tested, TestRequest, TokenMean
+from gossamer.app.sets import FoundSet, circuit_with, circuits_with, found_set
 from gossamer.app.workbench import Workbench
 from gossamer.circuits.evaluate.rerun import Dictionaries
 from gossamer.dictionary.dictionary import Dictionary
@@ -32,35 +35,57 @@ class _Found(NamedTuple):
     card: FeatureCard
     text: str
     python: str
+    store: str | None = None
+    tokens: list[TokenMean] = []  # noqa: RUF012  (never changed)
+    said: list[Said] = []  # noqa: RUF012
 
 
 def latent_routes(bench: Workbench) -> APIRouter:
     """Latents of a set of dictionaries."""
     routes = APIRouter(prefix="/dicts/{dictionaries}/latent")
-    cards: dict[tuple[str, Feature], _Found] = {}
+    cards: dict[tuple[str, float, Feature], _Found] = {}
 
     @routes.get("")
     def latent(dictionaries: PartId, feature: Annotated[str, Query(max_length=60)]) -> LatentPage:
         """What a latent does on a text of the run, and what its weights say."""
-        wanted, found = Feature.parse(feature), found_set(bench, dictionaries)
-        key = (str(found.part.path), wanted)
-        if key not in cards:
-            if len(cards) >= _KEPT:
-                cards.pop(next(iter(cards)))
-            cards[key] = _card(bench, found, wanted)
-        card, text, python = cards[key]
+        wanted, found = Feature.parse(feature), found_set(bench.run, dictionaries)
+        store = bench.stores.of(found).get(str(wanted.site))
+        if store is not None:
+            one = _stored(bench, store, wanted)
+        else:
+            # Without a store a card takes a pass over the prompts: it is kept.
+            key = (str(found.part.path), found.part.modified, wanted)
+            if key not in cards:
+                if len(cards) >= _KEPT:
+                    cards.pop(next(iter(cards)))
+                cards[key] = _card(bench, found, wanted)
+            one = cards[key]
+        near, hidden = related(bench.run, wanted, found.model)
         return LatentPage(
             **bench.said(),
             feature=str(wanted),
-            nodes=_nodes(bench, wanted),
-            card=card_shape(card, text),
-            python=python,
+            nodes=_nodes(bench, circuits_with(bench.run, found), wanted),
+            card=card_shape(one.card, one.text),
+            store=one.store,
+            tokens=one.tokens,
+            said=[*one.said, *explanations(bench.run, wanted, found.model)],
+            related=near,
+            related_hidden=hidden,
+            python=one.python,
         )
+
+    @routes.get("/weights")
+    def weights(dictionaries: PartId, feature: Annotated[str, Query(max_length=60)]) -> LatentWeights:
+        """What a latent's weights say by themselves."""
+        wanted, found = Feature.parse(feature), found_set(bench.run, dictionaries)
+        with bench.model(found.part.id) as live:
+            facts = weight_facts(live, _dictionary(live.dictionaries, wanted), wanted)
+            return LatentWeights(**bench.said(), feature=str(wanted), **facts)
 
     @routes.post("/test")
     def test(dictionaries: PartId, asked: TestRequest) -> Tested:
         """A latent at every token of a text."""
-        wanted, found = Feature.parse(asked.feature), found_set(bench, dictionaries)
+        wanted, found = Feature.parse(asked.feature), found_set(bench.run, dictionaries)
         with bench.model(found.part.id) as (model, loaded, bos):
             dictionary = _dictionary(loaded, wanted)
             tokens = prompt_tokens(model, asked.text, bos)
@@ -93,7 +118,7 @@ def _dictionary(dictionaries: Dictionaries, feature: Feature) -> Dictionary:
 
 def _card(bench: Workbench, found: FoundSet, feature: Feature) -> _Found:
     named = f"feature = Feature.parse({str(feature)!r})\n"
-    circuit = circuit_with(bench, found)
+    circuit = circuit_with(bench.run, found)
     if circuit is None:
         with bench.model(found.part.id) as (model, dictionaries, _):
             _dictionary(dictionaries, feature)
@@ -105,17 +130,24 @@ def _card(bench: Workbench, found: FoundSet, feature: Feature) -> _Found:
         _dictionary(study.dictionaries, feature)
         tokens = study.task.train.clean.tokens.to("cpu")
         card = feature_cards(study.model, study.dictionaries, [feature], tokens, settings=_EXAMPLES)[feature]
-        lines = loading(bench, found_set(bench, circuit))
+        lines = loading(bench, found_set(bench.run, circuit))
         call = f"from gossamer import Feature, feature_cards\n\n{named}"
         python = f"{lines}\n{call}print(feature_cards(model, dictionaries, [feature], study.task)[feature])"
         return _Found(card, f"the training prompts of {study.task.name}", python)
 
 
-def _nodes(bench: Workbench, feature: Feature) -> list[str]:
-    """Where circuits of the run hold a latent of this name."""
-    known = []
-    for part in bench.run.parts().values():
-        circuit = bench.run.read(part).content if part.kind == "circuit" else None
-        if circuit is not None:
-            known += [f"{part.id} {node}" for node in circuit.nodes if node.feature == feature]
-    return known
+def _stored(bench: Workbench, part: Part, feature: Feature) -> _Found:
+    """What a feature store says of a latent."""
+    with bench.stores.use(part) as store:
+        python = (
+            "from gossamer.store import FeatureStore\n\n"
+            f"with FeatureStore({str(part.path.parent)!r}) as store:\n    print(store.card({str(feature)!r}))"
+        )
+        said = stored_explanation(store, feature, part.id)
+        return _Found(store.card(feature), store.text, python, part.id, token_means(store, feature), said)
+
+
+def _nodes(bench: Workbench, circuits: list[str], feature: Feature) -> list[str]:
+    """Where circuits in these dictionaries hold the latent."""
+    nodes = ((one, node) for one in circuits for node in bench.content(one, "circuit")[1].nodes)
+    return [f"{one} {node}" for one, node in nodes if node.feature == feature]

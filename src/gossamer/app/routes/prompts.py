@@ -36,7 +36,7 @@ def prompt_routes(bench: Workbench) -> APIRouter:
     @routes.post("")
     def prompt(dictionaries: PartId, asked: PromptRequest) -> PromptPage:
         """Each token's latents by activation and by attribution to a next token."""
-        with bench.model(found_set(bench, dictionaries).part.id) as live:
+        with bench.model(found_set(bench.run, dictionaries).part.id) as live:
             model, found = live.model, _found(live, asked)
             return PromptPage(
                 **bench.said(),
@@ -59,7 +59,7 @@ def prompt_routes(bench: Workbench) -> APIRouter:
     @routes.post("/removals")
     def removals(dictionaries: PartId, asked: RemovalRequest) -> Removals:
         """What the model says without each of some latents at one token, exactly."""
-        with bench.model(found_set(bench, dictionaries).part.id) as live:
+        with bench.model(found_set(bench.run, dictionaries).part.id) as live:
             site = Site.parse(asked.site)
             if site not in live.dictionaries:
                 raise UsageError(f"site: one of {', '.join(map(str, live.dictionaries))} expected, found {site}")

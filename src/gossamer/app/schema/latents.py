@@ -20,6 +20,8 @@ class Example(Shape):
     position: int
     activation: Number
     shade: list[Number] = Field(description="Share of the latent's largest activation, 0 to 1, for each token.")
+    document: int = Field(0, description="Number of the text it stands in.")
+    stratum: int | None = Field(None, description="Quantile group that it was drawn from, 0 the weakest.")
 
 
 class NeighbourShape(Shape):
@@ -54,12 +56,93 @@ class Card(Shape):
     text: str
 
 
+class TokenMean(Shape):
+    """A token of the vocabulary, and how active a latent is on it.
+
+    Attributes:
+        active, occurrences: times that the latent is active there, of so many that count.
+        mean: of its activation over the occurrences; `maximum`: the largest.
+    """
+
+    token: int
+    text: str
+    active: int
+    occurrences: int
+    mean: Number
+    maximum: Number
+
+
+class ScoreShape(Shape):
+    """What one scorer found for an explanation, with its 95 % interval and how its items ended."""
+
+    scorer: str
+    judge: str
+    control: str = ""
+    value: Number
+    low: Number = None
+    high: Number = None
+    right: int
+    wrong: int
+    unparsed: int
+    error: int
+    reason: str = ""
+
+
+class Said(Shape):
+    """What is said of a latent: the sentence, or why there is none."""
+
+    text: str
+    method: str
+    model: str = ""
+    failure: str = ""
+    source: str = Field(description="The part of the run that says so.")
+    scores: list[ScoreShape] = Field([])
+
+
+class Related(Shape):
+    """A latent of another dictionary that goes together with one, by one measure."""
+
+    feature: str
+    upstream: bool = Field(description="Whether the other one is computed before.")
+    measure: str
+    value: Number
+    low: Number = None
+    high: Number = None
+    both: int = Field(description="Tokens at which both are active.")
+    source: str = Field(description="The part of the run that says so.")
+
+
+class LatentWeights(Answer):
+    """What the weights say of a latent.
+
+    Attributes:
+        cosine: of encoder column and decoder row.
+        encoder_norm, decoder_norm: their lengths.
+        bias: of the encoder; null where the architecture has none.
+        threshold: of its activation, where it has one.
+        heads: of a latent of z, the share of each head by what it adds to the stream; they sum to 1.
+    """
+
+    feature: str
+    cosine: Number
+    encoder_norm: Number
+    decoder_norm: Number
+    bias: Number
+    threshold: Number
+    heads: list[Number] = Field([])
+
+
 class LatentPage(Answer):
     """A latent, whether it is in a circuit or not."""
 
     feature: str
     nodes: list[str] = Field(description="Nodes of circuits of this run that are this latent, as CIRCUIT NODE.")
     card: Card
+    store: str | None = Field(None, description="Id of the feature store that the card is of.")
+    tokens: list[TokenMean] = Field([], description="The tokens on which its activation adds up to most.")
+    said: list[Said] = Field([])
+    related: list[Related] = Field([])
+    related_hidden: int = Field(0, description="Relations beyond those listed, the weakest.")
     python: str = Field(description="The call that gives the card.")
 
 

@@ -2,8 +2,11 @@
 import type { ReactNode } from "react";
 import type { Shapes } from "../api";
 import { CircuitView } from "./circuit";
+import { DictionaryView } from "./dictionary";
+import { CompareView } from "./compare";
 import { LatentView } from "./latent";
 import { PromptView } from "./prompt";
+import { SearchView } from "./search";
 
 type Part = Shapes["PartFacts"];
 
@@ -24,7 +27,10 @@ const first = (parts: Part[], kind: string) => parts.find((part) => part.kind ==
 
 export const VIEWS: View[] = [
   { path: "circuit", name: "Circuits", kinds: ["circuit"], show: ([id, tab]) => id && <CircuitView id={id} tab={tab ?? "map"} /> },
+  { path: "dictionary", name: "Dictionaries", kinds: ["dictionaries"], show: ([id]) => id && <DictionaryView id={id} /> },
   { path: "prompt", name: "Your text", kinds: [], start: (parts) => { const id = first(parts, "circuit") ?? first(parts, "dictionaries"); return id ? [id] : null; }, show: ([id]) => id && <PromptView id={id} /> },
+  { path: "search", name: "Search", kinds: [], start: () => [], show: () => <SearchView /> },
+  { path: "compare", name: "Compare", kinds: [], start: (parts) => (parts.filter((part) => part.kind === "circuit").length > 1 ? ["circuits"] : parts.some((part) => part.kind === "dictionaries" || part.kind === "circuit") ? ["dictionaries"] : null), show: ([what]) => <CompareView what={what ?? "circuits"} /> },
   { path: "latent", name: "Latent", kinds: [], show: ([id, feature]) => id && feature && <LatentView id={id} feature={feature} /> },
 ];
 

@@ -1,0 +1,163 @@
+"""What a run knows of a latent beside its card: tokens, explanations, relations, weights."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gossamer.app.live import LiveModel
+from gossamer.app.run_folder import RunFolder
+from gossamer.app.schema.latents import Related, Said, ScoreShape, TokenMean
+from gossamer.attention.heads import head_shares
+from gossamer.dictionary.dictionary import Dictionary
+from gossamer.explain.answers import ExplanationScore
+from gossamer.explain.explainers import Explanation
+from gossamer.explain.records import ScoreRow
+from gossamer.features.feature import Feature
+from gossamer.model.names import same_model
+from gossamer.relations.relations_data import PromptGraph, RelationsData
+from gossamer.report import text
+from gossamer.results import Record
+from gossamer.store.feature_store import FeatureStore
+
+_TOKENS, _RELATED = 20, 40
+
+
+def token_means(store: FeatureStore, feature: Feature) -> list[TokenMean]:
+    """The tokens of the vocabulary on which a latent's activation adds up to most."""
+    rows = store.words_of(feature, limit=_TOKENS).to_pylist()
+    return [TokenMean.model_validate({**row, "text": text.visible(row["text"])}) for row in rows]
+
+
+def explanations(run: RunFolder, feature: Feature, model: str | None) -> list[Said]:
+    """What studies of explanations in the run say of a latent of that model, with every score and failure."""
+    found: list[Said] = []
+    scores = list(_scores(run))
+    for part in run.parts().values():
+        content = run.read(part).content if part.kind == "explanations" else None
+        if not isinstance(content, Record) or not _same(model, content.settings.get("model")):
+            continue
+        beside = [row for path, row in scores if path == part.path.parent]
+        for row in content.rows:
+            said: Explanation = row.explanation
+            if said.feature == feature:
+                own = [one for one in beside if one.explanation == said]
+                found.append(
+                    Said(
+                        text=said.text,
+                        method=said.method,
+                        model=said.model,
+                        failure=said.failure,
+                        source=part.id,
+                        scores=[_score(one, score) for one in own for score in one.scores],
+                    )
+                )
+    return found
+
+
+def _same(one: str | None, other: Any) -> bool:
+    return one is not None and isinstance(other, str) and same_model(one, other)
+
+
+def _scores(run: RunFolder) -> Iterator[tuple[Any, ScoreRow]]:
+    for part in run.parts().values():
+        content = run.read(part).content if part.kind == "scores of explanations" else None
+        for row in content.rows if isinstance(content, Record) else ():
+            yield part.path.parent, row
+
+
+def _score(row: ScoreRow, score: ExplanationScore) -> ScoreShape:
+    items = score.items
+    return ScoreShape(
+        scorer=score.scorer,
+        judge=row.judge,
+        control=row.control,
+        value=score.value,
+        low=score.low,
+        high=score.high,
+        right=items.right,
+        wrong=items.wrong,
+        unparsed=items.unparsed,
+        error=items.error,
+        reason=score.reason,
+    )
+
+
+def stored_explanation(store: FeatureStore, feature: Feature, source: str) -> list[Said]:
+    """What a store keeps of what was said of a latent."""
+    if not store.explained:
+        return []
+    where = f"site = '{feature.site}' AND latent = {feature.latent:d}"
+    found = []
+    for row in store.sql(f"SELECT * FROM explanations WHERE {where}").to_pylist():
+        scored = row.get("score") is not None
+        shape = ScoreShape(scorer=row["scorer"], judge="", value=row["score"], right=0, wrong=0, unparsed=0, error=0)
+        found.append(
+            Said(text=row["text"], method=row["method"] or "", source=source, scores=[shape] if scored else [])
+        )
+    return found
+
+
+def related(run: RunFolder, feature: Feature, model: str | None) -> tuple[list[Related], int]:
+    """The latents that relations of the run put beside one, the strongest first; and how many are left out."""
+    found: list[Related] = []
+    for part in run.parts().values():
+        content = run.read(part).content if part.kind == "relations" else None
+        if isinstance(content, RelationsData) and content.graph is not None and _same(model, content.model):
+            names = [one.name for one in content.dictionaries]
+            found += _related(content.graph, names, feature, part.id)
+    found.sort(key=lambda one: -abs(one.value or 0.0))
+    return found[:_RELATED], max(len(found) - _RELATED, 0)
+
+
+def _related(graph: PromptGraph, names: Sequence[str], feature: Feature, source: str) -> Iterator[Related]:
+    """Edges of a latent, each by every measure that it has."""
+    if str(feature.site) not in names:
+        return
+    here = (graph.dictionary.values == names.index(str(feature.site))) & (graph.latent.values == feature.latent)
+    for node in np.flatnonzero(here).tolist():
+        for ends, others, upstream in ((graph.tail, graph.head, True), (graph.head, graph.tail, False)):
+            for edge in np.flatnonzero(ends.values == node).tolist():
+                other = int(others.values[edge])
+                name = f"{names[int(graph.dictionary.values[other])]}/{int(graph.latent.values[other])}"
+                for measure, column in graph.values.items():
+                    value = float(column.values[edge])
+                    if not math.isnan(value):
+                        low, high = graph.intervals.get(measure, (None, None))
+                        yield Related(
+                            feature=name,
+                            upstream=upstream,
+                            measure=measure,
+                            value=value,
+                            low=None if low is None else float(low.values[edge]),
+                            high=None if high is None else float(high.values[edge]),
+                            both=int(graph.c.values[edge]),
+                            source=source,
+                        )
+
+
+@torch.no_grad()
+def weight_facts(live: LiveModel, dictionary: Dictionary, feature: Feature) -> dict[str, Any]:
+    """The fields of :class:`LatentWeights` that are numbers of the weights."""
+    latent = feature.latent
+    encoder, decoder = dictionary.W_enc[:, latent].float(), dictionary.W_dec[latent].float()
+    same = dictionary.site_out is None
+    heads = head_shares(live.model, dictionary).output[latent].tolist() if feature.site.kind == "z" else []
+    return {
+        "cosine": float(torch.cosine_similarity(encoder, decoder, dim=0)) if same else None,
+        "encoder_norm": float(encoder.norm()),
+        "decoder_norm": float(decoder.norm()),
+        "bias": _at(dictionary.b_enc if dictionary.b_enc is not None else dictionary.b_mag, latent),
+        "threshold": _at(dictionary.threshold, latent),
+        "heads": heads,
+    }
+
+
+def _at(values: Tensor | None, latent: int) -> float | None:
+    """A latent's own number; one that all share where there is one alone."""
+    if values is None:
+        return None
+    return float(values if values.ndim == 0 else values[latent])

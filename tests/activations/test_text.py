@@ -6,10 +6,8 @@ import json
 import pyarrow
 import pyarrow.parquet
 import pytest
-from huggingface_hub import hf_hub_download
 
 from gossamer import files
-from gossamer.activations import text as text_module
 from gossamer.activations.text import read_texts
 from gossamer.errors import GossamerError, UsageError
 
@@ -141,31 +139,6 @@ def test_a_folder_is_its_files_in_order(tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(UsageError, match="found none"):
         read_texts(tmp_path / "none")
-
-
-def test_a_file_of_a_data_set_on_the_hub(tmp_path, monkeypatch):
-    """The hub's own client is asked for what the reference names; here it finds it in its cache."""
-    (tmp_path / "stories.jsonl").write_text(LINES, encoding="utf-8")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    asked = []
-
-    def found(*names, **options):
-        asked.append((names, options))
-        return str(tmp_path / "stories.jsonl")
-
-    monkeypatch.setattr(text_module, "hf_hub_download", found)
-    assert read_texts("hub:owner/set.1/data/train-00000.jsonl@main") == STORIES
-    assert asked == [(("owner/set.1", "data/train-00000.jsonl"), {"repo_type": "dataset", "revision": "main"})]
-    for reference in ("hub:owner/set", "hub:owner/set/../../x", "hub:a"):
-        with pytest.raises(UsageError, match="expected hub:owner/data-set/path/of/file"):
-            read_texts(reference)
-
-
-def test_what_the_hub_does_not_have_is_named(monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert text_module.hf_hub_download is hf_hub_download
-    with pytest.raises(GossamerError, match=r"hub:owner/none/a\.txt: could not be fetched"):
-        read_texts("hub:owner/none/a.txt")
 
 
 def test_a_package_that_is_missing_is_named():

@@ -35,6 +35,7 @@ COMMANDS = (
     "adversarial",
     "report",
     "view",
+    "upload",
     "trace",
     "explore",
     "tasks",

@@ -90,3 +90,10 @@ def test_failures_are_one_line(monkeypatch):
     with pytest.raises(GossamerError, match=r"could not be fetched \(no network and nothing cached\)") as caught:
         Dictionary.load("hub:a/b/c")
     assert "\n" not in str(caught.value)
+
+
+def test_gemma_scope_goes_by_the_names_of_its_repositories(asked):
+    sae = Dictionary.load("gemma-scope-2b-pt-res/layer_4/width_16k/average_l0_60@main")
+    assert (sae.site, sae.model_name) == (Site("resid_post", 4), "google/gemma-2-2b")
+    assert sae.provenance["source"] == "hub:google/gemma-scope-2b-pt-res/layer_4/width_16k/average_l0_60"
+    assert [request[:2] for request in asked] == [("google/gemma-scope-2b-pt-res", "main")]

@@ -222,11 +222,11 @@ def test_why_a_head_looked_there(data, visit):
     above = data.prompts[0].functions[of.parent]
     # By the API of the page itself: any path leads there.
     page.evaluate(
-        "([parent, item, index]) => { begin(parent); open(item, index, 1, null, null); }",
+        "([parent, item, index]) => { explorer.begin(parent); explorer.open(item, index, 1, null, null); }",
         [of.parent, of.item, data.prompts[0].functions.index(of)],
     )
     assert above.item >= 0
-    page.evaluate("([source, head]) => select(source, head)", [score.key, score.head])
+    page.evaluate("([source, head]) => explorer.select(source, head)", [score.key, score.head])
     page.click("#why")
     assert f"Why head {score.layer}.{score.head} looked" in page.inner_text("#score h3")
     assert sum(number(row[3]) for row in rows(page, "score")) == pytest.approx(score.score, abs=0.05)

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
+from gossamer.activations import remote
 from gossamer.errors import GossamerError, UsageError
 from gossamer.files import begins_with, needed, parse_json, parse_json_lines, read_text
 from gossamer.model.language_model import LanguageModel
@@ -17,11 +15,10 @@ from gossamer.model.language_model import LanguageModel
 LIMIT = 1 << 37
 # Between the texts of files that were made for training.
 _SEPARATOR = "<|endoftext|>"
-_REFERENCE = re.compile(r"hub:(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[\w./=+-]+)(?:@(?P<revision>[\w./-]+))?")
 
 
 def read_texts(source: str | Path, key: str = "text") -> list[str]:
-    """Texts of a file, of all files of a folder (in the order of their names), or of a data set's file on the hub.
+    """Texts of a file, of all files of a folder (in the order of their names), or of a data set on the hub.
 
     What is in a file counts, not its name. JSON: an object a line, or a list, with a text at `key` (or texts alone).
     Parquet: a column `key`, for which pyarrow has to be installed. Anything else is text as it is: separated by
@@ -29,30 +26,24 @@ def read_texts(source: str | Path, key: str = "text") -> list[str]:
     or zstd. Memory: the whole file and its texts.
 
     Args:
-        source: a path, or `hub:owner/data-set/path/of/file`, optionally `@revision`.
+        source: a path; `hub:owner/data-set/path/of/file` for a file of a data set; or `datasets:NAME:SPLIT#ROWS` for
+            its first rows, streamed (see :mod:`gossamer.activations.remote`).
         key: where an object or a table has its text.
 
     Raises:
         UsageError: nothing there, no text in it, JSON of another form, or no such key.
         GossamerError: a row is not such an object, a file is not UTF-8 or damaged, or the hub cannot be reached.
     """
-    path = _fetched(str(source)) if str(source).startswith("hub:") else Path(source)
-    files = sorted(file for file in path.rglob("[!.]*") if file.is_file()) if path.is_dir() else [path]
-    texts = [text for file in files for text in _texts(file, key) if text.strip()]
+    if str(source).startswith(remote.STREAM):
+        found = (_text(row, key, where) for where, row in remote.streamed_rows(str(source)))
+    else:
+        path = remote.fetched_file(str(source)) if remote.is_remote(source) else Path(source)
+        files = sorted(file for file in path.rglob("[!.]*") if file.is_file()) if path.is_dir() else [path]
+        found = (text for file in files for text in _texts(file, key))
+    texts = [text for text in found if text.strip()]
     if not texts:
         raise UsageError(f"{source}: expected text, found none; give a file with text in it")
     return texts
-
-
-def _fetched(reference: str) -> Path:
-    match = _REFERENCE.fullmatch(reference)
-    if match is None or ".." in reference.split("/"):
-        raise UsageError(f"{reference}: expected hub:owner/data-set/path/of/file, optionally @revision")
-    try:
-        return Path(hf_hub_download(match["repo"], match["file"], repo_type="dataset", revision=match["revision"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise GossamerError(f"{reference}: could not be fetched ({reason}); check the name and the network") from error
 
 
 def _texts(source: Path, key: str) -> Iterator[str]:

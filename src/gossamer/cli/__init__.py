@@ -29,6 +29,7 @@ from gossamer.cli.studying_relations import study_relations
 from gossamer.cli.toys import features_truth, relations_truth, toys
 from gossamer.cli.tracing import trace
 from gossamer.cli.training import train
+from gossamer.cli.uploading import upload
 from gossamer.cli.viewing import view
 from gossamer.errors import GossamerError, UsageError
 
@@ -81,6 +82,7 @@ _COMMANDS = (
     adversarial,
     report,
     view,
+    upload,
     trace,
     explore,
     ioi,

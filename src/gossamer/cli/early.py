@@ -37,6 +37,10 @@ IOI_PARTS = ("ability", "patching", "paths", "noising", "trust", "latents", "sou
 CODING_METHODS = ("encoder", "rescaled", "shifted", "top_k", "refit", "gradient", "matching", "orthogonal")
 MEASURES = ("jaccard", "sufficiency", "necessity", "mutual_information", "cosine", "pearson", "decoder_cosine")
 MATCHINGS = ("best", "hungarian", "mutual")
+# What names of dictionaries on the hub begin with.
+DICTIONARY_NAMES = ("hub:", "saelens:", "gemma-scope-")
+# What names of texts elsewhere begin with.
+TEXT_NAMES = ("hub:", "datasets:")
 EXPLAINERS = ("rule", "bills", "delphi", "np_max-act-logits", "output", "saebench")
 RULE_SCORERS = ("detection", "detection_random", "detection_hard", "fuzzing", "fuzzing_active", "simulation")
 CHAT_SCORERS = ("intruder", "saebench", "fade")
@@ -104,8 +108,11 @@ def compared(value: list[str] | None) -> list[str] | None:
 def require_dictionaries(sources: Sequence[str] | None) -> None:
     """Refuse a folder or file of dictionaries that is not there."""
     for source in sources or ():
-        if not source.startswith("hub:") and not Path(source).exists():
-            raise UsageError(f"{source}: no such file or folder; give a dictionary's folder, or hub:owner/repo/path")
+        if not source.startswith(DICTIONARY_NAMES) and not Path(source).exists():
+            raise UsageError(
+                f"{source}: no such file or folder; give a dictionary's folder, hub:owner/repo/path, "
+                "saelens:RELEASE/ID or gemma-scope-.../..."
+            )
 
 
 def dictionary_facts(given: Sequence[str] | None) -> dict[str, Any]:
@@ -125,7 +132,7 @@ def dictionary_facts(given: Sequence[str] | None) -> dict[str, Any]:
 def require_texts(paths: Iterable[Path]) -> None:
     """Refuse a text that is not there."""
     for path in paths:
-        if not str(path).startswith("hub:") and not path.exists():
+        if not str(path).startswith(TEXT_NAMES) and not path.exists():
             raise UsageError(f"{path}: no such file; give the path of an existing file or folder of text")
 
 

@@ -30,12 +30,12 @@ Dictionaries = Annotated[
     typer.Option(
         "--dictionaries",
         "-d",
-        help="A folder of dictionaries, or hub:REPO/PATH; repeat for several sites. SAELens and Gemma Scope files are "
-        "recognised. Default: those that come with a bundled model.",
+        help="A folder of dictionaries, hub:REPO/PATH, saelens:RELEASE/ID or gemma-scope-2b-pt-res/...; repeat for "
+        "several sites. Formats are recognised. Default: those that come with a bundled model.",
     ),
 ]
 # What `--text` takes.
-TEXT = "text, plain, JSON Lines or Parquet: a file, a folder, or hub:DATA-SET/FILE"
+TEXT = "text, plain, JSON Lines or Parquet: a file, a folder, hub:DATA-SET/FILE, or datasets:NAME:SPLIT#ROWS, streamed"
 TextKey = Annotated[str, typer.Option("--text-key", help="Where rows of JSON Lines or Parquet have their text.")]
 Facts = Annotated[
     list[str] | None,

@@ -119,7 +119,7 @@ class DictionarySet(Mapping[Site, Dictionary]):
         """Load a saved set, a single dictionary, or a list of either; `facts` are those of :meth:`Dictionary.load`.
 
         The folder of a training run means the set in its `dictionaries`, which is the finished one. On the device
-        "meta" nothing but shapes and facts is read, and so only the files of facts are compared with their hashes.
+        "meta" nothing but shapes and facts is read, and of local files only those of facts are held against their hash.
 
         Raises:
             UsageError: nothing known there, or facts given for a saved set, which holds them.
@@ -127,22 +127,36 @@ class DictionarySet(Mapping[Site, Dictionary]):
         """
         sources = [source] if isinstance(source, str | Path) else list(source)
         loaded: list[Dictionary] = []
+        weights = device is None or torch.device(device).type != "meta"
         for one in sources:
-            if (saved := _saved(one)) is not None:
+            saved = _on_hub(one) if hub.is_reference(one) else _saved(one, weights)
+            if saved is not None:
                 if facts:
                     raise UsageError(f"{one}: a saved set holds its facts; leave out {', '.join(facts)}")
-                folders = _verified(saved, weights=device is None or torch.device(device).type != "meta")
-                loaded += [Dictionary.load(path, device=device, dtype=dtype) for path in folders]
+                loaded += [Dictionary.load(place, device=device, dtype=dtype) for place in saved]
             else:
                 loaded.append(_single(one, device=device, dtype=dtype, **facts))
         return cls(loaded)
 
 
-def _saved(source: str | Path) -> Path | None:
-    """The folder of the saved set that a source means: itself, or the finished one of a training run's folder."""
-    if hub.is_reference(source):
+def _saved(source: str | Path, weights: bool) -> list[Path] | None:
+    """The dictionaries of the saved set that a source means: itself, or the finished one of a training run's folder."""
+    folders = (Path(source), Path(source) / "dictionaries")
+    found = next((one for one in folders if (one / INDEX).is_file()), None)
+    return None if found is None else [found / name for name in _verified(found, _entries(found), weights)]
+
+
+def _on_hub(source: str | Path) -> list[str] | None:
+    """References to the dictionaries of a saved set that was uploaded, all of one commit."""
+    reference = str(source)
+    if reference.partition("@")[0].endswith(hub.WEIGHTS_SUFFIXES):
         return None
-    return next((one for one in (Path(source), Path(source) / "dictionaries") if (one / INDEX).is_file()), None)
+    folder, origin = hub.fetch(reference, lambda _: [INDEX])
+    if not (folder / INDEX).is_file():
+        return None
+    entries, at = _entries(folder), f"@{origin.revision}"
+    hub.fetch(f"{origin.source}{at}", lambda _: [f"{entry['folder']}/{name}" for entry in entries for name in _FILES])
+    return [f"{origin.source}/{name}{at}" for name in _verified(folder, entries)]
 
 
 def _single(source: str | Path, **options: Any) -> Dictionary:
@@ -167,36 +181,39 @@ def _shown(value: float | None) -> float | str:
 
 # Folders named in an error.
 _SAID = 4
-_FILES = ("cfg.json", "sae_weights.safetensors")
+_CONFIG = "cfg.json"
+_FILES = (_CONFIG, "sae_weights.safetensors")
 
 
-def _verified(folder: Path, weights: bool) -> list[Path]:
-    """The folders that an index lists, after every file's hash was compared; those of weights if asked for."""
+def _entries(folder: Path) -> list[dict[str, Any]]:
+    """What an index lists. A folder is named by its site, so nothing outside can be reached whatever the index says."""
     index = read_json(folder / INDEX)
     if not isinstance(index, dict) or index.get("format") != _FORMAT or not isinstance(index.get("dictionaries"), list):
         raise GossamerError(f"{folder / INDEX}: expected format {_FORMAT!r}, found something else; save the set again")
-    return [_verified_entry(folder, entry, weights) for entry in index["dictionaries"]]
-
-
-def _verified_entry(folder: Path, entry: Any, weights: bool) -> Path:
-    hashes = entry.get("sha256") if isinstance(entry, dict) else None
-    if not isinstance(hashes, dict) or sorted(hashes) != sorted(_FILES):
-        raise GossamerError(
-            f"{folder / INDEX}: expected site, folder and two hashes, found {entry!r}; save the set again"
-        )
-    # A folder is named by its site, so nothing outside can be reached whatever the index says.
-    site = Site.parse(str(entry.get("site")))
-    if entry.get("folder") != str(site):
-        raise GossamerError(
-            f"{folder / INDEX}: expected folder {site}, found {entry.get('folder')!r}; save the set again"
-        )
-    for name, expected in hashes.items():
-        path = folder / str(site) / name
-        if name != _FILES[0] and not weights and path.is_file():
-            continue
-        found = sha256(path) if path.is_file() else "no such file"
-        if found != expected:
+    for entry in index["dictionaries"]:
+        hashes = entry.get("sha256") if isinstance(entry, dict) else None
+        if not isinstance(hashes, dict) or sorted(hashes) != sorted(_FILES):
             raise GossamerError(
-                f"{path}: expected SHA-256 {expected}, found {found}; the file was changed after saving"
+                f"{folder / INDEX}: expected site, folder and two hashes, found {entry!r}; save the set again"
             )
-    return folder / str(site)
+        site = Site.parse(str(entry.get("site")))
+        if entry.get("folder") != str(site):
+            raise GossamerError(
+                f"{folder / INDEX}: expected folder {site}, found {entry.get('folder')!r}; save the set again"
+            )
+    return index["dictionaries"]
+
+
+def _verified(folder: Path, entries: Sequence[Mapping[str, Any]], weights: bool = True) -> list[str]:
+    """The folders that an index lists, after every file's hash was compared; those of weights if asked for."""
+    for entry in entries:
+        for name, expected in entry["sha256"].items():
+            path = folder / entry["folder"] / name
+            if not weights and name != _CONFIG and path.is_file():
+                continue
+            found = sha256(path) if path.is_file() else "no such file"
+            if found != expected:
+                raise GossamerError(
+                    f"{path}: expected SHA-256 {expected}, found {found}; the file was changed after saving"
+                )
+    return [entry["folder"] for entry in entries]

@@ -42,6 +42,8 @@ from gossamer.relations.graph_files import (
     write_node_link,
     write_parquet,
 )
+from gossamer.relations.graph_layout import GraphLayout, layout_graph
+from gossamer.relations.graph_view import DrawnGraph, GraphPart, GraphView
 from gossamer.relations.latents import GivenLatents, LatentSource, LatentStream, ModelLatents, sources_of
 from gossamer.relations.lifecycle import (
     Lifecycle,
@@ -106,12 +108,16 @@ __all__ = [
     "CommunityFacts",
     "CommunitySettings",
     "Describe",
+    "DrawnGraph",
     "ErrorShare",
     "Gate",
     "GateCheck",
     "GateSearch",
     "GateSettings",
     "GivenLatents",
+    "GraphLayout",
+    "GraphPart",
+    "GraphView",
     "Keep",
     "LatentFacts",
     "LatentSource",
@@ -151,6 +157,7 @@ __all__ = [
     "from_cards",
     "from_words",
     "joint_agreement",
+    "layout_graph",
     "lifecycle",
     "lifecycles_of",
     "load_error_share",

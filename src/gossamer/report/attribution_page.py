@@ -1,6 +1,7 @@
 """How information moved, as one HTML file to be clicked through: the record inside, a script that draws it."""
 
 from pathlib import Path
+from typing import Any
 
 from gossamer import files
 from gossamer.attention.attribution_data import FORMAT, AttributionData
@@ -13,22 +14,32 @@ def attribution_page(data: AttributionData) -> str:
 
     It is as large as the record in JSON (:func:`gossamer.attention.explore_prompt` says how large), and 60 kB.
     """
+    return (
+        html.environment()
+        .get_template("attribution/page.html.j2")
+        .render(
+            data=data,
+            component=html.component("attribution.js"),
+            record=html.inline(attribution_record(data)),
+            shown=html.inline(attribution_texts(data)),
+        )
+    )
+
+
+def attribution_record(data: AttributionData) -> dict[str, Any]:
+    """What the component `attribution.js` draws: the same as in the file."""
+    return {"format": FORMAT.tag, **to_json(data, AttributionData)}
+
+
+def attribution_texts(data: AttributionData) -> dict[str, Any]:
+    """Its texts, with nothing invisible in them."""
     tokens = [[text.visible(token) for token in prompt.tokens] for prompt in data.prompts]
     words = {
         one.site: {latent: [text.visible(word) for word in found] for latent, found in one.words.items()}
         for one in data.dictionaries
     }
     targets = [prompt.target and text.visible(prompt.target) for prompt in data.prompts]
-    return (
-        html.environment()
-        .get_template("attribution/page.html.j2")
-        .render(
-            data=data,
-            texts=[" ".join(shown) for shown in tokens],
-            record=html.inline({"format": FORMAT.tag, **to_json(data, AttributionData)}),
-            shown=html.inline({"tokens": tokens, "targets": targets, "words": words}),
-        )
-    )
+    return {"texts": [" ".join(one) for one in tokens], "tokens": tokens, "targets": targets, "words": words}
 
 
 def write_attribution_page(data: AttributionData, path: str | Path) -> Path:

@@ -1,11 +1,14 @@
 """What the one-file pages share: how templates are read, and how a record stands inside one."""
 
 import json
+import re
 from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+
+_INCLUDED = re.compile(r"^[ \t]*// include (\S+)\n", re.MULTILINE)
 
 
 def environment() -> Environment:
@@ -26,5 +29,14 @@ def inline(value: Any) -> Markup:
 
 
 def component(name: str) -> Markup:
-    """The source of a module of `components/`, to stand in a module script of a page."""
-    return Markup(resources.files("gossamer.report").joinpath("components", name).read_text(encoding="utf-8"))
+    """The source of a module of `components/`, to stand in a module script of a page.
+
+    A line `// include FILE` stands for the lines of that file of `components/` (the workbench's build puts them in by
+    the same rule).
+    """
+    text = _INCLUDED.sub(lambda line: _source(line[1]), _source(name))
+    return Markup(text)
+
+
+def _source(name: str) -> str:
+    return resources.files("gossamer.report").joinpath("components", name).read_text(encoding="utf-8")

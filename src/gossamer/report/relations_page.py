@@ -15,25 +15,30 @@ def relations_page(data: RelationsData) -> str:
     It is as large as the record in JSON (:func:`gossamer.relations.relations_data` says how large), and 80 kB. What is
     not in the data (no gates, no prompts) has a line that says so.
     """
-    shown = {
+    return (
+        html.environment()
+        .get_template("relations/page.html.j2")
+        .render(
+            data=data,
+            tokens=max((pair.tokens for pair in data.pairs), default=0),
+            kept=sum(pair.kept for pair in data.pairs),
+            component=html.component("relations.js"),
+            record=html.inline(FORMAT.encode(data)),
+            shown=html.inline(relations_texts(data)),
+        )
+    )
+
+
+def relations_texts(data: RelationsData) -> dict[str, Any]:
+    """The texts of what the component `relations.js` draws, with nothing invisible in them."""
+    return {
+        "texts": [text.visible(prompt.text, 80) for prompt in data.prompts],
         "tokens": [[text.visible(token) for token in prompt.tokens] for prompt in data.prompts],
         "latents": {
             name: {latent: _latent(facts) for latent, facts in own.items()} for name, own in data.latents.items()
         },
         "labels": [[[text.visible(word) for word in one.words] for one in found.labels] for found in data.communities],
     }
-    return (
-        html.environment()
-        .get_template("relations/page.html.j2")
-        .render(
-            data=data,
-            texts=[text.visible(prompt.text, 80) for prompt in data.prompts],
-            tokens=max((pair.tokens for pair in data.pairs), default=0),
-            kept=sum(pair.kept for pair in data.pairs),
-            record=html.inline(FORMAT.encode(data)),
-            shown=html.inline(shown),
-        )
-    )
 
 
 def write_relations_page(data: RelationsData, path: str | Path) -> Path:

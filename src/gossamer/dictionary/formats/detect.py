@@ -135,7 +135,10 @@ def _fetched(source: str | Path) -> tuple[Path, Origin]:
         return hub.fetch(str(source), _names)
     path = Path(source)
     if not path.exists():
-        raise UsageError(f"{path}: no such file or folder; give a dictionary's folder, or hub:owner/repo/path")
+        raise UsageError(
+            f"{path}: no such file or folder; give a dictionary's folder, hub:owner/repo/path, saelens:RELEASE/ID or "
+            "gemma-scope-.../..."
+        )
     return path, Origin(str(source))
 
 

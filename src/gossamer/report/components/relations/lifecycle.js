@@ -85,5 +85,5 @@ if (either("lifecycle", DATA.lifecycles.length)) {
   }));
   byId("lifecycle-judged").addEventListener("change", drawLifecycle);
   drawLifecycle();
-  window.addEventListener("resize", drawLifecycle);
+  window.addEventListener("resize", drawLifecycle, { signal: stop.signal });
 }

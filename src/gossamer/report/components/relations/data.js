@@ -83,4 +83,3 @@ const tip = (event, ...said) => {
 };
 const untip = () => { byId("tip").hidden = true; };
 
-byId("save-all").addEventListener("click", () => save("relations.json", byId("data").textContent, "application/json"));

@@ -2,7 +2,7 @@
 const pinKey = (item, index) => item + ":" + (index === undefined || state.prompt.ofLatent.get(item) === index ? "" : index);
 
 const togglePin = (item, index) => {
-  const key = pinKey(item, index), focused = document.activeElement?.dataset?.item;
+  const key = pinKey(item, index), focused = root.activeElement?.dataset?.item;
   if (state.pins.has(key)) state.pins.delete(key); else state.pins.set(key, [item, index]);
   draw();
   if (focused) byId("terms").querySelector('[data-item="' + focused + '"]')?.focus({ preventScroll: true });

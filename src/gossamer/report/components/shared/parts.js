@@ -1,7 +1,4 @@
-"use strict";
-// What pages share: the record inside, numbers in words, elements, keys, files.
-const read = (id) => JSON.parse(document.getElementById(id).textContent);
-const DATA = read("data"), SHOWN = read("shown");
+// What pages share: numbers in words, elements, keys, files.
 const TYPES = { uint8: Uint8Array, uint16: Uint16Array, int32: Int32Array, float32: Float32Array };
 
 const column = (text) => {
@@ -28,13 +25,15 @@ const make = (tag, attributes = {}, ...children) => {
   const element = ["svg", "g", "path", "rect", "text", "title", "circle", "line", "polyline"].includes(tag) ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    // Set as an attribute, a strict Content-Security-Policy would drop it.
+    if (name === "style") element.style.cssText = value;
+    else if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else element.setAttribute(name, value === true ? "" : value);
   }
   element.append(...children.filter((child) => child !== null && child !== undefined));
   return element;
 };
-const byId = (id) => document.getElementById(id);
+const byId = (id) => root.getElementById(id);
 const fill = (id, ...children) => byId(id).replaceChildren(...children.filter((child) => child !== null && child !== undefined));
 
 // Keys that move the focus among elements in rows and columns; one of them is in the order of Tab at a time.

@@ -87,13 +87,13 @@ const exportPath = () => download("path.json", {
   })),
 });
 
-document.addEventListener("keydown", (event) => {
+root.addEventListener("keydown", (event) => {
   if (event.key !== "Escape" || !state.path.length) return;
   if (byId("score").childElementCount) { fill("score"); byId("why").focus(); }
   else if (current().source !== null || current().head !== null) select(null, null);
   else if (state.path.length > 1) backTo(state.path.length - 1);
   else byId("grid").querySelector('[tabindex="0"]').focus();
-});
+}, { signal: stop.signal });
 byId("begin").addEventListener("click", () => begin(state.prompt.root));
 byId("back").addEventListener("click", () => (state.path.length > 1 ? backTo(state.path.length - 1) : null));
 byId("pin").addEventListener("click", () => togglePin(current().one.item, current().one.index));
@@ -105,4 +105,7 @@ byId("clear").addEventListener("click", () => select(null, null));
 byId("why").addEventListener("click", drawScore);
 byId("more").addEventListener("click", () => { state.all = !state.all; drawTerms(current()); });
 byId("prompt").addEventListener("change", (event) => usePrompt(Number(event.target.value)));
+fill("prompt", ...SHOWN.texts.map((text, at) => make("option", { value: at }, text)));
+byId("most-latents").textContent = DATA.limits.latents;
+byId("most-terms").textContent = DATA.limits.terms;
 usePrompt(0);

@@ -113,6 +113,7 @@ const choosePrompt = (index, token) => {
 };
 
 if (either("prompts", GRAPH && DATA.prompts.length)) {
+  fill("prompt", ...SHOWN.texts.map((text, at) => make("option", { value: at }, text)));
   view.every = DATA.prompts.map((prompt) => Object.fromEntries(["node", "position", "activation", "active"].map((name) => [name, column(prompt[name])])));
   options("measure", MEASURES, plainly);
   byId("measure").value = Math.max(0, MEASURES.indexOf("pearson"));
@@ -122,7 +123,7 @@ if (either("prompts", GRAPH && DATA.prompts.length)) {
   byId("prompt").addEventListener("change", (event) => choosePrompt(Number(event.target.value)));
   byId("save-graph").addEventListener("click", saveGraph);
   byId("canvas").addEventListener("focusout", (event) => { if (!byId("canvas").contains(event.relatedTarget)) { untip(); light(view.pinned); drawPanel(view.pinned); } });
-  document.addEventListener("keydown", (event) => { if (event.key === "Escape") untip(); });
+  root.addEventListener("keydown", (event) => { if (event.key === "Escape") untip(); }, { signal: stop.signal });
   choosePrompt(0);
 }
 startCommunities();

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from workbench_run import bench_of, client_of, write_run
+from workbench_run import bench_of, client_of, write_run, write_store
 
 from gossamer.app import page
 
@@ -14,6 +14,14 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made") / "run"
     folder.mkdir()
     return folder, *write_run(folder)
+
+
+@pytest.fixture(scope="session")
+def stored(made, tmp_path_factory):
+    """A run of a circuit, the dictionaries and a feature store. Nothing may be written there."""
+    folder = shutil.copytree(made[0], tmp_path_factory.mktemp("stored") / "run")
+    write_store(folder)
+    return folder
 
 
 @pytest.fixture

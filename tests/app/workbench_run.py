@@ -1,5 +1,7 @@
 """A small run of the bundled model, as `gossamer circuit` leaves one, and clients that ask a workbench of it."""
 
+import shutil
+
 from starlette.testclient import TestClient
 
 from gossamer import DictionarySet, LanguageModel, bundled
@@ -11,6 +13,10 @@ from gossamer.circuits.find import find_circuit
 from gossamer.circuits.findings import collect_findings
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import StudySettings
+from gossamer.features import Feature
+from gossamer.features.examples import ExampleSettings
+from gossamer.model.site import Site
+from gossamer.store import FeatureStore, Search, StoreSettings, build_store
 from gossamer.tasks import get
 
 TOKEN, HOST = "a-token", "127.0.0.1:8231"
@@ -28,6 +34,23 @@ def write_run(folder):
     findings = collect_findings(found, methods=["random"], reruns=0, edges=True, subsets=2)
     findings.save(folder / "findings.json")
     return found, findings
+
+
+def write_store(folder):
+    """The bundled dictionaries, a feature store of them and an explanation; returns the texts of the store."""
+    model = LanguageModel.load("bundled:spool", device="cpu")
+    home = bundled.path("spool") / "dictionaries"
+    shutil.copytree(home, folder / "dictionaries")
+    dictionaries = DictionarySet.load(home)
+    task = get("sva-simple").generate(model.tokenizer, n=60, seed=5, bos=True)
+    texts = [prompt.clean_text for prompt in (*task.train.prompts, *task.test.prompts)]
+    settings = StoreSettings(words=3, neighbours=3, examples=ExampleSettings(k=4, strata=5, per_stratum=2))
+    build_store(model, dictionaries, texts, folder / "store", settings=settings)
+    with FeatureStore(folder / "store") as store:
+        busiest = store.search(Search(site="resid_post.2"), limit=1).to_pylist()[0]["latent"]
+        feature = Feature(Site.parse("resid_post.2"), busiest)
+        store.explain({feature: "nouns of several boys"}, "person", scores={feature: 0.75}, scorer="detection")
+    return texts
 
 
 def bench_of(folder) -> Workbench:

@@ -67,7 +67,7 @@ def inputs_of(run: RunFolder, part: Part, content: Any, given: tuple[str, ...] =
         found = _of_circuit(content, beside)
     else:
         dictionaries = content if isinstance(content, DictionarySet) else None
-        title = _title(content)
+        title = model_title(content)
         if title is None:
             raise GossamerError(f"{part.id}: names no model; give --model (a model of the same name)")
         key = ("none",) if dictionaries is None else (beside, part.modified)
@@ -114,8 +114,8 @@ def _bos(dictionaries: Dictionaries) -> bool | None:
     return said.pop() if len(said) == 1 else None
 
 
-def _title(content: Any) -> str | None:
-    """What a record calls its model."""
+def model_title(content: Any) -> str | None:
+    """What a file of results calls its model; None where it names none."""
     if isinstance(content, DictionarySet):
         return content.model_name
     found = getattr(content, "model", None)

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from workbench_run import bench_of, client_of, write_run, write_store
+from workbench_run import TOKEN, bench_of, client_of, write_run, write_store
 
 from gossamer.app import page
 
@@ -49,3 +49,32 @@ def built():
     except page.NoRegistryError as error:
         pytest.skip(str(error))
     return page.STATIC
+
+
+@pytest.fixture
+def visit(browser, address):
+    """Open a view of the server at `address`; an error in the console or a request that leaves it fails the test."""
+    wrong, opened = [], []
+
+    def visit(where="/", width=1400, scheme="light", token=TOKEN):
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, accept_downloads=True
+        )
+        context.grant_permissions(["clipboard-read", "clipboard-write"], origin=address)
+        opened.append(context)
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+        page.on("request", lambda request: wrong.append(request.url) if _leaves(request.url, address) else None)
+        page.goto(f"{address}/#token={token}&{where}")
+        return page
+
+    yield visit
+    for context in opened:
+        context.close()
+    assert wrong == []
+
+
+def _leaves(url, address):
+    return not url.startswith((f"{address}/", "blob:", "data:"))

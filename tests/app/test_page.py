@@ -4,17 +4,12 @@ import gzip
 import json
 import re
 import shutil
-import threading
-import time
 from urllib.parse import quote
 
 import pytest
-import uvicorn
-from workbench_run import TOKEN, bench_of
+from workbench_run import TOKEN, no_sideways_scroll, serving
 
 from gossamer.app import page as built_page
-from gossamer.app.guard import loopback_hosts
-from gossamer.app.server import create_app, listen
 
 FIRST_LOAD = 250_000
 SIZES = [(420, "light"), (420, "dark"), (1400, "light"), (1400, "dark")]
@@ -24,53 +19,8 @@ SIZES = [(420, "light"), (420, "dark"), (1400, "light"), (1400, "dark")]
 def address(built, made, tmp_path_factory):
     """A server of the run in this process, as `gossamer view` starts one."""
     folder = shutil.copytree(made[0], tmp_path_factory.mktemp("served") / "run")
-    bench = bench_of(folder)
-    socket = listen(0)
-    port = socket.getsockname()[1]
-    app = create_app(bench, TOKEN, loopback_hosts(port))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", ws="none"))
-    with bench.holding_views():
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{port}"
-        server.should_exit = True
-        thread.join()
-    socket.close()
-
-
-@pytest.fixture
-def visit(browser, address):
-    """Open a view; an error in the console or a request that leaves this server fails the test."""
-    wrong, opened = [], []
-
-    def visit(where="/", width=1400, scheme="light", token=TOKEN):
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, accept_downloads=True
-        )
-        context.grant_permissions(["clipboard-read", "clipboard-write"], origin=address)
-        opened.append(context)
-        page = context.new_page()
-        page.set_default_timeout(30_000)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
-        page.on("request", lambda request: wrong.append(request.url) if _leaves(request.url, address) else None)
-        page.goto(f"{address}/#token={token}&{where}")
-        return page
-
-    yield visit
-    for context in opened:
-        context.close()
-    assert wrong == []
-
-
-def _leaves(url, address):
-    return not url.startswith((f"{address}/", "blob:", "data:"))
-
-
-def no_sideways_scroll(page):
-    return page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    with serving(folder) as found:
+        yield found
 
 
 def choose(page, place):

@@ -1,13 +1,18 @@
 """A small run of the bundled model, as `gossamer circuit` leaves one, and clients that ask a workbench of it."""
 
 import shutil
+import threading
+import time
+from contextlib import contextmanager
 
+import uvicorn
 from starlette.testclient import TestClient
 
 from gossamer import DictionarySet, LanguageModel, bundled
+from gossamer.app.guard import loopback_hosts
 from gossamer.app.live import LiveModels
 from gossamer.app.run_folder import RunFolder
-from gossamer.app.server import create_app
+from gossamer.app.server import create_app, listen
 from gossamer.app.workbench import Workbench
 from gossamer.circuits.find import find_circuit
 from gossamer.circuits.findings import collect_findings
@@ -64,3 +69,25 @@ def client_of(bench, **headers) -> TestClient:
     return TestClient(
         app, base_url=f"http://{HOST}", headers={"x-gossamer-token": TOKEN, **headers}, raise_server_exceptions=False
     )
+
+
+@contextmanager
+def serving(folder):
+    """The address of a server of the run in this process, as `gossamer view` starts one."""
+    bench, socket = bench_of(folder), listen(0)
+    port = socket.getsockname()[1]
+    app = create_app(bench, TOKEN, loopback_hosts(port))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", ws="none"))
+    with bench.holding_views():
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{port}"
+        server.should_exit = True
+        thread.join()
+    socket.close()
+
+
+def no_sideways_scroll(page):
+    return page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")

@@ -11,12 +11,16 @@ from torch import Tensor
 from gossamer.app.live import LiveModel
 from gossamer.app.run_folder import RunFolder
 from gossamer.app.schema.latents import Related, Said, ScoreShape, TokenMean
+from gossamer.attention.direct import direct_attribution
+from gossamer.attention.frozen import FrozenPass
 from gossamer.attention.heads import head_shares
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.errors import UsageError
 from gossamer.explain.answers import ExplanationScore
 from gossamer.explain.explainers import Explanation
 from gossamer.explain.records import ScoreRow
 from gossamer.features.feature import Feature
+from gossamer.features.prompt_latents import prompt_tokens
 from gossamer.model.names import same_model
 from gossamer.relations.relations_data import PromptGraph, RelationsData
 from gossamer.report import text
@@ -24,6 +28,7 @@ from gossamer.results import Record
 from gossamer.store.feature_store import FeatureStore
 
 _TOKENS, _RELATED = 20, 40
+_ATTENTION = ("z", "attn_out")
 
 
 def token_means(store: FeatureStore, feature: Feature) -> list[TokenMean]:
@@ -153,6 +158,46 @@ def weight_facts(live: LiveModel, dictionary: Dictionary, feature: Feature) -> d
         "bias": _at(dictionary.b_enc if dictionary.b_enc is not None else dictionary.b_mag, latent),
         "threshold": _at(dictionary.threshold, latent),
         "heads": heads,
+    }
+
+
+@torch.no_grad()
+def source_facts(live: LiveModel, feature: Feature, given: str, position: int | None) -> dict[str, Any]:
+    """The fields of :class:`SourceTokens` that are numbers.
+
+    Raises:
+        UsageError: no latent of attention, or no such token.
+    """
+    site, model = feature.site, live.model
+    if site.kind not in _ATTENTION:
+        raise UsageError(
+            f"{feature}: a latent of attention expected ({', '.join(_ATTENTION)}), found one of {site.kind}"
+        )
+    tokens = prompt_tokens(model, given, live.bos)
+    length = tokens.ids.shape[1]
+    if position is not None and position >= length:
+        raise UsageError(f"position: a token from 0 to {length - 1} expected, found {position}")
+    frozen = FrozenPass.of(model, {site: live.dictionaries[site]}, tokens)
+    latents = torch.tensor([feature.latent], device=model.device)
+    # Entries are in the order of the tokens at which the dictionary counts.
+    found = direct_attribution(frozen, site, position=position, latents=latents)
+    if not len(found):
+        raise UsageError(f"{site}: a token at which the dictionary counts expected, found none in this text")
+    entry = int(found.activations.argmax())
+    by_source = found.by_source[entry]
+    largest = by_source.abs().max().clamp(min=1e-30)
+    return {
+        "feature": str(feature),
+        "tokens": [text.visible(model.word(token)) for token in tokens.ids[0].tolist()],
+        "position": int(found.positions[entry]),
+        "layer": found.layer,
+        "by_source": by_source.tolist(),
+        "by_head": found.by_head[entry].tolist(),
+        # All else is a constant of the weights.
+        "bias": (found.pre_activations[entry] - by_source.sum()).item(),
+        "pre_activation": found.pre_activations[entry].item(),
+        "activation": found.activations[entry].item(),
+        "shade": (by_source.abs() / largest).tolist(),
     }
 
 

@@ -2,6 +2,7 @@
 
 from gossamer.app.latent_list import Asked
 from gossamer.app.run_folder import Part
+from gossamer.app.schema.latents import SourceRequest
 from gossamer.app.sets import FoundSet, dictionary_source
 from gossamer.app.workbench import Workbench
 
@@ -62,4 +63,16 @@ def overlapping(one: Part, other: Part) -> str:
         "from gossamer.circuits.evaluate.stability import containment, jaccard\n\n"
         f"a, b = ({{node.node for node in Circuit.load(path).nodes}} for path in {paths!r})\n"
         "print(len(a & b), jaccard(a, b), containment(a, b))"
+    )
+
+
+def sources_call(bench: Workbench, found: FoundSet, asked: SourceRequest, position: int) -> str:
+    """The call that takes an attention latent apart by heads and tokens."""
+    return (
+        f"{loading(bench, found)}\nimport torch\n\nfrom gossamer import Feature\n"
+        "from gossamer.attention.direct import direct_attribution\nfrom gossamer.attention.frozen import FrozenPass\n\n"
+        f"site, latent = Feature.parse({asked.feature!r})\n"
+        f"frozen = FrozenPass.of(model, {{site: dictionaries[site]}}, model.tokenize([{asked.text!r}], bos=bos))\n"
+        f"found = direct_attribution(frozen, site, position={position}, latents=torch.tensor([latent]))\n"
+        "print(found.by_source, found.by_head, found.pre_activations - found.by_source.sum(dim=1), found.pre_activations)"
     )

@@ -6,11 +6,20 @@ import torch
 from fastapi import APIRouter, Query
 
 from gossamer.app.circuit_page import card_shape, example_shape
-from gossamer.app.latent_page import explanations, related, stored_explanation, token_means, weight_facts
-from gossamer.app.python_calls import loading
+from gossamer.app.latent_page import explanations, related, source_facts, stored_explanation, token_means, weight_facts
+from gossamer.app.python_calls import loading, sources_call
 from gossamer.app.run_folder import Part
 from gossamer.app.schema.base import PartId
-from gossamer.app.schema.latents import LatentPage, LatentWeights, Said, Tested, TestRequest, TokenMean
+from gossamer.app.schema.latents import (
+    LatentPage,
+    LatentWeights,
+    Said,
+    SourceRequest,
+    SourceTokens,
+    Tested,
+    TestRequest,
+    TokenMean,
+)
 from gossamer.app.sets import FoundSet, circuit_with, circuits_with, found_set
 from gossamer.app.workbench import Workbench
 from gossamer.circuits.evaluate.rerun import Dictionaries
@@ -102,6 +111,15 @@ def latent_routes(bench: Workbench) -> APIRouter:
                 counted=counted.tolist(),
                 example=example_shape(example, float(values.max())),
             )
+
+    @routes.post("/sources")
+    def sources(dictionaries: PartId, asked: SourceRequest) -> SourceTokens:
+        """Which heads and tokens an attention latent came from on a text."""
+        wanted, found = Feature.parse(asked.feature), found_set(bench.run, dictionaries)
+        with bench.model(found.part.id) as live:
+            _dictionary(live.dictionaries, wanted)
+            facts = source_facts(live, wanted, asked.text, asked.position)
+            return SourceTokens(**bench.said(), **facts, python=sources_call(bench, found, asked, facts["position"]))
 
     return routes
 

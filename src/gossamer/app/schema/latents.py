@@ -159,3 +159,33 @@ class Tested(Answer):
     feature: str
     counted: list[bool]
     example: Example
+
+
+class SourceRequest(TestRequest):
+    """A text, and the token at which an attention latent is taken apart; null: where it is most active."""
+
+    position: int | None = Field(None, ge=0, le=511)
+
+
+class SourceTokens(Answer):
+    """Which heads and which tokens an attention latent's pre-activation came from at one token, exactly.
+
+    Attributes:
+        position: the token.
+        layer: of the attention.
+        by_source: summed over heads, a number a token; `by_head`: summed over tokens.
+        bias: what comes from no token; with the others it sums to `pre_activation`.
+        shade: of each source, its size as a share of the largest.
+    """
+
+    feature: str
+    tokens: list[str]
+    position: int
+    layer: int
+    by_source: list[Number]
+    by_head: list[Number]
+    bias: Number
+    pre_activation: Number
+    activation: Number
+    shade: list[Number]
+    python: str

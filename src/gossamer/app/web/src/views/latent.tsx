@@ -143,11 +143,41 @@ function Weights({ id, feature }: { id: string; feature: string }) {
   );
 }
 
+/** Of attention latents: which tokens and heads its value at one token came from. */
+function Sources({ id, feature, text }: { id: string; feature: string; text: string }) {
+  const [position, setPosition] = useState<number | null>(null);
+  const found = useAnswer(`sources ${id} ${feature} ${text} ${position}`, (signal) => post("/api/v1/dicts/{dictionaries}/latent/sources", { dictionaries: id }, { feature, text, position }, signal));
+  return (
+    <section>
+      <h2>Where it came from</h2>
+      <Answer of={found} waiting="Taking the attention apart …">
+        {(page) => (
+          <>
+            <p className="note">At token {page.position}, <bdi className="chip">{page.tokens[page.position]}</bdi>: {number(page.pre_activation)} before its activation function, of which {number(page.bias)} comes from no token. Choose another token:</p>
+            <p className="strip" role="group" aria-label="Tokens by what came from them">
+              {page.tokens.map((token, index) => <button key={index} type="button" aria-pressed={index === page.position} className={`token s${Math.ceil((page.shade[index] ?? 0) * 5)}`} aria-label={`token ${index}, ${token}, ${number(page.by_source[index] ?? null, true)}`} title={number(page.by_source[index] ?? null, true)} onClick={() => setPosition(index)}><bdi>{token}</bdi></button>)}
+            </p>
+            <DataTable
+              rows={page.by_source.map((value, index) => ({ index, value }))} caption="By source token" file={`${feature.replace("/", "-")}-sources`} filter={false} keyOf={(row) => String(row.index)}
+              columns={[{ name: "token", value: (row) => row.index }, { name: "text", left: true, value: (row) => page.tokens[row.index] ?? "", show: (row) => <bdi className="chip">{page.tokens[row.index]}</bdi> }, { name: "came from it", value: (row) => row.value }]}
+            />
+            <DataTable
+              rows={page.by_head.map((value, head) => ({ head, value }))} caption="By head" file={`${feature.replace("/", "-")}-source-heads`} filter={false} keyOf={(row) => String(row.head)}
+              columns={[{ name: `head of layer ${page.layer}`, value: (row) => row.head }, { name: "through it", value: (row) => row.value }]}
+            />
+            <Tools name={`${feature.replace("/", "-")}-sources`} data={page} python={page.python} />
+          </>
+        )}
+      </Answer>
+    </section>
+  );
+}
+
 function Own({ id, feature, text }: { id: string; feature: string; text: string }) {
   const found = useAnswer(`own ${feature} ${text}`, (signal) => post("/api/v1/dicts/{dictionaries}/latent/test", { dictionaries: id }, { feature, text }, signal));
   return (
     <Answer of={found} waiting="Running the model …">
-      {({ example }) => (example.activation ? <><Examples title="Where it fires" examples={[example]} /><p><a href={hashOf(["prompt", id], new URLSearchParams({ text }))}>All latents on this text</a></p></> : <Empty>It is active at no token of this text.</Empty>)}
+      {({ example }) => (example.activation ? <><Examples title="Where it fires" examples={[example]} /><p><a href={hashOf(["prompt", id], new URLSearchParams({ text }))}>All latents on this text</a></p>{/^(z|attn_out)\./.test(feature) && <Sources id={id} feature={feature} text={text} />}</> : <Empty>It is active at no token of this text.</Empty>)}
     </Answer>
   );
 }

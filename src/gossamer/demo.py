@@ -105,7 +105,8 @@ def write_results(
     `circuit-tracer` gets the graph once more, with what is known of its features, as that program's server shows it.
 
     The search and what it found are on disk before the evaluation, which takes longer, begins. What another run left
-    in the folder goes before, its report first: killed at any moment, the folder never mixes two runs. Hold it with
+    in the folder goes before, its report first: killed at any moment, the folder never mixes two runs. With the report
+    both files are written once more, with the groups of nodes. Hold the folder with
     :func:`gossamer.results.folder_lock` meanwhile.
 
     Args:
@@ -122,16 +123,23 @@ def write_results(
             path.unlink()
     if qk:
         found = replace(found, circuit=replace(found.circuit, qk=_pairs(found)))
-    found.circuit.save(target / "circuit.json")
-    graph = found.graph()
-    save_attribution_graph(target / "graph.json", graph)
+    _save(found, target)
     said = f"{found!r} is in {target / 'circuit.json'}; it is now measured in full, for the report"
     announce(lambda: said)
     asked: dict[str, Any] = {"edges": edges, "source": source, "controls": controls, "families": families}
     findings = collect_findings(found, methods=methods, reruns=reruns, others=others, **asked)
+    graph = _save(replace(found, circuit=replace(found.circuit, groups=findings.groups)), target)
     cards = {node.card.feature: node.card for node in findings.nodes}
     save_viewer_folder(target / "circuit-tracer", graph, cards.values())
     return write_report(findings, target)
+
+
+def _save(found: CircuitResult, folder: Path) -> dict[str, Any]:
+    """Write circuit.json and graph.json; returns the latter."""
+    found.circuit.save(folder / "circuit.json")
+    graph = found.graph()
+    save_attribution_graph(folder / "graph.json", graph)
+    return graph
 
 
 def _pairs(found: CircuitResult) -> tuple[QKEdge, ...]:

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from workbench_run import TOKEN, bench_of, client_of, write_run, write_store
+from workbench_run import TOKEN, bench_of, client_of, serving, write_run, write_store
 
 from gossamer.app import page
 
@@ -49,6 +49,13 @@ def built():
     except page.NoRegistryError as error:
         pytest.skip(str(error))
     return page.STATIC
+
+
+@pytest.fixture(scope="module")
+def address(built, made, tmp_path_factory):
+    """A server of the run in this process, as `gossamer view` starts one."""
+    with serving(shutil.copytree(made[0], tmp_path_factory.mktemp("served") / "run")) as found:
+        yield found
 
 
 @pytest.fixture

@@ -3,24 +3,15 @@
 import gzip
 import json
 import re
-import shutil
 from urllib.parse import quote
 
 import pytest
-from workbench_run import TOKEN, no_sideways_scroll, serving
+from workbench_run import TOKEN, no_sideways_scroll
 
 from gossamer.app import page as built_page
 
 FIRST_LOAD = 250_000
 SIZES = [(420, "light"), (420, "dark"), (1400, "light"), (1400, "dark")]
-
-
-@pytest.fixture(scope="module")
-def address(built, made, tmp_path_factory):
-    """A server of the run in this process, as `gossamer view` starts one."""
-    folder = shutil.copytree(made[0], tmp_path_factory.mktemp("served") / "run")
-    with serving(folder) as found:
-        yield found
 
 
 def choose(page, place):

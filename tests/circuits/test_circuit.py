@@ -9,6 +9,7 @@ import torch
 
 from gossamer.circuits.circuit import Circuit, CircuitNode
 from gossamer.circuits.edge import Edge, HeadShare
+from gossamer.circuits.group import NodeGroup
 from gossamer.circuits.nodes import Nodes
 from gossamer.errors import GossamerError, UsageError
 from gossamer.features import Feature, Node
@@ -61,6 +62,26 @@ def test_save_and_load_give_back_everything(circuit: Circuit, tmp_path: Path) ->
     path = circuit.save(tmp_path / "circuit.json")
     assert Circuit.load(path) == circuit
     assert [node.score for node in Circuit.load(path).nodes] == [node.score for node in circuit.nodes]
+
+
+def test_groups_are_kept_and_are_no_part_of_what_tells_circuits_apart(circuit: Circuit, tmp_path: Path) -> None:
+    first, *_, last = (one.node for one in circuit.nodes)
+    grouped = replace(circuit, groups=(NodeGroup((last, first), "names", 0.25),))
+    path = grouped.save(tmp_path / "circuit.json")
+    assert Circuit.load(path) == grouped
+    body = json.loads(path.read_text())
+    assert body["groups"] == [{"nodes": [str(last), str(first)], "label": "names", "effect": 0.25}]
+    assert grouped.sha256 == circuit.sha256 == json.loads(circuit.save(path).read_text())["sha256"] != body["sha256"]
+    assert "names" in grouped._repr_html_()
+    assert "group" not in circuit._repr_html_()
+    for wrong in ((first, first), (first, Node(first.feature, "END"))):
+        with pytest.raises(UsageError, match="nodes of the circuit expected, each in one group at most"):
+            replace(circuit, groups=(NodeGroup(wrong, "", 0.0),))
+    body["groups"][0]["nodes"].append(str(first))
+    del body["format"], body["sha256"]
+    write_json(path, {"format": "gossamer.circuit.6", "sha256": digest(body), **body})
+    with pytest.raises(GossamerError, match="a circuit file, found damage"):
+        Circuit.load(path)
 
 
 def test_saving_twice_gives_the_same_bytes(circuit: Circuit, tmp_path: Path) -> None:
@@ -133,11 +154,19 @@ def test_a_file_of_version_3_has_weights_alone(circuit: Circuit, tmp_path: Path)
     assert Circuit.load(path) == replace(circuit, edges=bare)
 
 
-def test_a_file_of_version_4_is_read_as_it_is(circuit: Circuit, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [4, 5])
+def test_a_file_without_groups_is_read_as_it_is(circuit: Circuit, tmp_path: Path, version: int) -> None:
     body = json.loads(circuit.save(tmp_path / "circuit.json").read_text())
-    body = {name: value for name, value in body.items() if name not in ("format", "sha256")}
-    path = write_json(tmp_path / "old.json", {"format": "gossamer.circuit.4", "sha256": digest(body), **body})
+    body = {name: value for name, value in body.items() if name not in ("format", "sha256", "groups")}
+    path = write_json(tmp_path / "old.json", {"format": f"gossamer.circuit.{version}", "sha256": digest(body), **body})
     assert Circuit.load(path) == circuit
+
+
+def test_a_file_of_a_later_version_is_refused_with_what_to_do(circuit: Circuit, tmp_path: Path) -> None:
+    path = circuit.save(tmp_path / "circuit.json")
+    path.write_text(path.read_text().replace("gossamer.circuit.6", "gossamer.circuit.7"))
+    with pytest.raises(UsageError, match=r"circuit\.json: .* found version 7: upgrade gossamer"):
+        Circuit.load(path)
 
 
 def test_error_nodes_are_kept_by_name_and_are_no_features(nodes: Nodes, tmp_path: Path) -> None:

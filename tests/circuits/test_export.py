@@ -28,6 +28,7 @@ from gossamer.circuits.export import (
     to_attribution_graph,
     validate_attribution_graph,
 )
+from gossamer.circuits.group import NodeGroup
 from gossamer.errors import GossamerError, UsageError
 from gossamer.features import Feature
 from gossamer.features.feature import ERROR
@@ -108,6 +109,18 @@ def test_every_node_stands_at_each_position_of_its_role() -> None:
     assert [node["layer"] for node in features] == ["0", "3", "3", "3", "3", "5", "5"]
     assert [node["activation"] for node in features] == [None, 0.5, 0.6, None, None, None, None]
     assert features[3]["clerp"] == "resid_post.3/2 at gap3"
+
+
+def test_groups_are_supernodes_whose_nodes_are_pinned() -> None:
+    z_3, resid_3, _ = (one.node for one in CIRCUIT.nodes[1:])
+    grouped = replace(CIRCUIT, groups=(NodeGroup((resid_3, z_3), "after names", 0.1),))
+    asked = _graph(grouped)["qParams"]
+    nodes = ["3_19_5", "3_19_6", "3_2_5", "3_2_6"]
+    outputs = [node["node_id"] for node in _by_kind(_graph(), "logit")]
+    assert asked["supernodes"] == [["after names", *nodes]]
+    assert asked["pinnedIds"] == [*nodes, *outputs]
+    jsonschema.validate(_graph(grouped), SCHEMA)
+    assert (_graph()["qParams"]["supernodes"], _graph()["qParams"]["pinnedIds"]) == ([], [])
 
 
 def test_readers_find_a_layer_above_0() -> None:

@@ -8,7 +8,8 @@ from scripted_server import ScriptedServer
 
 from gossamer.dictionary import Dictionary, DictionaryConfig, DictionarySet
 from gossamer.model import Site
-from gossamer.steering import load_sweep
+from gossamer.steering import effects, load_sweep
+from gossamer.steering.vector_notes import notes_of
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_a_concept(gossamer, inputs, tmp_path):
     report = (out / "steering.md").read_text()
     for part in ("AUROC of texts", "published finding", "Features before the sweep", "random_feature_0"):
         assert part in report
-    assert "--effects 36" in said["absent"]["sae_ts"]
+    assert "--effects 32" in said["absent"]["sae_ts"]
     before = (out / "sweep.json").read_bytes()
     ran = gossamer(*line)
     assert ran.code == 0, ran.err
@@ -76,7 +77,7 @@ def test_a_concept(gossamer, inputs, tmp_path):
     assert "diff_mean" in ran.out
 
 
-def test_rows_that_were_chosen_and_effects_that_are_kept(gossamer, inputs, tmp_path):
+def test_rows_that_were_chosen_and_effects_that_are_kept(gossamer, inputs, tmp_path, monkeypatch):
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text("".join(json.dumps({"positive": f"{a} was sad", "negative": f"{a} was"}) + "\n" for a in "xyz"))
     line = ("steer", *inputs, "--words", "sad", "-c", "1", "-p", "Mary went to", "-p", "she was at", "--samples", "1")
@@ -87,13 +88,16 @@ def test_rows_that_were_chosen_and_effects_that_are_kept(gossamer, inputs, tmp_p
     said = json.loads(ran.out)
     assert {"sae_ts", "act_add", "caa", "pca", "diff_mean"} <= set(said["methods"])
     assert not {"pursuit", "gradient_clean_up", "fgaa"} & {*said["methods"], *said["absent"]}
-    # 36 directions are too few to predict anything here: said in the terminal, in the JSON and on the page.
-    row, warning = said["methods"]["sae_ts"], "WARNING: sae_ts rests on a fit of effects"
-    assert row["effects_explained"] <= 0
-    assert row["warning"].startswith(f"{warning} that explains {row['effects_explained']:.1%} of them")
+    # What the fit explains is in the JSON and in the record; a fit that predicts is not warned of.
+    row = said["methods"]["sae_ts"]
+    assert row["effects_explained"] > 0.01
+    assert row["warning"] is None
     assert "effects_explained" not in said["methods"]["caa"]
-    assert warning in " ".join(ran.err.split())
-    assert warning in (tmp_path / "one" / "steering.md").read_text()
+    kept = notes_of(load_sweep(tmp_path / "one"))
+    assert kept.effects_explained == {"sae_ts": row["effects_explained"]}
+    assert {"diff_mean", "sae_ts"} <= set(kept.fits)
+    assert kept.absent == {"cleaned": "every feature's difference comes back on held-out texts"} or not kept.absent
+    assert "WARNING" not in (tmp_path / "one" / "steering.md").read_text()
     parts = sorted((tmp_path / "kept").glob("effects-*.safetensors"))
     assert len(parts) == 2
     written = [path.stat().st_mtime_ns for path in parts]
@@ -102,9 +106,15 @@ def test_rows_that_were_chosen_and_effects_that_are_kept(gossamer, inputs, tmp_p
     assert ran.code == 0, ran.err
     assert [path.stat().st_mtime_ns for path in parts] == written
     assert "sae_ts" in json.loads(ran.out)["methods"]
+    # Where no fit is taken for one that predicts: said in the terminal, in the JSON and on the page.
+    monkeypatch.setattr(effects, "_PREDICTS", 1.0)
+    ran = gossamer(*line, *by, "--out", tmp_path / "one", "--json")
+    again, warning = json.loads(ran.out)["methods"]["sae_ts"], "WARNING: sae_ts rests on a fit of effects"
+    assert again["warning"].startswith(f"{warning} that explains {row['effects_explained']:.1%} of them")
+    assert warning in " ".join(ran.err.split())
+    assert warning in (tmp_path / "one" / "steering.md").read_text()
     ran = gossamer(*line, "--by", "sae_ts", "--words", "happy", "--out", tmp_path / "two")
     assert "sae_ts (!)" in ran.out
-    assert warning in " ".join(ran.err.split())
 
 
 def test_a_judge_at_a_server_is_counted_apart(gossamer, inputs, tmp_path):
@@ -164,7 +174,10 @@ def test_requests_that_cannot_be_meant_are_refused(gossamer, inputs, tmp_path):
         (("--words", "sad", "--unit", "raw"), "--unit: residual_norm expected"),
         (("--words", "sad", "--site", "resid_post.2"), "--site: one of resid_post.1"),
         (("--words", "zebra", "--out", tmp_path / "none"), "none with it"),
-        (("--words", "sad", "--effects", "20", "--out", tmp_path / "none"), "more directions than 35 expected"),
+        (
+            ("--words", "sad", "--effects", "19", "--out", tmp_path / "none"),
+            "at least 20 directions expected, found 19",
+        ),
         (("--words", "sad", "-c", "nan", "--out", tmp_path / "none"), "coefficients: positive ones expected"),
         (("--words", "sad", "--judge", "scripted"), "--judge: --endpoint or --local"),
         (("--words", "sad", "--endpoint", "http://127.0.0.1:9/v1", "--judge", "x"), "a server expected, found none"),

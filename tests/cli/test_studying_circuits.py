@@ -67,6 +67,20 @@ def test_the_same_command_finds_all_of_it_done_and_prints_facts(folder):
     assert facts["faithfulness"] == TaskStudy.load(folder).findings["sva-simple"].budget[-2].faithfulness.value
 
 
+def test_errors_may_be_nodes_of_every_circuit(tmp_path):
+    asked = ["-t", "sva-simple", "-n", "48", "--steps", "12", "--reruns", "0", "--compare", "none", "--share", "1.0"]
+    found = json.loads(run(*asked, "--error-nodes", "--out", str(tmp_path), "--json").stdout)
+    circuit, study = Circuit.load(tmp_path / "sva-simple" / "circuit.json"), TaskStudy.load(tmp_path)
+    errors = sum(one.node.is_error for one in circuit.nodes)
+    assert circuit.provenance["error_nodes"] is True
+    assert study.settings["settings"]["error_nodes"] is True
+    assert found["tasks"]["sva-simple"]["error_nodes"] == errors
+    assert (f"({errors} error" in (tmp_path / "tables.md").read_text()) == (errors > 0)
+    assert circuit.groups == study.findings["sva-simple"].groups
+    graph = json.loads((tmp_path / "sva-simple" / "graph.json").read_text())
+    assert [label for label, *_ in graph["qParams"]["supernodes"]] == [group.label for group in circuit.groups]
+
+
 def test_other_settings_are_another_study(folder):
     found = run(*ARGUMENTS, "--share", "0.5", "--out", str(folder), code=1)
     assert "holds another study (other share)" in str(found.exception)

@@ -312,6 +312,13 @@ def as_version_1(body):
     return text
 
 
+def test_findings_of_version_2_load(findings, folder, tmp_path):
+    body = json.loads((folder / "findings.json").read_text(encoding="utf-8"))
+    assert body.pop("format") == "gossamer.findings.3"
+    (tmp_path / "findings.json").write_text(json.dumps({"format": "gossamer.findings.2", **body}))
+    assert to_json(Findings.load(tmp_path / "findings.json"), Findings) == to_json(findings, Findings)
+
+
 def test_findings_of_version_1_load(findings, folder, tmp_path):
     body = json.loads((folder / "findings.json").read_text(encoding="utf-8"))
     old = json.loads(as_version_1({name: one for name, one in body.items() if name not in ("format", "sha256")}))

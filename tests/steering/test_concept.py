@@ -13,6 +13,7 @@ from gossamer.steering.benefit import WordList
 from gossamer.steering.completions import SamplingPlan
 from gossamer.steering.concept import PROMPT, ConceptData, irrelevant_features, obvious_features, steer_towards
 from gossamer.steering.decomposition import by_separate_encoding
+from gossamer.steering.selection import strongest_contexts
 from gossamer.steering.vectors import ContrastStates
 
 PLAIN = ["Mary went to the store", "John and Amy met them", "Tom gave a drink to Sue", "she likes the dog", "he was at"]
@@ -62,7 +63,7 @@ def test_a_planted_feature_is_found_and_is_obvious(tiny_gpt2):
     # What a fit explains is said of the methods that rest on it, and of no others.
     assert (found.effects_explained, without.effects_explained) == ({"sae_ts": -0.5, "fgaa": -0.5}, {})
     assert set(without.interventions) == set(found.interventions) - {"sae_ts", "fgaa"}
-    assert "--effects 36" in without.absent["fgaa"]
+    assert "--effects 32" in without.absent["fgaa"]
     dense = replace(concept, scale=replace(scale, density=torch.ones(24)))
     partly = steer_towards(tiny_gpt2, dictionary, dense, features=12, scored=4)
     assert "rare" in partly.absent["fgaa"]
@@ -116,13 +117,14 @@ def test_what_does_not_come_back_is_irrelevant():
 def test_a_feature_is_obvious_by_what_it_reads_or_writes(tiny_gpt2):
     dictionary = planted(tiny_gpt2)
     word = int(tiny_gpt2.tokenize([" sad"]).ids[0, 0])
-    tokens = tiny_gpt2.tokenize(PLAIN)
-    reads = obvious_features(tiny_gpt2, dictionary, [0], WORDS, tiny_gpt2.tokenize(TEXTS))
+    contexts = strongest_contexts(tiny_gpt2, dictionary, [0], tiny_gpt2.tokenize(TEXTS))
+    reads = obvious_features(tiny_gpt2, dictionary, [0], WORDS, contexts)
     assert reads == [0]
     with torch.no_grad():
         dictionary.W_dec[5] = 5 * tiny_gpt2.unembedding_rows(torch.tensor([word]))[0]
         dictionary.b_enc[5] = -1e3
-    assert 5 in obvious_features(tiny_gpt2, dictionary, [4, 5], WORDS, tokens)
+    contexts = strongest_contexts(tiny_gpt2, dictionary, [4, 5], tiny_gpt2.tokenize(PLAIN))
+    assert 5 in obvious_features(tiny_gpt2, dictionary, [4, 5], WORDS, contexts)
 
 
 def test_from_texts_to_a_sweep_every_text_once(tiny_gpt2):

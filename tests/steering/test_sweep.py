@@ -22,6 +22,7 @@ from gossamer.steering.judge import Ratings, harmonic_mean
 from gossamer.steering.pareto import UNSTEERED
 from gossamer.steering.predictions import accuracies
 from gossamer.steering.sweep import SweepPlan, load_sweep, measured_benefits, numbers, sweep, sweep_curves
+from gossamer.steering.vector_notes import VectorNotes
 from gossamer.tasks import Task
 from gossamer.tasks.prompt import Piece, Prompt
 from gossamer.tokens import Tokens
@@ -152,12 +153,14 @@ def test_rows_hold_what_was_measured(tiny_gpt2, plan, tmp_path):
         numbers(record, "fun")
     found = sweep_curves(record, "add", limit=5.0)
     assert [one.method for one in found] == ["prompt", "add", "clamp"]
-    picture = write_steering(record, tmp_path, "add", limit=5.0, absent={"cleaned": "nothing to remove"})
+    record = replace(record, provenance=VectorNotes(absent={"cleaned": "nothing to remove"}).provenance())
+    picture = write_steering(record, tmp_path, "add", limit=5.0)
     assert picture.stat().st_size > 10_000
     said = (tmp_path / "steering.md").read_text()
     assert "no cleaned: nothing to remove" in said
     assert "fit of effects" not in said
-    write_steering(record, tmp_path, "add", limit=5.0, effects_explained={"add": 0.25, "clamp": -3.3})
+    notes = VectorNotes(effects_explained={"add": 0.25, "clamp": -3.3})
+    write_steering(replace(record, provenance=notes.provenance()), tmp_path, "add", limit=5.0)
     fitted = (tmp_path / "steering.md").read_text()
     assert "- add rests on a fit of effects that explains 25.0% of them" in fitted
     assert "- **WARNING: clamp rests on a fit of effects that explains -330.0% of them" in fitted

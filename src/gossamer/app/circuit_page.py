@@ -14,7 +14,7 @@ from gossamer.features.feature_card import FeatureCard, FeatureExample
 from gossamer.features.lens import Words
 from gossamer.report import layout, text
 from gossamer.report.edges import edge_values, strength
-from gossamer.report.map_data import FORMAT, METRIC, map_data, named
+from gossamer.report.map_data import FORMAT, METRIC, group_values, map_data, named
 
 MOST_NODES, MOST_EDGES = 2_000, 20_000
 # What findings say of a node beside its card and its effect.
@@ -72,7 +72,7 @@ def _bare_map(circuit: Circuit, most_nodes: int) -> dict[str, Any]:
             for index, one in enumerate(shown)
         ],
         "edges": [edge_values(edge, METRIC) for edge in sorted(edges, key=lambda edge: -strength(edge))],
-        "groups": [],
+        "groups": group_values(group for group in circuit.groups if kept.issuperset(group.nodes)),
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 import uvicorn
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
@@ -56,9 +57,17 @@ def api(bench: Workbench) -> FastAPI:
         app.add_exception_handler(refused, _said(status))
     for failed in (MemoryError, torch.OutOfMemoryError):
         app.add_exception_handler(failed, _said(503, _TOO_LARGE))
+    app.add_exception_handler(RequestValidationError, _malformed)
     if STATIC.is_dir():
         app.mount("/", StaticFiles(directory=STATIC, html=True))
     return app
+
+
+def _malformed(_: Request, error: Exception) -> JSONResponse:
+    """What is wrong with a request, without what was sent: that may be bytes that are no text."""
+    assert isinstance(error, RequestValidationError)
+    wrong = [{"loc": list(map(str, one["loc"])), "msg": one["msg"]} for one in error.errors()]
+    return JSONResponse({"detail": wrong}, 422)
 
 
 def _said(status: int, message: str | None = None) -> Callable[[Request, Exception], JSONResponse]:

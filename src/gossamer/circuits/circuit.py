@@ -1,7 +1,7 @@
 """A circuit on disk: its nodes and edges, and everything needed to run it again."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gossamer.circuits.edge import Edge, QKEdge
+from gossamer.circuits.group import NodeGroup
 from gossamer.circuits.inputs import Inputs
 from gossamer.circuits.nodes import Nodes
 from gossamer.display import html_table, plural, short_repr
@@ -83,6 +84,11 @@ class Circuit:
         measured: held-out numbers by name, as they were when the circuit was made.
         inputs: model, dictionaries and task, so that :func:`gossamer.evaluate_circuit` finds them again; None in files
             of earlier versions.
+        groups: nodes that work alike, as a picture folds them (supernodes); empty where the circuit was not measured in
+            full, and in files of before version 6.
+
+    Raises:
+        UsageError: a group of a node that is not the circuit's, or a node in two groups.
     """
 
     nodes: tuple[CircuitNode, ...]
@@ -95,20 +101,36 @@ class Circuit:
     measured: Mapping[str, float] = field(default_factory=dict)
     inputs: Inputs | None = None
     qk: tuple[QKEdge, ...] = ()
+    groups: tuple[NodeGroup, ...] = ()
 
     __repr__ = short_repr
+
+    def __post_init__(self) -> None:
+        left = {one.node for one in self.nodes}
+        for node in (node for group in self.groups for node in group.nodes):
+            if node not in left:
+                raise UsageError(f"group of {node}: nodes of the circuit expected, each in one group at most")
+            left.discard(node)
 
     def _facts(self) -> Iterator[str]:
         yield f"{self.task} on {self.model}"
         yield f"{plural(len(self.nodes), 'node')} at {plural(len(self.sites), 'site')}"
         if self.edges:
             yield plural(len(self.edges), "edge")
+        if self.groups:
+            yield plural(len(self.groups), "group")
         if "faithfulness" in self.measured:
             yield f"faithfulness {self.measured['faithfulness']:.3g}"
 
     def _repr_html_(self) -> str:
-        rows = [(one.site, one.role, one.feature.name, "" if one.score is None else one.score) for one in self.nodes]
-        return html_table(("site", "role", "latent", "score"), rows, repr(self))
+        names = {node: group.label for group in self.groups for node in group.nodes}
+        rows = [
+            (one.site, one.role, one.feature.name, "" if one.score is None else one.score, names.get(one.node, ""))
+            for one in self.nodes
+        ]
+        columns = ("site", "role", "latent", "score", "group")
+        shown = len(columns) if self.groups else len(columns) - 1
+        return html_table(columns[:shown], [row[:shown] for row in rows], repr(self))
 
     @classmethod
     def from_nodes(
@@ -156,8 +178,11 @@ class Circuit:
 
     @property
     def sha256(self) -> str:
-        """The checksum that the circuit's file has: tells it from every other circuit."""
-        return digest(to_json(self, Circuit))
+        """Tells it from every other circuit: the checksum that its file has, or would have without groups.
+
+        Groups are a way to draw a circuit, and are known later than it.
+        """
+        return digest(to_json(replace(self, groups=()), Circuit))
 
     def save(self, path: str | Path) -> Path:
         """Write JSON, atomically, with a checksum of its content."""
@@ -186,13 +211,14 @@ def _with_named_nodes(body: dict[str, Any]) -> dict[str, Any]:
 
 
 # Files of version 1 lack the inputs, besides. Those of before version 4 have edges of weights alone, of before version
-# 5 no error nodes.
+# 5 no error nodes, of before version 6 no groups.
 FORMAT: Format[Circuit] = Format(
     "gossamer.circuit",
-    5,
+    6,
     Circuit,
     "a circuit file",
     {
+        "gossamer.circuit.5": Older(lambda body: body),
         "gossamer.circuit.4": Older(lambda body: body),
         "gossamer.circuit.3": Older(lambda body: body),
         "gossamer.circuit.2": Older(_with_named_nodes),

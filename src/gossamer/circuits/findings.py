@@ -243,7 +243,7 @@ def settings_table(found: CircuitResult) -> dict[str, str]:
         "dtype": facts["dtype"],
         "device": facts["device"],
         "versions": _words(facts["versions"]),
-        "circuit": f"SHA-256 {found.circuit.sha256}",
+        "circuit": f"SHA-256 {found.circuit.sha256} (without groups)",
     }
     for site, dictionary in study.dictionaries.items():
         claim = dictionary.reported

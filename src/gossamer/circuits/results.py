@@ -253,14 +253,15 @@ def _of_version_1(body: Any) -> Any:
     return [_of_version_1(value) for value in body] if isinstance(body, list) else body
 
 
-# Of before there were versions: no checksum, and null for numbers that are not finite.
+# Of before there were versions: no checksum, and null for numbers that are not finite. No error nodes before version 3.
 FORMAT: Format[Findings] = Format(
     "gossamer.findings",
-    2,
+    3,
     Findings,
     "saved findings",
     {
         "": Older(lambda body: _of_version_1(_with_metric(body)), checksum=False),
         "gossamer.findings.1": Older(_of_version_1),
+        "gossamer.findings.2": Older(lambda body: body),
     },
 )

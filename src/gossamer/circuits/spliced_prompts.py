@@ -130,13 +130,14 @@ class SplicedPrompts:
         given = Shared(known.stream[rows], other, known.constants, decoded)
         errors = self._computed_errors
         errors = None if errors is None else {site: error[rows] for site, error in errors.items()}
-        return replace(self, examples=self.examples.select(rows), given=given, known_errors=errors)
+        examples = self.examples.select(rows)
+        return replace(self, examples=examples, given=given, stream=None, known_errors=errors)
 
     def resumed(self, site: Site, stream: Float[Tensor, "prompt pos d"]) -> "SplicedPrompts":
         """The same prompts in the network from `site` on, which `stream` reaches."""
         network = self.network.with_sites(one for one in self.network.dictionaries if one >= site)
         given = self.shared._replace(stream=stream)
-        return replace(self, network=network, given=given, known_errors=self._computed_errors)
+        return replace(self, network=network, given=given, stream=None, known_errors=self._computed_errors)
 
     @property
     def _computed_errors(self) -> Mapping[Site, Float[Tensor, "prompt pos d"]] | None:

@@ -12,7 +12,27 @@ from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, out, print_json, warn_of_other_models
 from gossamer.errors import UsageError
 
-_DEFAULT_PROMPTS = ("One day", "The", "She", "Then", "I think", "There was", "It was", "He said")
+# Neutral beginnings of stories and articles, long enough for ActAdd's prompts to fit into.
+_DEFAULT_PROMPTS = (
+    "One day a man",
+    "The first time that",
+    "She said that the",
+    "Then they went to",
+    "I think that the",
+    "There was once a",
+    "It was known as",
+    "He said to his",
+    "In the morning the",
+    "At the end of",
+    "The people of the",
+    "When she came home",
+    "After that, they",
+    "Many years later, the",
+    "The story begins with",
+    "We looked at the",
+)
+# Of these, how many are continued along one feature, where every text is printed.
+_ALONG_PROMPTS = 8
 # Mean residual norms that are added for the tokens that a feature makes likelier.
 _AMPLIFIED = 0.4
 
@@ -129,7 +149,7 @@ def steer(
     rows: Rows = 1024,
     neutral: Neutral = 64,
     context: Context = 64,
-    samples: Samples = 8,
+    samples: Samples = 4,
     tokens: NewTokens = 32,
     seed: options.Seed = 0,
     output: options.Out = Path("gossamer-out/steering"),
@@ -169,7 +189,7 @@ def steer(
     network = inputs.language_model(model, device, dtype, family)
     held = inputs.dictionary_set(network, model, dictionaries, facts=facts, allow_other_model=allow_other_model)
     length = min(context, network.n_context)
-    prompts = list(prompt or _DEFAULT_PROMPTS)
+    prompts = list(prompt or _DEFAULT_PROMPTS[: _ALONG_PROMPTS if feature is not None else None])
     if feature is not None:
         with progress_bars(err):
             shown, rising = _along(network, held, feature, kind, strengths, unit, prompts, texts, length, plan)
@@ -205,7 +225,7 @@ def steer(
         if chat is not None:
             questions = 3 * len(cells) * len(prompts) * samples
             err.print(f"{judge} is asked {questions:,} questions, and again where an answer cannot be read")
-        record = sweep(network, cells, made.plan, output)
+        record = sweep(network, cells, made.plan, output, notes=made.steering.notes)
     warn_of_other_models(judge, getattr(chat, "answered_by", ()))
     _write_concept(record, made.steering, output, seed, as_json)
 
@@ -303,22 +323,12 @@ def _write_concept(record: Any, ways: Any, output: Path, seed: int, as_json: boo
     from gossamer.steering import sweep_curves
     from gossamer.steering.agreement import judged_examples
     from gossamer.steering.concept import ORIGINAL
-    from gossamer.steering.effects import predicts, said_of_fit
+    from gossamer.steering.effects import said_of_fit
     from gossamer.steering.sweep import gold_of
 
-    fitted = ways.effects_explained
-    picture = write_steering(
-        record,
-        output,
-        ORIGINAL,
-        fits=ways.fits,
-        absent=ways.absent,
-        effects_explained=fitted,
-        scores=ways.scores,
-        seed=seed,
-    )
+    fitted, warned = ways.effects_explained, ways.notes.warned
+    picture = write_steering(record, output, ORIGINAL, scores=ways.scores, seed=seed)
     said = {name: said_of_fit(name, explained) for name, explained in fitted.items()}
-    warned = [name for name in fitted if not predicts(fitted[name])]
     for name in warned:
         err.print(said[name], style="bold red", soft_wrap=True)
     curves, examples = sweep_curves(record, ORIGINAL, seed=seed), judged_examples(record, seed=seed)

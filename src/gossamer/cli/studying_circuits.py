@@ -51,6 +51,7 @@ def study_circuits(
     steps: options.Steps = None,
     ablation: options.Ablation = "mean",
     errors: options.Errors = "mean",
+    error_nodes: options.ErrorNodes = False,
     minimum_accuracy: options.MinimumAccuracy = 0.75,
     batch_size: options.BatchSize = 64,
     validation: options.Validation = 0.15,
@@ -83,6 +84,7 @@ def study_circuits(
     from gossamer.results import folder_lock
 
     studied: dict[str, Any] = {"ablation": ablation, "errors": errors, "batch_size": batch_size}
+    studied["error_nodes"] = error_nodes
     settings = StudySettings(**studied, minimum_accuracy=minimum_accuracy, validation=validation, seed=seed)
     kept: Any = loss
     chosen = TaskStudySettings(share, size, settings, SearchSettings(kept, steps=steps, seed=seed))
@@ -131,6 +133,7 @@ def _print(found: Any, page: Path | None) -> None:
             rows, circuit = best_baseline(known.comparisons), known.budget[-2]
             facts |= {
                 "nodes": len(known.nodes),
+                "error_nodes": sum(node.node.is_error for node in known.nodes),
                 **circuit.measured,
                 "dictionaries": known.budget[-3].faithfulness.value,
                 "rows": len(rows),

@@ -98,7 +98,7 @@ def _units(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
 
 def _nearest(rows: Float[Tensor, "n d"], columns: Float[Tensor, "m d"]) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
     """For each row the column with the largest product, and the product."""
-    parts = [(part @ columns.T).max(dim=1) for part in rows.split(max(1, _BLOCK_VALUES // len(columns)))]
+    parts = [(part @ columns.T).max(dim=1) for part in torch.split(rows, max(1, _BLOCK_VALUES // len(columns)))]
     return torch.cat([part.indices for part in parts]), torch.cat([part.values for part in parts])
 
 

@@ -4,7 +4,7 @@ The form is written down in that file (`MapData`); the same file mounts it in a 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gossamer.circuits.group import NodeGroup
@@ -58,17 +58,21 @@ def map_data(findings: Findings, links: Mapping[int, str] | None = None) -> dict
         "columns": [_column(findings, role) for role in findings.roles],
         "nodes": nodes,
         "edges": [edge_values(edge, METRIC) for edge in edges_between(findings)],
-        "groups": [_group(number, group) for number, group in enumerate(findings.groups)],
+        "groups": group_values(findings.groups),
     }
 
 
-def _group(number: int, group: NodeGroup) -> dict[str, Any]:
-    return {
-        "id": f"group {number}",
-        "label": text.visible(group.label, SENTENCE),
-        "nodes": [str(node) for node in group.nodes],
-        "effect": _finite(group.effect),
-    }
+def group_values(groups: Iterable[NodeGroup]) -> list[dict[str, Any]]:
+    """Groups as the map has them."""
+    return [
+        {
+            "id": f"group {number}",
+            "label": text.visible(group.label, SENTENCE),
+            "nodes": [str(node) for node in group.nodes],
+            "effect": _finite(group.effect),
+        }
+        for number, group in enumerate(groups)
+    ]
 
 
 def named(feature: Feature) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A sweep of steering as tables, a picture and a folder."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from gossamer import files
@@ -9,12 +9,12 @@ from gossamer.report.coding import table
 from gossamer.report.figures.steering import steering_pareto
 from gossamer.results import Record
 from gossamer.steering.agreement import judged_examples
-from gossamer.steering.decomposition import HeldOutFit
-from gossamer.steering.effects import predicts, said_of_fit
+from gossamer.steering.effects import said_of_fit
 from gossamer.steering.findings import published_findings
 from gossamer.steering.pareto import MethodCurve
 from gossamer.steering.selection import SelectionScores
 from gossamer.steering.sweep import SweepRow, gold_of, measured_benefits, sweep_curves
+from gossamer.steering.vector_notes import notes_of
 
 _NAMES = {
     "hit": "share of completions with a word of the concept",
@@ -119,30 +119,25 @@ def write_steering(
     *,
     benefit: str = "hit",
     limit: float = 1.0,
-    fits: Mapping[str, HeldOutFit] | None = None,
-    absent: Mapping[str, str] | None = None,
-    effects_explained: Mapping[str, float] | None = None,
     scores: Sequence[SelectionScores] = (),
     seed: int = 0,
 ) -> Path:
     """Write steering.md (areas, published findings, selection scores, the judge, cells, examples), pareto.png and .svg
     to a folder, each atomically. Returns the picture.
 
+    Where a method's vector rests on a fit of effects that predicts nothing, the page warns of the method, and its rows
+    have a mark.
+
     Args:
         reference: the method that others are held against.
         benefit: of the picture; the tables have all that were measured.
-        fits: of each method's direction on held-out texts.
-        absent: methods that could not be made, with the reason.
-        effects_explained: by method, what the fit of effects explains that its vector rests on; where that is nothing,
-            the page warns of the method, and its rows have a mark.
         scores: of features before the sweep, those of the random ones behind them.
 
     Raises:
         GossamerError: a folder that cannot be written.
     """
-    target = Path(folder)
-    fitted = effects_explained or {}
-    warned = [name for name, explained in fitted.items() if not predicts(explained)]
+    target, notes = Path(folder), notes_of(record)
+    fitted, warned = notes.effects_explained, notes.warned
     said = {name: said_of_fit(name, explained) for name, explained in fitted.items()}
     parts = ["Areas and chosen coefficients with 95 % intervals."]
     if fitted:
@@ -151,9 +146,9 @@ def write_steering(
         found = sweep_curves(record, reference, benefit=name, limit=limit, seed=seed)
         tables = [curves_table(found, record, reference, warned), findings_table(found)]
         parts += ["", f"## Benefit: {_NAMES[name]}", "", *tables]
-    parts += [f"- no {name}: {reason}" for name, reason in (absent or {}).items()]
-    if fits:
-        rows = [[name, f"{one.cosine:.3f}", f"{one.auroc:.3f}"] for name, one in fits.items()]
+    parts += [f"- no {name}: {reason}" for name, reason in notes.absent.items()]
+    if notes.fits:
+        rows = [[name, f"{one.cosine:.3f}", f"{one.auroc:.3f}"] for name, one in notes.fits.items()]
         head = ["direction", "cosine with the mean difference", "AUROC of texts"]
         parts += ["", "## On held-out texts", "", table([head, *rows])]
     if scores:

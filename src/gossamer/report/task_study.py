@@ -9,6 +9,7 @@ from gossamer.circuits.curve import SizeComparison, best_baseline
 from gossamer.circuits.results import Findings
 from gossamer.circuits.task_metrics import BEYOND, TaskMetrics
 from gossamer.circuits.task_study import HALF, StudiedTask, TaskStudy, needed_nodes
+from gossamer.display import plural
 from gossamer.report import claims, html, style
 from gossamer.report.coding import table
 from gossamer.report.figures.task_study import task_study_figure
@@ -36,7 +37,7 @@ def _overview(task: StudiedTask, found: Findings) -> list[str]:
         f"{number(full.metric.value)}, {percent(full.accuracy)}",
         f"{dictionaries.faithfulness.value:.3f}",
         f"{dictionaries.kl:.2f}",
-        f"{len(found.nodes):,} of {found.settings['candidates']}",
+        f"{len(found.nodes):,} of {found.settings['candidates']}{_errors(found)}",
         f"{share.value:.3f} [{share.low:.2f}, {share.high:.2f}]{claims.dagger(circuit)}",
         f"{circuit.kl:.2f}",
         f"{circuit.prompt_error.value:.2f}",
@@ -45,6 +46,12 @@ def _overview(task: StudiedTask, found: Findings) -> list[str]:
         MISSING if agreed is None else f"{agreed.value:.2f} [{agreed.low:.2f}, {agreed.high:.2f}]",
         MISSING if found.core is None else _core(found),
     ]
+
+
+def _errors(found: Findings) -> str:
+    """How many of the circuit's nodes are errors of dictionaries, where any is."""
+    errors = sum(node.node.is_error for node in found.nodes)
+    return f" ({plural(errors, 'error')})" if errors else ""
 
 
 def _core(found: Findings) -> str:

@@ -27,7 +27,6 @@ from gossamer.steering.decomposition import (
 from gossamer.steering.effects import (
     FeatureEffects,
     coefficients_at_budget,
-    fewest_directions,
     fit_effects,
     learn_effects,
     measure_effects,
@@ -139,7 +138,6 @@ __all__ = [
     "diff_mean",
     "feature_add",
     "feature_vector",
-    "fewest_directions",
     "fit_effects",
     "floor",
     "harmonic_mean",

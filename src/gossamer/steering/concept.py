@@ -9,7 +9,7 @@ from gossamer.activations.attention_sink import first_token_is_sink
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import listed, plural, short_repr
 from gossamer.errors import UsageError
-from gossamer.features.examples import ExampleSettings, Text, top_examples
+from gossamer.features.examples import Text
 from gossamer.features.feature import Feature
 from gossamer.model.language_model import LanguageModel
 from gossamer.steering.benefit import WordList
@@ -24,10 +24,18 @@ from gossamer.steering.decomposition import (
     clean_up,
     held_out_fit,
 )
-from gossamer.steering.effects import FeatureEffects, fewest_directions
+from gossamer.steering.effects import FeatureEffects
 from gossamer.steering.intervention import Intervention, Positions, clamp, feature_add
 from gossamer.steering.pareto import UNSTEERED
-from gossamer.steering.selection import SelectionScores, lens_tokens, random_latents, selection_scores
+from gossamer.steering.selection import (
+    Contexts,
+    SelectionScores,
+    lens_tokens,
+    random_latents,
+    selection_scores,
+    strongest_contexts,
+)
+from gossamer.steering.vector_notes import VectorNotes
 from gossamer.steering.vectors import ContrastStates, SteeringVector, diff_mean, random_direction
 from gossamer.tokens import Tokens
 
@@ -75,6 +83,11 @@ class ConceptSteering:
         yield repr(self.decomposition)
         yield f"{len(self.obvious)} obvious, {len(self.irrelevant)} irrelevant"
         yield plural(len(self.interventions), "method")
+
+    @property
+    def notes(self) -> VectorNotes:
+        """What a record of a sweep keeps of its vectors."""
+        return VectorNotes(self.effects_explained, self.fits, self.absent)
 
     def cells(self, coefficients: Sequence[float], prefix: str | None = None) -> list[Cell]:
         """The unsteered model, the prompt baseline, and every method at every coefficient, in multiples of the site's
@@ -163,11 +176,13 @@ def steer_towards(
         raise UsageError(
             f"steering: a feature at {states.site} that is more active with the concept expected, found none"
         )
-    obvious = obvious_features(model, dictionary, towards, concept.words, concept.text)
+    drawn = random_latents(scale, controls, seed, towards)
+    contexts = strongest_contexts(model, dictionary, [*towards, *drawn], concept.text)
+    obvious = obvious_features(model, dictionary, towards, concept.words, contexts)
     irrelevant = irrelevant_features(parts, concept.held_out)
     single = obvious[0] if obvious else towards[0]
-    drawn = random_latents(scale, controls, seed, towards)
-    scores = selection_scores(model, dictionary, [*towards[:scored], *drawn], scale, concept.text)
+    latents = [*towards[:scored], *drawn]
+    scores = selection_scores(model, dictionary, latents, scale, concept.text, contexts=contexts)
     vectors, absent = _vectors(diff_mean(states), parts, obvious, irrelevant)
     if "pursuit" in rows:
         vectors["pursuit"] = by_pursuit(dictionary, parts.original, len(parts.latents)).reconstruction()
@@ -177,13 +192,13 @@ def steer_towards(
     vectors |= aimed | {vector.method: vector for vector in concept.further}
     vectors |= {f"random_direction_{one}": random_direction(vectors[ORIGINAL], seed + one) for one in range(controls)}
     best = max(scores[: len(towards[:scored])], key=lambda one: one.output_score)
-    latents = {"single_feature": single, "output_score_feature": best.feature.latent}
-    latents |= {f"random_feature_{number}": latent for number, latent in enumerate(drawn)}
+    pushed = {"single_feature": single, "output_score_feature": best.feature.latent}
+    pushed |= {f"random_feature_{number}": latent for number, latent in enumerate(drawn)}
     where = behind_first(model)
     # ActAdd's vectors have positions of their own.
     pushes = {
         name: one if one.kind == "act_add" else one.where(where)
-        for name, one in _of_one_norm(dictionary, scale, vectors, latents, single).items()
+        for name, one in _of_one_norm(dictionary, scale, vectors, pushed, single).items()
     }
     fits = {
         name: held_out_fit(SteeringVector(name, states.site, one.vector), concept.held_out)
@@ -209,8 +224,8 @@ def _aimed(
     """SAE-TS's vector for a feature and FGAA's for the concept, or why there are none."""
     wanted = [name for name in ("sae_ts", "fgaa") if name in rows]
     if concept.effects is None:
-        least = fewest_directions(dictionary.W_dec.shape[1])
-        reason = f"what steering does to features was not measured; ask for --effects {least} or more"
+        width = dictionary.W_dec.shape[1]
+        reason = f"what steering does to features was not measured; ask for --effects {width}, better several times it"
         return {}, dict.fromkeys(wanted, reason)
     effects, found, absent = concept.effects, dict[str, SteeringVector](), dict[str, str]()
     makers: dict[str, Callable[[], SteeringVector]] = {
@@ -264,20 +279,18 @@ def behind_first(model: LanguageModel) -> Positions:
 
 
 def obvious_features(
-    model: LanguageModel, dictionary: Dictionary, latents: Sequence[int], words: WordList, text: Text
+    model: LanguageModel, dictionary: Dictionary, latents: Sequence[int], words: WordList, contexts: Contexts
 ) -> list[int]:
-    """Of these latents those whose logit lens has one of the words among its 20 tokens, or half of whose strongest
+    """Of these latents those whose logit lens has one of the words among its 20 tokens, or half of whose 20 strongest
     contexts have one: what a reader would pick by hand."""
     lens = lens_tokens(model, dictionary, latents)
     site = dictionary.site
     assert site is not None
-    settings = ExampleSettings(k=_CONTEXTS, window=(8, 8))
     features = [Feature(site, latent) for latent in latents]
-    contexts = top_examples(model, {site: dictionary}, features, text, settings=settings)
     found = []
     for feature, ids in zip(features, lens.tolist(), strict=True):
         written = any(words.count(model.word(token)) for token in ids)
-        read = [words.count("".join(one.tokens)) > 0 for one in contexts[feature]]
+        read = [words.count("".join(one.tokens)) > 0 for one in contexts[feature][:_CONTEXTS]]
         if written or (read and sum(read) >= _OBVIOUS * len(read)):
             found.append(feature.latent)
     return found

@@ -101,8 +101,8 @@ def contrast_vectors(
     elif "caa" in rows:
         absent["caa"] = "pairs of texts that differ in their last token were not given; give --pairs FILE"
     if "act_add" in rows and act_add is not None:
-        found["act_add"] = made = activation_addition(model, *act_add, states.site)
-        _require_room(model, continued, len(made.vector))
+        require_room(model, continued, act_add)
+        found["act_add"] = activation_addition(model, *act_add, states.site)
     elif "act_add" in rows:
         absent["act_add"] = "two prompts were not given; give --act-add WANTED UNWANTED"
     return ContrastVectors(found, absent)
@@ -112,7 +112,9 @@ def _sides(pairs: ContrastPairs) -> tuple[list[str], list[str]]:
     return list(pairs.positive), list(pairs.negative)
 
 
-def _require_room(model: LanguageModel, continued: Sequence[str], length: int) -> None:
+def require_room(model: LanguageModel, continued: Sequence[str], act_add: tuple[str, str]) -> None:
+    """Refuse prompts of ActAdd that are longer than one that is to be continued; nothing runs."""
+    length = int(model.tokenize(list(act_add)).lengths.max())
     lengths = model.tokenize(list(continued)).lengths.tolist()
     shortest = min(range(len(lengths)), key=lengths.__getitem__)
     if lengths[shortest] < length:

@@ -33,8 +33,14 @@ from gossamer.steering.selection import random_latents
 from gossamer.steering.vectors import ContrastStates, SteeringVector
 from gossamer.tokens import Tokens
 
-# Coefficients between which the budget is searched, as shares of the site's norm, and how often the range is halved.
-_LARGEST, _HALVINGS = 4.0, 8
+# The largest coefficient that the budget is searched up to and the first one tried, as multiples of those given; the
+# share of the budget that is near enough, how near the ends of the range come, how often a guess is made from the
+# square law, and how often is tried at most.
+_LARGEST, _FIRST, _NEAR, _CLOSE, _GUESSES, _TRIES = 4.0, 0.4, 0.9, 0.02, 4, 12
+# Penalties that a fit chooses among, as multiples of the mean squared singular value of the directions.
+_PENALTIES = tuple(10.0**power for power in range(-6, 4))
+# Directions that a fit needs: two of them test it. Share of the effects' variance from which on a fit predicts them.
+_FEWEST, _PREDICTS = 20, 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +105,7 @@ class FeatureEffects:
 
 def predicts(explained: float) -> bool:
     """Whether a fit of effects says more of directions that it has not seen than their mean does."""
-    return explained > 0
+    return explained > _PREDICTS
 
 
 def said_of_fit(method: str, explained: float) -> str:
@@ -113,26 +119,37 @@ def said_of_fit(method: str, explained: float) -> str:
 
 
 def fit_effects(
-    site: Site, directions: Float[Tensor, "directions d"], effects: Float[Tensor, "directions n"], ridge: float = 1e-3
+    site: Site, directions: Float[Tensor, "directions d"], effects: Float[Tensor, "directions n"]
 ) -> FeatureEffects:
-    """The least-squares fit of e = s M + b, in closed form where SAE-TS runs Adam; every tenth direction is kept apart
-    and says how much is explained.
+    """The least-squares fit of e = s M + b with a penalty on M, in closed form where SAE-TS runs Adam.
+
+    Of effects that are noisy and of directions that are few, least squares alone fits the noise. The penalty, one for
+    all features, is what predicts each direction best from all others (leave-one-out, in closed form). Every tenth
+    direction is kept apart from all this and says how much is explained.
 
     Raises:
-        UsageError: fewer directions than dimensions.
+        UsageError: fewer than 20 directions.
     """
-    count, width = directions.shape
+    count = len(directions)
+    _require_directions(count)
     test = torch.arange(count) % 10 == 9
-    _require_directions(count, width)
-    x = torch.cat([directions, torch.ones(count, 1)], dim=1).double()
-    own, y = x[~test], effects.double()
-    penalty = ridge * own.square().sum() / own.shape[1] * torch.eye(width + 1, dtype=torch.float64)
-    penalty[-1, -1] = 0
-    found = torch.linalg.solve(own.T @ own + penalty, own.T @ y[~test])
-    error = (y[test] - x[test] @ found).square().sum()
-    spread = (y[test] - y[~test].mean(dim=0)).square().sum()
-    explained = float(1 - error / spread) if int(test.sum()) else float("nan")
-    return FeatureEffects(site, found[:-1].float(), found[-1].float(), explained)
+    x, y = directions[~test].double(), effects[~test].double()
+    centre, mean = x.mean(dim=0), y.mean(dim=0)
+    left, sizes, right = torch.linalg.svd(x - centre, full_matrices=False)
+    squares, along = sizes.square(), left.T @ (y - mean)
+    best, penalty = float("inf"), 0.0
+    for tried in (share * float(squares.mean()) for share in _PENALTIES):
+        shrunk = left * (squares / (squares + tried))
+        alone = 1 - (shrunk * left).sum(dim=1) - 1 / len(x)
+        error = float((((y - mean) - shrunk @ along) / alone[:, None]).square().sum())
+        if error < best:
+            best, penalty = error, tried
+    found = right.T @ ((sizes / (squares + penalty))[:, None] * along)
+    bias = mean - centre @ found
+    unseen = effects[test].double()
+    missed = (unseen - directions[test].double() @ found - bias).square().sum()
+    explained = float(1 - missed / (unseen - mean).square().sum())
+    return FeatureEffects(site, found.float(), bias.float(), explained)
 
 
 def learn_effects(
@@ -156,26 +173,26 @@ def learn_effects(
         scale: of the dictionary's site.
         text: neutral text on which the budget counts.
         prompts: beginnings of what is written.
-        count: of directions.
+        count: of directions; the fit takes 20, and gets better with several times the width of the stream.
         budget: rise of cross-entropy, in nats a token.
-        plan: of the writing; None: 2 samples of 16 tokens.
+        plan: of the writing; None: 1 sample of 16 tokens.
         folder: where effects are kept as they are measured (:func:`measured_in_parts`); None: nowhere.
 
     Raises:
         UsageError: fewer directions than a fit needs, a dictionary without a site, or a folder with effects of others.
         GossamerError: a file in the folder is damaged.
     """
-    width = dictionary.W_dec.shape[1]
-    _require_directions(count, width)
+    _require_directions(count)
     if dictionary.site is None:
         raise UsageError("effects: a dictionary that says which site it reads expected; load it with site=")
     alive = int((scale.density > 0).sum())
     latents = random_latents(scale, min(alive, count // 2), seed)
+    width = dictionary.W_dec.shape[1]
     drawn = torch.randn(count - len(latents), width, generator=generator(seed, "effect directions"))
     directions = normalize(torch.cat([dictionary.W_dec[latents].detach().float().cpu(), drawn]), dim=1)
     # Fits are tested on every tenth direction: both sorts are to be among those.
     directions = directions[torch.randperm(count, generator=generator(seed, "effect order"))].to(dictionary.W_dec)
-    site, sampling = dictionary.site, plan or SamplingPlan(samples=2, max_new_tokens=16, seed=seed)
+    site, sampling = dictionary.site, plan or SamplingPlan(samples=1, max_new_tokens=16, seed=seed)
 
     def measure(part: Float[Tensor, "some d"]) -> Float[Tensor, "some n"]:
         pushes = [add(site, one, scale.of_norm(1.0, one)) for one in part]
@@ -190,23 +207,16 @@ def learn_effects(
         "text": arrays_sha256([text.ids.numpy(), text.mask.numpy()]),
         "prompts": list(prompts),
         "sampling": asdict(sampling),
-        "budget": budget,
+        "budget": [_NEAR * budget, budget],
         "norm": scale.norm,
     }
     effects = measured_in_parts(directions, measure, folder, settings)
     return fit_effects(dictionary.site, directions.float().cpu(), effects)
 
 
-def fewest_directions(width: int) -> int:
-    """How many directions a fit needs: more than there are dimensions without every tenth, which tests it."""
-    return width * 10 // 9 + 1
-
-
-def _require_directions(count: int, width: int) -> None:
-    if count < (least := fewest_directions(width)):
-        raise UsageError(
-            f"effects: more directions than {least - 1} expected to fit on {width} dimensions, found {count}"
-        )
+def _require_directions(count: int) -> None:
+    if count < _FEWEST:
+        raise UsageError(f"effects: at least {_FEWEST} directions expected, found {count}")
 
 
 @torch.no_grad()
@@ -256,9 +266,11 @@ def coefficients_at_budget(
     *,
     rows_at_once: int = 256,
 ) -> list[Coefficient]:
-    """For each intervention the largest coefficient whose rise of cross-entropy on a text is at most `budget` nats a
-    token, found by halving a range, all interventions in one batch a halving. Units stay; the range ends at four times
-    each one's present coefficient.
+    """For each intervention a coefficient whose rise of cross-entropy on a text is at most `budget` nats a token and at
+    least nine tenths of that, or four times its present coefficient, if that is within the budget too.
+
+    Small pushes cost about the square of their strength, which makes the first guesses; then a range is halved. All
+    interventions that are not there yet are in one batch. Units stay.
 
     Raises:
         UsageError: a budget that is not positive.
@@ -266,11 +278,18 @@ def coefficients_at_budget(
     if not budget > 0:
         raise UsageError(f"budget: a rise of cross-entropy above 0 nats expected, found {budget}")
     low, high = torch.zeros(len(interventions)), torch.full((len(interventions),), _LARGEST)
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        tried = [one.at(one.coefficient.times(float(c))) for one, c in zip(interventions, middle, strict=True)]
+    guess, left = torch.full_like(low, _FIRST), torch.arange(len(interventions))
+    for number in range(_TRIES):
+        tried = [interventions[one].at(interventions[one].coefficient.times(float(guess[one]))) for one in left]
         cells = [Cell("budget", (one,)) for one in tried]
-        rise = prediction_changes(model, cells, text, rows_at_once=rows_at_once).mean("cross_entropy")
-        within = rise <= budget
-        low, high = torch.where(within, middle, low), torch.where(within, high, middle)
+        rise = prediction_changes(model, cells, text, rows_at_once=rows_at_once).mean("cross_entropy").float()
+        within, at = rise <= budget, guess[left]
+        low[left], high[left] = torch.where(within, at, low[left]), torch.where(within, high[left], at)
+        room = high[left] - low[left]
+        wanted = at * ((1 + _NEAR) / 2 * budget / rise.clamp(min=1e-6)).sqrt()
+        wanted = torch.minimum(torch.maximum(wanted, low[left] + room / 10), high[left] - room / 10)
+        guess[left] = wanted if number < _GUESSES else (low[left] + high[left]) / 2
+        left = left[~(within & (rise >= _NEAR * budget)) & (room > _CLOSE * high[left])]
+        if not len(left):
+            break
     return [one.coefficient.times(float(c)) for one, c in zip(interventions, low, strict=True)]

@@ -12,7 +12,7 @@ from gossamer.model.site import Site
 from gossamer.steering.benefit import ConceptClassifier, WordList
 from gossamer.steering.coefficient import measure_site
 from gossamer.steering.concept import ROWS, ConceptData, ConceptSteering, steer_towards
-from gossamer.steering.contrast_vectors import ContrastPairs, contrast_vectors
+from gossamer.steering.contrast_vectors import ContrastPairs, contrast_vectors, require_room
 from gossamer.steering.effects import learn_effects
 from gossamer.steering.predictions import Observer
 from gossamer.steering.sweep import SweepPlan
@@ -85,6 +85,9 @@ def prepare_concept(
         UsageError: too few texts with the concept or without it, or a dictionary that cannot be steered by.
     """
     site = _steerable(dictionary)
+    if act_add is not None and "act_add" in rows:
+        # Before hours of measuring, not behind them.
+        require_room(model, prompts, act_add)
     listed = WordList(tuple(words))
     split = _split(model, listed, texts, (positive, negative), context, neutral)
 

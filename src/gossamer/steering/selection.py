@@ -6,7 +6,7 @@ numbers do not say which: both are here, by name. Interpretability says little o
 2510.03659), and random features break a model as fast: :func:`random_latents` belongs into every table.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,7 @@ from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.features.examples import ExampleSettings, Text, top_examples
 from gossamer.features.feature import Feature
+from gossamer.features.feature_card import FeatureExample
 from gossamer.finite import require_finite
 from gossamer.model.language_model import LanguageModel
 from gossamer.seeding import generator
@@ -27,8 +28,12 @@ from gossamer.steering.steered import Steering
 
 PROMPT = "From my experience,"
 _LENS, _CONTEXTS, _FEWEST = 20, 100, 10
+# Tokens that are shown before and after the one on which a feature is strongest.
+_WINDOW = (8, 8)
 # Features that are pushed in one batch.
 _BATCH = 512
+
+Contexts = Mapping[Feature, Sequence[FeatureExample]]
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,20 @@ class SelectionScores:
     __repr__ = short_repr
 
 
+def strongest_contexts(model: LanguageModel, dictionary: Dictionary, latents: Sequence[int], text: Text) -> Contexts:
+    """Up to 100 places of a text where each latent is most active, the strongest first, with 8 tokens on either side.
+
+    Raises:
+        UsageError: the dictionary does not say which site it reads, or a latent that is none.
+    """
+    site = dictionary.site
+    if site is None:
+        raise UsageError("contexts: a dictionary that says which site it reads expected; load it with site=")
+    features = [Feature(site, latent) for latent in latents]
+    settings = ExampleSettings(k=_CONTEXTS, window=_WINDOW)
+    return top_examples(model, {site: dictionary}, features, text, settings=settings)
+
+
 @torch.no_grad()
 def selection_scores(
     model: LanguageModel,
@@ -68,6 +87,7 @@ def selection_scores(
     *,
     prompt: str = PROMPT,
     strength: float = 10.0,
+    contexts: Contexts | None = None,
 ) -> list[SelectionScores]:
     """Score features before sweeping: one pass over a text for contexts, and from the site on one prompt a feature.
 
@@ -76,6 +96,7 @@ def selection_scores(
         scale: of the dictionary's site, for the largest activations.
         text: for the strongest contexts.
         prompt: neutral words, after which features are pushed at the last position.
+        contexts: of these latents in the text (:func:`strongest_contexts`), where they are known already.
 
     Raises:
         UsageError: the dictionary writes to no residual stream, a latent that is none, or one that is never active in
@@ -92,17 +113,16 @@ def selection_scores(
     largest = float(dictionary.encode_dense(x[:, -1]).max())
     tops = [scale.of_maximum(strength, latent).raw for latent in latents]
     found = []
-    settings = ExampleSettings(k=_CONTEXTS, window=(0, 0))
-    site_features = [Feature(site, latent) for latent in latents]
-    contexts = top_examples(model, {site: dictionary}, site_features, text, settings=settings)
+    places = strongest_contexts(model, dictionary, latents, text) if contexts is None else contexts
     pushed = pushed_probabilities(model, dictionary, latents, prompt, [strength * largest] * len(latents))
     alone = pushed_probabilities(model, dictionary, latents, prompt, tops)
     scores = output_score(pushed, lens)
     first = output_score_top1(alone, lens[:, 0])
     surer = confidence(pushed) - confidence(clean)
-    for place, feature in enumerate(site_features):
+    for place, latent in enumerate(latents):
+        feature = Feature(site, latent)
         words = [model.word(token) for token in lens[place].tolist()]
-        peaks = [one.tokens[one.position] for one in contexts[feature]]
+        peaks = [one.tokens[one.position] for one in places[feature]]
         own = None if len(peaks) < _FEWEST else sum(peak in words for peak in peaks) / len(peaks)
         numbers = (float(scores[place]), float(first[place]), float(surer[place]))
         found.append(SelectionScores(feature, own, *numbers, lens=tuple(words[:5])))

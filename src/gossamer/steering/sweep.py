@@ -28,6 +28,7 @@ from gossamer.steering.gold import JudgeGold, judge_gold
 from gossamer.steering.judge import CompletionJudge, JudgedScore, Ratings, harmonic_mean
 from gossamer.steering.pareto import UNSTEERED, MethodCurve, SweepNumbers, curves
 from gossamer.steering.predictions import Observer, PredictionChanges, accuracies, prediction_changes
+from gossamer.steering.vector_notes import VectorNotes
 from gossamer.tasks.task import Task
 from gossamer.tokens import Tokens
 
@@ -143,11 +144,19 @@ FORMAT = record_format("gossamer.steering", 1, SweepRow, "a steering sweep")
 
 
 def sweep(
-    model: LanguageModel, cells: Sequence[Cell], plan: SweepPlan, folder: str | Path | None = None
+    model: LanguageModel,
+    cells: Sequence[Cell],
+    plan: SweepPlan,
+    folder: str | Path | None = None,
+    *,
+    notes: VectorNotes | None = None,
 ) -> Record[SweepRow]:
     """Measure every cell, as many of them in a batch as `rows_at_once` rows hold.
 
     With a `folder`, sweep.json there is written after each batch; a sweep that was stopped goes on behind the last.
+
+    Args:
+        notes: of the vectors, which the record keeps (:func:`gossamer.steering.vector_notes.notes_of`).
 
     Raises:
         UsageError: not one unsteered cell, fewer than 2 prompts or rows of neutral text, neutral text with the
@@ -157,7 +166,8 @@ def sweep(
     """
     _check(model, cells, plan)
     path = None if folder is None else Path(folder) / RESULTS
-    recorder = Recorder(path, FORMAT, _settings(model, cells, plan), {"versions": versions()})
+    known = (notes or VectorNotes()).provenance()
+    recorder = Recorder(path, FORMAT, _settings(model, cells, plan), {"versions": versions(), **known})
     if plan.judge is not None and _GOLD not in recorder.provenance:
         target = () if plan.target is None else model.decode(plan.target)
         gold = judge_gold(plan.judge, plan.words, target, model.decode(plan.neutral))

@@ -42,11 +42,11 @@ class DictionaryFacts(Shape):
     n_latents: int | None = None
     d_in: int | None = None
     k: Number = None
-    l0: Number = Field(None, description="Mean number of active latents per token, as its makers measured it.")
+    l0: Number = Field(default=None, description="Mean number of active latents per token, as its makers measured it.")
     explained_variance: Number = Field(
         None, description="1 - sum ||x - x_hat||^2 / sum ||x - mean||^2, as its makers measured it."
     )
-    store: str | None = Field(None, description="Id of the feature store that knows its latents.")
+    store: str | None = Field(default=None, description="Id of the feature store that knows its latents.")
 
 
 class MeasuredDictionary(Shape):
@@ -77,12 +77,12 @@ class DictionaryPage(Answer, SetFacts):
     """One set, and how to ask its model."""
 
     file: str
-    example: str | None = Field(None, description="A text that its model knows how to go on.")
+    example: str | None = Field(default=None, description="A text that its model knows how to go on.")
     python: str = Field(description="Lines that load `model` and `dictionaries`.")
-    live: str | None = Field(None, description="Why the model cannot be asked; null if it can.")
-    measured: list[MeasuredDictionary] = Field([], description="What is known of each dictionary, by its site.")
-    controls: list[Table] = Field([], description="What circuits of control dictionaries keep beside theirs.")
-    circuits: list[str] = Field([], description="Circuits of this run in these dictionaries.")
+    live: str | None = Field(default=None, description="Why the model cannot be asked; null if it can.")
+    measured: list[MeasuredDictionary] = Field(default=[], description="What is known of each dictionary, by its site.")
+    controls: list[Table] = Field(default=[], description="What circuits of control dictionaries keep beside theirs.")
+    circuits: list[str] = Field(default=[], description="Circuits of this run in these dictionaries.")
 
 
 class LatentRow(Shape):
@@ -90,14 +90,14 @@ class LatentRow(Shape):
 
     feature: str
     label: str | None = None
-    score: Number = Field(None, description="Of the label, by `scorer`.")
+    score: Number = Field(default=None, description="Of the label, by `scorer`.")
     scorer: str | None = None
     density: Number = None
     active: int | None = None
     maximum: Number = None
-    top: str | None = Field(None, description="The word that it raises most.")
-    bottom: str | None = Field(None, description="The word that it lowers most.")
-    nodes: int = Field(0, description="Nodes of circuits of this run that it is.")
+    top: str | None = Field(default=None, description="The word that it raises most.")
+    bottom: str | None = Field(default=None, description="The word that it lowers most.")
+    nodes: int = Field(default=0, description="Nodes of circuits of this run that it is.")
 
 
 class LatentList(Answer):
@@ -107,7 +107,7 @@ class LatentList(Answer):
     sort: Sort
     total: int
     cursor: int
-    next: int | None = Field(None, description="Cursor of the next part; null at the end.")
+    next: int | None = Field(default=None, description="Cursor of the next part; null at the end.")
     rows: list[LatentRow]
     text: str = Field(description="Of which text densities and activations are.")
     python: str

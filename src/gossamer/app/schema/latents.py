@@ -20,8 +20,8 @@ class Example(Shape):
     position: int
     activation: Number
     shade: list[Number] = Field(description="Share of the latent's largest activation, 0 to 1, for each token.")
-    document: int = Field(0, description="Number of the text it stands in.")
-    stratum: int | None = Field(None, description="Quantile group that it was drawn from, 0 the weakest.")
+    document: int = Field(default=0, description="Number of the text it stands in.")
+    stratum: int | None = Field(default=None, description="Quantile group that it was drawn from, 0 the weakest.")
 
 
 class NeighbourShape(Shape):
@@ -96,7 +96,7 @@ class Said(Shape):
     model: str = ""
     failure: str = ""
     source: str = Field(description="The part of the run that says so.")
-    scores: list[ScoreShape] = Field([])
+    scores: list[ScoreShape] = Field(default=[])
 
 
 class Related(Shape):
@@ -129,7 +129,7 @@ class LatentWeights(Answer):
     decoder_norm: Number
     bias: Number
     threshold: Number
-    heads: list[Number] = Field([])
+    heads: list[Number] = Field(default=[])
 
 
 class LatentPage(Answer):
@@ -138,11 +138,11 @@ class LatentPage(Answer):
     feature: str
     nodes: list[str] = Field(description="Nodes of circuits of this run that are this latent, as CIRCUIT NODE.")
     card: Card
-    store: str | None = Field(None, description="Id of the feature store that the card is of.")
-    tokens: list[TokenMean] = Field([], description="The tokens on which its activation adds up to most.")
-    said: list[Said] = Field([])
-    related: list[Related] = Field([])
-    related_hidden: int = Field(0, description="Relations beyond those listed, the weakest.")
+    store: str | None = Field(default=None, description="Id of the feature store that the card is of.")
+    tokens: list[TokenMean] = Field(default=[], description="The tokens on which its activation adds up to most.")
+    said: list[Said] = Field(default=[])
+    related: list[Related] = Field(default=[])
+    related_hidden: int = Field(default=0, description="Relations beyond those listed, the weakest.")
     python: str = Field(description="The call that gives the card.")
 
 

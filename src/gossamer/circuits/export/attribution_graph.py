@@ -63,7 +63,8 @@ def to_attribution_graph(
     Sites of one layer share its feature numbers, one dictionary's after another's; ``metadata.gossamer`` says which are
     whose, and holds the roles of the tokens and `edges` between roles and `qk` as the circuit's file has them: links
     have no room for the heads that carried them. `influence` is cumulative, as readers expect: the share of the sum of
-    |score| that a node and all stronger ones have together (null without scores).
+    |score| that a node and all stronger ones have together (null without scores). Groups are the reader's supernodes,
+    each of their nodes at every position of its role; these and the outputs are pinned, as readers draw no others.
 
     Args:
         circuit: with its edges.
@@ -88,6 +89,9 @@ def to_attribution_graph(
         raise UsageError(f"attribution graph: a model of {n_layers} layers has no site {beyond[0]}; check n_layers")
     features = [_feature_node(*node, numbering, prompt) for node in _placed(circuit, prompt)]
     outputs = [_logit_node(output, prompt, n_layers) for output in (prompt.answer, prompt.incorrect)]
+    supernodes = list(_supernodes(circuit, prompt, numbering))
+    pinned = [node for _, *nodes in supernodes for node in nodes]
+    pinned += [node["node_id"] for node in outputs] if pinned else []
     later = any(node["layer"] != "0" for node in features)
     graph = {
         "metadata": {
@@ -100,7 +104,7 @@ def to_attribution_graph(
             **({} if source_set is None else {"feature_details": {"neuronpedia_source_set": source_set}}),
             "gossamer": _own_metadata(circuit, prompt, numbering),
         },
-        "qParams": {"pinnedIds": [], "supernodes": [], "linkType": "both", "clickedId": "", "sg_pos": ""},
+        "qParams": {"pinnedIds": pinned, "supernodes": supernodes, "linkType": "both", "clickedId": "", "sg_pos": ""},
         "nodes": [*_token_nodes(prompt), *features, *([] if later else [_unknown_node(prompt, n_layers)]), *outputs],
         "links": list(_links(circuit, prompt, numbering, [node["node_id"] for node in outputs])),
     }
@@ -179,6 +183,14 @@ def _node_id(numbering: Numbering, node: Node, position: int) -> str:
         return f"{node.site.layer}_error_{node.site.kind}_{position}"
     layer, number = numbering.number(node.feature)
     return f"{layer}_{number}_{position}"
+
+
+def _supernodes(circuit: Circuit, prompt: GraphPrompt, numbering: Numbering) -> Iterator[list[str]]:
+    """Each group as its label and the ids of its nodes at their positions in the prompt."""
+    for group in circuit.groups:
+        placed = [(node, position) for node in group.nodes for position in _positions(prompt, node.role)]
+        if placed:
+            yield [group.label, *(_node_id(numbering, *one) for one in placed)]
 
 
 def _node(

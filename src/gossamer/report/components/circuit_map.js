@@ -42,7 +42,7 @@ const KEYS = [
 const CSS = `
 :host { display: block; --ink: light-dark(#1c2128, #e4e8ec); --muted: light-dark(#59626e, #a0a9b4); --faint: light-dark(#9aa3ad, #69727d);
   --rule: light-dark(#e3e7eb, #333b45); --wash: light-dark(#f5f7f9, #1d232a); --paper: light-dark(#fff, #14181d);
-  --raises: light-dark(#1a5ba6, #6cb0ff); --lowers: light-dark(#c4551b, #ff9a5c); --focus: light-dark(#8a3ffc, #be95ff);
+  --raises: light-dark(#1a5ba6, #6cb0ff); --lowers: light-dark(#b84c14, #ff9a5c); --focus: light-dark(#8a3ffc, #be95ff);
   color: var(--ink); font: 13px/1.45 "Helvetica Neue", Helvetica, Arial, "Liberation Sans", sans-serif; }
 :host([data-theme="light"]) { color-scheme: light; } :host([data-theme="dark"]) { color-scheme: dark; }
 * { box-sizing: border-box; }
@@ -72,19 +72,19 @@ text.raises { fill: var(--raises); } text.lowers { fill: var(--lowers); }
 .row { font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; z-index: 1; }
 .column { text-align: center; padding: 3px 2px 0; }
 .column b { color: var(--ink); display: block; overflow: hidden; text-overflow: ellipsis; }
-.column.none b { font-weight: 400; color: var(--faint); }
+.column.none b { font-weight: 400; color: var(--muted); }
 .column span { display: block; overflow: hidden; text-overflow: ellipsis; font: 10.5px/1.45 ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 .column .other { color: var(--lowers); }
 .box { position: absolute; display: block; text-align: left; padding: 1px 5px; border: 1px solid var(--faint); border-radius: 5px; cursor: pointer; overflow: hidden;
   background: color-mix(in srgb, var(--raises) var(--share, 0%), var(--paper)); line-height: 1.3; }
 .box.loses { background: color-mix(in srgb, var(--lowers) var(--share, 0%), var(--paper)); }
 .box b, .box i { display: block; overflow: hidden; white-space: nowrap; text-overflow: ellipsis; font-style: normal; }
-.box b { font-weight: 600; font-size: 12px; } .box i { font-size: 10.5px; color: color-mix(in srgb, var(--ink) 78%, var(--paper)); }
+.box b { font-weight: 600; font-size: 12px; } .box i { font-size: 10.5px; }
 .box.metric { background: var(--wash); border-color: var(--ink); }
 .box.error { border-style: dashed; } .box.error b { font-style: italic; }
 .box.group { border-width: 2px; border-style: double; border-color: var(--muted); }
 .box.lit, .box:hover { border-color: var(--ink); }
-.tracing .box:not(.near) { background: var(--paper); border-color: var(--rule); } .tracing .box:not(.near) * { color: var(--faint); font-weight: 400; }
+.tracing .box:not(.near) { background: var(--paper); border-color: var(--rule); } .tracing .box:not(.near) * { color: var(--muted); font-weight: 400; }
 .box.chosen { outline: 2px solid var(--focus); outline-offset: 0; }
 .panel { min-height: 9.5rem; padding: .5rem .7rem; background: var(--wash); margin-top: .4rem; }
 .panel h3 { font-size: 14px; } .panel h4 { font-weight: 400; font-size: 12.5px; color: var(--muted); }
@@ -290,11 +290,13 @@ export function mountCircuitMap(host, data, options = {}) {
   /** @param {string} id @returns {Box} */
   const metricOr = (id) => boxOf(id) ?? { id: data.metric.id, row: data.rows.length, column: -1, title: data.metric.label, small: data.metric.unit, nodes: [], group: null, effect: null, kind: "metric" };
   /** @param {Box} box */
-  const whereOf = (box) => {
+  const placeOf = (box) => {
     if (box.kind === "metric") return "";
     const roles = [...new Set(box.nodes.map((node) => data.columns[node.column].label))];
-    return [data.rows[box.row], roles.slice(0, 3).join(", ") + (roles.length > 3 ? ` and ${roles.length - 3} more` : ""), box.small.replace(/^[▲▼] /, "")].join(" ");
+    return `${data.rows[box.row]} ${roles.slice(0, 3).join(", ")}${roles.length > 3 ? ` and ${roles.length - 3} more` : ""}`;
   };
+  /** @param {Box} box */
+  const whereOf = (box) => (box.kind === "metric" ? "" : `${placeOf(box)} ${box.small.replace(/^[▲▼] /, "")}`);
   /** @param {string} id @param {"source" | "target"} end */
   const linesAt = (id, end) => lines.filter((line) => line[end] === id);
 
@@ -355,9 +357,10 @@ export function mountCircuitMap(host, data, options = {}) {
   /** @param {Box} box @param {number} largest */
   const boxElement = (box, largest) => {
     const place = /** @type {{x: number, y: number, width: number}} */ (places.get(box.id));
-    const name = `${visible(box.title)}; ${visible(whereOf(box))}${box.effect === null ? "" : `; effect ${number(box.effect, true)}`}`;
+    // Begins with what is seen, so that who speaks to a machine can say it.
+    const name = [`${box.title} ${box.small}`, placeOf(box), box.effect === null ? "" : `effect ${number(box.effect, true)}`].filter(Boolean).map(visible).join("; ");
     const element = make("button", { type: "button", className: `box ${box.kind}${known(box.effect) < 0 ? " loses" : ""}`, title: name, "aria-label": name },
-      make("b", {}, word(box.title)), make("i", {}, word(box.small)));
+      make("b", {}, word(box.title)), " ", make("i", {}, word(box.small)));
     at(element, place.x, place.y, place.width);
     element.style.height = `${BOX.height}px`;
     element.style.setProperty("--share", `${Math.round(45 * Math.sqrt(Math.abs(known(box.effect)) / largest))}%`);

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from workbench_run import TEXT, TOKEN, no_sideways_scroll, serving
+from workbench_run import TEXT, TOKEN, grave_findings, no_sideways_scroll, serving
 
 from gossamer.store import FeatureStore
 
@@ -119,3 +119,19 @@ def test_a_run_without_a_store_says_what_is_not_known(built, made, browser, tmp_
         page.goto(f"{address}/#/search?text=The+boys&set=circuit")
         page.wait_for_selector("[role=alert]:has-text('store build')")
         page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("where", "there"),
+    [
+        (f"/dictionary/{SET}?site={SITE}", "text=/1 to 50 of/"),
+        (f"/latent/{SET}/{SITE}%2F5", "dt:has-text('cosine')"),
+        (f"/search?q=boys&text={TEXT.replace(' ', '+')}", "text=/Specificity/"),
+        ("/compare/dictionaries", "polyline.control"),
+    ],
+)
+def test_axe_finds_nothing_grave(visit, where, there, scheme):
+    page = visit(where, 1400, scheme)
+    page.wait_for_selector(there)
+    assert grave_findings(page) == {}

@@ -1,5 +1,6 @@
 """A small run of the bundled model, as `gossamer circuit` leaves one, and clients that ask a workbench of it."""
 
+import json
 import shutil
 import threading
 import time
@@ -11,6 +12,7 @@ from starlette.testclient import TestClient
 from gossamer import DictionarySet, LanguageModel, bundled
 from gossamer.app.guard import loopback_hosts
 from gossamer.app.live import LiveModels
+from gossamer.app.page import SOURCES
 from gossamer.app.run_folder import RunFolder
 from gossamer.app.server import create_app, listen
 from gossamer.app.workbench import Workbench
@@ -91,3 +93,15 @@ def serving(folder):
 
 def no_sideways_scroll(page):
     return page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+def grave_findings(page):
+    """What axe calls serious or worse in a page, each with where it is."""
+    # Run by the browser itself: the page's own policy lets no such script in.
+    page.evaluate((SOURCES / "node_modules" / "axe-core" / "axe.min.js").read_text())
+    found = json.loads(page.evaluate("axe.run().then((found) => JSON.stringify(found.violations))"))
+    return {
+        one["id"]: [f"{node['html'][:160]}: {node['failureSummary'][:200]}" for node in one["nodes"][:3]]
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    }

@@ -74,5 +74,6 @@ def sources_call(bench: Workbench, found: FoundSet, asked: SourceRequest, positi
         f"site, latent = Feature.parse({asked.feature!r})\n"
         f"frozen = FrozenPass.of(model, {{site: dictionaries[site]}}, model.tokenize([{asked.text!r}], bos=bos))\n"
         f"found = direct_attribution(frozen, site, position={position}, latents=torch.tensor([latent]))\n"
-        "print(found.by_source, found.by_head)\nprint(found.pre_activations, found.pre_activations - found.by_source.sum(1))"
+        "print(found.by_source, found.by_head, found.pre_activations)\n"
+        "print(found.pre_activations - found.by_source.sum(dim=1))"
     )

@@ -6,15 +6,19 @@ import pytest
 import torch
 from workbench_run import TEXT, bench_of, client_of
 
-from gossamer import bundled
+from gossamer import LanguageModel, bundled
 from gossamer.app.live import LiveModels
 from gossamer.app.memory import require_memory
 from gossamer.app.run_folder import RunFolder
 from gossamer.app.workbench import Workbench
+from gossamer.dictionary.formats.weights import sha256
 from gossamer.dictionary.set import DictionarySet
 from gossamer.errors import GossamerError, UsageError
 from gossamer.features.prompt_latents import prompt_latents
 from gossamer.files import read_json, write_json
+from gossamer.model.fingerprint import weights_sha256
+from gossamer.results import Record
+from gossamer.training.request import FORMAT
 
 
 @pytest.fixture(scope="module")
@@ -75,31 +79,45 @@ def test_one_model_is_loaded_for_all_parts(made, folder, tmp_path):
         assert restored.study.model is first.model
 
 
-def test_a_title_alone_is_looked_up_among_the_models_that_are_given(folder, tmp_path):
-    run = shutil.copytree(folder, tmp_path / "sets")
+@pytest.fixture
+def elsewhere(folder, tmp_path):
+    """A run of dictionaries that name their model by a title which is nothing here, and where that model is."""
+    run = shutil.copytree(folder, tmp_path / "run" / "dictionaries")
     index = read_json(run / "dictionaries.json")
     for entry in index["dictionaries"]:
         config = run / entry["folder"] / "cfg.json"
         config.write_text(config.read_text().replace("bundled:spool", "a-model"))
-    DictionarySet.load(_rehashed(run, index), device="meta")
-    said = client_of(bench_of(run)).post("/api/v1/dicts/dictionaries/prompt", json={"text": TEXT})
+        entry["sha256"] = {name: sha256(run / entry["folder"] / name) for name in entry["sha256"]}
+    write_json(run / "dictionaries.json", index)
+    return run.parent, shutil.copytree(bundled.path("spool"), tmp_path / "elsewhere" / "a-model")
+
+
+def ask_prompt(bench):
+    return client_of(bench).post("/api/v1/dicts/dictionaries~dictionaries/prompt", json={"text": TEXT})
+
+
+def test_a_title_alone_is_looked_up_among_the_models_that_are_given(elsewhere):
+    run, model = elsewhere
+    said = ask_prompt(bench_of(run))
     assert said.status_code == 422
     assert "a-model" in said.json()["detail"]
     assert "--model" in said.json()["detail"]
-    model = shutil.copytree(bundled.path("spool"), tmp_path / "elsewhere" / "a-model")
     bench = Workbench(RunFolder(run), LiveModels("cpu", (str(model),)))
-    assert client_of(bench).post("/api/v1/dicts/dictionaries/prompt", json={"text": TEXT}).status_code == 200
-    with bench.model("dictionaries") as live:
+    assert ask_prompt(bench).status_code == 200
+    with bench.model("dictionaries~dictionaries") as live:
         assert live.model.name == str(model)
 
 
-def _rehashed(run, index):
-    from gossamer.dictionary.formats.weights import sha256
-
-    for entry in index["dictionaries"]:
-        entry["sha256"] = {name: sha256(run / entry["folder"] / name) for name in entry["sha256"]}
-    write_json(run / "dictionaries.json", index)
-    return run
+def test_a_training_run_says_where_its_model_is_and_which_it_was(elsewhere):
+    run, model = elsewhere
+    known = weights_sha256(LanguageModel.load(model, device="cpu").hf)
+    settings = {"model": "a-model", "weights_sha256": known, "dtype": "float32"}
+    FORMAT.save(run / "settings.json", Record(settings, provenance={"model": str(model)}))
+    assert ask_prompt(bench_of(run)).status_code == 200
+    FORMAT.save(run / "settings.json", Record({**settings, "weights_sha256": "0" * 64}, (), {"model": str(model)}))
+    said = ask_prompt(bench_of(run))
+    assert said.status_code == 422
+    assert "have changed since" in said.json()["detail"]
 
 
 def test_shapes_are_read_without_the_weights(folder, tmp_path):

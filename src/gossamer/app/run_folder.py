@@ -119,6 +119,7 @@ class RunFolder:
         except OSError as error:
             raise UsageError(f"{given}: cannot be read ({error.strerror or error})") from error
         self._readings: dict[tuple[Path, int, float], Reading] = {}
+        self._formats: dict[tuple[Path, int, float], str | None] = {}
 
     __repr__ = short_repr
 
@@ -191,18 +192,27 @@ class RunFolder:
 
     def _part(self, path: Path) -> Part | None:
         try:
-            with path.open("rb") as file:
-                tag = _TAG.search(file.read(_HEAD))
             facts = path.stat()
+            # A file that stays as it is, is not read again at every look.
+            key = (path, facts.st_size, facts.st_mtime)
+            if key not in self._formats:
+                self._formats[key] = _format(path)
+            name = self._formats[key]
         except OSError:
             return None
-        if tag is None and path.name not in _NAMES:
+        if name is None:
             return None
-        name = _NAMES[path.name] if tag is None else tag[1].decode()
         kind = KINDS.get(name.rpartition(".")[0])
         relative = path.relative_to(self.path)
         shown = name.rpartition(".")[0].removeprefix("gossamer.") if kind is None else kind.name
         return Part(_id(relative), shown, name, path, facts.st_size, facts.st_mtime)
+
+
+def _format(path: Path) -> str | None:
+    """What the beginning of a file says that it is, or else its name."""
+    with path.open("rb") as file:
+        tag = _TAG.search(file.read(_HEAD))
+    return _NAMES.get(path.name) if tag is None else tag[1].decode()
 
 
 def _id(path: Path) -> str:

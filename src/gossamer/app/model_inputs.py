@@ -72,7 +72,10 @@ def inputs_of(run: RunFolder, part: Part, content: Any, given: tuple[str, ...] =
             raise GossamerError(f"{part.id}: names no model; give --model (a model of the same name)")
         key = ("none",) if dictionaries is None else (beside, part.modified)
         load = _no_dictionaries if dictionaries is None else _loader(beside)
-        found = ModelInputs(_model(run, part, title), beside, key, load, _bos(dictionaries or {}))
+        own = content.provenance.get("model") if isinstance(content, Record) else None
+        known = _model(run, part, title)
+        known = replace(known, source=own) if isinstance(own, str) and known.source == title else known
+        found = ModelInputs(known, beside, key, load, _bos(dictionaries or {}))
     chosen = next((one for one in given if same_model(one, title_of(found.model.source))), None)
     return found if chosen is None else replace(found, model=replace(found.model, source=chosen))
 

@@ -93,6 +93,8 @@ class LiveModels:
 
     def _loaded(self, wanted: ModelInputs) -> LiveModel:
         model = self._model_for(wanted)
+        if wanted.dictionaries is None:
+            return LiveModel(model, {}, wanted.bos)
         if self._dictionaries is None or self._dictionaries_of != wanted.key:
             # The others' memory is given back before these are loaded.
             self._dictionaries, self._circuits = None, {}

@@ -27,14 +27,14 @@ class ModelInputs:
         model: where the model is.
         beside: the folder from which relative paths are tried too.
         key: the same for the same dictionaries.
-        dictionaries: loads them, for the model.
+        dictionaries: loads them, for the model; None where the part names a model alone.
         bos: whether texts begin with BOS; None: as the tokenizer does.
     """
 
     model: ModelInput
     beside: Path
     key: Hashable
-    dictionaries: Callable[[LanguageModel], Dictionaries]
+    dictionaries: Callable[[LanguageModel], Dictionaries] | None
     bos: bool | None = None
 
     __repr__ = short_repr
@@ -70,12 +70,11 @@ def inputs_of(run: RunFolder, part: Part, content: Any, given: tuple[str, ...] =
         title = model_title(content)
         if title is None:
             raise GossamerError(f"{part.id}: names no model; give --model (a model of the same name)")
-        key = ("none",) if dictionaries is None else (beside, part.modified)
-        load = _no_dictionaries if dictionaries is None else _loader(beside)
+        load = None if dictionaries is None else _loader(beside)
         own = content.provenance.get("model") if isinstance(content, Record) else None
         known = _model(run, part, title)
         known = replace(known, source=own) if isinstance(own, str) and known.source == title else known
-        found = ModelInputs(known, beside, key, load, _bos(dictionaries or {}))
+        found = ModelInputs(known, beside, (beside, part.modified), load, _bos(dictionaries or {}))
     chosen = next((one for one in given if same_model(one, title_of(found.model.source))), None)
     return found if chosen is None else replace(found, model=replace(found.model, source=chosen))
 
@@ -92,12 +91,8 @@ def _of_circuit(circuit: Circuit, beside: Path) -> ModelInputs:
         (site, None if one.source is None else located(one.source, beside), one.sha256, one.dtype)
         for site, one in known.dictionaries.items()
     )
-    bos = None if known.task is None else bool(known.task["bos"]) or None
+    bos = None if known.task is None else bool(known.task.get("bos")) or None
     return ModelInputs(known.model, beside, key, load, bos)
-
-
-def _no_dictionaries(_: LanguageModel) -> Dictionaries:
-    return {}
 
 
 def _loader(folder: Path) -> Callable[[LanguageModel], Dictionaries]:

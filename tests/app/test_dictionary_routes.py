@@ -7,8 +7,9 @@ import pytest
 import torch
 from workbench_run import TEXT, bench_of, client_of
 
-from gossamer import DictionarySet
+from gossamer import Dictionary, DictionarySet
 from gossamer.circuits.circuit import Circuit
+from gossamer.dictionary.config import DictionaryConfig
 from gossamer.features import Feature
 from gossamer.features.matching import match_latents
 from gossamer.store import FeatureStore
@@ -211,6 +212,49 @@ def test_two_dictionaries(ask, stored):
     assert other["mean"] == pytest.approx(cosines.max(dim=1).values.mean().item(), abs=1e-5)
     assert other["rows"][0]["decoder"] == pytest.approx(cosines.max(dim=1).values.min().item(), abs=1e-5)
     assert repr(match_latents(known[SITE], known["resid_post.3"]))
+
+
+@pytest.fixture(scope="module")
+def attention(tmp_path_factory):
+    """A workbench of a dictionary of attention that was drawn at random."""
+    one = Dictionary(DictionaryConfig("relu", 96, 32, "z.1", "bundled:spool"))
+    drawn = torch.Generator().manual_seed(0)
+    for parameter in one.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=drawn) / 10
+    DictionarySet([one.requires_grad_(False)]).save(folder := tmp_path_factory.mktemp("attention") / "run")
+    return bench_of(folder)
+
+
+def test_an_attention_latent_is_taken_apart_by_heads_and_tokens(attention):
+    url = "/api/v1/dicts/dictionaries/latent"
+    asked = client_of(attention)
+    said = asked.post(f"{url}/sources", json={"feature": "z.1/3", "text": TEXT}).json()
+    with attention.model("dictionaries") as (model, dictionaries, bos), torch.no_grad():
+        z = model.capture(model.tokenize([TEXT], bos=bos), ["z.1"])["z.1"][0]
+        own = dictionaries["z.1"]
+        exact = (z @ own.W_enc[:, 3] + own.b_enc[3])[said["position"]].item()
+        written = [row.norm().item() for row in _written(model, own.W_dec[3])]
+    assert said["pre_activation"] == pytest.approx(exact, rel=1e-4)
+    assert sum(said["by_source"]) + said["bias"] == pytest.approx(exact, rel=1e-4)
+    assert sum(said["by_head"]) == pytest.approx(sum(said["by_source"]), rel=1e-4)
+    # Nothing comes from tokens that are still to come.
+    assert said["by_source"][said["position"] + 1 :] == [0] * (len(said["tokens"]) - said["position"] - 1)
+    other = asked.post(f"{url}/sources", json={"feature": "z.1/3", "text": TEXT, "position": 2}).json()
+    assert other["position"] == 2
+    heads = asked.get(f"{url}/weights", params={"feature": "z.1/3"}).json()["heads"]
+    assert heads == pytest.approx([one / sum(written) for one in written], rel=1e-4)
+
+
+def _written(model, row):
+    """What each head's part of a decoder row adds to the stream."""
+    weights = model.attention_weights(1)
+    return [part @ weights.W_O[head] for head, part in enumerate(row.reshape(model.n_heads, -1))]
+
+
+def test_only_latents_of_attention_have_sources(ask):
+    said = ask.post(f"{URL}/latent/sources", json={"feature": f"{SITE}/5", "text": TEXT})
+    assert said.status_code == 422
+    assert "attention" in said.json()["detail"]
 
 
 @pytest.mark.parametrize(

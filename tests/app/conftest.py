@@ -59,7 +59,13 @@ def address(built, made, tmp_path_factory):
 
 
 @pytest.fixture
-def visit(browser, address):
+def harmless():
+    """What a console may say without a test failing."""
+    return ()
+
+
+@pytest.fixture
+def visit(browser, address, harmless):
     """Open a view of the server at `address`; an error in the console or a request that leaves it fails the test."""
     wrong, opened = [], []
 
@@ -72,7 +78,7 @@ def visit(browser, address):
         page = context.new_page()
         page.set_default_timeout(30_000)
         page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+        page.on("console", lambda message: wrong.append(message.text) if _grave(message, harmless) else None)
         page.on("request", lambda request: wrong.append(request.url) if _leaves(request.url, address) else None)
         page.goto(f"{address}/#token={token}&{where}")
         return page
@@ -81,6 +87,10 @@ def visit(browser, address):
     for context in opened:
         context.close()
     assert wrong == []
+
+
+def _grave(message, harmless):
+    return message.type in ("error", "warning") and not any(text in message.text for text in harmless)
 
 
 def _leaves(url, address):

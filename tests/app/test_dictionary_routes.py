@@ -117,8 +117,9 @@ def test_a_latents_page_is_of_the_store(ask, store):
     assert said["card"]["density"] == pytest.approx(card.density)
     assert said["card"]["counts"] == list(card.histogram.counts)
     assert sorted({one["stratum"] for one in said["card"]["strata"]}) == [0, 1, 2, 3, 4]
-    assert [one["text"] for one in said["said"]] == ["nouns of several boys"]
-    assert said["said"][0]["scores"][0]["value"] == 0.75
+    assert [(one["text"], one["score"], one["scorer"]) for one in said["labels"]] == [
+        ("nouns of several boys", 0.75, "detection")
+    ]
     totals = [one["mean"] * one["occurrences"] for one in said["tokens"]]
     assert totals == sorted(totals, reverse=True)
 

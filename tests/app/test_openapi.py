@@ -2,6 +2,7 @@
 
 import json
 
+from gossamer.app.columns import MEDIA_TYPE
 from gossamer.app.openapi import SCHEMA, openapi
 
 
@@ -12,5 +13,8 @@ def test_the_schema_in_the_tree_is_the_applications_own():
 def test_every_route_names_what_it_answers():
     for path, methods in openapi()["paths"].items():
         for method, said in methods.items():
-            shape = said["responses"]["200"]["content"]["application/json"]["schema"]
+            content = said["responses"]["200"]["content"]
+            if MEDIA_TYPE in content:
+                continue  # columns, whose header says what they are
+            shape = content["application/json"]["schema"]
             assert "$ref" in shape, (path, method)

@@ -124,7 +124,7 @@ def _said(words: Words) -> list[Word]:
 def example_shape(example: FeatureExample, largest: float) -> Example:
     """A stretch of text with the shade of every token, as a share of `largest`."""
     return Example(
-        tokens=list(map(_running, example.tokens)),
+        tokens=list(map(text.running, example.tokens)),
         activations=list(example.activations),
         position=example.position,
         activation=example.activation,
@@ -132,11 +132,6 @@ def example_shape(example: FeatureExample, largest: float) -> Example:
         stratum=example.stratum,
         shade=[min(max(one / largest, 0.0), 1.0) if largest > 0 else 0.0 for one in example.activations],
     )
-
-
-def _running(token: str) -> str:
-    """A token in running text: spaces stay, what is invisible does not."""
-    return "".join(said for said, _ in text.pieces(token, running=True))
 
 
 def metrics_of(rows: Sequence[Any]) -> list[Metrics]:

@@ -8,23 +8,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gossamer.app.explanation_page import explanation_shape, scores_beside
 from gossamer.app.live import LiveModel
 from gossamer.app.run_folder import RunFolder
-from gossamer.app.schema.latents import Related, Said, ScoreShape, TokenMean
+from gossamer.app.schema.latents import Related, Said, StoredLabel, TokenMean
 from gossamer.attention.direct import direct_attribution
 from gossamer.attention.frozen import FrozenPass
 from gossamer.attention.heads import head_shares
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
-from gossamer.explain.answers import ExplanationScore
-from gossamer.explain.explainers import Explanation
-from gossamer.explain.records import ScoreRow
+from gossamer.explain.records import ExplainedFeatures
 from gossamer.features.feature import Feature
 from gossamer.features.prompt_latents import prompt_tokens
 from gossamer.model.names import same_model
 from gossamer.relations.relations_data import PromptGraph, RelationsData
 from gossamer.report import text
 from gossamer.results import Record
+from gossamer.store.database import quoted
 from gossamer.store.feature_store import FeatureStore
 
 _TOKENS, _RELATED = 20, 40
@@ -40,26 +40,12 @@ def token_means(store: FeatureStore, feature: Feature) -> list[TokenMean]:
 def explanations(run: RunFolder, feature: Feature, model: str | None) -> list[Said]:
     """What studies of explanations in the run say of a latent of that model, with every score and failure."""
     found: list[Said] = []
-    scores = list(_scores(run))
     for part in run.parts().values():
         content = run.read(part).content if part.kind == "explanations" else None
-        if not isinstance(content, Record) or not _same(model, content.settings.get("model")):
-            continue
-        beside = [row for path, row in scores if path == part.path.parent]
-        for row in content.rows:
-            said: Explanation = row.explanation
-            if said.feature == feature:
-                own = [one for one in beside if one.explanation == said]
-                found.append(
-                    Said(
-                        text=said.text,
-                        method=said.method,
-                        model=said.model,
-                        failure=said.failure,
-                        source=part.id,
-                        scores=[_score(one, score) for one in own for score in one.scores],
-                    )
-                )
+        if isinstance(content, Record) and _same(model, content.settings.get("model")):
+            study = ExplainedFeatures.of(content, scores_beside(run, part)[0])
+            rows = (row for row in study.explanations if row.explanation.feature == feature)
+            found += [Said(**dict(explanation_shape(study, row)), source=part.id) for row in rows]
     return found
 
 
@@ -67,43 +53,18 @@ def _same(one: str | None, other: Any) -> bool:
     return one is not None and isinstance(other, str) and same_model(one, other)
 
 
-def _scores(run: RunFolder) -> Iterator[tuple[Any, ScoreRow]]:
-    for part in run.parts().values():
-        content = run.read(part).content if part.kind == "scores of explanations" else None
-        for row in content.rows if isinstance(content, Record) else ():
-            yield part.path.parent, row
-
-
-def _score(row: ScoreRow, score: ExplanationScore) -> ScoreShape:
-    items = score.items
-    return ScoreShape(
-        scorer=score.scorer,
-        judge=row.judge,
-        control=row.control,
-        value=score.value,
-        low=score.low,
-        high=score.high,
-        right=items.right,
-        wrong=items.wrong,
-        unparsed=items.unparsed,
-        error=items.error,
-        reason=score.reason,
-    )
-
-
-def stored_explanation(store: FeatureStore, feature: Feature, source: str) -> list[Said]:
+def stored_labels(store: FeatureStore, feature: Feature, source: str) -> list[StoredLabel]:
     """What a store keeps of what was said of a latent."""
     if not store.explained:
         return []
-    where = f"site = '{feature.site}' AND latent = {feature.latent:d}"
-    found = []
-    for row in store.sql(f"SELECT * FROM explanations WHERE {where}").to_pylist():
-        scored = row.get("score") is not None
-        shape = ScoreShape(scorer=row["scorer"], judge="", value=row["score"], right=0, wrong=0, unparsed=0, error=0)
-        found.append(
-            Said(text=row["text"], method=row["method"] or "", source=source, scores=[shape] if scored else [])
+    where = f"site = {quoted(str(feature.site))} AND latent = {feature.latent:d}"
+    rows = store.sql(f"SELECT text, method, score, scorer FROM explanations WHERE {where}").to_pylist()
+    return [
+        StoredLabel.model_validate(
+            {**row, "text": text.visible(row["text"]), "method": row["method"] or "", "source": source}
         )
-    return found
+        for row in rows
+    ]
 
 
 def related(run: RunFolder, feature: Feature, model: str | None) -> tuple[list[Related], int]:

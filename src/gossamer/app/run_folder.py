@@ -21,7 +21,10 @@ _DEPTH, _FILES = 4, 5000
 # Files up to this size are read whole to say whether they are; larger ones when they are asked for.
 _WHOLE = 2**25
 _HEAD = 4096
-_TAG = re.compile(rb'"format"\s*:\s*"([a-z_.]{1,60}\.[0-9]{1,6})"')
+_SUM = re.compile(rb'"sha256"\s*:\s*"([0-9a-f]{64})"')
+# In the head of a tensor file it is JSON within JSON.
+_TAG = re.compile(rb'"format\\?"\s*:\s*\\?"([a-z_.]{1,60}\.[0-9]{1,6})\\?"')
+_TENSORS = ".relation.safetensors"
 _PLAIN = re.compile(r"[A-Za-z0-9._-]+")
 _PAGES = (".html",)
 # What files of these names are meant to be where their beginning does not say it: damaged ones, and those of before
@@ -134,8 +137,10 @@ class RunFolder:
 
     def parts(self) -> dict[str, Part]:
         """Every file of results, by id."""
-        found = (self._part(path) for path in self._files() if path.suffix == ".json")
-        return {part.id: part for part in found if part is not None}
+        found = [self._part(path) for path in self._files() if path.suffix not in _PAGES]
+        parts = {part.id: part for part in found if part is not None}
+        told = {part.path.parent for part in parts.values() if part.kind == "relations"}
+        return {name: part for name, part in parts.items() if part.kind != "relation" or part.path.parent not in told}
 
     def pages(self) -> list[Path]:
         """HTML pages that were written there, as paths from the folder."""
@@ -172,6 +177,15 @@ class RunFolder:
             self._readings[key] = _read(part)
         return self._readings[key]
 
+    def digest(self, part: Part) -> str | None:
+        """SHA-256 of the content of a part, as its file says it."""
+        try:
+            with part.path.open("rb") as file:
+                found = _SUM.search(file.read(_HEAD))
+        except OSError:
+            return None
+        return None if found is None else found[1].decode()
+
     def checked(self, part: Part) -> Reading:
         """The same for a small file; a large one is not read to say whether it is whole."""
         return self.read(part) if part.bytes <= _WHOLE else Reading("not read")
@@ -182,9 +196,12 @@ class RunFolder:
             depth = len(Path(folder).relative_to(self.path).parts)
             hidden = depth >= _DEPTH
             folders[:] = [] if hidden else sorted(one for one in folders if one != "features" and one[0] != ".")
+            # The relations of a folder are one part: its first pair of dictionaries stands for all.
+            pair = next((name for name in sorted(names) if name.endswith(_TENSORS)), None)
             for name in sorted(names):
                 path = Path(folder) / name
-                if not name.startswith(".") and path.suffix in (".json", *_PAGES) and not path.is_symlink():
+                known = path.suffix in (".json", *_PAGES) or name == pair
+                if known and not name.startswith(".") and not path.is_symlink():
                     found.append(path)
             if len(found) >= _FILES:
                 break

@@ -19,13 +19,18 @@ from gossamer import __version__
 from gossamer.app.guard import Guard, loopback_hosts, new_token
 from gossamer.app.live import BusyError, LiveModels
 from gossamer.app.page import STATIC
+from gossamer.app.routes.adversarial import adversarial_routes
 from gossamer.app.routes.circuits import circuit_routes
 from gossamer.app.routes.compare import compare_routes
 from gossamer.app.routes.dictionaries import dictionary_routes
+from gossamer.app.routes.explanations import explanation_routes
+from gossamer.app.routes.game import game_routes
 from gossamer.app.routes.latents import latent_routes
 from gossamer.app.routes.prompts import prompt_routes
+from gossamer.app.routes.relations import relation_routes
 from gossamer.app.routes.runs import run_routes
 from gossamer.app.routes.search import search_routes
+from gossamer.app.routes.steering import steering_routes
 from gossamer.app.routes.views import view_routes
 from gossamer.app.run_folder import RunFolder
 from gossamer.app.workbench import UnknownError, Workbench
@@ -41,6 +46,11 @@ _ROUTES = (
     prompt_routes,
     search_routes,
     view_routes,
+    steering_routes,
+    adversarial_routes,
+    explanation_routes,
+    game_routes,
+    relation_routes,
 )
 HOST, PORT = "127.0.0.1", 8231
 # Ports that are tried from the default one on where none was asked for.

@@ -335,8 +335,8 @@ def game(
 
     from gossamer.cli.playing import play
     from gossamer.dictionary import DictionarySet
-    from gossamer.explain import Prices, choose_features
-    from gossamer.explain.game import add_to_board, machine_players, new_round
+    from gossamer.explain import Prices
+    from gossamer.explain.game import add_to_board, drawn_round, machine_players, new_round
     from gossamer.features import Feature
     from gossamer.progress import progress_bars
     from gossamer.report.game_page import write_game
@@ -345,10 +345,10 @@ def game(
     given = None if dictionaries is None else DictionarySet.load(dictionaries)
     _, judge = _language_model(endpoint, model, False, "list", False, 8, Prices(), None, board.parent)
     with FeatureStore(store) as opened, progress_bars(err):
-        wanted = [Feature.parse(one) for one in feature or ()]
-        chosen = wanted or choose_features(opened, 3 * rounds, site=site, seed=seed)
-        made = new_round(opened, chosen, rounds, dictionaries=given, seed=seed)
-        made = machine_players(made, judge)
+        if wanted := [Feature.parse(one) for one in feature or ()]:
+            made = machine_players(new_round(opened, wanted, rounds, dictionaries=given, seed=seed), judge)
+        else:
+            made = drawn_round(opened, rounds, seed, site=site, dictionaries=given, judge=judge)
     if page is not None:
         write_game(made, page)
         out.print(f"wrote {page}", soft_wrap=True)

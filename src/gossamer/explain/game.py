@@ -18,6 +18,7 @@ from gossamer.explain.corpus import WindowedCorpus, WindowSettings
 from gossamer.explain.fitting import RuleFinder
 from gossamer.explain.judges import ChatJudge, RuleJudge
 from gossamer.explain.metrics import balanced_accuracy, wilson
+from gossamer.explain.study import choose_features
 from gossamer.explain.windows import FeatureWindows, Unexplained, Window, decoder_neighbours, feature_windows
 from gossamer.features.feature import Feature
 from gossamer.files import read_json, write_json
@@ -27,6 +28,8 @@ from gossamer.store.feature_store import FeatureStore
 
 # Windows that are shown of each quantile group, groups, texts to be sorted, sentences to choose from.
 _PER_GROUP, _GROUPS, _SORTED, _CHOICES = 2, 4, 10, 4
+# Features that are drawn for each of a round: some have too few texts.
+_DRAWN = 3
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,26 @@ def new_round(
     return GameRound(name[:8], store.manifest.model, tuple(items))
 
 
+def drawn_round(
+    store: FeatureStore,
+    count: int = 10,
+    seed: int = 0,
+    *,
+    site: str | None = None,
+    dictionaries: SiteMapping[Dictionary] | None = None,
+    judge: ChatJudge | None = None,
+    windows: WindowSettings | None = None,
+) -> GameRound:
+    """A round of features that are drawn at random, with what the machines say of it: the seed decides all of it.
+
+    Raises:
+        UsageError: no feature of the store is active often enough.
+    """
+    chosen = choose_features(store, _DRAWN * count, site=site, seed=seed)
+    made = new_round(store, chosen, count, dictionaries=dictionaries, windows=windows, seed=seed)
+    return machine_players(made, judge)
+
+
 def _said(store: FeatureStore, feature: Feature, finder: RuleFinder) -> str:
     """What the store says of a feature, else its rule."""
     card = store.card(feature)
@@ -239,17 +262,30 @@ def add_to_board(path: str | Path, made: GameRound, played: Played) -> list[dict
     Raises:
         UsageError: the file holds something else.
     """
-    rows: list[dict[str, Any]] = []
-    if Path(path).is_file():
-        stored = read_json(path)
-        if not isinstance(stored, dict) or stored.get("format") != "gossamer.game.1":
-            raise UsageError(f"{path}: a leader board expected, found something else; give another path")
-        rows = stored["rows"]
-    rows.append({**_row(made, played), "at": time.strftime("%Y-%m-%d %H:%M")})
+    rows = [*_kept(path), {**_row(made, played), "at": time.strftime("%Y-%m-%d %H:%M")}]
     write_json(path, {"format": "gossamer.game.1", "rows": rows})
-    machines = [{**_row(made, one), "at": ""} for one in made.machines]
-    same = [*machines, *(row for row in rows if row["round"] == made.name)]
+    return board(path, made)
+
+
+def board(path: str | Path, made: GameRound, *beside: Played) -> list[dict[str, Any]]:
+    """The leader board of a round, the best first: the machines, who is in the file, and who is in no file.
+
+    Raises:
+        UsageError: the file holds something else.
+    """
+    unkept = [{**_row(made, one), "at": ""} for one in (*made.machines, *beside)]
+    same = [*unkept, *(row for row in _kept(path) if row["round"] == made.name)]
     return sorted(same, key=lambda row: -(row["sorting"] or 0.0))
+
+
+def _kept(path: str | Path) -> list[dict[str, Any]]:
+    if not Path(path).is_file():
+        return []
+    stored = read_json(path)
+    if not isinstance(stored, dict) or stored.get("format") != "gossamer.game.1":
+        raise UsageError(f"{path}: a leader board expected, found something else; give another path")
+    rows: list[dict[str, Any]] = stored["rows"]
+    return rows
 
 
 def _row(made: GameRound, played: Played) -> dict[str, Any]:

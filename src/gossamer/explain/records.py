@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from gossamer.display import short_repr
@@ -12,9 +13,10 @@ from gossamer.explain.corpus import WindowSettings
 from gossamer.explain.explainers import EXPLAINERS, Explanation
 from gossamer.explain.model_judges import MODEL_SCORERS
 from gossamer.explain.scorers import CHAT_SCORERS, SCORERS
-from gossamer.results import Format, record_format
+from gossamer.features.feature import Feature
+from gossamer.results import Format, Record, record_format
 
-RULE, PERSON, SHUFFLED = "rule", "person", "shuffled"
+RULE, PERSON, SHUFFLED, GOLD = "rule", "person", "shuffled", "gold"
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,22 @@ class ExplainedFeatures:
             GossamerError: a file is damaged.
         """
         said, scored = EXPLANATIONS.load(Path(folder) / "explanations.json"), SCORES.load(Path(folder) / "scores.json")
-        gold = {row.judge: row.scores[0] for row in scored.rows if row.control == "gold"}
-        scores = tuple(row for row in scored.rows if row.control != "gold")
-        return cls(said.settings, tuple(said.rows), scores, gold)
+        return cls.of(said, scored)
+
+    @classmethod
+    def of(cls, said: Record[ExplanationRow], scored: Record[ScoreRow] | None) -> "ExplainedFeatures":
+        """From the two records; without scores nothing is scored."""
+        rows = () if scored is None else scored.rows
+        gold = {row.judge: row.scores[0] for row in rows if row.control == GOLD}
+        return cls(said.settings, tuple(said.rows), tuple(row for row in rows if row.control != GOLD), gold)
+
+    @cached_property
+    def _by_feature(self) -> dict[tuple[Feature, str], list[ScoreRow]]:
+        found: dict[tuple[Feature, str], list[ScoreRow]] = {}
+        for row in self.scores:
+            found.setdefault((row.explanation.feature, row.explanation.method), []).append(row)
+        return found
+
+    def scores_of(self, feature: Feature, method: str) -> list[ScoreRow]:
+        """All scores at a feature: of what an explainer said of it, and of another feature's sentence (control)."""
+        return self._by_feature.get((feature, method), [])

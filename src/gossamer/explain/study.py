@@ -20,6 +20,7 @@ from gossamer.explain.judges import ChatJudge, Judge, RuleJudge
 from gossamer.explain.model_judges import MODEL_SCORERS, FeaturesModel, ModelJudge, WritingJudge
 from gossamer.explain.records import (
     EXPLANATIONS,
+    GOLD,
     PERSON,
     RULE,
     SCORES,
@@ -154,13 +155,11 @@ class ExplanationStudy:
         self._explain_all(said)
         self._ask_gold(scored)
         self._score_all(said.rows, scored)
-        gold_scores = {row.judge: row.scores[0] for row in scored.rows if row.control == "gold"}
-        rows = tuple(row for row in scored.rows if row.control != "gold")
-        return ExplainedFeatures(said.settings, tuple(said.rows), rows, gold_scores)
+        return ExplainedFeatures.of(said.record, scored.record)
 
     def _ask_gold(self, scored: Recorder[ScoreRow]) -> None:
         """Every judge but the rules' own on questions whose answers are known, once."""
-        done = {row.judge for row in scored.rows if row.control == "gold"}
+        done = {row.judge for row in scored.rows if row.control == GOLD}
         judges: list[Judge | ModelJudge] = [*([] if self.judge is None else [self.judge]), *self.model_judges]
         for judge in judges:
             if judge.name in done:
@@ -168,7 +167,7 @@ class ExplanationStudy:
             items = gold_items(self.corpus, self.settings.seed)
             gold = judge.gold(items) if isinstance(judge, ModelJudge) else judged(judge, items)
             if gold is not None:
-                scored.add(ScoreRow(Explanation(self.features[0], "", "gold"), judge.name, (gold,), "gold"))
+                scored.add(ScoreRow(Explanation(self.features[0], "", "gold"), judge.name, (gold,), GOLD))
 
     def asked(self) -> dict[str, object]:
         """All that the numbers depend on."""

@@ -20,7 +20,7 @@ class SummaryLine:
         method, judge, scorer, control: which.
         mean: over the features that have a score; None where none has, or where the judge is at chance.
         scored, unscored: features.
-        failures: share of the items that were unparsed or errors.
+        items: how the items of all features ended.
         at_chance: the judge does no better than chance on questions whose answers are known.
     """
 
@@ -31,10 +31,15 @@ class SummaryLine:
     mean: Interval | None
     scored: int
     unscored: int
-    failures: float
+    items: ItemCounts
     at_chance: bool
 
     __repr__ = short_repr
+
+    @property
+    def failures(self) -> float:
+        """Share of the items that were unparsed or errors."""
+        return self.items.failures
 
 
 def summary(found: ExplainedFeatures, random_weights: ExplainedFeatures | None = None) -> list[SummaryLine]:
@@ -63,8 +68,8 @@ def _line(found: ExplainedFeatures, key: tuple[str, str, str, str], rows: Sequen
     totals = [sum(column) for column in zip(*(astuple(one.items) for one in scores), strict=True)]
     chance = found.at_chance(judge)
     mean = None if chance else mean_over_features(values)
-    share = ItemCounts(*totals).failures
-    return SummaryLine(method, judge, scorer, control, mean, len(values), len(scores) - len(values), share, chance)
+    unscored = len(scores) - len(values)
+    return SummaryLine(method, judge, scorer, control, mean, len(values), unscored, ItemCounts(*totals), chance)
 
 
 def no_better_than_words(found: ExplainedFeatures, scorer: str = "detection") -> dict[str, tuple[int, int]]:

@@ -65,6 +65,7 @@ from gossamer.relations.measures import (
     support_needed,
 )
 from gossamer.relations.neighbours import RelatedCards, related_neighbours
+from gossamer.relations.pair_table import PairTable, pair_table
 from gossamer.relations.prompt_latents import PromptLatents, prompt_latents
 from gossamer.relations.relate import ActiveAbove, adjacent, relate
 from gossamer.relations.relation import BestPartner, Keep, RelatedPairs, Relation
@@ -127,6 +128,7 @@ __all__ = [
     "LifecycleSettings",
     "ModelLatents",
     "PairCounts",
+    "PairTable",
     "PromptLatents",
     "RankAgreement",
     "RelatedCards",
@@ -167,6 +169,7 @@ __all__ = [
     "maxima",
     "neighbours_of",
     "of_study",
+    "pair_table",
     "prompt_latents",
     "read_gates",
     "read_graphml",

@@ -1,13 +1,12 @@
 """A comparison of searches for failures as one HTML page: what was broken, by what, and what the circuit was worth."""
 
-import base64
 from difflib import SequenceMatcher
 from pathlib import Path
 
 from gossamer import files
 from gossamer.circuits.adversarial.results import CIRCUIT, NAMES, AdversarialResults, Arm
-from gossamer.report import html, style, text
-from gossamer.report.figures.adversarial import budget_chart
+from gossamer.report import html, text
+from gossamer.report.curves_data import budget_data
 
 _COLUMNS = ("arm", "held-out broken", "95 %", "mean of searches", "passes to success", "recipe")
 
@@ -32,13 +31,12 @@ def adversarial_page(found: AdversarialResults) -> str:
     """The page as HTML text, nothing fetched from anywhere."""
     failures = [
         {
-            "clean": _marked(one.clean, one.edited),
-            "edited": _marked(one.edited, one.clean),
+            "clean": marked(one.clean, one.edited),
+            "edited": marked(one.edited, one.clean),
             "one": one,
         }
         for one in found.failures
     ]
-    chart = style.svg(budget_chart(found)).encode()
     largest = max((max(abs(one.before), abs(one.after)) for one in found.failures), default=1.0)
     return (
         html.environment()
@@ -50,7 +48,8 @@ def adversarial_page(found: AdversarialResults) -> str:
             names=NAMES,
             failures=failures,
             largest=largest or 1.0,
-            chart="data:image/svg+xml;base64," + base64.b64encode(chart).decode(),
+            curves=html.inline(budget_data(found)),
+            component=html.component("curves.js"),
             visible=text.visible,
         )
     )
@@ -65,7 +64,7 @@ def write_adversarial_page(found: AdversarialResults, path: str | Path) -> Path:
     return files.write_text(path, adversarial_page(found))
 
 
-def _marked(tokens: tuple[str, ...], other: tuple[str, ...]) -> list[tuple[str, bool]]:
+def marked(tokens: tuple[str, ...], other: tuple[str, ...]) -> list[tuple[str, bool]]:
     """Tokens as shown, and whether each is in none of the stretches that the other text has too."""
     same = [False] * len(tokens)
     for block in SequenceMatcher(None, tokens, other, autojunk=False).get_matching_blocks():

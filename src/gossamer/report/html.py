@@ -8,6 +8,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+# A module of `components/` that another one imports: both stand in one script of a page.
+_IMPORTED = re.compile(r'^import \{[^}]*\} from "\./([a-z_]+\.js)";$', re.MULTILINE)
 _INCLUDED = re.compile(r"^[ \t]*// include (\S+)\n", re.MULTILINE)
 
 
@@ -32,10 +34,11 @@ def component(name: str) -> Markup:
     """The source of a module of `components/`, to stand in a module script of a page.
 
     A line `// include FILE` stands for the lines of that file of `components/` (the workbench's build puts them in by
-    the same rule).
+    the same rule); modules that it imports stand before it.
     """
     text = _INCLUDED.sub(lambda line: _source(line[1]), _source(name))
-    return Markup(text)
+    parts = [component(one) for one in _IMPORTED.findall(text)]
+    return Markup("\n").join([*parts, Markup(_IMPORTED.sub("", text))])
 
 
 def _source(name: str) -> str:

@@ -68,15 +68,11 @@ def _latent(facts: LatentFacts) -> dict[str, Any]:
     if facts.examples:
         found["examples"] = [
             {
-                "before": ("… " if one.cut_left else "") + _running(one.before),
-                "token": _running((one.token,)),
-                "after": _running(one.after) + (" …" if one.cut_right else ""),
+                "before": ("… " if one.cut_left else "") + text.running(one.before),
+                "token": text.running((one.token,)),
+                "after": text.running(one.after) + (" …" if one.cut_right else ""),
                 "activation": one.activation,
             }
             for one in snippets(facts.examples)
         ]
     return found
-
-
-def _running(tokens: tuple[str, ...]) -> str:
-    return "".join(piece for token in tokens for piece, _ in text.pieces(token, running=True))

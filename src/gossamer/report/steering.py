@@ -13,16 +13,9 @@ from gossamer.steering.effects import said_of_fit
 from gossamer.steering.findings import published_findings
 from gossamer.steering.pareto import MethodCurve
 from gossamer.steering.selection import SelectionScores
+from gossamer.steering.summary import BENEFIT_NAMES, amount, cell_summaries
 from gossamer.steering.sweep import SweepRow, gold_of, measured_benefits, sweep_curves
 from gossamer.steering.vector_notes import notes_of
-
-_NAMES = {
-    "hit": "share of completions with a word of the concept",
-    "words": "words of the concept in a completion",
-    "classified": "probability that a completion has the concept",
-    "target": "rise of log-probability of text with the concept (nats a token)",
-    "judged": "harmonic mean of the judge's three ratings, of those completions that it rated",
-}
 
 
 def curves_table(
@@ -37,31 +30,28 @@ def curves_table(
         cells = [_interval(one.area), _interval(one.difference), "yes" if one.improves else "no"]
         for chosen in one.chosen:
             row = record.rows[chosen.cell]
-            amount = f"{row.value:g} {row.unit}".strip() if row.kind else row.method
-            cells.append(f"{_interval(chosen.benefit)} ({amount}, {chosen.cost.value:.3f})")
+            cells.append(f"{_interval(chosen.benefit)} ({amount(row) or row.method}, {chosen.cost.value:.3f})")
         rows.append([f"{one.method} (!)" if one.method in warned else one.method, *cells])
     return table(rows) + "\n"
 
 
 def cells_table(record: Record[SweepRow]) -> str:
     """Every cell: strength in three units, benefits, costs, degeneracy."""
-    tokens = sum(record.settings["neutral_tokens"])
     tasks = record.settings["tasks"]
     head = ["method", "coefficient", "raw", "norm ratio", "activation", "hit", "words", "classified", "CE", "KL"]
     rows = [[*head, "changed", "log p", "distinct-2", "repeated-4", "zlib", "off-target", "moved", *tasks, "judged"]]
-    for row in record.rows:
-        numbers = [row.words.values.clip(max=1).mean(), row.words.values.mean()]
-        classified = f"{row.classified.values.mean():.3f}" if len(row.classified) else "-"
-        costs = [getattr(row, name).values.sum() / tokens for name in ("cross_entropy", "kl", "changed")]
-        wrote = [row.log_probability, row.distinct_2, row.repeated_4, row.zlib_ratio]
-        judged, one = "-", row.judged
-        if one is not None:
-            judged = f"{one.score:.3f} of {one.rated} ({one.unparsed} unparsed, {one.error} errors)"
-        strength = [f"{row.value:g} {row.unit}".strip(), f"{row.raw:.4g}", f"{row.relative_norm:.3f}"]
-        shown = [f"{value:.3f}" for value in numbers] + [classified] + [f"{value:.3f}" for value in (*costs, *wrote)]
-        moved = "-" if row.moved < 0 else str(row.moved)
-        more = [f"{row.off_target:.4g}", moved, *(f"{row.accuracy[name]:.3f}" for name in tasks), judged]
-        rows.append([row.method, *strength, f"{row.activation:.4g}", *shown, *more])
+    for one in cell_summaries(record):
+        classified = "-" if one.classified is None else f"{one.classified:.3f}"
+        costs = [one.cross_entropy, one.kl, one.changed]
+        wrote = [one.log_probability, one.distinct_2, one.repeated_4, one.zlib_ratio]
+        judged, by = "-", one.judged
+        if by is not None:
+            judged = f"{by.score:.3f} of {by.rated} ({by.unparsed} unparsed, {by.error} errors)"
+        strength = [one.amount, f"{one.raw:.4g}", f"{one.relative_norm:.3f}"]
+        shown = [f"{one.hit:.3f}", f"{one.words:.3f}", classified] + [f"{value:.3f}" for value in (*costs, *wrote)]
+        moved = "-" if one.moved < 0 else str(one.moved)
+        more = [f"{one.off_target:.4g}", moved, *(f"{one.accuracy[name]:.3f}" for name in tasks), judged]
+        rows.append([one.method, *strength, f"{one.activation:.4g}", *shown, *more])
     return table(rows) + "\n"
 
 
@@ -145,7 +135,7 @@ def write_steering(
     for name in measured_benefits(record):
         found = sweep_curves(record, reference, benefit=name, limit=limit, seed=seed)
         tables = [curves_table(found, record, reference, warned), findings_table(found)]
-        parts += ["", f"## Benefit: {_NAMES[name]}", "", *tables]
+        parts += ["", f"## Benefit: {BENEFIT_NAMES[name]}", "", *tables]
     parts += [f"- no {name}: {reason}" for name, reason in notes.absent.items()]
     if notes.fits:
         rows = [[name, f"{one.cosine:.3f}", f"{one.auroc:.3f}"] for name, one in notes.fits.items()]
@@ -158,7 +148,7 @@ def write_steering(
     parts += [f"- {row.method} {row.value:g}: {' / '.join(map(repr, row.examples[:2]))}" for row in record.rows]
     files.write_text(target / "steering.md", "\n".join(parts) + "\n")
     shown = sweep_curves(record, reference, benefit=benefit, limit=limit, seed=seed)
-    figure = style.settled(steering_pareto(shown, reference, _NAMES[benefit], limit))
+    figure = style.settled(steering_pareto(shown, reference, BENEFIT_NAMES[benefit], limit))
     files.write_text(target / "pareto.svg", style.svg(figure))
     style.save_png(figure, target / "pareto.png")
     return target / "pareto.png"

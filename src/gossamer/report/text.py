@@ -2,7 +2,7 @@
 
 import math
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 Run = tuple[str, bool]
@@ -41,6 +41,12 @@ def pieces(token: str, *, running: bool = False, limit: int | None = None) -> tu
 def visible(token: str, limit: int | None = None) -> str:
     """The token as plain text with its marks: for drawings and titles."""
     return "".join(text for text, _ in pieces(token, limit=limit))
+
+
+def running(tokens: str | Iterable[str]) -> str:
+    """A text, or tokens, as running text: spaces as they are, all else that is invisible marked."""
+    texts = (tokens,) if isinstance(tokens, str) else tokens
+    return "".join(text for token in texts if token for text, _ in pieces(token, running=True))
 
 
 def cells(text: str) -> int:

@@ -194,8 +194,8 @@ def curves(
         chosen = tuple(_chosen(choosing, reported, shown, cells, budget) for budget in budgets)
         theirs = tuple(values[list(members[reference])] for values in means)
         whole, apart = (
-            _interval(wholes[name], areas[name]),
-            _interval(wholes[name] - wholes[reference], areas[name] - areas[reference]),
+            interval_of(wholes[name], areas[name]),
+            interval_of(wholes[name] - wholes[reference], areas[name] - areas[reference]),
         )
         never_below = all(at_budget(costs, benefits, one) >= at_budget(theirs[0], theirs[1], one) for one in budgets)
         found.append(
@@ -232,7 +232,8 @@ def _areas(draws: tuple[Tensor, Tensor], cells: Sequence[int], limit: float) -> 
     return area(costs, benefits, limit)
 
 
-def _interval(value: float, draws: Float[Tensor, "draw"]) -> Interval:
+def interval_of(value: float, draws: Float[Tensor, "draw"]) -> Interval:
+    """A value with the 2.5 and 97.5 % quantiles of its bootstrap."""
     low, high = torch.quantile(draws.double(), torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return Interval(value, low, high)
 
@@ -248,6 +249,6 @@ def _chosen(
     # The unsteered cell costs nothing, so that there always is one within the budget.
     cell = cells[int(torch.where(costs <= budget, benefits, -torch.inf).argmax())]
     cost, benefit = (
-        _interval(float(mean[cell]), draws[:, cell]) for mean, draws in zip(reported.means, shown, strict=True)
+        interval_of(float(mean[cell]), draws[:, cell]) for mean, draws in zip(reported.means, shown, strict=True)
     )
     return ChosenCoefficient(budget, cell, benefit, cost)

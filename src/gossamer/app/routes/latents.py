@@ -6,16 +6,16 @@ import torch
 from fastapi import APIRouter, Query
 
 from gossamer.app.circuit_page import card_shape, example_shape
-from gossamer.app.latent_page import explanations, related, source_facts, stored_explanation, token_means, weight_facts
+from gossamer.app.latent_page import explanations, related, source_facts, stored_labels, token_means, weight_facts
 from gossamer.app.python_calls import loading, sources_call
 from gossamer.app.run_folder import Part
 from gossamer.app.schema.base import PartId
 from gossamer.app.schema.latents import (
     LatentPage,
     LatentWeights,
-    Said,
     SourceRequest,
     SourceTokens,
+    StoredLabel,
     Tested,
     TestRequest,
     TokenMean,
@@ -46,7 +46,7 @@ class _Found(NamedTuple):
     python: str
     store: str | None = None
     tokens: list[TokenMean] = []  # noqa: RUF012  (never changed)
-    said: list[Said] = []  # noqa: RUF012
+    labels: list[StoredLabel] = []  # noqa: RUF012
 
 
 def latent_routes(bench: Workbench) -> APIRouter:
@@ -77,7 +77,8 @@ def latent_routes(bench: Workbench) -> APIRouter:
             card=card_shape(one.card, one.text),
             store=one.store,
             tokens=one.tokens,
-            said=[*one.said, *explanations(bench.run, wanted, found.model)],
+            labels=one.labels,
+            said=explanations(bench.run, wanted, found.model),
             related=near,
             related_hidden=hidden,
             python=one.python,
@@ -161,8 +162,8 @@ def _stored(bench: Workbench, part: Part, feature: Feature) -> _Found:
             "from gossamer.store import FeatureStore\n\n"
             f"with FeatureStore({str(part.path.parent)!r}) as store:\n    print(store.card({str(feature)!r}))"
         )
-        said = stored_explanation(store, feature, part.id)
-        return _Found(store.card(feature), store.text, python, part.id, token_means(store, feature), said)
+        labels = stored_labels(store, feature, part.id)
+        return _Found(store.card(feature), store.text, python, part.id, token_means(store, feature), labels)
 
 
 def _nodes(bench: Workbench, circuits: list[str], feature: Feature) -> list[str]:

@@ -3,6 +3,7 @@
 from pydantic import BaseModel, Field
 
 from gossamer.app.schema.base import Answer, Number, Shape
+from gossamer.app.schema.explanations import ExplanationShape
 
 
 class Word(Shape):
@@ -72,31 +73,20 @@ class TokenMean(Shape):
     maximum: Number
 
 
-class ScoreShape(Shape):
-    """What one scorer found for an explanation, with its 95 % interval and how its items ended."""
-
-    scorer: str
-    judge: str
-    control: str = ""
-    value: Number
-    low: Number = None
-    high: Number = None
-    right: int
-    wrong: int
-    unparsed: int
-    error: int
-    reason: str = ""
-
-
-class Said(Shape):
-    """What is said of a latent: the sentence, or why there is none."""
+class StoredLabel(Shape):
+    """What a feature store keeps of what is said of a latent; `source` is the store."""
 
     text: str
     method: str
-    model: str = ""
-    failure: str = ""
-    source: str = Field(description="The part of the run that says so.")
-    scores: list[ScoreShape] = Field(default=[])
+    score: Number
+    scorer: str | None
+    source: str
+
+
+class Said(ExplanationShape):
+    """What a study of explanations of the run says of a latent, or why there is nothing; `source` is the study."""
+
+    source: str
 
 
 class Related(Shape):
@@ -140,6 +130,7 @@ class LatentPage(Answer):
     card: Card
     store: str | None = Field(default=None, description="Id of the feature store that the card is of.")
     tokens: list[TokenMean] = Field(default=[], description="The tokens on which its activation adds up to most.")
+    labels: list[StoredLabel] = Field(default=[])
     said: list[Said] = Field(default=[])
     related: list[Related] = Field(default=[])
     related_hidden: int = Field(default=0, description="Relations beyond those listed, the weakest.")

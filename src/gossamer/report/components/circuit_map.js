@@ -28,6 +28,8 @@
  * @typedef {{theme?: "light" | "dark", folded?: boolean, edges?: number, onFocus?: (box: Box | null) => void}} Options
  */
 
+import { number, visible } from "./text.js";
+
 export const FORMAT = "gossamer.circuit-map.1";
 const BOX = { height: 36, gap: 4, least: 80, good: 112, most: 178 };
 const PAD = 7, NAME = 17, LANE = 26, EMPTY = 34, LABELS = 8, EDGES = 60, LISTED = 40;
@@ -103,22 +105,6 @@ details { margin-top: .4rem; } summary { cursor: pointer; color: var(--muted); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 12.5px; margin-top: .4rem; }
 th, td { text-align: left; padding: .15rem .8rem .15rem 0; border-bottom: 1px solid var(--rule); } th { color: var(--muted); font-weight: 400; }
 `;
-
-/** Three significant digits, a true minus; a dash for no number.
- * @param {number | null | undefined} value @param {boolean} [signed] */
-export function number(value, signed = false) {
-  if (value === null || value === undefined || !Number.isFinite(value)) return "–";
-  const size = Math.abs(value);
-  if (size > 0 && size < 0.00005) return value > 0 ? "<0.0001" : ">−0.0001";
-  const digits = size >= 100 || size === 0 ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : size >= 0.01 ? 3 : 4;
-  return (signed && value > 0 ? "+" : "") + value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits }).replace("-", "−");
-}
-
-/** Text with nothing in it that is invisible or bends the line: controls and format characters as escapes.
- * @param {unknown} text */
-export function visible(text) {
-  return String(text).replace(/[\p{Cc}\p{Cf}\p{Co}\p{Cn}\p{Cs}\p{Zl}\p{Zp}]/gu, (c) => "\\u" + c.codePointAt(0)?.toString(16).padStart(4, "0"));
-}
 
 /** @param {MapEdge} edge */
 const strength = (edge) => edge.influence ?? edge.weight;

@@ -23,7 +23,7 @@ export function takeToken(): void {
   history.replaceState(null, "", location.pathname + "#" + location.hash.slice(1).replace(/(^|&)token=[A-Za-z0-9_-]+&?/, ""));
 }
 
-async function ask(path: string, init: RequestInit): Promise<unknown> {
+async function request(path: string, init: RequestInit): Promise<Response> {
   let answer: Response;
   const headers = { "X-Gossamer-Token": sessionStorage.getItem(KEY) ?? "", "Content-Type": "application/json" };
   try {
@@ -32,9 +32,13 @@ async function ask(path: string, init: RequestInit): Promise<unknown> {
     if (init.signal?.aborted) throw error;
     throw new Refusal("The server does not answer: it was stopped, or is busy loading. Start gossamer view again if it was stopped.", 0);
   }
+  if (answer.ok) return answer;
   const said: unknown = await answer.json().catch(() => null);
-  if (answer.ok) return said;
   throw new Refusal(reasonOf(said) ?? `The server answered ${answer.status}.`, answer.status);
+}
+
+async function ask(path: string, init: RequestInit): Promise<unknown> {
+  return (await request(path, init)).json().catch(() => null);
 }
 
 function reasonOf(said: unknown): string | null {
@@ -60,4 +64,36 @@ export function post<P extends keyof paths>(path: P, parts: Record<string, strin
 
 export function put<P extends keyof paths>(path: P, parts: Record<string, string>, body: Asked<paths[P], "put">): Promise<Answered<paths[P], "put">> {
   return ask(address(path, parts), { method: "PUT", body: JSON.stringify(body) }) as Promise<Answered<paths[P], "put">>;
+}
+
+/** An answer in columns (gossamer.app.columns): its header, and its numbers by name. */
+export interface Columns<H> {
+  header: H;
+  columns: Record<string, Numbers>;
+}
+export type Numbers = Uint8Array | Uint16Array | Uint32Array | Float32Array;
+
+export async function getColumns<H, P extends keyof paths>(path: P, parts: Record<string, string>, query: Query<paths[P]>, signal?: AbortSignal): Promise<Columns<H>> {
+  return columnsOf<H>(await (await request(address(path, parts, query ?? {}), { signal })).arrayBuffer());
+}
+
+function columnsOf<H>(raw: ArrayBuffer): Columns<H> {
+  const length = new DataView(raw).getUint32(0, true);
+  const { columns: listed, ...header } = JSON.parse(new TextDecoder().decode(new Uint8Array(raw, 4, length))) as { columns: { name: string; type: string; length: number }[] };
+  const columns: Record<string, Numbers> = {};
+  let place = 4 + length;
+  for (const one of listed) {
+    const kind = { uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array, float16: Uint16Array, float32: Float32Array }[one.type]!;
+    const found = new kind(raw, place, one.length);
+    columns[one.name] = one.type === "float16" ? Float32Array.from(found, half) : found;
+    place += Math.ceil((one.length * kind.BYTES_PER_ELEMENT) / 4) * 4;
+  }
+  return { header: header as H, columns };
+}
+
+/** The number that 16 bits stand for; browsers have no type for it yet. */
+function half(bits: number): number {
+  const [sign, power, rest] = [bits & 0x8000 ? -1 : 1, (bits >> 10) & 31, bits & 1023];
+  if (power === 0) return sign * rest * 2 ** -24;
+  return power === 31 ? (rest ? NaN : sign * Infinity) : sign * (1 + rest / 1024) * 2 ** (power - 15);
 }

@@ -1,7 +1,7 @@
-import { Component, type ReactNode, useEffect } from "react";
+import { Component, type ReactNode, Suspense, useEffect } from "react";
 import { get } from "./api";
 import { Menu } from "./parts/menu";
-import { Answer, Failed, refusalOf, useAnswer } from "./parts/states";
+import { Answer, Failed, Waiting, refusalOf, useAnswer } from "./parts/states";
 import { usePlace } from "./route";
 import { VIEWS } from "./views";
 import { Home } from "./views/home";
@@ -25,9 +25,11 @@ export function App() {
       </header>
       <main id="main" tabIndex={-1}>
         <Caught key={path.join("/")}>
+          <Suspense fallback={<Waiting>Loading the view …</Waiting>}>
           {path.length === 0 ? <Answer of={run} waiting="Reading the run folder …">{(found) => <Home run={found} />}</Answer>
             : VIEWS.find((view) => view.path === path[0])?.show(path.slice(1))
             || <div className="state failed" role="alert"><p>There is no such view.</p><a href="#/">Back to the overview</a></div>}
+          </Suspense>
         </Caught>
       </main>
     </>

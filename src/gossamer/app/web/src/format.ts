@@ -1,6 +1,6 @@
 /** How numbers are written; nothing is computed here. */
-export { number, visible } from "../../../report/components/circuit_map.js";
-import { number } from "../../../report/components/circuit_map.js";
+export { number, visible } from "../../../report/components/text.js";
+import { number } from "../../../report/components/text.js";
 import type { Shapes } from "./api";
 
 export function percent(value: number | null | undefined): string {

@@ -6,7 +6,7 @@ import { DataTable } from "../parts/table";
 import { Tools } from "../parts/tools";
 import { hashOf, usePlace } from "../route";
 
-export function CompareView({ what }: { what: string }) {
+export default function CompareView({ what }: { what: string }) {
   const run = useAnswer("run", (signal) => get("/api/v1/run", {}, undefined, signal));
   const tabs = [["circuits", "Circuits"], ["dictionaries", "Dictionaries"]] as const;
   return (

@@ -11,7 +11,7 @@ type Page = Shapes["DictionaryPage"];
 type Row = Shapes["LatentRow"];
 type Sort = Shapes["LatentList"]["sort"];
 
-export function DictionaryView({ id }: { id: string }) {
+export default function DictionaryView({ id }: { id: string }) {
   const found = useAnswer(`dicts ${id}`, (signal) => get("/api/v1/dicts/{dictionaries}", { dictionaries: id }, undefined, signal));
   return <Answer of={found} waiting="Reading the dictionaries …">{(page) => <Shown page={page} />}</Answer>;
 }

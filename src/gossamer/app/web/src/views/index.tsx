@@ -1,12 +1,19 @@
 /** The views: what each is called, which files of a run it shows, and how its address is read. */
-import type { ReactNode } from "react";
+import { type ReactNode, lazy } from "react";
 import type { Shapes } from "../api";
 import { CircuitView } from "./circuit";
-import { DictionaryView } from "./dictionary";
-import { CompareView } from "./compare";
 import { LatentView } from "./latent";
 import { PromptView } from "./prompt";
-import { SearchView } from "./search";
+import { RelationsView } from "./relations";
+
+// Views that not every run has are loaded when they are opened.
+const AdversarialView = lazy(() => import("./adversarial"));
+const ExplanationsView = lazy(() => import("./explanations"));
+const CompareView = lazy(() => import("./compare"));
+const DictionaryView = lazy(() => import("./dictionary"));
+const GameView = lazy(() => import("./game"));
+const SearchView = lazy(() => import("./search"));
+const SteeringView = lazy(() => import("./steering"));
 
 type Part = Shapes["PartFacts"];
 
@@ -29,6 +36,11 @@ export const VIEWS: View[] = [
   { path: "circuit", name: "Circuits", kinds: ["circuit"], show: ([id, tab]) => id && <CircuitView id={id} tab={tab ?? "map"} /> },
   { path: "dictionary", name: "Dictionaries", kinds: ["dictionaries"], show: ([id]) => id && <DictionaryView id={id} /> },
   { path: "prompt", name: "Your text", kinds: [], start: (parts) => { const id = first(parts, "circuit") ?? first(parts, "dictionaries"); return id ? [id] : null; }, show: ([id]) => id && <PromptView id={id} /> },
+  { path: "steering", name: "Steering", kinds: ["steering sweep"], show: ([id]) => id && <SteeringView id={id} /> },
+  { path: "adversarial", name: "Adversarial", kinds: ["adversarial prompts"], show: ([id]) => id && <AdversarialView id={id} /> },
+  { path: "explanations", name: "Explanations", kinds: ["explanations"], show: ([id, feature]) => id && <ExplanationsView id={id} feature={feature} /> },
+  { path: "game", name: "Game", kinds: [], start: (parts) => { const id = first(parts, "feature store"); return id ? [id] : null; }, show: ([id]) => id && <GameView id={id} /> },
+  { path: "relations", name: "Relations", kinds: ["relations", "relation"], show: ([id, tab]) => id && <RelationsView id={id} tab={tab ?? "graph"} /> },
   { path: "search", name: "Search", kinds: [], start: () => [], show: () => <SearchView /> },
   { path: "compare", name: "Compare", kinds: [], start: (parts) => (parts.filter((part) => part.kind === "circuit").length > 1 ? ["circuits"] : parts.some((part) => part.kind === "dictionaries" || part.kind === "circuit") ? ["dictionaries"] : null), show: ([what]) => <CompareView what={what ?? "circuits"} /> },
   { path: "latent", name: "Latent", kinds: [], show: ([id, feature]) => id && feature && <LatentView id={id} feature={feature} /> },

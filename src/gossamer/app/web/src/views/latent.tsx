@@ -54,10 +54,11 @@ function Shown({ id, page }: { id: string; page: Page }) {
 }
 
 function Explained({ page }: { page: Page }) {
-  if (!page.said.length) return null;
+  if (!page.said.length && !page.labels.length) return null;
   return (
     <section>
       <h2>What is said of it</h2>
+      {page.labels.map((one, index) => <p key={index} className="explained"><bdi>{one.text}</bdi> <small>{[one.method, one.score === null ? "" : `${one.scorer} ${number(one.score)}`, `in ${one.source}`].filter(Boolean).join(", ")}</small></p>)}
       <ul className="plain said-of">
         {page.said.map((one, index) => (
           <li key={index}>
@@ -67,8 +68,8 @@ function Explained({ page }: { page: Page }) {
               <DataTable
                 rows={one.scores} caption={`Scores of ${one.text}`} file={`${page.feature.replace("/", "-")}-scores-${index}`} filter={false} keyOf={(_, row) => String(row)}
                 columns={[
-                  { name: "scorer", left: true, value: (row) => row.scorer }, { name: "judge", left: true, value: (row) => row.judge }, { name: "of", left: true, value: (row) => row.control || "this sentence" },
-                  { name: "score", value: (row) => row.value, show: (row) => (row.value === null ? <span title={row.reason}>unscored</span> : row.low == null ? number(row.value) : interval({ value: row.value, low: row.low ?? null, high: row.high ?? null })) },
+                  { name: "scorer", left: true, value: (row) => row.scorer }, { name: "judge", left: true, value: (row) => row.judge + (row.at_chance ? ", at chance on what is known" : "") }, { name: "of", left: true, value: (row) => row.control || "this sentence" },
+                  { name: "score", value: (row) => row.value, show: (row) => (row.value === null ? <span title={row.reason}>unscored: {row.reason}</span> : row.low === null ? number(row.value) : interval({ value: row.value, low: row.low ?? null, high: row.high ?? null })) },
                   { name: "right", value: (row) => row.right }, { name: "wrong", value: (row) => row.wrong }, { name: "unparsed", value: (row) => row.unparsed }, { name: "errors", value: (row) => row.error },
                 ]}
               />

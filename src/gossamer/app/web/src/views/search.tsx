@@ -13,7 +13,7 @@ const KINDS: [Hit["kind"], string][] = [
   ["word", "Latents that raise that word"], ["node", "Nodes of circuits"], ["file", "Files of results"],
 ];
 
-export function SearchView() {
+export default function SearchView() {
   const { query } = usePlace();
   const [q, text, set] = [query.get("q") ?? "", query.get("text") ?? "", query.get("set") ?? ""];
   const go = (event: FormEvent<HTMLFormElement>) => {

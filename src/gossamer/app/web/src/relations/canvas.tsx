@@ -1,0 +1,125 @@
+/** The picture of a graph: sigma in a div, the camera's box told to whoever asks for more, keys that walk along edges. */
+import Graph from "graphology";
+import { useEffect, useRef, useSyncExternalStore } from "react";
+import Sigma from "sigma";
+import { type Drawn, type DrawnEdge, other } from "./graph_data";
+
+const DARK = matchMedia("(prefers-color-scheme: dark)");
+const useDark = () => useSyncExternalStore((changed) => { DARK.addEventListener("change", changed); return () => DARK.removeEventListener("change", changed); }, () => DARK.matches);
+const COLOURS = {
+  light: ["#1a5ba6", "#c4551b", "#2f7a55", "#8a3f9c", "#a07800", "#0d8a99", "#c2376b", "#5b6b1f", "#6a5acd", "#8a5a3c", "#59626e", "#2b2f36"],
+  dark: ["#6cb0ff", "#ff9a5c", "#6fcf9a", "#d59be6", "#e0bf52", "#5fd0de", "#ff8fb4", "#b5cc62", "#ada3ff", "#d8a684", "#a0a9b4", "#e4e8ec"],
+};
+const INK = { light: { text: "#1c2128", edge: "#c3cad2", faint: "#eef1f4", near: "#59626e" }, dark: { text: "#e4e8ec", edge: "#3f4853", faint: "#1d232a", near: "#a0a9b4" } };
+const PAUSE = 250;
+
+export type Box = [left: number, bottom: number, right: number, top: number];
+
+export function Canvas({ drawn, focus, setFocus, open, onBox, label }: { drawn: Drawn; focus: string | null; setFocus: (id: string | null) => void; open: (id: string) => void; onBox: (box: Box) => void; label: string }) {
+  const host = useRef<HTMLDivElement>(null);
+  const sigma = useRef<Sigma | null>(null);
+  const scheme: "light" | "dark" = useDark() ? "dark" : "light";
+  const now = useRef({ drawn, focus, setFocus, open, onBox, scheme, from: null as string | null });
+  Object.assign(now.current, { drawn, focus, setFocus, open, onBox, scheme });
+  useEffect(() => {
+    if (!host.current) return;
+    const made = new Sigma(new Graph({ multi: true, type: "directed" }), host.current, {
+      allowInvalidContainer: true, hideEdgesOnMove: true, labelDensity: 0.6, labelGridCellSize: 90, labelRenderedSizeThreshold: 5, zIndex: true, minCameraRatio: 0.002, maxCameraRatio: 1.6,
+      labelFont: "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace", labelSize: 11, stagePadding: 12, defaultDrawNodeHover: () => {},
+      nodeReducer: (id, data) => nodeLook(id, data, now.current),
+      edgeReducer: (_, data) => edgeLook(data, now.current),
+    });
+    // The same square whatever is drawn of it.
+    made.setCustomBBox({ x: [0, 1], y: [0, 1] });
+    made.on("clickNode", ({ node }) => { now.current.from = null; now.current.setFocus(node); });
+    made.on("doubleClickNode", ({ node, preventSigmaDefault }) => { preventSigmaDefault(); now.current.open(node); });
+    made.on("clickStage", () => now.current.setFocus(null));
+    let timer = 0;
+    made.getCamera().on("updated", () => { clearTimeout(timer); timer = window.setTimeout(() => now.current.onBox(boxOf(made)), PAUSE); });
+    sigma.current = made;
+    return () => { clearTimeout(timer); made.kill(); sigma.current = null; };
+  }, []);
+  useEffect(() => { if (sigma.current) fill(sigma.current, drawn, scheme); }, [drawn, scheme]);
+  useEffect(() => { sigma.current?.refresh({ skipIndexation: true }); }, [focus, scheme]);
+  const key = (event: React.KeyboardEvent) => {
+    const camera = sigma.current?.getCamera();
+    if (event.ctrlKey || event.metaKey || event.altKey || !camera) return;
+    if (event.key === "+" || event.key === "=") void camera.animatedZoom({ duration: 0 });
+    else if (event.key === "-") void camera.animatedUnzoom({ duration: 0 });
+    else if (event.key === "0") camera.setState({ x: 0.5, y: 0.5, ratio: 1, angle: 0 });
+    else if (event.key === "Enter" && focus !== null) open(focus);
+    else if (event.key === "Escape") setFocus(null);
+    else if (event.key.startsWith("Arrow") || event.key === "Home") walk(event.key);
+    else return;
+    event.preventDefault();
+  };
+  const walk = (name: string) => {
+    const next = nextOf(name, drawn, focus, now.current.from);
+    if (next === null) return;
+    now.current.from = next.from;
+    setFocus(next.id);
+    const [node, made] = [drawn.byId.get(next.id), sigma.current];
+    if (!node || !made) return;
+    const at = made.graphToViewport(node);
+    const { width, height } = made.getDimensions();
+    if (at.x < 20 || at.y < 20 || at.x > width - 20 || at.y > height - 20) { const { x, y } = made.viewportToFramedGraph(at); made.getCamera().setState({ x, y }); }
+  };
+  return <div ref={host} className="graph-canvas" tabIndex={0} role="application" aria-label={label} onKeyDown={key} />;
+}
+
+interface Now { drawn: Drawn; focus: string | null; scheme: "light" | "dark" }
+
+function near(id: string, { drawn, focus }: Now): boolean {
+  return focus === id || (drawn.touching.get(focus ?? "") ?? []).some((edge) => other(edge, focus ?? "") === id);
+}
+
+function nodeLook(id: string, data: Record<string, unknown>, now: Now) {
+  if (now.focus === null || !now.drawn.byId.has(now.focus)) return data;
+  if (id === now.focus) return { ...data, highlighted: false, forceLabel: true, zIndex: 3, size: 1.5 * (data.size as number) + 2 };
+  return near(id, now) ? { ...data, forceLabel: true, zIndex: 2 } : { ...data, color: INK[now.scheme].edge, label: null, zIndex: 0 };
+}
+
+function edgeLook(data: Record<string, unknown>, now: Now) {
+  if (now.focus === null || !now.drawn.byId.has(now.focus)) return data;
+  const own = data.ends as [string, string];
+  return own.includes(now.focus) ? { ...data, color: INK[now.scheme].near, size: 1.5 * (data.size as number) + 0.5, zIndex: 2 } : { ...data, color: INK[now.scheme].faint, zIndex: 0 };
+}
+
+function fill(sigma: Sigma, drawn: Drawn, scheme: "light" | "dark"): void {
+  const graph = new Graph({ multi: true, type: "directed" });
+  const [least, most] = drawn.header.detail === "latents" ? [1.6, 6] : [3, 20];
+  for (const node of drawn.nodes) graph.addNode(node.id, { x: node.x, y: node.y, size: least + (most - least) * node.size, color: COLOURS[scheme][node.colour], label: node.words.length ? node.words.slice(0, 3).join(" ") : node.name });
+  const heaviest = Math.max(1e-9, ...drawn.edges.slice(0, 1).map((edge) => edge.weight));
+  // The strongest last, on top.
+  for (const edge of [...drawn.edges].reverse()) graph.addDirectedEdge(edge.source, edge.target, { ends: [edge.source, edge.target], size: 0.4 + 2.2 * (edge.weight / heaviest), color: INK[scheme].edge });
+  sigma.setSetting("labelColor", { color: INK[scheme].text });
+  sigma.setGraph(graph);
+}
+
+function boxOf(sigma: Sigma): Box {
+  const { width, height } = sigma.getDimensions();
+  const [a, b] = [sigma.viewportToGraph({ x: 0, y: height }), sigma.viewportToGraph({ x: width, y: 0 })];
+  const spare = 0.05 * Math.max(b.x - a.x, b.y - a.y);
+  return [a.x - spare, a.y - spare, b.x + spare, b.y + spare];
+}
+
+/** Where a key leads: up and down along the strongest edge, left and right among what the last node has edges with. */
+function nextOf(key: string, drawn: Drawn, focus: string | null, from: string | null): { id: string; from: string | null } | null {
+  const here = focus === null ? undefined : drawn.byId.get(focus);
+  if (!here || key === "Home") {
+    const largest = drawn.nodes.reduce<Drawn["nodes"][number] | null>((best, node) => (best === null || node.size > best.size ? node : best), null);
+    return largest && { id: largest.id, from: null };
+  }
+  const ends = (edges: DrawnEdge[], id: string) => [...new Set(edges.map((edge) => other(edge, id)))];
+  const own = drawn.touching.get(here.id) ?? [];
+  if (key === "ArrowUp" || key === "ArrowDown") {
+    const directed = drawn.header.detail === "latents";
+    const that = own.filter((edge) => (directed ? (key === "ArrowUp" ? edge.source === here.id : edge.target === here.id) : (drawn.byId.get(other(edge, here.id))!.y > here.y) === (key === "ArrowUp")));
+    const first = ends(that, here.id)[0];
+    return first === undefined ? null : { id: first, from: here.id };
+  }
+  const around = from !== null && drawn.byId.has(from) ? ends(drawn.touching.get(from) ?? [], from) : ends(own, here.id);
+  const [at, step] = [around.indexOf(here.id), key === "ArrowRight" ? 1 : -1];
+  if (!around.length) return null;
+  return { id: around[(at + step + around.length) % around.length]!, from: from ?? here.id };
+}

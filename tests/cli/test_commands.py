@@ -480,6 +480,7 @@ def test_the_demo_says_what_was_found_and_how_stable_it_is(monkeypatch, gossamer
         "core": {"nodes": [], "keeps": None},
         "graph_scores": None,
         "families": None,
+        "unseen_templates": None,
         "controls": None,
         "edges": None,
         "groups": None,

@@ -20,6 +20,7 @@ from gossamer.app.guard import Guard, loopback_hosts, new_token
 from gossamer.app.live import BusyError, LiveModels
 from gossamer.app.page import STATIC
 from gossamer.app.routes.adversarial import adversarial_routes
+from gossamer.app.routes.attention import attention_routes
 from gossamer.app.routes.circuits import circuit_routes
 from gossamer.app.routes.compare import compare_routes
 from gossamer.app.routes.dictionaries import dictionary_routes
@@ -51,6 +52,7 @@ _ROUTES = (
     explanation_routes,
     game_routes,
     relation_routes,
+    attention_routes,
 )
 HOST, PORT = "127.0.0.1", 8231
 # Ports that are tried from the default one on where none was asked for.

@@ -22,6 +22,7 @@ from gossamer.circuits.evaluate.kept_task import prompts_seen
 from gossamer.circuits.evaluate.prompt_graphs import explained_inputs
 from gossamer.circuits.evaluate.restored_errors import restored_errors
 from gossamer.circuits.evaluate.stability import generic_latents, overlap, recurrence
+from gossamer.circuits.evaluate.unseen_templates import on_unseen_templates
 from gossamer.circuits.evaluate.worst_prompts import prompt_tail
 from gossamer.circuits.families.grouping import FamilyKind
 from gossamer.circuits.families.search import circuit_families
@@ -40,6 +41,7 @@ from gossamer.features.feature import Node
 from gossamer.features.feature_card import CardSource
 from gossamer.model.site import SiteMapping
 from gossamer.tasks.metric import LOGIT_DIFFERENCE, Metric, kept
+from gossamer.tasks.task import Task
 
 # A case of at least so many prompts that keeps less than this share of the circuit's faithfulness is warned of.
 CASE_PROMPTS, CASE_SHARE = 8, 0.8
@@ -63,6 +65,7 @@ def collect_findings(
     source: CardSource | None = None,
     controls: Mapping[str, SiteMapping[Dictionary]] | None = None,
     families: FamilyKind | None = None,
+    unseen: Task | None = None,
 ) -> Findings:
     """Evaluate a circuit in full on the held-out prompts.
 
@@ -78,6 +81,7 @@ def collect_findings(
         source: where the cards of the nodes' features come from; None: a pass over the held-out prompts.
         controls: dictionaries to hold every claim against (:func:`against_controls`), by what was done to them.
         families: what to make families of prompts by, each with a circuit of its own (:func:`circuit_families`).
+        unseen: prompts of templates that the circuit's task does not have (:func:`on_unseen_templates`).
     """
     study, circuit = found.study, found.circuit
     if found.path.method == "mask":
@@ -125,6 +129,7 @@ def collect_findings(
         controls=against_controls(found, controls or {}),
         explained=explained_inputs(study.evaluator, nodes),
         families=None if families is None else circuit_families(found, families, reruns),
+        unseen=None if unseen is None else on_unseen_templates(found, unseen, paths[1:]),
     )
 
 

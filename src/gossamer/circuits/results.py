@@ -12,7 +12,7 @@ from gossamer.circuits.edge import Edge, EdgeTest, QKEdge
 from gossamer.circuits.families.results import Families
 from gossamer.circuits.group import GroupTest, NodeGroup
 from gossamer.circuits.overlap import CORE, Overlap
-from gossamer.circuits.shortfalls import ExplainedInputs, PromptTail, RestoredError
+from gossamer.circuits.shortfalls import ExplainedInputs, PromptTail, RestoredError, UnseenTemplates
 from gossamer.circuits.task_metrics import TaskMetrics, behaviours_html
 from gossamer.display import cut, listed, plural, short_repr
 from gossamer.features.feature import Node
@@ -177,6 +177,7 @@ class Findings:
         controls: the same search in control dictionaries; None: there were none.
         families: circuits of families of prompts; None: not asked for.
         explained: scores of the circuit's attribution graphs; None: not measured.
+        unseen: what it does on templates that no search saw; None: none were set aside.
     """
 
     task: str
@@ -209,6 +210,7 @@ class Findings:
     controls: Controls | None = None
     families: Families | None = None
     explained: ExplainedInputs | None = None
+    unseen: UnseenTemplates | None = None
 
     __repr__ = short_repr
 

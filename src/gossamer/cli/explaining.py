@@ -13,7 +13,7 @@ from gossamer.display import plural
 from gossamer.errors import UsageError
 
 _KEY = "OPENAI_API_KEY"
-_WITHOUT_MODEL = ("rule", *early.RULE_SCORERS, *early.MODEL_SCORERS[:-1])
+_WITHOUT_MODEL = ("rule", *early.RULE_SCORERS, *(set(early.MODEL_SCORERS) - set(early.WRITING_SCORERS)))
 
 StoreUrl = Annotated[str, typer.Argument(help="A store that `gossamer store build` wrote.")]
 Wanted = Annotated[list[str] | None, typer.Option("--feature", help="SITE/LATENT; repeat. Default: some at random.")]
@@ -58,8 +58,8 @@ def explain(
     features_model: Annotated[
         str | None,
         typer.Option(
-            help="The model of the store, for surprisal, intervention and clarity, and (with -d) for the words that "
-            "amplified features make likelier, which --by output sees."
+            help="The model of the store, for surprisal, intervention, clarity and faithfulness, and (with -d) for the "
+            "words that amplified features make likelier, which --by output sees."
         ),
     ] = None,
     reader: Annotated[
@@ -201,7 +201,7 @@ def _require_models(
         "embedding": ("--embedder",),
         "surprisal": ("--reader or --features-model",),
         "intervention": ("--features-model", "-d"),
-        "clarity": ("--features-model", "-d"),
+        **dict.fromkeys(early.WRITING_SCORERS, ("--features-model", "-d")),
     }
     for scorer in scorers:
         if lacking := [one for one in needs.get(scorer, ()) if not given[one]]:
@@ -239,7 +239,7 @@ def _models(
     if {"surprisal", "intervention"} & set(scorers):
         reading: Any = network if reader is None else inputs.language_model(reader, None, None, None)
         found.append(ReadingJudge(reading, of_features if "intervention" in scorers else None))
-    if "clarity" in scorers:
+    if set(early.WRITING_SCORERS) & set(scorers):
         found.append(WritingJudge(chat, of_features))
     return of_features, found
 

@@ -52,6 +52,7 @@ def circuit(
     edges: options.Edges = False,
     qk: options.Pairs = False,
     families: options.Families = None,
+    unseen_templates: options.UnseenTemplates = None,
     control: options.CircuitControls = None,
     control_dictionaries: options.ControlDictionaries = None,
     minimum_accuracy: options.MinimumAccuracy = 0.75,
@@ -105,6 +106,7 @@ def circuit(
         sides: Any = {"seed": seed, "split_by": split_by}
         prompted = inputs.task(task, network.tokenizer, bos=bos, prompts=prompts, how=reading, **sides)
         inputs.require_other(others, network, prompted)
+        prompted, unseen = inputs.without_templates(prompted, unseen_templates, network.tokenizer)
         chosen = inputs.dictionary_set(network, model, dictionaries, facts=facts, allow_other_model=allow_other_model)
         if source is not None:
             source.require(network, chosen)
@@ -113,6 +115,7 @@ def circuit(
             how: Any = {"recipe": recipe, "settings": settings, "search": search}
             found = find_circuit(network, chosen, prompted, faithfulness=faithfulness, size=size, **how)
             asked = {"edges": edges, "qk": qk, "source": source, "controls": controls, "families": families}
+            asked["unseen"] = unseen
             report = write_results(found, output, methods=methods, reruns=reruns, others=others, **asked)
     _tell(found, report, as_json)
 
@@ -140,6 +143,7 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
             "core": {"nodes": [str(one.node) for one in claims.core_nodes(known)], "keeps": to_json(known.core)},
             "graph_scores": to_json(known.explained),
             "families": to_json(known.families),
+            "unseen_templates": to_json(known.unseen),
             "controls": to_json(known.controls),
             "edges": None if known.edge_test is None else asdict(known.edge_test),
             "groups": None if known.group_test is None else asdict(known.group_test),
@@ -163,6 +167,7 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
         claims.core(known),
         claims.explained(known),
         claims.families(known),
+        claims.unseen(known),
         claims.edges(known),
         claims.groups(known),
         claims.against_controls(known),

@@ -237,6 +237,13 @@ def task(
     return found if metric is None else found.measured_by(metric)
 
 
+def without_templates(task: Any, wanted: str | None, tokenizer: Any) -> tuple[Any, Any]:
+    """A task without the templates that are set aside, and the task of these; None where none are."""
+    from gossamer.tasks.unseen_templates import set_aside
+
+    return (task, None) if wanted is None else set_aside(task, wanted, tokenizer)
+
+
 def is_saved(name: str) -> bool:
     """Whether a task's name is that of a file that gossamer saved."""
     from gossamer.tasks import published, storage

@@ -56,6 +56,13 @@ Families = Annotated[
         callback=early.one_of("--families", early.FAMILIES),
     ),
 ]
+UnseenTemplates = Annotated[
+    str | None,
+    typer.Option(
+        help="Templates that no search sees and that the circuit is tested on besides: names, separated by commas, or "
+        "how many.",
+    ),
+]
 CircuitControls = Annotated[
     list[str] | None,
     typer.Option(

@@ -304,22 +304,18 @@ def _task(circuit: Circuit, model: LanguageModel, dictionaries: Dictionaries, se
 
 def circuit_nodes(circuit: Circuit, dictionaries: Dictionaries, task: Task) -> Nodes:
     """The circuit's nodes as places in these dictionaries and this task."""
-    sites = {site: place for place, site in enumerate(dictionaries)}
-    roles = {role: place for place, role in enumerate(task.role_names)}
-    lacking = sorted({node.role for node in circuit.nodes} - set(roles))
+    lacking = sorted({node.role for node in circuit.nodes} - set(task.role_names))
     if lacking:
         raise UsageError(
             f"task {task.name}: the roles of the circuit's nodes expected, lacks {', '.join(lacking)} (has "
-            f"{', '.join(roles)}); give prompts with these roles"
+            f"{', '.join(task.role_names)}); give prompts with these roles"
         )
     for node in circuit.nodes:
         width = dictionaries[node.site].n_latents
         if node.latent >= width:
             raise UsageError(f"dictionary at {node.site}: more than {node.latent} latents expected, found {width}")
-    columns = [(sites[node.site], roles[node.role], node.latent) for node in circuit.nodes]
     device = next(iter(dictionaries.values())).W_dec.device
-    site, role, latent = torch.tensor(columns, dtype=torch.long, device=device).reshape(-1, 3).unbind(1)
-    return Nodes(tuple(dictionaries), task.role_names, site, role, latent)
+    return Nodes.from_keys(tuple(dictionaries), task.role_names, [one.node for one in circuit.nodes], device)
 
 
 def _changed(circuit: Circuit, now: Inputs) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from workbench_run import TEXT, bench_of, client_of
 
 from gossamer import Dictionary, DictionarySet
 from gossamer.circuits.circuit import Circuit
-from gossamer.dictionary.config import DictionaryConfig
+from gossamer.dictionary.config import DictionaryConfig, ReportedMetrics
 from gossamer.features import Feature
 from gossamer.features.matching import match_latents
 from gossamer.store import FeatureStore
@@ -218,7 +218,7 @@ def test_two_dictionaries(ask, stored):
 @pytest.fixture(scope="module")
 def attention(tmp_path_factory):
     """A workbench of a dictionary of attention that keeps everything: directions drawn at random, each both ways."""
-    one = Dictionary(DictionaryConfig("relu", 96, 192, "z.1", "bundled:spool"))
+    one = Dictionary(DictionaryConfig("relu", 96, 192, "z.1", "bundled:spool"), reported=ReportedMetrics(96))
     rows = torch.linalg.qr(torch.randn(96, 96, generator=torch.Generator().manual_seed(0)))[0]
     one.W_dec.data = torch.cat([rows, -rows])
     one.W_enc.data = one.W_dec.data.T.clone()

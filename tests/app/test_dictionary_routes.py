@@ -218,7 +218,7 @@ def test_two_dictionaries(ask, stored):
 @pytest.fixture(scope="module")
 def attention(tmp_path_factory):
     """A workbench of a dictionary of attention that keeps everything: directions drawn at random, each both ways."""
-    one = Dictionary(DictionaryConfig("relu", 96, 192, "z.1", "bundled:spool"), reported=ReportedMetrics(96))
+    one = Dictionary(DictionaryConfig("relu", 96, 192, "z.1", "bundled:spool"), reported=ReportedMetrics(96.0))
     rows = torch.linalg.qr(torch.randn(96, 96, generator=torch.Generator().manual_seed(0)))[0]
     one.W_dec.data = torch.cat([rows, -rows])
     one.W_enc.data = one.W_dec.data.T.clone()

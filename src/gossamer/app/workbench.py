@@ -1,5 +1,7 @@
 """What the routes share: the run, its circuits, models in memory, and where a reader's views are kept."""
 
+import hashlib
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +18,8 @@ from gossamer.circuits.evaluate.rerun import RestoredCircuit
 from gossamer.circuits.results import Findings
 from gossamer.display import short_repr
 from gossamer.errors import GossamerError
-from gossamer.results import folder_lock
+from gossamer.files import require_folder
+from gossamer.results.lock import HeldError, folder_lock
 
 __all__ = ["VIEWS", "SavedCircuit", "UnknownError", "Workbench", "same_circuit"]
 
@@ -41,11 +44,13 @@ class Workbench:
         live: what it was made with, in memory.
         stores: its feature stores.
         read_only: why nothing can be saved in the folder; None if it can.
+        offline: why no model can be asked of anything; None if one can.
     """
 
     run: RunFolder
     live: LiveModels
     read_only: str | None = None
+    offline: str | None = None
     stores: Stores = field(init=False)
 
     def __post_init__(self) -> None:
@@ -60,11 +65,18 @@ class Workbench:
 
     @contextmanager
     def holding_views(self) -> Iterator[None]:
-        """Hold the folder of views while inside; who comes second can look and cannot save."""
+        """Hold the views of the run while inside; who comes second can look and cannot save.
+
+        A folder elsewhere stands for theirs, which is not made before something is kept.
+        """
+        named = hashlib.sha256(f"{Path.home()} {self.run.path.resolve()}".encode()).hexdigest()[:16]
         with ExitStack() as stack:
             try:
-                stack.enter_context(folder_lock(self.views))
+                require_folder(self.views)
+                stack.enter_context(folder_lock(Path(tempfile.gettempdir()) / f"gossamer-views-{named}"))
                 self.read_only = None
+            except HeldError:
+                self.read_only = f"{self.run.path}: another process shows it and may keep views there; close that one"
             except GossamerError as error:
                 self.read_only = str(error)
             yield
@@ -89,7 +101,7 @@ class Workbench:
         for other in self.run.parts().values():
             if other.kind == "findings" and other.path.parent == part.path.parent:
                 findings = self.run.read(other).content
-                if findings is not None and same_circuit(circuit, findings):
+                if findings is not None and findings.are_of(circuit):
                     return SavedCircuit(part, circuit, findings, other)
         return SavedCircuit(part, circuit, None, None)
 
@@ -110,6 +122,7 @@ class Workbench:
         Of parts without dictionaries (a steering sweep) the model alone. Errors: those of :meth:`inputs` and
         :meth:`LiveModels.use`.
         """
+        self._require_live()
         with self.live.use(self.inputs(identifier)) as found:
             yield found
 
@@ -117,8 +130,13 @@ class Workbench:
     def restored(self, identifier: str) -> Iterator[RestoredCircuit]:
         """A circuit with its model in memory. Errors: those of :meth:`content` and :meth:`LiveModels.use`."""
         _, circuit = self.content(identifier, "circuit")
+        self._require_live()
         with self.live.use_circuit(circuit, self.inputs(identifier)) as found:
             yield found
+
+    def _require_live(self) -> None:
+        if self.offline is not None:
+            raise GossamerError(self.offline)
 
 
 def same_circuit(circuit: Circuit, findings: Findings) -> bool:

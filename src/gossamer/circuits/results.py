@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.controls import Controls
 from gossamer.circuits.curve import Curve, SizeComparison
 from gossamer.circuits.edge import Edge, EdgeTest, QKEdge
@@ -238,6 +239,22 @@ class Findings:
             GossamerError: damaged, or changed since it was written.
         """
         return FORMAT.load(path)
+
+    def are_of(self, circuit: Circuit) -> bool:
+        """Whether they are of this circuit: they have its nodes and name its task and model."""
+        named = (circuit.task, circuit.model) == (self.task, self.model)
+        return named and set(circuit.keys()) == {card.node for card in self.nodes}
+
+
+def findings_beside(circuit: Circuit, folder: Path) -> Findings | None:
+    """The findings.json of a folder, if it is of this circuit; None where there is none.
+
+    Raises:
+        GossamerError: damaged, or changed since it was written.
+    """
+    path = folder / "findings.json"
+    found = Findings.load(path) if path.is_file() else None
+    return found if found is not None and found.are_of(circuit) else None
 
 
 def _with_metric(body: Any) -> Any:

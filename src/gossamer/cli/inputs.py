@@ -81,8 +81,7 @@ def dictionary_set(
     facts: dict[str, Any] | None = None,
     allow_other_model: bool = False,
 ) -> Any:
-    """The dictionaries that were named, else those of the bundled model, on the model's device."""
-    from gossamer import bundled
+    """The dictionaries that were named, else those of the bundled model `source`, on the model's device."""
     from gossamer.dictionary import DictionarySet
     from gossamer.dictionary.attach import require_model
 
@@ -93,9 +92,7 @@ def dictionary_set(
         return found.to(model.device)
     if facts:
         raise UsageError("--fact: for dictionaries that are named with -d; leave it out")
-    if source.startswith("bundled:"):
-        return DictionarySet.load(bundled.path(source.removeprefix("bundled:")) / "dictionaries").to(model.device)
-    raise UsageError("--dictionaries: expected a folder or hub:REPO/PATH; train some with 'gossamer train'")
+    return DictionarySet.load(source).to(model.device)
 
 
 def control_sets(

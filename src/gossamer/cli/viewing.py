@@ -2,10 +2,12 @@
 
 import contextlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from gossamer.app import page
+from gossamer.app.ports import listen
 from gossamer.cli import options
 from gossamer.cli.printing import err, out, print_json
 from gossamer.errors import GossamerError, UsageError
@@ -27,6 +29,13 @@ def view(
         list[str] | None,
         typer.Option(help="A model that the run names by its title alone: its folder, of that name; repeat."),
     ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html",
+            help="Write the page with its data instead, to open or send without a server; a folder where it is large.",
+        ),
+    ] = None,
     device: options.Device = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -37,12 +46,19 @@ def view(
 
     Example: gossamer view gossamer-out/demo
     """
-    _require_run(run)
+    if export is not None and export.suffix != ".html":
+        raise UsageError(f"--export: a file NAME.html expected, found {export}")
     if port is not None and not 0 <= port <= 65535:
         raise UsageError(f"--port: a number from 0 to 65535 expected, found {port}")
+    if export is None:
+        listen(port).close()
+    _require_run(run)
     for package in ("fastapi", "uvicorn"):
         needed(package, "gossamer view", "'gossamer[app]'")
     _require_page()
+    if export is not None:
+        _export(run, export, as_json=as_json)
+        return
 
     from gossamer.app.server import Address, serve
     from gossamer.app.workbench import Workbench
@@ -70,6 +86,16 @@ def view(
     err.print("closed; what was kept stays in the run folder")
 
 
+def _export(run: Path, target: Path, *, as_json: bool) -> None:
+    from gossamer.app.exported_page import export_page, said
+
+    written = export_page(run, target)
+    if as_json:
+        print_json({"page": str(written.page), "bytes": written.bytes, "answers": written.answers})
+    else:
+        out.print(said(written), soft_wrap=True)
+
+
 # What a run's results are written as.
 _RESULTS = (".json", ".parquet", ".safetensors")
 
@@ -89,7 +115,6 @@ def _require_run(run: Path) -> None:
 
 def _require_page() -> None:
     """Build the page where this is a source tree that has none yet, or an older one."""
-    page: Any = _page()
     if page.is_built():
         return
     if page.SOURCES.is_dir():
@@ -98,9 +123,3 @@ def _require_page() -> None:
         page.build()
     except page.BuildError as error:
         raise GossamerError(str(error)) from error
-
-
-def _page() -> Any:
-    from gossamer.app import page
-
-    return page

@@ -249,7 +249,13 @@ def stability(findings: Findings) -> str | None:
         for overlap in findings.stability
         if overlap.kind in between and (mean := overlap.agreement) is not None
     ]
-    return "Searches agree with a mean Jaccard index of " + ", ".join(said) if said else None
+    if not said:
+        return None
+    ranked = next((one.agreement for one in findings.stability if one.kind == "gradients"), None)
+    beside = (
+        "" if ranked is None else f"; as many nodes by attribution patching on the same samples, {_agreement(ranked)}"
+    )
+    return "Searches agree with a mean Jaccard index of " + ", ".join(said) + beside
 
 
 def _agreement(mean: Interval) -> str:

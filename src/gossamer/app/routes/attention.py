@@ -73,7 +73,10 @@ def attention_routes(bench: Workbench) -> APIRouter:
             file=str(own.path),
             parts=list(found.parts),
             sentences=list(sentences(found)),
-            tables=[_table(title, rows) for title, rows in sections(found)],
+            tables=[
+                Table(title=title, columns=rows[0], rows=[[*row] for row in rows[1:]])
+                for title, rows in sections(found)
+            ],
             pictures=_pictures(lambda: pictures(found)),
         )
 
@@ -132,15 +135,3 @@ def _pictures(draw: Callable[[], Mapping[str, Figure]]) -> list[Picture]:
     with _DRAWING:
         svgs = {name: style.svg(style.settled(one)) for name, one in draw().items()}
     return [Picture(name=name, title=_TITLES.get(name, name), svg=one) for name, one in svgs.items()]
-
-
-def _table(title: str, rows: list[list[str]]) -> Table:
-    return Table(title=title, columns=rows[0], rows=[list(map(_cell, row)) for row in rows[1:]])
-
-
-def _cell(cell: str) -> str | float:
-    """Numbers as numbers, so that a table sorts by them; with an interval or a word beside them they stay text."""
-    try:
-        return float(cell)
-    except ValueError:
-        return cell

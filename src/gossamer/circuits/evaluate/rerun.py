@@ -10,6 +10,7 @@ import torch
 
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.evaluator import Evaluator
+from gossamer.circuits.export import graph_on_prompt
 from gossamer.circuits.inputs import Inputs, ModelInput, located, recorded_model, require_same
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.passing import with_tokens_passed_through
@@ -121,6 +122,10 @@ class RestoredCircuit:
         if sides is None:
             return found
         return found.select(torch.tensor(sides.test, dtype=torch.long, device=self.study.model.device))
+
+    def graph(self, row: int = 0) -> dict[str, Any]:
+        """The circuit on one held-out prompt as the attribution graph that Neuronpedia and circuit-tracer read."""
+        return graph_on_prompt(self.circuit, self.nodes, self.evaluator.splice, row)
 
 
 def restore_circuit(

@@ -12,6 +12,15 @@ export function Pictures({ name, pictures }: { name: string; pictures: Shapes["P
   ));
 }
 
+type Row = Shapes["Table"]["rows"][number];
+
+/** A cell that is a number, or begins with one before its interval, sorts as that number. */
+function order(cell: Row[number] | undefined): string | number | null {
+  if (cell === undefined || cell === null || cell === "") return null;
+  const found = typeof cell === "string" ? /^[-\u2212]?\d[\d.,]*(e-?\d+)?(?= \[|$)/.exec(cell)?.[0] : undefined;
+  return found === undefined ? cell : Number(found.replace("\u2212", "-").replaceAll(",", ""));
+}
+
 export function Tables({ name, tables }: { name: string; tables: Shapes["Table"][] }) {
   return tables.map((table) => (
     <section key={table.title}>
@@ -19,7 +28,7 @@ export function Tables({ name, tables }: { name: string; tables: Shapes["Table"]
       <DataTable
         rows={table.rows} caption={table.title} file={`${name}-${table.title.replace(/\W+/g, "-").toLowerCase()}`} keyOf={(_, index) => String(index)} filter={table.rows.length > 15}
         note={table.note && <p className="note">{table.note}</p>}
-        columns={table.columns.map((column, index) => ({ name: column, left: index === 0 || table.rows.some((row) => typeof row[index] === "string" && row[index] !== ""), value: (row: Shapes["Table"]["rows"][number]) => row[index] ?? null }))}
+        columns={table.columns.map((column, index) => ({ name: column, left: index === 0 || table.rows.some((row) => typeof order(row[index]) === "string"), value: (row: Row) => row[index] ?? null, order: (row: Row) => order(row[index]) }))}
       />
     </section>
   ));

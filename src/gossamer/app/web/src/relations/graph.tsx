@@ -58,7 +58,7 @@ function numberOf(text: string | null): number | null {
 function Threshold({ header, chance, tau, setTau }: { header: Drawn["header"]; chance: number | null; tau: number | null; setTau: (value: number | null) => void }) {
   const [low, high] = [header.threshold, Math.max(header.largest, header.threshold + 1e-6)];
   return (
-    <label className="wide-range">From <input type="range" min={low} max={high} step={(high - low) / 200} value={tau ?? low} aria-valuetext={number(tau ?? low)} onChange={(event) => setTau(Number(event.target.value) <= low ? null : Number(event.target.value))} /> <output>{number(tau ?? low)}</output> <span className="muted">{chance === null ? "nothing calibrates this measure" : `by chance at most 5 % of all pairs reach ${number(chance)}`}</span></label>
+    <label className="wide-range">From <input type="range" min={low} max={high} step={(high - low) / 200} value={tau ?? low} aria-valuetext={number(tau ?? low)} onChange={(event) => setTau(Number(event.target.value) <= low ? null : Number(event.target.value))} /> <output>{number(tau ?? low)}</output> <span className="muted">{chance === null ? "nothing calibrates this measure" : `of all pairs from ${number(chance)} on, at most 5 % are expected by chance`}</span></label>
   );
 }
 
@@ -148,7 +148,7 @@ function Partners({ id, of, title, rows, measure, choose, up = false }: { id: st
     <div className="scroll" tabIndex={0} role="region" aria-label={`${title} partners`}>
       <table className="scores">
         <thead><tr><th scope="col" className="left">{title}</th><th scope="col">{plainly(measure)}</th><th scope="col" title="tokens at which both are active">both</th><th scope="col"><span className="hidden">pair</span></th></tr></thead>
-        <tbody>{rows.map((one) => <tr key={one.name}><th scope="row" className="left"><button type="button" className="plainbutton" onClick={() => choose(one.name)}>{one.name}</button> <span className="muted"><bdi>{one.words.slice(0, 3).join(" ")}</bdi></span></th><td>{number(one.similarity)}</td><td>{one.both.toLocaleString("en-US")}</td><td><a href={hashOf(["relations", id, "pair"], new URLSearchParams(up ? { a: one.name, b: of } : { a: of, b: one.name }))}>pair</a></td></tr>)}</tbody>
+        <tbody>{rows.map((one) => <tr key={one.name}><th scope="row" className="left"><button type="button" className="plainbutton" onClick={() => choose(one.name)}>{one.name}</button> <span className="muted"><bdi>{one.words.slice(0, 3).join(" ")}</bdi></span></th><td>{number(one.similarity)}</td><td>{one.both === null ? "–" : one.both.toLocaleString("en-US")}</td><td><a href={hashOf(["relations", id, "pair"], new URLSearchParams(up ? { a: one.name, b: of } : { a: of, b: one.name }))}>pair</a></td></tr>)}</tbody>
       </table>
     </div>
   );

@@ -20,7 +20,7 @@ from gossamer.app.live import BusyError, LiveModels
 from gossamer.app.page import STATIC
 from gossamer.app.ports import HOST, listen
 from gossamer.app.routes.adversarial import adversarial_routes
-from gossamer.app.routes.attention import attention_routes
+from gossamer.app.routes.attention import attention_routes, exported_attention
 from gossamer.app.routes.circuits import circuit_routes, exported_circuits
 from gossamer.app.routes.compare import compare_routes
 from gossamer.app.routes.dictionaries import dictionary_routes, exported_dictionaries
@@ -29,7 +29,7 @@ from gossamer.app.routes.exports import export_routes
 from gossamer.app.routes.game import game_routes
 from gossamer.app.routes.latents import latent_routes
 from gossamer.app.routes.prompts import prompt_routes
-from gossamer.app.routes.relations import relation_routes
+from gossamer.app.routes.relations import exported_relations, relation_routes
 from gossamer.app.routes.runs import exported_runs, run_routes
 from gossamer.app.routes.search import search_routes
 from gossamer.app.routes.steering import steering_routes
@@ -62,6 +62,8 @@ _EXPORTED: tuple[Callable[[Workbench], Iterator[str]], ...] = (
     exported_circuits,
     exported_dictionaries,
     exported_views,
+    exported_relations,
+    exported_attention,
 )
 _TOO_LARGE = "not enough memory for this model here; close other programs, or view the run on a larger machine"
 

@@ -76,12 +76,12 @@ def test_questions_are_heard_and_answered_in_process(built, run, closing, sent, 
 def test_what_is_in_memory_is_shown_too(built, made, closing):
     found, findings = made[1], made[2]
     widget = closing(CircuitWidget(findings))
-    page = widget.answers[f"/api/v1/circuits/{widget.circuit}"]["body"]
+    page = widget.answers[f"/api/v1/circuits/{widget.part}"]["body"]
     assert [node["id"] for node in page["map"]["nodes"]] == [str(node.node) for node in findings.nodes]
     assert "does not record" in page["live"]
     assert widget._repr_html_() == CircuitMap(findings)._repr_html_()
     bare = closing(CircuitWidget(found))
-    assert bare.answers[f"/api/v1/circuits/{bare.circuit}"]["body"]["live"] is None
+    assert bare.answers[f"/api/v1/circuits/{bare.part}"]["body"]["live"] is None
     assert bare._repr_html_().startswith("<table")
 
 
@@ -113,7 +113,7 @@ def test_mistakes_are_one_line(built, run, tmp_path):
     with pytest.raises(UsageError, match="nothing"):
         RunWidget(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="a circuit expected, found none"):
+    with pytest.raises(UsageError, match="circuit expected, found none"):
         CircuitWidget(tmp_path / "empty")
     with pytest.raises(GossamerError, match="a site of the circuit's dictionaries expected"):
         LatentWidget(run, "resid_post.0/3")

@@ -1,7 +1,9 @@
 """The relations view: what was found, the graph at any level of detail, a latent of it, and a pair."""
 
 import math
+from collections.abc import Iterator
 from typing import Annotated, Literal
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
@@ -12,7 +14,7 @@ from gossamer.app.related import RelatedFolder, RelatedFolders
 from gossamer.app.schema.base import PartId
 from gossamer.app.schema.relations import GraphNode, MeasureFacts, PairPage, PartnerShape, RelationsPage
 from gossamer.app.workbench import UnknownError, Workbench
-from gossamer.errors import UsageError
+from gossamer.errors import GossamerError, UsageError
 from gossamer.relations.graph_view import Box, GraphPart, GraphView
 from gossamer.relations.relations_data import FORMAT
 from gossamer.report import text
@@ -118,6 +120,22 @@ def relation_routes(bench: Workbench) -> APIRouter:
         return pair_page(bench, folders.of(part)[1], split_name(a), split_name(b))
 
     return routes
+
+
+def exported_relations(bench: Workbench) -> Iterator[str]:
+    """All that was found, and the graph of every measure as it is first drawn."""
+    folders = RelatedFolders(bench)
+    for part in bench.run.parts().values():
+        if part.kind not in ("relations", "relation"):
+            continue
+        root = f"/relations/{part.id}"
+        yield root
+        try:
+            measures = folders.of(part.id)[1].measures()
+        except GossamerError:
+            continue  # the page says why there is no graph
+        first = urlencode({"detail": "auto", "viewport": "0.00000,0.00000,1.00000,1.00000"})
+        yield from (f"{root}/graph?measure={measure}&{first}" for measure in measures)
 
 
 def split_name(name: str) -> tuple[str, int]:

@@ -20,7 +20,7 @@ from gossamer.app.live import BusyError, LiveCircuits
 from gossamer.app.page import STATIC
 from gossamer.app.ports import HOST, listen
 from gossamer.app.routes.adversarial import adversarial_routes
-from gossamer.app.routes.attention import attention_routes
+from gossamer.app.routes.attention import attention_routes, exported_attention
 from gossamer.app.routes.circuits import circuit_routes, exported_circuits
 from gossamer.app.routes.explanations import explanation_routes, exported_explanations
 from gossamer.app.routes.exports import export_routes
@@ -57,14 +57,12 @@ _EXPORTED: tuple[Callable[[Workbench], Iterator[str]], ...] = (
     exported_views,
     exported_explanations,
     exported_relations,
+    exported_attention,
 )
 # ... and of the kinds of files that one answer shows whole, that.
 _WHOLE = {
     "steering sweep": "/steering/sweeps/{}",
     "adversarial prompts": "/adversarial/{}",
-    "attribution": "/attribution/{}",
-    "trace": "/traces/{}",
-    "IOI study": "/ioi/{}",
 }
 _TOO_LARGE = "not enough memory for this model here; close other programs, or view the run on a larger machine"
 

@@ -4,12 +4,13 @@ import json
 import re
 
 import pytest
+from attention_run import write_attention
 
 from gossamer.errors import GossamerError, UsageError
 
 pytest.importorskip("anywidget")
 
-from gossamer.app import CircuitWidget, LatentWidget, PromptWidget, RunWidget
+from gossamer.app import AttentionWidget, CircuitWidget, LatentWidget, PromptWidget, RunWidget
 from gossamer.app.in_process import key_of
 from gossamer.report import CircuitMap
 
@@ -97,6 +98,16 @@ def test_a_text_and_a_latent_are_measured_once_and_brought_along(built, run, clo
     latent = closing(LatentWidget(run, feature))
     assert latent.answers[key_of(f"{PAGE}/latents?feature={feature}")]["body"]["feature"] == str(feature)
     assert str(feature) in latent._repr_html_()
+
+
+def test_attention_is_a_widget_too(built, closing, tmp_path):
+    data, *_ = write_attention(tmp_path)
+    widget = closing(AttentionWidget(data))
+    assert widget.place == f"#/attention/{widget.part}"
+    assert widget.answers[f"/api/v1/attribution/{widget.part}"]["status"] == 200
+    assert widget._repr_html_().startswith("<iframe")
+    kept = closing(AttentionWidget(tmp_path / "explore.json"))
+    assert kept.answers[f"/api/v1/attribution/{kept.part}"]["body"]["title"] == data.model
 
 
 def test_viewers_without_widgets_get_html(built, run, closing):

@@ -1,5 +1,6 @@
 """The relations view: what was found, the graph at any level of detail, a latent of it, and a pair."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
@@ -8,15 +9,17 @@ from fastapi.responses import Response
 from gossamer.app.columns import MEDIA_TYPE, encode_columns
 from gossamer.app.graph_page import graph_answer, latent_facts, split_name
 from gossamer.app.pair_page import pair_page
-from gossamer.app.related import RelatedFolders
+from gossamer.app.related import KINDS, RelatedFolders
 from gossamer.app.schema.base import PartId
 from gossamer.app.schema.relations import GraphNode, MeasureFacts, PairPage, RelationsPage
 from gossamer.app.workbench import Workbench
-from gossamer.errors import UsageError
+from gossamer.errors import GossamerError, UsageError
 from gossamer.relations.graph_view import Box, GraphView
 from gossamer.relations.relations_data import FORMAT
 from gossamer.report.relations_page import relations_texts
 
+# As the page asks for all of it; communities whose insides an exported page holds.
+_WHOLE, _EXPORTED = "0.00000,0.00000,1.00000,1.00000", 60
 Measure = Annotated[str, Query(pattern=r"^[a-z_]{3,40}$")]
 Tau = Annotated[float | None, Query(ge=0, le=1)]
 LatentName = Annotated[str, Query(max_length=120)]
@@ -78,6 +81,25 @@ def relation_routes(bench: Workbench) -> APIRouter:
         return pair_page(bench, folders.of(part)[1], split_name(a), split_name(b))
 
     return routes
+
+
+def exported_relations(bench: Workbench) -> Iterator[str]:
+    """What is asked of relations by a page without a server: the graph by its first measure, whole and by community."""
+    folders = RelatedFolders(bench)
+    for part in bench.run.parts().values():
+        if part.kind not in KINDS:
+            continue
+        root = f"/relations/{part.id}"
+        yield root
+        try:
+            found = folders.of(part.id)[1]
+            measure = found.measures()[0]
+            count = len(found.drawn(measure).layout.tiles)
+        except GossamerError:
+            continue  # the page says why there is no graph
+        asked = f"{root}/graph?measure={measure}&viewport={_WHOLE}"
+        yield from (f"{asked}&detail={detail}" for detail in ("auto", "communities", "latents"))
+        yield from (f"{asked}&detail=auto&community={one}" for one in range(min(count, _EXPORTED)))
 
 
 def _box(viewport: str) -> Box:

@@ -24,7 +24,7 @@ import traitlets
 
 from gossamer.app.exported_page import bundle
 from gossamer.app.in_process import InProcess, key_of
-from gossamer.app.live import LiveCircuits
+from gossamer.app.live import LiveModels
 from gossamer.app.run_folder import RunFolder
 from gossamer.app.server import api, exported_paths
 from gossamer.app.workbench import Workbench
@@ -63,7 +63,7 @@ class RunWidget(anywidget.AnyWidget):
     live = traitlets.Bool(True).tag(sync=True)
 
     def __init__(self, run: str | Path, place: str = "/", device: str | None = None) -> None:
-        self.bench = Workbench(RunFolder(run), LiveCircuits(device))
+        self.bench = Workbench(RunFolder(run), LiveModels(device))
         self._routes = InProcess(api(self.bench))
         # A notebook that loads equal texts once would have two widgets share their state.
         module = f"{bundle()}\n// {uuid.uuid4()}\n"

@@ -11,6 +11,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from relations_run import write_relations
 from schemathesis import GenerationMode
 from workbench_run import bench_of, client_of
 
@@ -32,8 +33,10 @@ SOME = settings(
 
 @pytest.fixture(scope="module")
 def own(made, tmp_path_factory):
-    """A workbench of a copy of the run: some requests save views."""
-    return bench_of(shutil.copytree(made[0], tmp_path_factory.mktemp("requests") / "run"))
+    """A workbench of a copy of the run, with relations beside: some requests save views."""
+    folder = shutil.copytree(made[0], tmp_path_factory.mktemp("requests") / "run")
+    write_relations(folder / "relations")
+    return bench_of(folder)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
@@ -66,8 +69,9 @@ def test_no_request_breaks_the_server(operation, own, made):
 
 def _meant(case, part, node):
     """Names of what there is in place of made-up ones, now and then: else all that is asked for would be unknown."""
-    if part is not None and "circuit" in (case.path_parameters or {}):
-        case.path_parameters["circuit"] = part
+    for name in ("circuit", "part"):
+        if part is not None and name in (case.path_parameters or {}):
+            case.path_parameters[name] = part
     if node is None:
         return
     if "name" in (case.query or {}):

@@ -20,14 +20,14 @@ from gossamer.app.live import BusyError, LiveCircuits
 from gossamer.app.page import STATIC
 from gossamer.app.ports import HOST, listen
 from gossamer.app.routes.adversarial import adversarial_routes
-from gossamer.app.routes.attention import attention_routes
+from gossamer.app.routes.attention import attention_routes, exported_attention
 from gossamer.app.routes.circuits import circuit_routes, exported_circuits
 from gossamer.app.routes.explanations import explanation_routes
 from gossamer.app.routes.exports import export_routes
 from gossamer.app.routes.game import game_routes
 from gossamer.app.routes.latents import latent_routes
 from gossamer.app.routes.prompts import prompt_routes
-from gossamer.app.routes.relations import relation_routes
+from gossamer.app.routes.relations import exported_relations, relation_routes
 from gossamer.app.routes.runs import exported_runs, run_routes
 from gossamer.app.routes.steering import steering_routes
 from gossamer.app.routes.views import exported_views, view_routes
@@ -51,7 +51,13 @@ _ROUTES = (
     attention_routes,
 )
 # What a page without a server holds: for each file of routes whose answers need no model, what is asked there.
-_EXPORTED: tuple[Callable[[Workbench], Iterator[str]], ...] = (exported_runs, exported_circuits, exported_views)
+_EXPORTED: tuple[Callable[[Workbench], Iterator[str]], ...] = (
+    exported_runs,
+    exported_circuits,
+    exported_views,
+    exported_relations,
+    exported_attention,
+)
 _TOO_LARGE = "not enough memory for this model here; close other programs, or view the run on a larger machine"
 
 

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from gossamer.circuits.curve import Curve, SizeComparison
 from gossamer.circuits.evaluate.evaluator import Evaluator, MeasuredPath
 from gossamer.circuits.path import SIZES, CircuitPath
+from gossamer.circuits.prompt_metrics import PromptMetrics
 from gossamer.statistics import Interval
 
 # The baseline whose nodes are counted, in all of its rankings.
@@ -55,16 +56,18 @@ def chosen_baseline(choice: Evaluator, others: Sequence[MeasuredPath]) -> Measur
     """
     if not others:
         return None
-    nodes, best = others[0].path.nodes, {}
+    nodes = others[0].path.nodes
+    best: dict[int, tuple[float, Int[Tensor, _], PromptMetrics]] = {}
     for other in others:
         if len(other.path.nodes) != len(nodes):
             continue
-        for circuit, metrics in zip(other.path.circuits, other.metrics, strict=True):
+        for circuit, measured in zip(other.path.circuits, other.metrics, strict=True):
             missed = abs(1 - choice.kept(nodes.select(circuit)))
             if len(circuit) not in best or missed < best[len(circuit)][0]:
-                best[len(circuit)] = (missed, circuit, metrics)
-    _, circuits, metrics = zip(*(best[size] for size in sorted(best, reverse=True)), strict=True)
-    return MeasuredPath(CircuitPath(CHOSEN, nodes, circuits, 0.0), metrics)
+                best[len(circuit)] = (missed, circuit, measured)
+    chosen = [best[size] for size in sorted(best, reverse=True)]
+    path = CircuitPath(CHOSEN, nodes, tuple(circuit for _, circuit, _ in chosen), 0.0)
+    return MeasuredPath(path, tuple(measured for _, _, measured in chosen))
 
 
 def _against(

@@ -17,7 +17,7 @@ from typing import Any
 
 from gossamer import files
 from gossamer.app.in_process import InProcess, key_of
-from gossamer.app.live import LiveCircuits
+from gossamer.app.live import LiveModels
 from gossamer.app.page import STATIC
 from gossamer.app.run_folder import RunFolder
 from gossamer.app.server import api, exported_paths
@@ -77,7 +77,7 @@ def export_page(run: str | Path, target: str | Path, largest: int = LARGEST) -> 
 
 def _answers(run: RunFolder) -> dict[str, dict[str, Any]]:
     """What the routes say without a model, by question."""
-    bench = Workbench(run, LiveCircuits("cpu"), read_only=_EXPORTED, offline=OFFLINE)
+    bench = Workbench(run, LiveModels("cpu"), read_only=_EXPORTED, offline=OFFLINE)
     routes = InProcess(api(bench))
     return {key_of(path): routes.ask(path).given for path in exported_paths(bench)}
 

@@ -16,19 +16,22 @@ from starlette.types import ASGIApp
 
 from gossamer import __version__
 from gossamer.app.guard import Guard, loopback_hosts, new_token
-from gossamer.app.live import BusyError, LiveCircuits
+from gossamer.app.live import BusyError, LiveModels
 from gossamer.app.page import STATIC
 from gossamer.app.ports import HOST, listen
 from gossamer.app.routes.adversarial import adversarial_routes
 from gossamer.app.routes.attention import attention_routes, exported_attention
 from gossamer.app.routes.circuits import circuit_routes, exported_circuits
-from gossamer.app.routes.explanations import explanation_routes
+from gossamer.app.routes.compare import compare_routes
+from gossamer.app.routes.dictionaries import dictionary_routes, exported_dictionaries
+from gossamer.app.routes.explanations import explanation_routes, exported_explanations
 from gossamer.app.routes.exports import export_routes
 from gossamer.app.routes.game import game_routes
 from gossamer.app.routes.latents import latent_routes
 from gossamer.app.routes.prompts import prompt_routes
 from gossamer.app.routes.relations import exported_relations, relation_routes
 from gossamer.app.routes.runs import exported_runs, run_routes
+from gossamer.app.routes.search import search_routes
 from gossamer.app.routes.steering import steering_routes
 from gossamer.app.routes.views import exported_views, view_routes
 from gossamer.app.run_folder import RunFolder
@@ -39,8 +42,11 @@ from gossamer.errors import GossamerError
 _ROUTES = (
     run_routes,
     circuit_routes,
+    compare_routes,
+    dictionary_routes,
     latent_routes,
     prompt_routes,
+    search_routes,
     view_routes,
     export_routes,
     steering_routes,
@@ -50,14 +56,21 @@ _ROUTES = (
     relation_routes,
     attention_routes,
 )
-# What a page without a server holds: for each file of routes whose answers need no model, what is asked there.
+# What a page without a server holds: for each file of routes whose answers need no model, what is asked there ...
 _EXPORTED: tuple[Callable[[Workbench], Iterator[str]], ...] = (
     exported_runs,
     exported_circuits,
+    exported_dictionaries,
     exported_views,
+    exported_explanations,
     exported_relations,
     exported_attention,
 )
+# ... and of the kinds of files that one answer shows whole, that.
+_WHOLE = {
+    "steering sweep": "/steering/sweeps/{}",
+    "adversarial prompts": "/adversarial/{}",
+}
 _TOO_LARGE = "not enough memory for this model here; close other programs, or view the run on a larger machine"
 
 
@@ -78,7 +91,11 @@ def api(bench: Workbench) -> FastAPI:
 
 def exported_paths(bench: Workbench) -> Iterator[str]:
     """What a page asks of a run when no model can be asked: the questions that an exported page holds answers to."""
-    return (f"/api/v1{path}" for exported in _EXPORTED for path in exported(bench))
+    for exported in _EXPORTED:
+        yield from (f"/api/v1{path}" for path in exported(bench))
+    for part in bench.run.parts().values():
+        if part.kind in _WHOLE:
+            yield f"/api/v1{_WHOLE[part.kind].format(part.id)}"
 
 
 def _malformed(_: Request, error: Exception) -> JSONResponse:
@@ -119,6 +136,7 @@ def serve(
     port: int | None = None,
     allowed_hosts: Iterable[str] = (),
     device: str | None = None,
+    models: Iterable[str] = (),
     browse: bool = True,
     ready: Callable[[Address, Workbench], AbstractContextManager[Any] | None] = lambda address, bench: None,
 ) -> None:
@@ -129,13 +147,14 @@ def serve(
         port: see :func:`listen`.
         allowed_hosts: further values of Host that are meant, as behind a proxy; with ports.
         device: where models are loaded.
+        models: that parts of the run name by their title alone; see :class:`gossamer.app.live.LiveModels`.
         browse: whether to open the page in a browser.
         ready: is told the address once the port is held.
 
     Raises:
         UsageError: no such folder, or no such port.
     """
-    bench = Workbench(RunFolder(folder), LiveCircuits(device))
+    bench = Workbench(RunFolder(folder), LiveModels(device, tuple(models)))
     with closing(listen(port)) as found, bench.holding_views():
         token, number = new_token(), int(found.getsockname()[1])
         address = Address(f"http://{HOST}:{number}/#token={token}", number)

@@ -3,6 +3,7 @@ import { type ReactNode, lazy } from "react";
 import type { Shapes } from "../api";
 import { AttributionView, IoiView, TraceView } from "./attention";
 import { CircuitView } from "./circuit";
+import { ExploreView } from "./explore";
 import { LatentView } from "./latent";
 import { PromptView } from "./prompt";
 import { RelationsView } from "./relations";
@@ -10,7 +11,10 @@ import { RelationsView } from "./relations";
 // Views that not every run has are loaded when they are opened.
 const AdversarialView = lazy(() => import("./adversarial"));
 const ExplanationsView = lazy(() => import("./explanations"));
+const CompareView = lazy(() => import("./compare"));
+const DictionaryView = lazy(() => import("./dictionary"));
 const GameView = lazy(() => import("./game"));
+const SearchView = lazy(() => import("./search"));
 const SteeringView = lazy(() => import("./steering"));
 
 type Part = Shapes["PartFacts"];
@@ -32,15 +36,19 @@ const first = (parts: Part[], kind: string) => parts.find((part) => part.kind ==
 
 export const VIEWS: View[] = [
   { path: "circuit", name: "Circuits", kinds: ["circuit"], show: ([id, tab]) => id && <CircuitView id={id} tab={tab ?? "map"} /> },
-  { path: "prompt", name: "Your text", kinds: [], start: (parts) => { const id = first(parts, "circuit"); return id ? [id] : null; }, show: ([id]) => id && <PromptView id={id} /> },
+  { path: "dictionary", name: "Dictionaries", kinds: ["dictionaries"], show: ([id]) => id && <DictionaryView id={id} /> },
+  { path: "prompt", name: "Your text", kinds: [], start: (parts) => { const id = first(parts, "circuit") ?? first(parts, "dictionaries"); return id ? [id] : null; }, show: ([id]) => id && <PromptView id={id} /> },
   { path: "steering", name: "Steering", kinds: ["steering sweep"], show: ([id]) => id && <SteeringView id={id} /> },
   { path: "adversarial", name: "Adversarial", kinds: ["adversarial prompts"], show: ([id]) => id && <AdversarialView id={id} /> },
   { path: "explanations", name: "Explanations", kinds: ["explanations"], show: ([id, feature]) => id && <ExplanationsView id={id} feature={feature} /> },
   { path: "game", name: "Game", kinds: [], start: (parts) => { const id = first(parts, "feature store"); return id ? [id] : null; }, show: ([id]) => id && <GameView id={id} /> },
   { path: "relations", name: "Relations", kinds: ["relations", "relation"], show: ([id, tab]) => id && <RelationsView id={id} tab={tab ?? "graph"} /> },
   { path: "attention", name: "Attention", kinds: ["attribution"], show: ([id]) => id && <AttributionView id={id} /> },
+  { path: "explore", name: "Text taken apart", kinds: [], start: (parts) => { const id = first(parts, "circuit") ?? first(parts, "dictionaries"); return id ? [id] : null; }, show: ([id]) => id && <ExploreView id={id} /> },
   { path: "trace", name: "Traces", kinds: ["trace"], show: ([id]) => id && <TraceView id={id} /> },
   { path: "ioi", name: "IOI study", kinds: ["IOI study"], show: ([id]) => id && <IoiView id={id} /> },
+  { path: "search", name: "Search", kinds: [], start: () => [], show: () => <SearchView /> },
+  { path: "compare", name: "Compare", kinds: [], start: (parts) => (parts.filter((part) => part.kind === "circuit").length > 1 ? ["circuits"] : parts.some((part) => part.kind === "dictionaries" || part.kind === "circuit") ? ["dictionaries"] : null), show: ([what]) => <CompareView what={what ?? "circuits"} /> },
   { path: "latent", name: "Latent", kinds: [], show: ([id, feature]) => id && feature && <LatentView id={id} feature={feature} /> },
 ];
 

@@ -1,16 +1,12 @@
 """One run for all tests of the workbench, made once; the page, built once."""
 
 import shutil
-import threading
-import time
 
 import pytest
-import uvicorn
+from serving import serving
 from workbench_run import TOKEN, bench_of, client_of, write_run
 
 from gossamer.app import page
-from gossamer.app.guard import loopback_hosts
-from gossamer.app.server import create_app, listen
 
 
 @pytest.fixture(scope="session")
@@ -53,19 +49,8 @@ def address(built, made, tmp_path_factory):
     """A server of the run in this process, as `gossamer view` starts one."""
     folder = shutil.copytree(made[0], tmp_path_factory.mktemp("served") / "run")
     bench = bench_of(folder)
-    socket = listen(0)
-    port = socket.getsockname()[1]
-    app = create_app(bench, TOKEN, loopback_hosts(port))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", ws="none"))
-    with bench.holding_views():
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
+    with bench.holding_views(), serving(bench) as port:
         yield f"http://127.0.0.1:{port}"
-        server.should_exit = True
-        thread.join()
-    socket.close()
 
 
 @pytest.fixture

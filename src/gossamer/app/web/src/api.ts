@@ -37,8 +37,21 @@ async function request(path: string, init: RequestInit): Promise<Response> {
   throw new Refusal(reasonOf(said) ?? `The server answered ${answer.status}.`, answer.status);
 }
 
+async function answerOf(path: string, init: RequestInit): Promise<Response> {
+  const headers = { "X-Gossamer-Token": sessionStorage.getItem(KEY) ?? "", "Content-Type": "application/json" };
+  try {
+    return await fetch(path, { ...init, headers });
+  } catch (error) {
+    if (init.signal?.aborted) throw error;
+    throw new Refusal("The server does not answer: it was stopped, or is busy loading. Start gossamer view again if it was stopped.", 0);
+  }
+}
+
 async function ask(path: string, init: RequestInit): Promise<unknown> {
-  return (await request(path, init)).json().catch(() => null);
+  const answer = await answerOf(path, init);
+  const said: unknown = await answer.json().catch(() => null);
+  if (answer.ok) return said;
+  throw new Refusal(reasonOf(said) ?? `The server answered ${answer.status}.`, answer.status);
 }
 
 function reasonOf(said: unknown): string | null {
@@ -96,4 +109,28 @@ function half(bits: number): number {
   const [sign, power, rest] = [bits & 0x8000 ? -1 : 1, (bits >> 10) & 31, bits & 1023];
   if (power === 0) return sign * rest * 2 ** -24;
   return power === 31 ? (rest ? NaN : sign * Infinity) : sign * (1 + rest / 1024) * 2 ** (power - 15);
+}
+
+export type JobEvent = Shapes["JobPage"]["events"][number];
+
+/** Begin a job, or listen to one, and read what it says as it comes; closing (by the signal, or with the tab) is noticed by the server. */
+export async function listen(path: string, body: unknown, onEvent: (event: JobEvent) => void, signal: AbortSignal): Promise<void> {
+  const answer = await answerOf(path, { method: body === undefined ? "GET" : "POST", body: body === undefined ? undefined : JSON.stringify(body), signal });
+  if (!answer.ok) throw new Refusal(reasonOf(await answer.json().catch(() => null)) ?? `The server answered ${answer.status}.`, answer.status);
+  const reader = answer.body!.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "", ended = false;
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) break;
+    const blocks = (rest + value).split("\n\n");
+    rest = blocks.pop() ?? "";
+    for (const block of blocks) {
+      const data = block.split("\n").find((line) => line.startsWith("data: "));
+      if (!data) continue;
+      const event = JSON.parse(data.slice(6)) as JobEvent;
+      ended ||= event.event === "done" || event.event === "failed" || event.event === "cancelled";
+      onEvent(event);
+    }
+  }
+  if (!ended) throw new Refusal("The server stopped before the job ended.", 0);
 }

@@ -10,6 +10,8 @@ import { RelationsView } from "./relations";
 const AdversarialView = lazy(() => import("./adversarial"));
 const ExplanationsView = lazy(() => import("./explanations"));
 const GameView = lazy(() => import("./game"));
+const JobsView = lazy(() => import("./jobs"));
+const SteerView = lazy(() => import("./steer"));
 const SteeringView = lazy(() => import("./steering"));
 
 type Part = Shapes["PartFacts"];
@@ -33,10 +35,12 @@ export const VIEWS: View[] = [
   { path: "circuit", name: "Circuits", kinds: ["circuit"], show: ([id, tab]) => id && <CircuitView id={id} tab={tab ?? "map"} /> },
   { path: "prompt", name: "Your text", kinds: [], start: (parts) => { const id = first(parts, "circuit"); return id ? [id] : null; }, show: ([id]) => id && <PromptView id={id} /> },
   { path: "steering", name: "Steering", kinds: ["steering sweep"], show: ([id]) => id && <SteeringView id={id} /> },
+  { path: "steer", name: "Steer", kinds: [], start: (parts) => { const id = first(parts, "circuit") ?? first(parts, "dictionaries"); return id ? [id] : null; }, show: ([id]) => id && <SteerView id={id} /> },
   { path: "adversarial", name: "Adversarial", kinds: ["adversarial prompts"], show: ([id]) => id && <AdversarialView id={id} /> },
   { path: "explanations", name: "Explanations", kinds: ["explanations"], show: ([id, feature]) => id && <ExplanationsView id={id} feature={feature} /> },
   { path: "game", name: "Game", kinds: [], start: (parts) => { const id = first(parts, "feature store"); return id ? [id] : null; }, show: ([id]) => id && <GameView id={id} /> },
   { path: "relations", name: "Relations", kinds: ["relations", "relation"], show: ([id, tab]) => id && <RelationsView id={id} tab={tab ?? "graph"} /> },
+  { path: "jobs", name: "Jobs", kinds: [], start: (parts) => (parts.some((part) => ["circuit", "dictionaries", "feature store"].includes(part.kind)) ? [] : null), show: () => <JobsView /> },
   { path: "latent", name: "Latent", kinds: [], show: ([id, feature]) => id && feature && <LatentView id={id} feature={feature} /> },
 ];
 

@@ -3,8 +3,7 @@
 import shutil
 
 import pytest
-from serving import serving
-from workbench_run import TOKEN, bench_of, client_of, write_run
+from workbench_run import TOKEN, bench_of, client_of, serving, write_run, write_store
 
 from gossamer.app import page
 
@@ -15,6 +14,14 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made") / "run"
     folder.mkdir()
     return folder, *write_run(folder)
+
+
+@pytest.fixture(scope="session")
+def stored(made, tmp_path_factory):
+    """A run of a circuit, the dictionaries and a feature store. Nothing may be written there."""
+    folder = shutil.copytree(made[0], tmp_path_factory.mktemp("stored") / "run")
+    write_store(folder)
+    return folder
 
 
 @pytest.fixture
@@ -47,10 +54,8 @@ def built():
 @pytest.fixture(scope="module")
 def address(built, made, tmp_path_factory):
     """A server of the run in this process, as `gossamer view` starts one."""
-    folder = shutil.copytree(made[0], tmp_path_factory.mktemp("served") / "run")
-    bench = bench_of(folder)
-    with bench.holding_views(), serving(bench) as port:
-        yield f"http://127.0.0.1:{port}"
+    with serving(shutil.copytree(made[0], tmp_path_factory.mktemp("served") / "run")) as found:
+        yield found
 
 
 @pytest.fixture
@@ -61,7 +66,7 @@ def harmless():
 
 @pytest.fixture
 def visit(browser, address, harmless):
-    """Open a view; an error in the console or a request that leaves this server fails the test."""
+    """Open a view of the server at `address`; an error in the console or a request that leaves it fails the test."""
     wrong, opened = [], []
 
     def visit(where="/", width=1400, scheme="light", token=TOKEN):

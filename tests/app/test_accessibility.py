@@ -1,13 +1,8 @@
 """Every view by the rules of axe (WCAG 2 A and AA, best practices): nothing that it calls serious or worse."""
 
-import json
-
 import pytest
+from workbench_run import grave_findings
 
-from gossamer.app.page import SOURCES
-
-AXE = SOURCES / "node_modules" / "axe-core" / "axe.min.js"
-GRAVE = ("serious", "critical")
 # Where each view of the run is, and what says that it is there.
 VIEWS = {
     "overview": ("/", "h1:has-text('run')"),
@@ -27,13 +22,5 @@ def test_axe_finds_nothing_grave(visit, view, scheme):
     where, there = VIEWS[view]
     page = visit(where, 1400, scheme)
     page.wait_for_selector(there)
-    # Run by the browser itself: the page's own policy lets no such script in.
-    page.evaluate(AXE.read_text())
-    found = json.loads(page.evaluate("axe.run().then((found) => JSON.stringify(found.violations))"))
-    grave = {
-        one["id"]: [f"{node['html'][:160]}: {node['failureSummary'][:200]}" for node in one["nodes"][:3]]
-        for one in found
-        if one["impact"] in GRAVE
-    }
-    assert not grave, json.dumps(grave, indent=1)
+    assert grave_findings(page) == {}
     assert page.evaluate("axe.version")

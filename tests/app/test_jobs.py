@@ -7,8 +7,7 @@ import time
 
 import pytest
 from explain_fixtures import planted_store
-from serving import serving
-from workbench_run import TOKEN, bench_of
+from workbench_run import TOKEN, bench_of, serving
 
 from gossamer.app.jobs import Jobs
 from gossamer.app.live import MOST_WAITING, BusyError
@@ -131,8 +130,12 @@ def test_the_queue_is_short_and_old_jobs_are_forgotten():
 @pytest.fixture(scope="module")
 def served(made):
     bench = bench_of(made[0])
-    with serving(bench) as port:
-        yield bench, port
+    with serving(bench) as address:
+        yield bench, port_of(address)
+
+
+def port_of(address):
+    return int(address.rpartition(":")[2])
 
 
 def asked(port, method, path, body=None, **headers):
@@ -310,7 +313,8 @@ def test_a_latent_is_explained_and_kept_though_nobody_listens(tmp_path):
     planted_store(tmp_path / "run" / "store", count=400)
     bench = bench_of(tmp_path / "run")
     (store,) = (part.id for part in bench.run.parts().values() if part.kind == "feature store")
-    with bench.holding_views(), serving(bench) as port:
+    with serving(bench) as address:
+        port = port_of(address)
         body = {"job": {"kind": "explain", "store": store, "feature": "resid_pre.0/3"}}
         connection, answer = asked(port, "POST", "/api/v1/jobs", body)
         begun = json.loads(answer.read())["job"]

@@ -6,16 +6,12 @@ import re
 from urllib.parse import quote
 
 import pytest
-from workbench_run import TOKEN
+from workbench_run import TOKEN, no_sideways_scroll
 
 from gossamer.app import page as built_page
 
 FIRST_LOAD = 250_000
 SIZES = [(420, "light"), (420, "dark"), (1400, "light"), (1400, "dark")]
-
-
-def no_sideways_scroll(page):
-    return page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
 
 def choose(page, place):

@@ -6,7 +6,7 @@ import torch
 from gossamer.features import Feature, feature_cards
 from gossamer.features.prompt_latents import prompt_latents
 
-URL, TEXT = "/api/v1/circuits/circuit", "The boys near the dog"
+URL, TEXT = "/api/v1/dicts/circuit", "The boys near the dog"
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_another_target_is_attributed_and_a_latent_taken_away(ask, said):
 
 def test_any_latent_has_a_card_and_says_where_it_is_used(ask, bench, made):
     node = made[2].nodes[0].node
-    said = ask.get(f"{URL}/latents", params={"feature": str(node.feature)}).json()
+    said = ask.get(f"{URL}/latent", params={"feature": str(node.feature)}).json()
     assert f"circuit {node}" in said["nodes"]
     with bench.restored("circuit") as restored:
         study = restored.study
@@ -83,7 +83,7 @@ def test_any_latent_has_a_card_and_says_where_it_is_used(ask, bench, made):
 def test_a_latent_on_a_text_is_the_encoders(ask, own, made):
     study, _ = own
     feature = made[2].nodes[0].node.feature
-    said = ask.post(f"{URL}/latents/test", json={"feature": str(feature), "text": TEXT}).json()
+    said = ask.post(f"{URL}/latent/test", json={"feature": str(feature), "text": TEXT}).json()
     tokens = study.model.tokenize([TEXT], bos=True)
     with torch.no_grad():
         x = study.model.capture(tokens, [feature.site])[feature.site]
@@ -107,8 +107,8 @@ def test_a_latent_on_a_text_is_the_encoders(ask, own, made):
         ("/prompt/removals", {"text": TEXT, "site": "resid_post.1", "position": 400, "latents": [1]}),
         ("/prompt/removals", {"text": TEXT, "site": "resid_post.1", "position": 1, "latents": [10**9]}),
         ("/prompt/removals", {"text": TEXT, "site": "resid_post.1", "position": 1, "latents": [-1]}),
-        ("/latents/test", {"text": TEXT, "feature": "resid_post.1/999999"}),
-        ("/latents/test", {"text": TEXT, "feature": "nonsense"}),
+        ("/latent/test", {"text": TEXT, "feature": "resid_post.1/999999"}),
+        ("/latent/test", {"text": TEXT, "feature": "nonsense"}),
     ],
 )
 def test_what_means_nothing_is_refused_with_a_reason(ask, path, body):
@@ -121,7 +121,7 @@ def test_what_means_nothing_is_refused_with_a_reason(ask, path, body):
     "feature", ["", "x", "resid_post.1/-1", "resid_post.1/999999", "resid_post.0/1", "../1", "\u202e/1"]
 )
 def test_features_that_are_none_are_refused(ask, feature):
-    found = ask.get(f"{URL}/latents", params={"feature": feature})
+    found = ask.get(f"{URL}/latent", params={"feature": feature})
     assert found.status_code == 422
     assert found.json()["detail"]
 

@@ -31,9 +31,9 @@ SOME = settings(
 
 
 @pytest.fixture(scope="module")
-def own(made, tmp_path_factory):
+def own(stored, tmp_path_factory):
     """A workbench of a copy of the run: some requests save views."""
-    return bench_of(shutil.copytree(made[0], tmp_path_factory.mktemp("requests") / "run"))
+    return bench_of(shutil.copytree(stored, tmp_path_factory.mktemp("requests") / "run"))
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
@@ -66,11 +66,15 @@ def test_no_request_breaks_the_server(operation, own, made):
 
 def _meant(case, part, node):
     """Names of what there is in place of made-up ones, now and then: else all that is asked for would be unknown."""
-    if part is not None and "circuit" in (case.path_parameters or {}):
-        case.path_parameters["circuit"] = part
+    for name in {"circuit", "dictionaries"} & set(case.path_parameters or {}):
+        case.path_parameters[name] = case.path_parameters[name] if part is None else part
     if node is None:
         return
-    if "name" in (case.query or {}):
-        case.query["name"] = node
+    feature = node.partition("@")[0]
+    for name, value in {"name": node, "feature": feature, "site": feature.partition("/")[0], "q": feature}.items():
+        if name in (case.query or {}):
+            case.query[name] = value
+    if isinstance(case.body, dict) and "feature" in case.body:
+        case.body["feature"] = feature
     if isinstance(case.body, dict) and isinstance(case.body.get("nodes"), list):
         case.body["nodes"] = [node]

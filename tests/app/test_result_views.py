@@ -1,14 +1,13 @@
 """Steering, adversarial prompts, explanations and the game in a browser, by mouse and by keys."""
 
-import json
 import shutil
 
 import pytest
 from adversarial_run import BROKEN, write_adversarial
 from explain_run import write_explanations
 from sweep_run import write_sweep
-from test_accessibility import AXE, GRAVE
-from test_page import SIZES, no_sideways_scroll
+from test_page import SIZES
+from workbench_run import grave_findings, no_sideways_scroll
 
 from gossamer.explain.game import drawn_round
 from gossamer.store import FeatureStore
@@ -50,13 +49,10 @@ def test_every_view_is_there_and_fits(visit, width, scheme):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_grave(visit, scheme):
     page = visit("/", 1400, scheme)
-    page.evaluate(AXE.read_text())
     for where, there in VIEWS.items():
         page.goto(page.url.split("#")[0] + f"#{where}")
         page.wait_for_selector(there, state="attached")
-        found = json.loads(page.evaluate("axe.run().then((found) => JSON.stringify(found.violations))"))
-        grave = [(one["id"], one["nodes"][0]["html"][:200]) for one in found if one["impact"] in GRAVE]
-        assert not grave, where
+        assert not grave_findings(page), where
 
 
 def test_the_list_of_methods_is_the_legend_by_keys(visit):

@@ -34,8 +34,8 @@ def test_every_format_that_is_named_can_be_read():
         if kind.form is not None:
             module, _, attribute = kind.form.partition(":")
             form = getattr(__import__(module, fromlist=[attribute]), attribute)
-            assert isinstance(form, Format)
-            assert form.name == name
+            assert callable(form.load)
+            assert not isinstance(form, Format) or form.name == name
 
 
 def test_what_is_wrong_is_said_in_one_line_without_the_machines_folders(run):

@@ -128,6 +128,8 @@ def example_shape(example: FeatureExample, largest: float) -> Example:
         activations=list(example.activations),
         position=example.position,
         activation=example.activation,
+        document=example.document,
+        stratum=example.stratum,
         shade=[min(max(one / largest, 0.0), 1.0) if largest > 0 else 0.0 for one in example.activations],
     )
 

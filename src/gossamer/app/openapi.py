@@ -6,7 +6,7 @@
 from pathlib import Path
 from typing import Any
 
-from gossamer.app.live import LiveCircuits
+from gossamer.app.live import LiveModels
 from gossamer.app.page import SOURCES
 from gossamer.app.run_folder import RunFolder
 from gossamer.app.server import api
@@ -19,7 +19,7 @@ SCHEMA = SOURCES / "openapi.json"
 def openapi() -> dict[str, Any]:
     """The schema as the application has it."""
     # Routes are the same whatever the run holds.
-    found = api(Workbench(RunFolder(Path(__file__).parent), LiveCircuits())).openapi()
+    found = api(Workbench(RunFolder(Path(__file__).parent), LiveModels())).openapi()
     found["info"]["version"] = "1"
     return found
 

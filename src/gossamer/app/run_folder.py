@@ -34,9 +34,13 @@ _NAMES = {"circuit.json": "gossamer.circuit.0", "findings.json": "gossamer.findi
 State = Literal["whole", "damaged", "newer", "not read"]
 
 
+class UnknownError(UsageError):
+    """Nothing of that name is in the run."""
+
+
 @dataclass(frozen=True)
 class Kind:
-    """A kind of results: what it is called, and where its format stands, as MODULE:NAME."""
+    """A kind of results: what it is called, and where what loads it stands, as MODULE:NAME."""
 
     name: str
     form: str | None = None
@@ -56,10 +60,10 @@ KINDS: Mapping[str, Kind] = {
     "gossamer.relations": Kind("relations", "gossamer.relations.relations_data:FORMAT"),
     "gossamer.relation_study": Kind("study of relations", "gossamer.relations.study_results:FORMAT"),
     "gossamer.relation": Kind("relation"),
-    "gossamer.dictionaries": Kind("dictionaries"),
-    "gossamer.store": Kind("feature store"),
+    "gossamer.dictionaries": Kind("dictionaries", "gossamer.app.saved_dictionaries:SavedDictionaries"),
+    "gossamer.store": Kind("feature store", "gossamer.store.manifest:FORMAT"),
     "gossamer.task": Kind("task"),
-    "gossamer.training": Kind("training run"),
+    "gossamer.training": Kind("training run", "gossamer.training.request:FORMAT"),
     "gossamer.coding": Kind("study of encoders", "gossamer.replacement.coding_study:FORMAT"),
     "gossamer.ablation": Kind("comparison of recipes", "gossamer.training.recipe_comparison.results:FORMAT"),
 }
@@ -118,6 +122,7 @@ class RunFolder:
         except OSError as error:
             raise UsageError(f"{given}: cannot be read ({error.strerror or error})") from error
         self._readings: dict[tuple[Path, int, float], Reading] = {}
+        self._formats: dict[tuple[Path, int, float], str | None] = {}
 
     __repr__ = short_repr
 
@@ -144,6 +149,25 @@ class RunFolder:
     def part(self, identifier: str) -> Part | None:
         """The part of that id, if there is one now."""
         return self.parts().get(identifier)
+
+    def content(self, identifier: str, *kinds: str) -> tuple[Part, Any]:
+        """A part of one of these kinds (of any, where none is named), and what it holds.
+
+        Raises:
+            UnknownError: no such part, or one of another kind.
+            GossamerError: damaged, or newer than this version.
+        """
+        part = self.part(identifier)
+        if part is None or (kinds and part.kind not in kinds):
+            known = [one.id for one in self.parts().values() if not kinds or one.kind in kinds]
+            wanted = " or ".join(kinds) or "a file of results"
+            raise UnknownError(
+                f"{wanted} {identifier!r}: not in {self.name}; it holds {', '.join(known[:20]) or f'no {wanted}'}"
+            )
+        reading = self.read(part)
+        if reading.content is None:
+            raise GossamerError(reading.message or f"{part.path.name}: cannot be shown")
+        return part, reading.content
 
     def read(self, part: Part) -> Reading:
         """The content of a part, read once as long as its file stays as it is."""
@@ -185,18 +209,27 @@ class RunFolder:
 
     def _part(self, path: Path) -> Part | None:
         try:
-            with path.open("rb") as file:
-                tag = _TAG.search(file.read(_HEAD))
             facts = path.stat()
+            # A file that stays as it is, is not read again at every look.
+            key = (path, facts.st_size, facts.st_mtime)
+            if key not in self._formats:
+                self._formats[key] = _format(path)
+            name = self._formats[key]
         except OSError:
             return None
-        if tag is None and path.name not in _NAMES:
+        if name is None:
             return None
-        name = _NAMES[path.name] if tag is None else tag[1].decode()
         kind = KINDS.get(name.rpartition(".")[0])
         relative = path.relative_to(self.path)
         shown = name.rpartition(".")[0].removeprefix("gossamer.") if kind is None else kind.name
         return Part(_id(relative), shown, name, path, facts.st_size, facts.st_mtime)
+
+
+def _format(path: Path) -> str | None:
+    """What the beginning of a file says that it is, or else its name."""
+    with path.open("rb") as file:
+        tag = _TAG.search(file.read(_HEAD))
+    return _NAMES.get(path.name) if tag is None else tag[1].decode()
 
 
 def _id(path: Path) -> str:

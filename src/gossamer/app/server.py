@@ -17,16 +17,20 @@ from starlette.types import ASGIApp
 
 from gossamer import __version__
 from gossamer.app.guard import Guard, loopback_hosts, new_token
-from gossamer.app.live import BusyError, LiveCircuits
+from gossamer.app.live import BusyError, LiveModels
 from gossamer.app.page import STATIC
 from gossamer.app.routes.adversarial import adversarial_routes
 from gossamer.app.routes.circuits import circuit_routes
+from gossamer.app.routes.compare import compare_routes
+from gossamer.app.routes.dictionaries import dictionary_routes
 from gossamer.app.routes.explanations import explanation_routes
 from gossamer.app.routes.game import game_routes
+from gossamer.app.routes.jobs import job_routes
 from gossamer.app.routes.latents import latent_routes
 from gossamer.app.routes.prompts import prompt_routes
 from gossamer.app.routes.relations import relation_routes
 from gossamer.app.routes.runs import run_routes
+from gossamer.app.routes.search import search_routes
 from gossamer.app.routes.steering import steering_routes
 from gossamer.app.routes.views import view_routes
 from gossamer.app.run_folder import RunFolder
@@ -37,13 +41,17 @@ from gossamer.errors import GossamerError, UsageError
 _ROUTES = (
     run_routes,
     circuit_routes,
+    compare_routes,
+    dictionary_routes,
     latent_routes,
     prompt_routes,
+    search_routes,
     view_routes,
     steering_routes,
     adversarial_routes,
     explanation_routes,
     game_routes,
+    job_routes,
     relation_routes,
 )
 HOST, PORT = "127.0.0.1", 8231
@@ -130,6 +138,7 @@ def serve(
     port: int | None = None,
     allowed_hosts: Iterable[str] = (),
     device: str | None = None,
+    models: Iterable[str] = (),
     browse: bool = True,
     ready: Callable[[Address, Workbench], AbstractContextManager[Any] | None] = lambda address, bench: None,
 ) -> None:
@@ -140,13 +149,14 @@ def serve(
         port: see :func:`listen`.
         allowed_hosts: further values of Host that are meant, as behind a proxy; with ports.
         device: where models are loaded.
+        models: that parts of the run name by their title alone; see :class:`gossamer.app.live.LiveModels`.
         browse: whether to open the page in a browser.
         ready: is told the address once the port is held.
 
     Raises:
         UsageError: no such folder, or no such port.
     """
-    bench = Workbench(RunFolder(folder), LiveCircuits(device))
+    bench = Workbench(RunFolder(folder), LiveModels(device, tuple(models)))
     with closing(listen(port)) as found, bench.holding_views():
         token, number = new_token(), int(found.getsockname()[1])
         address = Address(f"http://{HOST}:{number}/#token={token}", number)

@@ -2,25 +2,26 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gossamer.app.live import LiveCircuits
-from gossamer.app.run_folder import Part, RunFolder
+from gossamer.app.jobs import Jobs
+from gossamer.app.live import LiveModel, LiveModels
+from gossamer.app.model_inputs import ModelInputs, inputs_of
+from gossamer.app.run_folder import Part, RunFolder, UnknownError
+from gossamer.app.stores import Stores
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.rerun import RestoredCircuit
 from gossamer.circuits.results import Findings
 from gossamer.display import short_repr
-from gossamer.errors import GossamerError, UsageError
+from gossamer.errors import GossamerError
 from gossamer.results import folder_lock
 
+__all__ = ["VIEWS", "SavedCircuit", "UnknownError", "Workbench", "same_circuit"]
+
 VIEWS = "views"
-
-
-class UnknownError(UsageError):
-    """Nothing of that name is in the run."""
 
 
 class SavedCircuit(NamedTuple):
@@ -38,13 +39,20 @@ class Workbench:
 
     Attributes:
         run: its folder.
-        live: its circuits with their models.
+        live: what it was made with, in memory.
+        stores: its feature stores.
+        jobs: work that takes longer than an answer.
         read_only: why nothing can be saved in the folder; None if it can.
     """
 
     run: RunFolder
-    live: LiveCircuits
+    live: LiveModels
     read_only: str | None = None
+    stores: Stores = field(init=False)
+    jobs: Jobs = field(init=False, default_factory=Jobs)
+
+    def __post_init__(self) -> None:
+        self.stores = Stores(self.run)
 
     __repr__ = short_repr
 
@@ -75,19 +83,8 @@ class Workbench:
         return {"run": self.run.name, "digest": digest, "generated_at": now}
 
     def content(self, identifier: str, kind: str) -> tuple[Part, Any]:
-        """A part of the run and what it holds.
-
-        Raises:
-            UnknownError: no such part, or one of another kind.
-            GossamerError: damaged, or newer than this version.
-        """
-        part = self.run.part(identifier)
-        if part is None or part.kind != kind:
-            raise UnknownError(f"{kind} {identifier!r}: not in {self.run.name}; it holds {self._ids(kind)}")
-        reading = self.run.read(part)
-        if reading.content is None:
-            raise GossamerError(reading.message or f"{part.path.name}: cannot be shown")
-        return part, reading.content
+        """A part of the run and what it holds. Errors: those of :meth:`RunFolder.content`."""
+        return self.run.content(identifier, kind)
 
     def circuit(self, identifier: str) -> SavedCircuit:
         """A circuit of the run. Errors: those of :meth:`content`."""
@@ -99,16 +96,32 @@ class Workbench:
                     return SavedCircuit(part, circuit, findings, other)
         return SavedCircuit(part, circuit, None, None)
 
+    def inputs(self, identifier: str) -> ModelInputs:
+        """What a part of the run was made with.
+
+        Raises:
+            UnknownError: no such part.
+            GossamerError: damaged, newer than this version, or it names no model.
+        """
+        part, content = self.run.content(identifier)
+        return inputs_of(self.run, part, content, self.live.given)
+
     @contextmanager
-    def restored(self, identifier: str) -> Iterator[RestoredCircuit]:
-        """A circuit with its model in memory. Errors: those of :meth:`LiveCircuits.use`."""
-        part, circuit = self.content(identifier, "circuit")
-        with self.live.use(circuit, part.path.parent) as found:
+    def model(self, identifier: str) -> Iterator[LiveModel]:
+        """The model and the dictionaries that a part of the run names, in memory, for this thread alone.
+
+        Of parts without dictionaries (a steering sweep) the model alone. Errors: those of :meth:`inputs` and
+        :meth:`LiveModels.use`.
+        """
+        with self.live.use(self.inputs(identifier)) as found:
             yield found
 
-    def _ids(self, kind: str) -> str:
-        known = [part.id for part in self.run.parts().values() if part.kind == kind]
-        return ", ".join(known[:20]) or f"no {kind}"
+    @contextmanager
+    def restored(self, identifier: str) -> Iterator[RestoredCircuit]:
+        """A circuit with its model in memory. Errors: those of :meth:`content` and :meth:`LiveModels.use`."""
+        _, circuit = self.content(identifier, "circuit")
+        with self.live.use_circuit(circuit, self.inputs(identifier)) as found:
+            yield found
 
 
 def same_circuit(circuit: Circuit, findings: Findings) -> bool:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from gossamer import bundled
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import listed, short_repr
-from gossamer.errors import UsageError
+from gossamer.errors import GossamerError, UsageError
 from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
@@ -29,7 +31,7 @@ class ModelInput:
     Attributes:
         source: as :meth:`gossamer.model.language_model.LanguageModel.load` took it.
         sha256: of its weights; None where they were not in memory.
-        dtype, device: what it ran on.
+        dtype, device: what it ran on; "" where that is not known.
     """
 
     source: str
@@ -110,3 +112,31 @@ def located(source: str, beside: Path | None) -> str:
     if beside is not None and not Path(source).exists() and (beside / source).exists():
         return str(beside / source)
     return source
+
+
+def recorded_model(
+    known: ModelInput, *, beside: Path | None, device: str | torch.device | None = None
+) -> LanguageModel:
+    """Load a model from where it is recorded to be, in the type that it had.
+
+    Raises:
+        GossamerError: it is not there any more.
+    """
+    source, kind = located(known.source, beside), getattr(torch, known.dtype) if known.dtype else None
+    try:
+        return LanguageModel.load(source, dtype=kind, device=device)
+    except UsageError as error:
+        raise GossamerError(f"the recorded model {source}: not found ({error}); give --model (model=)") from error
+
+
+def require_same(what: str, source: str, recorded: str | None, found: str | None, option: str) -> None:
+    """Refuse weights that were to be recorded ones, by their SHA-256, and are not; None: not known.
+
+    Raises:
+        GossamerError: they have changed.
+    """
+    if None not in (recorded, found) and recorded != found:
+        raise GossamerError(
+            f"{what} {source}: weights with SHA-256 {str(recorded)[:12]}… expected, found {str(found)[:12]}…; they "
+            f"have changed since they were recorded: restore them, or give {option} to go on with these"
+        )

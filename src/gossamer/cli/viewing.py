@@ -23,6 +23,10 @@ def view(
         list[str] | None,
         typer.Option(help="HOST:PORT under which a proxy, as JupyterHub's, shows the page; repeat."),
     ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="A model that the run names by its title alone: its folder, of that name; repeat."),
+    ] = None,
     device: options.Device = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -54,7 +58,15 @@ def view(
 
     # Where a shell has the signal ignored, as in its background, the server ends on it and nothing is raised.
     with contextlib.suppress(KeyboardInterrupt):
-        serve(run, port=port, allowed_hosts=allow_host or (), device=device, browse=browser, ready=ready)
+        serve(
+            run,
+            port=port,
+            allowed_hosts=allow_host or (),
+            device=device,
+            models=model or (),
+            browse=browser,
+            ready=ready,
+        )
     err.print("closed; what was kept stays in the run folder")
 
 

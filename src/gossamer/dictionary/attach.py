@@ -176,7 +176,7 @@ def attach(
     """
     dictionaries = by_site(dictionaries)
     for site, dictionary in dictionaries.items():
-        _require_fit(model, site, dictionary)
+        require_fit(model, site, dictionary)
     if not allow_other_model:
         require_model(model, dictionaries)
     measured = measure(model, dictionaries, tokens)
@@ -187,7 +187,12 @@ def attach(
     return attachments
 
 
-def _require_fit(model: LanguageModel, site: Site, dictionary: Dictionary) -> None:
+def require_fit(model: LanguageModel, site: Site, dictionary: Dictionary) -> None:
+    """Refuse a dictionary whose site or width the model does not have.
+
+    Raises:
+        UsageError: naming what was expected.
+    """
     dictionary.require_reconstruction("attaching it")
     if dictionary.site != site:
         raise UsageError(f"expected a dictionary of {site}, found one of {dictionary.site}; attach it at its own site")

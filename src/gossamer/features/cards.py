@@ -7,7 +7,7 @@ from gossamer.activations.token_mask import DEFAULT_MASK, TokenMask
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.features.examples import Activity, ExampleSettings, Text, activity, stratified, strongest
 from gossamer.features.feature import Feature
-from gossamer.features.feature_card import FeatureCard
+from gossamer.features.feature_card import FeatureCard, Histogram
 from gossamer.features.lens import LensWords, has_words, logit_lens
 from gossamer.features.links import neuronpedia_link
 from gossamer.features.neighbours import Neighbour, decoder_neighbours
@@ -53,6 +53,41 @@ def feature_cards(
             link = neuronpedia_link(dictionary, latent)
             cards[feature] = _card(model, feature, one, column, read, settings, link, near.get(feature, ()))
     return cards
+
+
+def card_of_weights(
+    model: LanguageModel,
+    dictionaries: SiteMapping[Dictionary],
+    feature: Feature,
+    *,
+    words: int = 8,
+    neighbours: int = 8,
+) -> FeatureCard:
+    """What a feature's weights alone say: logit-lens words, neighbours by their decoders, link; of no text.
+
+    Raises:
+        UsageError: no such latent.
+    """
+    dictionaries = by_site(dictionaries)
+    dictionary = dictionaries[feature.site]
+    read = LensWords((), ())
+    if has_words(model, dictionary):
+        read = logit_lens(model, dictionary, [feature.latent], words=words)[0]
+    near = decoder_neighbours(dictionaries, [feature], count=neighbours)[feature] if neighbours else ()
+    return FeatureCard(
+        feature,
+        model.title,
+        0,
+        0,
+        mean=0.0,
+        std=0.0,
+        maximum=0.0,
+        histogram=Histogram((), ()),
+        promotes=read.promotes,
+        suppresses=read.suppresses,
+        link=neuronpedia_link(dictionary, feature.latent),
+        neighbours=near,
+    )
 
 
 def _card(

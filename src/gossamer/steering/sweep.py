@@ -167,7 +167,9 @@ def sweep(
     _check(model, cells, plan)
     path = None if folder is None else Path(folder) / RESULTS
     known = (notes or VectorNotes()).provenance()
-    recorder = Recorder(path, FORMAT, _settings(model, cells, plan), {"versions": versions(), **known})
+    recorder = Recorder(
+        path, FORMAT, _settings(model, cells, plan), {"versions": versions(), "model": model.name, **known}
+    )
     if plan.judge is not None and _GOLD not in recorder.provenance:
         target = () if plan.target is None else model.decode(plan.target)
         gold = judge_gold(plan.judge, plan.words, target, model.decode(plan.neutral))

@@ -61,7 +61,7 @@ def at_work(
     processes = Processes.current()
     with folder_lock(target) if processes.writes else contextlib.nullcontext():
         if processes.writes:
-            claim(target, request)
+            claim(target, request, model=model.name)
         processes.wait()
         yield target
 
@@ -92,15 +92,15 @@ def request_of(
     }
 
 
-def claim(folder: Path, request: dict[str, Any]) -> None:
-    """Make `folder` that of a request, if nothing was made there for another one.
+def claim(folder: Path, request: dict[str, Any], **where: str) -> None:
+    """Make `folder` that of a request, if nothing was made there for another one; `where` its inputs lie is kept too.
 
     Raises:
         UsageError: something was, or its settings are of another program.
         GossamerError: its settings are damaged.
     """
     path = folder / SETTINGS
-    own: Record[dict[str, Any]] = Record(request, provenance={"versions": versions()})
+    own: Record[dict[str, Any]] = Record(request, provenance={"versions": versions(), **where})
     if not path.is_file():
         FORMAT.save(path, own)
         return

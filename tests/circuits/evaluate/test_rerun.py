@@ -187,6 +187,6 @@ def test_a_file_of_the_first_version_needs_what_it_lacks(circuit: Circuit, tmp_p
 
 def test_a_model_that_is_gone_is_one_line(circuit: Circuit, copied: Path) -> None:
     os.rename(copied.parent / "spool", copied.parent / "moved")
-    with pytest.raises(GossamerError, match=r"the circuit's model .*: not found .*give --model") as caught:
+    with pytest.raises(GossamerError, match=r"the recorded model .*: not found .*give --model") as caught:
         evaluate_circuit(copied)
     assert "\n" not in str(caught.value)

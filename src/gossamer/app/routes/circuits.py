@@ -20,8 +20,8 @@ from gossamer.app.schema.circuits import (
     ScoreRequest,
     WordChangeShape,
 )
+from gossamer.app.sets import why_not_live
 from gossamer.app.workbench import SavedCircuit, UnknownError, Workbench
-from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.rerun import RestoredCircuit
 from gossamer.circuits.findings import prompt_view
 from gossamer.circuits.nodes import Nodes
@@ -52,7 +52,7 @@ def circuit_routes(bench: Workbench) -> APIRouter:
             map=drawn,
             hidden_nodes=nodes,
             hidden_edges=edges,
-            live=_not_live(found.circuit),
+            live=why_not_live(found.circuit),
             **_described(found),
         )
 
@@ -165,12 +165,6 @@ def _described(found: SavedCircuit) -> dict[str, Any]:
         "findings_file": None if part is None else str(part.path),
         "summary": claims.summary(findings),
     }
-
-
-def _not_live(circuit: Circuit) -> str | None:
-    if circuit.inputs is None or circuit.inputs.task is None:
-        return "its file does not record what it was made with; make it again with this version"
-    return None
 
 
 def _chosen(restored: RestoredCircuit, names: Sequence[str]) -> Nodes:

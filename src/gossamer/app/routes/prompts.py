@@ -1,8 +1,9 @@
-"""The prompt view: a text, token by token, as the dictionaries of a circuit see it."""
+"""The prompt view: a text, token by token, as a set of dictionaries sees it."""
 
 import torch
 from fastapi import APIRouter
 
+from gossamer.app.live import LiveModel
 from gossamer.app.schema.base import PartId
 from gossamer.app.schema.prompts import (
     LatentAt,
@@ -14,8 +15,8 @@ from gossamer.app.schema.prompts import (
     SiteTokens,
     TokenAt,
 )
+from gossamer.app.sets import found_set
 from gossamer.app.workbench import Workbench
-from gossamer.circuits.evaluate.rerun import RestoredCircuit
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
 from gossamer.features import Feature
@@ -30,15 +31,15 @@ _PREDICTIONS, _WORDS = 10, 3
 
 def prompt_routes(bench: Workbench) -> APIRouter:
     """Texts of the reader's own."""
-    routes = APIRouter(prefix="/circuits/{circuit}/prompt")
+    routes = APIRouter(prefix="/dicts/{dictionaries}/prompt")
 
     @routes.post("")
-    def prompt(circuit: PartId, asked: PromptRequest) -> PromptPage:
+    def prompt(dictionaries: PartId, asked: PromptRequest) -> PromptPage:
         """Each token's latents by activation and by attribution to a next token."""
-        with bench.restored(circuit) as restored:
-            model, found = restored.study.model, _found(restored, asked)
+        with bench.model(found_set(bench.run, dictionaries).part.id) as live:
+            model, found = live.model, _found(live, asked)
             return PromptPage(
-                **bench.said(restored.circuit.sha256),
+                **bench.said(),
                 tokens=[text.visible(model.word(token)) for token in found.tokens.ids[0].tolist()],
                 counted=found.counted.tolist(),
                 at=found.at,
@@ -49,31 +50,30 @@ def prompt_routes(bench: Workbench) -> APIRouter:
                 sites=[
                     SiteTokens(
                         site=str(site),
-                        tokens=_tokens(model, restored.study.dictionaries[site], site, one, found, asked.count),
+                        tokens=_tokens(model, live.dictionaries[site], site, one, found, asked.count),
                     )
                     for site, one in found.sites.items()
                 ],
             )
 
     @routes.post("/removals")
-    def removals(circuit: PartId, asked: RemovalRequest) -> Removals:
+    def removals(dictionaries: PartId, asked: RemovalRequest) -> Removals:
         """What the model says without each of some latents at one token, exactly."""
-        with bench.restored(circuit) as restored:
-            study, site = restored.study, Site.parse(asked.site)
-            if site not in study.dictionaries:
-                raise UsageError(f"site: one of {', '.join(map(str, study.dictionaries))} expected, found {site}")
-            latents = torch.tensor(asked.latents, device=study.model.device)
-            found = _found(restored, asked)
-            changes = without_each(study.model, study.dictionaries, found, site, asked.position, latents)
-            return Removals(**bench.said(restored.circuit.sha256), latents=asked.latents, changes=changes.tolist())
+        with bench.model(found_set(bench.run, dictionaries).part.id) as live:
+            site = Site.parse(asked.site)
+            if site not in live.dictionaries:
+                raise UsageError(f"site: one of {', '.join(map(str, live.dictionaries))} expected, found {site}")
+            latents = torch.tensor(asked.latents, device=live.model.device)
+            found = _found(live, asked)
+            changes = without_each(live.model, live.dictionaries, found, site, asked.position, latents)
+            return Removals(**bench.said(), latents=asked.latents, changes=changes.tolist())
 
     return routes
 
 
-def _found(restored: RestoredCircuit, asked: PromptRequest) -> PromptLatents:
-    study = restored.study
-    bos = study.task.bos or None
-    return prompt_latents(study.model, study.dictionaries, asked.text, bos=bos, at=asked.at, target=asked.target)
+def _found(live: LiveModel, asked: PromptRequest) -> PromptLatents:
+    model, dictionaries, bos = live
+    return prompt_latents(model, dictionaries, asked.text, bos=bos, at=asked.at, target=asked.target)
 
 
 def _prediction(model: LanguageModel, found: PromptLatents, token: int) -> Prediction:

@@ -1,12 +1,15 @@
 """The overview: what a run holds, and whether it is whole."""
 
+from collections import Counter
 from datetime import UTC, datetime
 
 from fastapi import APIRouter
 
+from gossamer.app.model_inputs import model_title
 from gossamer.app.run_folder import Part, Reading, RunFolder
-from gossamer.app.schema.runs import Overview, PartFacts
+from gossamer.app.schema.runs import KindCount, ModelFacts, Overview, PartFacts
 from gossamer.app.workbench import Workbench
+from gossamer.model.names import same_model
 from gossamer.results import versions
 
 
@@ -21,6 +24,7 @@ def run_routes(bench: Workbench) -> APIRouter:
         return Overview(
             **bench.said(),
             folder=str(run.path),
+            models=_models(run),
             parts=[_facts(run, part, run.checked(part)) for part in run.parts().values()],
             pages=[page.as_posix() for page in run.pages()],
             versions=versions(),
@@ -28,6 +32,29 @@ def run_routes(bench: Workbench) -> APIRouter:
         )
 
     return routes
+
+
+def _models(run: RunFolder) -> list[ModelFacts]:
+    """Models by title: two names of one model (with and without its folder above) are one."""
+    kinds: dict[str, Counter[str]] = {}
+    tasks: dict[str, set[str]] = {}
+    for part in run.parts().values():
+        content = run.checked(part).content
+        title = None if content is None else model_title(content)
+        if title is None:
+            continue
+        name = next((one for one in kinds if same_model(one, title)), title)
+        kinds.setdefault(name, Counter())[part.kind] += 1
+        task = getattr(content, "task", None)
+        tasks.setdefault(name, set()).update([task] if isinstance(task, str) else [])
+    return [
+        ModelFacts(
+            name=name,
+            tasks=sorted(tasks[name]),
+            files=[KindCount(kind=kind, count=count) for kind, count in sorted(found.items())],
+        )
+        for name, found in sorted(kinds.items())
+    ]
 
 
 def _facts(run: RunFolder, part: Part, reading: Reading) -> PartFacts:

@@ -10,7 +10,7 @@ import torch
 
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.evaluator import Evaluator
-from gossamer.circuits.inputs import Inputs, located
+from gossamer.circuits.inputs import Inputs, ModelInput, located, recorded_model, require_same
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.passing import with_tokens_passed_through
 from gossamer.circuits.splice import Splice
@@ -212,15 +212,6 @@ def _lacking(circuit: Circuit, what: str, option: str) -> UsageError:
     )
 
 
-def _require_same(what: str, source: str, recorded: str | None, found: str | None, option: str) -> None:
-    """Refuse inputs that were to be those of the circuit and are not."""
-    if None not in (recorded, found) and recorded != found:
-        raise GossamerError(
-            f"{what} {source}: weights with SHA-256 {str(recorded)[:12]}… expected, found {str(found)[:12]}…; they "
-            f"have changed since the circuit was made: restore them, or give {option} to measure the circuit with these"
-        )
-
-
 def circuit_model(
     circuit: Circuit,
     given: LanguageModel | str | Path | None = None,
@@ -247,13 +238,10 @@ def circuit_model(
     kind = None if known is None else getattr(torch, known.dtype)
     if given is not None:
         return LanguageModel.load(given, dtype=kind, device=device)
-    source = circuit.model if known is None else located(known.source, beside)
-    try:
-        model = LanguageModel.load(source, dtype=kind, device=device)
-    except UsageError as error:
-        raise GossamerError(f"the circuit's model {source}: not found ({error}); give --model (model=)") from error
-    if known is not None:
-        _require_same("model", source, known.sha256, weights_sha256(model.hf), "--model (model=)")
+    known = known or ModelInput(circuit.model, None, "", "")
+    model = recorded_model(known, beside=beside, device=device)
+    if known.sha256 is not None:
+        require_same("model", model.name, known.sha256, weights_sha256(model.hf), "--model (model=)")
     return model
 
 
@@ -292,7 +280,7 @@ def _dictionary(
         found = Dictionary.load(source, site=site, device=model.device, dtype=kind)
     except UsageError as error:
         raise GossamerError(f"the circuit's dictionary at {site}: not found ({error}); give {option}") from error
-    _require_same(f"dictionary at {site},", source, known.sha256, weights_sha256(found), option)
+    require_same(f"dictionary at {site},", source, known.sha256, weights_sha256(found), option)
     return found
 
 

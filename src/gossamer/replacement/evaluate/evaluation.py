@@ -139,8 +139,17 @@ class Evaluation:
         return (self.density > DENSE).double().mean().item()
 
     def density_histogram(self, bins: int = 24) -> tuple[list[float], list[int]]:
-        """Edges of log10(density), bins + 1 of them from one token to all, and the living latents in each bin."""
-        edges = torch.linspace(-torch.log10(torch.tensor(float(self.tokens))).item(), 0.0, bins + 1)
-        alive = self.density[self.fired > 0].log10().float()
-        inside = torch.bucketize(alive, edges[1:-1], right=True)
-        return edges.tolist(), torch.bincount(inside, minlength=bins).tolist()
+        """See :func:`density_histogram`."""
+        return density_histogram(self.fired, self.tokens, bins)
+
+
+def density_histogram(fired: Int[Tensor, "n"], tokens: int, bins: int = 24) -> tuple[list[float], list[int]]:
+    """Edges of log10(density), bins + 1 of them from one token to all, and the living latents in each bin.
+
+    Args:
+        fired: on how many of the tokens each latent was active.
+    """
+    edges = torch.linspace(-torch.log10(torch.tensor(float(tokens))).item(), 0.0, bins + 1)
+    alive = (fired[fired > 0].double() / tokens).log10().float()
+    inside = torch.bucketize(alive, edges[1:-1], right=True)
+    return edges.tolist(), torch.bincount(inside, minlength=bins).tolist()

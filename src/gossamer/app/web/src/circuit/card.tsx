@@ -4,17 +4,30 @@ import { count, number, percent } from "../format";
 
 type CardShape = Shapes["Card"];
 
-export function LatentCard({ card, link }: { card: CardShape; link?: string }) {
+export function LatentCard({ card, link, near }: { card: CardShape; link?: string; near?: (feature: string) => string }) {
   return (
     <div className="latent">
       {card.explanation && <p className="explained">{card.explanation}</p>}
-      <p className="facts">Active on {percent(card.density)} of {count(card.tokens, "token")} of {card.text}; mean {number(card.mean)}, largest {number(card.maximum)}.{link && <> <a href={link}>Its page</a></>}{card.link && <> <a href={card.link} target="_blank" rel="noopener noreferrer">Neuronpedia</a></>}</p>
+      {card.tokens === 0 ? <p className="note">What it does is not known: {card.text}. What its weights say:</p> : <p className="facts">Active on {percent(card.density)} of {count(card.tokens, "token")} of {card.text}; mean {number(card.mean)}, largest {number(card.maximum)}.{link && <> <a href={link}>Its page</a></>}{card.link && <> <a href={card.link} target="_blank" rel="noopener noreferrer">Neuronpedia</a></>}</p>}
       <Words title="raises" words={card.promotes} sign="raises" />
       <Words title="lowers" words={card.suppresses} sign="lowers" />
       <Histogram card={card} />
-      <Examples title="Strongest examples" examples={card.examples} />
-      {card.strata.length > 0 && <Examples title="Examples from every part of its range" examples={card.strata} />}
-      {card.neighbours.length > 0 && <p className="facts">Near: {card.neighbours.map((one) => <span key={one.feature} className="near" title={one.measure}><code>{one.feature}</code> {number(one.value)}</span>)}</p>}
+      {card.tokens > 0 && <Examples title="Strongest examples" examples={card.examples} />}
+      <Strata examples={card.strata} />
+      {card.neighbours.length > 0 && <p className="facts">Near: {card.neighbours.map((one) => <span key={one.feature} className="near" title={one.measure}>{near ? <a href={near(one.feature)}><code>{one.feature}</code></a> : <code>{one.feature}</code>} {number(one.value)}</span>)}</p>}
+    </div>
+  );
+}
+
+/** Examples drawn at random within quantile groups of its activations, the strongest group first. */
+function Strata({ examples }: { examples: Shapes["Example"][] }) {
+  const groups = [...new Set(examples.map((one) => one.stratum ?? null))].sort((a, b) => (b ?? 0) - (a ?? 0));
+  if (!examples.length) return null;
+  if (groups.length < 2) return <Examples title="Examples from every part of its range" examples={examples} />;
+  return (
+    <div>
+      <h4>Drawn at random from {groups.length} groups of its activations, each as often met as the others, the strongest first</h4>
+      {groups.map((group, place) => <Examples key={group} title={`group ${place + 1} of ${groups.length}`} examples={examples.filter((one) => (one.stratum ?? null) === group)} />)}
     </div>
   );
 }

@@ -22,6 +22,7 @@ export function Home({ run }: { run: Shapes["Overview"] }) {
           <ul>{wrong.map((part) => <li key={part.id}>{part.message}</li>)}</ul>
         </section>
       )}
+      <Models models={run.models} name={run.run} />
       {VIEWS.map((view) => <Files key={view.path} view={view} parts={run.parts.filter((part) => viewOf(part) === view)} />)}
       <section>
         <h2>All files</h2>
@@ -51,6 +52,24 @@ export function Home({ run }: { run: Shapes["Overview"] }) {
       <Tools name={`${run.run}-overview`} data={run} python={`from gossamer.app import RunFolder\n\nrun = RunFolder(${JSON.stringify(run.folder)})\nfor part in run.parts().values():\n    print(part.id, part.kind, run.checked(part).state)`} />
       <p className="note">{Object.entries(run.versions).map(([name, version]) => `${name} ${version}`).join(", ")}</p>
     </>
+  );
+}
+
+/** Which models the run is of, and what it holds of each; no more than a line where there is one. */
+function Models({ models, name }: { models: Shapes["ModelFacts"][]; name: string }) {
+  if (models.length === 0) return null;
+  const kinds = [...new Set(models.flatMap((model) => model.files.map((one) => one.kind)))].sort();
+  return (
+    <section>
+      <h2>Models</h2>
+      <DataTable
+        rows={models} caption="Models of the run" file={`${name}-models`} filter={false} keyOf={(model) => model.name}
+        columns={[
+          { name: "model", left: true, value: (model) => model.name }, { name: "tasks", left: true, value: (model) => model.tasks.join(", "), show: (model) => model.tasks.join(", ") || "–" },
+          ...kinds.map((kind) => ({ name: kind, value: (model: Shapes["ModelFacts"]) => model.files.find((one) => one.kind === kind)?.count ?? 0 })),
+        ]}
+      />
+    </section>
   );
 }
 

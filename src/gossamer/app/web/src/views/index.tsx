@@ -9,9 +9,12 @@ import { RelationsView } from "./relations";
 // Views that not every run has are loaded when they are opened.
 const AdversarialView = lazy(() => import("./adversarial"));
 const ExplanationsView = lazy(() => import("./explanations"));
+const CompareView = lazy(() => import("./compare"));
+const DictionaryView = lazy(() => import("./dictionary"));
 const GameView = lazy(() => import("./game"));
 const JobsView = lazy(() => import("./jobs"));
 const SteerView = lazy(() => import("./steer"));
+const SearchView = lazy(() => import("./search"));
 const SteeringView = lazy(() => import("./steering"));
 
 type Part = Shapes["PartFacts"];
@@ -33,7 +36,8 @@ const first = (parts: Part[], kind: string) => parts.find((part) => part.kind ==
 
 export const VIEWS: View[] = [
   { path: "circuit", name: "Circuits", kinds: ["circuit"], show: ([id, tab]) => id && <CircuitView id={id} tab={tab ?? "map"} /> },
-  { path: "prompt", name: "Your text", kinds: [], start: (parts) => { const id = first(parts, "circuit"); return id ? [id] : null; }, show: ([id]) => id && <PromptView id={id} /> },
+  { path: "dictionary", name: "Dictionaries", kinds: ["dictionaries"], show: ([id]) => id && <DictionaryView id={id} /> },
+  { path: "prompt", name: "Your text", kinds: [], start: (parts) => { const id = first(parts, "circuit") ?? first(parts, "dictionaries"); return id ? [id] : null; }, show: ([id]) => id && <PromptView id={id} /> },
   { path: "steering", name: "Steering", kinds: ["steering sweep"], show: ([id]) => id && <SteeringView id={id} /> },
   { path: "steer", name: "Steer", kinds: [], start: (parts) => { const id = first(parts, "circuit") ?? first(parts, "dictionaries"); return id ? [id] : null; }, show: ([id]) => id && <SteerView id={id} /> },
   { path: "adversarial", name: "Adversarial", kinds: ["adversarial prompts"], show: ([id]) => id && <AdversarialView id={id} /> },
@@ -41,6 +45,8 @@ export const VIEWS: View[] = [
   { path: "game", name: "Game", kinds: [], start: (parts) => { const id = first(parts, "feature store"); return id ? [id] : null; }, show: ([id]) => id && <GameView id={id} /> },
   { path: "relations", name: "Relations", kinds: ["relations", "relation"], show: ([id, tab]) => id && <RelationsView id={id} tab={tab ?? "graph"} /> },
   { path: "jobs", name: "Jobs", kinds: [], start: (parts) => (parts.some((part) => ["circuit", "dictionaries", "feature store"].includes(part.kind)) ? [] : null), show: () => <JobsView /> },
+  { path: "search", name: "Search", kinds: [], start: () => [], show: () => <SearchView /> },
+  { path: "compare", name: "Compare", kinds: [], start: (parts) => (parts.filter((part) => part.kind === "circuit").length > 1 ? ["circuits"] : parts.some((part) => part.kind === "dictionaries" || part.kind === "circuit") ? ["dictionaries"] : null), show: ([what]) => <CompareView what={what ?? "circuits"} /> },
   { path: "latent", name: "Latent", kinds: [], show: ([id, feature]) => id && feature && <LatentView id={id} feature={feature} /> },
 ];
 

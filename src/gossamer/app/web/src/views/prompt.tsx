@@ -34,21 +34,21 @@ export function PromptView({ id }: { id: string }) {
     event.preventDefault();
     go({ text: String(new FormData(event.currentTarget).get("text") ?? ""), at: null, target: null });
   };
-  const circuit = useAnswer(`circuit ${id}`, (signal) => get("/api/v1/circuits/{circuit}", { circuit: id }, { max_nodes: 1, max_edges: 0 }, signal));
+  const set = useAnswer(`dicts ${id}`, (signal) => get("/api/v1/dicts/{dictionaries}", { dictionaries: id }, undefined, signal));
   return (
-    <Answer of={circuit} waiting="Reading the circuit …">
+    <Answer of={set} waiting="Reading the dictionaries …">
       {(page) => (
         <>
           <h1>A text <span>in {page.model}</span></h1>
-          <p className="note">Read with the dictionaries of the circuit for {page.task}, at {page.sites.join(", ")}.</p>
+          <p className="note">Read with the dictionaries {page.name}, at {page.dictionaries.map((one) => one.site).join(", ")}.</p>
           {page.live !== null ? <Empty>The model cannot be asked: {page.live}.</Empty> : (
             <>
               <form className="ask" key={`form ${text}`} onSubmit={submit}>
                 <label htmlFor="text">Text</label>
-                <textarea id="text" name="text" rows={3} required maxLength={20000} defaultValue={text} placeholder={page.prompt?.tokens.slice(1).join("").replaceAll("␣", " ").trim()} onKeyDown={(event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) event.currentTarget.form?.requestSubmit(); }} />
+                <textarea id="text" name="text" rows={3} required maxLength={20000} defaultValue={text} placeholder={page.example ?? undefined} onKeyDown={(event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) event.currentTarget.form?.requestSubmit(); }} />
                 <button type="submit" className="primary">Run</button> <span className="note">or Ctrl Enter</span>
               </form>
-              {text ? <Asked key={`asked ${text}`} id={id} file={page.file} text={text} at={at} target={target} go={go} /> : <Empty>Type a text: every token then shows its latents, and every token that the model may say next can be attributed to them.</Empty>}
+              {text ? <Asked key={`asked ${text}`} id={id} loading={page.python} text={text} at={at} target={target} go={go} /> : <Empty>Type a text: every token then shows its latents, and every token that the model may say next can be attributed to them.</Empty>}
             </>
           )}
         </>
@@ -61,25 +61,25 @@ function whole(text: string | null): number | null {
   return text !== null && /^\d{1,9}$/.test(text) ? Number(text) : null;
 }
 
-function Asked({ id, file, text, at, target, go }: { id: string; file: string; text: string; at: number | null; target: number | null; go: (next: { at?: number | null; target?: number | null }) => void }) {
+function Asked({ id, loading, text, at, target, go }: { id: string; loading: string; text: string; at: number | null; target: number | null; go: (next: { at?: number | null; target?: number | null }) => void }) {
   const asked = { text, at: at ?? -1, target, count: 12 };
   // What the reader looks at stays while another target is asked for.
   const look = useState<Look>({ place: null, order: "activation", shown: null });
-  const found = useAnswer(`prompt ${id} ${JSON.stringify(asked)}`, (signal) => post("/api/v1/circuits/{circuit}/prompt", { circuit: id }, asked, signal));
+  const found = useAnswer(`prompt ${id} ${JSON.stringify(asked)}`, (signal) => post("/api/v1/dicts/{dictionaries}/prompt", { dictionaries: id }, asked, signal));
   return (
     <Answer of={found} waiting="Running the model; the first time loads it …">
       {(page) => (
         <>
           <Found id={id} page={page} asked={asked} go={go} look={look} />
-          <Tools name={`${id}-text`} data={page} python={python(file, text, at, target)} />
+          <Tools name={`${id}-text`} data={page} python={python(loading, text, at, target)} />
         </>
       )}
     </Answer>
   );
 }
 
-function python(file: string, text: string, at: number | null, target: number | null): string {
-  return `from gossamer.circuits.evaluate.rerun import restore_circuit\nfrom gossamer.features.prompt_latents import prompt_latents\n\nstudy = restore_circuit(${JSON.stringify(file)}).study\nfound = prompt_latents(study.model, study.dictionaries, ${JSON.stringify(text)}, bos=study.task.bos or None, at=${at ?? -1}, target=${target ?? "None"})\nprint(found)\nfor site, one in found.sites.items():\n    print(site, one.attributions.abs().topk(3, dim=1).indices)`;
+function python(loading: string, text: string, at: number | null, target: number | null): string {
+  return `${loading}\nfrom gossamer.features.prompt_latents import prompt_latents\n\nfound = prompt_latents(model, dictionaries, ${JSON.stringify(text)}, bos=bos, at=${at ?? -1}, target=${target ?? "None"})\nprint(found)\nfor site, one in found.sites.items():\n    print(site, one.attributions.abs().topk(3, dim=1).indices)`;
 }
 
 function Found({ id, page, asked, go, look: [look, setLook] }: { id: string; page: Page; asked: Shapes["PromptRequest"]; go: (next: { at?: number | null; target?: number | null }) => void; look: [Look, React.Dispatch<React.SetStateAction<Look>>] }) {
@@ -88,7 +88,7 @@ function Found({ id, page, asked, go, look: [look, setLook] }: { id: string; pag
   const setPlace = (one: number) => setLook((now) => ({ ...now, place: one }));
   const setOrder = (one: Order) => setLook((now) => ({ ...now, order: one }));
   const setShown = (one: string | null) => setLook((now) => ({ ...now, shown: one }));
-  const shade = useAnswer(`shade ${id} ${asked.text} ${shown}`, (signal) => (shown === null ? Promise.resolve(null) : post("/api/v1/circuits/{circuit}/latents/test", { circuit: id }, { feature: shown, text: asked.text }, signal)))[0];
+  const shade = useAnswer(`shade ${id} ${asked.text} ${shown}`, (signal) => (shown === null ? Promise.resolve(null) : post("/api/v1/dicts/{dictionaries}/latent/test", { dictionaries: id }, { feature: shown, text: asked.text }, signal)))[0];
   const example = shade.state === "answered" && shade.value ? shade.value.example : null;
   const rows = page.sites.flatMap((site) => site.tokens.flatMap((token, index) => token.latents.map((one) => ({ ...one, site: site.site, index }))));
   const chooseTarget = (token: number) => { setOrder("attribution"); go({ at: page.at, target: token }); };
@@ -156,7 +156,7 @@ function AtSite({ id, site, token, place, order, asked, show, shown }: { id: str
   const measure = () => {
     setRemoved("asking");
     const numbers = latents.map((one) => Number(one.feature.split("/").at(-1)));
-    post("/api/v1/circuits/{circuit}/prompt/removals", { circuit: id }, { ...asked, site, position: place, latents: numbers }).then(
+    post("/api/v1/dicts/{dictionaries}/prompt/removals", { dictionaries: id }, { ...asked, site, position: place, latents: numbers }).then(
       (found) => setRemoved(Object.fromEntries(found.latents.map((latent, index) => [`${site}/${latent}`, found.changes[index] ?? null]))),
       (error: unknown) => setRemoved(refusalOf(error)),
     );

@@ -1,8 +1,8 @@
 /** Steer live: the default text beside the steered one, token by token with the same draws, and the price under them. */
 import { type FormEvent, useEffect, useRef, useState } from "react";
-import { type JobEvent, type Refusal, type Shapes, listen } from "../api";
+import { type JobEvent, type Refusal, type Shapes, get, listen } from "../api";
 import { count, number, percent } from "../format";
-import { Empty, Failed, Waiting, refusalOf } from "../parts/states";
+import { Answer, Empty, Failed, Waiting, refusalOf, useAnswer } from "../parts/states";
 import { DataTable } from "../parts/table";
 import { Tools } from "../parts/tools";
 import { usePlace } from "../route";
@@ -25,6 +25,15 @@ const MODES: Record<Spec["mode"], string> = { add: "add its direction", clamp: "
 const UNITS: Record<Spec["unit"], string> = { residual_norm: "× mean norm of the stream", max_activation: "× its largest activation", raw: "plain" };
 
 export default function SteerView({ id }: { id: string }) {
+  const set = useAnswer(`dicts ${id}`, (signal) => get("/api/v1/dicts/{dictionaries}", { dictionaries: id }, undefined, signal));
+  return (
+    <Answer of={set} waiting="Reading the dictionaries …">
+      {(page) => (page.live === null ? <Steer id={id} page={page} /> : <><h1>Steer</h1><Empty>The model cannot be asked: {page.live}.</Empty></>)}
+    </Answer>
+  );
+}
+
+function Steer({ id, page }: { id: string; page: Shapes["DictionaryPage"] }) {
   const { query } = usePlace();
   const feature = query.get("feature") ?? "";
   const [specs, setSpecs] = useState<Spec[]>([{ feature, mode: "add", strength: 0.4, unit: "residual_norm" }]);
@@ -61,15 +70,16 @@ export default function SteerView({ id }: { id: string }) {
   const busy = run?.state === "waiting" || run?.state === "running";
   return (
     <>
-      <h1>Steer <span>default beside steered, with the price</span></h1>
+      <h1>Steer <span>{page.model}</span></h1>
+      <p className="note">By latents of {page.name}, at {page.dictionaries.map((one) => one.site).join(", ")}. Default and steered text side by side, with the price under them.</p>
       <form className="steer" onSubmit={submit}>
         <label htmlFor="steer-prompt">Prompt</label>
-        <textarea id="steer-prompt" name="prompt" rows={3} maxLength={20000} defaultValue={query.get("prompt") ?? ""} placeholder="One day" onKeyDown={(event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) event.currentTarget.form?.requestSubmit(); }} />
+        <textarea id="steer-prompt" name="prompt" rows={3} maxLength={20000} defaultValue={query.get("prompt") ?? ""} placeholder={page.example ?? undefined} onKeyDown={(event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) event.currentTarget.form?.requestSubmit(); }} />
         <fieldset>
           <legend>Latents</legend>
           {specs.map((one, place) => (
             <div className="fields" key={place}>
-              <label>Latent <input value={one.feature} required pattern="[\w.]+/\d+" title="SITE/LATENT, as resid_post.2/17" placeholder="resid_post.2/17" onChange={(event) => change(place, { feature: event.target.value.trim() })} /></label>
+              <label>Latent <input value={one.feature} required pattern="[\w.]+/\d+" title="SITE/LATENT, as resid_post.2/17" placeholder={`${page.dictionaries[0]?.site ?? "resid_post.2"}/17`} onChange={(event) => change(place, { feature: event.target.value.trim() })} /></label>
               <label><span className="hidden">What is done</span><select value={one.mode} onChange={(event) => change(place, { mode: event.target.value as Spec["mode"] })}>{Object.entries(MODES).map(([mode, name]) => <option key={mode} value={mode}>{name}</option>)}</select></label>
               {one.mode !== "project" && <label><span className="hidden">Strength</span><input type="number" step="any" value={one.strength} required onChange={(event) => change(place, { strength: event.target.valueAsNumber })} /></label>}
               {one.mode !== "project" && one.mode !== "scale" && <label><span className="hidden">Unit</span><select value={one.unit} onChange={(event) => change(place, { unit: event.target.value as Spec["unit"] })}>{Object.entries(UNITS).map(([unit, name]) => <option key={unit} value={unit}>{name}</option>)}</select></label>}
@@ -95,7 +105,7 @@ export default function SteerView({ id }: { id: string }) {
           {busy && <button type="button" onClick={cancel}>Cancel</button>}
         </p>
       </form>
-      {run ? <Shown id={id} run={run} /> : <Empty>Both texts are written with the same draws; under them stands what steering costs on a neutral text. Closing the tab cancels.</Empty>}
+      {run ? <Shown id={id} run={run} loading={page.python} /> : <Empty>Both texts are written with the same draws; under them stands what steering costs on a neutral text. Closing the tab cancels.</Empty>}
     </>
   );
 }
@@ -112,7 +122,7 @@ function next(now: Run, heard: JobEvent): Run {
   }
 }
 
-function Shown({ id, run }: { id: string; run: Run }) {
+function Shown({ id, run, loading }: { id: string; run: Run; loading: string }) {
   const status = run.state === "done" ? "Done." : run.state === "cancelled" ? `Cancelled after ${count(run.tokens.length, "token")}; nothing was kept.` : "";
   return (
     <>
@@ -137,7 +147,7 @@ function Shown({ id, run }: { id: string; run: Run }) {
           />
         </details>
       )}
-      {run.state === "done" && <Tools name={`${id}-steered`} data={run} python={python(run)} />}
+      {run.state === "done" && <Tools name={`${id}-steered`} data={run} python={python(run, loading)} />}
     </>
   );
 }
@@ -173,12 +183,12 @@ function Cost({ price }: { price: Price }) {
   );
 }
 
-function python(run: Run): string {
+function python(run: Run, loading: string): string {
   const { asked, price } = run;
   const made = asked.specs.map((one, place) => {
     const [site, latent] = [one.feature.slice(0, one.feature.lastIndexOf("/")), one.feature.slice(one.feature.lastIndexOf("/") + 1)];
     const [which, raw] = [`dictionaries[Site.parse(${JSON.stringify(site)})]`, price?.pushes[place]?.raw ?? one.strength];
     return one.mode === "project" ? `project_out(${JSON.stringify(site)}, ${which}.W_dec[${latent}].detach())` : `${{ add: "feature_add", clamp: "clamp", scale: "scale" }[one.mode ?? "add"]}(${which}, ${latent}, ${raw})`;
   });
-  return `from gossamer.model import Site\nfrom gossamer.steering import NEW_TOKENS, SamplingPlan, behind_first, clamp, feature_add, project_out, scale\nfrom gossamer.steering.side_by_side import side_by_side\n\n# model, dictionaries: loaded as the page of the dictionaries says\nwhere = ${asked.positions === "new" ? "NEW_TOKENS" : "behind_first(model)"}\npushes = [one.where(where) for one in (${made.join(", ")},)]\nplan = SamplingPlan(1, ${asked.n_tokens}, ${asked.temperature}, seed=${asked.seed})\nfor place in side_by_side(model, pushes, ${JSON.stringify(asked.prompt)}, plan):\n    print(place.default and place.default.word, place.steered and place.steered.word)`;
+  return `${loading}\nfrom gossamer.model import Site\nfrom gossamer.steering import NEW_TOKENS, SamplingPlan, behind_first, clamp, feature_add, project_out, scale\nfrom gossamer.steering.side_by_side import side_by_side\n\nwhere = ${asked.positions === "new" ? "NEW_TOKENS" : "behind_first(model)"}\npushes = [one.where(where) for one in (${made.join(", ")},)]\nplan = SamplingPlan(1, ${asked.n_tokens}, ${asked.temperature}, seed=${asked.seed})\nfor place in side_by_side(model, pushes, ${JSON.stringify(asked.prompt)}, plan):\n    print(place.default and place.default.word, place.steered and place.steered.word)`;
 }

@@ -75,7 +75,7 @@ def client_of(bench, **headers) -> TestClient:
 
 @contextmanager
 def serving(run):
-    """The address of a server of a run (its folder, or its workbench) in this process, as `gossamer view` starts one."""
+    """The address of a server of a run, its folder or its workbench, in this process, as `gossamer view` starts it."""
     bench, socket = run if isinstance(run, Workbench) else bench_of(run), listen(0)
     port = socket.getsockname()[1]
     app = create_app(bench, TOKEN, loopback_hosts(port))

@@ -36,6 +36,7 @@ from gossamer.app.routes.views import view_routes
 from gossamer.app.run_folder import RunFolder
 from gossamer.app.workbench import UnknownError, Workbench
 from gossamer.errors import GossamerError, UsageError
+from gossamer.explain.judges import ChatJudge
 
 # A file of routes for each view.
 _ROUTES = (
@@ -139,6 +140,7 @@ def serve(
     allowed_hosts: Iterable[str] = (),
     device: str | None = None,
     models: Iterable[str] = (),
+    judge: ChatJudge | None = None,
     browse: bool = True,
     ready: Callable[[Address, Workbench], AbstractContextManager[Any] | None] = lambda address, bench: None,
 ) -> None:
@@ -150,13 +152,14 @@ def serve(
         allowed_hosts: further values of Host that are meant, as behind a proxy; with ports.
         device: where models are loaded.
         models: that parts of the run name by their title alone; see :class:`gossamer.app.live.LiveModels`.
+        judge: a language model that plays the game.
         browse: whether to open the page in a browser.
         ready: is told the address once the port is held.
 
     Raises:
         UsageError: no such folder, or no such port.
     """
-    bench = Workbench(RunFolder(folder), LiveModels(device, tuple(models)))
+    bench = Workbench(RunFolder(folder), LiveModels(device, tuple(models)), judge=judge)
     with closing(listen(port)) as found, bench.holding_views():
         token, number = new_token(), int(found.getsockname()[1])
         address = Address(f"http://{HOST}:{number}/#token={token}", number)

@@ -17,6 +17,7 @@ from gossamer.circuits.evaluate.rerun import RestoredCircuit
 from gossamer.circuits.results import Findings
 from gossamer.display import short_repr
 from gossamer.errors import GossamerError
+from gossamer.explain.judges import ChatJudge
 from gossamer.results import folder_lock
 
 __all__ = ["VIEWS", "SavedCircuit", "UnknownError", "Workbench", "same_circuit"]
@@ -42,12 +43,14 @@ class Workbench:
         live: what it was made with, in memory.
         stores: its feature stores.
         jobs: work that takes longer than an answer.
+        judge: a language model that plays the game; None where there is none.
         read_only: why nothing can be saved in the folder; None if it can.
     """
 
     run: RunFolder
     live: LiveModels
     read_only: str | None = None
+    judge: ChatJudge | None = None
     stores: Stores = field(init=False)
     jobs: Jobs = field(init=False, default_factory=Jobs)
 

@@ -9,11 +9,13 @@ import pytest
 from explain_fixtures import planted_store
 from workbench_run import TOKEN, bench_of, serving
 
+from gossamer.app import live_work
 from gossamer.app.jobs import Jobs
 from gossamer.app.live import MOST_WAITING, BusyError
 from gossamer.app.run_folder import UnknownError
 from gossamer.app.schema.jobs import Progress
 from gossamer.errors import UsageError
+from gossamer.steering.side_by_side import Chosen, SideBySide
 
 
 def said(text):
@@ -260,9 +262,17 @@ def test_steering_streams_both_texts_and_then_the_price(served, made):
     assert [one["default"]["word"] for one in tokens if one["default"]] == words_
 
 
-def test_steering_is_cancelled_by_closing(served, made):
+def slowly(*_):
+    """A text that takes its time, as that of a large model does."""
+    for place in range(200):
+        yield SideBySide(Chosen(place, " word", 0.5), Chosen(place, " sad", 0.5))
+        time.sleep(0.05)
+
+
+def test_steering_is_cancelled_by_closing(served, made, monkeypatch):
+    monkeypatch.setattr(live_work, "side_by_side", slowly)
     bench, port = served
-    connection, answer = asked(port, "POST", "/api/v1/steer", steer(made, n_tokens=60, temperature=1))
+    connection, answer = asked(port, "POST", "/api/v1/steer", steer(made))
     job = bench.jobs.job(answer.getheader("x-gossamer-job"))
     heard = b""
     while b"event: token" not in heard:

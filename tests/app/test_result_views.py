@@ -1,14 +1,19 @@
 """Steering, adversarial prompts, explanations and the game in a browser, by mouse and by keys."""
 
+import json
 import shutil
+import time
+from urllib.request import Request, urlopen
 
 import pytest
 from adversarial_run import BROKEN, write_adversarial
 from explain_run import write_explanations
 from sweep_run import write_sweep
+from test_jobs import slowly
 from test_page import SIZES
-from workbench_run import grave_findings, no_sideways_scroll
+from workbench_run import TOKEN, grave_findings, no_sideways_scroll
 
+from gossamer.app import live_work
 from gossamer.explain.game import drawn_round
 from gossamer.store import FeatureStore
 
@@ -158,9 +163,40 @@ def test_steering_is_streamed_priced_and_cancelled(visit, made):
     assert page.locator("fieldset .fields").count() == 1
 
 
-def test_what_is_copied_as_python_runs(visit, capsys):
-    for where in (STEERING, ADVERSARIAL, EXPLANATIONS, f"{EXPLANATIONS}/resid_pre.0%2F3"):
+def test_a_closed_tab_and_the_button_cancel(visit, made, address, monkeypatch):
+    monkeypatch.setattr(live_work, "side_by_side", slowly)
+
+    def states():
+        asked = Request(f"{address}/api/v1/jobs", headers={"X-Gossamer-Token": TOKEN})
+        with urlopen(asked) as answer:
+            return [one["state"] for one in json.load(answer)["jobs"]]
+
+    before = len(states())
+    for how in ("button", "tab"):
+        page = visit(f"{STEER}?feature={str(made[2].nodes[0].card.feature).replace('/', '%2F')}")
+        page.fill("textarea[name=prompt]", "The boys")
+        page.click("button:has-text('Steer')")
+        page.wait_for_selector("section[aria-label=steered] bdi")
+        if how == "button":
+            page.click("button:has-text('Cancel')")
+            page.wait_for_selector("[role=status]:has-text('Cancelled after')")
+        else:
+            page.close()
+    for _ in range(200):
+        if states()[before:] == ["cancelled", "cancelled"]:
+            return
+        time.sleep(0.05)
+    pytest.fail(f"cancelled jobs expected, found {states()[before:]}")
+
+
+def test_what_is_copied_as_python_runs(visit, made, capsys):
+    feature = str(made[2].nodes[0].card.feature).replace("/", "%2F")
+    for where in (STEERING, ADVERSARIAL, EXPLANATIONS, f"{EXPLANATIONS}/resid_pre.0%2F3", f"{STEER}?feature={feature}"):
         page = visit(where)
+        if where.startswith(STEER):
+            page.fill("textarea[name=prompt]", "The boys near the")
+            page.fill("input[name=n_tokens]", "3")
+            page.click("button:has-text('Steer')")
         page.click("text=Copy as Python")
         page.wait_for_selector("text=copied")
         exec(page.evaluate("navigator.clipboard.readText()"), {})

@@ -126,7 +126,7 @@ class Jobs:
         self._jobs: dict[str, Job] = {}
         self._queue: queue.Queue[Job] = queue.Queue()
         self._lock = threading.Lock()
-        self._worker = threading.Thread(target=self._work, name="jobs", daemon=True)
+        self._worker: threading.Thread | None = None
 
     def begin(self, kind: str, label: str, on_close: OnClose, work: Work) -> Job:
         """Put a job at the end of the queue.
@@ -143,7 +143,8 @@ class Jobs:
             for identifier in ended[: max(0, len(ended) - _KEPT)]:
                 del self._jobs[identifier]
             self._queue.put(job)
-            if not self._worker.is_alive():
+            if self._worker is None or not self._worker.is_alive():
+                self._worker = threading.Thread(target=self._work_on, name="jobs", daemon=True)
                 self._worker.start()
         return job
 
@@ -170,6 +171,6 @@ class Jobs:
         before = self.all()
         return sum(not one.ended for one in before[: before.index(job)]) if job in before else 0
 
-    def _work(self) -> None:
+    def _work_on(self) -> None:
         while True:
             self._queue.get().run()

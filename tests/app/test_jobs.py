@@ -306,13 +306,15 @@ def test_what_cannot_be_steered_is_refused_at_once(served, made, more, said_):
 @pytest.mark.parametrize(
     ("more", "said_"),
     [
-        ({"specs": [{"feature": "resid_post.0/99999999", "mode": "add"}]}, "a latent from 0"),
+        ({"specs": [{"feature": "SITE/99999999", "mode": "add"}]}, "a latent from 0"),
         ({"specs": [{"feature": "resid_mid.0/1", "mode": "add"}]}, "a site of the dictionaries"),
         ({"prompt": "The boys " * 400}, "at most"),
     ],
 )
 def test_what_the_model_refuses_is_the_last_event(served, made, more, said_):
-    connection, answer = asked(served[1], "POST", "/api/v1/steer", steer(made, **more))
+    site = str(made[2].nodes[0].site)
+    body = json.loads(json.dumps(steer(made, **more)).replace("SITE", site))
+    connection, answer = asked(served[1], "POST", "/api/v1/steer", body)
     (*_, (_, name, data)) = events(answer)
     assert name == "failed"
     assert said_ in data["message"]

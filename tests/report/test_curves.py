@@ -67,8 +67,8 @@ def test_the_band_holds_the_controls_and_the_picture_everything_else(mounted):
     # The prompt's step stands at .6 of the axis, where ticks say it does.
     ticks = {}
     for text in page.locator("#host .plot svg text").all():
-        if re.fullmatch(r"0\.\d", text.inner_text()) and text.get_attribute("text-anchor") == "end":
-            ticks[float(text.inner_text())] = float(text.get_attribute("y")) - 4
+        if re.fullmatch(r"0\.\d", text.text_content()) and text.get_attribute("text-anchor") == "end":
+            ticks[float(text.text_content())] = float(text.get_attribute("y")) - 4
     top, low = max(ticks), min(ticks)
     expected = ticks[top] + (ticks[low] - ticks[top]) * (top - 0.6) / (top - low)
     line = page.get_attribute("#host .plot .series.prompt path.line", "d")

@@ -176,6 +176,38 @@ def test_every_public_object_is_one_short_line(shown) -> None:
     assert sorted(name for name, one in public_classes().items() if one not in classes) == NEVER_SHOWN
 
 
+def test_every_public_object_is_a_table_in_a_notebook(shown) -> None:
+    seen, without = set(), set()
+    for root in shown:
+        for one in reachable(root, seen):
+            show = getattr(one, "_repr_html_", None)
+            if show is None:
+                without.add(type(one))
+                continue
+            html = show()
+            assert html.startswith(("<table", "<div")), type(one)
+            assert "<script" not in html, type(one)
+    # A named tuple, or a dataclass of one or two fields with Python's own line, says all in it.
+    assert [one.__name__ for one in without if one.__repr__ is short_repr and not issubclass(one, tuple)] == []
+
+
+def test_a_class_keeps_its_own_table() -> None:
+    @dataclass(frozen=True)
+    class Own:
+        value: str
+
+        __repr__ = short_repr
+
+        def _repr_html_(self) -> str:
+            return "<table>own</table>"
+
+    assert Own("x")._repr_html_() == "<table>own</table>"
+    html = Settings(3, names=(BAD,))._repr_html_()
+    assert "Settings" in html
+    assert "&lt;script&gt;" in html
+    assert "<script" not in html
+
+
 def test_a_line_says_what_a_reader_wants(found) -> None:
     said = repr(found)
     assert said.startswith("CircuitResult(by hand on GPT2LMHeadModel, ")

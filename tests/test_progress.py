@@ -48,6 +48,26 @@ def test_work_that_comes_again_has_one_bar():
     assert max(frame.count("measuring") for frame in frames) == 1
 
 
+def test_work_that_is_done_several_times_says_which_time_it_is():
+    for terminal in (True, False):
+        text = io.StringIO()
+        with progress.progress_bars(Console(file=text, force_terminal=terminal, width=120)):
+            with progress.part_of("ioi (task 1 of 2)"), progress.part_of("sample 2 of 5"):
+                progress.begin("mask search", 2)(2, "")
+            progress.begin("writing", 1)(1, "")
+        assert "ioi (task 1 of 2), sample 2 of 5: mask search" in text.getvalue()
+        assert "sample 2 of 5: writing" not in text.getvalue()
+
+
+def test_the_same_work_of_another_part_takes_the_bar_of_the_last():
+    text = io.StringIO()
+    with progress.progress_bars(Console(file=text, force_terminal=True, width=120)):
+        for number in range(30):
+            with progress.part_of(f"sample {number}"):
+                progress.begin("searching", 2)(2, "")
+    assert max(frame.count("searching") for frame in text.getvalue().split("\x1b[2K")) == 1
+
+
 def test_work_inside_of_a_step_is_not_announced():
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
     with progress.progress_bars(console):

@@ -27,6 +27,7 @@ from gossamer.progress import announce
 from gossamer.report import write_report
 from gossamer.results import folder_lock
 from gossamer.tasks import get
+from gossamer.tasks.task import Task
 
 MODEL = "spool"
 TASK = "sva-rc"
@@ -99,6 +100,7 @@ def write_results(
     source: CardSource | None = None,
     controls: Mapping[str, SiteMapping[Dictionary]] | None = None,
     families: FamilyKind | None = None,
+    unseen: Task | None = None,
 ) -> Path:
     """Write circuit.json and graph.json into `folder`, then evaluate and write the report; returns report.html's path.
 
@@ -112,7 +114,7 @@ def write_results(
     Args:
         found: the circuit.
         folder: made if missing.
-        methods, reruns, others, edges, source, controls, families: see
+        methods, reruns, others, edges, source, controls, families, unseen: see
             :func:`gossamer.circuits.findings.collect_findings`.
         qk: whether to say which pairs of nodes made heads attend that carried edges (:func:`qk_edges`).
     """
@@ -127,6 +129,7 @@ def write_results(
     said = f"{found!r} is in {target / 'circuit.json'}; it is now measured in full, for the report"
     announce(lambda: said)
     asked: dict[str, Any] = {"edges": edges, "source": source, "controls": controls, "families": families}
+    asked |= {"unseen": unseen}
     findings = collect_findings(found, methods=methods, reruns=reruns, others=others, **asked)
     graph = _save(replace(found, circuit=replace(found.circuit, groups=findings.groups)), target)
     cards = {node.card.feature: node.card for node in findings.nodes}

@@ -1,13 +1,15 @@
 """How objects show themselves: one line where they are printed, a table where a notebook shows them.
 
 A class says `__repr__ = short_repr`. What stands in the line are its fields, briefly; a class that has better to say
-has a method `_facts`, which gives the parts of the line.
+has a method `_facts`, which gives the parts of the line. With the line it gets the table of a notebook, `_repr_html_`,
+unless it has its own (named tuples, whose line says all, have none).
 """
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
-from typing import Any
+from types import MethodType
+from typing import TYPE_CHECKING, Any
 
 from gossamer.errors import one_line
 
@@ -17,12 +19,44 @@ _TABLE = "border-collapse:collapse;font:13px/1.5 sans-serif"
 _CELL = "padding:1px 10px 1px 0;text-align:left;vertical-align:top"
 
 
-def short_repr(self: Any) -> str:
-    """A `__repr__` of one line and at most `LONGEST` characters: the name of the class, and facts."""
-    own = getattr(self, "_facts", None)
-    text = one_line(", ".join(field_facts(self) if own is None else own()))
+class _ShortRepr:
+    """The object that classes call `short_repr`: it gives them `_repr_html_` too, if they have none."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        if not hasattr(owner, "_repr_html_"):
+            owner._repr_html_ = facts_html  # type: ignore[attr-defined]
+
+    def __get__(self, shown: Any, owner: type | None = None) -> Any:
+        return self if shown is None else MethodType(self, shown)
+
+    def __call__(self, shown: Any) -> str:
+        text = one_line(", ".join(_said(shown)))
+        name = type(shown).__name__
+        return f"{name}({cut(text, LONGEST - len(name) - 2)})"
+
+
+if TYPE_CHECKING:
+
+    def short_repr(self: Any) -> str:
+        """A `__repr__` of one line and at most `LONGEST` characters: the name of the class, and facts."""
+        raise NotImplementedError
+
+else:
+    short_repr = _ShortRepr()
+
+
+def _said(shown: Any) -> Iterable[str]:
+    own = getattr(shown, "_facts", None)
+    return field_facts(shown) if own is None else own()
+
+
+def facts_html(self: Any) -> str:
+    """A `_repr_html_`: a table of the fields, briefly; of what has none, the parts of its line."""
     name = type(self).__name__
-    return f"{name}({cut(text, LONGEST - len(name) - 2)})"
+    if not dataclasses.is_dataclass(self):
+        return html_table((name,), [(fact,) for fact in _said(self)])
+    rows = [(field.name, brief(getattr(self, field.name))) for field in dataclasses.fields(self) if field.repr]
+    return html_table((name, ""), rows)
 
 
 def field_facts(self: Any) -> Iterator[str]:

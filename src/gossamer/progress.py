@@ -28,8 +28,8 @@ Item = TypeVar("Item")
 class Reporter(Protocol):
     """Anything that can be told that a piece of work began and how far it is."""
 
-    def begin(self, what: str, total: int) -> Callable[[int, str], None]:
-        """Announce `what` with `total` steps; returns `advance(steps, note)`."""
+    def begin(self, what: str, total: int, part_of: str = "") -> Callable[[int, str], None]:
+        """Announce `what` with `total` steps, a part of larger work; returns `advance(steps, note)`."""
 
     def show_table(self, rows: Sequence[Mapping[str, str]]) -> None:
         """Show the latest numbers of the work, a row for each of its parts."""
@@ -39,12 +39,23 @@ class Reporter(Protocol):
 
 
 _reporter: ContextVar[Reporter | None] = ContextVar("gossamer_progress", default=None)
+_larger: ContextVar[tuple[str, ...]] = ContextVar("gossamer_progress_larger", default=())
 
 
 def begin(what: str, total: int) -> Callable[[int, str], None]:
     """Announce work of `total` steps; returns `advance(steps, note)`, which does nothing when nobody listens."""
     reporter = _reporter.get()
-    return reporter.begin(what, total) if reporter is not None else _ignore
+    return reporter.begin(what, total, ", ".join(_larger.get())) if reporter is not None else _ignore
+
+
+@contextlib.contextmanager
+def part_of(larger: str) -> Iterator[None]:
+    """Say of all work inside which of several times it is done: "sample 2 of 5: mask search"."""
+    token = _larger.set((*_larger.get(), larger))
+    try:
+        yield
+    finally:
+        _larger.reset(token)
 
 
 def show_table(rows: Sequence[Mapping[str, str]]) -> None:
@@ -67,6 +78,10 @@ def announce(text: Callable[[], str]) -> None:
 
 def _ignore(steps: int, note: str = "") -> None:
     return None
+
+
+def _named(what: str, larger: str) -> str:
+    return f"{larger}: {what}" if larger else what
 
 
 def track(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
@@ -108,11 +123,11 @@ class _Bars:
     def __init__(self, progress: _BarsWithNumbers) -> None:
         self.progress = progress
 
-    def begin(self, what: str, total: int) -> Callable[[int, str], None]:
+    def begin(self, what: str, total: int, part_of: str = "") -> Callable[[int, str], None]:
         # Work that comes again has one bar, the latest: dozens of finished ones of one name would say nothing.
-        for done in [task.id for task in self.progress.tasks if task.description == what and task.finished]:
+        for done in [task.id for task in self.progress.tasks if task.fields["what"] == what and task.finished]:
             self.progress.remove_task(done)
-        task = self.progress.add_task(what, total=total, note="")
+        task = self.progress.add_task(_named(what, part_of), total=total, note="", what=what)
 
         def advance(steps: int, note: str = "") -> None:
             self.progress.update(task, advance=steps, note=note)
@@ -163,9 +178,9 @@ class PlainLines:
         self._last, self._pause = -self.LONGEST_PAUSE, self.PAUSE
         self._lock = threading.Lock()
 
-    def begin(self, what: str, total: int) -> Callable[[int, str], None]:
+    def begin(self, what: str, total: int, part_of: str = "") -> Callable[[int, str], None]:
         """See :class:`Reporter`."""
-        work = _Work(what, total, self.clock())
+        work = _Work(_named(what, part_of), total, self.clock())
         with self._lock:
             self._work.append(work)
             self._pause = self.PAUSE

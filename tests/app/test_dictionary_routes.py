@@ -9,7 +9,7 @@ from workbench_run import TEXT, bench_of, client_of
 
 from gossamer import Dictionary, DictionarySet
 from gossamer.circuits.circuit import Circuit
-from gossamer.dictionary.config import DictionaryConfig
+from gossamer.dictionary.config import DictionaryConfig, ReportedMetrics
 from gossamer.features import Feature
 from gossamer.features.matching import match_latents
 from gossamer.store import FeatureStore
@@ -217,11 +217,12 @@ def test_two_dictionaries(ask, stored):
 
 @pytest.fixture(scope="module")
 def attention(tmp_path_factory):
-    """A workbench of a dictionary of attention that was drawn at random."""
-    one = Dictionary(DictionaryConfig("relu", 96, 32, "z.1", "bundled:spool"))
-    drawn = torch.Generator().manual_seed(0)
-    for parameter in one.parameters():
-        parameter.data = torch.randn(parameter.shape, generator=drawn) / 10
+    """A workbench of a dictionary of attention that keeps everything: directions drawn at random, each both ways."""
+    one = Dictionary(DictionaryConfig("relu", 96, 192, "z.1", "bundled:spool"), reported=ReportedMetrics(96.0))
+    rows = torch.linalg.qr(torch.randn(96, 96, generator=torch.Generator().manual_seed(0)))[0]
+    one.W_dec.data = torch.cat([rows, -rows])
+    one.W_enc.data = one.W_dec.data.T.clone()
+    one.b_dec.data, one.b_enc.data = torch.zeros(96), torch.full((192,), 1e-3)
     DictionarySet([one.requires_grad_(False)]).save(folder := tmp_path_factory.mktemp("attention") / "run")
     return bench_of(folder)
 

@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 from urllib.parse import quote
+from xml.etree import ElementTree
 
 import pytest
 from workbench_run import TOKEN, no_sideways_scroll
@@ -141,6 +142,32 @@ def test_tables_sort_filter_and_leave_as_files(visit, tmp_path, made):
         page.click("text=Download data")
     saved.value.save_as(tmp_path / "circuit.json")
     assert json.loads((tmp_path / "circuit.json").read_text())["digest"] == made[1].circuit.sha256
+
+
+def test_the_drawing_leaves_as_a_picture_and_the_circuit_in_formats_of_others(visit, tmp_path, made):
+    page = visit("/circuit/circuit")
+    page.wait_for_selector(".map-host button.box")
+    choose(page, 0)
+    with page.expect_download() as saved:
+        page.click("text=This drawing (SVG)")
+    saved.value.save_as(tmp_path / "map.svg")
+    root = ElementTree.parse(tmp_path / "map.svg").getroot()
+    space = "{http://www.w3.org/2000/svg}"
+    titles = [one.text for one in root.iter(f"{space}title")]
+    drawn = page.locator(".map-host button.box")
+    assert titles == [box.get_attribute("aria-label") for box in drawn.all()]
+    assert len(titles) == len(made[2].nodes) + 1
+    assert len(list(root.iter(f"{space}path"))) == page.locator(".map-host svg path").count() > 0
+    assert {name for one in root.iter() for name in one.attrib if "href" in name or name == "style"} == set()
+    # The file drawn again is as large as the map, and not blank.
+    shown = page.context.browser.new_page(viewport={"width": 1000, "height": 800})
+    shown.goto((tmp_path / "map.svg").as_uri())
+    assert shown.evaluate("document.documentElement.getBoundingClientRect().width") == float(root.get("width"))
+    shown.close()
+    for name, ending in (("GraphML", ".graphml"), ("circuit-tracer", ".zip"), ("Figure (SVG)", ".svg")):
+        with page.expect_download() as saved:
+            page.click(f".exports button:text-is('{name}')")
+        assert saved.value.suggested_filename.endswith(ending)
 
 
 @pytest.mark.parametrize(("width", "scheme"), SIZES)

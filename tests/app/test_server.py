@@ -11,7 +11,7 @@ import urllib.request
 
 import pytest
 
-from gossamer.app.server import PORT, listen
+from gossamer.app.ports import PORT, listen
 from gossamer.errors import UsageError
 
 

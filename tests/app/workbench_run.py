@@ -13,8 +13,9 @@ from gossamer import DictionarySet, LanguageModel, bundled
 from gossamer.app.guard import loopback_hosts
 from gossamer.app.live import LiveModels
 from gossamer.app.page import SOURCES
+from gossamer.app.ports import listen
 from gossamer.app.run_folder import RunFolder
-from gossamer.app.server import create_app, listen
+from gossamer.app.server import create_app
 from gossamer.app.workbench import Workbench
 from gossamer.circuits.find import find_circuit
 from gossamer.circuits.findings import collect_findings

@@ -4,7 +4,7 @@ import pytest
 import torch
 from circuit_lab import all_nodes, random_ablation, random_dictionary, sites_of
 
-from gossamer.circuits.cost import affordable, first_prompts, prompt_operations, spared
+from gossamer.circuits.cost import affordable, first_prompts, prompt_operations, report_seconds, spared
 from gossamer.circuits.search import SearchSettings, search_path
 from gossamer.circuits.splice import Splice
 from gossamer.model.language_model import LanguageModel
@@ -30,6 +30,21 @@ def test_small_networks_are_spared_nothing(splice: Splice) -> None:
     assert affordable(splice, 400, 100) == 400
     assert first_prompts(splice, 5).tolist() == [0, 1, 2, 3, 4]
     assert len(first_prompts(splice, 500)) == len(splice.examples)
+
+
+def test_a_report_costs_its_scores_its_curves_and_its_searches() -> None:
+    def seconds(*methods: str, reruns: int = 0, sites: int = 3) -> float:
+        return report_seconds(10.0, 1000, methods, sites=sites, training=200, held_out=50, reruns=reruns)
+
+    alone, signed = seconds("attribution patching"), "attribution patching, signed"
+    # A gradient took 10 ms: one of each of 200 prompts for the score, passes of the held-out ones for its curve.
+    curve = seconds("random") - seconds()
+    assert alone - seconds() == pytest.approx(200 * 0.01 + curve)
+    assert seconds("attribution patching", signed) - alone == pytest.approx(curve), "a score is taken once"
+    by_site = "integrated gradients by site"
+    assert seconds(by_site, sites=4) - seconds(by_site) == pytest.approx(10 * 200 * 0.01)
+    assert seconds(reruns=3) - seconds(reruns=2) == pytest.approx(13.0)
+    assert seconds(reruns=1) - seconds() == pytest.approx(3 * 13.0), "halves of the prompts are searched too"
 
 
 def test_large_networks_get_less_in_proportion_and_never_less_than_the_least(

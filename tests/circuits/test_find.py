@@ -21,7 +21,7 @@ from gossamer.circuits.methods import METHODS, MethodInputs
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.prompt_metrics import FullModel
 from gossamer.circuits.reference import ReferenceSettings, reference_path
-from gossamer.circuits.refine import CircuitRefiner
+from gossamer.circuits.refine import CircuitRefiner, _Measured
 from gossamer.circuits.search import SearchSettings, search_path
 from gossamer.circuits.splice import Splice
 from gossamer.circuits.study import Study, StudySettings
@@ -298,7 +298,7 @@ class Listener:
     def __init__(self) -> None:
         self.heard: list[str] = []
 
-    def begin(self, what: str, total: int) -> Callable[[int, str], None]:
+    def begin(self, what: str, total: int, part_of: str = "") -> Callable[[int, str], None]:
         self.heard.append(what)
         return lambda steps, note="": None
 
@@ -333,13 +333,13 @@ def test_only_the_size_asked_for_is_refined(
     model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     last, sizes = dict(list(dictionaries.items())[1:]), []
-    real = CircuitRefiner.swap
+    real = CircuitRefiner._exchanged
 
-    def watched(self: CircuitRefiner, circuit: torch.Tensor) -> torch.Tensor:
-        sizes.append(len(circuit))
-        return real(self, circuit)
+    def watched(self: CircuitRefiner, measured: _Measured) -> _Measured:
+        sizes.append(len(measured.circuit))
+        return real(self, measured)
 
-    monkeypatch.setattr(CircuitRefiner, "swap", watched)
+    monkeypatch.setattr(CircuitRefiner, "_exchanged", watched)
     monkeypatch.setattr(CircuitRefiner, "improved", lambda *_: pytest.fail("the whole path was refined"))
     found = find_circuit(model, last, task, size=20, settings=SETTINGS, search=SEARCH)
     assert sizes == [20]

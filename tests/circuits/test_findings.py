@@ -3,17 +3,19 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from circuit_lab import mirror_dictionary, random_dictionary, sites_of
 
+from gossamer import progress
+from gossamer.circuits.attribution import attribution_patching
 from gossamer.circuits.bootstrap import few_texts
 from gossamer.circuits.circuit import Circuit, CircuitNode
 from gossamer.circuits.find import CircuitResult, find_circuit
-from gossamer.circuits.findings import _uneven, collect_findings, grouped_nodes, prompt_view, stability
-from gossamer.circuits.methods import MethodInputs, mask_path
-from gossamer.circuits.path import CircuitPath
+from gossamer.circuits.findings import _cost, _uneven, collect_findings, grouped_nodes, prompt_view, stability
+from gossamer.circuits.methods import MethodInputs, improved_path, mask_circuit
 from gossamer.circuits.results import Findings, PromptCase
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import Study, StudySettings
@@ -122,7 +124,7 @@ def test_settings_say_how_to_run_it_again(found: CircuitResult, evaluated: Findi
 
 
 def test_the_same_search_finds_the_same_circuits(found: CircuitResult) -> None:
-    again = mask_path(found.study.method_inputs(found.search))
+    again = improved_path(found.study.method_inputs(found.search))
     drawn = found.study.method_inputs(found.search).refiner(found.path).improved(found.path)
     assert [set(circuit.tolist()) for circuit in again.circuits] == [set(c.tolist()) for c in drawn.circuits]
 
@@ -130,11 +132,11 @@ def test_the_same_search_finds_the_same_circuits(found: CircuitResult) -> None:
 def test_searches_are_compared_with_like_searches(found: CircuitResult, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[MethodInputs] = []
 
-    def watched(given: MethodInputs) -> CircuitPath:
+    def watched(given: MethodInputs, place: int) -> torch.Tensor:
         seen.append(given)
-        return mask_path(given)
+        return mask_circuit(given, place)
 
-    monkeypatch.setattr("gossamer.circuits.findings.mask_path", watched)
+    monkeypatch.setattr("gossamer.circuits.findings.mask_circuit", watched)
     # As if pruning had left 11 of the 12 nodes.
     pruned = replace(found, nodes=found.nodes.select(torch.arange(11)))
     overlaps = {one.kind: one for one in stability(pruned, 2)[0]}
@@ -146,15 +148,41 @@ def test_searches_are_compared_with_like_searches(found: CircuitResult, monkeypa
         assert len(drawn) == len(answers)
         assert set(drawn) < set(answers)
     assert rows[0] != rows[1]
-    assert list(overlaps) == ["bootstrap", "split", "size"]
+    assert list(overlaps) == ["bootstrap", "gradients", "split", "size"]
     assert overlaps["bootstrap"].labels == ("all prompts", "sample 1", "sample 2")
     assert overlaps["bootstrap"].sizes == (12, 12, 12)
     assert (overlaps["split"].labels, overlaps["split"].sizes) == (("half 1", "half 2"), (12, 12))
     assert overlaps["size"].labels == ("40", "20", "12")
-    paths = [found.path, *map(mask_path, seen[:2])]
+    ranked = []
+    for one in (found.study.method_inputs(found.search), *seen[:2]):
+        scores = attribution_patching(one.training.splice)
+        ranked.append(set(torch.argsort(scores, descending=True)[:12].tolist()))
+    for row, one in enumerate(ranked):
+        shared = overlaps["gradients"].jaccard[row]
+        assert shared == tuple(len(one & other) / len(one | other) for other in ranked)
+    paths = [found.path, *map(improved_path, seen[:2])]
     searched = [set(path.nodes.select(path.of_size(12)).keys()) for path in paths]
     for row, one in enumerate(searched):
         assert overlaps["bootstrap"].jaccard[row] == tuple(len(one & other) / len(one | other) for other in searched)
+
+
+def test_what_is_said_of_a_report_before_it_is_made(found: CircuitResult) -> None:
+    begun: list[tuple[str, str]] = []
+    reporter = SimpleNamespace(
+        begin=lambda what, total, part_of: begun.append((part_of, what)) or (lambda steps, note: None)
+    )
+    token = progress._reporter.set(reporter)
+    try:
+        stability(found, 1)
+    finally:
+        progress._reporter.reset(token)
+    searches = [part for part, what in begun if what == "mask search"]
+    assert searches == ["sample 1 of 1", "half 1 of 2", "half 2 of 2"]
+    assert _cost(found, METHODS, 1).startswith(
+        "the report of by hand: 2 other methods at every size, the search again on"
+    )
+    assert "about" in _cost(found, METHODS, 0)
+    assert "again" not in _cost(found, METHODS, 0)
 
 
 def test_samples_of_a_rerun_take_from_both_sides(found: CircuitResult, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +191,9 @@ def test_samples_of_a_rerun_take_from_both_sides(found: CircuitResult, monkeypat
     divided = MethodInputs.divided(given.training, sides, given.search)
     monkeypatch.setattr(Study, "method_inputs", lambda self, search: divided)
     seen: list[MethodInputs] = []
-    monkeypatch.setattr("gossamer.circuits.findings.mask_path", lambda one: seen.append(one) or found.path)
+    monkeypatch.setattr(
+        "gossamer.circuits.findings.mask_circuit", lambda one, place: seen.append(one) or found.path.circuits[place]
+    )
     stability(found, 1)
     answers = found.study.examples.answer.tolist()
     for one in seen:

@@ -98,6 +98,31 @@ def test_an_improved_path_keeps_what_falls_short_and_loses_what_overshoots(refin
     assert all(certainty(refiner, circuit) <= 2 for circuit in found.circuits[:-1])
 
 
+def test_a_circuit_that_a_smaller_one_clearly_betters_goes(refiner: CircuitRefiner) -> None:
+    good, poor = at_end(refiner, *STEADY, CHANGING), at_end(refiner, STEADY[0], 20, 21, 22)
+    assert loss_by_hand(refiner, poor) > loss_by_hand(refiner, good) + 0.03
+    path = CircuitPath("any", refiner.splice.nodes, (poor, good, at_end(refiner, 20)), seconds=0.0)
+    found = refiner.undominated(path)
+    assert found.sizes == [3, 1], "a smaller circuit that is worse stays"
+    assert torch.equal(found.of_size(4), good)
+    # Where other prompts say that the larger one is right, it stays.
+    assert judged_by(refiner, poor).undominated(path).sizes == [4, 3, 1]
+
+
+def test_one_circuit_is_improved_as_it_is_with_its_whole_path(refiner: CircuitRefiner) -> None:
+    good, poor = at_end(refiner, *STEADY, CHANGING), at_end(refiner, STEADY[0], 20, 21, 22)
+    doubled = [torch.cat([good, node[None]]) for node in torch.arange(len(refiner.splice.nodes)) if node not in good]
+    loud = max(doubled, key=lambda circuit: certainty(refiner, circuit))
+    for circuits in ((poor, good, at_end(refiner, 20)), (loud, good), (torch.cat([good, poor[1:]]), loud, poor[:2])):
+        path = CircuitPath("any", refiner.splice.nodes, circuits, seconds=0.0)
+        whole = refiner.improved(path)
+        assert not all(torch.equal(*pair) for pair in zip(whole.circuits, circuits, strict=True))
+        for place, size in enumerate(path.sizes):
+            found = refiner.improved_at(path, size)
+            assert torch.equal(found.circuits[place], whole.circuits[place])
+            assert all(torch.equal(*pair) for pair in zip(found.circuits[:place], circuits[:place], strict=True))
+
+
 def certainty(refiner: CircuitRefiner, circuit: torch.Tensor) -> float:
     """By how many standard errors a circuit does more than the full model."""
     mask = torch.zeros(len(refiner.splice.nodes)).index_fill(0, circuit, 1.0)

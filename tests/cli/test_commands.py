@@ -35,6 +35,7 @@ COMMANDS = (
     "adversarial",
     "report",
     "view",
+    "export",
     "upload",
     "trace",
     "explore",
@@ -114,8 +115,8 @@ def test_a_users_mistake_in_a_process_of_its_own():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--compare", "foo"), r"--compare: expected one of mask, .*, or 'none' alone; found 'foo'"),
-        (("--compare", "none", "--compare", "random"), "--compare: expected one of .* found 'none'"),
+        (("--compare", "foo"), r"--compare: some of mask \| .* \| greedy, or all or none alone expected, found 'foo'"),
+        (("--compare", "none", "--compare", "random"), "--compare: some of .* found 'none'"),
         (("--recipe", "best"), "--recipe: expected one of gossamer, reference, found 'best'"),
         (("--ablation", "nothing"), "--ablation: expected one of mean, zero, resample, found 'nothing'"),
         (("--loss", "l2"), "--loss: expected one of metric, kl, found 'l2'"),
@@ -351,7 +352,7 @@ def test_a_circuit_from_the_command_line(monkeypatch, gossamer, tmp_path):
 
     def watched(found, **options):
         # The circuit is safe before the evaluation, which takes longer than the search; nothing of the run before is.
-        assert {path.name for path in folder.rglob("*")} == {"circuit.json", "graph.json", "figures"}
+        assert {path.name for path in folder.rglob("*")} == {"circuit.json", "graph.json", "search.json", "figures"}
         assert Circuit.load(folder / "circuit.json") == found.circuit
         evaluated.append(found)
         return evaluation.collect_findings(found, **options)
@@ -480,6 +481,7 @@ def test_the_demo_says_what_was_found_and_how_stable_it_is(monkeypatch, gossamer
         "core": {"nodes": [], "keeps": None},
         "graph_scores": None,
         "families": None,
+        "unseen_templates": None,
         "controls": None,
         "edges": None,
         "groups": None,

@@ -3,9 +3,11 @@
 import json
 import subprocess
 import sys
+from contextlib import closing
 
 import torch
 
+from gossamer.app.ports import listen
 from gossamer.attention.ioi import PARTS
 from gossamer.circuits.evaluate.against_controls import SHUFFLED
 from gossamer.circuits.families.grouping import KINDS
@@ -17,6 +19,7 @@ from gossamer.explain.scorers import CHAT_SCORERS, SCORERS
 from gossamer.relations import DECODER_COSINE, MEASURES
 from gossamer.relations.lifecycle import MATCHINGS
 from gossamer.replacement import coding_study
+from gossamer.report.circuit_export import FORMATS
 from gossamer.report.coding import PURSUITS
 from gossamer.steering.coefficient import UNITS
 from gossamer.steering.concept import ROWS
@@ -40,6 +43,24 @@ MISTAKES = {
     ): "give faithfulness or size as the target",
     ("circuit", "bundled:spool", "-t", "ioi", "-d", "none"): "none: no such file or folder",
     ("circuit", "bundled:spool", "-t", "none.csv"): "none.csv: no such file",
+    ("circuit", "bundled:spol", "-t", "ioi"): "bundled:spol: no such bundled model; expected one of spool",
+    ("circuit", "./none", "-t", "ioi"): "./none: no such folder; give a model folder",
+    ("circuit", "org/model", "-t", "ioi"): "--dictionaries: expected a folder or hub:REPO/PATH",
+    ("circuit", "bundled:spool", "-t", "ioi", "-d", "bundled:spol"): "bundled:spol: no such bundled model",
+    ("evaluate-circuit", "FILE", "--model", "bundled:spol"): "bundled:spol: no such bundled model",
+    ("steer", "bundled:spol", "--text", "FILE"): "bundled:spol: no such bundled model",
+    ("trace", "org/model", "-p", "x"): "--dictionaries: expected a folder or hub:REPO/PATH",
+    ("trace", "bundled:spool", "-p", "x", "--out", "."): ".: the name of a file expected, found a folder",
+    ("explore", "bundled:spool", "-p", "x", "--out", "FILE/page.html"): "cannot be written",
+    ("relate", "bundled:spool", "--text", "FILE", "--out", "FILE"): "cannot be written",
+    ("study-relations", "org/model", "--text", "FILE", "--held-out", "FILE"): "--dictionaries: expected a folder",
+    ("lifecycle", "none"): "none: no such folder; give the --out of gossamer relate",
+    ("explain", "none"): "none: a feature store expected, found no store.json",
+    ("game", "none"): "none: a feature store expected, found no store.json",
+    ("store", "query", "none"): "none: a feature store expected, found no store.json",
+    ("toys", "--out", "FILE"): "cannot be written",
+    ("train", "bundled:spool", "--text", "FILE", "--out", "FILE"): "cannot be written",
+    ("view", ".", "--port", "TAKEN"): "cannot be used (Address already in use); give --port with another number",
     ("circuit", "bundled:spool", "-t", "ioi", "--other", "none.json"): "none.json: no such file",
     ("circuit", "bundled:spool", "-t", "ioi", "--out", "FILE"): "cannot be written",
     ("demo", "--out", "FILE"): "cannot be written",
@@ -64,8 +85,24 @@ MISTAKES = {
     ("circuit", "bundled:spool", "-t", "ioi", "--ablation", "x"): "--ablation: expected one of mean",
     ("circuit", "bundled:spool", "-t", "ioi", "--errors", "x"): "--errors: expected one of mean",
     ("circuit", "bundled:spool", "-t", "ioi", "--masks", "x"): "--masks: expected one of role",
-    ("circuit", "bundled:spool", "-t", "ioi", "--compare", "x"): "--compare: expected one of mask",
-    ("circuit", "bundled:spool", "-t", "ioi", "--compare", "mask", "--compare", "none"): "'none' alone; found 'none'",
+    (
+        "circuit",
+        "bundled:spool",
+        "-t",
+        "ioi",
+        "--compare",
+        "x",
+    ): "--compare: some of mask | reference recipe |",
+    (
+        "circuit",
+        "bundled:spool",
+        "-t",
+        "ioi",
+        "--compare",
+        "mask",
+        "--compare",
+        "none",
+    ): "none alone expected, found 'none'",
     ("circuit", "bundled:spool", "-t", "ioi", "--reruns", "-1"): "--reruns: at least 0 expected",
     ("circuit", "bundled:spool", "-t", "ioi", "--minimum-accuracy", "75"): "a share from 0 to 1 expected",
     ("circuit", "bundled:spool", "-t", "ioi", "--validation", "1"): "a share from 0 to less than 1 expected",
@@ -87,7 +124,7 @@ MISTAKES = {
     ("explain", "s", "--score", "x"): "--score: expected one of detection",
     ("explain", "s", "--score", "fade"): "fade: a language model",
     ("explain", "s", "--features", "0"): "--features: at least 1 expected",
-    ("explain", "s", "--price", "1"): "INPUT,OUTPUT expected",
+    ("explain", "STORE", "--price", "1"): "INPUT,OUTPUT expected",
     ("explain", "s", "--model", "m"): "give the missing one",
     ("explain", "s", "--texts", "none.csv"): "none.csv: no such file",
     ("game", "s", "--endpoint", "http://localhost/v1"): "give the other one too",
@@ -117,13 +154,24 @@ print(json.dumps([found, os.environ.get("THP_MEM_ALLOC_ENABLE")]))
 """
 
 
+def written(word, stands_for):
+    """A word of a line with what stands for places of this run."""
+    for name, value in stands_for.items():
+        word = word.replace(name, value)
+    return word
+
+
 def test_mistakes_cost_no_import_of_torch(tmp_path):
     file = tmp_path / "file.txt"
     file.write_text("Some text.")
-    lines = [[str(file) if word == "FILE" else word for word in line] for line in MISTAKES]
-    ran = subprocess.run(
-        [sys.executable, "-c", RUN, json.dumps(lines)], capture_output=True, text=True, check=True, cwd=tmp_path
-    )
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "store.json").write_text("{}")
+    with closing(listen(0)) as held:
+        stands_for = {"FILE": str(file), "STORE": str(tmp_path / "store"), "TAKEN": str(held.getsockname()[1])}
+        lines = [[written(word, stands_for) for word in line] for line in MISTAKES]
+        ran = subprocess.run(
+            [sys.executable, "-c", RUN, json.dumps(lines)], capture_output=True, text=True, check=True, cwd=tmp_path
+        )
     found, large_pages = json.loads(ran.stdout)
     # torch reads it when it is imported.
     assert large_pages == "1"
@@ -138,6 +186,7 @@ def test_names_are_those_of_the_library():
     assert tuple(METRICS) == early.METRICS
     assert tuple(METHODS) == early.CIRCUIT_METHODS
     assert early.FAMILIES == KINDS
+    assert tuple(FORMATS) == early.CIRCUIT_FORMATS
     assert (SHUFFLED,) == early.CIRCUIT_CONTROLS
     assert set(early.TRAINING_CONTROLS) == set(CONTROLS)
     assert early.IOI_PARTS == PARTS

@@ -85,7 +85,9 @@ def test_models_score_by_themselves_and_show_what_amplifying_does(store, tmp_pat
     model.hf.save_pretrained(tmp_path / "model")
     model.tokenizer.save_pretrained(tmp_path / "model")
     own = ("--features-model", tmp_path / "model", "-d", store.parent / "dictionary", "--scored", "2")
-    scorers = [f"--score={one}" for one in ("detection", "embedding", "surprisal", "intervention", "clarity")]
+    scorers = [
+        f"--score={one}" for one in ("detection", "embedding", "surprisal", "intervention", "clarity", "faithfulness")
+    ]
     with ScriptedServer(answer=lambda body: reads(body) if "messages" in body else "") as server:
         reply = server.reply
 
@@ -107,6 +109,7 @@ def test_models_score_by_themselves_and_show_what_amplifying_does(store, tmp_pat
         (r"reader \S+", "surprisal"),
         (r"reader \S+", "intervention"),
         ("writer scripted", "clarity"),
+        ("writer scripted", "faithfulness"),
     ):
         assert re.search(rf"rule by {judge}, {scorer}: \S+", said.output), (judge, said.output)
     assert re.search(r"rule by reader \S+, surprisal: judge at chance", said.output)
@@ -124,6 +127,7 @@ def test_models_score_by_themselves_and_show_what_amplifying_does(store, tmp_pat
         (("--score", "surprisal"), "--score surprisal: --reader or --features-model expected"),
         (("--score", "intervention", "--features-model", "m"), "--score intervention: -d expected"),
         (("--score", "clarity"), "a language model"),
+        (("--score", "faithfulness", "--features-model", "m"), "a language model"),
         (("--embedder", "m"), "--score embedding expected with it"),
         (("--reader", "m"), "--score surprisal or intervention expected with it"),
         (("--embedding-endpoint", "http://127.0.0.1:9/v1"), "--embedder: its name"),

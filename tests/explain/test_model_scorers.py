@@ -27,6 +27,7 @@ from gossamer.explain.model_scorers import (
     clarity,
     embedding,
     intervention,
+    steered_faithfulness,
     surprisal,
     token_changes,
 )
@@ -121,6 +122,45 @@ def test_clarity_is_how_much_more_active_written_texts_are(tmp_path):
     assert (failed.value, failed.items.unparsed, failed.items.error) == (None, 1, 1)
     with pytest.raises(UsageError, match="another model or dictionary"):
         score(with_dog, dictionary=planted_dictionary(model).__class__(dictionary.config))
+
+
+def test_faithfulness_is_what_steering_raises_of_what_it_could(model):
+    """The texts that are rated are the model's own, unsteered and at each strength; shares by counting words."""
+    dictionary, row = planted_dictionary(model), planted_dictionary(model).W_dec[3]
+    given = FeatureWindows(feature(3), 0.5, (), (), (), ())
+    prompts, seen = ["the boy near", "Mary and John went"], []
+
+    def rates(request):
+        texts = [line.partition(":")[2].strip() for line in request.user.splitlines() if line.startswith("Text ")]
+        seen.extend(texts)
+        return json.dumps([2 * ("school" in text.split()) for text in texts])
+
+    judge = ChatJudge(Script(rates))
+    found = steered_faithfulness(
+        Trial(given, "school"), judge, model, dictionary, prompts=prompts, texts=6, new_tokens=5
+    )
+    tokens = model.tokenize(prompts)[torch.arange(6) % 2]
+    shares = {}
+    for factor in (0, -50, -10, -1, 1, 10, 50):
+        with model.edit({SITE: lambda value, factor=factor: value + factor * 0.5 * row}):
+            texts = model.decode(model.generate(tokens, max_new_tokens=5, temperature=1.0, seed=0).new)
+        assert [text.strip() for text in texts] == seen[:6]
+        del seen[:6]
+        shares[factor] = sum("school" in text.split() for text in texts) / 6
+    assert not seen
+    best = max(shares.values())
+    assert shares[0] < best
+    assert found.value == pytest.approx((best - shares[0]) / (1 - shares[0]))
+    assert (found.beside["unsteered"], found.items.right) == (shares[0], 42)
+    assert shares[found.beside["best factor"]] == best
+    failing = ChatJudge(Script(lambda request: "what?"))
+    none = steered_faithfulness(Trial(given, "school"), failing, model, dictionary, prompts=prompts, texts=6)
+    assert (none.value, none.items.unparsed, none.reason) == (None, 6, "6 of 6 ratings at 0 times the maximum failed")
+    always = ChatJudge(Script(lambda request: json.dumps([2] * request.user.count("Text "))))
+    sure = steered_faithfulness(Trial(given, "school"), always, model, dictionary, prompts=prompts, texts=4)
+    assert (sure.value, sure.reason) == (None, "every text has it without steering")
+    with pytest.raises(UsageError, match="a prompt expected"):
+        steered_faithfulness(Trial(given, "school"), always, model, dictionary, prompts=[])
 
 
 def test_token_changes_are_what_rises_when_a_latent_is_added(model):

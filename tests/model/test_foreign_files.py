@@ -8,8 +8,9 @@ from tiny_families import CONFIGS, random_hf, random_tokens
 from transformers import AutoModelForCausalLM
 from word_model import tiny_gpt2_model, word_tokenizer
 
+from gossamer import locating
 from gossamer.errors import GossamerError, UsageError
-from gossamer.model import LanguageModel, Site, locating
+from gossamer.model import LanguageModel, Site
 
 pytest.importorskip("gguf")
 peft = pytest.importorskip("peft")

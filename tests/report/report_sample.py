@@ -12,7 +12,7 @@ from gossamer.circuits.families.results import Families, PromptFamily
 from gossamer.circuits.group import GroupPoint, GroupTest, NodeGroup
 from gossamer.circuits.overlap import Overlap
 from gossamer.circuits.results import Completeness, Findings, KnockoutPoint, NodeCard, PromptCase, PromptView
-from gossamer.circuits.shortfalls import ExplainedInputs, PromptTail, RestoredError, WorstPrompt
+from gossamer.circuits.shortfalls import ExplainedInputs, PromptTail, RestoredError, UnseenTemplates, WorstPrompt
 from gossamer.circuits.task_metrics import TaskMetrics
 from gossamer.features import Feature, FeatureCard, FeatureExample, Histogram
 from gossamer.model import Site
@@ -226,6 +226,17 @@ def controls() -> Controls:
     return Controls(18, arm(TREATED, CEILING, 0.871), others, gaps)
 
 
+def unseen() -> UnseenTemplates:
+    """Two templates, one of a name that could be markup; the circuit keeps less there."""
+    budget = (
+        task_metrics("full model", 1.0, 0.0),
+        task_metrics("+ all dictionaries", CEILING, 0.02),
+        task_metrics("circuit", 0.612, 0.05),
+        task_metrics("empty circuit", EMPTY, 0.012),
+    )
+    return UnseenTemplates(("gave", "<b>met"), 44, 3, budget, (task_metrics("integrated gradients", 0.571, 0.04),))
+
+
 def _around(value: float) -> Interval:
     return Interval(value, value - 0.03, value + 0.02)
 
@@ -283,6 +294,7 @@ def findings(n_nodes: int = 18, seed: int = 0) -> Findings:
         core=task_metrics("core", 0.604, 0.05),
         controls=controls(),
         families=families(),
+        unseen=unseen(),
         explained=ExplainedInputs(_around(0.21), _around(0.61), 16),
         warnings=("resid_post.40: measured L0 131 is 2.3 times the claimed 57; is the input scaled as in training?",),
     )
@@ -313,6 +325,7 @@ def bare() -> Findings:
         core=None,
         controls=None,
         families=None,
+        unseen=None,
         explained=None,
         settings={},
         warnings=(),

@@ -250,6 +250,20 @@ def test_families_stand_with_their_own_prompts_and_the_others(findings, seen):
     assert 'id="families"' not in page(alone)
 
 
+def test_unseen_templates_stand_beside_other_methods(findings, seen):
+    said = claims.unseen(findings)
+    assert said.startswith(
+        "On 44 held-out prompts of 2 templates that no search saw (gave, <b>met) the circuit keeps 61"
+    )
+    assert "3 nodes of it at roles that they lack" in said
+    assert said.endswith("of its size integrated gradients 57\u202f%")
+    text = re.sub(r"\s+", " ", seen.text)
+    assert "integrated gradients, at most as many nodes0.57" in text
+    assert "<b>met" not in page(findings)
+    assert claims.unseen(replace(findings, unseen=None)) is None
+    assert 'id="unseen"' not in page(replace(findings, unseen=None))
+
+
 def test_scores_of_graphs_are_said(findings, seen):
     said = claims.explained(findings)
     assert said.endswith("the replacement score is 0.21 [0.18, 0.23], the completeness score 0.61 [0.58, 0.63]")

@@ -1,7 +1,8 @@
-"""The workbench: what a run folder holds, in a browser on this machine (`gossamer view RUN`)."""
+"""The workbench: what a run folder holds, in a browser on this machine (`gossamer view RUN`).
 
-from gossamer.app.run_folder import RunFolder
-from gossamer.app.server import create_app, serve
-from gossamer.app.workbench import Workbench
+The names of `__all__`, whose homes `__init__.pyi` lists, load on first use: a taken port costs no import of torch.
+"""
 
-__all__ = ["RunFolder", "Workbench", "create_app", "serve"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

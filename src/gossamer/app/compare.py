@@ -69,7 +69,8 @@ def _circuit(found: SavedCircuit) -> ComparedCircuit:
 
 def _rows(one: SavedCircuit, other: SavedCircuit) -> list[ComparedNode]:
     """Nodes of either circuit: shared ones first, then by the larger effect."""
-    effects, labels = ({}, {}), dict[Node, str]()
+    effects: tuple[dict[Node, float], dict[Node, float]] = ({}, {})
+    labels: dict[Node, str] = {}
     for place, found in enumerate((one, other)):
         for card in () if found.findings is None else found.findings.nodes:
             effects[place][card.node] = card.effect

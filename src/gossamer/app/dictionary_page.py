@@ -51,8 +51,9 @@ def _claimed(dictionary: Dictionary) -> Iterator[Measure]:
     """What its own file says."""
     claims, said = dictionary.reported, dictionary.provenance.get("training")
     facts: Mapping[str, Any] = said if isinstance(said, dict) else {}
-    held_out = facts.get("held_out") if isinstance(facts.get("held_out"), dict) else {}
-    tokens = held_out.get("tokens") if held_out else None
+    given = facts.get("held_out")
+    held_out: Mapping[str, Any] = given if isinstance(given, dict) else {}
+    tokens = held_out.get("tokens")
     text = f"{tokens:,} held-out tokens of its training" if isinstance(tokens, int) else "its makers' text (its file)"
     if claims.l0 is not None:
         yield Measure(name="L0", value=claims.l0, formula=_L0, on=text)
@@ -60,7 +61,7 @@ def _claimed(dictionary: Dictionary) -> Iterator[Measure]:
         formula = str(facts.get("explained_variance_formula") or EXPLAINED_VARIANCE)
         yield Measure(name="explained variance", value=claims.explained_variance, formula=formula, on=text)
     for key, (name, formula) in _HELD_OUT.items():
-        value = held_out.get(key) if held_out else None
+        value = held_out.get(key)
         if isinstance(value, int | float):
             yield Measure(name=name, value=value, formula=formula or str(held_out.get(f"{key}_formula", "")), on=text)
 

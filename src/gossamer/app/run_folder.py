@@ -48,6 +48,7 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     "gossamer.circuit": Kind("circuit", "gossamer.circuits.circuit:FORMAT"),
+    "gossamer.circuit_search": Kind("search for a circuit", "gossamer.circuits.kept_search:FORMAT"),
     "gossamer.task_study": Kind("study of circuits", "gossamer.circuits.task_study:FORMAT"),
     "gossamer.findings": Kind("findings", "gossamer.circuits.results:FORMAT"),
     "gossamer.adversarial": Kind("adversarial prompts", "gossamer.circuits.adversarial.results:FORMAT"),

@@ -5,8 +5,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gossamer.app.workbench import UnknownError
+from gossamer.circuits.circuit import Circuit
 from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
+from gossamer.features.feature import Node
+from gossamer.report.circuit_export import Marks
 from gossamer.results import Format
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -42,6 +46,12 @@ class SavedView:
         yield plural(len(self.pinned), "pinned node")
         yield plural(len(self.groups), "group")
 
+    def marks(self) -> Marks:
+        """The same with nodes in place of their names."""
+        groups = tuple((one.name, tuple(map(Node.parse, one.nodes))) for one in self.groups)
+        labels = tuple((Node.parse(name), label) for name, label in self.labels.items())
+        return Marks(tuple(map(Node.parse, self.pinned)), groups, labels)
+
 
 FORMAT: Format[SavedView] = Format("gossamer.view", 1, SavedView, "a saved view")
 
@@ -58,3 +68,19 @@ def view_path(folder: Path, name: str) -> Path:
     if path.is_symlink() or folder.is_symlink():
         raise UsageError(f"view {name}: a file expected, found a link")
     return path
+
+
+def read_view(folder: Path, name: str, circuit: Circuit) -> SavedView:
+    """The view of that name.
+
+    Raises:
+        UsageError: none of that name, or one of another circuit.
+        GossamerError: damaged.
+    """
+    path = view_path(folder, name)
+    if not path.is_file():
+        raise UnknownError(f"view {name}: not kept in this run")
+    kept = FORMAT.load(path)
+    if kept.circuit != circuit.sha256:
+        raise UsageError(f"view {name}: of another circuit")
+    return kept

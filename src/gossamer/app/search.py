@@ -18,6 +18,12 @@ from gossamer.store.feature_store import FeatureStore
 from gossamer.store.search import Search, terms
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
+# What a store's hits are sorted by.
+_MEASURES: dict[Kind, str] = {
+    "explanation": "BM25",
+    "token": "share of tokens in common (Ochiai)",
+    "word": "change of the word's logit",
+}
 
 
 class _Store(NamedTuple):
@@ -42,8 +48,8 @@ def search(
     sources: dict[Kind, Callable[[], Iterator[Hit]]] = {
         "id": lambda: _by_name(sets, asked),
         "explanation": lambda: _by_explanation(bench, sets, stores, asked, limit + 1),
-        "token": lambda: _in_stores(bench, stores, "token", asked, limit + 1, "share of tokens in common (Ochiai)"),
-        "word": lambda: _in_stores(bench, stores, "word", asked, limit + 1, "change of the word's logit"),
+        "token": lambda: _in_stores(bench, stores, "token", Search(token=asked), limit + 1),
+        "word": lambda: _in_stores(bench, stores, "word", Search(word=asked), limit + 1),
         "node": lambda: _by_node(bench, asked),
         "file": lambda: _by_file(bench, asked),
     }
@@ -88,13 +94,11 @@ def _by_name(sets: list[FoundSet], asked: str) -> Iterator[Hit]:
                 yield Hit(kind="id", dictionaries=one.part.id, feature=name, text=name, source=one.part.id)
 
 
-def _in_stores(
-    bench: Workbench, stores: list[_Store], kind: Kind, asked: str, limit: int, measure: str
-) -> Iterator[Hit]:
+def _in_stores(bench: Workbench, stores: list[_Store], kind: Kind, asked: Search, limit: int) -> Iterator[Hit]:
     """A store's own search by one thing, with the latent's label beside it; stores in turn, each by its scores."""
     for one in stores:
         with bench.stores.use(one.part) as store:
-            rows = _rows(store, Search(**{kind: asked}), limit)
+            rows = _rows(store, asked, limit)
             features = [Feature.parse(f"{row['site']}/{row['latent']}") for row in rows if row["site"] in one.sites]
             labels = {feature: card.label for feature, card in store.cards(features).items()}
         scores = {f"{row['site']}/{row['latent']}": row["score"] for row in rows}
@@ -105,7 +109,7 @@ def _in_stores(
                 feature=str(feature),
                 text=text.visible(labels[feature]),
                 score=scores[str(feature)],
-                measure=measure,
+                measure=_MEASURES[kind],
                 source=one.part.id,
             )
 
@@ -129,7 +133,7 @@ def _by_explanation(
     words = terms(asked)
     if not words:
         return
-    yield from _in_stores(bench, stores, "explanation", asked, limit, "BM25")
+    yield from _in_stores(bench, stores, "explanation", Search(explanation=asked), limit)
     for part in bench.run.parts().values():
         content = bench.run.read(part).content if part.kind == "explanations" else None
         for row in content.rows if isinstance(content, Record) else ():

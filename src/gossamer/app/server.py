@@ -1,8 +1,7 @@
 """The application and the server: `gossamer view`."""
 
-import socket
 import webbrowser
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,23 +18,26 @@ from gossamer import __version__
 from gossamer.app.guard import Guard, loopback_hosts, new_token
 from gossamer.app.live import BusyError, LiveModels
 from gossamer.app.page import STATIC
-from gossamer.app.routes.adversarial import adversarial_routes
-from gossamer.app.routes.circuits import circuit_routes
+from gossamer.app.ports import HOST, listen
+from gossamer.app.routes.adversarial import adversarial_routes, exported_adversarial
+from gossamer.app.routes.attention import attention_routes
+from gossamer.app.routes.circuits import circuit_routes, exported_circuits
 from gossamer.app.routes.compare import compare_routes
-from gossamer.app.routes.dictionaries import dictionary_routes
-from gossamer.app.routes.explanations import explanation_routes
+from gossamer.app.routes.dictionaries import dictionary_routes, exported_dictionaries
+from gossamer.app.routes.explanations import explanation_routes, exported_explanations
+from gossamer.app.routes.exports import export_routes
 from gossamer.app.routes.game import game_routes
 from gossamer.app.routes.jobs import job_routes
 from gossamer.app.routes.latents import latent_routes
 from gossamer.app.routes.prompts import prompt_routes
 from gossamer.app.routes.relations import relation_routes
-from gossamer.app.routes.runs import run_routes
+from gossamer.app.routes.runs import exported_runs, run_routes
 from gossamer.app.routes.search import search_routes
-from gossamer.app.routes.steering import steering_routes
-from gossamer.app.routes.views import view_routes
+from gossamer.app.routes.steering import exported_sweeps, steering_routes
+from gossamer.app.routes.views import exported_views, view_routes
 from gossamer.app.run_folder import RunFolder
 from gossamer.app.workbench import UnknownError, Workbench
-from gossamer.errors import GossamerError, UsageError
+from gossamer.errors import GossamerError
 from gossamer.explain.judges import ChatJudge
 
 # A file of routes for each view.
@@ -48,16 +50,25 @@ _ROUTES = (
     prompt_routes,
     search_routes,
     view_routes,
+    export_routes,
     steering_routes,
     adversarial_routes,
     explanation_routes,
     game_routes,
     job_routes,
     relation_routes,
+    attention_routes,
 )
-HOST, PORT = "127.0.0.1", 8231
-# Ports that are tried from the default one on where none was asked for.
-_TRIED = 20
+# What a page without a server holds: for each file of routes whose answers need no model, what is asked there.
+_EXPORTED: tuple[Callable[[Workbench], Iterator[str]], ...] = (
+    exported_runs,
+    exported_circuits,
+    exported_dictionaries,
+    exported_views,
+    exported_sweeps,
+    exported_adversarial,
+    exported_explanations,
+)
 _TOO_LARGE = "not enough memory for this model here; close other programs, or view the run on a larger machine"
 
 
@@ -74,6 +85,11 @@ def api(bench: Workbench) -> FastAPI:
     if STATIC.is_dir():
         app.mount("/", StaticFiles(directory=STATIC, html=True))
     return app
+
+
+def exported_paths(bench: Workbench) -> Iterator[str]:
+    """What a page asks of a run when no model can be asked: the questions that an exported page holds answers to."""
+    return (f"/api/v1{path}" for exported in _EXPORTED for path in exported(bench))
 
 
 def _malformed(_: Request, error: Exception) -> JSONResponse:
@@ -106,31 +122,6 @@ class Address(NamedTuple):
 
     url: str
     port: int
-
-
-def listen(port: int | None) -> socket.socket:
-    """A socket of this machine alone.
-
-    Args:
-        port: 0 for any free one; None for the first free one from the default on.
-
-    Raises:
-        UsageError: the port is taken, or may not be used.
-    """
-    tried = range(PORT, PORT + _TRIED) if port is None else (port,)
-    for one in tried:
-        found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            found.bind((HOST, one))
-            found.listen()
-        except OSError as error:
-            found.close()
-            reason = error.strerror or error
-            continue
-        return found
-    ports = f"{PORT} to {PORT + _TRIED - 1}" if port is None else str(port)
-    raise UsageError(f"port {ports}: cannot be used ({reason}); give --port with another number, or 0 for any")
 
 
 def serve(

@@ -1,5 +1,7 @@
 """What the routes share: the run, its circuits, models in memory, and where a reader's views are kept."""
 
+import hashlib
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +20,8 @@ from gossamer.circuits.results import Findings
 from gossamer.display import short_repr
 from gossamer.errors import GossamerError
 from gossamer.explain.judges import ChatJudge
-from gossamer.results import folder_lock
+from gossamer.files import require_folder
+from gossamer.results.lock import HeldError, folder_lock
 
 __all__ = ["VIEWS", "SavedCircuit", "UnknownError", "Workbench", "same_circuit"]
 
@@ -45,12 +48,14 @@ class Workbench:
         jobs: work that takes longer than an answer.
         judge: a language model that plays the game; None where there is none.
         read_only: why nothing can be saved in the folder; None if it can.
+        offline: why no model can be asked of anything; None if one can.
     """
 
     run: RunFolder
     live: LiveModels
     read_only: str | None = None
     judge: ChatJudge | None = None
+    offline: str | None = None
     stores: Stores = field(init=False)
     jobs: Jobs = field(init=False, default_factory=Jobs)
 
@@ -66,11 +71,18 @@ class Workbench:
 
     @contextmanager
     def holding_views(self) -> Iterator[None]:
-        """Hold the folder of views while inside; who comes second can look and cannot save."""
+        """Hold the views of the run while inside; who comes second can look and cannot save.
+
+        A folder elsewhere stands for theirs, which is not made before something is kept.
+        """
+        named = hashlib.sha256(f"{Path.home()} {self.run.path.resolve()}".encode()).hexdigest()[:16]
         with ExitStack() as stack:
             try:
-                stack.enter_context(folder_lock(self.views))
+                require_folder(self.views)
+                stack.enter_context(folder_lock(Path(tempfile.gettempdir()) / f"gossamer-views-{named}"))
                 self.read_only = None
+            except HeldError:
+                self.read_only = f"{self.run.path}: another process shows it and may keep views there; close that one"
             except GossamerError as error:
                 self.read_only = str(error)
             yield
@@ -95,7 +107,7 @@ class Workbench:
         for other in self.run.parts().values():
             if other.kind == "findings" and other.path.parent == part.path.parent:
                 findings = self.run.read(other).content
-                if findings is not None and same_circuit(circuit, findings):
+                if findings is not None and findings.are_of(circuit):
                     return SavedCircuit(part, circuit, findings, other)
         return SavedCircuit(part, circuit, None, None)
 
@@ -116,6 +128,7 @@ class Workbench:
         Of parts without dictionaries (a steering sweep) the model alone. Errors: those of :meth:`inputs` and
         :meth:`LiveModels.use`.
         """
+        self._require_live()
         with self.live.use(self.inputs(identifier)) as found:
             yield found
 
@@ -123,8 +136,13 @@ class Workbench:
     def restored(self, identifier: str) -> Iterator[RestoredCircuit]:
         """A circuit with its model in memory. Errors: those of :meth:`content` and :meth:`LiveModels.use`."""
         _, circuit = self.content(identifier, "circuit")
+        self._require_live()
         with self.live.use_circuit(circuit, self.inputs(identifier)) as found:
             yield found
+
+    def _require_live(self) -> None:
+        if self.offline is not None:
+            raise GossamerError(self.offline)
 
 
 def same_circuit(circuit: Circuit, findings: Findings) -> bool:

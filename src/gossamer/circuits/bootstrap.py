@@ -23,6 +23,12 @@ def bootstrap_weights(examples: PromptPairs, seed: int) -> Float[Tensor, "draw p
     return sampled(*_texts(examples), seed)
 
 
+def resampled_rows(examples: PromptPairs, seed: int) -> Int[Tensor, "rows"]:
+    """The rows of one bootstrap sample of the prompts, whole texts at a time; on the CPU."""
+    drawn = bootstrap_weights(examples, seed)[0].long()
+    return torch.arange(len(drawn)).repeat_interleave(drawn)
+
+
 def count_texts(examples: PromptPairs) -> int:
     """How many different texts the prompts are."""
     return len(_texts(examples)[1])

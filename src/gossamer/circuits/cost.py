@@ -1,5 +1,7 @@
 """What circuits cost: what is spared where every pass is expensive, and what is said before long work."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -27,6 +29,33 @@ def spared(model: LanguageModel, each: float, most: int, least: int) -> int:
         return most
     # A network without layers after its dictionaries costs nothing.
     return max(min(most, least), min(most, round(most * _CHEAP / max(each, 1.0))))
+
+
+# Gradients of a prompt that a ranking takes, by its score; integrated gradients as many at every site.
+_GRADIENTS = {"integrated gradients": 10.0, "EAP-IG inputs": 5.0, "attribution patching": 1.0, "RelP": 1.0}
+# Of a gradient, what a pass without one takes; of a search, what exact steps at all sizes take, and at one.
+_PASS, _IMPROVING, _IMPROVING_ONE = 0.4, 1.5, 0.3
+# Passes of the held-out prompts for all else that a report has, but its comparison: cards, completeness, single errors.
+_REPORT_PASSES = 120
+
+
+def report_seconds(
+    search: float, gradients: int, methods: Sequence[str], sites: int, training: int, held_out: int, reruns: int
+) -> float:
+    """Seconds that it takes to measure a circuit in full, about, from what its search took.
+
+    Args:
+        search: seconds of the mask search, and `gradients` of a prompt in it.
+        methods: rankings beside it.
+        sites, training, held_out: dictionaries, and prompts on each side.
+        reruns: searches on samples of the prompts; with any, two on halves of them follow.
+    """
+    each, scores = search / gradients, {name.removesuffix(", signed").removesuffix(" by site") for name in methods}
+    ranked = sum(_GRADIENTS.get(score, 0.0) * (sites if score == "integrated gradients" else 1) for score in scores)
+    sizes = 20
+    compared = ranked * training + _PASS * held_out * (sizes * (1 + len(methods)) + _REPORT_PASSES)
+    again = (1 + _IMPROVING_ONE) * (reruns + 2 if reruns else 0)
+    return each * compared + search * (_IMPROVING + again)
 
 
 def affordable(splice: Splice, most: int, least: int) -> int:

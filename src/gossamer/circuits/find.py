@@ -14,7 +14,7 @@ from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.cost import affordable, first_prompts, prompt_operations, spared
 from gossamer.circuits.edges import DirectEffects, direct_effects
 from gossamer.circuits.evaluate.minimality import node_effects
-from gossamer.circuits.export import graph_prompt, to_attribution_graph
+from gossamer.circuits.export import graph_on_prompt
 from gossamer.circuits.inputs import Inputs
 from gossamer.circuits.methods import searched
 from gossamer.circuits.nodes import Nodes
@@ -27,11 +27,10 @@ from gossamer.circuits.task_metrics import DICTIONARIES
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.display import plural, short_repr
 from gossamer.errors import GossamerError, UsageError
-from gossamer.features.links import neuronpedia_set
 from gossamer.model.cost import Cost, operations_per_second, pass_operations
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import SiteMapping, by_site
-from gossamer.progress import announce
+from gossamer.progress import announce, part_of
 from gossamer.replacement.replacement_model import resumable
 from gossamer.tasks.grouping import grouped
 from gossamer.tasks.metric import kept
@@ -81,18 +80,7 @@ class CircuitResult:
 
     def graph(self, row: int = 0) -> dict[str, Any]:
         """The circuit on one held-out prompt as the attribution graph that Neuronpedia and circuit-tracer read."""
-        study = self.study
-        known = neuronpedia_set({site: study.dictionaries[site] for site in self.circuit.sites})
-        scan, source_set = (None, None) if known is None else known
-        return to_attribution_graph(
-            self.circuit,
-            graph_prompt(study.evaluator.splice, self.nodes, row),
-            widths={site: dictionary.n_latents for site, dictionary in study.dictionaries.items()},
-            n_layers=study.model.n_layers,
-            scan=scan,
-            slug=f"{study.task.name}-{len(self.nodes)}",
-            source_set=source_set,
-        )
+        return graph_on_prompt(self.circuit, self.nodes, self.study.evaluator.splice, row)
 
 
 def find_circuit(
@@ -142,22 +130,32 @@ def find_circuit(
         size = _size_for(study, search, wanted)
     if size is not None:
         search = replace(search, sizes=sorted({size, *search.sizes}, reverse=True))
-    if recipe == "gossamer":
-        path = searched(study.method_inputs(search))
-        refiner = study.method_inputs(search).refiner(path)
-        better = refiner.improved_at(path, size) if size is not None else _improved(study, path, refiner, wanted)
-    else:
-        path = better = study.paths(["reference recipe"], search)[0]
+    with part_of("on all training prompts"):
+        path, better = _searched_path(study, search, recipe, size, wanted)
     found = choose(study, better, faithfulness=faithfulness, size=size, search=search)
     return replace(found, path=path)
+
+
+def _searched_path(
+    study: Study, search: SearchSettings, recipe: Recipe, size: int | None, wanted: float
+) -> tuple[CircuitPath, CircuitPath]:
+    """The path as it was searched, and with those circuits improved that the circuit may come from."""
+    if recipe == "reference":
+        path = study.paths(["reference recipe"], search)[0]
+        return path, path
+    given = study.method_inputs(search)
+    path = searched(given)
+    refiner = given.refiner(path)
+    return path, refiner.improved_at(path, size) if size is not None else _improved(study, path, refiner, wanted)
 
 
 def _size_for(study: Study, search: SearchSettings, wanted: float) -> int:
     """How many nodes it takes to keep `wanted` on the validation prompts, of which the search knows nothing."""
     given = study.method_inputs(search).held_apart
-    path = searched(given)
-    refiner = given.refiner(path)
-    return len(_smallest(study, _improved(study, path, refiner, wanted), refiner, wanted))
+    with part_of("for the size, without validation prompts"):
+        path = searched(given)
+        refiner = given.refiner(path)
+        return len(_smallest(study, _improved(study, path, refiner, wanted), refiner, wanted))
 
 
 def _cost(study: Study, search: SearchSettings, nodes: int | None) -> str:
@@ -174,6 +172,7 @@ def _cost(study: Study, search: SearchSettings, nodes: int | None) -> str:
     # and counterfactuals, begin at its first layer.
     whole = 2 * n * pass_operations(model) / max(pass_operations(model, start.layer or 0), 1.0)
     searches, nodes = (1 if nodes is not None or study.sides is None else 2), nodes or _NODES
+    searches *= max(search.bagging, 1)
     before, searching = whole + 2.5 * n + 4 * afford(n, 64), 3 * searches * steps * batch
     left_out = 2 * afford(n, 24) + afford(n, SCORED)
     after = _TRIED * afford(n, 64) + nodes * (_MOVED * left_out + _EDGES * afford(min(n, EDGE_PROMPTS), EDGED))
@@ -182,7 +181,7 @@ def _cost(study: Study, search: SearchSettings, nodes: int | None) -> str:
     weights = sum(one.nbytes for dictionary in study.dictionaries.values() for one in dictionary.parameters())
     counted = f"{plural(n, 'training prompt')}, {len(study.task.test)} held out, {steps} steps of {batch}"
     cost = Cost(seconds, 4 * values + weights).told(model)
-    return f"{study.task.name} in {model.title}, until the circuit is there: {counted}; {cost}"
+    return f"{study.task.name} in {model.title}, until the circuit is there (its report not counted): {counted}; {cost}"
 
 
 def _allowed(study: Study, wanted: float | None) -> str:
@@ -259,10 +258,15 @@ def choose(
         measured={**measured.measured, DICTIONARIES: study.evaluator.faithfulness(study.evaluator.dictionaries)},
         inputs=Inputs.of(study.model, study.dictionaries, study.task),
     )
-    some = first_prompts(study.splice, affordable(study.splice, min(len(study.examples), EDGE_PROMPTS), EDGED))
-    effects = direct_effects(study.splice.select(some), nodes)
+    effects = circuit_effects(study, nodes)
     edges = effects.edges(keep=EDGES_KEPT, every_to_metric=True)
     return CircuitResult(replace(circuit, edges=edges), nodes, path, study, effects, search)
+
+
+def circuit_effects(study: Study, nodes: Nodes) -> DirectEffects:
+    """What each of the nodes adds to each later one and to the metric, on training prompts."""
+    some = first_prompts(study.splice, affordable(study.splice, min(len(study.examples), EDGE_PROMPTS), EDGED))
+    return direct_effects(study.splice.select(some), nodes)
 
 
 def _smallest(study: Study, path: CircuitPath, refiner: CircuitRefiner, wanted: float) -> Int[Tensor, "chosen"]:

@@ -11,8 +11,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from gossamer.circuits.ablation import DESCRIBED
+from gossamer.circuits.attribution import attribution_patching, ranking
 from gossamer.circuits.bootstrap import few_texts
 from gossamer.circuits.circuit import Circuit
+from gossamer.circuits.cost import report_seconds
 from gossamer.circuits.evaluate.against_controls import against_controls
 from gossamer.circuits.evaluate.cards import node_cards
 from gossamer.circuits.evaluate.comparison import compared
@@ -22,13 +24,14 @@ from gossamer.circuits.evaluate.kept_task import prompts_seen
 from gossamer.circuits.evaluate.prompt_graphs import explained_inputs
 from gossamer.circuits.evaluate.restored_errors import restored_errors
 from gossamer.circuits.evaluate.stability import generic_latents, overlap, recurrence
+from gossamer.circuits.evaluate.unseen_templates import on_unseen_templates
 from gossamer.circuits.evaluate.worst_prompts import prompt_tail
 from gossamer.circuits.families.grouping import FamilyKind
 from gossamer.circuits.families.search import circuit_families
 from gossamer.circuits.find import CircuitResult
 from gossamer.circuits.group import GroupTest, NodeGroup
 from gossamer.circuits.groups import circuit_groups, group_test, node_groups
-from gossamer.circuits.methods import MethodInputs, Prompts, mask_path
+from gossamer.circuits.methods import MethodInputs, Prompts, mask_circuit
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.overlap import Overlap
 from gossamer.circuits.path import CircuitPath
@@ -36,10 +39,13 @@ from gossamer.circuits.results import HELD_OUT, Findings, NodeCard, PromptCase, 
 from gossamer.circuits.study import Study
 from gossamer.circuits.task_metrics import TaskMetrics
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.display import plural
 from gossamer.features.feature import Node
 from gossamer.features.feature_card import CardSource
 from gossamer.model.site import SiteMapping
+from gossamer.progress import announce, duration, part_of
 from gossamer.tasks.metric import LOGIT_DIFFERENCE, Metric, kept
+from gossamer.tasks.task import Task
 
 # A case of at least so many prompts that keeps less than this share of the circuit's faithfulness is warned of.
 CASE_PROMPTS, CASE_SHARE = 8, 0.8
@@ -63,6 +69,7 @@ def collect_findings(
     source: CardSource | None = None,
     controls: Mapping[str, SiteMapping[Dictionary]] | None = None,
     families: FamilyKind | None = None,
+    unseen: Task | None = None,
 ) -> Findings:
     """Evaluate a circuit in full on the held-out prompts.
 
@@ -78,14 +85,19 @@ def collect_findings(
         source: where the cards of the nodes' features come from; None: a pass over the held-out prompts.
         controls: dictionaries to hold every claim against (:func:`against_controls`), by what was done to them.
         families: what to make families of prompts by, each with a circuit of its own (:func:`circuit_families`).
+        unseen: prompts of templates that the circuit's task does not have (:func:`on_unseen_templates`).
     """
     study, circuit = found.study, found.circuit
+    asked = dict.fromkeys(study.methods if methods is None else methods)
+    rivals = [name for name in asked if name != found.path.method]
+    announce(partial(_cost, found, rivals, reruns))
+    drawn = found.path
     if found.path.method == "mask":
         # To find the circuit, only what may become it was improved.
         refiner = study.method_inputs(found.search).refiner(found.path)
         found = replace(found, path=refiner.improved(found.path))
-    asked = dict.fromkeys(study.methods if methods is None else methods)
-    paths = (found.path, *study.paths([name for name in asked if name != found.path.method], found.search))
+        drawn = refiner.undominated(found.path)
+    paths = (drawn, *study.paths(rivals, found.search))
     measured = [study.evaluator.measured(path) for path in paths]
     effects = torch.tensor([node.score or 0.0 for node in circuit.nodes], dtype=torch.float64)
     nodes = found.path.nodes.select(circuit.positions(found.path.nodes))
@@ -125,7 +137,23 @@ def collect_findings(
         controls=against_controls(found, controls or {}),
         explained=explained_inputs(study.evaluator, nodes),
         families=None if families is None else circuit_families(found, families, reruns),
+        unseen=None if unseen is None else on_unseen_templates(found, unseen, paths[1:]),
     )
+
+
+def _cost(found: CircuitResult, methods: Sequence[str], reruns: int) -> str:
+    """What the report will take, and what of it, from what the search took."""
+    study, facts = found.study, found.path.settings
+    what = f"the report of {study.task.name}: {plural(len(methods), 'other method')} at every size"
+    if reruns and found.path.method == "mask":
+        what += f", the search again on {plural(reruns, 'sample')} and two halves of the prompts"
+    if not {"steps", "batch_size"} <= set(facts):
+        return what
+    held_out, gradients = len(study.task.test), int(facts["steps"]) * int(facts["batch_size"])
+    gradients *= max(int(facts.get("bagging", 0)), 1)
+    sites, training = len(study.dictionaries), len(study.examples)
+    seconds = report_seconds(found.path.seconds, gradients, methods, sites, training, held_out, reruns)
+    return f"{what}; about {duration(seconds)} (searches of controls and families, and edge tests, not counted)"
 
 
 def grouped_nodes(found: CircuitResult, cards: Sequence[NodeCard]) -> tuple[tuple[NodeGroup, ...], GroupTest | None]:
@@ -176,28 +204,46 @@ def stability(found: CircuitResult, reruns: int) -> tuple[tuple[Overlap, ...], l
     """Agreement over resampled prompts, over halves of the training prompts, and over the sizes of the path.
 
     Every rerun is the whole procedure that the path came from, exact steps included, with the same settings and seed,
-    and is compared with it at one size. Nothing but the prompts differs: bootstrap samples of the training texts, or
-    every second one; candidates and ablation values are the study's. (A seed alone changes the order of batches only.)
+    and is compared with it at one size (exact steps of sizes that do not matter to it are left out). Nothing but the
+    prompts differs: bootstrap samples of the training texts, or every second one; candidates and ablation values are
+    the study's. (A seed alone changes the order of batches only.) As a control, nodes are ranked by attribution
+    patching on the same samples, as many of them: how far a mean over prompts agrees, which nothing was fitted to.
     Only a mask search is run again. The nodes that each sample led to are returned too.
     """
-    path = found.path
+    path, study = found.path, found.study
     near = [circuit for circuit in path.circuits if len(circuit) <= 100] or list(path.circuits)
     sizes = overlap("size", [str(len(circuit)) for circuit in near], [_keys(path, circuit) for circuit in near])
     if not reruns or path.method != "mask":
         return (sizes,), []
-    size = min((one for one in path.sizes if one >= len(found.nodes)), default=path.sizes[0])
-    given = found.study.method_inputs(found.search)
-    samples = [_searched(given, size, methodcaller("resampled", number)) for number in range(1, reruns + 1)]
-    halves = [_searched(given, size, partial(_half, half=half)) for half in (0, 1)]
-    labels = ["all prompts", *(f"sample {number}" for number in range(1, reruns + 1))]
-    again = overlap("bootstrap", labels, [_keys(path, path.of_size(size)), *samples])
-    return (again, overlap("split", ["half 1", "half 2"], halves), sizes), samples
+    place = max((index for index, size in enumerate(path.sizes) if size >= len(found.nodes)), default=0)
+    given = study.method_inputs(found.search)
+    again = partial(_searched, given, place)
+    drawn = [(f"sample {number} of {reruns}", methodcaller("resampled", number)) for number in range(1, reruns + 1)]
+    samples = [again(what, draw) for what, draw in drawn]
+    halves = [again(f"half {half + 1} of 2", partial(_half, half=half)) for half in (0, 1)]
+    labels = ("all prompts", *(f"sample {number}" for number in range(1, reruns + 1)))
+    resampled = overlap("bootstrap", labels, [_keys(path, path.circuits[place]), *samples])
+    controls = []
+    if not study.task.metric.distance:
+        ranked = [
+            _ranked(one, len(path.circuits[place])) for one in (given, *(given.sampled(draw) for _, draw in drawn))
+        ]
+        controls.append(overlap("gradients", labels, ranked))
+    return (resampled, *controls, overlap("split", ["half 1", "half 2"], halves), sizes), samples
 
 
-def _searched(given: MethodInputs, size: int, draw: Callable[[Prompts], Int[Tensor, "rows"]]) -> list[Node]:
-    """Nodes of the whole procedure on the prompts that `draw` takes of each side."""
-    path = mask_path(given.sampled(draw))
-    return _keys(path, path.of_size(size))
+def _ranked(given: MethodInputs, size: int) -> list[Node]:
+    """The first nodes by attribution patching: what sampling prompts does to a mean over them, without any search."""
+    splice = given.training.splice
+    order = ranking(attribution_patching(splice), splice.nodes, signed=True)
+    return splice.nodes.select(order[:size]).keys()
+
+
+def _searched(given: MethodInputs, place: int, what: str, draw: Callable[[Prompts], Int[Tensor, "rows"]]) -> list[Node]:
+    """Nodes of the whole procedure at one place of the path, on the prompts that `draw` takes of each side."""
+    with part_of(what):
+        circuit = mask_circuit(given.sampled(draw), place)
+    return given.training.splice.nodes.select(circuit).keys()
 
 
 def _half(prompts: Prompts, half: int) -> Int[Tensor, "rows"]:

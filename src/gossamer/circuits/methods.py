@@ -15,7 +15,7 @@ from gossamer.circuits.attribution import (
     random_scores,
     ranking,
 )
-from gossamer.circuits.bootstrap import bootstrap_weights
+from gossamer.circuits.bootstrap import resampled_rows
 from gossamer.circuits.candidates import every_node
 from gossamer.circuits.cost import affordable
 from gossamer.circuits.greedy import greedy_path
@@ -52,8 +52,7 @@ class Prompts:
 
     def resampled(self, seed: int) -> Int[Tensor, "rows"]:
         """The rows of a bootstrap sample, whole texts at a time."""
-        drawn = bootstrap_weights(self.splice.examples, seed)[0].long()
-        return torch.arange(len(drawn)).repeat_interleave(drawn).to(self.splice.model.device)
+        return resampled_rows(self.splice.examples, seed).to(self.splice.model.device)
 
 
 @dataclass(frozen=True)
@@ -142,9 +141,27 @@ def searched(given: MethodInputs) -> CircuitPath:
     return search_path(given.training.splice, given.training.full, given.search)
 
 
-def mask_path(given: MethodInputs) -> CircuitPath:
+def improved_path(given: MethodInputs) -> CircuitPath:
     """The mask search, with its circuits improved by exact steps."""
     return given.refiner().improved(searched(given))
+
+
+def mask_path(given: MethodInputs) -> CircuitPath:
+    """The same without circuits that a smaller one clearly betters."""
+    return given.refiner().undominated(improved_path(given))
+
+
+def mask_circuit(given: MethodInputs, place: int) -> Int[Tensor, "chosen"]:
+    """The circuit at one place of the path of the mask search, improved by exact steps as with the whole path."""
+    training = given.training
+    # Smaller circuits, and steps on the way to them, matter to one that overshoots alone.
+    path = search_path(training.splice, training.full, given.search, only=place + 1)
+    refiner = given.refiner(path)
+    found = refiner.swap(path.circuits[place])
+    if not refiner.overshoots(found):
+        return found
+    path = searched(given)
+    return refiner.improved_at(path, path.sizes[place]).circuits[place]
 
 
 def _greedy(given: MethodInputs) -> CircuitPath:

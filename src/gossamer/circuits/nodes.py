@@ -86,6 +86,17 @@ class Nodes:
         pairs = torch.cat(found)
         return cls(tuple(sites), tuple(roles), site, pairs[:, 0], pairs[:, 1])
 
+    @classmethod
+    def from_keys(
+        cls, sites: Sequence[Site], roles: Sequence[str], keys: Sequence[Node], device: torch.device | str
+    ) -> "Nodes":
+        """Nodes by name, in the order given. Raises KeyError where a site or role is none of these."""
+        places = {site: index for index, site in enumerate(sites)}
+        names = {role: index for index, role in enumerate(roles)}
+        triples = [(places[key.site], names[key.role or ""], key.latent) for key in keys]
+        columns = torch.tensor(triples, dtype=torch.long, device=device).reshape(-1, 3)
+        return cls(tuple(sites), tuple(roles), *columns.unbind(1))
+
     def __len__(self) -> int:
         return len(self.site)
 

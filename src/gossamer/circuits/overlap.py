@@ -18,8 +18,10 @@ class Overlap:
 
     Attributes:
         kind: what varies between them: "bootstrap" (samples of the training texts) or "split" (halves of the training
-            prompts), searches that could have come out differently; "family" (families of the prompts); or "size"
-            (circuits of one search, each begun from the one before: they nest, which says little of its stability).
+            prompts), searches that could have come out differently; "gradients": no searches but the first nodes by
+            attribution patching on the same samples, the control of "bootstrap"; "family" (families of the prompts);
+            or "size" (circuits of one search, each begun from the one before: they nest, which says little of its
+            stability).
         sizes: nodes of each circuit.
         jaccard: |A and B| / |A or B|.
         containment: |A and B| / |smaller of the two|.

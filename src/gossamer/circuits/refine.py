@@ -29,6 +29,8 @@ _MET = 0.02
 _EXCHANGES = 2
 # In larger circuits nodes are not left out one at a time: to try a thousand takes minutes where a pass takes a second.
 _ALONE = 300
+# A circuit whose loss is higher by this than a smaller one's, in units of faithfulness, is clearly the worse one.
+_CLEARLY = 0.03
 # Rounds of filling up and pruning again; each lowers the loss, the later ones by little.
 _SWAPS = 3
 
@@ -172,10 +174,16 @@ class CircuitRefiner:
         return torch.stack(parts).sum(dim=0) / self._count
 
     def improved_at(self, path: CircuitPath, size: int) -> CircuitPath:
-        """The path with nodes of its circuit of at most `size` exchanged, and nothing else."""
-        chosen = path.of_size(size)
-        circuits = tuple(self.swap(chosen) if circuit is chosen else circuit for circuit in path.circuits)
-        return replace(path, circuits=circuits)
+        """The path with its circuit of at most `size` as :meth:`improved` has it; of the others only what that takes.
+
+        Smaller circuits are improved where this one overshoots: one of them may take its place.
+        """
+        place = path.sizes.index(len(path.of_size(size)))
+        now, rest = self._exchanged(self._measured(path.circuits[place])), path.circuits[place + 1 :]
+        if now.overshoots:
+            smaller = self._without_overshoot([self._exchanged(self._measured(circuit)) for circuit in rest])
+            now, rest = self._unless_it_overshoots(now, smaller), tuple(one.circuit for one in reversed(smaller))
+        return replace(path, circuits=(*path.circuits[:place], now.circuit, *rest))
 
     def improved(self, path: CircuitPath) -> CircuitPath:
         """The path with better nodes where it misses, and with fuller smaller circuits where larger ones overshoot.
@@ -190,17 +198,40 @@ class CircuitRefiner:
         for circuit in path.circuits:
             found.append(self._exchanged(self._measured(circuit)))
             advance(1, f"{len(circuit)} nodes")
+        circuits = tuple(one.circuit for one in reversed(self._without_overshoot(found)))
+        return replace(path, circuits=circuits, seconds=path.seconds + time.perf_counter() - began)
+
+    def _without_overshoot(self, found: list["_Measured"]) -> list["_Measured"]:
+        """Circuits of falling size, the smallest first now, each as :meth:`_unless_it_overshoots` has it."""
         kept: list[_Measured] = []
         for now in reversed(found):
-            best = min(kept, key=lambda one: one.check, default=None)
-            if best is not None and now.overshoots and now.check >= best.check:
-                fuller = self._filled(best, len(now.circuit) - len(best.circuit))
-                # Sizes go on falling: a filled-up circuit must be larger than the next smaller one.
-                if fuller.check < now.check and len(fuller.circuit) > len(kept[-1].circuit):
-                    now = fuller
-            kept.append(now)
-        circuits = tuple(one.circuit for one in reversed(kept))
-        return replace(path, circuits=circuits, seconds=path.seconds + time.perf_counter() - began)
+            kept.append(self._unless_it_overshoots(now, kept))
+        return kept
+
+    def _unless_it_overshoots(self, now: "_Measured", smaller: list["_Measured"]) -> "_Measured":
+        """The circuit, or the best of the smaller ones (by rising size) filled up to its size where that is better."""
+        best = min(smaller, key=lambda one: one.check, default=None)
+        if best is not None and now.overshoots and now.check >= best.check:
+            fuller = self._filled(best, len(now.circuit) - len(best.circuit))
+            # Sizes go on falling: a filled-up circuit must be larger than the next smaller one.
+            if fuller.check < now.check and len(fuller.circuit) > len(smaller[-1].circuit):
+                return fuller
+        return now
+
+    def undominated(self, path: CircuitPath) -> CircuitPath:
+        """The path without circuits that a smaller one clearly betters, on the fitted and on the other prompts.
+
+        Beyond some size more nodes may only hurt; the smaller circuit is then the one of at most so many nodes.
+        """
+        kept: list[_Measured] = []
+        for now in map(self._measured, reversed(path.circuits)):
+            if not any(one.loss < now.loss - _CLEARLY and one.check < now.check - _CLEARLY for one in kept):
+                kept.append(now)
+        return replace(path, circuits=tuple(one.circuit for one in reversed(kept)))
+
+    def overshoots(self, circuit: Int[Tensor, "chosen"]) -> bool:
+        """Whether a circuit clearly does more than the full model on the prompts that choices are made on."""
+        return self._measured(circuit).overshoots
 
     def swap(self, circuit: Int[Tensor, "chosen"]) -> Int[Tensor, "chosen"]:
         """As many nodes, some of them others, if its mean misses the full model's and the loss is lower with them.

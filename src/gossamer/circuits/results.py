@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.controls import Controls
 from gossamer.circuits.curve import Curve, SizeComparison
 from gossamer.circuits.edge import Edge, EdgeTest, QKEdge
 from gossamer.circuits.families.results import Families
 from gossamer.circuits.group import GroupTest, NodeGroup
 from gossamer.circuits.overlap import CORE, Overlap
-from gossamer.circuits.shortfalls import ExplainedInputs, PromptTail, RestoredError
+from gossamer.circuits.shortfalls import ExplainedInputs, PromptTail, RestoredError, UnseenTemplates
 from gossamer.circuits.task_metrics import TaskMetrics, behaviours_html
 from gossamer.display import cut, listed, plural, short_repr
 from gossamer.features.feature import Node
@@ -177,6 +178,7 @@ class Findings:
         controls: the same search in control dictionaries; None: there were none.
         families: circuits of families of prompts; None: not asked for.
         explained: scores of the circuit's attribution graphs; None: not measured.
+        unseen: what it does on templates that no search saw; None: none were set aside.
     """
 
     task: str
@@ -209,6 +211,7 @@ class Findings:
     controls: Controls | None = None
     families: Families | None = None
     explained: ExplainedInputs | None = None
+    unseen: UnseenTemplates | None = None
 
     __repr__ = short_repr
 
@@ -236,6 +239,22 @@ class Findings:
             GossamerError: damaged, or changed since it was written.
         """
         return FORMAT.load(path)
+
+    def are_of(self, circuit: Circuit) -> bool:
+        """Whether they are of this circuit: they have its nodes and name its task and model."""
+        named = (circuit.task, circuit.model) == (self.task, self.model)
+        return named and set(circuit.keys()) == {card.node for card in self.nodes}
+
+
+def findings_beside(circuit: Circuit, folder: Path) -> Findings | None:
+    """The findings.json of a folder, if it is of this circuit; None where there is none.
+
+    Raises:
+        GossamerError: damaged, or changed since it was written.
+    """
+    path = folder / "findings.json"
+    found = Findings.load(path) if path.is_file() else None
+    return found if found is not None and found.are_of(circuit) else None
 
 
 def _with_metric(body: Any) -> Any:

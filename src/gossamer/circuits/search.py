@@ -13,7 +13,7 @@ Speed comes from exactness: nodes that have fallen far below the present size ar
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from gossamer.batching import halved, is_out_of_memory
 from gossamer.circuits.attribution import GRADIENT_BATCH, effect_sizes
+from gossamer.circuits.bootstrap import resampled_rows
 from gossamer.circuits.cost import affordable, first_prompts
 from gossamer.circuits.loss import Loss, prompt_loss
 from gossamer.circuits.nodes import Nodes
@@ -31,13 +32,15 @@ from gossamer.circuits.prompt_metrics import FullModel
 from gossamer.circuits.splice import Splice
 from gossamer.display import short_repr
 from gossamer.errors import NotFiniteError, UsageError
-from gossamer.progress import begin
+from gossamer.progress import begin, part_of
 
 # What a search does by default, and the least that it makes do with where passes are expensive.
 STEPS, _FEWEST_STEPS = 400, 100
 _FEWEST_PROMPTS, _FEWEST_RANKED = 16, 64
 # Largest circuits that are learned and not an order's first nodes, as a share of the candidates.
 _LEARNED = 0.75
+# Of the soft masks that are averaged over bags.
+_BAG_TEMPERATURE = 1.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class SearchSettings:
         learning_rate: of Adam, in units of the scores, whose ranks start spread over about -5 .. 5.
         temperature: T at the start and at the end.
         reserve: nodes ranked below `reserve` times the present size are folded into constants.
+        bagging: so many searches on bootstrap samples of the texts take the place of one on the prompts themselves,
+            and the nodes with the largest mean mask make the circuits (bagging, Breiman 1996); 0: one search.
         seed: of the batches.
     """
 
@@ -69,6 +74,7 @@ class SearchSettings:
     learning_rate: float = 0.1
     temperature: tuple[float, float] = (1.0, 0.2)
     reserve: float = 8.0
+    bagging: int = 0
     seed: int = 0
 
     __repr__ = short_repr
@@ -90,46 +96,76 @@ class _SearchState:
     batch_size: int
 
 
-def search_path(splice: Splice, full: FullModel, settings: SearchSettings | None = None) -> CircuitPath:
+def search_path(
+    splice: Splice, full: FullModel, settings: SearchSettings | None = None, *, only: int | None = None
+) -> CircuitPath:
     """Circuits of all wanted sizes that the candidates allow, from one run.
 
     Args:
         splice: the network over the training prompts, masks over the candidates.
         full: the full model on the same prompts.
         settings: see :class:`SearchSettings`.
+        only: so many circuits, the largest, are enough: the run ends with them, as a whole run finds them.
 
     Raises:
         UsageError: none of the wanted sizes is possible with these candidates.
         NotFiniteError: the loss became NaN or infinite.
     """
     settings = settings or SearchSettings()
-    sizes = _possible(settings.sizes, len(splice.nodes))
-    beyond = CircuitPath.ranking_sizes(settings.sizes, len(splice.nodes)) if settings.larger else []
-    sizes = sorted({*sizes, *(size for size in beyond if size <= _LEARNED * len(splice.nodes))}, reverse=True)
-    prefixes = sorted((size for size in beyond if size > sizes[0]), reverse=True)
-    began = time.perf_counter()
-    generator = torch.Generator().manual_seed(settings.seed)
-    run, steps = _begin(splice, settings), effort(settings, partial(affordable, splice))[0]
-    circuits: list[Tensor] = []
-    larger: list[Tensor] = []
-    # Above the largest size wanted, so that it too is learned and not the order that the run began with.
-    first = max(len(splice.nodes) / 2, min(1.5 * sizes[0], 0.9 * len(splice.nodes)))
-    advance = begin("mask search", steps)
-    for step in range(steps):
-        progress = step / max(steps - 1, 1)
-        size = _falling(first, sizes[-1], progress)
-        loss = _step(run, full, settings, size, _falling(*settings.temperature, progress), generator)
-        if size <= sizes[0] and not larger:
-            larger = [_top(run, count) for count in prefixes]
-        while len(circuits) < len(sizes) and size <= sizes[len(circuits)]:
-            circuits.append(_top(run, sizes[len(circuits)]))
-        if settings.reserve * size < 0.7 * len(run.alive):
-            run = _narrowed(run, max(int(settings.reserve * size), 2), settings)
-        advance(1, f"{size:.0f} nodes, loss {loss:.3f}")
-    circuits = [*larger, *circuits]
-    used = replace(settings, sizes=sizes, steps=steps, batch_size=run.step_size)
+    began, (sizes, larger) = time.perf_counter(), _sizes(settings, len(splice.nodes))
+    steps, step_size = effort(settings, partial(affordable, splice))
+    wanted = [*larger, *sizes][:only]
+    if settings.bagging:
+        circuits = _bagged(splice, full, settings, wanted)
+    else:
+        circuits = [_top(run, size) for size, run in _readings(splice, full, settings, wanted)]
+    used = replace(settings, sizes=sizes, steps=steps, batch_size=step_size)
     facts = {name: str(value) for name, value in asdict(used).items()}
     return CircuitPath("mask", splice.nodes, tuple(circuits), time.perf_counter() - began, settings=facts)
+
+
+def _bagged(splice: Splice, full: FullModel, settings: SearchSettings, wanted: list[int]) -> list[Int[Tensor, "_"]]:
+    """Circuits of the nodes whose masks are largest on average over searches on bootstrap samples of the texts."""
+    n, device = len(splice.nodes), splice.model.device
+    masks = torch.zeros(len(wanted), n, device=device)
+    for sample in range(settings.bagging):
+        rows = resampled_rows(splice.examples, settings.seed + sample).to(device)
+        with part_of(f"bag {sample + 1} of {settings.bagging}"):
+            readings = _readings(splice.select(rows), full.select(rows), settings, wanted)
+            for mask, (size, run) in zip(masks, readings, strict=True):
+                mask[run.alive] += soft_top(run.scores.detach(), float(min(size, len(run.alive))), _BAG_TEMPERATURE)
+    order = torch.argsort(masks, dim=1, descending=True, stable=True)
+    return [ranked[:size] for ranked, size in zip(order, wanted, strict=True)]
+
+
+def _sizes(settings: SearchSettings, n: int) -> tuple[list[int], list[int]]:
+    """The sizes that are learned, and larger ones that go on in the order of the scores at the first; both falling."""
+    sizes = _possible(settings.sizes, n)
+    beyond = CircuitPath.ranking_sizes(settings.sizes, n) if settings.larger else []
+    sizes = sorted({*sizes, *(size for size in beyond if size <= _LEARNED * n)}, reverse=True)
+    return sizes, sorted((size for size in beyond if size > sizes[0]), reverse=True)
+
+
+def _readings(
+    splice: Splice, full: FullModel, settings: SearchSettings, wanted: list[int]
+) -> Iterator[tuple[int, _SearchState]]:
+    """The first of the sizes of :func:`_sizes`, `wanted`, each with the state of the run when it passes it."""
+    sizes, waiting = _sizes(settings, len(splice.nodes))[0], list(wanted)
+    generator = torch.Generator().manual_seed(settings.seed)
+    run, steps = _begin(splice, settings), effort(settings, partial(affordable, splice))[0]
+    # Above the largest size wanted, so that it too is learned and not the order that the run began with.
+    first = max(len(splice.nodes) / 2, min(1.5 * sizes[0], 0.9 * len(splice.nodes)))
+    progress = [step / max(steps - 1, 1) for step in range(steps)]
+    falling = [_falling(first, sizes[-1], share) for share in progress]
+    needed = 1 + next(step for step, size in enumerate(falling) if size <= min(waiting[-1], sizes[0]))
+    advance = begin("mask search", needed)
+    for share, size in zip(progress[:needed], falling, strict=False):
+        loss = _step(run, full, settings, size, _falling(*settings.temperature, share), generator)
+        advance(1, f"{size:.0f} nodes, loss {loss:.3f}")
+        while waiting and size <= min(waiting[0], sizes[0]):
+            yield waiting.pop(0), run
+        if settings.reserve * size < 0.7 * len(run.alive):
+            run = _narrowed(run, max(int(settings.reserve * size), 2), settings)
 
 
 def _possible(wanted: Sequence[int], n_candidates: int) -> list[int]:

@@ -1,9 +1,11 @@
-"""Where a circuit, or its dictionaries, fall short of the model: single prompts, and errors made good in one place."""
+"""Where a circuit, or its dictionaries, fall short of the model: single prompts, unseen templates, and errors made good
+in one place."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gossamer.display import cut, plural, short_repr
+from gossamer.circuits.task_metrics import TaskMetrics
+from gossamer.display import cut, listed, plural, short_repr
 from gossamer.model.site import Site
 from gossamer.statistics import Interval
 
@@ -101,3 +103,29 @@ class ExplainedInputs:
     def _facts(self) -> Iterator[str]:
         yield f"replacement {self.replacement}, completeness {self.completeness}"
         yield plural(self.prompts, "prompt")
+
+
+@dataclass(frozen=True)
+class UnseenTemplates:
+    """What circuits do on held-out prompts of templates that nothing was fitted to or chosen on.
+
+    Attributes:
+        templates: their names.
+        prompts: how many.
+        lacking: nodes of the circuit at roles that these templates do not have: they can do nothing here.
+        budget: full model, each dictionary alone, all dictionaries, the circuit, nothing kept.
+        others: other methods' circuits of at most its size, by the name of the method.
+    """
+
+    templates: tuple[str, ...]
+    prompts: int
+    lacking: int
+    budget: tuple[TaskMetrics, ...]
+    others: tuple[TaskMetrics, ...]
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield plural(self.prompts, "prompt")
+        yield f"of {listed(self.templates)}"
+        yield f"faithfulness {self.budget[-2].faithfulness.value:.3g}"

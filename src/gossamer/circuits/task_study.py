@@ -19,7 +19,7 @@ from gossamer.errors import GossamerError, UsageError
 from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import SiteMapping, by_site
-from gossamer.progress import announce
+from gossamer.progress import announce, part_of
 from gossamer.results import Recorder, record_format, versions
 from gossamer.tasks.grouping import grouped
 from gossamer.tasks.task import Task
@@ -168,10 +168,11 @@ def study_tasks(
     }
     recorder = Recorder(folder / RESULTS, FORMAT, settings, {"versions": versions()})
     known = {row.name: row for row in recorder.rows}
-    for task in tasks:
+    for number, task in enumerate(tasks, start=1):
         digest = task.body()["tokens_sha256"]
         if task.name not in known:
-            recorder.add(_studied(model, sites, task, digest, folder, chosen, measure))
+            with part_of(f"{task.name} (task {number} of {len(tasks)})"):
+                recorder.add(_studied(model, sites, task, digest, folder, chosen, measure))
         elif known[task.name].prompts != digest:
             raise UsageError(f"{folder}: holds {task.name} of other prompts; use the same, or choose another folder")
     return TaskStudy.load(folder)

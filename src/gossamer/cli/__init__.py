@@ -15,7 +15,9 @@ from gossamer.cli.dictionaries import check
 from gossamer.cli.evaluating import evaluate
 from gossamer.cli.explaining import explain, game
 from gossamer.cli.exploring import explore
+from gossamer.cli.exporting import export
 from gossamer.cli.finding import circuit, demo
+from gossamer.cli.help import Command
 from gossamer.cli.ioi import ioi
 from gossamer.cli.printing import err, fail, first_word, out, spoken_warnings
 from gossamer.cli.prompts import tasks
@@ -74,38 +76,17 @@ def options(
     """Find, test and look at sparse feature circuits in language models."""
 
 
-_COMMANDS = (
-    demo,
-    circuit,
-    study_circuits,
-    evaluate_circuit,
-    adversarial,
-    report,
-    view,
-    upload,
-    trace,
-    explore,
-    ioi,
-    tasks,
-    train,
-    check,
-    evaluate,
-    compare_recipes,
-    pursuit,
-    relate,
-    lifecycle,
-    steer,
-    explain,
-    game,
-    relations,
-    study_relations,
-    toys,
-    features_truth,
-    relations_truth,
-)
-for command in _COMMANDS:
-    app.command()(command)
-app.add_typer(store, name="store")
+_COMMANDS = {
+    "Circuits": (demo, circuit, study_circuits, evaluate_circuit, adversarial, report, view, export, upload, tasks),
+    "How information moved": (trace, explore, ioi),
+    "Dictionaries": (train, check, evaluate, compare_recipes, pursuit),
+    "What features are": (relate, lifecycle, relations, study_relations, steer, explain, game),
+    "Where the truth is known": (toys, features_truth, relations_truth),
+}
+for panel, commands in _COMMANDS.items():
+    for command in commands:
+        app.command(cls=Command, rich_help_panel=panel)(command)
+app.add_typer(store, name="store", rich_help_panel="What features are")
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ from rich.table import Table
 
 from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, out, print_json
-from gossamer.files import require_folder
 
 
 def adversarial(
@@ -36,7 +35,10 @@ def adversarial(
             "--worst-case", help="Seek prompts on which the circuit is furthest from the model too, by the same edits."
         ),
     ] = False,
-    model: Annotated[str | None, typer.Option(help="Where the circuit's own model is now, if it was moved.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Where the circuit's own model is now, if it was moved.", callback=early.known_model),
+    ] = None,
     dictionaries: options.Dictionaries = None,
     output: options.Out = Path("gossamer-out/adversarial"),
     seed: options.Seed = 0,
@@ -53,7 +55,6 @@ def adversarial(
     """
     early.require_dictionaries(dictionaries)
     early.require_files([circuit], "JSON")
-    require_folder(output)
 
     from gossamer.circuits.adversarial import FORMAT, AdversarialSettings, WorstCaseSettings, adversarial_study
     from gossamer.circuits.circuit import Circuit

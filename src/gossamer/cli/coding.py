@@ -64,6 +64,8 @@ def pursuit(
 
     Give dictionaries of one site that were trained at several L0s. Writes results.json after each method, so that a run
     can be stopped and goes on; then tables.md and a picture of cross-entropy recovered against L0.
+
+    Example: gossamer pursuit MODEL -d l0_16 -d l0_32 --text held_out.jsonl
     """
     early.require_dictionaries(dictionaries)
     facts = early.dictionary_facts(fact)

@@ -7,10 +7,12 @@ import typer
 
 from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, out, print_json
-from gossamer.files import require_folder
 
 Texts = Annotated[list[Path], typer.Option("--text", help=f"Ordinary {options.TEXT}; repeat.")]
-Output = Annotated[Path, typer.Option("--out", help="Folder for results, table, pictures and checkpoint.")]
+Output = Annotated[
+    Path,
+    typer.Option("--out", help="Folder for results, table, pictures and checkpoint.", callback=early.writable_folder),
+]
 Where = Annotated[str | None, typer.Option(help="Where, such as resid_post.2; default: the middle of the model.")]
 Variants = Annotated[
     list[str] | None, typer.Option(help="A variant to train beside the baseline, by name; repeat. Default: all.")
@@ -39,9 +41,10 @@ def compare_recipes(
 
     All of a seed are trained in one pass of the model. Stops and resumes at any moment. Writes results.json, table.md
     and two pictures: what is kept at which sparsity, and how many latents die.
+
+    Example: gossamer compare-recipes MODEL --text stories.jsonl --out recipes
     """
     early.require_texts(text)
-    require_folder(output)
     early.at_least("--batch", batch, 1)
     early.at_least("--tokens", tokens, batch)
     weights = tuple(inputs.decimals("--coefficients", coefficients))

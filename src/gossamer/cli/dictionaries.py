@@ -30,8 +30,11 @@ def check(
     family: options.FamilyFile = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Check that dictionaries belong to a model and do there what their files claim (L0, explained variance)."""
-    early.require_dictionaries(dictionaries)
+    """Check that dictionaries belong to a model and do there what their files claim (L0, explained variance).
+
+    Example: gossamer check bundled:spool
+    """
+    early.require_dictionaries(dictionaries, model)
     facts = early.dictionary_facts(fact)
     early.require_texts([] if text is None else [text])
 

@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from gossamer import bundled
 from gossamer.errors import UsageError
+from gossamer.files import require_folder
+from gossamer.locating import BUNDLED, locate
 
 TASKS = ("ioi", "sva-simple", "sva-rc", "sva-within-rc", "sva-nounpp", "code-index", "code-key")
 METRICS = ("logit_diff", "prob_diff", "logit_margin", "kl")
@@ -44,10 +47,13 @@ TEXT_NAMES = ("hub:", "datasets:")
 EXPLAINERS = ("rule", "bills", "delphi", "np_max-act-logits", "output", "saebench")
 RULE_SCORERS = ("detection", "detection_random", "detection_hard", "fuzzing", "fuzzing_active", "simulation")
 CHAT_SCORERS = ("intruder", "saebench", "fade")
-MODEL_SCORERS = ("embedding", "surprisal", "intervention", "clarity")
+WRITING_SCORERS = ("clarity", "faithfulness")
+MODEL_SCORERS = ("embedding", "surprisal", "intervention", *WRITING_SCORERS)
 STEERING_UNITS = ("raw", "max_activation", "residual_norm")
 STEERING_ROWS = ("pursuit", "gradient_clean_up", "sae_ts", "fgaa", "act_add", "caa", "pca")
 STEERING_KINDS = ("feature_add", "clamp", "conditional_clamp", "floor", "cap", "scale")
+CIRCUIT_FORMATS = ("neuronpedia", "circuit-tracer", "graphml", "svg", "html")
+LATENT_FORMATS = ("saedashboard", "neuronpedia-features")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 _FACTS = ("site", "model_name", "format", "norm_scaling_factor")
@@ -97,22 +103,55 @@ def share(option: str, *, whole: bool) -> Callable[[float], float]:
 
 
 def compared(value: list[str] | None) -> list[str] | None:
-    """A callback for methods to compare a circuit with: names, or "none" alone."""
+    """A callback for methods to compare a circuit with: names, or "all" or "none" alone."""
     unknown = [method for method in value or () if method not in CIRCUIT_METHODS]
-    if unknown and value != ["none"]:
-        allowed = ", ".join(CIRCUIT_METHODS)
-        raise UsageError(f"--compare: expected one of {allowed}, or 'none' alone; found {unknown[0]!r}")
+    if unknown and value not in (["all"], ["none"]):
+        # Names hold commas of their own.
+        allowed = " | ".join(CIRCUIT_METHODS)
+        raise UsageError(f"--compare: some of {allowed}, or all or none alone expected, found {unknown[0]!r}")
     return value
 
 
-def require_dictionaries(sources: Sequence[str] | None) -> None:
-    """Refuse a folder or file of dictionaries that is not there."""
+def methods(value: Sequence[str]) -> list[str] | None:
+    """What `--compare` names: None is all that are drawn unless they are named."""
+    return None if list(value) == ["all"] else [] if list(value) == ["none"] else list(value)
+
+
+def known_model(source: str | None) -> str | None:
+    """A callback that refuses a bundled model that there is not, and a folder without a model."""
+    if source is not None:
+        locate(source)
+    return source
+
+
+def require_dictionaries(sources: Sequence[str] | None, model: str | None = None) -> None:
+    """Refuse dictionaries that are not there, and none for a `model` that comes without."""
     for source in sources or ():
-        if not source.startswith(DICTIONARY_NAMES) and not Path(source).exists():
+        if source.startswith(BUNDLED):
+            bundled.path(source.removeprefix(BUNDLED))
+        elif not source.startswith(DICTIONARY_NAMES) and not Path(source).exists():
             raise UsageError(
                 f"{source}: no such file or folder; give a dictionary's folder, hub:owner/repo/path, "
                 "saelens:RELEASE/ID or gemma-scope-.../..."
             )
+    if not sources and model is not None and not model.startswith(BUNDLED):
+        raise UsageError("--dictionaries: expected a folder or hub:REPO/PATH; train some with 'gossamer train'")
+
+
+def writable_folder(folder: Path | None) -> Path | None:
+    """A callback that refuses a folder that nothing could be written into."""
+    if folder is not None:
+        require_folder(folder)
+    return folder
+
+
+def writable_file(path: Path | None) -> Path | None:
+    """A callback that refuses a file that could not be written."""
+    if path is not None:
+        if path.is_dir():
+            raise UsageError(f"{path}: the name of a file expected, found a folder; give a file in it")
+        require_folder(path.parent)
+    return path
 
 
 def dictionary_facts(given: Sequence[str] | None) -> dict[str, Any]:
@@ -160,6 +199,12 @@ def require_store(url: str | None) -> None:
     """Refuse a local folder that is no feature store; URLs are looked at later."""
     if url is not None and "://" not in url and not (Path(url) / "store.json").is_file():
         raise UsageError(f"{url}: a feature store expected, found no store.json; build one first")
+
+
+def require_relations(folder: Path) -> None:
+    """Refuse a folder that is not there."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder; give the --out of gossamer relate or gossamer study-relations")
 
 
 def require_files(paths: Iterable[Path] | None, what: str) -> None:

@@ -84,8 +84,11 @@ def evaluate(
     CE rec. is the share of cross-entropy recovered between the site at zero and the model; EV the explained variance as
     a ratio of sums, EV legacy as a mean of ratios; norm and bias say whether reconstructions are too short or too long.
     With --json one object a site, in the schema of SAEBench's core evaluation.
+
+    Example: gossamer evaluate MODEL -d trained/dictionaries --text held_out.jsonl
+    Example: gossamer evaluate bundled:spool --task ioi
     """
-    early.require_dictionaries(dictionaries)
+    early.require_dictionaries(dictionaries, model)
     facts = early.dictionary_facts(fact)
     _require_one(text, task, prompts)
     if task is not None:

@@ -13,7 +13,7 @@ from gossamer.display import plural
 from gossamer.errors import UsageError
 
 _KEY = "OPENAI_API_KEY"
-_WITHOUT_MODEL = ("rule", *early.RULE_SCORERS, *early.MODEL_SCORERS[:-1])
+_WITHOUT_MODEL = ("rule", *early.RULE_SCORERS, *(set(early.MODEL_SCORERS) - set(early.WRITING_SCORERS)))
 
 StoreUrl = Annotated[str, typer.Argument(help="A store that `gossamer store build` wrote.")]
 Wanted = Annotated[list[str] | None, typer.Option("--feature", help="SITE/LATENT; repeat. Default: some at random.")]
@@ -58,8 +58,8 @@ def explain(
     features_model: Annotated[
         str | None,
         typer.Option(
-            help="The model of the store, for surprisal, intervention and clarity, and (with -d) for the words that "
-            "amplified features make likelier, which --by output sees."
+            help="The model of the store, for surprisal, intervention, clarity and faithfulness, and (with -d) for the "
+            "words that amplified features make likelier, which --by output sees."
         ),
     ] = None,
     reader: Annotated[
@@ -114,12 +114,17 @@ def explain(
 
     Without a language model rules are found and followed by a program. Writes explanations.json and scores.json, which
     a stopped command goes on with, explanations.md, explanations.png, explanations.csv, and delphi's files.
+
+    Example: gossamer explain STORE --features 20
+    Example: gossamer explain STORE --by rule --by delphi --endpoint http://127.0.0.1:8080/v1 --model NAME
     """
     early.require_dictionaries(dictionaries)
     if texts is not None:
         early.require_files([texts], "explanations")
     _require_language_model(endpoint, model, (*(by or ()), *(score or ())), local=local)
     _require_models(score or (), features_model, reader, embedder, embedding_endpoint, dictionaries)
+    early.require_store(store)
+    early.require_store(random_weights)
     cost = inputs.prices(price)
     parts = (neuronpedia or "/").split("/")
     if len(parts) != 2 or (neuronpedia is not None and not all(parts)):
@@ -201,7 +206,7 @@ def _require_models(
         "embedding": ("--embedder",),
         "surprisal": ("--reader or --features-model",),
         "intervention": ("--features-model", "-d"),
-        "clarity": ("--features-model", "-d"),
+        **dict.fromkeys(early.WRITING_SCORERS, ("--features-model", "-d")),
     }
     for scorer in scorers:
         if lacking := [one for one in needs.get(scorer, ()) if not given[one]]:
@@ -239,7 +244,7 @@ def _models(
     if {"surprisal", "intervention"} & set(scorers):
         reading: Any = network if reader is None else inputs.language_model(reader, None, None, None)
         found.append(ReadingJudge(reading, of_features if "intervention" in scorers else None))
-    if "clarity" in scorers:
+    if set(early.WRITING_SCORERS) & set(scorers):
         found.append(WritingJudge(chat, of_features))
     return of_features, found
 
@@ -317,21 +322,29 @@ def game(
     site: SiteName = None,
     rounds: Annotated[int, typer.Option(help="Features of the round.", callback=early.from_least("--rounds", 1))] = 10,
     dictionaries: options.Dictionaries = None,
-    page: Annotated[Path | None, typer.Option(help="Write one HTML file to be played in a browser instead.")] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(help="Write one HTML file to be played in a browser instead.", callback=early.writable_file),
+    ] = None,
     name: Annotated[str, typer.Option(help="Of the player, on the leader board.")] = "you",
     endpoint: Endpoint = None,
     model: ModelName = "",
-    board: Annotated[Path, typer.Option(help="The leader board's file.")] = Path("gossamer-out/game.json"),
+    board: Annotated[Path, typer.Option(help="The leader board's file.", callback=early.writable_file)] = Path(
+        "gossamer-out/game.json"
+    ),
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
     """Are you smarter than an LLM? See where a feature is active, say what it stands for, and sort ten texts.
 
     The same texts in the same order for you, a rule, and a language model if there is one. Keys 1 to 4, y and n.
+
+    Example: gossamer game STORE --rounds 5
     """
     early.require_dictionaries(dictionaries)
     if (endpoint is None) != (not model):
         raise UsageError("game: --endpoint and --model, or none of them, expected; give the other one too")
+    early.require_store(store)
 
     from gossamer.cli.playing import play
     from gossamer.dictionary import DictionarySet

@@ -16,7 +16,10 @@ Number = Annotated[int, typer.Option("--prompts", "-n", help="Of a task: held-ou
 Shown = Annotated[
     int, typer.Option("--latents", help="Of each dictionary at each token, so many of the most active can be opened.")
 ]
-Output = Annotated[Path, typer.Option("--out", help="The page; what it draws goes beside it as .json.")]
+Output = Annotated[
+    Path,
+    typer.Option("--out", help="The page; what it draws goes beside it as .json.", callback=early.writable_file),
+]
 
 
 def explore(
@@ -50,7 +53,7 @@ def explore(
     early.at_least("--latents", latents, 1)
     if output.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--out: a name that ends in .html expected, found {output}")
-    early.require_dictionaries(dictionaries)
+    early.require_dictionaries(dictionaries, model)
     early.require_task(task)
     early.require_store(store)
     from gossamer.attention import Limits, Question, attribution_data, task_attribution

@@ -1,5 +1,7 @@
 """`gossamer demo` and `gossamer circuit`: from a model and a task to a tested circuit."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,16 +12,19 @@ from rich.text import Text
 from gossamer.circuits.target import require_target
 from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, out, print_json
-from gossamer.files import require_folder
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--out", help="Folder for the report.")] = Path("gossamer-out/demo"),
+    output: Annotated[
+        Path, typer.Option("--out", help="Folder for the report.", callback=early.writable_folder)
+    ] = Path("gossamer-out/demo"),
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
-    """Find, test and draw the circuit for subject-verb agreement in the bundled model (minutes on a laptop)."""
-    require_folder(output)
+    """Find, test and draw the circuit for subject-verb agreement in the bundled model (minutes on a laptop).
+
+    Example: gossamer demo
+    """
 
     from gossamer.demo import run_demo
     from gossamer.progress import progress_bars
@@ -41,6 +46,7 @@ def circuit(
     metric: options.MetricName = None,
     loss: options.Loss = "metric",
     steps: options.Steps = None,
+    bagging: options.Bagging = 0,
     ablation: options.Ablation = "mean",
     errors: options.Errors = "mean",
     error_nodes: options.ErrorNodes = False,
@@ -48,10 +54,11 @@ def circuit(
     compare: options.Compare = None,
     other: options.Others = None,
     store: options.CardsFrom = None,
-    reruns: options.Reruns = 2,
+    reruns: options.Reruns = 0,
     edges: options.Edges = False,
     qk: options.Pairs = False,
     families: options.Families = None,
+    unseen_templates: options.UnseenTemplates = None,
     control: options.CircuitControls = None,
     control_dictionaries: options.ControlDictionaries = None,
     minimum_accuracy: options.MinimumAccuracy = 0.75,
@@ -73,48 +80,80 @@ def circuit(
 
     The folder gets circuit.json (nodes, edges with the heads that carried them, and all that is needed to rerun) and
     graph.json (an attribution graph in the format that Neuronpedia and circuit-tracer read) as soon as the circuit is
-    found, then report.html with figures.
+    found, then report.html with figures. The search stays in search.json: the same command with --compare or --reruns
+    adds baselines and stability to the report without searching again, and one that was stopped goes on with measuring.
 
     Example: gossamer circuit bundled:spool --task sva-rc --faithfulness 0.9
+    Example: gossamer circuit bundled:spool --task sva-rc --faithfulness 0.9 --compare all --reruns 2
     """
     require_target(faithfulness, size)
-    early.require_dictionaries(dictionaries)
+    early.require_dictionaries(dictionaries, model)
     facts = early.dictionary_facts(fact)
     early.require_task(task)
     early.require_files(other, "JSON")
     early.require_store(store)
     early.require_dictionaries(control_dictionaries)
-    require_folder(output)
 
-    from gossamer.circuits.find import find_circuit
+    from gossamer.circuits.kept_search import find_circuit_once
     from gossamer.circuits.search import SearchSettings
     from gossamer.circuits.study import StudySettings
     from gossamer.demo import write_results
     from gossamer.progress import progress_bars
     from gossamer.results import folder_lock
 
-    methods, others = None if not compare else [] if compare == ["none"] else compare, inputs.other_circuits(other)
+    methods, others = early.methods(compare or ["none"]), inputs.other_circuits(other)
     studied: dict[str, Any] = {"ablation": ablation, "errors": errors, "masks": masks, "batch_size": batch_size}
     studied |= {"error_nodes": error_nodes, "minimum_accuracy": minimum_accuracy, "validation": validation}
     settings = StudySettings(**studied, seed=seed)
     kept: Any = loss
-    search = SearchSettings(kept, steps=steps, seed=seed)
+    search = SearchSettings(kept, steps=steps, bagging=bagging, seed=seed)
     reading = inputs.reading(task, metric, roles, length)
     with folder_lock(output), inputs.feature_store(store) as source:
         network = inputs.language_model(model, device, dtype, family)
         sides: Any = {"seed": seed, "split_by": split_by}
         prompted = inputs.task(task, network.tokenizer, bos=bos, prompts=prompts, how=reading, **sides)
         inputs.require_other(others, network, prompted)
+        prompted, unseen = inputs.without_templates(prompted, unseen_templates, network.tokenizer)
         chosen = inputs.dictionary_set(network, model, dictionaries, facts=facts, allow_other_model=allow_other_model)
         if source is not None:
             source.require(network, chosen)
         controls = inputs.control_sets(network, chosen, control, control_dictionaries, seed)
         with progress_bars(err):
             how: Any = {"recipe": recipe, "settings": settings, "search": search}
-            found = find_circuit(network, chosen, prompted, faithfulness=faithfulness, size=size, **how)
+            target: Any = {"faithfulness": faithfulness, "size": size}
+            found = find_circuit_once(output, network, chosen, prompted, **target, **how)
             asked = {"edges": edges, "qk": qk, "source": source, "controls": controls, "families": families}
-            report = write_results(found, output, methods=methods, reruns=reruns, others=others, **asked)
+            asked["unseen"] = unseen
+            with _said_if_stopped(output):
+                report = write_results(found, output, methods=methods, reruns=reruns, others=others, **asked)
     _tell(found, report, as_json)
+    if not as_json:
+        _say_what_more(methods == [], reruns == 0, bool(control or control_dictionaries))
+
+
+@contextmanager
+def _said_if_stopped(output: Path) -> Iterator[None]:
+    """Say what is there where measuring is stopped."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print(f"the circuit is in {output / 'circuit.json'}; the same command goes on with measuring it")
+        raise
+
+
+def _say_what_more(no_baselines: bool, no_reruns: bool, controlled: bool) -> None:
+    """Say what a report of this command lacks and how it is added."""
+    lacking = {
+        "baselines (--compare all)": no_baselines,
+        "stability (--reruns 2)": no_reruns,
+        "a control (--control shuffled-latents)": not controlled,
+    }
+    named = [what for what, lacks in lacking.items() if lacks]
+    if named:
+        also = ", ".join(named)
+        err.print(
+            f"not in it: {also}; the same command with these adds them, and does not search again", soft_wrap=True
+        )
 
 
 def _tell(found: Any, report: Path, as_json: bool) -> None:
@@ -140,6 +179,7 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
             "core": {"nodes": [str(one.node) for one in claims.core_nodes(known)], "keeps": to_json(known.core)},
             "graph_scores": to_json(known.explained),
             "families": to_json(known.families),
+            "unseen_templates": to_json(known.unseen),
             "controls": to_json(known.controls),
             "edges": None if known.edge_test is None else asdict(known.edge_test),
             "groups": None if known.group_test is None else asdict(known.group_test),
@@ -163,6 +203,7 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
         claims.core(known),
         claims.explained(known),
         claims.families(known),
+        claims.unseen(known),
         claims.edges(known),
         claims.groups(known),
         claims.against_controls(known),

@@ -81,8 +81,7 @@ def dictionary_set(
     facts: dict[str, Any] | None = None,
     allow_other_model: bool = False,
 ) -> Any:
-    """The dictionaries that were named, else those of the bundled model, on the model's device."""
-    from gossamer import bundled
+    """The dictionaries that were named, else those of the bundled model `source`, on the model's device."""
     from gossamer.dictionary import DictionarySet
     from gossamer.dictionary.attach import require_model
 
@@ -93,9 +92,7 @@ def dictionary_set(
         return found.to(model.device)
     if facts:
         raise UsageError("--fact: for dictionaries that are named with -d; leave it out")
-    if source.startswith("bundled:"):
-        return DictionarySet.load(bundled.path(source.removeprefix("bundled:")) / "dictionaries").to(model.device)
-    raise UsageError("--dictionaries: expected a folder or hub:REPO/PATH; train some with 'gossamer train'")
+    return DictionarySet.load(source).to(model.device)
 
 
 def control_sets(
@@ -235,6 +232,13 @@ def task(
         raise UsageError(f"--split-by: {name} is a saved task, which keeps its own sides: leave the option out")
     found = open_task(name, tokenizer, bos=bos, seed=seed, split_by=split_by, **options)
     return found if metric is None else found.measured_by(metric)
+
+
+def without_templates(task: Any, wanted: str | None, tokenizer: Any) -> tuple[Any, Any]:
+    """A task without the templates that are set aside, and the task of these; None where none are."""
+    from gossamer.tasks.unseen_templates import set_aside
+
+    return (task, None) if wanted is None else set_aside(task, wanted, tokenizer)
 
 
 def is_saved(name: str) -> bool:

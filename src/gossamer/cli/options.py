@@ -7,7 +7,10 @@ import typer
 
 from gossamer.cli import early
 
-Model = Annotated[str, typer.Argument(help="A Hugging Face id, a local folder, or bundled:spool.")]
+Model = Annotated[
+    str,
+    typer.Argument(help="A Hugging Face id, a local folder, or bundled:spool.", callback=early.known_model),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output instead of text.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default: cuda if there is one, else cpu.")]
 Dtype = Annotated[
@@ -30,8 +33,8 @@ Dictionaries = Annotated[
     typer.Option(
         "--dictionaries",
         "-d",
-        help="A folder of dictionaries, hub:REPO/PATH, saelens:RELEASE/ID or gemma-scope-2b-pt-res/...; repeat for "
-        "several sites. Formats are recognised. Default: those that come with a bundled model.",
+        help="A folder of dictionaries, hub:REPO/PATH, saelens:RELEASE/ID, gemma-scope-2b-pt-res/... or bundled:spool; "
+        "repeat for several sites. Formats are recognised. Default: those that come with a bundled model.",
     ),
 ]
 # What `--text` takes.
@@ -54,6 +57,13 @@ Families = Annotated[
         help="A circuit for each family of prompts too, by template, case, roles (their order) or profile (clusters of "
         "prompts that use the latents alike); tested on its own held-out prompts and on the others'.",
         callback=early.one_of("--families", early.FAMILIES),
+    ),
+]
+UnseenTemplates = Annotated[
+    str | None,
+    typer.Option(
+        help="Templates that no search sees and that the circuit is tested on besides: names, separated by commas, or "
+        "how many.",
     ),
 ]
 CircuitControls = Annotated[
@@ -170,10 +180,18 @@ Steps = Annotated[
         callback=early.from_least("--steps", 1),
     ),
 ]
+Bagging = Annotated[
+    int,
+    typer.Option(
+        help="Search on so many bootstrap samples of the training texts and keep the nodes with the largest mean mask; "
+        "takes as many times as long. 0: one search.",
+        callback=early.from_least("--bagging", 0),
+    ),
+]
 Reruns = Annotated[
     int,
     typer.Option(
-        help="Further searches on samples of the prompts, for stability; with any, on halves too.",
+        help="Further searches on samples of the prompts, for stability; with any, on halves too. 0: none.",
         callback=early.from_least("--reruns", 0),
     ),
 ]
@@ -215,7 +233,7 @@ Masks = Annotated[
 Compare = Annotated[
     list[str] | None,
     typer.Option(
-        help="Methods to draw beside the circuit's own; repeat. Default: all but 'greedy'. 'none' for none.",
+        help="Methods to draw beside the circuit's own, by name; repeat. all: all but greedy. Default: none.",
         callback=early.compared,
     ),
 ]
@@ -253,4 +271,7 @@ Validation = Annotated[
 BatchSize = Annotated[
     int, typer.Option(help="Prompts a pass; halved when memory runs out.", callback=early.from_least("--batch-size", 1))
 ]
-Out = Annotated[Path, typer.Option("--out", help="Folder for the results; made if missing.")]
+Out = Annotated[
+    Path,
+    typer.Option("--out", help="Folder for the results; made if missing.", callback=early.writable_folder),
+]

@@ -18,7 +18,7 @@ def tasks(
     name: Annotated[
         str | None, typer.Argument(help="A task's name or a file of prompts; without it, the list.")
     ] = None,
-    model: Annotated[str, typer.Option(help="Whose tokenizer to use.")] = "bundled:spool",
+    model: Annotated[str, typer.Option(help="Whose tokenizer to use.", callback=early.known_model)] = "bundled:spool",
     prompts: options.Prompts = None,
     bos: options.Bos = None,
     metric: options.MetricName = None,
@@ -26,10 +26,15 @@ def tasks(
     length: options.Length = None,
     seed: Annotated[int | None, typer.Option(help="Of prompts and split (default 0); not for a saved task.")] = None,
     family: options.FamilyFile = None,
-    save: Annotated[Path | None, typer.Option(help="Also write the prompts to this file.")] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Also write the prompts to this file.", callback=early.writable_file)
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """List the tasks, or show one: its prompts token by token with their roles."""
+    """List the tasks, or show one: its prompts token by token with their roles.
+
+    Example: gossamer tasks ioi
+    """
     if name is None:
         given = {"--prompts": prompts, "--bos": bos, "--seed": seed, "--save": save, "--metric": metric}
         given |= {"--roles": roles, "--length": length}

@@ -29,7 +29,11 @@ OtherDictionaries = Annotated[
 ]
 OtherModel = Annotated[
     str | None,
-    typer.Option("--other-model", help="The model that --other's dictionaries read, of the same tokenizer."),
+    typer.Option(
+        "--other-model",
+        help="The model that --other's dictionaries read, of the same tokenizer.",
+        callback=early.known_model,
+    ),
 ]
 MeasureName = Annotated[
     str,
@@ -103,8 +107,12 @@ def relate(
     command can be stopped at any moment and goes on where it stopped, to the same files.
 
     All of it for a chain of sites, with what held-out text says, is one command: gossamer study-relations.
+
+    Example: gossamer relate bundled:spool --text text.txt --gates
     """
     _require_together(other_model, other, store, gates=gates, confirm_gates=confirm_gates)
+    early.require_dictionaries(dictionaries, model)
+    early.require_dictionaries(other)
     facts = early.dictionary_facts(fact)
     early.require_texts([text])
     early.require_store(store)
@@ -313,7 +321,12 @@ def lifecycle(
     Writes lifecycle.md, sankey.png and sweep.png (and .svg) beside them. Each site goes on to the next one that it was
     related to, or as --pair says, which must make a chain. After `gossamer relate --errors`, features that are lost in
     an error are told.
+
+    Example: gossamer lifecycle gossamer-out/relations --threshold 0.7
     """
+    early.require_relations(folder)
+    early.require_store(explained)
+
     from gossamer.relations import (
         EXPLANATION_COSINE,
         LifecycleSettings,

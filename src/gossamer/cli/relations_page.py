@@ -17,7 +17,10 @@ _METHODS = ("leiden", "cpm", "louvain", "components", "none")
 def relations(
     folder: Annotated[Path, typer.Argument(help="What `gossamer relate` or `gossamer study-relations` wrote.")],
     model: Annotated[
-        str | None, typer.Option("--model", help="For prompts and words of latents: the model that was read.")
+        str | None,
+        typer.Option(
+            "--model", help="For prompts and words of latents: the model that was read.", callback=early.known_model
+        ),
     ] = None,
     dictionaries: options.Dictionaries = None,
     prompt: Prompts = None,
@@ -41,7 +44,12 @@ def relations(
         ),
     ] = "leiden",
     output: Annotated[
-        Path | None, typer.Option("--out", help="The page; what it draws goes beside it as .json. [FOLDER/page.html]")
+        Path | None,
+        typer.Option(
+            "--out",
+            help="The page; what it draws goes beside it as .json. Default: FOLDER/page.html.",
+            callback=early.writable_file,
+        ),
     ] = None,
     fact: options.Facts = None,
     allow_other_model: options.AllowOtherModel = False,
@@ -65,6 +73,8 @@ def relations(
         raise UsageError(
             "--model: expected with --prompt, --text, --dictionaries or --fact, found none; give the model"
         )
+    early.require_relations(folder)
+    early.require_dictionaries(dictionaries, model)
     facts = early.dictionary_facts(fact)
     early.require_texts([] if text is None else [text])
     early.require_store(store)

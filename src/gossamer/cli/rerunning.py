@@ -15,7 +15,8 @@ from gossamer.errors import UsageError
 def evaluate_circuit(
     circuit: Annotated[Path, typer.Argument(help="A circuit.json.")],
     model: Annotated[
-        str | None, typer.Option(help="Another model of the same shape; default: the circuit's own.")
+        str | None,
+        typer.Option(help="Another model of the same shape; default: the circuit's own.", callback=early.known_model),
     ] = None,
     dictionaries: options.Dictionaries = None,
     task: Annotated[
@@ -76,7 +77,10 @@ def _tell(found: Any) -> None:
 def report(
     findings: Annotated[Path, typer.Argument(help="A findings.json.")],
     output: Annotated[
-        Path | None, typer.Option("--out", help="Folder for the report; default: that of the findings.")
+        Path | None,
+        typer.Option(
+            "--out", help="Folder for the report; default: that of the findings.", callback=early.writable_folder
+        ),
     ] = None,
     explore: Annotated[
         Path | None, typer.Option(help="Data of gossamer explore, whose page goes beside the report, with a link.")
@@ -88,6 +92,8 @@ def report(
 
     With --store, nodes get the cards that a store has of their latents; circuit.json beside the findings says of which
     model and dictionaries they are.
+
+    Example: gossamer report gossamer-out/circuit/findings.json
     """
     early.require_files([findings, *([] if explore is None else [explore])], "JSON")
     early.require_store(store)

@@ -164,8 +164,10 @@ def steer(
     those of a random feature and a random direction. With --words: vectors and their parts, features, controls and the
     prompt baseline at each coefficient, with benefit, cost on neutral text and intervals; writes sweep.json as it goes,
     so that a run can be stopped, then steering.md and a picture. A language model may rate what is written (--judge).
+
+    Example: gossamer steer bundled:spool --text text.txt --feature resid_post.4/123 -p "One day"
+    Example: gossamer steer MODEL -d FOLDER --text stories.jsonl --words sad,cried,tears
     """
-    early.require_dictionaries(dictionaries)
     facts = early.dictionary_facts(fact)
     early.require_texts([path for path in (text, positive, negative) if path is not None])
     early.require_files([] if pairs is None else [pairs], "pairs")
@@ -174,6 +176,7 @@ def steer(
     chosen_rows = _rows(by, {option for option, value in made_of.items() if value})
     early.require_whole_judge("--judge", endpoint, judge, local=local)
     strengths = inputs.decimals("--coefficients", coefficients)
+    early.require_dictionaries(dictionaries, model)
     prices = inputs.prices(price)
 
     from gossamer.activations import read_texts

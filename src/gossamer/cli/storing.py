@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from gossamer.cli import early, inputs, options
+from gossamer.cli.help import Command
 from gossamer.cli.printing import err, out, print_json
 from gossamer.display import plural
 from gossamer.errors import GossamerError, UsageError
@@ -23,7 +24,7 @@ Url = Annotated[str, typer.Argument(help="The store: a folder, or a URL that fss
 store = typer.Typer(no_args_is_help=True, help="Write what all latents do on a corpus, check it, ask for it.")
 
 
-@store.command()
+@store.command(cls=Command)
 def build(
     model: options.Model,
     url: Url,
@@ -51,8 +52,10 @@ def build(
     """Write a store, or what is missing of one: all activations, statistics and examples of all latents, in one pass.
 
     The command can be stopped at any moment and goes on where it stopped, to the same bytes.
+
+    Example: gossamer store build bundled:spool store --text text.txt
     """
-    early.require_dictionaries(dictionaries)
+    early.require_dictionaries(dictionaries, model)
     facts = early.dictionary_facts(fact)
     early.require_texts([text])
     early.engine_address(engine, workers)
@@ -82,9 +85,14 @@ def build(
     )
 
 
-@store.command()
+@store.command(cls=Command)
 def verify(url: Url, as_json: options.AsJson = False) -> None:
-    """Compare every file of a store with its SHA-256; damaged ones are named, and the exit code is 1."""
+    """Compare every file of a store with its SHA-256; damaged ones are named, and the exit code is 1.
+
+    Example: gossamer store verify STORE
+    """
+    early.require_store(url)
+
     from gossamer.store.feature_store import damage
 
     manifest, damaged = damage(url)
@@ -101,14 +109,19 @@ def verify(url: Url, as_json: options.AsJson = False) -> None:
         out.print(f"{len(manifest.files)} files as they were written; the store is {state}", soft_wrap=True)
 
 
-@store.command()
+@store.command(cls=Command)
 def explain(
     url: Url,
     texts: Annotated[Path, typer.Argument(help='JSON Lines of {"feature": "SITE/LATENT", "text": "…"}.')],
     method: Annotated[str, typer.Option(help="Where the texts come from, to be kept with them.")] = "",
 ) -> None:
-    """Keep texts that say what latents stand for: cards show them, and --explanation finds them."""
+    """Keep texts that say what latents stand for: cards show them, and --explanation finds them.
+
+    Example: gossamer store explain STORE texts.jsonl --method mine
+    """
+    early.require_store(url)
     early.require_files([texts], "JSON lines")
+
     from gossamer.features import Feature
     from gossamer.files import read_json_lines
     from gossamer.store import FeatureStore
@@ -125,7 +138,7 @@ def explain(
     out.print(f"{plural(len(found), 'explanation')} kept in {url}", soft_wrap=True)
 
 
-@store.command()
+@store.command(cls=Command)
 def query(
     url: Url,
     sql: Annotated[str | None, typer.Option(help="One SELECT in DuckDB's SQL.")] = None,
@@ -150,9 +163,10 @@ def query(
     SQL tables: activations, activations_by_token, tokens, statistics, examples, words, neighbours, vocabulary,
     explanations. Without options, what the store holds.
 
-    Examples: gossamer store query STORE --word dog --density 0.0001,0.01
-    gossamer store query STORE --sql "SELECT site, avg(density) FROM statistics GROUP BY site"
+    Example: gossamer store query STORE --word dog --density 0.0001,0.01
+    Example: gossamer store query STORE --sql "SELECT site, avg(density) FROM statistics GROUP BY site"
     """
+    early.require_store(url)
     searched = any(one is not None for one in (token, word, explanation, site)) or bool(active)
     searched = searched or density != "0,1" or maximum != "0,inf"
     asked = sum(one is not None for one in (sql, feature, tokens_of, latents_at)) + searched

@@ -7,7 +7,6 @@ import typer
 
 from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, out, print_json
-from gossamer.files import require_folder
 
 REFERENCE = "reference recipe"
 
@@ -38,8 +37,8 @@ def study_circuits(
     compare: Annotated[
         list[str] | None,
         typer.Option(
-            help="Methods to hold the mask against; repeat. Default: all but the reference recipe, which takes many "
-            "searches. 'none' for none.",
+            help="Methods to hold the mask against, by name; repeat. all: all but greedy. none: none. Default: all but "
+            "greedy and the reference recipe, which takes many searches.",
             callback=early.compared,
         ),
     ] = None,
@@ -49,6 +48,7 @@ def study_circuits(
     bos: options.Bos = None,
     loss: options.Loss = "metric",
     steps: options.Steps = None,
+    bagging: options.Bagging = 0,
     ablation: options.Ablation = "mean",
     errors: options.Errors = "mean",
     error_nodes: options.ErrorNodes = False,
@@ -69,11 +69,10 @@ def study_circuits(
 
     Example: gossamer study-circuits bundled:spool --task sva-rc --task ioi --task code-index
     """
-    early.require_dictionaries(dictionaries)
+    early.require_dictionaries(dictionaries, model)
     facts = early.dictionary_facts(fact)
     for name in task:
         early.require_task(name)
-    require_folder(output)
 
     from gossamer.circuits.search import SearchSettings
     from gossamer.circuits.study import StudySettings
@@ -87,8 +86,8 @@ def study_circuits(
     studied["error_nodes"] = error_nodes
     settings = StudySettings(**studied, minimum_accuracy=minimum_accuracy, validation=validation, seed=seed)
     kept: Any = loss
-    chosen = TaskStudySettings(share, size, settings, SearchSettings(kept, steps=steps, seed=seed))
-    asked = None if not compare else [] if compare == ["none"] else compare
+    chosen = TaskStudySettings(share, size, settings, SearchSettings(kept, steps=steps, bagging=bagging, seed=seed))
+    asked = None if not compare else early.methods(compare)
 
     def measure(found: Any, folder: Path) -> None:
         methods = [name for name in found.study.methods if name != REFERENCE] if asked is None else asked

@@ -59,6 +59,7 @@ def study_relations(
 
     Example: gossamer study-relations MODEL -d FOLDER --text train.jsonl --held-out validation.jsonl
     """
+    early.require_dictionaries(dictionaries, model)
     facts = early.dictionary_facts(fact)
     early.require_texts([*text, *held_out])
     from gossamer.activations import read_texts

@@ -29,6 +29,8 @@ def toys(
     Models of superposition (more and less sparse, correlated, of decaying importance) and compiled programs; sparsity,
     width and penalty are swept. Writes results.json after each dictionary, so that a run can be stopped and goes on;
     then tables.md and a picture. On the CPU.
+
+    Example: gossamer toys --quick
     """
     from gossamer.progress import progress_bars
     from gossamer.report.recovery import write_recovery
@@ -71,6 +73,8 @@ def features_truth(
     The world of SynthSAEBench (hierarchy, correlations, frequencies of all sizes), a sixteenth of it by default.
     Dictionaries of every objective are trained at several L0, and their decoders read by encoder and by pursuit.
     Writes results.json after each seed, so that a run can be stopped and goes on; then tables.md and a picture.
+
+    Example: gossamer features-truth --quick
     """
     from gossamer.model.loading import default_device, usable_device
     from gossamer.progress import progress_bars
@@ -116,6 +120,8 @@ def relations_truth(
     weights; then `relate`, `lifecycle`, gates, ablation and communities are held against them, with true and with
     trained dictionaries, and on shuffled documents. Writes results.json after each case, so that a run can be stopped
     and goes on; then tables.md. On the CPU.
+
+    Example: gossamer relations-truth --quick
     """
     from gossamer.progress import progress_bars
     from gossamer.report.relations_truth import write_relations_truth

@@ -28,9 +28,16 @@ Check = Annotated[
     bool, typer.Option("--check", help="Remove each contribution from the model and measure what it does.")
 ]
 Picture = Annotated[
-    Path | None, typer.Option("--figure", help="With --check: a .png or .svg of what was predicted and measured.")
+    Path | None,
+    typer.Option(
+        "--figure",
+        help="With --check: a .png or .svg of what was predicted and measured.",
+        callback=early.writable_file,
+    ),
 ]
-Output = Annotated[Path | None, typer.Option("--out", help="A file for the trace, as JSON.")]
+Output = Annotated[
+    Path | None, typer.Option("--out", help="A file for the trace, as JSON.", callback=early.writable_file)
+]
 
 
 def trace(
@@ -67,6 +74,8 @@ def trace(
     if picture is not None and (not check or picture.suffix.lower() not in (".png", ".svg")):
         raise UsageError(f"--figure: a .png or .svg beside --check expected, found {picture}; give both")
     early.at_least("--nodes", nodes, 1)
+    early.require_dictionaries(dictionaries, model)
+    early.require_task(task)
     from gossamer.attention import tracing
     from gossamer.features import Feature
     from gossamer.progress import progress_bars

@@ -129,7 +129,12 @@ Metrics = Annotated[
     typer.Option(help="wandb or tensorboard: send metrics there too, beside metrics.jsonl; repeat."),
 ]
 Output = Annotated[
-    Path | None, typer.Option("--out", help="Working folder; default: in $GOSSAMER_CACHE or ~/.cache/gossamer.")
+    Path | None,
+    typer.Option(
+        "--out",
+        help="Working folder; default: in $GOSSAMER_CACHE or ~/.cache/gossamer.",
+        callback=early.writable_folder,
+    ),
 ]
 
 
@@ -183,6 +188,8 @@ def train(
     combination is trained, all from the same passes of the model. Fine-tuned they are spliced in together, at whatever
     sites, on what the model says of text and of prompts (--task); --from does only that. Started by torchrun, all
     processes train the same dictionaries.
+
+    Example: gossamer train MODEL --text stories.jsonl --layers 4,8 --tokens 2000000 --out trained
     """
     early.require_texts(text)
     finetuning.require_sense(tasks or (), prompts, prompt_share, finetune_tokens)

@@ -2,10 +2,12 @@
 
 import contextlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from gossamer.app import page
+from gossamer.app.ports import listen
 from gossamer.cli import inputs, options
 from gossamer.cli.printing import err, out, print_json
 from gossamer.errors import GossamerError, UsageError
@@ -31,6 +33,13 @@ def view(
         str | None, typer.Option(help="A server with OpenAI's API whose model plays the game, as explain has it.")
     ] = None,
     player: Annotated[str, typer.Option(help="That model's name at the server.")] = "",
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html",
+            help="Write the page with its data instead, to open or send without a server; a folder where it is large.",
+        ),
+    ] = None,
     device: options.Device = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -41,14 +50,21 @@ def view(
 
     Example: gossamer view gossamer-out/demo
     """
-    _require_run(run)
+    if export is not None and export.suffix != ".html":
+        raise UsageError(f"--export: a file NAME.html expected, found {export}")
     if port is not None and not 0 <= port <= 65535:
         raise UsageError(f"--port: a number from 0 to 65535 expected, found {port}")
     if (endpoint is None) != (not player):
         raise UsageError("view: --endpoint and --player, or none of them, expected; give the other one too")
+    if export is None:
+        listen(port).close()
+    _require_run(run)
     for package in ("fastapi", "uvicorn"):
         needed(package, "gossamer view", "'gossamer[app]'")
     _require_page()
+    if export is not None:
+        _export(run, export, as_json=as_json)
+        return
 
     from gossamer.app.server import Address, serve
     from gossamer.app.workbench import Workbench
@@ -87,6 +103,16 @@ def _player(run: Path, endpoint: str | None, name: str) -> Any:
     return ChatJudge(inputs.chat(endpoint, name, Prices(), None, run / "views" / "game" / "answers"))
 
 
+def _export(run: Path, target: Path, *, as_json: bool) -> None:
+    from gossamer.app.exported_page import export_page, said
+
+    written = export_page(run, target)
+    if as_json:
+        print_json({"page": str(written.page), "bytes": written.bytes, "answers": written.answers})
+    else:
+        out.print(said(written), soft_wrap=True)
+
+
 # What a run's results are written as.
 _RESULTS = (".json", ".parquet", ".safetensors")
 
@@ -106,7 +132,6 @@ def _require_run(run: Path) -> None:
 
 def _require_page() -> None:
     """Build the page where this is a source tree that has none yet, or an older one."""
-    page: Any = _page()
     if page.is_built():
         return
     if page.SOURCES.is_dir():
@@ -115,9 +140,3 @@ def _require_page() -> None:
         page.build()
     except page.BuildError as error:
         raise GossamerError(str(error)) from error
-
-
-def _page() -> Any:
-    from gossamer.app import page
-
-    return page

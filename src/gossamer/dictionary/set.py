@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from gossamer import bundled
 from gossamer.dictionary.attach import Attachment, attach
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.formats import hub
@@ -13,6 +14,7 @@ from gossamer.dictionary.formats.weights import sha256
 from gossamer.display import html_table, listed, plural, short_repr
 from gossamer.errors import GossamerError, UsageError
 from gossamer.files import read_json, write_json
+from gossamer.locating import BUNDLED
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.names import same_model
 from gossamer.model.site import BySite, Site, SiteLike
@@ -118,8 +120,9 @@ class DictionarySet(Mapping[Site, Dictionary]):
     ) -> "DictionarySet":
         """Load a saved set, a single dictionary, or a list of either; `facts` are those of :meth:`Dictionary.load`.
 
-        The folder of a training run means the set in its `dictionaries`, which is the finished one. On the device
-        "meta" nothing but shapes and facts is read, and of local files only those of facts are held against their hash.
+        The folder of a training run means the set in its `dictionaries`, which is the finished one; `bundled:NAME` the
+        set of a bundled model. On the device "meta" nothing but shapes and facts is read, and of local files only those
+        of facts are held against their hash.
 
         Raises:
             UsageError: nothing known there, or facts given for a saved set, which holds them.
@@ -140,7 +143,9 @@ class DictionarySet(Mapping[Site, Dictionary]):
 
 
 def _saved(source: str | Path, weights: bool) -> list[Path] | None:
-    """The dictionaries of the saved set that a source means: itself, or the finished one of a training run's folder."""
+    """The dictionaries of the saved set that a source means: itself, or that of a training run or a bundled model."""
+    if str(source).startswith(BUNDLED):
+        source = bundled.path(str(source).removeprefix(BUNDLED))
     folders = (Path(source), Path(source) / "dictionaries")
     found = next((one for one in folders if (one / INDEX).is_file()), None)
     return None if found is None else [found / name for name in _verified(found, _entries(found), weights)]

@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,10 @@ from gossamer import files
 from gossamer.errors import UsageError
 from gossamer.explain.explainers import LONGEST, Explanation
 from gossamer.explain.records import ExplainedFeatures, ScoreRow
+from gossamer.features.dashboards import neuronpedia_uploads
 from gossamer.features.feature import Feature
-from gossamer.features.feature_card import FeatureCard
 from gossamer.store.feature_store import FeatureStore
 
-# Features of a request to Neuronpedia.
-_PART = 128
 _COLUMNS = ("feature", "method", "model", "text", "failure", "judge", "control", "scorer", "value", "low", "high")
 _COUNTS = ("auroc", "right", "wrong", "unparsed", "error", "worst", "best", "reason")
 
@@ -83,30 +80,15 @@ def write_neuronpedia(
             told.setdefault(row.explanation.feature, []).append(row.explanation)
     if len({one.site for one in told}) != 1:
         raise UsageError(f"Neuronpedia: explained features of one site expected, found {len(told)} of other sites")
-    written, features = [], list(told)
-    for number, start in enumerate(range(0, len(features), _PART)):
-        cards = store.cards(features[start : start + _PART])
-        body = {
-            "modelId": model_id,
-            "source": source,
-            "features": [_upload(card, told[feature]) for feature, card in cards.items()],
-        }
-        written.append(files.write_json(Path(folder) / f"upload-{number}.json", body))
-    return written
-
-
-def _upload(card: FeatureCard, told: Sequence[Explanation]) -> dict[str, Any]:
-    return {
-        "index": card.feature.latent,
-        "density": card.density,
-        "topLogits": [{"token": word, "value": value} for word, value in card.promotes[:20]] or None,
-        "bottomLogits": [{"token": word, "value": value} for word, value in card.suppresses[:20]] or None,
-        "explanations": [
+    said = {
+        feature: [
             {"text": neuronpedia_text(one), "methodName": one.method.lower(), "modelName": one.model.lower() or None}
-            for one in told
-        ],
-        "activations": [{"tokens": list(one.tokens), "values": list(one.activations)} for one in card.examples],
+            for one in found
+        ]
+        for feature, found in told.items()
     }
+    bodies = neuronpedia_uploads(store.cards(told).values(), model_id, source, said)
+    return [files.write_json(Path(folder) / f"upload-{number}.json", body) for number, body in enumerate(bodies)]
 
 
 def neuronpedia_text(one: Explanation) -> str:

@@ -181,10 +181,14 @@ class ChatJudge:
         return [JudgeAnswer(one) for one in chosen]
 
     def rate(self, explanation: str, windows: Sequence[Window]) -> list[int | Failure]:
-        """How much of a concept each text has: 0, 1 or 2."""
+        """How much of a concept each window has: 0, 1 or 2."""
+        return self.rate_texts(explanation, [one.text for one in windows])
+
+    def rate_texts(self, explanation: str, texts: Sequence[str]) -> list[int | Failure]:
+        """The same of any texts."""
         found: list[int | Failure] = []
-        batches = [windows[start : start + self.batch] for start in range(0, len(windows), self.batch)]
-        requests = [_list_request("rate", explanation, [one.text for one in batch]) for batch in batches]
+        batches = [texts[start : start + self.batch] for start in range(0, len(texts), self.batch)]
+        requests = [_list_request("rate", explanation, batch) for batch in batches]
         for reply, batch in zip(self.chat.ask(requests), batches, strict=True):
             numbers = _numbers(reply, len(batch))
             if isinstance(numbers, tuple) and set(numbers) <= {0.0, 1.0, 2.0}:

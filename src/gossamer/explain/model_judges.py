@@ -23,6 +23,7 @@ from gossamer.explain.model_scorers import (
     intervention,
     loss_saved,
     mean_norm,
+    steered_faithfulness,
     surprisal,
     token_changes,
 )
@@ -32,7 +33,9 @@ from gossamer.features.feature import Feature
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 
-MODEL_SCORERS = ("embedding", "surprisal", "intervention", "clarity")
+# What a language model scores that sees what the features' model does.
+_OF_WRITERS = ("clarity", "faithfulness")
+MODEL_SCORERS = ("embedding", "surprisal", "intervention", *_OF_WRITERS)
 # Beginnings of texts that are continued under steering; the interval of a score is over them.
 PROMPTS = (
     *("One day", "The", "She", "Then", "I think", "There was", "It was", "He said"),
@@ -165,15 +168,19 @@ class ReadingJudge(ModelJudge):
 
 
 class WritingJudge(ModelJudge):
-    """A language model that writes texts for explanations, on which the feature should be active."""
+    """A language model that writes texts for explanations, on which the feature should be active, and rates texts that
+    the features' model wrote while it was steered."""
 
     def __init__(self, writer: Chat, features: FeaturesModel) -> None:
-        self.writer, self.features, self.scorers = writer, features, ("clarity",)
+        self.writer, self.features, self.scorers = writer, features, _OF_WRITERS
         self.name = f"writer {writer.model}"
 
     def score(self, scorer: str, test: Trial, corpus: WindowedCorpus) -> ExplanationScore:
         """See :class:`ModelJudge`."""
         dictionary = self.features.dictionary(test.windows.feature)
+        if scorer == "faithfulness":
+            rates = ChatJudge(self.writer)
+            return steered_faithfulness(test, rates, self.features.model, dictionary, prompts=PROMPTS)
         return clarity(test, self.writer, self.features.model, dictionary, corpus)
 
     def gold(self, items: Sequence[GoldItem]) -> ExplanationScore:

@@ -9,15 +9,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.activations.token_mask import DEFAULT_MASK
-from gossamer.chat.chat import MOST_FAILURES, Chat, ChatRequest
+from gossamer.chat.chat import MOST_FAILURES, Chat, ChatRequest, Failure
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import UsageError
 from gossamer.explain.answers import ExplanationScore, ItemCounts, parse_texts
 from gossamer.explain.corpus import TEST, WindowedCorpus
 from gossamer.explain.embedders import Embedder
-from gossamer.explain.metrics import auroc
+from gossamer.explain.judges import ChatJudge
+from gossamer.explain.metrics import auroc, faithfulness
 from gossamer.explain.prompts import messages, plain
-from gossamer.explain.scorers import Trial
+from gossamer.explain.scorers import Trial, rating_counts
 from gossamer.explain.windows import Window
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
@@ -25,6 +26,8 @@ from gossamer.tokens import Tokens
 
 _QUERY = "Find texts in which this occurs: "
 _NEW_TOKENS = 20
+# FADE's strengths of steering, in multiples of a feature's largest activation, and the rating that counts as found.
+_FACTORS, _FOUND = (-50.0, -10.0, -1.0, 1.0, 10.0, 50.0), 2
 
 
 def embedding(test: Trial, embed: Embedder) -> ExplanationScore:
@@ -188,6 +191,60 @@ def clarity(
     return ExplanationScore("clarity", 2 * found.value - 1, low, high, found, beside, items=counts)
 
 
+@torch.no_grad()
+def steered_faithfulness(
+    test: Trial,
+    judge: ChatJudge,
+    model: LanguageModel,
+    dictionary: Dictionary,
+    *,
+    prompts: Sequence[str],
+    texts: int = 50,
+    new_tokens: int = 30,
+) -> ExplanationScore:
+    """FADE's faithfulness: how much of what it could, steering along the feature raises the share of texts in which a
+    language model finds the explanation (:func:`gossamer.explain.metrics.faithfulness`).
+
+    The feature's decoder row is added at every token, -50, -10, -1, 1, 10 and 50 times as strongly as the feature ever
+    is on the test's windows; a text counts that is rated 2. Above a fifth of failed ratings at any strength there is no
+    score. Source: Puri et al. 2025.
+
+    Args:
+        test: the explanation.
+        judge: the language model that rates.
+        model, dictionary: whose feature it is.
+        prompts: beginnings of texts, in turn.
+        texts: continuations at each strength; new_tokens: of each.
+
+    Raises:
+        UsageError: a dictionary that does not write to the residual stream, or no prompts.
+    """
+    site = dictionary.site_out or dictionary.site
+    if site is None or not site.facts.in_stream or not prompts:
+        raise UsageError(f"faithfulness: a residual dictionary and a prompt expected, found {site}, {len(prompts)}")
+    row = dictionary.W_dec[test.windows.feature.latent].float() * test.windows.maximum
+    tokens = model.tokenize(list(prompts))[torch.arange(texts) % len(prompts)]
+    shares, every = dict[float, float](), list[int | Failure]()
+    for factor in (0.0, *_FACTORS):
+        written = _continued(model, site, factor * row, tokens, new_tokens)
+        ratings = judge.rate_texts(test.explanation, written)
+        every += ratings
+        known = [one for one in ratings if not isinstance(one, Failure)]
+        if len(known) < (1 - MOST_FAILURES) * texts:
+            reason = f"{texts - len(known)} of {texts} ratings at {factor:g} times the maximum failed"
+            return ExplanationScore("faithfulness", None, reason=reason, items=rating_counts(every))
+        shares[factor] = known.count(_FOUND) / len(known)
+    counts = rating_counts(every)
+    plain_share = shares.pop(0.0)
+    best = max(shares, key=shares.__getitem__)
+    beside = {"unsteered": plain_share, "best factor": best, "at the best factor": shares[best]}
+    if plain_share == 1:
+        reason = "every text has it without steering"
+        return ExplanationScore("faithfulness", None, reason=reason, beside=beside, items=counts)
+    value = faithfulness(plain_share, list(shares.values()))
+    return ExplanationScore("faithfulness", value, beside=beside, items=counts)
+
+
 def _maxima(
     model: LanguageModel, dictionary: Dictionary, latent: int, texts: Sequence[str], corpus: WindowedCorpus
 ) -> list[float]:
@@ -258,9 +315,11 @@ def _strength(
     return math.sqrt(low * high)
 
 
-def _continued(model: LanguageModel, site: Site, direction: Float[Tensor, "d"], tokens: Tokens) -> list[str]:
+def _continued(
+    model: LanguageModel, site: Site, direction: Float[Tensor, "d"], tokens: Tokens, new_tokens: int = _NEW_TOKENS
+) -> list[str]:
     with model.edit({site: _adding(direction)}):
-        made = model.generate(tokens, max_new_tokens=_NEW_TOKENS, temperature=1.0, seed=0)
+        made = model.generate(tokens, max_new_tokens=new_tokens, temperature=1.0, seed=0)
     return model.decode(made.new)
 
 

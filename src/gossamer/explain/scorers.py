@@ -204,14 +204,19 @@ def fade(test: Trial, judge: ChatJudge) -> ExplanationScore:
     rated = [
         (window.maximum, one) for window, one in zip(windows, ratings, strict=True) if not isinstance(one, Failure)
     ]
-    unparsed, error = (ratings.count(kind) for kind in (Failure.UNPARSED, Failure.ERROR))
-    counts = ItemCounts(right=len(rated), unparsed=unparsed, error=error)
+    counts = rating_counts(ratings)
     yes, no = ([value for value, rating in rated if rating == wanted] for wanted in (2, 0))
     if len(rated) < (1 - MOST_FAILURES) * len(windows) or not yes or not no:
-        reason = f"{len(yes)} texts rated 2, {len(no)} rated 0, {unparsed + error} failed"
+        reason = f"{len(yes)} texts rated 2, {len(no)} rated 0, {len(ratings) - len(rated)} failed"
         return ExplanationScore("fade", None, reason=reason, items=counts)
     purity = average_precision([*yes, *no], [True] * len(yes) + [False] * len(no))
     return ExplanationScore("fade", gini(yes, no), beside={"average_precision": purity}, items=counts)
+
+
+def rating_counts(ratings: Sequence[int | Failure]) -> ItemCounts:
+    """How ratings ended; every one that was given counts as right."""
+    unparsed, error = (ratings.count(kind) for kind in (Failure.UNPARSED, Failure.ERROR))
+    return ItemCounts(right=len(ratings) - unparsed - error, unparsed=unparsed, error=error)
 
 
 def _share(name: str, answers: Sequence[JudgeAnswer]) -> ExplanationScore:

@@ -15,11 +15,11 @@ from transformers.utils import logging
 
 from gossamer.batching import is_out_of_memory, named_when_out_of_memory
 from gossamer.errors import GossamerError, UsageError
+from gossamer.locating import Located, locate
 from gossamer.model.check import check
 from gossamer.model.families import family_of
 from gossamer.model.family import Family
 from gossamer.model.language_model import LanguageModel
-from gossamer.model.locating import Located, locate
 
 _DAMAGE = (
     SafetensorError,

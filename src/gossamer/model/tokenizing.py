@@ -49,8 +49,8 @@ def encode(tokenizer: Any, texts: Sequence[str], bos: bool | None, side: Side) -
 
 def _row(tokenizer: Any, text: str, bos: bool | None) -> list[int]:
     if bos is None:
-        return list(tokenizer(text, add_special_tokens=True)["input_ids"])
-    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        return list(tokenizer(text, add_special_tokens=True, verbose=False)["input_ids"])
+    ids = list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
     if not bos:
         return ids
     first = tokenizer.bos_token_id

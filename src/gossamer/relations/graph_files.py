@@ -9,10 +9,10 @@ import numpy as np
 
 from gossamer.errors import GossamerError, UsageError
 from gossamer.files import atomic_write, needed, read_json, read_text, write_json, write_text
+from gossamer.graphml import NAMESPACE, Facts, graphml
 from gossamer.relations.graph import RelationGraph, layer_of
 from gossamer.relations.measures import Ints
 
-_GRAPHML = "http://graphml.graphdrawing.org/xmlns"
 _EDGES = ("upstream", "i", "downstream", "j", "similarity")
 
 
@@ -95,30 +95,16 @@ def read_communities(path: str | Path) -> Ints | None:
 
 def write_graphml(graph: RelationGraph, path: str | Path) -> Path:
     """Write GraphML: nodes with source and feature, edges with similarity, as networkx and Gephi read it."""
-    root = ElementTree.Element("graphml", xmlns=_GRAPHML)
-    for key, target, kind in (
-        ("source", "node", "string"),
-        ("feature", "node", "long"),
-        ("similarity", "edge", "double"),
-    ):
-        ElementTree.SubElement(root, "key", {"id": key, "for": target, "attr.name": key, "attr.type": kind})
-    # What is no attribute of a node or an edge.
-    for key, kind in (("measure", "string"), ("threshold", "double"), ("sources", "string")):
-        ElementTree.SubElement(root, "key", {"id": key, "for": "graph", "attr.name": key, "attr.type": kind})
-    body = ElementTree.SubElement(root, "graph", edgedefault="directed")
-    _data(body, {"measure": graph.measure, "threshold": repr(graph.threshold), "sources": " ".join(graph.names)})
-    for node, name in enumerate(graph.ids):
-        made = ElementTree.SubElement(body, "node", id=name)
-        _data(made, {"source": graph.names[graph.sources[node]], "feature": str(graph.latents[node])})
-    for head, tail, value in zip(graph.heads, graph.tails, graph.similarity.tolist(), strict=True):
-        made = ElementTree.SubElement(body, "edge", source=graph.ids[head], target=graph.ids[tail])
-        _data(made, {"similarity": repr(value)})
-    return write_text(path, ElementTree.tostring(root, encoding="unicode", xml_declaration=False))
-
-
-def _data(parent: ElementTree.Element, values: Mapping[str, str]) -> None:
-    for key, value in values.items():
-        ElementTree.SubElement(parent, "data", key=key).text = value
+    nodes: dict[str, Facts] = {
+        name: {"source": graph.names[graph.sources[node]], "feature": int(graph.latents[node])}
+        for node, name in enumerate(graph.ids)
+    }
+    edges = (
+        (graph.ids[head], graph.ids[tail], {"similarity": value})
+        for head, tail, value in zip(graph.heads, graph.tails, graph.similarity.tolist(), strict=True)
+    )
+    facts: Facts = {"measure": graph.measure, "threshold": graph.threshold, "sources": " ".join(graph.names)}
+    return write_text(path, graphml(nodes, edges, facts))
 
 
 def read_graphml(path: str | Path) -> RelationGraph:
@@ -132,12 +118,12 @@ def read_graphml(path: str | Path) -> RelationGraph:
         if "<!DOCTYPE" in text:
             # Entities that a file defines can unpack to more than memory holds.
             raise ValueError("a document type of its own")
-        body = ElementTree.fromstring(text).find(f"{{{_GRAPHML}}}graph")
+        body = ElementTree.fromstring(text).find(f"{{{NAMESPACE}}}graph")
         if body is None:
             raise ValueError("no graph")
         facts = _values(body)
-        nodes = [(str(one.get("id")), _values(one)) for one in body.iterfind(f"{{{_GRAPHML}}}node")]
-        edges = [(one, _values(one)) for one in body.iterfind(f"{{{_GRAPHML}}}edge")]
+        nodes = [(str(one.get("id")), _values(one)) for one in body.iterfind(f"{{{NAMESPACE}}}node")]
+        edges = [(one, _values(one)) for one in body.iterfind(f"{{{NAMESPACE}}}edge")]
         ids = {name: place for place, (name, _) in enumerate(nodes)}
         names = facts["sources"].split(" ")
         return _built(
@@ -153,7 +139,7 @@ def read_graphml(path: str | Path) -> RelationGraph:
 
 
 def _values(element: ElementTree.Element) -> dict[str, str]:
-    return {str(one.get("key")): one.text or "" for one in element.iterfind(f"{{{_GRAPHML}}}data")}
+    return {str(one.get("key")): one.text or "" for one in element.iterfind(f"{{{NAMESPACE}}}data")}
 
 
 def write_parquet(graph: RelationGraph, path: str | Path) -> Path:

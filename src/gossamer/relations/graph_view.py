@@ -17,6 +17,8 @@ from gossamer.relations.measures import Floats, Ints
 MOST_NODES, MOST_EDGES, MOST_COMMUNITIES = 5_000, 20_000, 300
 # With fewer communities than this in sight there is nothing to see of communities alone.
 _FEW = 12
+# Bundles of edges between communities, for each community that is drawn: more cannot be told apart.
+_BUNDLES = 4
 COLOURS = 12
 Box = tuple[float, float, float, float]
 Detail = Literal["auto", "communities", "latents"]
@@ -184,7 +186,7 @@ class DrawnGraph:
         drawn[ids] = True
         lower, upper = np.divmod(pairs, len(near))
         between = np.flatnonzero(drawn[lower] & drawn[upper] & (bundled > 0))
-        kept = between[np.argsort(-total[between], kind="stable")[:MOST_EDGES]]
+        kept = between[np.argsort(-total[between], kind="stable")[: _BUNDLES * len(ids)]]
         leading = int(bundled[(drawn[lower] | drawn[upper])].sum() - bundled[between].sum())
         counts |= {
             "nodes": int(near.sum()),

@@ -20,15 +20,10 @@ def attribution_page(data: AttributionData) -> str:
         .render(
             data=data,
             component=html.component("attribution.js"),
-            record=html.inline(attribution_record(data)),
+            record=html.inline({"format": FORMAT.tag, **to_json(data, AttributionData)}),
             shown=html.inline(attribution_texts(data)),
         )
     )
-
-
-def attribution_record(data: AttributionData) -> dict[str, Any]:
-    """What the component `attribution.js` draws: the same as in the file."""
-    return {"format": FORMAT.tag, **to_json(data, AttributionData)}
 
 
 def attribution_texts(data: AttributionData) -> dict[str, Any]:

@@ -69,6 +69,7 @@ def beyond(findings: Findings) -> str | None:
         *(case.circuit for case in findings.cases),
         *(point.task_metrics for curve in findings.curves for point in curve.points),
         *([] if findings.core is None else [findings.core]),
+        *([] if findings.unseen is None else [findings.unseen.budget[-2], *findings.unseen.others]),
     ]
     if not any(map(dagger, circuits)):
         return None
@@ -248,7 +249,13 @@ def stability(findings: Findings) -> str | None:
         for overlap in findings.stability
         if overlap.kind in between and (mean := overlap.agreement) is not None
     ]
-    return "Searches agree with a mean Jaccard index of " + ", ".join(said) if said else None
+    if not said:
+        return None
+    ranked = next((one.agreement for one in findings.stability if one.kind == "gradients"), None)
+    beside = (
+        "" if ranked is None else f"; as many nodes by attribution patching on the same samples, {_agreement(ranked)}"
+    )
+    return "Searches agree with a mean Jaccard index of " + ", ".join(said) + beside
 
 
 def _agreement(mean: Interval) -> str:
@@ -282,6 +289,22 @@ def explained(findings: Findings) -> str | None:
     return (
         f"In attribution graphs of {plural(found.prompts, 'held-out prompt')} the replacement score is "
         f"{_agreement(found.replacement)}, the completeness score {_agreement(found.completeness)}"
+    )
+
+
+def unseen(findings: Findings) -> str | None:
+    """What the circuit, its dictionaries and the other methods keep on templates that no search saw."""
+    found = findings.unseen
+    if found is None:
+        return None
+    rows, names = found.budget, f"{plural(len(found.templates), 'template')} that no search saw"
+    lacking = f"; {plural(found.lacking, 'node')} of it at roles that they lack" if found.lacking else ""
+    others = "".join(f", {row.name} {percent(row.faithfulness.value)}" for row in found.others)
+    return (
+        f"On {plural(found.prompts, 'held-out prompt')} of {names} "
+        f"({', '.join(found.templates)}) the circuit keeps {shares(rows[-2].faithfulness)}{dagger(rows[-2])} "
+        f"(KL {number(rows[-2].kl)}{lacking}), all latents {percent(rows[-3].faithfulness.value)}, no node "
+        f"{percent(rows[-1].faithfulness.value)}" + (f"; of its size{others[1:]}" if others else "")
     )
 
 

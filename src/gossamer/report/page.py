@@ -100,6 +100,7 @@ def page(findings: Findings, made: Pictures | None = None, explored: str | None 
             "beyond": claims.beyond(findings),
             "explained": claims.explained(findings),
             "families": claims.families(findings),
+            "unseen": claims.unseen(findings),
             "controls": claims.against_controls(findings),
         },
         restored=_restored(findings),

@@ -15,6 +15,10 @@ except ImportError:  # not on Windows, where folders go unheld
     fcntl = None  # type: ignore[assignment]
 
 
+class HeldError(UsageError):
+    """Another process holds a folder."""
+
+
 @contextlib.contextmanager
 def folder_lock(folder: str | Path) -> Iterator[None]:
     """Hold `folder`, which is made if missing, for this process; the system lets go of it however the process ends.
@@ -23,7 +27,8 @@ def folder_lock(folder: str | Path) -> Iterator[None]:
     made here and nothing was written to it. On file systems without locks nothing is held.
 
     Raises:
-        UsageError: another process holds it, or nothing can be written there.
+        HeldError: another process holds it.
+        UsageError: nothing can be written there.
     """
     target = Path(folder)
     made: list[Path] = []
@@ -62,7 +67,7 @@ def _acquired(target: Path, made: list[Path]) -> int | None:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(handle)
-            raise UsageError(
+            raise HeldError(
                 f"{target}: another process is at work there; wait until it is done, or give another folder"
             ) from None
         except OSError:

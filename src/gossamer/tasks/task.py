@@ -1,6 +1,7 @@
 """A task: prompts with answers, counterfactuals and roles, encoded for one tokenizer and split in train and test."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,59 @@ class Task:
             recorded["answers_by_first_token"] = shortened
         return cls._encoded(name, train, test, prompt_tokenizer, roles, metric, recorded)
 
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """Templates of the training prompts, the most frequent first."""
+        return tuple(name for name, _ in Counter(one.template for one in self.train.prompts).most_common())
+
+    def of_templates(self, names: Collection[str], tokenizer: Any) -> "Task":
+        """The prompts of some templates alone, each on the side that it has here.
+
+        Args:
+            names: of :attr:`templates`.
+            tokenizer: the one that the task was made with.
+
+        Raises:
+            UsageError: no such template, or none of its prompts on a side.
+        """
+        if unknown := [name for name in names if name not in self.templates]:
+            raise UsageError(
+                f"task {self.name}: no template {unknown[0]!r}; its templates are {', '.join(self.templates)}"
+            )
+        chosen = [[one for one in side.prompts if one.template in names] for side in (self.train, self.test)]
+        if not all(chosen):
+            raise UsageError(
+                f"task {self.name}: prompts to train and to test expected of {', '.join(names)}, found "
+                f"{len(chosen[0])} and {len(chosen[1])}; give more prompts (--prompts)"
+            )
+        provenance = {**self.provenance, "templates": sorted(names)}
+        found = self._again(
+            self.name, chosen, PromptTokenizer(tokenizer, self.bos), self.roles, self.metric, provenance
+        )
+        if found is None:
+            raise UsageError(f"task {self.name}: the tokenizer that it was made with expected, found another")
+        return found
+
+    @classmethod
+    def _again(
+        cls,
+        name: str,
+        sides: Sequence[Sequence[Prompt]],
+        prompt_tokenizer: PromptTokenizer,
+        roles: str,
+        metric: Metric,
+        provenance: Mapping[str, Any],
+    ) -> "Task | None":
+        """Prompts that were encoded before, on their sides; None if this tokenizer cannot encode all of them."""
+        encoded = []
+        for prompts in sides:
+            found = draft(dict(enumerate(prompts)), prompt_tokenizer, ())
+            rows = [found.rows[number] for number in sorted(found.rows)]
+            encoded.append(by_position(rows) if roles == "position" else rows)
+        if any(len(rows) != len(prompts) for rows, prompts in zip(encoded, sides, strict=True)):
+            return None
+        return cls._encoded(name, encoded[0], encoded[1], prompt_tokenizer, roles, metric, provenance)
+
     @classmethod
     def _encoded(
         cls,
@@ -271,21 +325,10 @@ class Task:
         Raises:
             GossamerError: this tokenizer encodes the prompts differently from the one that the task was made with.
         """
-        prompt_tokenizer = PromptTokenizer(tokenizer, body["bos"])
-        sides = []
-        for side in ("train", "test"):
-            found = draft(
-                {number: prompt_from_json(row) for number, row in enumerate(body[side])}, prompt_tokenizer, ()
-            )
-            rows = [found.rows[number] for number in sorted(found.rows)]
-            sides.append(by_position(rows) if body["roles"] == "position" else rows)
-        complete = all(len(rows) == len(body[side]) for rows, side in zip(sides, ("train", "test"), strict=True))
-        metric, provenance = metric_of(body["metric"]), body["provenance"]
-        task = (
-            arrange(cls._encoded(body["name"], sides[0], sides[1], prompt_tokenizer, body["roles"], metric, provenance))
-            if complete
-            else None
-        )
+        sides = [[prompt_from_json(row) for row in body[side]] for side in ("train", "test")]
+        tokenizing, metric = PromptTokenizer(tokenizer, body["bos"]), metric_of(body["metric"])
+        found = cls._again(body["name"], sides, tokenizing, body["roles"], metric, body["provenance"])
+        task = None if found is None else arrange(found)
         if task is None or tokens_digest(task.train, task.test) != body["tokens_sha256"]:
             raise GossamerError(
                 "this tokenizer encodes the prompts differently from the one that the task was made with; load it with "

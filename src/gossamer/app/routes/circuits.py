@@ -1,7 +1,8 @@
 """The circuit view: what the files say, and what only the model can say of the nodes a reader picks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query
 
@@ -52,7 +53,7 @@ def circuit_routes(bench: Workbench) -> APIRouter:
             map=drawn,
             hidden_nodes=nodes,
             hidden_edges=edges,
-            live=why_not_live(found.circuit),
+            live=bench.offline or why_not_live(found.circuit),
             **_described(found),
         )
 
@@ -135,6 +136,18 @@ def circuit_routes(bench: Workbench) -> APIRouter:
             )
 
     return routes
+
+
+def exported_circuits(bench: Workbench) -> Iterator[str]:
+    """What is asked of circuits without their models."""
+    for part in bench.run.parts().values():
+        if part.kind != "circuit":
+            continue
+        root = f"/circuits/{part.id}"
+        yield from (root, f"{root}?max_nodes=1&max_edges=0", f"{root}/evaluation")
+        circuit = bench.run.read(part).content
+        if circuit is not None:
+            yield from (f"{root}/nodes?name={quote(str(node))}" for node in circuit.keys()[:MOST_NODES])
 
 
 def _described(found: SavedCircuit) -> dict[str, Any]:

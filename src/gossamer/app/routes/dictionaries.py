@@ -1,5 +1,6 @@
 """The dictionary view: the sets of a run, what is known of each dictionary, and its latents."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -9,7 +10,7 @@ from gossamer.app.latent_list import Asked, stored_latents, unmeasured_latents
 from gossamer.app.python_calls import listing, loading
 from gossamer.app.schema.base import PartId
 from gossamer.app.schema.dictionaries import DictionaryPage, LatentList, Sets, Sort
-from gossamer.app.sets import FoundSet, all_sets, circuits_with, found_set, nodes_of, set_facts, why_not_live
+from gossamer.app.sets import KINDS, FoundSet, all_sets, circuits_with, found_set, nodes_of, set_facts, why_not_live
 from gossamer.app.workbench import Workbench
 from gossamer.errors import GossamerError, UsageError
 
@@ -84,8 +85,16 @@ def dictionary_routes(bench: Workbench) -> APIRouter:
     return routes
 
 
+def exported_dictionaries(bench: Workbench) -> Iterator[str]:
+    """What is asked of dictionaries without their models."""
+    yield "/dicts"
+    yield from (f"/dicts/{part.id}" for part in bench.run.parts().values() if part.kind in KINDS)
+
+
 def _not_live(bench: Workbench, found: FoundSet) -> str | None:
     circuit = found.circuit
+    if bench.offline is not None:
+        return bench.offline
     if circuit is not None and (reason := why_not_live(circuit)) is not None:
         return f"the circuit's file: {reason}"
     try:

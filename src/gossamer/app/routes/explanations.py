@@ -1,5 +1,6 @@
 """The view of explanations: what was said of which latent, how true it is, and how many answers failed."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -62,6 +63,13 @@ def explanation_routes(bench: Workbench) -> APIRouter:
         )
 
     return routes
+
+
+def exported_explanations(bench: Workbench) -> Iterator[str]:
+    """What a page without a server asks first of each of them."""
+    for part in bench.run.parts().values():
+        if part.kind == KIND and bench.run.read(part).content is not None:
+            yield f"/explanations/{part.id}?q=&limit=500"
 
 
 def _wanted(one: ExplanationRow, feature: str | None, q: str) -> bool:

@@ -76,6 +76,7 @@ def relation_routes(bench: Workbench) -> APIRouter:
             "tau": view.threshold,
             "dictionaries": list(drawn.graph.names),
             "names": _names(found, measure, shown),
+            "tile": None if community is None else drawn.layout.tiles[community].tolist(),
         }
         if shown.detail == "latents":
             columns["dictionary"] = drawn.graph.sources[shown.ids].astype("uint8")

@@ -1,6 +1,7 @@
 """The overview: what a run holds, and whether it is whole."""
 
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from fastapi import APIRouter
@@ -55,6 +56,11 @@ def _models(run: RunFolder) -> list[ModelFacts]:
         )
         for name, found in sorted(kinds.items())
     ]
+
+
+def exported_runs(bench: Workbench) -> Iterator[str]:
+    """The overview."""
+    yield "/run"
 
 
 def _facts(run: RunFolder, part: Part, reading: Reading) -> PartFacts:

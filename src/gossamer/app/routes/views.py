@@ -1,14 +1,15 @@
 """Views of a circuit that a reader kept in the run's folder."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import APIRouter
 from fastapi import Path as InPath
 
-from gossamer.app.saved_view import FORMAT, NodeGroup, SavedView, view_path
+from gossamer.app.saved_view import FORMAT, NodeGroup, SavedView, read_view, view_path
 from gossamer.app.schema.base import PartId
 from gossamer.app.schema.views import Group, View, ViewRequest, Views
-from gossamer.app.workbench import UnknownError, Workbench
+from gossamer.app.workbench import Workbench
 from gossamer.errors import GossamerError, UsageError
 
 ViewName = Annotated[str, InPath(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -22,25 +23,12 @@ def view_routes(bench: Workbench) -> APIRouter:
     def names(circuit: PartId) -> Views:
         """Those that were kept of this circuit."""
         digest = bench.circuit(circuit).circuit.sha256
-        found = []
-        for path in sorted(bench.views.glob("*.json")):
-            try:
-                if FORMAT.load(view_path(bench.views, path.stem)).circuit == digest:
-                    found.append(path.stem)
-            except GossamerError:
-                continue  # damaged, or no view: the overview says so
-        return Views(**bench.said(digest), names=found)
+        return Views(**bench.said(digest), names=_names(bench, digest))
 
     @routes.get("/{name}")
     def view(circuit: PartId, name: ViewName) -> View:
         """One of them."""
-        digest = bench.circuit(circuit).circuit.sha256
-        path = view_path(bench.views, name)
-        if not path.is_file():
-            raise UnknownError(f"view {name}: not kept in this run")
-        kept = FORMAT.load(path)
-        if kept.circuit != digest:
-            raise UsageError(f"view {name}: of another circuit")
+        kept = read_view(bench.views, name, bench.circuit(circuit).circuit)
         return _shape(bench, name, circuit, kept)
 
     @routes.put("/{name}")
@@ -59,6 +47,28 @@ def view_routes(bench: Workbench) -> APIRouter:
         return _shape(bench, name, circuit, kept)
 
     return routes
+
+
+def exported_views(bench: Workbench) -> Iterator[str]:
+    """What is asked of kept views."""
+    for part in bench.run.parts().values():
+        circuit = bench.run.read(part).content if part.kind == "circuit" else None
+        if circuit is not None:
+            root = f"/circuits/{part.id}/views"
+            yield root
+            yield from (f"{root}/{name}" for name in _names(bench, circuit.sha256))
+
+
+def _names(bench: Workbench, digest: str) -> list[str]:
+    """Views that were kept of a circuit."""
+    found = []
+    for path in sorted(bench.views.glob("*.json")):
+        try:
+            if FORMAT.load(view_path(bench.views, path.stem)).circuit == digest:
+                found.append(path.stem)
+        except GossamerError:
+            continue  # damaged, or no view: the overview says so
+    return found
 
 
 def _shape(bench: Workbench, name: str, circuit: str, kept: SavedView) -> View:

@@ -44,7 +44,7 @@ class DictionaryFacts(Shape):
     k: Number = None
     l0: Number = Field(default=None, description="Mean number of active latents per token, as its makers measured it.")
     explained_variance: Number = Field(
-        None, description="1 - sum ||x - x_hat||^2 / sum ||x - mean||^2, as its makers measured it."
+        default=None, description="1 - sum ||x - x_hat||^2 / sum ||x - mean||^2, as its makers measured it."
     )
     store: str | None = Field(default=None, description="Id of the feature store that knows its latents.")
 

@@ -27,6 +27,7 @@ from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.set import DictionarySet
 from gossamer.errors import UsageError
 from gossamer.model.site import Site, SiteMapping, by_site
+from gossamer.progress import part_of
 from gossamer.seeding import generator
 from gossamer.statistics import Interval
 
@@ -72,7 +73,7 @@ def against_controls(found: CircuitResult, controls: Mapping[str, SiteMapping[Di
     for name, dictionaries in controls.items():
         study = replace(found.study, dictionaries=by_site(dictionaries))
         require_alike(name, found.study.dictionaries, study.dictionaries)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), part_of(f"control {name}"):
             # That they do not do here what files claim is what they are for.
             warnings.simplefilter("ignore", DictionaryWarning)
             path = METHODS[found.path.method](study.method_inputs(found.search))

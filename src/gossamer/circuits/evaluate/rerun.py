@@ -10,6 +10,7 @@ import torch
 
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.evaluator import Evaluator
+from gossamer.circuits.export import graph_on_prompt
 from gossamer.circuits.inputs import Inputs, ModelInput, located, recorded_model, require_same
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.passing import with_tokens_passed_through
@@ -121,6 +122,10 @@ class RestoredCircuit:
         if sides is None:
             return found
         return found.select(torch.tensor(sides.test, dtype=torch.long, device=self.study.model.device))
+
+    def graph(self, row: int = 0) -> dict[str, Any]:
+        """The circuit on one held-out prompt as the attribution graph that Neuronpedia and circuit-tracer read."""
+        return graph_on_prompt(self.circuit, self.nodes, self.evaluator.splice, row)
 
 
 def restore_circuit(
@@ -304,22 +309,18 @@ def _task(circuit: Circuit, model: LanguageModel, dictionaries: Dictionaries, se
 
 def circuit_nodes(circuit: Circuit, dictionaries: Dictionaries, task: Task) -> Nodes:
     """The circuit's nodes as places in these dictionaries and this task."""
-    sites = {site: place for place, site in enumerate(dictionaries)}
-    roles = {role: place for place, role in enumerate(task.role_names)}
-    lacking = sorted({node.role for node in circuit.nodes} - set(roles))
+    lacking = sorted({node.role for node in circuit.nodes} - set(task.role_names))
     if lacking:
         raise UsageError(
             f"task {task.name}: the roles of the circuit's nodes expected, lacks {', '.join(lacking)} (has "
-            f"{', '.join(roles)}); give prompts with these roles"
+            f"{', '.join(task.role_names)}); give prompts with these roles"
         )
     for node in circuit.nodes:
         width = dictionaries[node.site].n_latents
         if node.latent >= width:
             raise UsageError(f"dictionary at {node.site}: more than {node.latent} latents expected, found {width}")
-    columns = [(sites[node.site], roles[node.role], node.latent) for node in circuit.nodes]
     device = next(iter(dictionaries.values())).W_dec.device
-    site, role, latent = torch.tensor(columns, dtype=torch.long, device=device).reshape(-1, 3).unbind(1)
-    return Nodes(tuple(dictionaries), task.role_names, site, role, latent)
+    return Nodes.from_keys(tuple(dictionaries), task.role_names, [one.node for one in circuit.nodes], device)
 
 
 def _changed(circuit: Circuit, now: Inputs) -> tuple[str, ...]:

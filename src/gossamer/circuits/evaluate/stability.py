@@ -23,7 +23,7 @@ def containment(one: Collection[Hashable], other: Collection[Hashable]) -> float
 
 
 def overlap(
-    kind: Literal["bootstrap", "split", "size", "family"],
+    kind: Literal["bootstrap", "gradients", "split", "size", "family"],
     labels: Sequence[str],
     circuits: Sequence[Collection[Node]],
 ) -> Overlap:

@@ -138,21 +138,25 @@ def read_attribution_graph(path: str | Path) -> tuple[PlacedNode, ...]:
     graph = read_json(path)
     validate_attribution_graph(graph)
     try:
-        own = graph["metadata"]["gossamer"]
-        numbering, roles = Numbering.from_json(own["sites"]), dict(enumerate(own["roles"]))
+        placed = [one for one, _ in placed_nodes(graph)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
             f"{path}: a graph written by gossamer expected, found one without its sites and roles in the metadata"
         ) from error
-    placed = []
+    return tuple(sorted(placed, key=lambda one: (one.node.feature, one.position)))
+
+
+def placed_nodes(graph: Mapping[str, Any]) -> Iterator[tuple[PlacedNode, Mapping[str, Any]]]:
+    """The circuit's nodes in a graph of gossamer's, each with what the graph says of it, in the graph's order."""
+    own = graph["metadata"]["gossamer"]
+    numbering, roles = Numbering.from_json(own["sites"]), dict(enumerate(own["roles"]))
     for node in graph["nodes"]:
         if node["feature_type"] == FEATURE:
             layer, number, position = map(int, node["node_id"].split("_"))
-            placed.append(PlacedNode(Node(numbering.feature(layer, number), roles.get(position)), position))
+            yield PlacedNode(Node(numbering.feature(layer, number), roles.get(position)), position), node
         elif parts := _ERROR_ID.fullmatch(node["node_id"]):
             site, position = Site(parts["kind"], int(parts["layer"])), int(parts["position"])
-            placed.append(PlacedNode(Node(Feature(site, feature.ERROR), roles.get(position)), position))
-    return tuple(sorted(placed, key=lambda one: (one.node.feature, one.position)))
+            yield PlacedNode(Node(Feature(site, feature.ERROR), roles.get(position)), position), node
 
 
 def _placed(circuit: Circuit, prompt: GraphPrompt) -> Iterator[tuple[PlacedNode, float | None]]:

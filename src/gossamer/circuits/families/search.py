@@ -26,11 +26,11 @@ from gossamer.circuits.families.grouping import (
 )
 from gossamer.circuits.families.results import Families, PromptFamily
 from gossamer.circuits.find import CircuitResult
-from gossamer.circuits.methods import MethodInputs, mask_path
+from gossamer.circuits.methods import MethodInputs, searched
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.study import Study
 from gossamer.errors import UsageError
-from gossamer.progress import announce
+from gossamer.progress import announce, part_of
 
 
 def circuit_families(found: CircuitResult, by: FamilyKind, reruns: int = 0) -> Families:
@@ -63,9 +63,11 @@ def circuit_families(found: CircuitResult, by: FamilyKind, reruns: int = 0) -> F
     for name in names:
         announce(partial("families: {} ({} training prompts)".format, name, counts[name]))
         family = _family_inputs(given, grouping, name)
-        nodes = _circuit(family, size)
-        drawn = (family.sampled(methodcaller("resampled", seed)) for seed in range(1, reruns + 1))
-        samples = [_circuit(sample, size) for sample in drawn]
+        with part_of(f"family {name!r}"):
+            nodes, samples = _circuit(family, size), []
+            for seed in range(1, reruns + 1):
+                with part_of(f"sample {seed} of {reruns}"):
+                    samples.append(_circuit(family.sampled(methodcaller("resampled", seed)), size))
         families.append(_measured(found, grouping, name, nodes, samples))
         circuits.append(nodes.keys())
     shared = overlap("family", ["all prompts", *names], [found.nodes.keys(), *circuits])
@@ -101,9 +103,9 @@ def _family_inputs(given: MethodInputs, grouping: Grouping, name: str) -> Method
 
 def _circuit(given: MethodInputs, size: int) -> Nodes:
     """At most `size` nodes, by the steps that find a circuit of a given size."""
-    path = mask_path(given)
-    size = max(size, path.sizes[-1])
-    return path.nodes.select(given.refiner(path).refined(path.of_size(size), size))
+    path = searched(given)
+    refiner, size = given.refiner(path), max(size, path.sizes[-1])
+    return path.nodes.select(refiner.refined(refiner.improved_at(path, size).of_size(size), size))
 
 
 def _measured(

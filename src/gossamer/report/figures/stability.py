@@ -12,7 +12,12 @@ from gossamer.errors import GossamerError
 from gossamer.report import claims, style
 
 _NUMBERED = 8  # largest matrix whose cells carry their numbers
-_NAMES = {"bootstrap": "samples of the prompts", "split": "halves of the training prompts", "size": "sizes on one path"}
+_NAMES = {
+    "bootstrap": "samples of the prompts",
+    "gradients": "gradients on these samples",
+    "split": "halves of the training prompts",
+    "size": "sizes on one path",
+}
 
 
 def stability(findings: Findings) -> Figure:

@@ -1,5 +1,6 @@
 /** Questions to the server. Types come from its schema, so that a route that changes breaks this build. */
 import type { components, paths } from "./schema";
+import { around } from "./surroundings";
 
 export type Shapes = components["schemas"];
 type Answered<P, M extends "get" | "post" | "put"> = P extends { [K in M]: { responses: { 200: { content: { "application/json": infer T } } } } } ? T : never;
@@ -13,28 +14,16 @@ export class Refusal extends Error {
   }
 }
 
-const KEY = "gossamer-token";
-
-/** The token comes in the fragment of the printed address; it is kept for reloads of this tab and taken off the address. */
-export function takeToken(): void {
-  const found = /(?:^#|&)token=([A-Za-z0-9_-]+)&?/.exec(location.hash);
-  if (!found?.[1]) return;
-  sessionStorage.setItem(KEY, found[1]);
-  history.replaceState(null, "", location.pathname + "#" + location.hash.slice(1).replace(/(^|&)token=[A-Za-z0-9_-]+&?/, ""));
-}
-
 async function request(path: string, init: RequestInit): Promise<Response> {
   let answer: Response;
-  const headers = { "X-Gossamer-Token": sessionStorage.getItem(KEY) ?? "", "Content-Type": "application/json" };
   try {
-    answer = await fetch(path, { ...init, headers });
+    answer = await around().ask(path, init);
   } catch (error) {
     if (init.signal?.aborted) throw error;
     throw new Refusal("The server does not answer: it was stopped, or is busy loading. Start gossamer view again if it was stopped.", 0);
   }
   if (answer.ok) return answer;
-  const said: unknown = await answer.json().catch(() => null);
-  throw new Refusal(reasonOf(said) ?? `The server answered ${answer.status}.`, answer.status);
+  throw new Refusal(reasonOf(await answer.json().catch(() => null)) ?? `The server answered ${answer.status}.`, answer.status);
 }
 
 async function answerOf(path: string, init: RequestInit): Promise<Response> {
@@ -69,6 +58,19 @@ function address(path: string, parts: Record<string, string>, query: object = {}
 
 export function get<P extends keyof paths>(path: P, parts: Record<string, string> = {}, query?: Query<paths[P]>, signal?: AbortSignal): Promise<Answered<paths[P], "get">> {
   return ask(address(path, parts, query ?? {}), { signal }) as Promise<Answered<paths[P], "get">>;
+}
+
+export interface Written {
+  name: string;
+  content: Blob;
+  type: string;
+}
+
+/** A file that the server writes, under the name that it gives it. */
+export async function file<P extends keyof paths>(path: P, parts: Record<string, string>, query?: Query<paths[P]>): Promise<Written> {
+  const answer = await request(address(path, parts, query ?? {}), {});
+  const name = /filename="([^"]+)"/.exec(answer.headers.get("content-disposition") ?? "")?.[1] ?? "export";
+  return { name, content: await answer.blob(), type: answer.headers.get("content-type") ?? "" };
 }
 
 export function post<P extends keyof paths>(path: P, parts: Record<string, string>, body: Asked<paths[P], "post">, signal?: AbortSignal): Promise<Answered<paths[P], "post">> {

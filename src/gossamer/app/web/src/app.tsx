@@ -1,10 +1,12 @@
 import { Component, type ReactNode, Suspense, useEffect } from "react";
-import { get } from "./api";
+import { type Shapes, get } from "./api";
 import { Menu } from "./parts/menu";
 import { Answer, Failed, Waiting, refusalOf, useAnswer } from "./parts/states";
 import { usePlace } from "./route";
 import { VIEWS } from "./views";
 import { Home } from "./views/home";
+
+type Run = ReturnType<typeof useAnswer<Shapes["Overview"]>>;
 
 export function App() {
   const { path } = usePlace();
@@ -24,15 +26,22 @@ export function App() {
         <Menu path={path} parts={asking.state === "answered" ? asking.value.parts : []} />
       </header>
       <main id="main" tabIndex={-1}>
-        <Caught key={path.join("/")}>
-          <Suspense fallback={<Waiting>Loading the view …</Waiting>}>
-          {path.length === 0 ? <Answer of={run} waiting="Reading the run folder …">{(found) => <Home run={found} />}</Answer>
-            : VIEWS.find((view) => view.path === path[0])?.show(path.slice(1))
-            || <div className="state failed" role="alert"><p>There is no such view.</p><a href="#/">Back to the overview</a></div>}
-          </Suspense>
-        </Caught>
+        <Place path={path} run={run} />
       </main>
     </>
+  );
+}
+
+/** The view of a place; of none, the overview. */
+export function Place({ path, run }: { path: string[]; run: Run }) {
+  return (
+    <Caught key={path.join("/")}>
+      <Suspense fallback={<Waiting>Loading the view …</Waiting>}>
+        {path.length === 0 ? <Answer of={run} waiting="Reading the run folder …">{(found) => <Home run={found} />}</Answer>
+          : VIEWS.find((view) => view.path === path[0])?.show(path.slice(1))
+          || <div className="state failed" role="alert"><p>There is no such view.</p><a href="#/">Back to the overview</a></div>}
+      </Suspense>
+    </Caught>
   );
 }
 

@@ -1,7 +1,7 @@
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
-import { takeToken } from "./api";
 import { App } from "./app";
+import { takeToken } from "./surroundings";
 import "./style.css";
 
 takeToken();

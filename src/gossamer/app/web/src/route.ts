@@ -1,5 +1,6 @@
 /** Where in the page the reader is: everything after #, so that an address can be sent to a colleague. */
 import { useSyncExternalStore } from "react";
+import { around } from "./surroundings";
 
 export interface Place {
   /** Parts of the path, as ["circuit", "circuit", "evaluation"]. */
@@ -25,16 +26,16 @@ export function hashOf(path: string[], query?: URLSearchParams): string {
   return `#/${path.map(encodeURIComponent).join("/")}${asked ? `?${asked}` : ""}`;
 }
 
-function subscribe(changed: () => void): () => void {
-  addEventListener("hashchange", changed);
-  return () => removeEventListener("hashchange", changed);
+export function usePlace(): Place {
+  return placeOf(useSyncExternalStore(around().subscribe, around().hash));
 }
 
-export function usePlace(): Place {
-  return placeOf(useSyncExternalStore(subscribe, () => location.hash));
+/** Go to another view. */
+export function go(path: string[], query?: URLSearchParams): void {
+  around().go(hashOf(path, query), true);
 }
 
 /** Change what follows ? without a step for the Back button. */
 export function replaceQuery(path: string[], query: URLSearchParams): void {
-  history.replaceState(null, "", hashOf(path, query));
+  around().go(hashOf(path, query), false);
 }

@@ -24,7 +24,8 @@ const latentsAt = (facts, at) => {
 const drawCell = (facts, d, at, added, largest) => {
   const { prompt } = state, items = state.cells[d][at], total = prompt.active[d][at];
   const strongest = items.slice(0, 3).map((item) => prompt.latent[item] + " (" + number(prompt.activation[item]) + ")").join(", ");
-  const label = facts.site + " at " + at + " " + prompt.tokens[at] + ": " + count(total, "active latent") + (items.length ? ", strongest " + strongest + "; Enter lists them" : "");
+  const left = total - items.length;
+  const label = facts.site + " at " + at + " " + prompt.tokens[at] + ": " + count(total, "active latent") + (left > 0 ? ", +" + left + " not taken apart" : "") + (items.length ? ", strongest " + strongest + "; Enter lists them" : "");
   const dots = items.map((item) => {
     const size = 3 + 6 * Math.sqrt(prompt.activation[item] / (state.loudest[d] || 1));
     const value = added.get(item);
@@ -36,7 +37,6 @@ const drawCell = (facts, d, at, added, largest) => {
     dot.addEventListener("click", (event) => { event.stopPropagation(); begin(prompt.ofLatent.get(item)); });
     return dot;
   });
-  const left = total - items.length;
   const cell = make("td", { tabindex: "-1", "aria-label": label, "data-cell": d + ":" + at }, make("div", {}, make("span", { class: "dots" }, ...dots), left > 0 ? make("small", { title: count(left, "more active latent") + " not taken apart in this file" }, "+" + left) : null));
   cell.addEventListener("click", () => listCell(cell));
   cell.addEventListener("focus", () => { state.at = cell.dataset.cell; });

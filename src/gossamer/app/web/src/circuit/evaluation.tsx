@@ -3,6 +3,7 @@ import { useState } from "react";
 import { type Shapes, get } from "../api";
 import { interval, number } from "../format";
 import { Answer, Empty, useAnswer } from "../parts/states";
+import { Tables } from "../parts/study";
 import { DataTable } from "../parts/table";
 import { Tools } from "../parts/tools";
 
@@ -51,16 +52,7 @@ function Shown({ page, found }: { page: Shapes["CircuitPage"]; found: Shapes["Ev
           />
         </section>
       )}
-      {found.tables.map((table) => (
-        <section key={table.title}>
-          <h2>{table.title}</h2>
-          <DataTable
-            rows={table.rows} caption={table.title} file={`${page.id}-${table.title.replace(/\W+/g, "-").toLowerCase()}`} keyOf={(_, index) => String(index)} filter={table.rows.length > 15}
-            note={table.note && <p className="note">{table.note}</p>}
-            columns={table.columns.map((name, index) => ({ name, left: index === 0, value: (row: Shapes["Table"]["rows"][number]) => row[index] ?? null }))}
-          />
-        </section>
-      ))}
+      <Tables name={page.id} tables={found.tables} />
       <Tools name={`${page.id}-evaluation`} data={found} python={`from gossamer.circuits.results import Findings\n\nfindings = Findings.load(${JSON.stringify(page.findings_file)})\nfor row in findings.budget:\n    print(row)\nfor curve in findings.curves:\n    print(curve)`} />
     </>
   );

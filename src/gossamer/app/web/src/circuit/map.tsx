@@ -1,13 +1,15 @@
 /** The map of a circuit: the component that the report draws with, and the reader's marks on it. */
 import { useEffect, useMemo, useRef } from "react";
 import { mountCircuitMap } from "../../../../report/components/circuit_map.js";
+import { mapPicture } from "../../../../report/components/map_picture.js";
 import type { Shapes } from "../api";
 import type { Marks } from "./marks";
 
 type Mounted = ReturnType<typeof mountCircuitMap>;
 export type MapData = Shapes["MapData"];
 
-export function CircuitMap({ data, marks, onChosen }: { data: MapData; marks: Marks; onChosen: (nodes: string[]) => void }) {
+/** `picture` is given a function that draws what is seen as an SVG picture. */
+export function CircuitMap({ data, marks, onChosen, picture }: { data: MapData; marks: Marks; onChosen: (nodes: string[]) => void; picture?: { current: () => string | null } }) {
   const host = useRef<HTMLDivElement>(null);
   const mounted = useRef<Mounted | null>(null);
   const told = useRef(onChosen);
@@ -17,6 +19,7 @@ export function CircuitMap({ data, marks, onChosen }: { data: MapData; marks: Ma
     if (!host.current) return;
     const map = mountCircuitMap(host.current, drawn as never, { onFocus: (box) => box && told.current(box.nodes.map((node) => node.id)) });
     mounted.current = map;
+    if (picture) picture.current = () => host.current && mapPicture(host.current);
     return () => {
       map.destroy();
       mounted.current = null;

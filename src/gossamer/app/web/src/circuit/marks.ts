@@ -2,6 +2,7 @@
 import { useCallback, useEffect, useMemo, useState } from "react";
 import type { Shapes } from "../api";
 import { replaceQuery } from "../route";
+import { around } from "../surroundings";
 
 export interface Marks {
   pinned: string[];
@@ -36,6 +37,7 @@ export function useMarks(page: Shapes["CircuitPage"], path: string[], query: URL
   const undo = useCallback(() => setSteps(({ past, now, future }) => (past.length ? { past: past.slice(0, -1), now: past.at(-1)!, future: [now, ...future] } : { past, now, future })), []);
   const redo = useCallback(() => setSteps(({ past, now, future }) => (future.length ? { past: [...past, now], now: future[0]!, future: future.slice(1) } : { past, now, future })), []);
   const at = path.join("/");
+  useEffect(() => around().marked?.(steps.now), [steps.now]);
   useEffect(() => {
     if (steps.past.length || steps.future.length || !foreign) replaceQuery(path, written(steps.now, names, digest));
     // eslint-disable-next-line react-hooks/exhaustive-deps

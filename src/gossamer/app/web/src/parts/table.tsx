@@ -10,6 +10,8 @@ export interface ColumnOf<T> {
   /** What is shown, where it is more than the value. */
   show?: (row: T) => ReactNode;
   left?: boolean;
+  /** What it is sorted by, where that is not the value. */
+  order?: (row: T) => string | number | null;
 }
 
 const STEP = 200;
@@ -75,7 +77,7 @@ function ordered<T>(rows: T[], columns: ColumnOf<T>[], sorted: { column: number;
   if (!by || sorted === null) return kept;
   const sign = sorted.falling ? -1 : 1;
   return [...kept].sort((a, b) => {
-    const [p, q] = [by.value(a), by.value(b)];
+    const [p, q] = [a, b].map(by.order ?? by.value) as [string | number | null, string | number | null];
     if (p === null || q === null) return p === q ? 0 : p === null ? 1 : -1; // what is unknown comes last either way
     return sign * (typeof p === "number" && typeof q === "number" ? p - q : String(p).localeCompare(String(q)));
   });

@@ -25,7 +25,7 @@ export function Copy({ text, label }: { text: string; label: string }) {
   );
 }
 
-export function save(name: string, content: string, type: string): void {
+export function save(name: string, content: string | Blob, type: string): void {
   const address = URL.createObjectURL(new Blob([content], { type }));
   const link = document.createElement("a");
   link.href = address;

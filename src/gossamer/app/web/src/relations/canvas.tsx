@@ -10,8 +10,10 @@ const COLOURS = {
   light: ["#1a5ba6", "#c4551b", "#2f7a55", "#8a3f9c", "#a07800", "#0d8a99", "#c2376b", "#5b6b1f", "#6a5acd", "#8a5a3c", "#59626e", "#2b2f36"],
   dark: ["#6cb0ff", "#ff9a5c", "#6fcf9a", "#d59be6", "#e0bf52", "#5fd0de", "#ff8fb4", "#b5cc62", "#ada3ff", "#d8a684", "#a0a9b4", "#e4e8ec"],
 };
-const INK = { light: { text: "#1c2128", edge: "#c3cad2", faint: "#eef1f4", near: "#59626e" }, dark: { text: "#e4e8ec", edge: "#3f4853", faint: "#1d232a", near: "#a0a9b4" } };
+const INK = { light: { paper: "#ffffff", text: "#1c2128", edge: "#9aa6b2", faint: "#eef1f4", near: "#59626e" }, dark: { paper: "#14181d", text: "#e4e8ec", edge: "#5a6572", faint: "#1d232a", near: "#a0a9b4" } };
 const PAUSE = 250;
+// Of what the chosen node has edges with, so many have their names beside them.
+const NAMED = 12;
 
 export type Box = [left: number, bottom: number, right: number, top: number];
 
@@ -29,8 +31,6 @@ export function Canvas({ drawn, focus, setFocus, open, onBox, label }: { drawn: 
       nodeReducer: (id, data) => nodeLook(id, data, now.current),
       edgeReducer: (_, data) => edgeLook(data, now.current),
     });
-    // The same square whatever is drawn of it.
-    made.setCustomBBox({ x: [0, 1], y: [0, 1] });
     made.on("clickNode", ({ node }) => { now.current.from = null; now.current.setFocus(node); });
     made.on("doubleClickNode", ({ node, preventSigmaDefault }) => { preventSigmaDefault(); now.current.open(node); });
     made.on("clickStage", () => now.current.setFocus(null));
@@ -39,6 +39,13 @@ export function Canvas({ drawn, focus, setFocus, open, onBox, label }: { drawn: 
     sigma.current = made;
     return () => { clearTimeout(timer); made.kill(); sigma.current = null; };
   }, []);
+  const frame = (drawn.header.tile ?? [0, 0, 1, 1]).join();
+  useEffect(() => {
+    const [left, bottom, right, top] = frame.split(",").map(Number) as [number, number, number, number];
+    // The same square whatever is drawn of it.
+    sigma.current?.setCustomBBox({ x: [left, right], y: [bottom, top] });
+    sigma.current?.getCamera().setState({ x: 0.5, y: 0.5, ratio: 1, angle: 0 });
+  }, [frame]);
   useEffect(() => { if (sigma.current) fill(sigma.current, drawn, scheme); }, [drawn, scheme]);
   useEffect(() => { sigma.current?.refresh({ skipIndexation: true }); }, [focus, scheme]);
   const key = (event: React.KeyboardEvent) => {
@@ -69,14 +76,17 @@ export function Canvas({ drawn, focus, setFocus, open, onBox, label }: { drawn: 
 
 interface Now { drawn: Drawn; focus: string | null; scheme: "light" | "dark" }
 
-function near(id: string, { drawn, focus }: Now): boolean {
-  return focus === id || (drawn.touching.get(focus ?? "") ?? []).some((edge) => other(edge, focus ?? "") === id);
+/** The place of a node among what the chosen one has edges with, the strongest first; -1 if it has none. */
+function near(id: string, { drawn, focus }: Now): number {
+  return (drawn.touching.get(focus ?? "") ?? []).findIndex((edge) => other(edge, focus ?? "") === id);
 }
 
 function nodeLook(id: string, data: Record<string, unknown>, now: Now) {
   if (now.focus === null || !now.drawn.byId.has(now.focus)) return data;
   if (id === now.focus) return { ...data, highlighted: false, forceLabel: true, zIndex: 3, size: 1.5 * (data.size as number) + 2 };
-  return near(id, now) ? { ...data, forceLabel: true, zIndex: 2 } : { ...data, color: INK[now.scheme].edge, label: null, zIndex: 0 };
+  const place = near(id, now);
+  if (place >= 0) return { ...data, forceLabel: place < NAMED, label: place < NAMED ? data.label : null, zIndex: 2 };
+  return { ...data, color: INK[now.scheme].edge, label: null, zIndex: 0 };
 }
 
 function edgeLook(data: Record<string, unknown>, now: Now) {
@@ -89,11 +99,21 @@ function fill(sigma: Sigma, drawn: Drawn, scheme: "light" | "dark"): void {
   const graph = new Graph({ multi: true, type: "directed" });
   const [least, most] = drawn.header.detail === "latents" ? [1.6, 6] : [3, 20];
   for (const node of drawn.nodes) graph.addNode(node.id, { x: node.x, y: node.y, size: least + (most - least) * node.size, color: COLOURS[scheme][node.colour], label: node.words.length ? node.words.slice(0, 3).join(" ") : node.name });
+  const latents = drawn.header.detail === "latents";
   const heaviest = Math.max(1e-9, ...drawn.edges.slice(0, 1).map((edge) => edge.weight));
   // The strongest last, on top.
-  for (const edge of [...drawn.edges].reverse()) graph.addDirectedEdge(edge.source, edge.target, { ends: [edge.source, edge.target], size: 0.4 + 2.2 * (edge.weight / heaviest), color: INK[scheme].edge });
+  for (const edge of [...drawn.edges].reverse()) {
+    const share = edge.weight / heaviest;
+    graph.addDirectedEdge(edge.source, edge.target, { ends: [edge.source, edge.target], size: 0.4 + (latents ? 1.2 : 2.6) * share, color: faded(INK[scheme].edge, INK[scheme].paper, latents ? 0.2 + 0.8 * share ** 2 : 0.35 + 0.65 * share) });
+  }
   sigma.setSetting("labelColor", { color: INK[scheme].text });
   sigma.setGraph(graph);
+}
+
+/** So much of an ink on the paper: opaque, as many faint lines over each other would add up to a blot. */
+function faded(ink: string, paper: string, share: number): string {
+  const channel = (colour: string, at: number) => parseInt(colour.slice(1 + 2 * at, 3 + 2 * at), 16);
+  return "#" + [0, 1, 2].map((at) => Math.round(channel(paper, at) + Math.min(1, share) * (channel(ink, at) - channel(paper, at))).toString(16).padStart(2, "0")).join("");
 }
 
 function boxOf(sigma: Sigma): Box {

@@ -11,6 +11,8 @@ export interface GraphHeader {
   tau: number;
   dictionaries: string[];
   names: Record<string, string[]>;
+  /** Of the community that is shown alone: left, bottom, right, top. */
+  tile: [number, number, number, number] | null;
 }
 
 export interface DrawnNode {

@@ -8,10 +8,12 @@ import { type MarksOf, group, label, pin, useMarks } from "../circuit/marks";
 import { Patch } from "../circuit/patch";
 import { Pinned, titleOf } from "../circuit/pinned";
 import { count, number } from "../format";
+import { Exports } from "../parts/exports";
 import { Answer, Empty, useAnswer } from "../parts/states";
 import { DataTable } from "../parts/table";
 import { Copy, Tools } from "../parts/tools";
 import { hashOf, usePlace } from "../route";
+import { around } from "../surroundings";
 
 const TABS: [string, string][] = [["map", "Map"], ["nodes", "Nodes"], ["edges", "Edges"], ["evaluation", "How it was tested"]];
 
@@ -25,8 +27,7 @@ function Shown({ page, tab }: { page: Shapes["CircuitPage"]; tab: string }) {
   const path = ["circuit", page.id, ...(tab === "map" ? [] : [tab])];
   const of = useMarks(page, path, query);
   const [chosen, setChosen] = useState<string[]>([]);
-  const asked = location.hash.split("?")[1];
-  const to = (name: string) => hashOf(["circuit", page.id, ...(name === "map" ? [] : [name])], new URLSearchParams(asked));
+  const to = (name: string) => hashOf(["circuit", page.id, ...(name === "map" ? [] : [name])], query);
   return (
     <>
       <h1>{page.task} <span>in {page.model}</span></h1>
@@ -44,6 +45,7 @@ function Shown({ page, tab }: { page: Shapes["CircuitPage"]; tab: string }) {
 
 function MapTab({ page, of, chosen, setChosen }: { page: Shapes["CircuitPage"]; of: MarksOf; chosen: string[]; setChosen: (nodes: string[]) => void }) {
   const labelled = useRef<HTMLInputElement>(null);
+  const picture = useRef<() => string | null>(() => null);
   // A key that follows a choice at once must mean that choice, drawn or not.
   const picked = useRef(chosen);
   const choose = (nodes: string[]) => {
@@ -62,15 +64,16 @@ function MapTab({ page, of, chosen, setChosen }: { page: Shapes["CircuitPage"]; 
       else if (event.key === "u") undo?.();
       else if (event.key === "U") redo?.();
     };
-    addEventListener("keydown", key);
-    return () => removeEventListener("keydown", key);
+    const keys = around().keys();
+    keys.addEventListener("keydown", key as EventListener);
+    return () => keys.removeEventListener("keydown", key as EventListener);
   }, [change, undo, redo]);
   if (!page.map.nodes.length) return <Empty>This circuit has no nodes: nothing of the task was kept.</Empty>;
   const nodes = JSON.stringify(of.marks.pinned.length ? of.marks.pinned : page.map.nodes.map((node) => node.id));
   return (
     <div className="workspace">
       <div className="stage">
-        <CircuitMap data={page.map} marks={of.marks} onChosen={choose} />
+        <CircuitMap data={page.map} marks={of.marks} onChosen={choose} picture={picture} />
         {(page.hidden_nodes > 0 || page.hidden_edges > 0) && <p className="note">Left out of the map: {count(page.hidden_nodes, "weakest node")} and {count(page.hidden_edges, "edge")}.</p>}
         <p className="keys note"><kbd>P</kbd> pins the chosen node, <kbd>L</kbd> names it, <kbd>U</kbd> undoes, <kbd>Shift U</kbd> redoes; the map's own keys are under “Keys”.</p>
         <Patch id={page.id} chosen={chosen} pinned={of.marks.pinned} metric={page.metric} unit={page.unit} />
@@ -80,6 +83,7 @@ function MapTab({ page, of, chosen, setChosen }: { page: Shapes["CircuitPage"]; 
         {one ? <NodePanel page={page} name={one} of={of} labelled={labelled} /> : <section className="panel"><p className="note">{chosen.length > 1 ? `A group of ${chosen.length} nodes: unfold it to look at one of them.` : "Choose a node in the map for its card."}</p></section>}
         <Keep page={page} of={of} />
       </aside>
+      <Exports page={page} picture={() => picture.current()} />
       <Tools
         name={`${page.id}-circuit`} data={{ ...page, marks: of.marks }}
         python={`from gossamer import Node\nfrom gossamer.circuits.evaluate.rerun import restore_circuit\n\nfound = restore_circuit(${JSON.stringify(page.file)})\nnames = ${nodes}\nnodes = found.nodes.select(found.nodes.find([Node.parse(name) for name in names]))\nmeasured = found.choice  # for choosing; found.evaluator has the held-out prompts\nprint(measured.task_metrics("pinned nodes", measured.prompt_metrics(nodes)))`}
@@ -149,9 +153,9 @@ function Keep({ page, of }: { page: Shapes["CircuitPage"]; of: MarksOf }) {
     <section className="panel keep" aria-label="Keep this view">
       <form className="fields" onSubmit={keep}>
         <label>Keep as <input name="name" required pattern="[A-Za-z0-9_\-]{1,64}" title="letters, digits, - and _" /></label>
-        <button type="submit">Keep</button>
+        <button type="submit" disabled={!around().served}>Keep</button>
         {known.length > 0 && <label>Open <select value="" onChange={(event) => open(event.target.value)}><option value="">a kept view …</option>{known.map((name) => <option key={name}>{name}</option>)}</select></label>}
-        <Copy text={location.href} label="Copy address" />
+        {around().shared && <Copy text={location.href} label="Copy address" />}
       </form>
       <p className="note" role="status">{said}</p>
     </section>

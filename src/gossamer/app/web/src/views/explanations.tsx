@@ -5,7 +5,7 @@ import { count, interval, number, percent } from "../format";
 import { Answer, Empty, useAnswer } from "../parts/states";
 import { DataTable } from "../parts/table";
 import { Tools } from "../parts/tools";
-import { hashOf, usePlace } from "../route";
+import { go, hashOf, usePlace } from "../route";
 
 type Page = Shapes["ExplanationsPage"];
 type Row = Shapes["ExplanationShape"];
@@ -24,7 +24,7 @@ const python = (page: Page) => `from gossamer.explain.records import ExplainedFe
 function All({ page, q }: { page: Page; q: string }) {
   const search = (event: FormEvent<HTMLFormElement>) => {
     event.preventDefault();
-    location.hash = hashOf(["explanations", page.id], new URLSearchParams({ q: String(new FormData(event.currentTarget).get("q") ?? "") }));
+    go(["explanations", page.id], new URLSearchParams({ q: String(new FormData(event.currentTarget).get("q") ?? "") }));
   };
   return (
     <>

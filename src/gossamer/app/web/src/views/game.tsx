@@ -6,6 +6,7 @@ import { Answer, Failed, Waiting, refusalOf, useAnswer } from "../parts/states";
 import { DataTable } from "../parts/table";
 import { Tools } from "../parts/tools";
 import { hashOf, usePlace } from "../route";
+import { around } from "../surroundings";
 
 type Round = Shapes["GameRoundShape"];
 type Result = Shapes["GameResult"];
@@ -55,8 +56,9 @@ function Play({ id, round, features }: { id: string; round: Round; features: num
       else return;
       event.preventDefault();
     };
-    addEventListener("keydown", keys);
-    return () => removeEventListener("keydown", keys);
+    const heard = around().keys();
+    heard.addEventListener("keydown", keys as EventListener);
+    return () => heard.removeEventListener("keydown", keys as EventListener);
   });
   const heading = useRef<HTMLHeadingElement>(null);
   const step = `${said.length} ${item ? "sort" : "name"}`;

@@ -1,6 +1,7 @@
 /** The views: what each is called, which files of a run it shows, and how its address is read. */
 import { type ReactNode, lazy } from "react";
 import type { Shapes } from "../api";
+import { AttributionView, IoiView, TraceView } from "./attention";
 import { CircuitView } from "./circuit";
 import { LatentView } from "./latent";
 import { PromptView } from "./prompt";
@@ -45,6 +46,9 @@ export const VIEWS: View[] = [
   { path: "game", name: "Game", kinds: [], start: (parts) => { const id = first(parts, "feature store"); return id ? [id] : null; }, show: ([id]) => id && <GameView id={id} /> },
   { path: "relations", name: "Relations", kinds: ["relations", "relation"], show: ([id, tab]) => id && <RelationsView id={id} tab={tab ?? "graph"} /> },
   { path: "jobs", name: "Jobs", kinds: [], start: (parts) => (parts.some((part) => ["circuit", "dictionaries", "feature store"].includes(part.kind)) ? [] : null), show: () => <JobsView /> },
+  { path: "attention", name: "Attention", kinds: ["attribution"], show: ([id]) => id && <AttributionView id={id} /> },
+  { path: "trace", name: "Traces", kinds: ["trace"], show: ([id]) => id && <TraceView id={id} /> },
+  { path: "ioi", name: "IOI study", kinds: ["IOI study"], show: ([id]) => id && <IoiView id={id} /> },
   { path: "search", name: "Search", kinds: [], start: () => [], show: () => <SearchView /> },
   { path: "compare", name: "Compare", kinds: [], start: (parts) => (parts.filter((part) => part.kind === "circuit").length > 1 ? ["circuits"] : parts.some((part) => part.kind === "dictionaries" || part.kind === "circuit") ? ["dictionaries"] : null), show: ([what]) => <CompareView what={what ?? "circuits"} /> },
   { path: "latent", name: "Latent", kinds: [], show: ([id, feature]) => id && feature && <LatentView id={id} feature={feature} /> },

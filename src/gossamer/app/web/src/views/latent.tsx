@@ -6,7 +6,7 @@ import { Examples, LatentCard } from "../circuit/card";
 import { Answer, Empty, useAnswer } from "../parts/states";
 import { DataTable } from "../parts/table";
 import { Tools } from "../parts/tools";
-import { hashOf } from "../route";
+import { go as goTo, hashOf } from "../route";
 
 type Page = Shapes["LatentPage"];
 
@@ -19,7 +19,7 @@ function Shown({ id, page }: { id: string; page: Page }) {
   const [text, setText] = useState("");
   const go = (event: FormEvent<HTMLFormElement>) => {
     event.preventDefault();
-    location.hash = hashOf(["latent", id, String(new FormData(event.currentTarget).get("feature") ?? "").trim()]);
+    goTo(["latent", id, String(new FormData(event.currentTarget).get("feature") ?? "").trim()]);
   };
   const [site, latent] = [page.feature.slice(0, page.feature.lastIndexOf("/")), Number(page.feature.slice(page.feature.lastIndexOf("/") + 1))];
   return (

@@ -5,7 +5,7 @@ import { count, number, percent } from "../format";
 import { Answer, Empty, Failed, refusalOf, useAnswer } from "../parts/states";
 import { DataTable } from "../parts/table";
 import { Tools } from "../parts/tools";
-import { hashOf, usePlace } from "../route";
+import { go as goTo, hashOf, usePlace } from "../route";
 
 type Page = Shapes["PromptPage"];
 type Latent = Shapes["LatentAt"];
@@ -28,7 +28,7 @@ export function PromptView({ id }: { id: string }) {
     const asked = new URLSearchParams();
     const all = { text, at, target, ...next };
     for (const [name, value] of Object.entries(all)) if (value !== null && value !== "") asked.set(name, String(value));
-    location.hash = hashOf(["prompt", id], asked);
+    goTo(["prompt", id], asked);
   };
   const submit = (event: FormEvent<HTMLFormElement>) => {
     event.preventDefault();

@@ -6,7 +6,7 @@ import { Curves } from "../parts/curves";
 import { Answer, Empty, useAnswer } from "../parts/states";
 import { DataTable } from "../parts/table";
 import { Tools } from "../parts/tools";
-import { hashOf, usePlace } from "../route";
+import { go, usePlace } from "../route";
 
 type Page = Shapes["SweepPage"];
 const LIMITS = [0.1, 0.3, 1, 3, 10];
@@ -23,7 +23,7 @@ function Shown({ page }: { page: Page }) {
   const change = (name: string, value: string) => {
     const next = new URLSearchParams(query);
     next.set(name, value);
-    location.hash = hashOf(["steering", page.id], next);
+    go(["steering", page.id], next);
   };
   const [benefit, cost] = [page.benefits.find((one) => one.id === page.benefit)?.name ?? page.benefit, page.costs.find((one) => one.id === page.cost)?.name ?? page.cost];
   return (

@@ -7,7 +7,7 @@ from pathlib import Path
 from gossamer.errors import UsageError
 from gossamer.files import read_json
 
-_BUNDLED = "bundled:"
+BUNDLED = "bundled:"
 _GGUF = b"GGUF"
 
 
@@ -35,10 +35,10 @@ def locate(source: str | Path) -> Located:
         UsageError: there are none, or a package that reads them is missing.
     """
     text = str(source)
-    if text.startswith(_BUNDLED):
+    if text.startswith(BUNDLED):
         from gossamer import bundled
 
-        return Located(text, str(bundled.path(text.removeprefix(_BUNDLED))))
+        return Located(text, str(bundled.path(text.removeprefix(BUNDLED))))
     path = Path(text).expanduser()
     if path.is_dir():
         if (path / "config.json").is_file():

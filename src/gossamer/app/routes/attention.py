@@ -1,0 +1,137 @@
+"""The attention views: prompts taken apart, traces, the study of indirect objects."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+
+from fastapi import APIRouter
+from matplotlib.figure import Figure
+
+from gossamer.app.schema.attention import (
+    AgreementShape,
+    AttributionPage,
+    Picture,
+    StudyPage,
+    TraceNodeShape,
+    TracePage,
+)
+from gossamer.app.schema.base import PartId, Table
+from gossamer.app.workbench import Workbench
+from gossamer.attention.attribution_data import FORMAT, AttributionData
+from gossamer.attention.ioi.results import IOIStudy
+from gossamer.attention.tracing import TraceResult
+from gossamer.report import style, text
+from gossamer.report.attribution_page import attribution_texts
+from gossamer.report.figures.ioi import pictures
+from gossamer.report.figures.trace_check import trace_check
+from gossamer.report.ioi import sections, sentences
+
+# matplotlib's settings belong to the whole process.
+_DRAWING = threading.Lock()
+_TITLES = {
+    "heads": "Heads patched from the swapped prompt",
+    "noising": "What changed prompts keep",
+    "latents": "Latents at the second mention",
+    "scores": "What pairs of latents explain of a head's score",
+    "check": "Predicted and measured",
+}
+
+
+def attention_routes(bench: Workbench) -> APIRouter:
+    """GET of what files hold."""
+    routes = APIRouter()
+
+    @routes.get("/attribution/{part}")
+    def attribution(part: PartId) -> AttributionPage:
+        """Prompts that were taken apart, as the explorer draws them."""
+        own, found = bench.content(part, "attribution")
+        return attribution_shape(bench, found, str(own.path))
+
+    @routes.get("/traces/{part}")
+    def trace(part: PartId) -> TracePage:
+        """A trace as a tree, with what removing each of its parts did where that was measured."""
+        own, found = bench.content(part, "trace")
+        return TracePage(
+            **bench.said(),
+            title=found.model,
+            target=text.visible(found.trace.target),
+            file=str(own.path),
+            prompt=list(map(text.visible, found.prompt)),
+            prompts=found.prompts,
+            nodes=list(_nodes(found)),
+            agreement=[] if found.check is None else list(_agreement(found)),
+            pictures=[] if found.check is None else _pictures(lambda: {"check": trace_check(found)}),
+        )
+
+    @routes.get("/ioi/{part}")
+    def ioi(part: PartId) -> StudyPage:
+        """The study of indirect objects: what was found in words, its tables and its pictures."""
+        own, _ = bench.content(part, "IOI study")
+        found = IOIStudy.load(own.path.parent)
+        return StudyPage(
+            **bench.said(),
+            title=str(found.settings.get("model", "")),
+            file=str(own.path),
+            parts=list(found.parts),
+            sentences=list(sentences(found)),
+            tables=[
+                Table(title=title, columns=rows[0], rows=[[*row] for row in rows[1:]])
+                for title, rows in sections(found)
+            ],
+            pictures=_pictures(lambda: pictures(found)),
+        )
+
+    return routes
+
+
+def attribution_shape(bench: Workbench, found: AttributionData, file: str | None) -> AttributionPage:
+    """What the explorer draws."""
+    return AttributionPage(
+        **bench.said(), title=found.model, file=file, data=FORMAT.encode(found), shown=attribution_texts(found)
+    )
+
+
+def _nodes(found: TraceResult) -> Iterator[TraceNodeShape]:
+    """Depth first, the largest child first."""
+    nodes, checked = found.trace.nodes, {} if found.check is None else {one.child: one for one in found.check.edges}
+    root, waiting = nodes[0].contribution, [(0, 0)]
+    while waiting:
+        number, depth = waiting.pop()
+        node, edge = nodes[number], checked.get(number)
+        heads = [abs(value) for value in node.heads]
+        strongest = heads.index(max(heads)) if heads else None
+        source = node.source._replace(place=None)
+        place = "" if node.source.place is None else str(node.source.place)
+        word = text.visible(found.token(number)) if isinstance(node.source.place, int) and found.prompt else ""
+        yield TraceNodeShape(
+            number=number,
+            parent=node.parent,
+            depth=depth,
+            name=text.visible(found.trace.target) if node.parent is None else str(source),
+            kind=node.source.kind,
+            place=f"{place} {word}".strip(),
+            contribution=node.contribution,
+            share=node.share,
+            share_of_root=node.contribution / root if root else None,
+            head=strongest,
+            head_contribution=None if strongest is None else node.heads[strongest],
+            activation=node.activation,
+            bias=node.bias,
+            remainder=node.remainder,
+            expanded=node.expanded,
+            predicted=None if edge is None else edge.predicted,
+            frozen=None if edge is None else edge.frozen,
+            live=None if edge is None else edge.live,
+        )
+        waiting += [(child, depth + 1) for child in reversed(found.trace.children(number))]
+
+
+def _agreement(found: TraceResult) -> Iterator[AgreementShape]:
+    assert found.check is not None
+    for name, one in (("patterns and norms held", found.check.frozen), ("nothing held", found.check.live)):
+        yield AgreementShape(name=name, value=one.value, low=one.low, high=one.high, edges=one.edges, texts=one.texts)
+
+
+def _pictures(draw: Callable[[], Mapping[str, Figure]]) -> list[Picture]:
+    with _DRAWING:
+        svgs = {name: style.svg(style.settled(one)) for name, one in draw().items()}
+    return [Picture(name=name, title=_TITLES.get(name, name), svg=one) for name, one in svgs.items()]

@@ -1,0 +1,93 @@
+"""Attention: prompts taken apart, traces, and the study of indirect objects."""
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from gossamer.app.schema.base import Answer, Number, Shape, Table
+
+
+class AttributionPage(Answer):
+    """Prompts taken apart."""
+
+    title: str
+    file: str | None
+    data: dict[str, Any] = Field(description="gossamer.attention.AttributionData, as its file has it.")
+    shown: dict[str, Any] = Field(description="Its texts, with nothing invisible in them.")
+
+
+class AttentionRequest(BaseModel):
+    """A text to take apart, and what to begin with: two answers, or a latent; neither: only its latents."""
+
+    text: str = Field(min_length=1, max_length=4_000)
+    answer: str | None = Field(None, max_length=200)
+    wrong: str | None = Field(None, max_length=200)
+    feature: str | None = Field(None, max_length=60)
+    position: int = Field(-1, ge=-512, le=511)
+    latents: int = Field(8, ge=1, le=32, description="Of each dictionary at each token, taken apart.")
+
+
+class TraceNodeShape(Shape):
+    """A node of a trace; parents come before children, which follow them, the largest first."""
+
+    number: int
+    parent: int | None
+    depth: int
+    name: str
+    kind: str
+    place: str
+    contribution: Number
+    share: Number = Field(description="Of its parent's contribution.")
+    share_of_root: Number
+    head: int | None = Field(description="That carried most of it.")
+    head_contribution: Number
+    activation: Number
+    bias: Number
+    remainder: Number
+    expanded: bool
+    predicted: Number = Field(description="What it contributes to its parent's function, where it was checked.")
+    frozen: Number = Field(description="What removing it did, with patterns and norms held.")
+    live: Number = Field(description="The same with nothing held.")
+
+
+class AgreementShape(Shape):
+    """How predicted and measured effects agree: Spearman's correlation with its interval."""
+
+    name: str
+    value: Number
+    low: Number
+    high: Number
+    edges: int
+    texts: int
+
+
+class Picture(Shape):
+    """A picture of the report, as SVG."""
+
+    name: str
+    title: str
+    svg: str
+
+
+class TracePage(Answer):
+    """Where a number inside the model came from."""
+
+    title: str
+    target: str
+    file: str
+    prompt: list[str]
+    prompts: int
+    nodes: list[TraceNodeShape]
+    agreement: list[AgreementShape]
+    pictures: list[Picture]
+
+
+class StudyPage(Answer):
+    """A study in words, tables and pictures, as its report has them."""
+
+    title: str
+    file: str
+    parts: list[str]
+    sentences: list[str]
+    tables: list[Table]
+    pictures: list[Picture]

@@ -1,0 +1,68 @@
+"""A circuit on templates that no search saw: whether it is of the task, or of the sentences it was found in."""
+
+from collections.abc import Sequence
+
+from gossamer.circuits.evaluate.evaluator import Evaluator
+from gossamer.circuits.find import CircuitResult
+from gossamer.circuits.nodes import Nodes
+from gossamer.circuits.path import CircuitPath
+from gossamer.circuits.shortfalls import UnseenTemplates
+from gossamer.circuits.splice import Splice
+from gossamer.circuits.study import Study
+from gossamer.errors import UsageError
+from gossamer.tasks.grouping import grouped
+from gossamer.tasks.task import Task
+
+
+def on_unseen_templates(found: CircuitResult, task: Task, others: Sequence[CircuitPath] = ()) -> UnseenTemplates:
+    """Measure a circuit on other templates, whose ablation values are means over their own counterfactuals.
+
+    Nothing else is fitted there. Cost: (sites + 3 + `others`) passes over the task's test prompts and one over its
+    training prompts.
+
+    Args:
+        found: the circuit.
+        task: prompts of the other templates.
+        others: paths over the same latents, each measured at the circuit's size.
+
+    Raises:
+        UsageError: none of the circuit's roles are in these templates.
+        GossamerError: the model itself cannot do the task on them.
+    """
+    mine = found.study
+    study = Study(mine.model, mine.dictionaries, grouped(task, mine.settings.masks), mine.settings)
+    study.require_ability()
+    nodes = _here(study, found.nodes)
+    if not len(nodes):
+        raise UsageError(
+            f"unseen templates {', '.join(task.templates)}: a role of the circuit's nodes expected, found "
+            f"{', '.join(study.task.role_names)} alone; take other templates"
+        )
+    splice = Splice.of(
+        study.model,
+        study.dictionaries,
+        study.task.test,
+        study.ablation,
+        nodes,
+        batch_size=study.settings.batch_size,
+    )
+    evaluator = Evaluator(splice, study.settings.seed)
+    size = len(found.nodes)
+    fitting = [path for path in others if path.circuits and path.sizes[-1] <= size]
+    compared = [_here(study, path.nodes.select(path.of_size(size))) for path in fitting]
+    return UnseenTemplates(
+        task.templates,
+        len(study.task.test),
+        size - len(nodes),
+        evaluator.budget(nodes),
+        tuple(
+            evaluator.task_metrics(path.method, evaluator.prompt_metrics(circuit))
+            for path, circuit in zip(fitting, compared, strict=True)
+        ),
+    )
+
+
+def _here(study: Study, nodes: Nodes) -> Nodes:
+    """The same nodes in another study, without those at roles that it does not have."""
+    known, roles = nodes.keys(), study.task.role_names
+    return Nodes.from_keys(nodes.sites, roles, [key for key in known if key.role in roles], study.model.device)

@@ -36,7 +36,7 @@ def test_every_format_is_a_file(ask, made, format, tmp_path):
 
 def test_the_graph_beside_the_circuit_needs_no_model(run, made):
     bench = bench_of(run)
-    bench.live.use = None  # asking it fails
+    bench.live.turn = None  # asking it fails
     assert client_of(bench).get(URL, params={"format": "neuronpedia"}).status_code == 500
     graph = made[1].graph()
     save_attribution_graph(run / "graph.json", graph)

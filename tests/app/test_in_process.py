@@ -51,7 +51,7 @@ def test_keys_do_not_depend_on_order_or_escapes():
 
 def test_what_an_exported_page_asks_needs_no_model(made):
     bench = bench_of(made[0])
-    bench.offline, bench.live.use = "exported", None
+    bench.offline, bench.live.turn = "exported", None
     routes, paths = InProcess(api(bench)), list(exported_paths(bench))
     assert {routes.ask(path).status for path in paths} == {200}
     assert routes.ask("/api/v1/circuits/circuit").json["live"] == "exported"

@@ -26,21 +26,8 @@ async function request(path: string, init: RequestInit): Promise<Response> {
   throw new Refusal(reasonOf(await answer.json().catch(() => null)) ?? `The server answered ${answer.status}.`, answer.status);
 }
 
-async function answerOf(path: string, init: RequestInit): Promise<Response> {
-  const headers = { "X-Gossamer-Token": sessionStorage.getItem(KEY) ?? "", "Content-Type": "application/json" };
-  try {
-    return await fetch(path, { ...init, headers });
-  } catch (error) {
-    if (init.signal?.aborted) throw error;
-    throw new Refusal("The server does not answer: it was stopped, or is busy loading. Start gossamer view again if it was stopped.", 0);
-  }
-}
-
 async function ask(path: string, init: RequestInit): Promise<unknown> {
-  const answer = await answerOf(path, init);
-  const said: unknown = await answer.json().catch(() => null);
-  if (answer.ok) return said;
-  throw new Refusal(reasonOf(said) ?? `The server answered ${answer.status}.`, answer.status);
+  return (await request(path, init)).json().catch(() => null);
 }
 
 function reasonOf(said: unknown): string | null {
@@ -117,8 +104,7 @@ export type JobEvent = Shapes["JobPage"]["events"][number];
 
 /** Begin a job, or listen to one, and read what it says as it comes; closing (by the signal, or with the tab) is noticed by the server. */
 export async function listen(path: string, body: unknown, onEvent: (event: JobEvent) => void, signal: AbortSignal): Promise<void> {
-  const answer = await answerOf(path, { method: body === undefined ? "GET" : "POST", body: body === undefined ? undefined : JSON.stringify(body), signal });
-  if (!answer.ok) throw new Refusal(reasonOf(await answer.json().catch(() => null)) ?? `The server answered ${answer.status}.`, answer.status);
+  const answer = await request(path, { method: body === undefined ? "GET" : "POST", body: body === undefined ? undefined : JSON.stringify(body), signal });
   const reader = answer.body!.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "", ended = false;
   for (;;) {

@@ -2,6 +2,8 @@
 import { type ReactNode, lazy } from "react";
 import type { Shapes } from "../api";
 import { AttributionView, IoiView, TraceView } from "./attention";
+import { Empty } from "../parts/states";
+import { around } from "../surroundings";
 import { CircuitView } from "./circuit";
 import { LatentView } from "./latent";
 import { PromptView } from "./prompt";
@@ -43,9 +45,9 @@ export const VIEWS: View[] = [
   { path: "steer", name: "Steer", kinds: [], start: (parts) => { const id = first(parts, "circuit") ?? first(parts, "dictionaries"); return id ? [id] : null; }, show: ([id]) => id && <SteerView id={id} /> },
   { path: "adversarial", name: "Adversarial", kinds: ["adversarial prompts"], show: ([id]) => id && <AdversarialView id={id} /> },
   { path: "explanations", name: "Explanations", kinds: ["explanations"], show: ([id, feature]) => id && <ExplanationsView id={id} feature={feature} /> },
-  { path: "game", name: "Game", kinds: [], start: (parts) => { const id = first(parts, "feature store"); return id ? [id] : null; }, show: ([id]) => id && <GameView id={id} /> },
+  { path: "game", name: "Game", kinds: [], start: (parts) => { const id = first(parts, "feature store"); return id ? [id] : null; }, show: ([id]) => id && (around().served ? <GameView id={id} /> : <Empty>The game needs a server: <code>gossamer view</code> on the run.</Empty>) },
   { path: "relations", name: "Relations", kinds: ["relations", "relation"], show: ([id, tab]) => id && <RelationsView id={id} tab={tab ?? "graph"} /> },
-  { path: "jobs", name: "Jobs", kinds: [], start: (parts) => (parts.some((part) => ["circuit", "dictionaries", "feature store"].includes(part.kind)) ? [] : null), show: () => <JobsView /> },
+  { path: "jobs", name: "Jobs", kinds: [], start: (parts) => (parts.some((part) => ["circuit", "dictionaries", "feature store"].includes(part.kind)) ? [] : null), show: () => (around().served ? <JobsView /> : <Empty>Jobs need a server: <code>gossamer view</code> on the run.</Empty>) },
   { path: "attention", name: "Attention", kinds: ["attribution"], show: ([id]) => id && <AttributionView id={id} /> },
   { path: "trace", name: "Traces", kinds: ["trace"], show: ([id]) => id && <TraceView id={id} /> },
   { path: "ioi", name: "IOI study", kinds: ["IOI study"], show: ([id]) => id && <IoiView id={id} /> },

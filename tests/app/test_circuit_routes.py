@@ -9,6 +9,7 @@ from workbench_run import bench_of, client_of
 from gossamer.app.live import MOST_WAITING
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.rerun import evaluate_circuit
+from gossamer.circuits.group import NodeGroup
 from gossamer.features import Node
 
 URL = "/api/v1/circuits/circuit"
@@ -194,6 +195,14 @@ def test_a_circuit_that_was_not_evaluated_yet_can_be_looked_at(run, ask):
     assert [(one["source"], one["target"]) for one in said["map"]["edges"]] == [
         (one["source"], one["target"]) for one in whole["map"]["edges"]
     ]
+    assert said["map"]["groups"] == []
+    circuit = Circuit.load(run / "circuit.json")
+    pair = tuple(one.node for one in circuit.nodes[:2])
+    replace(circuit, groups=(NodeGroup(pair, "a pair", 0.5),)).save(run / "circuit.json")
+    names = list(map(str, pair))
+    grouped = client_of(bench_of(run)).get(URL).json()
+    assert grouped["digest"] == said["digest"]
+    assert grouped["map"]["groups"] == [{"id": "group 0", "label": "a pair", "nodes": names, "effect": 0.5}]
     assert alone.get(f"{URL}/evaluation").status_code == 404
     assert "findings" in alone.get(f"{URL}/nodes", params={"name": "resid_post.1/1@x"}).json()["detail"]
 

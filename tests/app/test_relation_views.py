@@ -7,6 +7,7 @@ from relations_run import NAMES, write_relations
 from test_accessibility import AXE, GRAVE
 from test_page import SIZES, no_sideways_scroll
 
+from gossamer.app.exported_page import export_page
 from gossamer.relations import SitePair, pair_table
 
 WHERE = "/relations/relations~page"
@@ -98,6 +99,28 @@ def test_the_twin_has_what_is_drawn_and_python_gives_the_same(visit, made, tmp_p
         page.wait_for_selector("text=copied")
         exec(page.evaluate("navigator.clipboard.readText()"), {})
         assert said in capsys.readouterr().out
+
+
+def test_an_exported_page_has_the_graph_without_a_server(built, made, browser, tmp_path):
+    written = export_page(made[0], tmp_path / "one.html")
+    page, wrong = browser.new_page(), []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto(f"{written.page.as_uri()}#{WHERE}")
+    page.wait_for_selector(".graph-canvas canvas")
+    page.focus(".graph-canvas")
+    page.keyboard.press("+")
+    page.select_option("select >> nth=1", "communities")
+    page.wait_for_selector("text=/Showing \\d+ of \\d+ communities/")
+    page.keyboard.press("Home")
+    page.focus(".graph-canvas")
+    page.keyboard.press("Home")
+    page.click("button:has-text('Look inside')")
+    page.wait_for_selector("button:has-text('All communities')")
+    page.wait_for_selector("text=/Showing \\d+ of \\d+ latents/")
+    page.click(".tabs >> text=Passed on")
+    page.wait_for_selector("#sankeys svg")
+    page.close()
+    assert wrong == []
 
 
 def test_a_pair_shows_its_table(visit, made):

@@ -36,7 +36,7 @@ def explain(store, out, *arguments):
 
 def test_rules_are_found_followed_and_kept(store, tmp_path):
     said = explain(store, tmp_path / "out", "--keep", "--neuronpedia", "tiny/0-res", "-d", store.parent / "dictionary")
-    assert "3 explanations, 1 without one" in said.output
+    assert "3 explanations, 1 without one: 1 never active in the corpus" in said.output
     assert re.search(r"rule by rule, detection: 1\.000", said.output)
     assert re.search(r"rule by rule, detection \(shuffled\): 0\.[3-7]", said.output)
     names = {path.name for path in (tmp_path / "out").iterdir()}

@@ -34,6 +34,8 @@ from gossamer.relations.graph_layout import FORMAT as LAYOUT
 from gossamer.relations.measures import Ints
 from gossamer.relations.words import WORDS, read_words
 
+# Kinds of parts whose folder holds relations.
+KINDS = ("relations", "relation")
 # Of a graph without a null to calibrate it: as many edges as can be drawn ten times over.
 _MOST = 200_000
 _KEPT = 4
@@ -173,10 +175,10 @@ class RelatedFolders:
             UnknownError: there is no such part.
             GossamerError: its file is damaged or newer than this version.
         """
-        bench, kinds = self._bench, ("relations", "relation")
+        bench = self._bench
         part = bench.run.part(identifier)
-        if part is None or part.kind not in kinds:
-            known = ", ".join(one.id for one in bench.run.parts().values() if one.kind in kinds) or "none"
+        if part is None or part.kind not in KINDS:
+            known = ", ".join(one.id for one in bench.run.parts().values() if one.kind in KINDS) or "none"
             raise UnknownError(f"relations {identifier!r}: not in {bench.run.name}; it holds {known}")
         key = (part.id, part.modified)
         with self._lock:

@@ -52,6 +52,9 @@ KINDS: Mapping[str, Kind] = {
     "gossamer.task_study": Kind("study of circuits", "gossamer.circuits.task_study:FORMAT"),
     "gossamer.findings": Kind("findings", "gossamer.circuits.results:FORMAT"),
     "gossamer.adversarial": Kind("adversarial prompts", "gossamer.circuits.adversarial.results:FORMAT"),
+    "gossamer.adversarial_seeds": Kind(
+        "adversarial prompts of several seeds", "gossamer.circuits.adversarial.seeds:FORMAT"
+    ),
     "gossamer.attribution": Kind("attribution", "gossamer.attention.attribution_data:FORMAT"),
     "gossamer.trace": Kind("trace", "gossamer.attention.tracing:FORMAT"),
     "gossamer.ioi": Kind("IOI study", "gossamer.attention.ioi.results:FORMAT"),

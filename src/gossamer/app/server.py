@@ -20,7 +20,7 @@ from gossamer.app.live import BusyError, LiveModels
 from gossamer.app.page import STATIC
 from gossamer.app.ports import HOST, listen
 from gossamer.app.routes.adversarial import adversarial_routes, exported_adversarial
-from gossamer.app.routes.attention import attention_routes
+from gossamer.app.routes.attention import attention_routes, exported_attention
 from gossamer.app.routes.circuits import circuit_routes, exported_circuits
 from gossamer.app.routes.compare import compare_routes
 from gossamer.app.routes.dictionaries import dictionary_routes, exported_dictionaries
@@ -30,7 +30,7 @@ from gossamer.app.routes.game import game_routes
 from gossamer.app.routes.jobs import job_routes
 from gossamer.app.routes.latents import latent_routes
 from gossamer.app.routes.prompts import prompt_routes
-from gossamer.app.routes.relations import relation_routes
+from gossamer.app.routes.relations import exported_relations, relation_routes
 from gossamer.app.routes.runs import exported_runs, run_routes
 from gossamer.app.routes.search import search_routes
 from gossamer.app.routes.steering import exported_sweeps, steering_routes
@@ -68,6 +68,8 @@ _EXPORTED: tuple[Callable[[Workbench], Iterator[str]], ...] = (
     exported_sweeps,
     exported_adversarial,
     exported_explanations,
+    exported_relations,
+    exported_attention,
 )
 _TOO_LARGE = "not enough memory for this model here; close other programs, or view the run on a larger machine"
 

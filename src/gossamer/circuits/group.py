@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from gossamer.display import plural, short_repr
 from gossamer.features.feature import Node
 from gossamer.statistics import Interval
+
+MadeBy = Literal["profiles", "loss"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class GroupTest:
         within: the fewest boxes that lose at most `points_lost` (a share of the full model's metric, either way) on
             the training prompts that this number was chosen on; there is a point of it.
         chosen_on, tested_on: those prompts, and the held-out prompts of the points.
+        made_by: what nodes were merged by: how alike their profiles are, or ("loss") how much of what they say together
+            one number can say; the latter where the former loses too much on the training prompts.
     """
 
     circuit: Interval
@@ -72,6 +77,7 @@ class GroupTest:
     points_lost: float
     chosen_on: int
     tested_on: int
+    made_by: MadeBy = "profiles"
 
     __repr__ = short_repr
 

@@ -42,6 +42,13 @@ def adversarial(
     dictionaries: options.Dictionaries = None,
     output: options.Out = Path("gossamer-out/adversarial"),
     seed: options.Seed = 0,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            help="Studies, each with a seed of its own from --seed on; stopped, the same command goes on.",
+            callback=early.from_least("--seeds", 1),
+        ),
+    ] = 1,
     device: options.Device = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -57,6 +64,7 @@ def adversarial(
     early.require_files([circuit], "JSON")
 
     from gossamer.circuits.adversarial import FORMAT, AdversarialSettings, WorstCaseSettings, adversarial_study
+    from gossamer.circuits.adversarial import study_seeds as with_seeds
     from gossamer.circuits.circuit import Circuit
     from gossamer.circuits.evaluate import rerun
     from gossamer.progress import progress_bars
@@ -71,13 +79,20 @@ def adversarial(
         chosen = rerun.circuit_dictionaries(loaded, given, beside, network)
         with progress_bars(err):
             worst = WorstCaseSettings(budget=budget, seed=seed) if worst_case else None
-            found = adversarial_study(loaded, network, chosen, settings=settings, worst=worst)
+            asked: Any = {"settings": settings, "worst": worst}
+            several = with_seeds(loaded, network, chosen, seeds, output, **asked) if seeds > 1 else None
+            found = several.results[0] if several else adversarial_study(loaded, network, chosen, **asked)
+        for one in several.results if several else ():
+            folder = output / f"seed-{one.settings['seed']}"
+            FORMAT.save(folder / "adversarial.json", one)
+            write_adversarial_page(one, folder / "adversarial.html")
         saved = FORMAT.save(output / "adversarial.json", found)
-        page = write_adversarial_page(found, output / "adversarial.html")
+        page = write_adversarial_page(found, output / "adversarial.html", several)
     if as_json:
-        print_json({**_facts(found), "held_out": held_out, "results": str(saved), "report": str(page)})
+        facts = {} if several is None else {"seeds": {"verdict": several.verdict, "rows": several.rows()}}
+        print_json({**_facts(found), **facts, "held_out": held_out, "results": str(saved), "report": str(page)})
     else:
-        _tell(found, page)
+        _tell(found, several, page)
 
 
 def _facts(found: Any) -> dict[str, Any]:
@@ -86,17 +101,26 @@ def _facts(found: Any) -> dict[str, Any]:
     return {"verdict": found.verdict, "adds": found.adds, "arms": arms, "worst": worst}
 
 
-def _tell(found: Any, page: Path) -> None:
+def _tell(found: Any, several: Any, page: Path) -> None:
     from gossamer.report.adversarial import arm_rows
 
     out.print(found.verdict, style="bold", soft_wrap=True)
-    rows = arm_rows(found)
-    table = Table(*rows[0], box=None, padding=(0, 1, 0, 0))
-    for row in rows[1:]:
-        table.add_row(*row)
-    out.print(table)
+    _print_table(arm_rows(found))
+    if several is not None:
+        out.print(several.verdict, style="bold", soft_wrap=True)
+        _print_table(several.rows())
     if found.worst is not None:
         out.print(f"KL of model and circuit, ablation {found.worst.ablation}:", style="bold")
         for name, kl, prompt in found.worst.rows():
             out.print(f"  {name}: {kl} {prompt!r}" if prompt else f"  {name}: {kl}", soft_wrap=True)
+        for one in found.worst.templates if len(found.worst.templates) > 1 else ():
+            said = f"mean {one.mean:.3f} of {one.drawn}, worst drawn {one.worst:.3f}, worst found {one.found:.3f}"
+            out.print(f"  template {one.template}: {said}", soft_wrap=True)
     out.print(f"report: {page}", soft_wrap=True)
+
+
+def _print_table(rows: list[tuple[str, ...]]) -> None:
+    table = Table(*rows[0], box=None, padding=(0, 1, 0, 0))
+    for row in rows[1:]:
+        table.add_row(*row)
+    out.print(table)

@@ -1,6 +1,7 @@
 """`gossamer explain` and `gossamer game`: words for features, and whether they are any good."""
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -304,8 +305,12 @@ def _say(found: Any, output: Path, control: Any, answered_by: set[str], model: s
         print_json({"explanations": told, "summary": [to_json(line) for line in lines], "out": str(output)})
         return
     warn_of_other_models(model, answered_by)
-    failed = sum(not row.explanation.text for row in found.explanations)
-    out.print(f"{plural(len(found.explanations) - failed, 'explanation')}, {failed} without one")
+    reasons = Counter(row.explanation.failure for row in found.explanations if not row.explanation.text)
+    failed = sum(reasons.values())
+    told_why = f": {', '.join(f'{count} {reason}' for reason, count in reasons.most_common())}" if failed else ""
+    out.print(
+        f"{plural(len(found.explanations) - failed, 'explanation')}, {failed} without one{told_why}", soft_wrap=True
+    )
     for line in lines:
         mean = "judge at chance" if line.at_chance else "unscored" if line.mean is None else str(line.mean)
         control_name = f" ({line.control})" if line.control else ""

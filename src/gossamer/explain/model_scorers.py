@@ -206,7 +206,7 @@ def steered_faithfulness(
     language model finds the explanation (:func:`gossamer.explain.metrics.faithfulness`).
 
     The feature's decoder row is added at every token, -50, -10, -1, 1, 10 and 50 times as strongly as the feature ever
-    is on the test's windows; a text counts that is rated 2. Above a fifth of failed ratings at any strength there is no
+    is in the corpus; a text counts that is rated 2. Above a fifth of failed ratings at any strength there is no
     score. Source: Puri et al. 2025.
 
     Args:

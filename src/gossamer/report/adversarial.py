@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gossamer import files
 from gossamer.circuits.adversarial.results import CIRCUIT, NAMES, AdversarialResults, Arm
+from gossamer.circuits.adversarial.seeds import SeedStudy
 from gossamer.report import html, text
 from gossamer.report.curves_data import budget_data
 
@@ -27,8 +28,8 @@ def _row(arm: Arm) -> tuple[str, ...]:
     )
 
 
-def adversarial_page(found: AdversarialResults) -> str:
-    """The page as HTML text, nothing fetched from anywhere."""
+def adversarial_page(found: AdversarialResults, seeds: SeedStudy | None = None) -> str:
+    """The page as HTML text, nothing fetched from anywhere; where there are several seeds, with all of them."""
     failures = [
         {
             "clean": marked(one.clean, one.edited),
@@ -45,6 +46,7 @@ def adversarial_page(found: AdversarialResults) -> str:
             found=found,
             own=found.arm(CIRCUIT),
             rows=arm_rows(found),
+            seeds=seeds,
             names=NAMES,
             failures=failures,
             largest=largest or 1.0,
@@ -55,13 +57,13 @@ def adversarial_page(found: AdversarialResults) -> str:
     )
 
 
-def write_adversarial_page(found: AdversarialResults, path: str | Path) -> Path:
+def write_adversarial_page(found: AdversarialResults, path: str | Path, seeds: SeedStudy | None = None) -> Path:
     """Write the page, atomically. Returns the path.
 
     Raises:
         GossamerError: it cannot be written.
     """
-    return files.write_text(path, adversarial_page(found))
+    return files.write_text(path, adversarial_page(found, seeds))
 
 
 def marked(tokens: tuple[str, ...], other: tuple[str, ...]) -> list[tuple[str, bool]]:

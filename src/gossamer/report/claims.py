@@ -200,11 +200,12 @@ def groups(findings: Findings) -> str | None:
     known = {point.boxes: point for point in test.points}
     shown, least = known[test.shown], known[test.within]
     fewest = plural(test.within, "box", "boxes")
+    made = "" if test.made_by == "profiles" else ", made for what one number each can say,"
     return (
-        f"In {plural(test.shown, 'box', 'boxes')} in place of {plural(len(findings.nodes), 'node')}, each moving as "
-        f"one, it keeps {percent(shown.tied.value)} in place of {percent(test.circuit.value)} of the {findings.kept} "
-        f"(random groups of the same sizes {percent(shown.random.value)}); the fewest that lose at most "
-        f"{percent(test.points_lost)} where they were chosen, {fewest}, keep {percent(least.tied.value)}"
+        f"In {plural(test.shown, 'box', 'boxes')}{made} in place of {plural(len(findings.nodes), 'node')}, each "
+        f"moving as one, it keeps {percent(shown.tied.value)} in place of {percent(test.circuit.value)} of the "
+        f"{findings.kept} (random groups of the same sizes {percent(shown.random.value)}); the fewest that lose at "
+        f"most {percent(test.points_lost)} where they were chosen, {fewest}, keep {percent(least.tied.value)}"
     )
 
 

@@ -1,5 +1,6 @@
 """The worst case: KL of model and circuit by hand, a search that never ends below where it began, and refusals."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -49,6 +50,22 @@ def test_kl_is_that_of_the_circuit_on_the_drawn_prompts(given, found):
     assert found.tail.worst[0].text == rows[int(kl.argmax())].prompt.clean_text
 
 
+def test_every_template_has_its_own_worst_case(given, found):
+    space, task = given[4], given[2]
+    encoder = Encoder(PromptTokenizer(given[0].tokenizer, task.bos), task.role_names)
+    scenes = dict.fromkeys(space.scenes(SETTINGS.drawn, 0, held_out=False))
+    names = Counter(row.prompt.template for row in encoder.rows(list(scenes)) if row is not None)
+    assert len(names) > SETTINGS.searches // 2, "more templates than searches of the worst"
+    assert {one.template: one.drawn for one in found.templates} == names
+    means = [one.mean for one in found.templates]
+    assert means == sorted(means, reverse=True)
+    assert sum(one.mean * one.drawn for one in found.templates) / found.drawn == pytest.approx(found.tail.mean)
+    assert max(one.worst for one in found.templates) == pytest.approx(found.tail.worst[0].kl)
+    for one in found.templates:
+        assert one.mean <= one.worst <= one.found
+    assert max(one.found for one in found.templates) == pytest.approx(found.found.kl, rel=1e-4)
+
+
 def test_groups_are_the_tasks_own(given):
     task = given[2]
     groups = _groups(task)
@@ -58,7 +75,7 @@ def test_groups_are_the_tasks_own(given):
 
 def test_what_is_found_is_no_better_than_what_was_drawn(given, found):
     assert found.found.kl >= found.tail.worst[0].kl
-    assert found.tried <= SETTINGS.searches * SETTINGS.budget
+    assert found.tried <= (len(found.templates) + SETTINGS.searches // 2) * SETTINGS.budget
     assert [name.split()[0] for name, _, _ in found.rows()] == ["mean", "99th", "worst", "worst"]
     # With the bundled model and this poor circuit there is always something to be found by 24 edits.
     assert found.recipe

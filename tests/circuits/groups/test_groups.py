@@ -14,10 +14,12 @@ from gossamer.circuits.evaluate.minimality import node_effects
 from gossamer.circuits.groups import (
     PromptProfiles,
     circuit_groups,
+    find,
     group_effect,
     group_label,
     group_test,
     merges,
+    merges_by_loss,
     node_groups,
     prompt_profiles,
     similarity,
@@ -130,6 +132,54 @@ def test_sites_are_never_merged_and_every_number_of_groups_can_be_had():
         with pytest.raises(UsageError, match=f"2 to 3 expected, found {wrong}"):
             tree.cut(wrong)
     assert merges(torch.ones(1, 1, dtype=torch.float64), torch.tensor([0])).cut(1).tolist() == [0]
+
+
+def lost(weighted, label):
+    """What one number a group cannot say, group by group."""
+    parts = [weighted[:, label == group] for group in torch.unique(label)]
+    return sum(float(torch.linalg.svdvals(part)[1:].square().sum()) for part in parts)
+
+
+def test_merging_by_loss_takes_the_pair_that_adds_least_each_time():
+    generator = torch.Generator().manual_seed(0)
+    weighted = torch.randn(5, 9, generator=generator, dtype=torch.float64)
+    kind = torch.tensor([0, 0, 0, 0, 0, 1, 1, 1, 1])
+    tree = merges_by_loss(weighted, kind)
+    assert (tree.nodes, tree.fewest) == (9, 2)
+    label = tree.cut(9)
+    for boxes in range(8, 1, -1):
+        pairs = [
+            torch.where(label == other, one, label)
+            for one in range(boxes + 1)
+            for other in range(one)
+            if len(torch.unique(kind[(label == one) | (label == other)])) == 1
+        ]
+        label = tree.cut(boxes)
+        assert len(torch.unique(label)) == boxes
+        assert lost(weighted, label) == pytest.approx(min(lost(weighted, pair) for pair in pairs))
+    assert tree.cut(2).tolist() == kind.tolist()
+    assert merges_by_loss(weighted[:, :1], kind[:1]).cut(1).tolist() == [0]
+
+
+def test_what_one_number_says_whole_is_merged_first_whatever_its_sign_and_size():
+    generator = torch.Generator().manual_seed(1)
+    says = torch.randn(12, 3, generator=generator, dtype=torch.float64)
+    concept = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
+    sizes = torch.tensor([1.0, -2.0, 0.5, 3.0, 0.1, -1.0, -0.2, 5.0], dtype=torch.float64)
+    tree = merges_by_loss(says[:, concept] * sizes, torch.zeros(8, dtype=torch.long))
+    assert tree.cut(3).tolist() == concept.tolist()
+
+
+def test_boxes_are_made_by_loss_only_where_alike_profiles_lose_more(model, monkeypatch):
+    planted = planted_groups(model, 0)
+    assert groups_of(planted).made_by == "profiles"
+    # Nodes put together at random lose a lot: then it is the boxes that one number each can say.
+    noise = torch.Generator().manual_seed(0)
+    monkeypatch.setattr(find, "similarity", lambda *_: torch.rand(24, 24, generator=noise, dtype=torch.float64))
+    found = groups_of(planted)
+    assert found.made_by == "loss"
+    assert adjusted_rand(found.label.numpy(), planted.truth.numpy()) >= 0.8
+    assert group_test(planted.evaluator, found).made_by == "loss"
 
 
 def test_errors_are_in_no_group(model):

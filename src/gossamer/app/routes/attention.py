@@ -83,6 +83,14 @@ def attention_routes(bench: Workbench) -> APIRouter:
     return routes
 
 
+def exported_attention(bench: Workbench) -> Iterator[str]:
+    """What is asked of the files."""
+    where = {"attribution": "attribution", "trace": "traces", "IOI study": "ioi"}
+    for part in bench.run.parts().values():
+        if part.kind in where:
+            yield f"/{where[part.kind]}/{part.id}"
+
+
 def attribution_shape(bench: Workbench, found: AttributionData, file: str | None) -> AttributionPage:
     """What the explorer draws."""
     return AttributionPage(

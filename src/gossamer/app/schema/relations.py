@@ -35,7 +35,7 @@ class PartnerShape(Shape):
     name: str
     words: list[str]
     similarity: Number
-    both: int
+    both: int | None = Field(description="Tokens at which both are active; null where the pair was not counted here.")
 
 
 class GraphNode(Answer):

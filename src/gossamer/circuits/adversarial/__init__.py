@@ -2,6 +2,7 @@
 
 from gossamer.circuits.adversarial.edits import Edit, EditSpace, Recipe, edit_space
 from gossamer.circuits.adversarial.results import FORMAT, AdversarialResults
+from gossamer.circuits.adversarial.seeds import SeedStudy, study_seeds
 from gossamer.circuits.adversarial.study import AdversarialSettings, adversarial_study
 from gossamer.circuits.adversarial.worst import WorstCase, WorstCaseSettings, worst_case
 
@@ -12,9 +13,11 @@ __all__ = [
     "Edit",
     "EditSpace",
     "Recipe",
+    "SeedStudy",
     "WorstCase",
     "WorstCaseSettings",
     "adversarial_study",
     "edit_space",
+    "study_seeds",
     "worst_case",
 ]

@@ -6,7 +6,7 @@ from typing import Any
 
 from gossamer.circuits.adversarial.worst import WorstCase
 from gossamer.display import html_table, short_repr
-from gossamer.results import Format
+from gossamer.results import Format, Older
 from gossamer.statistics import Interval
 
 # What decides whether the circuit added something: arms without it, and the arm with a wrong one.
@@ -230,4 +230,11 @@ class AdversarialResults:
         )
 
 
-FORMAT: Format[AdversarialResults] = Format("gossamer.adversarial", 1, AdversarialResults, "adversarial results")
+# Files of version 1 have no worst case of templates.
+FORMAT: Format[AdversarialResults] = Format(
+    "gossamer.adversarial",
+    2,
+    AdversarialResults,
+    "adversarial results",
+    {"gossamer.adversarial.1": Older(lambda body: body)},
+)

@@ -8,6 +8,7 @@ of the circuit, with KL(model || circuit) in place of the margin.
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -40,7 +41,8 @@ class WorstCaseSettings:
 
     Attributes:
         drawn: prompts drawn at random; the largest of 299 is above the 99th percentile with a probability of 95 %.
-        searches: half from the prompts with the largest KL of those drawn, half from others.
+        searches: half from the prompts with the largest KL of those drawn (of every template the worst first, and more
+            where there are more templates), half from others.
         budget: edited prompts of each search.
         edits: of a recipe, at most.
         seed: of everything random.
@@ -59,6 +61,32 @@ class WorstCaseSettings:
 
 
 @dataclass(frozen=True)
+class TemplateCase:
+    """The prompts of one template, KL(model || circuit) in nats.
+
+    Attributes:
+        template: its name.
+        drawn, mean: how many prompts were drawn of it, and their mean.
+        worst, worst_text: the largest of these, and the prompt.
+        found, found_text: the largest that searches found which began at its prompts, and the edited prompt.
+    """
+
+    template: str
+    drawn: int
+    mean: float
+    worst: float
+    worst_text: str
+    found: float
+    found_text: str
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield self.template
+        yield f"KL {self.mean:.3g} on average, worst drawn {self.worst:.3g}, worst found {self.found:.3g}"
+
+
+@dataclass(frozen=True)
 class WorstCase:
     """How far a circuit is from its model where it is furthest, KL(model || circuit) in nats at the answer.
 
@@ -67,6 +95,7 @@ class WorstCase:
         found: the worst prompt that was sought; `recipe`: the edits that make it from one that was drawn.
         tried: edited prompts of all searches.
         ablation: what the circuit's other latents are set to.
+        templates: the same of every template, the one with the largest mean first; empty in older files.
     """
 
     drawn: int
@@ -75,6 +104,7 @@ class WorstCase:
     recipe: tuple[str, ...]
     tried: int
     ablation: str
+    templates: tuple[TemplateCase, ...] = ()
 
     __repr__ = short_repr
 
@@ -154,8 +184,7 @@ def worst_case(
     if ablation.kind == "resample":
         raise UsageError("worst case: ablation mean or zero expected, as edited prompts have no counterfactual")
     settings = settings or WorstCaseSettings()
-    groups = _groups(task)
-    encoder = _TaskEncoder(PromptTokenizer(model.tokenizer, task.bos), task.role_names, groups=groups)
+    encoder = _TaskEncoder(PromptTokenizer(model.tokenizer, task.bos), task.role_names, groups=_groups(task))
     distance = _Distance(model, nodes=nodes, dictionaries=dictionaries, ablation=ablation)
     drawn = [
         (scene, row)
@@ -164,28 +193,80 @@ def worst_case(
     ]
     evaluator = distance.evaluator(encoder.pairs([row for _, row in drawn]))
     circuit = evaluator.prompt_metrics(nodes)
-    order = torch.argsort(circuit.kl.cpu(), descending=True, stable=True).tolist()
+    kl, templates = circuit.kl.double().tolist(), [row.prompt.template for _, row in drawn]
+    starts = _starts(kl, templates, settings)
+    advance, worst = begin("searches for the worst case", len(starts)), 0.0
+    ends: list[_End] = []
+    for number, place in enumerate(starts):
+        ends.append(_sought(space, encoder, distance, drawn[place], kl[place], settings, number))
+        worst = max(worst, ends[-1].kl)
+        advance(1, f"KL {worst:.3g}")
+    last = max(ends, key=lambda one: one.kl)
+    shown = distance.evaluator(encoder.pairs([last.row]))
+    return WorstCase(
+        drawn=len(drawn),
+        tail=prompt_tail(evaluator.full, circuit),
+        found=prompt_tail(shown.full, shown.prompt_metrics(nodes)).worst[0],
+        recipe=last.recipe,
+        tried=sum(one.tried for one in ends),
+        ablation=ablation.kind,
+        templates=tuple(_template_cases(kl, [row for _, row in drawn], ends)),
+    )
+
+
+class _End(NamedTuple):
+    """What a search came to: the template that it began in, the worst prompt and its edits, how many it tried."""
+
+    template: str
+    row: EncodedRow
+    recipe: tuple[str, ...]
+    kl: float
+    tried: int
+
+
+def _starts(kl: Sequence[float], templates: Sequence[str], settings: WorstCaseSettings) -> list[int]:
+    """Prompts that searches begin at: half the worst, the worst of every template first; the others at random."""
+    order = sorted(range(len(kl)), key=lambda place: -kl[place])
+    first = {templates[place]: place for place in reversed(order)}
     half = settings.searches // 2
-    others = random.Random(settings.seed).sample(order[half:], min(len(order) - half, settings.searches - half))
-    best: tuple[Tried, Scene] | None = None
-    advance, tried = begin("searches for the worst case", settings.searches), 0
-    for number, place in enumerate([*order[:half], *others]):
-        scene, kl = drawn[place][0], float(circuit.kl[place])
-        rng = random.Random(f"{settings.seed} worst {number}")
-        options = SearchOptions(settings.budget, settings.edits)
-        state = SearchState(space, encoder, distance, [scene], options, rng, Tried((), 0, -kl, 0))
-        found = [state.unedited, *search(state, by_evolution, [space.random_recipe(rng, settings.edits)])]
-        tried += len(found) - 1
-        own = min(found, key=lambda one: one.margin)
-        if best is None or own.margin < best[0].margin:
-            best = own, scene
-        advance(1, f"KL {-best[0].margin:.3g}")
-    assert best is not None
-    edited = [row for row in encoder.rows([space.apply(best[1], best[0].recipe)]) if row is not None]
-    last = distance.evaluator(encoder.pairs(edited))
-    (shown,) = prompt_tail(last.full, last.prompt_metrics(nodes)).worst
-    tail = prompt_tail(evaluator.full, circuit)
-    return WorstCase(len(drawn), tail, shown, tuple(map(str, best[0].recipe)), tried, ablation.kind)
+    worst = list(dict.fromkeys([*sorted(first.values(), key=lambda place: -kl[place]), *order]))
+    worst = worst[: max(half, len(first))]
+    left = [place for place in order if place not in set(worst)]
+    return [*worst, *random.Random(settings.seed).sample(left, min(len(left), settings.searches - half))]
+
+
+def _sought(
+    space: EditSpace,
+    encoder: Encoder,
+    distance: "_Distance",
+    start: tuple[Scene, EncodedRow],
+    kl: float,
+    settings: WorstCaseSettings,
+    number: int,
+) -> _End:
+    """The worst prompt that one search makes of another."""
+    scene, row = start
+    rng = random.Random(f"{settings.seed} worst {number}")
+    options = SearchOptions(settings.budget, settings.edits)
+    state = SearchState(space, encoder, distance, [scene], options, rng, Tried((), 0, -kl, 0))
+    found = [state.unedited, *search(state, by_evolution, [space.random_recipe(rng, settings.edits)])]
+    best = min(found, key=lambda one: one.margin)
+    edited = encoder.rows([space.apply(scene, best.recipe)])[0] or row
+    return _End(row.prompt.template, edited, tuple(map(str, best.recipe)), -best.margin, len(found) - 1)
+
+
+def _template_cases(kl: Sequence[float], rows: Sequence[EncodedRow], ends: Sequence[_End]) -> Iterator[TemplateCase]:
+    """Every template of the drawn prompts, the one with the largest mean first."""
+    places: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
+        places.setdefault(row.prompt.template, []).append(place)
+    means = {name: sum(kl[place] for place in own) / len(own) for name, own in places.items()}
+    for name in sorted(means, key=lambda name: -means[name]):
+        worst = max(places[name], key=lambda place: kl[place])
+        # The worst of every template is where a search began.
+        sought = max((one for one in ends if one.template == name), key=lambda one: one.kl)
+        drawn, edited = (row.prompt.clean_text for row in (rows[worst], sought.row))
+        yield TemplateCase(name, len(places[name]), means[name], kl[worst], drawn, sought.kl, edited)
 
 
 def _groups(task: Task) -> AblationGroups:

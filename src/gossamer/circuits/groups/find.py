@@ -11,10 +11,10 @@ from torch import Tensor
 from gossamer.circuits.cost import first_prompts
 from gossamer.circuits.edges import DirectEffects
 from gossamer.circuits.evaluate.evaluator import Evaluator
-from gossamer.circuits.group import GroupPoint, GroupTest, NodeGroup
-from gossamer.circuits.groups.clusters import Merges, merges
+from gossamer.circuits.group import GroupPoint, GroupTest, MadeBy, NodeGroup
+from gossamer.circuits.groups.clusters import Merges, merges, merges_by_loss
 from gossamer.circuits.groups.profiles import PromptProfiles, prompt_profiles, similarity
-from gossamer.circuits.groups.tied import tied, ties
+from gossamer.circuits.groups.tied import tied, ties, worth
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.results import NodeCard
 from gossamer.circuits.splice import Splice
@@ -38,6 +38,7 @@ class CircuitGroups:
         profiles: what they do on the training prompts that groups are made on.
         label: number of each node's group.
         within: the fewest boxes that lose at most POINTS_LOST where that was looked for, on `chosen_on` prompts.
+        made_by: what nodes were merged by, as :class:`GroupTest` says.
     """
 
     circuit: Nodes
@@ -46,6 +47,7 @@ class CircuitGroups:
     label: Int[Tensor, "node"]
     within: int
     chosen_on: int
+    made_by: MadeBy
 
     @property
     def boxes(self) -> int:
@@ -56,7 +58,9 @@ class CircuitGroups:
 def circuit_groups(splice: Splice, effects: DirectEffects, choice: Evaluator, *, fold: float = FOLD) -> CircuitGroups:
     """Group the nodes of a circuit into `fold` times fewer boxes, and find how few lose next to nothing.
 
-    The latter by bisection, which takes faithfulness for falling with the number of boxes.
+    Nodes of alike profiles go together. Where these boxes lose more than POINTS_LOST on the prompts of `choice`, and
+    boxes made for what one number each can say (:func:`merges_by_loss`) lose less there, it is the latter.
+    How few boxes lose little is found by bisection, which takes faithfulness for falling with their number.
     Cost: one gradient of each profiled prompt, and about log2 of the nodes passes of the prompts of `choice`.
 
     Args:
@@ -67,16 +71,22 @@ def circuit_groups(splice: Splice, effects: DirectEffects, choice: Evaluator, *,
     """
     circuit = effects.circuit
     profiles = prompt_profiles(splice.select(first_prompts(splice, effects.prompts)), circuit)
-    tree = merges(similarity(effects, profiles), apart(circuit))
-    whole = choice.kept(circuit)
+    kind, whole = apart(circuit), choice.kept(circuit)
 
-    def enough(boxes: int) -> bool:
+    def lost(tree: Merges, boxes: int) -> float:
         network = tied(choice.splice, circuit, ties(tree.cut(boxes), profiles))
-        return abs(whole - choice.full.kept(network, choice.splice.batch_size)) <= POINTS_LOST
+        return abs(whole - choice.full.kept(network, choice.splice.batch_size))
 
+    tree = merges(similarity(effects, profiles), kind)
+    made_by: MadeBy = "profiles"
     boxes = max(tree.fewest, math.ceil(len(circuit) / fold))
-    within = _fewest(tree.fewest, tree.nodes, enough)
-    return CircuitGroups(circuit, tree, profiles, tree.cut(boxes), within, len(choice.splice.examples))
+    if (before := lost(tree, boxes)) > POINTS_LOST:
+        other = merges_by_loss(profiles.moved * worth(profiles), kind)
+        if lost(other, boxes) < before:
+            tree, made_by = other, "loss"
+    within = _fewest(tree.fewest, tree.nodes, lambda few: lost(tree, few) <= POINTS_LOST)
+    tested = len(choice.splice.examples)
+    return CircuitGroups(circuit, tree, profiles, tree.cut(boxes), within, tested, made_by)
 
 
 def apart(circuit: Nodes) -> Int[Tensor, "node"]:
@@ -116,8 +126,9 @@ def group_test(evaluator: Evaluator, found: CircuitGroups, *, seed: int = 0) -> 
 
     whole = interval(evaluator.prompt_metrics(found.circuit).metric)
     points = tuple(map(point, sorted(counts, reverse=True)))
+    tested = len(evaluator.splice.examples)
     return GroupTest(
-        whole, points, found.boxes, found.within, POINTS_LOST, found.chosen_on, len(evaluator.splice.examples)
+        whole, points, found.boxes, found.within, POINTS_LOST, found.chosen_on, tested, made_by=found.made_by
     )
 
 

@@ -60,12 +60,12 @@ def ties(label: Int[Tensor, "node"], profiles: PromptProfiles) -> Ties:
     A group whose nodes never move, or are worth nothing, on these prompts weighs them alike.
     """
     direction, weight = torch.ones(len(label), dtype=torch.float64), torch.ones(len(label), dtype=torch.float64)
-    worth = _worth(profiles)
+    each = worth(profiles)
     for group in torch.unique(label).tolist():
         nodes = torch.nonzero(label == group).squeeze(1)
         if len(nodes) == 1:
             continue
-        w = worth[nodes]
+        w = each[nodes]
         w = torch.where(w.sum() > 0, w, torch.ones_like(w))
         scaled = profiles.moved[:, nodes] * w
         leading = torch.linalg.svd(scaled, full_matrices=False).Vh[0]
@@ -77,7 +77,7 @@ def ties(label: Int[Tensor, "node"], profiles: PromptProfiles) -> Ties:
     return Ties(label, direction, weight)
 
 
-def _worth(profiles: PromptProfiles) -> Float[Tensor, "node"]:
+def worth(profiles: PromptProfiles) -> Float[Tensor, "node"]:
     """What a unit of a node's movement is worth to the metric: one root mean square over prompts by the other."""
     moved, effects = (one.square().mean(dim=0).sqrt() for one in (profiles.moved, profiles.effects))
     return torch.where(moved > 0, effects / moved.clamp(min=_TINY), torch.zeros_like(moved))

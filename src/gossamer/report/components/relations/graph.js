@@ -75,7 +75,7 @@ const drawPrompt = () => {
       strong.length > shown.length ? counted(strong.length - shown.length, "weaker line") + " beyond " + whole(MOST_LINES) : null, unmeasured ? counted(unmeasured, "pair") + " without this measure" : null,
       counted(active - listed, "active latent") + " below " + percent(DATA.limits.relative) + " of their largest or beyond " + DATA.limits.latents + " of a dictionary",
       GRAPH.leftOut ? counted(GRAPH.leftOut, "pair") + " of all prompts beyond " + whole(DATA.limits.edges) : null].filter(Boolean).join("; ") + ". ",
-    calibrated === undefined ? "Nothing calibrates " + plainly(measure) + "." : "By chance, at most 5 % of all pairs reach " + fixed(calibrated, measure === "mutual_information" ? 5 : 3) + ".");
+    calibrated === undefined ? "Nothing calibrates " + plainly(measure) + "." : "Of all pairs from " + fixed(calibrated, measure === "mutual_information" ? 5 : 3) + " on, at most 5 % are expected by chance.");
   colourCommunities(nodes);
   drawGraph();
   drawGraphTables();

@@ -6,9 +6,12 @@ import { Answer, Empty, Failed, Waiting, useAnswer } from "../parts/states";
 import { DataTable } from "../parts/table";
 import { Tools } from "../parts/tools";
 import { hashOf, replaceQuery, usePlace } from "../route";
+import { around } from "../surroundings";
 import { type Box, Canvas } from "./canvas";
 import { type Drawn, type GraphQuery, getGraph, other } from "./graph_data";
 
+/** A page that was exported holds the graph as a whole and each community, and no other part. */
+const NOTHING = () => {};
 const WHOLE: Box = [0, 0, 1, 1];
 const KEYS: [string, string][] = [["↑ ↓", "along the strongest edge, downstream and upstream"], ["← →", "among what the last latent has edges with"], ["Enter", "open: a latent's own card, or the inside of a community"], ["Home", "the largest node"], ["+ − 0", "nearer, farther, all of it"], ["Escape", "choose none"]];
 const plainly = (measure: string) => measure.replaceAll("_", " ");
@@ -36,14 +39,14 @@ export default function GraphTab({ page }: { page: Shapes["RelationsPage"] }) {
   return (
     <>
       <div className="fields">
-        <label>Measure <select value={measure} onChange={(event) => change(() => { setMeasure(event.target.value); setTau(null); setCommunity(null); })}>{page.measures.map((one) => <option key={one.name} value={one.name}>{plainly(one.name)}</option>)}</select></label>
+        <label>Measure <select value={measure} disabled={!around().served} onChange={(event) => change(() => { setMeasure(event.target.value); setTau(null); setCommunity(null); })}>{page.measures.map((one) => <option key={one.name} value={one.name}>{plainly(one.name)}</option>)}</select></label>
         <label>Show <select value={detail} onChange={(event) => setDetail(event.target.value as GraphQuery["detail"])}><option value="auto">by zoom</option><option value="communities">communities</option><option value="latents">latents</option></select></label>
         {drawn && <Threshold header={drawn.header} chance={page.measures.find((one) => one.name === measure)?.chance ?? null} tau={tau} setTau={setTau} />}
         {community !== null && <button type="button" onClick={() => change(() => setCommunity(null))}>All communities, not {community} alone</button>}
       </div>
       {asking.state === "failed" && <Failed error={asking.error} retry={retry} />}
       {drawn === null ? asking.state === "asking" && <Waiting>Drawing the graph; the first time finds communities and lays them out …</Waiting> : (
-        <Shown page={page} drawn={drawn} asked={asked} busy={asking.state === "asking"} setBox={setBox} inside={(one) => change(() => setCommunity(one))} />
+        <Shown page={page} drawn={drawn} asked={asked} busy={asking.state === "asking"} setBox={around().served ? setBox : NOTHING} inside={(one) => change(() => { setCommunity(one); setDetail("auto"); })} />
       )}
       {drawn && <Tools name={`${page.id}-graph`} data={{ query: asked, ...drawn.header, nodes: drawn.nodes, edges: drawn.edges }} python={python} />}
     </>
@@ -58,7 +61,7 @@ function numberOf(text: string | null): number | null {
 function Threshold({ header, chance, tau, setTau }: { header: Drawn["header"]; chance: number | null; tau: number | null; setTau: (value: number | null) => void }) {
   const [low, high] = [header.threshold, Math.max(header.largest, header.threshold + 1e-6)];
   return (
-    <label className="wide-range">From <input type="range" min={low} max={high} step={(high - low) / 200} value={tau ?? low} aria-valuetext={number(tau ?? low)} onChange={(event) => setTau(Number(event.target.value) <= low ? null : Number(event.target.value))} /> <output>{number(tau ?? low)}</output> <span className="muted">{chance === null ? "nothing calibrates this measure" : `by chance at most 5 % of all pairs reach ${number(chance)}`}</span></label>
+    <label className="wide-range">From <input type="range" min={low} max={high} step={(high - low) / 200} value={tau ?? low} disabled={!around().served} aria-valuetext={number(tau ?? low)} onChange={(event) => setTau(Number(event.target.value) <= low ? null : Number(event.target.value))} /> <output>{number(tau ?? low)}</output> <span className="muted">{chance === null ? "nothing calibrates this measure" : `of all pairs from ${number(chance)} on, at most 5 % are expected by chance`}</span></label>
   );
 }
 
@@ -148,7 +151,7 @@ function Partners({ id, of, title, rows, measure, choose, up = false }: { id: st
     <div className="scroll" tabIndex={0} role="region" aria-label={`${title} partners`}>
       <table className="scores">
         <thead><tr><th scope="col" className="left">{title}</th><th scope="col">{plainly(measure)}</th><th scope="col" title="tokens at which both are active">both</th><th scope="col"><span className="hidden">pair</span></th></tr></thead>
-        <tbody>{rows.map((one) => <tr key={one.name}><th scope="row" className="left"><button type="button" className="plainbutton" onClick={() => choose(one.name)}>{one.name}</button> <span className="muted"><bdi>{one.words.slice(0, 3).join(" ")}</bdi></span></th><td>{number(one.similarity)}</td><td>{one.both.toLocaleString("en-US")}</td><td><a href={hashOf(["relations", id, "pair"], new URLSearchParams(up ? { a: one.name, b: of } : { a: of, b: one.name }))}>pair</a></td></tr>)}</tbody>
+        <tbody>{rows.map((one) => <tr key={one.name}><th scope="row" className="left"><button type="button" className="plainbutton" onClick={() => choose(one.name)}>{one.name}</button> <span className="muted"><bdi>{one.words.slice(0, 3).join(" ")}</bdi></span></th><td>{number(one.similarity)}</td><td>{one.both === null ? "–" : one.both.toLocaleString("en-US")}</td><td><a href={hashOf(["relations", id, "pair"], new URLSearchParams(up ? { a: one.name, b: of } : { a: of, b: one.name }))}>pair</a></td></tr>)}</tbody>
       </table>
     </div>
   );

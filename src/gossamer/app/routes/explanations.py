@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query
 
@@ -66,10 +67,15 @@ def explanation_routes(bench: Workbench) -> APIRouter:
 
 
 def exported_explanations(bench: Workbench) -> Iterator[str]:
-    """What a page without a server asks first of each of them."""
+    """All of a study, and each of its latents."""
     for part in bench.run.parts().values():
-        if part.kind == KIND and bench.run.read(part).content is not None:
-            yield f"/explanations/{part.id}?q=&limit=500"
+        if part.kind != KIND:
+            continue
+        root = f"/explanations/{part.id}?q=&limit=500"
+        yield root
+        said = bench.run.read(part).content
+        features = () if said is None else said.settings["features"]
+        yield from (f"{root}&{urlencode({'feature': str(feature)})}" for feature in features)
 
 
 def _wanted(one: ExplanationRow, feature: str | None, q: str) -> bool:

@@ -5,6 +5,7 @@ import { AttributionView, IoiView, TraceView } from "./attention";
 import { Empty } from "../parts/states";
 import { around } from "../surroundings";
 import { CircuitView } from "./circuit";
+import { ExploreView } from "./explore";
 import { LatentView } from "./latent";
 import { PromptView } from "./prompt";
 import { RelationsView } from "./relations";
@@ -49,6 +50,7 @@ export const VIEWS: View[] = [
   { path: "relations", name: "Relations", kinds: ["relations", "relation"], show: ([id, tab]) => id && <RelationsView id={id} tab={tab ?? "graph"} /> },
   { path: "jobs", name: "Jobs", kinds: [], start: (parts) => (parts.some((part) => ["circuit", "dictionaries", "feature store"].includes(part.kind)) ? [] : null), show: () => (around().served ? <JobsView /> : <Empty>Jobs need a server: <code>gossamer view</code> on the run.</Empty>) },
   { path: "attention", name: "Attention", kinds: ["attribution"], show: ([id]) => id && <AttributionView id={id} /> },
+  { path: "explore", name: "Text taken apart", kinds: [], start: (parts) => { const id = first(parts, "circuit") ?? first(parts, "dictionaries"); return id ? [id] : null; }, show: ([id]) => id && <ExploreView id={id} /> },
   { path: "trace", name: "Traces", kinds: ["trace"], show: ([id]) => id && <TraceView id={id} /> },
   { path: "ioi", name: "IOI study", kinds: ["IOI study"], show: ([id]) => id && <IoiView id={id} /> },
   { path: "search", name: "Search", kinds: [], start: () => [], show: () => <SearchView /> },

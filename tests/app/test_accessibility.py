@@ -11,6 +11,7 @@ VIEWS = {
     "edges": ("/circuit/circuit/edges", "table tbody tr"),
     "how it was tested": ("/circuit/circuit/evaluation", "table tbody tr"),
     "text": ("/prompt/circuit?text=The%20manager%20that%20the%20drivers%20like", ".sites table"),
+    "text taken apart": ("/explore/circuit?text=The%20boys&answer=%20are&wrong=%20is", "#terms tbody tr"),
     "latent": ("/latent/circuit/resid_post.2%2F5", "h1"),
     "none": ("/nowhere", ".failed"),
 }

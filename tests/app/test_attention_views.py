@@ -4,9 +4,8 @@ import json
 
 import pytest
 from attention_run import write_attention
-from test_accessibility import AXE, GRAVE
-from test_page import SIZES, no_sideways_scroll
-from workbench_run import bench_of, client_of
+from test_page import SIZES
+from workbench_run import bench_of, client_of, grave_findings, no_sideways_scroll
 
 from gossamer.attention import AttributionData
 from gossamer.report.ioi import sections, sentences
@@ -83,10 +82,7 @@ def test_every_view_is_there_fits_and_has_nothing_grave_by_axe(visit, view, widt
     page = visit(VIEWS[view], width, scheme)
     page.wait_for_selector(THERE[view])
     assert no_sideways_scroll(page)
-    page.evaluate(AXE.read_text())
-    found = json.loads(page.evaluate("axe.run().then((found) => JSON.stringify(found.violations))"))
-    grave = [(one["id"], one["nodes"][0]["html"][:300]) for one in found if one["impact"] in GRAVE]
-    assert not grave
+    assert grave_findings(page) == {}
 
 
 def test_the_explorer_goes_back_in_time_by_keys(visit):

@@ -4,8 +4,8 @@ import json
 
 import pytest
 from relations_run import NAMES, write_relations
-from test_accessibility import AXE, GRAVE
-from test_page import SIZES, no_sideways_scroll
+from test_page import SIZES
+from workbench_run import grave_findings, no_sideways_scroll
 
 from gossamer.app.exported_page import export_page
 from gossamer.relations import SitePair, pair_table
@@ -141,7 +141,4 @@ def test_axe_finds_nothing_grave(visit, tab, scheme):
     page = visit(f"{WHERE}{tab}", 1400, scheme)
     page.wait_for_selector("h2:visible, .graph-canvas canvas")
     page.wait_for_timeout(300)
-    page.evaluate(AXE.read_text())
-    found = json.loads(page.evaluate("axe.run().then((found) => JSON.stringify(found.violations))"))
-    grave = [(one["id"], one["nodes"][0]["html"][:200]) for one in found if one["impact"] in GRAVE]
-    assert not grave
+    assert grave_findings(page) == {}

@@ -4,16 +4,17 @@ import json
 import re
 
 import pytest
+from attention_run import write_attention
 
 from gossamer.errors import GossamerError, UsageError
 
 pytest.importorskip("anywidget")
 
-from gossamer.app import CircuitWidget, LatentWidget, PromptWidget, RunWidget
+from gossamer.app import AttentionWidget, CircuitWidget, LatentWidget, PromptWidget, RunWidget
 from gossamer.app.in_process import key_of
 from gossamer.report import CircuitMap
 
-PAGE = "/api/v1/circuits/circuit"
+PAGE, SET = "/api/v1/circuits/circuit", "/api/v1/dicts/circuit"
 
 
 @pytest.fixture
@@ -76,12 +77,12 @@ def test_questions_are_heard_and_answered_in_process(built, run, closing, sent, 
 def test_what_is_in_memory_is_shown_too(built, made, closing):
     found, findings = made[1], made[2]
     widget = closing(CircuitWidget(findings))
-    page = widget.answers[f"/api/v1/circuits/{widget.circuit}"]["body"]
+    page = widget.answers[f"/api/v1/circuits/{widget.part}"]["body"]
     assert [node["id"] for node in page["map"]["nodes"]] == [str(node.node) for node in findings.nodes]
     assert "does not record" in page["live"]
     assert widget._repr_html_() == CircuitMap(findings)._repr_html_()
     bare = closing(CircuitWidget(found))
-    assert bare.answers[f"/api/v1/circuits/{bare.circuit}"]["body"]["live"] is None
+    assert bare.answers[f"/api/v1/circuits/{bare.part}"]["body"]["live"] is None
     assert bare._repr_html_().startswith("<table")
 
 
@@ -89,14 +90,24 @@ def test_a_text_and_a_latent_are_measured_once_and_brought_along(built, run, clo
     widget = closing(PromptWidget(run, "The boys <b>"))
     assert widget.place == "#/prompt/circuit?text=The+boys+%3Cb%3E"
     body = {"count": 12, "target": None, "text": "The boys <b>", "at": -1}
-    answer = widget.answers[key_of(f"{PAGE}/prompt", json.dumps(body))]["body"]
+    answer = widget.answers[key_of(f"{SET}/prompt", json.dumps(body))]["body"]
     shown = widget._repr_html_()
     assert answer["sites"][0]["tokens"][-1]["latents"][0]["feature"] in shown
     assert "<b>" not in shown
     feature = made[2].nodes[0].card.feature
     latent = closing(LatentWidget(run, feature))
-    assert latent.answers[key_of(f"{PAGE}/latents?feature={feature}")]["body"]["feature"] == str(feature)
+    assert latent.answers[key_of(f"{SET}/latent?feature={feature}")]["body"]["feature"] == str(feature)
     assert str(feature) in latent._repr_html_()
+
+
+def test_attention_is_a_widget_too(built, closing, tmp_path):
+    data, *_ = write_attention(tmp_path)
+    widget = closing(AttentionWidget(data))
+    assert widget.place == f"#/attention/{widget.part}"
+    assert widget.answers[f"/api/v1/attribution/{widget.part}"]["status"] == 200
+    assert widget._repr_html_().startswith("<iframe")
+    kept = closing(AttentionWidget(tmp_path / "explore.json"))
+    assert kept.answers[f"/api/v1/attribution/{kept.part}"]["body"]["title"] == data.model
 
 
 def test_viewers_without_widgets_get_html(built, run, closing):
@@ -113,9 +124,9 @@ def test_mistakes_are_one_line(built, run, tmp_path):
     with pytest.raises(UsageError, match="nothing"):
         RunWidget(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="a circuit expected, found none"):
+    with pytest.raises(UsageError, match="circuit expected, found none"):
         CircuitWidget(tmp_path / "empty")
-    with pytest.raises(GossamerError, match="a site of the circuit's dictionaries expected"):
+    with pytest.raises(GossamerError, match="a site of the dictionaries expected"):
         LatentWidget(run, "resid_post.0/3")
 
 

@@ -78,7 +78,7 @@ def test_a_study_goes_on_where_it_stopped_and_says_what_was_refused(given: dict[
     candidates = int(again.findings["again"].settings["candidates"])
     assert sizes[0] == candidates, "every size up to all candidates"
     assert sizes == sorted(set(sizes), reverse=True)
-    assert set(again.by_family) == {"integrated gradients", "random"}
+    assert set(again.by_family) == {"integrated gradients", "random", "chosen on validation"}
     assert len(again.by_family["random"]) == len(again.rows)
 
 

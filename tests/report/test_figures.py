@@ -163,6 +163,10 @@ def test_stability_is_said_of_searches_and_not_of_sizes_that_nest(findings):
     )
     assert said == f"Searches agree with a mean Jaccard index of {expected}"
     assert claims.stability(replace(findings, stability=(seed, split))) == said
+    ranked = replace(seed, kind="gradients", jaccard=split.jaccard)
+    beside = replace(findings, stability=(seed, ranked, split, size))
+    assert claims.stability(beside) == f"{said}; as many nodes by attribution patching on the same samples, 0.71"
+    assert len(stability(beside).axes) == len(stability(findings).axes), "a number in the title, not a picture"
     alone = replace(findings, stability=(size,))
     assert claims.stability(alone) is None
     assert stability(alone).get_suptitle() == "Circuits on one path, by size"

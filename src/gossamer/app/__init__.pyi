@@ -1,10 +1,11 @@
 from .exported_page import export_page
-from .notebook import CircuitWidget, LatentWidget, PromptWidget, RunWidget
+from .notebook import AttentionWidget, CircuitWidget, LatentWidget, PromptWidget, RunWidget
 from .run_folder import RunFolder
 from .server import create_app, serve
 from .workbench import Workbench
 
 __all__ = [
+    "AttentionWidget",
     "CircuitWidget",
     "LatentWidget",
     "PromptWidget",

@@ -76,9 +76,12 @@ def _trained(found: FoundSet, site: str) -> Iterator[Measure]:
     except GossamerError:
         return  # half a file of a run that was stopped: nothing is known
     if lines:
-        formula = "share of latents that were not active for `dead_after` tokens"
+        formula = "share of latents not active for as many tokens as training counts as dead"
         yield Measure(
-            name="dead", value=lines[-1]["dead"], formula=formula, on=f"the last step of fitting, {lines[-1]['step']}"
+            name="dead",
+            value=lines[-1]["dead"],
+            formula=formula,
+            on=f"fitting, at step {lines[-1]['step']:,}, the last that it wrote of",
         )
 
 

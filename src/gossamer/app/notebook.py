@@ -14,6 +14,7 @@ import json
 import tempfile
 import uuid
 from contextlib import nullcontext
+from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -27,12 +28,14 @@ from gossamer.app.live import LiveModels
 from gossamer.app.run_folder import RunFolder
 from gossamer.app.server import api, exported_paths
 from gossamer.app.workbench import Workbench
+from gossamer.attention.attribution_data import AttributionData
 from gossamer.circuits.circuit import Circuit, CircuitNode
 from gossamer.circuits.find import CircuitResult
 from gossamer.circuits.results import Findings
 from gossamer.display import html_table
 from gossamer.errors import GossamerError, UsageError
 from gossamer.features.feature import Feature
+from gossamer.report.attribution_page import attribution_page
 from gossamer.report.notebook_map import CircuitMap
 
 # Answers that a widget brings along, so that it shows something where no kernel answers: at most so many bytes.
@@ -83,11 +86,11 @@ class RunWidget(anywidget.AnyWidget):
 
     def _brought(self, place: str) -> dict[str, Any]:
         """Answers to what the view asks first, without a model."""
-        circuit = place.strip("/").partition("?")[0].split("/")[1:2]
+        part = place.strip("/").partition("?")[0].split("/")[1:2]
         found: dict[str, Any] = {}
         size = 0
         for path in exported_paths(self.bench):
-            if path == "/api/v1/run" or (circuit and f"/circuits/{circuit[0]}" in path):
+            if path == "/api/v1/run" or (part and part[0] in path.partition("?")[0].split("/")):
                 answer = self._routes.ask(path)
                 size += len(answer.body)
                 if size > _BROUGHT:
@@ -129,24 +132,31 @@ class RunWidget(anywidget.AnyWidget):
         return (shown, *rest) if rest else shown
 
 
-class _OfCircuit(RunWidget):
-    """A view of one circuit, wherever it is."""
+class _OfPart(RunWidget):
+    """A view of one file of a run, wherever it is; what is in memory goes into a folder that goes with the widget."""
+
+    def __init__(self, folder: Path, kind: str, view: str, rest: str = "", device: str | None = None) -> None:
+        parts = [part for part in RunFolder(folder).parts().values() if part.kind == kind]
+        if not parts:
+            raise UsageError(f"{folder}: {kind} expected, found none; give the --out of the command that makes one")
+        self.part = parts[0].id
+        super().__init__(folder, f"/{view}/{self.part}{rest}", device)
+
+    def _new_folder(self) -> Path:
+        self._own = tempfile.TemporaryDirectory(prefix="gossamer-")
+        return Path(self._own.name)
+
+
+class _OfCircuit(_OfPart):
+    """A view of one circuit."""
 
     def __init__(self, source: Source, view: str, rest: str = "", device: str | None = None) -> None:
-        folder = self._folder(source)
-        circuits = [part for part in RunFolder(folder).parts().values() if part.kind == "circuit"]
-        if not circuits:
-            raise UsageError(f"{folder}: a circuit expected, found none; give the --out of 'gossamer circuit'")
-        self.circuit = circuits[0].id
-        super().__init__(folder, f"/{view}/{self.circuit}{rest}", device)
+        super().__init__(self._folder(source), "circuit", view, rest, device)
 
     def _folder(self, source: Source) -> Path:
-        """The folder that holds it; of a circuit in memory a new one, which goes with the widget."""
         if isinstance(source, str | Path):
-            path = Path(source)
-            return path.parent if path.is_file() else path
-        self._own = tempfile.TemporaryDirectory(prefix="gossamer-")
-        folder = Path(self._own.name)
+            return _folder_of(source)
+        folder = self._new_folder()
         if isinstance(source, Findings):
             nodes = tuple(CircuitNode(node.node, node.effect) for node in source.nodes)
             facts = (source.model, source.task, source.sites, source.roles, source.edges)
@@ -175,7 +185,7 @@ class CircuitWidget(_OfCircuit):
         super().__init__(source, "circuit", device=device)
 
     def _repr_html_(self) -> str:
-        found = self.bench.circuit(self.circuit)
+        found = self.bench.circuit(self.part)
         return found.circuit._repr_html_() if found.findings is None else CircuitMap(found.findings)._repr_html_()
 
 
@@ -191,7 +201,7 @@ class PromptWidget(_OfCircuit):
     def __init__(self, source: Source, text: str, device: str | None = None) -> None:
         super().__init__(source, "prompt", f"?{urlencode({'text': text})}", device)
         asked = {"text": text, "at": -1, "target": None, "count": 12}
-        self._page = self._bring(f"/api/v1/circuits/{self.circuit}/prompt", asked)
+        self._page = self._bring(f"/api/v1/dicts/{self.part}/prompt", asked)
 
     def _repr_html_(self) -> str:
         rows = [
@@ -203,6 +213,12 @@ class PromptWidget(_OfCircuit):
         target = self._page["target"]["word"]
         head = ("", "token", "site", "latent", "raises", "activation", f"attribution to {target}")
         return html_table(head, rows, "The strongest latents of every token")
+
+
+def _folder_of(source: str | Path) -> Path:
+    """A folder, or that of a file."""
+    path = Path(source)
+    return path.parent if path.is_file() else path
 
 
 def _numbers(one: dict[str, Any]) -> tuple[Any, Any]:
@@ -221,7 +237,7 @@ class LatentWidget(_OfCircuit):
     def __init__(self, source: Source, feature: Feature | str, device: str | None = None) -> None:
         self._feature = feature if isinstance(feature, Feature) else Feature.parse(feature)
         super().__init__(source, "latent", f"/{quote(str(self._feature), safe='')}", device)
-        path = f"/api/v1/circuits/{self.circuit}/latents?{urlencode({'feature': str(self._feature)})}"
+        path = f"/api/v1/dicts/{self.part}/latent?{urlencode({'feature': str(self._feature)})}"
         self._page = self.ask(path)
         self.answers = {**self.answers, key_of(path): {"status": 200, "body": self._page}}
 
@@ -231,3 +247,25 @@ class LatentWidget(_OfCircuit):
         shown = [("".join(one["tokens"]), one["activation"]) for one in card["examples"]]
         said = f"{self._feature}, active on {card['density']:.2%} of {card['tokens']:,} tokens of {card['text']}"
         return html_table(("", "words"), words, said) + html_table(("example", "activation"), shown)
+
+
+class AttentionWidget(_OfPart):
+    """How information moved: prompts taken apart by heads and latents, with recursion along their sources.
+
+    Args:
+        source: of :func:`gossamer.attention.attribution_data`, or the `--out` of `gossamer explore`.
+    """
+
+    def __init__(self, source: AttributionData | str | Path) -> None:
+        if isinstance(source, AttributionData):
+            folder = self._new_folder()
+            source.save(folder / "explore.json")
+        else:
+            folder = _folder_of(source)
+        super().__init__(folder, "attribution", "attention")
+
+    def _repr_html_(self) -> str:
+        data = self.bench.content(self.part, "attribution")[1]
+        return f'<iframe srcdoc="{escape(attribution_page(data))}" sandbox="allow-scripts" title="attribution" ' + (
+            'style="width:100%;height:820px;border:0"></iframe>'
+        )

@@ -12,6 +12,8 @@ from gossamer.app.run_folder import Part
 from gossamer.app.workbench import UnknownError, Workbench
 from gossamer.errors import GossamerError, UsageError
 from gossamer.relations import (
+    DECODER_COSINE,
+    MEASURES,
     Communities,
     CommunitySettings,
     DrawnGraph,
@@ -48,7 +50,7 @@ class RelatedFolder:
     Attributes:
         folder: where the relations lie.
         keep: where layouts are kept; None: nowhere.
-        data: that a file has; None: brought together from the folder.
+        given: the data that a file has; None: brought together from the folder.
     """
 
     folder: Path
@@ -191,11 +193,8 @@ class RelatedFolders:
 
 
 def _has(relation: Relation, measure: str) -> bool:
-    try:
-        relation.values(measure)
-    except UsageError:
-        return False
-    return True
+    """Whether pairs have a measure; explanations are compared of best partners alone."""
+    return measure in MEASURES or (measure == DECODER_COSINE and relation.kept.decoder_cosine is not None)
 
 
 def _labels(drawn: DrawnGraph, words: Mapping[int, Sequence[str]]) -> dict[int, tuple[str, ...]]:

@@ -24,7 +24,7 @@ from gossamer.app.routes.attention import attention_routes, exported_attention
 from gossamer.app.routes.circuits import circuit_routes, exported_circuits
 from gossamer.app.routes.compare import compare_routes
 from gossamer.app.routes.dictionaries import dictionary_routes, exported_dictionaries
-from gossamer.app.routes.explanations import explanation_routes
+from gossamer.app.routes.explanations import explanation_routes, exported_explanations
 from gossamer.app.routes.exports import export_routes
 from gossamer.app.routes.game import game_routes
 from gossamer.app.routes.latents import latent_routes
@@ -56,15 +56,21 @@ _ROUTES = (
     relation_routes,
     attention_routes,
 )
-# What a page without a server holds: for each file of routes whose answers need no model, what is asked there.
+# What a page without a server holds: for each file of routes whose answers need no model, what is asked there ...
 _EXPORTED: tuple[Callable[[Workbench], Iterator[str]], ...] = (
     exported_runs,
     exported_circuits,
     exported_dictionaries,
     exported_views,
+    exported_explanations,
     exported_relations,
     exported_attention,
 )
+# ... and of the kinds of files that one answer shows whole, that.
+_WHOLE = {
+    "steering sweep": "/steering/sweeps/{}",
+    "adversarial prompts": "/adversarial/{}",
+}
 _TOO_LARGE = "not enough memory for this model here; close other programs, or view the run on a larger machine"
 
 
@@ -85,7 +91,11 @@ def api(bench: Workbench) -> FastAPI:
 
 def exported_paths(bench: Workbench) -> Iterator[str]:
     """What a page asks of a run when no model can be asked: the questions that an exported page holds answers to."""
-    return (f"/api/v1{path}" for exported in _EXPORTED for path in exported(bench))
+    for exported in _EXPORTED:
+        yield from (f"/api/v1{path}" for path in exported(bench))
+    for part in bench.run.parts().values():
+        if part.kind in _WHOLE:
+            yield f"/api/v1{_WHOLE[part.kind].format(part.id)}"
 
 
 def _malformed(_: Request, error: Exception) -> JSONResponse:

@@ -1,5 +1,6 @@
 """The main job: the smallest circuit that is as faithful as asked, pruned, measured on held-out prompts and kept."""
 
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -47,6 +48,8 @@ SCORED, EDGED = 32, 8
 # and positions that it moves; passes of the prompts that a step is tried on, in all steps; passes that a node's edges
 # take; and streams that autograd keeps of a layer.
 _NODES, _MOVED, _TRIED, _EDGES, _STREAMS = 50, 0.45, 40, 2.5, 30
+# Seconds of a pass beside its products: nothing in a large model, most of the time in a tiny one.
+_OVERHEAD = 0.005
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,9 @@ def _cost(study: Study, search: SearchSettings, nodes: int | None) -> str:
     left_out = 2 * afford(n, 24) + afford(n, SCORED)
     after = _TRIED * afford(n, 64) + nodes * (_MOVED * left_out + _EDGES * afford(min(n, EDGE_PROMPTS), EDGED))
     seconds = (before + searching + after) * each / operations_per_second(model)
+    seconds += _OVERHEAD * (
+        3 * searches * steps + _TRIED * math.ceil(afford(n, 64) / study.settings.batch_size) + 3 * nodes
+    )
     values = batch * examples.clean.tokens.ids.shape[1] * model.n_layers * _STREAMS * model.d_model
     weights = sum(one.nbytes for dictionary in study.dictionaries.values() for one in dictionary.parameters())
     counted = f"{plural(n, 'training prompt')}, {len(study.task.test)} held out, {steps} steps of {batch}"

@@ -17,7 +17,7 @@ from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.cost import report_seconds
 from gossamer.circuits.evaluate.against_controls import against_controls
 from gossamer.circuits.evaluate.cards import node_cards
-from gossamer.circuits.evaluate.comparison import compared
+from gossamer.circuits.evaluate.comparison import chosen_baseline, compared
 from gossamer.circuits.evaluate.completeness import completeness
 from gossamer.circuits.evaluate.edge_curve import edge_test
 from gossamer.circuits.evaluate.kept_task import prompts_seen
@@ -99,6 +99,7 @@ def collect_findings(
         drawn = refiner.undominated(found.path)
     paths = (drawn, *study.paths(rivals, found.search))
     measured = [study.evaluator.measured(path) for path in paths]
+    chosen = chosen_baseline(study.choice, measured[1:])
     effects = torch.tensor([node.score or 0.0 for node in circuit.nodes], dtype=torch.float64)
     nodes = found.path.nodes.select(circuit.positions(found.path.nodes))
     budget, cases = study.evaluator.budget(nodes), study.evaluator.cases(nodes)
@@ -114,7 +115,7 @@ def collect_findings(
         prompt=prompt_view(study),
         budget=budget,
         curves=tuple(map(study.evaluator.curve, measured)),
-        comparisons=compared(study.evaluator, measured[0], measured[1:]),
+        comparisons=compared(study.evaluator, measured[0], [*measured[1:], *([chosen] if chosen else [])]),
         completeness=completeness(study.evaluator, nodes, subsets=subsets, seed=study.settings.seed),
         stability=overlaps,
         nodes=cards,

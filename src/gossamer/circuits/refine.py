@@ -30,7 +30,7 @@ _EXCHANGES = 2
 # In larger circuits nodes are not left out one at a time: to try a thousand takes minutes where a pass takes a second.
 _ALONE = 300
 # A circuit whose loss is higher by this than a smaller one's, in units of faithfulness, is clearly the worse one.
-_CLEARLY = 0.03
+_CLEARLY = 0.05
 # Rounds of filling up and pruning again; each lowers the loss, the later ones by little.
 _SWAPS = 3
 
@@ -219,15 +219,19 @@ class CircuitRefiner:
         return now
 
     def undominated(self, path: CircuitPath) -> CircuitPath:
-        """The path without circuits that a smaller one clearly betters, on the fitted and on the other prompts.
+        """The path without circuits that a smaller one clearly betters.
 
-        Beyond some size more nodes may only hurt; the smaller circuit is then the one of at most so many nodes.
+        What counts is the mean of the losses on the fitted prompts and on those that choices are made on. Beyond some
+        size more nodes may only hurt; the smaller circuit is then the one of at most so many nodes.
         """
-        kept: list[_Measured] = []
+        kept: list[Tensor] = []
+        least = math.inf
         for now in map(self._measured, reversed(path.circuits)):
-            if not any(one.loss < now.loss - _CLEARLY and one.check < now.check - _CLEARLY for one in kept):
-                kept.append(now)
-        return replace(path, circuits=tuple(one.circuit for one in reversed(kept)))
+            loss = (now.loss + now.check) / 2
+            if loss <= least + _CLEARLY:
+                kept.append(now.circuit)
+            least = min(least, loss)
+        return replace(path, circuits=tuple(reversed(kept)))
 
     def overshoots(self, circuit: Int[Tensor, "chosen"]) -> bool:
         """Whether a circuit clearly does more than the full model on the prompts that choices are made on."""

@@ -22,15 +22,13 @@ AHEAD = 0.95
 def overview(study: TaskStudy) -> list[list[str]]:
     """What model, dictionaries and circuit do on the held-out prompts of each task; names of the columns first."""
     head = ["task", "held out", "model", "dictionaries", "KL", "nodes", "circuit", "KL", "error a prompt", "accuracy",
-            "empty", "agreement", "core"]  # fmt: skip
+            "empty", "agreement", "of gradients", "core"]  # fmt: skip
     return [head, *(_overview(task, study.findings[task.name]) for task in study.tasks if not task.refused)]
 
 
 def _overview(task: StudiedTask, found: Findings) -> list[str]:
     full, dictionaries, circuit, empty = found.budget[0], *found.budget[-3:]
     share = circuit.faithfulness
-    sampled = next((one for one in found.stability if one.kind == "bootstrap"), None)
-    agreed = None if sampled is None else sampled.agreement
     return [
         task.name,
         str(task.held_out),
@@ -43,9 +41,16 @@ def _overview(task: StudiedTask, found: Findings) -> list[str]:
         f"{circuit.prompt_error.value:.2f}",
         percent(circuit.accuracy),
         f"{empty.faithfulness.value:.3f}",
-        MISSING if agreed is None else f"{agreed.value:.2f} [{agreed.low:.2f}, {agreed.high:.2f}]",
+        _agreement(found, "bootstrap"),
+        _agreement(found, "gradients"),
         MISSING if found.core is None else _core(found),
     ]
+
+
+def _agreement(found: Findings, kind: str) -> str:
+    """What searches, or rankings, on samples of the prompts agree in."""
+    sampled = next((one.agreement for one in found.stability if one.kind == kind), None)
+    return MISSING if sampled is None else f"{sampled.value:.2f} [{sampled.low:.2f}, {sampled.high:.2f}]"
 
 
 def _errors(found: Findings) -> str:
@@ -134,8 +139,9 @@ def task_study_text(study: TaskStudy) -> str:
 
 _LEGEND = (
     f"Held-out prompts; intervals are of 95 %, over texts. {BEYOND} more than the dictionaries keep with all of their "
-    "latents. Agreement: mean Jaccard index of searches on bootstrap samples of the training prompts; core: nodes that "
-    "at least 80 % of them find, and what these keep alone."
+    "latents. Agreement: mean Jaccard index of searches on bootstrap samples of the training prompts; of gradients: as "
+    "many nodes by attribution patching on the same samples; core: nodes that at least 80 % of the searches find, and "
+    "what these keep alone."
 )
 
 

@@ -8,7 +8,7 @@ from circuit_lab import all_nodes, random_dictionary, sites_of
 
 from gossamer.circuits.ablation import Ablation
 from gossamer.circuits.curve import SizeComparison, best_baseline
-from gossamer.circuits.evaluate.comparison import compared, family
+from gossamer.circuits.evaluate.comparison import CHOSEN, chosen_baseline, compared, family
 from gossamer.circuits.evaluate.evaluator import Evaluator, MeasuredPath
 from gossamer.circuits.methods import METHODS
 from gossamer.circuits.path import CircuitPath
@@ -94,3 +94,20 @@ def test_the_best_baseline_of_each_size_and_who_is_behind() -> None:
     assert best_baseline(rows) == [rows[2], rows[1]]
     assert [one.behind for one in rows] == [True, True, False, False], "less than a thousandth is rounding"
     assert [one.significantly_behind for one in rows] == [False, True, False, False]
+
+
+def test_the_baseline_that_other_prompts_choose(evaluator: Evaluator) -> None:
+    others = [ranked(evaluator, name, seed, (60, 30)) for seed, name in enumerate(("one", "two", "three"), start=1)]
+    half = torch.arange(len(evaluator.splice.examples) // 2)
+    choice = evaluator.select(half)
+    found = chosen_baseline(choice, others)
+    assert found is not None
+    assert (found.path.method, found.path.sizes) == (CHOSEN, [60, 30])
+    own = evaluator.full.prompt_metrics.metric.double()[half]
+    for place in range(2):
+        # By hand, from what was measured on all prompts, of which these are some.
+        missed = [abs(1 - (one.metrics[place].metric.double()[half].mean() / own.mean()).item()) for one in others]
+        best = others[missed.index(min(missed))]
+        assert found.metrics[place] is best.metrics[place]
+        assert torch.equal(found.path.circuits[place], best.path.circuits[place])
+    assert chosen_baseline(choice, []) is None

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from gossamer.app.schema.attention import (
     AgreementShape,
+    AttentionRequest,
     AttributionPage,
     Picture,
     StudyPage,
@@ -15,16 +16,22 @@ from gossamer.app.schema.attention import (
     TracePage,
 )
 from gossamer.app.schema.base import PartId, Table
+from gossamer.app.sets import found_set
 from gossamer.app.workbench import Workbench
+from gossamer.attention import Limits, Question, attribution_data
 from gossamer.attention.attribution_data import FORMAT, AttributionData
 from gossamer.attention.ioi.results import IOIStudy
 from gossamer.attention.tracing import TraceResult
+from gossamer.errors import UsageError
+from gossamer.features import Feature
 from gossamer.report import style, text
 from gossamer.report.attribution_page import attribution_texts
 from gossamer.report.figures.ioi import pictures
 from gossamer.report.figures.trace_check import trace_check
 from gossamer.report.ioi import sections, sentences
 
+# Tokens of a text that is taken apart at once: what is sent grows with their square.
+_LONGEST = 64
 # matplotlib's settings belong to the whole process.
 _DRAWING = threading.Lock()
 _TITLES = {
@@ -37,7 +44,7 @@ _TITLES = {
 
 
 def attention_routes(bench: Workbench) -> APIRouter:
-    """GET of what files hold."""
+    """GET of what files hold, and texts of the reader's own."""
     routes = APIRouter()
 
     @routes.get("/attribution/{part}")
@@ -79,6 +86,19 @@ def attention_routes(bench: Workbench) -> APIRouter:
             ],
             pictures=_pictures(lambda: pictures(found)),
         )
+
+    @routes.post("/dicts/{dictionaries}/attention")
+    def attention(dictionaries: PartId, asked: AttentionRequest) -> AttributionPage:
+        """A text of the reader's own, taken apart with its model."""
+        with bench.model(found_set(bench.run, dictionaries).part.id) as live:
+            length = int(live.model.tokenize([asked.text], bos=live.bos).ids.shape[1])
+            if length > _LONGEST:
+                raise UsageError(f"text: at most {_LONGEST} tokens expected, found {length}; longer: gossamer explore")
+            feature = None if asked.feature is None else Feature.parse(asked.feature)
+            question = Question(asked.text, asked.answer, asked.wrong, feature, asked.position)
+            limits = Limits(latents=asked.latents)
+            found = attribution_data(live.model, live.dictionaries, [question], limits=limits, bos=live.bos)
+        return attribution_shape(bench, found, None)
 
     return routes
 

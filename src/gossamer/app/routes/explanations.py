@@ -1,6 +1,8 @@
 """The view of explanations: what was said of which latent, how true it is, and how many answers failed."""
 
+from collections.abc import Iterator
 from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query
 
@@ -62,6 +64,18 @@ def explanation_routes(bench: Workbench) -> APIRouter:
         )
 
     return routes
+
+
+def exported_explanations(bench: Workbench) -> Iterator[str]:
+    """All of a study, and each of its latents."""
+    for part in bench.run.parts().values():
+        if part.kind != KIND:
+            continue
+        root = f"/explanations/{part.id}?q=&limit=500"
+        yield root
+        said = bench.run.read(part).content
+        features = () if said is None else said.settings["features"]
+        yield from (f"{root}&{urlencode({'feature': str(feature)})}" for feature in features)
 
 
 def _wanted(one: ExplanationRow, feature: str | None, q: str) -> bool:

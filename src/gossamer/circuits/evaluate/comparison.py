@@ -3,16 +3,19 @@
 from collections.abc import Iterator, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from gossamer.circuits.curve import Curve, SizeComparison
 from gossamer.circuits.evaluate.evaluator import Evaluator, MeasuredPath
-from gossamer.circuits.path import SIZES
+from gossamer.circuits.path import SIZES, CircuitPath
+from gossamer.circuits.prompt_metrics import PromptMetrics
 from gossamer.statistics import Interval
 
 # The baseline whose nodes are counted, in all of its rankings.
 GRADIENTS = "integrated gradients"
+# What a reader could have held a circuit against: at each size the baseline that validation prompts choose.
+CHOSEN = "chosen on validation"
 # What the names of a score's rankings end in; see :data:`gossamer.circuits.methods.METHODS`.
 _VARIANTS = (", signed", " by site")
 
@@ -39,6 +42,32 @@ def compared(
     for other in others:
         families.setdefault(family(other.path.method), []).append(other)
     return tuple(one for name, members in families.items() for one in _against(evaluator, ours, name, members, least))
+
+
+def chosen_baseline(choice: Evaluator, others: Sequence[MeasuredPath]) -> MeasuredPath | None:
+    """At each size the baseline that is closest to the full model on the prompts that choices are made on.
+
+    The best of all baselines on the test prompts themselves is more than anybody could have chosen; this is what could
+    be chosen before. Baselines over other nodes than the first one's are left out; None where there is no baseline.
+
+    Args:
+        choice: of the training prompts that choices are made on.
+        others: the baselines, measured on the test prompts.
+    """
+    if not others:
+        return None
+    nodes = others[0].path.nodes
+    best: dict[int, tuple[float, Int[Tensor, _], PromptMetrics]] = {}
+    for other in others:
+        if len(other.path.nodes) != len(nodes):
+            continue
+        for circuit, measured in zip(other.path.circuits, other.metrics, strict=True):
+            missed = abs(1 - choice.kept(nodes.select(circuit)))
+            if len(circuit) not in best or missed < best[len(circuit)][0]:
+                best[len(circuit)] = (missed, circuit, measured)
+    chosen = [best[size] for size in sorted(best, reverse=True)]
+    path = CircuitPath(CHOSEN, nodes, tuple(circuit for _, circuit, _ in chosen), 0.0)
+    return MeasuredPath(path, tuple(measured for _, _, measured in chosen))
 
 
 def _against(

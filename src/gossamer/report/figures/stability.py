@@ -12,12 +12,7 @@ from gossamer.errors import GossamerError
 from gossamer.report import claims, style
 
 _NUMBERED = 8  # largest matrix whose cells carry their numbers
-_NAMES = {
-    "bootstrap": "samples of the prompts",
-    "gradients": "gradients on these samples",
-    "split": "halves of the training prompts",
-    "size": "sizes on one path",
-}
+_NAMES = {"bootstrap": "samples of the prompts", "split": "halves of the training prompts", "size": "sizes on one path"}
 
 
 def stability(findings: Findings) -> Figure:
@@ -26,7 +21,8 @@ def stability(findings: Findings) -> Figure:
     Raises:
         GossamerError: nothing was varied.
     """
-    overlaps = findings.stability
+    # What rankings agree in is a number beside the searches', and said in the title.
+    overlaps = [overlap for overlap in findings.stability if overlap.kind != "gradients"]
     if not overlaps:
         raise GossamerError("stability: expected circuits over samples, halves or sizes, found none")
     with style.paper():

@@ -4,7 +4,7 @@ import { count, interval, number, percent } from "../format";
 import { Answer, Empty, useAnswer } from "../parts/states";
 import { DataTable } from "../parts/table";
 import { Tools } from "../parts/tools";
-import { hashOf, usePlace } from "../route";
+import { go, hashOf, usePlace } from "../route";
 
 export default function CompareView({ what }: { what: string }) {
   const run = useAnswer("run", (signal) => get("/api/v1/run", {}, undefined, signal));
@@ -24,7 +24,7 @@ export default function CompareView({ what }: { what: string }) {
 function useChoices(names: string[], defaults: string[]): [string[], (place: number, value: string) => void] {
   const { path, query } = usePlace();
   const chosen = names.map((name, place) => query.get(name) ?? defaults[place] ?? "");
-  return [chosen, (place, value) => { location.hash = hashOf(path, new URLSearchParams(names.map((name, index) => [name, index === place ? value : chosen[index] ?? ""]))); }];
+  return [chosen, (place, value) => go(path, new URLSearchParams(names.map((name, index) => [name, index === place ? value : chosen[index] ?? ""])))];
 }
 
 function Circuits({ ids }: { ids: string[] }) {

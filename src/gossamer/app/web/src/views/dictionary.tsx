@@ -20,7 +20,7 @@ function Shown({ page }: { page: Page }) {
   const { path, query } = usePlace();
   const [site, setSite] = useState(page.dictionaries.find((one) => one.site === query.get("site"))?.site ?? page.dictionaries[0]?.site ?? "");
   const choose = (next: string) => { setSite(next); replaceQuery(path, new URLSearchParams({ site: next })); };
-  const rows = page.measured.flatMap((one) => one.measures.map((measure) => ({ site: one.site, ...measure })));
+  const rows = page.measured.find((one) => one.site === site)?.measures ?? [];
   return (
     <>
       <h1>{page.name} <span>{count(page.dictionaries.length, "dictionary", "dictionaries")} of {page.model ?? "no model"}</span></h1>
@@ -41,17 +41,18 @@ function Shown({ page }: { page: Page }) {
         />
       </section>
       <section>
-        <h2>What was measured</h2>
+        <h2>What was measured of <code>{site}</code></h2>
         {rows.length === 0 ? <Empty>Neither the dictionaries' files nor this run say how good they are: <code>gossamer evaluate</code> measures it.</Empty> : (
           <DataTable
-            rows={rows} caption="Measures of the dictionaries" file={`${page.id}-measures`} keyOf={(row, index) => `${row.site} ${index}`} marked={(row) => row.site === site}
+            key={site} rows={rows} caption={`Measures of ${site}`} file={`${page.id}-${site}-measures`} filter={false} keyOf={(_, index) => String(index)}
             columns={[
-              { name: "site", left: true, value: (row) => row.site }, { name: "measure", left: true, value: (row) => row.name }, { name: "value", value: (row) => row.value },
+              { name: "measure", left: true, value: (row) => row.name }, { name: "value", value: (row) => row.value },
               { name: "on", left: true, value: (row) => row.on }, { name: "formula", left: true, value: (row) => row.formula },
             ]}
           />
         )}
       </section>
+      <Tools name={`${page.id}-dictionaries`} data={page} python={`${page.python}\nprint(dictionaries)\nfor site, one in dictionaries.items():\n    print(site, one.reported)`} />
       {page.controls.length > 0 && (
         <section>
           <h2>Beside controls</h2>
@@ -62,7 +63,6 @@ function Shown({ page }: { page: Page }) {
       )}
       <Densities key={`densities ${site}`} site={site} densities={page.measured.find((one) => one.site === site)?.densities ?? null} />
       <Latents key={`latents ${site}`} page={page} site={site} choose={choose} />
-      <Tools name={`${page.id}-dictionaries`} data={page} python={`${page.python}\nprint(dictionaries)\nfor site, one in dictionaries.items():\n    print(site, one.reported)`} />
     </>
   );
 }
@@ -114,7 +114,7 @@ function Latents({ page, site, choose }: { page: Page; site: string; choose: (si
         {(list) => list.total === 0 ? <Empty>No latent is so.</Empty> : (
           <>
             <DataTable
-              rows={list.rows} caption={`Latents of ${site}`} file={`${page.id}-${site}-latents`} filter={false} keyOf={(row) => row.feature} columns={columnsOf(page.id, stored)}
+              rows={list.rows} caption={`Latents of ${site}`} file={`${page.id}-${site}-latents`} filter={false} keyOf={(row) => row.feature} columns={columnsOf(page.id, stored, list.rows.some((row) => row.label))}
               note={<p className="note">{stored ? `Densities and activations of ${list.text}.` : `How often they are active is not known, ${list.text.replace(/^no text: /, "because ")}: "gossamer store build" makes one. Words are read off the weights.`}</p>}
             />
             <p className="toolbar">
@@ -130,11 +130,13 @@ function Latents({ page, site, choose }: { page: Page; site: string; choose: (si
   );
 }
 
-/** Columns of a list of latents; those of a store only where there is one. */
-export function columnsOf(id: string, stored: boolean) {
+/** Columns of a list of latents; those of a store, and labels, only where there are some. */
+function columnsOf(id: string, stored: boolean, labelled: boolean) {
   const measured = [
     { name: "density", value: (row: Row) => row.density ?? null, show: (row: Row) => percent(row.density) },
     { name: "largest", value: (row: Row) => row.maximum ?? null },
+  ];
+  const labels = [
     { name: "label", left: true, value: (row: Row) => row.label ?? "" },
     { name: "score", value: (row: Row) => row.score ?? null, show: (row: Row) => (row.score === null || row.score === undefined ? "–" : <span title={row.scorer ?? ""}>{number(row.score)}</span>) },
   ];
@@ -142,7 +144,7 @@ export function columnsOf(id: string, stored: boolean) {
     { name: "latent", left: true, value: (row: Row) => row.feature, show: (row: Row) => <a href={hashOf(["latent", id, row.feature])}><code>{row.feature}</code></a> },
     { name: "raises", left: true, value: (row: Row) => row.top ?? "", show: (row: Row) => (row.top ? <bdi className="chip">{row.top}</bdi> : "–") },
     { name: "lowers", left: true, value: (row: Row) => row.bottom ?? "", show: (row: Row) => (row.bottom ? <bdi className="chip">{row.bottom}</bdi> : "–") },
-    ...(stored ? measured : []),
+    ...(stored ? measured : []), ...(labelled ? labels : []),
     { name: "nodes of circuits", value: (row: Row) => row.nodes },
   ];
 }

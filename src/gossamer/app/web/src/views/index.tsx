@@ -3,6 +3,7 @@ import { type ReactNode, lazy } from "react";
 import type { Shapes } from "../api";
 import { AttributionView, IoiView, TraceView } from "./attention";
 import { CircuitView } from "./circuit";
+import { ExploreView } from "./explore";
 import { LatentView } from "./latent";
 import { PromptView } from "./prompt";
 import { RelationsView } from "./relations";
@@ -43,6 +44,7 @@ export const VIEWS: View[] = [
   { path: "game", name: "Game", kinds: [], start: (parts) => { const id = first(parts, "feature store"); return id ? [id] : null; }, show: ([id]) => id && <GameView id={id} /> },
   { path: "relations", name: "Relations", kinds: ["relations", "relation"], show: ([id, tab]) => id && <RelationsView id={id} tab={tab ?? "graph"} /> },
   { path: "attention", name: "Attention", kinds: ["attribution"], show: ([id]) => id && <AttributionView id={id} /> },
+  { path: "explore", name: "Text taken apart", kinds: [], start: (parts) => { const id = first(parts, "circuit") ?? first(parts, "dictionaries"); return id ? [id] : null; }, show: ([id]) => id && <ExploreView id={id} /> },
   { path: "trace", name: "Traces", kinds: ["trace"], show: ([id]) => id && <TraceView id={id} /> },
   { path: "ioi", name: "IOI study", kinds: ["IOI study"], show: ([id]) => id && <IoiView id={id} /> },
   { path: "search", name: "Search", kinds: [], start: () => [], show: () => <SearchView /> },

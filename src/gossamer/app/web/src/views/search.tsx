@@ -5,7 +5,7 @@ import { count, number } from "../format";
 import { Answer, Empty, useAnswer } from "../parts/states";
 import { DataTable } from "../parts/table";
 import { Tools } from "../parts/tools";
-import { hashOf, usePlace } from "../route";
+import { go as goTo, hashOf, usePlace } from "../route";
 
 type Hit = Shapes["Hit"];
 const KINDS: [Hit["kind"], string][] = [
@@ -20,7 +20,7 @@ export default function SearchView() {
     event.preventDefault();
     const asked = new URLSearchParams();
     for (const [name, value] of new FormData(event.currentTarget)) if (String(value).trim()) asked.set(name, String(value).trim());
-    location.hash = hashOf(["search"], asked);
+    goTo(["search"], asked);
   };
   return (
     <>

@@ -24,8 +24,8 @@ def test_answers_are_those_of_the_server(routes, ask, made):
     for path in ("/api/v1/run", "/api/v1/circuits/circuit?max_nodes=3", f"/api/v1/circuits/circuit/nodes?name={node}"):
         assert without_time(routes.ask(path).json) == without_time(ask.get(path).json())
     body = {"text": "The boys", "count": 2}
-    posted = routes.ask("/api/v1/circuits/circuit/prompt", "POST", json.dumps(body)).json
-    assert without_time(posted) == without_time(ask.post("/api/v1/circuits/circuit/prompt", json=body).json())
+    posted = routes.ask("/api/v1/dicts/circuit/prompt", "POST", json.dumps(body)).json
+    assert without_time(posted) == without_time(ask.post("/api/v1/dicts/circuit/prompt", json=body).json())
     refused = routes.ask("/api/v1/circuits/nothing")
     assert (refused.status, "not in run" in refused.json["detail"]) == (404, True)
 

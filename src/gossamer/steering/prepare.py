@@ -130,7 +130,7 @@ def _steerable(dictionary: Dictionary) -> Site:
     site = dictionary.site
     if site is None or not site.facts.residual:
         raise UsageError(
-            f"steering towards a concept: a dictionary of the residual stream expected, found one at {site}"
+            f"steering towards a concept: a dictionary of the residual stream expected, found one at {site}; give one"
         )
     dictionary.require_reconstruction("steering a feature")
     return site

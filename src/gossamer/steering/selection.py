@@ -104,7 +104,7 @@ def selection_scores(
     """
     site = dictionary.site
     if site is None or not site.facts.residual:
-        raise UsageError(f"output score: a dictionary of the residual stream expected, found one at {site}")
+        raise UsageError(f"output score: a dictionary of the residual stream expected, found one at {site}; give one")
     dictionary.require_reconstruction("steering a feature")
     lens = lens_tokens(model, dictionary, latents)
     tokens = model.tokenize([prompt])

@@ -8,7 +8,7 @@ OUT ?= gossamer-out/demo
 # Files keep their order, the slow ones first (tests/conftest.py).
 TEST_OPTIONS ?= --numprocesses=logical --maxprocesses=8 --dist=loadfile --no-loadscope-reorder --durations=10
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/gossamer demo --out $(OUT)
@@ -20,6 +20,10 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site, in site/: every page, link and reference is checked, and nothing is fetched.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gossamer needs Python 3.11 or later, found " + sys.version.split()[0] + "; set PYTHON=python3.11")'
@@ -33,5 +37,9 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) gossamer-out src/gossamer/app/static src/gossamer/app/web/node_modules
+	rm -rf $(VENV) gossamer-out site src/gossamer/app/static src/gossamer/app/web/node_modules

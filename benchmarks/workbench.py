@@ -76,7 +76,7 @@ def rows(options: argparse.Namespace, folder: Path) -> list[Row]:
         for what, path in (
             ("answer: circuit", f"/api/v1/circuits/{circuit}"),
             ("answer: a node's card", f"/api/v1/circuits/{circuit}/nodes?name={node}"),
-            ("answer: a latent's page", f"/api/v1/circuits/{circuit}/latents?feature={node.partition('@')[0]}"),
+            ("answer: a latent's page", f"/api/v1/dicts/{circuit}/latent?feature={node.partition('@')[0]}"),
         ):
             taken = milliseconds(lambda path=path: ask(path))
             found.append(row(what, taken, ANSWER, "ms", f"<= {ANSWER} ms", taken <= ANSWER))
@@ -97,7 +97,7 @@ def circuit_run(folder: Path, *, quick: bool, as_json: bool) -> Path:
 def first_load(static: Path) -> float:
     """kB of what a new tab asks for before anything is drawn."""
     html = (static / "index.html").read_text(encoding="utf-8")
-    named = [path for path in static.rglob("*") if path.name == "index.html" or path.name in html]
+    named = [path for path in static.rglob("*") if path.is_file() and path.name in (html + "index.html")]
     return sum(len(gzip.compress(path.read_bytes())) for path in named) / 1000
 
 

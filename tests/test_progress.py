@@ -2,6 +2,8 @@
 
 import io
 import itertools
+import sys
+import types
 
 from rich.console import Console
 
@@ -161,3 +163,31 @@ def test_nothing_is_worked_out_when_nobody_listens():
 def test_a_duration_is_as_exact_as_an_estimate():
     said = [progress.duration(seconds) for seconds in (0.2, 89.0, 90.0, 700.0, 7e3, 4e4, 3e5, 2e6)]
     assert said == ["1 s", "89 s", "1.5 minutes", "12 minutes", "1.9 hours", "11 hours", "3.5 days", "23 days"]
+
+
+def test_in_a_cell_each_work_has_one_line_that_changes(monkeypatch):
+    shown = []
+
+    class Handle:
+        def update(self, cell):
+            shown.append(repr(cell))
+
+    fake = types.SimpleNamespace(display=lambda cell, display_id: Handle())
+    monkeypatch.setitem(sys.modules, "IPython.display", fake)
+    monkeypatch.setattr(progress.PlainLines, "SHORT", 0.0)
+    monkeypatch.setattr(progress.PlainLines, "PAUSE", 0.0)
+    with progress.progress_bars(Console(file=io.StringIO(), force_jupyter=True)):
+        progress.announce(lambda: "96 prompts; about 2 s")
+        for part in ("all prompts", "sample 1"):
+            with progress.part_of(part):
+                advance = progress.begin("mask search", 2)
+                advance(1)
+                advance(1)
+    lines = shown[-1].splitlines()
+    assert [line.rpartition(": ")[0] or line for line in lines] == [
+        "96 prompts; about 2 s",
+        "all prompts: mask search",
+        "sample 1: mask search",
+    ]
+    assert all(": 2 of 2, in " in line for line in lines[1:])
+    assert any("sample 1: mask search: 1 of 2, about " in one for one in shown)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from rich.console import Console, RenderableType
 from rich.progress import (
@@ -238,10 +238,14 @@ def duration(seconds: float) -> str:
 def progress_bars(console: Console | None = None) -> Iterator[None]:
     """Show bars (name, done of total, rate, time left, note) and numbers on `console` (default: standard error).
 
-    Where it is no terminal, :class:`PlainLines` instead.
+    Where it is no terminal, :class:`PlainLines` instead; in a cell of a notebook each piece of work has one line, which
+    changes.
     """
     console = console or Console(stderr=True)
-    shown = _bars(console) if console.is_terminal else _lines(console)
+    if console.is_terminal:
+        shown = _bars(console)
+    else:
+        shown = _lines(_Cell().write if console.is_jupyter else lambda text: console.print(text, soft_wrap=True))
     with shown as reporter:
         token = _reporter.set(reporter)
         try:
@@ -264,9 +268,27 @@ def _bars(console: Console) -> Iterator[Reporter]:
         yield _Bars(progress)
 
 
+class _Cell:
+    """The output of a notebook's cell: the latest line of each piece of work, in the place of those before."""
+
+    def __init__(self) -> None:
+        from IPython.display import display
+
+        self.lines: dict[str, str] = {}
+        self.handle: Any = display(self, display_id=True)
+
+    def write(self, text: str) -> None:
+        """Show a line: what stands before its last colon says of which work."""
+        self.lines[text.rpartition(": ")[0] or text] = text
+        self.handle.update(self)
+
+    def __repr__(self) -> str:
+        return "\n".join(self.lines.values())
+
+
 @contextlib.contextmanager
-def _lines(console: Console) -> Iterator[Reporter]:
-    lines, over = PlainLines(lambda text: console.print(text, soft_wrap=True)), threading.Event()
+def _lines(write: Callable[[str], None]) -> Iterator[Reporter]:
+    lines, over = PlainLines(write), threading.Event()
 
     def watch() -> None:
         # A step may take minutes: lines do not wait for its end.

@@ -4,9 +4,10 @@ import json
 import shutil
 
 import pytest
-from explain_fixtures import planted_store
+from explain_fixtures import Script, planted_store
 from workbench_run import bench_of, client_of
 
+from gossamer.explain import ChatJudge
 from gossamer.explain.game import drawn_round
 from gossamer.explain.metrics import balanced_accuracy
 from gossamer.store import FeatureStore
@@ -80,6 +81,25 @@ def test_who_knows_all_is_right_and_the_interval_is_wilson_s(bench):
     assert {row["player"] for row in again["board"]} == {"rule", "Ada", "rule (a person)"}
     kept = json.loads((bench.views / "game" / "board.json").read_text())
     assert [row["player"] for row in kept["rows"]] == ["Ada", "rule (a person)"]
+
+
+def test_a_language_model_gets_the_same_texts_in_the_same_order(stored, tmp_path):
+    script = Script("[1, 1, 1, 1, 1]")
+    made = bench_of(shutil.copytree(stored, tmp_path / "run"))
+    made.judge = ChatJudge(script, logprobs=False)
+    ask = client_of(made)
+    shown = ask.get(ROUND, params={"store": store_of(made), "seed": 0, "count": 3}).json()
+    assert shown["machines"] == ["rule", "script"]
+    asked = "".join(str(one.user) for one in script.requests)
+    places = [asked.index("".join(text["tokens"]).strip()[:40]) for text in shown["items"][0]["sorted"]]
+    assert places == sorted(places)
+    questions = len(script.requests)
+    # The round is kept: nothing is asked twice.
+    found = ask.post(ANSWER, json=said_of(made, own_round(made), lambda _: True)).json()
+    assert len(script.requests) == questions
+    (machine,) = (one for one in found["players"] if one["player"] == "script")
+    # Who always says yes is right of every active text and of no silent one.
+    assert machine["sorting"]["value"] == 0.5
 
 
 def test_a_second_server_judges_and_keeps_nothing(bench):

@@ -9,10 +9,12 @@ from collections import Counter
 
 import pytest
 import schemathesis
+from adversarial_run import write_adversarial
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from relations_run import write_relations
 from schemathesis import GenerationMode
+from sweep_run import write_sweep
 from workbench_run import bench_of, client_of
 
 from gossamer.app.openapi import openapi
@@ -33,9 +35,11 @@ SOME = settings(
 
 @pytest.fixture(scope="module")
 def own(stored, tmp_path_factory):
-    """A workbench of a copy of the run, with relations beside: some requests save views."""
+    """A workbench of a copy of the run, with results of other kinds beside: some requests save views."""
     folder = shutil.copytree(stored, tmp_path_factory.mktemp("requests") / "run")
     write_relations(folder / "relations")
+    write_sweep(folder / "steering")
+    write_adversarial(folder / "adversarial")
     return bench_of(folder)
 
 
@@ -69,8 +73,10 @@ def test_no_request_breaks_the_server(operation, own, made):
 
 def _meant(case, part, node):
     """Names of what there is in place of made-up ones, now and then: else all that is asked for would be unknown."""
-    for name in {"circuit", "dictionaries", "part"} & set(case.path_parameters or {}):
+    for name in {"circuit", "dictionaries", "part", "sweep", "study"} & set(case.path_parameters or {}):
         case.path_parameters[name] = case.path_parameters[name] if part is None else part
+    if part is not None and "store" in (case.query or {}):
+        case.query["store"] = part
     if node is None:
         return
     feature = node.partition("@")[0]

@@ -14,7 +14,7 @@ from gossamer.app import AttentionWidget, CircuitWidget, LatentWidget, PromptWid
 from gossamer.app.in_process import key_of
 from gossamer.report import CircuitMap
 
-PAGE = "/api/v1/circuits/circuit"
+PAGE, SET = "/api/v1/circuits/circuit", "/api/v1/dicts/circuit"
 
 
 @pytest.fixture
@@ -90,13 +90,13 @@ def test_a_text_and_a_latent_are_measured_once_and_brought_along(built, run, clo
     widget = closing(PromptWidget(run, "The boys <b>"))
     assert widget.place == "#/prompt/circuit?text=The+boys+%3Cb%3E"
     body = {"count": 12, "target": None, "text": "The boys <b>", "at": -1}
-    answer = widget.answers[key_of(f"{PAGE}/prompt", json.dumps(body))]["body"]
+    answer = widget.answers[key_of(f"{SET}/prompt", json.dumps(body))]["body"]
     shown = widget._repr_html_()
     assert answer["sites"][0]["tokens"][-1]["latents"][0]["feature"] in shown
     assert "<b>" not in shown
     feature = made[2].nodes[0].card.feature
     latent = closing(LatentWidget(run, feature))
-    assert latent.answers[key_of(f"{PAGE}/latents?feature={feature}")]["body"]["feature"] == str(feature)
+    assert latent.answers[key_of(f"{SET}/latent?feature={feature}")]["body"]["feature"] == str(feature)
     assert str(feature) in latent._repr_html_()
 
 
@@ -126,7 +126,7 @@ def test_mistakes_are_one_line(built, run, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="circuit expected, found none"):
         CircuitWidget(tmp_path / "empty")
-    with pytest.raises(GossamerError, match="a site of the circuit's dictionaries expected"):
+    with pytest.raises(GossamerError, match="a site of the dictionaries expected"):
         LatentWidget(run, "resid_post.0/3")
 
 

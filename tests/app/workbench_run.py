@@ -75,9 +75,9 @@ def client_of(bench, **headers) -> TestClient:
 
 
 @contextmanager
-def serving(folder):
-    """The address of a server of the run in this process, as `gossamer view` starts one."""
-    bench, socket = bench_of(folder), listen(0)
+def serving(run):
+    """The address of a server of a run, its folder or its workbench, in this process, as `gossamer view` starts it."""
+    bench, socket = run if isinstance(run, Workbench) else bench_of(run), listen(0)
     port = socket.getsockname()[1]
     app = create_app(bench, TOKEN, loopback_hosts(port))
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", ws="none"))

@@ -11,6 +11,10 @@ from gossamer.app import page
         (("nothing",), "nothing: no such folder; give the --out of a command"),
         (("file.json",), "file.json: the folder of a run expected, found a file"),
         ((".", "--port", "70000"), "--port: a number from 0 to 65535 expected, found 70000"),
+        (
+            (".", "--player", "model"),
+            "view: --endpoint and --player, or none of them, expected; give the other one too",
+        ),
         ((".", "--port", "-1"), "--port: a number from 0 to 65535 expected, found -1"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Widgets for notebooks: views of the workbench in a cell, in Jupyter, VS Code, Colab and marimo.
+"""Widgets for notebooks: views of the workbench in a cell (tested in JupyterLab).
 
     from gossamer.app import CircuitWidget
     CircuitWidget(found)                      # of find_circuit; also findings, circuit.json, or the --out of a command
@@ -201,7 +201,7 @@ class PromptWidget(_OfCircuit):
     def __init__(self, source: Source, text: str, device: str | None = None) -> None:
         super().__init__(source, "prompt", f"?{urlencode({'text': text})}", device)
         asked = {"text": text, "at": -1, "target": None, "count": 12}
-        self._page = self._bring(f"/api/v1/circuits/{self.part}/prompt", asked)
+        self._page = self._bring(f"/api/v1/dicts/{self.part}/prompt", asked)
 
     def _repr_html_(self) -> str:
         rows = [
@@ -237,7 +237,7 @@ class LatentWidget(_OfCircuit):
     def __init__(self, source: Source, feature: Feature | str, device: str | None = None) -> None:
         self._feature = feature if isinstance(feature, Feature) else Feature.parse(feature)
         super().__init__(source, "latent", f"/{quote(str(self._feature), safe='')}", device)
-        path = f"/api/v1/circuits/{self.part}/latents?{urlencode({'feature': str(self._feature)})}"
+        path = f"/api/v1/dicts/{self.part}/latent?{urlencode({'feature': str(self._feature)})}"
         self._page = self.ask(path)
         self.answers = {**self.answers, key_of(path): {"status": 200, "body": self._page}}
 

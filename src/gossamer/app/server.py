@@ -19,7 +19,7 @@ from gossamer.app.guard import Guard, loopback_hosts, new_token
 from gossamer.app.live import BusyError, LiveModels
 from gossamer.app.page import STATIC
 from gossamer.app.ports import HOST, listen
-from gossamer.app.routes.adversarial import adversarial_routes
+from gossamer.app.routes.adversarial import adversarial_routes, exported_adversarial
 from gossamer.app.routes.attention import attention_routes, exported_attention
 from gossamer.app.routes.circuits import circuit_routes, exported_circuits
 from gossamer.app.routes.compare import compare_routes
@@ -27,16 +27,19 @@ from gossamer.app.routes.dictionaries import dictionary_routes, exported_diction
 from gossamer.app.routes.explanations import explanation_routes, exported_explanations
 from gossamer.app.routes.exports import export_routes
 from gossamer.app.routes.game import game_routes
+from gossamer.app.routes.jobs import job_routes
 from gossamer.app.routes.latents import latent_routes
 from gossamer.app.routes.prompts import prompt_routes
 from gossamer.app.routes.relations import exported_relations, relation_routes
 from gossamer.app.routes.runs import exported_runs, run_routes
 from gossamer.app.routes.search import search_routes
-from gossamer.app.routes.steering import steering_routes
+from gossamer.app.routes.steering import exported_sweeps, steering_routes
+from gossamer.app.routes.studies import exported_studies, study_routes
 from gossamer.app.routes.views import exported_views, view_routes
 from gossamer.app.run_folder import RunFolder
 from gossamer.app.workbench import UnknownError, Workbench
 from gossamer.errors import GossamerError
+from gossamer.explain.judges import ChatJudge
 
 # A file of routes for each view.
 _ROUTES = (
@@ -53,8 +56,10 @@ _ROUTES = (
     adversarial_routes,
     explanation_routes,
     game_routes,
+    job_routes,
     relation_routes,
     attention_routes,
+    study_routes,
 )
 # What a page without a server holds: for each file of routes whose answers need no model, what is asked there ...
 _EXPORTED: tuple[Callable[[Workbench], Iterator[str]], ...] = (
@@ -62,9 +67,12 @@ _EXPORTED: tuple[Callable[[Workbench], Iterator[str]], ...] = (
     exported_circuits,
     exported_dictionaries,
     exported_views,
+    exported_sweeps,
+    exported_adversarial,
     exported_explanations,
     exported_relations,
     exported_attention,
+    exported_studies,
 )
 # ... and of the kinds of files that one answer shows whole, that.
 _WHOLE = {
@@ -137,6 +145,7 @@ def serve(
     allowed_hosts: Iterable[str] = (),
     device: str | None = None,
     models: Iterable[str] = (),
+    judge: ChatJudge | None = None,
     browse: bool = True,
     ready: Callable[[Address, Workbench], AbstractContextManager[Any] | None] = lambda address, bench: None,
 ) -> None:
@@ -148,13 +157,14 @@ def serve(
         allowed_hosts: further values of Host that are meant, as behind a proxy; with ports.
         device: where models are loaded.
         models: that parts of the run name by their title alone; see :class:`gossamer.app.live.LiveModels`.
+        judge: a language model that plays the game.
         browse: whether to open the page in a browser.
         ready: is told the address once the port is held.
 
     Raises:
         UsageError: no such folder, or no such port.
     """
-    bench = Workbench(RunFolder(folder), LiveModels(device, tuple(models)))
+    bench = Workbench(RunFolder(folder), LiveModels(device, tuple(models)), judge=judge)
     with closing(listen(port)) as found, bench.holding_views():
         token, number = new_token(), int(found.getsockname()[1])
         address = Address(f"http://{HOST}:{number}/#token={token}", number)

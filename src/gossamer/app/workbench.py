@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gossamer.app.jobs import Jobs
 from gossamer.app.live import LiveModel, LiveModels
 from gossamer.app.model_inputs import ModelInputs, inputs_of
 from gossamer.app.run_folder import Part, RunFolder, UnknownError
@@ -18,6 +19,7 @@ from gossamer.circuits.evaluate.rerun import RestoredCircuit
 from gossamer.circuits.results import Findings
 from gossamer.display import short_repr
 from gossamer.errors import GossamerError
+from gossamer.explain.judges import ChatJudge
 from gossamer.files import require_folder
 from gossamer.results.lock import HeldError, folder_lock
 
@@ -43,6 +45,8 @@ class Workbench:
         run: its folder.
         live: what it was made with, in memory.
         stores: its feature stores.
+        jobs: work that takes longer than an answer.
+        judge: a language model that plays the game; None where there is none.
         read_only: why nothing can be saved in the folder; None if it can.
         offline: why no model can be asked of anything; None if one can.
     """
@@ -50,8 +54,10 @@ class Workbench:
     run: RunFolder
     live: LiveModels
     read_only: str | None = None
+    judge: ChatJudge | None = None
     offline: str | None = None
     stores: Stores = field(init=False)
+    jobs: Jobs = field(init=False, default_factory=Jobs)
 
     def __post_init__(self) -> None:
         self.stores = Stores(self.run)

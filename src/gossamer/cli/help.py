@@ -31,7 +31,7 @@ PANELS = {
     ),
     "Search": (
         *("faithfulness", "share", "size", "recipe", "loss", "steps", "ablation", "errors", "error_nodes", "masks"),
-        *("budget", "searches", "worst_case"),
+        *("bagging", "budget", "searches", "worst_case"),
     ),
     "Tests and report": (
         *("compare", "reruns", "edges", "qk", "families", "control", "control_dictionaries", "other", "store"),
@@ -65,6 +65,7 @@ PANELS = {
         *("active", "limit"),
     ),
     "What is shown": ("nodes", "check", "picture", "rounds", "page", "name", "board"),
+    "What is written": ("format", "view", "model_id", "set_name"),
     "Run": (
         *("only", "block_rows", "batch_size", "repair", "engine", "workers", "seed", "save", "output", "as_json"),
         "help",
@@ -81,6 +82,8 @@ _MEANT = {
     ("explain", "tokens"): "Text",
     ("explore", "latents"): "What is shown",
     ("explore", "store"): "What is shown",
+    ("export", "latents"): "What is written",
+    ("export", "prompt"): "What is written",
     ("game", "model"): "Language model",
     ("game", "site"): "Features",
     ("ioi", "layers"): "What counts",
@@ -105,6 +108,8 @@ _MEANT = {
     ("train", "tasks"): "Fine-tuning",
     ("build", "bos"): "Text",
 }
+# Of options that no table names.
+_MORE = "More"
 _PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names}
 EXAMPLE = "Example"
 
@@ -122,9 +127,9 @@ class Command(TyperCommand):
         if len(options) <= _FEW:
             return found
         for one in options:
-            one.rich_help_panel = _MEANT.get((str(self.name), one.name)) or _PANEL_OF.get(one.name)
-        order = list(PANELS)
-        options.sort(key=lambda one: order.index(one.rich_help_panel) if one.rich_help_panel in order else len(order))
+            one.rich_help_panel = _MEANT.get((str(self.name), one.name)) or _PANEL_OF.get(one.name, _MORE)
+        order = [*PANELS, _MORE]
+        options.sort(key=lambda one: order.index(one.rich_help_panel))
         return [*(one for one in found if one.param_type_name != "option"), *options]
 
 

@@ -361,7 +361,7 @@ def _write_concept(record: Any, ways: Any, output: Path, seed: int, as_json: boo
         out.print(f"the judge agrees with the words at {agree[0]} of {agree[1]} completions; {failed}", soft_wrap=True)
     if gold is not None:
         out.print(f"the judge: {gold}{'' if gold.able else '; at chance: it ranks nothing'}", soft_wrap=True)
-    out.print(f"wrote {picture} with steering.md and sweep.json", soft_wrap=True)
+    out.print(f"wrote {picture} with steering.md, steering.html and sweep.json", soft_wrap=True)
 
 
 def _method_json(curve: Any, fitted: Mapping[str, float]) -> dict[str, Any]:

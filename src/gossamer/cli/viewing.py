@@ -2,13 +2,13 @@
 
 import contextlib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from gossamer.app import page
 from gossamer.app.ports import listen
-from gossamer.cli import options
+from gossamer.cli import inputs, options
 from gossamer.cli.printing import err, out, print_json
 from gossamer.errors import GossamerError, UsageError
 from gossamer.files import needed
@@ -29,6 +29,10 @@ def view(
         list[str] | None,
         typer.Option(help="A model that the run names by its title alone: its folder, of that name; repeat."),
     ] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="A server with OpenAI's API whose model plays the game, as explain has it.")
+    ] = None,
+    player: Annotated[str, typer.Option(help="That model's name at the server.")] = "",
     export: Annotated[
         Path | None,
         typer.Option(
@@ -50,6 +54,8 @@ def view(
         raise UsageError(f"--export: a file NAME.html expected, found {export}")
     if port is not None and not 0 <= port <= 65535:
         raise UsageError(f"--port: a number from 0 to 65535 expected, found {port}")
+    if (endpoint is None) != (not player):
+        raise UsageError("view: --endpoint and --player, or none of them, expected; give the other one too")
     if export is None:
         listen(port).close()
     _require_run(run)
@@ -80,10 +86,21 @@ def view(
             allowed_hosts=allow_host or (),
             device=device,
             models=model or (),
+            judge=_player(run, endpoint, player),
             browse=browser,
             ready=ready,
         )
     err.print("closed; what was kept stays in the run folder")
+
+
+def _player(run: Path, endpoint: str | None, name: str) -> Any:
+    """The language model that plays the game; its answers are kept, so that a round is asked for once."""
+    if not name:
+        return None
+
+    from gossamer.explain import ChatJudge, Prices
+
+    return ChatJudge(inputs.chat(endpoint, name, Prices(), None, run / "views" / "game" / "answers"))
 
 
 def _export(run: Path, target: Path, *, as_json: bool) -> None:

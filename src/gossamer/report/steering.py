@@ -1,11 +1,12 @@
 """A sweep of steering as tables, a picture and a folder."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from gossamer import files
-from gossamer.report import style
+from gossamer.report import html, style
 from gossamer.report.coding import table
+from gossamer.report.curves_data import pareto_data
 from gossamer.report.figures.steering import steering_pareto
 from gossamer.results import Record
 from gossamer.steering.agreement import judged_examples
@@ -112,8 +113,8 @@ def write_steering(
     scores: Sequence[SelectionScores] = (),
     seed: int = 0,
 ) -> Path:
-    """Write steering.md (areas, published findings, selection scores, the judge, cells, examples), pareto.png and .svg
-    to a folder, each atomically. Returns the picture.
+    """Write steering.md (areas, published findings, selection scores, the judge, cells, examples), steering.html (the
+    curves, to be walked through), pareto.png and .svg to a folder, each atomically. Returns the picture.
 
     Where a method's vector rests on a fit of effects that predicts nothing, the page warns of the method, and its rows
     have a mark.
@@ -132,8 +133,11 @@ def write_steering(
     parts = ["Areas and chosen coefficients with 95 % intervals."]
     if fitted:
         parts += ["", *(f"- **{said[name]}** (!)" if name in warned else f"- {said[name]}" for name in fitted)]
-    for name in measured_benefits(record):
-        found = sweep_curves(record, reference, benefit=name, limit=limit, seed=seed)
+    measured = {
+        name: sweep_curves(record, reference, benefit=name, limit=limit, seed=seed)
+        for name in measured_benefits(record)
+    }
+    for name, found in measured.items():
         tables = [curves_table(found, record, reference, warned), findings_table(found)]
         parts += ["", f"## Benefit: {BENEFIT_NAMES[name]}", "", *tables]
     parts += [f"- no {name}: {reason}" for name, reason in notes.absent.items()]
@@ -147,11 +151,32 @@ def write_steering(
     parts += ["", "## Cells", "", cells_table(record), "## Examples", ""]
     parts += [f"- {row.method} {row.value:g}: {' / '.join(map(repr, row.examples[:2]))}" for row in record.rows]
     files.write_text(target / "steering.md", "\n".join(parts) + "\n")
-    shown = sweep_curves(record, reference, benefit=benefit, limit=limit, seed=seed)
+    files.write_text(target / "steering.html", _page(record, measured, reference, limit))
+    shown = measured.get(benefit) or sweep_curves(record, reference, benefit=benefit, limit=limit, seed=seed)
     figure = style.settled(steering_pareto(shown, reference, BENEFIT_NAMES[benefit], limit))
     files.write_text(target / "pareto.svg", style.svg(figure))
     style.save_png(figure, target / "pareto.png")
     return target / "pareto.png"
+
+
+def _page(record: Record[SweepRow], measured: Mapping[str, Sequence[MethodCurve]], reference: str, limit: float) -> str:
+    """The curves of every benefit on one page, drawn by the component that the workbench draws them with."""
+    labels = {place: amount(row) for place, row in enumerate(record.rows)}
+    drawn = [
+        {"name": BENEFIT_NAMES[name], "data": pareto_data(found, reference, BENEFIT_NAMES[name], limit, labels)}
+        for name, found in measured.items()
+    ]
+    return (
+        html.environment()
+        .get_template("steering/page.html.j2")
+        .render(
+            model=record.settings["model"],
+            words=record.settings["words"],
+            benefits=drawn,
+            curves=html.inline([one["data"] for one in drawn]),
+            component=html.component("curves.js"),
+        )
+    )
 
 
 def _interval(found: object) -> str:

@@ -59,6 +59,7 @@ from gossamer.steering.pareto import MethodCurve, SweepNumbers, area, curves
 from gossamer.steering.predictions import Observer, PredictionChanges, prediction_changes
 from gossamer.steering.prepare import ConceptSweep, prepare_concept
 from gossamer.steering.selection import SelectionScores, random_latents, selection_scores
+from gossamer.steering.side_by_side import SideBySide, SteeringPrice, side_by_side, steering_price
 from gossamer.steering.steered import ReadBack, Steering, read_back, steered
 from gossamer.steering.sweep import SweepPlan, SweepRow, load_sweep, sweep, sweep_curves
 from gossamer.steering.vectors import (
@@ -109,9 +110,11 @@ __all__ = [
     "ReadBack",
     "SamplingPlan",
     "SelectionScores",
+    "SideBySide",
     "SiteScale",
     "SteeredText",
     "Steering",
+    "SteeringPrice",
     "SteeringVector",
     "SweepNumbers",
     "SweepPlan",
@@ -164,9 +167,11 @@ __all__ = [
     "replace_component",
     "scale",
     "selection_scores",
+    "side_by_side",
     "steer_along",
     "steer_towards",
     "steered",
+    "steering_price",
     "sweep",
     "sweep_curves",
 ]

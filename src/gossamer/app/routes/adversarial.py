@@ -1,5 +1,7 @@
 """The view of adversarial prompts: recipes, arms at equal budget, what breaks, what repairs, and the worst prompts."""
 
+from collections.abc import Iterator
+
 from fastapi import APIRouter
 
 from gossamer.app.schema.adversarial import (
@@ -53,6 +55,13 @@ def adversarial_routes(bench: Workbench) -> APIRouter:
         )
 
     return routes
+
+
+def exported_adversarial(bench: Workbench) -> Iterator[str]:
+    """What a page without a server asks first of each of them."""
+    for part in bench.run.parts().values():
+        if part.kind == KIND and bench.run.read(part).content is not None:
+            yield f"/adversarial/{part.id}"
 
 
 _COMPARED = ("letter", "more", "fewer", "p", "searches_more", "searches_fewer", "searches_p", "ahead")

@@ -23,6 +23,7 @@ from gossamer.app.schema.game import (
 from gossamer.app.workbench import UnknownError, Workbench
 from gossamer.errors import UsageError
 from gossamer.explain.game import GameRound, Played, add_to_board, board, drawn_round, result
+from gossamer.explain.judges import ChatJudge
 from gossamer.explain.windows import Window
 from gossamer.report import text
 from gossamer.store import FeatureStore
@@ -92,15 +93,15 @@ def game_routes(bench: Workbench) -> APIRouter:
     return routes
 
 
-def _made(folder: Path, changed: float, seed: int, count: int) -> GameRound:
+def _made(folder: Path, changed: float, seed: int, count: int, judge: ChatJudge | None) -> GameRound:
     """A round of the store as it is now: `changed` is when it last did."""
     with FeatureStore(folder) as store:
-        return drawn_round(store, count, seed)
+        return drawn_round(store, count, seed, judge=judge)
 
 
 def _round(
     bench: Workbench,
-    made: Callable[[Path, float, int, int], GameRound],
+    made: Callable[[Path, float, int, int, ChatJudge | None], GameRound],
     working: threading.Lock,
     store: str,
     seed: int,
@@ -108,7 +109,7 @@ def _round(
 ) -> GameRound:
     part = _folder(bench, store)
     with working:
-        return made(part.path.parent, part.modified, seed, count)
+        return made(part.path.parent, part.modified, seed, count, bench.judge)
 
 
 def _folder(bench: Workbench, store: str) -> Part:

@@ -1,5 +1,6 @@
 """The view of a sweep of steering: the report's numbers and its picture's data, for any benefit, cost and reference."""
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -55,6 +56,13 @@ def steering_routes(bench: Workbench) -> APIRouter:
         return SweepPage(**bench.said(bench.run.digest(part)), **_facts(part, record), **found)
 
     return routes
+
+
+def exported_sweeps(bench: Workbench) -> Iterator[str]:
+    """What a page without a server asks first of each of them."""
+    for part in bench.run.parts().values():
+        if part.kind == KIND and bench.run.read(part).content is not None:
+            yield f"/steering/sweeps/{part.id}"
 
 
 class _Kept:

@@ -99,3 +99,26 @@ function half(bits: number): number {
   if (power === 0) return sign * rest * 2 ** -24;
   return power === 31 ? (rest ? NaN : sign * Infinity) : sign * (1 + rest / 1024) * 2 ** (power - 15);
 }
+
+export type JobEvent = Shapes["JobPage"]["events"][number];
+
+/** Begin a job, or listen to one, and read what it says as it comes; closing (by the signal, or with the tab) is noticed by the server. */
+export async function listen(path: string, body: unknown, onEvent: (event: JobEvent) => void, signal: AbortSignal): Promise<void> {
+  const answer = await request(path, { method: body === undefined ? "GET" : "POST", body: body === undefined ? undefined : JSON.stringify(body), signal });
+  const reader = answer.body!.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "", ended = false;
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) break;
+    const blocks = (rest + value).split("\n\n");
+    rest = blocks.pop() ?? "";
+    for (const block of blocks) {
+      const data = block.split("\n").find((line) => line.startsWith("data: "));
+      if (!data) continue;
+      const event = JSON.parse(data.slice(6)) as JobEvent;
+      ended ||= event.event === "done" || event.event === "failed" || event.event === "cancelled";
+      onEvent(event);
+    }
+  }
+  if (!ended) throw new Refusal("The server stopped before the job ended.", 0);
+}

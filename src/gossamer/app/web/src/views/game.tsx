@@ -68,7 +68,7 @@ function Play({ id, round, features }: { id: string; round: Round; features: num
   const number_ = item ? said.length : said.length + 1;
   return (
     <div className="game">
-      <p className="note">{count(round.items.length, "latent")} of {round.model}. Of each you see texts in which it is active, choose or write what it stands for, and sort ten other texts. {round.machines.join(" and ") || "Nobody else"} got the same ones in the same order. Nothing is told before the end. Keys: 1 to 4 choose, Y and N sort, Backspace takes the last answer back.</p>
+      <p className="note">{count(round.items.length, "latent")} of {round.model}. Of each you see texts in which it is active, choose or write what it stands for, and sort ten other texts. {round.machines.length ? `The same ones, in the same order, were given to ${round.machines.map((one) => (one === "rule" ? "a rule" : one)).join(" and ")}.` : ""} Nothing is told before the end. Keys: 1 to 4 choose, Y and N sort, Backspace takes the last answer back.</p>
       <progress max={round.items.length} value={over ? round.items.length : number_ - 1} aria-label="Progress of the round" />
       {!over && <h2 ref={heading} tabIndex={-1}>{number_} of {round.items.length}: latent {(item ?? next)!.blind}</h2>}
       {next && (

@@ -31,6 +31,8 @@ function Shown({ id, page }: { id: string; page: Page }) {
         <label>Another <input name="feature" defaultValue={page.feature} pattern="[\w.]+/\d+" title="SITE/LATENT, as resid_post.2/17" required /></label>
         <button type="submit">Go</button>
         <a href={hashOf(["dictionary", id], new URLSearchParams({ site }))}>All latents of {site}</a>
+        <a href={hashOf(["steer", id], new URLSearchParams({ feature: page.feature }))}>Steer by it</a>
+        {page.store && <a href={hashOf(["jobs"], new URLSearchParams({ feature: page.feature }))}>Explain it</a>}
       </form>
       {page.nodes.length > 0 ? <p>In {page.nodes.map((name, index) => <span key={name}>{index > 0 && ", "}<a href={hashOf(["circuit", name.split(" ")[0]!])}><code>{name.split(" ").slice(1).join(" ")}</code> of {name.split(" ")[0]}</a></span>)}.</p> : <p className="note">In no circuit of this run.</p>}
       <div className="columns">

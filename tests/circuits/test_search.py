@@ -227,6 +227,12 @@ def test_the_smallest_size_is_always_reached(known: Planted, smallest: int) -> N
     assert path.sizes == [smallest]
 
 
+def test_one_step_is_a_search(known: Planted) -> None:
+    path = search_path(known.splice, known.full, replace(FAST, sizes=(10, 4), larger=True, steps=1))
+    assert path.sizes[-2:] == [10, 4]
+    assert path.sizes[0] == len(known.splice.nodes)
+
+
 def test_sizes_beyond_the_candidates_are_left_out(known: Planted) -> None:
     n = len(known.splice.nodes)
     path = search_path(known.splice, known.full, replace(FAST, sizes=(5000, n, n - 1, 4), steps=3))

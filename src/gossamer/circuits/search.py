@@ -132,7 +132,8 @@ def _readings(
     run, steps = _begin(splice, settings), effort(settings, partial(affordable, splice))[0]
     # Above the largest size wanted, so that it too is learned and not the order that the run began with.
     first = max(len(splice.nodes) / 2, min(1.5 * sizes[0], 0.9 * len(splice.nodes)))
-    progress = [step / max(steps - 1, 1) for step in range(steps)]
+    # The only step of one is the last.
+    progress = [step / (steps - 1) if steps > 1 else 1.0 for step in range(steps)]
     falling = [_falling(first, sizes[-1], share) for share in progress]
     needed = 1 + next(step for step, size in enumerate(falling) if size <= min(waiting[-1], sizes[0]))
     advance = begin("mask search", needed)

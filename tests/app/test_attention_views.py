@@ -10,7 +10,7 @@ from workbench_run import bench_of, client_of, grave_findings, no_sideways_scrol
 from gossamer.attention import AttributionData
 from gossamer.report.ioi import sections, sentences
 
-VIEWS = {"attention": "/attention/explore", "trace": "/trace/trace", "ioi": "/ioi/ioi~ioi"}
+VIEWS = {"attention": "/attention/explore", "trace": "/trace/trace", "ioi": "/study/ioi~ioi"}
 THERE = {"attention": "#terms tbody tr", "trace": ".tree tbody tr", "ioi": ".picture img"}
 
 
@@ -59,7 +59,7 @@ def test_a_trace_is_its_tree_with_what_was_measured(asked, made):
 
 def test_the_study_is_its_report(asked, made):
     study = made[3]
-    page = asked.get("/api/v1/ioi/ioi~ioi").json()
+    page = asked.get("/api/v1/studies/ioi~ioi").json()
     assert page["sentences"] == list(sentences(study))
     expected = list(sections(study))
     assert [table["title"] for table in page["tables"]] == [title for title, _ in expected]
@@ -69,7 +69,7 @@ def test_the_study_is_its_report(asked, made):
     assert {one["name"] for one in page["pictures"]} == {"heads", "noising"}
 
 
-@pytest.mark.parametrize("where", ["/attribution/trace", "/traces/nothing", "/ioi/explore"])
+@pytest.mark.parametrize("where", ["/attribution/trace", "/traces/nothing", "/studies/explore"])
 def test_parts_of_another_kind_are_not_found(asked, where):
     answer = asked.get(f"/api/v1{where}")
     assert answer.status_code == 404
@@ -110,7 +110,7 @@ def test_a_branch_is_folded_and_python_gives_the_same(visit, made, capsys):
     for where, said in (
         ("/trace/trace", "attn_out.3"),
         ("/attention/explore", "AttributionData("),
-        ("/ioi/ioi~ioi", next(sentences(made[3]))),
+        ("/study/ioi~ioi", next(sentences(made[3]))),
     ):
         page = visit(where)
         page.click("text=Copy as Python")
@@ -121,7 +121,7 @@ def test_a_branch_is_folded_and_python_gives_the_same(visit, made, capsys):
 
 def test_tables_of_studies_sort_by_number_and_say_what_the_report_says(visit, made, tmp_path):
     title, rows = next((title, rows) for title, rows in sections(made[3]) if title.startswith("Single heads"))
-    page = visit("/ioi/ioi~ioi")
+    page = visit("/study/ioi~ioi")
     page.wait_for_selector(".picture img")
     table = page.locator("section", has_text=title)
     assert table.locator("tbody tr td:first-child").all_inner_texts() == [row[0] for row in rows[1:]]

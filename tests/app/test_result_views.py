@@ -146,6 +146,7 @@ def test_steering_is_streamed_priced_and_cancelled(visit, made):
     page = visit(f"{STEER}?feature={feature.replace('/', '%2F')}")
     page.fill("textarea[name=prompt]", "The boys near the")
     page.fill("input[name=n_tokens]", "5")
+    page.focus("textarea[name=prompt]")
     page.keyboard.press("Control+Enter")
     page.wait_for_selector("h2:has-text('What it costs')")
     page.wait_for_selector("[role=status]:has-text('Done.')")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -103,3 +104,12 @@ def test_what_is_no_folder_is_refused(run):
     for path in (run / "circuit.json", run / "nothing"):
         with pytest.raises(UsageError, match="folder of a run expected"):
             RunFolder(path)
+
+
+def test_several_threads_read_the_same_files_at_once(run):
+    """As the requests of one page do."""
+    for _ in range(5):
+        folder = RunFolder(run)
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(folder.read, [*folder.parts().values()] * 8))
+        assert {one.state for one in found} == {"whole"}

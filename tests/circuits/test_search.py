@@ -10,7 +10,6 @@ from planted import Planted, planted
 from gossamer.batching import MemoryWarning
 from gossamer.circuits import search
 from gossamer.circuits.attribution import attribution_patching, effect_sizes, ranking
-from gossamer.circuits.bootstrap import resampled_rows
 from gossamer.circuits.outputs import Outputs
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.search import SearchSettings, search_path, soft_top
@@ -228,6 +227,12 @@ def test_the_smallest_size_is_always_reached(known: Planted, smallest: int) -> N
     assert path.sizes == [smallest]
 
 
+def test_one_step_is_a_search(known: Planted) -> None:
+    path = search_path(known.splice, known.full, replace(FAST, sizes=(10, 4), larger=True, steps=1))
+    assert path.sizes[-2:] == [10, 4]
+    assert path.sizes[0] == len(known.splice.nodes)
+
+
 def test_sizes_beyond_the_candidates_are_left_out(known: Planted) -> None:
     n = len(known.splice.nodes)
     path = search_path(known.splice, known.full, replace(FAST, sizes=(5000, n, n - 1, 4), steps=3))
@@ -314,19 +319,3 @@ def test_the_largest_circuits_alone_are_those_of_the_whole_run(known: Planted, l
     for only in (1, 3, len(whole.circuits)):
         part = search_path(known.splice, known.full, settings, only=only)
         assert circuits(part) == circuits(whole)[:only]
-
-
-def test_one_bag_is_the_search_on_its_sample(known: Planted) -> None:
-    rows = resampled_rows(known.splice.examples, FAST.seed)
-    assert sorted(set(rows.tolist())) != list(range(len(known.splice.examples))), "some prompts are not drawn"
-    alone = search_path(known.splice.select(rows), known.full.select(rows), FAST)
-    bag = search_path(known.splice, known.full, replace(FAST, bagging=1))
-    assert bag.settings["bagging"] == "1"
-    assert list(map(sorted, circuits(bag))) == list(map(sorted, circuits(alone)))
-
-
-def test_bags_are_averaged_and_find_the_known_circuit(known: Planted) -> None:
-    bags = search_path(known.splice, known.full, replace(FAST, bagging=3))
-    assert bags.sizes == list(FAST.sizes)
-    assert known.found(bags.circuits[-1]) == known.keys
-    assert circuits(bags) != circuits(search_path(known.splice, known.full, FAST)), "more than one sample had its say"

@@ -1,4 +1,4 @@
-"""Widgets for notebooks: views of the workbench in a cell, in Jupyter, VS Code, Colab and marimo.
+"""Widgets for notebooks: views of the workbench in a cell (tested in JupyterLab).
 
     from gossamer.app import CircuitWidget
     CircuitWidget(found)                      # of find_circuit; also findings, circuit.json, or the --out of a command

@@ -7,6 +7,7 @@ asked for; what a link leads to outside the folder is not looked at.
 import hashlib
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -126,6 +127,7 @@ class RunFolder:
         except OSError as error:
             raise UsageError(f"{given}: cannot be read ({error.strerror or error})") from error
         self._readings: dict[tuple[Path, int, float], Reading] = {}
+        self._reading = threading.Lock()
         self._formats: dict[tuple[Path, int, float], str | None] = {}
 
     __repr__ = short_repr
@@ -176,10 +178,12 @@ class RunFolder:
     def read(self, part: Part) -> Reading:
         """The content of a part, read once as long as its file stays as it is."""
         key = (part.path, part.bytes, part.modified)
-        if key not in self._readings:
-            self._readings = {known: one for known, one in self._readings.items() if known[0] != part.path}
-            self._readings[key] = _read(part)
-        return self._readings[key]
+        # Requests of one page come in several threads.
+        with self._reading:
+            if key not in self._readings:
+                self._readings = {known: one for known, one in self._readings.items() if known[0] != part.path}
+                self._readings[key] = _read(part)
+            return self._readings[key]
 
     def digest(self, part: Part) -> str | None:
         """SHA-256 of the content of a part, as its file says it."""

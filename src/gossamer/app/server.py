@@ -34,6 +34,7 @@ from gossamer.app.routes.relations import exported_relations, relation_routes
 from gossamer.app.routes.runs import exported_runs, run_routes
 from gossamer.app.routes.search import search_routes
 from gossamer.app.routes.steering import exported_sweeps, steering_routes
+from gossamer.app.routes.studies import exported_studies, study_routes
 from gossamer.app.routes.views import exported_views, view_routes
 from gossamer.app.run_folder import RunFolder
 from gossamer.app.workbench import UnknownError, Workbench
@@ -58,6 +59,7 @@ _ROUTES = (
     job_routes,
     relation_routes,
     attention_routes,
+    study_routes,
 )
 # What a page without a server holds: for each file of routes whose answers need no model, what is asked there ...
 _EXPORTED: tuple[Callable[[Workbench], Iterator[str]], ...] = (
@@ -70,6 +72,7 @@ _EXPORTED: tuple[Callable[[Workbench], Iterator[str]], ...] = (
     exported_explanations,
     exported_relations,
     exported_attention,
+    exported_studies,
 )
 # ... and of the kinds of files that one answer shows whole, that.
 _WHOLE = {

@@ -175,7 +175,6 @@ def _cost(study: Study, search: SearchSettings, nodes: int | None) -> str:
     # and counterfactuals, begin at its first layer.
     whole = 2 * n * pass_operations(model) / max(pass_operations(model, start.layer or 0), 1.0)
     searches, nodes = (1 if nodes is not None or study.sides is None else 2), nodes or _NODES
-    searches *= max(search.bagging, 1)
     before, searching = whole + 2.5 * n + 4 * afford(n, 64), 3 * searches * steps * batch
     left_out = 2 * afford(n, 24) + afford(n, SCORED)
     after = _TRIED * afford(n, 64) + nodes * (_MOVED * left_out + _EDGES * afford(min(n, EDGE_PROMPTS), EDGED))

@@ -151,7 +151,6 @@ def _cost(found: CircuitResult, methods: Sequence[str], reruns: int) -> str:
     if not {"steps", "batch_size"} <= set(facts):
         return what
     held_out, gradients = len(study.task.test), int(facts["steps"]) * int(facts["batch_size"])
-    gradients *= max(int(facts.get("bagging", 0)), 1)
     sites, training = len(study.dictionaries), len(study.examples)
     seconds = report_seconds(found.path.seconds, gradients, methods, sites, training, held_out, reruns)
     return f"{what}; about {duration(seconds)} (searches of controls and families, and edge tests, not counted)"

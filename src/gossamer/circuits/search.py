@@ -23,7 +23,6 @@ from torch import Tensor
 
 from gossamer.batching import halved, is_out_of_memory
 from gossamer.circuits.attribution import GRADIENT_BATCH, effect_sizes
-from gossamer.circuits.bootstrap import resampled_rows
 from gossamer.circuits.cost import affordable, first_prompts
 from gossamer.circuits.loss import Loss, prompt_loss
 from gossamer.circuits.nodes import Nodes
@@ -32,15 +31,13 @@ from gossamer.circuits.prompt_metrics import FullModel
 from gossamer.circuits.splice import Splice
 from gossamer.display import short_repr
 from gossamer.errors import NotFiniteError, UsageError
-from gossamer.progress import begin, part_of
+from gossamer.progress import begin
 
 # What a search does by default, and the least that it makes do with where passes are expensive.
 STEPS, _FEWEST_STEPS = 400, 100
 _FEWEST_PROMPTS, _FEWEST_RANKED = 16, 64
 # Largest circuits that are learned and not an order's first nodes, as a share of the candidates.
 _LEARNED = 0.75
-# Of the soft masks that are averaged over bags.
-_BAG_TEMPERATURE = 1.0
 
 
 @dataclass(frozen=True)
@@ -61,8 +58,6 @@ class SearchSettings:
         learning_rate: of Adam, in units of the scores, whose ranks start spread over about -5 .. 5.
         temperature: T at the start and at the end.
         reserve: nodes ranked below `reserve` times the present size are folded into constants.
-        bagging: so many searches on bootstrap samples of the texts take the place of one on the prompts themselves,
-            and the nodes with the largest mean mask make the circuits (bagging, Breiman 1996); 0: one search.
         seed: of the batches.
     """
 
@@ -74,7 +69,6 @@ class SearchSettings:
     learning_rate: float = 0.1
     temperature: tuple[float, float] = (1.0, 0.2)
     reserve: float = 8.0
-    bagging: int = 0
     seed: int = 0
 
     __repr__ = short_repr
@@ -115,27 +109,10 @@ def search_path(
     began, (sizes, larger) = time.perf_counter(), _sizes(settings, len(splice.nodes))
     steps, step_size = effort(settings, partial(affordable, splice))
     wanted = [*larger, *sizes][:only]
-    if settings.bagging:
-        circuits = _bagged(splice, full, settings, wanted)
-    else:
-        circuits = [_top(run, size) for size, run in _readings(splice, full, settings, wanted)]
+    circuits = [_top(run, size) for size, run in _readings(splice, full, settings, wanted)]
     used = replace(settings, sizes=sizes, steps=steps, batch_size=step_size)
     facts = {name: str(value) for name, value in asdict(used).items()}
     return CircuitPath("mask", splice.nodes, tuple(circuits), time.perf_counter() - began, settings=facts)
-
-
-def _bagged(splice: Splice, full: FullModel, settings: SearchSettings, wanted: list[int]) -> list[Int[Tensor, "_"]]:
-    """Circuits of the nodes whose masks are largest on average over searches on bootstrap samples of the texts."""
-    n, device = len(splice.nodes), splice.model.device
-    masks = torch.zeros(len(wanted), n, device=device)
-    for sample in range(settings.bagging):
-        rows = resampled_rows(splice.examples, settings.seed + sample).to(device)
-        with part_of(f"bag {sample + 1} of {settings.bagging}"):
-            readings = _readings(splice.select(rows), full.select(rows), settings, wanted)
-            for mask, (size, run) in zip(masks, readings, strict=True):
-                mask[run.alive] += soft_top(run.scores.detach(), float(min(size, len(run.alive))), _BAG_TEMPERATURE)
-    order = torch.argsort(masks, dim=1, descending=True, stable=True)
-    return [ranked[:size] for ranked, size in zip(order, wanted, strict=True)]
 
 
 def _sizes(settings: SearchSettings, n: int) -> tuple[list[int], list[int]]:
@@ -155,7 +132,8 @@ def _readings(
     run, steps = _begin(splice, settings), effort(settings, partial(affordable, splice))[0]
     # Above the largest size wanted, so that it too is learned and not the order that the run began with.
     first = max(len(splice.nodes) / 2, min(1.5 * sizes[0], 0.9 * len(splice.nodes)))
-    progress = [step / max(steps - 1, 1) for step in range(steps)]
+    # The only step of one is the last.
+    progress = [step / (steps - 1) if steps > 1 else 1.0 for step in range(steps)]
     falling = [_falling(first, sizes[-1], share) for share in progress]
     needed = 1 + next(step for step, size in enumerate(falling) if size <= min(waiting[-1], sizes[0]))
     advance = begin("mask search", needed)

@@ -46,7 +46,6 @@ def circuit(
     metric: options.MetricName = None,
     loss: options.Loss = "metric",
     steps: options.Steps = None,
-    bagging: options.Bagging = 0,
     ablation: options.Ablation = "mean",
     errors: options.Errors = "mean",
     error_nodes: options.ErrorNodes = False,
@@ -106,7 +105,7 @@ def circuit(
     studied |= {"error_nodes": error_nodes, "minimum_accuracy": minimum_accuracy, "validation": validation}
     settings = StudySettings(**studied, seed=seed)
     kept: Any = loss
-    search = SearchSettings(kept, steps=steps, bagging=bagging, seed=seed)
+    search = SearchSettings(kept, steps=steps, seed=seed)
     reading = inputs.reading(task, metric, roles, length)
     with folder_lock(output), inputs.feature_store(store) as source:
         network = inputs.language_model(model, device, dtype, family)

@@ -180,14 +180,6 @@ Steps = Annotated[
         callback=early.from_least("--steps", 1),
     ),
 ]
-Bagging = Annotated[
-    int,
-    typer.Option(
-        help="Search on so many bootstrap samples of the training texts and keep the nodes with the largest mean mask; "
-        "takes as many times as long. 0: one search.",
-        callback=early.from_least("--bagging", 0),
-    ),
-]
 Reruns = Annotated[
     int,
     typer.Option(

@@ -48,7 +48,6 @@ def study_circuits(
     bos: options.Bos = None,
     loss: options.Loss = "metric",
     steps: options.Steps = None,
-    bagging: options.Bagging = 0,
     ablation: options.Ablation = "mean",
     errors: options.Errors = "mean",
     error_nodes: options.ErrorNodes = False,
@@ -86,7 +85,7 @@ def study_circuits(
     studied["error_nodes"] = error_nodes
     settings = StudySettings(**studied, minimum_accuracy=minimum_accuracy, validation=validation, seed=seed)
     kept: Any = loss
-    chosen = TaskStudySettings(share, size, settings, SearchSettings(kept, steps=steps, bagging=bagging, seed=seed))
+    chosen = TaskStudySettings(share, size, settings, SearchSettings(kept, steps=steps, seed=seed))
     asked = None if not compare else early.methods(compare)
 
     def measure(found: Any, folder: Path) -> None:

@@ -1,46 +1,31 @@
-"""The attention views: prompts taken apart, traces, the study of indirect objects."""
+"""The attention views: prompts taken apart, and traces."""
 
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 
 from fastapi import APIRouter
-from matplotlib.figure import Figure
 
+from gossamer.app.routes.studies import drawn_pictures
 from gossamer.app.schema.attention import (
     AgreementShape,
     AttentionRequest,
     AttributionPage,
-    Picture,
-    StudyPage,
     TraceNodeShape,
     TracePage,
 )
-from gossamer.app.schema.base import PartId, Table
+from gossamer.app.schema.base import PartId
 from gossamer.app.sets import found_set
 from gossamer.app.workbench import Workbench
 from gossamer.attention import Limits, Question, attribution_data
 from gossamer.attention.attribution_data import FORMAT, AttributionData
-from gossamer.attention.ioi.results import IOIStudy
 from gossamer.attention.tracing import TraceResult
 from gossamer.errors import UsageError
 from gossamer.features import Feature
-from gossamer.report import style, text
+from gossamer.report import text
 from gossamer.report.attribution_page import attribution_texts
-from gossamer.report.figures.ioi import pictures
 from gossamer.report.figures.trace_check import trace_check
-from gossamer.report.ioi import sections, sentences
 
 # Tokens of a text that is taken apart at once: what is sent grows with their square.
 _LONGEST = 64
-# matplotlib's settings belong to the whole process.
-_DRAWING = threading.Lock()
-_TITLES = {
-    "heads": "Heads patched from the swapped prompt",
-    "noising": "What changed prompts keep",
-    "latents": "Latents at the second mention",
-    "scores": "What pairs of latents explain of a head's score",
-    "check": "Predicted and measured",
-}
 
 
 def attention_routes(bench: Workbench) -> APIRouter:
@@ -66,25 +51,7 @@ def attention_routes(bench: Workbench) -> APIRouter:
             prompts=found.prompts,
             nodes=list(_nodes(found)),
             agreement=[] if found.check is None else list(_agreement(found)),
-            pictures=[] if found.check is None else _pictures(lambda: {"check": trace_check(found)}),
-        )
-
-    @routes.get("/ioi/{part}")
-    def ioi(part: PartId) -> StudyPage:
-        """The study of indirect objects: what was found in words, its tables and its pictures."""
-        own, _ = bench.content(part, "IOI study")
-        found = IOIStudy.load(own.path.parent)
-        return StudyPage(
-            **bench.said(),
-            title=str(found.settings.get("model", "")),
-            file=str(own.path),
-            parts=list(found.parts),
-            sentences=list(sentences(found)),
-            tables=[
-                Table(title=title, columns=rows[0], rows=[[*row] for row in rows[1:]])
-                for title, rows in sections(found)
-            ],
-            pictures=_pictures(lambda: pictures(found)),
+            pictures=[] if found.check is None else drawn_pictures(lambda: {"check": trace_check(found)}),
         )
 
     @routes.post("/dicts/{dictionaries}/attention")
@@ -105,7 +72,7 @@ def attention_routes(bench: Workbench) -> APIRouter:
 
 def exported_attention(bench: Workbench) -> Iterator[str]:
     """What is asked of the files."""
-    where = {"attribution": "attribution", "trace": "traces", "IOI study": "ioi"}
+    where = {"attribution": "attribution", "trace": "traces"}
     for part in bench.run.parts().values():
         if part.kind in where:
             yield f"/{where[part.kind]}/{part.id}"
@@ -157,9 +124,3 @@ def _agreement(found: TraceResult) -> Iterator[AgreementShape]:
     assert found.check is not None
     for name, one in (("patterns and norms held", found.check.frozen), ("nothing held", found.check.live)):
         yield AgreementShape(name=name, value=one.value, low=one.low, high=one.high, edges=one.edges, texts=one.texts)
-
-
-def _pictures(draw: Callable[[], Mapping[str, Figure]]) -> list[Picture]:
-    with _DRAWING:
-        svgs = {name: style.svg(style.settled(one)) for name, one in draw().items()}
-    return [Picture(name=name, title=_TITLES.get(name, name), svg=one) for name, one in svgs.items()]

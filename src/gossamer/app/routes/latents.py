@@ -163,7 +163,14 @@ def _stored(bench: Workbench, part: Part, feature: Feature) -> _Found:
             f"with FeatureStore({str(part.path.parent)!r}) as store:\n    print(store.card({str(feature)!r}))"
         )
         labels = stored_labels(store, feature, part.id)
-        return _Found(store.card(feature), store.text, python, part.id, token_means(store, feature), labels)
+        return _Found(
+            store.card(feature),
+            f"the store {part.path.parent.name}",
+            python,
+            part.id,
+            token_means(store, feature),
+            labels,
+        )
 
 
 def _nodes(bench: Workbench, circuits: list[str], feature: Feature) -> list[str]:

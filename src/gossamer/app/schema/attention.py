@@ -1,10 +1,11 @@
-"""Attention: prompts taken apart, traces, and the study of indirect objects."""
+"""Attention: prompts taken apart, and traces."""
 
 from typing import Any
 
 from pydantic import BaseModel, Field
 
-from gossamer.app.schema.base import Answer, Number, Shape, Table
+from gossamer.app.schema.base import Answer, Number, Shape
+from gossamer.app.schema.studies import Picture
 
 
 class AttributionPage(Answer):
@@ -61,14 +62,6 @@ class AgreementShape(Shape):
     texts: int
 
 
-class Picture(Shape):
-    """A picture of the report, as SVG."""
-
-    name: str
-    title: str
-    svg: str
-
-
 class TracePage(Answer):
     """Where a number inside the model came from."""
 
@@ -79,15 +72,4 @@ class TracePage(Answer):
     prompts: int
     nodes: list[TraceNodeShape]
     agreement: list[AgreementShape]
-    pictures: list[Picture]
-
-
-class StudyPage(Answer):
-    """A study in words, tables and pictures, as its report has them."""
-
-    title: str
-    file: str
-    parts: list[str]
-    sentences: list[str]
-    tables: list[Table]
     pictures: list[Picture]

@@ -7,6 +7,9 @@ import { DataTable } from "../parts/table";
 import { Tools } from "../parts/tools";
 import { hashOf } from "../route";
 
+// Detectors that are listed at first, as in the report.
+const MOST_DETECTORS = 12;
+
 type Page = Shapes["AdversarialPage"];
 
 export default function AdversarialView({ id }: { id: string }) {
@@ -22,14 +25,14 @@ function Shown({ page }: { page: Page }) {
       <h1>Prompts that break {page.task} <span>in {page.model}</span></h1>
       <p className={`state ${page.adds ? "" : "warned"}`}>{page.verdict}</p>
       <p className="note">
-        {count(page.searches, "search", "searches")} an arm on {number(prompts)} prompts each, {number(budget)} forward passes a search, {count(page.edits, "possible edit")} that keep the right answer known, at most {number(edits)} in a recipe; {count(page.nodes, "node")} in {page.circuit ? <a href={hashOf(["circuit", page.circuit])}>the circuit</a> : "the circuit"}.{" "}
+        {count(page.searches, "search", "searches")} an arm on {prompts} prompts each, {budget} forward passes a search, {count(page.edits, "possible edit")} that keep the right answer known, at most {edits} in a recipe; {count(page.nodes, "node")} in {page.circuit ? <a href={hashOf(["circuit", page.circuit])}>the circuit</a> : "the circuit"}.{" "}
         {page.failed_before} prompts that the model fails on as they are and {page.refused} that the tokenizer joins were left out. Held-out prompts share no {page.apart} with those of the search{page.unseen_words ? ", and got words that it never had" : ""}.
       </p>
       <section>
         <h2>Six ways to search, at equal cost</h2>
         <DataTable
           rows={page.arms} caption="Arms" file={`${page.id}-arms`} keyOf={(row) => row.letter} filter={false} marked={(row) => row.letter === "D"}
-          note={<p className="note">One recipe an arm: of its searches' recipes the one that breaks the most of {number(choice)} further prompts. Intervals are Wilson's.</p>}
+          note={<p className="note">One recipe an arm: of its searches' recipes the one that breaks the most of {choice} further prompts. Intervals are Wilson's.</p>}
           columns={[
             { name: "arm", left: true, value: (row) => `${row.letter} ${row.name}` }, { name: "recipe", left: true, value: (row) => row.recipe.join(" + ") || "no edit" },
             { name: "held-out broken", value: (row) => row.breaks, show: (row) => `${row.breaks} of ${row.of}` }, { name: "share [95 %]", value: (row) => row.broken.value, show: (row) => interval(row.broken) },
@@ -37,12 +40,12 @@ function Shown({ page }: { page: Page }) {
             { name: "different recipes", value: (row) => row.recipes }, { name: "passes of all", value: (row) => row.spent },
           ]}
         />
-        <h3>How soon they succeed</h3>
+        <h2>How soon they succeed</h2>
         <Curves data={page.curves} />
-        <h3>The circuit beside each</h3>
+        <h2>The circuit beside each</h2>
         <DataTable
           rows={page.comparisons} caption="The circuit's arm beside the others" file={`${page.id}-comparisons`} keyOf={(row) => row.letter} filter={false}
-          note={<p className="note">The circuit is said to help only where it is ahead of A, B, C and E, by held-out prompts and from search to search, each with p below .05 (McNemar, exact, two-sided). Reading the circuit once cost {number(page.setup)} passes that no search is charged with.</p>}
+          note={<p className="note">The circuit is said to help only where it is ahead of A, B, C and E, by held-out prompts and from search to search, each with p below .05 (McNemar, exact, two-sided). Reading the circuit once cost {page.setup} passes that no search is charged with.</p>}
           columns={[
             { name: "beside", left: true, value: (row) => `${row.letter} ${row.name}` }, { name: "broken by it alone", value: (row) => row.more }, { name: "by the other alone", value: (row) => row.fewer }, { name: "p", value: (row) => row.p },
             { name: "searches ahead", value: (row) => row.searches_more }, { name: "behind", value: (row) => row.searches_fewer }, { name: "p of searches", value: (row) => row.searches_p }, { name: "ahead", left: true, value: (row) => (row.ahead ? "yes" : "no") },
@@ -55,15 +58,8 @@ function Shown({ page }: { page: Page }) {
       </section>
       <section>
         <h2>What the circuit reads</h2>
-        <DataTable
-          rows={page.detectors.map((one, index) => ({ ...one, place: index + 1 }))} caption="Detectors" file={`${page.id}-detectors`} keyOf={(row) => String(row.place)} filter={page.detectors.length > 15}
-          note={<p className="note">Nodes whose activations go together with effects of one sign act as one detector. What it reads: share of |gradient × embedding| by role, down to 80 %. A shortcut reads words of one class only.</p>}
-          columns={[
-            { name: "detector", value: (row) => row.place }, { name: "nodes", left: true, value: (row) => row.nodes.join(" "), show: (row) => <><code>{row.nodes[0]}</code>{row.nodes.length > 1 && <small title={row.nodes.join(" ")}> and {row.nodes.length - 1} more</small>}</> },
-            { name: "effect", value: (row) => row.effect, show: (row) => number(row.effect, true) }, { name: "reads", left: true, value: (row) => Object.entries(row.reads).map(([role, share]) => `${role} ${percent(share)}`).join(", ") },
-            { name: "shortcut", left: true, value: (row) => (row.shortcut ? "yes" : "") },
-          ]}
-        />
+        <Detectors page={page} most={MOST_DETECTORS} />
+        {page.detectors.length > MOST_DETECTORS && <details><summary>All {count(page.detectors.length, "detector")}</summary><Detectors page={page} /></details>}
       </section>
       <section>
         <h2>Repair</h2>
@@ -85,6 +81,21 @@ function Shown({ page }: { page: Page }) {
       </section>
       <Tools name={`${page.id}`} data={page} python={`from gossamer.circuits.adversarial.results import FORMAT\n\nfound = FORMAT.load(${JSON.stringify(page.file)})\nprint(found.verdict)\nfor arm in found.arms:\n    print(arm, arm.broken)`} />
     </>
+  );
+}
+
+/** The strongest detectors, or all of them. */
+function Detectors({ page, most }: { page: Page; most?: number }) {
+  return (
+    <DataTable
+      rows={page.detectors.slice(0, most).map((one, index) => ({ ...one, place: index + 1 }))} caption="Detectors" file={`${page.id}-detectors`} keyOf={(row) => String(row.place)} filter={(most ?? page.detectors.length) > 15}
+      note={<p className="note">Nodes whose activations go together with effects of one sign act as one detector. What it reads: share of |gradient × embedding| by role, down to 80 %. A shortcut reads words of one class only.</p>}
+      columns={[
+        { name: "detector", value: (row) => row.place }, { name: "nodes", left: true, value: (row) => row.nodes.join(" "), show: (row) => <><code>{row.nodes[0]}</code>{row.nodes.length > 1 && <small title={row.nodes.join(" ")}> and {row.nodes.length - 1} more</small>}</> },
+        { name: "effect", value: (row) => row.effect, show: (row) => number(row.effect, true) }, { name: "reads", left: true, value: (row) => Object.entries(row.reads).map(([role, share]) => `${role} ${percent(share)}`).join(", ") },
+        { name: "shortcut", left: true, value: (row) => (row.shortcut ? "yes" : "") },
+      ]}
+    />
   );
 }
 

@@ -1,9 +1,9 @@
-/** How information moved: prompts taken apart, traces, and the study of indirect objects. */
+/** How information moved: prompts taken apart, and traces. */
 import { Suspense, lazy, useState } from "react";
 import { type Shapes, get } from "../api";
 import { count, interval, number } from "../format";
-import { Answer, Empty, Waiting, useAnswer } from "../parts/states";
-import { Pictures, Tables } from "../parts/study";
+import { Answer, Waiting, useAnswer } from "../parts/states";
+import { Pictures } from "../parts/study";
 import { DataTable } from "../parts/table";
 import { Tools } from "../parts/tools";
 
@@ -92,21 +92,3 @@ function Traced({ id, page }: { id: string; page: Shapes["TracePage"] }) {
 }
 
 const share = (value: number | null) => (value === null ? "" : `${number(100 * value)} %`);
-
-export function IoiView({ id }: { id: string }) {
-  const found = useAnswer(`ioi ${id}`, (signal) => get("/api/v1/ioi/{part}", { part: id }, undefined, signal));
-  return (
-    <Answer of={found} waiting="Reading the study …">
-      {(page) => (
-        <>
-          <h1>Who gets what: indirect objects <span>in {page.title}</span></h1>
-          <p className="note">Parts that are done: {page.parts.join(", ") || "none"}. Choices are made on half of the templates and reported on the other half; intervals of 95 % draw templates first, then their prompts.</p>
-          {page.sentences.length ? <ul className="findings">{page.sentences.map((one) => <li key={one}>{one}</li>)}</ul> : <Empty>Nothing was measured yet: let <code>gossamer ioi</code> go on.</Empty>}
-          <div className="columns"><Pictures name={id} pictures={page.pictures} /></div>
-          <Tables name={id} tables={page.tables} />
-          <Tools name={id} data={page} python={`from pathlib import Path\n\nfrom gossamer.attention.ioi import IOIStudy\nfrom gossamer.report.ioi import sections, sentences\n\nstudy = IOIStudy.load(Path(${JSON.stringify(page.file)}).parent)\nprint(*sentences(study), sep="\\n")\nfor title, rows in sections(study):\n    print(title, *rows, sep="\\n")`} />
-        </>
-      )}
-    </Answer>
-  );
-}

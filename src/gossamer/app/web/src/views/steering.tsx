@@ -90,7 +90,7 @@ function Shown({ page }: { page: Page }) {
           <Cells page={page} benefit={benefit} cost={cost} />
         </details>
       </section>
-      <Tools name={`${page.id}-sweep`} data={page} python={`from gossamer.steering import load_sweep, sweep_curves\n\nrecord = load_sweep(${JSON.stringify(page.file.replace(/[\\/][^\\/]*$/, ""))})\n${page.reference === null ? "print(record)" : `for curve in sweep_curves(record, ${JSON.stringify(page.reference)}, benefit=${JSON.stringify(page.benefit)}, cost=${JSON.stringify(page.cost)}, limit=${page.limit}):\n    print(curve)`}`} />
+      <Tools name={`${page.id}-sweep`} data={page} python={`from gossamer.steering import load_sweep, sweep_curves\n\nrecord = load_sweep(${JSON.stringify(page.file.replace(/[\\/][^\\/]*$/, ""))})\n${page.reference === null ? "print(record)" : `for curve in sweep_curves(record, ${JSON.stringify(page.reference)}, benefit=${JSON.stringify(page.benefit)}, cost=${JSON.stringify(page.cost)}, limit=float(${page.limit})):\n    print(curve)`}`} />
     </>
   );
 }

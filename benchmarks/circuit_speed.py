@@ -19,7 +19,7 @@ from rows import Row, parser, row, show
 from settings import settings
 
 from gossamer.circuits.candidates import candidates, every_node
-from gossamer.circuits.methods import METHODS, MethodInputs, Prompts
+from gossamer.circuits.methods import METHODS, MaskedPrompts, MethodInputs
 from gossamer.circuits.prompt_metrics import FullModel
 from gossamer.circuits.reference import LAMBDAS, ReferenceSettings, reference_path
 from gossamer.circuits.search import SearchSettings
@@ -76,7 +76,7 @@ def measured(options: argparse.Namespace, method: str) -> dict[str, float]:
         # Ours to pay for, because the reference recipe needs neither: the candidates, and the full model's answers.
         splice = Splice.of(*common, candidates(Splice.of(*common, nodes.none())))
         full = FullModel.measure(splice.full, splice.examples)
-        METHODS[method](MethodInputs.divided(Prompts(splice, full), study.sides, SearchSettings()))
+        METHODS[method](MethodInputs.divided(MaskedPrompts(splice, full), study.sides, SearchSettings()))
         seconds = time.perf_counter() - began
     return {"seconds": seconds, "peak_mib": peak() / 2**20}
 

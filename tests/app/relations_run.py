@@ -10,7 +10,7 @@ from gossamer.relations import (
     CommunitySettings,
     GateSettings,
     LatentFacts,
-    PromptLatents,
+    PromptActivations,
     RelationGraph,
     SitePair,
     adjacent,
@@ -60,7 +60,7 @@ def prompt(up, down):
     dense = (up[row], down[row], down[row][:, ::-1])
     latents = {name: sparse.csr_matrix(one) for name, one in zip(NAMES, dense, strict=True)}
     words = tuple(f" t{position}" for position in range(10))
-    return PromptLatents("".join(words), words, (True,) * 10, latents)
+    return PromptActivations("".join(words), words, (True,) * 10, latents)
 
 
 def first_row(up):

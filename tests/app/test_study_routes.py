@@ -4,7 +4,7 @@ import pytest
 from workbench_run import bench_of, client_of
 
 from gossamer.relations import LifecycleCounts, RelationStudy
-from gossamer.relations.study_results import FORMAT, RESULTS, DictionaryFacts, RelationsPart
+from gossamer.relations.study_results import FORMAT, RESULTS, RelationsPart, StudiedDictionary
 from gossamer.report.relation_study import sections, sentences
 from gossamer.results import Record
 
@@ -25,7 +25,7 @@ def test_what_is_done_is_what_the_report_says(folder):
         LifecycleCounts(*NAMES, "pearson", 0.5, matching, AHEAD, BEHIND) for matching in ("best", "hungarian", "mutual")
     )
     rows = (
-        RelationsPart("relations", dictionaries=(DictionaryFacts(NAMES[0], 100, 5.0, 15, 5, 0.9),)),
+        RelationsPart("relations", dictionaries=(StudiedDictionary(NAMES[0], 100, 5.0, 15, 5, 0.9),)),
         RelationsPart("lifecycle", lifecycle=life),
     )
     FORMAT.save(folder / RESULTS, Record(SETTINGS, rows))

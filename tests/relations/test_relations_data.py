@@ -15,7 +15,7 @@ from gossamer.relations import (
     AblationCheck,
     LatentFacts,
     LifecycleSettings,
-    PromptLatents,
+    PromptActivations,
     RelationGraph,
     RelationLimits,
     RelationsData,
@@ -61,7 +61,7 @@ def study():
 def prompt(study):
     dense = study[0]
     latents = {name: sparse.csr_matrix(one[ROW]) for name, one in dense.items()}
-    return PromptLatents("a prompt", tuple("abcdefghij"), (False, *[True] * 9), latents)
+    return PromptActivations("a prompt", tuple("abcdefghij"), (False, *[True] * 9), latents)
 
 
 def lit_naively(dense, limits):

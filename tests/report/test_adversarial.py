@@ -1,7 +1,7 @@
 """The page of adversarial prompts: what it says first, what it escapes, and that it is the same again."""
 
 from gossamer.circuits.adversarial import AdversarialResults
-from gossamer.circuits.adversarial.results import Arm, Comparison, Detector, Failure, Repair
+from gossamer.circuits.adversarial.results import Arm, BrokenPrompt, Comparison, Detector, Repair
 from gossamer.report.adversarial import adversarial_page, arm_rows, write_adversarial_page
 from gossamer.statistics import Interval
 
@@ -27,7 +27,7 @@ def sample(broken=True):
         arms=arms,
         comparisons=tuple(Comparison(one, 1, 1, 1.0, 0, 0, 1.0) for one in "ABCEF"),
         repairs=(Repair(0, 0.75, 0.1, 1, 0, 2, -1.25),) if broken else (),
-        failures=(Failure((" <i>", "a"), (" <i>", "b"), " Tom", " Sam", 2.0, -1.0),) if broken else (),
+        failures=(BrokenPrompt((" <i>", "a"), (" <i>", "b"), " Tom", " Sam", 2.0, -1.0),) if broken else (),
         setup=160,
     )
 

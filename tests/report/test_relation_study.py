@@ -11,13 +11,13 @@ from gossamer.relations.community_facts import ListedCommunity
 from gossamer.relations.gate_ablation import CheckedGates
 from gossamer.relations.gates import Gate
 from gossamer.relations.study_results import (
-    DictionaryFacts,
     ErrorFacts,
     FoundGate,
     GateCount,
     PairFacts,
     Reappearance,
     RelationsPart,
+    StudiedDictionary,
 )
 from gossamer.relations.truth_tables import TruthTable
 from gossamer.report.figures.relation_study import pictures
@@ -45,7 +45,7 @@ def study():
     )
     whole = RelationsPart(
         "all",
-        dictionaries=(DictionaryFacts(NAMES[0], 100, 5.0, 15, 5, 0.9),),
+        dictionaries=(StudiedDictionary(NAMES[0], 100, 5.0, 15, 5, 0.9),),
         pairs=(PairFacts(*NAMES, 300, 0.4, {"jaccard": 0.2, "pearson": 0.1}, {"jaccard": 0.1, "pearson": 0.02}),),
         lifecycle=tuple(
             LifecycleCounts(*NAMES, "pearson", 0.5, matching, AHEAD, BEHIND, chance=0.01)

@@ -13,7 +13,7 @@ from gossamer.features.feature_card import FeatureExample
 from gossamer.relations import (
     AblationCheck,
     LatentFacts,
-    PromptLatents,
+    PromptActivations,
     RelationGraph,
     RelationsData,
     adjacent,
@@ -42,7 +42,7 @@ def study():
 
 def prompt(dense, row, text="a prompt"):
     latents = {name: sparse.csr_matrix(one[row]) for name, one in dense.items()}
-    return PromptLatents(text, tuple(f" t{at}" for at in range(10)), (False, *[True] * 9), latents)
+    return PromptActivations(text, tuple(f" t{at}" for at in range(10)), (False, *[True] * 9), latents)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True)
-class NodeGroup:
+class SavedGroup:
     """Nodes under one name."""
 
     name: str
@@ -37,7 +37,7 @@ class SavedView:
 
     circuit: str
     pinned: tuple[str, ...]
-    groups: tuple[NodeGroup, ...]
+    groups: tuple[SavedGroup, ...]
     labels: Mapping[str, str]
 
     __repr__ = short_repr

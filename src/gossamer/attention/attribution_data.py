@@ -96,7 +96,7 @@ class Function:
 
 
 @dataclass(frozen=True)
-class Score:
+class PairScore:
     """Why a head attended from a token to another: the largest pairs of its score before the softmax.
 
     Attributes:
@@ -146,7 +146,7 @@ class PromptAttribution:
     functions: tuple[Function, ...]
     patterns: tuple[Column, ...]
     active: tuple[Column, ...]
-    scores: tuple[Score, ...]
+    scores: tuple[PairScore, ...]
 
     __repr__ = short_repr
 
@@ -156,7 +156,7 @@ class PromptAttribution:
 
 
 @dataclass(frozen=True)
-class DictionaryFacts:
+class AttributionDictionary:
     """A dictionary of the page.
 
     Attributes:
@@ -215,7 +215,7 @@ class AttributionData:
     model: str
     layers: int
     heads: int
-    dictionaries: tuple[DictionaryFacts, ...]
+    dictionaries: tuple[AttributionDictionary, ...]
     limits: Limits
     prompts: tuple[PromptAttribution, ...]
     kinds: tuple[str, ...] = KINDS

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from gossamer.attention.attribution_data import AttributionData, DictionaryFacts, Limits, PromptAttribution
+from gossamer.attention.attribution_data import AttributionData, AttributionDictionary, Limits, PromptAttribution
 from gossamer.attention.catalogue import group_of
 from gossamer.attention.frozen import FrozenPass
 from gossamer.attention.prompt_exploration import Begin, explore_prompt
@@ -136,7 +136,9 @@ def _data(
         latents = sorted({latent for prompt in prompts for latent in _taken_apart(prompt, site)})
         words = _words(frozen, site, latents) if source is None else _said(source, site, latents)
         number = codes.dictionary.n_latents
-        facts.append(DictionaryFacts(str(site), site.layer or 0, group, number, link and link.removesuffix("0"), words))
+        facts.append(
+            AttributionDictionary(str(site), site.layer or 0, group, number, link and link.removesuffix("0"), words)
+        )
     return AttributionData(model.title, model.n_layers, model.n_heads, tuple(facts), limits, prompts)
 
 

@@ -14,8 +14,8 @@ from gossamer.attention.attribution_data import (
     Function,
     Items,
     Limits,
+    PairScore,
     PromptAttribution,
-    Score,
 )
 from gossamer.attention.batched import repeated, take_apart
 from gossamer.attention.catalogue import Catalogue
@@ -249,7 +249,7 @@ class _Exploration:
                 if which == place:
                     yield attribute_score(maps, int(head), int(query), int(key))
 
-    def finished(self, scores: Sequence[ScoreAttribution]) -> tuple[Items, tuple[Function, ...], tuple[Score, ...]]:
+    def finished(self, scores: Sequence[ScoreAttribution]) -> tuple[Items, tuple[Function, ...], tuple[PairScore, ...]]:
         """Everything that was made, keys replaced by lines of the items."""
         listed = [[(pair[0], pair[1], value) for *pair, value in score.top(self.limits.pairs)] for score in scores]
         sources = {source: self.catalogue.key(source) for pairs in listed for one in pairs for source in one[:2]}
@@ -262,7 +262,7 @@ class _Exploration:
 
         functions = tuple(_function(self.made[number], every) for number in range(len(self.made)))
         found = tuple(
-            Score(
+            PairScore(
                 score.layer,
                 score.head,
                 score.query,

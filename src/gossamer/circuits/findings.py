@@ -31,7 +31,7 @@ from gossamer.circuits.families.search import circuit_families
 from gossamer.circuits.find import CircuitResult
 from gossamer.circuits.group import GroupTest, NodeGroup
 from gossamer.circuits.groups import circuit_groups, group_test, node_groups
-from gossamer.circuits.methods import MethodInputs, Prompts, mask_circuit
+from gossamer.circuits.methods import MaskedPrompts, MethodInputs, mask_circuit
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.overlap import Overlap
 from gossamer.circuits.path import CircuitPath
@@ -239,14 +239,16 @@ def _ranked(given: MethodInputs, size: int) -> list[Node]:
     return splice.nodes.select(order[:size]).keys()
 
 
-def _searched(given: MethodInputs, place: int, what: str, draw: Callable[[Prompts], Int[Tensor, "rows"]]) -> list[Node]:
+def _searched(
+    given: MethodInputs, place: int, what: str, draw: Callable[[MaskedPrompts], Int[Tensor, "rows"]]
+) -> list[Node]:
     """Nodes of the whole procedure at one place of the path, on the prompts that `draw` takes of each side."""
     with part_of(what):
         circuit = mask_circuit(given.sampled(draw), place)
     return given.training.splice.nodes.select(circuit).keys()
 
 
-def _half(prompts: Prompts, half: int) -> Int[Tensor, "rows"]:
+def _half(prompts: MaskedPrompts, half: int) -> Int[Tensor, "rows"]:
     """Every second prompt (they are in random order)."""
     return torch.arange(half, len(prompts.splice.examples), 2, device=prompts.splice.model.device)
 

@@ -35,7 +35,7 @@ Score = Callable[[Splice], Tensor]
 
 
 @dataclass(frozen=True)
-class Prompts:
+class MaskedPrompts:
     """A network over some prompts, masks over the candidates, and the full model on the same prompts."""
 
     splice: Splice
@@ -46,9 +46,9 @@ class Prompts:
     def _facts(self) -> Iterator[str]:
         yield repr(self.splice)
 
-    def select(self, rows: Int[Tensor, "rows"]) -> "Prompts":
+    def select(self, rows: Int[Tensor, "rows"]) -> "MaskedPrompts":
         """Some of the prompts only."""
-        return Prompts(self.splice.select(rows), self.full.select(rows))
+        return MaskedPrompts(self.splice.select(rows), self.full.select(rows))
 
     def resampled(self, seed: int) -> Int[Tensor, "rows"]:
         """The rows of a bootstrap sample, whole texts at a time."""
@@ -71,9 +71,9 @@ class MethodInputs:
             rankings of them.
     """
 
-    training: Prompts
-    fitted: Prompts
-    validation: Prompts | None
+    training: MaskedPrompts
+    fitted: MaskedPrompts
+    validation: MaskedPrompts | None
     search: SearchSettings
     sides: Split | None = None
     scores: dict[Score, tuple[Tensor, float]] = field(default_factory=dict)
@@ -81,14 +81,14 @@ class MethodInputs:
     __repr__ = short_repr
 
     @classmethod
-    def divided(cls, training: Prompts, sides: Split | None, search: SearchSettings) -> "MethodInputs":
+    def divided(cls, training: MaskedPrompts, sides: Split | None, search: SearchSettings) -> "MethodInputs":
         """All training prompts, divided in those to fit and those to choose on; None: all are both."""
         if sides is None:
             return cls(training, training, None, search)
         fitted, chosen = (training.select(_rows(rows, training)) for rows in (sides.train, sides.test))
         return cls(training, fitted, chosen, search, sides)
 
-    def sampled(self, draw: Callable[[Prompts], Int[Tensor, "rows"]]) -> "MethodInputs":
+    def sampled(self, draw: Callable[[MaskedPrompts], Int[Tensor, "rows"]]) -> "MethodInputs":
         """The same with prompts that `draw` takes, by their rows, of each side."""
         if self.sides is None or self.validation is None:
             return MethodInputs.divided(self.training.select(draw(self.training)), None, self.search)
@@ -119,11 +119,13 @@ class MethodInputs:
         return _refiner(self.fitted, path, self.search.loss, check)
 
 
-def _rows(rows: Sequence[int], prompts: Prompts) -> Int[Tensor, "rows"]:
+def _rows(rows: Sequence[int], prompts: MaskedPrompts) -> Int[Tensor, "rows"]:
     return torch.tensor(rows, dtype=torch.long, device=prompts.splice.model.device)
 
 
-def _refiner(prompts: Prompts, path: CircuitPath | None, loss: Loss, check: CircuitRefiner | None) -> CircuitRefiner:
+def _refiner(
+    prompts: MaskedPrompts, path: CircuitPath | None, loss: Loss, check: CircuitRefiner | None
+) -> CircuitRefiner:
     splice = _over(prompts.splice, path)
     used, left_out = affordable(splice, 256, 64), affordable(splice, 256, 24)
     return CircuitRefiner(splice, prompts.full, loss, used, left_out, check)

@@ -13,7 +13,7 @@ from gossamer.batching import in_batches
 from gossamer.circuits.ablation import Ablation, AblationKind
 from gossamer.circuits.candidates import candidates, every_node
 from gossamer.circuits.evaluate.evaluator import Evaluator
-from gossamer.circuits.methods import ASKED_FOR, METHODS, MethodInputs, Prompts
+from gossamer.circuits.methods import ASKED_FOR, METHODS, MaskedPrompts, MethodInputs
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.outputs import Outputs, last_stream
 from gossamer.circuits.passing import with_tokens_passed_through
@@ -272,7 +272,7 @@ class Study:
     def method_inputs(self, search: SearchSettings | None = None) -> MethodInputs:
         """What the methods are given: the same network, ablation and training prompts for all."""
         search = search or SearchSettings(seed=self.settings.seed)
-        return MethodInputs.divided(Prompts(self.splice, self.train.full), self.sides, search)
+        return MethodInputs.divided(MaskedPrompts(self.splice, self.train.full), self.sides, search)
 
     @cached_property
     def evaluator(self) -> Evaluator:

@@ -17,7 +17,7 @@ Layers = Any  # int | Sequence[int] | integer array (), (k,), traced or not | "a
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenLayer:
     """The layers of one read or write.
 
     Args:
@@ -70,7 +70,7 @@ class Chosen:
         return ~jnp.isin(numbers, jnp.asarray(self.there))
 
 
-def choose(layers: Layers, there: Sequence[int] | None) -> Chosen:
+def choose(layers: Layers, there: Sequence[int] | None) -> ChosenLayer:
     """Read what a user gave as `layers`.
 
     Args:
@@ -87,21 +87,21 @@ def choose(layers: Layers, there: Sequence[int] | None) -> Chosen:
     if isinstance(layers, str):
         if layers != "all":
             raise InstrumentError(f'layers="{layers}": give "all", a layer number or several')
-        return Chosen(None, there=there)
+        return ChosenLayer(None, there=there)
     if isinstance(layers, jax.core.Tracer):
         if layers.ndim > 1 or not jnp.issubdtype(layers.dtype, jnp.integer):
             raise InstrumentError(
                 f"layers: a traced {layers.dtype}{list(layers.shape)}; give integers of shape () or (k,)"
             )
         # Kept as it is: a new array would belong to the body that the site is in.
-        return Chosen(layers, one=layers.ndim == 0, there=there)
+        return ChosenLayer(layers, one=layers.ndim == 0, there=there)
     numbers = np.asarray(layers)
     if numbers.ndim > 1 or numbers.size == 0 or not np.issubdtype(numbers.dtype, np.integer):
         raise InstrumentError(f'layers={layers!r}: give "all", a layer number or several')
     resolved = tuple(_resolved(int(number), there) for number in numbers.reshape(-1))
     if len(set(resolved)) != len(resolved):
         raise InstrumentError(f"layers={layers!r}: a layer is named twice")
-    return Chosen(resolved, one=numbers.ndim == 0, there=there)
+    return ChosenLayer(resolved, one=numbers.ndim == 0, there=there)
 
 
 def _resolved(number: int, there: Sequence[int] | None) -> int:

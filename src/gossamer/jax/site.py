@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from gossamer.jax import compat
 from gossamer.jax.errors import InstrumentError, NeedsLayer, ScopedValue, Unsupported, UnusedTag, WriteMismatch
-from gossamer.jax.layers import Chosen, Layers, choose, nan_where
+from gossamer.jax.layers import ChosenLayer, Layers, choose, nan_where
 from gossamer.jax.scope import Handle, Scope
 
 
@@ -156,7 +156,7 @@ class TagSite:
     def matches(self, name: str, path: str | None = None) -> bool:
         return fnmatchcase(self.name, name) and path_matches(self.path, path)
 
-    def _writable(self, verb: str, layers: Layers) -> Chosen | None:
+    def _writable(self, verb: str, layers: Layers) -> ChosenLayer | None:
         self._open()
         if self.inner_diff:
             raise Unsupported(
@@ -165,7 +165,7 @@ class TagSite:
             )
         return self._chosen(verb, layers)
 
-    def _chosen(self, verb: str, layers: Layers) -> Chosen | None:
+    def _chosen(self, verb: str, layers: Layers) -> ChosenLayer | None:
         if self.length is not None and layers is None:
             raise NeedsLayer(
                 f"{verb} at {self!r} stands for all {self.length} layers at once: "
@@ -173,7 +173,7 @@ class TagSite:
             )
         return None if layers is None else choose(layers, self.numbers)
 
-    def _picked(self, verb: str, chosen: Chosen | None) -> Any:
+    def _picked(self, verb: str, chosen: ChosenLayer | None) -> Any:
         """Whether this layer is written: a Python bool where that is known, otherwise a traced one."""
         picked = True if chosen is None else chosen.has(self.layer)
         if picked is not False and not self.used:
@@ -183,11 +183,11 @@ class TagSite:
             )
         return picked | jnp.any(chosen.outside()) if chosen is not None and chosen.unchecked else picked
 
-    def _guarded(self, value: Any, chosen: Chosen | None) -> Any:
+    def _guarded(self, value: Any, chosen: ChosenLayer | None) -> Any:
         """NaN where a traced layer number is no layer: loud, and free where it is one."""
         return nan_where(value, jnp.any(chosen.outside())) if chosen is not None and chosen.unchecked else value
 
-    def _edited(self, function: Callable[[Any], Any], old: Any, chosen: Chosen | None, cast: bool) -> Any:
+    def _edited(self, function: Callable[[Any], Any], old: Any, chosen: ChosenLayer | None, cast: bool) -> Any:
         new = self._checked(function(old), old, cast)
         return jax.tree.map(compat.typed_as, self._guarded(new, chosen), old)
 

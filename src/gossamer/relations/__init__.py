@@ -66,7 +66,7 @@ from gossamer.relations.measures import (
 )
 from gossamer.relations.neighbours import RelatedCards, related_neighbours
 from gossamer.relations.pair_table import PairTable, pair_table
-from gossamer.relations.prompt_latents import PromptLatents, prompt_latents
+from gossamer.relations.prompt_latents import PromptActivations, prompt_latents
 from gossamer.relations.relate import ActiveAbove, adjacent, relate
 from gossamer.relations.relation import BestPartner, Keep, RelatedPairs, Relation
 from gossamer.relations.relations_data import LatentFacts, RelationLimits, RelationsData
@@ -129,7 +129,7 @@ __all__ = [
     "ModelLatents",
     "PairCounts",
     "PairTable",
-    "PromptLatents",
+    "PromptActivations",
     "RankAgreement",
     "RelatedCards",
     "RelatedPairs",

@@ -12,7 +12,7 @@ from gossamer.relations.gate_files import read_ablations, read_gate_checks, read
 from gossamer.relations.gates import Gate
 from gossamer.relations.graph import RelationGraph
 from gossamer.relations.graph_files import read_communities, read_node_link
-from gossamer.relations.prompt_latents import PromptLatents
+from gossamer.relations.prompt_latents import PromptActivations
 from gossamer.relations.relation import Relation
 from gossamer.relations.relations_data import RelationsData
 from gossamer.relations.saved import ERROR_TAIL, load_error_share, load_folder, pair_path
@@ -31,7 +31,7 @@ def folder_data(
     measure: str = "pearson",
     threshold: float | None = None,
     communities: str | None = "leiden",
-    prompts: Sequence[PromptLatents] = (),
+    prompts: Sequence[PromptActivations] = (),
     describe: Describe | None = None,
 ) -> RelationsData:
     """All that `gossamer relate` or a study left in a folder: lifecycles, gates, communities, ablations.

@@ -10,7 +10,7 @@ from gossamer.errors import UsageError
 from gossamer.relations.graph import RelationGraph
 from gossamer.relations.latents import Csr
 from gossamer.relations.measures import DECODER_COSINE, MEASURES, Floats, Ints, fisher_z
-from gossamer.relations.prompt_latents import PromptLatents
+from gossamer.relations.prompt_latents import PromptActivations
 from gossamer.relations.relation import RelatedPairs, Relation, top_of_each
 from gossamer.relations.relations_data import PromptFacts, PromptGraph, RelationLimits
 from gossamer.results.column import Column
@@ -23,7 +23,7 @@ _WIDTH = 2**32
 def prompt_graph(
     relations: Sequence[Relation],
     names: Sequence[str],
-    prompts: Sequence[PromptLatents],
+    prompts: Sequence[PromptActivations],
     communities: tuple[RelationGraph, Ints] | None,
     limits: RelationLimits,
 ) -> tuple[PromptGraph, tuple[PromptFacts, ...]]:
@@ -77,7 +77,7 @@ def prompt_graph(
 
 
 def _prompt(
-    prompt: PromptLatents, names: Sequence[str], lit: Sequence[tuple[Ints, Ints, Floats]], keys: Ints
+    prompt: PromptActivations, names: Sequence[str], lit: Sequence[tuple[Ints, Ints, Floats]], keys: Ints
 ) -> PromptFacts:
     nodes = [np.searchsorted(keys, place * _WIDTH + latents) for place, (_, latents, _) in enumerate(lit)]
     tokens, activations = ([one[part] for one in lit] for part in (0, 2))
@@ -102,7 +102,7 @@ def _of_text(relations: Sequence[Relation]) -> tuple[dict[str, Ints], dict[str, 
     return active, maximum
 
 
-def _latents(prompt: PromptLatents, name: str) -> Csr:
+def _latents(prompt: PromptActivations, name: str) -> Csr:
     if name not in prompt.latents:
         raise UsageError(f"prompts: latents of {name} expected, found those of {', '.join(prompt.latents) or 'none'}")
     return prompt.latents[name]

@@ -11,7 +11,7 @@ from gossamer.relations.latents import Csr, LatentBatch, LatentSource, ModelLate
 
 
 @dataclass(frozen=True, eq=False)
-class PromptLatents:
+class PromptActivations:
     """One prompt.
 
     Attributes:
@@ -29,7 +29,7 @@ class PromptLatents:
 
 def prompt_latents(
     sources: Mapping[str, LatentSource], texts: Sequence[str], *, bos: bool | None = None
-) -> list[PromptLatents]:
+) -> list[PromptActivations]:
     """What each text lights up, a pass of each model for each text.
 
     Args:
@@ -57,5 +57,5 @@ def prompt_latents(
         spread = sparse.csr_matrix((np.ones(len(places)), (places, np.arange(len(places)))), (len(ids), len(places)))
         latents = {name: (spread @ one).tocsr() for name, one in batches[0].latents.items()}
         words = tuple(model.word(one) for one in ids)
-        found.append(PromptLatents(text, words, tuple(stream.counted[0].tolist()), latents))
+        found.append(PromptActivations(text, words, tuple(stream.counted[0].tolist()), latents))
     return found

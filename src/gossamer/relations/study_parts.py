@@ -20,13 +20,13 @@ from gossamer.relations.lifecycle import GONE, LOST, MATCHINGS, PASSED, Lifecycl
 from gossamer.relations.relation import BINS, LARGEST, Relation
 from gossamer.relations.study_data import StudyData, first_rows
 from gossamer.relations.study_results import (
-    DictionaryFacts,
     ErrorFacts,
     FoundGate,
     GateCount,
     PairFacts,
     Reappearance,
     RelationsPart,
+    StudiedDictionary,
     Words,
 )
 
@@ -55,7 +55,7 @@ def relations(data: StudyData) -> RelationsPart:
         reported = data.sources[name].dictionary.reported.explained_variance
         explained = float("nan") if reported is None else float(reported)
         counts = float(sums.active.sum() / tokens), int(dead.sum()), int(rare.sum())
-        seen.append(DictionaryFacts(name, len(dead), *counts, explained))
+        seen.append(StudiedDictionary(name, len(dead), *counts, explained))
     return RelationsPart("relations", dictionaries=tuple(seen), pairs=pairs)
 
 

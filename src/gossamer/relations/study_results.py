@@ -19,7 +19,7 @@ Words = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class DictionaryFacts:
+class StudiedDictionary:
     """One dictionary on the counted text.
 
     Attributes:
@@ -145,7 +145,7 @@ class RelationsPart:
     """What one part of the study found: its name, and the fields that it fills."""
 
     name: str
-    dictionaries: tuple[DictionaryFacts, ...] = ()
+    dictionaries: tuple[StudiedDictionary, ...] = ()
     pairs: tuple[PairFacts, ...] = ()
     lifecycle: tuple[LifecycleCounts, ...] = ()
     reappeared: tuple[Reappearance, ...] = ()

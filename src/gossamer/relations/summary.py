@@ -24,7 +24,7 @@ from gossamer.relations.latents import LatentSource
 from gossamer.relations.lifecycle import Lifecycle, LifecycleSettings, lifecycle, threshold_sweep
 from gossamer.relations.measures import Ints
 from gossamer.relations.prompt_graph import prompt_graph
-from gossamer.relations.prompt_latents import PromptLatents
+from gossamer.relations.prompt_latents import PromptActivations
 from gossamer.relations.relation import Relation
 from gossamer.relations.relations_data import (
     LatentFacts,
@@ -55,7 +55,7 @@ def relations_data(
     graph: RelationGraph | None = None,
     communities: Sequence[Communities] = (),
     checks: Mapping[SitePair, AblationCheck] | None = None,
-    prompts: Sequence[PromptLatents] = (),
+    prompts: Sequence[PromptActivations] = (),
     describe: Describe | None = None,
     limits: RelationLimits | None = None,
 ) -> RelationsData:

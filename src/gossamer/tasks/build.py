@@ -8,7 +8,7 @@ from typing import Any
 from gossamer.errors import UsageError
 from gossamer.tasks.encoding import EncodedRow
 from gossamer.tasks.prompt import Piece, Prompt, join
-from gossamer.tasks.prompt_tokenizer import Answer, PromptTokenizer
+from gossamer.tasks.prompt_tokenizer import PromptTokenizer, SpelledAnswer
 
 ROLE_KINDS = ("given", "position")
 
@@ -84,7 +84,7 @@ class _Side:
 
     tokens: tuple[int, ...]
     shortened: tuple[str, ...]
-    added: tuple[Answer, ...]
+    added: tuple[SpelledAnswer, ...]
 
 
 def _answers(prompts: Sequence[Prompt], prompt_tokenizer: PromptTokenizer) -> list[tuple[_Side, _Side]]:
@@ -101,7 +101,7 @@ def _answers(prompts: Sequence[Prompt], prompt_tokenizer: PromptTokenizer) -> li
     return [(side(prompt.answers), side(prompt.incorrect_answers)) for prompt in prompts]
 
 
-def _token(text: str, answer: Answer, one_of_several: bool, prompt_tokenizer: PromptTokenizer) -> int | None:
+def _token(text: str, answer: SpelledAnswer, one_of_several: bool, prompt_tokenizer: PromptTokenizer) -> int | None:
     """The token that stands for an answer.
 
     Of many answers a few run into the prompt's last token (" 17" and "76" are the one token " 1776"): what the model

@@ -17,7 +17,7 @@ BOS = ""
 
 
 @dataclass(frozen=True)
-class Word:
+class SpelledWord:
     """A named piece as tokens; `separable` is False if one of them also covers text outside the piece."""
 
     role: str
@@ -33,7 +33,7 @@ class Spelled:
     ids: tuple[int, ...]
     roles: tuple[str, ...]
     offsets: tuple[int, ...]
-    words: tuple[Word, ...]
+    words: tuple[SpelledWord, ...]
 
     def by_position(self) -> "Spelled":
         """The same tokens with a role for each position: p0, p1, ... and END."""
@@ -43,7 +43,7 @@ class Spelled:
 
 
 @dataclass(frozen=True)
-class Answer:
+class SpelledAnswer:
     """What an answer adds to the tokens of its prompt; `continues` unless it changes the prompt's own tokens."""
 
     added: tuple[int, ...]
@@ -151,13 +151,13 @@ class PromptTokenizer:
 
     def _words(
         self, text: str, runs: list[tuple[int, str | None]], first: list[int], ids: list[int], split: set[int]
-    ) -> tuple[Word, ...]:
+    ) -> tuple[SpelledWord, ...]:
         ends = [start for start, _ in runs[1:]] + [len(text)]
         found = []
         for index, ((start, role), end) in enumerate(zip(runs, ends, strict=True)):
             if role is not None:
                 own = tuple(token for token, run in zip(ids, first, strict=True) if run == index)
-                found.append(Word(role, text[start:end].strip(), own, index not in split))
+                found.append(SpelledWord(role, text[start:end].strip(), own, index not in split))
         return tuple(found)
 
     def ends(self, text: str) -> list[int]:
@@ -165,7 +165,7 @@ class PromptTokenizer:
         batch = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         return [end for _, end in batch["offset_mapping"]]
 
-    def answers(self, texts: Sequence[str], answers: Sequence[str]) -> list[Answer]:
+    def answers(self, texts: Sequence[str], answers: Sequence[str]) -> list[SpelledAnswer]:
         """Each answer as a continuation of its text."""
         different = list(dict.fromkeys(texts))
         before = dict(zip(different, self.ids(different), strict=True))
@@ -173,9 +173,9 @@ class PromptTokenizer:
         return [_answer(before[text], new) for text, new in zip(texts, after, strict=True)]
 
 
-def _answer(old: list[int], new: list[int]) -> Answer:
+def _answer(old: list[int], new: list[int]) -> SpelledAnswer:
     kept = next((place for place, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
-    return Answer(tuple(new[kept:]), kept == len(old))
+    return SpelledAnswer(tuple(new[kept:]), kept == len(old))
 
 
 def _start(tokenizer: Any, bos: bool | None) -> tuple[int, ...]:

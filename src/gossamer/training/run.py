@@ -19,7 +19,7 @@ _LESS_MEMORY = "give a smaller batch or more parts of it (--batch, --accumulate)
 
 
 @runtime_checkable
-class Job(Protocol):
+class TrainingJob(Protocol):
     """What is trained: everything that changes is in its state, everything else follows from the settings."""
 
     def begin(self) -> None:
@@ -43,7 +43,7 @@ class Job(Protocol):
 
 
 def finish(
-    job: Job,
+    job: TrainingJob,
     what: str,
     steps: int,
     folder: Path,
@@ -84,7 +84,7 @@ def finish(
 
 
 def _steps(
-    job: Job,
+    job: TrainingJob,
     what: str,
     steps: range,
     folder: Path,

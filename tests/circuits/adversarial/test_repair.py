@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from gossamer.circuits.adversarial import edit_space
-from gossamer.circuits.adversarial.edits import Edit
-from gossamer.circuits.adversarial.prompts import CountedModel, Encoder
+from gossamer.circuits.adversarial.edits import PromptEdit
+from gossamer.circuits.adversarial.prompts import CountedModel, PromptEncoder
 from gossamer.circuits.adversarial.repair import put_back
 from gossamer.circuits.evaluate.rerun import circuit_nodes
 from gossamer.tasks.prompt_tokenizer import PromptTokenizer
@@ -13,10 +13,10 @@ from gossamer.tasks.prompt_tokenizer import PromptTokenizer
 
 def test_nodes_put_back_have_their_clean_values(spool, spool_dictionaries, ioi_circuit, ioi_task):
     space = edit_space("ioi", ioi_task.provenance, (*ioi_task.train.prompts, *ioi_task.test.prompts), 0)
-    encoder = Encoder(PromptTokenizer(spool.tokenizer, True), ioi_task.role_names)
+    encoder = PromptEncoder(PromptTokenizer(spool.tokenizer, True), ioi_task.role_names)
     scenes = space.scenes(3, 0, held_out=False)
     word = next(one.word for one in space.edits if one.kind == "object")
-    recipe = (Edit("object", "object", word),)
+    recipe = (PromptEdit("object", "object", word),)
     clean, edited = (
         encoder.pairs(encoder.rows(given)) for given in (scenes, [space.apply(one, recipe) for one in scenes])
     )

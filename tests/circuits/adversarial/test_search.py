@@ -8,9 +8,9 @@ from scipy.stats import pearsonr
 
 from gossamer.circuits.adversarial import edit_space
 from gossamer.circuits.adversarial.detectors import find_detectors, footprint, groups, wrong_circuit
-from gossamer.circuits.adversarial.edits import Edit
+from gossamer.circuits.adversarial.edits import PromptEdit
 from gossamer.circuits.adversarial.guides import CircuitGuide, ModelGuide, embeddings, first_order
-from gossamer.circuits.adversarial.prompts import CountedModel, Encoder, with_roles_of
+from gossamer.circuits.adversarial.prompts import CountedModel, PromptEncoder, with_roles_of
 from gossamer.circuits.adversarial.search import (
     Guided,
     SearchOptions,
@@ -33,7 +33,7 @@ def space(ioi_task):
 
 @pytest.fixture
 def encoder(spool, ioi_task):
-    return Encoder(PromptTokenizer(spool.tokenizer, True), ioi_task.role_names)
+    return PromptEncoder(PromptTokenizer(spool.tokenizer, True), ioi_task.role_names)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_margins_are_those_of_the_models_own_logits(spool, space, encoder):
 def test_text_that_is_put_in_has_no_role_and_moves_none(space, encoder):
     scene = next(one for one in space.scenes(20, 0, held_out=False) if one.template != "when_gave")
     (row,) = encoder.rows([scene])
-    for edit in (Edit("third person", "before", "Zed"), Edit("sentence", "about IO between")):
+    for edit in (PromptEdit("third person", "before", "Zed"), PromptEdit("sentence", "about IO between")):
         (edited,) = encoder.rows([space.apply(scene, (edit,))])
         found = with_roles_of(edited, row).clean
         assert len(found.ids) > len(row.clean.ids)

@@ -8,7 +8,7 @@ import torch
 
 from gossamer.circuits.ablation import Ablation
 from gossamer.circuits.adversarial import WorstCaseSettings, edit_space, worst_case
-from gossamer.circuits.adversarial.prompts import Encoder
+from gossamer.circuits.adversarial.prompts import PromptEncoder
 from gossamer.circuits.adversarial.worst import _groups
 from gossamer.circuits.evaluate.rerun import circuit_nodes
 from gossamer.circuits.splice import Splice
@@ -37,7 +37,7 @@ def found(given):
 def test_kl_is_that_of_the_circuit_on_the_drawn_prompts(given, found):
     model, dictionaries, task, nodes, space, ablation = given
     scenes = dict.fromkeys(space.scenes(SETTINGS.drawn, 0, held_out=False))
-    encoder = Encoder(PromptTokenizer(model.tokenizer, task.bos), task.role_names)
+    encoder = PromptEncoder(PromptTokenizer(model.tokenizer, task.bos), task.role_names)
     rows = [row for row in encoder.rows(list(scenes)) if row is not None]
     assert found.drawn == len(rows)
     pairs = encode(rows, task.role_names, _groups(task), encoder.tokenizer.padding, LOGIT_MARGIN)
@@ -52,7 +52,7 @@ def test_kl_is_that_of_the_circuit_on_the_drawn_prompts(given, found):
 
 def test_every_template_has_its_own_worst_case(given, found):
     space, task = given[4], given[2]
-    encoder = Encoder(PromptTokenizer(given[0].tokenizer, task.bos), task.role_names)
+    encoder = PromptEncoder(PromptTokenizer(given[0].tokenizer, task.bos), task.role_names)
     scenes = dict.fromkeys(space.scenes(SETTINGS.drawn, 0, held_out=False))
     names = Counter(row.prompt.template for row in encoder.rows(list(scenes)) if row is not None)
     assert len(names) > SETTINGS.searches // 2, "more templates than searches of the worst"

@@ -10,7 +10,7 @@ from gossamer.circuits.families.grouping import Grouping
 from gossamer.circuits.families.results import Families
 from gossamer.circuits.families.search import _family_inputs, circuit_families
 from gossamer.circuits.find import CircuitResult, find_circuit
-from gossamer.circuits.methods import MethodInputs, Prompts, improved_path
+from gossamer.circuits.methods import MaskedPrompts, MethodInputs, improved_path
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import StudySettings
 from gossamer.errors import UsageError
@@ -72,7 +72,9 @@ def test_it_is_measured_on_its_own_prompts_and_on_the_others(found: CircuitResul
 def test_sides_stay_apart_where_both_have_prompts_of_the_family(found: CircuitResult) -> None:
     given = found.study.method_inputs(found.search)
     divided = MethodInputs.divided(
-        Prompts(given.training.splice, given.training.full), Split(tuple(range(16)), tuple(range(16, 24)), ()), SEARCH
+        MaskedPrompts(given.training.splice, given.training.full),
+        Split(tuple(range(16)), tuple(range(16, 24)), ()),
+        SEARCH,
     )
     names = tuple("even" if row % 2 == 0 else "odd" for row in range(24))
     answers = found.study.examples.answer.tolist()

@@ -18,7 +18,7 @@ from gossamer.app.schema.adversarial import (
 from gossamer.app.schema.base import PartId
 from gossamer.app.schema.curves import CurvesData
 from gossamer.app.workbench import Workbench
-from gossamer.circuits.adversarial.results import NAMES, AdversarialResults, Arm, Failure
+from gossamer.circuits.adversarial.results import NAMES, AdversarialResults, Arm, BrokenPrompt
 from gossamer.circuits.adversarial.worst import WorstCase
 from gossamer.report import text
 from gossamer.report.adversarial import marked
@@ -97,7 +97,7 @@ def _arm(one: Arm) -> ArmShape:
     )
 
 
-def _failure(one: Failure) -> FailureShape:
+def _failure(one: BrokenPrompt) -> FailureShape:
     sides = ((one.clean, one.edited), (one.edited, one.clean))
     clean, edited = (
         [MarkedToken(token=token, changed=changed) for token, changed in marked(own, other)] for own, other in sides

@@ -10,8 +10,8 @@ from gossamer.app.circuit_page import MOST_EDGES, MOST_NODES, map_of, metrics_of
 from gossamer.app.schema.base import PartId
 from gossamer.app.schema.circuits import (
     CircuitPage,
+    CircuitTests,
     CurveShape,
-    Evaluation,
     NodePage,
     Patched,
     PatchRequest,
@@ -70,13 +70,13 @@ def circuit_routes(bench: Workbench) -> APIRouter:
         return node_page(card, bench.said(found.circuit.sha256), found.findings.cards_of)
 
     @routes.get("/evaluation")
-    def evaluation(circuit: PartId) -> Evaluation:
+    def evaluation(circuit: PartId) -> CircuitTests:
         """How the circuit was tested: budget, curves of all methods, tables."""
         found = bench.circuit(circuit)
         if found.findings is None:
             raise UnknownError(f"{circuit}: no findings beside it; run 'gossamer circuit' to its end")
         known = found.findings
-        return Evaluation(
+        return CircuitTests(
             **bench.said(found.circuit.sha256),
             metric=known.metric,
             unit=known.unit,

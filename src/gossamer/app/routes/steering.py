@@ -52,7 +52,7 @@ def steering_routes(bench: Workbench) -> APIRouter:
         """What each method brings at every cost."""
         part, record = bench.content(sweep, KIND)
         # The record stands for its content: the folder reads a file that changed anew.
-        found = kept(_Kept(record), benefit, cost, reference, limit)
+        found = kept(_RecordKey(record), benefit, cost, reference, limit)
         return SweepPage(**bench.said(bench.run.digest(part)), **_facts(part, record), **found)
 
     return routes
@@ -65,7 +65,7 @@ def exported_sweeps(bench: Workbench) -> Iterator[str]:
             yield f"/steering/sweeps/{part.id}"
 
 
-class _Kept:
+class _RecordKey:
     """A record as a key: one object is one content."""
 
     def __init__(self, record: Record[SweepRow]) -> None:
@@ -75,7 +75,7 @@ class _Kept:
         return id(self.record)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Kept) and other.record is self.record
+        return isinstance(other, _RecordKey) and other.record is self.record
 
 
 def _facts(part: Part, record: Record[SweepRow]) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def _facts(part: Part, record: Record[SweepRow]) -> dict[str, Any]:
     }
 
 
-def _page(key: _Kept, benefit: str | None, cost: str, reference: str | None, limit: float) -> dict[str, Any]:
+def _page(key: _RecordKey, benefit: str | None, cost: str, reference: str | None, limit: float) -> dict[str, Any]:
     record = key.record
     measured = measured_benefits(record)
     chosen = benefit or (measured[0] if measured else "hit")

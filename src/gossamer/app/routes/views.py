@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter
 from fastapi import Path as InPath
 
-from gossamer.app.saved_view import FORMAT, NodeGroup, SavedView, read_view, view_path
+from gossamer.app.saved_view import FORMAT, SavedGroup, SavedView, read_view, view_path
 from gossamer.app.schema.base import PartId
 from gossamer.app.schema.views import Group, View, ViewRequest, Views
 from gossamer.app.workbench import Workbench
@@ -41,7 +41,7 @@ def view_routes(bench: Workbench) -> APIRouter:
         named = {*given.pinned, *given.labels, *(one for group in given.groups for one in group.nodes)}
         if unknown := sorted(named - known):
             raise UsageError(f"view {name}: nodes of the circuit expected, found {unknown[0]}")
-        groups = tuple(NodeGroup(one.name, tuple(one.nodes)) for one in given.groups)
+        groups = tuple(SavedGroup(one.name, tuple(one.nodes)) for one in given.groups)
         kept = SavedView(found.sha256, tuple(given.pinned), groups, given.labels)
         FORMAT.save(view_path(bench.views, name), kept)
         return _shape(bench, name, circuit, kept)

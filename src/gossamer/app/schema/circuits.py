@@ -236,7 +236,7 @@ class CurveShape(Shape):
     cmd: Number
 
 
-class Evaluation(Answer):
+class CircuitTests(Answer):
     """Everything that a findings file says of a circuit beside its nodes."""
 
     metric: str

@@ -1,6 +1,6 @@
 """Prompts that a model fails on, sought with its circuit and without, at equal cost: does knowing the circuit help?"""
 
-from gossamer.circuits.adversarial.edits import Edit, EditSpace, Recipe, edit_space
+from gossamer.circuits.adversarial.edits import EditSpace, PromptEdit, Recipe, edit_space
 from gossamer.circuits.adversarial.results import FORMAT, AdversarialResults
 from gossamer.circuits.adversarial.seeds import SeedStudy, study_seeds
 from gossamer.circuits.adversarial.study import AdversarialSettings, adversarial_study
@@ -10,8 +10,8 @@ __all__ = [
     "FORMAT",
     "AdversarialResults",
     "AdversarialSettings",
-    "Edit",
     "EditSpace",
+    "PromptEdit",
     "Recipe",
     "SeedStudy",
     "WorstCase",

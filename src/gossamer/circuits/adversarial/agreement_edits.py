@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gossamer.circuits.adversarial.edits import Edit, replaced
+from gossamer.circuits.adversarial.edits import PromptEdit, replaced
 from gossamer.tasks import lexicon
 from gossamer.tasks.prompt import Piece, Prompt
 from gossamer.tasks.subject_verb import NUMBERS, Pair
@@ -86,20 +86,20 @@ def scene(prompt: Prompt) -> AgreementScene:
     return AgreementScene(prompt.template, subject, number, answers, noun, noun_number, verb, words.get("preposition"))
 
 
-def edits(name: str, words: Mapping[str, Sequence[Any]]) -> list[Edit]:
+def edits(name: str, words: Mapping[str, Sequence[Any]]) -> list[PromptEdit]:
     """Other words and numbers at every place of the structure, and phrases after its nouns."""
     subjects, nouns = (words.get(key, ()) for key in ("subjects", "nouns"))
-    found = [Edit("noun", "subject", pair[0], ("subject",)) for pair in subjects]
-    found += [Edit("number", "subject", touches=("subject",))]
+    found = [PromptEdit("noun", "subject", pair[0], ("subject",)) for pair in subjects]
+    found += [PromptEdit("number", "subject", touches=("subject",))]
     places = ["subject"]
     if name != "sva-simple":
-        found += [Edit("noun", "noun", pair[0], ("noun",)) for pair in nouns]
-        found += [Edit("number", "noun", touches=("noun",))]
+        found += [PromptEdit("noun", "noun", pair[0], ("noun",)) for pair in nouns]
+        found += [PromptEdit("number", "noun", touches=("noun",))]
         places.append("noun")
     if name == "sva-rc":
-        found += [Edit("verb", "clause_verb", pair[0], ("clause_verb",)) for pair in lexicon.CLAUSE_VERBS]
+        found += [PromptEdit("verb", "clause_verb", pair[0], ("clause_verb",)) for pair in lexicon.CLAUSE_VERBS]
     if name == "sva-nounpp":
-        found += [Edit("preposition", "preposition", one, ("preposition",)) for one in lexicon.PREPOSITIONS]
+        found += [PromptEdit("preposition", "preposition", one, ("preposition",)) for one in lexicon.PREPOSITIONS]
     # Nouns of the prompts that are kept apart stand in no edit.
     phrases = nouns if name == "sva-nounpp" else lexicon.OBJECT_NOUNS
     for place in places:
@@ -107,32 +107,32 @@ def edits(name: str, words: Mapping[str, Sequence[Any]]) -> list[Edit]:
             for preposition in lexicon.PREPOSITIONS:
                 for number in (0, 1):
                     text = f"{preposition} the {pair[number]}"
-                    found.append(Edit(f"{NUMBERS[number]} phrase", f"after {place}", text, ("noun",)))
+                    found.append(PromptEdit(f"{NUMBERS[number]} phrase", f"after {place}", text, ("noun",)))
     return found
 
 
-def _noun(scene: AgreementScene, edit: Edit) -> AgreementScene | None:
+def _noun(scene: AgreementScene, edit: PromptEdit) -> AgreementScene | None:
     pair = _FORMS[edit.word][0]
     if edit.where == "noun" and scene.noun is None:
         return None
     return replaced(scene, **{edit.where: pair})
 
 
-def _number(scene: AgreementScene, edit: Edit) -> AgreementScene | None:
+def _number(scene: AgreementScene, edit: PromptEdit) -> AgreementScene | None:
     if edit.where == "subject":
         return replaced(scene, number=1 - scene.number)
     return None if scene.noun is None else replaced(scene, noun_number=1 - scene.noun_number)
 
 
-def _verb(scene: AgreementScene, edit: Edit) -> AgreementScene | None:
+def _verb(scene: AgreementScene, edit: PromptEdit) -> AgreementScene | None:
     return None if scene.clause_verb is None else replaced(scene, clause_verb=_FORMS[edit.word][0])
 
 
-def _preposition(scene: AgreementScene, edit: Edit) -> AgreementScene | None:
+def _preposition(scene: AgreementScene, edit: PromptEdit) -> AgreementScene | None:
     return None if scene.preposition is None else replaced(scene, preposition=edit.word)
 
 
-def _after(scene: AgreementScene, edit: Edit) -> AgreementScene | None:
+def _after(scene: AgreementScene, edit: PromptEdit) -> AgreementScene | None:
     preposition, _, form = edit.word.split()
     phrase = Phrase(preposition, *_FORMS[form])
     if edit.where == "after noun":

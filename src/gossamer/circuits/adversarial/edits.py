@@ -20,7 +20,7 @@ _FEWEST_TEMPLATES = 2
 
 
 @dataclass(frozen=True)
-class Edit:
+class PromptEdit:
     """One change of a scene.
 
     Attributes:
@@ -39,7 +39,7 @@ class Edit:
         return f"{self.kind} {self.where}" + (f" = {self.word}" if self.word else "")
 
 
-Recipe = tuple[Edit, ...]
+Recipe = tuple[PromptEdit, ...]
 
 
 @runtime_checkable
@@ -50,11 +50,11 @@ class Scene(Protocol):
         """The prompt, with the answers that the task's rule gives."""
 
 
-Change = Callable[[Any, Edit], Any]
+Change = Callable[[Any, PromptEdit], Any]
 
 
 @runtime_checkable
-class Family(Protocol):
+class EditFamily(Protocol):
     """The edits of the tasks of one kind; a module of functions."""
 
     # Roles by the class of words that fill them: what a detector reads of one class alone may be a shortcut.
@@ -65,7 +65,7 @@ class Family(Protocol):
     def scene(self, prompt: Prompt) -> Scene:
         """What a generated prompt says."""
 
-    def edits(self, name: str, words: Mapping[str, Sequence[Any]]) -> list[Edit]:
+    def edits(self, name: str, words: Mapping[str, Sequence[Any]]) -> list[PromptEdit]:
         """All edits of the task `name` with the words of the search."""
 
 
@@ -82,8 +82,8 @@ class EditSpace:
     """
 
     task: str
-    family: Family
-    edits: tuple[Edit, ...]
+    family: EditFamily
+    edits: tuple[PromptEdit, ...]
     options: Mapping[str, Any]
     words: tuple[Mapping[str, tuple[Entry, ...]], Mapping[str, tuple[Entry, ...]]]
 
@@ -160,12 +160,12 @@ class EditSpace:
         return joined(tuple(kept), rng.choice(self.edits))
 
 
-def joined(recipe: Recipe, edit: Edit) -> Recipe:
+def joined(recipe: Recipe, edit: PromptEdit) -> Recipe:
     """The recipe with `edit` last, in place of one of the same kind at the same part."""
     return (*(one for one in recipe if (one.kind, one.where) != (edit.kind, edit.where)), edit)
 
 
-def families() -> dict[str, Family]:
+def families() -> dict[str, EditFamily]:
     """Families of edits by the name of the generator."""
     from gossamer.circuits.adversarial import agreement_edits, index_edits, ioi_edits, key_edits
 

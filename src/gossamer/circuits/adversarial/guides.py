@@ -26,7 +26,7 @@ from gossamer.tasks.prompt_pairs import PromptPairs
 EMBEDDINGS = Site.of("resid_pre.0")
 
 
-class Reading(NamedTuple):
+class GuideReading(NamedTuple):
     """What a guide knows of some prompts.
 
     Attributes:
@@ -53,10 +53,10 @@ class Guide(Protocol):
     @property
     def cost(self) -> int: ...
 
-    def read(self, runner: CountedModel, pairs: PromptPairs) -> Reading:
+    def read(self, runner: CountedModel, pairs: PromptPairs) -> GuideReading:
         """The value on some prompts with its gradient."""
 
-    def value(self, runner: CountedModel, pairs: PromptPairs, reading: Reading) -> Float[Tensor, "prompt"]:
+    def value(self, runner: CountedModel, pairs: PromptPairs, reading: GuideReading) -> Float[Tensor, "prompt"]:
         """The value on edited prompts, by the weights of a reading of as many; costs a forward pass each."""
 
 
@@ -66,15 +66,15 @@ class ModelGuide:
 
     cost: int = FORWARD + BACKWARD
 
-    def read(self, runner: CountedModel, pairs: PromptPairs) -> Reading:
+    def read(self, runner: CountedModel, pairs: PromptPairs) -> GuideReading:
         """See :class:`Guide`."""
         runner.spent += self.cost * len(pairs)
         run = _forward(runner.model, pairs, ())
         value = measured(run.outputs, pairs, slice(None))
         gradient = torch.autograd.grad(value.sum(), run.leaf)[0]
-        return Reading(pairs, run.leaf.detach(), gradient, value.detach(), _constant(run.outputs))
+        return GuideReading(pairs, run.leaf.detach(), gradient, value.detach(), _constant(run.outputs))
 
-    def value(self, runner: CountedModel, pairs: PromptPairs, reading: Reading) -> Float[Tensor, "prompt"]:
+    def value(self, runner: CountedModel, pairs: PromptPairs, reading: GuideReading) -> Float[Tensor, "prompt"]:
         """See :class:`Guide`."""
         return runner.margins(pairs).to(reading.value.device)
 
@@ -99,13 +99,13 @@ class CircuitGuide:
     by_size: bool = False
     cost: int = FORWARD + 2 * BACKWARD
 
-    def read(self, runner: CountedModel, pairs: PromptPairs) -> Reading:
+    def read(self, runner: CountedModel, pairs: PromptPairs) -> GuideReading:
         """See :class:`Guide`."""
         runner.spent += self.cost * len(pairs)
         run, weights, activations = self.attributed(runner.model, pairs)
         value = (weights * activations).sum(dim=1)
         gradient = torch.autograd.grad(value.sum(), run.leaf)[0]
-        return Reading(pairs, run.leaf.detach(), gradient, value.detach(), _constant(run.outputs), weights)
+        return GuideReading(pairs, run.leaf.detach(), gradient, value.detach(), _constant(run.outputs), weights)
 
     def attributed(
         self, model: LanguageModel, pairs: PromptPairs
@@ -141,7 +141,7 @@ class CircuitGuide:
             order.append(here.where)
         return torch.cat(parts, dim=1).float()[:, torch.argsort(torch.cat(order))]
 
-    def value(self, runner: CountedModel, pairs: PromptPairs, reading: Reading) -> Float[Tensor, "prompt"]:
+    def value(self, runner: CountedModel, pairs: PromptPairs, reading: GuideReading) -> Float[Tensor, "prompt"]:
         """See :class:`Guide`."""
         assert reading.weights is not None
         runner.spent += FORWARD * len(pairs)
@@ -191,7 +191,7 @@ def _by_role(
 
 
 def first_order(
-    model: LanguageModel, reading: Reading, edited: PromptPairs, of: Int[Tensor, "edited"]
+    model: LanguageModel, reading: GuideReading, edited: PromptPairs, of: Int[Tensor, "edited"]
 ) -> Float[Tensor, "edited"]:
     """The predicted change of the guide's value from prompt `of` of a reading to each edited prompt of equal length."""
     with torch.no_grad():
@@ -200,7 +200,7 @@ def first_order(
         return (moved * reading.gradient[of] * inside).sum(dim=(1, 2)).float() + answer_change(reading, edited, of)
 
 
-def answer_change(reading: Reading, edited: PromptPairs, of: Int[Tensor, "edited"]) -> Float[Tensor, "edited"]:
+def answer_change(reading: GuideReading, edited: PromptPairs, of: Int[Tensor, "edited"]) -> Float[Tensor, "edited"]:
     """By how much the metric changes if on the old prompt the new answers are asked for."""
     with torch.no_grad():
         outputs = reading.outputs[of]

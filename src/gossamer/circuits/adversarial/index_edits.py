@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gossamer.circuits.adversarial.edits import Edit, replaced
+from gossamer.circuits.adversarial.edits import PromptEdit, replaced
 from gossamer.tasks.code_output import ERROR
 from gossamer.tasks.prompt import Piece, Prompt
 
@@ -64,26 +64,26 @@ def scene(prompt: Prompt) -> IndexScene:
     return IndexScene(named["name"], tuple(text for _, text in items), int(named["index"]), asked)
 
 
-def edits(name: str, words: Mapping[str, Sequence[Any]]) -> list[Edit]:
+def edits(name: str, words: Mapping[str, Sequence[Any]]) -> list[PromptEdit]:
     """Other digits and variables, items added, left out, turned round or equal to the index, and a lookup before."""
     digits, places = words["digits"], range(6)
-    found = [Edit("item", f"at {place}", one, ("items", "target")) for place in places for one in digits]
-    found += [Edit("index", "looked up", one, ("index",)) for one in digits]
-    found += [Edit("variable", "everywhere", one, ("name", "query_name")) for one in words["variables"]]
-    found += [Edit("repeat", f"the index at {place}", touches=("index", "items")) for place in places]
-    found += [Edit("turn", f"the list by {n}", touches=("items", "target")) for n in range(1, 6)]
-    found += [Edit("leave out", "the last item", touches=("items",))]
-    found += [Edit("add", place, one, ("items",)) for place in ("first", "last") for one in digits]
-    found += [Edit("look up before", f"item {place}", touches=("items", "index")) for place in places]
+    found = [PromptEdit("item", f"at {place}", one, ("items", "target")) for place in places for one in digits]
+    found += [PromptEdit("index", "looked up", one, ("index",)) for one in digits]
+    found += [PromptEdit("variable", "everywhere", one, ("name", "query_name")) for one in words["variables"]]
+    found += [PromptEdit("repeat", f"the index at {place}", touches=("index", "items")) for place in places]
+    found += [PromptEdit("turn", f"the list by {n}", touches=("items", "target")) for n in range(1, 6)]
+    found += [PromptEdit("leave out", "the last item", touches=("items",))]
+    found += [PromptEdit("add", place, one, ("items",)) for place in ("first", "last") for one in digits]
+    found += [PromptEdit("look up before", f"item {place}", touches=("items", "index")) for place in places]
     return found
 
 
-def _turn(scene: IndexScene, edit: Edit) -> IndexScene | None:
+def _turn(scene: IndexScene, edit: PromptEdit) -> IndexScene | None:
     by = int(edit.where.split()[-1]) % len(scene.items)
     return scene.checked(items=(*scene.items[by:], *scene.items[:by]))
 
 
-def _add(scene: IndexScene, edit: Edit) -> IndexScene | None:
+def _add(scene: IndexScene, edit: PromptEdit) -> IndexScene | None:
     items = (edit.word, *scene.items) if edit.where == "first" else (*scene.items, edit.word)
     return scene.checked(items=items)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gossamer.circuits.adversarial.edits import Edit, replaced
+from gossamer.circuits.adversarial.edits import PromptEdit, replaced
 from gossamer.tasks import lexicon
 from gossamer.tasks.ioi import ORDERS, TEMPLATES
 from gossamer.tasks.prompt import Piece, Prompt, fill
@@ -68,14 +68,14 @@ def scene(prompt: Prompt) -> IOIScene:
     return IOIScene(prompt.template, prompt.case, words["IO"], words["S1"], place, thing)
 
 
-def edits(name: str, words: Mapping[str, Sequence[Any]]) -> list[Edit]:
+def edits(name: str, words: Mapping[str, Sequence[Any]]) -> list[PromptEdit]:
     """Other words at every role, the other order, and a sentence more."""
-    found = [Edit("name", where, one, _touched(where)) for where in _FIELDS for one in words["names"]]
-    found += [Edit("place", "place", one, ("place",)) for one in words["places"]]
-    found += [Edit("object", "object", one, ("object",)) for one in words["objects"]]
-    found += [Edit("order", one, touches=("IO", "S1")) for one in ORDERS]
-    found += [Edit("sentence", f"about {where} between", touches=_touched(where)) for where in _FIELDS]
-    found += [Edit("third person", "before", one) for one in words["names"]]
+    found = [PromptEdit("name", where, one, _touched(where)) for where in _FIELDS for one in words["names"]]
+    found += [PromptEdit("place", "place", one, ("place",)) for one in words["places"]]
+    found += [PromptEdit("object", "object", one, ("object",)) for one in words["objects"]]
+    found += [PromptEdit("order", one, touches=("IO", "S1")) for one in ORDERS]
+    found += [PromptEdit("sentence", f"about {where} between", touches=_touched(where)) for where in _FIELDS]
+    found += [PromptEdit("third person", "before", one) for one in words["names"]]
     return found
 
 
@@ -83,18 +83,18 @@ def _touched(where: str) -> tuple[str, ...]:
     return ("IO",) if where == "IO" else ("S1", "S2")
 
 
-def _name(scene: IOIScene, edit: Edit) -> IOIScene | None:
+def _name(scene: IOIScene, edit: PromptEdit) -> IOIScene | None:
     if edit.word in (scene.recipient, scene.giver, scene.before):
         return None
     return replaced(scene, **{_FIELDS[edit.where]: edit.word})
 
 
-def _sentence(scene: IOIScene, edit: Edit) -> IOIScene | None:
+def _sentence(scene: IOIScene, edit: PromptEdit) -> IOIScene | None:
     between = edit.where.split()[1]
     return replaced(scene, between=between) if _last_sentence(scene.template)[0] else None
 
 
-def _third(scene: IOIScene, edit: Edit) -> IOIScene | None:
+def _third(scene: IOIScene, edit: PromptEdit) -> IOIScene | None:
     return None if edit.word in (scene.recipient, scene.giver) else replaced(scene, before=edit.word)
 
 

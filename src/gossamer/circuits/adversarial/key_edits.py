@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gossamer.circuits.adversarial.edits import Edit, replaced
+from gossamer.circuits.adversarial.edits import PromptEdit, replaced
 from gossamer.tasks.code_output import ERROR
 from gossamer.tasks.prompt import Piece, Prompt
 
@@ -103,25 +103,25 @@ def scene(prompt: Prompt) -> KeyScene:
     return KeyScene(named["name"], entries, named["query_key"])
 
 
-def edits(name: str, words: Mapping[str, Sequence[Any]]) -> list[Edit]:
+def edits(name: str, words: Mapping[str, Sequence[Any]]) -> list[PromptEdit]:
     """Other names, digits and variables, entries moved, added, left out, and values that are names."""
     names, digits = words["names"], words["digits"]
-    found = [Edit("name", "looked up", one, ("target_key", "query_key")) for one in names]
-    found += [Edit("key", f"of entry {n}", one, ("keys",)) for n in _OTHERS for one in names]
-    found += [Edit("value", f"of entry {n}", one, ("values",)) for n in _OTHERS for one in digits]
-    found += [Edit("value", "asked for", one, ("target_value",)) for one in digits]
-    found += [Edit("variable", "everywhere", one, ("name", "query_name")) for one in words["variables"]]
-    found += [Edit("move", f"to place {n}", touches=("target_key", "target_value")) for n in range(1, 6)]
-    found += [Edit("repeat", f"the name as value {n}", touches=("query_key", "values")) for n in _OTHERS]
-    found += [Edit("name as value", f"of entry {n}", one, ("values",)) for n in _OTHERS for one in names]
-    found += [Edit("leave out", f"entry {n}", touches=("keys", "values")) for n in _OTHERS]
-    found += [Edit("look up before", f"entry {n}", touches=("keys", "query_key")) for n in _OTHERS]
-    found += [Edit("key twice", place, touches=("target_key", "query_key")) for place in ("first", "last")]
-    found += [Edit("add", place, one, ("keys", "values")) for place in ("first", "last") for one in names]
+    found = [PromptEdit("name", "looked up", one, ("target_key", "query_key")) for one in names]
+    found += [PromptEdit("key", f"of entry {n}", one, ("keys",)) for n in _OTHERS for one in names]
+    found += [PromptEdit("value", f"of entry {n}", one, ("values",)) for n in _OTHERS for one in digits]
+    found += [PromptEdit("value", "asked for", one, ("target_value",)) for one in digits]
+    found += [PromptEdit("variable", "everywhere", one, ("name", "query_name")) for one in words["variables"]]
+    found += [PromptEdit("move", f"to place {n}", touches=("target_key", "target_value")) for n in range(1, 6)]
+    found += [PromptEdit("repeat", f"the name as value {n}", touches=("query_key", "values")) for n in _OTHERS]
+    found += [PromptEdit("name as value", f"of entry {n}", one, ("values",)) for n in _OTHERS for one in names]
+    found += [PromptEdit("leave out", f"entry {n}", touches=("keys", "values")) for n in _OTHERS]
+    found += [PromptEdit("look up before", f"entry {n}", touches=("keys", "query_key")) for n in _OTHERS]
+    found += [PromptEdit("key twice", place, touches=("target_key", "query_key")) for place in ("first", "last")]
+    found += [PromptEdit("add", place, one, ("keys", "values")) for place in ("first", "last") for one in names]
     return found
 
 
-def _name(scene: KeyScene, edit: Edit) -> KeyScene | None:
+def _name(scene: KeyScene, edit: PromptEdit) -> KeyScene | None:
     """Another name is looked up, and stands wherever the old one did."""
     names = {scene.query, *(one.key for one in scene.entries), *(one.value for one in scene.entries)}
     if edit.word in names:
@@ -134,24 +134,24 @@ def _name(scene: KeyScene, edit: Edit) -> KeyScene | None:
     return scene.checked(entries=entries, query=edit.word)
 
 
-def _key(scene: KeyScene, edit: Edit) -> KeyScene | None:
+def _key(scene: KeyScene, edit: PromptEdit) -> KeyScene | None:
     taken = {scene.query, *(one.key for one in scene.entries)}
     return None if edit.word in taken else scene.with_other(edit.where.split()[-1], key=edit.word)
 
 
-def _value(scene: KeyScene, edit: Edit) -> KeyScene | None:
+def _value(scene: KeyScene, edit: PromptEdit) -> KeyScene | None:
     if edit.where != "asked for":
         return scene.with_other(edit.where.split()[-1], value=edit.word)
     return scene.checked(entries=tuple(replace(one, value=edit.word) if one.target else one for one in scene.entries))
 
 
-def _move(scene: KeyScene, edit: Edit) -> KeyScene | None:
+def _move(scene: KeyScene, edit: PromptEdit) -> KeyScene | None:
     target = [one for one in scene.entries if one.target]
     rest, place = [one for one in scene.entries if not one.target], int(edit.where.split()[-1]) - 1
     return scene.checked(entries=(*rest[:place], *target, *rest[place:]))
 
 
-def _leave_out(scene: KeyScene, edit: Edit) -> KeyScene | None:
+def _leave_out(scene: KeyScene, edit: PromptEdit) -> KeyScene | None:
     others = [one for one in scene.entries if not one.target]
     number = int(edit.where.split()[-1])
     if number > len(others) or len(others) < 2:
@@ -159,15 +159,15 @@ def _leave_out(scene: KeyScene, edit: Edit) -> KeyScene | None:
     return scene.checked(entries=tuple(one for one in scene.entries if one is not others[number - 1]))
 
 
-def _before(scene: KeyScene, edit: Edit) -> KeyScene | None:
+def _before(scene: KeyScene, edit: PromptEdit) -> KeyScene | None:
     return scene.checked(earlier=edit.where.split()[-1])
 
 
-def _twice(scene: KeyScene, edit: Edit) -> KeyScene | None:
+def _twice(scene: KeyScene, edit: PromptEdit) -> KeyScene | None:
     return None if scene.value is None else _added(scene, edit.where, scene.query)
 
 
-def _add(scene: KeyScene, edit: Edit) -> KeyScene | None:
+def _add(scene: KeyScene, edit: PromptEdit) -> KeyScene | None:
     taken = {scene.query, *(one.key for one in scene.entries)}
     return None if edit.word in taken else _added(scene, edit.where, edit.word)
 

@@ -25,7 +25,7 @@ FORWARD, BACKWARD = 1, 2
 
 
 @dataclass
-class Encoder:
+class PromptEncoder:
     """Scenes as prompts in tokens.
 
     Attributes:

@@ -10,8 +10,8 @@ from torch import Tensor
 from gossamer.circuits.adversarial.detectors import wrong_circuit
 from gossamer.circuits.adversarial.edits import EditSpace, Recipe, Scene
 from gossamer.circuits.adversarial.guides import CircuitGuide
-from gossamer.circuits.adversarial.prompts import CountedModel, Encoder, with_roles_of
-from gossamer.circuits.adversarial.results import Detector, Failure, Repair
+from gossamer.circuits.adversarial.prompts import CountedModel, PromptEncoder, with_roles_of
+from gossamer.circuits.adversarial.results import BrokenPrompt, Detector, Repair
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.site_plan import in_stream
 from gossamer.dictionary.dictionary import Dictionary
@@ -25,7 +25,7 @@ _PROMPTS, _DETECTORS, _SHOWN = 32, 6, 8
 
 
 def _broken(
-    space: EditSpace, encoder: Encoder, model: LanguageModel, scenes: Sequence[Scene], recipe: Recipe
+    space: EditSpace, encoder: PromptEncoder, model: LanguageModel, scenes: Sequence[Scene], recipe: Recipe
 ) -> tuple[list[EncodedRow], list[EncodedRow]]:
     """Clean and edited rows of the held-out prompts that a recipe breaks."""
     rows = zip(encoder.rows(scenes), encoder.rows([space.apply_unseen(scene, recipe) for scene in scenes]), strict=True)
@@ -39,7 +39,7 @@ def _broken(
 
 def repairs(
     space: EditSpace,
-    encoder: Encoder,
+    encoder: PromptEncoder,
     model: LanguageModel,
     guide: CircuitGuide,
     detectors: Sequence[Detector],
@@ -141,8 +141,8 @@ def _matched(clean: PromptPairs, edited: PromptPairs) -> Int[Tensor, "prompt pos
 
 
 def failures(
-    space: EditSpace, encoder: Encoder, model: LanguageModel, scenes: Sequence[Scene], recipe: Recipe
-) -> tuple[Failure, ...]:
+    space: EditSpace, encoder: PromptEncoder, model: LanguageModel, scenes: Sequence[Scene], recipe: Recipe
+) -> tuple[BrokenPrompt, ...]:
     """Some of the prompts that a recipe breaks, with what the model says."""
     clean_rows, edited_rows = (rows[:_SHOWN] for rows in _broken(space, encoder, model, scenes, recipe))
     if not clean_rows:
@@ -155,7 +155,7 @@ def failures(
     said = wrong.gather(1, torch.where(wrong >= 0, logits.gather(1, wrong.clamp(min=0)), -torch.inf).argmax(1)[:, None])
     shown = []
     for number, (old, new) in enumerate(zip(clean_rows, edited_rows, strict=True)):
-        failure = Failure(
+        failure = BrokenPrompt(
             clean=tuple(map(model.word, old.clean.ids)),
             edited=tuple(map(model.word, new.clean.ids)),
             answer=model.word(new.answers[0]),

@@ -136,7 +136,7 @@ class Repair:
 
 
 @dataclass(frozen=True)
-class Failure:
+class BrokenPrompt:
     """A held-out prompt that the circuit's recipe breaks.
 
     Attributes:
@@ -189,7 +189,7 @@ class AdversarialResults:
     arms: tuple[Arm, ...]
     comparisons: tuple[Comparison, ...]
     repairs: tuple[Repair, ...]
-    failures: tuple[Failure, ...]
+    failures: tuple[BrokenPrompt, ...]
     setup: int
     unseen_words: bool = False
     worst: WorstCase | None = None

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import torch
 
 from gossamer.circuits.adversarial.edits import EditSpace, Recipe, Scene, joined
-from gossamer.circuits.adversarial.guides import Guide, Reading, answer_change, first_order
-from gossamer.circuits.adversarial.prompts import CountedModel, Encoder, with_roles_of
+from gossamer.circuits.adversarial.guides import Guide, GuideReading, answer_change, first_order
+from gossamer.circuits.adversarial.prompts import CountedModel, PromptEncoder, with_roles_of
 from gossamer.tasks.encoding import EncodedRow
 
 # Edits that a guide ranks in one round, of which a round's share is tried.
@@ -56,7 +56,7 @@ class SearchState:
     """A search under way: the prompts, what was tried, and what may still be spent."""
 
     space: EditSpace
-    encoder: Encoder
+    encoder: PromptEncoder
     runner: CountedModel
     scenes: Sequence[Scene]
     options: SearchOptions
@@ -187,7 +187,7 @@ class Guided:
         return [one for one in dict.fromkeys(found) if state.edited(one) is not None]
 
     def _scores(
-        self, state: SearchState, reading: Reading, parents: Sequence[EncodedRow], pool: Sequence[Recipe]
+        self, state: SearchState, reading: GuideReading, parents: Sequence[EncodedRow], pool: Sequence[Recipe]
     ) -> list[float]:
         """The predicted change of the metric by each recipe, the mean over the prompts."""
         size = len(parents)
@@ -204,7 +204,7 @@ class Guided:
             scores[number] = self._inserted(state, reading, rows[number], pool[number])
         return [scores[number] for number in range(len(pool))]
 
-    def _inserted(self, state: SearchState, reading: Reading, rows: Sequence[EncodedRow], recipe: Recipe) -> float:
+    def _inserted(self, state: SearchState, reading: GuideReading, rows: Sequence[EncodedRow], recipe: Recipe) -> float:
         """What an edit that changes the number of tokens does: one prompt stands for all edits of its kind."""
         edit = recipe[-1]
         kind = (edit.kind, edit.where)

@@ -13,7 +13,7 @@ from gossamer.circuits.ablation import Ablation, AblationKind
 from gossamer.circuits.adversarial.detectors import find_detectors, wrong_circuit
 from gossamer.circuits.adversarial.edits import EditSpace, Recipe, Scene, edit_space
 from gossamer.circuits.adversarial.guides import CircuitGuide, ModelGuide
-from gossamer.circuits.adversarial.prompts import CountedModel, Encoder
+from gossamer.circuits.adversarial.prompts import CountedModel, PromptEncoder
 from gossamer.circuits.adversarial.repair import failures, repairs
 from gossamer.circuits.adversarial.results import (
     CIRCUIT,
@@ -103,7 +103,7 @@ class _Bench:
     """What all arms share; `_broken` keeps what recipes do to held-out prompts."""
 
     space: EditSpace
-    encoder: Encoder
+    encoder: PromptEncoder
     model: LanguageModel
     settings: AdversarialSettings
     prompts: _Prompts
@@ -152,7 +152,7 @@ def adversarial_study(
     settings, found = settings or AdversarialSettings(), by_site(dictionaries)
     task = _task(circuit, model)
     space = edit_space(task.name, task.provenance, (*task.train.prompts, *task.test.prompts), settings.seed)
-    encoder = Encoder(PromptTokenizer(model.tokenizer, task.bos), task.role_names)
+    encoder = PromptEncoder(PromptTokenizer(model.tokenizer, task.bos), task.role_names)
     if missing := [site for site in circuit.sites if site not in found]:
         raise UsageError(
             f"dictionaries: one at {missing[0]} expected, as the circuit has, found {', '.join(map(str, found))}"
@@ -224,7 +224,7 @@ def _task(circuit: Circuit, model: LanguageModel) -> Task:
     return Task.from_body(known.task, model.tokenizer)
 
 
-def _prompts(space: EditSpace, encoder: Encoder, model: LanguageModel, settings: AdversarialSettings) -> _Prompts:
+def _prompts(space: EditSpace, encoder: PromptEncoder, model: LanguageModel, settings: AdversarialSettings) -> _Prompts:
     """Scenes that the model does: for each search, for the choice of recipes, and apart from them."""
     wanted = settings.searches * settings.prompts + settings.choice
     search, failed = _done(space, encoder, model, wanted, settings.seed, held_out=False)
@@ -235,7 +235,7 @@ def _prompts(space: EditSpace, encoder: Encoder, model: LanguageModel, settings:
 
 
 def _done(
-    space: EditSpace, encoder: Encoder, model: LanguageModel, wanted: int, seed: int, *, held_out: bool
+    space: EditSpace, encoder: PromptEncoder, model: LanguageModel, wanted: int, seed: int, *, held_out: bool
 ) -> tuple[list[Scene], int]:
     """`wanted` scenes of one side that the model does as they are, and how many it failed on."""
     found: list[Scene] = []

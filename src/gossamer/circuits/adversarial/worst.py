@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gossamer.circuits.ablation import Ablation
 from gossamer.circuits.adversarial.edits import EditSpace, Scene
-from gossamer.circuits.adversarial.prompts import CountedModel, Encoder
+from gossamer.circuits.adversarial.prompts import CountedModel, PromptEncoder
 from gossamer.circuits.adversarial.search import SearchOptions, SearchState, Tried, by_evolution, search
 from gossamer.circuits.evaluate.evaluator import Evaluator
 from gossamer.circuits.evaluate.worst_prompts import prompt_tail
@@ -125,17 +125,17 @@ class WorstCase:
 
 
 @dataclass(kw_only=True)
-class _TaskEncoder(Encoder):
+class _TaskEncoder(PromptEncoder):
     """Scenes whose every token has an ablation value of the circuit's task; others are refused."""
 
     groups: AblationGroups
 
     def rows(self, scenes: Sequence[Scene]) -> list[EncodedRow | None]:
-        """See :class:`Encoder`."""
+        """See :class:`PromptEncoder`."""
         return [None if row is None or self.groups.missing(row) else row for row in super().rows(scenes)]
 
     def pairs(self, rows: Sequence[EncodedRow]) -> PromptPairs:
-        """See :class:`Encoder`; ablation groups are the task's."""
+        """See :class:`PromptEncoder`; ablation groups are the task's."""
         return encode(rows, self.roles, self.groups, self.tokenizer.padding, LOGIT_MARGIN)
 
 
@@ -237,7 +237,7 @@ def _starts(kl: Sequence[float], templates: Sequence[str], settings: WorstCaseSe
 
 def _sought(
     space: EditSpace,
-    encoder: Encoder,
+    encoder: PromptEncoder,
     distance: "_Distance",
     start: tuple[Scene, EncodedRow],
     kl: float,

@@ -37,7 +37,7 @@ PROMPTS = 16
 
 
 @dataclass(frozen=True, eq=False)
-class PromptGraph:
+class EffectGraph:
     """A graph in the order features (site by site), errors (site by site, token by token), tokens, the metric.
 
     Attributes:
@@ -94,7 +94,7 @@ def _mean(values: Float[Tensor, "prompt"], weights: Float[Tensor, "draw prompt"]
     return Interval(values.mean().item(), low, high)
 
 
-def prompt_graph(splice: Splice, circuit: Nodes, row: int) -> PromptGraph:
+def prompt_graph(splice: Splice, circuit: Nodes, row: int) -> EffectGraph:
     """The graph of a circuit on one prompt of a splice, whose own nodes do not matter.
 
     Cost: a forward pass, and a backward pass from each active feature to the dictionary before it.
@@ -131,7 +131,7 @@ def prompt_graph(splice: Splice, circuit: Nodes, row: int) -> PromptGraph:
     kinds = torch.arange(total, device=model.device)
     errors = (kinds >= features) & (kinds < features + len(cuts) * width)
     tokens = (kinds >= features + len(cuts) * width) & (kinds < total - 1)
-    return PromptGraph(effects, features, errors, tokens, (kinds == total - 1).double())
+    return EffectGraph(effects, features, errors, tokens, (kinds == total - 1).double())
 
 
 def _cuts(network: Splice, roles: Int[Tensor, "pos"], streams: dict[Site, Tensor]) -> Iterator[_Cut]:

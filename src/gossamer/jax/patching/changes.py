@@ -15,7 +15,7 @@ Node = TypeVar("Node", bound=ast.AST)
 _POSITION = ("lineno", "col_offset", "end_lineno", "end_col_offset")
 
 
-class Part(Enum):
+class ChangedPart(Enum):
     """What a change does to its nodes."""
 
     WRAP = "wrap"
@@ -37,7 +37,7 @@ class Change:
         name: for WRAP, the name of the tag.
     """
 
-    part: Part
+    part: ChangedPart
     nodes: tuple[ast.AST, ...]
     code: Sequence[ast.stmt] = ()
     bound: Bindings = field(default_factory=dict)
@@ -78,30 +78,30 @@ class _Copier:
 
     def __init__(self, changes: Sequence[tuple[str, Change]]) -> None:
         self.done: set[int] = set()
-        self._at: dict[tuple[Part, int], list[tuple[int, str, Change]]] = {}
+        self._at: dict[tuple[ChangedPart, int], list[tuple[int, str, Change]]] = {}
         for number, (text, change) in enumerate(changes):
-            node = change.nodes[-1] if change.part is Part.AFTER else change.nodes[0]
+            node = change.nodes[-1] if change.part is ChangedPart.AFTER else change.nodes[0]
             self._at.setdefault((change.part, id(node)), []).append((number, text, change))
 
     def function(self, function: FunctionNode) -> FunctionNode:
         body = list(function.body)
         docstring = [body.pop(0)] if ast.get_docstring(function) is not None else []
-        start = [made for change in self._take(Part.START, function) for made in self._insert(change, function)]
+        start = [made for change in self._take(ChangedPart.START, function) for made in self._insert(change, function)]
         made = self._copy(function)
         made.body = [*docstring, *start, *self._block(body)]
         return made
 
-    def _take(self, part: Part, node: ast.AST) -> list[Change]:
+    def _take(self, part: ChangedPart, node: ast.AST) -> list[Change]:
         found = self._at.get((part, id(node)), [])
-        if part is Part.SWAP and len(found) > 1:
+        if part is ChangedPart.SWAP and len(found) > 1:
             raise PatchError(f"{found[1][1]} replaces code that {found[0][1]} replaces too")
         self.done.update(number for number, _, _ in found)
         return [change for _, _, change in found]
 
     def _node(self, node: ast.AST) -> Any:
-        swap = self._take(Part.SWAP, node) if isinstance(node, ast.expr) else []
+        swap = self._take(ChangedPart.SWAP, node) if isinstance(node, ast.expr) else []
         made = self._insert(swap[0], node)[0].value if swap else self._copy(node)  # type: ignore[attr-defined]
-        for change in self._take(Part.WRAP, node):
+        for change in self._take(ChangedPart.WRAP, node):
             arguments: list[ast.expr] = [ast.Constant(change.name), cast(ast.expr, made)]
             made = _placed(ast.Call(ast.Name(TAG, ast.Load()), arguments, []), node)
         return made
@@ -121,12 +121,12 @@ class _Copier:
         position = 0
         while position < len(statements):
             first = statements[position]
-            made += [new for change in self._take(Part.BEFORE, first) for new in self._insert(change, first)]
-            swap = self._take(Part.SWAP, first)
+            made += [new for change in self._take(ChangedPart.BEFORE, first) for new in self._insert(change, first)]
+            swap = self._take(ChangedPart.SWAP, first)
             made += self._insert(swap[0], first) if swap else [self._copy(first)]
             position += len(swap[0].nodes) if swap else 1
             last = statements[position - 1]
-            made += [new for change in self._take(Part.AFTER, last) for new in self._insert(change, last)]
+            made += [new for change in self._take(ChangedPart.AFTER, last) for new in self._insert(change, last)]
         return made
 
     def _insert(self, change: Change, at: ast.AST) -> list[ast.stmt]:

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gossamer.jax.patching.changes import TAG, Change, Part, called, tag_call
+from gossamer.jax.patching.changes import TAG, Change, ChangedPart, called, tag_call
 from gossamer.jax.patching.errors import MatchError, PatternError
 from gossamer.jax.patching.pattern import Pattern, hole_names, parse_code
 from gossamer.jax.patching.search import Place, chosen, nearest, own_statements, places, statements, values
@@ -95,12 +95,12 @@ class TagAssign(PlacedEdit):
     def change(self, place: Place, source: FunctionSource) -> Change:
         node, statement = place.nodes[0], place.statement
         if node not in _targets(statement):  # a walrus: its value
-            return Change(Part.WRAP, (node,), name=self.name)
+            return Change(ChangedPart.WRAP, (node,), name=self.name)
         whole = isinstance(statement, ast.Assign) and statement.targets == [node] and not isinstance(node, ast.Tuple)
         if (whole or isinstance(statement, ast.AnnAssign)) and statement.value is not None:  # type: ignore[attr-defined]
-            return Change(Part.WRAP, (statement.value,), name=self.name)  # type: ignore[attr-defined]
+            return Change(ChangedPart.WRAP, (statement.value,), name=self.name)  # type: ignore[attr-defined]
         template = parse_code(f"$it = {tag_call(self.name)}")
-        return Change(Part.AFTER, (statement,), template, {"it": node})
+        return Change(ChangedPart.AFTER, (statement,), template, {"it": node})
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class TagExpr(PlacedEdit):
         return places(self.pattern, source.node)
 
     def change(self, place: Place, source: FunctionSource) -> Change:
-        return Change(Part.WRAP, place.nodes, name=self.name)
+        return Change(ChangedPart.WRAP, place.nodes, name=self.name)
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class TagReturn(PlacedEdit):
         return [Place((node.value,), node, {}) for node in returns if node.value is not None]
 
     def change(self, place: Place, source: FunctionSource) -> Change:
-        return Change(Part.WRAP, place.nodes, name=self.name)
+        return Change(ChangedPart.WRAP, place.nodes, name=self.name)
 
 
 @dataclass(frozen=True)
@@ -149,14 +149,14 @@ class TagArg(Edit):
         if self.argument not in names:
             raise MatchError(f"{self.text}: {source.name} has no argument {self.argument!r}; it has {', '.join(names)}")
         name = ast.Name(self.argument, ast.Load())
-        return [Change(Part.START, (source.node,), parse_code(f"$it = {tag_call(self.name)}"), {"it": name})]
+        return [Change(ChangedPart.START, (source.node,), parse_code(f"$it = {tag_call(self.name)}"), {"it": name})]
 
 
 @dataclass(frozen=True)
 class Code(PlacedEdit):
     """Code before, after or instead of what a pattern finds."""
 
-    part: Part
+    part: ChangedPart
     pattern: Pattern
     code: Sequence[ast.stmt]
 
@@ -176,10 +176,10 @@ class Code(PlacedEdit):
         return places(self.pattern, source.node)
 
     def change(self, place: Place, source: FunctionSource) -> Change:
-        if self.part is Part.SWAP:
+        if self.part is ChangedPart.SWAP:
             return Change(self.part, place.nodes, self.code, place.bound)
         statement = place.statement if self.pattern.expression is not None else place.nodes[-1]
-        at = place.statement if self.part is Part.BEFORE else statement
+        at = place.statement if self.part is ChangedPart.BEFORE else statement
         self._require_reached(at, place, source)
         return Change(self.part, (at,), self.code, place.bound)
 
@@ -188,9 +188,9 @@ class Code(PlacedEdit):
         inside = self.pattern.expression is not None
         header = inside and bool(getattr(at, "body", None))
         problem = None
-        if self.part is Part.AFTER and isinstance(at, _LEAVES):
+        if self.part is ChangedPart.AFTER and isinstance(at, _LEAVES):
             problem = "code after it never runs; use before, replace or tag_return"
-        elif self.part is Part.AFTER and header:
+        elif self.part is ChangedPart.AFTER and header:
             problem = "it opens a block, and what comes after it is not clear; match the whole statement"
         elif header and isinstance(at, ast.While):
             problem = "it is evaluated at every turn of the loop; use replace or tag_expr"
@@ -236,12 +236,12 @@ def before(pattern: str, code: str, *, count: int | None = 1, index: int | None 
 
     In `code` the name ``tag`` is gossamer's, and holes stand for what they stood for in the pattern.
     """
-    return _code("before", Part.BEFORE, pattern, code, count, index)
+    return _code("before", ChangedPart.BEFORE, pattern, code, count, index)
 
 
 def after(pattern: str, code: str, *, count: int | None = 1, index: int | None = None) -> Edit:
     """Run `code` after the statements of `pattern`, or after the statement that an expression stands in."""
-    return _code("after", Part.AFTER, pattern, code, count, index)
+    return _code("after", ChangedPart.AFTER, pattern, code, count, index)
 
 
 def replace(pattern: str, code: str, *, count: int | None = 1, index: int | None = None) -> Edit:
@@ -249,17 +249,21 @@ def replace(pattern: str, code: str, *, count: int | None = 1, index: int | None
 
     The pairs (before, after) of mishax are this without holes.
     """
-    return _code("replace", Part.SWAP, pattern, code, count, index)
+    return _code("replace", ChangedPart.SWAP, pattern, code, count, index)
 
 
-def _code(verb: str, part: Part, pattern: str, code: str, count: int | None, index: int | None) -> Edit:
+def _code(verb: str, part: ChangedPart, pattern: str, code: str, count: int | None, index: int | None) -> Edit:
     parsed, body = Pattern.parse(pattern), called(parse_code(code))
     text = f"{verb}({parsed.text!r}, {code.strip()!r})"
     unbound = sorted(set(hole_names(body)) - parsed.names)
     if unbound:
         raise PatternError(f"{text}: ${unbound[0]} of the code is not in the pattern")
     wanted = parsed.text
-    if part is Part.SWAP and parsed.expression is not None and not (len(body) == 1 and isinstance(body[0], ast.Expr)):
+    if (
+        part is ChangedPart.SWAP
+        and parsed.expression is not None
+        and not (len(body) == 1 and isinstance(body[0], ast.Expr))
+    ):
         # Statements can only take the place of a statement.
         parsed, wanted = parsed.as_statement(), f"{wanted} (as a statement by itself, since statements replace it)"
     return Code(text, wanted, count, index, part, parsed, body)

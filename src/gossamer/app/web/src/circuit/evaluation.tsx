@@ -13,7 +13,7 @@ export function EvaluationTab({ page }: { page: Shapes["CircuitPage"] }) {
   return <Answer of={found} waiting="Reading the findings …">{(one) => <Shown page={page} found={one} />}</Answer>;
 }
 
-function Shown({ page, found }: { page: Shapes["CircuitPage"]; found: Shapes["Evaluation"] }) {
+function Shown({ page, found }: { page: Shapes["CircuitPage"]; found: Shapes["CircuitTests"] }) {
   const points = found.curves.flatMap((curve) => curve.points.map((point) => ({ method: curve.method, ...point })));
   return (
     <>

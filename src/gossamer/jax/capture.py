@@ -10,7 +10,7 @@ import numpy as np
 
 from gossamer.jax import compat
 from gossamer.jax.errors import InstrumentError, NeedsLayer, Unsupported
-from gossamer.jax.layers import Chosen, Layers, choose
+from gossamer.jax.layers import ChosenLayer, Layers, choose
 from gossamer.jax.run import Run
 from gossamer.jax.scope import Handle
 from gossamer.jax.site import TagSite
@@ -178,13 +178,13 @@ def rows_of(where: At, table: SiteTable) -> list[SiteRow]:
     return rows
 
 
-def unrolled(where: At, rows: list[SiteRow]) -> Chosen:
+def unrolled(where: At, rows: list[SiteRow]) -> ChosenLayer:
     """The chosen layers among sites outside of stacked layers.
 
     Raises:
         LayerOutOfRange: a number that none of them has.
     """
-    return Chosen(None) if where.layers is None else choose(where.layers, layers_of(rows))
+    return ChosenLayer(None) if where.layers is None else choose(where.layers, layers_of(rows))
 
 
 def layers_of(rows: list[SiteRow]) -> tuple[int, ...]:
@@ -192,7 +192,7 @@ def layers_of(rows: list[SiteRow]) -> tuple[int, ...]:
     return tuple(row.count for row in rows)
 
 
-def each(rows: list[SiteRow], chosen: Chosen | None) -> list[list[SiteRow]]:
+def each(rows: list[SiteRow], chosen: ChosenLayer | None) -> list[list[SiteRow]]:
     """The rows by what must be met: each that is chosen by its number, or else any of them."""
     if chosen is None or not isinstance(chosen.numbers, tuple):
         return [rows]

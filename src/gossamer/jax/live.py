@@ -14,7 +14,7 @@ import jax
 from gossamer.jax import compat
 from gossamer.jax.driver import Driver
 from gossamer.jax.errors import InstrumentError, NeedsStaged, ScopedRead
-from gossamer.jax.layers import Chosen, Layers
+from gossamer.jax.layers import ChosenLayer, Layers
 from gossamer.jax.loop import Loop
 from gossamer.jax.scope import Handle, Scope
 from gossamer.jax.site import TagSite
@@ -43,7 +43,7 @@ class LiveTagSite(TagSite):
     def save(self, layers: Layers = None) -> Handle:
         raise NeedsStaged(f"save at {self!r}: live runs only have site.value; use mode='staged'")
 
-    def _chosen(self, verb: str, layers: Layers) -> Chosen | None:
+    def _chosen(self, verb: str, layers: Layers) -> ChosenLayer | None:
         if layers is not None:
             raise NeedsStaged(f"{verb}(layers=...) at {self!r}: a live run cannot tell layers apart; use mode='staged'")
         return None

@@ -9,7 +9,7 @@ import jax
 
 from gossamer.jax import compat
 from gossamer.jax.errors import ScopedValue
-from gossamer.jax.layers import Chosen
+from gossamer.jax.layers import ChosenLayer
 
 Kind = Literal["top", "layer", "scan", "remat", "cond", "inner"]
 
@@ -54,7 +54,7 @@ class Kept:
     """
 
     handle: Handle
-    chosen: Chosen | None
+    chosen: ChosenLayer | None
     value: Any
     rows: bool = False
     written: Any = None
@@ -127,7 +127,7 @@ class Scope:
         with scope.level.inside():
             yield
 
-    def save(self, value: Any, chosen: Chosen | None, what: str) -> Handle:
+    def save(self, value: Any, chosen: ChosenLayer | None, what: str) -> Handle:
         handle = Handle(what)
         self.keep(Kept(handle, chosen, value))
         return handle

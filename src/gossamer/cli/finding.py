@@ -151,7 +151,7 @@ def _say_what_more(no_baselines: bool, no_reruns: bool, controlled: bool) -> Non
     if named:
         also = ", ".join(named)
         err.print(
-            f"not in it: {also}; the same command with these adds them, and does not search again", soft_wrap=True
+            f"not in it: {also}; added by the same command with these options, without another search", soft_wrap=True
         )
 
 

@@ -6,7 +6,7 @@ import pytest
 from typer.main import get_command
 
 from gossamer import cli
-from gossamer.cli.help import _MEANT, EXAMPLE, PANELS
+from gossamer.cli.help import _MEANT, _MORE, EXAMPLE, PANELS
 
 
 def commands():
@@ -47,7 +47,7 @@ def test_options_of_a_long_help_are_all_in_panels(words):
     assert None not in panels, [one.name for one in found if one.rich_help_panel is None]
     assert len(set(panels)) > 1
     # In the order of the table, each panel once.
-    assert [name for name in PANELS if name in panels] == list(dict.fromkeys(panels))
+    assert [name for name in (*PANELS, _MORE) if name in panels] == list(dict.fromkeys(panels))
 
 
 def test_no_name_in_the_tables_is_one_that_no_command_has():

@@ -31,7 +31,7 @@ PANELS = {
     ),
     "Search": (
         *("faithfulness", "share", "size", "recipe", "loss", "steps", "ablation", "errors", "error_nodes", "masks"),
-        *("bagging", "budget", "searches", "worst_case"),
+        *("budget", "searches", "worst_case"),
     ),
     "Tests and report": (
         *("compare", "reruns", "edges", "qk", "families", "control", "control_dictionaries", "other", "store"),
@@ -65,6 +65,7 @@ PANELS = {
         *("active", "limit"),
     ),
     "What is shown": ("nodes", "check", "picture", "rounds", "page", "name", "board"),
+    "The page": ("port", "browser", "allow_host", "player", "export"),
     "What is written": ("format", "view", "model_id", "set_name"),
     "Run": (
         *("only", "block_rows", "batch_size", "repair", "engine", "workers", "seed", "save", "output", "as_json"),
@@ -101,6 +102,8 @@ _MEANT = {
     ("steer", "site"): "Features",
     ("steer", "tokens"): "Writing",
     ("steer", "words"): "Concept",
+    ("view", "endpoint"): "The page",
+    ("view", "model"): "The page",
     ("train", "bos"): "Text",
     ("train", "control"): "Training",
     ("train", "prompt_share"): "Fine-tuning",

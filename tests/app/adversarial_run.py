@@ -4,9 +4,9 @@ from gossamer.circuits.adversarial.results import (
     FORMAT,
     AdversarialResults,
     Arm,
+    BrokenPrompt,
     Comparison,
     Detector,
-    Failure,
     Repair,
 )
 from gossamer.circuits.adversarial.worst import WorstCase
@@ -52,7 +52,7 @@ def results(circuit="0" * 64):
         arms=arms,
         comparisons=tuple(Comparison(one, 2, 1, 1.0, 1, 0, 0.5) for one in "ABCEF"),
         repairs=(Repair(0, 0.75, 0.1, 1, 0, 2, -1.25), Repair(None, 0.9, 0.1, 2, 0, 2, -2.0)),
-        failures=(Failure((" <i>", "a"), (" <i>", "b\u202e"), " Tom", " Sam", 2.0, -1.0),),
+        failures=(BrokenPrompt((" <i>", "a"), (" <i>", "b\u202e"), " Tom", " Sam", 2.0, -1.0),),
         setup=160,
         unseen_words=True,
         worst=WorstCase(300, PromptTail(0.1, 0.3, 0.4, (worst[0],)), worst[1], ("name IO = Tom",), 640, "mean"),

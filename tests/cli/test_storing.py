@@ -127,6 +127,12 @@ def test_each_question_has_an_option(gossamer, command, tmp_path):
 def test_what_cannot_be_meant_is_refused_before_any_model_is_read(gossamer, monkeypatch, tmp_path, options, message):
     monkeypatch.setattr(LanguageModel, "load", None)
     monkeypatch.chdir(tmp_path)
+    if "no store.json" not in message:
+        # What is missing altogether is said first.
+        (tmp_path / "nowhere").mkdir()
+        (tmp_path / "nowhere" / "store.json").write_text("{}")
+    if options[0] == "build":
+        options = (*options, "-d", ".")
     said = gossamer("store", *options)
     assert said.code == 2
     assert message in said.err
@@ -140,7 +146,7 @@ def test_text_in_another_encoding_is_named(gossamer, command, tmp_path):
     assert "expected UTF-8 text, found other bytes" in said.err
 
 
-def test_without_the_extra_the_package_imports_and_one_line_says_what_to_install(gossamer, monkeypatch):
+def test_without_the_extra_the_package_imports_and_one_line_says_what_to_install(gossamer, monkeypatch, tmp_path):
     program = (
         "import sys\n"
         "for name in ('duckdb', 'pyarrow', 'fsspec'):\n"
@@ -153,6 +159,7 @@ def test_without_the_extra_the_package_imports_and_one_line_says_what_to_install
     assert said.returncode == 0, said.stderr
     assert "verify" in said.stdout
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    said = gossamer("store", "verify", "folder")
+    (tmp_path / "store.json").write_text("{}")
+    said = gossamer("store", "verify", tmp_path)
     assert said.code == 2
     assert said.err.strip().endswith('needs pyarrow, which is not installed; pip install "gossamer[store]"')

@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 
 import pytest
 from explain_fixtures import WINDOWS, Script, feature, planted_store
@@ -108,48 +107,38 @@ def test_the_page_stands_alone_and_escapes_what_texts_hold(made, tmp_path):
     assert [one["truths"] for one in record["items"]] == [list(one.truths) for one in made[0].items]
 
 
-def test_the_page_is_played_by_keys(made, tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api")
+def test_the_page_is_played_by_keys(made, tmp_path, browser):
     path = write_game(made[0], tmp_path / "game.html")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=_chromium(), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 390, "height": 800})
-        faults = []
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.goto(path.as_uri())
-        assert str(made[0].items[0].feature) not in page.inner_text("body")
-        for item in made[0].items:
-            page.keyboard.press(str(item.right + 1))
-            assert f"You said: {item.choices[item.right]}" in page.inner_text("#game")
-            page.keyboard.press("n" if item.truths[0] else "y")
-            page.keyboard.press("Backspace")
-            for truth in item.truths:
-                page.keyboard.press("y" if truth else "n")
-        rows = page.inner_text("#scores").splitlines()
-        expected = result(made[0], made[0].machines[0])[0]
-        assert rows[1].split("\t") == ["you", "1.000", f"{expected.low:.3f} to 1.000"]
-        assert rows[1].split("\t")[1:] == rows[2].split("\t")[1:]
-        # What was silent and what was active is told at the end, with what everybody said.
-        told = page.locator("details").nth(0)
-        told.locator("summary").click()
-        item, machine = made[0].items[0], made[0].machines[1]
-        lines = told.locator("li").all_inner_texts()
-        assert [("\nactive" in line, "\nsilent" in line) for line in lines] == [(one, not one) for one in item.truths]
-        assert all(f"you: {'yes' if one else 'no'} ✓" in line for line, one in zip(lines, item.truths, strict=True))
-        right = [
-            f"script: {'yes' if one else 'no'} {'✓' if one == truth else '✗'}"
-            for one, truth in zip(machine.answers[0], item.truths, strict=True)
-        ]
-        assert all(one in line for line, one in zip(lines, right, strict=True))
-        marks = [len(window.strong(0.3 * window.maximum)) for window in item.sorted]
-        assert [told.locator("li").nth(at).locator("mark").count() for at in range(len(marks))] == marks
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        assert faults == []
-        browser.close()
-
-
-def _chromium():
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no Chromium on this machine")
-    return found
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    faults = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(path.as_uri())
+    assert str(made[0].items[0].feature) not in page.inner_text("body")
+    for item in made[0].items:
+        page.keyboard.press(str(item.right + 1))
+        assert f"You said: {item.choices[item.right]}" in page.inner_text("#game")
+        page.keyboard.press("n" if item.truths[0] else "y")
+        page.keyboard.press("Backspace")
+        for truth in item.truths:
+            page.keyboard.press("y" if truth else "n")
+    rows = page.inner_text("#scores").splitlines()
+    expected = result(made[0], made[0].machines[0])[0]
+    assert rows[1].split("\t") == ["you", "1.000", f"{expected.low:.3f} to 1.000"]
+    assert rows[1].split("\t")[1:] == rows[2].split("\t")[1:]
+    # What was silent and what was active is told at the end, with what everybody said.
+    told = page.locator("details").nth(0)
+    told.locator("summary").click()
+    item, machine = made[0].items[0], made[0].machines[1]
+    lines = told.locator("li").all_inner_texts()
+    assert [("\nactive" in line, "\nsilent" in line) for line in lines] == [(one, not one) for one in item.truths]
+    assert all(f"you: {'yes' if one else 'no'} ✓" in line for line, one in zip(lines, item.truths, strict=True))
+    right = [
+        f"script: {'yes' if one else 'no'} {'✓' if one == truth else '✗'}"
+        for one, truth in zip(machine.answers[0], item.truths, strict=True)
+    ]
+    assert all(one in line for line, one in zip(lines, right, strict=True))
+    marks = [len(window.strong(0.3 * window.maximum)) for window in item.sorted]
+    assert [told.locator("li").nth(at).locator("mark").count() for at in range(len(marks))] == marks
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert faults == []
+    page.close()

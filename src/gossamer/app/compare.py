@@ -84,7 +84,7 @@ def _rows(one: SavedCircuit, other: SavedCircuit) -> list[ComparedNode]:
             in_b=node in b,
             effect_a=effects[0].get(node),
             effect_b=effects[1].get(node),
-            label=text.visible(labels.get(node, "")),
+            label=text.visible(labels[node]) if labels.get(node) else "–",
         )
         for node in sorted(a | b, key=str)
     ]

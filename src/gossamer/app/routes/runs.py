@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 from fastapi import APIRouter
 
@@ -10,8 +11,9 @@ from gossamer.app.model_inputs import model_title
 from gossamer.app.run_folder import Part, Reading, RunFolder
 from gossamer.app.schema.runs import KindCount, ModelFacts, Overview, PartFacts
 from gossamer.app.workbench import Workbench
+from gossamer.display import plural
 from gossamer.model.names import same_model
-from gossamer.results import versions
+from gossamer.results import Record, versions
 
 
 def run_routes(bench: Workbench) -> APIRouter:
@@ -72,5 +74,16 @@ def _facts(run: RunFolder, part: Part, reading: Reading) -> PartFacts:
         modified=datetime.fromtimestamp(part.modified, UTC).isoformat(timespec="seconds"),
         state=reading.state,
         message=reading.message,
-        facts=[] if reading.content is None else list(reading.content._facts()),
+        facts=[] if reading.content is None else list(_described(reading.content)),
     )
+
+
+def _described(content: Any) -> Iterator[str]:
+    """What a card says of a file: its own facts; of a record, whose settings have no end, its model and size."""
+    if not isinstance(content, Record):
+        yield from content._facts()
+        return
+    title = model_title(content)
+    if title is not None:
+        yield title
+    yield plural(len(content.rows), "row")

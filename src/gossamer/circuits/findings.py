@@ -145,7 +145,8 @@ def collect_findings(
 def _cost(found: CircuitResult, methods: Sequence[str], reruns: int) -> str:
     """What the report will take, and what of it, from what the search took."""
     study, facts = found.study, found.path.settings
-    what = f"the report of {study.task.name}: {plural(len(methods), 'other method')} at every size"
+    others = f"{plural(len(methods), 'other method')} at every size" if methods else "the circuit alone"
+    what = f"the report of {study.task.name}: {others}"
     if reruns and found.path.method == "mask":
         what += f", the search again on {plural(reruns, 'sample')} and two halves of the prompts"
     if not {"steps", "batch_size"} <= set(facts):

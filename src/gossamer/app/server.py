@@ -21,7 +21,7 @@ from gossamer.app.page import STATIC
 from gossamer.app.ports import HOST, listen
 from gossamer.app.routes.adversarial import adversarial_routes, exported_adversarial
 from gossamer.app.routes.attention import attention_routes, exported_attention
-from gossamer.app.routes.circuits import circuit_routes, exported_circuits
+from gossamer.app.routes.circuits import circuit_routes, exported_circuits, measured_circuit_routes
 from gossamer.app.routes.compare import compare_routes
 from gossamer.app.routes.dictionaries import dictionary_routes, exported_dictionaries
 from gossamer.app.routes.explanations import explanation_routes, exported_explanations
@@ -45,6 +45,7 @@ from gossamer.explain.judges import ChatJudge
 _ROUTES = (
     run_routes,
     circuit_routes,
+    measured_circuit_routes,
     compare_routes,
     dictionary_routes,
     latent_routes,

@@ -33,9 +33,8 @@ from gossamer.report import claims, text
 
 
 def circuit_routes(bench: Workbench) -> APIRouter:
-    """Circuits of the run: their files, and live measurements."""
+    """Circuits of the run, as their files have them."""
     routes = APIRouter(prefix="/circuits/{circuit}")
-    references: dict[tuple[str, str], Any] = {}
 
     @routes.get("")
     def page(
@@ -85,6 +84,14 @@ def circuit_routes(bench: Workbench) -> APIRouter:
             tables=list(tables(known)),
             warnings=list(known.warnings),
         )
+
+    return routes
+
+
+def measured_circuit_routes(bench: Workbench) -> APIRouter:
+    """Circuits of the run, as only their model can say what they do."""
+    routes = APIRouter(prefix="/circuits/{circuit}")
+    references: dict[tuple[str, str], Any] = {}
 
     @routes.get("/prompts")
     def prompts(

@@ -312,10 +312,9 @@ def _say(found: Any, output: Path, control: Any, answered_by: set[str], model: s
         f"{plural(len(found.explanations) - failed, 'explanation')}, {failed} without one{told_why}", soft_wrap=True
     )
     for line in lines:
-        mean = "judge at chance" if line.at_chance else "unscored" if line.mean is None else str(line.mean)
         control_name = f" ({line.control})" if line.control else ""
         rest = f"{line.scored} scored, {line.unscored} not, {line.failures:.1%} of the items failed"
-        out.print(f"{line.method} by {line.judge}, {line.scorer}{control_name}: {mean}; {rest}", soft_wrap=True)
+        out.print(f"{line.method} by {line.judge}, {line.scorer}{control_name}: {line.said}; {rest}", soft_wrap=True)
     for method, (no_better, count) in no_better_than_words(found).items():
         out.print(f"{method}: no better than a word list at {no_better} of {count} features")
     out.print(f"wrote {output}", soft_wrap=True)

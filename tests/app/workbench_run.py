@@ -17,8 +17,8 @@ from gossamer.app.ports import listen
 from gossamer.app.run_folder import RunFolder
 from gossamer.app.server import create_app
 from gossamer.app.workbench import Workbench
+from gossamer.circuits.find import find_circuit
 from gossamer.circuits.findings import collect_findings
-from gossamer.circuits.kept_search import find_circuit_once
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import StudySettings
 from gossamer.features import Feature
@@ -32,13 +32,12 @@ TEXT = "The boys near the dog"
 
 
 def write_run(folder):
-    """search.json, circuit.json and findings.json of a circuit of 12 nodes, with its edges tested."""
+    """circuit.json and findings.json of a circuit of 12 nodes, with its edges tested."""
     model = LanguageModel.load("bundled:spool", device="cpu")
     dictionaries = DictionarySet.load(bundled.path("spool") / "dictionaries")
     task = get("sva-simple").generate(model.tokenizer, n=40, seed=1, bos=True)
     settings = StudySettings(batch_size=16, seed=2, minimum_accuracy=0.6)
-    search = SearchSettings(steps=3, seed=2)
-    found = find_circuit_once(folder, model, dictionaries, task, size=12, settings=settings, search=search)
+    found = find_circuit(model, dictionaries, task, size=12, settings=settings, search=SearchSettings(steps=3, seed=2))
     found.circuit.save(folder / "circuit.json")
     findings = collect_findings(found, methods=["random"], reruns=0, edges=True, subsets=2)
     findings.save(folder / "findings.json")

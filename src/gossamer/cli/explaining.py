@@ -314,7 +314,9 @@ def _say(found: Any, output: Path, control: Any, answered_by: set[str], model: s
     rest = failed - sum(count for _, count in shown)
     told_why += [f"{rest} for other reasons, in explanations.md"] if rest else []
     ending = f": {'; '.join(told_why)}" if failed else ""
-    out.print(f"{plural(len(found.explanations) - failed, 'explanation')}, {failed} without one{ending}", soft_wrap=True)
+    out.print(
+        f"{plural(len(found.explanations) - failed, 'explanation')}, {failed} without one{ending}", soft_wrap=True
+    )
     for line in lines:
         mean = "judge at chance" if line.at_chance else "unscored" if line.mean is None else str(line.mean)
         control_name = f" ({line.control})" if line.control else ""

@@ -311,8 +311,8 @@ def _say(found: Any, output: Path, control: Any, answered_by: set[str], model: s
     # Answers that were cut off differ from feature to feature: all of them would fill the screen.
     shown = reasons.most_common(_REASONS)
     told_why = [f"{count} {reason}" for reason, count in shown]
-    rest = failed - sum(count for _, count in shown)
-    told_why += [f"{rest} for other reasons, in explanations.md"] if rest else []
+    others = failed - sum(count for _, count in shown)
+    told_why += [f"{others} for other reasons, in explanations.md"] if others else []
     ending = f": {'; '.join(told_why)}" if failed else ""
     out.print(
         f"{plural(len(found.explanations) - failed, 'explanation')}, {failed} without one{ending}", soft_wrap=True

@@ -133,7 +133,10 @@ def steer(
     kind: Kind = "clamp",
     coefficients: Annotated[str, typer.Option("--coefficients", "-c", help="As 0.2,0.5,1.")] = "0.1,0.2,0.4,0.8,1.6",
     unit: UnitName = "residual_norm",
-    prompt: Annotated[list[str] | None, typer.Option("--prompt", "-p", help="To be continued; repeat.")] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option("--prompt", "-p", help="To be continued; repeat.", callback=early.some_text("--prompt")),
+    ] = None,
     prefix: Prefix = None,
     by: By = None,
     effects: Effects = 0,

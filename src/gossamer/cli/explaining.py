@@ -14,6 +14,7 @@ from gossamer.display import plural
 from gossamer.errors import UsageError
 
 _KEY = "OPENAI_API_KEY"
+_REASONS = 5
 _WITHOUT_MODEL = ("rule", *early.RULE_SCORERS, *(set(early.MODEL_SCORERS) - set(early.WRITING_SCORERS)))
 
 StoreUrl = Annotated[str, typer.Argument(help="A store that `gossamer store build` wrote.")]
@@ -307,15 +308,19 @@ def _say(found: Any, output: Path, control: Any, answered_by: set[str], model: s
     warn_of_other_models(model, answered_by)
     reasons = Counter(row.explanation.failure for row in found.explanations if not row.explanation.text)
     failed = sum(reasons.values())
-    told_why = f": {', '.join(f'{count} {reason}' for reason, count in reasons.most_common())}" if failed else ""
+    # Answers that were cut off differ from feature to feature: all of them would fill the screen.
+    shown = reasons.most_common(_REASONS)
+    told_why = [f"{count} {reason}" for reason, count in shown]
+    others = failed - sum(count for _, count in shown)
+    told_why += [f"{others} for other reasons, in explanations.md"] if others else []
+    ending = f": {'; '.join(told_why)}" if failed else ""
     out.print(
-        f"{plural(len(found.explanations) - failed, 'explanation')}, {failed} without one{told_why}", soft_wrap=True
+        f"{plural(len(found.explanations) - failed, 'explanation')}, {failed} without one{ending}", soft_wrap=True
     )
     for line in lines:
-        mean = "judge at chance" if line.at_chance else "unscored" if line.mean is None else str(line.mean)
         control_name = f" ({line.control})" if line.control else ""
         rest = f"{line.scored} scored, {line.unscored} not, {line.failures:.1%} of the items failed"
-        out.print(f"{line.method} by {line.judge}, {line.scorer}{control_name}: {mean}; {rest}", soft_wrap=True)
+        out.print(f"{line.method} by {line.judge}, {line.scorer}{control_name}: {line.said}; {rest}", soft_wrap=True)
     for method, (no_better, count) in no_better_than_words(found).items():
         out.print(f"{method}: no better than a word list at {no_better} of {count} features")
     out.print(f"wrote {output}", soft_wrap=True)

@@ -75,7 +75,17 @@ def counted(study: TaskStudy) -> list[list[str]]:
 
 def _behind(rows: Sequence[SizeComparison]) -> list[str]:
     by_value, by_interval = sum(row.behind for row in rows), sum(row.significantly_behind for row in rows)
-    return [str(len(rows)), f"{by_value} ({by_value / max(len(rows), 1):.0%})", str(by_interval)]
+    return [str(len(rows)), _share(by_value, len(rows)), str(by_interval)]
+
+
+def _share(count: int, rows: int) -> str:
+    return f"{count} ({count / max(rows, 1):.0%})"
+
+
+def each_method(study: TaskStudy) -> list[list[str]]:
+    """Every method in the mask's place: in how many rows it is behind the best of all others, by point value."""
+    return [["any one method", "rows", "behind the best of all others"],
+            *([one.method, str(one.rows), _share(one.behind, one.rows)] for one in study.by_method)]  # fmt: skip
 
 
 def needed(study: TaskStudy, share: float = 0.95) -> list[list[str]]:
@@ -130,7 +140,8 @@ def notes(study: TaskStudy) -> list[str]:
 
 def task_study_text(study: TaskStudy) -> str:
     """The tables as Markdown."""
-    parts = [headline(study), table(overview(study)), _LEGEND, table(counted(study)), table(needed(study))]
+    parts = [headline(study), table(overview(study)), _LEGEND, table(counted(study))]
+    parts += [table(each_method(study)), _YARDSTICK, table(needed(study))]
     parts += [f"- {note}" for note in notes(study)]
     for name, found in study.findings.items():
         parts += [f"### {name}", table(by_size(found))]
@@ -142,6 +153,11 @@ _LEGEND = (
     "latents. Agreement: mean Jaccard index of searches on bootstrap samples of the training prompts; of gradients: as "
     "many nodes by attribution patching on the same samples; core: nodes that at least 80 % of the searches find, and "
     "what these keep alone."
+)
+
+_YARDSTICK = (
+    "The best of all others is chosen, at each size, on the test prompts themselves. Where methods are equally good "
+    "each is behind it in nearly all rows: the mask's share is to be read beside the others'."
 )
 
 
@@ -158,6 +174,8 @@ def task_study_page(study: TaskStudy) -> str:
             folders={task.name: task.folder for task in study.tasks},
             legend=_LEGEND,
             counted=counted(study),
+            each_method=each_method(study),
+            yardstick=_YARDSTICK,
             needed=needed(study),
             notes=notes(study),
             sizes={name: by_size(found) for name, found in study.findings.items()},

@@ -16,10 +16,9 @@ it cannot be, ours is the largest circuit that is no larger). Dictionaries of re
 
 import warnings
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from rows import Row, parser, row, say, show
-from settings import Setting, settings
+from settings import own, settings
 
 from gossamer.circuits.curve import Curve, SizeComparison, best_baseline
 from gossamer.circuits.evaluate.comparison import CHOSEN, GRADIENTS, chosen_baseline, compared, family, nodes_needed
@@ -29,10 +28,7 @@ from gossamer.circuits.path import SIZES, CircuitPath
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import Study, StudySettings
 from gossamer.circuits.task_metrics import TaskMetrics
-from gossamer.dictionary import DictionarySet
 from gossamer.errors import GossamerError
-from gossamer.model import LanguageModel
-from gossamer.tasks import open_task
 
 POINTS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 REFERENCE = "reference recipe"
@@ -56,7 +52,7 @@ def main() -> None:
     options = made.parse_args()
     warnings.simplefilter("ignore")
     chosen = StudySettings(errors=options.errors, prompts=96 if options.quick else options.prompts)
-    given = [_own(options.model, options.dictionaries, options.task)] if options.dictionaries else None
+    given = [own(options.model, options.dictionaries, options.task)] if options.dictionaries else None
     rows: dict[str, list[SizeComparison]] = {}
     more: list[Row] = []
     for setting in given or settings(options.model, options.task):
@@ -81,13 +77,6 @@ def main() -> None:
     if not (options.json or options.every):
         shown = [found for title, every in rows.items() for found in nearest(title, every)]
     show([*shown, *more, *behind(rows)], options.json)
-
-
-def _own(model: str, dictionaries: list[str], task: str | None) -> Setting:
-    """Somebody's own model, dictionaries and task."""
-    network = LanguageModel.load(model)
-    found = open_task(task or "ioi", network.tokenizer, split_by=None)
-    return Setting(Path(model).name, network, DictionarySet.load(dictionaries), {found.name: found})
 
 
 def behind(rows: dict[str, list[SizeComparison]]) -> list[Row]:

@@ -256,6 +256,7 @@ def main() -> None:
     made.add_argument("--model", default="bundled", help="bundled, tinytalk, stories260k, or any model's folder")
     made.add_argument("-d", "--dictionaries", action="append", help="of a model of your own")
     made.add_argument("-t", "--task", help=f"one task by name, or a file of prompts; of the bundled model {TASKS}")
+    made.add_argument("-n", type=int, help="with -d: how many prompts of a task by name")
     made.add_argument("--prompts", type=int, default=400, help="training prompts at most")
     made.add_argument("--steps", type=int, help="gradient steps of the shipped search")
     options = made.parse_args()
@@ -266,7 +267,9 @@ def main() -> None:
 def _all(options: argparse.Namespace) -> Iterator[Row]:
     chosen = StudySettings(prompts=96 if options.quick else options.prompts)
     search = SearchSettings(larger=True, steps=60 if options.quick else options.steps)
-    given = [own(options.model, options.dictionaries, options.task)] if options.dictionaries else None
+    given = (
+        [own(options.model, options.dictionaries, options.task or "ioi", options.n)] if options.dictionaries else None
+    )
     for setting in given or settings(options.model, options.task):
         for name, task in setting.tasks.items():
             if setting.name == "bundled" and name not in (options.task, *TASKS):

@@ -49,10 +49,11 @@ def settings(which: str, only: str | None = None) -> Iterator[Setting]:
             yield Setting(name, model, trained(model), _only(tasks(model.tokenizer), only))
 
 
-def own(model: str, dictionaries: list[str], task: str | None) -> Setting:
-    """Somebody's own model, dictionaries and task."""
+def own(model: str, dictionaries: list[str], task: str, n: int | None = None) -> Setting:
+    """Somebody's own model, dictionaries and task; of one by name `n` prompts."""
     network = LanguageModel.load(model)
-    found = open_task(task or "ioi", network.tokenizer, split_by=None)
+    count = {} if n is None else {"n": n}
+    found = open_task(task, network.tokenizer, split_by=None, **count)
     return Setting(Path(model).name, network, DictionarySet.load(dictionaries), {found.name: found})
 
 

@@ -30,10 +30,10 @@ def bounds() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def fitted(bounds: ModuleType, study: Study) -> Any:
-    """Nine candidates, those that do most by themselves among every fifth."""
+    """Nine candidates, those that do most by themselves among every third."""
     whole = study.evaluator.splice
     each = bounds.Fitted(study.evaluator)
-    some = torch.arange(0, len(whole.nodes), 5)
+    some = torch.arange(0, len(whole.nodes), 3)
     alone = torch.tensor([each.kept(node.reshape(1)) for node in some])
     few = some[torch.sort(torch.argsort(alone, descending=True)[:N]).values]
     return bounds.Fitted(Evaluator(whole.with_nodes(whole.nodes.select(few)), own=study.evaluator.full))

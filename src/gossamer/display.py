@@ -30,7 +30,7 @@ class _ShortRepr:
         return self if shown is None else MethodType(self, shown)
 
     def __call__(self, shown: Any) -> str:
-        text = one_line(", ".join(_said(shown)))
+        text = one_line(", ".join(facts_of(shown)))
         name = type(shown).__name__
         return f"{name}({cut(text, LONGEST - len(name) - 2)})"
 
@@ -45,7 +45,8 @@ else:
     short_repr = _ShortRepr()
 
 
-def _said(shown: Any) -> Iterable[str]:
+def facts_of(shown: Any) -> Iterable[str]:
+    """What an object says of itself: the parts of its line, its own (`_facts`) or its fields."""
     own = getattr(shown, "_facts", None)
     return field_facts(shown) if own is None else own()
 
@@ -54,7 +55,7 @@ def facts_html(self: Any) -> str:
     """A `_repr_html_`: a table of the fields, briefly; of what has none, the parts of its line."""
     name = type(self).__name__
     if not dataclasses.is_dataclass(self):
-        return html_table((name,), [(fact,) for fact in _said(self)])
+        return html_table((name,), [(fact,) for fact in facts_of(self)])
     rows = [(field.name, brief(getattr(self, field.name))) for field in dataclasses.fields(self) if field.repr]
     return html_table((name, ""), rows)
 

@@ -10,6 +10,7 @@ from gossamer.app.live import MOST_WAITING
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.rerun import evaluate_circuit
 from gossamer.circuits.group import NodeGroup
+from gossamer.circuits.kept_search import FILE, FORMAT, KeptSearch
 from gossamer.features import Node
 
 URL = "/api/v1/circuits/circuit"
@@ -25,6 +26,15 @@ def test_the_overview_says_what_is_there(ask, made):
     assert said["run"] == "run"
     assert {part["id"]: part["state"] for part in said["parts"]} == {"circuit": "whole", "findings": "whole"}
     assert "12 nodes at 3 sites" in said["parts"][0]["facts"]
+
+
+def test_the_overview_tells_of_a_kept_search(run, made):
+    found = made[1]
+    FORMAT.save(run / FILE, KeptSearch.of("", found))
+    told = client_of(bench_of(run)).get("/api/v1/run").json()["parts"]
+    [kept] = [part for part in told if part["kind"] == "search for a circuit"]
+    assert kept["state"] == "whole"
+    assert kept["facts"][:2] == [f"12 of {len(found.path.nodes)} nodes", found.path.method]
 
 
 def test_the_page_of_a_circuit_has_the_numbers_of_its_files(ask, made, names):

@@ -1,6 +1,6 @@
 """A search that is kept in a folder: the same request takes its circuit from there, so that only measuring is left."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -60,6 +60,11 @@ class KeptSearch:
     search: SearchSettings
 
     __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{len(self.chosen)} of {len(self.nodes)} nodes"
+        yield self.method
+        yield f"{self.seconds:.1f} s"
 
     @classmethod
     def of(cls, asked: str, found: CircuitResult) -> "KeptSearch":

@@ -14,6 +14,7 @@ from gossamer.display import plural
 from gossamer.errors import UsageError
 
 _KEY = "OPENAI_API_KEY"
+_REASONS = 5
 _WITHOUT_MODEL = ("rule", *early.RULE_SCORERS, *(set(early.MODEL_SCORERS) - set(early.WRITING_SCORERS)))
 
 StoreUrl = Annotated[str, typer.Argument(help="A store that `gossamer store build` wrote.")]
@@ -307,9 +308,14 @@ def _say(found: Any, output: Path, control: Any, answered_by: set[str], model: s
     warn_of_other_models(model, answered_by)
     reasons = Counter(row.explanation.failure for row in found.explanations if not row.explanation.text)
     failed = sum(reasons.values())
-    told_why = f": {', '.join(f'{count} {reason}' for reason, count in reasons.most_common())}" if failed else ""
+    # Answers that were cut off differ from feature to feature: all of them would fill the screen.
+    shown = reasons.most_common(_REASONS)
+    told_why = [f"{count} {reason}" for reason, count in shown]
+    rest = failed - sum(count for _, count in shown)
+    told_why += [f"{rest} for other reasons, in explanations.md"] if rest else []
+    ending = f": {'; '.join(told_why)}" if failed else ""
     out.print(
-        f"{plural(len(found.explanations) - failed, 'explanation')}, {failed} without one{told_why}", soft_wrap=True
+        f"{plural(len(found.explanations) - failed, 'explanation')}, {failed} without one{ending}", soft_wrap=True
     )
     for line in lines:
         mean = "judge at chance" if line.at_chance else "unscored" if line.mean is None else str(line.mean)

@@ -11,7 +11,7 @@ from gossamer.app.model_inputs import model_title
 from gossamer.app.run_folder import Part, Reading, RunFolder
 from gossamer.app.schema.runs import KindCount, ModelFacts, Overview, PartFacts
 from gossamer.app.workbench import Workbench
-from gossamer.display import plural
+from gossamer.display import facts_of, plural
 from gossamer.model.names import same_model
 from gossamer.results import Record, versions
 
@@ -81,7 +81,7 @@ def _facts(run: RunFolder, part: Part, reading: Reading) -> PartFacts:
 def _described(content: Any) -> Iterator[str]:
     """What a card says of a file: its own facts; of a record, whose settings have no end, its model and size."""
     if not isinstance(content, Record):
-        yield from content._facts()
+        yield from facts_of(content)
         return
     title = model_title(content)
     if title is not None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from workbench_run import TEXT, bench_of, client_of
 
-from gossamer import Dictionary, DictionarySet
+from gossamer import Dictionary, DictionarySet, bundled
 from gossamer.circuits.circuit import Circuit
 from gossamer.dictionary.config import DictionaryConfig, ReportedMetrics
 from gossamer.features import Feature
@@ -286,3 +286,20 @@ def test_what_means_nothing_is_refused_with_a_reason(ask, path):
 def test_words_are_no_sql(ask, q):
     assert ask.get(f"{URL}/latents", params={"site": SITE, "q": q}).status_code == 200
     assert ask.get("/api/v1/search", params={"q": q}).status_code in (200, 422)
+
+
+def test_one_dictionary_that_lies_alone_is_a_set(tmp_path):
+    """As training and SAELens write it: a folder of its own without an index, which may be the run's."""
+    shutil.copytree(bundled.path("spool") / "dictionaries" / "resid_post.2", tmp_path / "run")
+    ask = client_of(bench_of(tmp_path / "run"))
+    assert [(part["id"], part["kind"], part["state"]) for part in ask.get("/api/v1/run").json()["parts"]] == [
+        ("cfg", "dictionaries", "whole")
+    ]
+    page = ask.get("/api/v1/dicts/cfg").json()
+    assert [one["site"] for one in page["dictionaries"]] == ["resid_post.2"]
+    assert page["build"] == (f"gossamer store build bundled:spool {tmp_path}/run/store -d {tmp_path}/run --text TEXT")
+    rows = ask.get("/api/v1/dicts/cfg/latents", params={"site": "resid_post.2", "limit": 3}).json()["rows"]
+    assert [row["feature"] for row in rows] == [f"resid_post.2/{latent}" for latent in range(3)]
+    shutil.copytree(bundled.path("spool") / "dictionaries", tmp_path / "whole")
+    parts = client_of(bench_of(tmp_path / "whole")).get("/api/v1/run").json()["parts"]
+    assert [part["id"] for part in parts] == ["dictionaries"]

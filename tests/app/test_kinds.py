@@ -1,7 +1,6 @@
 """A file of every kind of results is in the overview, and every view of one answers; damaged ones say so."""
 
 import pytest
-from kinds_run import write_kinds
 from workbench_run import bench_of, client_of
 
 from gossamer.app.routes.studies import drawn_pictures
@@ -18,11 +17,6 @@ from gossamer.training.recipe_comparison import RecipeComparison
 
 # Of which the overview says no more than that they are there: their size and format alone.
 UNREAD = {"relation", "task"}
-
-
-@pytest.fixture(scope="module")
-def kinds(made, tmp_path_factory):
-    return write_kinds(tmp_path_factory.mktemp("kinds") / "run", *made[1:])
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple, get_args
 
+from gossamer.app.python_calls import store_command
 from gossamer.app.run_folder import Part
 from gossamer.app.schema.search import Hit, HitCount, Kind
 from gossamer.app.sets import FoundSet, all_sets
 from gossamer.app.workbench import Workbench
+from gossamer.display import facts_of
 from gossamer.errors import GossamerError, UsageError
 from gossamer.explain.explainers import Explanation
 from gossamer.features.feature import Feature
@@ -41,9 +43,9 @@ def search(
     sets, notes = list(all_sets(bench.run)), list[str]()
     stores = _stores(bench, sets)
     if not stores and {"token", "word"} & set(kinds):
+        how = next((f" ({store_command(bench, one)} makes one)" for one in sets), "")
         notes.append(
-            "no feature store of these dictionaries in the run: tokens, words and stored labels were not searched "
-            "('gossamer store build' makes one)"
+            f"no feature store of these dictionaries in the run: tokens, words and stored labels were not searched{how}"
         )
     sources: dict[Kind, Callable[[], Iterator[Hit]]] = {
         "id": lambda: _by_name(sets, asked),
@@ -172,7 +174,7 @@ def _by_file(bench: Workbench, asked: str) -> Iterator[Hit]:
     """Files by their place, kind and what they say of themselves."""
     for part in bench.run.parts().values():
         reading = bench.run.checked(part)
-        facts = [] if reading.content is None else list(reading.content._facts())
+        facts = [] if reading.content is None else list(facts_of(reading.content))
         said = ", ".join([part.kind, *facts])
         if asked.lower() in f"{part.id} {said}".lower():
             yield Hit(kind="file", text=f"{part.path.relative_to(bench.run.path).as_posix()}: {said}", source=part.id)

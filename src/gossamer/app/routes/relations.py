@@ -15,8 +15,8 @@ from gossamer.app.schema.relations import GraphNode, MeasureFacts, PairPage, Rel
 from gossamer.app.sets import all_sets
 from gossamer.app.workbench import Workbench
 from gossamer.errors import GossamerError, UsageError
-from gossamer.relations.graph_view import Box, GraphView
 from gossamer.model.names import same_model
+from gossamer.relations.graph_view import Box, GraphView
 from gossamer.relations.relations_data import FORMAT, RelationsData
 from gossamer.report.relations_page import relations_texts
 

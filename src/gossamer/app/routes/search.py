@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from gossamer.app.python_calls import loading
+from gossamer.app.python_calls import loading, store_command
 from gossamer.app.schema.search import Kind, SearchPage, SpecificShape, TextSearch, TextSearchPage
 from gossamer.app.search import KINDS, search
 from gossamer.app.sets import found_set
@@ -40,7 +40,7 @@ def search_routes(bench: Workbench) -> APIRouter:
         if not stores:
             raise UsageError(
                 "how often latents are active elsewhere is known of a feature store alone, and this run has none of "
-                "these dictionaries; build one in its folder with 'gossamer store build'"
+                f"these dictionaries; build one with: {store_command(bench, found)}"
             )
         part = next(iter(stores.values()))
         with bench.model(found.part.id) as (model, dictionaries, bos), bench.stores.use(part) as store:

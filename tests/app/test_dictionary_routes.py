@@ -7,10 +7,11 @@ import pytest
 import torch
 from workbench_run import TEXT, bench_of, client_of
 
-from gossamer import Dictionary, DictionarySet, bundled
+from gossamer import Dictionary, DictionarySet, LanguageModel, bundled
 from gossamer.circuits.circuit import Circuit
 from gossamer.dictionary.config import DictionaryConfig, ReportedMetrics
 from gossamer.features import Feature
+from gossamer.features.lens import logit_lens
 from gossamer.features.matching import match_latents
 from gossamer.store import FeatureStore
 
@@ -303,3 +304,27 @@ def test_one_dictionary_that_lies_alone_is_a_set(tmp_path):
     shutil.copytree(bundled.path("spool") / "dictionaries", tmp_path / "whole")
     parts = client_of(bench_of(tmp_path / "whole")).get("/api/v1/run").json()["parts"]
     assert [part["id"] for part in parts] == ["dictionaries"]
+
+
+def test_words_are_read_off_the_weights_where_there_is_no_store(tmp_path):
+    """The same latents and changes as the logit lens of every latent gives; other spellings of the word count."""
+    shutil.copytree(bundled.path("spool") / "dictionaries" / SITE, tmp_path / "run")
+    ask = client_of(bench_of(tmp_path / "run"))
+    plain = ask.get("/api/v1/search", params={"q": "are"}).json()
+    assert [hit for hit in plain["hits"] if hit["kind"] == "word"] == []
+    assert "store build" in plain["notes"][0]
+    said = ask.get("/api/v1/search", params={"q": "ARE", "kind": "word", "weights": True, "limit": 5}).json()
+    model, dictionary = LanguageModel.load("bundled:spool", device="cpu"), Dictionary.load(tmp_path / "run")
+    lens = logit_lens(model, dictionary, range(dictionary.n_latents), words=model.d_vocab)
+    best = sorted(
+        (
+            (max(change for word, change in one.promotes if word.strip().casefold() == "are"), -latent)
+            for latent, one in enumerate(lens)
+        ),
+        reverse=True,
+    )[:5]
+    assert [hit["feature"] for hit in said["hits"]] == [f"{SITE}/{-latent}" for _, latent in best]
+    assert [hit["score"] for hit in said["hits"]] == pytest.approx([change for change, _ in best], rel=1e-5)
+    nothing = ask.get("/api/v1/search", params={"q": "no such word", "kind": "word", "weights": True}).json()
+    assert nothing["hits"] == []
+    assert "no single token" in nothing["notes"][-1]

@@ -38,7 +38,7 @@ def test_every_file_of_the_overview_leads_to_a_view_that_draws_it(visit):
     for where in dict.fromkeys(led):
         page.goto(page.url.split("#")[0] + where)
         page.wait_for_selector("h1")
-        page.wait_for_function("!document.querySelector('main .waiting')")
+        page.wait_for_selector("main .waiting", state="detached")
         assert page.locator("main .failed").count() == 0, where
         page.go_back()
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from report_sample import findings as sampled
 from test_adversarial import sample
 from test_steering_figure import OTHERS, SHARES, sweep_curves
 
@@ -122,7 +123,8 @@ def test_searches_are_lines_with_the_circuit_s_band(open_page, tmp_path):
     assert "0.500 [0.200, 0.800]" in page.inner_text("#curves li >> nth=0")
 
 
-def test_circuits_of_every_size_are_the_findings_curves(mounted, findings):
+def test_circuits_of_every_size_are_the_findings_curves(mounted):
+    findings = sampled()
     drawn, size = circuit_curves_data(findings), len(findings.nodes)
     known = {curve.method: curve for curve in findings.curves}
     assert drawn["series"][0]["name"] == findings.curves[0].method
@@ -142,7 +144,8 @@ def test_circuits_of_every_size_are_the_findings_curves(mounted, findings):
     assert page.inner_text("#host li b >> nth=0") == findings.curves[0].method
 
 
-def test_what_was_not_measured_is_not_drawn(findings):
+def test_what_was_not_measured_is_not_drawn():
+    findings = sampled()
     assert circuit_curves_data(replace(findings, curves=())) is None
     empty = replace(findings, curves=tuple(replace(one, points=()) for one in findings.curves))
     assert circuit_curves_data(empty) is None

@@ -14,6 +14,7 @@ from gossamer.errors import GossamerError, UsageError
 from gossamer.explain.explainers import Explanation
 from gossamer.features.feature import Feature
 from gossamer.features.feature_card import FeatureCard
+from gossamer.features.lens import has_words, most_raising
 from gossamer.report import text
 from gossamer.results import Record
 from gossamer.store.feature_store import FeatureStore
@@ -26,6 +27,8 @@ _MEASURES: dict[Kind, str] = {
     "token": "share of tokens in common (Ochiai)",
     "word": "change of the word's logit",
 }
+# Multiplications that reading all words off a dictionary's weights may take: half a minute on one core.
+_MOST_PRODUCTS = 3e11
 
 
 class _Store(NamedTuple):
@@ -37,9 +40,12 @@ class _Store(NamedTuple):
 
 
 def search(
-    bench: Workbench, asked: str, kinds: tuple[Kind, ...], limit: int
+    bench: Workbench, asked: str, kinds: tuple[Kind, ...], limit: int, *, weights: bool = False
 ) -> tuple[list[Hit], list[HitCount], list[str]]:
-    """What fits, kind by kind; how much of each is listed; and why something could not be searched."""
+    """What fits, kind by kind; how much of each is listed; and why something could not be searched.
+
+    With `weights`, words that latents raise are read off the weights where no store has them: that loads the model.
+    """
     sets, notes = list(all_sets(bench.run)), list[str]()
     stores = _stores(bench, sets)
     if not stores and {"token", "word"} & set(kinds):
@@ -51,7 +57,11 @@ def search(
         "id": lambda: _by_name(sets, asked),
         "explanation": lambda: _by_explanation(bench, sets, stores, asked, limit + 1),
         "token": lambda: _in_stores(bench, stores, "token", Search(token=asked), limit + 1),
-        "word": lambda: _in_stores(bench, stores, "word", Search(word=asked), limit + 1),
+        "word": lambda: (
+            _by_weights(bench, sets, asked, limit + 1)
+            if weights and not stores
+            else _in_stores(bench, stores, "word", Search(word=asked), limit + 1)
+        ),
         "node": lambda: _by_node(bench, asked),
         "file": lambda: _by_file(bench, asked),
     }
@@ -114,6 +124,31 @@ def _in_stores(bench: Workbench, stores: list[_Store], kind: Kind, asked: Search
                 measure=_MEASURES[kind],
                 source=one.part.id,
             )
+
+
+def _by_weights(bench: Workbench, sets: list[FoundSet], asked: str, limit: int) -> Iterator[Hit]:
+    """Latents that raise a word most, whatever its case and the space before it; dictionaries in turn."""
+    for one in sets:
+        with bench.model(one.part.id) as live:
+            model, wanted = live.model, asked.casefold()
+            tokens = [token for token in range(model.d_vocab) if model.word(token).strip().casefold() == wanted]
+            if not tokens:
+                raise GossamerError(f"{asked!r} is no single token of {one.model}; search a word that is")
+            for site, dictionary in live.dictionaries.items():
+                if not has_words(model, dictionary):
+                    continue
+                if dictionary.n_latents * model.d_vocab * model.d_model > _MOST_PRODUCTS:
+                    raise GossamerError(f"{site}: too large to read all of its words now; {store_command(bench, one)}")
+                for latent, token, change in most_raising(model, dictionary, tokens, limit):
+                    yield Hit(
+                        kind="word",
+                        dictionaries=one.part.id,
+                        feature=str(Feature(site, latent)),
+                        text=text.visible(model.word(token)),
+                        score=change,
+                        measure=_MEASURES["word"],
+                        source=one.part.id,
+                    )
 
 
 def _rows(store: FeatureStore, asked: Search, limit: int) -> list[dict[str, Any]]:

@@ -24,12 +24,13 @@ def search_routes(bench: Workbench) -> APIRouter:
         q: Annotated[str, Query(min_length=1, max_length=200)],
         kind: Kind | None = None,
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
+        weights: bool = False,
     ) -> SearchPage:
-        """Latents by name, label, token or logit word; nodes of circuits; files."""
+        """Latents by name, label, token or logit word (without a store, with `weights`); nodes of circuits; files."""
         asked = q.strip()
         if not asked:
             raise UsageError("q: a word expected, found spaces alone")
-        hits, counts, notes = search(bench, asked, KINDS if kind is None else (kind,), limit)
+        hits, counts, notes = search(bench, asked, KINDS if kind is None else (kind,), limit, weights=weights)
         return SearchPage(**bench.said(), q=asked, folder=str(bench.run.path), hits=hits, counts=counts, notes=notes)
 
     @routes.post("/text")

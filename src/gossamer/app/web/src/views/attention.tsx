@@ -2,7 +2,7 @@
 import { Suspense, lazy, useState } from "react";
 import { type Shapes, get } from "../api";
 import { count, interval, number } from "../format";
-import { Answer, Waiting, useAnswer } from "../parts/states";
+import { Answer, Empty, Waiting, useAnswer } from "../parts/states";
 import { Pictures } from "../parts/study";
 import { DataTable } from "../parts/table";
 import { Tools } from "../parts/tools";
@@ -26,6 +26,8 @@ export function AttributionView({ id }: { id: string }) {
 }
 
 export function Explored({ page, name, python }: { page: Shapes["AttributionPage"]; name: string; python: string }) {
+  const { prompts } = page.data as { prompts?: unknown[] };
+  if (!prompts?.length) return <Empty>No prompt was taken apart: <code>gossamer explore … --prompt TEXT</code> does.</Empty>;
   return (
     <>
       <Suspense fallback={<Waiting>Loading the explorer …</Waiting>}><Explorer page={page} /></Suspense>

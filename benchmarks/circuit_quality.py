@@ -2,6 +2,7 @@
 
     python benchmarks/circuit_quality.py [--model bundled|tinytalk|stories260k|all|FOLDER] [--task NAME] [--quick]
     python benchmarks/circuit_quality.py --model FOLDER -d DICTIONARIES -t PROMPTS.jsonl    # on your own ground
+    python benchmarks/circuit_quality.py --model FOLDER -d DICTIONARIES -t ioi -t sva-rc -n 160 --compare random
 
 For every task a table: circuits by size, faithfulness to the full model with its 95 % bootstrap interval, then KL in
 nats and per-prompt error. Then rows: at each size (without --every, at the size where we are least ahead), closeness
@@ -47,7 +48,9 @@ def main() -> None:
     made.add_argument(
         "-d", "--dictionaries", action="append", help="of a model of your own; repeat for several folders"
     )
-    made.add_argument("-t", "--task", help="one task by name, or a file of prompts")
+    made.add_argument("-t", "--task", action="append", help="a task by name, or a file of prompts; repeat for several")
+    made.add_argument("-n", type=int, help="prompts to generate of a named task on your own ground")
+    made.add_argument("--compare", action="append", help="one method to stand beside ours; repeat. Default: all")
     made.add_argument("--errors", default="mean", choices=["mean", "drop", "keep"])
     made.add_argument("--prompts", type=int, default=400, help="training prompts at most")
     made.add_argument("--steps", type=int, help="gradient steps of the mask search")
@@ -55,18 +58,27 @@ def main() -> None:
     made.add_argument("--every", action="store_true", help="a row for every size, not only the least favourable")
     options = made.parse_args()
     warnings.simplefilter("ignore")
-    chosen = StudySettings(errors=options.errors, prompts=96 if options.quick else options.prompts)
-    given = [_own(options.model, options.dictionaries, options.task)] if options.dictionaries else None
+    measure = StudySettings(errors=options.errors, prompts=96 if options.quick else options.prompts)
+    tasks = options.task or ["ioi" if options.dictionaries else None]
+    given = [
+        setting
+        for task in tasks
+        for setting in (
+            [_own(options.model, options.dictionaries, task, options.n)]
+            if options.dictionaries
+            else settings(options.model, task)
+        )
+    ]
     rows: dict[str, list[SizeComparison]] = {}
     more: list[Row] = []
-    for setting in given or settings(options.model, options.task):
+    for setting in given:
         for name in setting.tasks:
             left_out = {*(() if options.greedy else ASKED_FOR), *((REFERENCE,) if options.quick else ())}
-            methods = [method for method in METHODS if method not in left_out]
-            study = Study(setting.model, setting.dictionaries, setting.tasks[name], chosen)
+            others = options.compare or [name for name in METHODS if name not in {"mask", *left_out}]
+            study = Study(setting.model, setting.dictionaries, setting.tasks[name], measure)
             title = f"{setting.name} {name}"
             try:
-                paths = searched(study, methods, options.steps)
+                paths = searched(study, others, options.steps)
             except GossamerError as error:
                 say(f"{title}: refused: {error}", as_json=True)
                 continue
@@ -83,10 +95,11 @@ def main() -> None:
     show([*shown, *more, *behind(rows)], options.json)
 
 
-def _own(model: str, dictionaries: list[str], task: str | None) -> Setting:
+def _own(model: str, dictionaries: list[str], task: str, prompts: int | None) -> Setting:
     """Somebody's own model, dictionaries and task."""
     network = LanguageModel.load(model)
-    found = open_task(task or "ioi", network.tokenizer, split_by=None)
+    count = {} if prompts is None else {"n": prompts}
+    found = open_task(task, network.tokenizer, split_by=None, **count)
     return Setting(Path(model).name, network, DictionarySet.load(dictionaries), {found.name: found})
 
 
@@ -110,13 +123,13 @@ def behind(rows: dict[str, list[SizeComparison]]) -> list[Row]:
     return made
 
 
-def searched(study: Study, methods: list[str], steps: int | None) -> tuple[CircuitPath, ...]:
+def searched(study: Study, others: list[str], steps: int | None) -> tuple[CircuitPath, ...]:
     """The methods' paths, ours first. The reference recipe goes before it: our one run is read at its sizes too."""
-    others = study.paths([method for method in methods if method != "mask"])
-    reached = [size for path in others if path.method == REFERENCE for size in path.sizes]
+    measured = study.paths(others)
+    reached = [size for path in measured if path.method == REFERENCE for size in path.sizes]
     wanted = tuple({*SIZES, *(size for size in reached if min(SIZES) <= size < len(study.nodes))})
     search = SearchSettings(sizes=wanted, larger=True, steps=steps, seed=study.settings.seed)
-    return (*study.paths(["mask"], search), *others)
+    return (*study.paths(["mask"], search), *measured)
 
 
 def closer(title: str, one: SizeComparison) -> Row:

@@ -44,15 +44,15 @@ def test_every_sentence_is_there_with_its_scores_and_failures(asked, explained):
     assert sum(one["unparsed"] for row in page["rows"] for one in row["scores"]) > 0
 
 
-def test_a_judge_at_chance_is_said_and_has_no_mean(asked, explained):
+def test_a_judge_whose_answers_are_not_read_is_said_and_has_no_mean(asked, explained):
     page = asked.get(PATH).json()
     lines = summary(explained[1])
     assert len(page["summary"]) == len(lines)
-    at_chance = {one["judge"] for one in page["gold"] if one["at_chance"]}
-    assert at_chance == {"script"}
+    assert {one["judge"]: one["ability"] for one in page["gold"]} == {"script": "did not answer"}
+    assert "script did not answer" in page["gold"][0]["said"]
     for shown, line in zip(page["summary"], lines, strict=True):
         assert (shown["mean"] is None) == (line.mean is None)
-        assert shown["at_chance"] == (shown["judge"] in at_chance)
+        assert shown["ability"] == ("able" if shown["judge"] != "script" else "did not answer")
     controls = {one["control"] for one in page["summary"]}
     assert controls == {"", "shuffled"}
     assert page["usage"] == {

@@ -80,6 +80,8 @@ def test_a_study_goes_on_where_it_stopped_and_says_what_was_refused(given: dict[
     assert sizes == sorted(set(sizes), reverse=True)
     assert set(again.by_family) == {"integrated gradients", "random", "chosen on validation"}
     assert len(again.by_family["random"]) == len(again.rows)
+    ours = next(one for one in again.by_method if one.method == "mask")
+    assert (ours.rows, ours.behind) == (len(again.rows), sum(row.behind for _, row in again.rows)), "as beside the best"
 
 
 def test_other_settings_other_prompts_and_tasks_of_one_name_are_refused(given: dict[str, Any], task: Task) -> None:

@@ -408,6 +408,13 @@ def assert_it_is_measured_again(gossamer, facts):
 def assert_it_is_drawn_again(gossamer, folder, again):
     assert gossamer("report", folder / "findings.json", "--out", again).code == 0
     assert (again / "report.html").read_bytes() == (folder / "report.html").read_bytes()
+    # The folder stands for the file in it.
+    (again / "report.html").unlink()
+    assert gossamer("report", folder, "--out", again).code == 0
+    assert (again / "report.html").is_file()
+    refused = gossamer("report", folder / "figures")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert f"{folder / 'figures' / 'findings.json'}: no such file; give a findings.json, or the --out" in refused.err
 
 
 def assert_it_is_drawn_with_the_cards_of_a_store(gossamer, folder, tmp_path):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from contextlib import closing
 
+import pytest
 import torch
 
 from gossamer.app.ports import listen
@@ -13,6 +14,7 @@ from gossamer.circuits.evaluate.against_controls import SHUFFLED
 from gossamer.circuits.families.grouping import KINDS
 from gossamer.circuits.methods import METHODS
 from gossamer.cli import coding, early
+from gossamer.errors import UsageError
 from gossamer.explain.explainers import EXPLAINERS
 from gossamer.explain.model_judges import MODEL_SCORERS
 from gossamer.explain.scorers import CHAT_SCORERS, SCORERS
@@ -202,3 +204,19 @@ def test_names_are_those_of_the_library():
     assert tuple(CHAT_SCORERS) == early.CHAT_SCORERS
     assert early.MODEL_SCORERS == MODEL_SCORERS
     assert all(isinstance(getattr(torch, name), torch.dtype) for name in early.DTYPES)
+
+
+def test_a_folder_stands_for_the_file_in_it(tmp_path):
+    with pytest.raises(UsageError, match=r"circuit\.json: no such file; give a circuit\.json, or the --out"):
+        early.result_file(tmp_path, "circuit.json")
+    (tmp_path / "circuit.json").write_text("{}")
+    for given in (tmp_path, tmp_path / "circuit.json"):
+        assert early.result_file(given, "circuit.json") == tmp_path / "circuit.json"
+    with pytest.raises(UsageError, match="no such file"):
+        early.result_file(tmp_path / "other.json", "circuit.json")
+
+
+@pytest.mark.parametrize("command", ["trace", "explore", "steer"])
+def test_texts_with_nothing_in_them_are_refused(gossamer, command):
+    refused = gossamer(command, "bundled:spool", "-p", " ", *(("--text", "x") if command == "steer" else ()))
+    assert (refused.code, refused.err) == (2, "error: --prompt: some text expected, found none; give a word at least\n")

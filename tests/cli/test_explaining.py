@@ -9,7 +9,9 @@ from scripted_server import ScriptedServer
 from typer.testing import CliRunner
 
 from gossamer import cli
+from gossamer.dictionary import Dictionary, DictionaryConfig
 from gossamer.errors import GossamerError, UsageError
+from gossamer.model import Site
 from gossamer.store import FeatureStore, Search
 
 
@@ -44,6 +46,13 @@ def test_rules_are_found_followed_and_kept(store, tmp_path):
     assert json.loads((tmp_path / "out" / "neuronpedia" / "upload-0.json").read_text())["modelId"] == "tiny"
     with FeatureStore(store) as opened:
         assert opened.search(Search(explanation="school"))["latent"].to_pylist() == [3]
+    # A set of dictionaries may have more sites than the store.
+    more = Dictionary(DictionaryConfig("relu", 32, 8, site=Site("resid_post", 0)))
+    more.save(tmp_path / "more")
+    sets = ("-d", store.parent / "dictionary", "-d", tmp_path / "more")
+    explain(store, tmp_path / "of-two", "--neuronpedia", "tiny/0-res", *sets)
+    with pytest.raises(UsageError, match=r"dictionaries at resid_pre\.0 expected, found resid_post\.0"):
+        explain(store, tmp_path / "three", "-d", tmp_path / "more")
     # The same command goes on where nothing is left to do.
     again = explain(store, tmp_path / "out", "--json", "-d", store.parent / "dictionary")
     told = json.loads(again.stdout)

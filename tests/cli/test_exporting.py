@@ -65,7 +65,12 @@ def test_latents_of_findings_are_written_a_folder_a_site(gossamer, folder, tmp_p
         (("nothing", "-f", "svg"), "nothing: no such file or folder"),
         ((".", "-f", "dot"), "--format: expected one of neuronpedia, "),
         ((".", "-f", "svg", "--prompt", "-1"), "--prompt: at least 0 expected"),
-        ((".", "-f", "svg", "--view", "x.json"), "x.json: no such file"),
+        ((".", "-f", "neuronpedia", "--view", "x.json"), "x.json: no such file"),
+        (
+            (".", "-f", "graphml", "--prompt", "3"),
+            "--prompt: for neuronpedia and circuit-tracer, found --format graphml",
+        ),
+        ((".", "-f", "graphml", "--feature", "resid_post.1/3"), "--feature: for saedashboard and neuronpedia-features"),
         ((".", "-f", "saedashboard"), ".: a feature store or findings expected"),
     ],
 )
@@ -75,6 +80,12 @@ def test_a_users_mistakes_are_one_line(gossamer, tmp_path, monkeypatch, argument
     assert refused.code == 2
     assert refused.err.startswith(f"error: {said}")
     assert refused.err.count("\n") == 1
+
+
+def test_latents_of_a_file_of_findings_go_beside_it(gossamer, folder):
+    done = gossamer("export", folder / "findings.json", "-f", "saedashboard")
+    assert done.code == 0, done.err
+    assert all(line.startswith(str(folder / "export" / "saedashboard")) for line in done.out.split())
 
 
 def test_a_latent_that_the_circuit_lacks_is_refused(gossamer, folder):

@@ -4,6 +4,7 @@ import shlex
 
 import pytest
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from gossamer import cli
 from gossamer.cli.help import _MEANT, _MORE, EXAMPLE, PANELS
@@ -62,3 +63,15 @@ def test_paragraphs_of_a_help_are_whole():
     *found, _ = ALL["circuit",].help.split("\n\n")
     assert all("\n" not in paragraph for paragraph in found)
     assert len(ALL["steer",].help.split("\n\n")[-1].splitlines()) == 2
+
+
+def test_what_to_run_first_stands_in_the_first_ten_lines():
+    shown = CliRunner().invoke(cli.app, [], env={"COLUMNS": "80", "TERM": "dumb"}).output
+    first = [line.strip() for line in shown.splitlines() if line.strip()][:10]
+    begun = [line.split("  ")[0] for line in first if line.startswith("gossamer ")]
+    assert begun[:2] == ["gossamer demo", "gossamer view gossamer-out/demo"]
+    for line in begun:
+        name = line.split()[1]
+        assert name == "COMMAND" or (name,) in ALL
+    # No line of them is broken.
+    assert all("  " in line for line in first[2:7])

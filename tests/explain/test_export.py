@@ -9,6 +9,7 @@ from explain_fixtures import WINDOWS, feature, planted_store
 
 from gossamer.errors import UsageError
 from gossamer.explain import ExplainSettings, ExplanationStudy
+from gossamer.explain.answers import ItemCounts
 from gossamer.explain.export import (
     keep_in_store,
     read_texts,
@@ -114,7 +115,7 @@ def test_a_summary_has_controls_and_knows_a_word_list_when_it_sees_one(made):
     assert lines["rule", "detection", ""].failures == 0
     assert no_better_than_words(found) == {"person": (2, 2)}
     at_chance = replace(found, gold={"rule": replace(found.scores[0].scores[0], value=0.5, low=0.3, auroc=None)})
-    assert all(line.mean is None and line.at_chance for line in summary(at_chance))
+    assert all((line.mean, line.said) == (None, "judge at chance") for line in summary(at_chance))
     assert no_better_than_words(at_chance) == {}
 
 
@@ -133,6 +134,15 @@ def test_what_a_judge_at_chance_says_of_a_feature_is_not_shown(made, tmp_path):
     able = replace(both, gold={"guesser": replace(chance, value=1.0, low=0.9)})
     rows = write_explanations(able, tmp_path / "able").read_text().splitlines()
     assert any(line.startswith("| resid_pre.0/0 | rule |") and "| 1.000 |" in line for line in rows)
+    assert "guesser on questions whose answers are known: balanced accuracy 0.500" in text
+    # One that said nothing that could be read did not guess.
+    none = replace(chance, value=None, low=None, high=None, items=ItemCounts(right=2, unparsed=37, error=1))
+    silent = replace(both, gold={"guesser": none})
+    assert {line.said for line in summary(silent) if line.judge == "guesser"} == {"judge did not answer"}
+    text = write_explanations(silent, tmp_path / "silent").read_text()
+    assert "guesser did not answer" in text
+    assert "37 of 40 answers could not be read, 1 did not come" in text
+    assert "chance" not in text
     alone = write_explanations(replace(both, scores=guessed), tmp_path / "alone").read_text()
     assert "no better" not in alone
     assert "0.123" not in alone

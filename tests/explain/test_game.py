@@ -8,8 +8,10 @@ from explain_fixtures import WINDOWS, Script, feature, planted_store
 
 from gossamer.cli.playing import play
 from gossamer.errors import GossamerError, UsageError
-from gossamer.explain import ChatJudge
-from gossamer.explain.game import add_to_board, machine_players, new_round, result
+from gossamer.explain import ChatJudge, game
+from gossamer.explain.game import add_to_board, drawn_round, machine_players, new_round, result
+from gossamer.features import Feature
+from gossamer.model import Site
 from gossamer.report.game_page import game_page, write_game
 from gossamer.store import FeatureStore
 
@@ -23,7 +25,7 @@ def made(tmp_path_factory):
     with FeatureStore(folder) as store:
         given = {dictionary.site: dictionary}
         found = new_round(store, [feature(one) for one in LATENTS], 3, dictionaries=given, windows=WINDOWS)
-        yield machine_players(found, ChatJudge(Script("[1, 0, 1, 0, 1]"), logprobs=False)), store
+        yield machine_players(found, ChatJudge(Script("[1, 0, 1, 0, 1]"), logprobs=False)), store, given
 
 
 def test_a_round_has_texts_sentences_and_a_name(made):
@@ -42,6 +44,38 @@ def test_a_round_has_texts_sentences_and_a_name(made):
     assert [one.sorted for one in again.items] == [one.sorted for one in found.items]
     with pytest.raises(UsageError, match="texts enough"):
         new_round(made[1], [feature(2)], 1, windows=WINDOWS)
+
+
+def test_a_feature_of_which_nothing_is_said_is_in_no_round_and_no_choice(made, monkeypatch):
+    plain = game._said
+
+    def said(store, one, finder):
+        return "activates on nothing" if one == feature(3) else plain(store, one, finder)
+
+    monkeypatch.setattr(game, "_said", said)
+    # Neither where its texts are enough, nor as a decoder neighbour of one that is asked about.
+    monkeypatch.setattr(game, "_neighbours", lambda given, features: {one: [feature(3)] for one in features})
+    found = new_round(made[1], [feature(one) for one in LATENTS], 3, dictionaries=made[2], windows=WINDOWS)
+    assert [one.feature.latent for one in found.items] == [0, 4]
+    assert all("activates on nothing" not in item.choices for item in found.items)
+    with pytest.raises(UsageError, match="texts enough and a rule expected for a game, found none among 1"):
+        new_round(made[1], [feature(3)], 1, windows=WINDOWS)
+
+
+def test_a_drawn_round_stops_at_its_count_and_is_of_all_sites(made, monkeypatch):
+    store = made[1]
+    sites = [Feature(Site(kind, 0), latent) for kind in ("resid_pre", "resid_post") for latent in range(20)]
+    monkeypatch.setattr(game, "choose_features", lambda store, count, **given: sites)
+    asked = []
+
+    def round_of(store, features, count, **given):
+        asked.extend(features)
+        return made[0]
+
+    monkeypatch.setattr(game, "new_round", round_of)
+    drawn_round(store, 5, seed=1)
+    assert sorted(asked) == sorted(sites)
+    assert {one.site.kind for one in asked[:5]} == {"resid_pre", "resid_post"}
 
 
 def test_the_rule_is_right_and_a_model_that_guesses_is_not(made):

@@ -8,9 +8,10 @@ import torch
 from explain_fixtures import SITE, WINDOWS, Script, feature, planted_dictionary, planted_model, planted_store, window
 from transformers import BertConfig, BertModel
 
+from gossamer.chat.chat import Ability
 from gossamer.errors import UsageError
 from gossamer.explain import ChatJudge, ExplainSettings, ExplanationStudy, FeatureWindows, WindowedCorpus
-from gossamer.explain.controls import able, gold_items
+from gossamer.explain.controls import gold_ability, gold_items
 from gossamer.explain.corpus import TRAIN
 from gossamer.explain.cost import estimate
 from gossamer.explain.embedders import EndpointEmbedder, LocalEmbedder
@@ -62,12 +63,12 @@ class ByWord(Script):
 def test_gold_questions_tell_who_can_rank(store):
     items = gold_items(WindowedCorpus.of(store, WINDOWS))
     knows, nothing = EmbeddingJudge(by_words, "words"), EmbeddingJudge(blind, "noise")
-    assert able(knows.gold(items))
+    assert gold_ability(knows.gold(items)) is Ability.ABLE
     assert knows.gold(items).auroc.value == pytest.approx(1, abs=0.02)
-    assert not able(nothing.gold(items))
+    assert gold_ability(nothing.gold(items)) is Ability.AT_CHANCE
     # A model of random weights reads nothing out of an explanation.
-    assert not able(ReadingJudge(planted_model()).gold(items))
-    assert able(WritingJudge(ByWord(), FeaturesModel(planted_model(), {})).gold(items))
+    assert gold_ability(ReadingJudge(planted_model()).gold(items)) is Ability.AT_CHANCE
+    assert gold_ability(WritingJudge(ByWord(), FeaturesModel(planted_model(), {})).gold(items)) is Ability.ABLE
 
 
 def test_a_study_of_what_models_score_ranks_nothing_where_they_are_at_chance(store, tmp_path):
@@ -92,14 +93,16 @@ def test_a_study_of_what_models_score_ranks_nothing_where_they_are_at_chance(sto
     lines = {(line.judge, line.scorer): line for line in summary(found) if not line.control}
     assert {scorer for _, scorer in lines} == set(scorers)
     known = lines["embedder words", "embedding"]
-    assert not known.at_chance
+    assert known.ability is Ability.ABLE
     assert known.mean.value > 0.9
     shuffled = next(line for line in summary(found) if line.judge == "embedder words" and line.control == "shuffled")
     assert shuffled.mean.value < known.mean.value
     reader = f"reader {model.title}"
     for judge in ("embedder noise", reader):
-        assert found.at_chance(judge)
-        assert all(line.at_chance and line.mean is None for (name, _), line in lines.items() if name == judge)
+        assert found.ability(judge) is Ability.AT_CHANCE
+        assert all(
+            line.said == "judge at chance" and line.mean is None for (name, _), line in lines.items() if name == judge
+        )
     assert lines["writer writer", "clarity"].scored == 2
     # A rule that is asked of other judges too is no sentence that could be worse than itself.
     assert no_better_than_words(found) == {}

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from explain_fixtures import WINDOWS, feature, planted_store
 
+from gossamer.chat.chat import Ability
 from gossamer.errors import UsageError
 from gossamer.explain import (
     ChatJudge,
@@ -92,9 +93,9 @@ def test_a_study_ranks_features_only_where_its_judge_can_judge(store, endpoint):
     lines = [line for line in summary(found) if line.judge == endpoint.model]
     assert lines
     for line in lines:
-        assert line.at_chance == found.at_chance(endpoint.model)
-        assert line.mean is None or not line.at_chance
-    assert not (found.at_chance(endpoint.model) and no_better_than_words(found))
+        assert line.ability is found.ability(endpoint.model)
+        assert line.mean is None or line.ability is Ability.ABLE
+    assert found.able(endpoint.model) or not no_better_than_words(found)
 
 
 def test_a_judge_of_completions_at_chance_ranks_nothing(endpoint):
@@ -103,7 +104,10 @@ def test_a_judge_of_completions_at_chance_ranks_nothing(endpoint):
     found = judge_gold(ChatCompletionJudge(endpoint), WordList(("sad",)), sad, glad)
     assert found.rated + found.failed == 10
     # What it answers is its own; what is made of the answers is not.
-    assert found.able == (found.auroc is not None and found.auroc.value >= 0.8 and found.auroc.low > 0.5)
+    assert (found.ability is Ability.UNANSWERED) == (found.auroc is None)
+    assert (found.ability is Ability.ABLE) == (
+        found.auroc is not None and found.auroc.value >= 0.8 and found.auroc.low > 0.5
+    )
 
 
 @pytest.mark.skipif(not PYTHON, reason="the server is not known to be llama.cpp's: GOSSAMER_XLLAMACPP is not set")
@@ -131,7 +135,8 @@ def test_the_command_goes_the_whole_way(store, url, tmp_path):
     assert ran.returncode == 0, ran.stderr
     found = ExplainedFeatures.load(tmp_path / "out")
     assert {row.explanation.method for row in found.explanations} == {"rule", "output"}
-    assert ("judge at chance" in ran.stdout) == found.at_chance("smollm2")
+    assert ("judge at chance" in ran.stdout) == (found.ability("smollm2") is Ability.AT_CHANCE)
+    assert ("judge did not answer" in ran.stdout) == (found.ability("smollm2") is Ability.UNANSWERED)
 
 
 def test_what_the_server_does_not_have_is_said(endpoint):

@@ -8,10 +8,10 @@ import pytest
 from explain_fixtures import WINDOWS, Script, feature, planted_store, window
 from scripted_server import with_chances
 
-from gossamer.chat.chat import Failure, TokenChances
+from gossamer.chat.chat import Ability, Failure, TokenChances
 from gossamer.errors import UsageError
 from gossamer.explain import ChatJudge, ChatReply, Explanation, FeatureWindows, RuleJudge, WindowedCorpus
-from gossamer.explain.controls import able, gold_items, judged, shuffled_explanations
+from gossamer.explain.controls import gold_ability, gold_items, judged, shuffled_explanations
 from gossamer.explain.judges import Marked, unknown_places
 from gossamer.explain.scorers import SCORERS, Trial, fade, fuzzing, fuzzing_active, intruder, saebench, saebench_windows
 from gossamer.explain.windows import feature_windows
@@ -215,16 +215,17 @@ def test_gold_items_are_easy_and_a_judge_at_chance_is_found_out(corpus):
         word = re.fullmatch(r'the word "(\w+)"', item.explanation)[1]
         assert [one.active for one in item.windows] == [word in one.text.lower().split() for one in item.windows]
         assert {one.active for one in item.windows} == {True, False}
-    assert able(judged(RuleJudge(), items, rules=True))
+    assert gold_ability(judged(RuleJudge(), items, rules=True)) is Ability.ABLE
 
     def answer(request):
         word = re.search(r'the word "(\w+)"', request.system)[1]
         return answering(word)(request.__class__(request.system, request.user.lower().replace("text", "Text")))
 
-    assert able(judged(ChatJudge(Script(answer), logprobs=False), items))
+    assert gold_ability(judged(ChatJudge(Script(answer), logprobs=False), items)) is Ability.ABLE
     always = ChatJudge(Script(lambda request: json.dumps([1] * request.user.count("Text "))), logprobs=False)
-    assert not able(judged(always, items))
-    assert not able(judged(ChatJudge(Script("what?")), items))
+    assert gold_ability(judged(always, items)) is Ability.AT_CHANCE
+    # What cannot be read is no guess.
+    assert gold_ability(judged(ChatJudge(Script("what?")), items)) is Ability.UNANSWERED
     # Right answers with probabilities that say nothing: the area counts where there is one.
     flat = [with_chances("1")["top_logprobs"]]
     assert flat

@@ -12,6 +12,7 @@ from gossamer.report.figures.task_study import task_study_figure
 from gossamer.report.task_study import (
     by_size,
     counted,
+    each_method,
     headline,
     needed,
     overview,
@@ -52,6 +53,18 @@ def test_rows_are_counted_by_point_value_and_by_interval():
     assert table[study.findings["ioi"].curves[-1].method] == ["2", "0 (0%)", "0"]
     assert [row[0] for row in by_size(study.findings["ioi"])] == ["nodes", "500", "250", "100"]
     assert [row[-1].endswith("behind") for row in by_size(study.findings["ioi"])[1:]] == [False, False, True]
+
+
+def test_every_method_is_held_against_the_best_of_all_others():
+    study = sample()
+    table = each_method(study)
+    curves = {curve.method for curve in study.findings["ioi"].curves}
+    assert {row[0] for row in table[1:]} == curves
+    assert {row[1] for row in table[1:]} == {"6"}, "three sizes of two tasks"
+    assert [int(row[2].split()[0]) for row in table[1:]] == sorted(one.behind for one in study.by_method)
+    assert sum(6 - one.behind for one in study.by_method) >= 6, "somebody is ahead, or level, in each row"
+    assert "any one method" in task_study_text(study)
+    assert "any one method" in task_study_page(study)
 
 
 def test_what_is_above_the_dictionaries_is_marked():

@@ -120,6 +120,7 @@ def test_a_file_cut_anywhere_is_noticed(tmp_path: Path) -> None:
         ("test.rows.3", "found version 3: upgrade gossamer"),
         ("test.rows.1", "found version 1$"),
         ("other.2", "found something else"),
+        ("gossamer.circuit.6", "found format 'gossamer.circuit.6'$"),
         (None, "found something else"),
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 from test_concept import TEXTS, WORDS, planted
 
 from gossamer.chat import Failure
+from gossamer.chat.chat import Ability
 from gossamer.report.steering import judge_lines
 from gossamer.statistics import auroc, newcombe
 from gossamer.steering import Ratings, judge_gold, prepare_concept, sweep
@@ -43,7 +44,8 @@ def always(text):
 def test_known_answers_tell_judges_apart():
     judge = Rater(knows)
     found = judge_gold(judge, WORDS, SAD, PLAIN)
-    assert found.able
+    assert found.ability is Ability.ABLE
+    assert found.said == str(found)
     assert (found.rated, found.failed) == (20, 0)
     assert found.auroc == newcombe(1.0, 10, 10)
     # The beginning is the prompt, the rest the completion; kinds come in turn.
@@ -51,21 +53,25 @@ def test_known_answers_tell_judges_apart():
     assert ["sad" in text for _, text in judge.asked[:4]] == [True, False, True, False]
     coin = judge_gold(Rater(always), WORDS, SAD, PLAIN)
     assert coin.auroc.value == 0.5
-    assert not coin.able
+    assert coin.ability is Ability.AT_CHANCE
+    assert coin.said.endswith("; it is at chance, or not far enough from it: it ranks nothing")
     upside_down = judge_gold(Rater(lambda text: 2 - knows(text)), WORDS, SAD, PLAIN)
     assert upside_down.auroc.value == 0
-    assert not upside_down.able
+    assert upside_down.ability is Ability.AT_CHANCE
     some = judge_gold(Rater(lambda text: Failure.UNPARSED if "3" in text else knows(text)), WORDS, SAD, PLAIN)
-    assert (some.rated, some.failed, some.able) == (18, 2, True)
-    failing = judge_gold(Rater(lambda text: Failure.ERROR), WORDS, SAD, PLAIN)
-    assert (failing.auroc, failing.failed, failing.able) == (None, 20, False)
+    assert (some.rated, some.failed, some.ability) == (18, 2, Ability.ABLE)
+    for kind in (Failure.ERROR, Failure.UNPARSED):
+        failing = judge_gold(Rater(lambda text, kind=kind: kind), WORDS, SAD, PLAIN)
+        assert (failing.auroc, failing.failed, failing.ability) == (None, 20, Ability.UNANSWERED)
+        assert "chance" not in failing.said
+        assert failing.said.endswith("; it did not answer in a form that could be read: it ranks nothing")
     assert judge_gold(Rater(knows), WORDS, SAD[:4], PLAIN) is None
     for one in (found, failing):
         assert JudgeGold.from_json(json.loads(json.dumps(one.to_json()))) == one
     # An interval that reaches .5 is not enough, whatever the value.
     few = judge_gold(Rater(lambda text: knows(text) if "1" in text or "2" in text else 1.0), WORDS, SAD, PLAIN)
     assert few.auroc.value == auroc([2.0] * 2 + [1.0] * 8, [0.0] * 2 + [1.0] * 8)
-    assert not few.able
+    assert few.ability is Ability.AT_CHANCE
 
 
 @pytest.mark.parametrize(("concept", "ranks"), [(knows, True), (always, False)])
@@ -88,9 +94,9 @@ def test_a_sweep_asks_once_and_shows_no_curve_of_a_judge_at_chance(tiny_gpt2, tm
     cells = made.steering.cells([1.0])
     record = sweep(tiny_gpt2, cells, plan, tmp_path)
     gold = gold_of(record)
-    assert gold.able == ranks
+    assert (gold.ability is Ability.ABLE) == ranks
     assert ("judged" in measured_benefits(record)) == ranks
-    assert ("the judge ranks nothing" in " ".join(judge_lines(record))) == (not ranks)
+    assert ("it ranks nothing" in " ".join(judge_lines(record))) == (not ranks)
     assert gold_of(load_sweep(tmp_path)) == gold
     count = len(judge.asked)
     sweep(tiny_gpt2, cells, plan, tmp_path)

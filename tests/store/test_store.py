@@ -23,6 +23,7 @@ from gossamer.dictionary.formats.weights import sha256
 from gossamer.errors import GossamerError, UsageError
 from gossamer.features import Feature, feature_cards
 from gossamer.features.examples import ExampleSettings
+from gossamer.model import Site
 from gossamer.model.fingerprint import weights_sha256
 from gossamer.results import digest
 from gossamer.store import FeatureStore, Search, StoreSettings, build_store
@@ -430,6 +431,13 @@ def test_a_store_of_something_else_is_refused_by_hash(tokenizer_model, made, sto
     other = {**made, SITES[0]: dictionary(SITES[0], 9)}
     with pytest.raises(UsageError, match=r"of another model or dictionary \(resid_post\.0: .* there, .* asked\)"):
         store.require(tokenizer_model, other)
+    # A set may have more sites than the store.
+    more = {**made, Site("resid_post", 7): dictionary(SITES[0], 9)}
+    assert store.own({str(site): one for site, one in more.items()}) == made
+    with pytest.raises(UsageError, match="of another model or dictionary"):
+        store.own({**more, SITES[0]: dictionary(SITES[0], 9)})
+    with pytest.raises(UsageError, match=r"dictionaries at resid_post\.0.* expected, found resid_post\.7"):
+        store.own({Site("resid_post", 7): dictionary(SITES[0], 9)})
     before = {path: sha256(path) for path in folder.rglob("*.*")}
     with pytest.raises(UsageError, match=r"holds another store \(dictionaries\.resid_post\.0\.sha256"):
         build_store(tokenizer_model, other, texts(), folder, settings=SETTINGS)

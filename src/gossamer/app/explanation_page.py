@@ -8,6 +8,7 @@ from gossamer.app.schema.explanations import ExplanationShape, GoldShape, ScoreS
 from gossamer.explain.answers import ExplanationScore
 from gossamer.explain.records import ExplainedFeatures, ExplanationRow
 from gossamer.report import text
+from gossamer.report.explanations import judge_said
 
 _SCORES = "scores of explanations"
 
@@ -52,9 +53,7 @@ def _plain(one: Any, names: Sequence[str] = tuple(SummaryShape.model_fields)) ->
 
 def _score(found: ExplainedFeatures, judge: str, control: str, one: ExplanationScore) -> ScoreShape:
     values = _plain(one, tuple(ScoreShape.model_fields)) | _items(one.items)
-    return ScoreShape.model_validate(
-        {**values, "judge": judge, "control": control, "at_chance": found.at_chance(judge)}
-    )
+    return ScoreShape.model_validate({**values, "judge": judge, "control": control, "ability": found.ability(judge)})
 
 
 def summary_shape(one: Any) -> SummaryShape:
@@ -65,4 +64,5 @@ def summary_shape(one: Any) -> SummaryShape:
 def gold_shape(found: ExplainedFeatures, judge: str, one: ExplanationScore) -> GoldShape:
     """A judge on questions whose answers are known."""
     values = _plain(one, ("value", "low", "high", "auroc"))
-    return GoldShape.model_validate({**values, "judge": judge, "at_chance": found.at_chance(judge)})
+    said = judge_said(found, judge)
+    return GoldShape.model_validate({**values, "judge": judge, "ability": found.ability(judge), "said": said})

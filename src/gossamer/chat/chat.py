@@ -18,10 +18,23 @@ ABLE = 0.8
 MOST_FAILURES = 0.2
 
 
-def able(found: Interval) -> bool:
-    """Whether a judge is better than chance, and good, by its score on questions whose answers are known: at least .8,
-    with the interval above .5. Of a judge that is not, no ranking means anything."""
-    return found.value >= ABLE and found.low > 0.5
+class Ability(StrEnum):
+    """What a judge is worth by questions whose answers are known; nothing that one says that is not able is shown."""
+
+    ABLE = "able"
+    AT_CHANCE = "at chance"
+    UNANSWERED = "did not answer"
+
+
+def ability(found: Interval | None) -> Ability:
+    """A judge's by its score on questions whose answers are known: able from .8 on, if the interval is above .5.
+
+    Args:
+        found: None where more than a fifth of the questions, or all of one kind, have no answer.
+    """
+    if found is None:
+        return Ability.UNANSWERED
+    return Ability.ABLE if found.value >= ABLE and found.low > 0.5 else Ability.AT_CHANCE
 
 
 @dataclass(frozen=True)

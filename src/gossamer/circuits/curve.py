@@ -1,11 +1,15 @@
 """Faithfulness by size: circuits of one method, and beside those of another."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gossamer.circuits.task_metrics import TaskMetrics
 from gossamer.display import plural, short_repr
 from gossamer.statistics import Interval
+
+# Of three digits: rounding is no difference.
+_ROUNDING = 0.0005
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,8 @@ class SizeComparison:
 
     @property
     def behind(self) -> bool:
-        """Whether ours is further from the full model, by point value (of three digits: rounding is no difference)."""
-        return self.difference.value < -0.0005
+        """Whether ours is further from the full model, by point value."""
+        return self.difference.value < -_ROUNDING
 
     @property
     def significantly_behind(self) -> bool:
@@ -99,3 +103,38 @@ def best_baseline(comparisons: Sequence[SizeComparison]) -> list[SizeComparison]
         if one.size not in best or one.theirs > best[one.size].theirs:
             best[one.size] = one
     return [best[size] for size in sorted(best, reverse=True)]
+
+
+class MethodCount(NamedTuple):
+    """In how many of its `rows` one method is `behind` the best of all others, by point value."""
+
+    method: str
+    rows: int
+    behind: int
+
+
+def behind_the_rest(curves: Sequence[Curve], sizes: Collection[int]) -> tuple[MethodCount, ...]:
+    """Every method held against the best of all others, as ours is against the best baseline: what the count is worth.
+
+    The best of a dozen is chosen on the very prompts that are compared on. Of methods that are equally good each is
+    behind it nearly always; only one that is better by more than the prompts' noise never is.
+
+    Args:
+        curves: ours first: at each size its largest circuit that is no larger. Others count where they have the size.
+        sizes: the sizes that count.
+    """
+    missed: dict[int, dict[str, float]] = {}
+    for size in sizes:
+        own = next((point for point in curves[0].points if point.size <= size), None)
+        here = [(curve.method, point) for curve in curves[1:] for point in curve.points if point.size == size]
+        here += [] if own is None else [(curves[0].method, own)]
+        missed[size] = {method: abs(1 - point.task_metrics.faithfulness.value) for method, point in here}
+    found = []
+    for curve in curves:
+        gaps = [
+            min(one for method, one in here.items() if method != curve.method) - here[curve.method]
+            for here in missed.values()
+            if curve.method in here and len(here) > 1
+        ]
+        found.append(MethodCount(curve.method, len(gaps), sum(gap < -_ROUNDING for gap in gaps)))
+    return tuple(found)

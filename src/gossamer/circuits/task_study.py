@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gossamer.circuits.curve import SizeComparison, best_baseline
+from gossamer.circuits.curve import MethodCount, SizeComparison, behind_the_rest, best_baseline
 from gossamer.circuits.evaluate.comparison import nodes_needed
 from gossamer.circuits.find import CircuitResult, find_circuit
 from gossamer.circuits.results import Findings
@@ -126,6 +126,16 @@ class TaskStudy:
             for row in one.comparisons:
                 found.setdefault(row.family, []).append(row)
         return found
+
+    @property
+    def by_method(self) -> list[MethodCount]:
+        """Every method beside the best of all others (:func:`behind_the_rest`) over all tasks, least behind first."""
+        found: dict[str, MethodCount] = {}
+        for one in self.findings.values():
+            for method, rows, behind in behind_the_rest(one.curves, {row.size for row in one.comparisons}):
+                known = found.get(method, MethodCount(method, 0, 0))
+                found[method] = MethodCount(method, known.rows + rows, known.behind + behind)
+        return sorted((one for one in found.values() if one.rows), key=lambda one: one.behind / one.rows)
 
 
 def needed_nodes(findings: Findings, share: float) -> tuple[int | None, int | None]:

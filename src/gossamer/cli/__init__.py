@@ -50,13 +50,17 @@ class _Commands(TyperGroup):
             raise _Stopped from interrupt
 
 
+_BEGIN = """Find, test and look at sparse feature circuits in language models. Begin with:
+
+[bold]gossamer demo[/bold]                     a circuit in the bundled model, in minutes
+[bold]gossamer view gossamer-out/demo[/bold]   all that was found, in a browser
+[bold]gossamer tasks[/bold]                    what circuits can be found for
+[bold]gossamer circuit MODEL -d FOLDER -t TASK[/bold]   the same for a model of yours
+[bold]gossamer COMMAND --help[/bold]           its options, and an example to paste
+"""
+
 app = typer.Typer(
-    cls=_Commands,
-    help="Find, test and look at sparse feature circuits in language models.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    epilog="Start with [bold]gossamer demo[/bold]: a circuit in the bundled model, with a report, in a few minutes.",
+    cls=_Commands, help=_BEGIN, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich"
 )
 
 

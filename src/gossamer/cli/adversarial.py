@@ -11,7 +11,7 @@ from gossamer.cli.printing import err, out, print_json
 
 
 def adversarial(
-    circuit: Annotated[Path, typer.Argument(help="A circuit.json, of a task that gossamer generates.")],
+    circuit: Annotated[Path, typer.Argument(help="A circuit.json or its folder, of a task that gossamer generates.")],
     budget: Annotated[
         int,
         typer.Option(
@@ -58,10 +58,10 @@ def adversarial(
     edits that break several prompts: at random, by evolution, by the model's gradient, by the circuit, by a wrong
     circuit, by activation size. What counts is how many held-out prompts the recipe of an arm breaks.
 
-    Example: gossamer adversarial gossamer-out/circuit/circuit.json
+    Example: gossamer adversarial gossamer-out/circuit
     """
     early.require_dictionaries(dictionaries)
-    early.require_files([circuit], "JSON")
+    circuit = early.result_file(circuit, "circuit.json")
 
     from gossamer.circuits.adversarial import FORMAT, AdversarialSettings, WorstCaseSettings, adversarial_study
     from gossamer.circuits.adversarial import study_seeds as with_seeds

@@ -52,6 +52,8 @@ MODEL_SCORERS = ("embedding", "surprisal", "intervention", *WRITING_SCORERS)
 STEERING_UNITS = ("raw", "max_activation", "residual_norm")
 STEERING_ROWS = ("pursuit", "gradient_clean_up", "sae_ts", "fgaa", "act_add", "caa", "pca")
 STEERING_KINDS = ("feature_add", "clamp", "conditional_clamp", "floor", "cap", "scale")
+# Graphs: they show one prompt, with what a reader made of the circuit.
+PROMPT_FORMATS = ("neuronpedia", "circuit-tracer")
 CIRCUIT_FORMATS = ("neuronpedia", "circuit-tracer", "graphml", "svg", "html")
 LATENT_FORMATS = ("saedashboard", "neuronpedia-features")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -138,6 +140,25 @@ def require_dictionaries(sources: Sequence[str] | None, model: str | None = None
         raise UsageError("--dictionaries: expected a folder or hub:REPO/PATH; train some with 'gossamer train'")
 
 
+def result_file(given: Path, name: str) -> Path:
+    """The file of this name in the `--out` of a command, or one that was given itself; refuses what is not there."""
+    path = given / name if given.is_dir() else given
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file; give a {name}, or the --out of the command that wrote it")
+    return path
+
+
+def some_text(option: str) -> Callable[[Any], Any]:
+    """A callback that refuses texts with nothing in them."""
+
+    def check(value: Any) -> Any:
+        if any(not one.strip() for one in ([value] if isinstance(value, str) else value or ())):
+            raise UsageError(f"{option}: some text expected, found none; give a word at least")
+        return value
+
+    return check
+
+
 def writable_folder(folder: Path | None) -> Path | None:
     """A callback that refuses a folder that nothing could be written into."""
     if folder is not None:
@@ -198,7 +219,7 @@ def require_whole_judge(option: str, endpoint: str | None, name: str, *, local: 
 def require_store(url: str | None) -> None:
     """Refuse a local folder that is no feature store; URLs are looked at later."""
     if url is not None and "://" not in url and not (Path(url) / "store.json").is_file():
-        raise UsageError(f"{url}: a feature store expected, found no store.json; build one first")
+        raise UsageError(f"{url}: a feature store expected, found no store.json; write one with 'gossamer store build'")
 
 
 def require_relations(folder: Path) -> None:

@@ -311,17 +311,16 @@ def _say(found: Any, output: Path, control: Any, answered_by: set[str], model: s
     # Answers that were cut off differ from feature to feature: all of them would fill the screen.
     shown = reasons.most_common(_REASONS)
     told_why = [f"{count} {reason}" for reason, count in shown]
-    rest = failed - sum(count for _, count in shown)
-    told_why += [f"{rest} for other reasons, in explanations.md"] if rest else []
+    others = failed - sum(count for _, count in shown)
+    told_why += [f"{others} for other reasons, in explanations.md"] if others else []
     ending = f": {'; '.join(told_why)}" if failed else ""
     out.print(
         f"{plural(len(found.explanations) - failed, 'explanation')}, {failed} without one{ending}", soft_wrap=True
     )
     for line in lines:
-        mean = "judge at chance" if line.at_chance else "unscored" if line.mean is None else str(line.mean)
         control_name = f" ({line.control})" if line.control else ""
         rest = f"{line.scored} scored, {line.unscored} not, {line.failures:.1%} of the items failed"
-        out.print(f"{line.method} by {line.judge}, {line.scorer}{control_name}: {mean}; {rest}", soft_wrap=True)
+        out.print(f"{line.method} by {line.judge}, {line.scorer}{control_name}: {line.said}; {rest}", soft_wrap=True)
     for method, (no_better, count) in no_better_than_words(found).items():
         out.print(f"{method}: no better than a word list at {no_better} of {count} features")
     out.print(f"wrote {output}", soft_wrap=True)

@@ -10,7 +10,10 @@ from gossamer.cli.printing import err, out, print_json
 from gossamer.cli.tracing import Answer, Latent, Position, Wrong, require_question
 from gossamer.errors import UsageError
 
-Prompts = Annotated[list[str] | None, typer.Option("--prompt", "-p", help="A text; repeat for several.")]
+Prompts = Annotated[
+    list[str] | None,
+    typer.Option("--prompt", "-p", help="A text; repeat for several.", callback=early.some_text("--prompt")),
+]
 TaskName = Annotated[str | None, typer.Option("--task", "-t", help="A task's name or file instead of prompts.")]
 Number = Annotated[int, typer.Option("--prompts", "-n", help="Of a task: held-out prompts, at most.")]
 Shown = Annotated[

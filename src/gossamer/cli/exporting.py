@@ -53,6 +53,13 @@ def export(
     Example: gossamer export gossamer-out/circuit --format graphml
     """
     early.at_least("--prompt", prompt, 0)
+    for option, value, formats in (
+        ("--prompt", prompt, early.PROMPT_FORMATS),
+        ("--view", view, early.PROMPT_FORMATS),
+        ("--feature", latents, early.LATENT_FORMATS),
+    ):
+        if value and format not in formats:
+            raise UsageError(f"{option}: for {' and '.join(formats)}, found --format {format}; leave it out")
     early.require_files([] if view is None else [view], "a view")
     if not source.exists():
         raise UsageError(f"{source}: no such file or folder; give a circuit.json, or the --out of a command")
@@ -111,11 +118,11 @@ def _latents(
     from gossamer.features.dashboards import neuronpedia_uploads, saedashboard_batches
 
     cards, model, text = _cards(source, [Feature.parse(one) for one in latents or ()])
-    written = []
+    written, home = [], source if source.is_dir() else source.parent
     name = model_id or re.sub(r"[^a-z0-9._-]+", "-", model.rsplit("/", 1)[-1].lower()).strip("-.")
     for site in sorted({card.feature.site for card in cards}):
         own = [card for card in cards if card.feature.site == site]
-        folder = (output or source / "export" / format) / str(site)
+        folder = (output or home / "export" / format) / str(site)
         uploads = format == "neuronpedia-features"
         source_name = f"{site.layer}-{set_name}"
         bodies = (

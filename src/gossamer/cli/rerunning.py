@@ -13,7 +13,7 @@ from gossamer.errors import UsageError
 
 
 def evaluate_circuit(
-    circuit: Annotated[Path, typer.Argument(help="A circuit.json.")],
+    circuit: Annotated[Path, typer.Argument(help="A circuit.json or its folder.")],
     model: Annotated[
         str | None,
         typer.Option(help="Another model of the same shape; default: the circuit's own.", callback=early.known_model),
@@ -33,11 +33,11 @@ def evaluate_circuit(
     Everything that is not given is found by what the file records, and must be unchanged. Says which numbers differ
     from those in the file.
 
-    Example: gossamer evaluate-circuit gossamer-out/circuit/circuit.json
+    Example: gossamer evaluate-circuit gossamer-out/circuit
     """
     early.require_dictionaries(dictionaries)
     early.require_task(task)
-    early.require_files([circuit], "JSON")
+    circuit = early.result_file(circuit, "circuit.json")
 
     from gossamer.circuits.circuit import Circuit
     from gossamer.circuits.evaluate import rerun
@@ -75,7 +75,7 @@ def _tell(found: Any) -> None:
 
 
 def report(
-    findings: Annotated[Path, typer.Argument(help="A findings.json.")],
+    findings: Annotated[Path, typer.Argument(help="A findings.json or its folder.")],
     output: Annotated[
         Path | None,
         typer.Option(
@@ -93,9 +93,10 @@ def report(
     With --store, nodes get the cards that a store has of their latents; circuit.json beside the findings says of which
     model and dictionaries they are.
 
-    Example: gossamer report gossamer-out/circuit/findings.json
+    Example: gossamer report gossamer-out/circuit
     """
-    early.require_files([findings, *([] if explore is None else [explore])], "JSON")
+    findings = early.result_file(findings, "findings.json")
+    early.require_files([] if explore is None else [explore], "JSON")
     early.require_store(store)
 
     from gossamer.attention import AttributionData

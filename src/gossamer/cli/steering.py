@@ -133,7 +133,10 @@ def steer(
     kind: Kind = "clamp",
     coefficients: Annotated[str, typer.Option("--coefficients", "-c", help="As 0.2,0.5,1.")] = "0.1,0.2,0.4,0.8,1.6",
     unit: UnitName = "residual_norm",
-    prompt: Annotated[list[str] | None, typer.Option("--prompt", "-p", help="To be continued; repeat.")] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option("--prompt", "-p", help="To be continued; repeat.", callback=early.some_text("--prompt")),
+    ] = None,
     prefix: Prefix = None,
     by: By = None,
     effects: Effects = 0,
@@ -342,7 +345,7 @@ def _write_concept(record: Any, ways: Any, output: Path, seed: int, as_json: boo
     if as_json:
         methods = {one.method: _method_json(one, fitted) for one in curves}
         told = {"methods": methods, "absent": dict(ways.absent), "cells": len(record.rows)}
-        known = None if gold is None else {**gold.to_json(), "able": gold.able}
+        known = None if gold is None else {**gold.to_json(), "ability": gold.ability}
         print_json(told | ({"judge": {**judge, "agrees": agree, "gold": known}} if ratings else {}))
         return
     table = Table("method", "area", "95 %", "less diff_mean", "improves", box=None, padding=(0, 1, 0, 0))
@@ -360,7 +363,7 @@ def _write_concept(record: Any, ways: Any, output: Path, seed: int, as_json: boo
         failed = f"{judge['unparsed']} completions have no rating that could be read, {judge['error']} no answer"
         out.print(f"the judge agrees with the words at {agree[0]} of {agree[1]} completions; {failed}", soft_wrap=True)
     if gold is not None:
-        out.print(f"the judge: {gold}{'' if gold.able else '; at chance: it ranks nothing'}", soft_wrap=True)
+        out.print(f"the judge: {gold.said}", soft_wrap=True)
     out.print(f"wrote {picture} with steering.md, steering.html and sweep.json", soft_wrap=True)
 
 

@@ -12,7 +12,10 @@ from gossamer.cli import early, inputs, options
 from gossamer.cli.printing import err, out, print_json
 from gossamer.errors import UsageError
 
-Prompt = Annotated[str | None, typer.Option("--prompt", "-p", help="The text to explain the end of.")]
+Prompt = Annotated[
+    str | None,
+    typer.Option("--prompt", "-p", help="The text to explain the end of.", callback=early.some_text("--prompt")),
+]
 Answer = Annotated[str | None, typer.Option(help="What the model should go on with, such as ' Mary'.")]
 Wrong = Annotated[str | None, typer.Option(help="What it is compared with, such as ' John'.")]
 Latent = Annotated[

@@ -136,10 +136,14 @@ class ItemCounts:
     error: int = 0
 
     @property
+    def total(self) -> int:
+        """All items."""
+        return self.right + self.wrong + self.unparsed + self.error
+
+    @property
     def failures(self) -> float:
         """Share of the items without an answer."""
-        count = self.right + self.wrong + self.unparsed + self.error
-        return (self.unparsed + self.error) / count if count else 0.0
+        return (self.unparsed + self.error) / self.total if self.total else 0.0
 
 
 @dataclass(frozen=True)

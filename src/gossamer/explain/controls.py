@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gossamer.chat import chat
+from gossamer.chat.chat import Ability, ability
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.explain.answers import ExplanationScore, classified
@@ -96,14 +96,14 @@ def judged(judge: Judge, items: Sequence[GoldItem], *, rules: bool = False) -> E
     return classified("gold", truths, answers)
 
 
-def able(gold: ExplanationScore) -> bool:
-    """Whether a judge is better than chance on gold items, and good (:func:`gossamer.chat.chat.able`).
+def gold_ability(gold: ExplanationScore) -> Ability:
+    """What a judge is worth by gold items (:func:`gossamer.chat.chat.ability`).
 
     AUROC counts where there are probabilities, the balanced accuracy elsewhere.
     """
     if gold.value is None or gold.low is None or gold.high is None:
-        return False
-    return chat.able(gold.auroc or Interval(gold.value, gold.low, gold.high))
+        return ability(None)
+    return ability(gold.auroc or Interval(gold.value, gold.low, gold.high))
 
 
 def shuffled_explanations(explanations: Sequence[Explanation], seed: int = 0) -> list[Explanation]:

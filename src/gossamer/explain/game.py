@@ -18,18 +18,21 @@ from gossamer.explain.corpus import WindowedCorpus, WindowSettings
 from gossamer.explain.fitting import RuleFinder
 from gossamer.explain.judges import ChatJudge, RuleJudge
 from gossamer.explain.metrics import balanced_accuracy, wilson
+from gossamer.explain.rules import Rule
 from gossamer.explain.study import choose_features
 from gossamer.explain.windows import FeatureWindows, Unexplained, Window, decoder_neighbours, feature_windows
 from gossamer.features.feature import Feature
 from gossamer.files import read_json, write_json
-from gossamer.model.site import SiteMapping, by_site
+from gossamer.model.site import Site, SiteMapping
 from gossamer.statistics import Interval
 from gossamer.store.feature_store import FeatureStore
 
 # Windows that are shown of each quantile group, groups, texts to be sorted, sentences to choose from.
 _PER_GROUP, _GROUPS, _SORTED, _CHOICES = 2, 4, 10, 4
-# Features that are drawn for each of a round: some have too few texts.
-_DRAWN = 3
+# Features that are drawn for each of a round: some have too few texts, or no sentence.
+_DRAWN = 10
+# Of a feature that no rule was found for; it names nothing that could be told apart.
+_NOTHING = str(Rule())
 
 
 @dataclass(frozen=True)
@@ -114,18 +117,19 @@ def new_round(
     windows: WindowSettings | None = None,
     seed: int = 0,
 ) -> GameRound:
-    """A round of the first features that have texts enough.
+    """A round of the first features that have texts enough and a sentence.
 
     Args:
         store: what they did on a corpus.
-        features: to be guessed; those that are active too rarely are passed over.
+        features: to be guessed; those that are active too rarely, and those that neither the store nor a rule says
+            anything of, are passed over.
         count: of the round.
         dictionaries: for sentences of decoder neighbours among the wrong ones; without them other features' are taken.
         windows: which text.
         seed: of all draws.
 
     Raises:
-        UsageError: no feature has texts enough.
+        UsageError: no feature has texts enough and a sentence, or dictionaries that are not the store's.
     """
     settings = windows or WindowSettings(seed=seed)
     # Eight texts to show and five to sort are enough for a game.
@@ -133,17 +137,21 @@ def new_round(
     finder = RuleFinder(corpus)
     found: dict[Feature, tuple[FeatureWindows, str]] = {}
     for feature in features:
-        values = corpus.activations(feature)
-        made = feature_windows(corpus, feature, values)
-        if len(found) < count and not isinstance(made, Unexplained):
-            found[feature] = (made, _said(store, feature, finder))
+        if len(found) == count:
+            break
+        made = feature_windows(corpus, feature, corpus.activations(feature))
+        if not isinstance(made, Unexplained) and (text := _said(store, feature, finder)) != _NOTHING:
+            found[feature] = (made, text)
     if not found:
-        raise UsageError(f"{store.url}: features with texts enough for a game expected, found none; use a larger store")
-    near = _neighbours(dictionaries, list(found))
+        raise UsageError(
+            f"{store.url}: features with texts enough and a rule expected for a game, found none among "
+            f"{len(features)}; use a larger store"
+        )
+    near = {} if dictionaries is None else _neighbours(store.own(dictionaries), list(found))
     items = []
     for feature, (made, text) in found.items():
         likely = [_said(store, one, finder) for one in near.get(feature, [])]
-        others = [*likely, *(other for one, (_, other) in found.items() if one != feature)]
+        others = [*(one for one in likely if one != _NOTHING), *(other for _, other in found.values())]
         items.append(_item(feature, made, text, others, seed))
     name = hashlib.sha256(json.dumps([store.manifest.corpus, [str(one) for one in found], seed]).encode()).hexdigest()
     return GameRound(name[:8], store.manifest.model, tuple(items))
@@ -165,6 +173,8 @@ def drawn_round(
         UsageError: no feature of the store is active often enough.
     """
     chosen = choose_features(store, _DRAWN * count, site=site, seed=seed)
+    # In a random order: those of the first site would come first.
+    chosen = [chosen[int(one)] for one in np.random.default_rng([seed, 16]).permutation(len(chosen))]
     made = new_round(store, chosen, count, dictionaries=dictionaries, windows=windows, seed=seed)
     return machine_players(made, judge)
 
@@ -176,12 +186,10 @@ def _said(store: FeatureStore, feature: Feature, finder: RuleFinder) -> str:
     return card.explanation or str(finder.find(finder.corpus.activations(feature), raised).rule)
 
 
-def _neighbours(
-    dictionaries: SiteMapping[Dictionary] | None, features: Sequence[Feature]
-) -> dict[Feature, list[Feature]]:
+def _neighbours(dictionaries: Mapping[Site, Dictionary], features: Sequence[Feature]) -> dict[Feature, list[Feature]]:
     """The two nearest of each feature."""
     found: dict[Feature, list[Feature]] = {}
-    for site, dictionary in by_site(dictionaries or {}).items():
+    for site, dictionary in dictionaries.items():
         latents = [one.latent for one in features if one.site == site]
         for latent, near in decoder_neighbours(dictionary, latents, 2).items():
             found[Feature(site, latent)] = [Feature(site, one) for one in near]

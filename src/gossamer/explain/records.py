@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from gossamer.chat.chat import Ability
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.explain.answers import ExplanationScore
-from gossamer.explain.controls import able
+from gossamer.explain.controls import gold_ability
 from gossamer.explain.corpus import WindowSettings
 from gossamer.explain.explainers import EXPLAINERS, Explanation
 from gossamer.explain.model_judges import MODEL_SCORERS
@@ -117,9 +118,13 @@ class ExplainedFeatures:
         yield f"{len(told)} explanations, {len(self.explanations) - len(told)} failures"
         yield f"{len(self.scores)} of them scored"
 
-    def at_chance(self, judge: str) -> bool:
-        """Whether a judge did no better than chance on questions whose answers are known."""
-        return judge in self.gold and not able(self.gold[judge])
+    def ability(self, judge: str) -> Ability:
+        """What a judge is worth by questions whose answers are known; one that was not asked any is able."""
+        return gold_ability(self.gold[judge]) if judge in self.gold else Ability.ABLE
+
+    def able(self, judge: str) -> bool:
+        """Whether what a judge says of features counts."""
+        return self.ability(judge) is Ability.ABLE
 
     @classmethod
     def load(cls, folder: str | Path) -> "ExplainedFeatures":

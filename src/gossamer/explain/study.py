@@ -9,7 +9,7 @@ import numpy as np
 
 from gossamer.chat.chat import Chat
 from gossamer.dictionary.dictionary import Dictionary
-from gossamer.display import short_repr
+from gossamer.display import listed, short_repr
 from gossamer.errors import UsageError
 from gossamer.explain import grammar
 from gossamer.explain.controls import gold_items, judged, shuffled_explanations
@@ -66,7 +66,7 @@ class ExplanationStudy:
             store: what the features did on a corpus.
             features: which of them.
             settings: what is done.
-            dictionaries: for hard negatives by decoder neighbours.
+            dictionaries: for hard negatives by decoder neighbours; those at the store's sites are taken.
             chat: the language model that explains.
             judge: the language model that scores.
             told: sentences of people, scored beside the others.
@@ -88,15 +88,15 @@ class ExplanationStudy:
         able_to = {scorer for one in judges for scorer in one.scorers}
         if lacking := [one for one in self.settings.scorers if one in MODEL_SCORERS and one not in able_to]:
             raise UsageError(f"scorer {lacking[0]}: a model for it among `judges` expected, found none")
-        if dictionaries is not None:
-            store.require(dictionaries=dictionaries)
         if features_model is not None:
-            store.require(model=features_model.model, dictionaries=features_model.dictionaries)
+            store.own(features_model.dictionaries)
+            store.require(model=features_model.model)
         self.features = list(dict.fromkeys(Feature.parse("/".join(map(str, store.resolve(one)))) for one in features))
         if not self.features:
             raise UsageError("explain: at least one feature expected, found none")
         self.corpus = WindowedCorpus.of(store, self.settings.windows)
-        self._chat, self.judge, self._told, self._dictionaries = chat, judge, dict(told or {}), dictionaries
+        self._chat, self.judge, self._told = chat, judge, dict(told or {})
+        self._dictionaries = None if dictionaries is None else store.own(dictionaries)
         self._scored_count, self.features_model, self.model_judges = scored, features_model, tuple(judges)
 
     __repr__ = short_repr
@@ -293,11 +293,10 @@ class ExplanationStudy:
         found: dict[Feature, list[Feature]] = {}
         if self._dictionaries is None or not self.settings.neighbours:
             return found
-        by_name = {str(site): one for site, one in self._dictionaries.items()}
         for site in {one.site for one in self.features}:
-            dictionary = by_name.get(str(site))
+            dictionary = self._dictionaries.get(site)
             if dictionary is None:
-                raise UsageError(f"explain: a dictionary at {site} expected, found {', '.join(by_name)}")
+                raise UsageError(f"explain: a dictionary at {site} expected, found {listed(self._dictionaries)}")
             latents = [one.latent for one in self.features if one.site == site]
             near = decoder_neighbours(dictionary, latents, self.settings.neighbours)
             found |= {

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
+from gossamer.chat.chat import Ability
 from gossamer.display import short_repr
 from gossamer.explain.answers import ItemCounts
 from gossamer.explain.metrics import mean_over_features
@@ -18,10 +19,10 @@ class SummaryLine:
 
     Attributes:
         method, judge, scorer, control: which.
-        mean: over the features that have a score; None where none has, or where the judge is at chance.
+        mean: over the features that have a score; None where none has, or where the judge is not able.
         scored, unscored: features.
         items: how the items of all features ended.
-        at_chance: the judge does no better than chance on questions whose answers are known.
+        ability: of the judge, by questions whose answers are known.
     """
 
     method: str
@@ -32,9 +33,16 @@ class SummaryLine:
     scored: int
     unscored: int
     items: ItemCounts
-    at_chance: bool
+    ability: Ability
 
     __repr__ = short_repr
+
+    @property
+    def said(self) -> str:
+        """The mean, or why there is none."""
+        if self.ability is not Ability.ABLE:
+            return f"judge {self.ability}"
+        return "unscored" if self.mean is None else str(self.mean)
 
     @property
     def failures(self) -> float:
@@ -66,22 +74,23 @@ def _line(found: ExplainedFeatures, key: tuple[str, str, str, str], rows: Sequen
     scores = [one for row in rows if (one := row.score(scorer)) is not None]
     values = [one.value for one in scores if one.value is not None]
     totals = [sum(column) for column in zip(*(astuple(one.items) for one in scores), strict=True)]
-    chance = found.at_chance(judge)
-    mean = None if chance else mean_over_features(values)
+    mean = mean_over_features(values) if found.able(judge) else None
     unscored = len(scores) - len(values)
-    return SummaryLine(method, judge, scorer, control, mean, len(values), unscored, ItemCounts(*totals), chance)
+    return SummaryLine(
+        method, judge, scorer, control, mean, len(values), unscored, ItemCounts(*totals), found.ability(judge)
+    )
 
 
 def no_better_than_words(found: ExplainedFeatures, scorer: str = "detection") -> dict[str, tuple[int, int]]:
     """By explainer: of how many features its explanation does not beat the rule by its interval, of how many compared.
 
     A sentence is no better than a rule that a program found if the lower end of its score's interval is at most the
-    rule's score. What a judge at chance says is left out.
+    rule's score. What a judge that is not able says is left out.
     """
     rules, others = {}, []
     for row in found.scores:
         one = row.score(scorer)
-        if row.control or found.at_chance(row.judge) or one is None or one.value is None or one.low is None:
+        if row.control or not found.able(row.judge) or one is None or one.value is None or one.low is None:
             continue
         if row.explanation.method == RULE and row.judge == "rule":
             rules[row.explanation.feature] = one.value

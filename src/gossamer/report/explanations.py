@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gossamer import files
+from gossamer.chat.chat import Ability
 from gossamer.explain.records import RULE, ExplainedFeatures, ScoreRow
 from gossamer.explain.summary import SummaryLine, no_better_than_words, summary
 from gossamer.features.feature import Feature
@@ -34,12 +35,7 @@ def write_explanations(
 def markdown(found: ExplainedFeatures, lines: Sequence[SummaryLine]) -> str:
     """Means with controls, judges on gold items, who is no better than a word list, then features."""
     parts = [scores_table(lines)]
-    for name, gold in found.gold.items():
-        said = "unscored" if gold.value is None else f"{gold.value:.3f} [{gold.low:.3f}, {gold.high:.3f}]"
-        area = "" if gold.auroc is None else f", AUROC {gold.auroc}"
-        parts.append(f"{name} on questions whose answers are known: balanced accuracy {said}{area}.")
-    if any(line.at_chance for line in lines):
-        parts.append("A judge at chance on these ranks nothing: its means are not given.")
+    parts += [judge_said(found, name) for name in found.gold]
     for method, (no_better, count) in no_better_than_words(found).items():
         parts.append(f"{method}: no better than a word list at {no_better} of {count} features.")
     failed = [row.explanation for row in found.explanations if not row.explanation.text]
@@ -48,13 +44,28 @@ def markdown(found: ExplainedFeatures, lines: Sequence[SummaryLine]) -> str:
     return "\n\n".join([*parts, features_table(found)]) + "\n"
 
 
+def judge_said(found: ExplainedFeatures, judge: str) -> str:
+    """What a judge made of questions whose answers are known, and what that means for its scores."""
+    gold, ability = found.gold[judge], found.ability(judge)
+    if ability is Ability.UNANSWERED:
+        counts = gold.items
+        return (
+            f"{judge} did not answer questions whose answers are known: {counts.unparsed} of {counts.total} answers "
+            f"could not be read, {counts.error} did not come. Its means are not given: see to the server, the model's "
+            "name and its chat template, and run it again into another folder."
+        )
+    value = f"{gold.value or 0:.3f} [{gold.low or 0:.3f}, {gold.high or 0:.3f}]"
+    area = "" if gold.auroc is None else f", AUROC {gold.auroc}"
+    ranks = "" if ability is Ability.ABLE else " That is chance, or not far enough from it: its means are not given."
+    return f"{judge} on questions whose answers are known: balanced accuracy {value}{area}.{ranks}"
+
+
 def scores_table(lines: Sequence[SummaryLine]) -> str:
     """A row a method, judge and scorer: mean over features with its interval, and how many failed."""
     rows = [["explained by", "judged by", "scorer", "control", "mean [95 %]", "features", "unscored", "failures"]]
     for one in lines:
-        mean = "judge at chance" if one.at_chance else "-" if one.mean is None else str(one.mean)
         counts = [str(one.scored), str(one.unscored), f"{one.failures:.1%}"]
-        rows.append([one.method, one.judge, one.scorer, one.control, mean, *counts])
+        rows.append([one.method, one.judge, one.scorer, one.control, one.said, *counts])
     return table(rows)
 
 
@@ -63,7 +74,7 @@ def features_table(found: ExplainedFeatures) -> str:
     rows = [["feature", "by", "says", "bits saved", "detection", "detection, hard"]]
     scores: dict[tuple[Feature, str], ScoreRow] = {}
     for row in found.scores:
-        if not (row.control or found.at_chance(row.judge)):
+        if found.able(row.judge) and not row.control:
             # Of a rule, what its follower says comes before what a language model makes of it.
             scores.setdefault((row.explanation.feature, row.explanation.method), row)
     for said in found.explanations[:_LISTED]:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from gossamer import files
+from gossamer.chat.chat import Ability
 from gossamer.report import html, style
 from gossamer.report.coding import table
 from gossamer.report.curves_data import pareto_data
@@ -93,10 +94,8 @@ def judge_lines(record: Record[SweepRow], seed: int = 0) -> list[str]:
         f"{sum(one.agrees for one in shown)} times."
     )
     gold = gold_of(record)
-    said += "" if gold is None else f" Whether texts of people have the concept: {gold}."
-    if gold is not None and not gold.able:
-        said += " That is chance, or not far enough from it: the judge ranks nothing."
-    elif "judged" not in measured_benefits(record):
+    said += "" if gold is None else f" Whether texts of people have the concept: {gold.said}."
+    if (gold is None or gold.ability is Ability.ABLE) and "judged" not in measured_benefits(record):
         said += " More than a fifth of a cell's completions have no rating: the judge ranks nothing."
     rows = [["completion", "word of the list", "concept rating"]]
     rows += [[repr(one.text).replace("|", "\\|"), "yes" if one.listed else "no", f"{one.concept:g}"] for one in shown]

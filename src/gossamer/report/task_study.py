@@ -18,6 +18,7 @@ from gossamer.report.text import MISSING, number, percent
 # A row of closeness is to be at least level with the best baseline in so many of all.
 AHEAD = 0.95
 KEPT, BESIDE = "What the circuits keep", "Beside the baselines, at every size"
+EACH = "Every method in the mask's place"
 
 
 def overview(study: TaskStudy) -> list[list[str]]:
@@ -76,7 +77,17 @@ def counted(study: TaskStudy) -> list[list[str]]:
 
 def _behind(rows: Sequence[SizeComparison]) -> list[str]:
     by_value, by_interval = sum(row.behind for row in rows), sum(row.significantly_behind for row in rows)
-    return [str(len(rows)), f"{by_value} ({by_value / max(len(rows), 1):.0%})", str(by_interval)]
+    return [str(len(rows)), _share(by_value, len(rows)), str(by_interval)]
+
+
+def _share(count: int, rows: int) -> str:
+    return f"{count} ({count / max(rows, 1):.0%})"
+
+
+def each_method(study: TaskStudy) -> list[list[str]]:
+    """Every method in the mask's place: in how many rows it is behind the best of all others, by point value."""
+    return [["any one method", "rows", "behind the best of all others"],
+            *([one.method, str(one.rows), _share(one.behind, one.rows)] for one in study.by_method)]  # fmt: skip
 
 
 def needed(study: TaskStudy, share: float = 0.95) -> list[list[str]]:
@@ -140,6 +151,7 @@ def sections(study: TaskStudy) -> Iterator[tuple[str, list[list[str]]]]:
     if study.findings:
         yield KEPT, overview(study)
         yield BESIDE, counted(study)
+        yield EACH, each_method(study)
         yield "Nodes that keep 95 % of what the dictionaries keep", needed(study)
     for name, found in study.findings.items():
         yield f"{name}: every size", by_size(found)
@@ -147,7 +159,8 @@ def sections(study: TaskStudy) -> Iterator[tuple[str, list[list[str]]]]:
 
 def task_study_text(study: TaskStudy) -> str:
     """The tables as Markdown."""
-    parts = [headline(study), table(overview(study)), LEGEND, table(counted(study)), table(needed(study))]
+    parts = [headline(study), table(overview(study)), LEGEND, table(counted(study))]
+    parts += [table(each_method(study)), YARDSTICK, table(needed(study))]
     parts += [f"- {note}" for note in notes(study)]
     for name, found in study.findings.items():
         parts += [f"### {name}", table(by_size(found))]
@@ -159,6 +172,11 @@ LEGEND = (
     "latents. Agreement: mean Jaccard index of searches on bootstrap samples of the training prompts; of gradients: as "
     "many nodes by attribution patching on the same samples; core: nodes that at least 80 % of the searches find, and "
     "what these keep alone."
+)
+
+YARDSTICK = (
+    "The best of all others is chosen, at each size, on the test prompts themselves. Where methods are equally good "
+    "each is behind it in nearly all rows: the mask's share is to be read beside the others'."
 )
 
 
@@ -181,7 +199,8 @@ def task_study_page(study: TaskStudy) -> str:
             folders={task.name: task.folder for task in study.tasks},
             legend=LEGEND,
             counted=counted(study),
-            counted_note=COUNTED,
+            each_method=each_method(study),
+            yardstick=YARDSTICK,
             needed=needed(study),
             notes=notes(study),
             sizes={name: by_size(found) for name, found in study.findings.items()},

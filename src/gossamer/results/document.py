@@ -107,7 +107,7 @@ class Format(Generic[Content]):
         start, _, number = str(tag).rpartition(".")
         if start == self.name and number.isdecimal():
             return f"version {number}: upgrade gossamer" if int(number) > self.version else f"version {number}"
-        return "something else"
+        return f"format {tag!r}" if start.startswith("gossamer.") else "something else"
 
 
 def digest(body: Any) -> str:

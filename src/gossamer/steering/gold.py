@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gossamer.chat.chat import MOST_FAILURES, Failure, able
+from gossamer.chat.chat import MOST_FAILURES, Ability, Failure, ability
 from gossamer.display import short_repr
 from gossamer.statistics import Interval, auroc, newcombe
 from gossamer.steering.benefit import WordList
@@ -12,6 +12,10 @@ from gossamer.steering.judge import CompletionJudge
 
 # Texts of a side: most that are asked about, and fewest that say anything.
 MOST, FEWEST = 10, 5
+_WHY = {
+    Ability.AT_CHANCE: "is at chance, or not far enough from it",
+    Ability.UNANSWERED: "did not answer in a form that could be read",
+}
 # Words of a text that stand for the prompt.
 _BEGINNING = 4
 
@@ -39,9 +43,14 @@ class JudgeGold:
         return f"{found} on {self.rated} texts whose answer is known, {self.failed} without a rating"
 
     @property
-    def able(self) -> bool:
-        """Whether it is better than chance, and good."""
-        return self.auroc is not None and able(self.auroc)
+    def ability(self) -> Ability:
+        """What the judge is worth; only what an able one says ranks anything."""
+        return ability(self.auroc)
+
+    @property
+    def said(self) -> str:
+        """The numbers, and whether the judge ranks anything."""
+        return f"{self}{'' if self.ability is Ability.ABLE else f'; it {_WHY[self.ability]}: it ranks nothing'}"
 
     def to_json(self) -> dict[str, Any]:
         """As records keep it."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gossamer.chat.chat import MOST_FAILURES, Failure
+from gossamer.chat.chat import MOST_FAILURES, Ability, Failure
 from gossamer.display import listed, plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.finite import error_context
@@ -206,13 +206,13 @@ def measured_benefits(record: Record[SweepRow]) -> list[str]:
     """Those of `BENEFITS` that a sweep has.
 
     A judge that failed at more than a fifth of a cell's completions, or that is at chance on texts whose answer is
-    known, ranks nothing.
+    known or did not answer what is asked of them, ranks nothing.
     """
     columns = {"hit": "words", "judged": "rated_concept"}
     found = [name for name in BENEFITS if all(len(getattr(row, columns.get(name, name))) for row in record.rows)]
     failing = any(row.judged is not None and row.judged.failures > MOST_FAILURES for row in record.rows)
     gold = gold_of(record)
-    ranks = not failing and (gold is None or gold.able)
+    ranks = not failing and (gold is None or gold.ability is Ability.ABLE)
     return [name for name in found if name != "judged" or ranks]
 
 

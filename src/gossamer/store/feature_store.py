@@ -98,6 +98,22 @@ class FeatureStore:
             asked[str(site)] = stored_dictionary(dictionary).sha256
         self._require_same(stored, asked)
 
+    def own(self, dictionaries: SiteMapping[Dictionary]) -> dict[Site, Dictionary]:
+        """Those that this store was built of, out of a set that may have more sites.
+
+        Raises:
+            UsageError: one differs from the store's at its site, naming what; none is at a site of the store.
+        """
+        given = by_site(dictionaries)
+        found = {site: one for site, one in given.items() if str(site) in self.manifest.dictionaries}
+        if not found:
+            raise UsageError(
+                f"{self.url}: dictionaries at {listed(self.manifest.dictionaries)} expected, found {listed(given)}; "
+                "give those that the store was built of"
+            )
+        self.require(dictionaries=found)
+        return found
+
     def require_weights(self, model: str | None, dictionaries: Mapping[str, str | None]) -> None:
         """The same by SHA-256 of the weights alone, as a circuit's file records them.
 

@@ -180,7 +180,7 @@ def _renamed(where: str, row: Any) -> dict[str, Any]:
     missing = [field for field in PUBLISHED if field not in renamed]
     if missing:
         raise UsageError(
-            f"{where}: {', '.join(missing)} expected, found only {', '.join(row) or 'nothing'}; rows need clean, "
+            f"{where}: {', '.join(missing)} expected, found {', '.join(row) or 'nothing'}; rows need clean, "
             "counterfactual, answer, wrong (or clean_prefix, patch_prefix, clean_answer, patch_answer)"
         )
     for field in PUBLISHED:

@@ -91,7 +91,7 @@ def _facts(part: Part, record: Record[SweepRow]) -> dict[str, Any]:
         "new_tokens": asked["sampling"]["max_new_tokens"],
         "neutral_tokens": sum(asked["neutral_tokens"]),
         "judge": asked["judge"],
-        "judge_said": None if gold is None else f"{gold}{'' if gold.able else '; at chance: it ranks nothing'}",
+        "judge_said": None if gold is None else gold.said,
         "done": len(record.rows),
         "planned": len(asked["cells"]),
         "costs": [Named(id=one, name=name) for one, name in COST_NAMES.items()],

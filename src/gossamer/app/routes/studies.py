@@ -78,7 +78,11 @@ _REPORTS = {
         task_study.sentences,
         task_study.sections,
         task_pictures,
-        notes={task_study.KEPT: task_study.LEGEND, task_study.BESIDE: task_study.COUNTED},
+        notes={
+            task_study.KEPT: task_study.LEGEND,
+            task_study.BESIDE: task_study.COUNTED,
+            task_study.EACH: task_study.YARDSTICK,
+        },
     ),
     "study of encoders": _Report(
         lambda path: load_study(path.parent),

@@ -1,6 +1,7 @@
 """The view of explanations and their scores."""
 
 from gossamer.app.schema.base import Answer, IntervalShape, Number, Shape
+from gossamer.chat.chat import Ability
 
 
 class ScoreShape(Shape):
@@ -20,7 +21,7 @@ class ScoreShape(Shape):
     worst: Number
     best: Number
     reason: str
-    at_chance: bool
+    ability: Ability
 
 
 class ExplanationShape(Shape):
@@ -51,7 +52,7 @@ class SummaryShape(Shape):
     wrong: int
     unparsed: int
     error: int
-    at_chance: bool
+    ability: Ability
 
 
 class GoldShape(Shape):
@@ -62,7 +63,8 @@ class GoldShape(Shape):
     low: Number
     high: Number
     auroc: IntervalShape | None
-    at_chance: bool
+    ability: Ability
+    said: str
 
 
 class ComparedShape(Shape):

@@ -36,7 +36,7 @@ function All({ page, q }: { page: Page; q: string }) {
         Scores are of text that the sentences were not made from.
       </p>
       {page.unscored && <p className="state warned">Scores: {page.unscored}.</p>}
-      {page.gold.map((one) => <p key={one.judge} className={`state ${one.at_chance ? "failed" : ""}`}>{one.judge} on questions whose answers are known: {one.value === null ? "unscored" : `${number(one.value)} [${number(one.low)}, ${number(one.high)}]`}{one.auroc && <>, AUROC {interval(one.auroc)}</>}.{one.at_chance && " That is chance: what it says ranks nothing, and its means are not given."}</p>)}
+      {page.gold.map((one) => <p key={one.judge} className={`state ${one.ability === "able" ? "" : "failed"}`}>{one.said}</p>)}
       {page.summary.length > 0 && (
         <section>
           <h2>How true they are</h2>
@@ -45,7 +45,7 @@ function All({ page, q }: { page: Page; q: string }) {
             note={<p className="note">Means over latents with 95 % intervals. A control is the sentence of another latent; what its score is above chance needs no explanation.</p>}
             columns={[
               { name: "explained by", left: true, value: (row) => row.method }, { name: "judged by", left: true, value: (row) => row.judge }, { name: "scorer", left: true, value: (row) => row.scorer }, { name: "control", left: true, value: (row) => row.control },
-              { name: "mean [95 %]", value: (row) => row.mean?.value ?? null, show: (row) => (row.at_chance ? "judge at chance" : row.mean ? interval(row.mean) : "–") },
+              { name: "mean [95 %]", value: (row) => row.mean?.value ?? null, show: (row) => (row.ability !== "able" ? `judge ${row.ability}` : row.mean ? interval(row.mean) : "–") },
               { name: "latents", value: (row) => row.scored }, { name: "unscored", value: (row) => row.unscored },
               { name: "right", value: (row) => row.right }, { name: "wrong", value: (row) => row.wrong }, { name: "unparsed", value: (row) => row.unparsed }, { name: "errors", value: (row) => row.error },
             ]}
@@ -69,10 +69,10 @@ function All({ page, q }: { page: Page; q: string }) {
 }
 
 /** The score of an explanation itself, not of a control, and of a judge that can judge. */
-const own = (row: Row, scorer: string) => row.scores.find((one) => one.scorer === scorer && !one.control && !one.at_chance);
+const own = (row: Row, scorer: string) => row.scores.find((one) => one.scorer === scorer && !one.control && one.ability === "able");
 
 function Rows({ page }: { page: Page }) {
-  const scorers = [...new Set(page.rows.flatMap((row) => row.scores.filter((one) => !one.control && !one.at_chance).map((one) => one.scorer)))].slice(0, 3);
+  const scorers = [...new Set(page.rows.flatMap((row) => row.scores.filter((one) => !one.control && one.ability === "able").map((one) => one.scorer)))].slice(0, 3);
   return (
     <DataTable
       rows={page.rows} caption="Explanations by latent" file={`${page.id}-latents`} keyOf={(row, index) => `${row.feature} ${row.method} ${index}`} filter={false}
@@ -101,9 +101,9 @@ function OneLatent({ page, feature }: { page: Page; feature: string }) {
           <header><h2>{row.text ? <bdi>{row.text}</bdi> : <i>nothing: {row.failure}</i>}</h2><span className="muted">{[row.method, row.model, row.kind, row.saved === null ? "" : `saves ${percent(row.saved)} of the text's bits`].filter(Boolean).join(", ")}</span></header>
           {row.scores.length === 0 ? <Empty>Not scored.</Empty> : (
             <DataTable
-              rows={row.scores} caption={`Scores of ${row.method}`} file={`${page.id}-${feature.replace("/", "-")}-${row.method}`} keyOf={(_, at) => String(at)} filter={false} marked={(one) => !one.control && !one.at_chance}
+              rows={row.scores} caption={`Scores of ${row.method}`} file={`${page.id}-${feature.replace("/", "-")}-${row.method}`} keyOf={(_, at) => String(at)} filter={false} marked={(one) => !one.control && one.ability === "able"}
               columns={[
-                { name: "judged by", left: true, value: (one) => one.judge, show: (one) => <>{one.judge}{one.at_chance && <small title="on questions whose answers are known"> at chance</small>}</> }, { name: "scorer", left: true, value: (one) => one.scorer }, { name: "control", left: true, value: (one) => one.control },
+                { name: "judged by", left: true, value: (one) => one.judge, show: (one) => <>{one.judge}{one.ability !== "able" && <small title="on questions whose answers are known"> {one.ability}</small>}</> }, { name: "scorer", left: true, value: (one) => one.scorer }, { name: "control", left: true, value: (one) => one.control },
                 { name: "score [95 %]", value: (one) => one.value, show: (one) => written(one) }, { name: "AUROC", value: (one) => one.auroc?.value ?? null, show: (one) => (one.auroc ? interval(one.auroc) : "–") },
                 { name: "right", value: (one) => one.right }, { name: "wrong", value: (one) => one.wrong }, { name: "unparsed", value: (one) => one.unparsed }, { name: "errors", value: (one) => one.error },
                 { name: "if failures were wrong", value: (one) => one.worst }, { name: "if right", value: (one) => one.best },

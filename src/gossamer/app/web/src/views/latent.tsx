@@ -70,7 +70,7 @@ function Explained({ page }: { page: Page }) {
               <DataTable
                 rows={one.scores} caption={`Scores of ${one.text}`} file={`${page.feature.replace("/", "-")}-scores-${index}`} filter={false} keyOf={(_, row) => String(row)}
                 columns={[
-                  { name: "scorer", left: true, value: (row) => row.scorer }, { name: "judge", left: true, value: (row) => row.judge + (row.at_chance ? ", at chance on what is known" : "") }, { name: "of", left: true, value: (row) => row.control || "this sentence" },
+                  { name: "scorer", left: true, value: (row) => row.scorer }, { name: "judge", left: true, value: (row) => row.judge + (row.ability === "able" ? "" : `, ${row.ability} on what is known`) }, { name: "of", left: true, value: (row) => row.control || "this sentence" },
                   { name: "score", value: (row) => row.value, show: (row) => (row.value === null ? <span title={row.reason}>unscored: {row.reason}</span> : row.low === null ? number(row.value) : interval({ value: row.value, low: row.low ?? null, high: row.high ?? null })) },
                   { name: "right", value: (row) => row.right }, { name: "wrong", value: (row) => row.wrong }, { name: "unparsed", value: (row) => row.unparsed }, { name: "errors", value: (row) => row.error },
                 ]}

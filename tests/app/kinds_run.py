@@ -3,7 +3,9 @@
 import shutil
 
 from adversarial_run import results, write_adversarial
+from explain_run import write_explanations
 from relations_run import write_relations
+from sweep_run import write_sweep
 from workbench_run import TEXT, write_store
 
 from gossamer.attention import Limits, trace_prompt
@@ -12,11 +14,9 @@ from gossamer.attention.ioi import results as ioi_results
 from gossamer.circuits import kept_search
 from gossamer.circuits import task_study as task_studies
 from gossamer.circuits.adversarial import seeds
-from gossamer.explain import study as explain_study
 from gossamer.relations import study_results
 from gossamer.replacement import coding_study
 from gossamer.results import Record
-from gossamer.steering.sweep import FORMAT as SWEEP
 from gossamer.tasks import get
 from gossamer.training import request
 from gossamer.training.recipe_comparison import RecipeComparison, Trained
@@ -85,13 +85,12 @@ def write_kinds(folder, found, findings):
     trace_prompt(model, found.study.dictionaries, TEXT, answer=" are", wrong=" is", nodes=2).save(folder / "trace.json")
     AttributionData("bundled:spool", 4, 4, (), Limits(), ()).save(folder / "explore.json")
     get("sva-simple").generate(model.tokenizer, n=8, seed=1, bos=True).save(folder / "task.json")
+    write_sweep(folder / "steering", stop_after=2)
+    write_explanations(folder / "explained")
     for path, form in {
-        "steering/sweep.json": SWEEP,
-        "explain/explanations.json": explain_study.EXPLANATIONS,
-        "explain/scores.json": explain_study.SCORES,
         "relation-study/study.json": study_results.FORMAT,
         "ioi/ioi.json": ioi_results.FORMAT,
         "training/settings.json": request.FORMAT,
     }.items():
-        form.save(folder / path, Record(MODEL))
+        form.save(folder / path, Record({**MODEL, "measures": ["pearson"], "threshold": 0.5}))
     return folder

@@ -92,7 +92,7 @@ def test_no_name_lies_over_another_and_a_click_on_one_chooses_its_node(visit, wi
     names = json.loads(page.get_attribute(".graph-canvas", "data-names"))
     room = page.locator(".graph-canvas").bounding_box()
     # What is planted is one community.
-    assert len(names) >= (1 if detail == "communities" else 5)
+    assert len(names) >= (1 if detail == "communities" else 3)
     for at, one in enumerate(names):
         assert 0 <= one["left"] <= one["left"] + one["width"] <= room["width"]
         assert 0 <= one["top"] <= one["top"] + one["height"] <= room["height"]

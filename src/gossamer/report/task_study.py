@@ -199,6 +199,7 @@ def task_study_page(study: TaskStudy) -> str:
             folders={task.name: task.folder for task in study.tasks},
             legend=LEGEND,
             counted=counted(study),
+            counted_note=COUNTED,
             each_method=each_method(study),
             yardstick=YARDSTICK,
             needed=needed(study),

@@ -128,7 +128,7 @@ def shown(found):
         recipe_for(model),
         CorpusConfig(),
         FinetuneConfig(),
-        TaskPrompts(words, ("ioi",), ("0f3a",)),
+        TaskPrompts(words, torch.zeros(len(words), 2, dtype=torch.long), ("ioi",), ("0f3a",)),
         list(gossamer.model.SITE_KINDS.values()),
     ]
 

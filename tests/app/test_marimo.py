@@ -13,9 +13,10 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from attention_run import write_attention
 
+from gossamer import DictionarySet, LanguageModel
 from gossamer.app.ports import listen
+from gossamer.attention import Limits, Question, attribution_data
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = """
@@ -77,15 +78,18 @@ def notebook(built, made, tmp_path_factory):
         pytest.skip("no marimo: set GOSSAMER_MARIMO to the Python of an environment that has it")
     folder = tmp_path_factory.mktemp("marimo")
     (folder / "attention").mkdir()
-    write_attention(folder / "attention")
-    node = next(node.node for node in made[2].nodes)
-    facts = {"run": str(made[0]), "feature": f"{node.site}/{node.latent}", "attention": str(folder / "attention")}
+    model, dictionaries = LanguageModel.load("bundled:spool", device="cpu"), DictionarySet.load("bundled:spool")
+    asked = [Question("The boys near the dog", " are", " is")]
+    attribution_data(model, dictionaries, asked, limits=Limits(latents=4, terms=16, scores=16)).save(
+        folder / "attention" / "explore.json"
+    )
+    facts = {"run": str(made[0]), "feature": str(made[2].nodes[0].node.feature), "attention": str(folder / "attention")}
     (folder / "one.py").write_text(NOTEBOOK.format(**facts))
     socket = listen(0)
     port = socket.getsockname()[1]
     socket.close()
     packages = os.pathsep.join([str(ROOT / "src"), sysconfig.get_path("purelib")])
-    environment = {**os.environ, "PYTHONPATH": packages, "HOME": str(folder)}
+    environment = {**os.environ, "PYTHONPATH": packages, "XDG_CONFIG_HOME": str(folder), "XDG_STATE_HOME": str(folder)}
     command = [python, "-m", "marimo", "run", str(folder / "one.py"), "--headless", "--no-token", "--port", str(port)]
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
@@ -98,7 +102,7 @@ def notebook(built, made, tmp_path_factory):
                 except (urllib.error.URLError, OSError):
                     assert server.poll() is None, (folder / "log").read_text()
                     time.sleep(0.2)
-            yield address
+            yield address, folder / "log"
         finally:
             server.terminate()
             server.wait(30)
@@ -108,11 +112,13 @@ def notebook(built, made, tmp_path_factory):
 def test_all_widgets_are_drawn_and_answered_in_marimo(notebook, browser, made):
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
     page.set_default_timeout(120_000)
+    address, log = notebook
     wrong = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.route("**/*", lambda route: route.continue_() if _own(route.request.url, notebook) else route.abort())
-    page.goto(notebook)
-    page.wait_for_selector(".map-host button.box")
+    page.route("**/*", lambda route: route.continue_() if _own(route.request.url, address) else route.abort())
+    page.goto(address)
+    # The kernel imports torch first.
+    page.wait_for_selector(".map-host button.box", timeout=300_000)
     assert page.locator(".map-host button.box:not(.metric)").count() == len(made[2].nodes)
     page.locator(".map-host button.box:not(.metric)").nth(0).click()
     page.wait_for_selector(".latent .examples")
@@ -121,15 +127,16 @@ def test_all_widgets_are_drawn_and_answered_in_marimo(notebook, browser, made):
     # The notebook's process loads the model and measures, and the state is there for other cells.
     page.wait_for_selector(".scores tr.ours")
     page.wait_for_selector("text=pinned: 1")
+    # Each of the others has its own place.
     page.wait_for_selector(".strip")
-    page.wait_for_selector(".card, .histogram")
-    page.wait_for_selector("text=prompt")
+    page.wait_for_selector(f"h1:has-text('{made[2].nodes[0].node.feature}')")
+    page.wait_for_selector("h1:has-text('How information moved'), #terms")
     shot = os.environ.get("GOSSAMER_SCREENSHOT")
     if shot:
         page.screenshot(path=shot, full_page=True)
     page.close()
-    assert wrong == []
+    assert wrong == [], log.read_text()
 
 
-def _own(url, notebook):
-    return url.startswith((notebook, notebook.replace("http", "ws"), "blob:", "data:"))
+def _own(url, address):
+    return url.startswith((address, address.replace("http", "ws"), "blob:", "data:"))

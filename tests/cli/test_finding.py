@@ -28,6 +28,14 @@ def test_what_a_report_lacks_is_said_with_how_it_is_added(capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_the_report_comes_with_the_command_that_opens_the_run(capsys):
+    finding._say_where(Path("two words/report.html"))
+    assert capsys.readouterr().out.splitlines() == [
+        "report: two words/report.html",
+        "look around in it: gossamer view 'two words'",
+    ]
+
+
 def test_words_for_methods():
     assert early.methods(["all"]) is None
     assert early.methods(["none"]) == []

@@ -4,8 +4,10 @@ import json
 import re
 
 import pytest
+from word_model import NAMES
 
 from gossamer.dictionary import DictionarySet
+from gossamer.dictionary.training_prompts import text_digest
 from gossamer.training import CorpusConfig, DictionaryTrainerConfig, FinetuneConfig, FitConfig, Recipe, TrainingConfig
 from gossamer.training.objectives import BatchTopK
 
@@ -228,11 +230,10 @@ def test_train_takes_rows_tokens_and_a_buffer_and_evaluate_follows(monkeypatch, 
 
 def test_train_fine_tunes_finished_dictionaries_on_a_task(monkeypatch, gossamer, tiny, tmp_path):
     text, prompts = _stories(tmp_path), tmp_path / "prompts.jsonl"
-    names = ("Mary", "John", "Tom", "Amy", "Ben", "Lily")
     rows = [
         {"clean": f"One day {a} met {b} . Then {b} gave a ball to", "counterfactual": f"One day {a} met {b} . Then {a} "
-         "gave a ball to", "answer": f" {a}", "wrong": f" {b}"}
-        for a in names for b in names if a != b
+         "gave a ball to", "answer": f" {a}", "wrong": f" {b}", "case": "ABBA_gave"}
+        for a in NAMES for b in NAMES if a != b
     ]  # fmt: skip
     prompts.write_text("\n".join(map(json.dumps, rows)))
     config = TrainingConfig(
@@ -250,14 +251,24 @@ def test_train_fine_tunes_finished_dictionaries_on_a_task(monkeypatch, gossamer,
     said = DictionarySet.load(source)["attn_out.1"].provenance["training"]["finetuned"]
     # 5 % of 640 tokens: one step, which balances the loss.
     assert [one["config"]["tokens"] for one in said] == [32]
+    assert said[0]["config"]["thresholds"] == "spliced"
     assert set(said[0]["loss_weights"]) == {"logit_error", "reconstruction"}
     more = ("--task", prompts, "--prompt-share", "0.5", "--finetune-tokens", "512", "--out", tmp_path / "tuned")
+    more += ("--similar-words", "3", "--split-by", "word", "--finetune-k", "6,3", "--thresholds", "spliced")
     tuned = gossamer(*asked, "--from", source, *more)
     assert tuned.code == 0, tuned.err
     said = DictionarySet.load(json.loads(tuned.out)["folder"])["attn_out.1"].provenance["training"]["finetuned"]
     assert said[1]["prompts"]["tasks"] == ["prompts"]
     assert said[1]["config"]["prompt_share"] == 0.5
     assert said[1]["config"]["tokens"] == 512
+    assert (said[1]["config"]["k"], said[1]["k"], said[1]["config"]["thresholds"]) == ([6, 3], 3, "spliced")
+    assert len(said[1]["prompts"]["similar_words"]) == 3
+    # Divided by word: of some names both texts of every pair are learned from, of the others none.
+    digests = set(said[1]["prompts"]["texts_sha256"])
+    learned = [[text_digest(row["clean"]) in digests for row in rows if name in row["clean"]] for name in NAMES]
+    count = sum(map(any, learned))
+    assert 0 < count < len(NAMES)
+    assert len(digests) == 2 * count * (count - 1)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +281,14 @@ def test_train_fine_tunes_finished_dictionaries_on_a_task(monkeypatch, gossamer,
         (("--from", "nowhere"), "nowhere: no such file or folder"),
         (("--task", "ioj"), "task: expected one of ioi"),
         (("--prompts", "12"), "--prompts: for prompts of --task"),
-        (("--task", "ioi", "--finetune-tokens", "0"), "--task: its prompts are for the fine-tuning"),
+        (
+            ("--task", "ioi", "--finetune-tokens", "0"),
+            "--task: it is for the fine-tuning; leave out --finetune-tokens 0",
+        ),
+        (("--similar-words", "12"), "--similar-words: for prompts of --task"),
+        (("--task", "ioi", "--similar-words", "1"), "--similar-words: at least 2 expected, found 1"),
+        (("--finetune-k", "8", "--finetune-tokens", "0"), "--finetune-k: it is for the fine-tuning; leave out"),
+        (("--finetune-k", "x"), "--finetune-k: expected numbers as 2,4,6, found 'x'"),
         (("--task", "ioi", "--prompt-share", "1"), "--prompt-share: a share between 0 and 1 expected, found 1.0"),
     ],
 )

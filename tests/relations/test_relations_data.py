@@ -23,11 +23,11 @@ from gossamer.relations import (
     adjacent,
     find_communities,
     find_gates,
-    fisher_z,
     from_cards,
     from_words,
     lifecycle,
     lifecycles_of,
+    pearson_interval,
     read_gates,
     relate,
     relations_data,
@@ -111,7 +111,7 @@ def test_the_graph_of_a_prompt_is_that_of_a_naive_search(study, prompt, limits):
             assert value == pytest.approx(relation.values(measure)[at], rel=1e-6)
         n, m, c = counts
         bounds = {"sufficiency": wilson(*map(np.array, (c, n))), "necessity": wilson(*map(np.array, (c, m)))}
-        bounds["pearson"] = fisher_z(relation.values("pearson")[[at]], relation.tokens)
+        bounds["pearson"] = pearson_interval(relation.counts(relation.kept[np.array([at])]))
         for measure, (low, high) in bounds.items():
             ends_of = [side.tolist()[edge] for side in graph.intervals[measure]]
             assert ends_of == pytest.approx([low.item(), high.item()], rel=1e-5, abs=1e-6)

@@ -457,7 +457,9 @@ def test_a_store_of_something_else_is_refused_by_hash(tokenizer_model, made, sto
 
 
 def test_no_store_is_named(tmp_path):
-    with pytest.raises(UsageError, match=r"a feature store expected, found no store\.json; build one first"):
+    with pytest.raises(
+        UsageError, match=r"a feature store expected, found no store\.json; write one with 'gossamer store build'"
+    ):
         FeatureStore(tmp_path / "nowhere")
     (tmp_path / "store.json").write_bytes(b"\xff\xfe{}")
     with pytest.raises(GossamerError, match="expected UTF-8"):

@@ -166,3 +166,61 @@ def test_a_nan_in_a_spliced_stream_names_the_site(tiny_gpt2, corpus, fitted, tmp
         fitted[SITES[0]].b_dec[0] = float("nan")
     with pytest.raises(GossamerError, match=r"spliced stream at resid_post\.1"):
         finetune(tiny_gpt2, fitted, corpus, CONFIG.finetune, tmp_path, seed=0)
+
+
+@pytest.fixture
+def batchtopk(tiny_gpt2, corpus, tmp_path):
+    made = plans(SITES, objective=BatchTopK(k=6, aux=AuxK(k=8)), sensitivity=0.0)
+    return DictionarySet(fit(tiny_gpt2, corpus, made, CONFIG.fit, tmp_path / "fit", seed=0).values())
+
+
+def test_thresholds_are_set_on_what_reaches_a_site_behind_the_others(tiny_gpt2, corpus, batchtopk, tmp_path):
+    """On the rows that calibrate, run through `edit`: k latents a token there, against a model's own pass for "own"."""
+    config = replace(CONFIG.finetune, thresholds="spliced")
+    tuned = finetune(tiny_gpt2, batchtopk, corpus, config, tmp_path / "spliced", seed=0)
+    own = finetune(tiny_gpt2, batchtopk, corpus, CONFIG.finetune, tmp_path / "own", seed=0)
+    first, second = SITES
+    steps = config.tokens // (config.rows * corpus.training.ids.shape[1])
+    tokens = corpus.rows(steps * config.rows, 128, seed=0)
+    kept = corpus.mask.counted(tiny_gpt2, tokens)
+
+    def l0(dictionaries, reconstructs):
+        def reconstructed(x):
+            return torch.where(kept[..., None], dictionaries[first](x), x)
+
+        with tiny_gpt2.edit({first: reconstructed} if reconstructs else {}):
+            read = tiny_gpt2.capture(tokens, [second])[second][kept]
+        return float((dictionaries[second].encode_dense(read) > 0).sum(dim=1).float().mean())
+
+    assert l0(tuned, True) == pytest.approx(6, abs=0.01)
+    assert l0(own, False) == pytest.approx(6, abs=0.01)
+    assert abs(l0(own, True) - 6) > 0.02
+    assert torch.equal(tuned[first].threshold, own[first].threshold)
+    assert torch.equal(tuned[second].W_dec, own[second].W_dec)
+
+
+def test_k_changes_site_by_site_and_stays_changed(tiny_gpt2, corpus, fitted, tmp_path):
+    config = replace(CONFIG.finetune, k=(12, 3))
+    tuned = finetune(tiny_gpt2, fitted, corpus, config, tmp_path / "tuned", seed=0)
+    finished = DictionarySet(
+        Dictionary.from_contents(Contents(one.config, dict(one.state_dict()), {"training": one.provenance}))
+        for one in tuned.values()
+    )
+    again = finetune(tiny_gpt2, finished, corpus, CONFIG.finetune, tmp_path / "again", seed=0)
+    for dictionaries in (tuned, again):
+        found = measure(tiny_gpt2, dictionaries, corpus.held_out, mask=corpus.mask)
+        assert [one.l0 for one in found.values()] == pytest.approx([12, 3], rel=0.25)
+    assert [one.provenance["finetuned"][0]["k"] for one in tuned.values()] == [12, 3]
+    if fitted[SITES[0]].architecture == "jumprelu":
+        assert [one.k for one in tuned.values()] == [None, None]
+    else:
+        assert [one.k for one in tuned.values()] == [12, 3]
+
+
+@pytest.mark.parametrize(
+    ("k", "said"),
+    [((1, 2, 3), r"one for each of 2 sites, found \(1, 2, 3\)"), ((65,), "at most 64 expected, found 65")],
+)
+def test_a_k_that_no_site_can_have_is_refused(tiny_gpt2, corpus, batchtopk, tmp_path, k, said):
+    with pytest.raises(UsageError, match=said):
+        finetune(tiny_gpt2, batchtopk, corpus, replace(CONFIG.finetune, k=k), tmp_path / "out", seed=0)

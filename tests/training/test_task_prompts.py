@@ -21,7 +21,7 @@ from gossamer.training import TaskPrompts, finetune_dictionaries, metrics
 from gossamer.training.finetune import finetune
 from gossamer.training.finished import rows_like
 from gossamer.training.fit import fit
-from gossamer.training.task_prompts import together
+from gossamer.training.task_prompts import similar_words, together
 
 SITES = [Site("resid_post", 0), Site("attn_out", 1), Site("mlp_out", 1)]
 
@@ -95,6 +95,48 @@ def test_rows_below_each_other_keep_their_tokens():
     assert found.ids.tolist() == [[1, 2, 3, 4], [5, 6, 0, 0]]
     assert found.mask.tolist() == [[True] * 4, [True, True, False, False]]
     assert numbers.tolist() == [1]
+
+
+def test_half_of_the_rows_say_other_words_in_place_of_their_answers(task):
+    others = torch.tensor([900, 901, 902])
+    plain = TaskPrompts.of([task])
+    varied = plain.varied(others)
+    count = 40 * len(plain.tokens)
+    before, after = plain.rows(0, count, seed=5), varied.rows(0, count, seed=5)
+    pairs = {tuple(ids): pair for ids, pair in zip(plain.tokens.ids.tolist(), plain.answers.tolist(), strict=True)}
+    changed = 0
+    for was, now in zip(before.ids.tolist(), after.ids.tolist(), strict=True):
+        right, incorrect = pairs[tuple(was)]
+        instead = {old: new for old, new in zip(was, now, strict=True) if old in (right, incorrect)}
+        assert [instead.get(token, token) for token in was] == now
+        if was != now:
+            changed += 1
+            assert len(set(instead.values())) == 2
+            assert set(instead.values()) <= {900, 901, 902}
+    assert changed / count == pytest.approx(0.5, abs=0.05)
+    assert torch.equal(before.mask, after.mask)
+    assert torch.equal(varied.rows(7, 3, seed=5).ids, after.ids[7:10])
+    assert varied.facts == {**plain.facts, "similar_words": [900, 901, 902]}
+    with pytest.raises(UsageError, match="at least 2 expected, found 1"):
+        plain.varied(others[:1])
+    with pytest.raises(UsageError, match="prompts of gave say none of their answers"):
+        replace(plain, answers=plain.answers + 1000).varied(others)
+
+
+def test_similar_words_are_the_nearest_and_no_held_out_answer(tiny_gpt2, task):
+    """Against a loop over the vocabulary in float64."""
+    table = tiny_gpt2.hf.get_input_embeddings().weight.detach().double()
+    table = table - table.mean(dim=0)
+    learned = {*task.train.answer.tolist(), *task.train.incorrect.tolist()}
+    held = {*task.test.answer.tolist(), *task.test.incorrect.tolist()}
+    centre = sum(table[index] / table[index].norm() for index in learned)
+    near = sorted(range(len(table)), key=lambda index: -float(table[index] @ centre / table[index].norm()))
+    expected = [index for index in near if index not in held | {near[0]}]
+    found = similar_words(tiny_gpt2, [task], 5, without=[near[0]])
+    assert sorted(expected[:5]) == found.tolist()
+    free = len(table) - len(held)
+    with pytest.raises(UsageError, match=f"similar words: at most {free} expected, found {free + 1}"):
+        similar_words(tiny_gpt2, [task], free + 1)
 
 
 def test_prompts_are_answered_better_than_after_text_alone(tiny_gpt2, corpus, fitted, task, tmp_path):

@@ -1,4 +1,4 @@
-"""Widgets for notebooks: views of the workbench in a cell (tested in JupyterLab).
+"""Widgets for notebooks: views of the workbench in a cell (tested in JupyterLab and marimo).
 
     from gossamer.app import CircuitWidget
     CircuitWidget(found)                      # of find_circuit; also findings, circuit.json, or the --out of a command

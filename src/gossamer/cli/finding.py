@@ -1,5 +1,6 @@
 """`gossamer demo` and `gossamer circuit`: from a model and a task to a tested circuit."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -209,4 +210,9 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
     ):
         if said is not None:
             out.print(said)
+    _say_where(report)
+
+
+def _say_where(report: Path) -> None:
     out.print(f"report: {report}", soft_wrap=True)
+    out.print(f"look around in it: gossamer view {shlex.quote(str(report.parent))}", soft_wrap=True)

@@ -1,12 +1,76 @@
 """What `gossamer train` fine-tunes on beside text, and how it does that alone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import typer
 
 from gossamer.cli import early, inputs
 from gossamer.errors import UsageError
+
+FinetuneTokens = Annotated[
+    int | None,
+    typer.Option(
+        help="Tokens of the fine-tuning on the model's logits; 0 for none. Default: the recipe's, in proportion to "
+        "--tokens."
+    ),
+]
+EndToEnd = Annotated[
+    bool,
+    typer.Option(
+        "--end-to-end",
+        help="The fine-tuning's loss is reconstruction + KL, the KL scaled to the reconstruction at the start, and it "
+        "takes 5 % of --tokens unless --finetune-tokens says otherwise.",
+    ),
+]
+From = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--from",
+        help="Fit nothing: fine-tune these finished dictionaries, a folder or hub:REPO/PATH; repeat for several sites.",
+    ),
+]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task",
+        "-t",
+        help="Fine-tune on the training prompts of this task too (see [bold]gossamer tasks[/bold], or a file of "
+        "prompts), never on those held out; repeat.",
+    ),
+]
+PromptShare = Annotated[
+    float | None, typer.Option(help="Share of the fine-tuning that prompts of --task make up; default 0.25.")
+]
+SimilarWords = Annotated[
+    int | None,
+    typer.Option(
+        help="Half of the prompts of --task say other words in place of their answers: so many, with embeddings like "
+        "those of the answers, never an answer of a held-out prompt. For tasks whose prompts say their answers.",
+        callback=early.from_least("--similar-words", 2),
+    ),
+]
+SplitBy = Annotated[
+    Literal["text", "word"] | None,
+    typer.Option(
+        help="What training and held-out prompts of --task do not share: a text (the default), or a word either.",
+        show_default=False,
+    ),
+]
+FinetuneK = Annotated[
+    str | None,
+    typer.Option(help="Active latents a token from the fine-tuning on, as 48, or one a site as 64,48,48."),
+]
+Thresholds = Annotated[
+    Literal["own", "spliced"] | None,
+    typer.Option(
+        help="Thresholds are set at the end on the model's own activations, or on what reaches each site behind the "
+        "reconstructions before it; the default is own, with --end-to-end spliced.",
+        show_default=False,
+    ),
+]
 
 # Parameters of the command; the default of each is None, False or 1.
 _OF_THE_FIT = (
@@ -16,18 +80,39 @@ _OF_THE_FIT = (
 )
 
 
-def require_sense(tasks: Sequence[str], prompts: int | None, share: float | None, finetune_tokens: int | None) -> None:
-    """Refuse prompts without a task or a fine-tuning, and tasks that are not there."""
+@dataclass(frozen=True)
+class Finetuning:
+    """What the command line says of the fine-tuning; None where it says nothing."""
+
+    end_to_end: bool
+    tokens: int | None
+    share: float | None
+    k: str | None
+    thresholds: str | None
+    prompts: int | None
+    similar_words: int | None
+    split_by: str | None
+
+
+def require_sense(tasks: Sequence[str], asked: Finetuning) -> None:
+    """Refuse prompts without a task or a fine-tuning, settings of one that is none, and tasks that are not there."""
     for task in tasks:
         early.require_task(task)
-    given = {"--prompts": prompts, "--prompt-share": share}
+    given: dict[str, object] = {
+        "--prompts": asked.prompts,
+        "--prompt-share": asked.share,
+        "--similar-words": asked.similar_words,
+        "--split-by": asked.split_by,
+    }
     for option, value in given.items():
         if value is not None and not tasks:
             raise UsageError(f"{option}: for prompts of --task; give one or leave it out")
-    if tasks and finetune_tokens == 0:
-        raise UsageError("--task: its prompts are for the fine-tuning; leave out --finetune-tokens 0")
-    if share is not None and not 0 < share < 1:
-        raise UsageError(f"--prompt-share: a share between 0 and 1 expected, found {share}")
+    settings = {"--task": tasks or None, "--finetune-k": asked.k, "--thresholds": asked.thresholds}
+    for option, value in settings.items():
+        if value is not None and asked.tokens == 0:
+            raise UsageError(f"{option}: it is for the fine-tuning; leave out --finetune-tokens 0")
+    if asked.share is not None and not 0 < asked.share < 1:
+        raise UsageError(f"--prompt-share: a share between 0 and 1 expected, found {asked.share}")
 
 
 def require_nothing_fitted(given: Mapping[str, object]) -> None:
@@ -38,24 +123,33 @@ def require_nothing_fitted(given: Mapping[str, object]) -> None:
             raise UsageError(f"--{option}: nothing is fitted with --from; leave it out")
 
 
-def with_finetuning(config: Any, *, end_to_end: bool, tokens: int | None, share: float | None) -> Any:
+def with_finetuning(config: Any, asked: Finetuning) -> Any:
     """The settings with the loss and the length that were asked for."""
     from gossamer.training.recipes import end_to_end as end_to_end_settings
 
-    if end_to_end:
+    if asked.end_to_end:
         config = replace(config, finetune=end_to_end_settings(config))
-    changes = {"tokens": tokens, "prompt_share": share}
+    changes = {
+        "tokens": asked.tokens,
+        "prompt_share": asked.share,
+        "thresholds": asked.thresholds,
+        "k": None if asked.k is None else tuple(inputs.numbers("--finetune-k", asked.k)),
+    }
     given = {name: value for name, value in changes.items() if value is not None}
     return replace(config, finetune=replace(config.finetune, **given))
 
 
-def task_prompts(names: Sequence[str], tokenizer: Any, prompts: int | None, seed: int) -> Any:
+def task_prompts(names: Sequence[str], model: Any, asked: Finetuning, seed: int) -> Any:
     """The training prompts of tasks; None of none."""
     from gossamer.training import TaskPrompts
+    from gossamer.training.task_prompts import similar_words
 
     if not names:
         return None
-    return TaskPrompts.of([inputs.task(name, tokenizer, bos=None, prompts=prompts, seed=seed) for name in names])
+    sides: Any = {"seed": seed, "split_by": asked.split_by or "text"}
+    tasks = [inputs.task(name, model.tokenizer, bos=None, prompts=asked.prompts, **sides) for name in names]
+    found = TaskPrompts.of(tasks)
+    return found if asked.similar_words is None else found.varied(similar_words(model, tasks, asked.similar_words))
 
 
 def finetuned(

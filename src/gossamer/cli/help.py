@@ -44,7 +44,7 @@ PANELS = {
         *("tokens", "batch", "accumulate", "learning_rate", "autocast", "buffer", "sensitivity"),
         *("sensitivity_rows", "cache", "metrics"),
     ),
-    "Fine-tuning": ("finetune_tokens", "end_to_end", "source"),
+    "Fine-tuning": ("finetune_tokens", "end_to_end", "source", "similar_words", "finetune_k"),
     "Features": ("feature", "features", "kind", "unit"),
     "Concept": ("words", "positive", "negative", "prefix", "effects", "effects_folder", "act_add", "pairs"),
     "Ways and scores": (
@@ -108,7 +108,9 @@ _MEANT = {
     ("train", "control"): "Training",
     ("train", "prompt_share"): "Fine-tuning",
     ("train", "prompts"): "Fine-tuning",
+    ("train", "split_by"): "Fine-tuning",
     ("train", "tasks"): "Fine-tuning",
+    ("train", "thresholds"): "Fine-tuning",
     ("build", "bos"): "Text",
 }
 # Of options that no table names.

@@ -44,40 +44,6 @@ Targets = Annotated[
 ]
 Seeds = Annotated[str | None, typer.Option(help="Seeds of initial weights; several as 0,1,2. Default: that of --seed.")]
 Tokens = Annotated[int | None, typer.Option(help="Activations to learn from.")]
-FinetuneTokens = Annotated[
-    int | None,
-    typer.Option(
-        help="Tokens of the fine-tuning on the model's logits; 0 for none. Default: the recipe's, in proportion to "
-        "--tokens."
-    ),
-]
-EndToEnd = Annotated[
-    bool,
-    typer.Option(
-        "--end-to-end",
-        help="The fine-tuning's loss is reconstruction + KL, the KL scaled to the reconstruction at the start, and it "
-        "takes 5 % of --tokens unless --finetune-tokens says otherwise.",
-    ),
-]
-From = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--from",
-        help="Fit nothing: fine-tune these finished dictionaries, a folder or hub:REPO/PATH; repeat for several sites.",
-    ),
-]
-Tasks = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--task",
-        "-t",
-        help="Fine-tune on the training prompts of this task too (see [bold]gossamer tasks[/bold], or a file of "
-        "prompts), never on those held out; repeat.",
-    ),
-]
-PromptShare = Annotated[
-    float | None, typer.Option(help="Share of the fine-tuning that prompts of --task make up; default 0.25.")
-]
 Batch = Annotated[int | None, typer.Option(help="Activations in one step.")]
 Accumulate = Annotated[int, typer.Option(help="Parts in which a batch is computed, when memory is short.")]
 LearningRate = Annotated[float | None, typer.Option(help="Peak of Adam's learning rate.")]
@@ -152,12 +118,16 @@ def train(
     l0: Targets = None,
     seeds: Seeds = None,
     tokens: Tokens = None,
-    finetune_tokens: FinetuneTokens = None,
-    end_to_end: EndToEnd = False,
-    source: From = None,
-    tasks: Tasks = None,
+    finetune_tokens: finetuning.FinetuneTokens = None,
+    end_to_end: finetuning.EndToEnd = False,
+    source: finetuning.From = None,
+    tasks: finetuning.Tasks = None,
     prompts: options.Prompts = None,
-    prompt_share: PromptShare = None,
+    prompt_share: finetuning.PromptShare = None,
+    similar_words: finetuning.SimilarWords = None,
+    split_by: finetuning.SplitBy = None,
+    finetune_k: finetuning.FinetuneK = None,
+    thresholds: finetuning.Thresholds = None,
     batch: Batch = None,
     accumulate: Accumulate = 1,
     learning_rate: LearningRate = None,
@@ -192,7 +162,10 @@ def train(
     Example: gossamer train MODEL --text stories.jsonl --layers 4,8 --tokens 2000000 --out trained
     """
     early.require_texts(text)
-    finetuning.require_sense(tasks or (), prompts, prompt_share, finetune_tokens)
+    wanted = finetuning.Finetuning(
+        end_to_end, finetune_tokens, prompt_share, finetune_k, thresholds, prompts, similar_words, split_by
+    )
+    finetuning.require_sense(tasks or (), wanted)
     if sites_out is not None and (tasks or end_to_end):
         raise UsageError("--sites-out: transcoders are not fine-tuned; leave out --task and --end-to-end")
     if source is not None:
@@ -214,8 +187,8 @@ def train(
         asked = replace(asked, trainer=_with_changes(asked.trainer, learning_rate, encoder_scale, sensitivity))
         if control is not None:
             asked = replace(asked, trainer=replace(asked.trainer, control=control))
-        asked = finetuning.with_finetuning(asked, end_to_end=end_to_end, tokens=tuned, share=prompt_share)
-        of_tasks = finetuning.task_prompts(tasks or (), network.tokenizer, prompts, seed)
+        asked = finetuning.with_finetuning(asked, replace(wanted, tokens=tuned))
+        of_tasks = finetuning.task_prompts(tasks or (), network, wanted, seed)
 
         def rows(corpus: Any, where: Sequence[Any]) -> Any:
             said = leave_out_special or leave_out_louder is not None or positions is not None

@@ -61,7 +61,7 @@ from gossamer.relations.measures import (
     EXPLANATION_COSINE,
     MEASURES,
     PairCounts,
-    fisher_z,
+    pearson_interval,
     support_needed,
 )
 from gossamer.relations.neighbours import RelatedCards, related_neighbours
@@ -154,7 +154,6 @@ __all__ = [
     "find_communities",
     "find_gates",
     "fired_on",
-    "fisher_z",
     "folder_data",
     "from_cards",
     "from_words",
@@ -170,6 +169,7 @@ __all__ = [
     "neighbours_of",
     "of_study",
     "pair_table",
+    "pearson_interval",
     "prompt_latents",
     "read_gates",
     "read_graphml",

@@ -16,6 +16,7 @@ The first four read activity above a threshold, cosine and pearson the activatio
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,17 +109,99 @@ DECODER_COSINE = neighbours.DECODER_COSINE
 EXPLANATION_COSINE = "explanation_cosine"
 
 
-def fisher_z(correlation: Floats, tokens: int, z: float = Z) -> tuple[Floats, Floats]:
-    """The interval of a correlation by Fisher's transformation; (-1, 1) of at most 3 tokens. Tokens
-    count as independent, which neighbours in a text are not: true intervals are wider, those of
+def pearson_interval(counts: PairCounts, z: float = Z) -> tuple[Floats, Floats]:
+    """The interval of Pearson's correlation by the delta method, on the scale of its inverse hyperbolic tangent.
+
+    For standardised f and g the variance of r is that of f g - r (f^2 + g^2) / 2, over the tokens (Steiger and
+    Hakstian 1982); Fisher's, for normal variables, is far too narrow where activity is sparse. Its fourth moments are
+    not counted: they are those of lognormal activations with the sums that are, independent but for a factor by which
+    both are larger where both latents are active; of latents that are on or off they are exact. Tokens count as
+    independent, which neighbours in a text are not: true intervals are wider, those of
     :func:`gossamer.statistics.wilson` too.
+
+    Returns:
+        The ends; -1 and 1 where one of the two is the same at every token.
     """
-    correlation = np.asarray(correlation, float)
-    if tokens <= 3:
-        return np.full_like(correlation, -1.0), np.full_like(correlation, 1.0)
-    inside = np.arctanh(np.clip(correlation, -1 + 1e-15, 1 - 1e-15))
-    half = z / np.sqrt(tokens - 3)
-    return np.tanh(inside - half), np.tanh(inside + half)
+    upstream, downstream, joint = _fitted(counts)
+
+    def raw(a: int, b: int) -> Floats:
+        if not a or not b:
+            return downstream.moment(b) if b else upstream.moment(a)
+        return upstream.shares[0] * upstream.together(a) * downstream.together(b) * joint ** (a * b)
+
+    def central(a: int, b: int) -> Floats:
+        less = [(-raw(1, 0)) ** (a - i) * (-raw(0, 1)) ** (b - j) for i in range(a + 1) for j in range(b + 1)]
+        parts = [comb(a, i) * comb(b, j) * raw(i, j) for i in range(a + 1) for j in range(b + 1)]
+        return np.sum([one * part for one, part in zip(less, parts, strict=True)], axis=0)
+
+    def standardised(a: int, b: int) -> Floats:
+        return _ratio(central(a, b), scales[0] ** a * scales[1] ** b)
+
+    scales = [np.sqrt(np.maximum(central(*which), 0)) for which in ((2, 0), (0, 2))]
+    # Nearer to 1 the rounding of moments is more than what they say.
+    value = pearson(counts)
+    r = np.clip(value, -1 + 1e-6, 1 - 1e-6)
+    both = standardised(2, 2)
+    spread = (
+        both
+        - r * (standardised(3, 1) + standardised(1, 3))
+        + r**2 / 4 * (standardised(4, 0) + standardised(0, 4) + 2 * both)
+    )
+    half = z * np.sqrt(np.maximum(spread, 0) / counts.tokens) / (1 - r**2)
+    still = (scales[0] == 0) | (scales[1] == 0)
+    low, high = np.tanh(np.arctanh(r) - half), np.tanh(np.arctanh(r) + half)
+    return np.where(still, -1.0, np.minimum(low, value)), np.where(still, 1.0, np.maximum(high, value))
+
+
+@dataclass(frozen=True)
+class _Activations:
+    """One latent of a pair: lognormal where it is active, of one shape, with another mean where both are.
+
+    Attributes:
+        shares: of the tokens, those with both, and those with it alone.
+        means: of the activation there.
+        shape: mean of its square over the square of its mean, in each of the two.
+    """
+
+    shares: tuple[Floats, Floats]
+    means: tuple[Floats, Floats]
+    shape: Floats
+
+    def together(self, k: int) -> Floats:
+        """The k-th moment where both are active."""
+        return self.means[0] ** k * self.shape ** (k * (k - 1) / 2)
+
+    def moment(self, k: int) -> Floats:
+        """The k-th moment over all tokens."""
+        if not k:
+            return np.ones_like(self.shape)
+        powers = [share * mean**k for share, mean in zip(self.shares, self.means, strict=True)]
+        return (powers[0] + powers[1]) * self.shape ** (k * (k - 1) / 2)
+
+
+def _fitted(counts: PairCounts) -> tuple[_Activations, _Activations, Floats]:
+    """Both latents of each pair with the sums that were counted, and by how much the mean of their products is above
+    the product of their means where both are active."""
+    # Products are of all activations, counts of those above a threshold.
+    c = np.maximum(counts.c, counts.products > 0).astype(float)
+    n, m = (np.maximum(one, c) for one in (counts.n, counts.m))
+    means = (_ratio(counts.sums[0], n), _ratio(counts.sums[1], m))
+    products = np.where(c > 0, _ratio(counts.products, c * means[0] * means[1]), 1.0)
+
+    def factor(own: Floats, wanted: Floats) -> Floats:
+        """Of one that is never alone 1; else at most n / c, from where on it has nothing left for where it is alone."""
+        return np.where((own == c) | (c == 0), 1.0, np.minimum(wanted, _ratio(own, c)))
+
+    first = factor(n, np.sqrt(products))
+    second = factor(m, _ratio(products, first))
+    first = factor(n, _ratio(products, second))
+    sides = []
+    for own, mean, more, squares in zip((n, m), means, (first, second), counts.squares, strict=True):
+        alone = _ratio(own - c * more, own - c)
+        shape = np.maximum(_ratio(squares, mean**2 * (c * more**2 + (own - c) * alone**2)), 1.0)
+        shares = (c / counts.tokens, (own - c) / counts.tokens)
+        sides.append(_Activations(shares, (mean * more, mean * alone), shape))
+    return sides[0], sides[1], _ratio(products, first * second)
 
 
 def support_needed(threshold: float, z: float = Z) -> int:

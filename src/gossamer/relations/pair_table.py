@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gossamer.display import short_repr
 from gossamer.errors import UsageError
-from gossamer.relations.measures import MEASURES
+from gossamer.relations.measures import MEASURES, pearson_interval
 from gossamer.relations.relation import Relation
 from gossamer.statistics import Interval, Z, wilson
 
@@ -22,7 +22,8 @@ class PairTable:
         both, upstream_only, downstream_only, neither: tokens at which these are active.
         phi: correlation of the two activities; its interval by the delta method.
         lift: P(both) / (P(upstream) P(downstream)): 1 by chance; its logarithm's interval by the delta method.
-        measures: by name, those that the relation has; with Wilson's interval where it is a share, else NaN.
+        measures: by name, those that the relation has; with Wilson's interval where it is a share, with
+            :func:`pearson_interval` where it is that, else NaN.
     """
 
     tokens: int
@@ -67,6 +68,8 @@ def pair_table(relation: Relation, upstream: int, downstream: int) -> PairTable:
         low, high = (math.nan, math.nan)
         if name in shares:
             low, high = (float(end) for end in wilson(c, shares[name]))
+        elif name == "pearson":
+            low, high = (float(end[0]) for end in pearson_interval(counts))
         measures[name] = Interval(value, low, high)
     return PairTable(
         tokens, c, n - c, m - c, tokens - n - m + c, _phi(n, m, c, tokens), _lift(n, m, c, tokens), measures

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from gossamer.errors import UsageError
 from gossamer.relations.graph import RelationGraph
 from gossamer.relations.latents import Csr
-from gossamer.relations.measures import DECODER_COSINE, MEASURES, Floats, Ints, fisher_z
+from gossamer.relations.measures import DECODER_COSINE, MEASURES, Floats, Ints, pearson_interval
 from gossamer.relations.prompt_latents import PromptActivations
 from gossamer.relations.relation import RelatedPairs, Relation, top_of_each
 from gossamer.relations.relations_data import PromptFacts, PromptGraph, RelationLimits
@@ -177,7 +177,7 @@ def _between(relation: Relation, ends: Sequence[int], keys: Ints, measures: Sequ
     values = {name: _values(relation, name, pairs) for name in measures}
     both = {"sufficiency": wilson(counts.c, counts.n), "necessity": wilson(counts.c, counts.m)}
     if "pearson" in measures:
-        both["pearson"] = fisher_z(values["pearson"], relation.tokens)
+        both["pearson"] = pearson_interval(counts)
     intervals = {name: np.stack(one) for name, one in both.items()}
     return _Edges(np.stack([*nodes, counts.n, counts.m, counts.c]), values, intervals, 0)
 

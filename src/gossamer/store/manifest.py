@@ -220,7 +220,9 @@ class StoreManifest:
             GossamerError: it is damaged.
         """
         if location.size(FILE) is None:
-            raise UsageError(f"{location.url}: a feature store expected, found no {FILE}; build one first")
+            raise UsageError(
+                f"{location.url}: a feature store expected, found no {FILE}; write one with 'gossamer store build'"
+            )
         path = location.path(FILE)
         try:
             text = location.read(FILE).decode()

@@ -1,5 +1,6 @@
 """Every setting of training, documented in place."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from gossamer.training.objectives import BatchTopK, Objective
 from gossamer.training.units import SCALINGS
 
 CACHE_DTYPES = ("float32", "bfloat16", "float16")
+THRESHOLDS = ("own", "spliced")
 DECODER_NORMS = ("unit", "at_most_one", "free")
 
 
@@ -260,6 +262,10 @@ class FinetuneConfig:
         balanced: the two weights are in units in which either term is as large as the KL at the first step; what they
             come to is kept.
         prompt_share: of the rows of a step, and of the KL, how much prompts of tasks make up where there are any.
+        k: active latents a token from now on: one number for all sites, or one a site in execution order; none: as
+            many as the dictionaries were trained for.
+        thresholds: on which activations the thresholds that stand for a batch rule are set at the end, "own": the
+            model's, or "spliced": what reaches a site behind the reconstructions before it, which is smaller.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of metrics.jsonl.
     """
@@ -275,6 +281,8 @@ class FinetuneConfig:
     reconstruction: float = 0.3
     balanced: bool = False
     prompt_share: float = 0.25
+    k: tuple[int, ...] = ()
+    thresholds: str = "own"
     checkpoint_every: int = 50
     log_every: int = 20
 
@@ -290,19 +298,33 @@ class FinetuneConfig:
         require(self.clip > 0, "a positive clip of the fine-tuning", self.clip)
         require(min(self.logit_error, self.reconstruction) >= 0, "logit_error and reconstruction from 0", self)
         require(0 < self.prompt_share < 1, "a share of prompts between 0 and 1", self.prompt_share)
+        require(min(self.k, default=1) >= 1, "k of the fine-tuning of at least 1", self.k)
+        require(self.thresholds in THRESHOLDS, f"thresholds among {THRESHOLDS}", repr(self.thresholds))
         require(self.checkpoint_every >= 1 and self.log_every >= 1, "checkpoint_every and log_every from 1", self)
 
     @property
     def facts(self) -> dict[str, Any]:
         """For JSON; of settings that earlier versions did not have only what differs from what those did."""
-        found = asdict(self)
-        newer = {"balanced": False, "prompt_share": FinetuneConfig.prompt_share}
+        found = {**asdict(self), "k": list(self.k)}
+        newer = {"balanced": False, "prompt_share": FinetuneConfig.prompt_share, "k": [], "thresholds": "own"}
         return {name: value for name, value in found.items() if name not in newer or value != newer[name]}
 
     @property
     def prompt_rows(self) -> int:
         """Prompts of tasks in a step, where there are any: at least one, and at least one row of text."""
         return min(max(1, round(self.prompt_share * self.rows)), self.rows - 1)
+
+    def k_at(self, sites: Sequence[Site]) -> dict[Site, int]:
+        """The new k of each site; none where k stays.
+
+        Raises:
+            UsageError: as many numbers as there are sites are not given.
+        """
+        each = self.k * len(sites) if len(self.k) == 1 else self.k
+        require(
+            len(each) in (0, len(sites)), f"one k of the fine-tuning, or one for each of {len(sites)} sites", self.k
+        )
+        return dict(zip(sites, each, strict=False))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """One dictionary of a set that is being fine-tuned, in units in which a learning rate means the same everywhere."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gossamer.dictionary.dictionary import Dictionary
+from gossamer.dictionary.training_prompts import finetunings
 from gossamer.errors import UsageError
 from gossamer.finite import error_context, require_finite
 from gossamer.sparse.largest import MARGIN
@@ -19,6 +21,8 @@ from gossamer.training.older import with_present_names
 from gossamer.training.optimiser import Optimiser
 
 _TRAINED = ("W_enc", "W_dec", "b_enc", "b_dec")
+# What a record of fine-tuning says of the dictionary's k, where it changed it.
+K = "k"
 ARCHITECTURES = ("topk", "batchtopk", "jumprelu")
 
 
@@ -36,8 +40,13 @@ class EndToEndTrainer:
         k: active latents per token; for batchtopk on average.
     """
 
-    def __init__(self, source: Dictionary, scale: float, clip: float) -> None:
-        """Raises UsageError: none of topk, batchtopk and jumprelu, its input is normalised, or it is a transcoder."""
+    def __init__(self, source: Dictionary, scale: float, clip: float, k: int | None = None) -> None:
+        """`k`: in place of what the source was trained for.
+
+        Raises:
+            UsageError: none of topk, batchtopk and jumprelu, its input is normalised, it is a transcoder, or k exceeds
+                its latents.
+        """
         source.require_reconstruction("fine-tuning")
         if source.architecture not in ARCHITECTURES or source.config.normalisation != "none":
             raise UsageError(
@@ -61,7 +70,11 @@ class EndToEndTrainer:
         self.optimiser = Optimiser(self.parameters, clip, control="frozen-decoder" if control == SOFT else control)
         self.threshold = mean_threshold / scale
         self.smallest = 0.0
-        self.k = _intended_k(source)
+        if k is not None and k > source.n_latents:
+            raise UsageError(
+                f"dictionary at {source.site}: k of the fine-tuning of at most {source.n_latents} expected, found {k}"
+            )
+        self.k = _intended_k(source) if k is None else k
 
     def resume(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over what :meth:`state` returned."""
@@ -122,13 +135,17 @@ class EndToEndTrainer:
             tensors["threshold"] = torch.tensor(self.threshold * self.scale).to(self.units)
         elif self.source.architecture == "jumprelu":
             tensors["threshold"] = self.threshold * self.scale * self.units
-        return assembled(self.source.config, tensors, provenance)
+        config = self.source.config
+        return assembled(config if config.k is None else replace(config, k=self.k), tensors, provenance)
 
 
 def _intended_k(source: Dictionary) -> int:
     """Latents per token that it was trained for; 0 where it does not say."""
     if source.k is not None:
         return int(source.k)
+    for one in reversed(finetunings(source)):
+        if K in one:
+            return int(one[K])
     # A batch rule whose thresholds differ between latents is saved as jumprelu, which has no k.
     training = with_present_names(source.provenance.get("training", {}))
     objective = (training.get("plan") or training.get("config") or {}).get("trainer", {}).get("objective", {})

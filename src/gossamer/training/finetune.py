@@ -26,6 +26,7 @@ from torch import Tensor
 
 from gossamer.activations.corpus import Corpus
 from gossamer.activations.stream import ActivationStream
+from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.set import DictionarySet
 from gossamer.dictionary.training_prompts import FINETUNED, finetunings
 from gossamer.errors import UsageError
@@ -41,7 +42,7 @@ from gossamer.training import run
 from gossamer.training.calibration import calibration_tokens
 from gossamer.training.chosen import ChosenLatents
 from gossamer.training.config import FinetuneConfig, learning_rate
-from gossamer.training.end_to_end_trainer import EndToEndTrainer
+from gossamer.training.end_to_end_trainer import EndToEndTrainer, K
 from gossamer.training.parallel import Processes
 from gossamer.training.sensitivity import unembedding_covariance
 from gossamer.training.task_prompts import TaskPrompts, together
@@ -86,7 +87,9 @@ def finetune(
         processes=Processes.current(),
     )
     return DictionarySet(
-        tuner.dictionary({**dictionaries[site].provenance, FINETUNED: [*finetunings(dictionaries[site]), job.facts]})
+        tuner.dictionary(
+            {**dictionaries[site].provenance, FINETUNED: [*finetunings(dictionaries[site]), job.facts_at(site)]}
+        )
         for site, tuner in job.tuners.items()
     )
 
@@ -125,6 +128,7 @@ class _Finetune:
         self.last = model.sites("resid_post")[-1]
         self.covariance = unembedding_covariance(model)
         self.tuners: dict[Site, EndToEndTrainer] = {}
+        self.k = config.k_at(list(dictionaries))
         # Of logit error and reconstruction beside the KL. Where they are balanced, the first step tells them.
         asked = torch.tensor([config.logit_error, config.reconstruction], dtype=torch.float64)
         self.weights = None if config.balanced else asked
@@ -137,13 +141,17 @@ class _Finetune:
         first = stream.collect(torch.float32)
         for site, dictionary in self.dictionaries.items():
             own = first[site]
-            self.tuners[site] = EndToEndTrainer(dictionary, float(_spread(own).sqrt()), self.config.clip)
+            self.tuners[site] = self._tuner(dictionary, float(_spread(own).sqrt()))
             self.tuners[site].measure_k(own)
+
+    def _tuner(self, dictionary: Dictionary, scale: float) -> EndToEndTrainer:
+        assert dictionary.site is not None
+        return EndToEndTrainer(dictionary, scale, self.config.clip, self.k.get(dictionary.site))
 
     def resume(self, state: Mapping[str, Tensor]) -> None:
         for site, dictionary in self.dictionaries.items():
             own = {name.removeprefix(f"{site}:"): value for name, value in state.items() if name.startswith(f"{site}:")}
-            self.tuners[site] = EndToEndTrainer(dictionary, float(own["numbers"][0]), self.config.clip)
+            self.tuners[site] = self._tuner(dictionary, float(own["numbers"][0]))
             self.tuners[site].resume(own)
         self.weights = state.get(_WEIGHTS, self.weights)
 
@@ -151,10 +159,11 @@ class _Finetune:
         own = {f"{site}:{name}": value for site, tuner in self.tuners.items() for name, value in tuner.state().items()}
         return own if self.weights is None else {**own, _WEIGHTS: self.weights}
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What the dictionaries say of it."""
+    def facts_at(self, site: Site) -> dict[str, Any]:
+        """What the dictionary of a site says of it."""
         found: dict[str, Any] = {"config": self.config.facts}
+        if site in self.k:
+            found[K] = self.k[site]
         if self.weights is not None:
             found["loss_weights"] = dict(zip(("logit_error", "reconstruction"), self.weights.tolist(), strict=True))
         if self.prompts is not None:
@@ -200,15 +209,30 @@ class _Finetune:
     def _calibrate(self) -> None:
         """Give every rule that picks from a batch the threshold that stands for it, on rows still to come.
 
-        They are the model's own activations, on which L0 is measured and compared everywhere. What reaches a later site
-        with reconstructions before it is smaller, so that fewer latents are active there.
+        On the model's own activations L0 is measured and compared everywhere. What reaches a later site with
+        reconstructions before it is smaller: thresholds set there are lower, and let more than k of the model's own
+        activations through.
         """
         rows, sites = self.config.rows, list(self.tuners)
         count = rows * -(-calibration_tokens(self.config.tokens) // (rows * self.corpus.training.ids.shape[1]))
         tokens = self.corpus.rows(self.steps * rows, count, self.seed)
         read = ActivationStream(self.model, tokens, sites, mask=self.corpus.mask, batch_size=rows).collect()
+        before: list[Dictionary] = []
         for site, tuner in self.tuners.items():
-            tuner.calibrate([read[site]])
+            spliced = bool(before) and self.config.thresholds == "spliced"
+            tuner.calibrate(self._behind(DictionarySet(before), site, tokens) if spliced else [read[site]])
+            before.append(tuner.dictionary({}))
+
+    @torch.no_grad()
+    def _behind(self, dictionaries: DictionarySet, site: Site, tokens: Tokens) -> list[Float[Tensor, "_ d"]]:
+        """What reaches `site` at the tokens that count, with these dictionaries before it."""
+        network = ReplacementModel(self.model, dictionaries)
+        found = []
+        for start in range(0, len(tokens), self.config.rows):
+            some = tokens[start : start + self.config.rows]
+            kept = self.corpus.mask.counted(self.model, some).to(self.model.device)
+            found.append(network.capture(some, kept, [site])[site][kept])
+        return found
 
     def measured(self) -> list[dict[str, Any]]:
         return [{name: value if isinstance(value, dict) else float(value) for name, value in self.latest.items()}]

@@ -79,7 +79,8 @@ def end_to_end(config: TrainingConfig) -> FinetuneConfig:
     a run gains more from their number than from their size (docs/training.md).
     """
     tokens = round(_END_TO_END_SHARE * config.fit.tokens)
-    return replace(config.finetune, tokens=tokens, rows=4, logit_error=1.0, reconstruction=1.0, balanced=True)
+    finetune = replace(config.finetune, tokens=tokens, rows=4, thresholds="spliced")
+    return replace(finetune, logit_error=1.0, reconstruction=1.0, balanced=True)
 
 
 def general(model: LanguageModel) -> Recipe:

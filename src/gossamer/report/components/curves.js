@@ -163,9 +163,11 @@ export function mountCurves(host, data, options = {}) {
     }
     const across = shape("text", { x: (LEFT + width - RIGHT) / 2, y: HEIGHT - 6, "text-anchor": "middle" });
     across.textContent = fitted(visible(data.x.label), width - LEFT - RIGHT);
-    parts.push(across, ...levelsOf(y));
+    parts.push(across);
     // What is beyond the axes does not lie over what is around the picture.
     const inside = shape("svg", { class: "inside", x: LEFT - 5, y: TOP - 5, width: width - LEFT - RIGHT + 10, height: HEIGHT - TOP - BOTTOM + 10, viewBox: `${LEFT - 5} ${TOP - 5} ${width - LEFT - RIGHT + 10} ${HEIGHT - TOP - BOTTOM + 10}` });
+    const levels = levelsOf(y);
+    parts.push(...levels.map(([line]) => line));
     inside.append(...bandOf(x, y));
     groups.clear();
     for (const one of [...data.series].reverse()) {
@@ -184,7 +186,8 @@ export function mountCurves(host, data, options = {}) {
       groups.set(one.name, group);
       inside.append(group);
     }
-    parts.push(inside);
+    // Names over the lines.
+    parts.push(inside, ...levels.map(([, label]) => label));
     picture.replaceChildren(...parts, ...(bandLabel ? [bandLabel] : []));
     curves.classList.toggle("narrow", curves.clientWidth < 860);
     show();
@@ -200,8 +203,8 @@ export function mountCurves(host, data, options = {}) {
     return data.step ? `L${px} ${y(/** @type {number} */ (all[index - 1]?.[1])).toFixed(1)}L${px} ${py}` : `L${px} ${py}`;
   }).join("");
 
-  /** Named heights, their names by turns at either end. @param {(value: number) => number} y */
-  const levelsOf = (y) => (data.levels ?? []).filter((one) => finite(one.y) && Number(one.y) >= data.y.low && Number(one.y) <= high).flatMap((one, index) => {
+  /** Named heights, their names by turns at either end: a line and its name each. @param {(value: number) => number} y @returns {[Element, Element][]} */
+  const levelsOf = (y) => (data.levels ?? []).filter((one) => finite(one.y) && Number(one.y) >= data.y.low && Number(one.y) <= high).map((one, index) => {
     const left = index % 2 === 0, height = y(Number(one.y));
     const label = shape("text", { class: "over", x: left ? LEFT + 4 : width - RIGHT - 4, y: height - 4, "text-anchor": left ? "start" : "end" });
     label.textContent = visible(one.name);

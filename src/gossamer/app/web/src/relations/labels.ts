@@ -29,16 +29,20 @@ export function placed(wanted: Wanted[], widthOf: (text: string) => number, heig
     const width = widthOf(one.text), beside = one.radius + GAP;
     // To the right, the left, above and below.
     const corners: [number, number][] = [[one.x + beside, one.y - height / 2], [one.x - beside - width, one.y - height / 2], [one.x - width / 2, one.y - beside - height], [one.x - width / 2, one.y + beside]];
-    for (const [left, top] of corners) {
-      const box = { key: one.key, text: one.text, left, top, width, height };
-      const inside = left >= 0 && top >= 0 && left + width <= room.width && top + height <= room.height;
-      if (inside && !found.some((other) => over(box, other))) {
-        found.push(box);
-        break;
-      }
-    }
+    const free = corners.map(([left, top]) => ({ key: one.key, text: one.text, left, top, width, height })).filter((box) => (
+      box.left >= 0 && box.top >= 0 && box.left + width <= room.width && box.top + height <= room.height && !found.some((other) => over(box, other))
+    ));
+    // Beside the discs of others rather than on one.
+    const best = free.find((box) => !wanted.some((node) => node !== one && on(box, node))) ?? free[0];
+    if (best) found.push(best);
   }
   return found;
+}
+
+/** Whether a name touches a node's disc. */
+function on(box: Placed, node: Wanted): boolean {
+  const [x, y] = [Math.min(Math.max(node.x, box.left), box.left + box.width), Math.min(Math.max(node.y, box.top), box.top + box.height)];
+  return (x - node.x) ** 2 + (y - node.y) ** 2 < node.radius ** 2;
 }
 
 function over(a: Placed, b: Placed): boolean {

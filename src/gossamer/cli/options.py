@@ -144,7 +144,10 @@ Roles = Annotated[
 Length = Annotated[int | None, typer.Option(help="Keep only a file's prompts of so many tokens, BOS included.")]
 Rows = Annotated[int, typer.Option(help="Texts to measure on, from the first.", callback=early.from_least("--rows", 1))]
 Prompts = Annotated[
-    int | None, typer.Option("--prompts", "-n", help="How many prompts to generate; not for a file, which has its own.")
+    int | None,
+    typer.Option(
+        "--prompts", "-n", help="How many prompts to generate; default: as `gossamer tasks` says. Not for a file."
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Of everything random; a saved task keeps its own split.")]
 Faithfulness = Annotated[

@@ -17,10 +17,9 @@ it cannot be, ours is the largest circuit that is no larger). Dictionaries of re
 
 import warnings
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from rows import Row, parser, row, say, show
-from settings import Setting, settings
+from settings import own, settings
 
 from gossamer.circuits.curve import Curve, SizeComparison, best_baseline
 from gossamer.circuits.evaluate.comparison import CHOSEN, GRADIENTS, chosen_baseline, compared, family, nodes_needed
@@ -30,10 +29,7 @@ from gossamer.circuits.path import SIZES, CircuitPath
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import Study, StudySettings
 from gossamer.circuits.task_metrics import TaskMetrics
-from gossamer.dictionary import DictionarySet
 from gossamer.errors import GossamerError
-from gossamer.model import LanguageModel
-from gossamer.tasks import open_task
 
 POINTS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 REFERENCE = "reference recipe"
@@ -64,7 +60,7 @@ def main() -> None:
         setting
         for task in tasks
         for setting in (
-            [_own(options.model, options.dictionaries, task, options.n)]
+            [own(options.model, options.dictionaries, task, options.n)]
             if options.dictionaries
             else settings(options.model, task)
         )
@@ -93,14 +89,6 @@ def main() -> None:
     if not (options.json or options.every):
         shown = [found for title, every in rows.items() for found in nearest(title, every)]
     show([*shown, *more, *behind(rows)], options.json)
-
-
-def _own(model: str, dictionaries: list[str], task: str, prompts: int | None) -> Setting:
-    """Somebody's own model, dictionaries and task."""
-    network = LanguageModel.load(model)
-    count = {} if prompts is None else {"n": prompts}
-    found = open_task(task, network.tokenizer, split_by=None, **count)
-    return Setting(Path(model).name, network, DictionarySet.load(dictionaries), {found.name: found})
 
 
 def behind(rows: dict[str, list[SizeComparison]]) -> list[Row]:

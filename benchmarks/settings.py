@@ -11,7 +11,7 @@ from rows import say
 from gossamer import bundled
 from gossamer.dictionary import DictionarySet
 from gossamer.model import LanguageModel
-from gossamer.tasks import Task, get, load_published
+from gossamer.tasks import Task, get, load_published, open_task
 from gossamer.training import read_texts, recipe_for, train_dictionaries
 
 REAL = Path(os.environ.get("GOSSAMER_REAL", Path(__file__).parents[2] / "shared" / "real"))
@@ -47,6 +47,14 @@ def settings(which: str, only: str | None = None) -> Iterator[Setting]:
                 continue
             model = LanguageModel.load(REAL / "models" / folder)
             yield Setting(name, model, trained(model), _only(tasks(model.tokenizer), only))
+
+
+def own(model: str, dictionaries: list[str], task: str, n: int | None = None) -> Setting:
+    """Somebody's own model, dictionaries and task; of one by name `n` prompts."""
+    network = LanguageModel.load(model)
+    count = {} if n is None else {"n": n}
+    found = open_task(task, network.tokenizer, split_by=None, **count)
+    return Setting(Path(model).name, network, DictionarySet.load(dictionaries), {found.name: found})
 
 
 def trained(model: LanguageModel) -> DictionarySet:

@@ -144,3 +144,15 @@ def _row(cell: str, values: Sequence[Any]) -> str:
     shown = (escape(f"{value:.4g}" if isinstance(value, float) else str(value)) for value in values)
     opening = f'<{cell} style="{_CELL}">'
     return f"<tr>{''.join(f'{opening}{text}</{cell}>' for text in shown)}</tr>"
+
+
+def html_frame(page: str, title: str, height: int) -> str:
+    """A page with scripts of its own, for a notebook's cell: they run in an origin of their own, and see nothing of it.
+
+    Notebooks that are not trusted leave frames out, with the words in their place that stand in the frame.
+    """
+    trusted = f"The {title} is drawn once this notebook is trusted (in JupyterLab: File, Trust Notebook) or run again."
+    return (
+        f'<iframe srcdoc="{escape(page)}" sandbox="allow-scripts" title="{title}" '
+        f'style="width:100%;height:{height}px;border:0">{trusted}</iframe>'
+    )

@@ -16,7 +16,7 @@ from gossamer.statistics import Interval
 BROKEN = {"A": 1, "B": 2, "C": 0, "D": 3, "E": 1, "F": 2}
 
 
-def results(circuit="0" * 64):
+def results(circuit="0" * 64, seed=0):
     """Arms that break as many of four prompts as `BROKEN` says."""
     half = Interval(0.5, 0.2, 0.8)
     arms = tuple(
@@ -41,7 +41,7 @@ def results(circuit="0" * 64):
         model="bundled:spool",
         circuit=circuit,
         nodes=12,
-        settings={"budget": 32, "prompts": 4, "edits": 3, "choice": 24, "held_out": 4},
+        settings={"budget": 32, "prompts": 4, "edits": 3, "choice": 24, "held_out": 4, "seed": seed},
         edits=70,
         searches=2,
         failed_before=1,

@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from kinds_run import write_kinds
 from workbench_run import TOKEN, bench_of, client_of, serving, write_run, write_store
 
 from gossamer.app import page
@@ -22,6 +23,12 @@ def stored(made, tmp_path_factory):
     folder = shutil.copytree(made[0], tmp_path_factory.mktemp("stored") / "run")
     write_store(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def kinds(made, tmp_path_factory):
+    """A run with a file of every kind. Nothing may be written there."""
+    return write_kinds(tmp_path_factory.mktemp("kinds") / "run", *made[1:])
 
 
 @pytest.fixture

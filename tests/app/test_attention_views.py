@@ -1,12 +1,14 @@
 """The attention views: what the routes say is what the files hold, and the pages draw it."""
 
 import json
+import shutil
 
 import pytest
-from attention_run import write_attention
+from attention_run import PROMPT, write_attention
 from test_page import SIZES
-from workbench_run import bench_of, client_of, grave_findings, no_sideways_scroll
+from workbench_run import TOKEN, bench_of, client_of, grave_findings, no_sideways_scroll, serving
 
+from gossamer import bundled
 from gossamer.attention import AttributionData
 from gossamer.report.ioi import sections, sentences
 
@@ -128,3 +130,25 @@ def test_tables_of_studies_sort_by_number_and_say_what_the_report_says(visit, ma
     table.locator("th button:has-text('choosing')").click()
     shown = [float(cell) for cell in table.locator("tbody tr td:nth-child(3)").all_inner_texts()]
     assert shown == sorted(map(float, (row[2] for row in rows[1:])), reverse=True)
+
+
+def test_a_latent_of_a_trace_is_followed_back_in_the_explorer(built, made, browser, tmp_path):
+    """Where the run has the dictionaries of the trace."""
+    run = tmp_path / "run"
+    shutil.copytree(bundled.path("spool") / "dictionaries", run / "dictionaries")
+    made[2].save(run / "trace.json")
+    with serving(run) as address:
+        page = browser.new_page()
+        page.set_default_timeout(60_000)
+        page.goto(f"{address}/#token={TOKEN}&/trace/trace")
+        link = page.locator("a.follow").first
+        name = link.get_attribute("aria-label").split()[1]
+        link.click()
+        page.wait_for_selector("#terms tbody tr")
+        assert page.input_value("textarea[name=text]") == PROMPT
+        assert page.input_value("input[name=feature]") == name
+        title = page.inner_text("#node-title")
+        assert name.split("/")[1] in title
+        page.click("nav[aria-label=Breadcrumbs] >> text=trace")
+        page.wait_for_selector(".tree tbody tr")
+        page.close()

@@ -7,10 +7,11 @@ import pytest
 import torch
 from workbench_run import TEXT, bench_of, client_of
 
-from gossamer import Dictionary, DictionarySet
+from gossamer import Dictionary, DictionarySet, LanguageModel, bundled
 from gossamer.circuits.circuit import Circuit
 from gossamer.dictionary.config import DictionaryConfig, ReportedMetrics
 from gossamer.features import Feature
+from gossamer.features.lens import logit_lens
 from gossamer.features.matching import match_latents
 from gossamer.store import FeatureStore
 
@@ -286,3 +287,44 @@ def test_what_means_nothing_is_refused_with_a_reason(ask, path):
 def test_words_are_no_sql(ask, q):
     assert ask.get(f"{URL}/latents", params={"site": SITE, "q": q}).status_code == 200
     assert ask.get("/api/v1/search", params={"q": q}).status_code in (200, 422)
+
+
+def test_one_dictionary_that_lies_alone_is_a_set(tmp_path):
+    """As training and SAELens write it: a folder of its own without an index, which may be the run's."""
+    shutil.copytree(bundled.path("spool") / "dictionaries" / "resid_post.2", tmp_path / "run")
+    ask = client_of(bench_of(tmp_path / "run"))
+    assert [(part["id"], part["kind"], part["state"]) for part in ask.get("/api/v1/run").json()["parts"]] == [
+        ("cfg", "dictionaries", "whole")
+    ]
+    page = ask.get("/api/v1/dicts/cfg").json()
+    assert [one["site"] for one in page["dictionaries"]] == ["resid_post.2"]
+    assert page["build"] == (f"gossamer store build bundled:spool {tmp_path}/run/store -d {tmp_path}/run --text TEXT")
+    rows = ask.get("/api/v1/dicts/cfg/latents", params={"site": "resid_post.2", "limit": 3}).json()["rows"]
+    assert [row["feature"] for row in rows] == [f"resid_post.2/{latent}" for latent in range(3)]
+    shutil.copytree(bundled.path("spool") / "dictionaries", tmp_path / "whole")
+    parts = client_of(bench_of(tmp_path / "whole")).get("/api/v1/run").json()["parts"]
+    assert [part["id"] for part in parts] == ["dictionaries"]
+
+
+def test_words_are_read_off_the_weights_where_there_is_no_store(tmp_path):
+    """The same latents and changes as the logit lens of every latent gives; other spellings of the word count."""
+    shutil.copytree(bundled.path("spool") / "dictionaries" / SITE, tmp_path / "run")
+    ask = client_of(bench_of(tmp_path / "run"))
+    plain = ask.get("/api/v1/search", params={"q": "are"}).json()
+    assert [hit for hit in plain["hits"] if hit["kind"] == "word"] == []
+    assert "store build" in plain["notes"][0]
+    said = ask.get("/api/v1/search", params={"q": "ARE", "kind": "word", "weights": True, "limit": 5}).json()
+    model, dictionary = LanguageModel.load("bundled:spool", device="cpu"), Dictionary.load(tmp_path / "run")
+    lens = logit_lens(model, dictionary, range(dictionary.n_latents), words=model.d_vocab)
+    best = sorted(
+        (
+            (max(change for word, change in one.promotes if word.strip().casefold() == "are"), -latent)
+            for latent, one in enumerate(lens)
+        ),
+        reverse=True,
+    )[:5]
+    assert [hit["feature"] for hit in said["hits"]] == [f"{SITE}/{-latent}" for _, latent in best]
+    assert [hit["score"] for hit in said["hits"]] == pytest.approx([change for change, _ in best], rel=1e-5)
+    nothing = ask.get("/api/v1/search", params={"q": "no such word", "kind": "word", "weights": True}).json()
+    assert nothing["hits"] == []
+    assert "no single token" in nothing["notes"][-1]

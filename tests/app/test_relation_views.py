@@ -1,13 +1,17 @@
 """The relations view in a browser: the graph by mouse and keys, its twin, a pair, and the report's own component."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import pytest
 from relations_run import NAMES, write_relations
 from test_page import SIZES
-from workbench_run import grave_findings, no_sideways_scroll
+from workbench_run import TOKEN, grave_findings, no_sideways_scroll, serving
 
+from gossamer import Dictionary, DictionarySet
 from gossamer.app.exported_page import export_page
+from gossamer.dictionary.config import DictionaryConfig
 from gossamer.relations import SitePair, pair_table
 
 WHERE = "/relations/relations~page"
@@ -73,6 +77,58 @@ def test_keys_walk_along_edges_and_open_a_latent(visit, made):
     page.wait_for_selector("text=/Showing \\d+ of \\d+ communities/")
 
 
+@pytest.mark.parametrize("width", [420, 1400])
+@pytest.mark.parametrize("detail", ["communities", "latents"])
+def test_no_name_lies_over_another_and_a_click_on_one_chooses_its_node(visit, width, detail):
+    page = visit(WHERE, width)
+    page.wait_for_selector(".graph-canvas canvas")
+    page.select_option("select >> nth=1", detail)
+    page.wait_for_selector(f"text=/Showing \\d+ of \\d+ {detail}/")
+    page.wait_for_timeout(500)
+    page.focus(".graph-canvas")
+    page.keyboard.press("Home")
+    page.wait_for_selector(".panel h3")
+    page.wait_for_timeout(500)
+    names = json.loads(page.get_attribute(".graph-canvas", "data-names"))
+    room = page.locator(".graph-canvas").bounding_box()
+    # What is planted is one community.
+    assert len(names) >= (1 if detail == "communities" else 3)
+    for at, one in enumerate(names):
+        assert 0 <= one["left"] <= one["left"] + one["width"] <= room["width"]
+        assert 0 <= one["top"] <= one["top"] + one["height"] <= room["height"]
+        for other in names[:at]:
+            apart = one["left"] >= other["left"] + other["width"] or other["left"] >= one["left"] + one["width"]
+            assert apart or one["top"] >= other["top"] + other["height"] or other["top"] >= one["top"] + one["height"]
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".panel .note:has-text('Choose a')")
+    one = json.loads(page.get_attribute(".graph-canvas", "data-names"))[0]
+    place = {"x": one["left"] + one["width"] / 2, "y": one["top"] + one["height"] / 2}
+    page.click(".graph-canvas", position=place)
+    page.wait_for_selector(".panel h3")
+
+
+def test_names_lead_to_the_pages_of_their_latents_where_the_run_has_them(built, made, browser, tmp_path):
+    """Dictionaries of the names and widths that the relations have, of a model that says nothing."""
+    run = tmp_path / "run"
+    shutil.copytree(made[0] / "relations", run / "relations")
+    widths = {one.name: one.latents for one in made[3].dictionaries}
+    facts = [DictionaryConfig("relu", 8, width, name, "planted") for name, width in widths.items()]
+    DictionarySet(map(Dictionary, facts)).save(run / "dictionaries")
+    with serving(run) as address:
+        page = browser.new_page()
+        page.goto(f"{address}/#token={TOKEN}&{WHERE}/pair?a=resid_post.0/4&b=resid_post.1/2")
+        assert page.get_attribute("h2 a >> nth=0", "href") == "#/latent/dictionaries~dictionaries/resid_post.0%2F4"
+        page.close()
+        # Of other widths they are others.
+        shutil.rmtree(run / "dictionaries")
+        DictionarySet(Dictionary(replace(one, n_latents=one.n_latents + 1)) for one in facts).save(run / "dictionaries")
+        page = browser.new_page()
+        page.goto(f"{address}/#token={TOKEN}&{WHERE}/pair?a=resid_post.0/4&b=resid_post.1/2")
+        page.wait_for_selector("h2 code >> nth=0")
+        assert page.locator("h2 a").count() == 0
+        page.close()
+
+
 def test_the_twin_has_what_is_drawn_and_python_gives_the_same(visit, made, tmp_path, capsys):
     graph = made[2]
     page = visit(WHERE)
@@ -117,6 +173,20 @@ def test_an_exported_page_has_the_graph_without_a_server(built, made, browser, t
     page.click("button:has-text('Look inside')")
     page.wait_for_selector("button:has-text('All communities')")
     page.wait_for_selector("text=/Showing \\d+ of \\d+ latents/")
+    page.focus(".graph-canvas")
+    page.keyboard.press("Home")
+    page.wait_for_selector(".panel h3 code")
+    assert "Upstream" in page.inner_text(".panel")
+    page.click("button:has-text('All communities')")
+    # At every threshold that the page holds, as many edges as there are above it.
+    graph = made[2]
+    page.select_option("select >> nth=1", "latents")
+    steps = page.eval_on_selector_all("select >> nth=2 >> option", "found => found.map((one) => one.value)")
+    assert len(steps) >= 2
+    for step in steps[1:]:
+        page.select_option("select >> nth=2", step)
+        left = int((graph.similarity >= float(step)).sum())
+        page.wait_for_selector(f"text=/ {left} of {left} edges/")
     page.click(".tabs >> text=Passed on")
     page.wait_for_selector("#sankeys svg")
     page.close()

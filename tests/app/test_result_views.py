@@ -60,6 +60,33 @@ def test_axe_finds_nothing_grave(visit, scheme):
         assert not grave_findings(page), where
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_steering_and_jobs_by_keys_alone_and_by_the_rules_of_axe(visit, made, scheme):
+    """While there are texts, their price and tables; and a latent explained, in the list of jobs."""
+    page = visit(f"{STEER}?feature={str(made[2].nodes[0].card.feature).replace('/', '%2F')}", 420, scheme)
+    page.focus("input[name=n_tokens]")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("3")
+    page.focus("textarea[name=prompt]")
+    page.keyboard.type("The boys near the")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector("[role=status]:has-text('Done.')")
+    page.focus("summary:has-text('Every token')")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("table caption:has-text('Tokens of both texts')", state="attached")
+    assert not grave_findings(page)
+    assert no_sideways_scroll(page)
+    page.goto(page.url.split("#")[0] + "#/jobs")
+    page.wait_for_selector("tr:has-text('steer') .tag:has-text('done')")
+    page.focus("input[name=feature]")
+    page.keyboard.type("resid_pre.0/3")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("section[aria-label=Explanation] table caption:has-text('Scores')", state="attached")
+    page.wait_for_selector("tr:has-text('explain') .tag:has-text('done')")
+    assert not grave_findings(page)
+    assert no_sideways_scroll(page)
+
+
 def test_the_list_of_methods_is_the_legend_by_keys(visit):
     page = visit(STEERING)
     page.wait_for_selector(".curves-host ol li")

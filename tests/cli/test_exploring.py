@@ -11,9 +11,11 @@ from gossamer.errors import UsageError
 from gossamer.model import LanguageModel
 
 
-def test_the_page_and_its_data(tmp_path):
-    page = tmp_path / "look.html"
-    asked = ["explore", "bundled:spool", "--latents", "1", "--out", str(page)]
+def test_the_page_and_its_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # Where other commands write, so that the workbench shows it.
+    page = tmp_path / "gossamer-out" / "explore" / "explore.html"
+    asked = ["explore", "bundled:spool", "--latents", "1"]
     prompt = ["-p", "The boys near the dog", "--answer", " are", "--wrong", " is"]
     result = CliRunner().invoke(cli.app, [*asked, *prompt])
     assert result.exit_code == 0

@@ -306,4 +306,7 @@ def test_in_a_notebook_it_stands_in_a_frame_that_needs_nothing(open_page, tmp_pa
     assert frame.locator("#map .box.group").count() == len(findings.groups)
     assert "effect when ablated as one" in frame.locator("#map .panel").inner_text()
     assert page.evaluate("[window.hurt, document.querySelector('iframe').clientHeight]") == [None, 700]
+    # What stays where a notebook is not trusted, and drops the frame, is not seen beside the map.
+    assert "circuit map is drawn once this notebook is trusted" in shown.rpartition(">")[0].rpartition(">")[2]
+    assert "trusted" not in page.inner_text("body")
     assert repr(CircuitMap(findings)).startswith("CircuitMap(Findings(ioi/baba on google/gemma-2-9b, 18 nodes")

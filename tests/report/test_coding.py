@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from gossamer.errors import GossamerError
 from gossamer.replacement.coding_study import CodingPoint, CodingStudy
-from gossamer.report.coding import headline, markdown, trained_at, write_coding
+from gossamer.report.coding import headline, markdown, sections, sentences, trained_at, write_coding
 from gossamer.report.figures.coding import coding
 
 
@@ -47,12 +47,22 @@ def test_the_headline_counts_decoders_that_are_beaten():
 
 def test_tables_hold_every_number():
     text = markdown(sample())
-    assert "| test L0 | trained at L0 2 | trained at L0 16 |" in text
-    assert "| 2 | 0.5007 | **0.7004** |" in text
+    assert "| test L0 | trained at L0 2 | trained at L0 16 | best |" in text
+    assert "| 2 | 0.5007 | 0.7004 | trained at L0 16 |" in text
     assert "| trained at L0 16 | gradient |  | 0.7000 | 1.0000 |" in text
     assert "| trained at L0 2 | encoder | 2.0: 0.6000 |  |  |" in text
     assert "| b | top_k | 2 | 2.0 | 0.4000 | 0.2500 | 0.8750 |" in text
     assert "| a | encoder |  | 2.0 | 0.6000 | 0.2500 | 0.8750 |" in text
+
+
+def test_a_sentence_a_pursuit_and_a_table_for_what_was_measured():
+    study = sample()
+    assert list(sentences(study)) == [f"{headline(study)}."]
+    titles = [title for title, _ in sections(study)]
+    assert titles == ["CE recovered by gradient pursuit at each test L0", "CE recovered at each k", "Every point"]
+    alone = replace(study, points=study.points[:1])
+    assert list(sentences(alone)) == []
+    assert [title for title, _ in sections(alone)] == titles[1:]
 
 
 def test_the_picture_draws_every_curve_with_what_is_lost():

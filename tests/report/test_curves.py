@@ -3,14 +3,16 @@
 import itertools
 import math
 import re
+from dataclasses import replace
 
 import pytest
+from report_sample import findings as sampled
 from test_adversarial import sample
 from test_steering_figure import OTHERS, SHARES, sweep_curves
 
 from gossamer.report import html
 from gossamer.report.adversarial import write_adversarial_page
-from gossamer.report.curves_data import budget_data, pareto_data
+from gossamer.report.curves_data import budget_data, circuit_curves_data, pareto_data
 
 HOST = """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>curves</title>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'">
@@ -119,3 +121,31 @@ def test_searches_are_lines_with_the_circuit_s_band(open_page, tmp_path):
     page = open_page(write_adversarial_page(sample(), tmp_path / "page.html"))
     assert page.locator("#curves li").count() == 6
     assert "0.500 [0.200, 0.800]" in page.inner_text("#curves li >> nth=0")
+
+
+def test_circuits_of_every_size_are_the_findings_curves(mounted):
+    findings = sampled()
+    drawn, size = circuit_curves_data(findings), len(findings.nodes)
+    known = {curve.method: curve for curve in findings.curves}
+    assert drawn["series"][0]["name"] == findings.curves[0].method
+    assert {one["name"] for one in drawn["series"]} == {name for name, one in known.items() if one.points}
+    for one in drawn["series"]:
+        points = {point.size: point.task_metrics.faithfulness for point in known[one["name"]].points if point.size}
+        assert one["line"] == [(size, points[size].value) for size in sorted(points)]
+        small = [own for own in points if own <= size]
+        assert (one["value"] or {}).get("value") == (points[max(small)].value if small else None)
+    listed = [one["value"]["value"] for one in drawn["series"][1:] if one["value"]]
+    assert listed == sorted(listed, reverse=True)
+    assert [one["y"] for one in drawn["levels"]] == [1.0, *(findings.budget[at].faithfulness.value for at in (-3, -1))]
+    page = mounted(drawn)
+    assert page.locator("#host .plot .level").count() == sum(
+        drawn["y"]["low"] <= one["y"] <= drawn["y"]["high"] for one in drawn["levels"]
+    )
+    assert page.inner_text("#host li b >> nth=0") == findings.curves[0].method
+
+
+def test_what_was_not_measured_is_not_drawn():
+    findings = sampled()
+    assert circuit_curves_data(replace(findings, curves=())) is None
+    empty = replace(findings, curves=tuple(replace(one, points=()) for one in findings.curves))
+    assert circuit_curves_data(empty) is None

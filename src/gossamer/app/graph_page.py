@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.app.columns import graph_columns
@@ -11,12 +12,14 @@ from gossamer.app.related import RelatedFolder
 from gossamer.app.schema.relations import PartnerShape
 from gossamer.app.workbench import UnknownError
 from gossamer.errors import UsageError
-from gossamer.relations import SitePair
+from gossamer.relations import RelationGraph, SitePair
 from gossamer.relations.graph_view import GraphPart, GraphView
 from gossamer.report import text
 
 # Partners of a latent, each way, and nodes of a graph that have words.
 _PARTNERS, _NAMES, _WORDS = 200, 300, 4
+# Edges that a step of the threshold leaves, and the smallest step: smaller numbers are written otherwise in a page.
+_LEAST_LEFT, _LEAST_STEP = 8, 1e-3
 
 
 def graph_answer(found: RelatedFolder, measure: str, view: GraphView) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -29,6 +32,7 @@ def graph_answer(found: RelatedFolder, measure: str, view: GraphView) -> tuple[d
         "threshold": drawn.graph.threshold,
         "largest": float(drawn.graph.similarity.max()),
         "tau": view.threshold,
+        "steps": threshold_steps(drawn.graph),
         "dictionaries": list(drawn.graph.names),
         "names": _names(found, measure, shown),
         "tile": None if view.community is None else drawn.layout.tiles[view.community].tolist(),
@@ -38,6 +42,21 @@ def graph_answer(found: RelatedFolder, measure: str, view: GraphView) -> tuple[d
         columns["latent"] = drawn.graph.latents[shown.ids].astype("uint32")
         columns["community"] = drawn.layout.labels[shown.ids].astype("uint32")
     return header, columns
+
+
+def threshold_steps(graph: RelationGraph) -> list[float]:
+    """Thresholds above the graph's own, each of which leaves about half of the edges that the one before leaves.
+
+    A page without a server has the graph at these. At most six, with four digits, and as far as some edges are left.
+    """
+    found: list[float] = []
+    strongest = np.sort(graph.similarity)[::-1]
+    for halving in range(1, 7):
+        left = len(strongest) >> halving
+        value = float(f"{strongest[left]:.4g}") if left >= _LEAST_LEFT else 0.0
+        if max(graph.threshold, _LEAST_STEP, *found) < value <= strongest[0]:
+            found.append(value)
+    return found
 
 
 def latent_facts(found: RelatedFolder, measure: str, name: tuple[str, int], tau: float) -> dict[str, Any]:

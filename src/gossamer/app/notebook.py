@@ -14,7 +14,6 @@ import json
 import tempfile
 import uuid
 from contextlib import nullcontext
-from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -32,7 +31,7 @@ from gossamer.attention.attribution_data import AttributionData
 from gossamer.circuits.circuit import Circuit, CircuitNode
 from gossamer.circuits.find import CircuitResult
 from gossamer.circuits.results import Findings
-from gossamer.display import html_table
+from gossamer.display import html_frame, html_table
 from gossamer.errors import GossamerError, UsageError
 from gossamer.features.feature import Feature
 from gossamer.report.attribution_page import attribution_page
@@ -266,6 +265,4 @@ class AttentionWidget(_OfPart):
 
     def _repr_html_(self) -> str:
         data = self.bench.content(self.part, "attribution")[1]
-        return f'<iframe srcdoc="{escape(attribution_page(data))}" sandbox="allow-scripts" title="attribution" ' + (
-            'style="width:100%;height:820px;border:0"></iframe>'
-        )
+        return html_frame(attribution_page(data), "attribution", 820)

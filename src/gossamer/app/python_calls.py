@@ -1,10 +1,13 @@
-"""Calls that give in Python what a page shows."""
+"""Calls that give in Python what a page shows, and the command that makes what it lacks."""
+
+import shlex
 
 from gossamer.app.latent_list import Asked
 from gossamer.app.run_folder import Part
 from gossamer.app.schema.latents import SourceRequest
 from gossamer.app.sets import FoundSet, dictionary_source
 from gossamer.app.workbench import Workbench
+from gossamer.errors import GossamerError
 
 
 def loading(bench: Workbench, found: FoundSet) -> str:
@@ -15,13 +18,34 @@ def loading(bench: Workbench, found: FoundSet) -> str:
             f"study = restore_circuit({str(found.part.path)!r}).study\n"
             "model, dictionaries, bos = study.model, study.dictionaries, study.task.bos or None"
         )
-    inputs = bench.inputs(found.part.id)
+    try:
+        inputs = bench.inputs(found.part.id)
+    except GossamerError:  # it names no model: the page says so
+        return (
+            f"from gossamer import DictionarySet\n\ndictionaries = DictionarySet.load({str(found.part.path.parent)!r})"
+        )
     dtype = f", dtype=torch.{inputs.model.dtype}" if inputs.model.dtype else ""
     return (
         f"{'import torch' + chr(10) if dtype else ''}from gossamer import DictionarySet, LanguageModel\n\n"
         f"model = LanguageModel.load({inputs.source!r}{dtype})\n"
         f"dictionaries, bos = DictionarySet.load({str(found.part.path.parent)!r}), {inputs.bos!r}"
     )
+
+
+def store_command(bench: Workbench, found: FoundSet) -> str:
+    """The command that builds a feature store of a set in the folder of the run; TEXT is the reader's to fill in."""
+    try:
+        model = bench.inputs(found.part.id).source
+    except GossamerError:
+        model = "MODEL"
+    if found.circuit is None:
+        sources = [str(found.part.path.parent)]
+    else:
+        sources = [dictionary_source(found, str(site)) or "DICTIONARY" for site in found.shapes]
+    words = ["gossamer", "store", "build", model, str(bench.run.path / "store")]
+    for source in sources:
+        words += ["-d", source]
+    return shlex.join([*words, "--text", "TEXT"])
 
 
 def listing(bench: Workbench, found: FoundSet, asked: Asked, store: Part | None) -> str:

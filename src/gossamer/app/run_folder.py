@@ -31,6 +31,8 @@ _PAGES = (".html",)
 # What files of these names are meant to be where their beginning does not say it: damaged ones, and those of before
 # there were formats.
 _NAMES = {"circuit.json": "gossamer.circuit.0", "findings.json": "gossamer.findings.0"}
+# One dictionary as SAELens and training write it, where no index beside it or above lists it.
+_SINGLE, _INDEX = ("cfg.json", "sae_weights.safetensors"), "dictionaries.json"
 
 State = Literal["whole", "damaged", "newer", "not read"]
 
@@ -237,6 +239,9 @@ def _format(path: Path) -> str | None:
     """What the beginning of a file says that it is, or else its name."""
     with path.open("rb") as file:
         tag = _TAG.search(file.read(_HEAD))
+    if tag is None and path.name == _SINGLE[0] and (path.parent / _SINGLE[1]).is_file():
+        listed = any((folder / _INDEX).is_file() for folder in (path.parent, path.parent.parent))
+        return None if listed else "gossamer.dictionaries.0"
     return _NAMES.get(path.name) if tag is None else tag[1].decode()
 
 

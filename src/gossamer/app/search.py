@@ -4,14 +4,17 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple, get_args
 
+from gossamer.app.python_calls import store_command
 from gossamer.app.run_folder import Part
 from gossamer.app.schema.search import Hit, HitCount, Kind
 from gossamer.app.sets import FoundSet, all_sets
 from gossamer.app.workbench import Workbench
+from gossamer.display import facts_of
 from gossamer.errors import GossamerError, UsageError
 from gossamer.explain.explainers import Explanation
 from gossamer.features.feature import Feature
 from gossamer.features.feature_card import FeatureCard
+from gossamer.features.lens import has_words, most_raising
 from gossamer.report import text
 from gossamer.results import Record
 from gossamer.store.feature_store import FeatureStore
@@ -24,6 +27,8 @@ _MEASURES: dict[Kind, str] = {
     "token": "share of tokens in common (Ochiai)",
     "word": "change of the word's logit",
 }
+# Multiplications that reading all words off a dictionary's weights may take: half a minute on one core.
+_MOST_PRODUCTS = 3e11
 
 
 class _Store(NamedTuple):
@@ -35,21 +40,28 @@ class _Store(NamedTuple):
 
 
 def search(
-    bench: Workbench, asked: str, kinds: tuple[Kind, ...], limit: int
+    bench: Workbench, asked: str, kinds: tuple[Kind, ...], limit: int, *, weights: bool = False
 ) -> tuple[list[Hit], list[HitCount], list[str]]:
-    """What fits, kind by kind; how much of each is listed; and why something could not be searched."""
+    """What fits, kind by kind; how much of each is listed; and why something could not be searched.
+
+    With `weights`, words that latents raise are read off the weights where no store has them: that loads the model.
+    """
     sets, notes = list(all_sets(bench.run)), list[str]()
     stores = _stores(bench, sets)
     if not stores and {"token", "word"} & set(kinds):
+        how = next((f" ({store_command(bench, one)} makes one)" for one in sets), "")
         notes.append(
-            "no feature store of these dictionaries in the run: tokens, words and stored labels were not searched "
-            "('gossamer store build' makes one)"
+            f"no feature store of these dictionaries in the run: tokens, words and stored labels were not searched{how}"
         )
     sources: dict[Kind, Callable[[], Iterator[Hit]]] = {
         "id": lambda: _by_name(sets, asked),
         "explanation": lambda: _by_explanation(bench, sets, stores, asked, limit + 1),
         "token": lambda: _in_stores(bench, stores, "token", Search(token=asked), limit + 1),
-        "word": lambda: _in_stores(bench, stores, "word", Search(word=asked), limit + 1),
+        "word": lambda: (
+            _by_weights(bench, sets, asked, limit + 1)
+            if weights and not stores
+            else _in_stores(bench, stores, "word", Search(word=asked), limit + 1)
+        ),
         "node": lambda: _by_node(bench, asked),
         "file": lambda: _by_file(bench, asked),
     }
@@ -114,6 +126,31 @@ def _in_stores(bench: Workbench, stores: list[_Store], kind: Kind, asked: Search
             )
 
 
+def _by_weights(bench: Workbench, sets: list[FoundSet], asked: str, limit: int) -> Iterator[Hit]:
+    """Latents that raise a word most, whatever its case and the space before it; dictionaries in turn."""
+    for one in sets:
+        with bench.model(one.part.id) as live:
+            model, wanted = live.model, asked.casefold()
+            tokens = [token for token in range(model.d_vocab) if model.word(token).strip().casefold() == wanted]
+            if not tokens:
+                raise GossamerError(f"{asked!r} is no single token of {one.model}; search a word that is")
+            for site, dictionary in live.dictionaries.items():
+                if not has_words(model, dictionary):
+                    continue
+                if dictionary.n_latents * model.d_vocab * model.d_model > _MOST_PRODUCTS:
+                    raise GossamerError(f"{site}: too large to read all of its words now; {store_command(bench, one)}")
+                for latent, token, change in most_raising(model, dictionary, tokens, limit):
+                    yield Hit(
+                        kind="word",
+                        dictionaries=one.part.id,
+                        feature=str(Feature(site, latent)),
+                        text=text.visible(model.word(token)),
+                        score=change,
+                        measure=_MEASURES["word"],
+                        source=one.part.id,
+                    )
+
+
 def _rows(store: FeatureStore, asked: Search, limit: int) -> list[dict[str, Any]]:
     """Nothing where the store has no such token, words or labels."""
     lacks_words = asked.word is not None and not store.manifest.settings.words
@@ -172,7 +209,7 @@ def _by_file(bench: Workbench, asked: str) -> Iterator[Hit]:
     """Files by their place, kind and what they say of themselves."""
     for part in bench.run.parts().values():
         reading = bench.run.checked(part)
-        facts = [] if reading.content is None else list(reading.content._facts())
+        facts = [] if reading.content is None else list(facts_of(reading.content))
         said = ", ".join([part.kind, *facts])
         if asked.lower() in f"{part.id} {said}".lower():
             yield Hit(kind="file", text=f"{part.path.relative_to(bench.run.path).as_posix()}: {said}", source=part.id)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gossamer.app.run_folder import Part, RunFolder
+from gossamer.app.saved_dictionaries import dictionary_folder
 from gossamer.app.schema.dictionaries import DictionaryFacts, SetFacts
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.inputs import located
@@ -90,7 +91,7 @@ def circuit_with(run: RunFolder, found: FoundSet) -> str | None:
 def _keys(part: Part, content: DictionarySet | Circuit) -> Iterator[tuple[str, str]]:
     """Site and folder of each dictionary."""
     if isinstance(content, DictionarySet):
-        yield from ((str(site), str(part.path.parent / str(site))) for site in content)
+        yield from ((str(site), str(dictionary_folder(part.path, site))) for site in content)
     elif content.inputs is not None:
         for site, one in content.inputs.dictionaries.items():
             source = located(one.source or "", part.path.parent)
@@ -102,7 +103,7 @@ def _keys(part: Part, content: DictionarySet | Circuit) -> Iterator[tuple[str, s
 def dictionary_source(found: FoundSet, site: str) -> str | None:
     """Where the files of a set's dictionary are: a folder, or a reference of the hub; None where nothing says it."""
     if not isinstance(found.content, Circuit):
-        return str(found.part.path.parent / site)
+        return str(dictionary_folder(found.part.path, site))
     known = None if found.content.inputs is None else found.content.inputs.dictionaries.get(site)
     return None if known is None or known.source is None else located(known.source, found.part.path.parent)
 

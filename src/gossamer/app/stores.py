@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from gossamer.app.run_folder import Part, RunFolder
+from gossamer.app.saved_dictionaries import dictionary_folder
 from gossamer.app.sets import FoundSet
 from gossamer.circuits.circuit import Circuit
 from gossamer.dictionary.dictionary import Dictionary
@@ -73,6 +74,6 @@ class Stores:
 
 def _hash(found: FoundSet, site: Site) -> str | None:
     try:
-        return weights_sha256(Dictionary.load(found.part.path.parent / str(site), device="cpu"))
+        return weights_sha256(Dictionary.load(dictionary_folder(found.part.path, site), device="cpu"))
     except GossamerError:
         return None  # damaged: what asks for its weights says so

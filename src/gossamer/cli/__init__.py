@@ -98,6 +98,8 @@ def main() -> None:
     # Large pages for large tensors, which torch asks Linux for if this is set before it is imported: logits of a wide
     # vocabulary are made a fifth faster, for no page of 4 KiB has to be fetched for every thousand of them.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    # Without a network the hub's client would tell of each of its attempts; what they came to is said in one line.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     with first_word():
         run()
 

@@ -36,7 +36,7 @@ def explore(
     task: TaskName = None,
     prompts: Number = 4,
     latents: Shown = 8,
-    output: Output = Path("explore.html"),
+    output: Output = Path("gossamer-out/explore/explore.html"),
     store: options.CardsFrom = None,
     bos: options.Bos = None,
     seed: options.Seed = 0,

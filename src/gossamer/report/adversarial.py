@@ -1,5 +1,6 @@
 """A comparison of searches for failures as one HTML page: what was broken, by what, and what the circuit was worth."""
 
+from collections.abc import Iterator
 from difflib import SequenceMatcher
 from pathlib import Path
 
@@ -26,6 +27,20 @@ def _row(arm: Arm) -> tuple[str, ...]:
         f"{arm.first:.0f}",
         " + ".join(map(text.visible, arm.recipe)) or "no edit",
     )
+
+
+def seed_sentences(found: SeedStudy) -> Iterator[str]:
+    """In how many seeds the circuit helped; nothing before the first is done."""
+    if found.results:
+        yield found.verdict
+
+
+def seed_sections(found: SeedStudy) -> Iterator[tuple[str, list[list[str]]]]:
+    """A title and a table, the first row its head: all seeds, then the arms of each."""
+    if found.results:
+        yield "Held-out prompts that each arm's recipe breaks", [[*row] for row in found.rows()]
+    for one in found.results:
+        yield f"Seed {one.settings['seed']}", [[*row] for row in arm_rows(one)]
 
 
 def adversarial_page(found: AdversarialResults, seeds: SeedStudy | None = None) -> str:

@@ -1,5 +1,6 @@
 """A coding study in words and tables, and as a folder."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from gossamer import files
@@ -36,13 +37,33 @@ def headline(study: CodingStudy, method: str = "gradient") -> str:
     )
 
 
+def sentences(study: CodingStudy) -> Iterator[str]:
+    """What each pursuit says of the decoders; nothing where none can be compared with another."""
+    for method in _pursuits(study):
+        if any(len(_known(verdict)) > 1 for verdict in verdicts(study, method)):
+            yield f"{headline(study, method)}."
+
+
+def sections(study: CodingStudy) -> Iterator[tuple[str, list[list[str]]]]:
+    """Decoders compared at the L0s that they were trained at, methods compared at each k, then every point: a title
+    and a table, the first row its head, for each."""
+    for method in _pursuits(study):
+        if verdicts(study, method):
+            yield f"CE recovered by {method} pursuit at each test L0", _comparison(study, method)
+    yield "CE recovered at each k", _by_k(study)
+    yield "Every point", _every_point(study)
+
+
 def markdown(study: CodingStudy) -> str:
-    """Decoders compared at the L0s that they were trained at, methods compared at each k, then every point."""
-    parts = [_comparison(study, method) for method in PURSUITS if any(point.method == method for point in study.points)]
-    return "\n\n".join([*filter(None, parts), _by_k(study), _every_point(study)]) + "\n"
+    """All tables."""
+    return "\n\n".join(f"{title}:\n\n{table(rows)}" for title, rows in sections(study)) + "\n"
 
 
-def _by_k(study: CodingStudy) -> str:
+def _pursuits(study: CodingStudy) -> list[str]:
+    return [method for method in PURSUITS if any(point.method == method for point in study.points)]
+
+
+def _by_k(study: CodingStudy) -> list[list[str]]:
     """CE recovered: a line for each dictionary and method, a column for each k; encoders at the L0 of their choice."""
     ks = sorted({point.k for point in study.points if point.k is not None})
     rows = [["dictionary", "method", "own L0", *(f"k {k}" for k in ks)]]
@@ -53,16 +74,16 @@ def _by_k(study: CodingStudy) -> str:
             alone = "" if own is None else f"{own.l0:.1f}: {own.loss_recovered:.4f}"
             cells = [f"{points[k].loss_recovered:.4f}" if k in points else "" for k in ks]
             rows.append([trained_at(study, name), method, alone, *cells])
-    return f"CE recovered at each k:\n\n{table(rows)}"
+    return rows
 
 
-def _every_point(study: CodingStudy) -> str:
+def _every_point(study: CodingStudy) -> list[list[str]]:
     rows = [["dictionary", "method", "k", *(title for title, _, _ in _COLUMNS)]]
     for name in study.dictionaries:
         for point in (point for point in study.points if point.dictionary == name):
             numbers = [format(getattr(point, field), form) for _, field, form in _COLUMNS]
             rows.append([name, point.method, "" if point.k is None else str(point.k), *numbers])
-    return table(rows)
+    return rows
 
 
 def table(rows: list[list[str]]) -> str:
@@ -88,21 +109,14 @@ def write_coding(study: CodingStudy, folder: str | Path) -> Path:
     return target / "coding.png"
 
 
-def _comparison(study: CodingStudy, method: str) -> str:
-    found = verdicts(study, method)
-    if not found:
-        return ""
+def _comparison(study: CodingStudy, method: str) -> list[list[str]]:
     names = study.dictionaries
-    rows = [["test L0", *(trained_at(study, name) for name in names)]]
-    rows += [[_l0(verdict.l0), *(_cell(verdict, name) for name in names)] for verdict in found]
-    return f"CE recovered by {method} pursuit at each test L0 (best in bold):\n\n{table(rows)}"
-
-
-def _cell(verdict: Verdict, name: str) -> str:
-    value = verdict.recovered.get(name)
-    if value is None:
-        return "–"
-    return f"**{value:.4f}**" if name == verdict.best else f"{value:.4f}"
+    rows = [["test L0", *(trained_at(study, name) for name in names), "best"]]
+    for verdict in verdicts(study, method):
+        values = [verdict.recovered.get(name) for name in names]
+        cells = ["–" if value is None else f"{value:.4f}" for value in values]
+        rows.append([_l0(verdict.l0), *cells, trained_at(study, verdict.best)])
+    return rows
 
 
 def _known(verdict: Verdict) -> list[float]:

@@ -1,14 +1,18 @@
-"""Curves as `components/curves.js` takes them, as JSON values: what steering brings at every cost, and how soon
-searches for failures succeed.
+"""Curves as `components/curves.js` takes them, as JSON values: what steering brings at every cost, how soon searches
+for failures succeed, and how faithful circuits of every size are.
 
 Report, workbench and the figure for papers draw the same values; which method has a colour is said here once.
 """
 
+import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gossamer.circuits.adversarial.results import CIRCUIT, AdversarialResults
+from gossamer.circuits.curve import Curve, CurvePoint
+from gossamer.circuits.results import Findings
+from gossamer.report import claims
 from gossamer.steering.pareto import MethodCurve
 
 FORMAT = "gossamer.curves.1"
@@ -137,6 +141,105 @@ def budget_data(found: AdversarialResults) -> dict[str, Any]:
         "values": f"succeeded within {ends[1]} passes, Wilson 95 % intervals",
         "marks": "",
     }
+
+
+def circuit_curves_data(findings: Findings) -> dict[str, Any] | None:
+    """Faithfulness of every method's circuits over their size, ours first with its band; None where none was measured.
+
+    The number beside a method is of its largest circuit with at most as many nodes as the circuit of the findings.
+    """
+    curves = [(curve, points) for curve in findings.curves if (points := _measured(curve))]
+    if not curves:
+        return None
+    size = len(findings.nodes)
+    ours, *others = [(curve, points, _up_to(points, size)) for curve, points in curves]
+    others.sort(key=lambda one: -math.inf if one[2] is None else one[2].task_metrics.faithfulness.value, reverse=True)
+    series = []
+    for place, (curve, points, at) in enumerate([ours, *others]):
+        own = None if at is None else at.task_metrics.faithfulness
+        named = 0 < place <= _COLOURED
+        series.append(
+            {
+                "name": curve.method,
+                "look": "own" if place == 0 else "named" if named else "other",
+                "slot": place - 1 if named else 0,
+                "points": [
+                    {"x": point.size, "y": point.task_metrics.faithfulness.value, "note": _said(point), "best": True}
+                    for point in points
+                ],
+                "line": [(point.size, point.task_metrics.faithfulness.value) for point in points],
+                "value": None
+                if own is None
+                else {"value": own.value, "low": _finite(own.low), "high": _finite(own.high)},
+                "mark": "",
+            }
+        )
+    shares = [point.task_metrics.faithfulness for _, points in curves for point in points]
+    sizes = [point.size for _, points in curves for point in points]
+    band = [point.task_metrics.faithfulness for point in ours[1]]
+    return {
+        "format": FORMAT,
+        "x": {
+            "label": "circuit size (nodes)",
+            "scale": "log",
+            "linear": None,
+            "low": float(min(sizes)),
+            "high": float(max(sizes)),
+            "ticks": _size_ticks(min(sizes), max(sizes)),
+        },
+        # One method far off the scale must not flatten the others.
+        "y": {
+            "label": claims.axis(findings),
+            "low": max(min(0.0, *(one.value for one in shares)), -0.5),
+            "high": min(max(1.1, *(one.value for one in shares)), 2.0),
+        },
+        "step": False,
+        "series": series,
+        "band": {
+            "name": "",
+            "x": [point.size for point in ours[1]],
+            "low": [_finite(one.low) for one in band],
+            "high": [_finite(one.high) for one in band],
+        },
+        "levels": _levels(findings),
+        "values": f"with at most {size:,} nodes, 95 % intervals",
+        "marks": "",
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _measured(curve: Curve) -> list[CurvePoint]:
+    """Circuits with nodes and a finite faithfulness, the smallest first."""
+    known = [one for one in curve.points if one.size and math.isfinite(one.task_metrics.faithfulness.value)]
+    return sorted(known, key=lambda point: point.size)
+
+
+def _up_to(points: Sequence[CurvePoint], size: int) -> CurvePoint | None:
+    """The largest circuit of at most so many nodes."""
+    return next((point for point in reversed(points) if point.size <= size), None)
+
+
+def _said(point: CurvePoint) -> str:
+    share = point.task_metrics.faithfulness
+    return f"{point.size:,} nodes, 95 % {share.low:.2f} to {share.high:.2f}, KL {point.task_metrics.kl:.2f}"
+
+
+def _size_ticks(low: int, high: int) -> list[float]:
+    ticks = [float(m * 10**e) for e in range(7) for m in (1, 2, 5) if low <= m * 10**e <= high]
+    return ticks if len(ticks) <= 10 else [tick for tick in ticks if str(tick)[0] == "1"]
+
+
+def _levels(findings: Findings) -> list[dict[str, Any]]:
+    """The full model, all dictionaries and the empty circuit."""
+    known = claims.landmarks(findings)
+    found = [("full model", 1.0)]
+    if known is not None:
+        found.append(("model + dictionaries", known.dictionaries.faithfulness.value))
+        found.append(("empty circuit", known.empty.faithfulness.value))
+    return [{"name": name, "y": value} for name, value in found if math.isfinite(value)]
 
 
 def _looks(ranked: Sequence[str], reference: str) -> dict[str, tuple[str, int]]:

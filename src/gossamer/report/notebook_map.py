@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from html import escape
 
 from gossamer.circuits.results import Findings
-from gossamer.display import short_repr
+from gossamer.display import html_frame, short_repr
 from gossamer.report import claims, html
 from gossamer.report.edges import edge_table
 from gossamer.report.map_data import map_data
@@ -49,8 +48,4 @@ class CircuitMap:
         )
 
     def _repr_html_(self) -> str:
-        # Scripts of the frame run in an origin of their own: they see nothing of the notebook.
-        return (
-            f'<iframe srcdoc="{escape(self.page())}" sandbox="allow-scripts" title="circuit map" '
-            f'style="width:100%;height:{self.height}px;border:0"></iframe>'
-        )
+        return html_frame(self.page(), "circuit map", self.height)

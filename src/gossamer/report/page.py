@@ -15,6 +15,7 @@ from gossamer.circuits.shortfalls import RestoredError
 from gossamer.circuits.task_metrics import TaskMetrics
 from gossamer.display import plural
 from gossamer.report import claims, figures, html, layout, style, text
+from gossamer.report.curves_data import circuit_curves_data
 from gossamer.report.edges import edge_table
 from gossamer.report.map_data import map_data
 from gossamer.report.snippets import Snippet, snippets
@@ -77,7 +78,7 @@ def page(findings: Findings, made: Pictures | None = None, explored: str | None 
         GossamerError: findings that contradict themselves (a node outside the axes, an incomplete budget).
     """
     made = pictured(drawn(findings)) if made is None else made
-    target = claims.level(findings)
+    target, lines = claims.level(findings), circuit_curves_data(findings)
     template = _environment().get_template("report.html.j2")
     summary, views = claims.summary(findings), _nodes(findings)
     pictures = {
@@ -109,6 +110,8 @@ def page(findings: Findings, made: Pictures | None = None, explored: str | None 
         component=html.component("circuit_map.js"),
         edges=edge_table(findings),
         aligned=layout.aligned(findings.prompt),
+        curves=None if lines is None else html.inline(lines),
+        curves_component=html.component("curves.js"),
         curves_svg=Markup(made["curves"]) if "curves" in made else None,
         pictures=pictures,
         target=target,

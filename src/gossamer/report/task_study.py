@@ -1,7 +1,7 @@
 """A study of circuits of several tasks as tables, one page and a picture: claims counted over all of its rows."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gossamer import files
@@ -17,6 +17,8 @@ from gossamer.report.text import MISSING, number, percent
 
 # A row of closeness is to be at least level with the best baseline in so many of all.
 AHEAD = 0.95
+KEPT, BESIDE = "What the circuits keep", "Beside the baselines, at every size"
+EACH = "Every method in the mask's place"
 
 
 def overview(study: TaskStudy) -> list[list[str]]:
@@ -138,26 +140,49 @@ def notes(study: TaskStudy) -> list[str]:
     return [f"{task.name}: {task.refused or task.missed}" for task in study.tasks if task.refused or task.missed]
 
 
+def sentences(study: TaskStudy) -> Iterator[str]:
+    """The count that decides, then what was refused or missed."""
+    yield headline(study)
+    yield from notes(study)
+
+
+def sections(study: TaskStudy) -> Iterator[tuple[str, list[list[str]]]]:
+    """A title and a table, the first row its head, as far as something was found."""
+    if study.findings:
+        yield KEPT, overview(study)
+        yield BESIDE, counted(study)
+        yield EACH, each_method(study)
+        yield "Nodes that keep 95 % of what the dictionaries keep", needed(study)
+    for name, found in study.findings.items():
+        yield f"{name}: every size", by_size(found)
+
+
 def task_study_text(study: TaskStudy) -> str:
     """The tables as Markdown."""
-    parts = [headline(study), table(overview(study)), _LEGEND, table(counted(study))]
-    parts += [table(each_method(study)), _YARDSTICK, table(needed(study))]
+    parts = [headline(study), table(overview(study)), LEGEND, table(counted(study))]
+    parts += [table(each_method(study)), YARDSTICK, table(needed(study))]
     parts += [f"- {note}" for note in notes(study)]
     for name, found in study.findings.items():
         parts += [f"### {name}", table(by_size(found))]
     return "\n\n".join(parts) + "\n"
 
 
-_LEGEND = (
+LEGEND = (
     f"Held-out prompts; intervals are of 95 %, over texts. {BEYOND} more than the dictionaries keep with all of their "
     "latents. Agreement: mean Jaccard index of searches on bootstrap samples of the training prompts; of gradients: as "
     "many nodes by attribution patching on the same samples; core: nodes that at least 80 % of the searches find, and "
     "what these keep alone."
 )
 
-_YARDSTICK = (
+YARDSTICK = (
     "The best of all others is chosen, at each size, on the test prompts themselves. Where methods are equally good "
     "each is behind it in nearly all rows: the mask's share is to be read beside the others'."
+)
+
+
+COUNTED = (
+    "A row is a task and a size. Closeness is 1 − |1 − faithfulness|; the interval is of the paired difference over "
+    "texts."
 )
 
 
@@ -172,10 +197,11 @@ def task_study_page(study: TaskStudy) -> str:
             headline=headline(study),
             overview=overview(study),
             folders={task.name: task.folder for task in study.tasks},
-            legend=_LEGEND,
+            legend=LEGEND,
             counted=counted(study),
+            counted_note=COUNTED,
             each_method=each_method(study),
-            yardstick=_YARDSTICK,
+            yardstick=YARDSTICK,
             needed=needed(study),
             notes=notes(study),
             sizes={name: by_size(found) for name, found in study.findings.items()},

@@ -1,5 +1,6 @@
 """The attention views: prompts taken apart, and traces."""
 
+import re
 from collections.abc import Iterator
 
 from fastapi import APIRouter
@@ -13,19 +14,22 @@ from gossamer.app.schema.attention import (
     TracePage,
 )
 from gossamer.app.schema.base import PartId
-from gossamer.app.sets import found_set
+from gossamer.app.sets import all_sets, found_set
 from gossamer.app.workbench import Workbench
 from gossamer.attention import Limits, Question, attribution_data
 from gossamer.attention.attribution_data import FORMAT, AttributionData
 from gossamer.attention.tracing import TraceResult
 from gossamer.errors import UsageError
 from gossamer.features import Feature
+from gossamer.model.names import same_model
 from gossamer.report import text
 from gossamer.report.attribution_page import attribution_texts
 from gossamer.report.figures.trace_check import trace_check
 
 # Tokens of a text that is taken apart at once: what is sent grows with their square.
 _LONGEST = 64
+# A token that begins texts, as <s>, <bos> or <|endoftext|>.
+_SPECIAL = re.compile(r"<\|?[a-z_]{1,30}\|?>")
 
 
 def attention_routes(bench: Workbench) -> APIRouter:
@@ -49,6 +53,8 @@ def attention_routes(bench: Workbench) -> APIRouter:
             file=str(own.path),
             prompt=list(map(text.visible, found.prompt)),
             prompts=found.prompts,
+            set=_set_of(bench, found),
+            text=_again(found),
             nodes=list(_nodes(found)),
             agreement=[] if found.check is None else list(_agreement(found)),
             pictures=[] if found.check is None else drawn_pictures(lambda: {"check": trace_check(found)}),
@@ -68,6 +74,22 @@ def attention_routes(bench: Workbench) -> APIRouter:
         return attribution_shape(bench, found, None)
 
     return routes
+
+
+def _set_of(bench: Workbench, found: TraceResult) -> str | None:
+    """The first set of the run of the trace's model that has a dictionary at every site of its latents."""
+    sites = {node.source.site for node in found.trace.nodes if node.source.kind == "latent"}
+    for one in all_sets(bench.run):
+        if sites and sites <= set(one.shapes) and one.model is not None and same_model(one.model, found.model):
+            return one.part.id
+    return None
+
+
+def _again(found: TraceResult) -> str | None:
+    """The prompt without the token that begins texts; None where its tokens are not whole characters, or of a task."""
+    words = found.prompt[1:] if found.prompt and _SPECIAL.fullmatch(found.prompt[0]) else found.prompt
+    joined = "".join(words)
+    return joined if joined and "\ufffd" not in joined else None
 
 
 def exported_attention(bench: Workbench) -> Iterator[str]:
@@ -95,8 +117,10 @@ def _nodes(found: TraceResult) -> Iterator[TraceNodeShape]:
         heads = [abs(value) for value in node.heads]
         strongest = heads.index(max(heads)) if heads else None
         source = node.source._replace(place=None)
-        place = "" if node.source.place is None else str(node.source.place)
-        word = text.visible(found.token(number)) if isinstance(node.source.place, int) and found.prompt else ""
+        place_of = node.source.place
+        place = "" if place_of is None else str(place_of)
+        word = text.visible(found.token(number)) if isinstance(place_of, int) and found.prompt else ""
+        own = source.kind == "latent" and bool(found.prompt)
         yield TraceNodeShape(
             number=number,
             parent=node.parent,
@@ -113,6 +137,8 @@ def _nodes(found: TraceResult) -> Iterator[TraceNodeShape]:
             bias=node.bias,
             remainder=node.remainder,
             expanded=node.expanded,
+            feature=str(source) if own else None,
+            back=place_of - len(found.prompt) if own and isinstance(place_of, int) else None,
             predicted=None if edge is None else edge.predicted,
             frozen=None if edge is None else edge.frozen,
             live=None if edge is None else edge.live,

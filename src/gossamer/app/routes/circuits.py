@@ -21,6 +21,7 @@ from gossamer.app.schema.circuits import (
     ScoreRequest,
     WordChangeShape,
 )
+from gossamer.app.schema.curves import CurvesData
 from gossamer.app.sets import why_not_live
 from gossamer.app.workbench import SavedCircuit, UnknownError, Workbench
 from gossamer.circuits.evaluate.rerun import RestoredCircuit
@@ -30,6 +31,7 @@ from gossamer.circuits.patching import patch_nodes
 from gossamer.errors import UsageError
 from gossamer.features.feature import Node
 from gossamer.report import claims, text
+from gossamer.report.curves_data import circuit_curves_data
 
 
 def circuit_routes(bench: Workbench) -> APIRouter:
@@ -75,12 +77,14 @@ def circuit_routes(bench: Workbench) -> APIRouter:
         if found.findings is None:
             raise UnknownError(f"{circuit}: no findings beside it; run 'gossamer circuit' to its end")
         known = found.findings
+        drawn = circuit_curves_data(known)
         return CircuitTests(
             **bench.said(found.circuit.sha256),
             metric=known.metric,
             unit=known.unit,
             budget=metrics_of(known.budget),
             curves=[CurveShape.model_validate(curve) for curve in known.curves],
+            drawn=None if drawn is None else CurvesData.model_validate(drawn),
             tables=list(tables(known)),
             warnings=list(known.warnings),
         )

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 
 from gossamer.app.dictionary_page import controls, measured
 from gossamer.app.latent_list import Asked, stored_latents, unmeasured_latents
-from gossamer.app.python_calls import listing, loading
+from gossamer.app.python_calls import listing, loading, store_command
 from gossamer.app.schema.base import PartId
 from gossamer.app.schema.dictionaries import DictionaryPage, LatentList, Sets, Sort
 from gossamer.app.sets import KINDS, FoundSet, all_sets, circuits_with, found_set, nodes_of, set_facts, why_not_live
@@ -40,6 +40,7 @@ def dictionary_routes(bench: Workbench) -> APIRouter:
             example=_example(found),
             python=loading(bench, found),
             live=_not_live(bench, found),
+            build=None if all(one.store for one in facts.dictionaries) else store_command(bench, found),
             measured=measured(bench, found, stores),
             controls=controls(bench, found),
             circuits=circuits_with(bench.run, found),

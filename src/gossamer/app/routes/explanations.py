@@ -74,7 +74,7 @@ def exported_explanations(bench: Workbench) -> Iterator[str]:
         root = f"/explanations/{part.id}?q=&limit=500"
         yield root
         said = bench.run.read(part).content
-        features = () if said is None else said.settings["features"]
+        features = () if said is None else said.settings.get("features", ())
         yield from (f"{root}&{urlencode({'feature': str(feature)})}" for feature in features)
 
 

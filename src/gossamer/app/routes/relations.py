@@ -7,15 +7,17 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from gossamer.app.columns import MEDIA_TYPE, encode_columns
-from gossamer.app.graph_page import graph_answer, latent_facts, split_name
+from gossamer.app.graph_page import graph_answer, latent_facts, split_name, threshold_steps
 from gossamer.app.pair_page import pair_page
 from gossamer.app.related import KINDS, RelatedFolders
 from gossamer.app.schema.base import PartId
 from gossamer.app.schema.relations import GraphNode, MeasureFacts, PairPage, RelationsPage
+from gossamer.app.sets import all_sets
 from gossamer.app.workbench import Workbench
 from gossamer.errors import GossamerError, UsageError
+from gossamer.model.names import same_model
 from gossamer.relations.graph_view import Box, GraphView
-from gossamer.relations.relations_data import FORMAT
+from gossamer.relations.relations_data import FORMAT, RelationsData
 from gossamer.report.relations_page import relations_texts
 
 # As the page asks for all of it; communities whose insides an exported page holds.
@@ -51,6 +53,7 @@ def relation_routes(bench: Workbench) -> APIRouter:
             shown=relations_texts(data),
             measures=[MeasureFacts(name=name, chance=data.edge_thresholds.get(name)) for name in measures],
             graph=missing,
+            latents=_set_of(bench, data),
         )
 
     @routes.get("/graph", response_class=Response, responses={200: {"content": {MEDIA_TYPE: {}}}})
@@ -84,7 +87,8 @@ def relation_routes(bench: Workbench) -> APIRouter:
 
 
 def exported_relations(bench: Workbench) -> Iterator[str]:
-    """What is asked of relations by a page without a server: the graph by its first measure, whole and by community."""
+    """What is asked of relations by a page without a server: the graph by its first measure, whole and by community, at
+    its own threshold and at steps above it."""
     folders = RelatedFolders(bench)
     for part in bench.run.parts().values():
         if part.kind not in KINDS:
@@ -94,12 +98,28 @@ def exported_relations(bench: Workbench) -> Iterator[str]:
         try:
             found = folders.of(part.id)[1]
             measure = found.measures()[0]
-            count = len(found.drawn(measure).layout.tiles)
+            drawn = found.drawn(measure)
         except GossamerError:
             continue  # the page says why there is no graph
-        asked = f"{root}/graph?measure={measure}&viewport={_WHOLE}"
-        yield from (f"{asked}&detail={detail}" for detail in ("auto", "communities", "latents"))
-        yield from (f"{asked}&detail=auto&community={one}" for one in range(min(count, _EXPORTED)))
+        for tau in ("", *(f"&tau={step:g}" for step in threshold_steps(drawn.graph))):
+            asked = f"{root}/graph?measure={measure}{tau}&viewport={_WHOLE}"
+            yield from (f"{asked}&detail={detail}" for detail in ("auto", "communities", "latents"))
+            yield from (
+                f"{asked}&detail=auto&community={one}" for one in range(min(len(drawn.layout.tiles), _EXPORTED))
+            )
+
+
+def _set_of(bench: Workbench, data: RelationsData) -> str | None:
+    """The one set of the run with dictionaries of these names and widths; of several, that of the same model."""
+    wanted = {one.name: one.latents for one in data.dictionaries}
+    found = []
+    for one in all_sets(bench.run):
+        widths = {str(site): dictionary.n_latents for site, dictionary in one.shapes.items() if dictionary is not None}
+        if wanted.items() <= widths.items():
+            found.append(one)
+    if len(found) > 1:
+        found = [one for one in found if one.model is not None and same_model(one.model, data.model)]
+    return found[0].part.id if len(found) == 1 else None
 
 
 def _box(viewport: str) -> Box:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from gossamer.app.python_calls import loading
+from gossamer.app.python_calls import loading, store_command
 from gossamer.app.schema.search import Kind, SearchPage, SpecificShape, TextSearch, TextSearchPage
 from gossamer.app.search import KINDS, search
 from gossamer.app.sets import found_set
@@ -24,12 +24,13 @@ def search_routes(bench: Workbench) -> APIRouter:
         q: Annotated[str, Query(min_length=1, max_length=200)],
         kind: Kind | None = None,
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
+        weights: bool = False,
     ) -> SearchPage:
-        """Latents by name, label, token or logit word; nodes of circuits; files."""
+        """Latents by name, label, token or logit word (without a store, with `weights`); nodes of circuits; files."""
         asked = q.strip()
         if not asked:
             raise UsageError("q: a word expected, found spaces alone")
-        hits, counts, notes = search(bench, asked, KINDS if kind is None else (kind,), limit)
+        hits, counts, notes = search(bench, asked, KINDS if kind is None else (kind,), limit, weights=weights)
         return SearchPage(**bench.said(), q=asked, folder=str(bench.run.path), hits=hits, counts=counts, notes=notes)
 
     @routes.post("/text")
@@ -40,7 +41,7 @@ def search_routes(bench: Workbench) -> APIRouter:
         if not stores:
             raise UsageError(
                 "how often latents are active elsewhere is known of a feature store alone, and this run has none of "
-                "these dictionaries; build one in its folder with 'gossamer store build'"
+                f"these dictionaries; build one with: {store_command(bench, found)}"
             )
         part = next(iter(stores.values()))
         with bench.model(found.part.id) as (model, dictionaries, bos), bench.stores.use(part) as store:

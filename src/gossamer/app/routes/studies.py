@@ -1,21 +1,29 @@
 """Studies as their reports have them: what was found in words, tables and pictures."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastapi import APIRouter
 from matplotlib.figure import Figure
 
+from gossamer.app.run_folder import Part
 from gossamer.app.schema.base import PartId, Table
-from gossamer.app.schema.studies import Picture, StudyPage
+from gossamer.app.schema.studies import Picture, StudiedCircuit, StudyPage
 from gossamer.app.workbench import UnknownError, Workbench
 from gossamer.attention.ioi.results import IOIStudy
+from gossamer.circuits.adversarial.seeds import FORMAT as SEEDS
+from gossamer.circuits.adversarial.seeds import SeedStudy
+from gossamer.circuits.task_study import TaskStudy
 from gossamer.relations import RelationStudy
-from gossamer.report import ioi, relation_study, style
+from gossamer.replacement.coding_study import load_study
+from gossamer.report import adversarial, coding, ioi, recipe_comparison, relation_study, style, task_study
+from gossamer.report.figures.coding import pictures as coding_pictures
 from gossamer.report.figures.ioi import pictures as ioi_pictures
 from gossamer.report.figures.relation_study import pictures as relation_pictures
+from gossamer.report.figures.task_study import pictures as task_pictures
+from gossamer.training.recipe_comparison.results import RecipeComparison
 
 # matplotlib's settings belong to the whole process.
 _DRAWING = threading.Lock()
@@ -28,22 +36,76 @@ _TITLES = {
     "gates": "The strongest gates, and the same on other text",
     "communities": "Communities by size, and by chance",
     "effects": "What ablating does, by similarity",
+    "sizes": "Faithfulness by circuit size, beside the baselines",
+    "coding": "Cross-entropy recovered by ways of coding",
+    "improvements": "Changes to the recipe",
+    "dead-latents": "What is done about dead latents",
 }
 
 
 class _Report(NamedTuple):
-    """How a kind of study is read from its folder, and what its report says of it."""
+    """How a kind of study is read from its file, and what its report says of it.
+
+    Attributes:
+        parts: what is done, by name.
+        title: of what it is a study.
+        notes: how a table is to be read, by its title.
+    """
 
     load: Callable[[Path], Any]
-    sentences: Callable[[Any], Iterator[str]]
-    sections: Callable[[Any], Iterator[tuple[str, list[list[str]]]]]
-    pictures: Callable[[Any], Mapping[str, Figure]]
+    parts: Callable[[Any], Iterable[str]]
+    sentences: Callable[[Any], Iterable[str]]
+    sections: Callable[[Any], Iterable[tuple[str, list[list[str]]]]]
+    pictures: Callable[[Any], Mapping[str, Figure]] = lambda found: {}
+    title: Callable[[Any], str] = lambda found: str(found.settings.get("model", ""))
+    notes: Mapping[str, str] = {}
 
 
 _REPORTS = {
-    "IOI study": _Report(IOIStudy.load, ioi.sentences, ioi.sections, ioi_pictures),
+    "IOI study": _Report(
+        lambda path: IOIStudy.load(path.parent), lambda found: found.parts, ioi.sentences, ioi.sections, ioi_pictures
+    ),
     "study of relations": _Report(
-        RelationStudy.load, relation_study.sentences, relation_study.sections, relation_pictures
+        lambda path: RelationStudy.load(path.parent),
+        lambda found: found.parts,
+        relation_study.sentences,
+        relation_study.sections,
+        relation_pictures,
+    ),
+    "study of circuits": _Report(
+        lambda path: TaskStudy.load(path.parent),
+        lambda found: [task.name for task in found.tasks],
+        task_study.sentences,
+        task_study.sections,
+        task_pictures,
+        notes={
+            task_study.KEPT: task_study.LEGEND,
+            task_study.BESIDE: task_study.COUNTED,
+            task_study.EACH: task_study.YARDSTICK,
+        },
+    ),
+    "study of encoders": _Report(
+        lambda path: load_study(path.parent),
+        lambda found: found.dictionaries,
+        coding.sentences,
+        coding.sections,
+        coding_pictures,
+        lambda found: f"{found.settings.get('model', '')} at {found.settings.get('site', '')}",
+    ),
+    "comparison of recipes": _Report(
+        RecipeComparison.load,
+        lambda found: dict.fromkeys(one.variant for one in found.trained),
+        recipe_comparison.sentences,
+        recipe_comparison.sections,
+        recipe_comparison.pictures,
+        lambda found: f"{found.model} at {found.site}",
+    ),
+    "adversarial prompts of several seeds": _Report(
+        lambda path: SeedStudy(SEEDS.load(path).rows),
+        lambda found: [f"seed {one.settings['seed']}" for one in found.results],
+        adversarial.seed_sentences,
+        adversarial.seed_sections,
+        title=lambda found: found.results[0].model if found.results else "",
     ),
 }
 
@@ -59,22 +121,33 @@ def study_routes(bench: Workbench) -> APIRouter:
         if own is None or own.kind not in _REPORTS:
             raise UnknownError(f"study {part!r}: not in {bench.run.name}, or of a kind that has no page")
         report = _REPORTS[own.kind]
-        found = report.load(own.path.parent)
+        found = report.load(own.path)
         return StudyPage(
             **bench.said(),
-            title=str(found.settings.get("model", "")),
+            title=report.title(found),
             kind=own.kind,
             file=str(own.path),
-            parts=list(found.parts),
+            parts=list(report.parts(found)),
             sentences=list(report.sentences(found)),
             tables=[
-                Table(title=title, columns=rows[0], rows=[[*row] for row in rows[1:]])
+                Table(title=title, columns=rows[0], rows=[[*row] for row in rows[1:]], note=report.notes.get(title, ""))
                 for title, rows in report.sections(found)
             ],
             pictures=drawn_pictures(lambda: report.pictures(found)),
+            circuits=list(_circuits(bench, own, found)),
         )
 
     return routes
+
+
+def _circuits(bench: Workbench, own: Part, found: Any) -> Iterator[StudiedCircuit]:
+    """The circuits of a study's tasks that are in the run."""
+    if isinstance(found, TaskStudy):
+        known = {part.path: part.id for part in bench.run.parts().values() if part.kind == "circuit"}
+        for task in found.tasks:
+            path = own.path.parent / task.folder / "circuit.json"
+            if path in known:
+                yield StudiedCircuit(task=task.name, circuit=known[path])
 
 
 def exported_studies(bench: Workbench) -> Iterator[str]:

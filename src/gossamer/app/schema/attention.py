@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from gossamer.app.schema.base import Answer, Number, Shape
+from gossamer.app.schema.base import Answer, Number, PartId, Shape
 from gossamer.app.schema.studies import Picture
 
 
@@ -46,6 +46,8 @@ class TraceNodeShape(Shape):
     bias: Number
     remainder: Number
     expanded: bool
+    feature: str | None = Field(description="SITE/LATENT of a latent at one token of a prompt.")
+    back: int | None = Field(description="Its token, counted from the end: -1 is the last.")
     predicted: Number = Field(description="What it contributes to its parent's function, where it was checked.")
     frozen: Number = Field(description="What removing it did, with patterns and norms held.")
     live: Number = Field(description="The same with nothing held.")
@@ -70,6 +72,8 @@ class TracePage(Answer):
     file: str
     prompt: list[str]
     prompts: int
+    set: PartId | None = Field(description="The set of the run whose latents these are; null: no text can be followed.")
+    text: str | None = Field(description="The prompt, as it can be given again.")
     nodes: list[TraceNodeShape]
     agreement: list[AgreementShape]
     pictures: list[Picture]

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from gossamer.app.schema.base import Answer, IntervalShape, NodeName, Number, Shape, Table
+from gossamer.app.schema.curves import CurvesData
 from gossamer.app.schema.latents import Card
 
 
@@ -243,5 +244,6 @@ class CircuitTests(Answer):
     unit: str
     budget: list[Metrics]
     curves: list[CurveShape]
+    drawn: CurvesData | None = Field(description="The curves as they are drawn; null where none was measured.")
     tables: list[Table]
     warnings: list[str]

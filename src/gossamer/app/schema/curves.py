@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from gossamer.app.schema.base import IntervalShape, Number, Shape
 
 
@@ -54,6 +56,13 @@ class CurveBand(Shape):
     high: list[Number]
 
 
+class CurveLevel(Shape):
+    """A height that curves are seen against, drawn as a dotted line."""
+
+    name: str
+    y: Number
+
+
 class CurvesData(Shape):
     """Curves as components/curves.js draws them: the same values as in the report."""
 
@@ -63,5 +72,6 @@ class CurvesData(Shape):
     step: bool
     series: list[CurveSeries]
     band: CurveBand | None
+    levels: list[CurveLevel] = Field([])
     values: str
     marks: str

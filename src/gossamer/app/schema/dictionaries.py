@@ -80,6 +80,7 @@ class DictionaryPage(Answer, SetFacts):
     example: str | None = Field(default=None, description="A text that its model knows how to go on.")
     python: str = Field(description="Lines that load `model` and `dictionaries`.")
     live: str | None = Field(default=None, description="Why the model cannot be asked; null if it can.")
+    build: str | None = Field(default=None, description="What builds a feature store; null if every site has one.")
     measured: list[MeasuredDictionary] = Field(default=[], description="What is known of each dictionary, by its site.")
     controls: list[Table] = Field(default=[], description="What circuits of control dictionaries keep beside theirs.")
     circuits: list[str] = Field(default=[], description="Circuits of this run in these dictionaries.")

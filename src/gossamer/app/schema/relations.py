@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
-from gossamer.app.schema.base import Answer, IntervalShape, Number, Shape
+from gossamer.app.schema.base import Answer, IntervalShape, Number, PartId, Shape
 
 
 class MeasureFacts(Shape):
@@ -27,6 +27,7 @@ class RelationsPage(Answer):
     shown: dict[str, Any] = Field(description="Its texts, with nothing invisible in them.")
     measures: list[MeasureFacts] = Field(description="Of the graph, that of the folder's own first; none: no graph.")
     graph: str | None = Field(None, description="Why there is no graph; null if there is one.")
+    latents: PartId | None = Field(None, description="The set of the run that these dictionaries are, as far as known.")
 
 
 class PartnerShape(Shape):

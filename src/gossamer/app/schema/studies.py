@@ -1,6 +1,6 @@
 """Studies as their reports have them."""
 
-from gossamer.app.schema.base import Answer, Shape, Table
+from gossamer.app.schema.base import Answer, PartId, Shape, Table
 
 
 class Picture(Shape):
@@ -9,6 +9,13 @@ class Picture(Shape):
     name: str
     title: str
     svg: str
+
+
+class StudiedCircuit(Shape):
+    """What a study found of one task, as a circuit of the run."""
+
+    task: str
+    circuit: PartId
 
 
 class StudyPage(Answer):
@@ -21,3 +28,4 @@ class StudyPage(Answer):
     sentences: list[str]
     tables: list[Table]
     pictures: list[Picture]
+    circuits: list[StudiedCircuit]

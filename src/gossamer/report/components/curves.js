@@ -17,7 +17,7 @@
  * @typedef {{name: string, x: (number | null)[], low: (number | null)[], high: (number | null)[]}} Band
  * @typedef {{label: string, scale: "symlog" | "log", linear: number | null, low: number, high: number, ticks: number[]}} XAxis
  * @typedef {{format: string, x: XAxis, y: {label: string, low: number, high: number | null}, step: boolean, series: Series[],
- *   band: Band | null, values: string, marks: string}} CurvesData
+ *   band: Band | null, levels?: {name: string, y: number | null}[], values: string, marks: string}} CurvesData
  */
 
 import { number, visible } from "./text.js";
@@ -34,11 +34,11 @@ const SHEET = `
 * { box-sizing: border-box; }
 .curves { display: grid; grid-template-columns: minmax(0, 1fr) minmax(20rem, auto); gap: .4rem 1.6rem; align-items: start; background: var(--paper); }
 .narrow { grid-template-columns: minmax(0, 1fr); }
-svg { display: block; overflow: visible; }
+svg { display: block; overflow: visible; } svg.inside { overflow: hidden; }
 .plot { width: 100%; min-width: 0; }
 text { font-size: 11.5px; fill: var(--muted); } .over { paint-order: stroke; stroke: var(--paper); stroke-width: 3px; }
 p { margin: 0 0 .2rem; }
-.grid { stroke: var(--rule); }
+.grid { stroke: var(--rule); } .level { stroke: var(--muted); stroke-dasharray: 1.5 3; }
 .series { --c: var(--muted); }
 .reference { --c: var(--ink); } .own, .prompt { --c: light-dark(#1a5ba6, #6cb0ff); } .control { --c: var(--faint); }
 .slot0 { --c: light-dark(#a8553f, #e08f77); } .slot1 { --c: light-dark(#8a6d12, #d6b04a); } .slot2 { --c: light-dark(#3f7f5f, #7cc5a0); } .slot3 { --c: light-dark(#7a5c99, #b79ad8); } .slot4 { --c: light-dark(#1f7a87, #6cc6d2); }
@@ -158,18 +158,23 @@ export function mountCurves(host, data, options = {}) {
     }
     for (const value of data.x.ticks) {
       const label = shape("text", { x: x(value), y: HEIGHT - BOTTOM + 16, "text-anchor": "middle" });
-      label.textContent = String(value);
+      label.textContent = value.toLocaleString("en-US");
       parts.push(shape("line", { class: "grid", x1: x(value), x2: x(value), y1: TOP, y2: HEIGHT - BOTTOM }), label);
     }
     const across = shape("text", { x: (LEFT + width - RIGHT) / 2, y: HEIGHT - 6, "text-anchor": "middle" });
     across.textContent = fitted(visible(data.x.label), width - LEFT - RIGHT);
-    parts.push(across, ...bandOf(x, y));
+    parts.push(across);
+    // What is beyond the axes does not lie over what is around the picture.
+    const inside = shape("svg", { class: "inside", x: LEFT - 5, y: TOP - 5, width: width - LEFT - RIGHT + 10, height: HEIGHT - TOP - BOTTOM + 10, viewBox: `${LEFT - 5} ${TOP - 5} ${width - LEFT - RIGHT + 10} ${HEIGHT - TOP - BOTTOM + 10}` });
+    const levels = levelsOf(y);
+    parts.push(...levels.map(([line]) => line));
+    inside.append(...bandOf(x, y));
     groups.clear();
     for (const one of [...data.series].reverse()) {
       const group = shape("g", { class: classOf(one) });
       group.append(shape("path", { class: "line", d: pathOf(one.line, x, y) }));
       for (const point of one.points) {
-        if (!finite(point.x) || !finite(point.y) || /** @type {number} */ (point.x) > data.x.high || /** @type {number} */ (point.y) > high) continue;
+        if (!finite(point.x) || !finite(point.y) || /** @type {number} */ (point.x) > data.x.high || /** @type {number} */ (point.y) > high || /** @type {number} */ (point.y) < data.y.low) continue;
         const marker = shape("path", { class: `marker${point.best ? "" : " rest"}`, d: markerOf(one), transform: `translate(${x(/** @type {number} */ (point.x))} ${y(/** @type {number} */ (point.y))})` });
         const title = shape("title", {});
         title.textContent = `${visible(one.name)}${point.note ? `, ${visible(point.note)}` : ""}: ${number(point.y)} at ${number(point.x)}`;
@@ -179,8 +184,10 @@ export function mountCurves(host, data, options = {}) {
       group.addEventListener("pointerenter", () => { if (!kept) choose(one.name); });
       group.addEventListener("click", () => { kept = !(kept && chosen === one.name); choose(one.name); });
       groups.set(one.name, group);
-      parts.push(group);
+      inside.append(group);
     }
+    // Names over the lines.
+    parts.push(inside, ...levels.map(([, label]) => label));
     picture.replaceChildren(...parts, ...(bandLabel ? [bandLabel] : []));
     curves.classList.toggle("narrow", curves.clientWidth < 860);
     show();
@@ -196,6 +203,14 @@ export function mountCurves(host, data, options = {}) {
     return data.step ? `L${px} ${y(/** @type {number} */ (all[index - 1]?.[1])).toFixed(1)}L${px} ${py}` : `L${px} ${py}`;
   }).join("");
 
+  /** Named heights, their names by turns at either end: a line and its name each. @param {(value: number) => number} y @returns {[Element, Element][]} */
+  const levelsOf = (y) => (data.levels ?? []).filter((one) => finite(one.y) && Number(one.y) >= data.y.low && Number(one.y) <= high).map((one, index) => {
+    const left = index % 2 === 0, height = y(Number(one.y));
+    const label = shape("text", { class: "over", x: left ? LEFT + 4 : width - RIGHT - 4, y: height - 4, "text-anchor": left ? "start" : "end" });
+    label.textContent = visible(one.name);
+    return [shape("line", { class: "level", x1: LEFT, x2: width - RIGHT, y1: height, y2: height }), label];
+  });
+
   /** @param {(value: number) => number} x @param {(value: number) => number} y */
   const bandOf = (x, y) => {
     const band = data.band;
@@ -205,7 +220,7 @@ export function mountCurves(host, data, options = {}) {
     const corners = [...edge("high"), ...edge("low").reverse()].map(([a, b]) => `${x(a ?? 0).toFixed(1)} ${y(b ?? 0).toFixed(1)}`);
     const label = shape("text", { class: "over", x: width - RIGHT - 4, y: y(((ends.at(-1)?.low ?? 0) + (ends.at(-1)?.high ?? 0)) / 2) + 4, "text-anchor": "end" });
     label.textContent = visible(band.name);
-    bandLabel = label;
+    bandLabel = band.name ? label : null;
     return [shape("path", { class: "band", d: `M${corners.join("L")}z` })];
   };
 

@@ -69,6 +69,11 @@ def coding(study: CodingStudy) -> Figure:
     return figure
 
 
+def pictures(study: CodingStudy) -> dict[str, Figure]:
+    """The figure by name, once a pursuit was measured."""
+    return {"coding": coding(study)} if any(point.method in PURSUITS for point in study.points) else {}
+
+
 def _panel(axes: Axes, study: CodingStudy, name: str, colour: str) -> None:
     """One dictionary, all methods."""
     _frame(axes, study.points, _DECADES)

@@ -46,6 +46,11 @@ def task_study_figure(study: TaskStudy) -> Figure:
     return figure
 
 
+def pictures(study: TaskStudy) -> dict[str, Figure]:
+    """The figure by name, once a task has a circuit."""
+    return {"sizes": task_study_figure(study)} if study.findings else {}
+
+
 def _panel(axes: Axes, found: Findings) -> None:
     ours, *others = found.curves
     for curve in others:

@@ -66,10 +66,4 @@
       });
     });
   }
-
-  for (const box of all("[data-curve]")) {
-    box.addEventListener("change", () => {
-      for (const part of all('[id^="curve-' + box.dataset.curve + '-"]')) part.style.display = box.checked ? "" : "none";
-    });
-  }
 })();

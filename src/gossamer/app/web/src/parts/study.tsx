@@ -21,15 +21,23 @@ function order(cell: Row[number] | undefined): string | number | null {
   return found === undefined ? cell : Number(found.replace("\u2212", "-").replaceAll(",", ""));
 }
 
-export function Tables({ name, tables }: { name: string; tables: Shapes["Table"][] }) {
+/** The report's tables; a first cell of these names leads to what it names. */
+export function Tables({ name, tables, links = {} }: { name: string; tables: Shapes["Table"][]; links?: Record<string, string> }) {
   return tables.map((table) => (
     <section key={table.title}>
       <h2>{table.title}</h2>
       <DataTable
         rows={table.rows} caption={table.title} file={`${name}-${table.title.replace(/\W+/g, "-").toLowerCase()}`} keyOf={(_, index) => String(index)} filter={table.rows.length > 15}
         note={table.note && <p className="note">{table.note}</p>}
-        columns={table.columns.map((column, index) => ({ name: column, left: index === 0 || table.rows.some((row) => typeof order(row[index]) === "string"), value: (row: Row) => row[index] ?? null, order: (row: Row) => order(row[index]) }))}
+        columns={table.columns.map((column, index) => ({
+          name: column, left: index === 0 || table.rows.some((row) => typeof order(row[index]) === "string"), value: (row: Row) => row[index] ?? null, order: (row: Row) => order(row[index]),
+          ...(index === 0 && table.rows.some((row) => links[String(row[0])]) && { show: (row: Row) => <Linked cell={String(row[0])} to={links[String(row[0])]} /> }),
+        }))}
       />
     </section>
   ));
+}
+
+function Linked({ cell, to }: { cell: string; to?: string }) {
+  return to ? <a href={to}>{cell}</a> : cell;
 }

@@ -39,7 +39,7 @@ export function DataTable<T>({ rows, columns, file, caption, keyOf, filter = tru
           <thead>
             <tr>
               {columns.map((one, index) => (
-                <th key={one.name} scope="col" className={one.left ? "left" : ""} aria-sort={sorted?.column === index ? (sorted.falling ? "descending" : "ascending") : undefined}>
+                <th key={index} scope="col" className={one.left ? "left" : ""} aria-sort={sorted?.column === index ? (sorted.falling ? "descending" : "ascending") : undefined}>
                   <button type="button" onClick={() => sort(index)}>{one.name}</button>
                 </th>
               ))}
@@ -48,7 +48,7 @@ export function DataTable<T>({ rows, columns, file, caption, keyOf, filter = tru
           <tbody>
             {found.slice(0, shown).map((row, index) => (
               <tr key={keyOf(row, index)} className={marked?.(row) ? "marked" : ""}>
-                {columns.map((one) => <td key={one.name} className={one.left ? "left" : ""}>{one.show ? one.show(row) : written(one.value(row))}</td>)}
+                {columns.map((one, place) => <td key={place} className={one.left ? "left" : ""}>{one.show ? one.show(row) : written(one.value(row))}</td>)}
               </tr>
             ))}
           </tbody>

@@ -3,6 +3,7 @@ import Graph from "graphology";
 import { useEffect, useRef, useSyncExternalStore } from "react";
 import Sigma from "sigma";
 import { type Drawn, type DrawnEdge, other } from "./graph_data";
+import { type Placed, type Wanted, nameAt, placed } from "./labels";
 
 const DARK = matchMedia("(prefers-color-scheme: dark)");
 const useDark = () => useSyncExternalStore((changed) => { DARK.addEventListener("change", changed); return () => DARK.removeEventListener("change", changed); }, () => DARK.matches);
@@ -14,6 +15,9 @@ const INK = { light: { paper: "#ffffff", text: "#1c2128", edge: "#9aa6b2", faint
 const PAUSE = 250;
 // Of what the chosen node has edges with, so many have their names beside them.
 const NAMED = 12;
+const FONT = "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace", LETTER = 11, LINE = 14;
+// Longer names end in an ellipsis; the panel and the table have them whole.
+const LONGEST = 34;
 
 export type Box = [left: number, bottom: number, right: number, top: number];
 
@@ -25,15 +29,24 @@ export function Canvas({ drawn, focus, setFocus, open, onBox, label }: { drawn: 
   Object.assign(now.current, { drawn, focus, setFocus, open, onBox, scheme });
   useEffect(() => {
     if (!host.current) return;
+    const wanted: Wanted[] = [];
+    let names: Placed[] = [];
     const made = new Sigma(new Graph({ multi: true, type: "directed" }), host.current, {
-      allowInvalidContainer: true, hideEdgesOnMove: true, labelDensity: 0.6, labelGridCellSize: 90, labelRenderedSizeThreshold: 5, zIndex: true, minCameraRatio: 0.002, maxCameraRatio: 1.6,
-      labelFont: "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace", labelSize: 11, stagePadding: 12, defaultDrawNodeHover: () => {},
+      allowInvalidContainer: true, hideEdgesOnMove: true, labelDensity: 1.5, labelGridCellSize: 70, labelRenderedSizeThreshold: 4, zIndex: true, minCameraRatio: 0.002, maxCameraRatio: 1.6,
+      stagePadding: 12, defaultDrawNodeHover: () => {},
+      // Only noted down: where each name has room is known when all are.
+      defaultDrawNodeLabel: (_, data) => {
+        const { key, zIndex, forceLabel } = data as unknown as { key: string; zIndex: number; forceLabel?: boolean };
+        if (data.label) wanted.push({ key, text: shortened(data.label), x: data.x, y: data.y, radius: data.size, rank: (forceLabel ? 1e6 * (1 + zIndex) : 0) + data.size });
+      },
       nodeReducer: (id, data) => nodeLook(id, data, now.current),
       edgeReducer: (_, data) => edgeLook(data, now.current),
     });
     made.on("clickNode", ({ node }) => { now.current.from = null; now.current.setFocus(node); });
     made.on("doubleClickNode", ({ node, preventSigmaDefault }) => { preventSigmaDefault(); now.current.open(node); });
-    made.on("clickStage", () => now.current.setFocus(null));
+    made.on("clickStage", ({ event }) => { now.current.from = null; now.current.setFocus(nameAt(names, event.x, event.y)?.key ?? null); });
+    made.on("beforeRender", () => { wanted.length = 0; });
+    made.on("afterRender", () => { names = written(made, wanted, now.current.scheme); });
     let timer = 0;
     made.getCamera().on("updated", () => { clearTimeout(timer); timer = window.setTimeout(() => now.current.onBox(boxOf(made)), PAUSE); });
     sigma.current = made;
@@ -74,6 +87,25 @@ export function Canvas({ drawn, focus, setFocus, open, onBox, label }: { drawn: 
   return <div ref={host} className="graph-canvas" tabIndex={0} role="application" aria-label={label} onKeyDown={key} />;
 }
 
+const shortened = (name: string) => (name.length > LONGEST ? `${name.slice(0, LONGEST - 1)}…` : name);
+
+/** Write names where they have room, each on a rim of paper. */
+function written(sigma: Sigma, wanted: Wanted[], scheme: "light" | "dark"): Placed[] {
+  const context = sigma.getCanvases().labels?.getContext("2d");
+  if (!context) return [];
+  context.font = `${LETTER}px ${FONT}`;
+  context.textBaseline = "middle";
+  const found = placed(wanted, (text) => context.measureText(text).width, LINE, sigma.getDimensions());
+  Object.assign(context, { lineWidth: 3, lineJoin: "round", strokeStyle: INK[scheme].paper, fillStyle: INK[scheme].text });
+  for (const one of found) {
+    context.strokeText(one.text, one.left, one.top + LINE / 2);
+    context.fillText(one.text, one.left, one.top + LINE / 2);
+  }
+  // For who looks at the picture without eyes: what is written where.
+  sigma.getContainer().dataset.names = JSON.stringify(found);
+  return found;
+}
+
 interface Now { drawn: Drawn; focus: string | null; scheme: "light" | "dark" }
 
 /** The place of a node among what the chosen one has edges with, the strongest first; -1 if it has none. */
@@ -106,7 +138,6 @@ function fill(sigma: Sigma, drawn: Drawn, scheme: "light" | "dark"): void {
     const share = edge.weight / heaviest;
     graph.addDirectedEdge(edge.source, edge.target, { ends: [edge.source, edge.target], size: 0.4 + (latents ? 1.2 : 2.6) * share, color: faded(INK[scheme].edge, INK[scheme].paper, latents ? 0.2 + 0.8 * share ** 2 : 0.35 + 0.65 * share) });
   }
-  sigma.setSetting("labelColor", { color: INK[scheme].text });
   sigma.setGraph(graph);
 }
 

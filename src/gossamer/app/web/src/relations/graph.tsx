@@ -60,8 +60,12 @@ function numberOf(text: string | null): number | null {
 
 function Threshold({ header, chance, tau, setTau }: { header: Drawn["header"]; chance: number | null; tau: number | null; setTau: (value: number | null) => void }) {
   const [low, high] = [header.threshold, Math.max(header.largest, header.threshold + 1e-6)];
-  return (
-    <label className="wide-range">From <input type="range" min={low} max={high} step={(high - low) / 200} value={tau ?? low} disabled={!around().served} aria-valuetext={number(tau ?? low)} onChange={(event) => setTau(Number(event.target.value) <= low ? null : Number(event.target.value))} /> <output>{number(tau ?? low)}</output> <span className="muted">{chance === null ? "nothing calibrates this measure" : `of all pairs from ${number(chance)} on, at most 5 % are expected by chance`}</span></label>
+  const said = <span className="muted">{chance === null ? "nothing calibrates this measure" : `of all pairs from ${number(chance)} on, at most 5 % are expected by chance`}</span>;
+  // A page without a server holds the graph at a few thresholds.
+  return around().served ? (
+    <label className="wide-range">From <input type="range" min={low} max={high} step={(high - low) / 200} value={tau ?? low} aria-valuetext={number(tau ?? low)} onChange={(event) => setTau(Number(event.target.value) <= low ? null : Number(event.target.value))} /> <output>{number(tau ?? low)}</output> {said}</label>
+  ) : (
+    <label>From <select value={tau ?? ""} onChange={(event) => setTau(numberOf(event.target.value))}><option value="">{number(low)}</option>{header.steps.map((step) => <option key={step} value={step}>{number(step)}</option>)}</select> {said}</label>
   );
 }
 
@@ -84,7 +88,7 @@ function Shown({ page, drawn, asked, busy, setBox, inside }: { page: Shapes["Rel
         <p className="note" role="status" aria-busy={busy}>{said(drawn)}</p>
         {drawn.nodes.length ? <Canvas drawn={drawn} focus={node?.id ?? null} setFocus={choose} open={open} onBox={setBox} label={`Graph of ${drawn.header.detail}; arrow keys walk along edges, Enter opens; the tables below have the same`} /> : <Empty>Nothing is in sight: no pair is so alike here. Move the threshold to the left, or press 0 in the picture for all of it.</Empty>}
         <p className="hidden" role="status">{node && `${node.name} ${node.words.join(" ")}, ${count(edges, "edge")} drawn`}</p>
-        <p className="note">Each community has a tile, the first dictionary at its bottom; colour is the community's. Wheel or <kbd>+</kbd> <kbd>−</kbd> go nearer: from near, latents are drawn.</p>
+        <p className="note">Each community has a tile, the first dictionary at its bottom; colour is the community's. {around().served ? <>Wheel or <kbd>+</kbd> <kbd>−</kbd> go nearer: from near, latents are drawn.</> : <>Wheel or <kbd>+</kbd> <kbd>−</kbd> go nearer. This page was exported: it holds the graph by {plainly(drawn.header.measure)} alone, at the thresholds listed above, whole (at most 5,000 latents and 20,000 edges, the strongest) and inside its 60 largest communities; other measures, pairs and what hides behind these limits need <code>gossamer view</code>.</>} A name that would lie over another is left out; from nearer it has room.</p>
         <details><summary>Keys</summary><dl className="pairs">{KEYS.map(([key, what]) => <div key={key} className="keyline"><dt><kbd>{key}</kbd></dt><dd>{what}</dd></div>)}</dl></details>
         <Twin page={page} drawn={drawn} choose={setChosen} chosen={chosen} />
       </div>
@@ -92,7 +96,8 @@ function Shown({ page, drawn, asked, busy, setBox, inside }: { page: Shapes["Rel
         <section className="panel" ref={panel} tabIndex={-1} aria-label="Chosen node">
           {node === null ? <p className="note">Choose a {drawn.header.detail === "latents" ? "latent" : "community"} in the picture or in a table.</p>
             : drawn.header.detail === "communities" ? <Community drawn={drawn} id={node.id} inside={inside} choose={setChosen} />
-            : <LatentPanel id={page.id} name={node.name} asked={asked} choose={setChosen} inside={inside} />}
+            : !around().served ? <DrawnLatent page={page} drawn={drawn} id={node.id} choose={setChosen} inside={inside} />
+            : <LatentPanel page={page} name={node.name} asked={asked} choose={setChosen} inside={inside} />}
         </section>
       </aside>
     </div>
@@ -126,13 +131,29 @@ function Community({ drawn, id, inside, choose }: { drawn: Drawn; id: string; in
   );
 }
 
-function LatentPanel({ id, name, asked, choose, inside }: { id: string; name: string; asked: GraphQuery; choose: (name: string) => void; inside: (community: number) => void }) {
+/** Of a page without a server: what the picture says of a latent. */
+function DrawnLatent({ page, drawn, id, choose, inside }: { page: Shapes["RelationsPage"]; drawn: Drawn; id: string; choose: (name: string) => void; inside: (community: number) => void }) {
+  const node = drawn.byId.get(id)!, edges = drawn.touching.get(id) ?? [];
+  const side = (up: boolean) => edges.filter((edge) => (up ? edge.target : edge.source) === id).map((edge) => ({ name: drawn.byId.get(other(edge, id))!.name, words: drawn.byId.get(other(edge, id))!.words, similarity: edge.weight, both: null }));
+  return (
+    <>
+      <header><h3><code>{node.name}</code></h3><button type="button" onClick={() => inside(node.community)}>Its community alone ({node.community})</button></header>
+      {node.words.length > 0 && <p>{node.words.map((word, at) => <bdi key={at} className="chip">{word}</bdi>)}</p>}
+      <Partners id={page.id} of={node.name} title="Upstream" rows={side(true)} measure={drawn.header.measure} choose={choose} up />
+      <Partners id={page.id} of={node.name} title="Downstream" rows={side(false)} measure={drawn.header.measure} choose={choose} />
+      <p className="note">The edges that are drawn; how often it is active, and pairs, say <code>gossamer view</code>.</p>
+    </>
+  );
+}
+
+function LatentPanel({ page, name, asked, choose, inside }: { page: Shapes["RelationsPage"]; name: string; asked: GraphQuery; choose: (name: string) => void; inside: (community: number) => void }) {
+  const id = page.id;
   const found = useAnswer(`latent ${id} ${name} ${asked.measure} ${asked.tau}`, (signal) => get("/api/v1/relations/{part}/latent", { part: id }, { name, measure: asked.measure, tau: asked.tau }, signal));
   return (
     <Answer of={found} waiting="Reading the latent …">
       {(node) => (
         <>
-          <header><h3><code>{node.name}</code></h3><button type="button" onClick={() => inside(node.community)}>Its community alone ({node.community})</button></header>
+          <header><h3><code><Page of={page.latents} name={node.name} /></code></h3><button type="button" onClick={() => inside(node.community)}>Its community alone ({node.community})</button></header>
           {node.explanation && <p><bdi>{node.explanation}</bdi></p>}
           {node.words.length > 0 ? <p>{node.words.map((word, at) => <bdi key={at} className="chip">{word}</bdi>)}</p> : <p className="note">No words are known of it.</p>}
           <p className="note">Active at {node.active.toLocaleString("en-US")} of {node.tokens.toLocaleString("en-US")} tokens. {node.link && <a href={node.link} rel="noreferrer">its page elsewhere</a>}</p>
@@ -145,13 +166,18 @@ function LatentPanel({ id, name, asked, choose, inside }: { id: string; name: st
   );
 }
 
+/** A latent's name, leading to its own page where the run has its dictionary. */
+function Page({ of, name }: { of?: string | null; name: string }) {
+  return of ? <a href={hashOf(["latent", of, name])} title="its page">{name}</a> : name;
+}
+
 function Partners({ id, of, title, rows, measure, choose, up = false }: { id: string; of: string; title: string; rows: Shapes["PartnerShape"][]; measure: string; choose: (name: string) => void; up?: boolean }) {
   if (!rows.length) return <p className="note">{title}: none so alike.</p>;
   return (
     <div className="scroll" tabIndex={0} role="region" aria-label={`${title} partners`}>
       <table className="scores">
         <thead><tr><th scope="col" className="left">{title}</th><th scope="col">{plainly(measure)}</th><th scope="col" title="tokens at which both are active">both</th><th scope="col"><span className="hidden">pair</span></th></tr></thead>
-        <tbody>{rows.map((one) => <tr key={one.name}><th scope="row" className="left"><button type="button" className="plainbutton" onClick={() => choose(one.name)}>{one.name}</button> <span className="muted"><bdi>{one.words.slice(0, 3).join(" ")}</bdi></span></th><td>{number(one.similarity)}</td><td>{one.both === null ? "–" : one.both.toLocaleString("en-US")}</td><td><a href={hashOf(["relations", id, "pair"], new URLSearchParams(up ? { a: one.name, b: of } : { a: of, b: one.name }))}>pair</a></td></tr>)}</tbody>
+        <tbody>{rows.map((one) => <tr key={one.name}><th scope="row" className="left"><button type="button" className="plainbutton" onClick={() => choose(one.name)}>{one.name}</button> <span className="muted"><bdi>{one.words.slice(0, 3).join(" ")}</bdi></span></th><td>{number(one.similarity)}</td><td>{one.both === null ? "–" : one.both.toLocaleString("en-US")}</td><td>{around().served && <a href={hashOf(["relations", id, "pair"], new URLSearchParams(up ? { a: one.name, b: of } : { a: of, b: one.name }))}>pair</a>}</td></tr>)}</tbody>
       </table>
     </div>
   );
@@ -171,6 +197,7 @@ function Twin({ page, drawn, choose, chosen }: { page: Shapes["RelationsPage"]; 
             columns={[
               { name: "node", left: true, value: (row) => row.name, show: (row) => <button type="button" className="plainbutton" onClick={() => choose(row.name)}>{row.name}</button> },
               { name: "words", left: true, value: (row) => row.words.join(" "), show: (row) => <bdi>{row.words.join(" ")}</bdi> },
+              ...(latents && page.latents ? [{ name: "page", left: true, value: (row: (typeof drawn.nodes)[number]) => row.name, show: (row: (typeof drawn.nodes)[number]) => <a href={hashOf(["latent", page.latents!, row.name])} aria-label={`Page of ${row.name}`}>page</a> }] : []),
               latents ? { name: "community", value: (row) => row.community } : { name: "latents", value: (row) => row.members },
               { name: "edges drawn", value: (row) => drawn.touching.get(row.id)?.length ?? 0 },
             ]} />

@@ -9,6 +9,8 @@ export interface GraphHeader {
   threshold: number;
   largest: number;
   tau: number;
+  /** Thresholds above its own at which a page without a server has the graph. */
+  steps: number[];
   dictionaries: string[];
   names: Record<string, string[]>;
   /** Of the community that is shown alone: left, bottom, right, top. */

@@ -8,19 +8,19 @@ import { hashOf, usePlace } from "../route";
 
 const MEANING: Record<string, string> = { jaccard: "shared tokens of all tokens of either", sufficiency: "P(downstream | upstream)", necessity: "P(upstream | downstream)", mutual_information: "of the activities, nats", cosine: "of the activations", pearson: "of the activations" };
 
-export function PairView({ id, folder }: { id: string; folder: string }) {
+export function PairView({ id, folder, latents }: { id: string; folder: string; latents?: string | null }) {
   const { query } = usePlace();
   const [a, b] = [query.get("a") ?? "", query.get("b") ?? ""];
   const found = useAnswer(`pair ${id} ${a} ${b}`, (signal) => get("/api/v1/relations/{part}/pair", { part: id }, { a, b }, signal));
   return (
     <>
       <p><a href={hashOf(["relations", id])}>← The graph</a></p>
-      <Answer of={found} waiting="Counting …">{(pair) => <Shown id={id} folder={folder} pair={pair} />}</Answer>
+      <Answer of={found} waiting="Counting …">{(pair) => <Shown id={id} folder={folder} latents={latents} pair={pair} />}</Answer>
     </>
   );
 }
 
-function Shown({ id, folder, pair }: { id: string; folder: string; pair: Shapes["PairPage"] }) {
+function Shown({ id, folder, latents, pair }: { id: string; folder: string; latents?: string | null; pair: Shapes["PairPage"] }) {
   const [up, down] = [pair.upstream, pair.downstream];
   const [[both, upOnly], [downOnly, neither]] = pair.table as [[number, number], [number, number]];
   const cell = (value: number) => <td>{value.toLocaleString("en-US")}</td>;
@@ -64,17 +64,17 @@ function Shown({ id, folder, pair }: { id: string; folder: string; pair: Shapes[
             <ol className="plain joint">{pair.joint.map((one, at) => <li key={at}><span className="text"><bdi>{one.before}</bdi><mark>{one.token}</mark><bdi>{one.after}</bdi></span> <small>upstream {number(one.upstream)}, downstream {number(one.downstream)}</small></li>)}</ol>
           ) : <Empty>At no token of the prompts of this file. Make it with prompts: <code>gossamer relations FOLDER --model MODEL --prompt TEXT</code>.</Empty>}
         </section>
-        {[up, down].map((one, at) => <Latent key={one.name} one={one} side={at ? "Downstream" : "Upstream"} />)}
+        {[up, down].map((one, at) => <Latent key={one.name} of={latents} one={one} side={at ? "Downstream" : "Upstream"} />)}
       </div>
       <Tools name={`${id}-pair`} data={pair} python={`from gossamer.relations import SitePair, load_folder, pair_table\n\nrelation = load_folder(${JSON.stringify(folder)})[SitePair(${JSON.stringify(site(up.name))}, ${JSON.stringify(site(down.name))})]\nprint(pair_table(relation, ${latent(up.name)}, ${latent(down.name)}))`} />
     </>
   );
 }
 
-function Latent({ one, side }: { one: Shapes["LatentOfPair"]; side: string }) {
+function Latent({ of, one, side }: { of?: string | null; one: Shapes["LatentOfPair"]; side: string }) {
   return (
     <section>
-      <h2>{side}: <code>{one.name}</code></h2>
+      <h2>{side}: <code>{of ? <a href={hashOf(["latent", of, one.name])}>{one.name}</a> : one.name}</code></h2>
       {one.explanation && <p><bdi>{one.explanation}</bdi></p>}
       {one.words.length ? <p>{one.words.map((word, at) => <bdi key={at} className="chip">{word}</bdi>)}</p> : <p className="note">No words are known of it.</p>}
       {one.examples.length > 0 && <ol className="plain joint">{one.examples.map((example, at) => <li key={at}><span className="text"><bdi>{example.before}</bdi><mark>{example.token}</mark><bdi>{example.after}</bdi></span> <small>{number(example.activation)}</small></li>)}</ol>}

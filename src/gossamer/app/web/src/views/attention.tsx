@@ -2,10 +2,12 @@
 import { Suspense, lazy, useState } from "react";
 import { type Shapes, get } from "../api";
 import { count, interval, number } from "../format";
-import { Answer, Waiting, useAnswer } from "../parts/states";
+import { Answer, Empty, Waiting, useAnswer } from "../parts/states";
 import { Pictures } from "../parts/study";
 import { DataTable } from "../parts/table";
 import { Tools } from "../parts/tools";
+import { hashOf } from "../route";
+import { around } from "../surroundings";
 
 const Explorer = lazy(() => import("../attention/explorer"));
 
@@ -24,6 +26,8 @@ export function AttributionView({ id }: { id: string }) {
 }
 
 export function Explored({ page, name, python }: { page: Shapes["AttributionPage"]; name: string; python: string }) {
+  const { prompts } = page.data as { prompts?: unknown[] };
+  if (!prompts?.length) return <Empty>No prompt was taken apart: <code>gossamer explore … --prompt TEXT</code> does.</Empty>;
   return (
     <>
       <Suspense fallback={<Waiting>Loading the explorer …</Waiting>}><Explorer page={page} /></Suspense>
@@ -63,7 +67,7 @@ function Traced({ id, page }: { id: string; page: Shapes["TracePage"] }) {
           <tbody>
             {shown.map((node) => (
               <tr key={node.number}>
-                <th scope="row" className={`left depth d${Math.min(node.depth, 8)}`}>{parents.has(node.number) ? <button type="button" className="plainbutton" aria-expanded={!closed.has(node.number)} onClick={() => toggle(node.number)}><span aria-hidden="true">{closed.has(node.number) ? "▸ " : "▾ "}</span>{node.name}</button> : <code>{node.name}</code>}</th>
+                <th scope="row" className={`left depth d${Math.min(node.depth, 8)}`}>{parents.has(node.number) ? <button type="button" className="plainbutton" aria-expanded={!closed.has(node.number)} onClick={() => toggle(node.number)}><span aria-hidden="true">{closed.has(node.number) ? "▸ " : "▾ "}</span>{node.name}</button> : <code>{node.name}</code>}<Follow id={id} page={page} node={node} /></th>
                 <td className="left"><bdi>{node.place}</bdi></td><td>{number(node.contribution, true)}</td>
                 <td className={`meter${(node.contribution ?? 0) < 0 ? " against" : ""}`}><svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true"><rect className="bar" width={(100 * Math.abs(node.contribution ?? 0)) / largest} height="10" /></svg></td>
                 <td>{node.parent === null ? "" : share(node.share)}</td><td>{share(node.share_of_root)}</td>
@@ -89,6 +93,13 @@ function Traced({ id, page }: { id: string; page: Shapes["TracePage"] }) {
       <Tools name={id} data={page} python={`from gossamer.attention import TraceResult\n\nfound = TraceResult.load(${JSON.stringify(page.file)})\nfor number, node in enumerate(found.trace.nodes):\n    print(number, node.parent, node.source, round(node.contribution, 3))`} />
     </>
   );
+}
+
+/** From a latent of a trace to its own attribution, where the run has its dictionaries, and a model can be asked. */
+function Follow({ id, page, node }: { id: string; page: Shapes["TracePage"]; node: Shapes["TraceNodeShape"] }) {
+  if (!around().served || !page.set || !page.text || !node.feature || node.back === null) return null;
+  const query = new URLSearchParams({ text: page.text, feature: node.feature, position: String(node.back), from: `trace/${id}` });
+  return <> <a className="follow" href={hashOf(["explore", page.set], query)} aria-label={`Take ${node.feature} apart`}>take apart</a></>;
 }
 
 const share = (value: number | null) => (value === null ? "" : `${number(100 * value)} %`);

@@ -4,7 +4,7 @@ import { type Shapes, get } from "../api";
 import { count, number, percent } from "../format";
 import { Answer, Empty, useAnswer } from "../parts/states";
 import { DataTable } from "../parts/table";
-import { Tools } from "../parts/tools";
+import { Copy, Tools } from "../parts/tools";
 import { hashOf, replaceQuery, usePlace } from "../route";
 
 type Page = Shapes["DictionaryPage"];
@@ -61,14 +61,21 @@ function Shown({ page }: { page: Page }) {
           ))}
         </section>
       )}
-      <Densities key={`densities ${site}`} site={site} densities={page.measured.find((one) => one.site === site)?.densities ?? null} />
+      <Densities key={`densities ${site}`} site={site} build={page.build ?? null} densities={page.measured.find((one) => one.site === site)?.densities ?? null} />
       <Latents key={`latents ${site}`} page={page} site={site} choose={choose} />
     </>
   );
 }
 
-function Densities({ site, densities }: { site: string; densities: Shapes["Densities"] | null }) {
-  if (densities === null) return null;
+function Densities({ site, build, densities }: { site: string; build: string | null; densities: Shapes["Densities"] | null }) {
+  if (densities === null) {
+    return build === null ? null : (
+      <section>
+        <h2>How dense the latents of <code>{site}</code> are</h2>
+        <div className="state empty"><p>Known of a feature store alone, which this run has none of: how often latents are active, which are dead, what they fire on. With a text of yours in place of TEXT this builds one:</p><p className="command"><code>{build}</code> <Copy text={build} label="Copy command" /></p></div>
+      </section>
+    );
+  }
   const most = Math.max(1, ...densities.counts);
   const said = densities.counts.map((one, index) => `${percent(densities.edges[index])} to ${percent(densities.edges[index + 1])} of the tokens: ${count(one, "latent")}`);
   return (
@@ -115,7 +122,7 @@ function Latents({ page, site, choose }: { page: Page; site: string; choose: (si
           <>
             <DataTable
               rows={list.rows} caption={`Latents of ${site}`} file={`${page.id}-${site}-latents`} filter={false} keyOf={(row) => row.feature} columns={columnsOf(page.id, stored, list.rows.some((row) => row.label))}
-              note={<p className="note">{stored ? `Densities and activations of ${list.text}.` : `How often they are active is not known, ${list.text.replace(/^no text: /, "because ")}: "gossamer store build" makes one. Words are read off the weights.`}</p>}
+              note={<p className="note">{stored ? `Densities and activations of ${list.text}.` : `How often they are active is not known, ${list.text.replace(/^no text: /, "because ")}. Words are read off the weights.`}</p>}
             />
             <p className="toolbar">
               <output>{(list.cursor + 1).toLocaleString("en-US")} to {(list.cursor + list.rows.length).toLocaleString("en-US")} of {count(list.total, "latent")}</output>

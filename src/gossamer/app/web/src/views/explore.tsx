@@ -2,7 +2,7 @@
 import type { FormEvent } from "react";
 import { get, post } from "../api";
 import { Answer, Empty, useAnswer } from "../parts/states";
-import { go, usePlace } from "../route";
+import { go, hashOf, usePlace } from "../route";
 import { Explored } from "./attention";
 
 const LONGEST = 64;
@@ -17,12 +17,14 @@ export function ExploreView({ id }: { id: string }) {
     const asked = new URLSearchParams();
     for (const [name, value] of new FormData(event.currentTarget)) if (String(value)) asked.set(name, String(value));
     if (!asked.has("feature")) asked.delete("position");
+    else if (query.has("from")) asked.set("from", query.get("from")!);
     go(["explore", id], asked);
   };
   return (
     <Answer of={set} waiting="Reading the dictionaries …">
       {(page) => (
         <>
+          <Crumbs from={query.get("from")} id={id} feature={feature} />
           <h1>A text taken apart <span>in {page.model}</span></h1>
           <p className="note">With the dictionaries {page.name}, at {page.dictionaries.map((one) => one.site).join(", ")}; attention patterns and norm scales are held at what they are on the text. At most {LONGEST} tokens: longer ones by <code>gossamer explore</code>.</p>
           {page.live !== null ? <Empty>The model cannot be asked: {page.live}.</Empty> : (
@@ -44,6 +46,19 @@ export function ExploreView({ id }: { id: string }) {
         </>
       )}
     </Answer>
+  );
+}
+
+/** Where the reader came from, and of which latent this is. */
+function Crumbs({ from, id, feature }: { from: string | null; id: string; feature: string }) {
+  if (!feature) return null;
+  // SITE/LATENT is one part of an address.
+  const [view, part, ...rest] = (from ?? "").split("/");
+  return (
+    <nav className="crumbs" aria-label="Breadcrumbs">
+      {view === "trace" && part && <><a href={hashOf(["trace", part])}>trace {part}</a> › </>}
+      <a href={hashOf(["latent", view === "latent" && part && rest.length ? part : id, feature])}>{feature}</a> › <span aria-current="page">taken apart</span>
+    </nav>
   );
 }
 

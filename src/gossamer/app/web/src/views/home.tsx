@@ -82,7 +82,7 @@ function Files({ view, parts }: { view: View; parts: Shapes["PartFacts"][] }) {
         {parts.map((part) => (
           <li key={part.id}>
             <a href={hashOf([view.path, part.id])}><b>{part.facts[0] ?? part.id}</b></a>
-            <span>{part.facts.slice(1).join(" · ")}</span>
+            <span>{[...(view.kinds.length > 1 ? [part.kind] : []), ...part.facts.slice(1)].join(" · ")}</span>
             <small>{part.path}, {when(part.modified)}</small>
           </li>
         ))}

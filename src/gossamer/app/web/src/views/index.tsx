@@ -4,7 +4,7 @@ import type { Shapes } from "../api";
 import { AttributionView, TraceView } from "./attention";
 import { Empty } from "../parts/states";
 import { around } from "../surroundings";
-import { StudyView } from "./study";
+import { STUDIES, StudyView } from "./study";
 import { CircuitView } from "./circuit";
 import { ExploreView } from "./explore";
 import { LatentView } from "./latent";
@@ -53,7 +53,7 @@ export const VIEWS: View[] = [
   { path: "attention", name: "Attention", kinds: ["attribution"], show: ([id]) => id && <AttributionView id={id} /> },
   { path: "explore", name: "Text taken apart", kinds: [], start: (parts) => { const id = first(parts, "circuit") ?? first(parts, "dictionaries"); return id ? [id] : null; }, show: ([id]) => id && <ExploreView id={id} /> },
   { path: "trace", name: "Traces", kinds: ["trace"], show: ([id]) => id && <TraceView id={id} /> },
-  { path: "study", name: "Studies", kinds: ["IOI study", "study of relations"], show: ([id]) => id && <StudyView id={id} /> },
+  { path: "study", name: "Studies", kinds: STUDIES, show: ([id]) => id && <StudyView id={id} /> },
   { path: "search", name: "Search", kinds: [], start: () => [], show: () => <SearchView /> },
   { path: "compare", name: "Compare", kinds: [], start: (parts) => (parts.filter((part) => part.kind === "circuit").length > 1 ? ["circuits"] : parts.some((part) => part.kind === "dictionaries" || part.kind === "circuit") ? ["dictionaries"] : null), show: ([what]) => <CompareView what={what ?? "circuits"} /> },
   { path: "latent", name: "Latent", kinds: [], show: ([id, feature]) => id && feature && <LatentView id={id} feature={feature} /> },

@@ -33,7 +33,7 @@ export default function JobsView() {
           columns={[
             { name: "job", left: true, value: (row) => `${row.kind} ${row.label}` }, { name: "state", left: true, value: (row) => row.state, show: (row) => <span className="tag">{row.state}{row.ahead > 0 && `, ${row.ahead} before it`}</span> },
             { name: "when its page is closed", left: true, value: (row) => row.on_close },
-            { name: "", left: true, value: () => "", show: (row) => (row.state === "waiting" || row.state === "running") && <button type="button" aria-label={`Cancel ${row.kind} ${row.label}`} onClick={() => void post("/api/v1/jobs/{job}/cancel", { job: row.id }, undefined as never).then(look)}>Cancel</button> },
+            { name: "stop", left: true, value: () => "", show: (row) => (row.state === "waiting" || row.state === "running") && <button type="button" aria-label={`Cancel ${row.kind} ${row.label}`} onClick={() => void post("/api/v1/jobs/{job}/cancel", { job: row.id }, undefined as never).then(look)}>Cancel</button> },
           ]}
         />
       )}

@@ -156,7 +156,7 @@ function Sources({ id, feature, text }: { id: string; feature: string; text: str
       <Answer of={found} waiting="Taking the attention apart …">
         {(page) => (
           <>
-            <p className="note">At token {page.position}, <bdi className="chip">{page.tokens[page.position]}</bdi>: {number(page.pre_activation)} before its activation function, of which {number(page.bias)} comes from no token. Choose another token:</p>
+            <p className="note">At token {page.position}, <bdi className="chip">{page.tokens[page.position]}</bdi>: {number(page.pre_activation)} before its activation function, of which {number(page.bias)} comes from no token. <a href={hashOf(["explore", id], new URLSearchParams({ text, feature, position: String(page.position), from: `latent/${id}/${feature}` }))}>Follow it further back</a>: what those tokens' latents came from in turn, and why a head looked there. Or choose another token:</p>
             <p className="strip" role="group" aria-label="Tokens by what came from them">
               {page.tokens.map((token, index) => <button key={index} type="button" aria-pressed={index === page.position} className={`token s${Math.ceil((page.shade[index] ?? 0) * 5)}`} aria-label={`token ${index}, ${token}, ${number(page.by_source[index] ?? null, true)}`} title={number(page.by_source[index] ?? null, true)} onClick={() => setPosition(index)}><bdi>{token}</bdi></button>)}
             </p>

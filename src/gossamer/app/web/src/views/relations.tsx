@@ -29,7 +29,7 @@ function Shown({ page, tab }: { page: Shapes["RelationsPage"]; tab: string }) {
       <p className="lead">{count(page.dictionaries.length, "dictionary", "dictionaries")} ({page.dictionaries.join(", ")}), {count(page.tokens, "token")}.</p>
       <nav className="tabs" aria-label="Parts of the relations">{TABS.map(([name, title]) => <a key={name} href={hashOf(["relations", page.id, ...(name === "graph" ? [] : [name])])} aria-current={tab === name ? "page" : undefined}>{title}</a>)}</nav>
       <Suspense fallback={<Waiting>Loading the view …</Waiting>}>
-        {tab === "pair" ? <PairView id={page.id} folder={page.folder} />
+        {tab === "pair" ? <PairView id={page.id} folder={page.folder} latents={page.latents} />
           : tab === "graph" ? (page.measures.length ? <GraphTab page={page} /> : <Empty>There is no graph: {page.graph}</Empty>)
           : shown && <><RelationParts key={tab} page={page} only={shown[2]} /><Tools name={page.id} data={page.data} python={python(page)} /></>}
       </Suspense>

@@ -1,11 +1,12 @@
 /** Search over the run: by name, label, token and logit word; and the latents that say most of a text. */
-import type { FormEvent } from "react";
+import { type FormEvent, useState } from "react";
 import { type Shapes, get, post } from "../api";
 import { count, number } from "../format";
 import { Answer, Empty, useAnswer } from "../parts/states";
 import { DataTable } from "../parts/table";
 import { Tools } from "../parts/tools";
 import { go as goTo, hashOf, usePlace } from "../route";
+import { around } from "../surroundings";
 
 type Hit = Shapes["Hit"];
 const KINDS: [Hit["kind"], string][] = [
@@ -45,7 +46,28 @@ function Hits({ q }: { q: string }) {
           {page.hits.length === 0 && <Empty>Nothing in this run is called <bdi>{page.q}</bdi> or says it.</Empty>}
           {KINDS.map(([kind, title]) => <Group key={kind} title={title} hits={page.hits.filter((one) => one.kind === kind)} more={page.counts.some((one) => one.kind === kind && one.more)} />)}
           {page.notes.map((one) => <p key={one} className="note">{one}</p>)}
+          {page.notes.length > 0 && around().served && <ByWeights q={page.q} />}
           <Tools name="search" data={page} python={`from gossamer.app import RunFolder, Workbench\nfrom gossamer.app.live import LiveModels\nfrom gossamer.app.search import KINDS, search\n\nbench = Workbench(RunFolder(FOLDER), LiveModels())\nhits, counts, notes = search(bench, ${JSON.stringify(page.q)}, KINDS, 50)\nprint(*hits, sep="\\n")`.replace("FOLDER", JSON.stringify(page.folder))} />
+        </>
+      )}
+    </Answer>
+  );
+}
+
+/** Without a store: the words that latents raise, read off the weights when asked for. */
+function ByWeights({ q }: { q: string }) {
+  const [asked, setAsked] = useState(false);
+  return asked ? <Raising q={q} /> : <p><button type="button" onClick={() => setAsked(true)}>Read off the weights which latents raise it</button></p>;
+}
+
+function Raising({ q }: { q: string }) {
+  const found = useAnswer(`raising ${q}`, (signal) => get("/api/v1/search", {}, { q, kind: "word", weights: true }, signal));
+  return (
+    <Answer of={found} waiting="Reading the words of all latents; the first time loads the model …">
+      {(page) => (
+        <>
+          <Group title="Latents that raise that word, by their weights" hits={page.hits} more={page.counts.some((one) => one.more)} />
+          {page.hits.length === 0 && <Empty>None was read: {page.notes.join(" ")}</Empty>}
         </>
       )}
     </Answer>

@@ -121,7 +121,8 @@ def test_half_precision_is_trained_in_float32(tokenizer, corpus, fitted, tmp_pat
             )
             for one in fitted.values()
         )
-        tuned = finetune(model, given, corpus, CONFIG.finetune, tmp_path / str(dtype), seed=0)
+        config = replace(CONFIG.finetune, thresholds="spliced")
+        tuned = finetune(model, given, corpus, config, tmp_path / str(dtype), seed=0)
         assert {one.W_dec.dtype for one in tuned.values()} == {torch.float32}
         found[dtype] = metrics.read(tmp_path / str(dtype))
     (half, whole) = found.values()

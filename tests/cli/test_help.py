@@ -39,6 +39,11 @@ def test_every_command_has_an_example_that_it_understands(words, tmp_path, monke
 
 
 @pytest.mark.parametrize("words", ALL, ids=" ".join)
+def test_every_command_speaks_json(words):
+    assert {"--json", "--help"} <= {name for one in parameters(ALL[words]) for name in one.opts}
+
+
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
 def test_options_of_a_long_help_are_all_in_panels(words):
     found = parameters(ALL[words])
     panels = [one.rich_help_panel for one in found]

@@ -90,6 +90,8 @@ def test_each_question_has_an_option(gossamer, command, tmp_path):
     assert said.err == f"error: {store}: has no explanations; add some with 'gossamer store explain'\n"
     (tmp_path / "said.jsonl").write_text('{"feature": "resid_post.1/3", "text": "about dogs"}\n')
     assert gossamer("store", "explain", store, tmp_path / "said.jsonl").out.startswith("1 explanation kept in ")
+    told = gossamer("store", "explain", store, tmp_path / "said.jsonl", "--json")
+    assert json.loads(told.out) == {"url": str(store), "kept": 1}
     assert "resid_post.1/3" in gossamer("store", "query", store, "--explanation", "dogs").out
     assert gossamer("store", "query", store, "--explanation", "cats").err == "nothing found\n"
     for line in ("[]", '{"feature": 3, "text": "a"}', '{"feature": "resid_post.1/3"}'):

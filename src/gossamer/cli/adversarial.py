@@ -39,7 +39,7 @@ def adversarial(
         str | None,
         typer.Option(help="Where the circuit's own model is now, if it was moved.", callback=early.known_model),
     ] = None,
-    dictionaries: options.Dictionaries = None,
+    dictionaries: options.CircuitDictionaries = None,
     output: options.Out = Path("gossamer-out/adversarial"),
     seed: options.Seed = 0,
     seeds: Annotated[

@@ -81,8 +81,9 @@ def evaluate(
     Measured and replaced are the tokens on which the dictionaries learned, as far as their files say, or else all but
     BOS and attention sinks; with --leave-out-special, --leave-out-louder or --positions those that these leave.
 
-    CE rec. is the share of cross-entropy recovered between the site at zero and the model; EV the explained variance as
-    a ratio of sums, EV legacy as a mean of ratios; norm and bias say whether reconstructions are too short or too long.
+    CE rec. says where the cross-entropy is between that with zeros at the site (0) and the model's own (1); EV is the
+    explained variance as a ratio of sums, EV legacy as a mean of ratios; norm and bias say whether reconstructions are
+    too short or too long.
     With --json one object a site, in the schema of SAEBench's core evaluation.
 
     Example: gossamer evaluate MODEL -d trained/dictionaries --text held_out.jsonl

@@ -50,7 +50,7 @@ def explain(
             callback=early.one_of("--score", (*early.RULE_SCORERS, *early.CHAT_SCORERS, *early.MODEL_SCORERS)),
         ),
     ] = None,
-    dictionaries: options.Dictionaries = None,
+    dictionaries: options.StoreDictionaries = None,
     texts: Annotated[
         Path | None, typer.Option(help="Sentences of people: CSV with the columns feature and text.")
     ] = None,
@@ -331,14 +331,14 @@ def game(
     feature: Wanted = None,
     site: SiteName = None,
     rounds: Annotated[int, typer.Option(help="Features of the round.", callback=early.from_least("--rounds", 1))] = 10,
-    dictionaries: options.Dictionaries = None,
+    dictionaries: options.StoreDictionaries = None,
     page: Annotated[
         Path | None,
         typer.Option(help="Write one HTML file to be played in a browser instead.", callback=early.writable_file),
     ] = None,
     name: Annotated[str, typer.Option(help="Of the player, on the leader board.")] = "you",
     endpoint: Endpoint = None,
-    model: ModelName = "",
+    model: Annotated[str, typer.Option("--model", help="Name of the language model at the server.")] = "",
     board: Annotated[Path, typer.Option(help="The leader board's file.", callback=early.writable_file)] = Path(
         "gossamer-out/game.json"
     ),

@@ -28,13 +28,25 @@ FamilyFile = Annotated[
         help="A YAML, JSON or TOML file that describes an architecture gossamer does not know (model.Family).",
     ),
 ]
+_DICTIONARIES = (
+    "A folder of dictionaries, hub:REPO/PATH, saelens:RELEASE/ID, gemma-scope-2b-pt-res/... or bundled:spool; repeat "
+    "for several sites. Formats are recognised. "
+)
 Dictionaries = Annotated[
+    list[str] | None,
+    typer.Option("--dictionaries", "-d", help=f"{_DICTIONARIES}Default: those that come with a bundled model."),
+]
+CircuitDictionaries = Annotated[
+    list[str] | None,
+    typer.Option("--dictionaries", "-d", help=f"{_DICTIONARIES}Default: those that the circuit's file names."),
+]
+StoreDictionaries = Annotated[
     list[str] | None,
     typer.Option(
         "--dictionaries",
         "-d",
-        help="A folder of dictionaries, hub:REPO/PATH, saelens:RELEASE/ID, gemma-scope-2b-pt-res/... or bundled:spool; "
-        "repeat for several sites. Formats are recognised. Default: those that come with a bundled model.",
+        help="The dictionaries of the store, for latents with near decoder rows, which make the test harder; a set may "
+        "have more sites. Default: none.",
     ),
 ]
 # What `--text` takes.

@@ -17,7 +17,9 @@ _METHODS = ("leiden", "cpm", "louvain", "components")
 
 PairNames = Annotated[
     list[str] | None,
-    typer.Option("--pair", help="Two sites, as resid_post.0>resid_post.2; repeat. Default: each with the next."),
+    typer.Option(
+        "--pair", help="Two sites in quotes, as 'resid_post.0>resid_post.2'; repeat. Default: each with the next."
+    ),
 ]
 OtherDictionaries = Annotated[
     list[str] | None,

@@ -64,7 +64,7 @@ def relations(
     (--confirm-gates, --ablate) or of a study. With --model, latents have words, and --prompt shows what a prompt
     lights up.
 
-    Example: gossamer relations out/relations --model bundled:spool --prompt "The boys near the dog"
+    Example: gossamer relations gossamer-out/relations --model bundled:spool --prompt "The boys near the dog"
     """
     page = folder / "page.html" if output is None else output
     if page.suffix.lower() not in (".html", ".htm"):

@@ -18,7 +18,7 @@ def evaluate_circuit(
         str | None,
         typer.Option(help="Another model of the same shape; default: the circuit's own.", callback=early.known_model),
     ] = None,
-    dictionaries: options.Dictionaries = None,
+    dictionaries: options.CircuitDictionaries = None,
     task: Annotated[
         str | None, typer.Option("--task", "-t", help="Other prompts: a task's name or a file; default: its own.")
     ] = None,

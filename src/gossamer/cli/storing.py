@@ -114,6 +114,7 @@ def explain(
     url: Url,
     texts: Annotated[Path, typer.Argument(help='JSON Lines of {"feature": "SITE/LATENT", "text": "…"}.')],
     method: Annotated[str, typer.Option(help="Where the texts come from, to be kept with them.")] = "",
+    as_json: options.AsJson = False,
 ) -> None:
     """Keep texts that say what latents stand for: cards show them, and --explanation finds them.
 
@@ -135,6 +136,9 @@ def explain(
         found[Feature.parse(feature)] = text
     with FeatureStore(url) as opened:
         opened.explain(found, method)
+    if as_json:
+        print_json({"url": url, "kept": len(found)})
+        return
     out.print(f"{plural(len(found), 'explanation')} kept in {url}", soft_wrap=True)
 
 

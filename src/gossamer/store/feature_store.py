@@ -45,7 +45,10 @@ class FeatureStore:
         self.manifest = StoreManifest.load(self._location)
         if not self.manifest.complete:
             done = f"{len(self.manifest.shards)} of {plural(self.manifest.shard_count, 'shard')}"
-            raise UsageError(f"{url}: a complete store expected, found {done} and no full summary; build it again")
+            raise UsageError(
+                f"{url}: a complete store expected, found {done} and no full summary; the 'gossamer store build' that "
+                "began it goes on where it stopped"
+            )
         for name, what in damaged_files(self._location, self.manifest, hashes=False).items():
             raise GossamerError(f"{self._location.path(name)}: damaged ({what}); build the store again with --repair")
         self._connect()

@@ -1,13 +1,15 @@
 """What a short end-to-end fine-tuning gives dictionaries: cross-entropy on text, indirect objects it never saw.
 
     python benchmarks/end_to_end.py [--model FOLDER] [-d FOLDER] [--text FILE] [--held-out FILE] [--tokens N]
-        [--share 0.25] [--out DIR] [--quick] [--json]
+        [--share 0.25] [--k 64] [--similar-words 64] [--out DIR] [--quick] [--json]
 
 Dictionaries that were only fitted (-d; default: a million tokens at the recipe's sites, trained first) are fine-tuned
-once on text and once on text with prompts of indirect object identification. The task is tested on names and templates
-that no prompt of the fine-tuning has; cross-entropy on other text. Each line has the dictionaries after it (ours)
-beside those before (theirs), errors dropped. The fine-tuning takes 5 % of the tokens of the fit, unless --tokens says
-otherwise. With --out, what is finished there is read, and what was stopped goes on.
+once on text, once on text with prompts of indirect object identification, and once with such prompts of which half say
+other words in place of the names. The task is tested on names and templates that no prompt of the fine-tuning has;
+cross-entropy on other text. Each line has the dictionaries after it (ours) beside those before (theirs), errors
+dropped. The fine-tuning takes 5 % of the tokens of the fit, unless --tokens says otherwise. With --k the dictionaries
+are fitted with so many active latents a token, which changes both columns. With --out, what is finished there is read,
+and what was stopped goes on.
 """
 
 import argparse
@@ -37,7 +39,9 @@ from gossamer.training import (
     train_dictionaries,
 )
 from gossamer.training.finished import rows_like
+from gossamer.training.objectives import BatchTopK
 from gossamer.training.recipes import end_to_end
+from gossamer.training.task_prompts import similar_words
 
 LEARNED = ("fun_gave", "went_gave", "when_gave", "met_handed")
 TESTED = ("met_said", "saw_showed")
@@ -55,6 +59,8 @@ def main() -> None:
     made.add_argument("--held-out", default=str(REAL / "text" / "tinystories_val.jsonl"), help="to measure on")
     made.add_argument("--tokens", type=int, help="of the fine-tuning")
     made.add_argument("--share", type=float, default=0.25, help="of it that prompts make up, where there are any")
+    made.add_argument("--k", type=int, help="active latents a token, of the fit")
+    made.add_argument("--similar-words", type=int, default=64, help="how many other words stand in for names")
     made.add_argument("--out", type=Path, help="where dictionaries stay; default: nowhere")
     options = made.parse_args()
     # Words that are no single token are left out of the names.
@@ -70,6 +76,8 @@ def rows(options: argparse.Namespace, out: Path) -> Iterator[Row]:
     # The fine-tuning's order of texts is another one than the fit's.
     config = replace(recipe_for(model).config, seed=1)
     config = replace(config, fit=replace(config.fit, tokens=20_000 if options.quick else 1_000_000))
+    if options.k is not None:
+        config = replace(config, trainer=replace(config.trainer, objective=BatchTopK(k=options.k)))
     given = fitted(model, texts, config, options, out)
     tuned = end_to_end(config)
     tokens = options.tokens or (2_048 if options.quick else tuned.tokens)
@@ -82,7 +90,10 @@ def rows(options: argparse.Namespace, out: Path) -> Iterator[Row]:
     )
     text = text[: 20 if options.quick else ROWS]
     before = measured(model, given, text, tested)
-    for name, prompts in (("text", None), ("text and prompts", TaskPrompts.of([learned]))):
+    said, held = TaskPrompts.of([learned]), set(answers(tested))
+    others = similar_words(model, [learned], options.similar_words, without=held)
+    each = {"text": None, "text and prompts": said, "text and varied prompts": said.varied(others)}
+    for name, prompts in each.items():
         where = out / name.replace(" ", "-")
         found = measured(
             model, finetune_dictionaries(model, given, texts, config, where, prompts=prompts), text, tested
@@ -103,6 +114,13 @@ def fitted(
 def task(model: LanguageModel, names: tuple[str, ...], templates: tuple[str, ...], count: int) -> Task:
     """Indirect objects with some of the names in some of the templates."""
     return get("ioi").generate(model.tokenizer, n=count, names=names, templates=templates, test_fraction=0.5)
+
+
+def answers(task: Task) -> Iterator[int]:
+    """Token ids of a task's answers, right and wrong."""
+    for side in (task.train, task.test):
+        yield from side.answer.tolist()
+        yield from side.incorrect.tolist()
 
 
 def measured(

@@ -262,10 +262,15 @@ def test_evaluate_says_what_dictionaries_keep_of_a_task(gossamer, tmp_path):
     rows = {row["name"]: row for row in found["budget"]}
     assert rows["full model"]["faithfulness"]["value"] == 1
     assert 0 < rows["+ all dictionaries"]["faithfulness"]["value"] < 1.5
+    given = ("evaluate", "bundled:spool", "-t", "sva-simple", "-n", "48", "--split-by")
+    text, word = (json.loads(gossamer(*given, kind, "--json").out) for kind in ("text", "word"))
+    assert text == found
+    assert word["budget"][-1]["kl"] != found["budget"][-1]["kl"]
     for given, expected in (
         ((), "one of --text and --task expected, found none"),
         (("--text", tmp_path, "--task", "ioi"), "one of --text and --task expected, found both"),
-        (("--text", tmp_path, "-n", "3"), "--prompts: for a task"),
+        (("--text", tmp_path, "-n", "3"), "--prompts: for --task; give one or leave it out"),
+        (("--text", tmp_path, "--split-by", "word"), "--split-by: for --task; give one or leave it out"),
         (("--task", "ioj"), "task: expected one of ioi"),
     ):
         refused = gossamer("evaluate", "bundled:spool", *given)

@@ -154,6 +154,7 @@ def test_models_score_by_themselves_and_show_what_amplifying_does(store, tmp_pat
         (("--endpoint", "ftp://x", "--model", "m"), "http://HOST/v1"),
         (("--endpoint", "http://127.0.0.1:9/v1", "--model", "m"), "found none"),
         (("--feature", "resid_pre.0/77"), "a latent of"),
+        (("--site", "resid_post.9"), "site: one of resid_pre.0 expected, found resid_post.9"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(store, tmp_path, arguments, expected):

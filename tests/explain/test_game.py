@@ -39,7 +39,10 @@ def test_a_round_has_texts_sentences_and_a_name(made):
         assert {one.document for one in item.shown}.isdisjoint(one.document for one in item.sorted)
         assert str(item.feature) not in item.blind
         assert len(item.choices) == len(set(item.choices)) >= 3
-    assert '" dog"' in found.items[0].choices[found.items[0].right]
+    item = found.items[0]
+    assert '" dog"' in item.choices[item.right]
+    # The machines follow the rule itself, people read it without its numbers.
+    assert item.sentence.startswith(f"{item.choices[item.right]} = ")
     again = new_round(made[1], [feature(one) for one in LATENTS], 3, windows=WINDOWS)
     assert [one.sorted for one in again.items] == [one.sorted for one in found.items]
     with pytest.raises(UsageError, match="texts enough"):

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from gossamer.errors import UsageError
-from gossamer.explain.grammar import parse
+from gossamer.explain.grammar import parse, spoken
 from gossamer.explain.rules import ANY, CLASSES, Clause, Rule, Term, TokenPattern, WeightedRule
 from gossamer.explain.token_rows import TokenRows
 
@@ -162,3 +162,25 @@ def test_more_said_costs_more_bits():
     ]
     assert lengths == sorted(lengths)
     assert lengths[3] - lengths[2] == 3 + 10
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            'activates on " a = 1" after <any> then "x" = 0.25 or on dog in the first 5 = 1e-05',
+            'activates on " a = 1" after <any> then "x" or on dog in the first 5',
+        ),
+        (
+            'activates by -0.76 +0.4 " like"@text +1.1 " the" -0.2 "or"@-1 -0.5 "x"@-3 = 0.24',
+            'activates mostly with " the", " like" anywhere in the text; seldom with "x" 3 tokens before, '
+            '"or" right before',
+        ),
+        ("activates by 0.5 = 1", "activates by 0.5 = 1"),
+        ("activates on nothing", "activates on nothing"),
+        ("words for dogs", "words for dogs"),
+        ("activates on on on", "activates on on on"),
+    ],
+)
+def test_people_are_told_a_rule_without_its_numbers(text, said):
+    assert spoken(text) == said

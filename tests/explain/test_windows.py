@@ -214,6 +214,8 @@ def test_decoder_neighbours_are_the_nearest_rows(made):
         cosine[latent] = -2
         assert cosine[near].tolist() == sorted(cosine, reverse=True)[:2]
     assert found[0][0] == 1
+    # Of a site of which a round of the game has no feature.
+    assert decoder_neighbours(dictionary, [], 2) == {}
 
 
 def test_few_texts_and_bad_settings_are_refused(made, tmp_path):

@@ -1,5 +1,6 @@
 """`gossamer evaluate`: how good dictionaries are on a model and a text, or a task."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,6 +56,7 @@ def evaluate(
     text: Annotated[Path | None, typer.Option("--text", help=f"Ordinary {options.TEXT}.")] = None,
     task: Task = None,
     prompts: options.Prompts = None,
+    split_by: options.TaskSplit = None,
     errors: options.Errors = "mean",
     text_key: options.TextKey = "text",
     dictionaries: options.Dictionaries = None,
@@ -91,12 +93,13 @@ def evaluate(
     """
     early.require_dictionaries(dictionaries, model)
     facts = early.dictionary_facts(fact)
-    _require_one(text, task, prompts)
+    _require_one(text, task, {"--prompts": prompts, "--split-by": split_by})
     if task is not None:
         early.require_task(task)
         network = inputs.language_model(model, device, dtype, family)
         chosen = inputs.dictionary_set(network, model, dictionaries, facts=facts, allow_other_model=allow_other_model)
-        keep(network, chosen, task, prompts=prompts, errors=errors, as_json=as_json)
+        sides: Any = {"prompts": prompts, "split_by": split_by or "text"}
+        keep(network, chosen, task, sides, errors=errors, as_json=as_json)
         return
     assert text is not None
     early.require_texts([text])
@@ -131,11 +134,12 @@ def evaluate(
     out.print(f"{first.tokens} tokens, {left_out}; CE of the model {first.ce_model:.3f} nats", soft_wrap=True)
 
 
-def _require_one(text: Path | None, task: str | None, prompts: int | None) -> None:
+def _require_one(text: Path | None, task: str | None, of_tasks: Mapping[str, object]) -> None:
     if (text is None) == (task is None):
         raise UsageError(f"evaluate: one of --text and --task expected, found {'none' if text is None else 'both'}")
-    if prompts is not None and task is None:
-        raise UsageError("--prompts: for a task that is generated; leave it out")
+    for option, value in of_tasks.items():
+        if value is not None and task is None:
+            raise UsageError(f"{option}: for --task; give one or leave it out")
 
 
 def _table(found: Any) -> Table:

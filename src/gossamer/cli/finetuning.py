@@ -52,13 +52,6 @@ SimilarWords = Annotated[
         callback=early.from_least("--similar-words", 2),
     ),
 ]
-SplitBy = Annotated[
-    Literal["text", "word"] | None,
-    typer.Option(
-        help="What training and held-out prompts of --task do not share: a text (the default), or a word either.",
-        show_default=False,
-    ),
-]
 FinetuneK = Annotated[
     str | None,
     typer.Option(help="Active latents a token from the fine-tuning on, as 48, or one a site as 64,48,48."),

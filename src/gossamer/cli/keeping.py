@@ -1,6 +1,6 @@
 """`gossamer evaluate --task`: what dictionaries keep of a task, and where they lose the rest."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -9,8 +9,8 @@ from gossamer.cli import inputs
 from gossamer.cli.printing import err, out, print_json
 
 
-def keep(network: Any, dictionaries: Any, task: str, *, prompts: int | None, errors: str, as_json: bool) -> None:
-    """Measure on the prompts that a circuit would be tested on, and print it."""
+def keep(network: Any, dictionaries: Any, task: str, sides: Mapping[str, Any], *, errors: str, as_json: bool) -> None:
+    """Measure on the held-out prompts, divided as `sides` says, and print it."""
     from gossamer.circuits.evaluate.kept_task import kept_task
     from gossamer.circuits.study import Study, StudySettings
     from gossamer.progress import progress_bars
@@ -18,7 +18,7 @@ def keep(network: Any, dictionaries: Any, task: str, *, prompts: int | None, err
     from gossamer.tasks.metric import kept
 
     settings: dict[str, Any] = {"errors": errors}
-    found = inputs.task(task, network.tokenizer, bos=None, prompts=prompts, seed=0)
+    found = inputs.task(task, network.tokenizer, bos=None, seed=0, **sides)
     with progress_bars(err):
         measured = kept_task(Study(network, dictionaries, found, StudySettings(**settings)))
     if as_json:

@@ -267,6 +267,15 @@ SplitBy = Annotated[
         show_default=False,
     ),
 ]
+TaskSplit = Annotated[
+    Literal["text", "word"] | None,
+    typer.Option(
+        "--split-by",
+        help="What training and held-out prompts of --task do not share: a text (the default), or a word (names, "
+        "nouns) either.",
+        show_default=False,
+    ),
+]
 Validation = Annotated[
     float,
     typer.Option(

@@ -125,7 +125,7 @@ def train(
     prompts: options.Prompts = None,
     prompt_share: finetuning.PromptShare = None,
     similar_words: finetuning.SimilarWords = None,
-    split_by: finetuning.SplitBy = None,
+    split_by: options.TaskSplit = None,
     finetune_k: finetuning.FinetuneK = None,
     thresholds: finetuning.Thresholds = None,
     batch: Batch = None,

@@ -16,6 +16,7 @@ from gossamer.errors import UsageError
 from gossamer.explain.answers import JudgeAnswer
 from gossamer.explain.corpus import WindowedCorpus, WindowSettings
 from gossamer.explain.fitting import RuleFinder
+from gossamer.explain.grammar import spoken
 from gossamer.explain.judges import ChatJudge, RuleJudge
 from gossamer.explain.metrics import balanced_accuracy, wilson
 from gossamer.explain.rules import Rule
@@ -43,7 +44,8 @@ class GameItem:
         blind: a name that says nothing of the feature.
         feature: the latent; told after the round.
         shown: active texts with their strong tokens marked, two of each quarter of its activations.
-        choices: sentences, one of them the feature's.
+        sentence: what the store or a rule says of it; machines follow it.
+        choices: sentences as people say them (:func:`gossamer.explain.grammar.spoken`), one of them the feature's.
         right: number of that one, from 0.
         sorted: texts without marks, half of them active, in the order in which all players get them.
     """
@@ -51,6 +53,7 @@ class GameItem:
     blind: str
     feature: Feature
     shown: tuple[Window, ...]
+    sentence: str
     choices: tuple[str, ...]
     right: int
     sorted: tuple[Window, ...]
@@ -199,8 +202,9 @@ def _neighbours(dictionaries: Mapping[Site, Dictionary], features: Sequence[Feat
 def _item(feature: Feature, windows: FeatureWindows, text: str, others: Sequence[str], seed: int) -> GameItem:
     # Texts do not depend on how many sentences there are.
     draw, order_draw = (np.random.default_rng([seed, purpose, feature.latent]) for purpose in (13, 14))
-    wrong = [one for one in dict.fromkeys(others) if one != text][: _CHOICES - 1]
-    choices = [text, *wrong]
+    right = spoken(text)
+    wrong = [one for one in dict.fromkeys(map(spoken, others)) if one != right][: _CHOICES - 1]
+    choices = [right, *wrong]
     order = [int(one) for one in order_draw.permutation(len(choices))]
     shown = []
     for stratum in range(_GROUPS):
@@ -217,6 +221,7 @@ def _item(feature: Feature, windows: FeatureWindows, text: str, others: Sequence
         blind,
         feature,
         tuple(shown),
+        text,
         tuple(choices[one] for one in order),
         order.index(0),
         tuple(texts[int(one)] for one in draw.permutation(len(texts))),
@@ -237,7 +242,7 @@ def machine_players(made: GameRound, judge: ChatJudge | None = None) -> GameRoun
 def _machine(name: str, made: GameRound, judge: RuleJudge | ChatJudge) -> Played | None:
     answers: list[Sequence[JudgeAnswer]] = []
     for item in made.items:
-        text = item.choices[item.right]
+        text = item.sentence
         try:
             answers.append(judge.detect(text, item.sorted))
         except UsageError:

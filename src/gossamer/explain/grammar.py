@@ -77,6 +77,31 @@ def weighted_text(rule: WeightedRule) -> str:
     return " ".join([*parts, f"= {rule.value:.4g}"])
 
 
+def spoken(text: str) -> str:
+    """A sentence for people: of a rule without the numbers that a program needs, any other as it is."""
+    try:
+        rule = parse(text)
+    except UsageError:
+        return text
+    if isinstance(rule, WeightedRule):
+        terms = sorted(rule.terms, key=lambda one: -abs(one.weight))
+        parts = []
+        for how, sign in (("mostly", 1), ("seldom", -1)):
+            if some := [_term_said(one) for one in terms if one.weight * sign > 0]:
+                parts.append(f"{how} with {', '.join(some)}")
+        return f"{_START} {'; '.join(parts)}" if parts else text
+    if isinstance(rule, Rule) and rule.clauses:
+        return f"{_START} {' or '.join(_clause_text(one).rpartition(' = ')[0] for one in rule.clauses)}"
+    return text
+
+
+def _term_said(term: Term) -> str:
+    if term.offset is None:
+        return f"{_quoted(term.token)} anywhere in the text"
+    before = {0: "", -1: " right before"}.get(term.offset, f" {abs(term.offset)} tokens before")
+    return f"{_quoted(term.token)}{before}"
+
+
 class _Pieces:
     """The pieces of a sentence, read from the left."""
 

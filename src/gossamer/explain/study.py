@@ -315,7 +315,9 @@ def choose_features(
     """
     where = f"active >= {int(least)}"
     if site is not None:
-        name, _ = store.resolve(Feature(Site.parse(site), 0))
+        name = str(Site.parse(site))
+        if name not in store.manifest.dictionaries:
+            raise UsageError(f"site: one of {listed(store.manifest.dictionaries)} expected, found {name}")
         where += f" AND site = '{name}'"
     rows = store.sql(f"SELECT site, latent FROM statistics WHERE {where} ORDER BY site, latent", limit=None)
     if not len(rows):

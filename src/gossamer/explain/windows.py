@@ -248,6 +248,6 @@ def decoder_neighbours(dictionary: Dictionary, latents: Sequence[int], count: in
     """
     unit = torch.nn.functional.normalize(dictionary.W_dec.float(), dim=1)
     cosine = unit[list(latents)] @ unit.T
-    cosine[torch.arange(len(latents)), torch.tensor(list(latents))] = -torch.inf
+    cosine[torch.arange(len(latents)), torch.tensor(list(latents), dtype=torch.long)] = -torch.inf
     best = cosine.topk(min(count, dictionary.n_latents - 1), dim=1).indices.tolist()
     return dict(zip(latents, best, strict=True))

@@ -85,7 +85,7 @@ class Fitted:
             before = now
             costs, gains = self.costs(circuit), self.gains(circuit)
             out = torch.argsort(costs)[:_WIDTH]
-            into = torch.argsort(gains, descending=True)[:_WIDTH]
+            into = torch.argsort(gains, descending=True)[: min(_WIDTH, len(gains) - len(circuit))]
             promise = gains[into].double().unsqueeze(0) - costs[out].unsqueeze(1)
             pairs = [divmod(int(pair), len(into)) for pair in torch.argsort(promise.flatten(), descending=True)]
             used: set[tuple[str, int]] = set()
@@ -105,9 +105,10 @@ class Fitted:
         return circuit
 
     def grown(self, circuit: Circuit, enough: Callable[[Circuit], bool]) -> Circuit:
-        """With the node more that keeps most, of those that promise most, until it is `enough`."""
-        while not enough(circuit):
-            promising = torch.argsort(self.gains(circuit), descending=True)[:_TRIED]
+        """With the node more that keeps most, of those that promise most, until it is `enough` or has all of them."""
+        while not enough(circuit) and len(circuit) < len(self.prompts.splice.nodes):
+            left = len(self.prompts.splice.nodes) - len(circuit)
+            promising = torch.argsort(self.gains(circuit), descending=True)[: min(_TRIED, left)]
             circuit = max((torch.cat([circuit, node.reshape(1)]) for node in promising), key=self.kept)
         return circuit
 
@@ -119,9 +120,11 @@ class Fitted:
             circuit = circuit[torch.sort(order[leaving:]).values]
         return circuit
 
-    def smallest(self, circuit: Circuit, enough: float) -> Circuit:
-        """Grown until it keeps `enough`; then smaller, with exchanges, for as long as it does."""
+    def smallest(self, circuit: Circuit, enough: float) -> Circuit | None:
+        """Grown until it keeps `enough`; then smaller, with exchanges, for as long as it does. None: it never does."""
         circuit = self.grown(circuit, lambda one: self.kept(one) >= enough)
+        if self.kept(circuit) < enough:
+            return None
         while len(circuit) > 1:
             order, left = torch.argsort(self.costs(circuit), descending=True), len(circuit)
             while left > 1 and self.kept(circuit[order[: left - 1]]) >= enough:
@@ -149,7 +152,7 @@ class Bound:
         trained: of each start, what exchanges on the training prompts keep there and on the test.
         tested: of each start, what exchanges on the test prompts keep there.
         prompt_error: of the best of these: mean distance of a prompt's metric from the model's, in faithfulness.
-        smallest: nodes of the smallest subset that was found to keep what is wanted on the test.
+        smallest: nodes of the smallest subset that was found to keep what is wanted on the test; None: there is none.
     """
 
     wanted: float
@@ -161,7 +164,7 @@ class Bound:
     trained: dict[str, tuple[float, float]]
     tested: dict[str, float]
     prompt_error: float
-    smallest: int
+    smallest: int | None
 
 
 def bound(study: Study, search: SearchSettings, report: Callable[[str], None]) -> Bound:
@@ -189,6 +192,7 @@ def bound(study: Study, search: SearchSettings, report: Callable[[str], None]) -
     tested, trained = dict(ended(test, wanted)), dict(ended(training, 1.0))
     best = max(tested.values(), key=test.kept)
     metrics = study.evaluator.prompt_metrics(study.nodes.select(best))
+    least = test.smallest(best, wanted)
     return Bound(
         wanted,
         most,
@@ -199,7 +203,7 @@ def bound(study: Study, search: SearchSettings, report: Callable[[str], None]) -
         {start: (training.kept(one), test.kept(one)) for start, one in trained.items()},
         {start: test.kept(one) for start, one in tested.items()},
         study.evaluator.task_metrics("best", metrics).prompt_error.value,
-        len(test.smallest(best, wanted)),
+        None if least is None else len(least),
     )
 
 
@@ -243,9 +247,14 @@ def rows(title: str, found: Bound) -> Iterator[Row]:
     ):
         yield row(f"{what} {name}", value, found.wanted, "faithfulness", "wanted", value >= found.wanted)
     yield row(f"{what} error a prompt of the last", found.prompt_error, 0.0, "faithfulness", "reported", True)
-    fewer = found.smallest <= found.half
+    fewer = found.smallest is not None and found.smallest <= found.half
     yield row(
-        f"{title}: smallest subset on the test itself", found.smallest, found.gradients, "nodes", "at most half", fewer
+        f"{title}: smallest subset on the test itself",
+        found.smallest or 0,
+        found.gradients,
+        "nodes",
+        "at most half",
+        fewer,
     )
     yield row(f"{title}: the shipped search", found.mask or 0, found.gradients, "nodes", "reported", True)
 

@@ -86,6 +86,7 @@ def test_the_smallest_keeps_enough_and_none_of_one_node_less_was_missed(
         found = fitted.smallest(torch.tensor(start), enough)
         assert fitted.kept(found) >= enough
         assert len(found) == least, "on so few nodes local search finds the best"
+    assert fitted.smallest(torch.tensor([0]), fitted.kept(torch.arange(N)) + max(every.values()) + 1) is None
     assert len(fitted.shrunk(torch.arange(N), SIZE)) == SIZE
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 
 from gossamer.report.figures.recipe_comparison import ablation
-from gossamer.training.recipe_comparison.results import Summary
+from gossamer.report.recipe_comparison import sections, sentences
+from gossamer.training.recipe_comparison.results import RecipeComparison, Summary, Trained
 
 
 def _summary(variant, coefficient, l0, kept):
@@ -30,3 +31,27 @@ def test_lines_and_curves_are_the_summaries():
     assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["baseline", "other"]
     labels = [label.get_text() for label in pareto.get_xticklabels()]
     assert labels == ["5", "10", "20"]
+
+
+def test_sentences_count_what_is_ahead_beyond_the_interval():
+    def one(variant, coefficient, seed, l0, kept, dead=0.0):
+        return Trained(variant, "improvements", coefficient, seed, l0, kept, kept, dead, ((512, dead),))
+
+    trained = []
+    for seed in (0, 1):
+        trained += [one("baseline", 1.0, seed, 16.0, 0.8), one("baseline", 3.0, seed, 4.0, 0.6)]
+        # At L0 8 the baseline's line has .7: one change is .05 ahead in both seeds, one is ahead in one and behind in
+        # the other; at L0 2 there is no line.
+        trained += [one("ahead", 1.0, seed, 8.0, 0.75), one("level", 1.0, seed, 8.0, 0.69 + 0.02 * seed)]
+        trained += [one("sparse", 1.0, seed, 2.0, 0.5, 0.25)]
+    found = RecipeComparison("toy", "resid_post.0", {}, tuple(trained))
+    said = list(sentences(found))
+    assert "1 of 2 points" in said[0]
+    assert "0 behind" in said[0]
+    assert said[2:] == [
+        "1 of 3 points lie where the baseline's L0 does not reach and are not held against it.",
+        "Most latents are dead with sparse, coefficient 1: 25.0%.",
+    ]
+    assert list(sentences(RecipeComparison("toy", "resid_post.0", {}, ()))) == []
+    ((_, table),) = sections(found)
+    assert len(table) == 6

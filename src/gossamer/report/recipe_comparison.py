@@ -31,7 +31,9 @@ def sentences(found: RecipeComparison) -> Iterator[str]:
         yield f"{left} of {len(changes)} points lie where the baseline's L0 does not reach and are not held against it."
     if found.trained:
         most = max(found.summaries([IMPROVEMENTS, DEAD]), key=lambda one: one.mean["dead"])
-        yield f"Most latents are dead with {most.variant}, coefficient {most.coefficient:g}: {most.mean['dead']:.1%}."
+        dead = most.mean["dead"]
+        named = f"{most.variant}, coefficient {most.coefficient:g}"
+        yield f"Most latents are dead with {named}: {dead:.1%}." if dead else "No latent is dead in any of them."
 
 
 def sections(found: RecipeComparison) -> Iterator[tuple[str, list[list[str]]]]:

@@ -27,6 +27,8 @@ from gossamer.training.recipe_comparison.results import RecipeComparison
 
 # matplotlib's settings belong to the whole process.
 _DRAWING = threading.Lock()
+# Studies whose pictures are kept.
+_KEPT = 16
 _TITLES = {
     "heads": "Heads patched from the swapped prompt",
     "noising": "What changed prompts keep",
@@ -113,6 +115,16 @@ _REPORTS = {
 def study_routes(bench: Workbench) -> APIRouter:
     """GET of a study."""
     routes = APIRouter()
+    drawn: dict[tuple[str, float], list[Picture]] = {}
+
+    def pictures(own: Part, draw: Callable[[], Mapping[str, Figure]]) -> list[Picture]:
+        """Drawn once as long as the study's files stay as they are: they take seconds."""
+        key = (own.id, max(path.stat().st_mtime for path in own.path.parent.glob("*.json")))
+        if key not in drawn:
+            if len(drawn) >= _KEPT:
+                drawn.pop(next(iter(drawn)))
+            drawn[key] = drawn_pictures(draw)
+        return drawn[key]
 
     @routes.get("/studies/{part}")
     def study(part: PartId) -> StudyPage:
@@ -133,7 +145,7 @@ def study_routes(bench: Workbench) -> APIRouter:
                 Table(title=title, columns=rows[0], rows=[[*row] for row in rows[1:]], note=report.notes.get(title, ""))
                 for title, rows in report.sections(found)
             ],
-            pictures=drawn_pictures(lambda: report.pictures(found)),
+            pictures=pictures(own, lambda: report.pictures(found)),
             circuits=list(_circuits(bench, own, found)),
         )
 

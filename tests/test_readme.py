@@ -206,7 +206,13 @@ def fields(line):
     return line.rsplit(maxsplit=3)
 
 
-COMMANDS = [(page.name, *arguments) for page in PAGES for arguments in commands(page, "gossamer")]
+# A line that asks for help has no options to check.
+COMMANDS = [
+    (page.name, *arguments)
+    for page in PAGES
+    for arguments in commands(page, "gossamer")
+    if not {"--help", "-h"} & {*arguments}
+]
 
 
 def made(name, arguments):

@@ -55,6 +55,14 @@ def test_rows_are_counted_by_point_value_and_by_interval():
     assert [row[-1].endswith("behind") for row in by_size(study.findings["ioi"])[1:]] == [False, False, True]
 
 
+def test_without_gradients_nothing_is_half_of_them():
+    found = findings()
+    alone = replace(found, curves=found.curves[:1])
+    assert [row[2:] for row in needed(TaskStudy({}, (studied("ioi"),), {"ioi": alone}), 0.01)[1:]] == [["–", "–"]]
+    level = replace(found, curves=(found.curves[0], replace(found.curves[0], method="integrated gradients")))
+    assert needed(TaskStudy({}, (studied("ioi"),), {"ioi": level}), 0.01)[1][3] == "no"
+
+
 def test_every_method_is_held_against_the_best_of_all_others():
     study = sample()
     table = each_method(study)

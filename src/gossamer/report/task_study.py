@@ -95,10 +95,9 @@ def needed(study: TaskStudy, share: float = 0.95) -> list[list[str]]:
     rows = [["task", "mask", "integrated gradients", f"at most {HALF:.0%} of these"]]
     for name, found in study.findings.items():
         ours, theirs = needed_nodes(found, share)
-        holds = ours is not None and (theirs is None or ours <= HALF * theirs)
-        rows.append(
-            [name, *(MISSING if one is None else f"{one:,}" for one in (ours, theirs)), "yes" if holds else "no"]
-        )
+        # Gradients that were not run, or never keep so much, have no half.
+        holds = MISSING if theirs is None else "yes" if ours is not None and ours <= HALF * theirs else "no"
+        rows.append([name, *(MISSING if one is None else f"{one:,}" for one in (ours, theirs)), holds])
     return rows
 
 

@@ -84,6 +84,28 @@ def test_nodes_that_miss_are_exchanged_for_planted_ones(refiner: CircuitRefiner)
     assert torch.equal(refiner.swap(good), good)
 
 
+def test_a_circuit_gives_way_to_the_first_nodes_of_a_ranking_that_are_clearly_better(refiner: CircuitRefiner) -> None:
+    poor, good = at_end(refiner, 20, 21, 22), at_end(refiner, *STEADY, CHANGING)
+    rest = torch.tensor([node for node in torch.arange(len(refiner.splice.nodes)) if node not in good])
+    order, asked = torch.cat([good, rest]), []
+
+    def rankings() -> list[torch.Tensor]:
+        asked.append(1)
+        return [torch.flip(order, [0]), order]
+
+    ranked = replace(refiner, rankings=rankings)
+    assert asked == []
+    assert torch.equal(ranked.swap(poor), good)
+    assert loss_by_hand(refiner, refiner.swap(poor)) > loss_by_hand(refiner, good)
+    path = CircuitPath("mask", refiner.splice.nodes, (torch.cat([good, rest[:1]]), poor), seconds=0.0)
+    assert torch.equal(ranked.improved(path).circuits[1], good)
+    # One that needs nothing asks for no ranking; on other prompts that find the ranking worse the circuit stays.
+    asked.clear()
+    assert torch.equal(ranked.swap(good), good)
+    assert asked == []
+    assert not torch.equal(replace(judged_by(refiner, poor), rankings=rankings).swap(poor), good)
+
+
 def test_an_improved_path_keeps_what_falls_short_and_loses_what_overshoots(refiner: CircuitRefiner) -> None:
     good, poor = at_end(refiner, *STEADY, CHANGING), at_end(refiner, STEADY[0], 20, 21, 22)
     doubled = [torch.cat([good, node[None]]) for node in torch.arange(len(refiner.splice.nodes)) if node not in good]

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 
 import torch
 from jaxtyping import Int
@@ -116,7 +117,14 @@ class MethodInputs:
     def refiner(self, path: CircuitPath | None = None) -> CircuitRefiner:
         """The exact last steps, over the nodes of `path` or the candidates."""
         check = None if self.validation is None else _refiner(self.validation, path, self.search.loss, None)
-        return _refiner(self.fitted, path, self.search.loss, check)
+        refiner = _refiner(self.fitted, path, self.search.loss, check)
+        return replace(refiner, rankings=cache(partial(_orders, _over(self.training.splice, path))))
+
+
+def _orders(splice: Splice) -> list[Int[Tensor, "node"]]:
+    """The order that the circuits of a mask have to be as good as, for one gradient a prompt."""
+    # A distance has no gradient at the model itself, where attribution patching takes it.
+    return [] if splice.examples.metric.distance else [ranking(attribution_patching(splice), splice.nodes, signed=True)]
 
 
 def _rows(rows: Sequence[int], prompts: MaskedPrompts) -> Int[Tensor, "rows"]:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
@@ -62,6 +62,11 @@ class _Measured:
         return self._checked[0]
 
     @property
+    def mean(self) -> float:
+        """The mean of both losses."""
+        return (self.loss + self.check) / 2
+
+    @property
     def missed(self) -> Float[Tensor, "rows"]:
         """The excess over the full model on each of the prompts that choices are made on."""
         return self._checked[1]
@@ -97,6 +102,9 @@ class CircuitRefiner:
         left_out: on how many of these nodes are left out one at a time. Whether nodes go is decided on all of them;
             with fewer, a node that was not free once is not tried again, and the cheapest go together or none.
         validation: the same over the prompts that choices are made on; None chooses on the fitted ones.
+        rankings: gives orders of the candidates, called when a circuit is improved: where as many of an order's first
+            nodes are clearly better, they are improved in the circuit's place. A mask that is all but unlearned, as at
+            the largest of very many candidates, is no better than the order that it began with.
     """
 
     splice: Splice
@@ -105,6 +113,7 @@ class CircuitRefiner:
     prompts: int = 256
     left_out: int = 256
     validation: "CircuitRefiner | None" = None
+    rankings: Callable[[], Sequence[Int[Tensor, "node"]]] = tuple
 
     __repr__ = short_repr
 
@@ -227,10 +236,9 @@ class CircuitRefiner:
         kept: list[Tensor] = []
         least = math.inf
         for now in map(self._measured, reversed(path.circuits)):
-            loss = (now.loss + now.check) / 2
-            if loss <= least + _CLEARLY:
+            if now.mean <= least + _CLEARLY:
                 kept.append(now.circuit)
-            least = min(least, loss)
+            least = min(least, now.mean)
         return replace(path, circuits=tuple(reversed(kept)))
 
     def overshoots(self, circuit: Int[Tensor, "chosen"]) -> bool:
@@ -244,7 +252,8 @@ class CircuitRefiner:
         """
         return self._exchanged(self._measured(circuit)).circuit
 
-    def _exchanged(self, found: "_Measured") -> "_Measured":
+    def _exchanged(self, start: "_Measured") -> "_Measured":
+        found = self._unless_ranked(start)
         for _ in range(_EXCHANGES):
             if found.meets or len(found.circuit) == len(self.splice.nodes):
                 break
@@ -257,6 +266,14 @@ class CircuitRefiner:
                 break
             found = better
         return found
+
+    def _unless_ranked(self, found: "_Measured") -> "_Measured":
+        """The circuit, or the first nodes of one of the rankings where these are clearly better."""
+        if found.meets or len(found.circuit) == len(self.splice.nodes):
+            return found
+        firsts = [self._measured(order[: len(found.circuit)]) for order in self.rankings()]
+        better = [first for first in firsts if first.better(found) and first.mean < found.mean - _CLEARLY]
+        return min(better, key=lambda first: first.mean, default=found)
 
     def shortened(self, circuit: Int[Tensor, "chosen"], enough: Enough) -> Int[Tensor, "left"]:
         """The circuit without as many of its cheapest nodes as leave it `enough`.

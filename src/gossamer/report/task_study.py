@@ -23,8 +23,8 @@ EACH = "Every method in the mask's place"
 
 def overview(study: TaskStudy) -> list[list[str]]:
     """What model, dictionaries and circuit do on the held-out prompts of each task; names of the columns first."""
-    head = ["task", "held out", "model", "dictionaries", "KL", "nodes", "circuit", "KL", "error a prompt", "accuracy",
-            "empty", "agreement", "of gradients", "core"]  # fmt: skip
+    head = ["task", "held out", "model", "dictionaries", "their KL", "nodes", "circuit", "its KL", "error a prompt",
+            "accuracy", "empty", "KL of the empty", "agreement", "of gradients", "core"]  # fmt: skip
     return [head, *(_overview(task, study.findings[task.name]) for task in study.tasks if not task.refused)]
 
 
@@ -43,6 +43,7 @@ def _overview(task: StudiedTask, found: Findings) -> list[str]:
         f"{circuit.prompt_error.value:.2f}",
         percent(circuit.accuracy),
         f"{empty.faithfulness.value:.3f}",
+        f"{empty.kl:.2f}",
         _agreement(found, "bootstrap"),
         _agreement(found, "gradients"),
         MISSING if found.core is None else _core(found),

@@ -1,6 +1,6 @@
 """Text to train dictionaries on that are to carry the tasks: stories, paragraphs, and sentences of the tasks' kinds.
 
-    python benchmarks/mixed_text.py --stories tinystories_train.jsonl --paragraphs wikitext2_parts.jsonl --out mixed.jsonl
+    python benchmarks/mixed_text.py --stories STORIES.jsonl --paragraphs PARAGRAPHS.jsonl --out mixed.jsonl
 
 The sentences introduce two people and say one of them again, or put a noun between a subject and its verb, in patterns
 that no task of the package has. Names and nouns of the tasks are among their words, as they are in any large text; a
@@ -15,20 +15,39 @@ from pathlib import Path
 from gossamer.tasks.ioi import TEMPLATES
 from gossamer.tasks.lexicon import CLAUSE_NOUNS, CLAUSE_VERBS, NAMES, SPARE_NAMES, SPARE_SUBJECTS, SUBJECTS
 
-OTHER_NAMES = (
-    "Aaron Abby Alan Albert Alfred Amanda Andrea Andrew Angela Ann Anthony Arthur Barbara Betty Bill Brian Bruce Carl Carol "
-    "Caroline Catherine Chris Claire Clara Colin Daniel Dave Dean Dennis Diana Donald Donna Dorothy Doug Edward Eleanor "
-    "Ellen Emily Eva Eve Evelyn Fiona Florence Fred Gary Gina Gordon Graham Greg Hannah Harold Harry Heather Howard Hugh "
-    "Ian Irene Isaac Ivan Jacob Jake Janet Jason Jean Jeff Jennifer Jenny Jerry Jessica Jill Joan Jonathan Joseph Josh "
-    "Joyce Judy Julian Julie Justin Karen Karl Katherine Keith Kelly Ken Kim Larry Lauren Leo Leon Lewis Linda Liz Louis "
-    "Louise Luke Lynn Margaret Marie Marion Martha Martin Matt Matthew Megan Melissa Michelle Mike Nancy Naomi Nathan Neil "
-    "Nicholas Nick Nicole Nina Nora Oliver Olivia Oscar Pamela Pat Patricia Patrick Penny Phil Philip Rachel Ralph Ray "
-    "Rebecca Rick Rob Roger Ron Roy Russell Ryan Sally Samuel Sandra Sean Sharon Sophie Stanley Stella Stephen Stuart "
-    "Sylvia Ted Teresa Terry Tina Tony Tracy Victor Victoria Vincent Walter Wendy Will Zoe"
-).split()
-THINGS = "apple bag basket bike blanket box bread cake camera candle chair coat coin cup flower guitar hat key knife lamp letter map phone picture pen plate shirt shoe stone ticket toy umbrella watch".split()  # fmt: skip
-WHERE = "airport bank bridge cafe church corner farm forest gym kitchen lake library market museum river shop street theater train yard".split()  # fmt: skip
-RELATIVE = "behind beside near above below before opposite facing".split()
+
+def words(text: str) -> tuple[str, ...]:
+    """A list of words, written as a text."""
+    return tuple(text.split())
+
+
+OTHER_NAMES = words(
+    """
+    Aaron Abby Alan Albert Alfred Amanda Andrea Andrew Angela Ann Anthony Arthur Barbara Betty Bill Brian Bruce Carl
+    Carol Caroline Catherine Chris Claire Clara Colin Daniel Dave Dean Dennis Diana Donald Donna Dorothy Doug Edward
+    Eleanor Ellen Emily Eva Eve Evelyn Fiona Florence Fred Gary Gina Gordon Graham Greg Hannah Harold Harry Heather
+    Howard Hugh Ian Irene Isaac Ivan Jacob Jake Janet Jason Jean Jeff Jennifer Jenny Jerry Jessica Jill Joan
+    Jonathan Joseph Josh Joyce Judy Julian Julie Justin Karen Karl Katherine Keith Kelly Ken Kim Larry Lauren Leo
+    Leon Lewis Linda Liz Louis Louise Luke Lynn Margaret Marie Marion Martha Martin Matt Matthew Megan Melissa
+    Michelle Mike Nancy Naomi Nathan Neil Nicholas Nick Nicole Nina Nora Oliver Olivia Oscar Pamela Pat Patricia
+    Patrick Penny Phil Philip Rachel Ralph Ray Rebecca Rick Rob Roger Ron Roy Russell Ryan Sally Samuel Sandra Sean
+    Sharon Sophie Stanley Stella Stephen Stuart Sylvia Ted Teresa Terry Tina Tony Tracy Victor Victoria Vincent
+    Walter Wendy Will Zoe
+    """
+)
+THINGS = words(
+    """
+    apple bag basket bike blanket box bread cake camera candle chair coat coin cup flower guitar hat key knife lamp
+    letter map phone picture pen plate shirt shoe stone ticket toy umbrella watch
+    """
+)
+WHERE = words(
+    """
+    airport bank bridge cafe church corner farm forest gym kitchen lake library market museum river shop street
+    theater train yard
+    """
+)
+RELATIVE = words("behind beside near above below before opposite facing")
 
 # A and B are two people in either order, S the one of them who acts and R the one to whom it is done.
 PEOPLE = (
@@ -80,8 +99,8 @@ def people(rng: random.Random) -> str:
     """Two or three people; which of the two acts is drawn, and so is who comes first."""
     a, b, c = rng.sample((*NAMES, *SPARE_NAMES, *OTHER_NAMES), 3)
     acting, other = rng.sample((a, b), 2)
-    words = {"where": rng.choice(WHERE), "thing": rng.choice(THINGS)}
-    return rng.choice(PEOPLE).format(A=a, B=b, C=c, S=acting, R=other, **words)
+    filled = {"where": rng.choice(WHERE), "thing": rng.choice(THINGS)}
+    return rng.choice(PEOPLE).format(A=a, B=b, C=c, S=acting, R=other, **filled)
 
 
 def agreement(rng: random.Random) -> str:
@@ -89,9 +108,9 @@ def agreement(rng: random.Random) -> str:
     pattern, (noun, other) = rng.choice(AGREEMENT), rng.sample((*SUBJECTS, *SPARE_SUBJECTS, *CLAUSE_NOUNS), 2)
     number, others = rng.randrange(2), rng.randrange(2)
     verb, clause = rng.choice(CLAUSE_VERBS), rng.choice(CLAUSE_VERBS)
-    words = {name: forms[number] for name, forms in VERBS.items()}
+    verbs = {name: forms[number] for name, forms in VERBS.items()}
     if "The {M} {knows}" in pattern or "the {M} {stays}" in pattern:
-        words |= {"knows": VERBS["knows"][others], "stays": VERBS["stays"][others]}
+        verbs |= {"knows": VERBS["knows"][others], "stays": VERBS["stays"][others]}
     return pattern.format(
         N=noun[number],
         M=other[others],
@@ -100,7 +119,7 @@ def agreement(rng: random.Random) -> str:
         near=rng.choice(RELATIVE),
         where=rng.choice(WHERE),
         thing=rng.choice(THINGS),
-        **words,
+        **verbs,
     )
 
 

@@ -84,6 +84,21 @@ def test_a_study_goes_on_where_it_stopped_and_says_what_was_refused(given: dict[
     assert (ours.rows, ours.behind) == (len(again.rows), sum(row.behind for _, row in again.rows)), "as beside the best"
 
 
+def test_a_circuit_that_takes_more_nodes_than_allowed_is_of_the_size_that_is_given(given: dict[str, Any]) -> None:
+    one = {**given, "tasks": given["tasks"][:1]}
+    free = study_tasks(**{**one, "folder": given["folder"] / "free"})
+    needed = len(free.findings["by hand"].nodes)
+    assert not free.tasks[0].missed
+    same = study_tasks(**{**one, "folder": given["folder"] / "same", "chosen": replace(CHOSEN, most=needed)})
+    assert len(same.findings["by hand"].nodes) == needed
+    bound = replace(CHOSEN, most=needed - 1, size=4)
+    [row] = (found := study_tasks(**{**one, "folder": given["folder"] / "bound", "chosen": bound})).tasks
+    assert f"takes {needed} nodes, more than the {needed - 1} allowed" in row.missed
+    assert len(found.findings["by hand"].nodes) <= 4
+    with pytest.raises(UsageError, match="most: at least 1 node expected, found 0"):
+        TaskStudySettings(most=0)
+
+
 def test_other_settings_other_prompts_and_tasks_of_one_name_are_refused(given: dict[str, Any], task: Task) -> None:
     one = {**given, "tasks": [impossible(task)]}
     study_tasks(**one)

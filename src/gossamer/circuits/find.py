@@ -93,6 +93,7 @@ def find_circuit(
     *,
     faithfulness: float | None = None,
     size: int | None = None,
+    most: int | None = None,
     recipe: Recipe = "gossamer",
     settings: StudySettings | None = None,
     search: SearchSettings | None = None,
@@ -108,14 +109,16 @@ def find_circuit(
             nodes that takes is found by a search that knows nothing of the validation prompts; a second one, on all
             training prompts, then finds that many.
         size: number of nodes wanted instead.
+        most: nodes that so much faithfulness may take; every node of a circuit is left out and its edges are measured,
+            so that a large one takes long.
         recipe: "gossamer" (the default search), or "reference" (the published recipe, for comparison).
         settings: ablation, error policy, seed and the like.
         search: settings of the mask search.
 
     Raises:
         UsageError: both or neither usable target, dictionaries that do not fit the model, unaligned prompts.
-        GossamerError: the model cannot do the task, the dictionaries keep nothing of it, or no circuit reaches the
-            target.
+        GossamerError: the model cannot do the task, the dictionaries keep nothing of it, or no circuit (of at most
+            `most` nodes) reaches the target.
     """
     require_target(faithfulness, size)
     settings = settings or StudySettings()
@@ -130,12 +133,12 @@ def find_circuit(
     if size is not None:
         _check_room(study.nodes, size)
     elif recipe == "gossamer" and study.sides is not None:
-        size = _size_for(study, search, wanted)
+        size = _size_for(study, search, wanted, most)
     if size is not None:
         search = replace(search, sizes=sorted({size, *search.sizes}, reverse=True))
     with part_of("on all training prompts"):
         path, better = _searched_path(study, search, recipe, size, wanted)
-    found = choose(study, better, faithfulness=faithfulness, size=size, search=search)
+    found = choose(study, better, faithfulness=faithfulness, size=size, most=most, search=search)
     return replace(found, path=path)
 
 
@@ -152,13 +155,13 @@ def _searched_path(
     return path, refiner.improved_at(path, size) if size is not None else _improved(study, path, refiner, wanted)
 
 
-def _size_for(study: Study, search: SearchSettings, wanted: float) -> int:
+def _size_for(study: Study, search: SearchSettings, wanted: float, most: int | None) -> int:
     """How many nodes it takes to keep `wanted` on the validation prompts, of which the search knows nothing."""
     given = study.method_inputs(search).held_apart
     with part_of("for the size, without validation prompts"):
         path = searched(given)
         refiner = given.refiner(path)
-        return len(_smallest(study, _improved(study, path, refiner, wanted), refiner, wanted))
+        return len(_smallest(study, _improved(study, path, refiner, wanted), refiner, wanted, most))
 
 
 def _cost(study: Study, search: SearchSettings, nodes: int | None) -> str:
@@ -228,6 +231,7 @@ def choose(
     *,
     faithfulness: float | None = None,
     size: int | None = None,
+    most: int | None = None,
     search: SearchSettings | None = None,
 ) -> CircuitResult:
     """Take a circuit from a path: the size or the faithfulness (default 0.9) is met, then it is pruned.
@@ -237,7 +241,8 @@ def choose(
 
     Raises:
         UsageError: the target is impossible (no circuit so small).
-        GossamerError: no circuit of the path is so faithful; the message says what the dictionaries allow.
+        GossamerError: no circuit of the path (of at most `most` nodes) is so faithful; the message says what the
+            dictionaries allow.
     """
     search = search or SearchSettings(seed=study.settings.seed)
     for sentence in few_texts(study.task.test):
@@ -249,7 +254,7 @@ def choose(
         target, chosen = {"size": float(size)}, refiner.refined(path.of_size(size), size)
         target |= {} if faithfulness is None else {"faithfulness": faithfulness}
     else:
-        target, chosen = {"faithfulness": wanted}, _smallest(study, path, refiner, wanted)
+        target, chosen = {"faithfulness": wanted}, _smallest(study, path, refiner, wanted, most)
     nodes = path.nodes.select(chosen)
     scores = node_effects(study.evaluator.affordable(SCORED), nodes)
     measured = study.evaluator.task_metrics("circuit", study.evaluator.prompt_metrics(nodes))
@@ -274,13 +279,21 @@ def circuit_effects(study: Study, nodes: Nodes) -> DirectEffects:
     return direct_effects(study.splice.select(some), nodes)
 
 
-def _smallest(study: Study, path: CircuitPath, refiner: CircuitRefiner, wanted: float) -> Int[Tensor, "chosen"]:
-    """The smallest circuit that pruning finds in the first of the path that is faithful enough."""
+def _smallest(
+    study: Study, path: CircuitPath, refiner: CircuitRefiner, wanted: float, most: int | None
+) -> Int[Tensor, "chosen"]:
+    """The smallest circuit that pruning finds in the first of the path that is faithful enough, if that is allowed."""
 
     def enough(shorter: Int[Tensor, "shorter"]) -> bool:
         return study.choice.kept(path.nodes.select(shorter)) >= wanted
 
-    return refiner.pruned(refiner.shortened(_faithful(study, path, wanted), enough), enough)
+    found = refiner.pruned(refiner.shortened(_faithful(study, path, wanted), enough), enough)
+    if most is not None and len(found) > most:
+        raise GossamerError(
+            f"{wanted:.0%} of the {kept(study.task.metric)} of {study.task.name} takes {len(found)} nodes, more than "
+            f"the {most} allowed; allow more, lower the faithfulness, or ask for a size"
+        )
+    return found
 
 
 def _check_room(nodes: Nodes, size: int) -> None:

@@ -37,6 +37,7 @@ class TaskStudySettings:
         share: of what the dictionaries keep of the task on the training prompts (at most all of it), how much the
             circuit is to keep.
         size: nodes of the circuit where no size is found that keeps so much.
+        most: nodes that so much may take; None for any number.
         settings, search: of every circuit. Circuits are searched at all sizes up to all candidates, as baselines are.
     """
 
@@ -44,12 +45,15 @@ class TaskStudySettings:
     size: int = 100
     settings: StudySettings = StudySettings()
     search: SearchSettings = SearchSettings()
+    most: int | None = None
 
     __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
             raise UsageError(f"share: a share above 0, at most 1, expected, found {self.share}")
+        if self.most is not None and self.most < 1:
+            raise UsageError(f"most: at least 1 node expected, found {self.most}")
 
 
 @dataclass(frozen=True)
@@ -211,7 +215,7 @@ def _studied(
         row = replace(row, wanted=chosen.share * min(study.task_share, 1.0))
         aim: dict[str, Any] = {"settings": chosen.settings, "search": search}
         try:
-            found = find_circuit(model, dictionaries, task, faithfulness=row.wanted, **aim)
+            found = find_circuit(model, dictionaries, task, faithfulness=row.wanted, most=chosen.most, **aim)
         except UsageError:
             raise
         except GossamerError as error:

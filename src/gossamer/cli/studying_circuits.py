@@ -34,6 +34,14 @@ def study_circuits(
             callback=early.from_least("--size", 1),
         ),
     ] = 100,
+    most_nodes: Annotated[
+        int | None,
+        typer.Option(
+            help="Where so much takes more nodes than this, the circuit is of --size too: a large one takes long to "
+            "measure, node by node and edge by edge. Default: any number.",
+            callback=early.from_least("--most-nodes", 1),
+        ),
+    ] = None,
     compare: Annotated[
         list[str] | None,
         typer.Option(
@@ -85,7 +93,7 @@ def study_circuits(
     studied["error_nodes"] = error_nodes
     settings = StudySettings(**studied, minimum_accuracy=minimum_accuracy, validation=validation, seed=seed)
     kept: Any = loss
-    chosen = TaskStudySettings(share, size, settings, SearchSettings(kept, steps=steps, seed=seed))
+    chosen = TaskStudySettings(share, size, settings, SearchSettings(kept, steps=steps, seed=seed), most_nodes)
     asked = None if not compare else early.methods(compare)
 
     def measure(found: Any, folder: Path) -> None:

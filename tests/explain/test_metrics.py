@@ -37,6 +37,37 @@ def test_calibration_changes_the_fit_and_not_the_correlation():
     assert other.explained != metrics.simulation(TRUE, SIMULATED).explained
 
 
+def test_the_interval_of_a_correlation_covers_it_where_texts_are_what_is_drawn():
+    """Activations that are mostly zero, and texts that differ in how well they are predicted."""
+    draw = np.random.default_rng(0)
+
+    def texts(count: int) -> tuple[list[list[float]], list[list[float]]]:
+        active = draw.random((count, 12)) < 0.15
+        true = np.where(active, draw.lognormal(0.0, 0.8, (count, 12)), 0.0)
+        skill = draw.random((count, 1))
+        predicted = skill * true + 0.4 * (draw.random((count, 12)) < 0.1) + 0.05 * draw.random((count, 12))
+        return true.tolist(), predicted.tolist()
+
+    wanted = metrics.correlation_over_texts(*texts(1500)).value
+    found = [metrics.correlation_over_texts(*texts(20)) for _ in range(200)]
+    covered = np.mean([one.low <= wanted <= one.high for one in found])
+    assert 0.88 <= covered <= 0.99
+    middles = [math.atanh(one.value) for one in found]
+    fisher = np.mean([abs(one - math.atanh(wanted)) < 1.96 / math.sqrt(20 * 12 - 3) for one in middles])
+    assert fisher < 0.75, "with a token as one observation"
+    spread = np.std(middles)
+    halves = np.median([(math.atanh(one.high) - math.atanh(one.low)) / 2 for one in found])
+    assert halves == pytest.approx(2.09 * spread, rel=0.25)
+
+
+def test_one_text_or_one_that_has_all_activity_leaves_every_correlation_possible():
+    alone = metrics.correlation_over_texts(TRUE[:1], SIMULATED[:1])
+    assert (alone.value, alone.low, alone.high) == (metrics.simulation(TRUE[:1], SIMULATED[:1]).correlation, -1.0, 1.0)
+    only = metrics.correlation_over_texts([[0.0, 3.0], [0.0, 0.0]], [[0.0, 2.0], [1.0, 0.0]])
+    assert (only.low, only.high) == (-1.0, 1.0)
+    assert metrics.correlation_over_texts(TRUE, ((0.0,) * 4, (0.0,) * 4)) is None
+
+
 def test_a_constant_simulation_has_no_correlation():
     assert metrics.simulation(TRUE, ((0.0,) * 4, (0.0,) * 4)).correlation is None
     with pytest.raises(UsageError, match="active"):

@@ -135,8 +135,7 @@ def simulation(
         raise UsageError("simulation: a feature that is active expected, found none active")
     slope, intercept = _regression(fit_t, fit_s)
     calibrated = slope * s + intercept
-    constant = t.std() == 0 or s.std() == 0
-    correlation = None if constant else float(np.corrcoef(t, s)[0, 1])
+    correlation = _correlation(t, s)
     return Simulation(
         correlation,
         slope,
@@ -145,6 +144,39 @@ def simulation(
         1 - float(np.abs(t - calibrated).mean() / np.abs(t).mean()),
         0.0 if correlation is None else correlation**2,
     )
+
+
+def correlation_over_texts(true: Sequence[Sequence[float]], predicted: Sequence[Sequence[float]]) -> Interval | None:
+    """Pearson's correlation over all tokens joined, its interval over texts: tokens of one text depend on each other.
+
+    The jackknife leaves one text out at a time, on the scale of the inverse hyperbolic tangent, with Student's quantile
+    (Tukey 1958). Fisher's interval is for normal variables, and activations are mostly zero. Ends are -1 and 1 where
+    there is one text alone, or no variation without one of them; None where there is no correlation.
+    """
+    found = _correlation(*_joined(true, predicted))
+    if found is None:
+        return None
+    places = range(len(true))
+    without = [
+        _correlation(
+            *_joined([true[one] for one in places if one != out], [predicted[one] for one in places if one != out])
+        )
+        for out in (places if len(true) > 1 else ())
+    ]
+    scaled = [_scaled(one) for one in without if one is not None]
+    if len(scaled) < len(true):
+        return Interval(found, -1.0, 1.0)
+    # Of the mean of values with this spread, one a text: the jackknife's pseudo-values.
+    half = statistics.student_half([(len(scaled) - 1) * one for one in scaled]) or math.inf
+    return Interval(found, math.tanh(_scaled(found) - half), math.tanh(_scaled(found) + half))
+
+
+def _correlation(t: Float[np.ndarray, "n"], s: Float[np.ndarray, "n"]) -> float | None:
+    return None if t.std() == 0 or s.std() == 0 else float(np.corrcoef(t, s)[0, 1])
+
+
+def _scaled(correlation: float) -> float:
+    return math.atanh(min(max(correlation, -1 + 1e-12), 1 - 1e-12))
 
 
 def _joined(true: Sequence[Sequence[float]], predicted: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:

@@ -15,11 +15,11 @@ from gossamer.explain.answers import (
     item_counts,
 )
 from gossamer.explain.judges import ChatJudge, Judge, Marked
-from gossamer.explain.metrics import average_precision, gini, simulation, wilson
+from gossamer.explain.metrics import average_precision, correlation_over_texts, gini, wilson
 from gossamer.explain.windows import NEIGHBOUR, RANDOM, SAME_TOKENS, FeatureWindows, Window, shuffled
 
 # Windows of a simulation: as many of the strongest as of random ones (Bills et al. 2023).
-_SIMULATED, _Z = 10, 1.959963984540054
+_SIMULATED = 10
 # SAEBench's items: strongest, drawn by their squared activation, random.
 _SAEBENCH = (2, 2, 10)
 
@@ -114,8 +114,8 @@ def _fuzzed(name: str, test: Trial, judge: Judge, positives: list[Marked], negat
 def simulated(test: Trial, judge: Judge) -> ExplanationScore:
     """Pearson's correlation of activations and predictions over strongest and random windows, joined (Bills et al.).
 
-    The interval is Fisher's, with a window as one observation. Windows that failed are left out and counted; they are
-    no zeros.
+    The interval is over windows (:func:`correlation_over_texts`). Windows that failed are left out and counted; they
+    are no zeros.
     """
     strongest = sorted(test.windows.positives, key=lambda one: -one.maximum)[:_SIMULATED]
     windows = [*strongest, *test.windows.of_kind(RANDOM)[: len(strongest)]]
@@ -130,13 +130,10 @@ def simulated(test: Trial, judge: Judge) -> ExplanationScore:
     if len(pairs) < (1 - MOST_FAILURES) * len(windows) or not any(any(true) for true, _ in pairs):
         reason = f"{1 - len(pairs) / len(windows):.0%} of the texts failed"
         return ExplanationScore("simulation", None, reason=reason, items=counts)
-    found = simulation([true for true, _ in pairs], [one for _, one in pairs]).correlation
+    found = correlation_over_texts([true for true, _ in pairs], [one for _, one in pairs])
     if found is None:
         return ExplanationScore("simulation", None, reason="the same prediction everywhere", items=counts)
-    middle, half = np.arctanh(np.clip(found, -1 + 1e-12, 1 - 1e-12)), _Z / np.sqrt(max(len(pairs) - 3, 1))
-    return ExplanationScore(
-        "simulation", found, float(np.tanh(middle - half)), float(np.tanh(middle + half)), items=counts
-    )
+    return ExplanationScore("simulation", found.value, found.low, found.high, items=counts)
 
 
 def intruder(test: Trial, judge: ChatJudge, *, group: int = 5) -> ExplanationScore:

@@ -153,7 +153,7 @@ def correlation_over_texts(true: Sequence[Sequence[float]], predicted: Sequence[
     (Tukey 1958). Fisher's interval is for normal variables, and activations are mostly zero. Ends are -1 and 1 where
     there is one text alone, or no variation without one of them; None where there is no correlation.
     """
-    found = _correlation(*_joined(true, predicted))
+    found = simulation(true, predicted).correlation
     if found is None:
         return None
     places = range(len(true))

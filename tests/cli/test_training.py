@@ -255,6 +255,7 @@ def test_train_fine_tunes_finished_dictionaries_on_a_task(monkeypatch, gossamer,
     assert set(said[0]["loss_weights"]) == {"logit_error", "reconstruction"}
     more = ("--task", prompts, "--prompt-share", "0.5", "--finetune-tokens", "512", "--out", tmp_path / "tuned")
     more += ("--similar-words", "3", "--split-by", "word", "--finetune-k", "6,3", "--thresholds", "spliced")
+    more += ("--finetune-learning-rate", "0.0002")
     tuned = gossamer(*asked, "--from", source, *more)
     assert tuned.code == 0, tuned.err
     said = DictionarySet.load(json.loads(tuned.out)["folder"])["attn_out.1"].provenance["training"]["finetuned"]
@@ -288,6 +289,8 @@ def test_train_fine_tunes_finished_dictionaries_on_a_task(monkeypatch, gossamer,
         (("--similar-words", "12"), "--similar-words: for prompts of --task"),
         (("--task", "ioi", "--similar-words", "1"), "--similar-words: at least 2 expected, found 1"),
         (("--finetune-k", "8", "--finetune-tokens", "0"), "--finetune-k: it is for the fine-tuning; leave out"),
+        (("--finetune-learning-rate", "1e-4", "--finetune-tokens", "0"), "--finetune-learning-rate: it is for the"),
+        (("--finetune-learning-rate", "0"), "expected a positive learning_rate of the fine-tuning, found 0.0"),
         (("--finetune-k", "x"), "--finetune-k: expected numbers as 2,4,6, found 'x'"),
         (("--task", "ioi", "--prompt-share", "1"), "--prompt-share: a share between 0 and 1 expected, found 1.0"),
     ],

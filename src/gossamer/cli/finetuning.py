@@ -56,6 +56,13 @@ FinetuneK = Annotated[
     str | None,
     typer.Option(help="Active latents a token from the fine-tuning on, as 48, or one a site as 64,48,48."),
 ]
+FinetuneLearningRate = Annotated[
+    float | None,
+    typer.Option(
+        help="Peak of Adam's learning rate in the fine-tuning; default 0.0003. Lower it where metrics.jsonl of the "
+        "fine-tuning shows the KL rise: wide models need less."
+    ),
+]
 Thresholds = Annotated[
     Literal["own", "spliced"] | None,
     typer.Option(
@@ -81,6 +88,7 @@ class Finetuning:
     tokens: int | None
     share: float | None
     k: str | None
+    learning_rate: float | None
     thresholds: str | None
     prompts: int | None
     similar_words: int | None
@@ -100,7 +108,12 @@ def require_sense(tasks: Sequence[str], asked: Finetuning) -> None:
     for option, value in given.items():
         if value is not None and not tasks:
             raise UsageError(f"{option}: for prompts of --task; give one or leave it out")
-    settings = {"--task": tasks or None, "--finetune-k": asked.k, "--thresholds": asked.thresholds}
+    settings = {
+        "--task": tasks or None,
+        "--finetune-k": asked.k,
+        "--finetune-learning-rate": asked.learning_rate,
+        "--thresholds": asked.thresholds,
+    }
     for option, value in settings.items():
         if value is not None and asked.tokens == 0:
             raise UsageError(f"{option}: it is for the fine-tuning; leave out --finetune-tokens 0")
@@ -125,6 +138,7 @@ def with_finetuning(config: Any, asked: Finetuning) -> Any:
     changes = {
         "tokens": asked.tokens,
         "prompt_share": asked.share,
+        "learning_rate": asked.learning_rate,
         "thresholds": asked.thresholds,
         "k": None if asked.k is None else tuple(inputs.numbers("--finetune-k", asked.k)),
     }

@@ -44,7 +44,7 @@ PANELS = {
         *("tokens", "batch", "accumulate", "learning_rate", "autocast", "buffer", "sensitivity"),
         *("sensitivity_rows", "cache", "metrics"),
     ),
-    "Fine-tuning": ("finetune_tokens", "end_to_end", "source", "similar_words", "finetune_k"),
+    "Fine-tuning": ("finetune_tokens", "end_to_end", "source", "similar_words", "finetune_k", "finetune_learning_rate"),
     "Features": ("feature", "features", "kind", "unit"),
     "Concept": ("words", "positive", "negative", "prefix", "effects", "effects_folder", "act_add", "pairs"),
     "Ways and scores": (

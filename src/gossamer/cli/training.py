@@ -1,6 +1,6 @@
 """`gossamer train`: dictionaries for a model, from text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -127,6 +127,7 @@ def train(
     similar_words: finetuning.SimilarWords = None,
     split_by: options.TaskSplit = None,
     finetune_k: finetuning.FinetuneK = None,
+    finetune_learning_rate: finetuning.FinetuneLearningRate = None,
     thresholds: finetuning.Thresholds = None,
     batch: Batch = None,
     accumulate: Accumulate = 1,
@@ -163,7 +164,15 @@ def train(
     """
     early.require_texts(text)
     wanted = finetuning.Finetuning(
-        end_to_end, finetune_tokens, prompt_share, finetune_k, thresholds, prompts, similar_words, split_by
+        end_to_end,
+        finetune_tokens,
+        prompt_share,
+        finetune_k,
+        finetune_learning_rate,
+        thresholds,
+        prompts,
+        similar_words,
+        split_by,
     )
     finetuning.require_sense(tasks or (), wanted)
     if sites_out is not None and (tasks or end_to_end):
@@ -342,5 +351,24 @@ def _print_sets(found: Mapping[str, Any], as_json: bool) -> None:
             place = str(site) if dictionary.site_out is None else f"{site} > {dictionary.site_out}"
             table.add_row(name or "-", place, str(dictionary.n_latents), *numbers)
     out.print(table)
-    for folder in folders.values():
+    for name, folder in folders.items():
+        for sentence in _effect(found[name]):
+            out.print(sentence, soft_wrap=True)
         out.print(f"dictionaries in {folder}", soft_wrap=True)
+
+
+def _effect(dictionaries: Mapping[Any, Any]) -> Iterator[str]:
+    """What a fine-tuning changed, where there was one."""
+    said = next(iter(dictionaries.values())).provenance.get("training", {})
+    if (changed := said.get("finetuning")) is None:
+        return
+    yield (
+        f"fine-tuned: KL to the model {changed['kl_before']:.3f} before, {changed['kl']:.3f} now on held-out text "
+        f"(cross-entropy {changed['ce_before']:.3f}, {said['held_out']['ce_spliced']:.3f}; the model's own "
+        f"{said['held_out']['ce_model']:.3f})"
+    )
+    if "answer_kl" in changed:
+        yield (
+            f"at the answers of the training prompts {changed['answer_kl_before']:.3f} before, "
+            f"{changed['answer_kl']:.3f} now; gossamer evaluate --task measures held-out ones"
+        )

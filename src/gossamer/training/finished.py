@@ -101,7 +101,7 @@ def _finetune(
     corpus = corpus_for(model, texts, config, folder)
     found = finetune(model, dictionaries, corpus, config.finetune, folder / "finetune", config.seed, prompts)
     facts = {site: {**_training(one), "torch": torch.__version__} for site, one in dictionaries.items()}
-    measured = with_claims(model, found, corpus, facts)
+    measured = with_claims(model, found, corpus, facts, dictionaries, prompts)
     if processes.writes:
         measured.save(folder / FINAL)
     processes.wait()

@@ -25,6 +25,7 @@ from gossamer.training.controls import RANDOM_MODEL, with_random_weights
 from gossamer.training.cost import told
 from gossamer.training.end_to_end_trainer import ARCHITECTURES
 from gossamer.training.finetune import finetune
+from gossamer.training.finetuning_effect import finetuning_effect
 from gossamer.training.fit import fit
 from gossamer.training.parallel import Processes
 from gossamer.training.request import at_work, request_of
@@ -187,13 +188,13 @@ def _train(
     processes = Processes.current()
     fitted = _fitted(model, corpus, sites, config, plans, folder, cache, also)
     for plan in plans:
-        found = fitted[plan.name]
+        found, before = fitted[plan.name], None
         if config.finetune.tokens:
-            own = folder / "finetune" / plan.name
+            own, before = folder / "finetune" / plan.name, found
             found = finetune(model, found, corpus, config.finetune, own, config.seed, prompts)
         of_plan = replace(config, trainer=plan.trainer, seed=plan.seed)
         facts = {"config": of_plan.facts, "torch": torch.__version__}
-        measured = with_claims(model, found, corpus, dict.fromkeys(found, facts))
+        measured = with_claims(model, found, corpus, dict.fromkeys(found, facts), before, prompts)
         if processes.writes:
             measured.save(folder / FINAL / plan.name)
         # Read back by all, so that a first run returns exactly what a later one does.
@@ -234,9 +235,17 @@ def plan_name(plan: SweepSpec, site: Site) -> str:
 
 
 def with_claims(
-    model: LanguageModel, dictionaries: DictionarySet, corpus: Corpus, facts: Mapping[Site, Mapping[str, Any]]
+    model: LanguageModel,
+    dictionaries: DictionarySet,
+    corpus: Corpus,
+    facts: Mapping[Site, Mapping[str, Any]],
+    before: DictionarySet | None = None,
+    prompts: TaskPrompts | None = None,
 ) -> DictionarySet:
-    """The same dictionaries, saying how each was trained (`facts`) and what they do on held-out text."""
+    """The same dictionaries, saying how each was trained (`facts`) and what they do on held-out text.
+
+    Those that were fine-tuned say what that changed from the dictionaries `before`, on its `prompts` too.
+    """
     alone = measure(model, dictionaries, corpus.measured, mask=corpus.mask)
     together = quality(model, dictionaries, corpus.measured, mask=corpus.mask)
     measured = {
@@ -244,6 +253,9 @@ def with_claims(
         **mask_facts(corpus.mask),
         "held_out": _claims_together(together, dictionaries),
     }
+    if before is not None:
+        effect = finetuning_effect(model, before, dictionaries, together, corpus, prompts)
+        measured["finetuning"] = {name: value for name, value in asdict(effect).items() if value is not None}
     return DictionarySet(
         with_reported_metrics(one, alone[site], {**facts[site], **measured}) for site, one in dictionaries.items()
     )

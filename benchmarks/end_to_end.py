@@ -79,7 +79,7 @@ def rows(options: argparse.Namespace, out: Path) -> Iterator[Row]:
     if options.k is not None:
         config = replace(config, trainer=replace(config.trainer, objective=BatchTopK(k=options.k)))
     given = fitted(model, texts, config, options, out)
-    tuned = end_to_end(config)
+    tuned = end_to_end(config, model.d_model)
     tokens = options.tokens or (2_048 if options.quick else tuned.tokens)
     tuned = replace(tuned, tokens=tokens, prompt_share=options.share)
     config = replace(config, finetune=tuned, corpus=rows_like(given, model, config.corpus))

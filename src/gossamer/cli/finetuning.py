@@ -59,8 +59,8 @@ FinetuneK = Annotated[
 FinetuneLearningRate = Annotated[
     float | None,
     typer.Option(
-        help="Peak of Adam's learning rate in the fine-tuning; default 0.0003. Lower it where metrics.jsonl of the "
-        "fine-tuning shows the KL rise: wide models need less."
+        help="Peak of Adam's learning rate in the fine-tuning; default 0.0003, with --end-to-end as many times less as "
+        "the model is wider than 128."
     ),
 ]
 Thresholds = Annotated[
@@ -129,12 +129,12 @@ def require_nothing_fitted(given: Mapping[str, object]) -> None:
             raise UsageError(f"--{option}: nothing is fitted with --from; leave it out")
 
 
-def with_finetuning(config: Any, asked: Finetuning) -> Any:
-    """The settings with the loss and the length that were asked for."""
+def with_finetuning(config: Any, asked: Finetuning, width: int) -> Any:
+    """The settings with the loss and the length that were asked for, for a model of this width."""
     from gossamer.training.recipes import end_to_end as end_to_end_settings
 
     if asked.end_to_end:
-        config = replace(config, finetune=end_to_end_settings(config))
+        config = replace(config, finetune=end_to_end_settings(config, width))
     changes = {
         "tokens": asked.tokens,
         "prompt_share": asked.share,

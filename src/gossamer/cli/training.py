@@ -196,7 +196,7 @@ def train(
         asked = replace(asked, trainer=_with_changes(asked.trainer, learning_rate, encoder_scale, sensitivity))
         if control is not None:
             asked = replace(asked, trainer=replace(asked.trainer, control=control))
-        asked = finetuning.with_finetuning(asked, replace(wanted, tokens=tuned))
+        asked = finetuning.with_finetuning(asked, replace(wanted, tokens=tuned), network.d_model)
         of_tasks = finetuning.task_prompts(tasks or (), network, wanted, seed)
 
         def rows(corpus: Any, where: Sequence[Any]) -> Any:

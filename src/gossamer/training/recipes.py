@@ -70,16 +70,24 @@ def recipe_for(model: LanguageModel) -> Recipe:
 
 # Of the tokens that dictionaries are fitted on, those of an end-to-end fine-tuning.
 _END_TO_END_SHARE = 0.05
+# Of wider models the learning rate falls as the width grows: Adam moves every weight by as much, and those of wide
+# models are smaller. What a width of 128 gains from spoiled dictionaries of Gemma's 640 (docs/training.md).
+_FULL_RATE_WIDTH = 128
 
 
-def end_to_end(config: TrainingConfig) -> FinetuneConfig:
+def end_to_end(config: TrainingConfig, width: int) -> FinetuneConfig:
     """A fine-tuning on KL and reconstruction, balanced at the start, for a twentieth of the tokens of the fit.
 
     After Karvonen 2025 (arXiv 2503.17272), with the error of the logits beside the KL. Steps are of few rows: so short
     a run gains more from their number than from their size (docs/training.md).
+
+    Args:
+        config: of the fit.
+        width: of the model's stream.
     """
     tokens = round(_END_TO_END_SHARE * config.fit.tokens)
-    finetune = replace(config.finetune, tokens=tokens, rows=4, thresholds="spliced")
+    rate = config.finetune.learning_rate * min(1.0, _FULL_RATE_WIDTH / width)
+    finetune = replace(config.finetune, tokens=tokens, rows=4, thresholds="spliced", learning_rate=rate)
     return replace(finetune, logit_error=1.0, reconstruction=1.0, balanced=True)
 
 

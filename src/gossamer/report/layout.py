@@ -173,6 +173,8 @@ def circuit_layout(findings: Findings) -> CircuitLayout:
         said = f"{count}, the strongest among these nodes; blue raises its target, orange lowers it"
         drawing.notes.append((drawing.height + 4, said))
         drawing.height += 14
+    widest = max((text.cells(note) for _, note in drawing.notes), default=0)
+    drawing.width = max(drawing.width, left + CELL * widest + 4)
     return drawing
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from gossamer.circuits.curve import Curve
@@ -25,7 +26,8 @@ def curves(findings: Findings) -> Figure:
     if not drawn:
         raise GossamerError("curves: expected at least one method with circuits of one node or more, found none")
     with style.paper():
-        figure = Figure(figsize=(style.PAGE * 0.78, 3.1), layout="constrained")
+        # Letters are a little wider in a finer picture than where the layout was made.
+        figure = Figure(figsize=(style.PAGE * 0.78, 3.1), layout=ConstrainedLayoutEngine(rect=(0, 0, 0.98, 1)))
         axes = figure.add_subplot()
         ends = [_line(axes, index, curve) for index, curve in enumerate(drawn)]
         _frame(axes, drawn, claims.axis(findings))

@@ -1,6 +1,6 @@
 """Text to train dictionaries on that are to carry the tasks: stories, paragraphs, and sentences of the tasks' kinds.
 
-    python benchmarks/mixed_text.py --stories STORIES.jsonl --paragraphs PARAGRAPHS.jsonl --out mixed.jsonl
+    python examples/mixed_text.py --stories STORIES.jsonl --paragraphs PARAGRAPHS.jsonl --out mixed.jsonl
 
 The sentences introduce two people and say one of them again, or put a noun between a subject and its verb, in patterns
 that no task of the package has. Names and nouns of the tasks are among their words, as they are in any large text; a

@@ -71,7 +71,7 @@ def recipe_for(model: LanguageModel) -> Recipe:
 # Of the tokens that dictionaries are fitted on, those of an end-to-end fine-tuning.
 _END_TO_END_SHARE = 0.05
 # Of wider models the learning rate falls as the width grows: Adam moves every weight by as much, and those of wide
-# models are smaller. What a width of 128 gains from spoiled dictionaries of Gemma's 640 (docs/training.md).
+# models are smaller. At the rate that a width of 128 gains from, Gemma's 640 kept less (docs/training.md).
 _FULL_RATE_WIDTH = 128
 
 

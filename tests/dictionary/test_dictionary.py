@@ -181,6 +181,17 @@ def test_encoder_lies_latent_by_latent_in_memory(make, tmp_path, architecture):
 
 
 @EACH
+def test_a_new_one_is_zero(architecture):
+    # Memory that nobody wrote held NaN now and then: a saved dictionary could not be read again.
+    k = 4 if "topk" in architecture else None
+    for _ in range(3):
+        dirty = [torch.full((64, 128), torch.nan) for _ in range(8)]
+        del dirty
+        new = Dictionary(DictionaryConfig(architecture, 64, 128, site="resid_post.0", model_name="m", k=k))
+        assert all(not parameter.any() for parameter in new.parameters())
+
+
+@EACH
 def test_meta_device_tells_the_memory(make, architecture):
     real = make(architecture)
     planned = Dictionary(real.config, device="meta")

@@ -42,7 +42,7 @@ class Dictionary(nn.Module):
     threshold (n, or a scalar for batchtopk), b_gate, b_mag, r_mag (n); W_skip (d, d), input by output, of a transcoder
     with a skip connection; absent ones are None.
 
-    A new dictionary has uninitialised parameters (`device="meta"` allocates nothing); :meth:`load` gives frozen ones.
+    A new dictionary's parameters are zeros (`device="meta"` allocates nothing); :meth:`load` gives frozen ones.
     Memory: (2 * d * n + a few n, with a skip d * d more) parameters; `nbytes` is exact, on the meta device too. W_enc
     lies in memory as (n, d), so that picking latents reads whole rows.
 
@@ -78,8 +78,8 @@ class Dictionary(nn.Module):
         for name in ("b_enc", "threshold", "b_gate", "b_mag", "r_mag", "W_skip"):
             self.register_parameter(name, None)
         for name, shape in config.shapes.items():
-            empty = torch.empty(shape, device=device, dtype=dtype)
-            self.register_parameter(name, nn.Parameter(_by_latent(empty) if name == "W_enc" else empty))
+            zeros = torch.zeros(shape, device=device, dtype=dtype)
+            self.register_parameter(name, nn.Parameter(_by_latent(zeros) if name == "W_enc" else zeros))
 
     __repr__ = short_repr
 

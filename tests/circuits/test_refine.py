@@ -99,11 +99,15 @@ def test_a_circuit_gives_way_to_the_first_nodes_of_a_ranking_that_are_clearly_be
     assert loss_by_hand(refiner, refiner.swap(poor)) > loss_by_hand(refiner, good)
     path = CircuitPath("mask", refiner.splice.nodes, (torch.cat([good, rest[:1]]), poor), seconds=0.0)
     assert torch.equal(ranked.improved(path).circuits[1], good)
-    # One that needs nothing asks for no ranking; on other prompts that find the ranking worse the circuit stays.
+    # One that needs nothing asks for no ranking; where other prompts find the ranking worse the circuit stays.
     asked.clear()
     assert torch.equal(ranked.swap(good), good)
     assert asked == []
-    assert not torch.equal(replace(judged_by(refiner, poor), rankings=rankings).swap(poor), good)
+    judge, part = judged_by(refiner, at_end(refiner, 20)), at_end(refiner, STEADY[0], 20, 21)
+    assert judge.check_of(part) < judge.check_of(good)
+    assert judge.loss_of(part) > judge.loss_of(good) + 0.3
+    assert not torch.equal(replace(judge, rankings=rankings).swap(part), good)
+    assert asked == [1]
 
 
 def test_an_improved_path_keeps_what_falls_short_and_loses_what_overshoots(refiner: CircuitRefiner) -> None:

@@ -17,6 +17,7 @@ it cannot be, ours is the largest circuit that is no larger). Dictionaries of re
 
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from rows import Row, parser, row, say, show
 from settings import own, settings
@@ -24,7 +25,7 @@ from settings import own, settings
 from gossamer.circuits.curve import Curve, SizeComparison, best_baseline
 from gossamer.circuits.evaluate.comparison import CHOSEN, GRADIENTS, chosen_baseline, compared, family, nodes_needed
 from gossamer.circuits.evaluate.evaluator import Evaluator
-from gossamer.circuits.methods import ASKED_FOR, METHODS
+from gossamer.circuits.methods import METHODS
 from gossamer.circuits.path import SIZES, CircuitPath
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import Study, StudySettings
@@ -51,6 +52,7 @@ def main() -> None:
     made.add_argument("--prompts", type=int, default=400, help="training prompts at most")
     made.add_argument("--steps", type=int, help="gradient steps of the mask search")
     made.add_argument("--greedy", action="store_true", help="a greedy selection too, as a bound for small circuits")
+    made.add_argument("--size", type=int, action="append", default=[], help="a size beside the usual ones; repeat")
     made.add_argument("--every", action="store_true", help="a row for every size, not only the least favourable")
     options = made.parse_args()
     warnings.simplefilter("ignore")
@@ -69,12 +71,12 @@ def main() -> None:
     more: list[Row] = []
     for setting in given:
         for name in setting.tasks:
-            left_out = {*(() if options.greedy else ASKED_FOR), *((REFERENCE,) if options.quick else ())}
-            others = options.compare or [name for name in METHODS if name not in {"mask", *left_out}]
+            left_out = {"mask", *(() if options.greedy else ("greedy",)), *((REFERENCE,) if options.quick else ())}
+            others = options.compare or [name for name in METHODS if name not in left_out]
             study = Study(setting.model, setting.dictionaries, setting.tasks[name], measure)
             title = f"{setting.name} {name}"
             try:
-                paths = searched(study, others, options.steps)
+                paths = searched(study, others, options.steps, options.size)
             except GossamerError as error:
                 say(f"{title}: refused: {error}", as_json=True)
                 continue
@@ -111,13 +113,13 @@ def behind(rows: dict[str, list[SizeComparison]]) -> list[Row]:
     return made
 
 
-def searched(study: Study, others: list[str], steps: int | None) -> tuple[CircuitPath, ...]:
+def searched(study: Study, others: list[str], steps: int | None, more: Sequence[int]) -> tuple[CircuitPath, ...]:
     """The methods' paths, ours first. The reference recipe goes before it: our one run is read at its sizes too."""
-    measured = study.paths(others)
+    search = SearchSettings(sizes=(*SIZES, *more), larger=True, steps=steps, seed=study.settings.seed)
+    measured = study.paths(others, search)
     reached = [size for path in measured if path.method == REFERENCE for size in path.sizes]
-    wanted = tuple({*SIZES, *(size for size in reached if min(SIZES) <= size < len(study.nodes))})
-    search = SearchSettings(sizes=wanted, larger=True, steps=steps, seed=study.settings.seed)
-    return (*study.paths(["mask"], search), *measured)
+    wanted = tuple({*search.sizes, *(size for size in reached if min(SIZES) <= size < len(study.nodes))})
+    return (*study.paths(["mask"], replace(search, sizes=wanted)), *measured)
 
 
 def closer(title: str, one: SizeComparison) -> Row:

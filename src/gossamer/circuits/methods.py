@@ -18,7 +18,7 @@ from gossamer.circuits.attribution import (
 )
 from gossamer.circuits.bootstrap import resampled_rows
 from gossamer.circuits.candidates import every_node
-from gossamer.circuits.cost import affordable
+from gossamer.circuits.cost import affordable, first_prompts
 from gossamer.circuits.greedy import greedy_path
 from gossamer.circuits.input_gradients import input_gradients
 from gossamer.circuits.loss import Loss
@@ -29,6 +29,7 @@ from gossamer.circuits.refine import CircuitRefiner
 from gossamer.circuits.relevance import relevance
 from gossamer.circuits.search import SearchSettings, search_path
 from gossamer.circuits.splice import Splice
+from gossamer.circuits.synergy import synergy_path
 from gossamer.display import short_repr
 from gossamer.tasks.split import Split
 
@@ -193,6 +194,18 @@ def _ranked(name: str, score: Score, by: str = "global", signed: bool = False) -
     return path
 
 
+def _synergy(signed: bool) -> Method:
+    def path(given: MethodInputs) -> CircuitPath:
+        scores, seconds = given.scored(attribution_patching)
+        splice = given.training.splice
+        # Hundreds of passes of these prompts follow.
+        few = splice.select(first_prompts(splice, affordable(splice, 64, 16)))
+        found = synergy_path(few, scores, given.search.sizes, signed=signed)
+        return replace(found, seconds=found.seconds + seconds)
+
+    return path
+
+
 def _rankings(name: str, score: Score, *thresholds: str) -> dict[str, Method]:
     """A score ranked by size and by sign, with each kind of threshold."""
     found = {}
@@ -212,7 +225,9 @@ METHODS: Mapping[str, Method] = {
     **_rankings("RelP", relevance, "global"),
     "activation difference": _ranked("activation difference", activation_difference),
     "random": _ranked("random", random_scores),
+    "FAP-Synergy": _synergy(signed=False),
+    "FAP-Synergy, signed": _synergy(signed=True),
     "greedy": _greedy,
 }
-# A bound for small circuits, too dear to be drawn unless it is asked for.
-ASKED_FOR = ("greedy",)
+# Of small circuits only, and too dear to be drawn unless they are asked for.
+ASKED_FOR = ("FAP-Synergy", "FAP-Synergy, signed", "greedy")

@@ -31,6 +31,8 @@ CIRCUIT_METHODS = (
     "RelP, signed",
     "activation difference",
     "random",
+    "FAP-Synergy",
+    "FAP-Synergy, signed",
     "greedy",
 )
 TRAINING_CONTROLS = ("frozen-decoder", "frozen-encoder", "soft-frozen", "random-model")

@@ -83,7 +83,7 @@ def test_more_open_places_than_candidates_are_filled_in_order() -> None:
 def test_effects_by_hand(known: Planted) -> None:
     nodes = known.splice.with_nodes(known.splice.nodes, non_nodes="kept")
     examples = known.splice.examples
-    effects = synergy._Effects(known.splice)
+    effects = synergy._Effects.around(known.splice)
 
     def metric(*without: int) -> float:
         mask = torch.ones(len(nodes.nodes), dtype=torch.float64)
@@ -122,7 +122,7 @@ def test_a_distance_falls_where_a_node_helps(named: Study) -> None:
     study = Study(named.model, named.dictionaries, named.task.measured_by("kl"), named.settings)
     splice = study.method_inputs(SEARCH).training.splice
     assert splice.examples.metric.distance
-    effects = synergy._Effects(splice)
+    effects = synergy._Effects.around(splice)
     gone = tuple(range(len(splice.nodes)))
     assert effects.of(*gone) > 0, "without any node the distance from the model rises"
     scores = torch.arange(len(splice.nodes), 0, -1).float()

@@ -66,7 +66,7 @@ def synergy_path(
     order = ranking(scores, splice.nodes, signed=signed)
     value = (scores if signed else scores.abs())[order].tolist()
     chosen = sorted({size for size in sizes if size <= min(largest, len(order))}, reverse=True)
-    effects, advance = _Effects(splice), begin("synergy", len(chosen))
+    effects, advance = _Effects.around(splice), begin("synergy", len(chosen))
     circuits = []
     for size in chosen:
         places = _places(value, order.tolist(), size, effects.of, random.Random(seed))
@@ -82,20 +82,26 @@ class _Effects:
     """What the mean metric loses when nodes of the unmasked network are at their ablation values; each measured once.
 
     Attributes:
+        whole: the network with masks over the candidates, and every other latent kept.
         known: the mean metric without nodes, by the nodes.
     """
 
-    splice: Splice
+    whole: Splice
     known: dict[frozenset[int], float] = field(default_factory=dict)
+
+    @classmethod
+    def around(cls, splice: Splice) -> "_Effects":
+        """Those of the nodes of a splice."""
+        return cls(splice.with_nodes(splice.nodes, non_nodes="kept"))
 
     def of(self, *nodes: int) -> float:
         """The effect of leaving out the nodes (positions in the candidates) together."""
         fall = self._metric(frozenset()) - self._metric(frozenset(nodes))
-        return -fall if self.splice.examples.metric.distance else fall
+        return -fall if self.whole.examples.metric.distance else fall
 
     def _metric(self, without: frozenset[int]) -> float:
+        whole = self.whole
         if without not in self.known:
-            whole = self.splice.with_nodes(self.splice.nodes, non_nodes="kept")
             mask = torch.ones(len(whole.nodes), device=whole.model.device)
             mask[sorted(without)] = 0.0
 

@@ -219,6 +219,18 @@ def test_no_text_leaves_its_figure(findings, draw, families, monkeypatch):
             assert outside(draw(one)) == []
 
 
+def test_what_stands_under_a_narrow_map_is_whole_in_the_picture(findings):
+    narrow = replace(
+        findings, roles=("END",), prompt=PromptView(("a",), ("END",), ("a",), "b", "c"),
+        nodes=tuple(replace(node, role="END") for node in findings.nodes),
+    )  # fmt: skip
+    figure = circuit_map(narrow)
+    assert any("the strongest among these nodes" in text.get_text() for text in figure.axes[0].texts)
+    # Letters are drawn on whole pixels: in the picture's resolution they are wider than in the layout's.
+    figure.set_dpi(style.DPI)
+    assert outside(figure) == []
+
+
 def test_lines_are_measured_and_not_counted():
     narrow, broad = "i" * 40, "W" * 40
     assert style.width(narrow) < 0.5 * style.width(broad)

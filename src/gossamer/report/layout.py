@@ -173,8 +173,9 @@ def circuit_layout(findings: Findings) -> CircuitLayout:
         said = f"{count}, the strongest among these nodes; blue raises its target, orange lowers it"
         drawing.notes.append((drawing.height + 4, said))
         drawing.height += 14
+    # The figure's letters are up to a twentieth wider: they are drawn on whole pixels.
     widest = max((text.cells(note) for _, note in drawing.notes), default=0)
-    drawing.width = max(drawing.width, left + CELL * widest + 4)
+    drawing.width = max(drawing.width, left + 1.05 * CELL * widest + 4)
     return drawing
 
 

@@ -1,5 +1,6 @@
 """FAP-Synergy: effects against passes by hand, the rule on effects that are known, circuits on a planted network."""
 
+import math
 import random
 from dataclasses import dataclass, field
 
@@ -78,6 +79,28 @@ def test_candidates_stand_around_the_last_place_and_partners_are_the_first_nodes
 
 def test_more_open_places_than_candidates_are_filled_in_order() -> None:
     assert sorted(places(Known(dict.fromkeys(range(600), 1.0)), 400, count=600)) == list(range(400))
+
+
+@pytest.mark.parametrize(
+    ("size", "last"),
+    [
+        (10, {9}),
+        (20, {18, 19}),
+        (50, {44, 45, 46, 49, 50, 53}),
+        (100, {*range(88, 96), 98, 101, 105, 109}),
+        (200, {*range(175, 197), 200, 204, 205}),
+    ],
+)
+def test_places_are_those_of_the_authors_code(size: int, last: set[int]) -> None:
+    """What PIE-Pipeline's `apply_synergy_reranking` (commit 2b06471) keeps of these effects, with the same draws."""
+
+    def effect(*nodes: int) -> float:
+        alone = sum(0.4 + math.sin(1.7 * node) for node in nodes)
+        return alone + (0.5 * math.sin(0.9 * nodes[0] * nodes[1]) if len(nodes) > 1 else 0.0)
+
+    value = [0.99**place for place in range(260)]
+    found = synergy._places(value, list(range(260)), size, effect, random.Random(11))
+    assert set(found) == {*range(size - len(last)), *last}
 
 
 def test_effects_by_hand(known: Planted) -> None:

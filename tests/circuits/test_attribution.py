@@ -220,7 +220,7 @@ def test_a_backward_pass_through_whole_dictionaries_takes_few_prompts(
     found = attribution_patching(splice), integrated_gradients(splice, points=2)
     torch.testing.assert_close(found, expected, **FLOAT32)
     assert set(tried) == {3, 2}
-    assert effort(SearchSettings(), partial(affordable, splice))[1] == GRADIENT_BATCH >= WHOLE_BATCH
+    assert effort(SearchSettings(), partial(affordable, splice)).prompts == GRADIENT_BATCH >= WHOLE_BATCH
 
 
 def test_attribution_leaves_no_gradient_behind(model: LanguageModel, task: Task) -> None:

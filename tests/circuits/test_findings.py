@@ -15,7 +15,8 @@ from gossamer.circuits.bootstrap import few_texts
 from gossamer.circuits.circuit import Circuit, CircuitNode
 from gossamer.circuits.find import CircuitResult, find_circuit
 from gossamer.circuits.findings import _cost, _uneven, collect_findings, grouped_nodes, prompt_view, stability
-from gossamer.circuits.methods import MethodInputs, improved_path, mask_circuit
+from gossamer.circuits.methods import MethodInputs, mask_circuit, searched
+from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.results import Findings, PromptCase
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import Study, StudySettings
@@ -52,6 +53,10 @@ def other(found: CircuitResult) -> Circuit:
 @pytest.fixture(scope="module")
 def evaluated(found: CircuitResult, other: Circuit) -> Findings:
     return collect_findings(found, methods=METHODS, reruns=1, others=[other], subsets=2, warnings=["Mind the gap."])
+
+
+def improved(given: MethodInputs) -> CircuitPath:
+    return given.refiner().improved(searched(given))
 
 
 def test_every_part_is_of_the_circuit_that_was_found(found: CircuitResult, evaluated: Findings) -> None:
@@ -124,7 +129,7 @@ def test_settings_say_how_to_run_it_again(found: CircuitResult, evaluated: Findi
 
 
 def test_the_same_search_finds_the_same_circuits(found: CircuitResult) -> None:
-    again = improved_path(found.study.method_inputs(found.search))
+    again = improved(found.study.method_inputs(found.search))
     drawn = found.study.method_inputs(found.search).refiner(found.path).improved(found.path)
     assert [set(circuit.tolist()) for circuit in again.circuits] == [set(c.tolist()) for c in drawn.circuits]
 
@@ -160,7 +165,7 @@ def test_searches_are_compared_with_like_searches(found: CircuitResult, monkeypa
     for row, one in enumerate(ranked):
         shared = overlaps["gradients"].jaccard[row]
         assert shared == tuple(len(one & other) / len(one | other) for other in ranked)
-    paths = [found.path, *map(improved_path, seen[:2])]
+    paths = [found.path, *map(improved, seen[:2])]
     searched = [set(path.nodes.select(path.of_size(12)).keys()) for path in paths]
     for row, one in enumerate(searched):
         assert overlaps["bootstrap"].jaccard[row] == tuple(len(one & other) / len(one | other) for other in searched)

@@ -100,10 +100,13 @@ def test_the_nodes_columns_alone_give_the_network_by_hand(
     check(splice, random_choice(splice.nodes, 40), non_nodes)
 
 
+@pytest.mark.parametrize("names", [SITES, ("resid_post.1", "resid_post.2")])
 @pytest.mark.parametrize("errors", ["mean", "drop", "keep"])
 @pytest.mark.parametrize("kind", ["mean", "zero", "resample"])
-def test_every_ablation_and_error_policy_by_hand(model: LanguageModel, task: Task, kind: str, errors: str) -> None:
-    splice = make_splice(model, task, kind=kind, errors=errors, normalisation="layer_norm")
+def test_every_ablation_and_error_policy_by_hand(
+    model: LanguageModel, task: Task, kind: str, errors: str, names: tuple[str, ...]
+) -> None:
+    splice = make_splice(model, task, names, kind=kind, errors=errors, normalisation="layer_norm")
     check(splice, random_choice(splice.nodes, 60), "ablated")
     check(splice, random_choice(splice.nodes, 60), "kept")
 

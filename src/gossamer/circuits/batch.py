@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -52,6 +53,24 @@ class Batch:
             {site: stream[rows] for site, stream in self.counterfactual.items()},
             {site: decoded[rows] for site, decoded in self.resampled.items()},
             {site: error[rows] for site, error in self.errors.items()},
+        )
+
+    def at_answer(self) -> "Batch":
+        """What a site sees of each prompt's answer position: one position a row; no pass can be run on it."""
+
+        def there(values: Tensor) -> Tensor:
+            at = self.answer_position.view(-1, 1, *[1] * (values.ndim - 2)).expand(-1, 1, *values.shape[2:])
+            return values.gather(1, at)
+
+        return Batch(
+            self.tokens,
+            there(self.roles),
+            there(self.ablation_groups),
+            torch.zeros_like(self.answer_position),
+            there(self.stream),
+            {site: there(stream) for site, stream in self.counterfactual.items()},
+            {site: there(decoded) for site, decoded in self.resampled.items()},
+            {site: there(error) for site, error in self.errors.items()},
         )
 
     def after(self, past: Past) -> "Batch":

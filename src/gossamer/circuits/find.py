@@ -173,7 +173,7 @@ def _cost(study: Study, search: SearchSettings, nodes: int | None) -> str:
     start = resumable(next(iter(study.dictionaries)))
     each, n = prompt_operations(model, start, examples), len(examples)
     afford = partial(spared, model, each)
-    steps, batch = effort(search, afford)
+    steps, batch, _ = effort(search, afford)
     # In passes of a prompt: a gradient costs two of them, with many latents three. The model's own passes, of prompts
     # and counterfactuals, begin at its first layer.
     whole = 2 * n * pass_operations(model) / max(pass_operations(model, start.layer or 0), 1.0)

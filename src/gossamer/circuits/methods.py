@@ -152,14 +152,10 @@ def searched(given: MethodInputs) -> CircuitPath:
     return search_path(given.training.splice, given.training.full, given.search)
 
 
-def improved_path(given: MethodInputs) -> CircuitPath:
-    """The mask search, with its circuits improved by exact steps."""
-    return given.refiner().improved(searched(given))
-
-
 def mask_path(given: MethodInputs) -> CircuitPath:
-    """The same without circuits that a smaller one clearly betters."""
-    return given.refiner().undominated(improved_path(given))
+    """The mask search, its circuits improved by exact steps, without those that a smaller one clearly betters."""
+    refiner = given.refiner()
+    return refiner.undominated(refiner.improved(searched(given)))
 
 
 def mask_circuit(given: MethodInputs, place: int) -> Int[Tensor, "chosen"]:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import torch
@@ -25,6 +25,8 @@ Enough = Callable[[Int[Tensor, "shorter"]], bool]
 _EQUAL = 1e-6
 # A circuit whose mean is so near the full model's, as a share of it, is left as it is: what remains is single prompts.
 _MET = 0.02
+# Prompts of a gradient, which proposes nodes and decides nothing: those of all fitted prompts are no better ones.
+_PROPOSING = 64
 # Rounds of exchanging nodes; the first brings most.
 _EXCHANGES = 2
 # In larger circuits nodes are not left out one at a time: to try a thousand takes minutes where a pass takes a second.
@@ -35,26 +37,37 @@ _CLEARLY = 0.05
 _SWAPS = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Measured:
-    """A hard circuit with its losses; what it does on the prompts that choices are made on is measured when asked for.
+    """A hard circuit with its losses, each measured when it is asked for.
 
-    A circuit that is no better on the fitted prompts costs no pass of the others.
-
-    Attributes:
-        loss: on the fitted prompts.
-        excess: over the full model on each fitted prompt.
-        validation: over the prompts that choices are made on; None where these are the fitted ones.
+    The prompts that choices are made on are the fewer ones and are asked first: a trial that is no better on them costs
+    no pass of the fitted ones.
     """
 
     circuit: Int[Tensor, "chosen"]
-    loss: float
-    excess: Float[Tensor, "fitted"]
-    validation: "CircuitRefiner | None"
+    refiner: "CircuitRefiner"
+
+    __repr__ = short_repr
+
+    @cached_property
+    def _fitted(self) -> tuple[float, Float[Tensor, "fitted"]]:
+        return self.refiner.found(self.circuit)
 
     @cached_property
     def _checked(self) -> tuple[float, Float[Tensor, "rows"]]:
-        return (self.loss, self.excess) if self.validation is None else self.validation.found(self.circuit)
+        validation = self.refiner.validation
+        return self._fitted if validation is None else validation.found(self.circuit)
+
+    @property
+    def loss(self) -> float:
+        """The loss on the fitted prompts."""
+        return self._fitted[0]
+
+    @property
+    def excess(self) -> Float[Tensor, "fitted"]:
+        """The excess over the full model on each fitted prompt."""
+        return self._fitted[1]
 
     @property
     def check(self) -> float:
@@ -73,7 +86,7 @@ class _Measured:
 
     def better(self, other: "_Measured") -> bool:
         """Whether both losses are lower than the other's: on prompts that were fitted, and on others."""
-        return _lower(self.loss, other.loss) and _lower(self.check, other.check)
+        return _lower(self.check, other.check) and _lower(self.loss, other.loss)
 
     @property
     def meets(self) -> bool:
@@ -114,6 +127,8 @@ class CircuitRefiner:
     left_out: int = 256
     validation: "CircuitRefiner | None" = None
     rankings: Callable[[], Sequence[Int[Tensor, "node"]]] = tuple
+    # A path is improved and then judged: what is known of a circuit by then is not measured again.
+    _known: dict[tuple[int, ...], "_Measured"] = field(default_factory=dict, init=False, compare=False)
 
     __repr__ = short_repr
 
@@ -134,7 +149,7 @@ class CircuitRefiner:
         return (self.validation or self).loss_of(circuit)
 
     def _measured(self, circuit: Int[Tensor, "chosen"]) -> "_Measured":
-        return _Measured(circuit, *self.found(circuit), self.validation)
+        return self._known.setdefault(tuple(circuit.tolist()), _Measured(circuit, self))
 
     def found(self, circuit: Int[Tensor, "chosen"]) -> tuple[float, Float[Tensor, "rows"]]:
         """Mean loss of a hard circuit on the fitted prompts, and its excess over the full model on each of them."""
@@ -167,11 +182,11 @@ class CircuitRefiner:
         return loss.double().mean().item(), excess
 
     def gradient(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "node"]:
-        """Derivative of the mean loss on the fitted prompts by every candidate's mask at the hard circuit."""
+        """Derivative of the mean loss by every candidate's mask at the hard circuit, on 64 of the fitted prompts."""
         return self._gradient(self._measured(circuit))
 
     def _gradient(self, found: "_Measured") -> Float[Tensor, "node"]:
-        lean = found.excess.mean().sign()
+        lean, count = found.excess.mean().sign(), min(self._count, _PROPOSING)
         mask = torch.zeros(len(self.splice.nodes), device=self.splice.model.device).index_fill(0, found.circuit, 1.0)
 
         def part(rows: slice) -> Tensor:
@@ -179,8 +194,8 @@ class CircuitRefiner:
             loss = prompt_loss(self.splice.outputs(leaf, rows), self.full, self.loss, rows, lean).sum()
             return torch.autograd.grad(loss, leaf)[0]
 
-        parts = in_batches(self._count, min(self.splice.batch_size, GRADIENT_BATCH), part)
-        return torch.stack(parts).sum(dim=0) / self._count
+        parts = in_batches(count, min(self.splice.batch_size, GRADIENT_BATCH), part)
+        return torch.stack(parts).sum(dim=0) / count
 
     def improved_at(self, path: CircuitPath, size: int) -> CircuitPath:
         """The path with its circuit of at most `size` as :meth:`improved` has it; of the others only what that takes.
@@ -312,7 +327,7 @@ class CircuitRefiner:
             if not len(shorter):
                 return False
             trial = self._measured(shorter)
-            if _lower(start.loss, trial.loss) or _lower(start.check, trial.check) or not enough(shorter):
+            if _lower(start.check, trial.check) or _lower(start.loss, trial.loss) or not enough(shorter):
                 return False
             now = trial
             return True

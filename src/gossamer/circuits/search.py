@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -34,7 +35,9 @@ from gossamer.errors import NotFiniteError, UsageError
 from gossamer.progress import begin
 
 # What a search does by default, and the least that it makes do with where passes are expensive.
-STEPS, _FEWEST_STEPS = 400, 100
+STEPS, _FEWEST_STEPS = 200, 100
+# How far Adam can carry a score in a whole run: the fewer its steps are, the longer they have to be, up to the last.
+_REACH, _FASTEST = 40.0, 0.8
 _FEWEST_PROMPTS, _FEWEST_RANKED = 16, 64
 # Largest circuits that are learned and not an order's first nodes, as a share of the candidates.
 _LEARNED = 0.75
@@ -52,10 +55,11 @@ class SearchSettings:
         sizes: circuit sizes wanted.
         larger: whether circuits beyond the largest of these are wanted too, up to all candidates, as rankings have
             them: learned up to three quarters of the candidates, from there on in the order of the scores at that size.
-        steps: gradient steps of the whole run; None: 400, on a CPU as few as 100 where a prompt's pass is expensive.
+        steps: gradient steps of the whole run; None: 200, on a CPU as few as 100 where a prompt's pass is expensive.
         batch_size: prompts a step, None: 32, or 16 likewise; the splice's batch size, where that is smaller, is what
             memory holds at once.
-        learning_rate: of Adam, in units of the scores, whose ranks start spread over about -5 .. 5.
+        learning_rate: of Adam, in units of the scores, whose ranks start spread over about -5 .. 5; None: 40 / steps,
+            at most 0.8.
         temperature: T at the start and at the end.
         reserve: nodes ranked below `reserve` times the present size are folded into constants.
         seed: of the batches.
@@ -66,12 +70,20 @@ class SearchSettings:
     larger: bool = False
     steps: int | None = None
     batch_size: int | None = None
-    learning_rate: float = 0.1
+    learning_rate: float | None = None
     temperature: tuple[float, float] = (1.0, 0.2)
     reserve: float = 8.0
     seed: int = 0
 
     __repr__ = short_repr
+
+
+class Effort(NamedTuple):
+    """What a search spends: steps, prompts of each, and Adam's learning rate."""
+
+    steps: int
+    prompts: int
+    learning_rate: float
 
 
 @dataclass
@@ -107,10 +119,12 @@ def search_path(
     """
     settings = settings or SearchSettings()
     began, (sizes, larger) = time.perf_counter(), _sizes(settings, len(splice.nodes))
-    steps, step_size = effort(settings, partial(affordable, splice))
+    spent = effort(settings, partial(affordable, splice))
     wanted = [*larger, *sizes][:only]
-    circuits = [_top(run, size) for size, run in _readings(splice, full, settings, wanted)]
-    used = replace(settings, sizes=sizes, steps=steps, batch_size=step_size)
+    circuits = [_top(run, size) for size, run in _readings(splice, full, settings, spent, wanted)]
+    used = replace(
+        settings, sizes=sizes, steps=spent.steps, batch_size=spent.prompts, learning_rate=spent.learning_rate
+    )
     facts = {name: str(value) for name, value in asdict(used).items()}
     return CircuitPath("mask", splice.nodes, tuple(circuits), time.perf_counter() - began, settings=facts)
 
@@ -124,12 +138,12 @@ def _sizes(settings: SearchSettings, n: int) -> tuple[list[int], list[int]]:
 
 
 def _readings(
-    splice: Splice, full: FullModel, settings: SearchSettings, wanted: list[int]
+    splice: Splice, full: FullModel, settings: SearchSettings, spent: Effort, wanted: list[int]
 ) -> Iterator[tuple[int, _SearchState]]:
     """The first of the sizes of :func:`_sizes`, `wanted`, each with the state of the run when it passes it."""
     sizes, waiting = _sizes(settings, len(splice.nodes))[0], list(wanted)
     generator = torch.Generator().manual_seed(settings.seed)
-    run, steps = _begin(splice, settings), effort(settings, partial(affordable, splice))[0]
+    run, steps = _begin(splice, spent), spent.steps
     # Above the largest size wanted, so that it too is learned and not the order that the run began with.
     first = max(len(splice.nodes) / 2, min(1.5 * sizes[0], 0.9 * len(splice.nodes)))
     # The only step of one is the last.
@@ -143,7 +157,7 @@ def _readings(
         while waiting and size <= min(waiting[0], sizes[0]):
             yield waiting.pop(0), run
         if settings.reserve * size < 0.7 * len(run.alive):
-            run = _narrowed(run, max(int(settings.reserve * size), 2), settings)
+            run = _narrowed(run, max(int(settings.reserve * size), 2), spent)
 
 
 def _possible(wanted: Sequence[int], n_candidates: int) -> list[int]:
@@ -157,15 +171,14 @@ def _possible(wanted: Sequence[int], n_candidates: int) -> list[int]:
     return sizes
 
 
-def effort(settings: SearchSettings, afford: Callable[[int, int], int]) -> tuple[int, int]:
-    """Steps of a search, and prompts of each; `afford` says how many of (most, least) are made where none are asked."""
-    return (
-        settings.steps or afford(STEPS, _FEWEST_STEPS),
-        settings.batch_size or afford(GRADIENT_BATCH, _FEWEST_PROMPTS),
-    )
+def effort(settings: SearchSettings, afford: Callable[[int, int], int]) -> Effort:
+    """What a search spends; `afford` says how many of (most, least) where none are asked for."""
+    steps = settings.steps or afford(STEPS, _FEWEST_STEPS)
+    rate = min(_REACH / steps, _FASTEST) if settings.learning_rate is None else settings.learning_rate
+    return Effort(steps, settings.batch_size or afford(GRADIENT_BATCH, _FEWEST_PROMPTS), rate)
 
 
-def _begin(splice: Splice, settings: SearchSettings) -> _SearchState:
+def _begin(splice: Splice, spent: Effort) -> _SearchState:
     """Scores that start as the logits of the ranks of effects to first order: large ones start inside.
 
     They are taken at the unmasked network (attribution patching), those of nodes that do nothing there on the way to
@@ -178,13 +191,12 @@ def _begin(splice: Splice, settings: SearchSettings) -> _SearchState:
     ranks = torch.empty(n, device=order.device).index_copy_(0, order, torch.arange(n, device=order.device) + 0.5)
     scores = (0.5 * torch.logit(ranks / n)).requires_grad_()
     everything = torch.arange(n, device=scores.device)
-    step_size = effort(settings, partial(affordable, splice))[1]
-    at_once = min(step_size, splice.batch_size)
-    return _SearchState(splice, everything, scores, _adam(scores, settings), step_size, at_once)
+    at_once = min(spent.prompts, splice.batch_size)
+    return _SearchState(splice, everything, scores, _adam(scores, spent), spent.prompts, at_once)
 
 
-def _adam(scores: Tensor, settings: SearchSettings) -> torch.optim.Adam:
-    return torch.optim.Adam([scores], lr=settings.learning_rate, betas=(0.9, 0.99))
+def _adam(scores: Tensor, spent: Effort) -> torch.optim.Adam:
+    return torch.optim.Adam([scores], lr=spent.learning_rate, betas=(0.9, 0.99))
 
 
 def _falling(first: float, last: int | float, progress: float) -> float:
@@ -264,11 +276,11 @@ def _top(run: _SearchState, size: int) -> Int[Tensor, "chosen"]:
     return run.alive[torch.argsort(run.scores.detach(), descending=True, stable=True)[:size]]
 
 
-def _narrowed(run: _SearchState, keep: int, settings: SearchSettings) -> _SearchState:
+def _narrowed(run: _SearchState, keep: int, spent: Effort) -> _SearchState:
     """The run with only its `keep` best nodes in play, with their optimiser state."""
     best = torch.sort(torch.argsort(run.scores.detach(), descending=True, stable=True)[:keep]).values
     scores = run.scores.detach()[best].clone().requires_grad_()
-    optimiser = _adam(scores, settings)
+    optimiser = _adam(scores, spent)
     state = run.optimiser.state[run.scores]
     optimiser.state[scores] = {
         key: value[best] if value.shape == run.scores.shape else value for key, value in state.items()

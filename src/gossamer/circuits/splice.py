@@ -207,10 +207,20 @@ class Splice:
         def reconstruct(site: Site, x: Tensor) -> Tensor:
             if seen is not None:
                 seen[site] = x
-            return self._replace(site, mask, batch, x)
+            return self._replace_answer(mask, batch, x) if site == last else self._replace(site, mask, batch, x)
 
+        last = last_stream(self.model)
         found = self.capture(batch, [site], reconstruct)[site]
         return found if kind is None else found[kind]
+
+    def _replace_answer(
+        self, mask: Tensor, batch: Batch, x: Float[Tensor, "batch pos d"]
+    ) -> Float[Tensor, "batch pos d"]:
+        """What stands in the last stream, of which nothing reads any position but the answer's: all others pass."""
+        rows = torch.arange(len(x), device=x.device)
+        here = gathered(x, batch.answer_position).unsqueeze(1)
+        written = self._replace(last_stream(self.model), mask, batch.at_answer(), here).squeeze(1)
+        return x.index_put((rows, batch.answer_position), written.to(x))
 
     def capture(self, batch: Batch, sites: Sequence[Site], reconstruct: Reconstruct) -> BySite[Tensor]:
         """Values of `sites` on a batch, with what `reconstruct` makes of what stands at each dictionary's site."""

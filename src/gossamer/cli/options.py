@@ -191,7 +191,7 @@ Loss = Annotated[
 Steps = Annotated[
     int | None,
     typer.Option(
-        help="Gradient steps of a mask search; default: 400, on a CPU fewer where each of them is expensive.",
+        help="Gradient steps of a mask search; default: 200, on a CPU fewer where each of them is expensive.",
         callback=early.from_least("--steps", 1),
     ),
 ]

@@ -10,7 +10,7 @@ from gossamer.circuits.families.grouping import Grouping
 from gossamer.circuits.families.results import Families
 from gossamer.circuits.families.search import _family_inputs, circuit_families
 from gossamer.circuits.find import CircuitResult, find_circuit
-from gossamer.circuits.methods import MaskedPrompts, MethodInputs, improved_path
+from gossamer.circuits.methods import MaskedPrompts, MethodInputs, searched
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import StudySettings
 from gossamer.errors import UsageError
@@ -41,7 +41,7 @@ def test_a_family_has_the_circuit_of_its_prompts_alone(found: CircuitResult, fam
     given = found.study.method_inputs(found.search)
     rows = torch.arange(0, 24, 2)
     alone = MethodInputs.divided(given.training.select(rows), None, found.search)
-    path = improved_path(alone)
+    path = alone.refiner().improved(searched(alone))
     expected = path.nodes.select(alone.refiner(path).refined(path.of_size(12), 12))
     longer = families.families[0]
     assert set(longer.nodes) == set(expected.keys())

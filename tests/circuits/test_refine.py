@@ -76,6 +76,17 @@ def test_the_gradient_by_finite_differences(refiner: CircuitRefiner) -> None:
     assert found[at_end(refiner, 9)].item() < -0.1
 
 
+def test_the_gradient_is_of_the_first_prompts_where_there_are_many(
+    refiner: CircuitRefiner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    circuit = at_end(refiner, 3, 14, 0)
+    expected, whole = replace(refiner, prompts=5).gradient(circuit), refiner.gradient(circuit)
+    monkeypatch.setattr("gossamer.circuits.refine._PROPOSING", 5)
+    found = refiner.gradient(circuit)
+    torch.testing.assert_close(found, expected)
+    assert (found - whole).abs().max() > 1e-3
+
+
 def test_nodes_that_miss_are_exchanged_for_planted_ones(refiner: CircuitRefiner) -> None:
     poor, good = at_end(refiner, STEADY[0], 20, 21), at_end(refiner, *STEADY, CHANGING)
     found = refiner.swap(poor)
@@ -304,6 +315,56 @@ def test_an_exchange_that_helps_the_fitted_prompts_alone_is_not_made(refiner: Ci
     assert refiner.loss_of(refiner.swap(poor)) < 0.7 * refiner.loss_of(poor)
     assert elsewhere.check_of(refiner.swap(poor)) > elsewhere.check_of(poor) > 0.1
     assert torch.equal(elsewhere.swap(poor), poor)
+
+
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, tuple[int, ...]]]:
+    """Every circuit that is measured from now on, with whether it is so on the prompts that choices are made on."""
+    seen: list[tuple[bool, tuple[int, ...]]] = []
+    real = CircuitRefiner.found
+
+    def watched(self: CircuitRefiner, circuit: torch.Tensor) -> tuple[float, torch.Tensor]:
+        seen.append((self.validation is None, tuple(sorted(circuit.tolist()))))
+        return real(self, circuit)
+
+    monkeypatch.setattr(CircuitRefiner, "found", watched)
+    return seen
+
+
+def test_a_trial_that_choices_reject_costs_no_pass_of_the_fitted_prompts(
+    refiner: CircuitRefiner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poor = at_end(refiner, STEADY[0], 20, 21)
+    # It falls short by a tenth there, so that nodes are exchanged on trial, and each exchange goes too far.
+    judge = judged_by(refiner, poor).validation
+    assert judge is not None
+    own = judge.full.prompt_metrics
+    more = replace(own, metric=own.metric + 0.1 * own.metric.mean())
+    both = replace(refiner, validation=replace(judge, full=replace(judge.full, prompt_metrics=more)))
+    seen = passes(monkeypatch)
+    assert torch.equal(both.swap(poor), poor)
+    start = tuple(sorted(poor.tolist()))
+    assert [circuit for choosing, circuit in seen if not choosing] == [start]
+    tried = [circuit for choosing, circuit in seen if choosing]
+    assert len(tried) > 1
+    assert tried[0] == start
+    assert all(circuit != start for circuit in tried[1:])
+
+
+def test_what_an_improved_path_knows_is_not_measured_again(
+    refiner: CircuitRefiner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poor, good = at_end(refiner, STEADY[0], 20, 21), at_end(refiner, *STEADY, CHANGING)
+    path = CircuitPath("any", refiner.splice.nodes, (torch.cat([good, at_end(refiner, 20)]), poor), seconds=0.0)
+    fresh, seen = replace(refiner), passes(monkeypatch)
+    improved = fresh.improved(path)
+    assert len(seen) == len(set(seen)) > 2
+    before = len(seen)
+    found = fresh.undominated(improved)
+    assert len(seen) == before
+    # As one that has to measure them all finds it, and no setting is changed with what another knows.
+    assert found.sizes == replace(refiner).undominated(improved).sizes
+    assert len(seen) > before
+    assert replace(refiner, prompts=5).loss_of(poor) != pytest.approx(refiner.loss_of(poor), rel=1e-3)
 
 
 def test_a_node_that_is_free_on_the_fitted_prompts_alone_stays(refiner: CircuitRefiner) -> None:

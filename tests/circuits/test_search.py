@@ -12,7 +12,7 @@ from gossamer.circuits import search
 from gossamer.circuits.attribution import attribution_patching, effect_sizes, ranking
 from gossamer.circuits.outputs import Outputs
 from gossamer.circuits.path import CircuitPath
-from gossamer.circuits.search import SearchSettings, search_path, soft_top
+from gossamer.circuits.search import Effort, SearchSettings, effort, search_path, soft_top
 from gossamer.circuits.splice import Splice
 from gossamer.errors import GossamerError, NotFiniteError, UsageError
 from gossamer.model.language_model import LanguageModel
@@ -77,6 +77,19 @@ def test_the_path_ends_in_the_known_circuit(known: Planted, changes: dict[str, o
     assert all(known.keys <= known.found(circuit) for circuit in path.circuits)
     assert all(len(set(circuit.tolist())) == len(circuit) for circuit in path.circuits)
     assert path.method == "mask"
+
+
+@pytest.mark.parametrize(("steps", "rate"), [(None, 0.2), (400, 0.1), (100, 0.4), (50, 0.8), (3, 0.8)])
+def test_the_fewer_steps_the_longer_each(steps: int | None, rate: float) -> None:
+    found = effort(SearchSettings(steps=steps), lambda most, least: most)
+    assert found == Effort(steps or 200, 32, pytest.approx(rate))
+    assert effort(SearchSettings(steps=steps, learning_rate=0.3), lambda most, least: most).learning_rate == 0.3
+
+
+def test_a_path_says_what_was_spent(known: Planted) -> None:
+    path = search_path(known.splice, known.full, replace(FAST, steps=20, learning_rate=None, batch_size=None))
+    spent = {name: path.settings[name] for name in ("steps", "batch_size", "learning_rate")}
+    assert spent == {"steps": "20", "batch_size": "32", "learning_rate": "0.8"}
 
 
 def test_attribution_does_not_find_it(known: Planted) -> None:
@@ -281,11 +294,12 @@ def test_the_run_begins_above_the_largest_size_wanted(known: Planted, monkeypatc
 
 
 def test_narrowing_keeps_what_the_optimiser_knows(known: Planted) -> None:
-    run = search._begin(known.splice, FAST)
+    spent = Effort(FAST.steps or 0, FAST.batch_size or 0, 0.3)
+    run = search._begin(known.splice, spent)
     generator = torch.Generator().manual_seed(0)
     for _ in range(3):
         search._step(run, known.full, FAST, 40.0, 1.0, generator)
-    narrowed = search._narrowed(run, 25, FAST)
+    narrowed = search._narrowed(run, 25, spent)
     before, after = run.optimiser.state[run.scores], narrowed.optimiser.state[narrowed.scores]
     for moment in ("exp_avg", "exp_avg_sq"):
         assert after[moment].equal(before[moment][narrowed.alive])

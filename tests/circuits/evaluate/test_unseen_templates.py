@@ -39,7 +39,7 @@ def found(spool: LanguageModel, whole: Task) -> tuple[CircuitResult, Task]:
     seen, unseen = set_aside(whole, "2", spool.tokenizer)
     settings = StudySettings(batch_size=32, seed=2, minimum_accuracy=0.5)
     dictionaries = DictionarySet.load(bundled.path("spool") / "dictionaries")
-    search = SearchSettings(steps=3, seed=2)
+    search = SearchSettings(steps=3, seed=2, learning_rate=0.1)
     return find_circuit(spool, dictionaries, seen, size=SIZE, settings=settings, search=search), unseen
 
 

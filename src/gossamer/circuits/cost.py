@@ -34,7 +34,7 @@ def spared(model: LanguageModel, each: float, most: int, least: int) -> int:
 # Gradients of a prompt that a ranking takes, by its score; integrated gradients as many at every site.
 _GRADIENTS = {"integrated gradients": 10.0, "EAP-IG inputs": 5.0, "attribution patching": 1.0, "RelP": 1.0}
 # Of a gradient, what a pass without one takes; of a search, what exact steps at all sizes take, and at one.
-_PASS, _IMPROVING, _IMPROVING_ONE = 0.4, 1.5, 0.3
+_PASS, _IMPROVING, _IMPROVING_ONE = 0.4, 2.0, 0.3
 # Passes of the held-out prompts for all else that a report has, but its comparison: cards, completeness, single errors.
 _REPORT_PASSES = 120
 

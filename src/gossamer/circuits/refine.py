@@ -25,8 +25,8 @@ Enough = Callable[[Int[Tensor, "shorter"]], bool]
 _EQUAL = 1e-6
 # A circuit whose mean is so near the full model's, as a share of it, is left as it is: what remains is single prompts.
 _MET = 0.02
-# Prompts of a gradient, which proposes nodes and decides nothing: those of all fitted prompts are no better ones.
-_PROPOSING = 64
+# Prompts of a gradient, which proposes nodes and decides nothing: with more of them exchanges are no better.
+_PROPOSING = 32
 # Rounds of exchanging nodes; the first brings most.
 _EXCHANGES = 2
 # In larger circuits nodes are not left out one at a time: to try a thousand takes minutes where a pass takes a second.
@@ -182,7 +182,7 @@ class CircuitRefiner:
         return loss.double().mean().item(), excess
 
     def gradient(self, circuit: Int[Tensor, "chosen"]) -> Float[Tensor, "node"]:
-        """Derivative of the mean loss by every candidate's mask at the hard circuit, on 64 of the fitted prompts."""
+        """Derivative of the mean loss by every candidate's mask at the hard circuit, on the first 32 prompts."""
         return self._gradient(self._measured(circuit))
 
     def _gradient(self, found: "_Measured") -> Float[Tensor, "node"]:

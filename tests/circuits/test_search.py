@@ -79,17 +79,33 @@ def test_the_path_ends_in_the_known_circuit(known: Planted, changes: dict[str, o
     assert path.method == "mask"
 
 
-@pytest.mark.parametrize(("steps", "rate"), [(None, 0.2), (400, 0.1), (100, 0.4), (50, 0.8), (3, 0.8)])
-def test_the_fewer_steps_the_longer_each(steps: int | None, rate: float) -> None:
+@pytest.mark.parametrize(
+    ("steps", "last"), [(None, 0.3), (400, 0.1), (1000, 0.1), (100, 0.7), (50, 1.5), (25, 3.0), (3, 3.0)]
+)
+def test_the_fewer_steps_the_longer_the_later_ones(steps: int | None, last: float) -> None:
     found = effort(SearchSettings(steps=steps), lambda most, least: most)
-    assert found == Effort(steps or 200, 32, pytest.approx(rate))
-    assert effort(SearchSettings(steps=steps, learning_rate=0.3), lambda most, least: most).learning_rate == 0.3
+    assert (found.steps, found.prompts) == (steps or 200, 32)
+    assert found.learning_rate == pytest.approx((0.1, last))
+    asked = effort(SearchSettings(steps=steps, learning_rate=0.3), lambda most, least: most)
+    assert asked.learning_rate == (0.3, 0.3)
 
 
-def test_a_path_says_what_was_spent(known: Planted) -> None:
-    path = search_path(known.splice, known.full, replace(FAST, steps=20, learning_rate=None, batch_size=None))
+def test_the_rate_rises_from_step_to_step(known: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+    real = torch.optim.Adam.step
+
+    def watched(self: torch.optim.Adam, *args: object) -> object:
+        rates.append(self.param_groups[0]["lr"])
+        return real(self, *args)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    path = search_path(known.splice, known.full, replace(FAST, steps=41, learning_rate=None, batch_size=None))
+    assert rates == pytest.approx([0.1 + step / 40 * (80 / 41 - 0.2) for step in range(41)])
     spent = {name: path.settings[name] for name in ("steps", "batch_size", "learning_rate")}
-    assert spent == {"steps": "20", "batch_size": "32", "learning_rate": "0.8"}
+    assert spent == {"steps": "41", "batch_size": "32", "learning_rate": "0.1 to 1.85122"}
+    rates.clear()
+    assert search_path(known.splice, known.full, FAST).settings["learning_rate"] == "0.3"
+    assert set(rates) == {0.3}
 
 
 def test_attribution_does_not_find_it(known: Planted) -> None:
@@ -294,12 +310,11 @@ def test_the_run_begins_above_the_largest_size_wanted(known: Planted, monkeypatc
 
 
 def test_narrowing_keeps_what_the_optimiser_knows(known: Planted) -> None:
-    spent = Effort(FAST.steps or 0, FAST.batch_size or 0, 0.3)
-    run = search._begin(known.splice, spent)
+    run = search._begin(known.splice, Effort(60, 12, (0.3, 0.3)))
     generator = torch.Generator().manual_seed(0)
     for _ in range(3):
         search._step(run, known.full, FAST, 40.0, 1.0, generator)
-    narrowed = search._narrowed(run, 25, spent)
+    narrowed = search._narrowed(run, 25)
     before, after = run.optimiser.state[run.scores], narrowed.optimiser.state[narrowed.scores]
     for moment in ("exp_avg", "exp_avg_sq"):
         assert after[moment].equal(before[moment][narrowed.alive])
@@ -309,6 +324,7 @@ def test_narrowing_keeps_what_the_optimiser_knows(known: Planted) -> None:
     # So the next step goes on as it went: with a gradient of zero it is made of what the optimiser knows alone.
     start = narrowed.scores.detach().clone()
     narrowed.scores.grad = torch.zeros_like(narrowed.scores)
+    narrowed.optimiser.param_groups[0]["lr"] = 0.3
     narrowed.optimiser.step()
     assert (narrowed.scores.detach() - start).abs().max() > 0.01
 

@@ -36,8 +36,9 @@ from gossamer.progress import begin
 
 # What a search does by default, and the least that it makes do with where passes are expensive.
 STEPS, _FEWEST_STEPS = 200, 100
-# How far Adam can carry a score in a whole run: the fewer its steps are, the longer they have to be, up to the last.
-_REACH, _FASTEST = 40.0, 0.8
+# How far Adam can carry a score in a whole run, and the rate that it begins with, at which the first steps, that know
+# little, leave the order that the scores start in. The fewer the steps are, the longer the later ones have to be.
+_REACH, _FIRST_RATE, _HIGHEST_RATE = 40.0, 0.1, 3.0
 _FEWEST_PROMPTS, _FEWEST_RANKED = 16, 64
 # Largest circuits that are learned and not an order's first nodes, as a share of the candidates.
 _LEARNED = 0.75
@@ -58,8 +59,8 @@ class SearchSettings:
         steps: gradient steps of the whole run; None: 200, on a CPU as few as 100 where a prompt's pass is expensive.
         batch_size: prompts a step, None: 32, or 16 likewise; the splice's batch size, where that is smaller, is what
             memory holds at once.
-        learning_rate: of Adam, in units of the scores, whose ranks start spread over about -5 .. 5; None: 40 / steps,
-            at most 0.8.
+        learning_rate: of Adam, in units of the scores, whose ranks start spread over about -5 .. 5; None: from 0.1,
+            rising linearly so that it is 40 / steps on average (up to 3).
         temperature: T at the start and at the end.
         reserve: nodes ranked below `reserve` times the present size are folded into constants.
         seed: of the batches.
@@ -79,11 +80,11 @@ class SearchSettings:
 
 
 class Effort(NamedTuple):
-    """What a search spends: steps, prompts of each, and Adam's learning rate."""
+    """What a search spends: steps, prompts of each, and Adam's learning rate in the first step and in the last."""
 
     steps: int
     prompts: int
-    learning_rate: float
+    learning_rate: tuple[float, float]
 
 
 @dataclass
@@ -122,10 +123,9 @@ def search_path(
     spent = effort(settings, partial(affordable, splice))
     wanted = [*larger, *sizes][:only]
     circuits = [_top(run, size) for size, run in _readings(splice, full, settings, spent, wanted)]
-    used = replace(
-        settings, sizes=sizes, steps=spent.steps, batch_size=spent.prompts, learning_rate=spent.learning_rate
-    )
-    facts = {name: str(value) for name, value in asdict(used).items()}
+    used = asdict(replace(settings, sizes=sizes, steps=spent.steps, batch_size=spent.prompts))
+    rates = " to ".join(dict.fromkeys(f"{rate:g}" for rate in spent.learning_rate))
+    facts = {name: str(value) for name, value in used.items()} | {"learning_rate": rates}
     return CircuitPath("mask", splice.nodes, tuple(circuits), time.perf_counter() - began, settings=facts)
 
 
@@ -152,12 +152,14 @@ def _readings(
     needed = 1 + next(step for step, size in enumerate(falling) if size <= min(waiting[-1], sizes[0]))
     advance = begin("mask search", needed)
     for share, size in zip(progress[:needed], falling, strict=False):
+        first_rate, last_rate = spent.learning_rate
+        run.optimiser.param_groups[0]["lr"] = first_rate + (last_rate - first_rate) * share
         loss = _step(run, full, settings, size, _falling(*settings.temperature, share), generator)
         advance(1, f"{size:.0f} nodes, loss {loss:.3f}")
         while waiting and size <= min(waiting[0], sizes[0]):
             yield waiting.pop(0), run
         if settings.reserve * size < 0.7 * len(run.alive):
-            run = _narrowed(run, max(int(settings.reserve * size), 2), spent)
+            run = _narrowed(run, max(int(settings.reserve * size), 2))
 
 
 def _possible(wanted: Sequence[int], n_candidates: int) -> list[int]:
@@ -174,8 +176,9 @@ def _possible(wanted: Sequence[int], n_candidates: int) -> list[int]:
 def effort(settings: SearchSettings, afford: Callable[[int, int], int]) -> Effort:
     """What a search spends; `afford` says how many of (most, least) where none are asked for."""
     steps = settings.steps or afford(STEPS, _FEWEST_STEPS)
-    rate = min(_REACH / steps, _FASTEST) if settings.learning_rate is None else settings.learning_rate
-    return Effort(steps, settings.batch_size or afford(GRADIENT_BATCH, _FEWEST_PROMPTS), rate)
+    last = min(max(2 * _REACH / steps - _FIRST_RATE, _FIRST_RATE), _HIGHEST_RATE)
+    rates = (_FIRST_RATE, last) if settings.learning_rate is None else (settings.learning_rate, settings.learning_rate)
+    return Effort(steps, settings.batch_size or afford(GRADIENT_BATCH, _FEWEST_PROMPTS), rates)
 
 
 def _begin(splice: Splice, spent: Effort) -> _SearchState:
@@ -192,11 +195,11 @@ def _begin(splice: Splice, spent: Effort) -> _SearchState:
     scores = (0.5 * torch.logit(ranks / n)).requires_grad_()
     everything = torch.arange(n, device=scores.device)
     at_once = min(spent.prompts, splice.batch_size)
-    return _SearchState(splice, everything, scores, _adam(scores, spent), spent.prompts, at_once)
+    return _SearchState(splice, everything, scores, _adam(scores), spent.prompts, at_once)
 
 
-def _adam(scores: Tensor, spent: Effort) -> torch.optim.Adam:
-    return torch.optim.Adam([scores], lr=spent.learning_rate, betas=(0.9, 0.99))
+def _adam(scores: Tensor) -> torch.optim.Adam:
+    return torch.optim.Adam([scores], betas=(0.9, 0.99))
 
 
 def _falling(first: float, last: int | float, progress: float) -> float:
@@ -276,11 +279,11 @@ def _top(run: _SearchState, size: int) -> Int[Tensor, "chosen"]:
     return run.alive[torch.argsort(run.scores.detach(), descending=True, stable=True)[:size]]
 
 
-def _narrowed(run: _SearchState, keep: int, spent: Effort) -> _SearchState:
+def _narrowed(run: _SearchState, keep: int) -> _SearchState:
     """The run with only its `keep` best nodes in play, with their optimiser state."""
     best = torch.sort(torch.argsort(run.scores.detach(), descending=True, stable=True)[:keep]).values
     scores = run.scores.detach()[best].clone().requires_grad_()
-    optimiser = _adam(scores, spent)
+    optimiser = _adam(scores)
     state = run.optimiser.state[run.scores]
     optimiser.state[scores] = {
         key: value[best] if value.shape == run.scores.shape else value for key, value in state.items()

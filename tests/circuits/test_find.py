@@ -17,11 +17,12 @@ from gossamer.circuits import methods
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.evaluate.minimality import node_effects
 from gossamer.circuits.find import CircuitResult, _allowed, choose, find_circuit
+from gossamer.circuits.measured_circuit import MeasuredCircuit
 from gossamer.circuits.methods import METHODS, MethodInputs
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.prompt_metrics import FullModel
 from gossamer.circuits.reference import ReferenceSettings, reference_path
-from gossamer.circuits.refine import CircuitRefiner, _Measured
+from gossamer.circuits.refine import CircuitRefiner
 from gossamer.circuits.search import SearchSettings, search_path
 from gossamer.circuits.splice import Splice
 from gossamer.circuits.study import Study, StudySettings
@@ -335,7 +336,7 @@ def test_only_the_size_asked_for_is_refined(
     last, sizes = dict(list(dictionaries.items())[1:]), []
     real = CircuitRefiner._exchanged
 
-    def watched(self: CircuitRefiner, measured: _Measured) -> _Measured:
+    def watched(self: CircuitRefiner, measured: MeasuredCircuit) -> MeasuredCircuit:
         sizes.append(len(measured.circuit))
         return real(self, measured)
 

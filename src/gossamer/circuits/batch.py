@@ -57,10 +57,10 @@ class Batch:
 
     def at_answer(self) -> "Batch":
         """What a site sees of each prompt's answer position: one position a row; no pass can be run on it."""
+        rows = torch.arange(len(self.answer_position), device=self.answer_position.device)
 
         def there(values: Tensor) -> Tensor:
-            at = self.answer_position.view(-1, 1, *[1] * (values.ndim - 2)).expand(-1, 1, *values.shape[2:])
-            return values.gather(1, at)
+            return values[rows, self.answer_position].unsqueeze(1)
 
         return Batch(
             self.tokens,

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,6 +14,7 @@ from gossamer.batching import in_batches
 from gossamer.circuits.attribution import GRADIENT_BATCH
 from gossamer.circuits.leave_out import each_left_out
 from gossamer.circuits.loss import Loss, metric_loss, prompt_loss
+from gossamer.circuits.measured_circuit import EQUAL, MeasuredCircuit, lower
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.prompt_metrics import FullModel, Network
 from gossamer.circuits.splice import Splice
@@ -21,10 +22,6 @@ from gossamer.display import short_repr
 from gossamer.progress import begin
 
 Enough = Callable[[Int[Tensor, "shorter"]], bool]
-# Two losses that differ by less than this share are the same loss, rounded differently.
-_EQUAL = 1e-6
-# A circuit whose mean is so near the full model's, as a share of it, is left as it is: what remains is single prompts.
-_MET = 0.02
 # Prompts of a gradient, which proposes nodes and decides nothing: with more of them exchanges are no better.
 _PROPOSING = 32
 # Rounds of exchanging nodes; the first brings most.
@@ -35,69 +32,6 @@ _ALONE = 300
 _CLEARLY = 0.05
 # Rounds of filling up and pruning again; each lowers the loss, the later ones by little.
 _SWAPS = 3
-
-
-@dataclass(frozen=True, eq=False)
-class _Measured:
-    """A hard circuit with its losses, each measured when it is asked for.
-
-    The prompts that choices are made on are the fewer ones and are asked first: a trial that is no better on them costs
-    no pass of the fitted ones.
-    """
-
-    circuit: Int[Tensor, "chosen"]
-    refiner: "CircuitRefiner"
-
-    __repr__ = short_repr
-
-    @cached_property
-    def _fitted(self) -> tuple[float, Float[Tensor, "fitted"]]:
-        return self.refiner.found(self.circuit)
-
-    @cached_property
-    def _checked(self) -> tuple[float, Float[Tensor, "rows"]]:
-        validation = self.refiner.validation
-        return self._fitted if validation is None else validation.found(self.circuit)
-
-    @property
-    def loss(self) -> float:
-        """The loss on the fitted prompts."""
-        return self._fitted[0]
-
-    @property
-    def excess(self) -> Float[Tensor, "fitted"]:
-        """The excess over the full model on each fitted prompt."""
-        return self._fitted[1]
-
-    @property
-    def check(self) -> float:
-        """The loss on the prompts that choices are made on."""
-        return self._checked[0]
-
-    @property
-    def mean(self) -> float:
-        """The mean of both losses."""
-        return (self.loss + self.check) / 2
-
-    @property
-    def missed(self) -> Float[Tensor, "rows"]:
-        """The excess over the full model on each of the prompts that choices are made on."""
-        return self._checked[1]
-
-    def better(self, other: "_Measured") -> bool:
-        """Whether both losses are lower than the other's: on prompts that were fitted, and on others."""
-        return _lower(self.check, other.check) and _lower(self.loss, other.loss)
-
-    @property
-    def meets(self) -> bool:
-        """Whether its mean is the full model's, or nearly."""
-        return bool(self.missed.mean().abs() <= _MET)
-
-    @property
-    def overshoots(self) -> bool:
-        """Whether its mean is above the full model's, by more than prompts alone explain (two standard errors)."""
-        error = self.missed.std().item() / math.sqrt(len(self.missed))
-        return bool(self.missed.mean() > max(_MET, 2 * error))
 
 
 @dataclass(frozen=True)
@@ -128,7 +62,7 @@ class CircuitRefiner:
     validation: "CircuitRefiner | None" = None
     rankings: Callable[[], Sequence[Int[Tensor, "node"]]] = tuple
     # A path is improved and then judged: what is known of a circuit by then is not measured again.
-    _known: dict[tuple[int, ...], "_Measured"] = field(default_factory=dict, init=False, compare=False)
+    _known: dict[tuple[int, ...], MeasuredCircuit] = field(default_factory=dict, init=False, compare=False)
 
     __repr__ = short_repr
 
@@ -148,8 +82,9 @@ class CircuitRefiner:
         """Mean loss of a hard circuit on the prompts that choices are made on."""
         return (self.validation or self).loss_of(circuit)
 
-    def _measured(self, circuit: Int[Tensor, "chosen"]) -> "_Measured":
-        return self._known.setdefault(tuple(circuit.tolist()), _Measured(circuit, self))
+    def _measured(self, circuit: Int[Tensor, "chosen"]) -> MeasuredCircuit:
+        validation = None if self.validation is None else self.validation.found
+        return self._known.setdefault(tuple(circuit.tolist()), MeasuredCircuit(circuit, self.found, validation))
 
     def found(self, circuit: Int[Tensor, "chosen"]) -> tuple[float, Float[Tensor, "rows"]]:
         """Mean loss of a hard circuit on the fitted prompts, and its excess over the full model on each of them."""
@@ -185,7 +120,7 @@ class CircuitRefiner:
         """Derivative of the mean loss by every candidate's mask at the hard circuit, on the first 32 prompts."""
         return self._gradient(self._measured(circuit))
 
-    def _gradient(self, found: "_Measured") -> Float[Tensor, "node"]:
+    def _gradient(self, found: MeasuredCircuit) -> Float[Tensor, "node"]:
         lean, count = found.excess.mean().sign(), min(self._count, _PROPOSING)
         mask = torch.zeros(len(self.splice.nodes), device=self.splice.model.device).index_fill(0, found.circuit, 1.0)
 
@@ -225,14 +160,14 @@ class CircuitRefiner:
         circuits = tuple(one.circuit for one in reversed(self._without_overshoot(found)))
         return replace(path, circuits=circuits, seconds=path.seconds + time.perf_counter() - began)
 
-    def _without_overshoot(self, found: list["_Measured"]) -> list["_Measured"]:
+    def _without_overshoot(self, found: list[MeasuredCircuit]) -> list[MeasuredCircuit]:
         """Circuits of falling size, the smallest first now, each as :meth:`_unless_it_overshoots` has it."""
-        kept: list[_Measured] = []
+        kept: list[MeasuredCircuit] = []
         for now in reversed(found):
             kept.append(self._unless_it_overshoots(now, kept))
         return kept
 
-    def _unless_it_overshoots(self, now: "_Measured", smaller: list["_Measured"]) -> "_Measured":
+    def _unless_it_overshoots(self, now: MeasuredCircuit, smaller: list[MeasuredCircuit]) -> MeasuredCircuit:
         """The circuit, or the best of the smaller ones (by rising size) filled up to its size where that is better."""
         best = min(smaller, key=lambda one: one.check, default=None)
         if best is not None and now.overshoots and now.check >= best.check:
@@ -267,7 +202,7 @@ class CircuitRefiner:
         """
         return self._exchanged(self._measured(circuit)).circuit
 
-    def _exchanged(self, start: "_Measured") -> "_Measured":
+    def _exchanged(self, start: MeasuredCircuit) -> MeasuredCircuit:
         found = self._unless_ranked(start)
         for _ in range(_EXCHANGES):
             if found.meets or len(found.circuit) == len(self.splice.nodes):
@@ -282,7 +217,7 @@ class CircuitRefiner:
             found = better
         return found
 
-    def _unless_ranked(self, found: "_Measured") -> "_Measured":
+    def _unless_ranked(self, found: MeasuredCircuit) -> MeasuredCircuit:
         """The circuit, or the first nodes of one of the rankings where these are clearly better."""
         if found.meets or len(found.circuit) == len(self.splice.nodes):
             return found
@@ -298,7 +233,7 @@ class CircuitRefiner:
         order = self._by_use(self._measured(circuit))
         return order[: _fewest(0, len(order), lambda left: enough(order[:left]))]
 
-    def _by_use(self, found: "_Measured") -> Int[Tensor, "chosen"]:
+    def _by_use(self, found: MeasuredCircuit) -> Int[Tensor, "chosen"]:
         """Its nodes, those that cost most to leave out, to first order, first."""
         return found.circuit[torch.argsort(self._gradient(found)[found.circuit], stable=True)]
 
@@ -314,10 +249,10 @@ class CircuitRefiner:
 
     def _pruned(
         self,
-        start: "_Measured",
+        start: MeasuredCircuit,
         enough: Enough = lambda shorter: True,
         tried: Bool[Tensor, "chosen"] | None = None,
-    ) -> "_Measured":
+    ) -> MeasuredCircuit:
         """:meth:`pruned`; with few prompts to leave nodes out on, only the nodes that are to be `tried`."""
         now = start
 
@@ -327,7 +262,7 @@ class CircuitRefiner:
             if not len(shorter):
                 return False
             trial = self._measured(shorter)
-            if _lower(start.check, trial.check) or _lower(start.loss, trial.loss) or not enough(shorter):
+            if lower(start.check, trial.check) or lower(start.loss, trial.loss) or not enough(shorter):
                 return False
             now = trial
             return True
@@ -344,7 +279,7 @@ class CircuitRefiner:
         while len(now.circuit) > 1:
             circuit = now.circuit
             losses = few.losses_without(circuit, tried)
-            order = torch.argsort(losses, stable=True)[: int((losses <= most + _EQUAL * abs(most)).sum())]
+            order = torch.argsort(losses, stable=True)[: int((losses <= most + EQUAL * abs(most)).sum())]
             free = order.to(circuit.device)
             _take_out(circuit, free, fits, alone=few is self)
             if now.circuit is circuit:
@@ -366,7 +301,7 @@ class CircuitRefiner:
             now = self._pruned(fuller, tried=~torch.isin(fuller.circuit, now.circuit))
         return now.circuit
 
-    def _filled(self, start: "_Measured", room: int) -> "_Measured":
+    def _filled(self, start: MeasuredCircuit, room: int) -> MeasuredCircuit:
         """The circuit with as many more nodes as there is room for, or half as many and so on, if that is better."""
         gain = (-self._gradient(start)).index_fill(0, start.circuit, 0.0)
         best = torch.argsort(gain, descending=True, stable=True)[: min(room, int((gain > 0).sum()))]
@@ -376,11 +311,6 @@ class CircuitRefiner:
                 return fuller
             best = best[: len(best) // 2]
         return start
-
-
-def _lower(one: float, other: float) -> bool:
-    """Whether a loss is lower than another by more than rounding."""
-    return one < other - _EQUAL * abs(other)
 
 
 def _take_out(

@@ -213,9 +213,7 @@ class Splice:
         found = self.capture(batch, [site], reconstruct)[site]
         return found if kind is None else found[kind]
 
-    def _replace_answer(
-        self, mask: Tensor, batch: Batch, x: Float[Tensor, "batch pos d"]
-    ) -> Float[Tensor, "batch pos d"]:
+    def _replace_answer(self, mask: Tensor, batch: Batch, x: Float[Tensor, "batch pos d"]) -> Tensor:
         """What stands in the last stream, of which nothing reads any position but the answer's: all others pass."""
         rows = torch.arange(len(x), device=x.device)
         here = gathered(x, batch.answer_position).unsqueeze(1)

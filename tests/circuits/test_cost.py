@@ -4,7 +4,8 @@ import pytest
 import torch
 from circuit_lab import all_nodes, random_ablation, random_dictionary, sites_of
 
-from gossamer.circuits.cost import affordable, first_prompts, prompt_operations, report_seconds, spared
+from gossamer.circuits.cost import affordable, first_prompts, prompt_operations, report_seconds, spared, uncounted
+from gossamer.circuits.methods import ASKED_FOR, METHODS
 from gossamer.circuits.search import SearchSettings, search_path
 from gossamer.circuits.splice import Splice
 from gossamer.model.language_model import LanguageModel
@@ -45,6 +46,13 @@ def test_a_report_costs_its_scores_its_curves_and_its_searches() -> None:
     assert seconds(by_site, sites=4) - seconds(by_site) == pytest.approx(10 * 200 * 0.01)
     assert seconds(reruns=3) - seconds(reruns=2) == pytest.approx(13.0)
     assert seconds(reruns=1) - seconds() == pytest.approx(3 * 13.0), "halves of the prompts are searched too"
+
+
+def test_what_a_report_is_said_to_cost_leaves_out_the_searches_of_other_methods_alone() -> None:
+    rankings = [name for name in METHODS if name not in ("mask", "reference recipe", *ASKED_FOR)]
+    assert len(rankings) > 8
+    assert uncounted(rankings) == []
+    assert uncounted(["RelP", "reference recipe", *ASKED_FOR]) == ["reference recipe", *ASKED_FOR]
 
 
 def test_large_networks_get_less_in_proportion_and_never_less_than_the_least(

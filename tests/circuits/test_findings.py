@@ -188,6 +188,9 @@ def test_what_is_said_of_a_report_before_it_is_made(found: CircuitResult) -> Non
     )
     assert "about" in _cost(found, METHODS, 0)
     assert "again" not in _cost(found, METHODS, 0)
+    assert _cost(found, METHODS, 0).endswith("(not counted: searches of controls and families, edge tests)")
+    dear = _cost(found, [*METHODS, "greedy", "FAP-Synergy, signed"], 0)
+    assert dear.endswith("(not counted: searches of controls and families, edge tests, greedy, FAP-Synergy, signed)")
 
 
 def test_samples_of_a_rerun_take_from_both_sides(found: CircuitResult, monkeypatch: pytest.MonkeyPatch) -> None:

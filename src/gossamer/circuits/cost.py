@@ -32,7 +32,14 @@ def spared(model: LanguageModel, each: float, most: int, least: int) -> int:
 
 
 # Gradients of a prompt that a ranking takes, by its score; integrated gradients as many at every site.
-_GRADIENTS = {"integrated gradients": 10.0, "EAP-IG inputs": 5.0, "attribution patching": 1.0, "RelP": 1.0}
+_GRADIENTS = {
+    "integrated gradients": 10.0,
+    "EAP-IG inputs": 5.0,
+    "attribution patching": 1.0,
+    "RelP": 1.0,
+    "activation difference": 0.0,
+    "random": 0.0,
+}
 # Of a gradient, what a pass without one takes; of a search, what exact steps at all sizes take, and at one.
 _PASS, _IMPROVING, _IMPROVING_ONE = 0.4, 2.0, 0.3
 # Passes of the held-out prompts for all else that a report has, but its comparison: cards, completeness, single errors.
@@ -46,16 +53,26 @@ def report_seconds(
 
     Args:
         search: seconds of the mask search, and `gradients` of a prompt in it.
-        methods: rankings beside it.
+        methods: rankings beside it; any other method is not counted (:func:`uncounted`).
         sites, training, held_out: dictionaries, and prompts on each side.
         reruns: searches on samples of the prompts; with any, two on halves of them follow.
     """
-    each, scores = search / gradients, {name.removesuffix(", signed").removesuffix(" by site") for name in methods}
-    ranked = sum(_GRADIENTS.get(score, 0.0) * (sites if score == "integrated gradients" else 1) for score in scores)
+    each, scores = search / gradients, {*map(_score, methods)} & set(_GRADIENTS)
+    ranked = sum(_GRADIENTS[score] * (sites if score == "integrated gradients" else 1) for score in scores)
     sizes = 20
     compared = ranked * training + _PASS * held_out * (sizes * (1 + len(methods)) + _REPORT_PASSES)
     again = (1 + _IMPROVING_ONE) * (reruns + 2 if reruns else 0)
     return each * compared + search * (_IMPROVING + again)
+
+
+def uncounted(methods: Sequence[str]) -> list[str]:
+    """Those of the methods that :func:`report_seconds` knows nothing of: searches of their own."""
+    return [method for method in methods if _score(method) not in _GRADIENTS]
+
+
+def _score(method: str) -> str:
+    """The score that a ranking is of."""
+    return method.removesuffix(", signed").removesuffix(" by site")
 
 
 def affordable(splice: Splice, most: int, least: int) -> int:

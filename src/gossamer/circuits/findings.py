@@ -14,7 +14,7 @@ from gossamer.circuits.ablation import DESCRIBED
 from gossamer.circuits.attribution import attribution_patching, ranking
 from gossamer.circuits.bootstrap import few_texts
 from gossamer.circuits.circuit import Circuit
-from gossamer.circuits.cost import report_seconds
+from gossamer.circuits.cost import report_seconds, uncounted
 from gossamer.circuits.evaluate.against_controls import against_controls
 from gossamer.circuits.evaluate.cards import node_cards
 from gossamer.circuits.evaluate.comparison import chosen_baseline, compared
@@ -154,7 +154,8 @@ def _cost(found: CircuitResult, methods: Sequence[str], reruns: int) -> str:
     held_out, gradients = len(study.task.test), int(facts["steps"]) * int(facts["batch_size"])
     sites, training = len(study.dictionaries), len(study.examples)
     seconds = report_seconds(found.path.seconds, gradients, methods, sites, training, held_out, reruns)
-    return f"{what}; about {duration(seconds)} (searches of controls and families, and edge tests, not counted)"
+    besides = ", ".join(["searches of controls and families", "edge tests", *uncounted(methods)])
+    return f"{what}; about {duration(seconds)} (not counted: {besides})"
 
 
 def grouped_nodes(found: CircuitResult, cards: Sequence[NodeCard]) -> tuple[tuple[NodeGroup, ...], GroupTest | None]:

@@ -11,7 +11,7 @@ from gossamer.batching import MemoryWarning
 from gossamer.circuits.loss import PROMPT_WEIGHT
 from gossamer.circuits.outputs import Outputs
 from gossamer.circuits.path import CircuitPath
-from gossamer.circuits.refine import CircuitRefiner
+from gossamer.circuits.refine import CircuitRefiner, _take_out
 from gossamer.circuits.splice import Splice
 from gossamer.model.language_model import LanguageModel
 
@@ -202,6 +202,23 @@ def test_when_the_cheapest_cannot_go_another_one_does(refiner: CircuitRefiner) -
     cheapest = start[torch.argsort(refiner.losses_without(start), stable=True)[0]]
     left = refiner.pruned(start, lambda shorter: bool((shorter == cheapest).any()))
     assert set(start.tolist()) - set(left.tolist()) == set(idle.tolist()) - {int(cheapest)}
+
+
+def test_nodes_that_cannot_go_with_those_before_them_go_in_the_same_round() -> None:
+    circuit, free, tried, kept = torch.arange(100, 120), torch.arange(16), [], [torch.arange(100, 120)]
+
+    def fits(left: torch.Tensor) -> bool:
+        gone = sorted(set(range(100, 120)) - set(left.tolist()))
+        tried.append(len(gone))
+        # The first can go; of the others every second one cannot.
+        if not all(node == 100 or node % 2 for node in gone):
+            return False
+        kept.append(left)
+        return True
+
+    _take_out(circuit, free, fits)
+    assert kept[-1].tolist() == [*range(102, 115, 2), *range(116, 120)]
+    assert len(tried) <= 16 + 5, "a trial a node, and a bisection"
 
 
 def test_the_losses_without_each_node_are_those_of_the_shorter_circuits(refiner: CircuitRefiner) -> None:

@@ -281,7 +281,7 @@ class CircuitRefiner:
             losses = few.losses_without(circuit, tried)
             order = torch.argsort(losses, stable=True)[: int((losses <= most + EQUAL * abs(most)).sum())]
             free = order.to(circuit.device)
-            _take_out(circuit, free, fits, alone=few is self)
+            _take_out(circuit, free, fits)
             if now.circuit is circuit:
                 break
             tried = None if few is self else torch.isin(now.circuit, circuit[free])
@@ -314,22 +314,23 @@ class CircuitRefiner:
 
 
 def _take_out(
-    circuit: Int[Tensor, "chosen"],
-    free: Int[Tensor, "free"],
-    fits: Callable[[Int[Tensor, "left"]], bool],
-    alone: bool,
+    circuit: Int[Tensor, "chosen"], free: Int[Tensor, "free"], fits: Callable[[Int[Tensor, "left"]], bool]
 ) -> None:
-    """Ask whether the circuit `fits` without as many of the `free` nodes (positions in it) as can go, or without one.
+    """Ask whether the circuit `fits` without as many of the `free` nodes (positions in it) as can go.
 
-    The first ones together, as many as fit, by bisection; where not even the first can go, each of the others `alone`.
+    The first ones together, as many as fit, by bisection; each of the others after that by itself.
     """
 
     def rest(gone: Tensor) -> Tensor:
         left = torch.ones(len(circuit), dtype=torch.bool, device=circuit.device).index_fill(0, gone, False)
         return circuit[left]
 
-    if _fewest(-1, len(free), lambda left: fits(rest(free[: len(free) - left]))) == len(free) and alone:
-        any(fits(rest(free[index : index + 1])) for index in range(1, len(free)))
+    together = len(free) - _fewest(-1, len(free), lambda left: fits(rest(free[: len(free) - left])))
+    gone = free[:together]
+    for node in free[together:]:
+        more = torch.cat([gone, node.reshape(1)])
+        if fits(rest(more)):
+            gone = more
 
 
 def _parts(most: int) -> list[int]:

@@ -47,7 +47,7 @@ class CircuitRefiner:
         loss: the search's loss.
         prompts: how many of the prompts are used (the first ones; a task's prompts are in random order).
         left_out: on how many of these nodes are left out one at a time. Whether nodes go is decided on all of them;
-            with fewer, a node that was not free once is not tried again, and the cheapest go together or none.
+            with fewer, a node that was not free once is not tried again.
         validation: the same over the prompts that choices are made on; None chooses on the fitted ones.
         rankings: gives orders of the candidates, called when a circuit is improved: where as many of an order's first
             nodes are clearly better, they are improved in the circuit's place. A mask that is all but unlearned, as at
@@ -242,8 +242,9 @@ class CircuitRefiner:
 
         Exact: each round tries every node alone, then takes as many of the free ones out together, the cheapest first,
         as keep the loss where it was at the start, on the fitted prompts and on those that choices are made on, and
-        leave `enough`; it ends with a round in which no node goes. Of more than 300 nodes the cheapest to first order
-        go together, as many as can, and those that are left are not tried alone before they are so few.
+        leave `enough`, and then each of the others that does; it ends with a round in which no node goes. Of more than
+        300 nodes the cheapest to first order go together, as many as can, and those that are left are not tried alone
+        before they are so few.
         """
         return self._pruned(self._measured(circuit), enough).circuit
 

@@ -9,9 +9,10 @@ from planted import Planted, planted
 
 from gossamer.batching import MemoryWarning
 from gossamer.circuits import search
-from gossamer.circuits.attribution import attribution_patching, effect_sizes, ranking
+from gossamer.circuits.attribution import attribution_patching, ranking
 from gossamer.circuits.outputs import Outputs
 from gossamer.circuits.path import CircuitPath
+from gossamer.circuits.relevance import relevance
 from gossamer.circuits.search import Effort, SearchSettings, effort, search_path, soft_top
 from gossamer.circuits.splice import Splice
 from gossamer.errors import GossamerError, NotFiniteError, UsageError
@@ -92,13 +93,13 @@ def test_the_fewer_steps_the_longer_the_later_ones(steps: int | None, last: floa
 
 def test_the_rate_rises_from_step_to_step(known: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
     rates: list[float] = []
-    real = torch.optim.Adam.step
+    real = torch.optim.AdamW.step
 
-    def watched(self: torch.optim.Adam, *args: object) -> object:
+    def watched(self: torch.optim.AdamW, *args: object) -> object:
         rates.append(self.param_groups[0]["lr"])
         return real(self, *args)
 
-    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
     path = search_path(known.splice, known.full, replace(FAST, steps=41, learning_rate=None, batch_size=None))
     assert rates == pytest.approx([0.1 + step / 40 * (80 / 41 - 0.2) for step in range(41)])
     spent = {name: path.settings[name] for name in ("steps", "batch_size", "learning_rate")}
@@ -114,34 +115,60 @@ def test_attribution_does_not_find_it(known: Planted) -> None:
     assert len(known.found(order[:3]) & known.keys) == 2
 
 
-def test_the_search_starts_from_attribution(known: Planted) -> None:
+def test_the_search_starts_from_relevance_where_nodes_that_hurt_weigh_a_tenth(known: Planted) -> None:
     path = search_path(known.splice, known.full, replace(FAST, learning_rate=0.0, steps=8))
-    order = ranking(attribution_patching(known.splice), known.splice.nodes)
-    moved = attribution_patching(known.splice).abs() > 0
+    score = relevance(known.splice)
+    promise = torch.where(score > 0, score, -0.1 * score)
     for circuit in path.circuits[1:]:
-        assert moved[circuit].all()
-        assert circuit.tolist() == order[: len(circuit)].tolist()
+        assert (score[circuit] != 0).all()
+        assert circuit.tolist() == ranking(promise, known.splice.nodes)[: len(circuit)].tolist()
+    assert path.circuits[1].tolist() != ranking(score, known.splice.nodes)[:10].tolist()
+
+
+def test_where_relevance_has_no_rule_the_search_starts_from_the_gradient(
+    known: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "without_a_rule", lambda model: "no rule for the test")
+    score = attribution_patching(known.splice)
+    found = search._promise(known.splice)
+    assert (score != 0).sum() > 20
+    score, found = score[score != 0], found[score != 0]
+    torch.testing.assert_close(found[score > 0], score[score > 0])
+    torch.testing.assert_close(found[score < 0], -0.1 * score[score < 0])
 
 
 def test_a_node_on_a_plateau_of_the_unmasked_network_starts_by_what_it_does_elsewhere(
     known: Planted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     n, asked = len(known.splice.nodes), []
-    slopes = {1.0: torch.linspace(1, 0, n), 0.75: torch.full((n,), -0.5)}
-    slopes[1.0][[2, 4]] = 0.0
+    unmasked = torch.linspace(1, 0, n)
+    unmasked[[2, 4]] = 0.0
 
     def gradient(splice: Splice, mask: float, what: str) -> torch.Tensor:
         asked.append(mask)
-        return slopes[mask]
+        return torch.full((n,), 0.5).index_fill(0, torch.tensor(4), -0.5)
 
-    monkeypatch.setattr("gossamer.circuits.attribution.gradient_at", gradient)
-    found = effect_sizes(known.splice, (1.0, 0.75), "test")
-    assert found[[2, 4, n - 1]].tolist() == [0.5, 0.5, 0.5]
-    assert torch.equal(found[5:-1], slopes[1.0][5:-1])
-    assert asked == [1.0, 0.75]
-    slopes[1.0] = torch.ones(n)
-    effect_sizes(known.splice, (1.0, 0.75), "test")
-    assert asked == [1.0, 0.75, 1.0], "where every node does something no second pass is made"
+    monkeypatch.setattr(search, "relevance", lambda splice: unmasked)
+    monkeypatch.setattr(search, "gradient_at", gradient)
+    found = search._promise(known.splice)
+    torch.testing.assert_close(found[[2, 4, n - 1]], torch.tensor([0.5, 0.05, 0.5]))
+    assert torch.equal(found[5:-1], unmasked[5:-1])
+    assert asked == [0.75]
+    unmasked = torch.ones(n)
+    search._promise(known.splice)
+    assert asked == [0.75], "where every node does something no second pass is made"
+
+
+def test_what_is_learned_is_pulled_back_to_the_start(known: Planted) -> None:
+    """A push of the same sign at every step ends at a distance that the rate has no part in."""
+    for rate, steps in ((0.05, 400), (0.4, 60)):
+        run = search._begin(known.splice, Effort(60, 12, (rate, rate)))
+        run.optimiser.param_groups[0]["lr"] = rate
+        push = torch.linspace(-1, 1, len(run.learned)).sign()
+        for _ in range(steps):
+            run.learned.grad = push
+            run.optimiser.step()
+        torch.testing.assert_close(run.scores - run.start, -search._LEASH * push, rtol=0.02, atol=0)
 
 
 def test_the_same_seed_gives_the_same_path_and_another_seed_other_batches(
@@ -219,7 +246,8 @@ def test_the_splice_says_how_many_prompts_memory_holds_at_once(known: Planted, m
         splice = known.splice.with_nodes(known.splice.nodes)
         splice = replace(splice, prompts=replace(splice.prompts, batch_size=at_once))
         tried.clear()
-        found[at_once] = circuits(search_path(splice, known.full, FAST))
+        # Sets: rounding, which differs between batches, decides the order of nodes that do next to nothing.
+        found[at_once] = [sorted(circuit) for circuit in circuits(search_path(splice, known.full, FAST))]
         assert max(tried) == at_once
     assert found[5] == found[12]
 
@@ -315,15 +343,16 @@ def test_narrowing_keeps_what_the_optimiser_knows(known: Planted) -> None:
     for _ in range(3):
         search._step(run, known.full, FAST, 40.0, 1.0, generator)
     narrowed = search._narrowed(run, 25)
-    before, after = run.optimiser.state[run.scores], narrowed.optimiser.state[narrowed.scores]
+    before, after = run.optimiser.state[run.learned], narrowed.optimiser.state[narrowed.learned]
     for moment in ("exp_avg", "exp_avg_sq"):
         assert after[moment].equal(before[moment][narrowed.alive])
         assert before[moment].abs().max() > 0
     assert after["step"] == before["step"] == 3
-    assert narrowed.scores.detach().equal(run.scores.detach()[narrowed.alive])
+    assert narrowed.start.equal(run.start[narrowed.alive])
+    assert narrowed.scores.equal(run.scores[narrowed.alive])
     # So the next step goes on as it went: with a gradient of zero it is made of what the optimiser knows alone.
     start = narrowed.scores.detach().clone()
-    narrowed.scores.grad = torch.zeros_like(narrowed.scores)
+    narrowed.learned.grad = torch.zeros_like(narrowed.learned)
     narrowed.optimiser.param_groups[0]["lr"] = 0.3
     narrowed.optimiser.step()
     assert (narrowed.scores.detach() - start).abs().max() > 0.01

@@ -6,7 +6,7 @@ step of the mask from 1 to 0 is a step of the latent from its value to its ablat
 node helps: it raises a difference, or lowers a distance from the full model.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int
@@ -44,19 +44,6 @@ def gradient_at(splice: Splice, mask: float, what: str) -> Float[Tensor, "node"]
     """Gradient of the mean metric where every node's mask is `mask` and every other latent is kept, signed."""
     whole = splice.with_nodes(splice.nodes, non_nodes="kept")
     return _mean_gradient(whole, torch.full((len(splice.nodes),), mask, device=splice.model.device), what)
-
-
-def effect_sizes(splice: Splice, masks: Sequence[float], what: str) -> Float[Tensor, "node"]:
-    """How much each node does to first order at the first of several masks where that is anything; at least 0.
-
-    On a plateau of the network, as behind a step, an essential node has no gradient at all; elsewhere it has.
-    """
-    found = torch.zeros(len(splice.nodes), device=splice.model.device)
-    for mask in masks:
-        if bool((found > 0).all()):
-            break
-        found = torch.where(found > 0, found, gradient_at(splice, mask, what).abs())
-    return found
 
 
 def integrated_gradients(splice: Splice, points: int = 10) -> Float[Tensor, "node"]:

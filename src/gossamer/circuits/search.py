@@ -7,6 +7,9 @@ geometrically from half the candidates (or more, if larger circuits are wanted) 
 that every size starts from the masks of the size before it. Circuits are read off as the k highest scores whenever k
 passes a wanted size.
 
+Scores start in the order of a gradient (RelP) and are pulled back to it as they learn: a mask alone learns which names
+its prompts have, a gradient does not, and on prompts with other names many nodes of a free mask do nothing.
+
 Speed comes from exactness: nodes that have fallen far below the present size are folded into the constants of
 :class:`Splice`, so that encoders and decoders run on fewer and fewer columns; the forward pass is the full one.
 """
@@ -23,15 +26,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gossamer.batching import halved, is_out_of_memory
-from gossamer.circuits.attribution import GRADIENT_BATCH, effect_sizes
+from gossamer.circuits.attribution import GRADIENT_BATCH, attribution_patching, gradient_at
 from gossamer.circuits.cost import affordable, first_prompts
 from gossamer.circuits.loss import Loss, prompt_loss
-from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.path import SIZES, CircuitPath
 from gossamer.circuits.prompt_metrics import FullModel
+from gossamer.circuits.relevance import relevance
 from gossamer.circuits.splice import Splice
 from gossamer.display import short_repr
 from gossamer.errors import NotFiniteError, UsageError
+from gossamer.model.linearised import without_a_rule
 from gossamer.progress import begin
 
 # What a search does by default, and the least that it makes do with where passes are expensive.
@@ -39,6 +43,10 @@ STEPS, _FEWEST_STEPS = 200, 100
 # How far Adam can carry a score in a whole run, and the rate that it begins with, at which the first steps, that know
 # little, leave the order that the scores start in. The fewer the steps are, the longer the later ones have to be.
 _REACH, _FIRST_RATE, _HIGHEST_RATE = 40.0, 0.1, 3.0
+# How far from its start a score gets that is pushed the same way at every step; scores start over about -5 .. 5.
+_LEASH = 4.0
+# What a node that hurts counts for at the start, beside one that helps as much.
+_HURTING = 0.1
 _FEWEST_PROMPTS, _FEWEST_RANKED = 16, 64
 # Largest circuits that are learned and not an order's first nodes, as a share of the candidates.
 _LEARNED = 0.75
@@ -92,15 +100,21 @@ class _SearchState:
     """State of a search: the nodes still in play and their scores.
 
     Attributes:
+        start: what each node's score was at first; `learned`: what has been added since, the leaf that is optimised.
         step_size: prompts a step; `batch_size`: of these, what memory holds at once.
     """
 
     splice: Splice
     alive: Int[Tensor, "alive"]
-    scores: Tensor
-    optimiser: torch.optim.Adam
+    start: Float[Tensor, "alive"]
+    learned: Float[Tensor, "alive"]
+    optimiser: torch.optim.AdamW
     step_size: int
     batch_size: int
+
+    @property
+    def scores(self) -> Float[Tensor, "alive"]:
+        return self.start + self.learned
 
 
 def search_path(
@@ -182,24 +196,38 @@ def effort(settings: SearchSettings, afford: Callable[[int, int], int]) -> Effor
 
 
 def _begin(splice: Splice, spent: Effort) -> _SearchState:
-    """Scores that start as the logits of the ranks of effects to first order: large ones start inside.
-
-    They are taken at the unmasked network (attribution patching), those of nodes that do nothing there on the way to
-    the ablated one; of a distance from the model halfway, because it has no gradient near the model itself.
-    """
+    """Scores that start as the logits of the ranks of :func:`_promise`: nodes of much promise start inside."""
     n = len(splice.nodes)
-    masks = (0.5,) if splice.examples.metric.distance else (1.0, 0.75)
     some = splice.select(first_prompts(splice, affordable(splice, len(splice.examples), _FEWEST_RANKED)))
-    order = torch.argsort(effect_sizes(some, masks, "attribution patching"), stable=True)
+    order = torch.argsort(_promise(some), stable=True)
     ranks = torch.empty(n, device=order.device).index_copy_(0, order, torch.arange(n, device=order.device) + 0.5)
-    scores = (0.5 * torch.logit(ranks / n)).requires_grad_()
-    everything = torch.arange(n, device=scores.device)
+    learned = torch.zeros(n, device=order.device, requires_grad=True)
+    everything = torch.arange(n, device=order.device)
     at_once = min(spent.prompts, splice.batch_size)
-    return _SearchState(splice, everything, scores, _adam(scores), spent.prompts, at_once)
+    start = 0.5 * torch.logit(ranks / n)
+    return _SearchState(splice, everything, start, learned, _adam(learned), spent.prompts, at_once)
 
 
-def _adam(scores: Tensor) -> torch.optim.Adam:
-    return torch.optim.Adam([scores], betas=(0.9, 0.99))
+def _promise(splice: Splice) -> Float[Tensor, "node"]:
+    """What a node does to first order at the unmasked network, by relevance (RelP); counted least where it hurts.
+
+    Of nodes that do nothing there: what they do on the way to the ablated network, as an essential one can lie on a
+    plateau, behind a step. Of a distance from the model: what they do halfway, because it has no gradient near the
+    model itself. Where relevance has no rule for the model's MLPs, the gradient itself stands in.
+    """
+    if splice.examples.metric.distance:
+        found = gradient_at(splice, 0.5, "attribution patching")
+    else:
+        found = (attribution_patching if without_a_rule(splice.model) else relevance)(splice)
+        if bool((found == 0).any()):
+            found = torch.where(found == 0, gradient_at(splice, 0.75, "attribution patching"), found)
+    return torch.where(found < 0, -_HURTING * found, found)
+
+
+def _adam(learned: Tensor) -> torch.optim.AdamW:
+    # Decay of what is learned pulls scores to where they started, in proportion to the rate: whatever that is, a push
+    # of rate a step ends where the pull is as strong.
+    return torch.optim.AdamW([learned], betas=(0.9, 0.99), weight_decay=1 / _LEASH)
 
 
 def _falling(first: float, last: int | float, progress: float) -> float:
@@ -282,11 +310,11 @@ def _top(run: _SearchState, size: int) -> Int[Tensor, "chosen"]:
 def _narrowed(run: _SearchState, keep: int) -> _SearchState:
     """The run with only its `keep` best nodes in play, with their optimiser state."""
     best = torch.sort(torch.argsort(run.scores.detach(), descending=True, stable=True)[:keep]).values
-    scores = run.scores.detach()[best].clone().requires_grad_()
-    optimiser = _adam(scores)
-    state = run.optimiser.state[run.scores]
-    optimiser.state[scores] = {
-        key: value[best] if value.shape == run.scores.shape else value for key, value in state.items()
+    learned = run.learned.detach()[best].clone().requires_grad_()
+    optimiser = _adam(learned)
+    state = run.optimiser.state[run.learned]
+    optimiser.state[learned] = {
+        key: value[best] if value.shape == run.learned.shape else value for key, value in state.items()
     }
-    nodes: Nodes = run.splice.nodes.select(best)
-    return _SearchState(run.splice.with_nodes(nodes), run.alive[best], scores, optimiser, run.step_size, run.batch_size)
+    splice = run.splice.with_nodes(run.splice.nodes.select(best))
+    return replace(run, splice=splice, alive=run.alive[best], start=run.start[best], learned=learned, optimiser=optimiser)

@@ -27,25 +27,34 @@ def linear_mlps(model: LanguageModel) -> Iterator[None]:
     Raises:
         UsageError: a mixture of experts, or an MLP without one activation module of those that transformers has.
     """
+    if problem := without_a_rule(model):
+        raise UsageError(f"{model.title}: {problem}; relevance has no rule for it: use attribution patching")
     handles: list[Any] = []
     try:
         for layer in range(model.n_layers):
             mlp = model.anatomy.part(layer, "mlp")
-            found = [module for module in mlp.modules() if isinstance(module, _ACTIVATIONS)]
-            experts = any("expert" in name for name, _ in mlp.named_modules())
-            if len(found) != 1 or experts:
-                raise UsageError(
-                    f"{model.title}: an MLP with one activation function expected in layer {layer}, found "
-                    f"{'a mixture of experts' if experts else len(found)}; relevance has no rule for it: use "
-                    "attribution patching"
-                )
-            handles.append(found[0].register_forward_hook(_as_a_factor))
+            handles += [found.register_forward_hook(_as_a_factor) for found in _activations(mlp)]
             if any("gate" in name for name, _ in mlp.named_children()):
                 handles.append(mlp.register_forward_hook(_halved))
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def without_a_rule(model: LanguageModel) -> str | None:
+    """What of the model :func:`linear_mlps` cannot pass, in words; None: it has a rule for every MLP."""
+    for layer in range(model.n_layers):
+        mlp = model.anatomy.part(layer, "mlp")
+        experts = any("expert" in name for name, _ in mlp.named_modules())
+        if experts or len(_activations(mlp)) != 1:
+            found = "a mixture of experts" if experts else len(_activations(mlp))
+            return f"an MLP with one activation function expected in layer {layer}, found {found}"
+    return None
+
+
+def _activations(mlp: nn.Module) -> list[nn.Module]:
+    return [module for module in mlp.modules() if isinstance(module, _ACTIVATIONS)]
 
 
 def _as_a_factor(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:

@@ -44,6 +44,6 @@ def named(model: LanguageModel, dictionaries: dict[Site, Dictionary]) -> Study:
         replace(prompt, clean=(Piece("One"), Piece(f" name{row % 10}", "A")), counterfactual=(Piece(f"other{row}"),))
         for row, prompt in enumerate(task.train.prompts)
     )
-    last = dict(list(dictionaries.items())[1:])
+    first = dict(list(dictionaries.items())[:1])
     task = replace(task, train=replace(task.train, prompts=prompts))
-    return Study(model, last, task, replace(SETTINGS, validation=0.3))
+    return Study(model, first, task, replace(SETTINGS, validation=0.3))

@@ -99,6 +99,27 @@ def test_a_prefix_that_never_changes_has_no_candidates(
     assert "prefix" in {node.role for node in with_zero.keys()}  # noqa: SIM118
 
 
+@pytest.mark.parametrize("kind", ["z", "attn_out", "resid_mid", "mlp_in", "mlp_out", "resid_post", "resid_pre"])
+def test_behind_the_last_attention_only_the_answer_position_has_candidates(
+    model: LanguageModel, task: Task, kind: str
+) -> None:
+    site = Site(kind, model.n_layers - 1)
+    dictionaries = {site: random_dictionary(site, "relu", seed=3)}
+    ablation = Ablation.measure(model, dictionaries, task, errors="drop")
+    everything = every_node(dictionaries, ROLES, torch.device("cpu"))
+    splice = Splice.of(model, dictionaries, task.train, ablation, everything)
+    found = candidates(splice, error_nodes=True)
+    roles = {(node.role, node.feature.is_error) for node in found.keys()}  # noqa: SIM118
+    late = kind != "resid_pre"
+    # The prefix is the same in all prompts: its latents stay at their means, its error goes where errors are dropped.
+    everywhere = {(role, False) for role in ROLES[1:]} | {(role, True) for role in ROLES}
+    assert roles == ({("END", False), ("END", True)} if late else everywhere)
+    # The network itself: nothing at any other role changes what it says, unless an attention comes after.
+    elsewhere = torch.tensor([float(node.role == "END") for node in everything.keys()])  # noqa: SIM118
+    changed = (splice(elsewhere) - splice(torch.ones(len(everything)))).abs().max()
+    assert (changed < 1e-12) if late else (changed > 0.01)
+
+
 def test_the_tokens_at_padding_do_not_matter(
     model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task
 ) -> None:

@@ -3,14 +3,16 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gossamer.batching import in_batches
+from gossamer.circuits.batch import Batch
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.splice import WHOLE_BATCH, Splice
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import GossamerError
+from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.progress import begin
 
@@ -31,8 +33,9 @@ def candidates(
 ) -> Nodes:
     """Nodes whose latent differs from its ablation value on some prompt of a splice, whose own nodes do not matter.
 
-    Both the model's own stream and the stream with all dictionaries spliced in are looked at. Any other node has
-    nothing to be ablated on these prompts: it stays at its ablation value, folded into constants.
+    Both the model's own stream and the stream with all dictionaries spliced in are looked at, where the answer can be
+    changed from. Any other node has nothing to be ablated on these prompts, or nothing that reads it: it stays at its
+    ablation value, folded into constants.
 
     Args:
         splice: the network over the prompts.
@@ -63,7 +66,7 @@ def candidates(
             changes = {}
             for site, (values, changes[site]) in splice.latents(rows, streams).items():
                 largest[site] = torch.maximum(largest[site], values.max().float())
-            _largest_moves(moves, changes, batch.roles)
+            _largest_moves(moves, changes, splice, batch)
         advance(rows.stop - rows.start, "")
 
     in_batches(len(splice.examples), min(splice.batch_size, WHOLE_BATCH), look)
@@ -79,17 +82,31 @@ def candidates(
 
 def _moving_errors(splice: Splice) -> Bool[Tensor, "site role"]:
     """Where the model's own errors differ from what stands in for them, on some prompt."""
-    roles, found = splice.examples.clean.roles, []
-    for error in splice.prompts.errors.values():
-        size = error.abs().amax(dim=-1)
+    clean, found = splice.examples.clean, []
+    for site, error in splice.prompts.errors.items():
+        size, roles = error.abs().amax(dim=-1), _roles_read(splice.model, site, clean.roles, clean.answer_position)
         here = torch.stack([size.masked_fill(roles != role, 0).max() for role in range(len(splice.nodes.roles))])
         found.append(here > TOLERANCE * size.max())
     return torch.stack(found)
 
 
-def _largest_moves(moves: dict[Site, Tensor], changes: Mapping[Site, Tensor], roles: Tensor) -> None:
-    for role in range(int(roles.max()) + 1):
-        here = roles == role
-        if here.any():
-            for site, change in changes.items():
+def _largest_moves(moves: dict[Site, Tensor], changes: Mapping[Site, Tensor], splice: Splice, batch: Batch) -> None:
+    for site, change in changes.items():
+        roles = _roles_read(splice.model, site, batch.roles, batch.answer_position)
+        for role in range(int(roles.max()) + 1):
+            here = roles == role
+            if here.any():
                 torch.maximum(moves[site][role], change[here].abs().amax(dim=0).float(), out=moves[site][role])
+
+
+def _roles_read(
+    model: LanguageModel, site: Site, roles: Int[Tensor, "batch pos"], answer: Int[Tensor, "batch"]
+) -> Int[Tensor, "batch pos"]:
+    """The roles, with -1 where the answer, a prompt's last token, reads nothing of what `site` holds.
+
+    Positions reach each other through attention alone: behind the last one, a site is read at the answer's position.
+    """
+    if site < Site("z", model.n_layers - 1):
+        return roles
+    places = torch.arange(roles.shape[1], device=roles.device)
+    return torch.where(places == answer.unsqueeze(1), roles, -1)

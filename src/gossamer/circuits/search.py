@@ -177,8 +177,8 @@ def _readings(
 
 
 def _possible(wanted: Sequence[int], n_candidates: int) -> list[int]:
-    """The wanted sizes that leave out at least one candidate, falling."""
-    sizes = sorted({size for size in wanted if size < n_candidates}, reverse=True)
+    """The wanted sizes, falling; for those that leave no candidate out, the size that leaves out one."""
+    sizes = sorted({min(size, n_candidates - 1) for size in wanted}, reverse=True)
     if not sizes or sizes[-1] < 1:
         raise UsageError(
             f"circuit sizes of at least 1 and less than the number of candidates ({n_candidates}) expected, "
@@ -316,5 +316,5 @@ def _narrowed(run: _SearchState, keep: int) -> _SearchState:
     optimiser.state[learned] = {
         key: value[best] if value.shape == run.learned.shape else value for key, value in state.items()
     }
-    splice = run.splice.with_nodes(run.splice.nodes.select(best))
-    return replace(run, splice=splice, alive=run.alive[best], start=run.start[best], learned=learned, optimiser=optimiser)
+    splice, alive, start = run.splice.with_nodes(run.splice.nodes.select(best)), run.alive[best], run.start[best]
+    return replace(run, splice=splice, alive=alive, start=start, learned=learned, optimiser=optimiser)

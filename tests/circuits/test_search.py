@@ -159,16 +159,20 @@ def test_a_node_on_a_plateau_of_the_unmasked_network_starts_by_what_it_does_else
     assert asked == [0.75], "where every node does something no second pass is made"
 
 
-def test_what_is_learned_is_pulled_back_to_the_start(known: Planted) -> None:
+@pytest.mark.parametrize(("progress", "leash"), [(0.0, 1.0), (0.5, 2.0), (1.0, 4.0)])
+@pytest.mark.parametrize(("rate", "steps"), [(0.05, 600), (0.4, 80)])
+def test_what_is_learned_is_pulled_back_to_the_start(
+    known: Planted, progress: float, leash: float, rate: float, steps: int
+) -> None:
     """A push of the same sign at every step ends at a distance that the rate has no part in."""
-    for rate, steps in ((0.05, 400), (0.4, 60)):
-        run = search._begin(known.splice, Effort(60, 12, (rate, rate)))
-        run.optimiser.param_groups[0]["lr"] = rate
-        push = torch.linspace(-1, 1, len(run.learned)).sign()
-        for _ in range(steps):
-            run.learned.grad = push
-            run.optimiser.step()
-        torch.testing.assert_close(run.scores - run.start, -search._LEASH * push, rtol=0.02, atol=0)
+    spent = Effort(60, 12, (rate, rate))
+    run = search._begin(known.splice, spent)
+    search._set_pace(run, spent, progress)
+    push = torch.linspace(-1, 1, len(run.learned)).sign()
+    for _ in range(steps):
+        run.learned.grad = push
+        run.optimiser.step()
+    torch.testing.assert_close(run.scores - run.start, -leash * push, rtol=0.02, atol=0)
 
 
 def test_the_same_seed_gives_the_same_path_and_another_seed_other_batches(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -61,8 +62,9 @@ class MeasuredCircuit:
 
     @property
     def mean(self) -> float:
-        """The mean of both losses."""
-        return (self.loss + self.check) / 2
+        """The mean loss over all of these prompts, fitted and others."""
+        n, others = len(self.excess), 0 if self.validation is None else len(self.missed)
+        return (n * self.loss + others * self.check) / (n + others)
 
     @property
     def missed(self) -> Float[Tensor, "rows"]:
@@ -80,9 +82,13 @@ class MeasuredCircuit:
 
     @property
     def overshoots(self) -> bool:
-        """Whether its mean is above the full model's, by more than prompts alone explain (two standard errors)."""
-        error = self.missed.std().item() / math.sqrt(len(self.missed))
-        return bool(self.missed.mean() > max(_MET, 2 * error))
+        """Whether its mean is above the full model's, by more than prompts alone explain (two standard errors).
+
+        Of all prompts: those that choices are made on have few words, which differ by more than their prompts do.
+        """
+        missed = self.excess if self.validation is None else torch.cat([self.excess, self.missed])
+        error = missed.std().item() / math.sqrt(len(missed))
+        return bool(missed.mean() > max(_MET, 2 * error))
 
 
 def lower(one: float, other: float) -> bool:

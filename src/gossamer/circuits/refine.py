@@ -149,7 +149,7 @@ class CircuitRefiner:
 
         Circuits are read off a soft mask; hard, some fall short of the full model and some do more than it. From the
         largest down, nodes of those that miss are exchanged. Then, from the smallest up, one that clearly does more
-        than the full model, at a loss no smaller one has, gives way to the best smaller one filled up.
+        than the full model gives way to the best smaller one filled up, where that is clearly better.
         """
         began = time.perf_counter()
         advance = begin("improving", len(path.circuits))
@@ -168,20 +168,24 @@ class CircuitRefiner:
         return kept
 
     def _unless_it_overshoots(self, now: MeasuredCircuit, smaller: list[MeasuredCircuit]) -> MeasuredCircuit:
-        """The circuit, or the best of the smaller ones (by rising size) filled up to its size where that is better."""
-        best = min(smaller, key=lambda one: one.check, default=None)
-        if best is not None and now.overshoots and now.check >= best.check:
+        """The circuit, or the best of the smaller ones (by rising size) filled up to its size, if clearly better.
+
+        Not by a little: words that no search saw lose some of what it fitted, and there a circuit that overshoots by a
+        few hundredths is the nearer one.
+        """
+        best = min(smaller, key=lambda one: one.mean, default=None)
+        if best is not None and now.overshoots and now.mean >= best.mean:
             fuller = self._filled(best, len(now.circuit) - len(best.circuit))
             # Sizes go on falling: a filled-up circuit must be larger than the next smaller one.
-            if fuller.check < now.check and len(fuller.circuit) > len(smaller[-1].circuit):
+            if _clearly(fuller, now) and len(fuller.circuit) > len(smaller[-1].circuit):
                 return fuller
         return now
 
     def undominated(self, path: CircuitPath) -> CircuitPath:
         """The path without circuits that a smaller one clearly betters.
 
-        What counts is the mean of the losses on the fitted prompts and on those that choices are made on. Beyond some
-        size more nodes may only hurt; the smaller circuit is then the one of at most so many nodes.
+        What counts is the mean loss over all prompts, fitted and others. Beyond some size more nodes may only hurt; the
+        smaller circuit is then the one of at most so many nodes.
         """
         kept: list[Tensor] = []
         least = math.inf
@@ -192,7 +196,7 @@ class CircuitRefiner:
         return replace(path, circuits=tuple(reversed(kept)))
 
     def overshoots(self, circuit: Int[Tensor, "chosen"]) -> bool:
-        """Whether a circuit clearly does more than the full model on the prompts that choices are made on."""
+        """Whether a circuit clearly does more than the full model, over all prompts."""
         return self._measured(circuit).overshoots
 
     def swap(self, circuit: Int[Tensor, "chosen"]) -> Int[Tensor, "chosen"]:
@@ -222,8 +226,7 @@ class CircuitRefiner:
         if found.meets or len(found.circuit) == len(self.splice.nodes):
             return found
         firsts = [self._measured(order[: len(found.circuit)]) for order in self.rankings()]
-        better = [first for first in firsts if first.better(found) and first.mean < found.mean - _CLEARLY]
-        return min(better, key=lambda first: first.mean, default=found)
+        return min((first for first in firsts if _clearly(first, found)), key=lambda first: first.mean, default=found)
 
     def shortened(self, circuit: Int[Tensor, "chosen"], enough: Enough) -> Int[Tensor, "left"]:
         """The circuit without as many of its cheapest nodes as leave it `enough`.
@@ -312,6 +315,11 @@ class CircuitRefiner:
                 return fuller
             best = best[: len(best) // 2]
         return start
+
+
+def _clearly(one: MeasuredCircuit, other: MeasuredCircuit) -> bool:
+    """Whether a circuit is clearly better: on the fitted prompts, on others, and over all of them by much."""
+    return one.better(other) and one.mean < other.mean - _CLEARLY
 
 
 def _take_out(

@@ -43,8 +43,9 @@ STEPS, _FEWEST_STEPS = 200, 100
 # How far Adam can carry a score in a whole run, and the rate that it begins with, at which the first steps, that know
 # little, leave the order that the scores start in. The fewer the steps are, the longer the later ones have to be.
 _REACH, _FIRST_RATE, _HIGHEST_RATE = 40.0, 0.1, 3.0
-# How far from its start a score gets that is pushed the same way at every step; scores start over about -5 .. 5.
-_LEASH = 4.0
+# How far from its start a score gets that is pushed the same way at every step, in the first step and in the last;
+# scores start over about -5 .. 5. Large circuits, which meet every prompt, are mostly chance without a short leash.
+_LEASH = (1.0, 4.0)
 # What a node that hurts counts for at the start, beside one that helps as much.
 _HURTING = 0.1
 _FEWEST_PROMPTS, _FEWEST_RANKED = 16, 64
@@ -166,8 +167,7 @@ def _readings(
     needed = 1 + next(step for step, size in enumerate(falling) if size <= min(waiting[-1], sizes[0]))
     advance = begin("mask search", needed)
     for share, size in zip(progress[:needed], falling, strict=False):
-        first_rate, last_rate = spent.learning_rate
-        run.optimiser.param_groups[0]["lr"] = first_rate + (last_rate - first_rate) * share
+        _set_pace(run, spent, share)
         loss = _step(run, full, settings, size, _falling(*settings.temperature, share), generator)
         advance(1, f"{size:.0f} nodes, loss {loss:.3f}")
         while waiting and size <= min(waiting[0], sizes[0]):
@@ -225,9 +225,17 @@ def _promise(splice: Splice) -> Float[Tensor, "node"]:
 
 
 def _adam(learned: Tensor) -> torch.optim.AdamW:
-    # Decay of what is learned pulls scores to where they started, in proportion to the rate: whatever that is, a push
-    # of rate a step ends where the pull is as strong.
-    return torch.optim.AdamW([learned], betas=(0.9, 0.99), weight_decay=1 / _LEASH)
+    return torch.optim.AdamW([learned], betas=(0.9, 0.99))
+
+
+def _set_pace(run: _SearchState, spent: Effort, progress: float) -> None:
+    """The rate of a step, and how strongly what is learned decays, which pulls scores to where they started.
+
+    The pull is in proportion to the rate: whatever that is, a push of rate a step is balanced at the leash's length.
+    """
+    first, last = spent.learning_rate
+    pace = {"lr": first + (last - first) * progress, "weight_decay": 1 / _falling(*_LEASH, progress)}
+    run.optimiser.param_groups[0].update(pace)
 
 
 def _falling(first: float, last: int | float, progress: float) -> float:

@@ -71,8 +71,9 @@ def test_every_part_is_of_the_circuit_that_was_found(found: CircuitResult, evalu
     sizes = [[point.size for point in curve.points] for curve in evaluated.curves]
     assert sizes[0] == [40, 20, 12]
     assert all(one[-3:] == [40, 20, 12] and one[0] == len(found.path.nodes) for one in sizes[1:])
+    largest = found.study.method_inputs(found.search).refiner(found.path).improved(found.path).circuits[0]
     assert evaluated.curves[0].points[0].task_metrics == evaluator.task_metrics(
-        "mask", evaluator.prompt_metrics(found.path.nodes.select(found.path.circuits[0]))
+        "mask", evaluator.prompt_metrics(found.path.nodes.select(largest))
     )
     assert [point.size for point in evaluated.completeness.points] == [0, 1, len(circuit.nodes) - 1, len(circuit.nodes)]
     assert evaluated.completeness.points[0].circuit == pytest.approx(circuit.measured["faithfulness"], rel=1e-6)

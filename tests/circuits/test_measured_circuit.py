@@ -1,4 +1,4 @@
-"""What two sets of prompts say of a circuit together, by hand."""
+"""What is known of a hard circuit from its losses alone."""
 
 import pytest
 import torch
@@ -7,6 +7,50 @@ from gossamer.circuits.measured_circuit import Measure, MeasuredCircuit
 from gossamer.circuits.refine import _clearly
 
 CIRCUIT = torch.arange(3)
+
+
+def measured(loss: float, check: float | None, missed: list[float], asked: list[str]) -> MeasuredCircuit:
+    def gives(name: str, value: float) -> Measure:
+        def measure(circuit: torch.Tensor) -> tuple[float, torch.Tensor]:
+            asked.append(name)
+            return value, torch.tensor(missed)
+
+        return measure
+
+    validation = None if check is None else gives("validation", check)
+    return MeasuredCircuit(torch.tensor([3, 1]), gives("fitted", loss), validation)
+
+
+def test_better_is_lower_on_both_sides_and_the_fitted_ones_are_asked_last() -> None:
+    asked: list[str] = []
+    start = measured(0.5, 0.4, [0.0], [])
+    assert measured(0.4, 0.3, [0.0], asked).better(start)
+    assert asked == ["validation", "fitted"]
+    asked.clear()
+    assert not measured(0.4, 0.4, [0.0], asked).better(start)
+    assert asked == ["validation"]
+    assert not measured(0.5, 0.3, [0.0], asked).better(start)
+    assert not measured(0.5 - 1e-8, 0.3, [0.0], asked).better(start), "rounding is no gain"
+
+
+def test_each_side_is_measured_once() -> None:
+    asked: list[str] = []
+    one = measured(0.5, 0.4, [0.2, 0.4], asked)
+    assert (one.mean, one.loss, one.check) == (0.45, 0.5, 0.4)
+    assert sorted(asked) == ["fitted", "validation"]
+    asked.clear()
+    alone = measured(0.5, None, [0.2, 0.4], asked)
+    assert alone.check == alone.loss == alone.mean == 0.5
+    assert asked == ["fitted"]
+
+
+def test_it_meets_the_model_or_overshoots_it_by_its_mean() -> None:
+    assert measured(0.0, 0.0, [0.5, -0.5], []).meets
+    assert not measured(0.0, 0.0, [0.03, 0.03], []).meets
+    assert measured(0.0, 0.0, [0.03, 0.03], []).overshoots
+    assert not measured(0.0, 0.0, [-0.03, -0.03], []).overshoots
+    # A mean of .05 with a standard error of .55 is nothing that the prompts alone would not do.
+    assert not measured(0.0, 0.0, [0.6, -0.5], []).overshoots
 
 
 def said(loss: float, *excess: float) -> Measure:

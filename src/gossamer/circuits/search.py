@@ -7,8 +7,8 @@ geometrically from half the candidates (or more, if larger circuits are wanted) 
 that every size starts from the masks of the size before it. Circuits are read off as the k highest scores whenever k
 passes a wanted size.
 
-Scores start in the order of a gradient (RelP) and are pulled back to it as they learn: a mask alone learns which names
-its prompts have, a gradient does not, and on prompts with other names many nodes of a free mask do nothing.
+Scores start in the order of a gradient (RelP) and are pulled back to it as they learn: a free mask learns which names
+its prompts have, a gradient less so, and on prompts with other names many nodes of a free mask do nothing.
 
 Speed comes from exactness: nodes that have fallen far below the present size are folded into the constants of
 :class:`Splice`, so that encoders and decoders run on fewer and fewer columns; the forward pass is the full one.
@@ -62,7 +62,7 @@ class SearchSettings:
             mean's distance from it on either side, both in units of faithfulness (the first keeps errors of opposite
             sign from cancelling, the second is what faithfulness is made of); "kl": KL(full model || circuit) of each
             prompt at the answer position.
-        sizes: circuit sizes wanted.
+        sizes: circuit sizes wanted; those that leave no candidate out stand for all candidates but one.
         larger: whether circuits beyond the largest of these are wanted too, up to all candidates, as rankings have
             them: learned up to three quarters of the candidates, from there on in the order of the scores at that size.
         steps: gradient steps of the whole run; None: 200, on a CPU as few as 100 where a prompt's pass is expensive.

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from gossamer.circuits.measured_circuit import Measure, MeasuredCircuit
-from gossamer.circuits.refine import _clearly
 
 CIRCUIT = torch.arange(3)
 
@@ -80,4 +79,5 @@ def test_a_circuit_overshoots_over_all_prompts_and_not_on_a_few_words_of_them() 
 def test_clearly_better_is_better_on_both_and_by_much_over_all(fitted: float, others: float, clearly: bool) -> None:
     two = (0.0, 0.0)
     other = MeasuredCircuit(CIRCUIT, said(0.2, *two), said(0.2, *two))
-    assert _clearly(MeasuredCircuit(CIRCUIT, said(fitted, *two), said(others, *two)), other) == clearly
+    found = MeasuredCircuit(CIRCUIT, said(fitted, *two), said(others, *two))
+    assert found.clearly_better(other) == clearly

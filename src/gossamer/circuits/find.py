@@ -157,10 +157,10 @@ def _searched_path(
 
 def _size_for(study: Study, search: SearchSettings, wanted: float, most: int | None) -> int:
     """How many nodes it takes to keep `wanted` on the validation prompts, of which the search knows nothing."""
-    given = study.method_inputs(search).held_apart
-    with part_of("for the size, without validation prompts"):
-        path = searched(given)
-        refiner = given.refiner(path)
+    given = study.method_inputs(search)
+    path = given.searched_apart()
+    refiner = given.held_apart.refiner(path)
+    with part_of("for the size"):
         return len(_smallest(study, _improved(study, path, refiner, wanted), refiner, wanted, most))
 
 

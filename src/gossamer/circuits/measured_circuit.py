@@ -14,6 +14,8 @@ from gossamer.display import short_repr
 Measure = Callable[[Int[Tensor, "chosen"]], tuple[float, Float[Tensor, "rows"]]]
 # Two losses that differ by less than this share are the same loss, rounded differently.
 EQUAL = 1e-6
+# A circuit whose loss is lower by this than another's, in units of faithfulness, is clearly the better one.
+CLEARLY = 0.05
 # A circuit whose mean is so near the full model's, as a share of it, is left as it is: what remains is single prompts.
 _MET = 0.02
 
@@ -75,6 +77,10 @@ class MeasuredCircuit:
         """Whether both losses are lower than the other's: on prompts that were fitted, and on others."""
         return lower(self.check, other.check) and lower(self.loss, other.loss)
 
+    def clearly_better(self, other: "MeasuredCircuit") -> bool:
+        """Whether it is better than the other one, and by much over all prompts."""
+        return self.better(other) and self.mean < other.mean - CLEARLY
+
     @property
     def meets(self) -> bool:
         """Whether its mean is the full model's, or nearly."""
@@ -86,11 +92,28 @@ class MeasuredCircuit:
 
         Of all prompts: those that choices are made on have few words, which differ by more than their prompts do.
         """
-        missed = self.excess if self.validation is None else torch.cat([self.excess, self.missed])
-        error = missed.std().item() / math.sqrt(len(missed))
-        return bool(missed.mean() > max(_MET, 2 * error))
+        return self.mean_excess > max(_MET, 2 * self.error)
+
+    @property
+    def mean_excess(self) -> float:
+        """The mean excess over the full model, over all of these prompts, fitted and others."""
+        return self._everywhere.mean().item()
+
+    @property
+    def error(self) -> float:
+        """The standard error of that mean."""
+        return standard_error(self._everywhere)
+
+    @property
+    def _everywhere(self) -> Float[Tensor, "rows"]:
+        return self.excess if self.validation is None else torch.cat([self.excess, self.missed])
 
 
 def lower(one: float, other: float) -> bool:
     """Whether a loss is lower than another by more than rounding."""
     return one < other - EQUAL * abs(other)
+
+
+def standard_error(values: Float[Tensor, "rows"]) -> float:
+    """The standard error of the mean of so many values."""
+    return values.std().item() / math.sqrt(len(values))

@@ -25,12 +25,14 @@ from gossamer.circuits.loss import Loss
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.prompt_metrics import FullModel
 from gossamer.circuits.reference import reference_path
-from gossamer.circuits.refine import CircuitRefiner
+from gossamer.circuits.refine import LEAST_LEVELLED, CircuitRefiner
 from gossamer.circuits.relevance import relevance
-from gossamer.circuits.search import SearchSettings, search_path
+from gossamer.circuits.search import SearchSettings, search_path, search_sizes
 from gossamer.circuits.splice import Splice
 from gossamer.circuits.synergy import synergy_path
+from gossamer.circuits.unseen import Unseen
 from gossamer.display import short_repr
+from gossamer.progress import part_of
 from gossamer.tasks.split import Split
 
 Score = Callable[[Splice], Tensor]
@@ -71,6 +73,8 @@ class MethodInputs:
         sides: the rows of `training` that are fitted and that are chosen on; None: all are both.
         scores: scores of the nodes with the seconds they took, by the function that gave them: computed once for all
             rankings of them.
+        apart: paths that were searched without the validation prompts, by the settings but for sizes.
+        sample_of: the inputs that these are a sample of.
     """
 
     training: MaskedPrompts
@@ -79,6 +83,8 @@ class MethodInputs:
     search: SearchSettings
     sides: Split | None = None
     scores: dict[Score, tuple[Tensor, float]] = field(default_factory=dict)
+    apart: dict[SearchSettings, CircuitPath] = field(default_factory=dict)
+    sample_of: "MethodInputs | None" = None
 
     __repr__ = short_repr
 
@@ -100,12 +106,32 @@ class MethodInputs:
         )
         n, both = len(fitted), torch.cat([fitted, chosen])
         sides = Split(tuple(range(n)), tuple(range(n, len(both))), ())
-        return MethodInputs.divided(self.training.select(both), sides, self.search)
+        return replace(MethodInputs.divided(self.training.select(both), sides, self.search), sample_of=self)
 
     @property
     def held_apart(self) -> "MethodInputs":
         """The same without the validation prompts in the search: what a circuit keeps there is then no fit."""
         return replace(self, training=self.fitted, sides=None, scores={})
+
+    def searched_apart(self, least: int = 1) -> CircuitPath:
+        """The mask search without the validation prompts, down to circuits of `least` nodes or fewer; once for all.
+
+        Of a sample too it is the search on all of its prompts.
+        """
+        if self.sample_of is not None:
+            return self.sample_of.searched_apart(least)
+        key = replace(self.search, sizes=())
+        if key not in self.apart or self.apart[key].sizes[-1] > least:
+            with part_of("without validation prompts"):
+                larger = sum(size > least for size in search_sizes(self.search, len(self.training.splice.nodes)))
+                self.apart[key] = searched(self.held_apart, larger + 1)
+        return self.apart[key]
+
+    def _unseen(self, refiner: CircuitRefiner) -> Unseen | None:
+        if self.sides is None or refiner.validation is None:
+            return None
+        path = self.searched_apart(LEAST_LEVELLED)
+        return Unseen.of([(len(circuit), refiner.validation.found(circuit)[1]) for circuit in path.circuits])
 
     def scored(self, score: Score) -> tuple[Tensor, float]:
         """The scores of `score` and the seconds they took."""
@@ -119,7 +145,8 @@ class MethodInputs:
         """The exact last steps, over the nodes of `path` or the candidates."""
         check = None if self.validation is None else _refiner(self.validation, path, self.search.loss, None)
         refiner = _refiner(self.fitted, path, self.search.loss, check)
-        return replace(refiner, rankings=cache(partial(_orders, _over(self.training.splice, path))))
+        unseen, orders = partial(self._unseen, refiner), partial(_orders, _over(self.training.splice, path))
+        return replace(refiner, unseen=cache(unseen), rankings=cache(orders))
 
 
 def _orders(splice: Splice) -> list[Int[Tensor, "node"]]:
@@ -147,9 +174,9 @@ def _over(splice: Splice, path: CircuitPath | None) -> Splice:
 Method = Callable[[MethodInputs], CircuitPath]
 
 
-def searched(given: MethodInputs) -> CircuitPath:
-    """The mask search by itself."""
-    return search_path(given.training.splice, given.training.full, given.search)
+def searched(given: MethodInputs, only: int | None = None) -> CircuitPath:
+    """The mask search by itself, or `only` so many of its circuits, the largest."""
+    return search_path(given.training.splice, given.training.full, given.search, only=only)
 
 
 def mask_path(given: MethodInputs) -> CircuitPath:
@@ -160,9 +187,8 @@ def mask_path(given: MethodInputs) -> CircuitPath:
 
 def mask_circuit(given: MethodInputs, place: int) -> Int[Tensor, "chosen"]:
     """The circuit at one place of the path of the mask search, improved by exact steps as with the whole path."""
-    training = given.training
     # Smaller circuits, and steps on the way to them, matter to one that overshoots alone.
-    path = search_path(training.splice, training.full, given.search, only=place + 1)
+    path = searched(given, place + 1)
     refiner = given.refiner(path)
     found = refiner.swap(path.circuits[place])
     if not refiner.overshoots(found):

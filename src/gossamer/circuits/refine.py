@@ -14,10 +14,11 @@ from gossamer.batching import in_batches
 from gossamer.circuits.attribution import GRADIENT_BATCH
 from gossamer.circuits.leave_out import each_left_out
 from gossamer.circuits.loss import Loss, metric_loss, prompt_loss
-from gossamer.circuits.measured_circuit import EQUAL, MeasuredCircuit, lower
+from gossamer.circuits.measured_circuit import CLEARLY, EQUAL, MeasuredCircuit, lower, standard_error
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.prompt_metrics import FullModel, Network
 from gossamer.circuits.splice import Splice
+from gossamer.circuits.unseen import Unseen
 from gossamer.display import short_repr
 from gossamer.progress import begin
 
@@ -26,10 +27,12 @@ Enough = Callable[[Int[Tensor, "shorter"]], bool]
 _PROPOSING = 32
 # Rounds of exchanging nodes; the first brings most.
 _EXCHANGES = 2
+# A mean that is so near the full model's, as a share of it, is level with it; how many trials are made to level others.
+_LEVEL, _LEVELLINGS = 0.003, 6
+# Smaller circuits, which fall short, are not levelled.
+LEAST_LEVELLED = 50
 # In larger circuits nodes are not left out one at a time: to try a thousand takes minutes where a pass takes a second.
 _ALONE = 300
-# A circuit whose loss is higher by this than a smaller one's, in units of faithfulness, is clearly the worse one.
-_CLEARLY = 0.05
 # Rounds of filling up and pruning again; each lowers the loss, the later ones by little.
 _SWAPS = 3
 
@@ -52,6 +55,8 @@ class CircuitRefiner:
         rankings: gives orders of the candidates, called when a circuit is improved: where as many of an order's first
             nodes are clearly better, they are improved in the circuit's place. A mask that is all but unlearned, as at
             the largest of very many candidates, is no better than the order that it began with.
+        unseen: gives what circuits do on `validation` that were searched without it, called when a circuit is improved;
+            None: nothing is known, and means are left where they are.
     """
 
     splice: Splice
@@ -61,6 +66,7 @@ class CircuitRefiner:
     left_out: int = 256
     validation: "CircuitRefiner | None" = None
     rankings: Callable[[], Sequence[Int[Tensor, "node"]]] = tuple
+    unseen: Callable[[], Unseen | None] = lambda: None
     # A path is improved and then judged: what is known of a circuit by then is not measured again.
     _known: dict[tuple[int, ...], MeasuredCircuit] = field(default_factory=dict, init=False, compare=False)
 
@@ -177,7 +183,7 @@ class CircuitRefiner:
         if best is not None and now.overshoots and now.mean >= best.mean:
             fuller = self._filled(best, len(now.circuit) - len(best.circuit))
             # Sizes go on falling: a filled-up circuit must be larger than the next smaller one.
-            if _clearly(fuller, now) and len(fuller.circuit) > len(smaller[-1].circuit):
+            if fuller.clearly_better(now) and len(fuller.circuit) > len(smaller[-1].circuit):
                 return fuller
         return now
 
@@ -190,7 +196,7 @@ class CircuitRefiner:
         kept: list[Tensor] = []
         least = math.inf
         for now in map(self._measured, reversed(path.circuits)):
-            if now.mean <= least + _CLEARLY:
+            if now.mean <= least + CLEARLY:
                 kept.append(now.circuit)
             least = min(least, now.mean)
         return replace(path, circuits=tuple(reversed(kept)))
@@ -219,14 +225,61 @@ class CircuitRefiner:
             if better is None:
                 break
             found = better
-        return found
+        return self._levelled(found, start)
+
+    def _levelled(self, found: MeasuredCircuit, searched: MeasuredCircuit) -> MeasuredCircuit:
+        """As many nodes whose mean is what makes up for words that were not fitted, where both losses are lower.
+
+        Exchanges replace what misses most by what gives most: too coarse a step for a circuit that does a few
+        hundredths too much. Here nodes that matter least give way to others, as many as make up for the mean, which is
+        the full model's plus what circuits of that size lose on prompts that the search did not see.
+        """
+        known = self.unseen() if self.loss == "metric" and len(found.circuit) >= LEAST_LEVELLED else None
+        if known is None:
+            return found
+        lost = known.at(len(searched.circuit)) - searched.missed
+        error = math.hypot(found.error, standard_error(lost))
+        left = too_much = found.mean_excess + lost.mean().item()
+        if abs(too_much) <= max(_LEVEL, error):
+            return found
+        leaving, coming, n = self._small_changes(found, abs(too_much))
+        best, low, high = found, 0, len(coming) + 1
+        for _ in range(_LEVELLINGS):
+            n = min(n, high - 1)
+            if n <= low:
+                break
+            trial = self._measured(torch.cat([leaving[n:], coming[:n]]))
+            # Nodes shift all prompts alike, nearly: by how much is read off the fewer ones.
+            now = too_much + (trial.missed.mean() - found.missed.mean()).item()
+            if abs(now) < abs(left) and trial.better(found):
+                best, left = trial, now
+            low, high = (n, high) if now * too_much > 0 else (low, n)
+            n = 2 * n if high > len(coming) else (low + high) // 2
+        return best
+
+    def _small_changes(
+        self, found: MeasuredCircuit, change: float
+    ) -> tuple[Int[Tensor, "chosen"], Int[Tensor, "others"], int]:
+        """A circuit's nodes by what their loss would cost, least first, others by what they bring, and how many to try.
+
+        As many of either as change the mean by so much, to first order; at most half of the circuit.
+        """
+        circuit, slope = found.circuit, self._gradient(found)
+        own, most = slope[circuit], min(len(circuit) // 2, len(slope) - len(circuit))
+        # Before all others those without which the loss is no higher, and of both the ones that matter least.
+        leaving = circuit[torch.argsort(own.abs() + (own < 0) * own.abs().max(), stable=True)]
+        coming = torch.argsort(slope.index_fill(0, circuit, torch.inf), stable=True)[:most]
+        gained = (slope[leaving[:most]] - slope[coming]).cumsum(0)
+        return leaving, coming, 1 + int((gained < change).sum())
 
     def _unless_ranked(self, found: MeasuredCircuit) -> MeasuredCircuit:
         """The circuit, or the first nodes of one of the rankings where these are clearly better."""
         if found.meets or len(found.circuit) == len(self.splice.nodes):
             return found
         firsts = [self._measured(order[: len(found.circuit)]) for order in self.rankings()]
-        return min((first for first in firsts if _clearly(first, found)), key=lambda first: first.mean, default=found)
+        return min(
+            (first for first in firsts if first.clearly_better(found)), key=lambda first: first.mean, default=found
+        )
 
     def shortened(self, circuit: Int[Tensor, "chosen"], enough: Enough) -> Int[Tensor, "left"]:
         """The circuit without as many of its cheapest nodes as leave it `enough`.
@@ -315,11 +368,6 @@ class CircuitRefiner:
                 return fuller
             best = best[: len(best) // 2]
         return start
-
-
-def _clearly(one: MeasuredCircuit, other: MeasuredCircuit) -> bool:
-    """Whether a circuit is clearly better: on the fitted prompts, on others, and over all of them by much."""
-    return one.better(other) and one.mean < other.mean - _CLEARLY
 
 
 def _take_out(

@@ -134,14 +134,22 @@ def search_path(
         NotFiniteError: the loss became NaN or infinite.
     """
     settings = settings or SearchSettings()
-    began, (sizes, larger) = time.perf_counter(), _sizes(settings, len(splice.nodes))
+    began = time.perf_counter()
     spent = effort(settings, partial(affordable, splice))
-    wanted = [*larger, *sizes][:only]
+    wanted = search_sizes(settings, len(splice.nodes))[:only]
     circuits = [_top(run, size) for size, run in _readings(splice, full, settings, spent, wanted)]
-    used = asdict(replace(settings, sizes=sizes, steps=spent.steps, batch_size=spent.prompts))
+    used = asdict(
+        replace(settings, sizes=_sizes(settings, len(splice.nodes))[0], steps=spent.steps, batch_size=spent.prompts)
+    )
     rates = " to ".join(dict.fromkeys(f"{rate:g}" for rate in spent.learning_rate))
     facts = {name: str(value) for name, value in used.items()} | {"learning_rate": rates}
     return CircuitPath("mask", splice.nodes, tuple(circuits), time.perf_counter() - began, settings=facts)
+
+
+def search_sizes(settings: SearchSettings, n: int) -> list[int]:
+    """The sizes of a search's circuits in `n` candidates, falling."""
+    sizes, larger = _sizes(settings, n)
+    return [*larger, *sizes]
 
 
 def _sizes(settings: SearchSettings, n: int) -> tuple[list[int], list[int]]:

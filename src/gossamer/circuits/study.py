@@ -1,7 +1,7 @@
 """A model, its dictionaries and a task: what every search and every measurement of circuits shares."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -111,6 +111,8 @@ class Study:
     dictionaries: Mapping[Site, Dictionary]
     task: Task
     settings: StudySettings = field(default_factory=StudySettings)
+    # What was searched without the validation prompts serves all that asks for it.
+    _apart: dict[SearchSettings, CircuitPath] = field(default_factory=dict, init=False, compare=False)
 
     __repr__ = short_repr
 
@@ -272,7 +274,8 @@ class Study:
     def method_inputs(self, search: SearchSettings | None = None) -> MethodInputs:
         """What the methods are given: the same network, ablation and training prompts for all."""
         search = search or SearchSettings(seed=self.settings.seed)
-        return MethodInputs.divided(MaskedPrompts(self.splice, self.train.full), self.sides, search)
+        given = MethodInputs.divided(MaskedPrompts(self.splice, self.train.full), self.sides, search)
+        return replace(given, apart=self._apart)
 
     @cached_property
     def evaluator(self) -> Evaluator:

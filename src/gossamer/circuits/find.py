@@ -46,8 +46,8 @@ EDGES_KEPT = 4
 SCORED, EDGED = 32, 8
 # For the estimate of costs: nodes of a circuit; the share of a pass that it takes to leave a node out, on those prompts
 # and positions that it moves; passes of the prompts that a step is tried on, in all steps; passes that a node's edges
-# take; and streams that autograd keeps of a layer.
-_NODES, _MOVED, _TRIED, _EDGES, _STREAMS = 50, 0.45, 40, 2.5, 30
+# take; streams that autograd keeps of a layer; and passes that the order takes in which a search starts.
+_NODES, _MOVED, _TRIED, _EDGES, _STREAMS, _STARTING = 50, 0.45, 40, 2.5, 30, 10
 # Seconds of a pass beside its products: nothing in a large model, most of the time in a tiny one.
 _OVERHEAD = 0.005
 
@@ -167,18 +167,18 @@ def _size_for(study: Study, search: SearchSettings, wanted: float, most: int | N
 def _cost(study: Study, search: SearchSettings, nodes: int | None) -> str:
     """What it will cost until the circuit is there, about: the prompts' passes, and the memory of a search step.
 
-    Where no number of `nodes` is asked for, a search of its own finds it.
+    Where some prompts are held apart, a search without them goes before the one with all.
     """
     model, examples = study.model, study.examples
     start = resumable(next(iter(study.dictionaries)))
     each, n = prompt_operations(model, start, examples), len(examples)
     afford = partial(spared, model, each)
-    steps, batch, _ = effort(search, afford)
+    steps, (batch, _) = search.steps, effort(search, afford)
     # In passes of a prompt: a gradient costs two of them, with many latents three. The model's own passes, of prompts
     # and counterfactuals, begin at its first layer.
     whole = 2 * n * pass_operations(model) / max(pass_operations(model, start.layer or 0), 1.0)
-    searches, nodes = (1 if nodes is not None or study.sides is None else 2), nodes or _NODES
-    before, searching = whole + 2.5 * n + 4 * afford(n, 64), 3 * searches * steps * batch
+    searches, nodes = 1 if study.sides is None else 2, nodes or _NODES
+    before, searching = whole + 2.5 * n, searches * (_STARTING * afford(n, 64) + 3 * steps * batch)
     left_out = 2 * afford(n, 24) + afford(n, SCORED)
     after = _TRIED * afford(n, 64) + nodes * (_MOVED * left_out + _EDGES * afford(min(n, EDGE_PROMPTS), EDGED))
     seconds = (before + searching + after) * each / operations_per_second(model)

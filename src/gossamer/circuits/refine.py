@@ -238,15 +238,15 @@ class CircuitRefiner:
         if known is None:
             return found
         lost = known.at(len(searched.circuit)) - searched.missed
-        error = math.hypot(found.error, standard_error(lost))
+        level = max(_LEVEL, math.hypot(found.error, standard_error(lost)))
         left = too_much = found.mean_excess + lost.mean().item()
-        if abs(too_much) <= max(_LEVEL, error):
+        if abs(too_much) <= level:
             return found
         leaving, coming, n = self._small_changes(found, abs(too_much))
         best, low, high = found, 0, len(coming) + 1
         for _ in range(_LEVELLINGS):
             n = min(n, high - 1)
-            if n <= low:
+            if n <= low or abs(left) <= level:
                 break
             trial = self._measured(torch.cat([leaving[n:], coming[:n]]))
             # Nodes shift all prompts alike, nearly: by how much is read off the fewer ones.

@@ -38,8 +38,6 @@ from gossamer.errors import NotFiniteError, UsageError
 from gossamer.model.linearised import without_a_rule
 from gossamer.progress import begin
 
-# What a search does by default, and the least that it makes do with where passes are expensive.
-STEPS, _FEWEST_STEPS = 200, 100
 # How far Adam can carry a score in a whole run, and the rate that it begins with, at which the first steps, that know
 # little, leave the order that the scores start in. The fewer the steps are, the longer the later ones have to be.
 _REACH, _FIRST_RATE, _HIGHEST_RATE = 40.0, 0.1, 3.0
@@ -65,9 +63,9 @@ class SearchSettings:
         sizes: circuit sizes wanted; those that leave no candidate out stand for all candidates but one.
         larger: whether circuits beyond the largest of these are wanted too, up to all candidates, as rankings have
             them: learned up to three quarters of the candidates, from there on in the order of the scores at that size.
-        steps: gradient steps of the whole run; None: 200, on a CPU as few as 100 where a prompt's pass is expensive.
-        batch_size: prompts a step, None: 32, or 16 likewise; the splice's batch size, where that is smaller, is what
-            memory holds at once.
+        steps: gradient steps of the whole run; of twice as many circuits are no closer.
+        batch_size: prompts a step, None: 32, on a CPU as few as 16 where a prompt's pass is expensive; the splice's
+            batch size, where that is smaller, is what memory holds at once.
         learning_rate: of Adam, in units of the scores, whose ranks start spread over about -5 .. 5; None: from 0.1,
             rising linearly so that it is 40 / steps on average (up to 3).
         temperature: T at the start and at the end.
@@ -78,7 +76,7 @@ class SearchSettings:
     loss: Loss = "metric"
     sizes: Sequence[int] = SIZES
     larger: bool = False
-    steps: int | None = None
+    steps: int = 100
     batch_size: int | None = None
     learning_rate: float | None = None
     temperature: tuple[float, float] = (1.0, 0.2)
@@ -89,9 +87,8 @@ class SearchSettings:
 
 
 class Effort(NamedTuple):
-    """What a search spends: steps, prompts of each, and Adam's learning rate in the first step and in the last."""
+    """What each step of a search spends: prompts, and Adam's learning rate in the first step and in the last."""
 
-    steps: int
     prompts: int
     learning_rate: tuple[float, float]
 
@@ -138,9 +135,7 @@ def search_path(
     spent = effort(settings, partial(affordable, splice))
     wanted = search_sizes(settings, len(splice.nodes))[:only]
     circuits = [_top(run, size) for size, run in _readings(splice, full, settings, spent, wanted)]
-    used = asdict(
-        replace(settings, sizes=_sizes(settings, len(splice.nodes))[0], steps=spent.steps, batch_size=spent.prompts)
-    )
+    used = asdict(replace(settings, sizes=_sizes(settings, len(splice.nodes))[0], batch_size=spent.prompts))
     rates = " to ".join(dict.fromkeys(f"{rate:g}" for rate in spent.learning_rate))
     facts = {name: str(value) for name, value in used.items()} | {"learning_rate": rates}
     return CircuitPath("mask", splice.nodes, tuple(circuits), time.perf_counter() - began, settings=facts)
@@ -166,7 +161,7 @@ def _readings(
     """The first of the sizes of :func:`_sizes`, `wanted`, each with the state of the run when it passes it."""
     sizes, waiting = _sizes(settings, len(splice.nodes))[0], list(wanted)
     generator = torch.Generator().manual_seed(settings.seed)
-    run, steps = _begin(splice, spent), spent.steps
+    run, steps = _begin(splice, spent), settings.steps
     # Above the largest size wanted, so that it too is learned and not the order that the run began with.
     first = max(len(splice.nodes) / 2, min(1.5 * sizes[0], 0.9 * len(splice.nodes)))
     # The only step of one is the last.
@@ -196,11 +191,10 @@ def _possible(wanted: Sequence[int], n_candidates: int) -> list[int]:
 
 
 def effort(settings: SearchSettings, afford: Callable[[int, int], int]) -> Effort:
-    """What a search spends; `afford` says how many of (most, least) where none are asked for."""
-    steps = settings.steps or afford(STEPS, _FEWEST_STEPS)
-    last = min(max(2 * _REACH / steps - _FIRST_RATE, _FIRST_RATE), _HIGHEST_RATE)
+    """What a step spends; `afford` says how many prompts of (most, least) where none are asked for."""
+    last = min(max(2 * _REACH / settings.steps - _FIRST_RATE, _FIRST_RATE), _HIGHEST_RATE)
     rates = (_FIRST_RATE, last) if settings.learning_rate is None else (settings.learning_rate, settings.learning_rate)
-    return Effort(steps, settings.batch_size or afford(GRADIENT_BATCH, _FEWEST_PROMPTS), rates)
+    return Effort(settings.batch_size or afford(GRADIENT_BATCH, _FEWEST_PROMPTS), rates)
 
 
 def _begin(splice: Splice, spent: Effort) -> _SearchState:

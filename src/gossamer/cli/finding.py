@@ -46,7 +46,7 @@ def circuit(
     recipe: options.Recipe = "gossamer",
     metric: options.MetricName = None,
     loss: options.Loss = "metric",
-    steps: options.Steps = None,
+    steps: options.Steps = 100,
     ablation: options.Ablation = "mean",
     errors: options.Errors = "mean",
     error_nodes: options.ErrorNodes = False,

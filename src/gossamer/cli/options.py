@@ -189,9 +189,9 @@ Loss = Annotated[
     ),
 ]
 Steps = Annotated[
-    int | None,
+    int,
     typer.Option(
-        help="Gradient steps of a mask search; default: 200, on a CPU fewer where each of them is expensive.",
+        help="Gradient steps of a mask search.",
         callback=early.from_least("--steps", 1),
     ),
 ]

@@ -55,7 +55,7 @@ def study_circuits(
     split_by: options.SplitBy = None,
     bos: options.Bos = None,
     loss: options.Loss = "metric",
-    steps: options.Steps = None,
+    steps: options.Steps = 100,
     ablation: options.Ablation = "mean",
     errors: options.Errors = "mean",
     error_nodes: options.ErrorNodes = False,

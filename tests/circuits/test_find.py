@@ -369,9 +369,9 @@ def test_how_many_nodes_it_takes_is_found_without_the_prompts_that_it_is_judged_
 ) -> None:
     seen: list[int] = []
 
-    def watched(splice: Splice, full: FullModel, settings: SearchSettings) -> CircuitPath:
+    def watched(splice: Splice, full: FullModel, settings: SearchSettings, *, only: int | None) -> CircuitPath:
         seen.append(len(splice.examples))
-        return search_path(splice, full, settings)
+        return search_path(splice, full, settings, only=only)
 
     monkeypatch.setattr("gossamer.circuits.methods.search_path", watched)
     found = find_circuit(

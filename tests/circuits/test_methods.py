@@ -1,10 +1,17 @@
 """What every method is given: the exact steps after a search know an order that a circuit must not fall behind."""
 
+from dataclasses import replace
+
+import pytest
 import torch
 from circuit_lab import SEARCH
 
 from gossamer.circuits.attribution import attribution_patching, ranking
-from gossamer.circuits.methods import METHODS
+from gossamer.circuits.methods import METHODS, MaskedPrompts, MethodInputs, mask_path, searched
+from gossamer.circuits.path import CircuitPath
+from gossamer.circuits.prompt_metrics import FullModel
+from gossamer.circuits.search import SearchSettings, search_path, search_sizes
+from gossamer.circuits.splice import Splice
 from gossamer.circuits.study import Study
 
 
@@ -33,3 +40,61 @@ def test_a_distance_has_no_such_order(named: Study) -> None:
     study = Study(named.model, named.dictionaries, named.task.measured_by("kl"), named.settings)
     assert study.examples.metric.distance
     assert study.method_inputs(SEARCH).refiner().rankings() == []
+
+
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int | None]]:
+    """Of each search that is made, the number of its prompts and of its circuits, where not all are wanted."""
+    seen: list[tuple[int, int | None]] = []
+
+    def watched(splice: Splice, full: FullModel, settings: SearchSettings, *, only: int | None) -> CircuitPath:
+        seen.append((len(splice.examples), only))
+        return search_path(splice, full, settings, only=only)
+
+    monkeypatch.setattr("gossamer.circuits.methods.search_path", watched)
+    return seen
+
+
+def test_what_is_searched_without_the_validation_prompts_is_searched_once(
+    named: Study, searches: list[tuple[int, int | None]]
+) -> None:
+    study = Study(named.model, named.dictionaries, named.task, named.settings)
+    given = study.method_inputs(SEARCH)
+    path = given.searched_apart(10)
+    assert path.sizes[-1] <= 10 < path.sizes[-2]
+    [(prompts, only)] = searches
+    assert (prompts, only) == (len(given.fitted.splice.examples), len(path.sizes))
+    fewer = study.method_inputs(replace(SEARCH, sizes=[30, 12, 7]))
+    assert fewer.searched_apart(10) is path, "whatever sizes are asked for"
+    assert given.sampled(lambda side: side.resampled(3)).searched_apart(10) is path
+    whole = given.searched_apart()
+    assert whole.sizes[: len(path.sizes)] == path.sizes
+    assert all(torch.equal(*pair) for pair in zip(whole.circuits[: len(path.sizes)], path.circuits, strict=True))
+    assert given.searched_apart(10) is given.searched_apart() is whole
+    assert len(searches) == 2
+
+
+def test_circuits_that_saw_the_validation_prompts_know_what_those_do_that_did_not(named: Study) -> None:
+    given = named.method_inputs(SEARCH)
+    refiner = given.refiner()
+    assert refiner.validation is not None
+    unseen = refiner.unseen()
+    assert unseen is not None
+    assert refiner.unseen() is unseen, "measured once"
+    path = given.searched_apart()
+    for circuit in path.circuits:
+        if len(circuit) in unseen.sizes:
+            torch.testing.assert_close(unseen.at(len(circuit)), refiner.validation.found(circuit)[1])
+    assert set(unseen.sizes) <= set(path.sizes)
+
+
+def test_without_prompts_that_are_held_apart_nothing_is_known_of_others(
+    named: Study, searches: list[tuple[int, int | None]]
+) -> None:
+    given = named.method_inputs(SEARCH)
+    alone = MethodInputs.divided(MaskedPrompts(given.training.splice, given.training.full), None, SEARCH)
+    assert alone.refiner().unseen() is None
+    assert given.held_apart.refiner().unseen() is None, "its validation prompts are no part of what it fits"
+    mask_path(alone)
+    assert len(searches) == 1
+    assert searched(alone, 2).sizes == search_sizes(SEARCH, len(named.nodes))[:2]

@@ -13,6 +13,7 @@ from gossamer.circuits.outputs import Outputs
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.refine import CircuitRefiner, _take_out
 from gossamer.circuits.splice import Splice
+from gossamer.circuits.unseen import Unseen
 from gossamer.model.language_model import LanguageModel
 
 
@@ -158,6 +159,62 @@ def test_one_circuit_is_improved_as_it_is_with_its_whole_path(refiner: CircuitRe
             found = refiner.improved_at(path, size)
             assert torch.equal(found.circuits[place], whole.circuits[place])
             assert all(torch.equal(*pair) for pair in zip(found.circuits[:place], circuits[:place], strict=True))
+
+
+@pytest.fixture
+def slightly_too_much(refiner: CircuitRefiner, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
+    """A circuit that does .0065 more than the full model, by sixteen standard errors."""
+    monkeypatch.setattr("gossamer.circuits.refine.LEAST_LEVELLED", 1)
+    good = at_end(refiner, *STEADY, CHANGING)
+    order = torch.randperm(len(refiner.splice.nodes), generator=torch.Generator().manual_seed(1))
+    circuit = torch.cat([good, order[~torch.isin(order, good)][:15]])
+    assert refiner.found(circuit)[1].mean() == pytest.approx(0.0065, abs=3e-4)
+    return circuit
+
+
+def knowing(refiner: CircuitRefiner, circuit: torch.Tensor, lost: float) -> CircuitRefiner:
+    """Where circuits keep so much less on prompts that they were not fitted to."""
+    excess = refiner.found(circuit)[1] - lost
+    return replace(refiner, unseen=lambda: Unseen.of([(len(circuit), excess)]))
+
+
+def test_a_circuit_that_does_a_little_too_much_is_levelled(
+    refiner: CircuitRefiner, slightly_too_much: torch.Tensor
+) -> None:
+    circuit = slightly_too_much
+    assert torch.equal(refiner.swap(circuit), circuit), "exchanges are too coarse, or not tried"
+    found = knowing(refiner, circuit, lost=0.0).swap(circuit)
+    assert len(set(found.tolist())) == len(circuit)
+    assert not torch.equal(found, circuit)
+    assert refiner.found(found)[1].mean().abs() < 0.002
+    assert loss_by_hand(refiner, found) < 0.4 * loss_by_hand(refiner, circuit)
+
+
+def test_what_other_words_lose_is_left_to_a_circuit(refiner: CircuitRefiner, slightly_too_much: torch.Tensor) -> None:
+    circuit = slightly_too_much
+    for lost in (0.0065, 0.005, 0.02):
+        assert torch.equal(knowing(refiner, circuit, lost).swap(circuit), circuit), f"{lost} are lost"
+    # With .002 lost elsewhere its mean comes to about that much.
+    found = knowing(refiner, circuit, lost=0.002).swap(circuit)
+    assert refiner.found(found)[1].mean() == pytest.approx(0.002, abs=0.003)
+
+
+def test_small_circuits_and_other_losses_are_not_levelled(
+    refiner: CircuitRefiner, slightly_too_much: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    circuit = slightly_too_much
+    divergence = replace(refiner, loss="kl")
+    assert torch.equal(knowing(divergence, circuit, lost=0.0).swap(circuit), divergence.swap(circuit))
+    monkeypatch.setattr("gossamer.circuits.refine.LEAST_LEVELLED", len(circuit) + 1)
+    assert torch.equal(knowing(refiner, circuit, lost=0.0).swap(circuit), circuit)
+
+
+def test_a_levelled_circuit_is_better_on_the_prompts_of_choices_too(
+    refiner: CircuitRefiner, slightly_too_much: torch.Tensor
+) -> None:
+    circuit = slightly_too_much
+    judge = judged_by(refiner, circuit)
+    assert torch.equal(knowing(judge, circuit, lost=0.0).swap(circuit), circuit)
 
 
 def certainty(refiner: CircuitRefiner, circuit: torch.Tensor) -> float:

@@ -120,11 +120,10 @@ class MethodInputs:
         """
         if self.sample_of is not None:
             return self.sample_of.searched_apart(least)
-        key = replace(self.search, sizes=())
-        if key not in self.apart or self.apart[key].sizes[-1] > least:
+        key, sizes = replace(self.search, sizes=()), search_sizes(self.search, len(self.training.splice.nodes))
+        if key not in self.apart or self.apart[key].sizes[-1] > max(least, sizes[-1]):
             with part_of("without validation prompts"):
-                larger = sum(size > least for size in search_sizes(self.search, len(self.training.splice.nodes)))
-                self.apart[key] = searched(self.held_apart, larger + 1)
+                self.apart[key] = searched(self.held_apart, 1 + sum(size > least for size in sizes))
         return self.apart[key]
 
     def _unseen(self, refiner: CircuitRefiner) -> Unseen | None:

@@ -21,11 +21,12 @@ from gossamer.circuits.candidates import every_node
 from gossamer.circuits.cost import affordable, first_prompts
 from gossamer.circuits.greedy import greedy_path
 from gossamer.circuits.input_gradients import input_gradients
+from gossamer.circuits.levelling import LEAST_LEVELLED
 from gossamer.circuits.loss import Loss
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.prompt_metrics import FullModel
 from gossamer.circuits.reference import reference_path
-from gossamer.circuits.refine import LEAST_LEVELLED, CircuitRefiner
+from gossamer.circuits.refine import CircuitRefiner
 from gossamer.circuits.relevance import relevance
 from gossamer.circuits.search import SearchSettings, search_path, search_sizes
 from gossamer.circuits.splice import Splice

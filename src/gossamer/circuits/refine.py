@@ -13,8 +13,9 @@ from torch import Tensor
 from gossamer.batching import in_batches
 from gossamer.circuits.attribution import GRADIENT_BATCH
 from gossamer.circuits.leave_out import each_left_out
+from gossamer.circuits.levelling import LEAST_LEVELLED, levelled
 from gossamer.circuits.loss import Loss, metric_loss, prompt_loss
-from gossamer.circuits.measured_circuit import CLEARLY, EQUAL, MeasuredCircuit, lower, standard_error
+from gossamer.circuits.measured_circuit import CLEARLY, EQUAL, MeasuredCircuit, lower
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.prompt_metrics import FullModel, Network
 from gossamer.circuits.splice import Splice
@@ -27,10 +28,6 @@ Enough = Callable[[Int[Tensor, "shorter"]], bool]
 _PROPOSING = 32
 # Rounds of exchanging nodes; the first brings most.
 _EXCHANGES = 2
-# A mean that is so near the full model's, as a share of it, is level with it; how many trials are made to level others.
-_LEVEL, _LEVELLINGS = 0.003, 6
-# Smaller circuits, which fall short, are not levelled.
-LEAST_LEVELLED = 50
 # In larger circuits nodes are not left out one at a time: to try a thousand takes minutes where a pass takes a second.
 _ALONE = 300
 # Rounds of filling up and pruning again; each lowers the loss, the later ones by little.
@@ -228,49 +225,12 @@ class CircuitRefiner:
         return self._levelled(found, start)
 
     def _levelled(self, found: MeasuredCircuit, searched: MeasuredCircuit) -> MeasuredCircuit:
-        """As many nodes whose mean is what makes up for words that were not fitted, where both losses are lower.
-
-        Exchanges replace what misses most by what gives most: too coarse a step for a circuit that does a few
-        hundredths too much. Here nodes that matter least give way to others, as many as make up for the mean, which is
-        the full model's plus what circuits of that size lose on prompts that the search did not see.
-        """
+        """:func:`levelled`, where it is known what circuits of the searched one's size lose on other words."""
         known = self.unseen() if self.loss == "metric" and len(found.circuit) >= LEAST_LEVELLED else None
         if known is None:
             return found
         lost = known.at(len(searched.circuit)) - searched.missed
-        level = max(_LEVEL, math.hypot(found.error, standard_error(lost)))
-        left = too_much = found.mean_excess + lost.mean().item()
-        if abs(too_much) <= level:
-            return found
-        leaving, coming, n = self._small_changes(found, abs(too_much))
-        best, low, high = found, 0, len(coming) + 1
-        for _ in range(_LEVELLINGS):
-            n = min(n, high - 1)
-            if n <= low or abs(left) <= level:
-                break
-            trial = self._measured(torch.cat([leaving[n:], coming[:n]]))
-            # Nodes shift all prompts alike, nearly: by how much is read off the fewer ones.
-            now = too_much + (trial.missed.mean() - found.missed.mean()).item()
-            if abs(now) < abs(left) and trial.better(found):
-                best, left = trial, now
-            low, high = (n, high) if now * too_much > 0 else (low, n)
-            n = 2 * n if high > len(coming) else (low + high) // 2
-        return best
-
-    def _small_changes(
-        self, found: MeasuredCircuit, change: float
-    ) -> tuple[Int[Tensor, "chosen"], Int[Tensor, "others"], int]:
-        """A circuit's nodes by what their loss would cost, least first, others by what they bring, and how many to try.
-
-        As many of either as change the mean by so much, to first order; at most half of the circuit.
-        """
-        circuit, slope = found.circuit, self._gradient(found)
-        own, most = slope[circuit], min(len(circuit) // 2, len(slope) - len(circuit))
-        # Before all others those without which the loss is no higher, and of both the ones that matter least.
-        leaving = circuit[torch.argsort(own.abs() + (own < 0) * own.abs().max(), stable=True)]
-        coming = torch.argsort(slope.index_fill(0, circuit, torch.inf), stable=True)[:most]
-        gained = (slope[leaving[:most]] - slope[coming]).cumsum(0)
-        return leaving, coming, 1 + int((gained < change).sum())
+        return levelled(found, lost, self._gradient, self._measured)
 
     def _unless_ranked(self, found: MeasuredCircuit) -> MeasuredCircuit:
         """The circuit, or the first nodes of one of the rankings where these are clearly better."""

@@ -267,7 +267,7 @@ def main() -> None:
     made.add_argument("-t", "--task", help=f"one task by name, or a file of prompts; of the bundled model {TASKS}")
     made.add_argument("-n", type=int, help="with -d: how many prompts of a task by name")
     made.add_argument("--prompts", type=int, default=400, help="training prompts at most")
-    made.add_argument("--steps", type=int, help="gradient steps of the shipped search")
+    made.add_argument("--steps", type=int, default=100, help="gradient steps of the shipped search")
     options = made.parse_args()
     warnings.simplefilter("ignore")
     show(list(_all(options)), options.json)

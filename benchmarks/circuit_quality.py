@@ -50,7 +50,7 @@ def main() -> None:
     made.add_argument("--compare", action="append", help="one method to stand beside ours; repeat. Default: all")
     made.add_argument("--errors", default="mean", choices=["mean", "drop", "keep"])
     made.add_argument("--prompts", type=int, default=400, help="training prompts at most")
-    made.add_argument("--steps", type=int, help="gradient steps of the mask search")
+    made.add_argument("--steps", type=int, default=100, help="gradient steps of the mask search")
     made.add_argument("--greedy", action="store_true", help="a greedy selection too, as a bound for small circuits")
     made.add_argument("--size", type=int, action="append", default=[], help="a size beside the usual ones; repeat")
     made.add_argument("--every", action="store_true", help="a row for every size, not only the least favourable")
@@ -113,7 +113,7 @@ def behind(rows: dict[str, list[SizeComparison]]) -> list[Row]:
     return made
 
 
-def searched(study: Study, others: list[str], steps: int | None, more: Sequence[int]) -> tuple[CircuitPath, ...]:
+def searched(study: Study, others: list[str], steps: int, more: Sequence[int]) -> tuple[CircuitPath, ...]:
     """The methods' paths, ours first. The reference recipe goes before it: our one run is read at its sizes too."""
     search = SearchSettings(sizes=(*SIZES, *more), larger=True, steps=steps, seed=study.settings.seed)
     measured = study.paths(others, search)

@@ -49,11 +49,11 @@ def settings(which: str, only: str | None = None) -> Iterator[Setting]:
             yield Setting(name, model, trained(model), _only(tasks(model.tokenizer), only))
 
 
-def own(model: str, dictionaries: list[str], task: str, n: int | None = None) -> Setting:
+def own(model: str, dictionaries: list[str], task: str, n: int | None = None, *, bos: bool = True) -> Setting:
     """Somebody's own model, dictionaries and task; of one by name `n` prompts."""
     network = LanguageModel.load(model)
-    count = {} if n is None else {"n": n}
-    found = open_task(task, network.tokenizer, split_by=None, **count)
+    given = ({} if n is None else {"n": n}) | ({} if bos else {"bos": False})
+    found = open_task(task, network.tokenizer, split_by=None, **given)
     return Setting(Path(model).name, network, DictionarySet.load(dictionaries), {found.name: found})
 
 

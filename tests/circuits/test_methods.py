@@ -96,6 +96,8 @@ def test_without_prompts_that_are_held_apart_nothing_is_known_of_others(
     alone = MethodInputs.divided(MaskedPrompts(given.training.splice, given.training.full), None, SEARCH)
     assert alone.refiner().unseen() is None
     assert given.held_apart.refiner().unseen() is None, "its validation prompts are no part of what it fits"
+    assert given.refiner(METHODS["reference recipe"](given)).unseen() is None, "over all latents"
+    assert searches == []
     mask_path(alone)
     assert len(searches) == 1
     assert searched(alone, 2).sizes == search_sizes(SEARCH, len(named.nodes))[:2]

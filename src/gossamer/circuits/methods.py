@@ -23,6 +23,7 @@ from gossamer.circuits.greedy import greedy_path
 from gossamer.circuits.input_gradients import input_gradients
 from gossamer.circuits.levelling import LEAST_LEVELLED
 from gossamer.circuits.loss import Loss
+from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.prompt_metrics import FullModel
 from gossamer.circuits.reference import reference_path
@@ -121,17 +122,23 @@ class MethodInputs:
         """
         if self.sample_of is not None:
             return self.sample_of.searched_apart(least)
-        key, sizes = replace(self.search, sizes=()), search_sizes(self.search, len(self.training.splice.nodes))
+        key, sizes = replace(self.search, sizes=()), search_sizes(self.search, len(self._nodes))
         if key not in self.apart or self.apart[key].sizes[-1] > max(least, sizes[-1]):
             with part_of("without validation prompts"):
                 self.apart[key] = searched(self.held_apart, 1 + sum(size > least for size in sizes))
         return self.apart[key]
 
     def _unseen(self, refiner: CircuitRefiner) -> Unseen | None:
-        if self.sides is None or refiner.validation is None:
+        """What circuits do on the validation prompts that were searched without them; None: that is not known."""
+        # The published recipe's nodes are all latents, and no search of ours is among these.
+        if self.sides is None or refiner.validation is None or len(refiner.splice.nodes) != len(self._nodes):
             return None
         path = self.searched_apart(LEAST_LEVELLED)
         return Unseen.of([(len(circuit), refiner.validation.found(circuit)[1]) for circuit in path.circuits])
+
+    @property
+    def _nodes(self) -> Nodes:
+        return self.training.splice.nodes
 
     def scored(self, score: Score) -> tuple[Tensor, float]:
         """The scores of `score` and the seconds they took."""

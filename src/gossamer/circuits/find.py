@@ -21,7 +21,7 @@ from gossamer.circuits.methods import searched
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.refine import CircuitRefiner
-from gossamer.circuits.search import SearchSettings, effort
+from gossamer.circuits.search import FEWEST_RANKED, RANKED, SearchSettings, effort
 from gossamer.circuits.study import Study, StudySettings
 from gossamer.circuits.target import require_target
 from gossamer.circuits.task_metrics import DICTIONARIES
@@ -178,7 +178,10 @@ def _cost(study: Study, search: SearchSettings, nodes: int | None) -> str:
     # and counterfactuals, begin at its first layer.
     whole = 2 * n * pass_operations(model) / max(pass_operations(model, start.layer or 0), 1.0)
     searches, nodes = 1 if study.sides is None else 2, nodes or _NODES
-    before, searching = whole + 2.5 * n, searches * (_STARTING * afford(n, 64) + 3 * steps * batch)
+    before, searching = (
+        whole + 2.5 * n,
+        searches * (_STARTING * afford(min(n, RANKED), FEWEST_RANKED) + 3 * steps * batch),
+    )
     left_out = 2 * afford(n, 24) + afford(n, SCORED)
     after = _TRIED * afford(n, 64) + nodes * (_MOVED * left_out + _EDGES * afford(min(n, EDGE_PROMPTS), EDGED))
     seconds = (before + searching + after) * each / operations_per_second(model)

@@ -46,7 +46,9 @@ _REACH, _FIRST_RATE, _HIGHEST_RATE = 40.0, 0.1, 3.0
 _LEASH = (1.0, 4.0)
 # What a node that hurts counts for at the start, beside one that helps as much.
 _HURTING = 0.1
-_FEWEST_PROMPTS, _FEWEST_RANKED = 16, 64
+_FEWEST_PROMPTS = 16
+# Prompts that the order is of in which scores start, and where passes are dear: with more it is no better.
+RANKED, FEWEST_RANKED = 128, 64
 # Largest circuits that are learned and not an order's first nodes, as a share of the candidates.
 _LEARNED = 0.75
 
@@ -200,7 +202,7 @@ def effort(settings: SearchSettings, afford: Callable[[int, int], int]) -> Effor
 def _begin(splice: Splice, spent: Effort) -> _SearchState:
     """Scores that start as the logits of the ranks of :func:`_promise`: nodes of much promise start inside."""
     n = len(splice.nodes)
-    some = splice.select(first_prompts(splice, affordable(splice, len(splice.examples), _FEWEST_RANKED)))
+    some = splice.select(first_prompts(splice, affordable(splice, RANKED, FEWEST_RANKED)))
     order = torch.argsort(_promise(some), stable=True)
     ranks = torch.empty(n, device=order.device).index_copy_(0, order, torch.arange(n, device=order.device) + 0.5)
     learned = torch.zeros(n, device=order.device, requires_grad=True)

@@ -78,6 +78,15 @@ def test_a_level_that_helps_the_fitted_prompts_alone_is_not_made() -> None:
 def test_at_most_half_of_a_circuit_goes_and_only_what_there_is_comes() -> None:
     whole = measured(torch.arange(N))
     assert levelled(whole, NOTHING_LOST + 0.1, slope, measured) is whole
-    all_but_two = torch.arange(N - 2)
-    found = levelled(measured(all_but_two), NOTHING_LOST + 0.1, slope, measured).circuit
-    assert len(found) == N - 2
+    tried: list[set[int]] = []
+
+    def watched(circuit: torch.Tensor) -> MeasuredCircuit:
+        tried.append(set(circuit.tolist()))
+        return measured(circuit)
+
+    for circuit in (TOO_MUCH, torch.arange(N - 2)):
+        tried.clear()
+        levelled(measured(circuit), NOTHING_LOST + 5.0, slope, watched)
+        kept, most = set(circuit.tolist()), min(len(circuit) // 2, N - len(circuit))
+        assert all(len(one) == len(circuit) for one in tried)
+        assert max(len(kept - one) for one in tried) == most

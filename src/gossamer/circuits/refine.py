@@ -151,8 +151,9 @@ class CircuitRefiner:
         """The path with better nodes where it misses, and with fuller smaller circuits where larger ones overshoot.
 
         Circuits are read off a soft mask; hard, some fall short of the full model and some do more than it. From the
-        largest down, nodes of those that miss are exchanged. Then, from the smallest up, one that clearly does more
-        than the full model gives way to the best smaller one filled up, where that is clearly better.
+        largest down, nodes of those that miss are exchanged, and means are levelled. Then, from the smallest up, one
+        that clearly does more than the full model gives way to the best smaller one filled up, where that is clearly
+        better.
         """
         began = time.perf_counter()
         advance = begin("improving", len(path.circuits))

@@ -133,11 +133,11 @@ def search_path(
         NotFiniteError: the loss became NaN or infinite.
     """
     settings = settings or SearchSettings()
-    began = time.perf_counter()
+    began, (sizes, larger) = time.perf_counter(), _sizes(settings, len(splice.nodes))
     spent = effort(settings, partial(affordable, splice))
-    wanted = search_sizes(settings, len(splice.nodes))[:only]
+    wanted = [*larger, *sizes][:only]
     circuits = [_top(run, size) for size, run in _readings(splice, full, settings, spent, wanted)]
-    used = asdict(replace(settings, sizes=_sizes(settings, len(splice.nodes))[0], batch_size=spent.prompts))
+    used = asdict(replace(settings, sizes=sizes, batch_size=spent.prompts))
     rates = " to ".join(dict.fromkeys(f"{rate:g}" for rate in spent.learning_rate))
     facts = {name: str(value) for name, value in used.items()} | {"learning_rate": rates}
     return CircuitPath("mask", splice.nodes, tuple(circuits), time.perf_counter() - began, settings=facts)

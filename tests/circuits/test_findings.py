@@ -14,7 +14,15 @@ from gossamer.circuits.attribution import attribution_patching
 from gossamer.circuits.bootstrap import few_texts
 from gossamer.circuits.circuit import Circuit, CircuitNode
 from gossamer.circuits.find import CircuitResult, find_circuit
-from gossamer.circuits.findings import _cost, _uneven, collect_findings, grouped_nodes, prompt_view, stability
+from gossamer.circuits.findings import (
+    _cautions,
+    _cost,
+    _uneven,
+    collect_findings,
+    grouped_nodes,
+    prompt_view,
+    stability,
+)
 from gossamer.circuits.methods import MethodInputs, mask_circuit, searched
 from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.results import Findings, PromptCase
@@ -27,6 +35,7 @@ from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
 from gossamer.report import write_report
 from gossamer.statistics import Interval
+from gossamer.tasks.prompt import Piece
 from gossamer.tasks.split import Split
 from gossamer.tasks.task import Task
 
@@ -322,3 +331,19 @@ def test_a_report_is_written(evaluated: Findings, tmp_path: Path) -> None:
         "budget",
         "completeness",
     }
+
+
+@pytest.mark.parametrize(("split_by", "names", "told"), [("word", 4, True), ("word", 10, False), ("text", 4, False)])
+def test_it_is_told_where_choices_were_made_on_names_that_were_fitted(
+    named: Study, split_by: str, names: int, told: bool
+) -> None:
+    # Of forty prompts nearly all have one name, or each of ten names has four.
+    prompts = tuple(
+        replace(prompt, clean=(Piece(f"One{row}"), Piece(f" name{row % 10 if names == 10 else max(row - 36, 0)}", "A")))
+        for row, prompt in enumerate(named.task.train.prompts)
+    )
+    provenance = {**named.task.provenance, "split_by": split_by}
+    task = replace(named.task, train=replace(named.task.train, prompts=prompts), provenance=provenance)
+    study = Study(named.model, named.dictionaries, task, named.settings)
+    assert study.sides is not None
+    assert any("words of its own" in sentence for sentence in _cautions(study)) == told

@@ -7,7 +7,7 @@ import pytest
 
 from gossamer import tasks
 from gossamer.tasks import Piece, Prompt
-from gossamer.tasks.split import components, split, validation_split, word_split
+from gossamer.tasks.split import Split, components, shared_words, split, validation_split, word_split
 
 
 def prompt(clean, counterfactual, template="t"):
@@ -169,3 +169,22 @@ def test_what_has_no_words_to_divide_is_not_split_by_words():
     assert word_split([prompt(f"a{n}", f"b{n}") for n in range(100)], 0.25, 0) is None
     every_digit = tasks.get("code-index").sample(random.Random(0), 200)
     assert word_split(every_digit, 0.25, 0) is None
+
+
+@pytest.mark.parametrize(("n", "seed"), [(96, 1), (160, 0), (320, 0)])
+def test_of_few_prompts_too_the_validation_side_has_names_of_its_own(n, seed):
+    prompts = tasks.get("ioi").sample(random.Random(seed), n)
+    kept = word_split(prompts, 0.25, seed)
+    training = [prompts[row] for row in kept.train]
+    found = validation_split(training, 0.15, 0)
+    accounted(training, found)
+    assert min(len(found.train), len(found.test)) >= 8
+    assert not shared_words(training, found)
+    names = ("IO", "S1", "S2")
+    assert not words(training, found.train, *names) & words(training, found.test, *names)
+
+
+def test_words_that_both_sides_have_are_named():
+    prompts = [Prompt((Piece(name, "name"),), (Piece("Max", "name"),), " a", " b", "t") for name in ("Ann", "Bo", "Cy")]
+    assert shared_words(prompts * 2, Split((0, 1, 2), (3, 4), (5,))) == {"Ann", "Bo"}
+    assert shared_words(prompts, Split((0,), (1, 2), ())) == set()

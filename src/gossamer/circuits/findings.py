@@ -45,6 +45,7 @@ from gossamer.features.feature_card import CardSource
 from gossamer.model.site import SiteMapping
 from gossamer.progress import announce, duration, part_of
 from gossamer.tasks.metric import LOGIT_DIFFERENCE, Metric, kept
+from gossamer.tasks.split import shared_words
 from gossamer.tasks.task import Task
 
 # A case of at least so many prompts that keeps less than this share of the circuit's faithfulness is warned of.
@@ -324,12 +325,20 @@ def _words(facts: Mapping[str, object]) -> str:
 
 
 def _unvalidated(study: Study) -> tuple[str, ...]:
-    """A warning when no side of the prompts could be kept for choosing."""
-    if study.sides is not None or not study.settings.validation:
+    """A warning when no side of the prompts could be kept for choosing, or one that is easier than the test."""
+    if not study.settings.validation:
+        return ()
+    if study.sides is None:
+        return (
+            "The training prompts are too few, or too much alike, to keep some with names or templates of their own: "
+            "the circuit was chosen on the prompts that it was fitted to, and will keep less elsewhere.",
+        )
+    if study.task.provenance.get("split_by") != "word" or not shared_words(study.examples.prompts, study.sides):
         return ()
     return (
-        "The training prompts are too few, or too much alike, to keep some with names or templates of their own: the "
-        "circuit was chosen on the prompts that it was fitted to, and will keep less elsewhere.",
+        "The test has words of its own, the prompts that choices were made on share theirs with those that circuits "
+        "were fitted to, because too few have others: what was chosen there will keep less on the test. Give more "
+        "prompts.",
     )
 
 

@@ -3,8 +3,8 @@
 import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, TypeGuard
 
 from gossamer.display import short_repr
 from gossamer.tasks.prompt import Prompt
@@ -127,8 +127,8 @@ def _divide(
 # A validation side is worth having if this share of the prompts is left to fit, and so many are left to choose on.
 _FITTED_SHARE = 1 / 3
 _FEWEST = 8
-# Held-out templates are a choice of several only.
-_FEWEST_TEMPLATES = 4
+# Draws of the words that are held out; held-out templates are a choice of several only.
+_DRAWS, _FEWEST_TEMPLATES = 20, 4
 
 
 def validation_split(prompts: Sequence[Prompt], fraction: float, seed: int) -> Split | None:
@@ -144,16 +144,21 @@ def validation_split(prompts: Sequence[Prompt], fraction: float, seed: int) -> S
         seed: of the choice.
     """
     rng = random.Random(seed)
-    attempts = [_split_by_words(prompts, fraction, rng)]
+    # Of few prompts some draws of words leave enough on either side and most do not.
+    for _ in range(_DRAWS):
+        if _worth_it(found := _split_by_words(prompts, fraction, rng), prompts):
+            return found
     templates = sorted({prompt.template for prompt in prompts})
     if len(templates) >= _FEWEST_TEMPLATES:
         held = set(rng.sample(templates, max(1, round(fraction * len(templates)))))
-        attempts.append(_sides([{prompt.template} for prompt in prompts], held))
-    for found in attempts:
-        if found is not None and len(found.train) >= _FITTED_SHARE * len(prompts) and len(found.test) >= _FEWEST:
+        if _worth_it(found := _sides([{prompt.template} for prompt in prompts], held), prompts):
             return found
     found = split(prompts, fraction, seed)
-    return found if len(found.train) >= _FITTED_SHARE * len(prompts) and len(found.test) >= _FEWEST else None
+    return found if _worth_it(found, prompts) else None
+
+
+def _worth_it(found: Split | None, prompts: Sequence[Prompt]) -> TypeGuard[Split]:
+    return found is not None and len(found.train) >= _FITTED_SHARE * len(prompts) and len(found.test) >= _FEWEST
 
 
 def word_split(prompts: Sequence[Prompt], test_fraction: float, seed: int) -> Split | None:
@@ -176,11 +181,24 @@ def word_split(prompts: Sequence[Prompt], test_fraction: float, seed: int) -> Sp
     train = [row for row in found.train if not _texts(prompts[row]) & held]
     known = {prompts[row].template for row in train}
     test = [row for row in found.test if prompts[row].template in known]
-    if len(train) < _FITTED_SHARE * len(prompts) or len(test) < _FEWEST:
+    divided = Split(tuple(train), tuple(test), tuple(sorted({*range(len(prompts))} - {*train, *test})))
+    if not _worth_it(divided, prompts):
         return None
     for side in (train, test):
         rng.shuffle(side)
-    return Split(tuple(train), tuple(test), tuple(sorted({*range(len(prompts))} - {*train, *test})))
+    return replace(divided, train=tuple(train), test=tuple(test))
+
+
+def shared_words(prompts: Sequence[Prompt], sides: Split) -> set[str]:
+    """Words, at the roles with the most words, that training and test rows both have."""
+    roles = _vocabulary(prompts)
+    train, test = (set().union(*(_words(prompts[row], roles) for row in rows)) for rows in (sides.train, sides.test))
+    return train & test
+
+
+def _words(prompt: Prompt, roles: set[str]) -> set[str]:
+    """The words of its clean side at these roles."""
+    return {piece.text.strip() for piece in prompt.clean if piece.role in roles}
 
 
 def _texts(prompt: Prompt) -> set[str]:
@@ -188,11 +206,11 @@ def _texts(prompt: Prompt) -> set[str]:
 
 
 def _split_by_words(prompts: Sequence[Prompt], fraction: float, rng: random.Random) -> Split | None:
-    """Sides that share no word of the largest vocabulary."""
+    """Sides that share no word of the largest vocabulary, the test of at least _FEWEST rows where words give that."""
     roles = _vocabulary(prompts)
     if not roles:
         return None
-    clean = [{piece.text.strip() for piece in prompt.clean if piece.role in roles} for prompt in prompts]
+    clean = [_words(prompt, roles) for prompt in prompts]
     other = [{piece.text.strip() for piece in prompt.counterfactual if piece.role in roles} for prompt in prompts]
     together = _joined([one | two for one, two in zip(clean, other, strict=True)])
     rng.shuffle(together)
@@ -206,7 +224,10 @@ def _split_by_words(prompts: Sequence[Prompt], fraction: float, rng: random.Rand
     # A row is on a side if all its words are: these shares of words give rows in the wanted ratio.
     several = max(1, round(sum(map(len, clean)) / len(clean)))
     ends = fraction ** (1 / several), (1 - fraction) ** (1 / several)
-    return _sides(clean, set(words[: round(len(words) * ends[0] / sum(ends))]))
+    held = round(len(words) * ends[0] / sum(ends))
+    # Of few rows that share is too small a side: more words then, rather than a side that shares all of them.
+    tried = (_sides(clean, set(words[:n])) for n in range(held, len(words)))
+    return next((found for found in tried if len(found.test) >= _FEWEST), _sides(clean, set(words[:held])))
 
 
 def _vocabulary(prompts: Sequence[Prompt]) -> set[str]:

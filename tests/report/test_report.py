@@ -246,6 +246,11 @@ def test_families_stand_with_their_own_prompts_and_the_others(findings, seen):
     assert "Too few prompts: odd" in text
     assert "<b>BABA" not in page(findings)
     assert "--families" not in claims.core(findings)
+    assert "over fewer than" not in said + page(findings)
+    first, *rest = findings.families.families
+    few = replace(findings, families=replace(findings.families, families=(replace(first, held_out=9), *rest)))
+    assert claims.families(few).endswith("; intervals over fewer than 10 prompts say little")
+    assert "Intervals over fewer than 10 prompts say little." in page(few)
     alone = replace(findings, families=None)
     assert "--families searches families" in claims.core(alone)
     assert 'id="families"' not in page(alone)
@@ -261,6 +266,8 @@ def test_unseen_templates_stand_beside_other_methods(findings, seen):
     text = re.sub(r"\s+", " ", seen.text)
     assert "integrated gradients, at most as many nodes0.57" in text
     assert "<b>met" not in page(findings)
+    few = claims.unseen(replace(findings, unseen=replace(findings.unseen, prompts=9)))
+    assert few == said.replace("44 held-out", "9 held-out") + "; intervals over fewer than 10 prompts say little"
     assert claims.unseen(replace(findings, unseen=None)) is None
     assert 'id="unseen"' not in page(replace(findings, unseen=None))
 

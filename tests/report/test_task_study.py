@@ -10,16 +10,19 @@ from gossamer.circuits.task_study import StudiedTask, TaskStudy
 from gossamer.errors import GossamerError
 from gossamer.report.figures.task_study import task_study_figure
 from gossamer.report.task_study import (
+    by_case,
     by_size,
     counted,
     each_method,
     headline,
     needed,
+    notes,
     overview,
     task_study_page,
     task_study_text,
     write_task_study,
 )
+from gossamer.report.text import percent
 from gossamer.statistics import Interval
 
 
@@ -100,6 +103,34 @@ def test_the_page_says_what_was_missed_and_escapes_names(tmp_path):
     assert written.read_text() == page
     assert (tmp_path / "tables.md").read_text() == task_study_text(study)
     assert {path.name for path in tmp_path.iterdir()} == {"study.html", "study.png", "study.svg", "tables.md"}
+
+
+def test_what_a_reader_must_see_of_each_task_stands_with_its_name():
+    found = replace(sample().findings["ioi"], warnings=("Few <texts>.",))
+    study = sample(ioi=found)
+    assert "ioi: Few <texts>." in notes(study)
+    assert "ioi: Few &lt;texts&gt;." in task_study_page(study)
+    assert "- ioi: Few <texts>." in task_study_text(study)
+
+
+def test_kl_accuracy_and_the_error_of_a_prompt_stand_beside_every_faithfulness():
+    found = sample().findings["ioi"]
+    head, first = by_size(found)[:2]
+    assert [head[2:5], head[7:10]] == [["KL", "error a prompt", "accuracy"]] * 2
+    point = next(point.task_metrics for point in found.curves[0].points if point.size == 500)
+    assert first[2:5] == [f"{point.kl:.2f}", f"{point.prompt_error.value:.2f}", percent(point.accuracy)]
+
+
+def test_each_kind_of_prompts_has_a_row_where_a_task_has_several():
+    study = sample()
+    cases = study.findings["ioi"].cases
+    rows = by_case(study)[1:]
+    assert [row[:3] for row in rows[: len(cases)]] == [["ioi", case.name, str(case.prompts)] for case in cases]
+    assert f"{cases[0].circuit.faithfulness.value:.3f}" in rows[0][3]
+    assert "Each kind of prompts alone" in task_study_page(study)
+    one = {name: replace(found, cases=cases[:1]) for name, found in study.findings.items()}
+    assert by_case(replace(study, findings=one))[1:] == []
+    assert "Each kind of prompts alone" not in task_study_page(replace(study, findings=one))
 
 
 def test_a_panel_a_task_with_the_best_baseline_of_each_size():

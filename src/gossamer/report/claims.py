@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from gossamer.circuits.bootstrap import FEW_TEXTS
 from gossamer.circuits.curve import Curve, CurvePoint
 from gossamer.circuits.overlap import CORE, STABLE
 from gossamer.circuits.results import Findings, NodeCard
@@ -305,7 +306,9 @@ def unseen(findings: Findings) -> str | None:
         f"On {plural(found.prompts, 'held-out prompt')} of {names} "
         f"({', '.join(found.templates)}) the circuit keeps {shares(rows[-2].faithfulness)}{dagger(rows[-2])} "
         f"(KL {number(rows[-2].kl)}{lacking}), all latents {percent(rows[-3].faithfulness.value)}, no node "
-        f"{percent(rows[-1].faithfulness.value)}" + (f"; of its size{others[1:]}" if others else "")
+        f"{percent(rows[-1].faithfulness.value)}"
+        + (f"; of its size{others[1:]}" if others else "")
+        + _few(found.prompts)
     )
 
 
@@ -321,7 +324,16 @@ def families(findings: Findings) -> str | None:
         f"{'unknown' if family.agreement is None else _agreement(family.agreement)}"
         for family in found.families
     ]
-    return f"By {found.by} {len(found.families)} families; of its own held-out prompts each keeps: " + " | ".join(each)
+    fewest = min(family.held_out for family in found.families)
+    return (
+        f"By {found.by} {len(found.families)} families; of its own held-out prompts each keeps: "
+        f"{' | '.join(each)}{_few(fewest)}"
+    )
+
+
+def _few(prompts: int) -> str:
+    """What is to be said of intervals over so few prompts."""
+    return f"; intervals over fewer than {FEW_TEXTS} prompts say little" if prompts < FEW_TEXTS else ""
 
 
 def _gap(gap: Interval) -> str:

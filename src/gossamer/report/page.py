@@ -9,6 +9,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from gossamer.circuits.bootstrap import FEW_TEXTS
 from gossamer.circuits.curve import Curve, CurvePoint
 from gossamer.circuits.results import Findings, NodeCard
 from gossamer.circuits.shortfalls import RestoredError
@@ -104,6 +105,7 @@ def page(findings: Findings, made: Pictures | None = None, explored: str | None 
             "unseen": claims.unseen(findings),
             "controls": claims.against_controls(findings),
         },
+        few_texts=FEW_TEXTS,
         restored=_restored(findings),
         tiles=_tiles(findings),
         map=html.inline(map_data(findings, {view.index: _anchor(view) for view in views})),

@@ -18,6 +18,7 @@ from gossamer.report.text import MISSING, number, percent
 # A row of closeness is to be at least level with the best baseline in so many of all.
 AHEAD = 0.95
 KEPT, BESIDE = "What the circuits keep", "Beside the baselines, at every size"
+CASES = "Each kind of prompts alone"
 EACH = "Every method in the mask's place"
 
 
@@ -30,7 +31,6 @@ def overview(study: TaskStudy) -> list[list[str]]:
 
 def _overview(task: StudiedTask, found: Findings) -> list[str]:
     full, dictionaries, circuit, empty = found.budget[0], *found.budget[-3:]
-    share = circuit.faithfulness
     return [
         task.name,
         str(task.held_out),
@@ -38,7 +38,7 @@ def _overview(task: StudiedTask, found: Findings) -> list[str]:
         f"{dictionaries.faithfulness.value:.3f}",
         f"{dictionaries.kl:.2f}",
         f"{len(found.nodes):,} of {found.settings['candidates']}{_errors(found)}",
-        f"{share.value:.3f} [{share.low:.2f}, {share.high:.2f}]{claims.dagger(circuit)}",
+        _faithfulness(circuit),
         f"{circuit.kl:.2f}",
         f"{circuit.prompt_error.value:.2f}",
         percent(circuit.accuracy),
@@ -106,7 +106,8 @@ def by_size(found: Findings) -> list[list[str]]:
     """Ours beside the baseline that does best at each size, by falling size."""
     points = {point.size: point.task_metrics for point in found.curves[0].points}
     curves = {curve.method: {point.size: point.task_metrics for point in curve.points} for curve in found.curves[1:]}
-    rows = [["nodes", "mask", "KL", "best baseline", "its faithfulness", "KL", "difference in closeness"]]
+    beside = ["KL", "error a prompt", "accuracy"]
+    rows = [["nodes", "mask", *beside, "best baseline", "its faithfulness", *beside, "difference in closeness"]]
     for row in best_baseline(found.comparisons):
         ours, theirs = points[row.nodes], curves[row.method][row.size]
         size = f"{row.size:,}" if row.size == row.nodes else f"{row.size:,} ({row.nodes:,})"
@@ -117,8 +118,22 @@ def by_size(found: Findings) -> list[list[str]]:
 
 
 def _kept(one: TaskMetrics) -> list[str]:
+    return [_faithfulness(one), f"{one.kl:.2f}", f"{one.prompt_error.value:.2f}", percent(one.accuracy)]
+
+
+def _faithfulness(one: TaskMetrics) -> str:
     share = one.faithfulness
-    return [f"{share.value:.3f} [{share.low:.2f}, {share.high:.2f}]{claims.dagger(one)}", f"{one.kl:.2f}"]
+    return f"{share.value:.3f} [{share.low:.2f}, {share.high:.2f}]{claims.dagger(one)}"
+
+
+def by_case(study: TaskStudy) -> list[list[str]]:
+    """What the circuits keep of each kind of held-out prompts, of tasks that have several kinds."""
+    rows = [["task", "case", "held out", "circuit", "KL", "error a prompt", "accuracy", "accuracy of the model"]]
+    for name, found in study.findings.items():
+        for case in found.cases if len(found.cases) > 1 else ():
+            kept = _kept(case.circuit)
+            rows.append([name, case.name or MISSING, str(case.prompts), *kept, percent(case.full.accuracy)])
+    return rows
 
 
 def headline(study: TaskStudy) -> str:
@@ -136,12 +151,17 @@ def headline(study: TaskStudy) -> str:
 
 
 def notes(study: TaskStudy) -> list[str]:
-    """What was refused or missed, a sentence a task."""
-    return [f"{task.name}: {task.refused or task.missed}" for task in study.tasks if task.refused or task.missed]
+    """What was refused or missed, and what a reader of each task's numbers must see, each with the task's name."""
+    said = []
+    for task in study.tasks:
+        found = study.findings.get(task.name)
+        said += [f"{task.name}: {one}" for one in (task.refused, task.missed) if one]
+        said += [f"{task.name}: {warning}" for warning in (found.warnings if found else ())]
+    return said
 
 
 def sentences(study: TaskStudy) -> Iterator[str]:
-    """The count that decides, then what was refused or missed."""
+    """The count that decides, then the notes."""
     yield headline(study)
     yield from notes(study)
 
@@ -150,6 +170,8 @@ def sections(study: TaskStudy) -> Iterator[tuple[str, list[list[str]]]]:
     """A title and a table, the first row its head, as far as something was found."""
     if study.findings:
         yield KEPT, overview(study)
+        if len(cases := by_case(study)) > 1:
+            yield CASES, cases
         yield BESIDE, counted(study)
         yield EACH, each_method(study)
         yield "Nodes that keep 95 % of what the dictionaries keep", needed(study)
@@ -159,9 +181,10 @@ def sections(study: TaskStudy) -> Iterator[tuple[str, list[list[str]]]]:
 
 def task_study_text(study: TaskStudy) -> str:
     """The tables as Markdown."""
-    parts = [headline(study), table(overview(study)), LEGEND, table(counted(study))]
-    parts += [table(each_method(study)), YARDSTICK, table(needed(study))]
-    parts += [f"- {note}" for note in notes(study)]
+    parts = [headline(study), table(overview(study)), LEGEND, *(f"- {note}" for note in notes(study))]
+    if len(cases := by_case(study)) > 1:
+        parts += [f"{CASES}:", table(cases)]
+    parts += [table(counted(study)), table(each_method(study)), YARDSTICK, table(needed(study))]
     for name, found in study.findings.items():
         parts += [f"### {name}", table(by_size(found))]
     return "\n\n".join(parts) + "\n"
@@ -204,6 +227,8 @@ def task_study_page(study: TaskStudy) -> str:
             yardstick=YARDSTICK,
             needed=needed(study),
             notes=notes(study),
+            cases=by_case(study),
+            cases_title=CASES,
             sizes={name: by_size(found) for name, found in study.findings.items()},
             chart="data:image/svg+xml;base64," + base64.b64encode(chart).decode(),
         )

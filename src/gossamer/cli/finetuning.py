@@ -21,8 +21,8 @@ EndToEnd = Annotated[
     bool,
     typer.Option(
         "--end-to-end",
-        help="The fine-tuning's loss is reconstruction + KL, the KL scaled to the reconstruction at the start, and it "
-        "takes 5 % of --tokens unless --finetune-tokens says otherwise.",
+        help="The fine-tuning's loss is KL, reconstruction and the logits' error, the latter two as large as the KL at "
+        "the first step, and it takes 5 % of --tokens unless --finetune-tokens says otherwise.",
     ),
 ]
 From = Annotated[

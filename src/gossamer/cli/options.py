@@ -240,7 +240,8 @@ Masks = Annotated[
 Compare = Annotated[
     list[str] | None,
     typer.Option(
-        help="Methods to draw beside the circuit's own, by name; repeat. all: all but greedy. Default: none.",
+        help="Methods to draw beside the circuit's own, by name; repeat. all: all but greedy and FAP-Synergy. "
+        "Default: none.",
         callback=early.compared,
     ),
 ]

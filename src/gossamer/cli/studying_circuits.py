@@ -45,8 +45,8 @@ def study_circuits(
     compare: Annotated[
         list[str] | None,
         typer.Option(
-            help="Methods to hold the mask against, by name; repeat. all: all but greedy. none: none. Default: all but "
-            "greedy and the reference recipe, which takes many searches.",
+            help="Methods to hold the mask against, by name; repeat. all: all but greedy and FAP-Synergy. none: none. "
+            "Default: all but these and the reference recipe, which takes many searches.",
             callback=early.compared,
         ),
     ] = None,

@@ -121,6 +121,15 @@ def test_kl_accuracy_and_the_error_of_a_prompt_stand_beside_every_faithfulness()
     assert first[2:5] == [f"{point.kl:.2f}", f"{point.prompt_error.value:.2f}", percent(point.accuracy)]
 
 
+def test_scores_of_graphs_stand_in_the_overview():
+    study = sample()
+    found = study.findings["ioi"]
+    assert overview(study)[0][-2:] == ["replacement", "completeness"]
+    score = found.explained.replacement
+    assert overview(study)[1][-2] == f"{score.value:.2f} [{score.low:.2f}, {score.high:.2f}]"
+    assert overview(sample(ioi=replace(found, explained=None)))[1][-2:] == ["–", "–"]
+
+
 def test_each_kind_of_prompts_has_a_row_where_a_task_has_several():
     study = sample()
     cases = study.findings["ioi"].cases
@@ -128,6 +137,8 @@ def test_each_kind_of_prompts_has_a_row_where_a_task_has_several():
     assert [row[:3] for row in rows[: len(cases)]] == [["ioi", case.name, str(case.prompts)] for case in cases]
     assert f"{cases[0].circuit.faithfulness.value:.3f}" in rows[0][3]
     assert "Each kind of prompts alone" in task_study_page(study)
+    many = replace(study.findings["ioi"], cases=cases[:2] * 20)
+    assert len(by_case(sample(ioi=many, **{"a <b>": many}))[1:]) == 2 * 20, "the most frequent of forty"
     one = {name: replace(found, cases=cases[:1]) for name, found in study.findings.items()}
     assert by_case(replace(study, findings=one))[1:] == []
     assert "Each kind of prompts alone" not in task_study_page(replace(study, findings=one))

@@ -13,19 +13,22 @@ from gossamer.display import plural
 from gossamer.report import claims, html, style
 from gossamer.report.coding import table
 from gossamer.report.figures.task_study import task_study_figure
+from gossamer.report.page import MAX_CASES
 from gossamer.report.text import MISSING, number, percent
+from gossamer.statistics import Interval
 
 # A row of closeness is to be at least level with the best baseline in so many of all.
 AHEAD = 0.95
 KEPT, BESIDE = "What the circuits keep", "Beside the baselines, at every size"
-CASES = "Each kind of prompts alone"
+CASES = f"Each kind of prompts alone, of many the {MAX_CASES} most frequent"
 EACH = "Every method in the mask's place"
 
 
 def overview(study: TaskStudy) -> list[list[str]]:
     """What model, dictionaries and circuit do on the held-out prompts of each task; names of the columns first."""
     head = ["task", "held out", "model", "dictionaries", "their KL", "nodes", "circuit", "its KL", "error a prompt",
-            "accuracy", "empty", "KL of the empty", "agreement", "of gradients", "core"]  # fmt: skip
+            "accuracy", "empty", "KL of the empty", "agreement", "of gradients", "core", "replacement",
+            "completeness"]  # fmt: skip
     return [head, *(_overview(task, study.findings[task.name]) for task in study.tasks if not task.refused)]
 
 
@@ -47,13 +50,24 @@ def _overview(task: StudiedTask, found: Findings) -> list[str]:
         _agreement(found, "bootstrap"),
         _agreement(found, "gradients"),
         MISSING if found.core is None else _core(found),
+        *_explained(found),
     ]
+
+
+def _explained(found: Findings) -> list[str]:
+    """circuit-tracer's two scores of the circuit's graphs."""
+    known = found.explained
+    return [MISSING] * 2 if known is None else [_between(known.replacement), _between(known.completeness)]
+
+
+def _between(found: Interval) -> str:
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
 def _agreement(found: Findings, kind: str) -> str:
     """What searches, or rankings, on samples of the prompts agree in."""
     sampled = next((one.agreement for one in found.stability if one.kind == kind), None)
-    return MISSING if sampled is None else f"{sampled.value:.2f} [{sampled.low:.2f}, {sampled.high:.2f}]"
+    return MISSING if sampled is None else _between(sampled)
 
 
 def _errors(found: Findings) -> str:
@@ -130,7 +144,7 @@ def by_case(study: TaskStudy) -> list[list[str]]:
     """What the circuits keep of each kind of held-out prompts, of tasks that have several kinds."""
     rows = [["task", "case", "held out", "circuit", "KL", "error a prompt", "accuracy", "accuracy of the model"]]
     for name, found in study.findings.items():
-        for case in found.cases if len(found.cases) > 1 else ():
+        for case in found.cases[:MAX_CASES] if len(found.cases) > 1 else ():
             kept = _kept(case.circuit)
             rows.append([name, case.name or MISSING, str(case.prompts), *kept, percent(case.full.accuracy)])
     return rows
@@ -194,7 +208,7 @@ LEGEND = (
     f"Held-out prompts; intervals are of 95 %, over texts. {BEYOND} more than the dictionaries keep with all of their "
     "latents. Agreement: mean Jaccard index of searches on bootstrap samples of the training prompts; of gradients: as "
     "many nodes by attribution patching on the same samples; core: nodes that at least 80 % of the searches find, and "
-    "what these keep alone."
+    "what these keep alone; replacement and completeness: circuit-tracer's scores of the circuit's graphs."
 )
 
 YARDSTICK = (

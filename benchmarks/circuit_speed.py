@@ -83,6 +83,7 @@ def measured(options: argparse.Namespace, method: str) -> Taken:
     setting = next(settings(options))
     ((name, task),) = setting.tasks.items()
     study = Study(setting.model, setting.dictionaries, task, StudySettings(prompts=options.prompts))
+    _ = study.attachments  # refuses dictionaries that do not fit
     common = (study.model, study.dictionaries, study.examples, study.ablation)
     began = time.perf_counter()
     nodes = every_node(study.dictionaries, study.task.role_names, study.model.device)

@@ -1,96 +1,108 @@
 """Faithfulness at every circuit size: our mask beside the reference recipe and every baseline, on held-out prompts.
 
-    python benchmarks/circuit_quality.py [--model bundled|tinytalk|stories260k|all|FOLDER] [--task NAME] [--quick]
-    python benchmarks/circuit_quality.py --model FOLDER -d DICTIONARIES -t PROMPTS.jsonl    # on your own ground
+    python benchmarks/circuit_quality.py [--model bundled|tinytalk|stories260k|all] [--task NAME] [--quick] [--json]
+    python benchmarks/circuit_quality.py --model FOLDER -d DICTIONARIES -t PROMPTS.jsonl [--no-bos]    # your own ground
     python benchmarks/circuit_quality.py --model FOLDER -d DICTIONARIES -t ioi -t sva-rc -n 160 --compare random
 
 For every task a table: circuits by size, faithfulness to the full model with its 95 % bootstrap interval, then KL in
-nats and per-prompt error. Then rows: at each size (without --every, at the size where we are least ahead), closeness
+nats, accuracy and per-prompt error; a dagger marks a circuit that keeps more than the dictionaries do with all of their
+latents. Then rows: at each size (without --every, at the size where we are least ahead), closeness
 1 - |1 - faithfulness| of ours beside theirs, and of a ranking by size and by sign (and by site) beside the better one;
 a row holds when ours is at least theirs within the 95 % interval of the paired difference over prompts. Beside the best
 baseline on the test prompts stands the one that validation prompts choose, which a reader could have had. Last, in how
-many of these rows we are behind by point value, and in how many by the interval. Training and test prompts share no
-words where a task allows it. Sizes of the reference recipe cannot be asked for: our one run is read at them too (where
-it cannot be, ours is the largest circuit that is no larger). Dictionaries of real models come from the cache of
+many of these rows we are behind by point value, and in how many by the interval. Where a task has fewer than ten
+held-out texts intervals say nothing: its rows, and those that count them, have a caution and do not say that they hold.
+
+Training and test prompts share no words where a task allows it. Sizes of the reference recipe cannot be asked for: our
+one run is read at them too (where it cannot be, ours is the largest circuit that is no larger). Methods that take
+minutes (FAP-Synergy, greedy) are compared when they are asked for. Dictionaries of real models come from the cache of
 `gossamer train`, and are trained first if it is empty. `gossamer study-circuits` does the same with a report a task.
 """
 
-import warnings
+import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from rows import Row, parser, row, say, show
-from settings import own, settings
+from rows import Row, cautioned, parser, row, say, show
+from settings import add_setting, cautions, errors_in_one_line, refused_in_one_line, settings
 
 from gossamer.circuits.curve import Curve, SizeComparison, best_baseline
 from gossamer.circuits.evaluate.comparison import CHOSEN, GRADIENTS, chosen_baseline, compared, family, nodes_needed
 from gossamer.circuits.evaluate.evaluator import Evaluator
-from gossamer.circuits.methods import METHODS
+from gossamer.circuits.methods import ASKED_FOR, METHODS
 from gossamer.circuits.path import SIZES, CircuitPath
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import Study, StudySettings
-from gossamer.circuits.task_metrics import TaskMetrics
-from gossamer.errors import GossamerError
+from gossamer.circuits.task_metrics import BEYOND, TaskMetrics
+from gossamer.report.claims import dagger
+from gossamer.report.text import percent
 
 POINTS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 REFERENCE = "reference recipe"
+LEGEND = (
+    "Each cell: faithfulness [95 % interval over texts], KL in nats, accuracy, per-prompt error in units of "
+    f"faithfulness. {BEYOND} more than the dictionaries keep with all of their latents."
+)
 
 
 def main() -> None:
     """Print the tables and the rows."""
     made = parser(__doc__, "96 training prompts, no reference recipe")
+    add_setting(made, "all")
     made.add_argument(
-        "--model", default="all", help="bundled, tinytalk, stories260k, all, or any model's name or folder"
+        "--compare",
+        action="append",
+        choices=[name for name in METHODS if name != "mask"],
+        metavar="METHOD",
+        help=f"one to stand beside ours; repeat. Default: all but those that take minutes ({', '.join(ASKED_FOR)})",
     )
-    made.add_argument(
-        "-d", "--dictionaries", action="append", help="of a model of your own; repeat for several folders"
-    )
-    made.add_argument("-t", "--task", action="append", help="a task by name, or a file of prompts; repeat for several")
-    made.add_argument("-n", type=int, help="prompts to generate of a named task on your own ground")
-    made.add_argument("--compare", action="append", help="one method to stand beside ours; repeat. Default: all")
     made.add_argument("--errors", default="mean", choices=["mean", "drop", "keep"])
     made.add_argument("--prompts", type=int, default=400, help="training prompts at most")
     made.add_argument("--steps", type=int, default=100, help="gradient steps of the mask search")
-    made.add_argument("--greedy", action="store_true", help="a greedy selection too, as a bound for small circuits")
+    made.add_argument(
+        "--greedy", action="store_true", help="a greedy selection beside them, as a bound for small circuits"
+    )
     made.add_argument("--size", type=int, action="append", default=[], help="a size beside the usual ones; repeat")
     made.add_argument("--every", action="store_true", help="a row for every size, not only the least favourable")
     options = made.parse_args()
-    warnings.simplefilter("ignore")
     measure = StudySettings(errors=options.errors, prompts=96 if options.quick else options.prompts)
-    tasks = options.task or ["ioi" if options.dictionaries else None]
-    given = [
-        setting
-        for task in tasks
-        for setting in (
-            [own(options.model, options.dictionaries, task, options.n)]
-            if options.dictionaries
-            else settings(options.model, task)
-        )
-    ]
     rows: dict[str, list[SizeComparison]] = {}
     more: list[Row] = []
-    for setting in given:
-        for name in setting.tasks:
-            left_out = {"mask", *(() if options.greedy else ("greedy",)), *((REFERENCE,) if options.quick else ())}
-            others = options.compare or [name for name in METHODS if name not in left_out]
-            study = Study(setting.model, setting.dictionaries, setting.tasks[name], measure)
-            title = f"{setting.name} {name}"
-            try:
-                paths = searched(study, others, options.steps, options.size)
-            except GossamerError as error:
-                say(f"{title}: refused: {error}", as_json=True)
-                continue
-            measured = [study.evaluator.measured(path) for path in paths]
-            curves = [study.evaluator.curve(path) for path in measured]
-            if not options.json:
-                table(title, study, curves)
-            chosen = chosen_baseline(study.choice, measured[1:])
-            rows[title] = list(compared(study.evaluator, measured[0], [*measured[1:], *([chosen] if chosen else [])]))
-            more += smaller(title, study.evaluator, curves)
-    shown = [closer(title, one) for title, found in rows.items() for one in found]
-    if not (options.json or options.every):
-        shown = [found for title, every in rows.items() for found in nearest(title, every)]
-    show([*shown, *more, *behind(rows)], options.json)
+    warned: dict[str, list[str]] = {}
+    with errors_in_one_line():
+        for setting in settings(options):
+            for name, task in setting.tasks.items():
+                title = f"{setting.name} {name}"
+                with refused_in_one_line(title):
+                    study = Study(setting.model, setting.dictionaries, task, measure)
+                    paths = searched(study, others(study, options), options.steps, options.size)
+                    warned[title] = cautions(title, task)
+                    rows[title], curves = compared_paths(study, paths)
+                    if not options.json:
+                        table(title, study, curves)
+                    more += cautioned(smaller(title, study.evaluator, curves), warned[title])
+    shown: list[Row] = []
+    for title, found in rows.items():
+        every = options.json or options.every
+        closeness = (closer(title, one) for one in found) if every else nearest(title, found)
+        shown += cautioned(closeness, warned[title])
+    counted = cautioned(behind(rows), [text for title in rows for text in warned[title]])
+    show([*shown, *more, *counted], options.json)
+
+
+def others(study: Study, options: argparse.Namespace) -> list[str]:
+    """The methods to stand beside ours: those that are asked for, else all that these prompts allow but the dear."""
+    left_out = {"mask", REFERENCE} if options.quick else {"mask"}
+    found = options.compare or [name for name in study.methods if name not in left_out]
+    return list(dict.fromkeys([*found, *(["greedy"] if options.greedy else [])]))
+
+
+def compared_paths(study: Study, paths: Sequence[CircuitPath]) -> tuple[list[SizeComparison], list[Curve]]:
+    """Our path, the first, beside the others at each size, and the curves of all."""
+    measured = [study.evaluator.measured(path) for path in paths]
+    chosen = chosen_baseline(study.choice, measured[1:])
+    rows = compared(study.evaluator, measured[0], [*measured[1:], *([chosen] if chosen else [])])
+    return list(rows), [study.evaluator.curve(path) for path in measured]
 
 
 def behind(rows: dict[str, list[SizeComparison]]) -> list[Row]:
@@ -109,7 +121,8 @@ def behind(rows: dict[str, list[SizeComparison]]) -> list[Row]:
             ("by interval", sum(one.significantly_behind for one in members)),
         ):
             what = f"rows of closeness beside {beside} in which ours is behind {how}"
-            made.append(row(what, count, len(members), "rows", "0", count == 0))
+            # No rows are no finding.
+            made.append(row(what, count, len(members), "rows", "0", count == 0 if members else None))
     return made
 
 
@@ -165,13 +178,14 @@ def table(title: str, study: Study, curves: Sequence[Curve]) -> None:
         say(f"| {size} | " + " | ".join(found.get(size, "") for found in cells) + " |")
     for what in ("cpr", "cmd", "seconds"):
         say(f"| {what} | " + " | ".join(f"{getattr(curve, what):.3g}" for curve in curves) + " |")
-    say("")
+    say(f"\n{LEGEND}\n")
 
 
 def cell(found: TaskMetrics) -> str:
-    """Faithfulness with its interval, KL and per-prompt error, short."""
+    """Faithfulness with its interval and, if it is beyond the dictionaries, a mark; KL, accuracy, per-prompt error."""
     share = found.faithfulness
-    return f"{share.value:.3f} [{share.low:.2f}, {share.high:.2f}] {found.kl:.2f} {found.prompt_error.value:.2f}"
+    kept = f"{share.value:.3f} [{share.low:.2f}, {share.high:.2f}]{dagger(found)}"
+    return f"{kept}, {found.kl:.2f}, {percent(found.accuracy)}, {found.prompt_error.value:.2f}"
 
 
 def nearest(title: str, rows: Sequence[SizeComparison]) -> Iterator[Row]:

@@ -3,16 +3,28 @@
 import argparse
 import json
 import sys
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 Row = dict[str, Any]
 
 
-def row(what: str, ours: float, theirs: float, unit: str, target: str, holds: bool) -> Row:
-    """One comparison, in the form that all benchmarks share; without a ratio where theirs is 0."""
+def row(what: str, ours: float, theirs: float, unit: str, target: str, holds: bool | None) -> Row:
+    """One comparison, in the form that all benchmarks share; without a ratio where theirs is 0.
+
+    `holds` None: what was measured does not say. `cautions` is what its reader has to know, as sentences.
+    """
     ratio = round(ours / theirs, 3) if theirs else None
     values = {"ours": rounded(ours), "theirs": rounded(theirs), "unit": unit, "ratio": ratio}
-    return {"what": what, **values, "target": target, "holds": bool(holds)}
+    held = None if holds is None else bool(holds)
+    return {"what": what, **values, "target": target, "holds": held, "cautions": []}
+
+
+def cautioned(rows: Iterable[Row], cautions: Sequence[str]) -> list[Row]:
+    """The rows with cautions, under which none of them is a finding; where there are no cautions, as they are."""
+    if not cautions:
+        return list(rows)
+    return [{**found, "holds": None, "cautions": [*found["cautions"], *cautions]} for found in rows]
 
 
 def parser(doc: str, quick: str) -> argparse.ArgumentParser:
@@ -34,12 +46,15 @@ def rounded(value: float) -> float:
 
 
 def show(rows: list[Row], as_json: bool) -> None:
-    """Print rows as JSON, or one line each."""
+    """Print rows as JSON, or one line each, and under them what was cautioned of any."""
     if as_json:
         print(json.dumps(rows, indent=1))
         return
     for found in rows:
-        verdict = "holds" if found["holds"] else "FAILS"
+        verdict = {True: "holds", False: "FAILS", None: "no finding"}[found["holds"]]
         ratio = "-" if found["ratio"] is None else f"x{found['ratio']:g}"
         values = f"{found['ours']:>10g} {found['theirs']:>10g} {found['unit']:<14} {ratio:<9}"
         print(f"{found['what']:<72} {values} {found['target']:<28} {verdict}")
+    # Rows that an older version measured have no cautions.
+    for caution in dict.fromkeys(text for found in rows for text in found.get("cautions", ())):
+        print(f"CAUTION: {caution}")

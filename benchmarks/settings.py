@@ -1,7 +1,11 @@
-"""What the circuit benchmarks share: models with their dictionaries and tasks."""
+"""What the circuit benchmarks share: models with their dictionaries and tasks, and the options that choose them."""
 
+import argparse
+import contextlib
 import os
-from collections.abc import Iterator
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +13,16 @@ from typing import Any
 from rows import say
 
 from gossamer import bundled
+from gossamer.circuits.bootstrap import few_texts
 from gossamer.dictionary import DictionarySet
+from gossamer.errors import GossamerError, UsageError
 from gossamer.model import LanguageModel
 from gossamer.tasks import Task, get, load_published, open_task
+from gossamer.tasks.published import is_file
 from gossamer.training import read_texts, recipe_for, train_dictionaries
 
 REAL = Path(os.environ.get("GOSSAMER_REAL", Path(__file__).parents[2] / "shared" / "real"))
+SHIPPED = ("bundled", "tinytalk", "stories260k")
 BUNDLED_TASKS = ("ioi", "sva-simple", "sva-rc", "sva-within-rc", "sva-nounpp", "code-index", "code-key")
 
 
@@ -28,33 +36,89 @@ class Setting:
     tasks: dict[str, Task]
 
 
-def settings(which: str, only: str | None = None) -> Iterator[Setting]:
-    """The bundled model and the real ones that are there.
+def add_setting(made: argparse.ArgumentParser, model: str = "bundled") -> None:
+    """The options of a benchmark that say which model, dictionaries and tasks :func:`settings` gives."""
+    models = f"{', '.join(SHIPPED)}, all, or with -d any model's name or folder"
+    made.add_argument("--model", default=model, help=f"{models}; default: {model}")
+    made.add_argument(
+        "-d", "--dictionaries", action="append", help="of a model of your own; repeat for several folders"
+    )
+    made.add_argument(
+        "-t", "--task", action="append", help="a task by name, or with -d a file of prompts; repeat for several"
+    )
+    made.add_argument("-n", type=int, help="with -d: how many prompts of a task by name")
+    made.add_argument("--no-bos", action="store_true", help="with -d: prompts without a beginning-of-sequence token")
 
-    Args:
-        which: "bundled", "tinytalk", "stories260k" or "all".
-        only: one task by name.
+
+def settings(options: argparse.Namespace) -> Iterator[Setting]:
+    """What the options of :func:`add_setting` choose: somebody's own, or the bundled model and the real ones there are.
+
+    Raises:
+        UsageError: a model without dictionaries, or the other way round; no such model is there, or none has the tasks.
+        GossamerError: something that cannot be read.
     """
-    if which in ("bundled", "all"):
-        yield _bundled(only)
-    for name, folder, tasks in (
-        ("tinytalk", "tinytalk-3m-gpt2", _tinytalk),
-        ("stories260k", "stories260k", _stories),
-    ):
-        if which in (name, "all"):
-            if not (REAL / "models" / folder).is_dir():
-                say(f"{name}: left out, no folder {REAL / 'models' / folder} (set GOSSAMER_REAL)", as_json=True)
-                continue
-            model = LanguageModel.load(REAL / "models" / folder)
-            yield Setting(name, model, trained(model), _only(tasks(model.tokenizer), only))
+    if options.dictionaries:
+        if options.model in (*SHIPPED, "all"):
+            raise UsageError(
+                f"--model: with -d the name or folder of a model expected (that of the bundled one is bundled:spool), "
+                f"found {options.model}"
+            )
+        yield own(options.model, options.dictionaries, options.task or ["ioi"], options.n, bos=not options.no_bos)
+        return
+    if options.model not in (*SHIPPED, "all"):
+        raise UsageError(f"--model: one of {', '.join(SHIPPED)} expected, or dictionaries (-d), found {options.model}")
+    # What the prompts that are published leave out is known.
+    warnings.simplefilter("ignore")
+    found = False
+    for setting in _shipped(options.model, options.task):
+        found = True
+        yield setting
+    if options.task and not found:
+        raise UsageError(
+            f"--task: one that {options.model} has expected, found {', '.join(options.task)}; other tasks and files of "
+            "prompts need -d"
+        )
 
 
-def own(model: str, dictionaries: list[str], task: str, n: int | None = None, *, bos: bool = True) -> Setting:
-    """Somebody's own model, dictionaries and task; of one by name `n` prompts."""
+def own(
+    model: str, dictionaries: Sequence[str], tasks: Sequence[str], n: int | None = None, *, bos: bool = True
+) -> Setting:
+    """Somebody's own model, dictionaries and tasks; of those by name `n` prompts each."""
     network = LanguageModel.load(model)
-    given = ({} if n is None else {"n": n}) | ({} if bos else {"bos": False})
-    found = open_task(task, network.tokenizer, split_by=None, **given)
-    return Setting(Path(model).name, network, DictionarySet.load(dictionaries), {found.name: found})
+    given: dict[str, Any] = {"split_by": None} | ({} if bos else {"bos": False})
+    # Prompts in a file are as many as there are.
+    counts = [{} if n is None or is_file(task) else {"n": n} for task in tasks]
+    found = [open_task(task, network.tokenizer, **given, **count) for task, count in zip(tasks, counts, strict=True)]
+    named = {task.name: task for task in found}
+    if len(named) < len(found):
+        raise UsageError(f"--task: tasks of different names expected, found {', '.join(task.name for task in found)}")
+    return Setting(Path(model).name, network, DictionarySet.load(dictionaries), named)
+
+
+def cautions(title: str, task: Task) -> list[str]:
+    """What makes rows about a task no findings, said at once on the error stream too."""
+    found = [f"{title}: {sentence}" for sentence in few_texts(task.test)]
+    for sentence in found:
+        say(f"CAUTION: {sentence}", as_json=True)
+    return found
+
+
+@contextlib.contextmanager
+def refused_in_one_line(title: str) -> Iterator[None]:
+    """Goes on without a task that is refused, and says why on the error stream."""
+    try:
+        yield
+    except GossamerError as error:
+        say(f"{title}: refused: {error}", as_json=True)
+
+
+@contextlib.contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Ends the benchmark with what cannot be done, in one line, and exit code 1."""
+    try:
+        yield
+    except GossamerError as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
 
 
 def trained(model: LanguageModel) -> DictionarySet:
@@ -64,9 +128,31 @@ def trained(model: LanguageModel) -> DictionarySet:
     return train_dictionaries(model, texts, recipe.sites, recipe.config)
 
 
-def _bundled(only: str | None) -> Setting:
+def _shipped(which: str, only: Sequence[str] | None) -> Iterator[Setting]:
+    """The bundled model and the real ones that are there, with the tasks of `only`."""
+    if which in ("bundled", "all") and (only is None or set(only) & set(BUNDLED_TASKS)):
+        yield _bundled(only)
+    for name, folder, tasks in (
+        ("tinytalk", "tinytalk-3m-gpt2", _tinytalk),
+        ("stories260k", "stories260k", _stories),
+    ):
+        if which not in (name, "all"):
+            continue
+        if not (place := REAL / "models" / folder).is_dir():
+            missing = f"{name}: a model expected in {place}, found none (set GOSSAMER_REAL)"
+            if which == name:
+                raise UsageError(missing)
+            say(f"{missing}: left out", as_json=True)
+            continue
+        model = LanguageModel.load(place)
+        found = {task: made for task, made in tasks(model.tokenizer).items() if only is None or task in only}
+        if found:
+            yield Setting(name, model, trained(model), found)
+
+
+def _bundled(only: Sequence[str] | None) -> Setting:
     model = LanguageModel.load("bundled:spool")
-    names = [name for name in BUNDLED_TASKS if only in (None, name)]
+    names = [name for name in BUNDLED_TASKS if only is None or name in only]
     tasks = {name: get(name).generate(model.tokenizer, bos=True, split_by=None) for name in names}
     return Setting("bundled", model, DictionarySet.load(bundled.path("spool") / "dictionaries"), tasks)
 
@@ -90,7 +176,3 @@ def _tinytalk(tokenizer: Any) -> dict[str, Task]:
 def _stories(tokenizer: Any) -> dict[str, Task]:
     path = REAL / "tasks" / "gender_pronoun.jsonl"
     return {"pronoun": load_published(path, tokenizer, test_fraction=0.35, split_by=None)}
-
-
-def _only(tasks: dict[str, Task], only: str | None) -> dict[str, Task]:
-    return {name: task for name, task in tasks.items() if only in (None, name)}

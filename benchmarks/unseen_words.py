@@ -1,6 +1,6 @@
 """What circuits do on words that no search saw, beside what is expected of them, and means that are levelled to it.
 
-    python benchmarks/unseen_words.py [--model bundled|tinytalk|stories260k|FOLDER] [--task NAME] [--quick] [--json]
+    python benchmarks/unseen_words.py [--model bundled|tinytalk|stories260k|all] [--task NAME] [--quick] [--json]
     python benchmarks/unseen_words.py --model FOLDER -d DICTIONARIES -t PROMPTS.jsonl [--no-bos]   # your own ground
 
 A second search that leaves out the validation prompts says what circuits of each size lose on words that they were not
@@ -11,13 +11,12 @@ other exact steps. A task that has no words of their own for each side has them 
 """
 
 import argparse
-import warnings
 from collections.abc import Iterator
 from statistics import fmean
 
 from jaxtyping import Int
-from rows import Row, parser, row, say, show
-from settings import own, settings
+from rows import Row, cautioned, parser, row, say, show
+from settings import add_setting, cautions, errors_in_one_line, refused_in_one_line, settings
 from torch import Tensor
 
 from gossamer.circuits.levelling import LEAST_LEVELLED, levelled
@@ -71,28 +70,23 @@ def _excess(study: Study, circuit: Int[Tensor, "chosen"]) -> float:
 def main() -> None:
     """Print the rows."""
     made = parser(__doc__, "96 training prompts, 40 steps")
-    made.add_argument("--model", default="bundled", help="bundled, tinytalk, stories260k, or any model's folder")
-    made.add_argument("-d", "--dictionaries", action="append", help="of a model of your own")
-    made.add_argument("-t", "--task", help="one task by name, or a file of prompts")
-    made.add_argument("-n", type=int, help="with -d: how many prompts of a task by name")
-    made.add_argument("--no-bos", action="store_true", help="with -d: prompts without a beginning-of-sequence token")
+    add_setting(made)
     made.add_argument("--steps", type=int, default=100, help="gradient steps of a search")
     made.add_argument("--seed", type=int, default=0)
     options = made.parse_args()
-    warnings.simplefilter("ignore")
-    show(list(_all(options)), options.json)
+    with errors_in_one_line():
+        show(list(_all(options)), options.json)
 
 
 def _all(options: argparse.Namespace) -> Iterator[Row]:
     search = SearchSettings(larger=True, steps=40 if options.quick else options.steps, seed=options.seed)
     chosen = StudySettings(prompts=96 if options.quick else 512, seed=options.seed)
-    given = None
-    if options.dictionaries:
-        given = [own(options.model, options.dictionaries, options.task or "ioi", options.n, bos=not options.no_bos)]
-    for setting in given or settings(options.model, options.task):
+    for setting in settings(options):
         for name, task in setting.tasks.items():
-            study = Study(setting.model, setting.dictionaries, task, chosen)
-            yield from rows(f"{setting.name} {name}", study, search)
+            title = f"{setting.name} {name}"
+            with refused_in_one_line(title):
+                study = Study(setting.model, setting.dictionaries, task, chosen)
+                yield from cautioned(rows(title, study, search), cautions(title, task))
 
 
 if __name__ == "__main__":

@@ -3,21 +3,32 @@
 import ast
 import importlib
 import json
+import os
 import re
 import runpy
+import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from gossamer import bundled
+from gossamer.circuits.adversarial.results import NAMES
+from gossamer.circuits.methods import ASKED_FOR
+from gossamer.circuits.study import Study
+from gossamer.circuits.task_metrics import TaskMetrics
 from gossamer.dictionary.pursuit import pursue
 from gossamer.dictionary.slopes import DecoderRows
+from gossamer.statistics import Interval
+from gossamer.tasks.lexicon import SUBJECTS
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 SCRIPTS = sorted(path for path in BENCHMARKS.glob("*.py") if '__name__ == "__main__"' in path.read_text())
-ROW = {"what", "ours", "theirs", "unit", "ratio", "target", "holds"}
+ROW = {"what", "ours", "theirs", "unit", "ratio", "target", "holds", "cautions"}
 
 
 @pytest.fixture
@@ -35,6 +46,43 @@ def ran(monkeypatch, capsys):
         return code, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture
+def imported(monkeypatch):
+    """A benchmark as a module."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """The options of a model of one's own with two files of prompts: enough.jsonl, and few.jsonl with 4 held out."""
+    folder = tmp_path_factory.mktemp("own")
+    for name, nouns in (("enough", 20), ("few", 8)):
+        rows = [
+            {"clean": f"The {one[here]}", "counterfactual": f"The {one[not here]}", "answer": verbs[here],
+             "wrong": verbs[not here], "roles": {"noun": [[4, 4 + len(one[here])]]},
+             "counterfactual_roles": {"noun": [[4, 4 + len(one[not here])]]}}
+            for one in SUBJECTS[:nouns] for here, verbs in ((0, (" is", " are")), (1, (" is", " are")))
+        ]  # fmt: skip
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    given = ("--model", "bundled:spool", "-d", bundled.path("spool") / "dictionaries")
+    return SimpleNamespace(given=given, enough=folder / "enough.jsonl", few=folder / "few.jsonl")
+
+
+@pytest.fixture(scope="module")
+def quality(own):
+    """circuit_quality.py on both files: its rows, and what it says beside them."""
+    command = [sys.executable, BENCHMARKS / "circuit_quality.py", *own.given, "-t", own.enough, "-t", own.few]
+    ran = subprocess.run(
+        [*map(str, command), "--quick", "--steps", "5", "--compare", "random", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    return json.loads(ran.stdout), ran.stderr
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
@@ -64,6 +112,148 @@ def test_json_is_all_that_is_printed(ran):
     assert code == 0
     assert all(found.keys() == ROW for found in json.loads(said))
     assert "what stays" in beside
+
+
+def test_circuits_of_your_own_model_are_compared_at_every_size(quality):
+    rows, _ = quality
+    assert all(found.keys() == ROW for found in rows)
+    found = [one for one in rows if one["what"].startswith("bundled:spool enough: ")]
+    named = [re.fullmatch(r".*: (\d+) nodes, (random|chosen on validation)", one["what"]).groups() for one in found]
+    assert {size for size, method in named if method == "random"} > {"5", "10", "20", "40", "100"}
+    assert len(set(named)) == len(found)
+    for one in found:
+        assert one["unit"] == "closeness"
+        assert one["ours"] <= 1
+        assert one["theirs"] <= 1
+        assert one["cautions"] == []
+        assert one["holds"] or one["ours"] < one["theirs"]
+    assert sum(one["holds"] for one in found) > len(found) / 2
+
+
+def test_with_few_held_out_texts_nothing_is_said_to_hold(quality):
+    rows, beside = quality
+    sentence = "bundled:spool few: The held-out prompts are 4 different texts: intervals over fewer than 10 say little"
+    assert f"CAUTION: {sentence}" in beside
+    assert "bundled:spool enough: The held-out prompts" not in beside
+    of_few = [one for one in rows if "bundled:spool enough: " not in one["what"]]
+    # With those that count the rows of all tasks, three each by value and by interval.
+    assert sum("rows of closeness beside" in one["what"] for one in of_few) == 6 < len(of_few)
+    for one in of_few:
+        assert one["holds"] is None
+        assert [caution[: len(sentence)] for caution in one["cautions"]] == [sentence]
+
+
+@pytest.mark.parametrize("script", ["unseen_words", "circuit_bounds"])
+def test_other_benchmarks_caution_of_few_texts_too(monkeypatch, capsys, imported, own, script):
+    module = imported(script)
+    made = imported("rows").row("some row", 1.0, 2.0, "nodes", "reported", True)
+    monkeypatch.setattr(module, "rows", lambda *given: iter([made]))
+    if script == "circuit_bounds":
+        monkeypatch.setattr(module, "bound", lambda *given: None)
+    for file, count in ((own.few, 1), (own.enough, 0)):
+        monkeypatch.setattr(sys, "argv", [script, *map(str, own.given), "-t", str(file), "--quick", "--json"])
+        module.main()
+        said, beside = capsys.readouterr()
+        (found,) = json.loads(said)
+        assert beside.count("CAUTION: bundled:spool few: The held-out prompts are 4 different texts") == count
+        assert len(found["cautions"]) == count
+        assert found["holds"] is (None if count else True)
+
+
+def test_rows_without_a_finding_are_printed_with_their_caution(capsys, imported):
+    rows = imported("rows")
+    good = rows.row("good", 1.0, 2.0, "nodes", "less", True)
+    rows.show([good, *rows.cautioned([good], ["few: so few"]), *rows.cautioned([good], [])], False)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("less")[-1].strip() for line in lines[:3]] == ["holds", "no finding", "holds"]
+    assert lines[3:] == ["CAUTION: few: so few"]
+
+
+def test_what_takes_minutes_is_compared_when_asked_for(imported, own):
+    module = imported("circuit_quality")
+    setting = imported("settings").own(own.given[1], [own.given[3]], [own.few])
+    study = Study(setting.model, setting.dictionaries, setting.tasks["few"])
+    asked = {"compare": None, "greedy": False, "quick": False}
+    found = module.others(study, Namespace(**asked))
+    assert {"reference recipe", "random", "EAP-IG inputs"} <= set(found)
+    assert not {"mask", *ASKED_FOR} & set(found)
+    assert module.others(study, Namespace(**asked | {"greedy": True})) == [*found, "greedy"]
+    synergy = asked | {"compare": ["FAP-Synergy"]}
+    assert module.others(study, Namespace(**synergy)) == ["FAP-Synergy"]
+
+
+def test_a_cell_has_accuracy_and_error_and_marks_what_exceeds_the_dictionaries(imported):
+    cell = imported("circuit_quality").cell
+
+    def metrics(to_dictionaries):
+        share = Interval(0.9, 0.85, 0.95)
+        error = Interval(0.234, 0.2, 0.3)
+        return TaskMetrics("mask", share, share, Interval(to_dictionaries, 0.5, 1.5), 0.75, 0.5, 0.125, error)
+
+    assert cell(metrics(0.9)) == "0.900 [0.85, 0.95], 0.12, 75\u202f%, 0.23"
+    assert cell(metrics(1.1)) == "0.900 [0.85, 0.95]†, 0.12, 75\u202f%, 0.23"
+
+
+def test_time_and_memory_of_your_own_model_are_measured(monkeypatch, capsys, imported, own):
+    module = imported("circuit_speed")
+    # Processes of their own would take most of the time.
+    monkeypatch.setattr(module, "in_process", module.measured)
+    options = (*own.given, "-t", own.few, "--quick", "--steps", 5, "--compare", "integrated gradients", "--json")
+    monkeypatch.setattr(sys, "argv", ["circuit_speed.py", *map(str, options)])
+    module.main()
+    rows = json.loads(capsys.readouterr().out)
+    assert all(found.keys() == ROW for found in rows)
+    assert {found["what"] for found in rows} == {"bundled:spool few: whole path, integrated gradients"}
+    assert [found["unit"] for found in rows] == ["s", "MiB peak"]
+    assert all(found["ours"] > 0 and found["theirs"] > 0 for found in rows)
+
+
+def test_prompts_that_break_your_own_model_are_sought_with_its_own_circuit(monkeypatch, capsys, imported, own):
+    module, found = imported("adversarial"), []
+
+    def find(model, dictionaries, task, *, size, search):
+        found.append((task.name, len(task.train) + len(task.test), size, len(dictionaries)))
+        return SimpleNamespace(circuit="the circuit")
+
+    def study(circuit, model, dictionaries, *, settings):
+        assert circuit == "the circuit"
+        arms = [SimpleNamespace(letter=one, name=one, share=0, recipe=(), held_out=[True]) for one in NAMES]
+        rest = [SimpleNamespace(letter="A", ahead=False)]
+        return SimpleNamespace(
+            verdict="",
+            arms=arms,
+            comparisons=rest,
+            task="t",
+            model="m",
+            arm=lambda letter: arms["ABCDEF".index(letter)],
+        )
+
+    monkeypatch.setattr(module, "find_circuit", find)
+    monkeypatch.setattr(module, "adversarial_study", study)
+    command = ["adversarial.py", *map(str, own.given), "-n", "40", "--size", "7", "--quick", "--json"]
+    monkeypatch.setattr(sys, "argv", [*command, "-t", "code-index", "-t", "ioi"])
+    module.main()
+    assert [one["what"] for one in json.loads(capsys.readouterr().out)] == ["t, m: circuit beside A"] * 2
+    assert found == [("code-index", 40, 7, 3), ("ioi", 40, 7, 3)]
+    # Of a file nobody knows the right answers after an edit: refused in one line, before any search.
+    monkeypatch.setattr(sys, "argv", [*command, "-t", "ioi", "-t", str(own.few)])
+    with pytest.raises(SystemExit, match=r"^adversarial\.py: task few: .* expected \(ioi, .*; find a circuit for"):
+        module.main()
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "said"),
+    [
+        ("circuit_quality", ("--model", "gpt2"), r"--model: one of bundled, .* or dictionaries \(-d\), found gpt2"),
+        ("unseen_words", ("-d", "somewhere"), r"--model: with -d the name .* of a model expected .*, found bundled"),
+        ("circuit_bounds", ("--task", "nothing"), r"--task: one that bundled has expected, found nothing; .* need -d"),
+    ],
+)
+def test_models_and_tasks_that_do_not_fit_are_refused_in_one_line(ran, script, options, said):
+    code, out, _ = ran(BENCHMARKS / f"{script}.py", *options)
+    assert re.fullmatch(rf"{script}\.py: {said}", code)
+    assert out == ""
 
 
 def test_a_tool_that_is_not_installed_is_named_beside_the_rows(monkeypatch, capsys):

@@ -309,7 +309,8 @@ def _prompt_counts(study: Study) -> str:
     sides = study.sides
     searched = f"{len(study.examples)} searched on"
     if sides is not None:
-        searched += f" ({len(sides.train)} of them for exact steps, {len(sides.test)} with other words to check these)"
+        others = "others" if shared_words(study.examples.prompts, sides) else "with other words"
+        searched += f" ({len(sides.train)} of them for exact steps, {len(sides.test)} {others} to check these)"
     apart = ", words of their own" if study.task.provenance.get("split_by") == "word" else ""
     return f"{searched}, {len(study.task.train)} for ablation values, {len(study.task.test)} held out{apart}"
 

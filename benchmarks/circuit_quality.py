@@ -84,7 +84,7 @@ def main() -> None:
     shown: list[Row] = []
     for title, found in rows.items():
         every = options.json or options.every
-        closeness = (closer(title, one) for one in found) if every else nearest(title, found)
+        closeness = (closer(title, one) for one in found) if every else nearest(title, found, bool(warned[title]))
         shown += cautioned(closeness, warned[title])
     counted = cautioned(behind(rows), [text for title in rows for text in warned[title]])
     show([*shown, *more, *counted], options.json)
@@ -188,15 +188,16 @@ def cell(found: TaskMetrics) -> str:
     return f"{kept}, {found.kl:.2f}, {percent(found.accuracy)}, {found.prompt_error.value:.2f}"
 
 
-def nearest(title: str, rows: Sequence[SizeComparison]) -> Iterator[Row]:
-    """Of all rows about one baseline the one in which ours is least ahead, with how many hold."""
+def nearest(title: str, rows: Sequence[SizeComparison], warned: bool) -> Iterator[Row]:
+    """Of all rows about one baseline the one in which ours is least ahead; how many hold where that is a finding."""
     groups: dict[str, list[SizeComparison]] = {}
     for one in rows:
         groups.setdefault(one.family, []).append(one)
     for name, members in groups.items():
         worst = min(members, key=lambda one: one.difference.value)
         holding = sum(not one.significantly_behind for one in members)
-        what = f"{title}: {name} ({holding} of {len(members)} sizes hold; {worst.size} nodes)"
+        count = f"{len(members)} sizes" if warned else f"{holding} of {len(members)} sizes hold"
+        what = f"{title}: {name} ({count}; {worst.size} nodes)"
         yield {**closer(title, worst), "what": what, "holds": holding == len(members)}
 
 

@@ -17,6 +17,7 @@ import torch
 
 from gossamer import bundled
 from gossamer.circuits.adversarial.results import NAMES
+from gossamer.circuits.curve import SizeComparison
 from gossamer.circuits.methods import ASKED_FOR
 from gossamer.circuits.study import Study
 from gossamer.circuits.task_metrics import TaskMetrics
@@ -180,6 +181,17 @@ def test_what_takes_minutes_is_compared_when_asked_for(imported, own):
     assert module.others(study, Namespace(**asked | {"greedy": True})) == [*found, "greedy"]
     synergy = asked | {"compare": ["FAP-Synergy"]}
     assert module.others(study, Namespace(**synergy)) == ["FAP-Synergy"]
+
+
+def test_sizes_that_hold_are_counted_where_that_is_a_finding(imported):
+    nearest = imported("circuit_quality").nearest
+    ahead, behind = (Interval(0.1 * sign, 0.1 * sign - 0.05, 0.1 * sign + 0.05) for sign in (1, -1))
+    rows = [
+        SizeComparison(size, size, "random", "random", 0.8, 0.8 - gap.value, gap)
+        for size, gap in ((20, ahead), (10, behind))
+    ]
+    assert [one["what"] for one in nearest("t", rows, False)] == ["t: random (1 of 2 sizes hold; 10 nodes)"]
+    assert [one["what"] for one in nearest("t", rows, True)] == ["t: random (2 sizes; 10 nodes)"]
 
 
 def test_a_cell_has_accuracy_and_error_and_marks_what_exceeds_the_dictionaries(imported):

@@ -230,11 +230,12 @@ class AdversarialResults:
         )
 
 
-# Files of version 1 have no worst case of templates.
+# Files of version 1 have no worst case of templates; those of version 2 no bounds of its 99th percentile, no checks of
+# failures beyond their margin, and no cost of the circuit.
 FORMAT: Format[AdversarialResults] = Format(
     "gossamer.adversarial",
-    2,
+    3,
     AdversarialResults,
     "adversarial results",
-    {"gossamer.adversarial.1": Older(lambda body: body)},
+    {f"gossamer.adversarial.{version}": Older(lambda body: body) for version in (1, 2)},
 )

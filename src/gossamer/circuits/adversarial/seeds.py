@@ -13,9 +13,16 @@ from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import SiteMapping
-from gossamer.results import Recorder, record_format, versions
+from gossamer.results import Older, Recorder, record_format, versions
 
-FORMAT = record_format("gossamer.adversarial_seeds", 1, AdversarialResults, "adversarial results of several seeds")
+# Rows of version 1 are results of version 1 or 2.
+FORMAT = record_format(
+    "gossamer.adversarial_seeds",
+    2,
+    AdversarialResults,
+    "adversarial results of several seeds",
+    {"gossamer.adversarial_seeds.1": Older(lambda body: body)},
+)
 RESULTS = "seeds.json"
 
 

@@ -185,7 +185,7 @@ def worst_case(
         ablation: values of the task's training prompts.
 
     Raises:
-        UsageError: ablation by resampling.
+        UsageError: ablation by resampling, or no drawn prompt whose every token has an ablation value.
     """
     if ablation.kind == "resample":
         raise UsageError("worst case: ablation mean or zero expected, as edited prompts have no counterfactual")
@@ -197,6 +197,10 @@ def worst_case(
         for scene in dict.fromkeys(space.scenes(settings.drawn, settings.seed, held_out=False))
         if (row := encoder.rows([scene])[0]) is not None
     ]
+    if not drawn:
+        raise UsageError(
+            f"worst case of {task.name}: prompts whose tokens all have ablation values expected, found none"
+        )
     evaluator = distance.evaluator(encoder.pairs([row for _, row in drawn]))
     circuit = evaluator.prompt_metrics(nodes)
     kl, templates = circuit.kl.double().tolist(), [row.prompt.template for _, row in drawn]

@@ -120,7 +120,8 @@ def _tell(found: Any, several: Any, page: Path) -> None:
     from gossamer.report.adversarial import arm_rows
 
     out.print(found.verdict, style="bold", soft_wrap=True)
-    _print_table(arm_rows(found))
+    # Tokens and costs of an arm are on the page: a terminal has no room for them beside the recipe.
+    _print_table([(*row[:6], row[-1]) for row in arm_rows(found)])
     out.print(found.cost_told, soft_wrap=True)
     if several is not None:
         out.print(several.verdict, style="bold", soft_wrap=True)

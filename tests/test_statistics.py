@@ -1,12 +1,13 @@
 """Intervals and shares of pairs beside scipy's."""
 
 import math
+import random
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest, mannwhitneyu, sem, t
 
-from gossamer.statistics import Interval, auroc, jackknife_of_pairs, student_half, wilson
+from gossamer.statistics import Interval, auroc, jackknife_of_pairs, quantile_bounds, student_half, wilson
 
 
 def test_intervals_of_shares_are_those_of_scipy():
@@ -73,3 +74,25 @@ def test_an_interval_says_what_it_is():
     found = Interval(0.6754, 0.654, 0.699)
     assert str(found) == "0.675 [0.654, 0.699]"
     assert repr(found) == "Interval(0.675, 0.654 to 0.699)"
+
+
+def test_bounds_of_a_quantile_are_the_order_statistics_of_the_binomial():
+    values = [float(place) for place in range(1, 1001)]
+    found = quantile_bounds(random.Random(0).sample(values, len(values)), 0.99)
+    assert (found.low, found.high) == (983, 997)
+    assert found.coverage == pytest.approx(0.976, abs=5e-4)
+    # 0.99 ** 368 is the first power below 0.025: a smaller sample has no value that is surely above the percentile.
+    assert quantile_bounds(values[:368], 0.99).high == 368
+    few = quantile_bounds(values[:367], 0.99)
+    assert (few.low, few.high, few.needed) == (359, None, 368)
+    assert str(few) == "[359.000, none] (needs 368 values)"
+    assert quantile_bounds([1.0, 2.0], 0.5).low is None
+
+
+def test_bounds_of_a_quantile_hold_as_often_as_they_say():
+    rng, held, tried, expected = random.Random(1), 0, 2000, quantile_bounds(list(map(float, range(60))), 0.9)
+    for _ in range(tried):
+        found = quantile_bounds([rng.random() for _ in range(60)], 0.9)
+        assert None not in (found.low, found.high)
+        held += found.low <= 0.9 < found.high
+    assert held / tried == pytest.approx(expected.coverage, abs=0.015)

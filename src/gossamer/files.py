@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -168,6 +168,20 @@ def write_json(path: str | Path, value: Any) -> Path:
     except ValueError as error:
         raise NotFiniteError(f"{path}: finite numbers expected, found one that JSON has not ({error})") from error
     return write_text(path, text + "\n")
+
+
+def write_json_lines(path: str | Path, values: Iterable[Any]) -> Path:
+    """Write a JSON value a line, atomically; :func:`read_json_lines` reads them. Returns the path.
+
+    Raises:
+        NotFiniteError: one holds NaN or an infinity, which JSON has not.
+        GossamerError: writing failed; whatever stood at `path` stands there still.
+    """
+    try:
+        lines = [json.dumps(value, allow_nan=False, ensure_ascii=False) + "\n" for value in values]
+    except ValueError as error:
+        raise NotFiniteError(f"{path}: finite numbers expected, found one that JSON has not ({error})") from error
+    return write_text(path, "".join(lines))
 
 
 def read_text(path: str | Path, what: str = "text", limit: int = LIMIT) -> str:

@@ -42,6 +42,54 @@ def wilson(successes: Numbers, trials: Numbers, z: float = Z) -> tuple[NDArray[n
     return np.where(n > 0, np.clip(middle - half, 0, 1), 0.0), np.where(n > 0, np.clip(middle + half, 0, 1), 1.0)
 
 
+@dataclass(frozen=True)
+class QuantileBounds:
+    """Two of a sample's own values between which a quantile of the distribution lies, whatever the distribution is.
+
+    Attributes:
+        low, high: the values; None where a sample of this size has none on that side.
+        coverage: with which probability the quantile lies between them; without one, on the open side anywhere.
+        needed: the smallest sample that bounds the quantile on both sides.
+    """
+
+    low: float | None
+    high: float | None
+    coverage: float
+    needed: int
+
+    __repr__ = short_repr
+
+    def _facts(self) -> Iterator[str]:
+        yield f"{self}, coverage {self.coverage:.3f}"
+
+    def __str__(self) -> str:
+        low, high = ("none" if end is None else f"{end:.3f}" for end in (self.low, self.high))
+        few = f" (needs {self.needed} values)" if None in (self.low, self.high) else ""
+        return f"[{low}, {high}]{few}"
+
+
+def quantile_bounds(values: Sequence[float], share: float, error: float = 0.05) -> QuantileBounds:
+    """Bounds of the `share` quantile from the order statistics of independent values, `error` / 2 on either side.
+
+    The number of values at most the quantile is binomial: the j-th smallest is above the quantile with probability
+    P(Bin(n, share) < j), and the k-th smallest at most at it with probability P(Bin(n, share) >= k).
+    Source: order-statistic confidence intervals, e.g. Hahn & Meeker 1991, section 5.2.
+    """
+    from scipy.stats import binom  # type: ignore[import-untyped]
+
+    rising, n, tail = np.sort(np.asarray(values, dtype=np.float64)), len(values), error / 2
+    places = np.arange(1, n + 1)
+    below = places[binom.cdf(places - 1, n, share) <= tail]
+    above = places[binom.sf(places - 1, n, share) <= tail]
+    first, last = (int(below[-1]) if len(below) else 0), (int(above[0]) if len(above) else n + 1)
+    return QuantileBounds(
+        float(rising[first - 1]) if first else None,
+        float(rising[last - 1]) if last <= n else None,
+        float(binom.cdf(last - 1, n, share) - (binom.cdf(first - 1, n, share) if first else 0)),
+        math.ceil(max(math.log(tail) / math.log(share), math.log(tail) / math.log(1 - share))),
+    )
+
+
 def student_half(values: Sequence[float] | NDArray[np.float64]) -> float | None:
     """Half of Student's 95 % interval of the mean of values; None of one value."""
     # Loaded here: most of what needs this module needs no quantiles.

@@ -5,7 +5,8 @@ import json
 from spool_circuit import active_circuit
 
 from gossamer import DictionarySet, LanguageModel, bundled
-from gossamer.circuits.adversarial import FORMAT
+from gossamer.circuits.adversarial import FORMAT, PromptRecord
+from gossamer.circuits.adversarial.prompt_record import FILE
 from gossamer.tasks import get
 
 
@@ -31,11 +32,15 @@ def test_the_command_writes_results_and_page(gossamer, tmp_path):
     said = json.loads(ran.out)
     assert set(said["arms"]) == set("ABCDEF")
     assert said["verdict"].split(":")[0] in ("The circuit added nothing", "Knowing the circuit helps")
-    mean, p99, drawn, found = said["worst"].values()
-    assert mean < drawn
-    assert p99 <= drawn <= found
+    mean, p95, p99, drawn, found = said["worst"].values()
+    assert mean < p95 <= p99 <= drawn <= found
     page = (tmp_path / "out" / "adversarial.html").read_text()
     assert page.count(said["verdict"]) == 1
+    assert "At a closer look" in page
+    record = PromptRecord.load(said["prompts"])
+    for letter, arm in said["arms"].items():
+        own = [one.success.check.stands for one in record.successes if one.arm == letter]
+        assert (arm["broken"], arm["strict"]) == (len(own), sum(own))
     assert "Where the circuit is furthest from the model" in page
     assert "seeds" not in said
 
@@ -58,6 +63,9 @@ def test_seeds_are_studies_of_their_own_and_go_on(gossamer, tmp_path):
         assert row[1:3] == [f"{round(6 * share)} of 6" for share in shares]
         assert row[3] == f"{sum(shares) / 2:.0%}"
     assert said["arms"]["A"]["broken"] == sum(own[0].arm("A").held_out)
+    records = [PromptRecord.load(folder / f"seed-{seed}" / FILE) for seed in (0, 1)]
+    assert [one.about["settings"]["seed"] for one in records] == [0, 1]
+    assert said["prompts"] == str(folder / "seed-0" / FILE)
     assert said["seeds"]["verdict"] in (folder / "adversarial.html").read_text()
     before = (folder / "seeds.json").read_bytes()
     again = gossamer("adversarial", path, *few, "--seeds", 2)

@@ -1,8 +1,24 @@
 """The page of adversarial prompts: what it says first, what it escapes, and that it is the same again."""
 
+from dataclasses import replace
+
 from gossamer.circuits.adversarial import AdversarialResults
-from gossamer.circuits.adversarial.results import Arm, BrokenPrompt, Comparison, Detector, Repair
-from gossamer.report.adversarial import adversarial_page, arm_rows, write_adversarial_page
+from gossamer.circuits.adversarial.results import (
+    Acceptance,
+    Arm,
+    BrokenPrompt,
+    Comparison,
+    Detector,
+    RecipeCluster,
+    Repair,
+)
+from gossamer.report.adversarial import (
+    adversarial_page,
+    arm_rows,
+    cluster_rows,
+    look_rows,
+    write_adversarial_page,
+)
 from gossamer.statistics import Interval
 
 
@@ -53,4 +69,27 @@ def test_what_is_missing_has_a_line_that_says_so():
 def test_the_table_has_every_arm():
     rows = arm_rows(sample())
     assert [row[0][0] for row in rows[1:]] == list("ABCDEF")
-    assert rows[1][1:] == ("1 of 2", "20% to 80%", "40%", "20", "name IO = Tom")
+    # Results of older files say nothing of closer looks.
+    assert rows[1][1:] == ("1 of 2", "20% to 80%", "", "40%", "20", "20", "", "", "name IO = Tom")
+    assert rows[4][6] == ""
+
+
+def test_closer_looks_costs_and_clusters_are_told():
+    old, looks = sample(), Acceptance(9, 7, 6, 5, 4, 3, 8)
+    clusters = (RecipeCluster(("name", "<u>"), 0, 1, 2), RecipeCluster((), None, 1, 1))
+    arms = tuple(replace(one, accepted=looks, distance=2.5, cross_entropy=0.25, clusters=clusters) for one in old.arms)
+    found = replace(old, arms=arms, dtype="bfloat16", discovery=4000.0)
+    row = arm_rows(found)[4]
+    # Reading took 160 passes and finding 4,000, for two searches.
+    assert row[3:9] == ("3", "40%", "20", "2,100", "2.5", "+0.25")
+    assert arm_rows(found)[5][6] == "20", "a circuit of random latents costs no search"
+    assert look_rows(found)[4] == ("D the circuit", "9", "7", "6", "5", "4", "3", "8")
+    assert cluster_rows(found)[1:3] == [
+        ("A random valid edits", "name, <u>", "1", "1", "2"),
+        ("A random valid edits", "no edit", "none", "1", "1"),
+    ]
+    page = adversarial_page(found)
+    assert "name, &lt;u&gt;" in page
+    assert "2,100 if reading it (160 passes) and finding it (about 4,000) are charged" in page
+    assert "what finding it cost is not known" in adversarial_page(old)
+    assert (look_rows(old), cluster_rows(old)) == ([], [])

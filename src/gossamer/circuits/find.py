@@ -30,11 +30,12 @@ from gossamer.display import plural, short_repr
 from gossamer.errors import GossamerError, UsageError
 from gossamer.model.cost import Cost, operations_per_second, pass_operations
 from gossamer.model.language_model import LanguageModel
-from gossamer.model.site import SiteMapping, by_site
+from gossamer.model.site import Site, SiteMapping, by_site
 from gossamer.progress import announce, part_of
 from gossamer.replacement.replacement_model import resumable
 from gossamer.tasks.grouping import grouped
 from gossamer.tasks.metric import kept
+from gossamer.tasks.prompt_pairs import PromptPairs
 from gossamer.tasks.published import TaskLike, task_of
 
 Recipe = Literal["gossamer", "reference"]
@@ -164,27 +165,38 @@ def _size_for(study: Study, search: SearchSettings, wanted: float, most: int | N
         return len(_smallest(study, _improved(study, path, refiner, wanted), refiner, wanted, most))
 
 
-def _cost(study: Study, search: SearchSettings, nodes: int | None) -> str:
-    """What it will cost until the circuit is there, about: the prompts' passes, and the memory of a search step.
+def passes_to_find(
+    model: LanguageModel, start: Site, examples: PromptPairs, search: SearchSettings, nodes: int, searches: int
+) -> float:
+    """Passes of a prompt through the layers from `start` on until the circuit is there, about.
 
-    Where some prompts are held apart, a search without them goes before the one with all.
+    Args:
+        model: the model; `start`: where its passes begin.
+        examples: training prompts.
+        search: settings of the mask search.
+        nodes: of the circuit.
+        searches: 2 where some prompts are held apart: a search without them goes before the one with all.
     """
+    n, afford = len(examples), partial(spared, model, prompt_operations(model, start, examples))
+    # A gradient costs two passes, with many latents three. The model's own passes, of prompts and counterfactuals,
+    # begin at its first layer.
+    whole = 2 * n * pass_operations(model) / max(pass_operations(model, start.layer or 0), 1.0)
+    steps = 3 * search.steps * effort(search, afford).prompts
+    searching = searches * (_STARTING * afford(min(n, RANKED), FEWEST_RANKED) + steps)
+    left_out = 2 * afford(n, 24) + afford(n, SCORED)
+    after = _TRIED * afford(n, 64) + nodes * (_MOVED * left_out + _EDGES * afford(min(n, EDGE_PROMPTS), EDGED))
+    return whole + 2.5 * n + searching + after
+
+
+def _cost(study: Study, search: SearchSettings, nodes: int | None) -> str:
+    """What it will cost until the circuit is there, about: the prompts' passes, and the memory of a search step."""
     model, examples = study.model, study.examples
     start = resumable(next(iter(study.dictionaries)))
     each, n = prompt_operations(model, start, examples), len(examples)
     afford = partial(spared, model, each)
     steps, (batch, _) = search.steps, effort(search, afford)
-    # In passes of a prompt: a gradient costs two of them, with many latents three. The model's own passes, of prompts
-    # and counterfactuals, begin at its first layer.
-    whole = 2 * n * pass_operations(model) / max(pass_operations(model, start.layer or 0), 1.0)
     searches, nodes = 1 if study.sides is None else 2, nodes or _NODES
-    before, searching = (
-        whole + 2.5 * n,
-        searches * (_STARTING * afford(min(n, RANKED), FEWEST_RANKED) + 3 * steps * batch),
-    )
-    left_out = 2 * afford(n, 24) + afford(n, SCORED)
-    after = _TRIED * afford(n, 64) + nodes * (_MOVED * left_out + _EDGES * afford(min(n, EDGE_PROMPTS), EDGED))
-    seconds = (before + searching + after) * each / operations_per_second(model)
+    seconds = passes_to_find(model, start, examples, search, nodes, searches) * each / operations_per_second(model)
     seconds += _OVERHEAD * (
         3 * searches * steps + _TRIED * math.ceil(afford(n, 64) / study.settings.batch_size) + 3 * nodes
     )

@@ -65,6 +65,8 @@ def adversarial(
 
     from gossamer.circuits.adversarial import FORMAT, AdversarialSettings, WorstCaseSettings, adversarial_study
     from gossamer.circuits.adversarial import study_seeds as with_seeds
+    from gossamer.circuits.adversarial.prompt_record import FILE
+    from gossamer.circuits.adversarial.seeds import seed_folder
     from gossamer.circuits.circuit import Circuit
     from gossamer.circuits.evaluate import rerun
     from gossamer.progress import progress_bars
@@ -81,31 +83,46 @@ def adversarial(
             worst = WorstCaseSettings(budget=budget, seed=seed) if worst_case else None
             asked: Any = {"settings": settings, "worst": worst}
             several = with_seeds(loaded, network, chosen, seeds, output, **asked) if seeds > 1 else None
-            found = several.results[0] if several else adversarial_study(loaded, network, chosen, **asked)
+            if several is not None:
+                found, prompts = several.results[0], seed_folder(output, seed) / FILE
+            else:
+                prompts = output / FILE
+                found = adversarial_study(loaded, network, chosen, prompts_file=prompts, **asked)
         for one in several.results if several else ():
-            folder = output / f"seed-{one.settings['seed']}"
+            folder = seed_folder(output, one.settings["seed"])
             FORMAT.save(folder / "adversarial.json", one)
             write_adversarial_page(one, folder / "adversarial.html")
         saved = FORMAT.save(output / "adversarial.json", found)
         page = write_adversarial_page(found, output / "adversarial.html", several)
     if as_json:
         facts = {} if several is None else {"seeds": {"verdict": several.verdict, "rows": several.rows()}}
-        print_json({**_facts(found), **facts, "held_out": held_out, "results": str(saved), "report": str(page)})
+        paths = {"results": str(saved), "prompts": str(prompts), "report": str(page)}
+        print_json({**_facts(found), **facts, "held_out": held_out, **paths})
     else:
         _tell(found, several, page)
+        out.print(f"every prompt that was tried: {prompts}", soft_wrap=True)
 
 
 def _facts(found: Any) -> dict[str, Any]:
-    arms = {one.letter: {"broken": sum(one.held_out), "recipe": list(one.recipe)} for one in found.arms}
+    arms = {one.letter: _arm_facts(found, one) for one in found.arms}
     worst = None if found.worst is None else {name: float(kl) for name, kl, _ in found.worst.rows()}
     return {"verdict": found.verdict, "adds": found.adds, "arms": arms, "worst": worst}
+
+
+def _arm_facts(found: Any, one: Any) -> dict[str, Any]:
+    """An arm's numbers; strict ones and costs are null in results that lack them."""
+    stand = None if one.accepted is None else one.accepted.stand
+    passes = {"passes": one.first, "passes_charged": found.first_charged(one.letter)}
+    return {"broken": sum(one.held_out), "strict": stand, **passes, "recipe": list(one.recipe)}
 
 
 def _tell(found: Any, several: Any, page: Path) -> None:
     from gossamer.report.adversarial import arm_rows
 
     out.print(found.verdict, style="bold", soft_wrap=True)
-    _print_table(arm_rows(found))
+    # Tokens and costs of an arm are on the page: a terminal has no room for them beside the recipe.
+    _print_table([(*row[:6], row[-1]) for row in arm_rows(found)])
+    out.print(found.cost_told, soft_wrap=True)
     if several is not None:
         out.print(several.verdict, style="bold", soft_wrap=True)
         _print_table(several.rows())

@@ -10,23 +10,67 @@ from gossamer.circuits.adversarial.seeds import SeedStudy
 from gossamer.report import html, text
 from gossamer.report.curves_data import budget_data
 
-_COLUMNS = ("arm", "held-out broken", "95 %", "mean of searches", "passes to success", "recipe")
+_COLUMNS = (
+    *("arm", "held-out broken", "95 %", "strictly", "mean of searches", "passes to success", "with the circuit's cost"),
+    *("tokens changed", "nats a token", "recipe"),
+)
+# Of the failures' closer look: names of the columns, and the fields of an acceptance.
+_LOOKS = {
+    "broken": "broken",
+    "margin < -1": "below",
+    "in float32": "in_float32",
+    "wrong in the continuation": "continued",
+    "with dictionaries": "with_dictionaries",
+    "all of these": "stand",
+    "circuit lowered": "lowered",
+}
 
 
 def arm_rows(found: AdversarialResults) -> list[tuple[str, ...]]:
     """The arms side by side, with the names of the columns first."""
-    return [_COLUMNS, *(_row(one) for one in found.arms)]
+    return [_COLUMNS, *(_row(found, one) for one in found.arms)]
 
 
-def _row(arm: Arm) -> tuple[str, ...]:
+def _row(found: AdversarialResults, arm: Arm) -> tuple[str, ...]:
+    charged = found.first_charged(arm.letter)
     return (
         f"{arm.letter} {arm.name}",
         f"{sum(arm.held_out)} of {len(arm.held_out)}",
         f"{arm.broken.low:.0%} to {arm.broken.high:.0%}",
+        "" if arm.accepted is None else str(arm.accepted.stand),
         f"{arm.share:.0%}",
         f"{arm.first:.0f}",
+        "" if charged is None else f"{charged:,.0f}",
+        "" if arm.distance is None else f"{arm.distance:.1f}",
+        "" if arm.cross_entropy is None else f"{arm.cross_entropy:+.2f}",
         " + ".join(map(text.visible, arm.recipe)) or "no edit",
     )
+
+
+def look_rows(found: AdversarialResults) -> list[tuple[str, ...]]:
+    """What becomes of every arm's broken prompts at a closer look, with the names of the columns first; none in older
+    results."""
+    known = [(arm, arm.accepted) for arm in found.arms if arm.accepted is not None]
+    rows = [
+        (f"{arm.letter} {arm.name}", *(str(getattr(looks, name)) for name in _LOOKS.values())) for arm, looks in known
+    ]
+    return [("arm", *_LOOKS), *rows] if rows else []
+
+
+def cluster_rows(found: AdversarialResults) -> list[tuple[str, ...]]:
+    """Kinds of recipes that the searches of every arm come to, with the names of the columns first."""
+    rows = [
+        (
+            f"{arm.letter} {arm.name}",
+            ", ".join(map(text.visible, one.kinds)) or "no edit",
+            "none" if one.detector is None else str(one.detector + 1),
+            str(one.recipes),
+            str(one.searches),
+        )
+        for arm in found.arms
+        for one in arm.clusters
+    ]
+    return [("arm", "kinds of edits", "detector moved most", "recipes", "searches"), *rows] if rows else []
 
 
 def seed_sentences(found: SeedStudy) -> Iterator[str]:
@@ -61,6 +105,8 @@ def adversarial_page(found: AdversarialResults, seeds: SeedStudy | None = None) 
             found=found,
             own=found.arm(CIRCUIT),
             rows=arm_rows(found),
+            looks=look_rows(found),
+            clusters=cluster_rows(found),
             seeds=seeds,
             names=NAMES,
             failures=failures,

@@ -1,12 +1,11 @@
 """Prompts out to files, in the forms that `reading` takes."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gossamer.errors import UsageError
-from gossamer.files import write_json, write_text
+from gossamer.files import write_json, write_json_lines
 from gossamer.tasks.prompt import Piece, Prompt
 from gossamer.tasks.prompt_pairs import PromptPairs
 
@@ -36,7 +35,7 @@ def write_prompts(path: str | Path, sides: Mapping[str, PromptPairs], form: str 
     if form == "auto-circuit":
         return write_json(path, {"prompts": rows})
     if str(path).endswith(".jsonl"):
-        return write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        return write_json_lines(path, rows)
     return write_json(path, rows)
 
 

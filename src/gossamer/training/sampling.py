@@ -1,6 +1,5 @@
 """More text of the kind a model knows: its own samples at temperature 1."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import torch
 
 from gossamer.activations.text import bos_id, encode, read_texts
 from gossamer.errors import UsageError
-from gossamer.files import write_text
+from gossamer.files import write_json_lines
 from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
 from gossamer.progress import track
@@ -58,7 +57,7 @@ def sample_text(model: LanguageModel, texts: Sequence[str], config: CorpusConfig
         path = folder / f"samples-{shard:05d}.jsonl"
         if not path.is_file():
             drawn = _shard(model, texts, config, seed, shard)
-            write_text(path, "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in drawn))
+            write_json_lines(path, ({"text": text} for text in drawn))
         found += read_texts(path)
     return found
 

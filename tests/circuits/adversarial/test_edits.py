@@ -98,6 +98,13 @@ def test_a_scene_is_what_its_prompt_says(space):
         assert space.family.scene(prompt).prompt() == prompt
 
 
+def test_scenes_have_the_templates_of_the_tasks_own_prompts(space, spool):
+    # Ablation values are by template: the worst case has none for a prompt of another.
+    task = get(space.task).generate(spool.tokenizer, n=90, bos=True)
+    known = {prompt.template for prompt in (*task.train.prompts, *task.test.prompts)}
+    assert {scene.prompt().template for scene in space.scenes(20, 3, held_out=False)} <= known
+
+
 def test_sides_share_no_divided_word(space):
     search, apart = space.words
     divided = [key for key in search if key in ("names", "subjects", "nouns", "places", "objects", "variables")]

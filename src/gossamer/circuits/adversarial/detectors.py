@@ -40,16 +40,22 @@ def find_detectors(
     effects = weights.detach() * activations
     roles, names = pairs.clean.roles.to(model.device), guide.nodes.roles
     keys, found = guide.nodes.keys(), []
-    for members in groups(activations.detach(), effects.detach().mean(dim=0)):
-        gradient = torch.autograd.grad(effects[:, members].sum(), run.leaf, retain_graph=True)[0]
+    for together in groups(activations.detach(), effects.detach().mean(dim=0)):
+        gradient = torch.autograd.grad(effects[:, together].sum(), run.leaf, retain_graph=True)[0]
         touched = (gradient * run.leaf.detach()).float().sum(dim=2).abs()
         shares = footprint(touched, roles, len(names))
         read = _read(dict(zip(names, shares.tolist(), strict=True)))
-        own = tuple(str(keys[member]) for member in members.tolist())
-        effect = effects[:, members].sum(dim=1).mean().item()
+        own = tuple(str(keys[member]) for member in together.tolist())
+        effect = effects[:, together].sum(dim=1).mean().item()
         known = {name for name, part in classes.items() if set(part) & set(read)}
         found.append(Detector(own, effect, read, shortcut=len(known) == 1 and len(classes) > 1))
     return tuple(sorted(found, key=lambda one: -abs(one.effect)))
+
+
+def node_places(nodes: Nodes, detectors: Sequence[Detector]) -> list[list[int]]:
+    """The places among the nodes of every detector's."""
+    places = {str(key): place for place, key in enumerate(nodes.keys())}
+    return [[places[name] for name in detector.nodes] for detector in detectors]
 
 
 def groups(activations: Float[Tensor, "prompt node"], effect: Float[Tensor, "node"]) -> list[Int[Tensor, "members"]]:

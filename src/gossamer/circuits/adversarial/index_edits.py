@@ -39,8 +39,8 @@ class IndexScene:
         pieces += [Piece("]", "close"), Piece("\n", "END")]
         answer = self.items[self.index] if works else ERROR
         wrong = list(dict.fromkeys(one for one in (ERROR, *self.items) if one != answer))
-        case = "works" if works else "fails"
-        return Prompt(tuple(pieces), tuple(pieces), answer, wrong[0], "list", case, also_incorrect=tuple(wrong[1:]))
+        case, template = "works" if works else "fails", f"list{len(self.items)}"
+        return Prompt(tuple(pieces), tuple(pieces), answer, wrong[0], template, case, also_incorrect=tuple(wrong[1:]))
 
     def checked(self, **fields: Any) -> "IndexScene | None":
         """The scene with fields changed; None where it is none: nothing changed, or something asked for is gone."""

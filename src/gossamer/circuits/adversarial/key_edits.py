@@ -65,8 +65,8 @@ class KeyScene:
         answer = ERROR if value is None else value
         wrong = list(dict.fromkeys(one for one in (ERROR, *printed) if one != answer))
         session = tuple(pieces)
-        case = "fails" if value is None else "works"
-        return Prompt(session, session, answer, wrong[0], "dictionary", case, also_incorrect=tuple(wrong[1:]))
+        case, template = "fails" if value is None else "works", f"dictionary{len(self.entries)}"
+        return Prompt(session, session, answer, wrong[0], template, case, also_incorrect=tuple(wrong[1:]))
 
     def _other(self, where: str) -> DictEntry:
         return [one for one in self.entries if not one.target][int(where) - 1]

@@ -14,11 +14,13 @@ from gossamer.circuits.outputs import Outputs, last_stream, measured
 from gossamer.finite import require_finite
 from gossamer.model.inputs import gathered
 from gossamer.model.language_model import LanguageModel
+from gossamer.model.predictions import log_probabilities
 from gossamer.tasks.build import draft
 from gossamer.tasks.encoding import AblationGroups, EncodedRow, encode
 from gossamer.tasks.metric import LOGIT_MARGIN
 from gossamer.tasks.prompt_pairs import PromptPairs
 from gossamer.tasks.prompt_tokenizer import BOS, PromptTokenizer
+from gossamer.tokens import Tokens
 
 # A forward pass of one prompt costs 1; a backward pass twice as much.
 FORWARD, BACKWARD = 1, 2
@@ -100,3 +102,37 @@ class CountedModel:
 
         with torch.no_grad():
             return torch.cat(in_batches(len(pairs), self.batch_size, run))
+
+
+def token_distance(before: Sequence[int], after: Sequence[int]) -> int:
+    """The fewest tokens to put in, leave out or exchange that make one text of the other (Levenshtein)."""
+    row = list(range(len(after) + 1))
+    for place, token in enumerate(before, 1):
+        diagonal, row[0] = row[0], place
+        for other, wanted in enumerate(after, 1):
+            diagonal, row[other] = row[other], min(row[other] + 1, row[other - 1] + 1, diagonal + (token != wanted))
+    return row[-1]
+
+
+@torch.no_grad()
+def text_costs(model: LanguageModel, texts: Sequence[Sequence[int]], batch_size: int = 32) -> list[float]:
+    """Cross-entropy of each text under the bare model, in nats a token; the first token is given.
+
+    Memory: the logits of one text.
+    """
+    last = last_stream(model)
+
+    def run(rows: slice) -> list[float]:
+        own = texts[rows]
+        width = max(map(len, own))
+        ids = torch.tensor([[*text, *[0] * (width - len(text))] for text in own])
+        mask = torch.arange(width) < torch.tensor(list(map(len, own)))[:, None]
+        stream = model.capture(Tokens(ids, mask).to(model.device), [last])[last]
+        return [_text_cost(model, stream[row, : len(text)], text) for row, text in enumerate(own)]
+
+    return [cost for part in in_batches(len(texts), batch_size, run) for cost in part]
+
+
+def _text_cost(model: LanguageModel, stream: Float[Tensor, "pos d"], text: Sequence[int]) -> float:
+    following = torch.tensor(text[1:], device=stream.device)
+    return -log_probabilities(model, stream[:-1]).gather(1, following[:, None]).double().mean().item()

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from gossamer.circuits.adversarial.detectors import wrong_circuit
-from gossamer.circuits.adversarial.edits import EditSpace, Recipe, Scene
+from gossamer.circuits.adversarial.bench import Bench, EditedRow
+from gossamer.circuits.adversarial.detectors import node_places, wrong_circuit
 from gossamer.circuits.adversarial.guides import CircuitGuide
 from gossamer.circuits.adversarial.prompts import CountedModel, PromptEncoder, with_roles_of
 from gossamer.circuits.adversarial.results import BrokenPrompt, Detector, Repair
@@ -17,59 +17,48 @@ from gossamer.circuits.site_plan import in_stream
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
-from gossamer.tasks.encoding import EncodedRow
 from gossamer.tasks.prompt_pairs import PromptPairs
 
 # Broken prompts that are repaired, detectors that are put back, and prompts that are shown, at most.
 _PROMPTS, _DETECTORS, _SHOWN = 32, 6, 8
 
 
-def _broken(
-    space: EditSpace, encoder: PromptEncoder, model: LanguageModel, scenes: Sequence[Scene], recipe: Recipe
-) -> tuple[list[EncodedRow], list[EncodedRow]]:
-    """Clean and edited rows of the held-out prompts that a recipe breaks."""
-    rows = zip(encoder.rows(scenes), encoder.rows([space.apply_unseen(scene, recipe) for scene in scenes]), strict=True)
-    pairs = [(clean, with_roles_of(edited, clean)) for clean, edited in rows if clean and edited]
-    if not pairs:
-        return [], []
-    margins = CountedModel(model).margins(encoder.pairs([edited for _, edited in pairs])).tolist()
-    kept = [pair for pair, margin in zip(pairs, margins, strict=True) if margin < 0]
-    return [clean for clean, _ in kept], [edited for _, edited in kept]
+def encoded(encoder: PromptEncoder, rows: Sequence[EditedRow]) -> tuple[PromptPairs, PromptPairs]:
+    """Prompts before and after the edits; text that is put in has no role that they lacked."""
+    edited = [with_roles_of(row.edited, row.clean) for row in rows]
+    return encoder.pairs([row.clean for row in rows]), encoder.pairs(edited)
+
+
+def moved_nodes(
+    model: LanguageModel, guide: CircuitGuide, clean: PromptPairs, edited: PromptPairs
+) -> Float[Tensor, "prompt node"]:
+    """How far edits move each node, in logits to first order by its weight on the clean prompt."""
+    _, weights, activations = guide.attributed(model, clean)
+    with torch.no_grad():
+        streams = model.capture(edited.clean.tokens.to(model.device), guide.nodes.sites)
+        return weights.detach() * (guide.activations(streams, edited) - activations.detach())
 
 
 def repairs(
-    space: EditSpace,
-    encoder: PromptEncoder,
-    model: LanguageModel,
-    guide: CircuitGuide,
-    detectors: Sequence[Detector],
-    scenes: Sequence[Scene],
-    recipe: Recipe,
-    seed: int,
+    bench: Bench, guide: CircuitGuide, detectors: Sequence[Detector], rows: Sequence[EditedRow]
 ) -> tuple[Repair, ...]:
     """Each of the largest detectors put back, and all nodes of the circuit, beside as many random active latents.
 
     Only prompts whose right answer the recipe leaves as it is: elsewhere clean values speak for another answer. Empty
     where the recipe breaks none of these.
     """
-    both = zip(*_broken(space, encoder, model, scenes, recipe), strict=True)
-    kept = [(clean, edited) for clean, edited in both if clean.answers == edited.answers][:_PROMPTS]
+    kept = [row for row in rows if row.clean.answers == row.edited.answers][:_PROMPTS]
     if not kept:
         return ()
-    clean, edited = (encoder.pairs(rows) for rows in zip(*kept, strict=True))
-    places = {str(key): place for place, key in enumerate(guide.nodes.keys())}
+    model, (clean, edited) = bench.model, encoded(bench.encoder, kept)
     chosen: list[tuple[int | None, list[int]]] = [(None, list(range(len(guide.nodes))))]
-    for place, detector in enumerate(detectors[:_DETECTORS]):
-        chosen.append((place, [places[name] for name in detector.nodes]))
+    chosen += enumerate(node_places(guide.nodes, detectors[:_DETECTORS]))
     before, after = (CountedModel(model).margins(pairs) for pairs in (clean, edited))
-    _, weights, activations = guide.attributed(model, clean)
-    with torch.no_grad():
-        streams = model.capture(edited.clean.tokens.to(model.device), guide.nodes.sites)
-        moved = weights * (guide.activations(streams, edited) - activations)
-    generator = torch.Generator().manual_seed(seed)
+    moved = moved_nodes(model, guide, clean, edited)
+    generator = torch.Generator().manual_seed(bench.settings.seed)
     found = []
-    for number, members in chosen:
-        nodes = guide.nodes.select(torch.tensor(members, device=model.device))
+    for number, own in chosen:
+        nodes = guide.nodes.select(torch.tensor(own, device=model.device))
         other = wrong_circuit(model, nodes, guide.dictionaries, clean, generator)
         patched, control = (put_back(model, one, guide.dictionaries, clean, edited) for one in (nodes, other))
         found.append(
@@ -80,7 +69,7 @@ def repairs(
                 int((patched > 0).sum()),
                 int((control > 0).sum()),
                 len(clean),
-                moved[:, members].sum(dim=1).mean().item(),
+                moved[:, own].sum(dim=1).mean().item(),
             )
         )
     return tuple(found)
@@ -140,21 +129,19 @@ def _matched(clean: PromptPairs, edited: PromptPairs) -> Int[Tensor, "prompt pos
     return found
 
 
-def failures(
-    space: EditSpace, encoder: PromptEncoder, model: LanguageModel, scenes: Sequence[Scene], recipe: Recipe
-) -> tuple[BrokenPrompt, ...]:
+def failures(bench: Bench, broken: Sequence[EditedRow]) -> tuple[BrokenPrompt, ...]:
     """Some of the prompts that a recipe breaks, with what the model says."""
-    clean_rows, edited_rows = (rows[:_SHOWN] for rows in _broken(space, encoder, model, scenes, recipe))
-    if not clean_rows:
+    model, rows = bench.model, broken[:_SHOWN]
+    if not rows:
         return ()
-    clean, edited = encoder.pairs(clean_rows), encoder.pairs(edited_rows)
+    clean, edited = encoded(bench.encoder, rows)
     before, after = (CountedModel(model).margins(pairs).tolist() for pairs in (clean, edited))
     with torch.no_grad():
         logits = model.logits(edited.clean.tokens.to(model.device), at=edited.clean.answer_position.to(model.device))
     wrong = edited.incorrect_answers().to(logits.device)
     said = wrong.gather(1, torch.where(wrong >= 0, logits.gather(1, wrong.clamp(min=0)), -torch.inf).argmax(1)[:, None])
     shown = []
-    for number, (old, new) in enumerate(zip(clean_rows, edited_rows, strict=True)):
+    for number, (_, old, new) in enumerate(rows):
         failure = BrokenPrompt(
             clean=tuple(map(model.word, old.clean.ids)),
             edited=tuple(map(model.word, new.clean.ids)),

@@ -20,6 +20,8 @@ NAMES = {
     "E": "a wrong circuit (random active latents)",
     "F": "the circuit, by activation size",
 }
+# Arms that read the circuit.
+READERS = ("D", "F")
 SIGNIFICANT = 0.05
 
 
@@ -43,6 +45,44 @@ class Detector:
 
 
 @dataclass(frozen=True)
+class Acceptance:
+    """How many of the held-out prompts that a recipe breaks stand closer looks.
+
+    Attributes:
+        broken: with a margin below 0.
+        below: with one below -1, as the model runs; `in_float32`: in float32.
+        continued: whose greedy continuation of five tokens has a wrong answer before the right one.
+        with_dictionaries: on which the model with dictionaries in its stream (errors dropped) fails too.
+        stand: which do all of these.
+        lowered: in which the value of the circuit's nodes falls, as the failure would have it; no part of `stand`.
+    """
+
+    broken: int
+    below: int
+    in_float32: int
+    continued: int
+    with_dictionaries: int
+    stand: int
+    lowered: int
+
+
+@dataclass(frozen=True)
+class RecipeCluster:
+    """Recipes of an arm's searches that have the same kinds of edits and move the same detector most.
+
+    Attributes:
+        kinds: of their edits, in alphabetical order.
+        detector: its number in the results; None: no detector moves.
+        recipes: how many different ones; `searches`: how many searches come to one.
+    """
+
+    kinds: tuple[str, ...]
+    detector: int | None
+    recipes: int
+    searches: int
+
+
+@dataclass(frozen=True)
 class Arm:
     """One way to search, on the same prompts and at the same budget as the others.
 
@@ -60,6 +100,10 @@ class Arm:
         first: restricted mean number of forward passes until then; the budget counts for searches that never do.
         spent: forward passes of all searches together.
         recipes: how many different ones the searches come to.
+        accepted: how many of the broken prompts stand closer looks; None in older files, as what follows.
+        distance: tokens that the recipe puts in, leaves out or exchanges in held-out prompts, the mean.
+        cross_entropy: by how much it makes their text less likely to the bare model, in nats a token, the mean.
+        clusters: of the searches' recipes, the one of most searches first.
     """
 
     letter: str
@@ -73,6 +117,10 @@ class Arm:
     first: float
     spent: int
     recipes: int
+    accepted: Acceptance | None = None
+    distance: float | None = None
+    cross_entropy: float | None = None
+    clusters: tuple[RecipeCluster, ...] = ()
 
     __repr__ = short_repr
 
@@ -172,6 +220,9 @@ class AdversarialResults:
         unseen_words: whether held-out prompts got words that the search never had in place of the recipe's own; older
             files, where they did not, count what one pair of names breaks.
         worst: where the circuit is furthest from the model; None where that was not asked.
+        dtype: that the model ran in; "" in older files.
+        discovery: forward passes of one prompt that finding the circuit took, about; None where its file does not say
+            how it was searched.
     """
 
     task: str
@@ -193,6 +244,8 @@ class AdversarialResults:
     setup: int
     unseen_words: bool = False
     worst: WorstCase | None = None
+    dtype: str = ""
+    discovery: float | None = None
 
     __repr__ = short_repr
 
@@ -207,6 +260,28 @@ class AdversarialResults:
     def arm(self, letter: str) -> Arm:
         """One of the arms."""
         return next(one for one in self.arms if one.letter == letter)
+
+    def first_charged(self, letter: str) -> float | None:
+        """Mean passes to success of an arm, what its circuit cost being charged once, to its searches in equal parts.
+
+        Reading the circuit and finding it, for the arms that use it; None where the latter is not known.
+        """
+        arm = self.arm(letter)
+        if letter not in READERS:
+            return arm.first
+        return None if self.discovery is None else arm.first + (self.setup + self.discovery) / self.searches
+
+    @property
+    def cost_told(self) -> str:
+        """What the circuit's arm takes without what the circuit cost, and with it."""
+        own = self.arm(CIRCUIT).first
+        said = f"Passes to success, the mean of {self.searches} searches: {own:.0f} with the circuit for nothing"
+        if (charged := self.first_charged(CIRCUIT)) is None:
+            return f"{said}; what finding it cost is not known, as its file does not say how it was searched."
+        return (
+            f"{said}, {charged:,.0f} if reading it ({self.setup:,} passes) and finding it (about "
+            f"{self.discovery:,.0f}) are charged to them once."
+        )
 
     @property
     def adds(self) -> bool:
@@ -230,11 +305,12 @@ class AdversarialResults:
         )
 
 
-# Files of version 1 have no worst case of templates.
+# Files of version 1 have no worst case of templates; those of version 2 no bounds of its 99th percentile, no checks of
+# failures beyond their margin, and no cost of the circuit.
 FORMAT: Format[AdversarialResults] = Format(
     "gossamer.adversarial",
-    2,
+    3,
     AdversarialResults,
     "adversarial results",
-    {"gossamer.adversarial.1": Older(lambda body: body)},
+    {f"gossamer.adversarial.{version}": Older(lambda body: body) for version in (1, 2)},
 )

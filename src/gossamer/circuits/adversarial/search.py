@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 
@@ -36,14 +37,38 @@ class SearchOptions:
     population: int = 8
 
 
+class TriedPrompt(NamedTuple):
+    """One edited prompt of a search: its tokens and its margin."""
+
+    ids: tuple[int, ...]
+    margin: float
+
+
+class Proposal(NamedTuple):
+    """A recipe to try, and the one that it was made from; None: it was drawn anew."""
+
+    recipe: Recipe
+    parent: Recipe | None = None
+
+
 @dataclass(frozen=True)
 class Tried:
-    """A recipe on the prompts of a search: how many it breaks, their mean margin, and what had been spent by then."""
+    """A recipe on the prompts of a search.
+
+    Attributes:
+        recipe: its edits.
+        broken: how many prompts it breaks; `margin`: their mean margin.
+        spent: forward passes by then.
+        parent: the recipe that it was made from; None: it was drawn anew.
+        prompts: each after the edits, in the order of the search's prompts.
+    """
 
     recipe: Recipe
     broken: int
     margin: float
     spent: int
+    parent: Recipe | None = None
+    prompts: tuple[TriedPrompt, ...] = ()
 
     @property
     def rank(self) -> tuple[int, float]:
@@ -92,51 +117,53 @@ class SearchState:
         kept = [row for row in rows if row is not None]
         return kept if len(kept) == len(rows) else None
 
-    def evaluate(self, recipes: Sequence[Recipe]) -> int:
+    def evaluate(self, proposals: Sequence[Proposal]) -> int:
         """Try what the budget allows of those recipes that give new prompts. Returns how many were tried."""
-        chosen: list[tuple[Recipe, list[EncodedRow]]] = []
-        for recipe in recipes:
+        chosen: list[tuple[Proposal, list[EncodedRow]]] = []
+        for proposal in proposals:
             if len(chosen) >= self.left // len(self.scenes):
                 break
-            rows = self.edited(recipe)
+            rows = self.edited(proposal.recipe)
             key = None if rows is None else tuple(row.clean.ids for row in rows)
             if rows is not None and key is not None and key not in self._seen:
                 self._seen.add(key)
-                chosen.append((recipe, rows))
+                chosen.append((proposal, rows))
         if not chosen:
             return 0
         size = len(self.scenes)
         before = self.spent
         margins = self.runner.margins(self.encoder.pairs([row for _, rows in chosen for row in rows]))
-        for number, (recipe, _) in enumerate(chosen):
+        for number, ((recipe, parent), rows) in enumerate(chosen):
             own = margins[number * size : (number + 1) * size]
             spent = before + (number + 1) * size
-            self.tried.append(Tried(recipe, int((own < 0).sum()), own.double().mean().item(), spent))
+            prompts = tuple(TriedPrompt(row.clean.ids, margin) for row, margin in zip(rows, own.tolist(), strict=True))
+            broken, margin = int((own < 0).sum()), own.double().mean().item()
+            self.tried.append(Tried(recipe, broken, margin, spent, parent, prompts))
         return len(chosen)
 
 
-Proposer = Callable[[SearchState], list[Recipe]]
+Proposer = Callable[[SearchState], list[Proposal]]
 
 
 def search(state: SearchState, propose: Proposer, first: Sequence[Recipe]) -> list[Tried]:
     """Try `first`, which all arms share, then what `propose` gives, until the budget is spent or nothing is new."""
-    state.evaluate(first)
+    state.evaluate(list(map(Proposal, first)))
     idle = 0
     while state.left >= len(state.scenes) and idle < _IDLE:
         idle = 0 if state.evaluate(propose(state)) else idle + 1
     return state.tried
 
 
-def at_random(state: SearchState) -> list[Recipe]:
+def at_random(state: SearchState) -> list[Proposal]:
     """Arm A: recipes drawn anew."""
-    return [state.space.random_recipe(state.rng, state.options.longest) for _ in range(state.options.round)]
+    return [Proposal(state.space.random_recipe(state.rng, state.options.longest)) for _ in range(state.options.round)]
 
 
-def by_evolution(state: SearchState) -> list[Recipe]:
+def by_evolution(state: SearchState) -> list[Proposal]:
     """Arm B: the best recipes, each with a random change."""
     parents = state.parents()
     chosen = [state.rng.choice(parents).recipe for _ in range(state.options.round)]
-    return [state.space.mutated(state.rng, recipe, state.options.longest) for recipe in chosen]
+    return [Proposal(state.space.mutated(state.rng, parent, state.options.longest), parent) for parent in chosen]
 
 
 @dataclass
@@ -153,7 +180,7 @@ class Guided:
     _expanded: set[Recipe] = field(default_factory=set)
     _seen: dict[tuple[str, str], float] = field(default_factory=dict)
 
-    def __call__(self, state: SearchState) -> list[Recipe]:
+    def __call__(self, state: SearchState) -> list[Proposal]:
         """A round of recipes."""
         size = len(state.scenes)
         # What a reading costs must leave room for trying what it finds.
@@ -173,7 +200,8 @@ class Guided:
         chosen = [pool[number] for number in order[:best]]
         touching = [pool[number] for number in order[best:] if set(pool[number][-1].touches) & self.shortcuts]
         chosen += touching[: int(SHORTCUT * state.options.round)]
-        return [*chosen, *state.rng.sample(pool, min(len(pool), state.options.round - len(chosen)))]
+        chosen += state.rng.sample(pool, min(len(pool), state.options.round - len(chosen)))
+        return [Proposal(one, recipe) for one in chosen]
 
     def _pool(self, state: SearchState, recipe: Recipe) -> list[Recipe]:
         """Recipes of one edit more, or another one, with the new edit last."""

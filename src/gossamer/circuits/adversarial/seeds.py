@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from gossamer.circuits.adversarial.prompt_record import FILE as PROMPTS
 from gossamer.circuits.adversarial.results import NAMES, RIVALS, AdversarialResults
-from gossamer.circuits.adversarial.study import AdversarialSettings, adversarial_study
+from gossamer.circuits.adversarial.settings import AdversarialSettings
+from gossamer.circuits.adversarial.study import adversarial_study
 from gossamer.circuits.adversarial.worst import WorstCaseSettings
 from gossamer.circuits.circuit import Circuit
 from gossamer.dictionary.dictionary import Dictionary
@@ -13,9 +15,16 @@ from gossamer.display import plural, short_repr
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import SiteMapping
-from gossamer.results import Recorder, record_format, versions
+from gossamer.results import Older, Recorder, record_format, versions
 
-FORMAT = record_format("gossamer.adversarial_seeds", 1, AdversarialResults, "adversarial results of several seeds")
+# Rows of version 1 are results of version 1 or 2.
+FORMAT = record_format(
+    "gossamer.adversarial_seeds",
+    2,
+    AdversarialResults,
+    "adversarial results of several seeds",
+    {"gossamer.adversarial_seeds.1": Older(lambda body: body)},
+)
 RESULTS = "seeds.json"
 
 
@@ -56,6 +65,11 @@ class SeedStudy:
         return f"{letter} {NAMES[letter]}", *counts, f"{sum(shares) / len(shares):.0%}", ahead
 
 
+def seed_folder(folder: str | Path, seed: int) -> Path:
+    """Where the files of one seed lie."""
+    return Path(folder) / f"seed-{seed}"
+
+
 def study_seeds(
     circuit: Circuit,
     model: LanguageModel,
@@ -71,7 +85,8 @@ def study_seeds(
     Args:
         circuit, model, dictionaries, settings: as of :func:`adversarial_study`.
         seeds: how many.
-        folder: gets seeds.json. Hold it with :func:`gossamer.results.folder_lock` meanwhile.
+        folder: gets seeds.json, and each seed's prompts in a folder of its own. Hold it with
+            :func:`gossamer.results.folder_lock` meanwhile.
         worst: how the worst case of the circuit is sought, with the first seed alone.
 
     Raises:
@@ -85,7 +100,7 @@ def study_seeds(
     recorder = Recorder(Path(folder) / RESULTS, FORMAT, facts, {"versions": versions()})
     for number in range(len(recorder.rows), seeds):
         own = replace(settings, seed=settings.seed + number)
-        recorder.add(
-            adversarial_study(circuit, model, dictionaries, settings=own, worst=worst if number == 0 else None)
-        )
+        once = worst if number == 0 else None
+        kept = seed_folder(folder, own.seed) / PROMPTS
+        recorder.add(adversarial_study(circuit, model, dictionaries, settings=own, worst=once, prompts_file=kept))
     return SeedStudy(tuple(recorder.rows[:seeds]))

@@ -28,6 +28,7 @@ from gossamer.display import short_repr
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.progress import begin
+from gossamer.statistics import QuantileBounds, quantile_bounds
 from gossamer.tasks.encoding import AblationGroups, EncodedRow, encode
 from gossamer.tasks.metric import LOGIT_MARGIN
 from gossamer.tasks.prompt_pairs import PromptPairs
@@ -40,7 +41,8 @@ class WorstCaseSettings:
     """How the worst prompts of a circuit are sought.
 
     Attributes:
-        drawn: prompts drawn at random; the largest of 299 is above the 99th percentile with a probability of 95 %.
+        drawn: prompts drawn at random; the largest of 299 is above the 99th percentile with a probability of 95 %, and
+            368 bound that percentile from above.
         searches: half from the prompts with the largest KL of those drawn (of every template the worst first, and more
             where there are more templates), half from others.
         budget: edited prompts of each search.
@@ -96,6 +98,8 @@ class WorstCase:
         tried: edited prompts of all searches.
         ablation: what the circuit's other latents are set to.
         templates: the same of every template, the one with the largest mean first; empty in older files.
+        p99_bounds: of the 99th percentile of all such prompts, at least 95 %, free of any distribution; None in older
+            files.
     """
 
     drawn: int
@@ -105,6 +109,7 @@ class WorstCase:
     tried: int
     ablation: str
     templates: tuple[TemplateCase, ...] = ()
+    p99_bounds: QuantileBounds | None = None
 
     __repr__ = short_repr
 
@@ -114,11 +119,12 @@ class WorstCase:
         yield f"worst found {self.found.kl:.3g}"
 
     def rows(self) -> list[tuple[str, str, str]]:
-        """Mean, 99th percentile, worst drawn and worst found, with the prompt."""
-        drawn = self.tail.worst[0]
+        """Mean, 95th and 99th percentile, worst drawn and worst found, with the prompt."""
+        drawn, bounds = self.tail.worst[0], self.p99_bounds
         return [
             (f"mean of {self.drawn} drawn", f"{self.tail.mean:.3f}", ""),
-            ("99th percentile of these", f"{self.tail.p99:.3f}", ""),
+            ("95th percentile of these", f"{self.tail.p95:.3f}", ""),
+            ("99th percentile" + ("" if bounds is None else f", 95 % {bounds}"), f"{self.tail.p99:.3f}", ""),
             ("worst drawn", f"{drawn.kl:.3f}", drawn.text),
             (f"worst found, {self.tried} tried", f"{self.found.kl:.3f}", self.found.text),
         ]
@@ -179,7 +185,7 @@ def worst_case(
         ablation: values of the task's training prompts.
 
     Raises:
-        UsageError: ablation by resampling.
+        UsageError: ablation by resampling, or no drawn prompt whose every token has an ablation value.
     """
     if ablation.kind == "resample":
         raise UsageError("worst case: ablation mean or zero expected, as edited prompts have no counterfactual")
@@ -191,6 +197,10 @@ def worst_case(
         for scene in dict.fromkeys(space.scenes(settings.drawn, settings.seed, held_out=False))
         if (row := encoder.rows([scene])[0]) is not None
     ]
+    if not drawn:
+        raise UsageError(
+            f"worst case of {task.name}: prompts whose tokens all have ablation values expected, found none"
+        )
     evaluator = distance.evaluator(encoder.pairs([row for _, row in drawn]))
     circuit = evaluator.prompt_metrics(nodes)
     kl, templates = circuit.kl.double().tolist(), [row.prompt.template for _, row in drawn]
@@ -211,6 +221,7 @@ def worst_case(
         tried=sum(one.tried for one in ends),
         ablation=ablation.kind,
         templates=tuple(_template_cases(kl, [row for _, row in drawn], ends)),
+        p99_bounds=quantile_bounds(kl, 0.99),
     )
 
 

@@ -119,6 +119,19 @@ def test_hostile_json_is_one_line(tmp_path, content, said):
         read_json_lines(tmp_path / "a.jsonl")
 
 
+def test_lines_of_json_in_place_of_one_value_are_no_damage(tmp_path):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"a": 1}\n\n{"b": 2}\n')
+    said = r"prompts\.jsonl: a circuit file expected, found lines of JSON \(as of prompts\); give the path of a circuit"
+    with pytest.raises(UsageError, match=said):
+        read_json(path, what="a circuit file")
+    with pytest.raises(UsageError, match="one JSON value expected, found lines of JSON"):
+        read_json(path)
+    path.write_text('{"a": 1}\n{"b": \n')
+    with pytest.raises(GossamerError, match="expected JSON, found damage"):
+        read_json(path)
+
+
 def test_whole_pairs_of_surrogates_are_characters(tmp_path):
     (tmp_path / "a.json").write_text(r'["\ud83d\ude00", "\\ud83d"]')
     assert read_json(tmp_path / "a.json") == ["\U0001f600", r"\ud83d"]

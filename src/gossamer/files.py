@@ -255,10 +255,11 @@ def needed(module: str, purpose: str, install: str | None = None) -> Any:
         raise UsageError(f"{purpose} needs {package}, which is not installed; pip install {install}") from error
 
 
-def parse_json(text: str, where: str) -> Any:
-    """The JSON value of `text`. `where` begins the message.
+def parse_json(text: str, where: str, what: str = "one JSON value") -> Any:
+    """The JSON value of `text`. `where` begins the message; `what` it should be, for messages.
 
     Raises:
+        UsageError: it is a value a line, each well formed.
         GossamerError: not JSON, nested too deep, a number of too many digits, or half of a surrogate pair, which no
             text has.
     """
@@ -271,12 +272,27 @@ def parse_json(text: str, where: str) -> Any:
     except UnicodeEncodeError as error:
         found = f"half of a character ({error.object[error.start]!r})"
     except json.JSONDecodeError as error:
+        if error.msg == "Extra data" and _is_json_lines(text):
+            raise UsageError(
+                f"{where}: {what} expected, found lines of JSON (as of prompts); give the path of {what}"
+            ) from error
         found = f"damage ({error})"
     except ValueError:
         found = "a number of too many digits"
     else:
         return value
     raise GossamerError(f"{where}: expected JSON, found {found}; restore or regenerate the file")
+
+
+def _is_json_lines(text: str) -> bool:
+    """Whether every line is a JSON value, or empty."""
+    try:
+        for line in text.split("\n"):
+            if line.strip():
+                json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def parse_json_lines(text: str, where: str) -> list[tuple[int, Any]]:
@@ -286,9 +302,9 @@ def parse_json_lines(text: str, where: str) -> list[tuple[int, Any]]:
     return [(number, parse_json(line, f"{where}, line {number}")) for number, line in lines if line.strip()]
 
 
-def read_json(path: str | Path, limit: int = LIMIT) -> Any:
-    """Read a JSON file. Errors: those of :func:`read_text` and :func:`parse_json`."""
-    return parse_json(read_text(path, "JSON", limit), str(path))
+def read_json(path: str | Path, limit: int = LIMIT, what: str = "one JSON value") -> Any:
+    """Read a JSON file; `what` it should be, for messages. Errors: those of :func:`read_text` and :func:`parse_json`."""
+    return parse_json(read_text(path, "JSON", limit), str(path), what)
 
 
 def read_json_lines(path: str | Path, limit: int = LIMIT) -> list[tuple[int, Any]]:

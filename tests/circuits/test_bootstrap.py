@@ -6,7 +6,8 @@ import pytest
 import torch
 from circuit_lab import able_examples
 
-from gossamer.circuits.bootstrap import bootstrap_weights, count_texts, few_texts
+from gossamer.circuits.bootstrap import bootstrap_weights, count_texts, few_texts, require_texts
+from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.tasks.bootstrap import RESAMPLES
 from gossamer.tasks.prompt_pairs import PromptPairs
@@ -81,5 +82,8 @@ def test_one_text_alone_has_no_spread_and_few_texts_are_said(examples: PromptPai
     assert few_texts(alone) == (
         "The held-out prompts are 1 different text: intervals over fewer than 10 say little; give more prompts.",
     )
+    require_texts(examples.select([0, 1]), "t")
+    with pytest.raises(UsageError, match="task t: at least 2 different held-out texts expected, found 1"):
+        require_texts(alone, "t")
     assert "9 different texts" in few_texts(examples.select(range(9)))[0]
     assert few_texts(examples.select(range(10))) == ()

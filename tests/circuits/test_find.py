@@ -288,6 +288,14 @@ def test_a_task_may_be_a_file_and_a_site_a_name(tmp_path: Path) -> None:
     assert found.circuit.measured == expected.circuit.measured
 
 
+def test_one_text_held_out_is_refused_before_any_work(
+    model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task
+) -> None:
+    alone = replace(task, test=task.test.select([0, 0]))
+    with pytest.raises(UsageError, match="at least 2 different held-out texts expected, found 1"):
+        find_circuit(model, dictionaries, alone, size=15, settings=SETTINGS, search=SEARCH)
+
+
 def test_a_task_that_nothing_is_called_is_refused(model: LanguageModel, dictionaries: dict[Site, Dictionary]) -> None:
     with pytest.raises(UsageError, match=r"task: expected one of ioi, .* found 'addition'"):
         find_circuit(model, dictionaries, "addition")
@@ -298,9 +306,11 @@ class Listener:
 
     def __init__(self) -> None:
         self.heard: list[str] = []
+        self.parts: list[str] = []
 
     def begin(self, what: str, total: int, part_of: str = "") -> Callable[[int, str], None]:
         self.heard.append(what)
+        self.parts.append(part_of)
         return lambda steps, note="": None
 
     def show_table(self, rows: object) -> None:
@@ -326,6 +336,10 @@ def test_what_it_costs_and_what_the_dictionaries_allow_is_said_before_the_search
     assert re.search(r"12 training prompts, 8 held out, 25 steps of 6; about .* of memory", listener.heard[0])
     place = next(index for index, said in enumerate(listener.heard) if said.startswith(allowed))
     assert place < listener.heard.index("candidates") < listener.heard.index("mask search")
+    # Nor does a part say what another within it denies: of prompts that are held apart, and of all.
+    assert {part.partition(",")[0] for part in listener.parts if part} <= {
+        "for the circuit", "for the size", "without validation prompts"}  # fmt: skip
+    assert "for the circuit" in listener.parts
     assert "asked for, which a circuit in them will hardly keep" in _allowed(found.study, share + 0.01)
     assert _allowed(found.study, None).startswith(allowed)
 

@@ -502,7 +502,7 @@ def test_the_demo_says_what_was_found_and_how_stable_it_is(monkeypatch, gossamer
     assert "2 nodes of 7 candidates keep 90.0% of the logit difference of t in m" in said
     assert "KL 0.250 nats, between the answers alone 0.500, per-prompt error 0.125)" in said
     assert "the dictionaries with all of their latents keep 97.0%" in said
-    assert "mean Jaccard index of 0.50 between 2 samples of the prompts" in said
+    assert "mean Jaccard index of 0.50 between all prompts and 1 sample of them" in said
     evaluated(reruns=False).save(tmp_path / "findings.json")
     assert json.loads(gossamer("demo", "--json").out)["stability"] == {}
     assert "Jaccard" not in gossamer("demo").out

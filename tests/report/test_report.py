@@ -195,7 +195,7 @@ def test_agreement_has_its_interval_and_one_pair_none(findings):
     said = claims.stability(findings)
     found = findings.stability[0].agreement
     assert 0 <= found.low < found.value < found.high <= 1
-    assert f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}] between 4 samples of the prompts" in said
+    assert f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}] between all prompts and 3 samples of them" in said
     assert "0.71 between 2 halves" in said
 
 

@@ -147,6 +147,16 @@ def test_older_versions_are_upgraded_and_their_checksums_believed(tmp_path: Path
         form.load(tmp_path / "old.json")
 
 
+def test_damage_and_other_files_are_named_with_what_was_expected(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    path.write_text(path.read_text().replace("4.0", "NaN"))
+    with pytest.raises(GossamerError, match=r"rows\.json: a study of squares whose checksum .* found NaN"):
+        ROWS.load(path)
+    path.write_text('{"prompt": "a"}\n{"prompt": "b"}\n')
+    with pytest.raises(UsageError, match=r"rows\.json: a study of squares expected, found lines of JSON"):
+        ROWS.load(path)
+
+
 def test_a_number_that_is_none_is_refused_where_nothing_says_that_it_may_be(tmp_path: Path) -> None:
     with pytest.raises(NotFiniteError, match=r"settings.rate: a finite number expected, found nan"):
         ROWS.save(tmp_path / "rows.json", Record({"rate": math.nan}, ()))

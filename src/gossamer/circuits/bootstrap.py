@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gossamer.errors import UsageError
 from gossamer.tasks.bootstrap import sampled
 from gossamer.tasks.prompt_pairs import PromptPairs
 
@@ -32,6 +33,19 @@ def resampled_rows(examples: PromptPairs, seed: int) -> Int[Tensor, "rows"]:
 def count_texts(examples: PromptPairs) -> int:
     """How many different texts the prompts are."""
     return len(_texts(examples)[1])
+
+
+def require_texts(examples: PromptPairs, task: str) -> None:
+    """Refuse held-out prompts of one text alone: bootstrap samples of it are all the same, an interval of no width.
+
+    Raises:
+        UsageError: the message names the task.
+    """
+    if count_texts(examples) < 2:
+        raise UsageError(
+            f"task {task}: at least 2 different held-out texts expected, found 1, over which no interval can be known; "
+            "give more prompts"
+        )
 
 
 def few_texts(examples: PromptPairs) -> tuple[str, ...]:

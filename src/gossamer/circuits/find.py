@@ -10,7 +10,7 @@ from typing import Any, Literal
 from jaxtyping import Int
 from torch import Tensor
 
-from gossamer.circuits.bootstrap import FewTextsWarning, few_texts
+from gossamer.circuits.bootstrap import FewTextsWarning, few_texts, require_texts
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.cost import affordable, first_prompts, prompt_operations, spared
 from gossamer.circuits.edges import DirectEffects, direct_effects
@@ -117,13 +117,15 @@ def find_circuit(
         search: settings of the mask search.
 
     Raises:
-        UsageError: both or neither usable target, dictionaries that do not fit the model, unaligned prompts.
+        UsageError: both or neither usable target, dictionaries that do not fit the model, unaligned prompts, or only
+            one held-out text, over which no interval is known.
         GossamerError: the model cannot do the task, the dictionaries keep nothing of it, or no circuit (of at most
             `most` nodes) reaches the target.
     """
     require_target(faithfulness, size)
     settings = settings or StudySettings()
     prompts = grouped(task_of(task, model.tokenizer), settings.masks)
+    require_texts(prompts.test, prompts.name)
     study = Study(model, by_site(dictionaries), prompts, settings)
     search = search or SearchSettings(seed=study.settings.seed)
     wanted = DEFAULT_FAITHFULNESS if faithfulness is None else faithfulness
@@ -137,7 +139,7 @@ def find_circuit(
         size = _size_for(study, search, wanted, most)
     if size is not None:
         search = replace(search, sizes=sorted({size, *search.sizes}, reverse=True))
-    with part_of("on all training prompts"):
+    with part_of("for the circuit"):
         path, better = _searched_path(study, search, recipe, size, wanted)
     found = choose(study, better, faithfulness=faithfulness, size=size, most=most, search=search)
     return replace(found, path=path)

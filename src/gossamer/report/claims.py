@@ -245,9 +245,13 @@ def stability(findings: Findings) -> str | None:
 
     The sizes of one path nest and do not count.
     """
-    between = {"bootstrap": "samples of the prompts", "split": "halves of the training prompts"}
+    # The first of the circuits that samples are compared with is that of all prompts.
+    between = {
+        "bootstrap": lambda circuits: f"all prompts and {plural(circuits - 1, 'sample')} of them",
+        "split": lambda circuits: f"{circuits} halves of the training prompts",
+    }
     said = [
-        f"{_agreement(mean)} between {len(overlap.labels)} {between[overlap.kind]}"
+        f"{_agreement(mean)} between {between[overlap.kind](len(overlap.labels))}"
         for overlap in findings.stability
         if overlap.kind in between and (mean := overlap.agreement) is not None
     ]

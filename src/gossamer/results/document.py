@@ -82,7 +82,7 @@ class Format(Generic[Content]):
             UsageError: no such file, another kind of file, or one of a later version.
             GossamerError: damaged, or changed since it was written.
         """
-        return self.decode(read_json(path), path)
+        return self.decode(read_json(path, what=self.what), path)
 
     def decode(self, values: Any, path: str | Path) -> Content:
         """The inverse of :meth:`encode`. Errors: those of :meth:`load`; `path` begins their messages."""
@@ -91,17 +91,25 @@ class Format(Generic[Content]):
         older = self.older.get(tag) if isinstance(tag, str) else None
         if tag != self.tag and older is None:
             raise UsageError(f"{path}: expected {self.what} (format {self.tag!r}), found {self._other(tag)}")
-        sum_of = digest if older is None or older.digest is None else older.digest
-        if (older is None or older.checksum) and body.pop("sha256", None) != sum_of(body):
-            raise GossamerError(
-                f"{path}: {self.what} whose checksum matches its content expected, found other content; it was changed "
-                "or damaged: make it again"
-            )
+        if older is None or older.checksum:
+            self._check_sum(body, digest if older is None or older.digest is None else older.digest, path)
         try:
             found: Content = from_json(older.upgrade(body) if older else body, self.content)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
             raise GossamerError(f"{path}: expected {self.what}, found damage ({error}); make it again") from error
         return found
+
+    def _check_sum(self, body: dict[str, Any], sum_of: Callable[[Any], str], path: str | Path) -> None:
+        """Take the checksum from the content and refuse another content than it is of."""
+        try:
+            found = "" if body.pop("sha256", None) == sum_of(body) else "other content"
+        except NotFiniteError:
+            found = "NaN or an infinity, which JSON does not have"
+        if found:
+            raise GossamerError(
+                f"{path}: {self.what} whose checksum matches its content expected, found {found}; it was changed or "
+                "damaged: make it again"
+            )
 
     def _other(self, tag: Any) -> str:
         start, _, number = str(tag).rpartition(".")

@@ -25,6 +25,11 @@ def set_aside(task: Task, wanted: str, tokenizer: Any) -> tuple[Task, Task]:
         names = list(known[len(known) - int(wanted) :]) if int(wanted) else []
     else:
         names = [name.strip() for name in wanted.split(",") if name.strip()]
+    if len(known) == 1:
+        raise UsageError(
+            f"task {task.name}: several templates expected, of which some are set aside, found one ({known[0]}); set "
+            "none aside, or give prompts of more templates"
+        )
     rest = [name for name in known if name not in names]
     if not names or not rest or (wanted.isdecimal() and int(wanted) >= len(known)):
         raise UsageError(

@@ -89,6 +89,10 @@ def test_templates_by_name_and_what_is_refused(whole: Task, spool: LanguageModel
     for wanted in ("0", "", str(len(whole.templates)), ",".join(whole.templates), "99"):
         with pytest.raises(UsageError, match=f"from 1 to {len(whole.templates) - 1} of its templates"):
             set_aside(whole, wanted, spool.tokenizer)
+    alone = whole.of_templates([first], spool.tokenizer)
+    for wanted in ("1", "99", first):
+        with pytest.raises(UsageError, match="several templates expected, of which some are set aside, found one"):
+            set_aside(alone, wanted, spool.tokenizer)
     with pytest.raises(UsageError, match="no template 'nothing'"):
         set_aside(whole, "nothing", spool.tokenizer)
 

@@ -163,11 +163,7 @@ def write_json(path: str | Path, value: Any) -> Path:
         NotFiniteError: it holds NaN or an infinity, which JSON has not.
         GossamerError: writing failed; whatever stood at `path` stands there still.
     """
-    try:
-        text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
-    except ValueError as error:
-        raise NotFiniteError(f"{path}: finite numbers expected, found one that JSON has not ({error})") from error
-    return write_text(path, text + "\n")
+    return write_text(path, _as_json(path, value, indent=1) + "\n")
 
 
 def write_json_lines(path: str | Path, values: Iterable[Any]) -> Path:
@@ -177,11 +173,14 @@ def write_json_lines(path: str | Path, values: Iterable[Any]) -> Path:
         NotFiniteError: one holds NaN or an infinity, which JSON has not.
         GossamerError: writing failed; whatever stood at `path` stands there still.
     """
+    return write_text(path, "".join(_as_json(path, value) + "\n" for value in values))
+
+
+def _as_json(path: str | Path, value: Any, indent: int | None = None) -> str:
     try:
-        lines = [json.dumps(value, allow_nan=False, ensure_ascii=False) + "\n" for value in values]
+        return json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False)
     except ValueError as error:
         raise NotFiniteError(f"{path}: finite numbers expected, found one that JSON has not ({error})") from error
-    return write_text(path, "".join(lines))
 
 
 def read_text(path: str | Path, what: str = "text", limit: int = LIMIT) -> str:
@@ -303,7 +302,7 @@ def parse_json_lines(text: str, where: str) -> list[tuple[int, Any]]:
 
 
 def read_json(path: str | Path, limit: int = LIMIT, what: str = "one JSON value") -> Any:
-    """Read a JSON file; `what` it should be, for messages. Errors: those of :func:`read_text` and :func:`parse_json`."""
+    """Read a JSON file; `what` it should be, for messages. Errors: as of :func:`read_text` and :func:`parse_json`."""
     return parse_json(read_text(path, "JSON", limit), str(path), what)
 
 

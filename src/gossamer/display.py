@@ -120,6 +120,14 @@ def cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
+def quoted(word: str) -> str:
+    """A word as one of a list: in quotes where it has no letter and no digit, as a comma, which would end it."""
+    if any(character.isalnum() for character in word):
+        return word
+    mark = "'" if '"' in word else '"'
+    return f"{mark}{word}{mark}"
+
+
 def plural(count: int, noun: str, nouns: str = "") -> str:
     """`1 node`, `1,204 nodes`; `nouns` where an s does not make the plural."""
     return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"

@@ -302,7 +302,10 @@ def parse_json_lines(text: str, where: str) -> list[tuple[int, Any]]:
 
 
 def read_json(path: str | Path, limit: int = LIMIT, what: str = "one JSON value") -> Any:
-    """Read a JSON file; `what` it should be, for messages. Errors: as of :func:`read_text` and :func:`parse_json`."""
+    """Read a JSON file; `what` it should be, for messages.
+
+    Errors: those of :func:`read_text` and :func:`parse_json`.
+    """
     return parse_json(read_text(path, "JSON", limit), str(path), what)
 
 

@@ -77,4 +77,8 @@ def test_the_label_is_the_most_that_is_known_in_short(dictionaries):
     assert (card.label, card.words()) == ("", ())
     words = replace(card, promotes=((" dog", 2.0), (" cat", 1.0), ("dog", 0.5)))
     assert (words.label, words.words(1)) == ("dog, cat", ("dog",))
+    # A part of a character is no word, and what would end a list stands in quotes.
+    odd = replace(words, promotes=(("\ufffd", 3.0), (" ,", 2.0), (' ["', 1.0), (" it's", 0.5)))
+    assert (odd.label, odd.words()) == ("\",\", '[\"', it's", (",", '["', "it's"))
+    assert replace(card, promotes=(("\ufffd", 1.0),)).label == ""
     assert replace(words, explanation="animals").label == "animals"

@@ -10,9 +10,11 @@ from report_sample import findings as sampled
 from test_adversarial import sample
 from test_steering_figure import OTHERS, SHARES, sweep_curves
 
+from gossamer.circuits.methods import METHODS
 from gossamer.report import html
 from gossamer.report.adversarial import write_adversarial_page
 from gossamer.report.curves_data import budget_data, circuit_curves_data, pareto_data
+from gossamer.report.method_looks import method_looks
 
 HOST = """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>curves</title>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'">
@@ -149,3 +151,31 @@ def test_what_was_not_measured_is_not_drawn():
     assert circuit_curves_data(replace(findings, curves=())) is None
     empty = replace(findings, curves=tuple(replace(one, points=()) for one in findings.curves))
     assert circuit_curves_data(empty) is None
+
+
+def test_a_wide_gap_of_sizes_is_not_crossed_and_looks_go_by_name(mounted):
+    findings = sampled()
+    ours, reference, *_ = findings.curves
+    apart = [replace(reference.points[0], size=size) for size in (3, 6, 28)]
+    gap = replace(reference, method="reference recipe", points=tuple(apart))
+    signed = replace(reference, method="RelP, signed")
+    drawn = circuit_curves_data(replace(findings, curves=(ours, gap, signed, replace(signed, method="RelP"))))
+    by_name = {one["name"]: one for one in drawn["series"]}
+    sizes = [(x, y is None) for x, y in by_name["reference recipe"]["line"]]
+    assert sizes == [(3, False), (6, False), (pytest.approx(math.sqrt(6 * 28)), True), (28, False)]
+    looks = {name: (one["slot"], one["dashed"]) for name, one in by_name.items()}
+    assert looks["RelP"][0] == looks["RelP, signed"][0] != looks["reference recipe"][0]
+    assert [looks[name][1] for name in ("RelP", "RelP, signed")] == [False, True]
+    page = mounted(drawn)
+    assert page.locator("#host .plot .series.dashed").count() == 1
+    paths = [one.get_attribute("d") for one in page.locator("#host .plot .series.slot0 path.line").all()]
+    assert [path.count("M") for path in paths] == [2]
+
+
+def test_methods_have_colours_of_their_own_and_keep_them():
+    names = ["mask", *(name for name in METHODS if name != "mask")]
+    looks = method_looks(names)
+    assert len({(look.slot, look.dashed) for look in looks.values()}) == len(names)
+    few = method_looks(["mask", "RelP", "another", "random"])
+    assert [few[name] for name in ("RelP", "random")] == [looks[name] for name in ("RelP", "random")]
+    assert len({look.colour for look in few.values()}) == 4

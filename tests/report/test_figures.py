@@ -158,9 +158,11 @@ def test_stability_is_said_of_searches_and_not_of_sizes_that_nest(findings):
     said = claims.stability(findings)
     # Mean over the six pairs of samples: distances 1, 1, 1, 2, 2, 3.
     mean = (3 * 0.84 + 2 * 0.84**2 + 0.84**3) / 6
-    expected = f"{mean:.2f} [0.53, 0.98] between all prompts and 3 samples of them"
-    halves = "0.71 between 2 halves of the training prompts"
-    assert said == f"Searches agree with a mean Jaccard index of {expected}, {halves}"
+    expected = (
+        f"{mean:.2f} [0.53, 0.98] between all prompts and 3 samples of them, "
+        "0.71 between 2 halves of the training prompts"
+    )
+    assert said == f"Searches agree with a mean Jaccard index of {expected}"
     assert claims.stability(replace(findings, stability=(seed, split))) == said
     ranked = replace(seed, kind="gradients", jaccard=split.jaccard)
     beside = replace(findings, stability=(seed, ranked, split, size))
@@ -174,11 +176,11 @@ def test_stability_is_said_of_searches_and_not_of_sizes_that_nest(findings):
 def test_the_comparison_names_whoever_is_better(findings):
     assert claims.curves(findings) == (
         "Gossamer mask keeps 80\u202f% of the logit difference with 30 nodes; "
-        "the best baseline (reference recipe) needs 55"
+        'the best baseline, "reference recipe", needs 55'
     )
     ours, reference, *_ = findings.curves
     swapped = replace(findings, curves=(reference, ours))
-    assert claims.curves(swapped).endswith("with 55 nodes; gossamer mask needs only 30")
+    assert claims.curves(swapped).endswith('with 55 nodes; "gossamer mask" needs only 30')
     assert claims.curves(replace(findings, curves=(ours,))).endswith("with 30 nodes")
 
 
@@ -263,12 +265,14 @@ def test_a_chosen_circuit_below_all_levels_does_not_speak_for_the_curve(findings
     assert said.startswith(f"Gossamer mask keeps {max(value for value in claims.LEVELS if value <= best):.0%}"[:-1])
 
 
-def test_ties_name_every_method(findings):
+def test_ties_are_counted_and_no_contrast(findings):
     ours, reference, *_ = findings.curves
     same = replace(findings, curves=(ours, replace(reference, method="zeta"), replace(reference, method="alpha")))
-    assert claims.curves(same).endswith("the best baselines (zeta and alpha) need 55")
+    assert claims.curves(same).endswith('; the best 2 of 2 baselines (one is "zeta") need 55')
     ahead = replace(findings, curves=(reference, replace(ours, method="zeta"), replace(ours, method="alpha")))
-    assert claims.curves(ahead).endswith("; zeta and alpha need only 30")
+    assert claims.curves(ahead).endswith('; 2 of 2 baselines (one is "zeta") need only 30')
+    level = replace(findings, curves=(ours, replace(ours, method="zeta, signed"), reference))
+    assert claims.curves(level).endswith('with 30 nodes; the best baseline, "zeta, signed", needs as many')
 
 
 def test_the_dictionaries_name_stands_above_the_lines(findings):

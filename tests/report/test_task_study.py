@@ -18,6 +18,7 @@ from gossamer.report.task_study import (
     needed,
     notes,
     overview,
+    relied_on,
     task_study_page,
     task_study_text,
     write_task_study,
@@ -90,6 +91,15 @@ def test_what_is_above_the_dictionaries_is_marked():
     assert [row[0] for row in needed(study)[1:]] == ["ioi", "a <b>"]
 
 
+def test_how_far_circuits_are_relied_on_is_a_table_of_its_own():
+    study = sample()
+    assert len(overview(study)[0]) == 12, "more columns are cut on a page and in print"
+    assert relied_on(study)[0] == ["task", "agreement", "of gradients", "core", "replacement", "completeness"]
+    assert [row[0] for row in relied_on(study)[1:]] == ["ioi", "a <b>"]
+    for written in (task_study_text(study), task_study_page(study)):
+        assert written.index("KL of the empty") < written.index("How stable the circuits are") < written.index("core")
+
+
 def test_the_page_says_what_was_missed_and_escapes_names(tmp_path):
     study = sample()
     page = task_study_page(study)
@@ -124,10 +134,10 @@ def test_kl_accuracy_and_the_error_of_a_prompt_stand_beside_every_faithfulness()
 def test_scores_of_graphs_stand_in_the_overview():
     study = sample()
     found = study.findings["ioi"]
-    assert overview(study)[0][-2:] == ["replacement", "completeness"]
+    assert relied_on(study)[0][-2:] == ["replacement", "completeness"]
     score = found.explained.replacement
-    assert overview(study)[1][-2] == f"{score.value:.2f} [{score.low:.2f}, {score.high:.2f}]"
-    assert overview(sample(ioi=replace(found, explained=None)))[1][-2:] == ["–", "–"]
+    assert relied_on(study)[1][-2] == f"{score.value:.2f} [{score.low:.2f}, {score.high:.2f}]"
+    assert relied_on(sample(ioi=replace(found, explained=None)))[1][-2:] == ["–", "–"]
 
 
 def test_each_kind_of_prompts_has_a_row_where_a_task_has_several():

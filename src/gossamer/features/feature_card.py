@@ -7,10 +7,13 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from gossamer.display import plural, short_repr
+from gossamer.display import plural, quoted, short_repr
 from gossamer.features.feature import Feature
 from gossamer.features.lens import Words
 from gossamer.features.neighbours import Neighbour
+
+# What stands for bytes that are no character.
+_BROKEN = "\ufffd"
 
 
 @dataclass(frozen=True)
@@ -126,13 +129,17 @@ class FeatureCard:
         """The shortest that can be said of it: its explanation, else words that it promotes, else where it fires."""
         if self.explanation is not None:
             return self.explanation
-        return ", ".join(self.words())
+        return ", ".join(map(quoted, self.words()))
 
     def words(self, count: int = 3) -> tuple[str, ...]:
-        """Words that it promotes; where there are none, those on which it fires most, each once."""
-        promoted = [word for word, _ in self.promotes]
-        fired = [example.tokens[example.position] for example in self.examples]
-        return tuple(dict.fromkeys(word.strip() or word for word in promoted or fired))[:count]
+        """Words that it promotes; where there are none, those on which it fires most, each once.
+
+        Tokens that are parts of a character are none: all look alike.
+        """
+        promoted = [word for word, _ in self.promotes if _BROKEN not in word]
+        fired = (example.tokens[example.position] for example in self.examples)
+        found = promoted or [word for word in fired if _BROKEN not in word]
+        return tuple(dict.fromkeys(word.strip() or word for word in found))[:count]
 
     def to_json(self) -> dict[str, Any]:
         """JSON values only; :meth:`from_json` is the inverse."""

@@ -155,11 +155,14 @@ def curves(findings: Findings) -> str | None:
         return f"{said}; no baseline reaches it"
     size = min(needed for needed, _ in reaching)
     best = [method for needed, method in reaching if needed == size]
-    several, named = len(best) > 1, " and ".join([*best[:2], f"{len(best) - 2} others"] if len(best) > 2 else best)
+    several = len(best) > 1
+    # Names hold commas.
+    named = f'{len(best)} of {len(others)} baselines (one is "{best[0]}")' if several else f'"{best[0]}"'
+    need = "need" if several else "needs"
     if size < own.size:
-        return f"{said}; {named} need{'' if several else 's'} only {size:,}"
-    baselines = f"the best baselines ({named}) need" if several else f"the best baseline ({named}) needs"
-    return f"{said}; {baselines} {size:,}"
+        return f"{said}; {named} {need} only {size:,}"
+    best_named = f"the best {named}" if several else f"the best baseline, {named},"
+    return f"{said}; {best_named} {need} {'as many' if size == own.size else f'{size:,}'}"
 
 
 def completeness(findings: Findings) -> str | None:

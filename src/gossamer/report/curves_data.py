@@ -1,26 +1,31 @@
 """Curves as `components/curves.js` takes them, as JSON values: what steering brings at every cost, how soon searches
 for failures succeed, and how faithful circuits of every size are.
 
-Report, workbench and the figure for papers draw the same values; which method has a colour is said here once.
+Report, workbench and the figure for papers draw the same values. Which method of a sweep has a colour is said here
+once; what methods of circuits look like, in :mod:`gossamer.report.method_looks`.
 """
 
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from gossamer.circuits.adversarial.results import CIRCUIT, AdversarialResults
 from gossamer.circuits.curve import Curve, CurvePoint
 from gossamer.circuits.results import Findings
 from gossamer.report import claims
+from gossamer.report.method_looks import method_looks
 from gossamer.steering.pareto import MethodCurve
 
+Value, Unknown = TypeVar("Value"), TypeVar("Unknown")
 FORMAT = "gossamer.curves.1"
 CONTROL, PROMPT = "random", "prompt"
 # Below this cost, in nats a token, the axis is linear: the unsteered model stands at 0.
 LINEAR = 0.02
 # Methods whose curves are drawn in colour, beside the reference and the prompt.
 _COLOURED = 4
+# Sizes further apart are not joined by a line.
+_GAP = 3.0
 _TICKS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 
@@ -153,21 +158,22 @@ def circuit_curves_data(findings: Findings) -> dict[str, Any] | None:
         return None
     size = len(findings.nodes)
     ours, *others = [(curve, points, _up_to(points, size)) for curve, points in curves]
+    looks = method_looks([curve.method for curve in findings.curves])
     others.sort(key=lambda one: -math.inf if one[2] is None else one[2].task_metrics.faithfulness.value, reverse=True)
     series = []
     for place, (curve, points, at) in enumerate([ours, *others]):
         own = None if at is None else at.task_metrics.faithfulness
-        named = 0 < place <= _COLOURED
         series.append(
             {
                 "name": curve.method,
-                "look": "own" if place == 0 else "named" if named else "other",
-                "slot": place - 1 if named else 0,
+                "look": "own" if place == 0 else "named" if place <= _COLOURED else "faint",
+                "slot": looks[curve.method].slot or 0,
+                "dashed": looks[curve.method].dashed,
                 "points": [
                     {"x": point.size, "y": point.task_metrics.faithfulness.value, "note": _said(point), "best": True}
                     for point in points
                 ],
-                "line": [(point.size, point.task_metrics.faithfulness.value) for point in points],
+                "line": across_gaps([(point.size, point.task_metrics.faithfulness.value) for point in points], None),
                 "value": None
                 if own is None
                 else {"value": own.value, "low": _finite(own.low), "high": _finite(own.high)},
@@ -176,7 +182,7 @@ def circuit_curves_data(findings: Findings) -> dict[str, Any] | None:
         )
     shares = [point.task_metrics.faithfulness for _, points in curves for point in points]
     sizes = [point.size for _, points in curves for point in points]
-    band = [point.task_metrics.faithfulness for point in ours[1]]
+    band = across_gaps([(point.size, point.task_metrics.faithfulness) for point in ours[1]], None)
     return {
         "format": FORMAT,
         "x": {
@@ -197,14 +203,24 @@ def circuit_curves_data(findings: Findings) -> dict[str, Any] | None:
         "series": series,
         "band": {
             "name": "",
-            "x": [point.size for point in ours[1]],
-            "low": [_finite(one.low) for one in band],
-            "high": [_finite(one.high) for one in band],
+            "x": [size for size, _ in band],
+            "low": [None if one is None else _finite(one.low) for _, one in band],
+            "high": [None if one is None else _finite(one.high) for _, one in band],
         },
         "levels": _levels(findings),
         "values": f"with at most {size:,} nodes, 95 % intervals",
         "marks": "",
     }
+
+
+def across_gaps(points: Sequence[tuple[int, Value]], nothing: Unknown) -> list[tuple[int | float, Value | Unknown]]:
+    """Values over sizes, with `nothing` between neighbours whose sizes are more than a factor of `_GAP` apart."""
+    found: list[tuple[int | float, Value | Unknown]] = []
+    for size, value in points:
+        if found and size > _GAP * found[-1][0]:
+            found.append((math.sqrt(size * found[-1][0]), nothing))
+        found.append((size, value))
+    return found
 
 
 def _finite(value: float) -> float | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from gossamer.circuits.group import NodeGroup
 from gossamer.circuits.results import Findings, NodeCard
+from gossamer.display import quoted
 from gossamer.features.feature import Feature
 from gossamer.report import layout, text
 from gossamer.report.edges import edge_values, edges_between, rounded
@@ -88,7 +89,7 @@ def _words(node: NodeCard) -> list[str]:
         return ["reconstruction error"]
     if node.card.explanation is not None:
         return [text.visible(node.card.explanation, SENTENCE)]
-    return [text.visible(word, TOKEN) for word in node.card.words(WORDS)]
+    return [text.visible(quoted(word), TOKEN) for word in node.card.words(WORDS)]
 
 
 def _column(findings: Findings, role: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from gossamer.report import claims, figures, html, layout, style, text
 from gossamer.report.curves_data import circuit_curves_data
 from gossamer.report.edges import edge_table
 from gossamer.report.map_data import map_data
+from gossamer.report.method_looks import method_looks
 from gossamer.report.snippets import Snippet, snippets
 
 MAX_CARDS, MAX_CASES = 60, 20
@@ -208,10 +209,10 @@ def _range(task_metrics: TaskMetrics) -> str:
 
 
 def _methods(findings: Findings, target: float | None) -> list[MethodRow]:
-    rows = []
+    rows, looks = [], method_looks([curve.method for curve in findings.curves])
     for index, curve in enumerate(findings.curves):
         reached = claims.smallest(curve, target) if target is not None else None
-        rows.append(MethodRow(curve, index, style.method_colour(index), reached))
+        rows.append(MethodRow(curve, index, looks[curve.method].colour, reached))
     return rows
 
 

@@ -20,6 +20,7 @@ from gossamer.statistics import Interval
 # A row of closeness is to be at least level with the best baseline in so many of all.
 AHEAD = 0.95
 KEPT, BESIDE = "What the circuits keep", "Beside the baselines, at every size"
+RELIED_ON = "How stable the circuits are, and the scores of their graphs"
 CASES = f"Each kind of prompts alone, of many the {MAX_CASES} most frequent"
 EACH = "Every method in the mask's place"
 
@@ -27,8 +28,7 @@ EACH = "Every method in the mask's place"
 def overview(study: TaskStudy) -> list[list[str]]:
     """What model, dictionaries and circuit do on the held-out prompts of each task; names of the columns first."""
     head = ["task", "held out", "model", "dictionaries", "their KL", "nodes", "circuit", "its KL", "error a prompt",
-            "accuracy", "empty", "KL of the empty", "agreement", "of gradients", "core", "replacement",
-            "completeness"]  # fmt: skip
+            "accuracy", "empty", "KL of the empty"]  # fmt: skip
     return [head, *(_overview(task, study.findings[task.name]) for task in study.tasks if not task.refused)]
 
 
@@ -47,10 +47,23 @@ def _overview(task: StudiedTask, found: Findings) -> list[str]:
         percent(circuit.accuracy),
         f"{empty.faithfulness.value:.3f}",
         f"{empty.kl:.2f}",
-        _agreement(found, "bootstrap"),
-        _agreement(found, "gradients"),
-        MISSING if found.core is None else _core(found),
-        *_explained(found),
+    ]
+
+
+def relied_on(study: TaskStudy) -> list[list[str]]:
+    """How far each task's circuit can be relied on, as far as that was measured; names of the columns first."""
+    return [
+        ["task", "agreement", "of gradients", "core", "replacement", "completeness"],
+        *(
+            [
+                name,
+                _agreement(found, "bootstrap"),
+                _agreement(found, "gradients"),
+                MISSING if found.core is None else _core(found),
+                *_explained(found),
+            ]
+            for name, found in study.findings.items()
+        ),
     ]
 
 
@@ -184,6 +197,7 @@ def sections(study: TaskStudy) -> Iterator[tuple[str, list[list[str]]]]:
     """A title and a table, the first row its head, as far as something was found."""
     if study.findings:
         yield KEPT, overview(study)
+        yield RELIED_ON, relied_on(study)
         if len(cases := by_case(study)) > 1:
             yield CASES, cases
         yield BESIDE, counted(study)
@@ -195,7 +209,8 @@ def sections(study: TaskStudy) -> Iterator[tuple[str, list[list[str]]]]:
 
 def task_study_text(study: TaskStudy) -> str:
     """The tables as Markdown."""
-    parts = [headline(study), table(overview(study)), LEGEND, *(f"- {note}" for note in notes(study))]
+    parts = [headline(study), table(overview(study)), f"{RELIED_ON}:", table(relied_on(study)), LEGEND]
+    parts += [f"- {note}" for note in notes(study)]
     if len(cases := by_case(study)) > 1:
         parts += [f"{CASES}:", table(cases)]
     parts += [table(counted(study)), table(each_method(study)), YARDSTICK, table(needed(study))]
@@ -233,6 +248,8 @@ def task_study_page(study: TaskStudy) -> str:
             study=study,
             headline=headline(study),
             overview=overview(study),
+            relied_on=relied_on(study),
+            relied_on_title=RELIED_ON,
             folders={task.name: task.folder for task in study.tasks},
             legend=LEGEND,
             counted=counted(study),

@@ -36,11 +36,12 @@ class CurveSeriesPoint(Shape):
 
 
 class CurveSeries(Shape):
-    """A line, its points and one number."""
+    """A line, its points and one number; `slot` is the place of its colour in the palette."""
 
     name: str
-    look: Literal["reference", "prompt", "own", "named", "control", "other"]
+    look: Literal["reference", "prompt", "own", "named", "faint", "control", "other"]
     slot: int
+    dashed: bool = False
     points: list[CurveSeriesPoint]
     line: list[list[Number]]
     value: IntervalShape | None

@@ -18,6 +18,7 @@ from gossamer.circuits.groups.tied import tied, ties, worth
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.results import NodeCard
 from gossamer.circuits.splice import Splice
+from gossamer.display import quoted
 from gossamer.features.feature import Node
 from gossamer.statistics import Interval
 
@@ -177,4 +178,4 @@ def group_label(nodes: Sequence[Node], cards: Mapping[Node, NodeCard]) -> str:
             # A word of several nodes comes before any word of one alone.
             votes[word] = votes.get(word, 0.0) + 1 + min(1.0, abs(cards[node].effect))
     most = sorted(votes, key=lambda word: -votes[word])[:WORDS]
-    return ", ".join(most) or f"{nodes[0]} and {len(nodes) - 1} more"
+    return ", ".join(map(quoted, most)) or f"{nodes[0]} and {len(nodes) - 1} more"

@@ -68,6 +68,7 @@ path { fill: none; stroke-linecap: round; opacity: .5; }
 path.raises { stroke: var(--raises); } path.lowers { stroke: var(--lowers); }
 .tracing path { opacity: .05; } .tracing path.near { opacity: .9; }
 line { stroke: var(--rule); }
+svg rect { fill: var(--paper); }
 svg text { font: 600 10.5px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; paint-order: stroke; stroke: var(--paper); stroke-width: 3.5px; stroke-linejoin: round; }
 text.raises { fill: var(--raises); } text.lowers { fill: var(--lowers); }
 .row, .column { position: absolute; color: var(--muted); font-size: 11px; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
@@ -419,7 +420,8 @@ export function mountCircuitMap(host, data, options = {}) {
       written.push({ x, y, end });
       const label = draw("text", { x, y, class: line.raises ? "raises" : "lowers" });
       label.textContent = text;
-      parts.push(label);
+      // Paper behind the whole of it: a halo leaves lines to be seen between the letters.
+      parts.push(draw("rect", { x: x - 2, y: y - 9, width: end - x + 4, height: 12 }), label);
     }
     return parts;
   };

@@ -12,7 +12,7 @@
  *
  * @typedef {{value: number | null, low: number | null, high: number | null}} Interval
  * @typedef {{x: number | null, y: number | null, note: string, best: boolean}} Point
- * @typedef {{name: string, look: "reference" | "prompt" | "own" | "named" | "control" | "other", slot: number, points: Point[],
+ * @typedef {{name: string, look: "reference" | "prompt" | "own" | "named" | "faint" | "control" | "other", slot: number, dashed?: boolean, points: Point[],
  *   line: (number | null)[][], value: Interval | null, mark: string}} Series
  * @typedef {{name: string, x: (number | null)[], low: (number | null)[], high: (number | null)[]}} Band
  * @typedef {{label: string, scale: "symlog" | "log", linear: number | null, low: number, high: number, ticks: number[]}} XAxis
@@ -24,7 +24,8 @@ import { number, visible } from "./text.js";
 
 const HEIGHT = 330, LEFT = 36, RIGHT = 14, TOP = 10, BOTTOM = 40, BAR = 110;
 // Markers around a point, in the order of the slots.
-const MARKERS = ["M-3.4 3 0-3.6 3.4 3z", "M0-4 4 0 0 4-4 0z", "M-3.4-3 0 3.6 3.4-3z", "M-3-1h2v-2h2v2h2v2h-2v2h-2v-2h-2z", "M-3.6-2.2 0 0-3.6 2.2z M3.6-2.2 0 0 3.6 2.2z"];
+const MARKERS = ["M-3.4 3 0-3.6 3.4 3z", "M0-4 4 0 0 4-4 0z", "M-3.4-3 0 3.6 3.4-3z", "M-3-1h2v-2h2v2h2v2h-2v2h-2v-2h-2z", "M-3.6-2.2 0 0-3.6 2.2z M3.6-2.2 0 0 3.6 2.2z",
+  "M-3 -3h6v6h-6z", "M3.2-3.2-3.4 0 3.2 3.2z", "M-3.2-3.2 3.4 0-3.2 3.2z", "M-3.6 0-1.8-3.2h3.6L3.6 0 1.8 3.2h-3.6z", "M0-4 1.2-1.2 4 0 1.2 1.2 0 4-1.2 1.2-4 0-1.2-1.2z"];
 const SQUARE = "M-3-3h6v6h-6z", DISC = "M-3.2 0a3.2 3.2 0 1 0 6.4 0a3.2 3.2 0 1 0-6.4 0z";
 
 const SHEET = `
@@ -42,15 +43,17 @@ p { margin: 0 0 .2rem; }
 .series { --c: var(--muted); }
 .reference { --c: var(--ink); } .own, .prompt { --c: light-dark(#1a5ba6, #6cb0ff); } .control { --c: var(--faint); }
 .slot0 { --c: light-dark(#a8553f, #e08f77); } .slot1 { --c: light-dark(#8a6d12, #d6b04a); } .slot2 { --c: light-dark(#3f7f5f, #7cc5a0); } .slot3 { --c: light-dark(#7a5c99, #b79ad8); } .slot4 { --c: light-dark(#1f7a87, #6cc6d2); }
+.slot5 { --c: light-dark(#6e6e6e, #b0b0b0); } .slot6 { --c: light-dark(#b0647f, #e39ab4); } .slot7 { --c: light-dark(#5c6f3a, #a8bf7c); } .slot8 { --c: light-dark(#2b2f36, #e4e8ec); } .slot9 { --c: light-dark(#a06a38, #dbab7c); }
 .series path.line { fill: none; stroke: var(--c); stroke-width: 1.8; stroke-linejoin: round; }
-.series.prompt path.line { stroke-dasharray: 6 3; }
+.series.prompt path.line, .series.dashed path.line { stroke-dasharray: 6 3; }
+.series.faint path.line { stroke-width: 1; opacity: .55; }
 .series.other path.line, .series.control path.line { stroke: var(--faint); stroke-width: 1; }
 .plot .series.control:not(.near) { display: none; }
 .marker { fill: var(--c); stroke: var(--paper); stroke-width: .8; }
 .marker.rest { fill: var(--paper); stroke: var(--c); stroke-width: 1; }
-.plot .other:not(.near) .marker, .plot .series:not(.near) .marker.rest { display: none; }
+.plot .other:not(.near) .marker, .plot .faint:not(.near) .marker, .plot .series:not(.near) .marker.rest { display: none; }
 .choosing .series:not(.near) { opacity: .16; }
-.series.near path.line { stroke: var(--c); stroke-width: 2.8; }
+.series.near path.line { stroke: var(--c); stroke-width: 2.8; opacity: 1; }
 .band { fill: var(--rule); stroke: var(--faint); stroke-width: .7; }
 ol { list-style: none; margin: 0; padding: 0; }
 li button { display: grid; grid-template-columns: 1.1rem minmax(6rem, 1fr) ${BAR}px minmax(9.5rem, auto) .9rem; gap: .5rem; align-items: center; width: 100%; min-height: 24px;
@@ -107,10 +110,12 @@ export function placeOf(axis) {
   return (value) => raw(Math.max(0, value)) / (raw(axis.high) || 1);
 }
 
+/** Whether it has a colour of the palette. @param {Series} one */
+const coloured = (one) => one.look === "named" || one.look === "faint";
 /** @param {Series} one */
-const markerOf = (one) => (one.look === "reference" ? SQUARE : one.look === "named" ? MARKERS[one.slot % MARKERS.length] : DISC);
+const markerOf = (one) => (one.look === "reference" ? SQUARE : coloured(one) ? MARKERS[one.slot % MARKERS.length] : DISC);
 /** @param {Series} one */
-const classOf = (one) => `series ${one.look}${one.look === "named" ? ` slot${one.slot % MARKERS.length}` : ""}`;
+const classOf = (one) => `series ${one.look}${coloured(one) ? ` slot${one.slot % MARKERS.length}` : ""}${one.dashed ? " dashed" : ""}`;
 /** @param {number | null | undefined} value */
 const finite = (value) => value !== null && value !== undefined && Number.isFinite(value);
 
@@ -197,9 +202,11 @@ export function mountCurves(host, data, options = {}) {
   const fitted = (text, room) => (text.length * 6 <= room ? text : `${text.slice(0, Math.max(8, Math.floor(room / 6) - 1))}…`);
 
   /** @param {(number | null)[][]} line @param {(value: number) => number} x @param {(value: number) => number} y */
-  const pathOf = (line, x, y) => line.filter((corner) => finite(corner[0]) && finite(corner[1])).map(([a, b], index, all) => {
+  const pathOf = (line, x, y) => line.map(([a, b], index, all) => {
+    // What is not known ends the line, which begins again behind it.
+    if (!finite(a) || !finite(b)) return "";
     const [px, py] = [x(/** @type {number} */ (a)).toFixed(1), y(/** @type {number} */ (b)).toFixed(1)];
-    if (index === 0) return `M${px} ${py}`;
+    if (!finite(all[index - 1]?.[1])) return `M${px} ${py}`;
     return data.step ? `L${px} ${y(/** @type {number} */ (all[index - 1]?.[1])).toFixed(1)}L${px} ${py}` : `L${px} ${py}`;
   }).join("");
 
@@ -215,13 +222,19 @@ export function mountCurves(host, data, options = {}) {
   const bandOf = (x, y) => {
     const band = data.band;
     if (!band || !band.x.length) return [];
-    const ends = band.x.map((value, index) => ({ x: value ?? 0, low: band.low[index] ?? 0, high: band.high[index] ?? 0 }));
-    const edge = (/** @type {"low" | "high"} */ side) => ends.flatMap((one, index) => (data.step && index ? [[one.x, ends[index - 1]?.[side] ?? 0], [one.x, one[side]]] : [[one.x, one[side]]]));
-    const corners = [...edge("high"), ...edge("low").reverse()].map(([a, b]) => `${x(a ?? 0).toFixed(1)} ${y(b ?? 0).toFixed(1)}`);
+    /** Stretches of the band between what is not known. @type {{x: number, low: number, high: number}[][]} */
+    const stretches = [[]];
+    band.x.forEach((value, index) => {
+      if (finite(value) && finite(band.low[index]) && finite(band.high[index])) stretches.at(-1)?.push({ x: Number(value), low: Number(band.low[index]), high: Number(band.high[index]) });
+      else stretches.push([]);
+    });
+    const ends = stretches.flat();
+    const edge = (/** @type {typeof ends} */ part, /** @type {"low" | "high"} */ side) => part.flatMap((one, index) => (data.step && index ? [[one.x, part[index - 1]?.[side] ?? 0], [one.x, one[side]]] : [[one.x, one[side]]]));
+    const drawn = stretches.filter((part) => part.length).map((part) => `M${[...edge(part, "high"), ...edge(part, "low").reverse()].map(([a, b]) => `${x(a ?? 0).toFixed(1)} ${y(b ?? 0).toFixed(1)}`).join("L")}z`);
     const label = shape("text", { class: "over", x: width - RIGHT - 4, y: y(((ends.at(-1)?.low ?? 0) + (ends.at(-1)?.high ?? 0)) / 2) + 4, "text-anchor": "end" });
     label.textContent = visible(band.name);
     bandLabel = band.name ? label : null;
-    return [shape("path", { class: "band", d: `M${corners.join("L")}z` })];
+    return [shape("path", { class: "band", d: drawn.join("") })];
   };
 
   /** Every method with its number, the picture's legend. */

@@ -27,6 +27,10 @@ export function mapPicture(host) {
     if (part.classList.contains("box")) picture.append(boxOf(pen, part));
     picture.append(...wordsOf(pen, part));
   }
+  for (const paper of canvas.querySelectorAll("svg rect")) {
+    const place = Object.fromEntries(["x", "y", "width", "height"].map((name) => [name, paper.getAttribute(name) ?? 0]));
+    picture.append(element("rect", { ...place, fill: colour(pen, getComputedStyle(paper).fill) }));
+  }
   for (const label of canvas.querySelectorAll("svg text")) {
     const look = getComputedStyle(label);
     const halo = { stroke: colour(pen, look.stroke), "stroke-width": parseFloat(look.strokeWidth), "stroke-linejoin": "round", "paint-order": "stroke" };

@@ -12,8 +12,12 @@ from gossamer.circuits.curve import Curve
 from gossamer.circuits.results import Findings
 from gossamer.errors import GossamerError
 from gossamer.report import claims, style
+from gossamer.report.curves_data import across_gaps
+from gossamer.report.method_looks import MethodLook, method_looks
+from gossamer.statistics import Interval
 
 _TOP = 1.12
+_UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
 
 def curves(findings: Findings) -> Figure:
@@ -29,26 +33,28 @@ def curves(findings: Findings) -> Figure:
         # Letters are a little wider in a finer picture than where the layout was made.
         figure = Figure(figsize=(style.PAGE * 0.78, 3.1), layout=ConstrainedLayoutEngine(rect=(0, 0, 0.98, 1)))
         axes = figure.add_subplot()
-        ends = [_line(axes, index, curve) for index, curve in enumerate(drawn)]
+        looks = method_looks([curve.method for curve in findings.curves])
+        ends = [_line(axes, index, curve, looks[curve.method]) for index, curve in enumerate(drawn)]
         _frame(axes, drawn, claims.axis(findings))
         _landmarks(axes, findings, ends)
-        _labels(axes, [curve.method for curve in drawn], ends)
+        _labels(axes, [(curve.method, looks[curve.method].colour) for curve in drawn], ends)
         style.title(axes, claims.curves(findings) or "Faithfulness against circuit size", style.PAGE * 0.7)
     return figure
 
 
-def _line(axes: Axes, index: int, curve: Curve) -> tuple[float, float]:
+def _line(axes: Axes, index: int, curve: Curve, look: MethodLook) -> tuple[float, float]:
     points = sorted((point for point in curve.points if point.size > 0), key=lambda point: point.size)
-    sizes = [point.size for point in points]
-    values = [point.task_metrics.faithfulness for point in points]
-    colour, ours = style.method_colour(index), index == 0
-    band = axes.fill_between(sizes, [v.low for v in values], [v.high for v in values], color=colour, linewidth=0)
+    ours = look.slot is None
+    # Nothing is known of what lies between sizes that are far apart: line and band have a gap there.
+    drawn = across_gaps([(point.size, point.task_metrics.faithfulness) for point in points], _UNKNOWN)
+    sizes, values = [size for size, _ in drawn], [value for _, value in drawn]
+    band = axes.fill_between(sizes, [v.low for v in values], [v.high for v in values], color=look.colour, linewidth=0)
     band.set(alpha=0.22 if ours else 0.09, zorder=3 if ours else 1, gid=f"curve-{index}-band")
-    (line,) = axes.plot(sizes, [v.value for v in values], color=colour, gid=f"curve-{index}-line", label=curve.method)
+    (line,) = axes.plot(sizes, [v.value for v in values], color=look.colour, label=curve.method)
     line.set(linewidth=1.9 if ours else 0.9, zorder=6 if ours else 4, markersize=3.6 if ours else 2.6)
-    line.set(marker="o" if ours else style.MARKERS[(index - 1) % len(style.MARKERS)], markeredgewidth=0)
-    if not ours:
-        line.set_dashes(style.DASHES[(index - 1) % len(style.DASHES)])
+    line.set(marker=look.marker, markeredgewidth=0, gid=f"curve-{index}-line")
+    if look.dashed:
+        line.set_dashes(style.DASHES[0])
     return float(sizes[-1]), values[-1].value
 
 
@@ -112,16 +118,16 @@ def _gap(value: float, others: Sequence[float]) -> float:
     return min((abs(value - other) for other in others if math.isfinite(other)), default=math.inf)
 
 
-def _labels(axes: Axes, methods: Sequence[str], ends: Sequence[tuple[float, float]]) -> None:
-    """Names beside the lines' last points, moved apart where they would touch."""
+def _labels(axes: Axes, methods: Sequence[tuple[str, str]], ends: Sequence[tuple[float, float]]) -> None:
+    """Names, in colours, beside the lines' last points, moved apart where they would touch."""
     low, high = axes.get_ylim()
     spacing = 0.058 * (high - low)
     order = sorted(range(len(ends)), key=lambda index: ends[index][1])
     places = spread([min(max(ends[index][1], low), high) for index in order], spacing, low, high)
     for index, y in zip(order, places, strict=True):
-        colour = style.method_colour(index)
+        name, colour = methods[index]
         axes.annotate(
-            style.drawable(methods[index]),
+            style.drawable(name),
             xy=ends[index],
             xytext=(1.05, y),
             textcoords=("axes fraction", "data"),

@@ -17,7 +17,8 @@ from gossamer.report import claims
 from gossamer.report.method_looks import method_looks
 from gossamer.steering.pareto import MethodCurve
 
-Value, Unknown = TypeVar("Value"), TypeVar("Unknown")
+Value = TypeVar("Value")
+Unknown = TypeVar("Unknown")
 FORMAT = "gossamer.curves.1"
 CONTROL, PROMPT = "random", "prompt"
 # Below this cost, in nats a token, the axis is linear: the unsteered model stands at 0.

@@ -32,8 +32,11 @@ def test_the_curves_are_the_report_s_with_the_circuit_first(asked):
     page = asked.get(PATH).json()
     assert page["curves"]["format"] == "gossamer.curves.1"
     assert [one["name"][0] for one in page["curves"]["series"]] == list("DABCEF")
-    # A chart need not say that it has no levels; a route does.
-    assert {"levels": [], **json.loads(json.dumps(budget_data(results())))} == page["curves"] | {
+    # A chart need not say that it has no levels, and no dashes; a route does.
+    chart = json.loads(json.dumps(budget_data(results())))
+    assert {"levels": [], **chart, "series": [{"dashed": False, **one} for one in chart["series"]]} == page[
+        "curves"
+    ] | {
         "series": [
             {**one, "value": {name: one["value"][name] for name in ("value", "low", "high")}}
             for one in page["curves"]["series"]

@@ -82,7 +82,7 @@ def test_tasks_of_a_study_lead_to_their_circuits(asked):
     led = {one["task"]: one["circuit"] for one in page["circuits"]}
     assert led == {"sva one": "circuits~sva-one~circuit", "sva two": "circuits~sva-two~circuit"}
     assert all(asked.get(f"/api/v1/circuits/{circuit}").status_code == 200 for circuit in led.values())
-    assert "behind by point value" in tables(page)[1][1][0]
+    assert "behind by point value" in dict(tables(page))[task_study.BESIDE][0]
     assert "gone: cannot do it" in page["sentences"]
 
 

@@ -147,6 +147,19 @@ def test_a_circuit_that_a_smaller_one_clearly_betters_goes(refiner: CircuitRefin
     assert judged_by(refiner, poor).undominated(path).sizes == [4, 3, 1]
 
 
+def test_a_bettered_circuit_stays_where_as_many_nodes_do_better_on_words_that_no_search_saw(
+    refiner: CircuitRefiner,
+) -> None:
+    good, poor = at_end(refiner, *STEADY, CHANGING), at_end(refiner, STEADY[0], 20, 21, 22)
+    path = CircuitPath("any", refiner.splice.nodes, (poor, good, at_end(refiner, 20)), seconds=0.0)
+    for lost, sizes in ((-0.2, [4, 3, 1]), (-0.4, [3, 1]), (-0.5, [3, 1])):
+        unseen = Unseen.of([(3, torch.full((6,), -0.4)), (4, torch.full((6,), lost))])
+        assert replace(refiner, unseen=lambda unseen=unseen: unseen).undominated(path).sizes == sizes
+    # Of the loss "kl", of which nothing of the kind is known, nobody asks.
+    divergent = replace(refiner, loss="kl", unseen=lambda: pytest.fail("asked"))
+    assert divergent.undominated(path).sizes == replace(refiner, loss="kl").undominated(path).sizes
+
+
 def test_one_circuit_is_improved_as_it_is_with_its_whole_path(refiner: CircuitRefiner) -> None:
     good, poor = at_end(refiner, *STEADY, CHANGING), at_end(refiner, STEADY[0], 20, 21, 22)
     doubled = [torch.cat([good, node[None]]) for node in torch.arange(len(refiner.splice.nodes)) if node not in good]

@@ -1,6 +1,5 @@
 """Exact last steps: take out what a target allows, drop every node that is free, put better ones in their place."""
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -186,18 +185,25 @@ class CircuitRefiner:
         return now
 
     def undominated(self, path: CircuitPath) -> CircuitPath:
-        """The path without circuits that a smaller one clearly betters.
+        """The path without circuits that a smaller one clearly betters, as far as is known on other words too.
 
-        What counts is the mean loss over all prompts, fitted and others. Beyond some size more nodes may only hurt; the
-        smaller circuit is then the one of at most so many nodes.
+        What counts is the mean loss over all prompts, fitted and others, which says too much of a circuit: it stays
+        where the search without `validation` did better on these with as many nodes than with so few. Beyond some size
+        more nodes may only hurt; the smaller circuit is then the one of at most so many nodes.
         """
         kept: list[Tensor] = []
-        least = math.inf
+        best: MeasuredCircuit | None = None
         for now in map(self._measured, reversed(path.circuits)):
-            if now.mean <= least + CLEARLY:
+            if best is None or now.mean <= best.mean + CLEARLY or self._foretold(now) < self._foretold(best):
                 kept.append(now.circuit)
-            least = min(least, now.mean)
+            if best is None or now.mean < best.mean:
+                best = now
         return replace(path, circuits=tuple(reversed(kept)))
+
+    def _foretold(self, found: MeasuredCircuit) -> float:
+        """The loss of as many nodes on words that no search saw; the same for all circuits where that is not known."""
+        known = self.unseen() if self.loss == "metric" else None
+        return 0.0 if known is None else metric_loss(known.at(len(found.circuit))).mean().item()
 
     def overshoots(self, circuit: Int[Tensor, "chosen"]) -> bool:
         """Whether a circuit clearly does more than the full model, over all prompts."""

@@ -12,7 +12,7 @@ import report_sample as sample
 from gossamer.circuits.circuit import Circuit, CircuitNode
 from gossamer.circuits.edge import Edge
 from gossamer.errors import UsageError
-from gossamer.features.feature import Feature, Node
+from gossamer.features.feature import ERROR, Feature, Node
 from gossamer.model.site import Site
 from gossamer.report.circuit_export import FORMATS, export_circuit, zipped
 from gossamer.report.graphml import circuit_graphml
@@ -60,6 +60,17 @@ def test_graphml_of_hostile_names_is_whole(tmp_path):
     assert set(graph.nodes) == {name, "logit_diff"}
     assert graph.nodes[name]["role"] == '<S>&"\\x00\\u202e'
     assert graph.edges[name, "logit_diff"]["weight"] == 0.5
+
+
+def test_graphml_tells_errors_from_latents(tmp_path):
+    site = Site("resid_post", 1)
+    nodes = tuple(CircuitNode(Node(Feature(site, latent), "S2"), 0.1) for latent in (3, ERROR))
+    (tmp_path / "c.graphml").write_text(circuit_graphml(Circuit(nodes, "m", "t", (site,), ("S2",))), encoding="utf-8")
+    graph = networkx.read_graphml(tmp_path / "c.graphml")
+    latent, error = graph.nodes["resid_post.1/3@S2"], graph.nodes["resid_post.1/error@S2"]
+    assert (latent["kind"], latent["latent"]) == ("latent", 3)
+    assert error["kind"] == "error"
+    assert "latent" not in error
 
 
 def test_the_figure_stands_alone(circuit, findings, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import pytest
 import report_sample as sample
@@ -20,7 +21,7 @@ HOST = """<!DOCTYPE html><html lang="en"><meta charset="utf-8">
 <script type="application/json" id="data">DATA</script>
 <script type="module">
 MODULE
-window.lib = { boxesOf, linesOf, placesOf, number, visible, FORMAT };
+window.lib = { boxesOf, linesOf, placesOf, mapPicture, number, visible, FORMAT };
 window.data = JSON.parse(document.getElementById("data").textContent);
 window.map = mountCircuitMap(document.getElementById("map"), window.data, OPTIONS);
 </script></body></html>"""
@@ -37,9 +38,8 @@ def mounted(open_page, tmp_path):
 
     def mounted(findings, options=None, **how):
         path = tmp_path / f"{len(list(tmp_path.iterdir()))}.html"
-        text = HOST.replace("OPTIONS", json.dumps(options or {})).replace(
-            "MODULE", str(html.component("circuit_map.js"))
-        )
+        module = "\n".join(html.component(name) for name in ("circuit_map.js", "map_picture.js"))
+        text = HOST.replace("OPTIONS", json.dumps(options or {})).replace("MODULE", module)
         path.write_text(text.replace("DATA", str(html.inline(map_data(findings)))), encoding="utf-8")
         return open_page(path, **how)
 
@@ -103,6 +103,42 @@ def test_an_error_node_is_drawn_as_what_it_is(findings):
     whole = replace(findings, nodes=(error, *findings.nodes[1:]))
     assert "(1 error)" in claims.headline(whole)
     assert "error" not in claims.headline(findings)
+
+
+SHAPE = """box => ["::before", "::after"].map(part => getComputedStyle(box, part)).map(look =>
+    look.clipPath.startsWith("polygon") && [look.clipPath.split(",").length, look.backgroundColor])"""
+
+
+def test_an_error_node_has_pointed_ends_in_map_and_picture(mounted, findings):
+    first = findings.nodes[0]
+    error = replace(first, card=replace(first.card, feature=Feature(first.site, ERROR), promotes=()))
+    whole = replace(findings, nodes=(error, *findings.nodes[1:]), edges=())
+    shown = mounted(whole)
+    (edge, inside) = shown.locator("#map .box.error").evaluate(SHAPE)
+    assert (edge[0], inside[0]) == (6, 6)
+    assert edge[1] != inside[1]
+    latents = shown.locator("#map .box.latent")
+    assert latents.count() == len(findings.nodes) - 1
+    assert latents.first.evaluate(SHAPE) == [False, False]
+    assert "A box with pointed ends is an error node" in shown.locator("#map .panel").inner_text()
+    picture = ElementTree.fromstring(shown.evaluate("lib.mapPicture(document.getElementById('map'))"))
+    (drawn,) = picture.findall("{*}polygon")
+    corners = [tuple(map(float, corner.split(","))) for corner in drawn.attrib["points"].split()]
+    box = shown.locator("#map .box.error").evaluate(
+        "box => [box.offsetLeft, box.offsetTop, box.offsetWidth, box.offsetHeight]"
+    )
+    left, right = min(corners), max(corners)
+    assert (left[0], right[0] - left[0], left[1]) == (box[0] + 0.5, box[2] - 1, box[1] + box[3] / 2)
+    assert len(corners) == 6
+    assert drawn.findtext("{*}title").startswith("reconstruction error")
+    assert len(picture.findall("{*}rect[{*}title]")) == len(findings.nodes)  # the latents, and the metric
+    shown.locator("#map .box.error").focus()
+    (chosen, _) = shown.locator("#map .box.error").evaluate(SHAPE)
+    assert chosen[1] != edge[1]
+    shown.keyboard.press("Escape")
+    assert shown.locator("#map .chosen").count() == 0
+    assert shown.locator("#map .box.error").evaluate(SHAPE)[0] == chosen  # the keyboard is still there
+    assert "pointed ends" not in mounted(findings).locator("#map .panel").inner_text()
 
 
 def test_a_node_off_the_axes_is_refused(findings):

@@ -9,10 +9,12 @@ import pytest
 import report_sample as sample
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch, Polygon
 from matplotlib.text import Text
 
 from gossamer.circuits.results import PromptView
 from gossamer.errors import GossamerError
+from gossamer.features.feature import ERROR, Feature
 from gossamer.report import budget, circuit_map, claims, completeness, curves, layout, stability, style
 from gossamer.report.edges import edges_between
 from gossamer.report.figures.curves import spread
@@ -313,6 +315,47 @@ def test_words_stand_in_the_pills_and_touch_nothing(findings):
     for k, (said, box) in enumerate(texts):
         others = [name for name, other in texts[k + 1 :] if box.padded(-1.5).overlaps(other.padded(-1.5))]
         assert said.isspace() or not others, (said, others)
+
+
+def with_error(findings):
+    """The findings with an error in place of the first latent, which has the largest effect."""
+    first = findings.nodes[0]
+    error = replace(first, card=replace(first.card, feature=Feature(first.site, ERROR), promotes=(), suppresses=()))
+    return replace(findings, nodes=(error, *findings.nodes[1:]), edges=())
+
+
+def test_an_error_node_has_another_shape_than_latents(findings):
+    drawing = layout.circuit_layout(with_error(findings))
+    assert [pill.node for pill in drawing.pills if pill.is_error] == [0]
+    shapes = {patch.get_gid(): patch for patch in circuit_map(with_error(findings)).axes[0].patches}
+    hexagon = shapes.pop("node-0")
+    assert isinstance(hexagon, Polygon)
+    corners = {tuple(corner) for corner in hexagon.get_xy()}
+    (pill,) = (pill for pill in drawing.pills if pill.is_error)
+    assert len(corners) == 6
+    # It fills the place of a pill, and its ends are points.
+    assert (min(corners), max(corners)) == (
+        (pill.x, pill.y + layout.PILL / 2),
+        (pill.x + pill.width, pill.y + layout.PILL / 2),
+    )
+    assert {y for _, y in corners} == {pill.y, pill.y + layout.PILL / 2, pill.y + layout.PILL}
+    latents = [patch for name, patch in shapes.items() if (name or "").startswith("node-")]
+    assert len(latents) == len(drawing.pills) - 1
+    assert all(isinstance(patch, FancyBboxPatch) for patch in latents)
+
+
+def test_the_legend_names_error_nodes_where_there_is_one(findings):
+    bare, errors = replace(findings, edges=()), with_error(findings)
+    assert "error node" not in [said for said, _ in drawn_texts(circuit_map(bare))]
+    assert "legend-error" not in [patch.get_gid() for patch in circuit_map(bare).axes[0].patches]
+    figure = circuit_map(errors)
+    texts = drawn_texts(figure)
+    (key,) = (patch for patch in figure.axes[0].patches if patch.get_gid() == "legend-error")
+    (own,) = (box for said, box in texts if said == "error node")
+    assert not [said for said, box in texts if box.overlaps(key.get_window_extent())]
+    assert not [said for said, box in texts if said != "error node" and box.overlaps(own)]
+    assert 0 <= key.get_window_extent().x0 < key.get_window_extent().x1 < own.x0
+    assert figure.get_size_inches()[0] == circuit_map(bare).get_size_inches()[0]
 
 
 def test_the_strongest_edges_between_drawn_nodes_lie_beneath_the_pills(findings):

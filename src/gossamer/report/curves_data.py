@@ -161,26 +161,16 @@ def circuit_curves_data(findings: Findings) -> dict[str, Any] | None:
     ours, *others = [(curve, points, _up_to(points, size)) for curve, points in curves]
     looks = method_looks([curve.method for curve in findings.curves])
     others.sort(key=lambda one: -math.inf if one[2] is None else one[2].task_metrics.faithfulness.value, reverse=True)
-    series = []
-    for place, (curve, points, at) in enumerate([ours, *others]):
-        own = None if at is None else at.task_metrics.faithfulness
-        series.append(
-            {
-                "name": curve.method,
-                "look": "own" if place == 0 else "named" if place <= _COLOURED else "faint",
-                "slot": looks[curve.method].slot or 0,
-                "dashed": looks[curve.method].dashed,
-                "points": [
-                    {"x": point.size, "y": point.task_metrics.faithfulness.value, "note": _said(point), "best": True}
-                    for point in points
-                ],
-                "line": across_gaps([(point.size, point.task_metrics.faithfulness.value) for point in points], None),
-                "value": None
-                if own is None
-                else {"value": own.value, "low": _finite(own.low), "high": _finite(own.high)},
-                "mark": "",
-            }
-        )
+    series = [
+        {
+            "name": curve.method,
+            "look": "own" if place == 0 else "named" if place <= _COLOURED else "faint",
+            "slot": looks[curve.method].slot or 0,
+            "dashed": looks[curve.method].dashed,
+            **_faithfulness_series(points, at),
+        }
+        for place, (curve, points, at) in enumerate([ours, *others])
+    ]
     shares = [point.task_metrics.faithfulness for _, points in curves for point in points]
     sizes = [point.size for _, points in curves for point in points]
     band = across_gaps([(point.size, point.task_metrics.faithfulness) for point in ours[1]], None)
@@ -211,6 +201,21 @@ def circuit_curves_data(findings: Findings) -> dict[str, Any] | None:
         "levels": _levels(findings),
         "values": f"with at most {size:,} nodes, 95 % intervals",
         "marks": "",
+    }
+
+
+def _faithfulness_series(points: Sequence[CurvePoint], chosen: CurvePoint | None) -> dict[str, Any]:
+    """Points and line of one method's circuits; the number beside it is that of the chosen one."""
+    shares = [(point.size, point.task_metrics.faithfulness.value) for point in points]
+    own = None if chosen is None else chosen.task_metrics.faithfulness
+    return {
+        "points": [
+            {"x": size, "y": share, "note": _said(point), "best": True}
+            for point, (size, share) in zip(points, shares, strict=True)
+        ],
+        "line": across_gaps(shares, None),
+        "value": None if own is None else {"value": own.value, "low": _finite(own.low), "high": _finite(own.high)},
+        "mark": "",
     }
 
 

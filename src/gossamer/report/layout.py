@@ -40,7 +40,7 @@ LEGEND_AT, LETTER = 134.0, 5.3  # where the legend's words begin, right of `left
 
 @dataclass(frozen=True)
 class Pill:
-    """One node. `arrow` is the sign of what it writes towards the answer by itself."""
+    """One node. `arrow` is the sign of what it writes towards the answer by itself; an error node has pointed ends."""
 
     x: float
     y: float
@@ -51,6 +51,7 @@ class Pill:
     stroke: str
     ink: str
     arrow: int
+    is_error: bool
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,11 @@ class CircuitLayout:
         """What colours and signs mean."""
         return LEGEND + (MORE if self.more else "")
 
+    @property
+    def has_errors(self) -> bool:
+        """Whether an error node is drawn, so that the legend must say what its shape means."""
+        return any(pill.is_error for pill in self.pills)
+
 
 def strength(node: NodeCard) -> tuple[float, float]:
     """How much a node matters, for ordering: |effect|, then |direct|; unknown values count as nothing."""
@@ -182,12 +188,6 @@ def circuit_layout(findings: Findings) -> CircuitLayout:
 def aligned(prompt: PromptView) -> bool:
     """Whether clean and counterfactual tokens can be compared one by one."""
     return len(prompt.tokens) == len(prompt.counterfactual)
-
-
-def arrow(pill: Pill) -> list[tuple[float, float]]:
-    """Corners of the triangle in a pill: up for towards the answer, down for away from it."""
-    x, y, rise = pill.x + pill.width - 10, pill.y + PILL / 2, 2.6 * pill.arrow
-    return [(x - 2.8, y + rise), (x + 2.8, y + rise), (x, y - rise)]
 
 
 def _known(value: float) -> float:
@@ -348,6 +348,7 @@ def _pill(findings: Findings, index: int, at: tuple[float, float], width: float,
         style.FAINT if unknown else style.mix(style.PAPER, hue, 0.35 + 0.65 * share),
         style.PAPER if share > 0.6 and not unknown else style.INK,
         0 if not _known(node.direct) else 1 if node.direct > 0 else -1,
+        node.node.is_error,
     )
 
 

@@ -49,7 +49,7 @@ from gossamer.dictionary.set import DictionarySet
 from gossamer.errors import UsageError
 from gossamer.model.fingerprint import weights_sha256
 from gossamer.model.language_model import LanguageModel
-from gossamer.model.site import SiteMapping, by_site
+from gossamer.model.site import Site, SiteMapping, by_site
 from gossamer.progress import begin
 from gossamer.statistics import Interval, wilson
 from gossamer.tasks.prompt_pairs import PromptPairs
@@ -95,19 +95,10 @@ def adversarial_study(
     """
     settings, found = settings or AdversarialSettings(), by_site(dictionaries)
     task = _task(circuit, model)
-    space = edit_space(task.name, task.provenance, (*task.train.prompts, *task.test.prompts), settings.seed)
-    encoder = PromptEncoder(PromptTokenizer(model.tokenizer, task.bos), task.role_names)
-    if missing := [site for site in circuit.sites if site not in found]:
-        raise UsageError(
-            f"dictionaries: one at {missing[0]} expected, as the circuit has, found {', '.join(map(str, found))}"
-        )
-    own_sites = DictionarySet([found[site] for site in circuit.sites])
+    own_sites = _circuit_dictionaries(circuit, found)
     nodes = circuit_nodes(circuit, own_sites, task)
-    # An error has no input that an edit of the prompt could be steered by.
-    whole, nodes = nodes, nodes.select(~nodes.is_error)
-    bench = Bench(space, encoder, model, own_sites, settings, study_prompts(space, encoder, model, settings))
-    read, guide = bench.read_prompts(), CircuitGuide(nodes, found)
-    reading = _Reading(guide, find_detectors(model, guide, read, space.family.CLASSES), read)
+    bench = _bench(task, model, own_sites, settings)
+    reading = _read(bench, nodes, found)
     record = PromptRecord(_about(circuit, model, task, settings))
     arms, best = _arms(bench, reading, record)
     arms = _looked_at(bench, reading, arms, best, record)
@@ -118,25 +109,48 @@ def adversarial_study(
         task=task.name,
         model=model.title,
         circuit=circuit.sha256,
-        nodes=len(nodes),
+        nodes=len(reading.guide.nodes),
         settings=asdict(settings),
-        edits=len(space.edits),
+        edits=len(bench.space.edits),
         searches=settings.searches,
         failed_before=bench.prompts.failed,
-        refused=encoder.refused,
-        apart=_apart(space),
+        refused=bench.encoder.refused,
+        apart=_apart(bench.space),
         budgets=settings.budgets,
         detectors=tuple(reading.detectors),
         arms=tuple(arms.values()),
         comparisons=tuple(_compared(bench, arms, best, letter) for letter in NAMES if letter != CIRCUIT),
-        repairs=repairs(bench, guide, reading.detectors, broken),
+        repairs=repairs(bench, reading.guide, reading.detectors, broken),
         failures=failures(bench, broken),
-        setup=guide.cost * len(read),
+        setup=reading.guide.cost * len(reading.read),
         unseen_words=True,
-        worst=None if worst is None else _worst(circuit, model, own_sites, task, whole, space, worst),
+        worst=None if worst is None else _worst(circuit, model, own_sites, task, nodes, bench.space, worst),
         dtype=str(model.dtype).removeprefix("torch."),
         discovery=discovery_passes(circuit, model, task),
     )
+
+
+def _circuit_dictionaries(circuit: Circuit, dictionaries: Mapping[Site, Dictionary]) -> DictionarySet:
+    """Those at the circuit's sites, once it is sure that each has one."""
+    if missing := [site for site in circuit.sites if site not in dictionaries]:
+        raise UsageError(
+            f"dictionaries: one at {missing[0]} expected, as the circuit has, found {', '.join(map(str, dictionaries))}"
+        )
+    return DictionarySet([dictionaries[site] for site in circuit.sites])
+
+
+def _bench(task: Task, model: LanguageModel, dictionaries: DictionarySet, settings: AdversarialSettings) -> Bench:
+    """The edits of the task, and the prompts made for them that the model does."""
+    space = edit_space(task.name, task.provenance, (*task.train.prompts, *task.test.prompts), settings.seed)
+    encoder = PromptEncoder(PromptTokenizer(model.tokenizer, task.bos), task.role_names)
+    return Bench(space, encoder, model, dictionaries, settings, study_prompts(space, encoder, model, settings))
+
+
+def _read(bench: Bench, nodes: Nodes, dictionaries: Mapping[Site, Dictionary]) -> _Reading:
+    """The circuit, without its error nodes, read on prompts that the model does."""
+    # An error has no input that an edit of the prompt could be steered by.
+    guide, read = CircuitGuide(nodes.select(~nodes.is_error), dictionaries), bench.read_prompts()
+    return _Reading(guide, find_detectors(bench.model, guide, read, bench.space.family.CLASSES), read)
 
 
 def _about(circuit: Circuit, model: LanguageModel, task: Task, settings: AdversarialSettings) -> dict[str, Any]:

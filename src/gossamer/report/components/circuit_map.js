@@ -41,6 +41,7 @@ const KEYS = [
   ["Escape", "choose none"],
 ];
 
+// An error node is a hexagon of two layers; its outline, transparent otherwise, is what forced colours leave of both.
 const CSS = `
 :host { display: block; --ink: light-dark(#1c2128, #e4e8ec); --muted: light-dark(#59626e, #a0a9b4); --faint: light-dark(#9aa3ad, #69727d);
   --rule: light-dark(#e3e7eb, #333b45); --wash: light-dark(#f5f7f9, #1d232a); --paper: light-dark(#fff, #14181d);
@@ -78,17 +79,22 @@ text.raises { fill: var(--raises); } text.lowers { fill: var(--lowers); }
 .column.none b { font-weight: 400; color: var(--muted); }
 .column span { display: block; overflow: hidden; text-overflow: ellipsis; font: 10.5px/1.45 ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 .column .other { color: var(--lowers); }
-.box { position: absolute; display: block; text-align: left; padding: 1px 5px; border: 1px solid var(--faint); border-radius: 5px; cursor: pointer; overflow: hidden;
-  background: color-mix(in srgb, var(--raises) var(--share, 0%), var(--paper)); line-height: 1.3; }
-.box.loses { background: color-mix(in srgb, var(--lowers) var(--share, 0%), var(--paper)); }
+.box { position: absolute; display: block; text-align: left; padding: 1px 5px; border: 1px solid var(--edge); border-radius: 5px; cursor: pointer; overflow: hidden;
+  --edge: var(--faint); --fill: color-mix(in srgb, var(--raises) var(--share, 0%), var(--paper)); background: var(--fill); line-height: 1.3; }
+.box.loses { --fill: color-mix(in srgb, var(--lowers) var(--share, 0%), var(--paper)); }
 .box b, .box i { display: block; overflow: hidden; white-space: nowrap; text-overflow: ellipsis; font-style: normal; }
 .box b { font-weight: 600; font-size: 12px; } .box i { font-size: 10.5px; }
-.box.metric { background: var(--wash); border-color: var(--ink); }
-.box.error { border-style: dashed; } .box.error b { font-style: italic; }
-.box.group { border-width: 2px; border-style: double; border-color: var(--muted); }
-.box.lit, .box:hover { border-color: var(--ink); }
-.tracing .box:not(.near) { background: var(--paper); border-color: var(--rule); } .tracing .box:not(.near) * { color: var(--muted); font-weight: 400; }
+.box.metric { --fill: var(--wash); --edge: var(--ink); }
+.box.error { --cut: 9px; border: 0; padding: 2px 10px; background: none; isolation: isolate; outline: 1px solid transparent; } .box.error b { font-style: italic; }
+.box.error::before, .box.error::after { content: ""; position: absolute; inset: 0; z-index: -1; background: var(--edge);
+  clip-path: polygon(0 50%, var(--cut) 0, calc(100% - var(--cut)) 0, 100% 50%, calc(100% - var(--cut)) 100%, var(--cut) 100%); }
+.box.error::after { inset: 1px; background: var(--fill); }
+.box.group { border-width: 2px; border-style: double; --edge: var(--muted); }
+.box.lit, .box:hover { --edge: var(--ink); }
+.tracing .box:not(.near) { --fill: var(--paper); --edge: var(--rule); } .tracing .box:not(.near) * { color: var(--muted); font-weight: 400; }
 .box.chosen { outline: 2px solid var(--focus); outline-offset: 0; }
+.box.error:is(.chosen, :focus-visible) { outline: 2px solid transparent; --edge: var(--focus); }
+.box.error:is(.chosen, :focus-visible)::after { inset: 2px; }
 .panel { min-height: 9.5rem; padding: .5rem .7rem; background: var(--wash); margin-top: .4rem; }
 .panel h3 { font-size: 14px; } .panel h4 { font-weight: 400; font-size: 12.5px; color: var(--muted); }
 .panel .head { display: flex; flex-wrap: wrap; gap: .2rem .7rem; align-items: baseline; }
@@ -457,7 +463,7 @@ export function mountCircuitMap(host, data, options = {}) {
     if (chosen === null) {
       const raises = make("b", { className: "raises", textContent: "blue" }), lowers = make("b", { className: "lowers", textContent: "orange" });
       panel.replaceChildren(make("p", { className: "muted" }, "Point at a box, or reach it with the Tab key, for its numbers and all of its edges; arrow keys go on along the strongest. An edge is ",
-        raises, " where it raises its target and ", lowers, ` where it lowers it, and as wide as what it carries on to the ${visible(data.metric.label)}; edges of a folded group count by what they carry together. A box is the deeper, the more is lost without it.`));
+        raises, " where it raises its target and ", lowers, ` where it lowers it, and as wide as what it carries on to the ${visible(data.metric.label)}; edges of a folded group count by what they carry together. A box is the deeper, the more is lost without it.${data.nodes.some((node) => node.kind === "error") ? " A box with pointed ends is an error node: what a dictionary leaves out there." : ""}`));
       return;
     }
     const box = metricOr(chosen);

@@ -41,14 +41,29 @@ export function mapPicture(host) {
 
 /** @param {CanvasRenderingContext2D} pen @param {HTMLElement} box */
 function boxOf(pen, box) {
-  const look = getComputedStyle(box), edge = Math.max(parseFloat(look.borderTopWidth), parseFloat(look.outlineWidth) * (look.outlineStyle === "none" ? 0 : 1));
-  const line = look.outlineStyle === "none" ? look.borderTopColor : look.outlineColor;
-  const shape = element("rect", { x: box.offsetLeft + edge / 2, y: box.offsetTop + edge / 2, width: box.offsetWidth - edge, height: box.offsetHeight - edge, rx: parseFloat(look.borderTopLeftRadius) || 0,
-    fill: colour(pen, look.backgroundColor), stroke: colour(pen, line), "stroke-width": edge, ...(look.borderTopStyle === "dashed" ? { "stroke-dasharray": "3 2" } : {}) });
+  const shape = box.classList.contains("error") ? hexagonOf(pen, box) : rectangleOf(pen, box);
   const title = document.createElementNS(SVG, "title");
   title.textContent = box.getAttribute("aria-label") ?? "";
   shape.append(title);
   return shape;
+}
+
+/** @param {CanvasRenderingContext2D} pen @param {HTMLElement} box */
+function rectangleOf(pen, box) {
+  const look = getComputedStyle(box), edge = Math.max(parseFloat(look.borderTopWidth), parseFloat(look.outlineWidth) * (look.outlineStyle === "none" ? 0 : 1));
+  const line = look.outlineStyle === "none" ? look.borderTopColor : look.outlineColor;
+  return element("rect", { x: box.offsetLeft + edge / 2, y: box.offsetTop + edge / 2, width: box.offsetWidth - edge, height: box.offsetHeight - edge, rx: parseFloat(look.borderTopLeftRadius) || 0,
+    fill: colour(pen, look.backgroundColor), stroke: colour(pen, line), "stroke-width": edge });
+}
+
+/** An error node, whose edge and inside the style sheet draws one upon the other.
+ * @param {CanvasRenderingContext2D} pen @param {HTMLElement} box */
+function hexagonOf(pen, box) {
+  const [outer, inner] = ["::before", "::after"].map((part) => getComputedStyle(box, part));
+  const edge = parseFloat(inner.top), point = parseFloat(outer.getPropertyValue("--cut"));
+  const [left, top, right, bottom] = [box.offsetLeft + edge / 2, box.offsetTop + edge / 2, box.offsetLeft + box.offsetWidth - edge / 2, box.offsetTop + box.offsetHeight - edge / 2];
+  const middle = (top + bottom) / 2, corners = [[left, middle], [left + point, top], [right - point, top], [right, middle], [right - point, bottom], [left + point, bottom]];
+  return element("polygon", { points: corners.map((corner) => corner.join(",")).join(" "), fill: colour(pen, inner.backgroundColor), stroke: colour(pen, outer.backgroundColor), "stroke-width": edge });
 }
 
 /** The lines of text of a part, each cut where the map cuts it.

@@ -4,7 +4,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon, Rectangle
+from matplotlib.patches import FancyBboxPatch, Patch, PathPatch, Polygon, Rectangle
 from matplotlib.path import Path
 
 from gossamer.circuits.results import Findings
@@ -14,6 +14,7 @@ _POINTS = layout.POINTS
 _TITLE = 26.0
 _LEGEND = 26.0
 _MONO = "DejaVu Sans Mono"
+_ERROR = "error node"
 _CHIPS = {
     "token": ("#f0f3f6", style.INK),
     "passed": ("#ffffff", style.FAINT),
@@ -25,8 +26,9 @@ def circuit_map(findings: Findings) -> Figure:
     """Draw the circuit.
 
     Every pill is a node with words of its card; removing a blue one loses faithfulness, an orange one gains; triangles
-    give the sign of what the latent writes towards the answer by itself. Edges that raise their target are blue, and as
-    wide as what they carry on to the metric. No wider than a page of a paper where the roles with nodes allow it.
+    give the sign of what the latent writes towards the answer by itself. Error nodes are hexagons: a shape is seen in
+    print without colours too. Edges that raise their target are blue, and as wide as what they carry on to the metric.
+    No wider than a page of a paper where the roles with nodes allow it.
 
     Raises:
         GossamerError: a node lies outside the axes.
@@ -91,19 +93,37 @@ def _links(axes: Axes, drawing: layout.CircuitLayout) -> None:
 
 def _nodes(axes: Axes, drawing: layout.CircuitLayout) -> None:
     for pill in drawing.pills:
-        shape = FancyBboxPatch(
-            (pill.x + 5, pill.y + 5), pill.width - 10, layout.PILL - 10, boxstyle="round,pad=5,rounding_size=5"
-        )
+        shape = _hexagon(pill.x, pill.y, pill.width, layout.PILL) if pill.is_error else _rounded(pill)
         shape.set(facecolor=pill.fill, edgecolor=pill.stroke, linewidth=0.6, gid=f"node-{pill.node}")
         axes.add_patch(shape)
         middle = pill.y + layout.PILL / 2
         _mono(axes, pill.x + (pill.width - 8 * abs(pill.arrow)) / 2, middle, pill.label, ha="center", color=pill.ink)
         if pill.arrow:
-            axes.add_patch(Polygon(layout.arrow(pill), closed=True, facecolor=pill.ink, linewidth=0))
+            axes.add_patch(Polygon(_arrow(pill), closed=True, facecolor=pill.ink, linewidth=0))
     for more in drawing.more:
         where = (more.x + more.width / 2, more.y + layout.PILL / 2)
         said = axes.text(*where, f"+{more.count:,}", fontsize=style.SMALL, color=style.MUTED, ha="center", va="center")
         said.set_bbox({"facecolor": style.PAPER, "edgecolor": "none", "pad": 0.8})
+
+
+def _rounded(pill: layout.Pill) -> Patch:
+    return FancyBboxPatch(
+        (pill.x + 5, pill.y + 5), pill.width - 10, layout.PILL - 10, boxstyle="round,pad=5,rounding_size=5"
+    )
+
+
+def _hexagon(x: float, y: float, width: float, height: float) -> Patch:
+    """A box whose left and right ends are points, as error nodes have it in the page's map."""
+    right, middle, point = x + width, y + height / 2, 0.45 * height
+    upper = [(x, middle), (x + point, y), (right - point, y)]
+    lower = [(right, middle), (right - point, y + height), (x + point, y + height)]
+    return Polygon(upper + lower, closed=True, joinstyle="miter")
+
+
+def _arrow(pill: layout.Pill) -> list[tuple[float, float]]:
+    """Corners of the triangle in a pill: up for towards the answer, down for away from it."""
+    x, y, rise = pill.x + pill.width - 10, pill.y + layout.PILL / 2, 2.6 * pill.arrow
+    return [(x - 2.8, y + rise), (x + 2.8, y + rise), (x, y - rise)]
 
 
 def _prompt(axes: Axes, drawing: layout.CircuitLayout) -> None:
@@ -127,6 +147,14 @@ def _legend(axes: Axes, drawing: layout.CircuitLayout) -> None:
     look: dict[str, Any] = {"fontsize": style.SMALL, "color": style.MUTED, "va": "center"}
     axes.text(x - 6, y, "raises", ha="right", **look)
     axes.text(x + 78, y, drawing.legend, **look)
+    if drawing.has_errors:
+        # Beneath the names of the sites, where there is always room; the rest of the legend may fill a page's width.
+        end = drawing.left - 8
+        axes.text(end, y, _ERROR, ha="right", **look)
+        words = style.width(_ERROR, style.SMALL, "normal") * 72 / _POINTS
+        key = _hexagon(end - words - 30, y - 5, 22.0, 10.0)
+        key.set(facecolor=style.PAPER, edgecolor=style.MUTED, linewidth=0.6, gid="legend-error")
+        axes.add_patch(key)
 
 
 def _mono(axes: Axes, x: float, y: float, said: str, *, color: str = style.INK, ha: str = "left") -> None:

@@ -1,5 +1,6 @@
 """A study of two tasks: what goes on where it stopped, what is refused and said, and who needs how many nodes."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,17 +8,19 @@ from typing import Any
 import pytest
 from circuit_lab import SETTINGS
 
+from gossamer import bundled
 from gossamer.circuits.curve import Curve
 from gossamer.circuits.find import CircuitResult
 from gossamer.circuits.findings import collect_findings
 from gossamer.circuits.results import Findings
 from gossamer.circuits.search import SearchSettings
-from gossamer.circuits.task_study import TaskStudy, TaskStudySettings, needed_nodes, study_tasks
-from gossamer.dictionary import Dictionary
+from gossamer.circuits.task_study import FORMAT, RESULTS, TaskStudy, TaskStudySettings, needed_nodes, study_tasks
+from gossamer.dictionary import Dictionary, DictionarySet
 from gossamer.errors import UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import Site
-from gossamer.tasks.task import Task
+from gossamer.tasks import get
+from gossamer.tasks.task import PromptPairs, Task
 
 CHOSEN = TaskStudySettings(
     share=0.8, size=12, settings=SETTINGS, search=SearchSettings(sizes=(20, 6), steps=20, batch_size=6)
@@ -42,7 +45,8 @@ def measured() -> list[str]:
 def given(
     model: LanguageModel, dictionaries: dict[Site, Dictionary], task: Task, tmp_path: Path, measured: list[str]
 ) -> dict[str, Any]:
-    def measure(found: CircuitResult, folder: Path) -> None:
+    def measure(found: CircuitResult, folder: Path, unseen: Task | None) -> None:
+        assert unseen is None
         measured.append(found.circuit.task)
         methods = ["integrated gradients", "integrated gradients, signed", "random"]
         collect_findings(found, methods=methods, reruns=0, subsets=1).save(folder / "findings.json")
@@ -142,3 +146,81 @@ def test_nodes_needed_by_hand(given: dict[str, Any]) -> None:
     )
     assert needed_nodes(known, 0.95) == (40, 60), "a smaller one that keeps it by chance does not count"
     assert needed_nodes(known, 1.2) == (None, None)
+
+
+@pytest.fixture
+def set_aside(tmp_path: Path) -> dict[str, Any]:
+    """A study on the bundled model in which two templates are set aside and nothing may be measured."""
+
+    def never(found: CircuitResult, folder: Path, unseen: Task | None) -> None:
+        raise AssertionError(f"{found} was searched")
+
+    model = LanguageModel.load("bundled:spool", device="cpu")
+    return {
+        "model": model,
+        "dictionaries": DictionarySet.load(bundled.path("spool") / "dictionaries"),
+        "tasks": [get("ioi").generate(model.tokenizer, n=160, seed=1, bos=True)],
+        "folder": tmp_path / "study",
+        "chosen": replace(CHOSEN, unseen_templates="2"),
+        "measure": never,
+    }
+
+
+def test_tasks_with_too_few_templates_are_named_before_anything_is_searched(set_aside: dict[str, Any]) -> None:
+    tokenizer = set_aside["model"].tokenizer
+    lacking = [get(name).generate(tokenizer, n=40, seed=1, bos=True) for name in ("sva-rc", "code-key")]
+    mixed = {**set_aside, "tasks": [lacking[0], *set_aside["tasks"], lacking[1]]}
+    with pytest.raises(UsageError, match=r"task sva-rc: several templates.*; or leave out sva-rc, code-key$"):
+        study_tasks(**mixed)
+    with pytest.raises(UsageError, match=r"task sva-rc: several templates.*more templates$"):
+        study_tasks(**{**set_aside, "tasks": lacking})
+    for wanted in ("0", "-1", "7", ""):
+        with pytest.raises(UsageError, match=f"task ioi: from 1 to 6 of its templates expected.*found '{wanted}'$"):
+            study_tasks(**{**set_aside, "chosen": replace(CHOSEN, unseen_templates=wanted)})
+    assert not set_aside["folder"].exists()
+
+
+def wrong_on(task: Task, templates: Collection[str]) -> Task:
+    """The right and the wrong answers exchanged in the prompts of some templates, from which their tasks are made."""
+
+    def exchanged(side: PromptPairs) -> PromptPairs:
+        swapped = [replace(one, answer=one.incorrect, incorrect=one.answer) for one in side.prompts]
+        kept = zip(side.prompts, swapped, strict=True)
+        return replace(side, prompts=tuple(two if two.template in templates else one for one, two in kept))
+
+    return replace(task, train=exchanged(task.train), test=exchanged(task.test))
+
+
+def test_a_task_whose_unseen_templates_the_model_cannot_do_is_refused_without_a_search(
+    set_aside: dict[str, Any],
+) -> None:
+    [whole] = set_aside["tasks"]
+    unseen = whole.of_templates(whole.templates[-2:], set_aside["model"].tokenizer)
+    [row] = study_tasks(**{**set_aside, "tasks": [wrong_on(whole, unseen.templates)]}).tasks
+    assert row.refused.startswith(f"unseen templates {', '.join(unseen.templates)}: bundled:spool cannot do ioi: ")
+    assert row.refused.endswith("or set other templates aside")
+    assert (row.training, row.held_out) == (len(whole.train) - len(unseen.train), len(whole.test) - len(unseen.test))
+
+
+def test_a_study_of_other_unseen_templates_is_another_study(set_aside: dict[str, Any]) -> None:
+    [whole] = set_aside["tasks"]
+    weak = {**set_aside, "tasks": [wrong_on(whole, whole.templates)]}
+    first = study_tasks(**weak)
+    assert first.tasks[0].refused.startswith("bundled:spool cannot do ioi: ")
+    assert study_tasks(**weak).tasks == first.tasks
+    for other in ("1", None):
+        with pytest.raises(UsageError, match=r"holds another study \(other unseen_templates\)"):
+            study_tasks(**{**weak, "chosen": replace(CHOSEN, unseen_templates=other)})
+    with pytest.raises(UsageError, match="holds ioi of other prompts"):
+        study_tasks(**{**weak, "tasks": [get("ioi").generate(set_aside["model"].tokenizer, n=80, seed=2, bos=True)]})
+
+
+def test_studies_of_before_unseen_templates_go_on_without_them(given: dict[str, Any], task: Task) -> None:
+    one = {**given, "tasks": [impossible(task)]}
+    first = study_tasks(**one)
+    path = given["folder"] / RESULTS
+    record = FORMAT.load(path)
+    older = {name: value for name, value in record.settings.items() if name != "unseen_templates"}
+    assert len(older) < len(record.settings)
+    FORMAT.save(path, replace(record, settings=older))
+    assert study_tasks(**one).tasks == first.tasks

@@ -7,8 +7,13 @@ from typer.testing import CliRunner
 
 from gossamer import cli
 from gossamer.circuits.circuit import Circuit
+from gossamer.circuits.evaluate.rerun import evaluate_circuit
 from gossamer.circuits.task_study import TaskStudy
+from gossamer.model.language_model import LanguageModel
+from gossamer.report import claims
+from gossamer.tasks import get
 from gossamer.tasks.storage import prompt_from_json
+from gossamer.tasks.unseen_templates import set_aside
 
 # The words of the test are its own: so few prompts leave few of them.
 ARGUMENTS = [
@@ -86,3 +91,43 @@ def test_other_settings_are_another_study(folder):
     assert "holds another study (other share)" in str(found.exception)
     refused = run("-t", "sva-simple", "--share", "1.5", code=1)
     assert "--share: a share from 0 to 1 expected, found 1.5" in str(refused.exception)
+
+
+UNSEEN = [
+    *("-t", "ioi", "-n", "96", "--steps", "4", "--reruns", "0", "--compare", "random"),
+    *("--share", "1.0", "--most-nodes", "1", "--size", "40"),
+]
+
+
+def test_templates_that_no_search_saw_are_measured_and_told(tmp_path):
+    said = run(*UNSEEN, "--unseen-templates", "2", "--out", str(tmp_path)).stdout
+    found = TaskStudy.load(tmp_path).findings["ioi"]
+    circuit = Circuit.load(tmp_path / "ioi" / "circuit.json")
+    model = LanguageModel.load("bundled:spool")
+    whole = get("ioi").generate(model.tokenizer, n=96, seed=0, split_by=None)
+    seen, unseen = set_aside(whole, "2", model.tokenizer)
+    assert found.unseen.templates == unseen.templates
+    prompts = [prompt_from_json(row) for side in ("train", "test") for row in circuit.inputs.task[side]]
+    assert {one.template for one in prompts} == set(seen.templates)
+    there = evaluate_circuit(tmp_path / "ioi" / "circuit.json", task=unseen)
+    assert found.unseen.budget == there.metrics, "the same circuit on these prompts alone"
+    assert f"ioi: {claims.unseen(found)}" in said.splitlines()
+    assert 'id="unseen"' in (tmp_path / "ioi" / "report.html").read_text(encoding="utf-8")
+    for name in ("study.html", "tables.md"):
+        assert "On templates that no search saw" in (tmp_path / name).read_text(encoding="utf-8")
+
+    before = (tmp_path / "ioi" / "findings.json").stat().st_mtime_ns
+    again = json.loads(run(*UNSEEN, "--unseen-templates", "2", "--out", str(tmp_path), "--json").stdout)
+    assert (tmp_path / "ioi" / "findings.json").stat().st_mtime_ns == before
+    assert again["tasks"]["ioi"]["unseen_templates"]["prompts"] == found.unseen.prompts == len(unseen.test)
+    for other in (["--unseen-templates", "3"], []):
+        refused = run(*UNSEEN, *other, "--out", str(tmp_path), code=1)
+        assert "holds another study (other unseen_templates)" in str(refused.exception)
+
+
+def test_a_task_of_one_template_is_named_before_anything_is_searched(tmp_path):
+    asked = ["-t", "sva-simple", "-t", "ioi", "-n", "48", "--unseen-templates", "2", "--out", str(tmp_path / "study")]
+    refused = str(run(*asked, code=1).exception)
+    assert "task sva-simple: several templates expected" in refused
+    assert refused.endswith("or leave out sva-simple")
+    assert not (tmp_path / "study" / "study.json").exists()

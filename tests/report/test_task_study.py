@@ -10,6 +10,7 @@ from gossamer.circuits.task_study import StudiedTask, TaskStudy
 from gossamer.errors import GossamerError
 from gossamer.report.figures.task_study import task_study_figure
 from gossamer.report.task_study import (
+    UNSEEN,
     by_case,
     by_size,
     counted,
@@ -19,8 +20,10 @@ from gossamer.report.task_study import (
     notes,
     overview,
     relied_on,
+    sections,
     task_study_page,
     task_study_text,
+    unseen,
     write_task_study,
 )
 from gossamer.report.text import percent
@@ -152,6 +155,49 @@ def test_each_kind_of_prompts_has_a_row_where_a_task_has_several():
     one = {name: replace(found, cases=cases[:1]) for name, found in study.findings.items()}
     assert by_case(replace(study, findings=one))[1:] == []
     assert "Each kind of prompts alone" not in task_study_page(replace(study, findings=one))
+
+
+def test_unseen_templates_have_a_table_of_a_row_a_task():
+    study = sample()
+    found = study.findings["ioi"]
+    far, near = (replace(found.unseen.others[0], name=name, faithfulness=Interval(value, 0.1, 1.9), kl=0.5)
+                 for name, value in (("far above", 1.7), ("near", 0.65)))  # fmt: skip
+    told = replace(found.unseen, others=(*found.unseen.others, far, near), prompts=9)
+    head, ours, other = unseen(sample(ioi=replace(found, unseen=told)))
+    dictionaries, circuit, empty = told.budget[-3:]
+    assert head[1:3] == ["unseen templates", "held out"]
+    assert ours[:3] == ["ioi", "gave, <b>met", "9"]
+    for cell, one in zip((ours[3], ours[4], ours[7]), (dictionaries, circuit, empty), strict=True):
+        share = one.faithfulness
+        assert cell.startswith(f"{share.value:.3f} [{share.low:.2f}, {share.high:.2f}]")
+        assert cell.endswith(f", {one.kl:.2f}")
+    assert ours[5:7] == ["near", "0.650 [0.10, 1.90], 0.50"], "closest to the model, not the largest"
+    assert other[5] == "integrated gradients"
+    alone = replace(found, unseen=replace(told, others=()))
+    assert unseen(sample(ioi=alone))[1][5:7] == ["–", "–"]
+    assert told.best_other == near
+
+
+def test_unseen_templates_stand_on_the_page_with_what_limits_them():
+    found = sample().findings["ioi"]
+    study = sample(ioi=replace(found, unseen=replace(found.unseen, prompts=9, lacking=1)))
+    few = "9 held-out prompts of unseen templates: intervals over fewer than 10 prompts say little"
+    assert f"ioi: {few}" in notes(study)
+    assert f"a <b>: {few}" not in notes(study)
+    assert any(
+        note.startswith("ioi: 9 held-out prompts of unseen templates: 1 node of the circuit") for note in notes(study)
+    )
+    for written in (task_study_page(study), task_study_text(study)):
+        assert written.index("On templates that no search saw") < written.index("behind by point value")
+        assert "set aside before any search" in written
+    assert "<b>met" not in task_study_page(study)
+    assert UNSEEN in dict(sections(study))
+    without = {name: replace(one, unseen=None) for name, one in study.findings.items()}
+    bare = replace(study, findings=without)
+    assert UNSEEN not in dict(sections(bare))
+    assert not any("unseen" in note for note in notes(bare))
+    for written in (task_study_page(bare), task_study_text(bare)):
+        assert "On templates that no search saw" not in written
 
 
 def test_a_panel_a_task_with_the_best_baseline_of_each_size():

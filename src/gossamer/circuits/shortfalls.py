@@ -125,6 +125,11 @@ class UnseenTemplates:
 
     __repr__ = short_repr
 
+    @property
+    def best_other(self) -> TaskMetrics | None:
+        """The other method whose circuit is closest to the model on these very prompts; None if there is none."""
+        return min(self.others, key=lambda one: abs(1 - one.faithfulness.value), default=None)
+
     def _facts(self) -> Iterator[str]:
         yield plural(self.prompts, "prompt")
         yield f"of {listed(self.templates)}"

@@ -5,10 +5,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gossamer.circuits.curve import MethodCount, SizeComparison, behind_the_rest, best_baseline
 from gossamer.circuits.evaluate.comparison import nodes_needed
+from gossamer.circuits.evaluate.unseen_templates import unseen_study
 from gossamer.circuits.find import CircuitResult, find_circuit
 from gossamer.circuits.results import Findings
 from gossamer.circuits.search import SearchSettings
@@ -23,6 +24,7 @@ from gossamer.progress import announce, part_of
 from gossamer.results import Recorder, record_format, versions
 from gossamer.tasks.grouping import grouped
 from gossamer.tasks.task import Task
+from gossamer.tasks.unseen_templates import set_aside
 
 RESULTS = "study.json"
 # A mask is to need at most this share of the nodes that integrated gradients need (by sign or size, the fewer of both).
@@ -38,6 +40,8 @@ class TaskStudySettings:
             circuit is to keep.
         size: nodes of the circuit where no size is found that keeps so much.
         most: nodes that so much may take; None for any number.
+        unseen_templates: templates of every task that no search sees, by name or how many
+            (:func:`gossamer.tasks.unseen_templates.set_aside`); None: none are set aside.
         settings, search: of every circuit. Circuits are searched at all sizes up to all candidates, as baselines are.
     """
 
@@ -46,6 +50,7 @@ class TaskStudySettings:
     settings: StudySettings = StudySettings()
     search: SearchSettings = SearchSettings()
     most: int | None = None
+    unseen_templates: str | None = None
 
     __repr__ = short_repr
 
@@ -66,9 +71,10 @@ class StudiedTask:
         wanted: faithfulness that the circuit was to have on validation prompts.
         missed: why it is of the study's fixed size instead, a sentence; "" where it met that.
         refused: why there is no circuit at all; "" where there is one.
-        training, held_out: how many prompts it has, before any are left aside for speed.
+        training, held_out: how many prompts it has, before any are left aside for speed; those of templates that are
+            set aside do not count.
         seconds: wall-clock time of search and measuring.
-        prompts: SHA-256 of the tokens of its prompts.
+        prompts: SHA-256 of the tokens of all of its prompts.
     """
 
     name: str
@@ -153,7 +159,7 @@ def study_tasks(
     tasks: Sequence[Task],
     folder: str | Path,
     chosen: TaskStudySettings,
-    measure: Callable[[CircuitResult, Path], object],
+    measure: Callable[[CircuitResult, Path, Task | None], object],
     how: Mapping[str, Any] | None = None,
 ) -> TaskStudy:
     """Find and test a circuit for every task; what there is already is not done again.
@@ -163,16 +169,19 @@ def study_tasks(
         tasks: with names that differ.
         folder: gets study.json and a folder a task. Hold it with :func:`gossamer.results.folder_lock` meanwhile.
         chosen: see :class:`TaskStudySettings`.
-        measure: measures a circuit in full and writes its findings into the folder that it is given.
+        measure: measures a circuit in full, on the task of the unseen templates too if there are any, and writes its
+            findings into the folder that it is given.
         how: what else the findings depend on; a study goes on only under the same.
 
     Raises:
-        UsageError: two tasks of one name, other settings or prompts than the study in `folder` has.
+        UsageError: two tasks of one name, tasks with too few templates of which some are to be set aside, other
+            settings or prompts than the study in `folder` has.
         GossamerError: a file is damaged or cannot be written.
     """
     folder, sites = Path(folder), by_site(dictionaries)
     if len(set(map(_folder, tasks))) < len(tasks):
         raise UsageError(f"study: tasks of different names expected, found {', '.join(task.name for task in tasks)}")
+    prompts = _set_aside(tasks, chosen.unseen_templates, model.tokenizer)
     settings = {
         "model": model.title,
         "weights": weights_sha256(model.hf),
@@ -182,14 +191,38 @@ def study_tasks(
     }
     recorder = Recorder(folder / RESULTS, FORMAT, settings, {"versions": versions()})
     known = {row.name: row for row in recorder.rows}
-    for number, task in enumerate(tasks, start=1):
-        digest = task.body()["tokens_sha256"]
-        if task.name not in known:
-            with part_of(f"{task.name} (task {number} of {len(tasks)})"):
-                recorder.add(_studied(model, sites, task, digest, folder, chosen, measure))
-        elif known[task.name].prompts != digest:
-            raise UsageError(f"{folder}: holds {task.name} of other prompts; use the same, or choose another folder")
+    for number, given in enumerate(prompts, start=1):
+        name = given.task.name
+        if name not in known:
+            with part_of(f"{name} (task {number} of {len(tasks)})"):
+                recorder.add(_studied(model, sites, given, folder, chosen, measure))
+        elif known[name].prompts != given.digest:
+            raise UsageError(f"{folder}: holds {name} of other prompts; use the same, or choose another folder")
     return TaskStudy.load(folder)
+
+
+class _TaskPrompts(NamedTuple):
+    """The task that circuits are searched for, its unseen templates (None: none), and the SHA-256 of both's tokens."""
+
+    task: Task
+    unseen: Task | None
+    digest: str
+
+
+def _set_aside(tasks: Sequence[Task], wanted: str | None, tokenizer: Any) -> list[_TaskPrompts]:
+    """Every task without the templates that are set aside; all tasks that have too few of them are named at once."""
+    found, refused = [], {}
+    for task in tasks:
+        digest = task.body()["tokens_sha256"]
+        try:
+            seen, unseen = (task, None) if wanted is None else set_aside(task, wanted, tokenizer)
+            found.append(_TaskPrompts(seen, unseen, digest))
+        except UsageError as error:
+            refused[task.name] = error
+    if refused:
+        first = next(iter(refused.values()))
+        raise UsageError(f"{first}; or leave out {', '.join(refused)}" if found else str(first))
+    return found
 
 
 def _folder(task: Task) -> str:
@@ -200,18 +233,19 @@ def _folder(task: Task) -> str:
 def _studied(
     model: LanguageModel,
     dictionaries: SiteMapping[Dictionary],
-    task: Task,
-    digest: str,
+    prompts: _TaskPrompts,
     folder: Path,
     chosen: TaskStudySettings,
-    measure: Callable[[CircuitResult, Path], object],
+    measure: Callable[[CircuitResult, Path, Task | None], object],
 ) -> StudiedTask:
-    began = time.perf_counter()
-    row = StudiedTask(task.name, _folder(task), 0.0, "", "", len(task.train), len(task.test), 0.0, digest)
+    began, task = time.perf_counter(), prompts.task
+    row = StudiedTask(task.name, _folder(task), 0.0, "", "", len(task.train), len(task.test), 0.0, prompts.digest)
     search = replace(chosen.search, larger=True)
     try:
         study = Study(model, by_site(dictionaries), grouped(task, chosen.settings.masks), chosen.settings)
         study.require_ability()
+        if prompts.unseen is not None:
+            unseen_study(study, prompts.unseen)
         row = replace(row, wanted=chosen.share * min(study.task_share, 1.0))
         aim: dict[str, Any] = {"settings": chosen.settings, "search": search}
         try:
@@ -227,7 +261,7 @@ def _studied(
     except GossamerError as error:
         announce(lambda: f"{task.name}: refused: {error}")
         return replace(row, refused=str(error), seconds=time.perf_counter() - began)
-    measure(found, folder / row.folder)
+    measure(found, folder / row.folder, prompts.unseen)
     return replace(row, seconds=time.perf_counter() - began)
 
 

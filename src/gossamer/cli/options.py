@@ -75,7 +75,8 @@ UnseenTemplates = Annotated[
     str | None,
     typer.Option(
         help="Templates that no search sees and that the circuit is tested on besides: names, separated by commas, or "
-        "how many.",
+        "how many (those with the fewest prompts). Each of several tasks must have them and others besides; if one has "
+        "not, nothing is searched.",
     ),
 ]
 CircuitControls = Annotated[

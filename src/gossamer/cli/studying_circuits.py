@@ -59,6 +59,7 @@ def study_circuits(
     ablation: options.Ablation = "mean",
     errors: options.Errors = "mean",
     error_nodes: options.ErrorNodes = False,
+    unseen_templates: options.UnseenTemplates = None,
     minimum_accuracy: options.MinimumAccuracy = 0.75,
     batch_size: options.BatchSize = 64,
     validation: options.Validation = 0.15,
@@ -86,6 +87,7 @@ def study_circuits(
     from gossamer.circuits.task_study import TaskStudySettings, study_tasks
     from gossamer.demo import write_results
     from gossamer.progress import progress_bars
+    from gossamer.report import claims
     from gossamer.report.task_study import headline, write_task_study
     from gossamer.results import folder_lock
 
@@ -93,12 +95,13 @@ def study_circuits(
     studied["error_nodes"] = error_nodes
     settings = StudySettings(**studied, minimum_accuracy=minimum_accuracy, validation=validation, seed=seed)
     kept: Any = loss
-    chosen = TaskStudySettings(share, size, settings, SearchSettings(kept, steps=steps, seed=seed), most_nodes)
+    search = SearchSettings(kept, steps=steps, seed=seed)
+    chosen = TaskStudySettings(share, size, settings, search, most_nodes, unseen_templates)
     asked = None if not compare else early.methods(compare)
 
-    def measure(found: Any, folder: Path) -> None:
+    def measure(found: Any, folder: Path, unseen: Any) -> None:
         methods = [name for name in found.study.methods if name != REFERENCE] if asked is None else asked
-        write_results(found, folder, methods=methods, reruns=reruns)
+        write_results(found, folder, methods=methods, reruns=reruns, unseen=unseen)
 
     with folder_lock(output):
         network = inputs.language_model(model, device, dtype, None)
@@ -116,6 +119,8 @@ def study_circuits(
     for one in found.tasks:
         if one.refused or one.missed:
             out.print(f"{one.name}: {one.refused or one.missed}", soft_wrap=True)
+        if one.name in found.findings and (said := claims.unseen(found.findings[one.name])) is not None:
+            out.print(f"{one.name}: {said}", soft_wrap=True)
     if page is not None:
         out.print(f"report: {page}", soft_wrap=True)
 
@@ -130,6 +135,7 @@ def _task(name: str, tokenizer: Any, prompts: int | None, sides: Any) -> Any:
 def _print(found: Any, page: Path | None) -> None:
     from gossamer.circuits.curve import best_baseline
     from gossamer.circuits.task_study import needed_nodes
+    from gossamer.results.values import to_json
 
     tasks = {}
     for one in found.tasks:
@@ -148,6 +154,7 @@ def _print(found: Any, page: Path | None) -> None:
                 "nodes_for_95_percent": dict(
                     zip(("ours", "integrated gradients"), needed_nodes(known, 0.95), strict=True)
                 ),
+                "unseen_templates": to_json(known.unseen),
             }
         tasks[one.name] = facts
     print_json({"report": None if page is None else str(page), "tasks": tasks})

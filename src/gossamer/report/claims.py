@@ -338,9 +338,14 @@ def families(findings: Findings) -> str | None:
     )
 
 
+def few_prompts(prompts: int) -> str:
+    """What is to be said of intervals over so few prompts; nothing where they are enough."""
+    return f"intervals over fewer than {FEW_TEXTS} prompts say little" if prompts < FEW_TEXTS else ""
+
+
 def _few(prompts: int) -> str:
-    """What is to be said of intervals over so few prompts."""
-    return f"; intervals over fewer than {FEW_TEXTS} prompts say little" if prompts < FEW_TEXTS else ""
+    said = few_prompts(prompts)
+    return f"; {said}" if said else ""
 
 
 def _gap(gap: Interval) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from gossamer import files
 from gossamer.circuits.curve import SizeComparison, best_baseline
 from gossamer.circuits.results import Findings
+from gossamer.circuits.shortfalls import UnseenTemplates
 from gossamer.circuits.task_metrics import BEYOND, TaskMetrics
 from gossamer.circuits.task_study import HALF, StudiedTask, TaskStudy, needed_nodes
 from gossamer.display import plural
@@ -23,6 +24,7 @@ KEPT, BESIDE = "What the circuits keep", "Beside the baselines, at every size"
 RELIED_ON = "How stable the circuits are, and the scores of their graphs"
 CASES = f"Each kind of prompts alone, of many the {MAX_CASES} most frequent"
 EACH = "Every method in the mask's place"
+UNSEEN = "On templates that no search saw"
 
 
 def overview(study: TaskStudy) -> list[list[str]]:
@@ -163,6 +165,24 @@ def by_case(study: TaskStudy) -> list[list[str]]:
     return rows
 
 
+def unseen(study: TaskStudy) -> list[list[str]]:
+    """What is kept on templates that were set aside, of tasks that have some; names of the columns first."""
+    rows = [["task", "unseen templates", "held out", "dictionaries, KL", "circuit, KL", "best baseline",
+             "its faithfulness, KL", "empty, KL"]]  # fmt: skip
+    for name, found in study.findings.items():
+        if (here := found.unseen) is not None:
+            dictionaries, circuit, empty = here.budget[-3:]
+            best = here.best_other
+            rival = [MISSING] * 2 if best is None else [best.name, _with_kl(best)]
+            kept = [_with_kl(dictionaries), _with_kl(circuit), *rival, _with_kl(empty)]
+            rows.append([name, ", ".join(here.templates), str(here.prompts), *kept])
+    return rows
+
+
+def _with_kl(one: TaskMetrics) -> str:
+    return f"{_faithfulness(one)}, {one.kl:.2f}"
+
+
 def headline(study: TaskStudy) -> str:
     """The count that decides, in one sentence."""
     rows = [row for _, row in study.rows]
@@ -184,7 +204,18 @@ def notes(study: TaskStudy) -> list[str]:
         found = study.findings.get(task.name)
         said += [f"{task.name}: {one}" for one in (task.refused, task.missed) if one]
         said += [f"{task.name}: {warning}" for warning in (found.warnings if found else ())]
+        if found and found.unseen:
+            said += [f"{task.name}: {one}" for one in _unseen_notes(found.unseen)]
     return said
+
+
+def _unseen_notes(found: UnseenTemplates) -> Iterator[str]:
+    """How far what is said of unseen templates can be relied on."""
+    here = f"{plural(found.prompts, 'held-out prompt')} of unseen templates"
+    if few := claims.few_prompts(found.prompts):
+        yield f"{here}: {few}"
+    if found.lacking:
+        yield f"{here}: {plural(found.lacking, 'node')} of the circuit at roles that they lack, and do nothing there"
 
 
 def sentences(study: TaskStudy) -> Iterator[str]:
@@ -200,6 +231,8 @@ def sections(study: TaskStudy) -> Iterator[tuple[str, list[list[str]]]]:
         yield RELIED_ON, relied_on(study)
         if len(cases := by_case(study)) > 1:
             yield CASES, cases
+        if len(apart := unseen(study)) > 1:
+            yield UNSEEN, apart
         yield BESIDE, counted(study)
         yield EACH, each_method(study)
         yield "Nodes that keep 95 % of what the dictionaries keep", needed(study)
@@ -213,6 +246,8 @@ def task_study_text(study: TaskStudy) -> str:
     parts += [f"- {note}" for note in notes(study)]
     if len(cases := by_case(study)) > 1:
         parts += [f"{CASES}:", table(cases)]
+    if len(apart := unseen(study)) > 1:
+        parts += [f"{UNSEEN}:", table(apart), SET_ASIDE]
     parts += [table(counted(study)), table(each_method(study)), YARDSTICK, table(needed(study))]
     for name, found in study.findings.items():
         parts += [f"### {name}", table(by_size(found))]
@@ -224,6 +259,12 @@ LEGEND = (
     "latents. Agreement: mean Jaccard index of searches on bootstrap samples of the training prompts; of gradients: as "
     "many nodes by attribution patching on the same samples; core: nodes that at least 80 % of the searches find, and "
     "what these keep alone; replacement and completeness: circuit-tracer's scores of the circuit's graphs."
+)
+
+SET_ASIDE = (
+    "Held-out prompts of templates that were set aside before any search. An ablated latent goes to its mean over the "
+    "counterfactuals of the template's own training prompts: nothing else is read of them. Baselines have at most as "
+    f"many nodes as the circuit; the best of them is chosen on these very prompts. {BEYOND} as in the circuits' table."
 )
 
 YARDSTICK = (
@@ -260,6 +301,9 @@ def task_study_page(study: TaskStudy) -> str:
             notes=notes(study),
             cases=by_case(study),
             cases_title=CASES,
+            unseen=unseen(study),
+            unseen_title=UNSEEN,
+            set_aside=SET_ASIDE,
             sizes={name: by_size(found) for name, found in study.findings.items()},
             chart="data:image/svg+xml;base64," + base64.b64encode(chart).decode(),
         )

@@ -1,5 +1,6 @@
 """Templates of a task that are set aside, so that a circuit can be tried on sentences that nothing was fitted to."""
 
+import re
 from typing import Any
 
 from gossamer.errors import UsageError
@@ -21,8 +22,9 @@ def set_aside(task: Task, wanted: str, tokenizer: Any) -> tuple[Task, Task]:
         UsageError: no such templates, or none left.
     """
     known = task.templates
-    if wanted.isdecimal():
-        names = list(known[len(known) - int(wanted) :]) if int(wanted) else []
+    number = int(wanted) if re.fullmatch(r"\s*[+-]?\d+\s*", wanted) else None
+    if number is not None:
+        names = list(known[len(known) - number :]) if number > 0 else []
     else:
         names = [name.strip() for name in wanted.split(",") if name.strip()]
     if len(known) == 1:
@@ -31,7 +33,7 @@ def set_aside(task: Task, wanted: str, tokenizer: Any) -> tuple[Task, Task]:
             "none aside, or give prompts of more templates"
         )
     rest = [name for name in known if name not in names]
-    if not names or not rest or (wanted.isdecimal() and int(wanted) >= len(known)):
+    if not names or not rest or (number is not None and number >= len(known)):
         raise UsageError(
             f"task {task.name}: from 1 to {len(known) - 1} of its templates expected ({', '.join(known)}), found "
             f"{wanted!r}"

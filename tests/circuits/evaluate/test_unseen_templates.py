@@ -86,7 +86,7 @@ def test_templates_by_name_and_what_is_refused(whole: Task, spool: LanguageModel
     assert set(unseen.templates) == {first, second}
     assert set(seen.templates) == set(rest)
     assert unseen.provenance["templates"] == sorted([first, second])
-    for wanted in ("0", "", str(len(whole.templates)), ",".join(whole.templates), "99"):
+    for wanted in ("0", "-1", "", str(len(whole.templates)), ",".join(whole.templates), "99"):
         with pytest.raises(UsageError, match=f"from 1 to {len(whole.templates) - 1} of its templates"):
             set_aside(whole, wanted, spool.tokenizer)
     alone = whole.of_templates([first], spool.tokenizer)

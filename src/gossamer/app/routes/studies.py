@@ -82,6 +82,7 @@ _REPORTS = {
         task_pictures,
         notes={
             task_study.KEPT: task_study.LEGEND,
+            task_study.UNSEEN: task_study.SET_ASIDE,
             task_study.BESIDE: task_study.COUNTED,
             task_study.EACH: task_study.YARDSTICK,
         },

@@ -9,7 +9,7 @@ from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.shortfalls import UnseenTemplates
 from gossamer.circuits.splice import Splice
 from gossamer.circuits.study import Study
-from gossamer.errors import UsageError
+from gossamer.errors import GossamerError, UsageError
 from gossamer.tasks.grouping import grouped
 from gossamer.tasks.task import Task
 
@@ -29,9 +29,7 @@ def on_unseen_templates(found: CircuitResult, task: Task, others: Sequence[Circu
         UsageError: none of the circuit's roles are in these templates.
         GossamerError: the model itself cannot do the task on them.
     """
-    mine = found.study
-    study = Study(mine.model, mine.dictionaries, grouped(task, mine.settings.masks), mine.settings)
-    study.require_ability()
+    study = unseen_study(found.study, task)
     nodes = _here(study, found.nodes)
     if not len(nodes):
         raise UsageError(
@@ -60,6 +58,21 @@ def on_unseen_templates(found: CircuitResult, task: Task, others: Sequence[Circu
             for path, circuit in zip(fitting, compared, strict=True)
         ),
     )
+
+
+def unseen_study(mine: Study, task: Task) -> Study:
+    """The study that circuits of `mine` are measured in on other templates; all is the same but the prompts.
+
+    Raises:
+        GossamerError: the model itself cannot do the task on them, which is known before any search.
+    """
+    study = Study(mine.model, mine.dictionaries, grouped(task, mine.settings.masks), mine.settings)
+    try:
+        study.require_ability()
+    except GossamerError as error:
+        names = ", ".join(task.templates)
+        raise GossamerError(f"unseen templates {names}: {error}, or set other templates aside") from error
+    return study
 
 
 def _here(study: Study, nodes: Nodes) -> Nodes:

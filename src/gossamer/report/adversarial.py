@@ -86,9 +86,9 @@ def repair_rows(found: AdversarialResults, one: BrokenPrompt) -> list[tuple[str,
             f"{own.before:+.2f}",
             f"{own.after:+.2f}",
             f"{own.patched:+.2f}",
-            f"{one.restored(own.patched):.0%}",
+            f"{round(100 * one.restored(own.patched))}%",
             f"{own.random:+.2f}",
-            f"{one.restored(own.random):.0%}",
+            f"{round(100 * one.restored(own.random))}%",
         )
         for own in ordered
     ]

@@ -1,7 +1,7 @@
 /** One broken prompt with a detector's clean values put back: its margin before, after, repaired and of the control. */
 import { useId, useState } from "react";
 import type { Shapes } from "../api";
-import { count, number, percent } from "../format";
+import { count, number } from "../format";
 import { DataTable } from "../parts/table";
 
 type Failure = Shapes["FailureShape"];
@@ -34,8 +34,8 @@ export function Repairs({ failure, detectors, nodes, file }: { failure: Failure;
           note={<p className="note">A detector's value is that of its nodes, in logits to first order. The detectors that the recipe moves most, those that move most here first.</p>}
           columns={[
             { name: "put back", left: true, value: (row) => groupName(row, detectors, nodes) }, { name: "value before", value: (row) => row.before, show: (row) => number(row.before, true) }, { name: "after", value: (row) => row.after, show: (row) => number(row.after, true) },
-            { name: "margin repaired", value: (row) => row.patched, show: (row) => number(row.patched, true) }, { name: "restored", value: (row) => row.share, show: (row) => percent(row.share) },
-            { name: "margin, random latents", value: (row) => row.random, show: (row) => number(row.random, true) }, { name: "restored by them", value: (row) => row.random_share, show: (row) => percent(row.random_share) },
+            { name: "margin repaired", value: (row) => row.patched, show: (row) => number(row.patched, true) }, { name: "restored", value: (row) => row.share, show: (row) => whole(row.share) },
+            { name: "margin, random latents", value: (row) => row.random, show: (row) => number(row.random, true) }, { name: "restored by them", value: (row) => row.random_share, show: (row) => whole(row.random_share) },
           ]}
         />
       </details>
@@ -48,9 +48,10 @@ function Repaired({ failure, repair, size }: { failure: Failure; repair: Repair;
   return (
     <>
       <p>
-        <b>{right ? "Right again" : "Still wrong"}:</b> putting {count(size, "node")} back restores {percent(repair.share)} of the margin; {count(size, "random active latent")} {size === 1 ? "restores" : "restore"} {percent(repair.random_share)}.
+        <b>{right ? "Right again" : "Still wrong"}:</b> putting {count(size, "node")} back restores {whole(repair.share)} of the margin; {count(size, "random active latent")} {size === 1 ? "restores" : "restore"} {whole(repair.random_share)}.
       </p>
       <Scale failure={failure} repair={repair} />
+      <p className="note">Bars begin at the margin after the edits. Dashed: a margin of 0; the model is right beyond it.</p>
     </>
   );
 }
@@ -80,13 +81,18 @@ function Scale({ failure, repair }: { failure: Failure; repair: Repair }) {
                 <rect className="bar" x={`${Math.min(from, at)}%`} width={`${Math.abs(at - from)}%`} y="5" height="8" />
                 <line className="mark" x1={`${at}%`} x2={`${at}%`} y1="2" y2="16" />
               </svg>
-              <span>margin {number(value, true)}{share === null ? "" : `, ${percent(share)}`}</span>
+              <span>margin {number(value, true)}{share === null ? "" : `, ${whole(share)}`}</span>
             </dd>
           </div>
         );
       })}
     </dl>
   );
+}
+
+/** A share in whole percent: more digits would say more than one prompt does. */
+function whole(share: number | null): string {
+  return share === null ? "–" : `${Math.round(100 * share) || 0} %`.replace("-", "−");
 }
 
 /** The whole circuit, then detectors, those that move most in this prompt first. */

@@ -7,6 +7,7 @@ from gossamer.circuits.adversarial.results import (
     BrokenPrompt,
     Comparison,
     Detector,
+    PromptRepair,
     Repair,
 )
 from gossamer.circuits.adversarial.worst import WorstCase
@@ -14,6 +15,9 @@ from gossamer.circuits.shortfalls import PromptTail, WorstPrompt
 from gossamer.statistics import Interval
 
 BROKEN = {"A": 1, "B": 2, "C": 0, "D": 3, "E": 1, "F": 2}
+
+# Of the circuit, which mends the prompt, and of its detector, which does not; random latents do neither.
+REPAIRS = (PromptRepair(None, 1.75, -0.5, 1.25, -0.7), PromptRepair(0, 1.5, 0.25, -0.4, -1.3))
 
 
 def results(circuit="0" * 64, seed=0):
@@ -52,7 +56,11 @@ def results(circuit="0" * 64, seed=0):
         arms=arms,
         comparisons=tuple(Comparison(one, 2, 1, 1.0, 1, 0, 0.5) for one in "ABCEF"),
         repairs=(Repair(0, 0.75, 0.1, 1, 0, 2, -1.25), Repair(None, 0.9, 0.1, 2, 0, 2, -2.0)),
-        failures=(BrokenPrompt((" <i>", "a"), (" <i>", "b\u202e"), " Tom", " Sam", 2.0, -1.0),),
+        failures=(
+            BrokenPrompt((" <i>", "a"), (" <i>", "b\u202e"), " Tom", " Sam", 2.0, -1.0, REPAIRS),
+            BrokenPrompt((" c",), (" d",), " Sam", " Tom", 1.0, -0.5, ()),
+            BrokenPrompt((" c",), (" e",), " Tom", " Sam", 1.5, -0.25),
+        ),
         setup=160,
         unseen_words=True,
         worst=WorstCase(300, PromptTail(0.1, 0.3, 0.4, (worst[0],)), worst[1], ("name IO = Tom",), 640, "mean"),

@@ -46,10 +46,22 @@ def test_the_curves_are_the_report_s_with_the_circuit_first(asked):
 
 
 def test_failures_mark_what_differs_and_hide_nothing_invisible(asked):
-    (failure,) = asked.get(PATH).json()["failures"]
+    failure = asked.get(PATH).json()["failures"][0]
     assert failure["clean"] == [{"token": "␣<i>", "changed": False}, {"token": "a", "changed": True}]
     assert failure["edited"][1] == {"token": "b\\u202e", "changed": True}
     assert (failure["answer"], failure["said"]) == ("␣Tom", "␣Sam")
+
+
+def test_every_group_s_repair_of_a_failure_is_the_file_s_with_shares(asked):
+    mended, other, older = asked.get(PATH).json()["failures"]
+    whole, detector = mended["repairs"]
+    assert (whole["detector"], whole["before"], whole["after"]) == (None, 1.75, -0.5)
+    assert (whole["patched"], whole["random"]) == (1.25, -0.7)
+    # From -1 to 2 it is 3: of these 2.25 and .3, and .6 and -.3, come back.
+    assert (whole["share"], whole["random_share"]) == (pytest.approx(0.75), pytest.approx(0.1))
+    assert (detector["detector"], detector["share"]) == (0, pytest.approx(0.2))
+    assert detector["random_share"] == pytest.approx(-0.1)
+    assert (other["repairs"], older["repairs"]) == ([], None)
 
 
 def test_worst_prompts_are_sorted_and_the_circuit_is_found(asked, made):

@@ -120,11 +120,52 @@ def test_arms_and_marked_tokens_are_shown(visit):
     page.wait_for_selector("table caption:has-text('Arms')", state="attached")
     said = page.locator(".datatable:has(caption:has-text('Arms')) tbody tr").all_inner_texts()
     assert [f"{count} of 4" in text for count, text in zip(BROKEN.values(), said, strict=True)] == [True] * 6
-    assert page.locator(".changed sup").count() == 2
+    assert page.locator(".failures li >> nth=0 >> .changed sup").count() == 2
     assert "b\\u202e" in page.inner_text(".failures")
     assert page.locator("img").count() == 0
     page.click("main a:has-text('the circuit')")
     page.wait_for_selector("h1:has-text('sva-simple')")
+
+
+def test_a_failure_is_repaired_by_a_button_and_undone(visit):
+    page = visit(ADVERSARIAL)
+    failure = page.locator(".failures li").nth(0)
+    button = failure.get_by_role("button", name="Repair", exact=True)
+    button.click()
+    failure.locator(".scale").wait_for()
+    said = failure.locator("[aria-live]").inner_text().replace("−", "-")
+    assert "Right again: putting 12 nodes back restores 75 % of the margin" in said
+    assert "12 random active latents restore 10 %" in said
+    for margin in ("+2.00", "-1.00", "+1.25", "-0.700"):
+        assert f"margin {margin}" in said
+    # All on one scale: the repaired bar ends at three quarters of the way from the failing margin to the clean one.
+    start, end, mended, random = (
+        float(failure.locator(f".scale .{look} .mark").get_attribute("x1").rstrip("%"))
+        for look in ("failing", "whole", "repaired", "random")
+    )
+    assert (mended - start) / (end - start) == pytest.approx(0.75)
+    assert (random - start) / (end - start) == pytest.approx(0.1)
+    zero = float(failure.locator(".scale .whole .zero").get_attribute("x1").rstrip("%"))
+    assert (zero - start) / (end - start) == pytest.approx(1 / 3)
+    assert not grave_findings(page)
+    failure.locator("select").select_option(label="detector 1: resid_post.1/3@S2 and 1 more, moved −1.25")
+    said = failure.locator("[aria-live]").inner_text().replace("−", "-")
+    assert "Still wrong: putting 2 nodes back restores 20 % of the margin" in said
+    assert "2 random active latents restore -10 %" in said
+    failure.locator("summary").click()
+    assert failure.locator("tbody tr").count() == 2
+    assert "detector 1" in failure.locator("tr.marked").inner_text()
+    failure.get_by_role("button", name="Undo").press("Enter")
+    assert failure.locator(".scale").count() == 0
+
+
+def test_a_failure_that_is_not_repaired_says_why(visit):
+    page = visit(ADVERSARIAL)
+    page.wait_for_selector(".failures li")
+    changed, older = (page.locator(".failures li").nth(place) for place in (1, 2))
+    assert "the edits change the right answer" in changed.inner_text()
+    assert "before single prompts were repaired" in older.inner_text()
+    assert changed.locator("button").count() == older.locator("button").count() == 0
 
 
 def test_explanations_are_searched_and_a_latent_is_opened(visit):

@@ -9,6 +9,7 @@ from gossamer.circuits.adversarial.results import (
     BrokenPrompt,
     Comparison,
     Detector,
+    PromptRepair,
     RecipeCluster,
     Repair,
 )
@@ -17,6 +18,7 @@ from gossamer.report.adversarial import (
     arm_rows,
     cluster_rows,
     look_rows,
+    repair_rows,
     write_adversarial_page,
 )
 from gossamer.statistics import Interval
@@ -93,3 +95,30 @@ def test_closer_looks_costs_and_clusters_are_told():
     assert "2,100 if reading it (160 passes) and finding it (about 4,000) are charged" in page
     assert "what finding it cost is not known" in adversarial_page(old)
     assert (look_rows(old), cluster_rows(old)) == ([], [])
+
+
+def test_a_broken_prompt_has_every_group_that_was_put_back():
+    old = sample()
+    # From -1 to 2 the margin is 3: 1.25 is three quarters of the way.
+    repairs = (PromptRepair(None, 1.0, 0.5, 1.25, -0.7), PromptRepair(0, 1.5, 1.25, -0.4, -1.3))
+    found = replace(old, failures=(replace(old.failures[0], repairs=repairs),))
+    assert repair_rows(found, found.failures[0])[1:] == [
+        ("the whole circuit", "2", "+1.00", "+0.50", "+1.25", "75%", "-0.70", "10%"),
+        ("detector 1", "1", "+1.50", "+1.25", "-0.40", "20%", "-1.30", "-10%"),
+    ]
+    page = adversarial_page(found)
+    assert "75% of the margin restored by the whole circuit, 10% by random latents" in page
+    assert "<td>-1.30</td>" in page
+    assert "Shown are 1 of the 1 prompts" in page
+    changed = replace(old, failures=(replace(old.failures[0], repairs=()),))
+    assert "the edits change the right answer" in adversarial_page(changed)
+    assert "the edits change the right answer" not in adversarial_page(old), "older files do not say"
+
+
+def test_detectors_that_move_most_in_a_prompt_come_first():
+    old = sample()
+    detectors = (*old.detectors, Detector(("resid_post.1/4@S2", "resid_post.1/5@S2"), 0.5, {"S2": 0.9}, True))
+    repairs = tuple(PromptRepair(*one, 0.0, -1.0) for one in ((None, 0.0, 0.0), (0, 1.0, 0.9), (1, 0.5, -0.5)))
+    found = replace(old, detectors=detectors, failures=(replace(old.failures[0], repairs=repairs),))
+    rows = repair_rows(found, found.failures[0])
+    assert [row[:2] for row in rows[1:]] == [("the whole circuit", "2"), ("detector 2", "2"), ("detector 1", "1")]

@@ -5,7 +5,7 @@ from difflib import SequenceMatcher
 from pathlib import Path
 
 from gossamer import files
-from gossamer.circuits.adversarial.results import CIRCUIT, NAMES, AdversarialResults, Arm
+from gossamer.circuits.adversarial.results import CIRCUIT, NAMES, AdversarialResults, Arm, BrokenPrompt
 from gossamer.circuits.adversarial.seeds import SeedStudy
 from gossamer.report import html, text
 from gossamer.report.curves_data import budget_data
@@ -73,6 +73,29 @@ def cluster_rows(found: AdversarialResults) -> list[tuple[str, ...]]:
     return [("arm", "kinds of edits", "detector moved most", "recipes", "searches"), *rows] if rows else []
 
 
+def repair_rows(found: AdversarialResults, one: BrokenPrompt) -> list[tuple[str, ...]]:
+    """What putting nodes back does to a broken prompt, with the names of the columns first; none where it has none.
+
+    The whole circuit first, then detectors, those that move most in this prompt first.
+    """
+    ordered = sorted(one.repairs or (), key=lambda own: (own.detector is not None, -abs(own.after - own.before)))
+    rows = [
+        (
+            "the whole circuit" if own.detector is None else f"detector {own.detector + 1}",
+            str(found.nodes if own.detector is None else len(found.detectors[own.detector].nodes)),
+            f"{own.before:+.2f}",
+            f"{own.after:+.2f}",
+            f"{own.patched:+.2f}",
+            f"{round(100 * one.restored(own.patched))}%",
+            f"{own.random:+.2f}",
+            f"{round(100 * one.restored(own.random))}%",
+        )
+        for own in ordered
+    ]
+    head = ("put back", "nodes", "value before", "after", "margin", "restored", "margin, random latents", "restored")
+    return [head, *rows] if rows else []
+
+
 def seed_sentences(found: SeedStudy) -> Iterator[str]:
     """In how many seeds the circuit helped; nothing before the first is done."""
     if found.results:
@@ -94,6 +117,7 @@ def adversarial_page(found: AdversarialResults, seeds: SeedStudy | None = None) 
             "clean": marked(one.clean, one.edited),
             "edited": marked(one.edited, one.clean),
             "one": one,
+            "repairs": repair_rows(found, one),
         }
         for one in found.failures
     ]

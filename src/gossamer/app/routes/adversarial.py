@@ -11,6 +11,7 @@ from gossamer.app.schema.adversarial import (
     DetectorShape,
     FailureShape,
     MarkedToken,
+    PromptRepairShape,
     RepairShape,
     WorstCaseShape,
     WorstShape,
@@ -18,7 +19,7 @@ from gossamer.app.schema.adversarial import (
 from gossamer.app.schema.base import PartId
 from gossamer.app.schema.curves import CurvesData
 from gossamer.app.workbench import Workbench
-from gossamer.circuits.adversarial.results import NAMES, AdversarialResults, Arm, BrokenPrompt
+from gossamer.circuits.adversarial.results import NAMES, AdversarialResults, Arm, BrokenPrompt, PromptRepair
 from gossamer.circuits.adversarial.worst import WorstCase
 from gossamer.report import text
 from gossamer.report.adversarial import marked
@@ -109,6 +110,19 @@ def _failure(one: BrokenPrompt) -> FailureShape:
         said=text.visible(one.said),
         before=one.before,
         after=one.after,
+        repairs=None if one.repairs is None else [_repair(one, found) for found in one.repairs],
+    )
+
+
+def _repair(prompt: BrokenPrompt, found: PromptRepair) -> PromptRepairShape:
+    return PromptRepairShape(
+        detector=found.detector,
+        before=found.before,
+        after=found.after,
+        patched=found.patched,
+        share=prompt.restored(found.patched),
+        random=found.random,
+        random_share=prompt.restored(found.random),
     )
 
 

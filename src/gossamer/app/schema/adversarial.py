@@ -62,8 +62,28 @@ class MarkedToken(Shape):
     changed: bool
 
 
+class PromptRepairShape(Shape):
+    """Nodes put back in one broken prompt; `detector` is null for the whole circuit.
+
+    `before` and `after` are the nodes' value on the clean and the edited prompt; `patched` and `random` margins with
+    the nodes and with as many random active latents put back, `share` and `random_share` how far that is from the
+    margin of the edited prompt (0) to that of the clean one (1).
+    """
+
+    detector: int | None
+    before: Number
+    after: Number
+    patched: Number
+    share: Number
+    random: Number
+    random_share: Number
+
+
 class FailureShape(Shape):
-    """A held-out prompt that the circuit's recipe breaks."""
+    """A held-out prompt that the circuit's recipe breaks.
+
+    `repairs` is null in older files and empty where the edits change the right answer.
+    """
 
     clean: list[MarkedToken]
     edited: list[MarkedToken]
@@ -71,6 +91,7 @@ class FailureShape(Shape):
     said: str
     before: Number
     after: Number
+    repairs: list[PromptRepairShape] | None
 
 
 class WorstShape(Shape):

@@ -1,7 +1,9 @@
 """Does the failure run through the circuit? Nodes put back to their clean values in prompts that a recipe breaks."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -11,7 +13,7 @@ from gossamer.circuits.adversarial.bench import Bench, EditedRow
 from gossamer.circuits.adversarial.detectors import node_places, wrong_circuit
 from gossamer.circuits.adversarial.guides import CircuitGuide
 from gossamer.circuits.adversarial.prompts import CountedModel, PromptEncoder, with_roles_of
-from gossamer.circuits.adversarial.results import BrokenPrompt, Detector, Repair
+from gossamer.circuits.adversarial.results import BrokenPrompt, Detector, PromptRepair, Repair
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.site_plan import in_stream
 from gossamer.dictionary.dictionary import Dictionary
@@ -20,7 +22,64 @@ from gossamer.model.site import Site
 from gossamer.tasks.prompt_pairs import PromptPairs
 
 # Broken prompts that are repaired, detectors that are put back, and prompts that are shown, at most.
-_PROMPTS, _DETECTORS, _SHOWN = 32, 6, 8
+_PROMPTS, _DETECTORS, _SHOWN = 32, 12, 8
+
+
+class GroupRepair(NamedTuple):
+    """Some nodes of a circuit put back to their clean values in broken prompts.
+
+    Attributes:
+        detector: its number in the results, or None for all nodes of the circuit.
+        before, after: the nodes' value on the clean prompts and on the edited ones, in logits to first order.
+        patched: margins of the edited prompts with the nodes put back; `random`: with as many random active latents.
+    """
+
+    detector: int | None
+    before: Float[Tensor, "prompt"]
+    after: Float[Tensor, "prompt"]
+    patched: Float[Tensor, "prompt"]
+    random: Float[Tensor, "prompt"]
+
+
+@dataclass(frozen=True)
+class RepairedPrompts:
+    """Broken prompts with nodes put back, prompt by prompt.
+
+    Attributes:
+        places: of these prompts among those that the recipe breaks.
+        clean, edited: their margins before and after the edits.
+        groups: what was put back: all nodes of the circuit, then detectors.
+    """
+
+    places: tuple[int, ...]
+    clean: Float[Tensor, "prompt"]
+    edited: Float[Tensor, "prompt"]
+    groups: tuple[GroupRepair, ...]
+
+    def means(self) -> tuple[Repair, ...]:
+        """Of every group, over prompts; empty where there are none."""
+        return tuple(
+            Repair(
+                one.detector,
+                self._restored(one.patched),
+                self._restored(one.random),
+                int((one.patched > 0).sum()),
+                int((one.random > 0).sum()),
+                len(self.places),
+                (one.after - one.before).mean().item(),
+            )
+            for one in self.groups
+        )
+
+    def of(self, place: int) -> tuple[PromptRepair, ...]:
+        """Of every group in the broken prompt at `place`; empty of a prompt that is not among these."""
+        if place not in self.places:
+            return ()
+        row = self.places.index(place)
+        return tuple(PromptRepair(one.detector, *(values[row].item() for values in one[1:])) for one in self.groups)
+
+    def _restored(self, patched: Float[Tensor, "prompt"]) -> float:
+        return ((patched.mean() - self.edited.mean()) / (self.clean.mean() - self.edited.mean())).item()
 
 
 def encoded(encoder: PromptEncoder, rows: Sequence[EditedRow]) -> tuple[PromptPairs, PromptPairs]:
@@ -29,67 +88,101 @@ def encoded(encoder: PromptEncoder, rows: Sequence[EditedRow]) -> tuple[PromptPa
     return encoder.pairs([row.clean for row in rows]), encoder.pairs(edited)
 
 
+def node_values(
+    model: LanguageModel, guide: CircuitGuide, clean: PromptPairs, edited: PromptPairs
+) -> tuple[Float[Tensor, "prompt node"], Float[Tensor, "prompt node"]]:
+    """Each node's activation before and after edits, in logits to first order by its weight on the clean prompt."""
+    _, weights, activations = guide.attributed(model, clean)
+    with torch.no_grad():
+        streams = model.capture(edited.clean.tokens.to(model.device), guide.nodes.sites)
+        return weights.detach() * activations.detach(), weights.detach() * guide.activations(streams, edited)
+
+
 def moved_nodes(
     model: LanguageModel, guide: CircuitGuide, clean: PromptPairs, edited: PromptPairs
 ) -> Float[Tensor, "prompt node"]:
     """How far edits move each node, in logits to first order by its weight on the clean prompt."""
-    _, weights, activations = guide.attributed(model, clean)
-    with torch.no_grad():
-        streams = model.capture(edited.clean.tokens.to(model.device), guide.nodes.sites)
-        return weights.detach() * (guide.activations(streams, edited) - activations.detach())
+    before, after = node_values(model, guide, clean, edited)
+    return after - before
 
 
-def repairs(
+def repaired_prompts(
     bench: Bench, guide: CircuitGuide, detectors: Sequence[Detector], rows: Sequence[EditedRow]
-) -> tuple[Repair, ...]:
-    """Each of the largest detectors put back, and all nodes of the circuit, beside as many random active latents.
+) -> RepairedPrompts:
+    """All nodes of the circuit put back, and each of the detectors that move most, beside random active latents.
 
-    Only prompts whose right answer the recipe leaves as it is: elsewhere clean values speak for another answer. Empty
-    where the recipe breaks none of these.
+    Only prompts whose right answer the recipe leaves as it is: elsewhere clean values speak for another answer.
+    Cost: two passes of each prompt for every group, and about eight for reading them.
+
+    Args:
+        bench: the study's prompts.
+        guide: the circuit; `detectors`: its own.
+        rows: prompts that a recipe breaks.
     """
-    kept = [row for row in rows if row.clean.answers == row.edited.answers][:_PROMPTS]
-    if not kept:
-        return ()
-    model, (clean, edited) = bench.model, encoded(bench.encoder, kept)
-    chosen: list[tuple[int | None, list[int]]] = [(None, list(range(len(guide.nodes))))]
-    chosen += enumerate(node_places(guide.nodes, detectors[:_DETECTORS]))
+    model = bench.model
+    places = [place for place, row in enumerate(rows) if row.clean.answers == row.edited.answers][:_PROMPTS]
+    if not places:
+        return RepairedPrompts((), torch.empty(0), torch.empty(0), ())
+    clean, edited = encoded(bench.encoder, [rows[place] for place in places])
     before, after = (CountedModel(model).margins(pairs) for pairs in (clean, edited))
-    moved = moved_nodes(model, guide, clean, edited)
-    generator = torch.Generator().manual_seed(bench.settings.seed)
+    values = node_values(model, guide, clean, edited)
+    with torch.no_grad():
+        streams = model.capture(clean.clean.tokens.to(model.device), guide.nodes.sites)
+    controls = stand_ins(model, guide, clean, torch.Generator().manual_seed(bench.settings.seed))
     found = []
-    for number, own in chosen:
-        nodes = guide.nodes.select(torch.tensor(own, device=model.device))
-        other = wrong_circuit(model, nodes, guide.dictionaries, clean, generator)
-        patched, control = (put_back(model, one, guide.dictionaries, clean, edited) for one in (nodes, other))
-        found.append(
-            Repair(
-                number,
-                _restored(before, after, patched),
-                _restored(before, after, control),
-                int((patched > 0).sum()),
-                int((control > 0).sum()),
-                len(clean),
-                moved[:, own].sum(dim=1).mean().item(),
-            )
-        )
-    return tuple(found)
+    for number, own in _groups(guide, detectors, values[1] - values[0]):
+        sums = (value[:, own].sum(dim=1).cpu() for value in values)
+        chosen = torch.tensor(own, device=model.device)
+        both = (guide.nodes.select(chosen), controls.select(chosen))
+        patched = (put_back(model, nodes, guide.dictionaries, clean, edited, streams) for nodes in both)
+        found.append(GroupRepair(number, *sums, *patched))
+    return RepairedPrompts(tuple(places), before, after, tuple(found))
 
 
-def _restored(clean: Tensor, edited: Tensor, patched: Tensor) -> float:
-    return ((patched.mean() - edited.mean()) / (clean.mean() - edited.mean())).item()
+def _groups(
+    guide: CircuitGuide, detectors: Sequence[Detector], moved: Float[Tensor, "prompt node"]
+) -> list[tuple[int | None, list[int]]]:
+    """All nodes, then the detectors that move most, in the order of their numbers; with the places of their nodes."""
+    places = node_places(guide.nodes, detectors)
+    size = [moved[:, own].sum(dim=1).abs().mean().item() for own in places]
+    most = sorted(range(len(places)), key=lambda number: -size[number])[:_DETECTORS]
+    return [(None, list(range(len(guide.nodes)))), *((number, places[number]) for number in sorted(most))]
+
+
+def stand_ins(model: LanguageModel, guide: CircuitGuide, clean: PromptPairs, generator: torch.Generator) -> Nodes:
+    """For every node of a circuit another latent, active at its site and role and no node of the circuit, in its place.
+
+    So the control of a detector is part of that of the circuit, and detectors without a node in common have controls
+    without one.
+
+    Raises:
+        GossamerError: too few latents are active.
+    """
+    nodes = guide.nodes
+    # Sorted by site and role, as they are drawn.
+    drawn = wrong_circuit(model, nodes, guide.dictionaries, clean, generator)
+    order = sorted(range(len(nodes)), key=lambda place: (int(nodes.site[place]), int(nodes.role[place])))
+    return drawn.select(torch.argsort(torch.tensor(order, device=model.device)))
 
 
 def put_back(
-    model: LanguageModel, nodes: Nodes, dictionaries: Mapping[Site, Dictionary], clean: PromptPairs, edited: PromptPairs
+    model: LanguageModel,
+    nodes: Nodes,
+    dictionaries: Mapping[Site, Dictionary],
+    clean: PromptPairs,
+    edited: PromptPairs,
+    streams: Mapping[Site, Float[Tensor, "prompt pos d"]] | None = None,
 ) -> Float[Tensor, "prompt"]:
     """Margins of edited prompts in which nodes have the values of the clean ones, token by token of their roles.
 
     The n-th token of a role takes the value of the n-th token of that role; what the dictionaries leave out stays.
+    Cost: a pass of every prompt, and one of its clean prompt where the `streams` of these are not given.
     """
     device = model.device
     source = _matched(clean, edited).to(device)
-    with torch.no_grad():
-        streams = model.capture(clean.clean.tokens.to(device), nodes.sites)
+    if streams is None:
+        with torch.no_grad():
+            streams = model.capture(clean.clean.tokens.to(device), nodes.sites)
     edits = {}
     for index, site in enumerate(nodes.sites):
         here = nodes.at(index)
@@ -129,8 +222,8 @@ def _matched(clean: PromptPairs, edited: PromptPairs) -> Int[Tensor, "prompt pos
     return found
 
 
-def failures(bench: Bench, broken: Sequence[EditedRow]) -> tuple[BrokenPrompt, ...]:
-    """Some of the prompts that a recipe breaks, with what the model says."""
+def failures(bench: Bench, broken: Sequence[EditedRow], repaired: RepairedPrompts) -> tuple[BrokenPrompt, ...]:
+    """Some of the prompts that a recipe breaks, with what the model says and what repairs each."""
     model, rows = bench.model, broken[:_SHOWN]
     if not rows:
         return ()
@@ -149,6 +242,7 @@ def failures(bench: Bench, broken: Sequence[EditedRow]) -> tuple[BrokenPrompt, .
             said=model.word(int(said[number, 0])),
             before=before[number],
             after=after[number],
+            repairs=repaired.of(number),
         )
         shown.append(failure)
     return tuple(shown)

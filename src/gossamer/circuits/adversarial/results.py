@@ -184,6 +184,24 @@ class Repair:
 
 
 @dataclass(frozen=True)
+class PromptRepair:
+    """Nodes put back to what they are on the clean prompt, in one prompt that a recipe breaks.
+
+    Attributes:
+        detector: its number in the results, or None for all nodes of the circuit.
+        before, after: the nodes' value on the clean prompt and on the edited one, in logits to first order.
+        patched: the margin of the edited prompt with the nodes put back.
+        random: the same with as many random active latents.
+    """
+
+    detector: int | None
+    before: float
+    after: float
+    patched: float
+    random: float
+
+
+@dataclass(frozen=True)
 class BrokenPrompt:
     """A held-out prompt that the circuit's recipe breaks.
 
@@ -191,6 +209,8 @@ class BrokenPrompt:
         clean, edited: tokens.
         answer, said: the right answer, and the wrong one that the model prefers.
         before, after: margins.
+        repairs: all nodes of the circuit put back, then each of the detectors that the recipe moves most; empty where
+            the edits change the right answer, None in older files.
     """
 
     clean: tuple[str, ...]
@@ -199,6 +219,11 @@ class BrokenPrompt:
     said: str
     before: float
     after: float
+    repairs: tuple[PromptRepair, ...] | None = None
+
+    def restored(self, margin: float) -> float:
+        """How far a margin is from that of the edited prompt (0) to that of the clean one (1)."""
+        return (margin - self.after) / (self.before - self.after)
 
 
 @dataclass(frozen=True)
@@ -306,11 +331,11 @@ class AdversarialResults:
 
 
 # Files of version 1 have no worst case of templates; those of version 2 no bounds of its 99th percentile, no checks of
-# failures beyond their margin, and no cost of the circuit.
+# failures beyond their margin, and no cost of the circuit; those of version 3 no repairs of single prompts.
 FORMAT: Format[AdversarialResults] = Format(
     "gossamer.adversarial",
-    3,
+    4,
     AdversarialResults,
     "adversarial results",
-    {f"gossamer.adversarial.{version}": Older(lambda body: body) for version in (1, 2)},
+    {f"gossamer.adversarial.{version}": Older(lambda body: body) for version in (1, 2, 3)},
 )

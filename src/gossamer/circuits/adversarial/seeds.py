@@ -17,13 +17,13 @@ from gossamer.model.language_model import LanguageModel
 from gossamer.model.site import SiteMapping
 from gossamer.results import Older, Recorder, record_format, versions
 
-# Rows of version 1 are results of version 1 or 2.
+# Rows of version 1 are results of version 1 or 2, those of version 2 results of version 3.
 FORMAT = record_format(
     "gossamer.adversarial_seeds",
-    2,
+    3,
     AdversarialResults,
     "adversarial results of several seeds",
-    {"gossamer.adversarial_seeds.1": Older(lambda body: body)},
+    {f"gossamer.adversarial_seeds.{version}": Older(lambda body: body) for version in (1, 2)},
 )
 RESULTS = "seeds.json"
 

@@ -19,7 +19,7 @@ from gossamer.circuits.adversarial.edits import EditSpace, Recipe, Scene, edit_s
 from gossamer.circuits.adversarial.guides import CircuitGuide, ModelGuide
 from gossamer.circuits.adversarial.prompt_record import ArmSuccess, PromptRecord
 from gossamer.circuits.adversarial.prompts import CountedModel, PromptEncoder
-from gossamer.circuits.adversarial.repair import failures, repairs
+from gossamer.circuits.adversarial.repair import failures, repaired_prompts
 from gossamer.circuits.adversarial.results import (
     CIRCUIT,
     NAMES,
@@ -105,6 +105,7 @@ def adversarial_study(
     if prompts_file is not None:
         record.save(prompts_file)
     broken = bench.broken_rows(best[CIRCUIT][0])
+    repaired = repaired_prompts(bench, reading.guide, reading.detectors, broken)
     return AdversarialResults(
         task=task.name,
         model=model.title,
@@ -120,8 +121,8 @@ def adversarial_study(
         detectors=tuple(reading.detectors),
         arms=tuple(arms.values()),
         comparisons=tuple(_compared(bench, arms, best, letter) for letter in NAMES if letter != CIRCUIT),
-        repairs=repairs(bench, reading.guide, reading.detectors, broken),
-        failures=failures(bench, broken),
+        repairs=repaired.means(),
+        failures=failures(bench, broken, repaired),
         setup=reading.guide.cost * len(reading.read),
         unseen_words=True,
         worst=None if worst is None else _worst(circuit, model, own_sites, task, nodes, bench.space, worst),

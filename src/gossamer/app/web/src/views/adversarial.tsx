@@ -1,4 +1,5 @@
 /** Prompts that the model fails on, sought with its circuit and without, and where the circuit is furthest from it. */
+import { Repairs } from "../adversarial/repair";
 import { type Shapes, get } from "../api";
 import { count, interval, number, percent } from "../format";
 import { Curves } from "../parts/curves";
@@ -54,7 +55,7 @@ function Shown({ page }: { page: Page }) {
       </section>
       <section>
         <h2>Prompts that the circuit's recipe breaks</h2>
-        {page.failures.length === 0 ? <Empty>It breaks none of the held-out prompts{own && own.recipe.length === 0 ? ": no recipe was found" : ""}.</Empty> : <Failures page={page} />}
+        {page.failures.length === 0 ? <Empty>It breaks none of the held-out prompts{own && own.recipe.length === 0 ? ": no recipe was found" : ""}.</Empty> : <Failures page={page} of={own?.breaks ?? page.failures.length} />}
       </section>
       <section>
         <h2>What the circuit reads</h2>
@@ -99,7 +100,7 @@ function Detectors({ page, most }: { page: Page; most?: number }) {
   );
 }
 
-function Failures({ page }: { page: Page }) {
+function Failures({ page, of }: { page: Page; of: number }) {
   const most = Math.max(...page.failures.flatMap((one) => [Math.abs(one.before ?? 0), Math.abs(one.after ?? 0)]), 1e-9);
   return (
     <>
@@ -111,10 +112,11 @@ function Failures({ page }: { page: Page }) {
               <dt>after</dt><dd><Line tokens={one.edited} /> <Margin value={one.after} most={most} /></dd>
               <dt>right</dt><dd><bdi className="chip">{one.answer}</bdi> <span className="muted">model prefers</span> <bdi className="chip">{one.said}</bdi></dd>
             </dl>
+            <Repairs failure={one} detectors={page.detectors} nodes={page.nodes} file={`${page.id}-repair-${index + 1}`} />
           </li>
         ))}
       </ol>
-      <p className="note">Tokens that differ are underlined and marked *. The margin is the logit of the right answer less that of the best wrong one.</p>
+      <p className="note">Shown are {page.failures.length} of the {count(of, "prompt")} that it breaks. Tokens that differ are underlined and marked *. The margin is the logit of the right answer less that of the best wrong one. "Repair" shows the margin with the nodes' clean values put back, token by token of their roles, as the study measured it, beside as many other latents that are active at the same roles: these should not repair.</p>
       <details>
         <summary>As a table</summary>
         <DataTable

@@ -132,8 +132,21 @@ def sentences(n: int, seed: int) -> list[str]:
     ]
 
 
+def write_mixed_text(
+    out: Path, stories: Path, paragraphs: Path, n_stories: int = 1500, n_sentences: int = 12000, seed: int = 0
+) -> None:
+    """Write the file: some of the stories, all paragraphs and new sentences, shuffled; the same for the same seed."""
+    assert not any(pattern in PEOPLE for pattern in TEMPLATES.values())
+    texts = [json.loads(line)["text"] for line in stories.read_text("utf-8").splitlines()[:n_stories]]
+    texts += [json.loads(line)["text"] for line in paragraphs.read_text("utf-8").splitlines()]
+    texts += sentences(n_sentences, seed)
+    random.Random(seed).shuffle(texts)
+    out.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
+    print(f"{out}: {len(texts)} texts, {sum(map(len, texts)):,} characters", flush=True)
+
+
 def main() -> None:
-    """Write the file."""
+    """Write the file that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stories", type=Path, required=True, help='one {"text": ...} a line')
     parser.add_argument("--paragraphs", type=Path, required=True, help='one {"text": ...} a line')
@@ -142,13 +155,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    texts = [json.loads(line)["text"] for line in given.stories.read_text("utf-8").splitlines()[: given.n_stories]]
-    texts += [json.loads(line)["text"] for line in given.paragraphs.read_text("utf-8").splitlines()]
-    texts += sentences(given.n_sentences, given.seed)
-    random.Random(given.seed).shuffle(texts)
-    assert not any(pattern in PEOPLE for pattern in TEMPLATES.values())
-    given.out.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
-    print(f"{given.out}: {len(texts)} texts, {sum(map(len, texts)):,} characters")
+    write_mixed_text(given.out, given.stories, given.paragraphs, given.n_stories, given.n_sentences, given.seed)
 
 
 if __name__ == "__main__":

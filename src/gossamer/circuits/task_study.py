@@ -246,6 +246,7 @@ def _studied(
         study.require_ability()
         if prompts.unseen is not None:
             unseen_study(study, prompts.unseen)
+        study.require_dictionaries()
         row = replace(row, wanted=chosen.share * min(study.task_share, 1.0))
         aim: dict[str, Any] = {"settings": chosen.settings, "search": search}
         try:

@@ -10,7 +10,7 @@ from gossamer.circuits.results import Findings
 from gossamer.circuits.task_metrics import BEYOND, TaskMetrics
 from gossamer.circuits.task_study import HALF, StudiedTask, TaskStudy, needed_nodes
 from gossamer.display import plural
-from gossamer.report import claims, html, style
+from gossamer.report import html, style
 from gossamer.report.coding import table
 from gossamer.report.figures.task_study import task_study_figure
 from gossamer.report.page import MAX_CASES
@@ -150,7 +150,7 @@ def _kept(one: TaskMetrics) -> list[str]:
 
 def _faithfulness(one: TaskMetrics) -> str:
     share = one.faithfulness
-    return f"{share.value:.3f} [{share.low:.2f}, {share.high:.2f}]{claims.dagger(one)}"
+    return f"{share.value:.3f} [{share.low:.2f}, {share.high:.2f}]{one.mark}"
 
 
 def by_case(study: TaskStudy) -> list[list[str]]:
@@ -219,12 +219,14 @@ def task_study_text(study: TaskStudy) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-LEGEND = (
-    f"Held-out prompts; intervals are of 95 %, over texts. {BEYOND} more than the dictionaries keep with all of their "
-    "latents. Agreement: mean Jaccard index of searches on bootstrap samples of the training prompts; of gradients: as "
+HELD_OUT = "Held-out prompts; intervals are of 95 %, over texts."
+MARKED = f"{BEYOND} more than the dictionaries keep with all of their latents."
+RELIED_ON_NOTE = (
+    "Agreement: mean Jaccard index of searches on bootstrap samples of the training prompts; of gradients: as "
     "many nodes by attribution patching on the same samples; core: nodes that at least 80 % of the searches find, and "
     "what these keep alone; replacement and completeness: circuit-tracer's scores of the circuit's graphs."
 )
+LEGEND = f"{HELD_OUT} {MARKED} {RELIED_ON_NOTE}"
 
 YARDSTICK = (
     "The best of all others is chosen, at each size, on the test prompts themselves. Where methods are equally good "

@@ -59,7 +59,7 @@ def test_how_a_circuit_was_tested_has_the_marks_of_the_report(ask, marked):
         ("one kind", BEYOND),
         ("another", ""),
     ]
-    assert said["footnote"] == claims.beyond(marked)
+    assert said["footnote"] == f"{claims.beyond(marked)}."
     assert said["footnote"] in re.sub(r"\s+", " ", report_page(marked)).replace("&#39;", "'")
     at = {one["name"]: one for one in said["drawn"]["series"]}
     assert {one["mark"] for one in at.values()} == {BEYOND}

@@ -1,6 +1,6 @@
 """A circuit of a run as the page shows it, made of its files alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from gossamer.circuits.results import Findings, NodeCard, PromptView
 from gossamer.circuits.task_metrics import TaskMetrics, budget_marks
 from gossamer.features.feature_card import FeatureCard, FeatureExample
 from gossamer.features.lens import Words
-from gossamer.report import layout, text
+from gossamer.report import claims, layout, text
 from gossamer.report.edges import edge_values, strength
 from gossamer.report.map_data import FORMAT, METRIC, group_values, map_data, named
 
@@ -141,6 +141,12 @@ def budget_rows(budget: Sequence[TaskMetrics]) -> list[Metrics]:
         Metrics.model_validate(row).model_copy(update={"mark": mark})
         for row, mark in zip(budget, budget_marks(budget), strict=True)
     ]
+
+
+def footnote(marks: Iterable[str], errors: bool) -> str | None:
+    """What the mark of a table's rows says, as a sentence; None where none has it (see :func:`claims.mark_note`)."""
+    note = claims.mark_note(marks, errors)
+    return None if note is None else f"{note}."
 
 
 def tables(findings: Findings) -> Iterator[Table]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from gossamer.app.circuit_page import footnote
 from gossamer.app.schema.base import IntervalShape
 from gossamer.app.schema.compare import (
     ComparedCircuit,
@@ -22,7 +23,7 @@ from gossamer.errors import GossamerError, UsageError
 from gossamer.features.feature import Feature, Node
 from gossamer.features.matching import LatentMatches
 from gossamer.model.site import Site
-from gossamer.report import claims, text
+from gossamer.report import text
 
 _NODES, _BINS = 500, 25
 
@@ -34,7 +35,7 @@ def overlap_facts(one: SavedCircuit, other: SavedCircuit, candidates: int | None
     return {
         "a": described[0],
         "b": described[1],
-        "footnote": claims.mark_note((each.mark for each in described), any(node.is_error for node in a | b)),
+        "footnote": footnote((each.mark for each in described), any(node.is_error for node in a | b)),
         "shared": len(shared),
         "jaccard": jaccard(a, b),
         "jaccard_latents": jaccard({node.feature for node in a}, {node.feature for node in b}),

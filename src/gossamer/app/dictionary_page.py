@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from gossamer.app.circuit_page import footnote
 from gossamer.app.run_folder import Part
 from gossamer.app.schema.base import Table
 from gossamer.app.schema.dictionaries import Densities, Measure, MeasuredDictionary
@@ -15,7 +16,7 @@ from gossamer.dictionary.attach import EXPLAINED_VARIANCE
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import GossamerError
 from gossamer.replacement.evaluate.evaluation import density_histogram
-from gossamer.report.claims import has_errors, mark_note
+from gossamer.report.claims import has_errors
 from gossamer.report.text import interval
 from gossamer.store.database import quoted
 from gossamer.training import metrics
@@ -130,5 +131,5 @@ def _controls(identifier: str, known: Controls, errors: bool) -> Table:
         columns=[*columns, "accuracy", "KL, nats"],
         rows=rows,
         note="Faithfulness on held-out prompts of the same search in each; 95 % bootstrap intervals over prompts.",
-        footnote=mark_note((arm.mark(arm.circuit) for arm in known.arms), errors) or "",
+        footnote=footnote((arm.mark(arm.circuit) for arm in known.arms), errors) or "",
     )

@@ -74,10 +74,10 @@ def mark_note(marks: Iterable[str], errors: bool) -> str | None:
     )
 
 
-def beyond(findings: Findings) -> str | None:
-    """What the mark says, where a circuit of the findings has it."""
+def marks(findings: Findings) -> list[str]:
+    """What stands beside each faithfulness of the findings."""
     unseen, controls = findings.unseen, findings.controls
-    marks = [
+    return [
         *budget_marks(findings.budget),
         *(case.circuit.mark for case in findings.cases),
         *(point.task_metrics.mark for curve in findings.curves for point in curve.points),
@@ -85,7 +85,11 @@ def beyond(findings: Findings) -> str | None:
         *([] if unseen is None else [*budget_marks(unseen.budget), *(row.mark for row in unseen.others)]),
         *(arm.mark(one) for arm in (controls.arms if controls else ()) for one in (arm.circuit, *arm.points)),
     ]
-    return mark_note(marks, has_errors(findings))
+
+
+def beyond(findings: Findings) -> str | None:
+    """What the mark says, where a circuit of the findings has it."""
+    return mark_note(marks(findings), has_errors(findings))
 
 
 def has_errors(findings: Findings) -> bool:

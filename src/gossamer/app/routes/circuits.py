@@ -6,7 +6,16 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Query
 
-from gossamer.app.circuit_page import MOST_EDGES, MOST_NODES, budget_rows, map_of, node_page, prompt_shape, tables
+from gossamer.app.circuit_page import (
+    MOST_EDGES,
+    MOST_NODES,
+    budget_rows,
+    footnote,
+    map_of,
+    node_page,
+    prompt_shape,
+    tables,
+)
 from gossamer.app.schema.base import PartId
 from gossamer.app.schema.circuits import (
     CaseShape,
@@ -88,7 +97,7 @@ def circuit_routes(bench: Workbench) -> APIRouter:
             curves=[CurveShape.model_validate(curve) for curve in known.curves],
             drawn=None if drawn is None else CurvesData.model_validate(drawn),
             cases=[CaseShape.model_validate(case) for case in known.cases],
-            footnote=claims.beyond(known),
+            footnote=footnote(claims.marks(known), claims.has_errors(known)),
             tables=list(tables(known)),
             warnings=list(known.warnings),
         )
@@ -192,7 +201,7 @@ def _described(found: SavedCircuit) -> dict[str, Any]:
         "findings": None if part is None else part.id,
         "findings_file": None if part is None else str(part.path),
         "summary": claims.summary(findings),
-        "footnote": claims.mark_note(budget_marks(findings.budget)[-2:-1], claims.has_errors(findings)),
+        "footnote": footnote(budget_marks(findings.budget)[-2:-1], claims.has_errors(findings)),
     }
 
 
@@ -224,7 +233,7 @@ def _scored(restored: RestoredCircuit, asked: ScoreRequest, references: dict[tup
     return {
         "prompts": len(evaluator.splice.examples),
         "measured_on": "held-out prompts" if held_out else "training prompts that choices are made on",
-        "footnote": claims.mark_note(
+        "footnote": footnote(
             (row.mark for row in rows.values()), any(node.node.is_error for node in restored.circuit.nodes)
         ),
         **rows,

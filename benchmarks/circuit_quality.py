@@ -34,7 +34,6 @@ from gossamer.circuits.path import SIZES, CircuitPath
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import Study, StudySettings
 from gossamer.circuits.task_metrics import BEYOND, TaskMetrics
-from gossamer.report.claims import dagger
 from gossamer.report.text import percent
 
 POINTS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
@@ -184,7 +183,7 @@ def table(title: str, study: Study, curves: Sequence[Curve]) -> None:
 def cell(found: TaskMetrics) -> str:
     """Faithfulness with its interval and, if it is beyond the dictionaries, a mark; KL, accuracy, per-prompt error."""
     share = found.faithfulness
-    kept = f"{share.value:.3f} [{share.low:.2f}, {share.high:.2f}]{dagger(found)}"
+    kept = f"{share.value:.3f} [{share.low:.2f}, {share.high:.2f}]{found.mark}"
     return f"{kept}, {found.kl:.2f}, {percent(found.accuracy)}, {found.prompt_error.value:.2f}"
 
 

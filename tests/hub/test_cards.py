@@ -9,10 +9,11 @@ from workbench_run import write_run
 from gossamer import bundled
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.results import Findings
+from gossamer.circuits.task_metrics import budget_marks
 from gossamer.dictionary import DictionarySet
 from gossamer.hub.cards import circuit_card, dictionaries_card
 from gossamer.report import claims
-from gossamer.report.text import number
+from gossamer.report.text import number, percent, ratio
 
 NODES = 12
 
@@ -61,8 +62,19 @@ def test_a_circuit_says_its_claim_its_nodes_and_what_it_needs(made):
     card = circuit_card(circuit, findings, "me/x", "mit")
     assert claims.summary(findings) in card
     assert sum(line.startswith("| `resid_post") and "@" in line for line in card.splitlines()) == NODES
-    for row in findings.budget:
-        assert f"| {row.name} | {claims.shares(row.faithfulness)}" in card
+    for row, mark in zip(findings.budget, budget_marks(findings.budget), strict=True):
+        kept = claims.shares(row.faithfulness) + mark
+        assert f"| {row.name} | {kept} | {ratio(row.prompt_error.value)} | {percent(row.accuracy)} |" in card
     for one in circuit.inputs.dictionaries.values():
         assert f"`{one.source}` | `{one.sha256[:12]}`" in card
     assert "It was not tested." in circuit_card(circuit, None, "me/x", None)
+
+
+def test_a_card_marks_the_circuit_and_not_the_model_that_it_is_of(made):
+    circuit, findings = made
+    more = replace(findings.budget[0].faithfulness_to_dictionaries, value=1.25)
+    full, *others, own, empty = (replace(row, faithfulness_to_dictionaries=more) for row in findings.budget)
+    assert full.exceeds_dictionaries
+    card = circuit_card(circuit, replace(findings, budget=(full, *others, own, empty)), "me/x", "mit")
+    marked = [line.split(" | ")[0].strip("| ") for line in card.splitlines() if line.startswith("|") and "†" in line]
+    assert marked == [own.name, *([empty.name] if empty.mark else [])]

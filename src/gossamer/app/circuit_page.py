@@ -1,6 +1,6 @@
 """A circuit of a run as the page shows it, made of its files alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +10,10 @@ from gossamer.app.schema.latents import Card, Example, NeighbourShape, Word
 from gossamer.app.workbench import SavedCircuit
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.results import Findings, NodeCard, PromptView
+from gossamer.circuits.task_metrics import TaskMetrics, budget_marks
 from gossamer.features.feature_card import FeatureCard, FeatureExample
 from gossamer.features.lens import Words
-from gossamer.report import layout, text
+from gossamer.report import claims, layout, text
 from gossamer.report.edges import edge_values, strength
 from gossamer.report.map_data import FORMAT, METRIC, group_values, map_data, named
 
@@ -134,13 +135,22 @@ def example_shape(example: FeatureExample, largest: float) -> Example:
     )
 
 
-def metrics_of(rows: Sequence[Any]) -> list[Metrics]:
-    """Rows of an error budget."""
-    return [Metrics.model_validate(row) for row in rows]
+def budget_rows(budget: Sequence[TaskMetrics]) -> list[Metrics]:
+    """Rows of an error budget, of which the circuits alone may have the mark."""
+    return [
+        Metrics.model_validate(row).model_copy(update={"mark": mark})
+        for row, mark in zip(budget, budget_marks(budget), strict=True)
+    ]
+
+
+def footnote(marks: Iterable[str], errors: bool) -> str | None:
+    """What the mark of a table's rows says, as a sentence; None where none has it (see :func:`claims.mark_note`)."""
+    note = claims.mark_note(marks, errors)
+    return None if note is None else f"{note}."
 
 
 def tables(findings: Findings) -> Iterator[Table]:
-    """What the report says in tables beside budget and curves; those for which nothing was measured are left out."""
+    """What the report says in tables beside budget, curves and cases, as far as it was measured."""
     points = findings.completeness.points
     if points:
         rows: list[list[Any]] = [[one.kind, one.size, one.circuit, one.model] for one in points]
@@ -152,13 +162,6 @@ def tables(findings: Findings) -> Iterator[Table]:
         ]
         columns = ["circuit", "nodes", *overlap.labels]
         yield Table(title=f"Stability: {overlap.kind}", columns=columns, rows=rows, note="Jaccard index of the nodes.")
-    if findings.cases:
-        rows = [
-            [case.name, case.prompts, case.full.metric.value, case.circuit.faithfulness.value, case.circuit.kl]
-            for case in findings.cases
-        ]
-        columns = ["case", "prompts", f"{findings.metric}, full model", "faithfulness", "KL"]
-        yield Table(title="Kinds of prompts", columns=columns, rows=rows)
     if findings.edge_test is not None:
         tested = findings.edge_test
         rows = [[one.edges, one.strongest.value, one.random.value] for one in tested.points]

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from gossamer.app.circuit_page import footnote
 from gossamer.app.schema.base import IntervalShape
 from gossamer.app.schema.compare import (
     ComparedCircuit,
@@ -30,10 +31,11 @@ _NODES, _BINS = 500, 25
 def overlap_facts(one: SavedCircuit, other: SavedCircuit, candidates: int | None) -> dict[str, Any]:
     """The numbers and nodes of :class:`CircuitComparison`; `candidates` are the nodes that could have been chosen."""
     a, b = ({node.node for node in found.circuit.nodes} for found in (one, other))
-    shared, rows = a & b, _rows(one, other)
+    shared, rows, described = a & b, _rows(one, other), (_circuit(one), _circuit(other))
     return {
-        "a": _circuit(one),
-        "b": _circuit(other),
+        "a": described[0],
+        "b": described[1],
+        "footnote": footnote((each.mark for each in described), any(node.is_error for node in a | b)),
         "shared": len(shared),
         "jaccard": jaccard(a, b),
         "jaccard_latents": jaccard({node.feature for node in a}, {node.feature for node in b}),
@@ -62,8 +64,10 @@ def _circuit(found: SavedCircuit) -> ComparedCircuit:
         nodes=len(circuit.nodes),
         latents=len({node.feature for node in circuit.nodes}),
         faithfulness=None if own is None else IntervalShape.model_validate(own.faithfulness),
+        prompt_error=None if own is None else IntervalShape.model_validate(own.prompt_error),
         accuracy=None if own is None else own.accuracy,
         kl=None if own is None else own.kl,
+        mark="" if own is None else own.mark,
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from gossamer.app.circuit_page import footnote
 from gossamer.app.run_folder import Part
 from gossamer.app.schema.base import Table
 from gossamer.app.schema.dictionaries import Densities, Measure, MeasuredDictionary
@@ -15,6 +16,8 @@ from gossamer.dictionary.attach import EXPLAINED_VARIANCE
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.errors import GossamerError
 from gossamer.replacement.evaluate.evaluation import density_histogram
+from gossamer.report.claims import has_errors
+from gossamer.report.text import interval
 from gossamer.store.database import quoted
 from gossamer.training import metrics
 
@@ -104,23 +107,29 @@ def controls(bench: Workbench, found: FoundSet) -> list[Table]:
     for identifier in circuits_with(bench.run, found):
         known = bench.circuit(identifier).findings
         if known is not None and known.controls is not None:
-            tables.append(_controls(identifier, known.controls))
+            tables.append(_controls(identifier, known.controls, has_errors(known)))
     return tables
 
 
-def _controls(identifier: str, known: Controls) -> Table:
+def _controls(identifier: str, known: Controls, errors: bool) -> Table:
     rows: list[list[Any]] = [
         [
             arm.name,
             arm.dictionaries.size,
             arm.dictionaries.faithfulness.value,
             arm.circuit.size,
-            arm.circuit.faithfulness.value,
-            arm.circuit.faithfulness.low,
-            arm.circuit.faithfulness.high,
+            interval(arm.circuit.faithfulness) + arm.mark(arm.circuit),
+            interval(arm.circuit.prompt_error),
+            arm.circuit.accuracy,
+            arm.circuit.kl,
         ]
         for arm in known.arms
     ]
-    columns = ["dictionaries", "candidates", "all of them keep", "nodes", "the circuit keeps", "low", "high"]
-    note = "Faithfulness on held-out prompts of the same search in each; 95 % bootstrap interval over prompts."
-    return Table(title=f"Circuits of {identifier} beside controls", columns=columns, rows=rows, note=note)
+    columns = ["dictionaries", "candidates", "all of them keep", "nodes", "the circuit keeps", "per-prompt error"]
+    return Table(
+        title=f"Circuits of {identifier} beside controls",
+        columns=[*columns, "accuracy", "KL, nats"],
+        rows=rows,
+        note="Faithfulness on held-out prompts of the same search in each; 95 % bootstrap intervals over prompts.",
+        footnote=footnote((arm.mark(arm.circuit) for arm in known.arms), errors) or "",
+    )

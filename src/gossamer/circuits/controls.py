@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gossamer.circuits.circuit_numbers import CircuitNumbers
+from gossamer.circuits.task_metrics import BEYOND
 from gossamer.display import plural, short_repr
 from gossamer.statistics import Interval
 
@@ -27,6 +28,10 @@ class ControlArm:
     points: tuple[CircuitNumbers, ...]
 
     __repr__ = short_repr
+
+    def mark(self, circuit: CircuitNumbers) -> str:
+        """What stands beside a circuit of the arm: BEYOND if it is more faithful than the arm's dictionaries."""
+        return BEYOND if circuit.faithfulness.value > self.dictionaries.faithfulness.value else ""
 
     def _facts(self) -> Iterator[str]:
         yield self.name

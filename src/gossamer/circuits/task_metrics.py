@@ -69,6 +69,11 @@ class TaskMetrics:
         share, of_dictionaries = self.faithfulness.value, self.faithfulness_to_dictionaries.value
         return of_dictionaries != 0 and share > share / of_dictionaries
 
+    @property
+    def mark(self) -> str:
+        """Stands beside the faithfulness of a circuit: BEYOND if it exceeds the dictionaries' own, else nothing."""
+        return BEYOND if self.exceeds_dictionaries else ""
+
 
 # The name under which a circuit's file holds what its dictionaries keep of the task, with all of their latents.
 DICTIONARIES = "dictionaries_faithfulness"
@@ -83,6 +88,14 @@ def measured_of(budget: Sequence[TaskMetrics]) -> dict[str, float]:
 BEYOND = "†"
 
 
+def budget_marks(budget: Sequence[TaskMetrics]) -> list[str]:
+    """What stands beside the faithfulness of each row; the rows end in a circuit and the empty one.
+
+    No other row is marked: the full model and a dictionary alone are no circuits of all dictionaries' latents.
+    """
+    return [row.mark if place >= len(budget) - 2 else "" for place, row in enumerate(budget)]
+
+
 def behaviours_html(metrics: Sequence[TaskMetrics], caption: str) -> str:
     """Networks that do a task, one a row."""
     head = ("network", "metric", "faithfulness", "95 % interval", "prompt error", "accuracy", "KL")
@@ -90,14 +103,12 @@ def behaviours_html(metrics: Sequence[TaskMetrics], caption: str) -> str:
         (
             one.name,
             one.metric.value,
-            f"{one.faithfulness.value:.4g}{BEYOND}"
-            if one.exceeds_dictionaries and one in metrics[-2:]
-            else one.faithfulness.value,
+            f"{one.faithfulness.value:.4g}{mark}" if mark else one.faithfulness.value,
             f"{one.faithfulness.low:.3g} to {one.faithfulness.high:.3g}",
             one.prompt_error.value,
             one.accuracy,
             one.kl,
         )
-        for one in metrics
+        for one, mark in zip(metrics, budget_marks(metrics), strict=True)
     ]
     return html_table(head, rows, caption)

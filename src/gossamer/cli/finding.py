@@ -190,7 +190,7 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
         Text.assemble(
             (f"{len(circuit.nodes)} nodes", "bold"),
             f" of {len(found.path.nodes)} candidates{among} keep ",
-            (f"{measured['faithfulness']:.1%}{claims.dagger(measures)}", "bold"),
+            (f"{measured['faithfulness']:.1%}{measures.mark}", "bold"),
             f" of the {known.kept} of {circuit.task} in {circuit.model}, held-out prompts "
             f"(accuracy {measured['accuracy']:.1%}, KL {measured['kl']:.3f} nats, between the answers alone "
             f"{contrast:.3f}, per-prompt error {error:.3f}); "
@@ -198,7 +198,7 @@ def _tell(found: Any, report: Path, as_json: bool) -> None:
         )
     )
     for said in (
-        claims.beyond(known) if claims.dagger(measures) else None,
+        claims.beyond(known) if measures.mark else None,
         claims.stability(known),
         claims.core(known),
         claims.explained(known),

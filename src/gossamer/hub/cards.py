@@ -8,11 +8,12 @@ import yaml  # type: ignore[import-untyped]
 from gossamer import __version__
 from gossamer.circuits.circuit import Circuit
 from gossamer.circuits.results import Findings
+from gossamer.circuits.task_metrics import budget_marks
 from gossamer.dictionary.dictionary import Dictionary
 from gossamer.dictionary.set import DictionarySet
 from gossamer.display import plural
 from gossamer.report import claims
-from gossamer.report.text import number, percent
+from gossamer.report.text import number, percent, ratio
 
 # Of a circuit's nodes, those that its card lists.
 _NODES = 30
@@ -115,14 +116,16 @@ def _budget(findings: Findings) -> list[str]:
     rows = [
         (
             row.name,
-            claims.shares(row.faithfulness) + claims.dagger(row),
+            claims.shares(row.faithfulness) + mark,
+            ratio(row.prompt_error.value),
             percent(row.accuracy),
             number(row.kl),
         )
-        for row in findings.budget
+        for row, mark in zip(findings.budget, budget_marks(findings.budget), strict=True)
     ]
     note = claims.beyond(findings)
-    return [*_table(("", f"{findings.kept} kept", "accuracy", "KL"), rows), *([f"\n{note}\n"] if note else [])]
+    head = "", f"{findings.kept} kept", "error a prompt", "accuracy", "KL"
+    return [*_table(head, rows), *([f"\n{note}\n"] if note else [])]
 
 
 def _needs(circuit: Circuit) -> list[str]:

@@ -1,16 +1,17 @@
 """Sentences that say what was found, made only of numbers that are in the findings."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gossamer.circuits.bootstrap import FEW_TEXTS
 from gossamer.circuits.curve import Curve, CurvePoint
 from gossamer.circuits.overlap import CORE, STABLE
 from gossamer.circuits.results import Findings, NodeCard
-from gossamer.circuits.task_metrics import BEYOND, TaskMetrics
+from gossamer.circuits.task_metrics import BEYOND, TaskMetrics, budget_marks
 from gossamer.display import plural
 from gossamer.errors import GossamerError
-from gossamer.report.text import number, percent, ratio
+from gossamer.report.text import interval, number, percent, ratio
 from gossamer.statistics import Interval
 
 LEVELS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
@@ -58,27 +59,42 @@ def shares(interval: Interval) -> str:
     return f"{percent(interval.value)} [{percent(interval.low)}, {percent(interval.high)}]"
 
 
-def dagger(circuit: TaskMetrics) -> str:
-    """The mark of a circuit that is more faithful than its dictionaries with all of their latents; else nothing."""
-    return BEYOND if circuit.exceeds_dictionaries else ""
+# What the mark says of a circuit.
+EXCEEDS = "more faithful than the dictionaries with all of their latents"
+
+
+def mark_note(marks: Iterable[str], errors: bool) -> str | None:
+    """What the mark says, where any of `marks` is one; `errors`: whether error nodes are in these circuits."""
+    if not any(marks):
+        return None
+    others = " or from error nodes" if errors else ""
+    return (
+        f"{BEYOND} {EXCEEDS}: what is beyond them comes from ablating the others{others}, not from what the circuit's "
+        f"{'latents' if others else 'nodes'} say"
+    )
+
+
+def marks(findings: Findings) -> list[str]:
+    """What stands beside each faithfulness of the findings."""
+    unseen, controls = findings.unseen, findings.controls
+    return [
+        *budget_marks(findings.budget),
+        *(case.circuit.mark for case in findings.cases),
+        *(point.task_metrics.mark for curve in findings.curves for point in curve.points),
+        *([] if findings.core is None else [findings.core.mark]),
+        *([] if unseen is None else [*budget_marks(unseen.budget), *(row.mark for row in unseen.others)]),
+        *(arm.mark(one) for arm in (controls.arms if controls else ()) for one in (arm.circuit, *arm.points)),
+    ]
 
 
 def beyond(findings: Findings) -> str | None:
     """What the mark says, where a circuit of the findings has it."""
-    circuits = [
-        *findings.budget[-2:],
-        *(case.circuit for case in findings.cases),
-        *(point.task_metrics for curve in findings.curves for point in curve.points),
-        *([] if findings.core is None else [findings.core]),
-        *([] if findings.unseen is None else [findings.unseen.budget[-2], *findings.unseen.others]),
-    ]
-    if not any(map(dagger, circuits)):
-        return None
-    others = " or from error nodes" if any(node.node.is_error for node in findings.nodes) else ""
-    return (
-        f"{BEYOND} more faithful than the dictionaries with all of their latents: what is beyond them comes from "
-        f"ablating the others{others}, not from what the circuit's {'latents' if others else 'nodes'} say"
-    )
+    return mark_note(marks(findings), has_errors(findings))
+
+
+def has_errors(findings: Findings) -> bool:
+    """Whether nodes of the circuit are errors of dictionaries."""
+    return any(node.node.is_error for node in findings.nodes)
 
 
 def headline(findings: Findings) -> str:
@@ -86,7 +102,7 @@ def headline(findings: Findings) -> str:
     known, keep = landmarks(findings), "keeps" if len(findings.nodes) == 1 else "keep"
     if known is None:
         return f"{circuit_size(findings)} make up the circuit"
-    kept = percent(known.circuit.faithfulness.value) + dagger(known.circuit)
+    kept = percent(known.circuit.faithfulness.value) + known.circuit.mark
     return f"{circuit_size(findings)} {keep} {kept} of the {findings.kept}"
 
 
@@ -96,7 +112,7 @@ def summary(findings: Findings) -> str:
     if known is None:
         return f"The circuit has {circuit_size(findings)}; how faithful it is was not measured."
     return (
-        f"{circuit_size(findings)} {keep} {shares(known.circuit.faithfulness)}{dagger(known.circuit)} of the full "
+        f"{circuit_size(findings)} {keep} {shares(known.circuit.faithfulness)}{known.circuit.mark} of the full "
         f"model's {findings.kept} on held-out prompts, against {percent(known.dictionaries.faithfulness.value)} with "
         f"every latent of the dictionaries and {percent(known.empty.faithfulness.value)} with none."
     )
@@ -230,7 +246,7 @@ def core(findings: Findings) -> str | None:
     if findings.core is not None:
         alone = findings.core
         said += (
-            f", which alone keeps {shares(alone.faithfulness)}{dagger(alone)} of the {findings.kept} (accuracy "
+            f", which alone keeps {shares(alone.faithfulness)}{alone.mark} of the {findings.kept} (accuracy "
             f"{percent(alone.accuracy)}, KL {number(alone.kl)} nats, per-prompt error "
             f"{ratio(alone.prompt_error.value)})"
         )
@@ -254,7 +270,7 @@ def stability(findings: Findings) -> str | None:
         "split": lambda circuits: f"{circuits} halves of the training prompts",
     }
     said = [
-        f"{_agreement(mean)} between {between[overlap.kind](len(overlap.labels))}"
+        f"{interval(mean)} between {between[overlap.kind](len(overlap.labels))}"
         for overlap in findings.stability
         if overlap.kind in between and (mean := overlap.agreement) is not None
     ]
@@ -262,14 +278,9 @@ def stability(findings: Findings) -> str | None:
         return None
     ranked = next((one.agreement for one in findings.stability if one.kind == "gradients"), None)
     beside = (
-        "" if ranked is None else f"; as many nodes by attribution patching on the same samples, {_agreement(ranked)}"
+        "" if ranked is None else f"; as many nodes by attribution patching on the same samples, {interval(ranked)}"
     )
     return "Searches agree with a mean Jaccard index of " + ", ".join(said) + beside
-
-
-def _agreement(mean: Interval) -> str:
-    """A mean over pairs; of one pair alone there is no interval."""
-    return ratio(mean.value) + (f" [{ratio(mean.low)}, {ratio(mean.high)}]" if math.isfinite(mean.low) else "")
 
 
 def against_controls(findings: Findings) -> str | None:
@@ -297,7 +308,7 @@ def explained(findings: Findings) -> str | None:
         return None
     return (
         f"In attribution graphs of {plural(found.prompts, 'held-out prompt')} the replacement score is "
-        f"{_agreement(found.replacement)}, the completeness score {_agreement(found.completeness)}"
+        f"{interval(found.replacement)}, the completeness score {interval(found.completeness)}"
     )
 
 
@@ -311,7 +322,7 @@ def unseen(findings: Findings) -> str | None:
     others = "".join(f", {row.name} {percent(row.faithfulness.value)}" for row in found.others)
     return (
         f"On {plural(found.prompts, 'held-out prompt')} of {names} "
-        f"({', '.join(found.templates)}) the circuit keeps {shares(rows[-2].faithfulness)}{dagger(rows[-2])} "
+        f"({', '.join(found.templates)}) the circuit keeps {shares(rows[-2].faithfulness)}{rows[-2].mark} "
         f"(KL {number(rows[-2].kl)}{lacking}), all latents {percent(rows[-3].faithfulness.value)}, no node "
         f"{percent(rows[-1].faithfulness.value)}"
         + (f"; of its size{others[1:]}" if others else "")
@@ -328,7 +339,7 @@ def families(findings: Findings) -> str | None:
         f"{family.name!r} ({plural(len(family.nodes), 'node')}): {shares(family.own.faithfulness)}, of the others' "
         f"{percent(family.others.faithfulness.value)}; the circuit of all prompts "
         f"{percent(family.whole.faithfulness.value)}; searches on its samples agree "
-        f"{'unknown' if family.agreement is None else _agreement(family.agreement)}"
+        f"{'unknown' if family.agreement is None else interval(family.agreement)}"
         for family in found.families
     ]
     fewest = min(family.held_out for family in found.families)

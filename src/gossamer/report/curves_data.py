@@ -200,7 +200,7 @@ def circuit_curves_data(findings: Findings) -> dict[str, Any] | None:
         },
         "levels": _levels(findings),
         "values": f"with at most {size:,} nodes, 95 % intervals",
-        "marks": "",
+        "marks": claims.EXCEEDS,
     }
 
 
@@ -215,7 +215,7 @@ def _faithfulness_series(points: Sequence[CurvePoint], chosen: CurvePoint | None
         ],
         "line": across_gaps(shares, None),
         "value": None if own is None else {"value": own.value, "low": _finite(own.low), "high": _finite(own.high)},
-        "mark": "",
+        "mark": "" if chosen is None else chosen.task_metrics.mark,
     }
 
 
@@ -245,8 +245,12 @@ def _up_to(points: Sequence[CurvePoint], size: int) -> CurvePoint | None:
 
 
 def _said(point: CurvePoint) -> str:
-    share = point.task_metrics.faithfulness
-    return f"{point.size:,} nodes, 95 % {share.low:.2f} to {share.high:.2f}, KL {point.task_metrics.kl:.2f}"
+    found = point.task_metrics
+    share = found.faithfulness
+    return (
+        f"{point.size:,} nodes, 95 % {share.low:.2f} to {share.high:.2f}{found.mark}, per-prompt error "
+        f"{found.prompt_error.value:.2f}, accuracy {found.accuracy:.2f}, KL {found.kl:.2f}"
+    )
 
 
 def _size_ticks(low: int, high: int) -> list[float]:

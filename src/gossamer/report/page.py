@@ -13,7 +13,7 @@ from gossamer.circuits.bootstrap import FEW_TEXTS
 from gossamer.circuits.curve import Curve, CurvePoint
 from gossamer.circuits.results import Findings, NodeCard
 from gossamer.circuits.shortfalls import RestoredError
-from gossamer.circuits.task_metrics import TaskMetrics
+from gossamer.circuits.task_metrics import TaskMetrics, budget_marks
 from gossamer.display import plural
 from gossamer.report import claims, figures, html, layout, style, text
 from gossamer.report.curves_data import circuit_curves_data
@@ -135,7 +135,7 @@ def _environment() -> Environment:
         "percent": text.percent,
         "seconds": text.seconds,
         "plural": plural,
-        "dagger": claims.dagger,
+        "budget_marks": budget_marks,
         "sort_key": _sort_key,
     }
     environment.tests["finite"] = math.isfinite
@@ -161,7 +161,7 @@ def _tiles(findings: Findings) -> list[tuple[str, str, str]]:
     tiles = [(f"{len(findings.nodes):,}", "nodes", where)]
     if known is not None:
         circuit = known.circuit
-        share = text.ratio(circuit.faithfulness.value) + claims.dagger(circuit)
+        share = text.ratio(circuit.faithfulness.value) + circuit.mark
         tiles += [
             (share, "faithfulness to the full model", _spread(circuit)),
             (

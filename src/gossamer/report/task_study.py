@@ -152,7 +152,7 @@ def _kept(one: TaskMetrics) -> list[str]:
 
 def _faithfulness(one: TaskMetrics) -> str:
     share = one.faithfulness
-    return f"{share.value:.3f} [{share.low:.2f}, {share.high:.2f}]{claims.dagger(one)}"
+    return f"{share.value:.3f} [{share.low:.2f}, {share.high:.2f}]{one.mark}"
 
 
 def by_case(study: TaskStudy) -> list[list[str]]:
@@ -254,12 +254,14 @@ def task_study_text(study: TaskStudy) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-LEGEND = (
-    f"Held-out prompts; intervals are of 95 %, over texts. {BEYOND} more than the dictionaries keep with all of their "
-    "latents. Agreement: mean Jaccard index of searches on bootstrap samples of the training prompts; of gradients: as "
+HELD_OUT = "Held-out prompts; intervals are of 95 %, over texts."
+MARKED = f"{BEYOND} more than the dictionaries keep with all of their latents."
+RELIED_ON_NOTE = (
+    "Agreement: mean Jaccard index of searches on bootstrap samples of the training prompts; of gradients: as "
     "many nodes by attribution patching on the same samples; core: nodes that at least 80 % of the searches find, and "
     "what these keep alone; replacement and completeness: circuit-tracer's scores of the circuit's graphs."
 )
+LEGEND = f"{HELD_OUT} {MARKED} {RELIED_ON_NOTE}"
 
 SET_ASIDE = (
     "Held-out prompts of templates that were set aside before any search. An ablated latent goes to its mean over the "

@@ -5,6 +5,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
+from gossamer.statistics import Interval
+
 Run = tuple[str, bool]
 
 MISSING = "–"
@@ -85,6 +87,12 @@ def number(value: float | None, *, signed: bool = False) -> str:
 def ratio(value: float | None) -> str:
     """A share with two decimals."""
     return MISSING if value is None or not math.isfinite(value) else f"{value:.2f}".replace("-", "−")
+
+
+def interval(found: Interval) -> str:
+    """`0.95 [0.92, 1.00]`; without brackets where there is no interval."""
+    around = f" [{ratio(found.low)}, {ratio(found.high)}]" if math.isfinite(found.low) else ""
+    return ratio(found.value) + around
 
 
 def percent(value: float | None) -> str:

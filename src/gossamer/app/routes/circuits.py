@@ -6,9 +6,19 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Query
 
-from gossamer.app.circuit_page import MOST_EDGES, MOST_NODES, map_of, metrics_of, node_page, prompt_shape, tables
+from gossamer.app.circuit_page import (
+    MOST_EDGES,
+    MOST_NODES,
+    budget_rows,
+    footnote,
+    map_of,
+    node_page,
+    prompt_shape,
+    tables,
+)
 from gossamer.app.schema.base import PartId
 from gossamer.app.schema.circuits import (
+    CaseShape,
     CircuitPage,
     CircuitTests,
     CurveShape,
@@ -28,6 +38,7 @@ from gossamer.circuits.evaluate.rerun import RestoredCircuit
 from gossamer.circuits.findings import prompt_view
 from gossamer.circuits.nodes import Nodes
 from gossamer.circuits.patching import patch_nodes
+from gossamer.circuits.task_metrics import budget_marks
 from gossamer.errors import UsageError
 from gossamer.features.feature import Node
 from gossamer.report import claims, text
@@ -82,9 +93,11 @@ def circuit_routes(bench: Workbench) -> APIRouter:
             **bench.said(found.circuit.sha256),
             metric=known.metric,
             unit=known.unit,
-            budget=metrics_of(known.budget),
+            budget=budget_rows(known.budget),
             curves=[CurveShape.model_validate(curve) for curve in known.curves],
             drawn=None if drawn is None else CurvesData.model_validate(drawn),
+            cases=[CaseShape.model_validate(case) for case in known.cases],
+            footnote=footnote(claims.marks(known), claims.has_errors(known)),
             tables=list(tables(known)),
             warnings=list(known.warnings),
         )
@@ -181,13 +194,14 @@ def _described(found: SavedCircuit) -> dict[str, Any]:
         "unit": findings.unit,
         "kept": findings.kept,
         "prompt": prompt_shape(findings.prompt),
-        "budget": metrics_of(findings.budget),
+        "budget": budget_rows(findings.budget),
         "warnings": list(findings.warnings),
         "settings": findings.settings,
         "cards_of": findings.cards_of,
         "findings": None if part is None else part.id,
         "findings_file": None if part is None else str(part.path),
         "summary": claims.summary(findings),
+        "footnote": footnote(budget_marks(findings.budget)[-2:-1], claims.has_errors(findings)),
     }
 
 
@@ -211,10 +225,16 @@ def _scored(restored: RestoredCircuit, asked: ScoreRequest, references: dict[tup
             "empty": evaluator.task_metrics("no node", evaluator.prompt_metrics(whole.none())),
             "dictionaries": evaluator.task_metrics("all latents", evaluator.dictionaries),
         }
-    return {
-        "prompts": len(evaluator.splice.examples),
-        "measured_on": "held-out prompts" if held_out else "training prompts that choices are made on",
+    rows = {
         "pinned": evaluator.task_metrics("pinned nodes", evaluator.prompt_metrics(pinned)),
         "without": evaluator.task_metrics("all latents but the pinned nodes", evaluator.without(pinned)),
         **references[key],
+    }
+    return {
+        "prompts": len(evaluator.splice.examples),
+        "measured_on": "held-out prompts" if held_out else "training prompts that choices are made on",
+        "footnote": footnote(
+            (row.mark for row in rows.values()), any(node.node.is_error for node in restored.circuit.nodes)
+        ),
+        **rows,
     }

@@ -15,6 +15,7 @@ from gossamer.app.workbench import UnknownError, Workbench
 from gossamer.attention.ioi.results import IOIStudy
 from gossamer.circuits.adversarial.seeds import FORMAT as SEEDS
 from gossamer.circuits.adversarial.seeds import SeedStudy
+from gossamer.circuits.task_metrics import BEYOND
 from gossamer.circuits.task_study import TaskStudy
 from gossamer.relations import RelationStudy
 from gossamer.replacement.coding_study import load_study
@@ -52,6 +53,7 @@ class _Report(NamedTuple):
         parts: what is done, by name.
         title: of what it is a study.
         notes: how a table is to be read, by its title.
+        footnote: what the mark BEYOND says wherever it is in a table.
     """
 
     load: Callable[[Path], Any]
@@ -61,6 +63,18 @@ class _Report(NamedTuple):
     pictures: Callable[[Any], Mapping[str, Figure]] = lambda found: {}
     title: Callable[[Any], str] = lambda found: str(found.settings.get("model", ""))
     notes: Mapping[str, str] = {}
+    footnote: str = ""
+
+    def table(self, title: str, rows: list[list[str]]) -> Table:
+        """A section as the page has it; `rows` begin with the names of the columns."""
+        marked = any(BEYOND in cell for row in rows[1:] for cell in row)
+        return Table(
+            title=title,
+            columns=rows[0],
+            rows=[[*row] for row in rows[1:]],
+            note=self.notes.get(title, ""),
+            footnote=self.footnote if marked else "",
+        )
 
 
 _REPORTS = {
@@ -81,11 +95,13 @@ _REPORTS = {
         task_study.sections,
         task_pictures,
         notes={
-            task_study.KEPT: task_study.LEGEND,
+            task_study.KEPT: task_study.HELD_OUT,
+            task_study.RELIED_ON: task_study.RELIED_ON_NOTE,
             task_study.UNSEEN: task_study.SET_ASIDE,
             task_study.BESIDE: task_study.COUNTED,
             task_study.EACH: task_study.YARDSTICK,
         },
+        footnote=task_study.MARKED,
     ),
     "study of encoders": _Report(
         lambda path: load_study(path.parent),
@@ -142,10 +158,7 @@ def study_routes(bench: Workbench) -> APIRouter:
             file=str(own.path),
             parts=list(report.parts(found)),
             sentences=list(report.sentences(found)),
-            tables=[
-                Table(title=title, columns=rows[0], rows=[[*row] for row in rows[1:]], note=report.notes.get(title, ""))
-                for title, rows in report.sections(found)
-            ],
+            tables=[report.table(title, rows) for title, rows in report.sections(found)],
             pictures=pictures(own, lambda: report.pictures(found)),
             circuits=list(_circuits(bench, own, found)),
         )

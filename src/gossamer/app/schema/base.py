@@ -52,3 +52,4 @@ class Table(Shape):
     columns: list[str]
     rows: list[list[str | Number]]
     note: str = ""
+    footnote: str = Field(default="", description="What a mark in its cells says.")

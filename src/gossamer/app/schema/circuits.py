@@ -10,7 +10,11 @@ from gossamer.app.schema.latents import Card
 
 
 class Metrics(Shape):
-    """How one network does the task (see gossamer.circuits.task_metrics.TaskMetrics)."""
+    """How one network does the task (see gossamer.circuits.task_metrics.TaskMetrics).
+
+    Attributes:
+        mark: stands beside the faithfulness of a circuit that exceeds its dictionaries' own; empty of all others.
+    """
 
     name: str
     metric: IntervalShape
@@ -21,6 +25,7 @@ class Metrics(Shape):
     kl: Number
     prompt_error: IntervalShape
     answer_kl: Number
+    mark: str
 
 
 class PromptShape(Shape):
@@ -130,6 +135,7 @@ class CircuitPage(Answer):
     hidden_edges: int
     measured: dict[str, Number]
     budget: list[Metrics]
+    footnote: str | None = Field(None, description="What the mark in the summary says; null where it has none.")
     warnings: list[str]
     settings: dict[str, str]
     cards_of: str | None
@@ -170,6 +176,7 @@ class Score(Answer):
     circuit: Metrics
     empty: Metrics
     dictionaries: Metrics
+    footnote: str | None = Field(description="What the mark of these rows says; null where none has it.")
 
 
 class PatchRequest(BaseModel):
@@ -237,6 +244,15 @@ class CurveShape(Shape):
     cmd: Number
 
 
+class CaseShape(Shape):
+    """Full model and circuit on the held-out prompts of one kind."""
+
+    name: str
+    prompts: int
+    full: Metrics
+    circuit: Metrics
+
+
 class CircuitTests(Answer):
     """Everything that a findings file says of a circuit beside its nodes."""
 
@@ -245,5 +261,7 @@ class CircuitTests(Answer):
     budget: list[Metrics]
     curves: list[CurveShape]
     drawn: CurvesData | None = Field(description="The curves as they are drawn; null where none was measured.")
+    cases: list[CaseShape]
+    footnote: str | None = Field(description="What the mark of budget, curves and cases says; null where none has it.")
     tables: list[Table]
     warnings: list[str]

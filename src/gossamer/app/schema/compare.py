@@ -6,7 +6,11 @@ from gossamer.app.schema.base import Answer, IntervalShape, Number, Shape
 
 
 class ComparedCircuit(Shape):
-    """One of two circuits; faithfulness is null where no findings lie beside its file."""
+    """One of two circuits; what was measured is null where no findings lie beside its file.
+
+    Attributes:
+        mark: stands beside its faithfulness if that exceeds its dictionaries' own; else empty.
+    """
 
     id: str
     task: str
@@ -14,8 +18,10 @@ class ComparedCircuit(Shape):
     nodes: int
     latents: int
     faithfulness: IntervalShape | None
+    prompt_error: IntervalShape | None
     accuracy: Number
     kl: Number
+    mark: str
 
 
 class ComparedNode(Shape):
@@ -43,6 +49,7 @@ class CircuitComparison(Answer):
 
     a: ComparedCircuit
     b: ComparedCircuit
+    footnote: str | None = Field(description="What the mark of either says; null where neither has it.")
     shared: int
     jaccard: Number
     jaccard_latents: Number

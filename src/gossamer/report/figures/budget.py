@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gossamer.circuits.results import Findings
-from gossamer.circuits.task_metrics import TaskMetrics
+from gossamer.circuits.task_metrics import TaskMetrics, budget_marks
 from gossamer.errors import GossamerError
 from gossamer.report import claims, style, text
 
@@ -40,11 +40,10 @@ def budget(findings: Findings) -> Figure:
 def _intervals(axes: Axes, rows: Sequence[TaskMetrics], colours: Sequence[str], name: str) -> None:
     axes.axvline(1, color=style.MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
     axes.axvline(0, color=style.RULE, linewidth=0.8)
-    for y, (row, colour) in enumerate(zip(rows, colours, strict=True)):
+    for y, (row, colour, mark) in enumerate(zip(rows, colours, budget_marks(rows), strict=True)):
         found = row.faithfulness
         axes.plot([found.low, found.high], [y, y], color=colour, linewidth=1.6, alpha=0.55, solid_capstyle="butt")
         axes.plot([found.value], [y], "o", color=colour, markersize=4.2)
-        mark = claims.dagger(row) if y >= len(rows) - 2 else ""
         said = f"{text.ratio(found.value)}{mark} [{text.ratio(found.low)}, {text.ratio(found.high)}]"
         axes.annotate(
             said, (1.01, y), xycoords=("axes fraction", "data"), fontsize=style.SMALL, color=colour, va="center"

@@ -6,6 +6,9 @@ import { Curves } from "../parts/curves";
 import { Tables } from "../parts/study";
 import { DataTable } from "../parts/table";
 import { Tools } from "../parts/tools";
+import { footnoteOf, measured } from "./measured";
+
+type Metrics = Shapes["Metrics"];
 
 export function EvaluationTab({ page }: { page: Shapes["CircuitPage"] }) {
   const found = useAnswer(`evaluation ${page.id}`, (signal) => get("/api/v1/circuits/{circuit}/evaluation", { circuit: page.id }, undefined, signal));
@@ -23,12 +26,11 @@ function Shown({ page, found }: { page: Shapes["CircuitPage"]; found: Shapes["Ci
           rows={found.budget} caption="Error budget" file={`${page.id}-budget`} keyOf={(row) => row.name} filter={false} marked={(row) => row.name === "circuit"}
           columns={[
             { name: "network", left: true, value: (row) => row.name },
-            { name: "faithfulness", value: (row) => row.faithfulness.value, show: (row) => interval(row.faithfulness) },
+            ...measured<Metrics>((row) => row), { name: "first choice", value: (row) => row.top1 },
             { name: "to the dictionaries", value: (row) => row.faithfulness_to_dictionaries.value },
             { name: `${found.metric}, ${found.unit}`, value: (row) => row.metric.value, show: (row) => interval(row.metric) },
-            { name: "accuracy", value: (row) => row.accuracy }, { name: "first choice", value: (row) => row.top1 }, { name: "KL, nats", value: (row) => row.kl },
-            { name: "per-prompt error", value: (row) => row.prompt_error.value, show: (row) => interval(row.prompt_error) },
           ]}
+          footnote={footnoteOf(found.budget, found.footnote)}
         />
       </section>
       {found.curves.length > 0 && (
@@ -41,14 +43,27 @@ function Shown({ page, found }: { page: Shapes["CircuitPage"]; found: Shapes["Ci
               rows={points} caption="Circuits of every method" file={`${page.id}-curves`} keyOf={(row) => `${row.method} ${row.size}`}
               columns={[
                 { name: "method", left: true, value: (row) => row.method }, { name: "nodes", value: (row) => row.size }, { name: "latents", value: (row) => row.unique_latents },
-                { name: "faithfulness", value: (row) => row.task_metrics.faithfulness.value, show: (row) => interval(row.task_metrics.faithfulness) },
-                { name: "accuracy", value: (row) => row.task_metrics.accuracy }, { name: "KL, nats", value: (row) => row.task_metrics.kl },
+                ...measured<(typeof points)[number]>((row) => row.task_metrics),
               ]}
+              footnote={footnoteOf(points.map((row) => row.task_metrics), found.footnote)}
             />
           </details>
           <DataTable
             rows={found.curves} caption="Areas of every method" file={`${page.id}-areas`} keyOf={(row) => row.method} filter={false}
             columns={[{ name: "method", left: true, value: (row) => row.method }, { name: "CPR", value: (row) => row.cpr }, { name: "CMD", value: (row) => row.cmd }, { name: "seconds", value: (row) => row.seconds }]}
+          />
+        </section>
+      )}
+      {found.cases.length > 0 && (
+        <section>
+          <h2>Kinds of prompts</h2>
+          <DataTable
+            rows={found.cases} caption="The circuit on each kind of prompts" file={`${page.id}-cases`} keyOf={(row) => row.name} filter={found.cases.length > 15}
+            columns={[
+              { name: "case", left: true, value: (row) => row.name, show: (row) => row.name || "–" }, { name: "prompts", value: (row) => row.prompts }, { name: `${found.metric}, full model`, value: (row) => row.full.metric.value },
+              ...measured<Shapes["CaseShape"]>((row) => row.circuit), { name: "accuracy, full model", value: (row) => row.full.accuracy },
+            ]}
+            footnote={footnoteOf(found.cases.map((row) => row.circuit), found.footnote)}
           />
         </section>
       )}

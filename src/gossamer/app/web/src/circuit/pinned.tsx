@@ -3,6 +3,7 @@ import { useEffect, useState } from "react";
 import { type Refusal, type Shapes, post } from "../api";
 import { count, interval, number } from "../format";
 import { Failed, Waiting, refusalOf } from "../parts/states";
+import { faithfulness } from "./measured";
 import { type Marks, type MarksOf, NONE, pin } from "./marks";
 
 type Score = Shapes["Score"];
@@ -87,18 +88,19 @@ function Numbers({ score, metric, unit }: { score: Score; metric: string; unit: 
   return (
     <div className="scroll" tabIndex={0} role="region" aria-label="What the pinned nodes do">
       <table className="scores">
-        <thead><tr><th className="left" scope="col">network</th><th scope="col">faithfulness [95 %]</th><th scope="col" /><th scope="col" title="share of the prompts that it gets right">accuracy</th><th scope="col" title="from the model, nats">KL</th></tr></thead>
+        <thead><tr><th className="left" scope="col">network</th><th scope="col">faithfulness [95 %]</th><th scope="col" /><th scope="col" title="per-prompt error: mean over prompts of how far the metric is from the model's, in units of faithfulness">error</th><th scope="col" title="share of the prompts that it gets right">accuracy</th><th scope="col" title="from the model, nats">KL</th></tr></thead>
         <tbody>
           {rows.map(([name, one, look]) => (
             <tr key={name} className={look}>
               <th scope="row" className="left">{name}</th>
-              <td title={`${metric} ${number(one.metric.value)} ${unit}`}>{interval(one.faithfulness)}</td>
+              <td title={`${metric} ${number(one.metric.value)} ${unit}`}>{faithfulness(one)}</td>
               <td className="meter"><Meter value={one.faithfulness} /></td>
-              <td>{number(one.accuracy)}</td><td>{number(one.kl)}</td>
+              <td title={interval(one.prompt_error)}>{number(one.prompt_error.value)}</td><td>{number(one.accuracy)}</td><td>{number(one.kl)}</td>
             </tr>
           ))}
         </tbody>
       </table>
+      {score.footnote && <p className="note">{score.footnote}</p>}
     </div>
   );
 }

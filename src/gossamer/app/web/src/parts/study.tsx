@@ -22,20 +22,26 @@ function order(cell: Row[number] | undefined): string | number | null {
 }
 
 /** The report's tables; a first cell of these names leads to what it names. */
-export function Tables({ name, tables, links = {} }: { name: string; tables: Shapes["Table"][]; links?: Record<string, string> }) {
+export function Tables({ name, tables, links }: { name: string; tables: Shapes["Table"][]; links?: Record<string, string> }) {
   return tables.map((table) => (
     <section key={table.title}>
       <h2>{table.title}</h2>
-      <DataTable
-        rows={table.rows} caption={table.title} file={`${name}-${table.title.replace(/\W+/g, "-").toLowerCase()}`} keyOf={(_, index) => String(index)} filter={table.rows.length > 15}
-        note={table.note && <p className="note">{table.note}</p>}
-        columns={table.columns.map((column, index) => ({
-          name: column, left: index === 0 || table.rows.some((row) => typeof order(row[index]) === "string"), value: (row: Row) => row[index] ?? null, order: (row: Row) => order(row[index]),
-          ...(index === 0 && table.rows.some((row) => links[String(row[0])]) && { show: (row: Row) => <Linked cell={String(row[0])} to={links[String(row[0])]} /> }),
-        }))}
-      />
+      <ReportTable table={table} file={`${name}-${table.title.replace(/\W+/g, "-").toLowerCase()}`} note={table.note} links={links} />
     </section>
   ));
+}
+
+export function ReportTable({ table, file, note, links = {} }: { table: Shapes["Table"]; file: string; note: string; links?: Record<string, string> }) {
+  return (
+    <DataTable
+      rows={table.rows} caption={table.title} file={file} keyOf={(_, index) => String(index)} filter={table.rows.length > 15}
+      note={note && <p className="note">{note}</p>} footnote={table.footnote}
+      columns={table.columns.map((column, index) => ({
+        name: column, left: index === 0 || table.rows.some((row) => typeof order(row[index]) === "string"), value: (row: Row) => row[index] ?? null, order: (row: Row) => order(row[index]),
+        ...(index === 0 && table.rows.some((row) => links[String(row[0])]) && { show: (row: Row) => <Linked cell={String(row[0])} to={links[String(row[0])]} /> }),
+      }))}
+    />
+  );
 }
 
 function Linked({ cell, to }: { cell: string; to?: string }) {

@@ -16,8 +16,10 @@ export interface ColumnOf<T> {
 
 const STEP = 200;
 
-export function DataTable<T>({ rows, columns, file, caption, keyOf, filter = true, marked, note }: {
+export function DataTable<T>({ rows, columns, file, caption, keyOf, filter = true, marked, note, footnote }: {
   rows: T[]; columns: ColumnOf<T>[]; file: string; caption: string; keyOf: (row: T, index: number) => string; filter?: boolean; marked?: (row: T) => boolean; note?: ReactNode;
+  /** What a mark in its cells says: stands under the table. */
+  footnote?: string | null;
 }) {
   const [sorted, setSorted] = useState<{ column: number; falling: boolean } | null>(null);
   const [wanted, setWanted] = useState("");
@@ -54,6 +56,7 @@ export function DataTable<T>({ rows, columns, file, caption, keyOf, filter = tru
           </tbody>
         </table>
       </div>
+      {footnote && <p className="note">{footnote}</p>}
       {found.length > shown && <p><button type="button" onClick={() => setShown(shown + STEP)}>Show more: {found.length - shown} of {count(found.length, "row")} hidden</button></p>}
     </div>
   );

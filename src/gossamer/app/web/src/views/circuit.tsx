@@ -32,6 +32,7 @@ function Shown({ page, tab }: { page: Shapes["CircuitPage"]; tab: string }) {
     <>
       <h1>{page.task} <span>in {page.model}</span></h1>
       {page.summary && <p className="lead">{page.summary}</p>}
+      {page.footnote && <p className="note">{page.footnote}</p>}
       {page.warnings.length > 0 && <details className="state warned" open><summary>{count(page.warnings.length, "caution")}</summary><ul>{page.warnings.map((one) => <li key={one}>{one}</li>)}</ul></details>}
       {of.foreign && <p className="state" role="status">The address has marks of another version of this circuit; they are left out.</p>}
       <nav className="tabs" aria-label="Parts of the circuit">{TABS.map(([name, title]) => <a key={name} href={to(name)} aria-current={tab === name ? "page" : undefined}>{title}</a>)}</nav>

@@ -1,6 +1,7 @@
 /** Two circuits, or two dictionaries, side by side. */
 import { type Shapes, get } from "../api";
-import { count, interval, number, percent } from "../format";
+import { measured } from "../circuit/measured";
+import { count, number, percent } from "../format";
 import { Answer, Empty, useAnswer } from "../parts/states";
 import { DataTable } from "../parts/table";
 import { Tools } from "../parts/tools";
@@ -53,9 +54,9 @@ function CircuitPair({ a, b }: { a: string; b: string }) {
             columns={[
               { name: "circuit", left: true, value: (row) => row.id, show: (row) => <a href={hashOf(["circuit", row.id])}>{row.id}</a> }, { name: "task", left: true, value: (row) => row.task }, { name: "model", left: true, value: (row) => row.model },
               { name: "nodes", value: (row) => row.nodes }, { name: "latents", value: (row) => row.latents },
-              { name: "faithfulness", value: (row) => row.faithfulness?.value ?? null, show: (row) => (row.faithfulness ? interval(row.faithfulness) : "not evaluated") },
-              { name: "accuracy", value: (row) => row.accuracy }, { name: "KL, nats", value: (row) => row.kl },
+              ...measured<Shapes["ComparedCircuit"]>((row) => row),
             ]}
+            footnote={page.footnote}
           />
           <h2>Nodes</h2>
           <DataTable

@@ -3,6 +3,7 @@ import { useState } from "react";
 import { type Shapes, get } from "../api";
 import { count, number, percent } from "../format";
 import { Answer, Empty, useAnswer } from "../parts/states";
+import { ReportTable } from "../parts/study";
 import { DataTable } from "../parts/table";
 import { Copy, Tools } from "../parts/tools";
 import { hashOf, replaceQuery, usePlace } from "../route";
@@ -57,7 +58,7 @@ function Shown({ page }: { page: Page }) {
         <section>
           <h2>Beside controls</h2>
           {page.controls.map((table) => (
-            <DataTable key={table.title} rows={table.rows} caption={table.title} file={`${page.id}-controls`} filter={false} keyOf={(_, index) => String(index)} note={<p className="note">{table.title}. {table.note}</p>} columns={table.columns.map((name, index) => ({ name, left: index === 0, value: (row: (string | number | null)[]) => row[index] ?? null }))} />
+            <ReportTable key={table.title} table={table} file={`${page.id}-controls`} note={`${table.title}. ${table.note}`} />
           ))}
         </section>
       )}

@@ -12,6 +12,7 @@ import json
 import random
 from pathlib import Path
 
+from gossamer.files import write_text
 from gossamer.tasks.ioi import TEMPLATES
 from gossamer.tasks.lexicon import CLAUSE_NOUNS, CLAUSE_VERBS, NAMES, SPARE_NAMES, SPARE_SUBJECTS, SUBJECTS
 
@@ -141,7 +142,9 @@ def write_mixed_text(
     texts += [json.loads(line)["text"] for line in paragraphs.read_text("utf-8").splitlines()]
     texts += sentences(n_sentences, seed)
     random.Random(seed).shuffle(texts)
-    out.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
+    rows = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+    if not out.exists() or out.read_text("utf-8") != rows:
+        write_text(out, rows)
     print(f"{out}: {len(texts)} texts, {sum(map(len, texts)):,} characters", flush=True)
 
 

@@ -30,7 +30,7 @@ def gossamer(*arguments: object) -> None:
 
 
 def train(given: argparse.Namespace, text: Path) -> Path:
-    """Dictionaries at all layers, fine-tuned together; where they are."""
+    """Dictionaries at the layers that are given, fine-tuned together; returns the folder that they are in."""
     folder = given.out / "training"
     told = ["--layers", given.layers, "--text", text, "--n-latents", given.n_latents, "--k", given.k]
     told += ["--tokens", given.tokens, "--context", 64, "--encoder-scale", 0.5, "--sensitivity-rows", 64]
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=192, help="active latents of a token")
     parser.add_argument("--steps", type=int, default=50, help="gradient steps of a search")
     parser.add_argument("--reruns", type=int, default=2, help="searches on bootstrap samples, for stability")
-    parser.add_argument("--prompts", type=int, default=512, help="of indirect objects; of agreement 5 in 16 of them")
+    parser.add_argument("--prompts", type=int, default=512, help="of indirect objects; agreement has 5/16 as many")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     text = given.out / "text.jsonl"

@@ -148,10 +148,14 @@ def test_a_circuit_that_a_smaller_one_clearly_betters_goes(refiner: CircuitRefin
 
 
 def test_a_bettered_circuit_stays_where_as_many_nodes_do_better_on_words_that_no_search_saw(
-    refiner: CircuitRefiner,
+    refiner: CircuitRefiner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good, poor = at_end(refiner, *STEADY, CHANGING), at_end(refiner, STEADY[0], 20, 21, 22)
     path = CircuitPath("any", refiner.splice.nodes, (poor, good, at_end(refiner, 20)), seconds=0.0)
+    # How small the circuits of the other search are depends on what else was asked: of few nodes it is not.
+    unasked = replace(refiner, unseen=lambda: pytest.fail("asked"))
+    assert unasked.undominated(path).sizes == [3, 1]
+    monkeypatch.setattr("gossamer.circuits.refine.LEAST_LEVELLED", len(good))
     for lost, sizes in ((-0.2, [4, 3, 1]), (-0.4, [3, 1]), (-0.5, [3, 1])):
         unseen = Unseen.of([(3, torch.full((6,), -0.4)), (4, torch.full((6,), lost))])
         assert replace(refiner, unseen=lambda unseen=unseen: unseen).undominated(path).sizes == sizes

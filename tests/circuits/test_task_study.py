@@ -1,11 +1,13 @@
 """A study of two tasks: what goes on where it stopped, what is refused and said, and who needs how many nodes."""
 
 from collections.abc import Collection
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from circuit_lab import SETTINGS
 
 from gossamer import bundled
@@ -86,6 +88,20 @@ def test_a_study_goes_on_where_it_stopped_and_says_what_was_refused(given: dict[
     assert len(again.by_family["random"]) == len(again.rows)
     ours = next(one for one in again.by_method if one.method == "mask")
     assert (ours.rows, ours.behind) == (len(again.rows), sum(row.behind for _, row in again.rows)), "as beside the best"
+
+
+def test_a_task_of_which_the_dictionaries_keep_nothing_is_refused_and_the_others_go_on(
+    given: dict[str, Any], measured: list[str]
+) -> None:
+    [(site, whole)] = given["dictionaries"].items()
+    against = deepcopy(whole)
+    with torch.no_grad():
+        against.W_dec.neg_()
+    done = study_tasks(**{**given, "dictionaries": {site: against}})
+    assert [row.name for row in done.tasks] == [task.name for task in given["tasks"]]
+    assert "the dictionaries together keep -" in done.tasks[0].refused
+    assert "cannot do the other way round" in done.tasks[1].refused
+    assert not measured
 
 
 def test_a_circuit_that_takes_more_nodes_than_allowed_is_of_the_size_that_is_given(given: dict[str, Any]) -> None:

@@ -51,8 +51,8 @@ class CircuitRefiner:
         rankings: gives orders of the candidates, called when a circuit is improved: where as many of an order's first
             nodes are clearly better, they are improved in the circuit's place. A mask that is all but unlearned, as at
             the largest of very many candidates, is no better than the order that it began with.
-        unseen: gives what circuits do on `validation` that were searched without it, called when a circuit is improved;
-            None: nothing is known, and means are left where they are.
+        unseen: gives what circuits do on `validation` that were searched without it, called when a circuit is improved
+            or may leave its path; None: nothing is known, and the prompts that there are decide.
     """
 
     splice: Splice
@@ -194,16 +194,21 @@ class CircuitRefiner:
         kept: list[Tensor] = []
         best: MeasuredCircuit | None = None
         for now in map(self._measured, reversed(path.circuits)):
-            if best is None or now.mean <= best.mean + CLEARLY or self._foretold(now) < self._foretold(best):
+            if best is None or now.mean <= best.mean + CLEARLY or self._better_unseen(now, best):
                 kept.append(now.circuit)
             if best is None or now.mean < best.mean:
                 best = now
         return replace(path, circuits=tuple(reversed(kept)))
 
-    def _foretold(self, found: MeasuredCircuit) -> float:
-        """The loss of as many nodes on words that no search saw; the same for all circuits where that is not known."""
-        known = self.unseen() if self.loss == "metric" else None
-        return 0.0 if known is None else metric_loss(known.at(len(found.circuit))).mean().item()
+    def _better_unseen(self, larger: MeasuredCircuit, smaller: MeasuredCircuit) -> bool:
+        """Whether so many nodes are known to do better than so few on words that they were not fitted to."""
+        # Of smaller circuits more or less is known, by what else was asked.
+        asked = self.loss == "metric" and len(smaller.circuit) >= LEAST_LEVELLED
+        known = self.unseen() if asked else None
+        if known is None:
+            return False
+        losses = [metric_loss(known.at(len(one.circuit))).mean().item() for one in (larger, smaller)]
+        return losses[0] < losses[1]
 
     def overshoots(self, circuit: Int[Tensor, "chosen"]) -> bool:
         """Whether a circuit clearly does more than the full model, over all prompts."""

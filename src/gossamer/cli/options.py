@@ -75,8 +75,8 @@ UnseenTemplates = Annotated[
     str | None,
     typer.Option(
         help="Templates that no search sees and that the circuit is tested on besides: names, separated by commas, or "
-        "how many (those with the fewest prompts). Each of several tasks must have them and others besides; if one has "
-        "not, nothing is searched.",
+        "how many (those with the fewest prompts). With several tasks, each must have these templates and at least one "
+        "other; otherwise nothing is searched.",
     ),
 ]
 CircuitControls = Annotated[

@@ -215,7 +215,7 @@ def _unseen_notes(found: UnseenTemplates) -> Iterator[str]:
     if few := claims.few_prompts(found.prompts):
         yield f"{here}: {few}"
     if found.lacking:
-        yield f"{here}: {plural(found.lacking, 'node')} of the circuit at roles that they lack, and do nothing there"
+        yield f"{here}: nodes at roles that these templates lack, which do nothing there: {found.lacking:,}"
 
 
 def sentences(study: TaskStudy) -> Iterator[str]:

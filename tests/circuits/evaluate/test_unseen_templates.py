@@ -14,7 +14,7 @@ from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.search import SearchSettings
 from gossamer.circuits.study import StudySettings
 from gossamer.dictionary.set import DictionarySet
-from gossamer.errors import UsageError
+from gossamer.errors import GossamerError, UsageError
 from gossamer.model.language_model import LanguageModel
 from gossamer.tasks import get
 from gossamer.tasks.task import Task
@@ -107,5 +107,9 @@ def test_nodes_at_roles_that_the_templates_lack_are_counted(found: tuple[Circuit
     here = on_unseen_templates(circuit, fewer)
     assert here.lacking == sum(key.role == lost for key in keys) == 3
     nothing = replace(unseen, role_names=tuple(f"other {role}" for role in unseen.role_names))
-    with pytest.raises(UsageError, match="a role of the circuit's nodes expected"):
+    with pytest.raises(GossamerError, match=r"a role of the others expected \(.*\), found other .* alone"):
         on_unseen_templates(circuit, nothing)
+    # What has nodes at these roles alone is worth there as much as no node.
+    elsewhere = on_unseen_templates(replace(whole, nodes=candidates.select(some[1])), fewer)
+    assert elsewhere.lacking == 3
+    assert elsewhere.budget[-2].faithfulness == elsewhere.budget[-1].faithfulness

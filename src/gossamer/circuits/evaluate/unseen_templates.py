@@ -9,7 +9,7 @@ from gossamer.circuits.path import CircuitPath
 from gossamer.circuits.shortfalls import UnseenTemplates
 from gossamer.circuits.splice import Splice
 from gossamer.circuits.study import Study
-from gossamer.errors import GossamerError, UsageError
+from gossamer.errors import GossamerError
 from gossamer.tasks.grouping import grouped
 from gossamer.tasks.task import Task
 
@@ -26,16 +26,11 @@ def on_unseen_templates(found: CircuitResult, task: Task, others: Sequence[Circu
         others: paths over the same latents, each measured at the circuit's size.
 
     Raises:
-        UsageError: none of the circuit's roles are in these templates.
-        GossamerError: the model itself cannot do the task on them.
+        GossamerError: the templates have no role of the circuit's task, or the model itself cannot do the task on them.
     """
     study = unseen_study(found.study, task)
+    # A circuit with nodes at other roles alone is one that says nothing of these templates: an empty one.
     nodes = _here(study, found.nodes)
-    if not len(nodes):
-        raise UsageError(
-            f"unseen templates {', '.join(task.templates)}: a role of the circuit's nodes expected, found "
-            f"{', '.join(study.task.role_names)} alone; take other templates"
-        )
     splice = Splice.of(
         study.model,
         study.dictionaries,
@@ -64,13 +59,19 @@ def unseen_study(mine: Study, task: Task) -> Study:
     """The study that circuits of `mine` are measured in on other templates; all is the same but the prompts.
 
     Raises:
-        GossamerError: the model itself cannot do the task on them, which is known before any search.
+        GossamerError: they have no role of the task, or the model itself cannot do it on them; both are known before
+            any search.
     """
     study = Study(mine.model, mine.dictionaries, grouped(task, mine.settings.masks), mine.settings)
+    names, roles = ", ".join(task.templates), study.task.role_names
+    if not set(roles) & set(mine.task.role_names):
+        raise GossamerError(
+            f"unseen templates {names}: a role of the others expected ({', '.join(mine.task.role_names)}), found "
+            f"{', '.join(roles)} alone; set other templates aside"
+        )
     try:
         study.require_ability()
     except GossamerError as error:
-        names = ", ".join(task.templates)
         raise GossamerError(f"unseen templates {names}: {error}, or set other templates aside") from error
     return study
 

@@ -8,8 +8,7 @@ from workbench_run import write_run
 
 from gossamer import bundled
 from gossamer.circuits.circuit import Circuit
-from gossamer.circuits.results import Findings
-from gossamer.circuits.results import PromptCase
+from gossamer.circuits.results import Findings, PromptCase
 from gossamer.circuits.task_metrics import budget_marks
 from gossamer.dictionary import DictionarySet
 from gossamer.hub.cards import circuit_card, dictionaries_card

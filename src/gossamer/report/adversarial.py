@@ -101,9 +101,9 @@ def repair_rows(found: AdversarialResults, one: BrokenPrompt) -> list[tuple[str,
 
 def listed_detectors(found: AdversarialResults) -> list[tuple[int, Detector]]:
     """The first detectors and all others that the page names, by their numbers in the results."""
-    repairs = [*found.repairs, *(one for failure in found.failures for one in failure.repairs or ())]
-    clusters = [one for arm in found.arms for one in arm.clusters]
-    named = {one.detector for one in (*repairs, *clusters)}
+    named = {one.detector for one in found.repairs}
+    named |= {one.detector for failure in found.failures for one in failure.repairs or ()}
+    named |= {one.detector for arm in found.arms for one in arm.clusters}
     return [(number, one) for number, one in enumerate(found.detectors) if number < _DETECTORS or number in named]
 
 
